@@ -1,0 +1,156 @@
+/** Facts of <linux/bpf.h> as Linux 6.18 has them: numbers and names, no behaviour. */
+
+/** enum bpf_cmd. The kernel answers 38 and above with EINVAL. */
+export const BPF_CMD = {
+  BPF_MAP_CREATE: 0,
+  BPF_MAP_LOOKUP_ELEM: 1,
+  BPF_MAP_UPDATE_ELEM: 2,
+  BPF_MAP_DELETE_ELEM: 3,
+  BPF_MAP_GET_NEXT_KEY: 4,
+  BPF_PROG_LOAD: 5,
+  BPF_OBJ_PIN: 6,
+  BPF_OBJ_GET: 7,
+  BPF_PROG_ATTACH: 8,
+  BPF_PROG_DETACH: 9,
+  BPF_PROG_TEST_RUN: 10,
+  BPF_PROG_GET_NEXT_ID: 11,
+  BPF_MAP_GET_NEXT_ID: 12,
+  BPF_PROG_GET_FD_BY_ID: 13,
+  BPF_MAP_GET_FD_BY_ID: 14,
+  BPF_OBJ_GET_INFO_BY_FD: 15,
+  BPF_PROG_QUERY: 16,
+  BPF_RAW_TRACEPOINT_OPEN: 17,
+  BPF_BTF_LOAD: 18,
+  BPF_BTF_GET_FD_BY_ID: 19,
+  BPF_TASK_FD_QUERY: 20,
+  BPF_MAP_LOOKUP_AND_DELETE_ELEM: 21,
+  BPF_MAP_FREEZE: 22,
+  BPF_BTF_GET_NEXT_ID: 23,
+  BPF_MAP_LOOKUP_BATCH: 24,
+  BPF_MAP_LOOKUP_AND_DELETE_BATCH: 25,
+  BPF_MAP_UPDATE_BATCH: 26,
+  BPF_MAP_DELETE_BATCH: 27,
+  BPF_LINK_CREATE: 28,
+  BPF_LINK_UPDATE: 29,
+  BPF_LINK_GET_FD_BY_ID: 30,
+  BPF_LINK_GET_NEXT_ID: 31,
+  BPF_ENABLE_STATS: 32,
+  BPF_ITER_CREATE: 33,
+  BPF_LINK_DETACH: 34,
+  BPF_PROG_BIND_MAP: 35,
+  BPF_TOKEN_CREATE: 36,
+  BPF_PROG_STREAM_READ_BY_FD: 37,
+} as const;
+
+export type BpfCmdName = keyof typeof BPF_CMD;
+
+/** enum bpf_map_type. */
+export const BPF_MAP_TYPE = {
+  BPF_MAP_TYPE_UNSPEC: 0,
+  BPF_MAP_TYPE_HASH: 1,
+  BPF_MAP_TYPE_ARRAY: 2,
+  BPF_MAP_TYPE_PROG_ARRAY: 3,
+  BPF_MAP_TYPE_PERF_EVENT_ARRAY: 4,
+  BPF_MAP_TYPE_PERCPU_HASH: 5,
+  BPF_MAP_TYPE_PERCPU_ARRAY: 6,
+  BPF_MAP_TYPE_STACK_TRACE: 7,
+  BPF_MAP_TYPE_CGROUP_ARRAY: 8,
+  BPF_MAP_TYPE_LRU_HASH: 9,
+  BPF_MAP_TYPE_LRU_PERCPU_HASH: 10,
+  BPF_MAP_TYPE_LPM_TRIE: 11,
+  BPF_MAP_TYPE_ARRAY_OF_MAPS: 12,
+  BPF_MAP_TYPE_HASH_OF_MAPS: 13,
+  BPF_MAP_TYPE_DEVMAP: 14,
+  BPF_MAP_TYPE_SOCKMAP: 15,
+  BPF_MAP_TYPE_CPUMAP: 16,
+  BPF_MAP_TYPE_XSKMAP: 17,
+  BPF_MAP_TYPE_SOCKHASH: 18,
+  BPF_MAP_TYPE_CGROUP_STORAGE: 19,
+  BPF_MAP_TYPE_REUSEPORT_SOCKARRAY: 20,
+  BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE: 21,
+  BPF_MAP_TYPE_QUEUE: 22,
+  BPF_MAP_TYPE_STACK: 23,
+  BPF_MAP_TYPE_SK_STORAGE: 24,
+  BPF_MAP_TYPE_DEVMAP_HASH: 25,
+  BPF_MAP_TYPE_STRUCT_OPS: 26,
+  BPF_MAP_TYPE_RINGBUF: 27,
+  BPF_MAP_TYPE_INODE_STORAGE: 28,
+  BPF_MAP_TYPE_TASK_STORAGE: 29,
+  BPF_MAP_TYPE_BLOOM_FILTER: 30,
+  BPF_MAP_TYPE_USER_RINGBUF: 31,
+  BPF_MAP_TYPE_CGRP_STORAGE: 32,
+  BPF_MAP_TYPE_ARENA: 33,
+} as const;
+
+export type MapTypeName = keyof typeof BPF_MAP_TYPE;
+
+const MAP_TYPE_NAMES = new Map<number, MapTypeName>(
+  Object.entries(BPF_MAP_TYPE).map(([name, number]) => [number, name as MapTypeName]),
+);
+
+/** The name of a map type's number, or undefined where enum bpf_map_type has none. */
+export function mapTypeName(number: number): MapTypeName | undefined {
+  return MAP_TYPE_NAMES.get(number);
+}
+
+/** Flags of BPF_MAP_CREATE, BPF_OBJ_PIN/GET (`file_flags`) and BPF_MAP_GET_FD_BY_ID (`open_flags`). */
+export const BPF_F = {
+  BPF_F_NO_PREALLOC: 1 << 0,
+  BPF_F_NO_COMMON_LRU: 1 << 1,
+  BPF_F_NUMA_NODE: 1 << 2,
+  BPF_F_RDONLY: 1 << 3,
+  BPF_F_WRONLY: 1 << 4,
+  BPF_F_STACK_BUILD_ID: 1 << 5,
+  BPF_F_ZERO_SEED: 1 << 6,
+  BPF_F_RDONLY_PROG: 1 << 7,
+  BPF_F_WRONLY_PROG: 1 << 8,
+  BPF_F_CLONE: 1 << 9,
+  BPF_F_MMAPABLE: 1 << 10,
+  BPF_F_PRESERVE_ELEMS: 1 << 11,
+  BPF_F_INNER_MAP: 1 << 12,
+  BPF_F_LINK: 1 << 13,
+  BPF_F_PATH_FD: 1 << 14,
+  BPF_F_VTYPE_BTF_OBJ_FD: 1 << 15,
+  BPF_F_TOKEN_FD: 1 << 16,
+  BPF_F_SEGV_ON_FAULT: 1 << 17,
+  BPF_F_NO_USER_CONV: 1 << 18,
+} as const;
+
+/** Flags of an element's update; BPF_F_LOCK also of lookups and of batches (`elem_flags`). */
+export const BPF_ELEM = { BPF_ANY: 0, BPF_NOEXIST: 1, BPF_EXIST: 2, BPF_F_LOCK: 4 } as const;
+
+/** BPF_OBJ_NAME_LEN: bytes of a map's name, its NUL included. */
+export const OBJ_NAME_LEN = 16;
+
+/** sizeof(struct bpf_map_info), padding included. */
+export const MAP_INFO_BYTES = 104;
+/** Where the kernel begins to insist on zeros in an info buffer: the end of `hash_size`. */
+export const MAP_INFO_TAIL_BYTES = 100;
+
+/** Byte offsets in struct bpf_map_info; u32 each unless said otherwise. */
+export const MAP_INFO = {
+  type: 0,
+  id: 4,
+  key_size: 8,
+  value_size: 12,
+  max_entries: 16,
+  map_flags: 20,
+  /** char[16] */
+  name: 24,
+  ifindex: 40,
+  btf_vmlinux_value_type_id: 44,
+  /** u64 */
+  netns_dev: 48,
+  /** u64 */
+  netns_ino: 56,
+  btf_id: 64,
+  btf_key_type_id: 68,
+  btf_value_type_id: 72,
+  btf_vmlinux_id: 76,
+  /** u64 */
+  map_extra: 80,
+  /** u64, a pointer: input */
+  hash: 88,
+  /** input */
+  hash_size: 96,
+} as const;

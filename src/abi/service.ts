@@ -1,0 +1,43 @@
+import { BPF_CMD } from "./bpf.ts";
+
+/**
+ * What happens to sessions and their descriptors beside bpf(2): each is a command with an event of its own.
+ * Numbers are mapledger's; they stand far above enum bpf_cmd, so that both fit one column of the log.
+ */
+export const SERVICE_CMD = {
+  /** A session's birth: what fork(2) is to a process. */
+  SESSION_OPEN: 4096,
+  /** A session's end, after each of its descriptors has been closed by a CLOSE of its own. */
+  SESSION_END: 4097,
+  /** A lease renewed on request. */
+  SESSION_RENEW: 4098,
+  /** close(2). */
+  CLOSE: 4099,
+  /** dup(2). */
+  DUP: 4100,
+  /** A descriptor that no bpf command makes: a pipe, a file. */
+  OPEN: 4101,
+  /** unlink(2) on bpffs. */
+  UNLINK: 4102,
+  /** mkdir(2) on bpffs. */
+  MKDIR: 4103,
+  /** rmdir(2) on bpffs. */
+  RMDIR: 4104,
+  /** A page of a map's elements, in the state's order. */
+  MAP_ELEMENTS: 4105,
+  /** What the kernel refused when the mirror followed an earlier event. */
+  MIRROR_REFUSED: 4106,
+  /** The mirror of a map made equal to the state again. */
+  MIRROR_RESYNC: 4107,
+} as const;
+
+/** Every command that an event can be of, by name. */
+export const CMD = { ...BPF_CMD, ...SERVICE_CMD } as const;
+export type CmdName = keyof typeof CMD;
+
+const NAMES = new Map<number, CmdName>(Object.entries(CMD).map(([name, number]) => [number, name as CmdName]));
+
+/** The name of a command's number, or undefined where there is none. */
+export function cmdName(number: number): CmdName | undefined {
+  return NAMES.get(number);
+}

@@ -1,0 +1,246 @@
+import { CMD } from "../abi/service.ts";
+import type { Event } from "../log/event.ts";
+import type { Host, MapRecord } from "../maps/map.ts";
+import { mapType } from "../maps/types.ts";
+import type { Action, Command, EndReason } from "../syscall/command.ts";
+import { execute, redo } from "../syscall/execute.ts";
+import type { Outcome } from "../syscall/outcome.ts";
+import { OpenMap, State } from "../syscall/state.ts";
+import { ChangeList, IGNORE } from "./followers.ts";
+import { Leases } from "./leases.ts";
+import { PendingCells } from "./pending.ts";
+import type { Clock, EventLog, Mirror, MirrorRefusal, MirrorSource, StateStore } from "./ports.ts";
+
+/** A command as it reaches the engine: everything but the time. */
+export type Request = Action & { readonly session: number; readonly caller: string };
+
+/** What a request is answered with. */
+export type Reply =
+  | { readonly seq: number; readonly outcome: Outcome }
+  /** The command did not happen: no event tells of it. */
+  | { readonly failure: "disk full" | "log failed" | "bug"; readonly detail: string };
+
+export interface EngineParts {
+  readonly log: EventLog;
+  readonly store: StateStore;
+  readonly mirror: Mirror;
+  readonly clock: Clock;
+  readonly host: Host;
+  readonly graceMs: number;
+  /** Where a bug or a broken machine is told of. */
+  readonly report: (message: string, error: unknown) => void;
+}
+
+/** Figures of one batch, for the metrics. */
+export interface BatchFigures {
+  readonly commands: number;
+  readonly executeMs: number;
+  readonly commitMs: number;
+  readonly mirrorMs: number;
+}
+
+/** Cells written to the store in one transaction: small ones cost more than they save. */
+const FLUSH_CELLS = 4096;
+/** Cells reclaimed between two batches. */
+const RECLAIM_CELLS = 2048;
+
+/**
+ * The one path. A batch is decided command by command, appended to the log in one durable transaction, carried into the
+ * mirror, and answered; its cells stay pending until there are enough for a transaction of the store's. What is pending
+ * when the process dies, the log brings back.
+ */
+export class Engine {
+  readonly state: State;
+  readonly leases: Leases;
+  readonly #parts: EngineParts;
+  readonly #cells: PendingCells;
+  readonly #changes = new ChangeList();
+  #seq: number;
+  #timeUs: number;
+  /** What the mirror refused since the last batch: events of the next one. */
+  #refusals: MirrorRefusal[] = [];
+  figures: BatchFigures = { commands: 0, executeMs: 0, commitMs: 0, mirrorMs: 0 };
+
+  constructor(parts: EngineParts) {
+    this.#parts = parts;
+    this.#cells = new PendingCells(parts.store);
+    this.state = new State(this.#cells, parts.host, parts.mirror.off === null ? this.#changes : IGNORE);
+    this.leases = new Leases(parts.graceMs);
+    this.#seq = parts.log.lastSeq;
+    this.#timeUs = parts.log.lastTimeUs;
+  }
+
+  get seq(): number {
+    return this.#seq;
+  }
+
+  /** Brings the state up to the log, then the mirror up to the state; gives every living session its full lease. */
+  recover(progress: (done: number, total: number) => void): void {
+    const { log, store, mirror } = this.#parts;
+    if (store.seq > log.lastSeq)
+      throw new Error(`recovering the state: it has events up to ${store.seq}, the log ends at ${log.lastSeq}`);
+    const replayed = new State(this.#cells, this.#parts.host, IGNORE);
+    const total = log.lastSeq - store.seq;
+    let done = 0;
+    for (const { seq, command, outcome } of log.read(store.seq)) {
+      redo(replayed, command, outcome);
+      this.#cells.settle();
+      if (this.#cells.size >= FLUSH_CELLS * 4) this.#flush(seq);
+      if (++done % 10_000 === 0) progress(done, total);
+    }
+    this.flush();
+    for (const [, session] of this.state.sessions.from("")) this.leases.renew(session.id, session.ttlMs, this.#nowMs());
+    if (mirror.off === null) this.#refusals.push(...mirror.adopt(this.#sources(), [...this.state.directories()]));
+  }
+
+  /** Decides, records, mirrors and answers a batch, in its order. */
+  run(requests: readonly Request[]): Reply[] {
+    const started = performance.now();
+    const timeUs = Math.max(this.#parts.clock.nowUs(), this.#timeUs);
+    const events: Event[] = [];
+    for (const refusal of this.#refusals) this.#decide(refusalRequest(refusal), timeUs, events);
+    this.#refusals = [];
+    const replies = requests.map((request) => this.#answer(request, timeUs, events));
+    const decided = performance.now();
+    const failure = this.#append(events);
+    if (failure !== null) return requests.map(() => failure);
+    this.#timeUs = timeUs;
+    for (const { command, outcome } of events) this.#follow(command, outcome);
+    const committed = performance.now();
+    this.#refusals.push(...this.#parts.mirror.apply(this.#changes.take()));
+    const mirrored = performance.now();
+    if (this.#cells.size >= FLUSH_CELLS) this.flush();
+    this.figures = {
+      commands: requests.length,
+      executeMs: decided - started,
+      commitMs: committed - decided,
+      mirrorMs: mirrored - committed,
+    };
+    return replies;
+  }
+
+  /** What is to be done between batches; answers whether there is more of it to do soon. */
+  idle(): boolean {
+    const nowMs = this.#nowMs();
+    const ended = this.leases.expired(nowMs);
+    if (ended.length > 0 || this.#refusals.length > 0)
+      this.run(ended.map(({ session, reason }) => endRequest(session, this.#callerOf(session), reason)));
+    const more = this.state.reclaim(RECLAIM_CELLS);
+    this.#cells.settle();
+    if (this.#cells.size > 0) this.flush();
+    return more;
+  }
+
+  /** Makes a map's kernel map equal to the state; what the kernel refuses becomes an event, as always. */
+  resync(map: MapRecord): MirrorRefusal[] {
+    const refusals = this.#parts.mirror.resync(this.#source(map));
+    this.#refusals.push(...refusals);
+    return refusals;
+  }
+
+  flush(): void {
+    this.#flush(this.#seq);
+  }
+
+  async close(): Promise<void> {
+    this.flush();
+    this.#parts.mirror.close();
+    await this.#parts.store.close();
+    this.#parts.log.close();
+  }
+
+  #flush(seq: number): void {
+    this.#parts.store.write(this.#cells.changes(), seq);
+    this.#cells.written();
+  }
+
+  /** One request; to end a session is to close its descriptors first, each by a command of its own. */
+  #answer(request: Request, timeUs: number, events: Event[]): Reply {
+    if (request.cmd === CMD.SESSION_END && "attr" in request) {
+      const { session, caller } = request;
+      const { reason } = (request as { attr: { reason: EndReason } }).attr;
+      if (this.state.session(session)?.caller === caller)
+        for (const [fd] of [...this.state.fds(session)])
+          this.#decide({ cmd: CMD.CLOSE, session, caller, fd, attr: { reason } }, timeUs, events);
+    }
+    return this.#decide(request, timeUs, events);
+  }
+
+  #decide(request: Request, timeUs: number, events: Event[]): Reply {
+    const mark = this.#cells.mark();
+    const changes = this.#changes.length;
+    const command: Command = { ...request, timeUs };
+    try {
+      const outcome = execute(this.state, command);
+      const seq = this.#seq + events.length + 1;
+      events.push({ seq, command, outcome });
+      return { seq, outcome };
+    } catch (error) {
+      this.#cells.rollback(mark);
+      this.#changes.truncate(changes);
+      this.state.forget();
+      this.#parts.report(`executing command ${request.cmd}`, error);
+      return { failure: "bug", detail: "the command failed inside the service; nothing was changed" };
+    }
+  }
+
+  /** The commit point. Null: durable; otherwise nothing of the batch has happened. */
+  #append(events: readonly Event[]): Reply | null {
+    try {
+      if (events.length > 0) this.#parts.log.append(events);
+      this.#seq += events.length;
+      this.#cells.settle();
+      return null;
+    } catch (error) {
+      this.#cells.rollback(0);
+      this.#changes.truncate(0);
+      this.state.forget();
+      this.#parts.report(`appending ${events.length} events to the log`, error);
+      const full = (error as { code?: string }).code === "SQLITE_FULL";
+      return {
+        failure: full ? "disk full" : "log failed",
+        detail: full ? "the log's disk is full; nothing was changed" : "the log could not be written; nothing was changed",
+      };
+    }
+  }
+
+  /** Births, renewals, uses and ends, as the leases see them. */
+  #follow(command: Command, outcome: Outcome): void {
+    const session = command.cmd === CMD.SESSION_OPEN ? (outcome.out?.session_id ?? 0) : command.session;
+    if (session === 0 || outcome.out?.session !== undefined) return;
+    const record = this.state.session(session);
+    if (record === undefined) this.leases.end(session);
+    else if (command.cmd === CMD.SESSION_OPEN || command.cmd === CMD.SESSION_RENEW)
+      this.leases.renew(session, record.ttlMs, this.#nowMs());
+    else this.leases.used(session, this.#nowMs());
+  }
+
+  #callerOf(session: number): string {
+    return this.state.session(session)?.caller ?? "";
+  }
+
+  /** A clock for leases: it does not step. */
+  #nowMs(): number {
+    return performance.now();
+  }
+
+  #source(map: MapRecord): MirrorSource {
+    const pathnames: string[] = [];
+    for (const pin of this.state.pinned()) if (pin.map === map.id) pathnames.push(pin.pathname);
+    const open = new OpenMap(this.state, map, true, true);
+    return { map, pathnames, elements: () => mapType(map.type)?.stored(open) ?? [] };
+  }
+
+  *#sources(): Iterable<MirrorSource> {
+    for (const [, map] of this.state.maps.from("")) yield this.#source(map);
+  }
+}
+
+function refusalRequest({ mapId, operation, errno, detail }: MirrorRefusal): Request {
+  const target = { by: "id", id: mapId } as const;
+  return { cmd: CMD.MIRROR_REFUSED, session: 0, caller: "mapledger", target, attr: { operation, errno, detail } };
+}
+
+function endRequest(session: number, caller: string, reason: EndReason): Request {
+  return { cmd: CMD.SESSION_END, session, caller, attr: { reason } };
+}

@@ -1,0 +1,74 @@
+import type { MapRecord } from "../maps/map.ts";
+import type { Follower } from "../syscall/state.ts";
+import type { MirrorChange } from "./ports.ts";
+
+/** Nobody follows: the mirror is off, or events are replayed. */
+export const IGNORE: Follower = {
+  created() {},
+  changed() {},
+  frozen() {},
+  freed() {},
+  pinned() {},
+  unpinned() {},
+  directoryMade() {},
+  directoryRemoved() {},
+};
+
+/** What a batch did, in its order. */
+export class ChangeList implements Follower {
+  #changes: MirrorChange[] = [];
+
+  /** A point to go back to. */
+  get length(): number {
+    return this.#changes.length;
+  }
+
+  truncate(length: number): void {
+    this.#changes.length = length;
+  }
+
+  /** Hands everything over; changes of one map that follow each other stand together. */
+  take(): readonly MirrorChange[] {
+    const merged: MirrorChange[] = [];
+    for (const change of this.#changes) {
+      const last = merged.at(-1);
+      if (change.kind === "elements" && last?.kind === "elements" && last.map.id === change.map.id)
+        for (const element of change.changes) last.changes.push(element);
+      else merged.push(change);
+    }
+    this.#changes = [];
+    return merged;
+  }
+
+  created(map: MapRecord): void {
+    this.#changes.push({ kind: "create", map });
+  }
+
+  changed(map: MapRecord, key: Buffer, value: Buffer | null): void {
+    this.#changes.push({ kind: "elements", map, changes: [{ key, value }] });
+  }
+
+  frozen(map: MapRecord): void {
+    this.#changes.push({ kind: "freeze", map });
+  }
+
+  freed(map: MapRecord): void {
+    this.#changes.push({ kind: "free", map });
+  }
+
+  pinned(map: MapRecord, pathname: string): void {
+    this.#changes.push({ kind: "pin", map, pathname });
+  }
+
+  unpinned(pathname: string): void {
+    this.#changes.push({ kind: "unpin", pathname });
+  }
+
+  directoryMade(pathname: string): void {
+    this.#changes.push({ kind: "mkdir", pathname });
+  }
+
+  directoryRemoved(pathname: string): void {
+    this.#changes.push({ kind: "rmdir", pathname });
+  }
+}

@@ -1,0 +1,44 @@
+import sortedBtree from "sorted-btree";
+import type { Cell, CellKey } from "../maps/cells.ts";
+import type { StateStore } from "./ports.ts";
+
+/** Cells in memory: for tests, and to fold a log without a store. */
+export class MemoryCells implements StateStore {
+  readonly #cells = new sortedBtree.default<CellKey, Buffer>(undefined, compareKeys);
+  seq = 0;
+
+  get(key: CellKey): Buffer | undefined {
+    return this.#cells.get(key);
+  }
+
+  put(key: CellKey, value: Buffer): void {
+    this.#cells.set(key, value);
+  }
+
+  delete(key: CellKey): void {
+    this.#cells.delete(key);
+  }
+
+  *range(from: CellKey, to: CellKey): Iterable<Cell> {
+    for (const [key, value] of this.#cells.entries(from)) {
+      if (key >= to) return;
+      yield [key, value];
+    }
+  }
+
+  write(changes: Iterable<readonly [CellKey, Buffer | null]>, seq: number): void {
+    for (const [key, value] of changes)
+      if (value === null) this.#cells.delete(key);
+      else this.#cells.set(key, value);
+    this.seq = seq;
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+}
+
+/** Cell keys in the order of their bytes. */
+export function compareKeys(a: CellKey, b: CellKey): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

@@ -1,0 +1,82 @@
+import type { Event } from "../log/event.ts";
+import type { CellKey, Cells } from "../maps/cells.ts";
+import type { MapRecord } from "../maps/map.ts";
+
+/** The event log: the truth. It throws where the machine fails it (disk full, I/O): then nothing was appended. */
+export interface EventLog {
+  readonly lastSeq: number;
+  /** Time of the last event, 0 for an empty log. */
+  readonly lastTimeUs: number;
+  /** Appends a batch in one transaction that is durable when this returns. */
+  append(events: readonly Event[]): void;
+  /** Events after `seq`, ascending. */
+  read(afterSeq: number): Iterable<Event>;
+  close(): void;
+}
+
+/** The state on disk. It may lose its tail when the process dies, never its consistency. */
+export interface StateStore extends Cells {
+  /** The last event whose changes are in. */
+  readonly seq: number;
+  /** Writes changes (null: delete) and seq in one transaction. */
+  write(changes: Iterable<readonly [CellKey, Buffer | null]>, seq: number): void;
+  close(): Promise<void>;
+}
+
+/** Microseconds since the epoch, as the machine has it. */
+export interface Clock {
+  nowUs(): number;
+}
+
+
+/** One element written (`value`) or gone (null). */
+export interface ElementChange {
+  readonly key: Buffer;
+  readonly value: Buffer | null;
+}
+
+/** What a batch of commands did that the kernel's maps must follow, in order. */
+export type MirrorChange =
+  | { readonly kind: "create"; readonly map: MapRecord }
+  | { readonly kind: "elements"; readonly map: MapRecord; readonly changes: ElementChange[] }
+  | { readonly kind: "freeze"; readonly map: MapRecord }
+  | { readonly kind: "free"; readonly map: MapRecord }
+  | { readonly kind: "pin"; readonly map: MapRecord; readonly pathname: string }
+  | { readonly kind: "unpin"; readonly pathname: string }
+  | { readonly kind: "mkdir" | "rmdir"; readonly pathname: string };
+
+/** What the kernel refused. */
+export interface MirrorRefusal {
+  readonly mapId: number;
+  /** As in "BPF_MAP_UPDATE_BATCH". */
+  readonly operation: string;
+  readonly errno: string;
+  readonly detail: string;
+}
+
+export type MirrorStatus =
+  | { readonly state: "on"; readonly kernelId: number; readonly pinned: string }
+  | { readonly state: "failed"; readonly operation: string; readonly errno: string; readonly detail: string }
+  | { readonly state: "off"; readonly detail: string };
+
+/** A map as the mirror must find it: for taking up what is pinned, and for repair. */
+export interface MirrorSource {
+  readonly map: MapRecord;
+  readonly pathnames: readonly string[];
+  elements(): Iterable<{ readonly key: Buffer; readonly value: Buffer }>;
+}
+
+/** The kernel maps that follow the state. Nothing here throws for what the kernel refuses. */
+export interface Mirror {
+  /** Why it is off, or null where it is on. */
+  readonly off: string | null;
+  /** At start: takes up pinned kernel maps, compares, repairs in place, makes what is missing, drops what is no more. */
+  adopt(sources: Iterable<MirrorSource>, directories: readonly string[]): MirrorRefusal[];
+  /** Carries one batch; returns what was refused. A map with a refusal is behind until resync. */
+  apply(changes: readonly MirrorChange[]): MirrorRefusal[];
+  /** Makes one map's kernel map equal to the state. */
+  resync(source: MirrorSource): MirrorRefusal[];
+  status(mapId: number): MirrorStatus;
+  /** Leaves kernel maps and pins as they are, for the next start. */
+  close(): void;
+}

@@ -1,0 +1,213 @@
+import { CMD } from "../abi/service.ts";
+import type { Command, EndReason, OpenKind, Target } from "../syscall/command.ts";
+
+/**
+ * What a command says beside its target, key, value and flags, as the text that the log keeps in `attr`: JSON in the
+ * names of union bpf_attr, bytes in hex, u64 as decimal strings. Commands that say no more have none.
+ */
+export function attrText(command: Command): string | null {
+  const attr = attrOf(command);
+  return attr === null ? null : JSON.stringify(attr);
+}
+
+type Attr = Record<string, string | number | null>;
+
+function attrOf(command: Command): Attr | null {
+  if ("unknown" in command) return { name: command.name };
+  switch (command.cmd) {
+    case CMD.BPF_MAP_CREATE: {
+      const { attr } = command;
+      return {
+        map_type: attr.mapType,
+        key_size: attr.keySize,
+        value_size: attr.valueSize,
+        max_entries: attr.maxEntries,
+        map_flags: attr.mapFlags,
+        inner_map_fd: attr.innerMapFd,
+        numa_node: attr.numaNode,
+        map_name: hex(attr.mapName),
+        map_ifindex: attr.mapIfindex,
+        btf_fd: attr.btfFd,
+        btf_key_type_id: attr.btfKeyTypeId,
+        btf_value_type_id: attr.btfValueTypeId,
+        btf_vmlinux_value_type_id: attr.btfVmlinuxValueTypeId,
+        map_extra: String(attr.mapExtra),
+        value_type_btf_obj_fd: attr.valueTypeBtfObjFd,
+        map_token_fd: attr.mapTokenFd,
+        excl_prog_hash: hex(attr.exclProgHash),
+        excl_prog_hash_size: attr.exclProgHashSize,
+      };
+    }
+    case CMD.BPF_MAP_LOOKUP_BATCH:
+    case CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH:
+    case CMD.BPF_MAP_UPDATE_BATCH:
+    case CMD.BPF_MAP_DELETE_BATCH:
+      return {
+        count: command.attr.count,
+        elem_flags: String(command.attr.elemFlags),
+        in_batch: hex(command.attr.inBatch),
+        out_batch: hex(command.attr.outBatch),
+      };
+    case CMD.BPF_OBJ_PIN:
+      return { pathname: command.attr.pathname, file_flags: command.attr.fileFlags, path_fd: command.attr.pathFd };
+    case CMD.BPF_OBJ_GET: {
+      const { pathname, fileFlags, pathFd, bpfFd } = command.attr;
+      return { pathname, file_flags: fileFlags, path_fd: pathFd, bpf_fd: bpfFd };
+    }
+    case CMD.BPF_MAP_GET_NEXT_ID:
+      return { start_id: command.attr.startId, open_flags: command.attr.openFlags };
+    case CMD.BPF_MAP_GET_FD_BY_ID:
+      return { map_id: command.attr.mapId, open_flags: command.attr.openFlags };
+    case CMD.BPF_OBJ_GET_INFO_BY_FD:
+      return { info_len: command.attr.infoLen };
+    case CMD.SESSION_OPEN:
+      return { name: command.attr.name, ttl_ms: command.attr.ttlMs };
+    case CMD.SESSION_RENEW:
+      return { ttl_ms: command.attr.ttlMs };
+    case CMD.SESSION_END:
+    case CMD.CLOSE:
+      return { reason: command.attr.reason };
+    case CMD.OPEN:
+      return { kind: command.attr.kind };
+    case CMD.UNLINK:
+    case CMD.MKDIR:
+    case CMD.RMDIR:
+      return { pathname: command.attr.pathname };
+    case CMD.MAP_ELEMENTS:
+      return { after: hex(command.attr.after), limit: command.attr.limit };
+    case CMD.MIRROR_REFUSED:
+    case CMD.MIRROR_RESYNC:
+      return { ...command.attr };
+    case CMD.BPF_MAP_LOOKUP_ELEM:
+    case CMD.BPF_MAP_UPDATE_ELEM:
+    case CMD.BPF_MAP_DELETE_ELEM:
+    case CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM:
+    case CMD.BPF_MAP_GET_NEXT_KEY:
+    case CMD.BPF_MAP_FREEZE:
+    case CMD.DUP:
+      return null;
+  }
+}
+
+/** The columns from which a command is put together again. */
+export interface CommandParts {
+  readonly session: number;
+  readonly caller: string;
+  readonly timeUs: number;
+  readonly cmd: number;
+  readonly target: Target | null;
+  readonly key: Buffer | null;
+  readonly value: Buffer | null;
+  readonly flags: bigint;
+  /** What attrText gave. */
+  readonly attr: string | null;
+}
+
+/** Reads back a command that attrText and its columns have written. */
+export function readCommand(parts: CommandParts): Command {
+  const { session, caller, timeUs, key, value, flags } = parts;
+  const origin = { session, caller, timeUs };
+  const target = parts.target as Target;
+  const cmd = parts.cmd as Command["cmd"];
+  const attr = parts.attr === null ? {} : JSON.parse(parts.attr);
+  switch (cmd) {
+    case CMD.BPF_MAP_LOOKUP_ELEM:
+    case CMD.BPF_MAP_UPDATE_ELEM:
+    case CMD.BPF_MAP_DELETE_ELEM:
+    case CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM:
+    case CMD.BPF_MAP_GET_NEXT_KEY:
+    case CMD.BPF_MAP_FREEZE:
+      return { session, caller, timeUs, cmd, target, key, value, flags };
+    case CMD.BPF_MAP_LOOKUP_BATCH:
+    case CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH:
+    case CMD.BPF_MAP_UPDATE_BATCH:
+    case CMD.BPF_MAP_DELETE_BATCH: {
+      const elemFlags = BigInt(attr.elem_flags);
+      const batch = { count: attr.count, elemFlags, inBatch: bytes(attr.in_batch), outBatch: bytes(attr.out_batch) };
+      return { ...origin, cmd, target, key, value, flags, attr: batch };
+    }
+    case CMD.BPF_MAP_CREATE:
+      return {
+        ...origin,
+        cmd,
+        attr: {
+          mapType: attr.map_type,
+          keySize: attr.key_size,
+          valueSize: attr.value_size,
+          maxEntries: attr.max_entries,
+          mapFlags: attr.map_flags,
+          innerMapFd: attr.inner_map_fd,
+          numaNode: attr.numa_node,
+          mapName: Buffer.from(attr.map_name, "hex"),
+          mapIfindex: attr.map_ifindex,
+          btfFd: attr.btf_fd,
+          btfKeyTypeId: attr.btf_key_type_id,
+          btfValueTypeId: attr.btf_value_type_id,
+          btfVmlinuxValueTypeId: attr.btf_vmlinux_value_type_id,
+          mapExtra: BigInt(attr.map_extra),
+          valueTypeBtfObjFd: attr.value_type_btf_obj_fd,
+          mapTokenFd: attr.map_token_fd,
+          exclProgHash: bytes(attr.excl_prog_hash),
+          exclProgHashSize: attr.excl_prog_hash_size,
+        },
+      };
+    case CMD.BPF_OBJ_PIN: {
+      const { pathname, file_flags: fileFlags, path_fd: pathFd } = attr;
+      return { ...origin, cmd, target, attr: { pathname, fileFlags, pathFd } };
+    }
+    case CMD.BPF_OBJ_GET: {
+      const { pathname, file_flags: fileFlags, path_fd: pathFd, bpf_fd: bpfFd } = attr;
+      return { ...origin, cmd, attr: { pathname, fileFlags, pathFd, bpfFd } };
+    }
+    case CMD.BPF_MAP_GET_NEXT_ID:
+      return { ...origin, cmd, attr: { startId: attr.start_id, openFlags: attr.open_flags } };
+    case CMD.BPF_MAP_GET_FD_BY_ID:
+      return { ...origin, cmd, attr: { mapId: attr.map_id, openFlags: attr.open_flags } };
+    case CMD.BPF_OBJ_GET_INFO_BY_FD:
+      return { ...origin, cmd, target, value, attr: { infoLen: attr.info_len } };
+    case CMD.SESSION_OPEN:
+      return { ...origin, cmd, attr: { name: attr.name, ttlMs: attr.ttl_ms } };
+    case CMD.SESSION_RENEW:
+      return { ...origin, cmd, attr: { ttlMs: attr.ttl_ms } };
+    case CMD.SESSION_END:
+      return { ...origin, cmd, attr: { reason: attr.reason as EndReason } };
+    case CMD.CLOSE:
+      return { ...origin, cmd, fd: fdOf(target), attr: { reason: attr.reason as EndReason | "close" } };
+    case CMD.DUP:
+      return { ...origin, cmd, fd: fdOf(target) };
+    case CMD.OPEN:
+      return { ...origin, cmd, attr: { kind: attr.kind as OpenKind } };
+    case CMD.UNLINK:
+    case CMD.MKDIR:
+    case CMD.RMDIR:
+      return { ...origin, cmd, attr: { pathname: attr.pathname } };
+    case CMD.MAP_ELEMENTS:
+      return { ...origin, cmd, target, attr: { after: bytes(attr.after), limit: attr.limit } };
+    case CMD.MIRROR_REFUSED:
+    case CMD.MIRROR_RESYNC:
+      return { ...origin, cmd, target, attr };
+    default:
+      return { ...origin, cmd: parts.cmd, unknown: true, name: attr.name };
+  }
+}
+
+/** What a command names: a map by any reference, or the descriptor that it closes or duplicates. */
+export function targetOf(command: Command): Target | null {
+  if ("target" in command) return command.target;
+  return "fd" in command ? { by: "fd", fd: command.fd } : null;
+}
+
+function fdOf(target: Target): number {
+  if (target.by !== "fd") throw new Error(`reading a command on a descriptor: its target is by ${target.by}`);
+  return target.fd;
+}
+
+function hex(buffer: Buffer): string;
+function hex(buffer: Buffer | null): string | null;
+function hex(buffer: Buffer | null): string | null {
+  return buffer === null ? null : buffer.toString("hex");
+}
+
+function bytes(text: string | null): Buffer | null {
+  return text === null ? null : Buffer.from(text, "hex");
+}

@@ -1,0 +1,119 @@
+import { CMD } from "../abi/service.ts";
+import type { Command, Target } from "../syscall/command.ts";
+import type { Out, Outcome } from "../syscall/outcome.ts";
+import { attrText, readCommand, targetOf } from "./attr.ts";
+
+/** A command with its outcome and its place in the log. */
+export interface Event {
+  readonly seq: number;
+  readonly command: Command;
+  readonly outcome: Outcome;
+}
+
+/** An event as the log's columns hold it, in their order. Numbers are integers; flags has u64's 64 bits as an int64. */
+export interface EventRow {
+  readonly seq: number;
+  readonly time_us: number;
+  readonly session: number;
+  readonly caller: string;
+  readonly cmd: number;
+  /** The map that was meant, 0 where none was found. */
+  readonly map: number;
+  /** The descriptor that was named. One that was opened is in `ret`. */
+  readonly fd: number | null;
+  /** The key given; of a batch that was answered, the keys. */
+  readonly key: Buffer | null;
+  /** The value given, or the value, next key, values or info answered. */
+  readonly value: Buffer | null;
+  readonly flags: bigint | number;
+  readonly ret: number;
+  readonly errno: number;
+  /** The rule that chose the errno. */
+  readonly detail: string | null;
+  /** JSON: what else the command said. */
+  readonly attr: string | null;
+  /** JSON: what else was answered. */
+  readonly out: string | null;
+}
+
+/** Commands whose `value` column is an answer. */
+const ANSWERS_VALUE: ReadonlySet<number> = new Set([
+  CMD.BPF_MAP_LOOKUP_ELEM,
+  CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM,
+  CMD.BPF_MAP_GET_NEXT_KEY,
+  CMD.BPF_MAP_LOOKUP_BATCH,
+  CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH,
+  CMD.BPF_OBJ_GET_INFO_BY_FD,
+]);
+
+/** Commands whose `key` column is an answer. */
+const ANSWERS_KEY: ReadonlySet<number> = new Set([CMD.BPF_MAP_LOOKUP_BATCH, CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH]);
+
+/** A page of elements is not kept: it is the state at its seq. */
+function isKept(cmd: number): boolean {
+  return cmd !== CMD.MAP_ELEMENTS;
+}
+
+export function eventRow({ seq, command, outcome }: Event): EventRow {
+  const target = targetOf(command);
+  const kept = isKept(command.cmd);
+  const given = command as { key?: Buffer | null; value?: Buffer | null; flags?: bigint };
+  return {
+    seq,
+    time_us: command.timeUs,
+    session: command.session,
+    caller: command.caller,
+    cmd: command.cmd,
+    map: outcome.map,
+    fd: target !== null && target.by === "fd" ? target.fd : null,
+    key: kept ? (outcome.key ?? given.key ?? null) : null,
+    value: kept ? (outcome.value ?? given.value ?? null) : null,
+    flags: columnFlags(given.flags),
+    ret: outcome.ret,
+    errno: outcome.errno,
+    detail: outcome.detail,
+    attr: columnAttr(command, target, outcome.map),
+    out: outcome.out === null ? null : JSON.stringify(outcome.out),
+  };
+}
+
+/** Reads an event back from its row. */
+export function rowEvent(row: EventRow): Event {
+  const reference = row.attr === null ? undefined : (JSON.parse(row.attr).map as Target | undefined);
+  const answersKey = ANSWERS_KEY.has(row.cmd);
+  const answersValue = ANSWERS_VALUE.has(row.cmd) && row.errno === 0;
+  const command = readCommand({
+    session: row.session,
+    caller: row.caller,
+    timeUs: row.time_us,
+    cmd: row.cmd,
+    target: row.fd !== null ? { by: "fd", fd: row.fd } : (reference ?? { by: "id", id: row.map }),
+    key: answersKey ? null : row.key,
+    value: answersValue ? null : row.value,
+    flags: BigInt.asUintN(64, BigInt(row.flags)),
+    attr: row.attr,
+  });
+  const outcome: Outcome = {
+    ret: row.ret,
+    errno: row.errno,
+    detail: row.detail,
+    map: row.map,
+    key: answersKey ? row.key : null,
+    value: answersValue ? row.value : null,
+    out: row.out === null ? null : (JSON.parse(row.out) as Out),
+  };
+  return { seq: row.seq, command, outcome };
+}
+
+function columnFlags(flags: bigint | undefined): bigint | number {
+  if (flags === undefined) return 0;
+  return flags <= 0xffff_ffffn ? Number(flags) : BigInt.asIntN(64, flags);
+}
+
+/** The attr's text; with what an operator's reference was, where the map's id does not say it. */
+function columnAttr(command: Command, target: Target | null, map: number): string | null {
+  const text = attrText(command);
+  if (target === null || target.by === "fd" || (target.by === "id" && map !== 0)) return text;
+  const reference = JSON.stringify({ map: target });
+  return text === null ? reference : `${reference.slice(0, -1)},${text.slice(1)}`;
+}

@@ -1,0 +1,209 @@
+import { BPF_ELEM, BPF_F } from "../abi/bpf.ts";
+import { LPM_KEY_BYTES_MAX, LPM_KEY_BYTES_MIN, LPM_VALUE_BYTES_MAX } from "../abi/limits.ts";
+import { afterKey, afterPrefix, type Cell, type CellKey, firstIn } from "./cells.ts";
+import { byKeys, checkAccessFlags, elementsPrefix } from "./common.ts";
+import type { Element, MapRecord, MapStore, MapType } from "./map.ts";
+import { type Refusal, refuse, refused } from "./refusal.ts";
+
+/**
+ * BPF_MAP_TYPE_LPM_TRIE. Source: kernel/bpf/lpm_trie.c.
+ *
+ * A key is a u32 prefixlen in host order, then data, most significant bit first. The kernel walks its trie in post-order:
+ * of two nested prefixes the longer comes first, disjoint ones come in the order of their bits. Cells stand in that very
+ * order, so that a walk is a range. A cell's key is: prefix of the map; the data with every bit behind the prefix set
+ * (the last address that the prefix covers); 65535 - prefixlen in two bytes.
+ *
+ *     10.0.0.0/9   0a 7f ff ff  ff f6
+ *     10.1.2.0/24  0a 01 02 ff  ff e7      comes before 10.0.0.0/9: its last address is smaller
+ *     10.0.0.0/8   0a ff ff ff  ff f7      comes after both
+ *
+ * A cell's value is the data as it was given, bits behind the prefix included (GET_NEXT_KEY shows them), then the value.
+ */
+const TRIE_FLAGS =
+  BPF_F.BPF_F_NO_PREALLOC |
+  BPF_F.BPF_F_NUMA_NODE |
+  BPF_F.BPF_F_RDONLY |
+  BPF_F.BPF_F_WRONLY |
+  BPF_F.BPF_F_RDONLY_PROG |
+  BPF_F.BPF_F_WRONLY_PROG;
+
+const PREFIXLEN_BYTES = 4;
+const ORDER_BYTES = 2;
+const ORDER_MAX = 65535;
+
+const NO_MATCH = refuse("ENOENT", "no prefix in the trie covers this key");
+const ABSENT = refuse("ENOENT", "the trie has no such prefix");
+const EMPTY = refuse("ENOENT", "the trie is empty");
+const LAST = refuse("ENOENT", "this was the last prefix");
+const PRESENT = refuse("EEXIST", "BPF_NOEXIST, but the trie has this prefix");
+const STAYS = refuse("ENOTSUPP", "a trie has no take-out");
+
+function dataBytes(map: MapRecord): number {
+  return map.keySize - PREFIXLEN_BYTES;
+}
+
+function prefixlenOf(key: Buffer): number {
+  return key.readUInt32LE(0);
+}
+
+function tooLong(map: MapRecord, key: Buffer): Refusal | null {
+  const most = dataBytes(map) * 8;
+  const bits = prefixlenOf(key);
+  return bits > most ? refuse("EINVAL", `prefixlen is ${bits}: more than the ${most} bits of the key`) : null;
+}
+
+/** Where the first `bits` bits of a key's data stand among the cells. */
+function cellKey(map: MapRecord, key: Buffer, bits: number): CellKey {
+  const whole = bits >> 3;
+  let data = key.toString("latin1", PREFIXLEN_BYTES, PREFIXLEN_BYTES + whole);
+  if ((bits & 7) !== 0) data += String.fromCharCode((key[PREFIXLEN_BYTES + whole] as number) | (255 >> (bits & 7)));
+  const order = ORDER_MAX - bits;
+  return (
+    elementsPrefix(map) + data.padEnd(dataBytes(map), "\xff") + String.fromCharCode(order >> 8, order & 255)
+  );
+}
+
+function cellPrefixlen(cell: CellKey): number {
+  const at = cell.length - ORDER_BYTES;
+  return ORDER_MAX - ((cell.charCodeAt(at) << 8) | cell.charCodeAt(at + 1));
+}
+
+function elementOf(map: MapRecord, [cell, bytes]: Cell): Element {
+  const key = Buffer.allocUnsafe(map.keySize);
+  key.writeUInt32LE(cellPrefixlen(cell), 0);
+  bytes.copy(key, PREFIXLEN_BYTES, 0, dataBytes(map));
+  return { key, value: bytes.subarray(dataBytes(map)) };
+}
+
+/** How many of the first `most` bits two pieces of data share. */
+function commonBits(stored: Buffer, key: Buffer, most: number): number {
+  for (let at = 0; at * 8 < most; at++) {
+    const differing = (stored[at] as number) ^ (key[PREFIXLEN_BYTES + at] as number);
+    if (differing !== 0) return Math.min(most, at * 8 + Math.clz32(differing) - 24);
+  }
+  return most;
+}
+
+/**
+ * The longest prefix that covers the key: of the prefixes that do, it is the first in the cells' order, and none stands
+ * before the key's own place. Seek there; a prefix found there that does not cover the key shares only its first `bits`
+ * bits with it, so that what covers the key is at most that long: seek the place of these.
+ */
+function lookup(store: MapStore, key: Buffer): Buffer | Refusal {
+  let bits = prefixlenOf(key);
+  if (tooLong(store.map, key) !== null) return NO_MATCH;
+  const end = afterPrefix(elementsPrefix(store.map));
+  for (;;) {
+    const found = firstIn(store.cells, cellKey(store.map, key, bits), end);
+    if (found === undefined) return NO_MATCH;
+    const length = cellPrefixlen(found[0]);
+    const common = commonBits(found[1], key, Math.min(length, bits));
+    if (common === length) return found[1].subarray(dataBytes(store.map));
+    bits = common;
+  }
+}
+
+function nextKey(store: MapStore, key: Buffer | null): Buffer | Refusal {
+  const prefix = elementsPrefix(store.map);
+  const end = afterPrefix(prefix);
+  if (key !== null && tooLong(store.map, key) === null) {
+    const cell = cellKey(store.map, key, prefixlenOf(key));
+    if (store.cells.get(cell) !== undefined) {
+      const next = firstIn(store.cells, afterKey(cell), end);
+      return next === undefined ? LAST : elementOf(store.map, next).key;
+    }
+  }
+  const first = firstIn(store.cells, prefix, end);
+  return first === undefined ? EMPTY : elementOf(store.map, first).key;
+}
+
+function write(store: MapStore, cell: CellKey, key: Buffer, value: Buffer): void {
+  store.cells.put(cell, Buffer.concat([key.subarray(PREFIXLEN_BYTES), value]));
+  store.changed(store.map, key, value);
+}
+
+function remove(store: MapStore, key: Buffer): void {
+  store.cells.delete(cellKey(store.map, key, prefixlenOf(key)));
+  store.setEntryCount(store.entryCount() - 1);
+  store.changed(store.map, key, null);
+}
+
+function* elements(store: MapStore, after: Buffer | null): Iterable<Element> {
+  const prefix = elementsPrefix(store.map);
+  const from = after === null ? prefix : afterKey(cellKey(store.map, after, prefixlenOf(after)));
+  for (const cell of store.cells.range(from, afterPrefix(prefix))) yield elementOf(store.map, cell);
+}
+
+export const lpmTrie: MapType = {
+  first() {
+    return null;
+  },
+
+  second(attr) {
+    if (attr.maxEntries === 0) return refuse("EINVAL", "max_entries is 0");
+    if ((attr.mapFlags & BPF_F.BPF_F_NO_PREALLOC) === 0)
+      return refuse("EINVAL", "a trie is never preallocated: map_flags must have BPF_F_NO_PREALLOC");
+    if ((attr.mapFlags & ~TRIE_FLAGS) !== 0)
+      return refuse("EINVAL", `map_flags ${attr.mapFlags}: not all of them are a trie's`);
+    const access = checkAccessFlags(attr.mapFlags);
+    if (access !== null) return access;
+    if (attr.keySize < LPM_KEY_BYTES_MIN || attr.keySize > LPM_KEY_BYTES_MAX)
+      return refuse("EINVAL", `key_size is ${attr.keySize}: a trie's is ${LPM_KEY_BYTES_MIN} to ${LPM_KEY_BYTES_MAX}`);
+    if (attr.valueSize < 1 || attr.valueSize > LPM_VALUE_BYTES_MAX)
+      return refuse("EINVAL", `value_size is ${attr.valueSize}: a trie's is 1 to ${LPM_VALUE_BYTES_MAX}`);
+    return null;
+  },
+
+  allocatedBytes() {
+    return 0;
+  },
+
+  valueBytes(map) {
+    return map.valueSize;
+  },
+
+  lookup,
+
+  update(store, key, value, flags) {
+    if (flags > BPF_ELEM.BPF_EXIST)
+      return refuse("EINVAL", `flags ${flags}: a trie takes BPF_ANY, BPF_NOEXIST or BPF_EXIST`);
+    const long = tooLong(store.map, key);
+    if (long !== null) return long;
+    const cell = cellKey(store.map, key, prefixlenOf(key));
+    const present = store.cells.get(cell) !== undefined;
+    if (present && flags === 1n) return PRESENT;
+    if (!present && flags === 2n) return refuse("ENOENT", "BPF_EXIST, but the trie has no such prefix");
+    if (!present) {
+      const count = store.entryCount();
+      const most = store.map.maxEntries;
+      if (count >= most) return refuse("ENOSPC", `trie is full: ${count} of ${most} entries`);
+      store.setEntryCount(count + 1);
+    }
+    write(store, cell, key, value);
+    return null;
+  },
+
+  delete(store, key) {
+    const long = tooLong(store.map, key);
+    if (long !== null) return long;
+    if (store.cells.get(cellKey(store.map, key, prefixlenOf(key))) === undefined) return ABSENT;
+    remove(store, key);
+    return null;
+  },
+
+  nextKey,
+
+  take: refused("ENOTSUPP", "a trie has no take-out"),
+
+  batch: { lookup: byKeys({ nextKey, lookup }), lookupAndDelete: STAYS, update: null, delete: null },
+
+  put(store, key, value) {
+    const cell = cellKey(store.map, key, prefixlenOf(key));
+    if (store.cells.get(cell) === undefined) store.setEntryCount(store.entryCount() + 1);
+    write(store, cell, key, value);
+  },
+
+  remove,
+  elements,
+  stored: (store) => elements(store, null),
+};

@@ -1,0 +1,295 @@
+import { createRequire } from "node:module";
+import { BPF_CMD, BPF_F, BPF_MAP_TYPE, MAP_INFO, MAP_INFO_BYTES, OBJ_NAME_LEN } from "../abi/bpf.ts";
+import { ERRNO, errnoName } from "../abi/errno.ts";
+import type { MapRecord } from "../maps/map.ts";
+
+/**
+ * bpf(2), and all of mapledger's native memory. Calls give a number >= 0, or a negative errno as the kernel says it
+ * (ENOTSUPP is -524); nothing throws for what the kernel refuses.
+ *
+ * The kernel gets addresses, so what it may read or write has to stay alive and in place: the attrs, the two slots and
+ * the room for batches are fields (and memory of their own, not of Node's shared pool); what callers bring is held in a
+ * field during the call, since V8 may drop a variable after its last use.
+ */
+type Koffi = typeof import("koffi");
+type Syscall = (number: number, cmd: number, attr: Buffer, size: number) => number;
+
+/** __NR_bpf: arch/x86/entry/syscalls/syscall_64.tbl, scripts/syscall.tbl. Both machines are little-endian. */
+const SYSCALL_NUMBER: Partial<Record<NodeJS.Architecture, number>> = { x64: 321, arm64: 280 };
+
+/** Where each command's part of union bpf_attr ends, as far as it is used here. */
+const ATTR_BYTES = { create: 72, element: 32, delete: 16, path: 16, id: 12, info: 16, freeze: 4, batch: 56, max: 168 } as const;
+
+/** Keys and values up to here are copied next to their attr; the address of a larger one is taken for the call. */
+const SLOT_BYTES = 4096;
+
+/** The part of a map's record that BPF_MAP_CREATE takes. */
+export type MapShape = Pick<
+  MapRecord,
+  "type" | "keySize" | "valueSize" | "maxEntries" | "mapFlags" | "name" | "mapExtra" | "numaNode"
+>;
+
+/** struct bpf_map_info, as far as the mirror reads it. */
+export type MapInfo = Omit<MapShape, "numaNode"> & { readonly id: number };
+
+export class Bpf {
+  readonly #koffi: Koffi;
+  readonly #number: number;
+  readonly #syscall: Syscall;
+  readonly #close: (fd: number) => number;
+
+  readonly #attr = Buffer.allocUnsafeSlow(ATTR_BYTES.max).fill(0);
+  readonly #element = Buffer.allocUnsafeSlow(ATTR_BYTES.element).fill(0);
+  readonly #batch = Buffer.allocUnsafeSlow(ATTR_BYTES.batch).fill(0);
+  readonly #key = Buffer.allocUnsafeSlow(SLOT_BYTES);
+  readonly #value = Buffer.allocUnsafeSlow(SLOT_BYTES);
+  readonly #info = Buffer.allocUnsafeSlow(MAP_INFO_BYTES);
+  #keys = Buffer.allocUnsafeSlow(SLOT_BYTES);
+  #values = Buffer.allocUnsafeSlow(SLOT_BYTES);
+  #count = 0;
+  #held: readonly unknown[] = [];
+
+  constructor(koffi: Koffi, number: number) {
+    const libc = koffi.load("libc.so.6");
+    this.#koffi = koffi;
+    this.#number = number;
+    this.#syscall = libc.func("long syscall(long number, long cmd, void *attr, uint size)") as Syscall;
+    this.#close = libc.func("int close(int fd)") as (fd: number) => number;
+    this.#element.writeBigUInt64LE(this.address(this.#key), 8);
+    this.#element.writeBigUInt64LE(this.address(this.#value), 16);
+  }
+
+  /** Any command with an attr of the caller's, as long as it is. Pointers in it: `address`. */
+  bpf(cmd: number, attr: Buffer): number {
+    return this.#call(cmd, attr, attr.length);
+  }
+
+  /** Valid as long as the caller keeps `buffer`. */
+  address(buffer: Buffer): bigint {
+    return this.#koffi.address(buffer);
+  }
+
+  /** The new map's fd. BPF_F_RDONLY and BPF_F_WRONLY are left out: the mirror reads and writes. */
+  create(shape: MapShape): number {
+    const attr = this.#attr.fill(0);
+    attr.writeUInt32LE(shape.type, 0);
+    attr.writeUInt32LE(shape.keySize, 4);
+    attr.writeUInt32LE(shape.valueSize, 8);
+    attr.writeUInt32LE(shape.maxEntries, 12);
+    attr.writeUInt32LE((shape.mapFlags & ~(BPF_F.BPF_F_RDONLY | BPF_F.BPF_F_WRONLY)) >>> 0, 16);
+    if ((shape.mapFlags & BPF_F.BPF_F_NUMA_NODE) !== 0) attr.writeUInt32LE(shape.numaNode >>> 0, 24);
+    attr.latin1Write(shape.name, 28, OBJ_NAME_LEN - 1);
+    attr.writeBigUInt64LE(shape.mapExtra, 64);
+    return this.#call(BPF_CMD.BPF_MAP_CREATE, attr, ATTR_BYTES.create);
+  }
+
+  /** BPF_ANY. */
+  update(fd: number, key: Buffer, value: Buffer): number {
+    if (key.length > SLOT_BYTES || value.length > SLOT_BYTES)
+      return this.#direct(BPF_CMD.BPF_MAP_UPDATE_ELEM, fd, key, value);
+    this.#key.set(key);
+    this.#value.set(value);
+    this.#element.writeUInt32LE(fd, 0);
+    return this.#call(BPF_CMD.BPF_MAP_UPDATE_ELEM, this.#element, ATTR_BYTES.element);
+  }
+
+  delete(fd: number, key: Buffer): number {
+    if (key.length > SLOT_BYTES) return this.#direct(BPF_CMD.BPF_MAP_DELETE_ELEM, fd, key, null);
+    this.#key.set(key);
+    this.#element.writeUInt32LE(fd, 0);
+    return this.#call(BPF_CMD.BPF_MAP_DELETE_ELEM, this.#element, ATTR_BYTES.delete);
+  }
+
+  /** `value` is written to. */
+  lookup(fd: number, key: Buffer, value: Buffer): number {
+    return this.#direct(BPF_CMD.BPF_MAP_LOOKUP_ELEM, fd, key, value);
+  }
+
+  /** `next` is written to; `key` null: the first key. */
+  nextKey(fd: number, key: Buffer | null, next: Buffer): number {
+    return this.#direct(BPF_CMD.BPF_MAP_GET_NEXT_KEY, fd, key, next);
+  }
+
+  /** `keys` and `values` become at least this large, for the batch that comes next; what was in them may be gone. */
+  room(keyBytes: number, valueBytes: number): void {
+    if (this.#keys.length < keyBytes) this.#keys = Buffer.allocUnsafeSlow(keyBytes);
+    if (this.#values.length < valueBytes) this.#values = Buffer.allocUnsafeSlow(valueBytes);
+  }
+
+  /** Keys and values of batches stand end to end in these two. */
+  get keys(): Buffer {
+    return this.#keys;
+  }
+
+  get values(): Buffer {
+    return this.#values;
+  }
+
+  /** How many elements the last batch wrote, deleted or delivered, also where it was refused in the middle. */
+  get count(): number {
+    return this.#count;
+  }
+
+  updateBatch(fd: number, keys: Buffer, values: Buffer, count: number): number {
+    return this.#many(BPF_CMD.BPF_MAP_UPDATE_BATCH, fd, keys, values, count);
+  }
+
+  deleteBatch(fd: number, keys: Buffer, count: number): number {
+    return this.#many(BPF_CMD.BPF_MAP_DELETE_BATCH, fd, keys, null, count);
+  }
+
+  /** From `position` (null: the start); `next`, `keys` and `values` are written to. -ENOENT: the map ends here. */
+  lookupBatch(
+    fd: number,
+    position: Buffer | null,
+    next: Buffer,
+    keys: Buffer,
+    values: Buffer,
+    count: number,
+  ): number {
+    this.#batch.writeBigUInt64LE(position === null ? 0n : this.address(position), 0);
+    this.#batch.writeBigUInt64LE(this.address(next), 8);
+    const ret = this.#many(BPF_CMD.BPF_MAP_LOOKUP_BATCH, fd, keys, values, count);
+    this.#batch.fill(0, 0, 16);
+    return ret;
+  }
+
+  freeze(fd: number): number {
+    const attr = this.#attr.fill(0);
+    attr.writeUInt32LE(fd, 0);
+    return this.#call(BPF_CMD.BPF_MAP_FREEZE, attr, ATTR_BYTES.freeze);
+  }
+
+  pin(fd: number, path: string): number {
+    return this.#path(BPF_CMD.BPF_OBJ_PIN, path, fd);
+  }
+
+  /** A new fd of what is pinned at `path`: a map, but a program or a link, too. */
+  get(path: string): number {
+    return this.#path(BPF_CMD.BPF_OBJ_GET, path, 0);
+  }
+
+  /** `fd` has to be a map's: a program has an info of its own, in another shape. */
+  infoByFd(fd: number): MapInfo | number {
+    const info = this.#info.fill(0);
+    const attr = this.#attr.fill(0);
+    attr.writeUInt32LE(fd, 0);
+    attr.writeUInt32LE(MAP_INFO_BYTES, 4);
+    attr.writeBigUInt64LE(this.address(info), 8);
+    const ret = this.#call(BPF_CMD.BPF_OBJ_GET_INFO_BY_FD, attr, ATTR_BYTES.info);
+    return ret < 0 ? ret : parseInfo(info);
+  }
+
+  mapFdById(id: number): number {
+    const attr = this.#attr.fill(0);
+    attr.writeUInt32LE(id, 0);
+    return this.#call(BPF_CMD.BPF_MAP_GET_FD_BY_ID, attr, ATTR_BYTES.id);
+  }
+
+  /** The smallest id above `id`. */
+  mapGetNextId(id: number): number {
+    const attr = this.#attr.fill(0);
+    attr.writeUInt32LE(id, 0);
+    const ret = this.#call(BPF_CMD.BPF_MAP_GET_NEXT_ID, attr, ATTR_BYTES.id);
+    return ret < 0 ? ret : attr.readUInt32LE(4);
+  }
+
+  close(fd: number): number {
+    return this.#close(fd) < 0 ? -this.#koffi.errno() : 0;
+  }
+
+  #call(cmd: number, attr: Buffer, size: number): number {
+    const ret = this.#syscall(this.#number, cmd, attr, size);
+    return ret < 0 ? -this.#koffi.errno() : ret;
+  }
+
+  /** An element command on the caller's own buffers. */
+  #direct(cmd: number, fd: number, key: Buffer | null, value: Buffer | null): number {
+    this.#held = [key, value];
+    const attr = this.#attr.fill(0, 0, ATTR_BYTES.element);
+    attr.writeUInt32LE(fd, 0);
+    if (key !== null) attr.writeBigUInt64LE(this.address(key), 8);
+    if (value !== null) attr.writeBigUInt64LE(this.address(value), 16);
+    return this.#call(cmd, attr, value === null ? ATTR_BYTES.delete : ATTR_BYTES.element);
+  }
+
+  /**
+   * The kernel writes count once its first checks have passed; where they have not, count is what went in. A batch that
+   * is refused later never reaches its full count, so the two can be told apart (ENOENT only ends a lookup, or comes later).
+   */
+  #many(cmd: number, fd: number, keys: Buffer, values: Buffer | null, count: number): number {
+    this.#held = [keys, values];
+    this.#batch.writeBigUInt64LE(this.address(keys), 16);
+    this.#batch.writeBigUInt64LE(values === null ? 0n : this.address(values), 24);
+    this.#batch.writeUInt32LE(count, 32);
+    this.#batch.writeUInt32LE(fd, 36);
+    const ret = this.#call(cmd, this.#batch, ATTR_BYTES.batch);
+    this.#count = this.#batch.readUInt32LE(32);
+    if (ret < 0 && ret !== -ERRNO.ENOENT && this.#count === count) this.#count = 0;
+    return ret;
+  }
+
+  #path(cmd: number, path: string, fd: number): number {
+    const bytes = Buffer.from(`${path}\0`);
+    this.#held = [bytes];
+    const attr = this.#attr.fill(0);
+    attr.writeBigUInt64LE(this.address(bytes), 0);
+    attr.writeUInt32LE(fd, 8);
+    return this.#call(cmd, attr, ATTR_BYTES.path);
+  }
+}
+
+function parseInfo(info: Buffer): MapInfo {
+  const name = info.latin1Slice(MAP_INFO.name, MAP_INFO.name + OBJ_NAME_LEN);
+  return {
+    type: info.readUInt32LE(MAP_INFO.type),
+    id: info.readUInt32LE(MAP_INFO.id),
+    keySize: info.readUInt32LE(MAP_INFO.key_size),
+    valueSize: info.readUInt32LE(MAP_INFO.value_size),
+    maxEntries: info.readUInt32LE(MAP_INFO.max_entries),
+    mapFlags: info.readUInt32LE(MAP_INFO.map_flags),
+    name: name.slice(0, name.indexOf("\0")),
+    mapExtra: info.readBigUInt64LE(MAP_INFO.map_extra),
+  };
+}
+
+/** bpf(2) on this machine, or why there is none. Whether it lets this process in is another question: probe. */
+export function openBpf(): Bpf | { readonly off: string } {
+  if (process.platform !== "linux") return { off: `bpf(2) is Linux's, and this is ${process.platform}` };
+  const number = SYSCALL_NUMBER[process.arch];
+  if (number === undefined) return { off: `bpf(2)'s number is known for x64 and arm64, and this is ${process.arch}` };
+  try {
+    return new Bpf(createRequire(import.meta.url)("koffi") as Koffi, number);
+  } catch (error) {
+    return { off: `loading koffi: ${error instanceof Error ? error.message : String(error)}` };
+  }
+}
+
+const ENOSYS = 38;
+
+/** A trie, since the kernel never gives one to a process without CAP_BPF, whatever unprivileged_bpf_disabled says. */
+const PROBE: MapShape = {
+  type: BPF_MAP_TYPE.BPF_MAP_TYPE_LPM_TRIE,
+  keySize: 5,
+  valueSize: 1,
+  maxEntries: 1,
+  mapFlags: BPF_F.BPF_F_NO_PREALLOC,
+  name: "",
+  mapExtra: 0n,
+  numaNode: 0,
+};
+
+/** Why bpf(2) cannot be used, or null: found out by making a map. */
+export function probe(bpf: Bpf | { readonly off: string } = openBpf()): string | null {
+  if ("off" in bpf) return bpf.off;
+  const fd = bpf.create(PROBE);
+  if (fd >= 0) {
+    bpf.close(fd);
+    return null;
+  }
+  const errno = errnoName(-fd);
+  if (errno === "EPERM")
+    return "bpf(2) is refused: EPERM: it needs CAP_BPF or CAP_SYS_ADMIN, and a seccomp profile that lets it through";
+  if (-fd === ENOSYS) return "bpf(2) is refused: ENOSYS: this kernel was built without it";
+  return `bpf(2) is refused: making a map: ${errno}`;
+}

@@ -1,0 +1,114 @@
+import { randomUUID } from "node:crypto";
+import Sqlite, { type Database, type Statement } from "better-sqlite3";
+import { ERRNO } from "../abi/errno.ts";
+import { CMD } from "../abi/service.ts";
+import type { EventLog } from "../engine/ports.ts";
+import { type Event, type EventRow, eventRow, rowEvent } from "../log/event.ts";
+import { migrate } from "./migrate.ts";
+
+const MIGRATIONS = new URL("../../migrations/", import.meta.url);
+
+const INSERT = `
+  INSERT INTO events (seq, time_us, session, caller, cmd, map, fd, key, value, flags, ret, errno, detail, attr, out)
+  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;
+const READ_AFTER = "SELECT * FROM events WHERE seq > ? ORDER BY seq";
+const LAST = "SELECT seq, time_us FROM events ORDER BY seq DESC LIMIT 1";
+const NAME_COMMAND = "INSERT OR REPLACE INTO commands (cmd, name) VALUES (?, ?)";
+const NAME_ERROR = "INSERT OR REPLACE INTO errors (errno, name) VALUES (?, ?)";
+const GET_FACT = "SELECT value FROM ledger WHERE name = ?";
+const SET_FACT = "INSERT INTO ledger (name, value) VALUES (?, ?)";
+
+/** The event log in SQLite: WAL, and synchronous=FULL, so that a commit has reached the disk when it returns. */
+export class SqliteEventLog implements EventLog {
+  /** Which log this is, for good: made with it. */
+  readonly id: string;
+  readonly #db: Database;
+  readonly #insert: Statement;
+  readonly #begin: Statement;
+  readonly #commit: Statement;
+  #lastSeq: number;
+  #lastTimeUs: number;
+
+  constructor(file: string) {
+    this.#db = new Sqlite(file);
+    this.#db.pragma("journal_mode = WAL");
+    this.#db.pragma("synchronous = FULL");
+    migrate(this.#db, MIGRATIONS);
+    this.id = this.#identity();
+    this.#writeNames();
+    this.#insert = this.#db.prepare(INSERT);
+    this.#begin = this.#db.prepare("BEGIN IMMEDIATE");
+    this.#commit = this.#db.prepare("COMMIT");
+    const last = this.#db.prepare(LAST).get() as { seq: number; time_us: number } | undefined;
+    this.#lastSeq = last?.seq ?? 0;
+    this.#lastTimeUs = last?.time_us ?? 0;
+  }
+
+  get lastSeq(): number {
+    return this.#lastSeq;
+  }
+
+  get lastTimeUs(): number {
+    return this.#lastTimeUs;
+  }
+
+  append(events: readonly Event[]): void {
+    this.#begin.run();
+    try {
+      for (const event of events) {
+        const row = eventRow(event);
+        this.#insert.run(
+          row.seq,
+          row.time_us,
+          row.session,
+          row.caller,
+          row.cmd,
+          row.map,
+          row.fd,
+          row.key,
+          row.value,
+          row.flags,
+          row.ret,
+          row.errno,
+          row.detail,
+          row.attr,
+          row.out,
+        );
+      }
+      this.#commit.run();
+    } catch (error) {
+      // A full disk may have rolled back already.
+      if (this.#db.inTransaction) this.#db.exec("ROLLBACK");
+      throw error;
+    }
+    const last = events.at(-1) as Event;
+    this.#lastSeq = last.seq;
+    this.#lastTimeUs = last.command.timeUs;
+  }
+
+  *read(afterSeq: number): Iterable<Event> {
+    const rows = this.#db.prepare(READ_AFTER).iterate(afterSeq) as Iterable<EventRow>;
+    for (const row of rows) yield rowEvent(row);
+  }
+
+  close(): void {
+    this.#db.close();
+  }
+
+  #identity(): string {
+    const known = this.#db.prepare(GET_FACT).pluck().get("id") as string | undefined;
+    if (known !== undefined) return known;
+    const id = randomUUID();
+    this.#db.prepare(SET_FACT).run("id", id);
+    return id;
+  }
+
+  #writeNames(): void {
+    const command = this.#db.prepare(NAME_COMMAND);
+    const error = this.#db.prepare(NAME_ERROR);
+    this.#db.transaction(() => {
+      for (const [name, number] of Object.entries(CMD)) command.run(number, name);
+      for (const [name, number] of Object.entries(ERRNO)) error.run(number, name);
+    })();
+  }
+}

@@ -1,0 +1,158 @@
+import { CMD } from "../abi/service.ts";
+import type { BatchPage, Element } from "../maps/map.ts";
+import { type Refusal, refuse } from "../maps/refusal.ts";
+import type { BatchCommand, ElementsCommand, Origin } from "./command.ts";
+import { checkLock, checkReadable, checkRoom, checkWritable, openMap } from "./guards.ts";
+import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
+import type { OpenMap, State } from "./state.ts";
+
+type Request = Origin & BatchCommand;
+
+/** bpf_map_do_batch() and what follows for the four commands, kernel/bpf/syscall.c, kernel/bpf/hashtab.c. */
+export function batch(state: State, command: Request): Outcome {
+  const map = openMap(state, command, command.target);
+  if (isRefusal(map)) return failed(map, 0, untouched(command));
+  const reads = command.cmd === CMD.BPF_MAP_LOOKUP_BATCH || command.cmd === CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH;
+  const refusal = (reads ? checkReadable(map) : null) ?? (writes(command) ? checkWritable(map) : null);
+  if (refusal !== null) return failed(refusal, map.map.id, untouched(command));
+  switch (command.cmd) {
+    case CMD.BPF_MAP_LOOKUP_BATCH:
+      return readBatch(state, command, map, map.type.batch.lookup);
+    case CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH:
+      return readBatch(state, command, map, map.type.batch.lookupAndDelete);
+    case CMD.BPF_MAP_UPDATE_BATCH:
+      return eachElement(state, command, map, map.type.batch.update);
+    case CMD.BPF_MAP_DELETE_BATCH:
+      return eachElement(state, command, map, map.type.batch.delete);
+  }
+}
+
+function writes(command: Request): boolean {
+  return command.cmd !== CMD.BPF_MAP_LOOKUP_BATCH;
+}
+
+/** `count` is an output only from the first write to it on; before, it is as the caller left it. */
+function untouched(command: Request): { count: number } {
+  return { count: command.attr.count };
+}
+
+/** elem_flags may be BPF_F_LOCK, if the value has a lock: an update batch acts as BPF_ANY. */
+function checkElemFlags(command: Request): Refusal | null {
+  const flags = command.attr.elemFlags;
+  if ((flags & ~4n) !== 0n) return refuse("EINVAL", `elem_flags ${flags}: a batch takes BPF_F_LOCK alone`);
+  return checkLock(flags);
+}
+
+/** generic_map_update_batch() and generic_map_delete_batch(): one after the other, the first error ends it. */
+function eachElement(state: State, command: Request, map: OpenMap, unsupported: Refusal | null): Outcome {
+  const refusal = unsupported ?? checkElemFlags(command);
+  if (refusal !== null) return failed(refusal, map.map.id, untouched(command));
+  const { count } = command.attr;
+  const keyBytes = map.map.keySize;
+  const valueBytes = map.type.valueBytes(map.map, state.host);
+  const update = command.cmd === CMD.BPF_MAP_UPDATE_BATCH;
+  for (let at = 0; at < count; at++) {
+    const key = slice(command.key, at, keyBytes, "keys");
+    if (isRefusal(key)) return failed(key, map.map.id, { count: at });
+    let answer: Refusal | null;
+    if (update) {
+      const value = slice(command.value, at, valueBytes, "values");
+      answer = isRefusal(value) ? value : map.type.update(map, key, value, command.attr.elemFlags);
+    } else {
+      answer = map.type.delete(map, key);
+    }
+    if (answer !== null) return failed(answer, map.map.id, { count: at });
+  }
+  return done(map.map.id, null, { count });
+}
+
+function slice(buffer: Buffer | null, at: number, size: number, what: string): Buffer | Refusal {
+  if (buffer === null) return refuse("EFAULT", `${what} is the null pointer`);
+  const end = (at + 1) * size;
+  if (buffer.length >= end) return buffer.subarray(end - size, end);
+  return refuse("EFAULT", `${what} has ${buffer.length} bytes: element ${at} ends at ${end}`);
+}
+
+/** generic_map_lookup_batch() and __htab_map_lookup_and_delete_batch(). */
+function readBatch(
+  state: State,
+  command: Request,
+  map: OpenMap,
+  walk: OpenMap["type"]["batch"]["lookup"],
+): Outcome {
+  if (isRefusal(walk)) return failed(walk, map.map.id, untouched(command));
+  const refusal = checkElemFlags(command) ?? (walk.checksFlags ? checkFlags(command.flags) : null);
+  if (refusal !== null) return failed(refusal, map.map.id, untouched(command));
+  const { count, inBatch, outBatch } = command.attr;
+  if (count === 0) return done(map.map.id, null, { count: 0 });
+  const positionBytes = walk.positionBytes(map.map);
+  if (inBatch !== null && inBatch.length < positionBytes)
+    return failed(refuse("EFAULT", `in_batch has ${inBatch.length} bytes: ${positionBytes} are read`), map.map.id, { count: 0 });
+  const page = walk.read(map, inBatch, count);
+  if (isRefusal(page)) return failed(page, map.map.id, { count: 0 });
+
+  const { elements } = page;
+  const takes = command.cmd === CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH;
+  if (takes) for (const { key } of elements) map.type.remove(map, key);
+  const keys = Buffer.concat(elements.map(({ key }) => key));
+  const values = Buffer.concat(elements.map(({ value }) => value));
+  const fault = checkRoom(command.key, keys.length, "keys") ?? checkRoom(command.value, values.length, "values");
+  if (fault !== null) return failed(fault, map.map.id, { count: 0 }, takes ? keys : null);
+  const position = walk.positionAlways || elements.length > 0 ? page.position : null;
+  const lost = position === null ? null : checkRoom(outBatch, position.length, "out_batch");
+  const delivered = { count: walk.positionAlways && lost !== null ? 0 : elements.length };
+  if (lost !== null) return failed(lost, map.map.id, delivered, takes ? keys : null);
+  return answerPage(map.map.id, page, keys, values, position);
+}
+
+function answerPage(map: number, page: BatchPage, keys: Buffer, values: Buffer, position: Buffer | null): Outcome {
+  const count = page.elements.length;
+  const out = position === null ? { count } : { count, out_batch: position.toString("hex") };
+  const outcome = done(map, values, out, keys);
+  if (page.end === null) return outcome;
+  return { ...outcome, ret: -1, errno: page.end.number, detail: page.end.detail };
+}
+
+function checkFlags(flags: bigint): Refusal | null {
+  return flags === 0n ? null : refuse("EINVAL", `flags ${flags}: a hash's batch takes none`);
+}
+
+/** What the event of a batch has done: its first `count` elements, or the keys that were taken out. */
+export function redoBatch(state: State, command: Request, outcome: Outcome): void {
+  const count = outcome.out?.count ?? 0;
+  const keys = command.cmd === CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH ? outcome.key : command.key;
+  if (outcome.map === 0 || keys === null || command.cmd === CMD.BPF_MAP_LOOKUP_BATCH) return;
+  const map = openMap(state, { ...command, session: 0 }, { by: "id", id: outcome.map });
+  if (isRefusal(map)) throw new Error(`replaying a batch on map ${outcome.map}: ${map.detail}`);
+  const { keySize } = map.map;
+  const valueBytes = map.type.valueBytes(map.map, state.host);
+  const values = command.value ?? Buffer.alloc(0);
+  const done = command.cmd === CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH ? keys.length / keySize : count;
+  for (let at = 0; at < done; at++) {
+    const key = keys.subarray(at * keySize, (at + 1) * keySize);
+    if (command.cmd === CMD.BPF_MAP_UPDATE_BATCH)
+      map.type.put(map, key, values.subarray(at * valueBytes, (at + 1) * valueBytes));
+    else map.type.remove(map, key);
+  }
+}
+
+/** A page of elements in the state's order: what mapledger adds to bpf(2) for people who look into maps. */
+export function elements(state: State, command: Origin & ElementsCommand): Outcome {
+  const map = openMap(state, command, command.target);
+  if (isRefusal(map)) return failed(map);
+  const refusal = checkReadable(map) ?? checkPosition(map, command.attr.after);
+  if (refusal !== null) return failed(refusal, map.map.id);
+  const found: Element[] = [];
+  for (const element of map.type.elements(map, command.attr.after)) {
+    found.push(element);
+    if (found.length === command.attr.limit) break;
+  }
+  const keys = Buffer.concat(found.map(({ key }) => key));
+  const values = Buffer.concat(found.map(({ value }) => value));
+  return done(map.map.id, values, { count: found.length }, keys);
+}
+
+function checkPosition(map: OpenMap, after: Buffer | null): Refusal | null {
+  if (after === null || after.length === map.map.keySize) return null;
+  return refuse("EINVAL", `after has ${after.length} bytes: a key of this map has ${map.map.keySize}`);
+}

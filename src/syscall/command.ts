@@ -1,0 +1,187 @@
+import type { CMD, SERVICE_CMD } from "../abi/service.ts";
+import type { CreateAttr } from "../maps/map.ts";
+
+/**
+ * The map that a command means. A session's commands name a descriptor of its own; the operator's name the map, as
+ * bpftool does: by id, by name or by pin.
+ */
+export type Target =
+  | { readonly by: "fd"; readonly fd: number }
+  | { readonly by: "id"; readonly id: number }
+  | { readonly by: "name"; readonly name: string }
+  | { readonly by: "pinned"; readonly pathname: string };
+
+/** Who sent a command, and when. Session 0 is no session: the operator's view, or the service itself. */
+export interface Origin {
+  readonly session: number;
+  readonly caller: string;
+  /** Microseconds since the epoch; the engine stamps it, never stepping back. */
+  readonly timeUs: number;
+}
+
+/** BPF_MAP_{LOOKUP,UPDATE,DELETE,LOOKUP_AND_DELETE}_ELEM, _GET_NEXT_KEY and _FREEZE. */
+export interface ElementCommand {
+  readonly cmd:
+    | typeof CMD.BPF_MAP_LOOKUP_ELEM
+    | typeof CMD.BPF_MAP_UPDATE_ELEM
+    | typeof CMD.BPF_MAP_DELETE_ELEM
+    | typeof CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM
+    | typeof CMD.BPF_MAP_GET_NEXT_KEY
+    | typeof CMD.BPF_MAP_FREEZE;
+  readonly target: Target;
+  /** null is the null pointer. A buffer ends where its bytes end: reading on faults. */
+  readonly key: Buffer | null;
+  /**
+   * Where the kernel reads: the value. Where it writes (a lookup's value, next_key): null for as much room as it
+   * takes, or a buffer of the room there is.
+   */
+  readonly value: Buffer | null;
+  readonly flags: bigint;
+}
+
+/** The four batch commands. */
+export interface BatchCommand {
+  readonly cmd:
+    | typeof CMD.BPF_MAP_LOOKUP_BATCH
+    | typeof CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH
+    | typeof CMD.BPF_MAP_UPDATE_BATCH
+    | typeof CMD.BPF_MAP_DELETE_BATCH;
+  readonly target: Target;
+  /** Keys and values end to end; for those that are answered as for ElementCommand.value. */
+  readonly key: Buffer | null;
+  readonly value: Buffer | null;
+  readonly flags: bigint;
+  readonly attr: {
+    readonly count: number;
+    readonly elemFlags: bigint;
+    readonly inBatch: Buffer | null;
+    readonly outBatch: Buffer | null;
+  };
+}
+
+export interface CreateCommand {
+  readonly cmd: typeof CMD.BPF_MAP_CREATE;
+  readonly attr: CreateAttr;
+}
+
+export interface PinCommand {
+  readonly cmd: typeof CMD.BPF_OBJ_PIN;
+  readonly target: Target;
+  readonly attr: PathAttr;
+}
+
+export interface GetPinCommand {
+  readonly cmd: typeof CMD.BPF_OBJ_GET;
+  readonly attr: PathAttr & { readonly bpfFd: number };
+}
+
+interface PathAttr {
+  /** null is the null pointer. */
+  readonly pathname: string | null;
+  readonly fileFlags: number;
+  readonly pathFd: number;
+}
+
+export interface NextIdCommand {
+  readonly cmd: typeof CMD.BPF_MAP_GET_NEXT_ID;
+  readonly attr: { readonly startId: number; readonly openFlags: number };
+}
+
+export interface FdByIdCommand {
+  readonly cmd: typeof CMD.BPF_MAP_GET_FD_BY_ID;
+  readonly attr: { readonly mapId: number; readonly openFlags: number };
+}
+
+export interface InfoCommand {
+  readonly cmd: typeof CMD.BPF_OBJ_GET_INFO_BY_FD;
+  readonly target: Target;
+  /** The info buffer, which is input, too; null for one of info_len zeros. */
+  readonly value: Buffer | null;
+  readonly attr: { readonly infoLen: number };
+}
+
+/** A bpf command that is not about maps, or none at all. */
+export interface UnknownCommand {
+  readonly cmd: number;
+  readonly unknown: true;
+  /** As the caller wrote it. */
+  readonly name: string;
+}
+
+export interface SessionOpenCommand {
+  readonly cmd: typeof SERVICE_CMD.SESSION_OPEN;
+  readonly attr: { readonly name: string; readonly ttlMs: number };
+}
+
+export interface SessionRenewCommand {
+  readonly cmd: typeof SERVICE_CMD.SESSION_RENEW;
+  /** null: the lease it was born with. */
+  readonly attr: { readonly ttlMs: number | null };
+}
+
+/** The end of a session; its descriptors are closed first, each by a CLOSE of its own. */
+export interface SessionEndCommand {
+  readonly cmd: typeof SERVICE_CMD.SESSION_END;
+  readonly attr: { readonly reason: EndReason };
+}
+
+export type EndReason = "ended by request" | "lease expired" | "attached stream broke" | "client process exited";
+
+export interface CloseCommand {
+  readonly cmd: typeof SERVICE_CMD.CLOSE;
+  readonly fd: number;
+  readonly attr: { readonly reason: EndReason | "close" };
+}
+
+export interface DupCommand {
+  readonly cmd: typeof SERVICE_CMD.DUP;
+  readonly fd: number;
+}
+
+export type OpenKind = "pipe" | "file";
+
+export interface OpenCommand {
+  readonly cmd: typeof SERVICE_CMD.OPEN;
+  readonly attr: { readonly kind: OpenKind };
+}
+
+export interface PathCommand {
+  readonly cmd: typeof SERVICE_CMD.UNLINK | typeof SERVICE_CMD.MKDIR | typeof SERVICE_CMD.RMDIR;
+  readonly attr: { readonly pathname: string };
+}
+
+/** A page of elements: at most `limit` after the position that an earlier page gave. */
+export interface ElementsCommand {
+  readonly cmd: typeof SERVICE_CMD.MAP_ELEMENTS;
+  readonly target: Target;
+  readonly attr: { readonly after: Buffer | null; readonly limit: number };
+}
+
+/** What came back from the mirror about an earlier event; the service is its caller. */
+export interface MirrorCommand {
+  readonly cmd: typeof SERVICE_CMD.MIRROR_REFUSED | typeof SERVICE_CMD.MIRROR_RESYNC;
+  readonly target: Target;
+  readonly attr: { readonly operation: string; readonly errno: string; readonly detail: string };
+}
+
+export type Action =
+  | ElementCommand
+  | BatchCommand
+  | CreateCommand
+  | PinCommand
+  | GetPinCommand
+  | NextIdCommand
+  | FdByIdCommand
+  | InfoCommand
+  | UnknownCommand
+  | SessionOpenCommand
+  | SessionRenewCommand
+  | SessionEndCommand
+  | CloseCommand
+  | DupCommand
+  | OpenCommand
+  | PathCommand
+  | ElementsCommand
+  | MirrorCommand;
+
+export type Command = Origin & Action;

@@ -1,0 +1,173 @@
+import { BPF_F, BPF_MAP_TYPE, mapTypeName, OBJ_NAME_LEN } from "../abi/bpf.ts";
+import { ID_MAX } from "../abi/limits.ts";
+import type { CreateAttr, Host, MapRecord } from "../maps/map.ts";
+import { type Refusal, refuse } from "../maps/refusal.ts";
+import { mapType } from "../maps/types.ts";
+import type { CreateCommand, Origin } from "./command.ts";
+import { failed, opened, type Outcome } from "./outcome.ts";
+import type { FdRecord, State } from "./state.ts";
+
+type Request = Origin & CreateCommand;
+
+const ACCESS = BPF_F.BPF_F_RDONLY | BPF_F.BPF_F_WRONLY;
+/** NUMA_NO_NODE */
+const ANY_NODE = -1;
+const HASH_BYTES = 32;
+
+/** map_create(), kernel/bpf/syscall.c: the checks in its order, then id and descriptor. */
+export function createMap(state: State, command: Request): Outcome {
+  const { attr } = command;
+  const refusal = checkCreate(state, command.session, attr);
+  if (refusal !== null) return failed(refusal);
+  const id = state.lastId("map") + 1;
+  if (id > ID_MAX) return failed(refuse("ENOSPC", `every id up to ${ID_MAX} has been used`));
+  const fd = state.freeFd(command.session);
+  if (fd === undefined) {
+    state.usedId("map", id);
+    return failed(refuse("EMFILE", "the session's descriptor table is full"), 0, { map_id: id });
+  }
+  make(state, command, id, fd);
+  return opened(fd, id, { map_id: id });
+}
+
+/** What the event of a creation has done; without a descriptor it used up an id. */
+export function redoCreate(state: State, command: Request, outcome: Outcome): void {
+  const id = outcome.out?.map_id;
+  if (id === undefined) return;
+  if (outcome.errno === 0) make(state, command, id, outcome.ret);
+  else state.usedId("map", id);
+}
+
+function make(state: State, command: Request, id: number, fd: number): void {
+  state.createMap(recordOf(command.attr, id));
+  state.openFd(command.session, fd, mapFile(state, id, command.attr.mapFlags));
+}
+
+/** A new open file of a map, with the access that BPF_F_RDONLY or BPF_F_WRONLY leave. */
+export function mapFile(state: State, map: number, flags: number): FdRecord {
+  return {
+    kind: "map",
+    file: state.lastId("file") + 1,
+    map,
+    readable: (flags & BPF_F.BPF_F_WRONLY) === 0,
+    writable: (flags & BPF_F.BPF_F_RDONLY) === 0,
+  };
+}
+
+function recordOf(attr: CreateAttr, id: number): MapRecord {
+  return {
+    id,
+    type: attr.mapType,
+    keySize: attr.keySize,
+    valueSize: attr.valueSize,
+    maxEntries: attr.maxEntries,
+    mapFlags: attr.mapFlags & ~(ACCESS | BPF_F.BPF_F_TOKEN_FD),
+    name: nameOf(attr.mapName),
+    mapExtra: attr.mapExtra,
+    numaNode: (attr.mapFlags & BPF_F.BPF_F_NUMA_NODE) === 0 ? ANY_NODE : attr.numaNode,
+    frozen: false,
+    exclusive: attr.exclProgHash !== null,
+  };
+}
+
+function checkCreate(state: State, session: number, attr: CreateAttr): Refusal | null {
+  return (
+    checkCommon(attr, state.host) ??
+    checkType(state, session, attr) ??
+    checkName(attr.mapName) ??
+    checkBtf(state, session, attr) ??
+    checkExclusive(attr)
+  );
+}
+
+function checkCommon(attr: CreateAttr, host: Host): Refusal | null {
+  if (attr.btfVmlinuxValueTypeId !== 0) {
+    if (attr.mapType !== BPF_MAP_TYPE.BPF_MAP_TYPE_STRUCT_OPS)
+      return refuse("EINVAL", "btf_vmlinux_value_type_id is for BPF_MAP_TYPE_STRUCT_OPS alone");
+    if (attr.btfKeyTypeId !== 0 || attr.btfValueTypeId !== 0)
+      return refuse("EINVAL", "btf_vmlinux_value_type_id excludes btf_key_type_id and btf_value_type_id");
+  } else if (attr.btfKeyTypeId !== 0 && attr.btfValueTypeId === 0) {
+    return refuse("EINVAL", "btf_key_type_id without btf_value_type_id");
+  }
+  if (attr.mapExtra !== 0n && !usesMapExtra(attr.mapType))
+    return refuse("EINVAL", "map_extra is for BPF_MAP_TYPE_BLOOM_FILTER and BPF_MAP_TYPE_ARENA alone");
+  if ((attr.mapFlags & ACCESS) === ACCESS) return refuse("EINVAL", "BPF_F_RDONLY excludes BPF_F_WRONLY");
+  if ((attr.mapFlags & BPF_F.BPF_F_NUMA_NODE) !== 0 && !isNode(attr.numaNode, host))
+    return refuse("EINVAL", `numa_node ${attr.numaNode} is not online`);
+  return null;
+}
+
+function usesMapExtra(type: number): boolean {
+  return type === BPF_MAP_TYPE.BPF_MAP_TYPE_BLOOM_FILTER || type === BPF_MAP_TYPE.BPF_MAP_TYPE_ARENA;
+}
+
+function isNode(node: number, host: Host): boolean {
+  return node === ANY_NODE || host.onlineNodes.includes(node);
+}
+
+function checkType(state: State, session: number, attr: CreateAttr): Refusal | null {
+  const { host } = state;
+  const type = mapType(attr.mapType);
+  if (type === undefined) {
+    const name = attr.mapType === 0 ? undefined : mapTypeName(attr.mapType);
+    return refuse("EINVAL", name === undefined ? `map_type ${attr.mapType} is unknown` : `${name} is not served`);
+  }
+  // TOKEN_FD is cleared before any type sees its flags.
+  const seen = { ...attr, mapFlags: attr.mapFlags & ~BPF_F.BPF_F_TOKEN_FD };
+  const refusal = type.first(seen, host) ?? checkToken(state, session, attr);
+  if (refusal !== null) return refusal;
+  if (attr.mapIfindex !== 0) return checkOffload(attr, host);
+  const bytes = type.allocatedBytes(seen, host);
+  return (
+    type.second(seen, host) ??
+    (bytes > host.memoryBytes ? refuse("ENOMEM", `the map takes ${bytes} bytes: the machine has ${host.memoryBytes}`) : null)
+  );
+}
+
+function checkToken(state: State, session: number, attr: CreateAttr): Refusal | null {
+  if ((attr.mapFlags & BPF_F.BPF_F_TOKEN_FD) === 0) return null;
+  if (state.fd(session, attr.mapTokenFd) === undefined) return refuse("EBADF", `map_token_fd ${attr.mapTokenFd} is not open`);
+  return refuse("EINVAL", `map_token_fd ${attr.mapTokenFd} is not a token`);
+}
+
+function checkOffload(attr: CreateAttr, host: Host): Refusal {
+  if (attr.mapType !== BPF_MAP_TYPE.BPF_MAP_TYPE_HASH && attr.mapType !== BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY)
+    return refuse("EINVAL", "map_ifindex: only BPF_MAP_TYPE_HASH and BPF_MAP_TYPE_ARRAY can be offloaded");
+  if (!host.ifindexes.includes(attr.mapIfindex)) return refuse("EINVAL", `map_ifindex ${attr.mapIfindex}: no such interface`);
+  return refuse("EOPNOTSUPP", `map_ifindex ${attr.mapIfindex}: the interface offloads no maps`);
+}
+
+/** bpf_obj_name_cpy(): isalnum() is that of Latin-1, and what follows the first NUL is not looked at. */
+function checkName(name: Buffer): Refusal | null {
+  const end = name.indexOf(0);
+  if (end === -1 || end >= OBJ_NAME_LEN) return refuse("EINVAL", `map_name is longer than ${OBJ_NAME_LEN - 1} bytes`);
+  for (const byte of name.subarray(0, end))
+    if (!isNameByte(byte))
+      return refuse("EINVAL", `map_name has byte 0x${byte.toString(16)}: letters, digits, "_" and "." are allowed`);
+  return null;
+}
+
+function isNameByte(byte: number): boolean {
+  const char = String.fromCharCode(byte);
+  return /[A-Za-z0-9_.]/.test(char) || (byte >= 0xc0 && byte !== 0xd7 && byte !== 0xf7);
+}
+
+function nameOf(name: Buffer): string {
+  return name.toString("latin1", 0, name.indexOf(0));
+}
+
+function checkBtf(state: State, session: number, attr: CreateAttr): Refusal | null {
+  if (attr.btfKeyTypeId === 0 && attr.btfValueTypeId === 0 && attr.btfVmlinuxValueTypeId === 0) return null;
+  if (state.fd(session, attr.btfFd) === undefined) return refuse("EBADF", `btf_fd ${attr.btfFd} is not open`);
+  return refuse("EINVAL", `btf_fd ${attr.btfFd} is not BTF`);
+}
+
+function checkExclusive(attr: CreateAttr): Refusal | null {
+  if (attr.exclProgHash === null && attr.exclProgHashSize === 0) return null;
+  if (attr.exclProgHash === null || attr.exclProgHashSize !== HASH_BYTES)
+    return refuse("EINVAL", `excl_prog_hash and an excl_prog_hash_size of ${HASH_BYTES} must come together`);
+  if (attr.exclProgHash.length < HASH_BYTES)
+    return refuse("EFAULT", `excl_prog_hash has ${attr.exclProgHash.length} bytes: ${HASH_BYTES} are read`);
+  return null;
+}
+

@@ -1,0 +1,128 @@
+import { BPF_F } from "../abi/bpf.ts";
+import { ID_MAX } from "../abi/limits.ts";
+import { u32Key } from "../maps/cells.ts";
+import { refuse } from "../maps/refusal.ts";
+import type {
+  CloseCommand,
+  DupCommand,
+  FdByIdCommand,
+  NextIdCommand,
+  OpenCommand,
+  Origin,
+  SessionEndCommand,
+  SessionOpenCommand,
+  SessionRenewCommand,
+} from "./command.ts";
+import { mapFile } from "./create.ts";
+import { openFile } from "./guards.ts";
+import { done, failed, isRefusal, opened, type Outcome } from "./outcome.ts";
+import type { FdRecord, State } from "./state.ts";
+
+const OPEN_FLAGS = BPF_F.BPF_F_RDONLY | BPF_F.BPF_F_WRONLY;
+const FULL = refuse("EMFILE", "the session's descriptor table is full");
+
+export function openSession(state: State, command: Origin & SessionOpenCommand): Outcome {
+  const id = state.lastId("session") + 1;
+  redoOpenSession(state, command, done(0, null, { session_id: id }));
+  return done(0, null, { session_id: id });
+}
+
+export function redoOpenSession(state: State, command: Origin & SessionOpenCommand, outcome: Outcome): void {
+  const id = outcome.out?.session_id as number;
+  const { name, ttlMs } = command.attr;
+  state.usedId("session", id);
+  state.sessions.put(u32Key(id), { id, name, caller: command.caller, ttlMs, openedUs: command.timeUs });
+}
+
+/** The lease itself is the engine's; the log keeps the length that was asked for. */
+export function renewSession(state: State, command: Origin & SessionRenewCommand): Outcome {
+  const outcome = done(0);
+  redoRenewSession(state, command, outcome);
+  return outcome;
+}
+
+export function redoRenewSession(state: State, command: Origin & SessionRenewCommand, outcome: Outcome): void {
+  const session = state.session(command.session);
+  const { ttlMs } = command.attr;
+  if (outcome.errno === 0 && session !== undefined && ttlMs !== null)
+    state.sessions.put(u32Key(session.id), { ...session, ttlMs });
+}
+
+/** The engine has closed the descriptors before, each by a command of its own. */
+export function endSession(state: State, command: Origin & SessionEndCommand): Outcome {
+  const outcome = done(0);
+  redoEndSession(state, command, outcome);
+  return outcome;
+}
+
+export function redoEndSession(state: State, command: Origin & SessionEndCommand, outcome: Outcome): void {
+  if (outcome.errno === 0) state.sessions.delete(u32Key(command.session));
+}
+
+export function close(state: State, command: Origin & CloseCommand): Outcome {
+  const file = openFile(state, command.session, command.fd);
+  if (isRefusal(file)) return failed(file);
+  const freed = state.closeFd(command.session, command.fd);
+  return done(file.map, null, freed.length > 0 ? { freed } : null);
+}
+
+export function redoClose(state: State, command: Origin & CloseCommand, outcome: Outcome): void {
+  if (outcome.errno === 0) state.closeFd(command.session, command.fd);
+}
+
+export function dup(state: State, command: Origin & DupCommand): Outcome {
+  const file = openFile(state, command.session, command.fd);
+  if (isRefusal(file)) return failed(file);
+  return openAt(state, command.session, file);
+}
+
+export function redoDup(state: State, command: Origin & DupCommand, outcome: Outcome): void {
+  const file = state.fd(command.session, command.fd);
+  if (outcome.errno === 0 && file !== undefined) state.openFd(command.session, outcome.ret, file);
+}
+
+/** Descriptors of things that are no maps: what a program's other fds are to bpf(2). */
+export function open(state: State, command: Origin & OpenCommand): Outcome {
+  return openAt(state, command.session, otherFile(state, command));
+}
+
+export function redoOpen(state: State, command: Origin & OpenCommand, outcome: Outcome): void {
+  if (outcome.errno === 0) state.openFd(command.session, outcome.ret, otherFile(state, command));
+}
+
+function otherFile(state: State, command: OpenCommand): FdRecord {
+  return { kind: command.attr.kind, file: state.lastId("file") + 1, map: 0, readable: true, writable: true };
+}
+
+/** bpf_obj_get_next_id(): the smallest id above start_id. */
+export function getNextId(state: State, command: Origin & NextIdCommand): Outcome {
+  const { startId, openFlags } = command.attr;
+  if (openFlags !== 0) return failed(refuse("EINVAL", "the command does not use open_flags: it must be 0"));
+  if (startId > ID_MAX) return failed(refuse("EINVAL", `start_id ${startId}: ids end at ${ID_MAX}`));
+  const next = state.mapAfter(startId);
+  if (next === undefined) return failed(refuse("ENOENT", `no map has an id above ${startId}`));
+  return done(next, null, { next_id: next });
+}
+
+/** bpf_map_get_fd_by_id() */
+export function getFdById(state: State, command: Origin & FdByIdCommand): Outcome {
+  const { mapId, openFlags } = command.attr;
+  if ((openFlags & ~OPEN_FLAGS) !== 0)
+    return failed(refuse("EINVAL", `open_flags ${openFlags}: BPF_F_RDONLY and BPF_F_WRONLY are allowed`));
+  if (openFlags === OPEN_FLAGS) return failed(refuse("EINVAL", "BPF_F_RDONLY excludes BPF_F_WRONLY"));
+  if (state.map(mapId) === undefined) return failed(refuse("ENOENT", `no map has id ${mapId}`));
+  return openAt(state, command.session, mapFile(state, mapId, openFlags));
+}
+
+export function redoGetFdById(state: State, command: Origin & FdByIdCommand, outcome: Outcome): void {
+  if (outcome.errno === 0)
+    state.openFd(command.session, outcome.ret, mapFile(state, outcome.map, command.attr.openFlags));
+}
+
+/** The lowest free number for an open file, or EMFILE. */
+export function openAt(state: State, session: number, file: FdRecord): Outcome {
+  const fd = state.freeFd(session);
+  if (fd === undefined) return failed(FULL, file.map);
+  state.openFd(session, fd, file);
+  return opened(fd, file.map);
+}

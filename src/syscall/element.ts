@@ -1,0 +1,132 @@
+import { CMD } from "../abi/service.ts";
+import { type Refusal, refuse } from "../maps/refusal.ts";
+import type { ElementCommand, Origin } from "./command.ts";
+import { checkLock, checkReadable, checkRoom, checkWritable, openMap, readUser } from "./guards.ts";
+import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
+import type { OpenMap, State } from "./state.ts";
+
+type Request = Origin & ElementCommand;
+
+/** map_lookup_elem(), kernel/bpf/syscall.c. */
+export function lookupElem(state: State, command: Request): Outcome {
+  const unknown = checkLookupFlags(command.flags);
+  if (unknown !== null) return failed(unknown);
+  const map = openMap(state, command, command.target);
+  if (isRefusal(map)) return failed(map);
+  const refusal = checkReadable(map) ?? checkLock(command.flags);
+  if (refusal !== null) return failed(refusal, map.map.id);
+  const key = readKey(map, command.key);
+  if (isRefusal(key)) return failed(key, map.map.id);
+  const value = map.type.lookup(map, key);
+  if (isRefusal(value)) return failed(value, map.map.id);
+  const room = checkRoom(command.value, value.length, "value");
+  return room === null ? done(map.map.id, value) : failed(room, map.map.id);
+}
+
+/** map_update_elem(), kernel/bpf/syscall.c. */
+export function updateElem(state: State, command: Request): Outcome {
+  const map = openMap(state, command, command.target);
+  if (isRefusal(map)) return failed(map);
+  const refusal = checkWritable(map) ?? checkLock(command.flags);
+  if (refusal !== null) return failed(refusal, map.map.id);
+  const key = readKey(map, command.key);
+  if (isRefusal(key)) return failed(key, map.map.id);
+  const value = readUser(command.value, map.type.valueBytes(map.map, state.host), "value");
+  if (isRefusal(value)) return failed(value, map.map.id);
+  const answer = map.type.update(map, key, value, command.flags);
+  return answer === null ? done(map.map.id) : failed(answer, map.map.id);
+}
+
+/** map_delete_elem(), kernel/bpf/syscall.c. */
+export function deleteElem(state: State, command: Request): Outcome {
+  if (command.value !== null || command.flags !== 0n) return failed(unusedFields("value and flags"));
+  const map = openMap(state, command, command.target);
+  if (isRefusal(map)) return failed(map);
+  const refusal = checkWritable(map);
+  if (refusal !== null) return failed(refusal, map.map.id);
+  const key = readKey(map, command.key);
+  if (isRefusal(key)) return failed(key, map.map.id);
+  const answer = map.type.delete(map, key);
+  return answer === null ? done(map.map.id) : failed(answer, map.map.id);
+}
+
+/** map_get_next_key(), kernel/bpf/syscall.c: the null pointer asks for the first key. */
+export function getNextKey(state: State, command: Request): Outcome {
+  if (command.flags !== 0n) return failed(unusedFields("flags"));
+  const map = openMap(state, command, command.target);
+  if (isRefusal(map)) return failed(map);
+  const refusal = checkReadable(map);
+  if (refusal !== null) return failed(refusal, map.map.id);
+  const key = command.key === null ? null : readKey(map, command.key);
+  if (isRefusal(key)) return failed(key, map.map.id);
+  const next = map.type.nextKey(map, key);
+  if (isRefusal(next)) return failed(next, map.map.id);
+  const room = checkRoom(command.value, next.length, "next_key");
+  return room === null ? done(map.map.id, next) : failed(room, map.map.id);
+}
+
+/** map_lookup_and_delete_elem(), kernel/bpf/syscall.c: if the value cannot be written, the element is gone all the same. */
+export function lookupAndDeleteElem(state: State, command: Request): Outcome {
+  const unknown = checkLookupFlags(command.flags);
+  if (unknown !== null) return failed(unknown);
+  const map = openMap(state, command, command.target);
+  if (isRefusal(map)) return failed(map);
+  const refusal = checkReadable(map) ?? checkWritable(map) ?? checkLock(command.flags);
+  if (refusal !== null) return failed(refusal, map.map.id);
+  const key = readKey(map, command.key);
+  if (isRefusal(key)) return failed(key, map.map.id);
+  const value = map.type.take(map, key);
+  if (isRefusal(value)) return failed(value, map.map.id);
+  const room = checkRoom(command.value, value.length, "value");
+  return room === null ? done(map.map.id, value) : failed(room, map.map.id, { taken: true });
+}
+
+/** map_freeze(), kernel/bpf/syscall.c. */
+export function freeze(state: State, command: Request): Outcome {
+  if (command.key !== null || command.value !== null || command.flags !== 0n)
+    return failed(unusedFields("key, value and flags"));
+  const map = openMap(state, command, command.target);
+  if (isRefusal(map)) return failed(map);
+  const refusal = checkWritable(map);
+  if (refusal !== null) return failed(refusal, map.map.id);
+  state.freezeMap(map.map);
+  return done(map.map.id);
+}
+
+/** What the event of an element command has done. */
+export function redoElement(state: State, command: Request, outcome: Outcome): void {
+  if (outcome.errno !== 0 && outcome.out?.taken === undefined) return;
+  const map = openMap(state, { ...command, session: 0 }, { by: "id", id: outcome.map });
+  if (isRefusal(map)) throw new Error(`replaying an event on map ${outcome.map}: ${map.detail}`);
+  const key = (command.key ?? Buffer.alloc(0)).subarray(0, map.map.keySize);
+  switch (command.cmd) {
+    case CMD.BPF_MAP_UPDATE_ELEM:
+      map.type.put(map, key, (command.value as Buffer).subarray(0, map.type.valueBytes(map.map, state.host)));
+      break;
+    case CMD.BPF_MAP_DELETE_ELEM:
+    case CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM:
+      map.type.remove(map, key);
+      break;
+    case CMD.BPF_MAP_FREEZE:
+      state.freezeMap(map.map);
+      break;
+    case CMD.BPF_MAP_LOOKUP_ELEM:
+    case CMD.BPF_MAP_GET_NEXT_KEY:
+      break;
+  }
+}
+
+/** ___bpf_copy_key(): a map without keys takes the null pointer only. */
+function readKey(map: OpenMap, key: Buffer | null): Buffer | Refusal {
+  if (map.map.keySize > 0) return readUser(key, map.map.keySize, "key");
+  return key === null ? Buffer.alloc(0) : refuse("EINVAL", "the map has no keys: key must be null");
+}
+
+function checkLookupFlags(flags: bigint): Refusal | null {
+  return (flags & ~4n) === 0n ? null : refuse("EINVAL", `flags ${flags}: a lookup takes BPF_F_LOCK alone`);
+}
+
+/** CHECK_ATTR(): fields behind the last one that a command uses must be zero. */
+function unusedFields(names: string): Refusal {
+  return refuse("EINVAL", `the command does not use ${names}: they must be 0`);
+}

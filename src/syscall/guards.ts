@@ -1,0 +1,81 @@
+import type { MapRecord } from "../maps/map.ts";
+import { type Refusal, refuse } from "../maps/refusal.ts";
+import type { Origin, Target } from "./command.ts";
+import { failed, type Outcome } from "./outcome.ts";
+import { type FdRecord, OpenMap, type State } from "./state.ts";
+
+/** That the session lives and is the caller's own; null: go on. Session 0, the operator's view, always does. */
+export function checkSession(state: State, origin: Origin): Outcome | null {
+  if (origin.session === 0) return null;
+  const session = state.session(origin.session);
+  if (session === undefined) {
+    const ended = origin.session <= state.lastId("session");
+    const detail = ended ? `session ${origin.session} has ended` : `there is no session ${origin.session}`;
+    return failed(refuse("EBADF", detail), 0, { session: ended ? "ended" : "unknown" });
+  }
+  if (session.caller !== origin.caller)
+    return failed(refuse("EPERM", `session ${origin.session} is another caller's`), 0, { session: "foreign" });
+  return null;
+}
+
+/** An open descriptor of any kind. */
+export function openFile(state: State, session: number, fd: number): FdRecord | Refusal {
+  return state.fd(session, fd) ?? refuse("EBADF", `fd ${fd} is not open in session ${session}`);
+}
+
+/** The map that a command means: EBADF and EINVAL for descriptors, ENOENT for the operator's references. */
+export function openMap(state: State, origin: Origin, target: Target): OpenMap | Refusal {
+  if (target.by === "fd") {
+    const file = state.fd(origin.session, target.fd);
+    if (file === undefined) return refuse("EBADF", `fd ${target.fd} is not open in session ${origin.session}`);
+    if (file.kind !== "map") return refuse("EINVAL", `fd ${target.fd} is a ${file.kind}, not a map`);
+    return new OpenMap(state, state.map(file.map) as MapRecord, file.readable, file.writable);
+  }
+  const id = referencedMap(state, target);
+  if (typeof id !== "number") return id;
+  const map = state.map(id);
+  return map === undefined ? refuse("ENOENT", `no map has id ${id}`) : new OpenMap(state, map, true, true);
+}
+
+function referencedMap(state: State, target: Exclude<Target, { by: "fd" }>): number | Refusal {
+  switch (target.by) {
+    case "id":
+      return target.id;
+    case "pinned":
+      return state.pinAt(target.pathname) ?? refuse("ENOENT", `no map is pinned at ${target.pathname}`);
+    case "name": {
+      const ids = state.mapsNamed(target.name);
+      if (ids.length > 1) return refuse("EINVAL", `${ids.length} maps have the name ${target.name}: ids ${ids.join(", ")}`);
+      return ids[0] ?? refuse("ENOENT", `no map has the name ${target.name}`);
+    }
+  }
+}
+
+/** FMODE_CAN_READ. */
+export function checkReadable(map: OpenMap): Refusal | null {
+  return map.readable ? null : refuse("EPERM", "the fd was opened with BPF_F_WRONLY");
+}
+
+/** FMODE_CAN_WRITE, which freezing takes from every fd. */
+export function checkWritable(map: OpenMap): Refusal | null {
+  if (map.map.frozen) return refuse("EPERM", "the map is frozen");
+  return map.writable ? null : refuse("EPERM", "the fd was opened with BPF_F_RDONLY");
+}
+
+/** No served type can hold a bpf_spin_lock yet without BTF; BPF_F_LOCK needs one in the value. */
+export function checkLock(flags: bigint): Refusal | null {
+  return (flags & 4n) === 0n ? null : refuse("EINVAL", "BPF_F_LOCK, but the value has no bpf_spin_lock");
+}
+
+/** copy_from_user(): exactly `size` bytes are read, what is longer is not looked at. */
+export function readUser(buffer: Buffer | null, size: number, what: string): Buffer | Refusal {
+  if (buffer === null) return refuse("EFAULT", `${what} is the null pointer: ${size} bytes are read`);
+  if (buffer.length < size) return refuse("EFAULT", `${what} has ${buffer.length} bytes: ${size} are read`);
+  return buffer.length === size ? buffer : buffer.subarray(0, size);
+}
+
+/** copy_to_user() into a buffer of the caller's; null stands for one with room for everything. */
+export function checkRoom(buffer: Buffer | null, size: number, what: string): Refusal | null {
+  if (buffer === null || buffer.length >= size) return null;
+  return refuse("EFAULT", `${what} has room for ${buffer.length} bytes: ${size} are written`);
+}

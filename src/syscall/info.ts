@@ -1,0 +1,69 @@
+import { createHash } from "node:crypto";
+import { BPF_MAP_TYPE, MAP_INFO, MAP_INFO_BYTES, MAP_INFO_TAIL_BYTES } from "../abi/bpf.ts";
+import { INFO_BYTES_MAX } from "../abi/limits.ts";
+import { memory } from "../maps/array.ts";
+import type { MapRecord } from "../maps/map.ts";
+import { type Refusal, refuse } from "../maps/refusal.ts";
+import type { InfoCommand, Origin } from "./command.ts";
+import { openMap } from "./guards.ts";
+import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
+import type { OpenMap, State } from "./state.ts";
+
+const DIGEST_BYTES = 32;
+
+/**
+ * bpf_map_get_info_by_fd(), kernel/bpf/syscall.c. The buffer is input, too: fields that do not apply keep what the caller
+ * put there, and `hash` with `hash_size` ask for a SHA-256 digest over the contents of a frozen array.
+ */
+export function getInfo(state: State, command: Origin & InfoCommand): Outcome {
+  const { infoLen } = command.attr;
+  const map = openMap(state, command, command.target);
+  if (isRefusal(map)) return failed(map.errno === "EBADF" ? refuse("EBADFD", map.detail) : map);
+  const buffer = command.value ?? Buffer.alloc(Math.min(infoLen, INFO_BYTES_MAX));
+  const refusal = checkBuffer(buffer, infoLen);
+  if (refusal !== null) return failed(refusal, map.map.id);
+  const length = Math.min(infoLen, MAP_INFO_BYTES);
+  const info = Buffer.alloc(MAP_INFO_BYTES);
+  buffer.copy(info, 0, 0, length);
+  writeInfo(info, map.map);
+  const hash = digest(map, info);
+  if (isRefusal(hash)) return failed(hash, map.map.id);
+  const out = hash === null ? { info_len: length } : { info_len: length, hash };
+  return done(map.map.id, info.subarray(0, length), out);
+}
+
+/** bpf_check_uarg_tail_zero() and the copy of what comes before the tail. */
+function checkBuffer(buffer: Buffer, infoLen: number): Refusal | null {
+  if (infoLen > INFO_BYTES_MAX) return refuse("E2BIG", `info_len is ${infoLen}: more than ${INFO_BYTES_MAX}`);
+  if (buffer.length < infoLen) return refuse("EFAULT", `info has ${buffer.length} bytes: info_len is ${infoLen}`);
+  for (let at = MAP_INFO_TAIL_BYTES; at < infoLen; at++)
+    if (buffer[at] !== 0) return refuse("E2BIG", `info has something at byte ${at}, which must be 0`);
+  return null;
+}
+
+function writeInfo(info: Buffer, map: MapRecord): void {
+  info.writeUInt32LE(map.type, MAP_INFO.type);
+  info.writeUInt32LE(map.id, MAP_INFO.id);
+  info.writeUInt32LE(map.keySize, MAP_INFO.key_size);
+  info.writeUInt32LE(map.valueSize, MAP_INFO.value_size);
+  info.writeUInt32LE(map.maxEntries, MAP_INFO.max_entries);
+  info.writeUInt32LE(map.mapFlags >>> 0, MAP_INFO.map_flags);
+  info.fill(0, MAP_INFO.name, MAP_INFO.ifindex);
+  info.write(map.name, MAP_INFO.name, "latin1");
+  info.writeUInt32LE(0, MAP_INFO.btf_vmlinux_value_type_id);
+  info.writeBigUInt64LE(map.mapExtra, MAP_INFO.map_extra);
+}
+
+/** The digest in hex where it was asked for, null where it was not. */
+function digest(map: OpenMap, info: Buffer): string | null | Refusal {
+  const pointer = info.readBigUInt64LE(MAP_INFO.hash);
+  const size = info.readUInt32LE(MAP_INFO.hash_size);
+  if (pointer === 0n && size === 0) return null;
+  if (pointer === 0n || size !== DIGEST_BYTES)
+    return refuse("EINVAL", `hash and a hash_size of ${DIGEST_BYTES} must come together`);
+  if (map.map.type !== BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY) return refuse("EINVAL", "only an array has a digest");
+  if (!map.map.frozen) return refuse("EPERM", "only a frozen array has a digest");
+  const sha = createHash("sha256");
+  for (const bytes of memory(map)) sha.update(bytes);
+  return sha.digest("hex");
+}

@@ -1,0 +1,58 @@
+import { Refusal } from "../maps/refusal.ts";
+
+/** Outputs beside key and value, by the names of union bpf_attr; bytes in hex. */
+export interface Out {
+  readonly count?: number;
+  readonly out_batch?: string;
+  readonly next_id?: number;
+  readonly info_len?: number;
+  readonly hash?: string;
+  /** The session that was opened. */
+  readonly session_id?: number;
+  /** The id that BPF_MAP_CREATE used up, also where no descriptor was left for it. */
+  readonly map_id?: number;
+  /** The element was taken out although the answer could not be written (EFAULT). */
+  readonly taken?: true;
+  /** Where a pin or directory of bpffs was made or removed: absolute, without "." and "..". */
+  readonly pathname?: string;
+  /** Maps that nothing holds any more. */
+  readonly freed?: readonly number[];
+  /** Why a command never ran: there is no such session, or it has ended. */
+  readonly session?: "unknown" | "ended" | "foreign";
+}
+
+/** What became of a command. */
+export interface Outcome {
+  /** What bpf(2) returns: -1, 0, or the descriptor that was opened. */
+  readonly ret: number;
+  /** 0, or a number of ERRNO. */
+  readonly errno: number;
+  /** The rule that chose the errno. */
+  readonly detail: string | null;
+  /** The map that was meant, 0 where none was found. */
+  readonly map: number;
+  /** The keys that were given out. */
+  readonly key: Buffer | null;
+  /** The value, next key, values or info that was given out. */
+  readonly value: Buffer | null;
+  readonly out: Out | null;
+}
+
+export function done(map: number, value: Buffer | null = null, out: Out | null = null, key: Buffer | null = null): Outcome {
+  return { ret: 0, errno: 0, detail: null, map, key, value, out };
+}
+
+/** A command that opened a descriptor. */
+export function opened(fd: number, map: number, out: Out | null = null): Outcome {
+  return { ret: fd, errno: 0, detail: null, map, key: null, value: null, out };
+}
+
+export function failed(refusal: Refusal, map = 0, out: Out | null = null, key: Buffer | null = null): Outcome {
+  return { ret: -1, errno: refusal.number, detail: refusal.detail, map, key, value: null, out };
+}
+
+/** Narrows what an operation answered. */
+export function isRefusal<T>(answer: T | Refusal): answer is Refusal {
+  return answer instanceof Refusal;
+}
+

@@ -1,0 +1,176 @@
+import { BPF_F } from "../abi/bpf.ts";
+import { NAME_BYTES_MAX, PATH_BYTES_MAX } from "../abi/limits.ts";
+import { CMD } from "../abi/service.ts";
+import type { MapRecord } from "../maps/map.ts";
+import { type Refusal, refuse } from "../maps/refusal.ts";
+import type { GetPinCommand, Origin, PathCommand, PinCommand } from "./command.ts";
+import { mapFile } from "./create.ts";
+import { openAt } from "./descriptors.ts";
+import { openFile, openMap } from "./guards.ts";
+import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
+import type { State } from "./state.ts";
+
+/**
+ * bpffs as a session sees it: mounted at /sys/fs/bpf, which is its working directory, too. Of other file systems
+ * mapledger knows nothing: no pin can be made there, none is found there.
+ */
+export const BPFFS = "/sys/fs/bpf";
+
+const ANCESTORS = new Set(["", "/sys", "/sys/fs"]);
+const ACCESS = BPF_F.BPF_F_RDONLY | BPF_F.BPF_F_WRONLY;
+
+/** bpf_obj_pin(), kernel/bpf/syscall.c and inode.c. */
+export function objPin(state: State, command: Origin & PinCommand): Outcome {
+  const { pathname, fileFlags, pathFd } = command.attr;
+  if ((fileFlags & ~BPF_F.BPF_F_PATH_FD) !== 0)
+    return failed(refuse("EINVAL", `file_flags ${fileFlags}: pinning takes BPF_F_PATH_FD alone`));
+  const unused = checkPathFd(fileFlags, pathFd);
+  if (unused !== null) return failed(unused);
+  const map = openMap(state, command, command.target);
+  // bpf_fd is looked up as a map, a program and a link: whatever it is else is EINVAL, also if it is not open.
+  if (isRefusal(map)) return failed(command.target.by === "fd" ? refuse("EINVAL", map.detail) : map);
+  const path = resolve(state, command.session, pathname, fileFlags, pathFd);
+  if (isRefusal(path)) return failed(path, map.map.id);
+  const refusal = checkNew(state, path);
+  if (refusal !== null) return failed(refusal, map.map.id);
+  state.pin(map.map, path.pathname);
+  return done(map.map.id, null, { pathname: path.pathname });
+}
+
+export function redoObjPin(state: State, _command: Origin & PinCommand, outcome: Outcome): void {
+  if (outcome.errno === 0) state.pin(state.map(outcome.map) as MapRecord, outcome.out?.pathname as string);
+}
+
+/** bpf_obj_get(), kernel/bpf/syscall.c and inode.c. */
+export function objGet(state: State, command: Origin & GetPinCommand): Outcome {
+  const { pathname, fileFlags, pathFd, bpfFd } = command.attr;
+  if (bpfFd !== 0) return failed(refuse("EINVAL", `bpf_fd is ${bpfFd}: it must be 0`));
+  if ((fileFlags & ~(ACCESS | BPF_F.BPF_F_PATH_FD)) !== 0)
+    return failed(refuse("EINVAL", `file_flags ${fileFlags}: BPF_F_RDONLY, BPF_F_WRONLY and BPF_F_PATH_FD are allowed`));
+  const unused = checkPathFd(fileFlags, pathFd);
+  if (unused !== null) return failed(unused);
+  if ((fileFlags & ACCESS) === ACCESS) return failed(refuse("EINVAL", "BPF_F_RDONLY excludes BPF_F_WRONLY"));
+  const path = resolve(state, command.session, pathname, fileFlags, pathFd);
+  if (isRefusal(path)) return failed(path);
+  if (isDirectory(state, path.pathname)) return failed(refuse("EACCES", `${shown(path)} is a directory`));
+  const id = state.pinAt(path.pathname);
+  if (id === undefined) return failed(refuse("ENOENT", `nothing is pinned at ${shown(path)}`));
+  if (path.slash) return failed(refuse("ENOTDIR", `${shown(path)} is a pin, not a directory`));
+  return openAt(state, command.session, mapFile(state, id, fileFlags));
+}
+
+export function redoObjGet(state: State, command: Origin & GetPinCommand, outcome: Outcome): void {
+  if (outcome.errno === 0)
+    state.openFd(command.session, outcome.ret, mapFile(state, outcome.map, command.attr.fileFlags));
+}
+
+/** unlink(2), mkdir(2) and rmdir(2) on bpffs. */
+export function changePath(state: State, command: Origin & PathCommand): Outcome {
+  const path = resolve(state, command.session, command.attr.pathname, 0, 0);
+  if (isRefusal(path)) return failed(path);
+  const refusal = checkChange(state, command, path);
+  if (refusal !== null) return failed(refusal);
+  const map = state.pinAt(path.pathname) ?? 0;
+  const freed = change(state, command, path.pathname);
+  return done(map, null, freed.length > 0 ? { pathname: path.pathname, freed } : { pathname: path.pathname });
+}
+
+export function redoChangePath(state: State, command: Origin & PathCommand, outcome: Outcome): void {
+  if (outcome.errno === 0) change(state, command, outcome.out?.pathname as string);
+}
+
+function change(state: State, command: PathCommand, pathname: string): number[] {
+  switch (command.cmd) {
+    case CMD.UNLINK:
+      return state.unpin(pathname);
+    case CMD.MKDIR:
+      state.makeDirectory(pathname);
+      return [];
+    case CMD.RMDIR:
+      state.removeDirectory(pathname);
+      return [];
+  }
+}
+
+function checkChange(state: State, command: PathCommand, path: Path): Refusal | null {
+  if (command.cmd === CMD.MKDIR) return checkNew(state, { ...path, slash: false });
+  const directory = isDirectory(state, path.pathname);
+  const pin = state.pinAt(path.pathname) !== undefined;
+  if (!directory && !pin) return refuse("ENOENT", `nothing is at ${shown(path)}`);
+  if (command.cmd === CMD.UNLINK) {
+    if (directory) return refuse("EISDIR", `${shown(path)} is a directory`);
+    return path.slash ? refuse("ENOTDIR", `${shown(path)} is a pin, not a directory`) : null;
+  }
+  if (pin) return refuse("ENOTDIR", `${shown(path)} is a pin, not a directory`);
+  if (!state.isDirectory(path.pathname)) return refuse("EBUSY", `${shown(path)} is where bpffs is mounted`);
+  return state.hasEntries(path.pathname) ? refuse("ENOTEMPTY", `${shown(path)} is not empty`) : null;
+}
+
+/** A path whose parents all exist; whether something is there is another question. */
+interface Path {
+  /** Absolute, without ".", ".." and double slashes; "" is the root. */
+  readonly pathname: string;
+  /** It was written with a slash behind: it means a directory. */
+  readonly slash: boolean;
+}
+
+function shown(path: Path): string {
+  return path.pathname === "" ? "/" : path.pathname;
+}
+
+function checkPathFd(fileFlags: number, pathFd: number): Refusal | null {
+  if ((fileFlags & BPF_F.BPF_F_PATH_FD) !== 0 || pathFd === 0) return null;
+  return refuse("EINVAL", "path_fd without BPF_F_PATH_FD");
+}
+
+/** path_lookupat(), fs/namei.c: every component but the last must be a directory. */
+function resolve(
+  state: State,
+  session: number,
+  pathname: string | null,
+  fileFlags: number,
+  pathFd: number,
+): Path | Refusal {
+  if (pathname === null) return refuse("EFAULT", "pathname is the null pointer");
+  if (pathname === "") return refuse("ENOENT", "pathname is empty");
+  if (Buffer.byteLength(pathname) >= PATH_BYTES_MAX)
+    return refuse("ENAMETOOLONG", `pathname is longer than ${PATH_BYTES_MAX - 1} bytes`);
+  if (!pathname.startsWith("/") && (fileFlags & BPF_F.BPF_F_PATH_FD) !== 0) {
+    const directory = openFile(state, session, pathFd);
+    return isRefusal(directory) ? directory : refuse("ENOTDIR", `path_fd ${pathFd} is no directory`);
+  }
+  let at = pathname.startsWith("/") ? "" : BPFFS;
+  for (const name of pathname.split("/")) {
+    if (name === "" || name === ".") continue;
+    if (!isDirectory(state, at)) {
+      if (state.pinAt(at) !== undefined) return refuse("ENOTDIR", `${at} is a pin, not a directory`);
+      return refuse("ENOENT", `there is no directory ${at}`);
+    }
+    if (name === "..") {
+      at = at.slice(0, Math.max(at.lastIndexOf("/"), 0));
+      continue;
+    }
+    if (Buffer.byteLength(name) > NAME_BYTES_MAX)
+      return refuse("ENAMETOOLONG", `a name in pathname is longer than ${NAME_BYTES_MAX} bytes`);
+    if (isBelow(at) && name.includes("."))
+      return refuse("EPERM", `${name}: names on bpffs have no dots`);
+    at = `${at}/${name}`;
+  }
+  return { pathname: at, slash: pathname.endsWith("/") };
+}
+
+/** Whether a directory is on bpffs. */
+function isBelow(pathname: string): boolean {
+  return pathname === BPFFS || pathname.startsWith(`${BPFFS}/`);
+}
+
+function isDirectory(state: State, pathname: string): boolean {
+  return pathname === BPFFS || ANCESTORS.has(pathname) || state.isDirectory(pathname);
+}
+
+function checkNew(state: State, path: Path): Refusal | null {
+  if (isDirectory(state, path.pathname) || state.pinAt(path.pathname) !== undefined)
+    return refuse("EEXIST", `${shown(path)} exists`);
+  if (!isBelow(path.pathname)) return refuse("EPERM", `${path.pathname} is not on bpffs, which is ${BPFFS}`);
+  return path.slash ? refuse("ENOENT", `${path.pathname}/ is no directory`) : null;
+}
