@@ -9,7 +9,8 @@ import { OpenMap, State } from "../syscall/state.ts";
 import { ChangeList, IGNORE } from "./followers.ts";
 import { Leases } from "./leases.ts";
 import { PendingCells } from "./pending.ts";
-import type { Clock, EventLog, Mirror, MirrorRefusal, MirrorSource, StateStore } from "./ports.ts";
+import type { Clock, EventLog, Mirror, MirrorRefusal, MirrorSource, MirrorStatus, StateStore } from "./ports.ts";
+import type { EngineStats } from "./queries.ts";
 
 /** A command as it reaches the engine: everything but the time. */
 export type Request = Action & { readonly session: number; readonly caller: string };
@@ -39,8 +40,11 @@ export interface BatchFigures {
   readonly mirrorMs: number;
 }
 
-/** Cells written to the store in one transaction: small ones cost more than they save. */
-const FLUSH_CELLS = 4096;
+/** When what is pending is written to the store, unless it rests before: large transactions cost least a cell. */
+const WRITE_CELLS = 65_536;
+const WRITE_BYTES = 64 * 1024 * 1024;
+/** How far what is pending may outgrow that while the store is still being written to. */
+const OVERRUN = 3;
 /** Cells reclaimed between two batches. */
 const RECLAIM_CELLS = 2048;
 
@@ -75,7 +79,7 @@ export class Engine {
   }
 
   /** Brings the state up to the log, then the mirror up to the state; gives every living session its full lease. */
-  recover(progress: (done: number, total: number) => void): void {
+  async recover(progress: (done: number, total: number) => void): Promise<void> {
     const { log, store, mirror } = this.#parts;
     if (store.seq > log.lastSeq)
       throw new Error(`recovering the state: it has events up to ${store.seq}, the log ends at ${log.lastSeq}`);
@@ -85,10 +89,13 @@ export class Engine {
     for (const { seq, command, outcome } of log.read(store.seq)) {
       redo(replayed, command, outcome);
       this.#cells.settle();
-      if (this.#cells.size >= FLUSH_CELLS * 4) this.#flush(seq);
+      if (this.#isLarge(1)) {
+        await this.#cells.writing;
+        this.#cells.write(seq);
+      }
       if (++done % 10_000 === 0) progress(done, total);
     }
-    this.flush();
+    await this.written();
     for (const [, session] of this.state.sessions.from("")) this.leases.renew(session.id, session.ttlMs, this.#nowMs());
     if (mirror.off === null) this.#refusals.push(...mirror.adopt(this.#sources(), [...this.state.directories()]));
   }
@@ -109,7 +116,6 @@ export class Engine {
     const committed = performance.now();
     this.#refusals.push(...this.#parts.mirror.apply(this.#changes.take()));
     const mirrored = performance.now();
-    if (this.#cells.size >= FLUSH_CELLS) this.flush();
     this.figures = {
       commands: requests.length,
       executeMs: decided - started,
@@ -119,15 +125,25 @@ export class Engine {
     return replies;
   }
 
-  /** What is to be done between batches; answers whether there is more of it to do soon. */
-  idle(): boolean {
-    const nowMs = this.#nowMs();
-    const ended = this.leases.expired(nowMs);
+  /** Begins to write to the store, if there is enough for that; to be called when the replies are out. */
+  writeLarge(): void {
+    if (this.#cells.writing === null && this.#isLarge(1)) this.#cells.write(this.#seq);
+  }
+
+  /** Null: there is room for another batch. Otherwise when there will be: the store is behind. */
+  get room(): Promise<void> | null {
+    return this.#isLarge(OVERRUN) ? this.#cells.writing : null;
+  }
+
+  /** Ends the sessions whose lease is over; unless there is no time, clears away and writes what is pending, too. */
+  idle(leasesOnly: boolean): boolean {
+    const ended = this.leases.expired(this.#nowMs());
     if (ended.length > 0 || this.#refusals.length > 0)
       this.run(ended.map(({ session, reason }) => endRequest(session, this.#callerOf(session), reason)));
+    if (leasesOnly) return false;
     const more = this.state.reclaim(RECLAIM_CELLS);
     this.#cells.settle();
-    if (this.#cells.size > 0) this.flush();
+    if (this.#cells.size > 0 && this.#cells.writing === null) this.#cells.write(this.#seq);
     return more;
   }
 
@@ -138,20 +154,46 @@ export class Engine {
     return refusals;
   }
 
-  flush(): void {
-    this.#flush(this.#seq);
+  mirrorStatus(mapId: number): MirrorStatus {
+    return this.#parts.mirror.status(mapId);
+  }
+
+  /** Figures for the metrics; of at most `mapsMax` maps. */
+  stats(mapsMax: number): EngineStats {
+    const { store, mirror } = this.#parts;
+    const maps: { id: number; name: string; type: number; entries: number; maxEntries: number }[] = [];
+    let mapsBehind = 0;
+    for (const [, { id, name, type, maxEntries }] of this.state.maps.from("")) {
+      if (maps.length < mapsMax) maps.push({ id, name, type, maxEntries, entries: this.state.entryCount(id) });
+      if (mirror.status(id).state === "failed") mapsBehind++;
+    }
+    return {
+      seq: this.#seq,
+      stateSeq: store.seq,
+      pendingCells: this.#cells.size,
+      sessions: this.leases.count,
+      mirrorOff: mirror.off,
+      mapsBehind,
+      maps,
+    };
+  }
+
+  /** Writes everything that is pending. */
+  async written(): Promise<void> {
+    await this.#cells.writing;
+    if (this.#cells.size > 0 || this.#parts.store.seq < this.#seq) this.#cells.write(this.#seq);
+    await this.#cells.writing;
   }
 
   async close(): Promise<void> {
-    this.flush();
+    await this.written();
     this.#parts.mirror.close();
     await this.#parts.store.close();
     this.#parts.log.close();
   }
 
-  #flush(seq: number): void {
-    this.#parts.store.write(this.#cells.changes(), seq);
-    this.#cells.written();
+  #isLarge(times: number): boolean {
+    return this.#cells.size >= WRITE_CELLS * times || this.#cells.bytes >= WRITE_BYTES * times;
   }
 
   /** One request; to end a session is to close its descriptors first, each by a command of its own. */

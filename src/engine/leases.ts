@@ -19,6 +19,10 @@ export class Leases {
     this.#graceMs = graceMs;
   }
 
+  get count(): number {
+    return this.#leases.size;
+  }
+
   /** A full TTL from now: at birth, by request, after a restart. */
   renew(session: number, ttlMs: number, nowMs: number): void {
     const lease = this.#leases.get(session);

@@ -1,9 +1,9 @@
 import sortedBtree from "sorted-btree";
-import type { Cell, CellKey } from "../maps/cells.ts";
+import { type Cell, type CellKey, type Cells, compareKeys } from "../maps/cells.ts";
 import type { StateStore } from "./ports.ts";
 
 /** Cells in memory: for tests, and to fold a log without a store. */
-export class MemoryCells implements StateStore {
+export class MemoryCells implements Cells, StateStore {
   readonly #cells = new sortedBtree.default<CellKey, Buffer>(undefined, compareKeys);
   seq = 0;
 
@@ -26,19 +26,15 @@ export class MemoryCells implements StateStore {
     }
   }
 
-  write(changes: Iterable<readonly [CellKey, Buffer | null]>, seq: number): void {
+  write(changes: Iterable<readonly [CellKey, Buffer | null]>, seq: number): Promise<void> {
     for (const [key, value] of changes)
       if (value === null) this.#cells.delete(key);
       else this.#cells.set(key, value);
     this.seq = seq;
+    return Promise.resolve();
   }
 
   close(): Promise<void> {
     return Promise.resolve();
   }
-}
-
-/** Cell keys in the order of their bytes. */
-export function compareKeys(a: CellKey, b: CellKey): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }

@@ -1,62 +1,79 @@
 import sortedBtree from "sorted-btree";
-import type { Cell, CellKey, Cells } from "../maps/cells.ts";
-import { compareKeys } from "./memory.ts";
+import { type Cell, type CellKey, type Cells, compareKeys } from "../maps/cells.ts";
+import type { StateStore } from "./ports.ts";
 
 type Change = Buffer | null;
+type Sorted = InstanceType<typeof sortedBtree.default<CellKey, Change>>;
 
 /**
- * Changed cells over a store that does not have them yet: reads see them, the store is written in transactions of a
- * size that suits it. A mark is a point to go back to: that of a batch until its events are durable, that of a command
- * until it has been decided.
+ * Changed cells over a store that does not have them yet. Reads see, in this order:
+ *
+ *     changes    since the store was last written to; a mark is a point to go back to: that of a batch until its events
+ *                are durable, that of a command until it has been decided
+ *     recent     what is being written to the store, or was written last: a cache by then
+ *     base       the store
  */
 export class PendingCells implements Cells {
-  readonly #base: Cells;
-  readonly #changes = new sortedBtree.default<CellKey, Change>(undefined, compareKeys);
-  /** What each change since the oldest mark has replaced; undefined: nothing was pending. */
+  readonly #base: StateStore;
+  #changes = new Map<CellKey, Change>();
+  #recent = new Map<CellKey, Change>();
+  /** What is not in the store, in order: made when a range is first asked for, kept up from then on. */
+  #sorted: Sorted | null = null;
+  /** What each change since the oldest mark has replaced; undefined: nothing had changed. */
   #undo: [key: CellKey, before: Change | undefined][] = [];
+  #bytes = 0;
+  #writing: Promise<void> | null = null;
 
-  constructor(base: Cells) {
+  constructor(base: StateStore) {
     this.#base = base;
   }
 
+  /** Cells that have changed since the store was last written to, and about how many bytes they hold. */
   get size(): number {
     return this.#changes.size;
   }
 
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Until when the store is being written to; null: it is not. */
+  get writing(): Promise<void> | null {
+    return this.#writing;
+  }
+
   get(key: CellKey): Buffer | undefined {
-    const change = this.#changes.get(key);
+    let change = this.#changes.get(key);
+    if (change === undefined) change = this.#recent.get(key);
     return change === undefined ? this.#base.get(key) : (change ?? undefined);
   }
 
   put(key: CellKey, value: Buffer): void {
-    this.#change(key, value);
+    this.#undo.push([key, this.#changes.get(key)]);
+    this.#set(key, owned(value));
   }
 
   delete(key: CellKey): void {
-    this.#change(key, null);
+    this.#undo.push([key, this.#changes.get(key)]);
+    this.#set(key, null);
   }
 
+  /** What is not in the store beside what is, in order: of two cells with one key the former counts. */
   *range(from: CellKey, to: CellKey): Iterable<Cell> {
-    const changes = this.#changes.entries(from);
-    let change = changes.next();
+    if (this.#changes.size === 0 && this.#writing === null) return yield* this.#base.range(from, to);
+    const changes = this.#order().entries(from);
+    let next = changes.next();
     for (const cell of this.#base.range(from, to)) {
-      while (!change.done && change.value[0] < cell[0]) {
-        const [key, value] = change.value;
-        if (value !== null) yield [key, value];
-        change = changes.next();
-      }
-      if (!change.done && change.value[0] === cell[0]) {
-        const [key, value] = change.value;
-        if (value !== null) yield [key, value];
-        change = changes.next();
-      } else {
+      for (; !next.done && next.value[0] < cell[0]; next = changes.next())
+        if (next.value[1] !== null) yield next.value as Cell;
+      if (next.done || next.value[0] !== cell[0]) {
         yield cell;
+        continue;
       }
+      if (next.value[1] !== null) yield next.value as Cell;
+      next = changes.next();
     }
-    for (; !change.done && change.value[0] < to; change = changes.next()) {
-      const [key, value] = change.value;
-      if (value !== null) yield [key, value];
-    }
+    for (; !next.done && next.value[0] < to; next = changes.next()) if (next.value[1] !== null) yield next.value as Cell;
   }
 
   mark(): number {
@@ -66,8 +83,8 @@ export class PendingCells implements Cells {
   rollback(mark: number): void {
     while (this.#undo.length > mark) {
       const [key, before] = this.#undo.pop() as [CellKey, Change | undefined];
-      if (before === undefined) this.#changes.delete(key);
-      else this.#changes.set(key, before);
+      if (before !== undefined) this.#set(key, before);
+      else this.#forget(key);
     }
   }
 
@@ -76,20 +93,47 @@ export class PendingCells implements Cells {
     this.#undo = [];
   }
 
-  /** All changes in key order; null deletes. */
-  changes(): Iterable<readonly [CellKey, Change]> {
-    return this.#changes.entries();
+  /** Begins to write what has changed, up to an event's seq. It must be settled, and not being written already. */
+  write(seq: number): void {
+    const written = this.#changes;
+    this.#recent = written;
+    this.#changes = new Map();
+    this.#sorted = null;
+    this.#bytes = 0;
+    this.#writing = this.#base.write(inOrder(written), seq).then(() => {
+      this.#writing = null;
+      this.#sorted = null;
+    });
   }
 
-  /** The base has the changes now. */
-  written(): void {
-    this.#changes.clear();
-    this.#undo = [];
+  #set(key: CellKey, change: Change): void {
+    this.#bytes += key.length + (change?.length ?? 0);
+    this.#changes.set(key, change);
+    this.#sorted?.set(key, change);
   }
 
-  #change(key: CellKey, value: Change): void {
-    this.#undo.push([key, this.#changes.get(key)]);
-    this.#changes.set(key, value);
+  #forget(key: CellKey): void {
+    this.#changes.delete(key);
+    if (this.#sorted === null) return;
+    const beneath = this.#writing === null ? undefined : this.#recent.get(key);
+    if (beneath === undefined) this.#sorted.delete(key);
+    else this.#sorted.set(key, beneath);
+  }
+
+  #order(): Sorted {
+    if (this.#sorted === null) {
+      const unwritten = this.#writing === null ? this.#changes : new Map([...this.#recent, ...this.#changes]);
+      this.#sorted = new sortedBtree.default(inOrder(unwritten), compareKeys);
+    }
+    return this.#sorted;
   }
 }
 
+function inOrder(changes: Map<CellKey, Change>): [CellKey, Change][] {
+  return [...changes].sort((a, b) => compareKeys(a[0], b[0]));
+}
+
+/** A value that came with a batch is a view into all of it: what stays pending is the value alone. */
+function owned(value: Buffer): Buffer {
+  return value.buffer.byteLength > value.length * 4 ? Buffer.from(value) : value;
+}

@@ -15,11 +15,11 @@ export interface EventLog {
 }
 
 /** The state on disk. It may lose its tail when the process dies, never its consistency. */
-export interface StateStore extends Cells {
+export interface StateStore extends Pick<Cells, "get" | "range"> {
   /** The last event whose changes are in. */
   readonly seq: number;
-  /** Writes changes (null: delete) and seq in one transaction. */
-  write(changes: Iterable<readonly [CellKey, Buffer | null]>, seq: number): void;
+  /** Writes changes (null: delete) and seq in one transaction, beside this thread; reads see all of it or nothing. */
+  write(changes: Iterable<readonly [CellKey, Buffer | null]>, seq: number): Promise<void>;
   close(): Promise<void>;
 }
 

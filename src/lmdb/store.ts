@@ -1,21 +1,74 @@
-import { open, type RootDatabase } from "lmdb";
+import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { open, type RootDatabase, type RootDatabaseOptionsWithPath } from "lmdb";
 import type { StateStore } from "../engine/ports.ts";
 import type { Cell, CellKey } from "../maps/cells.ts";
 
-/** Holds the seq; cells never have a key of one byte 0. */
-const SEQ_KEY = Buffer.from([0]);
+/** Holds the seq; no cell has this key. */
+const SEQ_KEY = "\0";
+
+/** Cell keys are strings of bytes already: written as they are, they order as LMDB orders. */
+const KEYS_AS_BYTES = {
+  writeKey(key: CellKey, target: Buffer, at: number): number {
+    const end = at + key.length;
+    if (end > target.length) throw new RangeError("the buffer for keys is full");
+    target.write(key, at, "latin1");
+    return end;
+  },
+  readKey(source: Buffer, start: number, end: number): CellKey {
+    return source.toString("latin1", start, end);
+  },
+};
 
 /**
- * The state in LMDB. It does not sync: a process that dies loses nothing (the pages are the kernel's by then), a machine
- * that dies may lose the tail or, with it, the store; the log makes it again.
+ * A commit of lmdb-js checks every free page that it has in memory, so that after a bulk load each small transaction
+ * costs milliseconds. These two settings of its env.cpp (they are not in its documents) keep that list short; the bench
+ * has a row that would show their loss.
+ */
+const SHORT_FREE_LIST = { maxFreeSpaceToLoad: 1000, maxFreeSpaceToRetain: 200 };
+
+/** How the cells are laid out; a state of another layout is made again from the log. */
+const LAYOUT = 1;
+
+/** Beside the data: who wrote it, so that it is known what can be trusted. */
+interface Marker {
+  readonly layout: number;
+  /** The boot under which it is, or was, written. */
+  readonly boot: string;
+  /** Bytes of the data when it was closed and synced; null while it is open. */
+  readonly closedBytes: number | null;
+}
+
+/**
+ * The state in LMDB, unsynced: a process that dies loses nothing, for the pages are the machine's by then. A machine that
+ * dies may leave any mixture of pages; so what an earlier boot left without closing is thrown away, and so is what cannot
+ * be opened, has another layout, or has lost bytes: the log makes it again.
  */
 export class LmdbStore implements StateStore {
-  readonly #db: RootDatabase<Buffer, Buffer>;
+  /** Why an earlier state was thrown away, or null. */
+  readonly discarded: string | null;
+  readonly #folder: string;
+  readonly #db: RootDatabase<Buffer, CellKey>;
   #seq: number;
 
   constructor(folder: string) {
-    this.#db = open({ path: folder, keyEncoding: "binary", encoding: "binary", noSync: true, cache: false });
-    this.#seq = this.#db.get(SEQ_KEY)?.readDoubleLE(0) ?? 0;
+    mkdirSync(folder, { recursive: true });
+    this.#folder = folder;
+    let discarded = reasonToDiscard(folder);
+    if (discarded !== null) discard(folder);
+    writeMarker(folder, null);
+    let db: RootDatabase<Buffer, CellKey>;
+    try {
+      db = openData(folder);
+    } catch (error) {
+      discarded = `it cannot be opened: ${(error as Error).message}`;
+      discard(folder);
+      writeMarker(folder, null);
+      db = openData(folder);
+    }
+    this.discarded = discarded;
+    this.#db = db;
+    this.#seq = db.get(SEQ_KEY)?.readDoubleLE(0) ?? 0;
   }
 
   get seq(): number {
@@ -23,35 +76,87 @@ export class LmdbStore implements StateStore {
   }
 
   get(key: CellKey): Buffer | undefined {
-    return this.#db.get(Buffer.from(key, "latin1"));
-  }
-
-  put(key: CellKey, value: Buffer): void {
-    this.#db.putSync(Buffer.from(key, "latin1"), value);
-  }
-
-  delete(key: CellKey): void {
-    this.#db.removeSync(Buffer.from(key, "latin1"));
+    return this.#db.getBinary(key);
   }
 
   *range(from: CellKey, to: CellKey): Iterable<Cell> {
-    const options = { start: Buffer.from(from, "latin1"), end: Buffer.from(to, "latin1"), snapshot: false };
-    for (const { key, value } of this.#db.getRange(options)) yield [key.toString("latin1"), value];
+    for (const { key, value } of this.#db.getRange({ start: from, end: to })) yield [key, value];
   }
 
-  write(changes: Iterable<readonly [CellKey, Buffer | null]>, seq: number): void {
+  async write(changes: Iterable<readonly [CellKey, Buffer | null]>, seq: number): Promise<void> {
     const bytes = Buffer.allocUnsafe(8);
     bytes.writeDoubleLE(seq, 0);
-    this.#db.transactionSync(() => {
+    await this.#db.batch(() => {
       for (const [key, value] of changes)
-        if (value === null) this.delete(key);
-        else this.put(key, value);
-      this.#db.putSync(SEQ_KEY, bytes);
+        if (value === null) this.#db.remove(key);
+        else this.#db.put(key, value);
+      this.#db.put(SEQ_KEY, bytes);
     });
+    this.#db.resetReadTxn();
     this.#seq = seq;
   }
 
   async close(): Promise<void> {
     await this.#db.close();
+    const file = openSync(dataFile(this.#folder), "r+");
+    fsyncSync(file);
+    closeSync(file);
+    writeMarker(this.#folder, statSync(dataFile(this.#folder)).size);
+  }
+}
+
+/** Removes a state, so that it is made again from the log. */
+export function discard(folder: string): void {
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+}
+
+function openData(folder: string): RootDatabase<Buffer, CellKey> {
+  const options: RootDatabaseOptionsWithPath & typeof SHORT_FREE_LIST & { keyEncoder: typeof KEYS_AS_BYTES } = {
+    path: dataFile(folder),
+    noSubdir: true,
+    keyEncoder: KEYS_AS_BYTES,
+    encoding: "binary",
+    noSync: true,
+    useWritemap: true,
+    ...SHORT_FREE_LIST,
+  };
+  return open(options);
+}
+
+function dataFile(folder: string): string {
+  return join(folder, "data.mdb");
+}
+
+function reasonToDiscard(folder: string): string | null {
+  const bytes = statSync(dataFile(folder), { throwIfNoEntry: false })?.size;
+  if (bytes === undefined) return null;
+  const marker = readMarker(folder);
+  if (marker === null) return "nothing says who wrote it";
+  if (marker.layout !== LAYOUT) return `its layout is number ${marker.layout}, this is number ${LAYOUT}`;
+  if (marker.closedBytes !== null)
+    return marker.closedBytes === bytes ? null : `it has ${bytes} bytes, ${marker.closedBytes} when it was closed`;
+  return marker.boot !== "" && marker.boot === bootId() ? null : "the machine went down while it was open";
+}
+
+function readMarker(folder: string): Marker | null {
+  try {
+    return JSON.parse(readFileSync(join(folder, "marker.json"), "utf8")) as Marker;
+  } catch {
+    return null;
+  }
+}
+
+function writeMarker(folder: string, closedBytes: number | null): void {
+  const marker: Marker = { layout: LAYOUT, boot: bootId(), closedBytes };
+  writeFileSync(join(folder, "marker.json"), `${JSON.stringify(marker)}\n`);
+}
+
+/** Which boot of the machine this is; "" where it cannot be told, and then nothing left open is trusted. */
+function bootId(): string {
+  try {
+    return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+  } catch {
+    return "";
   }
 }

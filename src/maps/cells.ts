@@ -56,3 +56,8 @@ export function firstIn(cells: Cells, from: CellKey, to: CellKey): Cell | undefi
   for (const cell of cells.range(from, to)) return cell;
   return undefined;
 }
+
+/** Keys in the order of their bytes. */
+export function compareKeys(a: CellKey, b: CellKey): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

@@ -1,7 +1,7 @@
 import { createRequire } from "node:module";
-import { BPF_CMD, BPF_F, BPF_MAP_TYPE, MAP_INFO, MAP_INFO_BYTES, OBJ_NAME_LEN } from "../abi/bpf.ts";
+import { BPF_CMD, BPF_F, BPF_MAP_TYPE, MAP_INFO_BYTES, OBJ_NAME_LEN } from "../abi/bpf.ts";
 import { ERRNO, errnoName } from "../abi/errno.ts";
-import type { MapRecord } from "../maps/map.ts";
+import { type MapInfo, type MapShape, readInfo } from "./map_info.ts";
 
 /**
  * bpf(2), and all of mapledger's native memory. Calls give a number >= 0, or a negative errno as the kernel says it
@@ -18,19 +18,20 @@ type Syscall = (number: number, cmd: number, attr: Buffer, size: number) => numb
 const SYSCALL_NUMBER: Partial<Record<NodeJS.Architecture, number>> = { x64: 321, arm64: 280 };
 
 /** Where each command's part of union bpf_attr ends, as far as it is used here. */
-const ATTR_BYTES = { create: 72, element: 32, delete: 16, path: 16, id: 12, info: 16, freeze: 4, batch: 56, max: 168 } as const;
+const ATTR_BYTES = {
+  create: 72,
+  element: 32,
+  delete: 16,
+  path: 16,
+  id: 12,
+  info: 16,
+  freeze: 4,
+  batch: 56,
+  max: 168,
+} as const;
 
 /** Keys and values up to here are copied next to their attr; the address of a larger one is taken for the call. */
 const SLOT_BYTES = 4096;
-
-/** The part of a map's record that BPF_MAP_CREATE takes. */
-export type MapShape = Pick<
-  MapRecord,
-  "type" | "keySize" | "valueSize" | "maxEntries" | "mapFlags" | "name" | "mapExtra" | "numaNode"
->;
-
-/** struct bpf_map_info, as far as the mirror reads it. */
-export type MapInfo = Omit<MapShape, "numaNode"> & { readonly id: number };
 
 export class Bpf {
   readonly #koffi: Koffi;
@@ -47,6 +48,7 @@ export class Bpf {
   #keys = Buffer.allocUnsafeSlow(SLOT_BYTES);
   #values = Buffer.allocUnsafeSlow(SLOT_BYTES);
   #count = 0;
+  // biome-ignore lint/correctness/noUnusedPrivateClassMembers: it is there to keep buffers alive
   #held: readonly unknown[] = [];
 
   constructor(koffi: Koffi, number: number) {
@@ -78,7 +80,7 @@ export class Bpf {
     attr.writeUInt32LE(shape.maxEntries, 12);
     attr.writeUInt32LE((shape.mapFlags & ~(BPF_F.BPF_F_RDONLY | BPF_F.BPF_F_WRONLY)) >>> 0, 16);
     if ((shape.mapFlags & BPF_F.BPF_F_NUMA_NODE) !== 0) attr.writeUInt32LE(shape.numaNode >>> 0, 24);
-    attr.latin1Write(shape.name, 28, OBJ_NAME_LEN - 1);
+    attr.write(shape.name, 28, OBJ_NAME_LEN - 1, "latin1");
     attr.writeBigUInt64LE(shape.mapExtra, 64);
     return this.#call(BPF_CMD.BPF_MAP_CREATE, attr, ATTR_BYTES.create);
   }
@@ -139,18 +141,12 @@ export class Bpf {
   }
 
   /** From `position` (null: the start); `next`, `keys` and `values` are written to. -ENOENT: the map ends here. */
-  lookupBatch(
-    fd: number,
-    position: Buffer | null,
-    next: Buffer,
-    keys: Buffer,
-    values: Buffer,
-    count: number,
-  ): number {
+  lookupBatch(fd: number, position: Buffer | null, next: Buffer, keys: Buffer, values: Buffer, count: number): number {
     this.#batch.writeBigUInt64LE(position === null ? 0n : this.address(position), 0);
     this.#batch.writeBigUInt64LE(this.address(next), 8);
     const ret = this.#many(BPF_CMD.BPF_MAP_LOOKUP_BATCH, fd, keys, values, count);
     this.#batch.fill(0, 0, 16);
+    this.#held = [position, next];
     return ret;
   }
 
@@ -177,7 +173,7 @@ export class Bpf {
     attr.writeUInt32LE(MAP_INFO_BYTES, 4);
     attr.writeBigUInt64LE(this.address(info), 8);
     const ret = this.#call(BPF_CMD.BPF_OBJ_GET_INFO_BY_FD, attr, ATTR_BYTES.info);
-    return ret < 0 ? ret : parseInfo(info);
+    return ret < 0 ? ret : readInfo(info);
   }
 
   mapFdById(id: number): number {
@@ -215,7 +211,7 @@ export class Bpf {
 
   /**
    * The kernel writes count once its first checks have passed; where they have not, count is what went in. A batch that
-   * is refused later never reaches its full count, so the two can be told apart (ENOENT only ends a lookup, or comes later).
+   * is refused later never reaches its full count, so the two can be told apart. ENOENT never comes that early.
    */
   #many(cmd: number, fd: number, keys: Buffer, values: Buffer | null, count: number): number {
     this.#held = [keys, values];
@@ -237,20 +233,6 @@ export class Bpf {
     attr.writeUInt32LE(fd, 8);
     return this.#call(cmd, attr, ATTR_BYTES.path);
   }
-}
-
-function parseInfo(info: Buffer): MapInfo {
-  const name = info.latin1Slice(MAP_INFO.name, MAP_INFO.name + OBJ_NAME_LEN);
-  return {
-    type: info.readUInt32LE(MAP_INFO.type),
-    id: info.readUInt32LE(MAP_INFO.id),
-    keySize: info.readUInt32LE(MAP_INFO.key_size),
-    valueSize: info.readUInt32LE(MAP_INFO.value_size),
-    maxEntries: info.readUInt32LE(MAP_INFO.max_entries),
-    mapFlags: info.readUInt32LE(MAP_INFO.map_flags),
-    name: name.slice(0, name.indexOf("\0")),
-    mapExtra: info.readBigUInt64LE(MAP_INFO.map_extra),
-  };
 }
 
 /** bpf(2) on this machine, or why there is none. Whether it lets this process in is another question: probe. */

@@ -1,0 +1,53 @@
+/**
+ * The rings of ARCHITECTURE.md: imports go down only, siblings do not see each other.
+ * Each ring may import itself and what is listed; main files may import everything.
+ */
+const RINGS = {
+  abi: [],
+  maps: ["abi"],
+  syscall: ["maps", "abi"],
+  codec: ["syscall", "maps", "abi"],
+  log: ["syscall", "maps", "abi"],
+  engine: ["log", "codec", "syscall", "maps", "abi"],
+  http: ["engine", "log", "codec", "syscall", "maps", "abi"],
+  sqlite: ["engine", "log", "codec", "syscall", "maps", "abi"],
+  lmdb: ["engine", "log", "codec", "syscall", "maps", "abi"],
+  mirror: ["engine", "log", "codec", "syscall", "maps", "abi"],
+};
+const PURE = ["abi", "maps", "syscall", "codec", "log"];
+
+module.exports = {
+  forbidden: [
+    ...Object.entries(RINGS).map(([ring, below]) => ({
+      name: `${ring}-imports-down`,
+      severity: "error",
+      from: { path: `^src/${ring}/` },
+      to: { path: "^src/", pathNot: `^src/(${[ring, ...below].join("|")}|config\\.ts)(/|$)` },
+    })),
+    {
+      name: "pure-rings-know-no-settings",
+      severity: "error",
+      from: { path: `^src/(${PURE.join("|")}|engine)/` },
+      to: { path: "^src/config\\.ts$" },
+    },
+    {
+      name: "pure-rings-do-no-io",
+      severity: "error",
+      from: { path: `^src/(${PURE.join("|")})/` },
+      to: { dependencyTypes: ["core", "npm"], pathNot: "^(node:)?(crypto|buffer)$" },
+    },
+    {
+      name: "one-place-for-native-memory",
+      severity: "error",
+      from: { path: "^src/", pathNot: "^src/mirror/bpf\\.ts$" },
+      to: { path: "node_modules/koffi" },
+    },
+    { name: "no-circles", severity: "error", from: {}, to: { circular: true, viaOnly: { dependencyTypesNot: ["type-only"] } } },
+  ],
+  options: {
+    doNotFollow: { path: "node_modules" },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: "tsconfig.json" },
+    enhancedResolveOptions: { exportsFields: ["exports"], conditionNames: ["import", "require", "node", "default", "types"] },
+  },
+};

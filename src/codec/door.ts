@@ -1,0 +1,224 @@
+import { BPF_CMD, OBJ_NAME_LEN } from "../abi/bpf.ts";
+import { errnoName } from "../abi/errno.ts";
+import { CMD } from "../abi/service.ts";
+import type { CreateAttr } from "../maps/map.ts";
+import type { Action, Target } from "../syscall/command.ts";
+import type { Outcome } from "../syscall/outcome.ts";
+import { InvalidInput } from "./invalid.ts";
+import { pointer, s32, text, u32, u64 } from "./scalars.ts";
+
+/** The body of the syscall door: `cmd` by name or number, `attr` as the command's part of union bpf_attr. */
+export interface DoorRequest {
+  readonly cmd: string | number;
+  readonly attr?: Attr;
+}
+
+export interface DoorAnswer {
+  readonly ret: number;
+  readonly errno: string | null;
+  readonly seq: number;
+  /** Only what the kernel would have written. */
+  readonly attr: DoorAttr;
+  readonly detail?: string;
+}
+
+export interface DoorAttr {
+  readonly value?: string;
+  readonly next_key?: string;
+  readonly next_id?: number;
+  readonly keys?: string;
+  readonly values?: string;
+  readonly out_batch?: string;
+  readonly count?: number;
+  readonly info?: string;
+  readonly info_len?: number;
+  readonly hash?: string;
+}
+
+type Attr = Readonly<Record<string, unknown>>;
+
+const ELEMENT_FIELDS = ["map_fd", "key", "value", "next_key", "flags"];
+const BATCH_FIELDS = ["in_batch", "out_batch", "keys", "values", "count", "map_fd", "elem_flags", "flags"];
+const CREATE_FIELDS = [
+  "map_type",
+  "key_size",
+  "value_size",
+  "max_entries",
+  "map_flags",
+  "inner_map_fd",
+  "numa_node",
+  "map_name",
+  "map_ifindex",
+  "btf_fd",
+  "btf_key_type_id",
+  "btf_value_type_id",
+  "btf_vmlinux_value_type_id",
+  "map_extra",
+  "value_type_btf_obj_fd",
+  "map_token_fd",
+  "excl_prog_hash",
+  "excl_prog_hash_size",
+];
+const PATH_FIELDS = ["pathname", "bpf_fd", "file_flags", "path_fd"];
+const ID_FIELDS = ["start_id", "map_id", "next_id", "open_flags"];
+const INFO_FIELDS = ["bpf_fd", "info_len", "info"];
+
+/** Reads a request of the syscall door. Throws InvalidInput for what is not well-formed. */
+export function readDoor({ cmd, attr = {} }: DoorRequest): Action {
+  const number = typeof cmd === "number" ? cmd : BPF_CMD[cmd as keyof typeof BPF_CMD];
+  switch (number) {
+    case CMD.BPF_MAP_LOOKUP_ELEM:
+    case CMD.BPF_MAP_UPDATE_ELEM:
+    case CMD.BPF_MAP_DELETE_ELEM:
+    case CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM:
+    case CMD.BPF_MAP_GET_NEXT_KEY:
+    case CMD.BPF_MAP_FREEZE:
+      checkFields(attr, ELEMENT_FIELDS);
+      return {
+        cmd: number,
+        target: fdTarget(attr, "map_fd"),
+        key: pointer(attr.key, "attr.key"),
+        value: valueOrNextKey(attr),
+        flags: u64(attr.flags, "attr.flags"),
+      };
+    case CMD.BPF_MAP_LOOKUP_BATCH:
+    case CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH:
+    case CMD.BPF_MAP_UPDATE_BATCH:
+    case CMD.BPF_MAP_DELETE_BATCH:
+      checkFields(attr, BATCH_FIELDS);
+      return {
+        cmd: number,
+        target: fdTarget(attr, "map_fd"),
+        key: pointer(attr.keys, "attr.keys"),
+        value: pointer(attr.values, "attr.values"),
+        flags: u64(attr.flags, "attr.flags"),
+        attr: {
+          count: u32(attr.count, "attr.count"),
+          elemFlags: u64(attr.elem_flags, "attr.elem_flags"),
+          inBatch: pointer(attr.in_batch, "attr.in_batch"),
+          outBatch: pointer(attr.out_batch, "attr.out_batch"),
+        },
+      };
+    case CMD.BPF_MAP_CREATE:
+      checkFields(attr, CREATE_FIELDS);
+      return { cmd: number, attr: readCreate(attr) };
+    case CMD.BPF_OBJ_PIN:
+      checkFields(attr, PATH_FIELDS);
+      return { cmd: number, target: fdTarget(attr, "bpf_fd"), attr: readPath(attr) };
+    case CMD.BPF_OBJ_GET:
+      checkFields(attr, PATH_FIELDS);
+      return { cmd: number, attr: { ...readPath(attr), bpfFd: u32(attr.bpf_fd, "attr.bpf_fd") } };
+    case CMD.BPF_MAP_GET_NEXT_ID:
+    case CMD.BPF_MAP_GET_FD_BY_ID: {
+      checkFields(attr, ID_FIELDS);
+      u32(attr.next_id, "attr.next_id");
+      const openFlags = u32(attr.open_flags, "attr.open_flags");
+      // One union member: the first u32 of the struct, whatever it is called.
+      const id = u32(attr.start_id ?? attr.map_id, attr.start_id === undefined ? "attr.map_id" : "attr.start_id");
+      if (number === CMD.BPF_MAP_GET_NEXT_ID) return { cmd: number, attr: { startId: id, openFlags } };
+      return { cmd: number, attr: { mapId: id, openFlags } };
+    }
+    case CMD.BPF_OBJ_GET_INFO_BY_FD:
+      checkFields(attr, INFO_FIELDS);
+      return {
+        cmd: number,
+        target: fdTarget(attr, "bpf_fd"),
+        value: pointer(attr.info, "attr.info"),
+        attr: { infoLen: u32(attr.info_len, "attr.info_len") },
+      };
+    default:
+      return { cmd: number ?? UNKNOWN, unknown: true, name: String(cmd) };
+  }
+}
+
+/** What an event has as cmd where the caller gave a name that no command has. */
+const UNKNOWN = -1;
+
+export function readCreate(attr: Attr): CreateAttr {
+  return {
+    mapType: u32(attr.map_type, "attr.map_type"),
+    keySize: u32(attr.key_size, "attr.key_size"),
+    valueSize: u32(attr.value_size, "attr.value_size"),
+    maxEntries: u32(attr.max_entries, "attr.max_entries"),
+    mapFlags: u32(attr.map_flags, "attr.map_flags"),
+    innerMapFd: s32(attr.inner_map_fd, "attr.inner_map_fd"),
+    numaNode: s32(attr.numa_node, "attr.numa_node"),
+    mapName: nameBytes(text(attr.map_name, "attr.map_name") ?? ""),
+    mapIfindex: u32(attr.map_ifindex, "attr.map_ifindex"),
+    btfFd: s32(attr.btf_fd, "attr.btf_fd"),
+    btfKeyTypeId: u32(attr.btf_key_type_id, "attr.btf_key_type_id"),
+    btfValueTypeId: u32(attr.btf_value_type_id, "attr.btf_value_type_id"),
+    btfVmlinuxValueTypeId: u32(attr.btf_vmlinux_value_type_id, "attr.btf_vmlinux_value_type_id"),
+    mapExtra: u64(attr.map_extra, "attr.map_extra"),
+    valueTypeBtfObjFd: s32(attr.value_type_btf_obj_fd, "attr.value_type_btf_obj_fd"),
+    mapTokenFd: s32(attr.map_token_fd, "attr.map_token_fd"),
+    exclProgHash: pointer(attr.excl_prog_hash, "attr.excl_prog_hash"),
+    exclProgHashSize: u32(attr.excl_prog_hash_size, "attr.excl_prog_hash_size"),
+  };
+}
+
+/** char map_name[16]: one character a byte; what is beyond U+00FF stands as "?", which no name may have. */
+function nameBytes(name: string): Buffer {
+  const bytes = Buffer.alloc(OBJ_NAME_LEN);
+  bytes.write(name.replace(/[^\0-\xff]/gu, "?"), "latin1");
+  return bytes;
+}
+
+/** The answer of the syscall door. */
+export function doorAnswer(action: Action, outcome: Outcome, seq: number): DoorAnswer {
+  const answer = { ret: outcome.ret, errno: outcome.errno === 0 ? null : errnoName(outcome.errno), seq };
+  const attr = answeredAttr(action, outcome);
+  return outcome.detail === null ? { ...answer, attr } : { ...answer, attr, detail: outcome.detail };
+}
+
+function answeredAttr(action: Action, { key, value, out }: Outcome): DoorAttr {
+  const hex = value === null ? undefined : value.toString("hex");
+  switch (action.cmd) {
+    case CMD.BPF_MAP_LOOKUP_ELEM:
+    case CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM:
+      return hex === undefined ? {} : { value: hex };
+    case CMD.BPF_MAP_GET_NEXT_KEY:
+      return hex === undefined ? {} : { next_key: hex };
+    case CMD.BPF_OBJ_GET_INFO_BY_FD:
+      return hex === undefined ? {} : { info: hex, ...out };
+    case CMD.BPF_MAP_LOOKUP_BATCH:
+    case CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH:
+      return hex === undefined ? countOf(out) : { keys: key?.toString("hex") ?? "", values: hex, ...countOf(out) };
+    case CMD.BPF_MAP_UPDATE_BATCH:
+    case CMD.BPF_MAP_DELETE_BATCH:
+      return countOf(out);
+    case CMD.BPF_MAP_GET_NEXT_ID:
+      return out?.next_id === undefined ? {} : { next_id: out.next_id };
+    default:
+      return {};
+  }
+}
+
+function countOf(out: Outcome["out"]): DoorAttr {
+  if (out?.count === undefined) return {};
+  return out.out_batch === undefined ? { count: out.count } : { out_batch: out.out_batch, count: out.count };
+}
+
+function checkFields(attr: Attr, known: readonly string[]): void {
+  for (const name in attr)
+    if (!known.includes(name)) throw new InvalidInput(`attr.${name}`, `the command has no such field; it has ${known.join(", ")}`);
+}
+
+function fdTarget(attr: Attr, field: string): Target {
+  return { by: "fd", fd: s32(attr[field], `attr.${field}`) };
+}
+
+/** value and next_key are one field of the union, by two names. */
+function valueOrNextKey(attr: Attr): Buffer | null {
+  if (attr.value !== undefined && attr.next_key !== undefined)
+    throw new InvalidInput("attr.next_key", "value and next_key are the same field: give one of them");
+  return attr.next_key === undefined ? pointer(attr.value, "attr.value") : pointer(attr.next_key, "attr.next_key");
+}
+
+function readPath(attr: Attr): { pathname: string | null; fileFlags: number; pathFd: number } {
+  return {
+    pathname: text(attr.pathname, "attr.pathname"),
+    fileFlags: u32(attr.file_flags, "attr.file_flags"),
+    pathFd: s32(attr.path_fd, "attr.path_fd"),
+  };
+}

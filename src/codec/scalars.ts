@@ -1,0 +1,85 @@
+import { BPF_ELEM, BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";
+import { InvalidInput } from "./invalid.ts";
+
+/** Constants of <linux/bpf.h> that stand for a number wherever one is taken. */
+const CONSTANTS = new Map<string, number>(Object.entries({ ...BPF_MAP_TYPE, ...BPF_F, ...BPF_ELEM }));
+
+const U64_MAX = 2n ** 64n - 1n;
+const DIGITS = /^(0x[0-9a-fA-F]{1,16}|[0-9]{1,20}|-[0-9]{1,10})$/;
+
+/**
+ * An integer as JSON has it: a number, a string of digits (or 0x and hex digits) for what passes 2^53, the name of a
+ * constant, or a list of them, which are or-ed. Absent is 0.
+ */
+function integer(value: unknown, where: string): bigint {
+  if (value === undefined) return 0n;
+  if (typeof value === "number") {
+    if (!Number.isInteger(value)) throw new InvalidInput(where, `an integer is needed, found ${value}`);
+    // Beyond 2^53 the digits are lost already; what is left to say is that it is large.
+    const big = BigInt(value);
+    return big > U64_MAX ? U64_MAX : big;
+  }
+  if (typeof value === "string") {
+    const constant = CONSTANTS.get(value);
+    if (constant !== undefined) return BigInt(constant);
+    if (!DIGITS.test(value)) throw new InvalidInput(where, `an integer or the name of a constant is needed, found ${shown(value)}`);
+    return BigInt(value);
+  }
+  if (Array.isArray(value)) return value.reduce((all: bigint, one, at) => all | integer(one, `${where}[${at}]`), 0n);
+  throw new InvalidInput(where, `an integer is needed, found ${shown(value)}`);
+}
+
+/** A u32. Negative numbers down to -2^31 are taken as C takes them. */
+export function u32(value: unknown, where: string): number {
+  const number = integer(value, where);
+  if (number < -(2n ** 31n) || number >= 2n ** 32n) throw new InvalidInput(where, `32 bits are needed, found ${number}`);
+  return Number(BigInt.asUintN(32, number));
+}
+
+/** An s32: descriptors and NUMA nodes. 4294967295 is -1. */
+export function s32(value: unknown, where: string): number {
+  return u32(value, where) | 0;
+}
+
+export function u64(value: unknown, where: string): bigint {
+  const number = integer(value, where);
+  if (number < -(2n ** 63n) || number > U64_MAX) throw new InvalidInput(where, `64 bits are needed, found ${number}`);
+  return BigInt.asUintN(64, number);
+}
+
+const HEX = /^(?:[0-9a-f]{2})*$/i;
+
+/** Hex digits, two a byte, either case, a leading 0x allowed. */
+export function bytes(value: string, where: string): Buffer {
+  const digits = value.startsWith("0x") || value.startsWith("0X") ? value.slice(2) : value;
+  const decoded = Buffer.from(digits, "hex");
+  // Buffer.from stops at what is no hex: a short answer tells.
+  if (decoded.length * 2 !== digits.length) throw new InvalidInput(where, hexFault(digits));
+  return decoded;
+}
+
+/** A pointer: null and absent are the null pointer. */
+export function pointer(value: unknown, where: string): Buffer | null {
+  if (value === undefined || value === null) return null;
+  if (typeof value !== "string") throw new InvalidInput(where, `a string of hex digits or null is needed, found ${shown(value)}`);
+  return bytes(value, where);
+}
+
+/** A C string behind a pointer. */
+export function text(value: unknown, where: string): string | null {
+  if (value === undefined || value === null) return null;
+  if (typeof value !== "string") throw new InvalidInput(where, `a string or null is needed, found ${shown(value)}`);
+  return value;
+}
+
+function hexFault(digits: string): string {
+  if (HEX.test(digits)) return "the hex digits could not be read";
+  const at = digits.search(/[^0-9a-f]/i);
+  if (at === -1) return `hex digits come in pairs, found ${digits.length} of them`;
+  return `hex digits are needed, found ${JSON.stringify(digits[at])} at ${at}`;
+}
+
+function shown(value: unknown): string {
+  const text = JSON.stringify(value) ?? String(value);
+  return text.length > 40 ? `${text.slice(0, 40)}...` : text;
+}

@@ -1,0 +1,100 @@
+export interface Settings {
+  readonly host: string;
+  readonly port: number;
+  readonly socket: string;
+  readonly data: string;
+  readonly mirror: "auto" | "off" | "required";
+  readonly bpffs: string;
+  readonly tokens: string;
+  readonly logLevel: string;
+  readonly sessionTtlSeconds: number;
+  readonly sessionTtlMaxSeconds: number;
+  readonly attachGraceSeconds: number;
+  readonly bodyBytesMax: number;
+  readonly pageElementsMax: number;
+  readonly queueCommandsMax: number;
+  readonly queueBytesMax: number;
+}
+
+/** One setting: its variable, its default, what it takes, in words and as a reader. */
+interface Setting<Value> {
+  readonly variable: string;
+  readonly fallback: Value;
+  readonly takes: string;
+  readonly what: string;
+  /** undefined: the text is not what it takes. */
+  readonly read: (text: string) => Value | undefined;
+}
+
+const MODES = ["auto", "off", "required"] as const;
+const LEVELS = ["fatal", "error", "warn", "info", "debug", "trace", "silent"];
+const MIB = 1024 * 1024;
+
+/** Every setting there is. The README's table is this one; a test holds them together. */
+export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Name]> } = {
+  host: text("MAPLEDGER_HOST", "127.0.0.1", "address to listen on; anything but loopback needs MAPLEDGER_TOKENS"),
+  port: integer("MAPLEDGER_PORT", 8620, 0, 65_535, "TCP port; 0 takes a free one"),
+  socket: text("MAPLEDGER_SOCKET", "", "path of a unix socket to listen on as well; empty for none"),
+  data: text("MAPLEDGER_DATA", "./data", "directory of the log and the state"),
+  mirror: {
+    variable: "MAPLEDGER_MIRROR",
+    fallback: "auto",
+    takes: "auto, off or required",
+    what: "whether kernel maps follow the state; `required` stops the start where they cannot",
+    read: (given) => MODES.find((mode) => mode === given),
+  },
+  bpffs: {
+    ...text("MAPLEDGER_BPFFS", "/sys/fs/bpf/mapledger", "directory on bpffs below which mirrored maps are pinned"),
+    takes: "an absolute path",
+    read: (given) => (given.startsWith("/") && given.length > 1 ? given.replace(/\/+$/, "") : undefined),
+  },
+  tokens: text("MAPLEDGER_TOKENS", "", "file of bearer tokens' hashes; with it every request must carry a token"),
+  logLevel: {
+    variable: "MAPLEDGER_LOG_LEVEL",
+    fallback: "info",
+    takes: LEVELS.join(", "),
+    what: "least level of the log lines on standard output",
+    read: (given) => (LEVELS.includes(given) ? given : undefined),
+  },
+  sessionTtlSeconds: integer("MAPLEDGER_SESSION_TTL", 600, 1, 31_536_000, "seconds a session lives without a command, unless it asks for others"),
+  sessionTtlMaxSeconds: integer("MAPLEDGER_SESSION_TTL_MAX", 604_800, 1, 31_536_000, "most seconds that a session may ask for"),
+  attachGraceSeconds: integer("MAPLEDGER_ATTACH_GRACE", 5, 0, 3_600, "seconds between the end of an attached stream and that of its session"),
+  bodyBytesMax: integer("MAPLEDGER_BODY_MAX", 64 * MIB, 1_024, 1_024 * MIB, "most bytes of a request's body"),
+  pageElementsMax: integer("MAPLEDGER_PAGE_MAX", 10_000, 1, 1_000_000, "most elements, events, sessions, maps or pins in a page"),
+  queueCommandsMax: integer("MAPLEDGER_QUEUE_MAX", 10_000, 1, 10_000_000, "most commands that wait for the engine; beyond it requests get 503"),
+  queueBytesMax: integer("MAPLEDGER_QUEUE_BYTES_MAX", 256 * MIB, 1_024, 16_384 * MIB, "most bytes that wait for the engine"),
+};
+
+/** Reads the settings. Throws an Error that names the variable and what it takes. */
+export function readSettings(environment: Readonly<Record<string, string | undefined>>): Settings {
+  const known = new Set(Object.values(SETTINGS).map(({ variable }) => variable));
+  for (const variable in environment)
+    if (variable.startsWith("MAPLEDGER_") && !known.has(variable))
+      throw new Error(`${variable} is no setting; there are ${[...known].join(", ")}`);
+  const settings: Record<string, unknown> = {};
+  for (const [name, setting] of Object.entries(SETTINGS)) {
+    const given = environment[setting.variable];
+    const value = given === undefined ? setting.fallback : (setting as Setting<unknown>).read(given);
+    if (value === undefined) throw new Error(`${setting.variable} takes ${setting.takes}, found ${JSON.stringify(given)}`);
+    settings[name] = value;
+  }
+  return settings as unknown as Settings;
+}
+
+function text(variable: string, fallback: string, what: string): Setting<string> {
+  return { variable, fallback, takes: "text", what, read: (given) => given };
+}
+
+function integer(variable: string, fallback: number, least: number, most: number, what: string): Setting<number> {
+  return {
+    variable,
+    fallback,
+    takes: `an integer from ${least} to ${most}`,
+    what,
+    read(given) {
+      if (!/^\d{1,15}$/.test(given)) return undefined;
+      const number = Number(given);
+      return number >= least && number <= most ? number : undefined;
+    },
+  };
+}

@@ -1,0 +1,163 @@
+import type { Worker } from "node:worker_threads";
+import type { BatchFigures, Reply, Request } from "./engine.ts";
+import { FrameWriter, readReplies } from "./frames.ts";
+import type { Queries, QueryName } from "./queries.ts";
+import type { FromEngine, ToEngine } from "./worker.ts";
+
+/** The queue is full: nothing was taken on. */
+export class EngineBusy extends Error {
+  constructor(commands: number, bytes: number) {
+    super(`${commands} commands with ${bytes} bytes are waiting`);
+    this.name = "EngineBusy";
+  }
+}
+
+/** The engine is gone, or going: nothing was taken on, or nobody can say. */
+export class EngineClosed extends Error {
+  constructor() {
+    super("the engine has stopped");
+    this.name = "EngineClosed";
+  }
+}
+
+export interface QueueLimits {
+  readonly commandsMax: number;
+  readonly bytesMax: number;
+}
+
+interface Waiting {
+  readonly bytes: number;
+  readonly resolve: (reply: Reply) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** Batches with the engine at once: while one is decided and synced, the next stands ready. */
+const BATCHES_UNDER_WAY_MAX = 2;
+
+/**
+ * The engine as the service's thread sees it. Commands of one turn of the event loop make a batch; while batches are
+ * under way the next gathers, so that a sync is shared by all that wait for it and nobody waits for a timer.
+ */
+export class EngineClient {
+  readonly #worker: Worker;
+  readonly #limits: QueueLimits;
+  readonly #onBatch: (figures: BatchFigures) => void;
+  readonly #writer = new FrameWriter();
+  #gathering: Waiting[] = [];
+  readonly #underWay: Waiting[][] = [];
+  readonly #questions = new Map<number, { resolve: (answer: never) => void; reject: (error: Error) => void }>();
+  #lastQuestion = 0;
+  #scheduled = false;
+  #closed: Promise<void> | null = null;
+  #gone = false;
+  #drained: (() => void) | null = null;
+  /** Commands and bytes taken on and not yet answered. */
+  #commands = 0;
+  #bytes = 0;
+
+  constructor(worker: Worker, limits: QueueLimits, onBatch: (figures: BatchFigures) => void) {
+    this.#worker = worker;
+    this.#limits = limits;
+    this.#onBatch = onBatch;
+    worker.on("message", (message: FromEngine) => this.#receive(message));
+    worker.on("exit", () => this.#lost());
+  }
+
+  /** Commands that are waiting for their answer. */
+  get waiting(): number {
+    return this.#commands;
+  }
+
+  /** Takes a command on. Rejects with EngineBusy where the queue is full, EngineClosed after close(). */
+  run(request: Request): Promise<Reply> {
+    if (this.#closed !== null || this.#gone) return Promise.reject(new EngineClosed());
+    if (this.#commands >= this.#limits.commandsMax || this.#bytes > this.#limits.bytesMax)
+      return Promise.reject(new EngineBusy(this.#commands, this.#bytes));
+    return new Promise((resolve, reject) => {
+      const before = this.#writer.byteLength;
+      this.#writer.request(request);
+      const bytes = this.#writer.byteLength - before;
+      this.#gathering.push({ bytes, resolve, reject });
+      this.#commands++;
+      this.#bytes += bytes;
+      this.#schedule();
+    });
+  }
+
+  query<Name extends QueryName>(name: Name, ask: Queries[Name]["ask"]): Promise<Queries[Name]["answer"]> {
+    if (this.#closed !== null || this.#gone) return Promise.reject(new EngineClosed());
+    return new Promise((resolve, reject) => {
+      const id = ++this.#lastQuestion;
+      this.#questions.set(id, { resolve, reject });
+      this.#post({ kind: "query", id, name, ask });
+    });
+  }
+
+  /** Takes nothing more on, answers what was taken on, then stops the engine. */
+  close(): Promise<void> {
+    this.#closed ??= this.#finish();
+    return this.#closed;
+  }
+
+  async #finish(): Promise<void> {
+    if (this.#gone) return;
+    if (this.#commands > 0) await new Promise<void>((resolve) => (this.#drained = resolve));
+    const stopped = new Promise<void>((resolve) => this.#worker.once("exit", () => resolve()));
+    this.#post({ kind: "close" });
+    await stopped;
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#underWay.length >= BATCHES_UNDER_WAY_MAX) return;
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      this.#send();
+    });
+  }
+
+  #send(): void {
+    if (this.#gathering.length === 0 || this.#gone) return;
+    const { frames, length } = this.#writer.take();
+    this.#underWay.push(this.#gathering);
+    this.#gathering = [];
+    this.#post({ kind: "batch", frames, length }, [frames]);
+  }
+
+  #receive(message: FromEngine): void {
+    switch (message.kind) {
+      case "replies": {
+        const batch = this.#underWay.shift() as Waiting[];
+        this.#send();
+        const replies = readReplies(message.frames, message.length);
+        batch.forEach(({ bytes, resolve }, at) => {
+          this.#commands--;
+          this.#bytes -= bytes;
+          resolve(replies[at] as Reply);
+        });
+        this.#onBatch(message.figures);
+        if (this.#commands === 0) this.#drained?.();
+        break;
+      }
+      case "answer":
+        this.#questions.get(message.id)?.resolve(message.answer as never);
+        this.#questions.delete(message.id);
+        break;
+      default:
+        break;
+    }
+  }
+
+  #post(message: ToEngine, transfer: ArrayBuffer[] = []): void {
+    this.#worker.postMessage(message, transfer);
+  }
+
+  /** The engine's thread is gone: whoever waits is told. */
+  #lost(): void {
+    this.#gone = true;
+    for (const { reject } of [...this.#underWay.flat(), ...this.#gathering]) reject(new EngineClosed());
+    for (const { reject } of this.#questions.values()) reject(new EngineClosed());
+    this.#questions.clear();
+    this.#drained?.();
+  }
+}

@@ -1,0 +1,221 @@
+import { attrText, readCommand, targetOf } from "../log/attr.ts";
+import type { Target } from "../syscall/command.ts";
+import type { Out } from "../syscall/outcome.ts";
+import type { Reply, Request } from "./engine.ts";
+
+/**
+ * How batches travel between the threads: frames end to end in one buffer that is handed over, not copied.
+ *
+ *     request  0 u32 length   4 i32 cmd       8 u32 session  12 i32 fd or u32 map id   16 u64 flags
+ *             24 u32 key     28 u32 value    32 u32 text     36 u8 target  37 u8 caller's bytes  38..39 -
+ *             40 caller, key, value, text (JSON)
+ *     reply    0 u32 length   4 u8 kind       8 f64 seq      16 i32 ret    20 i32 errno   24 u32 map
+ *             28 u32 key     32 u32 value    36 u32 text     40 key, value, text (JSON)
+ *
+ * Lengths of key, value and text: ABSENT for null. Frames begin at multiples of 8.
+ */
+const REQUEST_BYTES = 40;
+const REPLY_BYTES = 40;
+const ABSENT = 0xffffffff;
+const FLAGS_NONE = 0n;
+
+const TARGETS = ["fd", "id", "name", "pinned"] as const;
+const NO_TARGET = 255;
+const CALLER_BYTES_MAX = 255;
+
+const FAILURES = ["disk full", "log failed", "bug"] as const;
+const OUTCOME = 255;
+
+/** Grows by doubling; what was taken is handed over whole. */
+export class FrameWriter {
+  #buffer = Buffer.allocUnsafeSlow(INITIAL_BYTES);
+  #length = 0;
+  count = 0;
+
+  get byteLength(): number {
+    return this.#length;
+  }
+
+  request(request: Request): void {
+    const target = targetOf({ ...request, timeUs: 0 });
+    const given = request as { key?: Buffer | null; value?: Buffer | null; flags?: bigint };
+    const key = given.key ?? null;
+    const value = given.value ?? null;
+    const text = requestText(request, target);
+    const callerBytes = Buffer.byteLength(request.caller);
+    if (callerBytes > CALLER_BYTES_MAX) throw new Error(`framing a request: its caller has ${callerBytes} bytes`);
+    const textBytes = text === null ? 0 : Buffer.byteLength(text);
+    const at = this.#reserve(REQUEST_BYTES + callerBytes + lengthOf(key) + lengthOf(value) + textBytes);
+    const buffer = this.#buffer;
+    buffer.writeInt32LE(request.cmd, at + 4);
+    buffer.writeUInt32LE(request.session, at + 8);
+    buffer.writeInt32LE(numberOf(target), at + 12);
+    buffer.writeBigUInt64LE(given.flags ?? FLAGS_NONE, at + 16);
+    buffer.writeUInt32LE(key === null ? ABSENT : key.length, at + 24);
+    buffer.writeUInt32LE(value === null ? ABSENT : value.length, at + 28);
+    buffer.writeUInt32LE(text === null ? ABSENT : textBytes, at + 32);
+    buffer[at + 36] = target === null ? NO_TARGET : TARGETS.indexOf(target.by);
+    buffer[at + 37] = callerBytes;
+    let end = at + REQUEST_BYTES;
+    end += buffer.write(request.caller, end);
+    if (key !== null) end += key.copy(buffer, end);
+    if (value !== null) end += value.copy(buffer, end);
+    if (text !== null) buffer.write(text, end);
+    this.count++;
+  }
+
+  reply(reply: Reply): void {
+    if ("failure" in reply) {
+      const at = this.#reserve(REPLY_BYTES + Buffer.byteLength(reply.detail));
+      this.#buffer[at + 4] = FAILURES.indexOf(reply.failure);
+      this.#buffer.writeUInt32LE(Buffer.byteLength(reply.detail), at + 36);
+      this.#buffer.write(reply.detail, at + REPLY_BYTES);
+      this.count++;
+      return;
+    }
+    const { key, value, detail, out, ret, errno, map } = reply.outcome;
+    const text = detail === null && out === null ? null : JSON.stringify([detail, out]);
+    const textBytes = text === null ? 0 : Buffer.byteLength(text);
+    const at = this.#reserve(REPLY_BYTES + lengthOf(key) + lengthOf(value) + textBytes);
+    const buffer = this.#buffer;
+    buffer[at + 4] = OUTCOME;
+    buffer.writeDoubleLE(reply.seq, at + 8);
+    buffer.writeInt32LE(ret, at + 16);
+    buffer.writeInt32LE(errno, at + 20);
+    buffer.writeUInt32LE(map, at + 24);
+    buffer.writeUInt32LE(key === null ? ABSENT : key.length, at + 28);
+    buffer.writeUInt32LE(value === null ? ABSENT : value.length, at + 32);
+    buffer.writeUInt32LE(text === null ? ABSENT : textBytes, at + 36);
+    let end = at + REPLY_BYTES;
+    if (key !== null) end += key.copy(buffer, end);
+    if (value !== null) end += value.copy(buffer, end);
+    if (text !== null) buffer.write(text, end);
+    this.count++;
+  }
+
+  /** Hands over what was written, and begins anew. */
+  take(): { readonly frames: ArrayBuffer; readonly length: number } {
+    const taken = { frames: this.#buffer.buffer as ArrayBuffer, length: this.#length };
+    this.#buffer = Buffer.allocUnsafeSlow(INITIAL_BYTES);
+    this.#length = 0;
+    this.count = 0;
+    return taken;
+  }
+
+  #reserve(bytes: number): number {
+    const at = this.#length;
+    const end = at + Math.ceil(bytes / 8) * 8;
+    if (end > this.#buffer.length) {
+      const grown = Buffer.allocUnsafeSlow(2 ** Math.ceil(Math.log2(end)));
+      this.#buffer.copy(grown, 0, 0, at);
+      this.#buffer = grown;
+    }
+    this.#buffer.writeUInt32LE(end - at, at);
+    this.#length = end;
+    return at;
+  }
+}
+
+const INITIAL_BYTES = 16 * 1024;
+
+/** The requests in a buffer; keys and values are views into it. */
+export function readRequests(frames: ArrayBuffer, length: number): Request[] {
+  const buffer = Buffer.from(frames, 0, length);
+  const requests: Request[] = [];
+  for (let at = 0; at < length; at += buffer.readUInt32LE(at)) {
+    const callerEnd = at + REQUEST_BYTES + (buffer[at + 37] as number);
+    const keyBytes = buffer.readUInt32LE(at + 24);
+    const valueBytes = buffer.readUInt32LE(at + 28);
+    const textBytes = buffer.readUInt32LE(at + 32);
+    const keyEnd = callerEnd + present(keyBytes);
+    const valueEnd = keyEnd + present(valueBytes);
+    const text = textBytes === ABSENT ? null : buffer.toString("utf8", valueEnd, valueEnd + textBytes);
+    requests.push(
+      readCommand({
+        session: buffer.readUInt32LE(at + 8),
+        caller: buffer.toString("utf8", at + REQUEST_BYTES, callerEnd),
+        timeUs: 0,
+        cmd: buffer.readInt32LE(at + 4),
+        target: readTarget(buffer[at + 36] as number, buffer.readInt32LE(at + 12), text),
+        key: keyBytes === ABSENT ? null : buffer.subarray(callerEnd, keyEnd),
+        value: valueBytes === ABSENT ? null : buffer.subarray(keyEnd, valueEnd),
+        flags: buffer.readBigUInt64LE(at + 16),
+        attr: text,
+      }),
+    );
+  }
+  return requests;
+}
+
+/** The replies in a buffer; keys and values are views into it. */
+export function readReplies(frames: ArrayBuffer, length: number): Reply[] {
+  const buffer = Buffer.from(frames, 0, length);
+  const replies: Reply[] = [];
+  for (let at = 0; at < length; at += buffer.readUInt32LE(at)) {
+    const kind = buffer[at + 4] as number;
+    const textBytes = buffer.readUInt32LE(at + 36);
+    if (kind !== OUTCOME) {
+      const detail = buffer.toString("utf8", at + REPLY_BYTES, at + REPLY_BYTES + textBytes);
+      replies.push({ failure: FAILURES[kind] as (typeof FAILURES)[number], detail });
+      continue;
+    }
+    const keyBytes = buffer.readUInt32LE(at + 28);
+    const valueBytes = buffer.readUInt32LE(at + 32);
+    const keyEnd = at + REPLY_BYTES + present(keyBytes);
+    const valueEnd = keyEnd + present(valueBytes);
+    const [detail, out] =
+      textBytes === ABSENT ? NO_TEXT : (JSON.parse(buffer.toString("utf8", valueEnd, valueEnd + textBytes)) as Text);
+    replies.push({
+      seq: buffer.readDoubleLE(at + 8),
+      outcome: {
+        ret: buffer.readInt32LE(at + 16),
+        errno: buffer.readInt32LE(at + 20),
+        detail,
+        map: buffer.readUInt32LE(at + 24),
+        key: keyBytes === ABSENT ? null : buffer.subarray(at + REPLY_BYTES, keyEnd),
+        value: valueBytes === ABSENT ? null : buffer.subarray(keyEnd, valueEnd),
+        out,
+      },
+    });
+  }
+  return replies;
+}
+
+type Text = [detail: string | null, out: Out | null];
+const NO_TEXT: Text = [null, null];
+
+/** The attr's text; targets by name or pin stand in it, too, under a name that no field has. */
+function requestText(request: Request, target: Target | null): string | null {
+  const text = attrText({ ...request, timeUs: 0 });
+  if (target === null || target.by === "fd" || target.by === "id") return text;
+  const reference = JSON.stringify({ "": target.by === "name" ? target.name : target.pathname });
+  return text === null ? reference : `${reference.slice(0, -1)},${text.slice(1)}`;
+}
+
+function readTarget(kind: number, number: number, text: string | null): Target | null {
+  switch (TARGETS[kind]) {
+    case "fd":
+      return { by: "fd", fd: number };
+    case "id":
+      return { by: "id", id: number >>> 0 };
+    case "name":
+      return { by: "name", name: JSON.parse(text as string)[""] };
+    case "pinned":
+      return { by: "pinned", pathname: JSON.parse(text as string)[""] };
+    default:
+      return null;
+  }
+}
+
+function numberOf(target: Target | null): number {
+  if (target === null) return 0;
+  return target.by === "fd" ? target.fd : target.by === "id" ? target.id | 0 : 0;
+}
+
+function lengthOf(buffer: Buffer | null): number {
+  return buffer === null ? 0 : buffer.length;
+}
+
+function present(bytes: number): number {
+  return bytes === ABSENT ? 0 : bytes;
+}

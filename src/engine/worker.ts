@@ -1,0 +1,87 @@
+import type { MessagePort } from "node:worker_threads";
+import type { Engine } from "./engine.ts";
+import { FrameWriter, readRequests } from "./frames.ts";
+import { answerQuery, type QueryName } from "./queries.ts";
+
+/** What the service's thread sends to the engine's. */
+export type ToEngine =
+  | { readonly kind: "batch"; readonly frames: ArrayBuffer; readonly length: number }
+  | { readonly kind: "query"; readonly id: number; readonly name: QueryName; readonly ask: unknown }
+  | { readonly kind: "close" };
+
+/** And back. */
+export type FromEngine =
+  | { readonly kind: "ready"; readonly seq: number; readonly mirrorOff: string | null; readonly recovered: number }
+  | { readonly kind: "progress"; readonly done: number; readonly total: number }
+  | {
+      readonly kind: "replies";
+      readonly frames: ArrayBuffer;
+      readonly length: number;
+      readonly figures: Engine["figures"];
+    }
+  | { readonly kind: "answer"; readonly id: number; readonly answer: unknown }
+  | { readonly kind: "report"; readonly message: string; readonly error: string }
+  | { readonly kind: "closed" };
+
+/** How long the engine must have been idle before it does what can wait. */
+const IDLE_MS = 100;
+
+/** Serves batches and queries from a port until it is told to close; leases and clean-up run between them. */
+export function serveEngine(engine: Engine, port: MessagePort, closed: () => void): void {
+  const replies = new FrameWriter();
+  let lastBatchMs = performance.now();
+
+  const tick = (): void => {
+    const leasesOnly = performance.now() - lastBatchMs < IDLE_MS;
+    const more = engine.idle(leasesOnly);
+    timer = setTimeout(tick, more ? 0 : IDLE_MS);
+  };
+  let timer = setTimeout(tick, IDLE_MS);
+
+  const serve = (message: ToEngine): void => {
+    switch (message.kind) {
+      case "batch": {
+        for (const reply of engine.run(readRequests(message.frames, message.length))) replies.reply(reply);
+        const { frames, length } = replies.take();
+        post(port, { kind: "replies", frames, length, figures: engine.figures }, [frames]);
+        engine.writeLarge();
+        lastBatchMs = performance.now();
+        break;
+      }
+      case "query":
+        post(port, { kind: "answer", id: message.id, answer: answerQuery(engine, message.name, message.ask as never) });
+        break;
+      case "close":
+        clearTimeout(timer);
+        engine.close().then(() => {
+          closed();
+          post(port, { kind: "closed" });
+          port.close();
+        });
+        break;
+    }
+  };
+
+  // Messages wait here, in their order, while the store is too far behind to take on more.
+  const waiting: ToEngine[] = [];
+  const pump = (): void => {
+    for (let message = waiting[0]; message !== undefined; message = waiting[0]) {
+      const { room } = engine;
+      if (room !== null) {
+        room.then(pump);
+        return;
+      }
+      waiting.shift();
+      serve(message);
+    }
+  };
+  port.on("message", (message: ToEngine) => {
+    waiting.push(message);
+    if (waiting.length === 1) pump();
+  });
+}
+
+function post(port: MessagePort, message: FromEngine, transfer: ArrayBuffer[] = []): void {
+  port.postMessage(message, transfer);
+}
+

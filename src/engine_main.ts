@@ -1,0 +1,49 @@
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { parentPort, workerData } from "node:worker_threads";
+import type { Settings } from "./config.ts";
+import { Engine } from "./engine/engine.ts";
+import type { FromEngine } from "./engine/worker.ts";
+import { serveEngine } from "./engine/worker.ts";
+import { readHost } from "./host.ts";
+import { discard, LmdbStore } from "./lmdb/store.ts";
+import { openMirror } from "./mirror/mirror.ts";
+import { SqliteEventLog } from "./sqlite/event_log.ts";
+import { holdLock } from "./sqlite/lock.ts";
+
+/** The engine's thread: everything that touches the disk or the kernel. */
+export interface EngineData {
+  readonly settings: Settings;
+  /** Make the state again from the log. */
+  readonly rebuild: boolean;
+}
+
+const port = parentPort;
+if (port === null) throw new Error("engine_main.ts is the engine's thread: start src/main.ts");
+const { settings, rebuild } = workerData as EngineData;
+const say = (message: FromEngine): void => port.postMessage(message);
+const report = (message: string, error: unknown): void =>
+  say({ kind: "report", message, error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+
+mkdirSync(settings.data, { recursive: true });
+const unlock = holdLock(join(settings.data, "lock.sqlite"), settings.data);
+const log = new SqliteEventLog(join(settings.data, "events.sqlite"));
+const folder = join(settings.data, "state");
+if (rebuild) discard(folder);
+let store = new LmdbStore(folder);
+if (store.discarded !== null) report("the state is made again from the log", store.discarded);
+if (store.seq > log.lastSeq) {
+  report("the state is made again from the log", `it has events up to ${store.seq}, the log ends at ${log.lastSeq}`);
+  await store.close();
+  discard(folder);
+  store = new LmdbStore(folder);
+}
+const recovered = log.lastSeq - store.seq;
+const host = readHost();
+const mirror = openMirror({ mode: settings.mirror, bpffs: settings.bpffs, instance: log.id, host });
+const clock = { nowUs: () => Date.now() * 1000 };
+const graceMs = settings.attachGraceSeconds * 1000;
+const engine = new Engine({ log, store, mirror, clock, host, graceMs, report });
+await engine.recover((done, total) => say({ kind: "progress", done, total }));
+serveEngine(engine, port, unlock);
+say({ kind: "ready", seq: engine.seq, mirrorOff: mirror.off, recovered });

@@ -1,0 +1,44 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { availableParallelism, totalmem } from "node:os";
+import type { Host } from "./maps/map.ts";
+
+const PAGE_BYTES = 4096;
+
+/** What the machine is like, as far as bpf(2) asks it; elsewhere than on Linux, what a plain machine would be. */
+export function readHost(): Host {
+  return {
+    possibleCpus: countList(readLine("/sys/devices/system/cpu/possible")) || availableParallelism(),
+    pageBytes: PAGE_BYTES,
+    memoryBytes: totalmem(),
+    onlineNodes: expandList(readLine("/sys/devices/system/node/online") ?? "0"),
+    ifindexes: interfaces(),
+  };
+}
+
+function interfaces(): number[] {
+  try {
+    return readdirSync("/sys/class/net").map((name) => Number(readLine(`/sys/class/net/${name}/ifindex`)));
+  } catch {
+    return [1];
+  }
+}
+
+function countList(list: string | null): number {
+  return list === null ? 0 : expandList(list).length;
+}
+
+/** The kernel's lists of numbers: "0-3,8". */
+function expandList(list: string): number[] {
+  return list.split(",").flatMap((range) => {
+    const [first, last = first] = range.split("-").map(Number) as [number, number?];
+    return Array.from({ length: (last as number) - first + 1 }, (_, at) => first + at);
+  });
+}
+
+function readLine(file: string): string | null {
+  try {
+    return readFileSync(file, "utf8").trim();
+  } catch {
+    return null;
+  }
+}

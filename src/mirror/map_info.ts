@@ -1,0 +1,26 @@
+import { MAP_INFO, OBJ_NAME_LEN } from "../abi/bpf.ts";
+import type { MapRecord } from "../maps/map.ts";
+
+/** The part of a map's record that BPF_MAP_CREATE takes. */
+export type MapShape = Pick<
+  MapRecord,
+  "type" | "keySize" | "valueSize" | "maxEntries" | "mapFlags" | "name" | "mapExtra" | "numaNode"
+>;
+
+/** What the kernel tells of a map; where numa_node is, it does not. */
+export type MapInfo = Omit<MapShape, "numaNode"> & { readonly id: number };
+
+/** Reads struct bpf_map_info. */
+export function readInfo(info: Buffer): MapInfo {
+  const name = info.toString("latin1", MAP_INFO.name, MAP_INFO.name + OBJ_NAME_LEN);
+  return {
+    type: info.readUInt32LE(MAP_INFO.type),
+    id: info.readUInt32LE(MAP_INFO.id),
+    keySize: info.readUInt32LE(MAP_INFO.key_size),
+    valueSize: info.readUInt32LE(MAP_INFO.value_size),
+    maxEntries: info.readUInt32LE(MAP_INFO.max_entries),
+    mapFlags: info.readUInt32LE(MAP_INFO.map_flags),
+    name: name.slice(0, name.indexOf("\0")),
+    mapExtra: info.readBigUInt64LE(MAP_INFO.map_extra),
+  };
+}

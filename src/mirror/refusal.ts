@@ -1,0 +1,20 @@
+import { errnoName } from "../abi/errno.ts";
+import type { MirrorRefusal } from "../engine/ports.ts";
+
+/** What the kernel refused with the negative errno `ret`, as a sentence: what was attempted, colon, what it said. */
+export function refusal(mapId: number, operation: string, ret: number, attempted: string): MirrorRefusal {
+  const errno = errnoName(-ret);
+  return { mapId, operation, errno, detail: `${attempted}: ${errno}` };
+}
+
+/** 0, or the negative errno that a call of node:fs threw. */
+export function errnoOf(call: () => void): number {
+  try {
+    call();
+    return 0;
+  } catch (error) {
+    const errno = (error as NodeJS.ErrnoException).errno;
+    if (errno === undefined) throw error;
+    return errno;
+  }
+}

@@ -1,0 +1,47 @@
+import { join } from "node:path";
+import { parentPort, workerData } from "node:worker_threads";
+import { EventIndex } from "./sqlite/event_index.ts";
+import type { ReaderRequest } from "./sqlite/event_reader.ts";
+
+/** The reader's thread: queries over the log, beside the engine and not in its way. */
+const port = parentPort;
+if (port === null) throw new Error("reader_main.ts is the reader's thread: start src/main.ts");
+const { data } = workerData as { data: string };
+const index = new EventIndex(join(data, "events.sqlite"), join(data, "index.sqlite"));
+
+/** The log must have rested this long before it is indexed without being asked: indexing shares the disk and the cores. */
+const REST_MS = 2000;
+let seen = index.lastSeq();
+
+const catchUp = (): void => {
+  const last = index.lastSeq();
+  const rested = last === seen;
+  seen = last;
+  timer = setTimeout(catchUp, rested && index.catchUp() ? 0 : REST_MS);
+};
+let timer = setTimeout(catchUp, REST_MS);
+
+port.on("message", (message: ReaderRequest) => {
+  if (message.kind === "close") {
+    clearTimeout(timer);
+    index.close();
+    port.close();
+    return;
+  }
+  try {
+    port.postMessage({ id: message.id, answer: answer(message) });
+  } catch (error) {
+    port.postMessage({ id: message.id, error: (error as Error).message });
+  }
+});
+
+function answer(message: Exclude<ReaderRequest, { kind: "close" }>): unknown {
+  switch (message.kind) {
+    case "query":
+      return index.query(message.filter);
+    case "event":
+      return index.event(message.seq);
+    case "lastSeq":
+      return index.lastSeq();
+  }
+}

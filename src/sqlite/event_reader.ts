@@ -1,0 +1,73 @@
+import type { Worker } from "node:worker_threads";
+import type { EventFilter, EventReader } from "../engine/events.ts";
+import type { EventRow } from "../log/event.ts";
+
+/** What the service's thread asks the reader's. */
+export type ReaderRequest =
+  | { readonly kind: "query"; readonly id: number; readonly filter: EventFilter }
+  | { readonly kind: "event"; readonly id: number; readonly seq: number }
+  | { readonly kind: "lastSeq"; readonly id: number }
+  | { readonly kind: "close" };
+
+type Question =
+  | { readonly kind: "query"; readonly filter: EventFilter }
+  | { readonly kind: "event"; readonly seq: number }
+  | { readonly kind: "lastSeq" };
+
+/** Queries over the log, answered by a thread of their own. */
+export class ThreadedEventReader implements EventReader {
+  readonly #worker: Worker;
+  readonly #asked = new Map<number, { resolve: (answer: never) => void; reject: (error: Error) => void }>();
+  #last = 0;
+
+  constructor(worker: Worker) {
+    this.#worker = worker;
+    worker.on("message", ({ id, answer, error }: { id: number; answer?: unknown; error?: string }) => {
+      const asked = this.#asked.get(id);
+      this.#asked.delete(id);
+      if (error === undefined) asked?.resolve(answer as never);
+      else asked?.reject(new Error(`reading the log: ${error}`));
+    });
+    worker.on("exit", () => {
+      for (const { reject } of this.#asked.values()) reject(new Error("reading the log: its thread has stopped"));
+      this.#asked.clear();
+    });
+  }
+
+  async query(filter: EventFilter): Promise<EventRow[]> {
+    return (await this.#ask<EventRow[]>({ kind: "query", filter })).map(withBuffers);
+  }
+
+  async event(seq: number): Promise<EventRow | null> {
+    const row = await this.#ask<EventRow | null>({ kind: "event", seq });
+    return row === null ? null : withBuffers(row);
+  }
+
+  lastSeq(): Promise<number> {
+    return this.#ask({ kind: "lastSeq" });
+  }
+
+  close(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#worker.once("exit", () => resolve());
+      this.#worker.postMessage({ kind: "close" } satisfies ReaderRequest);
+    });
+  }
+
+  #ask<Answer>(question: Question): Promise<Answer> {
+    return new Promise((resolve, reject) => {
+      const id = ++this.#last;
+      this.#asked.set(id, { resolve, reject });
+      this.#worker.postMessage({ ...question, id } satisfies ReaderRequest);
+    });
+  }
+}
+
+/** Buffers cross threads as plain byte arrays. */
+function withBuffers(row: EventRow): EventRow {
+  return { ...row, key: buffer(row.key), value: buffer(row.value) };
+}
+
+function buffer(bytes: Uint8Array | null): Buffer | null {
+  return bytes === null ? null : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

@@ -1,0 +1,18 @@
+import Sqlite from "better-sqlite3";
+
+/**
+ * Holds a file for this process alone, by SQLite's own file lock: it ends with the process, however that ends.
+ * Throws where another process holds it.
+ */
+export function holdLock(file: string, what: string): () => void {
+  const db = new Sqlite(file, { timeout: 0 });
+  try {
+    db.exec("BEGIN EXCLUSIVE");
+  } catch (error) {
+    db.close();
+    throw (error as { code?: string }).code === "SQLITE_BUSY"
+      ? new Error(`opening ${what}: another mapledger is using it`)
+      : error;
+  }
+  return () => db.close();
+}
