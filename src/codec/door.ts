@@ -65,7 +65,7 @@ const INFO_FIELDS = ["bpf_fd", "info_len", "info"];
 
 /** Reads a request of the syscall door. Throws InvalidInput for what is not well-formed. */
 export function readDoor({ cmd, attr = {} }: DoorRequest): Action {
-  const number = typeof cmd === "number" ? cmd : BPF_CMD[cmd as keyof typeof BPF_CMD];
+  const number = typeof cmd === "number" ? cmd : bpfCmd(cmd);
   switch (number) {
     case CMD.BPF_MAP_LOOKUP_ELEM:
     case CMD.BPF_MAP_UPDATE_ELEM:
@@ -100,8 +100,7 @@ export function readDoor({ cmd, attr = {} }: DoorRequest): Action {
         },
       };
     case CMD.BPF_MAP_CREATE:
-      checkFields(attr, CREATE_FIELDS);
-      return { cmd: number, attr: readCreate(attr) };
+      return { cmd: number, attr: readCreate(attr, "attr.") };
     case CMD.BPF_OBJ_PIN:
       checkFields(attr, PATH_FIELDS);
       return { cmd: number, target: fdTarget(attr, "bpf_fd"), attr: readPath(attr) };
@@ -134,26 +133,32 @@ export function readDoor({ cmd, attr = {} }: DoorRequest): Action {
 /** What an event has as cmd where the caller gave a name that no command has. */
 const UNKNOWN = -1;
 
-export function readCreate(attr: Attr): CreateAttr {
+function bpfCmd(name: string): number | undefined {
+  return Object.hasOwn(BPF_CMD, name) ? BPF_CMD[name as keyof typeof BPF_CMD] : undefined;
+}
+
+/** BPF_MAP_CREATE's part of union bpf_attr; `at` is what its fields' places begin with. */
+export function readCreate(attr: Attr, at: string): CreateAttr {
+  checkFields(attr, CREATE_FIELDS, at);
   return {
-    mapType: u32(attr.map_type, "attr.map_type"),
-    keySize: u32(attr.key_size, "attr.key_size"),
-    valueSize: u32(attr.value_size, "attr.value_size"),
-    maxEntries: u32(attr.max_entries, "attr.max_entries"),
-    mapFlags: u32(attr.map_flags, "attr.map_flags"),
-    innerMapFd: s32(attr.inner_map_fd, "attr.inner_map_fd"),
-    numaNode: s32(attr.numa_node, "attr.numa_node"),
-    mapName: nameBytes(text(attr.map_name, "attr.map_name") ?? ""),
-    mapIfindex: u32(attr.map_ifindex, "attr.map_ifindex"),
-    btfFd: s32(attr.btf_fd, "attr.btf_fd"),
-    btfKeyTypeId: u32(attr.btf_key_type_id, "attr.btf_key_type_id"),
-    btfValueTypeId: u32(attr.btf_value_type_id, "attr.btf_value_type_id"),
-    btfVmlinuxValueTypeId: u32(attr.btf_vmlinux_value_type_id, "attr.btf_vmlinux_value_type_id"),
-    mapExtra: u64(attr.map_extra, "attr.map_extra"),
-    valueTypeBtfObjFd: s32(attr.value_type_btf_obj_fd, "attr.value_type_btf_obj_fd"),
-    mapTokenFd: s32(attr.map_token_fd, "attr.map_token_fd"),
-    exclProgHash: pointer(attr.excl_prog_hash, "attr.excl_prog_hash"),
-    exclProgHashSize: u32(attr.excl_prog_hash_size, "attr.excl_prog_hash_size"),
+    mapType: u32(attr.map_type, `${at}map_type`),
+    keySize: u32(attr.key_size, `${at}key_size`),
+    valueSize: u32(attr.value_size, `${at}value_size`),
+    maxEntries: u32(attr.max_entries, `${at}max_entries`),
+    mapFlags: u32(attr.map_flags, `${at}map_flags`),
+    innerMapFd: s32(attr.inner_map_fd, `${at}inner_map_fd`),
+    numaNode: s32(attr.numa_node, `${at}numa_node`),
+    mapName: nameBytes(text(attr.map_name, `${at}map_name`) ?? ""),
+    mapIfindex: u32(attr.map_ifindex, `${at}map_ifindex`),
+    btfFd: s32(attr.btf_fd, `${at}btf_fd`),
+    btfKeyTypeId: u32(attr.btf_key_type_id, `${at}btf_key_type_id`),
+    btfValueTypeId: u32(attr.btf_value_type_id, `${at}btf_value_type_id`),
+    btfVmlinuxValueTypeId: u32(attr.btf_vmlinux_value_type_id, `${at}btf_vmlinux_value_type_id`),
+    mapExtra: u64(attr.map_extra, `${at}map_extra`),
+    valueTypeBtfObjFd: s32(attr.value_type_btf_obj_fd, `${at}value_type_btf_obj_fd`),
+    mapTokenFd: s32(attr.map_token_fd, `${at}map_token_fd`),
+    exclProgHash: pointer(attr.excl_prog_hash, `${at}excl_prog_hash`),
+    exclProgHashSize: u32(attr.excl_prog_hash_size, `${at}excl_prog_hash_size`),
   };
 }
 
@@ -199,9 +204,9 @@ function countOf(out: Outcome["out"]): DoorAttr {
   return out.out_batch === undefined ? { count: out.count } : { out_batch: out.out_batch, count: out.count };
 }
 
-function checkFields(attr: Attr, known: readonly string[]): void {
+function checkFields(attr: Attr, known: readonly string[], at = "attr."): void {
   for (const name in attr)
-    if (!known.includes(name)) throw new InvalidInput(`attr.${name}`, `the command has no such field; it has ${known.join(", ")}`);
+    if (!known.includes(name)) throw new InvalidInput(`${at}${name}`, `the command has no such field; it has ${known.join(", ")}`);
 }
 
 function fdTarget(attr: Attr, field: string): Target {

@@ -79,7 +79,8 @@ function hexFault(digits: string): string {
   return `hex digits are needed, found ${JSON.stringify(digits[at])} at ${at}`;
 }
 
-function shown(value: unknown): string {
+/** A value as a message shows it: not more than fits. */
+export function shown(value: unknown): string {
   const text = JSON.stringify(value) ?? String(value);
   return text.length > 40 ? `${text.slice(0, 40)}...` : text;
 }

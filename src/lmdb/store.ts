@@ -1,4 +1,4 @@
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, readSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { open, type RootDatabase, type RootDatabaseOptionsWithPath } from "lmdb";
 import type { StateStore } from "../engine/ports.ts";
@@ -37,7 +37,14 @@ interface Marker {
   readonly boot: string;
   /** Bytes of the data when it was closed and synced; null while it is open. */
   readonly closedBytes: number | null;
+  /** It is being opened. If that is how it is found, opening has killed the process: LMDB trusts what it maps. */
+  readonly opening?: true;
 }
+
+/** LMDB's two meta pages, and the magic number in each: MDB_MAGIC behind a header of 24 bytes. */
+const META_PAGES = [0, 4096];
+const MAGIC_AT = 24;
+const MAGIC = 0xbeefc0de;
 
 /**
  * The state in LMDB, unsynced: a process that dies loses nothing, for the pages are the machine's by then. A machine that
@@ -56,19 +63,20 @@ export class LmdbStore implements StateStore {
     this.#folder = folder;
     let discarded = reasonToDiscard(folder);
     if (discarded !== null) discard(folder);
-    writeMarker(folder, null);
+    writeMarker(folder, { closedBytes: null, opening: true });
     let db: RootDatabase<Buffer, CellKey>;
     try {
       db = openData(folder);
+      this.#seq = db.get(SEQ_KEY)?.readDoubleLE(0) ?? 0;
     } catch (error) {
       discarded = `it cannot be opened: ${(error as Error).message}`;
       discard(folder);
-      writeMarker(folder, null);
       db = openData(folder);
+      this.#seq = 0;
     }
+    writeMarker(folder, { closedBytes: null });
     this.discarded = discarded;
     this.#db = db;
-    this.#seq = db.get(SEQ_KEY)?.readDoubleLE(0) ?? 0;
   }
 
   get seq(): number {
@@ -101,7 +109,7 @@ export class LmdbStore implements StateStore {
     const file = openSync(dataFile(this.#folder), "r+");
     fsyncSync(file);
     closeSync(file);
-    writeMarker(this.#folder, statSync(dataFile(this.#folder)).size);
+    writeMarker(this.#folder, { closedBytes: statSync(dataFile(this.#folder)).size });
   }
 }
 
@@ -134,6 +142,8 @@ function reasonToDiscard(folder: string): string | null {
   const marker = readMarker(folder);
   if (marker === null) return "nothing says who wrote it";
   if (marker.layout !== LAYOUT) return `its layout is number ${marker.layout}, this is number ${LAYOUT}`;
+  if (marker.opening) return "the process died when it was opened";
+  if (!hasMagic(folder)) return "it is no LMDB file";
   if (marker.closedBytes !== null)
     return marker.closedBytes === bytes ? null : `it has ${bytes} bytes, ${marker.closedBytes} when it was closed`;
   return marker.boot !== "" && marker.boot === bootId() ? null : "the machine went down while it was open";
@@ -147,8 +157,19 @@ function readMarker(folder: string): Marker | null {
   }
 }
 
-function writeMarker(folder: string, closedBytes: number | null): void {
-  const marker: Marker = { layout: LAYOUT, boot: bootId(), closedBytes };
+function hasMagic(folder: string): boolean {
+  const file = openSync(dataFile(folder), "r");
+  const magic = Buffer.alloc(4);
+  const found = META_PAGES.every((page) => {
+    readSync(file, magic, 0, magic.length, page + MAGIC_AT);
+    return magic.readUInt32LE(0) === MAGIC;
+  });
+  closeSync(file);
+  return found;
+}
+
+function writeMarker(folder: string, state: Pick<Marker, "closedBytes" | "opening">): void {
+  const marker: Marker = { layout: LAYOUT, boot: bootId(), ...state };
   writeFileSync(join(folder, "marker.json"), `${JSON.stringify(marker)}\n`);
 }
 

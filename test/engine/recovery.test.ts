@@ -227,6 +227,8 @@ t.test("a state that is missing, damaged, cut short or of another layout is made
     missing: (state) => rmSync(state, { recursive: true }),
     damaged: (state) => writeFileSync(join(state, "data.mdb"), Buffer.alloc(16_384, 0x5a), { flag: "r+" }),
     "cut short": (state) => truncateSync(join(state, "data.mdb"), 8192),
+    "killing the process that opens it": (state) =>
+      writeFileSync(join(state, "marker.json"), '{"layout":1,"boot":"","closedBytes":null,"opening":true}'),
     "of another layout": (state) => writeFileSync(join(state, "marker.json"), '{"layout":0,"boot":"","closedBytes":1}'),
     "left open by an earlier boot": (state) =>
       writeFileSync(join(state, "marker.json"), '{"layout":1,"boot":"another","closedBytes":null}'),

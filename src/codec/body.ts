@@ -1,0 +1,150 @@
+import { SERVICE_CMD } from "../abi/service.ts";
+import { type DoorRequest, readCreate } from "./door.ts";
+import { InvalidInput } from "./invalid.ts";
+import { bytes, pointer, shown, u32, u64 } from "./scalars.ts";
+
+/**
+ * Bodies that are read by hand rather than by a schema: those that take scalars as the syscall door does, and those of
+ * batches, where a validator's work per element would be felt. What is wrong is named by its place: "elements[3].key".
+ */
+type Fields = Readonly<Record<string, unknown>>;
+
+const NONE: Fields = {};
+const SERVICE_NUMBERS: ReadonlySet<unknown> = new Set(Object.values(SERVICE_CMD));
+
+/** The body of the syscall door; what its `attr` holds is for readDoor to say. */
+export function readDoorBody(body: unknown): DoorRequest {
+  const { cmd, attr } = readFields(body, ["cmd", "attr"]);
+  const fields = attr === undefined ? NONE : readObject(attr, "attr");
+  if (typeof cmd === "string") return { cmd, attr: fields };
+  if (typeof cmd !== "number") throw new InvalidInput("cmd", `a command's name or number is needed, found ${shown(cmd)}`);
+  const number = u32(cmd, "cmd") | 0;
+  // To the kernel the numbers of mapledger's own commands mean nothing, and so they do here.
+  return { cmd: SERVICE_NUMBERS.has(number) ? String(number) : number, attr: fields };
+}
+
+export function readCreateBody(body: unknown): ReturnType<typeof readCreate> {
+  return readCreate(readObject(body, "body"), "");
+}
+
+/** A value with the flags of its update: the body of a PUT and of a push. */
+export function readValueBody(body: unknown): { readonly value: Buffer; readonly flags: bigint } {
+  const { value, flags } = readFields(body, ["value", "flags"]);
+  return { value: readHex(value, "value"), flags: u64(flags, "flags") };
+}
+
+export interface LookupBatchBody {
+  readonly count: number;
+  readonly inBatch: Buffer | null;
+  readonly elemFlags: bigint;
+}
+
+export function readLookupBatchBody(body: unknown, countDefault: number): LookupBatchBody {
+  const given = readFields(body ?? NONE, ["count", "in_batch", "elem_flags"]);
+  return {
+    count: given.count === undefined ? countDefault : u32(given.count, "count"),
+    inBatch: pointer(given.in_batch, "in_batch"),
+    elemFlags: u64(given.elem_flags, "elem_flags"),
+  };
+}
+
+/** Keys and values end to end, as the kernel takes them. */
+export interface UpdateBatchBody {
+  readonly count: number;
+  readonly keys: Buffer;
+  readonly values: Buffer;
+  readonly elemFlags: bigint;
+}
+
+export function readUpdateBatchBody(body: unknown): UpdateBatchBody {
+  const { elements, elem_flags } = readFields(body, ["elements", "elem_flags"]);
+  const list = readList(elements, "elements");
+  const keys: string[] = new Array(list.length);
+  const values: string[] = new Array(list.length);
+  for (let at = 0; at < list.length; at++) {
+    const element = list[at] as { key?: unknown; value?: unknown } | null;
+    const key = element?.key;
+    const value = element?.value;
+    if (typeof key !== "string" || typeof value !== "string" || !hasTwoFields(element as object))
+      throw elementFault(element, `elements[${at}]`);
+    keys[at] = key;
+    values[at] = value;
+  }
+  return {
+    count: list.length,
+    keys: pack(keys, (at) => `elements[${at}].key`),
+    values: pack(values, (at) => `elements[${at}].value`),
+    elemFlags: u64(elem_flags, "elem_flags"),
+  };
+}
+
+export function readDeleteBatchBody(body: unknown): Omit<UpdateBatchBody, "values"> {
+  const { keys, elem_flags } = readFields(body, ["keys", "elem_flags"]);
+  const list = readList(keys, "keys");
+  for (let at = 0; at < list.length; at++) if (typeof list[at] !== "string") readHex(list[at], `keys[${at}]`);
+  return {
+    count: list.length,
+    keys: pack(list as string[], (at) => `keys[${at}]`),
+    elemFlags: u64(elem_flags, "elem_flags"),
+  };
+}
+
+/** Decodes hex of equal lengths into one buffer. */
+function pack(texts: readonly string[], where: (at: number) => string): Buffer {
+  if (texts.length === 0) return Buffer.alloc(0);
+  const size = bytes(texts[0] as string, where(0)).length;
+  const packed = Buffer.allocUnsafeSlow(texts.length * size);
+  for (let at = 0; at < texts.length; at++) {
+    const text = texts[at] as string;
+    const digits = text.charCodeAt(1) === 120 || text.charCodeAt(1) === 88 ? text.slice(2) : text;
+    if (digits.length !== size * 2 || packed.write(digits, at * size, size, "hex") !== size)
+      throw new InvalidInput(where(at), lengthFault(bytes(text, where(at)).length, size));
+  }
+  return packed;
+}
+
+function lengthFault(found: number, size: number): string {
+  return `${found} bytes: the first of the request has ${size}, and all must be of one length`;
+}
+
+function hasTwoFields(element: object): boolean {
+  let count = 0;
+  for (const _ in element) count++;
+  return count === 2;
+}
+
+function elementFault(element: unknown, where: string): InvalidInput {
+  try {
+    const { key, value } = readFields(element, ["key", "value"], where);
+    readHex(key, `${where}.key`);
+    readHex(value, `${where}.value`);
+  } catch (fault) {
+    return fault as InvalidInput;
+  }
+  return new InvalidInput(where, "an object of key and value is needed");
+}
+
+function readHex(value: unknown, where: string): Buffer {
+  if (typeof value !== "string") throw new InvalidInput(where, `a string of hex digits is needed, found ${shown(value)}`);
+  return bytes(value, where);
+}
+
+function readList(value: unknown, where: string): readonly unknown[] {
+  if (!Array.isArray(value)) throw new InvalidInput(where, `a list is needed, found ${shown(value)}`);
+  return value;
+}
+
+function readObject(value: unknown, where: string): Fields {
+  if (typeof value !== "object" || value === null || Array.isArray(value))
+    throw new InvalidInput(where, `an object is needed, found ${shown(value)}`);
+  return value as Fields;
+}
+
+/** An object that has no other fields than these. */
+function readFields(value: unknown, known: readonly string[], where = ""): Fields {
+  const fields = readObject(value, where === "" ? "body" : where);
+  for (const name in fields)
+    if (!known.includes(name))
+      throw new InvalidInput(where === "" ? name : `${where}.${name}`, `there is no such field; there are ${known.join(", ")}`);
+  return fields;
+}
