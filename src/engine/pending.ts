@@ -123,14 +123,15 @@ export class PendingCells implements Cells {
   #order(): Sorted {
     if (this.#sorted === null) {
       const unwritten = this.#writing === null ? this.#changes : new Map([...this.#recent, ...this.#changes]);
-      this.#sorted = new sortedBtree.default(inOrder(unwritten), compareKeys);
+      this.#sorted = new sortedBtree.default([...inOrder(unwritten)], compareKeys);
     }
     return this.#sorted;
   }
 }
 
-function inOrder(changes: Map<CellKey, Change>): [CellKey, Change][] {
-  return [...changes].sort((a, b) => compareKeys(a[0], b[0]));
+/** Strings of bytes sort in the order of their bytes by themselves, and faster than by a function of ours. */
+function* inOrder(changes: Map<CellKey, Change>): Iterable<[CellKey, Change]> {
+  for (const key of [...changes.keys()].sort()) yield [key, changes.get(key) as Change];
 }
 
 /** A value that came with a batch is a view into all of it: what stays pending is the value alone. */

@@ -4,7 +4,10 @@ import type { BatchWalk, Element, MapRecord, MapType } from "./map.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
 /** The first byte of every cell that holds an element; the others are the syscall ring's tables. */
-export const ELEMENT_TABLE = "e";
+const ELEMENT_TABLE = "e";
+
+/** The table's letter and the map's id. */
+export const ELEMENT_PREFIX_BYTES = 5;
 
 /** What the keys of a map's element cells begin with. */
 export function elementsPrefix(map: Pick<MapRecord, "id">): CellKey {

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { BPF_ELEM, BPF_F } from "../abi/bpf.ts";
 import { HASH_ELEMENT_BYTES_MAX, HASH_ENTRIES_MAX } from "../abi/limits.ts";
 import { afterKey, afterPrefix, bytesKey, type Cell, type CellKey, readU32Key, u32Key } from "./cells.ts";
-import { checkAccessFlags, elementsPrefix } from "./common.ts";
+import { checkAccessFlags, ELEMENT_PREFIX_BYTES, elementsPrefix } from "./common.ts";
 import type { BatchPage, BatchWalk, Element, MapRecord, MapStore, MapType } from "./map.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
@@ -16,6 +16,8 @@ import { type Refusal, refuse } from "./refusal.ts";
  * A key longer than KEY_IN_CELL_BYTES_MAX stands in its cell's key as a digest, and in front of the value as it is.
  */
 const KEY_IN_CELL_BYTES_MAX = 512;
+
+const BUCKET_BYTES = 4;
 
 /** sizeof(struct htab_elem). */
 const ELEMENT_HEAD_BYTES = 48;
@@ -89,11 +91,15 @@ function bucketCount(map: MapRecord): number {
   return 2 ** Math.ceil(Math.log2(map.maxEntries));
 }
 
+/** Where a cell's key is put together: one string made of bytes at once is cheaper than one joined from parts. */
+const scratch = Buffer.alloc(ELEMENT_PREFIX_BYTES + BUCKET_BYTES + KEY_IN_CELL_BYTES_MAX);
+
 function cellKey(map: MapRecord, key: Buffer): CellKey {
-  const bucket = (mix(key) & (bucketCount(map) - 1)) >>> 0;
-  const rest =
-    key.length <= KEY_IN_CELL_BYTES_MAX ? bytesKey(key) : bytesKey(createHash("sha256").update(key).digest());
-  return elementsPrefix(map) + u32Key(bucket) + rest;
+  const rest = key.length <= KEY_IN_CELL_BYTES_MAX ? key : createHash("sha256").update(key).digest();
+  scratch.write(elementsPrefix(map), 0, "latin1");
+  scratch.writeUInt32BE((mix(key) & (bucketCount(map) - 1)) >>> 0, ELEMENT_PREFIX_BYTES);
+  const end = rest.copy(scratch, ELEMENT_PREFIX_BYTES + BUCKET_BYTES);
+  return scratch.toString("latin1", 0, ELEMENT_PREFIX_BYTES + BUCKET_BYTES + end);
 }
 
 /** FNV-1a over the key, finished by Murmur3's fmix32, so that close keys land in far buckets. */

@@ -21,9 +21,9 @@ export function batch(state: State, command: Request): Outcome {
     case CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH:
       return readBatch(state, command, map, map.type.batch.lookupAndDelete);
     case CMD.BPF_MAP_UPDATE_BATCH:
-      return eachElement(state, command, map, map.type.batch.update);
+      return map.deferCount(() => eachElement(state, command, map, map.type.batch.update));
     case CMD.BPF_MAP_DELETE_BATCH:
-      return eachElement(state, command, map, map.type.batch.delete);
+      return map.deferCount(() => eachElement(state, command, map, map.type.batch.delete));
   }
 }
 
@@ -93,7 +93,10 @@ function readBatch(
 
   const { elements } = page;
   const takes = command.cmd === CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH;
-  if (takes) for (const { key } of elements) map.type.remove(map, key);
+  if (takes)
+    map.deferCount(() => {
+      for (const { key } of elements) map.type.remove(map, key);
+    });
   const keys = Buffer.concat(elements.map(({ key }) => key));
   const values = Buffer.concat(elements.map(({ value }) => value));
   const fault = checkRoom(command.key, keys.length, "keys") ?? checkRoom(command.value, values.length, "values");
@@ -128,12 +131,14 @@ export function redoBatch(state: State, command: Request, outcome: Outcome): voi
   const valueBytes = map.type.valueBytes(map.map, state.host);
   const values = command.value ?? Buffer.alloc(0);
   const done = command.cmd === CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH ? keys.length / keySize : count;
-  for (let at = 0; at < done; at++) {
-    const key = keys.subarray(at * keySize, (at + 1) * keySize);
-    if (command.cmd === CMD.BPF_MAP_UPDATE_BATCH)
-      map.type.put(map, key, values.subarray(at * valueBytes, (at + 1) * valueBytes));
-    else map.type.remove(map, key);
-  }
+  map.deferCount(() => {
+    for (let at = 0; at < done; at++) {
+      const key = keys.subarray(at * keySize, (at + 1) * keySize);
+      if (command.cmd === CMD.BPF_MAP_UPDATE_BATCH)
+        map.type.put(map, key, values.subarray(at * valueBytes, (at + 1) * valueBytes));
+      else map.type.remove(map, key);
+    }
+  });
 }
 
 /** A page of elements in the state's order: what mapledger adds to bpf(2) for people who look into maps. */

@@ -306,6 +306,7 @@ export class OpenMap implements MapStore {
   readonly readable: boolean;
   readonly writable: boolean;
   readonly #state: State;
+  #deferredCount: number | null = null;
 
   constructor(state: State, map: MapRecord, readable: boolean, writable: boolean) {
     this.#state = state;
@@ -317,11 +318,23 @@ export class OpenMap implements MapStore {
   }
 
   entryCount(): number {
-    return this.#state.entryCount(this.map.id);
+    return this.#deferredCount ?? this.#state.entryCount(this.map.id);
   }
 
   setEntryCount(count: number): void {
-    this.#state.setEntryCount(this.map.id, count);
+    if (this.#deferredCount === null) this.#state.setEntryCount(this.map.id, count);
+    else this.#deferredCount = count;
+  }
+
+  /** Many changes after which the count is written once. */
+  deferCount<Answer>(change: () => Answer): Answer {
+    const before = this.entryCount();
+    this.#deferredCount = before;
+    const answer = change();
+    const after = this.#deferredCount;
+    this.#deferredCount = null;
+    if (after !== before) this.setEntryCount(after);
+    return answer;
   }
 
   changed(map: MapRecord, key: Buffer, value: Buffer | null): void {

@@ -1,0 +1,137 @@
+import { ERRNO, type Errno, errnoName } from "../abi/errno.ts";
+import { cmdName } from "../abi/service.ts";
+import type { Reply, Request } from "../engine/engine.ts";
+import type { Outcome } from "../syscall/outcome.ts";
+
+/** Everything that goes wrong before a command or beside it. The list is closed: a test holds the document to it. */
+export const PROBLEMS = {
+  "invalid-input": { status: 400, title: "The request cannot be read" },
+  unauthorized: { status: 401, title: "A bearer token is needed" },
+  "foreign-page": { status: 403, title: "Pages of other origins may not use the service" },
+  "session-foreign": { status: 403, title: "The session is another caller's" },
+  "no-such-route": { status: 404, title: "There is no such route" },
+  "no-such-session": { status: 404, title: "There is no such session" },
+  "no-such-event": { status: 404, title: "There is no such event" },
+  "method-not-allowed": { status: 405, title: "The route does not take this method" },
+  "request-timeout": { status: 408, title: "The request did not arrive in time" },
+  "session-ended": { status: 410, title: "The session has ended" },
+  "body-too-large": { status: 413, title: "The body is larger than the service takes" },
+  "unsupported-media-type": { status: 415, title: "The route does not take a body of this type" },
+  "header-too-large": { status: 431, title: "The request line and headers are larger than the service takes" },
+  bug: { status: 500, title: "The service failed" },
+  busy: { status: 503, title: "The queue is full" },
+  unavailable: { status: 503, title: "The service is not ready" },
+  "log-failed": { status: 503, title: "The log could not be written" },
+  "disk-full": { status: 507, title: "The log's disk is full" },
+} as const satisfies Record<string, { readonly status: number; readonly title: string }>;
+
+/** What a map or a session refused, by errno. Titles are strerror's. */
+export const ERRNO_PROBLEMS = {
+  EPERM: { status: 403, title: "Operation not permitted" },
+  ENOENT: { status: 404, title: "No such file or directory" },
+  EIO: { status: 503, title: "Input/output error" },
+  E2BIG: { status: 409, title: "Argument list too long" },
+  EBADF: { status: 404, title: "Bad file descriptor" },
+  EAGAIN: { status: 503, title: "Resource temporarily unavailable" },
+  ENOMEM: { status: 507, title: "Cannot allocate memory" },
+  EACCES: { status: 403, title: "Permission denied" },
+  EFAULT: { status: 400, title: "Bad address" },
+  EBUSY: { status: 503, title: "Device or resource busy" },
+  EEXIST: { status: 409, title: "File exists" },
+  ENODEV: { status: 400, title: "No such device" },
+  ENOTDIR: { status: 400, title: "Not a directory" },
+  EISDIR: { status: 400, title: "Is a directory" },
+  EINVAL: { status: 400, title: "Invalid argument" },
+  EMFILE: { status: 409, title: "Too many open files" },
+  ENOSPC: { status: 409, title: "No space left on device" },
+  ERANGE: { status: 400, title: "Numerical result out of range" },
+  ENAMETOOLONG: { status: 400, title: "File name too long" },
+  ENOTEMPTY: { status: 409, title: "Directory not empty" },
+  EOVERFLOW: { status: 400, title: "Value too large for defined data type" },
+  EBADFD: { status: 404, title: "File descriptor in bad state" },
+  ENOTSOCK: { status: 400, title: "Socket operation on non-socket" },
+  EOPNOTSUPP: { status: 405, title: "Operation not supported" },
+  EINPROGRESS: { status: 503, title: "Operation now in progress" },
+  ENOTSUPP: { status: 405, title: "Operation not supported by the kernel" },
+} as const satisfies Record<Errno, { readonly status: number; readonly title: string }>;
+
+export type ProblemName = keyof typeof PROBLEMS;
+
+/** What a problem says beside its detail. */
+export interface ProblemExtras {
+  readonly errno?: string;
+  readonly cmd?: string;
+  /** The event that tells of it, where a command ran. */
+  readonly seq?: number;
+  /** Elements of a batch that were done before it was refused. */
+  readonly count?: number;
+  /** Where in the request: "elements[3].key". */
+  readonly where?: string;
+}
+
+const RETRY_SECONDS = "1";
+
+/**
+ * A problem document of RFC 9457, to be thrown. It is no Error: it answers a caller and needs no stack, and lookups that
+ * find nothing are too common to pay for one.
+ */
+export class Problem {
+  readonly name: ProblemName | Errno;
+  readonly status: number;
+  readonly detail: string;
+  readonly extras: ProblemExtras;
+  readonly headers: Readonly<Record<string, string>>;
+
+  constructor(name: ProblemName | Errno, detail: string, extras: ProblemExtras = {}, headers: Record<string, string> = {}) {
+    this.name = name;
+    this.status = rowOf(name).status;
+    this.detail = detail;
+    this.extras = extras;
+    this.headers = this.status === 503 ? { "retry-after": RETRY_SECONDS, ...headers } : headers;
+  }
+
+  text(): string {
+    return JSON.stringify(problemDocument(this.name, this.detail, this.extras));
+  }
+}
+
+export interface ProblemDocument extends ProblemExtras {
+  readonly type: string;
+  readonly title: string;
+  readonly status: number;
+  readonly detail: string;
+}
+
+export function problemDocument(name: ProblemName | Errno, detail: string, extras: ProblemExtras): ProblemDocument {
+  const { status, title } = rowOf(name);
+  const kind = Object.hasOwn(ERRNO, name) ? "errno" : "problem";
+  return { type: `urn:mapledger:${kind}:${name}`, title, status, detail, ...extras };
+}
+
+/** A command that ran and was refused. */
+export function refused({ cmd }: Request, { errno, detail, out }: Outcome, seq: number, count?: number): Problem {
+  const name = errnoName(errno);
+  const extras = { errno: name, cmd: cmdName(cmd) ?? String(cmd), seq };
+  const text = detail ?? ERRNO_PROBLEMS[name].title;
+  switch (out?.session) {
+    case "unknown":
+      return new Problem("no-such-session", text, extras);
+    case "ended":
+      return new Problem("session-ended", text, extras);
+    case "foreign":
+      return new Problem("session-foreign", text, extras);
+    case undefined:
+      return new Problem(name, text, count === undefined ? extras : { ...extras, count });
+  }
+}
+
+const FAILURES = { "disk full": "disk-full", "log failed": "log-failed", bug: "bug" } as const;
+
+/** A command that did not happen. */
+export function failure({ failure, detail }: Extract<Reply, { failure: string }>): Problem {
+  return new Problem(FAILURES[failure], detail);
+}
+
+function rowOf(name: ProblemName | Errno): { readonly status: number; readonly title: string } {
+  return Object.hasOwn(PROBLEMS, name) ? PROBLEMS[name as ProblemName] : ERRNO_PROBLEMS[name as Errno];
+}

@@ -1,0 +1,135 @@
+import { CMD } from "../../src/abi/service.ts";
+import { type DoorRequest, doorAnswer, readDoor } from "../../src/codec/door.ts";
+import { Engine, type Request } from "../../src/engine/engine.ts";
+import { IGNORE } from "../../src/engine/followers.ts";
+import { MemoryCells } from "../../src/engine/memory.ts";
+import type { EventLog, Mirror } from "../../src/engine/ports.ts";
+import { type Event, eventRow, rowEvent } from "../../src/log/event.ts";
+import type { Host } from "../../src/maps/map.ts";
+import type { Action } from "../../src/syscall/command.ts";
+import { redo } from "../../src/syscall/execute.ts";
+import type { Outcome } from "../../src/syscall/outcome.ts";
+import { State } from "../../src/syscall/state.ts";
+import type { Answer, Subject } from "./subject.ts";
+
+/** The machine that the transcripts were recorded on. */
+export const HOST: Host = { possibleCpus: 2, pageBytes: 4096, memoryBytes: 2 ** 34, onlineNodes: [0], ifindexes: [1] };
+
+const CALLER = "conformance";
+const TTL_MS = 3_600_000;
+/** More than any cell's key. */
+const END_OF_CELLS = "\u0100";
+
+/** The log of a test: rows as SQLite would have them, so that reading it back proves the row codec, too. */
+export class MemoryLog implements EventLog {
+  readonly #rows: ReturnType<typeof eventRow>[] = [];
+
+  get lastSeq(): number {
+    return this.#rows.length;
+  }
+
+  get lastTimeUs(): number {
+    return this.#rows.at(-1)?.time_us ?? 0;
+  }
+
+  append(events: readonly Event[]): void {
+    for (const event of events) this.#rows.push(eventRow(event));
+  }
+
+  *read(afterSeq: number): Iterable<Event> {
+    for (const row of this.#rows.slice(afterSeq)) yield rowEvent(row);
+  }
+
+  close(): void {}
+}
+
+const NO_MIRROR: Mirror = {
+  off: "conformance",
+  adopt: () => [],
+  apply: () => [],
+  resync: () => [],
+  status: () => ({ state: "off", detail: "conformance" }),
+  close() {},
+};
+
+/** The service, in process: the syscall door's codec, the engine, cells and log in memory. */
+export class Service implements Subject {
+  readonly directory = "/sys/fs/bpf/conformance";
+  readonly takesRaw = false;
+  readonly #log = new MemoryLog();
+  readonly #store = new MemoryCells();
+  readonly #engine: Engine;
+  readonly #session: number;
+
+  constructor() {
+    let timeUs = 0;
+    this.#engine = new Engine({
+      log: this.#log,
+      store: this.#store,
+      mirror: NO_MIRROR,
+      clock: { nowUs: () => ++timeUs },
+      host: HOST,
+      graceMs: TTL_MS,
+      report(message, error) {
+        throw new Error(message, { cause: error });
+      },
+    });
+    const born = this.#run({ cmd: CMD.SESSION_OPEN, attr: { name: CALLER, ttlMs: TTL_MS } }, 0);
+    this.#session = born.outcome.out?.session_id as number;
+    this.changePath("mkdir", this.directory);
+  }
+
+  bpf(request: DoorRequest): Answer {
+    const action = readDoor(JSON.parse(JSON.stringify(request)));
+    const { seq, outcome } = this.#run(action);
+    return JSON.parse(JSON.stringify(doorAnswer(action, outcome, seq)));
+  }
+
+  close(fd: number): Answer {
+    return this.#call({ cmd: CMD.CLOSE, fd, attr: { reason: "close" } });
+  }
+
+  dup(fd: number): Answer {
+    return this.#call({ cmd: CMD.DUP, fd });
+  }
+
+  open(kind: "pipe" | "file"): Answer {
+    return this.#call({ cmd: CMD.OPEN, attr: { kind } });
+  }
+
+  changePath(call: "unlink" | "mkdir" | "rmdir", pathname: string): Answer {
+    const cmd = { unlink: CMD.UNLINK, mkdir: CMD.MKDIR, rmdir: CMD.RMDIR }[call];
+    return this.#call({ cmd, attr: { pathname } });
+  }
+
+  /** Ends the session: its descriptors are closed one by one, each in an event. */
+  end(): void {
+    this.#run({ cmd: CMD.SESSION_END, attr: { reason: "ended by request" } });
+  }
+
+  /** All cells: what they are, and what they are when the log is replayed. */
+  cells(): { state: Record<string, string>; fold: Record<string, string> } {
+    this.#engine.flush();
+    const fold = new MemoryCells();
+    const replayed = new State(fold, HOST, IGNORE);
+    for (const { command, outcome } of this.#log.read(0)) redo(replayed, command, outcome);
+    return { state: dump(this.#store), fold: dump(fold) };
+  }
+
+  #call(action: Action): Answer {
+    const { seq, outcome } = this.#run(action);
+    return doorAnswer(action, outcome, seq);
+  }
+
+  #run(action: Action, session = this.#session): { seq: number; outcome: Outcome } {
+    const [reply] = this.#engine.run([{ ...action, session, caller: CALLER } as Request]);
+    if (reply === undefined || "failure" in reply) throw new Error(`running command ${action.cmd}: ${reply?.detail}`);
+    return reply;
+  }
+}
+
+function dump(cells: MemoryCells): Record<string, string> {
+  const all: Record<string, string> = {};
+  for (const [key, value] of cells.range("", END_OF_CELLS)) all[Buffer.from(key, "latin1").toString("hex")] = value.toString("hex");
+  return all;
+}

@@ -1,0 +1,40 @@
+import type { DoorAttr, DoorRequest } from "../../src/codec/door.ts";
+
+/** What a subject answers: as the syscall door does. `errno` null is success. */
+export interface Answer {
+  readonly ret: number;
+  readonly errno: string | null;
+  readonly attr: DoorAttr;
+}
+
+/** What the syscall door has no words for: raw access to the attribute. */
+export interface Raw {
+  /** The size argument of the system call. */
+  readonly size?: number;
+  /** Byte offset in the attribute: hex bytes written over it. */
+  readonly poke?: Readonly<Record<string, string>>;
+  /** No attribute at all. */
+  readonly nullAttr?: boolean;
+  /** `pathname` is a pointer that faults. */
+  readonly badPath?: boolean;
+}
+
+/**
+ * Who is asked: the service, or a kernel. Requests are those of the syscall door. An output's field (`value` of a
+ * lookup, `next_key`, `keys`, `values`, `out_batch`, `info`) is left out where the buffer fits, and otherwise as many
+ * zero bytes as there is room for: none is a null or faulting pointer.
+ */
+export interface Subject {
+  /** A directory on bpffs for pins, 23 bytes long as it was when the transcripts were recorded. */
+  readonly directory: string;
+  /** Whether `raw` is understood. */
+  readonly takesRaw: boolean;
+  bpf(request: DoorRequest, raw?: Raw): Answer;
+  close(fd: number): Answer;
+  dup(fd: number): Answer;
+  /** A descriptor of something that is no map. */
+  open(kind: "pipe" | "file"): Answer;
+  changePath(call: "unlink" | "mkdir" | "rmdir", pathname: string): Answer;
+  /** Lets go of everything. */
+  end(): void;
+}
