@@ -1,17 +1,141 @@
-import { once } from "node:events";
-import { rmSync } from "node:fs";
+import { chmodSync, rmSync } from "node:fs";
+import { connect } from "node:net";
 import { Worker } from "node:worker_threads";
+import { pino } from "pino";
 import { readSettings, type Settings } from "./config.ts";
 import { EngineClient } from "./engine/client.ts";
 import type { FromEngine } from "./engine/worker.ts";
 import type { EngineData } from "./engine_main.ts";
-import { type App, buildApp } from "./http/app.ts";
+import { buildApp } from "./http/app.ts";
 import { checkListen, readTokens } from "./http/auth.ts";
+import { Metrics } from "./http/metrics.ts";
+import type { App } from "./http/parts.ts";
 import { ThreadedEventReader } from "./sqlite/event_reader.ts";
 import { VERSION } from "./version.ts";
 
 const USAGE = `usage: npm start [-- --rebuild]
   --rebuild   make the state again from the log
-Settings are environment variables: see the README.`;
+Everything else is set by environment variables: see the README.`;
 
-/** Starts the service; answers how to stop it. Throws where it cannot start. */
+/** How long a stop waits for requests that are under way. */
+const STOP_MS = 10_000;
+/** Who may use the unix socket: its owner and group. */
+const SOCKET_MODE = 0o660;
+
+const settings = settingsOrExit();
+const rebuild = argumentsOrExit();
+const logger = pino({ level: settings.logLevel });
+let notReady: string | null = "the state is being recovered";
+
+try {
+  await start();
+} catch (error) {
+  logger.fatal({ err: error }, "the service cannot start");
+  await new Promise((resolve) => logger.flush(resolve));
+  process.exit(1);
+}
+
+async function start(): Promise<void> {
+  checkListen(settings);
+  const authenticate = settings.tokens === "" ? null : readTokens(settings.tokens);
+  const metrics = new Metrics();
+  const worker = new Worker(new URL("engine_main.ts", import.meta.url), {
+    workerData: { settings, rebuild } satisfies EngineData,
+  });
+  const started = performance.now();
+  const { seq, mirrorOff, recovered } = await engineReady(worker);
+  const limits = { commandsMax: settings.queueCommandsMax, bytesMax: settings.queueBytesMax };
+  const engine = new EngineClient(worker, limits, (figures) => metrics.batch(figures));
+  const reader = new Worker(new URL("reader_main.ts", import.meta.url), { workerData: { data: settings.data } });
+  const events = new ThreadedEventReader(reader);
+  const parts = { engine, events, settings, metrics, ready: () => notReady, authenticate, version: VERSION, logger };
+  const apps = [await buildApp(parts)];
+  if (settings.socket !== "") apps.push(await buildApp(parts));
+
+  const url = await (apps[0] as App).listen({ host: settings.host, port: settings.port });
+  if (apps[1] !== undefined) await listenOnSocket(apps[1], settings.socket);
+  notReady = null;
+  const mirror = mirrorOff === null ? "on" : `off: ${mirrorOff}`;
+  const recovery = { seq, recovered, ms: Math.round(performance.now() - started) };
+  logger.info(
+    { url, socket: settings.socket || undefined, data: settings.data, mirror, ...recovery, version: VERSION },
+    `mapledger serves ${url}, data in ${settings.data}, kernel mirror ${mirror}`,
+  );
+
+  const stop = once(async (why: string) => {
+    notReady = "the service is stopping";
+    logger.info({ waiting: engine.waiting }, `stopping: ${why}`);
+    setTimeout(() => process.exit(1), STOP_MS).unref();
+    await Promise.all(apps.map((app) => app.close()));
+    await engine.close();
+    await events.close();
+    if (settings.socket !== "") rmSync(settings.socket, { force: true });
+    logger.info("stopped");
+  });
+  process.on("SIGINT", () => stop("SIGINT"));
+  process.on("SIGTERM", () => stop("SIGTERM"));
+  worker.on("exit", (code) => {
+    if (notReady !== null) return;
+    logger.fatal({ code }, "the engine's thread has ended");
+    process.exit(1);
+  });
+}
+
+/** Waits until the engine has recovered; from then on its reports go to the log lines. */
+function engineReady(worker: Worker): Promise<FromEngine & { kind: "ready" }> {
+  return new Promise((resolve, reject) => {
+    worker.once("error", reject);
+    worker.on("message", (message: FromEngine) => {
+      if (message.kind === "ready") resolve(message);
+      if (message.kind === "progress") logger.info(message, `recovering: ${message.done} of ${message.total} events`);
+      if (message.kind === "report") logger.error({ detail: message.error }, message.message);
+    });
+  });
+}
+
+/** A socket that a dead process left is removed; one that is served is not. */
+async function listenOnSocket(app: App, path: string): Promise<void> {
+  if (await isServed(path)) throw new Error(`MAPLEDGER_SOCKET is ${path}: another process serves it`);
+  rmSync(path, { force: true });
+  await app.listen({ path });
+  chmodSync(path, SOCKET_MODE);
+}
+
+function isServed(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once("connect", () => resolve(true)).once("error", () => resolve(false));
+    socket.unref();
+  });
+}
+
+function settingsOrExit(): Settings {
+  try {
+    return readSettings(process.env);
+  } catch (error) {
+    return exit((error as Error).message);
+  }
+}
+
+function argumentsOrExit(): boolean {
+  const given = process.argv.slice(2);
+  if (given.length === 0) return false;
+  return given.length === 1 && given[0] === "--rebuild" ? true : exit(USAGE);
+}
+
+function exit(message: string): never {
+  process.stderr.write(`${message}\n`);
+  process.exit(2);
+}
+
+function once(run: (why: string) => Promise<void>): (why: string) => void {
+  let running = false;
+  return (why) => {
+    if (running) return;
+    running = true;
+    run(why).catch((error) => {
+      logger.fatal({ err: error }, "stopping failed");
+      process.exit(1);
+    });
+  };
+}

@@ -7,7 +7,7 @@ import type { Reply, Request } from "./engine.ts";
  * How batches travel between the threads: frames end to end in one buffer that is handed over, not copied.
  *
  *     request  0 u32 length   4 i32 cmd       8 u32 session  12 i32 fd or u32 map id   16 u64 flags
- *             24 u32 key     28 u32 value    32 u32 text     36 u8 target  37 u8 caller's bytes  38..39 -
+ *             24 u32 key     28 u32 value    32 u32 text     36 u8 target  37 u8 caller's bytes  38 u8 exact  39 -
  *             40 caller, key, value, text (JSON)
  *     reply    0 u32 length   4 u8 kind       8 f64 seq      16 i32 ret    20 i32 errno   24 u32 map
  *             28 u32 key     32 u32 value    36 u32 text     40 key, value, text (JSON)
@@ -38,7 +38,7 @@ export class FrameWriter {
 
   request(request: Request): void {
     const target = targetOf({ ...request, timeUs: 0 });
-    const given = request as { key?: Buffer | null; value?: Buffer | null; flags?: bigint };
+    const given = request as { key?: Buffer | null; value?: Buffer | null; flags?: bigint; exact?: boolean };
     const key = given.key ?? null;
     const value = given.value ?? null;
     const text = requestText(request, target);
@@ -56,6 +56,7 @@ export class FrameWriter {
     buffer.writeUInt32LE(text === null ? ABSENT : textBytes, at + 32);
     buffer[at + 36] = target === null ? NO_TARGET : TARGETS.indexOf(target.by);
     buffer[at + 37] = callerBytes;
+    buffer[at + 38] = given.exact === true ? 1 : 0;
     let end = at + REQUEST_BYTES;
     end += buffer.write(request.caller, end);
     if (key !== null) end += key.copy(buffer, end);
@@ -140,6 +141,7 @@ export function readRequests(frames: ArrayBuffer, length: number): Request[] {
         key: keyBytes === ABSENT ? null : buffer.subarray(callerEnd, keyEnd),
         value: valueBytes === ABSENT ? null : buffer.subarray(keyEnd, valueEnd),
         flags: buffer.readBigUInt64LE(at + 16),
+        exact: buffer[at + 38] === 1,
         attr: text,
       }),
     );

@@ -81,8 +81,17 @@ export class Problem {
   readonly detail: string;
   readonly extras: ProblemExtras;
   readonly headers: Readonly<Record<string, string>>;
+  /** What the log should tell of, and the caller not. */
+  readonly cause: unknown;
 
-  constructor(name: ProblemName | Errno, detail: string, extras: ProblemExtras = {}, headers: Record<string, string> = {}) {
+  constructor(
+    name: ProblemName | Errno,
+    detail: string,
+    extras: ProblemExtras = {},
+    headers: Record<string, string> = {},
+    cause?: unknown,
+  ) {
+    this.cause = cause;
     this.name = name;
     this.status = rowOf(name).status;
     this.detail = detail;

@@ -99,13 +99,14 @@ export interface CommandParts {
   readonly key: Buffer | null;
   readonly value: Buffer | null;
   readonly flags: bigint;
+  readonly exact: boolean;
   /** What attrText gave. */
   readonly attr: string | null;
 }
 
 /** Reads back a command that attrText and its columns have written. */
 export function readCommand(parts: CommandParts): Command {
-  const { session, caller, timeUs, key, value, flags } = parts;
+  const { session, caller, timeUs, key, value, flags, exact } = parts;
   const origin = { session, caller, timeUs };
   const target = parts.target as Target;
   const cmd = parts.cmd as Command["cmd"];
@@ -117,14 +118,14 @@ export function readCommand(parts: CommandParts): Command {
     case CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM:
     case CMD.BPF_MAP_GET_NEXT_KEY:
     case CMD.BPF_MAP_FREEZE:
-      return { session, caller, timeUs, cmd, target, key, value, flags };
+      return { session, caller, timeUs, cmd, target, key, value, flags, exact };
     case CMD.BPF_MAP_LOOKUP_BATCH:
     case CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH:
     case CMD.BPF_MAP_UPDATE_BATCH:
     case CMD.BPF_MAP_DELETE_BATCH: {
       const elemFlags = BigInt(attr.elem_flags);
       const batch = { count: attr.count, elemFlags, inBatch: bytes(attr.in_batch), outBatch: bytes(attr.out_batch) };
-      return { ...origin, cmd, target, key, value, flags, attr: batch };
+      return { ...origin, cmd, target, key, value, flags, exact, attr: batch };
     }
     case CMD.BPF_MAP_CREATE:
       return {

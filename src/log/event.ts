@@ -91,6 +91,7 @@ export function rowEvent(row: EventRow): Event {
     key: answersKey ? null : row.key,
     value: answersValue ? null : row.value,
     flags: BigInt.asUintN(64, BigInt(row.flags)),
+    exact: false,
     attr: row.attr,
   });
   const outcome: Outcome = {

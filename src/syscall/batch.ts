@@ -2,7 +2,7 @@ import { CMD } from "../abi/service.ts";
 import type { BatchPage, Element } from "../maps/map.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
 import type { BatchCommand, ElementsCommand, Origin } from "./command.ts";
-import { checkLock, checkReadable, checkRoom, checkWritable, openMap } from "./guards.ts";
+import { checkExact, checkLock, checkReadable, checkRoom, checkWritable, openMap } from "./guards.ts";
 import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
 import type { OpenMap, State } from "./state.ts";
 
@@ -51,6 +51,10 @@ function eachElement(state: State, command: Request, map: OpenMap, unsupported: 
   const keyBytes = map.map.keySize;
   const valueBytes = map.type.valueBytes(map.map, state.host);
   const update = command.cmd === CMD.BPF_MAP_UPDATE_BATCH;
+  const inexact =
+    checkExact(command, command.key, keyBytes, count, "key") ??
+    (update ? checkExact(command, command.value, valueBytes, count, "value") : null);
+  if (inexact !== null) return failed(inexact, map.map.id, { count: 0 });
   for (let at = 0; at < count; at++) {
     const key = slice(command.key, at, keyBytes, "keys");
     if (isRefusal(key)) return failed(key, map.map.id, { count: at });
@@ -120,9 +124,17 @@ function checkFlags(flags: bigint): Refusal | null {
   return flags === 0n ? null : refuse("EINVAL", `flags ${flags}: a hash's batch takes none`);
 }
 
-/** What the event of a batch has done: its first `count` elements, or the keys that were taken out. */
-export function redoBatch(state: State, command: Request, outcome: Outcome): void {
+/**
+ * How many elements an update or a delete batch has written or deleted. One that is refused on the way never reaches its
+ * full count: where an error stands beside the full count, it is as the caller left it, and nothing was done.
+ */
+export function elementsDone(command: BatchCommand, outcome: Outcome): number {
   const count = outcome.out?.count ?? 0;
+  return outcome.errno === 0 || count < command.attr.count ? count : 0;
+}
+
+/** What the event of a batch has done: to its first elements, or to the keys that were taken out. */
+export function redoBatch(state: State, command: Request, outcome: Outcome): void {
   const keys = command.cmd === CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH ? outcome.key : command.key;
   if (outcome.map === 0 || keys === null || command.cmd === CMD.BPF_MAP_LOOKUP_BATCH) return;
   const map = openMap(state, { ...command, session: 0 }, { by: "id", id: outcome.map });
@@ -130,7 +142,7 @@ export function redoBatch(state: State, command: Request, outcome: Outcome): voi
   const { keySize } = map.map;
   const valueBytes = map.type.valueBytes(map.map, state.host);
   const values = command.value ?? Buffer.alloc(0);
-  const done = command.cmd === CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH ? keys.length / keySize : count;
+  const done = command.cmd === CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH ? keys.length / keySize : elementsDone(command, outcome);
   map.deferCount(() => {
     for (let at = 0; at < done; at++) {
       const key = keys.subarray(at * keySize, (at + 1) * keySize);

@@ -37,6 +37,8 @@ export interface ElementCommand {
    */
   readonly value: Buffer | null;
   readonly flags: bigint;
+  /** The resource routes': a key or value of another length than the map's is EINVAL. bpf(2) itself cannot tell. */
+  readonly exact?: boolean;
 }
 
 /** The four batch commands. */
@@ -51,6 +53,8 @@ export interface BatchCommand {
   readonly key: Buffer | null;
   readonly value: Buffer | null;
   readonly flags: bigint;
+  /** As in ElementCommand, of each key and value. */
+  readonly exact?: boolean;
   readonly attr: {
     readonly count: number;
     readonly elemFlags: bigint;

@@ -1,7 +1,7 @@
 import { CMD } from "../abi/service.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
 import type { ElementCommand, Origin } from "./command.ts";
-import { checkLock, checkReadable, checkRoom, checkWritable, openMap, readUser } from "./guards.ts";
+import { checkExact, checkLock, checkReadable, checkRoom, checkWritable, openMap, readUser } from "./guards.ts";
 import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
 import type { OpenMap, State } from "./state.ts";
 
@@ -15,7 +15,7 @@ export function lookupElem(state: State, command: Request): Outcome {
   if (isRefusal(map)) return failed(map);
   const refusal = checkReadable(map) ?? checkLock(command.flags);
   if (refusal !== null) return failed(refusal, map.map.id);
-  const key = readKey(map, command.key);
+  const key = readKey(map, command);
   if (isRefusal(key)) return failed(key, map.map.id);
   const value = map.type.lookup(map, key);
   if (isRefusal(value)) return failed(value, map.map.id);
@@ -29,9 +29,10 @@ export function updateElem(state: State, command: Request): Outcome {
   if (isRefusal(map)) return failed(map);
   const refusal = checkWritable(map) ?? checkLock(command.flags);
   if (refusal !== null) return failed(refusal, map.map.id);
-  const key = readKey(map, command.key);
+  const key = readKey(map, command);
   if (isRefusal(key)) return failed(key, map.map.id);
-  const value = readUser(command.value, map.type.valueBytes(map.map, state.host), "value");
+  const valueBytes = map.type.valueBytes(map.map, state.host);
+  const value = checkExact(command, command.value, valueBytes, 1, "value") ?? readUser(command.value, valueBytes, "value");
   if (isRefusal(value)) return failed(value, map.map.id);
   const answer = map.type.update(map, key, value, command.flags);
   return answer === null ? done(map.map.id) : failed(answer, map.map.id);
@@ -44,7 +45,7 @@ export function deleteElem(state: State, command: Request): Outcome {
   if (isRefusal(map)) return failed(map);
   const refusal = checkWritable(map);
   if (refusal !== null) return failed(refusal, map.map.id);
-  const key = readKey(map, command.key);
+  const key = readKey(map, command);
   if (isRefusal(key)) return failed(key, map.map.id);
   const answer = map.type.delete(map, key);
   return answer === null ? done(map.map.id) : failed(answer, map.map.id);
@@ -57,7 +58,7 @@ export function getNextKey(state: State, command: Request): Outcome {
   if (isRefusal(map)) return failed(map);
   const refusal = checkReadable(map);
   if (refusal !== null) return failed(refusal, map.map.id);
-  const key = command.key === null ? null : readKey(map, command.key);
+  const key = command.key === null ? null : readKey(map, command);
   if (isRefusal(key)) return failed(key, map.map.id);
   const next = map.type.nextKey(map, key);
   if (isRefusal(next)) return failed(next, map.map.id);
@@ -73,7 +74,7 @@ export function lookupAndDeleteElem(state: State, command: Request): Outcome {
   if (isRefusal(map)) return failed(map);
   const refusal = checkReadable(map) ?? checkWritable(map) ?? checkLock(command.flags);
   if (refusal !== null) return failed(refusal, map.map.id);
-  const key = readKey(map, command.key);
+  const key = readKey(map, command);
   if (isRefusal(key)) return failed(key, map.map.id);
   const value = map.type.take(map, key);
   if (isRefusal(value)) return failed(value, map.map.id);
@@ -117,7 +118,10 @@ export function redoElement(state: State, command: Request, outcome: Outcome): v
 }
 
 /** ___bpf_copy_key(): a map without keys takes the null pointer only. */
-function readKey(map: OpenMap, key: Buffer | null): Buffer | Refusal {
+function readKey(map: OpenMap, command: Request): Buffer | Refusal {
+  const { key } = command;
+  const inexact = checkExact(command, key, map.map.keySize, 1, "key");
+  if (inexact !== null) return inexact;
   if (map.map.keySize > 0) return readUser(key, map.map.keySize, "key");
   return key === null ? Buffer.alloc(0) : refuse("EINVAL", "the map has no keys: key must be null");
 }

@@ -74,6 +74,12 @@ export function readUser(buffer: Buffer | null, size: number, what: string): Buf
   return buffer.length === size ? buffer : buffer.subarray(0, size);
 }
 
+/** Whoever names a key in a URL or a list has miscounted where it is not the map's: `count` of them lie end to end. */
+export function checkExact(command: { exact?: boolean }, buffer: Buffer | null, size: number, count: number, what: string): Refusal | null {
+  if (command.exact !== true || buffer === null || buffer.length === size * count) return null;
+  return refuse("EINVAL", `a ${what} has ${buffer.length / count} bytes: this map's have ${size}`);
+}
+
 /** copy_to_user() into a buffer of the caller's; null stands for one with room for everything. */
 export function checkRoom(buffer: Buffer | null, size: number, what: string): Refusal | null {
   if (buffer === null || buffer.length >= size) return null;

@@ -212,11 +212,13 @@ export class Kernel implements Subject {
     if (known !== undefined) return known;
     const info = this.#bpf.infoByFd(fd as number);
     if (typeof info === "number") return UNKNOWN_SHAPE;
-    const slot = Math.ceil(info.valueSize / 8) * 8;
-    const valueBytes = PERCPU.has(info.type) ? slot * this.#possibleCpus : Math.max(info.valueSize, 4);
-    const shape = { keyBytes: info.keySize, valueBytes: info.valueSize === 0 ? 0 : Math.max(valueBytes, info.valueSize) };
-    this.#shapes.set(fd as number, { ...shape, valueBytes: PERCPU.has(info.type) ? valueBytes : info.valueSize });
-    return this.#shapes.get(fd as number) as Shape;
+    const slotBytes = Math.ceil(info.valueSize / 8) * 8;
+    const shape = {
+      keyBytes: info.keySize,
+      valueBytes: PERCPU.has(info.type) ? slotBytes * this.#possibleCpus : info.valueSize,
+    };
+    this.#shapes.set(fd as number, shape);
+    return shape;
   }
 
   #prepare(cmd: string, attr: Attr, raw: Raw): Call {

@@ -5,6 +5,7 @@ import { IGNORE } from "../../src/engine/followers.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
 import type { EventLog, Mirror } from "../../src/engine/ports.ts";
 import { type Event, eventRow, rowEvent } from "../../src/log/event.ts";
+import type { Cells } from "../../src/maps/cells.ts";
 import type { Host } from "../../src/maps/map.ts";
 import type { Action } from "../../src/syscall/command.ts";
 import { redo } from "../../src/syscall/execute.ts";
@@ -57,7 +58,6 @@ export class Service implements Subject {
   readonly directory = "/sys/fs/bpf/conformance";
   readonly takesRaw = false;
   readonly #log = new MemoryLog();
-  readonly #store = new MemoryCells();
   readonly #engine: Engine;
   readonly #session: number;
 
@@ -65,7 +65,7 @@ export class Service implements Subject {
     let timeUs = 0;
     this.#engine = new Engine({
       log: this.#log,
-      store: this.#store,
+      store: new MemoryCells(),
       mirror: NO_MIRROR,
       clock: { nowUs: () => ++timeUs },
       host: HOST,
@@ -109,11 +109,10 @@ export class Service implements Subject {
 
   /** All cells: what they are, and what they are when the log is replayed. */
   cells(): { state: Record<string, string>; fold: Record<string, string> } {
-    this.#engine.flush();
     const fold = new MemoryCells();
     const replayed = new State(fold, HOST, IGNORE);
     for (const { command, outcome } of this.#log.read(0)) redo(replayed, command, outcome);
-    return { state: dump(this.#store), fold: dump(fold) };
+    return { state: dump(this.#engine.state.cells), fold: dump(fold) };
   }
 
   #call(action: Action): Answer {
@@ -128,7 +127,7 @@ export class Service implements Subject {
   }
 }
 
-function dump(cells: MemoryCells): Record<string, string> {
+function dump(cells: Cells): Record<string, string> {
   const all: Record<string, string> = {};
   for (const [key, value] of cells.range("", END_OF_CELLS)) all[Buffer.from(key, "latin1").toString("hex")] = value.toString("hex");
   return all;

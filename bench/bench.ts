@@ -1,0 +1,125 @@
+import { execFileSync } from "node:child_process";
+import { appendFileSync } from "node:fs";
+import { cpus } from "node:os";
+import { VERSION } from "../src/version.ts";
+import { load, post } from "./load.ts";
+import { mirrorUnavailable, type Subject, startBenchService, startEcho } from "./service.ts";
+import { median, spread } from "./statistics.ts";
+
+/**
+ * Measures the service as it is used, over HTTP, each command durably recorded, beside a bare Fastify route of the same
+ * body. All subjects run in each round, one after the other; figures are medians over the rounds, ratios are taken
+ * within a round.
+ */
+const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 5);
+const SECONDS = Number(process.env.BENCH_SECONDS ?? 2);
+const CONNECTIONS = [1, 16, 64, 256];
+const KEYS = 100_000;
+const KEY_BYTES = 8;
+const VALUE_BYTES = 64;
+const PAIRS_PER_ROUND = 100_000;
+const LOADED = 1_000_000;
+const RESULTS = new URL("results.jsonl", import.meta.url);
+
+const samples = new Map<string, number[]>();
+
+function sample(name: string, figure: number): void {
+  samples.set(name, [...(samples.get(name) ?? []), figure]);
+}
+
+function key(number: number): string {
+  const bytes = Buffer.alloc(KEY_BYTES);
+  bytes.writeUInt32LE(number);
+  return bytes.toString("hex");
+}
+
+const value = Buffer.alloc(VALUE_BYTES, 0xa5).toString("hex");
+const json = { "content-type": "application/json" };
+
+/** Requests on keys all over the map. */
+function requests(path: string, method: "GET" | "PUT"): { method: typeof method; path: string; headers: typeof json; body?: string }[] {
+  return Array.from({ length: 1000 }, (_, at) => {
+    const request = { method, path: `${path}/elements/${key((at * 7919) % KEYS)}`, headers: json };
+    return method === "PUT" ? { ...request, body: JSON.stringify({ value }) } : request;
+  });
+}
+
+/** A session, and in it a hash with every key present. Answers the path of its descriptor. */
+async function prepare({ url }: Subject, maxEntries: number, keys: number): Promise<string> {
+  const created = await send(`${url}/v1/sessions`, { name: "bench", ttl_seconds: 86_400 });
+  const map = { map_type: "BPF_MAP_TYPE_HASH", key_size: KEY_BYTES, value_size: VALUE_BYTES, max_entries: maxEntries };
+  const { fd } = await send(`${url}/v1/sessions/${created.id}/maps`, map);
+  const path = `/v1/sessions/${created.id}/fds/${fd}`;
+  await post(`${url}${path}/batch/update`, bodies(0, keys, 10_000));
+  return path;
+}
+
+async function send(url: string, body: object): Promise<Record<string, unknown>> {
+  const response = await fetch(url, { method: "POST", headers: json, body: JSON.stringify(body) });
+  if (!response.ok) throw new Error(`posting to ${url}: ${response.status} ${await response.text()}`);
+  return (await response.json()) as Record<string, unknown>;
+}
+
+/** `count` pairs, `size` a request. */
+function bodies(first: number, count: number, size: number): string[] {
+  return Array.from({ length: count / size }, (_, body) => {
+    const elements = Array.from({ length: size }, (_, at) => ({ key: key(first + body * size + at), value }));
+    return JSON.stringify({ elements });
+  });
+}
+
+async function rounds(echo: Subject, services: Map<string, Subject>): Promise<void> {
+  const paths = new Map<string, string>();
+  for (const [name, service] of services) paths.set(name, await prepare(service, KEYS, KEYS));
+  for (let round = 1; round <= ROUNDS; round++) {
+    process.stderr.write(`round ${round} of ${ROUNDS}\n`);
+    for (const method of ["PUT", "GET"] as const)
+      for (const connections of CONNECTIONS) {
+        const measure = async (name: string, subject: Subject, path: string): Promise<number> => {
+          const { rate, p99Ms } = await load({ url: subject.url, connections, seconds: SECONDS, requests: requests(path, method) });
+          sample(`${method} ${connections} ${name} /s`, rate);
+          sample(`${method} ${connections} ${name} p99 ms`, p99Ms);
+          return rate;
+        };
+        const ceiling = await measure("echo", echo, "");
+        for (const [name, service] of services)
+          sample(`${method} ${connections} ${name} ratio`, (await measure(name, service, paths.get(name) as string)) / ceiling);
+      }
+    for (const size of [1000, 10_000])
+      for (const [name, service] of services) {
+        const seconds = await post(`${service.url}${paths.get(name)}/batch/update`, bodies(0, PAIRS_PER_ROUND, size));
+        sample(`batch ${size} ${name} pairs/s`, PAIRS_PER_ROUND / seconds);
+      }
+  }
+}
+
+/** A bulk load must not slow what comes after it. */
+async function afterLoad(): Promise<void> {
+  const service = await startBenchService("off");
+  const path = await prepare(service, LOADED, LOADED);
+  const { rate, p50Ms, p99Ms } = await load({ url: service.url, connections: 1, seconds: SECONDS, requests: requests(path, "PUT") });
+  sample(`PUT 1 after a load of ${LOADED} /s`, rate);
+  sample(`PUT 1 after a load of ${LOADED} p50 ms`, p50Ms);
+  sample(`PUT 1 after a load of ${LOADED} p99 ms`, p99Ms);
+  await service.stop();
+}
+
+const why = mirrorUnavailable();
+const echo = await startEcho();
+const services = new Map([["off", await startBenchService("off")]]);
+if (why === null) services.set("mirrored", await startBenchService("required"));
+else process.stderr.write(`the mirror is not measured: ${why}\n`);
+await rounds(echo, services);
+for (const subject of [echo, ...services.values()]) await subject.stop();
+await afterLoad();
+
+const figures = Object.fromEntries([...samples].map(([name, all]) => [name, { median: median(all), ...spread(all) }]));
+for (const [name, { median, least, most }] of Object.entries(figures))
+  process.stdout.write(`${name.padEnd(44)} ${round(median).padStart(10)}  (${round(least)} - ${round(most)})\n`);
+const commit = execFileSync("git", ["rev-parse", "--short", "HEAD"], { encoding: "utf8" }).trim();
+const about = { time: new Date().toISOString(), commit, version: VERSION, node: process.version, cpus: cpus().length };
+appendFileSync(RESULTS, `${JSON.stringify({ ...about, rounds: ROUNDS, seconds: SECONDS, figures })}\n`);
+
+function round(figure: number): string {
+  return figure >= 100 ? figure.toFixed(0) : figure.toFixed(2);
+}

@@ -1,0 +1,34 @@
+import autocannon from "autocannon";
+
+export interface Load {
+  readonly url: string;
+  readonly connections: number;
+  readonly seconds: number;
+  readonly requests: readonly autocannon.Request[];
+}
+
+export interface Rate {
+  /** Answers a second. */
+  readonly rate: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+}
+
+/** Sends requests, one after the other on each connection, for a while. Throws where an answer was not 2xx. */
+export async function load({ url, connections, seconds, requests }: Load): Promise<Rate> {
+  const result = await autocannon({ url, connections, duration: seconds, requests: [...requests], workers: undefined as never });
+  if (result.non2xx > 0 || result.errors > 0)
+    throw new Error(`loading ${url}: ${result.non2xx} answers were not 2xx, ${result.errors} errors`);
+  return { rate: result["2xx"] / result.duration, p50Ms: result.latency.p50, p99Ms: result.latency.p99 };
+}
+
+/** Sends each body once, one after the other; answers seconds. */
+export async function post(url: string, bodies: readonly string[]): Promise<number> {
+  const started = performance.now();
+  for (const body of bodies) {
+    const response = await fetch(url, { method: "POST", headers: { "content-type": "application/json" }, body });
+    if (!response.ok) throw new Error(`posting to ${url}: ${response.status} ${await response.text()}`);
+    await response.arrayBuffer();
+  }
+  return (performance.now() - started) / 1000;
+}

@@ -1,0 +1,48 @@
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { startService } from "../test/support/service_process.ts";
+
+/** A process under test, on a port of its own. */
+export interface Subject {
+  readonly url: string;
+  stop(): Promise<void>;
+}
+
+/** The bare Fastify route. */
+export async function startEcho(): Promise<Subject> {
+  const file = new URL("echo.ts", import.meta.url).pathname;
+  const child = spawn(process.execPath, [file], { stdio: ["ignore", "pipe", "inherit"] });
+  const [line] = (await once(child.stdout, "data")) as [Buffer];
+  const stop = async (): Promise<void> => {
+    child.kill();
+    await once(child, "exit");
+  };
+  return { url: `http://127.0.0.1:${JSON.parse(line.toString()).port}`, stop };
+}
+
+/** The service, with data of its own. */
+export async function startBenchService(mirror: "off" | "required"): Promise<Subject> {
+  const data = mkdtempSync(join(tmpdir(), "mapledger-bench-"));
+  const bpffs = `/sys/fs/bpf/mapledger_bench_${process.pid}`;
+  const service = await startService({ MAPLEDGER_DATA: data, MAPLEDGER_MIRROR: mirror, MAPLEDGER_BPFFS: bpffs });
+  const close = async (): Promise<void> => {
+    await service.end("SIGTERM");
+    rmSync(data, { recursive: true });
+    rmSync(bpffs, { recursive: true, force: true });
+  };
+  return { url: service.url, stop: close };
+}
+
+/** Where bpf(2) cannot be had there is no mirror to measure; why not. */
+export function mirrorUnavailable(): string | null {
+  try {
+    execFileSync("findmnt", ["-t", "bpf", "/sys/fs/bpf"]);
+    return process.getuid?.() === 0 ? null : "not root";
+  } catch {
+    return "no bpffs is mounted at /sys/fs/bpf";
+  }
+}
+

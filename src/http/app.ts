@@ -1,0 +1,160 @@
+import type { Socket } from "node:net";
+import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
+import fastify, { type FastifyError, type FastifyReply, type FastifyRequest } from "fastify";
+import { InvalidInput } from "../codec/invalid.ts";
+import { EngineBusy, EngineClosed } from "../engine/client.ts";
+import { callerOf, checkOrigin } from "./auth.ts";
+import { registerDocument } from "./document.ts";
+import { Lengths } from "./lengths.ts";
+import type { App, Parts, RouteOptions } from "./parts.ts";
+import { Problem } from "./problems.ts";
+import { batchRoutes } from "./routes/batches.ts";
+import { descriptorRoutes } from "./routes/descriptors.ts";
+import { doorRoutes } from "./routes/door.ts";
+import { elementRoutes } from "./routes/elements.ts";
+import { eventRoutes } from "./routes/events.ts";
+import { mapRoutes } from "./routes/maps.ts";
+import { pinRoutes } from "./routes/pins.ts";
+import { serviceRoutes } from "./routes/service.ts";
+import { sessionRoutes } from "./routes/sessions.ts";
+import { SHARED, DoorAnswerSchema } from "./schemas.ts";
+import { validationFault, validatorCompiler } from "./validation.ts";
+
+export type { App, EngineDoor, Parts } from "./parts.ts";
+
+declare module "fastify" {
+  interface FastifyContextConfig {
+    /** It needs no token, and is answered while the service is not ready, too. */
+    readonly open?: true;
+  }
+}
+
+/** Bytes of request line and headers: room for a key of 15,000 bytes in hex. */
+const HEADER_BYTES_MAX = 32 * 1024;
+const PREFIX = "/v1";
+
+/** The service over HTTP, put together and ready to listen; the engine behind it is the caller's to start and close. */
+export async function buildApp(parts: Parts): Promise<App> {
+  const app = newApp(parts);
+  app.setValidatorCompiler(validatorCompiler);
+  for (const schema of [...SHARED, DoorAnswerSchema]) app.addSchema(schema);
+  addChecks(app, parts);
+  addProblems(app);
+  await registerDocument(app, parts.version);
+  const options: RouteOptions = { parts, lengths: new Lengths(parts.engine) };
+  await app.register(serviceRoutes, options);
+  for (const routes of ROUTES) await app.register(routes, { ...options, prefix: PREFIX });
+  await app.ready();
+  return app;
+}
+
+const ROUTES = [
+  doorRoutes,
+  sessionRoutes,
+  descriptorRoutes,
+  elementRoutes,
+  batchRoutes,
+  mapRoutes,
+  pinRoutes,
+  eventRoutes,
+] as const;
+
+function newApp({ settings, logger }: Parts): App {
+  return fastify({
+    ...(logger === undefined ? { logger: { level: settings.logLevel } } : { loggerInstance: logger }),
+    bodyLimit: settings.bodyBytesMax,
+    exposeHeadRoutes: false,
+    return503OnClosing: false,
+    disableRequestLogging: true,
+    http: { maxHeaderSize: HEADER_BYTES_MAX },
+    routerOptions: { maxParamLength: HEADER_BYTES_MAX },
+    schemaErrorFormatter: validationFault,
+    frameworkErrors: (error, request, reply) => sendProblem(request, reply as FastifyReply, problemOf(error)),
+    clientErrorHandler: answerUnreadable,
+  }).withTypeProvider<TypeBoxTypeProvider>() as unknown as App;
+}
+
+/** What every request passes before its route. */
+function addChecks(app: App, { authenticate, ready }: Parts): void {
+  app.removeContentTypeParser("text/plain");
+  app.decorateRequest("caller", "");
+  app.addHook("onRequest", async (request) => {
+    checkOrigin(request);
+    if (request.routeOptions.config.open === true || request.routeOptions.url?.startsWith("/docs")) return;
+    request.caller = callerOf(request, authenticate);
+    const reason = ready();
+    if (reason !== null) throw new Problem("unavailable", reason);
+  });
+}
+
+function addProblems(app: App): void {
+  const methods = new Map<string, string[]>();
+  app.addHook("onRoute", ({ url, method }) => {
+    methods.set(url, [...(methods.get(url) ?? []), ...[method].flat()]);
+  });
+  app.setErrorHandler((error: unknown, request, reply) => sendProblem(request, reply, problemOf(error)));
+  app.setNotFoundHandler((request, reply) => {
+    const { pathname } = new URL(request.url, "http://localhost");
+    const allowed = [...methods].find(([url]) => matches(url, pathname))?.[1];
+    const problem =
+      allowed === undefined
+        ? new Problem("no-such-route", `there is nothing at ${pathname}`)
+        : new Problem("method-not-allowed", `${request.method} is not taken here`, {}, { allow: allowed.join(", ") });
+    return sendProblem(request, reply, problem);
+  });
+}
+
+/** Whether a path is one of a route's: its parameters are what stands between slashes. */
+function matches(route: string, pathname: string): boolean {
+  const wanted = route.split("/");
+  const given = pathname.split("/");
+  return wanted.length === given.length && wanted.every((name, at) => name.startsWith(":") || name === given[at]);
+}
+
+function sendProblem(request: FastifyRequest, reply: FastifyReply, problem: Problem): FastifyReply {
+  if (problem.cause !== undefined) request.log.error({ err: problem.cause }, `answering ${request.method} ${request.url}`);
+  return reply.code(problem.status).headers(problem.headers).type("application/problem+json").send(problem.text());
+}
+
+/** What was thrown, as what it is answered with. What no caller can cause is a bug: logged, and told of no further. */
+function problemOf(error: unknown): Problem {
+  if (error instanceof Problem) return error;
+  if (error instanceof InvalidInput) return new Problem("invalid-input", error.message, { where: error.where });
+  if (error instanceof EngineBusy) return new Problem("busy", error.message);
+  if (error instanceof EngineClosed) return new Problem("unavailable", error.message);
+  const { statusCode = 500, message } = error as Partial<FastifyError>;
+  switch (statusCode) {
+    case 400:
+      return new Problem("invalid-input", message ?? "");
+    case 408:
+      return new Problem("request-timeout", message ?? "");
+    case 413:
+      return new Problem("body-too-large", message ?? "");
+    case 414:
+      return new Problem("header-too-large", message ?? "");
+    case 415:
+      return new Problem("unsupported-media-type", message ?? "");
+    default:
+      return new Problem("bug", "the service failed; its log tells more", {}, {}, error);
+  }
+}
+
+/** What Node's parser could not read: there is no request to answer, only a socket. */
+function answerUnreadable(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === "ECONNRESET" || socket.destroyed) return;
+  const problem =
+    error.code === "HPE_HEADER_OVERFLOW"
+      ? new Problem("header-too-large", `they have more than ${HEADER_BYTES_MAX} bytes`)
+      : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
+        ? new Problem("request-timeout", "the request was not complete")
+        : new Problem("invalid-input", "this is not HTTP/1.1");
+  const text = problem.text();
+  const head = [
+    `HTTP/1.1 ${problem.status} ${problem.name}`,
+    "content-type: application/problem+json; charset=utf-8",
+    `content-length: ${Buffer.byteLength(text)}`,
+    "connection: close",
+  ];
+  if (socket.writable) socket.write(`${head.join("\r\n")}\r\n\r\n${text}`);
+  socket.destroySoon();
+}

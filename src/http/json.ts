@@ -1,0 +1,95 @@
+import { BPF_F, mapTypeName } from "../abi/bpf.ts";
+import { errnoName } from "../abi/errno.ts";
+import { cmdName } from "../abi/service.ts";
+import type { MirrorStatus } from "../engine/ports.ts";
+import type { FdView, MapView, PinView, SessionView } from "../engine/queries.ts";
+import type { EventRow } from "../log/event.ts";
+
+/** What the engine and the log tell, in the API's words. */
+
+const MS = 1000;
+const US = 1_000_000;
+/** NUMA_NO_NODE */
+const ANY_NODE = -1;
+
+/** RFC 3339 with microseconds. */
+export function timeText(timeUs: number): string {
+  const seconds = Math.floor(timeUs / US);
+  const micros = String(timeUs - seconds * US).padStart(6, "0");
+  return `${new Date(seconds * MS).toISOString().slice(0, -5)}.${micros}Z`;
+}
+
+export function sessionJson({ id, name, caller, ttlMs, openedUs, lease, leftMs, fdCount }: SessionView): object {
+  return {
+    id,
+    name,
+    caller,
+    ttl_seconds: ttlMs / MS,
+    opened_at: timeText(openedUs),
+    lease,
+    left_seconds: leftMs === null ? null : leftMs / MS,
+    fd_count: fdCount,
+  };
+}
+
+export function descriptorJson({ fd, kind, map, readable, writable }: FdView): object {
+  const access = readable && writable ? "rw" : readable ? "r" : "w";
+  return { fd, kind, map_id: map === 0 ? null : map, access };
+}
+
+export function mapJson(map: MapView): object {
+  return {
+    id: map.id,
+    map_type: mapTypeName(map.type) ?? String(map.type),
+    key_size: map.keySize,
+    value_size: map.valueSize,
+    max_entries: map.maxEntries,
+    map_flags: flagNames(map.mapFlags),
+    name: map.name,
+    map_extra: String(map.mapExtra),
+    numa_node: map.numaNode === ANY_NODE ? null : map.numaNode,
+    frozen: map.frozen,
+    entries: map.entries,
+    holds: map.holds,
+    pinned: map.pinned,
+    mirror: mirrorJson(map.mirror),
+  };
+}
+
+export function mirrorJson(mirror: MirrorStatus): object {
+  if (mirror.state !== "on") return mirror;
+  return { state: mirror.state, kernel_id: mirror.kernelId, pinned: mirror.pinned };
+}
+
+function flagNames(flags: number): string[] {
+  return Object.entries(BPF_F).flatMap(([name, bit]) => ((flags & bit) === 0 ? [] : [name]));
+}
+
+export function pinJson({ pathname, map }: PinView): object {
+  return { pathname, map_id: map };
+}
+
+export function eventJson(row: EventRow): object {
+  const attr = row.attr === null ? null : JSON.parse(row.attr);
+  return {
+    seq: row.seq,
+    time: timeText(row.time_us),
+    session: row.session === 0 ? null : row.session,
+    caller: row.caller,
+    cmd: cmdName(row.cmd) ?? attr?.name ?? String(row.cmd),
+    map: row.map === 0 ? null : row.map,
+    fd: row.fd,
+    key: row.key === null ? null : row.key.toString("hex"),
+    value: row.value === null ? null : row.value.toString("hex"),
+    flags: u64Json(BigInt.asUintN(64, BigInt(row.flags))),
+    ret: row.ret,
+    errno: row.errno === 0 ? null : errnoName(row.errno),
+    detail: row.detail,
+    attr,
+    out: row.out === null ? null : JSON.parse(row.out),
+  };
+}
+
+function u64Json(number: bigint): number | string {
+  return number <= Number.MAX_SAFE_INTEGER ? Number(number) : String(number);
+}

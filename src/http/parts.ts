@@ -1,0 +1,78 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
+import type { FastifyBaseLogger, FastifyInstance, FastifyReply, RawServerDefault } from "fastify";
+import type { Settings } from "../config.ts";
+import type { Reply, Request } from "../engine/engine.ts";
+import type { EventReader } from "../engine/events.ts";
+import type { Queries, QueryName } from "../engine/queries.ts";
+import type { Outcome } from "../syscall/outcome.ts";
+import type { Authenticate } from "./auth.ts";
+import type { Lengths } from "./lengths.ts";
+import type { Metrics } from "./metrics.ts";
+import { failure, refused } from "./problems.ts";
+
+declare module "fastify" {
+  interface FastifyRequest {
+    /** Who sends it, by the name of its token. */
+    caller: string;
+  }
+}
+
+/** The engine as the routes see it. */
+export interface EngineDoor {
+  /** Commands that are waiting for their answer. */
+  readonly waiting: number;
+  run(request: Request): Promise<Reply>;
+  query<Name extends QueryName>(name: Name, ask: Queries[Name]["ask"]): Promise<Queries[Name]["answer"]>;
+}
+
+/** What the service over HTTP is put together from. */
+export interface Parts {
+  readonly engine: EngineDoor;
+  readonly events: EventReader;
+  readonly settings: Settings;
+  readonly metrics: Metrics;
+  /** Why the service is not ready, or null. */
+  readonly ready: () => string | null;
+  /** null: everybody is anonymous. */
+  readonly authenticate: Authenticate | null;
+  readonly version: string;
+  /** Where the log lines go; left out, to standard output at the settings' level. */
+  readonly logger?: FastifyBaseLogger;
+}
+
+export type App = FastifyInstance<
+  RawServerDefault,
+  IncomingMessage,
+  ServerResponse,
+  FastifyBaseLogger,
+  TypeBoxTypeProvider
+>;
+
+/** What each plugin of routes is registered with. */
+export interface RouteOptions {
+  readonly parts: Parts;
+  readonly lengths: Lengths;
+}
+
+/** A command that ran. */
+export interface Ran {
+  readonly seq: number;
+  readonly outcome: Outcome;
+}
+
+/** Runs a command whatever its errno. Throws the problem of one that did not happen. */
+export async function run({ engine, metrics }: Parts, reply: FastifyReply, request: Request): Promise<Ran> {
+  const answer = await engine.run(request);
+  if ("failure" in answer) throw failure(answer);
+  metrics.answered(request.cmd, answer.outcome.errno);
+  reply.header("mapledger-seq", String(answer.seq));
+  return answer;
+}
+
+/** Runs a command that must succeed. Throws the problem of its errno. */
+export async function must(parts: Parts, reply: FastifyReply, request: Request): Promise<Ran> {
+  const ran = await run(parts, reply, request);
+  if (ran.outcome.errno !== 0) throw refused(request, ran.outcome, ran.seq);
+  return ran;
+}

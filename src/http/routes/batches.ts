@@ -1,0 +1,169 @@
+import { Type } from "typebox";
+import { CMD } from "../../abi/service.ts";
+import { readDeleteBatchBody, readLookupBatchBody, readUpdateBatchBody } from "../../codec/body.ts";
+import { sendElements } from "../bulk.ts";
+import { ERRNO } from "../../abi/errno.ts";
+import type { Request } from "../../engine/engine.ts";
+import { type App, type Parts, type Ran, type RouteOptions, run } from "../parts.ts";
+import type { FastifyReply } from "fastify";
+import { refused } from "../problems.ts";
+import { body, hex, problems, ran, scalar } from "../schemas.ts";
+import { bodyByHand } from "../validation.ts";
+import { VIEWS, type View } from "../views.ts";
+
+const COUNT_DEFAULT = 1000;
+
+/** The four batch commands below both views of a map. A request is one command, however many elements it has. */
+export async function batchRoutes(app: App, options: RouteOptions): Promise<void> {
+  for (const view of VIEWS) {
+    readBatch(app, view, options, "lookup");
+    readBatch(app, view, options, "lookup_and_delete");
+    updateBatch(app, view, options);
+    deleteBatch(app, view, options);
+  }
+}
+
+const READS = {
+  lookup: {
+    cmd: CMD.BPF_MAP_LOOKUP_BATCH,
+    operationId: "lookupBatch",
+    summary: "Look up many elements",
+    description: "BPF_MAP_LOOKUP_BATCH.",
+  },
+  lookup_and_delete: {
+    cmd: CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH,
+    operationId: "lookupAndDeleteBatch",
+    summary: "Take out many elements",
+    description: "BPF_MAP_LOOKUP_AND_DELETE_BATCH.",
+  },
+} as const;
+
+function readBatch(app: App, view: View, { parts }: RouteOptions, name: keyof typeof READS): void {
+  const { cmd, operationId, summary, description } = READS[name];
+  app.post(`${view.prefix}/batch/${name}`, {
+    schema: {
+      operationId: operationId + view.suffix,
+      summary,
+      description: `${description} Begins at the start, or where an earlier answer's \`out_batch\` says. A hash walks in whole buckets.`,
+      tags: [view.tag],
+      params: view.params,
+      "x-body-optional": true,
+      body: body(
+        Type.Object(
+          {
+            count: Type.Optional(scalar()),
+            in_batch: Type.Optional(Type.Union([hex(), Type.Null()])),
+            elem_flags: Type.Optional(scalar()),
+          },
+          { additionalProperties: false, description: `\`count\` is the most elements; ${COUNT_DEFAULT} unless given.` },
+        ),
+        { count: 1000, in_batch: null },
+      ),
+      response: {
+        200: ran("What was found.", Type.Ref("Batch"), {
+          elements: [{ key: "01000000", value: "2a000000" }],
+          count: 1,
+          out_batch: "00020000",
+          end: true,
+          seq: 17,
+        }),
+        ...problems({ ...view.is, body: true }, ...view.errnos, "ENOENT", "EFAULT", "ENOSPC", "EOPNOTSUPP", "ENOTSUPP"),
+      },
+    },
+    validatorCompiler: bodyByHand,
+    handler: async (request, reply) => {
+      const { count, inBatch, elemFlags } = readLookupBatchBody(request.body, COUNT_DEFAULT);
+      const attr = { count, elemFlags, inBatch, outBatch: null };
+      const command = { cmd, ...view.origin(request), key: null, value: null, flags: 0n, attr };
+      const { outcome, seq } = await run(parts, reply, command);
+      // ENOENT with values is the end of the map; without, there is no such map or position.
+      const end = outcome.errno === ERRNO.ENOENT && outcome.value !== null;
+      if (outcome.errno !== 0 && !end) throw refused(command, outcome, seq);
+      const out = outcome.out ?? {};
+      return sendElements(reply, outcome, { count: out.count ?? 0, out_batch: out.out_batch ?? null, end, seq });
+    },
+  });
+}
+
+function updateBatch(app: App, view: View, { parts, lengths }: RouteOptions): void {
+  app.post(`${view.prefix}/batch/update`, {
+    schema: {
+      operationId: `updateBatch${view.suffix}`,
+      summary: "Write many elements",
+      description: `BPF_MAP_UPDATE_BATCH. ${ONE_BY_ONE}`,
+      tags: [view.tag],
+      params: view.params,
+      body: body(
+        Type.Object(
+          { elements: Type.Array(Type.Ref("Element")), elem_flags: Type.Optional(scalar()) },
+          { additionalProperties: false },
+        ),
+        { elements: [{ key: "01000000", value: "2a000000" }] },
+      ),
+      response: {
+        200: ran("All are written.", Type.Ref("BatchDone"), { count: 1, seq: 17 }),
+        ...problems(
+          { ...view.is, body: true },
+          ...view.errnos, "ENOENT", "EFAULT", "EEXIST", "E2BIG", "ENOMEM", "EBUSY", "EOPNOTSUPP", "ENOTSUPP",
+        ),
+      },
+    },
+    validatorCompiler: bodyByHand,
+    handler: async (request, reply) => {
+      const { count, keys, values, elemFlags } = readUpdateBatchBody(request.body);
+      const origin = view.origin(request);
+      await lengths.checkBatch(origin, count, keys, values);
+      const attr = { count, elemFlags, inBatch: null, outBatch: null };
+      const command = { cmd: CMD.BPF_MAP_UPDATE_BATCH, ...origin, key: keys, value: values, flags: 0n, attr };
+      return batchDone(parts, reply, command, count);
+    },
+  });
+}
+
+function deleteBatch(app: App, view: View, { parts, lengths }: RouteOptions): void {
+  app.post(`${view.prefix}/batch/delete`, {
+    schema: {
+      operationId: `deleteBatch${view.suffix}`,
+      summary: "Delete many elements",
+      description: `BPF_MAP_DELETE_BATCH. ${ONE_BY_ONE}`,
+      tags: [view.tag],
+      params: view.params,
+      body: body(
+        Type.Object(
+          { keys: Type.Array(hex()), elem_flags: Type.Optional(scalar()) },
+          { additionalProperties: false },
+        ),
+        { keys: ["01000000", "02000000"] },
+      ),
+      response: {
+        200: ran("All are gone.", Type.Ref("BatchDone"), { count: 2, seq: 17 }),
+        ...problems({ ...view.is, body: true }, ...view.errnos, "ENOENT", "EFAULT", "EBUSY", "EOPNOTSUPP", "ENOTSUPP"),
+      },
+    },
+    validatorCompiler: bodyByHand,
+    handler: async (request, reply) => {
+      const { count, keys, elemFlags } = readDeleteBatchBody(request.body);
+      const origin = view.origin(request);
+      await lengths.checkBatch(origin, count, keys, null);
+      const attr = { count, elemFlags, inBatch: null, outBatch: null };
+      const command = { cmd: CMD.BPF_MAP_DELETE_BATCH, ...origin, key: keys, value: null, flags: 0n, attr };
+      return batchDone(parts, reply, command, count);
+    },
+  });
+}
+
+const ONE_BY_ONE = "Elements are taken one after the other; the first that is refused ends it, and `count` says how many were done.";
+
+/** How far a batch has come; where it was refused, its problem says so. */
+async function batchDone(
+  parts: Parts,
+  reply: FastifyReply,
+  command: Request,
+  given: number,
+): Promise<{ count: number; seq: number }> {
+  const { outcome, seq }: Ran = await run(parts, reply, command);
+  if (outcome.errno === 0) return { count: given, seq };
+  // The kernel leaves `count` as it was where it refuses the batch as a whole.
+  const done = outcome.out?.count ?? 0;
+  throw refused(command, outcome, seq, done < given ? done : 0);
+}

@@ -1,0 +1,213 @@
+import { Type } from "typebox";
+import { BPF_F } from "../../abi/bpf.ts";
+import { ID_MAX } from "../../abi/limits.ts";
+import { CMD } from "../../abi/service.ts";
+import { readCreateBody } from "../../codec/body.ts";
+import { InvalidInput } from "../../codec/invalid.ts";
+import type { Request } from "../../engine/engine.ts";
+import type { Action } from "../../syscall/command.ts";
+import { askFds, askMap, askOwnSession } from "../asked.ts";
+import { descriptorJson, mapJson } from "../json.ts";
+import { type App, type EngineDoor, must, type RouteOptions } from "../parts.ts";
+import { Problem } from "../problems.ts";
+import { body, CreateSchema, FdParams, problems, ran, SessionParams, seq, told } from "../schemas.ts";
+import { bodyByHand } from "../validation.ts";
+import { readTarget } from "../views.ts";
+
+const TAGS = ["descriptors"];
+const IN_SESSION = ["no-such-session", "session-ended", "session-foreign"] as const;
+const EXAMPLE = { fd: 3, kind: "map", map_id: 1, access: "rw" };
+
+/** A session's descriptors: what opens and closes them. */
+export async function descriptorRoutes(app: App, options: RouteOptions): Promise<void> {
+  createMap(app, options);
+  listDescriptors(app, options);
+  getDescriptor(app, options);
+  openDescriptor(app, options);
+  closeDescriptor(app, options);
+}
+
+function createMap(app: App, { parts }: RouteOptions): void {
+  app.post("/sessions/:session/maps", {
+    schema: {
+      operationId: "createMap",
+      summary: "Create a map",
+      description: "BPF_MAP_CREATE: a map, held by a descriptor of the session.",
+      tags: TAGS,
+      params: SessionParams,
+      body: body(CreateSchema, {
+        map_type: "BPF_MAP_TYPE_HASH",
+        key_size: 4,
+        value_size: 8,
+        max_entries: 1024,
+        map_flags: ["BPF_F_NO_PREALLOC"],
+        map_name: "counters",
+      }),
+      response: {
+        201: ran("The map is created.", Type.Ref("Opened"), { fd: 3, map_id: 1, seq: 17 }),
+        ...problems(
+          { command: true, session: true, body: true },
+          "EINVAL", "E2BIG", "ENOMEM", "EMFILE", "ENOSPC", "EPERM", "EBADF", "EOPNOTSUPP", "ENOTSUPP",
+        ),
+      },
+    },
+    validatorCompiler: bodyByHand,
+    handler: async ({ params: { session }, caller, body }, reply) => {
+      const command = { cmd: CMD.BPF_MAP_CREATE, session, caller, attr: readCreateBody(body) } as const;
+      const { outcome, seq } = await must(parts, reply, command);
+      reply.code(201).header("location", `/v1/sessions/${session}/fds/${outcome.ret}`);
+      return { fd: outcome.ret, map_id: outcome.map, seq };
+    },
+  });
+}
+
+function listDescriptors(app: App, { parts: { engine } }: RouteOptions): void {
+  app.get("/sessions/:session/fds", {
+    schema: {
+      operationId: "listDescriptors",
+      summary: "A session's open descriptors",
+      tags: TAGS,
+      params: SessionParams,
+      response: {
+        200: told("All of them.", Type.Object({ fds: Type.Array(Type.Ref("Descriptor")) }), { fds: [EXAMPLE] }),
+        ...problems({}, ...IN_SESSION),
+      },
+    },
+    handler: async ({ params: { session }, caller }) => {
+      await askOwnSession(engine, session, caller);
+      return { fds: (await askFds(engine, session)).map(descriptorJson) };
+    },
+  });
+}
+
+function getDescriptor(app: App, { parts: { engine } }: RouteOptions): void {
+  app.get("/sessions/:session/fds/:fd", {
+    schema: {
+      operationId: "getDescriptor",
+      summary: "A descriptor, and the map that it is of",
+      tags: TAGS,
+      params: FdParams,
+      response: {
+        200: told(
+          "The descriptor.",
+          Type.Object({ descriptor: Type.Ref("Descriptor"), map: Type.Union([Type.Ref("Map"), Type.Null()]) }),
+          { descriptor: { ...EXAMPLE, kind: "pipe", map_id: null }, map: null },
+        ),
+        ...problems({}, ...IN_SESSION, "EBADF"),
+      },
+    },
+    handler: async ({ params: { session, fd }, caller }) => {
+      await askOwnSession(engine, session, caller);
+      const descriptor = (await askFds(engine, session)).find((open) => open.fd === fd);
+      if (descriptor === undefined)
+        throw new Problem("EBADF", `fd ${fd} is not open in session ${session}`, { errno: "EBADF" });
+      const map = descriptor.map === 0 ? null : await askMap(engine, { id: descriptor.map }, String(descriptor.map));
+      return { descriptor: descriptorJson(descriptor), map: map === null ? null : mapJson(map) };
+    },
+  });
+}
+
+interface OpenBody {
+  readonly kind: "dup" | "pipe" | "file" | "map";
+  readonly fd?: number;
+  readonly map?: string | number;
+  readonly access?: keyof typeof ACCESS;
+}
+
+const ACCESS = { rw: 0, r: BPF_F.BPF_F_RDONLY, w: BPF_F.BPF_F_WRONLY } as const;
+
+function openDescriptor(app: App, { parts }: RouteOptions): void {
+  app.post("/sessions/:session/fds", {
+    schema: {
+      operationId: "openDescriptor",
+      summary: "Open a descriptor",
+      description:
+        "kind dup: of `fd`'s open file. pipe, file: open, but no map. map: of a map that lives, by id (BPF_MAP_GET_FD_BY_ID), " +
+        "name, or pin (BPF_OBJ_GET).",
+      tags: TAGS,
+      params: SessionParams,
+      body: Type.Object(
+        {
+          kind: Type.Enum(["dup", "pipe", "file", "map"]),
+          fd: Type.Optional(Type.Integer({ minimum: 0, maximum: 2 ** 31 - 1, description: "For dup." })),
+          map: Type.Optional(
+            Type.Union([Type.Integer({ minimum: 0, maximum: ID_MAX }), Type.String()], {
+              description: "For map: its id, name:NAME or pinned:PATH.",
+            }),
+          ),
+          access: Type.Optional(Type.Enum(["rw", "r", "w"], { description: "For map; rw unless given." })),
+        },
+        { additionalProperties: false, examples: [{ kind: "map", map: "pinned:/sys/fs/bpf/counters", access: "r" }] },
+      ),
+      response: {
+        201: ran("The descriptor is open.", Type.Ref("Opened"), { fd: 4, map_id: 1, seq: 17 }),
+        ...problems(
+          { command: true, session: true, body: true },
+          "EBADF", "ENOENT", "EINVAL", "EMFILE", "EACCES", "EPERM", "ENOTDIR", "ENAMETOOLONG",
+        ),
+      },
+    },
+    handler: async ({ params: { session }, caller, body }, reply) => {
+      const action = await openAction(parts.engine, body as OpenBody);
+      const { outcome, seq } = await must(parts, reply, { ...action, session, caller } as Request);
+      reply.code(201).header("location", `/v1/sessions/${session}/fds/${outcome.ret}`);
+      return outcome.map === 0 ? { fd: outcome.ret, seq } : { fd: outcome.ret, map_id: outcome.map, seq };
+    },
+  });
+}
+
+async function openAction(engine: EngineDoor, { kind, fd, map, access }: OpenBody): Promise<Action> {
+  if (fd !== undefined && kind !== "dup") throw new InvalidInput("fd", `a ${kind} takes none`);
+  if (map === undefined ? access !== undefined : kind !== "map")
+    throw new InvalidInput(map === undefined ? "access" : "map", `a ${kind} takes none`);
+  switch (kind) {
+    case "dup":
+      if (fd === undefined) throw new InvalidInput("fd", "it is missing");
+      return { cmd: CMD.DUP, fd };
+    case "pipe":
+    case "file":
+      return { cmd: CMD.OPEN, attr: { kind } };
+    case "map":
+      if (map === undefined) throw new InvalidInput("map", "it is missing");
+      return openMapAction(engine, String(map), ACCESS[access ?? "rw"]);
+  }
+}
+
+async function openMapAction(engine: EngineDoor, reference: string, flags: number): Promise<Action> {
+  const target = readTarget(reference, "map");
+  switch (target.by) {
+    case "id":
+      return { cmd: CMD.BPF_MAP_GET_FD_BY_ID, attr: { mapId: target.id, openFlags: flags } };
+    case "name": {
+      const { id } = await askMap(engine, { name: target.name }, reference);
+      return { cmd: CMD.BPF_MAP_GET_FD_BY_ID, attr: { mapId: id, openFlags: flags } };
+    }
+    case "pinned":
+      return { cmd: CMD.BPF_OBJ_GET, attr: { pathname: target.pathname, fileFlags: flags, pathFd: 0, bpfFd: 0 } };
+  }
+}
+
+function closeDescriptor(app: App, { parts }: RouteOptions): void {
+  app.delete("/sessions/:session/fds/:fd", {
+    schema: {
+      operationId: "closeDescriptor",
+      summary: "Close a descriptor",
+      description: "close(2). A map that nothing else holds is freed.",
+      tags: TAGS,
+      params: FdParams,
+      response: {
+        200: ran(
+          "The descriptor is closed.",
+          Type.Object({ freed: Type.Array(Type.Integer(), { description: "Maps that went with it." }), seq: seq() }),
+          { freed: [1], seq: 17 },
+        ),
+        ...problems({ command: true, session: true }, "EBADF"),
+      },
+    },
+    handler: async ({ params: { session, fd }, caller }, reply) => {
+      const attr = { reason: "close" } as const;
+      const { outcome, seq } = await must(parts, reply, { cmd: CMD.CLOSE, session, caller, fd, attr });
+      return { freed: outcome.out?.freed ?? [], seq };
+    },
+  });
+}

@@ -1,0 +1,199 @@
+import { Type } from "typebox";
+import { CMD } from "../../abi/service.ts";
+import { readValueBody } from "../../codec/body.ts";
+import { bytes } from "../../codec/scalars.ts";
+import { lastKey, sendElements, sendLines } from "../bulk.ts";
+import { conditionalFlags, NDJSON, OCTETS, wants } from "../negotiate.ts";
+import { type App, must, type RouteOptions } from "../parts.ts";
+import { body, hex, Key, limit, lines, octets, problems, ran, scalar, seq } from "../schemas.ts";
+import { bodyByHand } from "../validation.ts";
+import { VIEWS, type View } from "../views.ts";
+
+/** A page that takes in the whole map: one command, so one moment. */
+const WHOLE_MAP = 2 ** 32 - 1;
+const PAGE_DEFAULT = 1000;
+
+/** Elements one by one, and pages of them, below both views of a map. */
+export async function elementRoutes(app: App, options: RouteOptions): Promise<void> {
+  for (const view of VIEWS) {
+    lookupElement(app, view, options);
+    await app.register(async (scope: App) => updateElement(scope, view, options));
+    deleteElement(app, view, options);
+    listElements(app, view, options);
+    nextKey(app, view, options);
+  }
+}
+
+function lookupElement(app: App, view: View, { parts, lengths }: RouteOptions): void {
+  app.get(`${view.prefix}/elements/:key`, {
+    schema: {
+      operationId: `lookupElement${view.suffix}`,
+      summary: "Look an element up",
+      description: "BPF_MAP_LOOKUP_ELEM. With Accept: application/octet-stream the answer is the value's bytes.",
+      tags: [view.tag],
+      params: keyParams(view),
+      response: {
+        200: withOctets(ran("The value.", Type.Ref("Value"), { value: "2a000000", seq: 17 })),
+        ...problems(view.is, ...view.errnos, "ENOENT", "EFAULT", "EOPNOTSUPP", "ENOTSUPP"),
+      },
+    },
+    handler: async (request, reply) => {
+      const origin = view.origin(request);
+      const key = bytes((request.params as KeyParams).key, "key");
+      await lengths.checkElement(origin, key, null);
+      const ran = await must(parts, reply, { cmd: CMD.BPF_MAP_LOOKUP_ELEM, ...origin, key, value: null, flags: 0n });
+      const value = ran.outcome.value as Buffer;
+      if (wants(request.headers, OCTETS)) return reply.type(OCTETS).send(value);
+      return { value: value.toString("hex"), seq: ran.seq };
+    },
+  });
+}
+
+function updateElement(app: App, view: View, { parts, lengths }: RouteOptions): void {
+  app.addContentTypeParser(OCTETS, { parseAs: "buffer" }, (_request, payload, done) => done(null, payload));
+  app.put(`${view.prefix}/elements/:key`, {
+    schema: {
+      operationId: `updateElement${view.suffix}`,
+      summary: "Write an element",
+      description: "BPF_MAP_UPDATE_ELEM. If-None-Match: * is BPF_NOEXIST, If-Match: * is BPF_EXIST.",
+      tags: [view.tag],
+      params: keyParams(view),
+      headers: Type.Object({
+        "if-none-match": Type.Optional(Type.String({ description: "* alone: the key must not be there." })),
+        "if-match": Type.Optional(Type.String({ description: "* alone: the key must be there." })),
+      }),
+      body: {
+        content: {
+          "application/json": {
+            schema: body(
+              Type.Object({ value: hex(), flags: Type.Optional(scalar()) }, { additionalProperties: false }),
+              { value: "2a000000" },
+            ),
+          },
+          [OCTETS]: { schema: body(octets.schema, octets.example) },
+        },
+      },
+      response: {
+        200: ran("The element is written.", Type.Ref("Done"), { seq: 17 }),
+        ...problems(
+          { ...view.is, body: true },
+          ...view.errnos, "ENOENT", "EFAULT", "EEXIST", "E2BIG", "ENOMEM", "EBUSY", "EOPNOTSUPP", "ENOTSUPP",
+        ),
+      },
+    },
+    validatorCompiler: bodyByHand,
+    handler: async (request, reply) => {
+      const origin = view.origin(request);
+      const key = bytes((request.params as KeyParams).key, "key");
+      const given = Buffer.isBuffer(request.body) ? { value: request.body, flags: 0n } : readValueBody(request.body);
+      const flags = conditionalFlags(request.headers, given.flags);
+      await lengths.checkElement(origin, key, given.value);
+      const { seq } = await must(parts, reply, { cmd: CMD.BPF_MAP_UPDATE_ELEM, ...origin, key, value: given.value, flags });
+      return { seq };
+    },
+  });
+}
+
+function deleteElement(app: App, view: View, { parts, lengths }: RouteOptions): void {
+  app.delete(`${view.prefix}/elements/:key`, {
+    schema: {
+      operationId: `deleteElement${view.suffix}`,
+      summary: "Delete an element",
+      description: "BPF_MAP_DELETE_ELEM.",
+      tags: [view.tag],
+      params: keyParams(view),
+      response: {
+        200: ran("The element is gone.", Type.Ref("Done"), { seq: 17 }),
+        ...problems(view.is, ...view.errnos, "ENOENT", "EFAULT", "EBUSY", "EOPNOTSUPP", "ENOTSUPP"),
+      },
+    },
+    handler: async (request, reply) => {
+      const origin = view.origin(request);
+      const key = bytes((request.params as KeyParams).key, "key");
+      await lengths.checkElement(origin, key, null);
+      const { seq } = await must(parts, reply, { cmd: CMD.BPF_MAP_DELETE_ELEM, ...origin, key, value: null, flags: 0n });
+      return { seq };
+    },
+  });
+}
+
+function listElements(app: App, view: View, { parts }: RouteOptions): void {
+  const pageMax = parts.settings.pageElementsMax;
+  app.get(`${view.prefix}/elements`, {
+    schema: {
+      operationId: `listElements${view.suffix}`,
+      summary: "List elements",
+      description:
+        "A page in the state's order; each page is of its own moment. With Accept: application/x-ndjson the answer is " +
+        "the whole map as it was at one moment, an element a line.",
+      tags: [view.tag],
+      params: view.params,
+      querystring: Type.Object({
+        after: Type.Optional(Type.String({ description: "The last page's `next`, in hex.", examples: ["01000000"] })),
+        limit: limit(pageMax, PAGE_DEFAULT),
+      }),
+      response: {
+        200: withLines(
+          ran("A page, or the whole map.", Type.Ref("ElementPage"), {
+            elements: [{ key: "01000000", value: "2a000000" }],
+            next: null,
+            seq: 17,
+          }),
+        ),
+        ...problems(view.is, ...view.errnos),
+      },
+    },
+    handler: async (request, reply) => {
+      const origin = view.origin(request);
+      const query = request.query as { after?: string; limit: number };
+      const whole = wants(request.headers, NDJSON);
+      const after = query.after === undefined ? null : bytes(query.after, "after");
+      const limit = whole ? WHOLE_MAP : query.limit;
+      const { outcome, seq } = await must(parts, reply, { cmd: CMD.MAP_ELEMENTS, ...origin, attr: { after, limit } });
+      if (whole) return sendLines(reply, outcome);
+      return sendElements(reply, outcome, { next: outcome.out?.count === limit ? lastKey(outcome) : null, seq });
+    },
+  });
+}
+
+function nextKey(app: App, view: View, { parts, lengths }: RouteOptions): void {
+  app.get(`${view.prefix}/next-key`, {
+    schema: {
+      operationId: `nextKey${view.suffix}`,
+      summary: "The key after a key",
+      description: "BPF_MAP_GET_NEXT_KEY. Without `key`, the first. After the last, ENOENT.",
+      tags: [view.tag],
+      params: view.params,
+      querystring: Type.Object({ key: Type.Optional(Type.String({ description: "A key in hex.", examples: ["01000000"] })) }),
+      response: {
+        200: ran("The next key.", Type.Object({ next_key: hex(), seq: seq() }), { next_key: "02000000", seq: 17 }),
+        ...problems(view.is, ...view.errnos, "ENOENT", "EFAULT", "EOPNOTSUPP", "ENOTSUPP"),
+      },
+    },
+    handler: async (request, reply) => {
+      const origin = view.origin(request);
+      const given = (request.query as { key?: string }).key;
+      const key = given === undefined ? null : bytes(given, "key");
+      await lengths.checkElement(origin, key, null);
+      const ran = await must(parts, reply, { cmd: CMD.BPF_MAP_GET_NEXT_KEY, ...origin, key, value: null, flags: 0n });
+      return { next_key: (ran.outcome.value as Buffer).toString("hex"), seq: ran.seq };
+    },
+  });
+}
+
+interface KeyParams {
+  readonly key: string;
+}
+
+const keyParams = (view: View) => Type.Object({ ...view.params.properties, key: Key });
+
+type Answer = ReturnType<typeof ran>;
+
+function withOctets(answer: Answer): Answer {
+  return { ...answer, content: { ...answer.content, [OCTETS]: octets } };
+}
+
+function withLines(answer: Answer): Answer {
+  const example = '{"key":"01000000","value":"2a000000"}\n{"key":"02000000","value":"2b000000"}\n';
+  return { ...answer, content: { ...answer.content, [NDJSON]: lines(Type.Ref("Element"), example) } };
+}

@@ -1,0 +1,214 @@
+import { Type } from "typebox";
+import { CMD } from "../../abi/service.ts";
+import { readValueBody } from "../../codec/body.ts";
+import { askMap } from "../asked.ts";
+import { mapJson, mirrorJson } from "../json.ts";
+import { type App, must, type RouteOptions } from "../parts.ts";
+import { body, hex, limit, MapParams, problems, ran, scalar, told } from "../schemas.ts";
+import { bodyByHand } from "../validation.ts";
+import { readPathname, readReference, VIEWS, type View } from "../views.ts";
+
+const TAGS = ["maps"];
+const PAGE_DEFAULT = 100;
+
+const EXAMPLE = {
+  id: 1,
+  map_type: "BPF_MAP_TYPE_HASH",
+  key_size: 4,
+  value_size: 8,
+  max_entries: 1024,
+  map_flags: ["BPF_F_NO_PREALLOC"],
+  name: "counters",
+  map_extra: "0",
+  numa_node: null,
+  frozen: false,
+  entries: 2,
+  holds: 1,
+  pinned: ["/sys/fs/bpf/counters"],
+  mirror: { state: "off", detail: "the mirror is switched off by its setting" },
+};
+
+/** Maps as wholes: what they are, and what concerns all of a map. */
+export async function mapRoutes(app: App, options: RouteOptions): Promise<void> {
+  listMaps(app, options);
+  getMap(app, options);
+  resyncMap(app, options);
+  for (const view of VIEWS) {
+    freezeMap(app, view, options);
+    pinMap(app, view, options);
+    pushElement(app, view, options);
+    takeElement(app, view, options, "pop");
+    takeElement(app, view, options, "peek");
+  }
+}
+
+function listMaps(app: App, { parts }: RouteOptions): void {
+  app.get("/maps", {
+    schema: {
+      operationId: "listMaps",
+      summary: "List the maps that live",
+      tags: TAGS,
+      querystring: Type.Object({
+        after: Type.Integer({ minimum: 0, default: 0, description: "The last page's `next`." }),
+        limit: limit(parts.settings.pageElementsMax, PAGE_DEFAULT),
+      }),
+      response: {
+        200: told(
+          "A page, by id.",
+          Type.Object({ maps: Type.Array(Type.Ref("Map")), next: Type.Union([Type.Integer(), Type.Null()]) }),
+          { maps: [EXAMPLE], next: null },
+        ),
+        ...problems({}),
+      },
+    },
+    handler: async (request) => {
+      const query = request.query as { after: number; limit: number };
+      const maps = await parts.engine.query("maps", query);
+      return { maps: maps.map(mapJson), next: maps.length === query.limit ? (maps.at(-1)?.id ?? null) : null };
+    },
+  });
+}
+
+function getMap(app: App, { parts: { engine } }: RouteOptions): void {
+  app.get("/maps/:map", {
+    schema: {
+      operationId: "getMap",
+      summary: "A map",
+      tags: TAGS,
+      params: MapParams,
+      response: { 200: told("The map.", Type.Ref("Map"), EXAMPLE), ...problems({}, "ENOENT", "EINVAL") },
+    },
+    handler: async ({ params: { map } }) => mapJson(await askMap(engine, readReference(map, "map"), map)),
+  });
+}
+
+function resyncMap(app: App, { parts: { engine } }: RouteOptions): void {
+  app.post("/maps/:map/mirror/resync", {
+    schema: {
+      operationId: "resyncMap",
+      summary: "Repair a map's mirror",
+      description: "Makes the kernel's map equal to the state again. What the kernel refuses is in the answer's `mirror`.",
+      tags: TAGS,
+      params: MapParams,
+      response: {
+        200: told("How the mirror stands now.", Type.Object({ mirror: Type.Ref("Mirror") }), { mirror: EXAMPLE.mirror }),
+        ...problems({}, "ENOENT", "EINVAL"),
+      },
+    },
+    handler: async ({ params: { map } }) => {
+      const { id } = await askMap(engine, readReference(map, "map"), map);
+      await engine.query("resync", { id });
+      return { mirror: mirrorJson((await askMap(engine, { id }, map)).mirror) };
+    },
+  });
+}
+
+function freezeMap(app: App, view: View, { parts }: RouteOptions): void {
+  app.post(`${view.prefix}/freeze`, {
+    schema: {
+      operationId: `freezeMap${view.suffix}`,
+      summary: "Freeze a map",
+      description: "BPF_MAP_FREEZE: from now on no command changes its elements. There is no way back.",
+      tags: [view.tag],
+      params: view.params,
+      response: {
+        200: ran("The map is frozen.", Type.Ref("Done"), { seq: 17 }),
+        ...problems(view.is, ...view.errnos, "EBUSY", "EOPNOTSUPP", "ENOTSUPP"),
+      },
+    },
+    handler: async (request, reply) => {
+      const command = { cmd: CMD.BPF_MAP_FREEZE, ...view.origin(request), key: null, value: null, flags: 0n };
+      const { seq } = await must(parts, reply, command);
+      return { seq };
+    },
+  });
+}
+
+function pinMap(app: App, view: View, { parts }: RouteOptions): void {
+  app.post(`${view.prefix}/pin`, {
+    schema: {
+      operationId: `pinMap${view.suffix}`,
+      summary: "Pin a map",
+      description: "BPF_OBJ_PIN: the path holds the map from now on, whatever becomes of descriptors.",
+      tags: [view.tag],
+      params: view.params,
+      body: Type.Object(
+        { pathname: Type.String({ description: "On bpffs; relative paths begin at /sys/fs/bpf." }) },
+        { additionalProperties: false, examples: [{ pathname: "/sys/fs/bpf/counters" }] },
+      ),
+      response: {
+        200: ran("The map is pinned.", Type.Ref("Path"), { pathname: "/sys/fs/bpf/counters", seq: 17 }),
+        ...problems({ ...view.is, body: true }, ...view.errnos, "ENOENT", "EEXIST", "ENOTDIR", "ENAMETOOLONG", "EACCES"),
+      },
+    },
+    handler: async (request, reply) => {
+      const pathname = readPathname((request.body as { pathname: string }).pathname, "pathname");
+      const attr = { pathname, fileFlags: 0, pathFd: 0 };
+      const { outcome, seq } = await must(parts, reply, { cmd: CMD.BPF_OBJ_PIN, ...view.origin(request), attr });
+      return { pathname: outcome.out?.pathname ?? pathname, seq };
+    },
+  });
+}
+
+function pushElement(app: App, view: View, { parts, lengths }: RouteOptions): void {
+  app.post(`${view.prefix}/push`, {
+    schema: {
+      operationId: `pushElement${view.suffix}`,
+      summary: "Push a value",
+      description: "BPF_MAP_UPDATE_ELEM without a key: for queues, stacks and bloom filters.",
+      tags: [view.tag],
+      params: view.params,
+      body: body(
+        Type.Object({ value: hex(), flags: Type.Optional(scalar()) }, { additionalProperties: false }),
+        { value: "2a000000" },
+      ),
+      response: {
+        200: ran("The value is in.", Type.Ref("Done"), { seq: 17 }),
+        ...problems({ ...view.is, body: true }, ...view.errnos, "ENOENT", "EFAULT", "E2BIG", "EBUSY", "EOPNOTSUPP", "ENOTSUPP"),
+      },
+    },
+    validatorCompiler: bodyByHand,
+    handler: async (request, reply) => {
+      const { value, flags } = readValueBody(request.body);
+      const origin = view.origin(request);
+      await lengths.checkElement(origin, null, value);
+      const { seq } = await must(parts, reply, { cmd: CMD.BPF_MAP_UPDATE_ELEM, ...origin, key: null, value, flags });
+      return { seq };
+    },
+  });
+}
+
+const TAKES = {
+  pop: {
+    cmd: CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM,
+    summary: "Pop a value",
+    description: "BPF_MAP_LOOKUP_AND_DELETE_ELEM without a key: for queues and stacks.",
+  },
+  peek: {
+    cmd: CMD.BPF_MAP_LOOKUP_ELEM,
+    summary: "Peek at the value to be popped next",
+    description: "BPF_MAP_LOOKUP_ELEM without a key: for queues and stacks.",
+  },
+} as const;
+
+function takeElement(app: App, view: View, { parts }: RouteOptions, name: keyof typeof TAKES): void {
+  const { cmd, summary, description } = TAKES[name];
+  app.post(`${view.prefix}/${name}`, {
+    schema: {
+      operationId: `${name}Element${view.suffix}`,
+      summary,
+      description,
+      tags: [view.tag],
+      params: view.params,
+      response: {
+        200: ran("The value.", Type.Ref("Value"), { value: "2a000000", seq: 17 }),
+        ...problems(view.is, ...view.errnos, "ENOENT", "EFAULT", "EBUSY", "EOPNOTSUPP", "ENOTSUPP"),
+      },
+    },
+    handler: async (request, reply) => {
+      const command = { cmd, ...view.origin(request), key: null, value: null, flags: 0n };
+      const { outcome, seq } = await must(parts, reply, command);
+      return { value: (outcome.value as Buffer).toString("hex"), seq };
+    },
+  });
+}

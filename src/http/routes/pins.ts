@@ -1,0 +1,112 @@
+import { Type } from "typebox";
+import { CMD } from "../../abi/service.ts";
+import { pinJson } from "../json.ts";
+import { type App, must, type RouteOptions } from "../parts.ts";
+import { limit, PathnameParams, problems, ran, told } from "../schemas.ts";
+import { readPathname } from "../views.ts";
+
+const TAGS = ["pins"];
+const PAGE_DEFAULT = 100;
+const ERRNOS = ["ENOENT", "EEXIST", "EINVAL", "EPERM", "EACCES", "EISDIR", "ENOTDIR", "ENOTEMPTY", "EBUSY", "ENAMETOOLONG"] as const;
+
+/** Pins and directories of bpffs. */
+export async function pinRoutes(app: App, options: RouteOptions): Promise<void> {
+  listPins(app, options);
+  listDirectories(app, options);
+  for (const name in CHANGES) changePath(app, options, name as keyof typeof CHANGES);
+}
+
+function listPins(app: App, { parts }: RouteOptions): void {
+  app.get("/pins", {
+    schema: {
+      operationId: "listPins",
+      summary: "List the pins",
+      tags: TAGS,
+      querystring: Type.Object({
+        after: Type.String({ default: "", description: "The last page's `next`.", examples: ["/sys/fs/bpf/counters"] }),
+        limit: limit(parts.settings.pageElementsMax, PAGE_DEFAULT),
+      }),
+      response: {
+        200: told(
+          "A page, by path.",
+          Type.Object({ pins: Type.Array(Type.Ref("Pin")), next: Type.Union([Type.String(), Type.Null()]) }),
+          { pins: [{ pathname: "/sys/fs/bpf/counters", map_id: 1 }], next: null },
+        ),
+        ...problems({}),
+      },
+    },
+    handler: async (request) => {
+      const query = request.query as { after: string; limit: number };
+      const pins = await parts.engine.query("pins", query);
+      return { pins: pins.map(pinJson), next: pins.length === query.limit ? (pins.at(-1)?.pathname ?? null) : null };
+    },
+  });
+}
+
+function listDirectories(app: App, { parts }: RouteOptions): void {
+  app.get("/directories", {
+    schema: {
+      operationId: "listDirectories",
+      summary: "List the directories below /sys/fs/bpf",
+      tags: TAGS,
+      response: {
+        200: told("All of them.", Type.Object({ directories: Type.Array(Type.String()) }), {
+          directories: ["/sys/fs/bpf/app"],
+        }),
+        ...problems({}),
+      },
+    },
+    handler: async () => ({ directories: await parts.engine.query("directories", {}) }),
+  });
+}
+
+const CHANGES = {
+  unlinkPin: {
+    cmd: CMD.UNLINK,
+    method: "DELETE",
+    url: "/pins/:pathname",
+    summary: "Remove a pin",
+    description: "unlink(2). A map that nothing else holds is freed.",
+    done: "The pin is gone.",
+  },
+  makeDirectory: {
+    cmd: CMD.MKDIR,
+    method: "PUT",
+    url: "/directories/:pathname",
+    summary: "Make a directory",
+    description: "mkdir(2) on bpffs.",
+    done: "The directory is made.",
+  },
+  removeDirectory: {
+    cmd: CMD.RMDIR,
+    method: "DELETE",
+    url: "/directories/:pathname",
+    summary: "Remove an empty directory",
+    description: "rmdir(2) on bpffs.",
+    done: "The directory is gone.",
+  },
+} as const;
+
+function changePath(app: App, { parts }: RouteOptions, operationId: keyof typeof CHANGES): void {
+  const { cmd, method, url, summary, description, done } = CHANGES[operationId];
+  app.route({
+    method,
+    url,
+    schema: {
+      operationId,
+      summary,
+      description,
+      tags: TAGS,
+      params: PathnameParams,
+      response: {
+        200: ran(done, Type.Ref("Path"), { pathname: "/sys/fs/bpf/counters", seq: 17 }),
+        ...problems({ command: true }, ...ERRNOS),
+      },
+    },
+    handler: async ({ params, caller }, reply) => {
+      const pathname = readPathname(params.pathname, "pathname");
+      const { outcome, seq } = await must(parts, reply, { cmd, session: 0, caller, attr: { pathname } });
+      return { pathname: outcome.out?.pathname ?? pathname, seq };
+    },
+  });
+}

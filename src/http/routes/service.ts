@@ -1,0 +1,97 @@
+import { Type } from "typebox";
+import { type App, type RouteOptions } from "../parts.ts";
+import { Problem } from "../problems.ts";
+import { problems, told } from "../schemas.ts";
+
+const TAGS = ["service"];
+
+/** What the service says about itself. */
+export async function serviceRoutes(app: App, options: RouteOptions): Promise<void> {
+  live(app);
+  ready(app, options);
+  metrics(app, options);
+  document(app);
+}
+
+const Status = (status: string) => Type.Object({ status: Type.Enum([status]) });
+
+function live(app: App): void {
+  app.get("/livez", {
+    config: { open: true },
+    schema: {
+      operationId: "getLiveness",
+      summary: "Whether the service runs",
+      tags: TAGS,
+      security: [],
+      response: { 200: told("It runs.", Status("live"), { status: "live" }), ...probeProblems() },
+    },
+    handler: async () => ({ status: "live" }),
+  });
+}
+
+function ready(app: App, { parts }: RouteOptions): void {
+  app.get("/readyz", {
+    config: { open: true },
+    schema: {
+      operationId: "getReadiness",
+      summary: "Whether the service takes commands",
+      description: "While it recovers or closes, 503 says how far it is.",
+      tags: TAGS,
+      security: [],
+      response: { 200: told("It does.", Status("ready"), { status: "ready" }), ...probeProblems() },
+    },
+    handler: async () => {
+      const reason = parts.ready();
+      if (reason !== null) throw new Problem("unavailable", reason);
+      return { status: "ready" };
+    },
+  });
+}
+
+/** A probe sends nothing that could be wrong. */
+function probeProblems(): ReturnType<typeof problems> {
+  const { 400: _input, 401: _token, ...rest } = problems({});
+  return rest;
+}
+
+function metrics(app: App, { parts: { engine, metrics } }: RouteOptions): void {
+  app.get("/metrics", {
+    schema: {
+      operationId: "getMetrics",
+      summary: "Metrics, as Prometheus takes them",
+      tags: TAGS,
+      response: {
+        200: {
+          description: "Prometheus' text format.",
+          content: { "text/plain": { schema: Type.String(), example: "mapledger_sessions 1\n" } },
+        },
+        ...problems({}),
+      },
+    },
+    handler: async (_request, reply) => {
+      const text = await metrics.text(await engine.query("stats", {}), engine.waiting);
+      return reply.type(metrics.contentType).send(text);
+    },
+  });
+}
+
+function document(app: App): void {
+  let text = "";
+  app.addHook("onReady", async () => {
+    text = JSON.stringify(app.swagger());
+  });
+  app.get("/openapi.json", {
+    config: { open: true },
+    schema: {
+      operationId: "getDocument",
+      summary: "This document",
+      tags: TAGS,
+      security: [],
+      response: {
+        200: told("OpenAPI 3.1.", Type.Object({}, { additionalProperties: true }), { openapi: "3.1.0" }),
+        ...probeProblems(),
+      },
+    },
+    handler: async (_request, reply) => reply.type("application/json; charset=utf-8").send(text),
+  });
+}

@@ -1,0 +1,261 @@
+import { PassThrough } from "node:stream";
+import { Type } from "typebox";
+import { CMD } from "../../abi/service.ts";
+import { askOwnSession, askSession } from "../asked.ts";
+import { sessionJson } from "../json.ts";
+import { NDJSON } from "../negotiate.ts";
+import { type App, must, type RouteOptions } from "../parts.ts";
+import { limit, lines, problems, ran, SessionParams, seq, told } from "../schemas.ts";
+
+const TAGS = ["sessions"];
+const NAME_LENGTH_MAX = 255;
+const PAGE_DEFAULT = 100;
+const MS = 1000;
+const HEARTBEAT_MS = 10_000;
+
+const EXAMPLE = {
+  id: 1,
+  name: "loader",
+  caller: "anonymous",
+  ttl_seconds: 600,
+  opened_at: "2026-11-23T20:00:00.000000Z",
+  lease: "ttl",
+  left_seconds: 599.5,
+  fd_count: 1,
+};
+
+/** What the kernel calls processes: owners of descriptors, with a lease on life. */
+export async function sessionRoutes(app: App, options: RouteOptions): Promise<void> {
+  openSession(app, options);
+  listSessions(app, options);
+  getSession(app, options);
+  renewSession(app, options);
+  const streams = new Streams(app);
+  attachSession(app, options, streams);
+  endSession(app, options, streams);
+}
+
+function openSession(app: App, { parts }: RouteOptions): void {
+  const { sessionTtlSeconds, sessionTtlMaxSeconds } = parts.settings;
+  app.post("/sessions", {
+    schema: {
+      operationId: "openSession",
+      summary: "Open a session",
+      description: "It lives as long as commands or renewals come within `ttl_seconds`, or a stream is attached.",
+      tags: TAGS,
+      "x-body-optional": true,
+      body: Type.Object(
+        {
+          name: Type.Optional(Type.String({ maxLength: NAME_LENGTH_MAX, description: "For people who look at lists." })),
+          ttl_seconds: Type.Optional(ttlSeconds(sessionTtlMaxSeconds)),
+        },
+        { additionalProperties: false, examples: [{ name: "loader", ttl_seconds: 600 }] },
+      ),
+      response: {
+        201: ran(
+          "The session is open.",
+          Type.Object({
+            id: Type.Integer(),
+            name: Type.String(),
+            caller: Type.String(),
+            ttl_seconds: Type.Number(),
+            seq: seq(),
+          }),
+          { id: 1, name: "loader", caller: "anonymous", ttl_seconds: 600, seq: 17 },
+        ),
+        ...problems({ command: true, body: true }),
+      },
+    },
+    preValidation: optionalBody,
+    handler: async (request, reply) => {
+      const { name = "", ttl_seconds: ttl = Math.min(sessionTtlSeconds, sessionTtlMaxSeconds) } = request.body;
+      const { caller } = request;
+      const attr = { name, ttlMs: ttl * MS };
+      const { outcome, seq } = await must(parts, reply, { cmd: CMD.SESSION_OPEN, session: 0, caller, attr });
+      const id = outcome.out?.session_id as number;
+      reply.code(201).header("location", `/v1/sessions/${id}`);
+      return { id, name, caller, ttl_seconds: ttl, seq };
+    },
+  });
+}
+
+function listSessions(app: App, { parts }: RouteOptions): void {
+  app.get("/sessions", {
+    schema: {
+      operationId: "listSessions",
+      summary: "List the sessions that live",
+      tags: TAGS,
+      querystring: Type.Object({
+        after: Type.Integer({ minimum: 0, default: 0, description: "The last page's `next`." }),
+        limit: limit(parts.settings.pageElementsMax, PAGE_DEFAULT),
+      }),
+      response: {
+        200: told(
+          "A page, by id.",
+          Type.Object({ sessions: Type.Array(Type.Ref("Session")), next: Type.Union([Type.Integer(), Type.Null()]) }),
+          { sessions: [EXAMPLE], next: null },
+        ),
+        ...problems({}),
+      },
+    },
+    handler: async (request) => {
+      const query = request.query as { after: number; limit: number };
+      const sessions = await parts.engine.query("sessions", query);
+      const next = sessions.length === query.limit ? (sessions.at(-1)?.id ?? null) : null;
+      return { sessions: sessions.map(sessionJson), next };
+    },
+  });
+}
+
+function getSession(app: App, { parts }: RouteOptions): void {
+  app.get("/sessions/:session", {
+    schema: {
+      operationId: "getSession",
+      summary: "A session",
+      tags: TAGS,
+      params: SessionParams,
+      response: {
+        200: told("The session.", Type.Ref("Session"), EXAMPLE),
+        ...problems({}, "no-such-session", "session-ended"),
+      },
+    },
+    handler: async ({ params }) => sessionJson(await askSession(parts.engine, params.session)),
+  });
+}
+
+function renewSession(app: App, { parts }: RouteOptions): void {
+  app.post("/sessions/:session/renew", {
+    schema: {
+      operationId: "renewSession",
+      summary: "Renew a session's lease",
+      description: "From now on it has the whole of its TTL, or of the one given.",
+      tags: TAGS,
+      params: SessionParams,
+      "x-body-optional": true,
+      body: Type.Object(
+        { ttl_seconds: Type.Optional(ttlSeconds(parts.settings.sessionTtlMaxSeconds)) },
+        { additionalProperties: false, examples: [{ ttl_seconds: 3600 }] },
+      ),
+      response: {
+        200: ran("The lease is renewed.", Type.Ref("Done"), { seq: 17 }),
+        ...problems({ command: true, session: true, body: true }),
+      },
+    },
+    preValidation: optionalBody,
+    handler: async (request, reply) => {
+      const { ttl_seconds: ttl } = request.body;
+      const { caller, params } = request;
+      const attr = { ttlMs: ttl === undefined ? null : ttl * MS };
+      const { seq } = await must(parts, reply, { cmd: CMD.SESSION_RENEW, session: params.session, caller, attr });
+      return { seq };
+    },
+  });
+}
+
+function endSession(app: App, { parts }: RouteOptions, streams: Streams): void {
+  app.delete("/sessions/:session", {
+    schema: {
+      operationId: "endSession",
+      summary: "End a session",
+      description: "Each of its descriptors is closed, each by an event of its own; maps that nothing else holds are freed.",
+      tags: TAGS,
+      params: SessionParams,
+      response: {
+        200: ran("The session has ended.", Type.Ref("Done"), { seq: 17 }),
+        ...problems({ command: true, session: true }),
+      },
+    },
+    handler: async ({ params: { session }, caller }, reply) => {
+      const attr = { reason: "ended by request" } as const;
+      const { seq } = await must(parts, reply, { cmd: CMD.SESSION_END, session, caller, attr });
+      streams.endOf(session);
+      return { seq };
+    },
+  });
+}
+
+function attachSession(app: App, { parts: { engine } }: RouteOptions, streams: Streams): void {
+  app.get("/sessions/:session/attach", {
+    schema: {
+      operationId: "attachSession",
+      summary: "Attach a session to a stream",
+      description:
+        "From now on the session lives by its streams: when the last has broken and the grace time is over, it ends. A line " +
+        `tells that it is attached, and one more each ${HEARTBEAT_MS / MS} seconds.`,
+      tags: TAGS,
+      params: SessionParams,
+      response: {
+        200: {
+          description: "The stream.",
+          content: {
+            [NDJSON]: lines(
+              Type.Object({ session: Type.Integer(), attached: Type.Boolean() }, { additionalProperties: false }),
+              '{"session":1,"attached":true}\n',
+            ),
+          },
+        },
+        ...problems({}, "no-such-session", "session-ended", "session-foreign"),
+      },
+    },
+    handler: async ({ params: { session }, caller }, reply) => {
+      await askOwnSession(engine, session, caller);
+      // It may have ended since: then this says how.
+      if (!(await engine.query("attach", { session }))) await askSession(engine, session);
+      const stream = streams.open(session, async () => {
+        const view = await engine.query("session", { id: session });
+        return typeof view !== "string";
+      });
+      stream.once("close", () => {
+        // An engine that is closing keeps the lease as it is.
+        if (!streams.closing) engine.query("detach", { session }).catch(() => {});
+      });
+      return reply.type(NDJSON).send(stream);
+    },
+  });
+}
+
+/** The attached streams that are open. */
+class Streams {
+  readonly #bySession = new Map<number, Set<PassThrough>>();
+  closing = false;
+
+  constructor(app: App) {
+    app.addHook("preClose", async () => {
+      this.closing = true;
+      for (const session of [...this.#bySession.keys()]) this.endOf(session);
+    });
+  }
+
+  open(session: number, lives: () => Promise<boolean>): PassThrough {
+    const stream = new PassThrough();
+    const streams = this.#bySession.get(session) ?? new Set();
+    this.#bySession.set(session, streams.add(stream));
+    const attached = `${JSON.stringify({ session, attached: true })}\n`;
+    stream.write(attached);
+    const beat = setInterval(async () => {
+      if (await lives().catch(() => false)) stream.write(attached);
+      else this.#end(session, stream);
+    }, HEARTBEAT_MS);
+    stream.once("close", () => {
+      clearInterval(beat);
+      streams.delete(stream);
+      if (streams.size === 0) this.#bySession.delete(session);
+    });
+    return stream;
+  }
+
+  /** The session has ended: its streams say so and close. */
+  endOf(session: number): void {
+    for (const stream of this.#bySession.get(session) ?? []) this.#end(session, stream);
+  }
+
+  #end(session: number, stream: PassThrough): void {
+    if (!stream.writableEnded) stream.end(`${JSON.stringify({ session, attached: false })}\n`);
+  }
+}
+
+async function optionalBody(request: { body: unknown }): Promise<void> {
+  request.body ??= {};
+}
+
+const ttlSeconds = (most: number) => Type.Integer({ minimum: 1, maximum: most, description: "Seconds that it lives unrenewed." });

@@ -1,0 +1,38 @@
+import { Ajv } from "ajv";
+import type { FastifySchema, FastifySchemaCompiler, FastifySchemaValidationError } from "fastify";
+import { InvalidInput } from "../codec/invalid.ts";
+
+const OPTIONS = { allErrors: false, removeAdditional: false, useDefaults: true, strict: false, validateFormats: false } as const;
+
+/** Bodies are taken as they are; paths and queries are text, of which numbers are made. */
+const strict = new Ajv(OPTIONS);
+const coercing = new Ajv({ ...OPTIONS, coerceTypes: true });
+
+const anything = (): true => true;
+
+/** Validators of the routes; headers are read by hand. */
+export const validatorCompiler: FastifySchemaCompiler<FastifySchema> = ({ schema, httpPart }) => {
+  if (httpPart === "headers") return anything;
+  return (httpPart === "body" ? strict : coercing).compile(schema);
+};
+
+/** The same for routes whose body codec/body.ts reads. */
+export const bodyByHand: FastifySchemaCompiler<FastifySchema> = (route) =>
+  route.httpPart === "body" ? anything : validatorCompiler(route);
+
+/** What a validator has found, as the place in the request and what is wrong with it. */
+export function validationFault(errors: FastifySchemaValidationError[], part: string): InvalidInput {
+  const error = errors[0] as FastifySchemaValidationError;
+  const { missingProperty, additionalProperty, allowedValues } = error.params as {
+    readonly missingProperty?: string;
+    readonly additionalProperty?: string;
+    readonly allowedValues?: readonly unknown[];
+  };
+  const place = [part === "body" ? "" : part, ...error.instancePath.split("/").slice(1)].filter((name) => name !== "");
+  const named = missingProperty ?? additionalProperty;
+  const where = [...place, ...(named === undefined ? [] : [named])].join(".") || part;
+  if (missingProperty !== undefined) return new InvalidInput(where, "it is missing");
+  if (additionalProperty !== undefined) return new InvalidInput(where, "there is no such field");
+  if (allowedValues !== undefined) return new InvalidInput(where, `it must be one of ${allowedValues.join(", ")}`);
+  return new InvalidInput(where, `it ${error.message ?? "is not valid"}`);
+}

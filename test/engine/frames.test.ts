@@ -1,0 +1,96 @@
+import t from "tap";
+import { CMD } from "../../src/abi/service.ts";
+import type { Reply, Request } from "../../src/engine/engine.ts";
+import { FrameWriter, readReplies, readRequests } from "../../src/engine/frames.ts";
+import { eventRow, rowEvent } from "../../src/log/event.ts";
+import type { Action } from "../../src/syscall/command.ts";
+import { done } from "../../src/syscall/outcome.ts";
+import { createAttr } from "../support/commands.ts";
+
+const bytes = Buffer.from("00ff10", "hex");
+const path = { pathname: "/sys/fs/bpf/ä", fileFlags: 8, pathFd: -1 };
+const element = { target: { by: "fd", fd: -1 }, key: bytes, value: null, flags: 2n ** 64n - 1n, exact: true } as const;
+const batch = { count: 2 ** 32 - 1, elemFlags: 2n ** 63n, inBatch: bytes, outBatch: null };
+
+/** One of each kind, with odd values. */
+const ACTIONS: readonly Action[] = [
+  { cmd: CMD.BPF_MAP_LOOKUP_ELEM, ...element },
+  { cmd: CMD.BPF_MAP_UPDATE_ELEM, ...element, target: { by: "id", id: 2 ** 32 - 1 }, value: Buffer.alloc(100_000, 7) },
+  { cmd: CMD.BPF_MAP_DELETE_ELEM, ...element, target: { by: "name", name: "a\"b" }, key: Buffer.alloc(0) },
+  { cmd: CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM, ...element, target: { by: "pinned", pathname: "/p" }, exact: false },
+  { cmd: CMD.BPF_MAP_GET_NEXT_KEY, ...element, key: null },
+  { cmd: CMD.BPF_MAP_FREEZE, ...element, key: null, flags: 0n },
+  { cmd: CMD.BPF_MAP_LOOKUP_BATCH, ...element, attr: batch },
+  { cmd: CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH, ...element, attr: batch },
+  { cmd: CMD.BPF_MAP_UPDATE_BATCH, ...element, target: { by: "name", name: "n" }, attr: { ...batch, inBatch: null } },
+  { cmd: CMD.BPF_MAP_DELETE_BATCH, ...element, attr: batch },
+  { cmd: CMD.BPF_MAP_CREATE, attr: createAttr({ mapExtra: 2n ** 64n - 1n, exclProgHash: bytes, numaNode: -1, btfFd: -1 }) },
+  { cmd: CMD.BPF_OBJ_PIN, target: { by: "fd", fd: 3 }, attr: path },
+  { cmd: CMD.BPF_OBJ_GET, attr: { ...path, pathname: null, bpfFd: 2 ** 32 - 1 } },
+  { cmd: CMD.BPF_MAP_GET_NEXT_ID, attr: { startId: 7, openFlags: 1 } },
+  { cmd: CMD.BPF_MAP_GET_FD_BY_ID, attr: { mapId: 7, openFlags: 1 } },
+  { cmd: CMD.BPF_OBJ_GET_INFO_BY_FD, target: { by: "fd", fd: 3 }, value: bytes, attr: { infoLen: 3 } },
+  { cmd: -1, unknown: true, name: "BPF_NO_SUCH" },
+  { cmd: 5, unknown: true, name: "BPF_PROG_LOAD" },
+  { cmd: CMD.SESSION_OPEN, attr: { name: "ß", ttlMs: 1000 } },
+  { cmd: CMD.SESSION_RENEW, attr: { ttlMs: null } },
+  { cmd: CMD.SESSION_END, attr: { reason: "lease expired" } },
+  { cmd: CMD.CLOSE, fd: 3, attr: { reason: "close" } },
+  { cmd: CMD.DUP, fd: 3 },
+  { cmd: CMD.OPEN, attr: { kind: "pipe" } },
+  { cmd: CMD.UNLINK, attr: { pathname: "/p" } },
+  { cmd: CMD.MKDIR, attr: { pathname: "/p" } },
+  { cmd: CMD.RMDIR, attr: { pathname: "/p" } },
+  { cmd: CMD.MAP_ELEMENTS, target: { by: "fd", fd: 3 }, attr: { after: bytes, limit: 2 ** 32 - 1 } },
+  { cmd: CMD.MIRROR_REFUSED, target: { by: "id", id: 1 }, attr: { operation: "o", errno: "ENOMEM", detail: "d" } },
+  { cmd: CMD.MIRROR_RESYNC, target: { by: "id", id: 1 }, attr: { operation: "", errno: "", detail: "" } },
+];
+
+/** Commands that are cut from their exact flag, which is no part of the event. */
+function withoutExact(command: object): object {
+  return { ...command, exact: false };
+}
+
+t.test("a batch of requests crosses between threads as it is", (t) => {
+  const requests = ACTIONS.map((action, at) => ({ ...action, session: at, caller: at % 2 === 0 ? "anonymous" : "zoë" }) as Request);
+  const writer = new FrameWriter();
+  for (const request of requests) writer.request(request);
+  t.equal(writer.count, requests.length);
+  const { frames, length } = writer.take();
+  const read = readRequests(frames, length);
+  t.equal(read.length, requests.length);
+  read.forEach((request, at) => {
+    const { timeUs, ...rest } = request as Request & { timeUs: number };
+    t.strictSame(rest, { ...requests[at] }, `cmd ${request.cmd}`);
+  });
+  t.equal(writer.byteLength, 0, "what was taken is gone from the writer");
+  t.end();
+});
+
+t.test("a batch of replies crosses between threads as it is", (t) => {
+  const replies: Reply[] = [
+    { seq: 2 ** 53 - 1, outcome: done(2 ** 32 - 1, Buffer.alloc(70_000, 1), { count: 3, out_batch: "00" }, bytes) },
+    { seq: 1, outcome: { ret: -1, errno: 524, detail: "ü", map: 0, key: null, value: null, out: null } },
+    { seq: 2, outcome: done(1, Buffer.alloc(0)) },
+    { failure: "disk full", detail: "the log's disk is full" },
+    { failure: "bug", detail: "" },
+  ];
+  const writer = new FrameWriter();
+  for (const reply of replies) writer.reply(reply);
+  const { frames, length } = writer.take();
+  t.strictSame(readReplies(frames, length), replies);
+  t.end();
+});
+
+t.test("an event is read back from its row as it was", (t) => {
+  for (const action of ACTIONS) {
+    const command = { ...action, session: 1, caller: "c", timeUs: 5 } as Parameters<typeof eventRow>[0]["command"];
+    const outcome = { ret: -1, errno: 22, detail: "d", map: 9, key: null, value: null, out: { count: 1 } };
+    const event = rowEvent(eventRow({ seq: 4, command, outcome }));
+    if (action.cmd === CMD.BPF_MAP_LOOKUP_BATCH || action.cmd === CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH) continue;
+    const target = "target" in command && command.target.by === "id" ? { by: "id", id: 9 } : undefined;
+    t.match(withoutExact(event.command), withoutExact(target === undefined ? command : { ...command, target }), `cmd ${action.cmd}`);
+    t.strictSame(event.outcome, { ...outcome, key: null }, `outcome of ${action.cmd}`);
+  }
+  t.end();
+});
