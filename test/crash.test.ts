@@ -159,9 +159,9 @@ function compareLog(t: Test, answered: readonly Answered[], round: number): void
 async function compareState(t: Test, url: string, round: number): Promise<void> {
   fold();
   const maps = [...folded.maps.from("")].map(([, map]) => map);
-  const listed = (await (await fetch(`${url}/v1/maps?limit=10000`)).json()) as { maps: { map_id: number; entries: number }[] };
+  const listed = (await (await fetch(`${url}/v1/maps?limit=10000`)).json()) as { maps: { id: number; entries: number }[] };
   t.strictSame(
-    listed.maps.map(({ map_id, entries }) => [map_id, entries]),
+    listed.maps.map(({ id, entries }) => [id, entries]),
     maps.map(({ id }) => [id, folded.entryCount(id)]),
     `round ${round}: ${maps.length} maps`,
   );

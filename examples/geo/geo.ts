@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { Presets, SingleBar } from "cli-progress";
 import { GeoProgram } from "./program.ts";
-import { countryOf, dotted, prefixesOf, type Range, readRanges, trieKey } from "./ranges.ts";
+import { dotted, prefixesOf, type Range, RangeList, readRanges, trieKey } from "./ranges.ts";
 
 /**
  * Which country is an address given to? 334,373 ranges go as prefixes into a pinned LPM_TRIE; then the service, and where
@@ -19,12 +19,13 @@ const LOOKUPS = 4_000;
 const LOOKUPS_AT_ONCE = 32;
 
 interface MapView {
-  readonly map_id: number;
+  readonly id: number;
   readonly entries: number;
   readonly mirror: { readonly state: string; readonly pinned?: string; readonly detail?: string };
 }
 
 const ranges = readRanges();
+const list = new RangeList(ranges);
 const prefixes = ranges.flatMap((range) => [...prefixesOf(range)]);
 say(`${number(ranges.length)} ranges are ${number(prefixes.length)} prefixes`);
 
@@ -47,7 +48,7 @@ async function run(): Promise<void> {
     value_size: 2,
     max_entries: prefixes.length,
     map_flags: ["BPF_F_NO_PREALLOC"],
-  })) as { fd: number; map_id: number };
+  })) as { fd: number };
   const fd = `/v1/sessions/${session.id}/fds/${created.fd}`;
   await request("POST", `${fd}/pin`, { pathname: PINNED });
   await fill(fd);
@@ -55,7 +56,7 @@ async function run(): Promise<void> {
 
   const map = `/v1/maps/${encodeURIComponent(`pinned:${PINNED}`)}`;
   const view = (await request("GET", map)) as MapView;
-  say(`map ${view.map_id} has ${number(view.entries)} entries; its session has ended, its pin ${PINNED} holds it`);
+  say(`map ${view.id} has ${number(view.entries)} entries; its session has ended, its pin ${PINNED} holds it`);
   const addresses = sampleAddresses(ranges, LOOKUPS);
   await checkService(map, addresses);
   checkKernel(view, addresses);
@@ -112,7 +113,7 @@ function checkKernel({ mirror }: MapView, addresses: readonly number[]): void {
 }
 
 function compare(address: number, found: string | null, by: string): void {
-  const listed = countryOf(ranges, address);
+  const listed = list.countryOf(address);
   if (found !== listed) throw new Error(`${dotted(address)}: the list says ${listed}, ${by} says ${found}`);
 }
 
@@ -144,7 +145,8 @@ async function answers(url: string): Promise<boolean> {
 
 async function startService(): Promise<{ url: string; stop(): Promise<void> }> {
   const data = mkdtempSync(join(tmpdir(), "mapledger-geo-"));
-  const env = { ...process.env, MAPLEDGER_DATA: data, MAPLEDGER_PORT: "0", MAPLEDGER_BPFFS: "/sys/fs/bpf/mapledger_geo" };
+  const bpffs = `/sys/fs/bpf/mapledger_geo_${process.pid}`;
+  const env = { ...process.env, MAPLEDGER_DATA: data, MAPLEDGER_PORT: "0", MAPLEDGER_BPFFS: bpffs };
   const main = new URL("../../src/main.ts", import.meta.url).pathname;
   const child = spawn(process.execPath, [main], { stdio: ["ignore", "pipe", "inherit"], env });
   const url = await urlOf(child);
@@ -155,6 +157,7 @@ async function startService(): Promise<{ url: string; stop(): Promise<void> }> {
       child.kill("SIGTERM");
       await exited;
       rmSync(data, { recursive: true });
+      rmSync(bpffs, { recursive: true, force: true });
     },
   };
 }

@@ -17,7 +17,7 @@ export interface Prefix {
 
 const PACKAGE = "@ip-location-db/geo-whois-asn-country/geo-whois-asn-country-ipv4-num.csv";
 
-/** The IPv4 ranges of the package, ascending and disjoint. */
+/** The IPv4 ranges of the package, ascending by their first address. Some lie within others, and some overlap. */
 export function readRanges(): Range[] {
   const file = createRequire(import.meta.url).resolve(PACKAGE);
   return readFileSync(file, "utf8")
@@ -40,17 +40,60 @@ export function* prefixesOf({ first, last, country }: Range): Iterable<Prefix> {
   }
 }
 
-/** The country of an address by the list itself, by binary search; null: it is in no range. */
-export function countryOf(ranges: readonly Range[], address: number): string | null {
-  let low = 0;
-  let high = ranges.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if ((ranges[middle] as Range).last < address) low = middle + 1;
-    else high = middle;
+/**
+ * The country of an address by the list itself, without a trie: of the ranges that hold the address, the one whose aligned
+ * block around it is smallest; of equal ones the later in the list.
+ */
+export class RangeList {
+  readonly #ranges: readonly Range[];
+  /** The greatest last address up to each range: where it falls below an address, no earlier range holds it. */
+  readonly #reach: Float64Array;
+
+  constructor(ranges: readonly Range[]) {
+    this.#ranges = ranges;
+    this.#reach = new Float64Array(ranges.length);
+    let reach = -1;
+    ranges.forEach(({ last }, at) => {
+      reach = Math.max(reach, last);
+      this.#reach[at] = reach;
+    });
   }
-  const range = ranges[low];
-  return range !== undefined && range.first <= address ? range.country : null;
+
+  /** null: it is in no range. */
+  countryOf(address: number): string | null {
+    let country: string | null = null;
+    let longest = -1;
+    for (let at = this.#lastBeginningBy(address); at >= 0 && (this.#reach[at] as number) >= address; at--) {
+      const range = this.#ranges[at] as Range;
+      const bits = range.last < address ? -1 : blockBits(range, address);
+      if (bits <= longest) continue;
+      longest = bits;
+      country = range.country;
+    }
+    return country;
+  }
+
+  #lastBeginningBy(address: number): number {
+    let low = 0;
+    let high = this.#ranges.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((this.#ranges[middle] as Range).first <= address) low = middle + 1;
+      else high = middle;
+    }
+    return low - 1;
+  }
+}
+
+/** The prefix length of the largest aligned block around an address that a range holds whole. */
+function blockBits({ first, last }: Range, address: number): number {
+  let bits = 32;
+  for (;;) {
+    const size = 2 ** (33 - bits);
+    const start = address - (address % size);
+    if (bits === 0 || start < first || start + size - 1 > last) return bits;
+    bits--;
+  }
 }
 
 /** A trie's key: u32 prefixlen in host order, then the address with its most significant byte first. */

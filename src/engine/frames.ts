@@ -37,7 +37,7 @@ export class FrameWriter {
   }
 
   request(request: Request): void {
-    const target = targetOf({ ...request, timeUs: 0 });
+    const target = targetOf(request);
     const given = request as { key?: Buffer | null; value?: Buffer | null; flags?: bigint; exact?: boolean };
     const key = given.key ?? null;
     const value = given.value ?? null;
@@ -188,7 +188,7 @@ const NO_TEXT: Text = [null, null];
 
 /** The attr's text; targets by name or pin stand in it, too, under a name that no field has. */
 function requestText(request: Request, target: Target | null): string | null {
-  const text = attrText({ ...request, timeUs: 0 });
+  const text = attrText(request);
   if (target === null || target.by === "fd" || target.by === "id") return text;
   const reference = JSON.stringify({ "": target.by === "name" ? target.name : target.pathname });
   return text === null ? reference : `${reference.slice(0, -1)},${text.slice(1)}`;

@@ -1,11 +1,12 @@
+import { createServer, type RequestListener, type Server } from "node:http";
 import type { Socket } from "node:net";
 import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
-import fastify, { type FastifyError, type FastifyReply, type FastifyRequest } from "fastify";
+import fastify, { type FastifyError, type FastifyReply, type FastifyRequest, LogController } from "fastify";
 import { InvalidInput } from "../codec/invalid.ts";
 import { EngineBusy, EngineClosed } from "../engine/client.ts";
 import { callerOf, checkOrigin } from "./auth.ts";
 import { registerDocument } from "./document.ts";
-import { Lengths } from "./lengths.ts";
+import { hotPath } from "./hot.ts";
 import type { App, Parts, RouteOptions } from "./parts.ts";
 import { Problem } from "./problems.ts";
 import { batchRoutes } from "./routes/batches.ts";
@@ -41,7 +42,7 @@ export async function buildApp(parts: Parts): Promise<App> {
   addChecks(app, parts);
   addProblems(app);
   await registerDocument(app, parts.version);
-  const options: RouteOptions = { parts, lengths: new Lengths(parts.engine) };
+  const options: RouteOptions = { parts };
   await app.register(serviceRoutes, options);
   for (const routes of ROUTES) await app.register(routes, { ...options, prefix: PREFIX });
   await app.ready();
@@ -59,19 +60,32 @@ const ROUTES = [
   eventRoutes,
 ] as const;
 
-function newApp({ settings, logger }: Parts): App {
+function newApp(parts: Parts): App {
+  const { settings, logger } = parts;
   return fastify({
     ...(logger === undefined ? { logger: { level: settings.logLevel } } : { loggerInstance: logger }),
     bodyLimit: settings.bodyBytesMax,
     exposeHeadRoutes: false,
     return503OnClosing: false,
-    disableRequestLogging: true,
-    http: { maxHeaderSize: HEADER_BYTES_MAX },
+    logController: new LogController({ disableRequestLogging: true }),
+    serverFactory: (route) => serverOf(parts, route as RequestListener),
     routerOptions: { maxParamLength: HEADER_BYTES_MAX },
     schemaErrorFormatter: validationFault,
     frameworkErrors: (error, request, reply) => sendProblem(request, reply as FastifyReply, problemOf(error)),
-    clientErrorHandler: answerUnreadable,
   }).withTypeProvider<TypeBoxTypeProvider>() as unknown as App;
+}
+
+/** Idle connections end after this; Fastify's own choice, longer than load balancers'. */
+const KEEP_ALIVE_MS = 72_000;
+
+/** Node's server: what carries the load is answered before Fastify routes the rest. */
+function serverOf(parts: Parts, route: RequestListener): Server {
+  const hot = hotPath(parts, problemOf);
+  const options = { maxHeaderSize: HEADER_BYTES_MAX, keepAliveTimeout: KEEP_ALIVE_MS };
+  const server = createServer(options, (request, response) => {
+    if (!hot(request, response)) route(request, response);
+  });
+  return server.on("clientError", (error, socket) => answerUnreadable(error, socket as Socket));
 }
 
 /** What every request passes before its route. */
@@ -81,7 +95,7 @@ function addChecks(app: App, { authenticate, ready }: Parts): void {
   app.addHook("onRequest", async (request) => {
     checkOrigin(request);
     if (request.routeOptions.config.open === true || request.routeOptions.url?.startsWith("/docs")) return;
-    request.caller = callerOf(request, authenticate);
+    request.caller = callerOf(request.headers, authenticate);
     const reason = ready();
     if (reason !== null) throw new Problem("unavailable", reason);
   });

@@ -1,5 +1,6 @@
 import { hash, timingSafeEqual } from "node:crypto";
 import { readFileSync } from "node:fs";
+import type { IncomingHttpHeaders } from "node:http";
 import type { FastifyRequest } from "fastify";
 import type { Settings } from "../config.ts";
 import { Problem } from "./problems.ts";
@@ -56,9 +57,9 @@ function isLoopback(host: string): boolean {
 }
 
 /** Who sends a request. Throws the problem of a token that is missing or unknown. */
-export function callerOf(request: FastifyRequest, authenticate: Authenticate | null): string {
+export function callerOf(headers: IncomingHttpHeaders, authenticate: Authenticate | null): string {
   if (authenticate === null) return ANONYMOUS;
-  const [, token] = /^Bearer +([^ ]+) *$/i.exec(request.headers.authorization ?? "") ?? [];
+  const [, token] = /^Bearer +([^ ]+) *$/i.exec(headers.authorization ?? "") ?? [];
   if (token === undefined) throw unauthorized("the request has no bearer token", "Bearer");
   return authenticate(token) ?? refuse();
 }

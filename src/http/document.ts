@@ -21,6 +21,10 @@ const TAGS = {
   service: "What the service says about itself.",
 } as const;
 
+/** The page loads from here alone. */
+const CONTENT_SECURITY =
+  "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'self'; frame-ancestors 'none'; form-action 'none'";
+
 /** Registers what collects the routes' schemas into the document, and the page that shows it. Comes before the routes. */
 export async function registerDocument(app: App, version: string): Promise<void> {
   await app.register(swagger, {
@@ -37,29 +41,42 @@ export async function registerDocument(app: App, version: string): Promise<void>
       security: [{}, { bearer: [] }],
     },
     refResolver: { buildLocalReference: (schema, _base, _fragment, at) => (schema.$id as string) ?? `schema-${at}` },
-    transformObject: (document) => finished("openapiObject" in document ? document.openapiObject : {}) as never,
+    transformObject: (document) => finished(("openapiObject" in document ? document.openapiObject : {}) as Document) as never,
   });
   await app.register(swaggerUi, {
     routePrefix: "/docs",
-    staticCSP: true,
+    staticCSP: CONTENT_SECURITY,
     uiConfig: { validatorUrl: null, deepLinking: true } as never,
-    uiHooks: {},
     theme: { title: "mapledger" },
   });
 }
 
 interface Operation {
   requestBody?: { required?: boolean };
+  responses: Record<string, { content?: Record<string, { examples?: Record<string, object> }> }>;
   "x-body-optional"?: true;
 }
 
-/** Bodies that may be left out, which Fastify's schemas have no word for. */
-function finished(document: { paths?: object }): object {
-  for (const operations of Object.values(document.paths ?? {}) as Record<string, Operation>[])
-    for (const operation of Object.values(operations)) {
-      if (operation["x-body-optional"] !== true) continue;
-      delete operation["x-body-optional"];
-      if (operation.requestBody !== undefined) operation.requestBody.required = false;
+interface Document {
+  components?: { examples?: Record<string, object> };
+  paths?: Record<string, Record<string, Operation>>;
+}
+
+/** What Fastify's schemas have no word for: bodies that may be left out, and examples that are shared. */
+function finished(document: Document): Document {
+  const shared: Record<string, object> = {};
+  for (const operation of Object.values(document.paths ?? {}).flatMap((operations) => Object.values(operations))) {
+    if (operation["x-body-optional"] === true && operation.requestBody !== undefined) operation.requestBody.required = false;
+    delete operation["x-body-optional"];
+    for (const { content = {} } of Object.values(operation.responses)) {
+      const problem = content["application/problem+json"];
+      if (problem?.examples === undefined) continue;
+      Object.assign(shared, problem.examples);
+      problem.examples = Object.fromEntries(
+        Object.keys(problem.examples).map((name) => [name, { $ref: `#/components/examples/${name}` }]),
+      );
     }
-  return document;
+  }
+  const examples = Object.fromEntries(Object.entries(shared).sort(([a], [b]) => (a < b ? -1 : 1)));
+  return { ...document, components: { ...document.components, examples } };
 }

@@ -7,7 +7,6 @@ import type { EventReader } from "../engine/events.ts";
 import type { Queries, QueryName } from "../engine/queries.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import type { Authenticate } from "./auth.ts";
-import type { Lengths } from "./lengths.ts";
 import type { Metrics } from "./metrics.ts";
 import { failure, refused } from "./problems.ts";
 
@@ -52,7 +51,6 @@ export type App = FastifyInstance<
 /** What each plugin of routes is registered with. */
 export interface RouteOptions {
   readonly parts: Parts;
-  readonly lengths: Lengths;
 }
 
 /** A command that ran. */

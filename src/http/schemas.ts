@@ -28,7 +28,10 @@ export const Scalar = Type.Union(
 export const hex = (): TSchema => Type.Ref("Hex");
 export const scalar = (): TSchema => Type.Ref("Scalar");
 export const seq = (): TSchema => Type.Ref("Seq");
-const nullable = (schema: TSchema): TSchema => Type.Union([schema, Type.Null()]);
+/** A type or null, written so that a document of OpenAPI 3.0 can say it, too. */
+export const nullable = (type: "integer" | "number" | "string" | "object", options: object = {}): TSchema =>
+  Type.Unsafe({ type: [type, "null"], ...options });
+const nullableHex = (): TSchema => nullable("string", { description: "Bytes in hex, or null." });
 
 export const ProblemSchema = Type.Object(
   {
@@ -57,7 +60,7 @@ export const Done = Type.Object({ seq: seq() }, { $id: "Done", ...CLOSED });
 export const ElementPage = Type.Object(
   {
     elements: Type.Array(Type.Ref("Element")),
-    next: nullable(hex()),
+    next: nullableHex(),
     seq: seq(),
   },
   { $id: "ElementPage", ...CLOSED, description: "`next` is the next page's `after`, null at the end." },
@@ -67,7 +70,7 @@ export const Batch = Type.Object(
   {
     elements: Type.Array(Type.Ref("Element")),
     count: Type.Integer(),
-    out_batch: nullable(hex()),
+    out_batch: nullableHex(),
     end: Type.Boolean({ description: "The map ended here: the kernel said ENOENT." }),
     seq: seq(),
   },
@@ -88,8 +91,8 @@ export const Session = Type.Object(
     caller: Type.String({ description: "Who opened it, and who alone may use it." }),
     ttl_seconds: Type.Number(),
     opened_at: Type.String({ format: "date-time" }),
-    lease: Type.Enum(["ttl", "attached"], { description: "What it lives by." }),
-    left_seconds: Type.Union([Type.Number(), Type.Null()], { description: "Until it ends unless renewed; null while a stream is attached." }),
+    lease: Type.Enum(["ttl", "attached"], { type: "string", description: "What it lives by." }),
+    left_seconds: nullable("number", { description: "Until it ends unless renewed; null while a stream is attached." }),
     fd_count: Type.Integer(),
   },
   { $id: "Session", ...CLOSED },
@@ -99,15 +102,15 @@ export const Descriptor = Type.Object(
   {
     fd: Type.Integer(),
     kind: Type.String({ description: "map, pipe or file." }),
-    map_id: Type.Union([Type.Integer(), Type.Null()]),
-    access: Type.Enum(["rw", "r", "w"], { description: "What the descriptor lets its session do." }),
+    map_id: nullable("integer"),
+    access: Type.Enum(["rw", "r", "w"], { type: "string", description: "What the descriptor lets its session do." }),
   },
   { $id: "Descriptor", ...CLOSED },
 );
 
 const MirrorSchema = Type.Object(
   {
-    state: Type.Enum(["on", "failed", "off"]),
+    state: Type.Enum(["on", "failed", "off"], { type: "string" }),
     kernel_id: Type.Optional(Type.Integer({ description: "The kernel's own id of its map." })),
     pinned: Type.Optional(Type.String({ description: "Where on bpffs the kernel's map is pinned." })),
     operation: Type.Optional(Type.String()),
@@ -127,7 +130,7 @@ const MapSchema = Type.Object(
     map_flags: Type.Array(Type.String()),
     name: Type.String(),
     map_extra: Type.String({ description: "A u64, as digits." }),
-    numa_node: Type.Union([Type.Integer(), Type.Null()]),
+    numa_node: nullable("integer"),
     frozen: Type.Boolean(),
     entries: Type.Integer({ description: "Elements present." }),
     holds: Type.Integer({ description: "Descriptors, pins and outer maps that hold it; at none it is freed." }),
@@ -145,19 +148,19 @@ const EventSchema = Type.Object(
   {
     seq: seq(),
     time: Type.String({ format: "date-time", description: "With microseconds." }),
-    session: Type.Union([Type.Integer(), Type.Null()]),
+    session: nullable("integer"),
     caller: Type.String(),
     cmd: Type.String(),
-    map: Type.Union([Type.Integer(), Type.Null()]),
-    fd: Type.Union([Type.Integer(), Type.Null()], { description: "The descriptor that was named." }),
-    key: nullable(hex()),
-    value: nullable(hex()),
+    map: nullable("integer"),
+    fd: nullable("integer", { description: "The descriptor that was named." }),
+    key: nullableHex(),
+    value: nullableHex(),
     flags: Type.Union([Type.Integer(), Type.String()], { description: "Digits in a string beyond 2^53." }),
     ret: Type.Integer(),
-    errno: Type.Union([Type.String(), Type.Null()]),
-    detail: Type.Union([Type.String(), Type.Null()], { description: "The rule that chose the errno." }),
-    attr: Type.Union([Type.Object({}, { additionalProperties: true }), Type.Null()], { description: "What else the command said." }),
-    out: Type.Union([Type.Object({}, { additionalProperties: true }), Type.Null()], { description: "What else was answered." }),
+    errno: nullable("string"),
+    detail: nullable("string", { description: "The rule that chose the errno." }),
+    attr: nullable("object", { additionalProperties: true, description: "What else the command said." }),
+    out: nullable("object", { additionalProperties: true, description: "What else was answered." }),
   },
   { $id: "Event", ...CLOSED, description: "A command with its outcome and its place in the log." },
 );
@@ -205,9 +208,14 @@ export const PathnameParams = Type.Object({
   pathname: Type.String({ description: "A path on bpffs, percent-encoded.", examples: ["/sys/fs/bpf/counters"] }),
 });
 
-/** The document's word on how many items a page has. */
-export const limit = (most: number, fallback: number): TSchema =>
-  Type.Integer({ minimum: 1, maximum: most, default: Math.min(most, fallback), description: "Most items of the page." });
+/** How many items a page has. Optional, so that clients need not send what the service fills in. */
+export const limit = (most: number, fallback: number) =>
+  Type.Optional(
+    Type.Integer({ minimum: 1, maximum: most, default: Math.min(most, fallback), description: "Most items of the page." }),
+  );
+
+/** Where a list of things with numbers goes on. */
+export const after = Type.Optional(Type.Integer({ minimum: 0, default: 0, description: "The last page's `next`." }));
 
 // Bodies and answers, as the document and the serializer take them.
 
@@ -339,8 +347,8 @@ export const DoorRequestSchema = Type.Object(
       Type.Object(
         {
           ...optional(BPF_ATTR_SCALARS, scalar),
-          ...optional(BPF_ATTR_POINTERS, () => nullable(hex())),
-          ...optional(BPF_ATTR_TEXTS, () => nullable(Type.String())),
+          ...optional(BPF_ATTR_POINTERS, () => nullableHex()),
+          ...optional(BPF_ATTR_TEXTS, () => nullable("string")),
         },
         { ...CLOSED, description: "The command's own fields of union bpf_attr; others are 400. Left out: zero, or NULL." },
       ),
@@ -352,7 +360,7 @@ export const DoorRequestSchema = Type.Object(
 export const DoorAnswerSchema = Type.Object(
   {
     ret: Type.Integer({ description: "What bpf(2) returns: -1, 0, or a descriptor." }),
-    errno: Type.Union([Type.String(), Type.Null()]),
+    errno: nullable("string"),
     seq: seq(),
     attr: Type.Object(
       {
@@ -372,8 +380,8 @@ export const CreateSchema = Type.Object(
       BPF_ATTR_SCALARS.slice(BPF_ATTR_SCALARS.indexOf("map_type"), BPF_ATTR_SCALARS.indexOf("bpf_fd")),
       scalar,
     ),
-    map_name: Type.Optional(nullable(Type.String({ description: "At most 15 bytes: letters, digits, _ and a dot." }))),
-    excl_prog_hash: Type.Optional(nullable(hex())),
+    map_name: Type.Optional(nullable("string", { description: "At most 15 bytes: letters, digits, _ and a dot." })),
+    excl_prog_hash: Type.Optional(nullableHex()),
   },
   { ...CLOSED, description: "BPF_MAP_CREATE's fields of union bpf_attr. Left out: zero." },
 );

@@ -20,6 +20,9 @@ export const validatorCompiler: FastifySchemaCompiler<FastifySchema> = ({ schema
 export const bodyByHand: FastifySchemaCompiler<FastifySchema> = (route) =>
   route.httpPart === "body" ? anything : validatorCompiler(route);
 
+/** How the document calls the parts of a request that have names. */
+const PARTS: Readonly<Record<string, string>> = { querystring: "query", params: "path" };
+
 /** What a validator has found, as the place in the request and what is wrong with it. */
 export function validationFault(errors: FastifySchemaValidationError[], part: string): InvalidInput {
   const error = errors[0] as FastifySchemaValidationError;
@@ -28,7 +31,7 @@ export function validationFault(errors: FastifySchemaValidationError[], part: st
     readonly additionalProperty?: string;
     readonly allowedValues?: readonly unknown[];
   };
-  const place = [part === "body" ? "" : part, ...error.instancePath.split("/").slice(1)].filter((name) => name !== "");
+  const place = [PARTS[part] ?? "", ...error.instancePath.split("/").slice(1)].filter((name) => name !== "");
   const named = missingProperty ?? additionalProperty;
   const where = [...place, ...(named === undefined ? [] : [named])].join(".") || part;
   if (missingProperty !== undefined) return new InvalidInput(where, "it is missing");

@@ -1,18 +1,18 @@
 import { CMD } from "../abi/service.ts";
-import type { Command, EndReason, OpenKind, Target } from "../syscall/command.ts";
+import type { Action, Command, EndReason, OpenKind, Target } from "../syscall/command.ts";
 
 /**
  * What a command says beside its target, key, value and flags, as the text that the log keeps in `attr`: JSON in the
  * names of union bpf_attr, bytes in hex, u64 as decimal strings. Commands that say no more have none.
  */
-export function attrText(command: Command): string | null {
+export function attrText(command: Action): string | null {
   const attr = attrOf(command);
   return attr === null ? null : JSON.stringify(attr);
 }
 
 type Attr = Record<string, string | number | null>;
 
-function attrOf(command: Command): Attr | null {
+function attrOf(command: Action): Attr | null {
   if ("unknown" in command) return { name: command.name };
   switch (command.cmd) {
     case CMD.BPF_MAP_CREATE: {
@@ -193,7 +193,7 @@ export function readCommand(parts: CommandParts): Command {
 }
 
 /** What a command names: a map by any reference, or the descriptor that it closes or duplicates. */
-export function targetOf(command: Command): Target | null {
+export function targetOf(command: Action): Target | null {
   if ("target" in command) return command.target;
   return "fd" in command ? { by: "fd", fd: command.fd } : null;
 }

@@ -58,21 +58,26 @@ const byBuckets: BatchWalk = {
     if (start >= buckets) return refuse("ENOENT", `in_batch is ${start}: the map has ${buckets} buckets`);
     const prefix = elementsPrefix(store.map);
     const elements: Element[] = [];
+    const bucketEnds: number[] = [];
     let bucket = start;
     let inBucket: Element[] = [];
-    const page = (next: number, end: Refusal | null): BatchPage => ({ elements, position: u32Buffer(next), end });
+    const endBucket = (): void => {
+      for (const element of inBucket) elements.push(element);
+      bucketEnds.push(elements.length);
+      inBucket = [];
+    };
+    const page = (next: number, end: Refusal | null): BatchPage => ({ elements, bucketEnds, position: u32Buffer(next), end });
     for (const cell of store.cells.range(prefix + u32Key(start), afterPrefix(prefix))) {
       const its = readU32Key(cell[0], prefix.length);
       if (its !== bucket) {
-        for (const element of inBucket) elements.push(element);
-        inBucket = [];
+        endBucket();
         bucket = its;
       }
       inBucket.push(elementOf(store.map, cell));
       if (elements.length + inBucket.length > count)
         return page(bucket, elements.length > 0 ? null : refuse("ENOSPC", `bucket ${bucket} has more elements than count, ${count}`));
     }
-    for (const element of inBucket) elements.push(element);
+    endBucket();
     return page(buckets, WALKED);
   },
 };

@@ -74,6 +74,11 @@ export interface Element {
 /** What a lookup batch found: whole buckets of a hash, or the next keys of an array or trie. */
 export interface BatchPage {
   readonly elements: readonly Element[];
+  /**
+   * How many of them there are at the end of each bucket: the kernel takes out, and copies to the caller, one bucket
+   * after the other. Where nothing can be taken out there are no buckets to tell.
+   */
+  readonly bucketEnds: readonly number[];
   /** Where the next call goes on: a u32 bucket number, or the last key; null if nothing was visited. */
   readonly position: Buffer | null;
   /** ENOENT at the end of the map, ENOSPC where the first bucket does not fit, null otherwise. */

@@ -97,19 +97,33 @@ function readBatch(
 
   const { elements } = page;
   const takes = command.cmd === CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH;
-  if (takes)
-    map.deferCount(() => {
-      for (const { key } of elements) map.type.remove(map, key);
-    });
   const keys = Buffer.concat(elements.map(({ key }) => key));
   const values = Buffer.concat(elements.map(({ value }) => value));
   const fault = checkRoom(command.key, keys.length, "keys") ?? checkRoom(command.value, values.length, "values");
-  if (fault !== null) return failed(fault, map.map.id, { count: 0 }, takes ? keys : null);
+  if (takes) {
+    const gone = fault === null ? elements.length : lostElements(command, page, keys.length, values.length);
+    map.deferCount(() => {
+      for (const { key } of elements.slice(0, gone)) map.type.remove(map, key);
+    });
+    if (fault !== null) return failed(fault, map.map.id, { count: 0 }, keys.subarray(0, gone * map.map.keySize));
+  }
+  if (fault !== null) return failed(fault, map.map.id, { count: 0 });
   const position = walk.positionAlways || elements.length > 0 ? page.position : null;
   const lost = position === null ? null : checkRoom(outBatch, position.length, "out_batch");
   const delivered = { count: walk.positionAlways && lost !== null ? 0 : elements.length };
   if (lost !== null) return failed(lost, map.map.id, delivered, takes ? keys : null);
   return answerPage(map.map.id, page, keys, values, position);
+}
+
+/** What a take-out has lost that cannot be written: a bucket is deleted before it is copied, and a fault ends the walk. */
+function lostElements(command: Request, { elements, bucketEnds }: BatchPage, keysBytes: number, valuesBytes: number): number {
+  const keysRoom = elementsRoom(command.key, keysBytes / elements.length);
+  const valuesRoom = elementsRoom(command.value, valuesBytes / elements.length);
+  return bucketEnds.find((end) => end > Math.min(keysRoom, valuesRoom)) ?? elements.length;
+}
+
+function elementsRoom(buffer: Buffer | null, elementBytes: number): number {
+  return buffer === null ? Number.POSITIVE_INFINITY : Math.floor(buffer.length / elementBytes);
 }
 
 function answerPage(map: number, page: BatchPage, keys: Buffer, values: Buffer, position: Buffer | null): Outcome {

@@ -96,6 +96,34 @@ class Guarded {
   }
 }
 
+interface Natives {
+  readonly bpf: Bpf;
+  readonly koffi: Koffi;
+  readonly libc: Libc;
+  readonly memory: Guarded;
+}
+
+let loaded: Natives | null = null;
+
+/** Loaded once: the guarded memory serves every kernel subject, one after the other. */
+function natives(): Natives {
+  if (loaded !== null) return loaded;
+  const bpf = openBpf();
+  if (!(bpf instanceof Bpf)) throw new Error(`opening bpf(2): ${bpf.off}`);
+  const koffi = createRequire(import.meta.url)("koffi") as Koffi;
+  const library = koffi.load("libc.so.6");
+  const libc = {
+    mmap: library.func("void *mmap(void *addr, size_t length, int prot, int flags, int fd, int64_t offset)"),
+    mprotect: library.func("int mprotect(void *addr, size_t length, int prot)"),
+    munmap: library.func("int munmap(void *addr, size_t length)"),
+    syscall: library.func("long syscall(long number, long cmd, void *attr, uint size)"),
+    dup: library.func("int dup(int fd)"),
+    pipe: library.func("int pipe(void *fds)"),
+  } as unknown as Libc;
+  loaded = { bpf, koffi, libc, memory: new Guarded(koffi, libc) };
+  return loaded;
+}
+
 /** What an answer's buffers are made of: fields of the attr that the kernel writes behind. */
 interface Call {
   readonly attr: Buffer;
@@ -126,21 +154,12 @@ export class Kernel implements Subject {
   readonly #possibleCpus: number;
 
   constructor(possibleCpus: number) {
-    const bpf = openBpf();
-    if (!(bpf instanceof Bpf)) throw new Error(`opening bpf(2): ${bpf.off}`);
-    this.#bpf = bpf;
     this.#possibleCpus = possibleCpus;
-    this.#koffi = createRequire(import.meta.url)("koffi") as Koffi;
-    const libc = this.#koffi.load("libc.so.6");
-    this.#libc = {
-      mmap: libc.func("void *mmap(void *addr, size_t length, int prot, int flags, int fd, int64_t offset)"),
-      mprotect: libc.func("int mprotect(void *addr, size_t length, int prot)"),
-      munmap: libc.func("int munmap(void *addr, size_t length)"),
-      syscall: libc.func("long syscall(long number, long cmd, void *attr, uint size)"),
-      dup: libc.func("int dup(int fd)"),
-      pipe: libc.func("int pipe(void *fds)"),
-    } as unknown as Libc;
-    this.#memory = new Guarded(this.#koffi, this.#libc);
+    const { bpf, koffi, libc, memory } = natives();
+    this.#bpf = bpf;
+    this.#koffi = koffi;
+    this.#libc = libc;
+    this.#memory = memory;
   }
 
   bpf({ cmd, attr = {} }: DoorRequest, raw: Raw = {}): Answer {

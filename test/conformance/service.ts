@@ -107,6 +107,12 @@ export class Service implements Subject {
     this.#run({ cmd: CMD.SESSION_END, attr: { reason: "ended by request" } });
   }
 
+  /** How many elements the state says that the map behind a descriptor has. */
+  entryCount(fd: number): number {
+    const { state } = this.#engine;
+    return state.entryCount(state.fd(this.#session, fd)?.map ?? 0);
+  }
+
   /** All cells: what they are, and what they are when the log is replayed. */
   cells(): { state: Record<string, string>; fold: Record<string, string> } {
     const fold = new MemoryCells();

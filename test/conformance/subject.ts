@@ -5,6 +5,8 @@ export interface Answer {
   readonly ret: number;
   readonly errno: string | null;
   readonly attr: DoorAttr;
+  /** The rule that chose the errno; a kernel does not tell. */
+  readonly detail?: string;
 }
 
 /** What the syscall door has no words for: raw access to the attribute. */

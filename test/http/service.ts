@@ -1,4 +1,5 @@
-import type { InjectOptions, Response } from "light-my-request";
+import type { InjectOptions, LightMyRequestResponse } from "fastify";
+import type { Test } from "tap";
 import { readSettings, type Settings } from "../../src/config.ts";
 import { Engine, type Reply, type Request } from "../../src/engine/engine.ts";
 import type { EventFilter, EventReader } from "../../src/engine/events.ts";
@@ -10,13 +11,14 @@ import { type App, buildApp, type EngineDoor } from "../../src/http/app.ts";
 import type { Authenticate } from "../../src/http/auth.ts";
 import { Metrics } from "../../src/http/metrics.ts";
 import { type Event, type EventRow, eventRow, rowEvent } from "../../src/log/event.ts";
-import { checkAnswer } from "./document.ts";
+import { Conformance, type Document } from "./document.ts";
 
-/** The log in memory, and what reads it. */
-class MemoryLog implements EventLog, EventReader {
+class MemoryLog implements EventLog {
   readonly rows: EventRow[] = [];
+  /** What the next append throws. */
+  broken: Error | null = null;
 
-  get lastSeqNow(): number {
+  get lastSeq(): number {
     return this.rows.length;
   }
 
@@ -25,6 +27,7 @@ class MemoryLog implements EventLog, EventReader {
   }
 
   append(events: readonly Event[]): void {
+    if (this.broken !== null) throw this.broken;
     for (const event of events) this.rows.push(eventRow(event));
   }
 
@@ -32,17 +35,153 @@ class MemoryLog implements EventLog, EventReader {
     for (const row of this.rows.slice(afterSeq)) yield rowEvent(row);
   }
 
+  close(): void {}
+}
+
+class MemoryReader implements EventReader {
+  readonly #rows: readonly EventRow[];
+
+  constructor(rows: readonly EventRow[]) {
+    this.#rows = rows;
+  }
+
   async query(filter: EventFilter): Promise<EventRow[]> {
-    const { map, session, caller, cmd, errno, key, afterSeq, limit, sinceUs = 0, untilUs = Infinity } = filter;
-    const wanted = (row: EventRow): boolean =>
-      (map === undefined || row.map === map) &&
-      (session === undefined || row.session === session) &&
-      (caller === undefined || row.caller === caller) &&
-      (cmd === undefined || row.cmd === cmd) &&
-      (errno === undefined || row.errno === errno) &&
-      (key === undefined || (row.key?.subarray(0, key.length).equals(key) ?? false)) &&
-      row.time_us >= sinceUs &&
-      row.time_us <= untilUs;
-    return this.rows.slice(afterSeq).filter(wanted).slice(0, limit);
+    return this.#rows.filter((row) => matches(row, filter)).slice(0, filter.limit);
+  }
+
+  async event(seq: number): Promise<EventRow | null> {
+    return this.#rows[seq - 1] ?? null;
+  }
+
+  async lastSeq(): Promise<number> {
+    return this.#rows.length;
+  }
+
+  async close(): Promise<void> {}
+}
+
+function matches(row: EventRow, filter: EventFilter): boolean {
+  const same = (["map", "session", "caller", "cmd", "errno"] as const).every(
+    (name) => filter[name] === undefined || filter[name] === row[name],
+  );
+  const { key, afterSeq, sinceUs = 0, untilUs = Number.POSITIVE_INFINITY } = filter;
+  if (!same || row.seq <= afterSeq || row.time_us < sinceUs || row.time_us > untilUs) return false;
+  return key === undefined || (row.key?.subarray(0, key.length).equals(key) ?? false);
+}
+
+const NO_MIRROR: Mirror = {
+  off: "no mirror in this test",
+  adopt: () => [],
+  apply: () => [],
+  resync: () => [],
+  status: () => ({ state: "off", detail: "no mirror in this test" }),
+  close() {},
+};
+
+export interface ServiceOptions {
+  readonly settings?: Partial<Settings>;
+  readonly authenticate?: Authenticate;
+  readonly ready?: () => string | null;
+}
+
+/**
+ * The whole service but for disk, threads and kernel: the engine over memory, behind the frames that carry its commands
+ * between threads. Every answer is held against the OpenAPI document.
+ */
+export class Service {
+  readonly log = new MemoryLog();
+  readonly engine: Engine;
+  readonly metrics = new Metrics();
+  readonly #options: ServiceOptions;
+  /** Instead of the engine, where a test wants it to fail. */
+  failing: (() => Promise<Reply>) | null = null;
+  #app: App | undefined;
+  #conformance: Conformance | undefined;
+
+  private constructor(options: ServiceOptions) {
+    this.#options = options;
+    this.engine = new Engine({
+      log: this.log,
+      store: new MemoryCells(),
+      mirror: NO_MIRROR,
+      clock: { nowUs: () => Date.now() * 1000 },
+      host: { possibleCpus: 2, pageBytes: 4096, memoryBytes: 2 ** 34, onlineNodes: [0], ifindexes: [1] },
+      graceMs: 0,
+      report() {},
+    });
+  }
+
+  /** A service that is closed when the test is over. */
+  static async start(t: Test, options: ServiceOptions = {}): Promise<Service> {
+    const service = new Service(options);
+    service.#app = await buildApp({
+      engine: service.#door(),
+      events: new MemoryReader(service.log.rows),
+      settings: { ...readSettings({ MAPLEDGER_LOG_LEVEL: "silent" }), ...options.settings },
+      metrics: service.metrics,
+      ready: options.ready ?? (() => null),
+      authenticate: options.authenticate ?? null,
+      version: "0.0.0",
+    });
+    t.teardown(() => service.app.close());
+    service.#conformance = new Conformance(service.app.swagger() as unknown as Document);
+    return service;
+  }
+
+  get app(): App {
+    return this.#app as App;
+  }
+
+  get seen(): ReadonlySet<string> {
+    return (this.#conformance as Conformance).seen;
+  }
+
+  /** Sends a request; throws where the answer is not what the document says. */
+  async send(method: string, url: string, payload?: unknown, headers: Record<string, string> = {}): Promise<LightMyRequestResponse> {
+    const options: InjectOptions = { method: method as "GET", url, headers };
+    if (payload !== undefined) options.payload = payload as object;
+    const response = await this.app.inject(options);
+    this.#conformance?.check(method, url, response);
+    return response;
+  }
+
+  /** Opens a session; answers the path of it. */
+  async session(headers: Record<string, string> = {}): Promise<string> {
+    const response = await this.send("POST", "/v1/sessions", { name: "test" }, headers);
+    return `/v1/sessions/${response.json().id}`;
+  }
+
+  /** Creates a map in a session; answers the path of its descriptor. */
+  async map(session: string, attr: object = {}): Promise<string> {
+    const response = await this.send("POST", `${session}/maps`, { ...HASH, ...attr });
+    if (response.statusCode !== 201) throw new Error(response.body);
+    return `${session}/fds/${response.json().fd}`;
+  }
+
+  #door(): EngineDoor {
+    const { engine } = this;
+    return {
+      waiting: 0,
+      run: async (request) => this.failing?.() ?? this.#run(request),
+      query: async (name, ask) => structuredClone(answerQuery(engine, name, ask)),
+    };
+  }
+
+  #run(request: Request): Reply {
+    const writer = new FrameWriter();
+    writer.request(request);
+    const there = writer.take();
+    for (const reply of this.engine.run(readRequests(there.frames, there.length))) writer.reply(reply);
+    this.metrics.batch(this.engine.figures);
+    const back = writer.take();
+    return readReplies(back.frames, back.length)[0] as Reply;
   }
 }
+
+export const HASH = {
+  map_type: "BPF_MAP_TYPE_HASH",
+  key_size: 4,
+  value_size: 4,
+  max_entries: 4,
+  map_flags: ["BPF_F_NO_PREALLOC"],
+};

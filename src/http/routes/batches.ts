@@ -7,7 +7,7 @@ import type { Request } from "../../engine/engine.ts";
 import { type App, type Parts, type Ran, type RouteOptions, run } from "../parts.ts";
 import type { FastifyReply } from "fastify";
 import { refused } from "../problems.ts";
-import { body, hex, problems, ran, scalar } from "../schemas.ts";
+import { body, hex, nullable, problems, ran, scalar } from "../schemas.ts";
 import { bodyByHand } from "../validation.ts";
 import { VIEWS, type View } from "../views.ts";
 
@@ -52,7 +52,7 @@ function readBatch(app: App, view: View, { parts }: RouteOptions, name: keyof ty
         Type.Object(
           {
             count: Type.Optional(scalar()),
-            in_batch: Type.Optional(Type.Union([hex(), Type.Null()])),
+            in_batch: Type.Optional(nullable("string")),
             elem_flags: Type.Optional(scalar()),
           },
           { additionalProperties: false, description: `\`count\` is the most elements; ${COUNT_DEFAULT} unless given.` },
@@ -74,7 +74,7 @@ function readBatch(app: App, view: View, { parts }: RouteOptions, name: keyof ty
     handler: async (request, reply) => {
       const { count, inBatch, elemFlags } = readLookupBatchBody(request.body, COUNT_DEFAULT);
       const attr = { count, elemFlags, inBatch, outBatch: null };
-      const command = { cmd, ...view.origin(request), key: null, value: null, flags: 0n, attr };
+      const command = { cmd, ...view.origin(request), key: null, value: null, flags: 0n, exact: true, attr };
       const { outcome, seq } = await run(parts, reply, command);
       // ENOENT with values is the end of the map; without, there is no such map or position.
       const end = outcome.errno === ERRNO.ENOENT && outcome.value !== null;
@@ -85,7 +85,7 @@ function readBatch(app: App, view: View, { parts }: RouteOptions, name: keyof ty
   });
 }
 
-function updateBatch(app: App, view: View, { parts, lengths }: RouteOptions): void {
+function updateBatch(app: App, view: View, { parts }: RouteOptions): void {
   app.post(`${view.prefix}/batch/update`, {
     schema: {
       operationId: `updateBatch${view.suffix}`,
@@ -112,15 +112,14 @@ function updateBatch(app: App, view: View, { parts, lengths }: RouteOptions): vo
     handler: async (request, reply) => {
       const { count, keys, values, elemFlags } = readUpdateBatchBody(request.body);
       const origin = view.origin(request);
-      await lengths.checkBatch(origin, count, keys, values);
       const attr = { count, elemFlags, inBatch: null, outBatch: null };
-      const command = { cmd: CMD.BPF_MAP_UPDATE_BATCH, ...origin, key: keys, value: values, flags: 0n, attr };
+      const command = { cmd: CMD.BPF_MAP_UPDATE_BATCH, ...origin, key: keys, value: values, flags: 0n, exact: true, attr };
       return batchDone(parts, reply, command, count);
     },
   });
 }
 
-function deleteBatch(app: App, view: View, { parts, lengths }: RouteOptions): void {
+function deleteBatch(app: App, view: View, { parts }: RouteOptions): void {
   app.post(`${view.prefix}/batch/delete`, {
     schema: {
       operationId: `deleteBatch${view.suffix}`,
@@ -144,9 +143,8 @@ function deleteBatch(app: App, view: View, { parts, lengths }: RouteOptions): vo
     handler: async (request, reply) => {
       const { count, keys, elemFlags } = readDeleteBatchBody(request.body);
       const origin = view.origin(request);
-      await lengths.checkBatch(origin, count, keys, null);
       const attr = { count, elemFlags, inBatch: null, outBatch: null };
-      const command = { cmd: CMD.BPF_MAP_DELETE_BATCH, ...origin, key: keys, value: null, flags: 0n, attr };
+      const command = { cmd: CMD.BPF_MAP_DELETE_BATCH, ...origin, key: keys, value: null, flags: 0n, exact: true, attr };
       return batchDone(parts, reply, command, count);
     },
   });

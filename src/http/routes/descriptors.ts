@@ -90,8 +90,8 @@ function getDescriptor(app: App, { parts: { engine } }: RouteOptions): void {
       response: {
         200: told(
           "The descriptor.",
-          Type.Object({ descriptor: Type.Ref("Descriptor"), map: Type.Union([Type.Ref("Map"), Type.Null()]) }),
-          { descriptor: { ...EXAMPLE, kind: "pipe", map_id: null }, map: null },
+          Type.Object({ descriptor: Type.Ref("Descriptor"), map: Type.Optional(Type.Ref("Map")) }),
+          { descriptor: { ...EXAMPLE, kind: "pipe", map_id: null } },
         ),
         ...problems({}, ...IN_SESSION, "EBADF"),
       },
@@ -101,8 +101,9 @@ function getDescriptor(app: App, { parts: { engine } }: RouteOptions): void {
       const descriptor = (await askFds(engine, session)).find((open) => open.fd === fd);
       if (descriptor === undefined)
         throw new Problem("EBADF", `fd ${fd} is not open in session ${session}`, { errno: "EBADF" });
-      const map = descriptor.map === 0 ? null : await askMap(engine, { id: descriptor.map }, String(descriptor.map));
-      return { descriptor: descriptorJson(descriptor), map: map === null ? null : mapJson(map) };
+      if (descriptor.map === 0) return { descriptor: descriptorJson(descriptor) };
+      const map = await askMap(engine, { id: descriptor.map }, String(descriptor.map));
+      return { descriptor: descriptorJson(descriptor), map: mapJson(map) };
     },
   });
 }
@@ -128,14 +129,14 @@ function openDescriptor(app: App, { parts }: RouteOptions): void {
       params: SessionParams,
       body: Type.Object(
         {
-          kind: Type.Enum(["dup", "pipe", "file", "map"]),
+          kind: Type.Enum(["dup", "pipe", "file", "map"], { type: "string" }),
           fd: Type.Optional(Type.Integer({ minimum: 0, maximum: 2 ** 31 - 1, description: "For dup." })),
           map: Type.Optional(
             Type.Union([Type.Integer({ minimum: 0, maximum: ID_MAX }), Type.String()], {
               description: "For map: its id, name:NAME or pinned:PATH.",
             }),
           ),
-          access: Type.Optional(Type.Enum(["rw", "r", "w"], { description: "For map; rw unless given." })),
+          access: Type.Optional(Type.Enum(["rw", "r", "w"], { type: "string", description: "For map; rw unless given." })),
         },
         { additionalProperties: false, examples: [{ kind: "map", map: "pinned:/sys/fs/bpf/counters", access: "r" }] },
       ),

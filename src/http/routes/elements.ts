@@ -24,7 +24,7 @@ export async function elementRoutes(app: App, options: RouteOptions): Promise<vo
   }
 }
 
-function lookupElement(app: App, view: View, { parts, lengths }: RouteOptions): void {
+function lookupElement(app: App, view: View, { parts }: RouteOptions): void {
   app.get(`${view.prefix}/elements/:key`, {
     schema: {
       operationId: `lookupElement${view.suffix}`,
@@ -40,8 +40,7 @@ function lookupElement(app: App, view: View, { parts, lengths }: RouteOptions): 
     handler: async (request, reply) => {
       const origin = view.origin(request);
       const key = bytes((request.params as KeyParams).key, "key");
-      await lengths.checkElement(origin, key, null);
-      const ran = await must(parts, reply, { cmd: CMD.BPF_MAP_LOOKUP_ELEM, ...origin, key, value: null, flags: 0n });
+      const ran = await must(parts, reply, { cmd: CMD.BPF_MAP_LOOKUP_ELEM, ...origin, key, value: null, flags: 0n, exact: true });
       const value = ran.outcome.value as Buffer;
       if (wants(request.headers, OCTETS)) return reply.type(OCTETS).send(value);
       return { value: value.toString("hex"), seq: ran.seq };
@@ -49,7 +48,7 @@ function lookupElement(app: App, view: View, { parts, lengths }: RouteOptions): 
   });
 }
 
-function updateElement(app: App, view: View, { parts, lengths }: RouteOptions): void {
+function updateElement(app: App, view: View, { parts }: RouteOptions): void {
   app.addContentTypeParser(OCTETS, { parseAs: "buffer" }, (_request, payload, done) => done(null, payload));
   app.put(`${view.prefix}/elements/:key`, {
     schema: {
@@ -87,14 +86,13 @@ function updateElement(app: App, view: View, { parts, lengths }: RouteOptions): 
       const key = bytes((request.params as KeyParams).key, "key");
       const given = Buffer.isBuffer(request.body) ? { value: request.body, flags: 0n } : readValueBody(request.body);
       const flags = conditionalFlags(request.headers, given.flags);
-      await lengths.checkElement(origin, key, given.value);
-      const { seq } = await must(parts, reply, { cmd: CMD.BPF_MAP_UPDATE_ELEM, ...origin, key, value: given.value, flags });
+      const { seq } = await must(parts, reply, { cmd: CMD.BPF_MAP_UPDATE_ELEM, ...origin, key, value: given.value, flags, exact: true });
       return { seq };
     },
   });
 }
 
-function deleteElement(app: App, view: View, { parts, lengths }: RouteOptions): void {
+function deleteElement(app: App, view: View, { parts }: RouteOptions): void {
   app.delete(`${view.prefix}/elements/:key`, {
     schema: {
       operationId: `deleteElement${view.suffix}`,
@@ -110,8 +108,7 @@ function deleteElement(app: App, view: View, { parts, lengths }: RouteOptions): 
     handler: async (request, reply) => {
       const origin = view.origin(request);
       const key = bytes((request.params as KeyParams).key, "key");
-      await lengths.checkElement(origin, key, null);
-      const { seq } = await must(parts, reply, { cmd: CMD.BPF_MAP_DELETE_ELEM, ...origin, key, value: null, flags: 0n });
+      const { seq } = await must(parts, reply, { cmd: CMD.BPF_MAP_DELETE_ELEM, ...origin, key, value: null, flags: 0n, exact: true });
       return { seq };
     },
   });
@@ -156,7 +153,7 @@ function listElements(app: App, view: View, { parts }: RouteOptions): void {
   });
 }
 
-function nextKey(app: App, view: View, { parts, lengths }: RouteOptions): void {
+function nextKey(app: App, view: View, { parts }: RouteOptions): void {
   app.get(`${view.prefix}/next-key`, {
     schema: {
       operationId: `nextKey${view.suffix}`,
@@ -174,8 +171,7 @@ function nextKey(app: App, view: View, { parts, lengths }: RouteOptions): void {
       const origin = view.origin(request);
       const given = (request.query as { key?: string }).key;
       const key = given === undefined ? null : bytes(given, "key");
-      await lengths.checkElement(origin, key, null);
-      const ran = await must(parts, reply, { cmd: CMD.BPF_MAP_GET_NEXT_KEY, ...origin, key, value: null, flags: 0n });
+      const ran = await must(parts, reply, { cmd: CMD.BPF_MAP_GET_NEXT_KEY, ...origin, key, value: null, flags: 0n, exact: true });
       return { next_key: (ran.outcome.value as Buffer).toString("hex"), seq: ran.seq };
     },
   });

@@ -10,7 +10,7 @@ import { eventJson } from "../json.ts";
 import { NDJSON, wants } from "../negotiate.ts";
 import type { App, EngineDoor, RouteOptions } from "../parts.ts";
 import { Problem } from "../problems.ts";
-import { limit, lines, problems, told } from "../schemas.ts";
+import { after, limit, nullable, lines, problems, told } from "../schemas.ts";
 import { readReference } from "../views.ts";
 
 const TAGS = ["events"];
@@ -46,7 +46,7 @@ const Query = Type.Object({
   key: Type.Optional(Type.String({ description: "What the key begins with, in hex; of a batch, any of its keys." })),
   since: Type.Optional(Type.String({ description: "From this moment on, in RFC 3339.", examples: ["2026-11-23T20:00:00Z"] })),
   until: Type.Optional(Type.String({ description: "Up to this moment, itself included." })),
-  after: Type.Integer({ minimum: 0, default: 0, description: "The last page's `next`." }),
+  after,
 });
 
 /** The log: every command that ever ran. */
@@ -67,14 +67,14 @@ function listEvents(app: App, { parts: { engine, events, settings } }: RouteOpti
         200: {
           ...told(
             "A page, or all events.",
-            Type.Object({ events: Type.Array(Type.Ref("Event")), next: Type.Union([Type.Integer(), Type.Null()]) }),
+            Type.Object({ events: Type.Array(Type.Ref("Event")), next: nullable("integer") }),
             { events: [EXAMPLE], next: 17 },
           ),
           content: {
             "application/json": {
               schema: Type.Object({
                 events: Type.Array(Type.Ref("Event")),
-                next: Type.Union([Type.Integer(), Type.Null()]),
+                next: nullable("integer"),
               }),
               example: { events: [EXAMPLE], next: 17 },
             },

@@ -4,7 +4,7 @@ import { readValueBody } from "../../codec/body.ts";
 import { askMap } from "../asked.ts";
 import { mapJson, mirrorJson } from "../json.ts";
 import { type App, must, type RouteOptions } from "../parts.ts";
-import { body, hex, limit, MapParams, problems, ran, scalar, told } from "../schemas.ts";
+import { after, body, hex, limit, nullable, MapParams, problems, ran, scalar, told } from "../schemas.ts";
 import { bodyByHand } from "../validation.ts";
 import { readPathname, readReference, VIEWS, type View } from "../views.ts";
 
@@ -49,13 +49,13 @@ function listMaps(app: App, { parts }: RouteOptions): void {
       summary: "List the maps that live",
       tags: TAGS,
       querystring: Type.Object({
-        after: Type.Integer({ minimum: 0, default: 0, description: "The last page's `next`." }),
+        after,
         limit: limit(parts.settings.pageElementsMax, PAGE_DEFAULT),
       }),
       response: {
         200: told(
           "A page, by id.",
-          Type.Object({ maps: Type.Array(Type.Ref("Map")), next: Type.Union([Type.Integer(), Type.Null()]) }),
+          Type.Object({ maps: Type.Array(Type.Ref("Map")), next: nullable("integer") }),
           { maps: [EXAMPLE], next: null },
         ),
         ...problems({}),
@@ -106,7 +106,7 @@ function resyncMap(app: App, { parts: { engine } }: RouteOptions): void {
 function freezeMap(app: App, view: View, { parts }: RouteOptions): void {
   app.post(`${view.prefix}/freeze`, {
     schema: {
-      operationId: `freezeMap${view.suffix}`,
+      operationId: view.suffix === "" ? "freezeMap" : "freezeAnyMap",
       summary: "Freeze a map",
       description: "BPF_MAP_FREEZE: from now on no command changes its elements. There is no way back.",
       tags: [view.tag],
@@ -127,7 +127,7 @@ function freezeMap(app: App, view: View, { parts }: RouteOptions): void {
 function pinMap(app: App, view: View, { parts }: RouteOptions): void {
   app.post(`${view.prefix}/pin`, {
     schema: {
-      operationId: `pinMap${view.suffix}`,
+      operationId: view.suffix === "" ? "pinMap" : "pinAnyMap",
       summary: "Pin a map",
       description: "BPF_OBJ_PIN: the path holds the map from now on, whatever becomes of descriptors.",
       tags: [view.tag],
@@ -150,7 +150,7 @@ function pinMap(app: App, view: View, { parts }: RouteOptions): void {
   });
 }
 
-function pushElement(app: App, view: View, { parts, lengths }: RouteOptions): void {
+function pushElement(app: App, view: View, { parts }: RouteOptions): void {
   app.post(`${view.prefix}/push`, {
     schema: {
       operationId: `pushElement${view.suffix}`,
@@ -171,8 +171,7 @@ function pushElement(app: App, view: View, { parts, lengths }: RouteOptions): vo
     handler: async (request, reply) => {
       const { value, flags } = readValueBody(request.body);
       const origin = view.origin(request);
-      await lengths.checkElement(origin, null, value);
-      const { seq } = await must(parts, reply, { cmd: CMD.BPF_MAP_UPDATE_ELEM, ...origin, key: null, value, flags });
+      const { seq } = await must(parts, reply, { cmd: CMD.BPF_MAP_UPDATE_ELEM, ...origin, key: null, value, flags, exact: true });
       return { seq };
     },
   });

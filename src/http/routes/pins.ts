@@ -2,7 +2,7 @@ import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
 import { pinJson } from "../json.ts";
 import { type App, must, type RouteOptions } from "../parts.ts";
-import { limit, PathnameParams, problems, ran, told } from "../schemas.ts";
+import { limit, nullable, PathnameParams, problems, ran, told } from "../schemas.ts";
 import { readPathname } from "../views.ts";
 
 const TAGS = ["pins"];
@@ -23,13 +23,15 @@ function listPins(app: App, { parts }: RouteOptions): void {
       summary: "List the pins",
       tags: TAGS,
       querystring: Type.Object({
-        after: Type.String({ default: "", description: "The last page's `next`.", examples: ["/sys/fs/bpf/counters"] }),
+        after: Type.Optional(
+          Type.String({ default: "", description: "The last page's `next`.", examples: ["/sys/fs/bpf/counters"] }),
+        ),
         limit: limit(parts.settings.pageElementsMax, PAGE_DEFAULT),
       }),
       response: {
         200: told(
           "A page, by path.",
-          Type.Object({ pins: Type.Array(Type.Ref("Pin")), next: Type.Union([Type.String(), Type.Null()]) }),
+          Type.Object({ pins: Type.Array(Type.Ref("Pin")), next: nullable("string") }),
           { pins: [{ pathname: "/sys/fs/bpf/counters", map_id: 1 }], next: null },
         ),
         ...problems({}),

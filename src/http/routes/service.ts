@@ -13,11 +13,12 @@ export async function serviceRoutes(app: App, options: RouteOptions): Promise<vo
   document(app);
 }
 
-const Status = (status: string) => Type.Object({ status: Type.Enum([status]) });
+const Status = (status: string) => Type.Object({ status: Type.Enum([status], { type: "string" }) });
 
 function live(app: App): void {
   app.get("/livez", {
     config: { open: true },
+    exposeHeadRoute: true,
     schema: {
       operationId: "getLiveness",
       summary: "Whether the service runs",
@@ -32,6 +33,7 @@ function live(app: App): void {
 function ready(app: App, { parts }: RouteOptions): void {
   app.get("/readyz", {
     config: { open: true },
+    exposeHeadRoute: true,
     schema: {
       operationId: "getReadiness",
       summary: "Whether the service takes commands",

@@ -5,7 +5,7 @@ import { askOwnSession, askSession } from "../asked.ts";
 import { sessionJson } from "../json.ts";
 import { NDJSON } from "../negotiate.ts";
 import { type App, must, type RouteOptions } from "../parts.ts";
-import { limit, lines, problems, ran, SessionParams, seq, told } from "../schemas.ts";
+import { after, limit, nullable, lines, problems, ran, SessionParams, seq, told } from "../schemas.ts";
 
 const TAGS = ["sessions"];
 const NAME_LENGTH_MAX = 255;
@@ -86,13 +86,13 @@ function listSessions(app: App, { parts }: RouteOptions): void {
       summary: "List the sessions that live",
       tags: TAGS,
       querystring: Type.Object({
-        after: Type.Integer({ minimum: 0, default: 0, description: "The last page's `next`." }),
+        after,
         limit: limit(parts.settings.pageElementsMax, PAGE_DEFAULT),
       }),
       response: {
         200: told(
           "A page, by id.",
-          Type.Object({ sessions: Type.Array(Type.Ref("Session")), next: Type.Union([Type.Integer(), Type.Null()]) }),
+          Type.Object({ sessions: Type.Array(Type.Ref("Session")), next: nullable("integer") }),
           { sessions: [EXAMPLE], next: null },
         ),
         ...problems({}),
@@ -222,7 +222,7 @@ class Streams {
   constructor(app: App) {
     app.addHook("preClose", async () => {
       this.closing = true;
-      for (const session of [...this.#bySession.keys()]) this.endOf(session);
+      for (const streams of this.#bySession.values()) for (const stream of streams) stream.end();
     });
   }
 

@@ -1,0 +1,22 @@
+import { readSettings } from "../src/config.ts";
+import { VERSION } from "../src/version.ts";
+import { buildApp } from "../src/http/app.ts";
+import { Metrics } from "../src/http/metrics.ts";
+
+/** The document as the service with its default settings serves it. */
+export async function openApiDocument(): Promise<object> {
+  const never = (): never => {
+    throw new Error("writing the OpenAPI document: nothing is asked of the engine");
+  };
+  const app = await buildApp({
+    engine: { waiting: 0, run: never, query: never },
+    events: { query: never, event: never, lastSeq: never, close: async () => {} },
+    settings: { ...readSettings({}), logLevel: "silent" },
+    metrics: new Metrics(),
+    ready: () => null,
+    authenticate: null,
+    version: VERSION,
+  });
+  await app.close();
+  return app.swagger();
+}

@@ -1,0 +1,143 @@
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
+import { CMD } from "../abi/service.ts";
+import { readValueBody } from "../codec/body.ts";
+import type { Reply, Request } from "../engine/engine.ts";
+import { callerOf } from "./auth.ts";
+import type { Parts } from "./parts.ts";
+import { failure, type Problem, refused } from "./problems.ts";
+import type { Origin } from "./views.ts";
+
+/**
+ * Single elements by session and descriptor, or by map id: the requests that carry the load. They are answered here, before
+ * Fastify routes them, with what the routes in routes/elements.ts answer; whatever is unusual about one (its Accept, a
+ * condition, a body that is not JSON, a key that is not plain hex) is left to these. A test holds both to the same answers.
+ */
+const PATH =
+  /^\/v1\/(?:sessions\/([1-9]\d{0,8})\/fds\/(0|[1-9]\d{0,8})|maps\/(0|[1-9]\d{0,8}))\/elements\/((?:[0-9a-f]{2}){1,512})$/;
+
+const JSON_TYPE = "application/json";
+const ANSWER_TYPE = "application/json; charset=utf-8";
+const PROBLEM_TYPE = "application/problem+json; charset=utf-8";
+
+/** What a request's path says. */
+type Element = Origin & { readonly key: Buffer };
+
+/** Answers true where it has taken the request on, false where Fastify is to answer it. */
+export type HotPath = (request: IncomingMessage, response: ServerResponse) => boolean;
+
+/** `problemOf` makes an answer of what was thrown, as for every other route. */
+export function hotPath(parts: Parts, problemOf: (error: unknown) => Problem): HotPath {
+  const { engine, metrics } = parts;
+
+  const run = (response: ServerResponse, command: Request): void => {
+    engine.run(command).then(
+      (reply) => answer(response, command, reply),
+      (error) => sendProblem(response, problemOf(error)),
+    );
+  };
+
+  const answer = (response: ServerResponse, command: Request, reply: Reply): void => {
+    if ("failure" in reply) return sendProblem(response, failure(reply));
+    const { outcome, seq } = reply;
+    metrics.answered(command.cmd, outcome.errno);
+    if (outcome.errno !== 0) return sendProblem(response, refused(command, outcome, seq), seq);
+    const value = command.cmd === CMD.BPF_MAP_LOOKUP_ELEM ? outcome.value : null;
+    const text = value === null ? `{"seq":${seq}}` : `{"value":"${value.toString("hex")}","seq":${seq}}`;
+    send(response, 200, ANSWER_TYPE, text, ["mapledger-seq", String(seq)]);
+  };
+
+  const update = (request: IncomingMessage, response: ServerResponse, element: Element): void => {
+    readBody(request, (body) => {
+      let command: Request;
+      try {
+        command = { cmd: CMD.BPF_MAP_UPDATE_ELEM, ...element, ...readValueBody(parse(body)), exact: true };
+      } catch (error) {
+        sendProblem(response, problemOf(error));
+        return;
+      }
+      run(response, command);
+    });
+  };
+
+  return (request, response) => {
+    const { method, headers } = request;
+    if (method !== "GET" && method !== "PUT" && method !== "DELETE") return false;
+    const found = PATH.exec(request.url as string);
+    if (found === null || !isUsual(headers) || parts.ready() !== null) return false;
+    if (method === "PUT" ? !hasJson(headers, parts.settings.bodyBytesMax) : hasBody(headers)) return false;
+    const element = elementOf(found, headers, parts);
+    if (element === null) return false;
+    if (method === "PUT") update(request, response, element);
+    else {
+      const cmd = method === "GET" ? CMD.BPF_MAP_LOOKUP_ELEM : CMD.BPF_MAP_DELETE_ELEM;
+      run(response, { cmd, ...element, value: null, flags: 0n, exact: true });
+    }
+    return true;
+  };
+}
+
+function elementOf(found: RegExpExecArray, headers: IncomingHttpHeaders, { authenticate }: Parts): Element | null {
+  const [, session, fd, map, hex] = found;
+  let caller: string;
+  try {
+    caller = callerOf(headers, authenticate);
+  } catch {
+    return null;
+  }
+  const key = Buffer.from(hex as string, "hex");
+  if (session === undefined) return { session: 0, caller, target: { by: "id", id: Number(map) }, key };
+  return { session: Number(session), caller, target: { by: "fd", fd: Number(fd) }, key };
+}
+
+/** Nothing in the headers asks for more than JSON, here and now. */
+function isUsual(headers: IncomingHttpHeaders): boolean {
+  const { accept } = headers;
+  return (
+    (accept === undefined || accept === "*/*" || accept === JSON_TYPE) &&
+    headers.origin === undefined &&
+    headers["if-match"] === undefined &&
+    headers["if-none-match"] === undefined &&
+    headers.expect === undefined &&
+    headers["transfer-encoding"] === undefined
+  );
+}
+
+function hasBody(headers: IncomingHttpHeaders): boolean {
+  return headers["content-length"] !== undefined && headers["content-length"] !== "0";
+}
+
+function hasJson(headers: IncomingHttpHeaders, bytesMax: number): boolean {
+  return (
+    headers["content-type"] === JSON_TYPE &&
+    headers["content-encoding"] === undefined &&
+    hasBody(headers) &&
+    Number(headers["content-length"]) <= bytesMax
+  );
+}
+
+/** A body comes in one piece nearly always. One that breaks off is answered to nobody. */
+function readBody(request: IncomingMessage, done: (body: Buffer) => void): void {
+  const pieces: Buffer[] = [];
+  request.on("data", (piece: Buffer) => pieces.push(piece));
+  request.on("end", () => done(pieces.length === 1 ? (pieces[0] as Buffer) : Buffer.concat(pieces)));
+  request.on("error", () => {});
+}
+
+function parse(body: Buffer): unknown {
+  try {
+    return JSON.parse(body.toString("utf8"));
+  } catch {
+    throw Object.assign(new Error("the body is not JSON"), { statusCode: 400 });
+  }
+}
+
+function sendProblem(response: ServerResponse, problem: Problem, seq?: number): void {
+  const headers = Object.entries(problem.headers).flat();
+  if (seq !== undefined) headers.push("mapledger-seq", String(seq));
+  send(response, problem.status, PROBLEM_TYPE, problem.text(), headers);
+}
+
+function send(response: ServerResponse, status: number, type: string, text: string, more: readonly string[]): void {
+  const headers = ["content-type", type, "content-length", String(Buffer.byteLength(text)), ...more];
+  response.writeHead(status, headers).end(text);
+}

@@ -1,0 +1,240 @@
+import * as fc from "fast-check";
+import { BPF_F } from "../../src/abi/bpf.ts";
+
+/**
+ * Random streams of commands. A step says what to do in terms that hold for any map, so that a stream with steps left
+ * out is still a stream: `map` picks one of the descriptors that are open by then, a key's parts make a key of whatever
+ * size the map has. Differential in differential.ts turns them into requests.
+ */
+export type Step =
+  | { readonly do: "create"; readonly shape: Shape }
+  | ({ readonly do: "update"; readonly key: Key; readonly value: Value; readonly flags: bigint } & OnMap)
+  | ({ readonly do: "lookup" | "take"; readonly key: Key; readonly flags: bigint; readonly room: Room } & OnMap)
+  | ({ readonly do: "delete"; readonly key: Key } & OnMap)
+  | ({ readonly do: "next"; readonly key: Key; readonly room: Room } & OnMap)
+  | ({ readonly do: "read batch" | "take batch"; readonly rooms: readonly [Room, Room, Room] } & Position & Batch)
+  | ({ readonly do: "update batch"; readonly elements: readonly { key: Key; value: Value }[]; readonly more: number } & Batch)
+  | ({ readonly do: "delete batch"; readonly keys: readonly Key[]; readonly more: number } & Batch)
+  | ({ readonly do: "freeze" | "close" | "dup" | "walk" } & OnMap)
+  | ({ readonly do: "info"; readonly length: number; readonly buffer: Room; readonly hash: number } & OnMap)
+  | { readonly do: "next id"; readonly object: number; readonly add: number }
+  | { readonly do: "fd by id"; readonly object: number; readonly flags: number }
+  | ({ readonly do: "pin"; readonly path: string | null; readonly flags: number } & OnMap)
+  | { readonly do: "get"; readonly path: string | null; readonly flags: number; readonly fd: number }
+  | { readonly do: "unlink" | "mkdir" | "rmdir"; readonly path: string }
+  | { readonly do: "unknown"; readonly cmd: number };
+
+interface OnMap {
+  /** A descriptor, modulo how many are open; -1: none, -2: a pipe. */
+  readonly map: number;
+}
+
+/** Flags and count as they are; `count` -1: as many as the map has room for, -2: one more. */
+interface Batch extends OnMap {
+  readonly count: number;
+  readonly flags: bigint;
+  readonly elemFlags: bigint;
+}
+
+interface Position {
+  /** From where: the start, where the last batch of this map ended, a key (or four bytes) of one's own, a bad pointer. */
+  readonly from: "start" | "last" | "key" | "bad";
+  readonly at: Key;
+}
+
+export interface Shape {
+  readonly type: StreamType | number;
+  readonly keySize: number | null;
+  readonly valueSize: number | null;
+  readonly maxEntries: number | null;
+  /** Sizes, where not said otherwise: small numbers that make one that the type takes. */
+  readonly seed: number;
+  readonly flags: number;
+  readonly more: Readonly<Record<string, unknown>>;
+}
+
+/** Bytes for a key: an index, or for tries a prefix. */
+export interface Key {
+  readonly number: number;
+  readonly bits: number;
+  readonly data: readonly number[];
+  readonly pointer: Pointer;
+}
+
+export interface Value {
+  readonly byte: number;
+  readonly pointer: Pointer;
+}
+
+/** Whether a buffer is there as a whole. */
+type Pointer = "ok" | "null" | "short" | "long" | "bad";
+/** What room an output has. */
+type Room = "fits" | "none" | "short" | "long";
+
+export const STREAM_TYPES = ["HASH", "ARRAY", "LPM_TRIE"] as const;
+export type StreamType = (typeof STREAM_TYPES)[number];
+
+const STEPS_MAX = 120;
+const PATHS = ["p0", "p0", "p0", "p1", "p1", "d/p", "d", "d", "p.3", "no/p", "p0/", "p0/x", "d/", "./p0", "d/../p1", "d//p", "", "d/d", "xx".repeat(128)];
+const CREATE_EXTRAS = [
+  { map_name: "not-allowed" },
+  { map_name: "x".repeat(16) },
+  { map_name: "f".repeat(15) },
+  { map_name: "Z9_." },
+  { map_name: "\xe9t\xe9" },
+  { map_name: "a\0-" },
+  { map_extra: 1 },
+  { map_extra: "0x100000000" },
+  { numa_node: 1 },
+  { numa_node: -1 },
+  { btf_key_type_id: 1, btf_value_type_id: 1 },
+  { btf_key_type_id: 1 },
+  { btf_value_type_id: 1 },
+  { btf_vmlinux_value_type_id: 1 },
+  { inner_map_fd: 77 },
+  { map_ifindex: 2147483632 },
+  { map_ifindex: 1 },
+  { excl_prog_hash_size: 32 },
+  { excl_prog_hash: "11".repeat(32), excl_prog_hash_size: 32 },
+  { excl_prog_hash: "11".repeat(31), excl_prog_hash_size: 32 },
+  { excl_prog_hash: "11".repeat(32), excl_prog_hash_size: 31 },
+];
+
+const ODD_FLAGS = [1n, 2n, 3n, 4n, 5n, 6n, 8n, 9n, 1n << 32n, (1n << 64n) - 1n];
+/** Never so large that a map is made which takes gigabytes. */
+const ODD_SIZES = [0, 1, 2, 3, 4, 5, 7, 8, 9, 16, 33, 255, 256, 260, 261, 512, 513, 4096, 0x80000000, 0xffffffff];
+const ODD_ENTRIES = [0, 1, 2, 3, 33, 64];
+
+/** Mostly `usual`, `percent` of the time one of the others. */
+function seldom<T>(percent: number, usual: fc.Arbitrary<T>, other: fc.Arbitrary<T>): fc.Arbitrary<T> {
+  return fc.oneof({ arbitrary: usual, weight: 100 - percent }, { arbitrary: other, weight: percent });
+}
+
+const pointer = seldom<Pointer>(6, fc.constant("ok"), fc.constantFrom("null", "short", "long", "bad"));
+const room = seldom<Room>(5, fc.constant("fits"), fc.constantFrom("none", "short", "long"));
+const lookupFlags = seldom(4, fc.constant(0n), fc.constantFrom(...ODD_FLAGS));
+const updateFlags = fc.oneof(
+  { arbitrary: fc.constant(0n), weight: 60 },
+  { arbitrary: fc.constantFrom(1n, 2n), weight: 34 },
+  { arbitrary: fc.constantFrom(...ODD_FLAGS), weight: 6 },
+);
+const batchFlags = seldom(4, fc.constant(0n), fc.constantFrom(1n, 2n, 4n, 8n, 1n << 32n));
+const map = seldom(3, fc.nat(7), fc.constantFrom(-1, -2));
+const onMap = { map };
+const batch = {
+  map,
+  count: fc.oneof(fc.constantFrom(-1, -2), fc.nat(6), fc.constantFrom(100, 5000)),
+  flags: batchFlags,
+  elemFlags: batchFlags,
+};
+const key: fc.Arbitrary<Key> = fc.record({
+  number: fc.oneof(
+    { arbitrary: fc.nat(7), weight: 70 },
+    { arbitrary: fc.nat(40), weight: 25 },
+    { arbitrary: fc.constantFrom(255, 256, 0x7fffffff, 0x80000000, 0xffffffff), weight: 5 },
+  ),
+  bits: fc.oneof(
+    { arbitrary: fc.constantFrom(0, 1, 8, 9, 16, 24, 32), weight: 80 },
+    { arbitrary: fc.nat(40), weight: 15 },
+    { arbitrary: fc.constantFrom(33, 48, 2048, 0xffffffff), weight: 5 },
+  ),
+  data: fc.oneof(
+    { arbitrary: fc.constantFrom([0, 0, 0, 0], [0x0a, 1, 2, 3], [0x0a, 1, 0x80, 0xff], [0x80, 0, 0, 1], [255, 255, 255, 255]), weight: 80 },
+    { arbitrary: fc.tuple(...Array.from({ length: 4 }, () => fc.constantFrom(0, 1, 0x0a, 0x80, 0xc0, 0xff))), weight: 20 },
+  ),
+  pointer,
+});
+const value = fc.record({ byte: fc.nat(255), pointer });
+const position = { from: fc.constantFrom("start", "start", "last", "last", "key", "bad" as const), at: key };
+const path = seldom(3, fc.constantFrom<string | null>(...PATHS), fc.constant(null));
+const openFlags = seldom(25, fc.constant(0), fc.constantFrom(1, BPF_F.BPF_F_RDONLY, BPF_F.BPF_F_WRONLY, 24, 0x80000000));
+
+function odd(usual: number, choices: readonly number[]): fc.Arbitrary<number | null> {
+  return seldom<number | null>(usual, fc.constant(null), fc.constantFrom(...choices));
+}
+
+function shape(types: readonly StreamType[]): fc.Arbitrary<Shape> {
+  return fc.record({
+    type: seldom<StreamType | number>(1, fc.constantFrom(...types), fc.constantFrom(0, 34, 35, 255, 0xffffffff)),
+    keySize: odd(6, ODD_SIZES),
+    valueSize: odd(6, ODD_SIZES),
+    maxEntries: odd(5, ODD_ENTRIES),
+    seed: fc.nat(999),
+    flags: fc.oneof(
+      { arbitrary: fc.constant(0), weight: 80 },
+      { arbitrary: fc.nat(18).map((bit) => 1 << bit), weight: 12 },
+      { arbitrary: fc.tuple(fc.nat(31), fc.nat(31)).map(([a, b]) => ((1 << a) | (1 << b)) >>> 0), weight: 8 },
+    ),
+    more: seldom<Readonly<Record<string, unknown>>>(15, fc.constant({}), fc.constantFrom(...CREATE_EXTRAS)),
+  });
+}
+
+/** Streams on maps of these types. */
+export function streams(types: readonly StreamType[]): fc.Arbitrary<Step[]> {
+  const steps: [weight: number, step: fc.Arbitrary<Step>][] = [
+    [5, fc.record({ do: fc.constant("create"), shape: shape(types) })],
+    [30, fc.record({ do: fc.constant("update"), ...onMap, key, value, flags: updateFlags })],
+    [14, fc.record({ do: fc.constant("lookup"), ...onMap, key, flags: lookupFlags, room })],
+    [6, fc.record({ do: fc.constant("take"), ...onMap, key, flags: lookupFlags, room })],
+    [9, fc.record({ do: fc.constant("delete"), ...onMap, key })],
+    [9, fc.record({ do: fc.constant("next"), ...onMap, key, room })],
+    [5, fc.record({ do: fc.constant("read batch"), ...batch, ...position, rooms: fc.tuple(room, room, room) })],
+    [3, fc.record({ do: fc.constant("take batch"), ...batch, ...position, rooms: fc.tuple(room, room, room) })],
+    [
+      5,
+      fc.record({
+        do: fc.constant("update batch"),
+        ...batch,
+        elements: fc.array(fc.record({ key, value }), { maxLength: 12 }),
+        more: seldom(5, fc.constant(0), fc.constantFrom(-1, 1)),
+      }),
+    ],
+    [
+      3,
+      fc.record({
+        do: fc.constant("delete batch"),
+        ...batch,
+        keys: fc.array(key, { maxLength: 4 }),
+        more: seldom(5, fc.constant(0), fc.constantFrom(-1, 1)),
+      }),
+    ],
+    [4, fc.record({ do: fc.constant("walk"), ...onMap })],
+    [0.4, fc.record({ do: fc.constant("freeze"), ...onMap })],
+    [3, fc.record({ do: fc.constant("close"), ...onMap })],
+    [2, fc.record({ do: fc.constant("dup"), ...onMap })],
+    [
+      2,
+      fc.record({
+        do: fc.constant("info"),
+        ...onMap,
+        length: fc.oneof(fc.constantFrom(104, 100, 88, 80, 8, 0, 105, 4096, 4097), fc.nat(120)),
+        buffer: room,
+        hash: seldom(30, fc.constant(0), fc.constantFrom(32, 31)),
+      }),
+    ],
+    [2, fc.record({ do: fc.constant("next id"), object: fc.nat(5), add: fc.integer({ min: -1, max: 0 }) })],
+    [2, fc.record({ do: fc.constant("fd by id"), object: fc.nat(5), flags: openFlags })],
+    [2, fc.record({ do: fc.constant("pin"), ...onMap, path, flags: seldom(5, fc.constant(0), fc.constantFrom(1, 8, 0x80000000)) })],
+    [2, fc.record({ do: fc.constant("get"), path, flags: openFlags, fd: seldom(5, fc.constant(0), fc.constant(1)) })],
+    [1, fc.record({ do: fc.constantFrom("unlink", "mkdir", "rmdir"), path: fc.constantFrom(...PATHS.filter((one) => one !== "")) })],
+    [0.2, fc.record({ do: fc.constant("unknown"), cmd: fc.constantFrom(38, 39, 100, 0x7fffffff) })],
+  ];
+  const step = fc.oneof(...steps.map(([weight, arbitrary]) => ({ weight: weight * 5, arbitrary: arbitrary as fc.Arbitrary<Step> })));
+  const first = fc.array(fc.record({ do: fc.constant("create" as const), shape: usualShape(types) }), { minLength: 1, maxLength: 2 });
+  return fc
+    .tuple(first, fc.array(step, { maxLength: STEPS_MAX, size: "max" }))
+    .map(([creates, rest]): Step[] => [...creates, ...rest]);
+}
+
+/** A map that can be made, so that most streams have something to work on. */
+function usualShape(types: readonly StreamType[]): fc.Arbitrary<Shape> {
+  return fc.record({
+    type: fc.constantFrom(...types),
+    keySize: fc.constant(null),
+    valueSize: fc.constant(null),
+    maxEntries: fc.constant(null),
+    seed: fc.nat(999),
+    flags: fc.constant(0),
+    more: fc.constant({}),
+  });
+}

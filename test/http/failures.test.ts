@@ -1,0 +1,54 @@
+import { test } from "tap";
+import { EngineBusy, EngineClosed } from "../../src/engine/client.ts";
+import { HASH, Service } from "./service.ts";
+
+test("what the machine fails is told apart, and nothing has happened", async (t) => {
+  const service = await Service.start(t);
+  const session = await service.session();
+  const create = () => service.send("POST", `${session}/maps`, HASH);
+  const rows = [
+    ["busy", 503, async () => Promise.reject(new EngineBusy(10_000, 5))],
+    ["unavailable", 503, async () => Promise.reject(new EngineClosed())],
+    ["bug", 500, async () => Promise.reject(new Error("secret"))],
+    ["bug", 500, async () => ({ failure: "bug", detail: "the command failed" }) as const],
+  ] as const;
+  for (const [name, status, fail] of rows) {
+    service.failing = fail;
+    const response = await create();
+    t.match(response.json(), { type: `urn:mapledger:problem:${name}`, status });
+    t.equal(response.headers["retry-after"], status === 503 ? "1" : undefined);
+    t.notMatch(response.body, "secret");
+  }
+  service.failing = null;
+  for (const [code, name, status] of [["SQLITE_FULL", "disk-full", 507], ["SQLITE_IOERR", "log-failed", 503]] as const) {
+    service.log.broken = Object.assign(new Error("no"), { code });
+    t.match((await create()).json(), { type: `urn:mapledger:problem:${name}`, status });
+  }
+  service.log.broken = null;
+  t.same((await create()).json(), { fd: 3, map_id: 1, seq: 2 });
+});
+
+test("a service that is not ready lives, and takes no commands", async (t) => {
+  let reason: string | null = "recovering: 10 of 20 events";
+  const service = await Service.start(t, { ready: () => reason });
+  t.equal((await service.send("GET", "/livez")).statusCode, 200);
+  for (const url of ["/readyz", "/v1/maps"]) {
+    const response = await service.send("GET", url);
+    t.match(response.json(), { status: 503, detail: reason });
+    t.equal(response.headers["retry-after"], "1");
+  }
+  reason = null;
+  t.equal((await service.send("GET", "/readyz")).statusCode, 200);
+  t.equal((await service.app.inject({ method: "HEAD", url: "/readyz" })).statusCode, 200);
+  t.equal((await service.app.inject({ method: "HEAD", url: "/v1/maps" })).statusCode, 405);
+});
+
+test("what is not HTTP is answered and hung up on", async (t) => {
+  const service = await Service.start(t);
+  const url = new URL(await service.app.listen({ host: "127.0.0.1", port: 0 }));
+  const long = await fetch(new URL(`/v1/maps/1/elements/${"00".repeat(20_000)}`, url));
+  t.equal(long.status, 431);
+  t.match(await long.json(), { type: "urn:mapledger:problem:header-too-large" });
+  const key = await fetch(new URL(`/v1/maps/1/elements/${"00".repeat(15_000)}`, url));
+  t.equal(key.status, 404, "a key of 15,000 bytes is looked up");
+});
