@@ -37,7 +37,10 @@ const value = Buffer.alloc(VALUE_BYTES, 0xa5).toString("hex");
 const json = { "content-type": "application/json" };
 
 /** Requests on keys all over the map. */
-function requests(path: string, method: "GET" | "PUT"): { method: typeof method; path: string; headers: typeof json; body?: string }[] {
+function requests(
+  path: string,
+  method: "GET" | "PUT",
+): { method: typeof method; path: string; headers: typeof json; body?: string }[] {
   return Array.from({ length: 1000 }, (_, at) => {
     const request = { method, path: `${path}/elements/${key((at * 7919) % KEYS)}`, headers: json };
     return method === "PUT" ? { ...request, body: JSON.stringify({ value }) } : request;
@@ -76,14 +79,22 @@ async function rounds(echo: Subject, services: Map<string, Subject>): Promise<vo
     for (const method of ["PUT", "GET"] as const)
       for (const connections of CONNECTIONS) {
         const measure = async (name: string, subject: Subject, path: string): Promise<number> => {
-          const { rate, p99Ms } = await load({ url: subject.url, connections, seconds: SECONDS, requests: requests(path, method) });
+          const { rate, p99Ms } = await load({
+            url: subject.url,
+            connections,
+            seconds: SECONDS,
+            requests: requests(path, method),
+          });
           sample(`${method} ${connections} ${name} /s`, rate);
           sample(`${method} ${connections} ${name} p99 ms`, p99Ms);
           return rate;
         };
         const ceiling = await measure("echo", echo, "");
         for (const [name, service] of services)
-          sample(`${method} ${connections} ${name} ratio`, (await measure(name, service, paths.get(name) as string)) / ceiling);
+          sample(
+            `${method} ${connections} ${name} ratio`,
+            (await measure(name, service, paths.get(name) as string)) / ceiling,
+          );
       }
     for (const size of [1000, 10_000])
       for (const [name, service] of services) {
@@ -97,7 +108,12 @@ async function rounds(echo: Subject, services: Map<string, Subject>): Promise<vo
 async function afterLoad(): Promise<void> {
   const service = await startBenchService("off");
   const path = await prepare(service, LOADED, LOADED);
-  const { rate, p50Ms, p99Ms } = await load({ url: service.url, connections: 1, seconds: SECONDS, requests: requests(path, "PUT") });
+  const { rate, p50Ms, p99Ms } = await load({
+    url: service.url,
+    connections: 1,
+    seconds: SECONDS,
+    requests: requests(path, "PUT"),
+  });
   sample(`PUT 1 after a load of ${LOADED} /s`, rate);
   sample(`PUT 1 after a load of ${LOADED} p50 ms`, p50Ms);
   sample(`PUT 1 after a load of ${LOADED} p99 ms`, p99Ms);

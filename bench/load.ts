@@ -16,7 +16,13 @@ export interface Rate {
 
 /** Sends requests, one after the other on each connection, for a while. Throws where an answer was not 2xx. */
 export async function load({ url, connections, seconds, requests }: Load): Promise<Rate> {
-  const result = await autocannon({ url, connections, duration: seconds, requests: [...requests], workers: undefined as never });
+  const result = await autocannon({
+    url,
+    connections,
+    duration: seconds,
+    requests: [...requests],
+    workers: undefined as never,
+  });
   if (result.non2xx > 0 || result.errors > 0)
     throw new Error(`loading ${url}: ${result.non2xx} answers were not 2xx, ${result.errors} errors`);
   return { rate: result["2xx"] / result.duration, p50Ms: result.latency.p50, p99Ms: result.latency.p99 };

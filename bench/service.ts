@@ -45,4 +45,3 @@ export function mirrorUnavailable(): string | null {
     return "no bpffs is mounted at /sys/fs/bpf";
   }
 }
-

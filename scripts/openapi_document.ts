@@ -1,7 +1,7 @@
 import { readSettings } from "../src/config.ts";
-import { VERSION } from "../src/version.ts";
 import { buildApp } from "../src/http/app.ts";
 import { Metrics } from "../src/http/metrics.ts";
+import { VERSION } from "../src/version.ts";
 
 /** The document as the service with its default settings serves it. */
 export async function openApiDocument(): Promise<object> {

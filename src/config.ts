@@ -56,13 +56,49 @@ export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Nam
     what: "least level of the log lines on standard output",
     read: (given) => (LEVELS.includes(given) ? given : undefined),
   },
-  sessionTtlSeconds: integer("MAPLEDGER_SESSION_TTL", 600, 1, 31_536_000, "seconds a session lives without a command, unless it asks for others"),
-  sessionTtlMaxSeconds: integer("MAPLEDGER_SESSION_TTL_MAX", 604_800, 1, 31_536_000, "most seconds that a session may ask for"),
-  attachGraceSeconds: integer("MAPLEDGER_ATTACH_GRACE", 5, 0, 3_600, "seconds between the end of an attached stream and that of its session"),
+  sessionTtlSeconds: integer(
+    "MAPLEDGER_SESSION_TTL",
+    600,
+    1,
+    31_536_000,
+    "seconds a session lives without a command, unless it asks for others",
+  ),
+  sessionTtlMaxSeconds: integer(
+    "MAPLEDGER_SESSION_TTL_MAX",
+    604_800,
+    1,
+    31_536_000,
+    "most seconds that a session may ask for",
+  ),
+  attachGraceSeconds: integer(
+    "MAPLEDGER_ATTACH_GRACE",
+    5,
+    0,
+    3_600,
+    "seconds between the end of an attached stream and that of its session",
+  ),
   bodyBytesMax: integer("MAPLEDGER_BODY_MAX", 64 * MIB, 1_024, 1_024 * MIB, "most bytes of a request's body"),
-  pageElementsMax: integer("MAPLEDGER_PAGE_MAX", 10_000, 1, 1_000_000, "most elements, events, sessions, maps or pins in a page"),
-  queueCommandsMax: integer("MAPLEDGER_QUEUE_MAX", 10_000, 1, 10_000_000, "most commands that wait for the engine; beyond it requests get 503"),
-  queueBytesMax: integer("MAPLEDGER_QUEUE_BYTES_MAX", 256 * MIB, 1_024, 16_384 * MIB, "most bytes that wait for the engine"),
+  pageElementsMax: integer(
+    "MAPLEDGER_PAGE_MAX",
+    10_000,
+    1,
+    1_000_000,
+    "most elements, events, sessions, maps or pins in a page",
+  ),
+  queueCommandsMax: integer(
+    "MAPLEDGER_QUEUE_MAX",
+    10_000,
+    1,
+    10_000_000,
+    "most commands that wait for the engine; beyond it requests get 503",
+  ),
+  queueBytesMax: integer(
+    "MAPLEDGER_QUEUE_BYTES_MAX",
+    256 * MIB,
+    1_024,
+    16_384 * MIB,
+    "most bytes that wait for the engine",
+  ),
 };
 
 /** Reads the settings. Throws an Error that names the variable and what it takes. */
@@ -75,7 +111,8 @@ export function readSettings(environment: Readonly<Record<string, string | undef
   for (const [name, setting] of Object.entries(SETTINGS)) {
     const given = environment[setting.variable];
     const value = given === undefined ? setting.fallback : (setting as Setting<unknown>).read(given);
-    if (value === undefined) throw new Error(`${setting.variable} takes ${setting.takes}, found ${JSON.stringify(given)}`);
+    if (value === undefined)
+      throw new Error(`${setting.variable} takes ${setting.takes}, found ${JSON.stringify(given)}`);
     settings[name] = value;
   }
   return settings as unknown as Settings;

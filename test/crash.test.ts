@@ -105,7 +105,10 @@ async function work(url: string, client: number, answered: Answered[]): Promise<
               : pick < 18
                 ? { cmd: "BPF_MAP_LOOKUP_AND_DELETE_BATCH", attr: { map_fd: 3, count: random(40) } }
                 : pick < 19
-                  ? { cmd: "BPF_MAP_CREATE", attr: { map_type: 1, key_size: 4, value_size: 4, max_entries: 1 + random(9) } }
+                  ? {
+                      cmd: "BPF_MAP_CREATE",
+                      attr: { map_type: 1, key_size: 4, value_size: 4, max_entries: 1 + random(9) },
+                    }
                   : { cmd: "BPF_OBJ_PIN", attr: { bpf_fd: fd, pathname: `pin${client}_${random(1000)}` } };
     try {
       const reply = await call(url, "POST", "/v1/sessions/1/bpf", command);
@@ -142,7 +145,9 @@ async function call(url: string, method: string, path: string, body: object): Pr
 /** Every answered command is in the log once, at its seq, as it was answered; the log has no gap. */
 function compareLog(t: Test, answered: readonly Answered[], round: number): void {
   const db = new Sqlite(join(data, "events.sqlite"), { readonly: true });
-  const { least, most, count } = db.prepare("SELECT min(seq) least, max(seq) most, count(*) count FROM events").get() as Record<string, number>;
+  const { least, most, count } = db
+    .prepare("SELECT min(seq) least, max(seq) most, count(*) count FROM events")
+    .get() as Record<string, number>;
   const row = db.prepare("SELECT cmd, key, value, errno FROM readable WHERE seq = ?");
   const wrong = answered.filter((one) => {
     const found = row.get(one.seq) as Omit<Answered, "seq"> | undefined;
@@ -151,15 +156,26 @@ function compareLog(t: Test, answered: readonly Answered[], round: number): void
     return one.key !== null && found.key !== one.key;
   });
   db.close();
-  const ok = wrong.length === 0 && least === 1 && count === most && new Set(answered.map(({ seq }) => seq)).size === answered.length;
-  t.ok(ok, `round ${round}: ${answered.length} answered commands are in the log of ${count}`, { wrong: wrong.slice(0, 5), least, most, count });
+  const ok =
+    wrong.length === 0 &&
+    least === 1 &&
+    count === most &&
+    new Set(answered.map(({ seq }) => seq)).size === answered.length;
+  t.ok(ok, `round ${round}: ${answered.length} answered commands are in the log of ${count}`, {
+    wrong: wrong.slice(0, 5),
+    least,
+    most,
+    count,
+  });
 }
 
 /** Maps, elements and pins over HTTP, and in the kernel, are what the log adds up to. */
 async function compareState(t: Test, url: string, round: number): Promise<void> {
   fold();
   const maps = [...folded.maps.from("")].map(([, map]) => map);
-  const listed = (await (await fetch(`${url}/v1/maps?limit=10000`)).json()) as { maps: { id: number; entries: number }[] };
+  const listed = (await (await fetch(`${url}/v1/maps?limit=10000`)).json()) as {
+    maps: { id: number; entries: number }[];
+  };
   t.strictSame(
     listed.maps.map(({ id, entries }) => [id, entries]),
     maps.map(({ id }) => [id, folded.entryCount(id)]),
@@ -171,7 +187,9 @@ async function compareState(t: Test, url: string, round: number): Promise<void> 
     elements += expected.size;
     const response = await fetch(`${url}/v1/maps/${map.id}/elements`, { headers: { accept: "application/x-ndjson" } });
     const lines = (await response.text()).split("\n").filter((line) => line !== "");
-    const found = new Map(lines.map((line) => JSON.parse(line) as { key: string; value: string }).map(({ key, value }) => [key, value]));
+    const found = new Map(
+      lines.map((line) => JSON.parse(line) as { key: string; value: string }).map(({ key, value }) => [key, value]),
+    );
     if (!same(found, expected)) t.fail(`round ${round}: map ${map.id} is not what the log adds up to`);
     if (mirrorOff === null && bpf instanceof Bpf && !same(inKernel(bpf, map, [...expected.keys()]), expected))
       t.fail(`round ${round}: the kernel's map of map ${map.id} is not what the state is`);

@@ -31,7 +31,11 @@ say(`${number(ranges.length)} ranges are ${number(prefixes.length)} prefixes`);
 
 const service = (await answers(URL_GIVEN)) ? null : await startService();
 const base = service?.url ?? URL_GIVEN;
-say(service === null ? `the service at ${base} is used` : `no service answers at ${URL_GIVEN}: one of its own is started, at ${base}`);
+say(
+  service === null
+    ? `the service at ${base} is used`
+    : `no service answers at ${URL_GIVEN}: one of its own is started, at ${base}`,
+);
 try {
   await run();
 } finally {
@@ -88,7 +92,8 @@ async function checkService(map: string, addresses: readonly number[]): Promise<
     for (let address = addresses[next++]; address !== undefined; address = addresses[next++]) {
       const response = await fetch(`${base}${map}/elements/${trieKey(address, 32)}`);
       const body = (await response.json()) as { value: string };
-      if (!response.ok && response.status !== 404) throw new Error(`looking up ${dotted(address)}: ${JSON.stringify(body)}`);
+      if (!response.ok && response.status !== 404)
+        throw new Error(`looking up ${dotted(address)}: ${JSON.stringify(body)}`);
       compare(address, response.ok ? Buffer.from(body.value, "hex").toString("latin1") : null, "the service");
       bar.increment();
     }
@@ -101,7 +106,9 @@ async function checkService(map: string, addresses: readonly number[]): Promise<
 
 function checkKernel({ mirror }: MapView, addresses: readonly number[]): void {
   if (mirror.state !== "on" || mirror.pinned === undefined) {
-    say(`the kernel is not asked: the mirror is ${mirror.state}${mirror.detail === undefined ? "" : `, ${mirror.detail}`}`);
+    say(
+      `the kernel is not asked: the mirror is ${mirror.state}${mirror.detail === undefined ? "" : `, ${mirror.detail}`}`,
+    );
     return;
   }
   const program = new GeoProgram(mirror.pinned);
@@ -122,13 +129,20 @@ function sampleAddresses(from: readonly Range[], count: number): number[] {
   const addresses: number[] = [];
   for (let at = 0; addresses.length < count; at++) {
     const { first, last } = from[(at * 7919) % from.length] as Range;
-    addresses.push(first, last, Math.max(first - 1, 0), Math.min(last + 1, 2 ** 32 - 1), Math.imul(at, 0x9e3779b1) >>> 0);
+    addresses.push(
+      first,
+      last,
+      Math.max(first - 1, 0),
+      Math.min(last + 1, 2 ** 32 - 1),
+      Math.imul(at, 0x9e3779b1) >>> 0,
+    );
   }
   return addresses;
 }
 
 async function request(method: string, path: string, body?: object): Promise<unknown> {
-  const init = body === undefined ? {} : { headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
+  const init =
+    body === undefined ? {} : { headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
   const response = await fetch(`${base}${path}`, { method, ...init });
   const text = await response.text();
   if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`);
@@ -174,7 +188,10 @@ async function urlOf(child: ChildProcess): Promise<string> {
 
 function progress(what: string): SingleBar {
   const format = `${what} [{bar}] {percentage}% | {value}/{total} | {eta_formatted} left`;
-  return new SingleBar({ format, stream: process.stderr, hideCursor: true, noTTYOutput: true, notTTYSchedule: 1000 }, Presets.legacy);
+  return new SingleBar(
+    { format, stream: process.stderr, hideCursor: true, noTTYOutput: true, notTTYSchedule: 1000 },
+    Presets.legacy,
+  );
 }
 
 function number(count: number): string {

@@ -17,7 +17,8 @@ export function readDoorBody(body: unknown): DoorRequest {
   const { cmd, attr } = readFields(body, ["cmd", "attr"]);
   const fields = attr === undefined ? NONE : readObject(attr, "attr");
   if (typeof cmd === "string") return { cmd, attr: fields };
-  if (typeof cmd !== "number") throw new InvalidInput("cmd", `a command's name or number is needed, found ${shown(cmd)}`);
+  if (typeof cmd !== "number")
+    throw new InvalidInput("cmd", `a command's name or number is needed, found ${shown(cmd)}`);
   const number = u32(cmd, "cmd") | 0;
   // To the kernel the numbers of mapledger's own commands mean nothing, and so they do here.
   return { cmd: SERVICE_NUMBERS.has(number) ? String(number) : number, attr: fields };
@@ -125,7 +126,8 @@ function elementFault(element: unknown, where: string): InvalidInput {
 }
 
 function readHex(value: unknown, where: string): Buffer {
-  if (typeof value !== "string") throw new InvalidInput(where, `a string of hex digits is needed, found ${shown(value)}`);
+  if (typeof value !== "string")
+    throw new InvalidInput(where, `a string of hex digits is needed, found ${shown(value)}`);
   return bytes(value, where);
 }
 
@@ -145,6 +147,9 @@ function readFields(value: unknown, known: readonly string[], where = ""): Field
   const fields = readObject(value, where === "" ? "body" : where);
   for (const name in fields)
     if (!known.includes(name))
-      throw new InvalidInput(where === "" ? name : `${where}.${name}`, `there is no such field; there are ${known.join(", ")}`);
+      throw new InvalidInput(
+        where === "" ? name : `${where}.${name}`,
+        `there is no such field; there are ${known.join(", ")}`,
+      );
   return fields;
 }

@@ -206,7 +206,8 @@ function countOf(out: Outcome["out"]): DoorAttr {
 
 function checkFields(attr: Attr, known: readonly string[], at = "attr."): void {
   for (const name in attr)
-    if (!known.includes(name)) throw new InvalidInput(`${at}${name}`, `the command has no such field; it has ${known.join(", ")}`);
+    if (!known.includes(name))
+      throw new InvalidInput(`${at}${name}`, `the command has no such field; it has ${known.join(", ")}`);
 }
 
 function fdTarget(attr: Attr, field: string): Target {

@@ -22,7 +22,8 @@ function integer(value: unknown, where: string): bigint {
   if (typeof value === "string") {
     const constant = CONSTANTS.get(value);
     if (constant !== undefined) return BigInt(constant);
-    if (!DIGITS.test(value)) throw new InvalidInput(where, `an integer or the name of a constant is needed, found ${shown(value)}`);
+    if (!DIGITS.test(value))
+      throw new InvalidInput(where, `an integer or the name of a constant is needed, found ${shown(value)}`);
     return BigInt(value);
   }
   if (Array.isArray(value)) return value.reduce((all: bigint, one, at) => all | integer(one, `${where}[${at}]`), 0n);
@@ -32,7 +33,8 @@ function integer(value: unknown, where: string): bigint {
 /** A u32. Negative numbers down to -2^31 are taken as C takes them. */
 export function u32(value: unknown, where: string): number {
   const number = integer(value, where);
-  if (number < -(2n ** 31n) || number >= 2n ** 32n) throw new InvalidInput(where, `32 bits are needed, found ${number}`);
+  if (number < -(2n ** 31n) || number >= 2n ** 32n)
+    throw new InvalidInput(where, `32 bits are needed, found ${number}`);
   return Number(BigInt.asUintN(32, number));
 }
 
@@ -61,7 +63,8 @@ export function bytes(value: string, where: string): Buffer {
 /** A pointer: null and absent are the null pointer. */
 export function pointer(value: unknown, where: string): Buffer | null {
   if (value === undefined || value === null) return null;
-  if (typeof value !== "string") throw new InvalidInput(where, `a string of hex digits or null is needed, found ${shown(value)}`);
+  if (typeof value !== "string")
+    throw new InvalidInput(where, `a string of hex digits or null is needed, found ${shown(value)}`);
   return bytes(value, where);
 }
 

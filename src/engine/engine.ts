@@ -241,7 +241,9 @@ export class Engine {
       const full = (error as { code?: string }).code === "SQLITE_FULL";
       return {
         failure: full ? "disk full" : "log failed",
-        detail: full ? "the log's disk is full; nothing was changed" : "the log could not be written; nothing was changed",
+        detail: full
+          ? "the log's disk is full; nothing was changed"
+          : "the log could not be written; nothing was changed",
       };
     }
   }

@@ -73,7 +73,8 @@ export class PendingCells implements Cells {
       if (next.value[1] !== null) yield next.value as Cell;
       next = changes.next();
     }
-    for (; !next.done && next.value[0] < to; next = changes.next()) if (next.value[1] !== null) yield next.value as Cell;
+    for (; !next.done && next.value[0] < to; next = changes.next())
+      if (next.value[1] !== null) yield next.value as Cell;
   }
 
   mark(): number {

@@ -28,7 +28,6 @@ export interface Clock {
   nowUs(): number;
 }
 
-
 /** One element written (`value`) or gone (null). */
 export interface ElementChange {
   readonly key: Buffer;

@@ -84,4 +84,3 @@ export function serveEngine(engine: Engine, port: MessagePort, closed: () => voi
 function post(port: MessagePort, message: FromEngine, transfer: ArrayBuffer[] = []): void {
   port.postMessage(message, transfer);
 }
-

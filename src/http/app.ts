@@ -4,6 +4,7 @@ import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
 import fastify, { type FastifyError, type FastifyReply, type FastifyRequest, LogController } from "fastify";
 import { InvalidInput } from "../codec/invalid.ts";
 import { EngineBusy, EngineClosed } from "../engine/client.ts";
+import { DoorAnswerSchema } from "./attr_schemas.ts";
 import { callerOf, checkOrigin } from "./auth.ts";
 import { registerDocument } from "./document.ts";
 import { hotPath } from "./hot.ts";
@@ -18,7 +19,7 @@ import { mapRoutes } from "./routes/maps.ts";
 import { pinRoutes } from "./routes/pins.ts";
 import { serviceRoutes } from "./routes/service.ts";
 import { sessionRoutes } from "./routes/sessions.ts";
-import { SHARED, DoorAnswerSchema } from "./schemas.ts";
+import { SHARED } from "./schemas.ts";
 import { validationFault, validatorCompiler } from "./validation.ts";
 
 export type { App, EngineDoor, Parts } from "./parts.ts";
@@ -126,7 +127,8 @@ function matches(route: string, pathname: string): boolean {
 }
 
 function sendProblem(request: FastifyRequest, reply: FastifyReply, problem: Problem): FastifyReply {
-  if (problem.cause !== undefined) request.log.error({ err: problem.cause }, `answering ${request.method} ${request.url}`);
+  if (problem.cause !== undefined)
+    request.log.error({ err: problem.cause }, `answering ${request.method} ${request.url}`);
   return reply.code(problem.status).headers(problem.headers).type("application/problem+json").send(problem.text());
 }
 

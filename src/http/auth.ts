@@ -49,7 +49,9 @@ function readLine(line: string, where: string): { readonly name: string; readonl
 /** Throws where the service would be open to others without a token. */
 export function checkListen({ host, tokens }: Pick<Settings, "host" | "tokens">): void {
   if (tokens === "" && !isLoopback(host))
-    throw new Error(`MAPLEDGER_HOST is ${host}: anything but loopback needs MAPLEDGER_TOKENS, a file of tokens' hashes`);
+    throw new Error(
+      `MAPLEDGER_HOST is ${host}: anything but loopback needs MAPLEDGER_TOKENS, a file of tokens' hashes`,
+    );
 }
 
 function isLoopback(host: string): boolean {

@@ -10,7 +10,11 @@ const WHOLE_BYTES_MAX = 1024 * 1024;
 const EMPTY = Buffer.alloc(0);
 
 /** A JSON object that begins with the elements of an outcome; `rest` are its other fields. */
-export function sendElements(reply: FastifyReply, outcome: Outcome, rest: Readonly<Record<string, unknown>>): FastifyReply {
+export function sendElements(
+  reply: FastifyReply,
+  outcome: Outcome,
+  rest: Readonly<Record<string, unknown>>,
+): FastifyReply {
   const { keys, values, count } = elementsOf(outcome);
   reply.type("application/json; charset=utf-8");
   const pieces = wrapped('{"elements":[', elementItems(keys, values, count), `],${JSON.stringify(rest).slice(1)}`);

@@ -30,18 +30,28 @@ export async function registerDocument(app: App, version: string): Promise<void>
   await app.register(swagger, {
     openapi: {
       openapi: "3.1.0",
-      info: { title: "mapledger", version, description: DESCRIPTION, license: { name: "MIT", identifier: "MIT" } as never },
+      info: {
+        title: "mapledger",
+        version,
+        description: DESCRIPTION,
+        license: { name: "MIT", identifier: "MIT" } as never,
+      },
       servers: [{ url: "/", description: "Where this document came from." }],
       tags: Object.entries(TAGS).map(([name, description]) => ({ name, description })),
       components: {
         securitySchemes: {
-          bearer: { type: "http", scheme: "bearer", description: "Where tokens are configured, every request needs one." },
+          bearer: {
+            type: "http",
+            scheme: "bearer",
+            description: "Where tokens are configured, every request needs one.",
+          },
         },
       },
       security: [{}, { bearer: [] }],
     },
     refResolver: { buildLocalReference: (schema, _base, _fragment, at) => (schema.$id as string) ?? `schema-${at}` },
-    transformObject: (document) => finished(("openapiObject" in document ? document.openapiObject : {}) as Document) as never,
+    transformObject: (document) =>
+      finished(("openapiObject" in document ? document.openapiObject : {}) as Document) as never,
   });
   await app.register(swaggerUi, {
     routePrefix: "/docs",
@@ -66,7 +76,8 @@ interface Document {
 function finished(document: Document): Document {
   const shared: Record<string, object> = {};
   for (const operation of Object.values(document.paths ?? {}).flatMap((operations) => Object.values(operations))) {
-    if (operation["x-body-optional"] === true && operation.requestBody !== undefined) operation.requestBody.required = false;
+    if (operation["x-body-optional"] === true && operation.requestBody !== undefined)
+      operation.requestBody.required = false;
     delete operation["x-body-optional"];
     for (const { content = {} } of Object.values(operation.responses)) {
       const problem = content["application/problem+json"];

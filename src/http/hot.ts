@@ -37,10 +37,16 @@ export function hotPath(parts: Parts, problemOf: (error: unknown) => Problem): H
   };
 
   const answer = (response: ServerResponse, command: Request, reply: Reply): void => {
-    if ("failure" in reply) return sendProblem(response, failure(reply));
+    if ("failure" in reply) {
+      sendProblem(response, failure(reply));
+      return;
+    }
     const { outcome, seq } = reply;
     metrics.answered(command.cmd, outcome.errno);
-    if (outcome.errno !== 0) return sendProblem(response, refused(command, outcome, seq), seq);
+    if (outcome.errno !== 0) {
+      sendProblem(response, refused(command, outcome, seq), seq);
+      return;
+    }
     const value = command.cmd === CMD.BPF_MAP_LOOKUP_ELEM ? outcome.value : null;
     const text = value === null ? `{"seq":${seq}}` : `{"value":"${value.toString("hex")}","seq":${seq}}`;
     send(response, 200, ANSWER_TYPE, text, ["mapledger-seq", String(seq)]);

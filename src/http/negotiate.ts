@@ -32,7 +32,10 @@ export function conditionalFlags(headers: IncomingHttpHeaders, flags: bigint): b
   if (absent !== undefined && present !== undefined)
     throw new InvalidInput("if-match", "If-Match and If-None-Match exclude each other");
   if ((absent ?? present) !== "*")
-    throw new InvalidInput(absent === undefined ? "if-match" : "if-none-match", 'elements have no tags: "*" alone is taken');
+    throw new InvalidInput(
+      absent === undefined ? "if-match" : "if-none-match",
+      'elements have no tags: "*" alone is taken',
+    );
   if ((flags & CONDITION) !== 0n) throw new InvalidInput("flags", "the request's headers say the condition already");
   return flags | BigInt(absent === undefined ? BPF_ELEM.BPF_EXIST : BPF_ELEM.BPF_NOEXIST);
 }

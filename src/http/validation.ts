@@ -2,7 +2,13 @@ import { Ajv } from "ajv";
 import type { FastifySchema, FastifySchemaCompiler, FastifySchemaValidationError } from "fastify";
 import { InvalidInput } from "../codec/invalid.ts";
 
-const OPTIONS = { allErrors: false, removeAdditional: false, useDefaults: true, strict: false, validateFormats: false } as const;
+const OPTIONS = {
+  allErrors: false,
+  removeAdditional: false,
+  useDefaults: true,
+  strict: false,
+  validateFormats: false,
+} as const;
 
 /** Bodies are taken as they are; paths and queries are text, of which numbers are made. */
 const strict = new Ajv(OPTIONS);

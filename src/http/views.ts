@@ -64,11 +64,15 @@ const NAME_CHARACTERS = /^[^\0\u0100-\uffff]+$/;
 
 /** A map's id, name:NAME or pinned:PATH, as bpftool writes it. */
 export function readTarget(reference: string, where: string): Exclude<Target, { by: "fd" }> {
-  if (reference.startsWith(PINNED)) return { by: "pinned", pathname: readPathname(reference.slice(PINNED.length), where) };
+  if (reference.startsWith(PINNED))
+    return { by: "pinned", pathname: readPathname(reference.slice(PINNED.length), where) };
   if (reference.startsWith(NAME)) return { by: "name", name: readName(reference.slice(NAME.length), where) };
   const id = /^\d{1,10}$/.test(reference) ? Number(reference) : Number.NaN;
   if (id >= 0 && id <= ID_MAX) return { by: "id", id };
-  throw new InvalidInput(where, `a map's id, name:NAME or pinned:PATH is needed, found ${JSON.stringify(reference.slice(0, 40))}`);
+  throw new InvalidInput(
+    where,
+    `a map's id, name:NAME or pinned:PATH is needed, found ${JSON.stringify(reference.slice(0, 40))}`,
+  );
 }
 
 /** The same, as a query asks for it. */

@@ -42,7 +42,8 @@ export function byKeys(type: Pick<MapType, "nextKey" | "lookup">): BatchWalk {
       let last = position;
       while (elements.length < count) {
         const key = type.nextKey(store, last);
-        if (!Buffer.isBuffer(key)) return { elements, bucketEnds: [], position: last, end: key.errno === "ENOENT" ? END : key };
+        if (!Buffer.isBuffer(key))
+          return { elements, bucketEnds: [], position: last, end: key.errno === "ENOENT" ? END : key };
         const value = type.lookup(store, key);
         if (Buffer.isBuffer(value)) elements.push({ key, value });
         else if (value.errno !== "ENOENT") return value;

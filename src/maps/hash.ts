@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { BPF_ELEM, BPF_F } from "../abi/bpf.ts";
 import { HASH_ELEMENT_BYTES_MAX, HASH_ENTRIES_MAX } from "../abi/limits.ts";
-import { afterKey, afterPrefix, bytesKey, type Cell, type CellKey, readU32Key, u32Key } from "./cells.ts";
+import { afterKey, afterPrefix, type Cell, type CellKey, readU32Key, u32Key } from "./cells.ts";
 import { checkAccessFlags, ELEMENT_PREFIX_BYTES, elementsPrefix } from "./common.ts";
 import type { BatchPage, BatchWalk, Element, MapRecord, MapStore, MapType } from "./map.ts";
 import { type Refusal, refuse } from "./refusal.ts";
@@ -66,7 +66,12 @@ const byBuckets: BatchWalk = {
       bucketEnds.push(elements.length);
       inBucket = [];
     };
-    const page = (next: number, end: Refusal | null): BatchPage => ({ elements, bucketEnds, position: u32Buffer(next), end });
+    const page = (next: number, end: Refusal | null): BatchPage => ({
+      elements,
+      bucketEnds,
+      position: u32Buffer(next),
+      end,
+    });
     for (const cell of store.cells.range(prefix + u32Key(start), afterPrefix(prefix))) {
       const its = readU32Key(cell[0], prefix.length);
       if (its !== bucket) {
@@ -75,7 +80,10 @@ const byBuckets: BatchWalk = {
       }
       inBucket.push(elementOf(store.map, cell));
       if (elements.length + inBucket.length > count)
-        return page(bucket, elements.length > 0 ? null : refuse("ENOSPC", `bucket ${bucket} has more elements than count, ${count}`));
+        return page(
+          bucket,
+          elements.length > 0 ? null : refuse("ENOSPC", `bucket ${bucket} has more elements than count, ${count}`),
+        );
     }
     endBucket();
     return page(buckets, WALKED);
@@ -116,7 +124,7 @@ function mix(key: Buffer): number {
   return hash ^ (hash >>> 16);
 }
 
-function valueOf(map: MapRecord, bytes: Buffer): Buffer {
+function valueIn(map: MapRecord, bytes: Buffer): Buffer {
   return map.keySize <= KEY_IN_CELL_BYTES_MAX ? bytes : bytes.subarray(map.keySize);
 }
 
@@ -126,7 +134,7 @@ function keyOf(map: MapRecord, [cell, bytes]: Cell): Buffer {
 }
 
 function elementOf(map: MapRecord, cell: Cell): Element {
-  return { key: keyOf(map, cell), value: valueOf(map, cell[1]) };
+  return { key: keyOf(map, cell), value: valueIn(map, cell[1]) };
 }
 
 function write(store: MapStore, cell: CellKey, key: Buffer, value: Buffer): void {
@@ -148,7 +156,8 @@ function* elements(store: MapStore, after: Buffer | null): Iterable<Element> {
 
 export const hash: MapType = {
   first(attr) {
-    if ((attr.mapFlags & ~HASH_FLAGS) !== 0) return refuse("EINVAL", `map_flags ${attr.mapFlags}: not all of them are a hash's`);
+    if ((attr.mapFlags & ~HASH_FLAGS) !== 0)
+      return refuse("EINVAL", `map_flags ${attr.mapFlags}: not all of them are a hash's`);
     const access = checkAccessFlags(attr.mapFlags);
     if (access !== null) return access;
     if (attr.maxEntries === 0) return refuse("EINVAL", "max_entries is 0");
@@ -177,11 +186,12 @@ export const hash: MapType = {
 
   lookup(store, key) {
     const bytes = store.cells.get(cellKey(store.map, key));
-    return bytes === undefined ? ABSENT : valueOf(store.map, bytes);
+    return bytes === undefined ? ABSENT : valueIn(store.map, bytes);
   },
 
   update(store, key, value, flags) {
-    if (flags > BPF_ELEM.BPF_EXIST) return refuse("EINVAL", `flags ${flags}: a hash takes BPF_ANY, BPF_NOEXIST or BPF_EXIST`);
+    if (flags > BPF_ELEM.BPF_EXIST)
+      return refuse("EINVAL", `flags ${flags}: a hash takes BPF_ANY, BPF_NOEXIST or BPF_EXIST`);
     const cell = cellKey(store.map, key);
     const present = store.cells.get(cell) !== undefined;
     if (present && flags === 1n) return PRESENT;
@@ -222,7 +232,7 @@ export const hash: MapType = {
     const bytes = store.cells.get(cell);
     if (bytes === undefined) return ABSENT;
     erase(store, cell, key);
-    return valueOf(store.map, bytes);
+    return valueIn(store.map, bytes);
   },
 
   batch: { lookup: byBuckets, lookupAndDelete: byBuckets, update: null, delete: null },

@@ -58,9 +58,7 @@ function cellKey(map: MapRecord, key: Buffer, bits: number): CellKey {
   let data = key.toString("latin1", PREFIXLEN_BYTES, PREFIXLEN_BYTES + whole);
   if ((bits & 7) !== 0) data += String.fromCharCode((key[PREFIXLEN_BYTES + whole] as number) | (255 >> (bits & 7)));
   const order = ORDER_MAX - bits;
-  return (
-    elementsPrefix(map) + data.padEnd(dataBytes(map), "\xff") + String.fromCharCode(order >> 8, order & 255)
-  );
+  return elementsPrefix(map) + data.padEnd(dataBytes(map), "\xff") + String.fromCharCode(order >> 8, order & 255);
 }
 
 function cellPrefixlen(cell: CellKey): number {

@@ -149,7 +149,9 @@ export class EventIndex {
   }
 
   #keysOf(row: UnindexedRow, keys: Buffer): Buffer[] {
-    const size = BATCHES.has(row.cmd) ? (this.#db.prepare(KEY_SIZE).pluck().get(row.map) as number | undefined) : undefined;
+    const size = BATCHES.has(row.cmd)
+      ? (this.#db.prepare(KEY_SIZE).pluck().get(row.map) as number | undefined)
+      : undefined;
     if (size === undefined || size === 0) return [keys];
     return Array.from({ length: Math.floor(keys.length / size) }, (_, at) => keys.subarray(at * size, (at + 1) * size));
   }

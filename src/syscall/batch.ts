@@ -1,3 +1,4 @@
+import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
 import type { BatchPage, Element } from "../maps/map.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
@@ -17,9 +18,9 @@ export function batch(state: State, command: Request): Outcome {
   if (refusal !== null) return failed(refusal, map.map.id, untouched(command));
   switch (command.cmd) {
     case CMD.BPF_MAP_LOOKUP_BATCH:
-      return readBatch(state, command, map, map.type.batch.lookup);
+      return readBatch(command, map, map.type.batch.lookup);
     case CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH:
-      return readBatch(state, command, map, map.type.batch.lookupAndDelete);
+      return readBatch(command, map, map.type.batch.lookupAndDelete);
     case CMD.BPF_MAP_UPDATE_BATCH:
       return map.deferCount(() => eachElement(state, command, map, map.type.batch.update));
     case CMD.BPF_MAP_DELETE_BATCH:
@@ -78,12 +79,7 @@ function slice(buffer: Buffer | null, at: number, size: number, what: string): B
 }
 
 /** generic_map_lookup_batch() and __htab_map_lookup_and_delete_batch(). */
-function readBatch(
-  state: State,
-  command: Request,
-  map: OpenMap,
-  walk: OpenMap["type"]["batch"]["lookup"],
-): Outcome {
+function readBatch(command: Request, map: OpenMap, walk: OpenMap["type"]["batch"]["lookup"]): Outcome {
   if (isRefusal(walk)) return failed(walk, map.map.id, untouched(command));
   const refusal = checkElemFlags(command) ?? (walk.checksFlags ? checkFlags(command.flags) : null);
   if (refusal !== null) return failed(refusal, map.map.id, untouched(command));
@@ -91,7 +87,9 @@ function readBatch(
   if (count === 0) return done(map.map.id, null, { count: 0 });
   const positionBytes = walk.positionBytes(map.map);
   if (inBatch !== null && inBatch.length < positionBytes)
-    return failed(refuse("EFAULT", `in_batch has ${inBatch.length} bytes: ${positionBytes} are read`), map.map.id, { count: 0 });
+    return failed(refuse("EFAULT", `in_batch has ${inBatch.length} bytes: ${positionBytes} are read`), map.map.id, {
+      count: 0,
+    });
   const page = walk.read(map, inBatch, count);
   if (isRefusal(page)) return failed(page, map.map.id, { count: 0 });
 
@@ -105,18 +103,28 @@ function readBatch(
     map.deferCount(() => {
       for (const { key } of elements.slice(0, gone)) map.type.remove(map, key);
     });
-    if (fault !== null) return failed(fault, map.map.id, { count: 0 }, keys.subarray(0, gone * map.map.keySize));
+    if (fault !== null) return lost(fault, map, 0, keys.subarray(0, gone * map.map.keySize));
   }
   if (fault !== null) return failed(fault, map.map.id, { count: 0 });
   const position = walk.positionAlways || elements.length > 0 ? page.position : null;
-  const lost = position === null ? null : checkRoom(outBatch, position.length, "out_batch");
-  const delivered = { count: walk.positionAlways && lost !== null ? 0 : elements.length };
-  if (lost !== null) return failed(lost, map.map.id, delivered, takes ? keys : null);
-  return answerPage(map.map.id, page, keys, values, position);
+  const unwritten = position === null ? null : checkRoom(outBatch, position.length, "out_batch");
+  if (unwritten === null) return answerPage(map.map.id, page, keys, values, position);
+  const delivered = walk.positionAlways ? 0 : elements.length;
+  return takes ? lost(unwritten, map, delivered, keys) : failed(unwritten, map.map.id, { count: delivered });
+}
+
+/** A take-out whose answer cannot be written: `keys` are gone all the same. */
+function lost(fault: Refusal, map: OpenMap, count: number, keys: Buffer): Outcome {
+  return failed(fault, map.map.id, { count, taken: true }, keys);
 }
 
 /** What a take-out has lost that cannot be written: a bucket is deleted before it is copied, and a fault ends the walk. */
-function lostElements(command: Request, { elements, bucketEnds }: BatchPage, keysBytes: number, valuesBytes: number): number {
+function lostElements(
+  command: Request,
+  { elements, bucketEnds }: BatchPage,
+  keysBytes: number,
+  valuesBytes: number,
+): number {
   const keysRoom = elementsRoom(command.key, keysBytes / elements.length);
   const valuesRoom = elementsRoom(command.value, valuesBytes / elements.length);
   return bucketEnds.find((end) => end > Math.min(keysRoom, valuesRoom)) ?? elements.length;
@@ -147,16 +155,23 @@ export function elementsDone(command: BatchCommand, outcome: Outcome): number {
   return outcome.errno === 0 || count < command.attr.count ? count : 0;
 }
 
+/** The keys that a take-out has taken: all that it answered, or all that it lost. A refused one has answered none. */
+function keysTaken({ errno, out, key }: Outcome, keySize: number): Buffer {
+  const answered = errno === 0 || errno === ERRNO.ENOENT ? (out?.count ?? 0) * keySize : 0;
+  return (key ?? Buffer.alloc(0)).subarray(0, out?.taken === true ? undefined : answered);
+}
+
 /** What the event of a batch has done: to its first elements, or to the keys that were taken out. */
 export function redoBatch(state: State, command: Request, outcome: Outcome): void {
-  const keys = command.cmd === CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH ? outcome.key : command.key;
-  if (outcome.map === 0 || keys === null || command.cmd === CMD.BPF_MAP_LOOKUP_BATCH) return;
+  if (outcome.map === 0) return;
   const map = openMap(state, { ...command, session: 0 }, { by: "id", id: outcome.map });
   if (isRefusal(map)) throw new Error(`replaying a batch on map ${outcome.map}: ${map.detail}`);
   const { keySize } = map.map;
+  const takes = command.cmd === CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH;
+  const keys = takes ? keysTaken(outcome, keySize) : (command.key ?? Buffer.alloc(0));
+  const done = takes ? keys.length / keySize : elementsDone(command, outcome);
   const valueBytes = map.type.valueBytes(map.map, state.host);
   const values = command.value ?? Buffer.alloc(0);
-  const done = command.cmd === CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH ? keys.length / keySize : elementsDone(command, outcome);
   map.deferCount(() => {
     for (let at = 0; at < done; at++) {
       const key = keys.subarray(at * keySize, (at + 1) * keySize);

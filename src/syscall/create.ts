@@ -4,7 +4,7 @@ import type { CreateAttr, Host, MapRecord } from "../maps/map.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
 import { mapType } from "../maps/types.ts";
 import type { CreateCommand, Origin } from "./command.ts";
-import { failed, opened, type Outcome } from "./outcome.ts";
+import { failed, type Outcome, opened } from "./outcome.ts";
 import type { FdRecord, State } from "./state.ts";
 
 type Request = Origin & CreateCommand;
@@ -120,20 +120,24 @@ function checkType(state: State, session: number, attr: CreateAttr): Refusal | n
   const bytes = type.allocatedBytes(seen, host);
   return (
     type.second(seen, host) ??
-    (bytes > host.memoryBytes ? refuse("ENOMEM", `the map takes ${bytes} bytes: the machine has ${host.memoryBytes}`) : null)
+    (bytes > host.memoryBytes
+      ? refuse("ENOMEM", `the map takes ${bytes} bytes: the machine has ${host.memoryBytes}`)
+      : null)
   );
 }
 
 function checkToken(state: State, session: number, attr: CreateAttr): Refusal | null {
   if ((attr.mapFlags & BPF_F.BPF_F_TOKEN_FD) === 0) return null;
-  if (state.fd(session, attr.mapTokenFd) === undefined) return refuse("EBADF", `map_token_fd ${attr.mapTokenFd} is not open`);
+  if (state.fd(session, attr.mapTokenFd) === undefined)
+    return refuse("EBADF", `map_token_fd ${attr.mapTokenFd} is not open`);
   return refuse("EINVAL", `map_token_fd ${attr.mapTokenFd} is not a token`);
 }
 
 function checkOffload(attr: CreateAttr, host: Host): Refusal {
   if (attr.mapType !== BPF_MAP_TYPE.BPF_MAP_TYPE_HASH && attr.mapType !== BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY)
     return refuse("EINVAL", "map_ifindex: only BPF_MAP_TYPE_HASH and BPF_MAP_TYPE_ARRAY can be offloaded");
-  if (!host.ifindexes.includes(attr.mapIfindex)) return refuse("EINVAL", `map_ifindex ${attr.mapIfindex}: no such interface`);
+  if (!host.ifindexes.includes(attr.mapIfindex))
+    return refuse("EINVAL", `map_ifindex ${attr.mapIfindex}: no such interface`);
   return refuse("EOPNOTSUPP", `map_ifindex ${attr.mapIfindex}: the interface offloads no maps`);
 }
 
@@ -170,4 +174,3 @@ function checkExclusive(attr: CreateAttr): Refusal | null {
     return refuse("EFAULT", `excl_prog_hash has ${attr.exclProgHash.length} bytes: ${HASH_BYTES} are read`);
   return null;
 }
-

@@ -15,7 +15,7 @@ import type {
 } from "./command.ts";
 import { mapFile } from "./create.ts";
 import { openFile } from "./guards.ts";
-import { done, failed, isRefusal, opened, type Outcome } from "./outcome.ts";
+import { done, failed, isRefusal, type Outcome, opened } from "./outcome.ts";
 import type { FdRecord, State } from "./state.ts";
 
 const OPEN_FLAGS = BPF_F.BPF_F_RDONLY | BPF_F.BPF_F_WRONLY;

@@ -32,7 +32,8 @@ export function updateElem(state: State, command: Request): Outcome {
   const key = readKey(map, command);
   if (isRefusal(key)) return failed(key, map.map.id);
   const valueBytes = map.type.valueBytes(map.map, state.host);
-  const value = checkExact(command, command.value, valueBytes, 1, "value") ?? readUser(command.value, valueBytes, "value");
+  const value =
+    checkExact(command, command.value, valueBytes, 1, "value") ?? readUser(command.value, valueBytes, "value");
   if (isRefusal(value)) return failed(value, map.map.id);
   const answer = map.type.update(map, key, value, command.flags);
   return answer === null ? done(map.map.id) : failed(answer, map.map.id);

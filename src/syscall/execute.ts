@@ -1,7 +1,7 @@
-import { CMD, cmdName } from "../abi/service.ts";
+import { CMD } from "../abi/service.ts";
 import { refuse } from "../maps/refusal.ts";
 import { batch, elements, redoBatch } from "./batch.ts";
-import type { Command } from "./command.ts";
+import type { Action, Command, MirrorCommand, Origin, UnknownCommand } from "./command.ts";
 import { createMap, redoCreate } from "./create.ts";
 import {
   close,
@@ -27,114 +27,74 @@ import { done, failed, type Outcome } from "./outcome.ts";
 import { changePath, objGet, objPin, redoChangePath, redoObjGet, redoObjPin } from "./pins.ts";
 import type { State } from "./state.ts";
 
-/** Decides a command and does it. Pure: the state is all that it reads and changes, and no caller can make it throw. */
-export function execute(state: State, command: Command): Outcome {
-  return checkSession(state, command) ?? run(state, command);
+/** What a command does: decide and do it; and, in a replay, do what its event says has happened. */
+interface Row {
+  readonly run: (state: State, command: Command) => Outcome;
+  readonly redo: (state: State, command: Command, outcome: Outcome) => void;
 }
 
-function run(state: State, command: Command): Outcome {
-  if ("unknown" in command) return failed(refuse("EINVAL", `${command.name} is no command on maps`));
-  switch (command.cmd) {
-    case CMD.BPF_MAP_LOOKUP_ELEM:
-      return lookupElem(state, command);
-    case CMD.BPF_MAP_UPDATE_ELEM:
-      return updateElem(state, command);
-    case CMD.BPF_MAP_DELETE_ELEM:
-      return deleteElem(state, command);
-    case CMD.BPF_MAP_GET_NEXT_KEY:
-      return getNextKey(state, command);
-    case CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM:
-      return lookupAndDeleteElem(state, command);
-    case CMD.BPF_MAP_FREEZE:
-      return freeze(state, command);
-    case CMD.BPF_MAP_LOOKUP_BATCH:
-    case CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH:
-    case CMD.BPF_MAP_UPDATE_BATCH:
-    case CMD.BPF_MAP_DELETE_BATCH:
-      return batch(state, command);
-    case CMD.BPF_MAP_CREATE:
-      return createMap(state, command);
-    case CMD.BPF_OBJ_PIN:
-      return objPin(state, command);
-    case CMD.BPF_OBJ_GET:
-      return objGet(state, command);
-    case CMD.BPF_MAP_GET_NEXT_ID:
-      return getNextId(state, command);
-    case CMD.BPF_MAP_GET_FD_BY_ID:
-      return getFdById(state, command);
-    case CMD.BPF_OBJ_GET_INFO_BY_FD:
-      return getInfo(state, command);
-    case CMD.SESSION_OPEN:
-      return openSession(state, command);
-    case CMD.SESSION_RENEW:
-      return renewSession(state, command);
-    case CMD.SESSION_END:
-      return endSession(state, command);
-    case CMD.CLOSE:
-      return close(state, command);
-    case CMD.DUP:
-      return dup(state, command);
-    case CMD.OPEN:
-      return open(state, command);
-    case CMD.UNLINK:
-    case CMD.MKDIR:
-    case CMD.RMDIR:
-      return changePath(state, command);
-    case CMD.MAP_ELEMENTS:
-      return elements(state, command);
-    case CMD.MIRROR_REFUSED:
-    case CMD.MIRROR_RESYNC:
-      return done(command.target.by === "id" ? command.target.id : 0);
-  }
+/** A row for commands of one type. A command without a redo changes nothing. */
+function row<One extends Command>(
+  run: (state: State, command: One) => Outcome,
+  redo: (state: State, command: One, outcome: Outcome) => void = () => {},
+): Row {
+  return { run: run as Row["run"], redo: redo as Row["redo"] };
+}
+
+type KnownCmd = Exclude<Action, UnknownCommand>["cmd"];
+
+/** Every command there is. */
+const COMMANDS: Readonly<Record<KnownCmd, Row>> = {
+  [CMD.BPF_MAP_CREATE]: row(createMap, redoCreate),
+  [CMD.BPF_MAP_LOOKUP_ELEM]: row(lookupElem),
+  [CMD.BPF_MAP_UPDATE_ELEM]: row(updateElem, redoElement),
+  [CMD.BPF_MAP_DELETE_ELEM]: row(deleteElem, redoElement),
+  [CMD.BPF_MAP_GET_NEXT_KEY]: row(getNextKey),
+  [CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM]: row(lookupAndDeleteElem, redoElement),
+  [CMD.BPF_MAP_FREEZE]: row(freeze, redoElement),
+  [CMD.BPF_MAP_LOOKUP_BATCH]: row(batch),
+  [CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH]: row(batch, redoBatch),
+  [CMD.BPF_MAP_UPDATE_BATCH]: row(batch, redoBatch),
+  [CMD.BPF_MAP_DELETE_BATCH]: row(batch, redoBatch),
+  [CMD.BPF_OBJ_PIN]: row(objPin, redoObjPin),
+  [CMD.BPF_OBJ_GET]: row(objGet, redoObjGet),
+  [CMD.BPF_MAP_GET_NEXT_ID]: row(getNextId),
+  [CMD.BPF_MAP_GET_FD_BY_ID]: row(getFdById, redoGetFdById),
+  [CMD.BPF_OBJ_GET_INFO_BY_FD]: row(getInfo),
+  [CMD.SESSION_OPEN]: row(openSession, redoOpenSession),
+  [CMD.SESSION_RENEW]: row(renewSession, redoRenewSession),
+  [CMD.SESSION_END]: row(endSession, redoEndSession),
+  [CMD.CLOSE]: row(close, redoClose),
+  [CMD.DUP]: row(dup, redoDup),
+  [CMD.OPEN]: row(open, redoOpen),
+  [CMD.UNLINK]: row(changePath, redoChangePath),
+  [CMD.MKDIR]: row(changePath, redoChangePath),
+  [CMD.RMDIR]: row(changePath, redoChangePath),
+  [CMD.MAP_ELEMENTS]: row(elements),
+  [CMD.MIRROR_REFUSED]: row(mirrored),
+  [CMD.MIRROR_RESYNC]: row(mirrored),
+};
+
+/** Decides a command and does it. Pure: the state is all that it reads and changes, and no caller can make it throw. */
+export function execute(state: State, command: Command): Outcome {
+  return checkSession(state, command) ?? rowOf(command)?.run(state, command) ?? unknown(command);
 }
 
 /** Replay: does what an event says has happened, and decides nothing. */
 export function redo(state: State, command: Command, outcome: Outcome): void {
-  if ("unknown" in command) return;
-  switch (command.cmd) {
-    case CMD.BPF_MAP_UPDATE_ELEM:
-    case CMD.BPF_MAP_DELETE_ELEM:
-    case CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM:
-    case CMD.BPF_MAP_FREEZE:
-      return redoElement(state, command, outcome);
-    case CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH:
-    case CMD.BPF_MAP_UPDATE_BATCH:
-    case CMD.BPF_MAP_DELETE_BATCH:
-      return redoBatch(state, command, outcome);
-    case CMD.BPF_MAP_CREATE:
-      return redoCreate(state, command, outcome);
-    case CMD.BPF_OBJ_PIN:
-      return redoObjPin(state, command, outcome);
-    case CMD.BPF_OBJ_GET:
-      return redoObjGet(state, command, outcome);
-    case CMD.BPF_MAP_GET_FD_BY_ID:
-      return redoGetFdById(state, command, outcome);
-    case CMD.SESSION_OPEN:
-      return redoOpenSession(state, command, outcome);
-    case CMD.SESSION_RENEW:
-      return redoRenewSession(state, command, outcome);
-    case CMD.SESSION_END:
-      return redoEndSession(state, command, outcome);
-    case CMD.CLOSE:
-      return redoClose(state, command, outcome);
-    case CMD.DUP:
-      return redoDup(state, command, outcome);
-    case CMD.OPEN:
-      return redoOpen(state, command, outcome);
-    case CMD.UNLINK:
-    case CMD.MKDIR:
-    case CMD.RMDIR:
-      return redoChangePath(state, command, outcome);
-    case CMD.BPF_MAP_LOOKUP_ELEM:
-    case CMD.BPF_MAP_GET_NEXT_KEY:
-    case CMD.BPF_MAP_LOOKUP_BATCH:
-    case CMD.BPF_MAP_GET_NEXT_ID:
-    case CMD.BPF_OBJ_GET_INFO_BY_FD:
-    case CMD.MAP_ELEMENTS:
-    case CMD.MIRROR_REFUSED:
-    case CMD.MIRROR_RESYNC:
-      return;
-    default:
-      throw new Error(`replaying ${cmdName((command as Command).cmd) ?? "an unknown command"}: it has no effect to redo`);
-  }
+  rowOf(command)?.redo(state, command, outcome);
+}
+
+function rowOf(command: Command): Row | undefined {
+  return "unknown" in command ? undefined : COMMANDS[command.cmd];
+}
+
+function unknown(command: Command): Outcome {
+  const { name } = command as UnknownCommand;
+  return failed(refuse("EINVAL", `${name} is no command on maps`));
+}
+
+/** What the mirror met changes nothing: it is told of. */
+function mirrored(_state: State, { target }: Origin & MirrorCommand): Outcome {
+  return done(target.by === "id" ? target.id : 0);
 }

@@ -45,7 +45,8 @@ function referencedMap(state: State, target: Exclude<Target, { by: "fd" }>): num
       return state.pinAt(target.pathname) ?? refuse("ENOENT", `no map is pinned at ${target.pathname}`);
     case "name": {
       const ids = state.mapsNamed(target.name);
-      if (ids.length > 1) return refuse("EINVAL", `${ids.length} maps have the name ${target.name}: ids ${ids.join(", ")}`);
+      if (ids.length > 1)
+        return refuse("EINVAL", `${ids.length} maps have the name ${target.name}: ids ${ids.join(", ")}`);
       return ids[0] ?? refuse("ENOENT", `no map has the name ${target.name}`);
     }
   }
@@ -75,7 +76,13 @@ export function readUser(buffer: Buffer | null, size: number, what: string): Buf
 }
 
 /** Whoever names a key in a URL or a list has miscounted where it is not the map's: `count` of them lie end to end. */
-export function checkExact(command: { exact?: boolean }, buffer: Buffer | null, size: number, count: number, what: string): Refusal | null {
+export function checkExact(
+  command: { exact?: boolean },
+  buffer: Buffer | null,
+  size: number,
+  count: number,
+  what: string,
+): Refusal | null {
   if (command.exact !== true || buffer === null || buffer.length === size * count) return null;
   return refuse("EINVAL", `a ${what} has ${buffer.length / count} bytes: this map's have ${size}`);
 }

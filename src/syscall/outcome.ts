@@ -11,7 +11,7 @@ export interface Out {
   readonly session_id?: number;
   /** The id that BPF_MAP_CREATE used up, also where no descriptor was left for it. */
   readonly map_id?: number;
-  /** The element was taken out although the answer could not be written (EFAULT). */
+  /** What was taken out is gone although the answer could not be written (EFAULT). */
   readonly taken?: true;
   /** Where a pin or directory of bpffs was made or removed: absolute, without "." and "..". */
   readonly pathname?: string;
@@ -38,7 +38,12 @@ export interface Outcome {
   readonly out: Out | null;
 }
 
-export function done(map: number, value: Buffer | null = null, out: Out | null = null, key: Buffer | null = null): Outcome {
+export function done(
+  map: number,
+  value: Buffer | null = null,
+  out: Out | null = null,
+  key: Buffer | null = null,
+): Outcome {
   return { ret: 0, errno: 0, detail: null, map, key, value, out };
 }
 
@@ -55,4 +60,3 @@ export function failed(refusal: Refusal, map = 0, out: Out | null = null, key: B
 export function isRefusal<T>(answer: T | Refusal): answer is Refusal {
   return answer instanceof Refusal;
 }
-

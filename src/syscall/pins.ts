@@ -46,7 +46,9 @@ export function objGet(state: State, command: Origin & GetPinCommand): Outcome {
   const { pathname, fileFlags, pathFd, bpfFd } = command.attr;
   if (bpfFd !== 0) return failed(refuse("EINVAL", `bpf_fd is ${bpfFd}: it must be 0`));
   if ((fileFlags & ~(ACCESS | BPF_F.BPF_F_PATH_FD)) !== 0)
-    return failed(refuse("EINVAL", `file_flags ${fileFlags}: BPF_F_RDONLY, BPF_F_WRONLY and BPF_F_PATH_FD are allowed`));
+    return failed(
+      refuse("EINVAL", `file_flags ${fileFlags}: BPF_F_RDONLY, BPF_F_WRONLY and BPF_F_PATH_FD are allowed`),
+    );
   const unused = checkPathFd(fileFlags, pathFd);
   if (unused !== null) return failed(unused);
   if ((fileFlags & ACCESS) === ACCESS) return failed(refuse("EINVAL", "BPF_F_RDONLY excludes BPF_F_WRONLY"));
@@ -152,8 +154,7 @@ function resolve(
     }
     if (Buffer.byteLength(name) > NAME_BYTES_MAX)
       return refuse("ENAMETOOLONG", `a name in pathname is longer than ${NAME_BYTES_MAX} bytes`);
-    if (isBelow(at) && name.includes("."))
-      return refuse("EPERM", `${name}: names on bpffs have no dots`);
+    if (isBelow(at) && name.includes(".")) return refuse("EPERM", `${name}: names on bpffs have no dots`);
     at = `${at}/${name}`;
   }
   return { pathname: at, slash: pathname.endsWith("/") };

@@ -4,7 +4,7 @@ import { afterPrefix, bytesKey, type CellKey, type Cells, readU32Key, u32Key } f
 import { elementsPrefix } from "../maps/common.ts";
 import type { Host, MapRecord, MapStore, MapType } from "../maps/map.ts";
 import { mapType } from "../maps/types.ts";
-import { jsonCodec, numberCodec, Table, type RowCodec } from "./table.ts";
+import { jsonCodec, numberCodec, type RowCodec, Table } from "./table.ts";
 
 export interface SessionRecord {
   readonly id: number;

@@ -16,7 +16,7 @@ const batch = { count: 2 ** 32 - 1, elemFlags: 2n ** 63n, inBatch: bytes, outBat
 const ACTIONS: readonly Action[] = [
   { cmd: CMD.BPF_MAP_LOOKUP_ELEM, ...element },
   { cmd: CMD.BPF_MAP_UPDATE_ELEM, ...element, target: { by: "id", id: 2 ** 32 - 1 }, value: Buffer.alloc(100_000, 7) },
-  { cmd: CMD.BPF_MAP_DELETE_ELEM, ...element, target: { by: "name", name: "a\"b" }, key: Buffer.alloc(0) },
+  { cmd: CMD.BPF_MAP_DELETE_ELEM, ...element, target: { by: "name", name: 'a"b' }, key: Buffer.alloc(0) },
   { cmd: CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM, ...element, target: { by: "pinned", pathname: "/p" }, exact: false },
   { cmd: CMD.BPF_MAP_GET_NEXT_KEY, ...element, key: null },
   { cmd: CMD.BPF_MAP_FREEZE, ...element, key: null, flags: 0n },
@@ -24,7 +24,10 @@ const ACTIONS: readonly Action[] = [
   { cmd: CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH, ...element, attr: batch },
   { cmd: CMD.BPF_MAP_UPDATE_BATCH, ...element, target: { by: "name", name: "n" }, attr: { ...batch, inBatch: null } },
   { cmd: CMD.BPF_MAP_DELETE_BATCH, ...element, attr: batch },
-  { cmd: CMD.BPF_MAP_CREATE, attr: createAttr({ mapExtra: 2n ** 64n - 1n, exclProgHash: bytes, numaNode: -1, btfFd: -1 }) },
+  {
+    cmd: CMD.BPF_MAP_CREATE,
+    attr: createAttr({ mapExtra: 2n ** 64n - 1n, exclProgHash: bytes, numaNode: -1, btfFd: -1 }),
+  },
   { cmd: CMD.BPF_OBJ_PIN, target: { by: "fd", fd: 3 }, attr: path },
   { cmd: CMD.BPF_OBJ_GET, attr: { ...path, pathname: null, bpfFd: 2 ** 32 - 1 } },
   { cmd: CMD.BPF_MAP_GET_NEXT_ID, attr: { startId: 7, openFlags: 1 } },
@@ -52,7 +55,9 @@ function withoutExact(command: object): object {
 }
 
 t.test("a batch of requests crosses between threads as it is", (t) => {
-  const requests = ACTIONS.map((action, at) => ({ ...action, session: at, caller: at % 2 === 0 ? "anonymous" : "zoë" }) as Request);
+  const requests = ACTIONS.map(
+    (action, at) => ({ ...action, session: at, caller: at % 2 === 0 ? "anonymous" : "zoë" }) as Request,
+  );
   const writer = new FrameWriter();
   for (const request of requests) writer.request(request);
   t.equal(writer.count, requests.length);
@@ -89,7 +94,11 @@ t.test("an event is read back from its row as it was", (t) => {
     const event = rowEvent(eventRow({ seq: 4, command, outcome }));
     if (action.cmd === CMD.BPF_MAP_LOOKUP_BATCH || action.cmd === CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH) continue;
     const target = "target" in command && command.target.by === "id" ? { by: "id", id: 9 } : undefined;
-    t.match(withoutExact(event.command), withoutExact(target === undefined ? command : { ...command, target }), `cmd ${action.cmd}`);
+    t.match(
+      withoutExact(event.command),
+      withoutExact(target === undefined ? command : { ...command, target }),
+      `cmd ${action.cmd}`,
+    );
     t.strictSame(event.outcome, { ...outcome, key: null }, `outcome of ${action.cmd}`);
   }
   t.end();

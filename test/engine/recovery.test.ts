@@ -6,6 +6,7 @@ import fc from "fast-check";
 import t from "tap";
 import { CMD } from "../../src/abi/service.ts";
 import { Engine, type Request } from "../../src/engine/engine.ts";
+import { IGNORE } from "../../src/engine/followers.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
 import type { EventLog } from "../../src/engine/ports.ts";
 import { LmdbStore } from "../../src/lmdb/store.ts";
@@ -13,7 +14,6 @@ import { disabledMirror } from "../../src/mirror/mirror.ts";
 import { SqliteEventLog } from "../../src/sqlite/event_log.ts";
 import { redo } from "../../src/syscall/execute.ts";
 import { State } from "../../src/syscall/state.ts";
-import { IGNORE } from "../../src/engine/followers.ts";
 import { createAttr, HOST } from "../support/commands.ts";
 
 /** A service's data on disk, opened, killed and opened again. */
@@ -104,12 +104,36 @@ t.test("a killed engine finds every event's effect again", async (t) => {
 
 t.test("random commands with kills in between: the state is the fold of the log", async (t) => {
   const action = fc.oneof(
-    { weight: 6, arbitrary: fc.record({ do: fc.constant("update" as const), fd: fc.integer({ min: 3, max: 6 }), key: fc.nat(8), value: fc.nat(9) }) },
-    { weight: 3, arbitrary: fc.record({ do: fc.constant("delete" as const), fd: fc.integer({ min: 3, max: 6 }), key: fc.nat(8) }) },
-    { weight: 2, arbitrary: fc.record({ do: fc.constant("take" as const), fd: fc.integer({ min: 3, max: 6 }), count: fc.nat(5) }) },
-    { weight: 2, arbitrary: fc.record({ do: fc.constant("create" as const), maxEntries: fc.integer({ min: 0, max: 9 }) }) },
+    {
+      weight: 6,
+      arbitrary: fc.record({
+        do: fc.constant("update" as const),
+        fd: fc.integer({ min: 3, max: 6 }),
+        key: fc.nat(8),
+        value: fc.nat(9),
+      }),
+    },
+    {
+      weight: 3,
+      arbitrary: fc.record({ do: fc.constant("delete" as const), fd: fc.integer({ min: 3, max: 6 }), key: fc.nat(8) }),
+    },
+    {
+      weight: 2,
+      arbitrary: fc.record({ do: fc.constant("take" as const), fd: fc.integer({ min: 3, max: 6 }), count: fc.nat(5) }),
+    },
+    {
+      weight: 2,
+      arbitrary: fc.record({ do: fc.constant("create" as const), maxEntries: fc.integer({ min: 0, max: 9 }) }),
+    },
     { weight: 2, arbitrary: fc.record({ do: fc.constant("close" as const), fd: fc.integer({ min: 3, max: 8 }) }) },
-    { weight: 1, arbitrary: fc.record({ do: fc.constant("pin" as const), fd: fc.integer({ min: 3, max: 6 }), name: fc.constantFrom("a", "b") }) },
+    {
+      weight: 1,
+      arbitrary: fc.record({
+        do: fc.constant("pin" as const),
+        fd: fc.integer({ min: 3, max: 6 }),
+        name: fc.constantFrom("a", "b"),
+      }),
+    },
     { weight: 1, arbitrary: fc.record({ do: fc.constant("unlink" as const), name: fc.constantFrom("a", "b") }) },
     { weight: 1, arbitrary: fc.constant({ do: "kill" as const }) },
     { weight: 1, arbitrary: fc.constant({ do: "write" as const }) },
@@ -145,14 +169,26 @@ t.test("random commands with kills in between: the state is the fold of the log"
   );
   t.pass("60 streams");
 
-  function requestOf(one: { do: string; fd?: number; key?: number; value?: number; count?: number; maxEntries?: number; name?: string }): Request | null {
+  function requestOf(one: {
+    do: string;
+    fd?: number;
+    key?: number;
+    value?: number;
+    count?: number;
+    maxEntries?: number;
+    name?: string;
+  }): Request | null {
     const target = { by: "fd", fd: one.fd ?? 0 } as const;
     const pathname = `/sys/fs/bpf/${one.name}`;
     switch (one.do) {
       case "update":
         return update(one.fd as number, one.key as number, one.value as number);
       case "delete":
-        return { ...update(one.fd as number, one.key as number, 0), cmd: CMD.BPF_MAP_DELETE_ELEM, value: null } as Request;
+        return {
+          ...update(one.fd as number, one.key as number, 0),
+          cmd: CMD.BPF_MAP_DELETE_ELEM,
+          value: null,
+        } as Request;
       case "take":
         return {
           ...session,
@@ -197,7 +233,11 @@ t.test("when the log cannot be written, nothing has happened", async (t) => {
   ledger.engine.run([...begin, update(3, 1, 10)]);
   const before = ledger.cells();
   full = true;
-  const replies = ledger.engine.run([update(3, 1, 11), update(3, 2, 12), { ...session, cmd: CMD.SESSION_END, attr: { reason: "ended by request" } }]);
+  const replies = ledger.engine.run([
+    update(3, 1, 11),
+    update(3, 2, 12),
+    { ...session, cmd: CMD.SESSION_END, attr: { reason: "ended by request" } },
+  ]);
   t.match(replies, [{ failure: "disk full" }, { failure: "disk full" }, { failure: "disk full" }]);
   t.strictSame(ledger.cells(), before);
   full = false;
@@ -216,7 +256,10 @@ t.test("the clock steps back: the log's times do not", async (t) => {
   await ledger.open();
   ledger.engine.run([update(3, 2, 1)]);
   const times = [...ledger.log.read(0)].map(({ command }) => command.timeUs);
-  t.strictSame(times, [...times].sort((a, b) => a - b));
+  t.strictSame(
+    times,
+    [...times].sort((a, b) => a - b),
+  );
   t.equal(times.at(-1), 1_000_000);
   await ledger.kill();
   ledger.remove();

@@ -8,7 +8,10 @@ const sha256 = (text: string): string => createHash("sha256").update(text).diges
 
 test("readTokens knows callers by their tokens", async (t) => {
   const file = `${t.testdir()}/tokens`;
-  writeFileSync(file, `# who may\n\nalice:${sha256("a")}\r\n bob : ${sha256("b").toUpperCase()}\nalice:${sha256("a2")}\ndept:ops:${sha256("d")}`);
+  writeFileSync(
+    file,
+    `# who may\n\nalice:${sha256("a")}\r\n bob : ${sha256("b").toUpperCase()}\nalice:${sha256("a2")}\ndept:ops:${sha256("d")}`,
+  );
   const authenticate = readTokens(file);
   t.same(["a", "b", "a2", "d", "x", ""].map(authenticate), ["alice", "bob", "alice", "dept:ops", null, null]);
 });
@@ -31,7 +34,8 @@ test("readTokens names the file and the line of what it cannot read", async (t) 
 });
 
 test("checkListen refuses to be open to others without tokens", async (t) => {
-  for (const host of ["127.0.0.1", "127.1.2.3", "::1", "localhost"]) t.doesNotThrow(() => checkListen({ host, tokens: "" }));
+  for (const host of ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+    t.doesNotThrow(() => checkListen({ host, tokens: "" }));
   for (const host of ["0.0.0.0", "::", "192.168.0.1", "example.org", "127.0.0.1.example.org", ""]) {
     t.throws(() => checkListen({ host, tokens: "" }), { message: /MAPLEDGER_HOST is .*MAPLEDGER_TOKENS/ });
     t.doesNotThrow(() => checkListen({ host, tokens: "/etc/tokens" }));
@@ -60,7 +64,8 @@ test("every request needs a token where tokens are configured, probes and the do
 
 test("pages of other origins are refused, the service's own are not", async (t) => {
   const service = await Service.start(t);
-  const open = async (origin: string) => (await service.send("POST", "/v1/sessions", undefined, { origin, host: "localhost:8620" })).statusCode;
+  const open = async (origin: string) =>
+    (await service.send("POST", "/v1/sessions", undefined, { origin, host: "localhost:8620" })).statusCode;
   t.equal(await open("http://localhost:8620"), 201);
   t.equal(await open("http://localhost:3000"), 403);
   t.equal(await open("null"), 403);

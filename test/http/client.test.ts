@@ -34,12 +34,20 @@ test("a generated client does what the README's quick start does", async (t) => 
   t.same(page.data?.elements, [{ key: "01000000", value: "2a000000" }]);
   const batch = await client.POST("/v1/maps/{map}/batch/update", {
     params: { path: { map } },
-    body: { elements: [{ key: "02000000", value: "2b000000" }, { key: "03000000", value: "2c000000" }] },
+    body: {
+      elements: [
+        { key: "02000000", value: "2b000000" },
+        { key: "03000000", value: "2c000000" },
+      ],
+    },
   });
   t.match(batch.error, { errno: "E2BIG", count: 1, detail: "map is full: 2 of 2 entries" });
 
   const pathname = "/sys/fs/bpf/counters";
-  t.equal((await client.POST("/v1/maps/{map}/pin", { params: { path: { map } }, body: { pathname } })).data?.pathname, pathname);
+  t.equal(
+    (await client.POST("/v1/maps/{map}/pin", { params: { path: { map } }, body: { pathname } })).data?.pathname,
+    pathname,
+  );
   t.ok((await client.DELETE("/v1/sessions/{session}", { params: { path: { session } } })).data?.seq);
   const pinned = await client.GET("/v1/maps/{map}", { params: { path: { map: `pinned:${pathname}` } } });
   t.match(pinned.data, { name: "counters", entries: 2, holds: 1, pinned: [pathname] });

@@ -26,7 +26,9 @@ test("every operation has an id of its own, a summary, a tag, an example and its
     t.notOk(ids.has(operationId), `${operationId} is one operation's`);
     ids.add(operationId);
     t.ok(summary.length > 0 && own.length === 1 && tags.includes(own[0] as string), operationId);
-    const good = Object.entries(responses).filter(([status]) => status < "300").map(([, response]) => response);
+    const good = Object.entries(responses)
+      .filter(([status]) => status < "300")
+      .map(([, response]) => response);
     t.equal(good.length, 1);
     for (const media of [...good, requestBody ?? {}].flatMap(({ content = {} }) => Object.values(content)))
       t.ok(media.example !== undefined, `${operationId} has an example`);
@@ -54,7 +56,10 @@ test("the page of the document asks nothing of other hosts", async (t) => {
   const service = await Service.start(t);
   const page = await service.app.inject("/docs/");
   t.notMatch(page.body, /(src|href)="(https?:)?\/\//);
-  t.equal(page.headers["content-security-policy"], "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'self'; frame-ancestors 'none'; form-action 'none'");
+  t.equal(
+    page.headers["content-security-policy"],
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'self'; frame-ancestors 'none'; form-action 'none'",
+  );
   const initializer = await service.app.inject("/docs/static/swagger-initializer.js");
   t.match(initializer.body, /"validatorUrl":null/);
   for (const [, file] of page.body.matchAll(/(?:src|href)="\.\/([^"]+)"/g))

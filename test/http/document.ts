@@ -38,8 +38,10 @@ export class Conformance {
     const type = String(response.headers["content-type"] ?? "").split(";")[0] as string;
     const template = this.#template(pathname, method);
     if (template === undefined) {
-      if (!NOWHERE.includes(response.statusCode)) throw new Error(`${method} ${url}: answered ${response.statusCode}, but is not documented`);
-      return this.#validate(`${ID}#/components/schemas/Problem`, response.json(), `${method} ${url}`);
+      if (!NOWHERE.includes(response.statusCode))
+        throw new Error(`${method} ${url}: answered ${response.statusCode}, but is not documented`);
+      this.#validate(`${ID}#/components/schemas/Problem`, response.json(), `${method} ${url}`);
+      return;
     }
     const operation = this.#document.paths[template]?.[method.toLowerCase()] as Operation;
     const shown = `${method} ${url}: ${operation.operationId} ${response.statusCode} ${type}`;
@@ -47,12 +49,21 @@ export class Conformance {
     if (media === undefined) throw new Error(`${shown} is not documented: ${response.body.slice(0, 300)}`);
     this.seen.add(`${operation.operationId} ${response.statusCode}`);
     const pointer = [
-      "paths", template, method.toLowerCase(), "responses", String(response.statusCode), "content", type, "schema",
+      "paths",
+      template,
+      method.toLowerCase(),
+      "responses",
+      String(response.statusCode),
+      "content",
+      type,
+      "schema",
     ].map((name) => encodeURIComponent(name.replaceAll("~", "~0").replaceAll("/", "~1")));
     const at = `${ID}#/${pointer.join("/")}`;
-    if (type.endsWith("json") && media.schema["x-ndjson-item"] === undefined) this.#validate(at, response.json(), shown);
+    if (type.endsWith("json") && media.schema["x-ndjson-item"] === undefined)
+      this.#validate(at, response.json(), shown);
     if (media.schema["x-ndjson-item"] !== undefined)
-      for (const line of response.body.split("\n").slice(0, -1)) this.#validate(`${at}/x-ndjson-item`, JSON.parse(line), shown);
+      for (const line of response.body.split("\n").slice(0, -1))
+        this.#validate(`${at}/x-ndjson-item`, JSON.parse(line), shown);
   }
 
   #template(pathname: string, method: string): string | undefined {
@@ -70,7 +81,8 @@ export class Conformance {
   #validate(at: string, data: unknown, shown: string): void {
     const known = this.#validators.get(at) ?? this.#ajv.compile({ $ref: at });
     this.#validators.set(at, known);
-    if (!known(data)) throw new Error(`${shown}: ${this.#ajv.errorsText(known.errors)} in ${JSON.stringify(data).slice(0, 300)}`);
+    if (!known(data))
+      throw new Error(`${shown}: ${this.#ajv.errorsText(known.errors)} in ${JSON.stringify(data).slice(0, 300)}`);
   }
 }
 
@@ -79,6 +91,7 @@ function closed(schema: unknown): unknown {
   if (Array.isArray(schema)) return schema.map(closed);
   if (typeof schema !== "object" || schema === null) return schema;
   const copy = Object.fromEntries(Object.entries(schema).map(([name, value]) => [name, closed(value)]));
-  if (copy.type === "object" && copy.properties !== undefined && !("additionalProperties" in copy)) copy.additionalProperties = false;
+  if (copy.type === "object" && copy.properties !== undefined && !("additionalProperties" in copy))
+    copy.additionalProperties = false;
   return copy;
 }

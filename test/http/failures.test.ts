@@ -20,7 +20,10 @@ test("what the machine fails is told apart, and nothing has happened", async (t)
     t.notMatch(response.body, "secret");
   }
   service.failing = null;
-  for (const [code, name, status] of [["SQLITE_FULL", "disk-full", 507], ["SQLITE_IOERR", "log-failed", 503]] as const) {
+  for (const [code, name, status] of [
+    ["SQLITE_FULL", "disk-full", 507],
+    ["SQLITE_IOERR", "log-failed", 503],
+  ] as const) {
     service.log.broken = Object.assign(new Error("no"), { code });
     t.match((await create()).json(), { type: `urn:mapledger:problem:${name}`, status });
   }

@@ -7,7 +7,10 @@ const OCTETS = "application/octet-stream";
 const PAIRS = 100_000;
 
 /** A service with a session and a HASH of 4-byte keys and values, by descriptor and by id. */
-async function furnish(t: Test, attr: object = {}): Promise<{ service: Service; session: string; fd: string; map: string }> {
+async function furnish(
+  t: Test,
+  attr: object = {},
+): Promise<{ service: Service; session: string; fd: string; map: string }> {
   const service = await Service.start(t);
   const session = await service.session();
   return { service, session, fd: await service.map(session, attr), map: "/v1/maps/1" };
@@ -30,7 +33,10 @@ test("openSession answers where it is, and endSession closes what it holds", asy
   t.match((await service.send("GET", "/v1/sessions/1")).json(), { ttl_seconds: 50 });
   t.same((await service.send("POST", "/v1/sessions/1/renew")).json(), { seq: 4 }, "a body may be left out");
   t.same((await service.send("DELETE", "/v1/sessions/1")).json(), { seq: 6 });
-  t.same(service.log.rows.slice(-2).map(({ cmd }) => cmd), [CMD.CLOSE, CMD.SESSION_END]);
+  t.same(
+    service.log.rows.slice(-2).map(({ cmd }) => cmd),
+    [CMD.CLOSE, CMD.SESSION_END],
+  );
   t.same((await service.send("GET", "/v1/maps")).json(), { maps: [], next: null });
 });
 
@@ -61,13 +67,28 @@ test("openDescriptor opens dups, pipes, files and maps", async (t) => {
   const { service, session, fd } = await furnish(t, { map_name: "twins" });
   await service.send("POST", `${fd}/pin`, { pathname: "/sys/fs/bpf/pin" });
   const rows = [
-    [{ kind: "dup", fd: 3 }, { fd: 4, kind: "map", map_id: 1, access: "rw" }],
+    [
+      { kind: "dup", fd: 3 },
+      { fd: 4, kind: "map", map_id: 1, access: "rw" },
+    ],
     [{ kind: "pipe" }, { fd: 5, kind: "pipe", map_id: null, access: "rw" }],
     [{ kind: "file" }, { fd: 6, kind: "file", map_id: null, access: "rw" }],
-    [{ kind: "map", map: 1 }, { fd: 7, kind: "map", map_id: 1, access: "rw" }],
-    [{ kind: "map", map: "1", access: "w" }, { fd: 8, kind: "map", map_id: 1, access: "w" }],
-    [{ kind: "map", map: "name:twins", access: "r" }, { fd: 9, kind: "map", map_id: 1, access: "r" }],
-    [{ kind: "map", map: "pinned:/sys/fs/bpf/pin", access: "r" }, { fd: 10, kind: "map", map_id: 1, access: "r" }],
+    [
+      { kind: "map", map: 1 },
+      { fd: 7, kind: "map", map_id: 1, access: "rw" },
+    ],
+    [
+      { kind: "map", map: "1", access: "w" },
+      { fd: 8, kind: "map", map_id: 1, access: "w" },
+    ],
+    [
+      { kind: "map", map: "name:twins", access: "r" },
+      { fd: 9, kind: "map", map_id: 1, access: "r" },
+    ],
+    [
+      { kind: "map", map: "pinned:/sys/fs/bpf/pin", access: "r" },
+      { fd: 10, kind: "map", map_id: 1, access: "r" },
+    ],
   ] as const;
   for (const [body, descriptor] of rows) {
     const opened = await service.send("POST", `${session}/fds`, body);
@@ -79,7 +100,10 @@ test("openDescriptor opens dups, pipes, files and maps", async (t) => {
     t.equal(told.map?.id, descriptor.map_id ?? undefined);
   }
   const { fds } = (await service.send("GET", `${session}/fds`)).json();
-  t.same(fds.slice(1), rows.map(([, descriptor]) => descriptor));
+  t.same(
+    fds.slice(1),
+    rows.map(([, descriptor]) => descriptor),
+  );
   t.equal((await service.send("GET", `${session}/fds/8/elements/00000001`)).json().errno, "EPERM");
   t.equal((await service.send("PUT", `${session}/fds/9/elements/00000001`, { value: key(1) })).json().errno, "EPERM");
 });
@@ -120,7 +144,10 @@ test("elements are written, read and deleted below both views of a map", async (
   const { service, fd, map } = await furnish(t, { map_name: "m" });
   for (const base of [fd, map, "/v1/maps/name:m"]) {
     const one = `${base}/elements/00000001`;
-    const octets = await service.send("PUT", one, Buffer.from("0000002a", "hex"), { "content-type": OCTETS, "if-none-match": "*" });
+    const octets = await service.send("PUT", one, Buffer.from("0000002a", "hex"), {
+      "content-type": OCTETS,
+      "if-none-match": "*",
+    });
     t.equal(octets.statusCode, 200);
     t.equal(octets.headers["mapledger-seq"], String(octets.json().seq));
     t.equal((await service.send("PUT", one, { value: "0x0000002B" }, { "if-none-match": "*" })).statusCode, 409);
@@ -167,7 +194,14 @@ test("listElements gives pages, and the whole map in lines", async (t) => {
   const lines = await service.send("GET", `${fd}/elements?limit=1`, undefined, NDJSON);
   t.equal(lines.headers["mapledger-seq"], String(seq + 1));
   t.equal(service.log.lastSeq, seq + 1, "one command, so one moment");
-  t.same(lines.body.trim().split("\n").map((line) => JSON.parse(line)).sort(byKey), elements);
+  t.same(
+    lines.body
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line))
+      .sort(byKey),
+    elements,
+  );
 });
 
 test("batches walk, take out, write and delete", async (t) => {
@@ -235,7 +269,9 @@ test("pins and directories are made, listed and removed", async (t) => {
   const { service, session, map } = await furnish(t);
   const directory = `/v1/directories/${encodeURIComponent("/sys/fs/bpf/app")}`;
   t.match((await service.send("PUT", directory)).json(), { pathname: "/sys/fs/bpf/app" });
-  t.match((await service.send("POST", `${map}/pin`, { pathname: "app/./m" })).json(), { pathname: "/sys/fs/bpf/app/m" });
+  t.match((await service.send("POST", `${map}/pin`, { pathname: "app/./m" })).json(), {
+    pathname: "/sys/fs/bpf/app/m",
+  });
   t.same((await service.send("GET", "/v1/pins")).json().pins, [{ pathname: "/sys/fs/bpf/app/m", map_id: 1 }]);
   t.same((await service.send("GET", "/v1/directories")).json(), { directories: ["/sys/fs/bpf/app"] });
   await service.send("DELETE", session);
@@ -251,14 +287,28 @@ test("bpf answers 200 whatever the errno, with what the kernel would have writte
   const bpf = async (cmd: string | number, attr?: object) =>
     (await service.send("POST", `${session}/bpf`, { cmd, attr })).json();
   t.same(await bpf("BPF_MAP_UPDATE_ELEM", { map_fd: 3, key: "01000000", value: "2a000000", flags: 0 }), {
-    ret: 0, errno: null, seq: 3, attr: {},
+    ret: 0,
+    errno: null,
+    seq: 3,
+    attr: {},
   });
   t.same(await bpf(1, { map_fd: 3, key: "01000000" }), { ret: 0, errno: null, seq: 4, attr: { value: "2a000000" } });
-  t.match(await bpf("BPF_MAP_LOOKUP_ELEM", { map_fd: 3, key: "02000000" }), { ret: -1, errno: "ENOENT", seq: 5, attr: {} });
-  t.match(await bpf("BPF_MAP_LOOKUP_ELEM", { map_fd: 3, key: "0100000000" }), { ret: 0 }, "what is longer is not looked at");
+  t.match(await bpf("BPF_MAP_LOOKUP_ELEM", { map_fd: 3, key: "02000000" }), {
+    ret: -1,
+    errno: "ENOENT",
+    seq: 5,
+    attr: {},
+  });
+  t.match(
+    await bpf("BPF_MAP_LOOKUP_ELEM", { map_fd: 3, key: "0100000000" }),
+    { ret: 0 },
+    "what is longer is not looked at",
+  );
   t.match(await bpf("BPF_MAP_LOOKUP_ELEM", { map_fd: 3, key: null }), { errno: "EFAULT" });
   t.match(await bpf("BPF_MAP_CREATE", { ...HASH, map_extra: "18446744073709551615" }), { errno: "EINVAL" });
-  t.match(await bpf("BPF_OBJ_GET_INFO_BY_FD", { bpf_fd: 3, info_len: 8 }), { attr: { info: "0100000001000000", info_len: 8 } });
+  t.match(await bpf("BPF_OBJ_GET_INFO_BY_FD", { bpf_fd: 3, info_len: 8 }), {
+    attr: { info: "0100000001000000", info_len: 8 },
+  });
   for (const cmd of ["BPF_NONSENSE", "constructor", "SESSION_END", -1, 38, CMD.SESSION_END, CMD.CLOSE, 2 ** 31])
     t.match(await bpf(cmd), { ret: -1, errno: "EINVAL", attr: {} }, `${cmd}`);
   t.equal((await service.send("GET", session)).json().fd_count, 1);
@@ -272,7 +322,11 @@ test("events tell of all of it", async (t) => {
   const seqs = async (query: string): Promise<number[]> => {
     const page = (await service.send("GET", `/v1/events?${query}`)).json();
     const lines = (await service.send("GET", `/v1/events?${query}`, undefined, NDJSON)).body.split("\n").slice(0, -1);
-    t.same(lines.map((line) => JSON.parse(line)), page.events, query);
+    t.same(
+      lines.map((line) => JSON.parse(line)),
+      page.events,
+      query,
+    );
     return page.events.map(({ seq }: { seq: number }) => seq);
   };
   t.same(await seqs(""), [1, 2, 3, 4, 5]);
@@ -287,14 +341,30 @@ test("events tell of all of it", async (t) => {
   t.same(await seqs("caller=nobody"), []);
   const event = (await service.send("GET", "/v1/events/3")).json();
   t.match(event, {
-    seq: 3, session: 1, caller: "anonymous", cmd: "BPF_MAP_UPDATE_ELEM", map: 1, fd: 3, key: "00000001", value: "00000001",
-    flags: 1, ret: 0, errno: null, detail: null, attr: null, out: null,
+    seq: 3,
+    session: 1,
+    caller: "anonymous",
+    cmd: "BPF_MAP_UPDATE_ELEM",
+    map: 1,
+    fd: 3,
+    key: "00000001",
+    value: "00000001",
+    flags: 1,
+    ret: 0,
+    errno: null,
+    detail: null,
+    attr: null,
+    out: null,
   });
   t.match(event.time, /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$/);
   t.ok((await seqs(`since=${encodeURIComponent(event.time)}`)).includes(3));
   t.ok((await seqs(`until=${encodeURIComponent(event.time)}`)).includes(3));
   t.same(await seqs("until=2001-01-01T00:00:00%2B02:00"), []);
-  t.match((await service.send("GET", "/v1/events/4")).json(), { errno: "ENOENT", detail: "no element has this key", ret: -1 });
+  t.match((await service.send("GET", "/v1/events/4")).json(), {
+    errno: "ENOENT",
+    detail: "no element has this key",
+    ret: -1,
+  });
 });
 
 test("getMetrics counts commands by errno, and maps", async (t) => {

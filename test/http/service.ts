@@ -137,7 +137,12 @@ export class Service {
   }
 
   /** Sends a request; throws where the answer is not what the document says. */
-  async send(method: string, url: string, payload?: unknown, headers: Record<string, string> = {}): Promise<LightMyRequestResponse> {
+  async send(
+    method: string,
+    url: string,
+    payload?: unknown,
+    headers: Record<string, string> = {},
+  ): Promise<LightMyRequestResponse> {
     const options: InjectOptions = { method: method as "GET", url, headers };
     if (payload !== undefined) options.payload = payload as object;
     const response = await this.app.inject(options);

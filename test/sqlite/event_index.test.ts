@@ -16,20 +16,38 @@ const target = { by: "fd", fd: 3 } as const;
 const absent: Outcome = { ...done(1), ret: -1, errno: ERRNO.ENOENT, detail: "no element has this key" };
 
 function lookup(key: string): Command {
-  return { session: 1, caller: "a", timeUs: 0, cmd: CMD.BPF_MAP_LOOKUP_ELEM, target, key: Buffer.from(key, "hex"), value: null, flags: 0n };
+  return {
+    session: 1,
+    caller: "a",
+    timeUs: 0,
+    cmd: CMD.BPF_MAP_LOOKUP_ELEM,
+    target,
+    key: Buffer.from(key, "hex"),
+    value: null,
+    flags: 0n,
+  };
 }
 
 /** Ten events; seq 1 to 10, a second apart. */
 function events(): Event[] {
   const batch = { count: 2, elemFlags: 0n, inBatch: null, outBatch: null };
   const commands: [Command, Outcome][] = [
-    [{ session: 0, caller: "a", timeUs: 0, cmd: CMD.SESSION_OPEN, attr: { name: "", ttlMs: 1 } }, done(0, null, { session_id: 1 })],
-    [{ session: 1, caller: "a", timeUs: 0, cmd: CMD.BPF_MAP_CREATE, attr: createAttr({}) }, opened(3, 1, { map_id: 1 })],
+    [
+      { session: 0, caller: "a", timeUs: 0, cmd: CMD.SESSION_OPEN, attr: { name: "", ttlMs: 1 } },
+      done(0, null, { session_id: 1 }),
+    ],
+    [
+      { session: 1, caller: "a", timeUs: 0, cmd: CMD.BPF_MAP_CREATE, attr: createAttr({}) },
+      opened(3, 1, { map_id: 1 }),
+    ],
     [lookup("01000000"), absent],
     [{ ...lookup("01000000"), cmd: CMD.BPF_MAP_UPDATE_ELEM, value: Buffer.alloc(8) } as Command, done(1)],
     [lookup("01000000"), done(1, Buffer.alloc(8))],
     [lookup("01ff0000"), absent],
-    [{ session: 2, caller: "b", timeUs: 0, cmd: CMD.BPF_MAP_CREATE, attr: createAttr({}) }, opened(3, 2, { map_id: 2 })],
+    [
+      { session: 2, caller: "b", timeUs: 0, cmd: CMD.BPF_MAP_CREATE, attr: createAttr({}) },
+      opened(3, 2, { map_id: 2 }),
+    ],
     [{ ...lookup("ffffffff"), session: 2, caller: "b" } as Command, { ...absent, map: 2 }],
     [
       {
@@ -41,9 +59,16 @@ function events(): Event[] {
       } as Command,
       done(1, null, { count: 2 }),
     ],
-    [{ session: 0, caller: "mapledger", timeUs: 0, cmd: CMD.UNLINK, attr: { pathname: "/x" } }, { ...absent, map: 0 }],
+    [
+      { session: 0, caller: "mapledger", timeUs: 0, cmd: CMD.UNLINK, attr: { pathname: "/x" } },
+      { ...absent, map: 0 },
+    ],
   ];
-  return commands.map(([command, outcome], at) => ({ seq: at + 1, command: { ...command, timeUs: (at + 1) * 1_000_000 }, outcome }));
+  return commands.map(([command, outcome], at) => ({
+    seq: at + 1,
+    command: { ...command, timeUs: (at + 1) * 1_000_000 },
+    outcome,
+  }));
 }
 
 const folder = mkdtempSync(join(tmpdir(), "mapledger-index-"));
@@ -85,7 +110,10 @@ t.test("each filter finds its events, alone and with others, ascending and in pa
 t.test("a query sees what was appended a moment ago", (t) => {
   const index = new EventIndex(file, join(folder, "index.sqlite"));
   log.append([{ seq: 11, command: { ...lookup("77000000"), timeUs: 11_000_000 }, outcome: absent }]);
-  t.strictSame(index.query({ afterSeq: 0, limit: 9, key: Buffer.from("77", "hex") }).map(({ seq }) => seq), [11]);
+  t.strictSame(
+    index.query({ afterSeq: 0, limit: 9, key: Buffer.from("77", "hex") }).map(({ seq }) => seq),
+    [11],
+  );
   index.close();
   t.end();
 });
@@ -102,7 +130,14 @@ t.test("an index of another log is made anew", (t) => {
 t.test("an auditor reads the log with names and hex", (t) => {
   const db = new Sqlite(file, { readonly: true });
   const row = db.prepare("SELECT * FROM readable WHERE seq = 3").get();
-  t.match(row, { time: "1970-01-01T00:00:03.000000Z", cmd: "BPF_MAP_LOOKUP_ELEM", key: "01000000", errno: "ENOENT", map: 1, fd: 3 });
+  t.match(row, {
+    time: "1970-01-01T00:00:03.000000Z",
+    cmd: "BPF_MAP_LOOKUP_ELEM",
+    key: "01000000",
+    errno: "ENOENT",
+    map: 1,
+    fd: 3,
+  });
   t.match(row, { detail: "no element has this key", value: "" });
   db.close();
   log.close();

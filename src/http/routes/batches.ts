@@ -1,13 +1,14 @@
+import type { FastifyReply } from "fastify";
 import { Type } from "typebox";
+import { ERRNO } from "../../abi/errno.ts";
 import { CMD } from "../../abi/service.ts";
 import { readDeleteBatchBody, readLookupBatchBody, readUpdateBatchBody } from "../../codec/body.ts";
-import { sendElements } from "../bulk.ts";
-import { ERRNO } from "../../abi/errno.ts";
 import type { Request } from "../../engine/engine.ts";
+import { body, problems, ran } from "../answers.ts";
+import { sendElements } from "../bulk.ts";
 import { type App, type Parts, type Ran, type RouteOptions, run } from "../parts.ts";
-import type { FastifyReply } from "fastify";
 import { refused } from "../problems.ts";
-import { body, hex, nullable, problems, ran, scalar } from "../schemas.ts";
+import { hex, nullable, scalar } from "../schemas.ts";
 import { bodyByHand } from "../validation.ts";
 import { VIEWS, type View } from "../views.ts";
 
@@ -55,7 +56,10 @@ function readBatch(app: App, view: View, { parts }: RouteOptions, name: keyof ty
             in_batch: Type.Optional(nullable("string")),
             elem_flags: Type.Optional(scalar()),
           },
-          { additionalProperties: false, description: `\`count\` is the most elements; ${COUNT_DEFAULT} unless given.` },
+          {
+            additionalProperties: false,
+            description: `\`count\` is the most elements; ${COUNT_DEFAULT} unless given.`,
+          },
         ),
         { count: 1000, in_batch: null },
       ),
@@ -104,7 +108,15 @@ function updateBatch(app: App, view: View, { parts }: RouteOptions): void {
         200: ran("All are written.", Type.Ref("BatchDone"), { count: 1, seq: 17 }),
         ...problems(
           { ...view.is, body: true },
-          ...view.errnos, "ENOENT", "EFAULT", "EEXIST", "E2BIG", "ENOMEM", "EBUSY", "EOPNOTSUPP", "ENOTSUPP",
+          ...view.errnos,
+          "ENOENT",
+          "EFAULT",
+          "EEXIST",
+          "E2BIG",
+          "ENOMEM",
+          "EBUSY",
+          "EOPNOTSUPP",
+          "ENOTSUPP",
         ),
       },
     },
@@ -113,7 +125,15 @@ function updateBatch(app: App, view: View, { parts }: RouteOptions): void {
       const { count, keys, values, elemFlags } = readUpdateBatchBody(request.body);
       const origin = view.origin(request);
       const attr = { count, elemFlags, inBatch: null, outBatch: null };
-      const command = { cmd: CMD.BPF_MAP_UPDATE_BATCH, ...origin, key: keys, value: values, flags: 0n, exact: true, attr };
+      const command = {
+        cmd: CMD.BPF_MAP_UPDATE_BATCH,
+        ...origin,
+        key: keys,
+        value: values,
+        flags: 0n,
+        exact: true,
+        attr,
+      };
       return batchDone(parts, reply, command, count);
     },
   });
@@ -128,10 +148,7 @@ function deleteBatch(app: App, view: View, { parts }: RouteOptions): void {
       tags: [view.tag],
       params: view.params,
       body: body(
-        Type.Object(
-          { keys: Type.Array(hex()), elem_flags: Type.Optional(scalar()) },
-          { additionalProperties: false },
-        ),
+        Type.Object({ keys: Type.Array(hex()), elem_flags: Type.Optional(scalar()) }, { additionalProperties: false }),
         { keys: ["01000000", "02000000"] },
       ),
       response: {
@@ -144,13 +161,22 @@ function deleteBatch(app: App, view: View, { parts }: RouteOptions): void {
       const { count, keys, elemFlags } = readDeleteBatchBody(request.body);
       const origin = view.origin(request);
       const attr = { count, elemFlags, inBatch: null, outBatch: null };
-      const command = { cmd: CMD.BPF_MAP_DELETE_BATCH, ...origin, key: keys, value: null, flags: 0n, exact: true, attr };
+      const command = {
+        cmd: CMD.BPF_MAP_DELETE_BATCH,
+        ...origin,
+        key: keys,
+        value: null,
+        flags: 0n,
+        exact: true,
+        attr,
+      };
       return batchDone(parts, reply, command, count);
     },
   });
 }
 
-const ONE_BY_ONE = "Elements are taken one after the other; the first that is refused ends it, and `count` says how many were done.";
+const ONE_BY_ONE =
+  "Elements are taken one after the other; the first that is refused ends it, and `count` says how many were done.";
 
 /** How far a batch has come; where it was refused, its problem says so. */
 async function batchDone(

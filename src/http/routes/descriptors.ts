@@ -6,11 +6,13 @@ import { readCreateBody } from "../../codec/body.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
 import type { Request } from "../../engine/engine.ts";
 import type { Action } from "../../syscall/command.ts";
+import { body, problems, ran, told } from "../answers.ts";
 import { askFds, askMap, askOwnSession } from "../asked.ts";
+import { CreateSchema } from "../attr_schemas.ts";
 import { descriptorJson, mapJson } from "../json.ts";
 import { type App, type EngineDoor, must, type RouteOptions } from "../parts.ts";
 import { Problem } from "../problems.ts";
-import { body, CreateSchema, FdParams, problems, ran, SessionParams, seq, told } from "../schemas.ts";
+import { FdParams, SessionParams, seq } from "../schemas.ts";
 import { bodyByHand } from "../validation.ts";
 import { readTarget } from "../views.ts";
 
@@ -47,7 +49,15 @@ function createMap(app: App, { parts }: RouteOptions): void {
         201: ran("The map is created.", Type.Ref("Opened"), { fd: 3, map_id: 1, seq: 17 }),
         ...problems(
           { command: true, session: true, body: true },
-          "EINVAL", "E2BIG", "ENOMEM", "EMFILE", "ENOSPC", "EPERM", "EBADF", "EOPNOTSUPP", "ENOTSUPP",
+          "EINVAL",
+          "E2BIG",
+          "ENOMEM",
+          "EMFILE",
+          "ENOSPC",
+          "EPERM",
+          "EBADF",
+          "EOPNOTSUPP",
+          "ENOTSUPP",
         ),
       },
     },
@@ -136,7 +146,9 @@ function openDescriptor(app: App, { parts }: RouteOptions): void {
               description: "For map: its id, name:NAME or pinned:PATH.",
             }),
           ),
-          access: Type.Optional(Type.Enum(["rw", "r", "w"], { type: "string", description: "For map; rw unless given." })),
+          access: Type.Optional(
+            Type.Enum(["rw", "r", "w"], { type: "string", description: "For map; rw unless given." }),
+          ),
         },
         { additionalProperties: false, examples: [{ kind: "map", map: "pinned:/sys/fs/bpf/counters", access: "r" }] },
       ),
@@ -144,7 +156,14 @@ function openDescriptor(app: App, { parts }: RouteOptions): void {
         201: ran("The descriptor is open.", Type.Ref("Opened"), { fd: 4, map_id: 1, seq: 17 }),
         ...problems(
           { command: true, session: true, body: true },
-          "EBADF", "ENOENT", "EINVAL", "EMFILE", "EACCES", "EPERM", "ENOTDIR", "ENAMETOOLONG",
+          "EBADF",
+          "ENOENT",
+          "EINVAL",
+          "EMFILE",
+          "EACCES",
+          "EPERM",
+          "ENOTDIR",
+          "ENAMETOOLONG",
         ),
       },
     },

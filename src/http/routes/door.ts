@@ -1,9 +1,11 @@
+import { Type } from "typebox";
 import { readDoorBody } from "../../codec/body.ts";
 import { doorAnswer, readDoor } from "../../codec/door.ts";
-import { Type } from "typebox";
+import { body, problems, ran } from "../answers.ts";
+import { DoorRequestSchema } from "../attr_schemas.ts";
 import { type App, type RouteOptions, run } from "../parts.ts";
 import { refused } from "../problems.ts";
-import { body, DoorRequestSchema, problems, ran, SessionParams } from "../schemas.ts";
+import { SessionParams } from "../schemas.ts";
 import { bodyByHand } from "../validation.ts";
 
 /** The syscall door: bpf(2) as it is, for those who know it. */

@@ -2,10 +2,11 @@ import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
 import { readValueBody } from "../../codec/body.ts";
 import { bytes } from "../../codec/scalars.ts";
+import { body, lines, octets, problems, ran } from "../answers.ts";
 import { lastKey, sendElements, sendLines } from "../bulk.ts";
 import { conditionalFlags, NDJSON, OCTETS, wants } from "../negotiate.ts";
 import { type App, must, type RouteOptions } from "../parts.ts";
-import { body, hex, Key, limit, lines, octets, problems, ran, scalar, seq } from "../schemas.ts";
+import { hex, Key, limit, scalar, seq } from "../schemas.ts";
 import { bodyByHand } from "../validation.ts";
 import { VIEWS, type View } from "../views.ts";
 
@@ -40,7 +41,14 @@ function lookupElement(app: App, view: View, { parts }: RouteOptions): void {
     handler: async (request, reply) => {
       const origin = view.origin(request);
       const key = bytes((request.params as KeyParams).key, "key");
-      const ran = await must(parts, reply, { cmd: CMD.BPF_MAP_LOOKUP_ELEM, ...origin, key, value: null, flags: 0n, exact: true });
+      const ran = await must(parts, reply, {
+        cmd: CMD.BPF_MAP_LOOKUP_ELEM,
+        ...origin,
+        key,
+        value: null,
+        flags: 0n,
+        exact: true,
+      });
       const value = ran.outcome.value as Buffer;
       if (wants(request.headers, OCTETS)) return reply.type(OCTETS).send(value);
       return { value: value.toString("hex"), seq: ran.seq };
@@ -76,7 +84,15 @@ function updateElement(app: App, view: View, { parts }: RouteOptions): void {
         200: ran("The element is written.", Type.Ref("Done"), { seq: 17 }),
         ...problems(
           { ...view.is, body: true },
-          ...view.errnos, "ENOENT", "EFAULT", "EEXIST", "E2BIG", "ENOMEM", "EBUSY", "EOPNOTSUPP", "ENOTSUPP",
+          ...view.errnos,
+          "ENOENT",
+          "EFAULT",
+          "EEXIST",
+          "E2BIG",
+          "ENOMEM",
+          "EBUSY",
+          "EOPNOTSUPP",
+          "ENOTSUPP",
         ),
       },
     },
@@ -86,7 +102,14 @@ function updateElement(app: App, view: View, { parts }: RouteOptions): void {
       const key = bytes((request.params as KeyParams).key, "key");
       const given = Buffer.isBuffer(request.body) ? { value: request.body, flags: 0n } : readValueBody(request.body);
       const flags = conditionalFlags(request.headers, given.flags);
-      const { seq } = await must(parts, reply, { cmd: CMD.BPF_MAP_UPDATE_ELEM, ...origin, key, value: given.value, flags, exact: true });
+      const { seq } = await must(parts, reply, {
+        cmd: CMD.BPF_MAP_UPDATE_ELEM,
+        ...origin,
+        key,
+        value: given.value,
+        flags,
+        exact: true,
+      });
       return { seq };
     },
   });
@@ -108,7 +131,14 @@ function deleteElement(app: App, view: View, { parts }: RouteOptions): void {
     handler: async (request, reply) => {
       const origin = view.origin(request);
       const key = bytes((request.params as KeyParams).key, "key");
-      const { seq } = await must(parts, reply, { cmd: CMD.BPF_MAP_DELETE_ELEM, ...origin, key, value: null, flags: 0n, exact: true });
+      const { seq } = await must(parts, reply, {
+        cmd: CMD.BPF_MAP_DELETE_ELEM,
+        ...origin,
+        key,
+        value: null,
+        flags: 0n,
+        exact: true,
+      });
       return { seq };
     },
   });
@@ -161,7 +191,9 @@ function nextKey(app: App, view: View, { parts }: RouteOptions): void {
       description: "BPF_MAP_GET_NEXT_KEY. Without `key`, the first. After the last, ENOENT.",
       tags: [view.tag],
       params: view.params,
-      querystring: Type.Object({ key: Type.Optional(Type.String({ description: "A key in hex.", examples: ["01000000"] })) }),
+      querystring: Type.Object({
+        key: Type.Optional(Type.String({ description: "A key in hex.", examples: ["01000000"] })),
+      }),
       response: {
         200: ran("The next key.", Type.Object({ next_key: hex(), seq: seq() }), { next_key: "02000000", seq: 17 }),
         ...problems(view.is, ...view.errnos, "ENOENT", "EFAULT", "EOPNOTSUPP", "ENOTSUPP"),
@@ -171,7 +203,14 @@ function nextKey(app: App, view: View, { parts }: RouteOptions): void {
       const origin = view.origin(request);
       const given = (request.query as { key?: string }).key;
       const key = given === undefined ? null : bytes(given, "key");
-      const ran = await must(parts, reply, { cmd: CMD.BPF_MAP_GET_NEXT_KEY, ...origin, key, value: null, flags: 0n, exact: true });
+      const ran = await must(parts, reply, {
+        cmd: CMD.BPF_MAP_GET_NEXT_KEY,
+        ...origin,
+        key,
+        value: null,
+        flags: 0n,
+        exact: true,
+      });
       return { next_key: (ran.outcome.value as Buffer).toString("hex"), seq: ran.seq };
     },
   });

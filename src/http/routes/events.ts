@@ -5,12 +5,13 @@ import { CMD } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
 import { bytes } from "../../codec/scalars.ts";
 import type { EventFilter, EventReader } from "../../engine/events.ts";
+import { lines, problems, told } from "../answers.ts";
 import { askMap } from "../asked.ts";
 import { eventJson } from "../json.ts";
 import { NDJSON, wants } from "../negotiate.ts";
 import type { App, EngineDoor, RouteOptions } from "../parts.ts";
 import { Problem } from "../problems.ts";
-import { after, limit, nullable, lines, problems, told } from "../schemas.ts";
+import { after, limit, nullable } from "../schemas.ts";
 import { readReference } from "../views.ts";
 
 const TAGS = ["events"];
@@ -38,13 +39,19 @@ const EXAMPLE = {
 };
 
 const Query = Type.Object({
-  map: Type.Optional(Type.String({ description: "A map's id; name:NAME or pinned:PATH of one that lives.", examples: ["1"] })),
+  map: Type.Optional(
+    Type.String({ description: "A map's id; name:NAME or pinned:PATH of one that lives.", examples: ["1"] }),
+  ),
   session: Type.Optional(Type.Integer({ minimum: 0, description: "0: commands of no session." })),
   caller: Type.Optional(Type.String()),
   cmd: Type.Optional(Type.String({ description: "A command's name or number.", examples: ["BPF_MAP_UPDATE_ELEM"] })),
-  errno: Type.Optional(Type.String({ description: "An errno's name or number; 0 for what succeeded.", examples: ["ENOENT"] })),
+  errno: Type.Optional(
+    Type.String({ description: "An errno's name or number; 0 for what succeeded.", examples: ["ENOENT"] }),
+  ),
   key: Type.Optional(Type.String({ description: "What the key begins with, in hex; of a batch, any of its keys." })),
-  since: Type.Optional(Type.String({ description: "From this moment on, in RFC 3339.", examples: ["2026-11-23T20:00:00Z"] })),
+  since: Type.Optional(
+    Type.String({ description: "From this moment on, in RFC 3339.", examples: ["2026-11-23T20:00:00Z"] }),
+  ),
   until: Type.Optional(Type.String({ description: "Up to this moment, itself included." })),
   after,
 });
@@ -108,7 +115,8 @@ function getEvent(app: App, { parts: { events } }: RouteOptions): void {
     },
     handler: async ({ params: { seq } }, reply) => {
       const row = await events.event(seq);
-      if (row === null) throw new Problem("no-such-event", `there is no event ${seq}: the log ends at ${await events.lastSeq()}`);
+      if (row === null)
+        throw new Problem("no-such-event", `there is no event ${seq}: the log ends at ${await events.lastSeq()}`);
       return reply.type("application/json; charset=utf-8").send(JSON.stringify(eventJson(row)));
     },
   });
@@ -161,7 +169,11 @@ const RFC_3339 = /^(\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?([Zz
 function readTimeUs(text: string, where: string): number {
   const [, moment = "", fraction = "", zone = ""] = RFC_3339.exec(text) ?? [];
   const ms = Date.parse(`${moment.replace(" ", "T").toUpperCase()}${zone.toUpperCase()}`);
-  if (Number.isNaN(ms)) throw new InvalidInput(where, `a moment as in 2026-11-23T20:00:00Z is needed, found ${JSON.stringify(text.slice(0, 40))}`);
+  if (Number.isNaN(ms))
+    throw new InvalidInput(
+      where,
+      `a moment as in 2026-11-23T20:00:00Z is needed, found ${JSON.stringify(text.slice(0, 40))}`,
+    );
   return ms * US + Number(fraction.padEnd(6, "0").slice(0, 6));
 }
 

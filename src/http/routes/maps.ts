@@ -1,10 +1,11 @@
 import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
 import { readValueBody } from "../../codec/body.ts";
+import { body, problems, ran, told } from "../answers.ts";
 import { askMap } from "../asked.ts";
 import { mapJson, mirrorJson } from "../json.ts";
 import { type App, must, type RouteOptions } from "../parts.ts";
-import { after, body, hex, limit, nullable, MapParams, problems, ran, scalar, told } from "../schemas.ts";
+import { after, hex, limit, MapParams, nullable, scalar } from "../schemas.ts";
 import { bodyByHand } from "../validation.ts";
 import { readPathname, readReference, VIEWS, type View } from "../views.ts";
 
@@ -53,11 +54,10 @@ function listMaps(app: App, { parts }: RouteOptions): void {
         limit: limit(parts.settings.pageElementsMax, PAGE_DEFAULT),
       }),
       response: {
-        200: told(
-          "A page, by id.",
-          Type.Object({ maps: Type.Array(Type.Ref("Map")), next: nullable("integer") }),
-          { maps: [EXAMPLE], next: null },
-        ),
+        200: told("A page, by id.", Type.Object({ maps: Type.Array(Type.Ref("Map")), next: nullable("integer") }), {
+          maps: [EXAMPLE],
+          next: null,
+        }),
         ...problems({}),
       },
     },
@@ -87,11 +87,14 @@ function resyncMap(app: App, { parts: { engine } }: RouteOptions): void {
     schema: {
       operationId: "resyncMap",
       summary: "Repair a map's mirror",
-      description: "Makes the kernel's map equal to the state again. What the kernel refuses is in the answer's `mirror`.",
+      description:
+        "Makes the kernel's map equal to the state again. What the kernel refuses is in the answer's `mirror`.",
       tags: TAGS,
       params: MapParams,
       response: {
-        200: told("How the mirror stands now.", Type.Object({ mirror: Type.Ref("Mirror") }), { mirror: EXAMPLE.mirror }),
+        200: told("How the mirror stands now.", Type.Object({ mirror: Type.Ref("Mirror") }), {
+          mirror: EXAMPLE.mirror,
+        }),
         ...problems({}, "ENOENT", "EINVAL"),
       },
     },
@@ -138,7 +141,15 @@ function pinMap(app: App, view: View, { parts }: RouteOptions): void {
       ),
       response: {
         200: ran("The map is pinned.", Type.Ref("Path"), { pathname: "/sys/fs/bpf/counters", seq: 17 }),
-        ...problems({ ...view.is, body: true }, ...view.errnos, "ENOENT", "EEXIST", "ENOTDIR", "ENAMETOOLONG", "EACCES"),
+        ...problems(
+          { ...view.is, body: true },
+          ...view.errnos,
+          "ENOENT",
+          "EEXIST",
+          "ENOTDIR",
+          "ENAMETOOLONG",
+          "EACCES",
+        ),
       },
     },
     handler: async (request, reply) => {
@@ -158,20 +169,35 @@ function pushElement(app: App, view: View, { parts }: RouteOptions): void {
       description: "BPF_MAP_UPDATE_ELEM without a key: for queues, stacks and bloom filters.",
       tags: [view.tag],
       params: view.params,
-      body: body(
-        Type.Object({ value: hex(), flags: Type.Optional(scalar()) }, { additionalProperties: false }),
-        { value: "2a000000" },
-      ),
+      body: body(Type.Object({ value: hex(), flags: Type.Optional(scalar()) }, { additionalProperties: false }), {
+        value: "2a000000",
+      }),
       response: {
         200: ran("The value is in.", Type.Ref("Done"), { seq: 17 }),
-        ...problems({ ...view.is, body: true }, ...view.errnos, "ENOENT", "EFAULT", "E2BIG", "EBUSY", "EOPNOTSUPP", "ENOTSUPP"),
+        ...problems(
+          { ...view.is, body: true },
+          ...view.errnos,
+          "ENOENT",
+          "EFAULT",
+          "E2BIG",
+          "EBUSY",
+          "EOPNOTSUPP",
+          "ENOTSUPP",
+        ),
       },
     },
     validatorCompiler: bodyByHand,
     handler: async (request, reply) => {
       const { value, flags } = readValueBody(request.body);
       const origin = view.origin(request);
-      const { seq } = await must(parts, reply, { cmd: CMD.BPF_MAP_UPDATE_ELEM, ...origin, key: null, value, flags, exact: true });
+      const { seq } = await must(parts, reply, {
+        cmd: CMD.BPF_MAP_UPDATE_ELEM,
+        ...origin,
+        key: null,
+        value,
+        flags,
+        exact: true,
+      });
       return { seq };
     },
   });

@@ -1,13 +1,25 @@
 import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
+import { problems, ran, told } from "../answers.ts";
 import { pinJson } from "../json.ts";
 import { type App, must, type RouteOptions } from "../parts.ts";
-import { limit, nullable, PathnameParams, problems, ran, told } from "../schemas.ts";
+import { limit, nullable, PathnameParams } from "../schemas.ts";
 import { readPathname } from "../views.ts";
 
 const TAGS = ["pins"];
 const PAGE_DEFAULT = 100;
-const ERRNOS = ["ENOENT", "EEXIST", "EINVAL", "EPERM", "EACCES", "EISDIR", "ENOTDIR", "ENOTEMPTY", "EBUSY", "ENAMETOOLONG"] as const;
+const ERRNOS = [
+  "ENOENT",
+  "EEXIST",
+  "EINVAL",
+  "EPERM",
+  "EACCES",
+  "EISDIR",
+  "ENOTDIR",
+  "ENOTEMPTY",
+  "EBUSY",
+  "ENAMETOOLONG",
+] as const;
 
 /** Pins and directories of bpffs. */
 export async function pinRoutes(app: App, options: RouteOptions): Promise<void> {
@@ -29,11 +41,10 @@ function listPins(app: App, { parts }: RouteOptions): void {
         limit: limit(parts.settings.pageElementsMax, PAGE_DEFAULT),
       }),
       response: {
-        200: told(
-          "A page, by path.",
-          Type.Object({ pins: Type.Array(Type.Ref("Pin")), next: nullable("string") }),
-          { pins: [{ pathname: "/sys/fs/bpf/counters", map_id: 1 }], next: null },
-        ),
+        200: told("A page, by path.", Type.Object({ pins: Type.Array(Type.Ref("Pin")), next: nullable("string") }), {
+          pins: [{ pathname: "/sys/fs/bpf/counters", map_id: 1 }],
+          next: null,
+        }),
         ...problems({}),
       },
     },

@@ -1,7 +1,7 @@
 import { Type } from "typebox";
-import { type App, type RouteOptions } from "../parts.ts";
+import { problems, told } from "../answers.ts";
+import type { App, RouteOptions } from "../parts.ts";
 import { Problem } from "../problems.ts";
-import { problems, told } from "../schemas.ts";
 
 const TAGS = ["service"];
 

@@ -1,11 +1,12 @@
 import { PassThrough } from "node:stream";
 import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
+import { lines, problems, ran, told } from "../answers.ts";
 import { askOwnSession, askSession } from "../asked.ts";
 import { sessionJson } from "../json.ts";
 import { NDJSON } from "../negotiate.ts";
 import { type App, must, type RouteOptions } from "../parts.ts";
-import { after, limit, nullable, lines, problems, ran, SessionParams, seq, told } from "../schemas.ts";
+import { after, limit, nullable, SessionParams, seq } from "../schemas.ts";
 
 const TAGS = ["sessions"];
 const NAME_LENGTH_MAX = 255;
@@ -46,7 +47,9 @@ function openSession(app: App, { parts }: RouteOptions): void {
       "x-body-optional": true,
       body: Type.Object(
         {
-          name: Type.Optional(Type.String({ maxLength: NAME_LENGTH_MAX, description: "For people who look at lists." })),
+          name: Type.Optional(
+            Type.String({ maxLength: NAME_LENGTH_MAX, description: "For people who look at lists." }),
+          ),
           ttl_seconds: Type.Optional(ttlSeconds(sessionTtlMaxSeconds)),
         },
         { additionalProperties: false, examples: [{ name: "loader", ttl_seconds: 600 }] },
@@ -157,7 +160,8 @@ function endSession(app: App, { parts }: RouteOptions, streams: Streams): void {
     schema: {
       operationId: "endSession",
       summary: "End a session",
-      description: "Each of its descriptors is closed, each by an event of its own; maps that nothing else holds are freed.",
+      description:
+        "Each of its descriptors is closed, each by an event of its own; maps that nothing else holds are freed.",
       tags: TAGS,
       params: SessionParams,
       response: {
@@ -258,4 +262,5 @@ async function optionalBody(request: { body: unknown }): Promise<void> {
   request.body ??= {};
 }
 
-const ttlSeconds = (most: number) => Type.Integer({ minimum: 1, maximum: most, description: "Seconds that it lives unrenewed." });
+const ttlSeconds = (most: number) =>
+  Type.Integer({ minimum: 1, maximum: most, description: "Seconds that it lives unrenewed." });

@@ -1,0 +1,43 @@
+import { parseArgs } from "node:util";
+import { kernelUnfit } from "../test/conformance/kernel.ts";
+import { compareRandomly } from "../test/conformance/random.ts";
+import { STREAM_TYPES, type StreamType } from "../test/conformance/stream.ts";
+
+/** Random commands to the service and to the live kernel: npm run conformance -- --types HASH,ARRAY --commands 100000 --seed 1 */
+const { values } = parseArgs({
+  options: {
+    types: { type: "string", default: STREAM_TYPES.join(",") },
+    commands: { type: "string", default: "100000" },
+    seed: { type: "string", default: String(Date.now() % 1_000_000_000) },
+  },
+});
+
+const types = values.types.split(",").map((type) => {
+  if (STREAM_TYPES.includes(type as StreamType)) return type as StreamType;
+  throw new Error(`--types: ${STREAM_TYPES.join(", ")} are known, found ${type}`);
+});
+const commands = wholeNumber("commands");
+const seed = wholeNumber("seed");
+
+const unfit = kernelUnfit();
+if (unfit !== null) {
+  console.error(`nothing to compare with: ${unfit}`);
+  process.exit(1);
+}
+
+const started = performance.now();
+console.log(`seed ${seed}: ${commands} commands on ${types.join(", ")}`);
+try {
+  const sent = compareRandomly({ types, seed, commands, timeMs: Number.POSITIVE_INFINITY });
+  console.log(`${sent} commands in ${((performance.now() - started) / 1000).toFixed(1)} s: no difference`);
+} catch (error) {
+  console.error((error as Error).message);
+  console.error(String((error as Error).cause));
+  process.exit(1);
+}
+
+function wholeNumber(option: "commands" | "seed"): number {
+  const number = Number(values[option]);
+  if (!Number.isSafeInteger(number)) throw new Error(`--${option}: a whole number is needed, found ${values[option]}`);
+  return number;
+}

@@ -1,0 +1,111 @@
+import { type TSchema, Type } from "typebox";
+import { ERRNO, type Errno } from "../abi/errno.ts";
+import { type ProblemDocument, type ProblemExtras, type ProblemName, problemDocument } from "./problems.ts";
+
+// Bodies and answers, as the document and the serializer take them.
+
+interface Answer {
+  readonly description: string;
+  readonly headers?: Record<string, TSchema>;
+  readonly content?: Record<string, { schema: TSchema; example: unknown }>;
+}
+
+const SEQ_HEADER = { "mapledger-seq": Type.Integer({ description: "Seq of the event that tells of the command." }) };
+
+/** An answer in JSON that ran a command: its seq stands in a header, too. */
+export function ran(description: string, schema: TSchema, example: unknown): Answer {
+  return { ...told(description, schema, example), headers: SEQ_HEADER };
+}
+
+/** An answer in JSON that ran none. */
+export function told(description: string, schema: TSchema, example: unknown): Answer {
+  return { description, content: { "application/json": { schema, example } } };
+}
+
+/** Lines of JSON, each an item of the schema. */
+export function lines(schema: TSchema, example: string): { schema: TSchema; example: string } {
+  return { schema: Type.Unsafe({ type: "string", "x-ndjson-item": schema }), example };
+}
+
+export const octets = { schema: Type.Unsafe({ type: "string", format: "binary" }), example: "*\u0000\u0000\u0000" };
+
+/** A body in JSON. What codec/body.ts reads itself, the validator lets pass: see `handRead`. */
+export function body(schema: TSchema, example: unknown): TSchema {
+  return { ...schema, examples: [example] } as TSchema;
+}
+
+/** Every operation may be answered so. */
+const ALWAYS = ["unauthorized", "foreign-page", "bug", "unavailable", "invalid-input"] as const;
+/** Every command may, besides. */
+const COMMAND = ["busy", "log-failed", "disk-full"] as const;
+const IN_SESSION = ["no-such-session", "session-ended", "session-foreign"] as const;
+const WITH_BODY = ["body-too-large", "unsupported-media-type"] as const;
+
+type Name = ProblemName | Errno;
+
+/** The problems that an operation may answer with, by what it is, and the errnos of its own. */
+export function problems(
+  is: { readonly command?: true; readonly session?: true; readonly body?: true; readonly path?: true },
+  ...more: readonly Name[]
+): Record<number, Answer> {
+  const names: readonly Name[] = [
+    ...ALWAYS,
+    ...(is.command ? COMMAND : []),
+    ...(is.session ? IN_SESSION : []),
+    ...(is.body ? WITH_BODY : []),
+    ...more,
+  ];
+  const byStatus = new Map<number, Record<string, { value: ProblemDocument }>>();
+  for (const name of names) {
+    const value = problemDocument(name, ...exampleOf(name));
+    const examples = byStatus.get(value.status) ?? {};
+    examples[name] = { value };
+    byStatus.set(value.status, examples);
+  }
+  const answers: Record<number, Answer> = {};
+  for (const [status, examples] of [...byStatus].sort(([a], [b]) => a - b)) {
+    const titles = Object.values(examples).map(({ value }) => value.title);
+    answers[status] = {
+      description: `${[...new Set(titles)].join("; ")}.`,
+      content: { "application/problem+json": { schema: Type.Ref("Problem"), examples } as never },
+    };
+  }
+  return answers;
+}
+
+/** What an example of a problem says. */
+function exampleOf(name: Name): [detail: string, extras: ProblemExtras] {
+  if (Object.hasOwn(ERRNO, name))
+    return [EXAMPLES[name] ?? "the rule that was broken, and the numbers", { errno: name, seq: 17 }];
+  return [EXAMPLES[name] ?? "what was found", {}];
+}
+
+const EXAMPLES: Partial<Record<Name, string>> = {
+  "invalid-input": 'key: hex digits are needed, found "x" at 2',
+  unauthorized: "the request has no bearer token",
+  "foreign-page": "the request comes from a page of http://example.org",
+  "session-foreign": "session 7 is another caller's",
+  "no-such-session": "there is no session 7",
+  "no-such-event": "there is no event 1000: the log ends at 999",
+  "session-ended": "session 7 has ended",
+  "body-too-large": "the body is larger than 67108864 bytes",
+  "unsupported-media-type": "text/plain is not taken here",
+  bug: "the service failed; its log tells more",
+  busy: "10000 commands with 1234567 bytes are waiting",
+  unavailable: "recovering: 10000 of 20000 events",
+  "log-failed": "the log could not be written; nothing was changed",
+  "disk-full": "the log's disk is full; nothing was changed",
+  ENOENT: "no element has this key",
+  EEXIST: "BPF_NOEXIST, but an element has this key",
+  E2BIG: "map is full: 1024 of 1024 entries",
+  EFAULT: "key has 2 bytes: 4 are read",
+  EINVAL: "key has 5 bytes: this map's keys have 4",
+  EBADF: "fd 9 is not open in session 7",
+  EPERM: "the map is frozen",
+  EMFILE: "the session's descriptor table is full",
+  ENOSPC: "count is 1: the bucket has 3 elements",
+  EOPNOTSUPP: "a trie has no such command",
+  ENOTSUPP: "an array has no such command",
+  ENOMEM: "the map takes 1099511627776 bytes: the machine has 8589934592",
+  EBUSY: "the map is in use",
+};

@@ -1,0 +1,50 @@
+import * as fc from "fast-check";
+import { Differential } from "./differential.ts";
+import { Kernel } from "./kernel.ts";
+import { HOST, Service } from "./service.ts";
+import { type Step, type StreamType, streams } from "./stream.ts";
+import { isDeepStrictEqual } from "node:util";
+
+export interface RandomOptions {
+  readonly types: readonly StreamType[];
+  readonly seed: number;
+  /** Stops after the stream in which this many commands have been sent, or when the time is over. */
+  readonly commands: number;
+  readonly timeMs: number;
+}
+
+/** Streams of a run: far more than commands or time allow. */
+const STREAMS_MAX = 10_000_000;
+
+/**
+ * Sends random streams to the service and to the kernel. Throws where they differ, or where the service's state is not
+ * the fold of its log, with the shortest stream that still shows it. Answers how many commands each has been sent.
+ */
+export function compareRandomly({ types, seed, commands, timeMs }: RandomOptions): number {
+  let sent = 0;
+  const started = performance.now();
+  let failed = false;
+  const alike = (steps: readonly Step[]): void => {
+    // Shrinking goes on, however long it takes.
+    if (!failed && (sent >= commands || performance.now() - started >= timeMs)) throw new Enough();
+    const service = new Service();
+    const kernel = new Kernel(HOST.possibleCpus);
+    const differential = new Differential(service, kernel);
+    try {
+      differential.run(steps);
+      const { state, fold } = service.cells();
+      if (!isDeepStrictEqual(fold, state)) throw new Error("the state is not the fold of the log");
+    } catch (error) {
+      failed = true;
+      throw error;
+    } finally {
+      kernel.end();
+      if (!failed) sent += differential.commands;
+    }
+  };
+  const run = fc.check(fc.property(streams(types), alike), { seed, numRuns: STREAMS_MAX, endOnFailure: false });
+  if (run.failed && failed) throw new Error(fc.defaultReportMessage(run) ?? "the streams differ", { cause: run.errorInstance });
+  return sent;
+}
+
+class Enough extends Error {}
