@@ -109,7 +109,7 @@ function addProblems(app: App): void {
   });
   app.setErrorHandler((error: unknown, request, reply) => sendProblem(request, reply, problemOf(error)));
   app.setNotFoundHandler((request, reply) => {
-    const { pathname } = new URL(request.url, "http://localhost");
+    const [pathname = ""] = request.url.split("?");
     const allowed = [...methods].find(([url]) => matches(url, pathname))?.[1];
     const problem =
       allowed === undefined

@@ -16,9 +16,14 @@ export function sendElements(
   rest: Readonly<Record<string, unknown>>,
 ): FastifyReply {
   const { keys, values, count } = elementsOf(outcome);
-  reply.type("application/json; charset=utf-8");
   const pieces = wrapped('{"elements":[', elementItems(keys, values, count), `],${JSON.stringify(rest).slice(1)}`);
-  return reply.send(keys.length + values.length > WHOLE_BYTES_MAX ? Readable.from(pieces) : [...pieces].join(""));
+  return sendJson(reply, pieces, keys.length + values.length);
+}
+
+/** JSON in pieces that hold so many bytes in hex. */
+export function sendJson(reply: FastifyReply, pieces: Iterable<string>, bytes: number): FastifyReply {
+  reply.type("application/json; charset=utf-8");
+  return reply.send(bytes > WHOLE_BYTES_MAX ? Readable.from(pieces) : [...pieces].join(""));
 }
 
 /** The elements of an outcome, one a line. */

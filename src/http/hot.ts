@@ -29,6 +29,25 @@ export type HotPath = (request: IncomingMessage, response: ServerResponse) => bo
 export function hotPath(parts: Parts, problemOf: (error: unknown) => Problem): HotPath {
   const { engine, metrics } = parts;
 
+  const send = (
+    response: ServerResponse,
+    status: number,
+    type: string,
+    text: string,
+    more: readonly string[],
+  ): void => {
+    const headers = ["content-type", type, "content-length", String(Buffer.byteLength(text)), ...more];
+    // A connection that is kept alive would hold up a stop.
+    if (parts.ready() !== null) headers.push("connection", "close");
+    response.writeHead(status, headers).end(text);
+  };
+
+  const sendProblem = (response: ServerResponse, problem: Problem, seq?: number): void => {
+    const headers = Object.entries(problem.headers).flat();
+    if (seq !== undefined) headers.push("mapledger-seq", String(seq));
+    send(response, problem.status, PROBLEM_TYPE, problem.text(), headers);
+  };
+
   const run = (response: ServerResponse, command: Request): void => {
     engine.run(command).then(
       (reply) => answer(response, command, reply),
@@ -135,15 +154,4 @@ function parse(body: Buffer): unknown {
   } catch {
     throw Object.assign(new Error("the body is not JSON"), { statusCode: 400 });
   }
-}
-
-function sendProblem(response: ServerResponse, problem: Problem, seq?: number): void {
-  const headers = Object.entries(problem.headers).flat();
-  if (seq !== undefined) headers.push("mapledger-seq", String(seq));
-  send(response, problem.status, PROBLEM_TYPE, problem.text(), headers);
-}
-
-function send(response: ServerResponse, status: number, type: string, text: string, more: readonly string[]): void {
-  const headers = ["content-type", type, "content-length", String(Buffer.byteLength(text)), ...more];
-  response.writeHead(status, headers).end(text);
 }

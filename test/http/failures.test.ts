@@ -52,6 +52,8 @@ test("what is not HTTP is answered and hung up on", async (t) => {
   const long = await fetch(new URL(`/v1/maps/1/elements/${"00".repeat(20_000)}`, url));
   t.equal(long.status, 431);
   t.match(await long.json(), { type: "urn:mapledger:problem:header-too-large" });
+  for (const path of ["//", "//v1/maps", "/?", "/v1//maps", "/v1/maps/", "/v1/maps?limit=1&limit=2", "/v1/maps?limit"])
+    t.ok((await service.app.inject(path)).statusCode < 500, path);
   const key = await fetch(new URL(`/v1/maps/1/elements/${"00".repeat(15_000)}`, url));
   t.equal(key.status, 404, "a key of 15,000 bytes is looked up");
 });

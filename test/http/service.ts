@@ -92,14 +92,12 @@ export class Service {
   readonly log = new MemoryLog();
   readonly engine: Engine;
   readonly metrics = new Metrics();
-  readonly #options: ServiceOptions;
   /** Instead of the engine, where a test wants it to fail. */
   failing: (() => Promise<Reply>) | null = null;
   #app: App | undefined;
   #conformance: Conformance | undefined;
 
-  private constructor(options: ServiceOptions) {
-    this.#options = options;
+  private constructor() {
     this.engine = new Engine({
       log: this.log,
       store: new MemoryCells(),
@@ -113,7 +111,7 @@ export class Service {
 
   /** A service that is closed when the test is over. */
   static async start(t: Test, options: ServiceOptions = {}): Promise<Service> {
-    const service = new Service(options);
+    const service = new Service();
     service.#app = await buildApp({
       engine: service.#door(),
       events: new MemoryReader(service.log.rows),

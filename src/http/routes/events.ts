@@ -5,8 +5,10 @@ import { CMD } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
 import { bytes } from "../../codec/scalars.ts";
 import type { EventFilter, EventReader } from "../../engine/events.ts";
+import type { EventRow } from "../../log/event.ts";
 import { lines, problems, told } from "../answers.ts";
 import { askMap } from "../asked.ts";
+import { sendJson } from "../bulk.ts";
 import { eventJson } from "../json.ts";
 import { NDJSON, wants } from "../negotiate.ts";
 import type { App, EngineDoor, RouteOptions } from "../parts.ts";
@@ -16,8 +18,9 @@ import { readReference } from "../views.ts";
 
 const TAGS = ["events"];
 const PAGE_DEFAULT = 100;
-/** Events that a stream reads at once: a batch's event may be large. */
-const STREAM_EVENTS = 256;
+/** Events that are read at once, and bytes of theirs after which a page ends before its limit: a batch's event may be large. */
+const CHUNK_EVENTS = 64;
+const PAGE_BYTES_MAX = 16 * 1024 * 1024;
 const US = 1000;
 
 const EXAMPLE = {
@@ -67,7 +70,8 @@ function listEvents(app: App, { parts: { engine, events, settings } }: RouteOpti
     schema: {
       operationId: "listEvents",
       summary: "List events",
-      description: "Ascending by seq. With Accept: application/x-ndjson all of them up to now, an event a line.",
+      description:
+        "Ascending by seq; a page of large events has fewer than `limit`. With Accept: application/x-ndjson all of them up to now, an event a line.",
       tags: TAGS,
       querystring: Type.Object({ ...Query.properties, limit: limit(settings.pageElementsMax, PAGE_DEFAULT) }),
       response: {
@@ -96,10 +100,8 @@ function listEvents(app: App, { parts: { engine, events, settings } }: RouteOpti
       const filter = await readFilter(engine, query);
       if (wants(request.headers, NDJSON))
         return reply.type(NDJSON).send(Readable.from(eventLines(events, filter, await events.lastSeq())));
-      const rows = await events.query(filter);
-      const next = rows.length === filter.limit ? (rows.at(-1)?.seq ?? null) : null;
-      reply.type("application/json; charset=utf-8");
-      return reply.send(JSON.stringify({ events: rows.map(eventJson), next }));
+      const { rows, next } = await readPage(events, filter);
+      return sendJson(reply, pageText(rows, next), bytesOf(rows));
     },
   });
 }
@@ -177,16 +179,39 @@ function readTimeUs(text: string, where: string): number {
   return ms * US + Number(fraction.padEnd(6, "0").slice(0, 6));
 }
 
-/** All that match, page by page, up to the end that the log had when it was asked. */
+/** At most `limit` events; fewer where they are large. */
+async function readPage(events: EventReader, filter: EventFilter): Promise<{ rows: EventRow[]; next: number | null }> {
+  const rows: EventRow[] = [];
+  for (let afterSeq = filter.afterSeq; ; ) {
+    const limit = Math.min(CHUNK_EVENTS, filter.limit - rows.length);
+    const chunk = await events.query({ ...filter, afterSeq, limit });
+    for (const row of chunk) rows.push(row);
+    afterSeq = chunk.at(-1)?.seq ?? afterSeq;
+    if (chunk.length < limit) return { rows, next: null };
+    if (rows.length === filter.limit || bytesOf(rows) > PAGE_BYTES_MAX) return { rows, next: afterSeq };
+  }
+}
+
+function bytesOf(rows: readonly EventRow[]): number {
+  return rows.reduce((sum, { key, value }) => sum + (key?.length ?? 0) + (value?.length ?? 0), 0);
+}
+
+function* pageText(rows: readonly EventRow[], next: number | null): Iterable<string> {
+  yield '{"events":[';
+  for (const [at, row] of rows.entries()) yield `${at === 0 ? "" : ","}${JSON.stringify(eventJson(row))}`;
+  yield `],"next":${next}}`;
+}
+
+/** All that match, chunk by chunk, up to the end that the log had when it was asked. */
 async function* eventLines(events: EventReader, filter: EventFilter, lastSeq: number): AsyncIterable<string> {
   for (let afterSeq = filter.afterSeq; ; ) {
-    const rows = await events.query({ ...filter, afterSeq, limit: STREAM_EVENTS });
+    const rows = await events.query({ ...filter, afterSeq, limit: CHUNK_EVENTS });
     for (const row of rows) {
       if (row.seq > lastSeq) return;
       yield `${JSON.stringify(eventJson(row))}\n`;
     }
     const last = rows.at(-1);
-    if (last === undefined || rows.length < STREAM_EVENTS) return;
+    if (last === undefined || rows.length < CHUNK_EVENTS) return;
     afterSeq = last.seq;
   }
 }

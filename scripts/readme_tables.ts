@@ -1,0 +1,19 @@
+import { SETTINGS } from "../src/config.ts";
+import { METRICS } from "../src/http/metrics.ts";
+
+/** The README's table of settings, a row each. */
+export function settingsTable(): string {
+  return Object.values(SETTINGS)
+    .map(({ variable, fallback, what, takes }) => {
+      const range = typeof fallback === "number" ? `; ${takes.replace("an integer ", "")}` : "";
+      return `| \`${variable}\` | ${fallback === "" ? "" : `\`${fallback}\``} | ${what}${range} |`;
+    })
+    .join("\n");
+}
+
+/** The README's table of metrics. */
+export function metricsTable(): string {
+  return Object.entries(METRICS)
+    .map(([name, help]) => `| \`${name}\` | ${help} |`)
+    .join("\n");
+}

@@ -1,0 +1,35 @@
+import t from "tap";
+import { readSettings, SETTINGS } from "../src/config.ts";
+
+t.test("settings that are not given have their defaults", (t) => {
+  const settings = readSettings({ PATH: "/bin" });
+  for (const [name, { fallback }] of Object.entries(SETTINGS))
+    t.equal(settings[name as keyof typeof settings], fallback, name);
+  t.end();
+});
+
+t.test("settings are read from their variables", (t) => {
+  t.match(readSettings({ MAPLEDGER_PORT: "0", MAPLEDGER_MIRROR: "required", MAPLEDGER_BPFFS: "/sys/fs/bpf/x/" }), {
+    port: 0,
+    mirror: "required",
+    bpffs: "/sys/fs/bpf/x",
+  });
+  t.end();
+});
+
+t.test("a wrong setting is named, with what it takes and what was found", (t) => {
+  const wrong: [Record<string, string>, RegExp][] = [
+    [{ MAPLEDGER_PORT: "http" }, /^MAPLEDGER_PORT takes an integer from 0 to 65535, found "http"$/],
+    [{ MAPLEDGER_PORT: "65536" }, /^MAPLEDGER_PORT takes an integer from 0 to 65535, found "65536"$/],
+    [{ MAPLEDGER_PORT: "-1" }, /^MAPLEDGER_PORT takes/],
+    [{ MAPLEDGER_PORT: "" }, /^MAPLEDGER_PORT takes/],
+    [{ MAPLEDGER_MIRROR: "on" }, /^MAPLEDGER_MIRROR takes auto, off or required, found "on"$/],
+    [{ MAPLEDGER_BPFFS: "bpf" }, /^MAPLEDGER_BPFFS takes an absolute path, found "bpf"$/],
+    [{ MAPLEDGER_LOG_LEVEL: "loud" }, /^MAPLEDGER_LOG_LEVEL takes fatal, error, .* found "loud"$/],
+    [{ MAPLEDGER_SESSION_TTL: "0" }, /^MAPLEDGER_SESSION_TTL takes an integer from 1/],
+    [{ MAPLEDGER_PROT: "1" }, /^MAPLEDGER_PROT is no setting; there are MAPLEDGER_HOST, /],
+  ];
+  for (const [environment, message] of wrong)
+    t.throws(() => readSettings(environment), { message }, JSON.stringify(environment));
+  t.end();
+});
