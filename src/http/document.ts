@@ -23,7 +23,7 @@ const TAGS = {
 
 /** The page loads from here alone. */
 const CONTENT_SECURITY =
-  "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'self'; frame-ancestors 'none'; form-action 'none'";
+  "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; base-uri 'self'; frame-ancestors 'none'; form-action 'none'";
 
 /** Registers what collects the routes' schemas into the document, and the page that shows it. Comes before the routes. */
 export async function registerDocument(app: App, version: string): Promise<void> {

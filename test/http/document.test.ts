@@ -58,7 +58,7 @@ test("the page of the document asks nothing of other hosts", async (t) => {
   t.notMatch(page.body, /(src|href)="(https?:)?\/\//);
   t.equal(
     page.headers["content-security-policy"],
-    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'self'; frame-ancestors 'none'; form-action 'none'",
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; base-uri 'self'; frame-ancestors 'none'; form-action 'none'",
   );
   const initializer = await service.app.inject("/docs/static/swagger-initializer.js");
   t.match(initializer.body, /"validatorUrl":null/);
