@@ -68,11 +68,12 @@ export function pointer(value: unknown, where: string): Buffer | null {
   return bytes(value, where);
 }
 
-/** A C string behind a pointer. */
+/** A C string behind a pointer: it ends at its first NUL. */
 export function text(value: unknown, where: string): string | null {
   if (value === undefined || value === null) return null;
   if (typeof value !== "string") throw new InvalidInput(where, `a string or null is needed, found ${shown(value)}`);
-  return value;
+  const end = value.indexOf("\0");
+  return end === -1 ? value : value.slice(0, end);
 }
 
 function hexFault(digits: string): string {

@@ -45,6 +45,8 @@ const WRITE_CELLS = 65_536;
 const WRITE_BYTES = 64 * 1024 * 1024;
 /** How far what is pending may outgrow that while the store is still being written to. */
 const OVERRUN = 3;
+/** Errnos end below: cmd and errno make one key of the counts. */
+const ERRNO_END = 1024;
 /** Cells reclaimed between two batches. */
 const RECLAIM_CELLS = 2048;
 
@@ -63,6 +65,9 @@ export class Engine {
   #timeUs: number;
   /** What the mirror refused since the last batch: events of the next one. */
   #refusals: MirrorRefusal[] = [];
+  #refusalCount = 0;
+  /** Commands that are in the log since the start, by cmd and errno. */
+  readonly #counts = new Map<number, number>();
   figures: BatchFigures = { commands: 0, executeMs: 0, commitMs: 0, mirrorMs: 0 };
 
   constructor(parts: EngineParts) {
@@ -97,7 +102,7 @@ export class Engine {
     }
     await this.written();
     for (const [, session] of this.state.sessions.from("")) this.leases.renew(session.id, session.ttlMs, this.#nowMs());
-    if (mirror.off === null) this.#refusals.push(...mirror.adopt(this.#sources(), [...this.state.directories()]));
+    if (mirror.off === null) this.#refused(mirror.adopt(this.#sources(), [...this.state.directories()]));
   }
 
   /** Decides, records, mirrors and answers a batch, in its order. */
@@ -112,9 +117,12 @@ export class Engine {
     const failure = this.#append(events);
     if (failure !== null) return requests.map(() => failure);
     this.#timeUs = timeUs;
-    for (const { command, outcome } of events) this.#follow(command, outcome);
+    for (const { command, outcome } of events) {
+      this.#follow(command, outcome);
+      this.#count(command.cmd, outcome.errno);
+    }
     const committed = performance.now();
-    this.#refusals.push(...this.#parts.mirror.apply(this.#changes.take()));
+    this.#refused(this.#parts.mirror.apply(this.#changes.take()));
     const mirrored = performance.now();
     this.figures = {
       commands: requests.length,
@@ -150,7 +158,7 @@ export class Engine {
   /** Makes a map's kernel map equal to the state; what the kernel refuses becomes an event, as always. */
   resync(map: MapRecord): MirrorRefusal[] {
     const refusals = this.#parts.mirror.resync(this.#source(map));
-    this.#refusals.push(...refusals);
+    this.#refused(refusals);
     return refusals;
   }
 
@@ -163,17 +171,22 @@ export class Engine {
     const { store, mirror } = this.#parts;
     const maps: { id: number; name: string; type: number; entries: number; maxEntries: number }[] = [];
     let mapsBehind = 0;
+    let mapCount = 0;
     for (const [, { id, name, type, maxEntries }] of this.state.maps.from("")) {
       if (maps.length < mapsMax) maps.push({ id, name, type, maxEntries, entries: this.state.entryCount(id) });
       if (mirror.status(id).state === "failed") mapsBehind++;
+      mapCount++;
     }
     return {
+      commands: [...this.#counts].map(([key, count]) => [Math.floor(key / ERRNO_END), key % ERRNO_END, count]),
       seq: this.#seq,
       stateSeq: store.seq,
       pendingCells: this.#cells.size,
       sessions: this.leases.count,
       mirrorOff: mirror.off,
+      mirrorRefusals: this.#refusalCount,
       mapsBehind,
+      mapCount,
       maps,
     };
   }
@@ -190,6 +203,16 @@ export class Engine {
     this.#parts.mirror.close();
     await this.#parts.store.close();
     this.#parts.log.close();
+  }
+
+  #count(cmd: number, errno: number): void {
+    const key = cmd * ERRNO_END + errno;
+    this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
+  }
+
+  #refused(refusals: readonly MirrorRefusal[]): void {
+    this.#refusals.push(...refusals);
+    this.#refusalCount += refusals.length;
   }
 
   #isLarge(times: number): boolean {

@@ -19,7 +19,7 @@ export interface EventFilter {
 
 /** What reads the log for those who ask about it, beside the engine that writes it. */
 export interface EventReader {
-  /** Ascending by seq. */
+  /** Ascending by seq; fewer than `limit` also where they are large, none where there are no more. */
   query(filter: EventFilter): Promise<EventRow[]>;
   event(seq: number): Promise<EventRow | null>;
   lastSeq(): Promise<number>;

@@ -45,12 +45,18 @@ export interface PinView {
 }
 
 export interface EngineStats {
+  /** Commands that are in the log since the start. */
+  readonly commands: readonly (readonly number[])[];
   readonly seq: number;
   readonly stateSeq: number;
   readonly pendingCells: number;
   readonly sessions: number;
   readonly mirrorOff: string | null;
+  /** What the kernel has refused the mirror since the start. */
+  readonly mirrorRefusals: number;
   readonly mapsBehind: number;
+  readonly mapCount: number;
+  /** The first of them; a series each is for some, not for all. */
   readonly maps: readonly { id: number; name: string; type: number; entries: number; maxEntries: number }[];
 }
 

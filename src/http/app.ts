@@ -94,7 +94,7 @@ function addChecks(app: App, { authenticate, ready }: Parts): void {
   app.removeContentTypeParser("text/plain");
   app.decorateRequest("caller", "");
   app.addHook("onRequest", async (request) => {
-    checkOrigin(request);
+    checkOrigin(request, authenticate);
     if (request.routeOptions.config.open === true || request.routeOptions.url?.startsWith("/docs")) return;
     request.caller = callerOf(request.headers, authenticate);
     const reason = ready();

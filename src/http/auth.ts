@@ -74,12 +74,22 @@ function unauthorized(detail: string, challenge: string): Problem {
   return new Problem("unauthorized", detail, {}, { "www-authenticate": challenge });
 }
 
+/** Names by which a service on loopback is called; a page that has made another name mean loopback is found out by it. */
+const LOOPBACK_HOST = /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?$/;
+
+/** Whether a request's Host is one that the service goes by. With tokens any will do: a page does not know them. */
+export function isOwnHost({ host }: IncomingHttpHeaders, authenticate: Authenticate | null): boolean {
+  return authenticate !== null || host === undefined || LOOPBACK_HOST.test(host);
+}
+
 /**
  * A browser sends what a page of any origin asks it to, and a service on loopback without tokens would obey: such
  * requests say where they come from, and are refused.
  */
-export function checkOrigin({ headers }: FastifyRequest): void {
+export function checkOrigin({ headers }: FastifyRequest, authenticate: Authenticate | null): void {
   const { origin } = headers;
+  if (!isOwnHost(headers, authenticate))
+    throw new Problem("foreign-page", `the request was sent to ${headers.host}, which is no name of loopback`);
   if (origin !== undefined && origin.slice(origin.indexOf("://") + 3) !== headers.host)
     throw new Problem("foreign-page", `the request comes from a page of ${origin}`);
 }

@@ -2,7 +2,7 @@ import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:
 import { CMD } from "../abi/service.ts";
 import { readValueBody } from "../codec/body.ts";
 import type { Reply, Request } from "../engine/engine.ts";
-import { callerOf } from "./auth.ts";
+import { callerOf, isOwnHost } from "./auth.ts";
 import type { Parts } from "./parts.ts";
 import { failure, type Problem, refused } from "./problems.ts";
 import type { Origin } from "./views.ts";
@@ -27,7 +27,7 @@ export type HotPath = (request: IncomingMessage, response: ServerResponse) => bo
 
 /** `problemOf` makes an answer of what was thrown, as for every other route. */
 export function hotPath(parts: Parts, problemOf: (error: unknown) => Problem): HotPath {
-  const { engine, metrics } = parts;
+  const { engine, authenticate } = parts;
 
   const send = (
     response: ServerResponse,
@@ -61,7 +61,6 @@ export function hotPath(parts: Parts, problemOf: (error: unknown) => Problem): H
       return;
     }
     const { outcome, seq } = reply;
-    metrics.answered(command.cmd, outcome.errno);
     if (outcome.errno !== 0) {
       sendProblem(response, refused(command, outcome, seq), seq);
       return;
@@ -88,7 +87,8 @@ export function hotPath(parts: Parts, problemOf: (error: unknown) => Problem): H
     const { method, headers } = request;
     if (method !== "GET" && method !== "PUT" && method !== "DELETE") return false;
     const found = PATH.exec(request.url as string);
-    if (found === null || !isUsual(headers) || parts.ready() !== null) return false;
+    if (found === null || !isUsual(headers) || !isOwnHost(headers, authenticate) || parts.ready() !== null)
+      return false;
     if (method === "PUT" ? !hasJson(headers, parts.settings.bodyBytesMax) : hasBody(headers)) return false;
     const element = elementOf(found, headers, parts);
     if (element === null) return false;

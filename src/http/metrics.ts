@@ -6,7 +6,7 @@ import type { EngineStats } from "../engine/queries.ts";
 
 /** Every metric there is. */
 export const METRICS = {
-  mapledger_commands_total: "Commands answered, by command and errno (0 where it succeeded).",
+  mapledger_commands_total: "Commands recorded since the start, by command and errno (0 where it succeeded).",
   mapledger_batch_commands: "Commands in a batch of the engine.",
   mapledger_execute_seconds: "Time to decide a batch.",
   mapledger_commit_seconds: "Time to append a batch to the log, durably.",
@@ -20,6 +20,7 @@ export const METRICS = {
   mapledger_map_entries: "Elements in a map.",
   mapledger_map_max_entries: "Elements that a map can hold.",
   mapledger_mirror_on: "1 where kernel maps follow the state, 0 where the mirror is off.",
+  mapledger_mirror_refusals_total: "What the kernel has refused the mirror since the start.",
   mapledger_mirror_maps_behind: "Maps whose kernel map refused a change and waits for a resync.",
 } as const;
 
@@ -28,13 +29,10 @@ type MetricName = keyof typeof METRICS;
 const SECONDS = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 const COMMANDS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096];
 const MS = 1000;
-/** Numbers of ERRNO end below: cmd and errno are one key of the counts. */
-const ERRNO_END = 1024;
 
-/** What the service counts about itself. Counting a command is one addition; the rest is done when somebody asks. */
+/** What the service measures about itself; what the engine counts is asked for when somebody looks. */
 export class Metrics {
   readonly #registry = new Registry();
-  readonly #counts = new Map<number, number>();
   readonly #commands = this.#counter("mapledger_commands_total", ["cmd", "errno"]);
   readonly #batch = this.#histogram("mapledger_batch_commands", COMMANDS);
   readonly #execute = this.#histogram("mapledger_execute_seconds", SECONDS);
@@ -49,15 +47,10 @@ export class Metrics {
   readonly #entries = this.#gauge("mapledger_map_entries", ["map", "name"]);
   readonly #maxEntries = this.#gauge("mapledger_map_max_entries", ["map", "name"]);
   readonly #mirrorOn = this.#gauge("mapledger_mirror_on");
+  readonly #refusals = this.#counter("mapledger_mirror_refusals_total", []);
   readonly #behind = this.#gauge("mapledger_mirror_maps_behind");
 
   readonly contentType = this.#registry.contentType;
-
-  /** A command has been answered. */
-  answered(cmd: number, errno: number): void {
-    const key = cmd * ERRNO_END + errno;
-    this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
-  }
 
   /** The engine has done a batch. */
   batch({ commands, executeMs, commitMs, mirrorMs }: BatchFigures): void {
@@ -70,13 +63,16 @@ export class Metrics {
   /** All of it in Prometheus' text format. */
   text(stats: EngineStats, waiting: number): Promise<string> {
     this.#commands.reset();
-    for (const [key, count] of this.#counts) this.#commands.inc(labelsOf(key), count);
+    for (const [cmd, errno, count] of stats.commands as [number, number, number][])
+      this.#commands.inc(labelsOf(cmd, errno), count);
+    this.#refusals.reset();
+    this.#refusals.inc(stats.mirrorRefusals);
     this.#queue.set(waiting);
     this.#logSeq.set(stats.seq);
     this.#stateSeq.set(stats.stateSeq);
     this.#pending.set(stats.pendingCells);
     this.#sessions.set(stats.sessions);
-    this.#maps.set(stats.maps.length);
+    this.#maps.set(stats.mapCount);
     this.#mirrorOn.set(stats.mirrorOff === null ? 1 : 0);
     this.#behind.set(stats.mapsBehind);
     this.#entries.reset();
@@ -101,9 +97,7 @@ export class Metrics {
   }
 }
 
-function labelsOf(key: number): { cmd: string; errno: string } {
-  const cmd = Math.floor(key / ERRNO_END);
-  const errno = key - cmd * ERRNO_END;
+function labelsOf(cmd: number, errno: number): { cmd: string; errno: string } {
   // Names that callers made up are not worth a series each.
   return { cmd: cmdName(cmd) ?? "unknown", errno: errno === 0 ? "0" : errnoName(errno) };
 }

@@ -43,6 +43,8 @@ const select = (source: Source): string => `
   ORDER BY e.seq LIMIT :limit`;
 
 const INDEXED_KEY_BYTES = 64;
+/** An answer ends after so many bytes of keys and values, however few its events are. */
+const ANSWER_BYTES = 16 * 1024 * 1024;
 /** Events indexed in one transaction. */
 const CHUNK_EVENTS = 5000;
 
@@ -97,14 +99,14 @@ export class EventIndex {
     return rows.length === CHUNK_EVENTS;
   }
 
-  /** Ascending by seq, at most `limit`. The index is brought up to the log first. */
+  /** Ascending by seq, at most `limit`, fewer where they are large. The index is brought up to the log first. */
   query(filter: EventFilter): EventRow[] {
     while (this.catchUp());
     const source = sourceFor(filter);
     const statement = this.#statements.get(source) ?? this.#db.prepare(select(source));
     this.#statements.set(source, statement);
     const key = filter.key?.subarray(0, INDEXED_KEY_BYTES) ?? null;
-    return statement.all({
+    const matching = statement.iterate({
       map: filter.map ?? null,
       session: filter.session ?? null,
       caller: filter.caller ?? null,
@@ -115,7 +117,15 @@ export class EventIndex {
       after: Math.max(filter.afterSeq, filter.sinceUs === undefined ? 0 : this.#seqBefore(filter.sinceUs)),
       until: filter.untilUs === undefined ? this.#seq : this.#seqBefore(filter.untilUs + 1),
       limit: filter.limit,
-    }) as EventRow[];
+    }) as Iterable<EventRow>;
+    const rows: EventRow[] = [];
+    let bytes = 0;
+    for (const row of matching) {
+      rows.push(row);
+      bytes += (row.key?.length ?? 0) + (row.value?.length ?? 0);
+      if (bytes > ANSWER_BYTES) break;
+    }
+    return rows;
   }
 
   close(): void {

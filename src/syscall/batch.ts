@@ -1,8 +1,8 @@
 import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
-import type { BatchPage, Element } from "../maps/map.ts";
+import type { BatchPage } from "../maps/map.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
-import type { BatchCommand, ElementsCommand, Origin } from "./command.ts";
+import type { BatchCommand, Origin } from "./command.ts";
 import { checkExact, checkLock, checkReadable, checkRoom, checkWritable, openMap } from "./guards.ts";
 import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
 import type { OpenMap, State } from "./state.ts";
@@ -180,25 +180,4 @@ export function redoBatch(state: State, command: Request, outcome: Outcome): voi
       else map.type.remove(map, key);
     }
   });
-}
-
-/** A page of elements in the state's order: what mapledger adds to bpf(2) for people who look into maps. */
-export function elements(state: State, command: Origin & ElementsCommand): Outcome {
-  const map = openMap(state, command, command.target);
-  if (isRefusal(map)) return failed(map);
-  const refusal = checkReadable(map) ?? checkPosition(map, command.attr.after);
-  if (refusal !== null) return failed(refusal, map.map.id);
-  const found: Element[] = [];
-  for (const element of map.type.elements(map, command.attr.after)) {
-    found.push(element);
-    if (found.length === command.attr.limit) break;
-  }
-  const keys = Buffer.concat(found.map(({ key }) => key));
-  const values = Buffer.concat(found.map(({ value }) => value));
-  return done(map.map.id, values, { count: found.length }, keys);
-}
-
-function checkPosition(map: OpenMap, after: Buffer | null): Refusal | null {
-  if (after === null || after.length === map.map.keySize) return null;
-  return refuse("EINVAL", `after has ${after.length} bytes: a key of this map has ${map.map.keySize}`);
 }

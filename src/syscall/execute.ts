@@ -1,6 +1,6 @@
 import { CMD } from "../abi/service.ts";
 import { refuse } from "../maps/refusal.ts";
-import { batch, elements, redoBatch } from "./batch.ts";
+import { batch, redoBatch } from "./batch.ts";
 import type { Action, Command, MirrorCommand, Origin, UnknownCommand } from "./command.ts";
 import { createMap, redoCreate } from "./create.ts";
 import {
@@ -21,6 +21,7 @@ import {
   renewSession,
 } from "./descriptors.ts";
 import { deleteElem, freeze, getNextKey, lookupAndDeleteElem, lookupElem, redoElement, updateElem } from "./element.ts";
+import { elements } from "./elements.ts";
 import { checkSession } from "./guards.ts";
 import { getInfo } from "./info.ts";
 import { done, failed, type Outcome } from "./outcome.ts";

@@ -84,7 +84,7 @@ export function checkExact(
   what: string,
 ): Refusal | null {
   if (command.exact !== true || buffer === null || buffer.length === size * count) return null;
-  return refuse("EINVAL", `a ${what} has ${buffer.length / count} bytes: this map's have ${size}`);
+  return refuse("EINVAL", `the request's ${what} has ${buffer.length / count} bytes: this map's have ${size}`);
 }
 
 /** copy_to_user() into a buffer of the caller's; null stands for one with room for everything. */

@@ -13,6 +13,8 @@ export interface Out {
   readonly map_id?: number;
   /** What was taken out is gone although the answer could not be written (EFAULT). */
   readonly taken?: true;
+  /** A page of elements was not the last. */
+  readonly more?: boolean;
   /** Where a pin or directory of bpffs was made or removed: absolute, without "." and "..". */
   readonly pathname?: string;
   /** Maps that nothing holds any more. */

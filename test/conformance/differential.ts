@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import { BPF_F, BPF_MAP_TYPE, MAP_INFO, MAP_INFO_BYTES, type MapTypeName } from "../../src/abi/bpf.ts";
-import type { Shape, Step, Key, Value, StreamType } from "./stream.ts";
+import type { Key, Shape, Step, StreamType, Value } from "./stream.ts";
 import type { Answer, Subject } from "./subject.ts";
 
 /** The same commands for two subjects; throws where they do not answer alike. */
@@ -87,7 +87,11 @@ export class Differential {
         return this.#close(step.map);
       case "dup": {
         const { fds, twin } = this.#at(step.map);
-        return this.#opened("dup", this.#both((subject, side) => subject.dup(fds[side])), twin);
+        return this.#opened(
+          "dup",
+          this.#both((subject, side) => subject.dup(fds[side])),
+          twin,
+        );
       }
       case "info":
         return this.#info(step);
@@ -95,27 +99,44 @@ export class Differential {
         return this.#nextId(step.object, step.add);
       case "fd by id": {
         const twin = this.#twin(step.object);
-        const answers = this.#ask("BPF_MAP_GET_FD_BY_ID", idsOf(twin), (id) => ({ map_id: id, open_flags: step.flags }));
+        const answers = this.#ask("BPF_MAP_GET_FD_BY_ID", idsOf(twin), (id) => ({
+          map_id: id,
+          open_flags: step.flags,
+        }));
         return this.#opened("BPF_MAP_GET_FD_BY_ID", answers, twin ?? null);
       }
       case "pin": {
         const { fds } = this.#at(step.map);
         const path = this.#paths(step.path);
-        return this.#same("BPF_OBJ_PIN", fds, (fd, side) => ({ pathname: path[side], bpf_fd: fd, file_flags: step.flags }));
+        return this.#same("BPF_OBJ_PIN", fds, (fd, side) => ({
+          pathname: path[side],
+          bpf_fd: fd,
+          file_flags: step.flags,
+        }));
       }
       case "get": {
         const path = this.#paths(step.path);
-        const answers = this.#ask("BPF_OBJ_GET", path, (pathname) => ({ pathname, file_flags: step.flags, bpf_fd: step.fd }));
+        const answers = this.#ask("BPF_OBJ_GET", path, (pathname) => ({
+          pathname,
+          file_flags: step.flags,
+          bpf_fd: step.fd,
+        }));
         return this.#opened("BPF_OBJ_GET", answers, null);
       }
       case "unlink":
       case "mkdir":
       case "rmdir": {
         const path = this.#paths(step.path);
-        return this.#equal(step.do, this.#both((subject, side) => subject.changePath(step.do, path[side] as string)));
+        return this.#equal(
+          step.do,
+          this.#both((subject, side) => subject.changePath(step.do, path[side] as string)),
+        );
       }
       case "unknown":
-        return this.#equal(String(step.cmd), this.#both((subject) => subject.bpf({ cmd: step.cmd, attr: {} })));
+        return this.#equal(
+          String(step.cmd),
+          this.#both((subject) => subject.bpf({ cmd: step.cmd, attr: {} })),
+        );
     }
   }
 
@@ -156,7 +177,13 @@ export class Differential {
     for (const { errno, attr } of answers) {
       if (errno === null ? !keys.has(attr.next_key as string) : errno === "ENOENT" && keys.size > 0 && !present)
         this.#differ("BPF_MAP_GET_NEXT_KEY", answers);
-      if (canDiffer && errno !== null && errno !== "ENOENT" && answers[0].errno !== answers[1].errno && errno !== "EFAULT")
+      if (
+        canDiffer &&
+        errno !== null &&
+        errno !== "ENOENT" &&
+        answers[0].errno !== answers[1].errno &&
+        errno !== "EFAULT"
+      )
         this.#differ("BPF_MAP_GET_NEXT_KEY", answers);
     }
   }
@@ -186,15 +213,25 @@ export class Differential {
     if (twin === null || before === undefined || count === 0 || step.from === "bad" || refused)
       return this.#equal(cmd, answers, type === "HASH" ? [] : ["out_batch"]);
     const whole = position[0] === null && count >= before.size;
-    if (whole && answers[0].errno !== "EFAULT") this.#equal(cmd, [sorted(answers[0]), sorted(answers[1])], ["out_batch"], answers);
+    if (whole && answers[0].errno !== "EFAULT")
+      this.#equal(cmd, [sorted(answers[0]), sorted(answers[1])], ["out_batch"], answers);
     else if (whole && answers[1].errno !== "EFAULT") this.#differ(cmd, answers);
-    else for (const answer of answers) this.#checkPart(cmd, answers, answer, before, count, Object.keys(rooms).length > 0);
+    else
+      for (const answer of answers) this.#checkPart(cmd, answers, answer, before, count, Object.keys(rooms).length > 0);
     const room = Math.min(elementsRoom(rooms.keys, keySize), elementsRoom(rooms.values, valueSize));
-    if (step.do === "take batch") this.#checkTaken(cmd, twin, answers, before, Math.min(count, before.size), whole ? room : -1);
+    if (step.do === "take batch")
+      this.#checkTaken(cmd, twin, answers, before, Math.min(count, before.size), whole ? room : -1);
   }
 
   /** A batch that is smaller than the map: some of its elements, each once. */
-  #checkPart(cmd: string, answers: Pair<Answer>, answer: Answer, before: Contents, count: number, short: boolean): void {
+  #checkPart(
+    cmd: string,
+    answers: Pair<Answer>,
+    answer: Answer,
+    before: Contents,
+    count: number,
+    short: boolean,
+  ): void {
     const elements = elementsOf(answer);
     const known = [...elements].every(([key, value]) => before.get(key) === value);
     const said = answer.attr.count as number;
@@ -248,14 +285,19 @@ export class Differential {
   #remember(twin: Twin, answers: Pair<Answer>): void {
     const [service, kernel] = answers.map(({ attr }) => attr.out_batch);
     const width = (twin.type === "HASH" ? HASH_POSITION_BYTES : twin.keySize) * 2;
-    const usable = answers.every(({ errno, attr }) => (errno === null || errno === "ENOENT") && (attr.count as number) > 0);
+    const usable = answers.every(
+      ({ errno, attr }) => (errno === null || errno === "ENOENT") && (attr.count as number) > 0,
+    );
     if (usable && service !== undefined && kernel !== undefined && kernel.length >= width)
       twin.positions = [service, kernel.slice(0, width)];
   }
 
   #updateBatch({ map, elements, more, flags, elemFlags }: Extract<Step, { do: "update batch" }>): void {
     const { fds, twin } = this.#at(map);
-    const whole = elements.map(({ key, value }) => ({ key: { ...key, pointer: "ok" as const }, value: { ...value, pointer: "ok" as const } }));
+    const whole = elements.map(({ key, value }) => ({
+      key: { ...key, pointer: "ok" as const },
+      value: { ...value, pointer: "ok" as const },
+    }));
     const attr = {
       keys: whole.map(({ key }) => keyOf(key, twin)).join(""),
       values: whole.map(({ value }) => valueOf(value, twin)).join(""),
@@ -320,7 +362,10 @@ export class Differential {
     if (descriptor === this.#pipe) return;
     const at = this.#open.indexOf(descriptor);
     if (at !== -1) this.#open.splice(at, 1);
-    this.#equal("close", this.#both((subject, side) => subject.close(descriptor.fds[side])));
+    this.#equal(
+      "close",
+      this.#both((subject, side) => subject.close(descriptor.fds[side])),
+    );
   }
 
   // What both have.
@@ -349,7 +394,10 @@ export class Differential {
 
   #learn(fds: Pair<number>): Twin {
     const infos = this.#both((subject, side) => {
-      const answer = subject.bpf({ cmd: "BPF_OBJ_GET_INFO_BY_FD", attr: { bpf_fd: fds[side], info_len: MAP_INFO_BYTES } });
+      const answer = subject.bpf({
+        cmd: "BPF_OBJ_GET_INFO_BY_FD",
+        attr: { bpf_fd: fds[side], info_len: MAP_INFO_BYTES },
+      });
       return Buffer.from(answer.attr.info as string, "hex");
     });
     const ids: Pair<number> = [infos[0].readUInt32LE(MAP_INFO.id), infos[1].readUInt32LE(MAP_INFO.id)];
@@ -380,7 +428,9 @@ export class Differential {
       return twin.type === "HASH" ? all?.sort(byKey) : all;
     };
     if (!isDeepStrictEqual(order(service), order(kernel)))
-      throw new Error(`contents of map ${this.#twins.indexOf(twin)} ${when}: service ${shown(order(service))}, kernel ${shown(order(kernel))}`);
+      throw new Error(
+        `contents of map ${this.#twins.indexOf(twin)} ${when}: service ${shown(order(service))}, kernel ${shown(order(kernel))}`,
+      );
     return kernel ?? undefined;
   }
 
@@ -395,7 +445,8 @@ export class Differential {
         const next = this.#subjects[side].bpf({ cmd: "BPF_MAP_GET_NEXT_KEY", attr: { map_fd, key } });
         if (next.errno === "ENOENT") return;
         key = next.attr.next_key as string;
-        if (next.errno !== null || found.has(key)) throw new Error(`walking map ${twin.ids[side]} of ${SIDES[side]}: ${next.errno ?? `${key} comes twice`}`);
+        if (next.errno !== null || found.has(key))
+          throw new Error(`walking map ${twin.ids[side]} of ${SIDES[side]}: ${next.errno ?? `${key} comes twice`}`);
         const value = this.#subjects[side].bpf({ cmd: "BPF_MAP_LOOKUP_ELEM", attr: { map_fd, key } });
         found.set(key, value.attr.value ?? String(value.errno));
       }
@@ -428,7 +479,10 @@ export class Differential {
   /** The outputs named in `prefixes` are longer in the kernel's buffer, and not there where it wrote nothing. */
   #equal(cmd: string, answers: Pair<Answer>, prefixes: readonly string[] = [], shownAnswers = answers): void {
     this.commands++;
-    const [service, kernel] = answers.map(({ errno, attr }) => ({ errno, ...attr }) as Record<string, unknown>) as [Attr, Attr];
+    const [service, kernel] = answers.map(({ errno, attr }) => ({ errno, ...attr }) as Record<string, unknown>) as [
+      Attr,
+      Attr,
+    ];
     for (const field of ["out_batch"]) {
       const ours = service[field] as string | undefined;
       if (!prefixes.includes(field) || ours === undefined) {
@@ -447,12 +501,18 @@ export class Differential {
 }
 
 const SIDES = ["the service", "the kernel"] as const;
-const TYPE_NAMES: ReadonlyMap<number, string> = new Map(["HASH", "ARRAY", "LPM_TRIE"].map((name) => [BPF_MAP_TYPE[`BPF_MAP_TYPE_${name}` as MapTypeName], name]));
+const TYPE_NAMES: ReadonlyMap<number, string> = new Map(
+  ["HASH", "ARRAY", "LPM_TRIE"].map((name) => [BPF_MAP_TYPE[`BPF_MAP_TYPE_${name}` as MapTypeName], name]),
+);
 
 /** What a step's shape asks for: what it leaves open is such that the type takes it. */
 function createAttr({ type, keySize, valueSize, maxEntries, seed, flags, more }: Shape): Attr {
   const usual = {
-    HASH: { key: [4, 4, 4, 1, 8, 3][seed % 6], flags: [0, 1, 64][seed % 3], entries: [1, 2, 3, 6, 9, 16, 30, 40][seed % 8] },
+    HASH: {
+      key: [4, 4, 4, 1, 8, 3][seed % 6],
+      flags: [0, 1, 64][seed % 3],
+      entries: [1, 2, 3, 6, 9, 16, 30, 40][seed % 8],
+    },
     ARRAY: { key: 4, flags: [0, 0, 0, BPF_F.BPF_F_MMAPABLE][seed % 4], entries: 1 + (seed % 6) },
     LPM_TRIE: { key: [8, 8, 5, 6][seed % 4], flags: BPF_F.BPF_F_NO_PREALLOC, entries: 2 + (seed % 11) },
   };

@@ -19,19 +19,33 @@ t.test("the live kernel answers the transcripts as it did when they were recorde
     const kernel = new Kernel(HOST.possibleCpus);
     const { replayed, wrong } = replay(kernel, transcript);
     kernel.end();
-    t.same(wrong.map(({ line, out }) => ({ ...line, but: out })), [], `${transcript.name}: ${replayed} commands`);
+    t.same(
+      wrong.map(({ line, out }) => ({ ...line, but: out })),
+      [],
+      `${transcript.name}: ${replayed} commands`,
+    );
   }
 });
 
 for (const type of STREAM_TYPES)
   t.test(`BPF_MAP_TYPE_${type} the service and the live kernel answer random commands alike`, { skip }, async (t) => {
     t.comment(`CONFORMANCE_SEED=${SEED}`);
-    const commands = compareRandomly({ types: [type], seed: SEED, commands: Number.POSITIVE_INFINITY, timeMs: TIME_MS / 4 });
+    const commands = compareRandomly({
+      types: [type],
+      seed: SEED,
+      commands: Number.POSITIVE_INFINITY,
+      timeMs: TIME_MS / 4,
+    });
     t.ok(commands >= COMMANDS_AT_LEAST, `${commands} commands`);
   });
 
 t.test("the service and the live kernel answer random commands on maps of all types alike", { skip }, async (t) => {
   t.comment(`CONFORMANCE_SEED=${SEED}`);
-  const commands = compareRandomly({ types: STREAM_TYPES, seed: SEED, commands: Number.POSITIVE_INFINITY, timeMs: TIME_MS / 4 });
+  const commands = compareRandomly({
+    types: STREAM_TYPES,
+    seed: SEED,
+    commands: Number.POSITIVE_INFINITY,
+    timeMs: TIME_MS / 4,
+  });
   t.ok(commands >= COMMANDS_AT_LEAST, `${commands} commands`);
 });

@@ -1,4 +1,14 @@
-import { closeSync, mkdirSync, mkdtempSync, openSync, readdirSync, rmdirSync, statfsSync, statSync, unlinkSync } from "node:fs";
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  rmdirSync,
+  statfsSync,
+  statSync,
+  unlinkSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -56,7 +66,10 @@ export function kernelUnfit(): string | null {
   return statfsSync(BPFFS).type === BPF_FS_MAGIC ? null : `no bpffs is mounted at ${BPFFS}: mount -t bpf bpf ${BPFFS}`;
 }
 
-type Libc = Record<"mmap" | "mprotect" | "munmap" | "syscall" | "dup" | "pipe", (...args: unknown[]) => number | bigint>;
+type Libc = Record<
+  "mmap" | "mprotect" | "munmap" | "syscall" | "dup" | "pipe",
+  (...args: unknown[]) => number | bigint
+>;
 type Koffi = typeof import("koffi");
 
 /** Memory that ends exactly where it says: the next byte faults. One area a role, used again by the next command. */

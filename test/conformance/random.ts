@@ -1,9 +1,9 @@
+import { isDeepStrictEqual } from "node:util";
 import * as fc from "fast-check";
 import { Differential } from "./differential.ts";
 import { Kernel } from "./kernel.ts";
 import { HOST, Service } from "./service.ts";
 import { type Step, type StreamType, streams } from "./stream.ts";
-import { isDeepStrictEqual } from "node:util";
 
 export interface RandomOptions {
   readonly types: readonly StreamType[];
@@ -43,7 +43,8 @@ export function compareRandomly({ types, seed, commands, timeMs }: RandomOptions
     }
   };
   const run = fc.check(fc.property(streams(types), alike), { seed, numRuns: STREAMS_MAX, endOnFailure: false });
-  if (run.failed && failed) throw new Error(fc.defaultReportMessage(run) ?? "the streams differ", { cause: run.errorInstance });
+  if (run.failed && failed)
+    throw new Error(fc.defaultReportMessage(run) ?? "the streams differ", { cause: run.errorInstance });
   return sent;
 }
 

@@ -55,12 +55,26 @@ const CHANGES = new Set([
   "MAP_FREEZE",
 ]);
 /** Those that can change a map and end in an error all the same, but for errors that come before all else. */
-const CHANGES_BEFORE_ERROR = new Set(["MAP_LOOKUP_AND_DELETE_ELEM", "MAP_LOOKUP_AND_DELETE_BATCH", "MAP_UPDATE_BATCH", "MAP_DELETE_BATCH"]);
+const CHANGES_BEFORE_ERROR = new Set([
+  "MAP_LOOKUP_AND_DELETE_ELEM",
+  "MAP_LOOKUP_AND_DELETE_BATCH",
+  "MAP_UPDATE_BATCH",
+  "MAP_DELETE_BATCH",
+]);
 const FIRST_ERRORS = new Set(["EBADF", "EINVAL", "EPERM", "ENOTSUPP"]);
 /** Commands that change what is where on bpffs. */
 const MOVES = new Set(["OBJ_PIN", "FS_UNLINK", "FS_MKDIR", "FS_RMDIR", "FS_RENAME", "FS_LINK", "FS_SYMLINK"]);
 /** Fields that name a descriptor. */
-const FD_FIELDS = ["fd", "path_fd", "inner_map_fd", "btf_fd", "value_type_btf_obj_fd", "map_token_fd", "prog", "target"];
+const FD_FIELDS = [
+  "fd",
+  "path_fd",
+  "inner_map_fd",
+  "btf_fd",
+  "value_type_btf_obj_fd",
+  "map_token_fd",
+  "prog",
+  "target",
+];
 const CREATE_NUMBERS = [
   "key_size",
   "value_size",
@@ -152,7 +166,8 @@ class Replayer implements Report {
 
   #refersToLost(line: Line): boolean {
     for (const field of FD_FIELDS) if (this.#lostFds.has(line[field] as string)) return true;
-    if (typeof line.path === "string" && [...this.#lostPaths].some((lost) => isAtOrBelow(lost, line.path as string))) return true;
+    if (typeof line.path === "string" && [...this.#lostPaths].some((lost) => isAtOrBelow(lost, line.path as string)))
+      return true;
     if (line.cmd === "MAP_GET_NEXT_ID" && this.#lostIds.has(line.out.id_of as string)) return true;
     const data = [line.key, line.value, line.keys, line.values];
     return (
@@ -181,7 +196,10 @@ class Replayer implements Report {
 
   /** Maps that a line which is left out would have kept alive: by a descriptor, a pin, an entry, a program. */
   *#heldBy(line: Line): Iterable<MapObject> {
-    const fds = [...referred([line.value, line.values], FD_SPECS), ...Object.values((line.map_refs as object | undefined) ?? {})];
+    const fds = [
+      ...referred([line.value, line.values], FD_SPECS),
+      ...Object.values((line.map_refs as object | undefined) ?? {}),
+    ];
     if (line.cmd === "OBJ_PIN" || line.cmd === "DUP") fds.push(line.fd);
     for (const name of fds) {
       const object = this.#names.get(name as string)?.object ?? null;
@@ -250,7 +268,8 @@ class Replayer implements Report {
       const key = u32Hex(index);
       const found = this.#subject.bpf({ cmd: "BPF_MAP_LOOKUP_ELEM", attr: { map_fd: fd, key } });
       const value = Buffer.from(found.attr.value as string, "hex");
-      for (let at = 0; at < value.length; at++) value[at] = data[index * object.strideBytes + at - start] ?? (value[at] as number);
+      for (let at = 0; at < value.length; at++)
+        value[at] = data[index * object.strideBytes + at - start] ?? (value[at] as number);
       this.#subject.bpf({ cmd: "BPF_MAP_UPDATE_ELEM", attr: { map_fd: fd, key, value: value.toString("hex") } });
     }
   }
@@ -275,7 +294,8 @@ class Replayer implements Report {
     MAP_DELETE_BATCH: (line) => this.#writeBatch(line),
     MAP_FREEZE: (line) => outcome(this.#bpf(line, { map_fd: this.#fd(line.fd) })),
     MAP_GET_NEXT_ID: (line) => this.#nextId(line),
-    MAP_GET_FD_BY_ID: (line) => this.#bind(line, this.#bpf(line, { map_id: this.#id(line.id), open_flags: line.open_flags ?? 0 })),
+    MAP_GET_FD_BY_ID: (line) =>
+      this.#bind(line, this.#bpf(line, { map_id: this.#id(line.id), open_flags: line.open_flags ?? 0 })),
     OBJ_GET_INFO_BY_FD: (line) => this.#info(line),
     OBJ_PIN: (line) => this.#pin(line),
     OBJ_GET: (line) => this.#bind(line, this.#bpf(line, this.#pathAttr(line))),
@@ -368,7 +388,9 @@ class Replayer implements Report {
       elem_flags: line.elem_flags ?? 0,
       flags: line.flags ?? 0,
     };
-    return batchOutcome(this.#bpf(line, line.cmd === "MAP_UPDATE_BATCH" ? { ...attr, values: this.#endToEnd(values) } : attr));
+    return batchOutcome(
+      this.#bpf(line, line.cmd === "MAP_UPDATE_BATCH" ? { ...attr, values: this.#endToEnd(values) } : attr),
+    );
   }
 
   #endToEnd(list: unknown): string | null {
@@ -406,7 +428,8 @@ class Replayer implements Report {
       const size = field === "name" ? 16 : INFO_U64.has(field) ? 8 : 4;
       const bytes = info.subarray(offset, offset + size);
       if (bytes.length < size) continue;
-      if (field !== "name") fields[field] = shownNumber(size === 8 ? bytes.readBigUInt64LE() : BigInt(bytes.readUInt32LE()));
+      if (field !== "name")
+        fields[field] = shownNumber(size === 8 ? bytes.readBigUInt64LE() : BigInt(bytes.readUInt32LE()));
       else if (bytes.every((byte) => byte < 128)) fields.name = bytes.toString("latin1").replace(/\0.*/s, "");
       else fields.name_hex = bytes.toString("hex");
     }
@@ -613,7 +636,10 @@ function referred(specs: unknown, by: readonly string[]): string[] {
   if (Array.isArray(specs)) return specs.flatMap((spec) => referred(spec, by));
   if (specs === null || typeof specs !== "object") return [];
   const fields = specs as Record<string, unknown>;
-  return by.map((field) => fields[field]).filter((name) => typeof name === "string").concat(referred(fields.cat, by));
+  return by
+    .map((field) => fields[field])
+    .filter((name) => typeof name === "string")
+    .concat(referred(fields.cat, by));
 }
 
 function isBad(spec: unknown): boolean {
@@ -635,7 +661,9 @@ function typeName(type: number): string {
 /** Whether the answer to a creation is the type's own: unknown types are served, too, with EINVAL. */
 function isServed(type: unknown): boolean {
   const number = typeNumber(type);
-  return number === BPF_MAP_TYPE.BPF_MAP_TYPE_UNSPEC || mapTypeName(number) === undefined || mapType(number) !== undefined;
+  return (
+    number === BPF_MAP_TYPE.BPF_MAP_TYPE_UNSPEC || mapTypeName(number) === undefined || mapType(number) !== undefined
+  );
 }
 
 function shownNumber(number: bigint): number | string {

@@ -135,6 +135,7 @@ export class Service implements Subject {
 
 function dump(cells: Cells): Record<string, string> {
   const all: Record<string, string> = {};
-  for (const [key, value] of cells.range("", END_OF_CELLS)) all[Buffer.from(key, "latin1").toString("hex")] = value.toString("hex");
+  for (const [key, value] of cells.range("", END_OF_CELLS))
+    all[Buffer.from(key, "latin1").toString("hex")] = value.toString("hex");
   return all;
 }

@@ -13,7 +13,11 @@ export type Step =
   | ({ readonly do: "delete"; readonly key: Key } & OnMap)
   | ({ readonly do: "next"; readonly key: Key; readonly room: Room } & OnMap)
   | ({ readonly do: "read batch" | "take batch"; readonly rooms: readonly [Room, Room, Room] } & Position & Batch)
-  | ({ readonly do: "update batch"; readonly elements: readonly { key: Key; value: Value }[]; readonly more: number } & Batch)
+  | ({
+      readonly do: "update batch";
+      readonly elements: readonly { key: Key; value: Value }[];
+      readonly more: number;
+    } & Batch)
   | ({ readonly do: "delete batch"; readonly keys: readonly Key[]; readonly more: number } & Batch)
   | ({ readonly do: "freeze" | "close" | "dup" | "walk" } & OnMap)
   | ({ readonly do: "info"; readonly length: number; readonly buffer: Room; readonly hash: number } & OnMap)
@@ -75,7 +79,27 @@ export const STREAM_TYPES = ["HASH", "ARRAY", "LPM_TRIE"] as const;
 export type StreamType = (typeof STREAM_TYPES)[number];
 
 const STEPS_MAX = 120;
-const PATHS = ["p0", "p0", "p0", "p1", "p1", "d/p", "d", "d", "p.3", "no/p", "p0/", "p0/x", "d/", "./p0", "d/../p1", "d//p", "", "d/d", "xx".repeat(128)];
+const PATHS = [
+  "p0",
+  "p0",
+  "p0",
+  "p1",
+  "p1",
+  "d/p",
+  "d",
+  "d",
+  "p.3",
+  "no/p",
+  "p0/",
+  "p0/x",
+  "d/",
+  "./p0",
+  "d/../p1",
+  "d//p",
+  "",
+  "d/d",
+  "xx".repeat(128),
+];
 const CREATE_EXTRAS = [
   { map_name: "not-allowed" },
   { map_name: "x".repeat(16) },
@@ -139,15 +163,31 @@ const key: fc.Arbitrary<Key> = fc.record({
     { arbitrary: fc.constantFrom(33, 48, 2048, 0xffffffff), weight: 5 },
   ),
   data: fc.oneof(
-    { arbitrary: fc.constantFrom([0, 0, 0, 0], [0x0a, 1, 2, 3], [0x0a, 1, 0x80, 0xff], [0x80, 0, 0, 1], [255, 255, 255, 255]), weight: 80 },
-    { arbitrary: fc.tuple(...Array.from({ length: 4 }, () => fc.constantFrom(0, 1, 0x0a, 0x80, 0xc0, 0xff))), weight: 20 },
+    {
+      arbitrary: fc.constantFrom(
+        [0, 0, 0, 0],
+        [0x0a, 1, 2, 3],
+        [0x0a, 1, 0x80, 0xff],
+        [0x80, 0, 0, 1],
+        [255, 255, 255, 255],
+      ),
+      weight: 80,
+    },
+    {
+      arbitrary: fc.tuple(...Array.from({ length: 4 }, () => fc.constantFrom(0, 1, 0x0a, 0x80, 0xc0, 0xff))),
+      weight: 20,
+    },
   ),
   pointer,
 });
 const value = fc.record({ byte: fc.nat(255), pointer });
 const position = { from: fc.constantFrom("start", "start", "last", "last", "key", "bad" as const), at: key };
 const path = seldom(3, fc.constantFrom<string | null>(...PATHS), fc.constant(null));
-const openFlags = seldom(25, fc.constant(0), fc.constantFrom(1, BPF_F.BPF_F_RDONLY, BPF_F.BPF_F_WRONLY, 24, 0x80000000));
+const openFlags = seldom(
+  25,
+  fc.constant(0),
+  fc.constantFrom(1, BPF_F.BPF_F_RDONLY, BPF_F.BPF_F_WRONLY, 24, 0x80000000),
+);
 
 function odd(usual: number, choices: readonly number[]): fc.Arbitrary<number | null> {
   return seldom<number | null>(usual, fc.constant(null), fc.constantFrom(...choices));
@@ -214,13 +254,32 @@ export function streams(types: readonly StreamType[]): fc.Arbitrary<Step[]> {
     ],
     [2, fc.record({ do: fc.constant("next id"), object: fc.nat(5), add: fc.integer({ min: -1, max: 0 }) })],
     [2, fc.record({ do: fc.constant("fd by id"), object: fc.nat(5), flags: openFlags })],
-    [2, fc.record({ do: fc.constant("pin"), ...onMap, path, flags: seldom(5, fc.constant(0), fc.constantFrom(1, 8, 0x80000000)) })],
+    [
+      2,
+      fc.record({
+        do: fc.constant("pin"),
+        ...onMap,
+        path,
+        flags: seldom(5, fc.constant(0), fc.constantFrom(1, 8, 0x80000000)),
+      }),
+    ],
     [2, fc.record({ do: fc.constant("get"), path, flags: openFlags, fd: seldom(5, fc.constant(0), fc.constant(1)) })],
-    [1, fc.record({ do: fc.constantFrom("unlink", "mkdir", "rmdir"), path: fc.constantFrom(...PATHS.filter((one) => one !== "")) })],
+    [
+      1,
+      fc.record({
+        do: fc.constantFrom("unlink", "mkdir", "rmdir"),
+        path: fc.constantFrom(...PATHS.filter((one) => one !== "")),
+      }),
+    ],
     [0.2, fc.record({ do: fc.constant("unknown"), cmd: fc.constantFrom(38, 39, 100, 0x7fffffff) })],
   ];
-  const step = fc.oneof(...steps.map(([weight, arbitrary]) => ({ weight: weight * 5, arbitrary: arbitrary as fc.Arbitrary<Step> })));
-  const first = fc.array(fc.record({ do: fc.constant("create" as const), shape: usualShape(types) }), { minLength: 1, maxLength: 2 });
+  const step = fc.oneof(
+    ...steps.map(([weight, arbitrary]) => ({ weight: weight * 5, arbitrary: arbitrary as fc.Arbitrary<Step> })),
+  );
+  const first = fc.array(fc.record({ do: fc.constant("create" as const), shape: usualShape(types) }), {
+    minLength: 1,
+    maxLength: 2,
+  });
   return fc
     .tuple(first, fc.array(step, { maxLength: STEPS_MAX, size: "max" }))
     .map(([creates, rest]): Step[] => [...creates, ...rest]);

@@ -43,9 +43,15 @@ export function readTranscripts(): Transcript[] {
 }
 
 function readTranscript(file: string): Transcript {
-  const rows = readFileSync(new URL(file, FOLDER), "utf8").split("\n").filter((text) => text !== "");
+  const rows = readFileSync(new URL(file, FOLDER), "utf8")
+    .split("\n")
+    .filter((text) => text !== "");
   const [head, ...lines] = rows.map((text) => JSON.parse(text)) as [{ title: string }, ...Line[]];
-  return { name: file.slice(0, -".jsonl".length), title: head.title, lines: lines.filter(({ cmd }) => cmd !== undefined) };
+  return {
+    name: file.slice(0, -".jsonl".length),
+    title: head.title,
+    lines: lines.filter(({ cmd }) => cmd !== undefined),
+  };
 }
 
 const MARKS = new Set(["cmp", "alt", "one_of", "of", "max"]);

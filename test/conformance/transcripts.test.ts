@@ -43,10 +43,16 @@ for (const transcript of transcripts)
   t.test(`transcript ${transcript.name}: ${transcript.title}`, async (t) => {
     const service = new Service();
     const { replayed, skipped, wrong } = replay(service, transcript);
-    t.same(wrong.map(({ line, out }) => ({ ...line, but: out })), [], "every outcome agrees with the kernel's");
+    t.same(
+      wrong.map(({ line, out }) => ({ ...line, but: out })),
+      [],
+      "every outcome agrees with the kernel's",
+    );
 
     const least = REPLAYED_AT_LEAST[transcript.name] ?? transcript.lines.length * REPLAYED_SHARE_AT_LEAST;
-    t.comment(`${replayed} of ${transcript.lines.length} replayed; left out: ${JSON.stringify(Object.fromEntries(skipped))}`);
+    t.comment(
+      `${replayed} of ${transcript.lines.length} replayed; left out: ${JSON.stringify(Object.fromEntries(skipped))}`,
+    );
     t.ok(replayed >= least, `${replayed} commands were replayed: ${least} at least`);
 
     const before = service.cells();

@@ -4,18 +4,46 @@ import { Service } from "../conformance/service.ts";
 import { climb, create, split, succeed, u32, update, walk } from "./ladder.ts";
 
 const ARRAY = { map_type: "BPF_MAP_TYPE_ARRAY", key_size: 4, value_size: 4, max_entries: 3 };
-const { BPF_F_RDONLY, BPF_F_WRONLY, BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG, BPF_F_NO_PREALLOC, BPF_F_MMAPABLE, BPF_F_TOKEN_FD } = BPF_F;
+const {
+  BPF_F_RDONLY,
+  BPF_F_WRONLY,
+  BPF_F_RDONLY_PROG,
+  BPF_F_WRONLY_PROG,
+  BPF_F_NO_PREALLOC,
+  BPF_F_MMAPABLE,
+  BPF_F_TOKEN_FD,
+} = BPF_F;
 
 t.test("BPF_MAP_TYPE_ARRAY BPF_MAP_CREATE refuses in the kernel's order", async (t) => {
   const large = { ...ARRAY, value_size: 0x80000000, map_flags: BPF_F_TOKEN_FD, map_token_fd: -1, map_name: "a-b" };
   const both = BPF_F_TOKEN_FD | BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG;
   const flags = both | BPF_F_NO_PREALLOC;
   climb(t, new Service(), "BPF_MAP_CREATE", [
-    { refuses: "no entries", attr: { ...large, key_size: 0, value_size: 0, max_entries: 0, map_flags: flags }, errno: "EINVAL", detail: /max_entries/ },
-    { refuses: "a key that is no u32", attr: { ...large, key_size: 8, value_size: 0, map_flags: flags }, errno: "EINVAL", detail: /key_size/ },
+    {
+      refuses: "no entries",
+      attr: { ...large, key_size: 0, value_size: 0, max_entries: 0, map_flags: flags },
+      errno: "EINVAL",
+      detail: /max_entries/,
+    },
+    {
+      refuses: "a key that is no u32",
+      attr: { ...large, key_size: 8, value_size: 0, map_flags: flags },
+      errno: "EINVAL",
+      detail: /key_size/,
+    },
     { refuses: "no value", attr: { ...large, value_size: 0, map_flags: flags }, errno: "EINVAL", detail: /value_size/ },
-    { refuses: "a flag of other types", attr: { ...large, map_flags: flags }, errno: "EINVAL", detail: /not all of them/ },
-    { refuses: "both program modes", attr: { ...large, map_flags: both }, errno: "EINVAL", detail: /BPF_F_RDONLY_PROG excludes/ },
+    {
+      refuses: "a flag of other types",
+      attr: { ...large, map_flags: flags },
+      errno: "EINVAL",
+      detail: /not all of them/,
+    },
+    {
+      refuses: "both program modes",
+      attr: { ...large, map_flags: both },
+      errno: "EINVAL",
+      detail: /BPF_F_RDONLY_PROG excludes/,
+    },
     { refuses: "a value that is too large", attr: large, errno: "E2BIG", detail: /value_size/ },
     { refuses: "a token that is not open", attr: { ...large, value_size: 4 }, errno: "EBADF" },
     { refuses: "a bad name", attr: { ...large, value_size: 4, map_flags: 0 }, errno: "EINVAL", detail: /map_name/ },
@@ -36,9 +64,22 @@ t.test("BPF_MAP_TYPE_ARRAY elements are refused in the kernel's order", async (t
     { refuses: "BPF_F_LOCK", attr: { map_fd, flags: 7 }, errno: "EINVAL", detail: /BPF_F_LOCK/ },
     { refuses: "a null key", attr: { map_fd, flags: 3 }, errno: "EFAULT", detail: /key/ },
     { refuses: "a null value", attr: { map_fd, key: u32(3), flags: 3 }, errno: "EFAULT", detail: /value/ },
-    { refuses: "BPF_NOEXIST with BPF_EXIST", attr: { map_fd, key: u32(3), value: "11111111", flags: 3 }, errno: "EINVAL", detail: /flags 3/ },
-    { refuses: "flags beyond 32 bits", attr: { map_fd, key: u32(3), value: "11111111", flags: "0x100000000" }, errno: "EINVAL" },
-    { refuses: "an index outside, with BPF_NOEXIST", attr: { map_fd, key: u32(3), value: "11111111", flags: 1 }, errno: "E2BIG" },
+    {
+      refuses: "BPF_NOEXIST with BPF_EXIST",
+      attr: { map_fd, key: u32(3), value: "11111111", flags: 3 },
+      errno: "EINVAL",
+      detail: /flags 3/,
+    },
+    {
+      refuses: "flags beyond 32 bits",
+      attr: { map_fd, key: u32(3), value: "11111111", flags: "0x100000000" },
+      errno: "EINVAL",
+    },
+    {
+      refuses: "an index outside, with BPF_NOEXIST",
+      attr: { map_fd, key: u32(3), value: "11111111", flags: 1 },
+      errno: "E2BIG",
+    },
     { refuses: "BPF_NOEXIST inside", attr: { map_fd, key: u32(2), value: "11111111", flags: 1 }, errno: "EEXIST" },
     { refuses: "BPF_EXIST inside", attr: { map_fd, key: u32(2), value: "11111111", flags: 2 }, errno: null },
   ]);
@@ -78,8 +119,14 @@ t.test("BPF_MAP_TYPE_ARRAY has every index from the start, all of them zeros", a
     [70_000, "ab".repeat(12)],
     [max_entries - 1, zeros],
   ] as const)
-    t.equal(service.bpf({ cmd: "BPF_MAP_LOOKUP_ELEM", attr: { map_fd, key: u32(index) } }).attr.value, value, `index ${index}`);
-  const batch = succeed(service.bpf({ cmd: "BPF_MAP_LOOKUP_BATCH", attr: { map_fd, count: 3, in_batch: u32(69_998) } })).attr;
+    t.equal(
+      service.bpf({ cmd: "BPF_MAP_LOOKUP_ELEM", attr: { map_fd, key: u32(index) } }).attr.value,
+      value,
+      `index ${index}`,
+    );
+  const batch = succeed(
+    service.bpf({ cmd: "BPF_MAP_LOOKUP_BATCH", attr: { map_fd, count: 3, in_batch: u32(69_998) } }),
+  ).attr;
   t.same(split(batch.values, 12), [zeros, "ab".repeat(12), zeros]);
   t.equal(batch.out_batch, u32(70_001));
   const { state, fold } = service.cells();
@@ -119,7 +166,11 @@ t.test("BPF_MAP_TYPE_ARRAY lookup batches succeed at the last element and say EN
     t.same([answer.errno, split(answer.attr.keys, 4)], [errno, keys.map(u32)], `${count} from ${in_batch}`);
     t.equal(answer.attr.count, keys.length);
     const last = keys.at(-1);
-    t.equal(answer.attr.out_batch, last === undefined ? undefined : u32(last), "the position is the last key that was visited");
+    t.equal(
+      answer.attr.out_batch,
+      last === undefined ? undefined : u32(last),
+      "the position is the last key that was visited",
+    );
   }
   const lost = service.bpf({ cmd: "BPF_MAP_LOOKUP_BATCH", attr: { map_fd, count: 2, out_batch: "000000" } });
   t.same([lost.errno, lost.attr], ["EFAULT", { count: 2 }], "count is set before the position is written");

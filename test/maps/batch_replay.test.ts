@@ -13,16 +13,73 @@ const ROOM = "00".repeat(4 * 4);
 const KEYS = u32(0) + u32(1);
 
 for (const { name, map, frozen = false, cmd, attr, errno } of [
-  { name: "on a frozen map", map: HASH, frozen: true, cmd: "BPF_MAP_UPDATE_BATCH", attr: { keys: KEYS, values: KEYS, count: 2 }, errno: "EPERM" },
-  { name: "on a frozen map", map: HASH, frozen: true, cmd: "BPF_MAP_DELETE_BATCH", attr: { keys: KEYS, count: 2 }, errno: "EPERM" },
-  { name: "on a frozen map, with room for keys", map: HASH, frozen: true, cmd: "BPF_MAP_LOOKUP_AND_DELETE_BATCH", attr: { keys: ROOM, count: 4 }, errno: "EPERM" },
-  { name: "with wrong elem_flags", map: HASH, cmd: "BPF_MAP_UPDATE_BATCH", attr: { keys: KEYS, values: KEYS, count: 2, elem_flags: 1 }, errno: "EINVAL" },
-  { name: "with wrong flags and room for keys", map: HASH, cmd: "BPF_MAP_LOOKUP_AND_DELETE_BATCH", attr: { keys: ROOM, count: 4, flags: 1 }, errno: "EINVAL" },
-  { name: "of no elements, with room for keys", map: HASH, cmd: "BPF_MAP_LOOKUP_AND_DELETE_BATCH", attr: { keys: ROOM, count: 0 }, errno: null },
-  { name: "from a position that faults, with room for keys", map: HASH, cmd: "BPF_MAP_LOOKUP_AND_DELETE_BATCH", attr: { keys: ROOM, count: 4, in_batch: "" }, errno: "EFAULT" },
-  { name: "from behind the last bucket, with room for keys", map: HASH, cmd: "BPF_MAP_LOOKUP_AND_DELETE_BATCH", attr: { keys: ROOM, count: 4, in_batch: u32(8) }, errno: "ENOENT" },
+  {
+    name: "on a frozen map",
+    map: HASH,
+    frozen: true,
+    cmd: "BPF_MAP_UPDATE_BATCH",
+    attr: { keys: KEYS, values: KEYS, count: 2 },
+    errno: "EPERM",
+  },
+  {
+    name: "on a frozen map",
+    map: HASH,
+    frozen: true,
+    cmd: "BPF_MAP_DELETE_BATCH",
+    attr: { keys: KEYS, count: 2 },
+    errno: "EPERM",
+  },
+  {
+    name: "on a frozen map, with room for keys",
+    map: HASH,
+    frozen: true,
+    cmd: "BPF_MAP_LOOKUP_AND_DELETE_BATCH",
+    attr: { keys: ROOM, count: 4 },
+    errno: "EPERM",
+  },
+  {
+    name: "with wrong elem_flags",
+    map: HASH,
+    cmd: "BPF_MAP_UPDATE_BATCH",
+    attr: { keys: KEYS, values: KEYS, count: 2, elem_flags: 1 },
+    errno: "EINVAL",
+  },
+  {
+    name: "with wrong flags and room for keys",
+    map: HASH,
+    cmd: "BPF_MAP_LOOKUP_AND_DELETE_BATCH",
+    attr: { keys: ROOM, count: 4, flags: 1 },
+    errno: "EINVAL",
+  },
+  {
+    name: "of no elements, with room for keys",
+    map: HASH,
+    cmd: "BPF_MAP_LOOKUP_AND_DELETE_BATCH",
+    attr: { keys: ROOM, count: 0 },
+    errno: null,
+  },
+  {
+    name: "from a position that faults, with room for keys",
+    map: HASH,
+    cmd: "BPF_MAP_LOOKUP_AND_DELETE_BATCH",
+    attr: { keys: ROOM, count: 4, in_batch: "" },
+    errno: "EFAULT",
+  },
+  {
+    name: "from behind the last bucket, with room for keys",
+    map: HASH,
+    cmd: "BPF_MAP_LOOKUP_AND_DELETE_BATCH",
+    attr: { keys: ROOM, count: 4, in_batch: u32(8) },
+    errno: "ENOENT",
+  },
   { name: "on an array", map: ARRAY, cmd: "BPF_MAP_DELETE_BATCH", attr: { keys: KEYS, count: 2 }, errno: "ENOTSUPP" },
-  { name: "on an array, with room for keys", map: ARRAY, cmd: "BPF_MAP_LOOKUP_AND_DELETE_BATCH", attr: { keys: ROOM, count: 4 }, errno: "ENOTSUPP" },
+  {
+    name: "on an array, with room for keys",
+    map: ARRAY,
+    cmd: "BPF_MAP_LOOKUP_AND_DELETE_BATCH",
+    attr: { keys: ROOM, count: 4 },
+    errno: "ENOTSUPP",
+  },
 ])
   t.test(`${cmd} ${name} replays as nothing`, async (t) => {
     const service = new Service();
@@ -37,11 +94,41 @@ for (const { name, map, frozen = false, cmd, attr, errno } of [
   });
 
 for (const { name, cmd, attr, errno, left } of [
-  { name: "as far as it came", cmd: "BPF_MAP_DELETE_BATCH", attr: { keys: u32(0) + u32(7) + u32(1), count: 3 }, errno: "ENOENT", left: 2 },
-  { name: "as far as its buffers went", cmd: "BPF_MAP_UPDATE_BATCH", attr: { keys: u32(5) + u32(6), values: u32(5), count: 2 }, errno: "EFAULT", left: 4 },
-  { name: "with what it lost for want of a position", cmd: "BPF_MAP_LOOKUP_AND_DELETE_BATCH", attr: { count: 8, keys: "00".repeat(32), out_batch: "" }, errno: "EFAULT", left: 0 },
-  { name: "with what it lost for want of a position, answering all", cmd: "BPF_MAP_LOOKUP_AND_DELETE_BATCH", attr: { count: 8, out_batch: "000000" }, errno: "EFAULT", left: 0 },
-  { name: "with all that it took", cmd: "BPF_MAP_LOOKUP_AND_DELETE_BATCH", attr: { count: 8, keys: "00".repeat(32) }, errno: "ENOENT", left: 0 },
+  {
+    name: "as far as it came",
+    cmd: "BPF_MAP_DELETE_BATCH",
+    attr: { keys: u32(0) + u32(7) + u32(1), count: 3 },
+    errno: "ENOENT",
+    left: 2,
+  },
+  {
+    name: "as far as its buffers went",
+    cmd: "BPF_MAP_UPDATE_BATCH",
+    attr: { keys: u32(5) + u32(6), values: u32(5), count: 2 },
+    errno: "EFAULT",
+    left: 4,
+  },
+  {
+    name: "with what it lost for want of a position",
+    cmd: "BPF_MAP_LOOKUP_AND_DELETE_BATCH",
+    attr: { count: 8, keys: "00".repeat(32), out_batch: "" },
+    errno: "EFAULT",
+    left: 0,
+  },
+  {
+    name: "with what it lost for want of a position, answering all",
+    cmd: "BPF_MAP_LOOKUP_AND_DELETE_BATCH",
+    attr: { count: 8, out_batch: "000000" },
+    errno: "EFAULT",
+    left: 0,
+  },
+  {
+    name: "with all that it took",
+    cmd: "BPF_MAP_LOOKUP_AND_DELETE_BATCH",
+    attr: { count: 8, keys: "00".repeat(32) },
+    errno: "ENOENT",
+    left: 0,
+  },
 ])
   t.test(`${cmd} replays ${name}`, async (t) => {
     const service = new Service();

@@ -2,6 +2,7 @@ import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
 import { readValueBody } from "../../codec/body.ts";
 import { bytes } from "../../codec/scalars.ts";
+import { WHOLE_MAP } from "../../syscall/elements.ts";
 import { body, lines, octets, problems, ran } from "../answers.ts";
 import { lastKey, sendElements, sendLines } from "../bulk.ts";
 import { conditionalFlags, NDJSON, OCTETS, wants } from "../negotiate.ts";
@@ -10,8 +11,6 @@ import { hex, Key, limit, scalar, seq } from "../schemas.ts";
 import { bodyByHand } from "../validation.ts";
 import { VIEWS, type View } from "../views.ts";
 
-/** A page that takes in the whole map: one command, so one moment. */
-const WHOLE_MAP = 2 ** 32 - 1;
 const PAGE_DEFAULT = 1000;
 
 /** Elements one by one, and pages of them, below both views of a map. */
@@ -178,7 +177,7 @@ function listElements(app: App, view: View, { parts }: RouteOptions): void {
       const limit = whole ? WHOLE_MAP : query.limit;
       const { outcome, seq } = await must(parts, reply, { cmd: CMD.MAP_ELEMENTS, ...origin, attr: { after, limit } });
       if (whole) return sendLines(reply, outcome);
-      return sendElements(reply, outcome, { next: outcome.out?.count === limit ? lastKey(outcome) : null, seq });
+      return sendElements(reply, outcome, { next: outcome.out?.more === true ? lastKey(outcome) : null, seq });
     },
   });
 }

@@ -187,7 +187,7 @@ async function readPage(events: EventReader, filter: EventFilter): Promise<{ row
     const chunk = await events.query({ ...filter, afterSeq, limit });
     for (const row of chunk) rows.push(row);
     afterSeq = chunk.at(-1)?.seq ?? afterSeq;
-    if (chunk.length < limit) return { rows, next: null };
+    if (chunk.length === 0) return { rows, next: null };
     if (rows.length === filter.limit || bytesOf(rows) > PAGE_BYTES_MAX) return { rows, next: afterSeq };
   }
 }
