@@ -42,8 +42,6 @@ export const BPF_CMD = {
   BPF_PROG_STREAM_READ_BY_FD: 37,
 } as const;
 
-export type BpfCmdName = keyof typeof BPF_CMD;
-
 /** enum bpf_map_type. */
 export const BPF_MAP_TYPE = {
   BPF_MAP_TYPE_UNSPEC: 0,

@@ -9,7 +9,7 @@ import { Problem } from "./problems.ts";
 export type Authenticate = (token: string) => string | null;
 
 /** The caller of everything where no tokens are configured. */
-export const ANONYMOUS = "anonymous";
+const ANONYMOUS = "anonymous";
 /** The service's own name in the log. */
 const SERVICE = "mapledger";
 const NAME_BYTES_MAX = 255;

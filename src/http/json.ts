@@ -13,7 +13,7 @@ const US = 1_000_000;
 const ANY_NODE = -1;
 
 /** RFC 3339 with microseconds. */
-export function timeText(timeUs: number): string {
+function timeText(timeUs: number): string {
   const seconds = Math.floor(timeUs / US);
   const micros = String(timeUs - seconds * US).padStart(6, "0");
   return `${new Date(seconds * MS).toISOString().slice(0, -5)}.${micros}Z`;

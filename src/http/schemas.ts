@@ -5,14 +5,14 @@ import { type TSchema, Type } from "typebox";
 export const CLOSED = { additionalProperties: false } as const;
 const U32_MAX = 2 ** 32 - 1;
 
-export const Hex = Type.String({
+const Hex = Type.String({
   $id: "Hex",
   description: "Bytes in hex, two digits a byte. Answers are lower case; upper case and a leading 0x are taken, too.",
 });
 
-export const Seq = Type.Integer({ $id: "Seq", minimum: 1, description: "The event's place in the log." });
+const Seq = Type.Integer({ $id: "Seq", minimum: 1, description: "The event's place in the log." });
 
-export const Scalar = Type.Union(
+const Scalar = Type.Union(
   [
     Type.Integer(),
     Type.String({ description: "Digits, 0x and hex digits, or the name of a constant of <linux/bpf.h>." }),
@@ -29,7 +29,7 @@ export const nullable = (type: "integer" | "number" | "string" | "object", optio
   Type.Unsafe({ type: [type, "null"], ...options });
 export const nullableHex = (): TSchema => nullable("string", { description: "Bytes in hex, or null." });
 
-export const ProblemSchema = Type.Object(
+const ProblemSchema = Type.Object(
   {
     type: Type.String({
       description: "urn:mapledger:errno:NAME where a command was refused, else urn:mapledger:problem:NAME.",
@@ -46,13 +46,13 @@ export const ProblemSchema = Type.Object(
   { $id: "Problem", ...CLOSED, description: "A problem document of RFC 9457." },
 );
 
-export const Element = Type.Object({ key: hex(), value: hex() }, { $id: "Element", ...CLOSED });
+const Element = Type.Object({ key: hex(), value: hex() }, { $id: "Element", ...CLOSED });
 
-export const Value = Type.Object({ value: hex(), seq: seq() }, { $id: "Value", ...CLOSED });
+const Value = Type.Object({ value: hex(), seq: seq() }, { $id: "Value", ...CLOSED });
 
-export const Done = Type.Object({ seq: seq() }, { $id: "Done", ...CLOSED });
+const Done = Type.Object({ seq: seq() }, { $id: "Done", ...CLOSED });
 
-export const ElementPage = Type.Object(
+const ElementPage = Type.Object(
   {
     elements: Type.Array(Type.Ref("Element")),
     next: nullableHex(),
@@ -61,7 +61,7 @@ export const ElementPage = Type.Object(
   { $id: "ElementPage", ...CLOSED, description: "`next` is the next page's `after`, null at the end." },
 );
 
-export const Batch = Type.Object(
+const Batch = Type.Object(
   {
     elements: Type.Array(Type.Ref("Element")),
     count: Type.Integer(),
@@ -72,14 +72,14 @@ export const Batch = Type.Object(
   { $id: "Batch", ...CLOSED, description: "`out_batch` is the next call's `in_batch`." },
 );
 
-export const BatchDone = Type.Object({ count: Type.Integer(), seq: seq() }, { $id: "BatchDone", ...CLOSED });
+const BatchDone = Type.Object({ count: Type.Integer(), seq: seq() }, { $id: "BatchDone", ...CLOSED });
 
-export const Opened = Type.Object(
+const Opened = Type.Object(
   { fd: Type.Integer(), map_id: Type.Optional(Type.Integer()), seq: seq() },
   { $id: "Opened", ...CLOSED, description: "A descriptor that was opened, and the map that it is of." },
 );
 
-export const Session = Type.Object(
+const Session = Type.Object(
   {
     id: Type.Integer(),
     name: Type.String(),
@@ -93,7 +93,7 @@ export const Session = Type.Object(
   { $id: "Session", ...CLOSED },
 );
 
-export const Descriptor = Type.Object(
+const Descriptor = Type.Object(
   {
     fd: Type.Integer(),
     kind: Type.String({ description: "map, pipe or file." }),
@@ -139,9 +139,9 @@ const MapSchema = Type.Object(
   { $id: "Map", ...CLOSED },
 );
 
-export const PinSchema = Type.Object({ pathname: Type.String(), map_id: Type.Integer() }, { $id: "Pin", ...CLOSED });
+const PinSchema = Type.Object({ pathname: Type.String(), map_id: Type.Integer() }, { $id: "Pin", ...CLOSED });
 
-export const Path = Type.Object({ pathname: Type.String(), seq: seq() }, { $id: "Path", ...CLOSED });
+const Path = Type.Object({ pathname: Type.String(), seq: seq() }, { $id: "Path", ...CLOSED });
 
 const EventSchema = Type.Object(
   {

@@ -29,7 +29,7 @@ export interface View {
 }
 
 /** A process's view: what the descriptor allows. */
-export const FD_VIEW: View = {
+const FD_VIEW: View = {
   prefix: "/sessions/:session/fds/:fd",
   params: FdParams,
   suffix: "",
@@ -43,7 +43,7 @@ export const FD_VIEW: View = {
 };
 
 /** An operator's view: any map, by what it is called. */
-export const MAP_VIEW: View = {
+const MAP_VIEW: View = {
   prefix: "/maps/:map",
   params: MapParams,
   suffix: "OfMap",

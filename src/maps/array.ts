@@ -53,7 +53,7 @@ function* elements(store: MapStore, after: Buffer | null): Iterable<Element> {
 }
 
 /** Bytes from one element to the next, in the kernel's memory. */
-export function strideBytes(valueSize: number): number {
+function strideBytes(valueSize: number): number {
   return Math.ceil(valueSize / 8) * 8;
 }
 

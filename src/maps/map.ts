@@ -53,7 +53,7 @@ export interface MapRecord {
 }
 
 /** What happened to a map's contents, for those who follow: the mirror. `value` null: the element is gone. */
-export type ElementChanged = (map: MapRecord, key: Buffer, value: Buffer | null) => void;
+type ElementChanged = (map: MapRecord, key: Buffer, value: Buffer | null) => void;
 
 /** One map, opened for an operation: its record and the cells that hold its elements. */
 export interface MapStore {

@@ -150,7 +150,7 @@ function checkFlags(flags: bigint): Refusal | null {
  * How many elements an update or a delete batch has written or deleted. One that is refused on the way never reaches its
  * full count: where an error stands beside the full count, it is as the caller left it, and nothing was done.
  */
-export function elementsDone(command: BatchCommand, outcome: Outcome): number {
+function elementsDone(command: BatchCommand, outcome: Outcome): number {
   const count = outcome.out?.count ?? 0;
   return outcome.errno === 0 || count < command.attr.count ? count : 0;
 }

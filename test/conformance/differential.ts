@@ -56,63 +56,79 @@ export class Differential {
   #step(step: Step): void {
     switch (step.do) {
       case "create":
-        return this.#create(step.shape);
+        this.#create(step.shape);
+        break;
       case "update":
-        return this.#update(step);
+        this.#update(step);
+        break;
       case "lookup":
-        return this.#element(step, "BPF_MAP_LOOKUP_ELEM");
+        this.#element(step, "BPF_MAP_LOOKUP_ELEM");
+        break;
       case "take":
-        return this.#element(step, "BPF_MAP_LOOKUP_AND_DELETE_ELEM");
+        this.#element(step, "BPF_MAP_LOOKUP_AND_DELETE_ELEM");
+        break;
       case "delete": {
         const { fds, twin } = this.#at(step.map);
-        return this.#same("BPF_MAP_DELETE_ELEM", fds, (fd) => ({ map_fd: fd, key: keyOf(step.key, twin) }));
+        this.#same("BPF_MAP_DELETE_ELEM", fds, (fd) => ({ map_fd: fd, key: keyOf(step.key, twin) }));
+        break;
       }
       case "next":
-        return this.#nextKey(step);
+        this.#nextKey(step);
+        break;
       case "read batch":
       case "take batch":
-        return this.#readBatch(step);
+        this.#readBatch(step);
+        break;
       case "update batch":
-        return this.#updateBatch(step);
+        this.#updateBatch(step);
+        break;
       case "delete batch":
-        return this.#deleteBatch(step);
+        this.#deleteBatch(step);
+        break;
       case "walk": {
         const { twin } = this.#at(step.map);
         if (twin !== null) this.#checkContents(twin, "on the way");
-        return;
+        break;
       }
       case "freeze":
-        return this.#same("BPF_MAP_FREEZE", this.#at(step.map).fds, (fd) => ({ map_fd: fd }));
+        this.#same("BPF_MAP_FREEZE", this.#at(step.map).fds, (fd) => ({ map_fd: fd }));
+        break;
       case "close":
-        return this.#close(step.map);
+        this.#close(step.map);
+        break;
       case "dup": {
         const { fds, twin } = this.#at(step.map);
-        return this.#opened(
+        this.#opened(
           "dup",
           this.#both((subject, side) => subject.dup(fds[side])),
           twin,
         );
+        break;
       }
       case "info":
-        return this.#info(step);
+        this.#info(step);
+        break;
       case "next id":
-        return this.#nextId(step.object, step.add);
+        this.#nextId(step.object, step.add);
+        break;
       case "fd by id": {
         const twin = this.#twin(step.object);
         const answers = this.#ask("BPF_MAP_GET_FD_BY_ID", idsOf(twin), (id) => ({
           map_id: id,
           open_flags: step.flags,
         }));
-        return this.#opened("BPF_MAP_GET_FD_BY_ID", answers, twin ?? null);
+        this.#opened("BPF_MAP_GET_FD_BY_ID", answers, twin ?? null);
+        break;
       }
       case "pin": {
         const { fds } = this.#at(step.map);
         const path = this.#paths(step.path);
-        return this.#same("BPF_OBJ_PIN", fds, (fd, side) => ({
+        this.#same("BPF_OBJ_PIN", fds, (fd, side) => ({
           pathname: path[side],
           bpf_fd: fd,
           file_flags: step.flags,
         }));
+        break;
       }
       case "get": {
         const path = this.#paths(step.path);
@@ -121,22 +137,25 @@ export class Differential {
           file_flags: step.flags,
           bpf_fd: step.fd,
         }));
-        return this.#opened("BPF_OBJ_GET", answers, null);
+        this.#opened("BPF_OBJ_GET", answers, null);
+        break;
       }
       case "unlink":
       case "mkdir":
       case "rmdir": {
         const path = this.#paths(step.path);
-        return this.#equal(
+        this.#equal(
           step.do,
           this.#both((subject, side) => subject.changePath(step.do, path[side] as string)),
         );
+        break;
       }
       case "unknown":
-        return this.#equal(
+        this.#equal(
           String(step.cmd),
           this.#both((subject) => subject.bpf({ cmd: step.cmd, attr: {} })),
         );
+        break;
     }
   }
 
@@ -153,7 +172,7 @@ export class Differential {
 
   #update({ map, key, value, flags }: Extract<Step, { do: "update" }>): void {
     const { fds, twin } = this.#at(map);
-    const attr = { key: keyOf(key, twin), value: valueOf(value, twin), flags: String(flags) };
+    const attr = { key: keyOf(key, twin), value: valueBytes(value, twin), flags: String(flags) };
     this.#same("BPF_MAP_UPDATE_ELEM", fds, (fd) => ({ map_fd: fd, ...attr }));
   }
 
@@ -168,7 +187,10 @@ export class Differential {
     const given = keyOf(key, twin);
     const attr = { key: given, ...roomFor("next_key", room, sizes(twin).keySize) };
     const answers = this.#ask("BPF_MAP_GET_NEXT_KEY", fds, (fd) => ({ map_fd: fd, ...attr }));
-    if (twin?.type !== "HASH") return this.#equal("BPF_MAP_GET_NEXT_KEY", answers);
+    if (twin?.type !== "HASH") {
+      this.#equal("BPF_MAP_GET_NEXT_KEY", answers);
+      return;
+    }
     const keys = new Set(this.#checkContents(twin, "after BPF_MAP_GET_NEXT_KEY")?.keys());
     const present = keys.delete(given?.slice(0, twin.keySize * 2) ?? "");
     // The last key is another one in each; everything else is the same.
@@ -210,8 +232,10 @@ export class Differential {
     }));
     if (twin !== null) this.#remember(twin, answers);
     const refused = answers.some(({ errno }) => !ENDS.includes(errno));
-    if (twin === null || before === undefined || count === 0 || step.from === "bad" || refused)
-      return this.#equal(cmd, answers, type === "HASH" ? [] : ["out_batch"]);
+    if (twin === null || before === undefined || count === 0 || step.from === "bad" || refused) {
+      this.#equal(cmd, answers, type === "HASH" ? [] : ["out_batch"]);
+      return;
+    }
     const whole = position[0] === null && count >= before.size;
     if (whole && answers[0].errno !== "EFAULT")
       this.#equal(cmd, [sorted(answers[0]), sorted(answers[1])], ["out_batch"], answers);
@@ -300,7 +324,7 @@ export class Differential {
     }));
     const attr = {
       keys: whole.map(({ key }) => keyOf(key, twin)).join(""),
-      values: whole.map(({ value }) => valueOf(value, twin)).join(""),
+      values: whole.map(({ value }) => valueBytes(value, twin)).join(""),
       count: Math.max(elements.length + more, 0),
       flags: String(flags),
       elem_flags: String(elemFlags),
@@ -553,7 +577,7 @@ function keyOf({ number, bits, data, pointer }: Key, twin: Twin | null): string 
   return pointed(key, pointer);
 }
 
-function valueOf({ byte, pointer }: Value, twin: Twin | null): string | null {
+function valueBytes({ byte, pointer }: Value, twin: Twin | null): string | null {
   return pointed(Buffer.alloc(sizes(twin).valueSize, byte), pointer);
 }
 

@@ -179,9 +179,9 @@ class Replayer implements Report {
   /** What the line would have made is lost, and what it would have changed is no longer what the transcript means. */
   #leaveOut(line: Line): void {
     const succeeded = line.out.err === undefined;
-    if (line.cmd === "MMAP" && succeeded) return this.#map(line);
-    if (line.cmd === "MUNMAP") return this.#unmap(line.mapping as string);
-    if (line.cmd === "MEM_WRITE") return this.#store(line);
+    if (line.cmd === "MMAP" && succeeded) this.#map(line);
+    if (line.cmd === "MUNMAP") this.#unmap(line.mapping as string);
+    if (line.cmd === "MEM_WRITE") this.#store(line);
     if (typeof line.out_batch === "string") this.#lostIds.add(line.out_batch);
     const named = this.#names.get(line.fd as string)?.object ?? null;
     if (named !== null && mayChange(line)) this.#lose(named);

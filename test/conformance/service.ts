@@ -22,7 +22,7 @@ const TTL_MS = 3_600_000;
 const END_OF_CELLS = "\u0100";
 
 /** The log of a test: rows as SQLite would have them, so that reading it back proves the row codec, too. */
-export class MemoryLog implements EventLog {
+class MemoryLog implements EventLog {
   readonly #rows: ReturnType<typeof eventRow>[] = [];
 
   get lastSeq(): number {

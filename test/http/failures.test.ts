@@ -57,3 +57,35 @@ test("what is not HTTP is answered and hung up on", async (t) => {
   const key = await fetch(new URL(`/v1/maps/1/elements/${"00".repeat(15_000)}`, url));
   t.equal(key.status, 404, "a key of 15,000 bytes is looked up");
 });
+
+test("a page of another name that means loopback is refused, whatever it asks", async (t) => {
+  const service = await Service.start(t);
+  for (const host of ["evil.example:8620", "127.0.0.1.evil.example"])
+    for (const path of ["/v1/maps", "/v1/maps/1/elements/01000000"])
+      t.match((await service.send("GET", path, undefined, { host })).json(), {
+        type: "urn:mapledger:problem:foreign-page",
+        status: 403,
+      });
+  for (const host of ["localhost:8620", "127.0.0.1", "[::1]:8620"])
+    t.equal((await service.send("GET", "/v1/maps", undefined, { host })).statusCode, 200, host);
+});
+
+test("a page of elements ends by its bytes, too, and says where the next begins", async (t) => {
+  const service = await Service.start(t);
+  const session = await service.session();
+  const valueBytes = 4 * 1024 * 1024 - 1024;
+  await service.send("POST", `${session}/maps`, { ...HASH, value_size: valueBytes, max_entries: 8 });
+  for (const key of ["01000000", "02000000", "03000000", "04000000", "05000000"])
+    await service.send("PUT", `/v1/maps/1/elements/${key}`, { value: key.slice(0, 2).repeat(valueBytes) });
+  const keys: string[] = [];
+  const sizes: number[] = [];
+  for (let after = ""; ; ) {
+    const page = (await service.send("GET", `/v1/maps/1/elements?limit=100${after}`)).json();
+    sizes.push(page.elements.length);
+    for (const { key } of page.elements) keys.push(key);
+    if (page.next === null) break;
+    after = `&after=${page.next}`;
+  }
+  t.same(sizes, [4, 1]);
+  t.same(keys.sort(), ["01000000", "02000000", "03000000", "04000000", "05000000"]);
+});

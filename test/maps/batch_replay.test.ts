@@ -1,5 +1,4 @@
 import t from "tap";
-import { BPF_F } from "../../src/abi/bpf.ts";
 import { Service } from "../conformance/service.ts";
 import { create, succeed, u32, update, walk } from "./ladder.ts";
 

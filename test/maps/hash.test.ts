@@ -268,7 +268,7 @@ t.test("BPF_MAP_TYPE_HASH takes values of 4 MiB", async (t) => {
   t.ok(attr.value === `${value.slice(0, -2)}a5`);
 });
 
-t.test("BPF_MAP_TYPE_HASH lookup batches come in whole buckets and end with ENOENT", async (t) => {
+t.test("BPF_MAP_TYPE_HASH lookup batches come in whole buckets and end with ENOENT", async () => {
   fc.assert(
     fc.property(
       fc.uniqueArray(fc.nat(0xffff), { maxLength: 120 }),
