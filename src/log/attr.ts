@@ -1,3 +1,4 @@
+import { OBJ_NAME_LEN } from "../abi/bpf.ts";
 import { CMD } from "../abi/service.ts";
 import type { Action, Command, EndReason, OpenKind, Target } from "../syscall/command.ts";
 
@@ -25,7 +26,7 @@ function attrOf(command: Action): Attr | null {
         map_flags: attr.mapFlags,
         inner_map_fd: attr.innerMapFd,
         numa_node: attr.numaNode,
-        map_name: hex(attr.mapName),
+        map_name: nameText(attr.mapName),
         map_ifindex: attr.mapIfindex,
         btf_fd: attr.btfFd,
         btf_key_type_id: attr.btfKeyTypeId,
@@ -139,7 +140,7 @@ export function readCommand(parts: CommandParts): Command {
           mapFlags: attr.map_flags,
           innerMapFd: attr.inner_map_fd,
           numaNode: attr.numa_node,
-          mapName: Buffer.from(attr.map_name, "hex"),
+          mapName: nameBytes(attr.map_name),
           mapIfindex: attr.map_ifindex,
           btfFd: attr.btf_fd,
           btfKeyTypeId: attr.btf_key_type_id,
@@ -203,10 +204,20 @@ function fdOf(target: Target): number {
   return target.fd;
 }
 
-function hex(buffer: Buffer): string;
-function hex(buffer: Buffer | null): string | null;
 function hex(buffer: Buffer | null): string | null {
   return buffer === null ? null : buffer.toString("hex");
+}
+
+/** The name up to its first NUL, one character a byte: the kernel does not look beyond. */
+function nameText(name: Buffer): string {
+  const end = name.indexOf(0);
+  return name.toString("latin1", 0, end === -1 ? name.length : end);
+}
+
+function nameBytes(text: string): Buffer {
+  const name = Buffer.alloc(OBJ_NAME_LEN);
+  name.write(text, "latin1");
+  return name;
 }
 
 function bytes(text: string | null): Buffer | null {
