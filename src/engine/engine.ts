@@ -47,6 +47,8 @@ const WRITE_BYTES = 64 * 1024 * 1024;
 const OVERRUN = 3;
 /** Errnos end below: cmd and errno make one key of the counts. */
 const ERRNO_END = 1024;
+/** How long a store that has failed is left alone. */
+const RETRY_MS = 5000;
 /** Cells reclaimed between two batches. */
 const RECLAIM_CELLS = 2048;
 
@@ -66,6 +68,8 @@ export class Engine {
   /** What the mirror refused since the last batch: events of the next one. */
   #refusals: MirrorRefusal[] = [];
   #refusalCount = 0;
+  /** When the store may be tried again, after it has failed. */
+  #retryAtMs = 0;
   /** Commands that are in the log since the start, by cmd and errno. */
   readonly #counts = new Map<number, number>();
   figures: BatchFigures = { commands: 0, executeMs: 0, commitMs: 0, mirrorMs: 0 };
@@ -96,7 +100,7 @@ export class Engine {
       this.#cells.settle();
       if (this.#isLarge(1)) {
         await this.#cells.writing;
-        this.#cells.write(seq);
+        this.#write(seq);
       }
       if (++done % 10_000 === 0) progress(done, total);
     }
@@ -135,7 +139,7 @@ export class Engine {
 
   /** Begins to write to the store, if there is enough for that; to be called when the replies are out. */
   writeLarge(): void {
-    if (this.#cells.writing === null && this.#isLarge(1)) this.#cells.write(this.#seq);
+    if (this.#isLarge(1)) this.#write(this.#seq);
   }
 
   /** Null: there is room for another batch. Otherwise when there will be: the store is behind. */
@@ -151,7 +155,7 @@ export class Engine {
     if (leasesOnly) return false;
     const more = this.state.reclaim(RECLAIM_CELLS);
     this.#cells.settle();
-    if (this.#cells.size > 0 && this.#cells.writing === null) this.#cells.write(this.#seq);
+    if (this.#cells.size > 0) this.#write(this.#seq);
     return more;
   }
 
@@ -191,10 +195,11 @@ export class Engine {
     };
   }
 
-  /** Writes everything that is pending. */
+  /** Writes everything that is pending, if the store takes it. */
   async written(): Promise<void> {
     await this.#cells.writing;
-    if (this.#cells.size > 0 || this.#parts.store.seq < this.#seq) this.#cells.write(this.#seq);
+    this.#retryAtMs = 0;
+    if (this.#cells.size > 0 || this.#parts.store.seq < this.#seq) this.#write(this.#seq);
     await this.#cells.writing;
   }
 
@@ -203,6 +208,15 @@ export class Engine {
     this.#parts.mirror.close();
     await this.#parts.store.close();
     this.#parts.log.close();
+  }
+
+  /** Begins to write to the store, unless it is being written to, or has failed a moment ago. */
+  #write(seq: number): void {
+    if (this.#cells.writing !== null || this.#nowMs() < this.#retryAtMs) return;
+    this.#cells.write(seq, (error) => {
+      this.#retryAtMs = this.#nowMs() + RETRY_MS;
+      this.#parts.report("writing to the state: it stays pending, the log has it", error);
+    });
   }
 
   #count(cmd: number, errno: number): void {

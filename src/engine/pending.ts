@@ -94,16 +94,27 @@ export class PendingCells implements Cells {
     this.#undo = [];
   }
 
-  /** Begins to write what has changed, up to an event's seq. It must be settled, and not being written already. */
-  write(seq: number): void {
+  /**
+   * Begins to write what has changed, up to an event's seq. It must be settled, and not being written already. Where the
+   * store fails, nothing of it was written: it is pending again, beneath what has changed since.
+   */
+  write(seq: number, failed: (error: unknown) => void): void {
     const written = this.#changes;
     this.#recent = written;
     this.#changes = new Map();
     this.#sorted = null;
+    const bytes = this.#bytes;
     this.#bytes = 0;
-    this.#writing = this.#base.write(inOrder(written), seq).then(() => {
+    const done = (): void => {
       this.#writing = null;
       this.#sorted = null;
+    };
+    this.#writing = this.#base.write(inOrder(written), seq, bytes).then(done, (error) => {
+      this.#changes = new Map([...written, ...this.#changes]);
+      this.#bytes += bytes;
+      this.#recent = new Map();
+      done();
+      failed(error);
     });
   }
 

@@ -18,8 +18,11 @@ export interface EventLog {
 export interface StateStore extends Pick<Cells, "get" | "range"> {
   /** The last event whose changes are in. */
   readonly seq: number;
-  /** Writes changes (null: delete) and seq in one transaction, beside this thread; reads see all of it or nothing. */
-  write(changes: Iterable<readonly [CellKey, Buffer | null]>, seq: number): Promise<void>;
+  /**
+   * Writes changes (null: delete; about so many bytes) and seq in one transaction, beside this thread; reads see all of
+   * it or nothing. Rejects where nothing was written.
+   */
+  write(changes: Iterable<readonly [CellKey, Buffer | null]>, seq: number, bytes: number): Promise<void>;
   close(): Promise<void>;
 }
 

@@ -6,6 +6,7 @@ import {
   readFileSync,
   readSync,
   rmSync,
+  statfsSync,
   statSync,
   writeFileSync,
 } from "node:fs";
@@ -36,6 +37,10 @@ const KEYS_AS_BYTES = {
  * has a row that would show their loss.
  */
 const SHORT_FREE_LIST = { maxFreeSpaceToLoad: 1000, maxFreeSpaceToRetain: 200 };
+
+/** What a transaction may need beside the cells: the pages that it copies, and the tree above them. */
+const ROOM_BYTES = 16 * 1024 * 1024;
+const ROOM_FACTOR = 4;
 
 /** How the cells are laid out; a state of another layout is made again from the log. */
 const LAYOUT = 1;
@@ -101,14 +106,15 @@ export class LmdbStore implements StateStore {
     for (const { key, value } of this.#db.getRange({ start: from, end: to })) yield [key, value];
   }
 
-  async write(changes: Iterable<readonly [CellKey, Buffer | null]>, seq: number): Promise<void> {
-    const bytes = Buffer.allocUnsafe(8);
-    bytes.writeDoubleLE(seq, 0);
+  async write(changes: Iterable<readonly [CellKey, Buffer | null]>, seq: number, bytes: number): Promise<void> {
+    checkRoom(this.#folder, bytes);
+    const seqBytes = Buffer.allocUnsafe(8);
+    seqBytes.writeDoubleLE(seq, 0);
     await this.#db.batch(() => {
       for (const [key, value] of changes)
         if (value === null) this.#db.remove(key);
         else this.#db.put(key, value);
-      this.#db.put(SEQ_KEY, bytes);
+      this.#db.put(SEQ_KEY, seqBytes);
     });
     this.#db.resetReadTxn();
     this.#seq = seq;
@@ -144,6 +150,14 @@ function openData(folder: string): RootDatabase<Buffer, CellKey> {
 
 function dataFile(folder: string): string {
   return join(folder, "data.mdb");
+}
+
+/** LMDB writes to mapped pages: on a full disk that is no error but a signal, so it must not come to it. */
+function checkRoom(folder: string, bytes: number): void {
+  const { bavail, bsize } = statfsSync(folder);
+  const free = bavail * bsize;
+  const needed = ROOM_BYTES + bytes * ROOM_FACTOR;
+  if (free < needed) throw new Error(`the disk has ${free} bytes left: ${needed} might be needed`);
 }
 
 function reasonToDiscard(folder: string): string | null {

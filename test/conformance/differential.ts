@@ -1,40 +1,40 @@
 import { isDeepStrictEqual } from "node:util";
-import { BPF_F, BPF_MAP_TYPE, MAP_INFO, MAP_INFO_BYTES, type MapTypeName } from "../../src/abi/bpf.ts";
-import type { Key, Shape, Step, StreamType, Value } from "./stream.ts";
+import { BPF_MAP_TYPE, MAP_INFO, MAP_INFO_BYTES, type MapTypeName } from "../../src/abi/bpf.ts";
+import { byKey, elementsOf, elementsRoom, plain, shown, sorted } from "./answers.ts";
+import {
+  type Attr,
+  countOf,
+  createAttr,
+  idsOf,
+  keyOf,
+  type Pair,
+  roomFor,
+  sizes,
+  type Twin,
+  u32Hex,
+  valueBytes,
+} from "./requests.ts";
+import { JUNK, type Shape, type Step, type StreamType } from "./stream.ts";
 import type { Answer, Subject } from "./subject.ts";
-
-/** The same commands for two subjects; throws where they do not answer alike. */
-
-/** A map that both have. */
-interface Twin {
-  readonly type: StreamType;
-  readonly keySize: number;
-  readonly valueSize: number;
-  readonly maxEntries: number;
-  readonly ids: Pair<number>;
-  /** Where the last batch ended, which means something to the one who said so only. */
-  positions: Pair<string> | null;
-}
 
 interface Descriptor {
   readonly fds: Pair<number>;
   readonly twin: Twin | null;
 }
 
-type Pair<T> = readonly [service: T, kernel: T];
-type Attr = Record<string, unknown>;
 type Contents = ReadonlyMap<string, string>;
 
 const NOT_OPEN: Descriptor = { fds: [-1, -1], twin: null };
-/** A shape for keys and values where no map is named. */
-const NO_MAP = { type: "HASH", keySize: 4, valueSize: 8, maxEntries: 4 } as const;
-const NO_SUCH_ID = 0x7ffffff0;
 /** Elements above this are not put in: maps of that shape are made to see whether they can be made. */
 const PROBE_BYTES = 8192;
 /** ENOENT and ENOSPC end a batch, EFAULT takes its answer away. */
 const ENDS = [null, "ENOENT", "ENOSPC", "EFAULT"];
 const HASH_POSITION_BYTES = 4;
 
+/**
+ * Sends the same commands to two subjects and throws where they do not answer alike. What the kernel leaves free is the
+ * order of a hash: which key comes next or last, and which elements are in a batch that is smaller than the map.
+ */
 export class Differential {
   /** Commands sent to each subject, but for those that only look whether all is as it should be. */
   commands = 0;
@@ -346,7 +346,8 @@ export class Differential {
   #info({ map, length, buffer, hash }: Extract<Step, { do: "info" }>): void {
     const { fds } = this.#at(map);
     const info = Buffer.alloc({ fits: length, none: 0, short: Math.max(length - 1, 0), long: length + 8 }[buffer]);
-    if (hash !== 0 && info.length >= MAP_INFO_BYTES) {
+    if (hash === JUNK) info.fill(JUNK);
+    else if (hash !== 0 && info.length >= MAP_INFO_BYTES) {
       info.writeBigUInt64LE(1n, MAP_INFO.hash);
       info.writeUInt32LE(hash, MAP_INFO.hash_size);
     }
@@ -528,123 +529,3 @@ const SIDES = ["the service", "the kernel"] as const;
 const TYPE_NAMES: ReadonlyMap<number, string> = new Map(
   ["HASH", "ARRAY", "LPM_TRIE"].map((name) => [BPF_MAP_TYPE[`BPF_MAP_TYPE_${name}` as MapTypeName], name]),
 );
-
-/** What a step's shape asks for: what it leaves open is such that the type takes it. */
-function createAttr({ type, keySize, valueSize, maxEntries, seed, flags, more }: Shape): Attr {
-  const usual = {
-    HASH: {
-      key: [4, 4, 4, 1, 8, 3][seed % 6],
-      flags: [0, 1, 64][seed % 3],
-      entries: [1, 2, 3, 6, 9, 16, 30, 40][seed % 8],
-    },
-    ARRAY: { key: 4, flags: [0, 0, 0, BPF_F.BPF_F_MMAPABLE][seed % 4], entries: 1 + (seed % 6) },
-    LPM_TRIE: { key: [8, 8, 5, 6][seed % 4], flags: BPF_F.BPF_F_NO_PREALLOC, entries: 2 + (seed % 11) },
-  };
-  const its = usual[type as StreamType] ?? usual.HASH;
-  return {
-    map_type: typeof type === "number" ? type : BPF_MAP_TYPE[`BPF_MAP_TYPE_${type}`],
-    key_size: keySize ?? its.key,
-    value_size: valueSize ?? [4, 8, 1, 5, 12][seed % 5],
-    max_entries: maxEntries ?? its.entries,
-    map_flags: ((its.flags as number) ^ flags) >>> 0,
-    // 0 to 2 are open in the process that asks the kernel, and not in a session.
-    btf_fd: -1,
-    map_token_fd: -1,
-    ...more,
-  };
-}
-
-function sizes(twin: Twin | null): Pick<Twin, "type" | "keySize" | "valueSize" | "maxEntries"> {
-  return twin ?? NO_MAP;
-}
-
-function idsOf(twin: Twin | undefined): Pair<number> {
-  return twin?.ids ?? [NO_SUCH_ID, NO_SUCH_ID];
-}
-
-function countOf(count: number, twin: Twin | null): number {
-  return count >= 0 ? count : Math.min(sizes(twin).maxEntries, 100) - count - 1;
-}
-
-/** A key for the map, in hex: a number, or a prefix. */
-function keyOf({ number, bits, data, pointer }: Key, twin: Twin | null): string | null {
-  const { type, keySize } = sizes(twin);
-  const key = Buffer.alloc(keySize);
-  if (type === "LPM_TRIE") {
-    key.writeUInt32LE(bits > 48 || bits <= (keySize - 4) * 8 + 1 ? bits : bits % ((keySize - 4) * 8 + 1), 0);
-    for (let at = 4; at < keySize; at++) key[at] = data[(at - 4) % data.length] as number;
-  } else for (let at = 0; at < Math.min(4, keySize); at++) key[at] = (number >>> (at * 8)) & 255;
-  return pointed(key, pointer);
-}
-
-function valueBytes({ byte, pointer }: Value, twin: Twin | null): string | null {
-  return pointed(Buffer.alloc(sizes(twin).valueSize, byte), pointer);
-}
-
-function pointed(bytes: Buffer, pointer: Key["pointer"]): string | null {
-  switch (pointer) {
-    case "ok":
-      return bytes.toString("hex");
-    case "null":
-      return null;
-    case "short":
-      return bytes.toString("hex", 0, Math.max(bytes.length - 1, 0));
-    case "long":
-      return `${bytes.toString("hex")}ee`;
-    case "bad":
-      return "";
-  }
-}
-
-function roomFor(field: string, room: "fits" | "none" | "short" | "long", size: number): Attr {
-  switch (room) {
-    case "fits":
-      return {};
-    case "none":
-      return { [field]: "" };
-    case "short":
-      return { [field]: "00".repeat(Math.max(size - 1, 0)) };
-    case "long":
-      return { [field]: "00".repeat(size + 3) };
-  }
-}
-
-/** Keys with their values. */
-function elementsOf({ attr: { count = 0, keys = "", values = "" } }: Answer): Map<string, string> {
-  const keyBytes = (keys.length / 2 / Math.max(count, 1)) * 2;
-  const valueBytes = (values.length / 2 / Math.max(count, 1)) * 2;
-  const elements = new Map<string, string>();
-  if (keys === "") return elements;
-  for (let at = 0; at < count; at++)
-    elements.set(keys.slice(at * keyBytes, (at + 1) * keyBytes), values.slice(at * valueBytes, (at + 1) * valueBytes));
-  return elements;
-}
-
-/** How many elements there is room for; left out, it fits. */
-function elementsRoom(hex: unknown, elementBytes: number): number {
-  return typeof hex === "string" ? Math.floor(hex.length / 2 / elementBytes) : Number.POSITIVE_INFINITY;
-}
-
-/** An answer of a batch without its order. */
-function sorted(answer: Answer): Answer {
-  const { keys: _keys, values: _values, ...attr } = answer.attr;
-  return { ...answer, attr: { ...attr, keys: JSON.stringify([...elementsOf(answer)].sort(byKey)) } };
-}
-
-function byKey([a]: readonly [string, string], [b]: readonly [string, string]): number {
-  return a < b ? -1 : 1;
-}
-
-function plain(attr: Attr): Attr {
-  return Object.fromEntries(Object.entries(attr).filter(([, value]) => value !== undefined));
-}
-
-function u32Hex(number: number): string {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32LE(number >>> 0);
-  return bytes.toString("hex");
-}
-
-function shown(value: unknown): string {
-  return JSON.stringify(value)?.slice(0, 600);
-}

@@ -158,6 +158,7 @@ const UNKNOWN_SHAPE: Shape = { keyBytes: 64, valueBytes: 64 };
 export class Kernel implements Subject {
   readonly directory = mkdtempSync(join(BPFFS, "mlcon"));
   readonly takesRaw = true;
+  readonly ownsIds = false;
   readonly #bpf: Bpf;
   readonly #koffi: Koffi;
   readonly #libc: Libc;

@@ -57,6 +57,7 @@ const NO_MIRROR: Mirror = {
 export class Service implements Subject {
   readonly directory = "/sys/fs/bpf/conformance";
   readonly takesRaw = false;
+  readonly ownsIds = true;
   readonly #log = new MemoryLog();
   readonly #engine: Engine;
   readonly #session: number;

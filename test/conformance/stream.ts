@@ -71,13 +71,15 @@ export interface Value {
 }
 
 /** Whether a buffer is there as a whole. */
-type Pointer = "ok" | "null" | "short" | "long" | "bad";
+export type Pointer = "ok" | "null" | "short" | "long" | "bad";
 /** What room an output has. */
-type Room = "fits" | "none" | "short" | "long";
+export type Room = "fits" | "none" | "short" | "long";
 
 export const STREAM_TYPES = ["HASH", "ARRAY", "LPM_TRIE"] as const;
 export type StreamType = (typeof STREAM_TYPES)[number];
 
+/** As a hash_size: the whole info buffer is filled with this byte. */
+export const JUNK = 0xa5;
 const STEPS_MAX = 120;
 const PATHS = [
   "p0",
@@ -249,7 +251,7 @@ export function streams(types: readonly StreamType[]): fc.Arbitrary<Step[]> {
         ...onMap,
         length: fc.oneof(fc.constantFrom(104, 100, 88, 80, 8, 0, 105, 4096, 4097), fc.nat(120)),
         buffer: room,
-        hash: seldom(30, fc.constant(0), fc.constantFrom(32, 31)),
+        hash: seldom(30, fc.constant(0), fc.constantFrom(32, 31, JUNK)),
       }),
     ],
     [2, fc.record({ do: fc.constant("next id"), object: fc.nat(5), add: fc.integer({ min: -1, max: 0 }) })],

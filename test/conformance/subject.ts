@@ -31,6 +31,8 @@ export interface Subject {
   readonly directory: string;
   /** Whether `raw` is understood. */
   readonly takesRaw: boolean;
+  /** Whether nobody else makes maps, so that the next id is known. */
+  readonly ownsIds: boolean;
   bpf(request: DoorRequest, raw?: Raw): Answer;
   close(fd: number): Answer;
   dup(fd: number): Answer;

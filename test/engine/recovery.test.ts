@@ -23,6 +23,7 @@ class Ledger {
   store!: LmdbStore;
   engine!: Engine;
   timeUs = 1_000_000;
+  readonly reports: string[] = [];
 
   async open(log?: (real: SqliteEventLog) => EventLog): Promise<this> {
     this.log = new SqliteEventLog(join(this.folder, "events.sqlite"));
@@ -34,7 +35,7 @@ class Ledger {
       clock: { nowUs: () => this.timeUs },
       host: HOST,
       graceMs: 1000,
-      report() {},
+      report: (message) => this.reports.push(message),
     });
     await this.engine.recover(() => {});
     return this;
@@ -242,6 +243,24 @@ t.test("when the log cannot be written, nothing has happened", async (t) => {
   t.strictSame(ledger.cells(), before);
   full = false;
   t.match(ledger.engine.run([update(3, 2, 12)]), [{ seq: 6, outcome: { errno: 0 } }], "and it goes on");
+  t.strictSame(ledger.cells(), ledger.fold());
+  await ledger.kill();
+  ledger.remove();
+});
+
+t.test("when the store cannot be written, what it lacks stays pending, and the log has it", async (t) => {
+  const ledger = await new Ledger().open();
+  const { write } = ledger.store;
+  ledger.store.write = () => Promise.reject(new Error("no room"));
+  ledger.engine.run([...begin, update(3, 1, 10)]);
+  await ledger.engine.written();
+  ledger.engine.run([update(3, 2, 20)]);
+  t.equal(ledger.store.seq, 0, "nothing was written");
+  t.strictSame(ledger.cells(), ledger.fold(), "reads see it all the same");
+  t.match(ledger.reports, [/^writing to the state/]);
+  ledger.store.write = write;
+  await ledger.engine.written();
+  t.equal(ledger.store.seq, 6, "it is written when there is room");
   t.strictSame(ledger.cells(), ledger.fold());
   await ledger.kill();
   ledger.remove();
