@@ -13,10 +13,11 @@ COPY --from=dependencies /app/node_modules node_modules
 COPY package.json ./
 COPY migrations migrations
 COPY src src
-RUN install -d -o node -g node /data
+# Whatever the umask of the checkout, node can read it.
+RUN chmod -R a+rX package.json migrations src && install -d -o node -g node /data
 VOLUME /data
 USER node
 EXPOSE 8620
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \
-  CMD ["node", "-e", "fetch('http://127.0.0.1:' + (process.env.MAPLEDGER_PORT ?? 8620) + '/livez').then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
+  CMD ["node", "-e", "http.get({ host: process.env.MAPLEDGER_HOST ?? '127.0.0.1', port: process.env.MAPLEDGER_PORT ?? 8620, path: '/livez' }, (r) => process.exit(r.statusCode === 200 ? 0 : 1)).on('error', () => process.exit(1))"]
 CMD ["node", "src/main.ts"]

@@ -33,8 +33,8 @@ interface Waiting {
 
 /**
  * The engine as the service's thread sees it. Commands of one turn of the event loop make a batch; while one is under way
- * the next gathers, so that a sync is shared by all that wait for it, and nobody waits for a timer. A second batch under
- * way was measured: it makes both smaller, and costs a sixth more CPU a command.
+ * the next gathers, so that a sync is shared by all that wait for it, and nobody waits for a timer. The next goes as soon
+ * as it is as large as the one under way: then the two threads work at once, one on each, and neither on crumbs.
  */
 export class EngineClient {
   readonly #worker: Worker;
@@ -42,7 +42,7 @@ export class EngineClient {
   readonly #onBatch: (figures: BatchFigures) => void;
   readonly #writer = new FrameWriter();
   #gathering: Waiting[] = [];
-  #underWay: Waiting[] | null = null;
+  readonly #underWay: Waiting[][] = [];
   readonly #questions = new Map<number, { resolve: (answer: never) => void; reject: (error: Error) => void }>();
   #lastQuestion = 0;
   #scheduled = false;
@@ -106,7 +106,7 @@ export class EngineClient {
   }
 
   #schedule(): void {
-    if (this.#scheduled || this.#underWay !== null) return;
+    if (this.#scheduled || !this.#isWorthSending()) return;
     this.#scheduled = true;
     setImmediate(() => {
       this.#scheduled = false;
@@ -114,10 +114,16 @@ export class EngineClient {
     });
   }
 
+  /** Nothing is under way, or one batch that is no larger than what has gathered. */
+  #isWorthSending(): boolean {
+    const [first] = this.#underWay;
+    return first === undefined || (this.#underWay.length === 1 && this.#gathering.length >= first.length);
+  }
+
   #send(): void {
-    if (this.#gathering.length === 0 || this.#gone) return;
+    if (this.#gathering.length === 0 || this.#gone || !this.#isWorthSending()) return;
     const { frames, length } = this.#writer.take();
-    this.#underWay = this.#gathering;
+    this.#underWay.push(this.#gathering);
     this.#gathering = [];
     this.#post({ kind: "batch", frames, length }, [frames]);
   }
@@ -125,8 +131,7 @@ export class EngineClient {
   #receive(message: FromEngine): void {
     switch (message.kind) {
       case "replies": {
-        const batch = this.#underWay ?? [];
-        this.#underWay = null;
+        const batch = this.#underWay.shift() ?? [];
         this.#send();
         const replies = readReplies(message.frames, message.length);
         batch.forEach(({ bytes, resolve }, at) => {
@@ -154,7 +159,7 @@ export class EngineClient {
   /** The engine's thread is gone: whoever waits is told. */
   #lost(): void {
     this.#gone = true;
-    for (const { reject } of [...(this.#underWay ?? []), ...this.#gathering]) reject(new EngineClosed());
+    for (const { reject } of [...this.#underWay.flat(), ...this.#gathering]) reject(new EngineClosed());
     for (const { reject } of this.#questions.values()) reject(new EngineClosed());
     this.#questions.clear();
     this.#drained?.();

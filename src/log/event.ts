@@ -36,7 +36,7 @@ export interface EventRow {
   readonly out: string | null;
 }
 
-/** Commands whose `value` column is an answer. */
+/** Commands whose `value` column is an answer; the room that a caller gave for one is not kept. */
 const ANSWERS_VALUE: ReadonlySet<number> = new Set([
   CMD.BPF_MAP_LOOKUP_ELEM,
   CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM,
@@ -46,7 +46,7 @@ const ANSWERS_VALUE: ReadonlySet<number> = new Set([
   CMD.BPF_OBJ_GET_INFO_BY_FD,
 ]);
 
-/** Commands whose `key` column is an answer. */
+/** Commands whose `key` column is an answer, likewise. */
 const ANSWERS_KEY: ReadonlySet<number> = new Set([CMD.BPF_MAP_LOOKUP_BATCH, CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH]);
 
 /** A page of elements is not kept: it is the state at its seq. */
@@ -66,8 +66,8 @@ export function eventRow({ seq, command, outcome }: Event): EventRow {
     cmd: command.cmd,
     map: outcome.map,
     fd: target !== null && target.by === "fd" ? target.fd : null,
-    key: kept ? (outcome.key ?? given.key ?? null) : null,
-    value: kept ? (outcome.value ?? given.value ?? null) : null,
+    key: kept ? (outcome.key ?? (ANSWERS_KEY.has(command.cmd) ? null : given.key) ?? null) : null,
+    value: kept ? (outcome.value ?? (ANSWERS_VALUE.has(command.cmd) ? null : given.value) ?? null) : null,
     flags: columnFlags(given.flags),
     ret: outcome.ret,
     errno: outcome.errno,
@@ -81,7 +81,7 @@ export function eventRow({ seq, command, outcome }: Event): EventRow {
 export function rowEvent(row: EventRow): Event {
   const reference = row.attr === null ? undefined : (JSON.parse(row.attr).map as Target | undefined);
   const answersKey = ANSWERS_KEY.has(row.cmd);
-  const answersValue = ANSWERS_VALUE.has(row.cmd) && row.errno === 0;
+  const answersValue = ANSWERS_VALUE.has(row.cmd);
   const command = readCommand({
     session: row.session,
     caller: row.caller,

@@ -35,9 +35,10 @@ export function getInfo(state: State, command: Origin & InfoCommand): Outcome {
 /** bpf_check_uarg_tail_zero() and the copy of what comes before the tail. */
 function checkBuffer(buffer: Buffer, infoLen: number): Refusal | null {
   if (infoLen > INFO_BYTES_MAX) return refuse("E2BIG", `info_len is ${infoLen}: more than ${INFO_BYTES_MAX}`);
-  if (buffer.length < infoLen) return refuse("EFAULT", `info has ${buffer.length} bytes: info_len is ${infoLen}`);
-  for (let at = MAP_INFO_TAIL_BYTES; at < infoLen; at++)
+  // The tail is read first, and what is found there comes before a fault behind it.
+  for (let at = MAP_INFO_TAIL_BYTES; at < Math.min(infoLen, buffer.length); at++)
     if (buffer[at] !== 0) return refuse("E2BIG", `info has something at byte ${at}, which must be 0`);
+  if (buffer.length < infoLen) return refuse("EFAULT", `info has ${buffer.length} bytes: info_len is ${infoLen}`);
   return null;
 }
 

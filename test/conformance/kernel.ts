@@ -12,7 +12,7 @@ import {
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { BPF_CMD, BPF_MAP_TYPE, MAP_INFO_BYTES, OBJ_NAME_LEN } from "../../src/abi/bpf.ts";
+import { BPF_CMD, BPF_MAP_TYPE, MAP_INFO, OBJ_NAME_LEN } from "../../src/abi/bpf.ts";
 import { errnoName } from "../../src/abi/errno.ts";
 import type { DoorAttr, DoorRequest } from "../../src/codec/door.ts";
 import { Bpf, openBpf, probe } from "../../src/mirror/bpf.ts";
@@ -363,8 +363,9 @@ export class Kernel implements Subject {
     const digest = this.#memory.room("hash", DIGEST_BYTES);
     const info = this.#output("info", attr.info, length);
     if (typeof attr.info === "string") Buffer.from(attr.info, "hex").copy(info.bytes);
-    const asked = info.bytes.length >= MAP_INFO_BYTES - 8 && info.bytes.readBigUInt64LE(88) !== 0n;
-    if (asked) info.bytes.writeBigUInt64LE(digest.address, 88);
+    const asked =
+      Math.min(info.bytes.length, length) >= MAP_INFO.hash + 8 && info.bytes.readBigUInt64LE(MAP_INFO.hash) !== 0n;
+    if (asked) info.bytes.writeBigUInt64LE(digest.address, MAP_INFO.hash);
     write(packed, 0, 4, attr.bpf_fd);
     write(packed, 4, 4, attr.info_len);
     packed.writeBigUInt64LE(info.address, 8);

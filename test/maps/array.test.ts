@@ -175,3 +175,33 @@ t.test("BPF_MAP_TYPE_ARRAY lookup batches succeed at the last element and say EN
   const lost = service.bpf({ cmd: "BPF_MAP_LOOKUP_BATCH", attr: { map_fd, count: 2, out_batch: "000000" } });
   t.same([lost.errno, lost.attr], ["EFAULT", { count: 2 }], "count is set before the position is written");
 });
+
+t.test("BPF_OBJ_GET_INFO_BY_FD refuses in the kernel's order", async (t) => {
+  const service = new Service();
+  const bpf_fd = create(service, ARRAY);
+  const pipe = service.open("pipe").ret;
+  const junk = "a5";
+  climb(t, service, "BPF_OBJ_GET_INFO_BY_FD", [
+    { refuses: "a descriptor that is not open", attr: { bpf_fd: 99, info_len: 4097, info: "" }, errno: "EBADFD" },
+    { refuses: "a descriptor of something else", attr: { bpf_fd: pipe, info_len: 4097, info: "" }, errno: "EINVAL" },
+    { refuses: "more than a page", attr: { bpf_fd, info_len: 4097, info: "" }, errno: "E2BIG", detail: /info_len/ },
+    {
+      refuses: "something behind the last field, though the buffer is short",
+      attr: { bpf_fd, info_len: 104, info: junk.repeat(103) },
+      errno: "E2BIG",
+      detail: /byte 100/,
+    },
+    { refuses: "a buffer that is short", attr: { bpf_fd, info_len: 100, info: junk.repeat(99) }, errno: "EFAULT" },
+    {
+      refuses: "a hash without a place for it",
+      attr: { bpf_fd, info_len: 100, info: "00".repeat(96) + u32(32) },
+      errno: "EINVAL",
+      detail: /hash_size/,
+    },
+    {
+      refuses: "the digest of what may still change",
+      attr: { bpf_fd, info_len: 100, info: `${"00".repeat(88)}0100000000000000${u32(32)}` },
+      errno: "EPERM",
+    },
+  ]);
+});

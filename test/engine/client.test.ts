@@ -1,0 +1,124 @@
+import { EventEmitter } from "node:events";
+import type { Worker } from "node:worker_threads";
+import t from "tap";
+import { CMD } from "../../src/abi/service.ts";
+import { EngineBusy, EngineClient, EngineClosed } from "../../src/engine/client.ts";
+import type { Request } from "../../src/engine/engine.ts";
+import { FrameWriter, readRequests } from "../../src/engine/frames.ts";
+import type { ToEngine } from "../../src/engine/worker.ts";
+import { done } from "../../src/syscall/outcome.ts";
+
+/** An engine's thread that answers when it is told to. */
+class HeldWorker extends EventEmitter {
+  readonly batches: Request[][] = [];
+  #answered = 0;
+  #seq = 0;
+  closing = false;
+
+  postMessage(message: ToEngine): void {
+    if (message.kind === "batch") this.batches.push(readRequests(message.frames, message.length));
+    if (message.kind === "close") this.closing = true;
+  }
+
+  /** Answers the oldest batch that is not answered yet. */
+  answer(): void {
+    const writer = new FrameWriter();
+    for (const _ of this.batches[this.#answered++] ?? []) writer.reply({ seq: ++this.#seq, outcome: done(1) });
+    const figures = { commands: 1, executeMs: 0, commitMs: 0, mirrorMs: 0 };
+    this.emit("message", { kind: "replies", ...writer.take(), figures });
+  }
+}
+
+const command = (fd: number): Request => ({ cmd: CMD.DUP, session: 1, caller: "c", fd });
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+
+function start(commandsMax = 100, bytesMax = 1_000_000): { worker: HeldWorker; client: EngineClient } {
+  const worker = new HeldWorker();
+  const client = new EngineClient(worker as unknown as Worker, { commandsMax, bytesMax }, () => {});
+  return { worker, client };
+}
+
+t.test("commands of one turn are one batch; the next gathers until it is as large", async (t) => {
+  const { worker, client } = start();
+  const first = [client.run(command(1)), client.run(command(2)), client.run(command(3))];
+  t.equal(worker.batches.length, 0, "nothing goes before the turn is over");
+  await turn();
+  t.equal(worker.batches[0]?.length, 3);
+  const second = [client.run(command(4)), client.run(command(5))];
+  await turn();
+  t.equal(worker.batches.length, 1, "two wait for a third while three are under way");
+  second.push(client.run(command(6)));
+  await turn();
+  t.equal(worker.batches[1]?.length, 3, "a second batch is under way");
+  const third = Array.from({ length: 9 }, (_, at) => client.run(command(at)));
+  await turn();
+  t.equal(worker.batches.length, 2, "a third never is");
+  worker.answer();
+  t.strictSame(
+    (await Promise.all(first)).map((reply) => "seq" in reply && reply.seq),
+    [1, 2, 3],
+  );
+  t.equal(worker.batches.length, 3, "an answer makes room for it at once");
+  worker.answer();
+  worker.answer();
+  t.equal((await Promise.all([...second, ...third])).length, 12);
+  t.equal(client.waiting, 0);
+});
+
+t.test("a small batch goes when nothing is under way, without waiting for more", async (t) => {
+  const { worker, client } = start();
+  const large = Array.from({ length: 5 }, (_, at) => client.run(command(at)));
+  await turn();
+  const small = client.run(command(9));
+  await turn();
+  t.equal(worker.batches.length, 1);
+  worker.answer();
+  t.equal(worker.batches[1]?.length, 1);
+  worker.answer();
+  await Promise.all([...large, small]);
+});
+
+t.test("a full queue takes nothing on, by commands and by bytes, and takes on again when it has drained", async (t) => {
+  const { worker, client } = start(2);
+  const taken = [client.run(command(1)), client.run(command(2))];
+  await t.rejects(client.run(command(3)), EngineBusy);
+  await turn();
+  await t.rejects(client.run(command(3)), EngineBusy, "also while they are under way");
+  worker.answer();
+  await Promise.all(taken);
+  const again = client.run(command(3));
+  await turn();
+  t.equal(worker.batches[1]?.length, 1);
+  worker.answer();
+  await again;
+
+  const bytes = start(100, 10);
+  bytes.client.run(command(1)).catch(() => {});
+  await t.rejects(bytes.client.run(command(2)), { message: /1 commands with 48 bytes are waiting/ });
+});
+
+t.test("a close answers what was taken on, then stops the engine", async (t) => {
+  const { worker, client } = start();
+  const taken = client.run(command(1));
+  const closed = client.close();
+  await t.rejects(client.run(command(2)), EngineClosed);
+  await t.rejects(client.query("directories", {}), EngineClosed);
+  await turn();
+  t.notOk(worker.closing, "it waits for the answer");
+  worker.answer();
+  await taken;
+  await turn();
+  t.ok(worker.closing);
+  worker.emit("exit", 0);
+  await closed;
+});
+
+t.test("when the engine's thread is gone, whoever waits is told", async (t) => {
+  const { worker, client } = start();
+  const waiting: Promise<unknown>[] = [client.run(command(1)), client.query("directories", {})];
+  await turn();
+  waiting.push(client.run(command(2)));
+  worker.emit("exit", 1);
+  for (const one of waiting) await t.rejects(one, EngineClosed);
+  await t.rejects(client.run(command(3)), EngineClosed);
+});
