@@ -17,7 +17,6 @@ const CONNECTIONS = [1, 16, 64, 256];
 const KEYS = 100_000;
 const KEY_BYTES = 8;
 const VALUE_BYTES = 64;
-const PAIRS_PER_ROUND = 100_000;
 const LOADED = 1_000_000;
 const RESULTS = new URL("results.jsonl", import.meta.url);
 
@@ -97,10 +96,13 @@ async function rounds(echo: Subject, services: Map<string, Subject>): Promise<vo
           );
       }
     for (const size of [1000, 10_000])
-      for (const [name, service] of services) {
-        const seconds = await post(`${service.url}${paths.get(name)}/batch/update`, bodies(0, PAIRS_PER_ROUND, size));
-        sample(`batch ${size} ${name} pairs/s`, PAIRS_PER_ROUND / seconds);
-      }
+      for (const connections of [1, 4])
+        for (const [name, service] of services) {
+          const url = `${service.url}${paths.get(name)}/batch/update`;
+          // Each key twice.
+          const seconds = await post(url, [...bodies(0, KEYS, size), ...bodies(0, KEYS, size)], connections);
+          sample(`batch of ${size}, ${connections} at once, ${name} pairs/s`, (2 * KEYS) / seconds);
+        }
   }
 }
 

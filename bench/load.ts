@@ -28,13 +28,18 @@ export async function load({ url, connections, seconds, requests }: Load): Promi
   return { rate: result["2xx"] / result.duration, p50Ms: result.latency.p50, p99Ms: result.latency.p99 };
 }
 
-/** Sends each body once, one after the other; answers seconds. */
-export async function post(url: string, bodies: readonly string[]): Promise<number> {
+/** Sends each body once, one after the other on each of so many connections; answers seconds. */
+export async function post(url: string, bodies: readonly string[], connections = 1): Promise<number> {
   const started = performance.now();
+  const share = (connection: number): string[] => bodies.filter((_, at) => at % connections === connection);
+  await Promise.all(Array.from({ length: connections }, (_, connection) => postEach(url, share(connection))));
+  return (performance.now() - started) / 1000;
+}
+
+async function postEach(url: string, bodies: readonly string[]): Promise<void> {
   for (const body of bodies) {
     const response = await fetch(url, { method: "POST", headers: { "content-type": "application/json" }, body });
     if (!response.ok) throw new Error(`posting to ${url}: ${response.status} ${await response.text()}`);
     await response.arrayBuffer();
   }
-  return (performance.now() - started) / 1000;
 }

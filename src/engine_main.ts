@@ -38,7 +38,7 @@ if (store.seq > log.lastSeq) {
   discard(folder);
   store = new LmdbStore(folder);
 }
-const recovered = log.lastSeq - store.seq;
+const replayed = log.lastSeq - store.seq;
 const host = readHost();
 const mirror = openMirror({ mode: settings.mirror, bpffs: settings.bpffs, instance: log.id, host });
 const clock = { nowUs: () => Date.now() * 1000 };
@@ -46,4 +46,4 @@ const graceMs = settings.attachGraceSeconds * 1000;
 const engine = new Engine({ log, store, mirror, clock, host, graceMs, report });
 await engine.recover((done, total) => say({ kind: "progress", done, total }));
 serveEngine(engine, port, unlock);
-say({ kind: "ready", seq: engine.seq, mirrorOff: mirror.off, recovered });
+say({ kind: "ready", seq: engine.seq, mirrorOff: mirror.off, replayed });

@@ -25,7 +25,8 @@ const SOCKET_MODE = 0o660;
 const settings = settingsOrExit();
 const rebuild = argumentsOrExit();
 const logger = pino({ level: settings.logLevel });
-let notReady: string | null = "the state is being recovered";
+const RECOVERING = "the state is being recovered";
+let notReady: string | null = RECOVERING;
 
 try {
   await start();
@@ -35,15 +36,18 @@ try {
   process.exit(1);
 }
 
+/** Listens first: while the engine recovers, /livez says that the service lives and /readyz what it waits for. */
 async function start(): Promise<void> {
   checkListen(settings);
   const authenticate = settings.tokens === "" ? null : readTokens(settings.tokens);
   const metrics = new Metrics();
+  const started = performance.now();
   const worker = new Worker(new URL("engine_main.ts", import.meta.url), {
     workerData: { settings, rebuild } satisfies EngineData,
   });
-  const started = performance.now();
-  const { seq, mirrorOff, recovered } = await engineReady(worker);
+  const recovered = engineReady(worker);
+  // Awaited below; whatever fails before that is told first.
+  recovered.catch(() => {});
   const limits = { commandsMax: settings.queueCommandsMax, bytesMax: settings.queueBytesMax };
   const engine = new EngineClient(worker, limits, (figures) => metrics.batch(figures));
   const reader = new Worker(new URL("reader_main.ts", import.meta.url), { workerData: { data: settings.data } });
@@ -52,33 +56,39 @@ async function start(): Promise<void> {
   const apps = [await buildApp(parts)];
   if (settings.socket !== "") apps.push(await buildApp(parts));
 
-  const url = await (apps[0] as App).listen({ host: settings.host, port: settings.port });
-  if (apps[1] !== undefined) await listenOnSocket(apps[1], settings.socket);
-  notReady = null;
-  const mirror = mirrorOff === null ? "on" : `off: ${mirrorOff}`;
-  const recovery = { seq, recovered, ms: Math.round(performance.now() - started) };
-  logger.info(
-    { url, socket: settings.socket || undefined, data: settings.data, mirror, ...recovery, version: VERSION },
-    `mapledger serves ${url}, data in ${settings.data}, kernel mirror ${mirror}`,
-  );
-
   const stop = once(async (why: string) => {
+    const wasReady = notReady === null;
     notReady = "the service is stopping";
     logger.info({ waiting: engine.waiting }, `stopping: ${why}`);
     setTimeout(() => process.exit(1), STOP_MS).unref();
     await Promise.all(apps.map((app) => app.close()));
+    if (settings.socket !== "") rmSync(settings.socket, { force: true });
+    // A recovery that is broken off is begun anew at the next start.
+    if (!wasReady) process.exit(0);
     await engine.close();
     await events.close();
-    if (settings.socket !== "") rmSync(settings.socket, { force: true });
     logger.info("stopped");
   });
   process.on("SIGINT", () => stop("SIGINT"));
   process.on("SIGTERM", () => stop("SIGTERM"));
+
+  const url = await (apps[0] as App).listen({ host: settings.host, port: settings.port });
+  if (apps[1] !== undefined) await listenOnSocket(apps[1], settings.socket);
+  const { seq, mirrorOff, replayed } = await recovered;
+  events.open();
+  if (notReady !== RECOVERING) return;
+  notReady = null;
   worker.on("exit", (code) => {
     if (notReady !== null) return;
     logger.fatal({ code }, "the engine's thread has ended");
     process.exit(1);
   });
+  const mirror = mirrorOff === null ? "on" : `off: ${mirrorOff}`;
+  const figures = { seq, replayed, ms: Math.round(performance.now() - started) };
+  logger.info(
+    { url, socket: settings.socket || undefined, data: settings.data, mirror, ...figures, version: VERSION },
+    `mapledger serves ${url}, data in ${settings.data}, kernel mirror ${mirror}`,
+  );
 }
 
 /** Waits until the engine has recovered; from then on its reports go to the log lines. */

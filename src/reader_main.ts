@@ -7,35 +7,41 @@ import type { ReaderRequest } from "./sqlite/event_reader.ts";
 const port = parentPort;
 if (port === null) throw new Error("reader_main.ts is the reader's thread: start src/main.ts");
 const { data } = workerData as { data: string };
-const index = new EventIndex(join(data, "events.sqlite"), join(data, "index.sqlite"));
+let index: EventIndex | null = null;
 
 /** The log must have rested this long before it is indexed without being asked: indexing shares the disk and the cores. */
 const REST_MS = 2000;
-let seen = index.lastSeq();
+let seen = -1;
 
 const catchUp = (): void => {
-  const last = index.lastSeq();
+  const last = index?.lastSeq() ?? -1;
   const rested = last === seen;
   seen = last;
-  timer = setTimeout(catchUp, rested && index.catchUp() ? 0 : REST_MS);
+  timer = setTimeout(catchUp, rested && index?.catchUp() ? 0 : REST_MS);
 };
 let timer = setTimeout(catchUp, REST_MS);
 
 port.on("message", (message: ReaderRequest) => {
-  if (message.kind === "close") {
-    clearTimeout(timer);
-    index.close();
-    port.close();
-    return;
-  }
-  try {
-    port.postMessage({ id: message.id, answer: answer(message) });
-  } catch (error) {
-    port.postMessage({ id: message.id, error: (error as Error).message });
+  switch (message.kind) {
+    case "open":
+      index = new EventIndex(join(data, "events.sqlite"), join(data, "index.sqlite"));
+      break;
+    case "close":
+      clearTimeout(timer);
+      index?.close();
+      port.close();
+      break;
+    default:
+      try {
+        if (index === null) throw new Error("the log is not open yet");
+        port.postMessage({ id: message.id, answer: answer(index, message) });
+      } catch (error) {
+        port.postMessage({ id: message.id, error: (error as Error).message });
+      }
   }
 });
 
-function answer(message: Exclude<ReaderRequest, { kind: "close" }>): unknown {
+function answer(index: EventIndex, message: Exclude<ReaderRequest, { kind: "open" | "close" }>): unknown {
   switch (message.kind) {
     case "query":
       return index.query(message.filter);

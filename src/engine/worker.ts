@@ -11,7 +11,7 @@ export type ToEngine =
 
 /** And back. */
 export type FromEngine =
-  | { readonly kind: "ready"; readonly seq: number; readonly mirrorOff: string | null; readonly recovered: number }
+  | { readonly kind: "ready"; readonly seq: number; readonly mirrorOff: string | null; readonly replayed: number }
   | { readonly kind: "progress"; readonly done: number; readonly total: number }
   | {
       readonly kind: "replies";

@@ -7,6 +7,8 @@ export type ReaderRequest =
   | { readonly kind: "query"; readonly id: number; readonly filter: EventFilter }
   | { readonly kind: "event"; readonly id: number; readonly seq: number }
   | { readonly kind: "lastSeq"; readonly id: number }
+  /** The log is there, and open to be read. */
+  | { readonly kind: "open" }
   | { readonly kind: "close" };
 
 type Question =
@@ -32,6 +34,11 @@ export class ThreadedEventReader implements EventReader {
       for (const { reject } of this.#asked.values()) reject(new Error("reading the log: its thread has stopped"));
       this.#asked.clear();
     });
+  }
+
+  /** To be called when the log is there; nothing may be asked before. */
+  open(): void {
+    this.#worker.postMessage({ kind: "open" } satisfies ReaderRequest);
   }
 
   async query(filter: EventFilter): Promise<EventRow[]> {

@@ -73,7 +73,7 @@ export function valueBytes({ byte, pointer }: Value, twin: Twin | null): string 
   return pointed(Buffer.alloc(sizes(twin).valueSize, byte), pointer);
 }
 
-export function pointed(bytes: Buffer, pointer: Key["pointer"]): string | null {
+function pointed(bytes: Buffer, pointer: Key["pointer"]): string | null {
   switch (pointer) {
     case "ok":
       return bytes.toString("hex");

@@ -71,7 +71,7 @@ export interface Value {
 }
 
 /** Whether a buffer is there as a whole. */
-export type Pointer = "ok" | "null" | "short" | "long" | "bad";
+type Pointer = "ok" | "null" | "short" | "long" | "bad";
 /** What room an output has. */
 export type Room = "fits" | "none" | "short" | "long";
 
