@@ -47,7 +47,7 @@ const WRITE_BYTES = 64 * 1024 * 1024;
 const OVERRUN = 3;
 /** Errnos end below: cmd and errno make one key of the counts. */
 const ERRNO_END = 1024;
-/** How long a store that has failed is left alone. */
+/** How long a store or a log that has failed is left alone. */
 const RETRY_MS = 5000;
 /** Cells reclaimed between two batches. */
 const RECLAIM_CELLS = 2048;
@@ -65,9 +65,11 @@ export class Engine {
   readonly #changes = new ChangeList();
   #seq: number;
   #timeUs: number;
-  /** What the mirror refused since the last batch: events of the next one. */
-  #refusals: MirrorRefusal[] = [];
+  /** What has happened to the mirror since the last batch: events of the next one. */
+  #notes: Request[] = [];
   #refusalCount = 0;
+  /** When the service may run commands of its own again, after the log has failed. */
+  #ownAfterMs = 0;
   /** When the store may be tried again, after it has failed. */
   #retryAtMs = 0;
   /** Commands that are in the log since the start, by cmd and errno. */
@@ -114,12 +116,16 @@ export class Engine {
     const started = performance.now();
     const timeUs = Math.max(this.#parts.clock.nowUs(), this.#timeUs);
     const events: Event[] = [];
-    for (const refusal of this.#refusals) this.#decide(refusalRequest(refusal), timeUs, events);
-    this.#refusals = [];
+    const notes = this.#notes;
+    this.#notes = [];
+    for (const note of notes) this.#decide(note, timeUs, events);
     const replies = requests.map((request) => this.#answer(request, timeUs, events));
     const decided = performance.now();
     const failure = this.#append(events);
-    if (failure !== null) return requests.map(() => failure);
+    if (failure !== null) {
+      this.#notes = notes;
+      return requests.map(() => failure);
+    }
     this.#timeUs = timeUs;
     for (const { command, outcome } of events) {
       this.#follow(command, outcome);
@@ -149,9 +155,7 @@ export class Engine {
 
   /** Ends the sessions whose lease is over; unless there is no time, clears away and writes what is pending, too. */
   idle(leasesOnly: boolean): boolean {
-    const ended = this.leases.expired(this.#nowMs());
-    if (ended.length > 0 || this.#refusals.length > 0)
-      this.run(ended.map(({ session, reason }) => endRequest(session, this.#callerOf(session), reason)));
+    this.#runOwn();
     if (leasesOnly) return false;
     const more = this.state.reclaim(RECLAIM_CELLS);
     this.#cells.settle();
@@ -160,10 +164,11 @@ export class Engine {
   }
 
   /** Makes a map's kernel map equal to the state; what the kernel refuses becomes an event, as always. */
-  resync(map: MapRecord): MirrorRefusal[] {
-    const refusals = this.#parts.mirror.resync(this.#source(map));
-    this.#refused(refusals);
-    return refusals;
+  resync(map: MapRecord, caller: string): void {
+    const target = { by: "id", id: map.id } as const;
+    const attr = { operation: "resync", errno: "", detail: "" };
+    this.#notes.push({ cmd: CMD.MIRROR_RESYNC, session: 0, caller, target, attr });
+    this.#refused(this.#parts.mirror.resync(this.#source(map)));
   }
 
   mirrorStatus(mapId: number): MirrorStatus {
@@ -224,8 +229,18 @@ export class Engine {
     this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
   }
 
+  /** What the service does of its own accord; where the log fails it, it waits before it tries again. */
+  #runOwn(): void {
+    const nowMs = this.#nowMs();
+    const ended = this.leases.expired(nowMs);
+    if (nowMs < this.#ownAfterMs || (ended.length === 0 && this.#notes.length === 0)) return;
+    const before = this.#seq;
+    this.run(ended.map(({ session, reason }) => endRequest(session, this.#callerOf(session), reason)));
+    if (this.#seq === before) this.#ownAfterMs = nowMs + RETRY_MS;
+  }
+
   #refused(refusals: readonly MirrorRefusal[]): void {
-    this.#refusals.push(...refusals);
+    for (const refusal of refusals) this.#notes.push(refusalRequest(refusal));
     this.#refusalCount += refusals.length;
   }
 

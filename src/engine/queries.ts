@@ -2,7 +2,7 @@ import { u32Key } from "../maps/cells.ts";
 import type { MapRecord } from "../maps/map.ts";
 import type { FdRecord, SessionRecord, State } from "../syscall/state.ts";
 import type { Engine } from "./engine.ts";
-import type { MirrorRefusal, MirrorStatus } from "./ports.ts";
+import type { MirrorStatus } from "./ports.ts";
 
 /** What the service says about itself. Questions are no commands: they pass no map's door and leave no event. */
 export interface Queries {
@@ -15,7 +15,7 @@ export interface Queries {
   directories: { ask: Record<string, never>; answer: string[] };
   attach: { ask: { session: number }; answer: boolean };
   detach: { ask: { session: number }; answer: null };
-  resync: { ask: { id: number }; answer: MirrorRefusal[] | null };
+  resync: { ask: { id: number; caller: string }; answer: boolean };
   stats: { ask: Record<string, never>; answer: EngineStats };
 }
 
@@ -135,9 +135,10 @@ const HANDLERS: { [Name in QueryName]: (engine: Engine, ask: Queries[Name]["ask"
     return null;
   },
 
-  resync(engine, { id }) {
+  resync(engine, { id, caller }) {
     const map = engine.state.map(id);
-    return map === undefined ? null : engine.resync(map);
+    if (map !== undefined) engine.resync(map, caller);
+    return map !== undefined;
   },
 
   stats(engine) {

@@ -98,9 +98,9 @@ function resyncMap(app: App, { parts: { engine } }: RouteOptions): void {
         ...problems({}, "ENOENT", "EINVAL"),
       },
     },
-    handler: async ({ params: { map } }) => {
+    handler: async ({ params: { map }, caller }) => {
       const { id } = await askMap(engine, readReference(map, "map"), map);
-      await engine.query("resync", { id });
+      await engine.query("resync", { id, caller });
       return { mirror: mirrorJson((await askMap(engine, { id }, map)).mirror) };
     },
   });

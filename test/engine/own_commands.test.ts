@@ -1,0 +1,119 @@
+import t from "tap";
+import { CMD } from "../../src/abi/service.ts";
+import { Engine, type Request } from "../../src/engine/engine.ts";
+import { MemoryCells } from "../../src/engine/memory.ts";
+import type { EventLog, Mirror, MirrorRefusal } from "../../src/engine/ports.ts";
+import { SqliteEventLog } from "../../src/sqlite/event_log.ts";
+import { createAttr, HOST } from "../support/commands.ts";
+
+const refusal: MirrorRefusal = { mapId: 1, operation: "BPF_MAP_UPDATE_ELEM", errno: "ENOMEM", detail: "no memory" };
+
+/** An engine over a mirror that refuses what it is told to, and a log that can be broken. */
+function start(): {
+  engine: Engine;
+  log: SqliteEventLog;
+  refuse: (refusals: MirrorRefusal[]) => void;
+  breakLog: (broken: boolean) => void;
+} {
+  const log = new SqliteEventLog(":memory:");
+  let refusals: MirrorRefusal[] = [];
+  let broken = false;
+  const answer = (): MirrorRefusal[] => {
+    const answered = refusals;
+    refusals = [];
+    return answered;
+  };
+  const mirror: Mirror = {
+    off: null,
+    adopt: answer,
+    apply: answer,
+    resync: answer,
+    status: () => ({ state: "off", detail: "" }),
+    close() {},
+  };
+  const breakable: EventLog = {
+    lastSeq: 0,
+    lastTimeUs: 0,
+    append(events) {
+      if (broken) throw new Error("broken");
+      log.append(events);
+    },
+    read: (after) => log.read(after),
+    close() {},
+  };
+  const clock = { nowUs: () => 1 };
+  const engine = new Engine({
+    log: breakable,
+    store: new MemoryCells(),
+    mirror,
+    clock,
+    host: HOST,
+    graceMs: 0,
+    report() {},
+  });
+  return { engine, log, refuse: (given) => (refusals = given), breakLog: (given) => (broken = given) };
+}
+
+const open: Request = { session: 0, caller: "t", cmd: CMD.SESSION_OPEN, attr: { name: "", ttlMs: 60_000 } };
+const create: Request = { session: 1, caller: "t", cmd: CMD.BPF_MAP_CREATE, attr: createAttr({}) };
+
+t.test("what the kernel refuses the mirror is an event of the next batch, and fails no command", (t) => {
+  const { engine, log, refuse } = start();
+  engine.run([open]);
+  refuse([refusal]);
+  t.match(engine.run([create]), [{ seq: 2, outcome: { errno: 0 } }]);
+  t.equal(log.lastSeq, 2);
+  engine.idle(true);
+  t.match(
+    [...log.read(2)],
+    [
+      {
+        seq: 3,
+        command: {
+          cmd: CMD.MIRROR_REFUSED,
+          caller: "mapledger",
+          attr: { operation: "BPF_MAP_UPDATE_ELEM", errno: "ENOMEM" },
+        },
+        outcome: { errno: 0, map: 1 },
+      },
+    ],
+  );
+  t.equal(engine.stats(1).mirrorRefusals, 1);
+  t.end();
+});
+
+t.test("a resync is an event with its caller, before what the kernel refused it", (t) => {
+  const { engine, log, refuse } = start();
+  engine.run([open, create]);
+  refuse([refusal]);
+  const map = engine.state.map(1);
+  if (map === undefined) throw new Error("map 1 is missing");
+  engine.resync(map, "alice");
+  engine.idle(true);
+  t.match(
+    [...log.read(2)].map(({ command }) => command),
+    [
+      { cmd: CMD.MIRROR_RESYNC, caller: "alice", target: { by: "id", id: 1 } },
+      { cmd: CMD.MIRROR_REFUSED, caller: "mapledger" },
+    ],
+  );
+  t.end();
+});
+
+t.test("what the service has to tell waits while the log is broken, and is told once", (t) => {
+  const { engine, log, refuse, breakLog } = start();
+  engine.run([open, create]);
+  refuse([refusal]);
+  engine.run([{ ...open, caller: "u" }]);
+  breakLog(true);
+  engine.idle(true);
+  engine.idle(true);
+  t.match(engine.run([open]), [{ failure: "log failed" }]);
+  breakLog(false);
+  t.match(engine.run([open]), [{ seq: 5 }]);
+  t.strictSame(
+    [...log.read(3)].map(({ command }) => command.cmd),
+    [CMD.MIRROR_REFUSED, CMD.SESSION_OPEN],
+  );
+  t.end();
+});
