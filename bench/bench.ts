@@ -2,8 +2,9 @@ import { execFileSync } from "node:child_process";
 import { appendFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { VERSION } from "../src/version.ts";
+import { unfitForKernel } from "../test/support/bpffs.ts";
 import { load, post } from "./load.ts";
-import { mirrorUnavailable, type Subject, startBenchService, startEcho } from "./service.ts";
+import { type Subject, startBenchService, startEcho } from "./service.ts";
 import { median, spread } from "./statistics.ts";
 
 /**
@@ -122,7 +123,7 @@ async function afterLoad(): Promise<void> {
   await service.stop();
 }
 
-const why = mirrorUnavailable();
+const why = unfitForKernel();
 const echo = await startEcho();
 const services = new Map([["off", await startBenchService("off")]]);
 if (why === null) services.set("mirrored", await startBenchService("required"));

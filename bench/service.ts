@@ -1,4 +1,4 @@
-import { execFileSync, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -34,14 +34,4 @@ export async function startBenchService(mirror: "off" | "required"): Promise<Sub
     rmSync(bpffs, { recursive: true, force: true });
   };
   return { url: service.url, stop: close };
-}
-
-/** Where bpf(2) cannot be had there is no mirror to measure; why not. */
-export function mirrorUnavailable(): string | null {
-  try {
-    execFileSync("findmnt", ["-t", "bpf", "/sys/fs/bpf"]);
-    return process.getuid?.() === 0 ? null : "not root";
-  } catch {
-    return "no bpffs is mounted at /sys/fs/bpf";
-  }
 }

@@ -1,7 +1,7 @@
 import { parseArgs } from "node:util";
-import { kernelUnfit } from "../test/conformance/kernel.ts";
 import { compareRandomly } from "../test/conformance/random.ts";
 import { STREAM_TYPES, type StreamType } from "../test/conformance/stream.ts";
+import { unfitForKernel } from "../test/support/bpffs.ts";
 
 /** Random commands to the service and to the live kernel: npm run conformance -- --types HASH,ARRAY --commands 100000 --seed 1 */
 const { values } = parseArgs({
@@ -19,7 +19,7 @@ const types = values.types.split(",").map((type) => {
 const commands = wholeNumber("commands");
 const seed = wholeNumber("seed");
 
-const unfit = kernelUnfit();
+const unfit = unfitForKernel();
 if (unfit !== null) {
   console.error(`nothing to compare with: ${unfit}`);
   process.exit(1);

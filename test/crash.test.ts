@@ -8,9 +8,10 @@ import { MemoryCells } from "../src/engine/memory.ts";
 import { type EventRow, rowEvent } from "../src/log/event.ts";
 import type { MapRecord } from "../src/maps/map.ts";
 import { mapType } from "../src/maps/types.ts";
-import { Bpf, openBpf, probe } from "../src/mirror/bpf.ts";
+import { Bpf, openBpf } from "../src/mirror/bpf.ts";
 import { redo } from "../src/syscall/execute.ts";
 import { OpenMap, State } from "../src/syscall/state.ts";
+import { unfitForKernel } from "./support/bpffs.ts";
 import { HOST } from "./support/commands.ts";
 import { startService } from "./support/service_process.ts";
 
@@ -38,7 +39,7 @@ interface Answered {
 const data = mkdtempSync(join(tmpdir(), "mapledger-crash-"));
 const bpffs = `/sys/fs/bpf/mapledger_crash_${process.pid}`;
 const bpf = openBpf();
-const mirrorOff = probe();
+const mirrorOff = unfitForKernel();
 const environment = {
   MAPLEDGER_DATA: data,
   MAPLEDGER_MIRROR: mirrorOff === null ? "required" : "off",

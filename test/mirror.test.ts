@@ -1,5 +1,4 @@
-import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readlinkSync, rmSync, statfsSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readlinkSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import t, { type Test } from "tap";
 import { BPF_CMD, BPF_F, BPF_MAP_TYPE } from "../src/abi/bpf.ts";
@@ -11,25 +10,11 @@ import { claim } from "../src/mirror/bpffs.ts";
 import { fdinfo } from "../src/mirror/fdinfo.ts";
 import { KernelMirror } from "../src/mirror/kernel_mirror.ts";
 import { disabledMirror, type MirrorOptions, openMirror } from "../src/mirror/mirror.ts";
+import { BPFFS, unfitForKernel } from "./support/bpffs.ts";
 
-const BPFFS = "/sys/fs/bpf";
-const BPF_FS_MAGIC = 0xcafe4a11;
 const host: Host = { possibleCpus: 2, pageBytes: 4096, memoryBytes: 2 ** 33, onlineNodes: [0], ifindexes: [1] };
 const { BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_QUEUE } = BPF_MAP_TYPE;
 const { BPF_F_NO_PREALLOC, BPF_F_ZERO_SEED } = BPF_F;
-
-/** Why the rest cannot run here: found out by doing it, and null on a machine that lets us. */
-function unfit(): string | null {
-  const refused = probe();
-  if (refused !== null) return refused;
-  if (statfsSync(BPFFS).type === BPF_FS_MAGIC) return null;
-  try {
-    execFileSync("mount", ["-t", "bpf", "bpf", BPFFS], { stdio: "pipe" });
-    return null;
-  } catch (error) {
-    return `mounting bpffs: ${(error as Error).message}`;
-  }
-}
 
 const hash: MapRecord = {
   id: 7,
@@ -76,7 +61,7 @@ function source(map: MapRecord, elements: readonly ElementChange[], ...pathnames
   return { map, pathnames, elements: () => elements as Iterable<{ key: Buffer; value: Buffer }> };
 }
 
-const reason = unfit();
+const reason = unfitForKernel();
 if (reason !== null) {
   t.pass("bpf(2)", { skip: reason });
 } else {

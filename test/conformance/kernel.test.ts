@@ -1,12 +1,13 @@
 import t from "tap";
-import { Kernel, kernelUnfit } from "./kernel.ts";
+import { unfitForKernel } from "../support/bpffs.ts";
+import { Kernel } from "./kernel.ts";
 import { compareRandomly } from "./random.ts";
 import { replay } from "./replay.ts";
 import { HOST } from "./service.ts";
 import { STREAM_TYPES } from "./stream.ts";
 import { readTranscripts } from "./transcript.ts";
 
-const unfit = kernelUnfit();
+const unfit = unfitForKernel();
 const skip = unfit ?? false;
 
 const SEED = Number(process.env.CONFORMANCE_SEED ?? Date.now() % 1_000_000_000);

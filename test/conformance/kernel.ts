@@ -1,26 +1,15 @@
-import {
-  closeSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  rmdirSync,
-  statfsSync,
-  statSync,
-  unlinkSync,
-} from "node:fs";
+import { closeSync, mkdirSync, mkdtempSync, openSync, readdirSync, rmdirSync, statSync, unlinkSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { BPF_CMD, BPF_MAP_TYPE, MAP_INFO, OBJ_NAME_LEN } from "../../src/abi/bpf.ts";
 import { errnoName } from "../../src/abi/errno.ts";
 import type { DoorAttr, DoorRequest } from "../../src/codec/door.ts";
-import { Bpf, openBpf, probe } from "../../src/mirror/bpf.ts";
+import { Bpf, openBpf } from "../../src/mirror/bpf.ts";
 import { errnoOf } from "../../src/mirror/refusal.ts";
+import { BPFFS } from "../support/bpffs.ts";
 import type { Answer, Raw, Subject } from "./subject.ts";
 
-const BPFFS = "/sys/fs/bpf";
-const BPF_FS_MAGIC = 0xcafe4a11;
 const ATTR_BYTES = 168;
 const PAGE_BYTES = 4096;
 const DIGEST_BYTES = 32;
@@ -58,13 +47,6 @@ const PERCPU: ReadonlySet<number> = new Set([
   BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH,
   BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE,
 ]);
-
-/** Why the live kernel cannot be a subject here, or null: found out by doing it. */
-export function kernelUnfit(): string | null {
-  const refused = probe();
-  if (refused !== null) return refused;
-  return statfsSync(BPFFS).type === BPF_FS_MAGIC ? null : `no bpffs is mounted at ${BPFFS}: mount -t bpf bpf ${BPFFS}`;
-}
 
 type Libc = Record<
   "mmap" | "mprotect" | "munmap" | "syscall" | "dup" | "pipe",
