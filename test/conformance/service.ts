@@ -3,14 +3,14 @@ import { type DoorRequest, doorAnswer, readDoor } from "../../src/codec/door.ts"
 import { Engine, type Request } from "../../src/engine/engine.ts";
 import { IGNORE } from "../../src/engine/followers.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
-import type { EventLog, Mirror } from "../../src/engine/ports.ts";
-import { type Event, eventRow, rowEvent } from "../../src/log/event.ts";
 import type { Cells } from "../../src/maps/cells.ts";
 import type { Host } from "../../src/maps/map.ts";
+import { disabledMirror } from "../../src/mirror/mirror.ts";
 import type { Action } from "../../src/syscall/command.ts";
 import { redo } from "../../src/syscall/execute.ts";
 import type { Outcome } from "../../src/syscall/outcome.ts";
 import { State } from "../../src/syscall/state.ts";
+import { MemoryLog } from "../support/memory_log.ts";
 import type { Answer, Subject } from "./subject.ts";
 
 /** The machine that the transcripts were recorded on. */
@@ -21,37 +21,7 @@ const TTL_MS = 3_600_000;
 /** More than any cell's key. */
 const END_OF_CELLS = "\u0100";
 
-/** The log of a test: rows as SQLite would have them, so that reading it back proves the row codec, too. */
-class MemoryLog implements EventLog {
-  readonly #rows: ReturnType<typeof eventRow>[] = [];
-
-  get lastSeq(): number {
-    return this.#rows.length;
-  }
-
-  get lastTimeUs(): number {
-    return this.#rows.at(-1)?.time_us ?? 0;
-  }
-
-  append(events: readonly Event[]): void {
-    for (const event of events) this.#rows.push(eventRow(event));
-  }
-
-  *read(afterSeq: number): Iterable<Event> {
-    for (const row of this.#rows.slice(afterSeq)) yield rowEvent(row);
-  }
-
-  close(): void {}
-}
-
-const NO_MIRROR: Mirror = {
-  off: "conformance",
-  adopt: () => [],
-  apply: () => [],
-  resync: () => [],
-  status: () => ({ state: "off", detail: "conformance" }),
-  close() {},
-};
+const NO_MIRROR = disabledMirror("conformance");
 
 /** The service, in process: the syscall door's codec, the engine, cells and log in memory. */
 export class Service implements Subject {

@@ -5,38 +5,14 @@ import { Engine, type Reply, type Request } from "../../src/engine/engine.ts";
 import type { EventFilter, EventReader } from "../../src/engine/events.ts";
 import { FrameWriter, readReplies, readRequests } from "../../src/engine/frames.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
-import type { EventLog, Mirror } from "../../src/engine/ports.ts";
 import { answerQuery } from "../../src/engine/queries.ts";
 import { type App, buildApp, type EngineDoor } from "../../src/http/app.ts";
 import type { Authenticate } from "../../src/http/auth.ts";
 import { Metrics } from "../../src/http/metrics.ts";
-import { type Event, type EventRow, eventRow, rowEvent } from "../../src/log/event.ts";
+import type { EventRow } from "../../src/log/event.ts";
+import { disabledMirror } from "../../src/mirror/mirror.ts";
+import { MemoryLog } from "../support/memory_log.ts";
 import { Conformance, type Document } from "./document.ts";
-
-class MemoryLog implements EventLog {
-  readonly rows: EventRow[] = [];
-  /** What the next append throws. */
-  broken: Error | null = null;
-
-  get lastSeq(): number {
-    return this.rows.length;
-  }
-
-  get lastTimeUs(): number {
-    return this.rows.at(-1)?.time_us ?? 0;
-  }
-
-  append(events: readonly Event[]): void {
-    if (this.broken !== null) throw this.broken;
-    for (const event of events) this.rows.push(eventRow(event));
-  }
-
-  *read(afterSeq: number): Iterable<Event> {
-    for (const row of this.rows.slice(afterSeq)) yield rowEvent(row);
-  }
-
-  close(): void {}
-}
 
 class MemoryReader implements EventReader {
   readonly #rows: readonly EventRow[];
@@ -69,14 +45,7 @@ function matches(row: EventRow, filter: EventFilter): boolean {
   return key === undefined || (row.key?.subarray(0, key.length).equals(key) ?? false);
 }
 
-const NO_MIRROR: Mirror = {
-  off: "no mirror in this test",
-  adopt: () => [],
-  apply: () => [],
-  resync: () => [],
-  status: () => ({ state: "off", detail: "no mirror in this test" }),
-  close() {},
-};
+const NO_MIRROR = disabledMirror("no mirror in this test");
 
 export interface ServiceOptions {
   readonly settings?: Partial<Settings>;

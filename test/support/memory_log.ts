@@ -1,0 +1,28 @@
+import type { EventLog } from "../../src/engine/ports.ts";
+import { type Event, type EventRow, eventRow, rowEvent } from "../../src/log/event.ts";
+
+/** The log of a test: rows as SQLite would have them, so that reading it back proves the row codec, too. */
+export class MemoryLog implements EventLog {
+  readonly rows: EventRow[] = [];
+  /** What the next append throws. */
+  broken: Error | null = null;
+
+  get lastSeq(): number {
+    return this.rows.length;
+  }
+
+  get lastTimeUs(): number {
+    return this.rows.at(-1)?.time_us ?? 0;
+  }
+
+  append(events: readonly Event[]): void {
+    if (this.broken !== null) throw this.broken;
+    for (const event of events) this.rows.push(eventRow(event));
+  }
+
+  *read(afterSeq: number): Iterable<Event> {
+    for (const row of this.rows.slice(afterSeq)) yield rowEvent(row);
+  }
+
+  close(): void {}
+}
