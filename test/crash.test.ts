@@ -10,7 +10,7 @@ import type { MapRecord } from "../src/maps/map.ts";
 import { mapType } from "../src/maps/types.ts";
 import { Bpf, openBpf } from "../src/mirror/bpf.ts";
 import { redo } from "../src/syscall/execute.ts";
-import { OpenMap, State } from "../src/syscall/state.ts";
+import { OPERATOR, OpenMap, State } from "../src/syscall/state.ts";
 import { unfitForKernel } from "./support/bpffs.ts";
 import { HOST } from "./support/commands.ts";
 import { startService } from "./support/service_process.ts";
@@ -209,7 +209,7 @@ function fold(): void {
 }
 
 function stored(map: MapRecord): Map<string, string> {
-  const open = new OpenMap(folded, map, true, true);
+  const open = new OpenMap(folded, map, OPERATOR);
   const elements = mapType(map.type)?.elements(open, null) ?? [];
   return new Map([...elements].map(({ key, value }) => [key.toString("hex"), value.toString("hex")]));
 }

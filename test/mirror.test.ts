@@ -28,6 +28,10 @@ const hash: MapRecord = {
   numaNode: 0,
   frozen: false,
   exclusive: false,
+  inner: null,
+  btf: null,
+  special: [],
+  owner: null,
 };
 const array: MapRecord = { ...hash, id: 8, type: BPF_MAP_TYPE_ARRAY, maxEntries: 5, name: "" };
 const trie: MapRecord = { ...hash, id: 9, type: BPF_MAP_TYPE_LPM_TRIE, keySize: 8, mapFlags: BPF_F_NO_PREALLOC };

@@ -24,3 +24,30 @@ export const NAME_BYTES_MAX = 255;
 export const PATH_BYTES_MAX = 4096;
 /** RLIMIT_NOFILE as Linux starts a process: the number of descriptors in a table, 0 to 2 among them. */
 export const SESSION_FDS_MAX = 1024;
+
+/** PCPU_MIN_UNIT_SIZE, include/linux/percpu.h: what a CPU's value may take, rounded up to 8 bytes. */
+export const PERCPU_VALUE_BYTES_MAX = 32 * 1024;
+/** value_size of a queue, a stack or a bloom filter: KMALLOC_MAX_SIZE, kernel/bpf/queue_stack_maps.c, bloom_filter.c. */
+export const QUEUE_VALUE_BYTES_MAX = KMALLOC_MAX_BYTES;
+/** value_size of local storage: what fits one of its elements, kernel/bpf/bpf_local_storage.c; 65407 on 6.18. */
+export const STORAGE_VALUE_BYTES_MAX = 65_407;
+/** value_size of cgroup storage, kernel/bpf/local_storage.c: as above. */
+export const CGROUP_STORAGE_VALUE_BYTES_MAX = 65_407;
+/** NR_CPUS of the kernels that Debian and others ship lies at or above it: the kernel judged here was built with 256. */
+export const CPUMAP_ENTRIES_MAX = 256;
+/** Queue size of a CPUMAP entry, kernel/bpf/cpumap.c. */
+export const CPUMAP_QUEUE_MAX = 16_384;
+/** max_entries of a DEVMAP_HASH: as many buckets, rounded up, fit 32 bits, kernel/bpf/devmap.c. */
+export const DEVMAP_HASH_ENTRIES_MAX = 2 ** 31;
+/** key_size of a SOCKHASH: MAX_BPF_STACK, net/core/sock_map.c. */
+export const SOCKHASH_KEY_BYTES_MAX = 512;
+/** max_entries of a SOCKHASH, net/core/sock_map.c. */
+export const SOCKHASH_ENTRIES_MAX = 2 ** 27;
+/** Frames of a stack trace: sysctl kernel.perf_event_max_stack as it is unless somebody sets it. */
+export const STACK_FRAMES_MAX = 127;
+/** max_entries of a STACK_TRACE: as many buckets, rounded up, fit 32 bits, kernel/bpf/stackmap.c. */
+export const STACK_TRACE_ENTRIES_MAX = 2 ** 31;
+/** Pages of an arena: 4 GiB, kernel/bpf/arena.c. */
+export const ARENA_PAGES_MAX = 2 ** 20;
+/** BTF_MAX_SIZE, include/linux/btf.h. */
+export const BTF_BYTES_MAX = 16 * 1024 * 1024;

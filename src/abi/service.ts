@@ -15,7 +15,7 @@ export const SERVICE_CMD = {
   CLOSE: 4099,
   /** dup(2). */
   DUP: 4100,
-  /** A descriptor that no bpf command makes: a pipe, a file. */
+  /** A descriptor that no bpf command on maps makes: a pipe, a socket, a cgroup. */
   OPEN: 4101,
   /** unlink(2) on bpffs. */
   UNLINK: 4102,
@@ -29,7 +29,39 @@ export const SERVICE_CMD = {
   MIRROR_REFUSED: 4106,
   /** The mirror of a map made equal to the state again. */
   MIRROR_RESYNC: 4107,
+  /** What mmap(2) of a map's memory would show. */
+  MEMORY_READ: 4108,
+  /** A store through such a mapping. */
+  MEMORY_WRITE: 4109,
+  /** A process has exited, a cgroup was removed. */
+  OBJECT_END: 4110,
+  /** The machine's network interfaces are others than before. */
+  INTERFACES: 4111,
 } as const;
+
+/** Kinds of descriptors that are of no map: what a process may hand to bpf(2) instead of one. */
+export const OPEN_KINDS = [
+  "pipe",
+  "file",
+  "dir",
+  "tcp_idle",
+  "tcp_listen",
+  "tcp_connected",
+  "udp_idle",
+  "udp_bound",
+  "unix_stream",
+  "unix_dgram",
+  "xsk",
+  "pidfd",
+  "pidfd_self",
+  "pidfd_dead",
+  "cgroup",
+  "perf_event",
+  "prog",
+] as const;
+
+/** Those that bpf(2) asks for, <linux/capability.h>. */
+export const CAPABILITIES = ["CAP_BPF", "CAP_NET_ADMIN", "CAP_SYS_ADMIN"] as const;
 
 /** Every command that an event can be of, by name. */
 export const CMD = { ...BPF_CMD, ...SERVICE_CMD } as const;

@@ -59,6 +59,7 @@ const CREATE_FIELDS = [
   "excl_prog_hash",
   "excl_prog_hash_size",
 ];
+const BTF_FIELDS = ["btf", "btf_size"];
 const PATH_FIELDS = ["pathname", "bpf_fd", "file_flags", "path_fd"];
 const ID_FIELDS = ["start_id", "map_id", "next_id", "open_flags"];
 const INFO_FIELDS = ["bpf_fd", "info_len", "info"];
@@ -101,6 +102,13 @@ export function readDoor({ cmd, attr = {} }: DoorRequest): Action {
       };
     case CMD.BPF_MAP_CREATE:
       return { cmd: number, attr: readCreate(attr, "attr.") };
+    case CMD.BPF_BTF_LOAD:
+      checkFields(attr, BTF_FIELDS);
+      return {
+        cmd: number,
+        value: pointer(attr.btf, "attr.btf"),
+        attr: { btfSize: u32(attr.btf_size, "attr.btf_size") },
+      };
     case CMD.BPF_OBJ_PIN:
       checkFields(attr, PATH_FIELDS);
       return { cmd: number, target: fdTarget(attr, "bpf_fd"), attr: readPath(attr) };

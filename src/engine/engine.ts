@@ -5,7 +5,7 @@ import { mapType } from "../maps/types.ts";
 import type { Action, Command, EndReason } from "../syscall/command.ts";
 import { execute, redo } from "../syscall/execute.ts";
 import type { Outcome } from "../syscall/outcome.ts";
-import { OpenMap, State } from "../syscall/state.ts";
+import { OPERATOR, OpenMap, State } from "../syscall/state.ts";
 import { ChangeList, IGNORE } from "./followers.ts";
 import { Leases } from "./leases.ts";
 import { PendingCells } from "./pending.ts";
@@ -323,7 +323,7 @@ export class Engine {
   #source(map: MapRecord): MirrorSource {
     const pathnames: string[] = [];
     for (const pin of this.state.pinned()) if (pin.map === map.id) pathnames.push(pin.pathname);
-    const open = new OpenMap(this.state, map, true, true);
+    const open = new OpenMap(this.state, map, OPERATOR);
     return { map, pathnames, elements: () => mapType(map.type)?.stored(open) ?? [] };
   }
 

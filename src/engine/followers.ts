@@ -12,6 +12,7 @@ export const IGNORE: Follower = {
   unpinned() {},
   directoryMade() {},
   directoryRemoved() {},
+  objectGone() {},
 };
 
 /** What a batch did, in its order. */
@@ -70,5 +71,9 @@ export class ChangeList implements Follower {
 
   directoryRemoved(pathname: string): void {
     this.#changes.push({ kind: "rmdir", pathname });
+  }
+
+  objectGone(id: number): void {
+    this.#changes.push({ kind: "object gone", id });
   }
 }

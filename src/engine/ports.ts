@@ -45,7 +45,8 @@ export type MirrorChange =
   | { readonly kind: "free"; readonly map: MapRecord }
   | { readonly kind: "pin"; readonly map: MapRecord; readonly pathname: string }
   | { readonly kind: "unpin"; readonly pathname: string }
-  | { readonly kind: "mkdir" | "rmdir"; readonly pathname: string };
+  | { readonly kind: "mkdir" | "rmdir"; readonly pathname: string }
+  | { readonly kind: "object gone"; readonly id: number };
 
 /** What the kernel refused. */
 export interface MirrorRefusal {

@@ -32,6 +32,7 @@ const BPF_ATTR_SCALARS = [
   "next_id",
   "open_flags",
   "info_len",
+  "btf_size",
 ] as const;
 const BPF_ATTR_POINTERS = [
   "key",
@@ -43,6 +44,7 @@ const BPF_ATTR_POINTERS = [
   "out_batch",
   "info",
   "excl_prog_hash",
+  "btf",
 ] as const;
 const BPF_ATTR_TEXTS = ["map_name", "pathname"] as const;
 

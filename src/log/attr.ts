@@ -1,6 +1,6 @@
 import { OBJ_NAME_LEN } from "../abi/bpf.ts";
 import { CMD } from "../abi/service.ts";
-import type { Action, Command, EndReason, OpenKind, Target } from "../syscall/command.ts";
+import type { Action, Capability, Command, EndReason, ObjectSpec, OpenCommand, Target } from "../syscall/command.ts";
 
 /**
  * What a command says beside its target, key, value and flags, as the text that the log keeps in `attr`: JSON in the
@@ -11,7 +11,7 @@ export function attrText(command: Action): string | null {
   return attr === null ? null : JSON.stringify(attr);
 }
 
-type Attr = Record<string, string | number | null>;
+type Attr = Record<string, unknown>;
 
 function attrOf(command: Action): Attr | null {
   if ("unknown" in command) return { name: command.name };
@@ -62,14 +62,21 @@ function attrOf(command: Action): Attr | null {
     case CMD.BPF_OBJ_GET_INFO_BY_FD:
       return { info_len: command.attr.infoLen };
     case CMD.SESSION_OPEN:
-      return { name: command.attr.name, ttl_ms: command.attr.ttlMs };
+      return { name: command.attr.name, ttl_ms: command.attr.ttlMs, capabilities: command.attr.capabilities };
     case CMD.SESSION_RENEW:
       return { ttl_ms: command.attr.ttlMs };
     case CMD.SESSION_END:
     case CMD.CLOSE:
       return { reason: command.attr.reason };
     case CMD.OPEN:
-      return { kind: command.attr.kind };
+      return openAttr(command.attr);
+    case CMD.BPF_BTF_LOAD:
+      return { btf_size: command.attr.btfSize };
+    case CMD.MEMORY_READ:
+    case CMD.MEMORY_WRITE:
+    case CMD.OBJECT_END:
+    case CMD.INTERFACES:
+      return { ...command.attr };
     case CMD.UNLINK:
     case CMD.MKDIR:
     case CMD.RMDIR:
@@ -168,7 +175,7 @@ export function readCommand(parts: CommandParts): Command {
     case CMD.BPF_OBJ_GET_INFO_BY_FD:
       return { ...origin, cmd, target, value, attr: { infoLen: attr.info_len } };
     case CMD.SESSION_OPEN:
-      return { ...origin, cmd, attr: { name: attr.name, ttlMs: attr.ttl_ms } };
+      return { ...origin, cmd, attr: sessionAttr(attr) };
     case CMD.SESSION_RENEW:
       return { ...origin, cmd, attr: { ttlMs: attr.ttl_ms } };
     case CMD.SESSION_END:
@@ -178,7 +185,16 @@ export function readCommand(parts: CommandParts): Command {
     case CMD.DUP:
       return { ...origin, cmd, fd: fdOf(target) };
     case CMD.OPEN:
-      return { ...origin, cmd, attr: { kind: attr.kind as OpenKind } };
+      return { ...origin, cmd, attr: readOpenAttr(attr) };
+    case CMD.BPF_BTF_LOAD:
+      return { ...origin, cmd, value, attr: { btfSize: attr.btf_size } };
+    case CMD.MEMORY_READ:
+    case CMD.MEMORY_WRITE:
+      return { ...origin, cmd, target, value, attr: { offset: attr.offset, length: attr.length } };
+    case CMD.OBJECT_END:
+      return { ...origin, cmd, attr: { object: attr.object } };
+    case CMD.INTERFACES:
+      return { ...origin, cmd, attr: { ifindexes: attr.ifindexes as readonly number[] } };
     case CMD.UNLINK:
     case CMD.MKDIR:
     case CMD.RMDIR:
@@ -202,6 +218,28 @@ export function targetOf(command: Action): Target | null {
 function fdOf(target: Target): number {
   if (target.by !== "fd") throw new Error(`reading a command on a descriptor: its target is by ${target.by}`);
   return target.fd;
+}
+
+/** Left out stays left out: most sessions have all capabilities. */
+function sessionAttr({ name, ttl_ms: ttlMs, capabilities }: Record<string, unknown>): {
+  name: string;
+  ttlMs: number;
+  capabilities?: readonly Capability[];
+} {
+  const attr = { name: name as string, ttlMs: ttlMs as number };
+  return capabilities === undefined ? attr : { ...attr, capabilities: capabilities as readonly Capability[] };
+}
+
+function openAttr({ progType, expectedAttachType, ...spec }: OpenCommand["attr"]): Attr {
+  return { ...spec, prog_type: progType, expected_attach_type: expectedAttachType };
+}
+
+function readOpenAttr({ prog_type, expected_attach_type, map: _map, ...spec }: Attr): OpenCommand["attr"] {
+  return {
+    ...(spec as unknown as ObjectSpec),
+    ...(prog_type === undefined ? {} : { progType: prog_type as number }),
+    ...(expected_attach_type === undefined ? {} : { expectedAttachType: expected_attach_type as number }),
+  };
 }
 
 function hex(buffer: Buffer | null): string | null {

@@ -44,14 +44,15 @@ const ANSWERS_VALUE: ReadonlySet<number> = new Set([
   CMD.BPF_MAP_LOOKUP_BATCH,
   CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH,
   CMD.BPF_OBJ_GET_INFO_BY_FD,
+  CMD.MEMORY_READ,
 ]);
 
 /** Commands whose `key` column is an answer, likewise. */
 const ANSWERS_KEY: ReadonlySet<number> = new Set([CMD.BPF_MAP_LOOKUP_BATCH, CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH]);
 
-/** A page of elements is not kept: it is the state at its seq. */
+/** A page of elements or of memory is not kept: it is the state at its seq. */
 function isKept(cmd: number): boolean {
-  return cmd !== CMD.MAP_ELEMENTS;
+  return cmd !== CMD.MAP_ELEMENTS && cmd !== CMD.MEMORY_READ;
 }
 
 export function eventRow({ seq, command, outcome }: Event): EventRow {

@@ -1,133 +1,148 @@
-import { BPF_ELEM, BPF_F } from "../abi/bpf.ts";
+import { BPF_F } from "../abi/bpf.ts";
 import { ARRAY_VALUE_BYTES_MAX } from "../abi/limits.ts";
-import { afterPrefix, readU32Key, u32Key } from "./cells.ts";
-import { byKeys, checkAccessFlags, elementsPrefix } from "./common.ts";
-import type { Element, MapRecord, MapStore, MapType } from "./map.ts";
+import { checkArray, checkArrayBtf, DATA_ARRAY_FLAGS } from "./array_create.ts";
+import { byKeys, checkUpdateFlags, noTake, roundUp8, USUAL, u32Buffer } from "./common.ts";
+import { cellAt, checkIndex, filled, indexOf, nextIndex } from "./index_keys.ts";
+import type { Element, Host, MapRecord, MapStore, MapType } from "./map.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
 
 /**
  * BPF_MAP_TYPE_ARRAY. Source: kernel/bpf/arraymap.c.
  *
- * A cell an index that was ever written: prefix of the map, index (most significant byte first, to walk in order); the
- * value as it is. All other indices below max_entries exist, too: they are zeros.
+ * An index that was ever written has a cell with the value as it is; all others below max_entries exist, too: they are
+ * zeros. The memory of a BPF_F_MMAPABLE array can be written behind its values as well, so its cells hold elements with
+ * their padding, and one more cell, at index max_entries, holds the rest of the last page.
  */
-const ARRAY_FLAGS =
-  BPF_F.BPF_F_MMAPABLE |
-  BPF_F.BPF_F_INNER_MAP |
-  BPF_F.BPF_F_NUMA_NODE |
-  BPF_F.BPF_F_RDONLY |
-  BPF_F.BPF_F_WRONLY |
-  BPF_F.BPF_F_RDONLY_PROG |
-  BPF_F.BPF_F_WRONLY_PROG;
-
-const INDEX_BYTES = 4;
+const FLAGS = DATA_ARRAY_FLAGS | BPF_F.BPF_F_MMAPABLE | BPF_F.BPF_F_INNER_MAP;
 const STAYS = refuse("ENOTSUPP", "the elements of an array cannot be deleted");
 
-function lookup(store: MapStore, key: Buffer): Buffer | Refusal {
-  const index = key.readUInt32LE(0);
-  if (index >= store.map.maxEntries) return refuse("ENOENT", outside(store.map, index));
-  return store.cells.get(elementsPrefix(store.map) + u32Key(index)) ?? zeros(store.map);
+export function isMmapable(map: Pick<MapRecord, "mapFlags">): boolean {
+  return (map.mapFlags & BPF_F.BPF_F_MMAPABLE) !== 0;
 }
 
-function nextKey(store: MapStore, key: Buffer | null): Buffer | Refusal {
-  const index = key === null ? store.map.maxEntries : key.readUInt32LE(0);
-  if (index >= store.map.maxEntries) return indexKey(0);
-  if (index === store.map.maxEntries - 1) return refuse("ENOENT", `${index} is the last index`);
-  return indexKey(index + 1);
+function lookup(store: MapStore, key: Buffer): Buffer | Refusal {
+  const index = indexOf(key);
+  const outside = checkIndex(store.map, index, "ENOENT");
+  if (outside !== null) return outside;
+  return store.cells.get(cellAt(store.map, index))?.subarray(0, store.map.valueSize) ?? zeros(store.map);
 }
 
 function put(store: MapStore, key: Buffer, value: Buffer): void {
-  store.cells.put(elementsPrefix(store.map) + u32Key(key.readUInt32LE(0)), value);
+  const cell = cellAt(store.map, indexOf(key));
+  store.cells.put(cell, isMmapable(store.map) ? overlay(store.cells.get(cell), value, store.map) : value);
   store.changed(store.map, key, value);
 }
 
+/** A value over an element as it was: the padding behind it stays. */
+function overlay(before: Buffer | undefined, value: Buffer, map: MapRecord): Buffer {
+  const element = before === undefined ? Buffer.alloc(roundUp8(map.valueSize)) : Buffer.from(before);
+  value.copy(element);
+  return element;
+}
+
 function* elements(store: MapStore, after: Buffer | null): Iterable<Element> {
-  let index = after === null ? 0 : after.readUInt32LE(0) + 1;
-  const prefix = elementsPrefix(store.map);
-  for (const [cell, value] of store.cells.range(prefix + u32Key(index), afterPrefix(prefix))) {
-    const written = readU32Key(cell, prefix.length);
-    for (; index < written; index++) yield { key: indexKey(index), value: zeros(store.map) };
-    yield { key: indexKey(index++), value };
+  const { map } = store;
+  let index = after === null ? 0 : indexOf(after) + 1;
+  for (const [written, bytes] of filled(store, index)) {
+    if (written >= map.maxEntries) break;
+    for (; index < written; index++) yield { key: u32Buffer(index), value: zeros(map) };
+    yield { key: u32Buffer(index++), value: bytes.subarray(0, map.valueSize) };
   }
-  for (; index < store.map.maxEntries; index++) yield { key: indexKey(index), value: zeros(store.map) };
-}
-
-/** Bytes from one element to the next, in the kernel's memory. */
-function strideBytes(valueSize: number): number {
-  return Math.ceil(valueSize / 8) * 8;
-}
-
-function outside(map: MapRecord, index: number): string {
-  return `index ${index} is outside: the array has ${map.maxEntries} entries`;
-}
-
-function indexKey(index: number): Buffer {
-  const key = Buffer.allocUnsafe(INDEX_BYTES);
-  key.writeUInt32LE(index, 0);
-  return key;
+  for (; index < map.maxEntries; index++) yield { key: u32Buffer(index), value: zeros(map) };
 }
 
 function zeros(map: MapRecord): Buffer {
   return Buffer.alloc(map.valueSize);
 }
 
-/** SHA-256 is over all elements at their stride, padding included: what BPF_OBJ_GET_INFO_BY_FD gives as `hash`. */
+/** Bytes that mmap(2) can reach: the elements at their stride, rounded up to a page. */
+export function memoryBytes(map: Pick<MapRecord, "valueSize" | "maxEntries">, host: Host): number {
+  return Math.ceil((roundUp8(map.valueSize) * map.maxEntries) / host.pageBytes) * host.pageBytes;
+}
+
+/** Elements at their stride, padding included, in order: what SHA-256 is over, as BPF_OBJ_GET_INFO_BY_FD gives it. */
 export function* memory(store: MapStore): Iterable<Buffer> {
-  const padding = Buffer.alloc(strideBytes(store.map.valueSize) - store.map.valueSize);
-  for (const { value } of elements(store, null)) {
-    yield value;
-    yield padding;
+  for (let index = 0; index < store.map.maxEntries; index++) yield elementMemory(store, index);
+}
+
+function elementMemory(store: MapStore, index: number): Buffer {
+  const stride = roundUp8(store.map.valueSize);
+  const bytes = store.cells.get(cellAt(store.map, index));
+  if (bytes?.length === stride) return bytes;
+  const element = Buffer.alloc(stride);
+  bytes?.copy(element);
+  return element;
+}
+
+/** The pieces that a range of memory is made of: an element each, or the rest of the last page behind them. */
+function* pieces(
+  store: MapStore,
+  offset: number,
+  length: number,
+): Iterable<{ index: number; start: number; size: number }> {
+  const { map, host } = store;
+  const stride = roundUp8(map.valueSize);
+  const end = offset + length;
+  for (let index = Math.min(Math.floor(offset / stride), map.maxEntries); index <= map.maxEntries; index++) {
+    const start = index * stride;
+    if (start >= end) return;
+    yield { index, start, size: index < map.maxEntries ? stride : memoryBytes(map, host) - start };
+  }
+}
+
+/** Reads a range of memory, which lies within memoryBytes. */
+export function readMemory(store: MapStore, offset: number, length: number): Buffer {
+  const read = Buffer.alloc(length);
+  for (const { index, start } of pieces(store, offset, length)) {
+    const bytes = store.cells.get(cellAt(store.map, index));
+    bytes?.copy(read, Math.max(start - offset, 0), Math.max(offset - start, 0));
+  }
+  return read;
+}
+
+/** Stores into memory of a BPF_F_MMAPABLE array, within memoryBytes. */
+export function writeMemory(store: MapStore, offset: number, data: Buffer): void {
+  const { map } = store;
+  for (const { index, start, size } of pieces(store, offset, data.length)) {
+    const cell = cellAt(map, index);
+    const piece = Buffer.alloc(size);
+    store.cells.get(cell)?.copy(piece);
+    data.copy(piece, Math.max(offset - start, 0), Math.max(start - offset, 0));
+    store.cells.put(cell, piece);
+    if (index < map.maxEntries) store.changed(map, u32Buffer(index), piece.subarray(0, map.valueSize));
   }
 }
 
 export const array: MapType = {
+  ...USUAL,
+  checkBtf: checkArrayBtf,
+
   first(attr) {
-    if (attr.maxEntries === 0) return refuse("EINVAL", "max_entries is 0");
-    if (attr.keySize !== INDEX_BYTES) return refuse("EINVAL", `key_size is ${attr.keySize}: an array's is 4`);
-    if (attr.valueSize === 0) return refuse("EINVAL", "value_size is 0");
-    if ((attr.mapFlags & ~ARRAY_FLAGS) !== 0)
-      return refuse("EINVAL", `map_flags ${attr.mapFlags}: not all of them are an array's`);
-    const access = checkAccessFlags(attr.mapFlags);
-    if (access !== null) return access;
-    if (attr.valueSize > ARRAY_VALUE_BYTES_MAX)
-      return refuse("E2BIG", `value_size is ${attr.valueSize}: more than ${ARRAY_VALUE_BYTES_MAX}`);
-    return null;
+    const refusal = checkArray(attr, FLAGS, "an array's");
+    if (refusal !== null || attr.valueSize <= ARRAY_VALUE_BYTES_MAX) return refusal;
+    return refuse("E2BIG", `value_size is ${attr.valueSize}: more than ${ARRAY_VALUE_BYTES_MAX}`);
   },
 
-  second() {
-    return null;
-  },
+  second: () => null,
 
   allocatedBytes(attr, host) {
-    const bytes = attr.maxEntries * strideBytes(attr.valueSize);
-    if ((attr.mapFlags & BPF_F.BPF_F_MMAPABLE) === 0) return bytes;
-    return Math.ceil(bytes / host.pageBytes) * host.pageBytes;
-  },
-
-  valueBytes(map) {
-    return map.valueSize;
+    return isMmapable(attr) ? memoryBytes(attr, host) : attr.maxEntries * roundUp8(attr.valueSize);
   },
 
   lookup,
 
   update(store, key, value, flags) {
-    if (flags > BPF_ELEM.BPF_EXIST)
-      return refuse("EINVAL", `flags ${flags}: an array takes BPF_ANY, BPF_NOEXIST or BPF_EXIST`);
-    const index = key.readUInt32LE(0);
-    if (index >= store.map.maxEntries) return refuse("E2BIG", outside(store.map, index));
+    const refusal = checkUpdateFlags(flags) ?? checkIndex(store.map, indexOf(key), "E2BIG");
+    if (refusal !== null) return refusal;
     if (flags === 1n) return refuse("EEXIST", "BPF_NOEXIST, but every index of an array exists from the start");
     put(store, key, value);
     return null;
   },
 
   delete: refused("EINVAL", "the elements of an array cannot be deleted"),
-
-  nextKey,
-
-  take: refused("ENOTSUPP", "the elements of an array cannot be taken out"),
-
-  batch: { lookup: byKeys({ nextKey, lookup }), lookupAndDelete: STAYS, update: null, delete: STAYS },
-
+  nextKey: nextIndex,
+  take: noTake,
+  batch: { lookup: byKeys({ nextKey: nextIndex, lookup }), lookupAndDelete: STAYS, update: null, delete: STAYS },
   put,
 
   remove() {
@@ -137,8 +152,7 @@ export const array: MapType = {
   elements,
 
   *stored(store) {
-    const prefix = elementsPrefix(store.map);
-    for (const [cell, value] of store.cells.range(prefix, afterPrefix(prefix)))
-      yield { key: indexKey(readU32Key(cell, prefix.length)), value };
+    for (const [index, bytes] of filled(store))
+      if (index < store.map.maxEntries) yield { key: u32Buffer(index), value: bytes.subarray(0, store.map.valueSize) };
   },
 };

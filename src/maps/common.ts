@@ -1,10 +1,13 @@
 import { BPF_F } from "../abi/bpf.ts";
 import { type CellKey, u32Key } from "./cells.ts";
-import type { BatchWalk, Element, MapRecord, MapType } from "./map.ts";
-import { type Refusal, refuse } from "./refusal.ts";
+import type { BatchWalk, CreateAttr, Element, Host, MapRecord, MapType } from "./map.ts";
+import { type Refusal, refuse, refused } from "./refusal.ts";
 
 /** The first byte of every cell that holds an element; the others are the syscall ring's tables. */
 const ELEMENT_TABLE = "e";
+
+/** The first byte of cells that tell in which order a map's elements were used. */
+const USE_TABLE = "u";
 
 /** The table's letter and the map's id. */
 export const ELEMENT_PREFIX_BYTES = 5;
@@ -14,13 +17,50 @@ export function elementsPrefix(map: Pick<MapRecord, "id">): CellKey {
   return ELEMENT_TABLE + u32Key(map.id);
 }
 
-const BOTH_PROG = BPF_F.BPF_F_RDONLY_PROG | BPF_F.BPF_F_WRONLY_PROG;
+/** What the keys of a map's cells of uses begin with. */
+export function usesPrefix(map: Pick<MapRecord, "id">): CellKey {
+  return USE_TABLE + u32Key(map.id);
+}
 
-/** bpf_map_flags_access_ok(), include/linux/bpf.h. That RDONLY excludes WRONLY has been checked before. */
-export function checkAccessFlags(flags: number): Refusal | null {
-  if ((flags & BOTH_PROG) === BOTH_PROG) return refuse("EINVAL", "BPF_F_RDONLY_PROG excludes BPF_F_WRONLY_PROG");
+/** Flags that are a caller's choice of access in any type that has it. */
+export const ACCESS_FLAGS = BPF_F.BPF_F_RDONLY | BPF_F.BPF_F_WRONLY;
+/** And those that limit programs. */
+export const PROG_FLAGS = BPF_F.BPF_F_RDONLY_PROG | BPF_F.BPF_F_WRONLY_PROG;
+
+/** map_flags that a type does not know are EINVAL; and bpf_map_flags_access_ok(), include/linux/bpf.h. */
+export function checkFlags(attr: CreateAttr, known: number, whose: string): Refusal | null {
+  if ((attr.mapFlags & ~known) !== 0)
+    return refuse("EINVAL", `map_flags ${attr.mapFlags}: not all of them are ${whose}`);
+  if ((attr.mapFlags & PROG_FLAGS) === PROG_FLAGS)
+    return refuse("EINVAL", "BPF_F_RDONLY_PROG excludes BPF_F_WRONLY_PROG");
   return null;
 }
+
+export function checkKeySize(attr: CreateAttr, size: number): Refusal | null {
+  return attr.keySize === size ? null : refuse("EINVAL", `key_size is ${attr.keySize}: this type's is ${size}`);
+}
+
+export function checkValueSize(attr: CreateAttr, ...sizes: readonly number[]): Refusal | null {
+  if (sizes.includes(attr.valueSize)) return null;
+  return refuse("EINVAL", `value_size is ${attr.valueSize}: this type's is ${sizes.join(" or ")}`);
+}
+
+export function checkEntries(attr: CreateAttr): Refusal | null {
+  return attr.maxEntries === 0 ? refuse("EINVAL", "max_entries is 0") : null;
+}
+
+/** For types whose elements come and go by themselves. */
+export function checkNoEntries(attr: CreateAttr): Refusal | null {
+  return attr.maxEntries === 0 ? null : refuse("EINVAL", `max_entries is ${attr.maxEntries}: this type's is 0`);
+}
+
+/** An update's flags beside BPF_F_LOCK, which has been checked: one of three. */
+export function checkUpdateFlags(flags: bigint): Refusal | null {
+  return flags > 2n ? refuse("EINVAL", `flags ${flags}: BPF_ANY, BPF_NOEXIST or BPF_EXIST is needed`) : null;
+}
+
+/** map_check_no_btf(), kernel/bpf/syscall.c. */
+export const noBtf = refused("ENOTSUPP", "this type takes no BTF");
 
 const END = refuse("ENOENT", "the keys end here");
 
@@ -52,4 +92,46 @@ export function byKeys(type: Pick<MapType, "nextKey" | "lookup">): BatchWalk {
       return { elements, bucketEnds: [], position: last, end: null };
     },
   };
+}
+
+const NO_BATCH = refuse("ENOTSUPP", "this type has no such batch");
+
+/** For rows of types that have no batches. */
+export const NO_BATCHES: MapType["batch"] = {
+  lookup: NO_BATCH,
+  lookupAndDelete: NO_BATCH,
+  update: NO_BATCH,
+  delete: NO_BATCH,
+};
+
+/** For rows of types that nothing can be taken out of. */
+export const noTake = refused("ENOTSUPP", "this type has no lookup-and-delete");
+
+/** What most types are like; each row says what is its own. */
+export const USUAL = {
+  checkBtf: null,
+  recorded: (): Partial<MapRecord> => ({}),
+  allocatedBytes: (): number => 0,
+  valueBytes: (map: MapRecord): number => map.valueSize,
+  asks: false,
+  fileClosed: null,
+  freed: null,
+} as const satisfies Partial<MapType>;
+
+/** A value as the kernel keeps it, and as user space sees each CPU's. */
+export function roundUp8(bytes: number): number {
+  return Math.ceil(bytes / 8) * 8;
+}
+
+/** Values of all CPUs, in their order. */
+export function perCpuBytes(map: MapRecord, host: Host): number {
+  return roundUp8(map.valueSize) * host.possibleCpus;
+}
+
+export function u32Buffer(...numbers: readonly number[]): Buffer {
+  const bytes = Buffer.allocUnsafe(4 * numbers.length);
+  numbers.forEach((number, at) => {
+    bytes.writeUInt32LE(number >>> 0, at * 4);
+  });
+  return bytes;
 }

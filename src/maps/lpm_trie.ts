@@ -1,7 +1,9 @@
 import { BPF_ELEM, BPF_F } from "../abi/bpf.ts";
 import { LPM_KEY_BYTES_MAX, LPM_KEY_BYTES_MIN, LPM_VALUE_BYTES_MAX } from "../abi/limits.ts";
+import { DATA_ARRAY_FLAGS } from "./array_create.ts";
+import { BTF_KIND } from "./btf_types.ts";
 import { afterKey, afterPrefix, type Cell, type CellKey, firstIn } from "./cells.ts";
-import { byKeys, checkAccessFlags, elementsPrefix } from "./common.ts";
+import { byKeys, checkFlags, elementsPrefix, USUAL } from "./common.ts";
 import type { Element, MapRecord, MapStore, MapType } from "./map.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
 
@@ -19,13 +21,7 @@ import { type Refusal, refuse, refused } from "./refusal.ts";
  *
  * A cell's value is the data as it was given, bits behind the prefix included (GET_NEXT_KEY shows them), then the value.
  */
-const TRIE_FLAGS =
-  BPF_F.BPF_F_NO_PREALLOC |
-  BPF_F.BPF_F_NUMA_NODE |
-  BPF_F.BPF_F_RDONLY |
-  BPF_F.BPF_F_WRONLY |
-  BPF_F.BPF_F_RDONLY_PROG |
-  BPF_F.BPF_F_WRONLY_PROG;
+const TRIE_FLAGS = DATA_ARRAY_FLAGS | BPF_F.BPF_F_NO_PREALLOC;
 
 const PREFIXLEN_BYTES = 4;
 const ORDER_BYTES = 2;
@@ -133,18 +129,21 @@ function* elements(store: MapStore, after: Buffer | null): Iterable<Element> {
 }
 
 export const lpmTrie: MapType = {
-  first() {
-    return null;
+  ...USUAL,
+
+  /** trie_check_btf() */
+  checkBtf(_attr, key) {
+    return key?.kind === BTF_KIND.STRUCT ? null : refuse("EINVAL", "the key's BTF is no struct");
   },
+
+  first: () => null,
 
   second(attr) {
     if (attr.maxEntries === 0) return refuse("EINVAL", "max_entries is 0");
     if ((attr.mapFlags & BPF_F.BPF_F_NO_PREALLOC) === 0)
       return refuse("EINVAL", "a trie is never preallocated: map_flags must have BPF_F_NO_PREALLOC");
-    if ((attr.mapFlags & ~TRIE_FLAGS) !== 0)
-      return refuse("EINVAL", `map_flags ${attr.mapFlags}: not all of them are a trie's`);
-    const access = checkAccessFlags(attr.mapFlags);
-    if (access !== null) return access;
+    const flags = checkFlags(attr, TRIE_FLAGS, "a trie's");
+    if (flags !== null) return flags;
     if (attr.keySize < LPM_KEY_BYTES_MIN || attr.keySize > LPM_KEY_BYTES_MAX)
       return refuse("EINVAL", `key_size is ${attr.keySize}: a trie's is ${LPM_KEY_BYTES_MIN} to ${LPM_KEY_BYTES_MAX}`);
     if (attr.valueSize < 1 || attr.valueSize > LPM_VALUE_BYTES_MAX)

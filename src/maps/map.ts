@@ -1,4 +1,5 @@
 import type { Cells } from "./cells.ts";
+import type { ObjectRecord } from "./object.ts";
 import type { Refusal } from "./refusal.ts";
 
 /** BPF_MAP_CREATE's part of union bpf_attr, as the kernel would read it. Sizes in bytes. */
@@ -50,6 +51,88 @@ export interface MapRecord {
   readonly frozen: boolean;
   /** Nobody's fd may be its template or its outer map: it was created with excl_prog_hash. */
   readonly exclusive: boolean;
+  /** Of a map of maps: what the inner maps have to agree with. */
+  readonly inner: InnerShape | null;
+  /** What describes its keys and values, if anything does. */
+  readonly btf: MapBtf | null;
+  /** Fields of a value that only programs touch, ascending. */
+  readonly special: readonly SpecialField[];
+  /** Of a BPF_MAP_TYPE_PROG_ARRAY: what its first program was like, and all others must be. */
+  readonly owner: ProgOwner | null;
+}
+
+/** struct bpf_map's inner_map_meta: the template as it was when the outer map was created. */
+export type InnerShape = Pick<MapRecord, "type" | "keySize" | "valueSize" | "maxEntries" | "mapFlags" | "special">;
+
+export interface MapBtf {
+  readonly btfId: number;
+  readonly keyTypeId: number;
+  readonly valueTypeId: number;
+}
+
+/** A field of struct btf_record, in bytes. Nothing of it is copied in, and it reads as zeros. */
+export interface SpecialField {
+  readonly kind: SpecialKind;
+  readonly offset: number;
+  readonly size: number;
+}
+
+export type SpecialKind = "bpf_spin_lock" | "bpf_res_spin_lock" | "bpf_timer" | "bpf_wq" | "bpf_task_work";
+
+/** struct bpf_map_owner, as far as programs here can differ in it. */
+export interface ProgOwner {
+  readonly progType: number;
+  readonly expectedAttachType: number;
+}
+
+/** A type of BTF, modifiers and typedefs resolved. `size` in bytes. */
+export interface BtfType {
+  readonly id: number;
+  readonly kind: number;
+  readonly size: number;
+  /** Of an integer: its bits; of others 0. */
+  readonly bits: number;
+  readonly members: readonly { readonly type: BtfType | undefined; readonly offsetBits: number }[];
+}
+
+/** map_check_btf of struct bpf_map_ops. `key` undefined: there is no key type. */
+type CheckBtf = (attr: CreateAttr, key: BtfType | undefined, value: BtfType) => Refusal | null;
+
+/** What a descriptor refers to: a map or an object, the other is 0. Duplicates share `file`. */
+export interface OpenFile {
+  readonly file: number;
+  readonly map: number;
+  readonly object: number;
+}
+
+/** What maps see of each other, of descriptors and of objects. */
+export interface World {
+  /** undefined: not open. */
+  fd(session: number, fd: number): OpenFile | undefined;
+  map(id: number): MapRecord | undefined;
+  object(id: number): ObjectRecord | undefined;
+  /** A map or an object lives as long as anything holds it. */
+  hold(map: number): void;
+  release(map: number): void;
+  holdObject(object: number): void;
+  releaseObject(object: number): void;
+  /** An element that goes when an object does: `remove` is called with `key` then. */
+  tie(object: number, map: number, key: Buffer): void;
+  untie(object: number, map: number, key: Buffer): void;
+  /** Whether an object is tied to any element of a map of this type. */
+  isTied(object: number, mapType: number): boolean;
+  /** Whether there is a network interface with this index. */
+  hasInterface(ifindex: number): boolean;
+  /** For the map's record: what its first program was like. */
+  own(map: number, owner: ProgOwner): void;
+  /** A number that was never given before and is larger than all that were: the order of uses. */
+  nextUse(): number;
+}
+
+/** Who creates a map: where inner_map_fd is looked up. */
+export interface Creator {
+  readonly world: World;
+  readonly session: number;
 }
 
 /** What happened to a map's contents, for those who follow: the mirror. `value` null: the element is gone. */
@@ -59,10 +142,23 @@ type ElementChanged = (map: MapRecord, key: Buffer, value: Buffer | null) => voi
 export interface MapStore {
   readonly map: MapRecord;
   readonly cells: Cells;
+  readonly host: Host;
+  readonly world: World;
+  /** Whose descriptors keys and values name; 0: the operator's view, which has none. */
+  readonly session: number;
+  /** The open file that the map was reached through, 0 for none. */
+  readonly file: number;
   /** Elements present. */
   entryCount(): number;
   setEntryCount(count: number): void;
   readonly changed: ElementChanged;
+  /**
+   * For the event: what a decision has stored or removed, where that is not the key and value given. A descriptor, say,
+   * means nothing to whoever replays the event; the object that it referred to does.
+   */
+  stored(key: Buffer, value: Buffer | null): void;
+  /** For the event: an element that had to make room. */
+  evicted(key: Buffer): void;
 }
 
 /** An element as bpf(2) shows it. */
@@ -85,6 +181,9 @@ export interface BatchPage {
   readonly end: Refusal | null;
 }
 
+/** Bytes that stand for a key in pages of maps that have none. */
+export const POSITION_BYTES = 8;
+
 /** How a type walks itself in BPF_MAP_LOOKUP_BATCH and _LOOKUP_AND_DELETE_BATCH. */
 export interface BatchWalk {
   /** `flags` (not `elem_flags`) must be 0: only the hash family insists. */
@@ -102,17 +201,24 @@ export interface BatchWalk {
  * keys and values have been checked. Operations that refuse have changed nothing.
  *
  * `put` and `remove` are the effects of `update`, `delete` and `take` alone, without a decision: replay calls them with
- * what an event says has happened.
+ * what an event says has happened (what was `stored`, where that was told; what was `evicted` is removed first).
  */
 export interface MapType {
   /** The checks of BPF_MAP_CREATE that come before token and privilege, and those after. */
   readonly first: (attr: CreateAttr, host: Host) => Refusal | null;
-  readonly second: (attr: CreateAttr, host: Host) => Refusal | null;
+  readonly second: (attr: CreateAttr, host: Host, creator: Creator) => Refusal | null;
+  /** What the record has other than the attr asked for. */
+  readonly recorded: (attr: CreateAttr, host: Host, creator: Creator) => Partial<MapRecord>;
+  /** What it says of BTF for its keys and values, once their sizes have been checked; null: it is not asked. */
+  readonly checkBtf: CheckBtf | null;
   /** What the kernel allocates at creation, about: more than the machine's memory is ENOMEM. */
   readonly allocatedBytes: (attr: CreateAttr, host: Host) => number;
   /** Bytes of a value in user space. */
   readonly valueBytes: (map: MapRecord, host: Host) => number;
-  readonly lookup: (store: MapStore, key: Buffer) => Buffer | Refusal;
+  /** A lookup reads the value instead of writing it: it asks whether the map may have it. */
+  readonly asks: boolean;
+  /** `value` is what is asked for, and only there where `asks` is. */
+  readonly lookup: (store: MapStore, key: Buffer, value?: Buffer) => Buffer | Refusal;
   readonly update: (store: MapStore, key: Buffer, value: Buffer, flags: bigint) => Refusal | null;
   readonly delete: (store: MapStore, key: Buffer) => Refusal | null;
   /** `key` null: the first key. */
@@ -127,8 +233,15 @@ export interface MapType {
   };
   readonly put: (store: MapStore, key: Buffer, value: Buffer) => void;
   readonly remove: (store: MapStore, key: Buffer) => void;
-  /** Elements in the state's order, after `after` (the last key of an earlier page; null: from the start). */
+  /** map_release of struct bpf_map_ops, where it does anything: the last descriptor of an open file has been closed. */
+  readonly fileClosed: ((store: MapStore, file: number) => void) | null;
+  /** map_free, where elements hold anything: lets go of it. Their cells are reclaimed later. */
+  readonly freed: ((store: MapStore) => void) | null;
+  /**
+   * Elements in the state's order, after `after` (the last key of an earlier page; null: from the start). Where lookups are
+   * refused for good, a value is the id of the object. Elements of a map without keys go by POSITION_BYTES of their place.
+   */
   readonly elements: (store: MapStore, after: Buffer | null) => Iterable<Element>;
-  /** The elements that differ from a map just created: what a mirror has to carry over. */
+  /** The elements that differ from a map just created, with values as `put` takes them: what a mirror has to carry over. */
   readonly stored: (store: MapStore) => Iterable<Element>;
 }

@@ -13,9 +13,14 @@ import { type MapInfo, type MapShape, readInfo } from "./map_info.ts";
  */
 type Koffi = typeof import("koffi");
 type Syscall = (number: number, cmd: number, attr: Buffer, size: number) => number;
+type Call = (...args: readonly (number | Buffer | null)[]) => number;
 
 /** __NR_bpf: arch/x86/entry/syscalls/syscall_64.tbl, scripts/syscall.tbl. Both machines are little-endian. */
 const SYSCALL_NUMBER: Partial<Record<NodeJS.Architecture, number>> = { x64: 321, arm64: 280 };
+
+/** Other system calls: the same numbers on both machines but for perf_event_open. */
+const PIDFD_OPEN = 434;
+const PERF_EVENT_OPEN: Partial<Record<NodeJS.Architecture, number>> = { x64: 298, arm64: 241 };
 
 /** Where each command's part of union bpf_attr ends, as far as it is used here. */
 const ATTR_BYTES = {
@@ -26,6 +31,7 @@ const ATTR_BYTES = {
   id: 12,
   info: 16,
   freeze: 4,
+  prog: 72,
   batch: 56,
   max: 168,
 } as const;
@@ -33,11 +39,31 @@ const ATTR_BYTES = {
 /** Keys and values up to here are copied next to their attr; the address of a larger one is taken for the call. */
 const SLOT_BYTES = 4096;
 
+const LIBC = {
+  pipe: "int pipe(void *fds)",
+  socket: "int socket(int domain, int type, int protocol)",
+  socketpair: "int socketpair(int domain, int type, int protocol, void *fds)",
+  bind: "int bind(int fd, void *addr, uint length)",
+  listen: "int listen(int fd, int backlog)",
+  connect: "int connect(int fd, void *addr, uint length)",
+  accept: "int accept(int fd, void *addr, void *length)",
+  setsockopt: "int setsockopt(int fd, int level, int name, void *value, uint length)",
+  getsockopt: "int getsockopt(int fd, int level, int name, void *value, void *length)",
+  getsockname: "int getsockname(int fd, void *addr, void *length)",
+  poll: "int poll(void *fds, ulong count, int timeout)",
+  dup: "int dup(int fd)",
+  waitpid: "int waitpid(int pid, void *status, int options)",
+  syscall: "long syscall(long number, long a, void *b, long c, long d, long e)",
+  perf: "long syscall(long number, void *attr, long pid, long cpu, long group, long flags)",
+} as const;
+type LibcCall = keyof typeof LIBC;
+
 export class Bpf {
   readonly #koffi: Koffi;
   readonly #number: number;
   readonly #syscall: Syscall;
   readonly #close: (fd: number) => number;
+  readonly #libc: Readonly<Record<LibcCall, Call>>;
 
   readonly #attr = Buffer.allocUnsafeSlow(ATTR_BYTES.max).fill(0);
   readonly #element = Buffer.allocUnsafeSlow(ATTR_BYTES.element).fill(0);
@@ -57,6 +83,9 @@ export class Bpf {
     this.#number = number;
     this.#syscall = libc.func("long syscall(long number, long cmd, void *attr, uint size)") as Syscall;
     this.#close = libc.func("int close(int fd)") as (fd: number) => number;
+    this.#libc = Object.fromEntries(
+      Object.entries(LIBC).map(([name, prototype]) => [name, libc.func(prototype)]),
+    ) as unknown as Record<LibcCall, Call>;
     this.#element.writeBigUInt64LE(this.address(this.#key), 8);
     this.#element.writeBigUInt64LE(this.address(this.#value), 16);
   }
@@ -177,9 +206,39 @@ export class Bpf {
   }
 
   mapFdById(id: number): number {
+    return this.byId(BPF_CMD.BPF_MAP_GET_FD_BY_ID, id);
+  }
+
+  /** BPF_MAP_GET_FD_BY_ID and its like. */
+  byId(cmd: number, id: number): number {
     const attr = this.#attr.fill(0);
     attr.writeUInt32LE(id, 0);
-    return this.#call(BPF_CMD.BPF_MAP_GET_FD_BY_ID, attr, ATTR_BYTES.id);
+    return this.#call(cmd, attr, ATTR_BYTES.id);
+  }
+
+  /** BPF_OBJ_GET_INFO_BY_FD of anything but a map: as many bytes as there are. */
+  objectInfo(fd: number, bytes: number): Buffer | number {
+    const info = Buffer.allocUnsafeSlow(bytes).fill(0);
+    const attr = this.#attr.fill(0);
+    attr.writeUInt32LE(fd, 0);
+    attr.writeUInt32LE(bytes, 4);
+    attr.writeBigUInt64LE(this.address(info), 8);
+    this.#held = [info];
+    const ret = this.#call(BPF_CMD.BPF_OBJ_GET_INFO_BY_FD, attr, ATTR_BYTES.info);
+    return ret < 0 ? ret : info;
+  }
+
+  /** BPF_PROG_LOAD of bare instructions, under the GPL. */
+  loadProgram(progType: number, expectedAttachType: number, insns: Buffer): number {
+    const license = Buffer.from("GPL\0");
+    const attr = this.#attr.fill(0);
+    attr.writeUInt32LE(progType, 0);
+    attr.writeUInt32LE(insns.length / 8, 4);
+    attr.writeBigUInt64LE(this.address(insns), 8);
+    attr.writeBigUInt64LE(this.address(license), 16);
+    attr.writeUInt32LE(expectedAttachType, 68);
+    this.#held = [insns, license];
+    return this.#call(BPF_CMD.BPF_PROG_LOAD, attr, ATTR_BYTES.prog);
   }
 
   /** The smallest id above `id`. */
@@ -188,6 +247,25 @@ export class Bpf {
     attr.writeUInt32LE(id, 0);
     const ret = this.#call(BPF_CMD.BPF_MAP_GET_NEXT_ID, attr, ATTR_BYTES.id);
     return ret < 0 ? ret : attr.readUInt32LE(4);
+  }
+
+  /** A call of libc's: what it returns, or a negative errno. Buffers are read and written during the call only. */
+  libc(name: LibcCall, ...args: readonly (number | Buffer | null)[]): number {
+    this.#held = args;
+    const ret = this.#libc[name](...args);
+    return ret < 0 ? -this.#koffi.errno() : ret;
+  }
+
+  pidfdOpen(pid: number): number {
+    return this.libc("syscall", PIDFD_OPEN, pid, null, 0, 0, 0);
+  }
+
+  /** Of this process, on any CPU; `attr` is a struct perf_event_attr. */
+  perfEventOpen(attr: Buffer, cpu: number, flags: number): number {
+    const number = PERF_EVENT_OPEN[process.arch] as number;
+    this.#held = [attr];
+    const ret = this.#libc.perf(number, attr, -1, cpu, -1, flags);
+    return ret < 0 ? -this.#koffi.errno() : ret;
   }
 
   close(fd: number): number {

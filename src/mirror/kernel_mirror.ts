@@ -107,6 +107,8 @@ export class KernelMirror implements Mirror {
         return this.#tree.mkdir(change.pathname);
       case "rmdir":
         return this.#tree.rmdir(change.pathname);
+      case "object gone":
+        return null;
     }
   }
 

@@ -3,7 +3,17 @@ import { CMD } from "../abi/service.ts";
 import type { BatchPage } from "../maps/map.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
 import type { BatchCommand, Origin } from "./command.ts";
-import { checkExact, checkLock, checkReadable, checkRoom, checkWritable, openMap } from "./guards.ts";
+import { effectsOut } from "./element.ts";
+import {
+  checkExact,
+  checkLock,
+  checkReadable,
+  checkRoom,
+  checkWritable,
+  keptValue,
+  openMap,
+  withoutLock,
+} from "./guards.ts";
 import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
 import type { OpenMap, State } from "./state.ts";
 
@@ -38,15 +48,15 @@ function untouched(command: Request): { count: number } {
 }
 
 /** elem_flags may be BPF_F_LOCK, if the value has a lock: an update batch acts as BPF_ANY. */
-function checkElemFlags(command: Request): Refusal | null {
+function checkElemFlags(command: Request, map: OpenMap): Refusal | null {
   const flags = command.attr.elemFlags;
   if ((flags & ~4n) !== 0n) return refuse("EINVAL", `elem_flags ${flags}: a batch takes BPF_F_LOCK alone`);
-  return checkLock(flags);
+  return checkLock(map, flags);
 }
 
 /** generic_map_update_batch() and generic_map_delete_batch(): one after the other, the first error ends it. */
 function eachElement(state: State, command: Request, map: OpenMap, unsupported: Refusal | null): Outcome {
-  const refusal = unsupported ?? checkElemFlags(command);
+  const refusal = unsupported ?? checkElemFlags(command, map);
   if (refusal !== null) return failed(refusal, map.map.id, untouched(command));
   const { count } = command.attr;
   const keyBytes = map.map.keySize;
@@ -58,17 +68,20 @@ function eachElement(state: State, command: Request, map: OpenMap, unsupported: 
   if (inexact !== null) return failed(inexact, map.map.id, { count: 0 });
   for (let at = 0; at < count; at++) {
     const key = slice(command.key, at, keyBytes, "keys");
-    if (isRefusal(key)) return failed(key, map.map.id, { count: at });
+    if (isRefusal(key)) return failed(key, map.map.id, { count: at, ...effectsOut(map) });
     let answer: Refusal | null;
     if (update) {
       const value = slice(command.value, at, valueBytes, "values");
-      answer = isRefusal(value) ? value : map.type.update(map, key, value, command.attr.elemFlags);
+      answer = isRefusal(value)
+        ? value
+        : map.type.update(map, key, keptValue(map, value), withoutLock(command.attr.elemFlags));
     } else {
       answer = map.type.delete(map, key);
     }
-    if (answer !== null) return failed(answer, map.map.id, { count: at });
+    if (answer !== null) return failed(answer, map.map.id, { count: at, ...effectsOut(map) });
+    map.at++;
   }
-  return done(map.map.id, null, { count });
+  return done(map.map.id, null, { count, ...effectsOut(map) });
 }
 
 function slice(buffer: Buffer | null, at: number, size: number, what: string): Buffer | Refusal {
@@ -81,7 +94,7 @@ function slice(buffer: Buffer | null, at: number, size: number, what: string): B
 /** generic_map_lookup_batch() and __htab_map_lookup_and_delete_batch(). */
 function readBatch(command: Request, map: OpenMap, walk: OpenMap["type"]["batch"]["lookup"]): Outcome {
   if (isRefusal(walk)) return failed(walk, map.map.id, untouched(command));
-  const refusal = checkElemFlags(command) ?? (walk.checksFlags ? checkFlags(command.flags) : null);
+  const refusal = checkElemFlags(command, map) ?? (walk.checksFlags ? checkFlags(command.flags) : null);
   if (refusal !== null) return failed(refusal, map.map.id, untouched(command));
   const { count, inBatch, outBatch } = command.attr;
   if (count === 0) return done(map.map.id, null, { count: 0 });
@@ -171,12 +184,15 @@ export function redoBatch(state: State, command: Request, outcome: Outcome): voi
   const keys = takes ? keysTaken(outcome, keySize) : (command.key ?? Buffer.alloc(0));
   const done = takes ? keys.length / keySize : elementsDone(command, outcome);
   const valueBytes = map.type.valueBytes(map.map, state.host);
-  const values = command.value ?? Buffer.alloc(0);
+  const stored = outcome.out?.stored_values;
+  const values = stored === undefined ? (command.value ?? Buffer.alloc(0)) : Buffer.from(stored, "hex");
+  const evicted = [...(outcome.out?.evicted ?? [])];
   map.deferCount(() => {
     for (let at = 0; at < done; at++) {
+      for (; evicted[0]?.[0] === at; evicted.shift()) map.type.remove(map, Buffer.from(evicted[0][1], "hex"));
       const key = keys.subarray(at * keySize, (at + 1) * keySize);
       if (command.cmd === CMD.BPF_MAP_UPDATE_BATCH)
-        map.type.put(map, key, values.subarray(at * valueBytes, (at + 1) * valueBytes));
+        map.type.put(map, key, keptValue(map, values.subarray(at * valueBytes, (at + 1) * valueBytes)));
       else map.type.remove(map, key);
     }
   });

@@ -1,5 +1,7 @@
-import type { CMD, SERVICE_CMD } from "../abi/service.ts";
+import type { Errno } from "../abi/errno.ts";
+import type { CAPABILITIES, CMD, OPEN_KINDS, SERVICE_CMD } from "../abi/service.ts";
 import type { CreateAttr } from "../maps/map.ts";
+import type { ObjectFacts } from "../maps/object.ts";
 
 /**
  * The map that a command means. A session's commands name a descriptor of its own; the operator's name the map, as
@@ -114,8 +116,16 @@ export interface UnknownCommand {
 
 export interface SessionOpenCommand {
   readonly cmd: typeof SERVICE_CMD.SESSION_OPEN;
-  readonly attr: { readonly name: string; readonly ttlMs: number };
+  readonly attr: {
+    readonly name: string;
+    readonly ttlMs: number;
+    /** Left out: all of them. */
+    readonly capabilities?: readonly Capability[];
+  };
 }
+
+/** What bpf(2) asks of a process, <linux/capability.h>. */
+export type Capability = (typeof CAPABILITIES)[number];
 
 export interface SessionRenewCommand {
   readonly cmd: typeof SERVICE_CMD.SESSION_RENEW;
@@ -142,11 +152,60 @@ export interface DupCommand {
   readonly fd: number;
 }
 
-export type OpenKind = "pipe" | "file";
-
+/** A descriptor of what no bpf command on maps makes. */
 export interface OpenCommand {
   readonly cmd: typeof SERVICE_CMD.OPEN;
-  readonly attr: { readonly kind: OpenKind };
+  readonly attr: ObjectSpec & {
+    /** What the machine says of the real object, or why there is none; left out: nobody has asked it. */
+    readonly found?: Found;
+  };
+}
+
+type Found = { readonly facts: ObjectFacts } | { readonly errno: Errno; readonly detail: string };
+
+/** What names an object, or says what kind of one to make. */
+export interface ObjectSpec {
+  readonly kind: OpenKind;
+  /** Of a file, a directory or a cgroup; a program's pin. */
+  readonly path?: string;
+  readonly pid?: number;
+  /** A program's id. */
+  readonly id?: number;
+  readonly reuseport?: boolean;
+  /** enum bpf_prog_type and bpf_attach_type, of a program that only the ledger knows. */
+  readonly progType?: number;
+  readonly expectedAttachType?: number;
+}
+
+export type OpenKind = (typeof OPEN_KINDS)[number];
+
+/** BPF_BTF_LOAD */
+export interface BtfLoadCommand {
+  readonly cmd: typeof CMD.BPF_BTF_LOAD;
+  /** The blob; null is the null pointer. */
+  readonly value: Buffer | null;
+  readonly attr: { readonly btfSize: number };
+}
+
+/** pread(2) and pwrite(2), so to speak, on the memory that mmap(2) of a map would give. */
+export interface MemoryCommand {
+  readonly cmd: typeof SERVICE_CMD.MEMORY_READ | typeof SERVICE_CMD.MEMORY_WRITE;
+  readonly target: Target;
+  /** What is stored; null where it is read. */
+  readonly value: Buffer | null;
+  readonly attr: { readonly offset: number; readonly length: number };
+}
+
+/** What became of objects beside all commands: a process has exited, a cgroup was removed. */
+export interface ObjectEndCommand {
+  readonly cmd: typeof SERVICE_CMD.OBJECT_END;
+  readonly attr: { readonly object: number };
+}
+
+/** The machine's network interfaces, where they are others than before. */
+export interface InterfacesCommand {
+  readonly cmd: typeof SERVICE_CMD.INTERFACES;
+  readonly attr: { readonly ifindexes: readonly number[] };
 }
 
 export interface PathCommand {
@@ -184,6 +243,10 @@ export type Action =
   | CloseCommand
   | DupCommand
   | OpenCommand
+  | BtfLoadCommand
+  | MemoryCommand
+  | ObjectEndCommand
+  | InterfacesCommand
   | PathCommand
   | ElementsCommand
   | MirrorCommand;

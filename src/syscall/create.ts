@@ -1,10 +1,14 @@
-import { BPF_F, BPF_MAP_TYPE, mapTypeName, OBJ_NAME_LEN } from "../abi/bpf.ts";
+import { BPF_F, BPF_MAP_TYPE, OBJ_NAME_LEN } from "../abi/bpf.ts";
 import { ID_MAX } from "../abi/limits.ts";
-import type { CreateAttr, Host, MapRecord } from "../maps/map.ts";
+import { PROG_FLAGS } from "../maps/common.ts";
+import type { CreateAttr, Host, MapBtf, MapRecord, MapType, SpecialField } from "../maps/map.ts";
+import { objectAt } from "../maps/object.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
 import { mapType } from "../maps/types.ts";
+import { Btf, checkSpecial } from "./btf.ts";
 import type { CreateCommand, Origin } from "./command.ts";
-import { failed, type Outcome, opened } from "./outcome.ts";
+import { checkCapability } from "./guards.ts";
+import { failed, isRefusal, type Outcome, opened } from "./outcome.ts";
 import type { FdRecord, State } from "./state.ts";
 
 type Request = Origin & CreateCommand;
@@ -39,7 +43,7 @@ export function redoCreate(state: State, command: Request, outcome: Outcome): vo
 }
 
 function make(state: State, command: Request, id: number, fd: number): void {
-  state.createMap(recordOf(command.attr, id));
+  state.createMap(recordOf(state, command, id));
   state.openFd(command.session, fd, mapFile(state, id, command.attr.mapFlags));
 }
 
@@ -49,12 +53,14 @@ export function mapFile(state: State, map: number, flags: number): FdRecord {
     kind: "map",
     file: state.lastId("file") + 1,
     map,
+    object: 0,
     readable: (flags & BPF_F.BPF_F_WRONLY) === 0,
     writable: (flags & BPF_F.BPF_F_RDONLY) === 0,
   };
 }
 
-function recordOf(attr: CreateAttr, id: number): MapRecord {
+function recordOf(state: State, { attr, session }: Request, id: number): MapRecord {
+  const type = mapType(attr.mapType) as MapType;
   return {
     id,
     type: attr.mapType,
@@ -67,6 +73,10 @@ function recordOf(attr: CreateAttr, id: number): MapRecord {
     numaNode: (attr.mapFlags & BPF_F.BPF_F_NUMA_NODE) === 0 ? ANY_NODE : attr.numaNode,
     frozen: false,
     exclusive: attr.exclProgHash !== null,
+    inner: null,
+    owner: null,
+    ...btfOf(state, session, attr),
+    ...type.recorded(attr, state.host, { world: state, session }),
   };
 }
 
@@ -108,22 +118,44 @@ function isNode(node: number, host: Host): boolean {
 function checkType(state: State, session: number, attr: CreateAttr): Refusal | null {
   const { host } = state;
   const type = mapType(attr.mapType);
-  if (type === undefined) {
-    const name = attr.mapType === 0 ? undefined : mapTypeName(attr.mapType);
-    return refuse("EINVAL", name === undefined ? `map_type ${attr.mapType} is unknown` : `${name} is not served`);
-  }
+  if (type === undefined) return refuse("EINVAL", `map_type ${attr.mapType} is unknown`);
   // TOKEN_FD is cleared before any type sees its flags.
   const seen = { ...attr, mapFlags: attr.mapFlags & ~BPF_F.BPF_F_TOKEN_FD };
-  const refusal = type.first(seen, host) ?? checkToken(state, session, attr);
+  const refusal =
+    checkSeed(state, session, attr) ??
+    type.first(seen, host) ??
+    checkToken(state, session, attr) ??
+    checkCapability(state, session, "CAP_BPF", "making maps") ??
+    (NET_TYPES.has(attr.mapType) ? checkCapability(state, session, "CAP_NET_ADMIN", "making such maps") : null);
   if (refusal !== null) return refusal;
-  if (attr.mapIfindex !== 0) return checkOffload(attr, host);
-  const bytes = type.allocatedBytes(seen, host);
-  return (
-    type.second(seen, host) ??
-    (bytes > host.memoryBytes
-      ? refuse("ENOMEM", `the map takes ${bytes} bytes: the machine has ${host.memoryBytes}`)
-      : null)
-  );
+  if (attr.mapIfindex !== 0) return checkOffload(state, attr);
+  return type.second(seen, host, { world: state, session }) ?? checkMemory(type.allocatedBytes(seen, host), host);
+}
+
+/** Maps that packets are sent by. */
+const NET_TYPES: ReadonlySet<number> = new Set([
+  BPF_MAP_TYPE.BPF_MAP_TYPE_SOCKMAP,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_SOCKHASH,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP_HASH,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_XSKMAP,
+]);
+
+const HASH_TYPES: ReadonlySet<number> = new Set([
+  BPF_MAP_TYPE.BPF_MAP_TYPE_HASH,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_HASH,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_HASH,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH,
+]);
+
+/** A hash without a random seed is asked of before anything else is. */
+function checkSeed(state: State, session: number, { mapType, mapFlags }: CreateAttr): Refusal | null {
+  if ((mapFlags & BPF_F.BPF_F_ZERO_SEED) === 0 || !HASH_TYPES.has(mapType)) return null;
+  return checkCapability(state, session, "CAP_SYS_ADMIN", "BPF_F_ZERO_SEED");
+}
+
+function checkMemory(bytes: number, { memoryBytes }: Host): Refusal | null {
+  return bytes > memoryBytes ? refuse("ENOMEM", `the map takes ${bytes} bytes: the machine has ${memoryBytes}`) : null;
 }
 
 function checkToken(state: State, session: number, attr: CreateAttr): Refusal | null {
@@ -133,10 +165,10 @@ function checkToken(state: State, session: number, attr: CreateAttr): Refusal | 
   return refuse("EINVAL", `map_token_fd ${attr.mapTokenFd} is not a token`);
 }
 
-function checkOffload(attr: CreateAttr, host: Host): Refusal {
+function checkOffload(state: State, attr: CreateAttr): Refusal {
   if (attr.mapType !== BPF_MAP_TYPE.BPF_MAP_TYPE_HASH && attr.mapType !== BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY)
     return refuse("EINVAL", "map_ifindex: only BPF_MAP_TYPE_HASH and BPF_MAP_TYPE_ARRAY can be offloaded");
-  if (!host.ifindexes.includes(attr.mapIfindex))
+  if (!state.hasInterface(attr.mapIfindex))
     return refuse("EINVAL", `map_ifindex ${attr.mapIfindex}: no such interface`);
   return refuse("EOPNOTSUPP", `map_ifindex ${attr.mapIfindex}: the interface offloads no maps`);
 }
@@ -160,10 +192,46 @@ function nameOf(name: Buffer): string {
   return name.toString("latin1", 0, name.indexOf(0));
 }
 
+/** map_check_btf(), and what map_create() does around it. */
 function checkBtf(state: State, session: number, attr: CreateAttr): Refusal | null {
   if (attr.btfKeyTypeId === 0 && attr.btfValueTypeId === 0 && attr.btfVmlinuxValueTypeId === 0) return null;
-  if (state.fd(session, attr.btfFd) === undefined) return refuse("EBADF", `btf_fd ${attr.btfFd} is not open`);
-  return refuse("EINVAL", `btf_fd ${attr.btfFd} is not BTF`);
+  const btf = btfAt(state, session, attr.btfFd);
+  if (isRefusal(btf)) return btf;
+  const type = mapType(attr.mapType) as MapType;
+  const key = attr.btfKeyTypeId === 0 ? undefined : btf.type(attr.btfKeyTypeId);
+  if (attr.btfKeyTypeId !== 0 && key?.size !== attr.keySize)
+    return refuse("EINVAL", `btf_key_type_id ${attr.btfKeyTypeId}: not a type of ${attr.keySize} bytes`);
+  if (key === undefined && type.checkBtf === null) return refuse("EINVAL", "btf_value_type_id without btf_key_type_id");
+  const value = btf.type(attr.btfValueTypeId);
+  if (value?.size !== attr.valueSize)
+    return refuse("EINVAL", `btf_value_type_id ${attr.btfValueTypeId}: not a type of ${attr.valueSize} bytes`);
+  const special = btf.specialFields(value.id);
+  if (isRefusal(special)) return special;
+  if (special.length > 0 && (attr.mapFlags & PROG_FLAGS) !== 0)
+    return refuse("EACCES", `a ${special[0]?.kind} in the value excludes BPF_F_RDONLY_PROG and BPF_F_WRONLY_PROG`);
+  return checkSpecial(attr.mapType, special) ?? type.checkBtf?.(attr, key, value) ?? null;
+}
+
+function btfAt(state: State, session: number, fd: number): Btf | Refusal {
+  const found = objectAt({ world: state, session }, fd, "btf", "EINVAL");
+  if (isRefusal(found)) return refuse(found.errno, `btf_fd: ${found.detail}`);
+  return Btf.parse(Buffer.from(found.data, "hex"));
+}
+
+/** For the record of a map whose attr has been checked. */
+function btfOf(
+  state: State,
+  session: number,
+  attr: CreateAttr,
+): { btf: MapBtf | null; special: readonly SpecialField[] } {
+  if (attr.btfValueTypeId === 0) return { btf: null, special: [] };
+  const { btfId } = objectAt({ world: state, session }, attr.btfFd, "btf", "EINVAL") as unknown as MapBtf;
+  const btf = btfAt(state, session, attr.btfFd) as Btf;
+  const value = btf.type(attr.btfValueTypeId);
+  return {
+    btf: { btfId, keyTypeId: attr.btfKeyTypeId, valueTypeId: attr.btfValueTypeId },
+    special: btf.specialFields(value?.id ?? 0) as readonly SpecialField[],
+  };
 }
 
 function checkExclusive(attr: CreateAttr): Refusal | null {

@@ -7,14 +7,13 @@ import type {
   DupCommand,
   FdByIdCommand,
   NextIdCommand,
-  OpenCommand,
   Origin,
   SessionEndCommand,
   SessionOpenCommand,
   SessionRenewCommand,
 } from "./command.ts";
 import { mapFile } from "./create.ts";
-import { openFile } from "./guards.ts";
+import { checkCapability, openFile } from "./guards.ts";
 import { done, failed, isRefusal, type Outcome, opened } from "./outcome.ts";
 import type { FdRecord, State } from "./state.ts";
 
@@ -29,9 +28,8 @@ export function openSession(state: State, command: Origin & SessionOpenCommand):
 
 export function redoOpenSession(state: State, command: Origin & SessionOpenCommand, outcome: Outcome): void {
   const id = outcome.out?.session_id as number;
-  const { name, ttlMs } = command.attr;
   state.usedId("session", id);
-  state.sessions.put(u32Key(id), { id, name, caller: command.caller, ttlMs, openedUs: command.timeUs });
+  state.sessions.put(u32Key(id), { id, caller: command.caller, openedUs: command.timeUs, ...command.attr });
 }
 
 /** The lease itself is the engine's; the log keeps the length that was asked for. */
@@ -62,8 +60,8 @@ export function redoEndSession(state: State, command: Origin & SessionEndCommand
 export function close(state: State, command: Origin & CloseCommand): Outcome {
   const file = openFile(state, command.session, command.fd);
   if (isRefusal(file)) return failed(file);
-  const freed = state.closeFd(command.session, command.fd);
-  return done(file.map, null, freed.length > 0 ? { freed } : null);
+  state.closeFd(command.session, command.fd);
+  return done(file.map);
 }
 
 export function redoClose(state: State, command: Origin & CloseCommand, outcome: Outcome): void {
@@ -81,24 +79,13 @@ export function redoDup(state: State, command: Origin & DupCommand, outcome: Out
   if (outcome.errno === 0 && file !== undefined) state.openFd(command.session, outcome.ret, file);
 }
 
-/** Descriptors of things that are no maps: what a program's other fds are to bpf(2). */
-export function open(state: State, command: Origin & OpenCommand): Outcome {
-  return openAt(state, command.session, otherFile(state, command));
-}
-
-export function redoOpen(state: State, command: Origin & OpenCommand, outcome: Outcome): void {
-  if (outcome.errno === 0) state.openFd(command.session, outcome.ret, otherFile(state, command));
-}
-
-function otherFile(state: State, command: OpenCommand): FdRecord {
-  return { kind: command.attr.kind, file: state.lastId("file") + 1, map: 0, readable: true, writable: true };
-}
-
 /** bpf_obj_get_next_id(): the smallest id above start_id. */
 export function getNextId(state: State, command: Origin & NextIdCommand): Outcome {
   const { startId, openFlags } = command.attr;
   if (openFlags !== 0) return failed(refuse("EINVAL", "the command does not use open_flags: it must be 0"));
   if (startId > ID_MAX) return failed(refuse("EINVAL", `start_id ${startId}: ids end at ${ID_MAX}`));
+  const refusal = checkCapability(state, command.session, "CAP_SYS_ADMIN", "walking ids");
+  if (refusal !== null) return failed(refusal);
   const next = state.mapAfter(startId);
   if (next === undefined) return failed(refuse("ENOENT", `no map has an id above ${startId}`));
   return done(next, null, { next_id: next });
@@ -109,6 +96,8 @@ export function getFdById(state: State, command: Origin & FdByIdCommand): Outcom
   const { mapId, openFlags } = command.attr;
   if ((openFlags & ~OPEN_FLAGS) !== 0)
     return failed(refuse("EINVAL", `open_flags ${openFlags}: BPF_F_RDONLY and BPF_F_WRONLY are allowed`));
+  const refusal = checkCapability(state, command.session, "CAP_SYS_ADMIN", "opening a map by its id");
+  if (refusal !== null) return failed(refusal);
   if (openFlags === OPEN_FLAGS) return failed(refuse("EINVAL", "BPF_F_RDONLY excludes BPF_F_WRONLY"));
   if (state.map(mapId) === undefined) return failed(refuse("ENOENT", `no map has id ${mapId}`));
   return openAt(state, command.session, mapFile(state, mapId, openFlags));

@@ -1,8 +1,19 @@
+import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { CMD } from "../abi/service.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
 import type { ElementCommand, Origin } from "./command.ts";
-import { checkExact, checkLock, checkReadable, checkRoom, checkWritable, openMap, readUser } from "./guards.ts";
-import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
+import {
+  checkExact,
+  checkLock,
+  checkReadable,
+  checkRoom,
+  checkWritable,
+  keptValue,
+  openMap,
+  readUser,
+  withoutLock,
+} from "./guards.ts";
+import { done, failed, isRefusal, type Out, type Outcome } from "./outcome.ts";
 import type { OpenMap, State } from "./state.ts";
 
 type Request = Origin & ElementCommand;
@@ -13,21 +24,32 @@ export function lookupElem(state: State, command: Request): Outcome {
   if (unknown !== null) return failed(unknown);
   const map = openMap(state, command, command.target);
   if (isRefusal(map)) return failed(map);
-  const refusal = checkReadable(map) ?? checkLock(command.flags);
+  const refusal = checkReadable(map) ?? checkLock(map, command.flags);
   if (refusal !== null) return failed(refusal, map.map.id);
   const key = readKey(map, command);
   if (isRefusal(key)) return failed(key, map.map.id);
+  if (map.type.asks) return ask(map, key, command);
   const value = map.type.lookup(map, key);
   if (isRefusal(value)) return failed(value, map.map.id);
   const room = checkRoom(command.value, value.length, "value");
   return room === null ? done(map.map.id, value) : failed(room, map.map.id);
 }
 
+/** A lookup whose value is an input: may the map have it? */
+function ask(map: OpenMap, key: Buffer, command: Request): Outcome {
+  const size = map.type.valueBytes(map.map, map.host);
+  const value = checkExact(command, command.value, size, 1, "value") ?? readUser(command.value, size, "value");
+  if (isRefusal(value)) return failed(value, map.map.id);
+  const answer = map.type.lookup(map, key, value);
+  const out = { asked: value.toString("hex") };
+  return isRefusal(answer) ? failed(answer, map.map.id, out) : done(map.map.id, null, out);
+}
+
 /** map_update_elem(), kernel/bpf/syscall.c. */
 export function updateElem(state: State, command: Request): Outcome {
   const map = openMap(state, command, command.target);
   if (isRefusal(map)) return failed(map);
-  const refusal = checkWritable(map) ?? checkLock(command.flags);
+  const refusal = checkWritable(map) ?? checkLock(map, command.flags);
   if (refusal !== null) return failed(refusal, map.map.id);
   const key = readKey(map, command);
   if (isRefusal(key)) return failed(key, map.map.id);
@@ -35,8 +57,8 @@ export function updateElem(state: State, command: Request): Outcome {
   const value =
     checkExact(command, command.value, valueBytes, 1, "value") ?? readUser(command.value, valueBytes, "value");
   if (isRefusal(value)) return failed(value, map.map.id);
-  const answer = map.type.update(map, key, value, command.flags);
-  return answer === null ? done(map.map.id) : failed(answer, map.map.id);
+  const answer = map.type.update(map, key, keptValue(map, value), withoutLock(command.flags));
+  return answer === null ? done(map.map.id, null, effectsOut(map)) : failed(answer, map.map.id);
 }
 
 /** map_delete_elem(), kernel/bpf/syscall.c. */
@@ -49,7 +71,7 @@ export function deleteElem(state: State, command: Request): Outcome {
   const key = readKey(map, command);
   if (isRefusal(key)) return failed(key, map.map.id);
   const answer = map.type.delete(map, key);
-  return answer === null ? done(map.map.id) : failed(answer, map.map.id);
+  return answer === null ? done(map.map.id, null, effectsOut(map)) : failed(answer, map.map.id);
 }
 
 /** map_get_next_key(), kernel/bpf/syscall.c: the null pointer asks for the first key. */
@@ -73,7 +95,7 @@ export function lookupAndDeleteElem(state: State, command: Request): Outcome {
   if (unknown !== null) return failed(unknown);
   const map = openMap(state, command, command.target);
   if (isRefusal(map)) return failed(map);
-  const refusal = checkReadable(map) ?? checkWritable(map) ?? checkLock(command.flags);
+  const refusal = checkReadable(map) ?? checkWritable(map) ?? checkTakeFlags(map, command.flags);
   if (refusal !== null) return failed(refusal, map.map.id);
   const key = readKey(map, command);
   if (isRefusal(key)) return failed(key, map.map.id);
@@ -89,10 +111,21 @@ export function freeze(state: State, command: Request): Outcome {
     return failed(unusedFields("key, value and flags"));
   const map = openMap(state, command, command.target);
   if (isRefusal(map)) return failed(map);
-  const refusal = checkWritable(map);
+  const refusal = checkFreezable(map) ?? checkWritable(map);
   if (refusal !== null) return failed(refusal, map.map.id);
   state.freezeMap(map.map);
   return done(map.map.id);
+}
+
+/** What an event tells of its effects; null where the command and its errno say it all. */
+export function effectsOut({ effects }: OpenMap): Out | null {
+  if (effects === null) return null;
+  const { keys, values, evicted } = effects;
+  return {
+    ...(keys.length > 0 ? { stored_keys: Buffer.concat(keys).toString("hex") } : {}),
+    ...(values.length > 0 ? { stored_values: Buffer.concat(values).toString("hex") } : {}),
+    ...(evicted.length > 0 ? { evicted: evicted.map(([after, key]) => [after, key.toString("hex")] as const) } : {}),
+  };
 }
 
 /** What the event of an element command has done. */
@@ -100,10 +133,12 @@ export function redoElement(state: State, command: Request, outcome: Outcome): v
   if (outcome.errno !== 0 && outcome.out?.taken === undefined) return;
   const map = openMap(state, { ...command, session: 0 }, { by: "id", id: outcome.map });
   if (isRefusal(map)) throw new Error(`replaying an event on map ${outcome.map}: ${map.detail}`);
-  const key = (command.key ?? Buffer.alloc(0)).subarray(0, map.map.keySize);
+  const { stored_keys, stored_values, evicted } = outcome.out ?? {};
+  const key = given(stored_keys) ?? (command.key ?? Buffer.alloc(0)).subarray(0, map.map.keySize);
   switch (command.cmd) {
     case CMD.BPF_MAP_UPDATE_ELEM:
-      map.type.put(map, key, (command.value as Buffer).subarray(0, map.type.valueBytes(map.map, state.host)));
+      for (const [, gone] of evicted ?? []) map.type.remove(map, Buffer.from(gone, "hex"));
+      map.type.put(map, key, given(stored_values) ?? givenValue(map, command));
       break;
     case CMD.BPF_MAP_DELETE_ELEM:
     case CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM:
@@ -118,6 +153,12 @@ export function redoElement(state: State, command: Request, outcome: Outcome): v
   }
 }
 
+function checkFreezable({ map }: OpenMap): Refusal | null {
+  if (map.type === BPF_MAP_TYPE.BPF_MAP_TYPE_STRUCT_OPS) return refuse("ENOTSUPP", "a struct_ops cannot be frozen");
+  if (map.special.length === 0) return null;
+  return refuse("ENOTSUPP", `a ${map.special[0]?.kind} in its values: the map cannot be frozen`);
+}
+
 /** ___bpf_copy_key(): a map without keys takes the null pointer only. */
 function readKey(map: OpenMap, command: Request): Buffer | Refusal {
   const { key } = command;
@@ -125,6 +166,25 @@ function readKey(map: OpenMap, command: Request): Buffer | Refusal {
   if (inexact !== null) return inexact;
   if (map.map.keySize > 0) return readUser(key, map.map.keySize, "key");
   return key === null ? Buffer.alloc(0) : refuse("EINVAL", "the map has no keys: key must be null");
+}
+
+/** The value that an update was given, as it is kept. */
+function givenValue(map: OpenMap, { value }: Request): Buffer {
+  return keptValue(map, (value ?? Buffer.alloc(0)).subarray(0, map.type.valueBytes(map.map, map.host)));
+}
+
+function given(hex: string | undefined): Buffer | undefined {
+  return hex === undefined ? undefined : Buffer.from(hex, "hex");
+}
+
+/** A queue's and a stack's take-out has no flags at all. */
+function checkTakeFlags(map: OpenMap, flags: bigint): Refusal | null {
+  if (flags !== 0n && isQueueOrStack(map.map.type)) return refuse("EINVAL", `flags ${flags}: popping takes none`);
+  return checkLock(map, flags);
+}
+
+function isQueueOrStack(type: number): boolean {
+  return type === BPF_MAP_TYPE.BPF_MAP_TYPE_QUEUE || type === BPF_MAP_TYPE.BPF_MAP_TYPE_STACK;
 }
 
 function checkLookupFlags(flags: bigint): Refusal | null {

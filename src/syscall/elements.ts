@@ -1,4 +1,4 @@
-import type { Element } from "../maps/map.ts";
+import { type Element, POSITION_BYTES } from "../maps/map.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
 import type { ElementsCommand, Origin } from "./command.ts";
 import { checkReadable, openMap } from "./guards.ts";
@@ -38,6 +38,7 @@ export function elements(state: State, command: Origin & ElementsCommand): Outco
 }
 
 function checkPosition(map: OpenMap, after: Buffer | null): Refusal | null {
-  if (after === null || after.length === map.map.keySize) return null;
-  return refuse("EINVAL", `after has ${after.length} bytes: a key of this map has ${map.map.keySize}`);
+  const size = map.map.keySize === 0 ? POSITION_BYTES : map.map.keySize;
+  if (after === null || after.length === size) return null;
+  return refuse("EINVAL", `after has ${after.length} bytes: ${size} say where in this map`);
 }

@@ -9,13 +9,11 @@ import {
   endSession,
   getFdById,
   getNextId,
-  open,
   openSession,
   redoClose,
   redoDup,
   redoEndSession,
   redoGetFdById,
-  redoOpen,
   redoOpenSession,
   redoRenewSession,
   renewSession,
@@ -24,6 +22,8 @@ import { deleteElem, freeze, getNextKey, lookupAndDeleteElem, lookupElem, redoEl
 import { elements } from "./elements.ts";
 import { checkSession } from "./guards.ts";
 import { getInfo } from "./info.ts";
+import { readMapMemory, redoWriteMapMemory, writeMapMemory } from "./memory.ts";
+import { endObject, loadBtf, open, redoLoadBtf, redoOpen, setInterfaces } from "./open.ts";
 import { done, failed, type Outcome } from "./outcome.ts";
 import { changePath, objGet, objPin, redoChangePath, redoObjGet, redoObjPin } from "./pins.ts";
 import type { State } from "./state.ts";
@@ -37,7 +37,7 @@ interface Row {
 /** A row for commands of one type. A command without a redo changes nothing. */
 function row<One extends Command>(
   run: (state: State, command: One) => Outcome,
-  redo: (state: State, command: One, outcome: Outcome) => void = () => {},
+  redo: (state: State, command: One, outcome: Outcome) => unknown = () => {},
 ): Row {
   return { run: run as Row["run"], redo: redo as Row["redo"] };
 }
@@ -57,6 +57,7 @@ const COMMANDS: Readonly<Record<KnownCmd, Row>> = {
   [CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH]: row(batch, redoBatch),
   [CMD.BPF_MAP_UPDATE_BATCH]: row(batch, redoBatch),
   [CMD.BPF_MAP_DELETE_BATCH]: row(batch, redoBatch),
+  [CMD.BPF_BTF_LOAD]: row(loadBtf, redoLoadBtf),
   [CMD.BPF_OBJ_PIN]: row(objPin, redoObjPin),
   [CMD.BPF_OBJ_GET]: row(objGet, redoObjGet),
   [CMD.BPF_MAP_GET_NEXT_ID]: row(getNextId),
@@ -72,18 +73,25 @@ const COMMANDS: Readonly<Record<KnownCmd, Row>> = {
   [CMD.MKDIR]: row(changePath, redoChangePath),
   [CMD.RMDIR]: row(changePath, redoChangePath),
   [CMD.MAP_ELEMENTS]: row(elements),
+  [CMD.MEMORY_READ]: row(readMapMemory),
+  [CMD.MEMORY_WRITE]: row(writeMapMemory, redoWriteMapMemory),
+  [CMD.OBJECT_END]: row(endObject, endObject),
+  [CMD.INTERFACES]: row(setInterfaces, setInterfaces),
   [CMD.MIRROR_REFUSED]: row(mirrored),
   [CMD.MIRROR_RESYNC]: row(mirrored),
 };
 
 /** Decides a command and does it. Pure: the state is all that it reads and changes, and no caller can make it throw. */
 export function execute(state: State, command: Command): Outcome {
-  return checkSession(state, command) ?? rowOf(command)?.run(state, command) ?? unknown(command);
+  const outcome = checkSession(state, command) ?? rowOf(command)?.run(state, command) ?? unknown(command);
+  const freed = state.takeFreed();
+  return freed === null ? outcome : { ...outcome, out: { ...outcome.out, freed } };
 }
 
 /** Replay: does what an event says has happened, and decides nothing. */
 export function redo(state: State, command: Command, outcome: Outcome): void {
   rowOf(command)?.redo(state, command, outcome);
+  state.takeFreed();
 }
 
 function rowOf(command: Command): Row | undefined {
@@ -92,7 +100,7 @@ function rowOf(command: Command): Row | undefined {
 
 function unknown(command: Command): Outcome {
   const { name } = command as UnknownCommand;
-  return failed(refuse("EINVAL", `${name} is no command on maps`));
+  return failed(refuse("EINVAL", `${name} is no command on maps, or exists inside a kernel only`));
 }
 
 /** What the mirror met changes nothing: it is told of. */

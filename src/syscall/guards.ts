@@ -1,8 +1,8 @@
-import type { MapRecord } from "../maps/map.ts";
+import type { MapRecord, SpecialField } from "../maps/map.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
-import type { Origin, Target } from "./command.ts";
+import type { Capability, Origin, Target } from "./command.ts";
 import { failed, type Outcome } from "./outcome.ts";
-import { type FdRecord, OpenMap, type State } from "./state.ts";
+import { type FdRecord, OPERATOR, OpenMap, type State } from "./state.ts";
 
 /** That the session lives and is the caller's own; null: go on. Session 0, the operator's view, always does. */
 export function checkSession(state: State, origin: Origin): Outcome | null {
@@ -29,12 +29,14 @@ export function openMap(state: State, origin: Origin, target: Target): OpenMap |
     const file = state.fd(origin.session, target.fd);
     if (file === undefined) return refuse("EBADF", `fd ${target.fd} is not open in session ${origin.session}`);
     if (file.kind !== "map") return refuse("EINVAL", `fd ${target.fd} is a ${file.kind}, not a map`);
-    return new OpenMap(state, state.map(file.map) as MapRecord, file.readable, file.writable);
+    const { readable, writable } = file;
+    const access = { session: origin.session, file: file.file, readable, writable };
+    return new OpenMap(state, state.map(file.map) as MapRecord, access);
   }
   const id = referencedMap(state, target);
   if (typeof id !== "number") return id;
   const map = state.map(id);
-  return map === undefined ? refuse("ENOENT", `no map has id ${id}`) : new OpenMap(state, map, true, true);
+  return map === undefined ? refuse("ENOENT", `no map has id ${id}`) : new OpenMap(state, map, OPERATOR);
 }
 
 function referencedMap(state: State, target: Exclude<Target, { by: "fd" }>): number | Refusal {
@@ -63,13 +65,39 @@ export function checkWritable(map: OpenMap): Refusal | null {
   return map.writable ? null : refuse("EPERM", "the fd was opened with BPF_F_RDONLY");
 }
 
-/** No served type can hold a bpf_spin_lock yet without BTF; BPF_F_LOCK needs one in the value. */
-export function checkLock(flags: bigint): Refusal | null {
-  return (flags & 4n) === 0n ? null : refuse("EINVAL", "BPF_F_LOCK, but the value has no bpf_spin_lock");
+/** BPF_F_LOCK needs a lock in the value. */
+export function checkLock({ map }: OpenMap, flags: bigint): Refusal | null {
+  if ((flags & BPF_F_LOCK) === 0n || map.special.some(({ kind }) => kind === "bpf_spin_lock")) return null;
+  return refuse("EINVAL", "BPF_F_LOCK, but the value has no bpf_spin_lock");
 }
+
+const BPF_F_LOCK = 4n;
+
+/** An update's flags as a map type sees them: elements are written one at a time here, so that a lock changes nothing. */
+export function withoutLock(flags: bigint): bigint {
+  return flags & ~BPF_F_LOCK;
+}
+
+/** A value as it is kept: fields that only programs touch are not copied in, and read as zeros. */
+export function keptValue({ map }: OpenMap, value: Buffer): Buffer {
+  if (map.special.length === 0) return value;
+  const kept = Buffer.from(value);
+  for (const { offset, size } of map.special as readonly SpecialField[]) kept.fill(0, offset, offset + size);
+  return kept;
+}
+
+/** capable() of the session's process; CAP_SYS_ADMIN stands for the others. The operator may do everything. */
+export function checkCapability(state: State, session: number, needed: Capability, what: string): Refusal | null {
+  const held = state.session(session)?.capabilities;
+  if (held === undefined || held.includes(needed) || held.includes("CAP_SYS_ADMIN")) return null;
+  return refuse("EPERM", `${what} takes ${needed}, which session ${session} was opened without`);
+}
+
+const NOTHING = Buffer.alloc(0);
 
 /** copy_from_user(): exactly `size` bytes are read, what is longer is not looked at. */
 export function readUser(buffer: Buffer | null, size: number, what: string): Buffer | Refusal {
+  if (size === 0) return NOTHING;
   if (buffer === null) return refuse("EFAULT", `${what} is the null pointer: ${size} bytes are read`);
   if (buffer.length < size) return refuse("EFAULT", `${what} has ${buffer.length} bytes: ${size} are read`);
   return buffer.length === size ? buffer : buffer.subarray(0, size);

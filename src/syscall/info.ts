@@ -52,6 +52,11 @@ function writeInfo(info: Buffer, map: MapRecord): void {
   info.fill(0, MAP_INFO.name, MAP_INFO.ifindex);
   info.write(map.name, MAP_INFO.name, "latin1");
   info.writeUInt32LE(0, MAP_INFO.btf_vmlinux_value_type_id);
+  if (map.btf !== null) {
+    info.writeUInt32LE(map.btf.btfId, MAP_INFO.btf_id);
+    info.writeUInt32LE(map.btf.keyTypeId, MAP_INFO.btf_key_type_id);
+    info.writeUInt32LE(map.btf.valueTypeId, MAP_INFO.btf_value_type_id);
+  }
   info.writeBigUInt64LE(map.mapExtra, MAP_INFO.map_extra);
 }
 

@@ -19,6 +19,17 @@ export interface Out {
   readonly pathname?: string;
   /** Maps that nothing holds any more. */
   readonly freed?: readonly number[];
+  /** Bytes that mmap(2) can reach. */
+  readonly memory?: number;
+  /** The object that a descriptor was opened of. */
+  readonly object?: number;
+  /** What was stored or removed, end to end, where it is not what was given: see MapStore.stored. */
+  readonly stored_keys?: string;
+  readonly stored_values?: string;
+  /** Elements that had to make room, each with the number of elements that the command had stored before. */
+  readonly evicted?: readonly (readonly [after: number, key: string])[];
+  /** The value that a lookup asked for. */
+  readonly asked?: string;
   /** Why a command never ran: there is no such session, or it has ended. */
   readonly session?: "unknown" | "ended" | "foreign";
 }

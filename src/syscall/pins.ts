@@ -73,24 +73,25 @@ export function changePath(state: State, command: Origin & PathCommand): Outcome
   const refusal = checkChange(state, command, path);
   if (refusal !== null) return failed(refusal);
   const map = state.pinAt(path.pathname) ?? 0;
-  const freed = change(state, command, path.pathname);
-  return done(map, null, freed.length > 0 ? { pathname: path.pathname, freed } : { pathname: path.pathname });
+  change(state, command, path.pathname);
+  return done(map, null, { pathname: path.pathname });
 }
 
 export function redoChangePath(state: State, command: Origin & PathCommand, outcome: Outcome): void {
   if (outcome.errno === 0) change(state, command, outcome.out?.pathname as string);
 }
 
-function change(state: State, command: PathCommand, pathname: string): number[] {
+function change(state: State, command: PathCommand, pathname: string): void {
   switch (command.cmd) {
     case CMD.UNLINK:
-      return state.unpin(pathname);
+      state.unpin(pathname);
+      break;
     case CMD.MKDIR:
       state.makeDirectory(pathname);
-      return [];
+      break;
     case CMD.RMDIR:
       state.removeDirectory(pathname);
-      return [];
+      break;
   }
 }
 
@@ -137,11 +138,14 @@ function resolve(
   if (pathname === "") return refuse("ENOENT", "pathname is empty");
   if (Buffer.byteLength(pathname) >= PATH_BYTES_MAX)
     return refuse("ENAMETOOLONG", `pathname is longer than ${PATH_BYTES_MAX - 1} bytes`);
+  let at = pathname.startsWith("/") ? "" : BPFFS;
   if (!pathname.startsWith("/") && (fileFlags & BPF_F.BPF_F_PATH_FD) !== 0) {
     const directory = openFile(state, session, pathFd);
-    return isRefusal(directory) ? directory : refuse("ENOTDIR", `path_fd ${pathFd} is no directory`);
+    if (isRefusal(directory)) return directory;
+    const object = state.object(directory.object);
+    if (object?.kind !== "dir" || object.path === null) return refuse("ENOTDIR", `path_fd ${pathFd} is no directory`);
+    at = object.path;
   }
-  let at = pathname.startsWith("/") ? "" : BPFFS;
   for (const name of pathname.split("/")) {
     if (name === "" || name === ".") continue;
     if (!isDirectory(state, at)) {

@@ -1,9 +1,13 @@
 import { createHash } from "node:crypto";
+import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { SESSION_FDS_MAX } from "../abi/limits.ts";
 import { afterPrefix, bytesKey, type CellKey, type Cells, readU32Key, u32Key } from "../maps/cells.ts";
-import { elementsPrefix } from "../maps/common.ts";
-import type { Host, MapRecord, MapStore, MapType } from "../maps/map.ts";
+import { elementsPrefix, usesPrefix } from "../maps/common.ts";
+import type { Host, MapRecord, MapStore, MapType, OpenFile, ProgOwner, World } from "../maps/map.ts";
+import { ANON_INODE, type ObjectKind, type ObjectRecord } from "../maps/object.ts";
 import { mapType } from "../maps/types.ts";
+import type { Capability } from "./command.ts";
+import { Objects, type Tie } from "./objects.ts";
 import { jsonCodec, numberCodec, type RowCodec, Table } from "./table.ts";
 
 export interface SessionRecord {
@@ -12,14 +16,13 @@ export interface SessionRecord {
   readonly caller: string;
   readonly ttlMs: number;
   readonly openedUs: number;
+  /** Left out: all of them. */
+  readonly capabilities?: readonly Capability[];
 }
 
-/** An open file: what a descriptor refers to. Duplicates share `file`. */
-export interface FdRecord {
-  readonly kind: "map" | "pipe" | "file";
-  readonly file: number;
-  /** The map's id, 0 where the file is none. */
-  readonly map: number;
+/** An open file: what a descriptor refers to. */
+export interface FdRecord extends OpenFile {
+  readonly kind: "map" | ObjectKind;
   readonly readable: boolean;
   readonly writable: boolean;
 }
@@ -39,6 +42,8 @@ export interface Follower {
   unpinned(pathname: string): void;
   directoryMade(pathname: string): void;
   directoryRemoved(pathname: string): void;
+  /** Nothing holds an object any more. */
+  objectGone(id: number): void;
 }
 
 const mapCodec: RowCodec<MapRecord> = {
@@ -52,7 +57,7 @@ const mapCodec: RowCodec<MapRecord> = {
 /**
  * Everything that the log adds up to, as tables over cells. One letter a table:
  *
- *     c  counters: last map id, last session id, last open file
+ *     c  counters: the last id that was given to a map, a session, an open file, ...
  *     s  session id                   -> session
  *     f  session id, fd               -> open file
  *     m  map id                       -> map
@@ -63,19 +68,26 @@ const mapCodec: RowCodec<MapRecord> = {
  *     d  pathname                     -> a directory of bpffs
  *     g  map id                       -> (nothing): freed, but its elements are not reclaimed yet
  *     e  map id, ...                  -> elements, as the map's type lays them out
+ *     u  map id, ...                  -> in which order they were used, where the type keeps that
+ *     h  (nothing)                    -> the machine's network interfaces
+ *
+ * and o, i, q, t of objects that are no maps: objects.ts.
  */
-export class State {
+export class State implements World {
   readonly cells: Cells;
   readonly host: Host;
   readonly follower: Follower;
   readonly sessions: Table<SessionRecord>;
   readonly maps: Table<MapRecord>;
+  readonly objects: Objects;
   readonly #pins: Table<PinRecord>;
   readonly #directories: Table<{ readonly pathname: string }>;
   readonly #counters: Table<number>;
   readonly #fds: Table<FdRecord>;
   readonly #entryCounts: Table<number>;
   readonly #holds: Table<number>;
+  readonly #interfaces: Table<readonly number[]>;
+  #freed: number[] = [];
 
   constructor(cells: Cells, host: Host, follower: Follower) {
     this.cells = cells;
@@ -83,33 +95,37 @@ export class State {
     this.follower = follower;
     this.sessions = new Table(cells, "s", jsonCodec());
     this.maps = new Table(cells, "m", mapCodec);
+    this.objects = new Objects(cells, follower);
     this.#pins = new Table(cells, "p", jsonCodec());
     this.#directories = new Table(cells, "d", jsonCodec());
     this.#counters = new Table(cells, "c", numberCodec);
     this.#fds = new Table(cells, "f", jsonCodec());
     this.#entryCounts = new Table(cells, "n", numberCodec);
     this.#holds = new Table(cells, "r", numberCodec);
+    this.#interfaces = new Table(cells, "h", jsonCodec());
   }
 
   /** After the cells went back to an earlier state. */
   forget(): void {
     this.sessions.forget();
     this.maps.forget();
+    this.objects.forget();
     this.#pins.forget();
     this.#directories.forget();
     this.#counters.forget();
     this.#fds.forget();
     this.#entryCounts.forget();
     this.#holds.forget();
+    this.#interfaces.forget();
   }
 
   // Counters: what was given out last is never given out again.
 
-  lastId(counter: "map" | "session" | "file"): number {
+  lastId(counter: Counter): number {
     return this.#counters.get(counter) ?? 0;
   }
 
-  usedId(counter: "map" | "session" | "file", id: number): void {
+  usedId(counter: Counter, id: number): void {
     if (id > this.lastId(counter)) this.#counters.put(counter, id);
   }
 
@@ -141,14 +157,86 @@ export class State {
     this.#fds.put(u32Key(session) + u32Key(fd), file);
     this.usedId("file", file.file);
     if (file.map !== 0) this.hold(file.map);
+    if (file.object !== 0) this.holdObject(file.object);
   }
 
-  /** Closes a descriptor and answers the maps that went with it. */
-  closeFd(session: number, fd: number): number[] {
+  closeFd(session: number, fd: number): void {
     const file = this.fd(session, fd);
-    if (file === undefined) return [];
+    if (file === undefined) return;
     this.#fds.delete(u32Key(session) + u32Key(fd));
-    return file.map === 0 ? [] : this.release(file.map);
+    if (file.object !== 0) this.releaseObject(file.object);
+    if (file.map === 0) return;
+    const map = this.#opened(file.map);
+    if (map.type.fileClosed !== null && !this.#isOpen(session, file)) map.type.fileClosed(map, file.file);
+    this.release(file.map);
+  }
+
+  /** Whether a duplicate is left: only its own session can have one. */
+  #isOpen(session: number, { file }: FdRecord): boolean {
+    for (const [, other] of this.fds(session)) if (other.file === file) return true;
+    return false;
+  }
+
+  // Objects that are no maps.
+
+  object(id: number): ObjectRecord | undefined {
+    return this.objects.get(id);
+  }
+
+  holdObject(id: number): void {
+    this.objects.hold(id);
+  }
+
+  releaseObject(id: number): void {
+    this.#removeTied(this.objects.release(id));
+  }
+
+  /** A process has exited, a cgroup was removed: what belonged to it goes. */
+  endObject(id: number): void {
+    this.#removeTied(this.objects.end(id));
+  }
+
+  /** Removing an element may free its map, and with it what else was tied. */
+  #removeTied(ties: readonly Tie[]): void {
+    for (const { map, key } of ties) {
+      if (this.map(map) === undefined) continue;
+      const tied = this.#opened(map);
+      tied.type.remove(tied, key);
+    }
+  }
+
+  tie(object: number, map: number, key: Buffer): void {
+    if (object !== ANON_INODE) this.objects.tie(object, map, key);
+  }
+
+  untie(object: number, map: number, key: Buffer): void {
+    if (object !== ANON_INODE) this.objects.untie(object, map, key);
+  }
+
+  isTied(object: number, type: number): boolean {
+    for (const map of this.objects.tiedMaps(object)) if (this.map(map)?.type === type) return true;
+    return false;
+  }
+
+  // The machine.
+
+  hasInterface(ifindex: number): boolean {
+    return this.interfaces.includes(ifindex);
+  }
+
+  get interfaces(): readonly number[] {
+    return this.#interfaces.get("") ?? this.host.ifindexes;
+  }
+
+  /** Elements of interfaces that are gone go with them. */
+  setInterfaces(ifindexes: readonly number[]): void {
+    this.#interfaces.put("", ifindexes);
+    for (const [, record] of [...this.maps.from("")]) {
+      if (!SENDS_TO_INTERFACES.has(record.type)) continue;
+      const map = this.#opened(record.id);
+      const gone = [...map.type.stored(map)].filter(({ value }) => !ifindexes.includes(value.readUInt32LE(0)));
+      for (const { key } of gone) map.type.remove(map, key);
+    }
   }
 
   // Maps.
@@ -182,6 +270,16 @@ export class State {
     this.follower.frozen(frozen);
   }
 
+  own(id: number, owner: ProgOwner): void {
+    this.maps.put(u32Key(id), { ...(this.map(id) as MapRecord), owner });
+  }
+
+  nextUse(): number {
+    const use = this.lastId("use") + 1;
+    this.usedId("use", use);
+    return use;
+  }
+
   entryCount(id: number): number {
     return this.#entryCounts.get(u32Key(id)) ?? 0;
   }
@@ -198,21 +296,35 @@ export class State {
     this.#holds.put(u32Key(id), this.holds(id) + 1);
   }
 
-  /** Lets go of a map; answers it where that was the last hold: its id is gone, its elements are reclaimed later. */
-  release(id: number): number[] {
+  /** Lets go of a map. Where that was the last hold its id is gone; its elements are reclaimed later. */
+  release(id: number): void {
     const holds = this.holds(id) - 1;
     if (holds > 0) {
       this.#holds.put(u32Key(id), holds);
-      return [];
+      return;
     }
     const map = this.map(id) as MapRecord;
+    const opened = this.#opened(id);
     this.#holds.delete(u32Key(id));
     this.maps.delete(u32Key(id));
     this.#entryCounts.delete(u32Key(id));
     this.cells.delete(`k${nameKey(map.name)}${u32Key(id)}`);
     this.cells.put(`g${u32Key(id)}`, NOTHING);
     this.follower.freed(map);
-    return [id];
+    this.#freed.push(id);
+    opened.type.freed?.(opened);
+  }
+
+  /** The maps that went since this was asked last; null: none. */
+  takeFreed(): readonly number[] | null {
+    if (this.#freed.length === 0) return null;
+    const freed = this.#freed;
+    this.#freed = [];
+    return freed;
+  }
+
+  #opened(id: number): OpenMap {
+    return new OpenMap(this, this.map(id) as MapRecord, OPERATOR);
   }
 
   /** Removes elements of freed maps, at most `limit` of them; answers whether any may be left. */
@@ -220,14 +332,16 @@ export class State {
     const garbage = [...this.cells.range("g", afterPrefix("g"))].map(([key]) => key);
     let left = limit;
     for (const key of garbage) {
-      const prefix = elementsPrefix({ id: readU32Key(key, 1) });
-      const cells: CellKey[] = [];
-      for (const [cell] of this.cells.range(prefix, afterPrefix(prefix))) {
-        if (left-- === 0) break;
-        cells.push(cell);
+      const id = readU32Key(key, 1);
+      for (const prefix of [elementsPrefix({ id }), usesPrefix({ id })]) {
+        const cells: CellKey[] = [];
+        for (const [cell] of this.cells.range(prefix, afterPrefix(prefix))) {
+          if (left-- === 0) break;
+          cells.push(cell);
+        }
+        for (const cell of cells) this.cells.delete(cell);
+        if (left < 0) return true;
       }
-      for (const cell of cells) this.cells.delete(cell);
-      if (left < 0) return true;
       this.cells.delete(key);
     }
     return false;
@@ -245,11 +359,11 @@ export class State {
     return this.#pins.get(pathKey(pathname))?.map;
   }
 
-  unpin(pathname: string): number[] {
+  unpin(pathname: string): void {
     const id = this.pinAt(pathname) as number;
     this.#pins.delete(pathKey(pathname));
     this.follower.unpinned(pathname);
-    return this.release(id);
+    this.release(id);
   }
 
   isDirectory(pathname: string): boolean {
@@ -298,23 +412,64 @@ function pathKey(pathname: string): CellKey {
   return bytesKey(bytes.subarray(0, PATH_IN_KEY_BYTES_MAX)) + bytesKey(createHash("sha256").update(bytes).digest());
 }
 
+/** Ids that are given out in ascending order and never again. */
+type Counter = "map" | "session" | "file" | "object" | "prog" | "cookie" | "cgroup" | "btf" | "use";
+
+/** Maps whose values begin with an interface's index. */
+const SENDS_TO_INTERFACES: ReadonlySet<number> = new Set([
+  BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP_HASH,
+]);
+
+/** How a map is opened: through a descriptor of a session, or by the operator, who may do everything. */
+export interface Access {
+  readonly session: number;
+  readonly file: number;
+  readonly readable: boolean;
+  readonly writable: boolean;
+}
+
+export const OPERATOR: Access = { session: 0, file: 0, readable: true, writable: true };
+
+/** What an event has to say beside its command, so that it can be replayed. */
+export interface Effects {
+  readonly keys: Buffer[];
+  readonly values: Buffer[];
+  /** With the number of elements that the command had stored by then. */
+  readonly evicted: [after: number, key: Buffer][];
+}
+
 /** A map opened for an operation. */
 export class OpenMap implements MapStore {
   readonly map: MapRecord;
   readonly type: MapType;
   readonly cells: Cells;
+  readonly host: Host;
+  readonly world: World;
+  readonly session: number;
+  readonly file: number;
   readonly readable: boolean;
+  /** The open file's own mode; freezing takes `writable` from every one. */
+  readonly openedWritable: boolean;
   readonly writable: boolean;
   readonly #state: State;
   #deferredCount: number | null = null;
+  #effects: Effects | null = null;
+  /** How many elements the command has come past. */
+  at = 0;
 
-  constructor(state: State, map: MapRecord, readable: boolean, writable: boolean) {
+  constructor(state: State, map: MapRecord, access: Access) {
     this.#state = state;
     this.map = map;
     this.type = mapType(map.type) as MapType;
     this.cells = state.cells;
-    this.readable = readable;
-    this.writable = writable && !map.frozen;
+    this.host = state.host;
+    this.world = state;
+    this.session = access.session;
+    this.file = access.file;
+    this.readable = access.readable;
+    this.openedWritable = access.writable;
+    this.writable = access.writable && !map.frozen;
   }
 
   entryCount(): number {
@@ -339,5 +494,25 @@ export class OpenMap implements MapStore {
 
   changed(map: MapRecord, key: Buffer, value: Buffer | null): void {
     this.#state.follower.changed(map, key, value);
+  }
+
+  stored(key: Buffer, value: Buffer | null): void {
+    const { keys, values } = this.#noted();
+    keys.push(key);
+    if (value !== null) values.push(value);
+  }
+
+  evicted(key: Buffer): void {
+    this.#noted().evicted.push([this.at, key]);
+  }
+
+  /** null: the command and its errno say it all. */
+  get effects(): Effects | null {
+    return this.#effects;
+  }
+
+  #noted(): Effects {
+    this.#effects ??= { keys: [], values: [], evicted: [] };
+    return this.#effects;
   }
 }

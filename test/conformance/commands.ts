@@ -1,6 +1,7 @@
 import { BPF_MAP_TYPE, MAP_INFO, MAP_INFO_BYTES, type MapTypeName, mapTypeName } from "../../src/abi/bpf.ts";
 import type { DoorAttr } from "../../src/codec/door.ts";
-import type { Answer, Raw, Subject } from "./subject.ts";
+import type { ObjectSpec, OpenKind } from "../../src/syscall/command.ts";
+import type { Answer, MemoryAnswer, Raw, Subject } from "./subject.ts";
 import type { Line, LineOut } from "./transcript.ts";
 
 /** A map that the transcript made and the subject has. */
@@ -21,6 +22,29 @@ interface Descriptor {
   /** null: no map. */
   readonly object: MapObject | null;
 }
+
+export interface Mapping {
+  readonly object: MapObject;
+  readonly fd: number;
+  readonly offset: number;
+  readonly writable: boolean;
+}
+
+/** How a value is written in a transcript. */
+interface Spec {
+  readonly fd?: string;
+  readonly size?: number;
+  readonly cat?: unknown[];
+  readonly cgroup_id_of?: string;
+}
+
+const PAGE_BYTES = 4096;
+/** Commands whose descriptors are of no map. */
+const NO_MAPS = new Set(["AUX", "PROG_LOAD", "BTF_LOAD"]);
+const SOCKETS = new Set(["SOCKMAP", "SOCKHASH", "REUSEPORT_SOCKARRAY"]);
+const TARGETS = new Set(["DEVMAP", "DEVMAP_HASH", "CPUMAP"]);
+/** enum bpf_prog_type */
+const PROG_TYPES: Readonly<Record<string, number>> = { SOCKET_FILTER: 1, XDP: 6, CGROUP_SKB: 8 };
 
 /** Stands for the id of what was never made. */
 const NO_SUCH_ID = 0x7ffffff0;
@@ -59,6 +83,13 @@ export class Commands {
   /** Names of maps that MAP_GET_NEXT_ID passes over. */
   readonly hidden: ReadonlySet<string>;
   readonly #tokens = new Map<string, string>();
+  /** Objects that are no maps, by what is put out of them, and cgroups' ids by name. */
+  readonly #progs = new Map<number, string>();
+  readonly #cookies = new Map<string, string>();
+  readonly #cgroups = new Map<string, string>();
+  /** The name of the BTF that was loaded last: no transcript has two. */
+  #btf = "";
+  readonly mappings = new Map<string, Mapping>();
   readonly #subject: Subject;
 
   constructor(subject: Subject, hidden: ReadonlySet<string>) {
@@ -97,7 +128,24 @@ export class Commands {
     OBJ_GET: (line) => this.#bind(line, this.#bpf(line, this.#pathAttr(line))),
     CLOSE: (line) => outcome(this.close(line.fd)),
     DUP: (line) => this.#bind(line, this.#subject.dup(this.#fd(line.fd))),
-    AUX: (line) => this.#bind(line, this.#subject.open(line.kind as "pipe" | "file")),
+    AUX: (line) => this.#open(line, { kind: line.kind as OpenKind, ...auxOptions(line) }),
+    PROG_LOAD: (line) =>
+      this.#open(line, {
+        kind: "prog",
+        progType: PROG_TYPES[line.prog_type as string] as number,
+        expectedAttachType: (line.expected_attach_type as number | undefined) ?? 0,
+      }),
+    BTF_LOAD: (line) => {
+      const btf = line.btf as string;
+      this.#btf = line.as as string;
+      return this.#bind(line, this.#bpf(line, { btf, btf_size: btf.length / 2 }));
+    },
+    MEM_READ: (line) =>
+      this.#memory(line, (mapping, offset) => this.#subject.readMemory(mapping.fd, offset, line.length as number)),
+    MEM_WRITE: (line) =>
+      this.#memory(line, (mapping, offset) => this.#subject.writeMemory(mapping.fd, offset, line.data as string)),
+    MMAP: (line) => this.#mmap(line),
+    MUNMAP: (line) => this.#munmap(line),
     FS_UNLINK: (line) => this.#changePath(line, "unlink"),
     FS_MKDIR: (line) => this.#changePath(line, "mkdir"),
     FS_RMDIR: (line) => this.#changePath(line, "rmdir"),
@@ -230,6 +278,7 @@ export class Commands {
       else fields.name_hex = bytes.toString("hex");
     }
     if ("type" in fields) fields.type = typeName(fields.type as number);
+    if (fields.btf_id !== undefined && fields.btf_id !== 0 && this.#btf !== "") fields.btf_id = { btf_of: this.#btf };
     if ("id" in fields) fields.id = { id_of: this.objects.get(fields.id as number)?.name ?? "?" };
     return fields;
   }
@@ -306,8 +355,47 @@ export class Commands {
   #bind(line: Line, answer: Answer): LineOut {
     if (answer.errno !== null) return outcome(answer);
     const name = line.as as string;
-    this.names.set(name, { fd: answer.ret, object: line.cmd === "AUX" ? null : this.#learn(name, answer.ret) });
+    this.names.set(name, { fd: answer.ret, object: NO_MAPS.has(line.cmd) ? null : this.#learn(name, answer.ret) });
     return { fd: name };
+  }
+
+  #open(line: Line, spec: ObjectSpec): LineOut {
+    const path = spec.kind === "dir" ? { path: this.place(line.path ?? "") || this.#subject.directory } : {};
+    const answer = this.#subject.open({ ...spec, ...path });
+    if (answer.facts?.kind === "socket") this.#cookies.set(answer.facts.cookie, line.as as string);
+    if (answer.facts?.kind === "prog") this.#progs.set(answer.facts.progId, line.as as string);
+    if (answer.facts?.kind === "cgroup") this.#cgroups.set(line.as as string, answer.facts.cgroupId);
+    return this.#bind(line, answer);
+  }
+
+  // Memory: a mapping is a descriptor of its own, through which each access is made.
+
+  #mmap(line: Line): LineOut {
+    const fd = this.#fd(line.fd);
+    const prot = (line.prot as string | undefined) ?? "rw";
+    const offset = (line.offset as number | undefined) ?? 0;
+    const pages = Math.ceil((line.length as number) / PAGE_BYTES) * PAGE_BYTES;
+    const errno = this.#subject.mapMemory(fd, offset, pages, prot.includes("w"));
+    if (errno !== null) return { err: errno };
+    const object = this.names.get(line.fd as string)?.object as MapObject;
+    const { ret } = this.#subject.bpf({ cmd: "BPF_MAP_GET_FD_BY_ID", attr: { map_id: object.id } });
+    this.mappings.set(line.as as string, { object, fd: ret, offset, writable: prot.includes("w") });
+    return { mapping: line.as };
+  }
+
+  #munmap(line: Line): LineOut {
+    const mapping = this.mappings.get(line.mapping as string);
+    if (mapping === undefined) return { err: "EINVAL" };
+    this.#subject.close(mapping.fd);
+    this.mappings.delete(line.mapping as string);
+    return {};
+  }
+
+  #memory(line: Line, access: (mapping: Mapping, offset: number) => MemoryAnswer): LineOut {
+    const mapping = this.mappings.get(line.mapping as string) as Mapping;
+    const answer = access(mapping, mapping.offset + (line.offset as number));
+    if (answer.errno !== null) return { err: answer.errno };
+    return line.cmd === "MEM_READ" ? { data: answer.data } : {};
   }
 
   /** The map behind a new descriptor; its first name is its name. */
@@ -366,7 +454,12 @@ export class Commands {
     if (spec === undefined || spec === null) return null;
     if (typeof spec === "string") return spec;
     if (Array.isArray(spec)) return spec.map((part) => slot(this.#input(part) as string)).join("");
-    const { fd, size = 4, cat } = spec as { fd?: string; size?: number; cat?: unknown[] };
+    const { fd, size = 4, cat, cgroup_id_of: cgroup } = spec as Spec;
+    if (cgroup !== undefined) {
+      const bytes = Buffer.alloc(8);
+      bytes.writeBigUInt64LE(BigInt(this.#cgroups.get(cgroup) ?? 0));
+      return bytes.toString("hex");
+    }
     if (cat !== undefined) return cat.map((part) => this.#input(part)).join("");
     if (fd === undefined) return "";
     const bytes = Buffer.alloc(8);
@@ -385,8 +478,13 @@ export class Commands {
   #show(object: MapObject | null, value: string): unknown {
     if (object === null) return value;
     if (PERCPU.has(object.type)) return split(value, object.strideBytes, RECORDED_CPUS);
-    if (MAPS_IN_MAPS.has(object.type))
-      return { id_of: this.objects.get(Buffer.from(value, "hex").readUInt32LE(0))?.name ?? "?" };
+    const bytes = Buffer.from(value, "hex");
+    if (object.type === "PROG_ARRAY") return { id_of: this.#progs.get(bytes.readUInt32LE(0)) ?? "?" };
+    if (SOCKETS.has(object.type) && bytes.length === 8)
+      return { cookie_of: this.#cookies.get(String(bytes.readBigUInt64LE(0))) ?? "?" };
+    if (TARGETS.has(object.type) && bytes.length === 8 && bytes.readUInt32LE(4) !== 0)
+      return { cat: [value.slice(0, 8), { id_of: this.#progs.get(bytes.readUInt32LE(4)) ?? "?" }] };
+    if (MAPS_IN_MAPS.has(object.type)) return { id_of: this.objects.get(bytes.readUInt32LE(0))?.name ?? "?" };
     return value;
   }
 }
@@ -398,6 +496,10 @@ function outcome({ errno }: Answer): LineOut {
 function batchOutcome(answer: Answer): LineOut {
   const { count } = answer.attr;
   return count === undefined ? outcome(answer) : { ...outcome(answer), count };
+}
+
+function auxOptions(line: Line): { reuseport?: boolean } {
+  return line.reuseport === undefined ? {} : { reuseport: line.reuseport === true };
 }
 
 function infoBuffer(line: Line, length: number): { info?: string } {
@@ -419,7 +521,7 @@ export function isBad(spec: unknown): boolean {
   return spec !== null && typeof spec === "object" && "bad" in spec;
 }
 
-export function typeNumber(type: unknown): number {
+function typeNumber(type: unknown): number {
   return typeof type === "number" ? type : BPF_MAP_TYPE[`BPF_MAP_TYPE_${type}` as MapTypeName];
 }
 

@@ -45,7 +45,7 @@ export class Differential {
 
   constructor(service: Subject, kernel: Subject) {
     this.#subjects = [service, kernel];
-    this.#pipe = { fds: [service.open("pipe").ret, kernel.open("pipe").ret], twin: null };
+    this.#pipe = { fds: [service.open({ kind: "pipe" }).ret, kernel.open({ kind: "pipe" }).ret], twin: null };
   }
 
   run(steps: readonly Step[]): void {

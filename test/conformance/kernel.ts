@@ -1,14 +1,15 @@
-import { closeSync, mkdirSync, mkdtempSync, openSync, readdirSync, rmdirSync, statSync, unlinkSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmdirSync, statSync, unlinkSync } from "node:fs";
 import { createRequire } from "node:module";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { BPF_CMD, BPF_MAP_TYPE, MAP_INFO, OBJ_NAME_LEN } from "../../src/abi/bpf.ts";
 import { errnoName } from "../../src/abi/errno.ts";
 import type { DoorAttr, DoorRequest } from "../../src/codec/door.ts";
 import { Bpf, openBpf } from "../../src/mirror/bpf.ts";
+import { openRealObject, type RealObject } from "../../src/mirror/real_objects.ts";
 import { errnoOf } from "../../src/mirror/refusal.ts";
+import type { ObjectSpec } from "../../src/syscall/command.ts";
 import { BPFFS } from "../support/bpffs.ts";
-import type { Answer, Raw, Subject } from "./subject.ts";
+import type { Answer, MemoryAnswer, Raw, Subject } from "./subject.ts";
 
 const ATTR_BYTES = 168;
 const PAGE_BYTES = 4096;
@@ -17,7 +18,9 @@ const DIGEST_BYTES = 32;
 const ROOM_ELEMENTS_MAX = 4096;
 const SYSCALL_NUMBER = process.arch === "arm64" ? 280 : 321;
 const PROT_NONE = 0;
+const PROT_READ = 1;
 const PROT_READ_WRITE = 3;
+const MAP_SHARED = 1;
 const MAP_PRIVATE_ANONYMOUS = 0x22;
 
 /** Offsets and sizes in union bpf_attr. */
@@ -48,10 +51,7 @@ const PERCPU: ReadonlySet<number> = new Set([
   BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE,
 ]);
 
-type Libc = Record<
-  "mmap" | "mprotect" | "munmap" | "syscall" | "dup" | "pipe",
-  (...args: unknown[]) => number | bigint
->;
+type Libc = Record<"mmap" | "mprotect" | "munmap" | "syscall" | "dup", (...args: unknown[]) => number | bigint>;
 type Koffi = typeof import("koffi");
 
 /** Memory that ends exactly where it says: the next byte faults. One area a role, used again by the next command. */
@@ -113,7 +113,6 @@ function natives(): Natives {
     munmap: library.func("int munmap(void *addr, size_t length)"),
     syscall: library.func("long syscall(long number, long cmd, void *attr, uint size)"),
     dup: library.func("int dup(int fd)"),
-    pipe: library.func("int pipe(void *fds)"),
   } as unknown as Libc;
   loaded = { bpf, koffi, libc, memory: new Guarded(koffi, libc) };
   return loaded;
@@ -129,12 +128,14 @@ interface Call {
 interface Shape {
   readonly keyBytes: number;
   readonly valueBytes: number;
+  /** Its lookups read their value. */
+  readonly asks: boolean;
 }
 
 type Attr = Readonly<Record<string, unknown>>;
 
 const NO_OUTPUTS = (): DoorAttr => ({});
-const UNKNOWN_SHAPE: Shape = { keyBytes: 64, valueBytes: 64 };
+const UNKNOWN_SHAPE: Shape = { keyBytes: 64, valueBytes: 64, asks: false };
 
 /** The running kernel: bpf(2) on real buffers, in this process. */
 export class Kernel implements Subject {
@@ -146,6 +147,7 @@ export class Kernel implements Subject {
   readonly #libc: Libc;
   readonly #memory: Guarded;
   readonly #open = new Set<number>();
+  readonly #objects: RealObject[] = [];
   readonly #shapes = new Map<number, Shape>();
   readonly #possibleCpus: number;
 
@@ -181,13 +183,41 @@ export class Kernel implements Subject {
     return this.#openedBy(this.#result(this.#libc.dup(fd)));
   }
 
-  open(kind: "pipe" | "file"): Answer {
-    if (kind === "file") return this.#openedBy({ ret: openSync(tmpdir(), O_TMPFILE_RDWR, 0o600), errno: null });
-    const fds = Buffer.alloc(8);
-    const result = this.#result(this.#libc.pipe(fds));
-    if (result.errno !== null) return { ...result, attr: {} };
-    closeSync(fds.readInt32LE(4));
-    return this.#openedBy({ ret: fds.readInt32LE(0), errno: null });
+  open(spec: ObjectSpec): Answer {
+    const object = openRealObject(this.#bpf, spec);
+    if (!("facts" in object)) return { ...answered(object.ret), detail: object.detail };
+    this.#objects.push(object);
+    this.#opened(object.fd);
+    return { ret: object.fd, errno: null, attr: {}, facts: object.facts };
+  }
+
+  mapMemory(fd: number, offset: number, length: number, writable: boolean): string | null {
+    return this.#mapped(fd, offset, length, writable, () => "").errno;
+  }
+
+  readMemory(fd: number, offset: number, length: number): MemoryAnswer {
+    return this.#mapped(fd, offset, length, false, (bytes) => bytes.toString("hex"));
+  }
+
+  writeMemory(fd: number, offset: number, data: string): MemoryAnswer {
+    const stored = Buffer.from(data, "hex");
+    return this.#mapped(fd, offset, stored.length, true, (bytes) => {
+      stored.copy(bytes);
+      return "";
+    });
+  }
+
+  /** A mapping for one access, so that it is not in the way of what comes after. */
+  #mapped(fd: number, offset: number, length: number, writable: boolean, use: (bytes: Buffer) => string): MemoryAnswer {
+    const start = Math.floor(offset / PAGE_BYTES) * PAGE_BYTES;
+    const size = Math.ceil((offset + length - start) / PAGE_BYTES) * PAGE_BYTES;
+    const prot = writable ? PROT_READ_WRITE : PROT_READ;
+    const address = this.#libc.mmap(null, size, prot, MAP_SHARED, fd, start) as bigint;
+    if (BigInt.asIntN(64, address) === -1n) return { errno: errnoName(this.#koffi.errno()), data: "" };
+    const bytes = Buffer.from(this.#koffi.view(address, size));
+    const data = use(bytes.subarray(offset - start, offset - start + length));
+    this.#libc.munmap(address, size);
+    return { errno: null, data };
   }
 
   changePath(call: "unlink" | "mkdir" | "rmdir", pathname: string): Answer {
@@ -195,8 +225,13 @@ export class Kernel implements Subject {
     return answered(errnoOf(() => calls[call](pathname)));
   }
 
+  settle(): void {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, SETTLE_MS);
+  }
+
   end(): void {
     for (const fd of [...this.#open]) this.close(fd);
+    for (const object of this.#objects) object.release();
     for (const name of readdirSync(this.directory, { recursive: true, encoding: "utf8" }).sort().reverse()) {
       const path = join(this.directory, name);
       if (statSync(path).isDirectory()) rmdirSync(path);
@@ -231,6 +266,7 @@ export class Kernel implements Subject {
     const shape = {
       keyBytes: info.keySize,
       valueBytes: PERCPU.has(info.type) ? slotBytes * this.#possibleCpus : info.valueSize,
+      asks: info.type === BPF_MAP_TYPE.BPF_MAP_TYPE_BLOOM_FILTER,
     };
     this.#shapes.set(fd as number, shape);
     return shape;
@@ -267,6 +303,10 @@ export class Kernel implements Subject {
         return { attr: packed, outputs: NO_OUTPUTS };
       case "BPF_OBJ_GET_INFO_BY_FD":
         return this.#info(packed, attr);
+      case "BPF_BTF_LOAD":
+        packed.writeBigUInt64LE(this.#input("btf", attr.btf), 0);
+        write(packed, 16, 4, attr.btf_size);
+        return { attr: packed, outputs: NO_OUTPUTS };
       default:
         return { attr: packed, outputs: NO_OUTPUTS };
     }
@@ -283,7 +323,8 @@ export class Kernel implements Subject {
     write(packed, 0, 4, attr.map_fd);
     packed.writeBigUInt64LE(this.#input("key", attr.key), 8);
     write(packed, 24, 8, attr.flags);
-    if (output === null) {
+    // A bloom filter's lookup reads what others write to.
+    if (output === null || this.#shape(attr.map_fd).asks) {
       packed.writeBigUInt64LE(this.#input("value", attr.value), 16);
       return { attr: packed, outputs: NO_OUTPUTS };
     }
@@ -373,9 +414,9 @@ export class Kernel implements Subject {
   }
 }
 
-const OPENS = new Set(["BPF_MAP_CREATE", "BPF_MAP_GET_FD_BY_ID", "BPF_OBJ_GET"]);
-/** O_TMPFILE | O_RDWR */
-const O_TMPFILE_RDWR = 0o20200002;
+/** A grace period of RCU, and then some. */
+const SETTLE_MS = 10;
+const OPENS = new Set(["BPF_MAP_CREATE", "BPF_BTF_LOAD", "BPF_MAP_GET_FD_BY_ID", "BPF_OBJ_GET"]);
 
 /** A number of the door into the attr; absent is 0. */
 function write(attr: Buffer, offset: number, size: 4 | 8, value: unknown): void {

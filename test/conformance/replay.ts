@@ -1,6 +1,4 @@
-import { BPF_MAP_TYPE, mapTypeName } from "../../src/abi/bpf.ts";
-import { mapType } from "../../src/maps/types.ts";
-import { Commands, isBad, type MapObject, typeNumber } from "./commands.ts";
+import { Commands, isBad, type MapObject } from "./commands.ts";
 import type { Subject } from "./subject.ts";
 import { agrees, type Line, type LineOut, type Transcript } from "./transcript.ts";
 
@@ -35,6 +33,10 @@ const CHANGES_BEFORE_ERROR = new Set([
 const FIRST_ERRORS = new Set(["EBADF", "EINVAL", "EPERM", "ENOTSUPP"]);
 /** Commands that change what is where on bpffs. */
 const MOVES = new Set(["OBJ_PIN", "FS_UNLINK", "FS_MKDIR", "FS_RMDIR", "FS_RENAME", "FS_LINK", "FS_SYMLINK"]);
+/** Commands that let a program have its way with its maps. */
+const RUNS = new Set(["PROG_ATTACH", "PROG_TEST_RUN"]);
+/** Types whose memory exists inside a kernel only. */
+const RINGS = new Set(["RINGBUF", "USER_RINGBUF", "ARENA"]);
 /** Fields that name a descriptor. */
 const FD_FIELDS = [
   "fd",
@@ -63,10 +65,13 @@ class Replayer implements Report {
   readonly wrong: { line: Line; out: LineOut }[] = [];
   readonly #subject: Subject;
   readonly #commands: Commands;
-  /** Memory mappings of arrays: what is written to them is carried over by updates, through a descriptor of their own. */
-  readonly #mappings = new Map<string, { object: MapObject; fd: number; offset: number }>();
   /** Names of descriptors, of maps (and positions), and paths that stand for what the subject does not have. */
   readonly #lostFds = new Set<string>();
+  readonly #lostMappings = new Set<string>();
+  /** Descriptors of maps that the subject does not know to be mapped. */
+  readonly #mappedOutside = new Set<string>();
+  /** Maps of programs that were left out. */
+  readonly #users = new Map<string, MapObject[]>();
   readonly #lostIds = new Set<string>();
   readonly #lostPaths = new Set<string>();
 
@@ -76,7 +81,10 @@ class Replayer implements Report {
   }
 
   take(line: Line): void {
-    if (line.cmd === "SETTLE") return;
+    if (line.cmd === "SETTLE") {
+      this.#subject.settle();
+      return;
+    }
     const reason = this.#unable(line) ?? (this.#refersToLost(line) ? "about what was left out" : null);
     if (reason !== null) {
       this.skipped.set(reason, (this.skipped.get(reason) ?? 0) + 1);
@@ -100,8 +108,10 @@ class Replayer implements Report {
     if (!ownsIds && ((line.id as { add?: number } | undefined)?.add ?? 0) > 0) return "id that anybody may have taken";
     if (JSON.stringify(line).includes("kernel_struct")) return "struct of the running kernel";
     if (typeof line.path === "string" && /^(plain|rel):/.test(line.path)) return "path outside bpffs";
-    if (line.cmd === "AUX" && line.kind !== "pipe" && line.kind !== "file") return `AUX ${line.kind}`;
-    if (line.cmd === "MAP_CREATE" && !isServed(line.type)) return `map type ${line.type}`;
+    if (line.cmd === "PROG_LOAD" && line.map_refs !== undefined) return "program that uses maps";
+    if (line.cmd === "MMAP" && (line.shared === false || String(line.prot).includes("x"))) return "mapping of a kind";
+    if (line.cmd === "MMAP" && RINGS.has(this.#commands.names.get(line.fd as string)?.object?.type ?? ""))
+      return "ring";
     if (line.cmd === "MAP_FREEZE" && this.#isMapped(line.fd)) return "freezing mapped memory";
     return null;
   }
@@ -115,11 +125,13 @@ class Replayer implements Report {
   }
 
   #isMapped(name: unknown): boolean {
+    if (this.#mappedOutside.has(name as string)) return true;
     const object = this.#commands.names.get(name as string)?.object;
-    return [...this.#mappings.values()].some((mapping) => mapping.object === object);
+    return [...this.#commands.mappings.values()].some((mapping) => mapping.object === object && mapping.writable);
   }
 
   #refersToLost(line: Line): boolean {
+    if (this.#lostMappings.has(line.mapping as string)) return true;
     for (const field of FD_FIELDS) if (this.#lostFds.has(line[field] as string)) return true;
     if (typeof line.path === "string" && [...this.#lostPaths].some((lost) => isAtOrBelow(lost, line.path as string)))
       return true;
@@ -134,9 +146,13 @@ class Replayer implements Report {
   /** What the line would have made is lost, and what it would have changed is no longer what the transcript means. */
   #leaveOut(line: Line): void {
     const succeeded = line.out.err === undefined;
-    if (line.cmd === "MMAP" && succeeded) this.#map(line);
-    if (line.cmd === "MUNMAP") this.#unmap(line.mapping as string);
-    if (line.cmd === "MEM_WRITE") this.#store(line);
+    if (line.cmd === "MMAP" && succeeded) {
+      this.#lostMappings.add(line.as as string);
+      this.#mappedOutside.add(line.fd as string);
+    }
+    if (line.map_refs !== undefined) this.#users.set(line.as as string, [...this.#heldBy(line)]);
+    // What a program does to its maps, only a kernel knows.
+    if (RUNS.has(line.cmd)) for (const object of this.#users.get(line.prog as string) ?? []) this.#lose(object);
     if (typeof line.out_batch === "string") this.#lostIds.add(line.out_batch);
     const named = this.#commands.names.get(line.fd as string)?.object ?? null;
     if (named !== null && mayChange(line)) this.#lose(named);
@@ -193,40 +209,13 @@ class Replayer implements Report {
         this.#commands.pins.delete(path);
         this.#losePath(path);
       }
-    for (const [name, mapping] of [...this.#mappings]) if (mapping.object === object) this.#unmap(name);
+    for (const [name, mapping] of [...this.#commands.mappings])
+      if (mapping.object === object) {
+        this.#subject.close(mapping.fd);
+        this.#commands.mappings.delete(name);
+        this.#lostMappings.add(name);
+      }
     this.#lostIds.add(object.name);
-  }
-
-  // Memory: a descriptor holds the map as the mapping would; what is stored goes in by updates.
-
-  #map(line: Line): void {
-    const object = this.#commands.names.get(line.fd as string)?.object;
-    if (object?.type !== "ARRAY") return;
-    const { ret } = this.#subject.bpf({ cmd: "BPF_MAP_GET_FD_BY_ID", attr: { map_id: object.id } });
-    this.#mappings.set(line.as as string, { object, fd: ret, offset: (line.offset as number | undefined) ?? 0 });
-  }
-
-  #unmap(name: string): void {
-    const mapping = this.#mappings.get(name);
-    if (mapping !== undefined) this.#subject.close(mapping.fd);
-    this.#mappings.delete(name);
-  }
-
-  #store(line: Line): void {
-    const mapping = this.#mappings.get(line.mapping as string);
-    if (mapping === undefined) return;
-    const { object, fd } = mapping;
-    const data = Buffer.from(line.data as string, "hex");
-    const start = mapping.offset + (line.offset as number);
-    const last = Math.min(Math.floor((start + data.length - 1) / object.strideBytes), object.maxEntries - 1);
-    for (let index = Math.floor(start / object.strideBytes); index <= last; index++) {
-      const key = u32Hex(index);
-      const found = this.#subject.bpf({ cmd: "BPF_MAP_LOOKUP_ELEM", attr: { map_fd: fd, key } });
-      const value = Buffer.from(found.attr.value as string, "hex");
-      for (let at = 0; at < value.length; at++)
-        value[at] = data[index * object.strideBytes + at - start] ?? (value[at] as number);
-      this.#subject.bpf({ cmd: "BPF_MAP_UPDATE_ELEM", attr: { map_fd: fd, key, value: value.toString("hex") } });
-    }
   }
 }
 
@@ -251,18 +240,4 @@ function referred(specs: unknown, by: readonly string[]): string[] {
 
 function isAtOrBelow(lost: string, path: string): boolean {
   return path === lost || path.startsWith(`${lost}/`) || lost.startsWith(`${path}/`);
-}
-
-/** Whether the answer to a creation is the type's own: unknown types are served, too, with EINVAL. */
-function isServed(type: unknown): boolean {
-  const number = typeNumber(type);
-  return (
-    number === BPF_MAP_TYPE.BPF_MAP_TYPE_UNSPEC || mapTypeName(number) === undefined || mapType(number) !== undefined
-  );
-}
-
-function u32Hex(number: number): string {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32LE(number);
-  return bytes.toString("hex");
 }

@@ -1,3 +1,4 @@
+import { errnoName } from "../../src/abi/errno.ts";
 import { CMD } from "../../src/abi/service.ts";
 import { type DoorRequest, doorAnswer, readDoor } from "../../src/codec/door.ts";
 import { Engine, type Request } from "../../src/engine/engine.ts";
@@ -6,12 +7,12 @@ import { MemoryCells } from "../../src/engine/memory.ts";
 import type { Cells } from "../../src/maps/cells.ts";
 import type { Host } from "../../src/maps/map.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
-import type { Action } from "../../src/syscall/command.ts";
+import type { Action, MemoryCommand, ObjectSpec } from "../../src/syscall/command.ts";
 import { redo } from "../../src/syscall/execute.ts";
 import type { Outcome } from "../../src/syscall/outcome.ts";
 import { State } from "../../src/syscall/state.ts";
 import { MemoryLog } from "../support/memory_log.ts";
-import type { Answer, Subject } from "./subject.ts";
+import type { Answer, MemoryAnswer, Subject } from "./subject.ts";
 
 /** The machine that the transcripts were recorded on. */
 export const HOST: Host = { possibleCpus: 2, pageBytes: 4096, memoryBytes: 2 ** 34, onlineNodes: [0], ifindexes: [1] };
@@ -64,14 +65,42 @@ export class Service implements Subject {
     return this.#call({ cmd: CMD.DUP, fd });
   }
 
-  open(kind: "pipe" | "file"): Answer {
-    return this.#call({ cmd: CMD.OPEN, attr: { kind } });
+  open(spec: ObjectSpec): Answer {
+    const answer = this.#call({ cmd: CMD.OPEN, attr: spec });
+    const { state } = this.#engine;
+    const facts = state.object(state.fd(this.#session, answer.ret)?.object ?? 0);
+    return facts === undefined ? answer : { ...answer, facts };
+  }
+
+  /** An access to all of the pages is refused as the mapping would be. */
+  mapMemory(fd: number, offset: number, length: number, writable: boolean): string | null {
+    const { errno } = writable ? this.writeMemory(fd, offset + length, "") : this.readMemory(fd, offset, length);
+    return errno;
+  }
+
+  readMemory(fd: number, offset: number, length: number): MemoryAnswer {
+    return this.#memory({ cmd: CMD.MEMORY_READ, target: { by: "fd", fd }, value: null, attr: { offset, length } });
+  }
+
+  writeMemory(fd: number, offset: number, data: string): MemoryAnswer {
+    const value = Buffer.from(data, "hex");
+    const attr = { offset, length: value.length };
+    return this.#memory({ cmd: CMD.MEMORY_WRITE, target: { by: "fd", fd }, value, attr });
+  }
+
+  #memory(action: MemoryCommand): MemoryAnswer {
+    const { outcome } = this.#run(action);
+    const errno = outcome.errno === 0 ? null : errnoName(outcome.errno);
+    return { errno, data: outcome.value?.toString("hex") ?? "" };
   }
 
   changePath(call: "unlink" | "mkdir" | "rmdir", pathname: string): Answer {
     const cmd = { unlink: CMD.UNLINK, mkdir: CMD.MKDIR, rmdir: CMD.RMDIR }[call];
     return this.#call({ cmd, attr: { pathname } });
   }
+
+  /** What is let go of is gone at once. */
+  settle(): void {}
 
   /** Ends the session: its descriptors are closed one by one, each in an event. */
   end(): void {

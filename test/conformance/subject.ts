@@ -1,4 +1,6 @@
 import type { DoorAttr, DoorRequest } from "../../src/codec/door.ts";
+import type { ObjectFacts } from "../../src/maps/object.ts";
+import type { ObjectSpec } from "../../src/syscall/command.ts";
 
 /** What a subject answers: as the syscall door does. `errno` null is success. */
 export interface Answer {
@@ -7,6 +9,13 @@ export interface Answer {
   readonly attr: DoorAttr;
   /** The rule that chose the errno; a kernel does not tell. */
   readonly detail?: string;
+  /** What was opened that is no map. */
+  readonly facts?: ObjectFacts;
+}
+
+export interface MemoryAnswer {
+  readonly errno: string | null;
+  readonly data: string;
 }
 
 /** What the syscall door has no words for: raw access to the attribute. */
@@ -36,9 +45,16 @@ export interface Subject {
   bpf(request: DoorRequest, raw?: Raw): Answer;
   close(fd: number): Answer;
   dup(fd: number): Answer;
-  /** A descriptor of something that is no map. */
-  open(kind: "pipe" | "file"): Answer;
+  /** A descriptor of something that is no map. `path` of a directory is below the subject's own. */
+  open(spec: ObjectSpec): Answer;
+  /** Whether mmap(2) of whole pages of a map's memory succeeds: its errno, or null. */
+  mapMemory(fd: number, offset: number, length: number, writable: boolean): string | null;
+  /** What such a mapping shows, and a store through it. */
+  readMemory(fd: number, offset: number, length: number): MemoryAnswer;
+  writeMemory(fd: number, offset: number, data: string): MemoryAnswer;
   changePath(call: "unlink" | "mkdir" | "rmdir", pathname: string): Answer;
+  /** Waits until what was let go of is gone. */
+  settle(): void;
   /** Lets go of everything. */
   end(): void;
 }

@@ -6,32 +6,52 @@ import { readTranscripts } from "./transcript.ts";
 /** How many commands of each transcript are replayed at least: leaving out everything proves nothing. */
 const REPLAYED_AT_LEAST: Readonly<Record<string, number>> = {
   access_modes: 92,
-  bad_arguments: 103,
-  batch_array: 66,
-  batch_hash: 183,
-  command_matrix: 55,
-  create_attr: 26,
-  create_btf: 5,
-  create_exclusive: 10,
-  create_flags: 66,
-  create_name: 189,
-  create_order: 13,
-  create_sizes: 115,
+  bad_arguments: 133,
+  batch_array: 117,
+  batch_hash: 396,
+  command_matrix: 593,
+  create_attr: 33,
+  create_btf: 71,
+  create_exclusive: 14,
+  create_flags: 679,
+  create_name: 190,
+  create_order: 49,
+  create_sizes: 1114,
   freeze: 55,
   ids: 34,
-  info: 45,
-  lifetime: 54,
-  mmap_array: 16,
-  pins: 70,
+  info: 113,
+  lifetime: 82,
+  mmap_array: 54,
+  pins: 71,
   sharing: 78,
-  spin_lock: 4,
+  spin_lock: 71,
+  type_arena: 23,
   type_array: 91,
+  type_bloom: 76,
+  type_cgroup_storage: 36,
+  type_cpumap: 49,
+  type_devmap: 112,
+  type_fd_arrays: 83,
   type_hash: 266,
   type_lpm: 148,
+  type_lru: 498,
+  type_map_in_map: 251,
+  type_percpu: 228,
+  type_prog_array: 52,
+  type_queue_stack: 188,
+  type_reuseport: 72,
+  type_ringbuf: 31,
+  type_sockmap: 124,
+  type_stack_trace: 72,
+  type_storage: 381,
+  type_struct_ops: 1,
+  type_xskmap: 70,
 };
 /** Random ones are 300 commands, or 150. */
-const REPLAYED_SHARE_AT_LEAST = 0.95;
-const TRANSCRIPTS_AT_LEAST = 53;
+const REPLAYED_SHARE_AT_LEAST = 0.93;
+/** Types of the running kernel: mapledger has none, and can be asked what comes before them. */
+const STRUCT_OPS_SHARE_AT_LEAST = 0.02;
+const TRANSCRIPTS_AT_LEAST = 371;
 
 const transcripts = readTranscripts();
 
@@ -49,7 +69,8 @@ for (const transcript of transcripts)
       "every outcome agrees with the kernel's",
     );
 
-    const least = REPLAYED_AT_LEAST[transcript.name] ?? transcript.lines.length * REPLAYED_SHARE_AT_LEAST;
+    const share = transcript.name.includes("STRUCT_OPS") ? STRUCT_OPS_SHARE_AT_LEAST : REPLAYED_SHARE_AT_LEAST;
+    const least = REPLAYED_AT_LEAST[transcript.name] ?? transcript.lines.length * share;
     t.comment(
       `${replayed} of ${transcript.lines.length} replayed; left out: ${JSON.stringify(Object.fromEntries(skipped))}`,
     );

@@ -54,7 +54,7 @@ t.test("BPF_MAP_TYPE_ARRAY BPF_MAP_CREATE refuses in the kernel's order", async 
 t.test("BPF_MAP_TYPE_ARRAY elements are refused in the kernel's order", async (t) => {
   const service = new Service();
   const map_fd = create(service, ARRAY);
-  const pipe = service.open("pipe").ret;
+  const pipe = service.open({ kind: "pipe" }).ret;
   const readonly = create(service, { ...ARRAY, map_flags: BPF_F_RDONLY });
   const writeonly = create(service, { ...ARRAY, map_flags: BPF_F_WRONLY });
   climb(t, service, "BPF_MAP_UPDATE_ELEM", [
@@ -179,7 +179,7 @@ t.test("BPF_MAP_TYPE_ARRAY lookup batches succeed at the last element and say EN
 t.test("BPF_OBJ_GET_INFO_BY_FD refuses in the kernel's order", async (t) => {
   const service = new Service();
   const bpf_fd = create(service, ARRAY);
-  const pipe = service.open("pipe").ret;
+  const pipe = service.open({ kind: "pipe" }).ret;
   const junk = "a5";
   climb(t, service, "BPF_OBJ_GET_INFO_BY_FD", [
     { refuses: "a descriptor that is not open", attr: { bpf_fd: 99, info_len: 4097, info: "" }, errno: "EBADFD" },

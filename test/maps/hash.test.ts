@@ -100,7 +100,7 @@ t.test("BPF_MAP_TYPE_HASH BPF_MAP_CREATE refuses in the kernel's order", async (
 t.test("BPF_MAP_TYPE_HASH elements are refused in the kernel's order", async (t) => {
   const service = new Service();
   const map_fd = create(service, HASH);
-  const pipe = service.open("pipe").ret;
+  const pipe = service.open({ kind: "pipe" }).ret;
   const readonly = create(service, { ...HASH, map_flags: BPF_F_RDONLY });
   const writeonly = create(service, { ...HASH, map_flags: BPF_F_WRONLY });
   update(service, map_fd, ONE, "11111111");

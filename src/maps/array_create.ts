@@ -1,0 +1,29 @@
+import { BPF_F } from "../abi/bpf.ts";
+import { BTF_KIND, isInteger } from "./btf_types.ts";
+import { ACCESS_FLAGS, checkEntries, checkFlags, checkKeySize, PROG_FLAGS } from "./common.ts";
+import type { BtfType, CreateAttr } from "./map.ts";
+import { type Refusal, refuse } from "./refusal.ts";
+
+/** array_map_alloc_check(), kernel/bpf/arraymap.c: what arrays are made by. */
+
+const INDEX_BYTES = 4;
+
+/** Flags that every array may have. */
+export const ARRAY_FLAGS = BPF_F.BPF_F_NUMA_NODE | ACCESS_FLAGS;
+export const DATA_ARRAY_FLAGS = ARRAY_FLAGS | PROG_FLAGS;
+
+export function checkArray(attr: CreateAttr, flags: number, whose: string): Refusal | null {
+  return (
+    checkEntries(attr) ??
+    checkKeySize(attr, INDEX_BYTES) ??
+    (attr.valueSize === 0 ? refuse("EINVAL", "value_size is 0") : null) ??
+    checkFlags(attr, flags, whose)
+  );
+}
+
+/** array_map_check_btf(): the key is an index, or there is none: then it is the one element of a data section. */
+export function checkArrayBtf(attr: CreateAttr, key: BtfType | undefined, value: BtfType): Refusal | null {
+  if (key !== undefined) return isInteger(key, 32) ? null : refuse("EINVAL", "the key's BTF is no integer of 32 bits");
+  if (attr.maxEntries === 1 && value.kind === BTF_KIND.DATASEC) return null;
+  return refuse("EINVAL", "only the one element of a data section can be without a key's BTF");
+}

@@ -1,0 +1,100 @@
+import { createHash } from "node:crypto";
+import { BPF_F } from "../abi/bpf.ts";
+import { QUEUE_VALUE_BYTES_MAX } from "../abi/limits.ts";
+import { afterPrefix } from "./cells.ts";
+import {
+  ACCESS_FLAGS,
+  checkEntries,
+  checkFlags,
+  checkKeySize,
+  elementsPrefix,
+  NO_BATCHES,
+  noTake,
+  PROG_FLAGS,
+  USUAL,
+} from "./common.ts";
+import { type Element, type MapStore, type MapType, POSITION_BYTES } from "./map.ts";
+import { refuse, refused } from "./refusal.ts";
+
+/**
+ * BPF_MAP_TYPE_BLOOM_FILTER. Source: kernel/bpf/bloom_filter.c. What was added is kept as it is, under its SHA-256: the
+ * kernel answers "perhaps" for some of what was never added, we for none of it.
+ */
+const FLAGS = BPF_F.BPF_F_NUMA_NODE | BPF_F.BPF_F_ZERO_SEED | ACCESS_FLAGS | PROG_FLAGS;
+const HASHES_MAX = 15n;
+const HASHES_USUAL = 5;
+const DIGEST_BYTES = 32;
+const NEVER_ADDED = refuse("ENOENT", "the value was never added");
+
+function cellOf(store: MapStore, value: Buffer): string {
+  return elementsPrefix(store.map) + createHash("sha256").update(value).digest().toString("latin1");
+}
+
+function put(store: MapStore, key: Buffer, value: Buffer): void {
+  const cell = cellOf(store, value);
+  if (store.cells.get(cell) !== undefined) return;
+  store.setEntryCount(store.entryCount() + 1);
+  store.cells.put(cell, value);
+  store.changed(store.map, key, value);
+}
+
+/** A position is what a digest begins with. */
+function* elements(store: MapStore, after: Buffer | null): Iterable<Element> {
+  const prefix = elementsPrefix(store.map);
+  const from = after === null ? prefix : `${prefix}${after.toString("latin1").padEnd(DIGEST_BYTES, "\xff")}\0`;
+  for (const [cell, value] of store.cells.range(from, afterPrefix(prefix)))
+    yield { key: Buffer.from(cell.slice(prefix.length, prefix.length + POSITION_BYTES), "latin1"), value };
+}
+
+export const bloomFilter: MapType = {
+  ...USUAL,
+
+  checkBtf(_attr, key) {
+    return key === undefined ? null : refuse("EINVAL", "a bloom filter has no keys");
+  },
+
+  first(attr) {
+    if (attr.valueSize <= QUEUE_VALUE_BYTES_MAX) return null;
+    return refuse("E2BIG", `value_size is ${attr.valueSize}: more than ${QUEUE_VALUE_BYTES_MAX}`);
+  },
+
+  second(attr) {
+    const refusal = checkKeySize(attr, 0) ?? checkEntries(attr) ?? checkFlags(attr, FLAGS, "a bloom filter's");
+    if (refusal !== null) return refusal;
+    if (attr.valueSize === 0) return refuse("EINVAL", "value_size is 0");
+    return attr.mapExtra > HASHES_MAX
+      ? refuse("EINVAL", `map_extra is ${attr.mapExtra}: a bloom filter has at most ${HASHES_MAX} hash functions`)
+      : null;
+  },
+
+  /** Bits: entries times hash functions over the logarithm of 2, a power of two up to 2^32. */
+  allocatedBytes(attr) {
+    const bits = (attr.maxEntries * (Number(attr.mapExtra) || HASHES_USUAL) * 7) / 5;
+    return Math.min(2 ** Math.ceil(Math.log2(bits)), 2 ** 32) / 8;
+  },
+
+  asks: true,
+
+  lookup(store, _key, value) {
+    return store.cells.get(cellOf(store, value as Buffer)) ?? NEVER_ADDED;
+  },
+
+  update(store, key, value, flags) {
+    if (flags !== 0n) return refuse("EINVAL", `flags ${flags}: a bloom filter takes BPF_ANY alone`);
+    put(store, key, value);
+    return null;
+  },
+
+  delete: refused("EOPNOTSUPP", "what was added to a bloom filter stays"),
+  nextKey: refused("EOPNOTSUPP", "a bloom filter has no keys to walk"),
+  take: noTake,
+  batch: NO_BATCHES,
+  put,
+
+  remove() {
+    throw new Error("bloom_filter remove: nothing removes what was added");
+  },
+
+  elements,
+  stored: (store) => elements(store, null),
+};

@@ -1,0 +1,23 @@
+import { ARRAY_FLAGS } from "./array_create.ts";
+import { noBtf, u32Buffer } from "./common.ts";
+import { checkHolderArray, holderArray } from "./holder_array.ts";
+import type { MapType } from "./map.ts";
+import { objectAt } from "./object.ts";
+import { refused } from "./refusal.ts";
+
+/** BPF_MAP_TYPE_CGROUP_ARRAY: descriptors of cgroup directories. Source: cgroup_fd_array_*, kernel/bpf/arraymap.c. */
+export const cgroupArray: MapType = {
+  ...holderArray({
+    resolve(store, fd) {
+      const found = objectAt(store, fd, "cgroup", "EBADF");
+      return "id" in found ? u32Buffer(found.id) : found;
+    },
+    hold: ({ world }, id) => world.holdObject(id),
+    release: ({ world }, id) => world.releaseObject(id),
+  }),
+  checkBtf: noBtf,
+  first: (attr) => checkHolderArray(attr, ARRAY_FLAGS, "a cgroup array's"),
+  second: () => null,
+  allocatedBytes: (attr) => attr.maxEntries * 8,
+  lookup: refused("ENOTSUPP", "cgroups cannot be looked up"),
+};

@@ -1,0 +1,90 @@
+import { DEVMAP_HASH_ENTRIES_MAX } from "../abi/limits.ts";
+import { checkUpdateFlags, NO_BATCHES, noBtf, noTake, USUAL, u32Buffer } from "./common.ts";
+import { checkDevmap, interfaceProgram, readOnlyForPrograms } from "./devmap.ts";
+import { ABSENT, cellKey, cellsOf, checkFull, elementOf, erase, nextKey, write } from "./hash_table.ts";
+import type { MapStore, MapType } from "./map.ts";
+import { refuse } from "./refusal.ts";
+import { holdProgram, releaseProgram, shown } from "./xdp_programs.ts";
+
+/** BPF_MAP_TYPE_DEVMAP_HASH: interfaces by a key of four bytes. Source: kernel/bpf/devmap.c. Cells are as DEVMAP's. */
+function put(store: MapStore, key: Buffer, value: Buffer): void {
+  const cell = cellKey(store.map, key);
+  const before = store.cells.get(cell);
+  holdProgram(store, value);
+  if (before === undefined) store.setEntryCount(store.entryCount() + 1);
+  write(store, cell, key, value);
+  store.changed(store.map, key, value);
+  if (before !== undefined) releaseProgram(store, before);
+}
+
+function remove(store: MapStore, key: Buffer): void {
+  const cell = cellKey(store.map, key);
+  const before = store.cells.get(cell) as Buffer;
+  erase(store, cell);
+  releaseProgram(store, before);
+  store.changed(store.map, key, null);
+}
+
+export const devmapHash: MapType = {
+  ...USUAL,
+  checkBtf: noBtf,
+
+  first(attr) {
+    const refusal = checkDevmap(attr);
+    if (refusal !== null || attr.maxEntries <= DEVMAP_HASH_ENTRIES_MAX) return refusal;
+    return refuse("EINVAL", `max_entries is ${attr.maxEntries}: more than ${DEVMAP_HASH_ENTRIES_MAX}`);
+  },
+
+  second: () => null,
+  recorded: readOnlyForPrograms,
+  allocatedBytes: (attr) => 2 ** Math.ceil(Math.log2(attr.maxEntries)) * 8,
+
+  lookup(store, key) {
+    const cell = store.cells.get(cellKey(store.map, key));
+    return cell === undefined ? ABSENT : shown(store, cell);
+  },
+
+  update(store, key, value, flags) {
+    const ifindex = value.readUInt32LE(0);
+    const unknown = checkUpdateFlags(flags);
+    if (unknown !== null) return unknown;
+    if (ifindex === 0) return refuse("EINVAL", "ifindex is 0");
+    const present = store.cells.get(cellKey(store.map, key)) !== undefined;
+    if (present && flags === 1n) return refuse("EEXIST", "BPF_NOEXIST, but an element has this key");
+    const program = interfaceProgram(store, value);
+    if (typeof program !== "number") return program;
+    const full = present ? null : checkFull(store);
+    if (full !== null) return full;
+    const stored = u32Buffer(ifindex, program);
+    put(store, key, stored);
+    store.stored(key, stored);
+    return null;
+  },
+
+  delete(store, key) {
+    if (store.cells.get(cellKey(store.map, key)) === undefined) return ABSENT;
+    remove(store, key);
+    return null;
+  },
+
+  nextKey,
+  take: noTake,
+  batch: NO_BATCHES,
+  put,
+  remove,
+
+  freed(store) {
+    for (const [, cell] of cellsOf(store)) releaseProgram(store, cell);
+  },
+
+  *elements(store, after) {
+    for (const cell of cellsOf(store, after)) {
+      const { key, value } = elementOf(store.map, cell);
+      yield { key, value: shown(store, value) };
+    }
+  },
+
+  *stored(store) {
+    for (const cell of cellsOf(store)) yield elementOf(store.map, cell);
+  },
+};

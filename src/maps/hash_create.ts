@@ -1,0 +1,60 @@
+import { BPF_F } from "../abi/bpf.ts";
+import { HASH_ELEMENT_BYTES_MAX, HASH_ENTRIES_MAX, PERCPU_VALUE_BYTES_MAX } from "../abi/limits.ts";
+import { ACCESS_FLAGS, checkFlags, PROG_FLAGS, roundUp8 } from "./common.ts";
+import type { CreateAttr, Host } from "./map.ts";
+import { type Refusal, refuse } from "./refusal.ts";
+
+/** htab_map_alloc_check() and htab_map_alloc(), kernel/bpf/hashtab.c: what all hash maps are made by. */
+
+/** HTAB_CREATE_FLAG_MASK */
+const HASH_FLAGS =
+  BPF_F.BPF_F_NO_PREALLOC |
+  BPF_F.BPF_F_NO_COMMON_LRU |
+  BPF_F.BPF_F_NUMA_NODE |
+  BPF_F.BPF_F_ZERO_SEED |
+  ACCESS_FLAGS |
+  PROG_FLAGS;
+
+/** sizeof(struct htab_elem). */
+const ELEMENT_HEAD_BYTES = 48;
+
+/** NUMA_NO_NODE */
+const ANY_NODE = -1;
+
+export interface HashKind {
+  readonly lru: boolean;
+  readonly perCpu: boolean;
+}
+
+export function checkHash(attr: CreateAttr, { lru, perCpu }: HashKind): Refusal | null {
+  const { mapFlags, keySize, valueSize } = attr;
+  const unknown = checkFlags(attr, HASH_FLAGS, "a hash's");
+  if (unknown !== null) return unknown;
+  const ownLists = (mapFlags & BPF_F.BPF_F_NO_COMMON_LRU) !== 0;
+  if (ownLists && !lru) return refuse("EINVAL", "BPF_F_NO_COMMON_LRU is for LRU maps alone");
+  if (lru && (mapFlags & BPF_F.BPF_F_NO_PREALLOC) !== 0)
+    return refuse("ENOTSUPP", "an LRU map is always preallocated: BPF_F_NO_PREALLOC cannot be");
+  const node = (mapFlags & BPF_F.BPF_F_NUMA_NODE) === 0 ? ANY_NODE : attr.numaNode;
+  if (node !== ANY_NODE && (perCpu || ownLists))
+    return refuse("EINVAL", "what every CPU has of its own cannot be on one NUMA node");
+  if (attr.maxEntries === 0) return refuse("EINVAL", "max_entries is 0");
+  if (keySize === 0) return refuse("EINVAL", "key_size is 0");
+  if (valueSize === 0) return refuse("EINVAL", "value_size is 0");
+  const bytes = keySize + valueSize;
+  if (bytes > HASH_ELEMENT_BYTES_MAX)
+    return refuse("E2BIG", `key_size + value_size is ${bytes}: more than ${HASH_ELEMENT_BYTES_MAX}`);
+  if (perCpu && roundUp8(valueSize) > PERCPU_VALUE_BYTES_MAX)
+    return refuse("E2BIG", `value_size is ${valueSize}: a CPU's value has at most ${PERCPU_VALUE_BYTES_MAX} bytes`);
+  return null;
+}
+
+export function checkHashEntries(attr: CreateAttr): Refusal | null {
+  if (attr.maxEntries <= HASH_ENTRIES_MAX) return null;
+  return refuse("E2BIG", `max_entries is ${attr.maxEntries}: more than ${HASH_ENTRIES_MAX}`);
+}
+
+export function hashBytes(attr: CreateAttr, host: Host, { perCpu }: HashKind): number {
+  if ((attr.mapFlags & BPF_F.BPF_F_NO_PREALLOC) !== 0) return 0;
+  const valueBytes = roundUp8(attr.valueSize) * (perCpu ? host.possibleCpus : 1);
+  return attr.maxEntries * (ELEMENT_HEAD_BYTES + roundUp8(attr.keySize) + valueBytes);
+}

@@ -1,0 +1,93 @@
+import type { CellKey } from "./cells.ts";
+import { checkValueSize, noBtf, noTake, USUAL, u32Buffer } from "./common.ts";
+import { checkHash, checkHashEntries, hashBytes } from "./hash_create.ts";
+import {
+  ABSENT,
+  byBuckets,
+  cellKey,
+  cellsOf,
+  checkUpdate,
+  elementOf,
+  erase,
+  nextKey,
+  valueIn,
+  write,
+} from "./hash_table.ts";
+import { checkTemplate, innerMap, templateOf } from "./inner_maps.ts";
+import type { MapStore, MapType } from "./map.ts";
+
+/** BPF_MAP_TYPE_HASH_OF_MAPS: descriptors of maps go in, ids come out. Source: kernel/bpf/hashtab.c, map_in_map.c. */
+const KIND = { lru: false, perCpu: false };
+
+const walk = byBuckets(elementOf);
+
+function replace(store: MapStore, cell: CellKey, key: Buffer, id: Buffer): void {
+  const before = store.cells.get(cell);
+  store.world.hold(id.readUInt32LE(0));
+  if (before === undefined) store.setEntryCount(store.entryCount() + 1);
+  write(store, cell, key, id);
+  store.changed(store.map, key, id);
+  if (before !== undefined) store.world.release(valueIn(store.map, before).readUInt32LE(0));
+}
+
+function remove(store: MapStore, key: Buffer): void {
+  const cell = cellKey(store.map, key);
+  const id = valueIn(store.map, store.cells.get(cell) as Buffer).readUInt32LE(0);
+  erase(store, cell);
+  store.changed(store.map, key, null);
+  store.world.release(id);
+}
+
+export const hashOfMaps: MapType = {
+  ...USUAL,
+  checkBtf: noBtf,
+  first: (attr) => checkValueSize(attr, 4) ?? checkHash(attr, KIND),
+  second: (attr, _host, creator) => checkTemplate(attr, creator) ?? checkHashEntries(attr),
+  recorded: (attr, _host, creator) => templateOf(attr, creator),
+  allocatedBytes: (attr, host) => hashBytes(attr, host, KIND),
+
+  lookup(store, key) {
+    const bytes = store.cells.get(cellKey(store.map, key));
+    return bytes === undefined ? ABSENT : valueIn(store.map, bytes);
+  },
+
+  update(store, key, value, flags) {
+    const inner = innerMap(store, value);
+    if (typeof inner !== "number") return inner;
+    const cell = cellKey(store.map, key);
+    const refusal = checkUpdate(store, store.cells.get(cell) !== undefined, flags, true);
+    if (refusal !== null) return refusal;
+    const id = u32Buffer(inner);
+    replace(store, cell, key, id);
+    store.stored(key, id);
+    return null;
+  },
+
+  delete(store, key) {
+    if (store.cells.get(cellKey(store.map, key)) === undefined) return ABSENT;
+    remove(store, key);
+    return null;
+  },
+
+  nextKey,
+  take: noTake,
+  batch: { lookup: walk, lookupAndDelete: walk, update: null, delete: null },
+
+  put(store, key, value) {
+    replace(store, cellKey(store.map, key), key, value);
+  },
+
+  remove,
+
+  freed(store) {
+    for (const cell of cellsOf(store)) store.world.release(elementOf(store.map, cell).value.readUInt32LE(0));
+  },
+
+  *elements(store, after) {
+    for (const cell of cellsOf(store, after)) yield elementOf(store.map, cell);
+  },
+
+  *stored(store) {
+    for (const cell of cellsOf(store)) yield elementOf(store.map, cell);
+  },
+};

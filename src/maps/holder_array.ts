@@ -1,0 +1,93 @@
+import { checkArray } from "./array_create.ts";
+import { checkValueSize, NO_BATCHES, noTake, USUAL, u32Buffer } from "./common.ts";
+import { cellAt, checkIndex, filled, filledAfter, indexOf, nextIndex } from "./index_keys.ts";
+import type { CreateAttr, MapStore, MapType } from "./map.ts";
+import { type Refusal, refuse } from "./refusal.ts";
+
+/**
+ * Arrays of descriptors: bpf_fd_array_map_update_elem() and what goes with it, kernel/bpf/arraymap.c. A filled slot has a
+ * cell that begins with the id (u32) of what it holds.
+ */
+interface Holder {
+  /** What a value's descriptor refers to, as the cell has it: an id, and what else the type keeps. */
+  readonly resolve: (store: MapStore, fd: number) => Buffer | Refusal;
+  readonly hold: (store: MapStore, id: number) => void;
+  readonly release: (store: MapStore, id: number) => void;
+}
+
+export const SLOT_EMPTY = refuse("ENOENT", "the slot is empty");
+
+export function checkHolderArray(attr: CreateAttr, flags: number, whose: string): Refusal | null {
+  return checkArray(attr, flags, whose) ?? checkValueSize(attr, 4);
+}
+
+/** What the slot holds, as its cell has it; ENOENT where it is empty or outside. */
+export function heldAt(store: MapStore, key: Buffer): Buffer | Refusal {
+  const index = indexOf(key);
+  return checkIndex(store.map, index, "ENOENT") ?? store.cells.get(cellAt(store.map, index)) ?? SLOT_EMPTY;
+}
+
+/** What the rows of these types share; lookups, and what creation checks, are their own. */
+export function holderArray({ resolve, hold, release }: Holder) {
+  function put(store: MapStore, key: Buffer, value: Buffer): void {
+    const cell = cellAt(store.map, indexOf(key));
+    const before = store.cells.get(cell);
+    hold(store, value.readUInt32LE(0));
+    store.cells.put(cell, value);
+    if (before === undefined) store.setEntryCount(store.entryCount() + 1);
+    store.changed(store.map, key, value);
+    if (before !== undefined) release(store, before.readUInt32LE(0));
+  }
+
+  function remove(store: MapStore, key: Buffer): void {
+    const cell = cellAt(store.map, indexOf(key));
+    const before = store.cells.get(cell) as Buffer;
+    store.cells.delete(cell);
+    store.setEntryCount(store.entryCount() - 1);
+    store.changed(store.map, key, null);
+    release(store, before.readUInt32LE(0));
+  }
+
+  return {
+    ...USUAL,
+
+    update(store, key, value, flags) {
+      if (flags !== 0n) return refuse("EINVAL", `flags ${flags}: only BPF_ANY is possible`);
+      const outside = checkIndex(store.map, indexOf(key), "E2BIG");
+      if (outside !== null) return outside;
+      const held = resolve(store, value.readInt32LE(0));
+      if (!Buffer.isBuffer(held)) return held;
+      put(store, key, held);
+      store.stored(key, held);
+      return null;
+    },
+
+    delete(store, key) {
+      const index = indexOf(key);
+      const outside = checkIndex(store.map, index, "E2BIG");
+      if (outside !== null) return outside;
+      if (store.cells.get(cellAt(store.map, index)) === undefined) return SLOT_EMPTY;
+      remove(store, key);
+      return null;
+    },
+
+    nextKey: nextIndex,
+    take: noTake,
+    batch: NO_BATCHES,
+    put,
+    remove,
+
+    freed(store) {
+      for (const [, bytes] of filled(store)) release(store, bytes.readUInt32LE(0));
+    },
+
+    *elements(store, after) {
+      for (const [index, bytes] of filledAfter(store, after))
+        yield { key: u32Buffer(index), value: bytes.subarray(0, 4) };
+    },
+
+    *stored(store) {
+      for (const [index, value] of filled(store)) yield { key: u32Buffer(index), value };
+    },
+  } as const satisfies Partial<MapType>;
+}

@@ -1,0 +1,46 @@
+import { afterPrefix, type CellKey, readU32Key, u32Key } from "./cells.ts";
+import { elementsPrefix, u32Buffer } from "./common.ts";
+import type { MapRecord, MapStore } from "./map.ts";
+import { type Refusal, refuse } from "./refusal.ts";
+
+/**
+ * Keys that are indices, as all array-like types have them. A cell an index that holds anything: prefix of the map, index
+ * (most significant byte first, to walk in order).
+ */
+export function indexOf(key: Buffer): number {
+  return key.readUInt32LE(0);
+}
+
+export function cellAt(map: MapRecord, index: number): CellKey {
+  return elementsPrefix(map) + u32Key(index);
+}
+
+/** array_map_get_next_key(): whether slots are filled or not. */
+export function nextIndex(store: MapStore, key: Buffer | null): Buffer | Refusal {
+  const index = key === null ? store.map.maxEntries : indexOf(key);
+  if (index >= store.map.maxEntries) return u32Buffer(0);
+  if (index === store.map.maxEntries - 1) return refuse("ENOENT", `${index} is the last index`);
+  return u32Buffer(index + 1);
+}
+
+function outside(map: MapRecord, index: number): string {
+  return `index ${index} is outside: the array has ${map.maxEntries} entries`;
+}
+
+/** E2BIG, or what the type answers instead. */
+export function checkIndex(map: MapRecord, index: number, errno: "E2BIG" | "ENOENT" | "EINVAL"): Refusal | null {
+  return index < map.maxEntries ? null : refuse(errno, outside(map, index));
+}
+
+/** Filled indices from `from` on, with what their cells hold. */
+export function* filled(store: MapStore, from = 0): Iterable<readonly [index: number, bytes: Buffer]> {
+  const prefix = elementsPrefix(store.map);
+  for (const [cell, bytes] of store.cells.range(prefix + u32Key(from), afterPrefix(prefix)))
+    yield [readU32Key(cell, prefix.length), bytes];
+}
+
+/** filled() behind the last key of an earlier page. */
+export function filledAfter(store: MapStore, after: Buffer | null): Iterable<readonly [index: number, bytes: Buffer]> {
+  if (after === null) return filled(store);
+  return indexOf(after) === 0xffff_ffff ? [] : filled(store, indexOf(after) + 1);
+}

@@ -1,0 +1,60 @@
+import { BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";
+import type { CreateAttr, Creator, InnerShape, MapRecord, MapStore } from "./map.ts";
+import { type Refusal, refuse } from "./refusal.ts";
+
+/** What maps of maps hold. Source: kernel/bpf/map_in_map.c. */
+
+/** Types without map_meta_equal: they can be no inner maps. */
+const NEVER_INNER: ReadonlySet<number> = new Set([
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PROG_ARRAY,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_CGROUP_STORAGE,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_STRUCT_OPS,
+]);
+
+/** The map behind a descriptor: EBADF, EINVAL. */
+function mapAt({ world, session }: Creator, fd: number): MapRecord | Refusal {
+  const file = world.fd(session, fd);
+  if (file === undefined) return refuse("EBADF", `fd ${fd} is not open`);
+  return world.map(file.map) ?? refuse("EINVAL", `fd ${fd} is no map`);
+}
+
+/** bpf_map_meta_alloc(): inner_map_fd at creation. It is only looked at. */
+export function checkTemplate(attr: CreateAttr, creator: Creator): Refusal | null {
+  const template = mapAt(creator, attr.innerMapFd);
+  if (!("id" in template)) return refuse(template.errno, `inner_map_fd: ${template.detail}`);
+  if (template.inner !== null) return refuse("EINVAL", "inner_map_fd: a map of maps cannot be an inner map");
+  if (NEVER_INNER.has(template.type)) return refuse("ENOTSUPP", "inner_map_fd: maps of its type cannot be inner maps");
+  return template.exclusive ? refuse("ENOTSUPP", "inner_map_fd: an exclusive map cannot be an inner map") : null;
+}
+
+/** For the record of a map of maps. */
+export function templateOf(attr: CreateAttr, creator: Creator): { readonly inner: InnerShape } {
+  const { type, keySize, valueSize, maxEntries, mapFlags, special } = mapAt(creator, attr.innerMapFd) as MapRecord;
+  return { inner: { type, keySize, valueSize, maxEntries, mapFlags, special } };
+}
+
+/** bpf_map_fd_get_ptr(): the inner map that a value names by descriptor. */
+export function innerMap(store: MapStore, value: Buffer): number | Refusal {
+  const map = mapAt(store, value.readInt32LE(0));
+  if (!("id" in map)) return map;
+  if (map.exclusive) return refuse("ENOTSUPP", `map ${map.id} is exclusive: it cannot be an inner map`);
+  const differing = difference(store.map.inner as InnerShape, map);
+  return differing === null ? map.id : refuse("EINVAL", `map ${map.id} has another ${differing} than the template had`);
+}
+
+/** map_meta_equal of struct bpf_map_ops; null: they agree. */
+function difference(inner: InnerShape, map: MapRecord): string | null {
+  if (inner.type !== map.type) return "map_type";
+  if (inner.keySize !== map.keySize) return "key_size";
+  if (inner.valueSize !== map.valueSize) return "value_size";
+  if (inner.mapFlags !== map.mapFlags) return "map_flags";
+  if (JSON.stringify(inner.special) !== JSON.stringify(map.special)) return "set of special fields";
+  return checksEntries(map) && inner.maxEntries !== map.maxEntries ? "max_entries" : null;
+}
+
+/** Programs index these without a check of their own. */
+function checksEntries({ type, mapFlags }: MapRecord): boolean {
+  if (type === BPF_MAP_TYPE.BPF_MAP_TYPE_XSKMAP) return true;
+  return type === BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY && (mapFlags & BPF_F.BPF_F_INNER_MAP) === 0;
+}

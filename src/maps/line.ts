@@ -1,0 +1,132 @@
+import { BPF_F } from "../abi/bpf.ts";
+import { QUEUE_VALUE_BYTES_MAX } from "../abi/limits.ts";
+import { afterPrefix, type CellKey } from "./cells.ts";
+import {
+  ACCESS_FLAGS,
+  checkEntries,
+  checkFlags,
+  checkKeySize,
+  elementsPrefix,
+  NO_BATCHES,
+  PROG_FLAGS,
+  USUAL,
+} from "./common.ts";
+import { type Element, type MapStore, type MapType, POSITION_BYTES } from "./map.ts";
+import { type Refusal, refuse, refused } from "./refusal.ts";
+
+/**
+ * Values without keys, in a line: pushed at its tail, popped from one end. Source: kernel/bpf/queue_stack_maps.c. The cell
+ * of a value has its number, eight bytes; numbers ascend for good. One more cell, 0, has the numbers of both ends:
+ *
+ *     push a, push b, push c       0: head 1, tail 4     1: a   2: b   3: c
+ *     pop of a queue: a            0: head 2, tail 4              2: b   3: c
+ *     pop of a stack: c            0: head 2, tail 3              2: b
+ */
+const FLAGS = BPF_F.BPF_F_NUMA_NODE | ACCESS_FLAGS | PROG_FLAGS;
+const EMPTY = refuse("ENOENT", "the map is empty");
+const NO_KEY = Buffer.alloc(0);
+
+interface Ends {
+  /** The number of the oldest value. */
+  readonly head: bigint;
+  /** The number that the next value gets. */
+  readonly tail: bigint;
+}
+
+function cellOf(store: MapStore, number: bigint): CellKey {
+  return elementsPrefix(store.map) + positionOf(number).toString("latin1");
+}
+
+function positionOf(number: bigint): Buffer {
+  const bytes = Buffer.allocUnsafe(POSITION_BYTES);
+  bytes.writeBigUInt64BE(number, 0);
+  return bytes;
+}
+
+function ends(store: MapStore): Ends {
+  const bytes = store.cells.get(cellOf(store, 0n));
+  return bytes === undefined
+    ? { head: 1n, tail: 1n }
+    : { head: bytes.readBigUInt64BE(0), tail: bytes.readBigUInt64BE(POSITION_BYTES) };
+}
+
+function setEnds(store: MapStore, { head, tail }: Ends): void {
+  store.cells.put(cellOf(store, 0n), Buffer.concat([positionOf(head), positionOf(tail)]));
+  store.setEntryCount(Number(tail - head));
+}
+
+/** Puts a value at the tail, where there is room; in a full line the oldest goes. */
+function put(store: MapStore, key: Buffer, value: Buffer): void {
+  let { head, tail } = ends(store);
+  if (store.entryCount() >= store.map.maxEntries) {
+    store.cells.delete(cellOf(store, head++));
+    store.changed(store.map, key, null);
+  }
+  store.cells.put(cellOf(store, tail++), value);
+  setEnds(store, { head, tail });
+  store.changed(store.map, key, value);
+}
+
+/** `newest`: what was pushed last goes first. */
+export function line({ newest }: { newest: boolean }): MapType {
+  const next = ({ head, tail }: Ends): bigint => (newest ? tail - 1n : head);
+
+  function peek(store: MapStore): Buffer | Refusal {
+    return store.entryCount() === 0 ? EMPTY : (store.cells.get(cellOf(store, next(ends(store)))) as Buffer);
+  }
+
+  function remove(store: MapStore): void {
+    const { head, tail } = ends(store);
+    store.cells.delete(cellOf(store, next({ head, tail })));
+    setEnds(store, newest ? { head, tail: tail - 1n } : { head: head + 1n, tail });
+    store.changed(store.map, NO_KEY, null);
+  }
+
+  function* elements(store: MapStore, after: Buffer | null): Iterable<Element> {
+    const prefix = elementsPrefix(store.map);
+    const from = after === null ? ends(store).head : after.readBigUInt64BE(0) + 1n;
+    for (const [cell, value] of store.cells.range(cellOf(store, from), afterPrefix(prefix)))
+      yield { key: Buffer.from(cell.slice(prefix.length), "latin1"), value };
+  }
+
+  return {
+    ...USUAL,
+
+    first(attr) {
+      const refusal = checkEntries(attr) ?? checkKeySize(attr, 0);
+      if (refusal !== null) return refusal;
+      if (attr.valueSize === 0) return refuse("EINVAL", "value_size is 0");
+      const flags = checkFlags(attr, FLAGS, newest ? "a stack's" : "a queue's");
+      if (flags !== null || attr.valueSize <= QUEUE_VALUE_BYTES_MAX) return flags;
+      return refuse("E2BIG", `value_size is ${attr.valueSize}: more than ${QUEUE_VALUE_BYTES_MAX}`);
+    },
+
+    second: () => null,
+    allocatedBytes: (attr) => attr.valueSize * (attr.maxEntries + 1),
+    lookup: peek,
+
+    update(store, key, value, flags) {
+      if (flags !== 0n && flags !== 2n) return refuse("EINVAL", `flags ${flags}: BPF_ANY or BPF_EXIST is needed`);
+      const count = store.entryCount();
+      if (flags === 0n && count >= store.map.maxEntries)
+        return refuse("E2BIG", `map is full: ${count} of ${store.map.maxEntries} entries`);
+      put(store, key, value);
+      return null;
+    },
+
+    delete: refused("EINVAL", "without keys nothing can be deleted: pop"),
+    nextKey: refused("EINVAL", "the map has no keys to walk"),
+
+    take(store) {
+      const value = peek(store);
+      if (Buffer.isBuffer(value)) remove(store);
+      return value;
+    },
+
+    batch: NO_BATCHES,
+    put,
+    remove,
+    elements,
+    stored: (store) => elements(store, null),
+  };
+}

@@ -1,0 +1,119 @@
+import { BPF_F } from "../abi/bpf.ts";
+import { STORAGE_VALUE_BYTES_MAX } from "../abi/limits.ts";
+import { isInteger } from "./btf_types.ts";
+import {
+  checkFlags,
+  checkKeySize,
+  checkNoEntries,
+  checkUpdateFlags,
+  NO_BATCHES,
+  noTake,
+  USUAL,
+  u32Buffer,
+} from "./common.ts";
+import { checkPresence } from "./hash_table.ts";
+import { cellAt, filled, filledAfter } from "./index_keys.ts";
+import type { CreateAttr, MapStore, MapType } from "./map.ts";
+import { type Refusal, refuse, refused } from "./refusal.ts";
+
+/**
+ * Values that belong to an object: a socket, an inode, a task, a cgroup. Source: kernel/bpf/bpf_local_storage.c. A key is a
+ * descriptor of the object; cells stand under the object's id, and go when the object does.
+ */
+const FLAGS = BPF_F.BPF_F_NO_PREALLOC | BPF_F.BPF_F_CLONE;
+const ABSENT = refuse("ENOENT", "the object has nothing in this map");
+
+/** bpf_local_storage_map_alloc_check() */
+function checkStorage(attr: CreateAttr): Refusal | null {
+  const refusal = checkFlags(attr, FLAGS, "local storage's");
+  if (refusal !== null) return refusal;
+  if ((attr.mapFlags & BPF_F.BPF_F_NO_PREALLOC) === 0)
+    return refuse("EINVAL", "local storage is never preallocated: map_flags must have BPF_F_NO_PREALLOC");
+  const sizes = checkNoEntries(attr) ?? checkKeySize(attr, 4);
+  if (sizes !== null) return sizes;
+  if (attr.valueSize === 0) return refuse("EINVAL", "value_size is 0");
+  if (attr.btfKeyTypeId === 0 || attr.btfValueTypeId === 0)
+    return refuse("EINVAL", "local storage needs BTF for its keys and values");
+  if (attr.valueSize > STORAGE_VALUE_BYTES_MAX)
+    return refuse("E2BIG", `value_size is ${attr.valueSize}: more than ${STORAGE_VALUE_BYTES_MAX}`);
+  return null;
+}
+
+function put(store: MapStore, key: Buffer, value: Buffer): void {
+  const object = key.readUInt32LE(0);
+  const cell = cellAt(store.map, object);
+  if (store.cells.get(cell) === undefined) {
+    store.setEntryCount(store.entryCount() + 1);
+    store.world.tie(object, store.map.id, key);
+  }
+  store.cells.put(cell, value);
+  store.changed(store.map, key, value);
+}
+
+function remove(store: MapStore, key: Buffer): void {
+  const object = key.readUInt32LE(0);
+  store.cells.delete(cellAt(store.map, object));
+  store.setEntryCount(store.entryCount() - 1);
+  store.world.untie(object, store.map.id, key);
+  store.changed(store.map, key, null);
+}
+
+/** Storage whose keys `owner` turns into an object's id. */
+export function localStorage(owner: (store: MapStore, fd: number) => number | Refusal): MapType {
+  return {
+    ...USUAL,
+
+    checkBtf(_attr, key) {
+      return isInteger(key, 32) ? null : refuse("EINVAL", "the key's BTF is no integer of 32 bits");
+    },
+
+    first: checkStorage,
+    second: () => null,
+
+    lookup(store, key) {
+      const object = owner(store, key.readInt32LE(0));
+      if (typeof object !== "number") return object;
+      return store.cells.get(cellAt(store.map, object)) ?? ABSENT;
+    },
+
+    update(store, key, value, flags) {
+      const object = owner(store, key.readInt32LE(0));
+      if (typeof object !== "number") return object;
+      const present = store.cells.get(cellAt(store.map, object)) !== undefined;
+      const refusal = checkUpdateFlags(flags) ?? checkPresence(present, flags);
+      if (refusal !== null) return refusal;
+      const id = u32Buffer(object);
+      put(store, id, value);
+      store.stored(id, null);
+      return null;
+    },
+
+    delete(store, key) {
+      const object = owner(store, key.readInt32LE(0));
+      if (typeof object !== "number") return object;
+      if (store.cells.get(cellAt(store.map, object)) === undefined) return ABSENT;
+      const id = u32Buffer(object);
+      remove(store, id);
+      store.stored(id, null);
+      return null;
+    },
+
+    nextKey: refused("ENOTSUPP", "local storage has no keys to walk"),
+    take: noTake,
+    batch: NO_BATCHES,
+    put,
+    remove,
+
+    freed(store) {
+      for (const [object] of filled(store)) store.world.untie(object, store.map.id, u32Buffer(object));
+    },
+
+    *elements(store, after) {
+      for (const [object, value] of filledAfter(store, after)) yield { key: u32Buffer(object), value };
+    },
+
+    *stored(store) {
+      for (const [object, value] of filled(store)) yield { key: u32Buffer(object), value };
+    },
+  };
+}

@@ -1,0 +1,119 @@
+import type { Errno } from "../abi/errno.ts";
+import type { Creator } from "./map.ts";
+import { type Refusal, refuse } from "./refusal.ts";
+
+/**
+ * Kernel objects that are no maps, as far as bpf(2)'s map commands look at them. A descriptor refers to one; maps of some
+ * types hold them, or lose what belongs to them when they go.
+ */
+export type ObjectRecord = { readonly id: number } & ObjectFacts;
+
+export type ObjectFacts =
+  | PipeFacts
+  | InodeFacts
+  | SocketFacts
+  | ProcessFacts
+  | CgroupFacts
+  | PerfEventFacts
+  | ProgFacts
+  | BtfFacts;
+
+interface PipeFacts {
+  readonly kind: "pipe";
+}
+
+/** A file or a directory. Without a path: a file that nobody else can open. */
+interface InodeFacts {
+  readonly kind: "file" | "dir";
+  readonly path: string | null;
+}
+
+export interface SocketFacts {
+  readonly kind: "socket";
+  readonly protocol: "tcp" | "udp" | "unix_stream" | "unix_dgram" | "xsk";
+  readonly state: "idle" | "bound" | "listening" | "connected";
+  /** SO_REUSEPORT */
+  readonly reuseport: boolean;
+  /** SO_COOKIE: u64 as decimal. */
+  readonly cookie: string;
+}
+
+/** What a pidfd refers to. */
+interface ProcessFacts {
+  readonly kind: "process";
+  readonly pid: number;
+  /** Ticks since boot, as in /proc/PID/stat: tells a process from a later one with its pid. */
+  readonly startTime: string;
+  readonly exited: boolean;
+}
+
+interface CgroupFacts {
+  readonly kind: "cgroup";
+  readonly path: string | null;
+  /** Its inode number: u64 as decimal. */
+  readonly cgroupId: string;
+  /** rmdir(2) has taken it away, descriptors of it may be open all the same. */
+  readonly removed: boolean;
+}
+
+interface PerfEventFacts {
+  readonly kind: "perf_event";
+}
+
+export interface ProgFacts {
+  readonly kind: "prog";
+  /** What BPF_PROG_GET_FD_BY_ID takes, and a lookup in a PROG_ARRAY answers. */
+  readonly progId: number;
+  /** enum bpf_prog_type and enum bpf_attach_type. */
+  readonly progType: number;
+  readonly expectedAttachType: number;
+  readonly name: string;
+}
+
+/** What BPF_BTF_LOAD made. */
+interface BtfFacts {
+  readonly kind: "btf";
+  readonly btfId: number;
+  /** The blob, in hex. */
+  readonly data: string;
+}
+
+export type ObjectKind = ObjectFacts["kind"];
+
+/** The inode that all anonymous files share: those of maps, programs, BTF and perf events. No object has this id. */
+export const ANON_INODE = 0xffff_ffff;
+
+/** What makes two descriptors refer to one object, beside being duplicates; null: nothing does. */
+export function identityOf(facts: ObjectFacts): string | null {
+  switch (facts.kind) {
+    case "file":
+    case "dir":
+      return facts.path === null ? null : `path ${facts.path}`;
+    case "process":
+      return `process ${facts.pid} ${facts.startTime}`;
+    case "cgroup":
+      return `cgroup ${facts.cgroupId}`;
+    case "prog":
+      return `prog ${facts.progId}`;
+    case "btf":
+      return `btf ${facts.btfId}`;
+    case "pipe":
+    case "socket":
+    case "perf_event":
+      return null;
+  }
+}
+
+/** The object behind a descriptor, of a kind: EBADF where it is not open, `wrongKind` where it is of another. */
+export function objectAt<Kind extends ObjectKind>(
+  { world, session }: Creator,
+  fd: number,
+  kind: Kind,
+  wrongKind: Errno,
+): Extract<ObjectRecord, { kind: Kind }> | Refusal {
+  const file = world.fd(session, fd);
+  if (file === undefined) return refuse("EBADF", `fd ${fd} is not open`);
+  const object = world.object(file.object);
+  if (object?.kind === kind) return object as Extract<ObjectRecord, { kind: Kind }>;
+  return refuse(wrongKind, `fd ${fd} is a ${object?.kind ?? "map"}: a ${kind} is needed`);
+}

@@ -1,0 +1,79 @@
+import { BPF_F } from "../abi/bpf.ts";
+import { PERCPU_VALUE_BYTES_MAX } from "../abi/limits.ts";
+import { checkArray, checkArrayBtf, DATA_ARRAY_FLAGS } from "./array_create.ts";
+import { byKeys, checkUpdateFlags, noTake, perCpuBytes, roundUp8, USUAL, u32Buffer } from "./common.ts";
+import { cellAt, checkIndex, filled, indexOf, nextIndex } from "./index_keys.ts";
+import type { MapStore, MapType } from "./map.ts";
+import { type Refusal, refuse, refused } from "./refusal.ts";
+
+/**
+ * BPF_MAP_TYPE_PERCPU_ARRAY. Source: kernel/bpf/arraymap.c. A value is a slot a CPU, all of which is kept; slots that were
+ * never written are zeros.
+ */
+const STAYS = refuse("ENOTSUPP", "the elements of an array cannot be deleted");
+/** NUMA_NO_NODE */
+const ANY_NODE = -1;
+
+function lookup(store: MapStore, key: Buffer): Buffer | Refusal {
+  const index = indexOf(key);
+  return checkIndex(store.map, index, "ENOENT") ?? valueAt(store, index);
+}
+
+function valueAt(store: MapStore, index: number): Buffer {
+  return store.cells.get(cellAt(store.map, index)) ?? Buffer.alloc(perCpuBytes(store.map, store.host));
+}
+
+function put(store: MapStore, key: Buffer, value: Buffer): void {
+  store.cells.put(cellAt(store.map, indexOf(key)), value);
+  store.changed(store.map, key, value);
+}
+
+export const percpuArray: MapType = {
+  ...USUAL,
+  checkBtf: checkArrayBtf,
+
+  first(attr) {
+    const refusal = checkArray(attr, DATA_ARRAY_FLAGS, "a per-CPU array's");
+    if (refusal !== null) return refusal;
+    if ((attr.mapFlags & BPF_F.BPF_F_NUMA_NODE) !== 0 && attr.numaNode !== ANY_NODE)
+      return refuse("EINVAL", "what every CPU has of its own cannot be on one NUMA node");
+    if (roundUp8(attr.valueSize) > PERCPU_VALUE_BYTES_MAX)
+      return refuse(
+        "E2BIG",
+        `value_size is ${attr.valueSize}: a CPU's value has at most ${PERCPU_VALUE_BYTES_MAX} bytes`,
+      );
+    return null;
+  },
+
+  second: () => null,
+  allocatedBytes: (attr, host) => attr.maxEntries * roundUp8(attr.valueSize) * host.possibleCpus,
+  valueBytes: perCpuBytes,
+  lookup,
+
+  update(store, key, value, flags) {
+    const refusal = checkUpdateFlags(flags) ?? checkIndex(store.map, indexOf(key), "E2BIG");
+    if (refusal !== null) return refusal;
+    if (flags === 1n) return refuse("EEXIST", "BPF_NOEXIST, but every index of an array exists from the start");
+    put(store, key, value);
+    return null;
+  },
+
+  delete: refused("EINVAL", "the elements of an array cannot be deleted"),
+  nextKey: nextIndex,
+  take: noTake,
+  batch: { lookup: byKeys({ nextKey: nextIndex, lookup }), lookupAndDelete: STAYS, update: null, delete: STAYS },
+  put,
+
+  remove() {
+    throw new Error("percpu_array remove: nothing removes elements of an array");
+  },
+
+  *elements(store, after) {
+    for (let index = after === null ? 0 : indexOf(after) + 1; index < store.map.maxEntries; index++)
+      yield { key: u32Buffer(index), value: valueAt(store, index) };
+  },
+
+  *stored(store) {
+    for (const [index, value] of filled(store)) yield { key: u32Buffer(index), value };
+  },
+};

@@ -1,0 +1,34 @@
+import { BPF_F } from "../abi/bpf.ts";
+import { ARRAY_FLAGS } from "./array_create.ts";
+import { noBtf, u32Buffer } from "./common.ts";
+import { checkHolderArray, holderArray } from "./holder_array.ts";
+import { filled } from "./index_keys.ts";
+import type { MapType } from "./map.ts";
+import { objectAt } from "./object.ts";
+import { refused } from "./refusal.ts";
+
+/**
+ * BPF_MAP_TYPE_PERF_EVENT_ARRAY: descriptors of perf events. Source: perf_event_fd_array_*, kernel/bpf/arraymap.c. A slot
+ * knows the open file of the map that it was filled through (u32, behind the event's id): with it the entry goes.
+ */
+export const perfEventArray: MapType = {
+  ...holderArray({
+    resolve(store, fd) {
+      const found = objectAt(store, fd, "perf_event", "EBADF");
+      return "id" in found ? u32Buffer(found.id, store.file) : found;
+    },
+    hold: ({ world }, id) => world.holdObject(id),
+    release: ({ world }, id) => world.releaseObject(id),
+  }),
+  checkBtf: noBtf,
+  first: (attr) => checkHolderArray(attr, ARRAY_FLAGS | BPF_F.BPF_F_PRESERVE_ELEMS, "a perf event array's"),
+  second: () => null,
+  allocatedBytes: (attr) => attr.maxEntries * 8,
+  lookup: refused("ENOTSUPP", "perf events cannot be looked up"),
+
+  fileClosed(store, file) {
+    if ((store.map.mapFlags & BPF_F.BPF_F_PRESERVE_ELEMS) !== 0) return;
+    for (const [index, bytes] of [...filled(store)])
+      if (bytes.readUInt32LE(4) === file) perfEventArray.remove(store, u32Buffer(index));
+  },
+};

@@ -1,0 +1,86 @@
+import { perCpuBytes, USUAL } from "./common.ts";
+import { checkHash, checkHashEntries, hashBytes } from "./hash_create.ts";
+import {
+  ABSENT,
+  byBuckets,
+  cellKey,
+  cellsOf,
+  checkUpdate,
+  elementOf,
+  erase,
+  nextKey,
+  valueIn,
+  write,
+} from "./hash_table.ts";
+import type { MapType } from "./map.ts";
+
+const walk = byBuckets(elementOf);
+
+/** Hash maps that refuse what they have no room for: one value a key, or one a key and CPU. */
+export function plainHash({ perCpu }: { perCpu: boolean }): MapType {
+  const kind = { lru: false, perCpu };
+  return {
+    ...USUAL,
+    first: (attr) => checkHash(attr, kind),
+    second: (attr) => checkHashEntries(attr),
+    allocatedBytes: (attr, host) => hashBytes(attr, host, kind),
+    valueBytes: perCpu ? perCpuBytes : (map) => map.valueSize,
+
+    lookup(store, key) {
+      const bytes = store.cells.get(cellKey(store.map, key));
+      return bytes === undefined ? ABSENT : valueIn(store.map, bytes);
+    },
+
+    update(store, key, value, flags) {
+      const cell = cellKey(store.map, key);
+      const present = store.cells.get(cell) !== undefined;
+      const refusal = checkUpdate(store, present, flags, true);
+      if (refusal !== null) return refusal;
+      if (!present) store.setEntryCount(store.entryCount() + 1);
+      write(store, cell, key, value);
+      store.changed(store.map, key, value);
+      return null;
+    },
+
+    delete(store, key) {
+      const cell = cellKey(store.map, key);
+      if (store.cells.get(cell) === undefined) return ABSENT;
+      erase(store, cell);
+      store.changed(store.map, key, null);
+      return null;
+    },
+
+    nextKey,
+
+    take(store, key) {
+      const cell = cellKey(store.map, key);
+      const bytes = store.cells.get(cell);
+      if (bytes === undefined) return ABSENT;
+      erase(store, cell);
+      store.changed(store.map, key, null);
+      return valueIn(store.map, bytes);
+    },
+
+    batch: { lookup: walk, lookupAndDelete: walk, update: null, delete: null },
+
+    put(store, key, value) {
+      const cell = cellKey(store.map, key);
+      if (store.cells.get(cell) === undefined) store.setEntryCount(store.entryCount() + 1);
+      write(store, cell, key, value);
+      store.changed(store.map, key, value);
+    },
+
+    remove(store, key) {
+      erase(store, cellKey(store.map, key));
+      store.changed(store.map, key, null);
+    },
+
+    *elements(store, after) {
+      for (const cell of cellsOf(store, after)) yield elementOf(store.map, cell);
+    },
+
+    *stored(store) {
+      for (const cell of cellsOf(store)) yield elementOf(store.map, cell);
+    },
+  };
+}

@@ -1,0 +1,44 @@
+import { ARRAY_FLAGS } from "./array_create.ts";
+import { u32Buffer } from "./common.ts";
+import { checkHolderArray, heldAt, holderArray } from "./holder_array.ts";
+import type { MapStore, MapType } from "./map.ts";
+import { objectAt, type ProgFacts } from "./object.ts";
+import { type Refusal, refuse } from "./refusal.ts";
+
+/**
+ * BPF_MAP_TYPE_PROG_ARRAY: descriptors of programs go in, ids come out. Source: prog_fd_array_get_ptr(),
+ * kernel/bpf/arraymap.c; __bpf_prog_map_compatible(), kernel/bpf/core.c: the first program fixes what all others must be
+ * like, for good.
+ */
+function program(store: MapStore, fd: number): Buffer | Refusal {
+  const found = objectAt(store, fd, "prog", "EINVAL");
+  if (!("id" in found)) return found;
+  const { progType, expectedAttachType } = found;
+  const { owner } = store.map;
+  if (owner !== null && (owner.progType !== progType || owner.expectedAttachType !== expectedAttachType))
+    return refuse("EINVAL", `the first program of this map was of type ${owner.progType}, this is of ${progType}`);
+  return u32Buffer(found.id);
+}
+
+function hold({ map, world }: MapStore, id: number): void {
+  world.holdObject(id);
+  const { progType, expectedAttachType } = world.object(id) as ProgFacts;
+  if (map.owner === null) world.own(map.id, { progType, expectedAttachType });
+}
+
+export const progArray: MapType = {
+  ...holderArray({
+    resolve: program,
+    hold,
+    release: ({ world }, id) => world.releaseObject(id),
+  }),
+  first: (attr) => checkHolderArray(attr, ARRAY_FLAGS, "a program array's"),
+  second: () => null,
+  allocatedBytes: (attr) => attr.maxEntries * 8,
+
+  lookup(store, key) {
+    const held = heldAt(store, key);
+    if (!Buffer.isBuffer(held)) return held;
+    return u32Buffer((store.world.object(held.readUInt32LE(0)) as ProgFacts).progId);
+  },
+};

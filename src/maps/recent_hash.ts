@@ -1,0 +1,146 @@
+import { BPF_F } from "../abi/bpf.ts";
+import { afterPrefix, bytesKey, type Cell, type CellKey } from "./cells.ts";
+import { perCpuBytes, USUAL, usesPrefix } from "./common.ts";
+import { checkHash, checkHashEntries, hashBytes } from "./hash_create.ts";
+import {
+  ABSENT,
+  byBuckets,
+  cellKey,
+  cellsOf,
+  checkUpdate,
+  elementOf,
+  erase,
+  nextKey,
+  valueIn,
+  write,
+} from "./hash_table.ts";
+import type { Element, MapRecord, MapStore, MapType } from "./map.ts";
+
+/**
+ * Hash maps that make room: a new key in a full map puts the least recently updated out. The kernel promises less and
+ * does it earlier (in groups a CPU, from half of max_entries on, and by updates that fail); we choose the strict rule, so
+ * that a map holds max_entries elements and the event names each that went.
+ *
+ * In front of an element's value stands its use, eight bytes, ascending over all maps; a cell a use leads to the element:
+ *
+ *     e map bucket key  -> use, value          u map use -> key
+ */
+const USE_BYTES = 8;
+
+function useBytes(use: number): Buffer {
+  const bytes = Buffer.allocUnsafe(USE_BYTES);
+  bytes.writeBigUInt64BE(BigInt(use), 0);
+  return bytes;
+}
+
+function useKey(store: MapStore, bytes: Buffer): CellKey {
+  return usesPrefix(store.map) + bytesKey(bytes.subarray(0, USE_BYTES));
+}
+
+function storedValue(map: MapRecord, bytes: Buffer): Buffer {
+  return valueIn(map, bytes).subarray(USE_BYTES);
+}
+
+function elementIn(map: MapRecord, cell: Cell): Element {
+  const { key, value } = elementOf(map, cell);
+  return { key, value: value.subarray(USE_BYTES) };
+}
+
+function insert(store: MapStore, cell: CellKey, key: Buffer, value: Buffer, before: Buffer | undefined): void {
+  if (before === undefined) store.setEntryCount(store.entryCount() + 1);
+  else store.cells.delete(useKey(store, valueIn(store.map, before)));
+  const use = useBytes(store.world.nextUse());
+  store.cells.put(useKey(store, use), key);
+  write(store, cell, key, Buffer.concat([use, value]));
+  store.changed(store.map, key, value);
+}
+
+function drop(store: MapStore, cell: CellKey, key: Buffer, bytes: Buffer): void {
+  store.cells.delete(useKey(store, valueIn(store.map, bytes)));
+  erase(store, cell);
+  store.changed(store.map, key, null);
+}
+
+/** Puts the least recently updated element out. */
+function evict(store: MapStore): void {
+  const prefix = usesPrefix(store.map);
+  for (const [, key] of store.cells.range(prefix, afterPrefix(prefix))) {
+    remove(store, key);
+    store.evicted(key);
+    return;
+  }
+}
+
+function remove(store: MapStore, key: Buffer): void {
+  const cell = cellKey(store.map, key);
+  drop(store, cell, key, store.cells.get(cell) as Buffer);
+}
+
+const walk = byBuckets(elementIn);
+
+export function recentHash({ perCpu }: { perCpu: boolean }): MapType {
+  const kind = { lru: true, perCpu };
+  return {
+    ...USUAL,
+    first: (attr) => checkHash(attr, kind),
+    second: (attr) => checkHashEntries(attr),
+    allocatedBytes: (attr, host) => hashBytes(attr, host, kind),
+    valueBytes: perCpu ? perCpuBytes : (map) => map.valueSize,
+
+    /** With lists of their own, all CPUs get as many elements. */
+    recorded(attr, { possibleCpus }) {
+      if ((attr.mapFlags & BPF_F.BPF_F_NO_COMMON_LRU) === 0) return {};
+      return { maxEntries: Math.ceil(attr.maxEntries / possibleCpus) * possibleCpus };
+    },
+
+    lookup(store, key) {
+      const bytes = store.cells.get(cellKey(store.map, key));
+      return bytes === undefined ? ABSENT : storedValue(store.map, bytes);
+    },
+
+    update(store, key, value, flags) {
+      const cell = cellKey(store.map, key);
+      const before = store.cells.get(cell);
+      const refusal = checkUpdate(store, before !== undefined, flags, false);
+      if (refusal !== null) return refusal;
+      if (before === undefined && store.entryCount() >= store.map.maxEntries) evict(store);
+      insert(store, cell, key, value, before);
+      return null;
+    },
+
+    delete(store, key) {
+      const cell = cellKey(store.map, key);
+      const bytes = store.cells.get(cell);
+      if (bytes === undefined) return ABSENT;
+      drop(store, cell, key, bytes);
+      return null;
+    },
+
+    nextKey,
+
+    take(store, key) {
+      const cell = cellKey(store.map, key);
+      const bytes = store.cells.get(cell);
+      if (bytes === undefined) return ABSENT;
+      drop(store, cell, key, bytes);
+      return storedValue(store.map, bytes);
+    },
+
+    batch: { lookup: walk, lookupAndDelete: walk, update: null, delete: null },
+
+    put(store, key, value) {
+      const cell = cellKey(store.map, key);
+      insert(store, cell, key, value, store.cells.get(cell));
+    },
+
+    remove,
+
+    *elements(store, after) {
+      for (const cell of cellsOf(store, after)) yield elementIn(store.map, cell);
+    },
+
+    *stored(store) {
+      for (const cell of cellsOf(store)) yield elementIn(store.map, cell);
+    },
+  };
+}

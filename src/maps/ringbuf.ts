@@ -1,0 +1,24 @@
+import { BPF_F } from "../abi/bpf.ts";
+import { checkFlags, checkKeySize, checkValueSize } from "./common.ts";
+import type { CreateAttr, Host, MapType } from "./map.ts";
+import { type Refusal, refuse } from "./refusal.ts";
+import { RING_ONLY, withoutElements } from "./without_elements.ts";
+
+/** BPF_MAP_TYPE_RINGBUF: no elements, but memory that programs write to. Source: kernel/bpf/ringbuf.c. */
+
+/** ringbuf_map_alloc() */
+export function checkRing(attr: CreateAttr, host: Host): Refusal | null {
+  const refusal =
+    checkFlags(attr, BPF_F.BPF_F_NUMA_NODE, "a ring buffer's") ?? checkKeySize(attr, 0) ?? checkValueSize(attr, 0);
+  if (refusal !== null) return refusal;
+  const bytes = attr.maxEntries;
+  if (bytes !== 0 && Number.isInteger(Math.log2(bytes)) && bytes % host.pageBytes === 0) return null;
+  return refuse("EINVAL", `max_entries is ${bytes}: a power of two and whole pages of ${host.pageBytes} are needed`);
+}
+
+export const ringbuf: MapType = {
+  ...withoutElements(RING_ONLY, RING_ONLY),
+  first: () => null,
+  second: checkRing,
+  allocatedBytes: (attr) => attr.maxEntries,
+};

@@ -1,0 +1,105 @@
+import { SOCKHASH_ENTRIES_MAX, SOCKHASH_KEY_BYTES_MAX } from "../abi/limits.ts";
+import { ARRAY_FLAGS } from "./array_create.ts";
+import {
+  checkEntries,
+  checkFlags,
+  checkUpdateFlags,
+  checkValueSize,
+  NO_BATCHES,
+  noBtf,
+  noTake,
+  USUAL,
+  u32Buffer,
+} from "./common.ts";
+import { ABSENT, cellKey, cellsOf, checkFull, checkPresence, elementOf, erase, nextKey, write } from "./hash_table.ts";
+import type { CreateAttr, MapStore, MapType } from "./map.ts";
+import { type Refusal, refuse } from "./refusal.ts";
+import { checkSockmapSocket, cookieOf, fdIn, NO_COOKIE, socketAt } from "./sockets.ts";
+
+/** BPF_MAP_TYPE_SOCKHASH: as SOCKMAP, by keys. Source: net/core/sock_map.c. A cell holds the socket's id. */
+function checkSizes(attr: CreateAttr): Refusal | null {
+  if (attr.keySize === 0) return refuse("EINVAL", "key_size is 0");
+  const refusal = checkEntries(attr) ?? checkValueSize(attr, 4, 8) ?? checkFlags(attr, ARRAY_FLAGS, "a sockhash's");
+  if (refusal !== null) return refusal;
+  if (attr.keySize > SOCKHASH_KEY_BYTES_MAX)
+    return refuse("E2BIG", `key_size is ${attr.keySize}: more than ${SOCKHASH_KEY_BYTES_MAX}`);
+  if (attr.maxEntries > SOCKHASH_ENTRIES_MAX)
+    return refuse("EINVAL", `max_entries is ${attr.maxEntries}: more than ${SOCKHASH_ENTRIES_MAX}`);
+  return null;
+}
+
+function put(store: MapStore, key: Buffer, value: Buffer): void {
+  const cell = cellKey(store.map, key);
+  if (store.cells.get(cell) !== undefined) remove(store, key);
+  store.setEntryCount(store.entryCount() + 1);
+  write(store, cell, key, value);
+  store.world.tie(value.readUInt32LE(0), store.map.id, key);
+  store.changed(store.map, key, value);
+}
+
+function remove(store: MapStore, key: Buffer): void {
+  const cell = cellKey(store.map, key);
+  const before = store.cells.get(cell) as Buffer;
+  erase(store, cell);
+  store.world.untie(before.readUInt32LE(0), store.map.id, key);
+  store.changed(store.map, key, null);
+}
+
+export const sockhash: MapType = {
+  ...USUAL,
+  checkBtf: noBtf,
+  first: () => null,
+  second: checkSizes,
+  allocatedBytes: (attr) => attr.maxEntries * 16,
+
+  lookup(store, key) {
+    if (store.map.valueSize !== 8) return NO_COOKIE;
+    const bytes = store.cells.get(cellKey(store.map, key));
+    return bytes === undefined ? ABSENT : cookieOf(store, bytes);
+  },
+
+  update(store, key, value, flags) {
+    const fd = fdIn(value);
+    if (typeof fd !== "number") return fd;
+    const socket = socketAt(store, fd);
+    if (!("id" in socket)) return socket;
+    const present = store.cells.get(cellKey(store.map, key)) !== undefined;
+    const refusal =
+      checkSockmapSocket(socket) ??
+      checkUpdateFlags(flags) ??
+      checkPresence(present, flags) ??
+      (present ? null : checkFull(store));
+    if (refusal !== null) return refusal;
+    const id = u32Buffer(socket.id);
+    put(store, key, id);
+    store.stored(key, id);
+    return null;
+  },
+
+  delete(store, key) {
+    if (store.cells.get(cellKey(store.map, key)) === undefined) return ABSENT;
+    remove(store, key);
+    return null;
+  },
+
+  nextKey,
+  take: noTake,
+  batch: NO_BATCHES,
+  put,
+  remove,
+
+  freed(store) {
+    for (const cell of cellsOf(store)) {
+      const { key, value } = elementOf(store.map, cell);
+      store.world.untie(value.readUInt32LE(0), store.map.id, key);
+    }
+  },
+
+  *elements(store, after) {
+    for (const cell of cellsOf(store, after)) yield elementOf(store.map, cell);
+  },
+
+  *stored(store) {
+    for (const cell of cellsOf(store)) yield elementOf(store.map, cell);
+  },
+};

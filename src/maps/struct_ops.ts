@@ -1,0 +1,35 @@
+import { BPF_F } from "../abi/bpf.ts";
+import { checkFlags, checkKeySize } from "./common.ts";
+import type { CreateAttr, Creator, MapType } from "./map.ts";
+import { objectAt } from "./object.ts";
+import { type Refusal, refuse } from "./refusal.ts";
+import { withoutElements } from "./without_elements.ts";
+
+/**
+ * BPF_MAP_TYPE_STRUCT_OPS. Source: kernel/bpf/bpf_struct_ops.c. Its one element is a struct of functions that the running
+ * kernel calls, of a type that only this kernel has: what comes before the look into its BTF is checked, and then such a
+ * type is not found.
+ */
+const FLAGS = BPF_F.BPF_F_LINK | BPF_F.BPF_F_VTYPE_BTF_OBJ_FD;
+const KERNEL_ONLY = refuse("ENOTSUPP", "struct_ops exist inside a kernel only: mapledger has none of its types");
+
+/** bpf_struct_ops_map_alloc_check() */
+function checkAttr(attr: CreateAttr): Refusal | null {
+  const refusal = checkKeySize(attr, 4) ?? checkFlags(attr, FLAGS, "a struct_ops'");
+  if (refusal !== null) return refusal;
+  if (attr.maxEntries !== 1) return refuse("EINVAL", `max_entries is ${attr.maxEntries}: a struct_ops has one element`);
+  return attr.btfVmlinuxValueTypeId === 0 ? refuse("EINVAL", "btf_vmlinux_value_type_id is 0") : null;
+}
+
+/** bpf_struct_ops_map_alloc(): BTF of modules may be named, others cannot have such types. */
+function checkType(attr: CreateAttr, creator: Creator): Refusal {
+  if ((attr.mapFlags & BPF_F.BPF_F_VTYPE_BTF_OBJ_FD) === 0) return KERNEL_ONLY;
+  const btf = objectAt(creator, attr.valueTypeBtfObjFd, "btf", "EINVAL");
+  return "id" in btf ? refuse("EINVAL", "value_type_btf_obj_fd is not the BTF of a kernel module") : btf;
+}
+
+export const structOps: MapType = {
+  ...withoutElements(KERNEL_ONLY, KERNEL_ONLY),
+  first: checkAttr,
+  second: (attr, _host, creator) => checkType(attr, creator),
+};

@@ -1,0 +1,73 @@
+import { NO_BATCHES, noBtf, noTake, USUAL, u32Buffer } from "./common.ts";
+import { SLOT_EMPTY } from "./holder_array.ts";
+import { cellAt, checkIndex, filled, filledAfter, indexOf, nextIndex } from "./index_keys.ts";
+import type { MapStore, MapType } from "./map.ts";
+import { holdProgram, releaseProgram, shown } from "./xdp_programs.ts";
+
+/** Where packets are sent, by index: what DEVMAP and CPUMAP share. A cell is a number and a program; 0 empties a slot. */
+
+function remove(store: MapStore, key: Buffer): void {
+  const cell = cellAt(store.map, indexOf(key));
+  const before = store.cells.get(cell);
+  if (before === undefined) return;
+  store.cells.delete(cell);
+  store.setEntryCount(store.entryCount() - 1);
+  releaseProgram(store, before);
+  store.changed(store.map, key, null);
+}
+
+/** `number` 0 empties the slot. */
+function put(store: MapStore, key: Buffer, value: Buffer): void {
+  holdProgram(store, value);
+  remove(store, key);
+  if (value.readUInt32LE(0) === 0) return;
+  store.cells.put(cellAt(store.map, indexOf(key)), value);
+  store.setEntryCount(store.entryCount() + 1);
+  store.changed(store.map, key, value);
+}
+
+/** Puts a number and a program where the guards have let them. */
+export function fill(store: MapStore, key: Buffer, number: number, program: number): null {
+  const value = u32Buffer(number, program);
+  put(store, key, value);
+  store.stored(key, value);
+  return null;
+}
+
+export const TARGET_SLOTS = {
+  ...USUAL,
+  checkBtf: noBtf,
+
+  lookup(store, key) {
+    const index = indexOf(key);
+    const outside = checkIndex(store.map, index, "ENOENT");
+    if (outside !== null) return outside;
+    const cell = store.cells.get(cellAt(store.map, index));
+    return cell === undefined ? SLOT_EMPTY : shown(store, cell);
+  },
+
+  delete(store, key) {
+    const outside = checkIndex(store.map, indexOf(key), "EINVAL");
+    if (outside !== null) return outside;
+    remove(store, key);
+    return null;
+  },
+
+  nextKey: nextIndex,
+  take: noTake,
+  batch: NO_BATCHES,
+  put,
+  remove,
+
+  freed(store) {
+    for (const [, cell] of filled(store)) releaseProgram(store, cell);
+  },
+
+  *elements(store, after) {
+    for (const [index, cell] of filledAfter(store, after)) yield { key: u32Buffer(index), value: shown(store, cell) };
+  },
+
+  *stored(store) {
+    for (const [index, value] of filled(store)) yield { key: u32Buffer(index), value };
+  },
+} as const satisfies Partial<MapType>;

@@ -1,0 +1,41 @@
+import type { MapStore } from "./map.ts";
+import { objectAt, type ProgFacts } from "./object.ts";
+import { type Refusal, refuse } from "./refusal.ts";
+
+/**
+ * Values of DEVMAP, DEVMAP_HASH and CPUMAP: a number (interface, queue size), and where value_size is 8 a program, whose
+ * descriptor goes in and whose id comes out. In cells the program's object id stands in its place.
+ */
+
+const BPF_PROG_TYPE_XDP = 6;
+
+/** No program. */
+const NONE = 0;
+
+/** The program that a value names; 0: none. EINVAL where it is not loaded for this kind of map. */
+export function programIn(store: MapStore, value: Buffer, attachType: number): number | Refusal {
+  const fd = value.length < 8 ? NONE : value.readInt32LE(4);
+  if (fd <= NONE) return NONE;
+  const found = objectAt(store, fd, "prog", "EINVAL");
+  if (!("id" in found)) return refuse("EINVAL", found.detail);
+  if (found.progType !== BPF_PROG_TYPE_XDP || found.expectedAttachType !== attachType)
+    return refuse("EINVAL", `fd ${fd} is a program of another type or attach type`);
+  return found.id;
+}
+
+/** A cell's bytes as a lookup shows them. */
+export function shown(store: MapStore, cell: Buffer): Buffer {
+  if (store.map.valueSize < 8) return cell.subarray(0, 4);
+  const object = cell.readUInt32LE(4);
+  const value = Buffer.from(cell);
+  value.writeUInt32LE(object === NONE ? NONE : (store.world.object(object) as ProgFacts).progId, 4);
+  return value;
+}
+
+export function holdProgram(store: MapStore, cell: Buffer): void {
+  if (cell.readUInt32LE(4) !== NONE) store.world.holdObject(cell.readUInt32LE(4));
+}
+
+export function releaseProgram(store: MapStore, cell: Buffer): void {
+  if (cell.readUInt32LE(4) !== NONE) store.world.releaseObject(cell.readUInt32LE(4));
+}

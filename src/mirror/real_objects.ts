@@ -1,0 +1,272 @@
+import { spawn } from "node:child_process";
+import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmdirSync, statfsSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { BPF_CMD } from "../abi/bpf.ts";
+import { errnoName } from "../abi/errno.ts";
+import type { ObjectFacts, SocketFacts } from "../maps/object.ts";
+import type { ObjectSpec } from "../syscall/command.ts";
+import type { Bpf } from "./bpf.ts";
+
+/** A kernel object that a descriptor of a session stands for, held by a descriptor of the service's own. */
+export interface RealObject {
+  readonly fd: number;
+  readonly facts: ObjectFacts;
+  /** Closes whatever else was made with it, once the descriptor is closed: a peer, say. */
+  release(): void;
+}
+
+/** Why there is none. */
+export interface Refused {
+  readonly ret: number;
+  readonly detail: string;
+}
+
+const AF_UNIX = 1;
+const AF_INET = 2;
+const AF_XDP = 44;
+const SOCK_STREAM = 1;
+const SOCK_DGRAM = 2;
+const SOCK_RAW = 3;
+const SOL_SOCKET = 1;
+const SO_REUSEPORT = 15;
+const SO_COOKIE = 57;
+const ADDRESS_BYTES = 16;
+/** O_TMPFILE, asm-generic/fcntl.h, with O_DIRECTORY, which it takes. */
+const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
+const CGROUP2_SUPER_MAGIC = 0x63677270;
+/** struct perf_event_attr of PERF_TYPE_SOFTWARE, PERF_COUNT_SW_BPF_OUTPUT; PERF_FLAG_FD_CLOEXEC. */
+const PERF_ATTR_BYTES = 128;
+const PERF_TYPE_SOFTWARE = 1;
+const PERF_COUNT_SW_BPF_OUTPUT = 10;
+const PERF_FLAG_FD_CLOEXEC = 8;
+const PROG_INFO_BYTES = 128;
+/** r0 = 0; exit */
+const RETURN_0 = Buffer.from("b7000000000000009500000000000000", "hex");
+
+/** Opens what a spec names, or makes it. Every answer is the kernel's. */
+export function openRealObject(bpf: Bpf, spec: ObjectSpec): RealObject | Refused {
+  try {
+    return open(bpf, spec);
+  } catch (error) {
+    const { errno, message } = error as NodeJS.ErrnoException;
+    if (errno === undefined) throw error;
+    return { ret: errno, detail: message };
+  }
+}
+
+function open(bpf: Bpf, spec: ObjectSpec): RealObject | Refused {
+  const { kind, path } = spec;
+  switch (kind) {
+    case "pipe": {
+      const ends = Buffer.alloc(8);
+      const ret = bpf.libc("pipe", ends);
+      if (ret < 0) return { ret, detail: "making a pipe" };
+      return held(bpf, ends.readInt32LE(0), { kind }, [ends.readInt32LE(4)]);
+    }
+    case "file":
+      if (path === undefined)
+        return held(bpf, openSync(tmpdir(), O_TMPFILE | constants.O_RDWR, 0o600), { kind, path: null });
+      return held(bpf, openSync(path, constants.O_RDONLY), { kind, path });
+    case "dir":
+      return held(bpf, openSync(path ?? tmpdir(), constants.O_RDONLY | constants.O_DIRECTORY), {
+        kind,
+        path: path ?? null,
+      });
+    case "cgroup":
+      return cgroup(bpf, path);
+    case "pidfd":
+    case "pidfd_self":
+      return process_(bpf, kind === "pidfd" ? (spec.pid ?? 0) : process.pid);
+    case "pidfd_dead":
+      return deadProcess(bpf);
+    case "perf_event": {
+      const attr = Buffer.alloc(PERF_ATTR_BYTES);
+      attr.writeUInt32LE(PERF_TYPE_SOFTWARE, 0);
+      attr.writeUInt32LE(PERF_ATTR_BYTES, 4);
+      attr.writeBigUInt64LE(BigInt(PERF_COUNT_SW_BPF_OUTPUT), 8);
+      attr.writeBigUInt64LE(1n, 16);
+      const fd = bpf.perfEventOpen(attr, 0, PERF_FLAG_FD_CLOEXEC);
+      return fd < 0 ? { ret: fd, detail: "opening a perf event" } : held(bpf, fd, { kind });
+    }
+    case "prog":
+      return program(bpf, spec);
+    default:
+      return socket(bpf, kind, spec.reuseport === true);
+  }
+}
+
+function held(bpf: Bpf, fd: number, facts: ObjectFacts, others: readonly number[] = [], last?: () => void): RealObject {
+  return {
+    fd,
+    facts,
+    release() {
+      for (const other of others) bpf.close(other);
+      last?.();
+    },
+  };
+}
+
+type SocketKind = Exclude<
+  ObjectSpec["kind"],
+  "pipe" | "file" | "dir" | "cgroup" | "pidfd" | "pidfd_self" | "pidfd_dead" | "perf_event" | "prog"
+>;
+
+/** Made for the session; on loopback, on a port that was free. */
+function socket(bpf: Bpf, kind: SocketKind, reuseport: boolean): RealObject | Refused {
+  const opened: number[] = [];
+  const fail = (ret: number, detail: string): Refused => {
+    for (const fd of opened) bpf.close(fd);
+    return { ret, detail };
+  };
+  const make = (domain: number, type: number): number => {
+    const fd = bpf.libc("socket", domain, type, 0);
+    if (fd >= 0) opened.push(fd);
+    return fd;
+  };
+  const bound = (type: number): number => {
+    const fd = make(AF_INET, type);
+    if (fd < 0) return fd;
+    const one = Buffer.alloc(4);
+    one.writeInt32LE(1);
+    if (reuseport) bpf.libc("setsockopt", fd, SOL_SOCKET, SO_REUSEPORT, one, one.length);
+    const ret = bpf.libc("bind", fd, loopback(0), ADDRESS_BYTES);
+    return ret < 0 ? ret : fd;
+  };
+  const listening = (): number => {
+    const fd = bound(SOCK_STREAM);
+    const ret = fd < 0 ? fd : bpf.libc("listen", fd, 4);
+    return ret < 0 ? ret : fd;
+  };
+  const connected = (): number => {
+    const server = listening();
+    if (server < 0) return server;
+    const address = Buffer.alloc(ADDRESS_BYTES);
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(ADDRESS_BYTES);
+    bpf.libc("getsockname", server, address, length);
+    const client = make(AF_INET, SOCK_STREAM);
+    const ret = client < 0 ? client : bpf.libc("connect", client, address, ADDRESS_BYTES);
+    if (ret < 0) return ret;
+    const peer = bpf.libc("accept", server, null, null);
+    if (peer >= 0) opened.push(peer);
+    return client;
+  };
+  const pair = (type: number): number => {
+    const ends = Buffer.alloc(8);
+    const ret = bpf.libc("socketpair", AF_UNIX, type, 0, ends);
+    if (ret < 0) return ret;
+    opened.push(ends.readInt32LE(0), ends.readInt32LE(4));
+    return ends.readInt32LE(0);
+  };
+  const [protocol, state, ways] = {
+    tcp_idle: ["tcp", "idle", () => make(AF_INET, SOCK_STREAM)],
+    tcp_listen: ["tcp", "listening", listening],
+    tcp_connected: ["tcp", "connected", connected],
+    udp_idle: ["udp", "idle", () => make(AF_INET, SOCK_DGRAM)],
+    udp_bound: ["udp", "bound", () => bound(SOCK_DGRAM)],
+    unix_stream: ["unix_stream", "connected", () => pair(SOCK_STREAM)],
+    unix_dgram: ["unix_dgram", "connected", () => pair(SOCK_DGRAM)],
+    xsk: ["xsk", "idle", () => make(AF_XDP, SOCK_RAW)],
+  }[kind] as [SocketFacts["protocol"], SocketFacts["state"], () => number];
+  const fd = ways();
+  if (fd < 0) return fail(fd, `making a ${kind} socket`);
+  const facts = { kind: "socket", protocol, state, reuseport, cookie: cookieOf(bpf, fd) } as const;
+  return held(
+    bpf,
+    fd,
+    facts,
+    opened.filter((other) => other !== fd),
+  );
+}
+
+function loopback(port: number): Buffer {
+  const address = Buffer.alloc(ADDRESS_BYTES);
+  address.writeUInt16LE(AF_INET, 0);
+  address.writeUInt16BE(port, 2);
+  address.writeUInt32BE(0x7f000001, 4);
+  return address;
+}
+
+function cookieOf(bpf: Bpf, fd: number): string {
+  const cookie = Buffer.alloc(8);
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(cookie.length);
+  bpf.libc("getsockopt", fd, SOL_SOCKET, SO_COOKIE, cookie, length);
+  return String(cookie.readBigUInt64LE(0));
+}
+
+/** A cgroup of version 2 by path, or a new one below the root of the hierarchy, which goes with its last descriptor. */
+function cgroup(bpf: Bpf, path: string | undefined): RealObject | Refused {
+  const made = path === undefined ? newCgroup() : null;
+  if (path === undefined && made === null) return { ret: -NO_ENTRY, detail: "no cgroup2 is mounted" };
+  const at = path ?? (made as string);
+  const fd = openSync(at, constants.O_RDONLY | constants.O_DIRECTORY);
+  if (statfsSync(at).type !== CGROUP2_SUPER_MAGIC) {
+    closeSync(fd);
+    return { ret: -BAD_FD, detail: `${at} is no cgroup of version 2` };
+  }
+  const cgroupId = String(statSync(at, { bigint: true }).ino);
+  const facts = { kind: "cgroup", path: at, cgroupId, removed: false } as const;
+  return held(bpf, fd, facts, [], made === null ? undefined : () => rmdirSync(made));
+}
+
+const NO_ENTRY = 2;
+const BAD_FD = 9;
+
+function newCgroup(): string | null {
+  const mounts = readFileSync("/proc/mounts", "utf8").split("\n");
+  const root = mounts.map((line) => line.split(" ")).find(([, , type]) => type === "cgroup2")?.[1];
+  return root === undefined ? null : mkdtempSync(join(root, "mapledger-"));
+}
+
+function process_(bpf: Bpf, pid: number): RealObject | Refused {
+  const fd = bpf.pidfdOpen(pid);
+  if (fd < 0) return { ret: fd, detail: `opening process ${pid}` };
+  return held(bpf, fd, { kind: "process", pid, startTime: startTimeOf(pid), exited: false });
+}
+
+/** Field 22 of /proc/PID/stat; behind the name, which may hold anything. */
+function startTimeOf(pid: number): string {
+  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+  return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] as string;
+}
+
+/** A child that has run to its end, and been waited for. */
+function deadProcess(bpf: Bpf): RealObject | Refused {
+  const child = spawn("sleep", ["60"], { stdio: "ignore" });
+  const pid = child.pid as number;
+  const fd = bpf.pidfdOpen(pid);
+  const startTime = startTimeOf(pid);
+  child.kill("SIGKILL");
+  bpf.libc("waitpid", pid, null, 0);
+  child.unref();
+  return fd < 0
+    ? { ret: fd, detail: `opening process ${pid}` }
+    : held(bpf, fd, { kind: "process", pid, startTime, exited: true });
+}
+
+/** A program by id or pin; without either, one that returns 0, of the type that is asked for. */
+function program(bpf: Bpf, { id, path, progType = 0, expectedAttachType = 0 }: ObjectSpec): RealObject | Refused {
+  const fd =
+    path !== undefined
+      ? bpf.get(path)
+      : id !== undefined
+        ? bpf.byId(BPF_CMD.BPF_PROG_GET_FD_BY_ID, id)
+        : bpf.loadProgram(progType, expectedAttachType, RETURN_0);
+  if (fd < 0) return { ret: fd, detail: `opening a program: ${errnoName(-fd)}` };
+  const info = bpf.objectInfo(fd, PROG_INFO_BYTES);
+  if (typeof info === "number" || !isProgram(fd)) {
+    bpf.close(fd);
+    return { ret: -INVALID, detail: "what is there is no program" };
+  }
+  const name = info.toString("latin1", 64, 80).replace(/\0.*$/s, "");
+  const facts = { progId: info.readUInt32LE(4), progType: info.readUInt32LE(0), expectedAttachType, name };
+  return held(bpf, fd, { kind: "prog", ...facts });
+}
+
+const INVALID = 22;
+
+function isProgram(fd: number): boolean {
+  return /^prog_type:/m.test(readFileSync(`/proc/self/fdinfo/${fd}`, "utf8"));
+}

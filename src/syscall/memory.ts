@@ -1,0 +1,67 @@
+import { BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";
+import { CMD } from "../abi/service.ts";
+import { isMmapable, memoryBytes, readMemory, writeMemory } from "../maps/array.ts";
+import { type Refusal, refuse } from "../maps/refusal.ts";
+import type { MemoryCommand, Origin } from "./command.ts";
+import { openMap } from "./guards.ts";
+import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
+import type { OpenMap, State } from "./state.ts";
+
+type Request = Origin & MemoryCommand;
+
+const RINGS: ReadonlySet<number> = new Set([
+  BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_USER_RINGBUF,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_ARENA,
+]);
+
+/** What is loaded through a shared mapping of a map's memory. */
+export function readMapMemory(state: State, command: Request): Outcome {
+  const map = openMap(state, command, command.target);
+  if (isRefusal(map)) return failed(map);
+  const refusal = checkMapping(map, command);
+  if (refusal !== null) return failed(refusal, map.map.id);
+  const { offset, length } = command.attr;
+  const total = memoryBytes(map.map, map.host);
+  return done(map.map.id, readMemory(map, offset, Math.min(length, total - offset)), { memory: total });
+}
+
+/** What is stored through one. */
+export function writeMapMemory(state: State, command: Request): Outcome {
+  const map = openMap(state, command, command.target);
+  if (isRefusal(map)) return failed(map);
+  const refusal = checkMapping(map, command);
+  if (refusal !== null) return failed(refusal, map.map.id);
+  writeMemory(map, command.attr.offset, command.value as Buffer);
+  return done(map.map.id, null, { memory: memoryBytes(map.map, map.host) });
+}
+
+export function redoWriteMapMemory(state: State, command: Request, outcome: Outcome): void {
+  if (outcome.errno !== 0) return;
+  const map = openMap(state, { ...command, session: 0 }, { by: "id", id: outcome.map });
+  if (isRefusal(map)) throw new Error(`replaying a store to map ${outcome.map}: ${map.detail}`);
+  writeMemory(map, command.attr.offset, command.value as Buffer);
+}
+
+/** bpf_map_mmap(), kernel/bpf/syscall.c, of what begins at offset: its checks in its order. */
+function checkMapping(map: OpenMap, { cmd, attr: { offset, length } }: Request): Refusal | null {
+  const { map: record, host } = map;
+  const writes = cmd === CMD.MEMORY_WRITE;
+  if (!map.readable) return refuse("EACCES", "the fd was opened with BPF_F_WRONLY: memory cannot be mapped through it");
+  if (writes && !map.openedWritable) return refuse("EACCES", "the fd was opened with BPF_F_RDONLY");
+  if (RINGS.has(record.type))
+    return refuse("ENOTSUPP", "the memory of a ring buffer or an arena exists inside a kernel only");
+  if (record.type !== BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY || record.special.length > 0)
+    return refuse("ENOTSUPP", "the map's memory cannot be mapped");
+  if (writes && record.frozen) return refuse("EPERM", "the map is frozen");
+  if (writes && (record.mapFlags & BPF_F.BPF_F_RDONLY_PROG) !== 0)
+    return refuse("EACCES", "BPF_F_RDONLY_PROG: the map's memory is read-only");
+  if (!map.openedWritable)
+    return refuse("EINVAL", "the fd was opened with BPF_F_RDONLY: nothing can be mapped through it");
+  if (!isMmapable(record)) return refuse("EINVAL", "the array was created without BPF_F_MMAPABLE");
+  const total = memoryBytes(record, host);
+  const end = writes ? offset + length : offset;
+  return end <= total && offset <= total
+    ? null
+    : refuse("EINVAL", `bytes ${offset} to ${offset + length} are asked for: the map's memory has ${total}`);
+}

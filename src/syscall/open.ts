@@ -1,0 +1,156 @@
+import { createHash } from "node:crypto";
+import { BTF_BYTES_MAX } from "../abi/limits.ts";
+import type { ObjectFacts, ObjectRecord, SocketFacts } from "../maps/object.ts";
+import { type Refusal, refuse } from "../maps/refusal.ts";
+import { Btf } from "./btf.ts";
+import type {
+  BtfLoadCommand,
+  InterfacesCommand,
+  ObjectEndCommand,
+  ObjectSpec,
+  OpenCommand,
+  Origin,
+} from "./command.ts";
+import { openAt } from "./descriptors.ts";
+import { checkCapability, readUser } from "./guards.ts";
+import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
+import type { FdRecord, State } from "./state.ts";
+
+/**
+ * Descriptors of things that are no maps: what a process's other fds are to bpf(2). Where the machine has the real object
+ * it has been asked, and its facts came with the command; elsewhere the object exists in the ledger only, and its facts
+ * are made up here from what the caller said.
+ */
+export function open(state: State, command: Origin & OpenCommand): Outcome {
+  const { found } = command.attr;
+  if (found !== undefined && "errno" in found) return failed(refuse(found.errno, found.detail));
+  const facts = found?.facts ?? imagined(state, command);
+  return isRefusal(facts) ? failed(facts) : openObject(state, command.session, facts);
+}
+
+export function redoOpen(state: State, command: Origin & OpenCommand, outcome: Outcome): void {
+  if (outcome.errno !== 0) return;
+  const { found } = command.attr;
+  const facts = found !== undefined && "facts" in found ? found.facts : (imagined(state, command) as ObjectFacts);
+  openObject(state, command.session, facts);
+}
+
+function openObject(state: State, session: number, facts: ObjectFacts): Outcome {
+  const known = state.objects.known(facts);
+  const id = known?.id ?? state.lastId("object") + 1;
+  const file: FdRecord = {
+    kind: facts.kind,
+    file: state.lastId("file") + 1,
+    map: 0,
+    object: id,
+    readable: true,
+    writable: true,
+  };
+  if (state.freeFd(session) === undefined) return openAt(state, session, { ...file, object: 0 });
+  state.usedId("object", id);
+  state.objects.put({ ...known, ...facts, id } as ObjectRecord);
+  count(state, facts);
+  const outcome = openAt(state, session, file);
+  return { ...outcome, out: { ...outcome.out, object: id } };
+}
+
+/** Numbers that were given are not given again. */
+function count(state: State, facts: ObjectFacts): void {
+  if (facts.kind === "socket") state.usedId("cookie", Number(facts.cookie));
+  else if (facts.kind === "prog") state.usedId("prog", facts.progId);
+  else if (facts.kind === "btf") state.usedId("btf", facts.btfId);
+}
+
+const SOCKETS = {
+  tcp_idle: ["tcp", "idle"],
+  tcp_listen: ["tcp", "listening"],
+  tcp_connected: ["tcp", "connected"],
+  udp_idle: ["udp", "idle"],
+  udp_bound: ["udp", "bound"],
+  unix_stream: ["unix_stream", "connected"],
+  unix_dgram: ["unix_dgram", "connected"],
+  xsk: ["xsk", "idle"],
+} as const satisfies Record<string, readonly [SocketFacts["protocol"], SocketFacts["state"]]>;
+
+/** The facts of an object that no machine has. */
+function imagined(state: State, { session, attr }: Origin & { attr: ObjectSpec }): ObjectFacts | Refusal {
+  const { kind, path = null } = attr;
+  switch (kind) {
+    case "pipe":
+    case "perf_event":
+      return { kind };
+    case "file":
+    case "dir":
+      return { kind, path };
+    case "pidfd":
+      if (attr.pid === undefined) return refuse("EINVAL", "a pidfd is of a process: pid is missing");
+      return { kind: "process", pid: attr.pid, startTime: "", exited: false };
+    case "pidfd_self":
+      return { kind: "process", pid: 0, startTime: `session ${session}`, exited: false };
+    case "pidfd_dead":
+      return { kind: "process", pid: 0, startTime: `dead ${state.lastId("object") + 1}`, exited: true };
+    case "cgroup": {
+      const cgroupId = path === null ? String(state.lastId("object") + 1) : idOfPath(path);
+      return { kind, path, cgroupId, removed: false };
+    }
+    case "prog":
+      return program(state, attr);
+    default: {
+      const [protocol, socketState] = SOCKETS[kind];
+      const cookie = String(state.lastId("cookie") + 1);
+      return { kind: "socket", protocol, state: socketState, reuseport: attr.reuseport ?? false, cookie };
+    }
+  }
+}
+
+/** A program that only the ledger knows: a new one, or one that has this id. */
+function program(state: State, { id, path, progType = 0, expectedAttachType = 0 }: ObjectSpec): ObjectFacts | Refusal {
+  if (path !== undefined) return refuse("ENOENT", `there is no kernel to find what is pinned at ${path}`);
+  const progId = id ?? state.lastId("prog") + 1;
+  const facts = { kind: "prog", progId, progType, expectedAttachType, name: "" } as const;
+  const known = state.objects.known(facts);
+  if (known?.kind === "prog") return known;
+  return progType === 0
+    ? refuse("ENOENT", `no program has id ${progId}: one of the ledger's own needs a prog_type`)
+    : facts;
+}
+
+/** A cgroup that is known by its path alone gets an id that depends on nothing else. */
+function idOfPath(path: string): string {
+  return String(createHash("sha256").update(path).digest().readBigUInt64LE(0) >> 1n);
+}
+
+/** bpf_btf_load(), kernel/bpf/syscall.c. */
+export function loadBtf(state: State, command: Origin & BtfLoadCommand): Outcome {
+  const facts = checkBtf(state, command);
+  return isRefusal(facts) ? failed(facts) : openObject(state, command.session, facts);
+}
+
+export function redoLoadBtf(state: State, command: Origin & BtfLoadCommand, outcome: Outcome): void {
+  if (outcome.errno === 0) openObject(state, command.session, btfFacts(state, command));
+}
+
+function checkBtf(state: State, command: Origin & BtfLoadCommand): ObjectFacts | Refusal {
+  const refusal = checkCapability(state, command.session, "CAP_BPF", "loading BTF");
+  if (refusal !== null) return refusal;
+  const { btfSize } = command.attr;
+  if (btfSize > BTF_BYTES_MAX) return refuse("E2BIG", `btf_size is ${btfSize}: more than ${BTF_BYTES_MAX}`);
+  const blob = readUser(command.value, btfSize, "btf");
+  if (isRefusal(blob)) return blob;
+  const btf = Btf.parse(blob);
+  return isRefusal(btf) ? btf : btfFacts(state, command);
+}
+
+function btfFacts(state: State, { value, attr }: BtfLoadCommand): ObjectFacts {
+  return { kind: "btf", btfId: state.lastId("btf") + 1, data: (value as Buffer).toString("hex", 0, attr.btfSize) };
+}
+
+export function endObject(state: State, { attr }: Origin & ObjectEndCommand): Outcome {
+  state.endObject(attr.object);
+  return done(0);
+}
+
+export function setInterfaces(state: State, { attr }: Origin & InterfacesCommand): Outcome {
+  state.setInterfaces(attr.ifindexes);
+  return done(0);
+}
