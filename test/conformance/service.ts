@@ -7,7 +7,7 @@ import { MemoryCells } from "../../src/engine/memory.ts";
 import type { Cells } from "../../src/maps/cells.ts";
 import type { Host } from "../../src/maps/map.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
-import type { Action, MemoryCommand, ObjectSpec } from "../../src/syscall/command.ts";
+import type { Action, Capability, MemoryCommand, ObjectSpec } from "../../src/syscall/command.ts";
 import { redo } from "../../src/syscall/execute.ts";
 import type { Outcome } from "../../src/syscall/outcome.ts";
 import { State } from "../../src/syscall/state.ts";
@@ -33,7 +33,8 @@ export class Service implements Subject {
   readonly #engine: Engine;
   readonly #session: number;
 
-  constructor() {
+  /** Without `capabilities` the session has all of them. */
+  constructor(asked: { readonly capabilities?: readonly Capability[] } = {}) {
     let timeUs = 0;
     this.#engine = new Engine({
       log: this.#log,
@@ -41,19 +42,20 @@ export class Service implements Subject {
       mirror: NO_MIRROR,
       clock: { nowUs: () => ++timeUs },
       host: HOST,
+      interfaces: () => [1],
       graceMs: TTL_MS,
       report(message, error) {
         throw new Error(message, { cause: error });
       },
     });
-    const born = this.#run({ cmd: CMD.SESSION_OPEN, attr: { name: CALLER, ttlMs: TTL_MS } }, 0);
+    const born = this.run({ cmd: CMD.SESSION_OPEN, attr: { name: CALLER, ttlMs: TTL_MS, ...asked } }, 0);
     this.#session = born.outcome.out?.session_id as number;
     this.changePath("mkdir", this.directory);
   }
 
   bpf(request: DoorRequest): Answer {
     const action = readDoor(JSON.parse(JSON.stringify(request)));
-    const { seq, outcome } = this.#run(action);
+    const { seq, outcome } = this.run(action);
     return JSON.parse(JSON.stringify(doorAnswer(action, outcome, seq)));
   }
 
@@ -89,7 +91,7 @@ export class Service implements Subject {
   }
 
   #memory(action: MemoryCommand): MemoryAnswer {
-    const { outcome } = this.#run(action);
+    const { outcome } = this.run(action);
     const errno = outcome.errno === 0 ? null : errnoName(outcome.errno);
     return { errno, data: outcome.value?.toString("hex") ?? "" };
   }
@@ -104,7 +106,14 @@ export class Service implements Subject {
 
   /** Ends the session: its descriptors are closed one by one, each in an event. */
   end(): void {
-    this.#run({ cmd: CMD.SESSION_END, attr: { reason: "ended by request" } });
+    this.run({ cmd: CMD.SESSION_END, attr: { reason: "ended by request" } });
+  }
+
+  /** A command as the engine takes it, for those that a process has no system call for. Session 0 is the service itself. */
+  run(action: Action, session = this.#session): { seq: number; outcome: Outcome } {
+    const [reply] = this.#engine.run([{ ...action, session, caller: CALLER } as Request]);
+    if (reply === undefined || "failure" in reply) throw new Error(`running command ${action.cmd}: ${reply?.detail}`);
+    return reply;
   }
 
   /** How many elements the state says that the map behind a descriptor has. */
@@ -122,14 +131,8 @@ export class Service implements Subject {
   }
 
   #call(action: Action): Answer {
-    const { seq, outcome } = this.#run(action);
+    const { seq, outcome } = this.run(action);
     return doorAnswer(action, outcome, seq);
-  }
-
-  #run(action: Action, session = this.#session): { seq: number; outcome: Outcome } {
-    const [reply] = this.#engine.run([{ ...action, session, caller: CALLER } as Request]);
-    if (reply === undefined || "failure" in reply) throw new Error(`running command ${action.cmd}: ${reply?.detail}`);
-    return reply;
   }
 }
 
