@@ -5,6 +5,7 @@ export interface Settings {
   readonly data: string;
   readonly mirror: "auto" | "off" | "required";
   readonly bpffs: string;
+  readonly cpus: number;
   readonly tokens: string;
   readonly logLevel: string;
   readonly sessionTtlSeconds: number;
@@ -48,6 +49,13 @@ export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Nam
     takes: "an absolute path",
     read: (given) => (given.startsWith("/") && given.length > 1 ? given.replace(/\/+$/, "") : undefined),
   },
+  cpus: integer(
+    "MAPLEDGER_CPUS",
+    0,
+    0,
+    8_192,
+    "CPUs that values of per-CPU maps are for; 0: as many as are possible here. Kept in the log: it cannot change later",
+  ),
   tokens: text("MAPLEDGER_TOKENS", "", "file of bearer tokens' hashes; with it every request must carry a token"),
   logLevel: {
     variable: "MAPLEDGER_LOG_LEVEL",

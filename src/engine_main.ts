@@ -5,7 +5,7 @@ import type { Settings } from "./config.ts";
 import { Engine } from "./engine/engine.ts";
 import type { FromEngine } from "./engine/worker.ts";
 import { serveEngine } from "./engine/worker.ts";
-import { readHost } from "./host.ts";
+import { interfaces, readHost } from "./host.ts";
 import { discard, LmdbStore } from "./lmdb/store.ts";
 import { openMirror } from "./mirror/mirror.ts";
 import { SqliteEventLog } from "./sqlite/event_log.ts";
@@ -39,11 +39,12 @@ if (store.seq > log.lastSeq) {
   store = new LmdbStore(folder);
 }
 const replayed = log.lastSeq - store.seq;
-const host = readHost();
+const machine = readHost();
+const host = { ...machine, possibleCpus: log.possibleCpus(settings.cpus, machine.possibleCpus) };
 const mirror = openMirror({ mode: settings.mirror, bpffs: settings.bpffs, instance: log.id, host });
 const clock = { nowUs: () => Date.now() * 1000 };
 const graceMs = settings.attachGraceSeconds * 1000;
-const engine = new Engine({ log, store, mirror, clock, host, graceMs, report });
+const engine = new Engine({ log, store, mirror, clock, host, interfaces, graceMs, report });
 await engine.recover((done, total) => say({ kind: "progress", done, total }));
 serveEngine(engine, port, unlock);
 say({ kind: "ready", seq: engine.seq, mirrorOff: mirror.off, replayed });

@@ -15,9 +15,13 @@ export function readHost(): Host {
   };
 }
 
-function interfaces(): number[] {
+/** Indices of network interfaces, ascending; one that goes away while it is looked at is left out. */
+export function interfaces(): number[] {
   try {
-    return readdirSync("/sys/class/net").map((name) => Number(readLine(`/sys/class/net/${name}/ifindex`)));
+    return readdirSync("/sys/class/net")
+      .map((name) => Number(readLine(`/sys/class/net/${name}/ifindex`)))
+      .filter((ifindex) => ifindex > 0)
+      .sort((a, b) => a - b);
   } catch {
     return [1];
   }

@@ -2,6 +2,7 @@
 export const ERRNO = {
   EPERM: 1,
   ENOENT: 2,
+  ESRCH: 3,
   EIO: 5,
   E2BIG: 7,
   EBADF: 9,
@@ -24,6 +25,7 @@ export const ERRNO = {
   EBADFD: 77,
   ENOTSOCK: 88,
   EOPNOTSUPP: 95,
+  EAFNOSUPPORT: 97,
   EINPROGRESS: 115,
   /** The kernel's own, not part of POSIX, and not EOPNOTSUPP: user space sees the bare number 524. */
   ENOTSUPP: 524,

@@ -1,4 +1,5 @@
 import { SERVICE_CMD } from "../abi/service.ts";
+import type { ObjectSpec, OpenKind } from "../syscall/command.ts";
 import { type DoorRequest, readCreate } from "./door.ts";
 import { InvalidInput } from "./invalid.ts";
 import { bytes, pointer, shown, u32, u64 } from "./scalars.ts";
@@ -15,7 +16,7 @@ const SERVICE_NUMBERS: ReadonlySet<unknown> = new Set(Object.values(SERVICE_CMD)
 /** The body of the syscall door; what its `attr` holds is for readDoor to say. */
 export function readDoorBody(body: unknown): DoorRequest {
   const { cmd, attr } = readFields(body, ["cmd", "attr"]);
-  const fields = attr === undefined ? NONE : readObject(attr, "attr");
+  const fields = attr === undefined ? NONE : readPlainObject(attr, "attr");
   if (typeof cmd === "string") return { cmd, attr: fields };
   if (typeof cmd !== "number")
     throw new InvalidInput("cmd", `a command's name or number is needed, found ${shown(cmd)}`);
@@ -25,13 +26,73 @@ export function readDoorBody(body: unknown): DoorRequest {
 }
 
 export function readCreateBody(body: unknown): ReturnType<typeof readCreate> {
-  return readCreate(readObject(body, "body"), "");
+  return readCreate(readPlainObject(body, "body"), "");
 }
 
 /** A value with the flags of its update: the body of a PUT and of a push. */
 export function readValueBody(body: unknown): { readonly value: Buffer; readonly flags: bigint } {
   const { value, flags } = readFields(body, ["value", "flags"]);
   return { value: readHex(value, "value"), flags: u64(flags, "flags") };
+}
+
+/** A peek: nothing, or the value that a bloom filter is asked for. */
+export function readPeekBody(body: unknown): { readonly value: Buffer | null } {
+  const { value } = readFields(body ?? NONE, ["value"]);
+  return { value: value === undefined ? null : readHex(value, "value") };
+}
+
+/** Fields that say more of an object that a descriptor is to be opened of, by its kind. */
+const OBJECT_FIELDS: Readonly<Record<OpenKind, readonly (keyof ObjectBody)[]>> = {
+  pipe: [],
+  file: ["path"],
+  dir: ["path"],
+  tcp_idle: ["reuseport"],
+  tcp_listen: ["reuseport"],
+  tcp_connected: ["reuseport"],
+  udp_idle: ["reuseport"],
+  udp_bound: ["reuseport"],
+  unix_stream: [],
+  unix_dgram: [],
+  xsk: [],
+  pidfd: ["pid"],
+  pidfd_self: [],
+  pidfd_dead: [],
+  cgroup: ["path"],
+  perf_event: [],
+  prog: ["id", "pinned", "prog_type", "expected_attach_type"],
+};
+
+export interface ObjectBody {
+  readonly path?: string;
+  readonly pid?: number;
+  readonly id?: number;
+  readonly pinned?: string;
+  readonly reuseport?: boolean;
+  readonly prog_type?: unknown;
+  readonly expected_attach_type?: unknown;
+}
+
+/** What an object is named by, or made as. */
+export function readObject(kind: OpenKind, body: ObjectBody): ObjectSpec {
+  for (const name in body)
+    if (!OBJECT_FIELDS[kind].includes(name as keyof ObjectBody)) throw new InvalidInput(name, `a ${kind} takes none`);
+  const { path, pid, id, pinned, reuseport } = body;
+  for (const [name, given] of Object.entries({ path, pinned }))
+    if (given !== undefined && (!given.startsWith("/") || given.includes("\0")))
+      throw new InvalidInput(name, `an absolute path is needed, found ${shown(given)}`);
+  if (kind === "pidfd" && pid === undefined) throw new InvalidInput("pid", "it is missing");
+  if (id !== undefined && pinned !== undefined) throw new InvalidInput("pinned", "id says already which program");
+  const progType = u32(body.prog_type, "prog_type");
+  const expectedAttachType = u32(body.expected_attach_type, "expected_attach_type");
+  return {
+    kind,
+    ...(path === undefined && pinned === undefined ? {} : { path: (path ?? pinned) as string }),
+    ...(pid === undefined ? {} : { pid }),
+    ...(id === undefined ? {} : { id }),
+    ...(reuseport === undefined ? {} : { reuseport }),
+    ...(progType === 0 ? {} : { progType }),
+    ...(expectedAttachType === 0 ? {} : { expectedAttachType }),
+  };
 }
 
 export interface LookupBatchBody {
@@ -136,7 +197,7 @@ function readList(value: unknown, where: string): readonly unknown[] {
   return value;
 }
 
-function readObject(value: unknown, where: string): Fields {
+function readPlainObject(value: unknown, where: string): Fields {
   if (typeof value !== "object" || value === null || Array.isArray(value))
     throw new InvalidInput(where, `an object is needed, found ${shown(value)}`);
   return value as Fields;
@@ -144,7 +205,7 @@ function readObject(value: unknown, where: string): Fields {
 
 /** An object that has no other fields than these. */
 function readFields(value: unknown, known: readonly string[], where = ""): Fields {
-  const fields = readObject(value, where === "" ? "body" : where);
+  const fields = readPlainObject(value, where === "" ? "body" : where);
   for (const name in fields)
     if (!known.includes(name))
       throw new InvalidInput(

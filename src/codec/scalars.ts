@@ -1,8 +1,10 @@
-import { BPF_ELEM, BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";
+import { BPF_ATTACH_TYPE, BPF_ELEM, BPF_F, BPF_MAP_TYPE, BPF_PROG_TYPE } from "../abi/bpf.ts";
 import { InvalidInput } from "./invalid.ts";
 
 /** Constants of <linux/bpf.h> that stand for a number wherever one is taken. */
-const CONSTANTS = new Map<string, number>(Object.entries({ ...BPF_MAP_TYPE, ...BPF_F, ...BPF_ELEM }));
+const CONSTANTS = new Map<string, number>(
+  Object.entries({ ...BPF_MAP_TYPE, ...BPF_F, ...BPF_ELEM, ...BPF_PROG_TYPE, ...BPF_ATTACH_TYPE }),
+);
 
 const U64_MAX = 2n ** 64n - 1n;
 const DIGITS = /^(0x[0-9a-fA-F]{1,16}|[0-9]{1,20}|-[0-9]{1,10})$/;

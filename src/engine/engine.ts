@@ -1,19 +1,32 @@
+import { isDeepStrictEqual } from "node:util";
 import { CMD } from "../abi/service.ts";
 import type { Event } from "../log/event.ts";
 import type { Host, MapRecord } from "../maps/map.ts";
 import { mapType } from "../maps/types.ts";
-import type { Action, Command, EndReason } from "../syscall/command.ts";
+import type { Action, Command, CreateCommand, EndReason, OpenCommand } from "../syscall/command.ts";
 import { execute, redo } from "../syscall/execute.ts";
 import type { Outcome } from "../syscall/outcome.ts";
-import { OPERATOR, OpenMap, State } from "../syscall/state.ts";
+import { OPERATOR, OpenMap, State, sendsToInterfaces } from "../syscall/state.ts";
 import { ChangeList, IGNORE } from "./followers.ts";
 import { Leases } from "./leases.ts";
 import { PendingCells } from "./pending.ts";
-import type { Clock, EventLog, Mirror, MirrorRefusal, MirrorSource, MirrorStatus, StateStore } from "./ports.ts";
+import type {
+  Clock,
+  EventLog,
+  Interfaces,
+  Mirror,
+  MirrorRefusal,
+  MirrorSource,
+  MirrorStatus,
+  OpenedObject,
+  StateStore,
+} from "./ports.ts";
 import type { EngineStats } from "./queries.ts";
 
 /** A command as it reaches the engine: everything but the time. */
 export type Request = Action & { readonly session: number; readonly caller: string };
+
+type OpenRequest = OpenCommand & { readonly session: number; readonly caller: string };
 
 /** What a request is answered with. */
 export type Reply =
@@ -27,6 +40,7 @@ export interface EngineParts {
   readonly mirror: Mirror;
   readonly clock: Clock;
   readonly host: Host;
+  readonly interfaces: Interfaces;
   readonly graceMs: number;
   /** Where a bug or a broken machine is told of. */
   readonly report: (message: string, error: unknown) => void;
@@ -49,6 +63,8 @@ const OVERRUN = 3;
 const ERRNO_END = 1024;
 /** How long a store or a log that has failed is left alone. */
 const RETRY_MS = 5000;
+/** How old what is known of interfaces and of processes may be. */
+const MACHINE_MS = 100;
 /** Cells reclaimed between two batches. */
 const RECLAIM_CELLS = 2048;
 
@@ -70,6 +86,12 @@ export class Engine {
   #refusalCount = 0;
   /** When the service may run commands of its own again, after the log has failed. */
   #ownAfterMs = 0;
+  /** Real objects of the batch under way: kept when it is durable. */
+  #opened: [object: OpenedObject, id: number][] = [];
+  /** Whether any map has interfaces for elements. */
+  #usesInterfaces = false;
+  /** When the machine was last looked at. */
+  #lookedMs = Number.NEGATIVE_INFINITY;
   /** When the store may be tried again, after it has failed. */
   #retryAtMs = 0;
   /** Commands that are in the log since the start, by cmd and errno. */
@@ -108,6 +130,8 @@ export class Engine {
     }
     await this.written();
     for (const [, session] of this.state.sessions.from("")) this.leases.renew(session.id, session.ttlMs, this.#nowMs());
+    for (const [, { type }] of this.state.maps.from("")) this.#usesInterfaces ||= sendsToInterfaces(type);
+    mirror.adoptObjects(this.state.objects.all());
     if (mirror.off === null) this.#refused(mirror.adopt(this.#sources(), [...this.state.directories()]));
   }
 
@@ -116,17 +140,22 @@ export class Engine {
     const started = performance.now();
     const timeUs = Math.max(this.#parts.clock.nowUs(), this.#timeUs);
     const events: Event[] = [];
+    this.#look();
     const notes = this.#notes;
     this.#notes = [];
     for (const note of notes) this.#decide(note, timeUs, events);
     const replies = requests.map((request) => this.#answer(request, timeUs, events));
     const decided = performance.now();
     const failure = this.#append(events);
+    const opened = this.#opened;
+    this.#opened = [];
     if (failure !== null) {
+      for (const [object] of opened) object.drop();
       this.#notes = notes;
       return requests.map(() => failure);
     }
     this.#timeUs = timeUs;
+    for (const [object, id] of opened) object.keep(id);
     for (const { command, outcome } of events) {
       this.#follow(command, outcome);
       this.#count(command.cmd, outcome.errno);
@@ -231,6 +260,7 @@ export class Engine {
 
   /** What the service does of its own accord; where the log fails it, it waits before it tries again. */
   #runOwn(): void {
+    this.#look();
     const nowMs = this.#nowMs();
     const ended = this.leases.expired(nowMs);
     if (nowMs < this.#ownAfterMs || (ended.length === 0 && this.#notes.length === 0)) return;
@@ -263,9 +293,11 @@ export class Engine {
   #decide(request: Request, timeUs: number, events: Event[]): Reply {
     const mark = this.#cells.mark();
     const changes = this.#changes.length;
-    const command: Command = { ...request, timeUs };
+    const opened = request.cmd === CMD.OPEN && "attr" in request ? this.#open(request as OpenRequest) : null;
+    const command: Command = { ...(opened?.request ?? request), timeUs };
     try {
       const outcome = execute(this.state, command);
+      if (opened !== null) this.#noteOpened(opened.object, outcome);
       const seq = this.#seq + events.length + 1;
       events.push({ seq, command, outcome });
       return { seq, outcome };
@@ -273,9 +305,36 @@ export class Engine {
       this.#cells.rollback(mark);
       this.#changes.truncate(changes);
       this.state.forget();
+      opened?.object.drop();
       this.#parts.report(`executing command ${request.cmd}`, error);
       return { failure: "bug", detail: "the command failed inside the service; nothing was changed" };
     }
+  }
+
+  /** Asks the machine for the real object: what it says comes with the command. null: it has none of this kind. */
+  #open(request: OpenRequest): { readonly request: OpenRequest; readonly object: OpenedObject } | null {
+    const object = this.#parts.mirror.openObject(request.attr);
+    if (object === null) return null;
+    return { request: { ...request, attr: { ...request.attr, found: object.found } }, object };
+  }
+
+  #noteOpened(object: OpenedObject, outcome: Outcome): void {
+    if (outcome.out?.object === undefined) object.drop();
+    else this.#opened.push([object, outcome.out.object]);
+  }
+
+  /** What the machine did by itself since it was last looked at becomes commands of the service's. */
+  #look(): void {
+    const nowMs = this.#nowMs();
+    if (nowMs - this.#lookedMs < MACHINE_MS) return;
+    this.#lookedMs = nowMs;
+    const origin = { session: 0, caller: "mapledger" };
+    for (const object of this.#parts.mirror.endedObjects())
+      this.#notes.push({ cmd: CMD.OBJECT_END, ...origin, attr: { object } });
+    if (!this.#usesInterfaces) return;
+    const ifindexes = this.#parts.interfaces();
+    if (!isDeepStrictEqual(ifindexes, this.state.interfaces))
+      this.#notes.push({ cmd: CMD.INTERFACES, ...origin, attr: { ifindexes } });
   }
 
   /** The commit point. Null: durable; otherwise nothing of the batch has happened. */
@@ -302,6 +361,8 @@ export class Engine {
 
   /** Births, renewals, uses and ends, as the leases see them. */
   #follow(command: Command, outcome: Outcome): void {
+    if (command.cmd === CMD.BPF_MAP_CREATE && outcome.errno === 0 && "attr" in command)
+      this.#usesInterfaces ||= sendsToInterfaces((command as CreateCommand).attr.mapType);
     const session = command.cmd === CMD.SESSION_OPEN ? (outcome.out?.session_id ?? 0) : command.session;
     if (session === 0 || outcome.out?.session !== undefined) return;
     const record = this.state.session(session);

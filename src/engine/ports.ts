@@ -1,6 +1,8 @@
 import type { Event } from "../log/event.ts";
 import type { CellKey, Cells } from "../maps/cells.ts";
 import type { MapRecord } from "../maps/map.ts";
+import type { ObjectRecord } from "../maps/object.ts";
+import type { Found, ObjectSpec } from "../syscall/command.ts";
 
 /** The event log: the truth. It throws where the machine fails it (disk full, I/O): then nothing was appended. */
 export interface EventLog {
@@ -30,6 +32,9 @@ export interface StateStore extends Pick<Cells, "get" | "range"> {
 export interface Clock {
   nowUs(): number;
 }
+
+/** Indices of the machine's network interfaces, as they are now. */
+export type Interfaces = () => readonly number[];
 
 /** One element written (`value`) or gone (null). */
 export interface ElementChange {
@@ -69,12 +74,28 @@ export interface MirrorSource {
   elements(): Iterable<{ readonly key: Buffer; readonly value: Buffer }>;
 }
 
-/** The kernel maps that follow the state. Nothing here throws for what the kernel refuses. */
+/** The real object behind a descriptor that a command is about to open. */
+export interface OpenedObject {
+  /** What the machine says of it, or why there is none. */
+  readonly found: Found;
+  /** The command has happened: the object is the state's from now on, and known by this id. */
+  keep(object: number): void;
+  /** It has not: the object is closed again. */
+  drop(): void;
+}
+
+/** The kernel maps that follow the state, and the kernel's objects that descriptors of sessions stand for. Nothing here throws for what the kernel refuses. */
 export interface Mirror {
   /** Why it is off, or null where it is on. */
   readonly off: string | null;
   /** At start: takes up pinned kernel maps, compares, repairs in place, makes what is missing, drops what is no more. */
   adopt(sources: Iterable<MirrorSource>, directories: readonly string[]): MirrorRefusal[];
+  /** At start, before that: opens the objects again that have names, and makes others in place of the rest. */
+  adoptObjects(objects: Iterable<ObjectRecord>): void;
+  /** null: such an object exists in the ledger only. */
+  openObject(spec: ObjectSpec): OpenedObject | null;
+  /** Objects that have ended since this was asked last: processes that exited, cgroups that were removed. */
+  endedObjects(): readonly number[];
   /** Carries one batch; returns what was refused. A map with a refusal is behind until resync. */
   apply(changes: readonly MirrorChange[]): MirrorRefusal[];
   /** Makes one map's kernel map equal to the state. */

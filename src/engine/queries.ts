@@ -1,5 +1,6 @@
 import { u32Key } from "../maps/cells.ts";
 import type { MapRecord } from "../maps/map.ts";
+import type { ObjectRecord } from "../maps/object.ts";
 import type { FdRecord, SessionRecord, State } from "../syscall/state.ts";
 import type { Engine } from "./engine.ts";
 import type { MirrorStatus } from "./ports.ts";
@@ -30,6 +31,8 @@ export interface SessionView extends SessionRecord {
 
 export interface FdView extends FdRecord {
   readonly fd: number;
+  /** What is no map. */
+  readonly about: ObjectRecord | null;
 }
 
 export interface MapView extends MapRecord {
@@ -90,7 +93,7 @@ const HANDLERS: { [Name in QueryName]: (engine: Engine, ask: Queries[Name]["ask"
 
   fds({ state }, { session }) {
     if (state.session(session) === undefined) return missing(state, session);
-    return [...state.fds(session)].map(([fd, file]) => ({ fd, ...file }));
+    return [...state.fds(session)].map(([fd, file]) => ({ fd, ...file, about: state.object(file.object) ?? null }));
   },
 
   map(engine, { reference }) {

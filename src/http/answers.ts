@@ -90,6 +90,7 @@ const EXAMPLES: Partial<Record<Name, string>> = {
   "session-ended": "session 7 has ended",
   "body-too-large": "the body is larger than 67108864 bytes",
   "unsupported-media-type": "text/plain is not taken here",
+  "range-not-satisfiable": "bytes=8192-: the memory has 4096 bytes",
   bug: "the service failed; its log tells more",
   busy: "10000 commands with 1234567 bytes are waiting",
   unavailable: "recovering: 10000 of 20000 events",

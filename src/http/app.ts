@@ -16,6 +16,7 @@ import { doorRoutes } from "./routes/door.ts";
 import { elementRoutes } from "./routes/elements.ts";
 import { eventRoutes } from "./routes/events.ts";
 import { mapRoutes } from "./routes/maps.ts";
+import { memoryRoutes } from "./routes/memory.ts";
 import { pinRoutes } from "./routes/pins.ts";
 import { serviceRoutes } from "./routes/service.ts";
 import { sessionRoutes } from "./routes/sessions.ts";
@@ -56,6 +57,7 @@ const ROUTES = [
   descriptorRoutes,
   elementRoutes,
   batchRoutes,
+  memoryRoutes,
   mapRoutes,
   pinRoutes,
   eventRoutes,

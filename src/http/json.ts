@@ -1,9 +1,11 @@
 import { BPF_F, mapTypeName } from "../abi/bpf.ts";
 import { errnoName } from "../abi/errno.ts";
-import { cmdName } from "../abi/service.ts";
+import { CAPABILITIES, cmdName } from "../abi/service.ts";
 import type { MirrorStatus } from "../engine/ports.ts";
 import type { FdView, MapView, PinView, SessionView } from "../engine/queries.ts";
 import type { EventRow } from "../log/event.ts";
+import type { InnerShape, MapBtf, SpecialField } from "../maps/map.ts";
+import type { ObjectRecord } from "../maps/object.ts";
 
 /** What the engine and the log tell, in the API's words. */
 
@@ -19,7 +21,17 @@ function timeText(timeUs: number): string {
   return `${new Date(seconds * MS).toISOString().slice(0, -5)}.${micros}Z`;
 }
 
-export function sessionJson({ id, name, caller, ttlMs, openedUs, lease, leftMs, fdCount }: SessionView): object {
+export function sessionJson({
+  id,
+  name,
+  caller,
+  ttlMs,
+  openedUs,
+  lease,
+  leftMs,
+  fdCount,
+  capabilities = CAPABILITIES,
+}: SessionView): object {
   return {
     id,
     name,
@@ -29,12 +41,38 @@ export function sessionJson({ id, name, caller, ttlMs, openedUs, lease, leftMs, 
     lease,
     left_seconds: leftMs === null ? null : leftMs / MS,
     fd_count: fdCount,
+    capabilities,
   };
 }
 
-export function descriptorJson({ fd, kind, map, readable, writable }: FdView): object {
+export function descriptorJson({ fd, kind, map, about, readable, writable }: FdView): object {
   const access = readable && writable ? "rw" : readable ? "r" : "w";
-  return { fd, kind, map_id: map === 0 ? null : map, access };
+  return { fd, kind, map_id: map === 0 ? null : map, object: about === null ? null : objectJson(about), access };
+}
+
+function objectJson(object: ObjectRecord): object {
+  switch (object.kind) {
+    case "process":
+      return { id: object.id, pid: object.pid, exited: object.exited };
+    case "cgroup":
+      return { id: object.id, path: object.path, cgroup_id: object.cgroupId, removed: object.removed };
+    case "prog": {
+      const { id, progId, progType, expectedAttachType, name } = object;
+      return { id, prog_id: progId, prog_type: progType, expected_attach_type: expectedAttachType, name };
+    }
+    case "btf":
+      return { id: object.id, btf_id: object.btfId };
+    case "file":
+    case "dir":
+      return { id: object.id, path: object.path };
+    case "socket": {
+      const { id, protocol, state, reuseport, cookie } = object;
+      return { id, protocol, state, reuseport, cookie };
+    }
+    case "pipe":
+    case "perf_event":
+      return { id: object.id };
+  }
 }
 
 export function mapJson(map: MapView): object {
@@ -49,11 +87,27 @@ export function mapJson(map: MapView): object {
     map_extra: String(map.mapExtra),
     numa_node: map.numaNode === ANY_NODE ? null : map.numaNode,
     frozen: map.frozen,
+    inner_map: map.inner === null ? null : innerJson(map.inner),
+    btf: map.btf === null ? null : btfJson(map.btf, map.special),
     entries: map.entries,
     holds: map.holds,
     pinned: map.pinned,
     mirror: mirrorJson(map.mirror),
   };
+}
+
+function innerJson({ type, keySize, valueSize, maxEntries, mapFlags }: InnerShape): object {
+  return {
+    map_type: mapTypeName(type) ?? String(type),
+    key_size: keySize,
+    value_size: valueSize,
+    max_entries: maxEntries,
+    map_flags: flagNames(mapFlags),
+  };
+}
+
+function btfJson({ btfId, keyTypeId, valueTypeId }: MapBtf, special: readonly SpecialField[]): object {
+  return { btf_id: btfId, btf_key_type_id: keyTypeId, btf_value_type_id: valueTypeId, fields: special };
 }
 
 export function mirrorJson(mirror: MirrorStatus): object {

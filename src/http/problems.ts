@@ -16,6 +16,7 @@ export const PROBLEMS = {
   "request-timeout": { status: 408, title: "The request did not arrive in time" },
   "session-ended": { status: 410, title: "The session has ended" },
   "body-too-large": { status: 413, title: "The body is larger than the service takes" },
+  "range-not-satisfiable": { status: 416, title: "The range is not within the memory" },
   "unsupported-media-type": { status: 415, title: "The route does not take a body of this type" },
   "header-too-large": { status: 431, title: "The request line and headers are larger than the service takes" },
   bug: { status: 500, title: "The service failed" },
@@ -29,6 +30,7 @@ export const PROBLEMS = {
 export const ERRNO_PROBLEMS = {
   EPERM: { status: 403, title: "Operation not permitted" },
   ENOENT: { status: 404, title: "No such file or directory" },
+  ESRCH: { status: 404, title: "No such process" },
   EIO: { status: 503, title: "Input/output error" },
   E2BIG: { status: 409, title: "Argument list too long" },
   EBADF: { status: 404, title: "Bad file descriptor" },
@@ -51,6 +53,7 @@ export const ERRNO_PROBLEMS = {
   EBADFD: { status: 404, title: "File descriptor in bad state" },
   ENOTSOCK: { status: 400, title: "Socket operation on non-socket" },
   EOPNOTSUPP: { status: 405, title: "Operation not supported" },
+  EAFNOSUPPORT: { status: 405, title: "Address family not supported by protocol" },
   EINPROGRESS: { status: 503, title: "Operation now in progress" },
   ENOTSUPP: { status: 405, title: "Operation not supported by the kernel" },
 } as const satisfies Record<Errno, { readonly status: number; readonly title: string }>;

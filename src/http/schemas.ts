@@ -89,6 +89,7 @@ const Session = Type.Object(
     lease: Type.Enum(["ttl", "attached"], { type: "string", description: "What it lives by." }),
     left_seconds: nullable("number", { description: "Until it ends unless renewed; null while a stream is attached." }),
     fd_count: Type.Integer(),
+    capabilities: Type.Array(Type.String(), { description: "What bpf(2) finds the process to have." }),
   },
   { $id: "Session", ...CLOSED },
 );
@@ -96,8 +97,12 @@ const Session = Type.Object(
 const Descriptor = Type.Object(
   {
     fd: Type.Integer(),
-    kind: Type.String({ description: "map, pipe or file." }),
+    kind: Type.String({ description: "map, or what the object is: pipe, file, dir, socket, process, cgroup, ..." }),
     map_id: nullable("integer"),
+    object: nullable("object", {
+      additionalProperties: true,
+      description: "Of what is no map: its id in the ledger, and what is known of it.",
+    }),
     access: Type.Enum(["rw", "r", "w"], { type: "string", description: "What the descriptor lets its session do." }),
   },
   { $id: "Descriptor", ...CLOSED },
@@ -131,6 +136,15 @@ const MapSchema = Type.Object(
     map_extra: Type.String({ description: "A u64, as digits." }),
     numa_node: nullable("integer"),
     frozen: Type.Boolean(),
+    inner_map: nullable("object", {
+      additionalProperties: true,
+      description: "Of a map of maps: what its inner maps have to agree with.",
+    }),
+    btf: nullable("object", {
+      additionalProperties: true,
+      description:
+        "BTF of keys and values: btf_id, btf_key_type_id, btf_value_type_id, and fields only programs touch.",
+    }),
     entries: Type.Integer({ description: "Elements present." }),
     holds: Type.Integer({ description: "Descriptors, pins and outer maps that hold it; at none it is freed." }),
     pinned: Type.Array(Type.String()),

@@ -1,4 +1,4 @@
-import { BPF_F } from "../abi/bpf.ts";
+import { BPF_ATTACH_TYPE, BPF_F } from "../abi/bpf.ts";
 import { CPUMAP_ENTRIES_MAX, CPUMAP_QUEUE_MAX } from "../abi/limits.ts";
 import { checkArray } from "./array_create.ts";
 import { checkUpdateFlags, checkValueSize } from "./common.ts";
@@ -9,9 +9,6 @@ import { fill, TARGET_SLOTS } from "./target_slots.ts";
 import { programIn } from "./xdp_programs.ts";
 
 /** BPF_MAP_TYPE_CPUMAP: queues by CPU. Source: kernel/bpf/cpumap.c. */
-
-/** enum bpf_attach_type */
-const BPF_XDP_CPUMAP = 35;
 
 export const cpumap: MapType = {
   ...TARGET_SLOTS,
@@ -33,7 +30,7 @@ export const cpumap: MapType = {
       return refuse("EOVERFLOW", `a queue of ${queueSize}: more than ${CPUMAP_QUEUE_MAX}`);
     if (cpu >= store.host.possibleCpus) return refuse("ENODEV", `CPU ${cpu} is not possible`);
     if (queueSize === 0) return fill(store, key, 0, 0);
-    const program = programIn(store, value, BPF_XDP_CPUMAP);
+    const program = programIn(store, value, BPF_ATTACH_TYPE.BPF_XDP_CPUMAP);
     return typeof program === "number" ? fill(store, key, queueSize, program) : refuse("ENOMEM", program.detail);
   },
 };

@@ -1,4 +1,4 @@
-import { BPF_F } from "../abi/bpf.ts";
+import { BPF_ATTACH_TYPE, BPF_F } from "../abi/bpf.ts";
 import { ARRAY_FLAGS, checkArray } from "./array_create.ts";
 import { checkUpdateFlags, checkValueSize } from "./common.ts";
 import { checkIndex, indexOf } from "./index_keys.ts";
@@ -8,9 +8,6 @@ import { fill, TARGET_SLOTS } from "./target_slots.ts";
 import { programIn } from "./xdp_programs.ts";
 
 /** BPF_MAP_TYPE_DEVMAP: interfaces by index. Source: kernel/bpf/devmap.c. */
-
-/** enum bpf_attach_type */
-const BPF_XDP_DEVMAP = 33;
 
 export function checkDevmap(attr: CreateAttr): Refusal | null {
   return checkArray(attr, ARRAY_FLAGS, "a devmap's") ?? checkValueSize(attr, 4, 8);
@@ -28,7 +25,7 @@ export function readOnlyForPrograms(attr: CreateAttr): Pick<MapRecord, "mapFlags
 export function interfaceProgram(store: MapStore, value: Buffer): number | Refusal {
   const ifindex = value.readUInt32LE(0);
   if (!store.world.hasInterface(ifindex)) return refuse("EINVAL", `there is no interface ${ifindex}`);
-  return programIn(store, value, BPF_XDP_DEVMAP);
+  return programIn(store, value, BPF_ATTACH_TYPE.BPF_XDP_DEVMAP);
 }
 
 export const devmap: MapType = {

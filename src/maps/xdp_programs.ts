@@ -1,3 +1,4 @@
+import { BPF_PROG_TYPE } from "../abi/bpf.ts";
 import type { MapStore } from "./map.ts";
 import { objectAt, type ProgFacts } from "./object.ts";
 import { type Refusal, refuse } from "./refusal.ts";
@@ -6,8 +7,6 @@ import { type Refusal, refuse } from "./refusal.ts";
  * Values of DEVMAP, DEVMAP_HASH and CPUMAP: a number (interface, queue size), and where value_size is 8 a program, whose
  * descriptor goes in and whose id comes out. In cells the program's object id stands in its place.
  */
-
-const BPF_PROG_TYPE_XDP = 6;
 
 /** No program. */
 const NONE = 0;
@@ -18,7 +17,7 @@ export function programIn(store: MapStore, value: Buffer, attachType: number): n
   if (fd <= NONE) return NONE;
   const found = objectAt(store, fd, "prog", "EINVAL");
   if (!("id" in found)) return refuse("EINVAL", found.detail);
-  if (found.progType !== BPF_PROG_TYPE_XDP || found.expectedAttachType !== attachType)
+  if (found.progType !== BPF_PROG_TYPE.BPF_PROG_TYPE_XDP || found.expectedAttachType !== attachType)
     return refuse("EINVAL", `fd ${fd} is a program of another type or attach type`);
   return found.id;
 }

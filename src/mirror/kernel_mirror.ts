@@ -1,9 +1,12 @@
-import type { Mirror, MirrorChange, MirrorRefusal, MirrorSource, MirrorStatus } from "../engine/ports.ts";
+import type { Mirror, MirrorChange, MirrorRefusal, MirrorSource, MirrorStatus, OpenedObject } from "../engine/ports.ts";
 import type { Host, MapRecord } from "../maps/map.ts";
+import type { ObjectRecord } from "../maps/object.ts";
+import type { ObjectSpec } from "../syscall/command.ts";
 import type { Bpf } from "./bpf.ts";
 import { KernelMap } from "./kernel_map.ts";
 import { makeKernelMap, openKernelMap } from "./make.ts";
 import { type MirroredType, mirrored } from "./mirrored.ts";
+import { ObjectTable } from "./object_table.ts";
 import { PinTree } from "./pin_tree.ts";
 import { fill, repair } from "./repair.ts";
 
@@ -23,12 +26,14 @@ export class KernelMirror implements Mirror {
   readonly #bpf: Bpf;
   readonly #host: Host;
   readonly #tree: PinTree;
+  readonly #objects: ObjectTable;
   readonly #entries = new Map<number, Entry>();
 
   constructor(bpf: Bpf, root: string, host: Host) {
     this.#bpf = bpf;
     this.#host = host;
     this.#tree = new PinTree(bpf, root);
+    this.#objects = new ObjectTable(bpf);
   }
 
   adopt(sources: Iterable<MirrorSource>, directories: readonly string[]): MirrorRefusal[] {
@@ -82,7 +87,20 @@ export class KernelMirror implements Mirror {
     return this.#entries.get(mapId)?.status ?? NOT_KNOWN;
   }
 
+  adoptObjects(objects: Iterable<ObjectRecord>): void {
+    this.#objects.adopt(objects);
+  }
+
+  openObject(spec: ObjectSpec): OpenedObject | null {
+    return this.#objects.open(spec);
+  }
+
+  endedObjects(): readonly number[] {
+    return this.#objects.ended();
+  }
+
   close(): void {
+    this.#objects.close();
     for (const { kernel } of this.#entries.values()) kernel?.close();
     this.#entries.clear();
   }
@@ -108,6 +126,7 @@ export class KernelMirror implements Mirror {
       case "rmdir":
         return this.#tree.rmdir(change.pathname);
       case "object gone":
+        this.#objects.gone(change.id);
         return null;
     }
   }

@@ -32,6 +32,9 @@ export function disabledMirror(reason: string): Mirror {
     adopt: () => [],
     apply: () => [],
     resync: () => [],
+    adoptObjects() {},
+    openObject: () => null,
+    endedObjects: () => [],
     status: () => ({ state: "off", detail: reason }),
     close() {},
   };

@@ -22,6 +22,8 @@ const NAME_ERROR = "INSERT OR REPLACE INTO errors (errno, name) VALUES (?, ?)";
 const GET_FACT = "SELECT value FROM ledger WHERE name = ?";
 const SET_FACT = "INSERT INTO ledger (name, value) VALUES (?, ?)";
 
+const POSSIBLE_CPUS = "possible_cpus";
+
 /** The event log in SQLite: WAL, and synchronous=FULL, so that a commit has reached the disk when it returns. */
 export class SqliteEventLog implements EventLog {
   /** Which log this is, for good: made with it. */
@@ -48,6 +50,22 @@ export class SqliteEventLog implements EventLog {
     const last = this.#db.prepare(LAST).get() as { seq: number; time_us: number } | undefined;
     this.#lastSeq = last?.seq ?? 0;
     this.#lastTimeUs = last?.time_us ?? 0;
+  }
+
+  /**
+   * For how many CPUs per-CPU values are: as the log says, once it does. Throws where the setting (0: none) says
+   * otherwise: values that are in the log would not fit.
+   */
+  possibleCpus(setting: number, machine: number): number {
+    const kept = this.#db.prepare(GET_FACT).pluck().get(POSSIBLE_CPUS) as string | undefined;
+    if (kept === undefined) {
+      const cpus = setting === 0 ? machine : setting;
+      this.#db.prepare(SET_FACT).run(POSSIBLE_CPUS, String(cpus));
+      return cpus;
+    }
+    if (setting !== 0 && setting !== Number(kept))
+      throw new Error(`MAPLEDGER_CPUS is ${setting}: this log's per-CPU values are for ${kept} CPUs`);
+    return Number(kept);
   }
 
   get lastSeq(): number {

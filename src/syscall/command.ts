@@ -161,7 +161,7 @@ export interface OpenCommand {
   };
 }
 
-type Found = { readonly facts: ObjectFacts } | { readonly errno: Errno; readonly detail: string };
+export type Found = { readonly facts: ObjectFacts } | { readonly errno: Errno; readonly detail: string };
 
 /** What names an object, or says what kind of one to make. */
 export interface ObjectSpec {
@@ -193,6 +193,7 @@ export interface MemoryCommand {
   readonly target: Target;
   /** What is stored; null where it is read. */
   readonly value: Buffer | null;
+  /** A read ends where the memory does; from a negative offset on it is its last bytes. */
   readonly attr: { readonly offset: number; readonly length: number };
 }
 

@@ -21,19 +21,23 @@ export function readMapMemory(state: State, command: Request): Outcome {
   if (isRefusal(map)) return failed(map);
   const refusal = checkMapping(map, command);
   if (refusal !== null) return failed(refusal, map.map.id);
+  const memory = memoryBytes(map.map, map.host);
   const { offset, length } = command.attr;
-  const total = memoryBytes(map.map, map.host);
-  return done(map.map.id, readMemory(map, offset, Math.min(length, total - offset)), { memory: total });
+  const start = offset < 0 ? Math.max(memory + offset, 0) : offset;
+  const outside = checkEnd(start, memory);
+  if (outside !== null) return failed(outside, map.map.id, { memory });
+  return done(map.map.id, readMemory(map, start, Math.min(length, memory - start)), { memory });
 }
 
 /** What is stored through one. */
 export function writeMapMemory(state: State, command: Request): Outcome {
   const map = openMap(state, command, command.target);
   if (isRefusal(map)) return failed(map);
-  const refusal = checkMapping(map, command);
+  const memory = memoryBytes(map.map, map.host);
+  const refusal = checkMapping(map, command) ?? checkEnd(command.attr.offset + command.attr.length, memory);
   if (refusal !== null) return failed(refusal, map.map.id);
   writeMemory(map, command.attr.offset, command.value as Buffer);
-  return done(map.map.id, null, { memory: memoryBytes(map.map, map.host) });
+  return done(map.map.id, null, { memory });
 }
 
 export function redoWriteMapMemory(state: State, command: Request, outcome: Outcome): void {
@@ -43,9 +47,9 @@ export function redoWriteMapMemory(state: State, command: Request, outcome: Outc
   writeMemory(map, command.attr.offset, command.value as Buffer);
 }
 
-/** bpf_map_mmap(), kernel/bpf/syscall.c, of what begins at offset: its checks in its order. */
-function checkMapping(map: OpenMap, { cmd, attr: { offset, length } }: Request): Refusal | null {
-  const { map: record, host } = map;
+/** bpf_map_mmap(), kernel/bpf/syscall.c: its checks in its order. */
+function checkMapping(map: OpenMap, { cmd }: Request): Refusal | null {
+  const { map: record } = map;
   const writes = cmd === CMD.MEMORY_WRITE;
   if (!map.readable) return refuse("EACCES", "the fd was opened with BPF_F_WRONLY: memory cannot be mapped through it");
   if (writes && !map.openedWritable) return refuse("EACCES", "the fd was opened with BPF_F_RDONLY");
@@ -58,10 +62,9 @@ function checkMapping(map: OpenMap, { cmd, attr: { offset, length } }: Request):
     return refuse("EACCES", "BPF_F_RDONLY_PROG: the map's memory is read-only");
   if (!map.openedWritable)
     return refuse("EINVAL", "the fd was opened with BPF_F_RDONLY: nothing can be mapped through it");
-  if (!isMmapable(record)) return refuse("EINVAL", "the array was created without BPF_F_MMAPABLE");
-  const total = memoryBytes(record, host);
-  const end = writes ? offset + length : offset;
-  return end <= total && offset <= total
-    ? null
-    : refuse("EINVAL", `bytes ${offset} to ${offset + length} are asked for: the map's memory has ${total}`);
+  return isMmapable(record) ? null : refuse("EINVAL", "the array was created without BPF_F_MMAPABLE");
+}
+
+function checkEnd(end: number, memory: number): Refusal | null {
+  return end <= memory ? null : refuse("EINVAL", `byte ${end} is outside: the map's memory has ${memory}`);
 }

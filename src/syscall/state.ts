@@ -232,7 +232,7 @@ export class State implements World {
   setInterfaces(ifindexes: readonly number[]): void {
     this.#interfaces.put("", ifindexes);
     for (const [, record] of [...this.maps.from("")]) {
-      if (!SENDS_TO_INTERFACES.has(record.type)) continue;
+      if (!sendsToInterfaces(record.type)) continue;
       const map = this.#opened(record.id);
       const gone = [...map.type.stored(map)].filter(({ value }) => !ifindexes.includes(value.readUInt32LE(0)));
       for (const { key } of gone) map.type.remove(map, key);
@@ -420,6 +420,10 @@ const SENDS_TO_INTERFACES: ReadonlySet<number> = new Set([
   BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP,
   BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP_HASH,
 ]);
+
+export function sendsToInterfaces(type: number): boolean {
+  return SENDS_TO_INTERFACES.has(type);
+}
 
 /** How a map is opened: through a descriptor of a session, or by the operator, who may do everything. */
 export interface Access {

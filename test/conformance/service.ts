@@ -74,9 +74,9 @@ export class Service implements Subject {
     return facts === undefined ? answer : { ...answer, facts };
   }
 
-  /** An access to all of the pages is refused as the mapping would be. */
+  /** An access to the end of the pages is refused as the mapping would be. */
   mapMemory(fd: number, offset: number, length: number, writable: boolean): string | null {
-    const { errno } = writable ? this.writeMemory(fd, offset + length, "") : this.readMemory(fd, offset, length);
+    const { errno } = writable ? this.writeMemory(fd, offset + length, "") : this.readMemory(fd, offset + length, 0);
     return errno;
   }
 

@@ -29,6 +29,9 @@ function start(): {
     apply: answer,
     resync: answer,
     status: () => ({ state: "off", detail: "" }),
+    adoptObjects() {},
+    openObject: () => null,
+    endedObjects: () => [],
     close() {},
   };
   const breakable: EventLog = {
@@ -48,6 +51,7 @@ function start(): {
     mirror,
     clock,
     host: HOST,
+    interfaces: () => [1],
     graceMs: 0,
     report() {},
   });

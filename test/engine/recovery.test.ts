@@ -34,6 +34,7 @@ class Ledger {
       mirror: disabledMirror("not in this test"),
       clock: { nowUs: () => this.timeUs },
       host: HOST,
+      interfaces: () => [1],
       graceMs: 1000,
       report: (message) => this.reports.push(message),
     });

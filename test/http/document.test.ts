@@ -9,7 +9,7 @@ import { Service } from "./service.ts";
 /** Problems that come before there is an operation to document them. */
 const BEFORE_ROUTES = ["no-such-route", "method-not-allowed", "request-timeout", "header-too-large"];
 /** Errnos that no served command gives. */
-const NOT_YET = ["EIO", "EAGAIN", "ENODEV", "ERANGE", "EOVERFLOW", "EBADFD", "ENOTSOCK", "EINPROGRESS"];
+const NOT_YET = ["EAGAIN", "EBADFD", "EINPROGRESS"];
 
 test("the committed document is what the routes say", async (t) => {
   const committed = readFileSync(new URL("../../openapi/openapi.json", import.meta.url), "utf8");
@@ -29,7 +29,7 @@ test("every operation has an id of its own, a summary, a tag, an example and its
     const good = Object.entries(responses)
       .filter(([status]) => status < "300")
       .map(([, response]) => response);
-    t.equal(good.length, 1);
+    t.equal(good.length, "206" in responses ? 2 : 1);
     for (const media of [...good, requestBody ?? {}].flatMap(({ content = {} }) => Object.values(content)))
       t.ok(media.example !== undefined, `${operationId} has an example`);
     for (const status of ["403", "500", "503"]) t.ok(status in responses, `${operationId} ${status}`);

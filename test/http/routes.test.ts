@@ -69,25 +69,25 @@ test("openDescriptor opens dups, pipes, files and maps", async (t) => {
   const rows = [
     [
       { kind: "dup", fd: 3 },
-      { fd: 4, kind: "map", map_id: 1, access: "rw" },
+      { fd: 4, kind: "map", map_id: 1, object: null, access: "rw" },
     ],
-    [{ kind: "pipe" }, { fd: 5, kind: "pipe", map_id: null, access: "rw" }],
-    [{ kind: "file" }, { fd: 6, kind: "file", map_id: null, access: "rw" }],
+    [{ kind: "pipe" }, { fd: 5, kind: "pipe", map_id: null, object: { id: 1 }, access: "rw" }],
+    [{ kind: "file" }, { fd: 6, kind: "file", map_id: null, object: { id: 2, path: null }, access: "rw" }],
     [
       { kind: "map", map: 1 },
-      { fd: 7, kind: "map", map_id: 1, access: "rw" },
+      { fd: 7, kind: "map", map_id: 1, object: null, access: "rw" },
     ],
     [
       { kind: "map", map: "1", access: "w" },
-      { fd: 8, kind: "map", map_id: 1, access: "w" },
+      { fd: 8, kind: "map", map_id: 1, object: null, access: "w" },
     ],
     [
       { kind: "map", map: "name:twins", access: "r" },
-      { fd: 9, kind: "map", map_id: 1, access: "r" },
+      { fd: 9, kind: "map", map_id: 1, object: null, access: "r" },
     ],
     [
       { kind: "map", map: "pinned:/sys/fs/bpf/pin", access: "r" },
-      { fd: 10, kind: "map", map_id: 1, access: "r" },
+      { fd: 10, kind: "map", map_id: 1, object: null, access: "r" },
     ],
   ] as const;
   for (const [body, descriptor] of rows) {
@@ -132,6 +132,8 @@ test("getMap tells what a map is, by id, name and pin", async (t) => {
       map_extra: "0",
       numa_node: null,
       frozen: true,
+      inner_map: null,
+      btf: null,
       entries: 1,
       holds: 2,
       pinned: ["/sys/fs/bpf/counters"],

@@ -73,6 +73,7 @@ export class Service {
       mirror: NO_MIRROR,
       clock: { nowUs: () => Date.now() * 1000 },
       host: { possibleCpus: 2, pageBytes: 4096, memoryBytes: 2 ** 34, onlineNodes: [0], ifindexes: [1] },
+      interfaces: () => [1],
       graceMs: 0,
       report() {},
     });

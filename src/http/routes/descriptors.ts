@@ -1,11 +1,11 @@
 import { Type } from "typebox";
 import { BPF_F } from "../../abi/bpf.ts";
 import { ID_MAX } from "../../abi/limits.ts";
-import { CMD } from "../../abi/service.ts";
-import { readCreateBody } from "../../codec/body.ts";
+import { CMD, OPEN_KINDS } from "../../abi/service.ts";
+import { type ObjectBody, readCreateBody, readObject } from "../../codec/body.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
 import type { Request } from "../../engine/engine.ts";
-import type { Action } from "../../syscall/command.ts";
+import type { Action, OpenKind } from "../../syscall/command.ts";
 import { body, problems, ran, told } from "../answers.ts";
 import { askFds, askMap, askOwnSession } from "../asked.ts";
 import { CreateSchema } from "../attr_schemas.ts";
@@ -18,7 +18,10 @@ import { readTarget } from "../views.ts";
 
 const TAGS = ["descriptors"];
 const IN_SESSION = ["no-such-session", "session-ended", "session-foreign"] as const;
-const EXAMPLE = { fd: 3, kind: "map", map_id: 1, access: "rw" };
+const EXAMPLE = { fd: 3, kind: "map", map_id: 1, access: "rw", object: null };
+const PATH_LENGTH_MAX = 4095;
+/** PID_MAX_LIMIT, include/linux/threads.h. */
+const PID_MAX = 4_194_304;
 
 /** A session's descriptors: what opens and closes them. */
 export async function descriptorRoutes(app: App, options: RouteOptions): Promise<void> {
@@ -58,6 +61,9 @@ function createMap(app: App, { parts }: RouteOptions): void {
           "EBADF",
           "EOPNOTSUPP",
           "ENOTSUPP",
+          "EACCES",
+          "ERANGE",
+          "EFAULT",
         ),
       },
     },
@@ -118,8 +124,12 @@ function getDescriptor(app: App, { parts: { engine } }: RouteOptions): void {
   });
 }
 
-interface OpenBody {
-  readonly kind: "dup" | "pipe" | "file" | "map";
+/** A number, or its name in <linux/bpf.h>. */
+const constant = (description: string) =>
+  Type.Union([Type.Integer({ minimum: 0, maximum: 2 ** 32 - 1 }), Type.String({ maxLength: 64 })], { description });
+
+interface OpenBody extends ObjectBody {
+  readonly kind: "dup" | "map" | OpenKind;
   readonly fd?: number;
   readonly map?: string | number;
   readonly access?: keyof typeof ACCESS;
@@ -133,13 +143,17 @@ function openDescriptor(app: App, { parts }: RouteOptions): void {
       operationId: "openDescriptor",
       summary: "Open a descriptor",
       description:
-        "kind dup: of `fd`'s open file. pipe, file: open, but no map. map: of a map that lives, by id (BPF_MAP_GET_FD_BY_ID), " +
-        "name, or pin (BPF_OBJ_GET).",
+        "kind dup: of `fd`'s open file. map: of a map that lives, by id (BPF_MAP_GET_FD_BY_ID), name, or pin " +
+        "(BPF_OBJ_GET). All others are of what is no map, for maps that hold such things or have them for keys: a " +
+        "program (prog) by `id`, by `pinned`, or a new one that does nothing, of `prog_type`; a cgroup or a file or a " +
+        "directory by `path`, or a new one; a process (pidfd) by `pid`; a perf event, a pipe, or a socket made for the " +
+        "session. Where the kernel mirror is on, each stands for a real object, and what the kernel refuses is refused; " +
+        "elsewhere it exists in the ledger only.",
       tags: TAGS,
       params: SessionParams,
       body: Type.Object(
         {
-          kind: Type.Enum(["dup", "pipe", "file", "map"], { type: "string" }),
+          kind: Type.Enum(["dup", "map", ...OPEN_KINDS], { type: "string" }),
           fd: Type.Optional(Type.Integer({ minimum: 0, maximum: 2 ** 31 - 1, description: "For dup." })),
           map: Type.Optional(
             Type.Union([Type.Integer({ minimum: 0, maximum: ID_MAX }), Type.String()], {
@@ -149,6 +163,17 @@ function openDescriptor(app: App, { parts }: RouteOptions): void {
           access: Type.Optional(
             Type.Enum(["rw", "r", "w"], { type: "string", description: "For map; rw unless given." }),
           ),
+          path: Type.Optional(
+            Type.String({ minLength: 1, maxLength: PATH_LENGTH_MAX, description: "For file, dir, cgroup: absolute." }),
+          ),
+          pid: Type.Optional(Type.Integer({ minimum: 1, maximum: PID_MAX, description: "For pidfd." })),
+          id: Type.Optional(Type.Integer({ minimum: 1, maximum: ID_MAX, description: "For prog: the kernel's id." })),
+          pinned: Type.Optional(
+            Type.String({ minLength: 1, maxLength: PATH_LENGTH_MAX, description: "For prog: where it is pinned." }),
+          ),
+          reuseport: Type.Optional(Type.Boolean({ description: "For tcp and udp sockets: SO_REUSEPORT." })),
+          prog_type: Type.Optional(constant("For prog, of the ledger's own: enum bpf_prog_type.")),
+          expected_attach_type: Type.Optional(constant("For prog: enum bpf_attach_type, as it was loaded with.")),
         },
         { additionalProperties: false, examples: [{ kind: "map", map: "pinned:/sys/fs/bpf/counters", access: "r" }] },
       ),
@@ -164,6 +189,10 @@ function openDescriptor(app: App, { parts }: RouteOptions): void {
           "EPERM",
           "ENOTDIR",
           "ENAMETOOLONG",
+          "EOPNOTSUPP",
+          "ESRCH",
+          "EAFNOSUPPORT",
+          "EIO",
         ),
       },
     },
@@ -176,7 +205,7 @@ function openDescriptor(app: App, { parts }: RouteOptions): void {
   });
 }
 
-async function openAction(engine: EngineDoor, { kind, fd, map, access }: OpenBody): Promise<Action> {
+async function openAction(engine: EngineDoor, { kind, fd, map, access, ...object }: OpenBody): Promise<Action> {
   if (fd !== undefined && kind !== "dup") throw new InvalidInput("fd", `a ${kind} takes none`);
   if (map === undefined ? access !== undefined : kind !== "map")
     throw new InvalidInput(map === undefined ? "access" : "map", `a ${kind} takes none`);
@@ -184,12 +213,11 @@ async function openAction(engine: EngineDoor, { kind, fd, map, access }: OpenBod
     case "dup":
       if (fd === undefined) throw new InvalidInput("fd", "it is missing");
       return { cmd: CMD.DUP, fd };
-    case "pipe":
-    case "file":
-      return { cmd: CMD.OPEN, attr: { kind } };
     case "map":
       if (map === undefined) throw new InvalidInput("map", "it is missing");
       return openMapAction(engine, String(map), ACCESS[access ?? "rw"]);
+    default:
+      return { cmd: CMD.OPEN, attr: readObject(kind, object) };
   }
 }
 

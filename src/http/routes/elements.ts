@@ -34,7 +34,7 @@ function lookupElement(app: App, view: View, { parts }: RouteOptions): void {
       params: keyParams(view),
       response: {
         200: withOctets(ran("The value.", Type.Ref("Value"), { value: "2a000000", seq: 17 })),
-        ...problems(view.is, ...view.errnos, "ENOENT", "EFAULT", "EOPNOTSUPP", "ENOTSUPP"),
+        ...problems(view.is, ...view.errnos, "ENOENT", "EFAULT", "ENOSPC", "ENOTSOCK", "EOPNOTSUPP", "ENOTSUPP"),
       },
     },
     handler: async (request, reply) => {
@@ -84,11 +84,16 @@ function updateElement(app: App, view: View, { parts }: RouteOptions): void {
         ...problems(
           { ...view.is, body: true },
           ...view.errnos,
+          "EBADF",
           "ENOENT",
           "EFAULT",
           "EEXIST",
           "E2BIG",
+          "ENOSPC",
           "ENOMEM",
+          "ENODEV",
+          "ENOTSOCK",
+          "EOVERFLOW",
           "EBUSY",
           "EOPNOTSUPP",
           "ENOTSUPP",

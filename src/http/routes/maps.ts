@@ -1,6 +1,6 @@
 import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
-import { readValueBody } from "../../codec/body.ts";
+import { readPeekBody, readValueBody } from "../../codec/body.ts";
 import { body, problems, ran, told } from "../answers.ts";
 import { askMap } from "../asked.ts";
 import { mapJson, mirrorJson } from "../json.ts";
@@ -23,6 +23,8 @@ const EXAMPLE = {
   map_extra: "0",
   numa_node: null,
   frozen: false,
+  inner_map: null,
+  btf: null,
   entries: 2,
   holds: 1,
   pinned: ["/sys/fs/bpf/counters"],
@@ -38,8 +40,8 @@ export async function mapRoutes(app: App, options: RouteOptions): Promise<void> 
     freezeMap(app, view, options);
     pinMap(app, view, options);
     pushElement(app, view, options);
-    takeElement(app, view, options, "pop");
-    takeElement(app, view, options, "peek");
+    popElement(app, view, options);
+    peekElement(app, view, options);
   }
 }
 
@@ -203,26 +205,12 @@ function pushElement(app: App, view: View, { parts }: RouteOptions): void {
   });
 }
 
-const TAKES = {
-  pop: {
-    cmd: CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM,
-    summary: "Pop a value",
-    description: "BPF_MAP_LOOKUP_AND_DELETE_ELEM without a key: for queues and stacks.",
-  },
-  peek: {
-    cmd: CMD.BPF_MAP_LOOKUP_ELEM,
-    summary: "Peek at the value to be popped next",
-    description: "BPF_MAP_LOOKUP_ELEM without a key: for queues and stacks.",
-  },
-} as const;
-
-function takeElement(app: App, view: View, { parts }: RouteOptions, name: keyof typeof TAKES): void {
-  const { cmd, summary, description } = TAKES[name];
-  app.post(`${view.prefix}/${name}`, {
+function popElement(app: App, view: View, { parts }: RouteOptions): void {
+  app.post(`${view.prefix}/pop`, {
     schema: {
-      operationId: `${name}Element${view.suffix}`,
-      summary,
-      description,
+      operationId: `popElement${view.suffix}`,
+      summary: "Pop a value",
+      description: "BPF_MAP_LOOKUP_AND_DELETE_ELEM without a key: for queues and stacks.",
       tags: [view.tag],
       params: view.params,
       response: {
@@ -231,9 +219,44 @@ function takeElement(app: App, view: View, { parts }: RouteOptions, name: keyof 
       },
     },
     handler: async (request, reply) => {
-      const command = { cmd, ...view.origin(request), key: null, value: null, flags: 0n };
+      const origin = view.origin(request);
+      const command = { cmd: CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM, ...origin, key: null, value: null, flags: 0n };
       const { outcome, seq } = await must(parts, reply, command);
       return { value: (outcome.value as Buffer).toString("hex"), seq };
+    },
+  });
+}
+
+function peekElement(app: App, view: View, { parts }: RouteOptions): void {
+  app.post(`${view.prefix}/peek`, {
+    schema: {
+      operationId: `peekElement${view.suffix}`,
+      summary: "Peek at the value to be popped next, or ask a bloom filter",
+      description:
+        "BPF_MAP_LOOKUP_ELEM without a key. Of queues and stacks: the value. A bloom filter is asked for the `value` of the " +
+        "body, and gives it back if it may have been pushed; ENOENT if it was not.",
+      tags: [view.tag],
+      params: view.params,
+      "x-body-optional": true,
+      body: body(Type.Object({ value: Type.Optional(hex()) }, { additionalProperties: false }), { value: "2a000000" }),
+      response: {
+        200: ran("The value.", Type.Ref("Value"), { value: "2a000000", seq: 17 }),
+        ...problems({ ...view.is, body: true }, ...view.errnos, "ENOENT", "EFAULT", "EBUSY", "EOPNOTSUPP", "ENOTSUPP"),
+      },
+    },
+    validatorCompiler: bodyByHand,
+    handler: async (request, reply) => {
+      const { value } = readPeekBody(request.body);
+      const command = {
+        cmd: CMD.BPF_MAP_LOOKUP_ELEM,
+        ...view.origin(request),
+        key: null,
+        value,
+        flags: 0n,
+        exact: true,
+      };
+      const { outcome, seq } = await must(parts, reply, command);
+      return { value: (outcome.value ?? (value as Buffer)).toString("hex"), seq };
     },
   });
 }

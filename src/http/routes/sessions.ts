@@ -1,6 +1,7 @@
 import { PassThrough } from "node:stream";
 import { Type } from "typebox";
-import { CMD } from "../../abi/service.ts";
+import { CAPABILITIES, CMD } from "../../abi/service.ts";
+import type { Capability } from "../../syscall/command.ts";
 import { lines, problems, ran, told } from "../answers.ts";
 import { askOwnSession, askSession } from "../asked.ts";
 import { sessionJson } from "../json.ts";
@@ -23,6 +24,7 @@ const EXAMPLE = {
   lease: "ttl",
   left_seconds: 599.5,
   fd_count: 1,
+  capabilities: ["CAP_BPF", "CAP_NET_ADMIN", "CAP_SYS_ADMIN"],
 };
 
 /** What the kernel calls processes: owners of descriptors, with a lease on life. */
@@ -51,6 +53,13 @@ function openSession(app: App, { parts }: RouteOptions): void {
             Type.String({ maxLength: NAME_LENGTH_MAX, description: "For people who look at lists." }),
           ),
           ttl_seconds: Type.Optional(ttlSeconds(sessionTtlMaxSeconds)),
+          capabilities: Type.Optional(
+            Type.Array(Type.Enum([...CAPABILITIES], { type: "string" }), {
+              uniqueItems: true,
+              description:
+                "What bpf(2) finds the process to have; all of them unless given. Less is for trying things out.",
+            }),
+          ),
         },
         { additionalProperties: false, examples: [{ name: "loader", ttl_seconds: 600 }] },
       ),
@@ -72,8 +81,9 @@ function openSession(app: App, { parts }: RouteOptions): void {
     preValidation: optionalBody,
     handler: async (request, reply) => {
       const { name = "", ttl_seconds: ttl = Math.min(sessionTtlSeconds, sessionTtlMaxSeconds) } = request.body;
-      const { caller } = request;
-      const attr = { name, ttlMs: ttl * MS };
+      const { caller, body } = request;
+      const capabilities = body.capabilities as Capability[] | undefined;
+      const attr = { name, ttlMs: ttl * MS, ...(capabilities === undefined ? {} : { capabilities }) };
       const { outcome, seq } = await must(parts, reply, { cmd: CMD.SESSION_OPEN, session: 0, caller, attr });
       const id = outcome.out?.session_id as number;
       reply.code(201).header("location", `/v1/sessions/${id}`);

@@ -1,0 +1,120 @@
+import { Type } from "typebox";
+import { CMD } from "../../abi/service.ts";
+import { InvalidInput } from "../../codec/invalid.ts";
+import { body, octets, problems, ran } from "../answers.ts";
+import { OCTETS } from "../negotiate.ts";
+import { type App, must, type RouteOptions, run } from "../parts.ts";
+import { Problem, refused } from "../problems.ts";
+import { VIEWS, type View } from "../views.ts";
+
+/** The most that one answer carries; a longer memory is read in ranges. */
+const READ_BYTES_MAX = 64 * 1024 * 1024;
+
+const RANGE = /^bytes=(?:(\d{1,15})-(\d{1,15})?|-(\d{1,15}))$/;
+const CONTENT_RANGE = /^bytes (\d{1,15})-(\d{1,15})\/(?:\d{1,15}|\*)$/;
+
+/** The memory of a BPF_F_MMAPABLE array, as mmap(2) would show it, below both views of a map. */
+export async function memoryRoutes(app: App, options: RouteOptions): Promise<void> {
+  app.addContentTypeParser(OCTETS, { parseAs: "buffer" }, (_request, payload, done) => done(null, payload));
+  for (const view of VIEWS) {
+    readMemory(app, view, options);
+    writeMemory(app, view, options);
+  }
+}
+
+const ERRNOS = ["EACCES", "ENOTSUPP"] as const;
+
+function readMemory(app: App, view: View, { parts }: RouteOptions): void {
+  app.get(`${view.prefix}/memory`, {
+    schema: {
+      operationId: `readMemory${view.suffix}`,
+      summary: "Read a map's memory",
+      description:
+        "What a shared mapping of a BPF_F_MMAPABLE array shows: values rounded up to 8 bytes, the whole to pages. With " +
+        "Range: bytes=FIRST-LAST a part of it.",
+      tags: [view.tag],
+      params: view.params,
+      headers: Type.Object({ range: Type.Optional(Type.String({ examples: ["bytes=0-4095"] })) }),
+      response: {
+        200: octetsOf("All of it."),
+        206: octetsOf("The range that was asked for."),
+        ...problems(view.is, ...view.errnos, ...ERRNOS, "range-not-satisfiable"),
+      },
+    },
+    handler: async (request, reply) => {
+      const { range } = request.headers;
+      const { offset, length } = readRange(range);
+      const attr = { offset, length: Math.min(length, READ_BYTES_MAX) };
+      const command = { cmd: CMD.MEMORY_READ, ...view.origin(request), value: null, attr };
+      const { outcome, seq } = await run(parts, reply, command);
+      const { memory } = outcome.out ?? {};
+      const read = outcome.value;
+      if (memory !== undefined && range !== undefined && (read === null || read.length === 0))
+        throw outside(range, memory);
+      if (read === null || memory === undefined) throw refused(command, outcome, seq);
+      reply.header("accept-ranges", "bytes").type(OCTETS);
+      if (read.length < memory) {
+        const first = offset < 0 ? memory - read.length : offset;
+        reply.code(206).header("content-range", `bytes ${first}-${first + read.length - 1}/${memory}`);
+      }
+      return reply.send(read);
+    },
+  });
+}
+
+function writeMemory(app: App, view: View, { parts }: RouteOptions): void {
+  app.put(`${view.prefix}/memory`, {
+    schema: {
+      operationId: `writeMemory${view.suffix}`,
+      summary: "Store to a map's memory",
+      description:
+        "A store through a shared mapping of a BPF_F_MMAPABLE array: from the beginning, or where Content-Range: bytes " +
+        "FIRST-LAST/* says.",
+      tags: [view.tag],
+      params: view.params,
+      headers: Type.Object({ "content-range": Type.Optional(Type.String({ examples: ["bytes 16-23/*"] })) }),
+      body: { content: { [OCTETS]: { schema: body(octets.schema, octets.example) } } },
+      response: {
+        200: ran("It is stored.", Type.Ref("Done"), { seq: 17 }),
+        ...problems({ ...view.is, body: true }, ...view.errnos, ...ERRNOS),
+      },
+    },
+    validatorCompiler: () => () => true,
+    handler: async (request, reply) => {
+      const value = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
+      const offset = readContentRange(request.headers["content-range"], value.length);
+      const attr = { offset, length: value.length };
+      const command = { cmd: CMD.MEMORY_WRITE, ...view.origin(request), value, attr };
+      const { seq } = await must(parts, reply, command);
+      return { seq };
+    },
+  });
+}
+
+/** A single range, RFC 9110; several, or what cannot be read, are as none. A negative offset counts from the end. */
+function readRange(header: string | undefined): { readonly offset: number; readonly length: number } {
+  const found = header === undefined ? null : RANGE.exec(header);
+  if (found === null) return { offset: 0, length: READ_BYTES_MAX };
+  const [, first, last, suffix] = found;
+  if (first === undefined) return { offset: -Number(suffix), length: Number(suffix) };
+  const offset = Number(first);
+  return { offset, length: last === undefined ? READ_BYTES_MAX : Math.max(Number(last) + 1 - offset, 0) };
+}
+
+function outside(range: string, memory: number): Problem {
+  const headers = { "content-range": `bytes */${memory}` };
+  return new Problem("range-not-satisfiable", `${range}: the memory has ${memory} bytes`, {}, headers);
+}
+
+function readContentRange(header: string | undefined, length: number): number {
+  if (header === undefined) return 0;
+  const found = CONTENT_RANGE.exec(header);
+  if (found === null) throw new InvalidInput("content-range", "bytes FIRST-LAST/* is needed");
+  const [first, last] = [Number(found[1]), Number(found[2])];
+  if (last - first + 1 === length) return first;
+  throw new InvalidInput("content-range", `it says ${last - first + 1} bytes, the body has ${length}`);
+}
+
+function octetsOf(description: string) {
+  return { ...ran(description, Type.Ref("Done"), {}), content: { [OCTETS]: octets } };
+}
