@@ -15,14 +15,18 @@ const SERVICE_NUMBERS: ReadonlySet<unknown> = new Set(Object.values(SERVICE_CMD)
 
 /** The body of the syscall door; what its `attr` holds is for readDoor to say. */
 export function readDoorBody(body: unknown): DoorRequest {
-  const { cmd, attr } = readFields(body, ["cmd", "attr"]);
+  const { cmd, attr, size, tail } = readFields(body, ["cmd", "attr", "size", "tail"]);
   const fields = attr === undefined ? NONE : readPlainObject(attr, "attr");
-  if (typeof cmd === "string") return { cmd, attr: fields };
+  const raw = {
+    ...(size === undefined ? {} : { size: u32(size, "size") }),
+    ...(tail === undefined ? {} : { tail: readHex(tail, "tail") }),
+  };
+  if (typeof cmd === "string") return { cmd, attr: fields, ...raw };
   if (typeof cmd !== "number")
     throw new InvalidInput("cmd", `a command's name or number is needed, found ${shown(cmd)}`);
   const number = u32(cmd, "cmd") | 0;
   // To the kernel the numbers of mapledger's own commands mean nothing, and so they do here.
-  return { cmd: SERVICE_NUMBERS.has(number) ? String(number) : number, attr: fields };
+  return { cmd: SERVICE_NUMBERS.has(number) ? String(number) : number, attr: fields, ...raw };
 }
 
 export function readCreateBody(body: unknown): ReturnType<typeof readCreate> {

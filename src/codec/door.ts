@@ -1,8 +1,8 @@
-import { BPF_CMD, OBJ_NAME_LEN } from "../abi/bpf.ts";
+import { BPF_ATTR_BYTES, BPF_ATTR_BYTES_MAX, BPF_ATTR_END, BPF_CMD, OBJ_NAME_LEN } from "../abi/bpf.ts";
 import { errnoName } from "../abi/errno.ts";
-import { CMD } from "../abi/service.ts";
+import { CMD, cmdName } from "../abi/service.ts";
 import type { CreateAttr } from "../maps/map.ts";
-import type { Action, Target } from "../syscall/command.ts";
+import type { Action, Target, UnknownCommand } from "../syscall/command.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import { InvalidInput } from "./invalid.ts";
 import { pointer, s32, text, u32, u64 } from "./scalars.ts";
@@ -11,6 +11,10 @@ import { pointer, s32, text, u32, u64 } from "./scalars.ts";
 export interface DoorRequest {
   readonly cmd: string | number;
   readonly attr?: Attr;
+  /** bpf(2)'s third argument, where it is larger than what the attr takes. */
+  readonly size?: number;
+  /** What stands behind the command's last field. */
+  readonly tail?: Buffer;
 }
 
 export interface DoorAnswer {
@@ -65,8 +69,10 @@ const ID_FIELDS = ["start_id", "map_id", "next_id", "open_flags"];
 const INFO_FIELDS = ["bpf_fd", "info_len", "info"];
 
 /** Reads a request of the syscall door. Throws InvalidInput for what is not well-formed. */
-export function readDoor({ cmd, attr = {} }: DoorRequest): Action {
+export function readDoor({ cmd, attr = {}, size = 0, tail }: DoorRequest): Action {
   const number = typeof cmd === "number" ? cmd : bpfCmd(cmd);
+  const fault = sizeFault(size) ?? (tail === undefined ? null : tailFault(number, tail));
+  if (fault !== null) return { cmd: number ?? UNKNOWN, unknown: true, name: String(cmd), fault };
   switch (number) {
     case CMD.BPF_MAP_LOOKUP_ELEM:
     case CMD.BPF_MAP_UPDATE_ELEM:
@@ -136,6 +142,25 @@ export function readDoor({ cmd, attr = {} }: DoorRequest): Action {
     default:
       return { cmd: number ?? UNKNOWN, unknown: true, name: String(cmd) };
   }
+}
+
+type Fault = Required<UnknownCommand>["fault"];
+
+function sizeFault(size: number): Fault | null {
+  if (size <= BPF_ATTR_BYTES_MAX) return null;
+  return { errno: "E2BIG", detail: `size is ${size}: more than ${BPF_ATTR_BYTES_MAX}` };
+}
+
+/** bpf_check_uarg_tail_zero() of the whole union, then CHECK_ATTR() of the command's part of it. */
+function tailFault(number: number | undefined, tail: Buffer): Fault | null {
+  const name = number === undefined ? undefined : cmdName(number);
+  const end = (name !== undefined && BPF_ATTR_END[name as keyof typeof BPF_CMD]) || BPF_ATTR_BYTES;
+  const beyond = tail.findLastIndex((byte) => byte !== 0);
+  if (beyond === -1) return null;
+  const at = end + beyond;
+  if (at >= BPF_ATTR_BYTES_MAX) return { errno: "E2BIG", detail: `the attr has ${at + 1} bytes: more than are read` };
+  if (at >= BPF_ATTR_BYTES) return { errno: "E2BIG", detail: `byte ${at} of the attr is not 0: no command has it` };
+  return { errno: "EINVAL", detail: `byte ${at} of the attr is not 0: the command's fields end at ${end}` };
 }
 
 /** What an event has as cmd where the caller gave a name that no command has. */

@@ -54,6 +54,14 @@ const optional = (names: readonly string[], schema: () => TSchema): Record<strin
 export const DoorRequestSchema = Type.Object(
   {
     cmd: Type.Union([Type.String(), Type.Integer()], { description: "A name of enum bpf_cmd, or its number." }),
+    size: Type.Optional(
+      Type.Integer({ minimum: 0, maximum: 2 ** 32 - 1, description: "bpf(2)'s third argument; beyond 4096 E2BIG." }),
+    ),
+    tail: Type.Optional(
+      Type.String({
+        description: "Hex: what stands behind the command's last field. Not zero: EINVAL, beyond 168 E2BIG.",
+      }),
+    ),
     attr: Type.Optional(
       Type.Object(
         {

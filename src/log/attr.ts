@@ -14,7 +14,7 @@ export function attrText(command: Action): string | null {
 type Attr = Record<string, unknown>;
 
 function attrOf(command: Action): Attr | null {
-  if ("unknown" in command) return { name: command.name };
+  if ("unknown" in command) return { name: command.name, fault: command.fault };
   switch (command.cmd) {
     case CMD.BPF_MAP_CREATE: {
       const { attr } = command;
@@ -119,6 +119,7 @@ export function readCommand(parts: CommandParts): Command {
   const target = parts.target as Target;
   const cmd = parts.cmd as Command["cmd"];
   const attr = parts.attr === null ? {} : JSON.parse(parts.attr);
+  if (attr.fault !== undefined) return { ...origin, cmd: parts.cmd, unknown: true, name: attr.name, fault: attr.fault };
   switch (cmd) {
     case CMD.BPF_MAP_LOOKUP_ELEM:
     case CMD.BPF_MAP_UPDATE_ELEM:

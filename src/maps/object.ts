@@ -26,6 +26,8 @@ interface PipeFacts {
 interface InodeFacts {
   readonly kind: "file" | "dir";
   readonly path: string | null;
+  /** Of a real one with a path: device and inode number. */
+  readonly inode?: string;
 }
 
 export interface SocketFacts {
@@ -39,7 +41,7 @@ export interface SocketFacts {
 }
 
 /** What a pidfd refers to. */
-interface ProcessFacts {
+export interface ProcessFacts {
   readonly kind: "process";
   readonly pid: number;
   /** Ticks since boot, as in /proc/PID/stat: tells a process from a later one with its pid. */
@@ -88,7 +90,8 @@ export function identityOf(facts: ObjectFacts): string | null {
   switch (facts.kind) {
     case "file":
     case "dir":
-      return facts.path === null ? null : `path ${facts.path}`;
+      if (facts.path === null) return null;
+      return facts.inode === undefined ? `path ${facts.path}` : `inode ${facts.inode}`;
     case "process":
       return `process ${facts.pid} ${facts.startTime}`;
     case "cgroup":

@@ -25,7 +25,7 @@ export class ObjectTable {
 
   /** null: a directory of bpffs as sessions see it, which is the ledger's own. */
   open(spec: ObjectSpec): OpenedObject | null {
-    if (spec.path === BPFFS || spec.path?.startsWith(`${BPFFS}/`) === true) return null;
+    if (spec.kind === "dir" && (spec.path === BPFFS || spec.path?.startsWith(`${BPFFS}/`) === true)) return null;
     const object = openRealObject(this.#bpf, spec);
     if (!("facts" in object)) {
       const errno = errnoName(-object.ret);
@@ -35,7 +35,7 @@ export class ObjectTable {
     return {
       found: { facts: object.facts },
       keep: (id) => this.#keep(id, object),
-      drop: () => this.#close(object),
+      drop: () => this.#drop(object),
     };
   }
 
@@ -47,7 +47,7 @@ export class ObjectTable {
       const object = openRealObject(this.#bpf, spec);
       if ("facts" in object && isSame(record, object)) this.#keep(record.id, object);
       else {
-        if ("facts" in object) this.#close(object);
+        if ("facts" in object) this.#drop(object);
         if (record.kind === "process" || record.kind === "cgroup") this.#unseen.push(record.id);
       }
     }
@@ -57,7 +57,7 @@ export class ObjectTable {
     const object = this.#objects.get(id);
     this.#objects.delete(id);
     this.#ended.delete(id);
-    if (object !== undefined) this.#close(object);
+    if (object !== undefined) this.#drop(object);
   }
 
   /** Processes that have exited and cgroups that were removed, each once. */
@@ -68,15 +68,22 @@ export class ObjectTable {
     return ended;
   }
 
+  /** Leaves cgroups that were made as they are, for the next start. */
   close(): void {
     for (const object of this.#objects.values()) this.#close(object);
     this.#objects.clear();
   }
 
   #keep(id: number, object: RealObject): void {
+    // Known already: another descriptor of the same.
     if (this.#objects.has(id)) this.#close(object);
     else this.#objects.set(id, object);
     if (object.facts.kind === "process" && object.facts.exited) this.#ended.add(id);
+  }
+
+  #drop(object: RealObject): void {
+    this.#close(object);
+    object.remove();
   }
 
   #close(object: RealObject): void {

@@ -1,19 +1,31 @@
 import { spawn } from "node:child_process";
-import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmdirSync, statfsSync, statSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmdirSync,
+  statfsSync,
+  statSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { BPF_CMD } from "../abi/bpf.ts";
-import { errnoName } from "../abi/errno.ts";
 import type { ObjectFacts, SocketFacts } from "../maps/object.ts";
 import type { ObjectSpec } from "../syscall/command.ts";
 import type { Bpf } from "./bpf.ts";
+import { errnoOf } from "./refusal.ts";
 
 /** A kernel object that a descriptor of a session stands for, held by a descriptor of the service's own. */
 export interface RealObject {
   readonly fd: number;
   readonly facts: ObjectFacts;
-  /** Closes whatever else was made with it, once the descriptor is closed: a peer, say. */
+  /** Closes whatever else was opened with it, once the descriptor is closed: a peer, say. */
   release(): void;
+  /** Removes what was made for it and outlives descriptors: a cgroup. */
+  remove(): void;
 }
 
 /** Why there is none. */
@@ -49,9 +61,9 @@ export function openRealObject(bpf: Bpf, spec: ObjectSpec): RealObject | Refused
   try {
     return open(bpf, spec);
   } catch (error) {
-    const { errno, message } = error as NodeJS.ErrnoException;
+    const { errno } = error as NodeJS.ErrnoException;
     if (errno === undefined) throw error;
-    return { ret: errno, detail: message };
+    return { ret: errno, detail: `opening ${spec.path ?? `a ${spec.kind}`}` };
   }
 }
 
@@ -67,12 +79,11 @@ function open(bpf: Bpf, spec: ObjectSpec): RealObject | Refused {
     case "file":
       if (path === undefined)
         return held(bpf, openSync(tmpdir(), O_TMPFILE | constants.O_RDWR, 0o600), { kind, path: null });
-      return held(bpf, openSync(path, constants.O_RDONLY), { kind, path });
+      return isPlain(path)
+        ? inode(bpf, kind, path, constants.O_RDONLY)
+        : { ret: -NOT_SUPPORTED, detail: `opening ${path}, which is neither a file nor a directory` };
     case "dir":
-      return held(bpf, openSync(path ?? tmpdir(), constants.O_RDONLY | constants.O_DIRECTORY), {
-        kind,
-        path: path ?? null,
-      });
+      return inode(bpf, kind, path ?? tmpdir(), constants.O_RDONLY | constants.O_DIRECTORY);
     case "cgroup":
       return cgroup(bpf, path);
     case "pidfd":
@@ -96,15 +107,33 @@ function open(bpf: Bpf, spec: ObjectSpec): RealObject | Refused {
   }
 }
 
-function held(bpf: Bpf, fd: number, facts: ObjectFacts, others: readonly number[] = [], last?: () => void): RealObject {
+function held(
+  bpf: Bpf,
+  fd: number,
+  facts: ObjectFacts,
+  others: readonly number[] = [],
+  remove: () => void = () => {},
+): RealObject {
   return {
     fd,
     facts,
     release() {
       for (const other of others) bpf.close(other);
-      last?.();
     },
+    remove,
   };
+}
+
+function inode(bpf: Bpf, kind: "file" | "dir", path: string, flags: number): RealObject {
+  const fd = openSync(path, flags);
+  const { dev, ino } = fstatSync(fd, { bigint: true });
+  return held(bpf, fd, { kind, path, inode: `${dev}:${ino}` });
+}
+
+/** To open a device or a pipe may block, or do something. */
+function isPlain(path: string): boolean {
+  const found = statSync(path);
+  return found.isFile() || found.isDirectory();
 }
 
 type SocketKind = Exclude<
@@ -198,26 +227,31 @@ function cookieOf(bpf: Bpf, fd: number): string {
 
 /** A cgroup of version 2 by path, or a new one below the root of the hierarchy, which goes with its last descriptor. */
 function cgroup(bpf: Bpf, path: string | undefined): RealObject | Refused {
-  const made = path === undefined ? newCgroup() : null;
-  if (path === undefined && made === null) return { ret: -NO_ENTRY, detail: "no cgroup2 is mounted" };
-  const at = path ?? (made as string);
+  const at = path ?? newCgroup();
+  if (at === null) return { ret: -NO_ENTRY, detail: "making a cgroup: no cgroup2 is mounted" };
   const fd = openSync(at, constants.O_RDONLY | constants.O_DIRECTORY);
   if (statfsSync(at).type !== CGROUP2_SUPER_MAGIC) {
     closeSync(fd);
-    return { ret: -BAD_FD, detail: `${at} is no cgroup of version 2` };
+    return { ret: -BAD_FD, detail: `${at} is no cgroup of version 2, which is needed` };
   }
   const cgroupId = String(statSync(at, { bigint: true }).ino);
   const facts = { kind: "cgroup", path: at, cgroupId, removed: false } as const;
-  return held(bpf, fd, facts, [], made === null ? undefined : () => rmdirSync(made));
+  return held(bpf, fd, facts, [], () => {
+    // One that somebody has moved into stays.
+    if (basename(at).startsWith(MADE)) errnoOf(() => rmdirSync(at));
+  });
 }
 
+/** What the names of cgroups begin with that were made here. */
+const MADE = "mapledger-";
+const NOT_SUPPORTED = 95;
 const NO_ENTRY = 2;
 const BAD_FD = 9;
 
 function newCgroup(): string | null {
   const mounts = readFileSync("/proc/mounts", "utf8").split("\n");
   const root = mounts.map((line) => line.split(" ")).find(([, , type]) => type === "cgroup2")?.[1];
-  return root === undefined ? null : mkdtempSync(join(root, "mapledger-"));
+  return root === undefined ? null : mkdtempSync(join(root, MADE));
 }
 
 function process_(bpf: Bpf, pid: number): RealObject | Refused {
@@ -254,7 +288,7 @@ function program(bpf: Bpf, { id, path, progType = 0, expectedAttachType = 0 }: O
       : id !== undefined
         ? bpf.byId(BPF_CMD.BPF_PROG_GET_FD_BY_ID, id)
         : bpf.loadProgram(progType, expectedAttachType, RETURN_0);
-  if (fd < 0) return { ret: fd, detail: `opening a program: ${errnoName(-fd)}` };
+  if (fd < 0) return { ret: fd, detail: "opening a program" };
   const info = bpf.objectInfo(fd, PROG_INFO_BYTES);
   if (typeof info === "number" || !isProgram(fd)) {
     bpf.close(fd);

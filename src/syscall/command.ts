@@ -106,12 +106,14 @@ export interface InfoCommand {
   readonly attr: { readonly infoLen: number };
 }
 
-/** A bpf command that is not about maps, or none at all. */
+/** A bpf command that is not about maps, or none at all; or one whose attr has something behind its last field. */
 export interface UnknownCommand {
   readonly cmd: number;
   readonly unknown: true;
   /** As the caller wrote it. */
   readonly name: string;
+  /** Why its attr was not looked at, where it might have been known. */
+  readonly fault?: { readonly errno: "E2BIG" | "EINVAL"; readonly detail: string };
 }
 
 export interface SessionOpenCommand {

@@ -1,6 +1,7 @@
 import { BPF_F } from "../abi/bpf.ts";
 import { ID_MAX } from "../abi/limits.ts";
 import { u32Key } from "../maps/cells.ts";
+import type { ProcessFacts } from "../maps/object.ts";
 import { refuse } from "../maps/refusal.ts";
 import type {
   CloseCommand,
@@ -54,7 +55,15 @@ export function endSession(state: State, command: Origin & SessionEndCommand): O
 }
 
 export function redoEndSession(state: State, command: Origin & SessionEndCommand, outcome: Outcome): void {
-  if (outcome.errno === 0) state.sessions.delete(u32Key(command.session));
+  if (outcome.errno !== 0) return;
+  const self = state.objects.known(ownProcess(command.session));
+  if (self !== undefined) state.endObject(self.id);
+  state.sessions.delete(u32Key(command.session));
+}
+
+/** The process that a session stands for, where no machine has a real one. */
+export function ownProcess(session: number): ProcessFacts {
+  return { kind: "process", pid: 0, startTime: `session ${session}`, exited: false };
 }
 
 export function close(state: State, command: Origin & CloseCommand): Outcome {

@@ -99,7 +99,8 @@ function rowOf(command: Command): Row | undefined {
 }
 
 function unknown(command: Command): Outcome {
-  const { name } = command as UnknownCommand;
+  const { name, fault } = command as UnknownCommand;
+  if (fault !== undefined) return failed(refuse(fault.errno, fault.detail));
   return failed(refuse("EINVAL", `${name} is no command on maps, or exists inside a kernel only`));
 }
 

@@ -11,7 +11,7 @@ import type {
   OpenCommand,
   Origin,
 } from "./command.ts";
-import { openAt } from "./descriptors.ts";
+import { openAt, ownProcess } from "./descriptors.ts";
 import { checkCapability, readUser } from "./guards.ts";
 import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
 import type { FdRecord, State } from "./state.ts";
@@ -86,7 +86,7 @@ function imagined(state: State, { session, attr }: Origin & { attr: ObjectSpec }
       if (attr.pid === undefined) return refuse("EINVAL", "a pidfd is of a process: pid is missing");
       return { kind: "process", pid: attr.pid, startTime: "", exited: false };
     case "pidfd_self":
-      return { kind: "process", pid: 0, startTime: `session ${session}`, exited: false };
+      return ownProcess(session);
     case "pidfd_dead":
       return { kind: "process", pid: 0, startTime: `dead ${state.lastId("object") + 1}`, exited: true };
     case "cgroup": {

@@ -207,7 +207,7 @@ export class Commands {
       ...this.#output(line, "values"),
     };
     const answer = this.#bpf(line, attr);
-    const out = batchOutcome(answer);
+    const out = batchOutcome(answer, attr.count as number);
     if (object === null || (answer.errno !== null && answer.errno !== "ENOENT")) return out;
     const { count = 0, out_batch: position } = answer.attr;
     if (typeof line.out_batch === "string" && position !== undefined) this.#tokens.set(line.out_batch, position);
@@ -232,9 +232,8 @@ export class Commands {
       elem_flags: line.elem_flags ?? 0,
       flags: line.flags ?? 0,
     };
-    return batchOutcome(
-      this.#bpf(line, line.cmd === "MAP_UPDATE_BATCH" ? { ...attr, values: this.#endToEnd(values) } : attr),
-    );
+    const whole = line.cmd === "MAP_UPDATE_BATCH" ? { ...attr, values: this.#endToEnd(values) } : attr;
+    return batchOutcome(this.#bpf(line, whole), attr.count as number);
   }
 
   #endToEnd(list: unknown): string | null {
@@ -493,9 +492,9 @@ function outcome({ errno }: Answer): LineOut {
   return errno === null ? {} : { err: errno };
 }
 
-function batchOutcome(answer: Answer): LineOut {
-  const { count } = answer.attr;
-  return count === undefined ? outcome(answer) : { ...outcome(answer), count };
+/** `count` is as it was asked for where it was not written to. */
+function batchOutcome(answer: Answer, asked: number): LineOut {
+  return { ...outcome(answer), count: answer.attr.count ?? asked };
 }
 
 function auxOptions(line: Line): { reuseport?: boolean } {

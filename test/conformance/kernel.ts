@@ -231,7 +231,10 @@ export class Kernel implements Subject {
 
   end(): void {
     for (const fd of [...this.#open]) this.close(fd);
-    for (const object of this.#objects) object.release();
+    for (const object of this.#objects) {
+      object.release();
+      object.remove();
+    }
     for (const name of readdirSync(this.directory, { recursive: true, encoding: "utf8" }).sort().reverse()) {
       const path = join(this.directory, name);
       if (statSync(path).isDirectory()) rmdirSync(path);

@@ -1,3 +1,4 @@
+import { BPF_ATTR_BYTES, BPF_ATTR_END } from "../../src/abi/bpf.ts";
 import { Commands, isBad, type MapObject } from "./commands.ts";
 import type { Subject } from "./subject.ts";
 import { agrees, type Line, type LineOut, type Transcript } from "./transcript.ts";
@@ -103,7 +104,8 @@ class Replayer implements Report {
   #unable(line: Line): string | null {
     if (!this.#commands.has(line.cmd)) return line.cmd;
     const { takesRaw, ownsIds } = this.#subject;
-    if (!takesRaw && ["attr_size", "attr_poke", "attr_null"].some((field) => field in line)) return RAW;
+    if (!takesRaw && !isTail(line) && ["attr_size", "attr_poke", "attr_null"].some((field) => field in line))
+      return RAW;
     if (!takesRaw && isBad(line.path)) return "path that faults";
     if (!ownsIds && ((line.id as { add?: number } | undefined)?.add ?? 0) > 0) return "id that anybody may have taken";
     if (JSON.stringify(line).includes("kernel_struct")) return "struct of the running kernel";
@@ -217,6 +219,13 @@ class Replayer implements Report {
       }
     this.#lostIds.add(object.name);
   }
+}
+
+/** Whether the raw attribute is as it would be but for what stands behind the command's last field, or for its size. */
+function isTail({ cmd, attr_size: size, attr_poke: poke }: Line): boolean {
+  const end = BPF_ATTR_END[`BPF_${cmd}` as keyof typeof BPF_ATTR_END] ?? BPF_ATTR_BYTES;
+  if (size !== undefined && (size as number) < BPF_ATTR_BYTES) return false;
+  return (size !== undefined || poke !== undefined) && Object.keys(poke ?? {}).every((offset) => Number(offset) >= end);
 }
 
 function mayChange({ cmd, out }: Line): boolean {

@@ -1,3 +1,4 @@
+import { BPF_ATTR_BYTES, BPF_ATTR_BYTES_MAX, BPF_ATTR_END } from "../../src/abi/bpf.ts";
 import { errnoName } from "../../src/abi/errno.ts";
 import { CMD } from "../../src/abi/service.ts";
 import { type DoorRequest, doorAnswer, readDoor } from "../../src/codec/door.ts";
@@ -12,7 +13,7 @@ import { redo } from "../../src/syscall/execute.ts";
 import type { Outcome } from "../../src/syscall/outcome.ts";
 import { State } from "../../src/syscall/state.ts";
 import { MemoryLog } from "../support/memory_log.ts";
-import type { Answer, MemoryAnswer, Subject } from "./subject.ts";
+import type { Answer, MemoryAnswer, Raw, Subject } from "./subject.ts";
 
 /** The machine that the transcripts were recorded on. */
 export const HOST: Host = { possibleCpus: 2, pageBytes: 4096, memoryBytes: 2 ** 34, onlineNodes: [0], ifindexes: [1] };
@@ -53,8 +54,8 @@ export class Service implements Subject {
     this.changePath("mkdir", this.directory);
   }
 
-  bpf(request: DoorRequest): Answer {
-    const action = readDoor(JSON.parse(JSON.stringify(request)));
+  bpf(request: DoorRequest, raw: Raw = {}): Answer {
+    const action = readDoor({ ...JSON.parse(JSON.stringify(request)), ...behindFields(request.cmd, raw) });
     const { seq, outcome } = this.run(action);
     return JSON.parse(JSON.stringify(doorAnswer(action, outcome, seq)));
   }
@@ -134,6 +135,14 @@ export class Service implements Subject {
     const { seq, outcome } = this.run(action);
     return doorAnswer(action, outcome, seq);
   }
+}
+
+/** What a raw attribute has behind the command's last field, and its size. */
+function behindFields(cmd: string | number, { size = BPF_ATTR_BYTES, poke = {} }: Raw): Partial<DoorRequest> {
+  const end = BPF_ATTR_END[cmd as keyof typeof BPF_ATTR_END] ?? BPF_ATTR_BYTES;
+  const tail = Buffer.alloc(Math.max(Math.min(size, BPF_ATTR_BYTES_MAX) - end, 0));
+  for (const [offset, bytes] of Object.entries(poke)) Buffer.from(bytes, "hex").copy(tail, Number(offset) - end);
+  return { size, tail };
 }
 
 function dump(cells: Cells): Record<string, string> {

@@ -586,7 +586,7 @@ const ROWS: readonly Row[] = [
     send: ["POST", "$S/bpf", { cmd: "BPF_MAP_FREEZE", flags: 0 }],
     status: 400,
     type: "problem:invalid-input",
-    detail: "flags: there is no such field; there are cmd, attr",
+    detail: "flags: there is no such field; there are cmd, attr, size, tail",
   },
   {
     name: "a command without attr's braces",

@@ -412,3 +412,23 @@ test("attachSession holds a session as long as the stream stands", async (t) => 
   t.equal(await open.text(), '{"session":3,"attached":true}\n', "a stop does not wait for it");
   t.ok(service.engine.leases.isAttached(3), "and leaves its lease as it is");
 });
+
+test("the syscall door refuses what stands behind a command's last field, as bpf(2) does", async (t) => {
+  const { service, session } = await furnish(t);
+  const rows: readonly [body: object, errno: string | null, detail?: RegExp][] = [
+    [{ size: 4097, tail: "01" }, "E2BIG", /size is 4097/],
+    [{ tail: `${"00".repeat(168 - 32)}01` }, "E2BIG", /byte 168/],
+    [{ tail: "0001" }, "EINVAL", /byte 33 .* end at 32/],
+    [{ size: 4096, tail: "0000" }, "ENOENT"],
+  ];
+  for (const [raw, errno, detail] of rows) {
+    const body = { cmd: "BPF_MAP_LOOKUP_ELEM", attr: { map_fd: 3, key: "ffffffff" }, ...raw };
+    const answer = (await service.send("POST", `${session}/bpf`, body)).json();
+    t.equal(answer.errno, errno);
+    if (detail !== undefined) t.match(answer.detail, detail);
+  }
+  const unknown = { cmd: "BPF_PROG_LOAD", tail: `${"00".repeat(168)}01` };
+  t.equal((await service.send("POST", `${session}/bpf`, unknown)).json().errno, "E2BIG", "before the command is known");
+  const wrong = { cmd: "BPF_MAP_LOOKUP_ELEM", tail: "0x0" };
+  t.match((await service.send("POST", `${session}/bpf`, wrong)).json(), { status: 400, detail: /^tail: hex digits/ });
+});
