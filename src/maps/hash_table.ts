@@ -83,7 +83,7 @@ export function checkPresence(present: boolean, flags: bigint): Refusal | null {
 
 /** Guards of an update that all hash maps share; `full`: whether a map that is full refuses new keys. */
 export function checkUpdate(store: MapStore, present: boolean, flags: bigint, full: boolean): Refusal | null {
-  const refusal = checkUpdateFlags(flags) ?? checkPresence(present, flags);
+  const refusal = flags === 0n ? null : (checkUpdateFlags(flags) ?? checkPresence(present, flags));
   if (refusal !== null || present || !full) return refusal;
   return checkFull(store);
 }

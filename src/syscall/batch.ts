@@ -66,15 +66,14 @@ function eachElement(state: State, command: Request, map: OpenMap, unsupported: 
     checkExact(command, command.key, keyBytes, count, "key") ??
     (update ? checkExact(command, command.value, valueBytes, count, "value") : null);
   if (inexact !== null) return failed(inexact, map.map.id, { count: 0 });
+  const flags = withoutLock(command.attr.elemFlags);
   for (let at = 0; at < count; at++) {
     const key = slice(command.key, at, keyBytes, "keys");
     if (isRefusal(key)) return failed(key, map.map.id, { count: at, ...effectsOut(map) });
     let answer: Refusal | null;
     if (update) {
       const value = slice(command.value, at, valueBytes, "values");
-      answer = isRefusal(value)
-        ? value
-        : map.type.update(map, key, keptValue(map, value), withoutLock(command.attr.elemFlags));
+      answer = isRefusal(value) ? value : map.type.update(map, key, keptValue(map, value), flags);
     } else {
       answer = map.type.delete(map, key);
     }
