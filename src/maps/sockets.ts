@@ -1,3 +1,4 @@
+import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { u32Buffer } from "./common.ts";
 import { cellAt, filled, filledAfter, indexOf } from "./index_keys.ts";
 import type { MapStore, MapType } from "./map.ts";
@@ -81,6 +82,12 @@ export function socketSlots(hooks: SlotHooks = NO_HOOKS) {
       for (const [index, value] of filled(store)) yield { key: u32Buffer(index), value };
     },
   } as const satisfies Partial<MapType>;
+}
+
+/** sk_psock_init(), net/core/skmsg.c: a socket belongs to one kind of map, and sk_user_data says to which. */
+export function checkNotInReuseport({ world }: MapStore, { id }: Socket): Refusal | null {
+  if (!world.isTied(id, BPF_MAP_TYPE.BPF_MAP_TYPE_REUSEPORT_SOCKARRAY)) return null;
+  return refuse("EBUSY", `socket ${id} is in a BPF_MAP_TYPE_REUSEPORT_SOCKARRAY`);
 }
 
 /** sock_map_sk_is_suitable() and sock_map_sk_state_allowed(), net/core/sock_map.c. */

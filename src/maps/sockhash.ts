@@ -14,7 +14,7 @@ import {
 import { ABSENT, cellKey, cellsOf, checkFull, checkPresence, elementOf, erase, nextKey, write } from "./hash_table.ts";
 import type { CreateAttr, MapStore, MapType } from "./map.ts";
 import { type Refusal, refuse } from "./refusal.ts";
-import { checkSockmapSocket, cookieOf, fdIn, NO_COOKIE, socketAt } from "./sockets.ts";
+import { checkNotInReuseport, checkSockmapSocket, cookieOf, fdIn, NO_COOKIE, socketAt } from "./sockets.ts";
 
 /** BPF_MAP_TYPE_SOCKHASH: as SOCKMAP, by keys. Source: net/core/sock_map.c. A cell holds the socket's id. */
 function checkSizes(attr: CreateAttr): Refusal | null {
@@ -67,6 +67,7 @@ export const sockhash: MapType = {
     const refusal =
       checkSockmapSocket(socket) ??
       checkUpdateFlags(flags) ??
+      checkNotInReuseport(store, socket) ??
       checkPresence(present, flags) ??
       (present ? null : checkFull(store));
     if (refusal !== null) return refusal;

@@ -5,7 +5,15 @@ import { SLOT_EMPTY } from "./holder_array.ts";
 import { cellAt, checkIndex, indexOf, nextIndex } from "./index_keys.ts";
 import type { MapType } from "./map.ts";
 import { refuse } from "./refusal.ts";
-import { checkSockmapSocket, cookieOf, fdIn, NO_COOKIE, socketAt, socketSlots } from "./sockets.ts";
+import {
+  checkNotInReuseport,
+  checkSockmapSocket,
+  cookieOf,
+  fdIn,
+  NO_COOKIE,
+  socketAt,
+  socketSlots,
+} from "./sockets.ts";
 
 /** BPF_MAP_TYPE_SOCKMAP: descriptors of sockets go in, cookies come out. Source: net/core/sock_map.c. */
 export const sockmap: MapType = {
@@ -35,6 +43,7 @@ export const sockmap: MapType = {
       checkSockmapSocket(socket) ??
       checkUpdateFlags(flags) ??
       checkIndex(store.map, index, "E2BIG") ??
+      checkNotInReuseport(store, socket) ??
       checkPresence(store.cells.get(cellAt(store.map, index)) !== undefined, flags);
     if (refusal !== null) return refusal;
     const id = u32Buffer(socket.id);
