@@ -67,8 +67,8 @@ export class Objects {
     this.#holds.put(u32Key(id), (this.#holds.get(u32Key(id)) ?? 0) + 1);
   }
 
-  /** Answers the ties of an object that is gone with its last hold. */
-  release(id: number): readonly Tie[] {
+  /** Answers the ties that go with the last hold. `ofInode`: the element belongs to the inode, not to what it is of. */
+  release(id: number, ofInode: (tie: Tie) => boolean): readonly Tie[] {
     const holds = (this.#holds.get(u32Key(id)) ?? 0) - 1;
     if (holds > 0) {
       this.#holds.put(u32Key(id), holds);
@@ -77,9 +77,9 @@ export class Objects {
     this.#holds.delete(u32Key(id));
     const object = this.get(id) as ObjectRecord;
     const ties = [...this.#ties(id)];
-    if (outlivesDescriptors(object) && ties.length > 0) return [];
-    this.#delete(object);
-    return ties;
+    const stays = (tie: Tie): boolean => outlivesDescriptors(object, ofInode(tie));
+    if (!ties.some(stays)) this.#delete(object);
+    return ties.filter((tie) => !stays(tie));
   }
 
   /** A process has exited, a cgroup was removed: notes it, and answers its ties. */
@@ -127,12 +127,14 @@ function tieKey(id: number, map: number, key: Buffer): CellKey {
   return `t${u32Key(id)}${u32Key(map)}${bytesKey(key)}`;
 }
 
-function outlivesDescriptors(object: ObjectRecord): boolean {
+/** The inode of a pidfd is gone with the last of them, whatever the process does. */
+function outlivesDescriptors(object: ObjectRecord, asInode: boolean): boolean {
   switch (object.kind) {
     case "file":
     case "dir":
       return object.path !== null;
     case "process":
+      return !asInode;
     case "cgroup":
       return true;
     case "pipe":

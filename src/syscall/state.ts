@@ -188,7 +188,7 @@ export class State implements World {
   }
 
   releaseObject(id: number): void {
-    this.#removeTied(this.objects.release(id));
+    this.#removeTied(this.objects.release(id, ({ map }) => this.map(map)?.type === INODE_STORAGE));
   }
 
   /** A process has exited, a cgroup was removed: what belonged to it goes. */
@@ -414,6 +414,8 @@ function pathKey(pathname: string): CellKey {
 
 /** Ids that are given out in ascending order and never again. */
 type Counter = "map" | "session" | "file" | "object" | "prog" | "cookie" | "cgroup" | "btf" | "use";
+
+const INODE_STORAGE = BPF_MAP_TYPE.BPF_MAP_TYPE_INODE_STORAGE;
 
 /** Maps whose values begin with an interface's index. */
 const SENDS_TO_INTERFACES: ReadonlySet<number> = new Set([
