@@ -1,14 +1,19 @@
 import { parseArgs } from "node:util";
+import { record } from "../test/conformance/judged.ts";
 import { compareRandomly } from "../test/conformance/random.ts";
-import { STREAM_TYPES, type StreamType } from "../test/conformance/stream.ts";
+import { STREAM_TYPES, type StreamType } from "../test/conformance/shapes.ts";
 import { unfitForKernel } from "../test/support/bpffs.ts";
 
-/** Random commands to the service and to the live kernel: npm run conformance -- --types HASH,ARRAY --commands 100000 --seed 1 */
+/**
+ * Random commands to the service and to the live kernel: npm run conformance -- --types HASH,ARRAY --commands 100000 --seed 1
+ * With --record a run without a difference is added to test/conformance/judged.json.
+ */
 const { values } = parseArgs({
   options: {
     types: { type: "string", default: STREAM_TYPES.join(",") },
     commands: { type: "string", default: "100000" },
     seed: { type: "string", default: String(Date.now() % 1_000_000_000) },
+    record: { type: "boolean", default: false },
   },
 });
 
@@ -28,8 +33,9 @@ if (unfit !== null) {
 const started = performance.now();
 console.log(`seed ${seed}: ${commands} commands on ${types.join(", ")}`);
 try {
-  const sent = compareRandomly({ types, seed, commands, timeMs: Number.POSITIVE_INFINITY });
-  console.log(`${sent} commands in ${((performance.now() - started) / 1000).toFixed(1)} s: no difference`);
+  const judged = compareRandomly({ types, seed, commands, timeMs: Number.POSITIVE_INFINITY });
+  console.log(`${judged.commands} commands in ${((performance.now() - started) / 1000).toFixed(1)} s: no difference`);
+  if (values.record) record(judged, seed);
 } catch (error) {
   console.error((error as Error).message);
   console.error(String((error as Error).cause));

@@ -1,62 +1,79 @@
-import { isDeepStrictEqual } from "node:util";
-import { BPF_MAP_TYPE, MAP_INFO, MAP_INFO_BYTES, type MapTypeName } from "../../src/abi/bpf.ts";
-import { byKey, elementsOf, elementsRoom, plain, shown, sorted } from "./answers.ts";
-import {
-  type Attr,
-  countOf,
-  createAttr,
-  idsOf,
-  keyOf,
-  type Pair,
-  roomFor,
-  sizes,
-  type Twin,
-  u32Hex,
-  valueBytes,
-} from "./requests.ts";
-import { JUNK, type Shape, type Step, type StreamType } from "./stream.ts";
+import { MAP_INFO, MAP_INFO_BYTES } from "../../src/abi/bpf.ts";
+import { Contents, UNORDERED } from "./contents.ts";
+import { Judge, type Side } from "./judge.ts";
+import { isLossy, Lossy } from "./lossy.ts";
+import { ReadBatches } from "./read_batch.ts";
+import { type Attr, idsOf, keyFor, roomFor, sizes, u32Hex, valueFor } from "./requests.ts";
+import { createAttr, type Shape, STREAM_TYPES, type StreamType, typeNumber, wantsBtf } from "./shapes.ts";
+import { JUNK, type Key, type Step, type Value } from "./stream.ts";
 import type { Answer, Subject } from "./subject.ts";
+import { type Descriptor, type Pair, type Twin, Twins } from "./twins.ts";
+import { KEY_WANTS, VALUE_WANTS } from "./wanted.ts";
 
-interface Descriptor {
-  readonly fds: Pair<number>;
-  readonly twin: Twin | null;
-}
+type Of<Do extends Step["do"]> = Extract<Step, { do: Do }>;
 
-type Contents = ReadonlyMap<string, string>;
-
-const NOT_OPEN: Descriptor = { fds: [-1, -1], twin: null };
 /** Elements above this are not put in: maps of that shape are made to see whether they can be made. */
 const PROBE_BYTES = 8192;
-/** ENOENT and ENOSPC end a batch, EFAULT takes its answer away. */
-const ENDS = [null, "ENOENT", "ENOSPC", "EFAULT"];
-const HASH_POSITION_BYTES = 4;
+const PAGE_BYTES = 4096;
+/** Bytes of an access to memory. */
+const ACCESS_BYTES = 12;
+
+/** Their memory exists inside a kernel only: the service says ENOTSUPP. */
+const RINGS: ReadonlySet<StreamType> = new Set(["RINGBUF", "USER_RINGBUF", "ARENA"]);
+const OF_MAPS: ReadonlySet<StreamType> = new Set(["ARRAY_OF_MAPS", "HASH_OF_MAPS"]);
+/** Maps of sockets: the kernel lets go of a socket some time after its map, and it is busy until then. */
+const OF_SOCKETS: ReadonlySet<StreamType> = new Set(["SOCKMAP", "SOCKHASH", "REUSEPORT_SOCKARRAY"]);
 
 /**
  * Sends the same commands to two subjects and throws where they do not answer alike. What the kernel leaves free is the
- * order of a hash: which key comes next or last, and which elements are in a batch that is smaller than the map.
+ * order of a hash: which key comes next or last, and which elements are in a batch that is smaller than the map; what an
+ * LRU map puts out; and when it is done with what was let go of.
  */
 export class Differential {
-  /** Commands sent to each subject, but for those that only look whether all is as it should be. */
-  commands = 0;
-  readonly #subjects: Pair<Subject>;
-  readonly #open: Descriptor[] = [];
-  readonly #twins: Twin[] = [];
-  readonly #pipe: Descriptor;
+  /** How many commands were about maps of each type. */
+  readonly judged = new Map<StreamType, number>();
+  readonly #judge: Judge;
+  readonly #twins: Twins;
+  readonly #contents: Contents;
+  readonly #lossy: Lossy;
+  readonly #batches: ReadBatches;
 
-  constructor(service: Subject, kernel: Subject) {
-    this.#subjects = [service, kernel];
-    this.#pipe = { fds: [service.open({ kind: "pipe" }).ret, kernel.open({ kind: "pipe" }).ret], twin: null };
+  constructor(service: Subject, kernel: Subject, possibleCpus: number) {
+    this.#judge = new Judge(service, kernel);
+    this.#twins = new Twins(this.#judge, possibleCpus);
+    this.#contents = new Contents(this.#judge, this.#twins);
+    this.#lossy = new Lossy(this.#judge, this.#contents);
+    this.#batches = new ReadBatches(this.#judge, this.#twins, this.#contents, this.#lossy);
+  }
+
+  /** Commands sent to each, but for those that only look whether all is as it should be. */
+  get commands(): number {
+    return this.#judge.commands;
   }
 
   run(steps: readonly Step[]): void {
-    for (const step of steps) this.#step(step);
-    for (const twin of this.#twins) this.#checkContents(twin, "at the end");
+    for (const step of steps) {
+      const before = this.commands;
+      const type = this.#typeOf(step);
+      this.#step(step);
+      if (type !== null) this.judged.set(type, (this.judged.get(type) ?? 0) + this.commands - before);
+    }
+    for (const twin of this.#twins.all) this.#check(twin, "at the end");
+  }
+
+  #typeOf(step: Step): StreamType | null {
+    if (step.do === "create") return typeof step.shape.type === "number" ? null : step.shape.type;
+    if ("map" in step) return this.#twins.at(step.map).twin?.type ?? null;
+    return step.do === "fd by id" ? (this.#twins.twin(step.object)?.type ?? null) : null;
   }
 
   #step(step: Step): void {
     switch (step.do) {
       case "create":
         this.#create(step.shape);
+        break;
+      case "open":
+        this.#twins.open(step.spec);
         break;
       case "update":
         this.#update(step);
@@ -67,17 +84,15 @@ export class Differential {
       case "take":
         this.#element(step, "BPF_MAP_LOOKUP_AND_DELETE_ELEM");
         break;
-      case "delete": {
-        const { fds, twin } = this.#at(step.map);
-        this.#same("BPF_MAP_DELETE_ELEM", fds, (fd) => ({ map_fd: fd, key: keyOf(step.key, twin) }));
+      case "delete":
+        this.#delete(step);
         break;
-      }
       case "next":
         this.#nextKey(step);
         break;
       case "read batch":
       case "take batch":
-        this.#readBatch(step);
+        this.#batches.run(step, this.#twins.at(step.map));
         break;
       case "update batch":
         this.#updateBatch(step);
@@ -86,265 +101,116 @@ export class Differential {
         this.#deleteBatch(step);
         break;
       case "walk": {
-        const { twin } = this.#at(step.map);
-        if (twin !== null) this.#checkContents(twin, "on the way");
+        const { twin } = this.#twins.at(step.map);
+        if (twin !== null) this.#check(twin, "on the way");
         break;
       }
       case "freeze":
-        this.#same("BPF_MAP_FREEZE", this.#at(step.map).fds, (fd) => ({ map_fd: fd }));
+        this.#judge.same("BPF_MAP_FREEZE", this.#twins.at(step.map).fds, (fd) => ({ map_fd: fd }));
         break;
       case "close":
-        this.#close(step.map);
+        this.#twins.close(this.#twins.at(step.map));
         break;
-      case "dup": {
-        const { fds, twin } = this.#at(step.map);
-        this.#opened(
-          "dup",
-          this.#both((subject, side) => subject.dup(fds[side])),
-          twin,
-        );
+      case "dup":
+        this.#twins.dup(step.map);
         break;
-      }
       case "info":
         this.#info(step);
+        break;
+      case "memory":
+        this.#memory(step);
         break;
       case "next id":
         this.#nextId(step.object, step.add);
         break;
-      case "fd by id": {
-        const twin = this.#twin(step.object);
-        const answers = this.#ask("BPF_MAP_GET_FD_BY_ID", idsOf(twin), (id) => ({
-          map_id: id,
-          open_flags: step.flags,
-        }));
-        this.#opened("BPF_MAP_GET_FD_BY_ID", answers, twin ?? null);
+      case "fd by id":
+        this.#fdById(step);
         break;
-      }
-      case "pin": {
-        const { fds } = this.#at(step.map);
-        const path = this.#paths(step.path);
-        this.#same("BPF_OBJ_PIN", fds, (fd, side) => ({
-          pathname: path[side],
-          bpf_fd: fd,
-          file_flags: step.flags,
-        }));
+      case "pin":
+        this.#pin(step);
         break;
-      }
       case "get": {
-        const path = this.#paths(step.path);
-        const answers = this.#ask("BPF_OBJ_GET", path, (pathname) => ({
+        const answers = this.#judge.ask("BPF_OBJ_GET", this.#paths(step.path), (pathname) => ({
           pathname,
           file_flags: step.flags,
           bpf_fd: step.fd,
         }));
-        this.#opened("BPF_OBJ_GET", answers, null);
+        this.#twins.openedMap("BPF_OBJ_GET", answers);
         break;
       }
       case "unlink":
       case "mkdir":
       case "rmdir": {
         const path = this.#paths(step.path);
-        this.#equal(
+        this.#judge.equal(
           step.do,
-          this.#both((subject, side) => subject.changePath(step.do, path[side] as string)),
+          this.#judge.both((subject, side) => subject.changePath(step.do, path[side] as string)),
         );
         break;
       }
       case "unknown":
-        this.#equal(
+        this.#judge.equal(
           String(step.cmd),
-          this.#both((subject) => subject.bpf({ cmd: step.cmd, attr: {} })),
+          this.#judge.both((subject) => subject.bpf({ cmd: step.cmd, attr: {} })),
         );
         break;
     }
   }
 
-  // Commands.
+  // Maps.
 
   #create(shape: Shape): void {
-    const attr = createAttr(shape);
-    const answers = this.#ask("BPF_MAP_CREATE", [attr, attr], (same) => same);
-    this.#opened("BPF_MAP_CREATE", answers, null);
-    const descriptor = this.#open.at(-1);
-    if (answers[0].errno !== null || descriptor === undefined) return;
-    if (Math.max(attr.key_size as number, attr.value_size as number) > PROBE_BYTES) this.#close(this.#open.length - 1);
-  }
-
-  #update({ map, key, value, flags }: Extract<Step, { do: "update" }>): void {
-    const { fds, twin } = this.#at(map);
-    const attr = { key: keyOf(key, twin), value: valueBytes(value, twin), flags: String(flags) };
-    this.#same("BPF_MAP_UPDATE_ELEM", fds, (fd) => ({ map_fd: fd, ...attr }));
-  }
-
-  #element({ map, key, flags, room }: Extract<Step, { do: "lookup" | "take" }>, cmd: string): void {
-    const { fds, twin } = this.#at(map);
-    const attr = { key: keyOf(key, twin), flags: String(flags), ...roomFor("value", room, sizes(twin).valueSize) };
-    this.#same(cmd, fds, (fd) => ({ map_fd: fd, ...attr }));
-  }
-
-  #nextKey({ map, key, room }: Extract<Step, { do: "next" }>): void {
-    const { fds, twin } = this.#at(map);
-    const given = keyOf(key, twin);
-    const attr = { key: given, ...roomFor("next_key", room, sizes(twin).keySize) };
-    const answers = this.#ask("BPF_MAP_GET_NEXT_KEY", fds, (fd) => ({ map_fd: fd, ...attr }));
-    if (twin?.type !== "HASH") {
-      this.#equal("BPF_MAP_GET_NEXT_KEY", answers);
-      return;
-    }
-    const keys = new Set(this.#checkContents(twin, "after BPF_MAP_GET_NEXT_KEY")?.keys());
-    const present = keys.delete(given?.slice(0, twin.keySize * 2) ?? "");
-    // The last key is another one in each; everything else is the same.
-    const canDiffer = present && keys.size > 0;
-    if (!canDiffer && answers[0].errno !== answers[1].errno) this.#differ("BPF_MAP_GET_NEXT_KEY", answers);
-    for (const { errno, attr } of answers) {
-      if (errno === null ? !keys.has(attr.next_key as string) : errno === "ENOENT" && keys.size > 0 && !present)
-        this.#differ("BPF_MAP_GET_NEXT_KEY", answers);
-      if (
-        canDiffer &&
-        errno !== null &&
-        errno !== "ENOENT" &&
-        answers[0].errno !== answers[1].errno &&
-        errno !== "EFAULT"
-      )
-        this.#differ("BPF_MAP_GET_NEXT_KEY", answers);
-    }
-  }
-
-  #readBatch(step: Extract<Step, { do: "read batch" | "take batch" }>): void {
-    const { fds, twin } = this.#at(step.map);
-    const { keySize, valueSize, type } = sizes(twin);
-    const cmd = step.do === "take batch" ? "BPF_MAP_LOOKUP_AND_DELETE_BATCH" : "BPF_MAP_LOOKUP_BATCH";
-    const count = countOf(step.count, twin);
-    const rooms = {
-      ...roomFor("keys", step.rooms[0], count * keySize),
-      ...roomFor("values", step.rooms[1], count * valueSize),
-      ...roomFor("out_batch", step.rooms[2], type === "HASH" ? HASH_POSITION_BYTES : keySize),
-    };
-    const position = this.#from(step, twin);
-    const before = twin?.type === "HASH" ? this.#checkContents(twin, `before ${cmd}`) : undefined;
-    const answers = this.#ask(cmd, fds, (fd, side) => ({
-      map_fd: fd,
-      count,
-      in_batch: position[side],
-      flags: String(step.flags),
-      elem_flags: String(step.elemFlags),
-      ...rooms,
+    const earlier = this.#twins.all.filter(({ attr }) => attr.map_type !== undefined);
+    const again = shape.again === null ? undefined : earlier[shape.again % Math.max(earlier.length, 1)];
+    const attr = again?.attr ?? createAttr(shape);
+    const inner = this.#twins.at(shape.inner);
+    const btf = wantsBtf(attr) && attr.btf_fd === -1 ? this.#twins.btf() : null;
+    const ofMaps = OF_MAPS.has(shape.type as StreamType) || OF_MAPS_NUMBERS.has(attr.map_type as number);
+    const answers = this.#judge.ask("BPF_MAP_CREATE", inner.fds, (fd, side) => ({
+      ...attr,
+      ...(ofMaps && attr.inner_map_fd === undefined ? { inner_map_fd: fd } : {}),
+      ...(btf === null ? {} : { btf_fd: btf[side] }),
     }));
-    if (twin !== null) this.#remember(twin, answers);
-    const refused = answers.some(({ errno }) => !ENDS.includes(errno));
-    if (twin === null || before === undefined || count === 0 || step.from === "bad" || refused) {
-      this.#equal(cmd, answers, type === "HASH" ? [] : ["out_batch"]);
-      return;
-    }
-    const whole = position[0] === null && count >= before.size;
-    if (whole && answers[0].errno !== "EFAULT")
-      this.#equal(cmd, [sorted(answers[0]), sorted(answers[1])], ["out_batch"], answers);
-    else if (whole && answers[1].errno !== "EFAULT") this.#differ(cmd, answers);
-    else
-      for (const answer of answers) this.#checkPart(cmd, answers, answer, before, count, Object.keys(rooms).length > 0);
-    const room = Math.min(elementsRoom(rooms.keys, keySize), elementsRoom(rooms.values, valueSize));
-    if (step.do === "take batch")
-      this.#checkTaken(cmd, twin, answers, before, Math.min(count, before.size), whole ? room : -1);
+    const twin = this.#twins.openedMap("BPF_MAP_CREATE", answers, { attr, template: ofMaps ? inner.twin : null });
+    if (twin === null) return;
+    if (Math.max(twin.keySize, twin.valueBytes) > PROBE_BYTES) this.#twins.close(this.#twins.maps.at(-1) as Descriptor);
   }
 
-  /** A batch that is smaller than the map: some of its elements, each once. */
-  #checkPart(
-    cmd: string,
-    answers: Pair<Answer>,
-    answer: Answer,
-    before: Contents,
-    count: number,
-    short: boolean,
-  ): void {
-    const elements = elementsOf(answer);
-    const known = [...elements].every(([key, value]) => before.get(key) === value);
-    const said = answer.attr.count as number;
-    const counted = answer.errno === "ENOSPC" || answer.errno === "EFAULT" ? said === 0 : said === elements.size;
-    const ended = ENDS.includes(answer.errno) && (answer.errno !== "EFAULT" || short);
-    if (!known || !counted || !ended || said > count) this.#differ(cmd, answers);
+  /** A map that is open has its id in both; one that the kernel lets go of later is gone some time. */
+  #fdById({ object, flags }: Of<"fd by id">): void {
+    const twin = this.#twins.twin(object);
+    const ids = idsOf(twin);
+    const answers = this.#judge.both((subject, side) => {
+      if (side === 1 && twin?.lingers === true && !this.#twins.isThere(twin, 0)) this.#contents.waitUntilGone(twin);
+      return subject.bpf({ cmd: "BPF_MAP_GET_FD_BY_ID", attr: { map_id: ids[side], open_flags: flags } });
+    });
+    this.#twins.openedMap("BPF_MAP_GET_FD_BY_ID", answers);
   }
 
-  /**
-   * What was taken out is gone, and nothing else. An answer that was lost took at most `most`, and of a whole map buckets
-   * up to the one that there was no room for. Then both lose what one of them lost.
-   */
-  #checkTaken(cmd: string, twin: Twin, answers: Pair<Answer>, before: Contents, most: number, room: number): void {
-    const after = this.#both((_, side) => this.#contents(twin, side));
-    if (after[0] === null || after[1] === null) return;
-    for (const [side, answer] of answers.entries()) {
-      const left = after[side] as Contents;
-      const gone = [...before.keys()].filter((key) => !left.has(key));
-      const taken = [...elementsOf(answer).keys()];
-      const right =
-        answer.errno === "EFAULT"
-          ? gone.length > Math.min(room, most - 1) && gone.length <= most
-          : isDeepStrictEqual(gone.sort(), taken.sort());
-      if (!right) this.#differ(`${cmd}: gone ${gone}, answered ${taken}`, answers);
-    }
-    for (const side of [0, 1] as const) {
-      const other = after[1 - side] as Contents;
-      const extra = [...(after[side] as Contents).keys()].filter((key) => !other.has(key));
-      this.#through(twin, side, (fd) => {
-        for (const key of extra) this.#subjects[side].bpf({ cmd: "BPF_MAP_DELETE_ELEM", attr: { map_fd: fd, key } });
-      });
-    }
-  }
-
-  #from(step: Extract<Step, { do: "read batch" | "take batch" }>, twin: Twin | null): Pair<string | null> {
-    switch (step.from) {
-      case "start":
-        return [null, null];
-      case "last":
-        return twin?.positions ?? [null, null];
-      case "key": {
-        const key = keyOf(step.at, twin);
-        const position = sizes(twin).type === "HASH" ? u32Hex(step.at.number) : key;
-        return [position, position];
+  #nextId(object: number, add: number): void {
+    const ids = idsOf(this.#twins.twin(object));
+    const ask = (subject: Subject, side: Side): Answer => {
+      let start = ids[side] + add;
+      for (;;) {
+        const answer = subject.bpf({ cmd: "BPF_MAP_GET_NEXT_ID", attr: { start_id: start } });
+        if (answer.errno !== null) return answer;
+        start = answer.attr.next_id as number;
+        const found = this.#twins.all.findIndex((twin) => twin.ids[side] === start);
+        if (found !== -1) return { ...answer, attr: { next_id: found } };
       }
-      case "bad":
-        return ["", ""];
-    }
-  }
-
-  #remember(twin: Twin, answers: Pair<Answer>): void {
-    const [service, kernel] = answers.map(({ attr }) => attr.out_batch);
-    const width = (twin.type === "HASH" ? HASH_POSITION_BYTES : twin.keySize) * 2;
-    const usable = answers.every(
-      ({ errno, attr }) => (errno === null || errno === "ENOENT") && (attr.count as number) > 0,
+    };
+    const service = ask(this.#judge.subject(0), 0);
+    const kernel = this.#judge.settled(
+      () => ask(this.#judge.subject(1), 1),
+      ({ attr }) => attr.next_id === service.attr.next_id || this.#twins.all[attr.next_id ?? -1]?.lingers !== true,
     );
-    if (usable && service !== undefined && kernel !== undefined && kernel.length >= width)
-      twin.positions = [service, kernel.slice(0, width)];
+    this.#judge.equal("BPF_MAP_GET_NEXT_ID", [service, kernel]);
   }
 
-  #updateBatch({ map, elements, more, flags, elemFlags }: Extract<Step, { do: "update batch" }>): void {
-    const { fds, twin } = this.#at(map);
-    const whole = elements.map(({ key, value }) => ({
-      key: { ...key, pointer: "ok" as const },
-      value: { ...value, pointer: "ok" as const },
-    }));
-    const attr = {
-      keys: whole.map(({ key }) => keyOf(key, twin)).join(""),
-      values: whole.map(({ value }) => valueBytes(value, twin)).join(""),
-      count: Math.max(elements.length + more, 0),
-      flags: String(flags),
-      elem_flags: String(elemFlags),
-    };
-    this.#same("BPF_MAP_UPDATE_BATCH", fds, (fd) => ({ map_fd: fd, ...attr }));
-  }
-
-  #deleteBatch({ map, keys, more, flags, elemFlags }: Extract<Step, { do: "delete batch" }>): void {
-    const { fds, twin } = this.#at(map);
-    const attr = {
-      keys: keys.map((key) => keyOf({ ...key, pointer: "ok" }, twin)).join(""),
-      count: Math.max(keys.length + more, 0),
-      flags: String(flags),
-      elem_flags: String(elemFlags),
-    };
-    this.#same("BPF_MAP_DELETE_BATCH", fds, (fd) => ({ map_fd: fd, ...attr }));
-  }
-
-  #info({ map, length, buffer, hash }: Extract<Step, { do: "info" }>): void {
-    const { fds } = this.#at(map);
+  #info({ map, length, buffer, hash }: Of<"info">): void {
+    const { fds, twin, kind } = this.#twins.at(map);
+    // These have an info of their own, which is no map command's matter.
+    if (kind === "prog" || kind === "btf") return;
     const info = Buffer.alloc({ fits: length, none: 0, short: Math.max(length - 1, 0), long: length + 8 }[buffer]);
     if (hash === JUNK) info.fill(JUNK);
     else if (hash !== 0 && info.length >= MAP_INFO_BYTES) {
@@ -352,180 +218,218 @@ export class Differential {
       info.writeUInt32LE(hash, MAP_INFO.hash_size);
     }
     const attr = buffer === "fits" && hash === 0 ? {} : { info: info.toString("hex") };
-    const answers = this.#ask("BPF_OBJ_GET_INFO_BY_FD", fds, (fd) => ({ bpf_fd: fd, info_len: length, ...attr }));
-    this.#equal("BPF_OBJ_GET_INFO_BY_FD", [this.#anonymous(answers[0], 0), this.#anonymous(answers[1], 1)]);
-  }
-
-  /** An info without its id, and without the address of its hash. */
-  #anonymous(answer: Answer, side: 0 | 1): Answer {
-    if (answer.errno !== null) return answer;
-    const info = Buffer.from(answer.attr.info as string, "hex");
-    const idBytes = info.subarray(MAP_INFO.id, MAP_INFO.id + 4);
-    const twin = idBytes.length < 4 ? 0 : this.#twins.findIndex(({ ids }) => ids[side] === idBytes.readUInt32LE());
-    idBytes.fill(twin);
-    info.subarray(MAP_INFO.hash, MAP_INFO.hash + 8).fill(0);
-    return { ...answer, attr: { ...answer.attr, info: info.toString("hex") } };
-  }
-
-  #nextId(object: number, add: number): void {
-    const ids = idsOf(this.#twin(object));
-    const answers = this.#both((subject, side) => {
-      let start = ids[side] + add;
-      for (;;) {
-        const answer = subject.bpf({ cmd: "BPF_MAP_GET_NEXT_ID", attr: { start_id: start } });
-        if (answer.errno !== null) return answer;
-        start = answer.attr.next_id as number;
-        const found = this.#twins.findIndex((twin) => twin.ids[side] === start);
-        if (found !== -1) return { ...answer, attr: { next_id: found } };
-      }
-    });
-    this.#equal("BPF_MAP_GET_NEXT_ID", answers);
-  }
-
-  #close(map: number): void {
-    const descriptor = this.#at(map);
-    if (descriptor === this.#pipe) return;
-    const at = this.#open.indexOf(descriptor);
-    if (at !== -1) this.#open.splice(at, 1);
-    this.#equal(
-      "close",
-      this.#both((subject, side) => subject.close(descriptor.fds[side])),
+    const answers = this.#judge.ask("BPF_OBJ_GET_INFO_BY_FD", fds, (fd) => ({ bpf_fd: fd, info_len: length, ...attr }));
+    this.#judge.equal(
+      "BPF_OBJ_GET_INFO_BY_FD",
+      [this.#anonymous(answers[0], twin, 0), this.#anonymous(answers[1], twin, 1)],
+      [],
+      answers,
     );
   }
 
-  // What both have.
-
-  #at(map: number): Descriptor {
-    if (map === -2) return this.#pipe;
-    return (map < 0 ? undefined : this.#open[map % Math.max(this.#open.length, 1)]) ?? NOT_OPEN;
+  /** An info without ids, and without the address of its hash. */
+  #anonymous(answer: Answer, twin: Twin | null, side: Side): Answer {
+    if (answer.errno !== null) return answer;
+    const info = Buffer.from(answer.attr.info as string, "hex");
+    const id = info.subarray(MAP_INFO.id, MAP_INFO.id + 4);
+    if (u32Hex(twin?.ids[side] ?? 0).startsWith(id.toString("hex"))) id.fill(0);
+    info.subarray(MAP_INFO.hash, MAP_INFO.hash + 8).fill(0);
+    if (twin !== null && wantsBtf(twin.attr)) info.subarray(MAP_INFO.btf_id, MAP_INFO.btf_id + 4).fill(0);
+    return { ...answer, attr: { ...answer.attr, info: info.toString("hex") } };
   }
 
-  #twin(object: number): Twin | undefined {
-    return this.#twins[object % Math.max(this.#twins.length, 1)];
+  /** Accesses within a page, each through a mapping of its own. */
+  #memory({ map, access, page, at }: Of<"memory">): void {
+    const { fds, twin, kind } = this.#twins.at(map);
+    // What mmap(2) does with other descriptors is no map's matter.
+    if (kind !== null || RINGS.has(twin?.type as StreamType)) return;
+    const offset = page * PAGE_BYTES;
+    const answers = this.#judge.both((subject, side) => {
+      const fd = fds[side];
+      if (access === "read") return subject.readMemory(fd, offset + at, ACCESS_BYTES);
+      if (access === "write") return subject.writeMemory(fd, offset + at, "5a".repeat(ACCESS_BYTES));
+      return { errno: subject.mapMemory(fd, offset, (1 + (at % 2)) * PAGE_BYTES, access !== "map"), data: "" };
+    });
+    const shown = answers.map(({ errno, data }) => ({ ret: 0, errno, attr: { value: data } }));
+    this.#judge.equal(`${access} memory`, shown as unknown as Pair<Answer>);
+  }
+
+  // Elements.
+
+  #update({ map, key, value, flags }: Of<"update">): void {
+    const { fds, twin } = this.#twins.at(map);
+    const keys = this.#keys(key, twin);
+    const values = this.#values(value, twin);
+    const attr = (fd: number, side: Side): Attr => ({
+      map_fd: fd,
+      key: keys[side],
+      value: values[side],
+      flags: String(flags),
+    });
+    const cmd = "BPF_MAP_UPDATE_ELEM";
+    const [service, first] = this.#judge.ask(cmd, fds, attr);
+    const busy = service.errno === null && OF_SOCKETS.has(twin?.type as StreamType);
+    let kernel = first;
+    if (busy && first.errno === "EBUSY")
+      kernel = this.#judge.settled(
+        () => this.#judge.subject(1).bpf({ cmd, attr: attr(fds[1], 1) }),
+        ({ errno }) => errno !== "EBUSY",
+      );
+    if (service.errno === null) this.#mayLinger(twin);
+    if (twin === null || !isLossy(twin)) this.#judge.equal(cmd, [service, kernel]);
+    else {
+      const digits = [twin.keySize * 2, twin.valueBytes * 2] as const;
+      const element = [keys[0]?.slice(0, digits[0]) ?? "", values[0]?.slice(0, digits[1]) ?? ""] as const;
+      this.#lossy.judge(cmd, twin, [service, kernel], [element]);
+    }
+  }
+
+  /** Maps in a map of maps are let go of when it is freed, which is later. */
+  #mayLinger(twin: Twin | null): void {
+    if (twin === null || !OF_MAPS.has(twin.type)) return;
+    for (const other of this.#twins.all) if (!OF_MAPS.has(other.type)) other.lingers = true;
+  }
+
+  #element({ map, key, value, flags, room }: Of<"lookup" | "take">, cmd: string): void {
+    const { fds, twin } = this.#twins.at(map);
+    const keys = this.#keys(key, twin);
+    const asks = twin?.type === "BLOOM_FILTER" && cmd === "BPF_MAP_LOOKUP_ELEM";
+    const output = asks ? { value: this.#values(value, twin)[0] } : roomFor("value", room, sizes(twin).valueBytes);
+    const answers = this.#judge.ask(cmd, fds, (fd, side) => ({
+      map_fd: fd,
+      key: keys[side],
+      flags: String(flags),
+      ...output,
+    }));
+    // A bloom filter may say "perhaps" to what was never added; we never do.
+    if (asks && answers[0].errno === "ENOENT" && answers[1].errno === null) return;
+    const readable = [this.#twins.readable(twin, 0, answers[0]), this.#twins.readable(twin, 1, answers[1])] as const;
+    if (twin !== null && isLossy(twin)) this.#lossy.judgeElement(cmd, twin, readable, keys[0]);
+    else this.#judge.equal(cmd, readable);
+  }
+
+  #delete({ map, key }: Of<"delete">): void {
+    const { fds, twin } = this.#twins.at(map);
+    const keys = this.#keys(key, twin);
+    const cmd = "BPF_MAP_DELETE_ELEM";
+    const answers = this.#judge.ask(cmd, fds, (fd, side) => ({ map_fd: fd, key: keys[side] }));
+    if (twin !== null && isLossy(twin)) this.#lossy.judge(cmd, twin, answers, []);
+    else this.#judge.equal(cmd, answers);
+  }
+
+  #nextKey({ map, key, room }: Of<"next">): void {
+    const { fds, twin } = this.#twins.at(map);
+    const given = this.#keys(key, twin);
+    const output = roomFor("next_key", room, sizes(twin).keySize);
+    const cmd = "BPF_MAP_GET_NEXT_KEY";
+    const answers = this.#judge.ask(cmd, fds, (fd, side) => ({ map_fd: fd, key: given[side], ...output }));
+    if (twin === null || !UNORDERED.has(twin.type)) {
+      this.#judge.equal(cmd, answers);
+      return;
+    }
+    if (isLossy(twin)) {
+      this.#lossy.judgeElement(cmd, twin, answers, null);
+      return;
+    }
+    this.#judge.commands++;
+    const keys = new Set(this.#contents.check(twin, `after ${cmd}`)?.keys());
+    const present = keys.delete(given[0]?.slice(0, twin.keySize * 2) ?? "");
+    // The last key is another one in each; everything else is the same.
+    const canDiffer = present && keys.size > 0;
+    if (!canDiffer && answers[0].errno !== answers[1].errno) this.#judge.differ(cmd, answers);
+    for (const { errno, attr } of answers) {
+      const known = errno !== null || keys.has(attr.next_key as string);
+      const ended = errno !== "ENOENT" || keys.size === 0 || present;
+      const allowed =
+        errno === null || errno === "ENOENT" || errno === "EFAULT" || answers[0].errno === answers[1].errno;
+      if (!known || !ended || !allowed) this.#judge.differ(cmd, answers);
+    }
+  }
+
+  // Batches that write.
+
+  #updateBatch({ map, elements, more, flags, elemFlags }: Of<"update batch">): void {
+    const { fds, twin } = this.#twins.at(map);
+    const keys = elements.map(({ key }) => this.#keys({ ...key, pointer: "ok" }, twin));
+    const values = elements.map(({ value }) => this.#values({ ...value, pointer: "ok" }, twin));
+    const cmd = "BPF_MAP_UPDATE_BATCH";
+    const answers = this.#judge.ask(cmd, fds, (fd, side) => ({
+      map_fd: fd,
+      keys: keys.map((key) => key[side]).join(""),
+      values: values.map((value) => value[side]).join(""),
+      count: Math.max(elements.length + more, 0),
+      flags: String(flags),
+      elem_flags: String(elemFlags),
+    }));
+    this.#mayLinger(twin);
+    if (twin === null || !isLossy(twin)) this.#judge.equal(cmd, answers);
+    else
+      this.#lossy.judge(
+        cmd,
+        twin,
+        answers,
+        keys.map((key, at) => [key[0] ?? "", values[at]?.[0] ?? ""]),
+      );
+  }
+
+  #deleteBatch({ map, keys, more, flags, elemFlags }: Of<"delete batch">): void {
+    const { fds, twin } = this.#twins.at(map);
+    const given = keys.map((key) => this.#keys({ ...key, pointer: "ok" }, twin));
+    const cmd = "BPF_MAP_DELETE_BATCH";
+    const answers = this.#judge.ask(cmd, fds, (fd, side) => ({
+      map_fd: fd,
+      keys: given.map((key) => key[side]).join(""),
+      count: Math.max(keys.length + more, 0),
+      flags: String(flags),
+      elem_flags: String(elemFlags),
+    }));
+    if (twin !== null && isLossy(twin)) this.#lossy.judge(cmd, twin, answers, []);
+    else this.#judge.equal(cmd, answers);
+  }
+
+  // Pins.
+
+  #pin({ map, path, flags }: Of<"pin">): void {
+    const { fds, kind } = this.#twins.at(map);
+    // A program can be pinned, too, which is no map command's matter.
+    if (kind === "prog") return;
+    const pathname = this.#paths(path);
+    this.#judge.same("BPF_OBJ_PIN", fds, (fd, side) => ({
+      pathname: pathname[side],
+      bpf_fd: fd,
+      file_flags: flags,
+    }));
   }
 
   #paths(path: string | null): Pair<string | null> {
     if (path === null || path === "") return [path, path];
-    return [`${this.#subjects[0].directory}/${path}`, `${this.#subjects[1].directory}/${path}`];
+    return this.#judge.both(({ directory }) => `${directory}/${path}`);
   }
 
-  /** Descriptors that were opened, or refused alike; `twin` null: of a map to be asked for. */
-  #opened(cmd: string, answers: Pair<Answer>, twin: Twin | null): void {
-    this.#equal(cmd, answers.map(({ errno }) => ({ ret: 0, errno, attr: {} })) as unknown as Pair<Answer>, [], answers);
-    if (answers[0].errno !== null) return;
-    const fds: Pair<number> = [answers[0].ret, answers[1].ret];
-    this.#open.push({ fds, twin: twin ?? (cmd === "dup" ? null : this.#learn(fds)) });
+  // What both have.
+
+  #keys(key: Key, twin: Twin | null): Pair<string | null> {
+    const want = twin === null ? undefined : KEY_WANTS[twin.type];
+    const named = want === undefined ? null : this.#twins.named(key.names, want, twin, 4);
+    return [keyFor(key, twin, named?.[0] ?? null), keyFor(key, twin, named?.[1] ?? null)];
   }
 
-  #learn(fds: Pair<number>): Twin {
-    const infos = this.#both((subject, side) => {
-      const answer = subject.bpf({
-        cmd: "BPF_OBJ_GET_INFO_BY_FD",
-        attr: { bpf_fd: fds[side], info_len: MAP_INFO_BYTES },
-      });
-      return Buffer.from(answer.attr.info as string, "hex");
-    });
-    const ids: Pair<number> = [infos[0].readUInt32LE(MAP_INFO.id), infos[1].readUInt32LE(MAP_INFO.id)];
-    const known = this.#twins.find((twin) => twin.ids[0] === ids[0]);
-    if (known !== undefined) {
-      if (known.ids[1] !== ids[1]) throw new Error("the descriptors are of different maps");
-      return known;
+  #values(value: Value, twin: Twin | null): Pair<string | null> {
+    const want = twin === null ? undefined : VALUE_WANTS[twin.type];
+    if (want === undefined) {
+      const same = valueFor(value, twin, 0n);
+      return [same, same];
     }
-    const type = infos[0].readUInt32LE(MAP_INFO.type);
-    const twin: Twin = {
-      type: TYPE_NAMES.get(type) as StreamType,
-      keySize: infos[0].readUInt32LE(MAP_INFO.key_size),
-      valueSize: infos[0].readUInt32LE(MAP_INFO.value_size),
-      maxEntries: infos[0].readUInt32LE(MAP_INFO.max_entries),
-      ids,
-      positions: null,
-    };
-    this.#twins.push(twin);
-    return twin;
+    const named = this.#twins.named(value.names, want, twin, sizes(twin).valueBytes);
+    return [valueFor(value, twin, named[0]), valueFor(value, twin, named[1])];
   }
 
-  /** Both have the same elements; a trie and an array in the same order. Undefined: the map is gone from both. */
-  #checkContents(twin: Twin, when: string): Contents | undefined {
-    const [service, kernel] = this.#both((_, side) => this.#contents(twin, side));
-    if (service === null && kernel === null) return undefined;
-    const order = (contents: Contents | null): unknown => {
-      const all = contents === null ? null : [...contents];
-      return twin.type === "HASH" ? all?.sort(byKey) : all;
-    };
-    if (!isDeepStrictEqual(order(service), order(kernel)))
-      throw new Error(
-        `contents of map ${this.#twins.indexOf(twin)} ${when}: service ${shown(order(service))}, kernel ${shown(order(kernel))}`,
-      );
-    return kernel ?? undefined;
-  }
-
-  /** Every element by GET_NEXT_KEY, each once; null: the map is gone. */
-  #contents(twin: Twin, side: 0 | 1): Contents | null {
-    let contents: Map<string, string> | null = null;
-    this.#through(twin, side, (map_fd) => {
-      const found = new Map<string, string>();
-      contents = found;
-      let key: string | null = null;
-      for (;;) {
-        const next = this.#subjects[side].bpf({ cmd: "BPF_MAP_GET_NEXT_KEY", attr: { map_fd, key } });
-        if (next.errno === "ENOENT") return;
-        key = next.attr.next_key as string;
-        if (next.errno !== null || found.has(key))
-          throw new Error(`walking map ${twin.ids[side]} of ${SIDES[side]}: ${next.errno ?? `${key} comes twice`}`);
-        const value = this.#subjects[side].bpf({ cmd: "BPF_MAP_LOOKUP_ELEM", attr: { map_fd, key } });
-        found.set(key, value.attr.value ?? String(value.errno));
-      }
-    });
-    return contents;
-  }
-
-  /** Through a descriptor of one's own that may do everything, as long as there is the map. */
-  #through(twin: Twin, side: 0 | 1, use: (fd: number) => void): void {
-    const { ret, errno } = this.#subjects[side].bpf({ cmd: "BPF_MAP_GET_FD_BY_ID", attr: { map_id: twin.ids[side] } });
-    if (errno !== null) return;
-    use(ret);
-    this.#subjects[side].close(ret);
-  }
-
-  // Asking and comparing.
-
-  #both<T>(ask: (subject: Subject, side: 0 | 1) => T): Pair<T> {
-    return [ask(this.#subjects[0], 0), ask(this.#subjects[1], 1)];
-  }
-
-  #ask<T>(cmd: string, of: Pair<T>, attr: (one: T, side: 0 | 1) => Attr): Pair<Answer> {
-    return this.#both((subject, side) => subject.bpf({ cmd, attr: attr(of[side], side) }));
-  }
-
-  #same(cmd: string, fds: Pair<number>, attr: (fd: number, side: 0 | 1) => Attr): void {
-    this.#equal(cmd, this.#ask(cmd, fds, attr));
-  }
-
-  /** The outputs named in `prefixes` are longer in the kernel's buffer, and not there where it wrote nothing. */
-  #equal(cmd: string, answers: Pair<Answer>, prefixes: readonly string[] = [], shownAnswers = answers): void {
-    this.commands++;
-    const [service, kernel] = answers.map(({ errno, attr }) => ({ errno, ...attr }) as Record<string, unknown>) as [
-      Attr,
-      Attr,
-    ];
-    for (const field of ["out_batch"]) {
-      const ours = service[field] as string | undefined;
-      if (!prefixes.includes(field) || ours === undefined) {
-        delete service[field];
-        delete kernel[field];
-      } else kernel[field] = (kernel[field] as string | undefined)?.slice(0, ours.length);
-    }
-    // A batch that ended in an error hands out nothing.
-    for (const field of ["keys", "values"]) for (const side of [service, kernel]) side[field] ??= "";
-    if (!isDeepStrictEqual(plain(service), plain(kernel))) this.#differ(cmd, shownAnswers);
-  }
-
-  #differ(cmd: string, [service, kernel]: Pair<Answer>): never {
-    throw new Error(`${cmd}\n  service ${shown(service)}\n  kernel  ${shown(kernel)}`);
+  #check(twin: Twin, when: string): void {
+    if (isLossy(twin)) this.#lossy.check(twin, when);
+    else this.#contents.check(twin, when);
   }
 }
 
-const SIDES = ["the service", "the kernel"] as const;
-const TYPE_NAMES: ReadonlyMap<number, string> = new Map(
-  ["HASH", "ARRAY", "LPM_TRIE"].map((name) => [BPF_MAP_TYPE[`BPF_MAP_TYPE_${name}` as MapTypeName], name]),
+const OF_MAPS_NUMBERS: ReadonlySet<number> = new Set(
+  STREAM_TYPES.filter((type) => OF_MAPS.has(type)).map((type) => typeNumber(type)),
 );

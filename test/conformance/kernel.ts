@@ -170,6 +170,7 @@ export class Kernel implements Subject {
     const result = this.#result(this.#libc.syscall(SYSCALL_NUMBER, number, raw.nullAttr ? null : address, size));
     bytes.copy(call.attr);
     if (result.errno === null && OPENS.has(cmd as string)) this.#opened(result.ret);
+    if (result.errno === null && cmd === "BPF_BTF_LOAD") this.#opened(result.ret, UNKNOWN_SHAPE);
     return { ...result, attr: raw.nullAttr ? {} : call.outputs(result.errno) };
   }
 
@@ -180,14 +181,16 @@ export class Kernel implements Subject {
   }
 
   dup(fd: number): Answer {
-    return this.#openedBy(this.#result(this.#libc.dup(fd)));
+    const { ret, errno } = this.#result(this.#libc.dup(fd));
+    if (errno === null) this.#opened(ret, this.#shapes.get(fd));
+    return { ret, errno, attr: {} };
   }
 
   open(spec: ObjectSpec): Answer {
     const object = openRealObject(this.#bpf, spec);
     if (!("facts" in object)) return { ...answered(object.ret), detail: object.detail };
     this.#objects.push(object);
-    this.#opened(object.fd);
+    this.#opened(object.fd, UNKNOWN_SHAPE);
     return { ret: object.fd, errno: null, attr: {}, facts: object.facts };
   }
 
@@ -225,8 +228,8 @@ export class Kernel implements Subject {
     return answered(errnoOf(() => calls[call](pathname)));
   }
 
-  settle(): void {
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, SETTLE_MS);
+  settle(ms = SETTLE_MS): void {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
   }
 
   end(): void {
@@ -248,14 +251,11 @@ export class Kernel implements Subject {
     return ret < 0 ? { ret: -1, errno: errnoName(this.#koffi.errno()) } : { ret, errno: null };
   }
 
-  #openedBy({ ret, errno }: { ret: number; errno: string | null }): Answer {
-    if (errno === null) this.#opened(ret);
-    return { ret, errno, attr: {} };
-  }
-
-  #opened(fd: number): void {
+  /** `shape`: where there is no need to ask for it, or nobody who would tell. */
+  #opened(fd: number, shape?: Shape): void {
     this.#open.add(fd);
-    this.#shapes.delete(fd);
+    if (shape === undefined) this.#shapes.delete(fd);
+    else this.#shapes.set(fd, shape);
   }
 
   /** Sizes of a map's keys and values in user space; of what is no map: enough for whatever comes. */
@@ -419,7 +419,7 @@ export class Kernel implements Subject {
 
 /** A grace period of RCU, and then some. */
 const SETTLE_MS = 10;
-const OPENS = new Set(["BPF_MAP_CREATE", "BPF_BTF_LOAD", "BPF_MAP_GET_FD_BY_ID", "BPF_OBJ_GET"]);
+const OPENS = new Set(["BPF_MAP_CREATE", "BPF_MAP_GET_FD_BY_ID", "BPF_OBJ_GET"]);
 
 /** A number of the door into the attr; absent is 0. */
 function write(attr: Buffer, offset: number, size: 4 | 8, value: unknown): void {

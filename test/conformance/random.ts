@@ -3,7 +3,8 @@ import * as fc from "fast-check";
 import { Differential } from "./differential.ts";
 import { Kernel } from "./kernel.ts";
 import { HOST, Service } from "./service.ts";
-import { type Step, type StreamType, streams } from "./stream.ts";
+import type { StreamType } from "./shapes.ts";
+import { type Step, streams } from "./stream.ts";
 
 export interface RandomOptions {
   readonly types: readonly StreamType[];
@@ -13,15 +14,23 @@ export interface RandomOptions {
   readonly timeMs: number;
 }
 
+export interface Judged {
+  /** Commands that each has been sent. */
+  readonly commands: number;
+  /** How many of them were about maps of each type. */
+  readonly byType: ReadonlyMap<StreamType, number>;
+}
+
 /** Streams of a run: far more than commands or time allow. */
 const STREAMS_MAX = 10_000_000;
 
 /**
  * Sends random streams to the service and to the kernel. Throws where they differ, or where the service's state is not
- * the fold of its log, with the shortest stream that still shows it. Answers how many commands each has been sent.
+ * the fold of its log, with the shortest stream that still shows it.
  */
-export function compareRandomly({ types, seed, commands, timeMs }: RandomOptions): number {
+export function compareRandomly({ types, seed, commands, timeMs }: RandomOptions): Judged {
   let sent = 0;
+  const byType = new Map<StreamType, number>();
   const started = performance.now();
   let failed = false;
   const alike = (steps: readonly Step[]): void => {
@@ -29,7 +38,7 @@ export function compareRandomly({ types, seed, commands, timeMs }: RandomOptions
     if (!failed && (sent >= commands || performance.now() - started >= timeMs)) throw new Enough();
     const service = new Service();
     const kernel = new Kernel(HOST.possibleCpus);
-    const differential = new Differential(service, kernel);
+    const differential = new Differential(service, kernel, HOST.possibleCpus);
     try {
       differential.run(steps);
       const { state, fold } = service.cells();
@@ -39,13 +48,14 @@ export function compareRandomly({ types, seed, commands, timeMs }: RandomOptions
       throw error;
     } finally {
       kernel.end();
-      if (!failed) sent += differential.commands;
     }
+    sent += differential.commands;
+    for (const [type, count] of differential.judged) byType.set(type, (byType.get(type) ?? 0) + count);
   };
   const run = fc.check(fc.property(streams(types), alike), { seed, numRuns: STREAMS_MAX, endOnFailure: false });
   if (run.failed && failed)
     throw new Error(fc.defaultReportMessage(run) ?? "the streams differ", { cause: run.errorInstance });
-  return sent;
+  return { commands: sent, byType };
 }
 
 class Enough extends Error {}

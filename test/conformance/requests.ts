@@ -1,52 +1,27 @@
-import { BPF_F, BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
-import type { Key, Room, Shape, StreamType, Value } from "./stream.ts";
+import type { StreamType } from "./shapes.ts";
+import type { Key, Room, Value } from "./stream.ts";
+import type { Pair, Twin } from "./twins.ts";
 
 /** What the steps of a stream mean for the maps that there are, as fields of requests. */
 
-export type Pair<T> = readonly [service: T, kernel: T];
 export type Attr = Record<string, unknown>;
 
-/** A map that both have. */
-export interface Twin {
-  readonly type: StreamType;
-  readonly keySize: number;
-  readonly valueSize: number;
-  readonly maxEntries: number;
-  readonly ids: Pair<number>;
-  /** Where the last batch ended, which means something to the one who said so only. */
-  positions: Pair<string> | null;
-}
+/** The numbers of the descriptor that a key or a value names, one for each subject; 64 bits, as a raw one may be. */
+export type Named = Pair<bigint>;
 
 /** A shape for keys and values where no map is named. */
-const NO_MAP = { type: "HASH", keySize: 4, valueSize: 8, maxEntries: 4 } as const;
+const NO_MAP: Pick<Twin, "type" | "keySize" | "valueBytes" | "maxEntries"> = {
+  type: "HASH",
+  keySize: 4,
+  valueBytes: 8,
+  maxEntries: 4,
+};
+const SLOT_BYTES = 8;
 const NO_SUCH_ID = 0x7ffffff0;
+const LOOPBACK = 1;
+const NO_INTERFACE = 77_777;
 
-/** What a step's shape asks for: what it leaves open is such that the type takes it. */
-export function createAttr({ type, keySize, valueSize, maxEntries, seed, flags, more }: Shape): Attr {
-  const usual = {
-    HASH: {
-      key: [4, 4, 4, 1, 8, 3][seed % 6],
-      flags: [0, 1, 64][seed % 3],
-      entries: [1, 2, 3, 6, 9, 16, 30, 40][seed % 8],
-    },
-    ARRAY: { key: 4, flags: [0, 0, 0, BPF_F.BPF_F_MMAPABLE][seed % 4], entries: 1 + (seed % 6) },
-    LPM_TRIE: { key: [8, 8, 5, 6][seed % 4], flags: BPF_F.BPF_F_NO_PREALLOC, entries: 2 + (seed % 11) },
-  };
-  const its = usual[type as StreamType] ?? usual.HASH;
-  return {
-    map_type: typeof type === "number" ? type : BPF_MAP_TYPE[`BPF_MAP_TYPE_${type}`],
-    key_size: keySize ?? its.key,
-    value_size: valueSize ?? [4, 8, 1, 5, 12][seed % 5],
-    max_entries: maxEntries ?? its.entries,
-    map_flags: ((its.flags as number) ^ flags) >>> 0,
-    // 0 to 2 are open in the process that asks the kernel, and not in a session.
-    btf_fd: -1,
-    map_token_fd: -1,
-    ...more,
-  };
-}
-
-export function sizes(twin: Twin | null): Pick<Twin, "type" | "keySize" | "valueSize" | "maxEntries"> {
+export function sizes(twin: Twin | null): Pick<Twin, "type" | "keySize" | "valueBytes" | "maxEntries"> {
   return twin ?? NO_MAP;
 }
 
@@ -58,20 +33,77 @@ export function countOf(count: number, twin: Twin | null): number {
   return count >= 0 ? count : Math.min(sizes(twin).maxEntries, 100) - count - 1;
 }
 
-/** A key for the map, in hex: a number, or a prefix. */
-export function keyOf({ number, bits, data, pointer }: Key, twin: Twin | null): string | null {
+/** A key for the map, in hex: a number, a prefix, or a descriptor. */
+export function keyFor(
+  { number, bits, data, pointer }: Pick<Key, "number" | "bits" | "data" | "pointer">,
+  twin: Twin | null,
+  named: bigint | null,
+): string | null {
   const { type, keySize } = sizes(twin);
+  // A map without keys takes the null pointer.
+  if (keySize === 0) return pointer === "ok" ? null : pointed(Buffer.alloc(1), pointer);
   const key = Buffer.alloc(keySize);
-  if (type === "LPM_TRIE") {
+  if (named !== null) key.writeUInt32LE(Number(BigInt.asUintN(32, named)));
+  else if (type === "LPM_TRIE") {
     key.writeUInt32LE(bits > 48 || bits <= (keySize - 4) * 8 + 1 ? bits : bits % ((keySize - 4) * 8 + 1), 0);
     for (let at = 4; at < keySize; at++) key[at] = data[(at - 4) % data.length] as number;
   } else for (let at = 0; at < Math.min(4, keySize); at++) key[at] = (number >>> (at * 8)) & 255;
   return pointed(key, pointer);
 }
 
-export function valueBytes({ byte, pointer }: Value, twin: Twin | null): string | null {
-  return pointed(Buffer.alloc(sizes(twin).valueSize, byte), pointer);
+/** A value for the map, in hex. */
+export function valueFor(
+  { byte, pointer }: Pick<Value, "byte" | "pointer">,
+  twin: Twin | null,
+  named: bigint,
+): string | null {
+  return pointed((WRITERS[sizes(twin).type] ?? fill)(Buffer.alloc(sizes(twin).valueBytes), byte, named), pointer);
 }
+
+type Writer = (value: Buffer, byte: number, named: bigint) => Buffer;
+
+const fill: Writer = (value, byte) => value.fill(byte);
+
+const slots: Writer = (value, byte) => {
+  for (let at = 0; at < value.length; at += SLOT_BYTES) value.fill((byte + at) & 255, at, at + SLOT_BYTES);
+  return value;
+};
+
+const descriptor: Writer = (value, _byte, named) => {
+  if (value.length === 8) value.writeBigUInt64LE(BigInt.asUintN(64, named));
+  else value.writeUInt32LE(Number(BigInt.asUintN(32, named)));
+  return value;
+};
+
+/** A number, and behind it, where there is room, a program: none, one less than none, or a descriptor. */
+function target(numbers: readonly [number, ...number[]]): Writer {
+  return (value, byte, named) => {
+    value.writeUInt32LE(numbers[byte % numbers.length] as number, 0);
+    if (value.length === 8) value.writeInt32LE([0, -1, Number(BigInt.asIntN(32, named))][(byte >> 3) % 3] as number, 4);
+    return value;
+  };
+}
+
+const interfaces = target([LOOPBACK, LOOPBACK, LOOPBACK, 0, NO_INTERFACE]);
+
+const WRITERS: Partial<Record<StreamType, Writer>> = {
+  PERCPU_HASH: slots,
+  PERCPU_ARRAY: slots,
+  LRU_PERCPU_HASH: slots,
+  PERCPU_CGROUP_STORAGE: slots,
+  ARRAY_OF_MAPS: descriptor,
+  HASH_OF_MAPS: descriptor,
+  PROG_ARRAY: descriptor,
+  PERF_EVENT_ARRAY: descriptor,
+  CGROUP_ARRAY: descriptor,
+  SOCKMAP: descriptor,
+  SOCKHASH: descriptor,
+  XSKMAP: descriptor,
+  REUSEPORT_SOCKARRAY: descriptor,
+  DEVMAP: interfaces,
+  DEVMAP_HASH: interfaces,
+  CPUMAP: target([192, 1, 0, 16_384, 16_385]),
+};
 
 function pointed(bytes: Buffer, pointer: Key["pointer"]): string | null {
   switch (pointer) {

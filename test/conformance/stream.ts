@@ -1,5 +1,9 @@
 import * as fc from "fast-check";
 import { BPF_F } from "../../src/abi/bpf.ts";
+import type { ObjectSpec } from "../../src/syscall/command.ts";
+import { seldom } from "./chance.ts";
+import { type Shape, type StreamType, shape, usualShape } from "./shapes.ts";
+import { ALL_SPECS, COMPANIONS, specsFor } from "./wanted.ts";
 
 /**
  * Random streams of commands. A step says what to do in terms that hold for any map, so that a stream with steps left
@@ -8,8 +12,16 @@ import { BPF_F } from "../../src/abi/bpf.ts";
  */
 export type Step =
   | { readonly do: "create"; readonly shape: Shape }
+  | { readonly do: "open"; readonly spec: ObjectSpec }
   | ({ readonly do: "update"; readonly key: Key; readonly value: Value; readonly flags: bigint } & OnMap)
-  | ({ readonly do: "lookup" | "take"; readonly key: Key; readonly flags: bigint; readonly room: Room } & OnMap)
+  | ({
+      readonly do: "lookup" | "take";
+      readonly key: Key;
+      /** For types whose lookup reads it. */
+      readonly value: Value;
+      readonly flags: bigint;
+      readonly room: Room;
+    } & OnMap)
   | ({ readonly do: "delete"; readonly key: Key } & OnMap)
   | ({ readonly do: "next"; readonly key: Key; readonly room: Room } & OnMap)
   | ({ readonly do: "read batch" | "take batch"; readonly rooms: readonly [Room, Room, Room] } & Position & Batch)
@@ -21,6 +33,7 @@ export type Step =
   | ({ readonly do: "delete batch"; readonly keys: readonly Key[]; readonly more: number } & Batch)
   | ({ readonly do: "freeze" | "close" | "dup" | "walk" } & OnMap)
   | ({ readonly do: "info"; readonly length: number; readonly buffer: Room; readonly hash: number } & OnMap)
+  | ({ readonly do: "memory"; readonly access: Access; readonly page: number; readonly at: number } & OnMap)
   | { readonly do: "next id"; readonly object: number; readonly add: number }
   | { readonly do: "fd by id"; readonly object: number; readonly flags: number }
   | ({ readonly do: "pin"; readonly path: string | null; readonly flags: number } & OnMap)
@@ -29,7 +42,7 @@ export type Step =
   | { readonly do: "unknown"; readonly cmd: number };
 
 interface OnMap {
-  /** A descriptor, modulo how many are open; -1: none, -2: a pipe. */
+  /** A map's descriptor, modulo how many are open; -1: none, below: of an object that is no map. */
   readonly map: number;
 }
 
@@ -46,37 +59,33 @@ interface Position {
   readonly at: Key;
 }
 
-export interface Shape {
-  readonly type: StreamType | number;
-  readonly keySize: number | null;
-  readonly valueSize: number | null;
-  readonly maxEntries: number | null;
-  /** Sizes, where not said otherwise: small numbers that make one that the type takes. */
-  readonly seed: number;
-  readonly flags: number;
-  readonly more: Readonly<Record<string, unknown>>;
-}
-
-/** Bytes for a key: an index, or for tries a prefix. */
+/** Bytes for a key: an index, for tries a prefix, for local storage a descriptor. */
 export interface Key {
   readonly number: number;
   readonly bits: number;
   readonly data: readonly number[];
+  readonly names: Reference;
   readonly pointer: Pointer;
 }
 
+/** Bytes for a value: all the same, or a descriptor, or a number and a descriptor. */
 export interface Value {
   readonly byte: number;
+  readonly names: Reference;
   readonly pointer: Pointer;
+}
+
+/** A descriptor that a key or a value names: one that the map's type wants, any that is open, a number that is none. */
+export interface Reference {
+  readonly from: "wanted" | "any" | "raw";
+  readonly at: number;
 }
 
 /** Whether a buffer is there as a whole. */
 type Pointer = "ok" | "null" | "short" | "long" | "bad";
 /** What room an output has. */
 export type Room = "fits" | "none" | "short" | "long";
-
-export const STREAM_TYPES = ["HASH", "ARRAY", "LPM_TRIE"] as const;
-export type StreamType = (typeof STREAM_TYPES)[number];
+type Access = "map" | "map writable" | "read" | "write";
 
 /** As a hash_size: the whole info buffer is filled with this byte. */
 export const JUNK = 0xa5;
@@ -102,40 +111,7 @@ const PATHS = [
   "d/d",
   "xx".repeat(128),
 ];
-const CREATE_EXTRAS = [
-  { map_name: "not-allowed" },
-  { map_name: "x".repeat(16) },
-  { map_name: "f".repeat(15) },
-  { map_name: "Z9_." },
-  { map_name: "\xe9t\xe9" },
-  { map_name: "a\0-" },
-  { map_extra: 1 },
-  { map_extra: "0x100000000" },
-  { numa_node: 1 },
-  { numa_node: -1 },
-  { btf_key_type_id: 1, btf_value_type_id: 1 },
-  { btf_key_type_id: 1 },
-  { btf_value_type_id: 1 },
-  { btf_vmlinux_value_type_id: 1 },
-  { inner_map_fd: 77 },
-  { map_ifindex: 2147483632 },
-  { map_ifindex: 1 },
-  { excl_prog_hash_size: 32 },
-  { excl_prog_hash: "11".repeat(32), excl_prog_hash_size: 32 },
-  { excl_prog_hash: "11".repeat(31), excl_prog_hash_size: 32 },
-  { excl_prog_hash: "11".repeat(32), excl_prog_hash_size: 31 },
-];
-
 const ODD_FLAGS = [1n, 2n, 3n, 4n, 5n, 6n, 8n, 9n, 1n << 32n, (1n << 64n) - 1n];
-/** Never so large that a map is made which takes gigabytes. */
-const ODD_SIZES = [0, 1, 2, 3, 4, 5, 7, 8, 9, 16, 33, 255, 256, 260, 261, 512, 513, 4096, 0x80000000, 0xffffffff];
-const ODD_ENTRIES = [0, 1, 2, 3, 33, 64];
-
-/** Mostly `usual`, `percent` of the time one of the others. */
-function seldom<T>(percent: number, usual: fc.Arbitrary<T>, other: fc.Arbitrary<T>): fc.Arbitrary<T> {
-  return fc.oneof({ arbitrary: usual, weight: 100 - percent }, { arbitrary: other, weight: percent });
-}
-
 const pointer = seldom<Pointer>(6, fc.constant("ok"), fc.constantFrom("null", "short", "long", "bad"));
 const room = seldom<Room>(5, fc.constant("fits"), fc.constantFrom("none", "short", "long"));
 const lookupFlags = seldom(4, fc.constant(0n), fc.constantFrom(...ODD_FLAGS));
@@ -145,7 +121,15 @@ const updateFlags = fc.oneof(
   { arbitrary: fc.constantFrom(...ODD_FLAGS), weight: 6 },
 );
 const batchFlags = seldom(4, fc.constant(0n), fc.constantFrom(1n, 2n, 4n, 8n, 1n << 32n));
-const map = seldom(3, fc.nat(7), fc.constantFrom(-1, -2));
+const map = seldom(3, fc.nat(7), fc.constantFrom(-1, -2, -3));
+const anyFd = seldom(30, fc.nat(7), fc.integer({ min: -9, max: -1 }));
+const names = fc.record({
+  from: fc.oneof(
+    { arbitrary: fc.constant("wanted" as const), weight: 86 },
+    { arbitrary: fc.constantFrom("any" as const, "raw" as const), weight: 14 },
+  ),
+  at: fc.nat(11),
+});
 const onMap = { map };
 const batch = {
   map,
@@ -180,9 +164,14 @@ const key: fc.Arbitrary<Key> = fc.record({
       weight: 20,
     },
   ),
+  names,
   pointer,
 });
-const value = fc.record({ byte: fc.nat(255), pointer });
+const value = fc.record({
+  byte: seldom(30, fc.nat(255), fc.constantFrom(0, 1, 7)),
+  names,
+  pointer,
+});
 const position = { from: fc.constantFrom("start", "start", "last", "last", "key", "bad" as const), at: key };
 const path = seldom(3, fc.constantFrom<string | null>(...PATHS), fc.constant(null));
 const openFlags = seldom(
@@ -191,33 +180,18 @@ const openFlags = seldom(
   fc.constantFrom(1, BPF_F.BPF_F_RDONLY, BPF_F.BPF_F_WRONLY, 24, 0x80000000),
 );
 
-function odd(usual: number, choices: readonly number[]): fc.Arbitrary<number | null> {
-  return seldom<number | null>(usual, fc.constant(null), fc.constantFrom(...choices));
-}
-
-function shape(types: readonly StreamType[]): fc.Arbitrary<Shape> {
-  return fc.record({
-    type: seldom<StreamType | number>(1, fc.constantFrom(...types), fc.constantFrom(0, 34, 35, 255, 0xffffffff)),
-    keySize: odd(6, ODD_SIZES),
-    valueSize: odd(6, ODD_SIZES),
-    maxEntries: odd(5, ODD_ENTRIES),
-    seed: fc.nat(999),
-    flags: fc.oneof(
-      { arbitrary: fc.constant(0), weight: 80 },
-      { arbitrary: fc.nat(18).map((bit) => 1 << bit), weight: 12 },
-      { arbitrary: fc.tuple(fc.nat(31), fc.nat(31)).map(([a, b]) => ((1 << a) | (1 << b)) >>> 0), weight: 8 },
-    ),
-    more: seldom<Readonly<Record<string, unknown>>>(15, fc.constant({}), fc.constantFrom(...CREATE_EXTRAS)),
-  });
-}
-
 /** Streams on maps of these types. */
 export function streams(types: readonly StreamType[]): fc.Arbitrary<Step[]> {
+  const companions = types.flatMap((type) => COMPANIONS[type] ?? []);
+  const made = [...types, ...companions];
+  const specs = specsFor(types);
+  const spec = seldom(10, fc.constantFrom(...specs), fc.constantFrom(...ALL_SPECS));
   const steps: [weight: number, step: fc.Arbitrary<Step>][] = [
-    [5, fc.record({ do: fc.constant("create"), shape: shape(types) })],
+    [5, fc.record({ do: fc.constant("create"), shape: shape(made) })],
+    [specs.length > 1 ? 4 : 0.4, fc.record({ do: fc.constant("open"), spec })],
     [30, fc.record({ do: fc.constant("update"), ...onMap, key, value, flags: updateFlags })],
-    [14, fc.record({ do: fc.constant("lookup"), ...onMap, key, flags: lookupFlags, room })],
-    [6, fc.record({ do: fc.constant("take"), ...onMap, key, flags: lookupFlags, room })],
+    [14, fc.record({ do: fc.constant("lookup"), ...onMap, key, value, flags: lookupFlags, room })],
+    [6, fc.record({ do: fc.constant("take"), ...onMap, key, value, flags: lookupFlags, room })],
     [9, fc.record({ do: fc.constant("delete"), ...onMap, key })],
     [9, fc.record({ do: fc.constant("next"), ...onMap, key, room })],
     [5, fc.record({ do: fc.constant("read batch"), ...batch, ...position, rooms: fc.tuple(room, room, room) })],
@@ -242,8 +216,18 @@ export function streams(types: readonly StreamType[]): fc.Arbitrary<Step[]> {
     ],
     [4, fc.record({ do: fc.constant("walk"), ...onMap })],
     [0.4, fc.record({ do: fc.constant("freeze"), ...onMap })],
-    [3, fc.record({ do: fc.constant("close"), ...onMap })],
-    [2, fc.record({ do: fc.constant("dup"), ...onMap })],
+    [3, fc.record({ do: fc.constant("close"), map: anyFd })],
+    [2, fc.record({ do: fc.constant("dup"), map: anyFd })],
+    [
+      types.includes("ARRAY") ? 2 : 0.4,
+      fc.record({
+        do: fc.constant("memory"),
+        ...onMap,
+        access: fc.constantFrom("map", "map writable", "read", "write"),
+        page: fc.constantFrom(0, 0, 0, 1),
+        at: fc.nat(60),
+      }),
+    ],
     [
       2,
       fc.record({
@@ -278,24 +262,20 @@ export function streams(types: readonly StreamType[]): fc.Arbitrary<Step[]> {
   const step = fc.oneof(
     ...steps.map(([weight, arbitrary]) => ({ weight: weight * 5, arbitrary: arbitrary as fc.Arbitrary<Step> })),
   );
-  const first = fc.array(fc.record({ do: fc.constant("create" as const), shape: usualShape(types) }), {
-    minLength: 1,
-    maxLength: 2,
+  const opens = fc.array(fc.record({ do: fc.constant("open" as const), spec: fc.constantFrom(...specs) }), {
+    maxLength: specs.length > 1 ? 4 : 0,
   });
+  const creates = (of: readonly StreamType[], least: number): fc.Arbitrary<Step[]> =>
+    fc.array(fc.record({ do: fc.constant("create" as const), shape: usualShape(of) }), {
+      minLength: least,
+      maxLength: least + 1,
+    });
   return fc
-    .tuple(first, fc.array(step, { maxLength: STEPS_MAX, size: "max" }))
-    .map(([creates, rest]): Step[] => [...creates, ...rest]);
-}
-
-/** A map that can be made, so that most streams have something to work on. */
-function usualShape(types: readonly StreamType[]): fc.Arbitrary<Shape> {
-  return fc.record({
-    type: fc.constantFrom(...types),
-    keySize: fc.constant(null),
-    valueSize: fc.constant(null),
-    maxEntries: fc.constant(null),
-    seed: fc.nat(999),
-    flags: fc.constant(0),
-    more: fc.constant({}),
-  });
+    .tuple(
+      companions.length === 0 ? fc.constant([]) : creates(companions, 1),
+      opens,
+      creates(types, 1),
+      fc.array(step, { maxLength: STEPS_MAX, size: "max" }),
+    )
+    .map((parts): Step[] => parts.flat());
 }

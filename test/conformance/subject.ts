@@ -53,8 +53,8 @@ export interface Subject {
   readMemory(fd: number, offset: number, length: number): MemoryAnswer;
   writeMemory(fd: number, offset: number, data: string): MemoryAnswer;
   changePath(call: "unlink" | "mkdir" | "rmdir", pathname: string): Answer;
-  /** Waits until what was let go of is gone. */
-  settle(): void;
+  /** Waits until what was let go of is gone, which takes a kernel some milliseconds. */
+  settle(ms?: number): void;
   /** Lets go of everything. */
   end(): void;
 }

@@ -20,6 +20,7 @@ const REPLAYED_AT_LEAST: Readonly<Record<string, number>> = {
   freeze: 55,
   ids: 34,
   info: 113,
+  judged: 29,
   lifetime: 82,
   mmap_array: 54,
   pins: 71,
@@ -51,7 +52,7 @@ const REPLAYED_AT_LEAST: Readonly<Record<string, number>> = {
 const REPLAYED_SHARE_AT_LEAST = 0.93;
 /** Types of the running kernel: mapledger has none, and can be asked what comes before them. */
 const STRUCT_OPS_SHARE_AT_LEAST = 0.02;
-const TRANSCRIPTS_AT_LEAST = 371;
+const TRANSCRIPTS_AT_LEAST = 372;
 
 const transcripts = readTranscripts();
 
