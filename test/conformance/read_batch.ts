@@ -1,16 +1,17 @@
 import { isDeepStrictEqual } from "node:util";
 import { elementsOf, elementsRoom, sorted } from "./answers.ts";
+import type { Bench } from "./bench.ts";
 import { bothContents, type Contents, type Elements } from "./contents.ts";
 import type { Judge } from "./judge.ts";
 import type { Lossy } from "./lossy.ts";
 import { isLossy } from "./lossy.ts";
 import { countOf, keyFor, roomFor, sizes, u32Hex } from "./requests.ts";
 import type { StreamType } from "./shapes.ts";
-import type { Step } from "./stream.ts";
+import type { Of } from "./stream.ts";
 import type { Answer } from "./subject.ts";
 import type { Descriptor, Pair, Twin, Twins } from "./twins.ts";
 
-type ReadBatch = Extract<Step, { do: "read batch" | "take batch" }>;
+type ReadBatch = Of<"read batch" | "take batch">;
 
 /** Hash maps hand out whole buckets, in an order that the kernel does not promise. */
 const BUCKETS: ReadonlySet<StreamType> = new Set([
@@ -32,7 +33,7 @@ export class ReadBatches {
   readonly #contents: Contents;
   readonly #lossy: Lossy;
 
-  constructor(judge: Judge, twins: Twins, contents: Contents, lossy: Lossy) {
+  constructor({ judge, twins, contents, lossy }: Bench) {
     this.#judge = judge;
     this.#twins = twins;
     this.#contents = contents;

@@ -47,7 +47,8 @@ export function keyFor(
   else if (type === "LPM_TRIE") {
     key.writeUInt32LE(bits > 48 || bits <= (keySize - 4) * 8 + 1 ? bits : bits % ((keySize - 4) * 8 + 1), 0);
     for (let at = 4; at < keySize; at++) key[at] = data[(at - 4) % data.length] as number;
-  } else for (let at = 0; at < Math.min(4, keySize); at++) key[at] = (number >>> (at * 8)) & 255;
+  } else
+    key.write(u32Hex(INDEXED.has(type) ? near(number, sizes(twin).maxEntries) : number).slice(0, keySize * 2), "hex");
   return pointed(key, pointer);
 }
 
@@ -59,6 +60,25 @@ export function valueFor(
 ): string | null {
   return pointed((WRITERS[sizes(twin).type] ?? fill)(Buffer.alloc(sizes(twin).valueBytes), byte, named), pointer);
 }
+
+/** Small numbers as indices that are there, and the first that is not. */
+function near(number: number, maxEntries: number): number {
+  return number > 100 ? number : number % (maxEntries + 1);
+}
+
+const INDEXED: ReadonlySet<StreamType> = new Set([
+  "ARRAY",
+  "PERCPU_ARRAY",
+  "ARRAY_OF_MAPS",
+  "DEVMAP",
+  "CPUMAP",
+  "PROG_ARRAY",
+  "PERF_EVENT_ARRAY",
+  "CGROUP_ARRAY",
+  "SOCKMAP",
+  "XSKMAP",
+  "REUSEPORT_SOCKARRAY",
+]);
 
 type Writer = (value: Buffer, byte: number, named: bigint) => Buffer;
 

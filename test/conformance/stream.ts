@@ -1,9 +1,9 @@
 import * as fc from "fast-check";
-import { BPF_F } from "../../src/abi/bpf.ts";
+import { BPF_ATTR_BYTES, BPF_ATTR_END, BPF_F } from "../../src/abi/bpf.ts";
 import type { ObjectSpec } from "../../src/syscall/command.ts";
 import { seldom } from "./chance.ts";
 import { type Shape, type StreamType, shape, usualShape } from "./shapes.ts";
-import { ALL_SPECS, COMPANIONS, specsFor } from "./wanted.ts";
+import { ALL_SPECS, COMPANIONS, SPECS, specsFor } from "./wanted.ts";
 
 /**
  * Random streams of commands. A step says what to do in terms that hold for any map, so that a stream with steps left
@@ -36,10 +36,25 @@ export type Step =
   | ({ readonly do: "memory"; readonly access: Access; readonly page: number; readonly at: number } & OnMap)
   | { readonly do: "next id"; readonly object: number; readonly add: number }
   | { readonly do: "fd by id"; readonly object: number; readonly flags: number }
-  | ({ readonly do: "pin"; readonly path: string | null; readonly flags: number } & OnMap)
-  | { readonly do: "get"; readonly path: string | null; readonly flags: number; readonly fd: number }
+  | ({ readonly do: "pin"; readonly path: string | null; readonly flags: number; readonly from: From } & OnMap)
+  | {
+      readonly do: "get";
+      readonly path: string | null;
+      readonly flags: number;
+      readonly fd: number;
+      readonly from: From;
+    }
   | { readonly do: "unlink" | "mkdir" | "rmdir"; readonly path: string }
-  | { readonly do: "unknown"; readonly cmd: number };
+  | { readonly do: "unknown"; readonly cmd: number }
+  /** Behind the fields of a command that gets no further: `more` bytes, the last of them not 0, and a larger size. */
+  | { readonly do: "tail"; readonly cmd: TailCommand; readonly more: number; readonly size: number };
+
+/** A path of the stream's directory by itself, or from a descriptor, as OnMap.map has it, with BPF_F_PATH_FD. */
+type From = number | null;
+type TailCommand = keyof typeof BPF_ATTR_END;
+
+/** The step, or the steps, that do this. */
+export type Of<Do extends Step["do"]> = Extract<Step, { do: Do }>;
 
 interface OnMap {
   /** A map's descriptor, modulo how many are open; -1: none, below: of an object that is no map. */
@@ -173,6 +188,7 @@ const value = fc.record({
   pointer,
 });
 const position = { from: fc.constantFrom("start", "start", "last", "last", "key", "bad" as const), at: key };
+const from = seldom<From>(10, fc.constant(null), fc.integer({ min: -9, max: 3 }));
 const path = seldom(3, fc.constantFrom<string | null>(...PATHS), fc.constant(null));
 const openFlags = seldom(
   25,
@@ -188,7 +204,7 @@ export function streams(types: readonly StreamType[]): fc.Arbitrary<Step[]> {
   const spec = seldom(10, fc.constantFrom(...specs), fc.constantFrom(...ALL_SPECS));
   const steps: [weight: number, step: fc.Arbitrary<Step>][] = [
     [5, fc.record({ do: fc.constant("create"), shape: shape(made) })],
-    [specs.length > 1 ? 4 : 0.4, fc.record({ do: fc.constant("open"), spec })],
+    [types.some((type) => type in SPECS) ? 4 : 0.4, fc.record({ do: fc.constant("open"), spec })],
     [30, fc.record({ do: fc.constant("update"), ...onMap, key, value, flags: updateFlags })],
     [14, fc.record({ do: fc.constant("lookup"), ...onMap, key, value, flags: lookupFlags, room })],
     [6, fc.record({ do: fc.constant("take"), ...onMap, key, value, flags: lookupFlags, room })],
@@ -247,14 +263,33 @@ export function streams(types: readonly StreamType[]): fc.Arbitrary<Step[]> {
         ...onMap,
         path,
         flags: seldom(5, fc.constant(0), fc.constantFrom(1, 8, 0x80000000)),
+        from,
       }),
     ],
-    [2, fc.record({ do: fc.constant("get"), path, flags: openFlags, fd: seldom(5, fc.constant(0), fc.constant(1)) })],
+    [
+      2,
+      fc.record({
+        do: fc.constant("get"),
+        path,
+        flags: openFlags,
+        fd: seldom(5, fc.constant(0), fc.constant(1)),
+        from,
+      }),
+    ],
     [
       1,
       fc.record({
         do: fc.constantFrom("unlink", "mkdir", "rmdir"),
         path: fc.constantFrom(...PATHS.filter((one) => one !== "")),
+      }),
+    ],
+    [
+      0.4,
+      fc.record({
+        do: fc.constant("tail"),
+        cmd: fc.constantFrom(...(Object.keys(BPF_ATTR_END) as TailCommand[])),
+        more: fc.oneof(fc.nat(4), fc.nat(120)),
+        size: fc.oneof(fc.constantFrom(BPF_ATTR_BYTES, 4096, 4097), fc.nat(200)),
       }),
     ],
     [0.2, fc.record({ do: fc.constant("unknown"), cmd: fc.constantFrom(38, 39, 100, 0x7fffffff) })],
@@ -263,7 +298,7 @@ export function streams(types: readonly StreamType[]): fc.Arbitrary<Step[]> {
     ...steps.map(([weight, arbitrary]) => ({ weight: weight * 5, arbitrary: arbitrary as fc.Arbitrary<Step> })),
   );
   const opens = fc.array(fc.record({ do: fc.constant("open" as const), spec: fc.constantFrom(...specs) }), {
-    maxLength: specs.length > 1 ? 4 : 0,
+    maxLength: types.some((type) => type in SPECS) ? 4 : 0,
   });
   const creates = (of: readonly StreamType[], least: number): fc.Arbitrary<Step[]> =>
     fc.array(fc.record({ do: fc.constant("create" as const), shape: usualShape(of) }), {

@@ -45,6 +45,8 @@ const PERCPU: ReadonlySet<StreamType> = new Set([
   "PERCPU_CGROUP_STORAGE",
 ]);
 
+export const OF_MAPS: ReadonlySet<StreamType> = new Set(["ARRAY_OF_MAPS", "HASH_OF_MAPS"]);
+
 const NOT_OPEN: Descriptor = { fds: [-1, -1], twin: null, kind: null };
 /** No descriptors, as u32 and, for values of eight bytes, as u64. 0 to 2 are open in one of the two alone. */
 const RAW_U32 = [-1n, 0x7fff_ffffn, 0x8000_0000n, 0xffff_fffen];
@@ -113,7 +115,9 @@ export class Twins {
     const made = this.#made.get(spec.kind) ?? 0;
     if (this.objects.length >= OBJECTS_MAX || made >= (COSTLY[spec.kind] ?? Number.POSITIVE_INFINITY)) return;
     this.#made.set(spec.kind, made + 1);
-    const answers = this.#judge.both((subject) => subject.open(spec));
+    const answers = this.#judge.both((subject) =>
+      subject.open(spec.kind === "dir" ? { ...spec, path: subject.directory } : spec),
+    );
     this.#judge.alike(`open ${spec.kind}`, answers);
     if (answers[0].errno !== null) return;
     const facts = answers.map((answer) => answer.facts as ObjectFacts) as unknown as Pair<ObjectFacts>;

@@ -28,14 +28,16 @@ const XDP_PROGRAMS: readonly ObjectSpec[] = [0, XDP_DEVMAP, XDP_CPUMAP].map((exp
 }));
 const PROGRAMS: readonly ObjectSpec[] = [...XDP_PROGRAMS, { kind: "prog", progType: SOCKET_FILTER }];
 const TASKS: readonly ObjectSpec[] = [{ kind: "pidfd_self" }, { kind: "pidfd_self" }, { kind: "pidfd_dead" }];
-const FILES: readonly ObjectSpec[] = [{ kind: "pipe" }, { kind: "file" }];
+/** The directory is the subject's own. */
+const FILES: readonly ObjectSpec[] = [{ kind: "pipe" }, { kind: "file" }, { kind: "dir" }];
 const CGROUP: ObjectSpec = { kind: "cgroup" };
 const PERF_EVENT: ObjectSpec = { kind: "perf_event" };
 
 /** Objects of kinds that cost the kernel much are among them once. */
 export const ALL_SPECS: readonly ObjectSpec[] = [...SOCKETS, XSK, ...PROGRAMS, ...TASKS, ...FILES, CGROUP, PERF_EVENT];
 
-const SPECS: Partial<Record<StreamType, readonly ObjectSpec[]>> = {
+/** What the maps of a type hold, or name. */
+export const SPECS: Partial<Record<StreamType, readonly ObjectSpec[]>> = {
   DEVMAP: XDP_PROGRAMS,
   DEVMAP_HASH: XDP_PROGRAMS,
   CPUMAP: XDP_PROGRAMS,
@@ -54,7 +56,7 @@ const SPECS: Partial<Record<StreamType, readonly ObjectSpec[]>> = {
 
 /** What streams on maps of these types open most. */
 export function specsFor(types: readonly StreamType[]): readonly ObjectSpec[] {
-  return [...FILES.slice(0, 1), ...types.flatMap((type) => SPECS[type] ?? [])];
+  return [...FILES, ...types.flatMap((type) => SPECS[type] ?? [])];
 }
 
 /** Maps that go into maps of a type. */
