@@ -73,9 +73,7 @@ export const devmapHash: MapType = {
   put,
   remove,
 
-  freed(store) {
-    for (const [, cell] of cellsOf(store)) releaseProgram(store, cell);
-  },
+  freed: (store, { value }) => releaseProgram(store, value),
 
   *elements(store, after) {
     for (const cell of cellsOf(store, after)) {

@@ -79,9 +79,7 @@ export const hashOfMaps: MapType = {
 
   remove,
 
-  freed(store) {
-    for (const cell of cellsOf(store)) store.world.release(elementOf(store.map, cell).value.readUInt32LE(0));
-  },
+  freed: ({ world }, { value }) => world.release(value.readUInt32LE(0)),
 
   *elements(store, after) {
     for (const cell of cellsOf(store, after)) yield elementOf(store.map, cell);

@@ -77,9 +77,7 @@ export function holderArray({ resolve, hold, release }: Holder) {
     put,
     remove,
 
-    freed(store) {
-      for (const [, bytes] of filled(store)) release(store, bytes.readUInt32LE(0));
-    },
+    freed: (store, { value }) => release(store, value.readUInt32LE(0)),
 
     *elements(store, after) {
       for (const [index, bytes] of filledAfter(store, after))

@@ -104,9 +104,7 @@ export function localStorage(owner: (store: MapStore, fd: number) => number | Re
     put,
     remove,
 
-    freed(store) {
-      for (const [object] of filled(store)) store.world.untie(object, store.map.id, u32Buffer(object));
-    },
+    freed: ({ world, map }, { key }) => world.untie(key.readUInt32LE(0), map.id, key),
 
     *elements(store, after) {
       for (const [object, value] of filledAfter(store, after)) yield { key: u32Buffer(object), value };

@@ -235,8 +235,8 @@ export interface MapType {
   readonly remove: (store: MapStore, key: Buffer) => void;
   /** map_release of struct bpf_map_ops, where it does anything: the last descriptor of an open file has been closed. */
   readonly fileClosed: ((store: MapStore, file: number) => void) | null;
-  /** map_free, where elements hold anything: lets go of it. Their cells are reclaimed later. */
-  readonly freed: ((store: MapStore) => void) | null;
+  /** map_free, where elements hold anything: what one that is `stored` lets go of. Their cells are reclaimed later. */
+  readonly freed: ((store: MapStore, element: Element) => void) | null;
   /**
    * Elements in the state's order, after `after` (the last key of an earlier page; null: from the start). Where lookups are
    * refused for good, a value is the id of the object. Elements of a map without keys go by POSITION_BYTES of their place.

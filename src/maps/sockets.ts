@@ -69,10 +69,7 @@ export function socketSlots(hooks: SlotHooks = NO_HOOKS) {
     put,
     remove,
 
-    freed(store) {
-      for (const [index, bytes] of filled(store))
-        store.world.untie(bytes.readUInt32LE(0), store.map.id, u32Buffer(index));
-    },
+    freed: ({ world, map }, { key, value }) => world.untie(value.readUInt32LE(0), map.id, key),
 
     *elements(store, after) {
       for (const [index, value] of filledAfter(store, after)) yield { key: u32Buffer(index), value };

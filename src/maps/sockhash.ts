@@ -89,12 +89,7 @@ export const sockhash: MapType = {
   put,
   remove,
 
-  freed(store) {
-    for (const cell of cellsOf(store)) {
-      const { key, value } = elementOf(store.map, cell);
-      store.world.untie(value.readUInt32LE(0), store.map.id, key);
-    }
-  },
+  freed: ({ world, map }, { key, value }) => world.untie(value.readUInt32LE(0), map.id, key),
 
   *elements(store, after) {
     for (const cell of cellsOf(store, after)) yield elementOf(store.map, cell);

@@ -59,9 +59,7 @@ export const TARGET_SLOTS = {
   put,
   remove,
 
-  freed(store) {
-    for (const [, cell] of filled(store)) releaseProgram(store, cell);
-  },
+  freed: (store, { value }) => releaseProgram(store, value),
 
   *elements(store, after) {
     for (const [index, cell] of filledAfter(store, after)) yield { key: u32Buffer(index), value: shown(store, cell) };

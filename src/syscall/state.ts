@@ -312,7 +312,9 @@ export class State implements World {
     this.cells.put(`g${u32Key(id)}`, NOTHING);
     this.follower.freed(map);
     this.#freed.push(id);
-    opened.type.freed?.(opened);
+    const { freed, stored } = opened.type;
+    // Letting go changes cells, and they must not change while they are walked.
+    if (freed !== null) for (const element of [...stored(opened)]) freed(opened, element);
   }
 
   /** The maps that went since this was asked last; null: none. */

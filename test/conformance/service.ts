@@ -13,6 +13,7 @@ import { redo } from "../../src/syscall/execute.ts";
 import type { Outcome } from "../../src/syscall/outcome.ts";
 import { State } from "../../src/syscall/state.ts";
 import { MemoryLog } from "../support/memory_log.ts";
+import { StrictCells } from "../support/strict_cells.ts";
 import type { Answer, MemoryAnswer, Raw, Subject } from "./subject.ts";
 
 /** The machine that the transcripts were recorded on. */
@@ -125,7 +126,7 @@ export class Service implements Subject {
 
   /** All cells: what they are, and what they are when the log is replayed. */
   cells(): { state: Record<string, string>; fold: Record<string, string> } {
-    const fold = new MemoryCells();
+    const fold = new StrictCells();
     const replayed = new State(fold, HOST, IGNORE);
     for (const { command, outcome } of this.#log.read(0)) redo(replayed, command, outcome);
     return { state: dump(this.#engine.state.cells), fold: dump(fold) };

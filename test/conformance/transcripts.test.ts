@@ -20,7 +20,7 @@ const REPLAYED_AT_LEAST: Readonly<Record<string, number>> = {
   freeze: 55,
   ids: 34,
   info: 113,
-  judged: 29,
+  judged: 67,
   lifetime: 82,
   mmap_array: 54,
   pins: 71,
