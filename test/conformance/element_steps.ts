@@ -170,7 +170,8 @@ export class ElementSteps {
       const same = valueFor(value, twin, 0n);
       return [same, same];
     }
-    const named = this.#twins.named(value.names, want, twin, sizes(twin).valueBytes);
+    // A program's descriptor is an int, behind another number or alone.
+    const named = this.#twins.named(value.names, want, twin, want === "prog" ? 4 : sizes(twin).valueBytes);
     return [valueFor(value, twin, named[0]), valueFor(value, twin, named[1])];
   }
 }
