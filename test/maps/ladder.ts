@@ -1,49 +1,65 @@
 import type { Test } from "tap";
-import type { Service } from "../conformance/service.ts";
-import type { Answer } from "../conformance/subject.ts";
+import { BPF_MAP_TYPE, type MapTypeName } from "../../src/abi/bpf.ts";
+import { Service } from "../conformance/service.ts";
+import type { Answer, Subject } from "../conformance/subject.ts";
 
 /** What a rung sends: all that the rungs below it refuse is still wrong with it. */
 export interface Rung {
   readonly refuses: string;
   readonly attr: Readonly<Record<string, unknown>>;
   readonly errno: string | null;
-  /** Of the detail, where another rung has the same errno. */
+  /** Of the detail, where another rung has the same errno; a kernel tells none. */
   readonly detail?: RegExp;
 }
 
 /** Guards in the kernel's order: moving one makes a rung fail, since its request breaks every later rule, too. */
-export function climb(t: Test, service: Service, cmd: string, rungs: readonly Rung[]): void {
+export function climb(t: Test, subject: Subject, cmd: string, rungs: readonly Rung[]): void {
   for (const { refuses, attr, errno, detail } of rungs) {
-    const answer = service.bpf({ cmd, attr });
+    const answer = send(subject, cmd, attr);
     t.equal(answer.errno, errno, `${cmd} ${errno === null ? "takes" : "refuses"} ${refuses}`);
-    if (detail !== undefined) t.match(answer.detail, detail, `the rule is ${detail}`);
+    if (detail !== undefined && subject instanceof Service) t.match(answer.detail, detail, `the rule is ${detail}`);
   }
 }
 
-/** A new map's descriptor. */
-export function create(service: Service, attr: Readonly<Record<string, unknown>>): number {
-  return succeed(service.bpf({ cmd: "BPF_MAP_CREATE", attr })).ret;
+/** A kernel knows map types by number only. */
+export function send(subject: Subject, cmd: string, attr: Readonly<Record<string, unknown>>): Answer {
+  const { map_type: type } = attr;
+  return subject.bpf({
+    cmd,
+    attr: typeof type === "string" ? { ...attr, map_type: BPF_MAP_TYPE[type as MapTypeName] } : attr,
+  });
 }
 
-export function update(service: Service, map_fd: number, key: string, value: string): void {
-  succeed(service.bpf({ cmd: "BPF_MAP_UPDATE_ELEM", attr: { map_fd, key, value } }));
+/** A new map's descriptor. */
+export function create(subject: Subject, attr: Readonly<Record<string, unknown>>): number {
+  return succeed(send(subject, "BPF_MAP_CREATE", attr)).ret;
+}
+
+export function update(subject: Subject, map_fd: number, key: string | null, value: string): void {
+  succeed(subject.bpf({ cmd: "BPF_MAP_UPDATE_ELEM", attr: { map_fd, key, value } }));
 }
 
 /** Every element, in the order of BPF_MAP_GET_NEXT_KEY. */
-export function walk(service: Service, map_fd: number): [key: string, value: string | undefined][] {
+export function walk(subject: Subject, map_fd: number): [key: string, value: string | undefined][] {
   const found: [string, string | undefined][] = [];
   let key: string | null = null;
   for (;;) {
-    const next: Answer = service.bpf({ cmd: "BPF_MAP_GET_NEXT_KEY", attr: { map_fd, key } });
+    const next: Answer = subject.bpf({ cmd: "BPF_MAP_GET_NEXT_KEY", attr: { map_fd, key } });
     if (next.errno === "ENOENT") return found;
     key = succeed(next).attr.next_key as string;
-    found.push([key, service.bpf({ cmd: "BPF_MAP_LOOKUP_ELEM", attr: { map_fd, key } }).attr.value]);
+    found.push([key, subject.bpf({ cmd: "BPF_MAP_LOOKUP_ELEM", attr: { map_fd, key } }).attr.value]);
   }
 }
 
 export function succeed(answer: Answer): Answer {
   if (answer.errno !== null) throw new Error(`a command of the test's set-up: ${answer.errno}: ${answer.detail}`);
   return answer;
+}
+
+/** What one command answers: its errno, or what it put out. */
+export function ask(subject: Subject, cmd: string, attr: Readonly<Record<string, unknown>>): unknown {
+  const answer = send(subject, cmd, attr);
+  return answer.errno ?? answer.attr.value ?? answer.attr.next_key ?? null;
 }
 
 /** A u32 as the machine has it in memory. */
@@ -57,4 +73,11 @@ export function u32(number: number): string {
 export function split(hex: string | undefined, size: number): string[] {
   const all = hex ?? "";
   return Array.from({ length: all.length / 2 / size }, (_, at) => all.slice(at * size * 2, (at + 1) * size * 2));
+}
+
+/** A u64 as the machine has it in memory. */
+export function u64(number: bigint | string): string {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64LE(BigInt(number));
+  return bytes.toString("hex");
 }
