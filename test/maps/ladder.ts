@@ -1,5 +1,5 @@
 import type { Test } from "tap";
-import { BPF_MAP_TYPE, type MapTypeName } from "../../src/abi/bpf.ts";
+import { BPF_MAP_TYPE, MAP_INFO, MAP_INFO_BYTES, type MapTypeName } from "../../src/abi/bpf.ts";
 import { Service } from "../conformance/service.ts";
 import type { Answer, Subject } from "../conformance/subject.ts";
 
@@ -80,4 +80,19 @@ export function u64(number: bigint | string): string {
   const bytes = Buffer.alloc(8);
   bytes.writeBigUInt64LE(BigInt(number));
   return bytes.toString("hex");
+}
+
+/** What BPF_OBJ_GET_INFO_BY_FD says of a map. */
+export function infoOf(subject: Subject, bpf_fd: number): Record<"id" | "max_entries" | "map_flags", number> {
+  const { attr } = succeed(subject.bpf({ cmd: "BPF_OBJ_GET_INFO_BY_FD", attr: { bpf_fd, info_len: MAP_INFO_BYTES } }));
+  const info = Buffer.from(attr.info as string, "hex");
+  const at = (offset: number): number => info.readUInt32LE(offset);
+  return { id: at(MAP_INFO.id), max_entries: at(MAP_INFO.max_entries), map_flags: at(MAP_INFO.map_flags) };
+}
+
+/** Whether a map with this id lives. */
+export function lives(subject: Subject, map_id: number): boolean {
+  const { ret, errno } = subject.bpf({ cmd: "BPF_MAP_GET_FD_BY_ID", attr: { map_id } });
+  if (errno === null) subject.close(ret);
+  return errno === null;
 }
