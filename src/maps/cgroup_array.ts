@@ -2,14 +2,14 @@ import { ARRAY_FLAGS } from "./array_create.ts";
 import { noBtf, u32Buffer } from "./common.ts";
 import { checkHolderArray, holderArray } from "./holder_array.ts";
 import type { MapType } from "./map.ts";
-import { objectAt } from "./object.ts";
+import { cgroupAt } from "./object.ts";
 import { refused } from "./refusal.ts";
 
 /** BPF_MAP_TYPE_CGROUP_ARRAY: descriptors of cgroup directories. Source: cgroup_fd_array_*, kernel/bpf/arraymap.c. */
 export const cgroupArray: MapType = {
   ...holderArray({
     resolve(store, fd) {
-      const found = objectAt(store, fd, "cgroup", "EBADF");
+      const found = cgroupAt(store, fd);
       return "id" in found ? u32Buffer(found.id) : found;
     },
     hold: ({ world }, id) => world.holdObject(id),

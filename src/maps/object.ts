@@ -120,3 +120,10 @@ export function objectAt<Kind extends ObjectKind>(
   if (object?.kind === kind) return object as Extract<ObjectRecord, { kind: Kind }>;
   return refuse(wrongKind, `fd ${fd} is a ${object?.kind ?? "map"}: a ${kind} is needed`);
 }
+
+/** cgroup_get_from_fd(): EBADF, and ENOENT for a cgroup that was removed. */
+export function cgroupAt(creator: Creator, fd: number): Extract<ObjectRecord, { kind: "cgroup" }> | Refusal {
+  const cgroup = objectAt(creator, fd, "cgroup", "EBADF");
+  if (!("id" in cgroup) || !cgroup.removed) return cgroup;
+  return refuse("ENOENT", `cgroup ${cgroup.cgroupId} was removed`);
+}

@@ -82,13 +82,14 @@ export class Objects {
     return ties.filter((tie) => !stays(tie));
   }
 
-  /** A process has exited, a cgroup was removed: notes it, and answers its ties. */
-  end(id: number): readonly Tie[] {
+  /** A process has exited, a cgroup was removed: notes it, and answers the ties that go. An inode stays while it is open. */
+  end(id: number, ofInode: (tie: Tie) => boolean): readonly Tie[] {
     const object = this.get(id);
     if (object?.kind === "process") this.put({ ...object, exited: true });
     else if (object?.kind === "cgroup") this.put({ ...object, removed: true });
     else return [];
-    return [...this.#ties(id)];
+    const isOpen = (this.#holds.get(u32Key(id)) ?? 0) > 0;
+    return [...this.#ties(id)].filter((tie) => !isOpen || !ofInode(tie));
   }
 
   tie(id: number, map: number, key: Buffer): void {
@@ -136,7 +137,7 @@ function outlivesDescriptors(object: ObjectRecord, asInode: boolean): boolean {
     case "process":
       return !asInode;
     case "cgroup":
-      return true;
+      return !object.removed;
     case "pipe":
     case "socket":
     case "perf_event":

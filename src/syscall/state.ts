@@ -188,12 +188,16 @@ export class State implements World {
   }
 
   releaseObject(id: number): void {
-    this.#removeTied(this.objects.release(id, ({ map }) => this.map(map)?.type === INODE_STORAGE));
+    this.#removeTied(this.objects.release(id, (tie) => this.#isOfInode(tie)));
   }
 
   /** A process has exited, a cgroup was removed: what belonged to it goes. */
   endObject(id: number): void {
-    this.#removeTied(this.objects.end(id));
+    this.#removeTied(this.objects.end(id, (tie) => this.#isOfInode(tie)));
+  }
+
+  #isOfInode({ map }: Tie): boolean {
+    return this.map(map)?.type === INODE_STORAGE;
   }
 
   /** Removing an element may free its map, and with it what else was tied. */

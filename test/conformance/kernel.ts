@@ -228,6 +228,10 @@ export class Kernel implements Subject {
     return answered(errnoOf(() => calls[call](pathname)));
   }
 
+  removeCgroup(fd: number): void {
+    this.#objects.findLast((object) => object.fd === fd)?.remove();
+  }
+
   settle(ms = SETTLE_MS): void {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
   }

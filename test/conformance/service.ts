@@ -103,6 +103,11 @@ export class Service implements Subject {
     return this.#call({ cmd, attr: { pathname } });
   }
 
+  removeCgroup(fd: number): void {
+    const { object = 0 } = this.#engine.state.fd(this.#session, fd) ?? {};
+    this.run({ cmd: CMD.OBJECT_END, attr: { object } }, 0);
+  }
+
   /** What is let go of is gone at once. */
   settle(): void {}
 

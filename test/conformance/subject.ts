@@ -53,6 +53,8 @@ export interface Subject {
   readMemory(fd: number, offset: number, length: number): MemoryAnswer;
   writeMemory(fd: number, offset: number, data: string): MemoryAnswer;
   changePath(call: "unlink" | "mkdir" | "rmdir", pathname: string): Answer;
+  /** rmdir(2) of a cgroup that `open` has made, by its descriptor there. */
+  removeCgroup(fd: number): void;
   /** Waits until what was let go of is gone, which takes a kernel some milliseconds. */
   settle(ms?: number): void;
   /** Lets go of everything. */
