@@ -57,6 +57,9 @@ export class Differential {
       case "open":
         this.#bench.twins.open(step.spec);
         break;
+      case "remove cgroup":
+        this.#bench.twins.removeCgroup(step.at);
+        break;
       case "update":
         this.#elements.update(step);
         break;

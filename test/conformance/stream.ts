@@ -13,6 +13,7 @@ import { ALL_SPECS, COMPANIONS, SPECS, specsFor } from "./wanted.ts";
 export type Step =
   | { readonly do: "create"; readonly shape: Shape }
   | { readonly do: "open"; readonly spec: ObjectSpec }
+  | { readonly do: "remove cgroup"; readonly at: number }
   | ({ readonly do: "update"; readonly key: Key; readonly value: Value; readonly flags: bigint } & OnMap)
   | ({
       readonly do: "lookup" | "take";
@@ -205,6 +206,7 @@ export function streams(types: readonly StreamType[]): fc.Arbitrary<Step[]> {
   const steps: [weight: number, step: fc.Arbitrary<Step>][] = [
     [5, fc.record({ do: fc.constant("create"), shape: shape(made) })],
     [types.some((type) => type in SPECS) ? 4 : 0.4, fc.record({ do: fc.constant("open"), spec })],
+    [0.4, fc.record({ do: fc.constant("remove cgroup"), at: fc.nat(3) })],
     [30, fc.record({ do: fc.constant("update"), ...onMap, key, value, flags: updateFlags })],
     [14, fc.record({ do: fc.constant("lookup"), ...onMap, key, value, flags: lookupFlags, room })],
     [6, fc.record({ do: fc.constant("take"), ...onMap, key, value, flags: lookupFlags, room })],

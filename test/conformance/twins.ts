@@ -65,6 +65,8 @@ export class Twins {
   /** Numbers that were put out for objects, a side: those of both sides have one index. */
   readonly #numbers: Pair<Map<string, number>> = [new Map(), new Map()];
   readonly #made = new Map<string, number>();
+  /** By the descriptors that they were made with. */
+  readonly #cgroups: Descriptor[] = [];
   #btf: Descriptor | null = null;
 
   constructor(judge: Judge, possibleCpus: number) {
@@ -122,7 +124,18 @@ export class Twins {
     if (answers[0].errno !== null) return;
     const facts = answers.map((answer) => answer.facts as ObjectFacts) as unknown as Pair<ObjectFacts>;
     for (const side of [0, 1] as const) this.#note(side, numberOf(facts[side]));
-    this.objects.push({ fds: [answers[0].ret, answers[1].ret], twin: null, kind: facts[0].kind });
+    const opened: Descriptor = { fds: [answers[0].ret, answers[1].ret], twin: null, kind: facts[0].kind };
+    this.objects.push(opened);
+    if (opened.kind === "cgroup") this.#cgroups.push(opened);
+  }
+
+  /** A cgroup whose first descriptor is open, modulo how many there are: whatever else is open of it stays. */
+  removeCgroup(at: number): void {
+    const living = this.#cgroups.filter((one) => this.objects.includes(one));
+    const removed = living[at % Math.max(living.length, 1)];
+    if (removed === undefined) return;
+    this.#cgroups.splice(this.#cgroups.indexOf(removed), 1);
+    this.#judge.both((subject, side) => subject.removeCgroup(removed.fds[side]));
   }
 
   /** A descriptor of the stream's BTF, loaded when it is needed. */
