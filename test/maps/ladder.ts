@@ -22,7 +22,7 @@ export function climb(t: Test, subject: Subject, cmd: string, rungs: readonly Ru
 }
 
 /** A kernel knows map types by number only. */
-export function send(subject: Subject, cmd: string, attr: Readonly<Record<string, unknown>>): Answer {
+function send(subject: Subject, cmd: string, attr: Readonly<Record<string, unknown>>): Answer {
   const { map_type: type } = attr;
   return subject.bpf({
     cmd,

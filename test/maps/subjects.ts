@@ -43,7 +43,7 @@ export function onService(name: string, scenario: (t: Test, service: Service) =>
   });
 }
 
-export function checkFold(t: Test, service: Service): void {
+function checkFold(t: Test, service: Service): void {
   const { state, fold } = service.cells();
   t.same(fold, state, "the log adds up to the state");
 }
