@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import * as fc from "fast-check";
+import { readHost } from "../../src/host.ts";
 import { Differential } from "./differential.ts";
 import { Kernel } from "./kernel.ts";
 import { HOST, Service } from "./service.ts";
@@ -21,6 +22,9 @@ export interface Judged {
   readonly byType: ReadonlyMap<StreamType, number>;
 }
 
+/** Values of each CPU are as many as the kernel has CPUs. */
+const { possibleCpus } = readHost();
+
 /** Streams of a run: far more than commands or time allow. */
 const STREAMS_MAX = 10_000_000;
 
@@ -36,9 +40,9 @@ export function compareRandomly({ types, seed, commands, timeMs }: RandomOptions
   const alike = (steps: readonly Step[]): void => {
     // Shrinking goes on, however long it takes.
     if (!failed && (sent >= commands || performance.now() - started >= timeMs)) throw new Enough();
-    const service = new Service();
-    const kernel = new Kernel(HOST.possibleCpus);
-    const differential = new Differential(service, kernel, HOST.possibleCpus);
+    const service = new Service({}, { ...HOST, possibleCpus });
+    const kernel = new Kernel(possibleCpus);
+    const differential = new Differential(service, kernel, possibleCpus);
     try {
       differential.run(steps);
       const { state, fold } = service.cells();

@@ -35,15 +35,18 @@ export class Service implements Subject {
   readonly #engine: Engine;
   readonly #session: number;
 
+  readonly #host: Host;
+
   /** Without `capabilities` the session has all of them. */
-  constructor(asked: { readonly capabilities?: readonly Capability[] } = {}) {
+  constructor(asked: { readonly capabilities?: readonly Capability[] } = {}, host = HOST) {
+    this.#host = host;
     let timeUs = 0;
     this.#engine = new Engine({
       log: this.#log,
       store: new MemoryCells(),
       mirror: NO_MIRROR,
       clock: { nowUs: () => ++timeUs },
-      host: HOST,
+      host,
       interfaces: () => [1],
       graceMs: TTL_MS,
       report(message, error) {
@@ -132,7 +135,7 @@ export class Service implements Subject {
   /** All cells: what they are, and what they are when the log is replayed. */
   cells(): { state: Record<string, string>; fold: Record<string, string> } {
     const fold = new StrictCells();
-    const replayed = new State(fold, HOST, IGNORE);
+    const replayed = new State(fold, this.#host, IGNORE);
     for (const { command, outcome } of this.#log.read(0)) redo(replayed, command, outcome);
     return { state: dump(this.#engine.state.cells), fold: dump(fold) };
   }
