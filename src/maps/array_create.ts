@@ -1,4 +1,4 @@
-import { BPF_F } from "../abi/bpf.ts";
+import { BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { BTF_KIND, isInteger } from "./btf_types.ts";
 import { ACCESS_FLAGS, checkEntries, checkFlags, checkKeySize, PROG_FLAGS } from "./common.ts";
 import type { BtfType, CreateAttr } from "./map.ts";
@@ -24,6 +24,7 @@ export function checkArray(attr: CreateAttr, flags: number, whose: string): Refu
 /** array_map_check_btf(): the key is an index, or there is none: then it is the one element of a data section. */
 export function checkArrayBtf(attr: CreateAttr, key: BtfType | undefined, value: BtfType): Refusal | null {
   if (key !== undefined) return isInteger(key, 32) ? null : refuse("EINVAL", "the key's BTF is no integer of 32 bits");
-  if (attr.maxEntries === 1 && value.kind === BTF_KIND.DATASEC) return null;
-  return refuse("EINVAL", "only the one element of a data section can be without a key's BTF");
+  const plain = attr.mapType === BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY;
+  if (plain && attr.maxEntries === 1 && value.kind === BTF_KIND.DATASEC) return null;
+  return refuse("EINVAL", "only the one element of a data section, in an array, can be without a key's BTF");
 }

@@ -1,11 +1,10 @@
-import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { BTF_KIND } from "../maps/btf_types.ts";
-import type { BtfType, SpecialField, SpecialKind } from "../maps/map.ts";
+import type { BtfType } from "../maps/map.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
 
 /**
- * BTF as far as maps need it: the sizes of types, and the fields in values that only programs touch. Source:
- * kernel/bpf/btf.c, <linux/btf.h>. Everything is little-endian.
+ * BTF as far as maps need it: types, their sizes, their members. Source: kernel/bpf/btf.c, <linux/btf.h>. Everything is
+ * little-endian.
  *
  *     header    0 u16 magic   2 u8 version   3 u8 flags    4 u32 hdr_len
  *               8 u32 type_off  12 u32 type_len  16 u32 str_off  20 u32 str_len     offsets behind the header
@@ -15,10 +14,12 @@ const MAGIC = 0xeb9f;
 const VERSION = 1;
 const HEADER_BYTES = 24;
 const TYPE_BYTES = 12;
+const MEMBER_BYTES = 12;
+const VOID = 0;
 const POINTER_BYTES = 8;
 const TYPES_MAX = 1_000_000;
-/** Typedefs and modifiers on each other, and arrays of arrays: MAX_RESOLVE_DEPTH. */
-const DEPTH_MAX = 32;
+/** More than any name that is looked for. */
+const NAME_BYTES_MAX = 32;
 
 /** Bytes behind struct btf_type, a kind: once, and for each of vlen. */
 const REST: Readonly<Record<number, readonly [once: number, each: number]>> = {
@@ -52,7 +53,7 @@ const SIZED: ReadonlySet<number> = new Set([
   BTF_KIND.DATASEC,
   BTF_KIND.FLOAT,
 ]);
-const MODIFIERS: ReadonlySet<number> = new Set([
+export const MODIFIERS: ReadonlySet<number> = new Set([
   BTF_KIND.TYPEDEF,
   BTF_KIND.VOLATILE,
   BTF_KIND.CONST,
@@ -70,7 +71,15 @@ interface RawType {
   readonly sizeOrType: number;
 }
 
-/** A blob whose header and types are well-formed. */
+/** A member of a struct or union. */
+interface Field {
+  readonly type: number;
+  readonly offsetBits: number;
+  /** 0: it is none. */
+  readonly bitfieldBits: number;
+}
+
+/** A blob whose header and types are well-formed. Ids go from 0, which is void, to below `count`. */
 export class Btf {
   readonly #blob: Buffer;
   readonly #types: readonly RawType[];
@@ -106,82 +115,96 @@ export class Btf {
     return Array.isArray(types) ? new Btf(blob, types, strings) : (types as Refusal);
   }
 
-  /** btf_type_id_size(): the type that a map's keys or values are of; undefined where it has no size. */
-  type(id: number): BtfType | undefined {
-    return this.#sized(id, 0);
+  get count(): number {
+    return this.#types.length;
   }
 
-  #sized(id: number, depth: number): BtfType | undefined {
+  /** undefined: there is no such type. */
+  kind(id: number): number | undefined {
+    return this.#types[id]?.kind;
+  }
+
+  /** The beginning of its name. */
+  name(id: number): string {
     const raw = this.#types[id];
-    if (raw === undefined || id === 0 || depth > DEPTH_MAX) return undefined;
-    if (MODIFIERS.has(raw.kind)) return this.#sized(raw.sizeOrType, depth + 1);
-    const plain = { id, kind: raw.kind, bits: 0, members: [] };
-    if (raw.kind === BTF_KIND.PTR) return { ...plain, size: POINTER_BYTES };
-    if (raw.kind === BTF_KIND.ARRAY) {
-      const element = this.#sized(this.#blob.readUInt32LE(raw.at + TYPE_BYTES), depth + 1);
-      const count = this.#blob.readUInt32LE(raw.at + TYPE_BYTES + 8);
-      return element === undefined ? undefined : { ...plain, size: element.size * count };
-    }
-    if (!SIZED.has(raw.kind)) return undefined;
-    const bits = raw.kind === BTF_KIND.INT ? this.#blob.readUInt32LE(raw.at + TYPE_BYTES) & 0xff : 0;
-    return { ...plain, size: raw.sizeOrType, bits, members: this.#members(raw, depth) };
+    if (raw === undefined || raw.kind === VOID) return "";
+    const start = this.#blob.readUInt32LE(raw.at);
+    const beginning = this.#strings.subarray(start, start + NAME_BYTES_MAX);
+    const end = beginning.indexOf(0);
+    return beginning.toString("latin1", 0, end === -1 ? undefined : end);
   }
 
-  #members(raw: RawType, depth: number): BtfType["members"] {
-    if (raw.kind !== BTF_KIND.STRUCT) return [];
-    return this.#fields(raw).map(({ type, offsetBits }) => ({ type: this.#sized(type, depth + 1), offsetBits }));
+  /** What a modifier or a pointer is of. */
+  target(id: number): number {
+    return this.#types[id]?.sizeOrType ?? 0;
   }
 
-  #fields(raw: RawType): { readonly type: number; readonly offsetBits: number }[] {
+  /** The types of an array's elements and of its index, and how many elements it has. */
+  array(id: number): { readonly element: number; readonly index: number; readonly count: number } {
+    const at = (this.#types[id] as RawType).at + TYPE_BYTES;
+    const [element, index, count] = [0, 4, 8].map((offset) => this.#blob.readUInt32LE(at + offset)) as [
+      number,
+      number,
+      number,
+    ];
+    return { element, index, count };
+  }
+
+  /** Members of a struct or union, in their order; variables of a data section. */
+  fields(id: number): readonly Field[] {
+    const raw = this.#types[id] as RawType;
     return Array.from({ length: raw.vlen }, (_, at) => {
-      const member = raw.at + TYPE_BYTES + at * 12;
+      const member = raw.at + TYPE_BYTES + at * MEMBER_BYTES;
       const offset = this.#blob.readUInt32LE(member + 8);
-      return { type: this.#blob.readUInt32LE(member + 4), offsetBits: raw.kindFlag ? offset & 0xffffff : offset };
+      return {
+        type: this.#blob.readUInt32LE(member + 4),
+        offsetBits: raw.kindFlag ? offset & 0xffffff : offset,
+        bitfieldBits: raw.kindFlag ? offset >>> 24 : 0,
+      };
     });
   }
 
-  /** btf_parse_fields(): what only programs touch in a value of this type, in nested structs and arrays, too. */
-  specialFields(id: number): readonly SpecialField[] | Refusal {
-    const found: SpecialField[] = [];
-    const refusal = this.#collect(id, 0, 0, found);
-    if (refusal !== null) return refusal;
-    return found.sort((a, b) => a.offset - b.offset);
+  /** btf_type_id_size(): the type that a map's keys or values are of; undefined where it has no size. */
+  type(id: number): BtfType | undefined {
+    const type = this.#sized(id);
+    if (type?.kind !== BTF_KIND.STRUCT) return type;
+    const members = this.fields(type.id).map(({ type, offsetBits }) => ({ type: this.#sized(type), offsetBits }));
+    return { ...type, members };
   }
 
-  #collect(id: number, base: number, depth: number, found: SpecialField[]): Refusal | null {
-    const raw = this.#types[id];
-    if (raw?.kind !== BTF_KIND.STRUCT || depth > DEPTH_MAX) return null;
-    for (const { type, offsetBits } of this.#fields(raw)) {
-      const offset = base + offsetBits / 8;
-      const name = this.#structName(type);
-      if (name === null) {
-        const refusal = this.#collect(type, offset, depth + 1, found);
-        if (refusal !== null) return refusal;
-        continue;
-      }
-      const { size, align, unique } = SPECIAL[name];
-      if (this.#types[type]?.sizeOrType !== size) continue;
-      if (!Number.isInteger(offset) || offset % align !== 0)
-        return refuse("EINVAL", `${name} at ${offset}: not a multiple of ${align}`);
-      if (unique && found.some(({ kind }) => kind === name))
-        return refuse("E2BIG", `the value has more than one ${name}`);
-      found.push({ kind: name, offset, size });
+  /** Without its members. */
+  #sized(id: number): BtfType | undefined {
+    const type = this.#unmodified(id);
+    let [base, count] = [type, 1];
+    for (let depth = 0; this.kind(base) === BTF_KIND.ARRAY && depth < this.count; depth++) {
+      const { element, count: times } = this.array(base);
+      [base, count] = [this.#unmodified(element), count * times];
     }
-    return null;
+    const each = this.#bytes(base);
+    if (each === undefined) return undefined;
+    const { kind, at } = this.#types[type] as RawType;
+    const bits = kind === BTF_KIND.INT ? this.#blob.readUInt32LE(at + TYPE_BYTES) & 0xff : 0;
+    return { id: type, kind, size: each * count, bits, members: [] };
   }
 
-  #structName(id: number): SpecialKind | null {
+  #bytes(id: number): number | undefined {
     const raw = this.#types[id];
-    if (raw?.kind !== BTF_KIND.STRUCT) return null;
-    const start = this.#blob.readUInt32LE(raw.at);
-    const name = this.#strings.toString("latin1", start, this.#strings.indexOf(0, start));
-    return Object.hasOwn(SPECIAL, name) ? (name as SpecialKind) : null;
+    if (raw?.kind === BTF_KIND.PTR) return POINTER_BYTES;
+    return raw !== undefined && SIZED.has(raw.kind) ? raw.sizeOrType : undefined;
+  }
+
+  /** A type without its names and modifiers, as many as there may be. */
+  #unmodified(id: number): number {
+    let plain = id;
+    for (let depth = 0; MODIFIERS.has(this.kind(plain) ?? VOID) && depth < this.count; depth++)
+      plain = this.target(plain);
+    return plain;
   }
 }
 
 function readTypes(blob: Buffer, start: number, length: number, strLen: number): RawType[] | Refusal {
   // Id 0 is void.
-  const types: RawType[] = [{ at: 0, kind: 0, vlen: 0, kindFlag: false, sizeOrType: 0 }];
+  const types: RawType[] = [{ at: 0, kind: VOID, vlen: 0, kindFlag: false, sizeOrType: 0 }];
   const end = start + length;
   for (let at = start; at < end; ) {
     if (at + TYPE_BYTES > end || types.length > TYPES_MAX)
@@ -197,36 +220,4 @@ function readTypes(blob: Buffer, start: number, length: number, strLen: number):
     if (at > end) return refuse("EINVAL", "BTF's types end in the middle of one");
   }
   return types;
-}
-
-const DATA_TYPES: ReadonlySet<number> = new Set([
-  BPF_MAP_TYPE.BPF_MAP_TYPE_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY,
-]);
-const LOCKED_TYPES: ReadonlySet<number> = new Set([
-  BPF_MAP_TYPE.BPF_MAP_TYPE_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_CGROUP_STORAGE,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_SK_STORAGE,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_INODE_STORAGE,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_TASK_STORAGE,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_CGRP_STORAGE,
-]);
-
-/** Sizes in <linux/bpf.h>; whether a value may have one only; in values of which map types: map_check_btf(). */
-const SPECIAL: Readonly<
-  Record<SpecialKind, { size: number; align: number; unique: boolean; types: ReadonlySet<number> }>
-> = {
-  bpf_spin_lock: { size: 4, align: 4, unique: true, types: LOCKED_TYPES },
-  bpf_res_spin_lock: { size: 4, align: 4, unique: true, types: LOCKED_TYPES },
-  bpf_timer: { size: 16, align: 8, unique: true, types: DATA_TYPES },
-  bpf_wq: { size: 16, align: 8, unique: true, types: DATA_TYPES },
-  bpf_task_work: { size: 8, align: 8, unique: true, types: DATA_TYPES },
-};
-
-/** EOPNOTSUPP where a map of this type cannot have one of these fields. */
-export function checkSpecial(mapType: number, fields: readonly SpecialField[]): Refusal | null {
-  const wrong = fields.find(({ kind }) => !SPECIAL[kind].types.has(mapType));
-  return wrong === undefined ? null : refuse("EOPNOTSUPP", `values of this map type cannot have a ${wrong.kind}`);
 }

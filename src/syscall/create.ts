@@ -5,10 +5,11 @@ import type { CreateAttr, Host, MapBtf, MapRecord, MapType, SpecialField } from 
 import { objectAt } from "../maps/object.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
 import { mapType } from "../maps/types.ts";
-import { Btf, checkSpecial } from "./btf.ts";
+import { Btf } from "./btf.ts";
 import type { CreateCommand, Origin } from "./command.ts";
 import { checkCapability } from "./guards.ts";
 import { failed, isRefusal, type Outcome, opened } from "./outcome.ts";
+import { checkSpecial, specialFields } from "./special_fields.ts";
 import type { FdRecord, State } from "./state.ts";
 
 type Request = Origin & CreateCommand;
@@ -205,8 +206,7 @@ function checkBtf(state: State, session: number, attr: CreateAttr): Refusal | nu
   const value = btf.type(attr.btfValueTypeId);
   if (value?.size !== attr.valueSize)
     return refuse("EINVAL", `btf_value_type_id ${attr.btfValueTypeId}: not a type of ${attr.valueSize} bytes`);
-  const special = btf.specialFields(value.id);
-  if (isRefusal(special)) return special;
+  const special = specialFields(btf, value.id);
   if (special.length > 0 && (attr.mapFlags & PROG_FLAGS) !== 0)
     return refuse("EACCES", `a ${special[0]?.kind} in the value excludes BPF_F_RDONLY_PROG and BPF_F_WRONLY_PROG`);
   return checkSpecial(attr.mapType, special) ?? type.checkBtf?.(attr, key, value) ?? null;
@@ -230,7 +230,7 @@ function btfOf(
   const value = btf.type(attr.btfValueTypeId);
   return {
     btf: { btfId, keyTypeId: attr.btfKeyTypeId, valueTypeId: attr.btfValueTypeId },
-    special: btf.specialFields(value?.id ?? 0) as readonly SpecialField[],
+    special: specialFields(btf, value?.id ?? 0),
   };
 }
 

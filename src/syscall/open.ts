@@ -3,6 +3,7 @@ import { BTF_BYTES_MAX } from "../abi/limits.ts";
 import type { ObjectFacts, ObjectRecord, SocketFacts } from "../maps/object.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
 import { Btf } from "./btf.ts";
+import { checkTypes } from "./btf_check.ts";
 import type {
   BtfLoadCommand,
   InterfacesCommand,
@@ -14,6 +15,7 @@ import type {
 import { openAt, ownProcess } from "./descriptors.ts";
 import { checkCapability, readUser } from "./guards.ts";
 import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
+import { checkLocked } from "./special_fields.ts";
 import type { FdRecord, State } from "./state.ts";
 
 /**
@@ -138,7 +140,8 @@ function checkBtf(state: State, command: Origin & BtfLoadCommand): ObjectFacts |
   const blob = readUser(command.value, btfSize, "btf");
   if (isRefusal(blob)) return blob;
   const btf = Btf.parse(blob);
-  return isRefusal(btf) ? btf : btfFacts(state, command);
+  if (isRefusal(btf)) return btf;
+  return checkTypes(btf) ?? checkLocked(btf) ?? btfFacts(state, command);
 }
 
 function btfFacts(state: State, { value, attr }: BtfLoadCommand): ObjectFacts {

@@ -5,7 +5,7 @@ import { succeed } from "./ladder.ts";
 type Member = readonly [name: string, type: number, offsetBytes: number];
 
 /** Writes BTF, a type after the other: each answers its id. */
-class BtfBlob {
+export class BtfBlob {
   readonly #types: Buffer[] = [];
   #strings = "\0";
 
@@ -49,7 +49,7 @@ function words(...numbers: readonly number[]): Buffer {
   return bytes;
 }
 
-function loadBtf(subject: Subject, bytes: Buffer): number {
+export function loadBtf(subject: Subject, bytes: Buffer): number {
   const attr = { btf: bytes.toString("hex"), btf_size: bytes.length };
   return succeed(subject.bpf({ cmd: "BPF_BTF_LOAD", attr })).ret;
 }
