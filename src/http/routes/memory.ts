@@ -5,6 +5,7 @@ import { body, octets, problems, ran } from "../answers.ts";
 import { OCTETS } from "../negotiate.ts";
 import { type App, must, type RouteOptions, run } from "../parts.ts";
 import { Problem, refused } from "../problems.ts";
+import { bodyByHand } from "../validation.ts";
 import { VIEWS, type View } from "../views.ts";
 
 /** The most that one answer carries; a longer memory is read in ranges. */
@@ -79,7 +80,7 @@ function writeMemory(app: App, view: View, { parts }: RouteOptions): void {
         ...problems({ ...view.is, body: true }, ...view.errnos, ...ERRNOS),
       },
     },
-    validatorCompiler: () => () => true,
+    validatorCompiler: bodyByHand,
     handler: async (request, reply) => {
       const value = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
       const offset = readContentRange(request.headers["content-range"], value.length);
