@@ -129,7 +129,7 @@ function checkType(state: State, session: number, attr: CreateAttr): Refusal | n
     checkCapability(state, session, "CAP_BPF", "making maps") ??
     (NET_TYPES.has(attr.mapType) ? checkCapability(state, session, "CAP_NET_ADMIN", "making such maps") : null);
   if (refusal !== null) return refusal;
-  if (attr.mapIfindex !== 0) return checkOffload(state, attr);
+  if (attr.mapIfindex !== 0) return checkOffload(state, session, attr);
   return type.second(seen, host, { world: state, session }) ?? checkMemory(type.allocatedBytes(seen, host), host);
 }
 
@@ -147,11 +147,13 @@ const HASH_TYPES: ReadonlySet<number> = new Set([
   BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_HASH,
   BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_HASH,
   BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_HASH_OF_MAPS,
 ]);
 
-/** A hash without a random seed is asked of before anything else is. */
-function checkSeed(state: State, session: number, { mapType, mapFlags }: CreateAttr): Refusal | null {
+/** A hash without a random seed is asked of before anything else is; only that a map of maps holds ids comes before. */
+function checkSeed(state: State, session: number, { mapType, mapFlags, valueSize }: CreateAttr): Refusal | null {
   if ((mapFlags & BPF_F.BPF_F_ZERO_SEED) === 0 || !HASH_TYPES.has(mapType)) return null;
+  if (mapType === BPF_MAP_TYPE.BPF_MAP_TYPE_HASH_OF_MAPS && valueSize !== 4) return null;
   return checkCapability(state, session, "CAP_SYS_ADMIN", "BPF_F_ZERO_SEED");
 }
 
@@ -166,7 +168,10 @@ function checkToken(state: State, session: number, attr: CreateAttr): Refusal | 
   return refuse("EINVAL", `map_token_fd ${attr.mapTokenFd} is not a token`);
 }
 
-function checkOffload(state: State, attr: CreateAttr): Refusal {
+/** bpf_map_offload_map_alloc(), kernel/bpf/offload.c. */
+function checkOffload(state: State, session: number, attr: CreateAttr): Refusal {
+  const refusal = checkCapability(state, session, "CAP_SYS_ADMIN", "offloading maps");
+  if (refusal !== null) return refusal;
   if (attr.mapType !== BPF_MAP_TYPE.BPF_MAP_TYPE_HASH && attr.mapType !== BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY)
     return refuse("EINVAL", "map_ifindex: only BPF_MAP_TYPE_HASH and BPF_MAP_TYPE_ARRAY can be offloaded");
   if (!state.hasInterface(attr.mapIfindex))
