@@ -1,6 +1,7 @@
 import { ARRAY_FLAGS } from "./array_create.ts";
 import { u32Buffer } from "./common.ts";
 import { checkHolderArray, heldAt, holderArray } from "./holder_array.ts";
+import { filledAfter } from "./index_keys.ts";
 import type { MapStore, MapType } from "./map.ts";
 import { objectAt, type ProgFacts } from "./object.ts";
 import { type Refusal, refuse } from "./refusal.ts";
@@ -26,6 +27,11 @@ function hold({ map, world }: MapStore, id: number): void {
   if (map.owner === null) world.own(map.id, { progType, expectedAttachType });
 }
 
+/** What a lookup shows of a filled slot. */
+function idOf({ world }: MapStore, held: Buffer): Buffer {
+  return u32Buffer((world.object(held.readUInt32LE(0)) as ProgFacts).progId);
+}
+
 export const progArray: MapType = {
   ...holderArray({
     resolve: program,
@@ -38,7 +44,10 @@ export const progArray: MapType = {
 
   lookup(store, key) {
     const held = heldAt(store, key);
-    if (!Buffer.isBuffer(held)) return held;
-    return u32Buffer((store.world.object(held.readUInt32LE(0)) as ProgFacts).progId);
+    return Buffer.isBuffer(held) ? idOf(store, held) : held;
+  },
+
+  *elements(store, after) {
+    for (const [index, held] of filledAfter(store, after)) yield { key: u32Buffer(index), value: idOf(store, held) };
   },
 };

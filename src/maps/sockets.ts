@@ -30,6 +30,11 @@ export function cookieOf(store: MapStore, cell: Buffer): Buffer {
   return bytes;
 }
 
+/** A cell as elements show it: as lookups do, or where they are refused for good the socket's id. */
+export function shownSocket(store: MapStore, cell: Buffer): Buffer {
+  return store.map.valueSize === 8 ? cookieOf(store, cell) : cell;
+}
+
 /** For lookups: a value of four bytes has no room for a cookie. */
 export const NO_COOKIE = refuse("ENOSPC", "value_size is 4: a cookie takes 8");
 
@@ -72,7 +77,8 @@ export function socketSlots(hooks: SlotHooks = NO_HOOKS) {
     freed: ({ world, map }, { key, value }) => world.untie(value.readUInt32LE(0), map.id, key),
 
     *elements(store, after) {
-      for (const [index, value] of filledAfter(store, after)) yield { key: u32Buffer(index), value };
+      for (const [index, cell] of filledAfter(store, after))
+        yield { key: u32Buffer(index), value: shownSocket(store, cell) };
     },
 
     *stored(store) {

@@ -14,7 +14,15 @@ import {
 import { ABSENT, cellKey, cellsOf, checkFull, checkPresence, elementOf, erase, nextKey, write } from "./hash_table.ts";
 import type { CreateAttr, MapStore, MapType } from "./map.ts";
 import { type Refusal, refuse } from "./refusal.ts";
-import { checkNotInReuseport, checkSockmapSocket, cookieOf, fdIn, NO_COOKIE, socketAt } from "./sockets.ts";
+import {
+  checkNotInReuseport,
+  checkSockmapSocket,
+  cookieOf,
+  fdIn,
+  NO_COOKIE,
+  shownSocket,
+  socketAt,
+} from "./sockets.ts";
 
 /** BPF_MAP_TYPE_SOCKHASH: as SOCKMAP, by keys. Source: net/core/sock_map.c. A cell holds the socket's id. */
 function checkSizes(attr: CreateAttr): Refusal | null {
@@ -92,7 +100,10 @@ export const sockhash: MapType = {
   freed: ({ world, map }, { key, value }) => world.untie(value.readUInt32LE(0), map.id, key),
 
   *elements(store, after) {
-    for (const cell of cellsOf(store, after)) yield elementOf(store.map, cell);
+    for (const cell of cellsOf(store, after)) {
+      const { key, value } = elementOf(store.map, cell);
+      yield { key, value: shownSocket(store, value) };
+    }
   },
 
   *stored(store) {
