@@ -25,6 +25,15 @@ function spoilt(offset: number, hex: string): Record<string, unknown> {
   return { btf: bytes.toString("hex"), btf_size: bytes.length };
 }
 
+/** A blob whose one type, an integer of 16 bytes, ends after so many. */
+function cutTo(bytes: number): string {
+  const [good, strings] = [numbers().bytes(), Buffer.from("\0u32\0", "latin1")];
+  const header = Buffer.from(good.subarray(0, 24));
+  header.writeUInt32LE(bytes, 12);
+  header.writeUInt32LE(bytes, 16);
+  return Buffer.concat([header, good.subarray(24, 24 + bytes), strings]).toString("hex");
+}
+
 function withLock(subject: Subject): Record<string, unknown> {
   const { fd, u32: key, locked12 } = commonTypes(subject);
   return { ...HASH, btf_fd: fd, btf_key_type_id: key, btf_value_type_id: locked12 };
@@ -33,6 +42,7 @@ function withLock(subject: Subject): Record<string, unknown> {
 onBoth("BPF_BTF_LOAD refuses in the kernel's order", (t, subject) => {
   const good = numbers().bytes();
   const hex = good.toString("hex");
+  const [halfType, restless] = [4, 12].map((bytes) => cutTo(bytes)) as [string, string];
   const length = good.length;
   climb(t, subject, "BPF_BTF_LOAD", [
     { refuses: "more than 16 MiB", attr: { btf_size: 16 * 1024 * 1024 + 1 }, errno: "E2BIG", detail: /btf_size/ },
@@ -48,6 +58,18 @@ onBoth("BPF_BTF_LOAD refuses in the kernel's order", (t, subject) => {
     { refuses: "bytes behind the strings", attr: { btf: `${hex}00`, btf_size: length + 1 }, errno: "EINVAL" },
     { refuses: "strings that do not begin with NUL", attr: spoilt(length - 5, "41"), errno: "EINVAL", detail: /NUL/ },
     { refuses: "strings that do not end with NUL", attr: spoilt(length - 1, "41"), errno: "EINVAL", detail: /NUL/ },
+    {
+      refuses: "half a type",
+      attr: { btf: halfType, btf_size: halfType.length / 2 },
+      errno: "EINVAL",
+      detail: /middle/,
+    },
+    {
+      refuses: "a type without its rest",
+      attr: { btf: restless, btf_size: restless.length / 2 },
+      errno: "EINVAL",
+      detail: /middle/,
+    },
     { refuses: "an unknown kind", attr: spoilt(24 + 7, "1f"), errno: "EINVAL", detail: /unknown kind/ },
     { refuses: "a name behind the strings", attr: spoilt(24, u32(9)), errno: "EINVAL", detail: /name/ },
     {
@@ -249,6 +271,12 @@ onBoth("BPF_MAP_CREATE checks BTF in the kernel's order", (t, subject) => {
       attr: { ...sized, map_flags: 0, excl_prog_hash_size: 1 },
       errno: "EINVAL",
     },
+    {
+      refuses: "an exclusive program's hash that is short",
+      attr: { ...sized, map_flags: 0, excl_prog_hash: "11".repeat(31), excl_prog_hash_size: 32 },
+      errno: "EFAULT",
+      detail: /excl_prog_hash/,
+    },
     { refuses: "a lock in a hash", attr: { ...sized, map_flags: 0 }, errno: null },
     {
       refuses: "a key by another name",
@@ -371,6 +399,42 @@ for (const [what, size, build] of [
     t.equal(ask(subject, "BPF_MAP_LOOKUP_ELEM", { map_fd, key: ONE }), "ff".repeat(size));
     t.equal(ask(subject, "BPF_MAP_LOOKUP_ELEM", { map_fd, key: ONE, flags: 4 }), "EINVAL");
     t.equal(ask(subject, "BPF_MAP_FREEZE", { map_fd }), null);
+  });
+
+onBoth("a lock in 40 structs, innermost first, is none; in 30 it is", (t, subject) => {
+  for (const [depth, kept] of [
+    [30, "00000000"],
+    [40, "ffffffff"],
+  ] as const) {
+    const blob = numbers();
+    let type = blob.struct("bpf_spin_lock", 4, [["val", 1, 0]]);
+    for (let at = 0; at < depth; at++) type = blob.struct(`s${at}`, 4, [["x", type, 0]]);
+    const types = { btf_fd: loadBtf(subject, blob.bytes()), btf_key_type_id: 1, btf_value_type_id: type };
+    const map_fd = create(subject, { ...HASH, value_size: 4, ...types });
+    update(subject, map_fd, ONE, "ffffffff");
+    t.equal(ask(subject, "BPF_MAP_LOOKUP_ELEM", { map_fd, key: ONE }), kept, `${depth} structs`);
+  }
+});
+
+/** The kernel keeps eleven as we do, but warns of it in its own log. */
+for (const [count, kept, on] of [
+  [11, "00", onService],
+  [12, "ff", onBoth],
+] as const)
+  on(`of ${count} timers in structs of their own ${kept === "00" ? "each" : "none"} is one`, (t, subject) => {
+    const blob = numbers();
+    const long = blob.int("u64", 8);
+    const timer = blob.struct("bpf_timer", 16, [
+      ["a", long, 0],
+      ["b", long, 8],
+    ]);
+    const timed = blob.struct("timed", 16, [["timer", timer, 0]]);
+    const members = Array.from({ length: count }, (_, at) => [`t${at}`, timed, at * 16] as const);
+    const all = blob.struct("all", count * 16, members);
+    const types = { btf_fd: loadBtf(subject, blob.bytes()), btf_key_type_id: 1, btf_value_type_id: all };
+    const map_fd = create(subject, { ...HASH, value_size: count * 16, ...types });
+    update(subject, map_fd, ONE, "ff".repeat(count * 16));
+    t.equal(ask(subject, "BPF_MAP_LOOKUP_ELEM", { map_fd, key: ONE }), kept.repeat(count * 16));
   });
 
 onBoth("special fields are found in nested structs and arrays of one", (t, subject) => {
