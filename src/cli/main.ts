@@ -1,0 +1,21 @@
+#!/usr/bin/env node
+import { Command } from "commander";
+import { VERSION } from "../version.ts";
+import { EXIT, type Subcommand } from "./subcommand.ts";
+
+/** A subcommand each: a file beside this one. */
+const SUBCOMMANDS: readonly Subcommand[] = [];
+
+const program = new Command("mapledger")
+  .description("Works on a mapledger's log: the service itself is started by npm start.")
+  .version(VERSION)
+  .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : EXIT.usage))
+  .showHelpAfterError("(mapledger --help tells more)");
+for (const add of SUBCOMMANDS) add(program);
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.stderr.write(`mapledger: ${(error as Error).message}\n`);
+  process.exitCode = EXIT.failed;
+}
