@@ -3,14 +3,16 @@ import { appendFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { VERSION } from "../src/version.ts";
 import { unfitForKernel } from "../test/support/bpffs.ts";
+import { rebuild } from "./history.ts";
 import { load, post } from "./load.ts";
+import { makeLog } from "./log_maker.ts";
 import { type Subject, startBenchService, startEcho } from "./service.ts";
 import { median, spread } from "./statistics.ts";
 
 /**
  * Measures the service as it is used, over HTTP, each command durably recorded, beside a bare Fastify route of the same
  * body. All subjects run in each round, one after the other; figures are medians over the rounds, ratios are taken
- * within a round.
+ * within a round. And what it does with a long log. Arguments say which parts of PARTS to measure: none, all of them.
  */
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 5);
 const SECONDS = Number(process.env.BENCH_SECONDS ?? 2);
@@ -19,6 +21,8 @@ const KEYS = 100_000;
 const KEY_BYTES = 8;
 const VALUE_BYTES = 64;
 const LOADED = 1_000_000;
+/** Of the log that the rows about history share. */
+const EVENTS = Number(process.env.BENCH_EVENTS ?? 5_000_000);
 const RESULTS = new URL("results.jsonl", import.meta.url);
 
 const samples = new Map<string, number[]>();
@@ -123,14 +127,35 @@ async function afterLoad(): Promise<void> {
   await service.stop();
 }
 
-const why = unfitForKernel();
-const echo = await startEcho();
-const services = new Map([["off", await startBenchService("off")]]);
-if (why === null) services.set("mirrored", await startBenchService("required"));
-else process.stderr.write(`the mirror is not measured: ${why}\n`);
-await rounds(echo, services);
-for (const subject of [echo, ...services.values()]) await subject.stop();
-await afterLoad();
+async function throughput(): Promise<void> {
+  const why = unfitForKernel();
+  const echo = await startEcho();
+  const services = new Map([["off", await startBenchService("off")]]);
+  if (why === null) services.set("mirrored", await startBenchService("required"));
+  else process.stderr.write(`the mirror is not measured: ${why}\n`);
+  await rounds(echo, services);
+  for (const subject of [echo, ...services.values()]) await subject.stop();
+}
+
+/** All rows share one log: who would add to it works on a copy. */
+async function history(): Promise<void> {
+  process.stderr.write(`making a log of ${EVENTS} events\n`);
+  const log = makeLog(EVENTS);
+  for (let round = 1; round <= ROUNDS; round++) {
+    process.stderr.write(`history, round ${round} of ${ROUNDS}\n`);
+    sample(`rebuild of ${EVENTS} events/s`, await rebuild(log));
+  }
+  log.remove();
+}
+
+const PARTS: Readonly<Record<string, () => Promise<void>>> = { throughput, afterLoad, history };
+const asked = process.argv.slice(2);
+const strange = asked.find((part) => !Object.hasOwn(PARTS, part));
+if (strange !== undefined) {
+  process.stderr.write(`${strange}: the parts are ${Object.keys(PARTS).join(", ")}\n`);
+  process.exit(2);
+}
+for (const [part, measure] of Object.entries(PARTS)) if (asked.length === 0 || asked.includes(part)) await measure();
 
 const figures = Object.fromEntries([...samples].map(([name, all]) => [name, { median: median(all), ...spread(all) }]));
 for (const [name, { median, least, most }] of Object.entries(figures))
