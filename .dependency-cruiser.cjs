@@ -12,6 +12,7 @@ const RINGS = {
   http: ["engine", "log", "codec", "syscall", "maps", "abi"],
   sqlite: ["engine", "log", "codec", "syscall", "maps", "abi"],
   lmdb: ["engine", "log", "codec", "syscall", "maps", "abi"],
+  backup: ["sqlite", "version\\.ts"],
   mirror: ["engine", "log", "codec", "syscall", "maps", "abi"],
 };
 const PURE = ["abi", "maps", "syscall", "codec", "log"];

@@ -1,10 +1,11 @@
 #!/usr/bin/env node
 import { Command } from "commander";
 import { VERSION } from "../version.ts";
+import { addBackup, addRestoreBackup } from "./backup.ts";
 import { EXIT, type Subcommand } from "./subcommand.ts";
 
 /** A subcommand each: a file beside this one. */
-const SUBCOMMANDS: readonly Subcommand[] = [];
+const SUBCOMMANDS: readonly Subcommand[] = [addBackup, addRestoreBackup];
 
 const program = new Command("mapledger")
   .description("Works on a mapledger's log: the service itself is started by npm start.")

@@ -46,7 +46,7 @@ export async function startService(
 }
 
 /** The environment without settings and without what a test runner puts in for its own children. */
-function bare(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+export function bare(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(
     Object.entries(environment).filter(([name]) => !/^(MAPLEDGER_|NODE_OPTIONS$|TAP|_TAP)/.test(name)),
   );

@@ -1,0 +1,95 @@
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statfsSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
+import Sqlite from "better-sqlite3";
+import { VERSION } from "../version.ts";
+import { sha256Of, sync } from "./files.ts";
+import { KEPT, LOG_FILE } from "./kept.ts";
+import { MANIFEST, type Manifest, type ManifestFile, readLogEnd } from "./manifest.ts";
+
+const BYTES = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+
+/** Pages that are copied before others have their turn. */
+const STEP_PAGES = 1024;
+
+/**
+ * Makes a backup of a data directory that may be in use, beside `folder`, and gives it that name when it is complete and
+ * on the disk. Throws an Error that says why there is none; nothing is left of it then.
+ */
+export async function makeBackup(data: string, folder: string, progress: Progress): Promise<Manifest> {
+  if (!existsSync(join(data, LOG_FILE))) throw new Error(`${data} is no data directory: it has no ${LOG_FILE}`);
+  const target = resolve(folder);
+  checkEmpty(target);
+  mkdirSync(dirname(target), { recursive: true });
+  const partial = mkdtempSync(join(dirname(target), `${basename(target)}.partial-`));
+  try {
+    const files: ManifestFile[] = [];
+    for (const { name, is } of KEPT) {
+      if (!existsSync(join(data, name))) continue;
+      if (is === "file") copyFileSync(join(data, name), join(partial, name));
+      else await copyDatabase(join(data, name), join(partial, name), progress);
+      sync(join(partial, name));
+      files.push({ name, bytes: statSync(join(partial, name)).size, sha256: await sha256Of(join(partial, name)) });
+    }
+    const manifest: Manifest = { ...readLogEnd(join(partial, LOG_FILE)), version: VERSION, files };
+    writeFileSync(join(partial, MANIFEST), `${JSON.stringify(manifest, null, 2)}\n`, { flush: true });
+    sync(partial);
+    renameSync(partial, target);
+    sync(dirname(target));
+    return manifest;
+  } catch (error) {
+    rmSync(partial, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+/** Told of a database's pages. */
+export type Progress = (donePages: number, totalPages: number) => void;
+
+function checkEmpty(folder: string): void {
+  if (existsSync(folder) && readdirSync(folder).length > 0) throw new Error(`${folder} is not empty`);
+}
+
+/** What stands beside a database while it is copied. */
+const SPARE_BYTES = 1024 * 1024;
+
+/** SQLite would call a full disk an I/O error here. */
+function checkRoom(folder: string, bytes: number): void {
+  const needed = bytes + SPARE_BYTES;
+  const { bavail, bsize } = statfsSync(folder);
+  const free = bavail * bsize;
+  if (free < needed) throw new Error(`the disk is full: it has ${free} bytes left, the backup needs ${needed}`);
+}
+
+/**
+ * Copies a database as of one moment, while others may write to it: the transaction holds that moment, without which
+ * each write by another process would begin the copy anew. The copy is one file.
+ */
+async function copyDatabase(from: string, to: string, progress: Progress): Promise<void> {
+  const db = new Sqlite(from, { readonly: true, fileMustExist: true });
+  try {
+    db.exec("BEGIN");
+    checkRoom(dirname(to), db.prepare(BYTES).pluck().get() as number);
+    await db.backup(to, {
+      progress({ totalPages, remainingPages }) {
+        progress(totalPages - remainingPages, totalPages);
+        return STEP_PAGES;
+      },
+    });
+  } finally {
+    db.close();
+  }
+  const copy = new Sqlite(to);
+  copy.pragma("journal_mode = DELETE");
+  copy.close();
+}
