@@ -11,6 +11,7 @@ export async function openApiDocument(): Promise<object> {
   const app = await buildApp({
     engine: { waiting: 0, run: never, query: never },
     events: { query: never, event: never, lastSeq: never, close: async () => {} },
+    past: { run: never, query: never },
     settings: { ...readSettings({}), logLevel: "silent" },
     metrics: new Metrics(),
     ready: () => null,

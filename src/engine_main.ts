@@ -30,13 +30,13 @@ const unlock = holdLock(join(settings.data, "lock.sqlite"), settings.data);
 const log = new SqliteEventLog(join(settings.data, "events.sqlite"));
 const folder = join(settings.data, "state");
 if (rebuild) discard(folder);
-let store = new LmdbStore(folder);
+let store = new LmdbStore(folder, log.id);
 if (store.discarded !== null) report("the state is made again from the log", store.discarded);
 if (store.seq > log.lastSeq) {
   report("the state is made again from the log", `it has events up to ${store.seq}, the log ends at ${log.lastSeq}`);
   await store.close();
   discard(folder);
-  store = new LmdbStore(folder);
+  store = new LmdbStore(folder, log.id);
 }
 const replayed = log.lastSeq - store.seq;
 const machine = readHost();

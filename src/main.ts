@@ -4,6 +4,7 @@ import { Worker } from "node:worker_threads";
 import { pino } from "pino";
 import { readSettings, type Settings } from "./config.ts";
 import { EngineClient } from "./engine/client.ts";
+import { PastClient } from "./engine/past_client.ts";
 import type { FromEngine } from "./engine/worker.ts";
 import type { EngineData } from "./engine_main.ts";
 import { buildApp } from "./http/app.ts";
@@ -52,7 +53,20 @@ async function start(): Promise<void> {
   const engine = new EngineClient(worker, limits, (figures) => metrics.batch(figures));
   const reader = new Worker(new URL("reader_main.ts", import.meta.url), { workerData: { data: settings.data } });
   const events = new ThreadedEventReader(reader);
-  const parts = { engine, events, settings, metrics, ready: () => notReady, authenticate, version: VERSION, logger };
+  const past = new PastClient(
+    new Worker(new URL("past_main.ts", import.meta.url), { workerData: { data: settings.data } }),
+  );
+  const parts = {
+    engine,
+    events,
+    past,
+    settings,
+    metrics,
+    ready: () => notReady,
+    authenticate,
+    version: VERSION,
+    logger,
+  };
   const apps = [await buildApp(parts)];
   if (settings.socket !== "") apps.push(await buildApp(parts));
 
@@ -66,7 +80,7 @@ async function start(): Promise<void> {
     // A recovery that is broken off is begun anew at the next start.
     if (!wasReady) process.exit(0);
     await engine.close();
-    await events.close();
+    await Promise.all([events.close(), past.close()]);
     logger.info("stopped");
   });
   process.on("SIGINT", () => stop("SIGINT"));
@@ -76,6 +90,7 @@ async function start(): Promise<void> {
   if (apps[1] !== undefined) await listenOnSocket(apps[1], settings.socket);
   const { seq, mirrorOff, replayed } = await recovered;
   events.open();
+  past.open();
   if (notReady !== RECOVERING) return;
   notReady = null;
   worker.on("exit", (code) => {

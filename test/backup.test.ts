@@ -86,7 +86,7 @@ t.test("backup under load has every event up to its seq; a start from it has the
   const again = await startService(settings(restored));
   const { entries } = await call(again.url, "GET", "/v1/maps/name:kept");
   t.equal(await again.end("SIGTERM"), 0);
-  const store = new LmdbStore(join(restored, "state"));
+  const store = new LmdbStore(join(restored, "state"), manifests[1]?.log as string);
   const cells = dump(store);
   await store.close();
   t.strictSame(cells, foldLog(join(restored, "events.sqlite"), seq, HOST), "the state is what the events add up to");
@@ -97,7 +97,7 @@ t.test("backup under load has every event up to its seq; a start from it has the
 t.test("every file of a data directory is known to be kept or derived", async (t) => {
   const { data, backup } = await ledger(t);
   await makeBackup(data, backup, () => {});
-  const derived = ["index.sqlite", "lock.sqlite", "state"];
+  const derived = ["history", "index.sqlite", "lock.sqlite", "state"];
   const kept = readdirSync(backup).filter((name) => name !== "manifest.json");
   const found = readdirSync(data).filter((name) => !/-(wal|shm)$/.test(name));
   t.strictSame(

@@ -21,7 +21,7 @@ import type {
   OpenedObject,
   StateStore,
 } from "./ports.ts";
-import type { EngineStats } from "./queries.ts";
+import type { EngineStats, SessionView } from "./queries.ts";
 
 /** A command as it reaches the engine: everything but the time. */
 export type Request = Action & { readonly session: number; readonly caller: string };
@@ -198,6 +198,15 @@ export class Engine {
     const attr = { operation: "resync", errno: "", detail: "" };
     this.#notes.push({ cmd: CMD.MIRROR_RESYNC, session: 0, caller, target, attr });
     this.#refused(this.#parts.mirror.resync(this.#source(map)));
+  }
+
+  /** What a session lives by at present. */
+  lease(session: number): Pick<SessionView, "lease" | "leftMs"> {
+    const leftMs = this.leases.leftMs(session, this.#nowMs());
+    return {
+      lease: this.leases.isAttached(session) ? "attached" : "ttl",
+      leftMs: leftMs === Number.POSITIVE_INFINITY ? null : Math.round(leftMs),
+    };
   }
 
   mirrorStatus(mapId: number): MirrorStatus {

@@ -5,8 +5,8 @@ import type { FdRecord, SessionRecord, State } from "../syscall/state.ts";
 import type { Engine } from "./engine.ts";
 import type { MirrorStatus } from "./ports.ts";
 
-/** What the service says about itself. Questions are no commands: they pass no map's door and leave no event. */
-export interface Queries {
+/** Questions about the state, as it is or as it was. Questions are no commands: they pass no map's door and leave no event. */
+export interface Reads {
   session: { ask: { id: number }; answer: SessionView | "ended" | "unknown" };
   sessions: { ask: { after: number; limit: number }; answer: SessionView[] };
   fds: { ask: { session: number }; answer: FdView[] | "ended" | "unknown" };
@@ -14,6 +14,10 @@ export interface Queries {
   maps: { ask: { after: number; limit: number }; answer: MapView[] };
   pins: { ask: { after: string; limit: number }; answer: PinView[] };
   directories: { ask: Record<string, never>; answer: string[] };
+}
+
+/** And what the service is asked beside: about the present alone. */
+export interface Queries extends Reads {
   attach: { ask: { session: number }; answer: boolean };
   detach: { ask: { session: number }; answer: null };
   resync: { ask: { id: number; caller: string }; answer: boolean };
@@ -23,8 +27,9 @@ export interface Queries {
 export type MapReference = { id: number } | { name: string } | { pinned: string };
 
 export interface SessionView extends SessionRecord {
-  readonly lease: "ttl" | "attached";
-  /** Milliseconds until it ends unless it is renewed; null while a stream is attached. */
+  /** What it lives by; null as of an earlier moment: that is not in the log. */
+  readonly lease: "ttl" | "attached" | null;
+  /** Milliseconds until it ends unless it is renewed; null while a stream is attached, and as of an earlier moment. */
   readonly leftMs: number | null;
   readonly fdCount: number;
 }
@@ -63,7 +68,16 @@ export interface EngineStats {
   readonly maps: readonly { id: number; name: string; type: number; entries: number; maxEntries: number }[];
 }
 
+/** What questions about the state are answered from: the state of one moment, and what was known beside it. */
+export interface Told {
+  readonly state: State;
+  lease(session: number): Pick<SessionView, "lease" | "leftMs">;
+  mirrorStatus(mapId: number): MirrorStatus;
+}
+
+export type ReadName = keyof Reads;
 export type QueryName = keyof Queries;
+type ActName = Exclude<QueryName, ReadName>;
 
 const MAPS_IN_STATS_MAX = 1000;
 
@@ -73,20 +87,30 @@ export function answerQuery<Name extends QueryName>(
   name: Name,
   ask: Queries[Name]["ask"],
 ): Queries[Name]["answer"] {
-  return HANDLERS[name](engine, ask);
+  if (isRead(name)) return tell(engine, name, ask as never) as Queries[Name]["answer"];
+  return ACTS[name as ActName](engine, ask as never) as Queries[Name]["answer"];
 }
 
-const HANDLERS: { [Name in QueryName]: (engine: Engine, ask: Queries[Name]["ask"]) => Queries[Name]["answer"] } = {
-  session({ state, leases }, { id }) {
-    const session = state.session(id);
-    return session === undefined ? missing(state, id) : sessionView(state, leases, session);
+/** Answers a question about the state. */
+export function tell<Name extends ReadName>(told: Told, name: Name, ask: Reads[Name]["ask"]): Reads[Name]["answer"] {
+  return READS[name](told, ask);
+}
+
+function isRead(name: QueryName): name is ReadName {
+  return Object.hasOwn(READS, name);
+}
+
+const READS: { [Name in ReadName]: (told: Told, ask: Reads[Name]["ask"]) => Reads[Name]["answer"] } = {
+  session(told, { id }) {
+    const session = told.state.session(id);
+    return session === undefined ? missing(told.state, id) : sessionView(told, session);
   },
 
-  sessions({ state, leases }, { after, limit }) {
+  sessions(told, { after, limit }) {
     const views: SessionView[] = [];
-    for (const [, session] of state.sessions.from(u32Key(after + 1))) {
+    for (const [, session] of told.state.sessions.from(u32Key(after + 1))) {
       if (views.length === limit) break;
-      views.push(sessionView(state, leases, session));
+      views.push(sessionView(told, session));
     }
     return views;
   },
@@ -96,19 +120,19 @@ const HANDLERS: { [Name in QueryName]: (engine: Engine, ask: Queries[Name]["ask"
     return [...state.fds(session)].map(([fd, file]) => ({ fd, ...file, about: state.object(file.object) ?? null }));
   },
 
-  map(engine, { reference }) {
-    const ids = referenced(engine.state, reference);
+  map(told, { reference }) {
+    const ids = referenced(told.state, reference);
     if (ids.length > 1) return { ambiguous: ids };
-    const map = ids[0] === undefined ? undefined : engine.state.map(ids[0]);
-    return map === undefined ? null : mapView(engine, map, pathnamesByMap(engine.state));
+    const map = ids[0] === undefined ? undefined : told.state.map(ids[0]);
+    return map === undefined ? null : mapView(told, map, pathnamesByMap(told.state));
   },
 
-  maps(engine, { after, limit }) {
-    const pathnames = pathnamesByMap(engine.state);
+  maps(told, { after, limit }) {
+    const pathnames = pathnamesByMap(told.state);
     const views: MapView[] = [];
-    for (const [, map] of engine.state.maps.from(u32Key(after + 1))) {
+    for (const [, map] of told.state.maps.from(u32Key(after + 1))) {
       if (views.length === limit) break;
-      views.push(mapView(engine, map, pathnames));
+      views.push(mapView(told, map, pathnames));
     }
     return views;
   },
@@ -126,7 +150,9 @@ const HANDLERS: { [Name in QueryName]: (engine: Engine, ask: Queries[Name]["ask"
   directories({ state }) {
     return [...state.directories()];
   },
+};
 
+const ACTS: { [Name in ActName]: (engine: Engine, ask: Queries[Name]["ask"]) => Queries[Name]["answer"] } = {
   attach({ state, leases }, { session }) {
     if (state.session(session) === undefined) return false;
     leases.attach(session);
@@ -153,14 +179,8 @@ function missing(state: State, session: number): "ended" | "unknown" {
   return session > 0 && session <= state.lastId("session") ? "ended" : "unknown";
 }
 
-function sessionView(state: State, leases: Engine["leases"], session: SessionRecord): SessionView {
-  const leftMs = leases.leftMs(session.id, performance.now());
-  return {
-    ...session,
-    lease: leases.isAttached(session.id) ? "attached" : "ttl",
-    leftMs: leftMs === Number.POSITIVE_INFINITY ? null : Math.round(leftMs),
-    fdCount: [...state.fds(session.id)].length,
-  };
+function sessionView(told: Told, session: SessionRecord): SessionView {
+  return { ...session, ...told.lease(session.id), fdCount: [...told.state.fds(session.id)].length };
 }
 
 function referenced(state: State, reference: MapReference): number[] {
@@ -176,12 +196,12 @@ function pathnamesByMap(state: State): Map<number, string[]> {
   return pathnames;
 }
 
-function mapView(engine: Engine, map: MapRecord, pathnames: Map<number, string[]>): MapView {
+function mapView(told: Told, map: MapRecord, pathnames: Map<number, string[]>): MapView {
   return {
     ...map,
-    entries: engine.state.entryCount(map.id),
-    holds: engine.state.holds(map.id),
+    entries: told.state.entryCount(map.id),
+    holds: told.state.holds(map.id),
     pinned: pathnames.get(map.id) ?? [],
-    mirror: engine.mirrorStatus(map.id),
+    mirror: told.mirrorStatus(map.id),
   };
 }

@@ -4,6 +4,7 @@ import type { FastifyBaseLogger, FastifyInstance, FastifyReply, RawServerDefault
 import type { Settings } from "../config.ts";
 import type { Reply, Request } from "../engine/engine.ts";
 import type { EventReader } from "../engine/events.ts";
+import type { Past } from "../engine/past.ts";
 import type { Queries, QueryName } from "../engine/queries.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import type { Authenticate } from "./auth.ts";
@@ -25,10 +26,14 @@ export interface EngineDoor {
   query<Name extends QueryName>(name: Name, ask: Queries[Name]["ask"]): Promise<Queries[Name]["answer"]>;
 }
 
+/** The past as the routes see it. */
+export type PastDoor = Pick<Past, "run" | "query">;
+
 /** What the service over HTTP is put together from. */
 export interface Parts {
   readonly engine: EngineDoor;
   readonly events: EventReader;
+  readonly past: PastDoor;
   readonly settings: Settings;
   readonly metrics: Metrics;
   /** Why the service is not ready, or null. */

@@ -10,7 +10,11 @@ const Hex = Type.String({
   description: "Bytes in hex, two digits a byte. Answers are lower case; upper case and a leading 0x are taken, too.",
 });
 
-const Seq = Type.Integer({ $id: "Seq", minimum: 1, description: "The event's place in the log." });
+const Seq = Type.Integer({
+  $id: "Seq",
+  minimum: 0,
+  description: "The event's place in the log; 0 only as of before the first.",
+});
 
 const Scalar = Type.Union(
   [
@@ -86,7 +90,10 @@ const Session = Type.Object(
     caller: Type.String({ description: "Who opened it, and who alone may use it." }),
     ttl_seconds: Type.Number(),
     opened_at: Type.String({ format: "date-time" }),
-    lease: Type.Enum(["ttl", "attached"], { type: "string", description: "What it lives by." }),
+    lease: nullable("string", {
+      enum: ["ttl", "attached", null],
+      description: "What it lives by; null as of an earlier moment.",
+    }),
     left_seconds: nullable("number", { description: "Until it ends unless renewed; null while a stream is attached." }),
     fd_count: Type.Integer(),
     capabilities: Type.Array(Type.String(), { description: "What bpf(2) finds the process to have." }),

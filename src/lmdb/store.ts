@@ -43,11 +43,13 @@ const ROOM_BYTES = 16 * 1024 * 1024;
 const ROOM_FACTOR = 4;
 
 /** How the cells are laid out; a state of another layout is made again from the log. */
-const LAYOUT = 2;
+const LAYOUT = 3;
 
 /** Beside the data: who wrote it, so that it is known what can be trusted. */
 interface Marker {
   readonly layout: number;
+  /** The log that it is made from. */
+  readonly log: string;
   /** The boot under which it is, or was, written. */
   readonly boot: string;
   /** Bytes of the data when it was closed and synced; null while it is open. */
@@ -70,15 +72,18 @@ export class LmdbStore implements StateStore {
   /** Why an earlier state was thrown away, or null. */
   readonly discarded: string | null;
   readonly #folder: string;
+  readonly #log: string;
   readonly #db: RootDatabase<Buffer, CellKey>;
   #seq: number;
 
-  constructor(folder: string) {
+  /** `log`: the id of the log that it is made from. */
+  constructor(folder: string, log: string) {
     mkdirSync(folder, { recursive: true });
     this.#folder = folder;
-    let discarded = reasonToDiscard(folder);
+    this.#log = log;
+    let discarded = reasonToDiscard(folder, log);
     if (discarded !== null) discard(folder);
-    writeMarker(folder, { closedBytes: null, opening: true });
+    writeMarker(folder, { log, closedBytes: null, opening: true });
     let db: RootDatabase<Buffer, CellKey>;
     try {
       db = openData(folder);
@@ -89,7 +94,7 @@ export class LmdbStore implements StateStore {
       db = openData(folder);
       this.#seq = 0;
     }
-    writeMarker(folder, { closedBytes: null });
+    writeMarker(folder, { log, closedBytes: null });
     this.discarded = discarded;
     this.#db = db;
   }
@@ -125,7 +130,7 @@ export class LmdbStore implements StateStore {
     const file = openSync(dataFile(this.#folder), "r+");
     fsyncSync(file);
     closeSync(file);
-    writeMarker(this.#folder, { closedBytes: statSync(dataFile(this.#folder)).size });
+    writeMarker(this.#folder, { log: this.#log, closedBytes: statSync(dataFile(this.#folder)).size });
   }
 }
 
@@ -160,12 +165,13 @@ function checkRoom(folder: string, bytes: number): void {
   if (free < needed) throw new Error(`the disk has ${free} bytes left: ${needed} might be needed`);
 }
 
-function reasonToDiscard(folder: string): string | null {
+function reasonToDiscard(folder: string, log: string): string | null {
   const bytes = statSync(dataFile(folder), { throwIfNoEntry: false })?.size;
   if (bytes === undefined) return null;
   const marker = readMarker(folder);
   if (marker === null) return "nothing says who wrote it";
   if (marker.layout !== LAYOUT) return `its layout is number ${marker.layout}, this is number ${LAYOUT}`;
+  if (marker.log !== log) return "it was made from another log";
   if (marker.opening) return "the process died when it was opened";
   if (!hasMagic(folder)) return "it is no LMDB file";
   if (marker.closedBytes !== null)
@@ -192,7 +198,7 @@ function hasMagic(folder: string): boolean {
   return found;
 }
 
-function writeMarker(folder: string, state: Pick<Marker, "closedBytes" | "opening">): void {
+function writeMarker(folder: string, state: Omit<Marker, "layout" | "boot">): void {
   const marker: Marker = { layout: LAYOUT, boot: bootId(), ...state };
   writeFileSync(join(folder, "marker.json"), `${JSON.stringify(marker)}\n`);
 }

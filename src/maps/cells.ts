@@ -52,7 +52,7 @@ export function afterKey(key: CellKey): CellKey {
 }
 
 /** The first cell of a range, if there is any. */
-export function firstIn(cells: Cells, from: CellKey, to: CellKey): Cell | undefined {
+export function firstIn(cells: Pick<Cells, "range">, from: CellKey, to: CellKey): Cell | undefined {
   for (const cell of cells.range(from, to)) return cell;
   return undefined;
 }

@@ -4,6 +4,7 @@ import { CMD } from "../abi/service.ts";
 import type { EventFilter } from "../engine/events.ts";
 import type { EventRow } from "../log/event.ts";
 import { migrate } from "./migrate.ts";
+import { seqBefore } from "./moments.ts";
 
 const MIGRATIONS = new URL("../../migrations/index/", import.meta.url);
 
@@ -132,17 +133,8 @@ export class EventIndex {
     this.#db.close();
   }
 
-  /** The last event before a moment; the log's times never step back. */
   #seqBefore(timeUs: number): number {
-    const timeAt = this.#db.prepare(TIME_AT).pluck();
-    let before = 0;
-    let notBefore = this.#seq + 1;
-    while (notBefore - before > 1) {
-      const middle = Math.floor((before + notBefore) / 2);
-      if ((timeAt.get(middle) as number) < timeUs) before = middle;
-      else notBefore = middle;
-    }
-    return before;
+    return seqBefore(this.#db.prepare(TIME_AT).pluck(), this.#seq, timeUs);
   }
 
   #index(row: UnindexedRow): void {

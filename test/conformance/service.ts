@@ -5,7 +5,8 @@ import { type DoorRequest, doorAnswer, readDoor } from "../../src/codec/door.ts"
 import { Engine, type Request } from "../../src/engine/engine.ts";
 import { IGNORE } from "../../src/engine/followers.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
-import type { Cells } from "../../src/maps/cells.ts";
+import { afterPrefix, type CellKey, type Cells } from "../../src/maps/cells.ts";
+import { elementsPrefix } from "../../src/maps/common.ts";
 import type { Host } from "../../src/maps/map.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
 import type { Action, Capability, MemoryCommand, ObjectSpec } from "../../src/syscall/command.ts";
@@ -31,7 +32,8 @@ export class Service implements Subject {
   readonly directory = "/sys/fs/bpf/conformance";
   readonly takesRaw = false;
   readonly ownsIds = true;
-  readonly #log = new MemoryLog();
+  /** What has happened. */
+  readonly log = new MemoryLog();
   readonly #engine: Engine;
   readonly #session: number;
 
@@ -42,7 +44,7 @@ export class Service implements Subject {
     this.#host = host;
     let timeUs = 0;
     this.#engine = new Engine({
-      log: this.#log,
+      log: this.log,
       store: new MemoryCells(),
       mirror: NO_MIRROR,
       clock: { nowUs: () => ++timeUs },
@@ -132,11 +134,17 @@ export class Service implements Subject {
     return state.entryCount(state.fd(this.#session, fd)?.map ?? 0);
   }
 
+  /** The keys of the cells that hold a map's elements. */
+  cellsOf(map: number): CellKey[] {
+    const prefix = elementsPrefix({ id: map });
+    return [...this.#engine.state.cells.range(prefix, afterPrefix(prefix))].map(([key]) => key);
+  }
+
   /** All cells: what they are, and what they are when the log is replayed. */
   cells(): { state: Record<string, string>; fold: Record<string, string> } {
     const fold = new StrictCells();
     const replayed = new State(fold, this.#host, IGNORE);
-    for (const { command, outcome } of this.#log.read(0)) redo(replayed, command, outcome);
+    for (const { command, outcome } of this.log.read(0)) redo(replayed, command, outcome);
     return { state: dump(this.#engine.state.cells), fold: dump(fold) };
   }
 

@@ -27,7 +27,7 @@ class Ledger {
 
   async open(log?: (real: SqliteEventLog) => EventLog): Promise<this> {
     this.log = new SqliteEventLog(join(this.folder, "events.sqlite"));
-    this.store = new LmdbStore(join(this.folder, "state"));
+    this.store = new LmdbStore(join(this.folder, "state"), "test");
     this.engine = new Engine({
       log: log?.(this.log) ?? this.log,
       store: this.store,

@@ -4,11 +4,14 @@ import { readSettings, type Settings } from "../../src/config.ts";
 import { Engine, type Reply, type Request } from "../../src/engine/engine.ts";
 import type { EventFilter, EventReader } from "../../src/engine/events.ts";
 import { FrameWriter, readReplies, readRequests } from "../../src/engine/frames.ts";
+import { History } from "../../src/engine/history.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
+import { Past } from "../../src/engine/past.ts";
 import { answerQuery } from "../../src/engine/queries.ts";
 import { type App, buildApp, type EngineDoor } from "../../src/http/app.ts";
 import type { Authenticate } from "../../src/http/auth.ts";
 import { Metrics } from "../../src/http/metrics.ts";
+import type { PastDoor } from "../../src/http/parts.ts";
 import type { EventRow } from "../../src/log/event.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
 import { MemoryLog } from "../support/memory_log.ts";
@@ -45,6 +48,7 @@ function matches(row: EventRow, filter: EventFilter): boolean {
   return key === undefined || (row.key?.subarray(0, key.length).equals(key) ?? false);
 }
 
+const HOST = { possibleCpus: 2, pageBytes: 4096, memoryBytes: 2 ** 34, onlineNodes: [0], ifindexes: [1] };
 const NO_MIRROR = disabledMirror("no mirror in this test");
 
 export interface ServiceOptions {
@@ -72,7 +76,7 @@ export class Service {
       store: new MemoryCells(),
       mirror: NO_MIRROR,
       clock: { nowUs: () => Date.now() * 1000 },
-      host: { possibleCpus: 2, pageBytes: 4096, memoryBytes: 2 ** 34, onlineNodes: [0], ifindexes: [1] },
+      host: HOST,
       interfaces: () => [1],
       graceMs: 0,
       report() {},
@@ -85,6 +89,7 @@ export class Service {
     service.#app = await buildApp({
       engine: service.#door(),
       events: new MemoryReader(service.log.rows),
+      past: service.#past(),
       settings: { ...readSettings({ MAPLEDGER_LOG_LEVEL: "silent" }), ...options.settings },
       metrics: service.metrics,
       ready: options.ready ?? (() => null),
@@ -137,6 +142,15 @@ export class Service {
       waiting: 0,
       run: async (request) => this.failing?.() ?? this.#run(request),
       query: async (name, ask) => structuredClone(answerQuery(engine, name, ask)),
+    };
+  }
+
+  /** What crosses threads is a copy. */
+  #past(): PastDoor {
+    const past = new Past(this.log, new History(this.log, new MemoryCells(), HOST), HOST);
+    return {
+      run: (moment, request) => past.run(moment, request),
+      query: async (moment, name, ask) => structuredClone(await past.query(moment, name, ask)),
     };
   }
 

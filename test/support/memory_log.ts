@@ -1,8 +1,12 @@
+import type { PastLog } from "../../src/engine/history.ts";
 import type { EventLog } from "../../src/engine/ports.ts";
 import { type Event, type EventRow, eventRow, rowEvent } from "../../src/log/event.ts";
 
+/** Few, so that tests come to the end of a chunk. */
+const CHUNK_EVENTS = 100;
+
 /** The log of a test: rows as SQLite would have them, so that reading it back proves the row codec, too. */
-export class MemoryLog implements EventLog {
+export class MemoryLog implements EventLog, PastLog {
   readonly rows: EventRow[] = [];
   /** What the next append throws. */
   broken: Error | null = null;
@@ -22,6 +26,14 @@ export class MemoryLog implements EventLog {
 
   *read(afterSeq: number): Iterable<Event> {
     for (const row of this.rows.slice(afterSeq)) yield rowEvent(row);
+  }
+
+  after(seq: number): Event[] {
+    return this.rows.slice(seq, seq + CHUNK_EVENTS).map(rowEvent);
+  }
+
+  seqAt(timeUs: number): number {
+    return this.rows.findLast((row) => row.time_us <= timeUs)?.seq ?? 0;
   }
 
   close(): void {}

@@ -7,6 +7,7 @@ import { InvalidInput } from "../../codec/invalid.ts";
 import type { Request } from "../../engine/engine.ts";
 import type { Action, OpenKind } from "../../syscall/command.ts";
 import { body, problems, ran, told } from "../answers.ts";
+import { AtQuery, stateOf } from "../as_of.ts";
 import { askFds, askMap, askOwnSession } from "../asked.ts";
 import { CreateSchema } from "../attr_schemas.ts";
 import { descriptorJson, mapJson } from "../json.ts";
@@ -77,48 +78,54 @@ function createMap(app: App, { parts }: RouteOptions): void {
   });
 }
 
-function listDescriptors(app: App, { parts: { engine } }: RouteOptions): void {
+function listDescriptors(app: App, { parts }: RouteOptions): void {
   app.get("/sessions/:session/fds", {
     schema: {
       operationId: "listDescriptors",
       summary: "A session's open descriptors",
       tags: TAGS,
       params: SessionParams,
+      querystring: AtQuery,
       response: {
         200: told("All of them.", Type.Object({ fds: Type.Array(Type.Ref("Descriptor")) }), { fds: [EXAMPLE] }),
-        ...problems({}, ...IN_SESSION),
+        ...problems({}, ...IN_SESSION, "no-such-event"),
       },
     },
-    handler: async ({ params: { session }, caller }) => {
-      await askOwnSession(engine, session, caller);
-      return { fds: (await askFds(engine, session)).map(descriptorJson) };
+    handler: async (request, reply) => {
+      const { session } = request.params;
+      const state = stateOf(parts, request, reply);
+      await askOwnSession(state, session, request.caller);
+      return { fds: (await askFds(state, session)).map(descriptorJson) };
     },
   });
 }
 
-function getDescriptor(app: App, { parts: { engine } }: RouteOptions): void {
+function getDescriptor(app: App, { parts }: RouteOptions): void {
   app.get("/sessions/:session/fds/:fd", {
     schema: {
       operationId: "getDescriptor",
       summary: "A descriptor, and the map that it is of",
       tags: TAGS,
       params: FdParams,
+      querystring: AtQuery,
       response: {
         200: told(
           "The descriptor.",
           Type.Object({ descriptor: Type.Ref("Descriptor"), map: Type.Optional(Type.Ref("Map")) }),
           { descriptor: { ...EXAMPLE, kind: "pipe", map_id: null } },
         ),
-        ...problems({}, ...IN_SESSION, "EBADF"),
+        ...problems({}, ...IN_SESSION, "EBADF", "no-such-event"),
       },
     },
-    handler: async ({ params: { session, fd }, caller }) => {
-      await askOwnSession(engine, session, caller);
-      const descriptor = (await askFds(engine, session)).find((open) => open.fd === fd);
+    handler: async (request, reply) => {
+      const { session, fd } = request.params;
+      const state = stateOf(parts, request, reply);
+      await askOwnSession(state, session, request.caller);
+      const descriptor = (await askFds(state, session)).find((open) => open.fd === fd);
       if (descriptor === undefined)
         throw new Problem("EBADF", `fd ${fd} is not open in session ${session}`, { errno: "EBADF" });
       if (descriptor.map === 0) return { descriptor: descriptorJson(descriptor) };
-      const map = await askMap(engine, { id: descriptor.map }, String(descriptor.map));
+      const map = await askMap(state, { id: descriptor.map }, String(descriptor.map));
       return { descriptor: descriptorJson(descriptor), map: mapJson(map) };
     },
   });

@@ -4,6 +4,7 @@ import { readValueBody } from "../../codec/body.ts";
 import { bytes } from "../../codec/scalars.ts";
 import { WHOLE_MAP } from "../../syscall/elements.ts";
 import { body, lines, octets, problems, ran } from "../answers.ts";
+import { AtQuery, at, mustRead } from "../as_of.ts";
 import { lastKey, sendElements, sendLines } from "../bulk.ts";
 import { conditionalFlags, NDJSON, OCTETS, wants } from "../negotiate.ts";
 import { type App, must, type RouteOptions } from "../parts.ts";
@@ -32,15 +33,26 @@ function lookupElement(app: App, view: View, { parts }: RouteOptions): void {
       description: "BPF_MAP_LOOKUP_ELEM. With Accept: application/octet-stream the answer is the value's bytes.",
       tags: [view.tag],
       params: keyParams(view),
+      querystring: AtQuery,
       response: {
         200: withOctets(ran("The value.", Type.Ref("Value"), { value: "2a000000", seq: 17 })),
-        ...problems(view.is, ...view.errnos, "ENOENT", "EFAULT", "ENOSPC", "ENOTSOCK", "EOPNOTSUPP", "ENOTSUPP"),
+        ...problems(
+          view.is,
+          ...view.errnos,
+          "ENOENT",
+          "EFAULT",
+          "ENOSPC",
+          "ENOTSOCK",
+          "EOPNOTSUPP",
+          "ENOTSUPP",
+          "no-such-event",
+        ),
       },
     },
     handler: async (request, reply) => {
       const origin = view.origin(request);
       const key = bytes((request.params as KeyParams).key, "key");
-      const ran = await must(parts, reply, {
+      const ran = await mustRead(parts, request, reply, {
         cmd: CMD.BPF_MAP_LOOKUP_ELEM,
         ...origin,
         key,
@@ -155,13 +167,14 @@ function listElements(app: App, view: View, { parts }: RouteOptions): void {
       operationId: `listElements${view.suffix}`,
       summary: "List elements",
       description:
-        "A page in the state's order; each page is of its own moment. With Accept: application/x-ndjson the answer is " +
+        "A page in the state's order; each page is of its own moment, unless `at` says of which. With Accept: application/x-ndjson the answer is " +
         "the whole map as it was at one moment, an element a line.",
       tags: [view.tag],
       params: view.params,
       querystring: Type.Object({
         after: Type.Optional(Type.String({ description: "The last page's `next`, in hex.", examples: ["01000000"] })),
         limit: limit(pageMax, PAGE_DEFAULT),
+        at,
       }),
       response: {
         200: withLines(
@@ -171,7 +184,7 @@ function listElements(app: App, view: View, { parts }: RouteOptions): void {
             seq: 17,
           }),
         ),
-        ...problems(view.is, ...view.errnos),
+        ...problems(view.is, ...view.errnos, "no-such-event"),
       },
     },
     handler: async (request, reply) => {
@@ -180,7 +193,8 @@ function listElements(app: App, view: View, { parts }: RouteOptions): void {
       const whole = wants(request.headers, NDJSON);
       const after = query.after === undefined ? null : bytes(query.after, "after");
       const limit = whole ? WHOLE_MAP : query.limit;
-      const { outcome, seq } = await must(parts, reply, { cmd: CMD.MAP_ELEMENTS, ...origin, attr: { after, limit } });
+      const command = { cmd: CMD.MAP_ELEMENTS, ...origin, attr: { after, limit } };
+      const { outcome, seq } = await mustRead(parts, request, reply, command);
       if (whole) return sendLines(reply, outcome);
       return sendElements(reply, outcome, { next: outcome.out?.more === true ? lastKey(outcome) : null, seq });
     },
@@ -197,17 +211,18 @@ function nextKey(app: App, view: View, { parts }: RouteOptions): void {
       params: view.params,
       querystring: Type.Object({
         key: Type.Optional(Type.String({ description: "A key in hex.", examples: ["01000000"] })),
+        at,
       }),
       response: {
         200: ran("The next key.", Type.Object({ next_key: hex(), seq: seq() }), { next_key: "02000000", seq: 17 }),
-        ...problems(view.is, ...view.errnos, "ENOENT", "EFAULT", "EOPNOTSUPP", "ENOTSUPP"),
+        ...problems(view.is, ...view.errnos, "ENOENT", "EFAULT", "EOPNOTSUPP", "ENOTSUPP", "no-such-event"),
       },
     },
     handler: async (request, reply) => {
       const origin = view.origin(request);
       const given = (request.query as { key?: string }).key;
       const key = given === undefined ? null : bytes(given, "key");
-      const ran = await must(parts, reply, {
+      const ran = await mustRead(parts, request, reply, {
         cmd: CMD.BPF_MAP_GET_NEXT_KEY,
         ...origin,
         key,

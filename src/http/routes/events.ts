@@ -3,6 +3,7 @@ import { Type } from "typebox";
 import { ERRNO } from "../../abi/errno.ts";
 import { CMD } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
+import { readTimeUs } from "../../codec/moments.ts";
 import { bytes } from "../../codec/scalars.ts";
 import type { EventFilter, EventReader } from "../../engine/events.ts";
 import type { EventRow } from "../../log/event.ts";
@@ -21,7 +22,6 @@ const PAGE_DEFAULT = 100;
 /** Events that are read at once, and bytes of theirs after which a page ends before its limit: a batch's event may be large. */
 const CHUNK_EVENTS = 64;
 const PAGE_BYTES_MAX = 16 * 1024 * 1024;
-const US = 1000;
 
 const EXAMPLE = {
   seq: 17,
@@ -163,20 +163,6 @@ function readNamed(names: Readonly<Record<string, number>>, given: string, where
   if (Object.hasOwn(names, given)) return names[given] as number;
   if (/^-?\d{1,9}$/.test(given)) return Number(given);
   throw new InvalidInput(where, `a name or a number is needed, found ${JSON.stringify(given.slice(0, 40))}`);
-}
-
-const RFC_3339 = /^(\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?([Zz]|[+-]\d{2}:\d{2})$/;
-
-/** Microseconds since the epoch; digits beyond them are cut. */
-function readTimeUs(text: string, where: string): number {
-  const [, moment = "", fraction = "", zone = ""] = RFC_3339.exec(text) ?? [];
-  const ms = Date.parse(`${moment.replace(" ", "T").toUpperCase()}${zone.toUpperCase()}`);
-  if (Number.isNaN(ms))
-    throw new InvalidInput(
-      where,
-      `a moment as in 2026-11-23T20:00:00Z is needed, found ${JSON.stringify(text.slice(0, 40))}`,
-    );
-  return ms * US + Number(fraction.padEnd(6, "0").slice(0, 6));
 }
 
 /** At most `limit` events; fewer where they are large. */

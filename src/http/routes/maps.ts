@@ -2,6 +2,7 @@ import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
 import { readPeekBody, readValueBody } from "../../codec/body.ts";
 import { body, problems, ran, told } from "../answers.ts";
+import { AtQuery, at, mustRead, stateOf } from "../as_of.ts";
 import { askMap } from "../asked.ts";
 import { mapJson, mirrorJson } from "../json.ts";
 import { type App, must, type RouteOptions } from "../parts.ts";
@@ -54,33 +55,41 @@ function listMaps(app: App, { parts }: RouteOptions): void {
       querystring: Type.Object({
         after,
         limit: limit(parts.settings.pageElementsMax, PAGE_DEFAULT),
+        at,
       }),
       response: {
         200: told("A page, by id.", Type.Object({ maps: Type.Array(Type.Ref("Map")), next: nullable("integer") }), {
           maps: [EXAMPLE],
           next: null,
         }),
-        ...problems({}),
+        ...problems({}, "no-such-event"),
       },
     },
-    handler: async (request) => {
+    handler: async (request, reply) => {
       const query = request.query as { after: number; limit: number };
-      const maps = await parts.engine.query("maps", query);
+      const maps = await stateOf(parts, request, reply).query("maps", query);
       return { maps: maps.map(mapJson), next: maps.length === query.limit ? (maps.at(-1)?.id ?? null) : null };
     },
   });
 }
 
-function getMap(app: App, { parts: { engine } }: RouteOptions): void {
+function getMap(app: App, { parts }: RouteOptions): void {
   app.get("/maps/:map", {
     schema: {
       operationId: "getMap",
       summary: "A map",
       tags: TAGS,
       params: MapParams,
-      response: { 200: told("The map.", Type.Ref("Map"), EXAMPLE), ...problems({}, "ENOENT", "EINVAL") },
+      querystring: AtQuery,
+      response: {
+        200: told("The map.", Type.Ref("Map"), EXAMPLE),
+        ...problems({}, "ENOENT", "EINVAL", "no-such-event"),
+      },
     },
-    handler: async ({ params: { map } }) => mapJson(await askMap(engine, readReference(map, "map"), map)),
+    handler: async (request, reply) => {
+      const { map } = request.params;
+      return mapJson(await askMap(stateOf(parts, request, reply), readReference(map, "map"), map));
+    },
   });
 }
 
@@ -237,11 +246,21 @@ function peekElement(app: App, view: View, { parts }: RouteOptions): void {
         "body, and gives it back if it may have been pushed; ENOENT if it was not.",
       tags: [view.tag],
       params: view.params,
+      querystring: AtQuery,
       "x-body-optional": true,
       body: body(Type.Object({ value: Type.Optional(hex()) }, { additionalProperties: false }), { value: "2a000000" }),
       response: {
         200: ran("The value.", Type.Ref("Value"), { value: "2a000000", seq: 17 }),
-        ...problems({ ...view.is, body: true }, ...view.errnos, "ENOENT", "EFAULT", "EBUSY", "EOPNOTSUPP", "ENOTSUPP"),
+        ...problems(
+          { ...view.is, body: true },
+          ...view.errnos,
+          "ENOENT",
+          "EFAULT",
+          "EBUSY",
+          "EOPNOTSUPP",
+          "ENOTSUPP",
+          "no-such-event",
+        ),
       },
     },
     validatorCompiler: bodyByHand,
@@ -255,7 +274,7 @@ function peekElement(app: App, view: View, { parts }: RouteOptions): void {
         flags: 0n,
         exact: true,
       };
-      const { outcome, seq } = await must(parts, reply, command);
+      const { outcome, seq } = await mustRead(parts, request, reply, command);
       return { value: (outcome.value ?? (value as Buffer)).toString("hex"), seq };
     },
   });

@@ -2,8 +2,9 @@ import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
 import { body, octets, problems, ran } from "../answers.ts";
+import { AtQuery, read } from "../as_of.ts";
 import { OCTETS } from "../negotiate.ts";
-import { type App, must, type RouteOptions, run } from "../parts.ts";
+import { type App, must, type RouteOptions } from "../parts.ts";
 import { Problem, refused } from "../problems.ts";
 import { bodyByHand } from "../validation.ts";
 import { VIEWS, type View } from "../views.ts";
@@ -35,11 +36,12 @@ function readMemory(app: App, view: View, { parts }: RouteOptions): void {
         "Range: bytes=FIRST-LAST a part of it.",
       tags: [view.tag],
       params: view.params,
+      querystring: AtQuery,
       headers: Type.Object({ range: Type.Optional(Type.String({ examples: ["bytes=0-4095"] })) }),
       response: {
         200: octetsOf("All of it."),
         206: octetsOf("The range that was asked for."),
-        ...problems(view.is, ...view.errnos, ...ERRNOS, "range-not-satisfiable"),
+        ...problems(view.is, ...view.errnos, ...ERRNOS, "range-not-satisfiable", "no-such-event"),
       },
     },
     handler: async (request, reply) => {
@@ -47,18 +49,18 @@ function readMemory(app: App, view: View, { parts }: RouteOptions): void {
       const { offset, length } = readRange(range);
       const attr = { offset, length: Math.min(length, READ_BYTES_MAX) };
       const command = { cmd: CMD.MEMORY_READ, ...view.origin(request), value: null, attr };
-      const { outcome, seq } = await run(parts, reply, command);
+      const { outcome, seq } = await read(parts, request, reply, command);
       const { memory } = outcome.out ?? {};
-      const read = outcome.value;
-      if (memory !== undefined && range !== undefined && (read === null || read.length === 0))
+      const bytes = outcome.value;
+      if (memory !== undefined && range !== undefined && (bytes === null || bytes.length === 0))
         throw outside(range, memory);
-      if (read === null || memory === undefined) throw refused(command, outcome, seq);
+      if (bytes === null || memory === undefined) throw refused(command, outcome, seq);
       reply.header("accept-ranges", "bytes").type(OCTETS);
-      if (read.length < memory) {
-        const first = offset < 0 ? memory - read.length : offset;
-        reply.code(206).header("content-range", `bytes ${first}-${first + read.length - 1}/${memory}`);
+      if (bytes.length < memory) {
+        const first = offset < 0 ? memory - bytes.length : offset;
+        reply.code(206).header("content-range", `bytes ${first}-${first + bytes.length - 1}/${memory}`);
       }
-      return reply.send(read);
+      return reply.send(bytes);
     },
   });
 }

@@ -1,6 +1,7 @@
 import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
 import { problems, ran, told } from "../answers.ts";
+import { AtQuery, at, stateOf } from "../as_of.ts";
 import { pinJson } from "../json.ts";
 import { type App, must, type RouteOptions } from "../parts.ts";
 import { limit, nullable, PathnameParams } from "../schemas.ts";
@@ -39,18 +40,19 @@ function listPins(app: App, { parts }: RouteOptions): void {
           Type.String({ default: "", description: "The last page's `next`.", examples: ["/sys/fs/bpf/counters"] }),
         ),
         limit: limit(parts.settings.pageElementsMax, PAGE_DEFAULT),
+        at,
       }),
       response: {
         200: told("A page, by path.", Type.Object({ pins: Type.Array(Type.Ref("Pin")), next: nullable("string") }), {
           pins: [{ pathname: "/sys/fs/bpf/counters", map_id: 1 }],
           next: null,
         }),
-        ...problems({}),
+        ...problems({}, "no-such-event"),
       },
     },
-    handler: async (request) => {
+    handler: async (request, reply) => {
       const query = request.query as { after: string; limit: number };
-      const pins = await parts.engine.query("pins", query);
+      const pins = await stateOf(parts, request, reply).query("pins", query);
       return { pins: pins.map(pinJson), next: pins.length === query.limit ? (pins.at(-1)?.pathname ?? null) : null };
     },
   });
@@ -62,14 +64,17 @@ function listDirectories(app: App, { parts }: RouteOptions): void {
       operationId: "listDirectories",
       summary: "List the directories below /sys/fs/bpf",
       tags: TAGS,
+      querystring: AtQuery,
       response: {
         200: told("All of them.", Type.Object({ directories: Type.Array(Type.String()) }), {
           directories: ["/sys/fs/bpf/app"],
         }),
-        ...problems({}),
+        ...problems({}, "no-such-event"),
       },
     },
-    handler: async () => ({ directories: await parts.engine.query("directories", {}) }),
+    handler: async (request, reply) => ({
+      directories: await stateOf(parts, request, reply).query("directories", {}),
+    }),
   });
 }
 

@@ -3,6 +3,7 @@ import { Type } from "typebox";
 import { CAPABILITIES, CMD } from "../../abi/service.ts";
 import type { Capability } from "../../syscall/command.ts";
 import { lines, problems, ran, told } from "../answers.ts";
+import { AtQuery, at, stateOf } from "../as_of.ts";
 import { askOwnSession, askSession } from "../asked.ts";
 import { sessionJson } from "../json.ts";
 import { NDJSON } from "../negotiate.ts";
@@ -101,6 +102,7 @@ function listSessions(app: App, { parts }: RouteOptions): void {
       querystring: Type.Object({
         after,
         limit: limit(parts.settings.pageElementsMax, PAGE_DEFAULT),
+        at,
       }),
       response: {
         200: told(
@@ -108,12 +110,12 @@ function listSessions(app: App, { parts }: RouteOptions): void {
           Type.Object({ sessions: Type.Array(Type.Ref("Session")), next: nullable("integer") }),
           { sessions: [EXAMPLE], next: null },
         ),
-        ...problems({}),
+        ...problems({}, "no-such-event"),
       },
     },
-    handler: async (request) => {
+    handler: async (request, reply) => {
       const query = request.query as { after: number; limit: number };
-      const sessions = await parts.engine.query("sessions", query);
+      const sessions = await stateOf(parts, request, reply).query("sessions", query);
       const next = sessions.length === query.limit ? (sessions.at(-1)?.id ?? null) : null;
       return { sessions: sessions.map(sessionJson), next };
     },
@@ -127,12 +129,14 @@ function getSession(app: App, { parts }: RouteOptions): void {
       summary: "A session",
       tags: TAGS,
       params: SessionParams,
+      querystring: AtQuery,
       response: {
         200: told("The session.", Type.Ref("Session"), EXAMPLE),
-        ...problems({}, "no-such-session", "session-ended"),
+        ...problems({}, "no-such-session", "session-ended", "no-such-event"),
       },
     },
-    handler: async ({ params }) => sessionJson(await askSession(parts.engine, params.session)),
+    handler: async (request, reply) =>
+      sessionJson(await askSession(stateOf(parts, request, reply), request.params.session)),
   });
 }
 

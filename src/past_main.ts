@@ -1,0 +1,102 @@
+import { join } from "node:path";
+import { parentPort, workerData } from "node:worker_threads";
+import { FrameWriter, readRequests } from "./engine/frames.ts";
+import { History } from "./engine/history.ts";
+import { NotYet, Past } from "./engine/past.ts";
+import type { FromPast, ToPast } from "./engine/past_client.ts";
+import { readHost } from "./host.ts";
+import { discard, LmdbStore } from "./lmdb/store.ts";
+import { SqlitePastLog } from "./sqlite/past_log.ts";
+
+/** The thread of the past: what the cells held at every moment, beside the engine and not in its way. */
+const port = parentPort;
+if (port === null) throw new Error("past_main.ts is the thread of the past: start src/main.ts");
+const { data } = workerData as { data: string };
+
+/** The log must have rested this long before its history is written without being asked: that shares the disk and the cores. */
+const REST_MS = 2000;
+
+interface Open {
+  readonly log: SqlitePastLog;
+  readonly history: History;
+  readonly past: Past;
+}
+
+let open: Promise<Open> | null = null;
+let seen = -1;
+let timer: NodeJS.Timeout | undefined;
+const writer = new FrameWriter();
+
+port.on("message", async (message: ToPast) => {
+  switch (message.kind) {
+    case "open":
+      open = openPast();
+      timer = setTimeout(catchUp, REST_MS);
+      break;
+    case "close":
+      clearTimeout(timer);
+      await close();
+      port.close();
+      break;
+    default:
+      await answer(message);
+  }
+});
+
+async function openPast(): Promise<Open> {
+  const log = new SqlitePastLog(join(data, "events.sqlite"));
+  const store = await openHistory(join(data, "history"), log);
+  const host = { ...readHost(), possibleCpus: log.possibleCpus };
+  const history = new History(log, store, host);
+  return { log, history, past: new Past(log, history, host) };
+}
+
+/** A history of another log, or of more than the log has, is made again. */
+async function openHistory(folder: string, log: SqlitePastLog): Promise<LmdbStore> {
+  const store = new LmdbStore(folder, log.id);
+  if (store.seq <= log.lastSeq) return store;
+  await store.close();
+  discard(folder);
+  return new LmdbStore(folder, log.id);
+}
+
+async function answer(message: Extract<ToPast, { id: number }>): Promise<void> {
+  const { id, moment } = message;
+  try {
+    if (open === null) throw new Error("the log is not open yet");
+    const { past } = await open;
+    if (message.kind === "query") {
+      post({ id, answer: await past.query(moment, message.name, message.ask as never) });
+      return;
+    }
+    const [request] = readRequests(message.frames, message.length);
+    const { seq, answer } = await past.run(moment, request as never);
+    writer.reply({ seq, outcome: answer });
+    const { frames, length } = writer.take();
+    post({ id, frames, length }, [frames]);
+  } catch (error) {
+    if (error instanceof NotYet) post({ id, notYet: [error.seq, error.last] });
+    else post({ id, error: (error as Error).message });
+  }
+}
+
+async function catchUp(): Promise<void> {
+  const { log, past } = await (open as Promise<Open>);
+  const last = log.lastSeq;
+  const rested = last === seen;
+  seen = last;
+  // A full disk, say: who asks is told.
+  if (rested) await past.catchUp().catch(() => {});
+  timer = setTimeout(catchUp, REST_MS);
+}
+
+async function close(): Promise<void> {
+  if (open === null) return;
+  const { log, history } = await open;
+  await history.close();
+  log.close();
+}
+
+function post(message: FromPast, transfer: ArrayBuffer[] = []): void {
+  (port as NonNullable<typeof port>).postMessage(message, transfer);
+}
