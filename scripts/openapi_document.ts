@@ -1,5 +1,6 @@
 import { readSettings } from "../src/config.ts";
 import { buildApp } from "../src/http/app.ts";
+import { LogStreams } from "../src/http/log_streams.ts";
 import { Metrics } from "../src/http/metrics.ts";
 import { VERSION } from "../src/version.ts";
 
@@ -9,11 +10,12 @@ export async function openApiDocument(): Promise<object> {
     throw new Error("writing the OpenAPI document: nothing is asked of the engine");
   };
   const app = await buildApp({
-    engine: { waiting: 0, run: never, query: never },
+    engine: { waiting: 0, seq: 0, onGrowth: never, run: never, query: never },
     events: { query: never, event: never, lastSeq: never, close: async () => {} },
     past: { run: never, query: never },
     settings: { ...readSettings({}), logLevel: "silent" },
     metrics: new Metrics(),
+    streams: new LogStreams(0),
     ready: () => null,
     authenticate: null,
     version: VERSION,

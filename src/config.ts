@@ -15,6 +15,9 @@ export interface Settings {
   readonly pageElementsMax: number;
   readonly queueCommandsMax: number;
   readonly queueBytesMax: number;
+  readonly bookmarkSeconds: number;
+  readonly lagEventsMax: number;
+  readonly streamsMax: number;
 }
 
 /** One setting: its variable, its default, what it takes, in words and as a reader. */
@@ -107,6 +110,21 @@ export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Nam
     16_384 * MIB,
     "most bytes that wait for the engine",
   ),
+  bookmarkSeconds: integer(
+    "MAPLEDGER_BOOKMARK",
+    10,
+    1,
+    3_600,
+    "seconds after which a stream that has nothing else to tell says up to which seq it has looked",
+  ),
+  lagEventsMax: integer(
+    "MAPLEDGER_LAG_MAX",
+    10_000,
+    1,
+    1_000_000_000,
+    "events that a stream may stand behind the log before it is told so; it loses nothing",
+  ),
+  streamsMax: integer("MAPLEDGER_STREAMS_MAX", 100, 0, 100_000, "most streams at once; beyond it requests get 503"),
 };
 
 /** Reads the settings. Throws an Error that names the variable and what it takes. */

@@ -9,6 +9,7 @@ import type { FromEngine } from "./engine/worker.ts";
 import type { EngineData } from "./engine_main.ts";
 import { buildApp } from "./http/app.ts";
 import { checkListen, readTokens } from "./http/auth.ts";
+import { LogStreams } from "./http/log_streams.ts";
 import { Metrics } from "./http/metrics.ts";
 import type { App } from "./http/parts.ts";
 import { ThreadedEventReader } from "./sqlite/event_reader.ts";
@@ -53,6 +54,7 @@ async function start(): Promise<void> {
   const engine = new EngineClient(worker, limits, (figures) => metrics.batch(figures));
   const reader = new Worker(new URL("reader_main.ts", import.meta.url), { workerData: { data: settings.data } });
   const events = new ThreadedEventReader(reader);
+  const streams = new LogStreams(settings.streamsMax);
   const past = new PastClient(
     new Worker(new URL("past_main.ts", import.meta.url), { workerData: { data: settings.data } }),
   );
@@ -62,6 +64,7 @@ async function start(): Promise<void> {
     past,
     settings,
     metrics,
+    streams,
     ready: () => notReady,
     authenticate,
     version: VERSION,

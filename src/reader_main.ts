@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
+import type { EventFilter } from "./engine/events.ts";
 import { EventIndex } from "./sqlite/event_index.ts";
 import type { ReaderRequest } from "./sqlite/event_reader.ts";
 
@@ -41,10 +42,15 @@ port.on("message", (message: ReaderRequest) => {
   }
 });
 
+/** A buffer crosses threads as a plain byte array. */
+function withKey(filter: EventFilter): EventFilter {
+  return filter.key === undefined ? filter : { ...filter, key: Buffer.from(filter.key) };
+}
+
 function answer(index: EventIndex, message: Exclude<ReaderRequest, { kind: "open" | "close" }>): unknown {
   switch (message.kind) {
     case "query":
-      return index.query(message.filter);
+      return index.query(withKey(message.filter), message.range);
     case "event":
       return index.event(message.seq);
     case "lastSeq":

@@ -5,6 +5,7 @@ import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import t, { type Test } from "tap";
+import { MessageStream } from "./support/messages.ts";
 import { type ServiceProcess, startService } from "./support/service_process.ts";
 
 /** A data directory of its own, gone after the test. */
@@ -172,5 +173,36 @@ t.test("a full disk fails commands with 507 and changes nothing; with room again
   t.match(await put("ffffffff"), { status: 200 });
   const { elements } = (await call(service.url, "GET", "/v1/maps/1/elements")) as { elements: unknown[] };
   t.equal(elements.length, written);
+  t.equal(await service.end("SIGTERM"), 0);
+});
+
+t.test("a stream follows the log, ends with the service, and goes on after its start", async (t) => {
+  const environment = { MAPLEDGER_DATA: dataOf(t), MAPLEDGER_MIRROR: "off", MAPLEDGER_BOOKMARK: "1" };
+  let service = await startService(environment);
+  await prepare(service);
+  const stream = await MessageStream.open(t, `${service.url}/v1/events/stream?after=0`);
+  const keys = Array.from({ length: 200 }, (_, at) => Buffer.from([at, 1, 0, 0]).toString("hex"));
+  const put = (key: string) => call(service.url, "PUT", `/v1/sessions/1/fds/3/elements/${key}`, { value: key });
+  const written = Promise.all(keys.map(put));
+  const seqs: unknown[] = [];
+  while (seqs.length < 202) seqs.push((await stream.nextOf("event")).data.seq);
+  t.same(
+    seqs,
+    Array.from({ length: 202 }, (_, at) => at + 1),
+  );
+  await written;
+  await call(service.url, "POST", "/v1/sessions", { ttl_seconds: 1 });
+  t.match((await stream.nextOf("event")).data, { seq: 203, cmd: "SESSION_OPEN" });
+  t.match((await stream.nextOf("event")).data, { seq: 204, cmd: "SESSION_END" }, "which nobody asked for");
+  t.match(await stream.nextOf("bookmark"), { id: 204 });
+  const stopping = performance.now();
+  t.equal(await service.end("SIGTERM"), 0);
+  t.ok(performance.now() - stopping < 5000, "the stop did not wait for the stream");
+  while ((await stream.next()) !== null);
+  service = await startService(environment);
+  await put("ffffffff");
+  const headers = { "last-event-id": String(stream.lastId) };
+  const next = await MessageStream.open(t, `${service.url}/v1/events/stream`, headers);
+  t.match((await next.nextOf("event")).data, { seq: 205, key: "ffffffff" });
   t.equal(await service.end("SIGTERM"), 0);
 });

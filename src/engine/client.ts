@@ -57,6 +57,8 @@ export class EngineClient {
   #closed: Promise<void> | null = null;
   #gone = false;
   #drained: (() => void) | null = null;
+  #seq = 0;
+  readonly #onGrowth = new Set<() => void>();
   /** Commands and bytes taken on and not yet answered. */
   #commands = 0;
   #bytes = 0;
@@ -72,6 +74,17 @@ export class EngineClient {
   /** Commands that are waiting for their answer. */
   get waiting(): number {
     return this.#commands;
+  }
+
+  /** Of the last event that is known to be in the log. */
+  get seq(): number {
+    return this.#seq;
+  }
+
+  /** Calls the listener whenever the log has grown, until the function that is answered is called. */
+  onGrowth(listener: () => void): () => void {
+    this.#onGrowth.add(listener);
+    return () => this.#onGrowth.delete(listener);
   }
 
   /** Takes a command on. Rejects with EngineBusy where the queue is full, EngineClosed after close(). */
@@ -156,9 +169,14 @@ export class EngineClient {
           resolve(replies[at] as Reply);
         });
         this.#onBatch(message.figures);
+        this.#grow(message.seq);
         if (this.#commands === 0) this.#drained?.();
         break;
       }
+      case "ready":
+      case "grown":
+        this.#grow(message.seq);
+        break;
       case "answer":
         this.#questions.get(message.id)?.resolve(message.answer as never);
         this.#questions.delete(message.id);
@@ -166,6 +184,12 @@ export class EngineClient {
       default:
         break;
     }
+  }
+
+  #grow(seq: number): void {
+    if (seq <= this.#seq) return;
+    this.#seq = seq;
+    for (const listener of [...this.#onGrowth]) listener();
   }
 
   #post(message: ToEngine, transfer: ArrayBuffer[] = []): void {

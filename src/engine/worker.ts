@@ -18,7 +18,11 @@ export type FromEngine =
       readonly frames: ArrayBuffer;
       readonly length: number;
       readonly figures: Engine["figures"];
+      /** Of the log's last event. */
+      readonly seq: number;
     }
+  /** The log has grown without a batch: what the service does of its own accord. */
+  | { readonly kind: "grown"; readonly seq: number }
   | { readonly kind: "answer"; readonly id: number; readonly answer: unknown }
   | { readonly kind: "report"; readonly message: string; readonly error: string }
   | { readonly kind: "closed" };
@@ -33,7 +37,9 @@ export function serveEngine(engine: Engine, port: MessagePort, closed: () => voi
 
   const tick = (): void => {
     const leasesOnly = performance.now() - lastBatchMs < IDLE_MS;
+    const before = engine.seq;
     const more = engine.idle(leasesOnly);
+    if (engine.seq > before) post(port, { kind: "grown", seq: engine.seq });
     timer = setTimeout(tick, more ? 0 : IDLE_MS);
   };
   let timer = setTimeout(tick, IDLE_MS);
@@ -43,7 +49,7 @@ export function serveEngine(engine: Engine, port: MessagePort, closed: () => voi
       case "batch": {
         for (const reply of engine.run(readRequests(message.frames, message.length))) replies.reply(reply);
         const { frames, length } = replies.take();
-        post(port, { kind: "replies", frames, length, figures: engine.figures }, [frames]);
+        post(port, { kind: "replies", frames, length, figures: engine.figures, seq: engine.seq }, [frames]);
         engine.writeLarge();
         lastBatchMs = performance.now();
         break;

@@ -27,6 +27,11 @@ export function lines(schema: TSchema, example: string): { schema: TSchema; exam
   return { schema: Type.Unsafe({ type: "string", "x-ndjson-item": schema }), example };
 }
 
+/** Server-sent events; `data` is what each message's data is, by its event. */
+export function messages(data: Record<string, TSchema>, example: string): { schema: TSchema; example: string } {
+  return { schema: Type.Unsafe({ type: "string", "x-sse-data": data }), example };
+}
+
 export const octets = { schema: Type.Unsafe({ type: "string", format: "binary" }), example: "*\u0000\u0000\u0000" };
 
 /** A body in JSON. What codec/body.ts reads itself, the validator lets pass: see `handRead`. */
@@ -93,6 +98,7 @@ const EXAMPLES: Partial<Record<Name, string>> = {
   "range-not-satisfiable": "bytes=8192-: the memory has 4096 bytes",
   bug: "the service failed; its log tells more",
   busy: "10000 commands with 1234567 bytes are waiting",
+  "too-many-streams": "100 streams are open",
   unavailable: "recovering: 10000 of 20000 events",
   "log-failed": "the log could not be written; nothing was changed",
   "disk-full": "the log's disk is full; nothing was changed",

@@ -12,6 +12,7 @@ export const METRICS = {
   mapledger_commit_seconds: "Time to append a batch to the log, durably.",
   mapledger_mirror_seconds: "Time to carry a batch into the kernel's maps.",
   mapledger_queue_commands: "Commands that wait for their answer.",
+  mapledger_streams: "Streams that follow the log.",
   mapledger_log_seq: "Seq of the last event in the log.",
   mapledger_state_seq: "Seq of the last event whose changes the state on disk has; the rest is pending.",
   mapledger_pending_cells: "Cells that wait to be written to the state on disk.",
@@ -39,6 +40,7 @@ export class Metrics {
   readonly #commit = this.#histogram("mapledger_commit_seconds", SECONDS);
   readonly #mirror = this.#histogram("mapledger_mirror_seconds", SECONDS);
   readonly #queue = this.#gauge("mapledger_queue_commands");
+  readonly #streams = this.#gauge("mapledger_streams");
   readonly #logSeq = this.#gauge("mapledger_log_seq");
   readonly #stateSeq = this.#gauge("mapledger_state_seq");
   readonly #pending = this.#gauge("mapledger_pending_cells");
@@ -61,13 +63,14 @@ export class Metrics {
   }
 
   /** All of it in Prometheus' text format. */
-  text(stats: EngineStats, waiting: number): Promise<string> {
+  text(stats: EngineStats, waiting: number, streams: number): Promise<string> {
     this.#commands.reset();
     for (const [cmd, errno, count] of stats.commands as [number, number, number][])
       this.#commands.inc(labelsOf(cmd, errno), count);
     this.#refusals.reset();
     this.#refusals.inc(stats.mirrorRefusals);
     this.#queue.set(waiting);
+    this.#streams.set(streams);
     this.#logSeq.set(stats.seq);
     this.#stateSeq.set(stats.stateSeq);
     this.#pending.set(stats.pendingCells);

@@ -8,6 +8,7 @@ import type { Past } from "../engine/past.ts";
 import type { Queries, QueryName } from "../engine/queries.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import type { Authenticate } from "./auth.ts";
+import type { LogStreams } from "./log_streams.ts";
 import type { Metrics } from "./metrics.ts";
 import { failure, refused } from "./problems.ts";
 
@@ -22,6 +23,10 @@ declare module "fastify" {
 export interface EngineDoor {
   /** Commands that are waiting for their answer. */
   readonly waiting: number;
+  /** Of the last event that is known to be in the log. */
+  readonly seq: number;
+  /** Calls the listener whenever the log has grown, until the function that is answered is called. */
+  onGrowth(listener: () => void): () => void;
   run(request: Request): Promise<Reply>;
   query<Name extends QueryName>(name: Name, ask: Queries[Name]["ask"]): Promise<Queries[Name]["answer"]>;
 }
@@ -36,6 +41,8 @@ export interface Parts {
   readonly past: PastDoor;
   readonly settings: Settings;
   readonly metrics: Metrics;
+  /** Those that follow the log, over all listeners of the service. */
+  readonly streams: LogStreams;
   /** Why the service is not ready, or null. */
   readonly ready: () => string | null;
   /** null: everybody is anonymous. */

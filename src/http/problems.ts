@@ -21,6 +21,7 @@ export const PROBLEMS = {
   "header-too-large": { status: 431, title: "The request line and headers are larger than the service takes" },
   bug: { status: 500, title: "The service failed" },
   busy: { status: 503, title: "The queue is full" },
+  "too-many-streams": { status: 503, title: "There are as many streams as there may be" },
   unavailable: { status: 503, title: "The service is not ready" },
   "log-failed": { status: 503, title: "The log could not be written" },
   "disk-full": { status: 507, title: "The log's disk is full" },

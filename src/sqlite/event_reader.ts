@@ -1,10 +1,10 @@
 import type { Worker } from "node:worker_threads";
-import type { EventFilter, EventReader } from "../engine/events.ts";
+import type { EventFilter, EventPage, EventRange, EventReader } from "../engine/events.ts";
 import type { EventRow } from "../log/event.ts";
 
 /** What the service's thread asks the reader's. */
 export type ReaderRequest =
-  | { readonly kind: "query"; readonly id: number; readonly filter: EventFilter }
+  | { readonly kind: "query"; readonly id: number; readonly filter: EventFilter; readonly range: EventRange }
   | { readonly kind: "event"; readonly id: number; readonly seq: number }
   | { readonly kind: "lastSeq"; readonly id: number }
   /** The log is there, and open to be read. */
@@ -12,7 +12,7 @@ export type ReaderRequest =
   | { readonly kind: "close" };
 
 type Question =
-  | { readonly kind: "query"; readonly filter: EventFilter }
+  | { readonly kind: "query"; readonly filter: EventFilter; readonly range: EventRange }
   | { readonly kind: "event"; readonly seq: number }
   | { readonly kind: "lastSeq" };
 
@@ -41,8 +41,9 @@ export class ThreadedEventReader implements EventReader {
     this.#worker.postMessage({ kind: "open" } satisfies ReaderRequest);
   }
 
-  async query(filter: EventFilter): Promise<EventRow[]> {
-    return (await this.#ask<EventRow[]>({ kind: "query", filter })).map(withBuffers);
+  async query(filter: EventFilter, range: EventRange): Promise<EventPage> {
+    const page = await this.#ask<EventPage>({ kind: "query", filter, range });
+    return { ...page, rows: page.rows.map(withBuffers) };
   }
 
   async event(seq: number): Promise<EventRow | null> {

@@ -2,7 +2,13 @@ import type { InjectOptions, LightMyRequestResponse } from "fastify";
 import type { Test } from "tap";
 import { readSettings, type Settings } from "../../src/config.ts";
 import { Engine, type Reply, type Request } from "../../src/engine/engine.ts";
-import type { EventFilter, EventReader } from "../../src/engine/events.ts";
+import {
+  type EventFilter,
+  type EventPage,
+  type EventRange,
+  type EventReader,
+  matches,
+} from "../../src/engine/events.ts";
 import { FrameWriter, readReplies, readRequests } from "../../src/engine/frames.ts";
 import { History } from "../../src/engine/history.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
@@ -10,22 +16,41 @@ import { Past } from "../../src/engine/past.ts";
 import { answerQuery } from "../../src/engine/queries.ts";
 import { type App, buildApp, type EngineDoor } from "../../src/http/app.ts";
 import type { Authenticate } from "../../src/http/auth.ts";
+import { LogStreams } from "../../src/http/log_streams.ts";
 import { Metrics } from "../../src/http/metrics.ts";
 import type { PastDoor } from "../../src/http/parts.ts";
 import type { EventRow } from "../../src/log/event.ts";
+import { effectsIn, touchedKeys } from "../../src/log/touched.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
 import { MemoryLog } from "../support/memory_log.ts";
 import { Conformance, type Document } from "./document.ts";
 
+/** Events looked at in one query: few, so that answers that are not complete are seen, too. */
+const LOOKED_AT_MAX = 50;
+
 class MemoryReader implements EventReader {
   readonly #rows: readonly EventRow[];
+  /** How often it was asked. */
+  queries = 0;
 
   constructor(rows: readonly EventRow[]) {
     this.#rows = rows;
   }
 
-  async query(filter: EventFilter): Promise<EventRow[]> {
-    return this.#rows.filter((row) => matches(row, filter)).slice(0, filter.limit);
+  async query(filter: EventFilter, { afterSeq, beforeSeq, limit }: EventRange): Promise<EventPage> {
+    this.queries++;
+    const backward = beforeSeq !== undefined;
+    const range = this.#rows.slice(afterSeq, backward ? Math.max(beforeSeq - 1, 0) : undefined);
+    if (backward) range.reverse();
+    const rows: EventRow[] = [];
+    for (const [at, row] of range.entries()) {
+      if (matches(row, filter) && hasKey(row, filter)) rows.push(row);
+      if (rows.length === limit || at === LOOKED_AT_MAX - 1)
+        return { rows: backward ? rows.reverse() : rows, reached: row.seq, more: true, over: false };
+    }
+    const over = (this.#rows.at(-1)?.time_us ?? 0) > (filter.untilUs ?? Number.POSITIVE_INFINITY);
+    const reached = backward ? afterSeq + 1 : Math.max(this.#rows.length, afterSeq);
+    return { rows: backward ? rows.reverse() : rows, reached, more: false, over };
   }
 
   async event(seq: number): Promise<EventRow | null> {
@@ -39,13 +64,11 @@ class MemoryReader implements EventReader {
   async close(): Promise<void> {}
 }
 
-function matches(row: EventRow, filter: EventFilter): boolean {
-  const same = (["map", "session", "caller", "cmd", "errno"] as const).every(
-    (name) => filter[name] === undefined || filter[name] === row[name],
+function hasKey(row: EventRow, { key }: EventFilter): boolean {
+  if (key === undefined) return true;
+  return touchedKeys(row, effectsIn(row), () => undefined).some((touched) =>
+    touched.subarray(0, key.length).equals(key),
   );
-  const { key, afterSeq, sinceUs = 0, untilUs = Number.POSITIVE_INFINITY } = filter;
-  if (!same || row.seq <= afterSeq || row.time_us < sinceUs || row.time_us > untilUs) return false;
-  return key === undefined || (row.key?.subarray(0, key.length).equals(key) ?? false);
 }
 
 const HOST = { possibleCpus: 2, pageBytes: 4096, memoryBytes: 2 ** 34, onlineNodes: [0], ifindexes: [1] };
@@ -65,6 +88,9 @@ export class Service {
   readonly log = new MemoryLog();
   readonly engine: Engine;
   readonly metrics = new Metrics();
+  readonly reader = new MemoryReader(this.log.rows);
+  readonly #onGrowth = new Set<() => void>();
+  #streams: LogStreams | undefined;
   /** Instead of the engine, where a test wants it to fail. */
   failing: (() => Promise<Reply>) | null = null;
   #app: App | undefined;
@@ -86,12 +112,15 @@ export class Service {
   /** A service that is closed when the test is over. */
   static async start(t: Test, options: ServiceOptions = {}): Promise<Service> {
     const service = new Service();
+    const settings = { ...readSettings({ MAPLEDGER_LOG_LEVEL: "silent" }), ...options.settings };
+    service.#streams = new LogStreams(settings.streamsMax);
     service.#app = await buildApp({
       engine: service.#door(),
-      events: new MemoryReader(service.log.rows),
+      events: service.reader,
       past: service.#past(),
-      settings: { ...readSettings({ MAPLEDGER_LOG_LEVEL: "silent" }), ...options.settings },
+      settings,
       metrics: service.metrics,
+      streams: service.#streams,
       ready: options.ready ?? (() => null),
       authenticate: options.authenticate ?? null,
       version: "0.0.0",
@@ -103,6 +132,11 @@ export class Service {
 
   get app(): App {
     return this.#app as App;
+  }
+
+  /** Streams that are open. */
+  get streams(): number {
+    return this.#streams?.count ?? 0;
   }
 
   get seen(): ReadonlySet<string> {
@@ -140,6 +174,13 @@ export class Service {
     const { engine } = this;
     return {
       waiting: 0,
+      get seq() {
+        return engine.seq;
+      },
+      onGrowth: (listener) => {
+        this.#onGrowth.add(listener);
+        return () => this.#onGrowth.delete(listener);
+      },
       run: async (request) => this.failing?.() ?? this.#run(request),
       query: async (name, ask) => structuredClone(answerQuery(engine, name, ask)),
     };
@@ -154,12 +195,23 @@ export class Service {
     };
   }
 
+  /** What the engine does while nobody asks anything of it. */
+  idle(): void {
+    this.engine.idle(true);
+    this.#grown();
+  }
+
+  #grown(): void {
+    for (const listener of [...this.#onGrowth]) listener();
+  }
+
   #run(request: Request): Reply {
     const writer = new FrameWriter();
     writer.request(request);
     const there = writer.take();
     for (const reply of this.engine.run(readRequests(there.frames, there.length))) writer.reply(reply);
     this.metrics.batch(this.engine.figures);
+    this.#grown();
     const back = writer.take();
     return readReplies(back.frames, back.length)[0] as Reply;
   }

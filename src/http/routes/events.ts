@@ -1,21 +1,18 @@
 import { Readable } from "node:stream";
 import { Type } from "typebox";
-import { ERRNO } from "../../abi/errno.ts";
-import { CMD } from "../../abi/service.ts";
-import { InvalidInput } from "../../codec/invalid.ts";
-import { readTimeUs } from "../../codec/moments.ts";
-import { bytes } from "../../codec/scalars.ts";
 import type { EventFilter, EventReader } from "../../engine/events.ts";
 import type { EventRow } from "../../log/event.ts";
-import { lines, problems, told } from "../answers.ts";
-import { askMap } from "../asked.ts";
+import { lines, messages, problems, told } from "../answers.ts";
 import { sendJson } from "../bulk.ts";
+import { FilterFields, type FilterQuery, readFilter } from "../event_filter.ts";
+import { follow } from "../follow.ts";
 import { eventJson } from "../json.ts";
+import { EVENT_STREAM, FOLLOWED, inPieces, message } from "../messages.ts";
 import { NDJSON, wants } from "../negotiate.ts";
-import type { App, EngineDoor, RouteOptions } from "../parts.ts";
+import type { App, Parts, RouteOptions } from "../parts.ts";
 import { Problem } from "../problems.ts";
 import { after, limit, nullable } from "../schemas.ts";
-import { readReference } from "../views.ts";
+import { FROM_FIELDS, readStart } from "../stream_start.ts";
 
 const TAGS = ["events"];
 const PAGE_DEFAULT = 100;
@@ -41,54 +38,48 @@ const EXAMPLE = {
   out: null,
 };
 
-const Query = Type.Object({
-  map: Type.Optional(
-    Type.String({ description: "A map's id; name:NAME or pinned:PATH of one that lives.", examples: ["1"] }),
-  ),
-  session: Type.Optional(Type.Integer({ minimum: 0, description: "0: commands of no session." })),
-  caller: Type.Optional(Type.String()),
-  cmd: Type.Optional(Type.String({ description: "A command's name or number.", examples: ["BPF_MAP_UPDATE_ELEM"] })),
-  errno: Type.Optional(
-    Type.String({ description: "An errno's name or number; 0 for what succeeded.", examples: ["ENOENT"] }),
-  ),
-  key: Type.Optional(Type.String({ description: "What the key begins with, in hex; of a batch, any of its keys." })),
-  since: Type.Optional(
-    Type.String({ description: "From this moment on, in RFC 3339.", examples: ["2026-11-23T20:00:00Z"] }),
-  ),
-  until: Type.Optional(Type.String({ description: "Up to this moment, itself included." })),
-  after,
+const Page = Type.Object({
+  events: Type.Array(Type.Ref("Event")),
+  next: nullable("integer", { description: "The next page's `after`; null at the end of the log." }),
+  prev: nullable("integer", { description: "The previous page's `before`; null at its beginning." }),
 });
+const PAGE_EXAMPLE = { events: [EXAMPLE], next: 17, prev: null };
 
 /** The log: every command that ever ran. */
-export async function eventRoutes(app: App, options: RouteOptions): Promise<void> {
-  listEvents(app, options);
-  getEvent(app, options);
+export async function eventRoutes(app: App, { parts }: RouteOptions): Promise<void> {
+  parts.streams.endWith(app);
+  listEvents(app, parts);
+  streamEvents(app, parts);
+  getEvent(app, parts);
 }
 
-function listEvents(app: App, { parts: { engine, events, settings } }: RouteOptions): void {
+function listEvents(app: App, { engine, events, settings }: Parts): void {
   app.get("/events", {
     schema: {
       operationId: "listEvents",
       summary: "List events",
       description:
-        "Ascending by seq; a page of large events has fewer than `limit`. With Accept: application/x-ndjson all of them up to now, an event a line.",
+        "Ascending by seq; a page of large events has fewer than `limit`. With `before` the page that ends just below it, " +
+        "which for a seq beyond the log's end is the last. With Accept: application/x-ndjson all of them up to now, an " +
+        "event a line.",
       tags: TAGS,
-      querystring: Type.Object({ ...Query.properties, limit: limit(settings.pageElementsMax, PAGE_DEFAULT) }),
+      querystring: Type.Object({
+        ...FilterFields,
+        after,
+        before: Type.Optional(
+          Type.Integer({
+            minimum: 1,
+            maximum: Number.MAX_SAFE_INTEGER,
+            description: "Events below this seq, the last of them first to be found: the next page's `prev`.",
+          }),
+        ),
+        limit: limit(settings.pageElementsMax, PAGE_DEFAULT),
+      }),
       response: {
         200: {
-          ...told(
-            "A page, or all events.",
-            Type.Object({ events: Type.Array(Type.Ref("Event")), next: nullable("integer") }),
-            { events: [EXAMPLE], next: 17 },
-          ),
+          ...told("A page, or all events.", Page, PAGE_EXAMPLE),
           content: {
-            "application/json": {
-              schema: Type.Object({
-                events: Type.Array(Type.Ref("Event")),
-                next: nullable("integer"),
-              }),
-              example: { events: [EXAMPLE], next: 17 },
-            },
+            "application/json": { schema: Page, example: PAGE_EXAMPLE },
             [NDJSON]: lines(Type.Ref("Event"), `${JSON.stringify(EXAMPLE)}\n`),
           },
         },
@@ -96,17 +87,55 @@ function listEvents(app: App, { parts: { engine, events, settings } }: RouteOpti
       },
     },
     handler: async (request, reply) => {
-      const query = request.query as EventQuery;
+      const query = request.query as PageQuery;
       const filter = await readFilter(engine, query);
-      if (wants(request.headers, NDJSON))
-        return reply.type(NDJSON).send(Readable.from(eventLines(events, filter, await events.lastSeq())));
-      const { rows, next } = await readPage(events, filter);
-      return sendJson(reply, pageText(rows, next), bytesOf(rows));
+      if (wants(request.headers, NDJSON)) {
+        const last = Math.min(await events.lastSeq(), (query.before ?? Number.POSITIVE_INFINITY) - 1);
+        const all = eventLines(events, filter, query.after, last);
+        return reply.type(NDJSON).send(Readable.from(all, { highWaterMark: 1 }));
+      }
+      const page =
+        query.before === undefined ? await pageOn(events, filter, query) : await pageBack(events, filter, query);
+      return sendJson(reply, pageText(page), bytesOf(page.rows));
     },
   });
 }
 
-function getEvent(app: App, { parts: { events } }: RouteOptions): void {
+function streamEvents(app: App, parts: Parts): void {
+  app.get("/events/stream", {
+    schema: {
+      operationId: "streamEvents",
+      summary: "Follow the log",
+      description:
+        "Server-sent events: `event`, whose id is its seq and whose data is what GET /v1/events tells of it; `bookmark`, that " +
+        "everything up to its id has been looked at: at the beginning, and while there is nothing to tell each " +
+        "MAPLEDGER_BOOKMARK seconds; `lagging`, where the reader stands more than MAPLEDGER_LAG_MAX events behind: it loses " +
+        "nothing by that. Begins with what comes next, or behind Last-Event-ID or `after`.",
+      tags: TAGS,
+      headers: FROM_FIELDS.headers,
+      querystring: Type.Object({ ...FilterFields, ...FROM_FIELDS.query }),
+      response: {
+        200: {
+          description: "The stream.",
+          content: {
+            [EVENT_STREAM]: messages(
+              { event: Type.Ref("Event"), ...FOLLOWED },
+              message("bookmark", '{"seq":16}', 16) + message("event", JSON.stringify(EXAMPLE), EXAMPLE.seq),
+            ),
+          },
+        },
+        ...problems({}, "too-many-streams", "ENOENT", "EINVAL"),
+      },
+    },
+    handler: async (request, reply) => {
+      const filter = await readFilter(parts.engine, request.query as FilterQuery);
+      const start = readStart(request, await parts.events.lastSeq());
+      return parts.streams.send(reply, EVENT_STREAM, (signal) => eventMessages(parts, filter, start, signal));
+    },
+  });
+}
+
+function getEvent(app: App, { events }: Parts): void {
   app.get("/events/:seq", {
     schema: {
       operationId: "getEvent",
@@ -124,57 +153,42 @@ function getEvent(app: App, { parts: { events } }: RouteOptions): void {
   });
 }
 
-interface EventQuery {
-  readonly map?: string;
-  readonly session?: number;
-  readonly caller?: string;
-  readonly cmd?: string;
-  readonly errno?: string;
-  readonly key?: string;
-  readonly since?: string;
-  readonly until?: string;
+interface PageQuery extends FilterQuery {
   readonly after: number;
+  readonly before?: number;
   readonly limit: number;
 }
 
-async function readFilter(engine: EngineDoor, query: EventQuery): Promise<EventFilter> {
-  const { map, session, caller, cmd, errno, key, since, until } = query;
-  return {
-    ...(map !== undefined && { map: await readMap(engine, map) }),
-    ...(session !== undefined && { session }),
-    ...(caller !== undefined && { caller }),
-    ...(cmd !== undefined && { cmd: readNamed(CMD, cmd, "cmd") }),
-    ...(errno !== undefined && { errno: readNamed(ERRNO, errno, "errno") }),
-    ...(key !== undefined && { key: bytes(key, "key") }),
-    ...(since !== undefined && { sinceUs: readTimeUs(since, "since") }),
-    ...(until !== undefined && { untilUs: readTimeUs(until, "until") }),
-    afterSeq: query.after,
-    limit: query.limit,
-  };
+interface Page {
+  readonly rows: readonly EventRow[];
+  readonly next: number | null;
+  readonly prev: number | null;
 }
 
-/** Ids stand for maps that are no more, too; names and pins for those that live. */
-async function readMap(engine: EngineDoor, reference: string): Promise<number> {
-  const asked = readReference(reference, "map");
-  return "id" in asked ? asked.id : (await askMap(engine, asked, reference)).id;
-}
-
-function readNamed(names: Readonly<Record<string, number>>, given: string, where: string): number {
-  if (Object.hasOwn(names, given)) return names[given] as number;
-  if (/^-?\d{1,9}$/.test(given)) return Number(given);
-  throw new InvalidInput(where, `a name or a number is needed, found ${JSON.stringify(given.slice(0, 40))}`);
-}
-
-/** At most `limit` events; fewer where they are large. */
-async function readPage(events: EventReader, filter: EventFilter): Promise<{ rows: EventRow[]; next: number | null }> {
+/** At most `limit` events above `after`; fewer where they are large. */
+async function pageOn(events: EventReader, filter: EventFilter, { after, limit }: PageQuery): Promise<Page> {
   const rows: EventRow[] = [];
-  for (let afterSeq = filter.afterSeq; ; ) {
-    const limit = Math.min(CHUNK_EVENTS, filter.limit - rows.length);
-    const chunk = await events.query({ ...filter, afterSeq, limit });
-    for (const row of chunk) rows.push(row);
-    afterSeq = chunk.at(-1)?.seq ?? afterSeq;
-    if (chunk.length === 0) return { rows, next: null };
-    if (rows.length === filter.limit || bytesOf(rows) > PAGE_BYTES_MAX) return { rows, next: afterSeq };
+  for (let at = after; ; ) {
+    const chunk = await events.query(filter, { afterSeq: at, limit: Math.min(CHUNK_EVENTS, limit - rows.length) });
+    for (const row of chunk.rows) rows.push(row);
+    at = chunk.reached;
+    const isFull = rows.length === limit || bytesOf(rows) > PAGE_BYTES_MAX;
+    if (isFull || !chunk.more)
+      return { rows, next: isFull ? at : null, prev: after === 0 ? null : (rows[0]?.seq ?? after + 1) };
+  }
+}
+
+/** At most `limit` events below `before`, those next to it. */
+async function pageBack(events: EventReader, filter: EventFilter, { after, before, limit }: PageQuery): Promise<Page> {
+  let rows: EventRow[] = [];
+  for (let at = before as number; ; ) {
+    const rest = Math.min(CHUNK_EVENTS, limit - rows.length);
+    const chunk = await events.query(filter, { afterSeq: after, beforeSeq: at, limit: rest });
+    rows = [...chunk.rows, ...rows];
+    at = chunk.reached;
+    const isFull = rows.length === limit || bytesOf(rows) > PAGE_BYTES_MAX;
+    if (isFull || !chunk.more)
+      return { rows, next: rows.at(-1)?.seq ?? null, prev: isFull && at > after + 1 ? at : null };
   }
 }
 
@@ -182,22 +196,49 @@ function bytesOf(rows: readonly EventRow[]): number {
   return rows.reduce((sum, { key, value }) => sum + (key?.length ?? 0) + (value?.length ?? 0), 0);
 }
 
-function* pageText(rows: readonly EventRow[], next: number | null): Iterable<string> {
+function* pageText({ rows, next, prev }: Page): Iterable<string> {
   yield '{"events":[';
   for (const [at, row] of rows.entries()) yield `${at === 0 ? "" : ","}${JSON.stringify(eventJson(row))}`;
-  yield `],"next":${next}}`;
+  yield `],"next":${next},"prev":${prev}}`;
 }
 
-/** All that match, chunk by chunk, up to the end that the log had when it was asked. */
-async function* eventLines(events: EventReader, filter: EventFilter, lastSeq: number): AsyncIterable<string> {
-  for (let afterSeq = filter.afterSeq; ; ) {
-    const rows = await events.query({ ...filter, afterSeq, limit: CHUNK_EVENTS });
-    for (const row of rows) {
-      if (row.seq > lastSeq) return;
-      yield `${JSON.stringify(eventJson(row))}\n`;
+/** All that match up to `last`, chunk by chunk, as fast as they are taken. */
+async function* eventLines(
+  events: EventReader,
+  filter: EventFilter,
+  after: number,
+  last: number,
+): AsyncIterable<string> {
+  for (let at = after; at < last; ) {
+    const { rows, reached, more } = await events.query(filter, { afterSeq: at, limit: CHUNK_EVENTS });
+    yield* inPieces(linesOf(rows, last));
+    if (!more) return;
+    at = reached;
+  }
+}
+
+function* linesOf(rows: readonly EventRow[], last: number): Iterable<string> {
+  for (const row of rows) if (row.seq <= last) yield `${JSON.stringify(eventJson(row))}\n`;
+}
+
+async function* eventMessages(
+  parts: Parts,
+  filter: EventFilter,
+  start: number,
+  signal: AbortSignal,
+): AsyncIterable<string> {
+  yield message("bookmark", JSON.stringify({ seq: start }), start);
+  for await (const told of follow(parts, filter, start, signal)) {
+    switch (told.kind) {
+      case "events":
+        yield* inPieces(told.rows.map((row) => message("event", JSON.stringify(eventJson(row)), row.seq)));
+        break;
+      case "bookmark":
+        yield message("bookmark", JSON.stringify({ seq: told.seq }), told.seq);
+        break;
+      case "lagging":
+        yield message("lagging", JSON.stringify({ at: told.at, last: told.last }));
+        break;
     }
-    const last = rows.at(-1);
-    if (last === undefined || rows.length < CHUNK_EVENTS) return;
-    afterSeq = last.seq;
   }
 }

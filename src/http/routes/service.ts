@@ -56,7 +56,7 @@ function probeProblems(): ReturnType<typeof problems> {
   return rest;
 }
 
-function metrics(app: App, { parts: { engine, metrics } }: RouteOptions): void {
+function metrics(app: App, { parts: { engine, metrics, streams } }: RouteOptions): void {
   app.get("/metrics", {
     schema: {
       operationId: "getMetrics",
@@ -71,7 +71,7 @@ function metrics(app: App, { parts: { engine, metrics } }: RouteOptions): void {
       },
     },
     handler: async (_request, reply) => {
-      const text = await metrics.text(await engine.query("stats", {}), engine.waiting);
+      const text = await metrics.text(await engine.query("stats", {}), engine.waiting, streams.count);
       return reply.type(metrics.contentType).send(text);
     },
   });

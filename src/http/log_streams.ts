@@ -1,0 +1,54 @@
+import { Readable } from "node:stream";
+import type { FastifyReply } from "fastify";
+import type { App } from "./parts.ts";
+import { Problem } from "./problems.ts";
+
+/** How long a stop waits for a reader to take the end of its stream. */
+const END_MS = 500;
+
+/** The streams that follow the log, over all listeners of the service: so many at most, and none outlives it. */
+export class LogStreams {
+  readonly #most: number;
+  readonly #open = new Map<AbortController, FastifyReply>();
+
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  get count(): number {
+    return this.#open.size;
+  }
+
+  /** To be called once for each listener: when it closes, all streams end. */
+  endWith(app: App): void {
+    app.addHook("preClose", async () => this.#endAll());
+  }
+
+  /**
+   * Answers with what `tell` yields, as fast as the reader takes it. The signal is aborted when the reader is gone or the
+   * service stops: then `tell` is to return. Throws the problem of one stream too many.
+   */
+  send(reply: FastifyReply, type: string, tell: (signal: AbortSignal) => AsyncIterable<string>): FastifyReply {
+    if (this.#open.size >= this.#most) throw new Problem("too-many-streams", `${this.#open.size} streams are open`);
+    const ending = new AbortController();
+    this.#open.set(ending, reply);
+    const gone = (): void => {
+      ending.abort();
+      this.#open.delete(ending);
+    };
+    if (reply.raw.destroyed) gone();
+    else reply.raw.once("close", gone);
+    const headers = { "cache-control": "no-store", "x-accel-buffering": "no", connection: "close" };
+    return reply
+      .headers(headers)
+      .type(type)
+      .send(Readable.from(tell(ending.signal), { highWaterMark: 1 }));
+  }
+
+  #endAll(): void {
+    for (const [ending, reply] of this.#open) {
+      ending.abort();
+      setTimeout(() => reply.raw.destroy(), END_MS).unref();
+    }
+  }
+}

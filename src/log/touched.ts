@@ -1,0 +1,58 @@
+import { CMD } from "../abi/service.ts";
+import type { Out } from "../syscall/outcome.ts";
+import type { EventRow } from "./event.ts";
+
+/** What an event is about beside what its command names: maps and keys that its effects have touched. */
+
+const BATCHES: ReadonlySet<number> = new Set([
+  CMD.BPF_MAP_LOOKUP_BATCH,
+  CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH,
+  CMD.BPF_MAP_UPDATE_BATCH,
+  CMD.BPF_MAP_DELETE_BATCH,
+]);
+
+/** Commands that change neither elements nor the life of a map. */
+export const READS: ReadonlySet<number> = new Set([
+  CMD.BPF_MAP_LOOKUP_ELEM,
+  CMD.BPF_MAP_GET_NEXT_KEY,
+  CMD.BPF_MAP_LOOKUP_BATCH,
+  CMD.BPF_MAP_GET_NEXT_ID,
+  CMD.BPF_MAP_GET_FD_BY_ID,
+  CMD.BPF_OBJ_GET,
+  CMD.BPF_OBJ_GET_INFO_BY_FD,
+  CMD.BPF_OBJ_PIN,
+  CMD.MAP_ELEMENTS,
+  CMD.MEMORY_READ,
+]);
+
+/** What `out` of a row may tell of effects; null: nothing, which is what most rows tell. */
+export function effectsIn({ out }: Pick<EventRow, "out">): Out | null {
+  return out === null ? null : (JSON.parse(out) as Out);
+}
+
+/** The map that was meant, and those that lost elements or their life by it. */
+export function touchedMaps({ map }: Pick<EventRow, "map">, effects: Out | null): ReadonlySet<number> {
+  const maps = new Set([map]);
+  for (const id of effects?.freed ?? []) maps.add(id);
+  return maps;
+}
+
+/** The keys that were named, stored, evicted. `keySizeOf` takes those of a batch apart; undefined: it is not known. */
+export function touchedKeys(
+  { cmd, map, key }: Pick<EventRow, "cmd" | "map" | "key">,
+  effects: Out | null,
+  keySizeOf: (map: number) => number | undefined,
+): Buffer[] {
+  const size = BATCHES.has(cmd) ? keySizeOf(map) : undefined;
+  const keys = key === null ? [] : apart(key, size);
+  if (effects === null) return keys;
+  const { stored_keys: stored, evicted = [] } = effects;
+  if (stored !== undefined) keys.push(...apart(Buffer.from(stored, "hex"), size));
+  for (const [, evictedKey] of evicted) keys.push(Buffer.from(evictedKey, "hex"));
+  return keys;
+}
+
+function apart(keys: Buffer, size: number | undefined): Buffer[] {
+  if (size === undefined || size === 0) return [keys];
+  return Array.from({ length: Math.floor(keys.length / size) }, (_, at) => keys.subarray(at * size, (at + 1) * size));
+}
