@@ -7,8 +7,8 @@ import { IGNORE } from "../src/engine/followers.ts";
 import { MemoryCells } from "../src/engine/memory.ts";
 import { type EventRow, rowEvent } from "../src/log/event.ts";
 import type { MapRecord } from "../src/maps/map.ts";
-import { mapType } from "../src/maps/types.ts";
 import { Bpf, openBpf } from "../src/mirror/bpf.ts";
+import { elementsOf } from "../src/syscall/elements.ts";
 import { redo } from "../src/syscall/execute.ts";
 import { OPERATOR, OpenMap, State } from "../src/syscall/state.ts";
 import { unfitForKernel } from "./support/bpffs.ts";
@@ -210,7 +210,7 @@ function fold(): void {
 
 function stored(map: MapRecord): Map<string, string> {
   const open = new OpenMap(folded, map, OPERATOR);
-  const elements = mapType(map.type)?.elements(open, null) ?? [];
+  const elements = elementsOf(open, null);
   return new Map([...elements].map(({ key, value }) => [key.toString("hex"), value.toString("hex")]));
 }
 

@@ -2,8 +2,8 @@ import { BPF_F } from "../abi/bpf.ts";
 import { ARRAY_VALUE_BYTES_MAX } from "../abi/limits.ts";
 import { checkArray, checkArrayBtf, DATA_ARRAY_FLAGS } from "./array_create.ts";
 import { byKeys, checkUpdateFlags, noTake, roundUp8, USUAL, u32Buffer } from "./common.ts";
-import { cellAt, checkIndex, filled, indexOf, nextIndex } from "./index_keys.ts";
-import type { Element, Host, MapRecord, MapStore, MapType } from "./map.ts";
+import { cellAt, checkIndex, filled, indexAt, indexOf, nextIndex } from "./index_keys.ts";
+import type { Host, MapRecord, MapStore, MapType } from "./map.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
 
 /**
@@ -38,17 +38,6 @@ function overlay(before: Buffer | undefined, value: Buffer, map: MapRecord): Buf
   const element = before === undefined ? Buffer.alloc(roundUp8(map.valueSize)) : Buffer.from(before);
   value.copy(element);
   return element;
-}
-
-function* elements(store: MapStore, after: Buffer | null): Iterable<Element> {
-  const { map } = store;
-  let index = after === null ? 0 : indexOf(after) + 1;
-  for (const [written, bytes] of filled(store, index)) {
-    if (written >= map.maxEntries) break;
-    for (; index < written; index++) yield { key: u32Buffer(index), value: zeros(map) };
-    yield { key: u32Buffer(index++), value: bytes.subarray(0, map.valueSize) };
-  }
-  for (; index < map.maxEntries; index++) yield { key: u32Buffer(index), value: zeros(map) };
 }
 
 function zeros(map: MapRecord): Buffer {
@@ -149,7 +138,15 @@ export const array: MapType = {
     throw new Error("array remove: nothing removes elements of an array");
   },
 
-  elements,
+  cellOf: (map, key) => cellAt(map, indexOf(key)),
+
+  element({ map }, cell, bytes) {
+    const index = indexAt(cell);
+    if (index >= map.maxEntries) return null;
+    return { key: u32Buffer(index), value: bytes?.subarray(0, map.valueSize) ?? zeros(map) };
+  },
+
+  dense: true,
 
   *stored(store) {
     for (const [index, bytes] of filled(store))

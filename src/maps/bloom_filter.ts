@@ -1,19 +1,20 @@
 import { createHash } from "node:crypto";
 import { BPF_F } from "../abi/bpf.ts";
 import { QUEUE_VALUE_BYTES_MAX } from "../abi/limits.ts";
-import { afterPrefix } from "./cells.ts";
+import { afterPrefix, bytesKey, type CellKey } from "./cells.ts";
 import {
   ACCESS_FLAGS,
   checkEntries,
   checkFlags,
   checkKeySize,
+  ELEMENT_PREFIX_BYTES,
   elementsPrefix,
   NO_BATCHES,
   noTake,
   PROG_FLAGS,
   USUAL,
 } from "./common.ts";
-import { type Element, type MapStore, type MapType, POSITION_BYTES } from "./map.ts";
+import { type MapStore, type MapType, POSITION_BYTES } from "./map.ts";
 import { refuse, refused } from "./refusal.ts";
 
 /**
@@ -39,11 +40,8 @@ function put(store: MapStore, key: Buffer, value: Buffer): void {
 }
 
 /** A position is what a digest begins with. */
-function* elements(store: MapStore, after: Buffer | null): Iterable<Element> {
-  const prefix = elementsPrefix(store.map);
-  const from = after === null ? prefix : `${prefix}${after.toString("latin1").padEnd(DIGEST_BYTES, "\xff")}\0`;
-  for (const [cell, value] of store.cells.range(from, afterPrefix(prefix)))
-    yield { key: Buffer.from(cell.slice(prefix.length, prefix.length + POSITION_BYTES), "latin1"), value };
+function positionOf(cell: CellKey): Buffer {
+  return Buffer.from(cell.slice(ELEMENT_PREFIX_BYTES, ELEMENT_PREFIX_BYTES + POSITION_BYTES), "latin1");
 }
 
 export const bloomFilter: MapType = {
@@ -95,6 +93,12 @@ export const bloomFilter: MapType = {
     throw new Error("bloom_filter remove: nothing removes what was added");
   },
 
-  elements,
-  stored: (store) => elements(store, null),
+  /** The last place that it might be at: a position does not say all of a digest. */
+  cellOf: (map, position) => elementsPrefix(map) + bytesKey(position).padEnd(DIGEST_BYTES, "\xff"),
+  element: (_store, cell, bytes) => (bytes === undefined ? null : { key: positionOf(cell), value: bytes }),
+
+  *stored(store) {
+    const prefix = elementsPrefix(store.map);
+    for (const [cell, value] of store.cells.range(prefix, afterPrefix(prefix))) yield { key: positionOf(cell), value };
+  },
 };

@@ -116,6 +116,7 @@ export const USUAL = {
   asks: false,
   fileClosed: null,
   freed: null,
+  dense: false,
 } as const satisfies Partial<MapType>;
 
 /** A value as the kernel keeps it, and as user space sees each CPU's. */

@@ -1,7 +1,7 @@
 import { DEVMAP_HASH_ENTRIES_MAX } from "../abi/limits.ts";
 import { checkUpdateFlags, NO_BATCHES, noBtf, noTake, USUAL, u32Buffer } from "./common.ts";
 import { checkDevmap, interfaceProgram, readOnlyForPrograms } from "./devmap.ts";
-import { ABSENT, cellKey, cellsOf, checkFull, elementOf, erase, nextKey, write } from "./hash_table.ts";
+import { ABSENT, byKey, cellKey, cellsOf, checkFull, elementOf, erase, nextKey, write } from "./hash_table.ts";
 import type { MapStore, MapType } from "./map.ts";
 import { refuse } from "./refusal.ts";
 import { holdProgram, releaseProgram, shown } from "./xdp_programs.ts";
@@ -75,12 +75,7 @@ export const devmapHash: MapType = {
 
   freed: (store, { value }) => releaseProgram(store, value),
 
-  *elements(store, after) {
-    for (const cell of cellsOf(store, after)) {
-      const { key, value } = elementOf(store.map, cell);
-      yield { key, value: shown(store, value) };
-    }
-  },
+  ...byKey(shown),
 
   *stored(store) {
     for (const cell of cellsOf(store)) yield elementOf(store.map, cell);

@@ -4,6 +4,7 @@ import { checkHash, checkHashEntries, hashBytes } from "./hash_create.ts";
 import {
   ABSENT,
   byBuckets,
+  byKey,
   cellKey,
   cellsOf,
   checkUpdate,
@@ -81,9 +82,7 @@ export const hashOfMaps: MapType = {
 
   freed: ({ world }, { value }) => world.release(value.readUInt32LE(0)),
 
-  *elements(store, after) {
-    for (const cell of cellsOf(store, after)) yield elementOf(store.map, cell);
-  },
+  ...byKey((_store, value) => value),
 
   *stored(store) {
     for (const cell of cellsOf(store)) yield elementOf(store.map, cell);

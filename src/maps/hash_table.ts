@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { afterKey, afterPrefix, type Cell, type CellKey, readU32Key, u32Key } from "./cells.ts";
 import { checkUpdateFlags, ELEMENT_PREFIX_BYTES, elementsPrefix, u32Buffer } from "./common.ts";
-import type { BatchPage, BatchWalk, Element, MapRecord, MapStore } from "./map.ts";
+import type { BatchPage, BatchWalk, Element, MapRecord, MapStore, MapType } from "./map.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
 /**
@@ -64,6 +64,18 @@ export function elementOf(map: MapRecord, cell: Cell): Element {
   return { key: keyOf(map, cell), value: valueIn(map, cell[1]) };
 }
 
+/** For rows of types whose cells stand by key: what a value is shown as. */
+export function byKey(shown: (store: MapStore, value: Buffer) => Buffer) {
+  return {
+    cellOf: cellKey,
+    element(store, cell, bytes) {
+      if (bytes === undefined) return null;
+      const { key, value } = elementOf(store.map, [cell, bytes]);
+      return { key, value: shown(store, value) };
+    },
+  } as const satisfies Partial<MapType>;
+}
+
 /** Counts nothing: who writes a new element has counted it. */
 export function write(store: MapStore, cell: CellKey, key: Buffer, value: Buffer): void {
   store.cells.put(cell, store.map.keySize <= KEY_IN_CELL_BYTES_MAX ? value : Buffer.concat([key, value]));
@@ -108,11 +120,10 @@ export function nextKey(store: MapStore, key: Buffer | null): Buffer | Refusal {
   return EMPTY;
 }
 
-/** Cells of elements after the one with the key `after`. */
-export function cellsOf(store: MapStore, after: Buffer | null = null): Iterable<Cell> {
+/** Cells of all elements. */
+export function cellsOf(store: MapStore): Iterable<Cell> {
   const prefix = elementsPrefix(store.map);
-  const from = after === null ? prefix : afterKey(cellKey(store.map, after));
-  return store.cells.range(from, afterPrefix(prefix));
+  return store.cells.range(prefix, afterPrefix(prefix));
 }
 
 /**

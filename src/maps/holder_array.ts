@@ -1,6 +1,6 @@
 import { checkArray } from "./array_create.ts";
 import { checkValueSize, NO_BATCHES, noTake, USUAL, u32Buffer } from "./common.ts";
-import { cellAt, checkIndex, filled, filledAfter, indexOf, nextIndex } from "./index_keys.ts";
+import { byIndex, cellAt, checkIndex, filled, indexOf, nextIndex } from "./index_keys.ts";
 import type { CreateAttr, MapStore, MapType } from "./map.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
@@ -79,10 +79,7 @@ export function holderArray({ resolve, hold, release }: Holder) {
 
     freed: (store, { value }) => release(store, value.readUInt32LE(0)),
 
-    *elements(store, after) {
-      for (const [index, bytes] of filledAfter(store, after))
-        yield { key: u32Buffer(index), value: bytes.subarray(0, 4) };
-    },
+    ...byIndex((_store, bytes) => bytes.subarray(0, 4)),
 
     *stored(store) {
       for (const [index, value] of filled(store)) yield { key: u32Buffer(index), value };

@@ -1,6 +1,6 @@
 import { afterPrefix, type CellKey, readU32Key, u32Key } from "./cells.ts";
-import { elementsPrefix, u32Buffer } from "./common.ts";
-import type { MapRecord, MapStore } from "./map.ts";
+import { ELEMENT_PREFIX_BYTES, elementsPrefix, u32Buffer } from "./common.ts";
+import type { MapRecord, MapStore, MapType } from "./map.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
 /**
@@ -13,6 +13,11 @@ export function indexOf(key: Buffer): number {
 
 export function cellAt(map: MapRecord, index: number): CellKey {
   return elementsPrefix(map) + u32Key(index);
+}
+
+/** The index that a cell is of. */
+export function indexAt(cell: CellKey): number {
+  return readU32Key(cell, ELEMENT_PREFIX_BYTES);
 }
 
 /** array_map_get_next_key(): whether slots are filled or not. */
@@ -32,15 +37,18 @@ export function checkIndex(map: MapRecord, index: number, errno: "E2BIG" | "ENOE
   return index < map.maxEntries ? null : refuse(errno, outside(map, index));
 }
 
-/** Filled indices from `from` on, with what their cells hold. */
-export function* filled(store: MapStore, from = 0): Iterable<readonly [index: number, bytes: Buffer]> {
+/** Filled indices, with what their cells hold. */
+export function* filled(store: MapStore): Iterable<readonly [index: number, bytes: Buffer]> {
   const prefix = elementsPrefix(store.map);
-  for (const [cell, bytes] of store.cells.range(prefix + u32Key(from), afterPrefix(prefix)))
-    yield [readU32Key(cell, prefix.length), bytes];
+  for (const [cell, bytes] of store.cells.range(prefix, afterPrefix(prefix))) yield [indexAt(cell), bytes];
 }
 
-/** filled() behind the last key of an earlier page. */
-export function filledAfter(store: MapStore, after: Buffer | null): Iterable<readonly [index: number, bytes: Buffer]> {
-  if (after === null) return filled(store);
-  return indexOf(after) === 0xffff_ffff ? [] : filled(store, indexOf(after) + 1);
+/** For rows of types whose cells stand by index: what a filled one is shown as. */
+export function byIndex(shown: (store: MapStore, bytes: Buffer) => Buffer) {
+  return {
+    cellOf: (map, key) => cellAt(map, indexOf(key)),
+    element(store, cell, bytes) {
+      return bytes === undefined ? null : { key: u32Buffer(indexAt(cell)), value: shown(store, bytes) };
+    },
+  } as const satisfies Partial<MapType>;
 }

@@ -1,17 +1,18 @@
 import { BPF_F } from "../abi/bpf.ts";
 import { QUEUE_VALUE_BYTES_MAX } from "../abi/limits.ts";
-import { afterPrefix, type CellKey } from "./cells.ts";
+import { afterPrefix, bytesKey, type CellKey } from "./cells.ts";
 import {
   ACCESS_FLAGS,
   checkEntries,
   checkFlags,
   checkKeySize,
+  ELEMENT_PREFIX_BYTES,
   elementsPrefix,
   NO_BATCHES,
   PROG_FLAGS,
   USUAL,
 } from "./common.ts";
-import { type Element, type MapStore, type MapType, POSITION_BYTES } from "./map.ts";
+import { type MapRecord, type MapStore, type MapType, POSITION_BYTES } from "./map.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
 
 /**
@@ -24,6 +25,8 @@ import { type Refusal, refuse, refused } from "./refusal.ts";
  */
 const FLAGS = BPF_F.BPF_F_NUMA_NODE | ACCESS_FLAGS | PROG_FLAGS;
 const EMPTY = refuse("ENOENT", "the map is empty");
+/** The number of the cell that has the numbers of both ends. */
+const ENDS = 0n;
 const NO_KEY = Buffer.alloc(0);
 
 interface Ends {
@@ -33,8 +36,8 @@ interface Ends {
   readonly tail: bigint;
 }
 
-function cellOf(store: MapStore, number: bigint): CellKey {
-  return elementsPrefix(store.map) + positionOf(number).toString("latin1");
+function cellOf(map: MapRecord, number: bigint): CellKey {
+  return elementsPrefix(map) + bytesKey(positionOf(number));
 }
 
 function positionOf(number: bigint): Buffer {
@@ -44,14 +47,14 @@ function positionOf(number: bigint): Buffer {
 }
 
 function ends(store: MapStore): Ends {
-  const bytes = store.cells.get(cellOf(store, 0n));
+  const bytes = store.cells.get(cellOf(store.map, ENDS));
   return bytes === undefined
     ? { head: 1n, tail: 1n }
     : { head: bytes.readBigUInt64BE(0), tail: bytes.readBigUInt64BE(POSITION_BYTES) };
 }
 
 function setEnds(store: MapStore, { head, tail }: Ends): void {
-  store.cells.put(cellOf(store, 0n), Buffer.concat([positionOf(head), positionOf(tail)]));
+  store.cells.put(cellOf(store.map, ENDS), Buffer.concat([positionOf(head), positionOf(tail)]));
   store.setEntryCount(Number(tail - head));
 }
 
@@ -59,10 +62,10 @@ function setEnds(store: MapStore, { head, tail }: Ends): void {
 function put(store: MapStore, key: Buffer, value: Buffer): void {
   let { head, tail } = ends(store);
   if (store.entryCount() >= store.map.maxEntries) {
-    store.cells.delete(cellOf(store, head++));
+    store.cells.delete(cellOf(store.map, head++));
     store.changed(store.map, key, null);
   }
-  store.cells.put(cellOf(store, tail++), value);
+  store.cells.put(cellOf(store.map, tail++), value);
   setEnds(store, { head, tail });
   store.changed(store.map, key, value);
 }
@@ -72,21 +75,14 @@ export function line({ newest }: { newest: boolean }): MapType {
   const next = ({ head, tail }: Ends): bigint => (newest ? tail - 1n : head);
 
   function peek(store: MapStore): Buffer | Refusal {
-    return store.entryCount() === 0 ? EMPTY : (store.cells.get(cellOf(store, next(ends(store)))) as Buffer);
+    return store.entryCount() === 0 ? EMPTY : (store.cells.get(cellOf(store.map, next(ends(store)))) as Buffer);
   }
 
   function remove(store: MapStore): void {
     const { head, tail } = ends(store);
-    store.cells.delete(cellOf(store, next({ head, tail })));
+    store.cells.delete(cellOf(store.map, next({ head, tail })));
     setEnds(store, newest ? { head, tail: tail - 1n } : { head: head + 1n, tail });
     store.changed(store.map, NO_KEY, null);
-  }
-
-  function* elements(store: MapStore, after: Buffer | null): Iterable<Element> {
-    const prefix = elementsPrefix(store.map);
-    const from = after === null ? ends(store).head : after.readBigUInt64BE(0) + 1n;
-    for (const [cell, value] of store.cells.range(cellOf(store, from), afterPrefix(prefix)))
-      yield { key: Buffer.from(cell.slice(prefix.length), "latin1"), value };
   }
 
   return {
@@ -126,7 +122,17 @@ export function line({ newest }: { newest: boolean }): MapType {
     batch: NO_BATCHES,
     put,
     remove,
-    elements,
-    stored: (store) => elements(store, null),
+    cellOf: (map, position) => elementsPrefix(map) + bytesKey(position),
+
+    element({ map }, cell, bytes) {
+      if (bytes === undefined || cell === cellOf(map, ENDS)) return null;
+      return { key: Buffer.from(cell.slice(ELEMENT_PREFIX_BYTES), "latin1"), value: bytes };
+    },
+
+    *stored(store) {
+      const prefix = elementsPrefix(store.map);
+      for (const [cell, value] of store.cells.range(cellOf(store.map, ends(store).head), afterPrefix(prefix)))
+        yield { key: Buffer.from(cell.slice(prefix.length), "latin1"), value };
+    },
   };
 }

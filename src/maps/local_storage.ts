@@ -12,7 +12,7 @@ import {
   u32Buffer,
 } from "./common.ts";
 import { checkPresence } from "./hash_table.ts";
-import { cellAt, filled, filledAfter } from "./index_keys.ts";
+import { byIndex, cellAt, filled } from "./index_keys.ts";
 import type { CreateAttr, MapStore, MapType } from "./map.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
 
@@ -106,9 +106,7 @@ export function localStorage(owner: (store: MapStore, fd: number) => number | Re
 
     freed: ({ world, map }, { key }) => world.untie(key.readUInt32LE(0), map.id, key),
 
-    *elements(store, after) {
-      for (const [object, value] of filledAfter(store, after)) yield { key: u32Buffer(object), value };
-    },
+    ...byIndex((_store, value) => value),
 
     *stored(store) {
       for (const [object, value] of filled(store)) yield { key: u32Buffer(object), value };

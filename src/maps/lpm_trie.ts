@@ -122,12 +122,6 @@ function remove(store: MapStore, key: Buffer): void {
   store.changed(store.map, key, null);
 }
 
-function* elements(store: MapStore, after: Buffer | null): Iterable<Element> {
-  const prefix = elementsPrefix(store.map);
-  const from = after === null ? prefix : afterKey(cellKey(store.map, after, prefixlenOf(after)));
-  for (const cell of store.cells.range(from, afterPrefix(prefix))) yield elementOf(store.map, cell);
-}
-
 export const lpmTrie: MapType = {
   ...USUAL,
 
@@ -201,6 +195,11 @@ export const lpmTrie: MapType = {
   },
 
   remove,
-  elements,
-  stored: (store) => elements(store, null),
+  cellOf: (map, key) => cellKey(map, key, prefixlenOf(key)),
+  element: ({ map }, cell, bytes) => (bytes === undefined ? null : elementOf(map, [cell, bytes])),
+
+  *stored(store) {
+    const prefix = elementsPrefix(store.map);
+    for (const cell of store.cells.range(prefix, afterPrefix(prefix))) yield elementOf(store.map, cell);
+  },
 };

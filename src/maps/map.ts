@@ -1,4 +1,4 @@
-import type { Cells } from "./cells.ts";
+import type { CellKey, Cells } from "./cells.ts";
 import type { ObjectRecord } from "./object.ts";
 import type { Refusal } from "./refusal.ts";
 
@@ -237,11 +237,16 @@ export interface MapType {
   readonly fileClosed: ((store: MapStore, file: number) => void) | null;
   /** map_free, where elements hold anything: what one that is `stored` lets go of. Their cells are reclaimed later. */
   readonly freed: ((store: MapStore, element: Element) => void) | null;
+  /** Where the element with this key stands among the map's cells, or would. Maps without keys: with this position. */
+  readonly cellOf: (map: MapRecord, key: Buffer) => CellKey;
   /**
-   * Elements in the state's order, after `after` (the last key of an earlier page; null: from the start). Where lookups are
-   * refused for good, a value is the id of the object. Elements of a map without keys go by POSITION_BYTES of their place.
+   * The element that a cell holds, as it is shown: where lookups are refused for good, the value is the id of the object.
+   * Elements of a map without keys go by POSITION_BYTES of their place. `bytes` undefined: there is no such cell. null: no
+   * element is there.
    */
-  readonly elements: (store: MapStore, after: Buffer | null) => Iterable<Element>;
+  readonly element: (store: MapStore, cell: CellKey, bytes: Buffer | undefined) => Element | null;
+  /** Every place up to max_entries holds an element, whether it has a cell or not. */
+  readonly dense: boolean;
   /** The elements that differ from a map just created, with values as `put` takes them: what a mirror has to carry over. */
   readonly stored: (store: MapStore) => Iterable<Element>;
 }

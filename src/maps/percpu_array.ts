@@ -2,7 +2,7 @@ import { BPF_F } from "../abi/bpf.ts";
 import { PERCPU_VALUE_BYTES_MAX } from "../abi/limits.ts";
 import { checkArray, checkArrayBtf, DATA_ARRAY_FLAGS } from "./array_create.ts";
 import { byKeys, checkUpdateFlags, noTake, perCpuBytes, roundUp8, USUAL, u32Buffer } from "./common.ts";
-import { cellAt, checkIndex, filled, indexOf, nextIndex } from "./index_keys.ts";
+import { cellAt, checkIndex, filled, indexAt, indexOf, nextIndex } from "./index_keys.ts";
 import type { MapStore, MapType } from "./map.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
 
@@ -68,10 +68,13 @@ export const percpuArray: MapType = {
     throw new Error("percpu_array remove: nothing removes elements of an array");
   },
 
-  *elements(store, after) {
-    for (let index = after === null ? 0 : indexOf(after) + 1; index < store.map.maxEntries; index++)
-      yield { key: u32Buffer(index), value: valueAt(store, index) };
+  cellOf: (map, key) => cellAt(map, indexOf(key)),
+
+  element({ map, host }, cell, bytes) {
+    return { key: u32Buffer(indexAt(cell)), value: bytes ?? Buffer.alloc(perCpuBytes(map, host)) };
   },
+
+  dense: true,
 
   *stored(store) {
     for (const [index, value] of filled(store)) yield { key: u32Buffer(index), value };

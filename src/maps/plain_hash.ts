@@ -3,6 +3,7 @@ import { checkHash, checkHashEntries, hashBytes } from "./hash_create.ts";
 import {
   ABSENT,
   byBuckets,
+  byKey,
   cellKey,
   cellsOf,
   checkUpdate,
@@ -75,9 +76,7 @@ export function plainHash({ perCpu }: { perCpu: boolean }): MapType {
       store.changed(store.map, key, null);
     },
 
-    *elements(store, after) {
-      for (const cell of cellsOf(store, after)) yield elementOf(store.map, cell);
-    },
+    ...byKey((_store, value) => value),
 
     *stored(store) {
       for (const cell of cellsOf(store)) yield elementOf(store.map, cell);

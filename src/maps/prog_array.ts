@@ -1,7 +1,7 @@
 import { ARRAY_FLAGS } from "./array_create.ts";
 import { u32Buffer } from "./common.ts";
 import { checkHolderArray, heldAt, holderArray } from "./holder_array.ts";
-import { filledAfter } from "./index_keys.ts";
+import { byIndex } from "./index_keys.ts";
 import type { MapStore, MapType } from "./map.ts";
 import { objectAt, type ProgFacts } from "./object.ts";
 import { type Refusal, refuse } from "./refusal.ts";
@@ -47,7 +47,5 @@ export const progArray: MapType = {
     return Buffer.isBuffer(held) ? idOf(store, held) : held;
   },
 
-  *elements(store, after) {
-    for (const [index, held] of filledAfter(store, after)) yield { key: u32Buffer(index), value: idOf(store, held) };
-  },
+  ...byIndex(idOf),
 };

@@ -13,6 +13,7 @@ import {
 } from "./common.ts";
 import type { BtfType, CreateAttr, MapType } from "./map.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
+import { NEVER_FILLED } from "./without_elements.ts";
 
 /**
  * Storage of cgroup programs: an element appears when a program that uses the map is attached to a cgroup, which only a
@@ -23,10 +24,6 @@ const CGROUP_ID_BYTES = 8;
 const CGROUP_KEY_BYTES = 16;
 
 const EMPTY = refuse("ENOENT", "no program that uses this map was attached to this cgroup");
-
-function neverStored(): never {
-  throw new Error("program_storage: only programs make elements");
-}
 
 /** cgroup_storage_map_alloc() */
 function checkStorage(attr: CreateAttr, valueMax: number): Refusal | null {
@@ -70,9 +67,7 @@ export function programStorage({ perCpu }: { perCpu: boolean }): MapType {
     nextKey: () => EMPTY,
     take: noTake,
     batch: NO_BATCHES,
-    put: neverStored,
-    remove: neverStored,
-    elements: () => [],
+    ...NEVER_FILLED,
     stored: () => [],
   };
 }

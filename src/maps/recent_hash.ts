@@ -5,6 +5,7 @@ import { checkHash, checkHashEntries, hashBytes } from "./hash_create.ts";
 import {
   ABSENT,
   byBuckets,
+  byKey,
   cellKey,
   cellsOf,
   checkUpdate,
@@ -135,9 +136,7 @@ export function recentHash({ perCpu }: { perCpu: boolean }): MapType {
 
     remove,
 
-    *elements(store, after) {
-      for (const cell of cellsOf(store, after)) yield elementIn(store.map, cell);
-    },
+    ...byKey((_store, value) => value.subarray(USE_BYTES)),
 
     *stored(store) {
       for (const cell of cellsOf(store)) yield elementIn(store.map, cell);

@@ -1,6 +1,6 @@
 import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { u32Buffer } from "./common.ts";
-import { cellAt, filled, filledAfter, indexOf } from "./index_keys.ts";
+import { byIndex, cellAt, filled, indexOf } from "./index_keys.ts";
 import type { MapStore, MapType } from "./map.ts";
 import { type ObjectRecord, objectAt, type SocketFacts } from "./object.ts";
 import { type Refusal, refuse } from "./refusal.ts";
@@ -76,10 +76,7 @@ export function socketSlots(hooks: SlotHooks = NO_HOOKS) {
 
     freed: ({ world, map }, { key, value }) => world.untie(value.readUInt32LE(0), map.id, key),
 
-    *elements(store, after) {
-      for (const [index, cell] of filledAfter(store, after))
-        yield { key: u32Buffer(index), value: shownSocket(store, cell) };
-    },
+    ...byIndex(shownSocket),
 
     *stored(store) {
       for (const [index, value] of filled(store)) yield { key: u32Buffer(index), value };

@@ -11,7 +11,18 @@ import {
   USUAL,
   u32Buffer,
 } from "./common.ts";
-import { ABSENT, cellKey, cellsOf, checkFull, checkPresence, elementOf, erase, nextKey, write } from "./hash_table.ts";
+import {
+  ABSENT,
+  byKey,
+  cellKey,
+  cellsOf,
+  checkFull,
+  checkPresence,
+  elementOf,
+  erase,
+  nextKey,
+  write,
+} from "./hash_table.ts";
 import type { CreateAttr, MapStore, MapType } from "./map.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import {
@@ -99,12 +110,7 @@ export const sockhash: MapType = {
 
   freed: ({ world, map }, { key, value }) => world.untie(value.readUInt32LE(0), map.id, key),
 
-  *elements(store, after) {
-    for (const cell of cellsOf(store, after)) {
-      const { key, value } = elementOf(store.map, cell);
-      yield { key, value: shownSocket(store, value) };
-    }
-  },
+  ...byKey(shownSocket),
 
   *stored(store) {
     for (const cell of cellsOf(store)) yield elementOf(store.map, cell);

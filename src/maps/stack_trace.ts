@@ -4,6 +4,7 @@ import { ARRAY_FLAGS } from "./array_create.ts";
 import { checkEntries, checkFlags, checkKeySize, NO_BATCHES, noBtf, USUAL } from "./common.ts";
 import type { CreateAttr, MapRecord, MapType } from "./map.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
+import { NEVER_FILLED } from "./without_elements.ts";
 
 /**
  * BPF_MAP_TYPE_STACK_TRACE. Source: kernel/bpf/stackmap.c. Only programs put stacks in, so that here a map has none: it
@@ -13,10 +14,6 @@ const ADDRESS_BYTES = 8;
 /** sizeof(struct bpf_stack_build_id) */
 const BUILD_ID_BYTES = 32;
 const ABSENT = refuse("ENOENT", "no program has put a stack in with this id");
-
-function neverStored(): never {
-  throw new Error("stack_trace: only programs make elements");
-}
 
 function checkSizes(attr: CreateAttr): Refusal | null {
   const refusal =
@@ -57,8 +54,6 @@ export const stackTrace: MapType = {
   nextKey: () => ABSENT,
   take: () => ABSENT,
   batch: NO_BATCHES,
-  put: neverStored,
-  remove: neverStored,
-  elements: () => [],
+  ...NEVER_FILLED,
   stored: () => [],
 };

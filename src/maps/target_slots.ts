@@ -1,6 +1,6 @@
 import { NO_BATCHES, noBtf, noTake, USUAL, u32Buffer } from "./common.ts";
 import { SLOT_EMPTY } from "./holder_array.ts";
-import { cellAt, checkIndex, filled, filledAfter, indexOf, nextIndex } from "./index_keys.ts";
+import { byIndex, cellAt, checkIndex, filled, indexOf, nextIndex } from "./index_keys.ts";
 import type { MapStore, MapType } from "./map.ts";
 import { holdProgram, releaseProgram, shown } from "./xdp_programs.ts";
 
@@ -61,9 +61,7 @@ export const TARGET_SLOTS = {
 
   freed: (store, { value }) => releaseProgram(store, value),
 
-  *elements(store, after) {
-    for (const [index, cell] of filledAfter(store, after)) yield { key: u32Buffer(index), value: shown(store, cell) };
-  },
+  ...byIndex(shown),
 
   *stored(store) {
     for (const [index, value] of filled(store)) yield { key: u32Buffer(index), value };

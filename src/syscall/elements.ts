@@ -1,3 +1,6 @@
+import { afterKey, afterPrefix, type Cell } from "../maps/cells.ts";
+import { elementsPrefix } from "../maps/common.ts";
+import { cellAt, indexAt, indexOf } from "../maps/index_keys.ts";
 import { type Element, POSITION_BYTES } from "../maps/map.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
 import type { ElementsCommand, Origin } from "./command.ts";
@@ -25,7 +28,7 @@ export function elements(state: State, command: Origin & ElementsCommand): Outco
 
   const found: Element[] = [];
   let more = false;
-  for (const element of map.type.elements(map, after)) {
+  for (const element of elementsOf(map, after)) {
     more = found.length === countMax;
     if (more) break;
     found.push(element);
@@ -35,6 +38,32 @@ export function elements(state: State, command: Origin & ElementsCommand): Outco
   const keys = Buffer.concat(found.map(({ key }) => key));
   const values = Buffer.concat(found.map(({ value }) => value));
   return done(map.map.id, values, more ? { count: found.length, more } : { count: found.length }, keys);
+}
+
+/** Elements in the state's order, after the one with the key `after`; null: from the start. */
+export function* elementsOf(store: OpenMap, after: Buffer | null): Iterable<Element> {
+  const { map, type, cells } = store;
+  const prefix = elementsPrefix(map);
+  const from = after === null ? prefix : afterKey(type.cellOf(map, after));
+  const written = cells.range(from, afterPrefix(prefix));
+  if (type.dense) return yield* denseElements(store, after === null ? 0 : indexOf(after) + 1, written);
+  for (const [cell, bytes] of written) {
+    const element = type.element(store, cell, bytes);
+    if (element !== null) yield element;
+  }
+}
+
+/** Those that were written, and between them those that never were. */
+function* denseElements(store: OpenMap, first: number, written: Iterable<Cell>): Iterable<Element> {
+  const { map, type } = store;
+  let index = first;
+  for (const [cell, bytes] of written) {
+    for (; index < Math.min(indexAt(cell), map.maxEntries); index++)
+      yield type.element(store, cellAt(map, index), undefined) as Element;
+    if (index < map.maxEntries) yield type.element(store, cell, bytes) as Element;
+    index++;
+  }
+  for (; index < map.maxEntries; index++) yield type.element(store, cellAt(map, index), undefined) as Element;
 }
 
 function checkPosition(map: OpenMap, after: Buffer | null): Refusal | null {
