@@ -1,25 +1,16 @@
 import { BPF_F, mapTypeName } from "../abi/bpf.ts";
-import { errnoName } from "../abi/errno.ts";
-import { CAPABILITIES, cmdName } from "../abi/service.ts";
+import { CAPABILITIES } from "../abi/service.ts";
 import type { MirrorStatus } from "../engine/ports.ts";
 import type { FdView, MapView, PinView, SessionView } from "../engine/queries.ts";
-import type { EventRow } from "../log/event.ts";
+import { timeText } from "../log/event_json.ts";
 import type { InnerShape, MapBtf, SpecialField } from "../maps/map.ts";
 import type { ObjectRecord } from "../maps/object.ts";
 
 /** What the engine and the log tell, in the API's words. */
 
 const MS = 1000;
-const US = 1_000_000;
 /** NUMA_NO_NODE */
 const ANY_NODE = -1;
-
-/** RFC 3339 with microseconds. */
-function timeText(timeUs: number): string {
-  const seconds = Math.floor(timeUs / US);
-  const micros = String(timeUs - seconds * US).padStart(6, "0");
-  return `${new Date(seconds * MS).toISOString().slice(0, -5)}.${micros}Z`;
-}
 
 export function sessionJson({
   id,
@@ -121,29 +112,4 @@ function flagNames(flags: number): string[] {
 
 export function pinJson({ pathname, map }: PinView): object {
   return { pathname, map_id: map };
-}
-
-export function eventJson(row: EventRow): object {
-  const attr = row.attr === null ? null : JSON.parse(row.attr);
-  return {
-    seq: row.seq,
-    time: timeText(row.time_us),
-    session: row.session === 0 ? null : row.session,
-    caller: row.caller,
-    cmd: cmdName(row.cmd) ?? attr?.name ?? String(row.cmd),
-    map: row.map === 0 ? null : row.map,
-    fd: row.fd,
-    key: row.key === null ? null : row.key.toString("hex"),
-    value: row.value === null ? null : row.value.toString("hex"),
-    flags: u64Json(BigInt.asUintN(64, BigInt(row.flags))),
-    ret: row.ret,
-    errno: row.errno === 0 ? null : errnoName(row.errno),
-    detail: row.detail,
-    attr,
-    out: row.out === null ? null : JSON.parse(row.out),
-  };
-}
-
-function u64Json(number: bigint): number | string {
-  return number <= Number.MAX_SAFE_INTEGER ? Number(number) : String(number);
 }

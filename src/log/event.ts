@@ -1,3 +1,4 @@
+import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
 import type { Command, Target } from "../syscall/command.ts";
 import type { Out, Outcome } from "../syscall/outcome.ts";
@@ -50,6 +51,19 @@ const ANSWERS_VALUE: ReadonlySet<number> = new Set([
 /** Commands whose `key` column is an answer, likewise. */
 const ANSWERS_KEY: ReadonlySet<number> = new Set([CMD.BPF_MAP_LOOKUP_BATCH, CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH]);
 
+/** What of a command is kept in `attr` beside its own text, as far as there is any; replays send it again. */
+interface Kept {
+  /** What an operator's reference was, where the map's id does not say it. */
+  readonly map?: Target;
+  /** Bytes of room for an answer, where the caller gave less or more than it takes. */
+  readonly key_room?: number;
+  readonly value_room?: number;
+  /** The buffer of a BPF_OBJ_GET_INFO_BY_FD that was refused, in hex. One that was answered is in the answer. */
+  readonly info?: string;
+  /** A key or value was refused for its length, which bpf(2) itself does not see. */
+  readonly exact?: true;
+}
+
 /** A page of elements or of memory is not kept: it is the state at its seq. */
 function isKept(cmd: number): boolean {
   return cmd !== CMD.MAP_ELEMENTS && cmd !== CMD.MEMORY_READ;
@@ -73,14 +87,14 @@ export function eventRow({ seq, command, outcome }: Event): EventRow {
     ret: outcome.ret,
     errno: outcome.errno,
     detail: outcome.detail,
-    attr: columnAttr(command, target, outcome.map),
+    attr: columnAttr(command, keptOf(command, target, outcome)),
     out: outcome.out === null ? null : JSON.stringify(outcome.out),
   };
 }
 
 /** Reads an event back from its row. */
 export function rowEvent(row: EventRow): Event {
-  const reference = row.attr === null ? undefined : (JSON.parse(row.attr).map as Target | undefined);
+  const kept: Kept = row.attr === null ? {} : JSON.parse(row.attr);
   const answersKey = ANSWERS_KEY.has(row.cmd);
   const answersValue = ANSWERS_VALUE.has(row.cmd);
   const command = readCommand({
@@ -88,11 +102,11 @@ export function rowEvent(row: EventRow): Event {
     caller: row.caller,
     timeUs: row.time_us,
     cmd: row.cmd,
-    target: row.fd !== null ? { by: "fd", fd: row.fd } : (reference ?? { by: "id", id: row.map }),
-    key: answersKey ? null : row.key,
-    value: answersValue ? null : row.value,
+    target: row.fd !== null ? { by: "fd", fd: row.fd } : (kept.map ?? { by: "id", id: row.map }),
+    key: answersKey ? room(kept.key_room) : row.key,
+    value: answersValue ? (hexBytes(kept.info) ?? room(kept.value_room)) : row.value,
     flags: BigInt.asUintN(64, BigInt(row.flags)),
-    exact: false,
+    exact: kept.exact ?? false,
     attr: row.attr,
   });
   const outcome: Outcome = {
@@ -112,10 +126,36 @@ function columnFlags(flags: bigint | undefined): bigint | number {
   return flags <= 0xffff_ffffn ? Number(flags) : BigInt.asIntN(64, flags);
 }
 
-/** The attr's text; with what an operator's reference was, where the map's id does not say it. */
-function columnAttr(command: Command, target: Target | null, map: number): string | null {
+/** The attr's text with what is kept beside it. */
+function columnAttr(command: Command, kept: Kept | null): string | null {
   const text = attrText(command);
-  if (target === null || target.by === "fd" || (target.by === "id" && map !== 0)) return text;
-  const reference = JSON.stringify({ map: target });
-  return text === null ? reference : `${reference.slice(0, -1)},${text.slice(1)}`;
+  if (kept === null) return text;
+  const more = JSON.stringify(kept);
+  return text === null ? more : `${more.slice(0, -1)},${text.slice(1)}`;
+}
+
+/** null, which most commands have: everything is said in their columns. */
+function keptOf(command: Command, target: Target | null, { map, errno, value }: Outcome): Kept | null {
+  const given = command as { key?: Buffer | null; value?: Buffer | null; exact?: boolean };
+  const byReference = target !== null && target.by !== "fd" && (target.by !== "id" || map === 0);
+  const keyRoom = ANSWERS_KEY.has(command.cmd) ? given.key : null;
+  const isInfo = command.cmd === CMD.BPF_OBJ_GET_INFO_BY_FD;
+  const valueRoom = ANSWERS_VALUE.has(command.cmd) && !(isInfo && value !== null) ? given.value : null;
+  const exact = given.exact === true && errno === ERRNO.EINVAL;
+  if (!byReference && !exact && keyRoom == null && valueRoom == null) return null;
+  return {
+    ...(byReference && { map: target }),
+    ...(keyRoom != null && { key_room: keyRoom.length }),
+    ...(valueRoom != null && !isInfo && { value_room: valueRoom.length }),
+    ...(valueRoom != null && isInfo && { info: valueRoom.toString("hex") }),
+    ...(exact && { exact: true }),
+  };
+}
+
+function room(bytes: number | undefined): Buffer | null {
+  return bytes === undefined ? null : Buffer.alloc(bytes);
+}
+
+function hexBytes(hex: string | undefined): Buffer | null {
+  return hex === undefined ? null : Buffer.from(hex, "hex");
 }
