@@ -8,14 +8,16 @@ const RINGS = {
   syscall: ["maps", "abi"],
   codec: ["syscall", "maps", "abi"],
   log: ["syscall", "maps", "abi"],
+  replay: ["log", "codec", "syscall", "maps", "abi"],
+  client: ["replay", "log", "codec", "syscall", "maps", "abi"],
   engine: ["log", "codec", "syscall", "maps", "abi"],
-  http: ["engine", "log", "codec", "syscall", "maps", "abi"],
-  sqlite: ["engine", "log", "codec", "syscall", "maps", "abi"],
+  http: ["engine", "replay", "log", "codec", "syscall", "maps", "abi"],
+  sqlite: ["engine", "replay", "log", "codec", "syscall", "maps", "abi"],
   lmdb: ["engine", "log", "codec", "syscall", "maps", "abi"],
   backup: ["sqlite", "version\\.ts"],
-  mirror: ["engine", "log", "codec", "syscall", "maps", "abi"],
+  mirror: ["engine", "replay", "log", "codec", "syscall", "maps", "abi"],
 };
-const PURE = ["abi", "maps", "syscall", "codec", "log"];
+const PURE = ["abi", "maps", "syscall", "codec", "log", "replay"];
 
 module.exports = {
   forbidden: [

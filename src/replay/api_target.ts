@@ -1,0 +1,56 @@
+import { BPF_MAP_TYPE } from "../abi/bpf.ts";
+import type { Event } from "../log/event.ts";
+import type { Answer } from "./answer.ts";
+import type { Call } from "./call.ts";
+import { type HttpRequest, type HttpResponse, httpAnswer, httpRequest } from "./http_call.ts";
+import type { Id } from "./ids.ts";
+import { type Description, type Target, TargetFailed } from "./target.ts";
+
+/** What carries requests, in their order. */
+export interface Transport {
+  send(request: HttpRequest): Promise<HttpResponse>;
+}
+
+/** Door commands under way at once: more share a commit, and answers that are lost with a connection are more. */
+const WINDOW = 64;
+
+/** A mapledger by its API. */
+export class ApiTarget implements Target {
+  readonly answers = true;
+  readonly window = WINDOW;
+  readonly #transport: Transport;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  async send(call: Call, _event: Event, _recorded: Answer): Promise<Answer> {
+    return httpAnswer(call, await this.#transport.send(httpRequest(call)));
+  }
+
+  async describe(session: Id, fd: Id): Promise<Description> {
+    const path = `/v1/sessions/${session}/fds/${fd}`;
+    const { status, body } = await this.#transport.send({ method: "GET", path, body: null, headers: {} });
+    if (status !== 200) throw new TargetFailed(`the target answers ${status} to GET ${path}`);
+    const { descriptor, map } = JSON.parse(body.toString("utf8")) as Described;
+    return {
+      ...(descriptor.object?.cgroup_id !== undefined && { cgroup: descriptor.object.cgroup_id }),
+      ...(map !== undefined && { map: map.id, shape: shapeOf(map) }),
+    };
+  }
+}
+
+interface Described {
+  readonly descriptor: { readonly object: { readonly cgroup_id?: string } | null };
+  readonly map?: {
+    readonly id: number;
+    readonly map_type: string;
+    readonly key_size: number;
+    readonly value_size: number;
+  };
+}
+
+function shapeOf({ map_type, key_size, value_size }: Required<Described>["map"]): Required<Description>["shape"] {
+  const type = BPF_MAP_TYPE[map_type as keyof typeof BPF_MAP_TYPE];
+  return { type, keySize: key_size, valueSize: value_size };
+}

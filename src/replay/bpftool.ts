@@ -1,0 +1,226 @@
+import { BPF_MAP_TYPE, mapTypeName } from "../abi/bpf.ts";
+import { CMD, cmdName } from "../abi/service.ts";
+import type { Event } from "../log/event.ts";
+import type { CreateAttr } from "../maps/map.ts";
+import type { BatchCommand, CloseCommand, ElementCommand, PinCommand } from "../syscall/command.ts";
+import type { Answer } from "./answer.ts";
+import type { Call } from "./call.ts";
+import { fdInValue, hasFdKeys } from "./held.ts";
+import type { Target, Write } from "./target.ts";
+
+/** Where maps are pinned that a batch file creates: bpftool has no descriptors, and names maps by their pins. */
+const PINS = "/sys/fs/bpf/replay_map_";
+/** Limits of bpftool's on a line of a batch file: BATCH_LINE_LEN_MAX and BATCH_ARG_NB_MAX, tools/bpf/bpftool/main.c. */
+const LINE_CHARACTERS_MAX = 65_000;
+const WORDS_MAX = 4000;
+
+const HEAD = `# Commands of a mapledger's log, written by mapledger replay --to bpftool: for bpftool batch file FILE.
+# Maps are pinned at ${PINS}ID. What bpftool cannot say stands behind a #.
+`;
+
+const UPDATE_FLAGS = ["any", "noexist", "exist"] as const;
+
+const PERCPU: ReadonlySet<number> = new Set([
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_HASH,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE,
+]);
+
+const OF_MAPS: ReadonlySet<number> = new Set([
+  BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY_OF_MAPS,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_HASH_OF_MAPS,
+]);
+
+/** bpftool 7.1 takes what these leave in errno for an error of the file's, once it has run all of it. */
+const SHOWS = (what: string, map: string): string => `by hand: bpftool map ${what} ${map}`;
+
+/** Thrown on the way to a line: why there is none. */
+class Unsayable {
+  readonly why: string;
+
+  constructor(why: string) {
+    this.why = why;
+  }
+}
+
+/** A batch file for bpftool. It ends at the first command that is refused, so that commands that were stand as comments. */
+export class BpftoolTarget implements Target {
+  readonly answers = false;
+  readonly window = 1;
+  readonly #write: Write;
+  readonly #maps = new Map<number, CreateAttr>();
+  /** Maps by the descriptors that are open, as "session fd". */
+  readonly #fds = new Map<string, number>();
+  #begun = false;
+
+  constructor(write: Write) {
+    this.#write = write;
+  }
+
+  async send(_call: Call, event: Event, recorded: Answer): Promise<Answer> {
+    if (!this.#begun) await this.#write(HEAD);
+    this.#begun = true;
+    await this.#write(this.#text(event, recorded));
+    this.#follow(event, recorded);
+    return recorded;
+  }
+
+  #text(event: Event, { errno, ret }: Answer): string {
+    const { seq, command } = event;
+    const name = `${seq} ${cmdName(command.cmd) ?? "a command of another kind"}`;
+    if (errno !== null) return `# ${name}: ${errno}\n`;
+    try {
+      const lines = this.#lines(event);
+      for (const line of lines)
+        if (line.length > LINE_CHARACTERS_MAX || line.split(" ").length > WORDS_MAX)
+          throw new Unsayable("longer than bpftool reads");
+      return `# ${name}: returned ${ret}\n${lines.map((line) => `${line}\n`).join("")}`;
+    } catch (thrown) {
+      if (thrown instanceof Unsayable) return `# ${name}: returned ${ret}; ${thrown.why}\n`;
+      throw thrown;
+    }
+  }
+
+  #lines(event: Event): string[] {
+    const { command, outcome } = event;
+    if ("unknown" in command) throw new Unsayable("no command of bpftool's");
+    const map = `pinned ${PINS}${outcome.map}`;
+    switch (command.cmd) {
+      case CMD.BPF_MAP_CREATE:
+        return [this.#create(command.session, command.attr, outcome.map)];
+      case CMD.BPF_MAP_LOOKUP_ELEM:
+        return [command.key === null ? `map peek ${map}` : `map lookup ${map}${this.#key(event, command.key)}`];
+      case CMD.BPF_MAP_UPDATE_ELEM:
+        return [this.#update(event, command)];
+      case CMD.BPF_MAP_DELETE_ELEM:
+        return [`map delete ${map}${this.#key(event, command.key)}`];
+      case CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM:
+        if (command.key !== null) throw new Unsayable("bpftool takes out of queues and stacks only");
+        return [`map dequeue ${map}`];
+      case CMD.BPF_MAP_GET_NEXT_KEY:
+        return [`map getnext ${map}${command.key === null ? "" : this.#key(event, command.key)}`];
+      case CMD.BPF_MAP_FREEZE:
+        return [`map freeze ${map}`];
+      case CMD.BPF_MAP_UPDATE_BATCH:
+      case CMD.BPF_MAP_DELETE_BATCH:
+        return this.#batch(event, command);
+      case CMD.BPF_MAP_LOOKUP_BATCH:
+      case CMD.MAP_ELEMENTS:
+        throw new Unsayable(SHOWS("dump", map));
+      case CMD.BPF_OBJ_GET_INFO_BY_FD:
+        throw new Unsayable(SHOWS("show", map));
+      case CMD.BPF_OBJ_PIN:
+        return [`map pin ${map} ${pathname(event, command)}`];
+      case CMD.BPF_OBJ_GET:
+      case CMD.BPF_MAP_GET_FD_BY_ID:
+      case CMD.DUP:
+      case CMD.CLOSE:
+        throw new Unsayable("a descriptor, which bpftool has none of");
+      case CMD.SESSION_OPEN:
+      case CMD.SESSION_RENEW:
+      case CMD.SESSION_END:
+        throw new Unsayable("a session, which bpftool has none of");
+      default:
+        throw new Unsayable("bpftool has no such command");
+    }
+  }
+
+  #create(session: number, attr: CreateAttr, map: number): string {
+    const type = mapTypeName(attr.mapType) as string;
+    const unsaid = [
+      attr.mapExtra !== 0n,
+      attr.btfFd !== 0,
+      attr.btfVmlinuxValueTypeId !== 0,
+      attr.mapIfindex !== 0,
+      attr.exclProgHash !== null,
+    ];
+    if (unsaid.includes(true))
+      throw new Unsayable("bpftool creates maps without map_extra, BTF, a device or a program's hash");
+    const end = attr.mapName.indexOf(0);
+    const name = attr.mapName.toString("latin1", 0, end === -1 ? undefined : end) || `map_${map}`;
+    const sizes = `key ${attr.keySize} value ${attr.valueSize} entries ${attr.maxEntries}`;
+    const inner = OF_MAPS.has(attr.mapType) ? ` inner_map pinned ${PINS}${this.#mapAt(session, attr.innerMapFd)}` : "";
+    const flags = attr.mapFlags === 0 ? "" : ` flags ${attr.mapFlags}`;
+    return `map create ${PINS}${map} type ${type.slice("BPF_MAP_TYPE_".length).toLowerCase()} ${sizes} name ${name}${flags}${inner}`;
+  }
+
+  #update(event: Event, { key, value, flags }: ElementCommand): string {
+    const flag = UPDATE_FLAGS[Number(flags)];
+    if (flag === undefined) throw new Unsayable(`flags ${flags}: bpftool says any, noexist and exist`);
+    if (key === null) return `map push pinned ${PINS}${event.outcome.map}${this.#value(event, value)}`;
+    return `map update pinned ${PINS}${event.outcome.map}${this.#key(event, key)}${this.#value(event, value)} ${flag}`;
+  }
+
+  /** As many commands as it has elements. */
+  #batch(event: Event, command: BatchCommand): string[] {
+    const { map, out } = event.outcome;
+    const { keySize } = this.#attr(map);
+    const count = out?.count ?? 0;
+    const keys = command.key ?? Buffer.alloc(0);
+    const values = command.value ?? Buffer.alloc(0);
+    const valueBytes = count === 0 ? 0 : Math.floor(values.length / command.attr.count);
+    return Array.from({ length: count }, (_, at) => {
+      const key = this.#key(event, keys.subarray(at * keySize, (at + 1) * keySize));
+      if (command.cmd === CMD.BPF_MAP_DELETE_BATCH) return `map delete pinned ${PINS}${map}${key}`;
+      const value = this.#value(event, values.subarray(at * valueBytes, (at + 1) * valueBytes));
+      return `map update pinned ${PINS}${map}${key}${value} any`;
+    });
+  }
+
+  #key({ outcome }: Event, key: Buffer | null): string {
+    const { mapType, keySize } = this.#attr(outcome.map);
+    if (hasFdKeys(mapType)) throw new Unsayable("its keys are descriptors, which bpftool has none of");
+    return key === null ? "" : ` key hex ${hexBytes(key.subarray(0, keySize))}`;
+  }
+
+  #value({ command, outcome }: Event, value: Buffer | null): string {
+    const { mapType, valueSize } = this.#attr(outcome.map);
+    const given = value ?? Buffer.alloc(0);
+    if (OF_MAPS.has(mapType)) return ` value pinned ${PINS}${this.#mapAt(command.session, given.readInt32LE(0))}`;
+    if (fdInValue(mapType, valueSize) !== null)
+      throw new Unsayable("its values are descriptors, which bpftool has none of");
+    if (PERCPU.has(mapType) && !isAlikeForAll(given, valueSize))
+      throw new Unsayable("bpftool gives every CPU the same value");
+    return ` value hex ${hexBytes(given.subarray(0, valueSize))}`;
+  }
+
+  #attr(map: number): CreateAttr {
+    const attr = this.#maps.get(map);
+    if (attr === undefined) throw new Unsayable("its map was created otherwise");
+    return attr;
+  }
+
+  #mapAt(session: number, fd: number): number {
+    const map = this.#fds.get(`${session} ${fd}`);
+    if (map === undefined) throw new Unsayable("the map that it names was opened otherwise");
+    return map;
+  }
+
+  /** What is open, and what was created. */
+  #follow({ command, outcome }: Event, { errno, ret }: Answer): void {
+    if (errno !== null) return;
+    if (command.cmd === CMD.CLOSE) this.#fds.delete(`${command.session} ${(command as CloseCommand).fd}`);
+    else if (outcome.map !== 0 && (ret as number) > 0) this.#fds.set(`${command.session} ${ret}`, outcome.map);
+    if (command.cmd === CMD.BPF_MAP_CREATE && "attr" in command)
+      this.#maps.set(outcome.map, command.attr as CreateAttr);
+  }
+}
+
+function pathname({ outcome }: Event, { attr }: PinCommand): string {
+  const path = outcome.out?.pathname ?? attr.pathname ?? "";
+  if (/\s|["'#\\]/.test(path)) throw new Unsayable("its path has characters that a batch file cannot quote");
+  return path;
+}
+
+/** Whether all CPUs have the same value: slots of eight bytes' multiples, end to end. */
+function isAlikeForAll(value: Buffer, valueSize: number): boolean {
+  const slot = Math.ceil(valueSize / 8) * 8;
+  for (let at = slot; at < value.length; at += slot)
+    if (!value.subarray(at, at + valueSize).equals(value.subarray(0, valueSize))) return false;
+  return true;
+}
+
+function hexBytes(bytes: Buffer): string {
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
+}

@@ -1,0 +1,427 @@
+import { ERRNO } from "../abi/errno.ts";
+import { CMD, cmdName } from "../abi/service.ts";
+import type { Event } from "../log/event.ts";
+import type { CreateAttr } from "../maps/map.ts";
+import type {
+  BatchCommand,
+  Command,
+  ElementCommand,
+  InfoCommand,
+  OpenCommand,
+  Target,
+  UnknownCommand,
+} from "../syscall/command.ts";
+import { WHOLE_MAP } from "../syscall/elements.ts";
+import type { BatchCall, Body, Call, ElementCall, Implied, LeftOut, View } from "./call.ts";
+import { fdInValue, hasCgroupKeys, hasFdKeys } from "./held.ts";
+import type { Id, Ids } from "./ids.ts";
+import { asHex } from "./tokens.ts";
+
+const MS = 1000;
+/** Descriptors of sessions begin here: what is below names none. */
+const FIRST_FD = 3;
+/** One that no table reaches. */
+const NO_FD = 2 ** 31 - 1;
+/** A session that no mapledger has. */
+const UNKNOWN_SESSION = 999_999_999;
+/** Larger than any union bpf_attr that is read: E2BIG. */
+const SIZE_TOO_LARGE = 4097;
+const U32_HEX = 8;
+
+/** Thrown on the way, answered at its end. */
+class NotSent {
+  readonly leftOut: string;
+
+  constructor(leftOut: string) {
+    this.leftOut = leftOut;
+  }
+}
+
+/** What a client sends so that the target does what an event tells of; `ids` knows the target's numbers. */
+export function callOf(event: Event, ids: Ids): Call | LeftOut | Implied {
+  try {
+    return new Translation(event, ids).call();
+  } catch (thrown) {
+    if (thrown instanceof NotSent) return { leftOut: thrown.leftOut };
+    throw thrown;
+  }
+}
+
+/** One event on its way to being a call. */
+class Translation {
+  readonly #event: Event;
+  readonly #ids: Ids;
+
+  constructor(event: Event, ids: Ids) {
+    this.#event = event;
+    this.#ids = ids;
+  }
+
+  call(): Call | Implied {
+    const { command } = this.#event;
+    // Without its session nothing else is there: that is what is to be said.
+    if (command.session !== 0) this.#session(command);
+    if ("unknown" in command) return this.#door(command, unknownBody(command));
+    switch (command.cmd) {
+      case CMD.BPF_MAP_LOOKUP_ELEM:
+      case CMD.BPF_MAP_UPDATE_ELEM:
+      case CMD.BPF_MAP_DELETE_ELEM:
+      case CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM:
+      case CMD.BPF_MAP_GET_NEXT_KEY:
+        return this.#byRoute(command)
+          ? this.#element(command)
+          : this.#door(command, { attr: this.#elementAttr(command) });
+      case CMD.BPF_MAP_FREEZE:
+        if (command.session === 0) return { kind: "freeze", view: this.#view(command), body: {} };
+        return this.#door(command, { attr: this.#elementAttr(command) });
+      case CMD.BPF_MAP_LOOKUP_BATCH:
+      case CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH:
+      case CMD.BPF_MAP_UPDATE_BATCH:
+      case CMD.BPF_MAP_DELETE_BATCH:
+        return this.#byRoute(command) ? this.#batch(command) : this.#door(command, { attr: this.#batchAttr(command) });
+      case CMD.BPF_MAP_CREATE:
+        return { kind: "create", session: this.#session(command), body: this.#createBody(command.attr) };
+      case CMD.BPF_BTF_LOAD:
+        return this.#door(command, { attr: withoutNulls({ btf: hex(command.value), btf_size: command.attr.btfSize }) });
+      case CMD.BPF_OBJ_PIN: {
+        const { pathname, fileFlags, pathFd } = command.attr;
+        if (command.session === 0) return { kind: "pin", view: this.#view(command), body: { pathname } };
+        const attr = { pathname, file_flags: fileFlags, path_fd: this.#namedFd(pathFd) };
+        return this.#door(command, { attr: withoutNulls({ ...attr, bpf_fd: this.#targetFd(command.target) }) });
+      }
+      case CMD.BPF_OBJ_GET: {
+        const { pathname, fileFlags, pathFd, bpfFd } = command.attr;
+        const attr = { pathname, file_flags: fileFlags, path_fd: this.#namedFd(pathFd), bpf_fd: bpfFd };
+        return this.#door(command, { attr: withoutNulls(attr) });
+      }
+      case CMD.BPF_MAP_GET_NEXT_ID: {
+        const { startId, openFlags } = command.attr;
+        const start = this.#ids.map(startId) ?? this.#ids.mapUpTo(startId);
+        return this.#door(command, { attr: { start_id: start, open_flags: openFlags } });
+      }
+      case CMD.BPF_MAP_GET_FD_BY_ID: {
+        const { mapId, openFlags } = command.attr;
+        return this.#door(command, { attr: { map_id: this.#map(mapId), open_flags: openFlags } });
+      }
+      case CMD.BPF_OBJ_GET_INFO_BY_FD:
+        return this.#door(command, { attr: this.#infoAttr(command) });
+      case CMD.SESSION_OPEN: {
+        const { name, ttlMs, capabilities } = command.attr;
+        const body = { name, ttl_seconds: Math.max(Math.ceil(ttlMs / MS), 1) };
+        return { kind: "open session", body: capabilities === undefined ? body : { ...body, capabilities } };
+      }
+      case CMD.SESSION_RENEW: {
+        const { ttlMs } = command.attr;
+        const body = ttlMs === null ? {} : { ttl_seconds: Math.ceil(ttlMs / MS) };
+        return { kind: "renew", session: this.#session(command), body };
+      }
+      case CMD.SESSION_END:
+        return { kind: "end session", session: this.#session(command), body: {} };
+      case CMD.CLOSE: {
+        const session = this.#session(command);
+        if (command.attr.reason !== "close") return { implied: true };
+        return { kind: "close", session, fd: this.#routeFd(command.fd) };
+      }
+      case CMD.DUP:
+        return { kind: "open", session: this.#session(command), body: { kind: "dup", fd: this.#routeFd(command.fd) } };
+      case CMD.OPEN:
+        return { kind: "open", session: this.#session(command), body: openBody(command.attr) };
+      case CMD.UNLINK:
+        return { kind: "unlink", body: { ...command.attr } };
+      case CMD.MKDIR:
+        return { kind: "mkdir", body: { ...command.attr } };
+      case CMD.RMDIR:
+        return { kind: "rmdir", body: { ...command.attr } };
+      case CMD.MAP_ELEMENTS: {
+        const { after, limit } = command.attr;
+        return {
+          kind: "elements",
+          view: this.#view(command),
+          after: hex(after),
+          limit: limit === WHOLE_MAP ? null : limit,
+        };
+      }
+      case CMD.MEMORY_READ:
+        return { kind: "read memory", view: this.#view(command), value: null, ...command.attr };
+      case CMD.MEMORY_WRITE:
+        return { kind: "write memory", view: this.#view(command), value: command.value, ...command.attr };
+      case CMD.OBJECT_END:
+      case CMD.INTERFACES:
+      case CMD.MIRROR_REFUSED:
+      case CMD.MIRROR_RESYNC:
+        throw new NotSent("the service's own command, which no client sends");
+    }
+  }
+
+  /** The operator's commands have no door; and what was refused for its length was so by a route. */
+  #byRoute(command: Command & { exact?: boolean }): boolean {
+    return command.session === 0 || command.exact === true;
+  }
+
+  #door(command: Command, body: Omit<Extract<Call, { kind: "bpf" }>["body"], "cmd"> & { cmd?: string | number }): Call {
+    const cmd = body.cmd ?? cmdName(command.cmd) ?? command.cmd;
+    return { kind: "bpf", session: this.#session(command), body: { ...body, cmd } };
+  }
+
+  #session({ session }: Command): Id {
+    switch (this.#event.outcome.out?.session) {
+      case "unknown":
+        return UNKNOWN_SESSION;
+      case "foreign":
+        throw new NotSent("its session was another caller's, and a replay has one caller");
+      default:
+        return this.#ids.session(session) ?? lost("its session was opened outside of the range");
+    }
+  }
+
+  #view(command: Command & { target: Target }): View {
+    const { target } = command;
+    switch (target.by) {
+      case "fd":
+        return { session: this.#session(command), fd: this.#routeFd(target.fd) };
+      case "id":
+        return { map: this.#map(target.id) };
+      case "name":
+        this.#checkMap();
+        return { map: `name:${target.name}` };
+      case "pinned":
+        this.#checkMap();
+        return { map: `pinned:${target.pathname}` };
+    }
+  }
+
+  #checkMap(): void {
+    const { map } = this.#event.outcome;
+    if (map !== 0 && this.#ids.map(map) === undefined) throw new NotSent("its map was created outside of the range");
+  }
+
+  /** An id that a command names: where it found no map, one that none has. */
+  #map(id: number): Id {
+    if (id === 0) return 0;
+    const known = this.#ids.map(id);
+    if (known !== undefined) return known;
+    if (this.#event.outcome.map === 0) return this.#ids.absentMap(id);
+    return lost("its map was created outside of the range");
+  }
+
+  #targetFd(target: Target): Id {
+    if (target.by !== "fd")
+      throw new Error(`translating event ${this.#event.seq}: a session's target is by ${target.by}`);
+    return this.#fd(target.fd);
+  }
+
+  /** The descriptor that a command is about. */
+  #fd(fd: number): Id {
+    const { command, outcome } = this.#event;
+    const known = this.#ids.fd(command.session, fd);
+    if (known !== undefined) return known;
+    const nothing = outcome.map === 0 && outcome.errno !== 0;
+    if (nothing && (this.#notOpen() || this.#ids.isWhole(command.session))) return this.#absent(fd);
+    return lost(`its descriptor ${this.#missing()}`);
+  }
+
+  /** The same in a path: no descriptor is negative, and routes take none that is. */
+  #routeFd(fd: number): Id {
+    return this.#fd(fd < 0 ? NO_FD : fd);
+  }
+
+  /** A descriptor that a field or an element names. */
+  #namedFd(fd: number): Id {
+    const { session } = this.#event.command;
+    const known = this.#ids.fd(session, fd);
+    if (known !== undefined) return known;
+    if (fd < FIRST_FD || this.#notOpen() || this.#ids.isWhole(session)) return this.#absent(fd);
+    return lost(`a descriptor that it names ${this.#missing()}`);
+  }
+
+  #missing(): string {
+    const whole = this.#ids.isWhole(this.#event.command.session);
+    return whole ? "is not open in the target" : "was opened outside of the range";
+  }
+
+  #absent(fd: number): number {
+    return this.#ids.absentFd(this.#event.command.session, fd);
+  }
+
+  #notOpen(): boolean {
+    const { errno } = this.#event.outcome;
+    return errno === ERRNO.EBADF || errno === ERRNO.EBADFD;
+  }
+
+  #elementAttr(command: ElementCommand): Body {
+    const asked = this.#event.outcome.out?.asked;
+    const value = asked ?? this.#values(command.value, 1);
+    return withoutNulls({
+      map_fd: this.#targetFd(command.target),
+      key: this.#keys(command.key, 1),
+      [command.cmd === CMD.BPF_MAP_GET_NEXT_KEY ? "next_key" : "value"]: value,
+      flags: u64Json(command.flags),
+    });
+  }
+
+  #element(command: ElementCommand & Command): ElementCall {
+    const kind = ELEMENT_KINDS[command.cmd as keyof typeof ELEMENT_KINDS];
+    const value = this.#event.outcome.out?.asked ?? this.#values(command.value, 1);
+    const flags = u64Json(command.flags);
+    return { kind, view: this.#view(command), key: this.#keys(command.key, 1), value, flags };
+  }
+
+  #batchAttr(command: BatchCommand): Body {
+    const { count, elemFlags, inBatch, outBatch } = command.attr;
+    return withoutNulls({
+      map_fd: this.#targetFd(command.target),
+      in_batch: hex(inBatch),
+      out_batch: hex(outBatch),
+      keys: this.#keys(command.key, count),
+      values: this.#values(command.value, count),
+      count,
+      elem_flags: u64Json(elemFlags),
+      flags: u64Json(command.flags),
+    });
+  }
+
+  #batch(command: BatchCommand & Command): BatchCall {
+    const { count, elemFlags, inBatch } = command.attr;
+    const view = this.#view(command);
+    const name = BATCH_NAMES[command.cmd];
+    const elem_flags = u64Json(elemFlags);
+    if (name === "lookup" || name === "lookup_and_delete")
+      return { kind: "batch", name, view, body: { count, in_batch: hex(inBatch), elem_flags } };
+    const keys = pieces(command.key, count).map((key) => this.#keys(key, 1));
+    if (name === "delete") return { kind: "batch", name, view, body: { keys, elem_flags } };
+    const values = pieces(command.value, count).map((value) => this.#values(value, 1));
+    const elements = keys.map((key, at) => ({ key, value: values[at] }));
+    return { kind: "batch", name, view, body: { elements, elem_flags } };
+  }
+
+  #infoAttr(command: InfoCommand): Body {
+    const { infoLen } = command.attr;
+    const { value: answered, out } = this.#event.outcome;
+    // What was answered is what was given, but for what the map itself fills in.
+    const info = answered === null || out === null ? command.value : padded(answered, infoLen);
+    return withoutNulls({ bpf_fd: this.#targetFd(command.target), info_len: infoLen, info: hex(info) });
+  }
+
+  #createBody(attr: CreateAttr): Body {
+    const end = attr.mapName.indexOf(0);
+    return withoutNulls({
+      map_type: attr.mapType,
+      key_size: attr.keySize,
+      value_size: attr.valueSize,
+      max_entries: attr.maxEntries,
+      map_flags: attr.mapFlags,
+      inner_map_fd: this.#namedFd(attr.innerMapFd),
+      numa_node: attr.numaNode,
+      map_name: attr.mapName.toString("latin1", 0, end === -1 ? attr.mapName.length : end),
+      map_ifindex: attr.mapIfindex,
+      btf_fd: this.#namedFd(attr.btfFd),
+      btf_key_type_id: attr.btfKeyTypeId,
+      btf_value_type_id: attr.btfValueTypeId,
+      btf_vmlinux_value_type_id: attr.btfVmlinuxValueTypeId,
+      map_extra: u64Json(attr.mapExtra),
+      value_type_btf_obj_fd: this.#namedFd(attr.valueTypeBtfObjFd),
+      map_token_fd: this.#namedFd(attr.mapTokenFd),
+      excl_prog_hash: hex(attr.exclProgHash),
+      excl_prog_hash_size: attr.exclProgHashSize,
+    });
+  }
+
+  /** Keys end to end, with the target's descriptors and ids in the recorded ones' places. */
+  #keys(keys: Buffer | null, count: number): string | null {
+    const shape = this.#ids.shape(this.#event.outcome.map);
+    if (keys === null || shape === undefined) return hex(keys);
+    if (hasFdKeys(shape.type)) return this.#withFds(keys, shape.keySize, count, 0);
+    return hasCgroupKeys(shape.type, shape.keySize) ? this.#withCgroup(keys) : hex(keys);
+  }
+
+  #values(values: Buffer | null, count: number): string | null {
+    const shape = this.#ids.shape(this.#event.outcome.map);
+    const at = shape === undefined ? null : fdInValue(shape.type, shape.valueSize);
+    return values === null || at === null ? hex(values) : this.#withFds(values, shape?.valueSize as number, count, at);
+  }
+
+  #withFds(elements: Buffer, size: number, count: number, at: number): string {
+    const digits = elements.toString("hex");
+    let text = "";
+    let end = 0;
+    for (let start = at; start + 4 <= elements.length && start < size * count; start += size) {
+      text += digits.slice(end, start * 2) + u32Hex(this.#namedFd(elements.readInt32LE(start)));
+      end = start * 2 + U32_HEX;
+    }
+    return text + digits.slice(end);
+  }
+
+  #withCgroup(key: Buffer): string {
+    const digits = key.toString("hex");
+    if (key.length < 8) return digits;
+    const known = this.#ids.cgroup(String(key.readBigUInt64LE(0)));
+    if (known === undefined) return digits;
+    const id = Buffer.alloc(8);
+    id.writeBigUInt64LE(BigInt(known));
+    return id.toString("hex") + digits.slice(16);
+  }
+}
+
+const ELEMENT_KINDS = {
+  [CMD.BPF_MAP_LOOKUP_ELEM]: "lookup",
+  [CMD.BPF_MAP_UPDATE_ELEM]: "update",
+  [CMD.BPF_MAP_DELETE_ELEM]: "delete",
+  [CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM]: "take",
+  [CMD.BPF_MAP_GET_NEXT_KEY]: "next key",
+} as const;
+
+const BATCH_NAMES = {
+  [CMD.BPF_MAP_LOOKUP_BATCH]: "lookup",
+  [CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH]: "lookup_and_delete",
+  [CMD.BPF_MAP_UPDATE_BATCH]: "update",
+  [CMD.BPF_MAP_DELETE_BATCH]: "delete",
+} as const;
+
+/** A command whose attr was not looked at: with something behind it that is refused likewise. */
+function unknownBody({ cmd, name, fault }: UnknownCommand): { cmd: string | number; size?: number; tail?: string } {
+  const said = /^-?\d+$/.test(name) ? Number(name) : name;
+  if (fault === undefined) return { cmd: said };
+  return fault.errno === "E2BIG"
+    ? { cmd: cmdName(cmd) ?? said, size: SIZE_TOO_LARGE }
+    : { cmd: cmdName(cmd) ?? said, tail: "01" };
+}
+
+function openBody({ kind, path, pid, id, reuseport, progType, expectedAttachType }: OpenCommand["attr"]): Body {
+  const all = { kind, [kind === "prog" ? "pinned" : "path"]: path, pid, id, reuseport };
+  return withoutNulls({ ...all, prog_type: progType, expected_attach_type: expectedAttachType });
+}
+
+/** Hex digits of a u32, little-endian. */
+function u32Hex(id: Id): string {
+  if (typeof id === "string") return asHex(id);
+  const bytes = Buffer.alloc(4);
+  bytes.writeInt32LE(id | 0);
+  return bytes.toString("hex");
+}
+
+/** `count` elements that lie end to end, taken apart. */
+function pieces(elements: Buffer | null, count: number): Buffer[] {
+  const size = count === 0 || elements === null ? 0 : elements.length / count;
+  return Array.from({ length: count }, (_, at) => (elements as Buffer).subarray(at * size, (at + 1) * size));
+}
+
+function padded(bytes: Buffer, length: number): Buffer {
+  return bytes.length >= length ? bytes : Buffer.concat([bytes, Buffer.alloc(length - bytes.length)]);
+}
+
+function hex(bytes: Buffer | null): string | null {
+  return bytes === null ? null : bytes.toString("hex");
+}
+
+/** Fields left out are zero, or the null pointer. */
+function withoutNulls(fields: Body): Body {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== null && value !== undefined));
+}
+
+function u64Json(number: bigint): number | string {
+  return number <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(number) : String(number);
+}
+
+function lost(why: string): never {
+  throw new NotSent(why);
+}

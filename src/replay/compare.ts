@@ -1,0 +1,177 @@
+import { MAP_INFO } from "../abi/bpf.ts";
+import { CMD, cmdName } from "../abi/service.ts";
+import type { Event } from "../log/event.ts";
+import type { Answer, Outputs } from "./answer.ts";
+import { type AnsweredId, idInKey, idInValue } from "./held.ts";
+import type { Ids, Shape } from "./ids.ts";
+
+/** A command that was answered otherwise than recorded. */
+export interface Difference {
+  readonly seq: number;
+  readonly cmd: string;
+  /** What differs: "ret", "errno", or an output by its name. */
+  readonly differs: readonly string[];
+  readonly recorded: Told;
+  readonly got: Told & { readonly seq?: number; readonly refused?: string };
+  /** A kernel may choose here, and has chosen otherwise than mapledger. */
+  readonly free?: string;
+}
+
+/** ret, errno, and the outputs by their names. */
+type Told = Readonly<Record<string, unknown>>;
+
+/** Keys and values are shown up to here. */
+const SHOWN_DIGITS = 256;
+
+/**
+ * Holds an answer of the target against the recorded one; null: they are alike. Ids are alike where they are each other's:
+ * of sessions, descriptors, maps and cgroups as they were given, of programs, BTF and cookies as they first were met.
+ * Compared are ret, errno and every output that both tell. Times, seqs and the wording of `detail` are not.
+ */
+export function compare(event: Event, recorded: Answer, got: Answer, ids: Ids): Difference | null {
+  const differs = [
+    ...(got.refused !== undefined || !sameRet(event, recorded, got) ? ["ret"] : []),
+    ...(recorded.errno === got.errno || endedAlready(event, got) ? [] : ["errno"]),
+    ...outputsThatDiffer(event, recorded.outputs, got.outputs, ids),
+  ];
+  return differs.length === 0 ? null : differenceOf(event, differs, recorded, got);
+}
+
+export function differenceOf(event: Event, differs: readonly string[], recorded: Answer, got: Answer): Difference {
+  const { seq, command } = event;
+  const name = "unknown" in command ? command.name : (cmdName(command.cmd) ?? String(command.cmd));
+  return {
+    seq,
+    cmd: name,
+    differs,
+    recorded: told(recorded, differs),
+    got: {
+      ...told(got, differs),
+      ...(got.seq !== undefined && { seq: got.seq }),
+      ...(got.refused !== undefined && { refused: got.refused }),
+    },
+  };
+}
+
+/** Descriptors are alike, whatever their numbers. */
+function sameRet(event: Event, recorded: Answer, got: Answer): boolean {
+  if (recorded.ret === got.ret || endedAlready(event, got)) return true;
+  return recorded.errno === null && got.errno === null && opensFd(event);
+}
+
+/** A lease that was over in the recording may be over in the target before its session is ended there. */
+function endedAlready({ command }: Event, got: Answer): boolean {
+  if (command.cmd !== CMD.SESSION_END || !("attr" in command) || got.errno !== "EBADF") return false;
+  return (command.attr as { reason: string }).reason !== "ended by request";
+}
+
+const OPENS_FD: ReadonlySet<number> = new Set([
+  CMD.BPF_MAP_CREATE,
+  CMD.BPF_OBJ_GET,
+  CMD.BPF_MAP_GET_FD_BY_ID,
+  CMD.BPF_BTF_LOAD,
+  CMD.OPEN,
+  CMD.DUP,
+]);
+
+/** Whether a command answers a descriptor where it succeeds. */
+export function opensFd({ command }: Event): boolean {
+  return OPENS_FD.has(command.cmd) && !("unknown" in command);
+}
+
+function outputsThatDiffer(event: Event, recorded: Outputs, got: Outputs, ids: Ids): string[] {
+  const names = new Set([...Object.keys(recorded), ...Object.keys(got)]) as Set<keyof Outputs>;
+  return [...names].filter((name) => !sameOutput(event, name, recorded, got, ids));
+}
+
+function sameOutput({ outcome }: Event, name: keyof Outputs, recorded: Outputs, got: Outputs, ids: Ids): boolean {
+  const [one, other] = [recorded[name], got[name]];
+  if (one === undefined || other === undefined) return one === other;
+  const shape = ids.shape(outcome.map);
+  switch (name) {
+    case "value":
+    case "values":
+      return sameElements(one as string, other as string, recorded.count ?? 1, shape, idInValue, ids);
+    case "keys":
+    case "next_key":
+      return sameElements(one as string, other as string, recorded.count ?? 1, shape, idInKey, ids);
+    case "next_id":
+      return ids.isSame("map", String(one), String(other));
+    case "freed":
+      return sameFreed(one as readonly number[], other as readonly number[], ids);
+    case "info":
+      return sameInfo(one as string, other as string, ids);
+    default:
+      return one === other;
+  }
+}
+
+type Where = (mapType: number, bytes: number) => AnsweredId | null;
+
+/** Elements end to end: the same but for ids that are each other's. */
+function sameElements(
+  one: string,
+  other: string,
+  count: number,
+  shape: Shape | undefined,
+  where: Where,
+  ids: Ids,
+): boolean {
+  if (one === other && shape === undefined) return true;
+  const size = count === 0 ? 0 : one.length / 2 / count;
+  const id = shape === undefined ? null : where(shape.type, size);
+  if (id === null || one.length !== other.length) return one === other;
+  const [from, to] = [id.at * 2, (id.at + id.bytes) * 2];
+  for (let at = 0; at < one.length; at += size * 2) {
+    const [mine, theirs] = [one.slice(at, at + size * 2), other.slice(at, at + size * 2)];
+    if (mine.slice(0, from) + mine.slice(to) !== theirs.slice(0, from) + theirs.slice(to)) return false;
+    const [recorded, got] = [numberOf(mine.slice(from, to)), numberOf(theirs.slice(from, to))];
+    // Nothing is there: no program, no element.
+    if (recorded === "0" || got === "0" ? recorded !== got : !ids.isSame(id.kind, recorded, got)) return false;
+  }
+  return true;
+}
+
+/** Little-endian, in decimal. */
+function numberOf(digits: string): string {
+  const bytes = Buffer.alloc(8);
+  bytes.write(digits, "hex");
+  return String(bytes.readBigUInt64LE(0));
+}
+
+function sameFreed(one: readonly number[], other: readonly number[], ids: Ids): boolean {
+  const left = new Set(other.map(String));
+  return one.length === other.length && one.every((map) => left.delete(String(ids.map(map) ?? map)));
+}
+
+/** struct bpf_map_info, but for the ids of the map and of its BTF. */
+function sameInfo(one: string, other: string, ids: Ids): boolean {
+  const [mine, theirs] = [Buffer.from(one, "hex"), Buffer.from(other, "hex")];
+  for (const [kind, at] of [
+    ["map", MAP_INFO.id],
+    ["btf", MAP_INFO.btf_id],
+  ] as const) {
+    if (mine.length < at + 4 || theirs.length < at + 4) continue;
+    const [recorded, got] = [mine.readUInt32LE(at), theirs.readUInt32LE(at)];
+    const same = recorded === 0 || got === 0 ? recorded === got : ids.isSame(kind, String(recorded), String(got));
+    // Without BTF the field is as the caller left it.
+    if (!same && !mine.subarray(at, at + 4).equals(theirs.subarray(at, at + 4))) return false;
+    mine.fill(0, at, at + 4);
+    theirs.fill(0, at, at + 4);
+  }
+  return mine.equals(theirs);
+}
+
+/** What of an answer is shown: ret and errno, and what differs. */
+function told({ ret, errno, outputs }: Answer, differs: readonly string[]): Told {
+  const shown = differs.flatMap((name) => {
+    const output = outputs[name as keyof Outputs];
+    return output === undefined ? [] : [[name, cut(output)]];
+  });
+  return { ret, errno, ...Object.fromEntries(shown) };
+}
+
+function cut(output: unknown): unknown {
+  if (typeof output !== "string" || output.length <= SHOWN_DIGITS) return output;
+  return `${output.slice(0, SHOWN_DIGITS)}... (${output.length} characters)`;
+}

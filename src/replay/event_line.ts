@@ -1,0 +1,80 @@
+import { ERRNO } from "../abi/errno.ts";
+import { CMD } from "../abi/service.ts";
+import { InvalidInput } from "../codec/invalid.ts";
+import { readTimeUs } from "../codec/moments.ts";
+import { bytes, shown, u64 } from "../codec/scalars.ts";
+import type { EventRow } from "../log/event.ts";
+
+/** What an event has in a command's place that no command has. */
+const UNKNOWN = -1;
+
+type Fields = Readonly<Record<string, unknown>>;
+
+/** A line of an export read back: what eventJson in log/event_json.ts writes. Throws InvalidInput for anything else. */
+export function readEventLine(line: string): EventRow {
+  const event = parse(line);
+  const key = event.key === null ? null : bytes(string(event, "key"), "key");
+  const value = event.value === null ? null : bytes(string(event, "value"), "value");
+  const flags = u64(event.flags, "flags");
+  return {
+    seq: integer(event, "seq", 1),
+    time_us: readTimeUs(string(event, "time"), "time"),
+    session: event.session === null ? 0 : integer(event, "session", 1),
+    caller: string(event, "caller"),
+    cmd: readCmd(string(event, "cmd")),
+    map: event.map === null ? 0 : integer(event, "map", 1),
+    fd: event.fd === null ? null : integer(event, "fd", -(2 ** 31)),
+    key,
+    value,
+    flags: flags <= 0xffff_ffffn ? Number(flags) : BigInt.asIntN(64, flags),
+    ret: integer(event, "ret", -1),
+    errno: event.errno === null ? 0 : readErrno(string(event, "errno")),
+    detail: event.detail === null ? null : string(event, "detail"),
+    attr: object(event, "attr"),
+    out: object(event, "out"),
+  };
+}
+
+function parse(line: string): Fields {
+  let event: unknown;
+  try {
+    event = JSON.parse(line);
+  } catch {
+    throw new InvalidInput("event", `JSON is needed, found ${shown(line)}`);
+  }
+  if (typeof event !== "object" || event === null || Array.isArray(event))
+    throw new InvalidInput("event", `an object is needed, found ${shown(event)}`);
+  return event as Fields;
+}
+
+function integer(event: Fields, name: string, least: number): number {
+  const value = event[name];
+  if (Number.isSafeInteger(value) && (value as number) >= least) return value as number;
+  throw new InvalidInput(name, `an integer from ${least} on is needed, found ${shown(value)}`);
+}
+
+function string(event: Fields, name: string): string {
+  const value = event[name];
+  if (typeof value === "string") return value;
+  throw new InvalidInput(name, `a string is needed, found ${shown(value)}`);
+}
+
+/** As the log's column has it: JSON's text. */
+function object(event: Fields, name: string): string | null {
+  const value = event[name];
+  if (value === null) return null;
+  if (typeof value === "object" && !Array.isArray(value)) return JSON.stringify(value);
+  throw new InvalidInput(name, `an object or null is needed, found ${shown(value)}`);
+}
+
+function readCmd(name: string): number {
+  if (Object.hasOwn(CMD, name)) return CMD[name as keyof typeof CMD];
+  return /^-?\d{1,10}$/.test(name) ? Number(name) : UNKNOWN;
+}
+
+function readErrno(name: string): number {
+  if (Object.hasOwn(ERRNO, name)) return ERRNO[name as keyof typeof ERRNO];
+  const [, number] = /^E(\d{1,9})$/.exec(name) ?? [];
+  if (number === undefined) throw new InvalidInput("errno", `an errno's name is needed, found ${shown(name)}`);
+  return Number(number);
+}

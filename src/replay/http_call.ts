@@ -1,0 +1,257 @@
+import type { Answer, Outputs } from "./answer.ts";
+import type { Body, Call, ElementCall, MemoryCall, PageCall, View } from "./call.ts";
+import type { Id } from "./ids.ts";
+import { TargetFailed } from "./target.ts";
+import { isToken } from "./tokens.ts";
+
+/** A call as a request of mapledger's API, and its answer read back. */
+
+export interface HttpRequest {
+  readonly method: "GET" | "POST" | "PUT" | "DELETE";
+  /** With its query; percent-encoded. */
+  readonly path: string;
+  /** JSON's text, or bytes; null: none. */
+  readonly body: string | Buffer | null;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+export interface HttpResponse {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | undefined>>;
+  readonly body: Buffer;
+}
+
+const JSON_TYPE = "application/json";
+const NDJSON = "application/x-ndjson";
+const OCTETS = "application/octet-stream";
+
+export function httpRequest(call: Call): HttpRequest {
+  switch (call.kind) {
+    case "bpf":
+      return json("POST", `${session(call.session)}/bpf`, call.body);
+    case "create":
+      return json("POST", `${session(call.session)}/maps`, call.body);
+    case "open session":
+      return json("POST", "/v1/sessions", call.body);
+    case "renew":
+      return json("POST", `${session(call.session)}/renew`, call.body);
+    case "end session":
+      return bare("DELETE", session(call.session));
+    case "open":
+      return json("POST", `${session(call.session)}/fds`, call.body);
+    case "close":
+      return bare("DELETE", `${session(call.session)}/fds/${call.fd}`);
+    case "unlink":
+      return bare("DELETE", `/v1/pins/${part(call.body.pathname)}`);
+    case "mkdir":
+      return bare("PUT", `/v1/directories/${part(call.body.pathname)}`);
+    case "rmdir":
+      return bare("DELETE", `/v1/directories/${part(call.body.pathname)}`);
+    case "pin":
+      return json("POST", `${below(call.view)}/pin`, call.body);
+    case "freeze":
+      return bare("POST", `${below(call.view)}/freeze`);
+    case "batch":
+      return json("POST", `${below(call.view)}/batch/${call.name}`, call.body);
+    case "elements":
+      return pageRequest(call);
+    case "read memory":
+    case "write memory":
+      return memoryRequest(call);
+    case "lookup":
+    case "update":
+    case "delete":
+    case "next key":
+    case "take":
+      return elementRequest(call);
+  }
+}
+
+function elementRequest({ kind, view, key, value, flags }: ElementCall): HttpRequest {
+  const at = key === null ? below(view) : `${below(view)}/elements/${key}`;
+  switch (kind) {
+    case "lookup":
+      return key === null ? json("POST", `${at}/peek`, value === null ? {} : { value }) : bare("GET", at);
+    case "update":
+      return key === null ? json("POST", `${at}/push`, { value, flags }) : json("PUT", at, { value, flags });
+    case "delete":
+      return bare("DELETE", at);
+    case "take":
+      return bare("POST", `${at}/pop`);
+    case "next key":
+      return bare("GET", `${below(view)}/next-key${key === null ? "" : `?key=${key}`}`);
+  }
+}
+
+function pageRequest({ view, after, limit }: PageCall): HttpRequest {
+  const query = new URLSearchParams();
+  if (after !== null) query.set("after", after);
+  if (limit !== null) query.set("limit", String(limit));
+  const text = query.size === 0 ? "" : `?${query}`;
+  const path = `${below(view)}/elements${text}`;
+  return { ...bare("GET", path), headers: limit === null ? { accept: NDJSON } : {} };
+}
+
+function memoryRequest({ kind, view, offset, length, value }: MemoryCall): HttpRequest {
+  const path = `${below(view)}/memory`;
+  const last = offset + length - 1;
+  if (kind === "write memory") {
+    const headers = { "content-type": OCTETS, "content-range": `bytes ${offset}-${last}/*` };
+    return {
+      method: "PUT",
+      path,
+      body: value ?? Buffer.alloc(0),
+      headers: offset === 0 ? { "content-type": OCTETS } : headers,
+    };
+  }
+  const range = offset < 0 ? `bytes=-${-offset}` : `bytes=${offset}-${last}`;
+  return { ...bare("GET", path), headers: last < 0 && offset >= 0 ? {} : { range } };
+}
+
+/** Throws TargetFailed where the answer tells that the target takes no commands of ours. */
+export function httpAnswer(call: Call, response: HttpResponse): Answer {
+  const { status, headers } = response;
+  const seq = headers["mapledger-seq"] === undefined ? {} : { seq: Number(headers["mapledger-seq"]) };
+  if (status < 300) return { ...seq, ...goodAnswer(call, response) };
+  const problem = problemOf(response);
+  if (status === 416) return { ...seq, ret: -1, errno: "EINVAL", outputs: {} };
+  if (problem.errno !== undefined)
+    return { ...seq, ret: -1, errno: problem.errno, outputs: refusedOutputs(call, problem) };
+  const told = `${status} ${problem.detail ?? problem.title ?? response.body.toString("utf8", 0, 200)}`;
+  if (ENDS.has(status) || status >= 500) throw new TargetFailed(`the target answers ${told}`);
+  return { ret: -1, errno: null, outputs: {}, refused: told };
+}
+
+/** Statuses that every command would get. */
+const ENDS: ReadonlySet<number> = new Set([401, 408, 421, 429]);
+
+interface ProblemJson {
+  readonly title?: string;
+  readonly detail?: string;
+  readonly errno?: string;
+  readonly count?: number;
+}
+
+function problemOf({ body, headers }: HttpResponse): ProblemJson {
+  if (headers["content-type"]?.includes("json") !== true) return {};
+  try {
+    return JSON.parse(body.toString("utf8"));
+  } catch {
+    return {};
+  }
+}
+
+/** An update's or a delete's batch says how many were done before it was refused; none where it says nothing. */
+function refusedOutputs(call: Call, { count = 0 }: ProblemJson): Outputs {
+  return call.kind === "batch" && !call.name.startsWith("lookup") ? { count } : {};
+}
+
+function goodAnswer(call: Call, { status, headers, body }: HttpResponse): Answer {
+  const done = { ret: 0, errno: null, outputs: {} };
+  if (call.kind === "read memory") return { ...done, outputs: { memory: memoryBytes(status, headers, body) } };
+  if (call.kind === "elements" && call.limit === null)
+    return { ...done, outputs: { count: countLines(body), more: false } };
+  const answer = readJson(body);
+  switch (call.kind) {
+    case "bpf":
+      return { ret: answer.ret, errno: answer.errno, outputs: answer.attr, seq: answer.seq };
+    case "create":
+    case "open":
+      return { ...done, ret: answer.fd, ...(answer.map_id !== undefined && { map: answer.map_id }) };
+    case "open session":
+      return { ...done, session: answer.id };
+    case "close":
+      return { ...done, outputs: { freed: answer.freed } };
+    case "lookup":
+      return { ...done, outputs: call.value === null ? { value: answer.value } : {} };
+    case "take":
+      return { ...done, outputs: { value: answer.value } };
+    case "next key":
+      return { ...done, outputs: { next_key: answer.next_key } };
+    case "batch":
+      return call.name.startsWith("lookup") ? foundBatch(answer) : { ...done, outputs: { count: answer.count } };
+    case "elements":
+      return { ...done, outputs: { count: answer.elements.length, more: answer.next !== null } };
+    case "pin":
+    case "mkdir":
+    case "unlink":
+    case "rmdir":
+      return { ...done, outputs: { pathname: answer.pathname } };
+    default:
+      return done;
+  }
+}
+
+function foundBatch({ elements, count, out_batch, end }: ApiAnswer): Answer {
+  const outputs = {
+    keys: elements.map(({ key }) => key).join(""),
+    values: elements.map(({ value }) => value).join(""),
+    count,
+    ...(out_batch !== null && { out_batch }),
+  };
+  return end
+    ? { ret: -1, errno: "ENOENT", outputs }
+    : { ret: 0, errno: null, outputs: count === 0 ? { count } : outputs };
+}
+
+/** The fields of the API's answers; each route has some of them. */
+interface ApiAnswer {
+  readonly ret: number;
+  readonly errno: string | null;
+  readonly seq: number;
+  readonly attr: Outputs;
+  readonly fd: number;
+  readonly map_id?: number;
+  readonly id: number;
+  readonly freed: readonly number[];
+  readonly value: string;
+  readonly next_key: string;
+  readonly elements: readonly { readonly key: string; readonly value: string }[];
+  readonly count: number;
+  readonly out_batch: string | null;
+  readonly end: boolean;
+  readonly next: string | null;
+  readonly pathname: string;
+}
+
+function readJson(body: Buffer): ApiAnswer {
+  try {
+    return JSON.parse(body.toString("utf8"));
+  } catch (error) {
+    throw new TargetFailed(`the target answers what is no JSON: ${body.toString("utf8", 0, 80)}`, { cause: error });
+  }
+}
+
+function memoryBytes(status: number, headers: HttpResponse["headers"], body: Buffer): number {
+  return status === 206 ? Number(headers["content-range"]?.split("/")[1]) : body.length;
+}
+
+function countLines(body: Buffer): number {
+  let count = 0;
+  for (let at = body.indexOf(10); at !== -1; at = body.indexOf(10, at + 1)) count++;
+  return count;
+}
+
+function session(id: Id): string {
+  return `/v1/sessions/${id}`;
+}
+
+function below(view: View): string {
+  return "map" in view ? `/v1/maps/${part(view.map)}` : `${session(view.session)}/fds/${view.fd}`;
+}
+
+function part(text: unknown): string {
+  return isToken(text) ? text : encodeURIComponent(String(text));
+}
+
+function json(
+  method: HttpRequest["method"],
+  path: string,
+  body: Body | Extract<Call, { kind: "bpf" }>["body"],
+): HttpRequest {
+  return { method, path, body: JSON.stringify(body), headers: { "content-type": JSON_TYPE } };
+}
+
+function bare(method: HttpRequest["method"], path: string): HttpRequest {
+  return { method, path, body: null, headers: {} };
+}

@@ -1,0 +1,35 @@
+/** A clock to wait by; tests have one of their own. */
+export interface Clock {
+  nowMs(): number;
+  /** Resolves when the time has passed, or at once where the signal says that nobody waits any more. */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>;
+}
+
+const US = 1000;
+
+/** When recorded moments are due, at a factor of the original speed: the first one is now. */
+export class Pace {
+  readonly #speed: number;
+  readonly #clock: Clock;
+  #startMs: number | null = null;
+  #startUs = 0;
+
+  constructor(speed: number, clock: Clock) {
+    this.#speed = speed;
+    this.#clock = clock;
+  }
+
+  /** Milliseconds until a recorded moment is due. */
+  leftMs(timeUs: number): number {
+    if (this.#startMs === null) {
+      this.#startMs = this.#clock.nowMs();
+      this.#startUs = timeUs;
+    }
+    return this.#startMs + (timeUs - this.#startUs) / US / this.#speed - this.#clock.nowMs();
+  }
+
+  async wait(timeUs: number, signal?: AbortSignal): Promise<void> {
+    const ms = this.leftMs(timeUs);
+    if (ms > 0) await this.#clock.sleep(ms, signal);
+  }
+}

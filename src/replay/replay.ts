@@ -1,0 +1,239 @@
+import { CMD, type CmdName } from "../abi/service.ts";
+import { type Event, type EventRow, rowEvent } from "../log/event.ts";
+import { type Answer, recordedAnswer } from "./answer.ts";
+import type { Call } from "./call.ts";
+import { callOf } from "./calls.ts";
+import { compare, type Difference, differenceOf, opensFd } from "./compare.ts";
+import type { Id, Ids } from "./ids.ts";
+import { learn } from "./learn.ts";
+import type { Pace } from "./pace.ts";
+import { createdShape, isBehind, isSelected, type Selection } from "./selection.ts";
+import type { Source } from "./source.ts";
+import { type Summary, Tally } from "./summary.ts";
+import type { Description, Target } from "./target.ts";
+
+export interface ReplayOptions {
+  readonly source: Source;
+  readonly target: Target;
+  readonly ids: Ids;
+  readonly selection: Selection;
+  /** Sends what the selected commands need, too: what changed anything before and between them. */
+  readonly prepare: boolean;
+  /** null: as fast as it goes. */
+  readonly pace: Pace | null;
+  readonly signal?: AbortSignal;
+  readonly onDifference: (difference: Difference) => void;
+}
+
+/** A command on its way to the target. */
+interface UnderWay {
+  readonly event: Event;
+  readonly selected: boolean;
+  readonly recorded: Answer;
+  readonly answer: Promise<Answer>;
+}
+
+/** Commands that change a map's elements. */
+const ON_ELEMENTS: ReadonlySet<number> = new Set([
+  CMD.BPF_MAP_UPDATE_ELEM,
+  CMD.BPF_MAP_DELETE_ELEM,
+  CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM,
+  CMD.BPF_MAP_UPDATE_BATCH,
+  CMD.BPF_MAP_DELETE_BATCH,
+  CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH,
+  CMD.BPF_MAP_FREEZE,
+  CMD.MEMORY_WRITE,
+]);
+
+/** Commands that change something where they succeed: what comes after may need them. */
+const CHANGES: ReadonlySet<number> = new Set([
+  ...ON_ELEMENTS,
+  CMD.BPF_MAP_CREATE,
+  CMD.BPF_OBJ_PIN,
+  CMD.BPF_OBJ_GET,
+  CMD.BPF_MAP_GET_FD_BY_ID,
+  CMD.BPF_BTF_LOAD,
+  CMD.SESSION_OPEN,
+  CMD.SESSION_RENEW,
+  CMD.SESSION_END,
+  CMD.CLOSE,
+  CMD.DUP,
+  CMD.OPEN,
+  CMD.UNLINK,
+  CMD.MKDIR,
+  CMD.RMDIR,
+]);
+
+const BESIDE: ReadonlySet<string> = new Set([
+  "BPF_MAP_LOOKUP_ELEM",
+  "BPF_MAP_UPDATE_ELEM",
+  "BPF_MAP_DELETE_ELEM",
+  "BPF_MAP_LOOKUP_AND_DELETE_ELEM",
+  "BPF_MAP_GET_NEXT_KEY",
+  "BPF_MAP_UPDATE_BATCH",
+  "BPF_MAP_DELETE_BATCH",
+  "BPF_MAP_FREEZE",
+  "BPF_OBJ_GET_INFO_BY_FD",
+] satisfies CmdName[]);
+
+const OUTSIDE = "the end of its session is outside of the range";
+
+/**
+ * Sends recorded commands to a target, in their order, and holds each answer against the recorded one. What the source or
+ * the target throws ends it: `summary` tells how far it came.
+ */
+export class Replay {
+  readonly #options: ReplayOptions;
+  readonly #tally = new Tally();
+  readonly #underWay: UnderWay[] = [];
+  /** Descriptors whose session has not ended yet, though their closes say so. */
+  readonly #closing = new Map<number, Event[]>();
+  #targetSeq = 0;
+
+  constructor(options: ReplayOptions) {
+    this.#options = options;
+  }
+
+  get summary(): Summary {
+    return this.#tally.summary();
+  }
+
+  /** Commands that have been sent and not answered: where the target fails, they may have run. */
+  get unanswered(): number {
+    return this.#underWay.length;
+  }
+
+  async run(): Promise<Summary> {
+    const { source, selection, prepare, signal } = this.#options;
+    // To take batches' keys apart and to prepare, everything from the log's beginning is looked at.
+    const fromStart = prepare || selection.key !== undefined;
+    const range = { ...selection, afterSeq: fromStart ? 0 : (selection.afterSeq ?? 0) };
+    try {
+      for await (const row of source.read(range)) {
+        if (signal?.aborted || isBehind(selection, row)) break;
+        await this.#row(row);
+      }
+    } finally {
+      // Also where the source fails: what was sent is answered.
+      await this.#drain();
+    }
+    for (const event of [...this.#closing.values()].flat()) this.#tally.leftOut(event, OUTSIDE);
+    return this.summary;
+  }
+
+  async #row(row: EventRow): Promise<void> {
+    const { ids, selection, pace, prepare, signal } = this.#options;
+    const shape = createdShape(row);
+    if (shape !== null) ids.addShape(row.map, shape);
+    const selected = isSelected(selection, row, ids.shape(row.map));
+    if (!selected && !(prepare && isNeeded(row, selection))) return;
+    if (selected) {
+      this.#tally.selected++;
+      if (pace !== null) await this.#waitFor(pace, row.time_us);
+      if (signal?.aborted) return;
+    }
+    await this.#event(rowEvent(row), selected);
+  }
+
+  /** While nothing is due, what is under way comes in. */
+  async #waitFor(pace: Pace, timeUs: number): Promise<void> {
+    if (pace.leftMs(timeUs) <= 0) return;
+    await this.#drain();
+    await pace.wait(timeUs, this.#options.signal);
+  }
+
+  async #event(event: Event, selected: boolean): Promise<void> {
+    const { ids, target } = this.#options;
+    let call = callOf(event, ids);
+    // What is under way may tell what is missing.
+    if ("leftOut" in call && this.#underWay.length > 0) {
+      await this.#drain();
+      call = callOf(event, ids);
+    }
+    if ("implied" in call) {
+      const { session } = event.command;
+      this.#closing.set(session, [...(this.#closing.get(session) ?? []), event]);
+      return;
+    }
+    if ("leftOut" in call) {
+      if (selected) this.#tally.leftOut(event, call.leftOut);
+      this.#tally.lastSeq = event.seq;
+      return;
+    }
+    const together = mayRunBesideOthers(call);
+    await this.#drain(together ? target.window - 1 : 0);
+    const recorded = recordedAnswer(event, call);
+    const answer = target.send(call, event, recorded);
+    // It is awaited in its turn; that it has failed before that is not unheard of.
+    answer.catch(() => {});
+    if (selected) this.#tally.sent(event);
+    else this.#tally.prepared++;
+    this.#underWay.push({ event, selected, recorded, answer });
+    if (!together) await this.#drain();
+  }
+
+  /** Waits, in their order, for those under way until so many are left. */
+  async #drain(left = 0): Promise<void> {
+    while (this.#underWay.length > left) await this.#answered(this.#underWay[0] as UnderWay);
+  }
+
+  async #answered({ event, selected, recorded, answer }: UnderWay): Promise<void> {
+    const { ids, target } = this.#options;
+    const got = await answer;
+    this.#underWay.shift();
+    this.#tally.lastSeq = event.seq;
+    learn(event, recorded, got, ids, await this.#described(event, recorded, got));
+    if (event.command.cmd === CMD.SESSION_END) this.#ended(event.command.session);
+    if (target.answers && selected) this.#compare(event, recorded, got);
+  }
+
+  /** What an opening did not say of what it opened, where it matters. */
+  async #described(event: Event, recorded: Answer, got: Answer): Promise<Description> {
+    const { ids, target } = this.#options;
+    if (target.describe === undefined || recorded.errno !== null || got.errno !== null || !opensFd(event)) return {};
+    const { session } = event.command;
+    const isUnknown =
+      recorded.map !== undefined && got.map === undefined && ids.map(recorded.map as number) === undefined;
+    if (!isUnknown && recorded.cgroup === undefined) return {};
+    return target.describe(ids.session(session) as Id, got.ret);
+  }
+
+  #ended(session: number): void {
+    this.#tally.implied += this.#closing.get(session)?.length ?? 0;
+    this.#closing.delete(session);
+  }
+
+  #compare(event: Event, recorded: Answer, got: Answer): void {
+    const { ids, target, onDifference } = this.#options;
+    this.#tally.compared++;
+    const found = compare(event, recorded, got, ids) ?? this.#misplaced(event, recorded, got);
+    if (got.seq !== undefined) this.#targetSeq = got.seq;
+    const difference = found === null ? null : (target.judge?.(found, event) ?? found);
+    if (difference === null) return;
+    this.#tally.differences++;
+    if (difference.free !== undefined) this.#tally.free++;
+    onDifference(difference);
+  }
+
+  /** The target's seqs must ascend as the recorded ones do. */
+  #misplaced(event: Event, recorded: Answer, got: Answer): Difference | null {
+    if (got.seq === undefined || got.seq > this.#targetSeq) return null;
+    return differenceOf(event, ["order"], recorded, got);
+  }
+}
+
+/** What others need of an event that is not selected: that it has changed something, if only of a map that is. */
+function isNeeded(row: EventRow, { map }: Selection): boolean {
+  if (!CHANGES.has(row.cmd) || (row.errno !== 0 && !hasDone(row))) return false;
+  return map === undefined || row.map === map || !ON_ELEMENTS.has(row.cmd);
+}
+
+/** A batch or a take-out that was refused may have done something before. */
+function hasDone({ cmd, out }: EventRow): boolean {
+  return out !== null && ON_ELEMENTS.has(cmd);
+}
+
+/** Commands on the syscall door that give no new numbers and take none away: its requests keep their order. */
+function mayRunBesideOthers(call: Call): boolean {
+  return call.kind === "bpf" && typeof call.body.cmd === "string" && BESIDE.has(call.body.cmd);
+}

@@ -1,0 +1,70 @@
+import { CMD } from "../abi/service.ts";
+import { type EventRow, rowEvent } from "../log/event.ts";
+import type { CreateCommand } from "../syscall/command.ts";
+import type { Shape } from "./ids.ts";
+
+/** Which events are replayed: those that match every field given, as GET /v1/events has them. */
+export interface Selection {
+  readonly map?: number;
+  readonly session?: number;
+  readonly caller?: string;
+  readonly cmd?: number;
+  /** 0: those that succeeded. */
+  readonly errno?: number;
+  /** What the key begins with; of a batch, any of its keys. */
+  readonly key?: Buffer;
+  /** Microseconds since the epoch, both included. */
+  readonly sinceUs?: number;
+  readonly untilUs?: number;
+  /** Events between these two, neither included. */
+  readonly afterSeq?: number;
+  readonly beforeSeq?: number;
+}
+
+const BATCHES: ReadonlySet<number> = new Set([
+  CMD.BPF_MAP_LOOKUP_BATCH,
+  CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH,
+  CMD.BPF_MAP_UPDATE_BATCH,
+  CMD.BPF_MAP_DELETE_BATCH,
+]);
+
+/** Whether fields other than the range are given: then commands between those selected are missing. */
+export function isFiltered({ map, session, caller, cmd, errno, key }: Selection): boolean {
+  return [map, session, caller, cmd, errno, key].some((field) => field !== undefined);
+}
+
+/** Whether an event lies behind the range, so that no later one is in it. */
+export function isBehind({ untilUs, beforeSeq }: Selection, row: EventRow): boolean {
+  return (untilUs !== undefined && row.time_us > untilUs) || (beforeSeq !== undefined && row.seq >= beforeSeq);
+}
+
+/** `shape`: of the map that the event is about, to take a batch's keys apart. */
+export function isSelected(selection: Selection, row: EventRow, shape: Shape | undefined): boolean {
+  const { map, session, caller, cmd, errno, key, sinceUs = 0, afterSeq = 0 } = selection;
+  return (
+    row.seq > afterSeq &&
+    row.time_us >= sinceUs &&
+    !isBehind(selection, row) &&
+    (map === undefined || row.map === map) &&
+    (session === undefined || row.session === session) &&
+    (caller === undefined || row.caller === caller) &&
+    (cmd === undefined || row.cmd === cmd) &&
+    (errno === undefined || row.errno === errno) &&
+    (key === undefined || hasKey(row, key, shape))
+  );
+}
+
+function hasKey({ cmd, key }: EventRow, wanted: Buffer, shape: Shape | undefined): boolean {
+  if (key === null) return false;
+  const size = BATCHES.has(cmd) ? (shape?.keySize ?? key.length) : key.length;
+  for (let at = 0; at + wanted.length <= key.length; at += Math.max(size, 1))
+    if (key.subarray(at, at + Math.min(size, wanted.length)).equals(wanted)) return true;
+  return false;
+}
+
+/** The shape of a map that an event has created, or null. */
+export function createdShape(row: EventRow): Shape | null {
+  if (row.cmd !== CMD.BPF_MAP_CREATE || row.errno !== 0) return null;
+  const { attr } = rowEvent(row).command as CreateCommand;
+  return { type: attr.mapType, keySize: attr.keySize, valueSize: attr.valueSize };
+}

@@ -1,0 +1,240 @@
+import { test } from "tap";
+import type { EventRow } from "../../src/log/event.ts";
+import { eventJson } from "../../src/log/event_json.ts";
+import { ApiTarget } from "../../src/replay/api_target.ts";
+import { Ids } from "../../src/replay/ids.ts";
+import { readEventLines } from "../../src/replay/lines.ts";
+import { type Clock, Pace } from "../../src/replay/pace.ts";
+import { Replay } from "../../src/replay/replay.ts";
+import { TargetFailed } from "../../src/replay/target.ts";
+import { Service } from "../http/service.ts";
+import { Injected, replayed, sourceOf } from "./support.ts";
+
+const OPENED_OUTSIDE = "its session was opened outside of the range";
+
+/** A log that has a bit of everything that needs another number elsewhere: two sessions, maps in a map, an operator, a cgroup. */
+async function record(service: Service): Promise<readonly EventRow[]> {
+  const one = await service.session();
+  const inner = await service.map(one, { map_name: "inner" });
+  const two = await service.session();
+  const other = await service.map(two);
+  await service.send("POST", `${inner}/pin`, { pathname: "/sys/fs/bpf/inner" });
+  await service.send("POST", `${two}/bpf`, { cmd: "BPF_OBJ_GET", attr: { pathname: "/sys/fs/bpf/inner" } });
+  const outer = await service.map(two, { map_type: "BPF_MAP_TYPE_HASH_OF_MAPS", inner_map_fd: 4 });
+  await service.send("PUT", `${outer}/elements/01000000`, { value: "04000000" });
+  await service.send("GET", `${outer}/elements/01000000`);
+  for (let key = 0; key < 6; key++) await service.send("PUT", `${other}/elements/0${key}000000`, { value: "2a000000" });
+  await service.send("POST", `${other}/batch/lookup`, { count: 10 });
+  await service.send("GET", `${other}/elements/00`);
+  await service.send("GET", "/v1/maps/name:inner/elements");
+  await service.send("PUT", "/v1/maps/1/elements/07000000", { value: "2b000000" });
+  await service.send("GET", "/v1/maps/99/elements/07000000");
+  await service.send("POST", `${two}/fds`, { kind: "cgroup" });
+  await service.send("POST", `${two}/fds`, { kind: "dup", fd: 3 });
+  await service.send("POST", `${two}/bpf`, {
+    cmd: "BPF_MAP_LOOKUP_ELEM",
+    attr: { map_fd: 3, key: "01000000", value: "00" },
+  });
+  await service.send("POST", `${two}/bpf`, { cmd: "BPF_OBJ_GET_INFO_BY_FD", attr: { bpf_fd: 4, info_len: 104 } });
+  await service.send("POST", `${two}/bpf`, { cmd: "BPF_MAP_GET_NEXT_ID", attr: { start_id: 1 } });
+  await service.send("DELETE", `${two}/fds/17`);
+  await service.send("DELETE", one);
+  await service.send("DELETE", "/v1/pins/%2Fsys%2Ffs%2Fbpf%2Finner");
+  return service.log.rows;
+}
+
+const changed = (rows: readonly EventRow[], seq: number, change: Partial<EventRow>): EventRow[] =>
+  rows.map((row) => (row.seq === seq ? { ...row, ...change } : row));
+
+const seqOf = (rows: readonly EventRow[], what: (row: EventRow) => boolean): number => rows.find(what)?.seq ?? 0;
+
+test("a log replays into a mapledger that has given other numbers already, without a difference", async (t) => {
+  const rows = await record(await Service.start(t));
+  const there = await Service.start(t);
+  const session = await there.session();
+  await there.map(session);
+  await there.map(session);
+  const { differences, summary } = await replayed(rows, there.app);
+  t.strictSame(differences, []);
+  t.strictSame(summary.left_out, []);
+  t.equal(summary.compared + summary.implied, rows.length);
+  const again = await replayed(rows, there.app);
+  t.match(again.differences, [{ cmd: "MAP_ELEMENTS", recorded: { errno: null }, got: { errno: "EINVAL" } }]);
+  t.equal(again.differences.length, 1, "a second time two maps have the name that the operator used");
+});
+
+test("each recorded outcome that is not what the target answers is reported, once, with both", async (t) => {
+  const rows = await record(await Service.start(t));
+  const { app } = await Service.start(t);
+  const lookup = seqOf(rows, ({ cmd, value }) => cmd === 1 && value !== null);
+  const batch = seqOf(rows, ({ cmd }) => cmd === 24);
+  const closed = seqOf(rows, ({ cmd, errno }) => cmd === 4099 && errno === 9);
+  const nextId = seqOf(rows, ({ cmd }) => cmd === 12);
+  const info = seqOf(rows, ({ cmd }) => cmd === 15);
+  const row = rows[info - 1] as EventRow;
+  const otherInfo = Buffer.from(row.value as Buffer);
+  otherInfo.writeUInt32LE(77, 16);
+  let lies = changed(rows, lookup, { value: Buffer.from("63000000", "hex") });
+  lies = changed(lies, batch, { out: JSON.stringify({ count: 5, out_batch: "00000000" }) });
+  lies = changed(lies, closed, { ret: 0, errno: 0 });
+  lies = changed(lies, nextId, { out: JSON.stringify({ next_id: 3 }) });
+  lies = changed(lies, info, { value: otherInfo });
+  const { differences, summary } = await replayed(lies, app);
+  t.match(differences, [
+    { seq: lookup, cmd: "BPF_MAP_LOOKUP_ELEM", differs: ["value"], recorded: { value: "63000000" } },
+    { seq: batch, cmd: "BPF_MAP_LOOKUP_BATCH", recorded: { count: 5 } },
+    { seq: info, differs: ["info"] },
+    { seq: nextId, differs: ["next_id"], recorded: { next_id: 3 }, got: { next_id: 2 } },
+  ]);
+  t.ok(
+    summary.left_out.some(({ cmd, why }) => cmd === "CLOSE" && why === "its descriptor is not open in the target"),
+    "a close that is said to have succeeded has nothing to close",
+  );
+  t.equal(summary.differences, differences.length);
+});
+
+test("a filter leaves out what needs more than it selects, and says why; prepare sends that, too", async (t) => {
+  const rows = await record(await Service.start(t));
+  const errno = 2;
+  const alone = await replayed(rows, (await Service.start(t)).app, {
+    selection: { session: 2, afterSeq: 10 },
+    ids: new Ids({ partial: true }),
+  });
+  t.equal(alone.summary.compared, 0);
+  t.ok(alone.summary.left_out.length > 0);
+  t.ok(alone.summary.left_out.every(({ why }) => why === OPENED_OUTSIDE));
+  const prepared = await replayed(rows, (await Service.start(t)).app, { selection: { afterSeq: 10 }, prepare: true });
+  t.strictSame(prepared.differences, []);
+  t.strictSame(prepared.summary.left_out, []);
+  t.equal(prepared.summary.compared + prepared.summary.implied, rows.length - 10);
+  t.ok(prepared.summary.prepared > 5);
+  const refused = await replayed(rows, (await Service.start(t)).app, { selection: { errno }, prepare: true });
+  t.equal(refused.summary.compared, rows.filter((row) => row.errno === errno).length);
+  t.strictSame(refused.differences, []);
+  const byKey = await replayed(rows, (await Service.start(t)).app, {
+    selection: { key: Buffer.from("02", "hex") },
+    prepare: true,
+  });
+  t.equal(byKey.summary.selected, 2, "the update of the key, and the batch that found it");
+  t.strictSame(byKey.differences, []);
+});
+
+test("with the same ids, a range replays into a copy of what was there before it", async (t) => {
+  const here = await Service.start(t);
+  const rows = [...(await record(here))];
+  const copy = await Service.start(t);
+  await replayed(rows, copy.app, { selection: { beforeSeq: 10 } });
+  const rest = await replayed(rows, copy.app, { selection: { afterSeq: 9 }, ids: new Ids({ same: true }) });
+  t.strictSame(rest.differences, []);
+  t.equal(rest.summary.left_out.length, 0);
+});
+
+test("speed: each command is sent when its moment is due, at a factor of the original pace", async (t) => {
+  const service = await Service.start(t);
+  const rows = (await record(service)).map((row, at) => ({ ...row, time_us: 5_000_000 + at * 1_000_000 }));
+  let nowMs = 100;
+  const slept: number[] = [];
+  const clock: Clock = {
+    nowMs: () => nowMs,
+    sleep: async (ms) => {
+      slept.push(ms);
+      nowMs += ms;
+    },
+  };
+  const { app } = await Service.start(t);
+  const { differences } = await replayed(rows, app, { pace: new Pace(4, clock) });
+  t.strictSame(differences, []);
+  t.strictSame(
+    slept,
+    Array.from({ length: rows.length - 1 }, () => 250),
+  );
+  nowMs += 1_000_000;
+  t.equal(new Pace(4, clock).leftMs(7), 0, "the first is due at once");
+});
+
+test("a target that dies half way: what was answered stands, and the replay goes on from there with its ids", async (t) => {
+  const rows = await record(await Service.start(t));
+  const { app } = await Service.start(t);
+  const injected = new Injected(app);
+  let left = 12;
+  const dying = {
+    send: (request: Parameters<Injected["send"]>[0]) =>
+      left-- > 0 ? injected.send(request) : Promise.reject(new TargetFailed("the power is gone")),
+  };
+  const ids = new Ids();
+  const options = { source: sourceOf(rows), ids, selection: {}, prepare: false, pace: null, onDifference: t.fail };
+  const replay = new Replay({ ...options, target: new ApiTarget(dying) });
+  await t.rejects(replay.run(), { name: "TargetFailed", message: "the power is gone" });
+  const { last_seq: afterSeq } = replay.summary;
+  t.ok(afterSeq > 5 && afterSeq < rows.length);
+  const later = new Ids();
+  later.restore(JSON.parse(JSON.stringify(ids)));
+  const rest = await replayed(rows, app, { ids: later, selection: { afterSeq } });
+  t.strictSame(rest.differences, []);
+  t.strictSame(rest.summary.left_out, []);
+  t.equal(rest.summary.last_seq, rows.length);
+});
+
+test("a replay that is cancelled ends after the command it is at", async (t) => {
+  const rows = await record(await Service.start(t));
+  const controller = new AbortController();
+  const { app } = await Service.start(t);
+  const injected = new Injected(app);
+  const target = new ApiTarget({
+    send: (request) => {
+      if (injected.requests.length === 4) controller.abort();
+      return injected.send(request);
+    },
+  });
+  const { summary } = await replayed(rows, app, { target, signal: controller.signal });
+  t.equal(summary.last_seq, 5);
+});
+
+test("a target that answers out of order is found out by its seqs", async (t) => {
+  const rows = await record(await Service.start(t));
+  const { app } = await Service.start(t);
+  const injected = new Injected(app);
+  const target = new ApiTarget({
+    send: async (request) => {
+      const response = await injected.send(request);
+      if (request.method !== "PUT") return response;
+      return { ...response, headers: { ...response.headers, "mapledger-seq": "1" } };
+    },
+  });
+  const { differences } = await replayed(rows, app, { target });
+  t.match(differences, [{ differs: ["order"], got: { seq: 1 } }]);
+});
+
+test("an export that cannot be read says which line is wrong, after the events before it", async (t) => {
+  const rows = await record(await Service.start(t));
+  const lines = rows.map((row) => JSON.stringify(eventJson(row)));
+  const good = JSON.parse(lines[2] as string);
+  const broken: [line: string, message: RegExp][] = [
+    ["{", /^line 3: event: JSON is needed/],
+    ["[]", /^line 3: event: an object is needed/],
+    [JSON.stringify({ ...good, seq: "3" }), /^line 3: seq: an integer from 1 on is needed, found "3"/],
+    [JSON.stringify({ ...good, seq: 2 }), /^line 3: seq is 2: it must be more than 2/],
+    [JSON.stringify({ ...good, key: "0g" }), /^line 3: key: hex digits are needed/],
+    [JSON.stringify({ ...good, time: "noon" }), /^line 3: time: a moment/],
+    [JSON.stringify({ ...good, errno: "EWHAT" }), /^line 3: errno: /],
+    [JSON.stringify({ ...good, attr: 5 }), /^line 3: attr: /],
+    [JSON.stringify({ ...good, cmd: undefined }), /^line 3: cmd: a string is needed/],
+  ];
+  for (const [line, message] of broken) {
+    const found: EventRow[] = [];
+    const read = async (): Promise<void> => {
+      const text = [...lines.slice(0, 2), line, ...lines.slice(3)].join("\n");
+      for await (const row of readEventLines(pieces(text, 7))) found.push(row);
+    };
+    await t.rejects(read(), { name: "BadLine", message });
+    t.strictSame(found, rows.slice(0, 2));
+  }
+  const all: EventRow[] = [];
+  for await (const row of readEventLines(pieces(`${lines.join("\n")}\n\n`, 1000))) all.push(row);
+  t.strictSame(all, rows, "read back, events are what they were");
+});
+
+/** A text in pieces, as a stream brings it. */
+async function* pieces(text: string, size: number): AsyncIterable<string> {
+  for (let at = 0; at < text.length; at += size) yield text.slice(at, at + size);
+}
