@@ -1,0 +1,183 @@
+import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { Connection } from "../client/connection.ts";
+import { FileSource } from "../client/file_source.ts";
+import { UrlSource } from "../client/url_source.ts";
+import { ApiTarget } from "../replay/api_target.ts";
+import { BpftoolTarget } from "../replay/bpftool.ts";
+import { CurlTarget } from "../replay/curl.ts";
+import { DRY } from "../replay/dry.ts";
+import { Ids } from "../replay/ids.ts";
+import { writeEvents } from "../replay/ndjson.ts";
+import { type Clock, Pace } from "../replay/pace.ts";
+import { Replay } from "../replay/replay.ts";
+import { isFiltered, type Selection } from "../replay/selection.ts";
+import type { Source } from "../replay/source.ts";
+import type { Summary } from "../replay/summary.ts";
+import { type Target, TargetFailed } from "../replay/target.ts";
+import { LogSource } from "../sqlite/log_source.ts";
+import { Progress } from "./progress.ts";
+import { addSelectionOptions, type SelectionOptions, selectionOf } from "./selection_options.ts";
+import { EXIT } from "./subcommand.ts";
+
+interface Options extends SelectionOptions {
+  readonly to: string;
+  readonly token?: string;
+  readonly sourceToken?: string;
+  readonly speed?: number;
+  readonly prepare: boolean;
+  readonly sameIds: boolean;
+  readonly ids?: string;
+  readonly dryRun: boolean;
+}
+
+const WRITERS = ["ndjson", "curl", "bpftool"];
+
+export function addReplay(program: Command): void {
+  const command = program
+    .command("replay")
+    .description(
+      "Replays recorded commands, in their order, and reports every answer that differs from the recorded one.",
+    )
+    .argument(
+      "[source]",
+      "data directory, URL of a mapledger, NDJSON file as GET /v1/events exports it, or - for stdin",
+    )
+    .addOption(toOption().default("ndjson"));
+  addSelectionOptions(addReplayOptions(command)).action((source: string | undefined, options: Options) =>
+    run(source ?? process.env.MAPLEDGER_DATA ?? "./data", options),
+  );
+}
+
+export function addImport(program: Command): void {
+  const command = program
+    .command("import")
+    .description("Sends the commands of an NDJSON export to a mapledger: replay, of a file, to a URL.")
+    .argument("<file>", "NDJSON as GET /v1/events exports it, or - for stdin")
+    .addOption(toOption().makeOptionMandatory());
+  addSelectionOptions(addReplayOptions(command)).action((file: string, options: Options) => run(file, options));
+}
+
+function toOption(): Option {
+  return new Option("--to <target>", "URL of a mapledger, or ndjson, curl, bpftool to write on stdout").argParser(
+    target,
+  );
+}
+
+function addReplayOptions(command: Command): Command {
+  return command
+    .addOption(new Option("--token <token>", "bearer token for the target").env("MAPLEDGER_TOKEN"))
+    .addOption(
+      new Option("--source-token <token>", "bearer token for a source that is a URL").env("MAPLEDGER_SOURCE_TOKEN"),
+    )
+    .addOption(
+      new Option("--speed <factor>", "of the original speed; as fast as it goes unless given").argParser(factor),
+    )
+    .option("--prepare", "send what the selected commands need, too: what changed anything before them", false)
+    .option("--same-ids", "what was opened before the range has the same ids in the target: a restored copy", false)
+    .option("--ids <file>", "keep in a file which ids are which, and go on with those that are there")
+    .option("--dry-run", "count what would be sent, by command", false);
+}
+
+function target(text: string): string {
+  if (WRITERS.includes(text) || isUrl(text)) return text;
+  throw new InvalidArgumentError(`${WRITERS.join(", ")} or http://... is needed.`);
+}
+
+function factor(text: string): number {
+  const speed = Number(text);
+  if (/^\d+(\.\d+)?$/.test(text) && speed > 0) return speed;
+  throw new InvalidArgumentError("a number above 0 is needed.");
+}
+
+function isUrl(text: string): boolean {
+  return /^https?:\/\//.test(text) && URL.canParse(text);
+}
+
+const CLOCK: Clock = {
+  nowMs: () => performance.now(),
+  sleep: (ms, signal) => sleep(ms, undefined, { ...(signal !== undefined && { signal }) }).catch(() => {}),
+};
+
+async function run(from: string, options: Options): Promise<void> {
+  const selection = selectionOf(options);
+  const source = await openSource(from, options, selection);
+  const progress = source.extent === null ? null : new Progress("replaying", source.extent.total, source.extent.unit);
+  const beat = setInterval(() => progress?.update(source.done), 100);
+  try {
+    if (options.to === "ndjson" && !options.dryRun) await writeEvents(source, selection, write);
+    else await replay(source, selection, options, () => progress?.stop());
+  } finally {
+    clearInterval(beat);
+    progress?.stop();
+  }
+}
+
+/** What is left out at the source is missing where commands need it: --prepare looks at everything. */
+async function openSource(from: string, { sourceToken, prepare }: Options, selection: Selection): Promise<Source> {
+  if (isUrl(from)) return UrlSource.open(new URL(from), sourceToken ?? null, prepare ? {} : selection);
+  if (from !== "-" && !existsSync(from))
+    throw new Error(`there is no ${from}: a data directory, a URL or a file is needed`);
+  if (from !== "-" && statSync(from).isDirectory()) return new LogSource(join(from, "events.sqlite"));
+  return new FileSource(from);
+}
+
+async function replay(source: Source, selection: Selection, options: Options, done: () => void): Promise<void> {
+  const ids = new Ids({ same: options.sameIds, partial: isFiltered(selection) && !options.prepare });
+  if (options.ids !== undefined && existsSync(options.ids)) ids.restore(JSON.parse(readFileSync(options.ids, "utf8")));
+  const connection = isUrl(options.to) ? new Connection(new URL(options.to), options.token ?? null) : null;
+  const interrupted = new AbortController();
+  process.once("SIGINT", () => interrupted.abort());
+  const replay = new Replay({
+    source,
+    target: targetOf(options, connection),
+    ids,
+    selection,
+    prepare: options.prepare,
+    pace: options.speed === undefined ? null : new Pace(options.speed, CLOCK),
+    signal: interrupted.signal,
+    onDifference: (difference) => process.stdout.write(`${JSON.stringify(difference)}\n`),
+  });
+  const started = performance.now();
+  let failure: Error | null = null;
+  await replay.run().catch((error: Error) => {
+    failure = error;
+  });
+  connection?.close();
+  done();
+  if (options.ids !== undefined) writeFileSync(options.ids, JSON.stringify(ids));
+  tell(replay.summary, options, performance.now() - started);
+  if (failure !== null) throw stopped(failure, replay, options);
+  if (interrupted.signal.aborted) throw stopped(new Error("interrupted"), replay, options);
+  if (replay.summary.differences > 0) process.exitCode = EXIT.found;
+}
+
+function targetOf({ to, dryRun }: Options, connection: Connection | null): Target {
+  if (dryRun) return DRY;
+  if (connection !== null) return new ApiTarget(connection);
+  return to === "curl" ? new CurlTarget(write) : new BpftoolTarget(write);
+}
+
+/** Waits for a reader that is slower. */
+function write(text: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    process.stdout.write(text, (error) => (error ? reject(error) : resolve()));
+  });
+}
+
+/** The summary: where stdout has differences, behind them; beside a script, on stderr. */
+function tell(summary: Summary, { to, dryRun }: Options, ms: number): void {
+  const stream = dryRun || isUrl(to) ? process.stdout : process.stderr;
+  stream.write(`${JSON.stringify({ summary: { ...summary, seconds: Math.round(ms) / 1000 } })}\n`);
+}
+
+/** How far it came, and how to go on. */
+function stopped(why: Error, { summary, unanswered }: Replay, { ids, to }: Options): Error {
+  const { last_seq } = summary;
+  const maybe = why instanceof TargetFailed && unanswered > 0 ? `; ${unanswered} more may have run` : "";
+  const how = ids === undefined ? "--prepare, to an empty target" : `--ids ${ids}, while its sessions live`;
+  const on = isUrl(to) ? `; go on with --after ${last_seq} and ${how}` : "";
+  return new Error(`${why.message}: it came up to event ${last_seq}${maybe}${on}`);
+}

@@ -1,0 +1,43 @@
+import { existsSync } from "node:fs";
+import Sqlite, { type Database, type Statement } from "better-sqlite3";
+import type { EventRow } from "../log/event.ts";
+import type { Selection } from "../replay/selection.ts";
+import type { Source } from "../replay/source.ts";
+
+const READ = "SELECT * FROM events WHERE seq > ? ORDER BY seq LIMIT ?";
+const LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM events";
+/** Events that are read at once: no transaction stays open meanwhile, so that the service's checkpoints are not held up. */
+const CHUNK_EVENTS = 256;
+
+/** The log of a data directory, read only; a service may be writing to it. Its end is where it was when this was opened. */
+export class LogSource implements Source {
+  readonly extent: { readonly total: number; readonly unit: "events" };
+  done = 0;
+  readonly #db: Database;
+  readonly #read: Statement<[number, number], EventRow>;
+
+  /** Throws where there is no log. */
+  constructor(file: string) {
+    if (!existsSync(file)) throw new Error(`reading the log: there is no ${file}`);
+    this.#db = new Sqlite(file, { readonly: true, fileMustExist: true });
+    this.#read = this.#db.prepare(READ);
+    this.extent = { total: this.#db.prepare(LAST_SEQ).pluck().get() as number, unit: "events" };
+  }
+
+  async *read({ afterSeq = 0 }: Pick<Selection, "afterSeq">): AsyncIterable<EventRow> {
+    this.done = afterSeq;
+    for (;;) {
+      const rows = this.#read.all(this.done, CHUNK_EVENTS);
+      for (const row of rows) {
+        if (row.seq > this.extent.total) return;
+        yield row;
+        this.done = row.seq;
+      }
+      if (rows.length === 0) return;
+    }
+  }
+
+  close(): void {
+    this.#db.close();
+  }
+}
