@@ -12,7 +12,7 @@ export async function openApiDocument(): Promise<object> {
   const app = await buildApp({
     engine: { waiting: 0, seq: 0, onGrowth: never, run: never, query: never },
     events: { query: never, event: never, lastSeq: never, close: async () => {} },
-    past: { run: never, query: never },
+    past: { run: never, query: never, ask: never },
     settings: { ...readSettings({}), logLevel: "silent" },
     metrics: new Metrics(),
     streams: new LogStreams(0),

@@ -61,14 +61,14 @@ async function openHistory(folder: string, log: SqlitePastLog): Promise<LmdbStor
 }
 
 async function answer(message: Extract<ToPast, { id: number }>): Promise<void> {
-  const { id, moment } = message;
+  const { id } = message;
   try {
     if (open === null) throw new Error("the log is not open yet");
     const { past } = await open;
-    if (message.kind === "query") {
-      post({ id, answer: await past.query(moment, message.name, message.ask as never) });
-      return;
-    }
+    if (message.kind === "ask") return post({ id, answer: await past.ask(message.name, message.ask as never) });
+    const { moment } = message;
+    if (message.kind === "query")
+      return post({ id, answer: await past.query(moment, message.name, message.ask as never) });
     const [request] = readRequests(message.frames, message.length);
     const { seq, answer } = await past.run(moment, request as never);
     writer.reply({ seq, outcome: answer });

@@ -1,5 +1,5 @@
 import { setImmediate } from "node:timers/promises";
-import type { Event } from "../log/event.ts";
+import type { Event, EventRow } from "../log/event.ts";
 import type { Cell, CellKey, Cells } from "../maps/cells.ts";
 import type { Host } from "../maps/map.ts";
 import { redo } from "../syscall/execute.ts";
@@ -18,14 +18,19 @@ import {
   livingVersions,
   type Version,
   versionKey,
+  versionsAfter,
   versionsOf,
 } from "./versions.ts";
+
+export type EventOrigin = Pick<EventRow, "seq" | "time_us" | "session" | "caller" | "cmd">;
 
 /** The log, read beside the engine that writes it. */
 export interface PastLog {
   readonly lastSeq: number;
   /** Events after a seq, ascending: as many as are good to handle at once; none where there are no more. */
   after(seq: number): readonly Event[];
+  /** Who sent an event's command, what it was, and when. The event must be there. */
+  origin(seq: number): EventOrigin;
   /** The last event at or before a moment, 0 where there is none; microseconds since the epoch. */
   seqAt(timeUs: number): number;
 }
@@ -71,6 +76,11 @@ export class History {
   /** What a cell held, from `seq` back to its beginning. */
   versions(cell: CellKey, seq: number): Iterable<Version> {
     return versionsOf(this.#store, cell, seq);
+  }
+
+  /** What a cell came to hold after `seq`, ascending. */
+  versionsAfter(cell: CellKey, seq: number): Iterable<Version> {
+    return versionsAfter(this.#store, cell, seq);
   }
 
   /** Takes in events until `seq` is reached. Rejects where the store fails; what was reached stays. */
@@ -131,6 +141,7 @@ class Recorder implements Cells {
     this.#cells = new PendingCells({
       get: (key) => this.#latest.get(key),
       range: (from, to) => this.#latest.range(from, to),
+      rangeDown: (from, to) => store.rangeDown(from, to),
       write: (_changes, seq) => store.write(this.#taken(), seq, this.#bytes),
       seq: 0,
       close: () => store.close(),

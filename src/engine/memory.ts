@@ -26,6 +26,13 @@ export class MemoryCells implements Cells, StateStore {
     }
   }
 
+  *rangeDown(from: CellKey, to: CellKey): Iterable<Cell> {
+    for (const [key, value] of this.#cells.entriesReversed(to)) {
+      if (key < from) return;
+      if (key < to) yield [key, value];
+    }
+  }
+
   write(changes: Iterable<readonly [CellKey, Buffer | null]>, seq: number): Promise<void> {
     for (const [key, value] of changes)
       if (value === null) this.#cells.delete(key);

@@ -6,6 +6,7 @@ import { State } from "../syscall/state.ts";
 import type { Request } from "./engine.ts";
 import { IGNORE } from "./followers.ts";
 import type { History, PastLog } from "./history.ts";
+import { PAST_READS, type PastContext, type PastReadName, type PastReads } from "./past_reads.ts";
 import { type ReadName, type Reads, tell } from "./queries.ts";
 
 /** What was answered, and the event right after which that was so. */
@@ -59,6 +60,16 @@ export class Past {
       mirrorStatus: () => NO_PAST,
     };
     return { seq, answer: tell(told, name, ask) };
+  }
+
+  async ask<Name extends PastReadName>(name: Name, ask: PastReads[Name]["ask"]): Promise<PastReads[Name]["answer"]> {
+    const past: PastContext = {
+      history: this.#history,
+      stateAt: (seq) => this.#stateAt(seq),
+      originOf: (seq) => this.#log.origin(seq),
+      reach: (moment) => this.#reach(moment ?? { seq: this.#log.lastSeq }),
+    };
+    return PAST_READS[name](past, ask);
   }
 
   /** Takes in what is new, where there is any: as long as nobody waits for it. */

@@ -4,6 +4,7 @@ import type { Outcome } from "../syscall/outcome.ts";
 import type { Request } from "./engine.ts";
 import { FrameWriter, readReplies } from "./frames.ts";
 import { type AsOf, NotYet } from "./past.ts";
+import type { PastReadName, PastReads } from "./past_reads.ts";
 import type { ReadName, Reads } from "./queries.ts";
 
 /** What the service's thread asks the thread of the past. */
@@ -24,12 +25,13 @@ export type ToPast =
       readonly name: ReadName;
       readonly ask: unknown;
     }
+  | { readonly kind: "ask"; readonly id: number; readonly name: PastReadName; readonly ask: unknown }
   | { readonly kind: "close" };
 
 /** And back. `notYet`: the seq that was asked for, and where the log ends. */
 export type FromPast =
   | { readonly id: number; readonly frames: ArrayBuffer; readonly length: number }
-  | { readonly id: number; readonly answer: AsOf<unknown> }
+  | { readonly id: number; readonly answer: unknown }
   | { readonly id: number; readonly notYet: readonly [seq: number, last: number] }
   | { readonly id: number; readonly error: string };
 
@@ -69,6 +71,10 @@ export class PastClient {
     ask: Reads[Name]["ask"],
   ): Promise<AsOf<Reads[Name]["answer"]>> {
     return this.#ask((id) => this.#post({ kind: "query", id, moment, name, ask }));
+  }
+
+  ask<Name extends PastReadName>(name: Name, ask: PastReads[Name]["ask"]): Promise<PastReads[Name]["answer"]> {
+    return this.#ask((id) => this.#post({ kind: "ask", id, name, ask }));
   }
 
   close(): Promise<void> {

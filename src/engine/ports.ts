@@ -1,5 +1,5 @@
 import type { Event } from "../log/event.ts";
-import type { CellKey, Cells } from "../maps/cells.ts";
+import type { Cell, CellKey, Cells } from "../maps/cells.ts";
 import type { MapRecord } from "../maps/map.ts";
 import type { ObjectRecord } from "../maps/object.ts";
 import type { Found, ObjectSpec } from "../syscall/command.ts";
@@ -18,6 +18,8 @@ export interface EventLog {
 
 /** The state on disk. It may lose its tail when the process dies, never its consistency. */
 export interface StateStore extends Pick<Cells, "get" | "range"> {
+  /** As range, in descending order. */
+  rangeDown(from: CellKey, to: CellKey): Iterable<Cell>;
   /** The last event whose changes are in. */
   readonly seq: number;
   /**

@@ -183,7 +183,8 @@ function sessionView(told: Told, session: SessionRecord): SessionView {
   return { ...session, ...told.lease(session.id), fdCount: [...told.state.fds(session.id)].length };
 }
 
-function referenced(state: State, reference: MapReference): number[] {
+/** Ids of the maps that a reference means; more than one where several have the name. */
+export function referenced(state: State, reference: MapReference): number[] {
   if ("id" in reference) return [reference.id];
   if ("name" in reference) return state.mapsNamed(reference.name);
   const id = state.pinAt(reference.pinned);

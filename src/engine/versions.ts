@@ -11,7 +11,7 @@ import type { StateStore } from "./ports.ts";
  * time what lives in a group of cells (a table, or the elements of one map) is copied into a new *image*: the versions since a
  * seq, which a walk at a later moment needs alone. A copy has the seq of what it copies.
  */
-type Store = Pick<StateStore, "get" | "range">;
+type Store = Pick<StateStore, "get" | "range" | "rangeDown">;
 
 /** A cell as one event left it; `bytes` null: gone. */
 export interface Version {
@@ -186,6 +186,27 @@ export function* versionsOf(store: Store, cell: CellKey, seq: number): Iterable<
     }
     if (image === 0) return;
   }
+}
+
+/** What a cell came to hold after a seq, from the oldest version to the newest. */
+export function* versionsAfter(store: Store, cell: CellKey, seq: number): Iterable<Version> {
+  const group = groupOf(cell);
+  let after = seq;
+  for (let image: number | null = imageAt(store, group, seq).start; image !== null; ) {
+    const newest = versionKey(cell, image, Number.MAX_SAFE_INTEGER, false);
+    for (const [key, bytes] of store.rangeDown(newest, versionKey(cell, image, after, false))) {
+      after = readInverted(key, key.length - SEQ_BYTES - 1);
+      yield { seq: after, bytes: isGone(key) ? null : bytes };
+    }
+    image = imageAfter(store, group, image);
+  }
+}
+
+/** The image that comes after one, if there is any. */
+function imageAfter(store: Store, group: Group, start: number): number | null {
+  const prefix = IMAGE_TABLE + group;
+  for (const [key] of store.rangeDown(prefix, imageKey(group, start))) return readInverted(key, prefix.length);
+  return null;
 }
 
 /** At most `limit` cells that live in an image of a group, after a cell, each as the version that it is. */

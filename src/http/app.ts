@@ -16,6 +16,7 @@ import { descriptorRoutes } from "./routes/descriptors.ts";
 import { doorRoutes } from "./routes/door.ts";
 import { elementRoutes } from "./routes/elements.ts";
 import { eventRoutes } from "./routes/events.ts";
+import { historyRoutes } from "./routes/history.ts";
 import { mapRoutes } from "./routes/maps.ts";
 import { memoryRoutes } from "./routes/memory.ts";
 import { pinRoutes } from "./routes/pins.ts";
@@ -62,6 +63,7 @@ const ROUTES = [
   mapRoutes,
   pinRoutes,
   eventRoutes,
+  historyRoutes,
 ] as const;
 
 function newApp(parts: Parts): App {

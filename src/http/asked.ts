@@ -22,10 +22,17 @@ export async function askFds(state: Asked, session: number): Promise<FdView[]> {
 }
 
 export async function askMap(state: Asked, reference: MapReference, shown: string): Promise<MapView> {
-  const map = await state.query("map", { reference });
-  if (map === null) throw new Problem("ENOENT", `there is no map ${shown}`, { errno: "ENOENT" });
-  if (!("ambiguous" in map)) return map;
-  const detail = `${map.ambiguous.length} maps have the name of ${shown}: ids ${map.ambiguous.join(", ")}`;
+  return oneMap(await state.query("map", { reference }), shown);
+}
+
+type Ambiguous = { readonly ambiguous: readonly number[] };
+
+/** The same for questions that find their map themselves. */
+export function oneMap<Answer extends object>(answer: Answer | null, shown: string): Exclude<Answer, Ambiguous> {
+  if (answer === null) throw new Problem("ENOENT", `there is no map ${shown}`, { errno: "ENOENT" });
+  if (!("ambiguous" in answer)) return answer as Exclude<Answer, Ambiguous>;
+  const ids = answer.ambiguous as number[];
+  const detail = `${ids.length} maps have the name of ${shown}: ids ${ids.join(", ")}`;
   throw new Problem("EINVAL", detail, { errno: "EINVAL" });
 }
 

@@ -18,6 +18,7 @@ const TAGS = {
   maps: "Maps as wholes.",
   pins: "Pins and directories of bpffs.",
   events: "The log.",
+  history: "What became of maps and their elements.",
   service: "What the service says about itself.",
 } as const;
 

@@ -32,7 +32,7 @@ export interface EngineDoor {
 }
 
 /** The past as the routes see it. */
-export type PastDoor = Pick<Past, "run" | "query">;
+export type PastDoor = Pick<Past, "run" | "query" | "ask">;
 
 /** What the service over HTTP is put together from. */
 export interface Parts {

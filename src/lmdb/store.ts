@@ -111,6 +111,17 @@ export class LmdbStore implements StateStore {
     for (const { key, value } of this.#db.getRange({ start: from, end: to })) yield [key, value];
   }
 
+  *rangeDown(from: CellKey, to: CellKey): Iterable<Cell> {
+    for (const { key, value } of this.#db.getRange({
+      start: to,
+      exclusiveStart: true,
+      end: from,
+      inclusiveEnd: true,
+      reverse: true,
+    }))
+      yield [key, value];
+  }
+
   async write(changes: Iterable<readonly [CellKey, Buffer | null]>, seq: number, bytes: number): Promise<void> {
     checkRoom(this.#folder, bytes);
     const seqBytes = Buffer.allocUnsafe(8);

@@ -1,9 +1,10 @@
 import Sqlite, { type Database, type Statement } from "better-sqlite3";
-import type { PastLog } from "../engine/history.ts";
+import type { EventOrigin, PastLog } from "../engine/history.ts";
 import { type Event, type EventRow, rowEvent } from "../log/event.ts";
 import { seqBefore } from "./moments.ts";
 
 const AFTER = "SELECT * FROM events WHERE seq > ? ORDER BY seq LIMIT ?";
+const ORIGIN = "SELECT seq, time_us, session, caller, cmd FROM events WHERE seq = ?";
 const LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM events";
 const TIME_AT = "SELECT time_us FROM events WHERE seq = ?";
 const FACT = "SELECT value FROM ledger WHERE name = ?";
@@ -16,6 +17,7 @@ const CHUNK_BYTES = 16 * 1024 * 1024;
 export class SqlitePastLog implements PastLog {
   readonly #db: Database;
   readonly #after: Statement;
+  readonly #origin: Statement;
   readonly #lastSeq: Statement;
   readonly #timeAt: Statement;
 
@@ -23,6 +25,7 @@ export class SqlitePastLog implements PastLog {
   constructor(file: string) {
     this.#db = new Sqlite(file, { readonly: true, fileMustExist: true });
     this.#after = this.#db.prepare(AFTER);
+    this.#origin = this.#db.prepare(ORIGIN);
     this.#lastSeq = this.#db.prepare(LAST_SEQ).pluck();
     this.#timeAt = this.#db.prepare(TIME_AT).pluck();
   }
@@ -48,6 +51,10 @@ export class SqlitePastLog implements PastLog {
       if (bytes > CHUNK_BYTES) break;
     }
     return events;
+  }
+
+  origin(seq: number): EventOrigin {
+    return this.#origin.get(seq) as EventOrigin;
   }
 
   seqAt(timeUs: number): number {

@@ -46,6 +46,8 @@ export interface Follower {
   objectGone(id: number): void;
 }
 
+const MAPS = "m";
+
 const mapCodec: RowCodec<MapRecord> = {
   encode: (map) => Buffer.from(JSON.stringify({ ...map, mapExtra: String(map.mapExtra) })),
   decode(bytes) {
@@ -94,7 +96,7 @@ export class State implements World {
     this.host = host;
     this.follower = follower;
     this.sessions = new Table(cells, "s", jsonCodec());
-    this.maps = new Table(cells, "m", mapCodec);
+    this.maps = new Table(cells, MAPS, mapCodec);
     this.objects = new Objects(cells, follower);
     this.#pins = new Table(cells, "p", jsonCodec());
     this.#directories = new Table(cells, "d", jsonCodec());
@@ -401,6 +403,11 @@ export class State implements World {
   *directories(): Iterable<string> {
     for (const [, { pathname }] of this.#directories.from("")) yield pathname;
   }
+}
+
+/** Where a map's record stands. */
+export function mapCell(id: number): CellKey {
+  return `${MAPS}${u32Key(id)}`;
 }
 
 const NOTHING = Buffer.alloc(0);

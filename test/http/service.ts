@@ -192,6 +192,7 @@ export class Service {
     return {
       run: (moment, request) => past.run(moment, request),
       query: async (moment, name, ask) => structuredClone(await past.query(moment, name, ask)),
+      ask: async (name, ask) => structuredClone(await past.ask(name, ask)),
     };
   }
 

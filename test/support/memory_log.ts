@@ -1,4 +1,4 @@
-import type { PastLog } from "../../src/engine/history.ts";
+import type { EventOrigin, PastLog } from "../../src/engine/history.ts";
 import type { EventLog } from "../../src/engine/ports.ts";
 import { type Event, type EventRow, eventRow, rowEvent } from "../../src/log/event.ts";
 
@@ -30,6 +30,10 @@ export class MemoryLog implements EventLog, PastLog {
 
   after(seq: number): Event[] {
     return this.rows.slice(seq, seq + CHUNK_EVENTS).map(rowEvent);
+  }
+
+  origin(seq: number): EventOrigin {
+    return this.rows[seq - 1] as EventRow;
   }
 
   seqAt(timeUs: number): number {

@@ -1,0 +1,48 @@
+import { afterPrefix, type Cell, type CellKey } from "../maps/cells.ts";
+import { elementsPrefix } from "../maps/common.ts";
+import type { OpenMap } from "../syscall/state.ts";
+
+/** An element that is not what it was, as it is shown; null: it was not, or is not, there. */
+export interface ChangedElement {
+  readonly key: Buffer;
+  readonly before: Buffer | null;
+  readonly after: Buffer | null;
+}
+
+/**
+ * Elements of a map that differ between two moments, in the state's order; null: there was no such map. It costs what the
+ * map holds at both. Of an array that was not there, only what was written counts.
+ */
+export function* changedElements(before: OpenMap | null, after: OpenMap | null): Iterable<ChangedElement> {
+  const type = (before ?? after)?.type;
+  if (type === undefined) return;
+  for (const [cell, then, now] of joined(cellsOf(before), cellsOf(after))) {
+    const earlier = before === null ? null : type.element(before, cell, then);
+    const later = after === null ? null : type.element(after, cell, now);
+    const key = earlier?.key ?? later?.key;
+    if (key === undefined || (earlier !== null && later !== null && earlier.value.equals(later.value))) continue;
+    yield { key, before: earlier?.value ?? null, after: later?.value ?? null };
+  }
+}
+
+function cellsOf(map: OpenMap | null): Iterable<Cell> {
+  if (map === null) return [];
+  const prefix = elementsPrefix(map.map);
+  return map.cells.range(prefix, afterPrefix(prefix));
+}
+
+/** Cells of either side by key, with the bytes of both. */
+function* joined(
+  left: Iterable<Cell>,
+  right: Iterable<Cell>,
+): Iterable<readonly [cell: CellKey, left: Buffer | undefined, right: Buffer | undefined]> {
+  const rights = right[Symbol.iterator]();
+  let next = rights.next();
+  for (const [cell, bytes] of left) {
+    for (; !next.done && next.value[0] < cell; next = rights.next()) yield [next.value[0], undefined, next.value[1]];
+    const same = !next.done && next.value[0] === cell;
+    yield [cell, bytes, same ? next.value[1] : undefined];
+    if (same) next = rights.next();
+  }
+  for (; !next.done; next = rights.next()) yield [next.value[0], undefined, next.value[1]];
+}

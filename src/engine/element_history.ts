@@ -1,0 +1,123 @@
+import type { CellKey } from "../maps/cells.ts";
+import { POSITION_BYTES } from "../maps/map.ts";
+import { type Refusal, refuse } from "../maps/refusal.ts";
+import { OPERATOR, OpenMap, type State } from "../syscall/state.ts";
+import type { EventOrigin, History } from "./history.ts";
+import type { MapEver } from "./maps_ever.ts";
+import type { Version } from "./versions.ts";
+
+/** One version of an element: what an event made of it. Values in hex, as they are shown; null: it was, or is, not there. */
+export interface ElementVersion extends EventOrigin {
+  readonly before: string | null;
+  readonly value: string | null;
+}
+
+/** Which versions: those of events above a seq, or the last below one, and up to `upTo`. */
+export interface VersionRange {
+  readonly after?: number;
+  readonly before?: number;
+  readonly upTo: number;
+  readonly limit: number;
+}
+
+export interface VersionPage {
+  /** Ascending by seq. */
+  readonly versions: readonly ElementVersion[];
+  /** Whether there are older and newer ones within the range's end. */
+  readonly older: boolean;
+  readonly newer: boolean;
+}
+
+export interface HistoryOf {
+  readonly history: History;
+  readonly stateAt: (seq: number) => State;
+  readonly originOf: (seq: number) => EventOrigin;
+}
+
+/** What became of an element, event by event. A map that is freed takes its elements along. */
+export function elementVersions(
+  past: HistoryOf,
+  ever: MapEver,
+  key: Buffer,
+  range: VersionRange,
+): VersionPage | Refusal {
+  const { map } = ever;
+  const bytes = map.keySize === 0 ? POSITION_BYTES : map.keySize;
+  if (key.length !== bytes) return refuse("EINVAL", `key has ${key.length} bytes: this map's have ${bytes}`);
+  const { type } = new OpenMap(past.stateAt(0), map, OPERATOR);
+  const cell = type.cellOf(map, key);
+  const { found, older, newer } =
+    range.after === undefined
+      ? below(past.history, cell, ever, range.before ?? range.upTo + 1, range)
+      : above(past.history, cell, ever, range.after, range);
+  const shown = ({ seq, bytes }: Version): string | null => {
+    if (ever.freed !== null && seq >= ever.freed) return null;
+    const open = new OpenMap(past.stateAt(seq), map, OPERATOR);
+    return type.element(open, cell, bytes ?? undefined)?.value.toString("hex") ?? null;
+  };
+  const [first, ...versions] = found;
+  let before = shown(first as Version);
+  return {
+    older,
+    newer,
+    versions: versions.map((version) => {
+      const value = shown(version);
+      const one = { ...past.originOf(version.seq), before, value };
+      before = value;
+      return one;
+    }),
+  };
+}
+
+/** Versions in ascending order, behind the one that came before the first of them. */
+interface Found {
+  readonly found: readonly Version[];
+  readonly older: boolean;
+  readonly newer: boolean;
+}
+
+const NEVER: Version = { seq: 0, bytes: null };
+
+function below(history: History, cell: CellKey, ever: MapEver, before: number, { upTo, limit }: VersionRange): Found {
+  const last = Math.min(before - 1, upTo);
+  const found: Version[] = [];
+  for (const version of withEnd(history.versions(cell, last), ever, last)) {
+    found.unshift(version);
+    if (found.length > limit) break;
+  }
+  const older = found.length > limit && found[0] !== undefined;
+  if (!older) found.unshift(NEVER);
+  return { found, older, newer: isAnyAbove(history, cell, ever, last, upTo) };
+}
+
+function above(history: History, cell: CellKey, ever: MapEver, after: number, { upTo, limit }: VersionRange): Found {
+  const [first = NEVER] = withEnd(history.versions(cell, after), ever, after);
+  const found = [first];
+  for (const version of history.versionsAfter(cell, after)) {
+    if (version.seq > upTo || found.length > limit) break;
+    found.push(version);
+  }
+  const last = found.at(-1) as Version;
+  const { freed } = ever;
+  if (found.length <= limit && freed !== null && freed > after && freed <= upTo && last.bytes !== null)
+    found.push({ seq: freed, bytes: null });
+  const end = (found.at(-1) as Version).seq;
+  return { found, older: first !== NEVER, newer: isAnyAbove(history, cell, ever, Math.max(end, after), upTo) };
+}
+
+/** Versions from the newest on; where the map was freed by then, what it still held goes with it. */
+function* withEnd(versions: Iterable<Version>, { freed }: MapEver, last: number): Iterable<Version> {
+  let newest = true;
+  for (const version of versions) {
+    if (newest && freed !== null && freed <= last && version.bytes !== null) yield { seq: freed, bytes: null };
+    newest = false;
+    yield version;
+  }
+}
+
+function isAnyAbove(history: History, cell: CellKey, { freed }: MapEver, seq: number, upTo: number): boolean {
+  const [next] = history.versionsAfter(cell, seq);
+  if (next !== undefined && next.seq <= upTo) return true;
+  const [newest] = history.versions(cell, seq);
+  return freed !== null && freed > seq && freed <= upTo && newest !== undefined && newest.bytes !== null;
+}

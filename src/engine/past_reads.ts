@@ -1,0 +1,94 @@
+import type { Moment } from "../codec/moments.ts";
+import { isRefusal } from "../syscall/outcome.ts";
+import { OPERATOR, OpenMap, type State } from "../syscall/state.ts";
+import { changedElements } from "./diff.ts";
+import { elementVersions, type HistoryOf, type VersionPage } from "./element_history.ts";
+import { mapEver } from "./maps_ever.ts";
+import type { MapReference } from "./queries.ts";
+
+/** Questions about more than one moment. Bytes are in hex; a string in place of an answer says what is wrong with a key. */
+export interface PastReads {
+  elementVersions: {
+    ask: {
+      readonly reference: MapReference;
+      readonly key: string;
+      readonly after?: number;
+      readonly before?: number;
+      readonly limit: number;
+    };
+    answer: NoMap | string | (VersionPage & { readonly map: number });
+  };
+  diff: {
+    ask: {
+      readonly reference: MapReference;
+      readonly from: Moment;
+      /** null: as it is now. */
+      readonly to: Moment | null;
+      /** The key of the last page's last change. */
+      readonly after: string | null;
+      readonly limit: number;
+    };
+    answer: NoMap | string | Diff;
+  };
+}
+
+type NoMap = null | { readonly ambiguous: number[] };
+export type PastReadName = keyof PastReads;
+
+interface Diff {
+  readonly map: number;
+  /** The events right after which it was so, and so. */
+  readonly from: number;
+  readonly to: number;
+  readonly counts: { readonly added: number; readonly changed: number; readonly removed: number };
+  readonly changes: readonly { readonly key: string; readonly before: string | null; readonly after: string | null }[];
+  /** There are more behind the last of them. */
+  readonly more: boolean;
+}
+
+/** What these questions are answered from. */
+export interface PastContext extends HistoryOf {
+  /** The seq that a moment stands for, once the history has come to it; null: the log's last. */
+  readonly reach: (moment: Moment | null) => Promise<number>;
+}
+
+export const PAST_READS: {
+  [Name in PastReadName]: (past: PastContext, ask: PastReads[Name]["ask"]) => Promise<PastReads[Name]["answer"]>;
+} = {
+  async elementVersions(past, { reference, key, limit, after, before }) {
+    const upTo = await past.reach(null);
+    const ever = mapEver(past.history, past.stateAt, reference, upTo);
+    if (ever === null || "ambiguous" in ever) return ever;
+    const range = { upTo, limit, ...(after === undefined ? { before: before ?? upTo + 1 } : { after }) };
+    const page = elementVersions(past, ever, Buffer.from(key, "hex"), range);
+    return isRefusal(page) ? page.detail : { map: ever.map.id, ...page };
+  },
+
+  async diff(past, { reference, after, limit, ...moments }) {
+    const from = await past.reach(moments.from);
+    const to = await past.reach(moments.to);
+    const ever = mapEver(past.history, past.stateAt, reference, Math.max(from, to));
+    if (ever === null || "ambiguous" in ever) return ever;
+    const { id } = ever.map;
+    const counts = { added: 0, changed: 0, removed: 0 };
+    const changes: Diff["changes"][number][] = [];
+    let more = false;
+    let passed = after === null;
+    for (const { key, before, after: now } of changedElements(openAt(past, from, id), openAt(past, to, id))) {
+      counts[before === null ? "added" : now === null ? "removed" : "changed"]++;
+      const hex = key.toString("hex");
+      if (passed && changes.length < limit)
+        changes.push({ key: hex, before: before?.toString("hex") ?? null, after: now?.toString("hex") ?? null });
+      else if (passed) more = true;
+      passed ||= hex === after;
+    }
+    if (!passed) return `after is ${after}: no element with this key has changed`;
+    return { map: id, from, to, counts, changes, more };
+  },
+};
+
+function openAt(past: PastContext, seq: number, id: number): OpenMap | null {
+  const state: State = past.stateAt(seq);
+  const map = state.map(id);
+  return map === undefined ? null : new OpenMap(state, map, OPERATOR);
+}
