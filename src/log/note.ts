@@ -1,0 +1,102 @@
+import { createPublicKey, hash, type KeyObject, sign, verify } from "node:crypto";
+
+/** Signed notes with Ed25519 keys: https://c2sp.org/signed-note. */
+
+const ED25519 = 1;
+const KEY_BYTES = 32;
+const SIGNATURE_BYTES = 64;
+const ID_BYTES = 4;
+/** A note has no more signatures than these; witnesses may have added theirs. */
+const SIGNATURES_MAX = 100;
+
+/** Who signs, and how the signatures are known. */
+export interface Verifier {
+  readonly name: string;
+  readonly id: Buffer;
+  readonly key: KeyObject;
+  /** `name+id+key`, as it is given to those who verify. */
+  readonly vkey: string;
+}
+
+export interface Signer extends Verifier {
+  readonly privateKey: KeyObject;
+}
+
+/** A key's name: no spaces, no plus sign, not empty. */
+export function isKeyName(name: string): boolean {
+  return name !== "" && !/[\s+\p{Cc}]/u.test(name);
+}
+
+export function verifierOf(name: string, key: KeyObject): Verifier {
+  const bytes = Buffer.from(key.export({ format: "jwk" }).x as string, "base64url");
+  const typed = Buffer.concat([Buffer.from([ED25519]), bytes]);
+  const id = hash("sha256", Buffer.concat([Buffer.from(`${name}\n`), typed]), "buffer").subarray(0, ID_BYTES);
+  return { name, id, key, vkey: `${name}+${id.toString("hex")}+${typed.toString("base64")}` };
+}
+
+export function signerOf(name: string, privateKey: KeyObject): Signer {
+  return { ...verifierOf(name, createPublicKey(privateKey)), privateKey };
+}
+
+/** Reads a verifier key; null where the text is none of an Ed25519 key. */
+export function readVkey(text: string): Verifier | null {
+  const [, name = "", id, key = ""] = /^([^+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/=]+)$/.exec(text) ?? [];
+  const typed = readBase64(key);
+  if (!isKeyName(name) || typed === null || typed.length !== 1 + KEY_BYTES || typed[0] !== ED25519) return null;
+  const x = typed.subarray(1).toString("base64url");
+  const verifier = verifierOf(name, createPublicKey({ key: { kty: "OKP", crv: "Ed25519", x }, format: "jwk" }));
+  return verifier.id.toString("hex") === id ? verifier : null;
+}
+
+/** Signs a text, which ends in a newline. */
+export function signNote(text: string, { name, id, privateKey }: Signer): string {
+  const signature = Buffer.concat([id, sign(null, Buffer.from(text), privateKey)]);
+  return `${text}\n\u2014 ${name} ${signature.toString("base64")}\n`;
+}
+
+/** The text of a note that the key has signed, or why it is not to be believed. */
+export function openNote(note: string, verifier: Verifier): { readonly text: string } | { readonly wrong: string } {
+  const end = note.lastIndexOf("\n\n");
+  if (end === -1 || !note.endsWith("\n")) return { wrong: "it is no signed note" };
+  const text = note.slice(0, end + 1);
+  const lines = note.slice(end + 2, -1).split("\n");
+  if (lines.length > SIGNATURES_MAX) return { wrong: `it has more than ${SIGNATURES_MAX} signatures` };
+  let signed = false;
+  for (const line of lines) {
+    const [, name, base64 = ""] = /^\u2014 ([^ ]+) ([^ ]+)$/.exec(line) ?? [];
+    const signature = readBase64(base64);
+    if (name === undefined || signature === null || signature.length <= ID_BYTES)
+      return { wrong: `"${line.slice(0, 80)}" is no signature` };
+    if (name !== verifier.name || !signature.subarray(0, ID_BYTES).equals(verifier.id)) continue;
+    const bytes = signature.subarray(ID_BYTES);
+    if (bytes.length !== SIGNATURE_BYTES || !verify(null, Buffer.from(text), verifier.key, bytes))
+      return { wrong: `the signature of ${name} does not hold` };
+    signed = true;
+  }
+  return signed ? { text } : { wrong: `it is not signed by ${verifier.vkey}` };
+}
+
+/** A tree's head, https://c2sp.org/tlog-checkpoint. */
+export interface Checkpoint {
+  readonly origin: string;
+  readonly size: number;
+  readonly root: Buffer;
+}
+
+export function checkpointText({ origin, size, root }: Checkpoint): string {
+  return `${origin}\n${size}\n${root.toString("base64")}\n`;
+}
+
+/** Reads a checkpoint's text; null where it is none. What lines it has beyond the third say nothing here. */
+export function readCheckpoint(text: string): Checkpoint | null {
+  const [origin = "", size = "", base64 = ""] = text.split("\n");
+  const root = readBase64(base64);
+  if (origin === "" || !/^(0|[1-9]\d{0,15})$/.test(size) || root?.length !== 32) return null;
+  return { origin, size: Number(size), root };
+}
+
+/** null: it is no base64 of RFC 4648, section 4, written as it is to be. */
+export function readBase64(text: string): Buffer | null {
+  const bytes = Buffer.from(text, "base64");
+  return bytes.toString("base64") === text ? bytes : null;
+}

@@ -1,0 +1,62 @@
+import { entryOf, readCanonical } from "./canonical.ts";
+import type { EventRow } from "./event.ts";
+import { HASH_BYTES, leafHash, provesInclusion } from "./merkle.ts";
+import { type Checkpoint, openNote, readBase64, readCheckpoint, type Verifier } from "./note.ts";
+
+/** Proofs that an event is in the log: https://c2sp.org/tlog-proof, with its canonical bytes as the extra data. */
+
+const FIRST_LINE = "c2sp.org/tlog-proof@v1";
+/** A tree of 2^53 leaves is as high. */
+const HASHES_MAX = 53;
+
+export interface Proof {
+  readonly canonical: Buffer;
+  /** Of the event among all, from 0: its seq less 1. */
+  readonly index: number;
+  readonly hashes: readonly Buffer[];
+  /** The signed note. */
+  readonly checkpoint: string;
+}
+
+export function proofText({ canonical, index, hashes, checkpoint }: Proof): string {
+  const lines = [FIRST_LINE, `extra ${canonical.toString("base64")}`, `index ${index}`];
+  return `${[...lines, ...hashes.map((hash) => hash.toString("base64"))].join("\n")}\n\n${checkpoint}`;
+}
+
+export interface Proven {
+  readonly event: EventRow;
+  readonly checkpoint: Checkpoint;
+}
+
+/** What a proof proves to those who trust the key, or why it proves nothing. */
+export function readProof(text: string, verifier: Verifier): Proven | { readonly wrong: string } {
+  const proof = parse(text);
+  if ("wrong" in proof) return proof;
+  const { canonical, index, hashes } = proof;
+  const note = openNote(proof.checkpoint, verifier);
+  if ("wrong" in note) return { wrong: `its checkpoint: ${note.wrong}` };
+  const checkpoint = readCheckpoint(note.text);
+  if (checkpoint === null) return { wrong: "its checkpoint: the note that is signed is no checkpoint" };
+  if (checkpoint.origin !== verifier.name)
+    return { wrong: `its checkpoint is of ${checkpoint.origin}, the key of ${verifier.name}` };
+  const event = readCanonical(canonical);
+  if (event === null) return { wrong: "its extra data are not the canonical bytes of an event" };
+  if (event.seq !== index + 1) return { wrong: `it is for index ${index}, its event has seq ${event.seq}` };
+  if (!provesInclusion(leafHash(entryOf(canonical)), index, checkpoint.size, hashes, checkpoint.root))
+    return { wrong: `event ${event.seq} as it stands there is not in the tree of size ${checkpoint.size}` };
+  return { event, checkpoint };
+}
+
+function parse(text: string): Proof | { readonly wrong: string } {
+  const end = text.indexOf("\n\n");
+  const [first, extra = "", indexLine = "", ...rest] = text.slice(0, Math.max(end, 0)).split("\n");
+  if (end === -1 || first !== FIRST_LINE) return { wrong: `it does not begin with ${FIRST_LINE}` };
+  const canonical = extra.startsWith("extra ") ? readBase64(extra.slice("extra ".length)) : null;
+  if (canonical === null) return { wrong: "its second line is to be extra and base64" };
+  const [, index] = /^index (0|[1-9]\d{0,15})$/.exec(indexLine) ?? [];
+  if (index === undefined) return { wrong: "its third line is to be index and a number" };
+  const hashes = rest.map(readBase64);
+  if (rest.length > HASHES_MAX || !hashes.every((hash) => hash?.length === HASH_BYTES))
+    return { wrong: "the lines of its inclusion proof are to be hashes in base64" };
+  return { canonical, index: Number(index), hashes: hashes as Buffer[], checkpoint: text.slice(end + 2) };
+}
