@@ -13,6 +13,7 @@ export async function openApiDocument(): Promise<object> {
     engine: { waiting: 0, seq: 0, onGrowth: never, run: never, query: never },
     events: { query: never, event: never, lastSeq: never, close: async () => {} },
     past: { run: never, query: never, ask: never },
+    tree: { status: never, checkpoint: never, proof: never, tile: never, close: async () => {} },
     settings: { ...readSettings({}), logLevel: "silent" },
     metrics: new Metrics(),
     streams: new LogStreams(0),

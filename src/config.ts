@@ -1,3 +1,5 @@
+import { isKeyName } from "./log/note.ts";
+
 export interface Settings {
   readonly host: string;
   readonly port: number;
@@ -11,6 +13,7 @@ export interface Settings {
   readonly sessionTtlSeconds: number;
   readonly sessionTtlMaxSeconds: number;
   readonly attachGraceSeconds: number;
+  readonly origin: string;
   readonly bodyBytesMax: number;
   readonly pageElementsMax: number;
   readonly queueCommandsMax: number;
@@ -88,6 +91,15 @@ export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Nam
     3_600,
     "seconds between the end of an attached stream and that of its session",
   ),
+  origin: {
+    ...text(
+      "MAPLEDGER_ORIGIN",
+      "",
+      "what the log is called in its checkpoints; empty for `mapledger/` and the log's id. Once a checkpoint is signed it cannot change",
+    ),
+    takes: "a name without spaces and plus signs",
+    read: (given) => (given === "" || isKeyName(given) ? given : undefined),
+  },
   bodyBytesMax: integer("MAPLEDGER_BODY_MAX", 64 * MIB, 1_024, 1_024 * MIB, "most bytes of a request's body"),
   pageElementsMax: integer(
     "MAPLEDGER_PAGE_MAX",

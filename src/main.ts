@@ -13,6 +13,8 @@ import { LogStreams } from "./http/log_streams.ts";
 import { Metrics } from "./http/metrics.ts";
 import type { App } from "./http/parts.ts";
 import { ThreadedEventReader } from "./sqlite/event_reader.ts";
+import { ThreadedTree } from "./sqlite/threaded_tree.ts";
+import type { TreeData } from "./tree_main.ts";
 import { VERSION } from "./version.ts";
 
 const USAGE = `usage: npm start [-- --rebuild]
@@ -58,10 +60,12 @@ async function start(): Promise<void> {
   const past = new PastClient(
     new Worker(new URL("past_main.ts", import.meta.url), { workerData: { data: settings.data } }),
   );
+  const tree = startTree();
   const parts = {
     engine,
     events,
     past,
+    tree,
     settings,
     metrics,
     streams,
@@ -83,7 +87,7 @@ async function start(): Promise<void> {
     // A recovery that is broken off is begun anew at the next start.
     if (!wasReady) process.exit(0);
     await engine.close();
-    await Promise.all([events.close(), past.close()]);
+    await Promise.all([events.close(), past.close(), tree.close()]);
     logger.info("stopped");
   });
   process.on("SIGINT", () => stop("SIGINT"));
@@ -94,6 +98,7 @@ async function start(): Promise<void> {
   const { seq, mirrorOff, replayed } = await recovered;
   events.open();
   past.open();
+  tree.open();
   if (notReady !== RECOVERING) return;
   notReady = null;
   worker.on("exit", (code) => {
@@ -119,6 +124,19 @@ function engineReady(worker: Worker): Promise<FromEngine & { kind: "ready" }> {
       if (message.kind === "report") logger.error({ detail: message.error }, message.message);
     });
   });
+}
+
+/** What it has to say goes to the log lines. */
+function startTree(): ThreadedTree {
+  const { data, origin } = settings;
+  const worker = new Worker(new URL("tree_main.ts", import.meta.url), {
+    workerData: { data, origin } satisfies TreeData,
+  });
+  worker.on("error", (error) => {
+    logger.fatal({ err: error }, "the tree's thread has failed");
+    process.exit(1);
+  });
+  return new ThreadedTree(worker, (message) => logger.error(message));
 }
 
 /** A socket that a dead process left is removed; one that is served is not. */

@@ -92,6 +92,8 @@ const EXAMPLES: Partial<Record<Name, string>> = {
   "session-foreign": "session 7 is another caller's",
   "no-such-session": "there is no session 7",
   "no-such-event": "there is no event 1000: the log ends at 999",
+  "no-such-tile": "the tree has no tile 0/000: its size is 0",
+  "log-contradicted": "event 17 in the log is not the one that the tree has",
   "session-ended": "session 7 has ended",
   "body-too-large": "the body is larger than 67108864 bytes",
   "unsupported-media-type": "text/plain is not taken here",

@@ -16,6 +16,7 @@ import { descriptorRoutes } from "./routes/descriptors.ts";
 import { doorRoutes } from "./routes/door.ts";
 import { elementRoutes } from "./routes/elements.ts";
 import { eventRoutes } from "./routes/events.ts";
+import { proofRoutes, tileRoutes } from "./routes/evidence.ts";
 import { historyRoutes } from "./routes/history.ts";
 import { mapRoutes } from "./routes/maps.ts";
 import { memoryRoutes } from "./routes/memory.ts";
@@ -48,6 +49,7 @@ export async function buildApp(parts: Parts): Promise<App> {
   await registerDocument(app, parts.version);
   const options: RouteOptions = { parts };
   await app.register(serviceRoutes, options);
+  await app.register(tileRoutes, options);
   for (const routes of ROUTES) await app.register(routes, { ...options, prefix: PREFIX });
   await app.ready();
   return app;
@@ -64,6 +66,7 @@ const ROUTES = [
   pinRoutes,
   eventRoutes,
   historyRoutes,
+  proofRoutes,
 ] as const;
 
 function newApp(parts: Parts): App {
@@ -124,10 +127,14 @@ function addProblems(app: App): void {
   });
 }
 
-/** Whether a path is one of a route's: its parameters are what stands between slashes. */
+/** Whether a path is one of a route's: its parameters are what stands between slashes, a last * is all the rest. */
 function matches(route: string, pathname: string): boolean {
   const wanted = route.split("/");
   const given = pathname.split("/");
+  if (wanted.at(-1) === "*" && given.length >= wanted.length) {
+    wanted.pop();
+    given.length = wanted.length;
+  }
   return wanted.length === given.length && wanted.every((name, at) => name.startsWith(":") || name === given[at]);
 }
 

@@ -19,6 +19,8 @@ const TAGS = {
   pins: "Pins and directories of bpffs.",
   events: "The log.",
   history: "What became of maps and their elements.",
+  evidence:
+    "What proves that the log is what it was: its Merkle tree, as C2SP's tlog-tiles has it, and signed checkpoints.",
   service: "What the service says about itself.",
 } as const;
 
@@ -63,6 +65,7 @@ export async function registerDocument(app: App, version: string): Promise<void>
 }
 
 interface Operation {
+  parameters?: { name: string }[];
   requestBody?: { required?: boolean };
   responses: Record<string, { content?: Record<string, { examples?: Record<string, object> }> }>;
   "x-body-optional"?: true;
@@ -73,13 +76,20 @@ interface Document {
   paths?: Record<string, Record<string, Operation>>;
 }
 
-/** What Fastify's schemas have no word for: bodies that may be left out, and examples that are shared. */
+/** How the rest of a path is called that may have slashes of its own; Fastify calls it "*". */
+const REST = "index";
+
+/** What Fastify's schemas have no word for: bodies that may be left out, rests of paths, and examples that are shared. */
 function finished(document: Document): Document {
   const shared: Record<string, object> = {};
-  for (const operation of Object.values(document.paths ?? {}).flatMap((operations) => Object.values(operations))) {
+  const paths = Object.fromEntries(
+    Object.entries(document.paths ?? {}).map(([path, operations]) => [path.replace("{*}", `{${REST}}`), operations]),
+  );
+  for (const operation of Object.values(paths).flatMap((operations) => Object.values(operations))) {
     if (operation["x-body-optional"] === true && operation.requestBody !== undefined)
       operation.requestBody.required = false;
     delete operation["x-body-optional"];
+    for (const parameter of operation.parameters ?? []) if (parameter.name === "*") parameter.name = REST;
     for (const { content = {} } of Object.values(operation.responses)) {
       const problem = content["application/problem+json"];
       if (problem?.examples === undefined) continue;
@@ -90,5 +100,5 @@ function finished(document: Document): Document {
     }
   }
   const examples = Object.fromEntries(Object.entries(shared).sort(([a], [b]) => (a < b ? -1 : 1)));
-  return { ...document, components: { ...document.components, examples } };
+  return { ...document, paths, components: { ...document.components, examples } };
 }

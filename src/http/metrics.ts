@@ -3,6 +3,7 @@ import { errnoName } from "../abi/errno.ts";
 import { cmdName } from "../abi/service.ts";
 import type { BatchFigures } from "../engine/engine.ts";
 import type { EngineStats } from "../engine/queries.ts";
+import type { TreeStatus } from "../engine/tree.ts";
 
 /** Every metric there is. */
 export const METRICS = {
@@ -16,6 +17,8 @@ export const METRICS = {
   mapledger_log_seq: "Seq of the last event in the log.",
   mapledger_state_seq: "Seq of the last event whose changes the state on disk has; the rest is pending.",
   mapledger_pending_cells: "Cells that wait to be written to the state on disk.",
+  mapledger_tree_size: "Events in the Merkle tree; the rest waits to be hashed.",
+  mapledger_tree_refused: "1 where the log is not what its tree has, so that no checkpoint is signed, otherwise 0.",
   mapledger_sessions: "Sessions that live.",
   mapledger_maps: "Maps that live.",
   mapledger_map_entries: "Elements in a map.",
@@ -44,6 +47,8 @@ export class Metrics {
   readonly #logSeq = this.#gauge("mapledger_log_seq");
   readonly #stateSeq = this.#gauge("mapledger_state_seq");
   readonly #pending = this.#gauge("mapledger_pending_cells");
+  readonly #treeSize = this.#gauge("mapledger_tree_size");
+  readonly #treeRefused = this.#gauge("mapledger_tree_refused");
   readonly #sessions = this.#gauge("mapledger_sessions");
   readonly #maps = this.#gauge("mapledger_maps");
   readonly #entries = this.#gauge("mapledger_map_entries", ["map", "name"]);
@@ -63,7 +68,9 @@ export class Metrics {
   }
 
   /** All of it in Prometheus' text format. */
-  text(stats: EngineStats, waiting: number, streams: number): Promise<string> {
+  text(stats: EngineStats, waiting: number, streams: number, tree: TreeStatus): Promise<string> {
+    this.#treeSize.set(tree.size);
+    this.#treeRefused.set(tree.refusal === null ? 0 : 1);
     this.#commands.reset();
     for (const [cmd, errno, count] of stats.commands as [number, number, number][])
       this.#commands.inc(labelsOf(cmd, errno), count);

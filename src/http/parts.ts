@@ -6,6 +6,7 @@ import type { Reply, Request } from "../engine/engine.ts";
 import type { EventReader } from "../engine/events.ts";
 import type { Past } from "../engine/past.ts";
 import type { Queries, QueryName } from "../engine/queries.ts";
+import type { TreeReader } from "../engine/tree.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import type { Authenticate } from "./auth.ts";
 import type { LogStreams } from "./log_streams.ts";
@@ -39,6 +40,7 @@ export interface Parts {
   readonly engine: EngineDoor;
   readonly events: EventReader;
   readonly past: PastDoor;
+  readonly tree: TreeReader;
   readonly settings: Settings;
   readonly metrics: Metrics;
   /** Those that follow the log, over all listeners of the service. */

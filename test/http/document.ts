@@ -67,7 +67,8 @@ export class Conformance {
   }
 
   #template(pathname: string, method: string): string | undefined {
-    const given = pathname.split("/");
+    // A tile's index has slashes of its own.
+    const given = pathname.replace(/^(\/tile\/[^/]+\/).*/, "$1index").split("/");
     const literals = (template: string) => template.split("/").filter((name) => !name.startsWith("{")).length;
     return Object.keys(this.#document.paths)
       .filter((template) => method.toLowerCase() in (this.#document.paths[template] ?? {}))

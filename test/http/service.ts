@@ -23,6 +23,7 @@ import type { EventRow } from "../../src/log/event.ts";
 import { effectsIn, touchedKeys } from "../../src/log/touched.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
 import { MemoryLog } from "../support/memory_log.ts";
+import { MemoryTree } from "../support/memory_tree.ts";
 import { Conformance, type Document } from "./document.ts";
 
 /** Events looked at in one query: few, so that answers that are not complete are seen, too. */
@@ -86,6 +87,7 @@ export interface ServiceOptions {
  */
 export class Service {
   readonly log = new MemoryLog();
+  readonly tree = new MemoryTree(this.log);
   readonly engine: Engine;
   readonly metrics = new Metrics();
   readonly reader = new MemoryReader(this.log.rows);
@@ -118,6 +120,7 @@ export class Service {
       engine: service.#door(),
       events: service.reader,
       past: service.#past(),
+      tree: service.tree,
       settings,
       metrics: service.metrics,
       streams: service.#streams,

@@ -56,7 +56,7 @@ function probeProblems(): ReturnType<typeof problems> {
   return rest;
 }
 
-function metrics(app: App, { parts: { engine, metrics, streams } }: RouteOptions): void {
+function metrics(app: App, { parts: { engine, metrics, streams, tree } }: RouteOptions): void {
   app.get("/metrics", {
     schema: {
       operationId: "getMetrics",
@@ -71,7 +71,8 @@ function metrics(app: App, { parts: { engine, metrics, streams } }: RouteOptions
       },
     },
     handler: async (_request, reply) => {
-      const text = await metrics.text(await engine.query("stats", {}), engine.waiting, streams.count);
+      const stats = await engine.query("stats", {});
+      const text = await metrics.text(stats, engine.waiting, streams.count, await tree.status());
       return reply.type(metrics.contentType).send(text);
     },
   });

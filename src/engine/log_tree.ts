@@ -1,0 +1,251 @@
+import { CanonicalWriter, type RowBytes } from "../log/canonical.ts";
+import {
+  consistencyProof,
+  HASH_BYTES,
+  inclusionProof,
+  provesConsistency,
+  type Subtrees,
+  treeRoot,
+} from "../log/merkle.ts";
+import { checkpointText, openNote, readCheckpoint, type Signer, signNote, type Verifier } from "../log/note.ts";
+import { Edge, subtreesOf, TILE_HASHES, type TileName } from "../log/tiles.ts";
+import { proofText } from "../log/tlog_proof.ts";
+import type { KeptCheckpoint, LogRows, TileHashes, TreeIdentity, TreeStatus, TreeStore } from "./tree.ts";
+
+/** Events that are hashed and written at once. */
+const CHUNK_EVENTS = 4096;
+/** The longest entry bundle or proof is made in memory: an event's canonical bytes end here, for what is proven. */
+const PROVEN_BYTES_MAX = 256 * 1024 * 1024;
+
+type Refused = { readonly refused: string };
+
+export interface LogTreeParts {
+  readonly store: TreeStore;
+  readonly log: LogRows;
+  readonly signer: Signer;
+  readonly nowUs: () => number;
+}
+
+/**
+ * The Merkle tree over the log: leaf n - 1 is the event of seq n. It follows the log in chunks, and signs checkpoints.
+ * Whatever was signed is kept, and nothing is signed that contradicts it; where the log is not what the tree has, the
+ * tree stays as it is, for evidence, and signs nothing any more.
+ */
+export class LogTree {
+  readonly #parts: LogTreeParts;
+  readonly #canonical = new CanonicalWriter();
+  readonly #subtrees: Subtrees;
+  #full: TileHashes[] = [];
+  #edge: Edge;
+  #refusal: string | null;
+  /** Events that came while the tree was closed, which no service wrote; null: none. */
+  readonly added: string | null;
+
+  constructor(parts: LogTreeParts) {
+    const { store, log } = parts;
+    this.#parts = parts;
+    this.#subtrees = subtreesOf((level, index) => this.#tile(level, index));
+    this.added = addedSince(store.closedAt, log.lastSeq());
+    this.#begin();
+    this.#edge = this.#newEdge();
+    this.#refusal = this.#contradiction();
+    if (this.#refusal === null) store.setClosed(null);
+  }
+
+  get size(): number {
+    return this.#edge.size;
+  }
+
+  get refusal(): string | null {
+    return this.#refusal;
+  }
+
+  get status(): TreeStatus {
+    const { size, refusal } = this;
+    return { ...(this.#parts.store.identity as TreeIdentity), size, lastSeq: this.lastSeq(), refusal };
+  }
+
+  lastSeq(): number {
+    return this.#parts.log.lastSeq();
+  }
+
+  /** Hashes a chunk of what is new; answers whether there is more. Throws where the disk fails it: nothing was done. */
+  catchUp(): boolean {
+    if (this.#refusal !== null) return false;
+    const { log, store } = this.#parts;
+    const before = this.size;
+    const last = log.lastSeq();
+    if (last < before) return this.#refuse(`the log ends at event ${last}, the tree has ${before}`);
+    const until = Math.min(last, before + CHUNK_EVENTS);
+    if (until === before) return false;
+    try {
+      for (const row of log.rows(before, until)) {
+        if (row[0] !== this.size + 1) break;
+        this.#edge.append((target, at) => this.#canonical.leafHash(row, target, at));
+      }
+      if (this.size > before) store.write([...this.#full, ...this.#edge.partial()]);
+      this.#full = [];
+    } catch (error) {
+      this.#full = [];
+      this.#edge = this.#newEdge();
+      throw error;
+    }
+    if (this.size < until) return this.#refuse(`event ${this.size + 1} is missing in the log`);
+    return until < last;
+  }
+
+  /** A signed checkpoint of the tree as it is. The one that was signed of the same tree before is the same. */
+  checkpoint(): KeptCheckpoint | Refused {
+    if (this.#refusal !== null) return { refused: this.#refusal };
+    const { store, signer, nowUs } = this.#parts;
+    const kept = store.lastCheckpoint();
+    const now = { origin: signer.name, size: this.size, root: this.#edge.root() };
+    if (kept !== null && kept.size > now.size) {
+      this.#refuse(`a checkpoint of size ${kept.size} was signed, the tree has ${now.size}`);
+    } else if (!treeRoot(now.size, this.#subtrees).equals(now.root)) {
+      this.#refuse("the tree's tiles have changed since they were written");
+    } else if (kept !== null && !this.#continues(kept, now)) {
+      this.#refuse(`the tree of size ${now.size} does not continue that of size ${kept.size}, which was signed`);
+    }
+    if (this.#refusal !== null) return { refused: this.#refusal };
+    if (kept?.size === now.size) return kept;
+    const checkpoint = { ...now, note: signNote(checkpointText(now), signer), timeUs: nowUs() };
+    store.keep(checkpoint);
+    return checkpoint;
+  }
+
+  /** A proof of an event that is in the tree, against the last checkpoint that has it. */
+  proof(seq: number): { readonly text: string } | Refused {
+    const kept = this.#parts.store.lastCheckpoint();
+    const checkpoint = this.#refusal === null && kept !== null && kept.size >= seq ? kept : this.checkpoint();
+    if ("refused" in checkpoint) return checkpoint;
+    const [row] = this.#parts.log.rows(seq - 1, seq);
+    const found = this.#checked(row, seq);
+    if ("refused" in found) return found;
+    const canonical = this.#canonical.bytes(found.row);
+    if (canonical.length > PROVEN_BYTES_MAX) return { refused: `event ${seq} is too large for a proof` };
+    const hashes = inclusionProof(seq - 1, checkpoint.size, this.#subtrees);
+    return { text: proofText({ canonical, index: seq - 1, hashes, checkpoint: checkpoint.note }) };
+  }
+
+  /** A tile's hashes, or a bundle's entries; null where the tree has fewer. */
+  tile({ level, index, width }: TileName): { readonly bytes: Buffer } | Refused | null {
+    if (level !== "entries") {
+      const hashes = this.#parts.store.tile(level, index);
+      const bytes = width * HASH_BYTES;
+      return hashes === undefined || hashes.length < bytes ? null : { bytes: hashes.subarray(0, bytes) };
+    }
+    const first = index * TILE_HASHES;
+    if (first + width > this.size) return null;
+    const parts: Buffer[] = [];
+    let seq = first + 1;
+    for (const row of this.#parts.log.rows(first, first + width)) {
+      const found = this.#checked(row, seq++);
+      if ("refused" in found) return found;
+      const entry = this.#canonical.entry(row);
+      parts.push(Buffer.from([entry.length >> 8, entry.length]), entry);
+    }
+    if (seq <= first + width) return { refused: `event ${seq} is missing in the log` };
+    return { bytes: Buffer.concat(parts) };
+  }
+
+  /** `whole`: it has all of the log, and nothing will be added unless the service is there. */
+  close(whole: boolean): void {
+    const { store, log } = this.#parts;
+    if (whole && this.#refusal === null) store.setClosed(this.size);
+    store.close();
+    log.close();
+  }
+
+  #refuse(why: string): false {
+    this.#refusal = why;
+    return false;
+  }
+
+  /** As long as nothing was signed, another key or name may do so. */
+  #begin(): void {
+    const { store, log, signer } = this.#parts;
+    const { identity: known, size } = store;
+    if (known !== null && store.lastCheckpoint() !== null) return;
+    const identity = { log: log.id, possibleCpus: log.possibleCpus, origin: signer.name, vkey: signer.vkey };
+    if (known === null || size === 0) store.begin(identity);
+    else if (known.vkey !== signer.vkey) store.begin({ ...known, origin: signer.name, vkey: signer.vkey });
+  }
+
+  #newEdge(): Edge {
+    const keep = (level: number, index: number, hashes: Buffer): void => {
+      this.#full.push({ level, index, hashes: Buffer.from(hashes) });
+    };
+    return new Edge(this.#parts.store.size, (level, index) => this.#tile(level, index), keep);
+  }
+
+  #tile(level: number, index: number): Buffer {
+    const hashes = this.#parts.store.tile(level, index);
+    if (hashes === undefined) throw new Error(`reading the tree: tile ${index} of level ${level} is missing`);
+    return hashes;
+  }
+
+  /** What there is between the tree and the log, the key, and what was signed; null: nothing. */
+  #contradiction(): string | null {
+    const { store, log, signer } = this.#parts;
+    const { log: id, possibleCpus, vkey } = store.identity as TreeIdentity;
+    if (id !== log.id) return `the tree is of the log ${id}, this log is ${log.id}`;
+    if (vkey !== signer.vkey) return `the tree is signed by ${vkey}, the key is ${signer.vkey}`;
+    if (possibleCpus !== log.possibleCpus)
+      return `the log was for ${possibleCpus} possible CPUs, now it says ${log.possibleCpus}`;
+    const last = log.lastSeq();
+    if (last < this.size) return `the log ends at event ${last}, the tree has ${this.size}`;
+    const kept = store.lastCheckpoint();
+    if (kept !== null && kept.size > last)
+      return `the log ends at event ${last}, a checkpoint of size ${kept.size} was signed`;
+    return (kept === null ? null : this.#damage(kept)) ?? this.#tailDifference();
+  }
+
+  #damage(kept: KeptCheckpoint): string | null {
+    const wrong = checkpointFault(kept, this.#parts.signer);
+    if (wrong !== null) return wrong;
+    if (this.size < kept.size || treeRoot(kept.size, this.#subtrees).equals(kept.root)) return null;
+    return `the tree's root at size ${kept.size} is not the one that was signed`;
+  }
+
+  /** The last events of the tree are compared: a log that another one has replaced ends otherwise. */
+  #tailDifference(): string | null {
+    let seq = Math.max(0, this.size - TILE_HASHES);
+    for (const row of this.#parts.log.rows(seq, this.size)) {
+      const found = this.#checked(row, ++seq);
+      if ("refused" in found) return found.refused;
+    }
+    return seq === this.size ? null : `event ${seq + 1} is missing in the log`;
+  }
+
+  /** An event that is the one that the tree has. */
+  #checked(row: RowBytes | undefined, seq: number): { readonly row: RowBytes } | Refused {
+    if (row === undefined || row[0] !== seq) return { refused: `event ${seq} is missing in the log` };
+    const leaf = Buffer.allocUnsafe(HASH_BYTES);
+    this.#canonical.leafHash(row, leaf, 0);
+    if (this.#subtrees(seq - 1, 0).equals(leaf)) return { row };
+    return { refused: `event ${seq} in the log is not the one that the tree has` };
+  }
+
+  #continues(kept: KeptCheckpoint, now: { readonly size: number; readonly root: Buffer }): boolean {
+    const proof = kept.size === 0 ? [] : consistencyProof(kept.size, now.size, this.#subtrees);
+    return provesConsistency(kept, now, proof);
+  }
+}
+
+/** What is wrong with a kept checkpoint by itself; null: nothing. */
+export function checkpointFault({ size, root, note }: KeptCheckpoint, verifier: Verifier): string | null {
+  const opened = openNote(note, verifier);
+  if ("wrong" in opened) return `the checkpoint of size ${size}: ${opened.wrong}`;
+  const signed = readCheckpoint(opened.text);
+  if (signed !== null && signed.origin === verifier.name && signed.size === size && signed.root.equals(root))
+    return null;
+  return `the checkpoint of size ${size}: what was signed says otherwise`;
+}
+
+/** What was added to a log after its tree was closed with all of it. */
+export function addedSince(closedAt: number | null, lastSeq: number): string | null {
+  if (closedAt === null || lastSeq <= closedAt) return null;
+  const events = lastSeq === closedAt + 1 ? `event ${lastSeq}` : `events ${closedAt + 1} to ${lastSeq}`;
+  return `${events} came into the log after the service had stopped at ${closedAt}`;
+}

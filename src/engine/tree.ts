@@ -1,0 +1,84 @@
+import type { RowBytes } from "../log/canonical.ts";
+import type { TileName } from "../log/tiles.ts";
+
+/** Whose tree it is: facts of the log's, and who signs. */
+export interface TreeIdentity {
+  readonly log: string;
+  readonly possibleCpus: string;
+  /** The first line of its checkpoints, and the name of the key. */
+  readonly origin: string;
+  readonly vkey: string;
+}
+
+/** A checkpoint that was signed. */
+export interface KeptCheckpoint {
+  readonly size: number;
+  readonly root: Buffer;
+  readonly note: string;
+  readonly timeUs: number;
+}
+
+export interface TileHashes {
+  readonly level: number;
+  readonly index: number;
+  readonly hashes: Buffer;
+}
+
+/** Where the tree is kept. */
+export interface TreeStore {
+  /** null: it is new. */
+  readonly identity: TreeIdentity | null;
+  /** Leaves in its tiles. */
+  readonly size: number;
+  /** Where it ended when it was closed; null where it was not. */
+  readonly closedAt: number | null;
+  begin(identity: TreeIdentity): void;
+  /** It is in use from now on (null), or ends here. */
+  setClosed(size: number | null): void;
+  /** The hashes that a tile has, of a partial one those that there are. */
+  tile(level: number, index: number): Buffer | undefined;
+  /** In one transaction; a tile that is there is written over. */
+  write(tiles: Iterable<TileHashes>): void;
+  /** The largest. */
+  lastCheckpoint(): KeptCheckpoint | null;
+  /** Durable when this returns. */
+  keep(checkpoint: KeptCheckpoint): void;
+  close(): void;
+}
+
+/**
+ * The log as the tree reads it. What keeps events elsewhere than in the log's table offers them here, too: to make
+ * proofs of them and to verify them their columns are needed, the tiles are not made again.
+ */
+export interface LogRows {
+  /** The ledger's facts. */
+  readonly id: string;
+  readonly possibleCpus: string;
+  lastSeq(): number;
+  /** Events after one seq, up to another, ascending. */
+  rows(afterSeq: number, untilSeq: number): Iterable<RowBytes>;
+  close(): void;
+}
+
+/** What there is to say of a tree. */
+export interface TreeStatus extends TreeIdentity {
+  readonly size: number;
+  readonly lastSeq: number;
+  /** Why nothing is signed any more, or null. */
+  readonly refusal: string | null;
+}
+
+/** Why there is no answer: the log is not what the tree has, or the tree is not there yet. */
+export type NoAnswer = { readonly refused: string } | { readonly behind: string };
+
+/** The tree, for those who ask: built and signed beside the engine. */
+export interface TreeReader {
+  status(): Promise<TreeStatus>;
+  /** The signed note of a tree that has every event of now. */
+  checkpoint(): Promise<{ readonly note: string } | NoAnswer>;
+  /** A proof of an event; null where there is no such event. */
+  proof(seq: number): Promise<{ readonly text: string } | NoAnswer | null>;
+  /** null: there is no such tile. */
+  tile(name: TileName): Promise<{ readonly bytes: Buffer } | NoAnswer | null>;
+  close(): Promise<void>;
+}

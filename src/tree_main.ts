@@ -1,0 +1,73 @@
+import { join } from "node:path";
+import { parentPort, workerData } from "node:worker_threads";
+import { LogTree } from "./engine/log_tree.ts";
+import { TreeKeeper } from "./engine/tree_keeper.ts";
+import { signerOf } from "./log/note.ts";
+import { openLogKey } from "./log_key.ts";
+import { SqliteLogRows } from "./sqlite/log_rows.ts";
+import type { FromTree, ToTree, TreeQuestion } from "./sqlite/threaded_tree.ts";
+import { SqliteTreeStore } from "./sqlite/tree_store.ts";
+
+/** The tree's thread: hashes what the log has, beside the engine and not in its way, and signs checkpoints. */
+export interface TreeData {
+  readonly data: string;
+  /** "": what it was, and mapledger/ with the log's id where it was none. */
+  readonly origin: string;
+}
+
+const port = parentPort;
+if (port === null) throw new Error("tree_main.ts is the tree's thread: start src/main.ts");
+const { data, origin } = workerData as TreeData;
+const say = (message: FromTree): void => port.postMessage(message);
+const report = (message: string): void => say({ kind: "report", message });
+let opened: { readonly tree: LogTree; readonly keeper: TreeKeeper } | null = null;
+
+port.on("message", (message: ToTree) => {
+  switch (message.kind) {
+    case "open":
+      opened = open();
+      break;
+    case "close":
+      opened?.keeper.close();
+      port.close();
+      break;
+    default:
+      answer(message).then(
+        (answer) => say({ kind: "answer", id: message.id, answer }),
+        (error: Error) => say({ kind: "failed", id: message.id, error: error.message }),
+      );
+  }
+});
+
+function open(): { readonly tree: LogTree; readonly keeper: TreeKeeper } {
+  const log = new SqliteLogRows(join(data, "events.sqlite"));
+  const store = new SqliteTreeStore(join(data, "tree.sqlite"));
+  const name = origin || store.identity?.origin || `mapledger/${log.id}`;
+  const signer = signerOf(name, openLogKey(join(data, "log.key")));
+  const tree = new LogTree({ store, log, signer, nowUs: () => Date.now() * 1000 });
+  return { tree, keeper: new TreeKeeper(tree, report) };
+}
+
+async function answer(question: TreeQuestion): Promise<unknown> {
+  if (opened === null) throw new Error("the log is not open yet");
+  const { tree, keeper } = opened;
+  switch (question.kind) {
+    case "status":
+      return tree.status;
+    case "checkpoint":
+      return (await keeper.reach(tree.lastSeq())) ?? told(tree.checkpoint());
+    case "proof":
+      if (question.seq > tree.lastSeq()) return null;
+      return (await keeper.reach(question.seq)) ?? told(tree.proof(question.seq));
+    case "tile":
+      return told(tree.tile(question.name));
+  }
+
+  /** What contradicts the tree is told to the operator, too. */
+  function told<Answer>(answer: Answer): Answer {
+    keeper.tell();
+    if (answer !== null && typeof answer === "object" && "refused" in answer && answer.refused !== tree.refusal)
+      report(String(answer.refused));
+    return answer;
+  }
+}

@@ -1,0 +1,56 @@
+import { generateKeyPairSync, type KeyObject } from "node:crypto";
+import { LogTree } from "../../src/engine/log_tree.ts";
+import type { LogRows, NoAnswer, TreeReader, TreeStatus } from "../../src/engine/tree.ts";
+import { type RowBytes, rowBytes } from "../../src/log/canonical.ts";
+import { signerOf } from "../../src/log/note.ts";
+import type { TileName } from "../../src/log/tiles.ts";
+import { SqliteTreeStore } from "../../src/sqlite/tree_store.ts";
+import type { MemoryLog } from "./memory_log.ts";
+
+/** The tree over a log in memory, made when it is asked for. */
+export class MemoryTree implements TreeReader {
+  readonly key: KeyObject = generateKeyPairSync("ed25519").privateKey;
+  readonly tree: LogTree;
+
+  constructor(log: MemoryLog) {
+    const signer = signerOf("mapledger/test", this.key);
+    this.tree = new LogTree({ store: new SqliteTreeStore(":memory:"), log: rowsOf(log), signer, nowUs: () => 0 });
+  }
+
+  async status(): Promise<TreeStatus> {
+    return this.tree.status;
+  }
+
+  async checkpoint(): Promise<{ note: string } | NoAnswer> {
+    this.#catchUp();
+    return this.tree.checkpoint();
+  }
+
+  async proof(seq: number): Promise<{ text: string } | NoAnswer | null> {
+    if (seq > this.tree.lastSeq()) return null;
+    this.#catchUp();
+    return this.tree.proof(seq);
+  }
+
+  async tile(name: TileName): Promise<{ bytes: Buffer } | NoAnswer | null> {
+    return this.tree.tile(name);
+  }
+
+  async close(): Promise<void> {}
+
+  #catchUp(): void {
+    while (this.tree.catchUp());
+  }
+}
+
+function rowsOf({ rows }: MemoryLog): LogRows {
+  return {
+    id: "test",
+    possibleCpus: "2",
+    lastSeq: () => rows.length,
+    *rows(afterSeq, untilSeq): Iterable<RowBytes> {
+      for (const row of rows.slice(afterSeq, untilSeq)) yield rowBytes(row);
+    },
+    close() {},
+  };
+}
