@@ -40,7 +40,7 @@ port.on("message", (message: ToTree) => {
 });
 
 function open(): { readonly tree: LogTree; readonly keeper: TreeKeeper } {
-  const log = new SqliteLogRows(join(data, "events.sqlite"));
+  const log = new SqliteLogRows(join(data, "events.sqlite"), false);
   const store = new SqliteTreeStore(join(data, "tree.sqlite"));
   const name = origin || store.identity?.origin || `mapledger/${log.id}`;
   const signer = signerOf(name, openLogKey(join(data, "log.key")));

@@ -1,14 +1,16 @@
 import { CanonicalWriter, type RowBytes } from "../log/canonical.ts";
 import {
   consistencyProof,
+  fullRoot,
   HASH_BYTES,
   inclusionProof,
   provesConsistency,
+  provesInclusion,
   type Subtrees,
   treeRoot,
 } from "../log/merkle.ts";
 import { checkpointText, openNote, readCheckpoint, type Signer, signNote, type Verifier } from "../log/note.ts";
-import { Edge, subtreesOf, TILE_HASHES, type TileName } from "../log/tiles.ts";
+import { Edge, subtreesOf, TILE_BYTES, TILE_HASHES, type TileName } from "../log/tiles.ts";
 import { proofText } from "../log/tlog_proof.ts";
 import type { KeptCheckpoint, LogRows, TileHashes, TreeIdentity, TreeStatus, TreeStore } from "./tree.ts";
 
@@ -16,6 +18,8 @@ import type { KeptCheckpoint, LogRows, TileHashes, TreeIdentity, TreeStatus, Tre
 const CHUNK_EVENTS = 4096;
 /** The longest entry bundle or proof is made in memory: an event's canonical bytes end here, for what is proven. */
 const PROVEN_BYTES_MAX = 256 * 1024 * 1024;
+
+const CHANGED = "the tree's tiles have changed since they were written";
 
 type Refused = { readonly refused: string };
 
@@ -103,7 +107,7 @@ export class LogTree {
     if (kept !== null && kept.size > now.size) {
       this.#refuse(`a checkpoint of size ${kept.size} was signed, the tree has ${now.size}`);
     } else if (!treeRoot(now.size, this.#subtrees).equals(now.root)) {
-      this.#refuse("the tree's tiles have changed since they were written");
+      this.#refuse(CHANGED);
     } else if (kept !== null && !this.#continues(kept, now)) {
       this.#refuse(`the tree of size ${now.size} does not continue that of size ${kept.size}, which was signed`);
     }
@@ -124,7 +128,9 @@ export class LogTree {
     if ("refused" in found) return found;
     const canonical = this.#canonical.bytes(found.row);
     if (canonical.length > PROVEN_BYTES_MAX) return { refused: `event ${seq} is too large for a proof` };
-    const hashes = inclusionProof(seq - 1, checkpoint.size, this.#subtrees);
+    const { size, root } = checkpoint;
+    const hashes = inclusionProof(seq - 1, size, this.#subtrees);
+    if (!provesInclusion(found.leaf, seq - 1, size, hashes, root)) return { refused: CHANGED };
     return { text: proofText({ canonical, index: seq - 1, hashes, checkpoint: checkpoint.note }) };
   }
 
@@ -179,10 +185,10 @@ export class LogTree {
     return new Edge(this.#parts.store.size, (level, index) => this.#tile(level, index), keep);
   }
 
+  /** Hashes that are missing are zeros: they fit nothing. */
   #tile(level: number, index: number): Buffer {
-    const hashes = this.#parts.store.tile(level, index);
-    if (hashes === undefined) throw new Error(`reading the tree: tile ${index} of level ${level} is missing`);
-    return hashes;
+    const hashes = this.#parts.store.tile(level, index) ?? Buffer.alloc(0);
+    return hashes.length < TILE_BYTES ? Buffer.concat([hashes], TILE_BYTES) : hashes;
   }
 
   /** What there is between the tree and the log, the key, and what was signed; null: nothing. */
@@ -198,7 +204,18 @@ export class LogTree {
     const kept = store.lastCheckpoint();
     if (kept !== null && kept.size > last)
       return `the log ends at event ${last}, a checkpoint of size ${kept.size} was signed`;
-    return (kept === null ? null : this.#damage(kept)) ?? this.#tailDifference();
+    return (kept === null ? null : this.#damage(kept)) ?? this.#edgeFault() ?? this.#tailDifference();
+  }
+
+  /** At the edge every hash above the leaves is made again from the full tile that it stands for. */
+  #edgeFault(): string | null {
+    for (const { level, index, hashes } of this.#edge.partial())
+      for (let at = 0; level > 0 && at < hashes.length / HASH_BYTES; at++) {
+        const below = fullRoot(this.#tile(level - 1, index * TILE_HASHES + at));
+        if (!below.equals(hashes.subarray(at * HASH_BYTES, (at + 1) * HASH_BYTES)))
+          return `hash ${at} of tile ${index} of the tree's level ${level} is not that of the tile below it`;
+      }
+    return null;
   }
 
   #damage(kept: KeptCheckpoint): string | null {
@@ -219,11 +236,11 @@ export class LogTree {
   }
 
   /** An event that is the one that the tree has. */
-  #checked(row: RowBytes | undefined, seq: number): { readonly row: RowBytes } | Refused {
+  #checked(row: RowBytes | undefined, seq: number): { readonly row: RowBytes; readonly leaf: Buffer } | Refused {
     if (row === undefined || row[0] !== seq) return { refused: `event ${seq} is missing in the log` };
     const leaf = Buffer.allocUnsafe(HASH_BYTES);
     this.#canonical.leafHash(row, leaf, 0);
-    if (this.#subtrees(seq - 1, 0).equals(leaf)) return { row };
+    if (this.#subtrees(seq - 1, 0).equals(leaf)) return { row, leaf };
     return { refused: `event ${seq} in the log is not the one that the tree has` };
   }
 

@@ -2,9 +2,9 @@ import { hash } from "node:crypto";
 import type { EventRow } from "./event.ts";
 
 /** An integer column: as a number, or as decimal digits where a number would round it. */
-export type Digits = number | string;
+type Digits = number | string;
 /** Bytes of a column, as they are or in hex; of a text, those that are stored. null: NULL. */
-export type ColumnBytes = Buffer | string | null;
+type ColumnBytes = Buffer | string | null;
 
 /** An event's columns in their order, each without loss. */
 export type RowBytes = readonly [

@@ -41,9 +41,9 @@ export class SqliteLogRows implements LogRows {
   readonly #wholeRow: Statement;
   readonly #last: Statement;
 
-  /** The log must exist. */
-  constructor(file: string) {
-    this.#db = new Sqlite(file, { readonly: true, fileMustExist: true });
+  /** The log must exist. One that may only be read leaves SQLite's -wal file behind when it is closed last. */
+  constructor(file: string, readonly: boolean) {
+    this.#db = new Sqlite(file, { readonly, fileMustExist: true });
     this.#rows = this.#db.prepare(ROWS).raw();
     this.#wholeRow = this.#db.prepare(WHOLE_ROW).raw();
     this.#last = this.#db.prepare(LAST_SEQ).pluck();

@@ -1,4 +1,6 @@
+import { CMD } from "../../src/abi/service.ts";
 import type { CreateAttr, Host } from "../../src/maps/map.ts";
+import type { ElementCommand, Origin } from "../../src/syscall/command.ts";
 
 /** A machine as small as the transcripts': two CPUs, one node, the loopback interface. */
 export const HOST: Host = {
@@ -32,4 +34,12 @@ export function createAttr(given: Partial<CreateAttr>): CreateAttr {
     exclProgHashSize: 0,
     ...given,
   };
+}
+
+/** A lookup through fd 3 of session 1, at a time that ascends with `seq`. */
+export function lookupCommand(caller: string, seq: number): ElementCommand & Origin {
+  const key = Buffer.alloc(4);
+  key.writeUInt32LE(seq);
+  const target = { by: "fd", fd: 3 } as const;
+  return { session: 1, caller, timeUs: seq * 1000, cmd: CMD.BPF_MAP_LOOKUP_ELEM, target, key, value: null, flags: 0n };
 }
