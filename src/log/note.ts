@@ -27,7 +27,7 @@ export function isKeyName(name: string): boolean {
   return name !== "" && !/[\s+\p{Cc}]/u.test(name);
 }
 
-export function verifierOf(name: string, key: KeyObject): Verifier {
+function verifierOf(name: string, key: KeyObject): Verifier {
   const bytes = Buffer.from(key.export({ format: "jwk" }).x as string, "base64url");
   const typed = Buffer.concat([Buffer.from([ED25519]), bytes]);
   const id = hash("sha256", Buffer.concat([Buffer.from(`${name}\n`), typed]), "buffer").subarray(0, ID_BYTES);

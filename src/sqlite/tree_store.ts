@@ -18,7 +18,7 @@ const CHECKPOINTS = "SELECT size, root, note, time_us AS timeUs FROM checkpoints
 const KEEP = "INSERT INTO checkpoints (size, root, note, time_us) VALUES (?, ?, ?, ?)";
 
 /** The tree as its file has it, to be looked at: what verifies it changes nothing. */
-export class TreeFile {
+class TreeFile {
   protected readonly db: Database;
 
   constructor(file: string, options: Sqlite.Options = { readonly: true, fileMustExist: true }) {
