@@ -60,8 +60,7 @@ t.test("backup under load has every event up to its seq; a start from it has the
   const data = join(folder, "data");
   const service = await startService(settings(data));
   await prepare(service.url);
-  // A kept file of someone else's making, to be taken along as it is.
-  writeFileSync(join(data, "log.key"), "the key");
+  const key = readFileSync(join(data, "log.key"), "utf8");
   const load = new Load(service.url, CLIENTS);
   const manifests: Manifest[] = [];
   for (const name of ["first", "second"]) {
@@ -82,9 +81,10 @@ t.test("backup under load has every event up to its seq; a start from it has the
   const ran = await mapledger("restore-backup", join(folder, "second"), "--data", restored);
   t.equal(ran.code, 0, ran.stderr);
   t.strictSame(rows(restored), all.slice(0, seq), `all ${seq} events of the backup`);
-  t.equal(readFileSync(join(restored, "log.key"), "utf8"), "the key");
+  t.equal(readFileSync(join(restored, "log.key"), "utf8"), key);
   const again = await startService(settings(restored));
   const { entries } = await call(again.url, "GET", "/v1/maps/name:kept");
+  t.match(await call(again.url, "GET", "/v1/log"), { refusal: null }, "its tree is that of its log");
   t.equal(await again.end("SIGTERM"), 0);
   const store = new LmdbStore(join(restored, "state"), manifests[1]?.log as string);
   const cells = dump(store);
