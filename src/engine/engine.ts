@@ -1,14 +1,16 @@
 import { isDeepStrictEqual } from "node:util";
 import { CMD } from "../abi/service.ts";
-import type { Event } from "../log/event.ts";
+import { type Event, eventRow } from "../log/event.ts";
+import { READS, touchedMaps } from "../log/touched.ts";
 import type { Host, MapRecord } from "../maps/map.ts";
 import { mapType } from "../maps/types.ts";
-import type { Action, Command, CreateCommand, EndReason, OpenCommand } from "../syscall/command.ts";
+import type { Action, Command, CreateCommand, EndReason, OpenCommand, Origin } from "../syscall/command.ts";
 import { execute, redo } from "../syscall/execute.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import { OPERATOR, OpenMap, State, sendsToInterfaces } from "../syscall/state.ts";
 import { ChangeList, IGNORE } from "./followers.ts";
 import { Leases } from "./leases.ts";
+import { type Made, noteMade, withMade } from "./made.ts";
 import { PendingCells } from "./pending.ts";
 import type {
   Clock,
@@ -24,7 +26,7 @@ import type {
 import type { EngineStats, SessionView } from "./queries.ts";
 
 /** A command as it reaches the engine: everything but the time. */
-export type Request = Action & { readonly session: number; readonly caller: string };
+export type Request = Action & Omit<Origin, "timeUs">;
 
 type OpenRequest = OpenCommand & { readonly session: number; readonly caller: string };
 
@@ -33,6 +35,15 @@ export type Reply =
   | { readonly seq: number; readonly outcome: Outcome }
   /** The command did not happen: no event tells of it. */
   | { readonly failure: "disk full" | "log failed" | "bug"; readonly detail: string };
+
+/** What became of commands that run as one. */
+export type WholeReply =
+  | { readonly replies: readonly Extract<Reply, { seq: number }>[] }
+  /** This one was refused: none has happened. */
+  | { readonly refused: Outcome; readonly cmd: number }
+  /** The map is not what the commands were made for. */
+  | { readonly changed: true }
+  | Extract<Reply, { failure: string }>;
 
 export interface EngineParts {
   readonly log: EventLog;
@@ -137,6 +148,45 @@ export class Engine {
 
   /** Decides, records, mirrors and answers a batch, in its order. */
   run(requests: readonly Request[]): Reply[] {
+    return this.#run(requests, (timeUs, events) => requests.map((request) => this.#answer(request, timeUs, events)));
+  }
+
+  /**
+   * Runs commands as one, nothing in between: all of them succeed, or none has happened. `guard`: only if no event after
+   * this one has changed this map.
+   */
+  runWhole(requests: readonly Request[], guard: { readonly map: number; readonly seq: number }): WholeReply {
+    if (this.#hasChanged(guard.map, guard.seq)) return { changed: true };
+    let refused: WholeReply | null = null;
+    const replies = this.#run(requests, (timeUs, events) => {
+      const mark = this.#cells.mark();
+      const changes = this.#changes.length;
+      const opened = this.#opened.length;
+      const first = events.length;
+      const made: Made = { session: 0, map: 0 };
+      const replies: Reply[] = [];
+      for (const request of requests) {
+        const reply = this.#answer(withMade(request, made), timeUs, events);
+        replies.push(reply);
+        if ("failure" in reply) refused = reply;
+        else if (reply.outcome.errno !== 0) refused = { refused: reply.outcome, cmd: request.cmd };
+        if (refused !== null) break;
+        noteMade(made, (reply as { outcome: Outcome }).outcome);
+      }
+      if (refused === null) return replies;
+      this.#cells.rollback(mark);
+      this.#changes.truncate(changes);
+      this.state.forget();
+      for (const [object] of this.#opened.splice(opened)) object.drop();
+      events.length = first;
+      return [];
+    });
+    if (refused !== null) return refused;
+    const failed = replies.find((reply) => "failure" in reply);
+    return failed ?? { replies: replies as Extract<Reply, { seq: number }>[] };
+  }
+
+  #run(requests: readonly Request[], decide: (timeUs: number, events: Event[]) => Reply[]): Reply[] {
     const started = performance.now();
     const timeUs = Math.max(this.#parts.clock.nowUs(), this.#timeUs);
     const events: Event[] = [];
@@ -144,7 +194,7 @@ export class Engine {
     const notes = this.#notes;
     this.#notes = [];
     for (const note of notes) this.#decide(note, timeUs, events);
-    const replies = requests.map((request) => this.#answer(request, timeUs, events));
+    const replies = decide(timeUs, events);
     const decided = performance.now();
     const failure = this.#append(events);
     const opened = this.#opened;
@@ -260,6 +310,15 @@ export class Engine {
       this.#retryAtMs = this.#nowMs() + RETRY_MS;
       this.#parts.report("writing to the state: it stays pending, the log has it", error);
     });
+  }
+
+  /** Whether any event after a seq may have changed a map. */
+  #hasChanged(map: number, seq: number): boolean {
+    for (const event of this.#parts.log.read(seq)) {
+      const row = eventRow(event);
+      if (!READS.has(row.cmd) && touchedMaps(row, event.outcome.out).has(map)) return true;
+    }
+    return false;
   }
 
   #count(cmd: number, errno: number): void {

@@ -3,8 +3,10 @@ import { isRefusal } from "../syscall/outcome.ts";
 import { OPERATOR, OpenMap, type State } from "../syscall/state.ts";
 import { changedElements } from "./diff.ts";
 import { elementVersions, type HistoryOf, type VersionPage } from "./element_history.ts";
+import { FrameWriter } from "./frames.ts";
 import { mapEver } from "./maps_ever.ts";
 import type { MapReference } from "./queries.ts";
+import { planRestore, type RestorePlan } from "./restore.ts";
 
 /** Questions about more than one moment. Bytes are in hex; a string in place of an answer says what is wrong with a key. */
 export interface PastReads {
@@ -30,6 +32,28 @@ export interface PastReads {
     };
     answer: NoMap | string | Diff;
   };
+  /** The commands that bring a map back: for `runWhole` of the engine. */
+  restore: {
+    ask: {
+      readonly reference: MapReference;
+      readonly at: Moment;
+      readonly reason: string;
+      readonly caller: string;
+      readonly session: number | null;
+    };
+    answer: NoMap | string | Restore;
+  };
+}
+
+interface Restore {
+  readonly map: number;
+  readonly at: number;
+  /** The event right after which the commands were worked out. */
+  readonly now: number;
+  readonly counts: RestorePlan["counts"];
+  /** As engine/frames.ts has requests. */
+  readonly frames: ArrayBuffer;
+  readonly length: number;
 }
 
 type NoMap = null | { readonly ambiguous: number[] };
@@ -85,7 +109,24 @@ export const PAST_READS: {
     if (!passed) return `after is ${after}: no element with this key has changed`;
     return { map: id, from, to, counts, changes, more };
   },
+
+  async restore(past, { reference, reason, caller, session, ...moment }) {
+    const at = await past.reach(moment.at);
+    const now = await past.reach(null);
+    const ever = mapEver(past.history, past.stateAt, reference, now);
+    if (ever === null || "ambiguous" in ever) return ever;
+    const { id } = ever.map;
+    const then = openAt(past, at, id);
+    if (then === null) return `map ${id} did not exist right after event ${at}`;
+    const note = { map: id, at, reason };
+    const plan = planRestore(then, past.stateAt(at), past.stateAt(now), { caller, note, session });
+    if (typeof plan === "string") return plan;
+    for (const request of plan.requests) writer.request(request);
+    return { map: id, at, now, counts: plan.counts, ...writer.take() };
+  },
 };
+
+const writer = new FrameWriter();
 
 function openAt(past: PastContext, seq: number, id: number): OpenMap | null {
   const state: State = past.stateAt(seq);

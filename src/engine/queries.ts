@@ -2,7 +2,8 @@ import { u32Key } from "../maps/cells.ts";
 import type { MapRecord } from "../maps/map.ts";
 import type { ObjectRecord } from "../maps/object.ts";
 import type { FdRecord, SessionRecord, State } from "../syscall/state.ts";
-import type { Engine } from "./engine.ts";
+import type { Engine, WholeReply } from "./engine.ts";
+import { readRequests } from "./frames.ts";
 import type { MirrorStatus } from "./ports.ts";
 
 /** Questions about the state, as it is or as it was. Questions are no commands: they pass no map's door and leave no event. */
@@ -20,6 +21,8 @@ export interface Reads {
 export interface Queries extends Reads {
   attach: { ask: { session: number }; answer: boolean };
   detach: { ask: { session: number }; answer: null };
+  /** Requests in frames, that run as one: see Engine.runWhole. */
+  whole: { ask: { frames: ArrayBuffer; length: number; map: number; seq: number }; answer: WholeReply };
   resync: { ask: { id: number; caller: string }; answer: boolean };
   stats: { ask: Record<string, never>; answer: EngineStats };
 }
@@ -162,6 +165,10 @@ const ACTS: { [Name in ActName]: (engine: Engine, ask: Queries[Name]["ask"]) => 
   detach({ leases }, { session }) {
     leases.detach(session, performance.now());
     return null;
+  },
+
+  whole(engine, { frames, length, map, seq }) {
+    return engine.runWhole(readRequests(frames, length), { map, seq });
   },
 
   resync(engine, { id, caller }) {

@@ -54,9 +54,13 @@ export function serveEngine(engine: Engine, port: MessagePort, closed: () => voi
         lastBatchMs = performance.now();
         break;
       }
-      case "query":
-        post(port, { kind: "answer", id: message.id, answer: answerQuery(engine, message.name, message.ask as never) });
+      case "query": {
+        const before = engine.seq;
+        const answer = answerQuery(engine, message.name, message.ask as never);
+        if (engine.seq > before) post(port, { kind: "grown", seq: engine.seq });
+        post(port, { kind: "answer", id: message.id, answer });
         break;
+      }
       case "close":
         clearTimeout(timer);
         engine.close().then(() => {

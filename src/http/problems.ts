@@ -123,10 +123,15 @@ export function problemDocument(name: ProblemName | Errno, detail: string, extra
   return { type: `urn:mapledger:${kind}:${name}`, title, status, detail, ...extras };
 }
 
-/** A command that ran and was refused. */
-export function refused({ cmd }: Request, { errno, detail, out }: Outcome, seq: number, count?: number): Problem {
+/** A command that was refused; `seq` of the event that tells of it, where one does. */
+export function refused(
+  { cmd }: Pick<Request, "cmd">,
+  { errno, detail, out }: Outcome,
+  seq?: number,
+  count?: number,
+): Problem {
   const name = errnoName(errno);
-  const extras = { errno: name, cmd: cmdName(cmd) ?? String(cmd), seq };
+  const extras = { errno: name, cmd: cmdName(cmd) ?? String(cmd), ...(seq === undefined ? {} : { seq }) };
   const text = detail ?? ERRNO_PROBLEMS[name].title;
   switch (out?.session) {
     case "unknown":

@@ -1,13 +1,25 @@
 import { OBJ_NAME_LEN } from "../abi/bpf.ts";
 import { CMD } from "../abi/service.ts";
-import type { Action, Capability, Command, EndReason, ObjectSpec, OpenCommand, Target } from "../syscall/command.ts";
+import type {
+  Action,
+  Capability,
+  Command,
+  EndReason,
+  ObjectSpec,
+  OpenCommand,
+  Origin,
+  RestoreNote,
+  Target,
+} from "../syscall/command.ts";
 
 /**
  * What a command says beside its target, key, value and flags, as the text that the log keeps in `attr`: JSON in the
  * names of union bpf_attr, bytes in hex, u64 as decimal strings. Commands that say no more have none.
  */
-export function attrText(command: Action): string | null {
+export function attrText(command: Action & Pick<Origin, "restore">): string | null {
   const attr = attrOf(command);
+  const { restore } = command;
+  if (restore !== undefined) return JSON.stringify({ ...attr, restore });
   return attr === null ? null : JSON.stringify(attr);
 }
 
@@ -115,10 +127,11 @@ export interface CommandParts {
 /** Reads back a command that attrText and its columns have written. */
 export function readCommand(parts: CommandParts): Command {
   const { session, caller, timeUs, key, value, flags, exact } = parts;
-  const origin = { session, caller, timeUs };
   const target = parts.target as Target;
   const cmd = parts.cmd as Command["cmd"];
   const attr = parts.attr === null ? {} : JSON.parse(parts.attr);
+  const restore = attr.restore as RestoreNote | undefined;
+  const origin = { session, caller, timeUs, ...(restore === undefined ? {} : { restore }) };
   if (attr.fault !== undefined) return { ...origin, cmd: parts.cmd, unknown: true, name: attr.name, fault: attr.fault };
   switch (cmd) {
     case CMD.BPF_MAP_LOOKUP_ELEM:
@@ -127,6 +140,7 @@ export function readCommand(parts: CommandParts): Command {
     case CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM:
     case CMD.BPF_MAP_GET_NEXT_KEY:
     case CMD.BPF_MAP_FREEZE:
+      if (restore !== undefined) return { ...origin, cmd, target, key, value, flags, exact };
       return { session, caller, timeUs, cmd, target, key, value, flags, exact };
     case CMD.BPF_MAP_LOOKUP_BATCH:
     case CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH:

@@ -19,6 +19,15 @@ export interface Origin {
   readonly caller: string;
   /** Microseconds since the epoch; the engine stamps it, never stepping back. */
   readonly timeUs: number;
+  /** Of a command that is part of a restore. */
+  readonly restore?: RestoreNote;
+}
+
+/** What a restore was for: which map, as of which event, and why. */
+export interface RestoreNote {
+  readonly map: number;
+  readonly at: number;
+  readonly reason: string;
 }
 
 /** BPF_MAP_{LOOKUP,UPDATE,DELETE,LOOKUP_AND_DELETE}_ELEM, _GET_NEXT_KEY and _FREEZE. */

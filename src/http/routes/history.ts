@@ -1,13 +1,18 @@
 import { Type } from "typebox";
-import { cmdName } from "../../abi/service.ts";
+import { CMD, cmdName } from "../../abi/service.ts";
 import { readMoment } from "../../codec/moments.ts";
 import { bytes } from "../../codec/scalars.ts";
 import type { ElementVersion } from "../../engine/element_history.ts";
+import type { Request } from "../../engine/engine.ts";
+import { readRequests } from "../../engine/frames.ts";
+import { MADE } from "../../engine/made.ts";
+import { commandJson } from "../../log/command_json.ts";
 import { timeText } from "../../log/event_json.ts";
+import type { Outcome } from "../../syscall/outcome.ts";
 import { problems, told } from "../answers.ts";
 import { oneMap } from "../asked.ts";
 import type { App, Parts, RouteOptions } from "../parts.ts";
-import { Problem } from "../problems.ts";
+import { failure, Problem, refused } from "../problems.ts";
 import { after, hex, Key, limit, MapParams, nullable, nullableHex, seq } from "../schemas.ts";
 import { readReference } from "../views.ts";
 
@@ -51,10 +56,42 @@ const DIFF_EXAMPLE = {
   next: null,
 };
 
+/** A command that a restore sends. */
+const Command = Type.Object(
+  {
+    cmd: Type.String(),
+    map: nullable("integer", { description: "null: the one that is created." }),
+    key: nullableHex(),
+    value: nullableHex(),
+    attr: nullable("object", { additionalProperties: true }),
+  },
+  { additionalProperties: false },
+);
+
+const COMMANDS_MAX = 1000;
+
+const RESTORE_ERRNOS = ["ENOENT", "EINVAL", "EPERM", "EEXIST", "E2BIG", "ENOMEM", "EOPNOTSUPP", "EBADF"] as const;
+
+const RESTORE_EXAMPLE = {
+  map: 1,
+  at: 17,
+  dry_run: true,
+  reason: "the deploy of 12:00 emptied it",
+  added: 1,
+  changed: 0,
+  removed: 0,
+  commands: [{ cmd: "BPF_MAP_UPDATE_BATCH", map: 1, key: "01000000", value: "2a000000", attr: { count: 1 } }],
+  command_count: 1,
+  first_seq: null,
+  last_seq: null,
+  created: null,
+};
+
 /** What became of maps and their elements. */
 export async function historyRoutes(app: App, { parts }: RouteOptions): Promise<void> {
   elementHistory(app, parts);
   diffMap(app, parts);
+  restoreMap(app, parts);
 }
 
 function elementHistory(app: App, { past, settings }: Parts): void {
@@ -175,6 +212,122 @@ function diffMap(app: App, { past, settings }: Parts): void {
       return { ...moments, ...counts, changes, next: more ? (changes.at(-1)?.key ?? null) : null };
     },
   });
+}
+
+const REASON_LENGTH_MAX = 1000;
+/** How often commands are worked out anew, where the map changes meanwhile. */
+const TRIES = 5;
+
+interface RestoreBody {
+  readonly at: string | number;
+  readonly dry_run?: boolean;
+  readonly reason?: string;
+  readonly session?: number;
+}
+
+function restoreMap(app: App, parts: Parts): void {
+  const commandsMax = Math.min(parts.settings.pageElementsMax, COMMANDS_MAX);
+  app.post("/maps/:map/restore", {
+    schema: {
+      operationId: "restoreMap",
+      summary: "Bring a map back to an earlier moment",
+      description:
+        "By ordinary commands, which run as one: all of them, with nothing in between, or none. Each is an event with the " +
+        "reason in its `attr`. With `dry_run` nothing is done, and the answer shows what would be. A map that has been freed " +
+        "is created again, with another id, pinned where it was pinned then; `session` gets a descriptor of it. What an LRU " +
+        "map would let go next is not brought back.",
+      tags: TAGS,
+      params: MapParams,
+      body: Type.Object(
+        {
+          at: Type.Union([Type.Integer({ minimum: 0 }), Type.String()], {
+            description: "A seq, or a time in RFC 3339.",
+          }),
+          dry_run: Type.Optional(Type.Boolean({ default: false })),
+          reason: Type.Optional(
+            Type.String({ maxLength: REASON_LENGTH_MAX, default: "", description: "For those who read the log." }),
+          ),
+          session: Type.Optional(
+            Type.Integer({
+              minimum: 1,
+              maximum: 2 ** 32 - 2,
+              description: "Gets a descriptor, if the map is created.",
+            }),
+          ),
+        },
+        {
+          additionalProperties: false,
+          examples: [{ at: 17, reason: "the deploy of 12:00 emptied it", dry_run: true }],
+        },
+      ),
+      response: {
+        200: told(
+          "What was done, or would be.",
+          Type.Object({
+            map: Type.Integer({ description: "The map that was to be brought back." }),
+            at: seq(),
+            dry_run: Type.Boolean(),
+            reason: Type.String(),
+            added: Type.Integer({ description: "Elements." }),
+            changed: Type.Integer(),
+            removed: Type.Integer(),
+            commands: Type.Array(Command, { description: `The first ${commandsMax} of them.` }),
+            command_count: Type.Integer(),
+            first_seq: nullable("integer", { description: "The events that tell of it: the first, and the last." }),
+            last_seq: nullable("integer"),
+            created: nullable("object", {
+              properties: { map_id: Type.Integer(), fd: nullable("integer") },
+              required: ["map_id", "fd"],
+              description: "The map that was created.",
+            }),
+          }),
+          RESTORE_EXAMPLE,
+        ),
+        ...problems({ command: true, body: true }, ...RESTORE_ERRNOS, "no-such-event"),
+      },
+    },
+    handler: async (request) => {
+      const { map: reference } = request.params;
+      const { at, dry_run: dry = false, reason = "", session = null } = request.body as RestoreBody;
+      const ask = {
+        reference: readReference(reference, "map"),
+        at: readMoment(String(at), "at"),
+        reason,
+        caller: request.caller,
+        session,
+      };
+      for (let tries = 1; ; tries++) {
+        const { frames, length, now, counts, ...told } = oneMap(
+          wellAsked(await parts.past.ask("restore", ask)),
+          reference,
+        );
+        const requests = readRequests(frames, length);
+        const commands = requests.slice(0, commandsMax).map((request) => commandJson(request));
+        const answer = { ...told, dry_run: dry, reason, ...counts, commands, command_count: requests.length };
+        if (dry || requests.length === 0) return { ...answer, first_seq: null, last_seq: null, created: null };
+        const done = await parts.engine.query("whole", { frames, length, map: told.map, seq: now });
+        if ("replies" in done)
+          return { ...answer, ...eventsOf(done.replies), created: createdBy(requests, done.replies) };
+        if ("failure" in done) throw failure(done);
+        if ("refused" in done) throw refused(done, done.refused);
+        if (tries === TRIES) throw new Problem("busy", `map ${told.map} is being changed: nothing was restored`);
+      }
+    },
+  });
+}
+
+function eventsOf(replies: readonly { readonly seq: number }[]): object {
+  return { first_seq: replies[0]?.seq ?? null, last_seq: replies.at(-1)?.seq ?? null };
+}
+
+/** The map that was created, and the descriptor that the session that was named got of it. */
+function createdBy(requests: readonly Request[], replies: readonly { readonly outcome: Outcome }[]): object | null {
+  const made = replies.findLast((_, at) => requests[at]?.cmd === CMD.BPF_MAP_CREATE);
+  if (made === undefined) return null;
+  const opened = replies.find(
+    (_, at) => requests[at]?.cmd === CMD.BPF_MAP_GET_FD_BY_ID && requests[at].session !== MADE,
+  );
+  return { map_id: made.outcome.out?.map_id, fd: opened?.outcome.ret ?? null };
 }
 
 /** A string says what is wrong with the question. */
