@@ -17,6 +17,12 @@ export function elementsPrefix(map: Pick<MapRecord, "id">): CellKey {
   return ELEMENT_TABLE + u32Key(map.id);
 }
 
+/** The same as bytes, at the beginning of a key that is put together there. */
+export function writeElementsPrefix(map: Pick<MapRecord, "id">, target: Buffer): void {
+  target[0] = ELEMENT_TABLE.charCodeAt(0);
+  target.writeUInt32BE(map.id, 1);
+}
+
 /** What the keys of a map's cells of uses begin with. */
 export function usesPrefix(map: Pick<MapRecord, "id">): CellKey {
   return USE_TABLE + u32Key(map.id);

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { afterKey, afterPrefix, type Cell, type CellKey, readU32Key, u32Key } from "./cells.ts";
-import { checkUpdateFlags, ELEMENT_PREFIX_BYTES, elementsPrefix, u32Buffer } from "./common.ts";
+import { checkUpdateFlags, ELEMENT_PREFIX_BYTES, elementsPrefix, u32Buffer, writeElementsPrefix } from "./common.ts";
 import type { BatchPage, BatchWalk, Element, MapRecord, MapStore, MapType } from "./map.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
@@ -25,7 +25,7 @@ const MISSING = refuse("ENOENT", "BPF_EXIST, but no element has this key");
 const WALKED = refuse("ENOENT", "the end of the map");
 
 function bucketCount(map: MapRecord): number {
-  return 2 ** Math.ceil(Math.log2(map.maxEntries));
+  return 2 ** (32 - Math.clz32(map.maxEntries - 1));
 }
 
 /** Where a cell's key is put together: one string made of bytes at once is cheaper than one joined from parts. */
@@ -34,10 +34,10 @@ const scratch = Buffer.alloc(ELEMENT_PREFIX_BYTES + BUCKET_BYTES + KEY_IN_CELL_B
 /** Where the element with this key is, or would be. */
 export function cellKey(map: MapRecord, key: Buffer): CellKey {
   const rest = key.length <= KEY_IN_CELL_BYTES_MAX ? key : createHash("sha256").update(key).digest();
-  scratch.write(elementsPrefix(map), 0, "latin1");
+  writeElementsPrefix(map, scratch);
   scratch.writeUInt32BE((mix(key) & (bucketCount(map) - 1)) >>> 0, ELEMENT_PREFIX_BYTES);
-  const end = rest.copy(scratch, ELEMENT_PREFIX_BYTES + BUCKET_BYTES);
-  return scratch.toString("latin1", 0, ELEMENT_PREFIX_BYTES + BUCKET_BYTES + end);
+  scratch.set(rest, ELEMENT_PREFIX_BYTES + BUCKET_BYTES);
+  return scratch.toString("latin1", 0, ELEMENT_PREFIX_BYTES + BUCKET_BYTES + rest.length);
 }
 
 /** FNV-1a over the key, finished by Murmur3's fmix32, so that close keys land in far buckets. */

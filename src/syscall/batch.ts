@@ -12,6 +12,7 @@ import {
   checkWritable,
   keptValue,
   openMap,
+  replayedMap,
   withoutLock,
 } from "./guards.ts";
 import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
@@ -176,8 +177,7 @@ function keysTaken({ errno, out, key }: Outcome, keySize: number): Buffer {
 /** What the event of a batch has done: to its first elements, or to the keys that were taken out. */
 export function redoBatch(state: State, command: Request, outcome: Outcome): void {
   if (outcome.map === 0) return;
-  const map = openMap(state, { ...command, session: 0 }, { by: "id", id: outcome.map });
-  if (isRefusal(map)) throw new Error(`replaying a batch on map ${outcome.map}: ${map.detail}`);
+  const map = replayedMap(state, outcome.map);
   const { keySize } = map.map;
   const takes = command.cmd === CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH;
   const keys = takes ? keysTaken(outcome, keySize) : (command.key ?? Buffer.alloc(0));

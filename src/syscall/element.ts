@@ -11,6 +11,7 @@ import {
   keptValue,
   openMap,
   readUser,
+  replayedMap,
   withoutLock,
 } from "./guards.ts";
 import { done, failed, isRefusal, type Out, type Outcome } from "./outcome.ts";
@@ -131,8 +132,7 @@ export function effectsOut({ effects }: OpenMap): Out | null {
 /** What the event of an element command has done. */
 export function redoElement(state: State, command: Request, outcome: Outcome): void {
   if (outcome.errno !== 0 && outcome.out?.taken === undefined) return;
-  const map = openMap(state, { ...command, session: 0 }, { by: "id", id: outcome.map });
-  if (isRefusal(map)) throw new Error(`replaying an event on map ${outcome.map}: ${map.detail}`);
+  const map = replayedMap(state, outcome.map);
   const { stored_keys, stored_values, evicted } = outcome.out ?? {};
   const key = given(stored_keys) ?? (command.key ?? Buffer.alloc(0)).subarray(0, map.map.keySize);
   switch (command.cmd) {

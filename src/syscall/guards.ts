@@ -39,6 +39,13 @@ export function openMap(state: State, origin: Origin, target: Target): OpenMap |
   return map === undefined ? refuse("ENOENT", `no map has id ${id}`) : new OpenMap(state, map, OPERATOR);
 }
 
+/** The map that an event was about. Throws where there is none: then the state is not the one before the event. */
+export function replayedMap(state: State, id: number): OpenMap {
+  const map = state.map(id);
+  if (map === undefined) throw new Error(`there is no map ${id}`);
+  return new OpenMap(state, map, OPERATOR);
+}
+
 function referencedMap(state: State, target: Exclude<Target, { by: "fd" }>): number | Refusal {
   switch (target.by) {
     case "id":

@@ -3,7 +3,7 @@ import { CMD } from "../abi/service.ts";
 import { isMmapable, memoryBytes, readMemory, writeMemory } from "../maps/array.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
 import type { MemoryCommand, Origin } from "./command.ts";
-import { openMap } from "./guards.ts";
+import { openMap, replayedMap } from "./guards.ts";
 import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
 import type { OpenMap, State } from "./state.ts";
 
@@ -42,9 +42,7 @@ export function writeMapMemory(state: State, command: Request): Outcome {
 
 export function redoWriteMapMemory(state: State, command: Request, outcome: Outcome): void {
   if (outcome.errno !== 0) return;
-  const map = openMap(state, { ...command, session: 0 }, { by: "id", id: outcome.map });
-  if (isRefusal(map)) throw new Error(`replaying a store to map ${outcome.map}: ${map.detail}`);
-  writeMemory(map, command.attr.offset, command.value as Buffer);
+  writeMemory(replayedMap(state, outcome.map), command.attr.offset, command.value as Buffer);
 }
 
 /** bpf_map_mmap(), kernel/bpf/syscall.c: its checks in its order. */
