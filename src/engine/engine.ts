@@ -74,6 +74,8 @@ const OVERRUN = 3;
 const ERRNO_END = 1024;
 /** How long a store or a log that has failed is left alone. */
 const RETRY_MS = 5000;
+/** Events between two reports of a recovery's progress. */
+const PROGRESS_EVENTS = 10_000;
 /** How old what is known of interfaces and of processes may be. */
 const MACHINE_MS = 100;
 /** Cells reclaimed between two batches. */
@@ -128,16 +130,19 @@ export class Engine {
     if (store.seq > log.lastSeq)
       throw new Error(`recovering the state: it has events up to ${store.seq}, the log ends at ${log.lastSeq}`);
     const replayed = new State(this.#cells, this.#parts.host, IGNORE);
-    const total = log.lastSeq - store.seq;
-    let done = 0;
-    for (const { seq, command, outcome } of log.read(store.seq)) {
-      redo(replayed, command, outcome);
-      this.#cells.settle();
+    const before = store.seq;
+    let seq = before;
+    let told = before;
+    for await (const events of log.changes(before)) {
+      for (const event of events) redoEvent(replayed, event);
+      seq = events.at(-1)?.seq ?? seq;
       if (this.#isLarge(1)) {
         await this.#cells.writing;
         this.#write(seq);
       }
-      if (++done % 10_000 === 0) progress(done, total);
+      if (seq - told < PROGRESS_EVENTS) continue;
+      told = seq;
+      progress(seq - before, log.lastSeq - before);
     }
     await this.written();
     for (const [, session] of this.state.sessions.from("")) this.leases.renew(session.id, session.ttlMs, this.#nowMs());
@@ -458,6 +463,14 @@ export class Engine {
 
   *#sources(): Iterable<MirrorSource> {
     for (const [, map] of this.state.maps.from("")) yield this.#source(map);
+  }
+}
+
+function redoEvent(state: State, { seq, command, outcome }: Event): void {
+  try {
+    redo(state, command, outcome);
+  } catch (error) {
+    throw new Error(`replaying event ${seq}: ${(error as Error).message}`, { cause: error });
   }
 }
 

@@ -13,6 +13,11 @@ export interface EventLog {
   append(events: readonly Event[]): void;
   /** Events after `seq`, ascending. */
   read(afterSeq: number): Iterable<Event>;
+  /**
+   * Of these the ones that may have changed the state, for a replay, many at a time: of their commands and outcomes there
+   * is what redo() looks at.
+   */
+  changes(afterSeq: number): AsyncIterable<readonly Event[]>;
   close(): void;
 }
 

@@ -1,7 +1,7 @@
 import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
-import type { Command, Target } from "../syscall/command.ts";
-import type { Out, Outcome } from "../syscall/outcome.ts";
+import type { Command, ElementCommand, Target } from "../syscall/command.ts";
+import { done, type Out, type Outcome } from "../syscall/outcome.ts";
 import { attrText, readCommand, targetOf } from "./attr.ts";
 
 /** A command with its outcome and its place in the log. */
@@ -92,8 +92,16 @@ export function eventRow({ seq, command, outcome }: Event): EventRow {
   };
 }
 
-/** Reads an event back from its row. */
+/** Reads an event back from its row. Throws, with its seq, where it is none that eventRow could have written. */
 export function rowEvent(row: EventRow): Event {
+  try {
+    return readRow(row);
+  } catch (error) {
+    throw new Error(`reading event ${row.seq}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+function readRow(row: EventRow): Event {
   const kept: Kept = row.attr === null ? {} : JSON.parse(row.attr);
   const answersKey = ANSWERS_KEY.has(row.cmd);
   const answersValue = ANSWERS_VALUE.has(row.cmd);
@@ -119,6 +127,25 @@ export function rowEvent(row: EventRow): Event {
     out: row.out === null ? null : (JSON.parse(row.out) as Out),
   };
   return { seq: row.seq, command, outcome };
+}
+
+/**
+ * The event of a command on one element that has succeeded, as far as a replay needs it: who sent it and when, and what it
+ * was answered, is left out.
+ */
+export function elementChange(seq: number, cmd: number, map: number, key: Buffer, value: Buffer): Event {
+  const target = { by: "id", id: map } as const;
+  const command = {
+    session: 0,
+    caller: "",
+    timeUs: 0,
+    cmd: cmd as ElementCommand["cmd"],
+    target,
+    key,
+    value,
+    flags: 0n,
+  };
+  return { seq, command, outcome: done(map) };
 }
 
 function columnFlags(flags: bigint | undefined): bigint | number {

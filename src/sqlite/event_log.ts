@@ -4,6 +4,8 @@ import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
 import type { EventLog } from "../engine/ports.ts";
 import { type Event, type EventRow, eventRow, rowEvent } from "../log/event.ts";
+import { chunkEvents, readChunks } from "./changes.ts";
+import { readChunksAhead } from "./changes_ahead.ts";
 import { migrate } from "./migrate.ts";
 
 const MIGRATIONS = new URL("../../migrations/", import.meta.url);
@@ -21,6 +23,9 @@ const NAME_COMMAND = "INSERT OR REPLACE INTO commands (cmd, name) VALUES (?, ?)"
 const NAME_ERROR = "INSERT OR REPLACE INTO errors (errno, name) VALUES (?, ?)";
 const GET_FACT = "SELECT value FROM ledger WHERE name = ?";
 const SET_FACT = "INSERT INTO ledger (name, value) VALUES (?, ?)";
+
+/** From so many events on a thread of its own reads them ahead. */
+const THREAD_EVENTS = 20_000;
 
 const POSSIBLE_CPUS = "possible_cpus";
 
@@ -102,6 +107,15 @@ export class SqliteEventLog implements EventLog {
   *read(afterSeq: number): Iterable<Event> {
     const rows = this.#db.prepare(READ_AFTER).iterate(afterSeq) as Iterable<EventRow>;
     for (const row of rows) yield rowEvent(row);
+  }
+
+  async *changes(afterSeq: number): AsyncIterable<readonly Event[]> {
+    const { name, memory } = this.#db;
+    const isLong = !memory && this.#lastSeq - afterSeq >= THREAD_EVENTS;
+    const chunks = isLong
+      ? readChunksAhead({ file: name, afterSeq, lastSeq: this.#lastSeq })
+      : readChunks(this.#db, afterSeq, this.#lastSeq);
+    for await (const chunk of chunks) yield chunkEvents(chunk);
   }
 
   close(): void {

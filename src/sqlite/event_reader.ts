@@ -1,6 +1,7 @@
 import type { Worker } from "node:worker_threads";
 import type { EventFilter, EventPage, EventRange, EventReader } from "../engine/events.ts";
 import type { EventRow } from "../log/event.ts";
+import { withBuffers } from "./crossed.ts";
 
 /** What the service's thread asks the reader's. */
 export type ReaderRequest =
@@ -69,13 +70,4 @@ export class ThreadedEventReader implements EventReader {
       this.#worker.postMessage({ ...question, id } satisfies ReaderRequest);
     });
   }
-}
-
-/** Buffers cross threads as plain byte arrays. */
-function withBuffers(row: EventRow): EventRow {
-  return { ...row, key: buffer(row.key), value: buffer(row.value) };
-}
-
-function buffer(bytes: Uint8Array | null): Buffer | null {
-  return bytes === null ? null : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

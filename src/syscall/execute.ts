@@ -37,10 +37,12 @@ interface Row {
 /** A row for commands of one type. A command without a redo changes nothing. */
 function row<One extends Command>(
   run: (state: State, command: One) => Outcome,
-  redo: (state: State, command: One, outcome: Outcome) => unknown = () => {},
+  redo: (state: State, command: One, outcome: Outcome) => unknown = redoNothing,
 ): Row {
   return { run: run as Row["run"], redo: redo as Row["redo"] };
 }
+
+function redoNothing(): void {}
 
 type KnownCmd = Exclude<Action, UnknownCommand>["cmd"];
 
@@ -80,6 +82,11 @@ const COMMANDS: Readonly<Record<KnownCmd, Row>> = {
   [CMD.MIRROR_REFUSED]: row(mirrored),
   [CMD.MIRROR_RESYNC]: row(mirrored),
 };
+
+/** Commands that change nothing, whatever becomes of them. */
+export const CMDS_WITHOUT_REDO: readonly number[] = Object.entries(COMMANDS)
+  .filter(([, { redo }]) => redo === redoNothing)
+  .map(([cmd]) => Number(cmd));
 
 /** Decides a command and does it. Pure: the state is all that it reads and changes, and no caller can make it throw. */
 export function execute(state: State, command: Command): Outcome {

@@ -42,6 +42,7 @@ function start(): {
       log.append(events);
     },
     read: (after) => log.read(after),
+    changes: (after) => log.changes(after),
     close() {},
   };
   const clock = { nowUs: () => 1 };

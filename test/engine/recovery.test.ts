@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import Sqlite from "better-sqlite3";
 import fc from "fast-check";
 import t from "tap";
@@ -10,6 +11,7 @@ import { IGNORE } from "../../src/engine/followers.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
 import type { EventLog } from "../../src/engine/ports.ts";
 import { LmdbStore } from "../../src/lmdb/store.ts";
+import type { Event } from "../../src/log/event.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
 import { SqliteEventLog } from "../../src/sqlite/event_log.ts";
 import { redo } from "../../src/syscall/execute.ts";
@@ -72,6 +74,7 @@ function dump(cells: Pick<MemoryCells, "range">): [string, string][] {
   return [...cells.range("\x01", "\xff")].map(([key, value]) => [key, value.toString("hex")]);
 }
 
+const MIB = 1024 * 1024;
 const session = { session: 1, caller: "t" };
 
 function update(fd: number, key: number, value: number): Request {
@@ -229,6 +232,7 @@ t.test("when the log cannot be written, nothing has happened", async (t) => {
       real.append(events);
     },
     read: (after) => real.read(after),
+    changes: (after) => real.changes(after),
     close: () => real.close(),
   });
   const ledger = await new Ledger().open(failing);
@@ -263,6 +267,59 @@ t.test("when the store cannot be written, what it lacks stays pending, and the l
   await ledger.engine.written();
   t.equal(ledger.store.seq, 6, "it is written when there is room");
   t.strictSame(ledger.cells(), ledger.fold());
+  await ledger.kill();
+  ledger.remove();
+});
+
+t.test("a replay that dies on its way goes on from what it has written", async (t) => {
+  const ledger = await new Ledger().open();
+  const large = { ...session, cmd: CMD.BPF_MAP_CREATE, attr: createAttr({ maxEntries: 100, valueSize: MIB }) };
+  ledger.engine.run([begin[0] as Request, large]);
+  // More than the engine keeps pending.
+  for (let key = 0; key < 80; key++)
+    ledger.engine.run([{ ...update(3, key, 0), value: Buffer.alloc(MIB, key) } as Request]);
+  await ledger.kill();
+  rmSync(join(ledger.folder, "state"), { recursive: true });
+  const dying = (real: SqliteEventLog): EventLog => {
+    const { store } = ledger;
+    const { write } = store;
+    let written: Promise<void> | null = null;
+    store.write = (...change) => {
+      written = write.apply(store, change);
+      return written;
+    };
+    return {
+      lastSeq: real.lastSeq,
+      lastTimeUs: real.lastTimeUs,
+      append: (events) => real.append(events),
+      async *changes(after) {
+        for await (const events of real.changes(after)) {
+          yield events;
+          await written;
+          if (written !== null) throw new Error("killed");
+        }
+      },
+      read: (after) => real.read(after),
+      close: () => real.close(),
+    };
+  };
+  await t.rejects(ledger.open(dying), { message: "killed" });
+  t.ok(ledger.store.seq > 0 && ledger.store.seq < 82, "it has a part of the log");
+  await ledger.kill();
+  await ledger.open();
+  t.ok(isDeepStrictEqual(ledger.cells(), ledger.fold()));
+  t.equal(ledger.engine.state.entryCount(1), 80);
+  await ledger.kill();
+  ledger.remove();
+});
+
+t.test("a replay that cannot be says which event", async (t) => {
+  const ledger = await new Ledger().open();
+  ledger.engine.run([...begin, update(3, 1, 10)]);
+  const [event] = [...ledger.log.read(4)] as [Event];
+  ledger.log.append([{ ...event, seq: 6, outcome: { ...event.outcome, map: 99 } }]);
+  await ledger.kill();
+  await t.rejects(ledger.open(), { message: "replaying event 6: there is no map 99" });
   await ledger.kill();
   ledger.remove();
 });

@@ -40,5 +40,9 @@ export class MemoryLog implements EventLog, PastLog {
     return this.rows.findLast((row) => row.time_us <= timeUs)?.seq ?? 0;
   }
 
+  async *changes(afterSeq: number): AsyncIterable<readonly Event[]> {
+    yield [...this.read(afterSeq)];
+  }
+
   close(): void {}
 }

@@ -1,0 +1,135 @@
+import type { Database, Statement } from "better-sqlite3";
+import { CMD } from "../abi/service.ts";
+import { type Event, type EventRow, elementChange, rowEvent } from "../log/event.ts";
+import { CMDS_WITHOUT_REDO } from "../syscall/execute.ts";
+
+/**
+ * What a replay needs of the log, read in bulk. A row that comes by itself costs more than to do again what it says, most
+ * of it for the Buffers of its columns. But most events that change anything change one element, and their command, map,
+ * key and value say it all: of those, a chunk of the log comes as one row, each column from end to end.
+ *
+ *     seq cmd map key value          seqs       cmds     maps     keyBytes   keys        valueBytes   values
+ *     7   2   1   aa  01 02          [7,9]      [2,3]    [1,1]    [1,1]      aa bb       [2,0]        01 02
+ *     9   3   1   bb  NULL
+ *
+ * Whatever else may have changed the state comes as whole rows.
+ */
+export interface Chunk {
+  readonly plain: PlainColumns;
+  readonly others: readonly EventRow[];
+  /** The last seq that it covers. */
+  readonly until: number;
+}
+
+/** Lists of numbers are JSON. All is null where nothing is plain; keys and values also where no event has any. */
+interface PlainColumns {
+  readonly seqs: string | null;
+  readonly cmds: string;
+  readonly maps: string;
+  readonly keyBytes: string;
+  readonly keys: Uint8Array | null;
+  readonly valueBytes: string;
+  readonly values: Uint8Array | null;
+}
+
+const CHUNK_EVENTS = 4096;
+/** A chunk ends early where its whole rows are larger than this. */
+const OTHERS_BYTES = 16 * 1024 * 1024;
+/** What is larger comes as a whole row. */
+const PLAIN_BYTES_MAX = 4096;
+
+const { BPF_MAP_UPDATE_ELEM, BPF_MAP_DELETE_ELEM, BPF_MAP_LOOKUP_AND_DELETE_ELEM } = CMD;
+const ELEMENT_CMDS = `cmd IN (${BPF_MAP_UPDATE_ELEM}, ${BPF_MAP_DELETE_ELEM}, ${BPF_MAP_LOOKUP_AND_DELETE_ELEM})`;
+const IS_PLAIN = `${ELEMENT_CMDS} AND errno = 0 AND attr IS NULL AND out IS NULL
+  AND ifnull(length(key), 0) + ifnull(length(value), 0) <= ${PLAIN_BYTES_MAX}`;
+const CHANGES_NOTHING = `cmd IN (${CMDS_WITHOUT_REDO.join(", ")})
+  OR ${ELEMENT_CMDS} AND errno <> 0 AND out IS NULL`;
+
+/** Bytes pass through text unchanged: SQLite does not look at them, whether they are UTF-8 or not. */
+const PLAIN = `
+  SELECT
+    '[' || group_concat(seq) || ']' AS seqs,
+    '[' || group_concat(cmd) || ']' AS cmds,
+    '[' || group_concat(map) || ']' AS maps,
+    '[' || group_concat(ifnull(length(key), 0)) || ']' AS keyBytes,
+    CAST(group_concat(key, '') AS BLOB) AS keys,
+    '[' || group_concat(ifnull(length(value), 0)) || ']' AS valueBytes,
+    CAST(group_concat(value, '') AS BLOB) AS "values"
+  FROM (SELECT * FROM events WHERE seq > ? AND seq <= ? AND ${IS_PLAIN} ORDER BY seq)`;
+const OTHERS = `
+  SELECT * FROM events WHERE seq > ? AND seq <= ? AND NOT (${IS_PLAIN}) AND NOT (${CHANGES_NOTHING}) ORDER BY seq`;
+
+/** Chunks of the log after `afterSeq` and up to `lastSeq`. */
+export function* readChunks(db: Database, afterSeq: number, lastSeq: number): Iterable<Chunk> {
+  const plain: Statement = db.prepare(PLAIN);
+  const others: Statement = db.prepare(OTHERS);
+  for (let after = afterSeq; after < lastSeq; ) {
+    const rows: EventRow[] = [];
+    let until = Math.min(after + CHUNK_EVENTS, lastSeq);
+    let bytes = 0;
+    for (const row of others.iterate(after, until) as Iterable<EventRow>) {
+      rows.push(row);
+      bytes += (row.key?.length ?? 0) + (row.value?.length ?? 0);
+      if (bytes > OTHERS_BYTES) until = row.seq;
+      if (until === row.seq) break;
+    }
+    yield { plain: plain.get(after, until) as PlainColumns, others: rows, until };
+    after = until;
+  }
+}
+
+/** A chunk's events, ascending, as EventLog.changes() gives them. */
+export function chunkEvents({ plain, others }: Chunk): Event[] {
+  const changes = elementChanges(plain);
+  if (others.length === 0) return changes;
+  const events: Event[] = [];
+  let next = 0;
+  for (const row of others) {
+    for (; (changes[next]?.seq ?? row.seq) < row.seq; next++) events.push(changes[next] as Event);
+    events.push(rowEvent(row));
+  }
+  for (; next < changes.length; next++) events.push(changes[next] as Event);
+  return events;
+}
+
+function elementChanges({ seqs, ...columns }: PlainColumns): Event[] {
+  if (seqs === null) return [];
+  const cmds = numbers(columns.cmds);
+  const maps = numbers(columns.maps);
+  const keyBytes = numbers(columns.keyBytes);
+  const valueBytes = numbers(columns.valueBytes);
+  const keys = new Cutter(columns.keys);
+  const values = new Cutter(columns.values);
+  return numbers(seqs).map((seq, at) => {
+    const [key, value] = [keys.cut(keyBytes[at] as number), values.cut(valueBytes[at] as number)];
+    return elementChange(seq, cmds[at] as number, maps[at] as number, key, value);
+  });
+}
+
+/** Cuts a column into its cells. They stand in buffers as small as those of Node's pool: one that stays keeps few others. */
+class Cutter {
+  readonly #column: Uint8Array;
+  #piece = NOTHING;
+  #pieceStart = 0;
+  #end = 0;
+
+  constructor(column: Uint8Array | null) {
+    this.#column = column ?? NOTHING;
+  }
+
+  cut(bytes: number): Buffer {
+    const start = this.#end;
+    this.#end += bytes;
+    if (this.#end > this.#pieceStart + this.#piece.length) {
+      this.#piece = Buffer.from(this.#column.subarray(start, start + Math.max(bytes, Buffer.poolSize)));
+      this.#pieceStart = start;
+    }
+    return this.#piece.subarray(start - this.#pieceStart, this.#end - this.#pieceStart);
+  }
+}
+
+const NOTHING = Buffer.alloc(0);
+
+function numbers(text: string): number[] {
+  return JSON.parse(text) as number[];
+}
