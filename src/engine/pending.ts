@@ -19,8 +19,8 @@ export class PendingCells implements Cells {
   #recent = new Map<CellKey, Change>();
   /** What is not in the store, in order: made when a range is first asked for, kept up from then on. */
   #sorted: Sorted | null = null;
-  /** What each change since the oldest mark has replaced; undefined: nothing had changed. */
-  #undo: [key: CellKey, before: Change | undefined][] = [];
+  /** What each change since the oldest mark has replaced; undefined: nothing had changed. null: there is no mark. */
+  #undo: [key: CellKey, before: Change | undefined][] | null = null;
   #bytes = 0;
   #writing: Promise<void> | null = null;
 
@@ -49,13 +49,11 @@ export class PendingCells implements Cells {
   }
 
   put(key: CellKey, value: Buffer): void {
-    this.#undo.push([key, this.#changes.get(key)]);
-    this.#set(key, owned(value));
+    this.#change(key, owned(value));
   }
 
   delete(key: CellKey): void {
-    this.#undo.push([key, this.#changes.get(key)]);
-    this.#set(key, null);
+    this.#change(key, null);
   }
 
   /** What is not in the store beside what is, in order: of two cells with one key the former counts. */
@@ -77,13 +75,17 @@ export class PendingCells implements Cells {
       if (next.value[1] !== null) yield next.value as Cell;
   }
 
+  /** From the first mark on, until it is settled, what changes can be taken back. */
   mark(): number {
+    this.#undo ??= [];
     return this.#undo.length;
   }
 
   rollback(mark: number): void {
-    while (this.#undo.length > mark) {
-      const [key, before] = this.#undo.pop() as [CellKey, Change | undefined];
+    const undo = this.#undo ?? [];
+    while (undo.length > mark) {
+      const [key, before] = undo.pop() as [CellKey, Change | undefined];
+      this.#bytes += cellBytes(key, before) - cellBytes(key, this.#changes.get(key));
       if (before !== undefined) this.#set(key, before);
       else this.#forget(key);
     }
@@ -91,7 +93,7 @@ export class PendingCells implements Cells {
 
   /** There is no going back behind this point. */
   settle(): void {
-    this.#undo = [];
+    this.#undo = null;
   }
 
   /**
@@ -118,8 +120,14 @@ export class PendingCells implements Cells {
     });
   }
 
+  #change(key: CellKey, change: Change): void {
+    const before = this.#changes.get(key);
+    this.#undo?.push([key, before]);
+    this.#bytes += cellBytes(key, change) - cellBytes(key, before);
+    this.#set(key, change);
+  }
+
   #set(key: CellKey, change: Change): void {
-    this.#bytes += key.length + (change?.length ?? 0);
     this.#changes.set(key, change);
     this.#sorted?.set(key, change);
   }
@@ -141,12 +149,17 @@ export class PendingCells implements Cells {
   }
 }
 
+/** About; undefined: there is no such cell. */
+function cellBytes(key: CellKey, change: Change | undefined): number {
+  return change === undefined ? 0 : key.length + (change?.length ?? 0);
+}
+
 /** Strings of bytes sort in the order of their bytes by themselves, and faster than by a function of ours. */
 function* inOrder(changes: Map<CellKey, Change>): Iterable<[CellKey, Change]> {
   for (const key of [...changes.keys()].sort()) yield [key, changes.get(key) as Change];
 }
 
-/** A value that came with a batch is a view into all of it: what stays pending is the value alone. */
+/** A value that came with a batch is a view into all of it: what stays pending is the value, and what shares its pool. */
 function owned(value: Buffer): Buffer {
-  return value.buffer.byteLength > value.length * 4 ? Buffer.from(value) : value;
+  return value.buffer.byteLength > Math.max(value.length * 4, Buffer.poolSize) ? Buffer.from(value) : value;
 }
