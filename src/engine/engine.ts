@@ -68,6 +68,8 @@ export interface BatchFigures {
 /** When what is pending is written to the store, unless it rests before: large transactions cost least a cell. */
 const WRITE_CELLS = 65_536;
 const WRITE_BYTES = 64 * 1024 * 1024;
+/** The same in a replay, where most cells change many times over: only what they are in the end is written. */
+const REPLAY_CELLS = 1_048_576;
 /** How far what is pending may outgrow that while the store is still being written to. */
 const OVERRUN = 3;
 /** Errnos end below: cmd and errno make one key of the counts. */
@@ -136,7 +138,7 @@ export class Engine {
     for await (const events of log.changes(before)) {
       for (const event of events) redoEvent(replayed, event);
       seq = events.at(-1)?.seq ?? seq;
-      if (this.#isLarge(1)) {
+      if (this.#cells.size >= REPLAY_CELLS || this.#cells.bytes >= WRITE_BYTES) {
         await this.#cells.writing;
         this.#write(seq);
       }

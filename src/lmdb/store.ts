@@ -104,7 +104,7 @@ export class LmdbStore implements StateStore {
   }
 
   get(key: CellKey): Buffer | undefined {
-    return this.#db.getBinary(key);
+    return this.#seq === 0 ? undefined : this.#db.getBinary(key);
   }
 
   *range(from: CellKey, to: CellKey): Iterable<Cell> {
