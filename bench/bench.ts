@@ -5,7 +5,8 @@ import { VERSION } from "../src/version.ts";
 import { unfitForKernel } from "../test/support/bpffs.ts";
 import { rebuild } from "./history.ts";
 import { load, post } from "./load.ts";
-import { makeLog } from "./log_maker.ts";
+import { type MadeLog, makeLog } from "./log_maker.ts";
+import { dump, historyPage, lookups, startPast } from "./past.ts";
 import { type Subject, startBenchService, startEcho } from "./service.ts";
 import { median, spread } from "./statistics.ts";
 
@@ -145,7 +146,28 @@ async function history(): Promise<void> {
     process.stderr.write(`history, round ${round} of ${ROUNDS}\n`);
     sample(`rebuild of ${EVENTS} events/s`, await rebuild(log));
   }
+  await past(log);
   log.remove();
+}
+
+/** What reads of the past cost, beside those of the present through the same route. */
+async function past(log: MadeLog): Promise<void> {
+  const subject = await startPast(log);
+  sample(`history of ${EVENTS}, taken in, events/s`, subject.historyRate);
+  for (let round = 1; round <= ROUNDS; round++) {
+    process.stderr.write(`past, round ${round} of ${ROUNDS}\n`);
+    for (const connections of [1, 64]) {
+      const now = await lookups(subject, connections, SECONDS, false);
+      const then = await lookups(subject, connections, SECONDS, true);
+      sample(`lookup ${connections} now /s`, now);
+      sample(`lookup ${connections} as of /s`, then);
+      sample(`lookup ${connections} as of, times as long`, now / then);
+    }
+    sample("dump now elements/s", await dump(subject, null));
+    for (const part of [0.2, 0.6, 1]) sample(`dump as of ${part} of the log elements/s`, await dump(subject, part));
+    sample("history page ms", await historyPage(subject, 100));
+  }
+  await subject.stop();
 }
 
 const PARTS: Readonly<Record<string, () => Promise<void>>> = { throughput, afterLoad, history };
