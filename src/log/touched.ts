@@ -34,10 +34,11 @@ export function effectsIn({ out }: Pick<EventRow, "out">): Out | null {
 export function touchedMaps({ map }: Pick<EventRow, "map">, effects: Out | null): ReadonlySet<number> {
   const maps = new Set([map]);
   for (const id of effects?.freed ?? []) maps.add(id);
+  for (const [id] of effects?.gone ?? []) maps.add(id);
   return maps;
 }
 
-/** The keys that were named, stored, evicted. `keySizeOf` takes those of a batch apart; undefined: it is not known. */
+/** The keys that were named, stored, or went: evicted, or with what they belonged to. `keySizeOf` takes those of a batch apart; undefined: it is not known. */
 export function touchedKeys(
   { cmd, map, key }: Pick<EventRow, "cmd" | "map" | "key">,
   effects: Out | null,
@@ -46,9 +47,9 @@ export function touchedKeys(
   const size = BATCHES.has(cmd) ? keySizeOf(map) : undefined;
   const keys = key === null ? [] : apart(key, size);
   if (effects === null) return keys;
-  const { stored_keys: stored, evicted = [] } = effects;
+  const { stored_keys: stored, evicted = [], known_as: knownAs = [], gone = [] } = effects;
   if (stored !== undefined) keys.push(...apart(Buffer.from(stored, "hex"), size));
-  for (const [, evictedKey] of evicted) keys.push(Buffer.from(evictedKey, "hex"));
+  for (const [, hex] of [...evicted, ...knownAs, ...gone]) keys.push(Buffer.from(hex, "hex"));
   return keys;
 }
 

@@ -98,8 +98,18 @@ export function writeMemory(store: MapStore, offset: number, data: Buffer): void
     store.cells.get(cell)?.copy(piece);
     data.copy(piece, Math.max(offset - start, 0), Math.max(start - offset, 0));
     store.cells.put(cell, piece);
-    if (index < map.maxEntries) store.changed(map, u32Buffer(index), piece.subarray(0, map.valueSize));
+    if (index === map.maxEntries) continue;
+    const key = u32Buffer(index);
+    const value = piece.subarray(0, map.valueSize);
+    store.changed(map, key, value);
+    if (isPartly(offset - start, data.length, map.valueSize)) store.stored(key, value);
   }
+}
+
+/** Whether a store of so many bytes, from `offset` of an element on, leaves some of its value as it was, but not all. */
+function isPartly(offset: number, bytes: number, valueSize: number): boolean {
+  const end = offset + bytes;
+  return offset < valueSize && end > 0 && (offset > 0 || end < valueSize);
 }
 
 export const array: MapType = {

@@ -27,16 +27,20 @@ const HASHES_USUAL = 5;
 const DIGEST_BYTES = 32;
 const NEVER_ADDED = refuse("ENOENT", "the value was never added");
 
-function cellOf(store: MapStore, value: Buffer): string {
-  return elementsPrefix(store.map) + createHash("sha256").update(value).digest().toString("latin1");
+function digestOf(value: Buffer): Buffer {
+  return createHash("sha256").update(value).digest();
 }
 
-function put(store: MapStore, key: Buffer, value: Buffer): void {
+function cellOf(store: MapStore, value: Buffer): string {
+  return elementsPrefix(store.map) + digestOf(value).toString("latin1");
+}
+
+function put(store: MapStore, place: Buffer, value: Buffer): void {
   const cell = cellOf(store, value);
   if (store.cells.get(cell) !== undefined) return;
   store.setEntryCount(store.entryCount() + 1);
   store.cells.put(cell, value);
-  store.changed(store.map, key, value);
+  store.changed(store.map, place, value);
 }
 
 /** A position is what a digest begins with. */
@@ -77,9 +81,11 @@ export const bloomFilter: MapType = {
     return store.cells.get(cellOf(store, value as Buffer)) ?? NEVER_ADDED;
   },
 
-  update(store, key, value, flags) {
+  update(store, _key, value, flags) {
     if (flags !== 0n) return refuse("EINVAL", `flags ${flags}: a bloom filter takes BPF_ANY alone`);
-    put(store, key, value);
+    const place = digestOf(value).subarray(0, POSITION_BYTES);
+    put(store, place, value);
+    store.stored(place, null);
     return null;
   },
 

@@ -27,7 +27,6 @@ const FLAGS = BPF_F.BPF_F_NUMA_NODE | ACCESS_FLAGS | PROG_FLAGS;
 const EMPTY = refuse("ENOENT", "the map is empty");
 /** The number of the cell that has the numbers of both ends. */
 const ENDS = 0n;
-const NO_KEY = Buffer.alloc(0);
 
 interface Ends {
   /** The number of the oldest value. */
@@ -58,16 +57,21 @@ function setEnds(store: MapStore, { head, tail }: Ends): void {
   store.setEntryCount(Number(tail - head));
 }
 
-/** Puts a value at the tail, where there is room; in a full line the oldest goes. */
-function put(store: MapStore, key: Buffer, value: Buffer): void {
-  let { head, tail } = ends(store);
-  if (store.entryCount() >= store.map.maxEntries) {
-    store.cells.delete(cellOf(store.map, head++));
-    store.changed(store.map, key, null);
-  }
-  store.cells.put(cellOf(store.map, tail++), value);
-  setEnds(store, { head, tail });
-  store.changed(store.map, key, value);
+/** Puts a value at the tail. */
+function put(store: MapStore, place: Buffer, value: Buffer): void {
+  const { head, tail } = ends(store);
+  store.cells.put(cellOf(store.map, tail), value);
+  setEnds(store, { head, tail: tail + 1n });
+  store.changed(store.map, place, value);
+}
+
+/** Takes out what has this place: one of the ends. */
+function remove(store: MapStore, place: Buffer): void {
+  const { head, tail } = ends(store);
+  const number = place.readBigUInt64BE(0);
+  store.cells.delete(cellOf(store.map, number));
+  setEnds(store, number === head ? { head: head + 1n, tail } : { head, tail: tail - 1n });
+  store.changed(store.map, place, null);
 }
 
 /** `newest`: what was pushed last goes first. */
@@ -76,13 +80,6 @@ export function line({ newest }: { newest: boolean }): MapType {
 
   function peek(store: MapStore): Buffer | Refusal {
     return store.entryCount() === 0 ? EMPTY : (store.cells.get(cellOf(store.map, next(ends(store)))) as Buffer);
-  }
-
-  function remove(store: MapStore): void {
-    const { head, tail } = ends(store);
-    store.cells.delete(cellOf(store.map, next({ head, tail })));
-    setEnds(store, newest ? { head, tail: tail - 1n } : { head: head + 1n, tail });
-    store.changed(store.map, NO_KEY, null);
   }
 
   return {
@@ -101,12 +98,18 @@ export function line({ newest }: { newest: boolean }): MapType {
     allocatedBytes: (attr) => attr.valueSize * (attr.maxEntries + 1),
     lookup: peek,
 
-    update(store, key, value, flags) {
+    update(store, _key, value, flags) {
       if (flags !== 0n && flags !== 2n) return refuse("EINVAL", `flags ${flags}: BPF_ANY or BPF_EXIST is needed`);
       const count = store.entryCount();
-      if (flags === 0n && count >= store.map.maxEntries)
-        return refuse("E2BIG", `map is full: ${count} of ${store.map.maxEntries} entries`);
-      put(store, key, value);
+      const { head, tail } = ends(store);
+      const isFull = count >= store.map.maxEntries;
+      if (isFull && flags === 0n) return refuse("E2BIG", `map is full: ${count} of ${store.map.maxEntries} entries`);
+      if (isFull) {
+        remove(store, positionOf(head));
+        store.evicted(positionOf(head));
+      }
+      put(store, positionOf(tail), value);
+      store.stored(positionOf(tail), null);
       return null;
     },
 
@@ -115,7 +118,10 @@ export function line({ newest }: { newest: boolean }): MapType {
 
     take(store) {
       const value = peek(store);
-      if (Buffer.isBuffer(value)) remove(store);
+      if (!Buffer.isBuffer(value)) return value;
+      const place = positionOf(next(ends(store)));
+      remove(store, place);
+      store.stored(place, null);
       return value;
     },
 

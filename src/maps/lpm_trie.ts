@@ -111,6 +111,12 @@ function nextKey(store: MapStore, key: Buffer | null): Buffer | Refusal {
   return first === undefined ? EMPTY : elementOf(store.map, first).key;
 }
 
+/** The event tells where an element was kept under a key with other bits behind its prefix. */
+function noteKey(store: MapStore, cell: CellKey, bytes: Buffer, key: Buffer): void {
+  if (bytes.compare(key, PREFIXLEN_BYTES, key.length, 0, dataBytes(store.map)) !== 0)
+    store.knownAs(elementOf(store.map, [cell, bytes]).key);
+}
+
 function write(store: MapStore, cell: CellKey, key: Buffer, value: Buffer): void {
   store.cells.put(cell, Buffer.concat([key.subarray(PREFIXLEN_BYTES), value]));
   store.changed(store.map, key, value);
@@ -161,10 +167,11 @@ export const lpmTrie: MapType = {
     const long = tooLong(store.map, key);
     if (long !== null) return long;
     const cell = cellKey(store.map, key, prefixlenOf(key));
-    const present = store.cells.get(cell) !== undefined;
-    if (present && flags === 1n) return PRESENT;
-    if (!present && flags === 2n) return refuse("ENOENT", "BPF_EXIST, but the trie has no such prefix");
-    if (!present) {
+    const before = store.cells.get(cell);
+    if (before !== undefined && flags === 1n) return PRESENT;
+    if (before === undefined && flags === 2n) return refuse("ENOENT", "BPF_EXIST, but the trie has no such prefix");
+    if (before !== undefined) noteKey(store, cell, before, key);
+    else {
       const count = store.entryCount();
       const most = store.map.maxEntries;
       if (count >= most) return refuse("ENOSPC", `trie is full: ${count} of ${most} entries`);
@@ -177,7 +184,10 @@ export const lpmTrie: MapType = {
   delete(store, key) {
     const long = tooLong(store.map, key);
     if (long !== null) return long;
-    if (store.cells.get(cellKey(store.map, key, prefixlenOf(key))) === undefined) return ABSENT;
+    const cell = cellKey(store.map, key, prefixlenOf(key));
+    const bytes = store.cells.get(cell);
+    if (bytes === undefined) return ABSENT;
+    noteKey(store, cell, bytes, key);
     remove(store, key);
     return null;
   },

@@ -154,11 +154,16 @@ export interface MapStore {
   readonly changed: ElementChanged;
   /**
    * For the event: what a decision has stored or removed, where that is not the key and value given. A descriptor, say,
-   * means nothing to whoever replays the event; the object that it referred to does.
+   * means nothing to whoever replays the event; the object that it referred to does. `value` is as `put` took it, null where
+   * it is the one given.
    */
   stored(key: Buffer, value: Buffer | null): void;
+  /** For the event: an update has emptied the slot. */
+  emptied(key: Buffer): void;
   /** For the event: an element that had to make room. */
   evicted(key: Buffer): void;
+  /** For the event: the element of this key was kept under another, which means the same. */
+  knownAs(key: Buffer): void;
 }
 
 /** An element as bpf(2) shows it. */

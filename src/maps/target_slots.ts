@@ -30,7 +30,8 @@ function put(store: MapStore, key: Buffer, value: Buffer): void {
 export function fill(store: MapStore, key: Buffer, number: number, program: number): null {
   const value = u32Buffer(number, program);
   put(store, key, value);
-  store.stored(key, value);
+  if (number === 0) store.emptied(key);
+  else store.stored(key, value);
   return null;
 }
 

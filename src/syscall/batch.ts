@@ -1,8 +1,8 @@
-import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
 import type { BatchPage } from "../maps/map.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
 import type { BatchCommand, Origin } from "./command.ts";
+import { batchEffects } from "./effects.ts";
 import { effectsOut } from "./element.ts";
 import {
   checkExact,
@@ -74,7 +74,7 @@ function eachElement(state: State, command: Request, map: OpenMap, unsupported: 
     let answer: Refusal | null;
     if (update) {
       const value = slice(command.value, at, valueBytes, "values");
-      answer = isRefusal(value) ? value : map.type.update(map, key, keptValue(map, value), flags);
+      answer = isRefusal(value) ? value : map.type.update(map, key, keptValue(map.map, value), flags);
     } else {
       answer = map.type.delete(map, key);
     }
@@ -159,40 +159,9 @@ function checkFlags(flags: bigint): Refusal | null {
   return flags === 0n ? null : refuse("EINVAL", `flags ${flags}: a hash's batch takes none`);
 }
 
-/**
- * How many elements an update or a delete batch has written or deleted. One that is refused on the way never reaches its
- * full count: where an error stands beside the full count, it is as the caller left it, and nothing was done.
- */
-function elementsDone(command: BatchCommand, outcome: Outcome): number {
-  const count = outcome.out?.count ?? 0;
-  return outcome.errno === 0 || count < command.attr.count ? count : 0;
-}
-
-/** The keys that a take-out has taken: all that it answered, or all that it lost. A refused one has answered none. */
-function keysTaken({ errno, out, key }: Outcome, keySize: number): Buffer {
-  const answered = errno === 0 || errno === ERRNO.ENOENT ? (out?.count ?? 0) * keySize : 0;
-  return (key ?? Buffer.alloc(0)).subarray(0, out?.taken === true ? undefined : answered);
-}
-
-/** What the event of a batch has done: to its first elements, or to the keys that were taken out. */
+/** What the event of a batch has done. */
 export function redoBatch(state: State, command: Request, outcome: Outcome): void {
   if (outcome.map === 0) return;
   const map = replayedMap(state, outcome.map);
-  const { keySize } = map.map;
-  const takes = command.cmd === CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH;
-  const keys = takes ? keysTaken(outcome, keySize) : (command.key ?? Buffer.alloc(0));
-  const done = takes ? keys.length / keySize : elementsDone(command, outcome);
-  const valueBytes = map.type.valueBytes(map.map, state.host);
-  const stored = outcome.out?.stored_values;
-  const values = stored === undefined ? (command.value ?? Buffer.alloc(0)) : Buffer.from(stored, "hex");
-  const evicted = [...(outcome.out?.evicted ?? [])];
-  map.deferCount(() => {
-    for (let at = 0; at < done; at++) {
-      for (; evicted[0]?.[0] === at; evicted.shift()) map.type.remove(map, Buffer.from(evicted[0][1], "hex"));
-      const key = keys.subarray(at * keySize, (at + 1) * keySize);
-      if (command.cmd === CMD.BPF_MAP_UPDATE_BATCH)
-        map.type.put(map, key, keptValue(map, values.subarray(at * valueBytes, (at + 1) * valueBytes)));
-      else map.type.remove(map, key);
-    }
-  });
+  map.deferCount(() => map.apply(batchEffects(map, command, outcome)));
 }

@@ -2,6 +2,7 @@ import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { CMD } from "../abi/service.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
 import type { ElementCommand, Origin } from "./command.ts";
+import { elementEffects } from "./effects.ts";
 import {
   checkExact,
   checkLock,
@@ -58,8 +59,8 @@ export function updateElem(state: State, command: Request): Outcome {
   const value =
     checkExact(command, command.value, valueBytes, 1, "value") ?? readUser(command.value, valueBytes, "value");
   if (isRefusal(value)) return failed(value, map.map.id);
-  const answer = map.type.update(map, key, keptValue(map, value), withoutLock(command.flags));
-  return answer === null ? done(map.map.id, null, effectsOut(map)) : failed(answer, map.map.id);
+  const answer = map.type.update(map, key, keptValue(map.map, value), withoutLock(command.flags));
+  return answer === null ? done(map.map.id, null, elementOut(map)) : failed(answer, map.map.id);
 }
 
 /** map_delete_elem(), kernel/bpf/syscall.c. */
@@ -72,7 +73,7 @@ export function deleteElem(state: State, command: Request): Outcome {
   const key = readKey(map, command);
   if (isRefusal(key)) return failed(key, map.map.id);
   const answer = map.type.delete(map, key);
-  return answer === null ? done(map.map.id, null, effectsOut(map)) : failed(answer, map.map.id);
+  return answer === null ? done(map.map.id, null, elementOut(map)) : failed(answer, map.map.id);
 }
 
 /** map_get_next_key(), kernel/bpf/syscall.c: the null pointer asks for the first key. */
@@ -103,7 +104,8 @@ export function lookupAndDeleteElem(state: State, command: Request): Outcome {
   const value = map.type.take(map, key);
   if (isRefusal(value)) return failed(value, map.map.id);
   const room = checkRoom(command.value, value.length, "value");
-  return room === null ? done(map.map.id, value) : failed(room, map.map.id, { taken: true });
+  const out = effectsOut(map);
+  return room === null ? done(map.map.id, value, out) : failed(room, map.map.id, { ...out, taken: true });
 }
 
 /** map_freeze(), kernel/bpf/syscall.c. */
@@ -121,36 +123,33 @@ export function freeze(state: State, command: Request): Outcome {
 /** What an event tells of its effects; null where the command and its errno say it all. */
 export function effectsOut({ effects }: OpenMap): Out | null {
   if (effects === null) return null;
-  const { keys, values, evicted } = effects;
+  const { keys, values, shown, emptied, evicted, knownAs } = effects;
   return {
     ...(keys.length > 0 ? { stored_keys: Buffer.concat(keys).toString("hex") } : {}),
     ...(values.length > 0 ? { stored_values: Buffer.concat(values).toString("hex") } : {}),
-    ...(evicted.length > 0 ? { evicted: evicted.map(([after, key]) => [after, key.toString("hex")] as const) } : {}),
+    ...(shown === null ? {} : { shown_values: shown.toString("hex") }),
+    ...(emptied ? { emptied } : {}),
+    ...(evicted.length > 0 ? { evicted: evicted.map(inHex) } : {}),
+    ...(knownAs.length > 0 ? { known_as: knownAs.map(inHex) } : {}),
   };
+}
+
+function inHex([after, key]: readonly [number, Buffer]): readonly [number, string] {
+  return [after, key.toString("hex")];
+}
+
+/** The same of an update or a delete of one element: some succeed where there is nothing to do. */
+function elementOut(map: OpenMap): Out | null {
+  const out = effectsOut(map);
+  return map.isChanged ? out : { ...out, unchanged: true };
 }
 
 /** What the event of an element command has done. */
 export function redoElement(state: State, command: Request, outcome: Outcome): void {
   if (outcome.errno !== 0 && outcome.out?.taken === undefined) return;
   const map = replayedMap(state, outcome.map);
-  const { stored_keys, stored_values, evicted } = outcome.out ?? {};
-  const key = given(stored_keys) ?? (command.key ?? Buffer.alloc(0)).subarray(0, map.map.keySize);
-  switch (command.cmd) {
-    case CMD.BPF_MAP_UPDATE_ELEM:
-      for (const [, gone] of evicted ?? []) map.type.remove(map, Buffer.from(gone, "hex"));
-      map.type.put(map, key, given(stored_values) ?? givenValue(map, command));
-      break;
-    case CMD.BPF_MAP_DELETE_ELEM:
-    case CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM:
-      map.type.remove(map, key);
-      break;
-    case CMD.BPF_MAP_FREEZE:
-      state.freezeMap(map.map);
-      break;
-    case CMD.BPF_MAP_LOOKUP_ELEM:
-    case CMD.BPF_MAP_GET_NEXT_KEY:
-      break;
-  }
+  if (command.cmd === CMD.BPF_MAP_FREEZE) state.freezeMap(map.map);
+  else map.apply(elementEffects(map, command, outcome));
 }
 
 function checkFreezable({ map }: OpenMap): Refusal | null {
@@ -166,15 +165,6 @@ function readKey(map: OpenMap, command: Request): Buffer | Refusal {
   if (inexact !== null) return inexact;
   if (map.map.keySize > 0) return readUser(key, map.map.keySize, "key");
   return key === null ? Buffer.alloc(0) : refuse("EINVAL", "the map has no keys: key must be null");
-}
-
-/** The value that an update was given, as it is kept. */
-function givenValue(map: OpenMap, { value }: Request): Buffer {
-  return keptValue(map, (value ?? Buffer.alloc(0)).subarray(0, map.type.valueBytes(map.map, map.host)));
-}
-
-function given(hex: string | undefined): Buffer | undefined {
-  return hex === undefined ? undefined : Buffer.from(hex, "hex");
 }
 
 /** A queue's and a stack's take-out has no flags at all. */

@@ -92,13 +92,16 @@ export const CMDS_WITHOUT_REDO: readonly number[] = Object.entries(COMMANDS)
 export function execute(state: State, command: Command): Outcome {
   const outcome = checkSession(state, command) ?? rowOf(command)?.run(state, command) ?? unknown(command);
   const freed = state.takeFreed();
-  return freed === null ? outcome : { ...outcome, out: { ...outcome.out, freed } };
+  const gone = state.takeGone();
+  if (freed === null && gone === null) return outcome;
+  return { ...outcome, out: { ...outcome.out, ...(freed && { freed }), ...(gone && { gone }) } };
 }
 
 /** Replay: does what an event says has happened, and decides nothing. */
 export function redo(state: State, command: Command, outcome: Outcome): void {
   rowOf(command)?.redo(state, command, outcome);
   state.takeFreed();
+  state.takeGone();
 }
 
 function rowOf(command: Command): Row | undefined {

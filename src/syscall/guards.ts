@@ -86,7 +86,7 @@ export function withoutLock(flags: bigint): bigint {
 }
 
 /** A value as it is kept: fields that only programs touch are not copied in, and read as zeros. */
-export function keptValue({ map }: OpenMap, value: Buffer): Buffer {
+export function keptValue(map: Pick<MapRecord, "special">, value: Buffer): Buffer {
   if (map.special.length === 0) return value;
   const kept = Buffer.from(value);
   for (const { offset, size } of map.special as readonly SpecialField[]) kept.fill(0, offset, offset + size);

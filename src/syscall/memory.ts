@@ -3,6 +3,7 @@ import { CMD } from "../abi/service.ts";
 import { isMmapable, memoryBytes, readMemory, writeMemory } from "../maps/array.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
 import type { MemoryCommand, Origin } from "./command.ts";
+import { effectsOut } from "./element.ts";
 import { openMap, replayedMap } from "./guards.ts";
 import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
 import type { OpenMap, State } from "./state.ts";
@@ -37,7 +38,7 @@ export function writeMapMemory(state: State, command: Request): Outcome {
   const refusal = checkMapping(map, command) ?? checkEnd(command.attr.offset + command.attr.length, memory);
   if (refusal !== null) return failed(refusal, map.map.id);
   writeMemory(map, command.attr.offset, command.value as Buffer);
-  return done(map.map.id, null, { memory });
+  return done(map.map.id, null, { ...effectsOut(map), memory });
 }
 
 export function redoWriteMapMemory(state: State, command: Request, outcome: Outcome): void {

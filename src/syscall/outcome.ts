@@ -26,8 +26,18 @@ export interface Out {
   /** What was stored or removed, end to end, where it is not what was given: see MapStore.stored. */
   readonly stored_keys?: string;
   readonly stored_values?: string;
+  /** Stored values as lookups and pages show them, where they do not begin as they are shown. */
+  readonly shown_values?: string;
+  /** What an update stored is that the slot is empty. */
+  readonly emptied?: true;
+  /** All was well, and nothing is other than before: there was nothing to delete, or it was there already. */
+  readonly unchanged?: true;
+  /** Elements that went though the command does not name them: what they belonged to is gone. */
+  readonly gone?: readonly (readonly [map: number, key: string])[];
   /** Elements that had to make room, each with the number of elements that the command had stored before. */
   readonly evicted?: readonly (readonly [after: number, key: string])[];
+  /** Keys of a trie as they were kept until then, where those given differ behind the prefix; likewise with a number. */
+  readonly known_as?: readonly (readonly [after: number, key: string])[];
   /** The value that a lookup asked for. */
   readonly asked?: string;
   /** Why a command never ran: there is no such session, or it has ended. */

@@ -3,10 +3,11 @@ import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { SESSION_FDS_MAX } from "../abi/limits.ts";
 import { afterPrefix, bytesKey, type CellKey, type Cells, readU32Key, u32Key } from "../maps/cells.ts";
 import { elementsPrefix, usesPrefix } from "../maps/common.ts";
-import type { Host, MapRecord, MapStore, MapType, OpenFile, ProgOwner, World } from "../maps/map.ts";
+import type { Element, Host, MapRecord, MapStore, MapType, OpenFile, ProgOwner, World } from "../maps/map.ts";
 import { ANON_INODE, type ObjectKind, type ObjectRecord } from "../maps/object.ts";
 import { mapType } from "../maps/types.ts";
 import type { Capability } from "./command.ts";
+import type { Effect } from "./effects.ts";
 import { Objects, type Tie } from "./objects.ts";
 import { jsonCodec, numberCodec, type RowCodec, Table } from "./table.ts";
 
@@ -90,6 +91,7 @@ export class State implements World {
   readonly #holds: Table<number>;
   readonly #interfaces: Table<readonly number[]>;
   #freed: number[] = [];
+  #gone: [map: number, key: string][] = [];
 
   constructor(cells: Cells, host: Host, follower: Follower) {
     this.cells = cells;
@@ -119,6 +121,8 @@ export class State implements World {
     this.#entryCounts.forget();
     this.#holds.forget();
     this.#interfaces.forget();
+    this.#freed = [];
+    this.#gone = [];
   }
 
   // Counters: what was given out last is never given out again.
@@ -331,8 +335,17 @@ export class State implements World {
     return freed;
   }
 
+  /** Elements that went since this was asked last though no command named them; null: none. */
+  takeGone(): readonly (readonly [map: number, key: string])[] | null {
+    if (this.#gone.length === 0) return null;
+    const gone = this.#gone;
+    this.#gone = [];
+    return gone;
+  }
+
+  /** A map that something happens to beside what a command does to the map that it names. */
   #opened(id: number): OpenMap {
-    return new OpenMap(this, this.map(id) as MapRecord, OPERATOR);
+    return new OpenMap(this, this.map(id) as MapRecord, OPERATOR, (key) => this.#gone.push([id, key.toString("hex")]));
   }
 
   /** Removes elements of freed maps, at most `limit` of them; answers whether any may be left. */
@@ -450,12 +463,15 @@ export interface Access {
 
 export const OPERATOR: Access = { session: 0, file: 0, readable: true, writable: true };
 
-/** What an event has to say beside its command, so that it can be replayed. */
-export interface Effects {
+/** What an event has to say beside its command, so that it can be replayed, and watched. */
+interface Effects {
   readonly keys: Buffer[];
   readonly values: Buffer[];
+  shown: Buffer | null;
+  emptied: boolean;
   /** With the number of elements that the command had stored by then. */
   readonly evicted: [after: number, key: Buffer][];
+  readonly knownAs: [after: number, key: Buffer][];
 }
 
 /** A map opened for an operation. */
@@ -472,13 +488,18 @@ export class OpenMap implements MapStore {
   readonly openedWritable: boolean;
   readonly writable: boolean;
   readonly #state: State;
+  readonly #gone: (key: Buffer) => void;
   #deferredCount: number | null = null;
   #effects: Effects | null = null;
+  /** The command has written or removed an element. */
+  isChanged = false;
   /** How many elements the command has come past. */
   at = 0;
 
-  constructor(state: State, map: MapRecord, access: Access) {
+  /** `gone` is told of each element that goes. */
+  constructor(state: State, map: MapRecord, access: Access, gone: (key: Buffer) => void = () => {}) {
     this.#state = state;
+    this.#gone = gone;
     this.map = map;
     this.type = mapType(map.type) as MapType;
     this.cells = state.cells;
@@ -511,18 +532,46 @@ export class OpenMap implements MapStore {
     return answer;
   }
 
+  get valueBytes(): number {
+    return this.type.valueBytes(this.map, this.host);
+  }
+
+  /** Does again what an event says has happened. */
+  apply(effects: Iterable<Effect>): void {
+    for (const effect of effects) {
+      if (effect.kind === "put") this.type.put(this, effect.key, effect.value);
+      else this.type.remove(this, effect.key);
+    }
+  }
+
   changed(map: MapRecord, key: Buffer, value: Buffer | null): void {
+    this.isChanged = true;
+    if (value === null) this.#gone(key);
     this.#state.follower.changed(map, key, value);
   }
 
   stored(key: Buffer, value: Buffer | null): void {
-    const { keys, values } = this.#noted();
-    keys.push(key);
-    if (value !== null) values.push(value);
+    const noted = this.#noted();
+    noted.keys.push(key);
+    if (value === null) return;
+    noted.values.push(value);
+    const cell = this.type.cellOf(this.map, key);
+    const { value: shown } = this.type.element(this, cell, this.cells.get(cell)) as Element;
+    if (!value.subarray(0, shown.length).equals(shown)) noted.shown = shown;
+  }
+
+  emptied(key: Buffer): void {
+    const noted = this.#noted();
+    noted.keys.push(key);
+    noted.emptied = true;
   }
 
   evicted(key: Buffer): void {
     this.#noted().evicted.push([this.at, key]);
+  }
+
+  knownAs(key: Buffer): void {
+    this.#noted().knownAs.push([this.at, key]);
   }
 
   /** null: the command and its errno say it all. */
@@ -531,7 +580,7 @@ export class OpenMap implements MapStore {
   }
 
   #noted(): Effects {
-    this.#effects ??= { keys: [], values: [], evicted: [] };
+    this.#effects ??= { keys: [], values: [], shown: null, emptied: false, evicted: [], knownAs: [] };
     return this.#effects;
   }
 }
