@@ -204,5 +204,14 @@ t.test("a stream follows the log, ends with the service, and goes on after its s
   const headers = { "last-event-id": String(stream.lastId) };
   const next = await MessageStream.open(t, `${service.url}/v1/events/stream`, headers);
   t.match((await next.nextOf("event")).data, { seq: 205, key: "ffffffff" });
+  const watch = await MessageStream.open(t, `${service.url}/v1/maps/1/watch`);
+  const snapshot = new Set<unknown>();
+  t.match((await watch.nextOf("begin")).data, { seq: 206, map: { id: 1, entries: 100 } });
+  for (let message = await watch.next(); message?.event === "snapshot"; message = await watch.next())
+    snapshot.add(message.data.key);
+  t.equal(snapshot.size, 100);
+  await call(service.url, "DELETE", "/v1/sessions/1");
+  t.match((await watch.nextOf("freed")).data, { seq: 207 });
+  t.equal(await watch.next(), null);
   t.equal(await service.end("SIGTERM"), 0);
 });

@@ -1,6 +1,7 @@
 import { u32Key } from "../maps/cells.ts";
-import type { MapRecord } from "../maps/map.ts";
+import type { MapRecord, MapType } from "../maps/map.ts";
 import type { ObjectRecord } from "../maps/object.ts";
+import { mapType } from "../maps/types.ts";
 import type { FdRecord, SessionRecord, State } from "../syscall/state.ts";
 import type { Engine, WholeReply } from "./engine.ts";
 import { readRequests } from "./frames.ts";
@@ -44,6 +45,8 @@ export interface FdView extends FdRecord {
 }
 
 export interface MapView extends MapRecord {
+  /** Of a value in user space. */
+  readonly valueBytes: number;
   readonly entries: number;
   readonly holds: number;
   readonly pinned: readonly string[];
@@ -207,6 +210,7 @@ function pathnamesByMap(state: State): Map<number, string[]> {
 function mapView(told: Told, map: MapRecord, pathnames: Map<number, string[]>): MapView {
   return {
     ...map,
+    valueBytes: (mapType(map.type) as MapType).valueBytes(map, told.state.host),
     entries: told.state.entryCount(map.id),
     holds: told.state.holds(map.id),
     pinned: pathnames.get(map.id) ?? [],

@@ -23,6 +23,7 @@ import { memoryRoutes } from "./routes/memory.ts";
 import { pinRoutes } from "./routes/pins.ts";
 import { serviceRoutes } from "./routes/service.ts";
 import { sessionRoutes } from "./routes/sessions.ts";
+import { watchRoutes } from "./routes/watch.ts";
 import { SHARED } from "./schemas.ts";
 import { validationFault, validatorCompiler } from "./validation.ts";
 
@@ -67,6 +68,7 @@ const ROUTES = [
   eventRoutes,
   historyRoutes,
   proofRoutes,
+  watchRoutes,
 ] as const;
 
 function newApp(parts: Parts): App {

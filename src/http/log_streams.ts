@@ -24,12 +24,17 @@ export class LogStreams {
     app.addHook("preClose", async () => this.#endAll());
   }
 
+  /** Throws the problem of one stream too many. */
+  checkRoom(): void {
+    if (this.#open.size >= this.#most) throw new Problem("too-many-streams", `${this.#open.size} streams are open`);
+  }
+
   /**
    * Answers with what `tell` yields, as fast as the reader takes it. The signal is aborted when the reader is gone or the
-   * service stops: then `tell` is to return. Throws the problem of one stream too many.
+   * service stops: then `tell` is to return.
    */
   send(reply: FastifyReply, type: string, tell: (signal: AbortSignal) => AsyncIterable<string>): FastifyReply {
-    if (this.#open.size >= this.#most) throw new Problem("too-many-streams", `${this.#open.size} streams are open`);
+    this.checkRoom();
     const ending = new AbortController();
     this.#open.set(ending, reply);
     const gone = (): void => {

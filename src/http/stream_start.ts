@@ -19,7 +19,7 @@ export const FROM_FIELDS = {
 } as const;
 
 /** The seq behind which a stream begins; null: none is named. `last` is the log's: there is nothing behind it to have been received. */
-function startAsked(request: FastifyRequest, last: number): number | null {
+export function startAsked(request: FastifyRequest, last: number): number | null {
   const { after } = request.query as { after?: number };
   const id = request.headers["last-event-id"];
   if (typeof id === "string" && id !== "")
