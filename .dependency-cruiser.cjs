@@ -14,7 +14,8 @@ const RINGS = {
   http: ["engine", "replay", "log", "codec", "syscall", "maps", "abi"],
   sqlite: ["engine", "replay", "log", "codec", "syscall", "maps", "abi"],
   lmdb: ["engine", "log", "codec", "syscall", "maps", "abi"],
-  backup: ["sqlite", "version\\.ts"],
+  archive: ["engine", "log", "codec", "syscall", "maps", "abi", "files\\.ts"],
+  backup: ["archive", "sqlite", "version\\.ts", "files\\.ts"],
   mirror: ["engine", "replay", "log", "codec", "syscall", "maps", "abi"],
 };
 const PURE = ["abi", "maps", "syscall", "codec", "log", "replay"];

@@ -6,8 +6,8 @@ import { Engine } from "./engine/engine.ts";
 import type { FromEngine } from "./engine/worker.ts";
 import { serveEngine } from "./engine/worker.ts";
 import { interfaces, readHost } from "./host.ts";
-import { discard, LmdbStore } from "./lmdb/store.ts";
 import { openMirror } from "./mirror/mirror.ts";
+import { openState } from "./open_state.ts";
 import { SqliteEventLog } from "./sqlite/event_log.ts";
 import { holdLock } from "./sqlite/lock.ts";
 
@@ -28,19 +28,10 @@ const report = (message: string, error: unknown): void =>
 mkdirSync(settings.data, { recursive: true });
 const unlock = holdLock(join(settings.data, "lock.sqlite"), settings.data);
 const log = new SqliteEventLog(join(settings.data, "events.sqlite"));
-const folder = join(settings.data, "state");
-if (rebuild) discard(folder);
-let store = new LmdbStore(folder, log.id);
-if (store.discarded !== null) report("the state is made again from the log", store.discarded);
-if (store.seq > log.lastSeq) {
-  report("the state is made again from the log", `it has events up to ${store.seq}, the log ends at ${log.lastSeq}`);
-  await store.close();
-  discard(folder);
-  store = new LmdbStore(folder, log.id);
-}
-const replayed = log.lastSeq - store.seq;
 const machine = readHost();
 const host = { ...machine, possibleCpus: log.possibleCpus(settings.cpus, machine.possibleCpus) };
+const store = await openState(log, { data: settings.data, host, rebuild, report });
+const replayed = log.lastSeq - store.seq;
 const mirror = openMirror({ mode: settings.mirror, bpffs: settings.bpffs, instance: log.id, host });
 const clock = { nowUs: () => Date.now() * 1000 };
 const graceMs = settings.attachGraceSeconds * 1000;

@@ -1,12 +1,8 @@
-import { join } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
-import { LogTree } from "./engine/log_tree.ts";
+import type { LogTree } from "./engine/log_tree.ts";
 import { TreeKeeper } from "./engine/tree_keeper.ts";
-import { signerOf } from "./log/note.ts";
-import { openLogKey } from "./log_key.ts";
-import { SqliteLogRows } from "./sqlite/log_rows.ts";
+import { openTree } from "./open_tree.ts";
 import type { FromTree, ToTree, TreeQuestion } from "./sqlite/threaded_tree.ts";
-import { SqliteTreeStore } from "./sqlite/tree_store.ts";
 
 /** The tree's thread: hashes what the log has, beside the engine and not in its way, and signs checkpoints. */
 export interface TreeData {
@@ -40,11 +36,7 @@ port.on("message", (message: ToTree) => {
 });
 
 function open(): { readonly tree: LogTree; readonly keeper: TreeKeeper } {
-  const log = new SqliteLogRows(join(data, "events.sqlite"), false);
-  const store = new SqliteTreeStore(join(data, "tree.sqlite"));
-  const name = origin || store.identity?.origin || `mapledger/${log.id}`;
-  const signer = signerOf(name, openLogKey(join(data, "log.key")));
-  const tree = new LogTree({ store, log, signer, nowUs: () => Date.now() * 1000 });
+  const tree = openTree(data, origin);
   return { tree, keeper: new TreeKeeper(tree, report) };
 }
 

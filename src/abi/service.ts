@@ -37,6 +37,8 @@ export const SERVICE_CMD = {
   OBJECT_END: 4110,
   /** The machine's network interfaces are others than before. */
   INTERFACES: 4111,
+  /** Events were moved to an archive; those up to attr.through are no longer in the log. */
+  ARCHIVE: 4112,
 } as const;
 
 /** Kinds of descriptors that are of no map: what a process may hand to bpf(2) instead of one. */

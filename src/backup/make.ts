@@ -12,9 +12,9 @@ import {
 } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import Sqlite from "better-sqlite3";
+import { sha256Of, sync } from "../files.ts";
 import { VERSION } from "../version.ts";
-import { sha256Of, sync } from "./files.ts";
-import { KEPT, LOG_FILE } from "./kept.ts";
+import { keptFiles, LOG_FILE } from "./kept.ts";
 import { MANIFEST, type Manifest, type ManifestFile, readLogEnd } from "./manifest.ts";
 
 const BYTES = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
@@ -34,12 +34,15 @@ export async function makeBackup(data: string, folder: string, progress: Progres
   const partial = mkdtempSync(join(dirname(target), `${basename(target)}.partial-`));
   try {
     const files: ManifestFile[] = [];
-    for (const { name, is } of KEPT) {
-      if (!existsSync(join(data, name))) continue;
-      if (is === "file") copyFileSync(join(data, name), join(partial, name));
-      else await copyDatabase(join(data, name), join(partial, name), progress);
-      sync(join(partial, name));
-      files.push({ name, bytes: statSync(join(partial, name)).size, sha256: await sha256Of(join(partial, name)) });
+    for (const { name, is } of keptFiles(data)) {
+      const copy = join(partial, name);
+      if (existsSync(copy)) continue;
+      mkdirSync(dirname(copy), { recursive: true });
+      if (is === "file") copyFileSync(join(data, name), copy);
+      else await copyDatabase(join(data, name), copy, progress);
+      sync(copy);
+      sync(dirname(copy));
+      files.push({ name, bytes: statSync(copy).size, sha256: await sha256Of(copy) });
     }
     const manifest: Manifest = { ...readLogEnd(join(partial, LOG_FILE)), version: VERSION, files };
     writeFileSync(join(partial, MANIFEST), `${JSON.stringify(manifest, null, 2)}\n`, { flush: true });

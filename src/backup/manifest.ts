@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import Sqlite from "better-sqlite3";
-import { KEPT, LOG_FILE } from "./kept.ts";
+import { isKept, LOG_FILE } from "./kept.ts";
 
 export const MANIFEST = "manifest.json";
 
@@ -72,8 +72,7 @@ function isManifest(value: unknown): value is Manifest {
   );
 }
 
-/** Names are those of a backup's files alone: none leads elsewhere. */
 function isFile(value: unknown): value is ManifestFile {
   const { name, bytes, sha256 } = (value ?? {}) as Partial<ManifestFile>;
-  return KEPT.some((kept) => kept.name === name) && Number.isSafeInteger(bytes) && typeof sha256 === "string";
+  return typeof name === "string" && isKept(name) && Number.isSafeInteger(bytes) && typeof sha256 === "string";
 }

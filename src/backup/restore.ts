@@ -1,8 +1,8 @@
 import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import Sqlite from "better-sqlite3";
+import { sha256Of, sync } from "../files.ts";
 import { holdLock } from "../sqlite/lock.ts";
-import { sha256Of, sync } from "./files.ts";
 import { LOG_FILE } from "./kept.ts";
 import { type Manifest, readLogEnd, readManifest } from "./manifest.ts";
 
@@ -25,11 +25,13 @@ export async function restoreBackup(folder: string, data: string, progress: Prog
   const unlock = holdLock(join(data, LOCK_FILE), data);
   try {
     for (const { name } of inOrder(manifest)) {
-      copyFileSync(join(folder, name), join(data, `${name}.partial`));
-      sync(join(data, `${name}.partial`));
-      renameSync(join(data, `${name}.partial`), join(data, name));
+      const file = join(data, name);
+      mkdirSync(dirname(file), { recursive: true });
+      copyFileSync(join(folder, name), `${file}.partial`);
+      sync(`${file}.partial`);
+      renameSync(`${file}.partial`, file);
+      sync(dirname(file));
     }
-    sync(data);
     return manifest;
   } catch (error) {
     for (const { name } of manifest.files)

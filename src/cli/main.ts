@@ -1,12 +1,13 @@
 #!/usr/bin/env node
 import { Command } from "commander";
 import { VERSION } from "../version.ts";
+import { addArchive } from "./archive.ts";
 import { addBackup, addRestoreBackup } from "./backup.ts";
 import { addImport, addReplay } from "./replay.ts";
 import { EXIT, type Subcommand } from "./subcommand.ts";
 
 /** A subcommand each: a file beside this one. */
-const SUBCOMMANDS: readonly Subcommand[] = [addBackup, addRestoreBackup, addReplay, addImport];
+const SUBCOMMANDS: readonly Subcommand[] = [addArchive, addBackup, addRestoreBackup, addReplay, addImport];
 
 const program = new Command("mapledger")
   .description("Works on a mapledger's log: the service itself is started by npm start.")

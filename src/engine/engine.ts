@@ -82,6 +82,8 @@ const PROGRESS_EVENTS = 10_000;
 const MACHINE_MS = 100;
 /** Cells reclaimed between two batches. */
 const RECLAIM_CELLS = 2048;
+/** Archived events removed from the log between two batches. */
+const DELETE_EVENTS = 1000;
 
 /**
  * The one path. A batch is decided command by command, appended to the log in one durable transaction, carried into the
@@ -239,11 +241,12 @@ export class Engine {
     return this.#isLarge(OVERRUN) ? this.#cells.writing : null;
   }
 
-  /** Ends the sessions whose lease is over; unless there is no time, clears away and writes what is pending, too. */
+  /** Ends the sessions whose lease is over, and removes archived events; unless there is no time, clears away and writes what is pending, too. */
   idle(leasesOnly: boolean): boolean {
     this.#runOwn();
+    const archived = this.#deleteArchived();
     if (leasesOnly) return false;
-    const more = this.state.reclaim(RECLAIM_CELLS);
+    const more = this.state.reclaim(RECLAIM_CELLS) || archived;
     this.#cells.settle();
     if (this.#cells.size > 0) this.#write(this.#seq);
     return more;
@@ -431,6 +434,18 @@ export class Engine {
           ? "the log's disk is full; nothing was changed"
           : "the log could not be written; nothing was changed",
       };
+    }
+  }
+
+  /** Whether any are left. Where the log fails, they stay for the next time. */
+  #deleteArchived(): boolean {
+    if (this.#nowMs() < this.#ownAfterMs) return false;
+    try {
+      return this.#parts.log.deleteArchived(DELETE_EVENTS);
+    } catch (error) {
+      this.#ownAfterMs = this.#nowMs() + RETRY_MS;
+      this.#parts.report("removing archived events from the log", error);
+      return false;
     }
   }
 

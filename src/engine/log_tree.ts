@@ -22,6 +22,7 @@ const PROVEN_BYTES_MAX = 256 * 1024 * 1024;
 const CHANGED = "the tree's tiles have changed since they were written";
 
 type Refused = { readonly refused: string };
+type Archived = { readonly oldestSeq: number };
 
 export interface LogTreeParts {
   readonly store: TreeStore;
@@ -119,7 +120,9 @@ export class LogTree {
   }
 
   /** A proof of an event that is in the tree, against the last checkpoint that has it. */
-  proof(seq: number): { readonly text: string } | Refused {
+  proof(seq: number): { readonly text: string } | Refused | Archived {
+    const archived = this.#parts.log.archivedThrough();
+    if (seq <= archived) return { oldestSeq: archived + 1 };
     const kept = this.#parts.store.lastCheckpoint();
     const checkpoint = this.#refusal === null && kept !== null && kept.size >= seq ? kept : this.checkpoint();
     if ("refused" in checkpoint) return checkpoint;
@@ -135,7 +138,7 @@ export class LogTree {
   }
 
   /** A tile's hashes, or a bundle's entries; null where the tree has fewer. */
-  tile({ level, index, width }: TileName): { readonly bytes: Buffer } | Refused | null {
+  tile({ level, index, width }: TileName): { readonly bytes: Buffer } | Refused | Archived | null {
     if (level !== "entries") {
       const hashes = this.#parts.store.tile(level, index);
       const bytes = width * HASH_BYTES;
@@ -143,6 +146,8 @@ export class LogTree {
     }
     const first = index * TILE_HASHES;
     if (first + width > this.size) return null;
+    const archived = this.#parts.log.archivedThrough();
+    if (first < archived) return { oldestSeq: archived + 1 };
     const parts: Buffer[] = [];
     let seq = first + 1;
     for (const row of this.#parts.log.rows(first, first + width)) {
@@ -227,12 +232,12 @@ export class LogTree {
 
   /** The last events of the tree are compared: a log that another one has replaced ends otherwise. */
   #tailDifference(): string | null {
-    let seq = Math.max(0, this.size - TILE_HASHES);
+    let seq = Math.max(this.#parts.log.archivedThrough(), this.size - TILE_HASHES);
     for (const row of this.#parts.log.rows(seq, this.size)) {
       const found = this.#checked(row, ++seq);
       if ("refused" in found) return found.refused;
     }
-    return seq === this.size ? null : `event ${seq + 1} is missing in the log`;
+    return seq >= this.size ? null : `event ${seq + 1} is missing in the log`;
   }
 
   /** An event that is the one that the tree has. */

@@ -11,7 +11,9 @@ export interface EventLog {
   readonly lastTimeUs: number;
   /** Appends a batch in one transaction that is durable when this returns. */
   append(events: readonly Event[]): void;
-  /** Events after `seq`, ascending. */
+  /** Removes archived events, at most `limit`, durably; answers whether any are left. */
+  deleteArchived(limit: number): boolean;
+  /** Events after `seq`, ascending, of those that are not archived. */
   read(afterSeq: number): Iterable<Event>;
   /**
    * Of these the ones that may have changed the state, for a replay, many at a time: of their commands and outcomes there

@@ -47,14 +47,16 @@ export interface TreeStore {
 }
 
 /**
- * The log as the tree reads it. What keeps events elsewhere than in the log's table offers them here, too: to make
- * proofs of them and to verify them their columns are needed, the tiles are not made again.
+ * The log as the tree reads it. To make proofs of events and to verify them their columns are needed; the tiles are not
+ * made again, so that those of archived events stay.
  */
 export interface LogRows {
   /** The ledger's facts. */
   readonly id: string;
   readonly possibleCpus: string;
   lastSeq(): number;
+  /** Events up to this one are archived: there are no rows of them here. */
+  archivedThrough(): number;
   /** Events after one seq, up to another, ascending. */
   rows(afterSeq: number, untilSeq: number): Iterable<RowBytes>;
   close(): void;
@@ -68,8 +70,11 @@ export interface TreeStatus extends TreeIdentity {
   readonly refusal: string | null;
 }
 
-/** Why there is no answer: the log is not what the tree has, or the tree is not there yet. */
-export type NoAnswer = { readonly refused: string } | { readonly behind: string };
+/** Why there is no answer: the log is not what the tree has, the tree is not there yet, or the events are archived. */
+export type NoAnswer = { readonly refused: string } | { readonly behind: string } | Archived;
+
+/** The oldest event that is not archived. */
+type Archived = { readonly oldestSeq: number };
 
 /** The tree, for those who ask: built and signed beside the engine. */
 export interface TreeReader {

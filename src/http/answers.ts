@@ -80,6 +80,7 @@ export function problems(
 
 /** What an example of a problem says. */
 function exampleOf(name: Name): [detail: string, extras: ProblemExtras] {
+  if (name === "archived") return ["events up to 100000 are archived", { oldest_seq: 100_001 }];
   if (Object.hasOwn(ERRNO, name))
     return [EXAMPLES[name] ?? "the rule that was broken, and the numbers", { errno: name, seq: 17 }];
   return [EXAMPLES[name] ?? "what was found", {}];

@@ -16,6 +16,7 @@ export const PROBLEMS = {
   "method-not-allowed": { status: 405, title: "The route does not take this method" },
   "request-timeout": { status: 408, title: "The request did not arrive in time" },
   "session-ended": { status: 410, title: "The session has ended" },
+  archived: { status: 410, title: "The events are archived" },
   "body-too-large": { status: 413, title: "The body is larger than the service takes" },
   "range-not-satisfiable": { status: 416, title: "The range is not within the memory" },
   "unsupported-media-type": { status: 415, title: "The route does not take a body of this type" },
@@ -73,6 +74,8 @@ export interface ProblemExtras {
   readonly count?: number;
   /** Where in the request: "elements[3].key". */
   readonly where?: string;
+  /** The oldest event that is not archived. */
+  readonly oldest_seq?: number;
 }
 
 const RETRY_SECONDS = "1";

@@ -46,6 +46,7 @@ const ProblemSchema = Type.Object(
     seq: Type.Optional(seq()),
     count: Type.Optional(Type.Integer({ description: "Elements of a batch that were done before it was refused." })),
     where: Type.Optional(Type.String({ description: "The place in the request." })),
+    oldest_seq: Type.Optional(Type.Integer({ description: "The oldest event that is not archived." })),
   },
   { $id: "Problem", ...CLOSED, description: "A problem document of RFC 9457." },
 );

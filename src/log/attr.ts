@@ -88,6 +88,7 @@ function attrOf(command: Action): Attr | null {
     case CMD.MEMORY_WRITE:
     case CMD.OBJECT_END:
     case CMD.INTERFACES:
+    case CMD.ARCHIVE:
       return { ...command.attr };
     case CMD.UNLINK:
     case CMD.MKDIR:
@@ -210,6 +211,8 @@ export function readCommand(parts: CommandParts): Command {
       return { ...origin, cmd, attr: { object: attr.object } };
     case CMD.INTERFACES:
       return { ...origin, cmd, attr: { ifindexes: attr.ifindexes as readonly number[] } };
+    case CMD.ARCHIVE:
+      return { ...origin, cmd, attr };
     case CMD.UNLINK:
     case CMD.MKDIR:
     case CMD.RMDIR:

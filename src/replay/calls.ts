@@ -149,6 +149,7 @@ class Translation {
       case CMD.INTERFACES:
       case CMD.MIRROR_REFUSED:
       case CMD.MIRROR_RESYNC:
+      case CMD.ARCHIVE:
         throw new NotSent("the service's own command, which no client sends");
     }
   }

@@ -2,8 +2,11 @@ import { randomUUID } from "node:crypto";
 import Sqlite, { type Database, type Statement } from "better-sqlite3";
 import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
+import type { Archived } from "../engine/archives.ts";
 import type { EventLog } from "../engine/ports.ts";
 import { type Event, type EventRow, eventRow, rowEvent } from "../log/event.ts";
+import type { ArchiveCommand } from "../syscall/command.ts";
+import { ARCHIVED, archivedFact, readArchived } from "./archived.ts";
 import { chunkEvents, readChunks } from "./changes.ts";
 import { readChunksAhead } from "./changes_ahead.ts";
 import { migrate } from "./migrate.ts";
@@ -23,6 +26,9 @@ const NAME_COMMAND = "INSERT OR REPLACE INTO commands (cmd, name) VALUES (?, ?)"
 const NAME_ERROR = "INSERT OR REPLACE INTO errors (errno, name) VALUES (?, ?)";
 const GET_FACT = "SELECT value FROM ledger WHERE name = ?";
 const SET_FACT = "INSERT INTO ledger (name, value) VALUES (?, ?)";
+const SET_ARCHIVED = "INSERT OR REPLACE INTO ledger (name, value) VALUES (?, ?)";
+const OLDEST = "SELECT coalesce(min(seq), 0) FROM events";
+const DELETE = "DELETE FROM events WHERE seq BETWEEN ? AND ?";
 
 /** From so many events on a thread of its own reads them ahead. */
 const THREAD_EVENTS = 20_000;
@@ -40,6 +46,9 @@ export class SqliteEventLog implements EventLog {
   readonly #commit: Statement;
   #lastSeq: number;
   #lastTimeUs: number;
+  #archived: Archived;
+  /** The first row there is: archived ones go bit by bit. */
+  #oldestRow: number;
 
   constructor(file: string) {
     this.#db = new Sqlite(file);
@@ -55,6 +64,8 @@ export class SqliteEventLog implements EventLog {
     const last = this.#db.prepare(LAST).get() as { seq: number; time_us: number } | undefined;
     this.#lastSeq = last?.seq ?? 0;
     this.#lastTimeUs = last?.time_us ?? 0;
+    this.#archived = readArchived(this.#db.prepare(GET_FACT).pluck().get(ARCHIVED) as string | undefined);
+    this.#oldestRow = this.#db.prepare(OLDEST).pluck().get() as number;
   }
 
   /**
@@ -81,10 +92,16 @@ export class SqliteEventLog implements EventLog {
     return this.#lastTimeUs;
   }
 
+  get archived(): Archived {
+    return this.#archived;
+  }
+
   append(events: readonly Event[]): void {
+    const archive = events.findLast(({ command }) => command.cmd === CMD.ARCHIVE && "attr" in command);
     this.#begin.run();
     try {
       for (const event of events) this.#append(eventRow(event));
+      if (archive !== undefined) this.#db.prepare(SET_ARCHIVED).run(ARCHIVED, factOf(archive));
       this.#commit.run();
     } catch (error) {
       // A full disk may have rolled back already.
@@ -94,6 +111,17 @@ export class SqliteEventLog implements EventLog {
     const last = events.at(-1) as Event;
     this.#lastSeq = last.seq;
     this.#lastTimeUs = last.command.timeUs;
+    if (archive !== undefined) this.#archived = readArchived(factOf(archive));
+  }
+
+  /** Removes archived events, at most `limit`, durably; answers whether any are left. */
+  deleteArchived(limit: number): boolean {
+    const { through } = this.#archived;
+    if (this.#oldestRow > through) return false;
+    const until = Math.min(this.#oldestRow + limit - 1, through);
+    this.#db.prepare(DELETE).run(this.#oldestRow, until);
+    this.#oldestRow = until + 1;
+    return until < through;
   }
 
   #append(row: EventRow): void {
@@ -138,4 +166,8 @@ export class SqliteEventLog implements EventLog {
       for (const [name, number] of Object.entries(ERRNO)) error.run(number, name);
     })();
   }
+}
+
+function factOf({ command }: Event): string {
+  return archivedFact((command as ArchiveCommand).attr);
 }

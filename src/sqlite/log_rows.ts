@@ -1,6 +1,7 @@
 import Sqlite, { type Database, type Statement } from "better-sqlite3";
 import type { LogRows } from "../engine/tree.ts";
 import type { RowBytes } from "../log/canonical.ts";
+import { ARCHIVED, readArchived } from "./archived.ts";
 
 /**
  * Bytes in hex cost a third of what a Buffer each does (measured); beyond so many a column is read as it is, in a row by
@@ -53,6 +54,10 @@ export class SqliteLogRows implements LogRows {
 
   lastSeq(): number {
     return this.#last.get() as number;
+  }
+
+  archivedThrough(): number {
+    return readArchived(this.#fact(ARCHIVED)).through;
   }
 
   *rows(afterSeq: number, untilSeq: number): Iterable<RowBytes> {

@@ -239,6 +239,24 @@ export interface MirrorCommand {
   readonly attr: { readonly operation: string; readonly errno: string; readonly detail: string };
 }
 
+/** Events that have been written to an archive, and go from the log. */
+export interface ArchiveCommand {
+  readonly cmd: typeof SERVICE_CMD.ARCHIVE;
+  readonly attr: {
+    /** As it was asked for: a seq or a time. */
+    readonly before: string;
+    /** The first event and the last. */
+    readonly first: number;
+    readonly through: number;
+    /** When that one was. */
+    readonly time_us: number;
+    readonly directory: string;
+    readonly segments: readonly { readonly name: string; readonly sha256: string }[];
+    /** The snapshot of the state right after `through`. */
+    readonly state: { readonly name: string; readonly sha256: string };
+  };
+}
+
 export type Action =
   | ElementCommand
   | BatchCommand
@@ -261,6 +279,7 @@ export type Action =
   | InterfacesCommand
   | PathCommand
   | ElementsCommand
-  | MirrorCommand;
+  | MirrorCommand
+  | ArchiveCommand;
 
 export type Command = Origin & Action;

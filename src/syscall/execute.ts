@@ -81,6 +81,7 @@ const COMMANDS: Readonly<Record<KnownCmd, Row>> = {
   [CMD.INTERFACES]: row(setInterfaces, setInterfaces),
   [CMD.MIRROR_REFUSED]: row(mirrored),
   [CMD.MIRROR_RESYNC]: row(mirrored),
+  [CMD.ARCHIVE]: row(() => done(0)),
 };
 
 /** Commands that change nothing, whatever becomes of them. */

@@ -41,6 +41,7 @@ function start(): {
       if (broken) throw new Error("broken");
       log.append(events);
     },
+    deleteArchived: () => false,
     read: (after) => log.read(after),
     changes: (after) => log.changes(after),
     close() {},

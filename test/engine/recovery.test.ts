@@ -231,6 +231,7 @@ t.test("when the log cannot be written, nothing has happened", async (t) => {
       if (full) throw Object.assign(new Error("database or disk is full"), { code: "SQLITE_FULL" });
       real.append(events);
     },
+    deleteArchived: (limit) => real.deleteArchived(limit),
     read: (after) => real.read(after),
     changes: (after) => real.changes(after),
     close: () => real.close(),
@@ -292,6 +293,7 @@ t.test("a replay that dies on its way goes on from what it has written", async (
       lastSeq: real.lastSeq,
       lastTimeUs: real.lastTimeUs,
       append: (events) => real.append(events),
+      deleteArchived: (limit) => real.deleteArchived(limit),
       async *changes(after) {
         for await (const events of real.changes(after)) {
           yield events;

@@ -22,7 +22,7 @@ export function foldLog(file: string, throughSeq: number, host: Host): Cells {
   return cells;
 }
 
-function foldRows(rows: Iterable<EventRow>, host: Host): Cells {
+export function foldRows(rows: Iterable<EventRow>, host: Host): Cells {
   const cells = new MemoryCells();
   const state = new State(cells, host, IGNORE);
   for (const row of rows) {

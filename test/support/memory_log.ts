@@ -44,5 +44,9 @@ export class MemoryLog implements EventLog, PastLog {
     yield [...this.read(afterSeq)];
   }
 
+  deleteArchived(): boolean {
+    return false;
+  }
+
   close(): void {}
 }

@@ -48,6 +48,7 @@ function rowsOf({ rows }: MemoryLog): LogRows {
     id: "test",
     possibleCpus: "2",
     lastSeq: () => rows.length,
+    archivedThrough: () => 0,
     *rows(afterSeq, untilSeq): Iterable<RowBytes> {
       for (const row of rows.slice(afterSeq, untilSeq)) yield rowBytes(row);
     },

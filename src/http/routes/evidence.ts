@@ -2,6 +2,7 @@ import { Type } from "typebox";
 import type { NoAnswer } from "../../engine/tree.ts";
 import { readTilePath, TILE_HASHES } from "../../log/tiles.ts";
 import { octets, problems, told } from "../answers.ts";
+import { archivedProblem } from "../archived.ts";
 import type { App, RouteOptions } from "../parts.ts";
 import { Problem } from "../problems.ts";
 import { nullable } from "../schemas.ts";
@@ -62,7 +63,7 @@ function tile(app: App, { parts: { tree } }: RouteOptions): void {
       }),
       response: {
         200: { description: "Hashes of 32 bytes, end to end.", content: { "application/octet-stream": octets } },
-        ...problems({}, "no-such-tile", "log-contradicted"),
+        ...problems({}, "no-such-tile", "log-contradicted", "archived"),
       },
     },
     handler: async ({ params: { level, "*": rest } }, reply) => {
@@ -91,7 +92,7 @@ function proof(app: App, { parts: { tree, events } }: RouteOptions): void {
       params: Type.Object({ seq: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, examples: [17] }) }),
       response: {
         200: text("The proof.", `c2sp.org/tlog-proof@v1\nextra AQA=\nindex 16\n\n${CHECKPOINT}`),
-        ...problems({}, "no-such-event", "log-contradicted"),
+        ...problems({}, "no-such-event", "log-contradicted", "archived"),
       },
     },
     handler: async ({ params: { seq } }, reply) => {
@@ -142,7 +143,7 @@ function text(description: string, example: string): object {
 }
 
 function noAnswer(answer: NoAnswer): Problem {
-  return "refused" in answer
-    ? new Problem("log-contradicted", answer.refused)
-    : new Problem("unavailable", answer.behind);
+  if ("refused" in answer) return new Problem("log-contradicted", answer.refused);
+  if ("oldestSeq" in answer) return archivedProblem(answer.oldestSeq);
+  return new Problem("unavailable", answer.behind);
 }

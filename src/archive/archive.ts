@@ -1,0 +1,89 @@
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { writeWhole } from "../files.ts";
+import type { EventRow } from "../log/event.ts";
+import { readName } from "./names.ts";
+import { readSegment, type Segment } from "./segment.ts";
+import { readSums, SUMS, type Summed } from "./sums.ts";
+
+/** The archive in a data directory, where no other folder is named. */
+export const ARCHIVE_FOLDER = "archive";
+
+/** Says whose archive a folder is. */
+const MARK = "archive.json";
+
+/** The archived events of a log, for whoever reads a log from its beginning. */
+export class Archive {
+  readonly folder: string;
+  /** The log's id. */
+  readonly log: string;
+  /** Without a gap, ascending. */
+  readonly segments: readonly Segment[];
+
+  /** Throws an Error that says why the folder is no archive, or that it lacks events between others. */
+  constructor(folder: string) {
+    const log = archivedLog(folder);
+    if (log === null) throw new Error(`${folder} is no archive: it has no ${MARK}`);
+    this.folder = folder;
+    this.log = log;
+    this.segments = readSums(folder).filter(isSegment);
+    this.segments.forEach(({ first }, at) => {
+      const before = this.segments[at - 1]?.through ?? first - 1;
+      if (first !== before + 1) throw new Error(`${folder} does not go on: event ${before} is followed by ${first}`);
+    });
+  }
+
+  /** The first event, and the last; 0 where there is none. */
+  get oldestSeq(): number {
+    return this.segments[0]?.first ?? 0;
+  }
+
+  get lastSeq(): number {
+    return this.segments.at(-1)?.through ?? 0;
+  }
+
+  /**
+   * Events after one seq up to another, ascending. Throws an Error that names a damaged segment, or says which events the
+   * archive does not have.
+   */
+  *rows(afterSeq: number, throughSeq: number): Iterable<EventRow> {
+    if (throughSeq <= afterSeq) return;
+    if (afterSeq + 1 < this.oldestSeq || throughSeq > this.lastSeq)
+      throw new Error(
+        `${this.folder} has events ${this.oldestSeq} to ${this.lastSeq}, not ${afterSeq + 1} to ${throughSeq}`,
+      );
+    for (const segment of this.segments)
+      if (segment.through > afterSeq && segment.first <= throughSeq)
+        for (const row of readSegment(this.folder, segment)) if (row.seq > afterSeq && row.seq <= throughSeq) yield row;
+  }
+}
+
+/** Which log's archive a folder is, null where it is none. Throws where its mark cannot be read. */
+export function archivedLog(folder: string): string | null {
+  const file = join(folder, MARK);
+  if (!existsSync(file)) return null;
+  try {
+    return JSON.parse(readFileSync(file, "utf8")).log as string;
+  } catch (error) {
+    throw new Error(`${file} is damaged: ${(error as Error).message}`);
+  }
+}
+
+export function markArchive(folder: string, log: string): void {
+  writeWhole(join(folder, MARK), `${JSON.stringify({ log })}\n`);
+}
+
+/** All files of an archive; none where a folder is none. */
+export function archiveFiles(folder: string): readonly string[] {
+  if (!existsSync(join(folder, MARK))) return [];
+  const sums = existsSync(join(folder, SUMS)) ? [SUMS] : [];
+  return [MARK, ...sums, ...readSums(folder).map(({ name }) => name)];
+}
+
+export function isArchiveFile(name: string): boolean {
+  return name === MARK || name === SUMS || readName(name) !== null;
+}
+
+function isSegment(file: Summed): file is Segment {
+  return file.is === "events";
+}

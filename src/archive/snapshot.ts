@@ -1,0 +1,74 @@
+import { createReadStream, createWriteStream } from "node:fs";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { constants, createZstdCompress, createZstdDecompress } from "node:zlib";
+import { sync } from "../files.ts";
+import type { Cell } from "../maps/cells.ts";
+
+/** Of which log a state is, right after which event, and how its cells are laid out. */
+export interface SnapshotHead {
+  readonly log: string;
+  readonly seq: number;
+  readonly layout: number;
+}
+
+const CHECKED = { params: { [constants.ZSTD_c_checksumFlag]: 1 } };
+const CELLS_AT_ONCE = 1024;
+
+/** Writes all cells of a state: a line for its head, then a line `["key","value"]` each, in hex and in order, as one zstd frame. */
+export async function writeSnapshot(file: string, head: SnapshotHead, cells: Iterable<Cell>): Promise<void> {
+  await pipeline(Readable.from(snapshotText(head, cells)), createZstdCompress(CHECKED), createWriteStream(file));
+  sync(file);
+}
+
+function* snapshotText(head: SnapshotHead, cells: Iterable<Cell>): Iterable<string> {
+  let lines = `${JSON.stringify(head)}\n`;
+  let count = 0;
+  for (const [key, value] of cells) {
+    lines += `["${Buffer.from(key, "latin1").toString("hex")}","${value.toString("hex")}"]\n`;
+    if (++count % CELLS_AT_ONCE !== 0) continue;
+    yield lines;
+    lines = "";
+  }
+  yield lines;
+}
+
+export interface Snapshot {
+  readonly head: SnapshotHead;
+  /** All of them in order, some at a time. */
+  readonly cells: AsyncIterable<readonly Cell[]>;
+}
+
+/** A snapshot, of which the head is read. Throws an Error where the file is none; so do the cells, where they are damaged. */
+export async function readSnapshot(file: string): Promise<Snapshot> {
+  const batches = readLines(file);
+  const [first = "", ...rest] = (await batches.next()).value ?? [];
+  return { head: JSON.parse(first) as SnapshotHead, cells: readCells(rest, batches) };
+}
+
+async function* readCells(first: readonly string[], batches: AsyncIterable<readonly string[]>): Snapshot["cells"] {
+  yield first.map(readCell);
+  for await (const lines of batches) yield lines.map(readCell);
+}
+
+function readCell(line: string): Cell {
+  const [key, value] = JSON.parse(line) as [string, string];
+  return [Buffer.from(key, "hex").toString("latin1"), Buffer.from(value, "hex")];
+}
+
+/** The lines that each piece of the text completes: at least one. */
+async function* readLines(file: string): AsyncGenerator<readonly string[], undefined> {
+  const source = createReadStream(file);
+  const text = createZstdDecompress().setEncoding("latin1");
+  source.on("error", (error) => text.destroy(error));
+  let begun: string[] = [];
+  for await (const piece of source.pipe(text) as AsyncIterable<string>) {
+    const end = piece.lastIndexOf("\n");
+    if (end === -1) {
+      begun.push(piece);
+      continue;
+    }
+    yield (begun.join("") + piece.slice(0, end)).split("\n");
+    begun = [piece.slice(end + 1)];
+  }
+}

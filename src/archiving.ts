@@ -1,0 +1,125 @@
+import { existsSync, rmSync } from "node:fs";
+import { userInfo } from "node:os";
+import { join, resolve } from "node:path";
+import { CMD } from "./abi/service.ts";
+import { ARCHIVE_FOLDER } from "./archive/archive.ts";
+import { type ArchiveProgress, prepareArchive, removeSnapshots, SEGMENT_EVENTS } from "./archive/make.ts";
+import { restoreArchived } from "./archive/restore.ts";
+import { readMoment } from "./codec/moments.ts";
+import { type ArchiveAttr, type ArchiveSource, planArchive } from "./engine/archives.ts";
+import type { StateStore } from "./engine/ports.ts";
+import { readHost } from "./host.ts";
+import { discard, LAYOUT, LmdbStore } from "./lmdb/store.ts";
+import type { Event } from "./log/event.ts";
+import type { Host } from "./maps/map.ts";
+import { openTree } from "./open_tree.ts";
+import { SqliteArchiveSource } from "./sqlite/archive_source.ts";
+import { SqliteEventLog } from "./sqlite/event_log.ts";
+import { holdLock } from "./sqlite/lock.ts";
+import { done } from "./syscall/outcome.ts";
+
+/** What is to be archived, and where to. */
+export interface ArchiveJob {
+  readonly data: string;
+  /** The archive's folder; empty: archive/ in the data directory. */
+  readonly directory: string;
+  /** A seq or a time. */
+  readonly before: string;
+}
+
+/** How it is done. */
+export interface ArchiveOptions {
+  /** Events that the log's tree has: others stay. */
+  readonly treeSize: number;
+  /** Events in a segment, at most. */
+  readonly segmentEvents?: number;
+}
+
+const US = 1000;
+const LOG_FILE = "events.sqlite";
+/** Events that go from the log in one transaction. */
+const DELETE_EVENTS = 10_000;
+/** Where a job makes its snapshot. */
+const SCRATCH_FOLDER = "archiving";
+
+/**
+ * Prepares an archive of a log that may be in use: answers what the ARCHIVE event is to say. Throws InvalidInput,
+ * ArchiveRefused, or an Error where the disk or the log fails.
+ */
+export async function runArchive(
+  { data, directory, before }: ArchiveJob,
+  { treeSize, segmentEvents = SEGMENT_EVENTS }: ArchiveOptions,
+  progress: (progress: ArchiveProgress) => void,
+): Promise<ArchiveAttr> {
+  const moment = readMoment(before, "before");
+  const source = new SqliteArchiveSource(join(data, LOG_FILE));
+  const scratch = join(data, SCRATCH_FOLDER);
+  discard(scratch);
+  let store: LmdbStore | null = null;
+  try {
+    const plan = planArchive(source, moment, treeSize);
+    store = new LmdbStore(scratch, source.id);
+    const parts = {
+      source,
+      data,
+      folder: resolve(directory === "" ? join(data, ARCHIVE_FOLDER) : directory),
+      host: { ...readHost(), possibleCpus: source.possibleCpus },
+      layout: LAYOUT,
+      store,
+      segmentEvents,
+      progress,
+    };
+    return await prepareArchive(parts, plan, before);
+  } finally {
+    await store?.close();
+    source.close();
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+/**
+ * Archives events of a log whose service is stopped, and brings its tree along. Throws as runArchive does, and an Error
+ * where the data directory is in use or none, or the log is not what its tree has.
+ */
+export async function archiveStopped(
+  job: ArchiveJob,
+  progress: (progress: ArchiveProgress) => void,
+): Promise<ArchiveAttr> {
+  const file = join(job.data, LOG_FILE);
+  if (!existsSync(file)) throw new Error(`${job.data} is no data directory: it has no ${LOG_FILE}`);
+  const unlock = holdLock(join(job.data, "lock.sqlite"), job.data);
+  const log = new SqliteEventLog(file);
+  const tree = openTree(job.data, "");
+  try {
+    while (log.deleteArchived(DELETE_EVENTS));
+    while (tree.catchUp());
+    if (tree.refusal !== null) throw new Error(`the log is not what its tree has: ${tree.refusal}`);
+    const attr = await runArchive(job, { treeSize: tree.size }, progress);
+    log.append([archiveEvent(log, attr)]);
+    tree.catchUp();
+    while (log.deleteArchived(DELETE_EVENTS));
+    removeSnapshots(job.data, attr.through);
+    return attr;
+  } finally {
+    tree.close(tree.size === log.lastSeq);
+    log.close();
+    unlock();
+  }
+}
+
+/** As the engine would have written it; the user stands for the caller. */
+function archiveEvent({ lastSeq, lastTimeUs }: SqliteEventLog, attr: ArchiveAttr): Event {
+  const timeUs = Math.max(Date.now() * US, lastTimeUs);
+  const command = { cmd: CMD.ARCHIVE, session: 0, caller: `user:${userInfo().username}`, timeUs, attr };
+  return { seq: lastSeq + 1, command, outcome: done(0) };
+}
+
+/** Brings an empty store to where a log's archived events end. Throws an Error that says what is missing for that. */
+export function restoreFromArchive(
+  store: StateStore,
+  { id, archived }: Pick<ArchiveSource, "id" | "archived">,
+  { data, host }: { data: string; host: Host },
+): Promise<void> {
+  const folders = [...new Set([data, archived.directory, join(data, ARCHIVE_FOLDER)])];
+  return restoreArchived(store, { archived, log: id, folders, host, layout: LAYOUT });
+}

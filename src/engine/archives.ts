@@ -1,0 +1,59 @@
+import type { Moment } from "../codec/moments.ts";
+import type { EventRow } from "../log/event.ts";
+import type { ArchiveCommand } from "../syscall/command.ts";
+
+/** What the log says of its archived events: they are those up to `through`, and are no longer read from it. */
+export interface Archived {
+  /** 0: there are none. And when it was. */
+  readonly through: number;
+  readonly timeUs: number;
+  /** The folder that the last of them went to, and the SHA-256 of the snapshot of the state right after `through`. */
+  readonly directory: string;
+  readonly state: string;
+}
+
+/** The log, as those who archive it read it, beside the engine that writes it. */
+export interface ArchiveSource {
+  readonly id: string;
+  readonly lastSeq: number;
+  readonly archived: Archived;
+  /** The last event before a moment, of those that are not archived; `archived.through` where there is none. */
+  seqBefore(timeUs: number): number;
+  /** Events after one seq up to another, none of them archived; flags are exact. */
+  rows(afterSeq: number, throughSeq: number): Iterable<EventRow>;
+}
+
+/** What has been asked for cannot be archived: why. */
+export class ArchiveRefused extends Error {
+  readonly why: "nothing to archive" | "beyond the log" | "beyond the tree" | "not this log's archive";
+
+  constructor(why: ArchiveRefused["why"], detail: string) {
+    super(detail);
+    this.name = "ArchiveRefused";
+    this.why = why;
+  }
+}
+
+/** Which events are to be archived. */
+export interface ArchivePlan {
+  readonly first: number;
+  readonly through: number;
+}
+
+/** All events before a moment that are not archived yet; `treeSize` says which the log's tree has. Throws ArchiveRefused. */
+export function planArchive(source: ArchiveSource, before: Moment, treeSize: number): ArchivePlan {
+  const { lastSeq, archived } = source;
+  if ("seq" in before && before.seq > lastSeq + 1)
+    throw new ArchiveRefused(
+      "beyond the log",
+      `the log ends at event ${lastSeq}: there is none before ${before.seq} yet`,
+    );
+  const through = "seq" in before ? before.seq - 1 : source.seqBefore(before.timeUs);
+  if (through <= archived.through)
+    throw new ArchiveRefused("nothing to archive", `nothing to archive: the oldest event is ${archived.through + 1}`);
+  if (through > treeSize)
+    throw new ArchiveRefused("beyond the tree", `the log's tree has only ${treeSize} of the ${through} events yet`);
+  return { first: archived.through + 1, through };
+}
+
+export type ArchiveAttr = ArchiveCommand["attr"];

@@ -1,0 +1,68 @@
+import Sqlite, { type Database } from "better-sqlite3";
+import type { Archived, ArchiveSource } from "../engine/archives.ts";
+import type { EventRow } from "../log/event.ts";
+import { ARCHIVED, readArchived } from "./archived.ts";
+
+/** Flags as text: a number would round what is beyond 2^53. */
+const ROWS = `
+  SELECT seq, time_us, session, caller, cmd, map, fd, key, value, CAST(flags AS TEXT) AS flags, ret, errno, detail, attr, out
+  FROM events WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?`;
+const LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM events";
+const TIME_AT = "SELECT time_us FROM events WHERE seq = ?";
+const FACT = "SELECT value FROM ledger WHERE name = ?";
+
+/** Read at once: the transaction is short, so that the log's WAL does not grow meanwhile. */
+const ROWS_AT_ONCE = 256;
+
+/** The log's rows for those who archive them. */
+export class SqliteArchiveSource implements ArchiveSource {
+  readonly id: string;
+  readonly possibleCpus: number;
+  readonly #db: Database;
+
+  /** The log must exist. */
+  constructor(file: string) {
+    this.#db = new Sqlite(file, { readonly: true, fileMustExist: true });
+    const fact = this.#db.prepare(FACT).pluck();
+    this.id = fact.get("id") as string;
+    this.possibleCpus = Number(fact.get("possible_cpus"));
+  }
+
+  get lastSeq(): number {
+    return this.#db.prepare(LAST_SEQ).pluck().get() as number;
+  }
+
+  get archived(): Archived {
+    return readArchived(this.#db.prepare(FACT).pluck().get(ARCHIVED) as string | undefined);
+  }
+
+  seqBefore(timeUs: number): number {
+    const timeAt = this.#db.prepare(TIME_AT).pluck();
+    let before = this.archived.through;
+    let notBefore = this.lastSeq + 1;
+    while (notBefore - before > 1) {
+      const middle = Math.floor((before + notBefore) / 2);
+      if ((timeAt.get(middle) as number) < timeUs) before = middle;
+      else notBefore = middle;
+    }
+    return before;
+  }
+
+  *rows(afterSeq: number, throughSeq: number): Iterable<EventRow> {
+    const statement = this.#db.prepare(ROWS);
+    for (let seq = afterSeq; ; ) {
+      const rows = statement.all(seq, throughSeq, ROWS_AT_ONCE) as (EventRow & { flags: string })[];
+      for (const row of rows) yield { ...row, flags: exact(row.flags) };
+      if (rows.length < ROWS_AT_ONCE) return;
+      seq = (rows.at(-1) as EventRow).seq;
+    }
+  }
+
+  close(): void {
+    this.#db.close();
+  }
+}
+
+function exact(digits: string): number | bigint {
+  return Number.isSafeInteger(Number(digits)) ? Number(digits) : BigInt(digits);
+}

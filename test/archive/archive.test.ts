@@ -1,0 +1,318 @@
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import Sqlite from "better-sqlite3";
+import t, { type Test } from "tap";
+import { CMD } from "../../src/abi/service.ts";
+import { Archive } from "../../src/archive/archive.ts";
+import { eventLine } from "../../src/archive/event_line.ts";
+import type { ArchiveProgress } from "../../src/archive/make.ts";
+import { eventsName, stateName } from "../../src/archive/names.ts";
+import { archiveStopped, runArchive } from "../../src/archiving.ts";
+import { makeBackup } from "../../src/backup/make.ts";
+import { restoreBackup } from "../../src/backup/restore.ts";
+import type { ArchiveAttr } from "../../src/engine/archives.ts";
+import { LmdbStore } from "../../src/lmdb/store.ts";
+import type { EventRow } from "../../src/log/event.ts";
+import { openTree } from "../../src/open_tree.ts";
+import { SqliteArchiveSource } from "../../src/sqlite/archive_source.ts";
+import { SqliteEventLog } from "../../src/sqlite/event_log.ts";
+import { holdLock } from "../../src/sqlite/lock.ts";
+import { done } from "../../src/syscall/outcome.ts";
+import { mapledger } from "../support/cli.ts";
+import { HOST } from "../support/commands.ts";
+import { foldRows } from "../support/fold.ts";
+import { openEngine, type Recovered, recover } from "../support/recover.ts";
+import { bare } from "../support/service_process.ts";
+import { writeLog } from "../support/write_log.ts";
+
+const UNTIL = new URL("../support/archive_until.ts", import.meta.url).pathname;
+
+const folder = mkdtempSync(join(tmpdir(), "mapledger-archive-"));
+t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+const original = join(folder, "original");
+let last = 0;
+let rows: EventRow[] = [];
+
+t.before(async () => {
+  await writeLog(original);
+  rows = keptRows(original);
+  last = rows.length;
+});
+
+/** A copy of the original data directory. */
+function copyOf(t: Test): string {
+  const data = join(folder, t.name.replace(/\W+/g, "_").slice(0, 60));
+  cpSync(original, data, { recursive: true });
+  return data;
+}
+
+function logId(data: string): string {
+  const source = new SqliteArchiveSource(join(data, "events.sqlite"));
+  source.close();
+  return source.id;
+}
+
+function keptRows(data: string): EventRow[] {
+  const source = new SqliteArchiveSource(join(data, "events.sqlite"));
+  const rows = [...source.rows(0, source.lastSeq)];
+  source.close();
+  return rows;
+}
+
+/** The state that is made with nothing but the log and what was archived. */
+async function remadeState(data: string): Promise<Recovered> {
+  rmSync(join(data, "state"), { recursive: true, force: true });
+  return recover(data);
+}
+
+const archiveBefore = (data: string, before: string): Promise<ArchiveAttr> =>
+  archiveStopped({ data, directory: "", before }, () => {});
+
+/** Events from the archive and from the log, as the original had them; and one ARCHIVE event for each archive. */
+function compareEvents(t: Test, data: string, through: number): EventRow[] {
+  const archive = new Archive(join(data, "archive"));
+  const kept = keptRows(data);
+  t.equal(kept[0]?.seq, through + 1, `the log begins at ${through + 1}`);
+  const all = [...archive.rows(0, archive.lastSeq), ...kept];
+  t.strictSame(all.slice(0, last).map(eventLine), rows.map(eventLine), "every event is there, exactly");
+  return all.slice(last);
+}
+
+t.test("archive moves events to segments, says so in the log, and the state is what it was", async (t) => {
+  const data = copyOf(t);
+  const ran = await mapledger("archive", "--before", "201", "--data", data);
+  t.equal(ran.code, 0, ran.stderr);
+  t.match(ran.stdout, /^events 1 to 200 are in .*archive: 1 segments\n$/);
+  const [event, ...rest] = compareEvents(t, data, 200);
+  t.equal(rest.length, 0);
+  t.match(event, { cmd: CMD.ARCHIVE, seq: last + 1, errno: 0, session: 0, caller: /^user:./ });
+  const attr = JSON.parse(event?.attr as string) as ArchiveAttr;
+  t.match(attr, { before: "201", first: 1, through: 200, directory: join(data, "archive") });
+  t.equal(attr.time_us, rows[199]?.time_us);
+  const sums = readFileSync(join(data, "archive", "SHA256SUMS"), "utf8");
+  for (const { name, sha256 } of [...attr.segments, attr.state]) t.match(sums, `${sha256}  ${name}\n`);
+  const { cells, replayed } = await remadeState(data);
+  t.strictSame(cells, foldRows(rows, HOST), "made again from the snapshot");
+  t.equal(replayed, last + 1 - 200, "and the kept events alone");
+});
+
+t.test("segments can be read and checked with standard tools", async (t) => {
+  const data = copyOf(t);
+  await archiveBefore(data, "101");
+  const archive = join(data, "archive");
+  const checked = execFileSync("sha256sum", ["-c", "SHA256SUMS"], { cwd: archive, encoding: "utf8" });
+  t.match(checked, /^events.*: OK\nstate.*: OK\n$/);
+  let text: string;
+  try {
+    text = execFileSync("zstd", ["-dc", eventsName(1, 100)], { cwd: archive, encoding: "utf8" });
+  } catch (error) {
+    t.pass("zstd reads a segment", { skip: `zstd cannot be run: ${(error as Error).message}` });
+    return;
+  }
+  t.equal(text, rows.slice(0, 100).map(eventLine).join(""));
+});
+
+t.test("archiving again goes on where the last time ended; snapshots follow", async (t) => {
+  const data = copyOf(t);
+  for (const before of ["51", "151", String(last + 1)]) await archiveBefore(data, before);
+  const events = compareEvents(t, data, last);
+  t.strictSame(
+    events.map(({ cmd }) => cmd),
+    [CMD.ARCHIVE, CMD.ARCHIVE, CMD.ARCHIVE],
+  );
+  t.strictSame(
+    new Archive(join(data, "archive")).segments.map(({ first, through }) => [first, through]),
+    [
+      [1, 50],
+      [51, 150],
+      [151, last],
+    ],
+  );
+  t.strictSame(
+    readdirSync(data).filter((name) => name.startsWith("state-")),
+    [stateName(last)],
+    "the last is kept",
+  );
+  t.strictSame((await remadeState(data)).cells, foldRows(rows, HOST));
+  await t.rejects(archiveBefore(data, "100"), { message: `nothing to archive: the oldest event is ${last + 1}` });
+});
+
+t.test("killed at any step, nothing is lost, and the next time it is done", async (t) => {
+  for (const step of ["writing", "comparing", "snapshot", "kept"] satisfies ArchiveProgress["step"][]) {
+    const data = copyOf(t);
+    const child = spawn(process.execPath, [UNTIL, data, "201", step], { stdio: "inherit", env: bare(process.env) });
+    t.strictSame((await once(child, "exit"))[1], "SIGKILL", step);
+    t.strictSame(keptRows(data).map(eventLine), rows.map(eventLine), "the log has everything");
+    t.strictSame((await remadeState(data)).cells, foldRows(rows, HOST));
+    // Other bounds than those of the files that were left.
+    await archiveBefore(data, "176");
+    compareEvents(t, data, 175);
+    t.strictSame(
+      readdirSync(join(data, "archive")).sort(),
+      ["SHA256SUMS", "archive.json", eventsName(1, 175), stateName(175)],
+      "nothing is left of what was broken off",
+    );
+    t.notOk(existsSync(join(data, "archiving")));
+    rmSync(data, { recursive: true });
+  }
+});
+
+t.test("killed when the log says it, or while events go from the log: the next start goes on", async (t) => {
+  const data = copyOf(t);
+  const attr = await runArchive({ data, directory: "", before: "201" }, { treeSize: 200, segmentEvents: 64 }, () => {});
+  const log = new SqliteEventLog(join(data, "events.sqlite"));
+  const command = { cmd: CMD.ARCHIVE, session: 0, caller: "t", timeUs: log.lastTimeUs, attr };
+  log.append([{ seq: last + 1, command, outcome: done(0) }]);
+  t.equal(log.deleteArchived(30), true);
+  log.close();
+  t.equal(keptRows(data)[0]?.seq, 31);
+  const { engine } = await openEngine(data);
+  while (engine.idle(true));
+  await engine.close();
+  compareEvents(t, data, 200);
+  t.equal(new Archive(join(data, "archive")).segments.length, 4);
+  t.strictSame((await remadeState(data)).cells, foldRows(rows, HOST));
+});
+
+t.test(
+  "a state that ends among archived events is made again, from the snapshot or else from the archive",
+  async (t) => {
+    const data = copyOf(t);
+    await archiveBefore(data, "201");
+    const expected = foldRows(rows, HOST);
+    const recoverBehind = async (): Promise<Recovered["cells"]> => {
+      rmSync(join(data, "state"), { recursive: true });
+      const store = new LmdbStore(join(data, "state"), logId(data));
+      await store.write([["x", Buffer.from("no cell of any state")]], 100, 0);
+      await store.close();
+      return (await recover(data)).cells;
+    };
+    t.strictSame(await recoverBehind(), expected, "from the snapshot");
+    rmSync(join(data, stateName(200)));
+    t.strictSame(await recoverBehind(), expected, "from the archive's snapshot");
+    truncateSync(join(data, "archive", stateName(200)), 100);
+    t.strictSame(await recoverBehind(), expected, "from the archived events");
+    truncateSync(join(data, "archive", eventsName(1, 200)), 100);
+    await t.rejects(recoverBehind(), /damaged: .*events-0+1-0+200\.ndjson\.zst has another SHA-256/);
+    rmSync(join(data, "archive"), { recursive: true });
+    await t.rejects(recoverBehind(), /events 1 to 200 are archived, and neither their snapshot nor they can be used/);
+  },
+);
+
+t.test("a backup takes the archive along, and the snapshot", async (t) => {
+  const data = copyOf(t);
+  await archiveBefore(data, "201");
+  const backup = join(folder, "backup");
+  const restored = join(folder, "restored");
+  await makeBackup(data, backup, () => {});
+  rmSync(data, { recursive: true });
+  await restoreBackup(backup, restored, () => {});
+  compareEvents(t, restored, 200);
+  rmSync(join(restored, "archive"), { recursive: true });
+  t.strictSame((await remadeState(restored)).cells, foldRows(rows, HOST), "from the snapshot alone");
+});
+
+t.test("the log's tree has what is archived, goes on behind it, and signs what continues it", async (t) => {
+  const data = copyOf(t);
+  await archiveBefore(data, "101");
+  const before = openTree(data, "");
+  const signed = before.checkpoint();
+  t.match(signed, { size: last + 1 });
+  before.close(true);
+  await archiveBefore(data, String(last + 1));
+  const after = openTree(data, "");
+  t.strictSame([after.refusal, after.added, after.size], [null, null, last + 2]);
+  t.match(after.checkpoint(), { size: last + 2 }, "consistent with what was signed");
+  t.strictSame(after.proof(last), { oldestSeq: last + 1 });
+  t.match(after.proof(last + 1), { text: /^c2sp\.org\/tlog-proof/ });
+  t.strictSame(after.tile({ level: "entries", index: 0, width: 256 }), { oldestSeq: last + 1 });
+  t.match(after.tile({ level: 0, index: 0, width: 256 }), { bytes: Buffer }, "tiles of archived events stay");
+  after.close(true);
+  await t.rejects(
+    runArchive({ data, directory: "", before: String(last + 3) }, { treeSize: last + 1 }, () => {}),
+    /the log's tree has only \d+ of the \d+ events yet/,
+  );
+});
+
+t.test("a log that is not what its tree has is not archived", async (t) => {
+  const data = copyOf(t);
+  const tree = openTree(data, "");
+  while (tree.catchUp());
+  tree.checkpoint();
+  tree.close(true);
+  const db = new Sqlite(join(data, "events.sqlite"));
+  db.prepare("UPDATE events SET caller = 'somebody else' WHERE seq = ?").run(last - 1);
+  db.close();
+  await t.rejects(archiveBefore(data, "11"), /the log is not what its tree has: event \d+ in the log is not the one/);
+  t.equal(keptRows(data)[0]?.seq, 1);
+});
+
+t.test("before a moment: the events that are older, not the one at that moment", async (t) => {
+  const data = join(folder, "moments");
+  mkdirSync(data);
+  const log = new SqliteEventLog(join(data, "events.sqlite"));
+  log.possibleCpus(2, 2);
+  const at = (second: number): number => Date.parse(`2026-01-01T00:00:${String(second).padStart(2, "0")}Z`) * 1000;
+  [1, 2, 2, 3, 5, 5, 6].forEach((second, index) => {
+    const attr = { name: "", ttlMs: 1000 };
+    const command = { cmd: CMD.SESSION_OPEN, session: 0, caller: "t", timeUs: at(second), attr };
+    log.append([{ seq: index + 1, command, outcome: done(0, null, { session_id: index + 1 }) }]);
+  });
+  log.close();
+  const run = (before: string): Promise<ArchiveAttr> => archiveBefore(data, before);
+  await t.rejects(run("2026-01-01T00:00:01Z"), { message: "nothing to archive: the oldest event is 1" });
+  t.match(await run("2026-01-01T00:00:02Z"), { first: 1, through: 1 });
+  t.match(await run("2026-01-01T00:00:04Z"), { first: 2, through: 4 });
+  t.match(await run("2026-01-01T00:00:05.000001Z"), { first: 5, through: 6 });
+  t.equal(keptRows(data)[0]?.seq, 7);
+});
+
+t.test("what cannot be archived is refused, and changes nothing", async (t) => {
+  const data = copyOf(t);
+  const refuses = async (before: string, why: RegExp, directory = ""): Promise<void> => {
+    await t.rejects(
+      archiveStopped({ data, directory, before }, () => {}),
+      why,
+    );
+    t.equal(keptRows(data).length, last);
+  };
+  await refuses("99999", /^the log ends at event \d+: there is none before 99999 yet$/);
+  await refuses("yesterday", /a seq, or a moment as in/);
+  writeFileSync(join(folder, "file"), "");
+  await refuses("10", /EEXIST|ENOTDIR/, join(folder, "file"));
+  await refuses("10", /is no archive, and not empty/, folder);
+  const other = join(folder, "other");
+  mkdirSync(other);
+  writeFileSync(join(other, "archive.json"), '{"log":"another"}');
+  await refuses("10", /is the archive of log another, this is/, other);
+  const unlock = holdLock(join(data, "lock.sqlite"), data);
+  await refuses("10", /another mapledger is using it/);
+  unlock();
+  await archiveBefore(data, "11");
+  await archiveStopped({ data, directory: join(folder, "elsewhere"), before: "21" }, () => {});
+  await t.rejects(archiveBefore(data, "31"), /ends at event 10, but events up to 20 are archived: name another/);
+});
+
+t.test("mapledger archive says in one line why it cannot", async (t) => {
+  const data = copyOf(t);
+  t.match(await mapledger("archive"), { code: 2, stderr: /required option '--before <seq\|time>'/ });
+  const nowhere = await mapledger("archive", "--before", "1", "--data", join(folder, "nowhere"));
+  t.match(nowhere, { code: 1, stderr: /^mapledger: [^\n]+ is no data directory: it has no events\.sqlite\n$/ });
+  const beyond = await mapledger("archive", "--before", "99999", "--data", data);
+  t.match(beyond, { code: 1, stderr: /^mapledger: the log ends at event \d+: [^\n]+\n$/ });
+  const nothing = await mapledger("archive", "--before", "1", "--data", data);
+  t.match(nothing, { code: 0, stdout: "nothing to archive: the oldest event is 1\n" });
+});

@@ -1,0 +1,149 @@
+import { hash } from "node:crypto";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import Sqlite from "better-sqlite3";
+import fc from "fast-check";
+import t from "tap";
+import { eventLine, readEventLine } from "../../src/archive/event_line.ts";
+import { eventsName, readName, stateName } from "../../src/archive/names.ts";
+import { readSegment, type Segment, segmentBytes } from "../../src/archive/segment.ts";
+import { readSnapshot, writeSnapshot } from "../../src/archive/snapshot.ts";
+import type { EventRow } from "../../src/log/event.ts";
+import type { Cell } from "../../src/maps/cells.ts";
+import { SqliteArchiveSource } from "../../src/sqlite/archive_source.ts";
+import { SqliteEventLog } from "../../src/sqlite/event_log.ts";
+
+const ROW: EventRow = {
+  seq: 1,
+  time_us: 1_764_000_000_123_456,
+  session: 1,
+  caller: "anonymous",
+  cmd: 2,
+  map: 1,
+  fd: 3,
+  key: Buffer.from([0, 255]),
+  value: Buffer.alloc(0),
+  flags: 0,
+  ret: -1,
+  errno: 2,
+  detail: null,
+  attr: null,
+  out: '{"count":1}',
+};
+
+const bytes = fc.option(fc.uint8Array({ maxLength: 40 }).map((array) => Buffer.from(array)));
+const text = fc.option(fc.string({ unit: "binary", maxLength: 20 }));
+const rows: fc.Arbitrary<EventRow> = fc.record(
+  {
+    seq: fc.nat(),
+    time_us: fc.maxSafeInteger(),
+    session: fc.nat(),
+    caller: fc.string({ unit: "binary" }),
+    cmd: fc.integer(),
+    map: fc.nat(),
+    fd: fc.option(fc.integer()),
+    key: bytes,
+    value: bytes,
+    flags: fc
+      .bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n })
+      .map((flags) => (Number.isSafeInteger(Number(flags)) ? Number(flags) : flags)),
+    ret: fc.integer(),
+    errno: fc.nat(),
+    detail: text,
+    attr: text,
+    out: text,
+  },
+  { noNullPrototype: true },
+);
+
+t.test("a line of a segment has every column of its event, exactly", (t) => {
+  fc.assert(
+    fc.property(rows, (row) => {
+      const line = eventLine(row);
+      t.strictSame(readEventLine(line), row);
+      if (line.indexOf("\n") !== line.length - 1) throw new Error("a line is one line");
+    }),
+    { numRuns: 300 },
+  );
+  t.end();
+});
+
+t.test("a line has the columns of the log's table, in their order; the log's rows come out as they went in", (t) => {
+  const folder = t.testdir();
+  const file = join(folder, "events.sqlite");
+  new SqliteEventLog(file).close();
+  const db = new Sqlite(file);
+  const columns = db.prepare("SELECT name FROM pragma_table_info('events') ORDER BY cid").pluck().all();
+  t.strictSame(Object.keys(JSON.parse(eventLine(ROW))), columns);
+  const insert = db.prepare(`INSERT INTO events (${columns.join(",")}) VALUES (${columns.map(() => "?").join(",")})`);
+  const given = fc.sample(rows, 300).map((row, at) => ({ ...row, seq: at + 1 }));
+  for (const row of given) insert.run(columns.map((name) => row[name as keyof EventRow]));
+  db.close();
+  const source = new SqliteArchiveSource(file);
+  t.strictSame([...source.rows(0, 300)].map(eventLine), given.map(eventLine));
+  t.equal([...source.rows(100, 250)].length, 150);
+  source.close();
+  t.end();
+});
+
+t.test("a segment that is not as it was written is named", (t) => {
+  const folder = t.testdir();
+  const name = eventsName(1, 3);
+  const file = join(folder, name);
+  const given = [1, 2, 3].map((seq) => ({ ...ROW, seq }));
+  const written = segmentBytes(given.map(eventLine).join(""));
+  writeFileSync(file, written);
+  const segment = (bytes: Buffer): Segment => {
+    writeFileSync(file, bytes);
+    return { is: "events", name, first: 1, through: 3, sha256: hash("sha256", bytes) };
+  };
+  const whole = segment(written);
+  t.strictSame(readSegment(folder, whole), given);
+  const flipped = Buffer.from(written);
+  flipped[20] = (flipped[20] as number) ^ 1;
+  writeFileSync(file, flipped);
+  t.throws(() => readSegment(folder, whole), {
+    message: `the archive is damaged: ${file} has another SHA-256 than it had`,
+  });
+  t.throws(() => readSegment(folder, segment(flipped)), /damaged: .*events-0+1-0+3\.ndjson\.zst cannot be read/);
+  t.throws(() => readSegment(folder, segment(written.subarray(0, -9))), /cannot be read/);
+  const lacking = segment(segmentBytes(given.slice(1).map(eventLine).join("")));
+  t.throws(() => readSegment(folder, lacking), /has not the events 1 to 3/);
+  rmSync(file);
+  t.throws(() => readSegment(folder, whole), /cannot be read: ENOENT/);
+  t.end();
+});
+
+t.test("a snapshot gives back its cells; one that ends early says so", async (t) => {
+  const file = join(t.testdir(), stateName(7));
+  const cells: Cell[] = fc
+    .sample(fc.tuple(fc.uint8Array({ minLength: 1, maxLength: 9 }), fc.uint8Array({ maxLength: 200 })), 5000)
+    .map(([key, value]) => [Buffer.from(key).toString("latin1"), Buffer.from(value)]);
+  cells.push(["e".repeat(500), Buffer.alloc(3_000_000, 7)]);
+  const head = { log: "l", seq: 7, layout: 2 };
+  const read = async (): Promise<Cell[]> => {
+    const snapshot = await readSnapshot(file);
+    t.strictSame(snapshot.head, head);
+    const found: Cell[] = [];
+    for await (const batch of snapshot.cells) found.push(...batch);
+    return found;
+  };
+  for (const given of [cells, []]) {
+    await writeSnapshot(file, head, given);
+    t.strictSame(await read(), given);
+  }
+  await writeSnapshot(file, head, cells);
+  writeFileSync(file, readFileSync(file).subarray(0, -20));
+  await t.rejects(read(), /unexpected end of file/);
+  rmSync(file);
+  await t.rejects(readSnapshot(file), /ENOENT/);
+});
+
+t.test("names say which events, and nothing else does", (t) => {
+  t.equal(eventsName(1, 100_000), "events-000000000001-000000100000.ndjson.zst");
+  t.strictSame(readName(eventsName(1, 5)), { is: "events", name: eventsName(1, 5), first: 1, through: 5 });
+  t.strictSame(readName(stateName(5)), { is: "state", name: stateName(5), through: 5 });
+  for (const other of ["", "../x", "events.sqlite", `${eventsName(1, 5)}.partial`, `x/${stateName(5)}`])
+    t.equal(readName(other), null, other);
+  t.end();
+});

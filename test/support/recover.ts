@@ -1,0 +1,42 @@
+import { join } from "node:path";
+import { Engine } from "../../src/engine/engine.ts";
+import { disabledMirror } from "../../src/mirror/mirror.ts";
+import { openState } from "../../src/open_state.ts";
+import { SqliteEventLog } from "../../src/sqlite/event_log.ts";
+import { HOST } from "./commands.ts";
+import { dump } from "./fold.ts";
+
+/** An engine over a data directory, recovered as at a start of the service. */
+export async function openEngine(data: string): Promise<{ engine: Engine; log: SqliteEventLog; replayed: number }> {
+  const log = new SqliteEventLog(join(data, "events.sqlite"));
+  log.possibleCpus(HOST.possibleCpus, HOST.possibleCpus);
+  const store = await openState(log, { data, host: HOST, rebuild: false, report() {} });
+  const replayed = log.lastSeq - store.seq;
+  const engine = new Engine({
+    log,
+    store,
+    mirror: disabledMirror("not in this test"),
+    clock: { nowUs: () => Date.now() * 1000 },
+    host: HOST,
+    interfaces: () => [1],
+    graceMs: 1000,
+    report() {},
+  });
+  await engine.recover(() => {});
+  return { engine, log, replayed };
+}
+
+export interface Recovered {
+  /** Every cell, those of freed maps reclaimed. */
+  readonly cells: [key: string, value: string][];
+  /** Events that the log had to give for that. */
+  readonly replayed: number;
+}
+
+export async function recover(data: string): Promise<Recovered> {
+  const { engine, replayed } = await openEngine(data);
+  while (engine.state.reclaim(1000));
+  const cells = dump(engine.state.cells);
+  await engine.close();
+  return { cells, replayed };
+}
