@@ -1,11 +1,14 @@
 import { join } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
+import { restoreFromArchive } from "./archiving.ts";
 import { FrameWriter, readRequests } from "./engine/frames.ts";
-import { History } from "./engine/history.ts";
-import { NotYet, Past } from "./engine/past.ts";
+import { History, Overtaken } from "./engine/history.ts";
+import { Archived, NotYet, Past } from "./engine/past.ts";
 import type { FromPast, ToPast } from "./engine/past_client.ts";
+import { VersionsStore } from "./engine/versions_store.ts";
 import { readHost } from "./host.ts";
 import { discard, LmdbStore } from "./lmdb/store.ts";
+import type { Host } from "./maps/map.ts";
 import { SqlitePastLog } from "./sqlite/past_log.ts";
 
 /** The thread of the past: what the cells held at every moment, beside the engine and not in its way. */
@@ -45,26 +48,29 @@ port.on("message", async (message: ToPast) => {
 
 async function openPast(): Promise<Open> {
   const log = new SqlitePastLog(join(data, "events.sqlite"));
-  const store = await openHistory(join(data, "history"), log);
   const host = { ...readHost(), possibleCpus: log.possibleCpus };
+  const store = await openHistory(join(data, "history"), log, host);
   const history = new History(log, store, host);
   return { log, history, past: new Past(log, history, host) };
 }
 
-/** A history of another log, or of more than the log has, is made again. */
-async function openHistory(folder: string, log: SqlitePastLog): Promise<LmdbStore> {
-  const store = new LmdbStore(folder, log.id);
-  if (store.seq <= log.lastSeq) return store;
+/** A history of another log, of more than the log has, or of less than it begins with, is made again. */
+async function openHistory(folder: string, log: SqlitePastLog, host: Host): Promise<LmdbStore> {
+  let store = new LmdbStore(folder, log.id);
+  const { through } = log.archived;
+  if (store.seq >= through && store.seq <= log.lastSeq) return store;
   await store.close();
   discard(folder);
-  return new LmdbStore(folder, log.id);
+  store = new LmdbStore(folder, log.id);
+  if (through > 0) await restoreFromArchive(new VersionsStore(store, through), log, { data, host });
+  return store;
 }
 
 async function answer(message: Extract<ToPast, { id: number }>): Promise<void> {
   const { id } = message;
   try {
     if (open === null) throw new Error("the log is not open yet");
-    const { past } = await open;
+    const { past } = await upToLog(open);
     if (message.kind === "ask") return post({ id, answer: await past.ask(message.name, message.ask as never) });
     const { moment } = message;
     if (message.kind === "query")
@@ -75,13 +81,23 @@ async function answer(message: Extract<ToPast, { id: number }>): Promise<void> {
     const { frames, length } = writer.take();
     post({ id, frames, length }, [frames]);
   } catch (error) {
+    if (error instanceof Overtaken) return answer(message);
     if (error instanceof NotYet) post({ id, notYet: [error.seq, error.last] });
+    else if (error instanceof Archived) post({ id, archived: error.oldestSeq });
     else post({ id, error: (error as Error).message });
   }
 }
 
+/** What has been overtaken by the archive is opened anew. */
+async function upToLog(opening: Promise<Open>): Promise<Open> {
+  const { log, history } = await opening;
+  if (history.seq >= log.archivedThrough) return opening;
+  if (open === opening) open = close().then(openPast);
+  return open as Promise<Open>;
+}
+
 async function catchUp(): Promise<void> {
-  const { log, past } = await (open as Promise<Open>);
+  const { log, past } = await upToLog(open as Promise<Open>);
   const last = log.lastSeq;
   const rested = last === seen;
   seen = last;

@@ -2,7 +2,60 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "tap";
+import { mapledger } from "./support/cli.ts";
 import { startService } from "./support/service_process.ts";
+
+/** A service over these data, with a function that sends requests to it. */
+async function started(data: string) {
+  const service = await startService({ MAPLEDGER_DATA: data, MAPLEDGER_MIRROR: "off" });
+  const send = async (method: string, path: string, body?: object) => {
+    const json = body && { headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
+    const response = await fetch(`${service.url}/v1${path}`, { method, ...json });
+    return (await response.json()) as Record<string, unknown>;
+  };
+  return { service, send };
+}
+
+test("what has been archived is past telling; what came after it is told as before", async (t) => {
+  const data = mkdtempSync(join(tmpdir(), "mapledger-past-"));
+  t.teardown(() => rmSync(data, { recursive: true }));
+  const first = await started(data);
+  await first.send("POST", "/sessions", {});
+  const hash = { map_type: "BPF_MAP_TYPE_HASH", key_size: 4, value_size: 4, max_entries: 9 };
+  await first.send("POST", "/sessions/1/maps", hash);
+  const put = async (value: string) => (await first.send("PUT", "/maps/1/elements/01000000", { value })).seq as number;
+  const one = await put("01000000");
+  const two = await put("02000000");
+  const three = await put("03000000");
+  const { time } = (await first.send("GET", `/events/${one}`)) as { time: string };
+  const history = await first.send("GET", "/maps/1/elements/01000000/history");
+  t.equal(await first.service.end("SIGTERM"), 0);
+  const archived = await mapledger("archive", "--before", String(three), "--data", data);
+  t.equal(archived.code, 0, archived.stderr);
+
+  const told = async () => {
+    const { service, send } = await started(data);
+    const gone = { type: "urn:mapledger:problem:archived", status: 410, oldest_seq: three };
+    t.match(await send("GET", `/maps/1/elements/01000000?at=${one}`), gone);
+    t.match(await send("GET", `/maps/1/elements/01000000?at=${encodeURIComponent(time)}`), gone);
+    t.match(await send("GET", `/maps/1/diff?from=${one}`), gone);
+    t.match(await send("POST", "/maps/1/restore", { at: one }), gone);
+    t.match(await send("GET", `/maps/1/elements/01000000/history?before=${three}`), gone);
+    t.match(
+      await send("GET", `/maps/1/elements/01000000?at=${two}`),
+      { value: "02000000" },
+      "right after the last of them",
+    );
+    t.match(await send("GET", `/maps/1/elements/01000000?at=${three}`), { value: "03000000" });
+    t.match(await send("GET", `/maps/1/diff?from=${two}&to=${three}`), { changed: 1 });
+    const page = await send("GET", "/maps/1/elements/01000000/history");
+    t.strictSame(page, { ...history, versions: (history.versions as object[]).slice(-1), prev: null });
+    t.equal(await service.end("SIGTERM"), 0);
+  };
+  await told();
+  rmSync(join(data, "history"), { recursive: true });
+  await told();
+});
 
 test("the past is there after kills, and after its files have been thrown away", async (t) => {
   const data = mkdtempSync(join(tmpdir(), "mapledger-past-"));

@@ -32,6 +32,8 @@ export interface HistoryOf {
   readonly history: History;
   readonly stateAt: (seq: number) => State;
   readonly originOf: (seq: number) => EventOrigin;
+  /** Nobody can say who made versions up to this seq. */
+  readonly archivedThrough: number;
 }
 
 /** What became of an element, event by event. A map that is freed takes its elements along. */
@@ -46,10 +48,11 @@ export function elementVersions(
   if (key.length !== bytes) return refuse("EINVAL", `key has ${key.length} bytes: this map's have ${bytes}`);
   const { type } = new OpenMap(past.stateAt(0), map, OPERATOR);
   const cell = type.cellOf(map, key);
+  const floor = past.archivedThrough;
   const { found, older, newer } =
     range.after === undefined
-      ? below(past.history, cell, ever, range.before ?? range.upTo + 1, range)
-      : above(past.history, cell, ever, range.after, range);
+      ? below(past.history, cell, ever, range.before ?? range.upTo + 1, floor, range)
+      : above(past.history, cell, ever, Math.max(range.after, floor), floor, range);
   const shown = ({ seq, bytes }: Version): string | null => {
     if (ever.freed !== null && seq >= ever.freed) return null;
     const open = new OpenMap(past.stateAt(seq), map, OPERATOR);
@@ -78,19 +81,34 @@ interface Found {
 
 const NEVER: Version = { seq: 0, bytes: null };
 
-function below(history: History, cell: CellKey, ever: MapEver, before: number, { upTo, limit }: VersionRange): Found {
+function below(
+  history: History,
+  cell: CellKey,
+  ever: MapEver,
+  before: number,
+  floor: number,
+  { upTo, limit }: VersionRange,
+): Found {
   const last = Math.min(before - 1, upTo);
   const found: Version[] = [];
   for (const version of withEnd(history.versions(cell, last), ever, last)) {
     found.unshift(version);
-    if (found.length > limit) break;
+    if (found.length > limit || version.seq <= floor) break;
   }
-  const older = found.length > limit && found[0] !== undefined;
-  if (!older) found.unshift(NEVER);
+  const first = found[0] ?? NEVER;
+  const older = found.length > limit && first.seq > floor;
+  if (found.length <= limit && (found.length === 0 || first.seq > floor)) found.unshift(NEVER);
   return { found, older, newer: isAnyAbove(history, cell, ever, last, upTo) };
 }
 
-function above(history: History, cell: CellKey, ever: MapEver, after: number, { upTo, limit }: VersionRange): Found {
+function above(
+  history: History,
+  cell: CellKey,
+  ever: MapEver,
+  after: number,
+  floor: number,
+  { upTo, limit }: VersionRange,
+): Found {
   const [first = NEVER] = withEnd(history.versions(cell, after), ever, after);
   const found = [first];
   for (const version of history.versionsAfter(cell, after)) {
@@ -102,7 +120,7 @@ function above(history: History, cell: CellKey, ever: MapEver, after: number, { 
   if (found.length <= limit && freed !== null && freed > after && freed <= upTo && last.bytes !== null)
     found.push({ seq: freed, bytes: null });
   const end = (found.at(-1) as Version).seq;
-  return { found, older: first !== NEVER, newer: isAnyAbove(history, cell, ever, Math.max(end, after), upTo) };
+  return { found, older: first.seq > floor, newer: isAnyAbove(history, cell, ever, Math.max(end, after), upTo) };
 }
 
 /** Versions from the newest on; where the map was freed by then, what it still held goes with it. */

@@ -27,12 +27,22 @@ export type EventOrigin = Pick<EventRow, "seq" | "time_us" | "session" | "caller
 /** The log, read beside the engine that writes it. */
 export interface PastLog {
   readonly lastSeq: number;
+  /** Events up to this seq are archived: they cannot be read any more. 0: none. */
+  readonly archivedThrough: number;
   /** Events after a seq, ascending: as many as are good to handle at once; none where there are no more. */
   after(seq: number): readonly Event[];
   /** Who sent an event's command, what it was, and when. The event must be there. */
   origin(seq: number): EventOrigin;
   /** The last event at or before a moment, 0 where there is none; microseconds since the epoch. */
   seqAt(timeUs: number): number;
+}
+
+/** Events that the history does not have yet have been archived: it must be begun anew, behind them. */
+export class Overtaken extends Error {
+  constructor() {
+    super("events have been archived before their history was written");
+    this.name = "Overtaken";
+  }
 }
 
 /** Versions that are written in one transaction, about. */
@@ -92,6 +102,7 @@ export class History {
   async #reach(seq: number): Promise<void> {
     while (this.#store.seq < seq) {
       if (this.#closing) throw new Error("the history is being closed");
+      if (this.#done < this.#log.archivedThrough) throw new Overtaken();
       const events = this.#log.after(this.#done);
       if (events.length === 0 && this.#done < seq)
         throw new Error(`reading the log: it ends at ${this.#done}, before ${seq}`);

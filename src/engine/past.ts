@@ -30,6 +30,17 @@ export class NotYet extends Error {
 
 const NO_PAST = { state: "off", detail: "kernel maps have no past: this is the ledger's" } as const;
 
+/** The event has been archived: moments before `oldestSeq` cannot be told of. */
+export class Archived extends Error {
+  readonly oldestSeq: number;
+
+  constructor(oldestSeq: number) {
+    super(`events up to ${oldestSeq - 1} are archived`);
+    this.name = "Archived";
+    this.oldestSeq = oldestSeq;
+  }
+}
+
 /** Answers about earlier moments: by the state's own code, over the cells as they were. */
 export class Past {
   readonly #log: PastLog;
@@ -67,6 +78,8 @@ export class Past {
       history: this.#history,
       stateAt: (seq) => this.#stateAt(seq),
       originOf: (seq) => this.#log.origin(seq),
+      archivedThrough: this.#log.archivedThrough,
+      checkKept: (seq) => this.#checkKept(seq),
       reach: (moment) => this.#reach(moment ?? { seq: this.#log.lastSeq }),
     };
     return PAST_READS[name](past, ask);
@@ -79,11 +92,18 @@ export class Past {
 
   async #reach(moment: Moment): Promise<number> {
     const seq = "seq" in moment ? moment.seq : this.#log.seqAt(moment.timeUs);
+    this.#checkKept(seq);
     if (seq <= this.#history.seq) return seq;
     const last = this.#log.lastSeq;
     if (seq > last) throw new NotYet(seq, last);
     await this.#history.reach(seq);
     return seq;
+  }
+
+  /** Right after the last archived event is the earliest moment. */
+  #checkKept(seq: number): void {
+    const through = this.#log.archivedThrough;
+    if (seq < through) throw new Archived(through + 1);
   }
 
   #stateAt(seq: number): State {

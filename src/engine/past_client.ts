@@ -3,7 +3,7 @@ import type { Moment } from "../codec/moments.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import type { Request } from "./engine.ts";
 import { FrameWriter, readReplies } from "./frames.ts";
-import { type AsOf, NotYet } from "./past.ts";
+import { Archived, type AsOf, NotYet } from "./past.ts";
 import type { PastReadName, PastReads } from "./past_reads.ts";
 import type { ReadName, Reads } from "./queries.ts";
 
@@ -33,6 +33,8 @@ export type FromPast =
   | { readonly id: number; readonly frames: ArrayBuffer; readonly length: number }
   | { readonly id: number; readonly answer: unknown }
   | { readonly id: number; readonly notYet: readonly [seq: number, last: number] }
+  /** The oldest event that is not archived. */
+  | { readonly id: number; readonly archived: number }
   | { readonly id: number; readonly error: string };
 
 interface Waiting {
@@ -97,6 +99,7 @@ export class PastClient {
     this.#asked.delete(message.id);
     if (asked === undefined) return;
     if ("notYet" in message) asked.reject(new NotYet(...message.notYet));
+    else if ("archived" in message) asked.reject(new Archived(message.archived));
     else if ("error" in message) asked.reject(new Error(`reading the past: ${message.error}`));
     else if ("answer" in message) asked.resolve(message.answer as never);
     else {

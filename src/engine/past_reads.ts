@@ -74,6 +74,8 @@ interface Diff {
 export interface PastContext extends HistoryOf {
   /** The seq that a moment stands for, once the history has come to it; null: the log's last. */
   readonly reach: (moment: Moment | null) => Promise<number>;
+  /** Throws where the moment right after an event cannot be told of any more. */
+  readonly checkKept: (seq: number) => void;
 }
 
 export const PAST_READS: {
@@ -81,6 +83,8 @@ export const PAST_READS: {
 } = {
   async elementVersions(past, { reference, key, limit, after, before }) {
     const upTo = await past.reach(null);
+    if (after !== undefined && after > 0) past.checkKept(after);
+    if (before !== undefined) past.checkKept(before - 2);
     const ever = mapEver(past.history, past.stateAt, reference, upTo);
     if (ever === null || "ambiguous" in ever) return ever;
     const range = { upTo, limit, ...(after === undefined ? { before: before ?? upTo + 1 } : { after }) };

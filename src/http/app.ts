@@ -4,7 +4,8 @@ import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
 import fastify, { type FastifyError, type FastifyReply, type FastifyRequest, LogController } from "fastify";
 import { InvalidInput } from "../codec/invalid.ts";
 import { EngineBusy, EngineClosed } from "../engine/client.ts";
-import { NotYet } from "../engine/past.ts";
+import { Archived, NotYet } from "../engine/past.ts";
+import { archivedProblem } from "./archived.ts";
 import { DoorAnswerSchema } from "./attr_schemas.ts";
 import { callerOf, checkOrigin } from "./auth.ts";
 import { registerDocument } from "./document.ts";
@@ -152,6 +153,7 @@ function problemOf(error: unknown): Problem {
   if (error instanceof InvalidInput) return new Problem("invalid-input", error.message, { where: error.where });
   if (error instanceof EngineBusy) return new Problem("busy", error.message);
   if (error instanceof NotYet) return new Problem("no-such-event", error.message);
+  if (error instanceof Archived) return archivedProblem(error.oldestSeq);
   if (error instanceof EngineClosed) return new Problem("unavailable", error.message);
   const { statusCode = 500, message } = error as Partial<FastifyError>;
   switch (statusCode) {

@@ -1,6 +1,8 @@
 import Sqlite, { type Database, type Statement } from "better-sqlite3";
+import type { Archived } from "../engine/archives.ts";
 import type { EventOrigin, PastLog } from "../engine/history.ts";
 import { type Event, type EventRow, rowEvent } from "../log/event.ts";
+import { ARCHIVED, readArchived } from "./archived.ts";
 import { seqBefore } from "./moments.ts";
 
 const AFTER = "SELECT * FROM events WHERE seq > ? ORDER BY seq LIMIT ?";
@@ -20,6 +22,7 @@ export class SqlitePastLog implements PastLog {
   readonly #origin: Statement;
   readonly #lastSeq: Statement;
   readonly #timeAt: Statement;
+  readonly #facts: Statement;
 
   /** The log must exist. */
   constructor(file: string) {
@@ -27,6 +30,7 @@ export class SqlitePastLog implements PastLog {
     this.#after = this.#db.prepare(AFTER);
     this.#origin = this.#db.prepare(ORIGIN);
     this.#lastSeq = this.#db.prepare(LAST_SEQ).pluck();
+    this.#facts = this.#db.prepare(FACT).pluck();
     this.#timeAt = this.#db.prepare(TIME_AT).pluck();
   }
 
@@ -36,6 +40,14 @@ export class SqlitePastLog implements PastLog {
 
   get possibleCpus(): number {
     return Number(this.#fact("possible_cpus"));
+  }
+
+  get archived(): Archived {
+    return readArchived(this.#fact(ARCHIVED));
+  }
+
+  get archivedThrough(): number {
+    return this.archived.through;
   }
 
   get lastSeq(): number {
@@ -57,8 +69,11 @@ export class SqlitePastLog implements PastLog {
     return this.#origin.get(seq) as EventOrigin;
   }
 
+  /** Of a moment before the last archived event: some seq below that. */
   seqAt(timeUs: number): number {
-    return seqBefore(this.#timeAt, this.lastSeq, timeUs + 1);
+    const { through, timeUs: archivedUs } = this.archived;
+    if (timeUs < archivedUs) return Math.max(through - 1, 0);
+    return seqBefore(this.#timeAt, this.lastSeq, timeUs + 1, through);
   }
 
   close(): void {
@@ -66,6 +81,6 @@ export class SqlitePastLog implements PastLog {
   }
 
   #fact(name: string): string {
-    return this.#db.prepare(FACT).pluck().get(name) as string;
+    return (this.#facts.get(name) as string | undefined) ?? "";
   }
 }

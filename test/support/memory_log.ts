@@ -28,6 +28,8 @@ export class MemoryLog implements EventLog, PastLog {
     for (const row of this.rows.slice(afterSeq)) yield rowEvent(row);
   }
 
+  readonly archivedThrough = 0;
+
   after(seq: number): Event[] {
     return this.rows.slice(seq, seq + CHUNK_EVENTS).map(rowEvent);
   }
