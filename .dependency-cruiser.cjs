@@ -16,6 +16,7 @@ const RINGS = {
   lmdb: ["engine", "log", "codec", "syscall", "maps", "abi"],
   archive: ["engine", "log", "codec", "syscall", "maps", "abi", "files\\.ts"],
   backup: ["archive", "sqlite", "version\\.ts", "files\\.ts"],
+  verify: ["archive", "sqlite", "lmdb", "engine", "log", "syscall", "maps", "abi", "host\\.ts"],
   mirror: ["engine", "replay", "log", "codec", "syscall", "maps", "abi"],
 };
 const PURE = ["abi", "maps", "syscall", "codec", "log", "replay"];

@@ -3,7 +3,7 @@ import { appendFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { VERSION } from "../src/version.ts";
 import { unfitForKernel } from "../test/support/bpffs.ts";
-import { rebuild } from "./history.ts";
+import { hashTree, rebuild, verify } from "./history.ts";
 import { load, post } from "./load.ts";
 import { type MadeLog, makeLog } from "./log_maker.ts";
 import { dump, historyPage, lookups, startPast } from "./past.ts";
@@ -146,6 +146,8 @@ async function history(): Promise<void> {
     process.stderr.write(`history, round ${round} of ${ROUNDS}\n`);
     sample(`rebuild of ${EVENTS} events/s`, await rebuild(log));
   }
+  sample(`tree of ${EVENTS} events/s`, await hashTree(log));
+  for (let round = 1; round <= ROUNDS; round++) sample(`verify of ${EVENTS} events/s`, await verify(log));
   await past(log);
   log.remove();
 }

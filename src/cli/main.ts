@@ -5,9 +5,19 @@ import { addArchive } from "./archive.ts";
 import { addBackup, addRestoreBackup } from "./backup.ts";
 import { addImport, addReplay } from "./replay.ts";
 import { EXIT, type Subcommand } from "./subcommand.ts";
+import { addVerify } from "./verify.ts";
+import { addVerifyProof } from "./verify_proof.ts";
 
 /** A subcommand each: a file beside this one. */
-const SUBCOMMANDS: readonly Subcommand[] = [addArchive, addBackup, addRestoreBackup, addReplay, addImport];
+const SUBCOMMANDS: readonly Subcommand[] = [
+  addArchive,
+  addBackup,
+  addRestoreBackup,
+  addReplay,
+  addImport,
+  addVerify,
+  addVerifyProof,
+];
 
 const program = new Command("mapledger")
   .description("Works on a mapledger's log: the service itself is started by npm start.")

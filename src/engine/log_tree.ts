@@ -256,7 +256,7 @@ export class LogTree {
 }
 
 /** What is wrong with a kept checkpoint by itself; null: nothing. */
-function checkpointFault({ size, root, note }: KeptCheckpoint, verifier: Verifier): string | null {
+export function checkpointFault({ size, root, note }: KeptCheckpoint, verifier: Verifier): string | null {
   const opened = openNote(note, verifier);
   if ("wrong" in opened) return `the checkpoint of size ${size}: ${opened.wrong}`;
   const signed = readCheckpoint(opened.text);
@@ -266,7 +266,7 @@ function checkpointFault({ size, root, note }: KeptCheckpoint, verifier: Verifie
 }
 
 /** What was added to a log after its tree was closed with all of it. */
-function addedSince(closedAt: number | null, lastSeq: number): string | null {
+export function addedSince(closedAt: number | null, lastSeq: number): string | null {
   if (closedAt === null || lastSeq <= closedAt) return null;
   const events = lastSeq === closedAt + 1 ? `event ${lastSeq}` : `events ${closedAt + 1} to ${lastSeq}`;
   return `${events} came into the log after the service had stopped at ${closedAt}`;

@@ -16,10 +16,10 @@ import type { StateStore } from "../engine/ports.ts";
 import type { Cell, CellKey } from "../maps/cells.ts";
 
 /** Holds the seq; no cell has this key. */
-const SEQ_KEY = "\0";
+export const SEQ_KEY = "\0";
 
 /** Cell keys are strings of bytes already: written as they are, they order as LMDB orders. */
-const KEYS_AS_BYTES = {
+export const KEYS_AS_BYTES = {
   writeKey(key: CellKey, target: Buffer, at: number): number {
     const end = at + key.length;
     if (end > target.length) throw new RangeError("the buffer for keys is full");
@@ -164,7 +164,8 @@ function openData(folder: string): RootDatabase<Buffer, CellKey> {
   return open(options);
 }
 
-function dataFile(folder: string): string {
+/** The one file that has the data. */
+export function dataFile(folder: string): string {
   return join(folder, "data.mdb");
 }
 
@@ -176,7 +177,8 @@ function checkRoom(folder: string, bytes: number): void {
   if (free < needed) throw new Error(`the disk has ${free} bytes left: ${needed} might be needed`);
 }
 
-function reasonToDiscard(folder: string, log: string): string | null {
+/** Why a state cannot be what the log adds up to, or null: it may be. */
+export function reasonToDiscard(folder: string, log: string): string | null {
   const bytes = statSync(dataFile(folder), { throwIfNoEntry: false })?.size;
   if (bytes === undefined) return null;
   const marker = readMarker(folder);

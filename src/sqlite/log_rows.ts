@@ -48,8 +48,8 @@ export class SqliteLogRows implements LogRows {
     this.#rows = this.#db.prepare(ROWS).raw();
     this.#wholeRow = this.#db.prepare(WHOLE_ROW).raw();
     this.#last = this.#db.prepare(LAST_SEQ).pluck();
-    this.id = this.#fact("id");
-    this.possibleCpus = this.#fact("possible_cpus");
+    this.id = this.fact("id");
+    this.possibleCpus = this.fact("possible_cpus");
   }
 
   lastSeq(): number {
@@ -57,7 +57,7 @@ export class SqliteLogRows implements LogRows {
   }
 
   archivedThrough(): number {
-    return readArchived(this.#fact(ARCHIVED)).through;
+    return readArchived(this.fact(ARCHIVED)).through;
   }
 
   *rows(afterSeq: number, untilSeq: number): Iterable<RowBytes> {
@@ -77,7 +77,8 @@ export class SqliteLogRows implements LogRows {
     return this.#wholeRow.get(BigInt(row[0])) as RowBytes;
   }
 
-  #fact(name: string): string {
+  /** A fact of the ledger; "": it says none. */
+  fact(name: string): string {
     return (this.#db.prepare(FACT).pluck().get(name) as string | undefined) ?? "";
   }
 }

@@ -1,4 +1,4 @@
-import Sqlite, { type Database } from "better-sqlite3";
+import Sqlite, { type Database, type Statement } from "better-sqlite3";
 import type { KeptCheckpoint, TileHashes, TreeIdentity, TreeStore } from "../engine/tree.ts";
 import { HASH_BYTES } from "../log/merkle.ts";
 import { TILE_HASHES } from "../log/tiles.ts";
@@ -18,8 +18,9 @@ const CHECKPOINTS = "SELECT size, root, note, time_us AS timeUs FROM checkpoints
 const KEEP = "INSERT INTO checkpoints (size, root, note, time_us) VALUES (?, ?, ?, ?)";
 
 /** The tree as its file has it, to be looked at: what verifies it changes nothing. */
-class TreeFile {
+export class TreeFile {
   protected readonly db: Database;
+  #tile: Statement<[number, number], Buffer> | null = null;
 
   constructor(file: string, options: Sqlite.Options = { readonly: true, fileMustExist: true }) {
     this.db = new Sqlite(file, options);
@@ -39,7 +40,8 @@ class TreeFile {
   }
 
   tile(level: number, index: number): Buffer | undefined {
-    return this.db.prepare(TILE).pluck().get(level, index) as Buffer | undefined;
+    this.#tile ??= this.db.prepare<[number, number], Buffer>(TILE).pluck();
+    return this.#tile.get(level, index);
   }
 
   /** Ascending by size. */

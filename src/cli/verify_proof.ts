@@ -1,0 +1,30 @@
+import { readFileSync } from "node:fs";
+import type { Command } from "commander";
+import { eventJson } from "../log/event_json.ts";
+import type { Verifier } from "../log/note.ts";
+import { readProof } from "../log/tlog_proof.ts";
+import { keyOption } from "./key_option.ts";
+import { EXIT } from "./subcommand.ts";
+
+export function addVerifyProof(program: Command): void {
+  program
+    .command("verify-proof")
+    .description("Checks a proof of GET /v1/events/{seq}/proof offline, and shows the event that it proves.")
+    .argument("<file>", "the proof, or - for stdin")
+    .addOption(keyOption("who must have signed it: `vkey` of GET /v1/log, or a file with it").makeOptionMandatory())
+    .action((file: string, { key }: { key: Verifier }) => run(file, key));
+}
+
+function run(file: string, key: Verifier): void {
+  const proven = readProof(readFileSync(file === "-" ? 0 : file, "utf8"), key);
+  if ("wrong" in proven) {
+    process.stderr.write(`${file} proves nothing: ${proven.wrong}\n`);
+    process.exitCode = EXIT.found;
+    return;
+  }
+  const { event, checkpoint } = proven;
+  process.stdout.write(`${JSON.stringify(eventJson(event), null, 2)}\n`);
+  process.stdout.write(
+    `event ${event.seq} is in the log ${checkpoint.origin} of ${checkpoint.size} events, root ${checkpoint.root.toString("base64")}\n`,
+  );
+}

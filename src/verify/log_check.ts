@@ -1,0 +1,206 @@
+import { setImmediate as turn } from "node:timers/promises";
+import { checkpointFault } from "../engine/log_tree.ts";
+import type { KeptCheckpoint, LogRows } from "../engine/tree.ts";
+import { CanonicalWriter, type RowBytes } from "../log/canonical.ts";
+import { fullRoot, HASH_BYTES } from "../log/merkle.ts";
+import type { Verifier } from "../log/note.ts";
+import { Edge, TILE_HASHES } from "../log/tiles.ts";
+import type { Finding } from "./finding.ts";
+
+/** Events after which others have their turn. */
+const TURN_EVENTS = 16_384;
+
+/** The tree as it was handed down, of which nothing is taken for granted. */
+interface Tree {
+  readonly size: number;
+  tile(level: number, index: number): Buffer | undefined;
+  /** Ascending by size. */
+  checkpoints(): Iterable<KeptCheckpoint>;
+}
+
+export interface LogReport {
+  readonly findings: readonly Finding[];
+  /** Events that were read: up to the first that is wrong, and the rest of its tile. */
+  readonly events: number;
+  /** Checkpoints that are signed, and whose roots are those of the events. */
+  readonly checkpoints: number;
+  /** The size of the last of these. */
+  readonly signedSize: number;
+}
+
+export interface LogCheckParts {
+  readonly log: Pick<LogRows, "rows">;
+  readonly lastSeq: number;
+  /** Events up to this one cannot be read any more: of them there is what the tree has. 0: all can. */
+  readonly goneThrough: number;
+  /** Told of each row. */
+  readonly look: (row: RowBytes) => void;
+  /** null: there is none. */
+  readonly tree: Tree | null;
+  /** Whose signatures count; null: there is no tree, and so there are none. */
+  readonly verifier: Verifier | null;
+  /** Told of events that were read. */
+  readonly progress: (events: number) => void;
+}
+
+/**
+ * Reads the whole log and hashes it anew: seqs without a gap, times that do not step back, each event's hash against the
+ * tree's, each node's of the tree against those below it, each signed checkpoint's root. Ends behind the first that is wrong.
+ */
+export function checkLog(parts: LogCheckParts): Promise<LogReport> {
+  return new LogCheck(parts).run();
+}
+
+class LogCheck {
+  readonly #parts: LogCheckParts;
+  readonly #findings: Finding[] = [];
+  readonly #edge: Edge;
+  readonly #checkpoints: Iterator<KeptCheckpoint>;
+  #next: KeptCheckpoint | undefined;
+  /** The events are not those of the tree, or the tree is not of one piece: what comes behind follows from that. */
+  #differed = false;
+  #good = 0;
+  #signedSize = 0;
+
+  constructor(parts: LogCheckParts) {
+    this.#parts = parts;
+    this.#edge = new Edge(0, noTiles, (level, index, hashes) => this.#compare(level, index, hashes));
+    this.#checkpoints = (parts.tree?.checkpoints() ?? [])[Symbol.iterator]();
+    this.#next = this.#nextCheckpoint();
+  }
+
+  async run(): Promise<LogReport> {
+    const { tree, lastSeq } = this.#parts;
+    const isWhole = await this.#read();
+    this.#compareEdge();
+    const end = this.#edge.size;
+    if (!isWhole && this.#findings.length === 0) this.#found(end + 1, "it is missing");
+    if (isWhole && tree !== null && tree.size > lastSeq)
+      this.#found(lastSeq + 1, `it is missing: the tree has events up to ${tree.size}`);
+    if (this.#next !== undefined && isWhole && this.#findings.length === 0)
+      this.#found(end + 1, `it is missing: a checkpoint of size ${this.#next.size} was signed`);
+    this.#checkpoints.return?.();
+    return { findings: this.#findings, events: end, checkpoints: this.#good, signedSize: this.#signedSize };
+  }
+
+  /** Answers whether it came to the end of the log. */
+  async #read(): Promise<boolean> {
+    const { log, lastSeq, goneThrough, look, progress } = this.#parts;
+    const canonical = new CanonicalWriter();
+    const edge = this.#edge;
+    let timeUs = Number.NEGATIVE_INFINITY;
+    try {
+      this.#checkSigned();
+      if (!this.#takeGone()) return false;
+      for (const row of log.rows(goneThrough, lastSeq)) {
+        if (row[0] !== edge.size + 1) return false;
+        look(row);
+        edge.append((target, at) => canonical.leafHash(row, target, at));
+        if (Number(row[1]) < timeUs) this.#found(edge.size, "its time is before that of the event before it");
+        timeUs = Number(row[1]);
+        this.#checkSigned();
+        if (edge.size % TILE_HASHES !== 0) continue;
+        progress(edge.size);
+        if (this.#findings.some(({ seq }) => seq !== null)) return false;
+        if (edge.size % TURN_EVENTS === 0) await turn();
+      }
+    } catch (error) {
+      this.#found(edge.size + 1, `it cannot be read: ${(error as Error).message}`);
+      return false;
+    }
+    return edge.size === lastSeq;
+  }
+
+  /** Events that cannot be read are in the tree as it has them, so that its nodes and what was signed of it are made anew. */
+  #takeGone(): boolean {
+    const { goneThrough, tree } = this.#parts;
+    while (this.#edge.size < goneThrough) {
+      const at = (this.#edge.size % TILE_HASHES) * HASH_BYTES;
+      const hashes = tree?.tile(0, Math.floor(this.#edge.size / TILE_HASHES))?.subarray(at);
+      if (hashes === undefined || hashes.length < HASH_BYTES) return false;
+      for (let from = 0; from < hashes.length && this.#edge.size < goneThrough; from += HASH_BYTES) {
+        this.#edge.append((target, to) => void hashes.copy(target, to, from, from + HASH_BYTES));
+        this.#checkSigned();
+      }
+    }
+    return true;
+  }
+
+  /** Of a tile, the hashes that the tree has are to be those that were made anew. */
+  #compare(level: number, index: number, hashes: Buffer): void {
+    const { tree } = this.#parts;
+    if (tree === null || this.#differed) return;
+    const kept = Math.floor(tree.size / TILE_HASHES ** level) - index * TILE_HASHES;
+    const bytes = Math.min(hashes.length, Math.max(kept, 0) * HASH_BYTES);
+    const stored = tree.tile(level, index) ?? Buffer.alloc(0);
+    if (stored.subarray(0, bytes).equals(hashes.subarray(0, bytes))) return;
+    for (let at = 0; at < bytes; at += HASH_BYTES) {
+      if (stored.subarray(at, at + HASH_BYTES).equals(hashes.subarray(at, at + HASH_BYTES))) continue;
+      this.#differs(level, index * TILE_HASHES + at / HASH_BYTES, this.#fitsAbove(tree, level, index, hashes));
+      return;
+    }
+  }
+
+  #differs(level: number, number: number, fitsAbove: boolean): void {
+    this.#differed = true;
+    const span = TILE_HASHES ** level;
+    const first = number * span + 1;
+    if (level > 0) {
+      this.#found(
+        first,
+        `the tree's hash over events ${first} to ${first + span - 1} is not that of the hashes below it`,
+      );
+    } else if (fitsAbove) {
+      this.#found(first, "the tree's hash of it has changed: the event fits the hash above that");
+    } else {
+      this.#found(first, "it is not the one that the tree has");
+    }
+  }
+
+  /** Whether a full tile that was made anew is the one that the tree's next level has. */
+  #fitsAbove(tree: Tree, level: number, index: number, hashes: Buffer): boolean {
+    if (hashes.length < TILE_HASHES * HASH_BYTES) return false;
+    const at = (index % TILE_HASHES) * HASH_BYTES;
+    const above = tree.tile(level + 1, Math.floor(index / TILE_HASHES))?.subarray(at, at + HASH_BYTES);
+    return above?.equals(fullRoot(hashes)) ?? false;
+  }
+
+  #compareEdge(): void {
+    for (const { level, index, hashes } of this.#edge.partial()) this.#compare(level, index, hashes);
+  }
+
+  /** Checkpoints of the tree as it is now. */
+  #checkSigned(): void {
+    for (; this.#next !== undefined && this.#next.size <= this.#edge.size; this.#next = this.#nextCheckpoint()) {
+      const kept = this.#next;
+      const fault = checkpointFault(kept, this.#parts.verifier as Verifier);
+      if (fault !== null) this.#findings.push({ seq: null, text: fault });
+      else if (kept.root.equals(this.#edge.root())) {
+        this.#good++;
+        this.#signedSize = kept.size;
+      } else this.#contradicted(kept.size);
+    }
+  }
+
+  #contradicted(size: number): void {
+    this.#compareEdge();
+    if (this.#differed) return;
+    this.#differed = true;
+    const first = this.#signedSize + 1;
+    const which = first === size ? "it is not" : `it, or an event up to ${size}, is not`;
+    this.#found(first, `${which} what was signed: the checkpoint of size ${size} has another root`);
+  }
+
+  #nextCheckpoint(): KeptCheckpoint | undefined {
+    const { value, done } = this.#checkpoints.next();
+    return done === true ? undefined : value;
+  }
+
+  #found(seq: number, text: string): void {
+    this.#findings.push({ seq, text });
+  }
+}
+
+function noTiles(): never {
+  throw new Error("an empty tree has no tiles");
+}

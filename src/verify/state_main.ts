@@ -1,0 +1,26 @@
+import { checkState, type StateReport } from "./state_check.ts";
+
+/**
+ * Checks the state in a process of its own: beside the one that reads the log, and one that may die, for LMDB trusts what
+ * it maps.
+ */
+export type FromStateCheck =
+  | { readonly kind: "progress"; readonly seq: number }
+  | { readonly kind: "report"; readonly report: StateReport }
+  | { readonly kind: "failed"; readonly error: string };
+
+const say = (message: FromStateCheck): Promise<void> =>
+  new Promise((resolve) => {
+    process.send?.(message, undefined, undefined, () => resolve());
+  });
+
+process.on("disconnect", () => process.exit(1));
+try {
+  await say({
+    kind: "report",
+    report: await checkState(process.argv[2] as string, (seq) => say({ kind: "progress", seq })),
+  });
+} catch (error) {
+  await say({ kind: "failed", error: (error as Error).message });
+}
+process.exit(0);

@@ -1,0 +1,20 @@
+import { fork } from "node:child_process";
+import type { StateReport } from "./state_check.ts";
+import type { FromStateCheck } from "./state_main.ts";
+
+/** Checks the state in a process of its own; where that dies, that is what was found out. */
+export function checkStateApart(data: string, progress: (seq: number) => void): Promise<StateReport> {
+  const child = fork(new URL("state_main.ts", import.meta.url), [data], {
+    stdio: ["ignore", "ignore", "inherit", "ipc"],
+  });
+  return new Promise((resolve) => {
+    const fail = (text: string): void => resolve({ findings: [{ seq: null, text }], none: null, seq: 0, cells: 0 });
+    child.on("message", (message: FromStateCheck) => {
+      if (message.kind === "progress") progress(message.seq);
+      else if (message.kind === "report") resolve(message.report);
+      else fail(`the state cannot be read: ${message.error}`);
+    });
+    child.on("error", (error) => fail(`the state cannot be read: ${error.message}`));
+    child.on("exit", (code, signal) => fail(`the state cannot be read: what read it ended with ${signal ?? code}`));
+  });
+}
