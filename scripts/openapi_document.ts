@@ -11,9 +11,10 @@ export async function openApiDocument(): Promise<object> {
   };
   const app = await buildApp({
     engine: { waiting: 0, seq: 0, onGrowth: never, run: never, query: never },
-    events: { query: never, event: never, lastSeq: never, close: async () => {} },
+    events: { oldestSeq: never, query: never, event: never, lastSeq: never, close: async () => {} },
     past: { run: never, query: never, ask: never },
     tree: { status: never, checkpoint: never, proof: never, tile: never, close: async () => {} },
+    archiver: { directory: "", job: null, begin: never },
     settings: { ...readSettings({}), logLevel: "silent" },
     metrics: new Metrics(),
     streams: new LogStreams(0),

@@ -4,9 +4,10 @@ import { join, resolve } from "node:path";
 import { CMD } from "./abi/service.ts";
 import { ARCHIVE_FOLDER } from "./archive/archive.ts";
 import { type ArchiveProgress, prepareArchive, removeSnapshots, SEGMENT_EVENTS } from "./archive/make.ts";
-import { restoreArchived } from "./archive/restore.ts";
+import { restoreArchived, usableSnapshot } from "./archive/restore.ts";
+import type { Snapshot } from "./archive/snapshot.ts";
 import { readMoment } from "./codec/moments.ts";
-import { type ArchiveAttr, type ArchiveSource, planArchive } from "./engine/archives.ts";
+import { type ArchiveAttr, type ArchivePlan, type ArchiveSource, planArchive } from "./engine/archives.ts";
 import type { StateStore } from "./engine/ports.ts";
 import { readHost } from "./host.ts";
 import { discard, LAYOUT, LmdbStore } from "./lmdb/store.ts";
@@ -31,6 +32,8 @@ export interface ArchiveJob {
 export interface ArchiveOptions {
   /** Events that the log's tree has: others stay. */
   readonly treeSize: number;
+  /** Told which events it will be about. */
+  readonly planned?: (plan: ArchivePlan) => void;
   /** Events in a segment, at most. */
   readonly segmentEvents?: number;
 }
@@ -48,7 +51,7 @@ const SCRATCH_FOLDER = "archiving";
  */
 export async function runArchive(
   { data, directory, before }: ArchiveJob,
-  { treeSize, segmentEvents = SEGMENT_EVENTS }: ArchiveOptions,
+  { treeSize, planned, segmentEvents = SEGMENT_EVENTS }: ArchiveOptions,
   progress: (progress: ArchiveProgress) => void,
 ): Promise<ArchiveAttr> {
   const moment = readMoment(before, "before");
@@ -58,11 +61,12 @@ export async function runArchive(
   let store: LmdbStore | null = null;
   try {
     const plan = planArchive(source, moment, treeSize);
+    planned?.(plan);
     store = new LmdbStore(scratch, source.id);
     const parts = {
       source,
       data,
-      folder: resolve(directory === "" ? join(data, ARCHIVE_FOLDER) : directory),
+      folder: archiveFolder({ data, directory }),
       host: { ...readHost(), possibleCpus: source.possibleCpus },
       layout: LAYOUT,
       store,
@@ -114,12 +118,33 @@ function archiveEvent({ lastSeq, lastTimeUs }: SqliteEventLog, attr: ArchiveAttr
   return { seq: lastSeq + 1, command, outcome: done(0) };
 }
 
+/** The state right after the last archived event. Its cells must be read to their end. Throws an Error that says why there is none. */
+export async function snapshotOf(log: Pick<ArchiveSource, "id" | "archived">, data: string): Promise<Snapshot> {
+  const reasons: string[] = [];
+  for (const folder of foldersOf(log, data)) {
+    const snapshot = await usableSnapshot(folder, { archived: log.archived, log: log.id, layout: LAYOUT });
+    if (typeof snapshot !== "string") return snapshot;
+    reasons.push(snapshot);
+  }
+  throw new Error(`events up to ${log.archived.through} are archived, and ${reasons.join("; ")}`);
+}
+
+/** The folder of an archive, absolute. */
+export function archiveFolder({ data, directory }: Pick<ArchiveJob, "data" | "directory">): string {
+  return resolve(directory === "" ? join(data, ARCHIVE_FOLDER) : directory);
+}
+
+/** Where snapshots and segments may lie. */
+function foldersOf({ archived }: Pick<ArchiveSource, "archived">, data: string): string[] {
+  return [...new Set([data, archived.directory, join(data, ARCHIVE_FOLDER)])];
+}
+
 /** Brings an empty store to where a log's archived events end. Throws an Error that says what is missing for that. */
 export function restoreFromArchive(
   store: StateStore,
-  { id, archived }: Pick<ArchiveSource, "id" | "archived">,
+  log: Pick<ArchiveSource, "id" | "archived">,
   { data, host }: { data: string; host: Host },
 ): Promise<void> {
-  const folders = [...new Set([data, archived.directory, join(data, ARCHIVE_FOLDER)])];
-  return restoreArchived(store, { archived, log: id, folders, host, layout: LAYOUT });
+  const { id, archived } = log;
+  return restoreArchived(store, { archived, log: id, folders: foldersOf(log, data), host, layout: LAYOUT });
 }

@@ -5,6 +5,7 @@ export interface Settings {
   readonly port: number;
   readonly socket: string;
   readonly data: string;
+  readonly archive: string;
   readonly mirror: "auto" | "off" | "required";
   readonly bpffs: string;
   readonly cpus: number;
@@ -43,6 +44,7 @@ export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Nam
   port: integer("MAPLEDGER_PORT", 8620, 0, 65_535, "TCP port; 0 takes a free one"),
   socket: text("MAPLEDGER_SOCKET", "", "path of a unix socket to listen on as well; empty for none"),
   data: text("MAPLEDGER_DATA", "./data", "directory of the log and the state"),
+  archive: text("MAPLEDGER_ARCHIVE", "", "folder that events are archived to; empty: `archive/` in the data directory"),
   mirror: {
     variable: "MAPLEDGER_MIRROR",
     fallback: "auto",

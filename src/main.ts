@@ -2,6 +2,7 @@ import { chmodSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { Worker } from "node:worker_threads";
 import { pino } from "pino";
+import { ThreadedArchiver } from "./archiver.ts";
 import { readSettings, type Settings } from "./config.ts";
 import { EngineClient } from "./engine/client.ts";
 import { PastClient } from "./engine/past_client.ts";
@@ -61,8 +62,10 @@ async function start(): Promise<void> {
     new Worker(new URL("past_main.ts", import.meta.url), { workerData: { data: settings.data } }),
   );
   const tree = startTree();
+  const archiver = new ThreadedArchiver({ ...settings, directory: settings.archive, engine, past, tree });
   const parts = {
     engine,
+    archiver,
     events,
     past,
     tree,
@@ -86,6 +89,7 @@ async function start(): Promise<void> {
     if (settings.socket !== "") rmSync(settings.socket, { force: true });
     // A recovery that is broken off is begun anew at the next start.
     if (!wasReady) process.exit(0);
+    await archiver.close();
     await engine.close();
     await Promise.all([events.close(), past.close(), tree.close()]);
     logger.info("stopped");

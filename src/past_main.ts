@@ -1,9 +1,10 @@
 import { join } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import { restoreFromArchive } from "./archiving.ts";
+import { EventsArchived } from "./engine/archives.ts";
 import { FrameWriter, readRequests } from "./engine/frames.ts";
 import { History, Overtaken } from "./engine/history.ts";
-import { Archived, NotYet, Past } from "./engine/past.ts";
+import { NotYet, Past } from "./engine/past.ts";
 import type { FromPast, ToPast } from "./engine/past_client.ts";
 import { VersionsStore } from "./engine/versions_store.ts";
 import { readHost } from "./host.ts";
@@ -83,7 +84,7 @@ async function answer(message: Extract<ToPast, { id: number }>): Promise<void> {
   } catch (error) {
     if (error instanceof Overtaken) return answer(message);
     if (error instanceof NotYet) post({ id, notYet: [error.seq, error.last] });
-    else if (error instanceof Archived) post({ id, archived: error.oldestSeq });
+    else if (error instanceof EventsArchived) post({ id, archived: error.oldestSeq });
     else post({ id, error: (error as Error).message });
   }
 }

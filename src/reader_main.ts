@@ -1,8 +1,12 @@
 import { join } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
+import { snapshotOf } from "./archiving.ts";
+import { EventsArchived } from "./engine/archives.ts";
 import type { EventFilter } from "./engine/events.ts";
+import type { MapRecord } from "./maps/map.ts";
 import { EventIndex } from "./sqlite/event_index.ts";
-import type { ReaderRequest } from "./sqlite/event_reader.ts";
+import type { ReaderAnswer, ReaderRequest } from "./sqlite/event_reader.ts";
+import { mapsIn } from "./syscall/state.ts";
 
 /** The reader's thread: queries over the log, beside the engine and not in its way. */
 const port = parentPort;
@@ -18,7 +22,7 @@ const catchUp = (): void => {
   const last = index?.lastSeq() ?? -1;
   const rested = last === seen;
   seen = last;
-  timer = setTimeout(catchUp, rested && index?.catchUp() ? 0 : REST_MS);
+  timer = setTimeout(catchUp, rested && index?.isCutOff() === false && index.catchUp() ? 0 : REST_MS);
 };
 let timer = setTimeout(catchUp, REST_MS);
 
@@ -33,26 +37,50 @@ port.on("message", (message: ReaderRequest) => {
       port.close();
       break;
     default:
-      try {
-        if (index === null) throw new Error("the log is not open yet");
-        port.postMessage({ id: message.id, answer: answer(index, message) });
-      } catch (error) {
-        port.postMessage({ id: message.id, error: (error as Error).message });
-      }
+      answering = answering.then(() => reply(message));
   }
 });
+
+/** One after the other: an answer may have to wait for a snapshot. */
+let answering: Promise<void> = Promise.resolve();
+
+async function reply(message: Asked): Promise<void> {
+  const { id } = message;
+  const post = (answer: ReaderAnswer): void => port?.postMessage(answer);
+  try {
+    if (index === null) throw new Error("the log is not open yet");
+    if (message.kind === "query" && index.isCutOff()) await skipArchived(index);
+    post({ id, answer: answer(index, message) });
+  } catch (error) {
+    if (error instanceof EventsArchived) post({ id, archived: error.oldestSeq });
+    else post({ id, error: (error as Error).message });
+  }
+}
+
+/** What the index needs to know of maps that archived events have made is in the state behind them. */
+async function skipArchived(index: EventIndex): Promise<void> {
+  const archived = index.archived();
+  const maps: MapRecord[] = [];
+  const { cells } = await snapshotOf({ id: index.logId, archived }, data);
+  for await (const batch of cells) maps.push(...mapsIn(batch));
+  index.skip(archived.through, maps);
+}
 
 /** A buffer crosses threads as a plain byte array. */
 function withKey(filter: EventFilter): EventFilter {
   return filter.key === undefined ? filter : { ...filter, key: Buffer.from(filter.key) };
 }
 
-function answer(index: EventIndex, message: Exclude<ReaderRequest, { kind: "open" | "close" }>): unknown {
+type Asked = Exclude<ReaderRequest, { kind: "open" | "close" }>;
+
+function answer(index: EventIndex, message: Asked): unknown {
   switch (message.kind) {
     case "query":
       return index.query(withKey(message.filter), message.range);
     case "event":
       return index.event(message.seq);
+    case "oldestSeq":
+      return index.archived().through + 1;
     case "lastSeq":
       return index.lastSeq();
   }

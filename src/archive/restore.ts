@@ -46,7 +46,7 @@ export async function restoreArchived(store: StateStore, state: ArchivedState): 
 }
 
 /** The snapshot at a log's archived events, for whoever needs its cells; or why there is none. */
-async function usableSnapshot(
+export async function usableSnapshot(
   folder: string,
   { archived, log, layout }: Omit<ArchivedState, "folders" | "host">,
 ): Promise<Snapshot | string> {

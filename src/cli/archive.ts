@@ -1,7 +1,8 @@
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import type { ArchiveProgress } from "../archive/make.ts";
 import { archiveStopped } from "../archiving.ts";
-import { ArchiveRefused } from "../engine/archives.ts";
+import { archiveByService } from "../client/archive_job.ts";
+import { type ArchiveAttr, ArchiveRefused } from "../engine/archives.ts";
 import { dataOption } from "./data_option.ts";
 import { Progress } from "./progress.ts";
 
@@ -9,6 +10,8 @@ interface Options {
   readonly before: string;
   readonly archive: string;
   readonly data: string;
+  readonly url?: string;
+  readonly token?: string;
 }
 
 export function addArchive(program: Command): void {
@@ -16,20 +19,42 @@ export function addArchive(program: Command): void {
     .command("archive")
     .description("Moves older events to compressed files; the state stays, and the log says what was archived.")
     .requiredOption("--before <seq|time>", "events before this one, or before this moment (RFC 3339)")
-    .option("--archive <dir>", "folder of the archive; archive/ in the data directory by default", "")
+    .addOption(
+      new Option("--archive <dir>", "folder of the archive; archive/ in the data directory by default")
+        .env("MAPLEDGER_ARCHIVE")
+        .default("", ""),
+    )
     .addOption(dataOption())
-    .action(async ({ archive: directory, ...options }: Options) => {
+    .option("--url <url>", "ask a service that runs to do it, to the folder of its MAPLEDGER_ARCHIVE")
+    .addOption(new Option("--token <token>", "bearer token for the service").env("MAPLEDGER_TOKEN"))
+    .action(async (options: Options, command: Command) => {
+      if (options.url !== undefined && command.getOptionValueSource("archive") === "cli")
+        command.error("error: with --url the folder is the service's: its MAPLEDGER_ARCHIVE");
       const told = new Told();
-      try {
-        const { first, through, segments, ...attr } = await archiveStopped({ ...options, directory }, told.progress);
-        process.stdout.write(`events ${first} to ${through} are in ${attr.directory}: ${segments.length} segments\n`);
-      } catch (error) {
-        if (!(error instanceof ArchiveRefused) || error.why !== "nothing to archive") throw error;
-        process.stdout.write(`${error.message}\n`);
-      } finally {
-        told.stop();
-      }
+      const done = await (options.url === undefined ? archiveHere(options, told) : archiveThere(options, told)).finally(
+        () => told.stop(),
+      );
+      process.stdout.write(
+        "why" in done ? `${done.why}\n` : `events ${done.first} to ${done.through} are in ${done.directory}\n`,
+      );
     });
+}
+
+type Done = Pick<ArchiveAttr, "first" | "through" | "directory"> | { readonly why: string };
+
+async function archiveHere({ archive: directory, data, before }: Options, told: Told): Promise<Done> {
+  try {
+    return await archiveStopped({ data, directory, before }, told.progress);
+  } catch (error) {
+    if (error instanceof ArchiveRefused && error.why === "nothing to archive") return { why: error.message };
+    throw error;
+  }
+}
+
+function archiveThere({ url = "", token, before }: Options, told: Told): Promise<Done> {
+  return archiveByService({ url, token, before }, ({ first, through, done_events: doneEvents }) =>
+    told.progress({ step: "comparing", doneEvents, totalEvents: through - first + 1 }),
+  );
 }
 
 /** A bar for each step that goes through the events. */

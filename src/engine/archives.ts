@@ -12,6 +12,28 @@ export interface Archived {
   readonly state: string;
 }
 
+/** What was asked for is archived, or of a moment before the oldest event that is not. */
+export class EventsArchived extends Error {
+  readonly oldestSeq: number;
+
+  constructor(oldestSeq: number) {
+    super(`events up to ${oldestSeq - 1} are archived`);
+    this.name = "EventsArchived";
+    this.oldestSeq = oldestSeq;
+  }
+}
+
+/** Throws EventsArchived where a range names an archived event to begin or to end at. 0 names none. */
+export function checkKept(
+  archivedThrough: number,
+  range: { readonly afterSeq: number; readonly beforeSeq?: number },
+): void {
+  const { afterSeq, beforeSeq = Number.POSITIVE_INFINITY } = range;
+  const begins = afterSeq === 0 || afterSeq >= archivedThrough;
+  if (!begins || (archivedThrough > 0 && beforeSeq <= archivedThrough + 1))
+    throw new EventsArchived(archivedThrough + 1);
+}
+
 /** The log, as those who archive it read it, beside the engine that writes it. */
 export interface ArchiveSource {
   readonly id: string;
@@ -25,7 +47,12 @@ export interface ArchiveSource {
 
 /** What has been asked for cannot be archived: why. */
 export class ArchiveRefused extends Error {
-  readonly why: "nothing to archive" | "beyond the log" | "beyond the tree" | "not this log's archive";
+  readonly why:
+    | "nothing to archive"
+    | "beyond the log"
+    | "beyond the tree"
+    | "not this log's archive"
+    | "another job is running";
 
   constructor(why: ArchiveRefused["why"], detail: string) {
     super(detail);
@@ -57,3 +84,26 @@ export function planArchive(source: ArchiveSource, before: Moment, treeSize: num
 }
 
 export type ArchiveAttr = ArchiveCommand["attr"];
+
+/** How far a job of the service is. */
+export interface ArchiveJobStatus extends ArchivePlan {
+  readonly state: "running" | "done" | "failed";
+  readonly before: string;
+  readonly caller: string;
+  readonly directory: string;
+  readonly doneEvents: number;
+  /** The ARCHIVE event, when it is done. */
+  readonly seq: number | null;
+  /** Why it has failed. */
+  readonly error: string | null;
+}
+
+/** Archives events while the service runs: one job at a time. */
+export interface Archiver {
+  /** Where it archives to, absolute. */
+  readonly directory: string;
+  /** The last job; null: none since the start. */
+  readonly job: ArchiveJobStatus | null;
+  /** Begins one, when it is known which events it is about. Rejects with InvalidInput or ArchiveRefused. */
+  begin(before: string, caller: string): Promise<ArchiveJobStatus>;
+}

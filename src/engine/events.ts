@@ -39,8 +39,13 @@ export interface EventPage {
   readonly over: boolean;
 }
 
-/** What reads the log for those who ask about it, beside the engine that writes it. */
+/**
+ * What reads the log for those who ask about it, beside the engine that writes it. Rejects with EventsArchived where a
+ * range names an archived event to begin or to end at; behind 0 it begins with the oldest event that is not.
+ */
 export interface EventReader {
+  /** The oldest event that is not archived. */
+  oldestSeq(): Promise<number>;
   query(filter: EventFilter, range: EventRange): Promise<EventPage>;
   event(seq: number): Promise<EventRow | null>;
   lastSeq(): Promise<number>;

@@ -3,6 +3,7 @@ import type { Host } from "../maps/map.ts";
 import { execute } from "../syscall/execute.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import { State } from "../syscall/state.ts";
+import { EventsArchived } from "./archives.ts";
 import type { Request } from "./engine.ts";
 import { IGNORE } from "./followers.ts";
 import type { History, PastLog } from "./history.ts";
@@ -29,17 +30,6 @@ export class NotYet extends Error {
 }
 
 const NO_PAST = { state: "off", detail: "kernel maps have no past: this is the ledger's" } as const;
-
-/** The event has been archived: moments before `oldestSeq` cannot be told of. */
-export class Archived extends Error {
-  readonly oldestSeq: number;
-
-  constructor(oldestSeq: number) {
-    super(`events up to ${oldestSeq - 1} are archived`);
-    this.name = "Archived";
-    this.oldestSeq = oldestSeq;
-  }
-}
 
 /** Answers about earlier moments: by the state's own code, over the cells as they were. */
 export class Past {
@@ -103,7 +93,7 @@ export class Past {
   /** Right after the last archived event is the earliest moment. */
   #checkKept(seq: number): void {
     const through = this.#log.archivedThrough;
-    if (seq < through) throw new Archived(through + 1);
+    if (seq < through) throw new EventsArchived(through + 1);
   }
 
   #stateAt(seq: number): State {

@@ -1,9 +1,10 @@
 import type { Worker } from "node:worker_threads";
 import type { Moment } from "../codec/moments.ts";
 import type { Outcome } from "../syscall/outcome.ts";
+import { EventsArchived } from "./archives.ts";
 import type { Request } from "./engine.ts";
 import { FrameWriter, readReplies } from "./frames.ts";
-import { Archived, type AsOf, NotYet } from "./past.ts";
+import { type AsOf, NotYet } from "./past.ts";
 import type { PastReadName, PastReads } from "./past_reads.ts";
 import type { ReadName, Reads } from "./queries.ts";
 
@@ -99,7 +100,7 @@ export class PastClient {
     this.#asked.delete(message.id);
     if (asked === undefined) return;
     if ("notYet" in message) asked.reject(new NotYet(...message.notYet));
-    else if ("archived" in message) asked.reject(new Archived(message.archived));
+    else if ("archived" in message) asked.reject(new EventsArchived(message.archived));
     else if ("error" in message) asked.reject(new Error(`reading the past: ${message.error}`));
     else if ("answer" in message) asked.resolve(message.answer as never);
     else {

@@ -3,8 +3,9 @@ import type { Socket } from "node:net";
 import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
 import fastify, { type FastifyError, type FastifyReply, type FastifyRequest, LogController } from "fastify";
 import { InvalidInput } from "../codec/invalid.ts";
+import { EventsArchived } from "../engine/archives.ts";
 import { EngineBusy, EngineClosed } from "../engine/client.ts";
-import { Archived, NotYet } from "../engine/past.ts";
+import { NotYet } from "../engine/past.ts";
 import { archivedProblem } from "./archived.ts";
 import { DoorAnswerSchema } from "./attr_schemas.ts";
 import { callerOf, checkOrigin } from "./auth.ts";
@@ -12,6 +13,7 @@ import { registerDocument } from "./document.ts";
 import { hotPath } from "./hot.ts";
 import type { App, Parts, RouteOptions } from "./parts.ts";
 import { Problem } from "./problems.ts";
+import { archiveRoutes } from "./routes/archive.ts";
 import { batchRoutes } from "./routes/batches.ts";
 import { descriptorRoutes } from "./routes/descriptors.ts";
 import { doorRoutes } from "./routes/door.ts";
@@ -67,6 +69,7 @@ const ROUTES = [
   mapRoutes,
   pinRoutes,
   eventRoutes,
+  archiveRoutes,
   historyRoutes,
   proofRoutes,
   watchRoutes,
@@ -152,8 +155,8 @@ function problemOf(error: unknown): Problem {
   if (error instanceof Problem) return error;
   if (error instanceof InvalidInput) return new Problem("invalid-input", error.message, { where: error.where });
   if (error instanceof EngineBusy) return new Problem("busy", error.message);
+  if (error instanceof EventsArchived) return archivedProblem(error.oldestSeq);
   if (error instanceof NotYet) return new Problem("no-such-event", error.message);
-  if (error instanceof Archived) return archivedProblem(error.oldestSeq);
   if (error instanceof EngineClosed) return new Problem("unavailable", error.message);
   const { statusCode = 500, message } = error as Partial<FastifyError>;
   switch (statusCode) {

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply, RawServerDefault } from "fastify";
 import type { Settings } from "../config.ts";
+import type { Archiver } from "../engine/archives.ts";
 import type { Reply, Request } from "../engine/engine.ts";
 import type { EventReader } from "../engine/events.ts";
 import type { Past } from "../engine/past.ts";
@@ -41,6 +42,7 @@ export interface Parts {
   readonly events: EventReader;
   readonly past: PastDoor;
   readonly tree: TreeReader;
+  readonly archiver: Archiver;
   readonly settings: Settings;
   readonly metrics: Metrics;
   /** Those that follow the log, over all listeners of the service. */

@@ -2,6 +2,7 @@ import Sqlite, { type Database } from "better-sqlite3";
 import type { Archived, ArchiveSource } from "../engine/archives.ts";
 import type { EventRow } from "../log/event.ts";
 import { ARCHIVED, readArchived } from "./archived.ts";
+import { seqBefore } from "./moments.ts";
 
 /** Flags as text: a number would round what is beyond 2^53. */
 const ROWS = `
@@ -38,14 +39,7 @@ export class SqliteArchiveSource implements ArchiveSource {
 
   seqBefore(timeUs: number): number {
     const timeAt = this.#db.prepare(TIME_AT).pluck();
-    let before = this.archived.through;
-    let notBefore = this.lastSeq + 1;
-    while (notBefore - before > 1) {
-      const middle = Math.floor((before + notBefore) / 2);
-      if ((timeAt.get(middle) as number) < timeUs) before = middle;
-      else notBefore = middle;
-    }
-    return before;
+    return seqBefore(timeAt, this.lastSeq, timeUs, this.archived.through);
   }
 
   *rows(afterSeq: number, throughSeq: number): Iterable<EventRow> {

@@ -1,9 +1,12 @@
 import { rmSync } from "node:fs";
 import Sqlite, { type Database, type Statement } from "better-sqlite3";
 import { CMD } from "../abi/service.ts";
+import { type Archived, checkKept } from "../engine/archives.ts";
 import { type EventFilter, type EventPage, type EventRange, matches } from "../engine/events.ts";
 import type { EventRow } from "../log/event.ts";
 import { effectsIn, touchedKeys, touchedMaps } from "../log/touched.ts";
+import type { MapRecord } from "../maps/map.ts";
+import { ARCHIVED, readArchived } from "./archived.ts";
 import { type Direction, eventQuery, KEYS_BETWEEN, type Source } from "./event_queries.ts";
 import { migrate } from "./migrate.ts";
 import { seqBefore } from "./moments.ts";
@@ -12,6 +15,7 @@ const MIGRATIONS = new URL("../../migrations/index/", import.meta.url);
 
 const LOG_ID = "SELECT value FROM log.ledger WHERE name = 'id'";
 const LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM log.events";
+const ARCHIVED_FACT = `SELECT value FROM log.ledger WHERE name = '${ARCHIVED}'`;
 const PROGRESS = "SELECT log, seq FROM progress";
 const SET_PROGRESS = "INSERT OR REPLACE INTO progress (id, log, seq) VALUES (0, ?, ?)";
 const UNINDEXED = `
@@ -37,22 +41,41 @@ type Found = EventRow & { readonly at: number };
 /** Queries over the log, by an index that is brought up to date behind the commit: when it is asked, or when there is time. */
 export class EventIndex {
   readonly #db: Database;
-  readonly #logId: string;
+  readonly logId: string;
   readonly #statements = new Map<string, Statement>();
   #seq: number;
 
   /** The log must exist; an index that belongs to another log is made anew. */
   constructor(logFile: string, indexFile: string) {
     this.#db = openIndex(logFile, indexFile);
-    this.#logId = this.#db.prepare(LOG_ID).pluck().get() as string;
+    this.logId = this.#db.prepare(LOG_ID).pluck().get() as string;
     let progress = this.#progress();
-    if (progress !== undefined && (progress.log !== this.#logId || progress.seq > this.lastSeq())) {
+    if (progress !== undefined && (progress.log !== this.logId || progress.seq > this.lastSeq())) {
       this.#db.close();
       for (const suffix of ["", "-wal", "-shm"]) rmSync(indexFile + suffix, { force: true });
       this.#db = openIndex(logFile, indexFile);
       progress = undefined;
     }
     this.#seq = progress?.seq ?? 0;
+  }
+
+  /** Events up to this one are archived. */
+  archived(): Archived {
+    return readArchived(this.#prepared(ARCHIVED_FACT).pluck().get() as string | undefined);
+  }
+
+  /** Whether events that it has not taken in are archived: it can go on behind them only with `skip`. */
+  isCutOff(): boolean {
+    return this.#seq < this.archived().through;
+  }
+
+  /** Goes on behind archived events; the maps that there are then take their keys' sizes along. */
+  skip(seq: number, maps: readonly Pick<MapRecord, "id" | "keySize">[]): void {
+    this.#db.transaction(() => {
+      for (const { id, keySize } of maps) this.#prepared(SET_KEY_SIZE).run(id, keySize);
+      this.#prepared(SET_PROGRESS).run(this.logId, seq);
+    })();
+    this.#seq = seq;
   }
 
   lastSeq(): number {
@@ -70,13 +93,17 @@ export class EventIndex {
     if (last === undefined) return false;
     this.#db.transaction(() => {
       for (const row of rows) this.#index(row);
-      this.#prepared(SET_PROGRESS).run(this.#logId, last.seq);
+      this.#prepared(SET_PROGRESS).run(this.logId, last.seq);
     })();
     this.#seq = last.seq;
     return rows.length === CHUNK_EVENTS;
   }
 
-  query(filter: EventFilter, range: EventRange): EventPage {
+  /** Throws EventsArchived, as EventReader has it. */
+  query(filter: EventFilter, asked: EventRange): EventPage {
+    const { through } = this.archived();
+    checkKept(through, asked);
+    const range = { ...asked, afterSeq: Math.max(asked.afterSeq, through) };
     const last = this.lastSeq();
     if (this.#needsNoIndex(filter, range, last)) return this.#readOn(filter, range, last);
     while (this.catchUp());
@@ -159,7 +186,7 @@ export class EventIndex {
   }
 
   #seqBefore(timeUs: number, last: number): number {
-    return timeUs <= 0 ? 0 : seqBefore(this.#prepared(TIME_AT).pluck(), last, timeUs);
+    return timeUs <= 0 ? 0 : seqBefore(this.#prepared(TIME_AT).pluck(), last, timeUs, this.archived().through);
   }
 
   #index(row: UnindexedRow): void {

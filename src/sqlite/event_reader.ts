@@ -1,4 +1,5 @@
 import type { Worker } from "node:worker_threads";
+import { EventsArchived } from "../engine/archives.ts";
 import type { EventFilter, EventPage, EventRange, EventReader } from "../engine/events.ts";
 import type { EventRow } from "../log/event.ts";
 import { withBuffers } from "./crossed.ts";
@@ -7,15 +8,23 @@ import { withBuffers } from "./crossed.ts";
 export type ReaderRequest =
   | { readonly kind: "query"; readonly id: number; readonly filter: EventFilter; readonly range: EventRange }
   | { readonly kind: "event"; readonly id: number; readonly seq: number }
-  | { readonly kind: "lastSeq"; readonly id: number }
+  | { readonly kind: "lastSeq" | "oldestSeq"; readonly id: number }
   /** The log is there, and open to be read. */
   | { readonly kind: "open" }
   | { readonly kind: "close" };
 
+/** And back: what was asked for; where the log begins, if that is behind it; or what has failed. */
+export interface ReaderAnswer {
+  readonly id: number;
+  readonly answer?: unknown;
+  readonly archived?: number;
+  readonly error?: string;
+}
+
 type Question =
   | { readonly kind: "query"; readonly filter: EventFilter; readonly range: EventRange }
   | { readonly kind: "event"; readonly seq: number }
-  | { readonly kind: "lastSeq" };
+  | { readonly kind: "lastSeq" | "oldestSeq" };
 
 /** Queries over the log, answered by a thread of their own. */
 export class ThreadedEventReader implements EventReader {
@@ -25,10 +34,11 @@ export class ThreadedEventReader implements EventReader {
 
   constructor(worker: Worker) {
     this.#worker = worker;
-    worker.on("message", ({ id, answer, error }: { id: number; answer?: unknown; error?: string }) => {
+    worker.on("message", ({ id, answer, archived, error }: ReaderAnswer) => {
       const asked = this.#asked.get(id);
       this.#asked.delete(id);
-      if (error === undefined) asked?.resolve(answer as never);
+      if (archived !== undefined) asked?.reject(new EventsArchived(archived));
+      else if (error === undefined) asked?.resolve(answer as never);
       else asked?.reject(new Error(`reading the log: ${error}`));
     });
     worker.on("exit", () => {
@@ -50,6 +60,10 @@ export class ThreadedEventReader implements EventReader {
   async event(seq: number): Promise<EventRow | null> {
     const row = await this.#ask<EventRow | null>({ kind: "event", seq });
     return row === null ? null : withBuffers(row);
+  }
+
+  oldestSeq(): Promise<number> {
+    return this.#ask({ kind: "oldestSeq" });
   }
 
   lastSeq(): Promise<number> {

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { SESSION_FDS_MAX } from "../abi/limits.ts";
-import { afterPrefix, bytesKey, type CellKey, type Cells, readU32Key, u32Key } from "../maps/cells.ts";
+import { afterPrefix, bytesKey, type Cell, type CellKey, type Cells, readU32Key, u32Key } from "../maps/cells.ts";
 import { elementsPrefix, usesPrefix } from "../maps/common.ts";
 import type { Element, Host, MapRecord, MapStore, MapType, OpenFile, ProgOwner, World } from "../maps/map.ts";
 import { ANON_INODE, type ObjectKind, type ObjectRecord } from "../maps/object.ts";
@@ -436,6 +436,11 @@ function pathKey(pathname: string): CellKey {
   const bytes = Buffer.from(pathname);
   if (bytes.length <= PATH_IN_KEY_BYTES_MAX) return bytesKey(bytes);
   return bytesKey(bytes.subarray(0, PATH_IN_KEY_BYTES_MAX)) + bytesKey(createHash("sha256").update(bytes).digest());
+}
+
+/** The maps among cells of a state. */
+export function mapsIn(cells: Iterable<Cell>): MapRecord[] {
+  return [...cells].filter(([key]) => key.startsWith(MAPS)).map(([, bytes]) => mapCodec.decode(bytes));
 }
 
 /** Ids that are given out in ascending order and never again. */

@@ -95,7 +95,7 @@ t.test("archive moves events to segments, says so in the log, and the state is w
   const data = copyOf(t);
   const ran = await mapledger("archive", "--before", "201", "--data", data);
   t.equal(ran.code, 0, ran.stderr);
-  t.match(ran.stdout, /^events 1 to 200 are in .*archive: 1 segments\n$/);
+  t.match(ran.stdout, /^events 1 to 200 are in .*archive\n$/);
   const [event, ...rest] = compareEvents(t, data, 200);
   t.equal(rest.length, 0);
   t.match(event, { cmd: CMD.ARCHIVE, seq: last + 1, errno: 0, session: 0, caller: /^user:./ });

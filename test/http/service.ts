@@ -1,6 +1,7 @@
 import type { InjectOptions, LightMyRequestResponse } from "fastify";
 import type { Test } from "tap";
 import { readSettings, type Settings } from "../../src/config.ts";
+import type { ArchiveJobStatus, Archiver } from "../../src/engine/archives.ts";
 import { Engine, type Reply, type Request } from "../../src/engine/engine.ts";
 import {
   type EventFilter,
@@ -38,6 +39,13 @@ class MemoryReader implements EventReader {
     this.#rows = rows;
   }
 
+  /** Events below it are archived, as far as anybody is told. */
+  oldest = 1;
+
+  async oldestSeq(): Promise<number> {
+    return this.oldest;
+  }
+
   async query(filter: EventFilter, { afterSeq, beforeSeq, limit }: EventRange): Promise<EventPage> {
     this.queries++;
     const backward = beforeSeq !== undefined;
@@ -73,6 +81,21 @@ function hasKey(row: EventRow, { key }: EventFilter): boolean {
 }
 
 const HOST = { possibleCpus: 2, pageBytes: 4096, memoryBytes: 2 ** 34, onlineNodes: [0], ifindexes: [1] };
+/** Archives nothing, but says what it is told to. */
+class ToldArchiver implements Archiver {
+  readonly directory = "/archive";
+  job: ArchiveJobStatus | null = null;
+  refusal: Error | null = null;
+
+  async begin(before: string, caller: string): Promise<ArchiveJobStatus> {
+    if (this.refusal !== null) throw this.refusal;
+    const { directory } = this;
+    const plan = { first: 1, through: 2 };
+    this.job = { ...plan, state: "running", before, caller, directory, doneEvents: 0, seq: null, error: null };
+    return this.job;
+  }
+}
+
 const NO_MIRROR = disabledMirror("no mirror in this test");
 
 export interface ServiceOptions {
@@ -89,6 +112,7 @@ export class Service {
   readonly log = new MemoryLog();
   readonly tree = new MemoryTree(this.log);
   readonly engine: Engine;
+  readonly archiver = new ToldArchiver();
   readonly metrics = new Metrics();
   readonly reader = new MemoryReader(this.log.rows);
   readonly #onGrowth = new Set<() => void>();
@@ -121,6 +145,7 @@ export class Service {
       events: service.reader,
       past: service.#past(),
       tree: service.tree,
+      archiver: service.archiver,
       settings,
       metrics: service.metrics,
       streams: service.#streams,

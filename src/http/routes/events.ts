@@ -1,9 +1,11 @@
 import { Readable } from "node:stream";
 import { Type } from "typebox";
+import { checkKept } from "../../engine/archives.ts";
 import type { EventFilter, EventReader } from "../../engine/events.ts";
 import type { EventRow } from "../../log/event.ts";
 import { eventJson } from "../../log/event_json.ts";
 import { lines, messages, problems, told } from "../answers.ts";
+import { archivedProblem } from "../archived.ts";
 import { sendJson } from "../bulk.ts";
 import { FilterFields, type FilterQuery, readFilter } from "../event_filter.ts";
 import { follow } from "../follow.ts";
@@ -42,8 +44,9 @@ const Page = Type.Object({
   events: Type.Array(Type.Ref("Event")),
   next: nullable("integer", { description: "The next page's `after`; null at the end of the log." }),
   prev: nullable("integer", { description: "The previous page's `before`; null at its beginning." }),
+  oldest_seq: Type.Integer({ description: "The log's beginning: events below this one are archived." }),
 });
-const PAGE_EXAMPLE = { events: [EXAMPLE], next: 17, prev: null };
+const PAGE_EXAMPLE = { events: [EXAMPLE], next: 17, prev: null, oldest_seq: 1 };
 
 /** The log: every command that ever ran. */
 export async function eventRoutes(app: App, { parts }: RouteOptions): Promise<void> {
@@ -59,7 +62,7 @@ function listEvents(app: App, { engine, events, settings }: Parts): void {
       operationId: "listEvents",
       summary: "List events",
       description:
-        "Ascending by seq; a page of large events has fewer than `limit`. With `before` the page that ends just below it, " +
+        "Ascending by seq, from the oldest event that is not archived on; a page of large events has fewer than `limit`. With `before` the page that ends just below it, " +
         "which for a seq beyond the log's end is the last. With Accept: application/x-ndjson all of them up to now, an " +
         "event a line.",
       tags: TAGS,
@@ -83,20 +86,27 @@ function listEvents(app: App, { engine, events, settings }: Parts): void {
             [NDJSON]: lines(Type.Ref("Event"), `${JSON.stringify(EXAMPLE)}\n`),
           },
         },
-        ...problems({}, "ENOENT", "EINVAL"),
+        ...problems({}, "archived", "ENOENT", "EINVAL"),
       },
     },
     handler: async (request, reply) => {
       const query = request.query as PageQuery;
       const filter = await readFilter(engine, query);
+      const oldest = await events.oldestSeq();
+      checkKept(oldest - 1, rangeOf(query));
       if (wants(request.headers, NDJSON)) {
         const last = Math.min(await events.lastSeq(), (query.before ?? Number.POSITIVE_INFINITY) - 1);
         const all = eventLines(events, filter, query.after, last);
-        return reply.type(NDJSON).send(Readable.from(all, { highWaterMark: 1 }));
+        return reply
+          .type(NDJSON)
+          .header("mapledger-oldest-seq", String(oldest))
+          .send(Readable.from(all, { highWaterMark: 1 }));
       }
       const page =
-        query.before === undefined ? await pageOn(events, filter, query) : await pageBack(events, filter, query);
-      return sendJson(reply, pageText(page), bytesOf(page.rows));
+        query.before === undefined
+          ? await pageOn(events, filter, query, oldest)
+          : await pageBack(events, filter, query, oldest);
+      return sendJson(reply, pageText(page, oldest), bytesOf(page.rows));
     },
   });
 }
@@ -124,12 +134,12 @@ function streamEvents(app: App, parts: Parts): void {
             ),
           },
         },
-        ...problems({}, "too-many-streams", "ENOENT", "EINVAL"),
+        ...problems({}, "too-many-streams", "archived", "ENOENT", "EINVAL"),
       },
     },
     handler: async (request, reply) => {
       const filter = await readFilter(parts.engine, request.query as FilterQuery);
-      const start = readStart(request, await parts.events.lastSeq());
+      const start = await readStart(request, parts.events);
       return parts.streams.send(reply, EVENT_STREAM, (signal) => eventMessages(parts, filter, start, signal));
     },
   });
@@ -142,9 +152,11 @@ function getEvent(app: App, { events }: Parts): void {
       summary: "An event",
       tags: TAGS,
       params: Type.Object({ seq: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, examples: [17] }) }),
-      response: { 200: told("The event.", Type.Ref("Event"), EXAMPLE), ...problems({}, "no-such-event") },
+      response: { 200: told("The event.", Type.Ref("Event"), EXAMPLE), ...problems({}, "no-such-event", "archived") },
     },
     handler: async ({ params: { seq } }, reply) => {
+      const oldest = await events.oldestSeq();
+      if (seq < oldest) throw archivedProblem(oldest);
       const row = await events.event(seq);
       if (row === null)
         throw new Problem("no-such-event", `there is no event ${seq}: the log ends at ${await events.lastSeq()}`);
@@ -159,6 +171,10 @@ interface PageQuery extends FilterQuery {
   readonly limit: number;
 }
 
+function rangeOf({ after, before }: PageQuery): { afterSeq: number; beforeSeq?: number } {
+  return before === undefined ? { afterSeq: after } : { afterSeq: after, beforeSeq: before };
+}
+
 interface Page {
   readonly rows: readonly EventRow[];
   readonly next: number | null;
@@ -166,7 +182,12 @@ interface Page {
 }
 
 /** At most `limit` events above `after`; fewer where they are large. */
-async function pageOn(events: EventReader, filter: EventFilter, { after, limit }: PageQuery): Promise<Page> {
+async function pageOn(
+  events: EventReader,
+  filter: EventFilter,
+  { after, limit }: PageQuery,
+  oldest: number,
+): Promise<Page> {
   const rows: EventRow[] = [];
   for (let at = after; ; ) {
     const chunk = await events.query(filter, { afterSeq: at, limit: Math.min(CHUNK_EVENTS, limit - rows.length) });
@@ -174,12 +195,17 @@ async function pageOn(events: EventReader, filter: EventFilter, { after, limit }
     at = chunk.reached;
     const isFull = rows.length === limit || bytesOf(rows) > PAGE_BYTES_MAX;
     if (isFull || !chunk.more)
-      return { rows, next: isFull ? at : null, prev: after === 0 ? null : (rows[0]?.seq ?? after + 1) };
+      return { rows, next: isFull ? at : null, prev: after < oldest ? null : (rows[0]?.seq ?? after + 1) };
   }
 }
 
 /** At most `limit` events below `before`, those next to it. */
-async function pageBack(events: EventReader, filter: EventFilter, { after, before, limit }: PageQuery): Promise<Page> {
+async function pageBack(
+  events: EventReader,
+  filter: EventFilter,
+  { after, before, limit }: PageQuery,
+  oldest: number,
+): Promise<Page> {
   let rows: EventRow[] = [];
   for (let at = before as number; ; ) {
     const rest = Math.min(CHUNK_EVENTS, limit - rows.length);
@@ -188,7 +214,7 @@ async function pageBack(events: EventReader, filter: EventFilter, { after, befor
     at = chunk.reached;
     const isFull = rows.length === limit || bytesOf(rows) > PAGE_BYTES_MAX;
     if (isFull || !chunk.more)
-      return { rows, next: rows.at(-1)?.seq ?? null, prev: isFull && at > after + 1 ? at : null };
+      return { rows, next: rows.at(-1)?.seq ?? null, prev: isFull && at > Math.max(after + 1, oldest) ? at : null };
   }
 }
 
@@ -196,10 +222,10 @@ function bytesOf(rows: readonly EventRow[]): number {
   return rows.reduce((sum, { key, value }) => sum + (key?.length ?? 0) + (value?.length ?? 0), 0);
 }
 
-function* pageText({ rows, next, prev }: Page): Iterable<string> {
+function* pageText({ rows, next, prev }: Page, oldest: number): Iterable<string> {
   yield '{"events":[';
   for (const [at, row] of rows.entries()) yield `${at === 0 ? "" : ","}${JSON.stringify(eventJson(row))}`;
-  yield `],"next":${next},"prev":${prev}}`;
+  yield `],"next":${next},"prev":${prev},"oldest_seq":${oldest}}`;
 }
 
 /** All that match up to `last`, chunk by chunk, as fast as they are taken. */

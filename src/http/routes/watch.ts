@@ -64,13 +64,13 @@ export async function watchRoutes(app: App, { parts }: RouteOptions): Promise<vo
             [NDJSON]: lines(LINE, EXAMPLES.map(asLine).join("")),
           },
         },
-        ...problems({ command: true }, "too-many-streams", "ENOENT", "EINVAL"),
+        ...problems({ command: true }, "too-many-streams", "archived", "ENOENT", "EINVAL"),
       },
     },
     handler: async (request, reply) => {
       const { map: reference } = request.params;
       const map = await askMap(parts.engine, readReference(reference, "map"), reference);
-      const start = startAsked(request, await parts.events.lastSeq());
+      const start = await startAsked(request, parts.events);
       parts.streams.checkRoom();
       const first = start === null ? await must(parts, reply, elementsRequest(map.id, request.caller)) : null;
       const whole = async function* (signal: AbortSignal): AsyncGenerator<Iterable<Told>> {

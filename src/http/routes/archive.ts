@@ -1,0 +1,114 @@
+import { Type } from "typebox";
+import { type ArchiveJobStatus, ArchiveRefused } from "../../engine/archives.ts";
+import { body, problems, told } from "../answers.ts";
+import type { App, Parts, RouteOptions } from "../parts.ts";
+import { Problem, type ProblemName } from "../problems.ts";
+import { nullable } from "../schemas.ts";
+
+const TAGS = ["archive"];
+
+const Job = Type.Object(
+  {
+    state: Type.Enum(["running", "done", "failed"], { type: "string" }),
+    before: Type.String({ description: "As it was asked for." }),
+    caller: Type.String(),
+    directory: Type.String(),
+    first: Type.Integer({ description: "The first event that is archived." }),
+    through: Type.Integer({ description: "And the last." }),
+    done_events: Type.Integer({ description: "Events that have been written, read back and compared." }),
+    seq: nullable("integer", { description: "The ARCHIVE event, when it is done: from then on they are archived." }),
+    error: nullable("string", { description: "Why it has failed; the log has everything." }),
+  },
+  { additionalProperties: false },
+);
+
+const { properties, required } = Job;
+const JOB_FIELDS = { properties, required, additionalProperties: false };
+
+const Archive = Type.Object(
+  {
+    directory: Type.String({ description: "Where events are archived to, on the service's machine." }),
+    oldest_seq: Type.Integer({ description: "The oldest event that is not archived." }),
+    job: nullable("object", { ...JOB_FIELDS, description: "The last job since the start." }),
+  },
+  { additionalProperties: false },
+);
+
+const JOB_EXAMPLE = {
+  state: "running",
+  before: "100001",
+  caller: "anonymous",
+  directory: "/data/archive",
+  first: 1,
+  through: 100_000,
+  done_events: 50_000,
+  seq: null,
+  error: null,
+};
+
+/** Older events, moved to files. */
+export async function archiveRoutes(app: App, { parts }: RouteOptions): Promise<void> {
+  beginArchive(app, parts);
+  getArchive(app, parts);
+}
+
+function beginArchive(app: App, { archiver }: Parts): void {
+  app.post("/archive", {
+    schema: {
+      operationId: "beginArchive",
+      summary: "Archive events",
+      description:
+        "Moves all events before a seq or a moment to compressed files in MAPLEDGER_ARCHIVE: a job, which goes on when this " +
+        "is answered. They go from the log when the files have been read back and compared; an ARCHIVE event tells of it.",
+      tags: TAGS,
+      body: body(
+        Type.Object(
+          { before: Type.Union([Type.Integer({ minimum: 1 }), Type.String({ description: "A seq, or RFC 3339." })]) },
+          { additionalProperties: false },
+        ),
+        { before: 100_001 },
+      ),
+      response: {
+        202: told("The job has begun.", Job, JOB_EXAMPLE),
+        ...problems({ body: true }, "archive-running", "nothing-to-archive", "cannot-archive"),
+      },
+    },
+    handler: async ({ body, caller }, reply) => {
+      const { before } = body as { before: number | string };
+      try {
+        return reply.code(202).send(jobJson(await archiver.begin(String(before), caller)));
+      } catch (error) {
+        if (!(error instanceof ArchiveRefused)) throw error;
+        throw new Problem(REFUSALS[error.why] ?? "cannot-archive", error.message);
+      }
+    },
+  });
+}
+
+const REFUSALS: Partial<Record<ArchiveRefused["why"], ProblemName>> = {
+  "another job is running": "archive-running",
+  "nothing to archive": "nothing-to-archive",
+};
+
+function getArchive(app: App, { archiver, events }: Parts): void {
+  app.get("/archive", {
+    schema: {
+      operationId: "getArchive",
+      summary: "What is archived, and how far a job is",
+      tags: TAGS,
+      response: {
+        200: told("It.", Archive, { directory: "/data/archive", oldest_seq: 1, job: JOB_EXAMPLE }),
+        ...problems({}),
+      },
+    },
+    handler: async () => {
+      const { directory, job } = archiver;
+      return { directory, oldest_seq: await events.oldestSeq(), job: job === null ? null : jobJson(job) };
+    },
+  });
+}
+
+function jobJson({ doneEvents, ...job }: ArchiveJobStatus): object {
+  const { state, before, caller, directory, first, through, seq, error } = job;
+  return { state, before, caller, directory, first, through, done_events: doneEvents, seq, error };
+}
