@@ -3,6 +3,10 @@ import { type Cell, type CellKey, type Cells, compareKeys } from "../maps/cells.
 import type { StateStore } from "./ports.ts";
 
 type Change = Buffer | null;
+/** What a cell that has changed is now: to change it again costs no second look into a large Map. */
+interface Pending {
+  change: Change;
+}
 type Sorted = InstanceType<typeof sortedBtree.default<CellKey, Change>>;
 
 /**
@@ -15,8 +19,11 @@ type Sorted = InstanceType<typeof sortedBtree.default<CellKey, Change>>;
  */
 export class PendingCells implements Cells {
   readonly #base: StateStore;
-  #changes = new Map<CellKey, Change>();
-  #recent = new Map<CellKey, Change>();
+  #changes = new Map<CellKey, Pending>();
+  #recent = new Map<CellKey, Pending>();
+  /** The key among the changes that was asked for last, and what was found: most cells are asked for before they change. */
+  #askedKey: CellKey = "";
+  #asked: Pending | undefined;
   /** What is not in the store, in order: made when a range is first asked for, kept up from then on. */
   #sorted: Sorted | null = null;
   /** What each change since the oldest mark has replaced; undefined: nothing had changed. null: there is no mark. */
@@ -43,9 +50,8 @@ export class PendingCells implements Cells {
   }
 
   get(key: CellKey): Buffer | undefined {
-    let change = this.#changes.get(key);
-    if (change === undefined) change = this.#recent.get(key);
-    return change === undefined ? this.#base.get(key) : (change ?? undefined);
+    const pending = this.#pending(key) ?? this.#recent.get(key);
+    return pending === undefined ? this.#base.get(key) : (pending.change ?? undefined);
   }
 
   put(key: CellKey, value: Buffer): void {
@@ -85,7 +91,7 @@ export class PendingCells implements Cells {
     const undo = this.#undo ?? [];
     while (undo.length > mark) {
       const [key, before] = undo.pop() as [CellKey, Change | undefined];
-      this.#bytes += cellBytes(key, before) - cellBytes(key, this.#changes.get(key));
+      this.#bytes += cellBytes(key, before) - cellBytes(key, this.#pending(key)?.change);
       if (before !== undefined) this.#set(key, before);
       else this.#forget(key);
     }
@@ -103,7 +109,7 @@ export class PendingCells implements Cells {
   write(seq: number, failed: (error: unknown) => void): void {
     const written = this.#changes;
     this.#recent = written;
-    this.#changes = new Map();
+    this.#replace(new Map());
     this.#sorted = null;
     const bytes = this.#bytes;
     this.#bytes = 0;
@@ -112,7 +118,7 @@ export class PendingCells implements Cells {
       this.#sorted = null;
     };
     this.#writing = this.#base.write(inOrder(written), seq, bytes).then(done, (error) => {
-      this.#changes = new Map([...written, ...this.#changes]);
+      this.#replace(new Map([...written, ...this.#changes]));
       this.#bytes += bytes;
       this.#recent = new Map();
       done();
@@ -121,23 +127,50 @@ export class PendingCells implements Cells {
   }
 
   #change(key: CellKey, change: Change): void {
-    const before = this.#changes.get(key);
+    const before = this.#pending(key)?.change;
     this.#undo?.push([key, before]);
     this.#bytes += cellBytes(key, change) - cellBytes(key, before);
-    this.#set(key, change);
+    if (change === null && this.#isBottom) this.#forget(key);
+    else this.#set(key, change);
+  }
+
+  /** Nothing lies beneath the changes: a cell that goes leaves nothing to delete. */
+  get #isBottom(): boolean {
+    return this.#base.seq === 0 && this.#recent.size === 0;
+  }
+
+  #pending(key: CellKey): Pending | undefined {
+    if (key !== this.#askedKey) {
+      this.#asked = this.#changes.get(key);
+      this.#askedKey = key;
+    }
+    return this.#asked;
   }
 
   #set(key: CellKey, change: Change): void {
-    this.#changes.set(key, change);
+    const pending = this.#pending(key);
+    if (pending !== undefined) pending.change = change;
+    else {
+      this.#asked = { change };
+      this.#changes.set(key, this.#asked);
+    }
     this.#sorted?.set(key, change);
+  }
+
+  #replace(changes: Map<CellKey, Pending>): void {
+    this.#changes = changes;
+    this.#askedKey = "";
+    this.#asked = undefined;
   }
 
   #forget(key: CellKey): void {
     this.#changes.delete(key);
+    this.#askedKey = key;
+    this.#asked = undefined;
     if (this.#sorted === null) return;
     const beneath = this.#writing === null ? undefined : this.#recent.get(key);
     if (beneath === undefined) this.#sorted.delete(key);
-    else this.#sorted.set(key, beneath);
+    else this.#sorted.set(key, beneath.change);
   }
 
   #order(): Sorted {
@@ -155,8 +188,8 @@ function cellBytes(key: CellKey, change: Change | undefined): number {
 }
 
 /** Strings of bytes sort in the order of their bytes by themselves, and faster than by a function of ours. */
-function* inOrder(changes: Map<CellKey, Change>): Iterable<[CellKey, Change]> {
-  for (const key of [...changes.keys()].sort()) yield [key, changes.get(key) as Change];
+function* inOrder(changes: Map<CellKey, Pending>): Iterable<[CellKey, Change]> {
+  for (const key of [...changes.keys()].sort()) yield [key, (changes.get(key) as Pending).change];
 }
 
 /** A value that came with a batch is a view into all of it: what stays pending is the value, and what shares its pool. */
