@@ -133,7 +133,14 @@ function readRow(row: EventRow): Event {
  * The event of a command on one element that has succeeded, as far as a replay needs it: who sent it and when, and what it
  * was answered, is left out.
  */
-export function elementChange(seq: number, cmd: number, map: number, key: Buffer, value: Buffer): Event {
+export function elementChange(
+  seq: number,
+  cmd: number,
+  map: number,
+  key: Buffer,
+  value: Buffer,
+  out: Out | null,
+): Event {
   const target = { by: "id", id: map } as const;
   const command = {
     session: 0,
@@ -145,7 +152,7 @@ export function elementChange(seq: number, cmd: number, map: number, key: Buffer
     value,
     flags: 0n,
   };
-  return { seq, command, outcome: done(map) };
+  return { seq, command, outcome: done(map, null, out) };
 }
 
 function columnFlags(flags: bigint | undefined): bigint | number {

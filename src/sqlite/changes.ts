@@ -2,15 +2,16 @@ import type { Database, Statement } from "better-sqlite3";
 import { CMD } from "../abi/service.ts";
 import { type Event, type EventRow, elementChange, rowEvent } from "../log/event.ts";
 import { CMDS_WITHOUT_REDO } from "../syscall/execute.ts";
+import type { Out } from "../syscall/outcome.ts";
 
 /**
  * What a replay needs of the log, read in bulk. A row that comes by itself costs more than to do again what it says, most
  * of it for the Buffers of its columns. But most events that change anything change one element, and their command, map,
- * key and value say it all: of those, a chunk of the log comes as one row, each column from end to end.
+ * key, value and what they put out say it all: of those, a chunk of the log comes as one row, each column from end to end.
  *
- *     seq cmd map key value          seqs       cmds     maps     keyBytes   keys        valueBytes   values
- *     7   2   1   aa  01 02          [7,9]      [2,3]    [1,1]    [1,1]      aa bb       [2,0]        01 02
- *     9   3   1   bb  NULL
+ *     seq cmd map key value out      seqs   cmds   maps   keyBytes  keys    valueBytes  values   outs
+ *     7   2   1   aa  01 02 NULL     [7,9]  [2,3]  [1,1]  [1,1]     aa bb   [2,0]       01 02    [null,null]
+ *     9   3   1   bb  NULL  NULL
  *
  * Whatever else may have changed the state comes as whole rows.
  */
@@ -21,7 +22,7 @@ export interface Chunk {
   readonly until: number;
 }
 
-/** Lists of numbers are JSON. All is null where nothing is plain; keys and values also where no event has any. */
+/** What is no bytes is JSON. All is null where nothing is plain; keys and values also where no event has any. */
 interface PlainColumns {
   readonly seqs: string | null;
   readonly cmds: string;
@@ -30,6 +31,7 @@ interface PlainColumns {
   readonly keys: Uint8Array | null;
   readonly valueBytes: string;
   readonly values: Uint8Array | null;
+  readonly outs: string;
 }
 
 const CHUNK_EVENTS = 4096;
@@ -40,8 +42,8 @@ const PLAIN_BYTES_MAX = 4096;
 
 const { BPF_MAP_UPDATE_ELEM, BPF_MAP_DELETE_ELEM, BPF_MAP_LOOKUP_AND_DELETE_ELEM } = CMD;
 const ELEMENT_CMDS = `cmd IN (${BPF_MAP_UPDATE_ELEM}, ${BPF_MAP_DELETE_ELEM}, ${BPF_MAP_LOOKUP_AND_DELETE_ELEM})`;
-const IS_PLAIN = `${ELEMENT_CMDS} AND errno = 0 AND attr IS NULL AND out IS NULL
-  AND ifnull(length(key), 0) + ifnull(length(value), 0) <= ${PLAIN_BYTES_MAX}`;
+const IS_PLAIN = `${ELEMENT_CMDS} AND errno = 0 AND attr IS NULL
+  AND ifnull(length(key), 0) + ifnull(length(value), 0) + ifnull(length(out), 0) <= ${PLAIN_BYTES_MAX}`;
 const CHANGES_NOTHING = `cmd IN (${CMDS_WITHOUT_REDO.join(", ")})
   OR ${ELEMENT_CMDS} AND errno <> 0 AND out IS NULL`;
 
@@ -54,7 +56,8 @@ const PLAIN = `
     '[' || group_concat(ifnull(length(key), 0)) || ']' AS keyBytes,
     CAST(group_concat(key, '') AS BLOB) AS keys,
     '[' || group_concat(ifnull(length(value), 0)) || ']' AS valueBytes,
-    CAST(group_concat(value, '') AS BLOB) AS "values"
+    CAST(group_concat(value, '') AS BLOB) AS "values",
+    '[' || group_concat(ifnull(out, 'null')) || ']' AS outs
   FROM (SELECT * FROM events WHERE seq > ? AND seq <= ? AND ${IS_PLAIN} ORDER BY seq)`;
 const OTHERS = `
   SELECT * FROM events WHERE seq > ? AND seq <= ? AND NOT (${IS_PLAIN}) AND NOT (${CHANGES_NOTHING}) ORDER BY seq`;
@@ -94,6 +97,7 @@ export function chunkEvents({ plain, others }: Chunk): Event[] {
 
 function elementChanges({ seqs, ...columns }: PlainColumns): Event[] {
   if (seqs === null) return [];
+  const outs = JSON.parse(columns.outs) as (Out | null)[];
   const cmds = numbers(columns.cmds);
   const maps = numbers(columns.maps);
   const keyBytes = numbers(columns.keyBytes);
@@ -102,7 +106,7 @@ function elementChanges({ seqs, ...columns }: PlainColumns): Event[] {
   const values = new Cutter(columns.values);
   return numbers(seqs).map((seq, at) => {
     const [key, value] = [keys.cut(keyBytes[at] as number), values.cut(valueBytes[at] as number)];
-    return elementChange(seq, cmds[at] as number, maps[at] as number, key, value);
+    return elementChange(seq, cmds[at] as number, maps[at] as number, key, value, outs[at] ?? null);
   });
 }
 
