@@ -2,6 +2,7 @@ import { readSettings } from "../src/config.ts";
 import { buildApp } from "../src/http/app.ts";
 import { LogStreams } from "../src/http/log_streams.ts";
 import { Metrics } from "../src/http/metrics.ts";
+import { Replays } from "../src/http/replays.ts";
 import { VERSION } from "../src/version.ts";
 
 /** The document as the service with its default settings serves it. */
@@ -17,6 +18,7 @@ export async function openApiDocument(): Promise<object> {
     archiver: { directory: "", job: null, begin: never },
     settings: { ...readSettings({}), logLevel: "silent" },
     metrics: new Metrics(),
+    replays: new Replays(never),
     streams: new LogStreams(0),
     ready: () => null,
     authenticate: null,

@@ -13,6 +13,8 @@ import { checkListen, readTokens } from "./http/auth.ts";
 import { LogStreams } from "./http/log_streams.ts";
 import { Metrics } from "./http/metrics.ts";
 import type { App } from "./http/parts.ts";
+import { Replays } from "./http/replays.ts";
+import { openTarget } from "./replay_targets.ts";
 import { ThreadedEventReader } from "./sqlite/event_reader.ts";
 import { ThreadedTree } from "./sqlite/threaded_tree.ts";
 import type { TreeData } from "./tree_main.ts";
@@ -71,6 +73,7 @@ async function start(): Promise<void> {
     tree,
     settings,
     metrics,
+    replays: new Replays(openTarget),
     streams,
     ready: () => notReady,
     authenticate,

@@ -104,6 +104,8 @@ const EXAMPLES: Partial<Record<Name, string>> = {
   "range-not-satisfiable": "bytes=8192-: the memory has 4096 bytes",
   bug: "the service failed; its log tells more",
   busy: "10000 commands with 1234567 bytes are waiting",
+  "too-many-replays": "4 replays run",
+  "no-such-replay": "there is no replay 7",
   "too-many-streams": "100 streams are open",
   unavailable: "recovering: 10000 of 20000 events",
   "log-failed": "the log could not be written; nothing was changed",

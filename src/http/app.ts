@@ -24,6 +24,7 @@ import { historyRoutes } from "./routes/history.ts";
 import { mapRoutes } from "./routes/maps.ts";
 import { memoryRoutes } from "./routes/memory.ts";
 import { pinRoutes } from "./routes/pins.ts";
+import { REPLAY_SCHEMAS, replayRoutes } from "./routes/replays.ts";
 import { serviceRoutes } from "./routes/service.ts";
 import { sessionRoutes } from "./routes/sessions.ts";
 import { watchRoutes } from "./routes/watch.ts";
@@ -47,7 +48,7 @@ const PREFIX = "/v1";
 export async function buildApp(parts: Parts): Promise<App> {
   const app = newApp(parts);
   app.setValidatorCompiler(validatorCompiler);
-  for (const schema of [...SHARED, DoorAnswerSchema]) app.addSchema(schema);
+  for (const schema of [...SHARED, DoorAnswerSchema, ...REPLAY_SCHEMAS]) app.addSchema(schema);
   addChecks(app, parts);
   addProblems(app);
   await registerDocument(app, parts.version);
@@ -73,6 +74,7 @@ const ROUTES = [
   historyRoutes,
   proofRoutes,
   watchRoutes,
+  replayRoutes,
 ] as const;
 
 function newApp(parts: Parts): App {

@@ -21,6 +21,7 @@ const TAGS = {
   history: "What became of maps and their elements.",
   evidence:
     "What proves that the log is what it was: its Merkle tree, as C2SP's tlog-tiles has it, and signed checkpoints.",
+  replays: "Recorded commands again: in another mapledger, and in this one.",
   service: "What the service says about itself.",
 } as const;
 

@@ -13,6 +13,7 @@ import type { Authenticate } from "./auth.ts";
 import type { LogStreams } from "./log_streams.ts";
 import type { Metrics } from "./metrics.ts";
 import { failure, refused } from "./problems.ts";
+import type { Replays } from "./replays.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
@@ -45,6 +46,8 @@ export interface Parts {
   readonly archiver: Archiver;
   readonly settings: Settings;
   readonly metrics: Metrics;
+  /** Those that run, over all listeners of the service. */
+  readonly replays: Replays;
   /** Those that follow the log, over all listeners of the service. */
   readonly streams: LogStreams;
   /** Why the service is not ready, or null. */

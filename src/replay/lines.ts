@@ -6,10 +6,14 @@ import { readEventLine } from "./event_line.ts";
 const LINE_CHARACTERS_MAX = 512 * 1024 * 1024 - 64 * 1024;
 
 /** A line of an export that cannot be read. */
-class BadLine extends Error {
+export class BadLine extends Error {
+  /** As in "line 17". */
+  readonly where: string;
+
   constructor(line: number, found: string) {
     super(`line ${line}: ${found}`);
     this.name = "BadLine";
+    this.where = `line ${line}`;
   }
 }
 

@@ -1,17 +1,19 @@
 import { CMD } from "../abi/service.ts";
 import { type EventRow, rowEvent } from "../log/event.ts";
+import { effectsIn, touchedKeys, touchedMaps } from "../log/touched.ts";
 import type { CreateCommand } from "../syscall/command.ts";
 import type { Shape } from "./ids.ts";
 
 /** Which events are replayed: those that match every field given, as GET /v1/events has them. */
 export interface Selection {
+  /** The map that was meant, or that lost elements or its life by it. */
   readonly map?: number;
   readonly session?: number;
   readonly caller?: string;
   readonly cmd?: number;
   /** 0: those that succeeded. */
   readonly errno?: number;
-  /** What the key begins with; of a batch, any of its keys. */
+  /** What the key begins with; of a batch, any of its keys; or of a key that was stored or evicted. */
   readonly key?: Buffer;
   /** Microseconds since the epoch, both included. */
   readonly sinceUs?: number;
@@ -20,13 +22,6 @@ export interface Selection {
   readonly afterSeq?: number;
   readonly beforeSeq?: number;
 }
-
-const BATCHES: ReadonlySet<number> = new Set([
-  CMD.BPF_MAP_LOOKUP_BATCH,
-  CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH,
-  CMD.BPF_MAP_UPDATE_BATCH,
-  CMD.BPF_MAP_DELETE_BATCH,
-]);
 
 /** Whether fields other than the range are given: then commands between those selected are missing. */
 export function isFiltered({ map, session, caller, cmd, errno, key }: Selection): boolean {
@@ -45,7 +40,7 @@ export function isSelected(selection: Selection, row: EventRow, shape: Shape | u
     row.seq > afterSeq &&
     row.time_us >= sinceUs &&
     !isBehind(selection, row) &&
-    (map === undefined || row.map === map) &&
+    (map === undefined || row.map === map || touchedMaps(row, effectsIn(row)).has(map)) &&
     (session === undefined || row.session === session) &&
     (caller === undefined || row.caller === caller) &&
     (cmd === undefined || row.cmd === cmd) &&
@@ -54,12 +49,9 @@ export function isSelected(selection: Selection, row: EventRow, shape: Shape | u
   );
 }
 
-function hasKey({ cmd, key }: EventRow, wanted: Buffer, shape: Shape | undefined): boolean {
-  if (key === null) return false;
-  const size = BATCHES.has(cmd) ? (shape?.keySize ?? key.length) : key.length;
-  for (let at = 0; at + wanted.length <= key.length; at += Math.max(size, 1))
-    if (key.subarray(at, at + Math.min(size, wanted.length)).equals(wanted)) return true;
-  return false;
+function hasKey(row: EventRow, wanted: Buffer, shape: Shape | undefined): boolean {
+  const keys = touchedKeys(row, effectsIn(row), () => shape?.keySize);
+  return keys.some((key) => key.subarray(0, wanted.length).equals(wanted));
 }
 
 /** The shape of a map that an event has created, or null. */

@@ -20,6 +20,7 @@ import type { Authenticate } from "../../src/http/auth.ts";
 import { LogStreams } from "../../src/http/log_streams.ts";
 import { Metrics } from "../../src/http/metrics.ts";
 import type { PastDoor } from "../../src/http/parts.ts";
+import { type OpenTarget, Replays } from "../../src/http/replays.ts";
 import type { EventRow } from "../../src/log/event.ts";
 import { effectsIn, touchedKeys } from "../../src/log/touched.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
@@ -102,7 +103,13 @@ export interface ServiceOptions {
   readonly settings?: Partial<Settings>;
   readonly authenticate?: Authenticate;
   readonly ready?: () => string | null;
+  /** Where replays may go. */
+  readonly targets?: OpenTarget;
 }
+
+const NO_TARGETS: OpenTarget = () => {
+  throw new Error("no target in this test");
+};
 
 /**
  * The whole service but for disk, threads and kernel: the engine over memory, behind the frames that carry its commands
@@ -148,6 +155,7 @@ export class Service {
       archiver: service.archiver,
       settings,
       metrics: service.metrics,
+      replays: new Replays(options.targets ?? NO_TARGETS),
       streams: service.#streams,
       ready: options.ready ?? (() => null),
       authenticate: options.authenticate ?? null,

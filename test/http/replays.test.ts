@@ -1,0 +1,177 @@
+import { test } from "tap";
+import { eventJson } from "../../src/log/event_json.ts";
+import { ApiTarget } from "../../src/replay/api_target.ts";
+import { TargetFailed } from "../../src/replay/target.ts";
+import { Injected } from "../replay/support.ts";
+import { Service } from "./service.ts";
+
+const LINES = { "content-type": "application/x-ndjson" };
+
+interface Told {
+  readonly id: number;
+  readonly state: string;
+  readonly summary: { readonly compared: number; readonly differences: number; readonly last_seq: number };
+  readonly differences: readonly object[];
+  readonly detail: string | null;
+}
+
+async function record(service: Service): Promise<void> {
+  const session = await service.session();
+  const map = await service.map(session);
+  for (let key = 0; key < 5; key++) await service.send("PUT", `${map}/elements/0${key}000000`, { value: "2a000000" });
+  await service.send("GET", `${map}/elements/01000000`);
+  await service.send("DELETE", session);
+}
+
+/** The log as an export has it. */
+function exported({ log }: Service): string {
+  return log.rows.map((row) => `${JSON.stringify(eventJson(row))}\n`).join("");
+}
+
+async function ended(service: Service, id: number): Promise<Told> {
+  for (;;) {
+    const told = (await service.send("GET", `/v1/replays/${id}`)).json() as Told;
+    if (told.state !== "running") return told;
+    await new Promise(setImmediate);
+  }
+}
+
+test("a replay runs in the service: it is told how far it is, and what differed", async (t) => {
+  const there = await Service.start(t);
+  const opened: string[] = [];
+  let closed = 0;
+  const service = await Service.start(t, {
+    targets: ({ url, token }) => {
+      opened.push(`${url} ${token}`);
+      return { target: new ApiTarget(new Injected(there.app)), close: () => closed++ };
+    },
+  });
+  await record(service);
+  const target = { url: "http://127.0.0.1:1/", token: "secret" };
+  const started = await service.send("POST", "/v1/replays", { target });
+  t.equal(started.statusCode, 201);
+  t.equal(started.headers.location, "/v1/replays/1");
+  t.strictSame(opened, ["http://127.0.0.1:1/ secret"]);
+  t.notMatch(started.body, /secret/);
+  t.match(await ended(service, 1), {
+    state: "done",
+    progress: { done: 10, total: 10 },
+    summary: { selected: 10, compared: 9, implied: 1, differences: 0 },
+    detail: null,
+  });
+  t.equal(closed, 1);
+  t.strictSame(
+    there.log.rows.map(({ cmd, key, errno }) => [cmd, key, errno]),
+    service.log.rows.map(({ cmd, key, errno }) => [cmd, key, errno]),
+  );
+
+  await service.send("POST", "/v1/replays", { source: { after: 1, before: 9, errno: "0" }, target });
+  t.match(await ended(service, 2), {
+    summary: { compared: 0, left_out: [{ cmd: "BPF_MAP_CREATE", why: "its session was opened outside of the range" }] },
+  });
+  await there.send("POST", "/v1/sessions");
+  await service.send("POST", "/v1/replays", { source: { cmd: "BPF_MAP_LOOKUP_ELEM" }, target, prepare: true });
+  t.match(await ended(service, 3), { summary: { selected: 1, compared: 1, differences: 0 } });
+  t.equal((await service.send("GET", "/v1/replays")).json().replays.length, 3);
+});
+
+test("a replay can be cancelled, and only so many run at once; one whose target fails says how far it came", async (t) => {
+  const there = await Service.start(t);
+  const held: (() => void)[] = [];
+  const service = await Service.start(t, {
+    targets: ({ token }) => {
+      const injected = new Injected(there.app);
+      let left = 3;
+      return {
+        target: new ApiTarget({
+          send: async (request) => {
+            if (token === "dies" && left-- === 0) throw new TargetFailed("it is gone");
+            if (token === "waits") await new Promise<void>((resolve) => held.push(resolve));
+            return injected.send(request);
+          },
+        }),
+        close() {},
+      };
+    },
+  });
+  await record(service);
+  const url = "http://127.0.0.1:1";
+  const start = (token: string) => service.send("POST", "/v1/replays", { target: { url, token } });
+  await start("dies");
+  t.match(await ended(service, 1), {
+    state: "failed",
+    detail: "it is gone: it came up to event 3",
+    summary: { compared: 3 },
+  });
+  for (let at = 0; at < 4; at++) t.equal((await start("waits")).statusCode, 201);
+  const refused = await start("waits");
+  t.equal(refused.statusCode, 503);
+  t.match(refused.json(), { type: "urn:mapledger:problem:too-many-replays", detail: "4 replays run" });
+  for (let id = 2; id <= 5; id++) t.equal((await service.send("DELETE", `/v1/replays/${id}`)).statusCode, 200);
+  for (const go of held) go();
+  for (let id = 2; id <= 5; id++) t.match(await ended(service, id), { state: "cancelled", summary: { last_seq: 1 } });
+  t.equal((await start("other")).statusCode, 201, "there is room again");
+  t.equal((await ended(service, 6)).state, "done");
+  t.equal((await service.send("DELETE", "/v1/replays/9")).statusCode, 404);
+  t.equal((await service.send("GET", "/v1/replays/9")).statusCode, 404);
+});
+
+test("a replay's target is a URL of http or https", async (t) => {
+  const service = await Service.start(t);
+  for (const [target, where] of [
+    [{ url: "file:///etc/passwd" }, "target.url"],
+    [{ url: "nonsense" }, "target.url"],
+    [{ url: "http://127.0.0.1", token: "a\r\nb" }, "target.token"],
+  ] as const) {
+    const response = await service.send("POST", "/v1/replays", { target });
+    t.equal(response.statusCode, 400);
+    t.match(response.json(), { where });
+  }
+  t.equal((await service.send("POST", "/v1/replays", { target: { url: "http://x" }, speed: 0 })).statusCode, 400);
+});
+
+test("an export is imported: its commands run as the caller's, and what differs is told", async (t) => {
+  const here = await Service.start(t);
+  await record(here);
+  const there = await Service.start(t, { authenticate: (token) => (token === "t" ? "alice" : null) });
+  const headers = { ...LINES, authorization: "Bearer t" };
+  const text = exported(here);
+  const good = await there.send("POST", "/v1/replays/import", text, headers);
+  t.equal(good.statusCode, 200);
+  t.match(good.json(), { summary: { selected: 10, compared: 9, differences: 0 }, differences: [] });
+  t.ok(there.log.rows.every(({ caller }) => caller === "alice"));
+  t.equal(there.log.rows.length, 10);
+  const lies = text.replace('"errno":"E2BIG"', '"errno":"EPERM"');
+  t.match((await there.send("POST", "/v1/replays/import", lies, headers)).json(), {
+    summary: { differences: 1 },
+    differences: [{ seq: 7, differs: ["errno"], recorded: { errno: "EPERM" }, got: { errno: "E2BIG", seq: 17 } }],
+  });
+});
+
+test("an import ends at a line that cannot be read, and says which and how far it came", async (t) => {
+  const here = await Service.start(t);
+  await record(here);
+  const there = await Service.start(t);
+  const lines = exported(here).split("\n");
+  const bad = [...lines.slice(0, 3), '{"seq":', ...lines.slice(4)].join("\n");
+  const response = await there.send("POST", "/v1/replays/import", bad, LINES);
+  t.equal(response.statusCode, 400);
+  t.match(response.json(), {
+    where: "line 4",
+    detail: /^line 4: event: JSON .*; the commands before have run, up to event 3$/,
+  });
+  t.equal(there.log.rows.length, 3);
+  t.equal(
+    (await there.send("POST", "/v1/replays/import", "[]", { "content-type": "application/json" })).statusCode,
+    415,
+  );
+});
+
+test("an import is read as it comes: it may be larger than any other body", async (t) => {
+  const here = await Service.start(t);
+  await record(here);
+  const there = await Service.start(t, { settings: { bodyBytesMax: 1024 } });
+  const text = exported(here);
+  t.ok(text.length > 2000);
+  t.match((await there.send("POST", "/v1/replays/import", text, LINES)).json(), { summary: { selected: 10 } });
+});
