@@ -2,10 +2,9 @@ import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { Connection } from "../client/connection.ts";
 import { FileSource } from "../client/file_source.ts";
 import { UrlSource } from "../client/url_source.ts";
-import { ApiTarget } from "../replay/api_target.ts";
+import type { OpenTarget } from "../http/replays.ts";
 import { BpftoolTarget } from "../replay/bpftool.ts";
 import { CurlTarget } from "../replay/curl.ts";
 import { DRY } from "../replay/dry.ts";
@@ -16,7 +15,8 @@ import { Replay } from "../replay/replay.ts";
 import { isFiltered, type Selection } from "../replay/selection.ts";
 import type { Source } from "../replay/source.ts";
 import type { Summary } from "../replay/summary.ts";
-import { type Target, TargetFailed } from "../replay/target.ts";
+import { TargetFailed } from "../replay/target.ts";
+import { openTarget } from "../replay_targets.ts";
 import { LogSource } from "../sqlite/log_source.ts";
 import { Progress } from "./progress.ts";
 import { addSelectionOptions, type SelectionOptions, selectionOf } from "./selection_options.ts";
@@ -33,7 +33,7 @@ interface Options extends SelectionOptions {
   readonly dryRun: boolean;
 }
 
-const WRITERS = ["ndjson", "curl", "bpftool"];
+const WORDS = ["kernel", "ndjson", "curl", "bpftool"];
 
 export function addReplay(program: Command): void {
   const command = program
@@ -61,9 +61,10 @@ export function addImport(program: Command): void {
 }
 
 function toOption(): Option {
-  return new Option("--to <target>", "URL of a mapledger, or ndjson, curl, bpftool to write on stdout").argParser(
-    target,
-  );
+  return new Option(
+    "--to <target>",
+    "URL of a mapledger; kernel: its maps; ndjson, curl, bpftool: written on stdout",
+  ).argParser(target);
 }
 
 function addReplayOptions(command: Command): Command {
@@ -82,8 +83,8 @@ function addReplayOptions(command: Command): Command {
 }
 
 function target(text: string): string {
-  if (WRITERS.includes(text) || isUrl(text)) return text;
-  throw new InvalidArgumentError(`${WRITERS.join(", ")} or http://... is needed.`);
+  if (WORDS.includes(text) || isUrl(text)) return text;
+  throw new InvalidArgumentError(`${WORDS.join(", ")} or http://... is needed.`);
 }
 
 function factor(text: string): number {
@@ -125,14 +126,16 @@ async function openSource(from: string, { sourceToken, prepare }: Options, selec
 }
 
 async function replay(source: Source, selection: Selection, options: Options, done: () => void): Promise<void> {
-  const ids = new Ids({ same: options.sameIds, partial: isFiltered(selection) && !options.prepare });
+  const partial = isFiltered(selection) && !options.prepare;
+  const ids = new Ids({ same: options.sameIds, partial, oneTable: options.to === "kernel" });
   if (options.ids !== undefined && existsSync(options.ids)) ids.restore(JSON.parse(readFileSync(options.ids, "utf8")));
-  const connection = isUrl(options.to) ? new Connection(new URL(options.to), options.token ?? null) : null;
+  const opened = targetOf(options);
+  if ("refused" in opened) throw new Error(`replaying to the kernel: ${opened.refused}`);
   const interrupted = new AbortController();
   process.once("SIGINT", () => interrupted.abort());
   const replay = new Replay({
     source,
-    target: targetOf(options, connection),
+    target: opened.target,
     ids,
     selection,
     prepare: options.prepare,
@@ -145,19 +148,20 @@ async function replay(source: Source, selection: Selection, options: Options, do
   await replay.run().catch((error: Error) => {
     failure = error;
   });
-  connection?.close();
+  opened.close();
   done();
   if (options.ids !== undefined) writeFileSync(options.ids, JSON.stringify(ids));
   tell(replay.summary, options, performance.now() - started);
   if (failure !== null) throw stopped(failure, replay, options);
   if (interrupted.signal.aborted) throw stopped(new Error("interrupted"), replay, options);
-  if (replay.summary.differences > 0) process.exitCode = EXIT.found;
+  if (replay.summary.differences > replay.summary.free) process.exitCode = EXIT.found;
 }
 
-function targetOf({ to, dryRun }: Options, connection: Connection | null): Target {
-  if (dryRun) return DRY;
-  if (connection !== null) return new ApiTarget(connection);
-  return to === "curl" ? new CurlTarget(write) : new BpftoolTarget(write);
+function targetOf({ to, token, dryRun }: Options): ReturnType<OpenTarget> {
+  if (dryRun) return { target: DRY, close() {} };
+  if (isUrl(to)) return openTarget({ url: new URL(to), token: token ?? null });
+  if (to === "kernel") return openTarget("kernel");
+  return { target: to === "curl" ? new CurlTarget(write) : new BpftoolTarget(write), close() {} };
 }
 
 /** Waits for a reader that is slower. */
@@ -169,7 +173,7 @@ function write(text: string): Promise<void> {
 
 /** The summary: where stdout has differences, behind them; beside a script, on stderr. */
 function tell(summary: Summary, { to, dryRun }: Options, ms: number): void {
-  const stream = dryRun || isUrl(to) ? process.stdout : process.stderr;
+  const stream = dryRun || isUrl(to) || to === "kernel" ? process.stdout : process.stderr;
   stream.write(`${JSON.stringify({ summary: { ...summary, seconds: Math.round(ms) / 1000 } })}\n`);
 }
 

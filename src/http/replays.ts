@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { InvalidInput } from "../codec/invalid.ts";
 import type { Difference } from "../replay/compare.ts";
 import { Ids } from "../replay/ids.ts";
 import { type Clock, Pace } from "../replay/pace.ts";
@@ -18,16 +19,13 @@ export const DIFFERENCES_MAX = 100;
 
 const US = 1000;
 
-/** Another mapledger. */
-export interface TargetSpec {
-  readonly url: URL;
-  readonly token: string | null;
-}
+/** Another mapledger, or this machine's kernel. */
+export type TargetSpec = { readonly url: URL; readonly token: string | null } | "kernel";
 
-/** Opens what a replay's commands are sent to. Throws an Error that says why it cannot. */
-export type OpenTarget = (spec: TargetSpec) => OpenedTarget;
+/** Opens what a replay's commands are sent to, or says why it cannot. */
+export type OpenTarget = (spec: TargetSpec) => OpenedTarget | { readonly refused: string };
 
-export interface OpenedTarget {
+interface OpenedTarget {
   readonly target: Target;
   close(): void;
 }
@@ -42,7 +40,7 @@ export interface ReplaySpec {
   readonly prepare: boolean;
 }
 
-export type JobState = "running" | "done" | "failed" | "cancelled";
+type JobState = "running" | "done" | "failed" | "cancelled";
 
 /** A replay that runs inside the service, or has run. */
 export interface Job {
@@ -79,11 +77,13 @@ export class Replays {
     });
   }
 
-  /** Throws the problem of one replay too many. */
+  /** Throws the problem of one replay too many, InvalidInput where its target cannot be had. */
   start(spec: ReplaySpec): Job {
     const running = [...this.#jobs.values()].filter(({ state }) => state === "running").length;
     if (running >= RUNNING_MAX) throw new Problem("too-many-replays", `${running} replays run`);
-    const job = new RunningJob(++this.#last, spec, this.#openTarget(spec.target));
+    const opened = this.#openTarget(spec.target);
+    if ("refused" in opened) throw new InvalidInput("target", opened.refused);
+    const job = new RunningJob(++this.#last, spec, opened);
     this.#jobs.set(job.id, job);
     this.#forget();
     return job;
@@ -134,7 +134,7 @@ class RunningJob implements Job {
     this.#replay = new Replay({
       source,
       target: opened.target,
-      ids: new Ids({ partial: isFiltered(selection) && !prepare }),
+      ids: new Ids({ partial: isFiltered(selection) && !prepare, oneTable: spec.target === "kernel" }),
       selection,
       prepare,
       pace: speed === null ? null : new Pace(speed, CLOCK),

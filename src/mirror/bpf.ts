@@ -12,8 +12,9 @@ import { type MapInfo, type MapShape, readInfo } from "./map_info.ts";
  * field during the call, since V8 may drop a variable after its last use.
  */
 type Koffi = typeof import("koffi");
-type Syscall = (number: number, cmd: number, attr: Buffer, size: number) => number;
-type Call = (...args: readonly (number | Buffer | null)[]) => number;
+type Syscall = (number: number, cmd: number, attr: Buffer | bigint | null, size: number) => number;
+type Call = (...args: readonly (number | bigint | Buffer | null)[]) => number;
+type Mmap = (addr: null, length: number, prot: number, flags: number, fd: number, offset: number) => bigint;
 
 /** __NR_bpf: arch/x86/entry/syscalls/syscall_64.tbl, scripts/syscall.tbl. Both machines are little-endian. */
 const SYSCALL_NUMBER: Partial<Record<NodeJS.Architecture, number>> = { x64: 321, arm64: 280 };
@@ -53,6 +54,8 @@ const LIBC = {
   poll: "int poll(void *fds, ulong count, int timeout)",
   dup: "int dup(int fd)",
   waitpid: "int waitpid(int pid, void *status, int options)",
+  mprotect: "int mprotect(void *addr, ulong length, int prot)",
+  munmap: "int munmap(void *addr, ulong length)",
   syscall: "long syscall(long number, long a, void *b, long c, long d, long e)",
   perf: "long syscall(long number, void *attr, long pid, long cpu, long group, long flags)",
 } as const;
@@ -64,6 +67,7 @@ export class Bpf {
   readonly #syscall: Syscall;
   readonly #close: (fd: number) => number;
   readonly #libc: Readonly<Record<LibcCall, Call>>;
+  readonly #mmap: Mmap;
 
   readonly #attr = Buffer.allocUnsafeSlow(ATTR_BYTES.max).fill(0);
   readonly #element = Buffer.allocUnsafeSlow(ATTR_BYTES.element).fill(0);
@@ -86,6 +90,7 @@ export class Bpf {
     this.#libc = Object.fromEntries(
       Object.entries(LIBC).map(([name, prototype]) => [name, libc.func(prototype)]),
     ) as unknown as Record<LibcCall, Call>;
+    this.#mmap = libc.func("void *mmap(void *addr, ulong length, int prot, int flags, int fd, int64_t offset)") as Mmap;
     this.#element.writeBigUInt64LE(this.address(this.#key), 8);
     this.#element.writeBigUInt64LE(this.address(this.#value), 16);
   }
@@ -93,6 +98,23 @@ export class Bpf {
   /** Any command with an attr of the caller's, as long as it is. Pointers in it: `address`. */
   bpf(cmd: number, attr: Buffer): number {
     return this.#call(cmd, attr, attr.length);
+  }
+
+  /** The same with an attr that lies somewhere in memory; null: nowhere. */
+  bpfAt(cmd: number, address: bigint | null, size: number): number {
+    const ret = this.#syscall(this.#number, cmd, address, size);
+    return ret < 0 ? -this.#koffi.errno() : ret;
+  }
+
+  /** Pages of this process, or of what a descriptor is of (fd -1: of nothing); their address, or a negative errno. */
+  mmap(length: number, prot: number, flags: number, fd: number, offset: number): bigint | number {
+    const address = this.#mmap(null, length, prot, flags, fd, offset);
+    return BigInt.asIntN(64, address) === -1n ? -this.#koffi.errno() : address;
+  }
+
+  /** Memory at an address, as long as it is mapped. */
+  view(address: bigint, length: number): Buffer {
+    return Buffer.from(this.#koffi.view(address, length));
   }
 
   /** Valid as long as the caller keeps `buffer`. */
@@ -250,7 +272,7 @@ export class Bpf {
   }
 
   /** A call of libc's: what it returns, or a negative errno. Buffers are read and written during the call only. */
-  libc(name: LibcCall, ...args: readonly (number | Buffer | null)[]): number {
+  libc(name: LibcCall, ...args: readonly (number | bigint | Buffer | null)[]): number {
     this.#held = args;
     const ret = this.#libc[name](...args);
     return ret < 0 ? -this.#koffi.errno() : ret;

@@ -229,6 +229,8 @@ class Translation {
   /** A descriptor that a field or an element names. */
   #namedFd(fd: number): Id {
     const { session } = this.#event.command;
+    // What a field says that is left out.
+    if (fd === 0) return 0;
     const known = this.#ids.fd(session, fd);
     if (known !== undefined) return known;
     if (fd < FIRST_FD || this.#notOpen() || this.#ids.isWhole(session)) return this.#absent(fd);

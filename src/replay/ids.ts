@@ -48,6 +48,7 @@ export interface IdsJson {
 export class Ids {
   readonly #same: boolean;
   readonly #partial: boolean;
+  readonly #oneTable: boolean;
   readonly #sessions = new Map<number, Id>();
   readonly #fds = new Map<number, Map<number, Id>>();
   readonly #shapes = new Map<number, Shape>();
@@ -59,10 +60,14 @@ export class Ids {
     cgroup: new Pairs(),
   };
 
-  /** `partial`: commands between those that are replayed are missing. */
-  constructor({ same = false, partial = false } = {}) {
+  /**
+   * `partial`: commands between those that are replayed are missing. `oneTable`: the target's descriptors, of whatever
+   * session, are in one table, which others use, too.
+   */
+  constructor({ same = false, partial = false, oneTable = false } = {}) {
     this.#same = same;
     this.#partial = partial;
+    this.#oneTable = oneTable;
   }
 
   openSession(session: number, id: Id): void {
@@ -99,6 +104,7 @@ export class Ids {
   /** A descriptor that is not open in the target's session: the recorded number where it can be. */
   absentFd(session: number, fd: number): number {
     if (fd < 0 || fd >= ABSENT_FD) return fd;
+    if (this.#oneTable) return ABSENT_FD + fd;
     for (const id of this.#fds.get(session)?.values() ?? []) if (id === fd) return ABSENT_FD + fd;
     return fd;
   }

@@ -1,7 +1,7 @@
 import { CMD, type CmdName } from "../abi/service.ts";
 import { type Event, type EventRow, rowEvent } from "../log/event.ts";
 import { type Answer, recordedAnswer } from "./answer.ts";
-import type { Call } from "./call.ts";
+import type { Call, LeftOut } from "./call.ts";
 import { callOf } from "./calls.ts";
 import { compare, type Difference, differenceOf, opensFd } from "./compare.ts";
 import type { Id, Ids } from "./ids.ts";
@@ -30,7 +30,7 @@ interface UnderWay {
   readonly event: Event;
   readonly selected: boolean;
   readonly recorded: Answer;
-  readonly answer: Promise<Answer>;
+  readonly answer: Promise<Answer | LeftOut>;
 }
 
 /** Commands that change a map's elements. */
@@ -166,8 +166,6 @@ export class Replay {
     const answer = target.send(call, event, recorded);
     // It is awaited in its turn; that it has failed before that is not unheard of.
     answer.catch(() => {});
-    if (selected) this.#tally.sent(event);
-    else this.#tally.prepared++;
     this.#underWay.push({ event, selected, recorded, answer });
     if (!together) await this.#drain();
   }
@@ -182,6 +180,12 @@ export class Replay {
     const got = await answer;
     this.#underWay.shift();
     this.#tally.lastSeq = event.seq;
+    if ("leftOut" in got) {
+      if (selected) this.#tally.leftOut(event, got.leftOut);
+      return;
+    }
+    if (selected) this.#tally.sent(event);
+    else this.#tally.prepared++;
     learn(event, recorded, got, ids, await this.#described(event, recorded, got));
     if (event.command.cmd === CMD.SESSION_END) this.#ended(event.command.session);
     if (target.answers && selected) this.#compare(event, recorded, got);
@@ -208,7 +212,9 @@ export class Replay {
     this.#tally.compared++;
     const found = compare(event, recorded, got, ids) ?? this.#misplaced(event, recorded, got);
     if (got.seq !== undefined) this.#targetSeq = got.seq;
-    const difference = found === null ? null : (target.judge?.(found, event) ?? found);
+    if (found === null) return;
+    const shape = ids.shape(event.outcome.map);
+    const difference = target.judge === undefined ? found : target.judge(found, event, shape, recorded, got);
     if (difference === null) return;
     this.#tally.differences++;
     if (difference.free !== undefined) this.#tally.free++;

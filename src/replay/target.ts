@@ -1,6 +1,6 @@
 import type { Event } from "../log/event.ts";
 import type { Answer } from "./answer.ts";
-import type { Call } from "./call.ts";
+import type { Call, LeftOut } from "./call.ts";
 import type { Difference } from "./compare.ts";
 import type { Id, Shape } from "./ids.ts";
 
@@ -11,11 +11,17 @@ export interface Target {
   /** Commands that may be under way at once, where their order is certain to hold. */
   readonly window: number;
   /** Does what an event tells of; `call` is the event in the target's numbers, `recorded` what it was answered with. */
-  send(call: Call, event: Event, recorded: Answer): Promise<Answer>;
+  send(call: Call, event: Event, recorded: Answer): Promise<Answer | LeftOut>;
   /** What a descriptor is of, where its opening did not say. */
   describe?(session: Id, fd: Id): Promise<Description>;
-  /** A difference that is this target's to choose gets its reason; others stay as they are. */
-  judge?(difference: Difference, event: Event): Difference;
+  /** What is to be thought of a difference: it may be the target's to make, and say so in `free`; null: it is none. */
+  judge?(
+    difference: Difference,
+    event: Event,
+    shape: Shape | undefined,
+    recorded: Answer,
+    got: Answer,
+  ): Difference | null;
 }
 
 /** Where a script's text goes; resolves when there is room for more. */

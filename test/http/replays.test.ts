@@ -41,8 +41,8 @@ test("a replay runs in the service: it is told how far it is, and what differed"
   const opened: string[] = [];
   let closed = 0;
   const service = await Service.start(t, {
-    targets: ({ url, token }) => {
-      opened.push(`${url} ${token}`);
+    targets: (spec) => {
+      opened.push(spec === "kernel" ? spec : `${spec.url} ${spec.token}`);
       return { target: new ApiTarget(new Injected(there.app)), close: () => closed++ };
     },
   });
@@ -79,7 +79,8 @@ test("a replay can be cancelled, and only so many run at once; one whose target 
   const there = await Service.start(t);
   const held: (() => void)[] = [];
   const service = await Service.start(t, {
-    targets: ({ token }) => {
+    targets: (spec) => {
+      const token = spec === "kernel" ? null : spec.token;
       const injected = new Injected(there.app);
       let left = 3;
       return {
@@ -116,11 +117,13 @@ test("a replay can be cancelled, and only so many run at once; one whose target 
   t.equal((await service.send("GET", "/v1/replays/9")).statusCode, 404);
 });
 
-test("a replay's target is a URL of http or https", async (t) => {
-  const service = await Service.start(t);
+test("a replay's target is a URL of http or https, or the kernel where it can be had", async (t) => {
+  const service = await Service.start(t, { targets: () => ({ refused: "bpf(2) is refused: EPERM" }) });
   for (const [target, where] of [
     [{ url: "file:///etc/passwd" }, "target.url"],
     [{ url: "nonsense" }, "target.url"],
+    ["kernel", "target"],
+    ["moon", "target"],
     [{ url: "http://127.0.0.1", token: "a\r\nb" }, "target.token"],
   ] as const) {
     const response = await service.send("POST", "/v1/replays", { target });

@@ -107,9 +107,7 @@ export interface ServiceOptions {
   readonly targets?: OpenTarget;
 }
 
-const NO_TARGETS: OpenTarget = () => {
-  throw new Error("no target in this test");
-};
+const NO_TARGETS: OpenTarget = () => ({ refused: "there is no target in this test" });
 
 /**
  * The whole service but for disk, threads and kernel: the engine over memory, behind the frames that carry its commands

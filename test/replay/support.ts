@@ -7,6 +7,7 @@ import { Ids } from "../../src/replay/ids.ts";
 import { Replay, type ReplayOptions } from "../../src/replay/replay.ts";
 import type { Source } from "../../src/replay/source.ts";
 import type { Summary } from "../../src/replay/summary.ts";
+import type { Target } from "../../src/replay/target.ts";
 
 /** Rows of a log in memory. */
 export function sourceOf(rows: readonly EventRow[]): Source {
@@ -45,16 +46,20 @@ export interface Replayed {
   readonly differences: readonly Difference[];
 }
 
-/** Replays rows, all of them unless told otherwise, as fast as it goes. */
-export async function replayed(
+/** Replays rows into an app, all of them unless told otherwise, as fast as it goes. */
+export function replayed(rows: readonly EventRow[], app: App, more: Partial<ReplayOptions> = {}): Promise<Replayed> {
+  return replayedTo(new ApiTarget(new Injected(app)), rows, more);
+}
+
+export async function replayedTo(
+  target: Target,
   rows: readonly EventRow[],
-  app: App,
   more: Partial<ReplayOptions> = {},
 ): Promise<Replayed> {
   const differences: Difference[] = [];
   const replay = new Replay({
     source: sourceOf(rows),
-    target: new ApiTarget(new Injected(app)),
+    target,
     ids: new Ids(),
     selection: {},
     prepare: false,

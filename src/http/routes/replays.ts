@@ -20,6 +20,7 @@ import { DIFFERENCES_MAX, type Job, type TargetSpec } from "../replays.ts";
 import { nullable } from "../schemas.ts";
 
 const TAGS = ["replays"];
+const SPEED_MIN = 0.001;
 
 const EXAMPLE_SUMMARY = {
   selected: 3,
@@ -83,16 +84,22 @@ const ReplayBody = Type.Object(
         { additionalProperties: false, description: "Which events of the log; all of them up to now unless given." },
       ),
     ),
-    target: Type.Object(
-      {
-        url: Type.String({ description: "Of another mapledger: http or https.", examples: ["http://127.0.0.1:8621"] }),
-        token: Type.Optional(Type.String({ description: "Its bearer token." })),
-      },
-      { additionalProperties: false },
-    ),
+    target: Type.Union([
+      Type.Object(
+        {
+          url: Type.String({
+            description: "Of another mapledger: http or https.",
+            examples: ["http://127.0.0.1:8621"],
+          }),
+          token: Type.Optional(Type.String({ description: "Its bearer token." })),
+        },
+        { additionalProperties: false },
+      ),
+      Type.Enum(["kernel"], { type: "string", description: "Maps of this machine's kernel, beside the mirror's." }),
+    ]),
     speed: Type.Optional(
       Type.Number({
-        exclusiveMinimum: 0,
+        minimum: SPEED_MIN,
         description: "A factor of the original speed; as fast as it goes unless given.",
       }),
     ),
@@ -108,7 +115,7 @@ const ReplayBody = Type.Object(
 
 interface ReplayRequest {
   readonly source?: FilterQuery & { readonly after?: number; readonly before?: number };
-  readonly target: { readonly url: string; readonly token?: string };
+  readonly target: { readonly url: string; readonly token?: string } | "kernel";
   readonly speed?: number;
   readonly prepare?: boolean;
 }
@@ -131,7 +138,7 @@ function startReplay(app: App, { parts }: RouteOptions): void {
       operationId: "startReplay",
       summary: "Replay a part of the log",
       description:
-        "Sends recorded commands to another mapledger, in their order, and holds each answer against the recorded one. It " +
+        "Sends recorded commands to another mapledger, or to the kernel, in their order, and holds each answer against the recorded one. It " +
         "runs inside the service, which sends requests to the URL: who may use the service may have it do that.",
       tags: TAGS,
       body: ReplayBody,
@@ -158,7 +165,9 @@ function startReplay(app: App, { parts }: RouteOptions): void {
   });
 }
 
-function readTargetSpec({ url: text, token }: ReplayRequest["target"]): TargetSpec {
+function readTargetSpec(target: ReplayRequest["target"]): TargetSpec {
+  if (target === "kernel") return target;
+  const { url: text, token } = target;
   const url = URL.canParse(text) ? new URL(text) : null;
   if (url === null || !/^https?:$/.test(url.protocol))
     throw new InvalidInput(
@@ -242,6 +251,7 @@ function importEvents(app: App): void {
     },
     validatorCompiler: () => () => true,
     handler: async (request) => {
+      if (request.body === undefined || request.body === null) throw new InvalidInput("body", "it is missing");
       const differences: Difference[] = [];
       const replay = new Replay({
         source: { extent: null, done: 0, read: () => readEventLines(textOf(request.body as Readable)) },
@@ -284,7 +294,7 @@ function jobJson(job: Job): object {
     id,
     caller,
     state,
-    target: target.url.origin,
+    target: target === "kernel" ? target : target.url.origin,
     speed,
     started_at: timeText(startedUs),
     ended_at: endedUs === null ? null : timeText(endedUs),

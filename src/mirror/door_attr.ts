@@ -1,0 +1,260 @@
+import { BPF_ATTR_BYTES, BPF_MAP_TYPE, MAP_INFO, OBJ_NAME_LEN } from "../abi/bpf.ts";
+import type { DoorAttr } from "../codec/door.ts";
+import type { Bpf } from "./bpf.ts";
+import type { Guarded, Room } from "./guarded.ts";
+
+/** The syscall door's attr as union bpf_attr, with real buffers behind its pointers; and back. */
+
+const DIGEST_BYTES = 32;
+/** What a lookup batch is given room for at most, whatever its count. */
+const ROOM_ELEMENTS_MAX = 4096;
+/** A batch's position is a u32 at least. */
+const POSITION_BYTES_MIN = 4;
+
+/** Offsets and sizes in union bpf_attr. */
+const CREATE = {
+  map_type: [0, 4],
+  key_size: [4, 4],
+  value_size: [8, 4],
+  max_entries: [12, 4],
+  map_flags: [16, 4],
+  inner_map_fd: [20, 4],
+  numa_node: [24, 4],
+  map_ifindex: [44, 4],
+  btf_fd: [48, 4],
+  btf_key_type_id: [52, 4],
+  btf_value_type_id: [56, 4],
+  btf_vmlinux_value_type_id: [60, 4],
+  map_extra: [64, 8],
+  value_type_btf_obj_fd: [72, 4],
+  map_token_fd: [76, 4],
+  excl_prog_hash_size: [88, 4],
+} as const;
+
+/** Map types whose values come as one slot a CPU. */
+const PERCPU: ReadonlySet<number> = new Set([
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_HASH,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE,
+]);
+
+/** What an answer's buffers are made of: fields of the attr that the kernel writes behind. */
+export interface PackedCall {
+  readonly attr: Buffer;
+  /** Reads what was written; called when the kernel has answered. */
+  outputs(errno: string | null): DoorAttr;
+}
+
+interface Shape {
+  readonly keyBytes: number;
+  readonly valueBytes: number;
+  /** Its lookups read their value. */
+  readonly asks: boolean;
+}
+
+type Attr = Readonly<Record<string, unknown>>;
+
+const NO_OUTPUTS = (): DoorAttr => ({});
+const NO_MAP: Shape = { keyBytes: 64, valueBytes: 64, asks: false };
+
+/** Packs requests; knows what maps the descriptors are of that it is told about, for how much room an answer takes. */
+export class DoorPacker {
+  readonly #bpf: Bpf;
+  readonly #memory: Guarded;
+  readonly #possibleCpus: number;
+  /** null: it is a map's, and nobody has asked yet. */
+  readonly #shapes = new Map<number, Shape | null>();
+
+  constructor(bpf: Bpf, memory: Guarded, possibleCpus: number) {
+    this.#bpf = bpf;
+    this.#memory = memory;
+    this.#possibleCpus = possibleCpus;
+  }
+
+  openedMap(fd: number): void {
+    this.#shapes.set(fd, null);
+  }
+
+  openedOther(fd: number): void {
+    this.#shapes.set(fd, NO_MAP);
+  }
+
+  duplicated(fd: number, copy: number): void {
+    this.#shapes.set(copy, this.#shapes.get(fd) ?? null);
+  }
+
+  closed(fd: number): void {
+    this.#shapes.delete(fd);
+  }
+
+  /** `bytes`: how long the attr is, if longer than union bpf_attr. */
+  pack(cmd: string, attr: Attr, bytes = BPF_ATTR_BYTES): PackedCall {
+    const packed = Buffer.alloc(Math.max(BPF_ATTR_BYTES, bytes));
+    switch (cmd) {
+      case "BPF_MAP_CREATE":
+        return this.#create(packed, attr);
+      case "BPF_MAP_LOOKUP_ELEM":
+      case "BPF_MAP_LOOKUP_AND_DELETE_ELEM":
+        return this.#element(packed, attr, "value");
+      case "BPF_MAP_GET_NEXT_KEY":
+        return this.#element(packed, attr, "next_key");
+      case "BPF_MAP_UPDATE_ELEM":
+      case "BPF_MAP_DELETE_ELEM":
+      case "BPF_MAP_FREEZE":
+        return this.#element(packed, attr, null);
+      case "BPF_MAP_LOOKUP_BATCH":
+      case "BPF_MAP_LOOKUP_AND_DELETE_BATCH":
+      case "BPF_MAP_UPDATE_BATCH":
+      case "BPF_MAP_DELETE_BATCH":
+        return this.#batch(packed, attr, cmd.includes("LOOKUP"));
+      case "BPF_OBJ_PIN":
+      case "BPF_OBJ_GET":
+        return this.#path(packed, attr);
+      case "BPF_MAP_GET_NEXT_ID":
+        write(packed, 0, 4, attr.start_id);
+        return { attr: packed, outputs: (errno) => (errno === null ? { next_id: packed.readUInt32LE(4) } : {}) };
+      case "BPF_MAP_GET_FD_BY_ID":
+        write(packed, 0, 4, attr.map_id);
+        write(packed, 8, 4, attr.open_flags);
+        return { attr: packed, outputs: NO_OUTPUTS };
+      case "BPF_OBJ_GET_INFO_BY_FD":
+        return this.#info(packed, attr);
+      case "BPF_BTF_LOAD":
+        packed.writeBigUInt64LE(this.#input("btf", attr.btf), 0);
+        write(packed, 16, 4, attr.btf_size);
+        return { attr: packed, outputs: NO_OUTPUTS };
+      default:
+        return { attr: packed, outputs: NO_OUTPUTS };
+    }
+  }
+
+  /** Sizes of a map's keys and values in user space; of what is no map: enough for whatever comes. */
+  #shape(fd: unknown): Shape {
+    const known = this.#shapes.get(fd as number);
+    if (known === undefined) return NO_MAP;
+    if (known !== null) return known;
+    const info = this.#bpf.infoByFd(fd as number);
+    if (typeof info === "number") return NO_MAP;
+    const slotBytes = Math.ceil(info.valueSize / 8) * 8;
+    const shape = {
+      keyBytes: info.keySize,
+      valueBytes: PERCPU.has(info.type) ? slotBytes * this.#possibleCpus : info.valueSize,
+      asks: info.type === BPF_MAP_TYPE.BPF_MAP_TYPE_BLOOM_FILTER,
+    };
+    this.#shapes.set(fd as number, shape);
+    return shape;
+  }
+
+  #create(packed: Buffer, attr: Attr): PackedCall {
+    for (const [field, [offset, size]] of Object.entries(CREATE)) write(packed, offset, size, attr[field]);
+    packed.write((attr.map_name as string | undefined) ?? "", 28, OBJ_NAME_LEN, "latin1");
+    packed.writeBigUInt64LE(this.#input("hash", attr.excl_prog_hash), 80);
+    return { attr: packed, outputs: NO_OUTPUTS };
+  }
+
+  #element(packed: Buffer, attr: Attr, output: "value" | "next_key" | null): PackedCall {
+    write(packed, 0, 4, attr.map_fd);
+    packed.writeBigUInt64LE(this.#input("key", attr.key), 8);
+    write(packed, 24, 8, attr.flags);
+    // A bloom filter's lookup reads what others write to.
+    if (output === null || this.#shape(attr.map_fd).asks) {
+      packed.writeBigUInt64LE(this.#input("value", attr.value), 16);
+      return { attr: packed, outputs: NO_OUTPUTS };
+    }
+    const shape = this.#shape(attr.map_fd);
+    const size = output === "value" ? shape.valueBytes : shape.keyBytes;
+    const room = this.#output(output, attr[output], size);
+    packed.writeBigUInt64LE(room.address, 16);
+    return { attr: packed, outputs: (errno) => (errno === null ? { [output]: hex(room.bytes, size) } : {}) };
+  }
+
+  #batch(packed: Buffer, attr: Attr, reads: boolean): PackedCall {
+    const count = Number(attr.count ?? 0);
+    write(packed, 32, 4, attr.count);
+    write(packed, 36, 4, attr.map_fd);
+    write(packed, 40, 8, attr.elem_flags);
+    write(packed, 48, 8, attr.flags);
+    packed.writeBigUInt64LE(this.#input("in_batch", attr.in_batch), 0);
+    const done = (): number => packed.readUInt32LE(32);
+    if (!reads) {
+      packed.writeBigUInt64LE(this.#input("keys", attr.keys), 16);
+      packed.writeBigUInt64LE(this.#input("values", attr.values), 24);
+      return { attr: packed, outputs: () => ({ count: done() }) };
+    }
+    const { keyBytes, valueBytes } = this.#shape(attr.map_fd);
+    const most = Math.min(count, ROOM_ELEMENTS_MAX);
+    const position = this.#output("out_batch", attr.out_batch, Math.max(keyBytes, POSITION_BYTES_MIN));
+    const keys = this.#output("keys", attr.keys, most * keyBytes);
+    const values = this.#output("values", attr.values, most * valueBytes);
+    packed.writeBigUInt64LE(position.address, 8);
+    packed.writeBigUInt64LE(keys.address, 16);
+    packed.writeBigUInt64LE(values.address, 24);
+    return {
+      attr: packed,
+      outputs(errno) {
+        if (errno !== null && errno !== "ENOENT") return { count: done() };
+        return {
+          count: done(),
+          keys: hex(keys.bytes, done() * keyBytes),
+          values: hex(values.bytes, done() * valueBytes),
+          out_batch: position.bytes.toString("hex"),
+        };
+      },
+    };
+  }
+
+  #path(packed: Buffer, attr: Attr): PackedCall {
+    const path = attr.pathname as string | null | undefined;
+    const pointer = path == null ? null : Buffer.from(`${path}\0`).toString("hex");
+    packed.writeBigUInt64LE(this.#input("path", pointer), 0);
+    write(packed, 8, 4, attr.bpf_fd);
+    write(packed, 12, 4, attr.file_flags);
+    write(packed, 16, 4, attr.path_fd);
+    return { attr: packed, outputs: NO_OUTPUTS };
+  }
+
+  /** A hash in the buffer stands for the address of room for one. */
+  #info(packed: Buffer, attr: Attr): PackedCall {
+    const length = Number(attr.info_len ?? 0);
+    const digest = this.#memory.room("hash", DIGEST_BYTES);
+    const info = this.#output("info", attr.info, length);
+    if (typeof attr.info === "string") Buffer.from(attr.info, "hex").copy(info.bytes);
+    const asked =
+      Math.min(info.bytes.length, length) >= MAP_INFO.hash + 8 && info.bytes.readBigUInt64LE(MAP_INFO.hash) !== 0n;
+    if (asked) info.bytes.writeBigUInt64LE(digest.address, MAP_INFO.hash);
+    write(packed, 0, 4, attr.bpf_fd);
+    write(packed, 4, 4, attr.info_len);
+    packed.writeBigUInt64LE(info.address, 8);
+    return {
+      attr: packed,
+      outputs(errno) {
+        if (errno !== null) return {};
+        const used = packed.readUInt32LE(4);
+        const out = { info: hex(info.bytes, Math.min(used, length)), info_len: used };
+        return asked ? { ...out, hash: digest.bytes.toString("hex") } : out;
+      },
+    };
+  }
+
+  /** The address of an input: null, or bytes that end where they end. */
+  #input(role: string, value: unknown): bigint {
+    return typeof value === "string" ? this.#memory.put(role, Buffer.from(value, "hex")) : 0n;
+  }
+
+  /** Room for an output: what the caller has, or as much as it takes. */
+  #output(role: string, value: unknown, size: number): Room {
+    return this.#memory.room(role, typeof value === "string" ? value.length / 2 : size);
+  }
+}
+
+/** A number of the door into the attr; absent is 0. */
+function write(attr: Buffer, offset: number, size: 4 | 8, value: unknown): void {
+  const number = BigInt((value ?? 0) as number | string);
+  if (size === 4) attr.writeUInt32LE(Number(BigInt.asUintN(32, number)), offset);
+  else attr.writeBigUInt64LE(BigInt.asUintN(64, number), offset);
+}
+
+function hex(bytes: Buffer, length: number): string {
+  return bytes.toString("hex", 0, length);
+}

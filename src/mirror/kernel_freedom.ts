@@ -1,0 +1,84 @@
+import { BPF_MAP_TYPE as TYPE } from "../abi/bpf.ts";
+import { CMD } from "../abi/service.ts";
+import type { Event } from "../log/event.ts";
+import type { Answer } from "../replay/answer.ts";
+import type { Difference } from "../replay/compare.ts";
+import type { Shape } from "../replay/ids.ts";
+
+/** Where a kernel promises no order of keys. */
+const UNORDERED: ReadonlySet<number> = new Set([
+  TYPE.BPF_MAP_TYPE_HASH,
+  TYPE.BPF_MAP_TYPE_PERCPU_HASH,
+  TYPE.BPF_MAP_TYPE_LRU_HASH,
+  TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH,
+  TYPE.BPF_MAP_TYPE_HASH_OF_MAPS,
+  TYPE.BPF_MAP_TYPE_DEVMAP_HASH,
+  TYPE.BPF_MAP_TYPE_SOCKHASH,
+]);
+
+const LRU: ReadonlySet<number> = new Set([TYPE.BPF_MAP_TYPE_LRU_HASH, TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH]);
+
+const WALKS: ReadonlySet<number> = new Set([
+  CMD.BPF_MAP_GET_NEXT_KEY,
+  CMD.BPF_MAP_LOOKUP_BATCH,
+  CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH,
+]);
+
+/** What a walk is answered according to where it is; and an LRU map according to what is still there. */
+const BY_PLACE: ReadonlySet<string | null> = new Set([null, "ENOENT", "ENOSPC", "EFAULT"]);
+const BY_PRESENCE: ReadonlySet<string | null> = new Set([null, "ENOENT", "EEXIST", "E2BIG", "ENOSPC", "EFAULT"]);
+
+/**
+ * What a kernel may do otherwise than mapledger, as ARCHITECTURE.md says: a difference of that kind gets the reason. What it has
+ * taken out or let go otherwise it no longer has, so that later differences on the same map are of that kind, too.
+ */
+export class KernelFreedom {
+  /** Recorded maps whose elements are others by now, and why. */
+  readonly #apart = new Map<number, string>();
+
+  /** null: the same elements were walked in another order, which is no difference. */
+  judge(
+    difference: Difference,
+    { command, outcome }: Event,
+    shape: Shape | undefined,
+    recorded: Answer,
+    got: Answer,
+  ): Difference | null {
+    const type = shape?.type ?? -1;
+    const walks = WALKS.has(command.cmd) && UNORDERED.has(type);
+    if (walks && sameElements(recorded, got)) return null;
+    const free = reasonFor(command.cmd, type, recorded, got) ?? this.#apart.get(outcome.map);
+    if (free === undefined) return difference;
+    if (command.cmd === CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH || LRU.has(type)) this.#apart.set(outcome.map, free);
+    return { ...difference, free };
+  }
+}
+
+function reasonFor(cmd: number, type: number, recorded: Answer, got: Answer): string | undefined {
+  if (WALKS.has(cmd) && UNORDERED.has(type) && both(recorded, got, BY_PLACE)) return "a hash's walk has no order";
+  if (LRU.has(type) && both(recorded, got, BY_PRESENCE)) return "which elements an LRU map lets go, and when";
+  if (cmd === CMD.BPF_MAP_GET_FD_BY_ID && recorded.errno === "ENOENT" && got.errno === null)
+    return "a map goes a moment after it was let go";
+  const asked = type === TYPE.BPF_MAP_TYPE_BLOOM_FILTER && cmd === CMD.BPF_MAP_LOOKUP_ELEM;
+  return asked && recorded.errno === "ENOENT" && got.errno === null ? "a bloom filter may say perhaps" : undefined;
+}
+
+function both(recorded: Answer, got: Answer, errnos: ReadonlySet<string | null>): boolean {
+  return errnos.has(recorded.errno) && errnos.has(got.errno);
+}
+
+/** Two batches with the same pairs, in whatever order. */
+function sameElements(recorded: Answer, got: Answer): boolean {
+  const [one, other] = [pairs(recorded), pairs(got)];
+  if (one === null || other === null || recorded.errno !== got.errno) return false;
+  return one.length === other.length && one.every((pair, at) => pair === other[at]);
+}
+
+function pairs({ outputs }: Answer): string[] | null {
+  const { keys, values, count } = outputs;
+  if (keys === undefined || values === undefined || count === undefined || count === 0) return null;
+  const [keySize, valueSize] = [keys.length / count, values.length / count];
+  const pair = (at: number): string =>
+    `${keys.slice(at * keySize, (at + 1) * keySize)} ${values.slice(at * valueSize, (at + 1) * valueSize)}`;
+  return Array.from({ length: count }, (_, at) => pair(at)).sort();
+}

@@ -1,0 +1,357 @@
+import { mkdirSync, rmdirSync, unlinkSync } from "node:fs";
+import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
+import { BPF_ATTR_BYTES, BPF_ATTR_END, BPF_CMD, BPF_F } from "../abi/bpf.ts";
+import { errnoName } from "../abi/errno.ts";
+import type { Event } from "../log/event.ts";
+import type { Answer, Outputs } from "../replay/answer.ts";
+import type { BatchCall, Body, Call, ElementCall, LeftOut, MemoryCall, View } from "../replay/call.ts";
+import type { Difference } from "../replay/compare.ts";
+import type { Id } from "../replay/ids.ts";
+import type { Target } from "../replay/target.ts";
+import type { ObjectSpec } from "../syscall/command.ts";
+import type { Bpf } from "./bpf.ts";
+import { DoorPacker } from "./door_attr.ts";
+import { Guarded } from "./guarded.ts";
+import { KernelFreedom } from "./kernel_freedom.ts";
+import { mapped } from "./mapped.ts";
+import { openRealObject, type RealObject } from "./real_objects.ts";
+import { errnoOf } from "./refusal.ts";
+
+const BPFFS = "/sys/fs/bpf";
+/** Commands after which other work of the thread gets its turn. */
+const TURN_COMMANDS = 64;
+
+/** A grace period of RCU, and then some; and how many are waited for. */
+const GRACE_MS = 10;
+const BUSY_TRIES = 20;
+
+const OPENS_MAP: ReadonlySet<unknown> = new Set(["BPF_MAP_CREATE", "BPF_MAP_GET_FD_BY_ID", "BPF_OBJ_GET"]);
+
+const ELEMENT_CMDS = {
+  lookup: "BPF_MAP_LOOKUP_ELEM",
+  update: "BPF_MAP_UPDATE_ELEM",
+  delete: "BPF_MAP_DELETE_ELEM",
+  take: "BPF_MAP_LOOKUP_AND_DELETE_ELEM",
+  "next key": "BPF_MAP_GET_NEXT_KEY",
+} as const;
+
+const BATCH_CMDS = {
+  lookup: "BPF_MAP_LOOKUP_BATCH",
+  lookup_and_delete: "BPF_MAP_LOOKUP_AND_DELETE_BATCH",
+  update: "BPF_MAP_UPDATE_BATCH",
+  delete: "BPF_MAP_DELETE_BATCH",
+} as const;
+
+/**
+ * The running kernel: bpf(2) in this process, whose one table has the descriptors of all recorded sessions. Pins that were
+ * below /sys/fs/bpf are made below a directory of the replay's own, and stay there; what nothing pins is gone with close().
+ */
+export class KernelTarget implements Target {
+  readonly answers = true;
+  readonly window = 1;
+  readonly #freedom = new KernelFreedom();
+  /** Where its pins are. */
+  readonly directory: string;
+  readonly #bpf: Bpf;
+  readonly #packer: DoorPacker;
+  /** By recorded session. */
+  readonly #fds = new Map<number, Set<number>>();
+  readonly #objects = new Map<number, RealObject>();
+  /** Kernel's ids of recorded maps. */
+  readonly #maps = new Map<number, number>();
+  /** Where batches of the kernel's have ended, by recorded map and position. */
+  readonly #positions = new Map<string, string>();
+  /** Sessions that lacked what this process has. */
+  readonly #unable = new Set<number>();
+  #commands = 0;
+  #hasDirectory = false;
+
+  constructor(bpf: Bpf, possibleCpus: number, directory = `${BPFFS}/mapledger_replay_${process.pid}`) {
+    this.#bpf = bpf;
+    this.#packer = new DoorPacker(bpf, new Guarded(bpf), possibleCpus);
+    this.directory = directory;
+  }
+
+  /** What the kernel has not let go of yet (EBUSY) it will have a moment later. */
+  async send(call: Call, event: Event, recorded: Answer): Promise<Answer | LeftOut> {
+    if (++this.#commands % TURN_COMMANDS === 0) await turn();
+    for (let left = BUSY_TRIES; ; left--) {
+      const got = this.#send(call, event, recorded);
+      if ("leftOut" in got || got.errno !== "EBUSY" || recorded.errno !== null || left === 0) return got;
+      await sleep(GRACE_MS);
+    }
+  }
+
+  #send(call: Call, event: Event, recorded: Answer): Answer | LeftOut {
+    const { session } = event.command;
+    if (this.#unable.has(session)) return { leftOut: "its session lacked capabilities that this process has" };
+    switch (call.kind) {
+      case "bpf":
+        return this.#door(call, event, recorded);
+      case "create":
+        return this.#created(this.#bpfCall(event, "BPF_MAP_CREATE", call.body), event);
+      case "open session": {
+        const id = recorded.session as number;
+        if (call.body.capabilities !== undefined) this.#unable.add(id);
+        return { ret: 0, errno: null, outputs: {}, session: id };
+      }
+      case "renew":
+        return recorded;
+      case "end session":
+        for (const fd of [...(this.#fds.get(session) ?? [])]) this.#close(session, fd);
+        return recorded;
+      case "close":
+        return { ...answered(this.#close(session, call.fd as number)), outputs: this.#freed(recorded) };
+      case "open":
+        return this.#open(session, call.body);
+      case "mkdir":
+      case "unlink":
+      case "rmdir":
+        return this.#changePath(call.kind, call.body.pathname as string, recorded);
+      case "elements":
+        return { leftOut: "a kernel has no pages of elements" };
+      default:
+        return this.#onMap(call, event, recorded);
+    }
+  }
+
+  judge(...met: Parameters<KernelFreedom["judge"]>): Difference | null {
+    return this.#freedom.judge(...met);
+  }
+
+  /** Lets go of everything that is not pinned. */
+  close(): void {
+    for (const [session, fds] of this.#fds) for (const fd of [...fds]) this.#close(session, fd);
+    for (const object of this.#objects.values()) {
+      object.release();
+      object.remove();
+    }
+    if (this.#hasDirectory) errnoOf(() => rmdirSync(this.directory));
+  }
+
+  #door({ body }: Extract<Call, { kind: "bpf" }>, event: Event, recorded: Answer): Answer | LeftOut {
+    const { cmd, attr = {}, size, tail } = body;
+    if (size === undefined && tail === undefined && "unknown" in event.command)
+      return { leftOut: "no command on maps: what it would do in a kernel is another question" };
+    if (cmd === "BPF_MAP_GET_NEXT_ID") return { leftOut: "a kernel has other maps, too" };
+    if (size !== undefined || tail !== undefined) return this.#oversized(cmd as string, size, tail);
+    const placed = this.#withPosition(event, this.#withPath(attr));
+    const answer = this.#bpfCall(event, cmd as string, placed, recorded);
+    return cmd === "BPF_OBJ_GET" || cmd === "BPF_MAP_GET_FD_BY_ID" ? this.#created(answer, event) : answer;
+  }
+
+  #withPath(attr: Body): Body {
+    const { pathname, file_flags: flags = 0 } = attr as { readonly pathname?: string; readonly file_flags?: number };
+    if (pathname === undefined) return attr;
+    const byFd = (flags & BPF_F.BPF_F_PATH_FD) !== 0 && !pathname.startsWith("/");
+    return byFd ? attr : { ...attr, pathname: this.#path(pathname) };
+  }
+
+  /** A size that is too large, or something behind the command's last field. */
+  #oversized(cmd: string, size = BPF_ATTR_BYTES, tail = ""): Answer {
+    const attr = Buffer.alloc(Math.max(size, BPF_ATTR_BYTES));
+    attr.write(tail, BPF_ATTR_END[cmd as keyof typeof BPF_ATTR_END] ?? BPF_ATTR_BYTES, "hex");
+    return answered(this.#bpf.bpf(BPF_CMD[cmd as keyof typeof BPF_CMD], attr));
+  }
+
+  #bpfCall(event: Event, cmd: string, attr: Body, recorded?: Answer): Answer {
+    const packed = this.#packer.pack(cmd, attr);
+    const answer = answered(this.#bpf.bpf(BPF_CMD[cmd as keyof typeof BPF_CMD], packed.attr));
+    if (answer.errno === null && OPENS_MAP.has(cmd)) this.#packer.openedMap(answer.ret as number);
+    if (answer.errno === null && cmd === "BPF_BTF_LOAD") this.#packer.openedOther(answer.ret as number);
+    if (answer.errno === null && (answer.ret as number) > 0) this.#keep(event.command.session, answer.ret as number);
+    const outputs = packed.outputs(answer.errno);
+    return { ...answer, outputs: recorded === undefined ? outputs : this.#withoutPosition(event, outputs, recorded) };
+  }
+
+  /** A kernel does not tell which maps went with a descriptor. */
+  #freed({ outputs: { freed } }: Answer): Outputs {
+    return freed === undefined ? {} : { freed: freed.map((map) => this.#maps.get(map) ?? map) };
+  }
+
+  /** A map's id is known by its descriptor. */
+  #created(answer: Answer, { outcome }: Event): Answer {
+    if (answer.errno !== null) return answer;
+    const info = this.#bpf.infoByFd(answer.ret as number);
+    if (typeof info === "number") return answer;
+    if (outcome.map !== 0) this.#maps.set(outcome.map, info.id);
+    return { ...answer, map: info.id };
+  }
+
+  /** Where a batch of this kernel's has ended, in place of where the recorded one had. */
+  #withPosition({ outcome }: Event, attr: Body): Body {
+    const known = this.#positions.get(`${outcome.map} ${attr.in_batch}`);
+    return known === undefined ? attr : { ...attr, in_batch: known };
+  }
+
+  #withoutPosition({ outcome }: Event, outputs: Outputs, recorded: Answer): Outputs {
+    const { out_batch, ...others } =
+      outputs.count === 0 && recorded.outputs.keys === undefined ? { count: 0 } : outputs;
+    const position = recorded.outputs.out_batch;
+    if (out_batch === undefined || position === undefined) return others;
+    this.#positions.set(`${outcome.map} ${position}`, out_batch);
+    return { ...others, out_batch: position };
+  }
+
+  #open(session: number, body: Body): Answer {
+    if (body.kind === "dup") {
+      const answer = answered(this.#bpf.libc("dup", body.fd as number));
+      if (answer.errno !== null) return answer;
+      this.#packer.duplicated(body.fd as number, answer.ret as number);
+      this.#keep(session, answer.ret as number);
+      return answer;
+    }
+    const object = openRealObject(this.#bpf, this.#placed(specOf(body)));
+    if (!("facts" in object)) return answered(object.ret);
+    this.#objects.set(object.fd, object);
+    this.#packer.openedOther(object.fd);
+    this.#keep(session, object.fd);
+    const { facts } = object;
+    return { ret: object.fd, errno: null, outputs: {}, ...(facts.kind === "cgroup" && { cgroup: facts.cgroupId }) };
+  }
+
+  /** Directories of bpffs are the replay's own; of other file systems they are what they are. */
+  #placed(spec: ObjectSpec): ObjectSpec {
+    const { kind, path } = spec;
+    return path === undefined || (kind !== "dir" && kind !== "file") ? spec : { ...spec, path: this.#path(path) };
+  }
+
+  /** The operator's commands, by a descriptor for the while; and stores to memory, of anybody. */
+  #onMap(
+    call: ElementCall | BatchCall | MemoryCall | Extract<Call, { kind: "pin" | "freeze" }>,
+    event: Event,
+    recorded: Answer,
+  ): Answer | LeftOut {
+    const opened = this.#mapFd(call.view, event);
+    if (typeof opened !== "number") return opened;
+    const isOwn = "map" in call.view;
+    try {
+      return this.#byFd(call, opened, event, recorded);
+    } finally {
+      if (isOwn) {
+        this.#packer.closed(opened);
+        this.#bpf.close(opened);
+      }
+    }
+  }
+
+  #mapFd(view: View, { outcome }: Event): number | LeftOut {
+    if ("fd" in view) return view.fd as number;
+    const id = this.#maps.get(outcome.map);
+    if (id === undefined) return { leftOut: "the operator's word for a map, which a kernel does not know" };
+    const fd = this.#bpf.mapFdById(id);
+    if (fd < 0) return { leftOut: "its map is no longer in the kernel" };
+    this.#packer.openedMap(fd);
+    return fd;
+  }
+
+  #byFd(
+    call: ElementCall | BatchCall | MemoryCall | Extract<Call, { kind: "pin" | "freeze" }>,
+    fd: number,
+    event: Event,
+    recorded: Answer,
+  ): Answer | LeftOut {
+    const { command } = event;
+    if ("exact" in command && command.exact === true)
+      return { leftOut: "refused by a route, which a kernel has none of" };
+    switch (call.kind) {
+      case "read memory":
+      case "write memory":
+        return this.#memory(call, fd, recorded);
+      case "freeze":
+        return this.#bpfCall(event, "BPF_MAP_FREEZE", { map_fd: fd });
+      case "pin": {
+        const pathname = this.#path(call.body.pathname as string);
+        return { ...this.#bpfCall(event, "BPF_OBJ_PIN", { bpf_fd: fd, pathname }), outputs: recorded.outputs };
+      }
+      case "batch":
+        return this.#bpfCall(event, BATCH_CMDS[call.name], this.#withPosition(event, batchAttr(call, fd)), recorded);
+      default: {
+        const { kind, key, value, flags } = call;
+        const answer = this.#bpfCall(
+          event,
+          ELEMENT_CMDS[kind],
+          elementAttr({ map_fd: fd, key, value, flags }),
+          recorded,
+        );
+        return kind === "lookup" || kind === "take" || kind === "next key" ? answer : { ...answer, outputs: {} };
+      }
+    }
+  }
+
+  /** What is read is not in the log: only whether it can be. */
+  #memory({ kind, offset, length, value }: MemoryCall, fd: number, recorded: Answer): Answer | LeftOut {
+    if (offset < 0 || length === 0 || recorded.errno === "EINVAL") return { leftOut: "a mapping is of whole pages" };
+    if (kind === "read memory") return { leftOut: "what was read is not in the log" };
+    const ret = mapped(this.#bpf, fd, { offset, length, writable: true }, (bytes) => value?.copy(bytes));
+    return answered(ret);
+  }
+
+  #changePath(change: "mkdir" | "unlink" | "rmdir", pathname: string, recorded: Answer): Answer {
+    const calls = { unlink: unlinkSync, mkdir: mkdirSync, rmdir: rmdirSync };
+    const ret = errnoOf(() => calls[change](this.#path(pathname)));
+    const answer = answered(ret);
+    return answer.errno === null ? { ...answer, outputs: recorded.outputs } : answer;
+  }
+
+  /** A path below /sys/fs/bpf, which is where relative ones begin, becomes one below the replay's own directory. */
+  #path(pathname: string): string {
+    if (pathname === "") return pathname;
+    if (!this.#hasDirectory) mkdirSync(this.directory, { recursive: true });
+    this.#hasDirectory = true;
+    if (!pathname.startsWith("/")) return `${this.directory}/${pathname}`;
+    return pathname.startsWith(`${BPFFS}/`) ? this.directory + pathname.slice(BPFFS.length) : pathname;
+  }
+
+  #keep(session: number, fd: number): void {
+    const fds = this.#fds.get(session) ?? new Set();
+    this.#fds.set(session, fds.add(fd));
+  }
+
+  #close(session: number, fd: number): number {
+    this.#fds.get(session)?.delete(fd);
+    this.#packer.closed(fd);
+    const object = this.#objects.get(fd);
+    this.#objects.delete(fd);
+    const ret = this.#bpf.close(fd);
+    object?.release();
+    object?.remove();
+    return ret;
+  }
+}
+
+function answered(ret: number): Answer {
+  return ret < 0 ? { ret: -1, errno: errnoName(-ret), outputs: {} } : { ret, errno: null, outputs: {} };
+}
+
+function elementAttr(attr: Body): Body {
+  return Object.fromEntries(Object.entries(attr).filter(([, value]) => value !== null));
+}
+
+/** Keys and values end to end, as the kernel takes them. */
+function batchAttr({ name, body }: BatchCall, fd: Id): Body {
+  const { elements, keys, count, in_batch, elem_flags } = body as {
+    readonly elements?: readonly { readonly key: string; readonly value: string }[];
+    readonly keys?: readonly string[];
+    readonly count?: number;
+    readonly in_batch?: string | null;
+    readonly elem_flags: number | string;
+  };
+  if (name === "update") {
+    const given = elements ?? [];
+    const ends = { keys: given.map(({ key }) => key).join(""), values: given.map(({ value }) => value).join("") };
+    return { map_fd: fd, ...ends, count: given.length, elem_flags };
+  }
+  if (name === "delete") return { map_fd: fd, keys: (keys ?? []).join(""), count: keys?.length ?? 0, elem_flags };
+  return elementAttr({ map_fd: fd, count, in_batch, elem_flags });
+}
+
+/** What POST /v1/sessions/{session}/fds takes, as what names an object. */
+function specOf({ prog_type, expected_attach_type, pinned, ...body }: Body): ObjectSpec {
+  return {
+    ...(body as unknown as ObjectSpec),
+    ...(pinned !== undefined && { path: pinned as string }),
+    ...(prog_type !== undefined && { progType: prog_type as number }),
+    ...(expected_attach_type !== undefined && { expectedAttachType: expected_attach_type as number }),
+  };
+}

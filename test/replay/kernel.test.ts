@@ -1,0 +1,61 @@
+import { rmSync } from "node:fs";
+import * as fc from "fast-check";
+import { test } from "tap";
+import { readHost } from "../../src/host.ts";
+import { type Bpf, openBpf } from "../../src/mirror/bpf.ts";
+import { KernelTarget } from "../../src/mirror/kernel_target.ts";
+import type { Difference } from "../../src/replay/compare.ts";
+import { Ids } from "../../src/replay/ids.ts";
+import { Differential } from "../conformance/differential.ts";
+import { HOST, Service as Recording } from "../conformance/service.ts";
+import { STREAM_TYPES } from "../conformance/shapes.ts";
+import { type Step, streams } from "../conformance/stream.ts";
+import { unfitForKernel } from "../support/bpffs.ts";
+import { type Replayed, replayedTo } from "./support.ts";
+
+const skip = unfitForKernel() ?? false;
+/** SEED and RUNS by the environment: other streams, and more of them. */
+const SEED = Number(process.env.SEED ?? 20261125);
+const RUNS = Number(process.env.RUNS ?? 2);
+
+const { possibleCpus } = readHost();
+
+/** As in streams.test.ts, on a machine with as many CPUs as this one. */
+function recorded(steps: readonly Step[]): Recording {
+  const host = { ...HOST, possibleCpus };
+  const recording = new Recording({}, host);
+  const sayable = steps.filter((step) => step.do !== "remove cgroup");
+  new Differential(recording, new Recording({}, host), possibleCpus).run(sayable);
+  return recording;
+}
+
+async function intoKernel(rows: Recording["log"]["rows"]): Promise<Replayed> {
+  const target = new KernelTarget(openBpf() as Bpf, possibleCpus);
+  try {
+    return await replayedTo(target, rows, { ids: new Ids({ oneTable: true }) });
+  } finally {
+    target.close();
+    rmSync(target.directory, { recursive: true, force: true });
+  }
+}
+
+const isOwn = ({ free }: Difference): boolean => free === undefined;
+
+for (const type of STREAM_TYPES)
+  test(`random streams over ${type} replay into the kernel, but for what it is free to do`, { skip }, async (t) => {
+    for (const steps of fc.sample(streams([type]), { seed: SEED, numRuns: RUNS })) {
+      const { differences, summary } = await intoKernel(recorded(steps).log.rows);
+      t.strictSame(differences.filter(isOwn), []);
+      t.ok(summary.compared > 0);
+    }
+  });
+
+test("a recorded outcome that the kernel does not give is reported", { skip }, async (t) => {
+  const [steps = []] = fc.sample(streams(["ARRAY"]), { seed: SEED, numRuns: 1 });
+  const { rows } = recorded(steps).log;
+  const lookup = rows.find(({ cmd, value }) => cmd === 1 && value !== null && value.length > 0)?.seq;
+  const lie = (value: Buffer): Buffer => Buffer.from(value.map((byte) => byte ^ 1));
+  const lies = rows.map((row) => (row.seq === lookup ? { ...row, value: lie(row.value as Buffer) } : row));
+  const { differences } = await intoKernel(lies);
+  t.match(differences.filter(isOwn), [{ seq: lookup, cmd: "BPF_MAP_LOOKUP_ELEM", differs: ["value"] }]);
+});
