@@ -19,6 +19,7 @@ const TAGS = {
   pins: "Pins and directories of bpffs.",
   events: "The log.",
   history: "What became of maps and their elements.",
+  archive: "Older events, moved to compressed files.",
   evidence:
     "What proves that the log is what it was: its Merkle tree, as C2SP's tlog-tiles has it, and signed checkpoints.",
   replays: "Recorded commands again: in another mapledger, and in this one.",
