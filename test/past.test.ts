@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "tap";
@@ -32,6 +32,27 @@ test("what has been archived is past telling; what came after it is told as befo
   t.equal(await first.service.end("SIGTERM"), 0);
   const archived = await mapledger("archive", "--before", String(three), "--data", data);
   t.equal(archived.code, 0, archived.stderr);
+
+  const replayed = await mapledger("replay", data);
+  t.equal(replayed.code, 0, replayed.stderr);
+  const seqs = replayed.stdout
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => JSON.parse(line).seq);
+  t.strictSame(
+    seqs,
+    Array.from({ length: seqs.length }, (_, at) => at + 1),
+    "archived events are replayed, too",
+  );
+  t.ok(seqs.length > three);
+  renameSync(join(data, "archive"), join(data, "moved"));
+  const missing = await mapledger("replay", data);
+  t.match(missing, { code: 1, stderr: /events up to 4 are archived/ });
+  const moved = await mapledger("replay", data, "--archive", join(data, "moved"));
+  t.equal(moved.stdout, replayed.stdout, "from where the archive is now");
+  const verified = await mapledger("verify", data, "--archive", join(data, "moved"));
+  t.match(verified, { code: 0, stdout: /archive +events up to 4 are from there/ });
+  renameSync(join(data, "moved"), join(data, "archive"));
 
   const told = async () => {
     const { service, send } = await started(data);

@@ -124,7 +124,7 @@ function run(data: string, file: "events" | "tree", sql: string): void {
 }
 
 async function verified(data: string, kept: KeptCheckpoint | null = null, by: Verifier = signer): Promise<Verified> {
-  return verify({ data, trusted: by, kept, checkState, progress() {} });
+  return verify({ data, archive: null, trusted: by, kept, checkState, progress() {} });
 }
 
 async function firstFinding(data: string, kept: KeptCheckpoint | null = null): Promise<string> {
@@ -422,7 +422,7 @@ t.test("a state that kills who reads it is a finding, and a damaged log is one, 
   const bytes = readFileSync(file);
   bytes.fill(0xff, 2 * 4096);
   writeFileSync(file, bytes);
-  const parts = { data, trusted: signer, kept: null, checkState: checkStateApart, progress() {} };
+  const parts = { data, archive: null, trusted: signer, kept: null, checkState: checkStateApart, progress() {} };
   const { findings } = await verify(parts);
   t.match(findings, [{ seq: null, text: /^the state cannot be read: |^after event/ }]);
   const log = join(data, "events.sqlite");

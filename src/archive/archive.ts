@@ -58,6 +58,20 @@ export class Archive {
   }
 }
 
+/** The first folder's archive that has all events of a log up to one, or why there is none. */
+export function openArchive(folders: readonly string[], log: string, through: number): Archive | string {
+  const reasons: string[] = [];
+  for (const folder of folders)
+    try {
+      const archive = new Archive(folder);
+      if (archive.log === log && archive.oldestSeq === 1 && archive.lastSeq >= through) return archive;
+      reasons.push(`${folder} has events ${archive.oldestSeq} to ${archive.lastSeq} of log ${archive.log}`);
+    } catch (error) {
+      reasons.push((error as Error).message);
+    }
+  return [...new Set(reasons)].join("; ");
+}
+
 /** Which log's archive a folder is, null where it is none. Throws where its mark cannot be read. */
 export function archivedLog(folder: string): string | null {
   const file = join(folder, MARK);

@@ -1,5 +1,4 @@
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { FileSource } from "../client/file_source.ts";
@@ -17,7 +16,8 @@ import type { Source } from "../replay/source.ts";
 import type { Summary } from "../replay/summary.ts";
 import { TargetFailed } from "../replay/target.ts";
 import { openTarget } from "../replay_targets.ts";
-import { LogSource } from "../sqlite/log_source.ts";
+import { archiveOption } from "./archive_option.ts";
+import { openLog } from "./archived_source.ts";
 import { Progress } from "./progress.ts";
 import { addSelectionOptions, type SelectionOptions, selectionOf } from "./selection_options.ts";
 import { EXIT } from "./subcommand.ts";
@@ -31,6 +31,7 @@ interface Options extends SelectionOptions {
   readonly sameIds: boolean;
   readonly ids?: string;
   readonly dryRun: boolean;
+  readonly archive?: string;
 }
 
 const WORDS = ["kernel", "ndjson", "curl", "bpftool"];
@@ -46,6 +47,7 @@ export function addReplay(program: Command): void {
       "data directory, URL of a mapledger, NDJSON file as GET /v1/events exports it, or - for stdin",
     )
     .addOption(toOption().default("ndjson"));
+  command.addOption(archiveOption());
   addSelectionOptions(addReplayOptions(command)).action((source: string | undefined, options: Options) =>
     run(source ?? process.env.MAPLEDGER_DATA ?? "./data", options),
   );
@@ -117,18 +119,22 @@ async function run(from: string, options: Options): Promise<void> {
 }
 
 /** What is left out at the source is missing where commands need it: --prepare looks at everything. */
-async function openSource(from: string, { sourceToken, prepare }: Options, selection: Selection): Promise<Source> {
+async function openSource(
+  from: string,
+  { sourceToken, prepare, archive }: Options,
+  selection: Selection,
+): Promise<Source> {
   if (isUrl(from)) return UrlSource.open(new URL(from), sourceToken ?? null, prepare ? {} : selection);
   if (from !== "-" && !existsSync(from))
     throw new Error(`there is no ${from}: a data directory, a URL or a file is needed`);
-  if (from !== "-" && statSync(from).isDirectory()) return new LogSource(join(from, "events.sqlite"));
+  if (from !== "-" && statSync(from).isDirectory()) return openLog(from, archive ?? null, prepare ? {} : selection);
   return new FileSource(from);
 }
 
 async function replay(source: Source, selection: Selection, options: Options, done: () => void): Promise<void> {
   const partial = isFiltered(selection) && !options.prepare;
   const ids = new Ids({ same: options.sameIds, partial, oneTable: options.to === "kernel" });
-  if (options.ids !== undefined && existsSync(options.ids)) ids.restore(JSON.parse(readFileSync(options.ids, "utf8")));
+  if (options.ids !== undefined && existsSync(options.ids)) restore(ids, options.ids);
   const opened = targetOf(options);
   if ("refused" in opened) throw new Error(`replaying to the kernel: ${opened.refused}`);
   const interrupted = new AbortController();
@@ -155,6 +161,14 @@ async function replay(source: Source, selection: Selection, options: Options, do
   if (failure !== null) throw stopped(failure, replay, options);
   if (interrupted.signal.aborted) throw stopped(new Error("interrupted"), replay, options);
   if (replay.summary.differences > replay.summary.free) process.exitCode = EXIT.found;
+}
+
+function restore(ids: Ids, file: string): void {
+  try {
+    ids.restore(JSON.parse(readFileSync(file, "utf8")));
+  } catch (error) {
+    throw new Error(`reading the ids in ${file}: ${(error as Error).message}`);
+  }
 }
 
 function targetOf({ to, token, dryRun }: Options): ReturnType<OpenTarget> {

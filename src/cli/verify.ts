@@ -6,6 +6,7 @@ import { openNote, readCheckpoint, type Verifier } from "../log/note.ts";
 import { findingText } from "../verify/finding.ts";
 import { checkStateApart } from "../verify/state_process.ts";
 import { type Verified, verify } from "../verify/verify.ts";
+import { archiveOption } from "./archive_option.ts";
 import { keyOption } from "./key_option.ts";
 import { Progress } from "./progress.ts";
 import { EXIT } from "./subcommand.ts";
@@ -13,6 +14,7 @@ import { EXIT } from "./subcommand.ts";
 interface Options {
   readonly key?: Verifier;
   readonly checkpoint?: string;
+  readonly archive?: string;
 }
 
 export function addVerify(program: Command): void {
@@ -26,19 +28,26 @@ export function addVerify(program: Command): void {
       keyOption("whose signatures count: `vkey` of GET /v1/log, or a file with it (default: the directory's own)"),
     )
     .option("--checkpoint <file>", "a checkpoint that was kept elsewhere, to be held against the log; needs --key")
-    .action(async (data: string, { key, checkpoint }: Options, command: Command) => {
+    .addOption(archiveOption())
+    .action(async (data: string, { key, checkpoint, archive }: Options, command: Command) => {
       if (checkpoint !== undefined && key === undefined)
         command.error("error: --checkpoint needs --key: whose it is to be", { exitCode: EXIT.usage });
       const kept = checkpoint === undefined ? null : readKept(checkpoint, key as Verifier);
-      await run(data, key ?? null, kept);
+      await run(data, archive ?? null, key ?? null, kept);
     });
 }
 
-async function run(data: string, trusted: Verifier | null, kept: KeptCheckpoint | null): Promise<void> {
+async function run(
+  data: string,
+  archive: string | null,
+  trusted: Verifier | null,
+  kept: KeptCheckpoint | null,
+): Promise<void> {
   if (!existsSync(join(data, "events.sqlite"))) throw new Error(`verifying ${data}: it has no events.sqlite`);
   let progress: Progress | null = null;
   const verified = await verify({
     data,
+    archive,
     trusted,
     kept,
     checkState: checkStateApart,

@@ -151,7 +151,11 @@ function sameInfo(one: string, other: string, ids: Ids): boolean {
     ["map", MAP_INFO.id],
     ["btf", MAP_INFO.btf_id],
   ] as const) {
-    if (mine.length < at + 4 || theirs.length < at + 4) continue;
+    if (mine.length < at + 4 || theirs.length < at + 4) {
+      // An id that is cut off says nothing.
+      for (const info of [mine, theirs]) info.fill(0, Math.min(at, info.length));
+      continue;
+    }
     const [recorded, got] = [mine.readUInt32LE(at), theirs.readUInt32LE(at)];
     const same = recorded === 0 || got === 0 ? recorded === got : ids.isSame(kind, String(recorded), String(got));
     // Without BTF the field is as the caller left it.

@@ -1,10 +1,13 @@
 import { existsSync } from "node:fs";
 import Sqlite, { type Database, type Statement } from "better-sqlite3";
+import type { Archived } from "../engine/archives.ts";
 import type { EventRow } from "../log/event.ts";
 import type { Selection } from "../replay/selection.ts";
 import type { Source } from "../replay/source.ts";
+import { ARCHIVED, readArchived } from "./archived.ts";
 
 const READ = "SELECT * FROM events WHERE seq > ? ORDER BY seq LIMIT ?";
+const FACT = "SELECT value FROM ledger WHERE name = ?";
 const LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM events";
 /** Events that are read at once: no transaction stays open meanwhile, so that the service's checkpoints are not held up. */
 const CHUNK_EVENTS = 256;
@@ -13,6 +16,8 @@ const CHUNK_EVENTS = 256;
 export class LogSource implements Source {
   readonly extent: { readonly total: number; readonly unit: "events" };
   done = 0;
+  readonly id: string;
+  readonly archived: Archived;
   readonly #db: Database;
   readonly #read: Statement<[number, number], EventRow>;
 
@@ -21,6 +26,9 @@ export class LogSource implements Source {
     if (!existsSync(file)) throw new Error(`reading the log: there is no ${file}`);
     this.#db = new Sqlite(file, { readonly: true, fileMustExist: true });
     this.#read = this.#db.prepare(READ);
+    const fact = this.#db.prepare(FACT).pluck();
+    this.id = fact.get("id") as string;
+    this.archived = readArchived(fact.get(ARCHIVED) as string | undefined);
     this.extent = { total: this.#db.prepare(LAST_SEQ).pluck().get() as number, unit: "events" };
   }
 

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { CMD } from "../abi/service.ts";
-import { ARCHIVE_FOLDER, Archive } from "../archive/archive.ts";
+import { ARCHIVE_FOLDER, Archive, openArchive } from "../archive/archive.ts";
 import type { LogRows } from "../engine/tree.ts";
 import { type RowBytes, rowBytes } from "../log/canonical.ts";
 import { ARCHIVED, archivedFact, readArchived } from "../sqlite/archived.ts";
@@ -23,12 +23,14 @@ export class AllEvents implements Pick<LogRows, "rows"> {
   /** What the last ARCHIVE event says. */
   #said = "";
 
-  constructor(data: string, log: SqliteLogRows) {
+  /** `archive`: a folder in which it is looked for first. */
+  constructor(data: string, log: SqliteLogRows, archive: string | null) {
     this.#log = log;
     this.#fact = log.fact(ARCHIVED);
     const { through, directory } = readArchived(this.#fact);
     this.archivedThrough = through;
-    const found = through === 0 ? null : openArchive([directory, join(data, ARCHIVE_FOLDER)], log.id, through);
+    const folders = [...(archive === null ? [] : [archive]), directory, join(data, ARCHIVE_FOLDER)];
+    const found = through === 0 ? null : openArchive(folders, log.id, through);
     this.#archive = found instanceof Archive ? found : null;
     this.unread = typeof found === "string" ? found : null;
   }
@@ -58,18 +60,4 @@ export class AllEvents implements Pick<LogRows, "rows"> {
     const text = `the ledger says that events up to ${this.archivedThrough} are archived, the log says: up to ${through}`;
     return [{ seq: null, text }];
   }
-}
-
-/** The archive that has all archived events, or why there is none. */
-function openArchive(folders: readonly string[], log: string, through: number): Archive | string {
-  const reasons: string[] = [];
-  for (const folder of folders)
-    try {
-      const archive = new Archive(folder);
-      if (archive.log === log && archive.oldestSeq === 1 && archive.lastSeq >= through) return archive;
-      reasons.push(`${folder} has events ${archive.oldestSeq} to ${archive.lastSeq} of log ${archive.log}`);
-    } catch (error) {
-      reasons.push((error as Error).message);
-    }
-  return [...new Set(reasons)].join("; ");
 }

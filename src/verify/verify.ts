@@ -13,6 +13,8 @@ import type { StateReport } from "./state_check.ts";
 
 export interface VerifyParts {
   readonly data: string;
+  /** Where archived events are looked for first. */
+  readonly archive: string | null;
   /** Whose signatures count; null: those of the key that the tree names. */
   readonly trusted: Verifier | null;
   /** A checkpoint that was kept elsewhere. */
@@ -55,7 +57,7 @@ export async function verify(parts: VerifyParts): Promise<Verified> {
       done.state = lastSeq;
       return report;
     });
-  const events = new AllEvents(data, log);
+  const events = new AllEvents(data, log, parts.archive);
   const verifier = parts.trusted ?? readVkey(tree?.identity?.vkey ?? "");
   const findings = [...ledgerFindings(join(data, "events.sqlite")), ...identityFindings(log, tree, verifier)];
   const added = addedSince(closedAt, lastSeq);

@@ -1,0 +1,46 @@
+import { join } from "node:path";
+import { ARCHIVE_FOLDER, type Archive, openArchive } from "../archive/archive.ts";
+import type { EventRow } from "../log/event.ts";
+import type { Selection } from "../replay/selection.ts";
+import type { Source } from "../replay/source.ts";
+import { LogSource } from "../sqlite/log_source.ts";
+
+/** All events of a data directory's log: the archived ones, where any are asked for, from its archive. */
+export function openLog(data: string, archive: string | null, { afterSeq = 0 }: Selection): Source {
+  const log = new LogSource(join(data, "events.sqlite"));
+  const { through, directory } = log.archived;
+  if (afterSeq >= through) return log;
+  const folders = [...(archive === null ? [] : [archive]), directory, join(data, ARCHIVE_FOLDER)];
+  const found = openArchive(folders, log.id, through);
+  if (typeof found !== "string") return new ArchivedSource(found, through, log);
+  throw new Error(`events up to ${through} are archived (--after ${through} leaves them out): ${found}`);
+}
+
+class ArchivedSource implements Source {
+  readonly #archive: Archive;
+  readonly #through: number;
+  readonly #log: LogSource;
+  #done = 0;
+
+  constructor(archive: Archive, through: number, log: LogSource) {
+    this.#archive = archive;
+    this.#through = through;
+    this.#log = log;
+  }
+
+  get extent(): LogSource["extent"] {
+    return this.#log.extent;
+  }
+
+  get done(): number {
+    return Math.max(this.#done, this.#log.done);
+  }
+
+  async *read({ afterSeq = 0, ...range }: Pick<Selection, "afterSeq" | "beforeSeq">): AsyncIterable<EventRow> {
+    for (const row of this.#archive.rows(afterSeq, this.#through)) {
+      this.#done = row.seq;
+      yield row;
+    }
+    yield* this.#log.read({ ...range, afterSeq: Math.max(afterSeq, this.#through) });
+  }
+}
