@@ -24,9 +24,9 @@ export class SqlitePastLog implements PastLog {
   readonly #timeAt: Statement;
   readonly #facts: Statement;
 
-  /** The log must exist. */
+  /** The log must exist. A connection that may only read would leave SQLite's -wal file behind when it is closed last. */
   constructor(file: string) {
-    this.#db = new Sqlite(file, { readonly: true, fileMustExist: true });
+    this.#db = new Sqlite(file, { fileMustExist: true });
     this.#after = this.#db.prepare(AFTER);
     this.#origin = this.#db.prepare(ORIGIN);
     this.#lastSeq = this.#db.prepare(LAST_SEQ).pluck();
