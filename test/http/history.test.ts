@@ -1,19 +1,5 @@
-import { type Test, test } from "tap";
-import { Service } from "./service.ts";
-
-async function withMap(t: Test, attr: object) {
-  const service = await Service.start(t);
-  const session = await service.session();
-  const fd = await service.map(session, attr);
-  const send = async (method: string, url: string, body?: object): Promise<number> => {
-    const response = await service.send(method, url, body);
-    if (response.statusCode !== 200) throw new Error(response.body);
-    return response.json().seq;
-  };
-  const get = async (url: string) => (await service.send("GET", url)).json();
-  const put = (key: string, value: string) => send("PUT", `${fd}/elements/${key}`, { value });
-  return { service, session, fd, send, get, put };
-}
+import { test } from "tap";
+import { withMap } from "./with_map.ts";
 
 test("an element's history has every version: writes by any command, deletions, and the end of the map", async (t) => {
   const { service, session, fd, send, get, put } = await withMap(t, {});

@@ -3,13 +3,7 @@ import type { Test } from "tap";
 import { readSettings, type Settings } from "../../src/config.ts";
 import type { ArchiveJobStatus, Archiver } from "../../src/engine/archives.ts";
 import { Engine, type Reply, type Request } from "../../src/engine/engine.ts";
-import {
-  type EventFilter,
-  type EventPage,
-  type EventRange,
-  type EventReader,
-  matches,
-} from "../../src/engine/events.ts";
+import type { EventPage, EventRange, EventReader } from "../../src/engine/events.ts";
 import { FrameWriter, readReplies, readRequests } from "../../src/engine/frames.ts";
 import { History } from "../../src/engine/history.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
@@ -22,6 +16,7 @@ import { Metrics } from "../../src/http/metrics.ts";
 import type { PastDoor } from "../../src/http/parts.ts";
 import { type OpenTarget, Replays } from "../../src/http/replays.ts";
 import type { EventRow } from "../../src/log/event.ts";
+import { type EventFilter, matches } from "../../src/log/event_filter.ts";
 import { effectsIn, touchedKeys } from "../../src/log/touched.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
 import { MemoryLog } from "../support/memory_log.ts";
