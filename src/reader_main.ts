@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import { snapshotOf } from "./archiving.ts";
 import { EventsArchived } from "./engine/archives.ts";
-import type { EventFilter } from "./engine/events.ts";
+import type { EventFilter } from "./log/event_filter.ts";
 import type { MapRecord } from "./maps/map.ts";
 import { EventIndex } from "./sqlite/event_index.ts";
 import type { ReaderAnswer, ReaderRequest } from "./sqlite/event_reader.ts";

@@ -4,7 +4,7 @@ import { CMD } from "../abi/service.ts";
 import { InvalidInput } from "../codec/invalid.ts";
 import { readTimeUs } from "../codec/moments.ts";
 import { bytes } from "../codec/scalars.ts";
-import type { EventFilter } from "../engine/events.ts";
+import type { EventFilter } from "../log/event_filter.ts";
 import { askMap } from "./asked.ts";
 import type { EngineDoor } from "./parts.ts";
 import { readReference } from "./views.ts";

@@ -1,5 +1,5 @@
-import type { EventFilter } from "../engine/events.ts";
 import type { EventRow } from "../log/event.ts";
+import type { EventFilter } from "../log/event_filter.ts";
 import type { EngineDoor, Parts } from "./parts.ts";
 
 /** Events that are read at once. */

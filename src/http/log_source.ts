@@ -1,5 +1,6 @@
-import type { EventFilter, EventReader } from "../engine/events.ts";
+import type { EventReader } from "../engine/events.ts";
 import type { EventRow } from "../log/event.ts";
+import type { EventFilter } from "../log/event_filter.ts";
 import type { Selection } from "../replay/selection.ts";
 import type { Source } from "../replay/source.ts";
 

@@ -1,23 +1,12 @@
 import { CMD } from "../abi/service.ts";
 import { type EventRow, rowEvent } from "../log/event.ts";
-import { effectsIn, touchedKeys, touchedMaps } from "../log/touched.ts";
+import { type EventFilter, matches } from "../log/event_filter.ts";
+import { effectsIn, touchedKeys } from "../log/touched.ts";
 import type { CreateCommand } from "../syscall/command.ts";
 import type { Shape } from "./ids.ts";
 
-/** Which events are replayed: those that match every field given, as GET /v1/events has them. */
-export interface Selection {
-  /** The map that was meant, or that lost elements or its life by it. */
-  readonly map?: number;
-  readonly session?: number;
-  readonly caller?: string;
-  readonly cmd?: number;
-  /** 0: those that succeeded. */
-  readonly errno?: number;
-  /** What the key begins with; of a batch, any of its keys; or of a key that was stored or evicted. */
-  readonly key?: Buffer;
-  /** Microseconds since the epoch, both included. */
-  readonly sinceUs?: number;
-  readonly untilUs?: number;
+/** Which events are replayed: those that match, as GET /v1/events has them. */
+export interface Selection extends EventFilter {
   /** Events between these two, neither included. */
   readonly afterSeq?: number;
   readonly beforeSeq?: number;
@@ -35,16 +24,11 @@ export function isBehind({ untilUs, beforeSeq }: Selection, row: EventRow): bool
 
 /** `shape`: of the map that the event is about, to take a batch's keys apart. */
 export function isSelected(selection: Selection, row: EventRow, shape: Shape | undefined): boolean {
-  const { map, session, caller, cmd, errno, key, sinceUs = 0, afterSeq = 0 } = selection;
+  const { key, afterSeq = 0 } = selection;
   return (
     row.seq > afterSeq &&
-    row.time_us >= sinceUs &&
     !isBehind(selection, row) &&
-    (map === undefined || row.map === map || touchedMaps(row, effectsIn(row)).has(map)) &&
-    (session === undefined || row.session === session) &&
-    (caller === undefined || row.caller === caller) &&
-    (cmd === undefined || row.cmd === cmd) &&
-    (errno === undefined || row.errno === errno) &&
+    matches(row, selection) &&
     (key === undefined || hasKey(row, key, shape))
   );
 }

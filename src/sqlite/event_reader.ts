@@ -1,7 +1,8 @@
 import type { Worker } from "node:worker_threads";
 import { EventsArchived } from "../engine/archives.ts";
-import type { EventFilter, EventPage, EventRange, EventReader } from "../engine/events.ts";
+import type { EventPage, EventRange, EventReader } from "../engine/events.ts";
 import type { EventRow } from "../log/event.ts";
+import type { EventFilter } from "../log/event_filter.ts";
 import { withBuffers } from "./crossed.ts";
 
 /** What the service's thread asks the reader's. */

@@ -1,8 +1,9 @@
 import { Readable } from "node:stream";
 import { Type } from "typebox";
 import { checkKept } from "../../engine/archives.ts";
-import type { EventFilter, EventReader } from "../../engine/events.ts";
+import type { EventReader } from "../../engine/events.ts";
 import type { EventRow } from "../../log/event.ts";
+import type { EventFilter } from "../../log/event_filter.ts";
 import { eventJson } from "../../log/event_json.ts";
 import { lines, messages, problems, told } from "../answers.ts";
 import { archivedProblem } from "../archived.ts";
