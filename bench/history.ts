@@ -1,9 +1,12 @@
+import { rmSync } from "node:fs";
+import { join } from "node:path";
 import { mapledger } from "../test/support/cli.ts";
 import { startService } from "../test/support/service_process.ts";
 import type { MadeLog } from "./log_maker.ts";
 
-/** Brings a log's tree to its end, and signs it; answers events a second, from the first request for a checkpoint on. */
+/** Makes a log's tree, and signs it; answers events a second, from the first request for a checkpoint on. */
 export async function hashTree({ folder, events }: MadeLog): Promise<number> {
+  rmSync(join(folder, "tree.sqlite"), { force: true });
   const service = await startService({ MAPLEDGER_DATA: folder, MAPLEDGER_MIRROR: "off" });
   const started = performance.now();
   while ((await fetch(`${service.url}/checkpoint`)).status !== 200);

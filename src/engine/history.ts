@@ -29,12 +29,19 @@ export interface PastLog {
   readonly lastSeq: number;
   /** Events up to this seq are archived: they cannot be read any more. 0: none. */
   readonly archivedThrough: number;
-  /** Events after a seq, ascending: as many as are good to handle at once; none where there are no more. */
-  after(seq: number): readonly Event[];
+  /** What comes after a seq: as much of it as is good to handle at once. */
+  changesAfter(seq: number): Changes;
   /** Who sent an event's command, what it was, and when. The event must be there. */
   origin(seq: number): EventOrigin;
   /** The last event at or before a moment, 0 where there is none; microseconds since the epoch. */
   seqAt(timeUs: number): number;
+}
+
+/** Of a stretch of the log the events that may have changed the state, ascending, as redo() takes them. */
+export interface Changes {
+  readonly events: readonly Event[];
+  /** The last seq of the stretch; that which it was to come after: there are no more. */
+  readonly until: number;
 }
 
 /** Events that the history does not have yet have been archived: it must be begun anew, behind them. */
@@ -102,11 +109,12 @@ export class History {
   async #reach(seq: number): Promise<void> {
     while (this.#store.seq < seq) {
       if (this.#closing) throw new Error("the history is being closed");
+      const { events, until } = this.#log.changesAfter(this.#done);
+      // After the reading: archived events may go at any time.
       if (this.#done < this.#log.archivedThrough) throw new Overtaken();
-      const events = this.#log.after(this.#done);
-      if (events.length === 0 && this.#done < seq)
-        throw new Error(`reading the log: it ends at ${this.#done}, before ${seq}`);
+      if (until === this.#done && until < seq) throw new Error(`reading the log: it ends at ${until}, before ${seq}`);
       for (const event of events) this.#takeIn(event);
+      this.#done = until;
       if (this.#recorder.size >= WRITE_VERSIONS || this.#recorder.isCrowded || this.#done >= seq) await this.#write();
       else await setImmediate();
     }

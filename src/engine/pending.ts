@@ -6,6 +6,8 @@ type Change = Buffer | null;
 /** What a cell that has changed is now: to change it again costs no second look into a large Map. */
 interface Pending {
   change: Change;
+  /** About how many it takes: told without a look at what it is. */
+  bytes: number;
 }
 type Sorted = InstanceType<typeof sortedBtree.default<CellKey, Change>>;
 
@@ -91,7 +93,7 @@ export class PendingCells implements Cells {
     const undo = this.#undo ?? [];
     while (undo.length > mark) {
       const [key, before] = undo.pop() as [CellKey, Change | undefined];
-      this.#bytes += cellBytes(key, before) - cellBytes(key, this.#pending(key)?.change);
+      this.#bytes -= this.#pending(key)?.bytes ?? 0;
       if (before !== undefined) this.#set(key, before);
       else this.#forget(key);
     }
@@ -127,9 +129,9 @@ export class PendingCells implements Cells {
   }
 
   #change(key: CellKey, change: Change): void {
-    const before = this.#pending(key)?.change;
-    this.#undo?.push([key, before]);
-    this.#bytes += cellBytes(key, change) - cellBytes(key, before);
+    const before = this.#pending(key);
+    this.#undo?.push([key, before?.change]);
+    this.#bytes -= before?.bytes ?? 0;
     if (change === null && this.#isBottom) this.#forget(key);
     else this.#set(key, change);
   }
@@ -148,12 +150,16 @@ export class PendingCells implements Cells {
   }
 
   #set(key: CellKey, change: Change): void {
+    const bytes = key.length + (change?.length ?? 0);
     const pending = this.#pending(key);
-    if (pending !== undefined) pending.change = change;
-    else {
-      this.#asked = { change };
+    if (pending !== undefined) {
+      pending.change = change;
+      pending.bytes = bytes;
+    } else {
+      this.#asked = { change, bytes };
       this.#changes.set(key, this.#asked);
     }
+    this.#bytes += bytes;
     this.#sorted?.set(key, change);
   }
 
@@ -180,11 +186,6 @@ export class PendingCells implements Cells {
     }
     return this.#sorted;
   }
-}
-
-/** About; undefined: there is no such cell. */
-function cellBytes(key: CellKey, change: Change | undefined): number {
-  return change === undefined ? 0 : key.length + (change?.length ?? 0);
 }
 
 /** Strings of bytes sort in the order of their bytes by themselves, and faster than by a function of ours. */

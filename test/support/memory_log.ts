@@ -1,4 +1,4 @@
-import type { EventOrigin, PastLog } from "../../src/engine/history.ts";
+import type { Changes, EventOrigin, PastLog } from "../../src/engine/history.ts";
 import type { EventLog } from "../../src/engine/ports.ts";
 import { type Event, type EventRow, eventRow, rowEvent } from "../../src/log/event.ts";
 
@@ -30,8 +30,9 @@ export class MemoryLog implements EventLog, PastLog {
 
   readonly archivedThrough = 0;
 
-  after(seq: number): Event[] {
-    return this.rows.slice(seq, seq + CHUNK_EVENTS).map(rowEvent);
+  changesAfter(seq: number): Changes {
+    const events = this.rows.slice(seq, seq + CHUNK_EVENTS).map(rowEvent);
+    return { events, until: seq + events.length };
   }
 
   origin(seq: number): EventOrigin {
