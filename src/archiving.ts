@@ -17,6 +17,7 @@ import { openTree } from "./open_tree.ts";
 import { SqliteArchiveSource } from "./sqlite/archive_source.ts";
 import { SqliteEventLog } from "./sqlite/event_log.ts";
 import { holdLock } from "./sqlite/lock.ts";
+import { TreeFile } from "./sqlite/tree_store.ts";
 import { done } from "./syscall/outcome.ts";
 
 /** What is to be archived, and where to. */
@@ -40,6 +41,7 @@ export interface ArchiveOptions {
 
 const US = 1000;
 const LOG_FILE = "events.sqlite";
+const TREE_FILE = "tree.sqlite";
 /** Events that go from the log in one transaction. */
 const DELETE_EVENTS = 10_000;
 /** Where a job makes its snapshot. */
@@ -59,16 +61,20 @@ export async function runArchive(
   const scratch = join(data, SCRATCH_FOLDER);
   discard(scratch);
   let store: LmdbStore | null = null;
+  let tree: TreeFile | null = null;
   try {
     const plan = planArchive(source, moment, treeSize);
     planned?.(plan);
     store = new LmdbStore(scratch, source.id);
+    const tiles = new TreeFile(join(data, TREE_FILE));
+    tree = tiles;
     const parts = {
       source,
       data,
       folder: archiveFolder({ data, directory }),
       host: { ...readHost(), possibleCpus: source.possibleCpus },
       layout: LAYOUT,
+      tiles: (level: number, index: number) => tiles.tile(level, index),
       store,
       segmentEvents,
       progress,
@@ -76,6 +82,7 @@ export async function runArchive(
     return await prepareArchive(parts, plan, before);
   } finally {
     await store?.close();
+    tree?.close();
     source.close();
     rmSync(scratch, { recursive: true, force: true });
   }

@@ -497,6 +497,14 @@ t.test("archived events are verified from their archive, and without it as far a
   t.equal(await firstFinding(data), "event 310: it is not the one that the tree has");
   run(data, "events", "UPDATE events SET caller = 'alice' WHERE seq = 310");
 
+  const tile = join(data, "archive", "tile", "0", "001.p", "44");
+  const hashes = readFileSync(tile);
+  writeFileSync(tile, Buffer.concat([hashes.subarray(0, -1), Buffer.from([(hashes.at(-1) as number) ^ 1])]));
+  t.match(await firstFinding(data), /tile\/0\/001\.p\/44 is not that of the archived events$/);
+  rmSync(tile);
+  t.match(await firstFinding(data), /tile\/0\/001\.p\/44 is missing$/);
+  writeFileSync(tile, hashes);
+
   const segment = join(
     data,
     "archive",

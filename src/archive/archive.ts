@@ -5,6 +5,7 @@ import type { EventRow } from "../log/event.ts";
 import { readName } from "./names.ts";
 import { readSegment, type Segment } from "./segment.ts";
 import { readSums, SUMS, type Summed } from "./sums.ts";
+import { isTileFile, tileFile, tilesOver } from "./tiles.ts";
 
 /** The archive in a data directory, where no other folder is named. */
 export const ARCHIVE_FOLDER = "archive";
@@ -90,12 +91,15 @@ export function markArchive(folder: string, log: string): void {
 /** All files of an archive; none where a folder is none. */
 export function archiveFiles(folder: string): readonly string[] {
   if (!existsSync(join(folder, MARK))) return [];
-  const sums = existsSync(join(folder, SUMS)) ? [SUMS] : [];
-  return [MARK, ...sums, ...readSums(folder).map(({ name }) => name)];
+  if (!existsSync(join(folder, SUMS))) return [MARK];
+  const files = readSums(folder);
+  const segments = files.filter(isSegment);
+  const [first, last] = [segments[0]?.first ?? 1, segments.at(-1)?.through ?? 0];
+  return [MARK, SUMS, ...files.map(({ name }) => name), ...[...tilesOver(first, last)].map(tileFile)];
 }
 
 export function isArchiveFile(name: string): boolean {
-  return name === MARK || name === SUMS || readName(name) !== null;
+  return name === MARK || name === SUMS || readName(name) !== null || isTileFile(name);
 }
 
 function isSegment(file: Summed): file is Segment {

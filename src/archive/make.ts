@@ -14,6 +14,7 @@ import { restoreArchived } from "./restore.ts";
 import { readSegment, type Segment, segmentBytes } from "./segment.ts";
 import { readSnapshot, type SnapshotHead, writeSnapshot } from "./snapshot.ts";
 import { readSums, writeSums } from "./sums.ts";
+import { type TileSource, writeTiles } from "./tiles.ts";
 
 /** What a job works with. */
 export interface ArchiveParts {
@@ -24,6 +25,8 @@ export interface ArchiveParts {
   readonly folder: string;
   readonly host: Host;
   readonly layout: number;
+  /** The tree over the log, with all events that are archived. */
+  readonly tiles: TileSource;
   /** An empty store, to make the snapshot in. */
   readonly store: StateStore;
   /** Events in a segment. */
@@ -55,6 +58,7 @@ export async function prepareArchive(
   const { source, data, folder, store, host, layout } = parts;
   openFolder(source, folder);
   const segments = writeSegments(parts, first, through);
+  writeTiles(folder, parts.tiles, first, through);
   sync(folder);
   if (first > 1) {
     const folders = [data, source.archived.directory, folder];

@@ -33,8 +33,7 @@ export function* keptFiles(data: string): Iterable<Kept> {
 
 /** Names are those of a backup's files alone: none leads elsewhere. */
 export function isKept(name: string): boolean {
-  const [first = "", second, ...rest] = name.split("/");
-  if (second !== undefined) return rest.length === 0 && first === ARCHIVE_FOLDER && isArchiveFile(second);
+  if (name.startsWith(`${ARCHIVE_FOLDER}/`)) return isArchiveFile(name.slice(ARCHIVE_FOLDER.length + 1));
   return name === LOG_FILE || FOLLOWERS.some((kept) => kept.name === name) || isSnapshot(name);
 }
 

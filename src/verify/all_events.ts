@@ -1,8 +1,10 @@
 import { join } from "node:path";
 import { CMD } from "../abi/service.ts";
 import { ARCHIVE_FOLDER, Archive, openArchive } from "../archive/archive.ts";
+import { readTile, tileFile, tileOver } from "../archive/tiles.ts";
 import type { LogRows } from "../engine/tree.ts";
 import { type RowBytes, rowBytes } from "../log/canonical.ts";
+import { HASH_BYTES } from "../log/merkle.ts";
 import { ARCHIVED, archivedFact, readArchived } from "../sqlite/archived.ts";
 import type { SqliteLogRows } from "../sqlite/log_rows.ts";
 import type { ArchiveCommand } from "../syscall/command.ts";
@@ -22,6 +24,7 @@ export class AllEvents implements Pick<LogRows, "rows"> {
   readonly #fact: string;
   /** What the last ARCHIVE event says. */
   #said = "";
+  readonly #tiles: Finding[] = [];
 
   /** `archive`: a folder in which it is looked for first. */
   constructor(data: string, log: SqliteLogRows, archive: string | null) {
@@ -53,11 +56,22 @@ export class AllEvents implements Pick<LogRows, "rows"> {
     this.#said = archivedFact(JSON.parse(text.toString()) as ArchiveCommand["attr"]);
   }
 
-  /** When all rows have been looked at: what the ledger says of archived events is what an event says. */
+  /** The archive's tile, where it has one of it, is to have the hashes that were made anew. */
+  lookTile(level: number, index: number, hashes: Buffer): void {
+    const tile = tileOver(level, index, this.archivedThrough);
+    if (this.#archive === null || tile === null) return;
+    const { folder } = this.#archive;
+    const kept = readTile(folder, tile);
+    if (kept?.equals(hashes.subarray(0, tile.width * HASH_BYTES)) === true) return;
+    const fault = kept === undefined ? "is missing" : "is not that of the archived events";
+    this.#tiles.push({ seq: null, text: `${join(folder, tileFile(tile))} ${fault}` });
+  }
+
+  /** When all rows and tiles have been looked at: what the ledger says of archived events is what an event says. */
   findings(): Finding[] {
-    if (this.#said === this.#fact) return [];
+    if (this.#said === this.#fact) return this.#tiles;
     const { through } = readArchived(this.#said);
     const text = `the ledger says that events up to ${this.archivedThrough} are archived, the log says: up to ${through}`;
-    return [{ seq: null, text }];
+    return [{ seq: null, text }, ...this.#tiles];
   }
 }

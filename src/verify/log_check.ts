@@ -35,6 +35,8 @@ export interface LogCheckParts {
   readonly goneThrough: number;
   /** Told of each row. */
   readonly look: (row: RowBytes) => void;
+  /** Told of each tile that was made anew, full or, at the end, as far as it goes. The hashes are to be read at once. */
+  readonly lookTile: (level: number, index: number, hashes: Buffer) => void;
   /** null: there is none. */
   readonly tree: Tree | null;
   /** Whose signatures count; null: there is no tree, and so there are none. */
@@ -64,7 +66,10 @@ class LogCheck {
 
   constructor(parts: LogCheckParts) {
     this.#parts = parts;
-    this.#edge = new Edge(0, noTiles, (level, index, hashes) => this.#compare(level, index, hashes));
+    this.#edge = new Edge(0, noTiles, (level, index, hashes) => {
+      this.#compare(level, index, hashes);
+      parts.lookTile(level, index, hashes);
+    });
     this.#checkpoints = (parts.tree?.checkpoints() ?? [])[Symbol.iterator]();
     this.#next = this.#nextCheckpoint();
   }
@@ -73,6 +78,7 @@ class LogCheck {
     const { tree, lastSeq } = this.#parts;
     const isWhole = await this.#read();
     this.#compareEdge();
+    for (const { level, index, hashes } of this.#edge.partial()) this.#parts.lookTile(level, index, hashes);
     const end = this.#edge.size;
     if (!isWhole && this.#findings.length === 0) this.#found(end + 1, "it is missing");
     if (isWhole && tree !== null && tree.size > lastSeq)

@@ -2,10 +2,14 @@ import { fork } from "node:child_process";
 import type { StateReport } from "./state_check.ts";
 import type { FromStateCheck } from "./state_main.ts";
 
+/** Cells that are folded live long: with more room for young ones fewer are copied before they are known for old. In MiB. */
+const SEMI_SPACE = "--max-semi-space-size=64";
+
 /** Checks the state in a process of its own; where that dies, that is what was found out. */
 export function checkStateApart(data: string, progress: (seq: number) => void): Promise<StateReport> {
   const child = fork(new URL("state_main.ts", import.meta.url), [data], {
     stdio: ["ignore", "ignore", "inherit", "ipc"],
+    execArgv: [...process.execArgv, SEMI_SPACE],
   });
   return new Promise((resolve) => {
     const fail = (text: string): void => resolve({ findings: [{ seq: null, text }], none: null, seq: 0, cells: 0 });

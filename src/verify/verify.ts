@@ -67,6 +67,7 @@ export async function verify(parts: VerifyParts): Promise<Verified> {
     lastSeq,
     goneThrough: events.goneThrough,
     look: (row) => events.look(row),
+    lookTile: (level, index, hashes) => events.lookTile(level, index, hashes),
     tree: {
       size: treeSize ?? 0,
       tile: (level, index) => tree?.tile(level, index),

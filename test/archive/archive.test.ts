@@ -16,7 +16,7 @@ import { join } from "node:path";
 import Sqlite from "better-sqlite3";
 import t, { type Test } from "tap";
 import { CMD } from "../../src/abi/service.ts";
-import { Archive } from "../../src/archive/archive.ts";
+import { Archive, archiveFiles } from "../../src/archive/archive.ts";
 import { eventLine } from "../../src/archive/event_line.ts";
 import type { ArchiveProgress } from "../../src/archive/make.ts";
 import { eventsName, stateName } from "../../src/archive/names.ts";
@@ -25,7 +25,10 @@ import { makeBackup } from "../../src/backup/make.ts";
 import { restoreBackup } from "../../src/backup/restore.ts";
 import type { ArchiveAttr } from "../../src/engine/archives.ts";
 import { LmdbStore } from "../../src/lmdb/store.ts";
+import { CanonicalWriter, rowBytes } from "../../src/log/canonical.ts";
 import type { EventRow } from "../../src/log/event.ts";
+import { treeRoot } from "../../src/log/merkle.ts";
+import { Edge, subtreesOf, TILE_HASHES, tilePath } from "../../src/log/tiles.ts";
 import { openTree } from "../../src/open_tree.ts";
 import { SqliteArchiveSource } from "../../src/sqlite/archive_source.ts";
 import { SqliteEventLog } from "../../src/sqlite/event_log.ts";
@@ -48,6 +51,9 @@ let rows: EventRow[] = [];
 
 t.before(async () => {
   await writeLog(original);
+  const tree = openTree(original, "");
+  while (tree.catchUp());
+  tree.close(true);
   rows = keptRows(original);
   last = rows.length;
 });
@@ -63,6 +69,18 @@ function logId(data: string): string {
   const source = new SqliteArchiveSource(join(data, "events.sqlite"));
   source.close();
   return source.id;
+}
+
+/** The edge of a tree of these events, hashed anew. */
+function treeOf(events: readonly EventRow[]): Edge {
+  const canonical = new CanonicalWriter();
+  const edge = new Edge(
+    0,
+    () => t.bailout("an empty tree has no tiles") as never,
+    () => {},
+  );
+  for (const row of events) edge.append((target, at) => canonical.leafHash(rowBytes(row), target, at));
+  return edge;
 }
 
 function keptRows(data: string): EventRow[] {
@@ -125,6 +143,28 @@ t.test("segments can be read and checked with standard tools", async (t) => {
   t.equal(text, rows.slice(0, 100).map(eventLine).join(""));
 });
 
+t.test(
+  "the tiles of what is archived lie beside it, as tlog-tiles has them, and add up to the tree's root",
+  async (t) => {
+    const data = copyOf(t);
+    const archive = join(data, "archive");
+    const tiles = (): string[] => archiveFiles(archive).filter((name) => name.startsWith("tile/"));
+    for (const through of [100, 256, last]) {
+      await archiveBefore(data, String(through + 1));
+      const edge = treeOf(rows.slice(0, through));
+      const subtrees = subtreesOf((level, index) => {
+        const width = Math.min(Math.floor(through / TILE_HASHES ** level) - index * TILE_HASHES, TILE_HASHES);
+        return readFileSync(join(archive, "tile", tilePath({ level, index, width })));
+      });
+      t.strictSame(treeRoot(through, subtrees), edge.root(), `of ${through} events`);
+      const onDisk = readdirSync(archive, { recursive: true, withFileTypes: true })
+        .filter((entry) => entry.isFile() && entry.parentPath.startsWith(join(archive, "tile")))
+        .map(({ parentPath, name }) => join(parentPath, name).slice(archive.length + 1));
+      t.strictSame(onDisk.sort(), tiles().sort(), "and no narrower ones are left");
+    }
+  },
+);
+
 t.test("archiving again goes on where the last time ended; snapshots follow", async (t) => {
   const data = copyOf(t);
   for (const before of ["51", "151", String(last + 1)]) await archiveBefore(data, before);
@@ -162,7 +202,7 @@ t.test("killed at any step, nothing is lost, and the next time it is done", asyn
     compareEvents(t, data, 175);
     t.strictSame(
       readdirSync(join(data, "archive")).sort(),
-      ["SHA256SUMS", "archive.json", eventsName(1, 175), stateName(175)],
+      ["SHA256SUMS", "archive.json", eventsName(1, 175), stateName(175), "tile"],
       "nothing is left of what was broken off",
     );
     t.notOk(existsSync(join(data, "archiving")));
@@ -221,6 +261,8 @@ t.test("a backup takes the archive along, and the snapshot", async (t) => {
   rmSync(data, { recursive: true });
   await restoreBackup(backup, restored, () => {});
   compareEvents(t, restored, 200);
+  for (const name of archiveFiles(join(restored, "archive")))
+    t.ok(existsSync(join(restored, "archive", name)), `${name} is there`);
   rmSync(join(restored, "archive"), { recursive: true });
   t.strictSame((await remadeState(restored)).cells, foldRows(rows, HOST), "from the snapshot alone");
 });
