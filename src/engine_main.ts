@@ -32,10 +32,19 @@ const machine = readHost();
 const host = { ...machine, possibleCpus: log.possibleCpus(settings.cpus, machine.possibleCpus) };
 const store = await openState(log, { data: settings.data, host, rebuild, report });
 const replayed = log.lastSeq - store.seq;
-const mirror = openMirror({ mode: settings.mirror, bpffs: settings.bpffs, instance: log.id, host });
+const mirror = openMirror({
+  mode: settings.mirror,
+  bpffs: settings.bpffs,
+  instance: log.id,
+  host,
+  machineCpus: machine.possibleCpus,
+});
 const clock = { nowUs: () => Date.now() * 1000 };
 const graceMs = settings.attachGraceSeconds * 1000;
 const engine = new Engine({ log, store, mirror, clock, host, interfaces, graceMs, report });
-await engine.recover((done, total) => say({ kind: "progress", done, total }));
+await engine.recover(
+  (done, total) => say({ kind: "progress", what: "events", done, total }),
+  (done, total) => say({ kind: "progress", what: "kernel maps", done, total }),
+);
 serveEngine(engine, port, unlock);
 say({ kind: "ready", seq: engine.seq, mirrorOff: mirror.off, replayed });

@@ -127,7 +127,8 @@ function engineReady(worker: Worker): Promise<FromEngine & { kind: "ready" }> {
     worker.once("error", reject);
     worker.on("message", (message: FromEngine) => {
       if (message.kind === "ready") resolve(message);
-      if (message.kind === "progress") logger.info(message, `recovering: ${message.done} of ${message.total} events`);
+      if (message.kind === "progress")
+        logger.info(message, `recovering: ${message.done} of ${message.total} ${message.what}`);
       if (message.kind === "report") logger.error({ detail: message.error }, message.message);
     });
   });

@@ -3,66 +3,22 @@ import { dirname, join } from "node:path";
 import t, { type Test } from "tap";
 import { BPF_CMD, BPF_F, BPF_MAP_TYPE } from "../src/abi/bpf.ts";
 import { ERRNO } from "../src/abi/errno.ts";
-import type { ElementChange, Mirror, MirrorChange, MirrorSource } from "../src/engine/ports.ts";
-import type { Host, MapRecord } from "../src/maps/map.ts";
+import type { ElementChange, MirrorChange, MirrorSource } from "../src/engine/ports.ts";
+import type { MapRecord } from "../src/maps/map.ts";
 import { Bpf, openBpf, probe } from "../src/mirror/bpf.ts";
 import { claim } from "../src/mirror/bpffs.ts";
 import { fdinfo } from "../src/mirror/fdinfo.ts";
 import { KernelMirror } from "../src/mirror/kernel_mirror.ts";
 import { disabledMirror, type MirrorOptions, openMirror } from "../src/mirror/mirror.ts";
 import { BPFFS, unfitForKernel } from "./support/bpffs.ts";
+import { array, type Driven, driven, gone, hash, host, put, source, trie, u32, u64 } from "./support/mirror.ts";
 
-const host: Host = { possibleCpus: 2, pageBytes: 4096, memoryBytes: 2 ** 33, onlineNodes: [0], ifindexes: [1] };
-const { BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_QUEUE } = BPF_MAP_TYPE;
+const { BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_QUEUE, BPF_MAP_TYPE_STRUCT_OPS } = BPF_MAP_TYPE;
 const { BPF_F_NO_PREALLOC, BPF_F_ZERO_SEED } = BPF_F;
-
-const hash: MapRecord = {
-  id: 7,
-  type: BPF_MAP_TYPE_HASH,
-  keySize: 4,
-  valueSize: 8,
-  maxEntries: 64,
-  mapFlags: 0,
-  name: "routes",
-  mapExtra: 0n,
-  numaNode: 0,
-  frozen: false,
-  exclusive: false,
-  inner: null,
-  btf: null,
-  special: [],
-  owner: null,
-};
-const array: MapRecord = { ...hash, id: 8, type: BPF_MAP_TYPE_ARRAY, maxEntries: 5, name: "" };
-const trie: MapRecord = { ...hash, id: 9, type: BPF_MAP_TYPE_LPM_TRIE, keySize: 8, mapFlags: BPF_F_NO_PREALLOC };
-
-function u32(number: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32LE(number);
-  return bytes;
-}
-
-function u64(number: number): Buffer {
-  const bytes = Buffer.alloc(8);
-  bytes.writeUInt32LE(number);
-  return bytes;
-}
 
 /** A trie's key: 10.1.2.3/8 is prefix(8, 10, 1, 2, 3). */
 function prefix(bits: number, ...data: number[]): Buffer {
   return Buffer.concat([u32(bits), Buffer.from(data)]);
-}
-
-function put(key: number, value: number): ElementChange {
-  return { key: u32(key), value: u64(value) };
-}
-
-function gone(key: number): ElementChange {
-  return { key: u32(key), value: null };
-}
-
-function source(map: MapRecord, elements: readonly ElementChange[], ...pathnames: string[]): MirrorSource {
-  return { map, pathnames, elements: () => elements as Iterable<{ key: Buffer; value: Buffer }> };
 }
 
 const reason = unfitForKernel();
@@ -84,10 +40,15 @@ function run(bpf: Bpf): void {
   }
 
   /** Closed at the end of the test. */
-  function open(test: Test, root: string, options: Partial<MirrorOptions> = {}): Mirror {
-    const mirror = openMirror({ mode: "required", bpffs: root, instance: "i1", host, ...options });
+  function open(test: Test, root: string, options: Partial<MirrorOptions> = {}): Driven {
+    const mirror = openMirror({ mode: "required", bpffs: root, instance: "i1", host, machineCpus: 2, ...options });
     test.teardown(() => mirror.close());
-    return mirror;
+    return driven(mirror);
+  }
+
+  /** One that goes through a bpf(2) of the test's own. */
+  function kernelMirror(through: Bpf, root: string): KernelMirror {
+    return new KernelMirror({ bpf: through, root, host, machineCpus: 2, nowMs: () => performance.now() });
   }
 
   /** Another process's fd of what is pinned. */
@@ -143,11 +104,11 @@ function run(bpf: Bpf): void {
   }
 
   t.test("openMirror says why the mirror is off", (t) => {
-    const options: MirrorOptions = { mode: "auto", bpffs: directory(), instance: "i1", host };
-    const off = openMirror({ ...options, mode: "off" });
+    const options: MirrorOptions = { mode: "auto", bpffs: directory(), instance: "i1", host, machineCpus: 2 };
+    const off = driven(openMirror({ ...options, mode: "off" }));
     t.equal(off.off, "the mirror is switched off by its setting");
-    t.same(off.adopt([source(hash, [put(1, 1)])], []), []);
-    t.same(off.apply([{ kind: "create", map: hash }]), []);
+    t.same(off.takeUp([source(hash, [put(1, 1)])], []), []);
+    t.same(off.apply([{ kind: "create", btf: null, map: hash }]), []);
     t.same(off.resync(source(hash, [])), []);
     t.same(off.status(hash.id), { state: "off", detail: "the mirror is switched off by its setting" });
     off.close();
@@ -167,7 +128,7 @@ function run(bpf: Bpf): void {
     process.seteuid?.(65534);
     try {
       t.match(probe(), "bpf(2) is refused: EPERM: it needs CAP_BPF");
-      t.match(openMirror({ mode: "auto", bpffs: directory(), instance: "i1", host }).off, "EPERM");
+      t.match(openMirror({ mode: "auto", bpffs: directory(), instance: "i1", host, machineCpus: 2 }).off, "EPERM");
     } finally {
       process.seteuid?.(0);
     }
@@ -194,7 +155,7 @@ function run(bpf: Bpf): void {
     const mirror = open(t, root);
     const byId = join(root, "by_id/7");
     t.match(mirror.status(7), { state: "off" });
-    t.same(mirror.apply([{ kind: "create", map: hash }]), []);
+    t.same(mirror.apply([{ kind: "create", btf: null, map: hash }]), []);
     t.match(mirror.status(7), { state: "on", kernelId: idAt(byId), pinned: byId });
     t.match(
       opened(byId, (fd) => bpf.infoByFd(fd)),
@@ -215,7 +176,7 @@ function run(bpf: Bpf): void {
     const mirror = open(t, root);
     const all = [put(1, 1), put(2, 2), put(3, 3), put(4, 4)];
     mirror.apply([
-      { kind: "create", map: hash },
+      { kind: "create", btf: null, map: hash },
       { kind: "elements", map: hash, changes: all },
     ]);
     meddle(join(root, "by_id/7"), [gone(2), gone(4)]);
@@ -232,7 +193,7 @@ function run(bpf: Bpf): void {
     const small = { ...hash, maxEntries: 2 };
     const changes = [put(1, 1), put(2, 2), gone(1), put(3, 3), gone(2), put(1, 9)];
     const refusals = mirror.apply([
-      { kind: "create", map: small },
+      { kind: "create", btf: null, map: small },
       { kind: "elements", map: small, changes },
     ]);
     t.same(refusals, []);
@@ -245,7 +206,7 @@ function run(bpf: Bpf): void {
     const mirror = open(t, root);
     const large = { ...hash, maxEntries: 10_000 };
     const keys = Array.from({ length: 10_000 }, (_, key) => key);
-    mirror.apply([{ kind: "create", map: large }]);
+    mirror.apply([{ kind: "create", btf: null, map: large }]);
     t.same(mirror.apply([{ kind: "elements", map: large, changes: keys.map((key) => put(key, key)) }]), []);
     t.same(contents(join(root, "by_id/7")), expected(keys.map((key) => put(key, key))));
     t.same(mirror.apply([{ kind: "elements", map: large, changes: keys.map((key) => put(key, 1)) }]), []);
@@ -260,7 +221,7 @@ function run(bpf: Bpf): void {
     const mirror = open(t, root);
     const wide = { ...hash, valueSize: 100_000 };
     const change = (key: number) => ({ key: u32(key), value: Buffer.alloc(100_000, key) });
-    mirror.apply([{ kind: "create", map: wide }]);
+    mirror.apply([{ kind: "create", btf: null, map: wide }]);
     t.same(mirror.apply([{ kind: "elements", map: wide, changes: [change(1)] }]), []);
     const many = Array.from({ length: 60 }, (_, key) => change(key + 2));
     t.same(mirror.apply([{ kind: "elements", map: wide, changes: many }]), []);
@@ -272,14 +233,14 @@ function run(bpf: Bpf): void {
     const root = directory();
     const first = open(t, root);
     first.apply([
-      { kind: "create", map: array },
+      { kind: "create", btf: null, map: array },
       { kind: "elements", map: array, changes: [put(1, 10), put(4, 40)] },
     ]);
     first.close();
     meddle(join(root, "by_id/8"), [put(0, 5), put(1, 11), put(3, 33)]);
     const mirror = open(t, root);
     const id = idAt(join(root, "by_id/8"));
-    t.same(mirror.adopt([source(array, [put(1, 10), put(4, 40)])], []), []);
+    t.same(mirror.takeUp([source(array, [put(1, 10), put(4, 40)])], []), []);
     t.same(
       contents(join(root, "by_id/8")),
       expected([put(0, 0), put(1, 10), put(2, 0), put(3, 0), put(4, 40)]),
@@ -301,7 +262,7 @@ function run(bpf: Bpf): void {
     ];
     t.same(
       first.apply([
-        { kind: "create", map: trie },
+        { kind: "create", btf: null, map: trie },
         { kind: "elements", map: trie, changes: elements },
         { kind: "elements", map: trie, changes: elements.slice(3).map(({ key }) => ({ key, value: null })) },
         { kind: "elements", map: trie, changes: elements.slice(3) },
@@ -317,7 +278,7 @@ function run(bpf: Bpf): void {
     ]);
     const mirror = open(t, root);
     const id = idAt(join(root, "by_id/9"));
-    t.same(mirror.adopt([source(trie, elements)], []), []);
+    t.same(mirror.takeUp([source(trie, elements)], []), []);
     t.same(contents(join(root, "by_id/9")), expected(elements));
     t.match(mirror.status(9), { state: "on", kernelId: id });
     t.end();
@@ -325,24 +286,24 @@ function run(bpf: Bpf): void {
 
   t.test("types without a row, and exclusive maps, are off", (t) => {
     const mirror = open(t, directory());
-    const queue = { ...hash, type: BPF_MAP_TYPE_QUEUE, keySize: 0 };
+    const ops = { ...hash, type: BPF_MAP_TYPE_STRUCT_OPS };
     const exclusive = { ...hash, id: 70, exclusive: true };
     t.same(
       mirror.apply([
-        { kind: "create", map: queue },
-        { kind: "create", map: exclusive },
-        { kind: "elements", map: queue, changes: [put(1, 1)] },
-        { kind: "freeze", map: queue },
-        { kind: "pin", map: queue, pathname: "/sys/fs/bpf/q" },
+        { kind: "create", btf: null, map: ops },
+        { kind: "create", btf: null, map: exclusive },
+        { kind: "elements", map: ops, changes: [put(1, 1)] },
+        { kind: "freeze", map: ops },
+        { kind: "pin", map: ops, pathname: "/sys/fs/bpf/q" },
         { kind: "unpin", pathname: "/sys/fs/bpf/q" },
       ]),
       [],
     );
-    t.same(mirror.status(7), { state: "off", detail: "BPF_MAP_TYPE_QUEUE is not mirrored" });
+    t.match(mirror.status(7), { state: "off", detail: /^a struct_ops is not mirrored/ });
     t.match(mirror.status(70), { state: "off", detail: "a map with excl_prog_hash is not mirrored" });
-    t.same(mirror.resync(source(queue, [])), []);
+    t.same(mirror.resync(source(ops, [])), []);
     t.match(mirror.status(7), { state: "off" });
-    t.same(mirror.apply([{ kind: "free", map: queue }]), []);
+    t.same(mirror.apply([{ kind: "free", map: ops }]), []);
     t.end();
   });
 
@@ -350,7 +311,7 @@ function run(bpf: Bpf): void {
     const root = directory();
     const mirror = open(t, root);
     mirror.apply([
-      { kind: "create", map: hash },
+      { kind: "create", btf: null, map: hash },
       { kind: "elements", map: hash, changes: [put(1, 1)] },
     ]);
     t.equal(isFrozen(join(root, "by_id/7")), false);
@@ -362,7 +323,7 @@ function run(bpf: Bpf): void {
   t.test("free takes the pin and the kernel map away", (t) => {
     const root = directory();
     const mirror = open(t, root);
-    mirror.apply([{ kind: "create", map: hash }]);
+    mirror.apply([{ kind: "create", btf: null, map: hash }]);
     const id = idAt(join(root, "by_id/7"));
     t.same(mirror.apply([{ kind: "free", map: hash }]), []);
     t.same(readdirSync(join(root, "by_id")), []);
@@ -376,7 +337,7 @@ function run(bpf: Bpf): void {
     const mirror = open(t, root);
     t.same(
       mirror.apply([
-        { kind: "create", map: hash },
+        { kind: "create", btf: null, map: hash },
         { kind: "pin", map: hash, pathname: "/sys/fs/bpf/flat" },
         { kind: "mkdir", pathname: "/sys/fs/bpf/tc" },
         { kind: "mkdir", pathname: "/sys/fs/bpf/tc/globals" },
@@ -408,8 +369,8 @@ function run(bpf: Bpf): void {
     const root = directory();
     const mirror = open(t, root);
     mirror.apply([
-      { kind: "create", map: hash },
-      { kind: "create", map: { ...hash, id: 71 } },
+      { kind: "create", btf: null, map: hash },
+      { kind: "create", btf: null, map: { ...hash, id: 71 } },
     ]);
     mkdirSync(join(root, "busy/by"), { recursive: true });
     const pin = (pathname: string) => mirror.apply([{ kind: "pin", map: hash, pathname }])[0];
@@ -448,7 +409,7 @@ function run(bpf: Bpf): void {
     const elements = [put(1, 1), put(2, 2)];
     const first = open(t, root);
     first.apply([
-      { kind: "create", map: hash },
+      { kind: "create", btf: null, map: hash },
       { kind: "elements", map: hash, changes: elements },
       { kind: "mkdir", pathname: "/sys/fs/bpf/tc" },
       { kind: "pin", map: hash, pathname: "/sys/fs/bpf/tc/routes" },
@@ -457,7 +418,7 @@ function run(bpf: Bpf): void {
     first.close();
     t.same(contents(join(root, "by_id/7")), expected(elements), "close leaves kernel maps and pins");
     const mirror = open(t, root);
-    t.same(mirror.adopt([source(hash, elements, "/sys/fs/bpf/tc/routes")], ["/sys/fs/bpf", "/sys/fs/bpf/tc"]), []);
+    t.same(mirror.takeUp([source(hash, elements, "/sys/fs/bpf/tc/routes")], ["/sys/fs/bpf", "/sys/fs/bpf/tc"]), []);
     t.same(mirror.status(7), before, "it is the same kernel map");
     t.same(mirror.apply([{ kind: "elements", map: hash, changes: [put(3, 3), put(4, 4)] }]), []);
     t.same(contents(join(root, "tc/routes")), expected([...elements, put(3, 3), put(4, 4)]));
@@ -467,7 +428,7 @@ function run(bpf: Bpf): void {
   t.test("adopt repairs what differs in place, the missing before the strays", (t) => {
     const root = directory();
     const first = open(t, root);
-    first.apply([{ kind: "create", map: hash }]);
+    first.apply([{ kind: "create", btf: null, map: hash }]);
     first.close();
     meddle(join(root, "by_id/7"), [put(1, 1), put(2, 99), put(50, 50), put(51, 51)]);
     const id = idAt(join(root, "by_id/7"));
@@ -483,10 +444,10 @@ function run(bpf: Bpf): void {
       calls.push(`delete ${args[2]}`);
       return deleteBatch.apply(spied, args);
     };
-    const mirror = new KernelMirror(spied, root, host);
+    const mirror = driven(kernelMirror(spied, root));
     t.teardown(() => mirror.close());
     const elements = [put(1, 1), put(2, 2), put(3, 3)];
-    t.same(mirror.adopt([source(hash, elements)], []), []);
+    t.same(mirror.takeUp([source(hash, elements)], []), []);
     t.same(calls, ["update 2", "delete 2"]);
     t.same(contents(join(root, "by_id/7")), expected(elements));
     t.match(mirror.status(7), { state: "on", kernelId: id });
@@ -499,12 +460,12 @@ function run(bpf: Bpf): void {
     const root = directory();
     const first = open(t, root);
     const small = { ...hash, maxEntries: 3 };
-    first.apply([{ kind: "create", map: small }]);
+    first.apply([{ kind: "create", btf: null, map: small }]);
     first.close();
     meddle(join(root, "by_id/7"), [put(50, 50), put(51, 51), put(1, 99)]);
     const id = idAt(join(root, "by_id/7"));
     const mirror = open(t, root);
-    t.same(mirror.adopt([source(small, [put(1, 1), put(2, 2), put(3, 3)])], []), []);
+    t.same(mirror.takeUp([source(small, [put(1, 1), put(2, 2), put(3, 3)])], []), []);
     t.same(contents(join(root, "by_id/7")), expected([put(1, 1), put(2, 2), put(3, 3)]));
     t.match(mirror.status(7), { state: "on", kernelId: id });
     t.end();
@@ -514,11 +475,11 @@ function run(bpf: Bpf): void {
     const root = directory();
     const mirror = open(t, root);
     const frozen = { ...array, frozen: true };
-    const refusals = mirror.adopt(
+    const refusals = mirror.takeUp(
       [
         source(hash, [put(1, 1), put(2, 2)], "/sys/fs/bpf/tc/globals/routes", "/sys/fs/bpf/flat"),
         source(frozen, [put(2, 2)]),
-        source({ ...hash, id: 72, type: BPF_MAP_TYPE_QUEUE, keySize: 0 }, [], "/sys/fs/bpf/queue"),
+        source({ ...hash, id: 72, type: BPF_MAP_TYPE_STRUCT_OPS }, [], "/sys/fs/bpf/ops"),
       ],
       ["/sys/fs/bpf/tc", "/sys/fs/bpf/tc/globals", "/sys/fs/bpf/empty"],
     );
@@ -527,7 +488,7 @@ function run(bpf: Bpf): void {
     t.equal(idAt(join(root, "flat")), idAt(join(root, "by_id/7")));
     t.equal(isFrozen(join(root, "by_id/8")), true);
     t.same(contents(join(root, "by_id/8"))["02000000"], "0200000000000000");
-    t.same(readdirSync(root).sort(), ["by_id", "empty", "flat", "owner", "tc"]);
+    t.same(readdirSync(root).sort(), ["by_id", "carried", "empty", "flat", "owner", "tc"]);
     t.end();
   });
 
@@ -543,11 +504,11 @@ function run(bpf: Bpf): void {
     ];
     for (const definition of definitions) {
       const first = open(t, root);
-      first.adopt([source({ ...hash, ...definition }, [], "/sys/fs/bpf/p")], []);
+      first.takeUp([source({ ...hash, ...definition }, [], "/sys/fs/bpf/p")], []);
       const old = idAt(join(root, "by_id/7"));
       first.close();
       const mirror = open(t, root);
-      t.same(mirror.adopt([source(hash, [put(1, 1)], "/sys/fs/bpf/p")], []), []);
+      t.same(mirror.takeUp([source(hash, [put(1, 1)], "/sys/fs/bpf/p")], []), []);
       t.not(idAt(join(root, "by_id/7")), old, JSON.stringify(definition));
       t.equal(idAt(join(root, "p")), idAt(join(root, "by_id/7")));
       t.same(contents(join(root, "p")), expected([put(1, 1)]));
@@ -564,7 +525,7 @@ function run(bpf: Bpf): void {
     const frozen = { ...hash, frozen: true };
     const start = (from: MirrorSource) => {
       const mirror = open(t, root);
-      t.same(mirror.adopt([from], []), []);
+      t.same(mirror.takeUp([from], []), []);
       mirror.close();
       return idAt(byId);
     };
@@ -587,7 +548,7 @@ function run(bpf: Bpf): void {
     const root = directory();
     const first = open(t, root);
     const other = { ...hash, id: 73 };
-    first.adopt(
+    first.takeUp(
       [
         source(hash, [], "/sys/fs/bpf/a", "/sys/fs/bpf/old/deep/pin", "/sys/fs/bpf/tc/b"),
         source(other, [], "/sys/fs/bpf/wrong", "/sys/fs/bpf/dir"),
@@ -598,13 +559,13 @@ function run(bpf: Bpf): void {
     const stale = idAt(join(root, "by_id/73"));
     first.close();
     const mirror = open(t, root);
-    const refusals = mirror.adopt(
+    const refusals = mirror.takeUp(
       [source(hash, [], "/sys/fs/bpf/wrong", "/sys/fs/bpf/file", "/sys/fs/bpf/tc/b", "/sys/fs/bpf/dir/c")],
       ["/sys/fs/bpf/dir", "/sys/fs/bpf/tc"],
     );
     t.same(refusals, []);
     for (const path of ["wrong", "file", "tc/b", "dir/c", "by_id/7"]) t.equal(idAt(join(root, path)), id, path);
-    t.same(readdirSync(root).sort(), ["by_id", "dir", "file", "owner", "tc", "wrong"]);
+    t.same(readdirSync(root).sort(), ["by_id", "carried", "dir", "file", "owner", "tc", "wrong"]);
     t.same(readdirSync(join(root, "by_id")), ["7"]);
     t.equal(bpf.mapFdById(stale), -ERRNO.ENOENT);
     t.end();
@@ -615,7 +576,7 @@ function run(bpf: Bpf): void {
     const mirror = open(t, root);
     const impossible = { ...hash, keySize: 0 };
     const changes: MirrorChange[] = [
-      { kind: "create", map: impossible },
+      { kind: "create", btf: null, map: impossible },
       { kind: "elements", map: impossible, changes: [put(1, 1)] },
       { kind: "freeze", map: impossible },
       { kind: "pin", map: impossible, pathname: "/sys/fs/bpf/p" },
@@ -629,7 +590,7 @@ function run(bpf: Bpf): void {
     t.same(mirror.resync(source(hash, [put(1, 1)], "/sys/fs/bpf/p")), []);
     t.match(mirror.status(7), { state: "on", kernelId: idAt(join(root, "p")) });
     t.same(contents(join(root, "by_id/7")), expected([put(1, 1)]));
-    mirror.apply([{ kind: "create", map: { ...impossible, id: 74 } }]);
+    mirror.apply([{ kind: "create", btf: null, map: { ...impossible, id: 74 } }]);
     t.same(mirror.apply([{ kind: "free", map: { ...impossible, id: 74 } }]), [], "free of a failed map");
     t.end();
   });
@@ -639,7 +600,7 @@ function run(bpf: Bpf): void {
     const mirror = open(t, root);
     const small = { ...hash, maxEntries: 4 };
     const write = (...changes: ElementChange[]) => mirror.apply([{ kind: "elements", map: small, changes }]);
-    mirror.apply([{ kind: "create", map: small }]);
+    mirror.apply([{ kind: "create", btf: null, map: small }]);
     write(put(1, 1));
     meddle(join(root, "by_id/7"), [put(51, 0), put(52, 0), put(53, 0)]);
     const detail = "updating element 02000000 of the kernel map: E2BIG";
@@ -662,7 +623,7 @@ function run(bpf: Bpf): void {
   t.test("resync puts the pin by id right, and replaces a map that someone has frozen", (t) => {
     const root = directory();
     const mirror = open(t, root);
-    mirror.adopt([source(hash, [put(1, 1)], "/sys/fs/bpf/p")], []);
+    mirror.takeUp([source(hash, [put(1, 1)], "/sys/fs/bpf/p")], []);
     const { kernelId } = mirror.status(7) as { kernelId: number };
     rmSync(join(root, "by_id/7"));
     t.same(mirror.resync(source(hash, [put(1, 1)], "/sys/fs/bpf/p")), []);
@@ -687,10 +648,10 @@ function run(bpf: Bpf): void {
     };
     Object.assign(old, { updateBatch: unsupported, deleteBatch: unsupported, lookupBatch: unsupported });
     t.equal(claim(root, "i1"), null);
-    const mirror = new KernelMirror(old, root, host);
+    const mirror = driven(kernelMirror(old, root));
     t.teardown(() => mirror.close());
     const refusals = mirror.apply([
-      { kind: "create", map: hash },
+      { kind: "create", btf: null, map: hash },
       { kind: "elements", map: hash, changes: [put(1, 1), put(2, 2), put(3, 3), gone(1), gone(3)] },
     ]);
     t.same(refusals, []);
@@ -754,7 +715,7 @@ function run(bpf: Bpf): void {
     const small = { ...hash, maxEntries: 16 };
     const model = new Map<number, ElementChange>();
     const entries = () => [...model.values()];
-    mirror.apply([{ kind: "create", map: small }]);
+    mirror.apply([{ kind: "create", btf: null, map: small }]);
     for (let round = 0; round < 200; round++) {
       const changes = Array.from({ length: 1 + random(12) }, () => {
         const key = random(16);
@@ -769,7 +730,7 @@ function run(bpf: Bpf): void {
         meddle(join(root, "by_id/7"), [put(key, 5000), gone(key), ...(model.size < 16 ? [put(100, 1)] : [])]);
         mirror.close();
         mirror = open(t, root);
-        if (mirror.adopt([source(small, entries())], []).length > 0) return t.fail(`not adopted, seed ${seed}`);
+        if (mirror.takeUp([source(small, entries())], []).length > 0) return t.fail(`not adopted, seed ${seed}`);
       }
       const found = contents(join(root, "by_id/7"));
       if (JSON.stringify(found) !== JSON.stringify(expected(entries())))

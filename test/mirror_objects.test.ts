@@ -112,7 +112,7 @@ t.test(
     mkdirSync(path);
     const after = table();
     const impostor = { ...records[0], id: 5, startTime: "1" } as ObjectRecord;
-    after.adopt([...records, impostor]);
+    after.takeUp([...records, impostor]);
     t.same([...after.ended()].sort(), [2, 5], "the cgroup at the path is another one, and so is the process");
     after.close();
     rmdirSync(path);

@@ -19,6 +19,7 @@ import type {
   Mirror,
   MirrorRefusal,
   MirrorSource,
+  MirrorSources,
   MirrorStatus,
   OpenedObject,
   StateStore,
@@ -80,6 +81,8 @@ const RETRY_MS = 5000;
 const PROGRESS_EVENTS = 10_000;
 /** How old what is known of interfaces and of processes may be. */
 const MACHINE_MS = 100;
+/** Events that are read to tell which maps have changed. */
+const LOOKED_AT_MAX = 10_000;
 /** Cells reclaimed between two batches. */
 const RECLAIM_CELLS = 2048;
 /** Archived events removed from the log between two batches. */
@@ -107,6 +110,8 @@ export class Engine {
   #opened: [object: OpenedObject, id: number][] = [];
   /** Whether any map has interfaces for elements. */
   #usesInterfaces = false;
+  /** Maps that events after a seq have changed, as far as the last. */
+  #changedAfter: { readonly seq: number; readonly last: number; readonly maps: ReadonlySet<number> } | null = null;
   /** When the machine was last looked at. */
   #lookedMs = Number.NEGATIVE_INFINITY;
   /** When the store may be tried again, after it has failed. */
@@ -129,7 +134,10 @@ export class Engine {
   }
 
   /** Brings the state up to the log, then the mirror up to the state; gives every living session its full lease. */
-  async recover(progress: (done: number, total: number) => void): Promise<void> {
+  async recover(
+    progress: (done: number, total: number) => void,
+    mirroring: (done: number, total: number) => void = () => {},
+  ): Promise<void> {
     const { log, store, mirror } = this.#parts;
     if (store.seq > log.lastSeq)
       throw new Error(`recovering the state: it has events up to ${store.seq}, the log ends at ${log.lastSeq}`);
@@ -151,8 +159,8 @@ export class Engine {
     await this.written();
     for (const [, session] of this.state.sessions.from("")) this.leases.renew(session.id, session.ttlMs, this.#nowMs());
     for (const [, { type }] of this.state.maps.from("")) this.#usesInterfaces ||= sendsToInterfaces(type);
-    mirror.adoptObjects(this.state.objects.all());
-    if (mirror.off === null) this.#refused(mirror.adopt(this.#sources(), [...this.state.directories()]));
+    mirror.takeUpObjects(this.state.objects.all());
+    if (mirror.off === null) this.#takeUpMaps(mirroring);
   }
 
   /** Decides, records, mirrors and answers a batch, in its order. */
@@ -220,7 +228,7 @@ export class Engine {
       this.#count(command.cmd, outcome.errno);
     }
     const committed = performance.now();
-    this.#refused(this.#parts.mirror.apply(this.#changes.take()));
+    this.#refused(this.#parts.mirror.apply(this.#changes.take(), this.#seq));
     const mirrored = performance.now();
     this.figures = {
       commands: requests.length,
@@ -243,6 +251,7 @@ export class Engine {
 
   /** Ends the sessions whose lease is over, and removes archived events; unless there is no time, clears away and writes what is pending, too. */
   idle(leasesOnly: boolean): boolean {
+    this.#retryMirror();
     this.#runOwn();
     const archived = this.#deleteArchived();
     if (leasesOnly) return false;
@@ -254,10 +263,21 @@ export class Engine {
 
   /** Makes a map's kernel map equal to the state; what the kernel refuses becomes an event, as always. */
   resync(map: MapRecord, caller: string): void {
-    const target = { by: "id", id: map.id } as const;
-    const attr = { operation: "resync", errno: "", detail: "" };
-    this.#notes.push({ cmd: CMD.MIRROR_RESYNC, session: 0, caller, target, attr });
+    this.#notes.push(resyncRequest(map.id, caller, "resync"));
     this.#refused(this.#parts.mirror.resync(this.#source(map)));
+  }
+
+  #takeUpMaps(mirroring: (done: number, total: number) => void): void {
+    const { mirror } = this.#parts;
+    const total = [...this.state.maps.from("")].length;
+    this.#refused(mirror.takeUp(this.#sources(), [...this.state.directories()], (done) => mirroring(done, total)));
+  }
+
+  /** What the mirror makes equal by itself, after it had failed. */
+  #retryMirror(): void {
+    const { repaired, refusals } = this.#parts.mirror.retry();
+    for (const map of repaired) this.#notes.push(resyncRequest(map, "mapledger", "retry"));
+    this.#refused(refusals);
   }
 
   /** What a session lives by at present. */
@@ -475,11 +495,41 @@ export class Engine {
     const pathnames: string[] = [];
     for (const pin of this.state.pinned()) if (pin.map === map.id) pathnames.push(pin.pathname);
     const open = new OpenMap(this.state, map, OPERATOR);
-    return { map, pathnames, elements: () => mapType(map.type)?.stored(open) ?? [] };
+    const btf = this.state.btfBlob(map);
+    return { map, btf, pathnames, elements: () => mapType(map.type)?.stored(open) ?? [] };
   }
 
-  *#sources(): Iterable<MirrorSource> {
-    for (const [, map] of this.state.maps.from("")) yield this.#source(map);
+  #sources(): MirrorSources {
+    const { state } = this;
+    const seqNow = (): number => this.#seq;
+    const source = (map: MapRecord): MirrorSource => this.#source(map);
+    return {
+      get seq() {
+        return seqNow();
+      },
+      *all() {
+        for (const [, map] of state.maps.from("")) yield source(map);
+      },
+      of(mapId) {
+        const map = state.map(mapId);
+        return map === undefined ? null : source(map);
+      },
+      changedSince: (seq) => this.#changedSince(seq),
+    };
+  }
+
+  /** Asked for each of the lines there are, at start: read once. */
+  #changedSince(seq: number): ReadonlySet<number> | null {
+    if (this.#seq - seq > LOOKED_AT_MAX || seq > this.#seq) return null;
+    if (this.#changedAfter?.seq !== seq || this.#changedAfter.last !== this.#seq) {
+      const maps = new Set<number>();
+      for (const event of this.#parts.log.read(seq)) {
+        const row = eventRow(event);
+        if (!READS.has(row.cmd)) for (const map of touchedMaps(row, event.outcome.out)) maps.add(map);
+      }
+      this.#changedAfter = { seq, last: this.#seq, maps };
+    }
+    return this.#changedAfter.maps;
   }
 }
 
@@ -494,6 +544,11 @@ function redoEvent(state: State, { seq, command, outcome }: Event): void {
 function refusalRequest({ mapId, operation, errno, detail }: MirrorRefusal): Request {
   const target = { by: "id", id: mapId } as const;
   return { cmd: CMD.MIRROR_REFUSED, session: 0, caller: "mapledger", target, attr: { operation, errno, detail } };
+}
+
+function resyncRequest(mapId: number, caller: string, operation: string): Request {
+  const attr = { operation, errno: "", detail: "" };
+  return { cmd: CMD.MIRROR_RESYNC, session: 0, caller, target: { by: "id", id: mapId }, attr };
 }
 
 function endRequest(session: number, caller: string, reason: EndReason): Request {

@@ -41,8 +41,8 @@ export class ChangeList implements Follower {
     return merged;
   }
 
-  created(map: MapRecord): void {
-    this.#changes.push({ kind: "create", map });
+  created(map: MapRecord, btf: Buffer | null): void {
+    this.#changes.push({ kind: "create", map, btf });
   }
 
   changed(map: MapRecord, key: Buffer, value: Buffer | null): void {

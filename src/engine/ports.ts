@@ -53,7 +53,7 @@ export interface ElementChange {
 
 /** What a batch of commands did that the kernel's maps must follow, in order. */
 export type MirrorChange =
-  | { readonly kind: "create"; readonly map: MapRecord }
+  | { readonly kind: "create"; readonly map: MapRecord; readonly btf: Buffer | null }
   | { readonly kind: "elements"; readonly map: MapRecord; readonly changes: ElementChange[] }
   | { readonly kind: "freeze"; readonly map: MapRecord }
   | { readonly kind: "free"; readonly map: MapRecord }
@@ -72,15 +72,53 @@ export interface MirrorRefusal {
 }
 
 export type MirrorStatus =
-  | { readonly state: "on"; readonly kernelId: number; readonly pinned: string }
+  | {
+      readonly state: "on";
+      readonly kernelId: number;
+      readonly pinned: string;
+      /** Of the kernel map: more than the map's where the kernel would let elements go before it is full. */
+      readonly maxEntries: number;
+    }
   | { readonly state: "failed"; readonly operation: string; readonly errno: string; readonly detail: string }
   | { readonly state: "off"; readonly detail: string };
 
 /** A map as the mirror must find it: for taking up what is pinned, and for repair. */
 export interface MirrorSource {
   readonly map: MapRecord;
+  /** The blob of the BTF that describes it; null: nothing does. */
+  readonly btf: Buffer | null;
   readonly pathnames: readonly string[];
   elements(): Iterable<{ readonly key: Buffer; readonly value: Buffer }>;
+}
+
+/** An element that is not the same on both sides; null: it is not there. Values are as the kernel shows them. */
+export interface ElementDifference {
+  readonly key: Buffer;
+  readonly ledger: Buffer | null;
+  readonly kernel: Buffer | null;
+}
+
+/** Why a kernel map cannot be compared with its map. */
+export interface Untold {
+  readonly untold: string;
+}
+
+/** The maps of the state, as they are whenever they are asked for. */
+export interface MirrorSources {
+  /** The last event. */
+  readonly seq: number;
+  all(): Iterable<MirrorSource>;
+  of(mapId: number): MirrorSource | null;
+  /** Maps that events after this one may have changed; null: they are too many to look at. */
+  changedSince(seq: number): ReadonlySet<number> | null;
+}
+
+/** What became of maps that had failed. */
+export interface MirrorRetry {
+  /** Their kernel maps are equal to the state again. */
+  readonly repaired: readonly number[];
+  /** What was refused now that has not been told of before. */
+  readonly refusals: readonly MirrorRefusal[];
 }
 
 /** The real object behind a descriptor that a command is about to open. */
@@ -98,17 +136,21 @@ export interface Mirror {
   /** Why it is off, or null where it is on. */
   readonly off: string | null;
   /** At start: takes up pinned kernel maps, compares, repairs in place, makes what is missing, drops what is no more. */
-  adopt(sources: Iterable<MirrorSource>, directories: readonly string[]): MirrorRefusal[];
+  takeUp(sources: MirrorSources, directories: readonly string[], progress: (maps: number) => void): MirrorRefusal[];
   /** At start, before that: opens the objects again that have names, and makes others in place of the rest. */
-  adoptObjects(objects: Iterable<ObjectRecord>): void;
+  takeUpObjects(objects: Iterable<ObjectRecord>): void;
   /** null: such an object exists in the ledger only. */
   openObject(spec: ObjectSpec): OpenedObject | null;
   /** Objects that have ended since this was asked last: processes that exited, cgroups that were removed. */
   endedObjects(): readonly number[];
-  /** Carries one batch; returns what was refused. A map with a refusal is behind until resync. */
-  apply(changes: readonly MirrorChange[]): MirrorRefusal[];
+  /** Carries one batch, up to an event; returns what was refused. A map with a refusal is behind until resync. */
+  apply(changes: readonly MirrorChange[], seq: number): MirrorRefusal[];
   /** Makes one map's kernel map equal to the state. */
   resync(source: MirrorSource): MirrorRefusal[];
+  /** Each element of a map that is not the same on both sides; the answer is why that cannot be told, or null. */
+  compare(source: MirrorSource, each: (difference: ElementDifference) => void): MirrorRefusal | Untold | null;
+  /** Makes those that have failed equal, where it is time to try again. */
+  retry(): MirrorRetry;
   status(mapId: number): MirrorStatus;
   /** Leaves kernel maps and pins as they are, for the next start. */
   close(): void;

@@ -12,7 +12,13 @@ export type ToEngine =
 /** And back. */
 export type FromEngine =
   | { readonly kind: "ready"; readonly seq: number; readonly mirrorOff: string | null; readonly replayed: number }
-  | { readonly kind: "progress"; readonly done: number; readonly total: number }
+  /** Of the recovery: events replayed, then kernel maps taken up. */
+  | {
+      readonly kind: "progress";
+      readonly what: "events" | "kernel maps";
+      readonly done: number;
+      readonly total: number;
+    }
   | {
       readonly kind: "replies";
       readonly frames: ArrayBuffer;

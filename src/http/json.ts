@@ -103,7 +103,12 @@ function btfJson({ btfId, keyTypeId, valueTypeId }: MapBtf, special: readonly Sp
 
 export function mirrorJson(mirror: MirrorStatus): object {
   if (mirror.state !== "on") return mirror;
-  return { state: mirror.state, kernel_id: mirror.kernelId, pinned: mirror.pinned };
+  return {
+    state: mirror.state,
+    kernel_id: mirror.kernelId,
+    pinned: mirror.pinned,
+    max_entries: mirror.maxEntries,
+  };
 }
 
 function flagNames(flags: number): string[] {

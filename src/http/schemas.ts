@@ -121,6 +121,12 @@ const MirrorSchema = Type.Object(
     state: Type.Enum(["on", "failed", "off"], { type: "string" }),
     kernel_id: Type.Optional(Type.Integer({ description: "The kernel's own id of its map." })),
     pinned: Type.Optional(Type.String({ description: "Where on bpffs the kernel's map is pinned." })),
+    max_entries: Type.Optional(
+      Type.Integer({
+        description:
+          "Of the kernel's map. An LRU map's is larger than the map's, by what the kernel keeps free, so that it lets nothing go by itself.",
+      }),
+    ),
     operation: Type.Optional(Type.String()),
     errno: Type.Optional(Type.String()),
     detail: Type.Optional(Type.String()),

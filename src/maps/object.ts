@@ -73,7 +73,7 @@ export interface ProgFacts {
 }
 
 /** What BPF_BTF_LOAD made. */
-interface BtfFacts {
+export interface BtfFacts {
   readonly kind: "btf";
   readonly btfId: number;
   /** The blob, in hex. */

@@ -34,6 +34,7 @@ const ATTR_BYTES = {
   freeze: 4,
   prog: 72,
   batch: 56,
+  btf: 28,
   max: 168,
 } as const;
 
@@ -60,6 +61,16 @@ const LIBC = {
   perf: "long syscall(long number, void *attr, long pid, long cpu, long group, long flags)",
 } as const;
 type LibcCall = keyof typeof LIBC;
+
+/** What else a map may be created with; 0: nothing. */
+interface CreateWith {
+  readonly innerMapFd: number;
+  readonly btfFd: number;
+  readonly btfKeyTypeId: number;
+  readonly btfValueTypeId: number;
+}
+
+const ALONE: CreateWith = { innerMapFd: 0, btfFd: 0, btfKeyTypeId: 0, btfValueTypeId: 0 };
 
 export class Bpf {
   readonly #koffi: Koffi;
@@ -123,26 +134,31 @@ export class Bpf {
   }
 
   /** The new map's fd. BPF_F_RDONLY and BPF_F_WRONLY are left out: the mirror reads and writes. */
-  create(shape: MapShape): number {
+  create(shape: MapShape, { innerMapFd, btfFd, btfKeyTypeId, btfValueTypeId }: CreateWith = ALONE): number {
     const attr = this.#attr.fill(0);
     attr.writeUInt32LE(shape.type, 0);
     attr.writeUInt32LE(shape.keySize, 4);
     attr.writeUInt32LE(shape.valueSize, 8);
     attr.writeUInt32LE(shape.maxEntries, 12);
     attr.writeUInt32LE((shape.mapFlags & ~(BPF_F.BPF_F_RDONLY | BPF_F.BPF_F_WRONLY)) >>> 0, 16);
+    attr.writeUInt32LE(innerMapFd, 20);
     if ((shape.mapFlags & BPF_F.BPF_F_NUMA_NODE) !== 0) attr.writeUInt32LE(shape.numaNode >>> 0, 24);
     attr.write(shape.name, 28, OBJ_NAME_LEN - 1, "latin1");
+    attr.writeUInt32LE(btfFd, 48);
+    attr.writeUInt32LE(btfKeyTypeId, 52);
+    attr.writeUInt32LE(btfValueTypeId, 56);
     attr.writeBigUInt64LE(shape.mapExtra, 64);
     return this.#call(BPF_CMD.BPF_MAP_CREATE, attr, ATTR_BYTES.create);
   }
 
-  /** BPF_ANY. */
-  update(fd: number, key: Buffer, value: Buffer): number {
-    if (key.length > SLOT_BYTES || value.length > SLOT_BYTES)
-      return this.#direct(BPF_CMD.BPF_MAP_UPDATE_ELEM, fd, key, value);
+  /** `key` null: the map has none. */
+  update(fd: number, key: Buffer | null, value: Buffer, flags = 0): number {
+    if (key === null || key.length > SLOT_BYTES || value.length > SLOT_BYTES)
+      return this.#direct(BPF_CMD.BPF_MAP_UPDATE_ELEM, fd, key, value, flags);
     this.#key.set(key);
     this.#value.set(value);
     this.#element.writeUInt32LE(fd, 0);
+    this.#element.writeUInt32LE(flags, 24);
     return this.#call(BPF_CMD.BPF_MAP_UPDATE_ELEM, this.#element, ATTR_BYTES.element);
   }
 
@@ -153,9 +169,14 @@ export class Bpf {
     return this.#call(BPF_CMD.BPF_MAP_DELETE_ELEM, this.#element, ATTR_BYTES.delete);
   }
 
-  /** `value` is written to. */
-  lookup(fd: number, key: Buffer, value: Buffer): number {
+  /** `value` is written to; a bloom filter reads it. `key` null: the map has none. */
+  lookup(fd: number, key: Buffer | null, value: Buffer): number {
     return this.#direct(BPF_CMD.BPF_MAP_LOOKUP_ELEM, fd, key, value);
+  }
+
+  /** BPF_MAP_LOOKUP_AND_DELETE_ELEM: a pop, where the map has no keys (`key` null). `value` is written to. */
+  take(fd: number, key: Buffer | null, value: Buffer): number {
+    return this.#direct(BPF_CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM, fd, key, value);
   }
 
   /** `next` is written to; `key` null: the first key. */
@@ -263,6 +284,15 @@ export class Bpf {
     return this.#call(BPF_CMD.BPF_PROG_LOAD, attr, ATTR_BYTES.prog);
   }
 
+  /** BPF_BTF_LOAD. */
+  loadBtf(blob: Buffer): number {
+    const attr = this.#attr.fill(0);
+    attr.writeBigUInt64LE(this.address(blob), 0);
+    attr.writeUInt32LE(blob.length, 16);
+    this.#held = [blob];
+    return this.#call(BPF_CMD.BPF_BTF_LOAD, attr, ATTR_BYTES.btf);
+  }
+
   /** The smallest id above `id`. */
   mapGetNextId(id: number): number {
     const attr = this.#attr.fill(0);
@@ -300,12 +330,13 @@ export class Bpf {
   }
 
   /** An element command on the caller's own buffers. */
-  #direct(cmd: number, fd: number, key: Buffer | null, value: Buffer | null): number {
+  #direct(cmd: number, fd: number, key: Buffer | null, value: Buffer | null, flags = 0): number {
     this.#held = [key, value];
     const attr = this.#attr.fill(0, 0, ATTR_BYTES.element);
     attr.writeUInt32LE(fd, 0);
     if (key !== null) attr.writeBigUInt64LE(this.address(key), 8);
     if (value !== null) attr.writeBigUInt64LE(this.address(value), 16);
+    attr.writeUInt32LE(flags, 24);
     return this.#call(cmd, attr, value === null ? ATTR_BYTES.delete : ATTR_BYTES.element);
   }
 

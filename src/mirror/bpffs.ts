@@ -8,9 +8,10 @@ const BPF_FS_MAGIC = 0xcafe4a11;
 /** The inode of a bpffs' own root: simple_fill_super(), fs/libfs.c. */
 const ROOT_INO = 1;
 
-/** What the mirror keeps for itself in its directory: whose it is, and a pin of every map by its id. */
+/** What the mirror keeps for itself in its directory: whose it is, a pin of every map by its id, and how far they have come. */
 export const OWNER = "owner";
 export const BY_ID = "by_id";
+export const CARRIED = "carried";
 
 /**
  * Takes a directory of bpffs for this instance: makes it, or finds it as an earlier start has left it. Null, or why it

@@ -1,94 +1,172 @@
-import type { Mirror, MirrorChange, MirrorRefusal, MirrorSource, MirrorStatus, OpenedObject } from "../engine/ports.ts";
+import { BPF_MAP_TYPE } from "../abi/bpf.ts";
+import type {
+  ElementDifference,
+  Mirror,
+  MirrorChange,
+  MirrorRefusal,
+  MirrorRetry,
+  MirrorSource,
+  MirrorSources,
+  MirrorStatus,
+  OpenedObject,
+  Untold,
+} from "../engine/ports.ts";
 import type { Host, MapRecord } from "../maps/map.ts";
 import type { ObjectRecord } from "../maps/object.ts";
 import type { ObjectSpec } from "../syscall/command.ts";
 import type { Bpf } from "./bpf.ts";
+import { Carried } from "./carried.ts";
 import { KernelMap } from "./kernel_map.ts";
-import { makeKernelMap, openKernelMap } from "./make.ts";
-import { type MirroredType, mirrored } from "./mirrored.ts";
+import { LineElements } from "./line_elements.ts";
+import { type Making, makeKernelMap, openKernelMap } from "./make.ts";
+import { type MirroredType, mirrored, type References } from "./mirrored.ts";
 import { ObjectTable } from "./object_table.ts";
 import { PinTree } from "./pin_tree.ts";
-import { fill, repair } from "./repair.ts";
 
 /** A map of the state. `kernel` null: there is no kernel map to carry changes to. */
 interface Entry {
   kernel: KernelMap | null;
   status: MirrorStatus;
+  /** When it is tried to make a failed one equal again, and how long after that once more. */
+  retryMs: number;
+  delayMs: number;
+}
+
+const RETRY_FIRST_MS = 1000;
+const RETRY_MOST_MS = 5 * 60_000;
+const NEVER = Number.POSITIVE_INFINITY;
+
+/** What a mirror is made with. */
+export interface KernelMirrorParts {
+  readonly bpf: Bpf;
+  /** The directory of bpffs that is its own. */
+  readonly root: string;
+  readonly host: Host;
+  /** CPUs that the machine may have. */
+  readonly machineCpus: number;
+  /** Milliseconds of a clock that does not step. */
+  readonly nowMs: () => number;
 }
 
 /**
  * The mirror. A map is `on`, or `off` for good because of its type, or `failed`: something was refused, and its kernel
- * map is behind until resync. Changes are carried to a failed map as well as they can; of refusals that follow each
- * other on one map and are alike (operation and errno), only the first is given.
+ * map is behind until resync, which is tried again by itself, ever less often. Changes are carried to a failed map as well
+ * as they can; of refusals that follow each other on one map and are alike (operation and errno), only the first is given.
  */
 export class KernelMirror implements Mirror {
   readonly off = null;
-  readonly #bpf: Bpf;
-  readonly #host: Host;
+  readonly #making: Making;
+  readonly #nowMs: () => number;
   readonly #tree: PinTree;
   readonly #objects: ObjectTable;
   readonly #entries = new Map<number, Entry>();
+  #carried: Carried | null = null;
+  /** At which event the kernel maps were when this start found them. */
+  #found = 0;
+  #sources: MirrorSources = NO_SOURCES;
 
-  constructor(bpf: Bpf, root: string, host: Host) {
-    this.#bpf = bpf;
-    this.#host = host;
+  constructor({ bpf, root, host, machineCpus, nowMs }: KernelMirrorParts) {
+    const refs: References = {
+      objectFd: (id) => this.#objects.fd(id),
+      objectFacts: (id) => this.#objects.facts(id),
+      kernelMap: (id) => this.#entries.get(id)?.kernel ?? undefined,
+      anonymousFd: () => this.#carried?.fd,
+    };
+    this.#making = { bpf, host, refs, cpus: { ledger: host.possibleCpus, machine: machineCpus } };
+    this.#nowMs = nowMs;
     this.#tree = new PinTree(bpf, root);
     this.#objects = new ObjectTable(bpf);
   }
 
-  adopt(sources: Iterable<MirrorSource>, directories: readonly string[]): MirrorRefusal[] {
+  takeUp(sources: MirrorSources, directories: readonly string[], progress: (maps: number) => void): MirrorRefusal[] {
+    this.#sources = sources;
     const refusals: MirrorRefusal[] = [];
     const kept: string[] = [];
-    const keep = (pathname: string) => {
+    const keep = (pathname: string): void => {
       const path = this.#tree.place(pathname);
       if (typeof path === "string") kept.push(path);
     };
+    const carried = Carried.open(this.#making.bpf, this.#tree.carried);
+    this.#carried = typeof carried === "number" ? null : carried;
+    this.#found = this.#carried?.seq ?? 0;
     for (const pathname of directories) {
       const refused = this.#tree.ensureDirectoryAt(pathname);
       if (refused !== null) refusals.push(refused);
       keep(pathname);
     }
-    for (const source of sources) {
+    let maps = 0;
+    for (const source of innerFirst(sources.all())) {
       refusals.push(...this.resync(source));
-      if (typeof mirrored(source.map) === "string") continue;
+      progress(++maps);
+      if (this.#entries.get(source.map.id)?.status.state === "off") continue;
       kept.push(this.#tree.byId(source.map.id));
       source.pathnames.forEach(keep);
     }
+    this.#found = 0;
     refusals.push(...this.#tree.sweep(kept));
+    this.#reached(sources.seq);
     return refusals;
   }
 
-  apply(changes: readonly MirrorChange[]): MirrorRefusal[] {
+  apply(changes: readonly MirrorChange[], seq: number): MirrorRefusal[] {
     const refusals: MirrorRefusal[] = [];
     for (const change of changes) {
       const refused = this.#carry(change);
       if (refused !== null && this.#fails(refused)) refusals.push(refused);
     }
+    if (changes.length > 0) this.#reached(seq);
     return refusals;
   }
 
   resync(source: MirrorSource): MirrorRefusal[] {
     const { map } = source;
-    const type = mirrored(map);
+    const type = mirrored(map, this.#making.cpus);
+    const before = this.#entries.get(map.id);
     if (typeof type === "string") {
-      this.#entries.set(map.id, { kernel: null, status: { state: "off", detail: type } });
+      this.#entries.set(map.id, entryOf(null, { state: "off", detail: type }));
       return [];
     }
-    const entry: Entry = { kernel: this.#entries.get(map.id)?.kernel ?? null, status: NOT_KNOWN };
+    const entry = entryOf(before?.kernel ?? null, NOT_KNOWN, before?.delayMs);
     this.#entries.set(map.id, entry);
+    const kernelId = entry.kernel?.id;
     const refusals = this.#settle(entry, source, type);
     const first = refusals[0];
     if (first !== undefined) this.#fails(first);
-    else if (entry.kernel !== null) entry.status = this.#on(entry.kernel);
+    else if (entry.kernel !== null) this.#isEqual(entry, entry.kernel);
+    if (before !== undefined && entry.kernel?.id !== kernelId) refusals.push(...this.#resyncOuter(map.id));
     return refusals;
+  }
+
+  compare(source: MirrorSource, each: (difference: ElementDifference) => void): MirrorRefusal | Untold | null {
+    const kernel = this.#kernelOf(source.map);
+    if (kernel !== null) return kernel.elements.compare(source.elements(), each);
+    const status = this.status(source.map.id);
+    return { untold: status.state === "on" ? "it has no kernel map" : status.detail };
+  }
+
+  retry(): MirrorRetry {
+    const nowMs = this.#nowMs();
+    const repaired: number[] = [];
+    const refusals: MirrorRefusal[] = [];
+    for (const [id, entry] of this.#entries) {
+      if (entry.retryMs > nowMs) continue;
+      const { status } = entry;
+      const source = this.#sources.of(id);
+      if (source === null) continue;
+      const refused = this.resync(source);
+      if (refused.length === 0) repaired.push(id);
+      // What was told already is not told again.
+      else refusals.push(...refused.filter((refusal) => !isAlike(status, refusal)));
+    }
+    return { repaired, refusals };
   }
 
   status(mapId: number): MirrorStatus {
     return this.#entries.get(mapId)?.status ?? NOT_KNOWN;
   }
 
-  adoptObjects(objects: Iterable<ObjectRecord>): void {
-    this.#objects.adopt(objects);
+  takeUpObjects(objects: Iterable<ObjectRecord>): void {
+    this.#objects.takeUp(objects);
   }
 
   openObject(spec: ObjectSpec): OpenedObject | null {
@@ -103,14 +181,15 @@ export class KernelMirror implements Mirror {
     this.#objects.close();
     for (const { kernel } of this.#entries.values()) kernel?.close();
     this.#entries.clear();
+    this.#carried?.close();
   }
 
   #carry(change: MirrorChange): MirrorRefusal | null {
     switch (change.kind) {
       case "elements":
-        return this.#kernelOf(change.map)?.write(change.changes) ?? null;
+        return this.#kernelOf(change.map)?.elements.write(change.changes) ?? null;
       case "create":
-        return this.#create(change.map);
+        return this.#create(change);
       case "freeze":
         return this.#kernelOf(change.map)?.freeze() ?? null;
       case "free":
@@ -131,18 +210,21 @@ export class KernelMirror implements Mirror {
     }
   }
 
-  #create(map: MapRecord): MirrorRefusal | null {
-    const type = mirrored(map);
+  #create(source: Pick<MirrorSource, "map" | "btf">): MirrorRefusal | null {
+    const { map } = source;
+    const type = mirrored(map, this.#making.cpus);
     if (typeof type === "string") {
-      this.#entries.set(map.id, { kernel: null, status: { state: "off", detail: type } });
+      this.#entries.set(map.id, entryOf(null, { state: "off", detail: type }));
       return null;
     }
-    const made = makeKernelMap(this.#bpf, this.#host, type, map);
+    const made = makeKernelMap(this.#making, type, source);
     if (!(made instanceof KernelMap)) {
-      this.#entries.set(map.id, { kernel: null, status: NOT_KNOWN });
+      this.#entries.set(map.id, entryOf(null, NOT_KNOWN));
       return made;
     }
-    this.#entries.set(map.id, { kernel: made, status: this.#on(made) });
+    const entry = entryOf(made, NOT_KNOWN);
+    this.#entries.set(map.id, entry);
+    this.#isEqual(entry, made);
     return this.#tree.ensure(made, this.#tree.byId(map.id));
   }
 
@@ -161,15 +243,15 @@ export class KernelMirror implements Mirror {
   #settle(entry: Entry, source: MirrorSource, type: MirroredType): MirrorRefusal[] {
     const { map } = source;
     const byId = this.#tree.byId(map.id);
-    entry.kernel ??= openKernelMap(this.#bpf, this.#host, type, map, byId);
+    entry.kernel ??= openKernelMap(this.#making, type, map, byId);
     const usable = entry.kernel !== null && (map.frozen || !entry.kernel.isFrozen());
-    let refused = usable ? repair(entry.kernel as KernelMap, source.elements()) : null;
+    let refused = usable ? this.#repair(entry.kernel as KernelMap, source) : null;
     if (!usable || refused?.errno === "EPERM") {
-      const made = makeKernelMap(this.#bpf, this.#host, type, map);
+      const made = makeKernelMap(this.#making, type, source);
       if (!(made instanceof KernelMap)) return [made];
       entry.kernel?.close();
       entry.kernel = made;
-      refused = fill(made, source.elements());
+      refused = made.fill(source.elements());
     }
     const kernel = entry.kernel as KernelMap;
     const refusals = [refused];
@@ -179,23 +261,81 @@ export class KernelMirror implements Mirror {
     return refusals.filter((refusal) => refusal !== null);
   }
 
+  /** A queue or a stack cannot be compared: one that nothing has happened to since the kernel maps were last equal is left. */
+  #repair({ elements }: KernelMap, { map, elements: wanted }: MirrorSource): MirrorRefusal | null {
+    if (elements instanceof LineElements && this.#isUntouched(map) && elements.trust(wanted())) return null;
+    return elements.repair(wanted());
+  }
+
+  #isUntouched(map: MapRecord): boolean {
+    return this.#found > 0 && this.#sources.changedSince(this.#found)?.has(map.id) === false;
+  }
+
+  /** Maps of maps that may hold it get its new kernel map. */
+  #resyncOuter(inner: number): MirrorRefusal[] {
+    const outer = [...this.#entries].filter(
+      ([id, { kernel }]) => id !== inner && kernel !== null && isOfMaps(kernel.map),
+    );
+    return outer.flatMap(([id]) => {
+      const source = this.#sources.of(id);
+      return source === null ? [] : this.resync(source);
+    });
+  }
+
   #kernelOf(map: MapRecord): KernelMap | null {
     return this.#entries.get(map.id)?.kernel ?? null;
   }
 
-  #on(kernel: KernelMap): MirrorStatus {
-    return { state: "on", kernelId: kernel.id, pinned: this.#tree.byId(kernel.map.id) };
+  #isEqual(entry: Entry, kernel: KernelMap): void {
+    const { maxEntries } = kernel.type.shape(kernel.map, this.#making.cpus.machine);
+    entry.status = { state: "on", kernelId: kernel.id, pinned: this.#tree.byId(kernel.map.id), maxEntries };
+    entry.retryMs = NEVER;
+    entry.delayMs = RETRY_FIRST_MS;
+  }
+
+  /** What happened to a queue whose kernel map is behind must be seen by the next start, too. */
+  #reached(seq: number): void {
+    for (const { kernel, status } of this.#entries.values())
+      if (status.state === "failed" && kernel?.elements instanceof LineElements) return;
+    this.#carried?.reached(seq);
   }
 
   /** Notes a refusal at its map. False: it is noted already. */
-  #fails({ mapId, operation, errno, detail }: MirrorRefusal): boolean {
-    const entry = this.#entries.get(mapId);
+  #fails(refused: MirrorRefusal): boolean {
+    const { operation, errno, detail } = refused;
+    const entry = this.#entries.get(refused.mapId);
     if (entry === undefined) return true;
-    const { status } = entry;
-    if (status.state === "failed" && status.operation === operation && status.errno === errno) return false;
+    if (entry.retryMs === NEVER) {
+      entry.retryMs = this.#nowMs() + entry.delayMs;
+      entry.delayMs = Math.min(2 * entry.delayMs, RETRY_MOST_MS);
+    }
+    if (isAlike(entry.status, refused)) return false;
     entry.status = { state: "failed", operation, errno, detail };
     return true;
   }
 }
 
 const NOT_KNOWN: MirrorStatus = { state: "off", detail: "the mirror does not know this map" };
+
+const NO_SOURCES: MirrorSources = { seq: 0, all: () => [], of: () => null, changedSince: () => null };
+
+function entryOf(kernel: KernelMap | null, status: MirrorStatus, delayMs = RETRY_FIRST_MS): Entry {
+  return { kernel, status, retryMs: NEVER, delayMs };
+}
+
+function isAlike(status: MirrorStatus, { operation, errno }: MirrorRefusal): boolean {
+  return status.state === "failed" && status.operation === operation && status.errno === errno;
+}
+
+function isOfMaps({ type }: MapRecord): boolean {
+  return type === BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY_OF_MAPS || type === BPF_MAP_TYPE.BPF_MAP_TYPE_HASH_OF_MAPS;
+}
+
+/** Maps of maps need the kernel maps of what they hold. */
+function* innerFirst(sources: Iterable<MirrorSource>): Iterable<MirrorSource> {
+  const outer: MirrorSource[] = [];
+  for (const source of sources)
+    if (isOfMaps(source.map)) outer.push(source);
+    else yield source;
+  yield* outer;
+}

@@ -1,51 +1,97 @@
 import { BPF_F } from "../abi/bpf.ts";
-import type { MirrorRefusal } from "../engine/ports.ts";
-import type { Host, MapRecord } from "../maps/map.ts";
+import type { MirrorRefusal, MirrorSource } from "../engine/ports.ts";
+import type { Host, InnerShape, MapRecord } from "../maps/map.ts";
 import type { Bpf } from "./bpf.ts";
 import { fdinfo } from "./fdinfo.ts";
 import { KernelMap } from "./kernel_map.ts";
 import type { MapInfo } from "./map_info.ts";
-import type { MirroredType } from "./mirrored.ts";
+import { type Cpus, type MirroredType, mirrored, type References } from "./mirrored.ts";
 import { refusal } from "./refusal.ts";
+
+/** What kernel maps are made with. */
+export interface Making {
+  readonly bpf: Bpf;
+  readonly host: Host;
+  readonly cpus: Cpus;
+  readonly refs: References;
+}
 
 /** Flags that no map remembers. */
 const MODES = BPF_F.BPF_F_RDONLY | BPF_F.BPF_F_WRONLY | BPF_F.BPF_F_TOKEN_FD;
 
 /** A new, empty kernel map of a map's definition. */
-export function makeKernelMap(bpf: Bpf, host: Host, type: MirroredType, map: MapRecord): KernelMap | MirrorRefusal {
-  const fd = bpf.create(map);
-  if (fd < 0) return refusal(map.id, "BPF_MAP_CREATE", fd, "creating the kernel map");
+export function makeKernelMap(
+  making: Making,
+  type: MirroredType,
+  { map, btf }: Pick<MirrorSource, "map" | "btf">,
+): KernelMap | MirrorRefusal {
+  const { bpf } = making;
+  const opened: number[] = [];
+  const refused = (operation: string, ret: number, doing: string): MirrorRefusal => {
+    for (const fd of opened) bpf.close(fd);
+    return refusal(map.id, operation, ret, doing);
+  };
+  const shape = shapeOf(making, type, map);
+  const with_ = { innerMapFd: 0, btfFd: 0, btfKeyTypeId: 0, btfValueTypeId: 0 };
+  if (map.inner !== null) {
+    const template = makeTemplate(making, map.inner);
+    if (template < 0) return refused("BPF_MAP_CREATE", template, "making a template for the inner kernel maps");
+    opened.push(template);
+    with_.innerMapFd = template;
+  }
+  if (map.btf !== null && btf !== null) {
+    const loaded = bpf.loadBtf(btf);
+    if (loaded < 0) return refused("BPF_BTF_LOAD", loaded, "loading the BTF of the kernel map");
+    opened.push(loaded);
+    with_.btfFd = loaded;
+    with_.btfKeyTypeId = map.btf.keyTypeId;
+    with_.btfValueTypeId = map.btf.valueTypeId;
+  }
+  const fd = bpf.create(shape, with_);
+  if (fd < 0) return refused("BPF_MAP_CREATE", fd, "creating the kernel map");
   const info = bpf.infoByFd(fd);
-  if (typeof info !== "number") return new KernelMap(bpf, host, type, map, fd, info.id);
-  bpf.close(fd);
-  return refusal(map.id, "BPF_OBJ_GET_INFO_BY_FD", info, "asking for the kernel map's id");
+  if (typeof info === "number") {
+    opened.push(fd);
+    return refused("BPF_OBJ_GET_INFO_BY_FD", info, "asking for the kernel map's id");
+  }
+  for (const other of opened) bpf.close(other);
+  return new KernelMap({ ...making, type, map, fd }, info.id);
 }
 
 /** What is pinned at `path`, if it is a kernel map of just this definition: numa_node alone cannot be seen. */
-export function openKernelMap(
-  bpf: Bpf,
-  host: Host,
-  type: MirroredType,
-  map: MapRecord,
-  path: string,
-): KernelMap | null {
+export function openKernelMap(making: Making, type: MirroredType, map: MapRecord, path: string): KernelMap | null {
+  const { bpf } = making;
   const fd = bpf.get(path);
   if (fd < 0) return null;
   if (fdinfo(fd) !== null) {
     const info = bpf.infoByFd(fd);
-    if (typeof info !== "number" && fits(info, map)) return new KernelMap(bpf, host, type, map, fd, info.id);
+    if (typeof info !== "number" && fits(info, map, type.shape(map, making.cpus.machine)))
+      return new KernelMap({ ...making, type, map, fd }, info.id);
   }
   bpf.close(fd);
   return null;
 }
 
-function fits(info: MapInfo, map: MapRecord): boolean {
+/** A map that inner maps are like; it need not stay. */
+function makeTemplate(making: Making, inner: InnerShape): number {
+  const like = { ...inner, name: "", mapExtra: 0n, numaNode: 0 };
+  const record = { ...like, id: 0, frozen: false, exclusive: false, inner: null, btf: null, owner: null };
+  const type = mirrored(record, making.cpus);
+  return making.bpf.create(typeof type === "string" ? like : shapeOf(making, type, record));
+}
+
+function shapeOf({ cpus }: Making, type: MirroredType, map: MapRecord): MapRecord {
+  const { maxEntries, mapFlags } = type.shape(map, cpus.machine);
+  return { ...map, maxEntries, mapFlags: (mapFlags & ~type.ownFlags) >>> 0 };
+}
+
+function fits(info: MapInfo, map: MapRecord, shape: Pick<MapRecord, "maxEntries" | "mapFlags">): boolean {
   return (
     info.type === map.type &&
     info.keySize === map.keySize &&
     info.valueSize === map.valueSize &&
-    info.maxEntries === map.maxEntries &&
-    info.mapFlags === (map.mapFlags & ~MODES) >>> 0 &&
+    info.maxEntries === shape.maxEntries &&
+    info.mapFlags === (shape.mapFlags & ~MODES) >>> 0 &&
     info.name === map.name &&
     info.mapExtra === map.mapExtra
   );

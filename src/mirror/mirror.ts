@@ -14,6 +14,8 @@ export interface MirrorOptions {
   /** The id of the log: whose kernel maps they are. */
   readonly instance: string;
   readonly host: Host;
+  /** CPUs that the machine may have; `host` has those of the ledger. */
+  readonly machineCpus: number;
 }
 
 /** Throws where the mirror is required and cannot be had; else it is off, and says why. */
@@ -29,10 +31,12 @@ export function openMirror(options: MirrorOptions): Mirror {
 export function disabledMirror(reason: string): Mirror {
   return {
     off: reason,
-    adopt: () => [],
+    takeUp: () => [],
     apply: () => [],
     resync: () => [],
-    adoptObjects() {},
+    compare: () => ({ untold: reason }),
+    retry: () => ({ repaired: [], refusals: [] }),
+    takeUpObjects() {},
     openObject: () => null,
     endedObjects: () => [],
     status: () => ({ state: "off", detail: reason }),
@@ -40,10 +44,14 @@ export function disabledMirror(reason: string): Mirror {
   };
 }
 
-function open(root: string, { instance, host }: MirrorOptions): KernelMirror | string {
+function open(root: string, { instance, host, machineCpus }: MirrorOptions): KernelMirror | string {
   const bpf = openBpf();
   if ("off" in bpf) return bpf.off;
   if (!existsSync("/proc/self/fdinfo"))
     return "no procfs is mounted at /proc: what is frozen cannot be told without it";
-  return probe(bpf) ?? claim(root, instance) ?? new KernelMirror(bpf, root, host);
+  return (
+    probe(bpf) ??
+    claim(root, instance) ??
+    new KernelMirror({ bpf, root, host, machineCpus, nowMs: () => performance.now() })
+  );
 }

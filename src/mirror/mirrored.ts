@@ -1,15 +1,59 @@
-import { BPF_MAP_TYPE, mapTypeName } from "../abi/bpf.ts";
+import { BPF_F, BPF_MAP_TYPE, mapTypeName } from "../abi/bpf.ts";
+import type { Errno } from "../abi/errno.ts";
+import { u32Buffer } from "../maps/common.ts";
 import type { MapRecord } from "../maps/map.ts";
+import { ANON_INODE, type ObjectFacts } from "../maps/object.ts";
+
+/** What the state names by its own ids, as the kernel has it. undefined: the kernel does not. */
+export interface References {
+  /** A descriptor of the real object. */
+  objectFd(id: number): number | undefined;
+  objectFacts(id: number): ObjectFacts | undefined;
+  /** The kernel map of a map. */
+  kernelMap(id: number): { readonly fd: number; readonly id: number } | undefined;
+  /** Any descriptor of an anonymous file. */
+  anonymousFd(): number | undefined;
+}
+
+/** What the kernel lacks, so that an element cannot be there. */
+export interface Lacking {
+  readonly lacking: string;
+}
 
 /** What the mirror must know of a map type. To mirror another type: its row. */
 export interface MirroredType {
+  /**
+   * How elements get into the kernel map: by their keys; pushed and popped, the stack at one end; added, and never
+   * taken out; not at all, for only programs put any in.
+   */
+  readonly filled: "by key" | "queue" | "stack" | "for good" | "by programs";
+  /**
+   * What the kernel tells of them: all; which keys there are, and no values; which slots there are, filled or not; what it
+   * is asked for, and no keys; nothing.
+   */
+  readonly told: "all" | "keys" | "slots" | "asked" | "nothing";
   /** Bytes of a position in BPF_MAP_LOOKUP_BATCH: a bucket's number, or a key. */
   readonly positionBytes: (map: MapRecord) => number;
+  /** What the kernel says to deleting what is not there. */
+  readonly nothingThere: Errno;
   /** What the kernel shows where the state has no element: nothing, or zeros. */
   readonly absent: "nothing" | "zeros";
   /** Two keys mean the same element if and only if this is the same. */
   readonly identity: (key: Buffer) => string;
+  /** Keys or values name something else: the kernel takes descriptors, and shows ids of its own. */
+  readonly refers: boolean;
+  /** A key as the kernel takes it, and a value; of an element as `put` of its map type takes it. */
+  readonly keyGiven: (refs: References, key: Buffer) => Buffer | Lacking;
+  readonly valueGiven: (refs: References, map: MapRecord, value: Buffer) => Buffer | Lacking;
+  /** The value as the kernel shows it. */
+  readonly valueShown: (refs: References, map: MapRecord, value: Buffer) => Buffer | Lacking;
+  /** What the kernel map is other than the map. */
+  readonly shape: (map: ShapedMap, cpus: number) => ShapedMap;
+  /** Flags that the kernel sets by itself, and does not take. */
+  readonly ownFlags: number;
 }
+
+type ShapedMap = Pick<MapRecord, "maxEntries" | "mapFlags">;
 
 const BUCKET_BYTES = 4;
 
@@ -26,16 +70,247 @@ function prefix(key: Buffer): string {
   return key.toString("latin1", 0, whole) + String.fromCharCode(last);
 }
 
-const MIRRORED = new Map<number, MirroredType>([
-  [BPF_MAP_TYPE.BPF_MAP_TYPE_HASH, { positionBytes: () => BUCKET_BYTES, absent: "nothing", identity: allBytes }],
-  [BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY, { positionBytes: (map) => map.keySize, absent: "zeros", identity: allBytes }],
-  [BPF_MAP_TYPE.BPF_MAP_TYPE_LPM_TRIE, { positionBytes: (map) => map.keySize, absent: "nothing", identity: prefix }],
+const asItIs = (_refs: References, _map: MapRecord, value: Buffer): Buffer => value;
+
+/** A kernel map like its map, with elements by key that read as they were written. */
+const PLAIN: MirroredType = {
+  filled: "by key",
+  told: "all",
+  positionBytes: (map) => map.keySize,
+  nothingThere: "ENOENT",
+  absent: "nothing",
+  identity: allBytes,
+  refers: false,
+  keyGiven: (_refs, key) => key,
+  valueGiven: asItIs,
+  valueShown: asItIs,
+  shape: ({ maxEntries, mapFlags }) => ({ maxEntries, mapFlags }),
+  ownFlags: 0,
+};
+
+const HASH: MirroredType = { ...PLAIN, positionBytes: () => BUCKET_BYTES };
+const ARRAY: MirroredType = { ...PLAIN, absent: "zeros" };
+
+/** LOCAL_FREE_TARGET, kernel/bpf/bpf_lru_list.c: so many free elements a CPU may keep to itself. */
+const FREE_OF_A_CPU = 128;
+
+/**
+ * The kernel begins to evict before a map is full: when what is free lies in other CPUs' lists, or in none. With room for
+ * these beside max_entries elements it never comes to that, and what is let go is what the state lets go. For the same
+ * reason there is one list: with a list for each CPU the elements would have to fit into any of them.
+ */
+const LRU: MirroredType = {
+  ...HASH,
+  shape: ({ maxEntries, mapFlags }, cpus) => ({
+    maxEntries: Math.min(maxEntries + FREE_OF_A_CPU * (cpus + 1), 2 ** 32 - 1),
+    mapFlags: (mapFlags & ~BPF_F.BPF_F_NO_COMMON_LRU) >>> 0,
+  }),
+};
+
+const QUEUE: MirroredType = { ...PLAIN, filled: "queue", told: "nothing" };
+/** A map that programs fill: the kernel map is there for them, empty at first. */
+const FOR_PROGRAMS: MirroredType = { ...PLAIN, filled: "by programs", told: "nothing" };
+
+function idIn(value: Buffer): number {
+  return value.readUInt32LE(0);
+}
+
+function objectFd(refs: References, id: number): Buffer | Lacking {
+  return fdOf(refs.objectFd(id), `object ${id}`);
+}
+
+function fdOf(fd: number | undefined, what: string): Buffer | Lacking {
+  return fd === undefined ? { lacking: `${what} exists in the ledger only` } : u32Buffer(fd);
+}
+
+function programId(refs: References, object: number): Buffer | Lacking {
+  const facts = refs.objectFacts(object);
+  return facts?.kind === "prog" ? u32Buffer(facts.progId) : { lacking: `program ${object} exists in the ledger only` };
+}
+
+function innerMap(refs: References, value: Buffer): { readonly fd: number; readonly id: number } | Lacking {
+  return refs.kernelMap(idIn(value)) ?? { lacking: `map ${idIn(value)} has no kernel map` };
+}
+
+/** Values that are maps: written as a descriptor, read as the kernel's id. */
+const OF_MAPS: Pick<MirroredType, "refers" | "valueGiven" | "valueShown"> = {
+  refers: true,
+  valueGiven(refs, _map, value) {
+    const inner = innerMap(refs, value);
+    return "lacking" in inner ? inner : u32Buffer(inner.fd);
+  },
+  valueShown(refs, _map, value) {
+    const inner = innerMap(refs, value);
+    return "lacking" in inner ? inner : u32Buffer(inner.id);
+  },
+};
+
+/** Values that are descriptors of objects; the kernel does not tell which are there. */
+const HOLDER: MirroredType = {
+  ...PLAIN,
+  told: "slots",
+  refers: true,
+  valueGiven: (refs, _map, value) => objectFd(refs, idIn(value)),
+};
+
+const PROGRAMS: MirroredType = {
+  ...HOLDER,
+  told: "all",
+  valueShown: (refs, _map, value) => programId(refs, idIn(value)),
+};
+
+const COOKIE_BYTES = 8;
+
+/** Of four or eight bytes; a socket is shown as its cookie, which four have no room for. */
+const SOCKETS: MirroredType = {
+  ...HOLDER,
+  told: "all",
+  valueGiven(refs, { valueSize }, value) {
+    const fd = objectFd(refs, idIn(value));
+    return "lacking" in fd ? fd : Buffer.concat([fd, Buffer.alloc(valueSize - fd.length)]);
+  },
+  valueShown(refs, _map, value) {
+    const facts = refs.objectFacts(idIn(value));
+    if (facts?.kind !== "socket") return { lacking: `socket ${idIn(value)} exists in the ledger only` };
+    const cookie = Buffer.alloc(COOKIE_BYTES);
+    cookie.writeBigUInt64LE(BigInt(facts.cookie));
+    return cookie;
+  },
+};
+
+/** __sock_map_delete(), net/core/sock_map.c. */
+const SOCKMAP: MirroredType = { ...SOCKETS, nothingThere: "EINVAL" };
+
+/** An interface or a queue's size, and a program where the value has room for one. */
+const TARGETS: MirroredType = {
+  ...PLAIN,
+  refers: true,
+  valueGiven: (refs, map, value) => target(map, value, (program) => objectFd(refs, program)),
+  valueShown: (refs, map, value) => target(map, value, (program) => programId(refs, program)),
+};
+
+/** dev_map_init_map(): programs get a pointer to what they look up, which they may not write to. */
+const DEVICES: MirroredType = { ...TARGETS, ownFlags: BPF_F.BPF_F_RDONLY_PROG };
+
+function target(
+  { valueSize }: MapRecord,
+  value: Buffer,
+  known: (program: number) => Buffer | Lacking,
+): Buffer | Lacking {
+  const number = value.subarray(0, 4);
+  if (valueSize === number.length) return number;
+  const program = value.readUInt32LE(4);
+  const named = program === 0 ? u32Buffer(0) : known(program);
+  return "lacking" in named ? named : Buffer.concat([number, named]);
+}
+
+/** Values by the objects that they belong to: a key is a descriptor, and one that is not asked for is not told. */
+const STORAGE: MirroredType = {
+  ...PLAIN,
+  told: "asked",
+  refers: true,
+  keyGiven(refs, key) {
+    return idIn(key) === ANON_INODE
+      ? fdOf(refs.anonymousFd(), "the anonymous inode")
+      : fdOf(refs.objectFd(idIn(key)), `object ${idIn(key)}`);
+  },
+};
+
+const {
+  BPF_MAP_TYPE_HASH,
+  BPF_MAP_TYPE_ARRAY,
+  BPF_MAP_TYPE_PROG_ARRAY,
+  BPF_MAP_TYPE_PERF_EVENT_ARRAY,
+  BPF_MAP_TYPE_PERCPU_HASH,
+  BPF_MAP_TYPE_PERCPU_ARRAY,
+  BPF_MAP_TYPE_STACK_TRACE,
+  BPF_MAP_TYPE_CGROUP_ARRAY,
+  BPF_MAP_TYPE_LRU_HASH,
+  BPF_MAP_TYPE_LRU_PERCPU_HASH,
+  BPF_MAP_TYPE_LPM_TRIE,
+  BPF_MAP_TYPE_ARRAY_OF_MAPS,
+  BPF_MAP_TYPE_HASH_OF_MAPS,
+  BPF_MAP_TYPE_DEVMAP,
+  BPF_MAP_TYPE_SOCKMAP,
+  BPF_MAP_TYPE_CPUMAP,
+  BPF_MAP_TYPE_XSKMAP,
+  BPF_MAP_TYPE_SOCKHASH,
+  BPF_MAP_TYPE_CGROUP_STORAGE,
+  BPF_MAP_TYPE_REUSEPORT_SOCKARRAY,
+  BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE,
+  BPF_MAP_TYPE_QUEUE,
+  BPF_MAP_TYPE_STACK,
+  BPF_MAP_TYPE_SK_STORAGE,
+  BPF_MAP_TYPE_DEVMAP_HASH,
+  BPF_MAP_TYPE_STRUCT_OPS,
+  BPF_MAP_TYPE_RINGBUF,
+  BPF_MAP_TYPE_INODE_STORAGE,
+  BPF_MAP_TYPE_TASK_STORAGE,
+  BPF_MAP_TYPE_BLOOM_FILTER,
+  BPF_MAP_TYPE_USER_RINGBUF,
+  BPF_MAP_TYPE_CGRP_STORAGE,
+  BPF_MAP_TYPE_ARENA,
+} = BPF_MAP_TYPE;
+
+const MIRRORED: ReadonlyMap<number, MirroredType> = new Map([
+  [BPF_MAP_TYPE_HASH, HASH],
+  [BPF_MAP_TYPE_PERCPU_HASH, HASH],
+  [BPF_MAP_TYPE_LRU_HASH, LRU],
+  [BPF_MAP_TYPE_LRU_PERCPU_HASH, LRU],
+  [BPF_MAP_TYPE_ARRAY, ARRAY],
+  [BPF_MAP_TYPE_PERCPU_ARRAY, ARRAY],
+  [BPF_MAP_TYPE_LPM_TRIE, { ...PLAIN, identity: prefix }],
+  [BPF_MAP_TYPE_QUEUE, QUEUE],
+  [BPF_MAP_TYPE_STACK, { ...QUEUE, filled: "stack" }],
+  [BPF_MAP_TYPE_BLOOM_FILTER, { ...QUEUE, filled: "for good" }],
+  [BPF_MAP_TYPE_ARRAY_OF_MAPS, { ...PLAIN, ...OF_MAPS }],
+  [BPF_MAP_TYPE_HASH_OF_MAPS, { ...HASH, ...OF_MAPS }],
+  [BPF_MAP_TYPE_PROG_ARRAY, PROGRAMS],
+  [BPF_MAP_TYPE_PERF_EVENT_ARRAY, HOLDER],
+  [BPF_MAP_TYPE_CGROUP_ARRAY, HOLDER],
+  [BPF_MAP_TYPE_XSKMAP, HOLDER],
+  [BPF_MAP_TYPE_SOCKMAP, SOCKMAP],
+  [BPF_MAP_TYPE_SOCKHASH, SOCKETS],
+  [BPF_MAP_TYPE_REUSEPORT_SOCKARRAY, SOCKETS],
+  [BPF_MAP_TYPE_DEVMAP, DEVICES],
+  [BPF_MAP_TYPE_DEVMAP_HASH, DEVICES],
+  [BPF_MAP_TYPE_CPUMAP, TARGETS],
+  [BPF_MAP_TYPE_SK_STORAGE, STORAGE],
+  [BPF_MAP_TYPE_INODE_STORAGE, STORAGE],
+  [BPF_MAP_TYPE_TASK_STORAGE, STORAGE],
+  [BPF_MAP_TYPE_CGRP_STORAGE, STORAGE],
+  [BPF_MAP_TYPE_STACK_TRACE, FOR_PROGRAMS],
+  [BPF_MAP_TYPE_RINGBUF, FOR_PROGRAMS],
+  [BPF_MAP_TYPE_USER_RINGBUF, FOR_PROGRAMS],
+  [BPF_MAP_TYPE_ARENA, FOR_PROGRAMS],
+  [BPF_MAP_TYPE_CGROUP_STORAGE, FOR_PROGRAMS],
+  [BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE, FOR_PROGRAMS],
 ]);
 
+/** Types with a value for each CPU that is possible. */
+const PER_CPU: ReadonlySet<number> = new Set([
+  BPF_MAP_TYPE_PERCPU_HASH,
+  BPF_MAP_TYPE_LRU_PERCPU_HASH,
+  BPF_MAP_TYPE_PERCPU_ARRAY,
+]);
+
+/** For how many CPUs the ledger's values are, and how many the machine may have. */
+export interface Cpus {
+  readonly ledger: number;
+  readonly machine: number;
+}
+
 /** How a map is mirrored, or why it is not. */
-export function mirrored(map: MapRecord): MirroredType | string {
+export function mirrored(map: MapRecord, cpus: Cpus): MirroredType | string {
+  if (map.type === BPF_MAP_TYPE_STRUCT_OPS)
+    return "a struct_ops is not mirrored: it is made of a type of the running kernel, which the ledger does not keep";
   const type = MIRRORED.get(map.type);
   if (type === undefined) return `${mapTypeName(map.type) ?? `map type ${map.type}`} is not mirrored`;
   if (map.exclusive) return "a map with excl_prog_hash is not mirrored: the hash of its program is not kept";
-  return type;
+  if (PER_CPU.has(map.type) && cpus.ledger !== cpus.machine)
+    return `values of ${cpus.ledger} CPUs are not mirrored: the kernel's would be of ${cpus.machine}`;
+  if ((map.inner?.special.length ?? 0) > 0)
+    return `maps with a ${map.inner?.special[0]?.kind} inside another are not mirrored: the template's BTF is not kept`;
+  if ((type !== SOCKETS && type !== SOCKMAP) || map.valueSize === COOKIE_BYTES) return type;
+  return { ...type, told: map.type === BPF_MAP_TYPE_SOCKHASH ? "keys" : "slots" };
 }

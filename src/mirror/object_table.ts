@@ -1,7 +1,7 @@
 import { lstatSync } from "node:fs";
 import { ERRNO, errnoName } from "../abi/errno.ts";
 import type { OpenedObject } from "../engine/ports.ts";
-import type { ObjectRecord } from "../maps/object.ts";
+import type { ObjectFacts, ObjectRecord } from "../maps/object.ts";
 import type { ObjectSpec, OpenKind } from "../syscall/command.ts";
 import { BPFFS } from "../syscall/pins.ts";
 import type { Bpf } from "./bpf.ts";
@@ -40,7 +40,7 @@ export class ObjectTable {
   }
 
   /** After a restart: what has a name is opened by it, the rest is made anew. What is gone has ended meanwhile. */
-  adopt(records: Iterable<ObjectRecord>): void {
+  takeUp(records: Iterable<ObjectRecord>): void {
     for (const record of records) {
       const spec = specOf(record);
       if (spec === null) continue;
@@ -51,6 +51,14 @@ export class ObjectTable {
         if (record.kind === "process" || record.kind === "cgroup") this.#unseen.push(record.id);
       }
     }
+  }
+
+  fd(id: number): number | undefined {
+    return this.#objects.get(id)?.fd;
+  }
+
+  facts(id: number): ObjectFacts | undefined {
+    return this.#objects.get(id)?.facts;
   }
 
   gone(id: number): void {

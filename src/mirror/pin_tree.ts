@@ -4,7 +4,7 @@ import { ERRNO } from "../abi/errno.ts";
 import type { MirrorRefusal } from "../engine/ports.ts";
 import { BPFFS } from "../syscall/pins.ts";
 import type { Bpf } from "./bpf.ts";
-import { BY_ID, OWNER } from "./bpffs.ts";
+import { BY_ID, CARRIED, OWNER } from "./bpffs.ts";
 import { fdinfo } from "./fdinfo.ts";
 import type { KernelMap } from "./kernel_map.ts";
 import { errnoOf, refusal } from "./refusal.ts";
@@ -14,7 +14,7 @@ const NO_MAP = 0;
 
 /**
  * The mirror's directory of bpffs. A session's pin /sys/fs/bpf/X/Y is mirrored at ROOT/X/Y, every map's own pin at
- * ROOT/by_id/ID; so X must be neither `by_id` nor `owner`. Pins and links are files, directories are directories:
+ * ROOT/by_id/ID; so X must be none of `by_id`, `owner` and `carried`. Pins and links are files, directories are directories:
  *
  *     ROOT/owner -> the instance's id       ROOT/by_id/7      ROOT/tc/globals/routes
  */
@@ -31,13 +31,17 @@ export class PinTree {
     return join(this.#root, BY_ID, String(mapId));
   }
 
+  get carried(): string {
+    return join(this.#root, CARRIED);
+  }
+
   /** Where a session's pathname is mirrored, or the negative errno that stands against it. */
   place(pathname: string): string | number {
     if (pathname === BPFFS) return this.#root;
     if (!pathname.startsWith(`${BPFFS}/`)) return -ERRNO.EPERM;
     const names = pathname.slice(BPFFS.length + 1).split("/");
     if (names.some((name) => name === "" || name.includes("."))) return -ERRNO.EPERM;
-    if (names[0] === OWNER || names[0] === BY_ID) return -ERRNO.EEXIST;
+    if (names[0] === OWNER || names[0] === BY_ID || names[0] === CARRIED) return -ERRNO.EEXIST;
     return join(this.#root, ...names);
   }
 
@@ -106,7 +110,7 @@ export class PinTree {
 
   /** Removes what is neither among the paths nor on the way to one of them. */
   sweep(paths: Iterable<string>): MirrorRefusal[] {
-    const kept = new Set([join(this.#root, OWNER), join(this.#root, BY_ID)]);
+    const kept = new Set([join(this.#root, OWNER), join(this.#root, BY_ID), this.carried]);
     for (let path of paths) for (; path !== this.#root && !kept.has(path); path = dirname(path)) kept.add(path);
     const refusals: MirrorRefusal[] = [];
     this.#sweep(this.#root, kept, refusals);

@@ -4,7 +4,7 @@ import { SESSION_FDS_MAX } from "../abi/limits.ts";
 import { afterPrefix, bytesKey, type Cell, type CellKey, type Cells, readU32Key, u32Key } from "../maps/cells.ts";
 import { elementsPrefix, usesPrefix } from "../maps/common.ts";
 import type { Element, Host, MapRecord, MapStore, MapType, OpenFile, ProgOwner, World } from "../maps/map.ts";
-import { ANON_INODE, type ObjectKind, type ObjectRecord } from "../maps/object.ts";
+import { ANON_INODE, type BtfFacts, type ObjectKind, type ObjectRecord } from "../maps/object.ts";
 import { mapType } from "../maps/types.ts";
 import type { Capability } from "./command.ts";
 import type { Effect } from "./effects.ts";
@@ -35,7 +35,8 @@ export interface PinRecord {
 
 /** Who follows what the commands do: the mirror. */
 export interface Follower {
-  created(map: MapRecord): void;
+  /** `btf`: the blob that describes it; null: nothing does. */
+  created(map: MapRecord, btf: Buffer | null): void;
   changed(map: MapRecord, key: Buffer, value: Buffer | null): void;
   frozen(map: MapRecord): void;
   freed(map: MapRecord): void;
@@ -271,7 +272,20 @@ export class State implements World {
     this.#entryCounts.put(u32Key(map.id), 0);
     this.cells.put(`k${nameKey(map.name)}${u32Key(map.id)}`, NOTHING);
     this.usedId("map", map.id);
-    this.follower.created(map);
+    const btf = this.#btfOf(map);
+    if (btf !== null) this.holdObject(btf.id);
+    this.follower.created(map, this.btfBlob(map));
+  }
+
+  /** The BTF that describes a map's keys and values, which holds it; null: nothing does. */
+  btfBlob(map: MapRecord): Buffer | null {
+    const btf = this.#btfOf(map);
+    return btf === null ? null : Buffer.from(btf.data, "hex");
+  }
+
+  #btfOf({ btf }: MapRecord): (BtfFacts & { readonly id: number }) | null {
+    if (btf === null) return null;
+    return this.objects.known({ kind: "btf", btfId: btf.btfId, data: "" }) as BtfFacts & { readonly id: number };
   }
 
   freezeMap(map: MapRecord): void {
@@ -322,6 +336,8 @@ export class State implements World {
     this.cells.put(`g${u32Key(id)}`, NOTHING);
     this.follower.freed(map);
     this.#freed.push(id);
+    const btf = this.#btfOf(map);
+    if (btf !== null) this.releaseObject(btf.id);
     const { freed, stored } = opened.type;
     // Letting go changes cells, and they must not change while they are walked.
     if (freed !== null) for (const element of [...stored(opened)]) freed(opened, element);

@@ -5,6 +5,7 @@ import { type DoorRequest, doorAnswer, readDoor } from "../../src/codec/door.ts"
 import { Engine, type Request } from "../../src/engine/engine.ts";
 import { IGNORE } from "../../src/engine/followers.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
+import type { Mirror } from "../../src/engine/ports.ts";
 import { afterPrefix, type CellKey, type Cells } from "../../src/maps/cells.ts";
 import { elementsPrefix } from "../../src/maps/common.ts";
 import type { Host } from "../../src/maps/map.ts";
@@ -38,15 +39,21 @@ export class Service implements Subject {
   readonly #session: number;
 
   readonly #host: Host;
+  readonly #ran: (engine: Engine) => void;
 
-  /** Without `capabilities` the session has all of them. */
-  constructor(asked: { readonly capabilities?: readonly Capability[] } = {}, host = HOST) {
+  /** Without `capabilities` the session has all of them. `ran` is told of each command that is over. */
+  constructor(
+    asked: { readonly capabilities?: readonly Capability[] } = {},
+    host = HOST,
+    { mirror = NO_MIRROR, ran = () => {} }: { mirror?: Mirror; ran?: (engine: Engine) => void } = {},
+  ) {
     this.#host = host;
+    this.#ran = ran;
     let timeUs = 0;
     this.#engine = new Engine({
       log: this.log,
       store: new MemoryCells(),
-      mirror: NO_MIRROR,
+      mirror,
       clock: { nowUs: () => ++timeUs },
       host,
       interfaces: () => [1],
@@ -125,6 +132,7 @@ export class Service implements Subject {
   run(action: Action, session = this.#session): { seq: number; outcome: Outcome } {
     const [reply] = this.#engine.run([{ ...action, session, caller: CALLER } as Request]);
     if (reply === undefined || "failure" in reply) throw new Error(`running command ${action.cmd}: ${reply?.detail}`);
+    this.#ran(this.#engine);
     return reply;
   }
 

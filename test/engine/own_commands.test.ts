@@ -25,11 +25,13 @@ function start(): {
   };
   const mirror: Mirror = {
     off: null,
-    adopt: answer,
+    takeUp: answer,
     apply: answer,
     resync: answer,
+    compare: () => null,
+    retry: () => ({ repaired: [], refusals: [] }),
     status: () => ({ state: "off", detail: "" }),
-    adoptObjects() {},
+    takeUpObjects() {},
     openObject: () => null,
     endedObjects: () => [],
     close() {},

@@ -1,0 +1,271 @@
+import { ERRNO } from "../abi/errno.ts";
+import type { ElementChange, ElementDifference, MirrorRefusal, Untold } from "../engine/ports.ts";
+import type { Element } from "../maps/map.ts";
+import { type Opened, shownKey, unsupported, valueBytesOf } from "./kernel_elements.ts";
+import type { Lacking } from "./mirrored.ts";
+import { refusal } from "./refusal.ts";
+
+/** The most that goes into one batch command: nothing else happens in this process until the kernel has done it. */
+const BATCH_ENTRIES_MAX = 65_536;
+const BATCH_BYTES_MAX = 4 * 1024 * 1024;
+
+/** What the kernel refused, or what it lacks. */
+type Refused = MirrorRefusal | null;
+
+interface Wanted extends Element {
+  /** The kernel has it, byte for byte. */
+  met: boolean;
+}
+
+/**
+ * Elements by key. Batches are tried first; a kernel that has none for this type (they came with 5.6, later for some
+ * types) gets one command an element.
+ */
+export class KeyedElements {
+  readonly #opened: Opened;
+  /** Bytes of a value in user space. */
+  readonly #valueBytes: number;
+  readonly #batchEntries: number;
+  #batches = true;
+
+  constructor(opened: Opened) {
+    this.#opened = opened;
+    this.#valueBytes = valueBytesOf(opened);
+    const { keySize, maxEntries } = opened.map;
+    const fitting = Math.floor(BATCH_BYTES_MAX / (keySize + this.#valueBytes));
+    this.#batchEntries = Math.max(1, Math.min(BATCH_ENTRIES_MAX, fitting, maxEntries));
+  }
+
+  /**
+   * To delete what is gone is no refusal: a program may have been there first. What goes for another to take its place is
+   * replaced at once, so that no program finds nothing there.
+   */
+  write(changes: readonly ElementChange[]): Refused {
+    if (!this.#opened.type.refers) return this.#write(changes);
+    const given: ElementChange[] = [];
+    let first: Refused = null;
+    for (const [at, change] of changes.entries()) {
+      if (change.value === null && isReplaced(change, changes[at + 1])) continue;
+      const known = this.#given(change);
+      if (!("lacking" in known)) given.push(known);
+      // What the kernel lacks is in none of its maps.
+      else if (change.value !== null) first ??= this.#lacks(change.key, known);
+    }
+    const refused = this.#write(given);
+    return first ?? refused;
+  }
+
+  /**
+   * What differs or is missing is written before strays are deleted, so that a program which moves from one to the other
+   * finds at least one of them; only where the strays take up the room that the elements need, they go first.
+   */
+  repair(elements: Iterable<Element>): Refused {
+    const { type } = this.#opened;
+    if (type.told === "asked") return this.write([...this.#unmet(elements)]);
+    const wanted = new Map<string, Wanted>();
+    for (const { key, value } of elements) wanted.set(type.identity(key), { key, value, met: false });
+    const strays: ElementChange[] = [];
+    const zeros = Buffer.alloc(this.#valueBytes);
+    const unread = this.#visit((key, value) => {
+      const element = wanted.get(type.identity(key));
+      if (element !== undefined) element.met = value !== null && this.#isMet(element, key, value);
+      else if (type.absent === "nothing") strays.push({ key: Buffer.from(key), value: null });
+      else if (value?.equals(zeros) !== true) strays.push({ key: Buffer.from(key), value: zeros });
+    });
+    if (unread !== null) return unread;
+    const missing = [...wanted.values()].filter((element) => !element.met);
+    const unwritten = this.write(missing);
+    const undeleted = this.#write(strays);
+    if (undeleted !== null) return undeleted;
+    const full = unwritten?.errno === "E2BIG" || unwritten?.errno === "ENOSPC";
+    return full && strays.length > 0 ? this.write(missing) : unwritten;
+  }
+
+  /** Where values are not told, elements are compared by their keys alone. */
+  compare(elements: Iterable<Element>, each: (difference: ElementDifference) => void): Refused | Untold {
+    const { type } = this.#opened;
+    if (type.told === "slots") return { untold: "the kernel does not show what the slots of this type hold" };
+    if (type.told === "asked") {
+      for (const { key, value, found } of this.#unmet(elements)) each({ key, ledger: value, kernel: found });
+      return null;
+    }
+    const wanted = new Map<string, Wanted>();
+    for (const { key, value } of elements) wanted.set(type.identity(key), { key, value, met: false });
+    const zeros = Buffer.alloc(this.#valueBytes);
+    const unread = this.#visit((key, value) => {
+      const element = wanted.get(type.identity(key));
+      if (element === undefined) {
+        if (type.absent === "nothing" || value?.equals(zeros) !== true)
+          each({ key: Buffer.from(key), ledger: null, kernel: value === null ? null : Buffer.from(value) });
+        return;
+      }
+      element.met = true;
+      if (value === null || this.#isMet(element, key, value)) return;
+      each({ key: Buffer.from(key), ledger: this.#shown(element), kernel: Buffer.from(value) });
+    });
+    if (unread !== null) return unread;
+    for (const element of wanted.values())
+      if (!element.met) each({ key: element.key, ledger: this.#shown(element), kernel: null });
+    return null;
+  }
+
+  /**
+   * Every element, in the kernel's order. The buffers are the reader's during its call only; the map must not be
+   * written from it. What programs change meanwhile may be seen or not, or seen twice.
+   */
+  #visit(each: (key: Buffer, value: Buffer | null) => void): Refused {
+    const { bpf, fd, type, map } = this.#opened;
+    if (type.told !== "all") return this.#walk(each, false);
+    const { keySize } = map;
+    const most = 4 * type.shape(map, this.#opened.cpus.machine).maxEntries;
+    let room = this.#batchEntries;
+    let position: Buffer | null = null;
+    let next: Buffer = Buffer.alloc(type.positionBytes(map));
+    let spare: Buffer = Buffer.alloc(next.length);
+    for (let seen = 0; seen <= most; seen += bpf.count) {
+      bpf.room(room * keySize, room * this.#valueBytes);
+      const ret = bpf.lookupBatch(fd, position, next, bpf.keys, bpf.values, room);
+      if (position === null && unsupported(ret)) return this.#walk(each, true);
+      // A bucket that is larger than the room: the position has not moved.
+      if (ret === -ERRNO.ENOSPC && room < most) {
+        room = Math.min(2 * room, most);
+        continue;
+      }
+      if (ret < 0 && ret !== -ERRNO.ENOENT) return this.#refusal("BPF_MAP_LOOKUP_BATCH", ret, "reading the kernel map");
+      const { keys, values, count } = bpf;
+      for (let at = 0; at < count; at++)
+        each(
+          keys.subarray(at * keySize, (at + 1) * keySize),
+          values.subarray(at * this.#valueBytes, (at + 1) * this.#valueBytes),
+        );
+      if (ret === -ERRNO.ENOENT) return null;
+      position = next;
+      next = spare;
+      spare = position;
+    }
+    return this.#changing("BPF_MAP_LOOKUP_BATCH");
+  }
+
+  /** The same by GET_NEXT_KEY. A key that a program deletes meanwhile makes the walk start again. */
+  #walk(each: (key: Buffer, value: Buffer | null) => void, withValues: boolean): Refused {
+    const { bpf, fd, map } = this.#opened;
+    const value = Buffer.alloc(this.#valueBytes);
+    let key: Buffer | null = null;
+    let next: Buffer = Buffer.alloc(map.keySize);
+    let spare: Buffer = Buffer.alloc(map.keySize);
+    for (let seen = 0; seen <= 4 * map.maxEntries; seen++) {
+      const ret = bpf.nextKey(fd, key, next);
+      if (ret === -ERRNO.ENOENT) return null;
+      if (ret < 0) return this.#refusal("BPF_MAP_GET_NEXT_KEY", ret, "reading the kernel map");
+      const found = withValues ? bpf.lookup(fd, next, value) : 0;
+      if (found === 0) each(next, withValues ? value : null);
+      else if (found !== -ERRNO.ENOENT)
+        return this.#refusal("BPF_MAP_LOOKUP_ELEM", found, `reading element ${shownKey(next)} of the kernel map`);
+      key = next;
+      next = spare;
+      spare = key;
+    }
+    return this.#changing("BPF_MAP_GET_NEXT_KEY");
+  }
+
+  /** Elements that the kernel, asked for them, has not, or has others. */
+  *#unmet(elements: Iterable<Element>): Iterable<Element & { readonly found: Buffer | null }> {
+    const { bpf, fd, refs, type } = this.#opened;
+    for (const element of elements) {
+      const key = type.keyGiven(refs, element.key);
+      const value = Buffer.alloc(this.#valueBytes);
+      const found = "lacking" in key || bpf.lookup(fd, key, value) < 0 ? null : value;
+      if (found?.equals(element.value) !== true) yield { ...element, found };
+    }
+  }
+
+  #isMet(element: Element, key: Buffer, value: Buffer): boolean {
+    return key.equals(element.key) && this.#shown(element)?.equals(value) === true;
+  }
+
+  /** null: the kernel lacks what it is of. */
+  #shown({ value }: Element): Buffer | null {
+    const { type, refs, map } = this.#opened;
+    const shown = type.valueShown(refs, map, value);
+    return "lacking" in shown ? null : shown;
+  }
+
+  #given({ key, value }: ElementChange): ElementChange | Lacking {
+    const { type, refs, map } = this.#opened;
+    const keyGiven = type.keyGiven(refs, key);
+    if ("lacking" in keyGiven) return keyGiven;
+    const valueGiven = value === null ? null : type.valueGiven(refs, map, value);
+    return valueGiven !== null && "lacking" in valueGiven ? valueGiven : { key: keyGiven, value: valueGiven };
+  }
+
+  #write(changes: readonly ElementChange[]): Refused {
+    let first: Refused = null;
+    for (let from = 0; from < changes.length; ) {
+      const to = this.#runEnd(changes, from);
+      for (let at = from + this.#batch(changes, from, to); at < to; at++) {
+        const refused = this.#one(changes[at] as ElementChange);
+        if (first === null) first = refused;
+      }
+      from = to;
+    }
+    return first;
+  }
+
+  /** Where the changes of the same kind that begin at `from` end, or would be too many for a batch. */
+  #runEnd(changes: readonly ElementChange[], from: number): number {
+    const most = Math.min(changes.length, from + this.#batchEntries);
+    const gone = (changes[from] as ElementChange).value === null;
+    let to = from + 1;
+    while (to < most && ((changes[to] as ElementChange).value === null) === gone) to++;
+    return to;
+  }
+
+  /** How many of a run one command could carry. */
+  #batch(changes: readonly ElementChange[], from: number, to: number): number {
+    const count = to - from;
+    if (count === 1 || !this.#batches) return 0;
+    const { bpf, fd, map } = this.#opened;
+    const keyBytes = map.keySize;
+    const valueBytes = this.#valueBytes;
+    const gone = (changes[from] as ElementChange).value === null;
+    bpf.room(count * keyBytes, count * valueBytes);
+    const { keys, values } = bpf;
+    for (let at = 0; at < count; at++) {
+      const { key, value } = changes[from + at] as ElementChange;
+      keys.set(key, at * keyBytes);
+      if (value !== null) values.set(value, at * valueBytes);
+    }
+    const ret = gone ? bpf.deleteBatch(fd, keys, count) : bpf.updateBatch(fd, keys, values, count);
+    if (unsupported(ret)) this.#batches = false;
+    return bpf.count;
+  }
+
+  #one({ key, value }: ElementChange): Refused {
+    const { bpf, fd } = this.#opened;
+    if (value !== null) {
+      const ret = bpf.update(fd, key, value);
+      if (ret === 0) return null;
+      return this.#refusal("BPF_MAP_UPDATE_ELEM", ret, `updating element ${shownKey(key)} of the kernel map`);
+    }
+    const ret = bpf.delete(fd, key);
+    if (ret === 0 || ret === -ERRNO[this.#opened.type.nothingThere]) return null;
+    return this.#refusal("BPF_MAP_DELETE_ELEM", ret, `deleting element ${shownKey(key)} of the kernel map`);
+  }
+
+  #lacks(key: Buffer, { lacking }: Lacking): MirrorRefusal {
+    const detail = `updating element ${shownKey(key)} of the kernel map: ${lacking}`;
+    return { mapId: this.#opened.map.id, operation: "BPF_MAP_UPDATE_ELEM", errno: "EBADF", detail };
+  }
+
+  #changing(operation: string): MirrorRefusal {
+    return this.#refusal(operation, -ERRNO.EAGAIN, "reading the kernel map, which changes faster than it can be read");
+  }
+
+  #refusal(operation: string, ret: number, attempted: string): MirrorRefusal {
+    return refusal(this.#opened.map.id, operation, ret, attempted);
+  }
+}
+
+function isReplaced({ key }: ElementChange, next: ElementChange | undefined): boolean {
+  return next !== undefined && next.value !== null && next.key.equals(key);
+}
