@@ -39,6 +39,10 @@ export const SERVICE_CMD = {
   INTERFACES: 4111,
   /** Events were moved to an archive; those up to attr.through are no longer in the log. */
   ARCHIVE: 4112,
+  /** What a comparison of a map with its kernel map has found. */
+  MIRROR_DRIFT: 4113,
+  /** What is done about that from now on, and how often it is looked. */
+  MIRROR_POLICY: 4114,
 } as const;
 
 /** Kinds of descriptors that are of no map: what a process may hand to bpf(2) instead of one. */
@@ -61,6 +65,9 @@ export const OPEN_KINDS = [
   "perf_event",
   "prog",
 ] as const;
+
+/** What is done about elements that others have written into a kernel map: tell of them, undo them, or take them over. */
+export const DRIFT_POLICIES = ["report", "repair", "import"] as const;
 
 /** Those that bpf(2) asks for, <linux/capability.h>. */
 export const CAPABILITIES = ["CAP_BPF", "CAP_NET_ADMIN", "CAP_SYS_ADMIN"] as const;

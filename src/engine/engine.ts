@@ -2,12 +2,14 @@ import { isDeepStrictEqual } from "node:util";
 import { CMD } from "../abi/service.ts";
 import { type Event, eventRow } from "../log/event.ts";
 import { READS, touchedMaps } from "../log/touched.ts";
-import type { Host, MapRecord } from "../maps/map.ts";
+import type { Host, MapRecord, MapType } from "../maps/map.ts";
 import { mapType } from "../maps/types.ts";
 import type { Action, Command, CreateCommand, EndReason, OpenCommand, Origin } from "../syscall/command.ts";
+import { elementsOf } from "../syscall/elements.ts";
 import { execute, redo } from "../syscall/execute.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import { OPERATOR, OpenMap, State, sendsToInterfaces } from "../syscall/state.ts";
+import { Drift, type DriftAnswer } from "./drift.ts";
 import { ChangeList, IGNORE } from "./followers.ts";
 import { Leases } from "./leases.ts";
 import { type Made, noteMade, withMade } from "./made.ts";
@@ -99,6 +101,7 @@ export class Engine {
   readonly #parts: EngineParts;
   readonly #cells: PendingCells;
   readonly #changes = new ChangeList();
+  readonly #drift: Drift;
   #seq: number;
   #timeUs: number;
   /** What has happened to the mirror since the last batch: events of the next one. */
@@ -127,6 +130,14 @@ export class Engine {
     this.leases = new Leases(parts.graceMs);
     this.#seq = parts.log.lastSeq;
     this.#timeUs = parts.log.lastTimeUs;
+    const { of: sourceOf } = this.#sources();
+    this.#drift = new Drift({
+      mirror: parts.mirror,
+      sourceOf,
+      run: (requests) => this.run(requests).every((reply) => "outcome" in reply && reply.outcome.errno === 0),
+      note: (request) => this.#notes.push(request),
+      refused: (refusals) => this.#refused(refusals),
+    });
   }
 
   get seq(): number {
@@ -158,7 +169,10 @@ export class Engine {
     }
     await this.written();
     for (const [, session] of this.state.sessions.from("")) this.leases.renew(session.id, session.ttlMs, this.#nowMs());
-    for (const [, { type }] of this.state.maps.from("")) this.#usesInterfaces ||= sendsToInterfaces(type);
+    for (const [, map] of this.state.maps.from("")) {
+      this.#usesInterfaces ||= sendsToInterfaces(map.type);
+      this.#drift.watch(map, this.#nowMs());
+    }
     mirror.takeUpObjects(this.state.objects.all());
     if (mirror.off === null) this.#takeUpMaps(mirroring);
   }
@@ -249,13 +263,17 @@ export class Engine {
     return this.#isLarge(OVERRUN) ? this.#cells.writing : null;
   }
 
-  /** Ends the sessions whose lease is over, and removes archived events; unless there is no time, clears away and writes what is pending, too. */
+  /**
+   * Ends the sessions whose lease is over, removes archived events, tries what the mirror was refused, and looks for drift;
+   * unless there is no time, clears away and writes what is pending, too. Answers whether there is more to do.
+   */
   idle(leasesOnly: boolean): boolean {
     this.#retryMirror();
+    const scanning = this.#drift.step(this.#nowMs());
     this.#runOwn();
     const archived = this.#deleteArchived();
-    if (leasesOnly) return false;
-    const more = this.state.reclaim(RECLAIM_CELLS) || archived;
+    if (leasesOnly) return scanning;
+    const more = this.state.reclaim(RECLAIM_CELLS) || archived || scanning;
     this.#cells.settle();
     if (this.#cells.size > 0) this.#write(this.#seq);
     return more;
@@ -271,6 +289,16 @@ export class Engine {
     const { mirror } = this.#parts;
     const total = [...this.state.maps.from("")].length;
     this.#refused(mirror.takeUp(this.#sources(), [...this.state.directories()], (done) => mirroring(done, total)));
+  }
+
+  /** What a map differs in from its kernel map; at most so many differences. */
+  drift(map: number, limit: number): Promise<DriftAnswer> {
+    return this.#drift.report(map, limit);
+  }
+
+  /** Why what the kernel has of a map cannot be taken over, or null. */
+  cannotImport(map: MapRecord): string | null {
+    return this.#parts.mirror.cannotImport(map);
   }
 
   /** What the mirror makes equal by itself, after it had failed. */
@@ -312,6 +340,7 @@ export class Engine {
       sessions: this.leases.count,
       mirrorOff: mirror.off,
       mirrorRefusals: this.#refusalCount,
+      driftFound: this.#drift.found,
       mapsBehind,
       mapCount,
       maps,
@@ -395,6 +424,8 @@ export class Engine {
     const command: Command = { ...(opened?.request ?? request), timeUs };
     try {
       const outcome = execute(this.state, command);
+      // The kernel has it already; and by now perhaps something newer.
+      if (command.imported === true) this.#changes.truncate(changes);
       if (opened !== null) this.#noteOpened(opened.object, outcome);
       const seq = this.#seq + events.length + 1;
       events.push({ seq, command, outcome });
@@ -473,6 +504,8 @@ export class Engine {
   #follow(command: Command, outcome: Outcome): void {
     if (command.cmd === CMD.BPF_MAP_CREATE && outcome.errno === 0 && "attr" in command)
       this.#usesInterfaces ||= sendsToInterfaces((command as CreateCommand).attr.mapType);
+    if (command.cmd === CMD.MIRROR_POLICY && outcome.errno === 0)
+      this.#drift.watch(this.state.map(outcome.map) as MapRecord, this.#nowMs());
     const session = command.cmd === CMD.SESSION_OPEN ? (outcome.out?.session_id ?? 0) : command.session;
     if (session === 0 || outcome.out?.session !== undefined) return;
     const record = this.state.session(session);
@@ -496,7 +529,18 @@ export class Engine {
     for (const pin of this.state.pinned()) if (pin.map === map.id) pathnames.push(pin.pathname);
     const open = new OpenMap(this.state, map, OPERATOR);
     const btf = this.state.btfBlob(map);
-    return { map, btf, pathnames, elements: () => mapType(map.type)?.stored(open) ?? [] };
+    const type = mapType(map.type) as MapType;
+    return {
+      map,
+      btf,
+      pathnames,
+      elements: () => type.stored(open),
+      element(key) {
+        const cell = type.cellOf(map, key);
+        return type.element(open, cell, open.cells.get(cell));
+      },
+      after: (key, limit) => firstOf(elementsOf(open, key), limit),
+    };
   }
 
   #sources(): MirrorSources {
@@ -544,6 +588,12 @@ function redoEvent(state: State, { seq, command, outcome }: Event): void {
 function refusalRequest({ mapId, operation, errno, detail }: MirrorRefusal): Request {
   const target = { by: "id", id: mapId } as const;
   return { cmd: CMD.MIRROR_REFUSED, session: 0, caller: "mapledger", target, attr: { operation, errno, detail } };
+}
+
+function firstOf<Item>(items: Iterable<Item>, limit: number): Item[] {
+  const first: Item[] = [];
+  for (const item of items) if (first.push(item) === limit) break;
+  return first;
 }
 
 function resyncRequest(mapId: number, caller: string, operation: string): Request {

@@ -1,6 +1,6 @@
 import type { Event } from "../log/event.ts";
 import type { Cell, CellKey, Cells } from "../maps/cells.ts";
-import type { MapRecord } from "../maps/map.ts";
+import type { Element, MapRecord } from "../maps/map.ts";
 import type { ObjectRecord } from "../maps/object.ts";
 import type { Found, ObjectSpec } from "../syscall/command.ts";
 
@@ -88,7 +88,12 @@ export interface MirrorSource {
   /** The blob of the BTF that describes it; null: nothing does. */
   readonly btf: Buffer | null;
   readonly pathnames: readonly string[];
-  elements(): Iterable<{ readonly key: Buffer; readonly value: Buffer }>;
+  /** With values as `put` of the map's type takes them. */
+  elements(): Iterable<Element>;
+  /** The one with this key, as the kernel shows it, of a map whose elements name nothing else. */
+  element(key: Buffer): Element | null;
+  /** Such elements after the one with a key, at most so many; null: from the first. */
+  after(key: Buffer | null, limit: number): readonly Element[];
 }
 
 /** An element that is not the same on both sides; null: it is not there. Values are as the kernel shows them. */
@@ -102,6 +107,12 @@ export interface ElementDifference {
 export interface Untold {
   readonly untold: string;
 }
+
+/**
+ * A map compared with its kernel map, piece by piece: each piece is as it is when it is looked at, whatever happens between
+ * two. The answer is why that cannot be told, or null.
+ */
+export type MirrorScan = Generator<readonly ElementDifference[], MirrorRefusal | Untold | null>;
 
 /** The maps of the state, as they are whenever they are asked for. */
 export interface MirrorSources {
@@ -147,8 +158,11 @@ export interface Mirror {
   apply(changes: readonly MirrorChange[], seq: number): MirrorRefusal[];
   /** Makes one map's kernel map equal to the state. */
   resync(source: MirrorSource): MirrorRefusal[];
-  /** Each element of a map that is not the same on both sides; the answer is why that cannot be told, or null. */
-  compare(source: MirrorSource, each: (difference: ElementDifference) => void): MirrorRefusal | Untold | null;
+  scan(source: MirrorSource): MirrorScan;
+  /** Writes what a scan has found as the ledger has it. */
+  mend(source: MirrorSource, found: readonly ElementDifference[]): MirrorRefusal[];
+  /** Why what the kernel has of a map cannot be taken over, or null: it can. */
+  cannotImport(map: MapRecord): string | null;
   /** Makes those that have failed equal, where it is time to try again. */
   retry(): MirrorRetry;
   status(mapId: number): MirrorStatus;

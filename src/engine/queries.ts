@@ -3,6 +3,7 @@ import type { MapRecord, MapType } from "../maps/map.ts";
 import type { ObjectRecord } from "../maps/object.ts";
 import { mapType } from "../maps/types.ts";
 import type { FdRecord, SessionRecord, State } from "../syscall/state.ts";
+import type { DriftAnswer } from "./drift.ts";
 import type { Engine, WholeReply } from "./engine.ts";
 import { readRequests } from "./frames.ts";
 import type { MirrorStatus } from "./ports.ts";
@@ -25,6 +26,8 @@ export interface Queries extends Reads {
   /** Requests in frames, that run as one: see Engine.runWhole. */
   whole: { ask: { frames: ArrayBuffer; length: number; map: number; seq: number }; answer: WholeReply };
   resync: { ask: { id: number; caller: string }; answer: boolean };
+  drift: { ask: { id: number; limit: number }; answer: DriftAnswer };
+  cannotImport: { ask: { id: number }; answer: string | null };
   stats: { ask: Record<string, never>; answer: EngineStats };
 }
 
@@ -68,6 +71,8 @@ export interface EngineStats {
   readonly mirrorOff: string | null;
   /** What the kernel has refused the mirror since the start. */
   readonly mirrorRefusals: number;
+  /** Elements that scans have found to differ since the start. */
+  readonly driftFound: number;
   readonly mapsBehind: number;
   readonly mapCount: number;
   /** The first of them; a series each is for some, not for all. */
@@ -87,14 +92,14 @@ type ActName = Exclude<QueryName, ReadName>;
 
 const MAPS_IN_STATS_MAX = 1000;
 
-/** Answers a query between two batches. */
+/** Answers a query between two batches, or begins to. */
 export function answerQuery<Name extends QueryName>(
   engine: Engine,
   name: Name,
   ask: Queries[Name]["ask"],
-): Queries[Name]["answer"] {
+): Queries[Name]["answer"] | Promise<Queries[Name]["answer"]> {
   if (isRead(name)) return tell(engine, name, ask as never) as Queries[Name]["answer"];
-  return ACTS[name as ActName](engine, ask as never) as Queries[Name]["answer"];
+  return ACTS[name as ActName](engine, ask as never) as Queries[Name]["answer"] | Promise<Queries[Name]["answer"]>;
 }
 
 /** Answers a question about the state. */
@@ -158,7 +163,12 @@ const READS: { [Name in ReadName]: (told: Told, ask: Reads[Name]["ask"]) => Read
   },
 };
 
-const ACTS: { [Name in ActName]: (engine: Engine, ask: Queries[Name]["ask"]) => Queries[Name]["answer"] } = {
+type Act<Name extends ActName> = (
+  engine: Engine,
+  ask: Queries[Name]["ask"],
+) => Queries[Name]["answer"] | Promise<Queries[Name]["answer"]>;
+
+const ACTS: { [Name in ActName]: Act<Name> } = {
   attach({ state, leases }, { session }) {
     if (state.session(session) === undefined) return false;
     leases.attach(session);
@@ -178,6 +188,13 @@ const ACTS: { [Name in ActName]: (engine: Engine, ask: Queries[Name]["ask"]) => 
     const map = engine.state.map(id);
     if (map !== undefined) engine.resync(map, caller);
     return map !== undefined;
+  },
+
+  drift: (engine, { id, limit }) => engine.drift(id, limit),
+
+  cannotImport(engine, { id }) {
+    const map = engine.state.map(id);
+    return map === undefined ? null : engine.cannotImport(map);
   },
 
   stats(engine) {

@@ -36,6 +36,9 @@ export type FromEngine =
 /** How long the engine must have been idle before it does what can wait. */
 const IDLE_MS = 100;
 
+/** Between two pieces of what goes on beside batches. */
+const BUSY_MS = 10;
+
 /** Serves batches and queries from a port until it is told to close; leases and clean-up run between them. */
 export function serveEngine(engine: Engine, port: MessagePort, closed: () => void): void {
   const replies = new FrameWriter();
@@ -46,7 +49,7 @@ export function serveEngine(engine: Engine, port: MessagePort, closed: () => voi
     const before = engine.seq;
     const more = engine.idle(leasesOnly);
     if (engine.seq > before) post(port, { kind: "grown", seq: engine.seq });
-    timer = setTimeout(tick, more ? 0 : IDLE_MS);
+    timer = setTimeout(tick, more ? (leasesOnly ? BUSY_MS : 0) : IDLE_MS);
   };
   let timer = setTimeout(tick, IDLE_MS);
 
@@ -64,7 +67,9 @@ export function serveEngine(engine: Engine, port: MessagePort, closed: () => voi
         const before = engine.seq;
         const answer = answerQuery(engine, message.name, message.ask as never);
         if (engine.seq > before) post(port, { kind: "grown", seq: engine.seq });
-        post(port, { kind: "answer", id: message.id, answer });
+        const tell = (answer: unknown): void => post(port, { kind: "answer", id: message.id, answer });
+        if (answer instanceof Promise) answer.then(tell);
+        else tell(answer);
         break;
       }
       case "close":

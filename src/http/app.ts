@@ -23,6 +23,7 @@ import { proofRoutes, tileRoutes } from "./routes/evidence.ts";
 import { historyRoutes } from "./routes/history.ts";
 import { mapRoutes } from "./routes/maps.ts";
 import { memoryRoutes } from "./routes/memory.ts";
+import { mirrorRoutes } from "./routes/mirror.ts";
 import { pinRoutes } from "./routes/pins.ts";
 import { REPLAY_SCHEMAS, replayRoutes } from "./routes/replays.ts";
 import { serviceRoutes } from "./routes/service.ts";
@@ -68,6 +69,7 @@ const ROUTES = [
   batchRoutes,
   memoryRoutes,
   mapRoutes,
+  mirrorRoutes,
   pinRoutes,
   eventRoutes,
   archiveRoutes,

@@ -16,6 +16,7 @@ const TAGS = {
   "elements by descriptor": "A process's view of a map: what the descriptor allows.",
   "elements by map": "An operator's view of a map: by id, name or pin.",
   maps: "Maps as wholes.",
+  mirror: "Kernel maps that follow.",
   pins: "Pins and directories of bpffs.",
   events: "The log.",
   history: "What became of maps and their elements.",

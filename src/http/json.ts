@@ -3,7 +3,7 @@ import { CAPABILITIES } from "../abi/service.ts";
 import type { MirrorStatus } from "../engine/ports.ts";
 import type { FdView, MapView, PinView, SessionView } from "../engine/queries.ts";
 import { timeText } from "../log/event_json.ts";
-import type { InnerShape, MapBtf, SpecialField } from "../maps/map.ts";
+import type { DriftPolicy, InnerShape, MapBtf, SpecialField } from "../maps/map.ts";
 import type { ObjectRecord } from "../maps/object.ts";
 
 /** What the engine and the log tell, in the API's words. */
@@ -84,7 +84,12 @@ export function mapJson(map: MapView): object {
     holds: map.holds,
     pinned: map.pinned,
     mirror: mirrorJson(map.mirror),
+    drift: map.drift === undefined ? null : driftJson(map.drift),
   };
+}
+
+export function driftJson({ policy, intervalMs }: DriftPolicy): object {
+  return { policy, interval_seconds: intervalMs / MS };
 }
 
 function innerJson({ type, keySize, valueSize, maxEntries, mapFlags }: InnerShape): object {

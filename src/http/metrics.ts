@@ -25,6 +25,8 @@ export const METRICS = {
   mapledger_map_max_entries: "Elements that a map can hold.",
   mapledger_mirror_on: "1 where kernel maps follow the state, 0 where the mirror is off.",
   mapledger_mirror_refusals_total: "What the kernel has refused the mirror since the start.",
+  mapledger_mirror_drift_total:
+    "Elements that comparisons by policy have found to differ in the kernel since the start.",
   mapledger_mirror_maps_behind: "Maps whose kernel map refused a change and waits for a resync.",
 } as const;
 
@@ -54,6 +56,7 @@ export class Metrics {
   readonly #entries = this.#gauge("mapledger_map_entries", ["map", "name"]);
   readonly #maxEntries = this.#gauge("mapledger_map_max_entries", ["map", "name"]);
   readonly #mirrorOn = this.#gauge("mapledger_mirror_on");
+  readonly #drift = this.#counter("mapledger_mirror_drift_total", []);
   readonly #refusals = this.#counter("mapledger_mirror_refusals_total", []);
   readonly #behind = this.#gauge("mapledger_mirror_maps_behind");
 
@@ -76,6 +79,8 @@ export class Metrics {
       this.#commands.inc(labelsOf(cmd, errno), count);
     this.#refusals.reset();
     this.#refusals.inc(stats.mirrorRefusals);
+    this.#drift.reset();
+    this.#drift.inc(stats.driftFound);
     this.#queue.set(waiting);
     this.#streams.set(streams);
     this.#logSeq.set(stats.seq);

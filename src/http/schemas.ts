@@ -163,6 +163,10 @@ const MapSchema = Type.Object(
     holds: Type.Integer({ description: "Descriptors, pins and outer maps that hold it; at none it is freed." }),
     pinned: Type.Array(Type.String()),
     mirror: Type.Ref("Mirror"),
+    drift: nullable("object", {
+      additionalProperties: true,
+      description: "What is done about drift, and how often it is looked for: policy, interval_seconds; null: never.",
+    }),
   },
   { $id: "Map", ...CLOSED },
 );

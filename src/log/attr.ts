@@ -16,10 +16,10 @@ import type {
  * What a command says beside its target, key, value and flags, as the text that the log keeps in `attr`: JSON in the
  * names of union bpf_attr, bytes in hex, u64 as decimal strings. Commands that say no more have none.
  */
-export function attrText(command: Action & Pick<Origin, "restore">): string | null {
+export function attrText(command: Action & Pick<Origin, "restore" | "imported">): string | null {
   const attr = attrOf(command);
-  const { restore } = command;
-  if (restore !== undefined) return JSON.stringify({ ...attr, restore });
+  const { restore, imported } = command;
+  if (restore !== undefined || imported !== undefined) return JSON.stringify({ ...attr, restore, imported });
   return attr === null ? null : JSON.stringify(attr);
 }
 
@@ -98,7 +98,10 @@ function attrOf(command: Action): Attr | null {
       return { after: hex(command.attr.after), limit: command.attr.limit };
     case CMD.MIRROR_REFUSED:
     case CMD.MIRROR_RESYNC:
+    case CMD.MIRROR_DRIFT:
       return { ...command.attr };
+    case CMD.MIRROR_POLICY:
+      return { policy: command.attr.policy, interval_ms: command.attr.intervalMs };
     case CMD.BPF_MAP_LOOKUP_ELEM:
     case CMD.BPF_MAP_UPDATE_ELEM:
     case CMD.BPF_MAP_DELETE_ELEM:
@@ -132,7 +135,13 @@ export function readCommand(parts: CommandParts): Command {
   const cmd = parts.cmd as Command["cmd"];
   const attr = parts.attr === null ? {} : JSON.parse(parts.attr);
   const restore = attr.restore as RestoreNote | undefined;
-  const origin = { session, caller, timeUs, ...(restore === undefined ? {} : { restore }) };
+  const origin = {
+    session,
+    caller,
+    timeUs,
+    ...(restore === undefined ? {} : { restore }),
+    ...(attr.imported === true ? { imported: true as const } : {}),
+  };
   if (attr.fault !== undefined) return { ...origin, cmd: parts.cmd, unknown: true, name: attr.name, fault: attr.fault };
   switch (cmd) {
     case CMD.BPF_MAP_LOOKUP_ELEM:
@@ -222,6 +231,10 @@ export function readCommand(parts: CommandParts): Command {
     case CMD.MIRROR_REFUSED:
     case CMD.MIRROR_RESYNC:
       return { ...origin, cmd, target, attr };
+    case CMD.MIRROR_DRIFT:
+      return { ...origin, cmd, target, attr };
+    case CMD.MIRROR_POLICY:
+      return { ...origin, cmd, target, attr: { policy: attr.policy, intervalMs: attr.interval_ms } };
     default:
       return { ...origin, cmd: parts.cmd, unknown: true, name: attr.name };
   }

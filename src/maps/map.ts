@@ -1,3 +1,4 @@
+import type { DRIFT_POLICIES } from "../abi/service.ts";
 import type { CellKey, Cells } from "./cells.ts";
 import type { ObjectRecord } from "./object.ts";
 import type { Refusal } from "./refusal.ts";
@@ -59,6 +60,14 @@ export interface MapRecord {
   readonly special: readonly SpecialField[];
   /** Of a BPF_MAP_TYPE_PROG_ARRAY: what its first program was like, and all others must be. */
   readonly owner: ProgOwner | null;
+  /** What is done where its kernel map is found to differ; left out: nobody looks. */
+  readonly drift?: DriftPolicy;
+}
+
+export interface DriftPolicy {
+  readonly policy: (typeof DRIFT_POLICIES)[number];
+  /** Milliseconds between two comparisons; 0: none is made. */
+  readonly intervalMs: number;
 }
 
 /** struct bpf_map's inner_map_meta: the template as it was when the outer map was created. */

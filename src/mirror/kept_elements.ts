@@ -1,5 +1,5 @@
 import { ERRNO } from "../abi/errno.ts";
-import type { ElementChange, MirrorRefusal, Untold } from "../engine/ports.ts";
+import type { ElementChange, MirrorRefusal, MirrorScan } from "../engine/ports.ts";
 import type { Element } from "../maps/map.ts";
 import type { Opened } from "./kernel_elements.ts";
 import { refusal } from "./refusal.ts";
@@ -34,7 +34,8 @@ export class KeptElements {
     return first;
   }
 
-  compare(): Untold {
+  // biome-ignore lint/correctness/useYield: it answers without a piece
+  *scan(): MirrorScan {
     return { untold: "the kernel does not show what a bloom filter holds" };
   }
 

@@ -1,5 +1,5 @@
 import { ERRNO } from "../abi/errno.ts";
-import type { ElementChange, ElementDifference, MirrorRefusal, Untold } from "../engine/ports.ts";
+import type { ElementChange, MirrorRefusal, MirrorScan, MirrorSource } from "../engine/ports.ts";
 import type { Element, Host, MapRecord } from "../maps/map.ts";
 import { mapType } from "../maps/types.ts";
 import type { Bpf } from "./bpf.ts";
@@ -22,8 +22,7 @@ export interface KernelElements {
   write(changes: readonly ElementChange[]): MirrorRefusal | null;
   /** Makes what programs may be using equal to the elements of the state. */
   repair(elements: Iterable<Element>): MirrorRefusal | null;
-  /** Each element that is not the same on both sides; the answer is why that cannot be told, or null. */
-  compare(elements: Iterable<Element>, each: (difference: ElementDifference) => void): MirrorRefusal | Untold | null;
+  scan(source: MirrorSource): MirrorScan;
 }
 
 /** Bytes of a value in user space. */

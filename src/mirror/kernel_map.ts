@@ -72,7 +72,10 @@ function elementsOf(opened: Opened): KernelElements {
       return {
         write: () => null,
         repair: () => null,
-        compare: () => ({ untold: "only programs fill it: the ledger has no elements of it" }),
+        // biome-ignore lint/correctness/useYield: it answers without a piece
+        *scan() {
+          return { untold: "only programs fill it: the ledger has no elements of it" };
+        },
       };
   }
 }

@@ -5,11 +5,11 @@ import type {
   MirrorChange,
   MirrorRefusal,
   MirrorRetry,
+  MirrorScan,
   MirrorSource,
   MirrorSources,
   MirrorStatus,
   OpenedObject,
-  Untold,
 } from "../engine/ports.ts";
 import type { Host, MapRecord } from "../maps/map.ts";
 import type { ObjectRecord } from "../maps/object.ts";
@@ -137,11 +137,25 @@ export class KernelMirror implements Mirror {
     return refusals;
   }
 
-  compare(source: MirrorSource, each: (difference: ElementDifference) => void): MirrorRefusal | Untold | null {
+  *scan(source: MirrorSource): MirrorScan {
     const kernel = this.#kernelOf(source.map);
-    if (kernel !== null) return kernel.elements.compare(source.elements(), each);
+    if (kernel !== null) return yield* kernel.elements.scan(source);
     const status = this.status(source.map.id);
     return { untold: status.state === "on" ? "it has no kernel map" : status.detail };
+  }
+
+  mend(source: MirrorSource, found: readonly ElementDifference[]): MirrorRefusal[] {
+    const kernel = this.#kernelOf(source.map);
+    if (kernel === null || kernel.type.refers) return this.resync(source);
+    const refused = kernel.elements.write(found.map(({ key, ledger }) => ({ key, value: ledger })));
+    return refused !== null && this.#fails(refused) ? [refused] : [];
+  }
+
+  cannotImport(map: MapRecord): string | null {
+    const type = mirrored(map, this.#making.cpus);
+    if (typeof type === "string") return type;
+    if (type.told !== "all") return "the kernel does not tell what it has of a map of this type";
+    return type.refers ? "what the kernel has in a map of this type are ids of its own" : null;
   }
 
   retry(): MirrorRetry {

@@ -1,5 +1,12 @@
 import { ERRNO } from "../abi/errno.ts";
-import type { ElementChange, ElementDifference, MirrorRefusal, Untold } from "../engine/ports.ts";
+import type {
+  ElementChange,
+  ElementDifference,
+  MirrorRefusal,
+  MirrorScan,
+  MirrorSource,
+  Untold,
+} from "../engine/ports.ts";
 import type { Element } from "../maps/map.ts";
 import { type Opened, shownKey, unsupported, valueBytesOf } from "./kernel_elements.ts";
 import type { Lacking } from "./mirrored.ts";
@@ -8,6 +15,9 @@ import { refusal } from "./refusal.ts";
 /** The most that goes into one batch command: nothing else happens in this process until the kernel has done it. */
 const BATCH_ENTRIES_MAX = 65_536;
 const BATCH_BYTES_MAX = 4 * 1024 * 1024;
+
+/** Elements that a scan looks at in one piece: others have their turn between two. */
+const SCAN_ENTRIES = 2048;
 
 /** What the kernel refused, or what it lacks. */
 type Refused = MirrorRefusal | null;
@@ -81,8 +91,34 @@ export class KeyedElements {
     return full && strays.length > 0 ? this.write(missing) : unwritten;
   }
 
-  /** Where values are not told, elements are compared by their keys alone. */
-  compare(elements: Iterable<Element>, each: (difference: ElementDifference) => void): Refused | Untold {
+  /** In one piece where the kernel cannot be asked for an element by its key, or names what it holds in its own way. */
+  *scan(source: MirrorSource): MirrorScan {
+    const { type } = this.#opened;
+    if (type.refers || type.told !== "all" || !type.exact) {
+      const differences: ElementDifference[] = [];
+      const untold = this.#compare(source.elements(), (difference) => differences.push(difference));
+      yield differences;
+      return untold;
+    }
+    let piece: ElementDifference[] = [];
+    const pages = this.#pages(SCAN_ENTRIES, (key, kernel) => {
+      const element = source.element(key);
+      if (element === null || kernel?.equals(element.value) !== true)
+        piece.push({ key: Buffer.from(key), ledger: element?.value ?? null, kernel: kernel && Buffer.from(kernel) });
+    });
+    for (let page = pages.next(); ; page = pages.next()) {
+      yield piece;
+      piece = [];
+      if (page.done !== true) continue;
+      if (page.value !== null) return page.value;
+      break;
+    }
+    if (type.absent === "nothing") yield* this.#missing(source);
+    return null;
+  }
+
+  /** In one piece. Where values are not told, elements are compared by their keys alone. */
+  #compare(elements: Iterable<Element>, each: (difference: ElementDifference) => void): Refused | Untold {
     const { type } = this.#opened;
     if (type.told === "slots") return { untold: "the kernel does not show what the slots of this type hold" };
     if (type.told === "asked") {
@@ -109,23 +145,46 @@ export class KeyedElements {
     return null;
   }
 
-  /**
-   * Every element, in the kernel's order. The buffers are the reader's during its call only; the map must not be
-   * written from it. What programs change meanwhile may be seen or not, or seen twice.
-   */
+  /** Elements of the map that the kernel has not. */
+  *#missing(source: MirrorSource): Generator<readonly ElementDifference[], void> {
+    const { bpf, fd } = this.#opened;
+    const value = Buffer.alloc(this.#valueBytes);
+    for (let after: Buffer | null = null; ; ) {
+      const page: readonly Element[] = source.after(after, SCAN_ENTRIES);
+      yield page
+        .filter(({ key }) => bpf.lookup(fd, key, value) === -ERRNO.ENOENT)
+        .map(({ key, value }) => ({ key, ledger: value, kernel: null }));
+      if (page.length < SCAN_ENTRIES) return;
+      after = (page.at(-1) as Element).key;
+    }
+  }
+
+  /** Every element, at once. */
   #visit(each: (key: Buffer, value: Buffer | null) => void): Refused {
+    const pages = this.#pages(this.#batchEntries, each);
+    for (;;) {
+      const { value, done } = pages.next();
+      if (done === true) return value;
+    }
+  }
+
+  /**
+   * Every element, in the kernel's order, a page and then the next. The buffers are the reader's during its call only; the
+   * map must not be written from it. What programs change meanwhile may be seen or not, or seen twice.
+   */
+  *#pages(entries: number, each: (key: Buffer, value: Buffer | null) => void): Generator<void, Refused> {
     const { bpf, fd, type, map } = this.#opened;
-    if (type.told !== "all") return this.#walk(each, false);
+    if (type.told !== "all") return yield* this.#walk(entries, each, false);
     const { keySize } = map;
     const most = 4 * type.shape(map, this.#opened.cpus.machine).maxEntries;
-    let room = this.#batchEntries;
+    let room = Math.min(entries, this.#batchEntries);
     let position: Buffer | null = null;
     let next: Buffer = Buffer.alloc(type.positionBytes(map));
     let spare: Buffer = Buffer.alloc(next.length);
     for (let seen = 0; seen <= most; seen += bpf.count) {
       bpf.room(room * keySize, room * this.#valueBytes);
       const ret = bpf.lookupBatch(fd, position, next, bpf.keys, bpf.values, room);
-      if (position === null && unsupported(ret)) return this.#walk(each, true);
+      if (position === null && unsupported(ret)) return yield* this.#walk(entries, each, true);
       // A bucket that is larger than the room: the position has not moved.
       if (ret === -ERRNO.ENOSPC && room < most) {
         room = Math.min(2 * room, most);
@@ -142,12 +201,17 @@ export class KeyedElements {
       position = next;
       next = spare;
       spare = position;
+      yield;
     }
     return this.#changing("BPF_MAP_LOOKUP_BATCH");
   }
 
   /** The same by GET_NEXT_KEY. A key that a program deletes meanwhile makes the walk start again. */
-  #walk(each: (key: Buffer, value: Buffer | null) => void, withValues: boolean): Refused {
+  *#walk(
+    entries: number,
+    each: (key: Buffer, value: Buffer | null) => void,
+    withValues: boolean,
+  ): Generator<void, Refused> {
     const { bpf, fd, map } = this.#opened;
     const value = Buffer.alloc(this.#valueBytes);
     let key: Buffer | null = null;
@@ -164,6 +228,7 @@ export class KeyedElements {
       key = next;
       next = spare;
       spare = key;
+      if (seen % entries === entries - 1) yield;
     }
     return this.#changing("BPF_MAP_GET_NEXT_KEY");
   }

@@ -1,6 +1,6 @@
 import { BPF_ELEM } from "../abi/bpf.ts";
 import { ERRNO } from "../abi/errno.ts";
-import type { ElementChange, MirrorRefusal, Untold } from "../engine/ports.ts";
+import type { ElementChange, MirrorRefusal, MirrorScan } from "../engine/ports.ts";
 import type { Element } from "../maps/map.ts";
 import { type Opened, valueBytesOf } from "./kernel_elements.ts";
 import { refusal } from "./refusal.ts";
@@ -44,7 +44,8 @@ export class LineElements {
     return first;
   }
 
-  compare(): Untold {
+  // biome-ignore lint/correctness/useYield: it answers without a piece
+  *scan(): MirrorScan {
     return { untold: "of a queue or a stack the kernel shows the next value alone" };
   }
 

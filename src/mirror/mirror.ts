@@ -34,7 +34,12 @@ export function disabledMirror(reason: string): Mirror {
     takeUp: () => [],
     apply: () => [],
     resync: () => [],
-    compare: () => ({ untold: reason }),
+    // biome-ignore lint/correctness/useYield: it answers without a piece
+    *scan() {
+      return { untold: reason };
+    },
+    mend: () => [],
+    cannotImport: () => reason,
     retry: () => ({ repaired: [], refusals: [] }),
     takeUpObjects() {},
     openObject: () => null,

@@ -40,6 +40,8 @@ export interface MirroredType {
   readonly absent: "nothing" | "zeros";
   /** Two keys mean the same element if and only if this is the same. */
   readonly identity: (key: Buffer) => string;
+  /** A lookup finds an element by its very key, or none. */
+  readonly exact: boolean;
   /** Keys or values name something else: the kernel takes descriptors, and shows ids of its own. */
   readonly refers: boolean;
   /** A key as the kernel takes it, and a value; of an element as `put` of its map type takes it. */
@@ -80,6 +82,7 @@ const PLAIN: MirroredType = {
   nothingThere: "ENOENT",
   absent: "nothing",
   identity: allBytes,
+  exact: true,
   refers: false,
   keyGiven: (_refs, key) => key,
   valueGiven: asItIs,
@@ -259,7 +262,7 @@ const MIRRORED: ReadonlyMap<number, MirroredType> = new Map([
   [BPF_MAP_TYPE_LRU_PERCPU_HASH, LRU],
   [BPF_MAP_TYPE_ARRAY, ARRAY],
   [BPF_MAP_TYPE_PERCPU_ARRAY, ARRAY],
-  [BPF_MAP_TYPE_LPM_TRIE, { ...PLAIN, identity: prefix }],
+  [BPF_MAP_TYPE_LPM_TRIE, { ...PLAIN, identity: prefix, exact: false }],
   [BPF_MAP_TYPE_QUEUE, QUEUE],
   [BPF_MAP_TYPE_STACK, { ...QUEUE, filled: "stack" }],
   [BPF_MAP_TYPE_BLOOM_FILTER, { ...QUEUE, filled: "for good" }],

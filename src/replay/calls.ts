@@ -149,6 +149,8 @@ class Translation {
       case CMD.INTERFACES:
       case CMD.MIRROR_REFUSED:
       case CMD.MIRROR_RESYNC:
+      case CMD.MIRROR_DRIFT:
+      case CMD.MIRROR_POLICY:
       case CMD.ARCHIVE:
         throw new NotSent("the service's own command, which no client sends");
     }

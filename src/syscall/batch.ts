@@ -25,7 +25,7 @@ export function batch(state: State, command: Request): Outcome {
   const map = openMap(state, command, command.target);
   if (isRefusal(map)) return failed(map, 0, untouched(command));
   const reads = command.cmd === CMD.BPF_MAP_LOOKUP_BATCH || command.cmd === CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH;
-  const refusal = (reads ? checkReadable(map) : null) ?? (writes(command) ? checkWritable(map) : null);
+  const refusal = (reads ? checkReadable(map) : null) ?? (writes(command) ? checkWritableBy(command, map) : null);
   if (refusal !== null) return failed(refusal, map.map.id, untouched(command));
   switch (command.cmd) {
     case CMD.BPF_MAP_LOOKUP_BATCH:
@@ -41,6 +41,11 @@ export function batch(state: State, command: Request): Outcome {
 
 function writes(command: Request): boolean {
   return command.cmd !== CMD.BPF_MAP_LOOKUP_BATCH;
+}
+
+/** What programs have written into a frozen map is there all the same. */
+function checkWritableBy({ imported }: Request, map: OpenMap): Refusal | null {
+  return imported === true ? null : checkWritable(map);
 }
 
 /** `count` is an output only from the first write to it on; before, it is as the caller left it. */

@@ -1,6 +1,6 @@
 import type { Errno } from "../abi/errno.ts";
 import type { CAPABILITIES, CMD, OPEN_KINDS, SERVICE_CMD } from "../abi/service.ts";
-import type { CreateAttr } from "../maps/map.ts";
+import type { CreateAttr, DriftPolicy } from "../maps/map.ts";
 import type { ObjectFacts } from "../maps/object.ts";
 
 /**
@@ -21,6 +21,8 @@ export interface Origin {
   readonly timeUs: number;
   /** Of a command that is part of a restore. */
   readonly restore?: RestoreNote;
+  /** Of a batch of the service's own: what it says was found in the kernel map, which has it already. */
+  readonly imported?: true;
 }
 
 /** What a restore was for: which map, as of which event, and why. */
@@ -239,6 +241,24 @@ export interface MirrorCommand {
   readonly attr: { readonly operation: string; readonly errno: string; readonly detail: string };
 }
 
+/** What a comparison of a map with its kernel map has found; the service is its caller. */
+export interface DriftCommand {
+  readonly cmd: typeof SERVICE_CMD.MIRROR_DRIFT;
+  readonly target: Target;
+  /** Elements in the ledger alone, in both with other values, in the kernel alone. */
+  readonly attr: Pick<DriftPolicy, "policy"> & {
+    readonly missing: number;
+    readonly changed: number;
+    readonly extra: number;
+  };
+}
+
+export interface DriftPolicyCommand {
+  readonly cmd: typeof SERVICE_CMD.MIRROR_POLICY;
+  readonly target: Target;
+  readonly attr: DriftPolicy;
+}
+
 /** Events that have been written to an archive, and go from the log. */
 export interface ArchiveCommand {
   readonly cmd: typeof SERVICE_CMD.ARCHIVE;
@@ -280,6 +300,8 @@ export type Action =
   | PathCommand
   | ElementsCommand
   | MirrorCommand
+  | DriftCommand
+  | DriftPolicyCommand
   | ArchiveCommand;
 
 export type Command = Origin & Action;

@@ -1,7 +1,7 @@
 import { CMD } from "../abi/service.ts";
 import { refuse } from "../maps/refusal.ts";
 import { batch, redoBatch } from "./batch.ts";
-import type { Action, Command, MirrorCommand, Origin, UnknownCommand } from "./command.ts";
+import type { Action, Command, DriftCommand, MirrorCommand, Origin, UnknownCommand } from "./command.ts";
 import { createMap, redoCreate } from "./create.ts";
 import {
   close,
@@ -18,6 +18,7 @@ import {
   redoRenewSession,
   renewSession,
 } from "./descriptors.ts";
+import { redoDriftPolicy, setDriftPolicy } from "./drift.ts";
 import { deleteElem, freeze, getNextKey, lookupAndDeleteElem, lookupElem, redoElement, updateElem } from "./element.ts";
 import { elements } from "./elements.ts";
 import { checkSession } from "./guards.ts";
@@ -81,6 +82,8 @@ const COMMANDS: Readonly<Record<KnownCmd, Row>> = {
   [CMD.INTERFACES]: row(setInterfaces, setInterfaces),
   [CMD.MIRROR_REFUSED]: row(mirrored),
   [CMD.MIRROR_RESYNC]: row(mirrored),
+  [CMD.MIRROR_DRIFT]: row(mirrored),
+  [CMD.MIRROR_POLICY]: row(setDriftPolicy, redoDriftPolicy),
   [CMD.ARCHIVE]: row(() => done(0)),
 };
 
@@ -116,6 +119,6 @@ function unknown(command: Command): Outcome {
 }
 
 /** What the mirror met changes nothing: it is told of. */
-function mirrored(_state: State, { target }: Origin & MirrorCommand): Outcome {
+function mirrored(_state: State, { target }: Origin & (MirrorCommand | DriftCommand)): Outcome {
   return done(target.by === "id" ? target.id : 0);
 }

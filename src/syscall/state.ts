@@ -3,7 +3,17 @@ import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { SESSION_FDS_MAX } from "../abi/limits.ts";
 import { afterPrefix, bytesKey, type Cell, type CellKey, type Cells, readU32Key, u32Key } from "../maps/cells.ts";
 import { elementsPrefix, usesPrefix } from "../maps/common.ts";
-import type { Element, Host, MapRecord, MapStore, MapType, OpenFile, ProgOwner, World } from "../maps/map.ts";
+import type {
+  DriftPolicy,
+  Element,
+  Host,
+  MapRecord,
+  MapStore,
+  MapType,
+  OpenFile,
+  ProgOwner,
+  World,
+} from "../maps/map.ts";
 import { ANON_INODE, type BtfFacts, type ObjectKind, type ObjectRecord } from "../maps/object.ts";
 import { mapType } from "../maps/types.ts";
 import type { Capability } from "./command.ts";
@@ -296,6 +306,10 @@ export class State implements World {
 
   own(id: number, owner: ProgOwner): void {
     this.maps.put(u32Key(id), { ...(this.map(id) as MapRecord), owner });
+  }
+
+  setDrift(id: number, drift: DriftPolicy): void {
+    this.maps.put(u32Key(id), { ...(this.map(id) as MapRecord), drift });
   }
 
   nextUse(): number {

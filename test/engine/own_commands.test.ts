@@ -28,7 +28,12 @@ function start(): {
     takeUp: answer,
     apply: answer,
     resync: answer,
-    compare: () => null,
+    *scan() {
+      yield [];
+      return null;
+    },
+    mend: () => [],
+    cannotImport: () => null,
     retry: () => ({ repaired: [], refusals: [] }),
     status: () => ({ state: "off", detail: "" }),
     takeUpObjects() {},

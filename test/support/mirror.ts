@@ -1,6 +1,14 @@
 import { BPF_F, BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
-import type { ElementChange, Mirror, MirrorChange, MirrorRefusal, MirrorSource } from "../../src/engine/ports.ts";
-import type { Host, MapRecord } from "../../src/maps/map.ts";
+import type {
+  ElementChange,
+  ElementDifference,
+  Mirror,
+  MirrorChange,
+  MirrorRefusal,
+  MirrorSource,
+  Untold,
+} from "../../src/engine/ports.ts";
+import type { Element, Host, MapRecord } from "../../src/maps/map.ts";
 
 /** Maps and elements for tests of the mirror, and a mirror that is told of them. */
 
@@ -54,7 +62,18 @@ export function gone(key: number): ElementChange {
 }
 
 export function source(map: MapRecord, elements: readonly ElementChange[], ...pathnames: string[]): MirrorSource {
-  return { map, btf: null, pathnames, elements: () => elements as Iterable<{ key: Buffer; value: Buffer }> };
+  const there = elements as readonly Element[];
+  return {
+    map,
+    btf: null,
+    pathnames,
+    elements: () => there,
+    element: (key) => there.find((element) => element.key.equals(key)) ?? null,
+    after(key, limit) {
+      const from = key === null ? 0 : there.findIndex((element) => element.key.equals(key)) + 1;
+      return there.slice(from, from + limit);
+    },
+  };
 }
 
 /** Its last event, and the maps that events behind the last carried one have changed; null: that is not known. */
@@ -85,4 +104,18 @@ export function driven(mirror: Mirror): Driven {
     status: (mapId) => mirror.status(mapId),
     close: () => mirror.close(),
   };
+}
+
+/** All that a scan finds. */
+export function scanned(
+  mirror: Mirror,
+  from: MirrorSource,
+): { found: ElementDifference[]; untold: MirrorRefusal | Untold | null } {
+  const found: ElementDifference[] = [];
+  const scan = mirror.scan(from);
+  for (;;) {
+    const { value, done } = scan.next();
+    if (done === true) return { found, untold: value };
+    found.push(...value);
+  }
 }

@@ -4,7 +4,7 @@ import { readPeekBody, readValueBody } from "../../codec/body.ts";
 import { body, problems, ran, told } from "../answers.ts";
 import { AtQuery, at, mustRead, stateOf } from "../as_of.ts";
 import { askMap } from "../asked.ts";
-import { mapJson, mirrorJson } from "../json.ts";
+import { mapJson } from "../json.ts";
 import { type App, must, type RouteOptions } from "../parts.ts";
 import { after, hex, limit, MapParams, nullable, scalar } from "../schemas.ts";
 import { bodyByHand } from "../validation.ts";
@@ -30,13 +30,13 @@ const EXAMPLE = {
   holds: 1,
   pinned: ["/sys/fs/bpf/counters"],
   mirror: { state: "off", detail: "the mirror is switched off by its setting" },
+  drift: null,
 };
 
 /** Maps as wholes: what they are, and what concerns all of a map. */
 export async function mapRoutes(app: App, options: RouteOptions): Promise<void> {
   listMaps(app, options);
   getMap(app, options);
-  resyncMap(app, options);
   for (const view of VIEWS) {
     freezeMap(app, view, options);
     pinMap(app, view, options);
@@ -89,30 +89,6 @@ function getMap(app: App, { parts }: RouteOptions): void {
     handler: async (request, reply) => {
       const { map } = request.params;
       return mapJson(await askMap(stateOf(parts, request, reply), readReference(map, "map"), map));
-    },
-  });
-}
-
-function resyncMap(app: App, { parts: { engine } }: RouteOptions): void {
-  app.post("/maps/:map/mirror/resync", {
-    schema: {
-      operationId: "resyncMap",
-      summary: "Repair a map's mirror",
-      description:
-        "Makes the kernel's map equal to the state again. What the kernel refuses is in the answer's `mirror`.",
-      tags: TAGS,
-      params: MapParams,
-      response: {
-        200: told("How the mirror stands now.", Type.Object({ mirror: Type.Ref("Mirror") }), {
-          mirror: EXAMPLE.mirror,
-        }),
-        ...problems({}, "ENOENT", "EINVAL"),
-      },
-    },
-    handler: async ({ params: { map }, caller }) => {
-      const { id } = await askMap(engine, readReference(map, "map"), map);
-      await engine.query("resync", { id, caller });
-      return { mirror: mirrorJson((await askMap(engine, { id }, map)).mirror) };
     },
   });
 }

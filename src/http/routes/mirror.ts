@@ -1,0 +1,166 @@
+import { Type } from "typebox";
+import { CMD, DRIFT_POLICIES } from "../../abi/service.ts";
+import type { DriftAnswer } from "../../engine/drift.ts";
+import type { ElementDifference } from "../../engine/ports.ts";
+import { body, problems, ran, told } from "../answers.ts";
+import { askMap } from "../asked.ts";
+import { driftJson, mirrorJson } from "../json.ts";
+import { type App, must, type RouteOptions } from "../parts.ts";
+import { Problem } from "../problems.ts";
+import { limit, MapParams, nullable, nullableHex } from "../schemas.ts";
+import { readReference } from "../views.ts";
+
+const TAGS = ["mirror"];
+const DIFFERENCES_DEFAULT = 100;
+const DIFFERENCES_MAX = 10_000;
+const SECONDS_MAX = 86_400;
+const MS = 1000;
+
+const POLICY_EXAMPLE = { policy: "import", interval_seconds: 10 } as const;
+const OFF_EXAMPLE = { state: "off", detail: "the mirror is switched off by its setting" };
+
+const Drift = Type.Object({
+  map_id: Type.Integer(),
+  missing: Type.Integer({ description: "Elements in the ledger alone." }),
+  changed: Type.Integer({ description: "In both, with other values." }),
+  extra: Type.Integer({ description: "In the kernel alone." }),
+  differences: Type.Array(
+    Type.Object({
+      key: Type.Ref("Hex"),
+      ledger: nullableHex(),
+      kernel: nullableHex(),
+    }),
+    { description: "The first `limit` of them; null where there is no element, or no value is told." },
+  ),
+});
+
+/** Kernel maps that follow the ledger's: what they differ in, and how they are made equal. */
+export async function mirrorRoutes(app: App, options: RouteOptions): Promise<void> {
+  resyncMap(app, options);
+  getDrift(app, options);
+  setPolicy(app, options);
+}
+
+function resyncMap(app: App, { parts: { engine } }: RouteOptions): void {
+  app.post("/maps/:map/mirror/resync", {
+    schema: {
+      operationId: "resyncMap",
+      summary: "Repair a map's mirror",
+      description:
+        "Makes the kernel's map equal to the state again. What the kernel refuses is in the answer's `mirror`.",
+      tags: TAGS,
+      params: MapParams,
+      response: {
+        200: told("How the mirror stands now.", Type.Object({ mirror: Type.Ref("Mirror") }), { mirror: OFF_EXAMPLE }),
+        ...problems({}, "ENOENT", "EINVAL"),
+      },
+    },
+    handler: async ({ params: { map }, caller }) => {
+      const { id } = await askMap(engine, readReference(map, "map"), map);
+      await engine.query("resync", { id, caller });
+      return { mirror: mirrorJson((await askMap(engine, { id }, map)).mirror) };
+    },
+  });
+}
+
+function getDrift(app: App, { parts: { engine } }: RouteOptions): void {
+  app.get("/maps/:map/drift", {
+    schema: {
+      operationId: "getDrift",
+      summary: "What a map and its kernel map differ in",
+      description:
+        "Programs and strangers may write into kernel maps. The whole map is compared, in pieces between commands; nothing is changed.",
+      tags: TAGS,
+      params: MapParams,
+      querystring: Type.Object({ limit: limit(DIFFERENCES_MAX, DIFFERENCES_DEFAULT) }),
+      response: {
+        200: told("It.", Drift, {
+          map_id: 1,
+          missing: 0,
+          changed: 1,
+          extra: 0,
+          differences: [{ key: "01000000", ledger: "0000000000000000", kernel: "2a00000000000000" }],
+        }),
+        ...problems({}, "ENOENT", "EINVAL", "EOPNOTSUPP", "EAGAIN"),
+      },
+    },
+    handler: async ({ params: { map }, query }) => {
+      const { id } = await askMap(engine, readReference(map, "map"), map);
+      const answer = await engine.query("drift", { id, limit: (query as { limit: number }).limit });
+      return reportJson(id, map, answer);
+    },
+  });
+}
+
+function reportJson(id: number, shown: string, answer: DriftAnswer): object {
+  if ("gone" in answer) throw new Problem("ENOENT", `there is no map ${shown}`, { errno: "ENOENT" });
+  if ("untold" in answer)
+    throw new Problem("EOPNOTSUPP", `the kernel map cannot be compared: ${answer.untold}`, { errno: "EOPNOTSUPP" });
+  if ("operation" in answer) throw new Problem("EAGAIN", answer.detail, { errno: answer.errno });
+  return { map_id: id, ...answer.counts, differences: answer.differences.map(differenceJson) };
+}
+
+function differenceJson({ key, ledger, kernel }: ElementDifference): object {
+  return { key: hex(key), ledger: hex(ledger), kernel: hex(kernel) };
+}
+
+/** From another thread a buffer comes as a plain byte array. */
+function hex(bytes: Uint8Array | null): string | null {
+  return bytes === null ? null : Buffer.from(bytes).toString("hex");
+}
+
+function setPolicy(app: App, { parts }: RouteOptions): void {
+  app.put("/maps/:map/mirror", {
+    schema: {
+      operationId: "setDriftPolicy",
+      summary: "Say what is done about drift",
+      description:
+        "From now on the map is compared with its kernel map at an interval, and what differs is told of (`report`: a MIRROR_DRIFT " +
+        "event whenever it is another than before), undone (`repair`: the ledger wins, and a MIRROR_DRIFT event tells of it), or taken over " +
+        "(`import`: the kernel wins; what it has becomes batches of the service's own, with `imported` in their attr).",
+      tags: TAGS,
+      params: MapParams,
+      body: body(
+        Type.Object(
+          {
+            policy: Type.Enum([...DRIFT_POLICIES], { type: "string" }),
+            interval_seconds: Type.Number({
+              minimum: 0,
+              maximum: SECONDS_MAX,
+              description: "To the millisecond; 0: it is not compared.",
+            }),
+          },
+          { additionalProperties: false },
+        ),
+        POLICY_EXAMPLE,
+      ),
+      response: {
+        200: ran(
+          "It holds.",
+          Type.Object({ drift: nullable("object", { additionalProperties: true }), seq: Type.Ref("Seq") }),
+          {
+            drift: POLICY_EXAMPLE,
+            seq: 17,
+          },
+        ),
+        ...problems({ command: true, body: true }, "ENOENT", "EINVAL", "EOPNOTSUPP"),
+      },
+    },
+    handler: async (request, reply) => {
+      const { map } = request.params;
+      const { policy, interval_seconds: seconds } = request.body as typeof POLICY_EXAMPLE;
+      const { id } = await askMap(parts.engine, readReference(map, "map"), map);
+      if ((policy as string) === "import") await checkImportable(parts.engine, id);
+      const attr = { policy, intervalMs: Math.round(seconds * MS) };
+      const target = { by: "id", id } as const;
+      const command = { cmd: CMD.MIRROR_POLICY, session: 0, caller: request.caller, target, attr };
+      const { seq } = await must(parts, reply, command);
+      return { drift: driftJson(attr), seq };
+    },
+  });
+}
+
+async function checkImportable(engine: RouteOptions["parts"]["engine"], id: number): Promise<void> {
+  const why = await engine.query("cannotImport", { id });
+  if (why !== null) throw new Problem("EOPNOTSUPP", `nothing can be imported: ${why}`, { errno: "EOPNOTSUPP" });
+}
