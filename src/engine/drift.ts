@@ -4,7 +4,7 @@ import type { Request } from "./engine.ts";
 import type { ElementDifference, Mirror, MirrorRefusal, MirrorScan, MirrorSource } from "./ports.ts";
 
 /** Elements that are not the same in the ledger and in the kernel. */
-export interface DriftCounts {
+interface DriftCounts {
   /** In the ledger alone. */
   readonly missing: number;
   /** In both, with other values. */
@@ -14,7 +14,7 @@ export interface DriftCounts {
 }
 
 /** What a map and its kernel map differ in. */
-export interface DriftReport {
+interface DriftReport {
   readonly counts: DriftCounts;
   /** As many of them as were asked for. */
   readonly differences: readonly ElementDifference[];

@@ -81,7 +81,7 @@ function getDrift(app: App, { parts: { engine } }: RouteOptions): void {
           extra: 0,
           differences: [{ key: "01000000", ledger: "0000000000000000", kernel: "2a00000000000000" }],
         }),
-        ...problems({}, "ENOENT", "EINVAL", "EOPNOTSUPP", "EAGAIN"),
+        ...problems({}, "ENOENT", "EINVAL", "EOPNOTSUPP", "EBUSY"),
       },
     },
     handler: async ({ params: { map }, query }) => {
@@ -96,7 +96,7 @@ function reportJson(id: number, shown: string, answer: DriftAnswer): object {
   if ("gone" in answer) throw new Problem("ENOENT", `there is no map ${shown}`, { errno: "ENOENT" });
   if ("untold" in answer)
     throw new Problem("EOPNOTSUPP", `the kernel map cannot be compared: ${answer.untold}`, { errno: "EOPNOTSUPP" });
-  if ("operation" in answer) throw new Problem("EAGAIN", answer.detail, { errno: answer.errno });
+  if ("operation" in answer) throw new Problem("EBUSY", answer.detail, { errno: answer.errno });
   return { map_id: id, ...answer.counts, differences: answer.differences.map(differenceJson) };
 }
 
