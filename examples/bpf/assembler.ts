@@ -16,12 +16,16 @@ interface Instruction {
 
 export type Line = Instruction | { readonly label: string };
 
-/** r0 is what a helper or the program returns, r1 to r5 a helper's arguments and gone after it, r10 the end of the stack. */
+/**
+ * r0 is what a helper or the program returns, r1 to r5 a helper's arguments and gone after it, r6 to r9 stay, r10 is the end
+ * of the stack.
+ */
 export const r0 = 0;
 export const r1 = 1;
 export const r2 = 2;
 export const r3 = 3;
 export const r4 = 4;
+export const r7 = 7;
 export const r10 = 10;
 
 /** Where an XDP program finds its packet: struct xdp_md. */
@@ -78,6 +82,10 @@ export function ifAbove(dst: number, src: number, goto: string): Line {
   return line(0x2d, dst, src, goto, 0);
 }
 
+export function goto(to: string): Line {
+  return line(0x05, 0, 0, to, 0);
+}
+
 function call(helper: number): Line {
   return line(0x85, 0, 0, 0, helper);
 }
@@ -91,10 +99,25 @@ export function lookup(mapFd: number, keyAt: number): Line[] {
   return [
     line(0x18, r1, BPF_PSEUDO_MAP_FD, 0, mapFd),
     line(0x00, 0, 0, 0, 0), // its second half
-    move(r2, r10),
-    add(r2, keyAt),
-    call(BPF_FUNC_MAP_LOOKUP_ELEM),
+    ...lookupIn(keyAt),
   ];
+}
+
+/** The same in the map that r0 points to, which was found in a map of maps. */
+export function lookupInner(keyAt: number): Line[] {
+  return [move(r1, r0), ...lookupIn(keyAt)];
+}
+
+/** In the map that r1 points to. */
+function lookupIn(keyAt: number): Line[] {
+  return [move(r2, r10), add(r2, keyAt), call(BPF_FUNC_MAP_LOOKUP_ELEM)];
+}
+
+/** *(r10 + at) = bytes, of which there is a multiple of four. */
+export function writeBytes(at: number, bytes: Buffer): Line[] {
+  return Array.from({ length: bytes.length / 4 }, (_, word) =>
+    writeNumber(r10, at + 4 * word, bytes.readInt32LE(4 * word), 4),
+  );
 }
 
 /** The bytes that BPF_PROG_LOAD takes. */

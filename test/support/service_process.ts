@@ -1,6 +1,7 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, type ChildProcessByStdio, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
+import type { Readable } from "node:stream";
 
 /** The service as `npm start` starts it: a process of its own. */
 export interface ServiceProcess {
@@ -14,13 +15,21 @@ export interface ServiceProcess {
 
 const MAIN = new URL("../../src/main.ts", import.meta.url).pathname;
 
+/** Starts it on a port of its own, and waits for nothing. */
+export function spawnService(
+  environment: Readonly<Record<string, string>>,
+  args: readonly string[] = [],
+): ChildProcessByStdio<null, Readable, Readable> {
+  const env = { ...bare(process.env), MAPLEDGER_PORT: "0", ...environment };
+  return spawn(process.execPath, [MAIN, ...args], { stdio: ["ignore", "pipe", "pipe"], env });
+}
+
 /** Starts it on a port of its own and waits until it is ready. Throws what it said where it did not start. */
 export async function startService(
   environment: Readonly<Record<string, string>>,
   args: readonly string[] = [],
 ): Promise<ServiceProcess> {
-  const env = { ...bare(process.env), MAPLEDGER_PORT: "0", ...environment };
-  const child = spawn(process.execPath, [MAIN, ...args], { stdio: ["ignore", "pipe", "pipe"], env });
+  const child = spawnService(environment, args);
   const exited = once(child, "exit") as Promise<[number | null]>;
   let said = "";
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
