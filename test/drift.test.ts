@@ -1,107 +1,12 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
 import t, { type Test } from "tap";
 import { type Bpf, openBpf } from "../src/mirror/bpf.ts";
-import { BPFFS, unfitForKernel } from "./support/bpffs.ts";
+import { unfitForKernel } from "./support/bpffs.ts";
+import { hex, type Json, Ledger, until } from "./support/ledger.ts";
 import { u32, u64 } from "./support/mirror.ts";
-import { type ServiceProcess, startService } from "./support/service_process.ts";
 
 const INTERVAL_SECONDS = 0.2;
-/** Far more than a scan takes, on a machine that does other things as well. */
-const PATIENCE_MS = 20_000;
-
-interface Json {
-  readonly [name: string]: unknown;
-}
-
-/** A service with the mirror on, and what there is to ask it. */
-class Ledger {
-  readonly root: string;
-  readonly #data: string;
-  #service: ServiceProcess | null = null;
-
-  constructor(t: Test, name: string) {
-    this.root = `${BPFFS}/mldrift${process.pid}_${name}`;
-    this.#data = mkdtempSync(join(tmpdir(), "mapledger-drift-"));
-    t.teardown(async () => {
-      await this.#service?.end("SIGKILL");
-      rmSync(this.#data, { recursive: true });
-      rmSync(this.root, { recursive: true, force: true });
-    });
-  }
-
-  async start(): Promise<void> {
-    const environment = { MAPLEDGER_DATA: this.#data, MAPLEDGER_MIRROR: "required", MAPLEDGER_BPFFS: this.root };
-    this.#service = await startService(environment);
-  }
-
-  async stop(): Promise<void> {
-    await this.#service?.end("SIGTERM");
-  }
-
-  async ask(method: string, path: string, body?: object): Promise<{ status: number; json: Json }> {
-    const headers = { "content-type": "application/json" };
-    const init = body === undefined ? { method } : { method, headers, body: JSON.stringify(body) };
-    const response = await fetch(`${this.#service?.url}/v1${path}`, init);
-    return { status: response.status, json: (await response.json()) as Json };
-  }
-
-  async must(method: string, path: string, body?: object): Promise<Json> {
-    const { status, json } = await this.ask(method, path, body);
-    if (status >= 300) throw new Error(`${method} ${path}: ${status} ${JSON.stringify(json)}`);
-    return json;
-  }
-
-  /** Answers the new map's id. */
-  async map(attr: object): Promise<number> {
-    const session = await this.must("POST", "/sessions", { ttl_seconds: 3600 });
-    const created = await this.must("POST", `/sessions/${session.id}/maps`, {
-      map_type: "BPF_MAP_TYPE_HASH",
-      key_size: 4,
-      value_size: 8,
-      max_entries: 64,
-      ...attr,
-    });
-    return created.map_id as number;
-  }
-
-  put(map: number, key: number, value: number): Promise<Json> {
-    return this.must("PUT", `/maps/${map}/elements/${hex(u32(key))}`, { value: hex(u64(value)) });
-  }
-
-  /** Elements as numbers, now or as of an event. */
-  async elements(map: number, at?: number): Promise<Record<number, number>> {
-    const { elements } = await this.must("GET", `/maps/${map}/elements${at === undefined ? "" : `?at=${at}`}`);
-    const pairs = (elements as { key: string; value: string }[]).map(({ key, value }) => [
-      Buffer.from(key, "hex").readUInt32LE(0),
-      Number(Buffer.from(value, "hex").readBigUInt64LE(0)),
-    ]);
-    return Object.fromEntries(pairs);
-  }
-
-  async events(cmd: string): Promise<Json[]> {
-    return (await this.must("GET", `/events?cmd=${cmd}`)).events as Json[];
-  }
-
-  async lastSeq(): Promise<number> {
-    return (await this.must("GET", "/log")).last_seq as number;
-  }
-}
-
-function hex(bytes: Buffer): string {
-  return bytes.toString("hex");
-}
-
-async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
-  const started = performance.now();
-  while (!(await holds())) {
-    if (performance.now() - started > PATIENCE_MS) throw new Error(`waiting until ${what}`);
-    await sleep(20);
-  }
-}
 
 function run(bpf: Bpf): void {
   /** What a program or a stranger does. */

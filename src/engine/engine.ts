@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
-import { CMD } from "../abi/service.ts";
+import { errnoName } from "../abi/errno.ts";
+import { CMD, cmdName } from "../abi/service.ts";
 import { type Event, eventRow } from "../log/event.ts";
 import { READS, touchedMaps } from "../log/touched.ts";
 import type { Host, MapRecord, MapType } from "../maps/map.ts";
@@ -9,6 +10,7 @@ import { elementsOf } from "../syscall/elements.ts";
 import { execute, redo } from "../syscall/execute.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import { OPERATOR, OpenMap, State, sendsToInterfaces } from "../syscall/state.ts";
+import { type AdoptAnswer, type AdoptAsk, adoptRequests } from "./adopt.ts";
 import { Drift, type DriftAnswer } from "./drift.ts";
 import { ChangeList, IGNORE } from "./followers.ts";
 import { Leases } from "./leases.ts";
@@ -18,6 +20,7 @@ import type {
   Clock,
   EventLog,
   Interfaces,
+  KernelMapFacts,
   Mirror,
   MirrorRefusal,
   MirrorSource,
@@ -294,6 +297,27 @@ export class Engine {
   /** What a map differs in from its kernel map; at most so many differences. */
   drift(map: number, limit: number): Promise<DriftAnswer> {
     return this.#drift.report(map, limit);
+  }
+
+  /** Makes a kernel map that some other program has made a map of the ledger's. */
+  adopt(ask: AdoptAsk): AdoptAnswer {
+    return this.#parts.mirror.adopting<AdoptAnswer>(ask.which, (foreign) => {
+      const elements = foreign.elements();
+      if ("errno" in elements) return { refused: elements };
+      const done = this.runWhole(adoptRequests(foreign, elements, ask), { map: 0, seq: this.#seq });
+      if ("refused" in done) {
+        const { errno, detail } = done.refused;
+        return { refused: { errno: errnoName(errno), detail: `${cmdName(done.cmd)}: ${detail}` } };
+      }
+      if ("failure" in done) return done;
+      if (!("replies" in done)) throw new Error("adopting a kernel map: its map has changed before it was there");
+      const created = done.replies[1] as { outcome: Outcome };
+      return { map: created.outcome.map, seq: (done.replies.at(-1) as { seq: number }).seq };
+    });
+  }
+
+  kernelMaps(): readonly KernelMapFacts[] {
+    return this.#parts.mirror.kernelMaps();
   }
 
   /** Why what the kernel has of a map cannot be taken over, or null. */

@@ -124,6 +124,26 @@ export interface MirrorSources {
   changedSince(seq: number): ReadonlySet<number> | null;
 }
 
+/** A kernel map, as the kernel tells of it. */
+export interface KernelMapFacts
+  extends Pick<
+    MapRecord,
+    "type" | "keySize" | "valueSize" | "maxEntries" | "mapFlags" | "name" | "mapExtra" | "frozen"
+  > {
+  /** The kernel's. */
+  readonly id: number;
+  /** The map that it is the mirror of. */
+  readonly map: number | null;
+  /** Why it cannot be adopted, or null. */
+  readonly cannot: string | null;
+}
+
+/** A kernel map that some other program has made. */
+export interface ForeignMap extends Omit<KernelMapFacts, "map" | "cannot"> {
+  /** All that it holds, but for what reads as zeros in an array; or why it cannot be read. */
+  elements(): readonly Element[] | Pick<MirrorRefusal, "errno" | "detail">;
+}
+
 /** What became of maps that had failed. */
 export interface MirrorRetry {
   /** Their kernel maps are equal to the state again. */
@@ -161,6 +181,16 @@ export interface Mirror {
   scan(source: MirrorSource): MirrorScan;
   /** Writes what a scan has found as the ledger has it. */
   mend(source: MirrorSource, found: readonly ElementDifference[]): MirrorRefusal[];
+  /** All kernel maps of the machine. */
+  kernelMaps(): readonly KernelMapFacts[];
+  /**
+   * Opens one that is to be adopted, calls `adopt` with it, and closes it again, unless a map was created meanwhile as which
+   * it goes on. Answers what `adopt` does, or why it cannot be had.
+   */
+  adopting<Answer>(
+    which: { readonly kernelId: number } | { readonly pinned: string },
+    adopt: (foreign: ForeignMap) => Answer,
+  ): Answer | { readonly refused: Pick<MirrorRefusal, "errno" | "detail"> };
   /** Why what the kernel has of a map cannot be taken over, or null: it can. */
   cannotImport(map: MapRecord): string | null;
   /** Makes those that have failed equal, where it is time to try again. */

@@ -3,10 +3,11 @@ import type { MapRecord, MapType } from "../maps/map.ts";
 import type { ObjectRecord } from "../maps/object.ts";
 import { mapType } from "../maps/types.ts";
 import type { FdRecord, SessionRecord, State } from "../syscall/state.ts";
+import type { AdoptAnswer, AdoptAsk } from "./adopt.ts";
 import type { DriftAnswer } from "./drift.ts";
 import type { Engine, WholeReply } from "./engine.ts";
 import { readRequests } from "./frames.ts";
-import type { MirrorStatus } from "./ports.ts";
+import type { KernelMapFacts, MirrorStatus } from "./ports.ts";
 
 /** Questions about the state, as it is or as it was. Questions are no commands: they pass no map's door and leave no event. */
 export interface Reads {
@@ -28,6 +29,8 @@ export interface Queries extends Reads {
   resync: { ask: { id: number; caller: string }; answer: boolean };
   drift: { ask: { id: number; limit: number }; answer: DriftAnswer };
   cannotImport: { ask: { id: number }; answer: string | null };
+  adopt: { ask: AdoptAsk; answer: AdoptAnswer };
+  kernelMaps: { ask: Record<string, never>; answer: readonly KernelMapFacts[] };
   stats: { ask: Record<string, never>; answer: EngineStats };
 }
 
@@ -196,6 +199,9 @@ const ACTS: { [Name in ActName]: Act<Name> } = {
     const map = engine.state.map(id);
     return map === undefined ? null : engine.cannotImport(map);
   },
+
+  adopt: (engine, ask) => engine.adopt(ask),
+  kernelMaps: (engine) => engine.kernelMaps(),
 
   stats(engine) {
     return engine.stats(MAPS_IN_STATS_MAX);

@@ -1,6 +1,6 @@
 import { BPF_F, mapTypeName } from "../abi/bpf.ts";
 import { CAPABILITIES } from "../abi/service.ts";
-import type { MirrorStatus } from "../engine/ports.ts";
+import type { KernelMapFacts, MirrorStatus } from "../engine/ports.ts";
 import type { FdView, MapView, PinView, SessionView } from "../engine/queries.ts";
 import { timeText } from "../log/event_json.ts";
 import type { DriftPolicy, InnerShape, MapBtf, SpecialField } from "../maps/map.ts";
@@ -113,6 +113,21 @@ export function mirrorJson(mirror: MirrorStatus): object {
     kernel_id: mirror.kernelId,
     pinned: mirror.pinned,
     max_entries: mirror.maxEntries,
+  };
+}
+
+export function kernelMapJson({ id, type, map, cannot, ...facts }: KernelMapFacts): object {
+  return {
+    kernel_id: id,
+    map_type: mapTypeName(type) ?? String(type),
+    key_size: facts.keySize,
+    value_size: facts.valueSize,
+    max_entries: facts.maxEntries,
+    map_flags: flagNames(facts.mapFlags),
+    name: facts.name,
+    frozen: facts.frozen,
+    map_id: map,
+    not_adoptable: cannot,
   };
 }
 

@@ -49,6 +49,7 @@ function attrOf(command: Action): Attr | null {
         map_token_fd: attr.mapTokenFd,
         excl_prog_hash: hex(attr.exclProgHash),
         excl_prog_hash_size: attr.exclProgHashSize,
+        adopted: attr.adopted,
       };
     }
     case CMD.BPF_MAP_LOOKUP_BATCH:
@@ -183,6 +184,7 @@ export function readCommand(parts: CommandParts): Command {
           mapTokenFd: attr.map_token_fd,
           exclProgHash: bytes(attr.excl_prog_hash),
           exclProgHashSize: attr.excl_prog_hash_size,
+          ...(attr.adopted === undefined ? {} : { adopted: attr.adopted as number }),
         },
       };
     case CMD.BPF_OBJ_PIN: {

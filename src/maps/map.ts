@@ -25,6 +25,8 @@ export interface CreateAttr {
   /** null is the null pointer. */
   readonly exclProgHash: Buffer | null;
   readonly exclProgHashSize: number;
+  /** The kernel's id of the map that was there already, and becomes this one's; left out: a new one is made. */
+  readonly adopted?: number;
 }
 
 /** What the machine below is like: the facts that bpf(2) asks it for. Taken once, at start. */
@@ -62,6 +64,8 @@ export interface MapRecord {
   readonly owner: ProgOwner | null;
   /** What is done where its kernel map is found to differ; left out: nobody looks. */
   readonly drift?: DriftPolicy;
+  /** Its kernel map was made by some other program. */
+  readonly adopted?: true;
 }
 
 export interface DriftPolicy {

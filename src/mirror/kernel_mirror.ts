@@ -1,6 +1,8 @@
 import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import type {
   ElementDifference,
+  ForeignMap,
+  KernelMapFacts,
   Mirror,
   MirrorChange,
   MirrorRefusal,
@@ -16,6 +18,8 @@ import type { ObjectRecord } from "../maps/object.ts";
 import type { ObjectSpec } from "../syscall/command.ts";
 import type { Bpf } from "./bpf.ts";
 import { Carried } from "./carried.ts";
+import { fdinfo } from "./fdinfo.ts";
+import { Foreign, kernelMaps, openForeign } from "./foreign.ts";
 import { KernelMap } from "./kernel_map.ts";
 import { LineElements } from "./line_elements.ts";
 import { type Making, makeKernelMap, openKernelMap } from "./make.ts";
@@ -61,6 +65,8 @@ export class KernelMirror implements Mirror {
   readonly #objects: ObjectTable;
   readonly #entries = new Map<number, Entry>();
   #carried: Carried | null = null;
+  /** Until the map is created that it goes on as. */
+  #adopting: Foreign | null = null;
   /** At which event the kernel maps were when this start found them. */
   #found = 0;
   #sources: MirrorSources = NO_SOURCES;
@@ -151,6 +157,33 @@ export class KernelMirror implements Mirror {
     return refused !== null && this.#fails(refused) ? [refused] : [];
   }
 
+  kernelMaps(): readonly KernelMapFacts[] {
+    const mapOf = new Map<number, number>();
+    for (const [id, { kernel }] of this.#entries) if (kernel !== null) mapOf.set(kernel.id, id);
+    const own = this.#carried === null ? null : fdinfo(this.#carried.fd);
+    return [...kernelMaps(this.#making, (id) => mapOf.get(id) ?? null, new Set(own === null ? [] : [own.mapId]))];
+  }
+
+  adopting<Answer>(
+    which: { readonly kernelId: number } | { readonly pinned: string },
+    adopt: (foreign: ForeignMap) => Answer,
+  ): Answer | { readonly refused: Pick<MirrorRefusal, "errno" | "detail"> } {
+    const foreign = openForeign(this.#making, which);
+    if (!(foreign instanceof Foreign)) return { refused: foreign };
+    const taken = this.kernelMaps().find(({ id }) => id === foreign.id);
+    if (taken !== undefined && taken.cannot !== null) {
+      this.#making.bpf.close(foreign.fd);
+      return { refused: { errno: "EEXIST", detail: `kernel map ${foreign.id} cannot be adopted: ${taken.cannot}` } };
+    }
+    this.#adopting = foreign;
+    try {
+      return adopt(foreign);
+    } finally {
+      if (this.#adopting !== null) this.#making.bpf.close(foreign.fd);
+      this.#adopting = null;
+    }
+  }
+
   cannotImport(map: MapRecord): string | null {
     const type = mirrored(map, this.#making.cpus);
     if (typeof type === "string") return type;
@@ -204,8 +237,10 @@ export class KernelMirror implements Mirror {
         return this.#kernelOf(change.map)?.elements.write(change.changes) ?? null;
       case "create":
         return this.#create(change);
-      case "freeze":
-        return this.#kernelOf(change.map)?.freeze() ?? null;
+      case "freeze": {
+        const kernel = this.#kernelOf(change.map);
+        return kernel === null || kernel.isFrozen() ? null : kernel.freeze();
+      }
       case "free":
         return this.#free(change.map);
       case "pin": {
@@ -231,7 +266,7 @@ export class KernelMirror implements Mirror {
       this.#entries.set(map.id, entryOf(null, { state: "off", detail: type }));
       return null;
     }
-    const made = makeKernelMap(this.#making, type, source);
+    const made = this.#adopted(type, map) ?? makeKernelMap(this.#making, type, source);
     if (!(made instanceof KernelMap)) {
       this.#entries.set(map.id, entryOf(null, NOT_KNOWN));
       return made;
@@ -240,6 +275,14 @@ export class KernelMirror implements Mirror {
     this.#entries.set(map.id, entry);
     this.#isEqual(entry, made);
     return this.#tree.ensure(made, this.#tree.byId(map.id));
+  }
+
+  /** The kernel map that is being adopted as this one's. */
+  #adopted(type: MirroredType, map: MapRecord): KernelMap | null {
+    if (map.adopted !== true || this.#adopting === null) return null;
+    const { fd, id } = this.#adopting;
+    this.#adopting = null;
+    return new KernelMap({ ...this.#making, type, map, fd }, id);
   }
 
   #free(map: MapRecord): MirrorRefusal | null {

@@ -117,6 +117,14 @@ export class KeyedElements {
     return null;
   }
 
+  /** Every element that a map has which has just been made from these. */
+  read(each: (key: Buffer, value: Buffer) => void): Refused {
+    const zeros = Buffer.alloc(this.#valueBytes);
+    return this.#visit((key, value) => {
+      if (value !== null && (this.#opened.type.absent === "nothing" || !value.equals(zeros))) each(key, value);
+    });
+  }
+
   /** In one piece. Where values are not told, elements are compared by their keys alone. */
   #compare(elements: Iterable<Element>, each: (difference: ElementDifference) => void): Refused | Untold {
     const { type } = this.#opened;

@@ -40,6 +40,8 @@ export function disabledMirror(reason: string): Mirror {
     },
     mend: () => [],
     cannotImport: () => reason,
+    kernelMaps: () => [],
+    adopting: () => ({ refused: { errno: "EOPNOTSUPP", detail: reason } }),
     retry: () => ({ repaired: [], refusals: [] }),
     takeUpObjects() {},
     openObject: () => null,

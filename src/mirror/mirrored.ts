@@ -314,6 +314,7 @@ export function mirrored(map: MapRecord, cpus: Cpus): MirroredType | string {
     return `values of ${cpus.ledger} CPUs are not mirrored: the kernel's would be of ${cpus.machine}`;
   if ((map.inner?.special.length ?? 0) > 0)
     return `maps with a ${map.inner?.special[0]?.kind} inside another are not mirrored: the template's BTF is not kept`;
+  if (map.adopted === true) return { ...type, shape: PLAIN.shape };
   if ((type !== SOCKETS && type !== SOCKMAP) || map.valueSize === COOKIE_BYTES) return type;
   return { ...type, told: map.type === BPF_MAP_TYPE_SOCKHASH ? "keys" : "slots" };
 }

@@ -34,6 +34,8 @@ function start(): {
     },
     mend: () => [],
     cannotImport: () => null,
+    kernelMaps: () => [],
+    adopting: () => ({ refused: { errno: "ENOENT", detail: "" } }),
     retry: () => ({ repaired: [], refusals: [] }),
     status: () => ({ state: "off", detail: "" }),
     takeUpObjects() {},

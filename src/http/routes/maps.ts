@@ -13,7 +13,7 @@ import { readPathname, readReference, VIEWS, type View } from "../views.ts";
 const TAGS = ["maps"];
 const PAGE_DEFAULT = 100;
 
-const EXAMPLE = {
+export const MAP_EXAMPLE = {
   id: 1,
   map_type: "BPF_MAP_TYPE_HASH",
   key_size: 4,
@@ -59,7 +59,7 @@ function listMaps(app: App, { parts }: RouteOptions): void {
       }),
       response: {
         200: told("A page, by id.", Type.Object({ maps: Type.Array(Type.Ref("Map")), next: nullable("integer") }), {
-          maps: [EXAMPLE],
+          maps: [MAP_EXAMPLE],
           next: null,
         }),
         ...problems({}, "no-such-event"),
@@ -82,7 +82,7 @@ function getMap(app: App, { parts }: RouteOptions): void {
       params: MapParams,
       querystring: AtQuery,
       response: {
-        200: told("The map.", Type.Ref("Map"), EXAMPLE),
+        200: told("The map.", Type.Ref("Map"), MAP_EXAMPLE),
         ...problems({}, "ENOENT", "EINVAL", "no-such-event"),
       },
     },

@@ -1,14 +1,16 @@
 import { Type } from "typebox";
+import { ERRNO, type Errno } from "../../abi/errno.ts";
 import { CMD, DRIFT_POLICIES } from "../../abi/service.ts";
 import type { DriftAnswer } from "../../engine/drift.ts";
 import type { ElementDifference } from "../../engine/ports.ts";
 import { body, problems, ran, told } from "../answers.ts";
 import { askMap } from "../asked.ts";
-import { driftJson, mirrorJson } from "../json.ts";
+import { driftJson, kernelMapJson, mapJson, mirrorJson } from "../json.ts";
 import { type App, must, type RouteOptions } from "../parts.ts";
-import { Problem } from "../problems.ts";
+import { failure, Problem } from "../problems.ts";
 import { limit, MapParams, nullable, nullableHex } from "../schemas.ts";
-import { readReference } from "../views.ts";
+import { readPathname, readReference } from "../views.ts";
+import { MAP_EXAMPLE } from "./maps.ts";
 
 const TAGS = ["mirror"];
 const DIFFERENCES_DEFAULT = 100;
@@ -39,6 +41,8 @@ export async function mirrorRoutes(app: App, options: RouteOptions): Promise<voi
   resyncMap(app, options);
   getDrift(app, options);
   setPolicy(app, options);
+  listKernelMaps(app, options);
+  adoptMap(app, options);
 }
 
 function resyncMap(app: App, { parts: { engine } }: RouteOptions): void {
@@ -163,4 +167,109 @@ function setPolicy(app: App, { parts }: RouteOptions): void {
 async function checkImportable(engine: RouteOptions["parts"]["engine"], id: number): Promise<void> {
   const why = await engine.query("cannotImport", { id });
   if (why !== null) throw new Problem("EOPNOTSUPP", `nothing can be imported: ${why}`, { errno: "EOPNOTSUPP" });
+}
+
+const KernelMap = Type.Object({
+  kernel_id: Type.Integer({ description: "The kernel's own id." }),
+  map_type: Type.String({ description: "A name of enum bpf_map_type." }),
+  key_size: Type.Integer(),
+  value_size: Type.Integer(),
+  max_entries: Type.Integer(),
+  map_flags: Type.Array(Type.String()),
+  name: Type.String(),
+  frozen: Type.Boolean(),
+  map_id: nullable("integer", { description: "The map that it follows." }),
+  not_adoptable: nullable("string", { description: "Why it cannot be adopted; null: it can." }),
+});
+
+function listKernelMaps(app: App, { parts: { engine } }: RouteOptions): void {
+  app.get("/kernel/maps", {
+    schema: {
+      operationId: "listKernelMaps",
+      summary: "The maps that the kernel has",
+      description: "All of the machine's, whoever has made them; none where the mirror is off.",
+      tags: TAGS,
+      response: {
+        200: told("They, by the kernel's id.", Type.Object({ kernel_maps: Type.Array(KernelMap) }), {
+          kernel_maps: [
+            {
+              kernel_id: 42,
+              map_type: "BPF_MAP_TYPE_LPM_TRIE",
+              key_size: 8,
+              value_size: 4,
+              max_entries: 1024,
+              map_flags: ["BPF_F_NO_PREALLOC"],
+              name: "blocklist",
+              frozen: false,
+              map_id: null,
+              not_adoptable: null,
+            },
+          ],
+        }),
+        ...problems({}),
+      },
+    },
+    handler: async () => ({ kernel_maps: (await engine.query("kernelMaps", {})).map(kernelMapJson) }),
+  });
+}
+
+function adoptMap(app: App, { parts: { engine } }: RouteOptions): void {
+  const pathname = Type.Optional(
+    Type.String({ description: "Where the map is pinned, which holds it; left out: /sys/fs/bpf and its name." }),
+  );
+  app.post("/maps/adopt", {
+    schema: {
+      operationId: "adoptMap",
+      summary: "Take over a map that another program has made",
+      description:
+        "Its definition and what it holds become events, all of them or none; from then on it is the kernel map of the map that it has " +
+        "become, which is read and written like any other. Programs that use it go on using it. The kernel must tell what it holds: hashes, " +
+        "arrays, tries. BTF is not taken along. What its programs write is drift: give it a policy.",
+      tags: TAGS,
+      body: body(
+        Type.Union([
+          Type.Object({ kernel_id: Type.Integer({ minimum: 1 }), pathname }, { additionalProperties: false }),
+          Type.Object(
+            { pinned: Type.String({ description: "An absolute path on bpffs." }), pathname },
+            { additionalProperties: false },
+          ),
+        ]),
+        { pinned: "/sys/fs/bpf/tc/globals/blocklist", pathname: "/sys/fs/bpf/blocklist" },
+      ),
+      response: {
+        201: ran("It has become this map.", Type.Object({ map: Type.Ref("Map"), seq: Type.Ref("Seq") }), {
+          map: MAP_EXAMPLE,
+          seq: 17,
+        }),
+        ...problems(
+          { command: true, body: true },
+          "ENOENT",
+          "EINVAL",
+          "EEXIST",
+          "EOPNOTSUPP",
+          "EPERM",
+          "ENOMEM",
+          "EBUSY",
+        ),
+      },
+    },
+    handler: async (request, reply) => {
+      const asked = request.body as { kernel_id?: number; pinned?: string; pathname?: string };
+      const which =
+        asked.pinned === undefined
+          ? { kernelId: asked.kernel_id as number }
+          : { pinned: readPathname(asked.pinned, "pinned") };
+      const pathname = asked.pathname === undefined ? null : readPathname(asked.pathname, "pathname");
+      const answer = await engine.query("adopt", { which, pathname, caller: request.caller });
+      if ("refused" in answer) throw refusedAdoption(answer.refused);
+      if ("failure" in answer) throw failure(answer);
+      const map = mapJson(await askMap(engine, { id: answer.map }, String(answer.map)));
+      return reply.code(201).header("mapledger-seq", String(answer.seq)).send({ map, seq: answer.seq });
+    },
+  });
+}
+
+function refusedAdoption({ errno, detail }: { errno: string; detail: string }): Problem {
+  const known = Object.hasOwn(ERRNO, errno) ? (errno as Errno) : "EINVAL";
+  return new Problem(known, detail, { errno });
 }

@@ -1,0 +1,118 @@
+import { ERRNO, errnoName } from "../abi/errno.ts";
+import type { ForeignMap, KernelMapFacts } from "../engine/ports.ts";
+import type { Element, MapRecord } from "../maps/map.ts";
+import { fdinfo } from "./fdinfo.ts";
+import { KeyedElements } from "./keyed_elements.ts";
+import type { Making } from "./make.ts";
+import type { MapInfo } from "./map_info.ts";
+import { mirrored } from "./mirrored.ts";
+
+/** Why there is none to be had. */
+export interface NoForeignMap {
+  readonly errno: string;
+  readonly detail: string;
+}
+
+/** A kernel map that some other program has made, held by an fd. */
+export class Foreign implements ForeignMap {
+  readonly id: number;
+  readonly type: number;
+  readonly keySize: number;
+  readonly valueSize: number;
+  readonly maxEntries: number;
+  readonly mapFlags: number;
+  readonly name: string;
+  readonly mapExtra: bigint;
+  readonly frozen: boolean;
+  readonly fd: number;
+  readonly #making: Making;
+
+  constructor(making: Making, info: MapInfo, fd: number, frozen: boolean) {
+    this.#making = making;
+    this.id = info.id;
+    this.type = info.type;
+    this.keySize = info.keySize;
+    this.valueSize = info.valueSize;
+    this.maxEntries = info.maxEntries;
+    this.mapFlags = info.mapFlags;
+    this.name = info.name;
+    this.mapExtra = info.mapExtra;
+    this.frozen = frozen;
+    this.fd = fd;
+  }
+
+  elements(): readonly Element[] | NoForeignMap {
+    const map = recordOf(this);
+    const type = mirrored(map, this.#making.cpus);
+    if (typeof type === "string") return { errno: "EOPNOTSUPP", detail: type };
+    const elements: Element[] = [];
+    const read = new KeyedElements({ ...this.#making, type, map, fd: this.fd }).read((key, value) =>
+      elements.push({ key: Buffer.from(key), value: Buffer.from(value) }),
+    );
+    return read ?? elements;
+  }
+}
+
+/** Opens one by the kernel's id, or by a pin. */
+export function openForeign(
+  making: Making,
+  which: { readonly kernelId: number } | { readonly pinned: string },
+): Foreign | NoForeignMap {
+  const { bpf } = making;
+  const shown = "kernelId" in which ? `kernel map ${which.kernelId}` : `what is pinned at ${which.pinned}`;
+  const fd = "kernelId" in which ? bpf.mapFdById(which.kernelId) : bpf.get(which.pinned);
+  if (fd < 0) return refused(shown, fd);
+  const about = fdinfo(fd);
+  const info = about === null ? -ERRNO.EINVAL : bpf.infoByFd(fd);
+  if (about === null || typeof info === "number") {
+    bpf.close(fd);
+    return about === null ? { errno: "EINVAL", detail: `${shown} is no map` } : refused(shown, info as number);
+  }
+  const cannot = cannotAdopt(making, info);
+  if (cannot !== null) {
+    bpf.close(fd);
+    return { errno: "EOPNOTSUPP", detail: `${shown} cannot be adopted: ${cannot}` };
+  }
+  return new Foreign(making, info, fd, about.frozen);
+}
+
+/** All kernel maps that there are. `mapOf`: the map that one is the mirror of. */
+export function* kernelMaps(
+  making: Making,
+  mapOf: (kernelId: number) => number | null,
+  own: ReadonlySet<number>,
+): Iterable<KernelMapFacts> {
+  const { bpf } = making;
+  for (let id = bpf.mapGetNextId(0); id > 0; id = bpf.mapGetNextId(id)) {
+    const fd = bpf.mapFdById(id);
+    if (fd < 0) continue;
+    const info = bpf.infoByFd(fd);
+    const frozen = fdinfo(fd)?.frozen === true;
+    bpf.close(fd);
+    if (typeof info === "number") continue;
+    const map = mapOf(id);
+    const cannot = own.has(id)
+      ? "it is the mirror's own"
+      : map !== null
+        ? `it is map ${map}'s`
+        : cannotAdopt(making, info);
+    yield { ...info, frozen, map, cannot };
+  }
+}
+
+function cannotAdopt({ cpus }: Making, info: MapInfo): string | null {
+  const type = mirrored(recordOf(info), cpus);
+  if (typeof type === "string") return type;
+  if (type.told !== "all") return "the kernel does not tell what it has in a map of this type";
+  return type.refers ? "what the kernel has in a map of this type are ids of its own" : null;
+}
+
+/** The map that it would be. */
+function recordOf(info: Omit<MapInfo, "id">): MapRecord {
+  const none = { frozen: false, exclusive: false, inner: null, btf: null, special: [], owner: null };
+  return { ...info, ...none, id: 0, numaNode: -1, adopted: true };
+}
+
+function refused(shown: string, ret: number): NoForeignMap {
+  return { errno: errnoName(-ret), detail: `opening ${shown}: ${errnoName(-ret)}` };
+}
