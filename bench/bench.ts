@@ -17,6 +17,8 @@ import { median, spread } from "./statistics.ts";
  */
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 5);
 const SECONDS = Number(process.env.BENCH_SECONDS ?? 2);
+/** More of them: what two services differ by is less than what a machine does in passing. */
+const MIRROR_ROUNDS = 3 * ROUNDS;
 const CONNECTIONS = [1, 16, 64, 256];
 const KEYS = 100_000;
 const KEY_BYTES = 8;
@@ -112,6 +114,38 @@ async function rounds(echo: Subject, services: Map<string, Subject>): Promise<vo
   }
 }
 
+/** What the kernel maps cost: services with and without them, one right after the other, in turns. */
+async function mirror(): Promise<void> {
+  const why = unfitForKernel();
+  if (why !== null) {
+    process.stderr.write(`the mirror is not measured: ${why}\n`);
+    return;
+  }
+  const services = [await startBenchService("off"), await startBenchService("required")] as const;
+  const paths = [await prepare(services[0], KEYS, KEYS), await prepare(services[1], KEYS, KEYS)] as const;
+  const pairs = [...bodies(0, KEYS, 1000), ...bodies(0, KEYS, 1000)];
+  for (let round = 1; round <= MIRROR_ROUNDS; round++) {
+    process.stderr.write(`mirror, round ${round} of ${MIRROR_ROUNDS}\n`);
+    // The one that comes first changes from round to round.
+    const order = round % 2 === 0 ? [0, 1] : [1, 0];
+    const puts: number[] = [];
+    const batches: number[] = [];
+    for (const at of order) {
+      const { url } = services[at] as Subject;
+      const path = paths[at] as string;
+      puts[at] = (await load({ url, connections: 64, seconds: SECONDS, requests: requests(path, "PUT") })).rate;
+      batches[at] = (2 * KEYS) / (await post(`${url}${path}/batch/update`, pairs, 1));
+    }
+    const [off = 0, mirrored = 0] = puts;
+    const [offPairs = 0, mirroredPairs = 0] = batches;
+    sample("PUT 64 mirrored /s", mirrored);
+    sample("PUT 64 mirrored, of without", mirrored / off);
+    sample("batch of 1000 mirrored pairs/s", mirroredPairs);
+    sample("batch of 1000 mirrored, of without", mirroredPairs / offPairs);
+  }
+  for (const service of services) await service.stop();
+}
+
 /** A bulk load must not slow what comes after it. */
 async function afterLoad(): Promise<void> {
   const service = await startBenchService("off");
@@ -172,7 +206,7 @@ async function past(log: MadeLog): Promise<void> {
   await subject.stop();
 }
 
-const PARTS: Readonly<Record<string, () => Promise<void>>> = { throughput, afterLoad, history };
+const PARTS: Readonly<Record<string, () => Promise<void>>> = { throughput, mirror, afterLoad, history };
 const asked = process.argv.slice(2);
 const strange = asked.find((part) => !Object.hasOwn(PARTS, part));
 if (strange !== undefined) {

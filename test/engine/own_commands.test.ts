@@ -14,10 +14,13 @@ function start(): {
   log: SqliteEventLog;
   refuse: (refusals: MirrorRefusal[]) => void;
   breakLog: (broken: boolean) => void;
+  /** What a retry makes equal, once. */
+  repair: (maps: number[]) => void;
 } {
   const log = new SqliteEventLog(":memory:");
   let refusals: MirrorRefusal[] = [];
   let broken = false;
+  let repaired: number[] = [];
   const answer = (): MirrorRefusal[] => {
     const answered = refusals;
     refusals = [];
@@ -36,7 +39,11 @@ function start(): {
     cannotImport: () => null,
     kernelMaps: () => [],
     adopting: () => ({ refused: { errno: "ENOENT", detail: "" } }),
-    retry: () => ({ repaired: [], refusals: [] }),
+    retry() {
+      const answered = repaired;
+      repaired = [];
+      return { repaired: answered, refusals: answer() };
+    },
     status: () => ({ state: "off", detail: "" }),
     takeUpObjects() {},
     openObject: () => null,
@@ -66,7 +73,13 @@ function start(): {
     graceMs: 0,
     report() {},
   });
-  return { engine, log, refuse: (given) => (refusals = given), breakLog: (given) => (broken = given) };
+  return {
+    engine,
+    log,
+    refuse: (given) => (refusals = given),
+    breakLog: (given) => (broken = given),
+    repair: (given) => (repaired = given),
+  };
 }
 
 const open: Request = { session: 0, caller: "t", cmd: CMD.SESSION_OPEN, attr: { name: "", ttlMs: 60_000 } };
@@ -110,6 +123,22 @@ t.test("a resync is an event with its caller, before what the kernel refused it"
     [
       { cmd: CMD.MIRROR_RESYNC, caller: "alice", target: { by: "id", id: 1 } },
       { cmd: CMD.MIRROR_REFUSED, caller: "mapledger" },
+    ],
+  );
+  t.end();
+});
+
+t.test("what a retry makes equal again is an event, and so is what is refused it", (t) => {
+  const { engine, log, refuse, repair } = start();
+  engine.run([open, create]);
+  repair([1]);
+  refuse([refusal]);
+  engine.idle(true);
+  t.match(
+    [...log.read(2)].map(({ command }) => command),
+    [
+      { cmd: CMD.MIRROR_RESYNC, caller: "mapledger", target: { by: "id", id: 1 }, attr: { operation: "retry" } },
+      { cmd: CMD.MIRROR_REFUSED, caller: "mapledger", attr: { errno: "ENOMEM" } },
     ],
   );
   t.end();
