@@ -1,10 +1,5 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { Presets, SingleBar } from "cli-progress";
+import { OwnService } from "../service.ts";
 import { GeoProgram } from "./program.ts";
 import { dotted, prefixesOf, type Range, RangeList, readRanges, trieKey } from "./ranges.ts";
 
@@ -29,7 +24,8 @@ const list = new RangeList(ranges);
 const prefixes = ranges.flatMap((range) => [...prefixesOf(range)]);
 say(`${number(ranges.length)} ranges are ${number(prefixes.length)} prefixes`);
 
-const service = (await answers(URL_GIVEN)) ? null : await startService();
+const service = (await answers(URL_GIVEN)) ? null : new OwnService("geo");
+await service?.start();
 const base = service?.url ?? URL_GIVEN;
 say(
   service === null
@@ -39,7 +35,7 @@ say(
 try {
   await run();
 } finally {
-  await service?.stop();
+  await service?.remove();
 }
 
 async function run(): Promise<void> {
@@ -155,35 +151,6 @@ async function answers(url: string): Promise<boolean> {
   } catch {
     return false;
   }
-}
-
-async function startService(): Promise<{ url: string; stop(): Promise<void> }> {
-  const data = mkdtempSync(join(tmpdir(), "mapledger-geo-"));
-  const bpffs = `/sys/fs/bpf/mapledger_geo_${process.pid}`;
-  const env = { ...process.env, MAPLEDGER_DATA: data, MAPLEDGER_PORT: "0", MAPLEDGER_BPFFS: bpffs };
-  const main = new URL("../../src/main.ts", import.meta.url).pathname;
-  const child = spawn(process.execPath, [main], { stdio: ["ignore", "pipe", "inherit"], env });
-  const url = await urlOf(child);
-  return {
-    url,
-    async stop() {
-      const exited = once(child, "exit");
-      child.kill("SIGTERM");
-      await exited;
-      rmSync(data, { recursive: true });
-      rmSync(bpffs, { recursive: true, force: true });
-    },
-  };
-}
-
-async function urlOf(child: ChildProcess): Promise<string> {
-  for await (const line of createInterface({ input: child.stdout as NodeJS.ReadableStream })) {
-    const { url } = JSON.parse(line) as { url?: string };
-    if (url === undefined) continue;
-    child.stdout?.resume();
-    return url;
-  }
-  throw new Error("starting a service: it ended before it was ready");
 }
 
 function progress(what: string): SingleBar {
