@@ -67,6 +67,11 @@ export function write(dst: number, off: number, src: number, bytes: Bytes): Line
   return line(0x63 | SIZES[bytes], dst, src, off, 0);
 }
 
+/** *(dst + off) += src, also where programs on other CPUs do the same; a u64 */
+export function addAtomically(dst: number, off: number, src: number): Line {
+  return line(0xdb, dst, src, off, 0);
+}
+
 /** *(dst + off) = imm */
 export function writeNumber(dst: number, off: number, imm: number, bytes: Bytes): Line {
   return line(0x62 | SIZES[bytes], dst, 0, off, imm);
@@ -75,6 +80,11 @@ export function writeNumber(dst: number, off: number, imm: number, bytes: Bytes)
 /** if (dst == imm) goto */
 export function ifEqual(dst: number, imm: number, goto: string): Line {
   return line(0x15, dst, 0, goto, imm);
+}
+
+/** if (dst != imm) goto */
+export function ifOther(dst: number, imm: number, goto: string): Line {
+  return line(0x55, dst, 0, goto, imm);
 }
 
 /** if (dst > src) goto */
