@@ -33,7 +33,7 @@ export class OwnService {
     const own = { MAPLEDGER_DATA: this.#data, MAPLEDGER_PORT: this.#port, MAPLEDGER_BPFFS: this.bpffs };
     const child = spawn(process.execPath, [MAIN], {
       stdio: ["ignore", "pipe", "inherit"],
-      env: { ...process.env, ...own, ...this.#settings },
+      env: { ...withoutSettings(process.env), ...own, ...this.#settings },
     });
     this.#child = child;
     this.#url = await urlOf(child);
@@ -56,6 +56,11 @@ export class OwnService {
     rmSync(this.#data, { recursive: true, force: true });
     rmSync(this.bpffs, { recursive: true, force: true });
   }
+}
+
+/** Settings are for another service, the one that the caller has. */
+function withoutSettings(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(environment).filter(([name]) => !name.startsWith("MAPLEDGER_")));
 }
 
 async function urlOf(child: ChildProcess): Promise<string> {
