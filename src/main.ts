@@ -34,6 +34,8 @@ const rebuild = argumentsOrExit();
 const logger = pino({ level: settings.logLevel });
 const RECOVERING = "the state is being recovered";
 let notReady: string | null = RECOVERING;
+/** How far the recovery is, as in ": 12 of 40 kernel maps". */
+let howFar = "";
 
 try {
   await start();
@@ -75,7 +77,7 @@ async function start(): Promise<void> {
     metrics,
     replays: new Replays(openTarget),
     streams,
-    ready: () => notReady,
+    ready: () => (notReady === RECOVERING ? RECOVERING + howFar : notReady),
     authenticate,
     version: VERSION,
     logger,
@@ -127,8 +129,10 @@ function engineReady(worker: Worker): Promise<FromEngine & { kind: "ready" }> {
     worker.once("error", reject);
     worker.on("message", (message: FromEngine) => {
       if (message.kind === "ready") resolve(message);
-      if (message.kind === "progress")
-        logger.info(message, `recovering: ${message.done} of ${message.total} ${message.what}`);
+      if (message.kind === "progress") {
+        howFar = `: ${message.done} of ${message.total} ${message.what}`;
+        logger.info(message, `recovering${howFar}`);
+      }
       if (message.kind === "report") logger.error({ detail: message.error }, message.message);
     });
   });

@@ -112,6 +112,10 @@ function run(bpf: Bpf): void {
     }
     await ledger.stop();
     await ledger.start();
+    t.ok(
+      ledger.said.includes(`recovering: ${shapes.length} of ${shapes.length} kernel maps`),
+      "it tells how far it is",
+    );
     const { maps } = await ledger.must("GET", "/maps");
     t.same(
       (maps as { mirror: Json }[]).map(({ mirror }) => mirror.state),

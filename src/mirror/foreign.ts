@@ -5,7 +5,7 @@ import { fdinfo } from "./fdinfo.ts";
 import { KeyedElements } from "./keyed_elements.ts";
 import type { Making } from "./make.ts";
 import type { MapInfo } from "./map_info.ts";
-import { mirrored } from "./mirrored.ts";
+import { cannotTake, mirrored } from "./mirrored.ts";
 
 /** Why there is none to be had. */
 export interface NoForeignMap {
@@ -68,7 +68,7 @@ export function openForeign(
     bpf.close(fd);
     return about === null ? { errno: "EINVAL", detail: `${shown} is no map` } : refused(shown, info as number);
   }
-  const cannot = cannotAdopt(making, info);
+  const cannot = cannotTake(recordOf(info), making.cpus);
   if (cannot !== null) {
     bpf.close(fd);
     return { errno: "EOPNOTSUPP", detail: `${shown} cannot be adopted: ${cannot}` };
@@ -95,16 +95,9 @@ export function* kernelMaps(
       ? "it is the mirror's own"
       : map !== null
         ? `it is map ${map}'s`
-        : cannotAdopt(making, info);
+        : cannotTake(recordOf(info), making.cpus);
     yield { ...info, frozen, map, cannot };
   }
-}
-
-function cannotAdopt({ cpus }: Making, info: MapInfo): string | null {
-  const type = mirrored(recordOf(info), cpus);
-  if (typeof type === "string") return type;
-  if (type.told !== "all") return "the kernel does not tell what it has in a map of this type";
-  return type.refers ? "what the kernel has in a map of this type are ids of its own" : null;
 }
 
 /** The map that it would be. */

@@ -23,7 +23,7 @@ import { Foreign, kernelMaps, openForeign } from "./foreign.ts";
 import { KernelMap } from "./kernel_map.ts";
 import { LineElements } from "./line_elements.ts";
 import { type Making, makeKernelMap, openKernelMap } from "./make.ts";
-import { type MirroredType, mirrored, type References } from "./mirrored.ts";
+import { cannotTake, type MirroredType, mirrored, type References } from "./mirrored.ts";
 import { ObjectTable } from "./object_table.ts";
 import { PinTree } from "./pin_tree.ts";
 
@@ -185,10 +185,7 @@ export class KernelMirror implements Mirror {
   }
 
   cannotImport(map: MapRecord): string | null {
-    const type = mirrored(map, this.#making.cpus);
-    if (typeof type === "string") return type;
-    if (type.told !== "all") return "the kernel does not tell what it has of a map of this type";
-    return type.refers ? "what the kernel has in a map of this type are ids of its own" : null;
+    return cannotTake(map, this.#making.cpus);
   }
 
   retry(): MirrorRetry {

@@ -117,7 +117,7 @@ export class KeyedElements {
     return null;
   }
 
-  /** Every element that a map has which has just been made from these. */
+  /** Every element, but for what reads as zeros in an array. */
   read(each: (key: Buffer, value: Buffer) => void): Refused {
     const zeros = Buffer.alloc(this.#valueBytes);
     return this.#visit((key, value) => {

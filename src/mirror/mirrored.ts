@@ -318,3 +318,11 @@ export function mirrored(map: MapRecord, cpus: Cpus): MirroredType | string {
   if ((type !== SOCKETS && type !== SOCKMAP) || map.valueSize === COOKIE_BYTES) return type;
   return { ...type, told: map.type === BPF_MAP_TYPE_SOCKHASH ? "keys" : "slots" };
 }
+
+/** Why what the kernel has of a map cannot be taken over into the ledger, or null: it can. */
+export function cannotTake(map: MapRecord, cpus: Cpus): string | null {
+  const type = mirrored(map, cpus);
+  if (typeof type === "string") return type;
+  if (type.told !== "all") return "the kernel does not tell what it has in a map of this type";
+  return type.refers ? "what the kernel has in a map of this type are ids of its own" : null;
+}

@@ -39,6 +39,11 @@ export class Ledger {
     await this.#service?.end("SIGTERM");
   }
 
+  /** The messages of its log lines. */
+  get said(): unknown[] {
+    return this.#service?.lines.map(({ msg }) => msg) ?? [];
+  }
+
   async ask(method: string, path: string, body?: object): Promise<{ status: number; json: Json }> {
     const headers = { "content-type": "application/json" };
     const init = body === undefined ? { method } : { method, headers, body: JSON.stringify(body) };
