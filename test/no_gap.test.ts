@@ -207,5 +207,6 @@ async function untilReady(url: string): Promise<number> {
     );
     if (status === 200) return refused;
     if (status === 503) refused++;
+    await sleep(1);
   }
 }
