@@ -271,8 +271,8 @@ export class Engine {
    * unless there is no time, clears away and writes what is pending, too. Answers whether there is more to do.
    */
   idle(leasesOnly: boolean): boolean {
-    this.#retryMirror();
-    const scanning = this.#drift.step(this.#nowMs());
+    const retrying = this.#retryMirror();
+    const scanning = this.#drift.step(this.#nowMs()) || retrying;
     this.#runOwn();
     const archived = this.#deleteArchived();
     if (leasesOnly) return scanning;
@@ -325,11 +325,12 @@ export class Engine {
     return this.#parts.mirror.cannotImport(map);
   }
 
-  /** What the mirror makes equal by itself, after it had failed. */
-  #retryMirror(): void {
-    const { repaired, refusals } = this.#parts.mirror.retry();
+  /** What the mirror makes equal by itself, after it had failed; answers whether there is more to do. */
+  #retryMirror(): boolean {
+    const { repaired, refusals, more } = this.#parts.mirror.retry();
     for (const map of repaired) this.#notes.push(resyncRequest(map, "mapledger", "retry"));
     this.#refused(refusals);
+    return more;
   }
 
   /** What a session lives by at present. */

@@ -150,6 +150,8 @@ export interface MirrorRetry {
   readonly repaired: readonly number[];
   /** What was refused now that has not been told of before. */
   readonly refusals: readonly MirrorRefusal[];
+  /** There is more to do at once. */
+  readonly more: boolean;
 }
 
 /** The real object behind a descriptor that a command is about to open. */
@@ -193,7 +195,7 @@ export interface Mirror {
   ): Answer | { readonly refused: Pick<MirrorRefusal, "errno" | "detail"> };
   /** Why what the kernel has of a map cannot be taken over, or null: it can. */
   cannotImport(map: MapRecord): string | null;
-  /** Makes those that have failed equal, where it is time to try again. */
+  /** Makes those that have failed equal, where it is time to try again: a piece of that. */
   retry(): MirrorRetry;
   status(mapId: number): MirrorStatus;
   /** Leaves kernel maps and pins as they are, for the next start. */

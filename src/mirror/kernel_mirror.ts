@@ -36,6 +36,15 @@ interface Entry {
   delayMs: number;
 }
 
+/** A failed map that is being made equal. */
+interface Retrying {
+  readonly id: number;
+  /** As what it was told of before. */
+  readonly told: MirrorStatus;
+  readonly steps: Generator<void, readonly MirrorRefusal[]>;
+}
+
+const NOTHING_RETRIED: MirrorRetry = { repaired: [], refusals: [], more: false };
 const RETRY_FIRST_MS = 1000;
 const RETRY_MOST_MS = 5 * 60_000;
 const NEVER = Number.POSITIVE_INFINITY;
@@ -65,6 +74,7 @@ export class KernelMirror implements Mirror {
   readonly #objects: ObjectTable;
   readonly #entries = new Map<number, Entry>();
   #carried: Carried | null = null;
+  #retrying: Retrying | null = null;
   /** Until the map is created that it goes on as. */
   #adopting: Foreign | null = null;
   /** At which event the kernel maps were when this start found them. */
@@ -189,20 +199,53 @@ export class KernelMirror implements Mirror {
   }
 
   retry(): MirrorRetry {
+    this.#retrying ??= this.#nextRetry();
+    if (this.#retrying === null) return NOTHING_RETRIED;
+    const { id, told, steps } = this.#retrying;
+    const { value: refused, done } = steps.next();
+    if (done !== true) return { ...NOTHING_RETRIED, more: true };
+    this.#retrying = null;
+    if (refused.length === 0) return { repaired: this.status(id).state === "on" ? [id] : [], refusals: [], more: true };
+    // What was told already is not told again.
+    return { repaired: [], refusals: refused.filter((refusal) => !isAlike(told, refusal)), more: true };
+  }
+
+  #nextRetry(): Retrying | null {
     const nowMs = this.#nowMs();
-    const repaired: number[] = [];
-    const refusals: MirrorRefusal[] = [];
-    for (const [id, entry] of this.#entries) {
-      if (entry.retryMs > nowMs) continue;
-      const { status } = entry;
-      const source = this.#sources.of(id);
-      if (source === null) continue;
-      const refused = this.resync(source);
-      if (refused.length === 0) repaired.push(id);
-      // What was told already is not told again.
-      else refusals.push(...refused.filter((refusal) => !isAlike(status, refusal)));
+    for (const [id, entry] of this.#entries)
+      if (entry.retryMs <= nowMs) return { id, told: entry.status, steps: this.#mending(id, entry) };
+    return null;
+  }
+
+  /** Makes a map equal that has failed, in pieces where it can be compared so; answers what was refused. */
+  *#mending(id: number, entry: Entry): Generator<void, readonly MirrorRefusal[]> {
+    entry.retryMs = NEVER;
+    let first: MirrorRefusal | null = null;
+    const { kernel } = entry;
+    const source = this.#sources.of(id);
+    if (source === null) return [];
+    if (kernel === null || kernel.type.refers || kernel.isFrozen()) return this.resync(source);
+    const scan = kernel.elements.scan(source);
+    for (;;) {
+      const { value, done } = scan.next();
+      if (done === true && value !== null) return "untold" in value ? this.resync(source) : this.#failed([value]);
+      if (done === true) break;
+      const refused = kernel.elements.write(value.map(({ key, ledger }) => ({ key, value: ledger })));
+      first ??= refused;
+      yield;
+      if (this.#entries.get(id) !== entry) return [];
     }
-    return { repaired, refusals };
+    const now = this.#sources.of(id);
+    if (now === null) return [];
+    const refusals = [...(first === null ? [] : [first]), ...this.#settleAround(kernel, now)];
+    if (refusals.length > 0) return this.#failed(refusals);
+    this.#isEqual(entry, kernel);
+    return [];
+  }
+
+  #failed(refusals: readonly MirrorRefusal[]): readonly MirrorRefusal[] {
+    this.#fails(refusals[0] as MirrorRefusal);
+    return refusals;
   }
 
   status(mapId: number): MirrorStatus {
@@ -307,11 +350,15 @@ export class KernelMirror implements Mirror {
       entry.kernel = made;
       refused = made.fill(source.elements());
     }
-    const kernel = entry.kernel as KernelMap;
-    const refusals = [refused];
-    if (map.frozen && !kernel.isFrozen()) refusals.push(kernel.freeze());
-    refusals.push(this.#tree.ensure(kernel, byId));
-    for (const pathname of source.pathnames) refusals.push(this.#tree.ensureAt(kernel, pathname));
+    const around = this.#settleAround(entry.kernel as KernelMap, source);
+    return refused === null ? around : [refused, ...around];
+  }
+
+  /** Whether it is frozen, and its pins. */
+  #settleAround(kernel: KernelMap, { map, pathnames }: MirrorSource): MirrorRefusal[] {
+    const refusals = [map.frozen && !kernel.isFrozen() ? kernel.freeze() : null];
+    refusals.push(this.#tree.ensure(kernel, this.#tree.byId(map.id)));
+    for (const pathname of pathnames) refusals.push(this.#tree.ensureAt(kernel, pathname));
     return refusals.filter((refusal) => refusal !== null);
   }
 

@@ -42,7 +42,7 @@ export function disabledMirror(reason: string): Mirror {
     cannotImport: () => reason,
     kernelMaps: () => [],
     adopting: () => ({ refused: { errno: "EOPNOTSUPP", detail: reason } }),
-    retry: () => ({ repaired: [], refusals: [] }),
+    retry: () => ({ repaired: [], refusals: [], more: false }),
     takeUpObjects() {},
     openObject: () => null,
     endedObjects: () => [],

@@ -42,7 +42,7 @@ function start(): {
     retry() {
       const answered = repaired;
       repaired = [];
-      return { repaired: answered, refusals: answer() };
+      return { repaired: answered, refusals: answer(), more: false };
     },
     status: () => ({ state: "off", detail: "" }),
     takeUpObjects() {},
