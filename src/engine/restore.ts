@@ -60,6 +60,8 @@ const BY_OBJECTS: ReadonlySet<number> = new Set([
   T.BPF_MAP_TYPE_CGRP_STORAGE,
 ]);
 
+const MAKES_ROOM: ReadonlySet<number> = new Set([T.BPF_MAP_TYPE_LRU_HASH, T.BPF_MAP_TYPE_LRU_PERCPU_HASH]);
+
 /** A batch has at most so many elements, and about so many bytes. */
 const BATCH_ELEMENTS = 8192;
 const BATCH_BYTES = 4 * 1024 * 1024;
@@ -189,19 +191,38 @@ function fill(plan: Plan, then: OpenMap, now: OpenMap | null, state: State): str
     for (const { value } of written) plan.add(push(target, value));
     return null;
   }
-  const { delete: deleteBatch, update: updateBatch } = then.type.batch;
-  if (deleteBatch === null)
+  const hasRoom = now !== null && hasRoomBeside(now, plan.counts.added);
+  if (!hasRoom) addRemoved(plan, then, target, removed);
+  if (IN_MAPS.has(then.map.type)) fillMaps(plan, then.map, now === null, written);
+  else addWritten(plan, then, target, written);
+  if (hasRoom) addRemoved(plan, then, target, removed);
+  return null;
+}
+
+/**
+ * Elements are written before others go, where the map has room for both: a program that looks up meanwhile then finds at
+ * least one of them. A map that lets go of elements to make room would let go of the wrong ones.
+ */
+function hasRoomBeside(now: OpenMap, added: number): boolean {
+  return !MAKES_ROOM.has(now.map.type) && now.entryCount() + added <= now.map.maxEntries;
+}
+
+function addRemoved(plan: Plan, { type }: OpenMap, target: Target, removed: readonly Buffer[]): void {
+  if (type.batch.delete === null)
     for (const keys of inBatches(removed)) plan.add(batch(CMD.BPF_MAP_DELETE_BATCH, target, keys, null));
   else for (const key of removed) plan.add({ cmd: CMD.BPF_MAP_DELETE_ELEM, target, key, value: null, flags: 0n });
-  if (IN_MAPS.has(then.map.type)) fillMaps(plan, then.map, now === null, written);
-  else if (updateBatch === null)
-    for (const elements of inBatches(written)) {
-      const keys = elements.map(({ key }) => key);
-      const values = elements.map(({ value }) => value);
-      plan.add(batch(CMD.BPF_MAP_UPDATE_BATCH, target, keys, values));
-    }
-  else for (const { key, value } of written) plan.add(update(target, key, value));
-  return null;
+}
+
+function addWritten(plan: Plan, { type }: OpenMap, target: Target, written: readonly Element[]): void {
+  if (type.batch.update !== null) {
+    for (const { key, value } of written) plan.add(update(target, key, value));
+    return;
+  }
+  for (const elements of inBatches(written)) {
+    const keys = elements.map(({ key }) => key);
+    const values = elements.map(({ value }) => value);
+    plan.add(batch(CMD.BPF_MAP_UPDATE_BATCH, target, keys, values));
+  }
 }
 
 /** A queue or stack is emptied, and what it held is pushed in the order in which it stood. */

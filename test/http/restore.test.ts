@@ -69,8 +69,8 @@ test("a dry run does nothing and says all; a run does it as one, each event with
   const dry = await restore(1, { at, dry_run: true, reason: "a test" });
   t.match(dry, { map: 1, at, dry_run: true, added: 0, changed: 1, removed: 1, command_count: 2, first_seq: null });
   t.match(dry.commands, [
-    { cmd: "BPF_MAP_DELETE_BATCH", map: 1, key: "02000000", attr: { count: 1 } },
     { cmd: "BPF_MAP_UPDATE_BATCH", map: 1, key: "01000000", value: "0a000000", attr: { count: 1 } },
+    { cmd: "BPF_MAP_DELETE_BATCH", map: 1, key: "02000000", attr: { count: 1 } },
   ]);
   t.equal(service.log.lastSeq, last);
   const done = await restore(1, { at: String(at), reason: "a test" });
@@ -182,4 +182,27 @@ test("what no command can bring back is refused, and nothing happens", async (t)
   await refused(2, 1, 400, /did not exist right after event 1/);
   await refused(2, 1000, 404, /there is no event 1000/);
   await refused(9, 1, 404, /there is no map 9/);
+});
+
+test("a program that looks up while a map is restored finds the old or the new: what comes back is written first", async (t) => {
+  const { session, must, restore } = await started(t);
+  const trie = { ...HASH, map_type: "BPF_MAP_TYPE_LPM_TRIE", key_size: 8, map_flags: ["BPF_F_NO_PREALLOC"] };
+  const narrow = ["190000000a010200", "190000000a010280"];
+  const wide = "180000000a010200";
+  for (const [max_entries, order] of [
+    [3, ["BPF_MAP_UPDATE_BATCH", "BPF_MAP_DELETE_BATCH"]],
+    [2, ["BPF_MAP_DELETE_BATCH", "BPF_MAP_UPDATE_BATCH"]],
+  ] as const) {
+    const { map_id: map } = await must("POST", `${session}/maps`, { ...trie, max_entries });
+    for (const key of narrow) await must("PUT", `/v1/maps/${map}/elements/${key}`, { value: "01000000" });
+    const { seq: at } = await must("GET", `/v1/maps/${map}/elements/${narrow[0]}`);
+    for (const key of narrow) await must("DELETE", `/v1/maps/${map}/elements/${key}`);
+    await must("PUT", `/v1/maps/${map}/elements/${wide}`, { value: "01000000" });
+    const { commands } = await restore(map, { at });
+    t.same(
+      commands.map(({ cmd }: { cmd: string }) => cmd),
+      order,
+      `of ${max_entries}`,
+    );
+  }
 });
