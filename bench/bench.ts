@@ -7,6 +7,7 @@ import { hashTree, rebuild, verify } from "./history.ts";
 import { load, post } from "./load.ts";
 import { type MadeLog, makeLog } from "./log_maker.ts";
 import { dump, historyPage, lookups, startPast } from "./past.ts";
+import { killProcesses } from "./processes.ts";
 import { type Subject, startBenchService, startEcho } from "./service.ts";
 import { median, spread } from "./statistics.ts";
 
@@ -206,7 +207,14 @@ async function past(log: MadeLog): Promise<void> {
   await subject.stop();
 }
 
-const PARTS: Readonly<Record<string, () => Promise<void>>> = { throughput, mirror, afterLoad, history };
+/** What sessions that live by a process take to end after it. */
+async function processes(): Promise<void> {
+  process.stderr.write("processes\n");
+  for (const [when, times] of Object.entries(await killProcesses()))
+    for (const ms of times) sample(`SIGKILL to SESSION_END, ${when}, ms`, ms);
+}
+
+const PARTS: Readonly<Record<string, () => Promise<void>>> = { throughput, mirror, afterLoad, history, processes };
 const asked = process.argv.slice(2);
 const strange = asked.find((part) => !Object.hasOwn(PARTS, part));
 if (strange !== undefined) {

@@ -20,6 +20,7 @@ export async function openApiDocument(): Promise<object> {
     metrics: new Metrics(),
     replays: new Replays(never),
     streams: new LogStreams(0),
+    processes: null,
     ready: () => null,
     authenticate: null,
     version: VERSION,

@@ -7,6 +7,7 @@ import type { FromEngine } from "./engine/worker.ts";
 import { serveEngine } from "./engine/worker.ts";
 import { interfaces, readHost } from "./host.ts";
 import { openMirror } from "./mirror/mirror.ts";
+import { WatchedProcesses } from "./mirror/watched_processes.ts";
 import { openState } from "./open_state.ts";
 import { SqliteEventLog } from "./sqlite/event_log.ts";
 import { holdLock } from "./sqlite/lock.ts";
@@ -41,7 +42,17 @@ const mirror = openMirror({
 });
 const clock = { nowUs: () => Date.now() * 1000 };
 const graceMs = settings.attachGraceSeconds * 1000;
-const engine = new Engine({ log, store, mirror, clock, host, interfaces, graceMs, report });
+const engine = new Engine({
+  log,
+  store,
+  mirror,
+  clock,
+  host,
+  interfaces,
+  processes: new WatchedProcesses(),
+  graceMs,
+  report,
+});
 await engine.recover(
   (done, total) => say({ kind: "progress", what: "events", done, total }),
   (done, total) => say({ kind: "progress", what: "kernel maps", done, total }),

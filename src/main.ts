@@ -14,6 +14,7 @@ import { LogStreams } from "./http/log_streams.ts";
 import { Metrics } from "./http/metrics.ts";
 import type { App } from "./http/parts.ts";
 import { Replays } from "./http/replays.ts";
+import { ClientProcesses } from "./mirror/client_processes.ts";
 import { openTarget } from "./replay_targets.ts";
 import { ThreadedEventReader } from "./sqlite/event_reader.ts";
 import { ThreadedTree } from "./sqlite/threaded_tree.ts";
@@ -77,13 +78,14 @@ async function start(): Promise<void> {
     metrics,
     replays: new Replays(openTarget),
     streams,
+    processes: null,
     ready: () => (notReady === RECOVERING ? RECOVERING + howFar : notReady),
     authenticate,
     version: VERSION,
     logger,
   };
   const apps = [await buildApp(parts)];
-  if (settings.socket !== "") apps.push(await buildApp(parts));
+  if (settings.socket !== "") apps.push(await buildApp({ ...parts, processes: new ClientProcesses() }));
 
   const stop = once(async (why: string) => {
     const wasReady = notReady === null;

@@ -22,6 +22,7 @@ import { checkStateApart } from "../src/verify/state_process.ts";
 import { type Verified, verify } from "../src/verify/verify.ts";
 import { mapledger } from "./support/cli.ts";
 import { createAttr, HOST } from "./support/commands.ts";
+import { noProcesses } from "./support/processes.ts";
 
 const EVENTS = 700;
 /** Sizes of which checkpoints were signed. */
@@ -45,6 +46,7 @@ async function make(): Promise<KeptCheckpoint> {
     clock: { nowUs: () => ++timeUs },
     host: HOST,
     interfaces: () => [1],
+    processes: noProcesses,
     graceMs: 1000,
     report: () => {},
   });

@@ -9,7 +9,7 @@ import type { Action, Command, CreateCommand, EndReason, OpenCommand, Origin } f
 import { elementsOf } from "../syscall/elements.ts";
 import { execute, redo } from "../syscall/execute.ts";
 import type { Outcome } from "../syscall/outcome.ts";
-import { OPERATOR, OpenMap, State, sendsToInterfaces } from "../syscall/state.ts";
+import { OPERATOR, OpenMap, type SessionRecord, State, sendsToInterfaces } from "../syscall/state.ts";
 import { type AdoptAnswer, type AdoptAsk, adoptRequests } from "./adopt.ts";
 import { Drift, type DriftAnswer } from "./drift.ts";
 import { ChangeList, IGNORE } from "./followers.ts";
@@ -27,6 +27,7 @@ import type {
   MirrorSources,
   MirrorStatus,
   OpenedObject,
+  Processes,
   StateStore,
 } from "./ports.ts";
 import type { EngineStats, SessionView } from "./queries.ts";
@@ -58,6 +59,7 @@ export interface EngineParts {
   readonly clock: Clock;
   readonly host: Host;
   readonly interfaces: Interfaces;
+  readonly processes: Processes;
   readonly graceMs: number;
   /** Where a bug or a broken machine is told of. */
   readonly report: (message: string, error: unknown) => void;
@@ -130,7 +132,7 @@ export class Engine {
     this.#parts = parts;
     this.#cells = new PendingCells(parts.store);
     this.state = new State(this.#cells, parts.host, parts.mirror.off === null ? this.#changes : IGNORE);
-    this.leases = new Leases(parts.graceMs);
+    this.leases = new Leases(parts.graceMs, parts.processes);
     this.#seq = parts.log.lastSeq;
     this.#timeUs = parts.log.lastTimeUs;
     const { of: sourceOf } = this.#sources();
@@ -147,7 +149,10 @@ export class Engine {
     return this.#seq;
   }
 
-  /** Brings the state up to the log, then the mirror up to the state; gives every living session its full lease. */
+  /**
+   * Brings the state up to the log, then the mirror up to the state. Every living session gets its full lease; one whose process
+   * has exited meanwhile ends.
+   */
   async recover(
     progress: (done: number, total: number) => void,
     mirroring: (done: number, total: number) => void = () => {},
@@ -171,13 +176,14 @@ export class Engine {
       progress(seq - before, log.lastSeq - before);
     }
     await this.written();
-    for (const [, session] of this.state.sessions.from("")) this.leases.renew(session.id, session.ttlMs, this.#nowMs());
+    for (const [, session] of this.state.sessions.from("")) this.#lend(session);
     for (const [, map] of this.state.maps.from("")) {
       this.#usesInterfaces ||= sendsToInterfaces(map.type);
       this.#drift.watch(map, this.#nowMs());
     }
     mirror.takeUpObjects(this.state.objects.all());
     if (mirror.off === null) this.#takeUpMaps(mirroring);
+    this.endExited();
   }
 
   /** Decides, records, mirrors and answers a batch, in its order. */
@@ -282,6 +288,11 @@ export class Engine {
     return more;
   }
 
+  /** Ends the sessions whose process has exited. */
+  endExited(): void {
+    if (this.leases.exited().length > 0) this.#runOwn();
+  }
+
   /** Makes a map's kernel map equal to the state; what the kernel refuses becomes an event, as always. */
   resync(map: MapRecord, caller: string): void {
     this.#notes.push(resyncRequest(map.id, caller, "resync"));
@@ -337,7 +348,7 @@ export class Engine {
   lease(session: number): Pick<SessionView, "lease" | "leftMs"> {
     const leftMs = this.leases.leftMs(session, this.#nowMs());
     return {
-      lease: this.leases.isAttached(session) ? "attached" : "ttl",
+      lease: this.leases.by(session),
       leftMs: leftMs === Number.POSITIVE_INFINITY ? null : Math.round(leftMs),
     };
   }
@@ -535,9 +546,14 @@ export class Engine {
     if (session === 0 || outcome.out?.session !== undefined) return;
     const record = this.state.session(session);
     if (record === undefined) this.leases.end(session);
-    else if (command.cmd === CMD.SESSION_OPEN || command.cmd === CMD.SESSION_RENEW)
-      this.leases.renew(session, record.ttlMs, this.#nowMs());
+    else if (command.cmd === CMD.SESSION_OPEN) this.#lend(record);
+    else if (command.cmd === CMD.SESSION_RENEW) this.leases.renew(session, record.ttlMs, this.#nowMs());
     else this.leases.used(session, this.#nowMs());
+  }
+
+  #lend({ id, ttlMs, process }: SessionRecord): void {
+    if (process === undefined) this.leases.renew(id, ttlMs, this.#nowMs());
+    else this.leases.bind(id, process);
   }
 
   #callerOf(session: number): string {

@@ -2,7 +2,7 @@ import type { Event } from "../log/event.ts";
 import type { Cell, CellKey, Cells } from "../maps/cells.ts";
 import type { Element, MapRecord } from "../maps/map.ts";
 import type { ObjectRecord } from "../maps/object.ts";
-import type { Found, ObjectSpec } from "../syscall/command.ts";
+import type { ClientProcess, Found, ObjectSpec } from "../syscall/command.ts";
 
 /** The event log: the truth. It throws where the machine fails it (disk full, I/O): then nothing was appended. */
 export interface EventLog {
@@ -44,6 +44,16 @@ export interface Clock {
 
 /** Indices of the machine's network interfaces, as they are now. */
 export type Interfaces = () => readonly number[];
+
+/** The processes that sessions live by, watched while they do. */
+export interface Processes {
+  /** A process that has exited before, or whose pid another has by now, is one that has exited. */
+  watch(session: number, process: ClientProcess): void;
+  /** The session has ended; one that was not watched may be told of, too. */
+  forget(session: number): void;
+  /** Sessions whose process has exited, until they are forgotten. */
+  exited(): readonly number[];
+}
 
 /** One element written (`value`) or gone (null). */
 export interface ElementChange {

@@ -7,6 +7,7 @@ import type { AdoptAnswer, AdoptAsk } from "./adopt.ts";
 import type { DriftAnswer } from "./drift.ts";
 import type { Engine, WholeReply } from "./engine.ts";
 import { readRequests } from "./frames.ts";
+import type { LeaseKind } from "./leases.ts";
 import type { KernelMapFacts, MirrorStatus } from "./ports.ts";
 
 /** Questions about the state, as it is or as it was. Questions are no commands: they pass no map's door and leave no event. */
@@ -38,8 +39,8 @@ export type MapReference = { id: number } | { name: string } | { pinned: string 
 
 export interface SessionView extends SessionRecord {
   /** What it lives by; null as of an earlier moment: that is not in the log. */
-  readonly lease: "ttl" | "attached" | null;
-  /** Milliseconds until it ends unless it is renewed; null while a stream is attached, and as of an earlier moment. */
+  readonly lease: LeaseKind | null;
+  /** Milliseconds until it ends unless it is renewed; null while a stream is attached, by a process, and as of an earlier moment. */
   readonly leftMs: number | null;
   readonly fdCount: number;
 }

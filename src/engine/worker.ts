@@ -39,19 +39,43 @@ const IDLE_MS = 100;
 /** Between two pieces of what goes on beside batches. */
 const BUSY_MS = 10;
 
+/** How often the processes that sessions live by are looked at, while there are any: such a session ends within 100 ms. */
+const PROCESS_MS = 25;
+
 /** Serves batches and queries from a port until it is told to close; leases and clean-up run between them. */
 export function serveEngine(engine: Engine, port: MessagePort, closed: () => void): void {
   const replies = new FrameWriter();
   let lastBatchMs = performance.now();
 
+  /** Runs what may make the log grow without a batch, and tells of it. */
+  const growing = <Answer>(run: () => Answer): Answer => {
+    const before = engine.seq;
+    const answer = run();
+    if (engine.seq > before) post(port, { kind: "grown", seq: engine.seq });
+    return answer;
+  };
+
   const tick = (): void => {
     const leasesOnly = performance.now() - lastBatchMs < IDLE_MS;
-    const before = engine.seq;
-    const more = engine.idle(leasesOnly);
-    if (engine.seq > before) post(port, { kind: "grown", seq: engine.seq });
+    const more = growing(() => engine.idle(leasesOnly));
     timer = setTimeout(tick, more ? (leasesOnly ? BUSY_MS : 0) : IDLE_MS);
   };
   let timer = setTimeout(tick, IDLE_MS);
+
+  // By a timer of its own, and behind each batch: timers may have to wait while batches follow one another.
+  let lookedMs = Number.NEGATIVE_INFINITY;
+  let looking: NodeJS.Timeout | undefined;
+  const lookAtProcesses = (): void => {
+    clearTimeout(looking);
+    if (engine.leases.processCount === 0) return;
+    const dueMs = lookedMs + PROCESS_MS - performance.now();
+    if (dueMs <= 0) {
+      growing(() => engine.endExited());
+      lookedMs = performance.now();
+    }
+    looking = setTimeout(lookAtProcesses, dueMs <= 0 ? PROCESS_MS : dueMs);
+  };
+  lookAtProcesses();
 
   const serve = (message: ToEngine): void => {
     switch (message.kind) {
@@ -60,13 +84,12 @@ export function serveEngine(engine: Engine, port: MessagePort, closed: () => voi
         const { frames, length } = replies.take();
         post(port, { kind: "replies", frames, length, figures: engine.figures, seq: engine.seq }, [frames]);
         engine.writeLarge();
+        lookAtProcesses();
         lastBatchMs = performance.now();
         break;
       }
       case "query": {
-        const before = engine.seq;
-        const answer = answerQuery(engine, message.name, message.ask as never);
-        if (engine.seq > before) post(port, { kind: "grown", seq: engine.seq });
+        const answer = growing(() => answerQuery(engine, message.name, message.ask as never));
         const tell = (answer: unknown): void => post(port, { kind: "answer", id: message.id, answer });
         if (answer instanceof Promise) answer.then(tell);
         else tell(answer);
@@ -74,6 +97,7 @@ export function serveEngine(engine: Engine, port: MessagePort, closed: () => voi
       }
       case "close":
         clearTimeout(timer);
+        clearTimeout(looking);
         engine.close().then(() => {
           closed();
           post(port, { kind: "closed" });

@@ -91,6 +91,8 @@ const EXAMPLES: Partial<Record<Name, string>> = {
   unauthorized: "the request has no bearer token",
   "foreign-page": "the request comes from a page of http://example.org",
   "session-foreign": "session 7 is another caller's",
+  "no-process": "there is no process 4711",
+  "process-foreign": "process 1 is of uid 0, the client of 1000",
   "no-such-session": "there is no session 7",
   "no-such-event": "there is no event 1000: the log ends at 999",
   "no-such-tile": "the tree has no tile 0/000: its size is 0",

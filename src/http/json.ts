@@ -5,6 +5,7 @@ import type { FdView, MapView, PinView, SessionView } from "../engine/queries.ts
 import { timeText } from "../log/event_json.ts";
 import type { DriftPolicy, InnerShape, MapBtf, SpecialField } from "../maps/map.ts";
 import type { ObjectRecord } from "../maps/object.ts";
+import type { ClientProcess } from "../syscall/command.ts";
 
 /** What the engine and the log tell, in the API's words. */
 
@@ -22,18 +23,24 @@ export function sessionJson({
   leftMs,
   fdCount,
   capabilities = CAPABILITIES,
+  process,
 }: SessionView): object {
   return {
     id,
     name,
     caller,
-    ttl_seconds: ttlMs / MS,
+    ttl_seconds: process === undefined ? ttlMs / MS : null,
     opened_at: timeText(openedUs),
     lease,
+    process: process === undefined ? null : processJson(process),
     left_seconds: leftMs === null ? null : leftMs / MS,
     fd_count: fdCount,
     capabilities,
   };
+}
+
+export function processJson({ pid, uid, startTime }: ClientProcess): object {
+  return { pid, uid, start_time: startTime };
 }
 
 export function descriptorJson({ fd, kind, map, about, readable, writable }: FdView): object {

@@ -8,6 +8,7 @@ import type { EventReader } from "../engine/events.ts";
 import type { Past } from "../engine/past.ts";
 import type { Queries, QueryName } from "../engine/queries.ts";
 import type { TreeReader } from "../engine/tree.ts";
+import type { ClientProcess } from "../syscall/command.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import type { Authenticate } from "./auth.ts";
 import type { LogStreams } from "./log_streams.ts";
@@ -37,6 +38,18 @@ export interface EngineDoor {
 /** The past as the routes see it. */
 export type PastDoor = Pick<Past, "run" | "query" | "ask">;
 
+/** Which processes clients are, or may name. */
+export interface ClientProcesses {
+  /**
+   * The process that made a connection, by the connection's descriptor in this process; or another by its pid. What is refused
+   * is a problem's name and detail.
+   */
+  find(
+    socket: number,
+    pid: number | null,
+  ): ClientProcess | { readonly refused: "no-process" | "process-foreign"; readonly detail: string };
+}
+
 /** What the service over HTTP is put together from. */
 export interface Parts {
   readonly engine: EngineDoor;
@@ -50,6 +63,8 @@ export interface Parts {
   readonly replays: Replays;
   /** Those that follow the log, over all listeners of the service. */
   readonly streams: LogStreams;
+  /** null: clients do not come over a unix socket. */
+  readonly processes: ClientProcesses | null;
   /** Why the service is not ready, or null. */
   readonly ready: () => string | null;
   /** null: everybody is anonymous. */

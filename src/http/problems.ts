@@ -6,9 +6,11 @@ import type { Outcome } from "../syscall/outcome.ts";
 /** Everything that goes wrong before a command or beside it. The list is closed: a test holds the document to it. */
 export const PROBLEMS = {
   "invalid-input": { status: 400, title: "The request cannot be read" },
+  "no-process": { status: 400, title: "There is no process that the session could live by" },
   unauthorized: { status: 401, title: "A bearer token is needed" },
   "foreign-page": { status: 403, title: "Pages of other origins may not use the service" },
   "session-foreign": { status: 403, title: "The session is another caller's" },
+  "process-foreign": { status: 403, title: "The process is another user's" },
   "no-such-route": { status: 404, title: "There is no such route" },
   "no-such-session": { status: 404, title: "There is no such session" },
   "no-such-event": { status: 404, title: "There is no such event" },

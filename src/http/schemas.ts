@@ -84,18 +84,36 @@ const Opened = Type.Object(
   { $id: "Opened", ...CLOSED, description: "A descriptor that was opened, and the map that it is of." },
 );
 
+/** What a session lives by, where that is a process. */
+export const clientProcess = (): TSchema =>
+  nullable("object", {
+    properties: {
+      pid: Type.Integer(),
+      uid: Type.Integer({ description: "Its effective uid when the session was opened." }),
+      start_time: Type.String({ description: "Clock ticks since the boot, as in /proc/PID/stat." }),
+    },
+    required: ["pid", "uid", "start_time"],
+    ...CLOSED,
+    description: "The process that it lives by, or null.",
+  });
+
+export const sessionTtl = (): TSchema => nullable("number", { description: "null where it lives by a process." });
+
 const Session = Type.Object(
   {
     id: Type.Integer(),
     name: Type.String(),
     caller: Type.String({ description: "Who opened it, and who alone may use it." }),
-    ttl_seconds: Type.Number(),
+    ttl_seconds: sessionTtl(),
     opened_at: Type.String({ format: "date-time" }),
     lease: nullable("string", {
-      enum: ["ttl", "attached", null],
+      enum: ["ttl", "attached", "process", null],
       description: "What it lives by; null as of an earlier moment.",
     }),
-    left_seconds: nullable("number", { description: "Until it ends unless renewed; null while a stream is attached." }),
+    process: clientProcess(),
+    left_seconds: nullable("number", {
+      description: "Until it ends unless renewed; null while a stream is attached, and where it lives by a process.",
+    }),
     fd_count: Type.Integer(),
     capabilities: Type.Array(Type.String(), { description: "What bpf(2) finds the process to have." }),
   },

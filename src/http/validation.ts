@@ -29,19 +29,28 @@ export const bodyByHand: FastifySchemaCompiler<FastifySchema> = (route) =>
 /** How the document calls the parts of a request that have names. */
 const PARTS: Readonly<Record<string, string>> = { querystring: "query", params: "path" };
 
-/** What a validator has found, as the place in the request and what is wrong with it. */
+interface Params {
+  readonly missingProperty?: string;
+  readonly additionalProperty?: string;
+  readonly allowedValues?: readonly unknown[];
+}
+
+/**
+ * What a validator has found, as the place in the request and what is wrong with it. Of a value that may be this or that, it
+ * tells what is wrong with each: what lies deepest is about the one that was meant.
+ */
 export function validationFault(errors: FastifySchemaValidationError[], part: string): InvalidInput {
-  const error = errors[0] as FastifySchemaValidationError;
-  const { missingProperty, additionalProperty, allowedValues } = error.params as {
-    readonly missingProperty?: string;
-    readonly additionalProperty?: string;
-    readonly allowedValues?: readonly unknown[];
-  };
-  const place = [PARTS[part] ?? "", ...error.instancePath.split("/").slice(1)].filter((name) => name !== "");
-  const named = missingProperty ?? additionalProperty;
-  const where = [...place, ...(named === undefined ? [] : [named])].join(".") || part;
+  const error = errors.reduce((deepest, other) => (placeOf(other).length > placeOf(deepest).length ? other : deepest));
+  const { missingProperty, additionalProperty, allowedValues } = error.params as Params;
+  const where = [PARTS[part] ?? "", ...placeOf(error)].filter((name) => name !== "").join(".") || part;
   if (missingProperty !== undefined) return new InvalidInput(where, "it is missing");
   if (additionalProperty !== undefined) return new InvalidInput(where, "there is no such field");
   if (allowedValues !== undefined) return new InvalidInput(where, `it must be one of ${allowedValues.join(", ")}`);
   return new InvalidInput(where, `it ${error.message ?? "is not valid"}`);
+}
+
+function placeOf({ instancePath, params }: FastifySchemaValidationError): string[] {
+  const { missingProperty, additionalProperty } = params as Params;
+  const named = missingProperty ?? additionalProperty;
+  return [...instancePath.split("/").slice(1), ...(named === undefined ? [] : [named])];
 }

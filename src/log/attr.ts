@@ -3,12 +3,14 @@ import { CMD } from "../abi/service.ts";
 import type {
   Action,
   Capability,
+  ClientProcess,
   Command,
   EndReason,
   ObjectSpec,
   OpenCommand,
   Origin,
   RestoreNote,
+  SessionOpenCommand,
   Target,
 } from "../syscall/command.ts";
 
@@ -74,8 +76,10 @@ function attrOf(command: Action): Attr | null {
       return { map_id: command.attr.mapId, open_flags: command.attr.openFlags };
     case CMD.BPF_OBJ_GET_INFO_BY_FD:
       return { info_len: command.attr.infoLen };
-    case CMD.SESSION_OPEN:
-      return { name: command.attr.name, ttl_ms: command.attr.ttlMs, capabilities: command.attr.capabilities };
+    case CMD.SESSION_OPEN: {
+      const { name, ttlMs, capabilities, process } = command.attr;
+      return { name, ttl_ms: ttlMs, capabilities, process: process && processAttr(process) };
+    }
     case CMD.SESSION_RENEW:
       return { ttl_ms: command.attr.ttlMs };
     case CMD.SESSION_END:
@@ -253,14 +257,22 @@ function fdOf(target: Target): number {
   return target.fd;
 }
 
-/** Left out stays left out: most sessions have all capabilities. */
-function sessionAttr({ name, ttl_ms: ttlMs, capabilities }: Record<string, unknown>): {
-  name: string;
-  ttlMs: number;
-  capabilities?: readonly Capability[];
-} {
-  const attr = { name: name as string, ttlMs: ttlMs as number };
-  return capabilities === undefined ? attr : { ...attr, capabilities: capabilities as readonly Capability[] };
+/** Left out stays left out: most sessions have all capabilities, and live by no process. */
+function sessionAttr({ name, ttl_ms: ttlMs, capabilities, process }: Attr): SessionOpenCommand["attr"] {
+  return {
+    name: name as string,
+    ttlMs: ttlMs as number,
+    ...(capabilities === undefined ? {} : { capabilities: capabilities as readonly Capability[] }),
+    ...(process === undefined ? {} : { process: readProcessAttr(process as Attr) }),
+  };
+}
+
+function processAttr({ pid, uid, startTime, boot }: ClientProcess): Attr {
+  return { pid, uid, start_time: startTime, boot };
+}
+
+function readProcessAttr({ pid, uid, start_time: startTime, boot }: Attr): ClientProcess {
+  return { pid, uid, startTime, boot } as ClientProcess;
 }
 
 function openAttr({ progType, expectedAttachType, ...spec }: OpenCommand["attr"]): Attr {

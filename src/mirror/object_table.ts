@@ -5,10 +5,8 @@ import type { ObjectFacts, ObjectRecord } from "../maps/object.ts";
 import type { ObjectSpec, OpenKind } from "../syscall/command.ts";
 import { BPFFS } from "../syscall/pins.ts";
 import type { Bpf } from "./bpf.ts";
+import { haveExited } from "./pidfd.ts";
 import { openRealObject, type RealObject } from "./real_objects.ts";
-
-const POLLIN = 1;
-const POLLFD_BYTES = 8;
 
 /** The kernel's objects that descriptors of sessions stand for, each held by a descriptor of the service's own. */
 export class ObjectTable {
@@ -103,17 +101,13 @@ export class ObjectTable {
     return [...this.#objects].filter(([id, { facts }]) => facts.kind === kind && !this.#ended.has(id));
   }
 
-  /** A pidfd is readable from the exit of its process on. */
   #exited(): number[] {
     const processes = this.#living("process");
-    if (processes.length === 0) return [];
-    const polled = Buffer.alloc(POLLFD_BYTES * processes.length);
-    processes.forEach(([, { fd }], at) => {
-      polled.writeInt32LE(fd, at * POLLFD_BYTES);
-      polled.writeInt16LE(POLLIN, at * POLLFD_BYTES + 4);
-    });
-    this.#bpf.libc("poll", polled, processes.length, 0);
-    return processes.filter((_, at) => polled.readInt16LE(at * POLLFD_BYTES + 6) !== 0).map(([id]) => id);
+    const exited = haveExited(
+      this.#bpf,
+      processes.map(([, { fd }]) => fd),
+    );
+    return processes.filter((_, at) => exited[at]).map(([id]) => id);
   }
 
   #removed(): number[] {

@@ -16,6 +16,7 @@ import { BPF_CMD } from "../abi/bpf.ts";
 import type { ObjectFacts, SocketFacts } from "../maps/object.ts";
 import type { ObjectSpec } from "../syscall/command.ts";
 import type { Bpf } from "./bpf.ts";
+import { startTimeOf } from "./pidfd.ts";
 import { errnoOf } from "./refusal.ts";
 
 /** A kernel object that a descriptor of a session stands for, held by a descriptor of the service's own. */
@@ -258,12 +259,6 @@ function process_(bpf: Bpf, pid: number): RealObject | Refused {
   const fd = bpf.pidfdOpen(pid);
   if (fd < 0) return { ret: fd, detail: `opening process ${pid}` };
   return held(bpf, fd, { kind: "process", pid, startTime: startTimeOf(pid), exited: false });
-}
-
-/** Field 22 of /proc/PID/stat; behind the name, which may hold anything. */
-function startTimeOf(pid: number): string {
-  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-  return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] as string;
 }
 
 /** A child that has run to its end, and been waited for. */

@@ -134,7 +134,21 @@ export interface SessionOpenCommand {
     readonly ttlMs: number;
     /** Left out: all of them. */
     readonly capabilities?: readonly Capability[];
+    /** Left out: it lives by its TTL, or by a stream. */
+    readonly process?: ClientProcess;
   };
+}
+
+/** The process that a session lives by: a pid alone may be another's later. */
+export interface ClientProcess {
+  /** As the service's pid namespace has it. */
+  readonly pid: number;
+  /** Its effective one when the session was opened. */
+  readonly uid: number;
+  /** Field 22 of /proc/PID/stat, clock ticks since the boot. */
+  readonly startTime: string;
+  /** /proc/sys/kernel/random/boot_id */
+  readonly boot: string;
 }
 
 /** What bpf(2) asks of a process, <linux/capability.h>. */

@@ -16,7 +16,7 @@ import type {
 } from "../maps/map.ts";
 import { ANON_INODE, type BtfFacts, type ObjectKind, type ObjectRecord } from "../maps/object.ts";
 import { mapType } from "../maps/types.ts";
-import type { Capability } from "./command.ts";
+import type { Capability, ClientProcess } from "./command.ts";
 import type { Effect } from "./effects.ts";
 import { Objects, type Tie } from "./objects.ts";
 import { jsonCodec, numberCodec, type RowCodec, Table } from "./table.ts";
@@ -29,6 +29,8 @@ export interface SessionRecord {
   readonly openedUs: number;
   /** Left out: all of them. */
   readonly capabilities?: readonly Capability[];
+  /** What it lives by; left out: its TTL, or a stream. */
+  readonly process?: ClientProcess;
 }
 
 /** An open file: what a descriptor refers to. */

@@ -15,6 +15,7 @@ import { redo } from "../../src/syscall/execute.ts";
 import type { Outcome } from "../../src/syscall/outcome.ts";
 import { State } from "../../src/syscall/state.ts";
 import { MemoryLog } from "../support/memory_log.ts";
+import { noProcesses } from "../support/processes.ts";
 import { StrictCells } from "../support/strict_cells.ts";
 import type { Answer, MemoryAnswer, Raw, Subject } from "./subject.ts";
 
@@ -57,6 +58,7 @@ export class Service implements Subject {
       clock: { nowUs: () => ++timeUs },
       host,
       interfaces: () => [1],
+      processes: noProcesses,
       graceMs: TTL_MS,
       report(message, error) {
         throw new Error(message, { cause: error });

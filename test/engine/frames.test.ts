@@ -36,6 +36,10 @@ const ACTIONS: readonly Action[] = [
   { cmd: -1, unknown: true, name: "BPF_NO_SUCH" },
   { cmd: 5, unknown: true, name: "BPF_PROG_LOAD" },
   { cmd: CMD.SESSION_OPEN, attr: { name: "ß", ttlMs: 1000 } },
+  {
+    cmd: CMD.SESSION_OPEN,
+    attr: { name: "", ttlMs: 1, process: { pid: 7, uid: 2 ** 32 - 1, startTime: "123456", boot: "763736ba" } },
+  },
   { cmd: CMD.SESSION_RENEW, attr: { ttlMs: null } },
   { cmd: CMD.SESSION_END, attr: { reason: "lease expired" } },
   { cmd: CMD.CLOSE, fd: 3, attr: { reason: "close" } },

@@ -5,6 +5,7 @@ import { MemoryCells } from "../../src/engine/memory.ts";
 import type { EventLog, Mirror, MirrorRefusal } from "../../src/engine/ports.ts";
 import { SqliteEventLog } from "../../src/sqlite/event_log.ts";
 import { createAttr, HOST } from "../support/commands.ts";
+import { noProcesses } from "../support/processes.ts";
 
 const refusal: MirrorRefusal = { mapId: 1, operation: "BPF_MAP_UPDATE_ELEM", errno: "ENOMEM", detail: "no memory" };
 
@@ -70,6 +71,7 @@ function start(): {
     clock,
     host: HOST,
     interfaces: () => [1],
+    processes: noProcesses,
     graceMs: 0,
     report() {},
   });

@@ -17,6 +17,7 @@ import { SqliteEventLog } from "../../src/sqlite/event_log.ts";
 import { redo } from "../../src/syscall/execute.ts";
 import { State } from "../../src/syscall/state.ts";
 import { createAttr, HOST } from "../support/commands.ts";
+import { noProcesses } from "../support/processes.ts";
 
 /** A service's data on disk, opened, killed and opened again. */
 class Ledger {
@@ -37,6 +38,7 @@ class Ledger {
       clock: { nowUs: () => this.timeUs },
       host: HOST,
       interfaces: () => [1],
+      processes: noProcesses,
       graceMs: 1000,
       report: (message) => this.reports.push(message),
     });

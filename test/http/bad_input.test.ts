@@ -89,6 +89,20 @@ const ROWS: readonly Row[] = [
     detail: "ttl_seconds: it must be <= 604800",
   },
   {
+    name: "a process over another connection than the unix socket's",
+    send: ["POST", "/v1/sessions", { process: { pid: 1 } }],
+    status: 400,
+    type: "problem:no-process",
+    detail: "a session is bound to a process over the unix socket alone: MAPLEDGER_SOCKET",
+  },
+  {
+    name: "a process and a TTL",
+    send: ["POST", "/v1/sessions", { process: "peer", ttl_seconds: 5 }],
+    status: 400,
+    type: "problem:invalid-input",
+    detail: "ttl_seconds: a session lives by a process or by a TTL, not by both",
+  },
+  {
     name: "an unknown field of BPF_MAP_CREATE",
     send: ["POST", "$S/maps", { ...HASH, map_size: 4 }],
     status: 400,

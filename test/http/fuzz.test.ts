@@ -103,6 +103,8 @@ const FIELDS = [
   "out_batch",
   "name",
   "ttl_seconds",
+  "process",
+  "pid",
   "kind",
   "fd",
   "map",

@@ -24,7 +24,15 @@ test("openSession answers where it is, and endSession closes what it holds", asy
   const opened = await service.send("POST", "/v1/sessions", { name: "loader", ttl_seconds: 5 });
   t.equal(opened.statusCode, 201);
   t.equal(opened.headers.location, "/v1/sessions/1");
-  t.same(opened.json(), { id: 1, name: "loader", caller: "anonymous", ttl_seconds: 5, seq: 1 });
+  t.same(opened.json(), {
+    id: 1,
+    name: "loader",
+    caller: "anonymous",
+    ttl_seconds: 5,
+    lease: "ttl",
+    process: null,
+    seq: 1,
+  });
   await service.map("/v1/sessions/1");
   const session = (await service.send("GET", "/v1/sessions/1")).json();
   t.match(session, { id: 1, name: "loader", lease: "ttl", ttl_seconds: 5, fd_count: 1 });
@@ -410,7 +418,7 @@ test("attachSession holds a session as long as the stream stands", async (t) => 
   const open = await fetch(`${url}${third}/attach`);
   await service.app.close();
   t.equal(await open.text(), '{"session":3,"attached":true}\n', "a stop does not wait for it");
-  t.ok(service.engine.leases.isAttached(3), "and leaves its lease as it is");
+  t.equal(service.engine.leases.by(3), "attached", "and leaves its lease as it is");
 });
 
 test("the syscall door refuses what stands behind a command's last field, as bpf(2) does", async (t) => {

@@ -21,6 +21,7 @@ import { effectsIn, touchedKeys } from "../../src/log/touched.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
 import { MemoryLog } from "../support/memory_log.ts";
 import { MemoryTree } from "../support/memory_tree.ts";
+import { noProcesses } from "../support/processes.ts";
 import { Conformance, type Document } from "./document.ts";
 
 /** Events looked at in one query: few, so that answers that are not complete are seen, too. */
@@ -130,6 +131,7 @@ export class Service {
       clock: { nowUs: () => Date.now() * 1000 },
       host: HOST,
       interfaces: () => [1],
+      processes: noProcesses,
       graceMs: 0,
       report() {},
     });
@@ -150,6 +152,7 @@ export class Service {
       metrics: service.metrics,
       replays: new Replays(options.targets ?? NO_TARGETS),
       streams: service.#streams,
+      processes: null,
       ready: options.ready ?? (() => null),
       authenticate: options.authenticate ?? null,
       version: "0.0.0",

@@ -1,7 +1,9 @@
 import { test } from "tap";
+import { CMD } from "../../src/abi/service.ts";
 import type { EventRow } from "../../src/log/event.ts";
 import { eventJson } from "../../src/log/event_json.ts";
 import { ApiTarget } from "../../src/replay/api_target.ts";
+import { readEventLine } from "../../src/replay/event_line.ts";
 import { Ids } from "../../src/replay/ids.ts";
 import { readEventLines } from "../../src/replay/lines.ts";
 import { type Clock, Pace } from "../../src/replay/pace.ts";
@@ -91,6 +93,23 @@ test("each recorded outcome that is not what the target answers is reported, onc
     "a close that is said to have succeeded has nothing to close",
   );
   t.equal(summary.differences, differences.length);
+});
+
+test("a session that lived by a process is another's by its TTL", async (t) => {
+  const service = await Service.start(t);
+  const attr = { pid: 7, uid: 1000, startTime: "123456", boot: "00000000-0000-4000-8000-000000000000" };
+  service.engine.run([
+    { cmd: CMD.SESSION_OPEN, session: 0, caller: "anonymous", attr: { name: "s", ttlMs: 60_000, process: attr } },
+  ]);
+  await service.map("/v1/sessions/1");
+  const reason = "client process exited";
+  service.engine.run([{ cmd: CMD.SESSION_END, session: 1, caller: "anonymous", attr: { reason } }]);
+  const rows = service.log.rows.map((row) => readEventLine(JSON.stringify(eventJson(row))));
+  const there = await Service.start(t);
+  const { differences, summary } = await replayed(rows, there.app);
+  t.strictSame(differences, []);
+  t.strictSame(summary.left_out, []);
+  t.match(there.log.rows[0]?.attr, '{"name":"s","ttl_ms":60000}');
 });
 
 test("a filter leaves out what needs more than it selects, and says why; prepare sends that, too", async (t) => {

@@ -5,6 +5,7 @@ import { openState } from "../../src/open_state.ts";
 import { SqliteEventLog } from "../../src/sqlite/event_log.ts";
 import { HOST } from "./commands.ts";
 import { dump } from "./fold.ts";
+import { noProcesses } from "./processes.ts";
 
 /** An engine over a data directory, recovered as at a start of the service. */
 export async function openEngine(data: string): Promise<{ engine: Engine; log: SqliteEventLog; replayed: number }> {
@@ -19,6 +20,7 @@ export async function openEngine(data: string): Promise<{ engine: Engine; log: S
     clock: { nowUs: () => Date.now() * 1000 },
     host: HOST,
     interfaces: () => [1],
+    processes: noProcesses,
     graceMs: 1000,
     report() {},
   });

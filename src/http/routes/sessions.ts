@@ -1,14 +1,17 @@
+import type { Socket } from "node:net";
 import { PassThrough } from "node:stream";
 import { Type } from "typebox";
 import { CAPABILITIES, CMD } from "../../abi/service.ts";
-import type { Capability } from "../../syscall/command.ts";
+import { InvalidInput } from "../../codec/invalid.ts";
+import type { Capability, ClientProcess } from "../../syscall/command.ts";
 import { lines, problems, ran, told } from "../answers.ts";
 import { AtQuery, at, stateOf } from "../as_of.ts";
 import { askOwnSession, askSession } from "../asked.ts";
-import { sessionJson } from "../json.ts";
+import { type AskedProcess, askedProcess, findProcess } from "../client_process.ts";
+import { processJson, sessionJson } from "../json.ts";
 import { NDJSON } from "../negotiate.ts";
-import { type App, must, type RouteOptions } from "../parts.ts";
-import { after, limit, nullable, SessionParams, seq } from "../schemas.ts";
+import { type App, must, type Parts, type RouteOptions } from "../parts.ts";
+import { after, clientProcess, limit, nullable, SessionParams, seq, sessionTtl } from "../schemas.ts";
 
 const TAGS = ["sessions"];
 const NAME_LENGTH_MAX = 255;
@@ -23,6 +26,7 @@ const EXAMPLE = {
   ttl_seconds: 600,
   opened_at: "2026-11-23T20:00:00.000000Z",
   lease: "ttl",
+  process: null,
   left_seconds: 599.5,
   fd_count: 1,
   capabilities: ["CAP_BPF", "CAP_NET_ADMIN", "CAP_SYS_ADMIN"],
@@ -45,7 +49,9 @@ function openSession(app: App, { parts }: RouteOptions): void {
     schema: {
       operationId: "openSession",
       summary: "Open a session",
-      description: "It lives as long as commands or renewals come within `ttl_seconds`, or a stream is attached.",
+      description:
+        "It lives as long as commands or renewals come within `ttl_seconds`, or a stream is attached; or, with `process`, as " +
+        "long as that process does, whatever comes.",
       tags: TAGS,
       "x-body-optional": true,
       body: Type.Object(
@@ -54,6 +60,7 @@ function openSession(app: App, { parts }: RouteOptions): void {
             Type.String({ maxLength: NAME_LENGTH_MAX, description: "For people who look at lists." }),
           ),
           ttl_seconds: Type.Optional(ttlSeconds(sessionTtlMaxSeconds)),
+          process: Type.Optional(askedProcess),
           capabilities: Type.Optional(
             Type.Array(Type.Enum([...CAPABILITIES], { type: "string" }), {
               uniqueItems: true,
@@ -71,26 +78,58 @@ function openSession(app: App, { parts }: RouteOptions): void {
             id: Type.Integer(),
             name: Type.String(),
             caller: Type.String(),
-            ttl_seconds: Type.Number(),
+            ttl_seconds: sessionTtl(),
+            lease: Type.Enum(["ttl", "process"], { type: "string" }),
+            process: clientProcess(),
             seq: seq(),
           }),
-          { id: 1, name: "loader", caller: "anonymous", ttl_seconds: 600, seq: 17 },
+          { id: 1, name: "loader", caller: "anonymous", ttl_seconds: 600, lease: "ttl", process: null, seq: 17 },
         ),
-        ...problems({ command: true, body: true }),
+        ...problems({ command: true, body: true }, "no-process", "process-foreign"),
       },
     },
     preValidation: optionalBody,
     handler: async (request, reply) => {
-      const { name = "", ttl_seconds: ttl = Math.min(sessionTtlSeconds, sessionTtlMaxSeconds) } = request.body;
       const { caller, body } = request;
+      const { name = "" } = body;
       const capabilities = body.capabilities as Capability[] | undefined;
-      const attr = { name, ttlMs: ttl * MS, ...(capabilities === undefined ? {} : { capabilities }) };
+      const process = processOf(parts, request.raw.socket, body as Asked);
+      // A replay elsewhere, where there is no such process, has a TTL in its place: the longest there is.
+      const fallback = process === undefined ? sessionTtlSeconds : sessionTtlMaxSeconds;
+      const ttl = body.ttl_seconds ?? Math.min(fallback, sessionTtlMaxSeconds);
+      const attr = {
+        name,
+        ttlMs: ttl * MS,
+        ...(capabilities === undefined ? {} : { capabilities }),
+        ...(process === undefined ? {} : { process }),
+      };
       const { outcome, seq } = await must(parts, reply, { cmd: CMD.SESSION_OPEN, session: 0, caller, attr });
       const id = outcome.out?.session_id as number;
       reply.code(201).header("location", `/v1/sessions/${id}`);
-      return { id, name, caller, ttl_seconds: ttl, seq };
+      const lives =
+        process === undefined
+          ? { ttl_seconds: ttl, lease: "ttl", process: null }
+          : { ttl_seconds: null, lease: "process", process: processJson(process) };
+      return { id, name, caller, ...lives, seq };
     },
   });
+}
+
+interface Asked {
+  readonly ttl_seconds?: number;
+  readonly process?: AskedProcess;
+}
+
+/** What the session is to live by; undefined: its TTL, or a stream. */
+function processOf(
+  { processes }: Parts,
+  connection: Socket,
+  { ttl_seconds, process }: Asked,
+): ClientProcess | undefined {
+  if (process === undefined) return undefined;
+  if (ttl_seconds !== undefined)
+    throw new InvalidInput("ttl_seconds", "a session lives by a process or by a TTL, not by both");
+  return findProcess(processes, connection, process);
 }
 
 function listSessions(app: App, { parts }: RouteOptions): void {
@@ -145,7 +184,8 @@ function renewSession(app: App, { parts }: RouteOptions): void {
     schema: {
       operationId: "renewSession",
       summary: "Renew a session's lease",
-      description: "From now on it has the whole of its TTL, or of the one given.",
+      description:
+        "From now on it has the whole of its TTL, or of the one given. One that lives by a process or a stream is not changed.",
       tags: TAGS,
       params: SessionParams,
       "x-body-optional": true,
@@ -199,7 +239,7 @@ function attachSession(app: App, { parts: { engine } }: RouteOptions, streams: S
       summary: "Attach a session to a stream",
       description:
         "From now on the session lives by its streams: when the last has broken and the grace time is over, it ends. A line " +
-        `tells that it is attached, and one more each ${HEARTBEAT_MS / MS} seconds.`,
+        `tells that it is attached, and one more each ${HEARTBEAT_MS / MS} seconds. One that lives by a process goes on doing so.`,
       tags: TAGS,
       params: SessionParams,
       response: {

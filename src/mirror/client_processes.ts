@@ -1,0 +1,111 @@
+import { readFileSync } from "node:fs";
+import { ERRNO, errnoName } from "../abi/errno.ts";
+import type { ClientProcess } from "../syscall/command.ts";
+import type { Bpf } from "./bpf.ts";
+import { bootId, haveExited, openPidfds, startTimeOf } from "./pidfd.ts";
+
+const SOL_SOCKET = 1;
+const SO_PEERCRED = 17;
+/** Since Linux 6.5. */
+const SO_PEERPIDFD = 77;
+const ENOPROTOOPT = 92;
+const ROOT = 0;
+
+/** Why a process cannot be had. */
+export interface NoProcess {
+  readonly refused: "no-process" | "process-foreign";
+  readonly detail: string;
+}
+
+interface Living {
+  readonly process: ClientProcess;
+  /** It is in a pid namespace below the service's: what it calls processes is not what the service calls them. */
+  readonly isNested: boolean;
+}
+
+/** Which processes are at the other ends of unix sockets. */
+export class ClientProcesses {
+  #pidfds: ReturnType<typeof openPidfds> | undefined;
+
+  /**
+   * The process that made the connection whose end here is `socket`; or another, by its pid, that runs as the same uid, or
+   * as any if that process is root's.
+   */
+  find(socket: number, pid: number | null): ClientProcess | NoProcess {
+    this.#pidfds ??= openPidfds();
+    const bpf = this.#pidfds;
+    if ("off" in bpf) return none(`processes cannot be watched on this machine: ${bpf.off}`);
+    const peer = peerOf(bpf, socket);
+    if ("refused" in peer || pid === null) return "refused" in peer ? peer : peer.process;
+    if (peer.isNested)
+      return none(
+        'the client is in a pid namespace of its own, with other pids than the service has: "peer" binds to it',
+      );
+    const named = livingAs(bpf, pid, bpf.pidfdOpen(pid));
+    if ("refused" in named) return named;
+    const { uid } = peer.process;
+    if (uid === ROOT || uid === named.process.uid) return named.process;
+    return {
+      refused: "process-foreign",
+      detail: `process ${pid} is of uid ${named.process.uid}, the client of ${uid}`,
+    };
+  }
+}
+
+/** The kernel keeps who connected; with a pidfd it keeps the process, too, otherwise its pid alone. */
+function peerOf(bpf: Bpf, socket: number): Living | NoProcess {
+  const credentials = option(bpf, socket, SO_PEERCRED, 12);
+  if (typeof credentials === "number") return none(`SO_PEERCRED is refused: ${errnoName(-credentials)}`);
+  const pid = credentials.readInt32LE(0);
+  const uid = credentials.readUInt32LE(4);
+  if (pid === 0) return none("the client is in a pid namespace that the service does not see");
+  const kept = option(bpf, socket, SO_PEERPIDFD, 4);
+  const isKept = kept !== -ENOPROTOOPT;
+  const peer = livingAs(
+    bpf,
+    pid,
+    typeof kept === "number" ? (isKept ? kept : bpf.pidfdOpen(pid)) : kept.readInt32LE(0),
+  );
+  if ("refused" in peer) return peer;
+  if (!isKept && peer.process.uid !== uid)
+    return none(`process ${pid} is of uid ${peer.process.uid}: who connected was of ${uid}`);
+  return { ...peer, process: { ...peer.process, uid } };
+}
+
+/** What getsockopt(2) tells, or a negative errno. */
+function option(bpf: Bpf, socket: number, name: number, bytes: number): Buffer | number {
+  const value = Buffer.alloc(bytes);
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(bytes);
+  const ret = bpf.libc("getsockopt", socket, SOL_SOCKET, name, value, length);
+  return ret < 0 ? ret : value;
+}
+
+/** Reads what a process is and closes its pidfd. If it lives afterwards, it is what was read. */
+function livingAs(bpf: Bpf, pid: number, pidfd: number): Living | NoProcess {
+  if (pidfd === -ERRNO.ESRCH || pidfd === -ERRNO.EINVAL) return none(`there is no process ${pid}`);
+  if (pidfd < 0) return none(`opening process ${pid}: ${errnoName(-pidfd)}`);
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, "utf8");
+    const process = { pid, uid: effectiveUid(status), startTime: startTimeOf(pid), boot: bootId() };
+    return haveExited(bpf, [pidfd])[0] ? none(`process ${pid} has exited`) : { process, isNested: isNested(status) };
+  } catch (error) {
+    return none(`reading /proc of process ${pid}: ${(error as NodeJS.ErrnoException).code}`);
+  } finally {
+    bpf.close(pidfd);
+  }
+}
+
+/** Of four: real, effective, saved, file system's. */
+function effectiveUid(status: string): number {
+  return Number(/^Uid:\t\d+\t(\d+)/m.exec(status)?.[1]);
+}
+
+/** Its pid in the namespace of /proc and in each below, down to its own. */
+function isNested(status: string): boolean {
+  return /^NSpid:\t\d+\t/m.test(status);
+}
+
+function none(detail: string): NoProcess {
+  return { refused: "no-process", detail };
+}

@@ -1,0 +1,40 @@
+import { readFileSync } from "node:fs";
+import { errnoName } from "../abi/errno.ts";
+import { type Bpf, openBpf } from "./bpf.ts";
+
+const POLLIN = 1;
+/** struct pollfd: 0 i32 fd, 4 i16 events, 6 i16 revents */
+const POLLFD_BYTES = 8;
+
+/** What pidfds are had with on this machine, or why there are none. */
+export function openPidfds(): Bpf | { readonly off: string } {
+  const bpf = openBpf();
+  if ("off" in bpf) return bpf;
+  const fd = bpf.pidfdOpen(process.pid);
+  if (fd < 0) return { off: `pidfd_open(2) is refused: ${errnoName(-fd)}` };
+  bpf.close(fd);
+  return bpf;
+}
+
+/** Of each pidfd, whether its process has exited: a pidfd is readable from then on, a zombie's, too. */
+export function haveExited(bpf: Bpf, pidfds: readonly number[]): boolean[] {
+  if (pidfds.length === 0) return [];
+  const polled = Buffer.alloc(POLLFD_BYTES * pidfds.length);
+  pidfds.forEach((pidfd, at) => {
+    polled.writeInt32LE(pidfd, at * POLLFD_BYTES);
+    polled.writeInt16LE(POLLIN, at * POLLFD_BYTES + 4);
+  });
+  bpf.libc("poll", polled, pidfds.length, 0);
+  return pidfds.map((_, at) => polled.readInt16LE(at * POLLFD_BYTES + 6) !== 0);
+}
+
+/** Field 22 of /proc/PID/stat; behind the name, which may hold anything. Throws where there is no such process. */
+export function startTimeOf(pid: number): string {
+  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+  return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] as string;
+}
+
+/** Which boot of the machine this is: start times count from it. */
+export function bootId(): string {
+  return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+}
