@@ -145,6 +145,7 @@ test("getMap tells what a map is, by id, name and pin", async (t) => {
       entries: 1,
       holds: 2,
       pinned: ["/sys/fs/bpf/counters"],
+      drift: null,
       mirror: { state: "off", detail: "no mirror in this test" },
     });
   t.match((await service.send("POST", "/v1/maps/name:counters/mirror/resync")).json(), { mirror: { state: "off" } });

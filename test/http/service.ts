@@ -214,7 +214,12 @@ export class Service {
         return () => this.#onGrowth.delete(listener);
       },
       run: async (request) => this.failing?.() ?? this.#run(request),
-      query: async (name, ask) => structuredClone(answerQuery(engine, name, ask)),
+      query: async (name, ask) => {
+        const answer = answerQuery(engine, name, ask);
+        // What takes time goes on while the engine idles.
+        while (answer instanceof Promise && engine.idle(true));
+        return structuredClone(await answer);
+      },
     };
   }
 
