@@ -403,3 +403,20 @@ t.test("sessions end when their lease is over; their descriptors close one by on
   await ledger.kill();
   ledger.remove();
 });
+
+t.test("a young state that loses all its cells at once does not take the process along", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "mapledger-"));
+  const store = new LmdbStore(join(folder, "state"), "test");
+  for (let round = 1; round <= 20; round++) {
+    const cells = Array.from({ length: 300 }, (_, at) => [`s${round}.${at}`, Buffer.alloc(100, at)] as const);
+    await store.write(cells, 2 * round - 1, 40_000);
+    await store.write(
+      cells.map(([key]) => [key, null] as const),
+      2 * round,
+      40_000,
+    );
+  }
+  t.strictSame([...store.range("s", "t")], []);
+  await store.close();
+  rmSync(folder, { recursive: true });
+});
