@@ -123,6 +123,31 @@ function run(bpf: Bpf): void {
     );
   });
 
+  t.test("interfaces and queues are adopted, unless they name programs", async (t) => {
+    const ledger = await started(t, "targets");
+    const { BPF_MAP_TYPE_DEVMAP, BPF_MAP_TYPE_DEVMAP_HASH, BPF_MAP_TYPE_CPUMAP } = BPF_MAP_TYPE;
+    const loopback = 1;
+    for (const [type, number, valueSize] of [
+      [BPF_MAP_TYPE_DEVMAP, loopback, 4],
+      [BPF_MAP_TYPE_DEVMAP_HASH, loopback, 8],
+      [BPF_MAP_TYPE_CPUMAP, 192, 8],
+    ] as const) {
+      const { fd, id } = strange(t, { type, valueSize, maxEntries: 4 }, false);
+      const value = Buffer.alloc(valueSize);
+      value.writeUInt32LE(number);
+      if (bpf.update(fd, u32(1), value) < 0) throw new Error(`filling a map of type ${type}`);
+      const pathname = `/sys/fs/bpf/targets_${type}`;
+      const { map } = (await ledger.must("POST", "/maps/adopt", { kernel_id: id, pathname })) as { map: Json };
+      t.match(map, { entries: 1, mirror: { state: "on", kernel_id: id } });
+      t.match(await ledger.must("GET", `/maps/${map.id}/elements/${hex(u32(1))}`), { value: hex(value) });
+      t.match(await ledger.must("GET", `/maps/${map.id}/drift`), { missing: 0, changed: 0, extra: 0 });
+    }
+    await ledger.stop();
+    await ledger.start();
+    for (const { mirror } of (await ledger.must("GET", "/maps")).maps as { mirror: Json }[])
+      t.equal(mirror.state, "on");
+  });
+
   t.test("by its pin; frozen; and with many elements", async (t) => {
     const ledger = await started(t, "pinned");
     const { fd, id } = strange(t, { maxEntries: 20_000 }, false);

@@ -1,6 +1,7 @@
 import { OBJ_NAME_LEN } from "../abi/bpf.ts";
 import { CMD } from "../abi/service.ts";
 import type { Element } from "../maps/map.ts";
+import { mapType } from "../maps/types.ts";
 import { BPFFS } from "../syscall/pins.ts";
 import type { Request } from "./engine.ts";
 import { MADE } from "./made.ts";
@@ -25,7 +26,7 @@ const TTL_MS = 60_000;
 
 /**
  * The commands that a kernel map's definition and contents come to: all of them run, or none. Elements are batches that the
- * mirror does not carry, for the kernel has them.
+ * mirror does not carry, for the kernel has them; of types that have no batches, updates that change nothing there.
  */
 export function adoptRequests(foreign: ForeignMap, elements: readonly Element[], ask: AdoptAsk): Request[] {
   const { caller } = ask;
@@ -36,12 +37,25 @@ export function adoptRequests(foreign: ForeignMap, elements: readonly Element[],
     { cmd: CMD.SESSION_OPEN, session: 0, caller, attr: { name: "adoption", ttlMs: TTL_MS } },
     { cmd: CMD.BPF_MAP_CREATE, ...made, attr: createAttr(foreign) },
   ];
-  for (const some of inBatches(elements)) {
-    const attr = { count: some.length, elemFlags: 0n, inBatch: null, outBatch: null };
-    const key = Buffer.concat(some.map((element) => element.key));
-    const value = Buffer.concat(some.map((element) => element.value));
-    requests.push({ cmd: CMD.BPF_MAP_UPDATE_BATCH, ...operator, imported: true, target, key, value, flags: 0n, attr });
-  }
+  if (mapType(foreign.type)?.batch.update !== null)
+    for (const { key, value } of elements)
+      requests.push({ cmd: CMD.BPF_MAP_UPDATE_ELEM, ...operator, target, key, value, flags: 0n });
+  else
+    for (const some of inBatches(elements)) {
+      const attr = { count: some.length, elemFlags: 0n, inBatch: null, outBatch: null };
+      const key = Buffer.concat(some.map((element) => element.key));
+      const value = Buffer.concat(some.map((element) => element.value));
+      requests.push({
+        cmd: CMD.BPF_MAP_UPDATE_BATCH,
+        ...operator,
+        imported: true,
+        target,
+        key,
+        value,
+        flags: 0n,
+        attr,
+      });
+    }
   if (foreign.frozen)
     requests.push({ cmd: CMD.BPF_MAP_FREEZE, ...operator, target, key: null, value: null, flags: 0n });
   const pathname = ask.pathname ?? `${BPFFS}/${pinName(foreign, ask)}`;

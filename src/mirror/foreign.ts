@@ -2,10 +2,11 @@ import { ERRNO, errnoName } from "../abi/errno.ts";
 import type { ForeignMap, KernelMapFacts } from "../engine/ports.ts";
 import type { Element, MapRecord } from "../maps/map.ts";
 import { fdinfo } from "./fdinfo.ts";
+import { shownKey } from "./kernel_elements.ts";
 import { KeyedElements } from "./keyed_elements.ts";
 import type { Making } from "./make.ts";
 import type { MapInfo } from "./map_info.ts";
-import { cannotTake, mirrored } from "./mirrored.ts";
+import { cannotAdopt, mirrored } from "./mirrored.ts";
 
 /** Why there is none to be had. */
 export interface NoForeignMap {
@@ -34,7 +35,7 @@ export class Foreign implements ForeignMap {
     this.keySize = info.keySize;
     this.valueSize = info.valueSize;
     this.maxEntries = info.maxEntries;
-    this.mapFlags = info.mapFlags;
+    this.mapFlags = (info.mapFlags & ~ownFlags(making, info)) >>> 0;
     this.name = info.name;
     this.mapExtra = info.mapExtra;
     this.frozen = frozen;
@@ -49,7 +50,12 @@ export class Foreign implements ForeignMap {
     const read = new KeyedElements({ ...this.#making, type, map, fd: this.fd }).read((key, value) =>
       elements.push({ key: Buffer.from(key), value: Buffer.from(value) }),
     );
-    return read ?? elements;
+    const named = type.refers === "some do" ? elements.find(({ value }) => namesProgram(value)) : undefined;
+    if (named === undefined) return read ?? elements;
+    return {
+      errno: "EOPNOTSUPP",
+      detail: `element ${shownKey(named.key)} names a program: no descriptor of it is known`,
+    };
   }
 }
 
@@ -68,7 +74,7 @@ export function openForeign(
     bpf.close(fd);
     return about === null ? { errno: "EINVAL", detail: `${shown} is no map` } : refused(shown, info as number);
   }
-  const cannot = cannotTake(recordOf(info), making.cpus);
+  const cannot = cannotAdopt(recordOf(info), making.cpus);
   if (cannot !== null) {
     bpf.close(fd);
     return { errno: "EOPNOTSUPP", detail: `${shown} cannot be adopted: ${cannot}` };
@@ -95,9 +101,20 @@ export function* kernelMaps(
       ? "it is the mirror's own"
       : map !== null
         ? `it is map ${map}'s`
-        : cannotTake(recordOf(info), making.cpus);
+        : cannotAdopt(recordOf(info), making.cpus);
     yield { ...info, frozen, map, cannot };
   }
+}
+
+/** Flags that the kernel sets by itself, and a creation does not take. */
+function ownFlags({ cpus }: Making, info: MapInfo): number {
+  const type = mirrored(recordOf(info), cpus);
+  return typeof type === "string" ? 0 : type.ownFlags;
+}
+
+/** Of a DEVMAP and its like: behind the number there may be a program's id. */
+function namesProgram(value: Buffer): boolean {
+  return value.length >= 8 && value.readUInt32LE(4) !== 0;
 }
 
 /** The map that it would be. */

@@ -162,7 +162,7 @@ export class KernelMirror implements Mirror {
 
   mend(source: MirrorSource, found: readonly ElementDifference[]): MirrorRefusal[] {
     const kernel = this.#kernelOf(source.map);
-    if (kernel === null || kernel.type.refers) return this.resync(source);
+    if (kernel === null || kernel.type.refers !== "never") return this.resync(source);
     const refused = kernel.elements.write(found.map(({ key, ledger }) => ({ key, value: ledger })));
     return refused !== null && this.#fails(refused) ? [refused] : [];
   }
@@ -224,7 +224,7 @@ export class KernelMirror implements Mirror {
     const { kernel } = entry;
     const source = this.#sources.of(id);
     if (source === null) return [];
-    if (kernel === null || kernel.type.refers || kernel.isFrozen()) return this.resync(source);
+    if (kernel === null || kernel.type.refers !== "never" || kernel.isFrozen()) return this.resync(source);
     const scan = kernel.elements.scan(source);
     for (;;) {
       const { value, done } = scan.next();

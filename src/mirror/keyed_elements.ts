@@ -51,7 +51,7 @@ export class KeyedElements {
    * replaced at once, so that no program finds nothing there.
    */
   write(changes: readonly ElementChange[]): Refused {
-    if (!this.#opened.type.refers) return this.#write(changes);
+    if (this.#opened.type.refers === "never") return this.#write(changes);
     const given: ElementChange[] = [];
     let first: Refused = null;
     for (const [at, change] of changes.entries()) {
@@ -94,7 +94,7 @@ export class KeyedElements {
   /** In one piece where the kernel cannot be asked for an element by its key, or names what it holds in its own way. */
   *scan(source: MirrorSource): MirrorScan {
     const { type } = this.#opened;
-    if (type.refers || type.told !== "all" || !type.exact) {
+    if (type.refers !== "never" || type.told !== "all" || !type.exact) {
       const differences: ElementDifference[] = [];
       const untold = this.#compare(source.elements(), (difference) => differences.push(difference));
       yield differences;

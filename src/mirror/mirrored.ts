@@ -42,8 +42,8 @@ export interface MirroredType {
   readonly identity: (key: Buffer) => string;
   /** A lookup finds an element by its very key, or none. */
   readonly exact: boolean;
-  /** Keys or values name something else: the kernel takes descriptors, and shows ids of its own. */
-  readonly refers: boolean;
+  /** Whether keys or values name something else: the kernel takes descriptors, and shows ids of its own. */
+  readonly refers: "never" | "some do" | "always";
   /** A key as the kernel takes it, and a value; of an element as `put` of its map type takes it. */
   readonly keyGiven: (refs: References, key: Buffer) => Buffer | Lacking;
   readonly valueGiven: (refs: References, map: MapRecord, value: Buffer) => Buffer | Lacking;
@@ -83,7 +83,7 @@ const PLAIN: MirroredType = {
   absent: "nothing",
   identity: allBytes,
   exact: true,
-  refers: false,
+  refers: "never",
   keyGiven: (_refs, key) => key,
   valueGiven: asItIs,
   valueShown: asItIs,
@@ -137,7 +137,7 @@ function innerMap(refs: References, value: Buffer): { readonly fd: number; reado
 
 /** Values that are maps: written as a descriptor, read as the kernel's id. */
 const OF_MAPS: Pick<MirroredType, "refers" | "valueGiven" | "valueShown"> = {
-  refers: true,
+  refers: "always",
   valueGiven(refs, _map, value) {
     const inner = innerMap(refs, value);
     return "lacking" in inner ? inner : u32Buffer(inner.fd);
@@ -152,7 +152,7 @@ const OF_MAPS: Pick<MirroredType, "refers" | "valueGiven" | "valueShown"> = {
 const HOLDER: MirroredType = {
   ...PLAIN,
   told: "slots",
-  refers: true,
+  refers: "always",
   valueGiven: (refs, _map, value) => objectFd(refs, idIn(value)),
 };
 
@@ -187,7 +187,7 @@ const SOCKMAP: MirroredType = { ...SOCKETS, nothingThere: "EINVAL" };
 /** An interface or a queue's size, and a program where the value has room for one. */
 const TARGETS: MirroredType = {
   ...PLAIN,
-  refers: true,
+  refers: "some do",
   valueGiven: (refs, map, value) => target(map, value, (program) => objectFd(refs, program)),
   valueShown: (refs, map, value) => target(map, value, (program) => programId(refs, program)),
 };
@@ -211,7 +211,7 @@ function target(
 const STORAGE: MirroredType = {
   ...PLAIN,
   told: "asked",
-  refers: true,
+  refers: "always",
   keyGiven(refs, key) {
     return idIn(key) === ANON_INODE
       ? fdOf(refs.anonymousFd(), "the anonymous inode")
@@ -324,5 +324,13 @@ export function cannotTake(map: MapRecord, cpus: Cpus): string | null {
   const type = mirrored(map, cpus);
   if (typeof type === "string") return type;
   if (type.told !== "all") return "the kernel does not tell what it has in a map of this type";
-  return type.refers ? "what the kernel has in a map of this type are ids of its own" : null;
+  return type.refers === "never" ? null : IDS_OF_ITS_OWN;
 }
+
+/** The same of a kernel map that some other program has made, as far as its type says. */
+export function cannotAdopt(map: MapRecord, cpus: Cpus): string | null {
+  const type = mirrored(map, cpus);
+  return typeof type !== "string" && type.refers === "some do" ? null : cannotTake(map, cpus);
+}
+
+const IDS_OF_ITS_OWN = "what the kernel has in a map of this type are ids of its own";
