@@ -73,6 +73,8 @@ export class KernelMirror implements Mirror {
   readonly #tree: PinTree;
   readonly #objects: ObjectTable;
   readonly #entries = new Map<number, Entry>();
+  /** Of them those that have failed: they are few, and looked at often. */
+  readonly #failing = new Map<number, Entry>();
   #carried: Carried | null = null;
   #retrying: Retrying | null = null;
   /** Until the map is created that it goes on as. */
@@ -138,6 +140,7 @@ export class KernelMirror implements Mirror {
     const { map } = source;
     const type = mirrored(map, this.#making.cpus);
     const before = this.#entries.get(map.id);
+    this.#failing.delete(map.id);
     if (typeof type === "string") {
       this.#entries.set(map.id, entryOf(null, { state: "off", detail: type }));
       return [];
@@ -212,7 +215,7 @@ export class KernelMirror implements Mirror {
 
   #nextRetry(): Retrying | null {
     const nowMs = this.#nowMs();
-    for (const [id, entry] of this.#entries)
+    for (const [id, entry] of this.#failing)
       if (entry.retryMs <= nowMs) return { id, told: entry.status, steps: this.#mending(id, entry) };
     return null;
   }
@@ -328,6 +331,7 @@ export class KernelMirror implements Mirror {
   #free(map: MapRecord): MirrorRefusal | null {
     const entry = this.#entries.get(map.id);
     this.#entries.delete(map.id);
+    this.#failing.delete(map.id);
     entry?.kernel?.close();
     return entry?.status.state === "off" ? null : this.#tree.unpinId(map.id);
   }
@@ -392,12 +396,12 @@ export class KernelMirror implements Mirror {
     entry.status = { state: "on", kernelId: kernel.id, pinned: this.#tree.byId(kernel.map.id), maxEntries };
     entry.retryMs = NEVER;
     entry.delayMs = RETRY_FIRST_MS;
+    this.#failing.delete(kernel.map.id);
   }
 
   /** What happened to a queue whose kernel map is behind must be seen by the next start, too. */
   #reached(seq: number): void {
-    for (const { kernel, status } of this.#entries.values())
-      if (status.state === "failed" && kernel?.elements instanceof LineElements) return;
+    for (const { kernel } of this.#failing.values()) if (kernel?.elements instanceof LineElements) return;
     this.#carried?.reached(seq);
   }
 
@@ -406,6 +410,7 @@ export class KernelMirror implements Mirror {
     const { operation, errno, detail } = refused;
     const entry = this.#entries.get(refused.mapId);
     if (entry === undefined) return true;
+    this.#failing.set(refused.mapId, entry);
     if (entry.retryMs === NEVER) {
       entry.retryMs = this.#nowMs() + entry.delayMs;
       entry.delayMs = Math.min(2 * entry.delayMs, RETRY_MOST_MS);
