@@ -103,7 +103,7 @@ const OF_MAPS: ReadonlySet<number> = new Set([
   BPF_MAP_TYPE.BPF_MAP_TYPE_HASH_OF_MAPS,
 ]);
 /** Why maps are off. */
-const OFF = /^(a struct_ops is not mirrored|a map with excl_prog_hash|maps with a .* inside another)/;
+const OFF = /^(a struct_ops is not mirrored|a map with excl_prog_hash|maps with .* inside another)/;
 /** Directories of bpffs are the ledger's own: no kernel object stands for them. */
 const LEDGER_ONLY = /: object \d+ exists in the ledger only$/;
 /** More elements than the streams put into a map. */

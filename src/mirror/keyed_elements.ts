@@ -314,14 +314,16 @@ export class KeyedElements {
   }
 
   #one({ key, value }: ElementChange): Refused {
-    const { bpf, fd } = this.#opened;
+    const { bpf, fd, type } = this.#opened;
     if (value !== null) {
       const ret = bpf.update(fd, key, value);
       if (ret === 0) return null;
       return this.#refusal("BPF_MAP_UPDATE_ELEM", ret, `updating element ${shownKey(key)} of the kernel map`);
     }
     const ret = bpf.delete(fd, key);
-    if (ret === 0 || ret === -ERRNO[this.#opened.type.nothingThere]) return null;
+    if (ret === 0 || ret === -ERRNO[type.nothingThere]) return null;
+    // From a frozen map only what it was of takes an element away, and takes it from the kernel's, too.
+    if (ret === -ERRNO.EPERM && type.refers !== "never") return null;
     return this.#refusal("BPF_MAP_DELETE_ELEM", ret, `deleting element ${shownKey(key)} of the kernel map`);
   }
 

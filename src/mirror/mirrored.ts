@@ -1,7 +1,7 @@
 import { BPF_F, BPF_MAP_TYPE, mapTypeName } from "../abi/bpf.ts";
 import type { Errno } from "../abi/errno.ts";
 import { u32Buffer } from "../maps/common.ts";
-import type { MapRecord } from "../maps/map.ts";
+import type { InnerShape, MapRecord } from "../maps/map.ts";
 import { ANON_INODE, type ObjectFacts } from "../maps/object.ts";
 
 /** What the state names by its own ids, as the kernel has it. undefined: the kernel does not. */
@@ -312,11 +312,18 @@ export function mirrored(map: MapRecord, cpus: Cpus): MirroredType | string {
   if (map.exclusive) return "a map with excl_prog_hash is not mirrored: the hash of its program is not kept";
   if (PER_CPU.has(map.type) && cpus.ledger !== cpus.machine)
     return `values of ${cpus.ledger} CPUs are not mirrored: the kernel's would be of ${cpus.machine}`;
-  if ((map.inner?.special.length ?? 0) > 0)
-    return `maps with a ${map.inner?.special[0]?.kind} inside another are not mirrored: the template's BTF is not kept`;
+  const described = map.inner === null ? null : needsBtf(map.inner);
+  if (described !== null)
+    return `maps with ${described} inside another are not mirrored: the template's BTF is not kept`;
   if (map.adopted === true) return { ...type, shape: PLAIN.shape };
   if ((type !== SOCKETS && type !== SOCKMAP) || map.valueSize === COOKIE_BYTES) return type;
   return { ...type, told: map.type === BPF_MAP_TYPE_SOCKHASH ? "keys" : "slots" };
+}
+
+/** What of a map cannot be had without BTF; null: nothing. */
+function needsBtf({ type, special }: InnerShape): string | null {
+  if (MIRRORED.get(type) === STORAGE) return "local storage";
+  return special[0] === undefined ? null : `a ${special[0].kind}`;
 }
 
 /** Why what the kernel has of a map cannot be taken over into the ledger, or null: it can. */
