@@ -3,6 +3,7 @@ import { CMD } from "../abi/service.ts";
 import type { Element } from "../maps/map.ts";
 import { mapType } from "../maps/types.ts";
 import { BPFFS } from "../syscall/pins.ts";
+import { batch, inBatches } from "./batches.ts";
 import type { Request } from "./engine.ts";
 import { MADE } from "./made.ts";
 import type { ForeignMap } from "./ports.ts";
@@ -21,7 +22,6 @@ export type AdoptAnswer =
   | { readonly failure: "disk full" | "log failed" | "bug"; readonly detail: string };
 
 const BATCH_ELEMENTS = 4096;
-const BATCH_BYTES = 4 * 1024 * 1024;
 const TTL_MS = 60_000;
 
 /**
@@ -41,20 +41,10 @@ export function adoptRequests(foreign: ForeignMap, elements: readonly Element[],
     for (const { key, value } of elements)
       requests.push({ cmd: CMD.BPF_MAP_UPDATE_ELEM, ...operator, target, key, value, flags: 0n });
   else
-    for (const some of inBatches(elements)) {
-      const attr = { count: some.length, elemFlags: 0n, inBatch: null, outBatch: null };
-      const key = Buffer.concat(some.map((element) => element.key));
-      const value = Buffer.concat(some.map((element) => element.value));
-      requests.push({
-        cmd: CMD.BPF_MAP_UPDATE_BATCH,
-        ...operator,
-        imported: true,
-        target,
-        key,
-        value,
-        flags: 0n,
-        attr,
-      });
+    for (const some of inBatches(elements, BATCH_ELEMENTS)) {
+      const keys = some.map(({ key }) => key);
+      const values = some.map(({ value }) => value);
+      requests.push({ ...operator, imported: true, ...batch(CMD.BPF_MAP_UPDATE_BATCH, target, keys, values) });
     }
   if (foreign.frozen)
     requests.push({ cmd: CMD.BPF_MAP_FREEZE, ...operator, target, key: null, value: null, flags: 0n });
@@ -94,16 +84,4 @@ function createAttr(foreign: ForeignMap) {
     exclProgHashSize: 0,
     adopted: foreign.id,
   };
-}
-
-function* inBatches(elements: readonly Element[]): Iterable<readonly Element[]> {
-  let from = 0;
-  let bytes = 0;
-  for (const [at, { key, value }] of elements.entries()) {
-    bytes += key.length + value.length;
-    if (at - from + 1 < BATCH_ELEMENTS && bytes < BATCH_BYTES && at < elements.length - 1) continue;
-    yield elements.slice(from, at + 1);
-    from = at + 1;
-    bytes = 0;
-  }
 }

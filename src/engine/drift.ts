@@ -1,5 +1,7 @@
 import { CMD } from "../abi/service.ts";
 import type { DriftPolicy, MapRecord } from "../maps/map.ts";
+import type { BatchCommand } from "../syscall/command.ts";
+import { batch } from "./batches.ts";
 import type { Request } from "./engine.ts";
 import type { ElementDifference, Mirror, MirrorRefusal, MirrorScan, MirrorSource } from "./ports.ts";
 
@@ -27,8 +29,8 @@ export interface DriftParts {
   readonly mirror: Mirror;
   /** null: the map is gone. */
   readonly sourceOf: (map: number) => MirrorSource | null;
-  /** Runs commands of the service's own at once; answers whether all of them succeeded. */
-  readonly run: (requests: readonly Request[]) => boolean;
+  /** Runs commands of the service's own at once. */
+  readonly run: (requests: readonly Request[]) => void;
   /** Becomes an event of the next batch. */
   readonly note: (request: Request) => void;
   readonly refused: (refusals: readonly MirrorRefusal[]) => void;
@@ -165,21 +167,13 @@ function driftRequest(map: number, policy: DriftPolicy["policy"], counts: DriftC
 function importRequests(map: number, found: readonly ElementDifference[]): Request[] {
   const gone = found.filter(({ kernel }) => kernel === null);
   const there = found.filter(({ kernel }) => kernel !== null);
-  const common = { ...SERVICE, imported: true, target: { by: "id", id: map }, flags: 0n } as const;
-  const attr = (count: number) => ({ count, elemFlags: 0n, inBatch: null, outBatch: null });
-  const keys = (of: readonly ElementDifference[]): Buffer => Buffer.concat(of.map(({ key }) => key));
-  const requests: Request[] = [];
-  if (gone.length > 0)
-    requests.push({
-      cmd: CMD.BPF_MAP_DELETE_BATCH,
-      ...common,
-      key: keys(gone),
-      value: null,
-      attr: attr(gone.length),
-    });
+  const target = { by: "id", id: map } as const;
+  const keysOf = (of: readonly ElementDifference[]): Buffer[] => of.map(({ key }) => key);
+  const batches: BatchCommand[] = [];
+  if (gone.length > 0) batches.push(batch(CMD.BPF_MAP_DELETE_BATCH, target, keysOf(gone), null));
   if (there.length > 0) {
-    const value = Buffer.concat(there.map(({ kernel }) => kernel as Buffer));
-    requests.push({ cmd: CMD.BPF_MAP_UPDATE_BATCH, ...common, key: keys(there), value, attr: attr(there.length) });
+    const values = there.map(({ kernel }) => kernel as Buffer);
+    batches.push(batch(CMD.BPF_MAP_UPDATE_BATCH, target, keysOf(there), values));
   }
-  return requests;
+  return batches.map((command) => ({ ...SERVICE, imported: true, ...command }));
 }

@@ -139,7 +139,7 @@ export class Engine {
     this.#drift = new Drift({
       mirror: parts.mirror,
       sourceOf,
-      run: (requests) => this.run(requests).every((reply) => "outcome" in reply && reply.outcome.errno === 0),
+      run: (requests) => void this.run(requests),
       note: (request) => this.#notes.push(request),
       refused: (refusals) => this.#refused(refusals),
     });

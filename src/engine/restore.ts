@@ -5,13 +5,14 @@ import type { CreateAttr, Element, InnerShape, MapRecord } from "../maps/map.ts"
 import type { Action, RestoreNote, Target } from "../syscall/command.ts";
 import { elementsOf } from "../syscall/elements.ts";
 import { OPERATOR, OpenMap, type State } from "../syscall/state.ts";
+import { batch, inBatches } from "./batches.ts";
 import { changedElements } from "./diff.ts";
 import type { Request } from "./engine.ts";
 import { MADE } from "./made.ts";
 
 /**
- * The commands that bring a map back to what it was: ordinary ones, in an order in which each succeeds. Deletions come first,
- * so that there is room. A map that was freed is created again, by a session of the restore's own, filled, and pinned where it
+ * The commands that bring a map back to what it was: ordinary ones, in an order in which each succeeds. Deletions come first
+ * where they have to make room. A map that was freed is created again, by a session of the restore's own, filled, and pinned where it
  * was pinned then.
  */
 export interface RestorePlan {
@@ -62,9 +63,8 @@ const BY_OBJECTS: ReadonlySet<number> = new Set([
 
 const MAKES_ROOM: ReadonlySet<number> = new Set([T.BPF_MAP_TYPE_LRU_HASH, T.BPF_MAP_TYPE_LRU_PERCPU_HASH]);
 
-/** A batch has at most so many elements, and about so many bytes. */
+/** A batch has at most so many elements. */
 const BATCH_ELEMENTS = 8192;
-const BATCH_BYTES = 4 * 1024 * 1024;
 const FIRST_FD = 3;
 
 /** `then`: the map as it should be again; `now`: the state at present. A string says why it cannot be done. */
@@ -209,7 +209,8 @@ function hasRoomBeside(now: OpenMap, added: number): boolean {
 
 function addRemoved(plan: Plan, { type }: OpenMap, target: Target, removed: readonly Buffer[]): void {
   if (type.batch.delete === null)
-    for (const keys of inBatches(removed)) plan.add(batch(CMD.BPF_MAP_DELETE_BATCH, target, keys, null));
+    for (const keys of inBatches(removed, BATCH_ELEMENTS))
+      plan.add(batch(CMD.BPF_MAP_DELETE_BATCH, target, keys, null));
   else for (const key of removed) plan.add({ cmd: CMD.BPF_MAP_DELETE_ELEM, target, key, value: null, flags: 0n });
 }
 
@@ -218,7 +219,7 @@ function addWritten(plan: Plan, { type }: OpenMap, target: Target, written: read
     for (const { key, value } of written) plan.add(update(target, key, value));
     return;
   }
-  for (const elements of inBatches(written)) {
+  for (const elements of inBatches(written, BATCH_ELEMENTS)) {
     const keys = elements.map(({ key }) => key);
     const values = elements.map(({ value }) => value);
     plan.add(batch(CMD.BPF_MAP_UPDATE_BATCH, target, keys, values));
@@ -280,29 +281,4 @@ function push(target: Target, value: Buffer): Action {
 
 function update(target: Target, key: Buffer, value: Buffer): Action {
   return { cmd: CMD.BPF_MAP_UPDATE_ELEM, target, key, value, flags: 0n };
-}
-
-function batch(
-  cmd: typeof CMD.BPF_MAP_UPDATE_BATCH | typeof CMD.BPF_MAP_DELETE_BATCH,
-  target: Target,
-  keys: readonly Buffer[],
-  values: readonly Buffer[] | null,
-): Action {
-  const attr = { count: keys.length, elemFlags: 0n, inBatch: null, outBatch: null };
-  const value = values === null ? null : Buffer.concat(values);
-  return { cmd, target, key: Buffer.concat(keys), value, flags: 0n, attr };
-}
-
-function* inBatches<Item extends Buffer | Element>(items: readonly Item[]): Iterable<readonly Item[]> {
-  let batch: Item[] = [];
-  let bytes = 0;
-  for (const item of items) {
-    batch.push(item);
-    bytes += Buffer.isBuffer(item) ? item.length : item.key.length + item.value.length;
-    if (batch.length < BATCH_ELEMENTS && bytes < BATCH_BYTES) continue;
-    yield batch;
-    batch = [];
-    bytes = 0;
-  }
-  if (batch.length > 0) yield batch;
 }

@@ -166,7 +166,7 @@ export class KernelMirror implements Mirror {
   mend(source: MirrorSource, found: readonly ElementDifference[]): MirrorRefusal[] {
     const kernel = this.#kernelOf(source.map);
     if (kernel === null || kernel.type.refers !== "never") return this.resync(source);
-    const refused = kernel.elements.write(found.map(({ key, ledger }) => ({ key, value: ledger })));
+    const refused = writeLedgers(kernel, found);
     return refused !== null && this.#fails(refused) ? [refused] : [];
   }
 
@@ -233,7 +233,7 @@ export class KernelMirror implements Mirror {
       const { value, done } = scan.next();
       if (done === true && value !== null) return "untold" in value ? this.resync(source) : this.#failed([value]);
       if (done === true) break;
-      const refused = kernel.elements.write(value.map(({ key, ledger }) => ({ key, value: ledger })));
+      const refused = writeLedgers(kernel, value);
       first ??= refused;
       yield;
       if (this.#entries.get(id) !== entry) return [];
@@ -431,6 +431,11 @@ function entryOf(kernel: KernelMap | null, status: MirrorStatus, delayMs = RETRY
 
 function isAlike(status: MirrorStatus, { operation, errno }: MirrorRefusal): boolean {
   return status.state === "failed" && status.operation === operation && status.errno === errno;
+}
+
+/** What was found to differ, as the ledger has it. */
+function writeLedgers({ elements }: KernelMap, found: readonly ElementDifference[]): MirrorRefusal | null {
+  return elements.write(found.map(({ key, ledger }) => ({ key, value: ledger })));
 }
 
 function isOfMaps({ type }: MapRecord): boolean {

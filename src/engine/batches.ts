@@ -1,0 +1,36 @@
+import type { CMD } from "../abi/service.ts";
+import type { Element } from "../maps/map.ts";
+import type { BatchCommand, Target } from "../syscall/command.ts";
+
+/** Batches that the service puts together itself. A batch has about so many bytes. */
+const BATCH_BYTES = 4 * 1024 * 1024;
+
+/** `values` null: of a deletion. */
+export function batch(
+  cmd: typeof CMD.BPF_MAP_UPDATE_BATCH | typeof CMD.BPF_MAP_DELETE_BATCH,
+  target: Target,
+  keys: readonly Buffer[],
+  values: readonly Buffer[] | null,
+): BatchCommand {
+  const attr = { count: keys.length, elemFlags: 0n, inBatch: null, outBatch: null };
+  const value = values === null ? null : Buffer.concat(values);
+  return { cmd, target, key: Buffer.concat(keys), value, flags: 0n, attr };
+}
+
+/** At most so many in a batch. */
+export function* inBatches<Item extends Buffer | Element>(
+  items: readonly Item[],
+  most: number,
+): Iterable<readonly Item[]> {
+  let batch: Item[] = [];
+  let bytes = 0;
+  for (const item of items) {
+    batch.push(item);
+    bytes += Buffer.isBuffer(item) ? item.length : item.key.length + item.value.length;
+    if (batch.length < most && bytes < BATCH_BYTES) continue;
+    yield batch;
+    batch = [];
+    bytes = 0;
+  }
+  if (batch.length > 0) yield batch;
+}
