@@ -84,7 +84,7 @@ export const PAST_READS: {
   async elementVersions(past, { reference, key, limit, after, before }) {
     const upTo = await past.reach(null);
     if (after !== undefined && after > 0) past.checkKept(after);
-    if (before !== undefined) past.checkKept(before - 2);
+    if (before !== undefined) past.checkKept(Math.max(before - 2, 0));
     const ever = mapEver(past.history, past.stateAt, reference, upTo);
     if (ever === null || "ambiguous" in ever) return ever;
     const range = { upTo, limit, ...(after === undefined ? { before: before ?? upTo + 1 } : { after }) };

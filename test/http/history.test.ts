@@ -65,6 +65,11 @@ test("a history pages both ways, and both ways it is the same", async (t) => {
     }
     t.same(back, all, `back by ${limit}`);
   }
+  t.match(
+    await get(`${url}?before=1`),
+    { versions: [], next: 0, prev: null },
+    "below the first event there is nothing",
+  );
 });
 
 test("histories of arrays begin with zeros, of tries go by the prefix, of queues by the place", async (t) => {

@@ -126,7 +126,7 @@ function elementHistory(app: App, { past, settings }: Parts): void {
           }),
           { map: 1, versions: [VERSION_EXAMPLE], next: null, prev: null },
         ),
-        ...problems({}, "ENOENT", "EINVAL"),
+        ...problems({}, "archived", "ENOENT", "EINVAL"),
       },
     },
     handler: async (request) => {
@@ -194,7 +194,7 @@ function diffMap(app: App, { past, settings }: Parts): void {
           }),
           DIFF_EXAMPLE,
         ),
-        ...problems({}, "ENOENT", "EINVAL", "no-such-event"),
+        ...problems({}, "archived", "ENOENT", "EINVAL", "no-such-event"),
       },
     },
     handler: async (request) => {
@@ -283,7 +283,7 @@ function restoreMap(app: App, parts: Parts): void {
           }),
           RESTORE_EXAMPLE,
         ),
-        ...problems({ command: true, body: true }, ...RESTORE_ERRNOS, "no-such-event"),
+        ...problems({ command: true, body: true }, ...RESTORE_ERRNOS, "archived", "no-such-event"),
       },
     },
     handler: async (request) => {
