@@ -38,6 +38,8 @@ const MOVES = new Set(["OBJ_PIN", "FS_UNLINK", "FS_MKDIR", "FS_RMDIR", "FS_RENAM
 const RUNS = new Set(["PROG_ATTACH", "PROG_TEST_RUN"]);
 /** Types whose memory exists inside a kernel only. */
 const RINGS = new Set(["RINGBUF", "USER_RINGBUF", "ARENA"]);
+/** Of ten milliseconds. */
+const SETTLES_MAX = 1000;
 /** Fields that name a descriptor. */
 const FD_FIELDS = [
   "fd",
@@ -92,11 +94,21 @@ class Replayer implements Report {
       if (reason !== RAW || line.out.err !== undefined || !this.#standIn(line)) this.#leaveOut(line);
       return;
     }
-    const out = this.#commands.run(line);
+    const out = this.#run(line);
     this.replayed++;
     if (!agrees(line, out)) this.wrong.push({ line, out });
     // What only the subject has opened would be in the way of later names.
     if (out.fd !== undefined && line.out.fd === undefined) this.#commands.close(line.as as string);
+  }
+
+  /** A socket is busy until the kernel is done with the array that had it: asked until it is, at most for ten seconds. */
+  #run(line: Line): LineOut {
+    let out = this.#commands.run(line);
+    for (let settles = 0; settles < SETTLES_MAX && out.err === "EBUSY" && line.out.err !== "EBUSY"; settles++) {
+      this.#subject.settle();
+      out = this.#commands.run(line);
+    }
+    return out;
   }
 
   // What cannot be replayed.
