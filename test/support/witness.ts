@@ -80,7 +80,8 @@ export class Witness {
     this.#count = sentinels.length;
     this.#program = loadXdp(bpf, witnessing(this.#mapFd, sentinels));
     const workerData: RunData = { program: this.#program, pins, control: this.#control };
-    this.#worker = new Worker(new URL("run_program.ts", import.meta.url), { workerData, env: bare(process.env) });
+    const options = { workerData, env: bare(process.env), execArgv: [] };
+    this.#worker = new Worker(new URL("run_program.ts", import.meta.url), options);
   }
 
   /** How often all pins were looked at, and how often one of them was not there or another map's. */
