@@ -1,7 +1,8 @@
 import { mkdirSync, rmSync } from "node:fs";
 import t, { type Test } from "tap";
-import { BPF_F, BPF_MAP_TYPE } from "../src/abi/bpf.ts";
+import { BPF_ATTACH_TYPE, BPF_F, BPF_MAP_TYPE, BPF_PROG_TYPE } from "../src/abi/bpf.ts";
 import { type Bpf, openBpf } from "../src/mirror/bpf.ts";
+import { BtfBlob } from "./maps/btf_blob.ts";
 import { BPFFS, unfitForKernel } from "./support/bpffs.ts";
 import { hex, type Json, Ledger, until } from "./support/ledger.ts";
 import { hash, u32, u64 } from "./support/mirror.ts";
@@ -9,20 +10,42 @@ import { hash, u32, u64 } from "./support/mirror.ts";
 /** What a shape has beside that of `hash`. */
 type Shape = Partial<Parameters<Bpf["create"]>[0]>;
 
+/** What else a map is created with. */
+type Beside = Partial<NonNullable<Parameters<Bpf["create"]>[1]>>;
+
+/** r0 = 0; exit */
+const RETURN_0 = Buffer.from("b7000000000000009500000000000000", "hex");
+
 function run(bpf: Bpf): void {
   const base = `${BPFFS}/mladopt${process.pid}`;
   mkdirSync(base);
   t.teardown(() => rmSync(base, { recursive: true }));
 
   /** A map of some other program's, with two elements; it stays open for the test. */
-  function strange(t: Test, shape: Shape = {}, fill = true): { fd: number; id: number } {
-    const fd = bpf.create({ ...hash, name: "strange", ...shape });
+  function strange(t: Test, shape: Shape = {}, fill = true, beside: Beside = {}): { fd: number; id: number } {
+    const with_ = { innerMapFd: 0, btfFd: 0, btfKeyTypeId: 0, btfValueTypeId: 0, ...beside };
+    const fd = bpf.create({ ...hash, name: "strange", ...shape }, with_);
     if (fd < 0) throw new Error(`creating a map: ${fd}`);
     t.teardown(() => bpf.close(fd));
     const info = bpf.infoByFd(fd);
     if (typeof info === "number") throw new Error(`its info: ${info}`);
     if (fill) for (const key of [1, 2]) bpf.update(fd, u32(key), u64(key));
     return { fd, id: info.id };
+  }
+
+  /** A program of some other program's. */
+  function program(t: Test, type: number, expectedAttachType = 0): { fd: number; id: number } {
+    const fd = bpf.loadProgram(type, expectedAttachType, RETURN_0);
+    if (fd < 0) throw new Error(`loading a program: ${fd}`);
+    t.teardown(() => bpf.close(fd));
+    const info = bpf.objectInfo(fd, 128);
+    if (typeof info === "number") throw new Error(`its info: ${info}`);
+    return { fd, id: info.readUInt32LE(4) };
+  }
+
+  function write(fd: number, key: number, value: Buffer): void {
+    const ret = bpf.update(fd, u32(key), value);
+    if (ret < 0) throw new Error(`writing element ${key}: ${ret}`);
   }
 
   function valueAt(fd: number, key: number): number {
@@ -123,10 +146,11 @@ function run(bpf: Bpf): void {
     );
   });
 
-  t.test("interfaces and queues are adopted, unless they name programs", async (t) => {
+  t.test("interfaces and queues are adopted, with the programs that they name", async (t) => {
     const ledger = await started(t, "targets");
     const { BPF_MAP_TYPE_DEVMAP, BPF_MAP_TYPE_DEVMAP_HASH, BPF_MAP_TYPE_CPUMAP } = BPF_MAP_TYPE;
     const loopback = 1;
+    const named = program(t, BPF_PROG_TYPE.BPF_PROG_TYPE_XDP, BPF_ATTACH_TYPE.BPF_XDP_DEVMAP);
     for (const [type, number, valueSize] of [
       [BPF_MAP_TYPE_DEVMAP, loopback, 4],
       [BPF_MAP_TYPE_DEVMAP_HASH, loopback, 8],
@@ -135,17 +159,138 @@ function run(bpf: Bpf): void {
       const { fd, id } = strange(t, { type, valueSize, maxEntries: 4 }, false);
       const value = Buffer.alloc(valueSize);
       value.writeUInt32LE(number);
-      if (bpf.update(fd, u32(1), value) < 0) throw new Error(`filling a map of type ${type}`);
+      write(fd, 1, value);
+      const hasProgram = type === BPF_MAP_TYPE_DEVMAP_HASH;
+      if (hasProgram) write(fd, 2, Buffer.concat([u32(number), u32(named.fd)]));
       const pathname = `/sys/fs/bpf/targets_${type}`;
       const { map } = (await ledger.must("POST", "/maps/adopt", { kernel_id: id, pathname })) as { map: Json };
-      t.match(map, { entries: 1, mirror: { state: "on", kernel_id: id } });
+      t.match(map, { entries: hasProgram ? 2 : 1, mirror: { state: "on", kernel_id: id } });
       t.match(await ledger.must("GET", `/maps/${map.id}/elements/${hex(u32(1))}`), { value: hex(value) });
+      if (hasProgram)
+        t.match(
+          await ledger.must("GET", `/maps/${map.id}/elements/${hex(u32(2))}`),
+          { value: hex(Buffer.concat([u32(number), u32(named.id)])) },
+          "as the kernel shows it",
+        );
       t.match(await ledger.must("GET", `/maps/${map.id}/drift`), { missing: 0, changed: 0, extra: 0 });
     }
     await ledger.stop();
     await ledger.start();
     for (const { mirror } of (await ledger.must("GET", "/maps")).maps as { mirror: Json }[])
       t.equal(mirror.state, "on");
+  });
+
+  t.test("an array of programs is adopted with its programs", async (t) => {
+    const ledger = await started(t, "programs");
+    const [one, two] = [
+      program(t, BPF_PROG_TYPE.BPF_PROG_TYPE_SOCKET_FILTER),
+      program(t, BPF_PROG_TYPE.BPF_PROG_TYPE_SOCKET_FILTER),
+    ];
+    const type = BPF_MAP_TYPE.BPF_MAP_TYPE_PROG_ARRAY;
+    const { fd, id } = strange(t, { type, valueSize: 4, maxEntries: 8 }, false);
+    for (const [key, named] of [one, two, one].entries()) write(fd, key, u32(named.fd));
+    bpf.freeze(fd);
+    const { map } = (await ledger.must("POST", "/maps/adopt", { kernel_id: id })) as { map: Json };
+    t.match(map, { entries: 3, frozen: true, mirror: { state: "on", kernel_id: id } });
+    for (const [key, named] of [one, two, one].entries())
+      t.match(await ledger.must("GET", `/maps/${map.id}/elements/${hex(u32(key))}`), { value: hex(u32(named.id)) });
+    t.match(await ledger.must("GET", `/maps/${map.id}/drift`), { missing: 0, changed: 0, extra: 0 });
+    await ledger.stop();
+    await ledger.start();
+    t.match(await ledger.must("GET", `/maps/${map.id}`), { mirror: { state: "on", kernel_id: id } });
+    t.same(await ledger.events("MIRROR_REFUSED"), []);
+  });
+
+  t.test("a map of maps is adopted with the maps that it holds", async (t) => {
+    const ledger = await started(t, "outer");
+    const { BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_ARRAY_OF_MAPS, BPF_MAP_TYPE_HASH_OF_MAPS } = BPF_MAP_TYPE;
+    const innerShape = { type: BPF_MAP_TYPE_ARRAY, maxEntries: 4 };
+    const inner = [
+      strange(t, innerShape),
+      strange(t, { ...innerShape, name: "second" }),
+      strange(t, innerShape, false),
+    ];
+    const own = (await ledger.must("POST", "/maps/adopt", { kernel_id: inner[1]?.id })) as { map: Json };
+    const adopted: Json[] = [];
+    for (const type of [BPF_MAP_TYPE_ARRAY_OF_MAPS, BPF_MAP_TYPE_HASH_OF_MAPS]) {
+      const template = strange(t, innerShape, false);
+      const { fd, id } = strange(t, { type, valueSize: 4, maxEntries: 8 }, false, { innerMapFd: template.fd });
+      for (const [key, { fd: named }] of [...inner, ...inner].entries()) write(fd, key, u32(named));
+      const pathname = `/sys/fs/bpf/outer_${type}`;
+      const answer = (await ledger.must("POST", "/maps/adopt", { kernel_id: id, pathname })) as { map: Json };
+      t.match(answer.map, {
+        entries: 6,
+        pinned: [pathname],
+        inner_map: { map_type: "BPF_MAP_TYPE_ARRAY", max_entries: 4 },
+        mirror: { state: "on", kernel_id: id },
+      });
+      t.match(await ledger.must("GET", `/maps/${answer.map.id}/drift`), { missing: 0, changed: 0, extra: 0 });
+      adopted.push(answer.map);
+      const { value } = await ledger.must("GET", `/maps/${answer.map.id}/elements/${hex(u32(1))}`);
+      t.equal(value, hex(u32(own.map.id as number)), "one that was adopted before is the same map");
+      // A map that is put where another was.
+      const session = await ledger.must("POST", "/sessions", { ttl_seconds: 3600 });
+      const { fd: newFd } = await ledger.must("POST", `/sessions/${session.id}/maps`, {
+        map_type: "BPF_MAP_TYPE_ARRAY",
+        key_size: 4,
+        value_size: 8,
+        max_entries: 4,
+      });
+      const { fd: outerFd } = await ledger.must("POST", `/sessions/${session.id}/fds`, {
+        kind: "map",
+        map: String(answer.map.id),
+      });
+      await ledger.must("PUT", `/sessions/${session.id}/fds/${outerFd}/elements/${hex(u32(0))}`, {
+        value: hex(u32(newFd as number)),
+      });
+      const held = Buffer.alloc(4);
+      bpf.lookup(fd, u32(0), held);
+      t.not(held.readUInt32LE(), inner[0]?.id, "who has made it sees what is written");
+    }
+    const { maps } = (await ledger.must("GET", "/maps")) as { maps: (Json & { mirror: Json })[] };
+    const [first] = maps.filter(({ mirror }) => mirror.kernel_id === inner[0]?.id);
+    t.same(await ledger.elements(first?.id as number), { 0: 0, 1: 1, 2: 2, 3: 0 });
+    t.same(first?.pinned, [], "what holds it holds it");
+    await ledger.stop();
+    await ledger.start();
+    for (const { id, mirror } of adopted as (Json & { mirror: Json })[])
+      t.match(await ledger.must("GET", `/maps/${id}`), { mirror: { state: "on", kernel_id: mirror.kernel_id } });
+    t.same(await ledger.events("MIRROR_REFUSED"), []);
+  });
+
+  t.test("a map keeps the BTF that describes it", async (t) => {
+    const ledger = await started(t, "btf");
+    const blob = new BtfBlob();
+    const number = blob.int("u32", 4);
+    const lock = blob.struct("bpf_spin_lock", 4, [["val", number, 0]]);
+    const counter = blob.struct("counter", 8, [
+      ["lock", lock, 0],
+      ["hits", number, 4],
+    ]);
+    const btfFd = bpf.loadBtf(blob.bytes());
+    if (btfFd < 0) throw new Error(`loading BTF: ${btfFd}`);
+    t.teardown(() => bpf.close(btfFd));
+    const described = { btfFd, btfKeyTypeId: number, btfValueTypeId: counter };
+    const { fd, id } = strange(t, {}, false, described);
+    write(fd, 1, Buffer.concat([u32(0), u32(7)]));
+    const { map } = (await ledger.must("POST", "/maps/adopt", { kernel_id: id })) as { map: Json };
+    t.match(map, {
+      btf: {
+        btf_key_type_id: number,
+        btf_value_type_id: counter,
+        fields: [{ kind: "bpf_spin_lock", offset: 0, size: 4 }],
+      },
+    });
+    const [{ value } = {}] = await ledger.events("BPF_BTF_LOAD");
+    t.equal(value, hex(blob.bytes()));
+    const inside = strange(t, {}, false, described);
+    const type = BPF_MAP_TYPE.BPF_MAP_TYPE_HASH_OF_MAPS;
+    const outer = strange(t, { type, valueSize: 4 }, false, { innerMapFd: inside.fd });
+    write(outer.fd, 1, u32(inside.fd));
+    t.match(await ledger.ask("POST", "/maps/adopt", { kernel_id: outer.id, pathname: "/sys/fs/bpf/outer" }), {
+      status: 405,
+      json: { detail: /maps with a bpf_spin_lock inside another are not mirrored/ },
+    });
   });
 
   t.test("by its pin; frozen; and with many elements", async (t) => {
@@ -185,6 +330,15 @@ function run(bpf: Bpf): void {
     };
     const queue = strange(t, { type: BPF_MAP_TYPE.BPF_MAP_TYPE_QUEUE, keySize: 0 }, false);
     await refuses({ kernel_id: queue.id }, 405, /the kernel does not tell what it has/);
+    const types = BPF_MAP_TYPE;
+    const outer = { type: types.BPF_MAP_TYPE_HASH_OF_MAPS, valueSize: 4 };
+    const empty = strange(t, outer, false, { innerMapFd: queue.fd });
+    await refuses({ kernel_id: empty.id }, 405, /it holds no map now: of which kind they may be cannot be told/);
+    write(empty.fd, 1, u32(queue.fd));
+    const why = `its element 01000000: kernel map ${queue.id} cannot be adopted: the kernel does not tell what it has`;
+    await refuses({ kernel_id: empty.id }, 405, new RegExp(why));
+    const sockets = strange(t, { type: types.BPF_MAP_TYPE_SOCKMAP }, false);
+    await refuses({ kernel_id: sockets.id }, 405, /nothing opens a socket by its cookie/);
     await refuses({ kernel_id: 4_000_000_000 }, 404, /opening kernel map 4000000000: ENOENT/);
     await refuses({ pinned: `${base}/nothing` }, 404, /ENOENT/);
     await refuses({}, 400, /./);

@@ -313,17 +313,17 @@ export class Engine {
   /** Makes a kernel map that some other program has made a map of the ledger's. */
   adopt(ask: AdoptAsk): AdoptAnswer {
     return this.#parts.mirror.adopting<AdoptAnswer>(ask.which, (foreign) => {
-      const elements = foreign.elements();
-      if ("errno" in elements) return { refused: elements };
-      const done = this.runWhole(adoptRequests(foreign, elements, ask), { map: 0, seq: this.#seq });
+      const requests = adoptRequests(foreign, ask);
+      if ("errno" in requests) return { refused: requests };
+      const done = this.runWhole(requests, { map: 0, seq: this.#seq });
       if ("refused" in done) {
         const { errno, detail } = done.refused;
         return { refused: { errno: errnoName(errno), detail: `${cmdName(done.cmd)}: ${detail}` } };
       }
       if ("failure" in done) return done;
       if (!("replies" in done)) throw new Error("adopting a kernel map: its map has changed before it was there");
-      const created = done.replies[1] as { outcome: Outcome };
-      return { map: created.outcome.map, seq: (done.replies.at(-1) as { seq: number }).seq };
+      const pinned = done.replies.at(-2) as { outcome: Outcome };
+      return { map: pinned.outcome.map, seq: (done.replies.at(-1) as { seq: number }).seq };
     });
   }
 

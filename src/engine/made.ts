@@ -1,4 +1,5 @@
 import { CMD } from "../abi/service.ts";
+import type { Action, Origin } from "../syscall/command.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import type { Request } from "./engine.ts";
 
@@ -24,4 +25,46 @@ export function withMade(request: Request, made: Made): Request {
   if ("attr" in known && known.cmd === CMD.BPF_MAP_GET_FD_BY_ID && known.attr.mapId === MADE)
     known = { ...known, attr: { ...known.attr, mapId: made.map } };
   return known;
+}
+
+const FIRST_FD = 3;
+const TTL_MS = 60_000;
+
+/** Requests that run as one. Those that need descriptors are a session's that the first of them opens. */
+export class Whole {
+  readonly requests: Request[] = [];
+  readonly #who: Pick<Origin, "caller" | "restore">;
+  readonly #name: string;
+  #hasSession = false;
+  readonly #fds = new Set<number>();
+
+  /** `name` is the session's. */
+  constructor(who: Pick<Origin, "caller" | "restore">, name: string) {
+    this.#who = who;
+    this.#name = name;
+  }
+
+  add(action: Action & Pick<Origin, "imported">, session = 0): void {
+    this.requests.push({ ...action, session, ...this.#who });
+  }
+
+  /** A command that opens a descriptor; answers its number: the lowest that is free. */
+  open(action: Action): number {
+    if (!this.#hasSession) this.add({ cmd: CMD.SESSION_OPEN, attr: { name: this.#name, ttlMs: TTL_MS } });
+    this.#hasSession = true;
+    this.add(action, MADE);
+    let fd = FIRST_FD;
+    while (this.#fds.has(fd)) fd++;
+    this.#fds.add(fd);
+    return fd;
+  }
+
+  close(fd: number): void {
+    this.#fds.delete(fd);
+    this.add({ cmd: CMD.CLOSE, fd, attr: { reason: "close" } }, MADE);
+  }
+
+  end(): void {
+    if (this.#hasSession) this.add({ cmd: CMD.SESSION_END, attr: { reason: "ended by request" } }, MADE);
+  }
 }

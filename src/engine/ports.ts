@@ -138,7 +138,7 @@ export interface MirrorSources {
 export interface KernelMapFacts
   extends Pick<
     MapRecord,
-    "type" | "keySize" | "valueSize" | "maxEntries" | "mapFlags" | "name" | "mapExtra" | "frozen"
+    "type" | "keySize" | "valueSize" | "maxEntries" | "mapFlags" | "name" | "mapExtra" | "frozen" | "btf"
   > {
   /** The kernel's. */
   readonly id: number;
@@ -149,10 +149,26 @@ export interface KernelMapFacts
 }
 
 /** A kernel map that some other program has made. */
-export interface ForeignMap extends Omit<KernelMapFacts, "map" | "cannot"> {
+export interface ForeignMap {
+  readonly facts: Omit<KernelMapFacts, "map" | "cannot">;
+  /** The blob that its `facts.btf` is of; null: it has none. */
+  readonly btf: Buffer | null;
   /** All that it holds, but for what reads as zeros in an array; or why it cannot be read. */
-  elements(): readonly Element[] | Pick<MirrorRefusal, "errno" | "detail">;
+  elements(): readonly ForeignElement[] | Pick<MirrorRefusal, "errno" | "detail">;
 }
+
+export interface ForeignElement extends Element {
+  /** What the value names; a descriptor of it is the last u32 of a value that is written. null: nothing. */
+  readonly names: ForeignName | null;
+}
+
+export type ForeignName =
+  /** By the kernel's id. */
+  | { readonly prog: number; readonly expectedAttachType: number }
+  /** One of the ledger's. */
+  | { readonly map: number }
+  /** One that has to be adopted with the map. */
+  | { readonly foreign: ForeignMap };
 
 /** What became of maps that had failed. */
 export interface MirrorRetry {
@@ -196,8 +212,8 @@ export interface Mirror {
   /** All kernel maps of the machine. */
   kernelMaps(): readonly KernelMapFacts[];
   /**
-   * Opens one that is to be adopted, calls `adopt` with it, and closes it again, unless a map was created meanwhile as which
-   * it goes on. Answers what `adopt` does, or why it cannot be had.
+   * Opens one that is to be adopted, calls `adopt` with it, and closes it again, and what it holds, unless maps were created
+   * meanwhile as which they go on. Answers what `adopt` does, or why it cannot be had.
    */
   adopting<Answer>(
     which: { readonly kernelId: number } | { readonly pinned: string },

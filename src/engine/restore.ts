@@ -8,7 +8,7 @@ import { OPERATOR, OpenMap, type State } from "../syscall/state.ts";
 import { batch, inBatches } from "./batches.ts";
 import { changedElements } from "./diff.ts";
 import type { Request } from "./engine.ts";
-import { MADE } from "./made.ts";
+import { MADE, Whole } from "./made.ts";
 
 /**
  * The commands that bring a map back to what it was: ordinary ones, in an order in which each succeeds. Deletions come first
@@ -65,7 +65,6 @@ const MAKES_ROOM: ReadonlySet<number> = new Set([T.BPF_MAP_TYPE_LRU_HASH, T.BPF_
 
 /** A batch has at most so many elements. */
 const BATCH_ELEMENTS = 8192;
-const FIRST_FD = 3;
 
 /** `then`: the map as it should be again; `now`: the state at present. A string says why it cannot be done. */
 export function planRestore(then: OpenMap, thenState: State, now: State, who: RestoreFor): RestorePlan | string {
@@ -74,7 +73,7 @@ export function planRestore(then: OpenMap, thenState: State, now: State, who: Re
   const plan = new Plan(who);
   if (living !== undefined) {
     const refusal = fill(plan, then, new OpenMap(now, living, OPERATOR), now);
-    plan.close();
+    plan.end();
     return refusal ?? plan;
   }
   const pathnames = [...thenState.pinned()].filter((pin) => pin.map === map.id).map(({ pathname }) => pathname);
@@ -88,38 +87,16 @@ export function planRestore(then: OpenMap, thenState: State, now: State, who: Re
     plan.add({ cmd: CMD.BPF_OBJ_PIN, target, attr: { pathname, fileFlags: 0, pathFd: 0 } });
   if (who.session !== null)
     plan.add({ cmd: CMD.BPF_MAP_GET_FD_BY_ID, attr: { mapId: MADE, openFlags: 0 } }, who.session);
-  plan.close();
+  plan.end();
   return plan;
 }
 
 /** Puts a plan together. */
-class Plan implements RestorePlan {
-  readonly requests: Request[] = [];
+class Plan extends Whole implements RestorePlan {
   readonly counts = { added: 0, changed: 0, removed: 0 };
-  readonly #who: RestoreFor;
-  #fds = 0;
 
-  constructor(who: RestoreFor) {
-    this.#who = who;
-  }
-
-  add(action: Action, session = 0): void {
-    const { caller, note } = this.#who;
-    this.requests.push({ ...action, session, caller, restore: note });
-  }
-
-  /** A command of the plan's own session that opens a descriptor; answers its number. */
-  open(action: Action): number {
-    if (this.#fds === 0) {
-      const attr = { name: `restore of map ${this.#who.note.map}`, ttlMs: 60_000 };
-      this.add({ cmd: CMD.SESSION_OPEN, attr });
-    }
-    this.add(action, MADE);
-    return FIRST_FD + this.#fds++;
-  }
-
-  close(): void {
-    if (this.#fds > 0) this.add({ cmd: CMD.SESSION_END, attr: { reason: "ended by request" } }, MADE);
+  constructor({ caller, note }: RestoreFor) {
+    super({ caller, restore: note }, `restore of map ${note.map}`);
   }
 }
 

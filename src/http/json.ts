@@ -133,6 +133,7 @@ export function kernelMapJson({ id, type, map, cannot, ...facts }: KernelMapFact
     map_flags: flagNames(facts.mapFlags),
     name: facts.name,
     frozen: facts.frozen,
+    btf_id: facts.btf?.btfId ?? null,
     map_id: map,
     not_adoptable: cannot,
   };

@@ -43,7 +43,7 @@ const ROOM_BYTES = 16 * 1024 * 1024;
 const ROOM_FACTOR = 4;
 
 /** How the cells are laid out; a state of another layout is made again from the log. */
-export const LAYOUT = 4;
+export const LAYOUT = 5;
 
 /** Beside the data: who wrote it, so that it is known what can be trusted. */
 interface Marker {

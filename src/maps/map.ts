@@ -64,8 +64,8 @@ export interface MapRecord {
   readonly owner: ProgOwner | null;
   /** What is done where its kernel map is found to differ; left out: nobody looks. */
   readonly drift?: DriftPolicy;
-  /** Its kernel map was made by some other program. */
-  readonly adopted?: true;
+  /** The kernel's id of what was there already, made by some other program, and became its kernel map. */
+  readonly adopted?: number;
 }
 
 export interface DriftPolicy {

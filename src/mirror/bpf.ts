@@ -38,6 +38,9 @@ const ATTR_BYTES = {
   max: 168,
 } as const;
 
+/** struct bpf_btf_info: 0 u64 btf, 8 u32 btf_size, 12 u32 id, 16 u64 name, 24 u32 name_len, 28 u32 kernel_btf. */
+const BTF_INFO_BYTES = 32;
+
 /** Keys and values up to here are copied next to their attr; the address of a larger one is taken for the call. */
 const SLOT_BYTES = 4096;
 
@@ -262,13 +265,31 @@ export class Bpf {
   /** BPF_OBJ_GET_INFO_BY_FD of anything but a map: as many bytes as there are. */
   objectInfo(fd: number, bytes: number): Buffer | number {
     const info = Buffer.allocUnsafeSlow(bytes).fill(0);
+    const ret = this.#askInfo(fd, info);
+    return ret < 0 ? ret : info;
+  }
+
+  /** The blob that BPF_BTF_LOAD was given for what has this id. */
+  btfById(id: number): Buffer | number {
+    const fd = this.byId(BPF_CMD.BPF_BTF_GET_FD_BY_ID, id);
+    if (fd < 0) return fd;
+    const info = Buffer.allocUnsafeSlow(BTF_INFO_BYTES).fill(0);
+    let ret = this.#askInfo(fd, info);
+    const blob = Buffer.allocUnsafeSlow(info.readUInt32LE(8));
+    info.writeBigUInt64LE(this.address(blob), 0);
+    if (ret >= 0) ret = this.#askInfo(fd, info, blob);
+    this.close(fd);
+    return ret < 0 ? ret : blob;
+  }
+
+  /** `pointed`: what pointers in the info are of. */
+  #askInfo(fd: number, info: Buffer, pointed: Buffer | null = null): number {
     const attr = this.#attr.fill(0);
     attr.writeUInt32LE(fd, 0);
-    attr.writeUInt32LE(bytes, 4);
+    attr.writeUInt32LE(info.length, 4);
     attr.writeBigUInt64LE(this.address(info), 8);
-    this.#held = [info];
-    const ret = this.#call(BPF_CMD.BPF_OBJ_GET_INFO_BY_FD, attr, ATTR_BYTES.info);
-    return ret < 0 ? ret : info;
+    this.#held = [info, pointed];
+    return this.#call(BPF_CMD.BPF_OBJ_GET_INFO_BY_FD, attr, ATTR_BYTES.info);
   }
 
   /** BPF_PROG_LOAD of bare instructions, under the GPL. */

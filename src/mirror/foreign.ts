@@ -1,12 +1,14 @@
 import { ERRNO, errnoName } from "../abi/errno.ts";
-import type { ForeignMap, KernelMapFacts } from "../engine/ports.ts";
-import type { Element, MapRecord } from "../maps/map.ts";
+import type { ForeignElement, ForeignMap, ForeignName, KernelMapFacts } from "../engine/ports.ts";
+import type { InnerShape, MapRecord } from "../maps/map.ts";
+import { Btf } from "../syscall/btf.ts";
+import { specialFields } from "../syscall/special_fields.ts";
 import { fdinfo } from "./fdinfo.ts";
 import { shownKey } from "./kernel_elements.ts";
 import { KeyedElements } from "./keyed_elements.ts";
 import type { Making } from "./make.ts";
 import type { MapInfo } from "./map_info.ts";
-import { cannotAdopt, mirrored } from "./mirrored.ts";
+import { cannotAdopt, isOfMaps, mirrored, type Named } from "./mirrored.ts";
 
 /** Why there is none to be had. */
 export interface NoForeignMap {
@@ -14,80 +16,137 @@ export interface NoForeignMap {
   readonly detail: string;
 }
 
+/** Kernel maps that are not some other program's, by the kernel's ids. */
+export interface KnownMaps {
+  /** Those that maps of the ledger have. */
+  readonly maps: ReadonlyMap<number, MapRecord>;
+  /** The mirror's own. */
+  readonly own: ReadonlySet<number>;
+}
+
+type Which = { readonly kernelId: number } | { readonly pinned: string };
+
+/** What a value names; of a map also what it is like. */
+interface Resolved {
+  readonly name: ForeignName;
+  readonly shape: InnerShape | null;
+}
+
+/** Kernel maps that are being adopted, each held by an fd until a map goes on as it. */
+export class Adopting {
+  readonly #making: Making;
+  readonly #known: KnownMaps;
+  readonly #opened = new Map<number, Foreign>();
+
+  constructor(making: Making, known: KnownMaps) {
+    this.#making = making;
+    this.#known = known;
+  }
+
+  open(which: Which): Foreign | NoForeignMap {
+    const { bpf } = this.#making;
+    const shown = "kernelId" in which ? `kernel map ${which.kernelId}` : `what is pinned at ${which.pinned}`;
+    const fd = "kernelId" in which ? bpf.mapFdById(which.kernelId) : bpf.get(which.pinned);
+    if (fd < 0) return { errno: errnoName(-fd), detail: `opening ${shown}: ${errnoName(-fd)}` };
+    const foreign = this.#foreign(fd, shown);
+    if (foreign instanceof Foreign) this.#opened.set(foreign.facts.id, foreign);
+    else bpf.close(fd);
+    return foreign;
+  }
+
+  /** The fd of the one that a map goes on as. */
+  take(kernelId: number): number | null {
+    const foreign = this.#opened.get(kernelId);
+    this.#opened.delete(kernelId);
+    return foreign?.fd ?? null;
+  }
+
+  /** Closes what no map goes on as. */
+  close(): void {
+    for (const { fd } of this.#opened.values()) this.#making.bpf.close(fd);
+    this.#opened.clear();
+  }
+
+  #foreign(fd: number, shown: string): Foreign | NoForeignMap {
+    const { bpf } = this.#making;
+    const about = fdinfo(fd);
+    const info = about === null ? -ERRNO.EINVAL : bpf.infoByFd(fd);
+    if (about === null) return { errno: "EINVAL", detail: `${shown} is no map` };
+    if (typeof info === "number")
+      return { errno: errnoName(-info), detail: `looking at ${shown}: ${errnoName(-info)}` };
+    const cannot = whyNot(this.#making, this.#known, info);
+    if (cannot !== null) return { ...cannot, detail: `${shown} cannot be adopted: ${cannot.detail}` };
+    const btf = info.btf === null ? null : bpf.btfById(info.btf.btfId);
+    if (typeof btf === "number")
+      return { errno: errnoName(-btf), detail: `reading the BTF of ${shown}: ${errnoName(-btf)}` };
+    return new Foreign(this.#making, { ...info, frozen: about.frozen }, btf, fd, (named) => this.#resolve(named));
+  }
+
+  #resolve(named: Named): Resolved | NoForeignMap {
+    if ("prog" in named) return { name: named, shape: null };
+    const map = this.#known.maps.get(named.map);
+    if (map !== undefined) return { name: { map: map.id }, shape: map };
+    const foreign = this.#opened.get(named.map) ?? this.open({ kernelId: named.map });
+    return foreign instanceof Foreign ? { name: { foreign }, shape: foreign.map } : foreign;
+  }
+}
+
 /** A kernel map that some other program has made, held by an fd. */
 export class Foreign implements ForeignMap {
-  readonly id: number;
-  readonly type: number;
-  readonly keySize: number;
-  readonly valueSize: number;
-  readonly maxEntries: number;
-  readonly mapFlags: number;
-  readonly name: string;
-  readonly mapExtra: bigint;
-  readonly frozen: boolean;
+  readonly facts: ForeignMap["facts"];
+  readonly btf: Buffer | null;
   readonly fd: number;
+  /** The map that it would be; of a map of maps without what these are like. */
+  readonly map: MapRecord;
   readonly #making: Making;
+  readonly #resolve: (named: Named) => Resolved | NoForeignMap;
 
-  constructor(making: Making, info: MapInfo, fd: number, frozen: boolean) {
+  constructor(
+    making: Making,
+    facts: ForeignMap["facts"],
+    btf: Buffer | null,
+    fd: number,
+    resolve: (named: Named) => Resolved | NoForeignMap,
+  ) {
     this.#making = making;
-    this.id = info.id;
-    this.type = info.type;
-    this.keySize = info.keySize;
-    this.valueSize = info.valueSize;
-    this.maxEntries = info.maxEntries;
-    this.mapFlags = (info.mapFlags & ~ownFlags(making, info)) >>> 0;
-    this.name = info.name;
-    this.mapExtra = info.mapExtra;
-    this.frozen = frozen;
+    this.map = recordOf(facts, btf);
+    this.facts = { ...facts, mapFlags: (facts.mapFlags & ~ownFlags(making, this.map)) >>> 0 };
+    this.btf = btf;
     this.fd = fd;
+    this.#resolve = resolve;
   }
 
-  elements(): readonly Element[] | NoForeignMap {
-    const map = recordOf(this);
+  elements(): readonly ForeignElement[] | NoForeignMap {
+    const { map, fd } = this;
     const type = mirrored(map, this.#making.cpus);
     if (typeof type === "string") return { errno: "EOPNOTSUPP", detail: type };
-    const elements: Element[] = [];
-    const read = new KeyedElements({ ...this.#making, type, map, fd: this.fd }).read((key, value) =>
-      elements.push({ key: Buffer.from(key), value: Buffer.from(value) }),
-    );
-    const named = type.refers === "some do" ? elements.find(({ value }) => namesProgram(value)) : undefined;
-    if (named === undefined) return read ?? elements;
-    return {
-      errno: "EOPNOTSUPP",
-      detail: `element ${shownKey(named.key)} names a program: no descriptor of it is known`,
-    };
+    const elements: ForeignElement[] = [];
+    let inner: InnerShape | null = null;
+    let refused: NoForeignMap | null = null;
+    const unread = new KeyedElements({ ...this.#making, type, map, fd }).read((key, value) => {
+      const named = type.named?.(value) ?? null;
+      const resolved = named === null ? null : this.#resolve(named);
+      if (resolved !== null && "errno" in resolved) {
+        refused ??= { ...resolved, detail: `its element ${shownKey(key)}: ${resolved.detail}` };
+        return;
+      }
+      inner ??= resolved?.shape ?? null;
+      elements.push({ key: Buffer.from(key), value: Buffer.from(value), names: resolved?.name ?? null });
+    });
+    const cannot = isOfMaps(map) ? this.#cannotHold(inner) : null;
+    return unread ?? refused ?? (cannot === null ? elements : { errno: "EOPNOTSUPP", detail: cannot });
+  }
+
+  /** Nothing but the maps that it holds tells what a map of maps was made for. */
+  #cannotHold(inner: InnerShape | null): string | null {
+    if (inner === null) return "it holds no map now: of which kind they may be cannot be told";
+    const type = mirrored({ ...this.map, inner }, this.#making.cpus);
+    return typeof type === "string" ? type : null;
   }
 }
 
-/** Opens one by the kernel's id, or by a pin. */
-export function openForeign(
-  making: Making,
-  which: { readonly kernelId: number } | { readonly pinned: string },
-): Foreign | NoForeignMap {
-  const { bpf } = making;
-  const shown = "kernelId" in which ? `kernel map ${which.kernelId}` : `what is pinned at ${which.pinned}`;
-  const fd = "kernelId" in which ? bpf.mapFdById(which.kernelId) : bpf.get(which.pinned);
-  if (fd < 0) return refused(shown, fd);
-  const about = fdinfo(fd);
-  const info = about === null ? -ERRNO.EINVAL : bpf.infoByFd(fd);
-  if (about === null || typeof info === "number") {
-    bpf.close(fd);
-    return about === null ? { errno: "EINVAL", detail: `${shown} is no map` } : refused(shown, info as number);
-  }
-  const cannot = cannotAdopt(recordOf(info), making.cpus);
-  if (cannot !== null) {
-    bpf.close(fd);
-    return { errno: "EOPNOTSUPP", detail: `${shown} cannot be adopted: ${cannot}` };
-  }
-  return new Foreign(making, info, fd, about.frozen);
-}
-
-/** All kernel maps that there are. `mapOf`: the map that one is the mirror of. */
-export function* kernelMaps(
-  making: Making,
-  mapOf: (kernelId: number) => number | null,
-  own: ReadonlySet<number>,
-): Iterable<KernelMapFacts> {
+/** All kernel maps that there are. */
+export function* kernelMaps(making: Making, known: KnownMaps): Iterable<KernelMapFacts> {
   const { bpf } = making;
   for (let id = bpf.mapGetNextId(0); id > 0; id = bpf.mapGetNextId(id)) {
     const fd = bpf.mapFdById(id);
@@ -96,33 +155,33 @@ export function* kernelMaps(
     const frozen = fdinfo(fd)?.frozen === true;
     bpf.close(fd);
     if (typeof info === "number") continue;
-    const map = mapOf(id);
-    const cannot = own.has(id)
-      ? "it is the mirror's own"
-      : map !== null
-        ? `it is map ${map}'s`
-        : cannotAdopt(recordOf(info), making.cpus);
-    yield { ...info, frozen, map, cannot };
+    const map = known.maps.get(id)?.id ?? null;
+    yield { ...info, frozen, map, cannot: whyNot(making, known, info)?.detail ?? null };
   }
 }
 
+/** Why a kernel map cannot be adopted, as far as is seen without its elements. */
+function whyNot({ cpus }: Making, { maps, own }: KnownMaps, info: MapInfo): NoForeignMap | null {
+  const map = maps.get(info.id);
+  if (own.has(info.id)) return { errno: "EEXIST", detail: "it is the mirror's own" };
+  if (map !== undefined) return { errno: "EEXIST", detail: `it is map ${map.id}'s` };
+  const cannot = cannotAdopt(recordOf({ ...info, frozen: false }, null), cpus);
+  return cannot === null ? null : { errno: "EOPNOTSUPP", detail: cannot };
+}
+
 /** Flags that the kernel sets by itself, and a creation does not take. */
-function ownFlags({ cpus }: Making, info: MapInfo): number {
-  const type = mirrored(recordOf(info), cpus);
+function ownFlags({ cpus }: Making, map: MapRecord): number {
+  const type = mirrored(map, cpus);
   return typeof type === "string" ? 0 : type.ownFlags;
 }
 
-/** Of a DEVMAP and its like: behind the number there may be a program's id. */
-function namesProgram(value: Buffer): boolean {
-  return value.length >= 8 && value.readUInt32LE(4) !== 0;
+function recordOf(facts: ForeignMap["facts"], btf: Buffer | null): MapRecord {
+  const none = { exclusive: false, inner: null, owner: null };
+  return { ...facts, ...none, id: 0, numaNode: -1, adopted: facts.id, special: specialIn(facts, btf) };
 }
 
-/** The map that it would be. */
-function recordOf(info: Omit<MapInfo, "id">): MapRecord {
-  const none = { frozen: false, exclusive: false, inner: null, btf: null, special: [], owner: null };
-  return { ...info, ...none, id: 0, numaNode: -1, adopted: true };
-}
-
-function refused(shown: string, ret: number): NoForeignMap {
-  return { errno: errnoName(-ret), detail: `opening ${shown}: ${errnoName(-ret)}` };
+function specialIn({ btf: about }: ForeignMap["facts"], blob: Buffer | null): MapRecord["special"] {
+  const btf = blob === null ? null : Btf.parse(blob);
+  if (about === null || !(btf instanceof Btf)) return [];
+  return specialFields(btf, btf.type(about.valueTypeId)?.id ?? 0);
 }

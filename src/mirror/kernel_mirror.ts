@@ -1,4 +1,3 @@
-import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import type {
   ElementDifference,
   ForeignMap,
@@ -19,11 +18,11 @@ import type { ObjectSpec } from "../syscall/command.ts";
 import type { Bpf } from "./bpf.ts";
 import { Carried } from "./carried.ts";
 import { fdinfo } from "./fdinfo.ts";
-import { Foreign, kernelMaps, openForeign } from "./foreign.ts";
+import { Adopting, Foreign, type KnownMaps, kernelMaps } from "./foreign.ts";
 import { KernelMap } from "./kernel_map.ts";
 import { LineElements } from "./line_elements.ts";
 import { type Making, makeKernelMap, openKernelMap } from "./make.ts";
-import { cannotTake, type MirroredType, mirrored, type References } from "./mirrored.ts";
+import { cannotTake, isOfMaps, type MirroredType, mirrored, type References } from "./mirrored.ts";
 import { ObjectTable } from "./object_table.ts";
 import { PinTree } from "./pin_tree.ts";
 
@@ -77,8 +76,8 @@ export class KernelMirror implements Mirror {
   readonly #failing = new Map<number, Entry>();
   #carried: Carried | null = null;
   #retrying: Retrying | null = null;
-  /** Until the map is created that it goes on as. */
-  #adopting: Foreign | null = null;
+  /** Until the maps are created that they go on as. */
+  #adopting: Adopting | null = null;
   /** At which event the kernel maps were when this start found them. */
   #found = 0;
   #sources: MirrorSources = NO_SOURCES;
@@ -171,28 +170,27 @@ export class KernelMirror implements Mirror {
   }
 
   kernelMaps(): readonly KernelMapFacts[] {
-    const mapOf = new Map<number, number>();
-    for (const [id, { kernel }] of this.#entries) if (kernel !== null) mapOf.set(kernel.id, id);
+    return [...kernelMaps(this.#making, this.#known())];
+  }
+
+  #known(): KnownMaps {
+    const maps = new Map<number, MapRecord>();
+    for (const { kernel } of this.#entries.values()) if (kernel !== null) maps.set(kernel.id, kernel.map);
     const own = this.#carried === null ? null : fdinfo(this.#carried.fd);
-    return [...kernelMaps(this.#making, (id) => mapOf.get(id) ?? null, new Set(own === null ? [] : [own.mapId]))];
+    return { maps, own: new Set(own === null ? [] : [own.mapId]) };
   }
 
   adopting<Answer>(
     which: { readonly kernelId: number } | { readonly pinned: string },
     adopt: (foreign: ForeignMap) => Answer,
   ): Answer | { readonly refused: Pick<MirrorRefusal, "errno" | "detail"> } {
-    const foreign = openForeign(this.#making, which);
-    if (!(foreign instanceof Foreign)) return { refused: foreign };
-    const taken = this.kernelMaps().find(({ id }) => id === foreign.id);
-    if (taken !== undefined && taken.cannot !== null) {
-      this.#making.bpf.close(foreign.fd);
-      return { refused: { errno: "EEXIST", detail: `kernel map ${foreign.id} cannot be adopted: ${taken.cannot}` } };
-    }
-    this.#adopting = foreign;
+    const adopting = new Adopting(this.#making, this.#known());
+    this.#adopting = adopting;
     try {
-      return adopt(foreign);
+      const foreign = adopting.open(which);
+      return foreign instanceof Foreign ? adopt(foreign) : { refused: foreign };
     } finally {
-      if (this.#adopting !== null) this.#making.bpf.close(foreign.fd);
+      adopting.close();
       this.#adopting = null;
     }
   }
@@ -322,10 +320,9 @@ export class KernelMirror implements Mirror {
 
   /** The kernel map that is being adopted as this one's. */
   #adopted(type: MirroredType, map: MapRecord): KernelMap | null {
-    if (map.adopted !== true || this.#adopting === null) return null;
-    const { fd, id } = this.#adopting;
-    this.#adopting = null;
-    return new KernelMap({ ...this.#making, type, map, fd }, id);
+    const { adopted } = map;
+    const fd = adopted === undefined ? null : (this.#adopting?.take(adopted) ?? null);
+    return fd === null ? null : new KernelMap({ ...this.#making, type, map, fd }, adopted as number);
   }
 
   #free(map: MapRecord): MirrorRefusal | null {
@@ -436,10 +433,6 @@ function isAlike(status: MirrorStatus, { operation, errno }: MirrorRefusal): boo
 /** What was found to differ, as the ledger has it. */
 function writeLedgers({ elements }: KernelMap, found: readonly ElementDifference[]): MirrorRefusal | null {
   return elements.write(found.map(({ key, ledger }) => ({ key, value: ledger })));
-}
-
-function isOfMaps({ type }: MapRecord): boolean {
-  return type === BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY_OF_MAPS || type === BPF_MAP_TYPE.BPF_MAP_TYPE_HASH_OF_MAPS;
 }
 
 /** Maps of maps need the kernel maps of what they hold. */

@@ -1,5 +1,5 @@
 import { MAP_INFO, OBJ_NAME_LEN } from "../abi/bpf.ts";
-import type { MapRecord } from "../maps/map.ts";
+import type { MapBtf, MapRecord } from "../maps/map.ts";
 
 /** The part of a map's record that BPF_MAP_CREATE takes. */
 export type MapShape = Pick<
@@ -8,11 +8,18 @@ export type MapShape = Pick<
 >;
 
 /** What the kernel tells of a map; where numa_node is, it does not. */
-export type MapInfo = Omit<MapShape, "numaNode"> & { readonly id: number };
+export type MapInfo = Omit<MapShape, "numaNode"> & {
+  readonly id: number;
+  /** What describes its keys and values, by the kernel's id of it. */
+  readonly btf: MapBtf | null;
+};
 
 /** Reads struct bpf_map_info. */
 export function readInfo(info: Buffer): MapInfo {
   const name = info.toString("latin1", MAP_INFO.name, MAP_INFO.name + OBJ_NAME_LEN);
+  const btfId = info.readUInt32LE(MAP_INFO.btf_id);
+  const keyTypeId = info.readUInt32LE(MAP_INFO.btf_key_type_id);
+  const valueTypeId = info.readUInt32LE(MAP_INFO.btf_value_type_id);
   return {
     type: info.readUInt32LE(MAP_INFO.type),
     id: info.readUInt32LE(MAP_INFO.id),
@@ -22,5 +29,6 @@ export function readInfo(info: Buffer): MapInfo {
     mapFlags: info.readUInt32LE(MAP_INFO.map_flags),
     name: name.slice(0, name.indexOf("\0")),
     mapExtra: info.readBigUInt64LE(MAP_INFO.map_extra),
+    btf: btfId === 0 || valueTypeId === 0 ? null : { btfId, keyTypeId, valueTypeId },
   };
 }

@@ -1,4 +1,4 @@
-import { BPF_F, BPF_MAP_TYPE, mapTypeName } from "../abi/bpf.ts";
+import { BPF_ATTACH_TYPE, BPF_F, BPF_MAP_TYPE, mapTypeName } from "../abi/bpf.ts";
 import type { Errno } from "../abi/errno.ts";
 import { u32Buffer } from "../maps/common.ts";
 import type { InnerShape, MapRecord } from "../maps/map.ts";
@@ -19,6 +19,12 @@ export interface References {
 export interface Lacking {
   readonly lacking: string;
 }
+
+/** What a value names, by the kernel's id of it. */
+export type Named =
+  | { readonly map: number }
+  /** `expectedAttachType`: what programs in a map of this type must have; the kernel does not tell it of others, 0. */
+  | { readonly prog: number; readonly expectedAttachType: number };
 
 /** What the mirror must know of a map type. To mirror another type: its row. */
 export interface MirroredType {
@@ -49,6 +55,8 @@ export interface MirroredType {
   readonly valueGiven: (refs: References, map: MapRecord, value: Buffer) => Buffer | Lacking;
   /** The value as the kernel shows it. */
   readonly valueShown: (refs: References, map: MapRecord, value: Buffer) => Buffer | Lacking;
+  /** What a value names, by the value as the kernel shows it; null: nothing. Left out: that does not tell. */
+  readonly named?: (shown: Buffer) => Named | null;
   /** What the kernel map is other than the map. */
   readonly shape: (map: ShapedMap, cpus: number) => ShapedMap;
   /** Flags that the kernel sets by itself, and does not take. */
@@ -136,7 +144,7 @@ function innerMap(refs: References, value: Buffer): { readonly fd: number; reado
 }
 
 /** Values that are maps: written as a descriptor, read as the kernel's id. */
-const OF_MAPS: Pick<MirroredType, "refers" | "valueGiven" | "valueShown"> = {
+const OF_MAPS: Pick<MirroredType, "refers" | "valueGiven" | "valueShown" | "named"> = {
   refers: "always",
   valueGiven(refs, _map, value) {
     const inner = innerMap(refs, value);
@@ -146,6 +154,7 @@ const OF_MAPS: Pick<MirroredType, "refers" | "valueGiven" | "valueShown"> = {
     const inner = innerMap(refs, value);
     return "lacking" in inner ? inner : u32Buffer(inner.id);
   },
+  named: (shown) => ({ map: idIn(shown) }),
 };
 
 /** Values that are descriptors of objects; the kernel does not tell which are there. */
@@ -160,6 +169,7 @@ const PROGRAMS: MirroredType = {
   ...HOLDER,
   told: "all",
   valueShown: (refs, _map, value) => programId(refs, idIn(value)),
+  named: (shown) => ({ prog: idIn(shown), expectedAttachType: 0 }),
 };
 
 const COOKIE_BYTES = 8;
@@ -192,8 +202,14 @@ const TARGETS: MirroredType = {
   valueShown: (refs, map, value) => target(map, value, (program) => programId(refs, program)),
 };
 
+const QUEUES: MirroredType = { ...TARGETS, named: (shown) => targetNamed(shown, BPF_ATTACH_TYPE.BPF_XDP_CPUMAP) };
+
 /** dev_map_init_map(): programs get a pointer to what they look up, which they may not write to. */
-const DEVICES: MirroredType = { ...TARGETS, ownFlags: BPF_F.BPF_F_RDONLY_PROG };
+const DEVICES: MirroredType = {
+  ...TARGETS,
+  ownFlags: BPF_F.BPF_F_RDONLY_PROG,
+  named: (shown) => targetNamed(shown, BPF_ATTACH_TYPE.BPF_XDP_DEVMAP),
+};
 
 function target(
   { valueSize }: MapRecord,
@@ -205,6 +221,11 @@ function target(
   const program = value.readUInt32LE(4);
   const named = program === 0 ? u32Buffer(0) : known(program);
   return "lacking" in named ? named : Buffer.concat([number, named]);
+}
+
+function targetNamed(shown: Buffer, expectedAttachType: number): Named | null {
+  const prog = shown.length === 4 ? 0 : shown.readUInt32LE(4);
+  return prog === 0 ? null : { prog, expectedAttachType };
 }
 
 /** Values by the objects that they belong to: a key is a descriptor, and one that is not asked for is not told. */
@@ -277,7 +298,7 @@ const MIRRORED: ReadonlyMap<number, MirroredType> = new Map([
   [BPF_MAP_TYPE_REUSEPORT_SOCKARRAY, SOCKETS],
   [BPF_MAP_TYPE_DEVMAP, DEVICES],
   [BPF_MAP_TYPE_DEVMAP_HASH, DEVICES],
-  [BPF_MAP_TYPE_CPUMAP, TARGETS],
+  [BPF_MAP_TYPE_CPUMAP, QUEUES],
   [BPF_MAP_TYPE_SK_STORAGE, STORAGE],
   [BPF_MAP_TYPE_INODE_STORAGE, STORAGE],
   [BPF_MAP_TYPE_TASK_STORAGE, STORAGE],
@@ -315,7 +336,7 @@ export function mirrored(map: MapRecord, cpus: Cpus): MirroredType | string {
   const described = map.inner === null ? null : needsBtf(map.inner);
   if (described !== null)
     return `maps with ${described} inside another are not mirrored: the template's BTF is not kept`;
-  if (map.adopted === true) return { ...type, shape: PLAIN.shape };
+  if (map.adopted !== undefined) return { ...type, shape: PLAIN.shape };
   if ((type !== SOCKETS && type !== SOCKMAP) || map.valueSize === COOKIE_BYTES) return type;
   return { ...type, told: map.type === BPF_MAP_TYPE_SOCKHASH ? "keys" : "slots" };
 }
@@ -326,18 +347,25 @@ function needsBtf({ type, special }: InnerShape): string | null {
   return special[0] === undefined ? null : `a ${special[0].kind}`;
 }
 
+export function isOfMaps({ type }: MapRecord): boolean {
+  return type === BPF_MAP_TYPE_ARRAY_OF_MAPS || type === BPF_MAP_TYPE_HASH_OF_MAPS;
+}
+
 /** Why what the kernel has of a map cannot be taken over into the ledger, or null: it can. */
 export function cannotTake(map: MapRecord, cpus: Cpus): string | null {
   const type = mirrored(map, cpus);
   if (typeof type === "string") return type;
-  if (type.told !== "all") return "the kernel does not tell what it has in a map of this type";
-  return type.refers === "never" ? null : IDS_OF_ITS_OWN;
+  if (type.told !== "all") return NOT_TOLD;
+  return type.refers === "never" ? null : "what the kernel has in a map of this type are ids of its own";
 }
 
-/** The same of a kernel map that some other program has made, as far as its type says. */
+/** The same of a kernel map that some other program has made: what it names can be opened by the kernel's ids. */
 export function cannotAdopt(map: MapRecord, cpus: Cpus): string | null {
   const type = mirrored(map, cpus);
-  return typeof type !== "string" && type.refers === "some do" ? null : cannotTake(map, cpus);
+  if (typeof type === "string") return type;
+  if (type.told !== "all") return NOT_TOLD;
+  if (type.refers === "never" || type.named !== undefined) return null;
+  return "the kernel shows sockets by their cookies: nothing opens a socket by its cookie";
 }
 
-const IDS_OF_ITS_OWN = "what the kernel has in a map of this type are ids of its own";
+const NOT_TOLD = "the kernel does not tell what it has in a map of this type";

@@ -21,7 +21,7 @@ export interface Origin {
   readonly timeUs: number;
   /** Of a command that is part of a restore. */
   readonly restore?: RestoreNote;
-  /** Of a batch of the service's own: what it says was found in the kernel map, which has it already. */
+  /** Of a command of the service's own: what it writes was found in the kernel map, which has it already. */
   readonly imported?: true;
 }
 

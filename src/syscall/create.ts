@@ -76,7 +76,7 @@ function recordOf(state: State, { attr, session }: Request, id: number): MapReco
     exclusive: attr.exclProgHash !== null,
     inner: null,
     owner: null,
-    ...(attr.adopted === undefined ? {} : { adopted: true }),
+    ...(attr.adopted === undefined ? {} : { adopted: attr.adopted }),
     ...btfOf(state, session, attr),
     ...type.recorded(attr, state.host, { world: state, session }),
   };

@@ -178,6 +178,7 @@ const KernelMap = Type.Object({
   map_flags: Type.Array(Type.String()),
   name: Type.String(),
   frozen: Type.Boolean(),
+  btf_id: nullable("integer", { description: "The kernel's id of the BTF that describes it." }),
   map_id: nullable("integer", { description: "The map that it follows." }),
   not_adoptable: nullable("string", { description: "Why it cannot be adopted; null: it can." }),
 });
@@ -201,6 +202,7 @@ function listKernelMaps(app: App, { parts: { engine } }: RouteOptions): void {
               map_flags: ["BPF_F_NO_PREALLOC"],
               name: "blocklist",
               frozen: false,
+              btf_id: 17,
               map_id: null,
               not_adoptable: null,
             },
@@ -224,7 +226,8 @@ function adoptMap(app: App, { parts: { engine } }: RouteOptions): void {
       description:
         "Its definition and what it holds become events, all of them or none; from then on it is the kernel map of the map that it has " +
         "become, which is read and written like any other. Programs that use it go on using it. The kernel must tell what it holds: hashes, " +
-        "arrays, tries. BTF is not taken along. What its programs write is drift: give it a policy.",
+        "arrays, tries, DEVMAP, CPUMAP, arrays of programs, and maps of maps, which are adopted with the maps that they hold. BTF comes along. " +
+        "What its programs write is drift: give it a policy.",
       tags: TAGS,
       body: body(
         Type.Union([
