@@ -41,6 +41,30 @@ function run(bpf: Bpf): void {
     return { ledger, map };
   }
 
+  t.test("a prefix that was written anew with other bits behind it is mended, or taken over", async (t) => {
+    const ledger = new Ledger(t, "bits");
+    await ledger.start();
+    const shape = { map_type: "BPF_MAP_TYPE_LPM_TRIE", key_size: 8, map_flags: ["BPF_F_NO_PREALLOC"] };
+    const [given, other] = [Buffer.from("080000000a000000", "hex"), Buffer.from("080000000a010203", "hex")];
+    for (const policy of ["repair", "import"]) {
+      const map = await ledger.map({ ...shape, map_name: policy });
+      await ledger.must("PUT", `/maps/${map}/elements/${hex(given)}`, { value: hex(u64(1)) });
+      meddle(ledger, map, (fd) => bpf.update(fd, other, u64(1)));
+      const drift = await ledger.must("GET", `/maps/${map}/drift`);
+      t.match(drift, { missing: 0, changed: 1, extra: 0, differences: [{ key: hex(other) }] });
+      await ledger.must("PUT", `/maps/${map}/mirror`, { policy, interval_seconds: INTERVAL_SECONDS });
+      await until("nothing differs", async () => (await ledger.must("GET", `/maps/${map}/drift`)).changed === 0);
+      const { elements } = await ledger.must("GET", `/maps/${map}/elements`);
+      const key = hex(policy === "repair" ? given : other);
+      t.match(elements, [{ key, value: hex(u64(1)) }]);
+      meddle(ledger, map, (fd) => {
+        const shown = Buffer.alloc(given.length);
+        bpf.nextKey(fd, null, shown);
+        t.equal(hex(shown), key);
+      });
+    }
+  });
+
   t.test("GET drift tells what others have written, and changes nothing", async (t) => {
     const { ledger, map } = await scribbled(t, "report");
     const asked = await ledger.must("GET", `/maps/${map}/drift`);

@@ -9,7 +9,7 @@ import { claim } from "../src/mirror/bpffs.ts";
 import { KernelMirror } from "../src/mirror/kernel_mirror.ts";
 import { openMirror } from "../src/mirror/mirror.ts";
 import { BPFFS, unfitForKernel } from "./support/bpffs.ts";
-import { type Driven, driven, hash, host, put, scanned, source, u32, u64 } from "./support/mirror.ts";
+import { type Driven, driven, hash, host, put, scanned, source, trie, u32, u64 } from "./support/mirror.ts";
 
 const queue: MapRecord = {
   ...hash,
@@ -228,16 +228,7 @@ function run(bpf: Bpf): void {
     const map = { ...hash, maxEntries: entries };
     const elements = Array.from({ length: entries }, (_, at) => put(at, at));
     const from = source(map, elements);
-    const places = new Map(elements.map(({ key }, at) => [key.readUInt32LE(0), at]));
-    const quick: MirrorSource = {
-      ...from,
-      element: (key) => (elements[places.get(key.readUInt32LE(0)) ?? -1] as never) ?? null,
-      after(key, limit) {
-        const first = key === null ? 0 : (places.get(key.readUInt32LE(0)) as number) + 1;
-        return elements.slice(first, first + limit) as never;
-      },
-    };
-    kernel.takeUp({ seq: 0, all: () => [], of: () => quick, changedSince: () => null }, [], () => {});
+    kernel.takeUp({ seq: 0, all: () => [], of: () => from, changedSince: () => null }, [], () => {});
     kernel.apply([{ kind: "create", btf: null, map }], 1);
     // A program has filled it with others.
     through(root, map.id, (fd) => {
@@ -251,7 +242,7 @@ function run(bpf: Bpf): void {
     t.ok(pieces >= 4, `${pieces} pieces`);
     t.same(last.repaired, [map.id]);
     t.match(kernel.status(map.id), { state: "on" });
-    t.same(scanned(kernel, quick).found, []);
+    t.same(scanned(kernel, from).found, []);
   });
 
   t.test("a map of maps gets the new kernel map of what it holds", async (t) => {
@@ -287,6 +278,43 @@ function run(bpf: Bpf): void {
     const after = mirror.status(hash.id) as { kernelId: number };
     t.not(after.kernelId, before.kernelId);
     t.equal(shown(), after.kernelId);
+  });
+
+  t.test("a large trie is compared in pieces, and what a shorter prefix covers is missed all the same", async (t) => {
+    const kernel = openMirror({ mode: "required", bpffs: directory(), instance: "i1", host, machineCpus: 2 });
+    t.teardown(() => kernel.close());
+    const map = { ...trie, maxEntries: 10_000 };
+    const prefix = (at: number, bits: number): Buffer => {
+      const key = Buffer.alloc(map.keySize);
+      key.writeUInt32LE(bits, 0);
+      key.writeUInt32BE(at, 4);
+      return key;
+    };
+    const value = Buffer.alloc(map.valueSize, 1);
+    const elements = Array.from({ length: 9_000 }, (_, at) => ({ key: prefix(at, 32), value }));
+    const covering = { key: prefix(0, 0), value };
+    const from = source(map, [...elements, covering]);
+    driven(kernel).apply([
+      { kind: "create", btf: null, map },
+      { kind: "elements", map, changes: [...from.elements()] },
+    ]);
+    const pieces = [...kernel.scan(from)];
+    t.ok(pieces.length >= 8, `${pieces.length} pieces`);
+    t.same(pieces.flat(), []);
+    const { kernelId } = kernel.status(map.id) as { kernelId: number };
+    const fd = bpf.mapFdById(kernelId);
+    t.teardown(() => bpf.close(fd));
+    const missing = [0, 4000, 8999].map((at) => prefix(at, 32));
+    for (const key of missing) bpf.delete(fd, key);
+    const { found } = scanned(kernel, from);
+    t.same(
+      found,
+      missing.map((key) => ({ key, ledger: value, kernel: null })),
+    );
+    t.same(kernel.mend(from, found), []);
+    t.same(scanned(kernel, from).found, []);
+    for (const { key } of from.elements()) bpf.delete(fd, key);
+    t.equal(scanned(kernel, from).found.length, 9001, "none is there");
   });
 
   t.test("what differs is told: changed, missing, and there without the map", async (t) => {

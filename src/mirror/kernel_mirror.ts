@@ -165,7 +165,7 @@ export class KernelMirror implements Mirror {
   mend(source: MirrorSource, found: readonly ElementDifference[]): MirrorRefusal[] {
     const kernel = this.#kernelOf(source.map);
     if (kernel === null || kernel.type.refers !== "never") return this.resync(source);
-    const refused = writeLedgers(kernel, found);
+    const refused = writeLedgers(kernel, source, found);
     return refused !== null && this.#fails(refused) ? [refused] : [];
   }
 
@@ -231,7 +231,7 @@ export class KernelMirror implements Mirror {
       const { value, done } = scan.next();
       if (done === true && value !== null) return "untold" in value ? this.resync(source) : this.#failed([value]);
       if (done === true) break;
-      const refused = writeLedgers(kernel, value);
+      const refused = writeLedgers(kernel, source, value);
       first ??= refused;
       yield;
       if (this.#entries.get(id) !== entry) return [];
@@ -430,9 +430,13 @@ function isAlike(status: MirrorStatus, { operation, errno }: MirrorRefusal): boo
   return status.state === "failed" && status.operation === operation && status.errno === errno;
 }
 
-/** What was found to differ, as the ledger has it. */
-function writeLedgers({ elements }: KernelMap, found: readonly ElementDifference[]): MirrorRefusal | null {
-  return elements.write(found.map(({ key, ledger }) => ({ key, value: ledger })));
+/** What was found to differ, as the ledger has it: also the bits of a key that do not count. */
+function writeLedgers(
+  { elements }: KernelMap,
+  source: MirrorSource,
+  found: readonly ElementDifference[],
+): MirrorRefusal | null {
+  return elements.write(found.map(({ key, ledger }) => ({ key: source.element(key)?.key ?? key, value: ledger })));
 }
 
 /** Maps of maps need the kernel maps of what they hold. */

@@ -94,7 +94,7 @@ export class KeyedElements {
   /** In one piece where the kernel cannot be asked for an element by its key, or names what it holds in its own way. */
   *scan(source: MirrorSource): MirrorScan {
     const { type } = this.#opened;
-    if (type.refers !== "never" || type.told !== "all" || !type.exact) {
+    if (type.refers !== "never" || type.told !== "all") {
       const differences: ElementDifference[] = [];
       const untold = this.#compare(source.elements(), (difference) => differences.push(difference));
       yield differences;
@@ -103,7 +103,7 @@ export class KeyedElements {
     let piece: ElementDifference[] = [];
     const pages = this.#pages(SCAN_ENTRIES, (key, kernel) => {
       const element = source.element(key);
-      if (element === null || kernel?.equals(element.value) !== true)
+      if (element === null || kernel?.equals(element.value) !== true || !key.equals(element.key))
         piece.push({ key: Buffer.from(key), ledger: element?.value ?? null, kernel: kernel && Buffer.from(kernel) });
     });
     for (let page = pages.next(); ; page = pages.next()) {
@@ -155,16 +155,28 @@ export class KeyedElements {
 
   /** Elements of the map that the kernel has not. */
   *#missing(source: MirrorSource): Generator<readonly ElementDifference[], void> {
-    const { bpf, fd } = this.#opened;
-    const value = Buffer.alloc(this.#valueBytes);
     for (let after: Buffer | null = null; ; ) {
       const page: readonly Element[] = source.after(after, SCAN_ENTRIES);
-      yield page
-        .filter(({ key }) => bpf.lookup(fd, key, value) === -ERRNO.ENOENT)
-        .map(({ key, value }) => ({ key, ledger: value, kernel: null }));
+      const isThere = this.#opened.type.exact ? this.#found() : this.#walked();
+      yield page.filter(({ key }) => !isThere(key)).map(({ key, value }) => ({ key, ledger: value, kernel: null }));
       if (page.length < SCAN_ENTRIES) return;
       after = (page.at(-1) as Element).key;
     }
+  }
+
+  #found(): (key: Buffer) => boolean {
+    const { bpf, fd } = this.#opened;
+    const value = Buffer.alloc(this.#valueBytes);
+    return (key) => bpf.lookup(fd, key, value) !== -ERRNO.ENOENT;
+  }
+
+  /** Where a lookup finds what is not asked for: what follows a key that is not there is the first one. */
+  #walked(): (key: Buffer) => boolean {
+    const { bpf, fd, map } = this.#opened;
+    const first = Buffer.alloc(map.keySize);
+    if (bpf.nextKey(fd, null, first) === -ERRNO.ENOENT) return () => false;
+    const next = Buffer.alloc(map.keySize);
+    return (key) => bpf.nextKey(fd, key, next) === -ERRNO.ENOENT || !next.equals(first);
   }
 
   /** Every element, at once. */

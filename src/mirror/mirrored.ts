@@ -46,7 +46,7 @@ export interface MirroredType {
   readonly absent: "nothing" | "zeros";
   /** Two keys mean the same element if and only if this is the same. */
   readonly identity: (key: Buffer) => string;
-  /** A lookup finds an element by its very key, or none. */
+  /** A lookup finds what has the very key, or nothing; not: something that covers it. */
   readonly exact: boolean;
   /** Whether keys or values name something else: the kernel takes descriptors, and shows ids of its own. */
   readonly refers: "never" | "some do" | "always";

@@ -63,14 +63,16 @@ export function gone(key: number): ElementChange {
 
 export function source(map: MapRecord, elements: readonly ElementChange[], ...pathnames: string[]): MirrorSource {
   const there = elements as readonly Element[];
+  const places = new Map(there.map(({ key }, at) => [key.toString("hex"), at]));
+  const placeOf = (key: Buffer): number => places.get(key.toString("hex")) ?? -1;
   return {
     map,
     btf: null,
     pathnames,
     elements: () => there,
-    element: (key) => there.find((element) => element.key.equals(key)) ?? null,
+    element: (key) => there[placeOf(key)] ?? null,
     after(key, limit) {
-      const from = key === null ? 0 : there.findIndex((element) => element.key.equals(key)) + 1;
+      const from = key === null ? 0 : placeOf(key) + 1;
       return there.slice(from, from + limit);
     },
   };
