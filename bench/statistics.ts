@@ -5,8 +5,23 @@ export function median(figures: readonly number[]): number {
   return sorted.length % 2 === 1 ? at(sorted, middle) : (at(sorted, middle - 1) + at(sorted, middle)) / 2;
 }
 
-export function spread(figures: readonly number[]): { readonly least: number; readonly most: number } {
-  return { least: Math.min(...figures), most: Math.max(...figures) };
+/** `lower` and `upper`: half of the figures are between these. */
+export interface Spread {
+  readonly least: number;
+  readonly lower: number;
+  readonly upper: number;
+  readonly most: number;
+}
+
+export function spread(figures: readonly number[]): Spread {
+  const sorted = [...figures].sort((a, b) => a - b);
+  const half = Math.ceil(sorted.length / 2);
+  return {
+    least: at(sorted, 0),
+    lower: median(sorted.slice(0, half)),
+    upper: median(sorted.slice(-half)),
+    most: at(sorted, sorted.length - 1),
+  };
 }
 
 function at(sorted: readonly number[], index: number): number {

@@ -43,6 +43,8 @@ interface Retrying {
   readonly steps: Generator<void, readonly MirrorRefusal[]>;
 }
 
+/** What happened to lines is written at once; how far the rest has come, only so that the next start has few events to look at. */
+const REACHED_EVENTS = 1000;
 const NOTHING_RETRIED: MirrorRetry = { repaired: [], refusals: [], more: false };
 const RETRY_FIRST_MS = 1000;
 const RETRY_MOST_MS = 5 * 60_000;
@@ -80,6 +82,8 @@ export class KernelMirror implements Mirror {
   #adopting: Adopting | null = null;
   /** At which event the kernel maps were when this start found them. */
   #found = 0;
+  /** The last event that `#carried` was told of. */
+  #written = 0;
   #sources: MirrorSources = NO_SOURCES;
 
   constructor({ bpf, root, host, machineCpus, nowMs }: KernelMirrorParts) {
@@ -131,8 +135,12 @@ export class KernelMirror implements Mirror {
       const refused = this.#carry(change);
       if (refused !== null && this.#fails(refused)) refusals.push(refused);
     }
-    if (changes.length > 0) this.#reached(seq);
+    if (seq >= this.#written + REACHED_EVENTS || changes.some((change) => this.#isOfLine(change))) this.#reached(seq);
     return refusals;
+  }
+
+  #isOfLine(change: MirrorChange): boolean {
+    return change.kind === "elements" && this.#kernelOf(change.map)?.elements instanceof LineElements;
   }
 
   resync(source: MirrorSource): MirrorRefusal[] {
@@ -399,6 +407,7 @@ export class KernelMirror implements Mirror {
   /** What happened to a queue whose kernel map is behind must be seen by the next start, too. */
   #reached(seq: number): void {
     for (const { kernel } of this.#failing.values()) if (kernel?.elements instanceof LineElements) return;
+    this.#written = seq;
     this.#carried?.reached(seq);
   }
 
