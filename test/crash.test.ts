@@ -13,20 +13,12 @@ import { redo } from "../src/syscall/execute.ts";
 import { OPERATOR, OpenMap, State } from "../src/syscall/state.ts";
 import { unfitForKernel } from "./support/bpffs.ts";
 import { HOST } from "./support/commands.ts";
+import { random, SEED } from "./support/seed.ts";
 import { startService } from "./support/service_process.ts";
 
 const ROUNDS = 22;
 const CLIENTS = 8;
-const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31);
-
-/** mulberry32: small, seeded, good enough to choose with. */
-let dice = seed;
-function random(below: number): number {
-  dice = (dice + 0x6d2b79f5) | 0;
-  let mixed = Math.imul(dice ^ (dice >>> 15), 1 | dice);
-  mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-  return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
-}
+const roll = random(SEED);
 
 interface Answered {
   readonly seq: number;
@@ -56,7 +48,7 @@ const folded = new State(new MemoryCells(), HOST, IGNORE);
 let foldedSeq = 0;
 
 t.test(`kill -9 under load, ${ROUNDS} rounds: nothing answered is lost, nothing is there twice`, async (t) => {
-  t.comment(`seed ${seed}: SEED=${seed} repeats the choices${mirrorOff === null ? "" : `; no mirror: ${mirrorOff}`}`);
+  t.comment(`SEED=${SEED}${mirrorOff === null ? "" : `; no mirror: ${mirrorOff}`}`);
   let total = 0;
   for (let round = 1; round <= ROUNDS; round++) {
     const service = await startService(environment);
@@ -64,7 +56,7 @@ t.test(`kill -9 under load, ${ROUNDS} rounds: nothing answered is lost, nothing 
     await compareState(t, service.url, round);
     const answered: Answered[] = [];
     const clients = Array.from({ length: CLIENTS }, (_, client) => work(service.url, client, answered));
-    await new Promise((resolve) => setTimeout(resolve, 30 + random(250)));
+    await new Promise((resolve) => setTimeout(resolve, 30 + roll(250)));
     await service.end("SIGKILL");
     await Promise.all(clients);
     total += answered.length;
@@ -90,10 +82,10 @@ async function prepare(url: string): Promise<void> {
 /** Sends commands of all sorts through the syscall door until the service is gone. */
 async function work(url: string, client: number, answered: Answered[]): Promise<void> {
   for (;;) {
-    const fd = 3 + random(3);
+    const fd = 3 + roll(3);
     const key = keyOf(fd);
-    const value = Buffer.alloc(8, random(256)).toString("hex");
-    const pick = random(20);
+    const value = Buffer.alloc(8, roll(256)).toString("hex");
+    const pick = roll(20);
     const command =
       pick < 9
         ? { cmd: "BPF_MAP_UPDATE_ELEM", attr: { map_fd: fd, key, value } }
@@ -104,13 +96,13 @@ async function work(url: string, client: number, answered: Answered[]): Promise<
             : pick < 17
               ? { cmd: "BPF_MAP_UPDATE_BATCH", attr: batch(fd) }
               : pick < 18
-                ? { cmd: "BPF_MAP_LOOKUP_AND_DELETE_BATCH", attr: { map_fd: 3, count: random(40) } }
+                ? { cmd: "BPF_MAP_LOOKUP_AND_DELETE_BATCH", attr: { map_fd: 3, count: roll(40) } }
                 : pick < 19
                   ? {
                       cmd: "BPF_MAP_CREATE",
-                      attr: { map_type: 1, key_size: 4, value_size: 4, max_entries: 1 + random(9) },
+                      attr: { map_type: 1, key_size: 4, value_size: 4, max_entries: 1 + roll(9) },
                     }
-                  : { cmd: "BPF_OBJ_PIN", attr: { bpf_fd: fd, pathname: `pin${client}_${random(1000)}` } };
+                  : { cmd: "BPF_OBJ_PIN", attr: { bpf_fd: fd, pathname: `pin${client}_${roll(1000)}` } };
     try {
       const reply = await call(url, "POST", "/v1/sessions/1/bpf", command);
       const { seq, errno } = reply as { seq: number; errno: string | null };
@@ -124,15 +116,15 @@ async function work(url: string, client: number, answered: Answered[]): Promise<
 
 function keyOf(fd: number): string {
   const key = Buffer.alloc(fd === 5 ? 8 : 4);
-  key.writeUInt32LE(random(fd === 5 ? 33 : 60));
-  if (fd === 5) key.writeUInt32BE(random(2 ** 16) * 65_536, 4);
+  key.writeUInt32LE(roll(fd === 5 ? 33 : 60));
+  if (fd === 5) key.writeUInt32BE(roll(2 ** 16) * 65_536, 4);
   return key.toString("hex");
 }
 
 function batch(fd: number): object {
-  const count = 1 + random(30);
+  const count = 1 + roll(30);
   const keys = Array.from({ length: count }, () => keyOf(fd)).join("");
-  return { map_fd: fd, keys, values: Buffer.alloc(8 * count, random(256)).toString("hex"), count };
+  return { map_fd: fd, keys, values: Buffer.alloc(8 * count, roll(256)).toString("hex"), count };
 }
 
 async function call(url: string, method: string, path: string, body: object): Promise<unknown> {

@@ -12,6 +12,7 @@ import { KernelMirror } from "../src/mirror/kernel_mirror.ts";
 import { disabledMirror, type MirrorOptions, openMirror } from "../src/mirror/mirror.ts";
 import { BPFFS, unfitForKernel } from "./support/bpffs.ts";
 import { array, type Driven, driven, gone, hash, host, put, source, trie, u32, u64 } from "./support/mirror.ts";
+import { random, SEED } from "./support/seed.ts";
 
 const { BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_QUEUE, BPF_MAP_TYPE_STRUCT_OPS } = BPF_MAP_TYPE;
 const { BPF_F_NO_PREALLOC, BPF_F_ZERO_SEED } = BPF_F;
@@ -703,13 +704,8 @@ function run(bpf: Bpf): void {
   });
 
   t.test("the mirror is the state after any changes, meddling and restarts", (t) => {
-    const seed = Number(process.env.MAPLEDGER_SEED ?? Date.now() % 1e9);
-    t.comment(`seed ${seed}`);
-    let state = seed;
-    const random = (below: number) => {
-      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-      return Math.floor((state / 2 ** 32) * below);
-    };
+    t.comment(`SEED=${SEED}`);
+    const roll = random(SEED);
     const root = directory();
     let mirror = open(t, root);
     const small = { ...hash, maxEntries: 16 };
@@ -717,24 +713,24 @@ function run(bpf: Bpf): void {
     const entries = () => [...model.values()];
     mirror.apply([{ kind: "create", btf: null, map: small }]);
     for (let round = 0; round < 200; round++) {
-      const changes = Array.from({ length: 1 + random(12) }, () => {
-        const key = random(16);
-        const change = random(3) === 0 ? gone(key) : put(key, random(1000));
+      const changes = Array.from({ length: 1 + roll(12) }, () => {
+        const key = roll(16);
+        const change = roll(3) === 0 ? gone(key) : put(key, roll(1000));
         if (change.value === null) model.delete(key);
         else model.set(key, change);
         return change;
       });
-      if (mirror.apply([{ kind: "elements", map: small, changes }]).length > 0) return t.fail(`refused, seed ${seed}`);
-      if (random(10) === 0) {
-        const key = random(16);
+      if (mirror.apply([{ kind: "elements", map: small, changes }]).length > 0) return t.fail(`refused, SEED=${SEED}`);
+      if (roll(10) === 0) {
+        const key = roll(16);
         meddle(join(root, "by_id/7"), [put(key, 5000), gone(key), ...(model.size < 16 ? [put(100, 1)] : [])]);
         mirror.close();
         mirror = open(t, root);
-        if (mirror.takeUp([source(small, entries())], []).length > 0) return t.fail(`not adopted, seed ${seed}`);
+        if (mirror.takeUp([source(small, entries())], []).length > 0) return t.fail(`not adopted, SEED=${SEED}`);
       }
       const found = contents(join(root, "by_id/7"));
       if (JSON.stringify(found) !== JSON.stringify(expected(entries())))
-        return t.same(found, expected(entries()), `round ${round}, seed ${seed}`);
+        return t.same(found, expected(entries()), `round ${round}, SEED=${SEED}`);
     }
     t.pass("200 rounds");
     t.end();

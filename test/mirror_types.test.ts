@@ -16,8 +16,8 @@ import { HOST } from "./conformance/service.ts";
 import { STREAM_TYPES, type StreamType } from "./conformance/shapes.ts";
 import { BPFFS, unfitForKernel } from "./support/bpffs.ts";
 import { scanned } from "./support/mirror.ts";
+import { SEED } from "./support/seed.ts";
 
-const SEED = Number(process.env.MIRROR_SEED ?? Date.now() % 1_000_000_000);
 const TIME_MS = Number(process.env.MIRROR_TIME_MS ?? 30_000);
 /** Fewer than a slow machine sends in the time. */
 const COMMANDS_AT_LEAST = 100;
@@ -46,7 +46,7 @@ function run(bpf: Bpf): void {
 
   for (const [family, types] of Object.entries(FAMILIES))
     t.test(`${family}: after each command the kernel map is the map`, async (t) => {
-      t.comment(`MIRROR_SEED=${SEED}`);
+      t.comment(`SEED=${SEED}`);
       let compared = 0;
       const states = new Map<string, number>();
       const { commands } = compareRandomly({

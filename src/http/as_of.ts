@@ -20,6 +20,9 @@ export const at = Type.Optional(
 
 export const AtQuery = Type.Object({ at });
 
+/** What such a route may answer, besides: the moment is not there yet, or not any more. */
+export const AS_OF = ["no-such-event", "archived"] as const;
+
 /** Who is asked about the state: the engine, or the past. */
 export interface Asked {
   query<Name extends ReadName>(name: Name, ask: Reads[Name]["ask"]): Promise<Reads[Name]["answer"]>;

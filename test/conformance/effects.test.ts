@@ -10,12 +10,12 @@ import { effectsOn } from "../../src/syscall/effects.ts";
 import { elementsOf } from "../../src/syscall/elements.ts";
 import { redo } from "../../src/syscall/execute.ts";
 import { OPERATOR, OpenMap, State } from "../../src/syscall/state.ts";
+import { SEED } from "../support/seed.ts";
 import { Differential } from "./differential.ts";
 import { HOST, Service } from "./service.ts";
 import { STREAM_TYPES } from "./shapes.ts";
 import { type Step, streams } from "./stream.ts";
 
-const SEED = Number(process.env.CONFORMANCE_SEED ?? Date.now() % 1_000_000_000);
 const STREAMS_EACH = 25;
 /** Pages of larger maps are not compared after each event. */
 const ENTRIES_MAX = 300;
@@ -77,7 +77,7 @@ function tell({ command, outcome }: Event): string {
 
 for (const type of STREAM_TYPES)
   t.test(`${type}: what events tell of elements is what pages of elements show after them`, async (t) => {
-    t.comment(`CONFORMANCE_SEED=${SEED}`);
+    t.comment(`SEED=${SEED}`);
     let effects = 0;
     const told = (steps: readonly Step[]): void => {
       const service = new Service();

@@ -1,5 +1,6 @@
 import t from "tap";
 import { unfitForKernel } from "../support/bpffs.ts";
+import { SEED } from "../support/seed.ts";
 import { Kernel } from "./kernel.ts";
 import { compareRandomly } from "./random.ts";
 import { replay } from "./replay.ts";
@@ -10,7 +11,6 @@ import { readTranscripts } from "./transcript.ts";
 const unfit = unfitForKernel();
 const skip = unfit ?? false;
 
-const SEED = Number(process.env.CONFORMANCE_SEED ?? Date.now() % 1_000_000_000);
 const TIME_MS = Number(process.env.CONFORMANCE_TIME_MS ?? 20_000);
 /** Fewer than a slow machine sends in the time. */
 const COMMANDS_AT_LEAST = 500;
@@ -43,7 +43,7 @@ t.test("the live kernel answers the transcripts as it did when they were recorde
 
 for (const [family, types] of Object.entries(FAMILIES))
   t.test(`${family}: the service and the live kernel answer random commands alike`, { skip }, async (t) => {
-    t.comment(`CONFORMANCE_SEED=${SEED}`);
+    t.comment(`SEED=${SEED}`);
     const { commands } = compareRandomly({
       types,
       seed: SEED,
@@ -54,7 +54,7 @@ for (const [family, types] of Object.entries(FAMILIES))
   });
 
 t.test("the service and the live kernel answer random commands on maps of all types alike", { skip }, async (t) => {
-  t.comment(`CONFORMANCE_SEED=${SEED}`);
+  t.comment(`SEED=${SEED}`);
   const { commands } = compareRandomly({
     types: STREAM_TYPES,
     seed: SEED,

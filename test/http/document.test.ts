@@ -44,6 +44,16 @@ interface Documented {
   readonly responses: Record<string, { readonly content?: Record<string, { readonly example?: unknown }> }>;
 }
 
+test("reads of an earlier moment say that it may be archived", async (t) => {
+  const document = (await openApiDocument()) as unknown as Document;
+  const reads = Object.values(document.paths)
+    .flatMap((path) => Object.values(path))
+    .filter(({ parameters }) => parameters?.some(({ name }) => name === "at"));
+  t.ok(reads.length > 10, `${reads.length} of them`);
+  for (const { operationId, responses } of reads)
+    t.match(JSON.stringify(responses["410"]), "#/components/examples/archived", operationId);
+});
+
 test("every problem and every errno has an example in the document", async (t) => {
   const document = (await openApiDocument()) as { components: { examples: Record<string, object> } };
   const names = [...Object.keys(PROBLEMS), ...Object.keys(ERRNO)];

@@ -1,21 +1,10 @@
 import { test } from "tap";
+import { random, SEED } from "../support/seed.ts";
 import { Service } from "./service.ts";
 
-const SEED = Number(process.env.SEED ?? Date.now() % 1_000_000);
 const REQUESTS = 3000;
 /** Answers that go on as long as they are read. */
 const ENDLESS: ReadonlySet<string> = new Set(["attachSession", "streamEvents", "watchMap"]);
-
-/** Numbers from a seed: mulberry32. */
-function random(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
-  };
-}
 
 const SCALARS = [
   0,

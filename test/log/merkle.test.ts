@@ -12,6 +12,7 @@ import {
   type Subtrees,
   treeRoot,
 } from "../../src/log/merkle.ts";
+import { SEED } from "../support/seed.ts";
 
 /** The entries and roots that implementations of RFC 6962 are tested with: certificate-transparency's. */
 const ENTRIES = [
@@ -164,7 +165,7 @@ test("a proof with anything changed proves nothing", async (t) => {
       !provesConsistency(now, { size: index, root: old.root }, consistency)
     );
   });
-  t.doesNotThrow(() => fc.assert(property));
+  t.doesNotThrow(() => fc.assert(property, { seed: SEED }));
 });
 
 function flip(hash: Buffer, bit: number): Buffer {

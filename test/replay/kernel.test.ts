@@ -11,11 +11,11 @@ import { HOST, Service as Recording } from "../conformance/service.ts";
 import { STREAM_TYPES } from "../conformance/shapes.ts";
 import { type Step, streams } from "../conformance/stream.ts";
 import { unfitForKernel } from "../support/bpffs.ts";
+import { SEED } from "../support/seed.ts";
 import { type Replayed, replayedTo } from "./support.ts";
 
 const skip = unfitForKernel() ?? false;
 /** SEED and RUNS by the environment: other streams, and more of them. */
-const SEED = Number(process.env.SEED ?? 20261125);
 const RUNS = Number(process.env.RUNS ?? 2);
 
 const { possibleCpus } = readHost();

@@ -5,10 +5,10 @@ import { HOST, Service as Recording } from "../conformance/service.ts";
 import { STREAM_TYPES, type StreamType } from "../conformance/shapes.ts";
 import { type Step, streams } from "../conformance/stream.ts";
 import { Service } from "../http/service.ts";
+import { SEED } from "../support/seed.ts";
 import { replayed } from "./support.ts";
 
 /** SEED and RUNS by the environment: other streams, and more of them. */
-const SEED = Number(process.env.SEED ?? 20261125);
 const RUNS = Number(process.env.RUNS ?? 1);
 const TYPES_AT_ONCE = 5;
 

@@ -7,7 +7,7 @@ import { InvalidInput } from "../../codec/invalid.ts";
 import type { Request } from "../../engine/engine.ts";
 import type { Action, OpenKind } from "../../syscall/command.ts";
 import { body, problems, ran, told } from "../answers.ts";
-import { AtQuery, stateOf } from "../as_of.ts";
+import { AS_OF, AtQuery, stateOf } from "../as_of.ts";
 import { askFds, askMap, askOwnSession } from "../asked.ts";
 import { CreateSchema } from "../attr_schemas.ts";
 import { descriptorJson, mapJson } from "../json.ts";
@@ -88,7 +88,7 @@ function listDescriptors(app: App, { parts }: RouteOptions): void {
       querystring: AtQuery,
       response: {
         200: told("All of them.", Type.Object({ fds: Type.Array(Type.Ref("Descriptor")) }), { fds: [EXAMPLE] }),
-        ...problems({}, ...IN_SESSION, "no-such-event"),
+        ...problems({}, ...IN_SESSION, ...AS_OF),
       },
     },
     handler: async (request, reply) => {
@@ -114,7 +114,7 @@ function getDescriptor(app: App, { parts }: RouteOptions): void {
           Type.Object({ descriptor: Type.Ref("Descriptor"), map: Type.Optional(Type.Ref("Map")) }),
           { descriptor: { ...EXAMPLE, kind: "pipe", map_id: null } },
         ),
-        ...problems({}, ...IN_SESSION, "EBADF", "no-such-event"),
+        ...problems({}, ...IN_SESSION, "EBADF", ...AS_OF),
       },
     },
     handler: async (request, reply) => {

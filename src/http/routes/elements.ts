@@ -4,7 +4,7 @@ import { readValueBody } from "../../codec/body.ts";
 import { bytes } from "../../codec/scalars.ts";
 import { WHOLE_MAP } from "../../syscall/elements.ts";
 import { body, lines, octets, problems, ran } from "../answers.ts";
-import { AtQuery, at, mustRead } from "../as_of.ts";
+import { AS_OF, AtQuery, at, mustRead } from "../as_of.ts";
 import { lastKey, sendElements, sendLines } from "../bulk.ts";
 import { conditionalFlags, NDJSON, OCTETS, wants } from "../negotiate.ts";
 import { type App, must, type RouteOptions } from "../parts.ts";
@@ -45,7 +45,7 @@ function lookupElement(app: App, view: View, { parts }: RouteOptions): void {
           "ENOTSOCK",
           "EOPNOTSUPP",
           "ENOTSUPP",
-          "no-such-event",
+          ...AS_OF,
         ),
       },
     },
@@ -184,7 +184,7 @@ function listElements(app: App, view: View, { parts }: RouteOptions): void {
             seq: 17,
           }),
         ),
-        ...problems(view.is, ...view.errnos, "no-such-event"),
+        ...problems(view.is, ...view.errnos, ...AS_OF),
       },
     },
     handler: async (request, reply) => {
@@ -215,7 +215,7 @@ function nextKey(app: App, view: View, { parts }: RouteOptions): void {
       }),
       response: {
         200: ran("The next key.", Type.Object({ next_key: hex(), seq: seq() }), { next_key: "02000000", seq: 17 }),
-        ...problems(view.is, ...view.errnos, "ENOENT", "EFAULT", "EOPNOTSUPP", "ENOTSUPP", "no-such-event"),
+        ...problems(view.is, ...view.errnos, "ENOENT", "EFAULT", "EOPNOTSUPP", "ENOTSUPP", ...AS_OF),
       },
     },
     handler: async (request, reply) => {

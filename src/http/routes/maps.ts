@@ -2,7 +2,7 @@ import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
 import { readPeekBody, readValueBody } from "../../codec/body.ts";
 import { body, problems, ran, told } from "../answers.ts";
-import { AtQuery, at, mustRead, stateOf } from "../as_of.ts";
+import { AS_OF, AtQuery, at, mustRead, stateOf } from "../as_of.ts";
 import { askMap } from "../asked.ts";
 import { mapJson } from "../json.ts";
 import { type App, must, type RouteOptions } from "../parts.ts";
@@ -62,7 +62,7 @@ function listMaps(app: App, { parts }: RouteOptions): void {
           maps: [MAP_EXAMPLE],
           next: null,
         }),
-        ...problems({}, "no-such-event"),
+        ...problems({}, ...AS_OF),
       },
     },
     handler: async (request, reply) => {
@@ -83,7 +83,7 @@ function getMap(app: App, { parts }: RouteOptions): void {
       querystring: AtQuery,
       response: {
         200: told("The map.", Type.Ref("Map"), MAP_EXAMPLE),
-        ...problems({}, "ENOENT", "EINVAL", "no-such-event"),
+        ...problems({}, "ENOENT", "EINVAL", ...AS_OF),
       },
     },
     handler: async (request, reply) => {
@@ -235,7 +235,7 @@ function peekElement(app: App, view: View, { parts }: RouteOptions): void {
           "EBUSY",
           "EOPNOTSUPP",
           "ENOTSUPP",
-          "no-such-event",
+          ...AS_OF,
         ),
       },
     },

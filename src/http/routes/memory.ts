@@ -2,7 +2,7 @@ import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
 import { body, octets, problems, ran } from "../answers.ts";
-import { AtQuery, read } from "../as_of.ts";
+import { AS_OF, AtQuery, read } from "../as_of.ts";
 import { OCTETS } from "../negotiate.ts";
 import { type App, must, type RouteOptions } from "../parts.ts";
 import { Problem, refused } from "../problems.ts";
@@ -41,7 +41,7 @@ function readMemory(app: App, view: View, { parts }: RouteOptions): void {
       response: {
         200: octetsOf("All of it."),
         206: octetsOf("The range that was asked for."),
-        ...problems(view.is, ...view.errnos, ...ERRNOS, "range-not-satisfiable", "no-such-event"),
+        ...problems(view.is, ...view.errnos, ...ERRNOS, "range-not-satisfiable", ...AS_OF),
       },
     },
     handler: async (request, reply) => {

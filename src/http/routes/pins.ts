@@ -1,7 +1,7 @@
 import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
 import { problems, ran, told } from "../answers.ts";
-import { AtQuery, at, stateOf } from "../as_of.ts";
+import { AS_OF, AtQuery, at, stateOf } from "../as_of.ts";
 import { pinJson } from "../json.ts";
 import { type App, must, type RouteOptions } from "../parts.ts";
 import { limit, nullable, PathnameParams } from "../schemas.ts";
@@ -47,7 +47,7 @@ function listPins(app: App, { parts }: RouteOptions): void {
           pins: [{ pathname: "/sys/fs/bpf/counters", map_id: 1 }],
           next: null,
         }),
-        ...problems({}, "no-such-event"),
+        ...problems({}, ...AS_OF),
       },
     },
     handler: async (request, reply) => {
@@ -69,7 +69,7 @@ function listDirectories(app: App, { parts }: RouteOptions): void {
         200: told("All of them.", Type.Object({ directories: Type.Array(Type.String()) }), {
           directories: ["/sys/fs/bpf/app"],
         }),
-        ...problems({}, "no-such-event"),
+        ...problems({}, ...AS_OF),
       },
     },
     handler: async (request, reply) => ({

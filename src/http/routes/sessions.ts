@@ -5,7 +5,7 @@ import { CAPABILITIES, CMD } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
 import type { Capability, ClientProcess } from "../../syscall/command.ts";
 import { lines, problems, ran, told } from "../answers.ts";
-import { AtQuery, at, stateOf } from "../as_of.ts";
+import { AS_OF, AtQuery, at, stateOf } from "../as_of.ts";
 import { askOwnSession, askSession } from "../asked.ts";
 import { type AskedProcess, askedProcess, findProcess } from "../client_process.ts";
 import { processJson, sessionJson } from "../json.ts";
@@ -149,7 +149,7 @@ function listSessions(app: App, { parts }: RouteOptions): void {
           Type.Object({ sessions: Type.Array(Type.Ref("Session")), next: nullable("integer") }),
           { sessions: [EXAMPLE], next: null },
         ),
-        ...problems({}, "no-such-event"),
+        ...problems({}, ...AS_OF),
       },
     },
     handler: async (request, reply) => {
@@ -171,7 +171,7 @@ function getSession(app: App, { parts }: RouteOptions): void {
       querystring: AtQuery,
       response: {
         200: told("The session.", Type.Ref("Session"), EXAMPLE),
-        ...problems({}, "no-such-session", "session-ended", "no-such-event"),
+        ...problems({}, "no-such-session", "session-ended", ...AS_OF),
       },
     },
     handler: async (request, reply) =>
