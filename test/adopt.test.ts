@@ -1,6 +1,7 @@
 import { mkdirSync, rmSync } from "node:fs";
 import t, { type Test } from "tap";
 import { BPF_ATTACH_TYPE, BPF_F, BPF_MAP_TYPE, BPF_PROG_TYPE } from "../src/abi/bpf.ts";
+import { BTF_KIND } from "../src/maps/btf_types.ts";
 import { type Bpf, openBpf } from "../src/mirror/bpf.ts";
 import { BtfBlob } from "./maps/btf_blob.ts";
 import { BPFFS, unfitForKernel } from "./support/bpffs.ts";
@@ -41,6 +42,13 @@ function run(bpf: Bpf): void {
     const info = bpf.objectInfo(fd, 128);
     if (typeof info === "number") throw new Error(`its info: ${info}`);
     return { fd, id: info.readUInt32LE(4) };
+  }
+
+  function loadBtf(t: Test, blob: BtfBlob): number {
+    const fd = bpf.loadBtf(blob.bytes());
+    if (fd < 0) throw new Error(`loading BTF: ${fd}`);
+    t.teardown(() => bpf.close(fd));
+    return fd;
   }
 
   function write(fd: number, key: number, value: Buffer): void {
@@ -267,9 +275,7 @@ function run(bpf: Bpf): void {
       ["lock", lock, 0],
       ["hits", number, 4],
     ]);
-    const btfFd = bpf.loadBtf(blob.bytes());
-    if (btfFd < 0) throw new Error(`loading BTF: ${btfFd}`);
-    t.teardown(() => bpf.close(btfFd));
+    const btfFd = loadBtf(t, blob);
     const described = { btfFd, btfKeyTypeId: number, btfValueTypeId: counter };
     const { fd, id } = strange(t, {}, false, described);
     write(fd, 1, Buffer.concat([u32(0), u32(7)]));
@@ -291,6 +297,37 @@ function run(bpf: Bpf): void {
       status: 405,
       json: { detail: /maps with a bpf_spin_lock inside another are not mirrored/ },
     });
+  });
+
+  t.test("a program's constants are adopted as libbpf makes them", async (t) => {
+    const ledger = await started(t, "constants");
+    const blob = new BtfBlob();
+    const number = blob.int("u64", 8);
+    const variable = blob.add(BTF_KIND.VAR, "limit", number, 0, [0]);
+    const section = blob.add(BTF_KIND.DATASEC, ".rodata", 8, 1, [variable, 0, 8]);
+    const { fd, id } = strange(
+      t,
+      {
+        type: BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY,
+        maxEntries: 1,
+        mapFlags: BPF_F.BPF_F_MMAPABLE | BPF_F.BPF_F_RDONLY_PROG,
+        name: "prog.rodata",
+      },
+      false,
+      { btfFd: loadBtf(t, blob), btfValueTypeId: section },
+    );
+    write(fd, 0, u64(42));
+    bpf.freeze(fd);
+    const { map } = (await ledger.must("POST", "/maps/adopt", { kernel_id: id })) as { map: Json };
+    t.match(map, {
+      name: "prog.rodata",
+      frozen: true,
+      pinned: ["/sys/fs/bpf/prog_rodata"],
+      map_flags: ["BPF_F_RDONLY_PROG", "BPF_F_MMAPABLE"],
+      btf: { btf_key_type_id: 0, btf_value_type_id: section },
+      mirror: { state: "on", kernel_id: id },
+    });
+    t.same(await ledger.elements(map.id as number), { 0: 42 });
   });
 
   t.test("by its pin; frozen; and with many elements", async (t) => {
