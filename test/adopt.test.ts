@@ -3,6 +3,7 @@ import t, { type Test } from "tap";
 import { BPF_ATTACH_TYPE, BPF_F, BPF_MAP_TYPE, BPF_PROG_TYPE } from "../src/abi/bpf.ts";
 import { BTF_KIND } from "../src/maps/btf_types.ts";
 import { type Bpf, openBpf } from "../src/mirror/bpf.ts";
+import { openRealObject } from "../src/mirror/real_objects.ts";
 import { BtfBlob } from "./maps/btf_blob.ts";
 import { BPFFS, unfitForKernel } from "./support/bpffs.ts";
 import { hex, type Json, Ledger, until } from "./support/ledger.ts";
@@ -13,9 +14,6 @@ type Shape = Partial<Parameters<Bpf["create"]>[0]>;
 
 /** What else a map is created with. */
 type Beside = Partial<NonNullable<Parameters<Bpf["create"]>[1]>>;
-
-/** r0 = 0; exit */
-const RETURN_0 = Buffer.from("b7000000000000009500000000000000", "hex");
 
 function run(bpf: Bpf): void {
   const base = `${BPFFS}/mladopt${process.pid}`;
@@ -35,13 +33,12 @@ function run(bpf: Bpf): void {
   }
 
   /** A program of some other program's. */
-  function program(t: Test, type: number, expectedAttachType = 0): { fd: number; id: number } {
-    const fd = bpf.loadProgram(type, expectedAttachType, RETURN_0);
-    if (fd < 0) throw new Error(`loading a program: ${fd}`);
+  function program(t: Test, progType: number, expectedAttachType = 0): { fd: number; id: number } {
+    const opened = openRealObject(bpf, { kind: "prog", progType, expectedAttachType });
+    if (!("facts" in opened) || opened.facts.kind !== "prog") throw new Error("loading a program");
+    const { fd, facts } = opened;
     t.teardown(() => bpf.close(fd));
-    const info = bpf.objectInfo(fd, 128);
-    if (typeof info === "number") throw new Error(`its info: ${info}`);
-    return { fd, id: info.readUInt32LE(4) };
+    return { fd, id: facts.progId };
   }
 
   function loadBtf(t: Test, blob: BtfBlob): number {

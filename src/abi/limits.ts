@@ -24,6 +24,8 @@ export const NAME_BYTES_MAX = 255;
 export const PATH_BYTES_MAX = 4096;
 /** RLIMIT_NOFILE as Linux starts a process: the number of descriptors in a table, 0 to 2 among them. */
 export const SESSION_FDS_MAX = 1024;
+/** The first descriptor behind those. */
+export const FIRST_FD = 3;
 
 /** PCPU_MIN_UNIT_SIZE, include/linux/percpu.h: what a CPU's value may take, rounded up to 8 bytes. */
 export const PERCPU_VALUE_BYTES_MAX = 32 * 1024;

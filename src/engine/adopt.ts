@@ -1,9 +1,9 @@
-import { OBJ_NAME_LEN } from "../abi/bpf.ts";
 import { CMD } from "../abi/service.ts";
-import type { CreateAttr, Element } from "../maps/map.ts";
+import type { MapType } from "../maps/map.ts";
 import { mapType } from "../maps/types.ts";
 import { BPFFS } from "../syscall/pins.ts";
-import { batch, inBatches } from "./batches.ts";
+import { updates } from "./batches.ts";
+import { createAttr } from "./create_attr.ts";
 import type { Request } from "./engine.ts";
 import { MADE, Whole } from "./made.ts";
 import type { ForeignElement, ForeignMap, ForeignName, MirrorRefusal } from "./ports.ts";
@@ -53,18 +53,22 @@ class Adoption extends Whole {
     const template = holds === undefined ? 0 : this.#openNamed(holds.names as ForeignName);
     if (typeof template !== "number") return template;
     const btfFd = this.#btf(foreign);
-    const fd = this.open({ cmd: CMD.BPF_MAP_CREATE, attr: createAttr(foreign, template, btfFd) });
+    const { facts } = foreign;
+    const attr = { ...createAttr({ ...facts, numaNode: 0 }, btfFd, template), adopted: facts.id };
+    const fd = this.open({ cmd: CMD.BPF_MAP_CREATE, attr });
+    const target = { by: "fd", fd } as const;
+    const type = mapType(facts.type) as MapType;
     for (const group of groups) {
       const { names, elements } = group;
       const named = names === null ? null : group === holds ? template : this.#openNamed(names);
       if (named !== null && typeof named !== "number") return named;
       const written =
         named === null ? elements : elements.map(({ key, value }) => ({ key, value: naming(value, named) }));
-      this.#write(foreign.facts.type, fd, written);
+      for (const action of updates(type, target, written, BATCH_ELEMENTS))
+        this.add({ ...action, imported: true }, MADE);
       if (named !== null) this.close(named);
     }
-    const target = { by: "fd", fd } as const;
-    if (foreign.facts.frozen) this.add({ cmd: CMD.BPF_MAP_FREEZE, target, key: null, value: null, flags: 0n }, MADE);
+    if (facts.frozen) this.add({ cmd: CMD.BPF_MAP_FREEZE, target, key: null, value: null, flags: 0n }, MADE);
     return fd;
   }
 
@@ -83,20 +87,6 @@ class Adoption extends Whole {
         ? { cmd: CMD.OPEN, attr: { kind: "prog", id: name.prog, expectedAttachType: name.expectedAttachType } }
         : { cmd: CMD.BPF_MAP_GET_FD_BY_ID, attr: { mapId: name.map, openFlags: 0 } },
     );
-  }
-
-  /** In batches, where the type has them. */
-  #write(type: number, fd: number, elements: readonly Element[]): void {
-    const target = { by: "fd", fd } as const;
-    if (mapType(type)?.batch.update !== null)
-      for (const { key, value } of elements)
-        this.add({ cmd: CMD.BPF_MAP_UPDATE_ELEM, target, key, value, flags: 0n, imported: true }, MADE);
-    else
-      for (const some of inBatches(elements, BATCH_ELEMENTS)) {
-        const keys = some.map(({ key }) => key);
-        const values = some.map(({ value }) => value);
-        this.add({ ...batch(CMD.BPF_MAP_UPDATE_BATCH, target, keys, values), imported: true }, MADE);
-      }
   }
 }
 
@@ -128,30 +118,4 @@ function naming(value: Buffer, fd: number): Buffer {
 function pinName({ name, id }: ForeignMap["facts"], { which }: AdoptAsk): string {
   const found = "pinned" in which ? (which.pinned.split("/").at(-1) as string) : name;
   return found === "" ? `map_${id}` : found.replaceAll(".", "_");
-}
-
-function createAttr({ facts }: ForeignMap, innerMapFd: number, btfFd: number): CreateAttr {
-  const mapName = Buffer.alloc(OBJ_NAME_LEN);
-  mapName.write(facts.name, "latin1");
-  return {
-    mapType: facts.type,
-    keySize: facts.keySize,
-    valueSize: facts.valueSize,
-    maxEntries: facts.maxEntries,
-    mapFlags: facts.mapFlags,
-    innerMapFd,
-    numaNode: 0,
-    mapName,
-    mapIfindex: 0,
-    btfFd,
-    btfKeyTypeId: facts.btf?.keyTypeId ?? 0,
-    btfValueTypeId: facts.btf?.valueTypeId ?? 0,
-    btfVmlinuxValueTypeId: 0,
-    mapExtra: facts.mapExtra,
-    valueTypeBtfObjFd: 0,
-    mapTokenFd: 0,
-    exclProgHash: null,
-    exclProgHashSize: 0,
-    adopted: facts.id,
-  };
 }

@@ -1,6 +1,6 @@
-import type { CMD } from "../abi/service.ts";
-import type { Element } from "../maps/map.ts";
-import type { BatchCommand, Target } from "../syscall/command.ts";
+import { CMD } from "../abi/service.ts";
+import type { Element, MapType } from "../maps/map.ts";
+import type { BatchCommand, ElementCommand, Target } from "../syscall/command.ts";
 
 /** Batches that the service puts together itself. A batch has about so many bytes. */
 const BATCH_BYTES = 4 * 1024 * 1024;
@@ -15,6 +15,26 @@ export function batch(
   const attr = { count: keys.length, elemFlags: 0n, inBatch: null, outBatch: null };
   const value = values === null ? null : Buffer.concat(values);
   return { cmd, target, key: Buffer.concat(keys), value, flags: 0n, attr };
+}
+
+/** Elements written: in batches of at most so many where the type has them, else one by one. */
+export function* updates(
+  type: MapType,
+  target: Target,
+  elements: readonly Element[],
+  most: number,
+): Iterable<BatchCommand | ElementCommand> {
+  if (type.batch.update !== null) for (const element of elements) yield update(target, element);
+  else
+    for (const some of inBatches(elements, most)) {
+      const keys = some.map(({ key }) => key);
+      const values = some.map(({ value }) => value);
+      yield batch(CMD.BPF_MAP_UPDATE_BATCH, target, keys, values);
+    }
+}
+
+export function update(target: Target, { key, value }: Element): ElementCommand {
+  return { cmd: CMD.BPF_MAP_UPDATE_ELEM, target, key, value, flags: 0n };
 }
 
 /** At most so many in a batch. */

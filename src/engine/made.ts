@@ -1,3 +1,4 @@
+import { FIRST_FD } from "../abi/limits.ts";
 import { CMD } from "../abi/service.ts";
 import type { Action, Origin } from "../syscall/command.ts";
 import type { Outcome } from "../syscall/outcome.ts";
@@ -27,7 +28,6 @@ export function withMade(request: Request, made: Made): Request {
   return known;
 }
 
-const FIRST_FD = 3;
 const TTL_MS = 60_000;
 
 /** Requests that run as one. Those that need descriptors are a session's that the first of them opens. */

@@ -1,11 +1,13 @@
 import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { CMD } from "../abi/service.ts";
 import { u32Buffer } from "../maps/common.ts";
-import type { CreateAttr, Element, InnerShape, MapRecord } from "../maps/map.ts";
+import { isOfMaps } from "../maps/inner_maps.ts";
+import type { Element, MapRecord } from "../maps/map.ts";
 import type { Action, RestoreNote, Target } from "../syscall/command.ts";
 import { elementsOf } from "../syscall/elements.ts";
 import { OPERATOR, OpenMap, type State } from "../syscall/state.ts";
-import { batch, inBatches } from "./batches.ts";
+import { batch, inBatches, update, updates } from "./batches.ts";
+import { createAttr } from "./create_attr.ts";
 import { changedElements } from "./diff.ts";
 import type { Request } from "./engine.ts";
 import { MADE, Whole } from "./made.ts";
@@ -35,7 +37,6 @@ export interface RestoreFor {
 }
 
 const T = BPF_MAP_TYPE;
-const IN_MAPS: ReadonlySet<number> = new Set([T.BPF_MAP_TYPE_ARRAY_OF_MAPS, T.BPF_MAP_TYPE_HASH_OF_MAPS]);
 const LINES: ReadonlySet<number> = new Set([T.BPF_MAP_TYPE_QUEUE, T.BPF_MAP_TYPE_STACK]);
 /** Types whose values are a number, and maybe a program's descriptor. */
 const TARGETS: ReadonlySet<number> = new Set([
@@ -122,35 +123,6 @@ function create(plan: Plan, { map }: OpenMap, thenState: State): string | null {
 /** What of a template is not in its shape. */
 const TEMPLATE = { name: "", mapExtra: 0n, numaNode: -1, btf: null } as const;
 
-function createAttr(
-  map: InnerShape & Pick<MapRecord, "name" | "mapExtra" | "numaNode" | "btf">,
-  btfFd: number,
-  innerMapFd: number,
-): CreateAttr {
-  const mapName = Buffer.alloc(16);
-  mapName.write(map.name, "latin1");
-  return {
-    mapType: map.type,
-    keySize: map.keySize,
-    valueSize: map.valueSize,
-    maxEntries: map.maxEntries,
-    mapFlags: map.mapFlags,
-    innerMapFd,
-    numaNode: Math.max(map.numaNode, 0),
-    mapName,
-    mapIfindex: 0,
-    btfFd,
-    btfKeyTypeId: map.btf?.keyTypeId ?? 0,
-    btfValueTypeId: map.btf?.valueTypeId ?? 0,
-    btfVmlinuxValueTypeId: 0,
-    mapExtra: map.mapExtra,
-    valueTypeBtfObjFd: 0,
-    mapTokenFd: 0,
-    exclProgHash: null,
-    exclProgHashSize: 0,
-  };
-}
-
 /** Makes the elements what they were. `now` null: the map has been created by the plan, and is empty. */
 function fill(plan: Plan, then: OpenMap, now: OpenMap | null, state: State): string | null {
   const target: Target = { by: "id", id: now === null ? MADE : then.map.id };
@@ -170,8 +142,8 @@ function fill(plan: Plan, then: OpenMap, now: OpenMap | null, state: State): str
   }
   const hasRoom = now !== null && hasRoomBeside(now, plan.counts.added);
   if (!hasRoom) addRemoved(plan, then, target, removed);
-  if (IN_MAPS.has(then.map.type)) fillMaps(plan, then.map, now === null, written);
-  else addWritten(plan, then, target, written);
+  if (isOfMaps(then.map.type)) fillMaps(plan, then.map, now === null, written);
+  else for (const action of updates(then.type, target, written, BATCH_ELEMENTS)) plan.add(action);
   if (hasRoom) addRemoved(plan, then, target, removed);
   return null;
 }
@@ -189,18 +161,6 @@ function addRemoved(plan: Plan, { type }: OpenMap, target: Target, removed: read
     for (const keys of inBatches(removed, BATCH_ELEMENTS))
       plan.add(batch(CMD.BPF_MAP_DELETE_BATCH, target, keys, null));
   else for (const key of removed) plan.add({ cmd: CMD.BPF_MAP_DELETE_ELEM, target, key, value: null, flags: 0n });
-}
-
-function addWritten(plan: Plan, { type }: OpenMap, target: Target, written: readonly Element[]): void {
-  if (type.batch.update !== null) {
-    for (const { key, value } of written) plan.add(update(target, key, value));
-    return;
-  }
-  for (const elements of inBatches(written, BATCH_ELEMENTS)) {
-    const keys = elements.map(({ key }) => key);
-    const values = elements.map(({ value }) => value);
-    plan.add(batch(CMD.BPF_MAP_UPDATE_BATCH, target, keys, values));
-  }
 }
 
 /** A queue or stack is emptied, and what it held is pushed in the order in which it stood. */
@@ -226,7 +186,7 @@ function fillMaps(plan: Plan, map: MapRecord, made: boolean, written: readonly E
     const id = value.readUInt32LE(0);
     const fd = fds.get(id) ?? open(id);
     fds.set(id, fd);
-    plan.add(update({ by: "fd", fd: outer }, key, u32Buffer(fd)), MADE);
+    plan.add(update({ by: "fd", fd: outer }, { key, value: u32Buffer(fd) }), MADE);
   }
 }
 
@@ -245,7 +205,7 @@ function checkPossible(
     return `${written.length} values are descriptors of objects: no command of a restore has them`;
   if (TARGETS.has(type) && written.some(({ value }) => value.length === 8 && value.readUInt32LE(4) !== 0))
     return "some of its values have programs: no command of a restore has their descriptors";
-  if (!IN_MAPS.has(type)) return null;
+  if (!isOfMaps(type)) return null;
   const gone = written.find(({ value }) => state.map(value.readUInt32LE(0)) === undefined);
   return gone === undefined
     ? null
@@ -254,8 +214,4 @@ function checkPossible(
 
 function push(target: Target, value: Buffer): Action {
   return { cmd: CMD.BPF_MAP_UPDATE_ELEM, target, key: null, value, flags: 0n };
-}
-
-function update(target: Target, key: Buffer, value: Buffer): Action {
-  return { cmd: CMD.BPF_MAP_UPDATE_ELEM, target, key, value, flags: 0n };
 }

@@ -12,6 +12,10 @@ const NEVER_INNER: ReadonlySet<number> = new Set([
   BPF_MAP_TYPE.BPF_MAP_TYPE_STRUCT_OPS,
 ]);
 
+export function isOfMaps(type: number): boolean {
+  return type === BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY_OF_MAPS || type === BPF_MAP_TYPE.BPF_MAP_TYPE_HASH_OF_MAPS;
+}
+
 /** The map behind a descriptor: EBADF, EINVAL. */
 function mapAt({ world, session }: Creator, fd: number): MapRecord | Refusal {
   const file = world.fd(session, fd);

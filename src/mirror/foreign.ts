@@ -1,5 +1,6 @@
-import { ERRNO, errnoName } from "../abi/errno.ts";
+import { errnoName } from "../abi/errno.ts";
 import type { ForeignElement, ForeignMap, ForeignName, KernelMapFacts } from "../engine/ports.ts";
+import { isOfMaps } from "../maps/inner_maps.ts";
 import type { InnerShape, MapRecord } from "../maps/map.ts";
 import { Btf } from "../syscall/btf.ts";
 import { specialFields } from "../syscall/special_fields.ts";
@@ -8,7 +9,7 @@ import { shownKey } from "./kernel_elements.ts";
 import { KeyedElements } from "./keyed_elements.ts";
 import type { Making } from "./make.ts";
 import type { MapInfo } from "./map_info.ts";
-import { cannotAdopt, isOfMaps, mirrored, type Named } from "./mirrored.ts";
+import { cannotAdopt, mirrored, type Named } from "./mirrored.ts";
 
 /** Why there is none to be had. */
 export interface NoForeignMap {
@@ -70,8 +71,8 @@ export class Adopting {
   #foreign(fd: number, shown: string): Foreign | NoForeignMap {
     const { bpf } = this.#making;
     const about = fdinfo(fd);
-    const info = about === null ? -ERRNO.EINVAL : bpf.infoByFd(fd);
     if (about === null) return { errno: "EINVAL", detail: `${shown} is no map` };
+    const info = bpf.infoByFd(fd);
     if (typeof info === "number")
       return { errno: errnoName(-info), detail: `looking at ${shown}: ${errnoName(-info)}` };
     const cannot = whyNot(this.#making, this.#known, info);
@@ -133,7 +134,7 @@ export class Foreign implements ForeignMap {
       inner ??= resolved?.shape ?? null;
       elements.push({ key: Buffer.from(key), value: Buffer.from(value), names: resolved?.name ?? null });
     });
-    const cannot = isOfMaps(map) ? this.#cannotHold(inner) : null;
+    const cannot = isOfMaps(map.type) ? this.#cannotHold(inner) : null;
     return unread ?? refused ?? (cannot === null ? elements : { errno: "EOPNOTSUPP", detail: cannot });
   }
 

@@ -12,6 +12,7 @@ import type {
   MirrorStatus,
   OpenedObject,
 } from "../engine/ports.ts";
+import { isOfMaps } from "../maps/inner_maps.ts";
 import type { Host, MapRecord } from "../maps/map.ts";
 import type { ObjectRecord } from "../maps/object.ts";
 import type { ObjectSpec } from "../syscall/command.ts";
@@ -22,7 +23,7 @@ import { Adopting, Foreign, type KnownMaps, kernelMaps } from "./foreign.ts";
 import { KernelMap } from "./kernel_map.ts";
 import { LineElements } from "./line_elements.ts";
 import { type Making, makeKernelMap, openKernelMap } from "./make.ts";
-import { cannotTake, isOfMaps, type MirroredType, mirrored, type References } from "./mirrored.ts";
+import { cannotTake, type MirroredType, mirrored, type References } from "./mirrored.ts";
 import { ObjectTable } from "./object_table.ts";
 import { PinTree } from "./pin_tree.ts";
 
@@ -384,7 +385,7 @@ export class KernelMirror implements Mirror {
   /** Maps of maps that may hold it get its new kernel map. */
   #resyncOuter(inner: number): MirrorRefusal[] {
     const outer = [...this.#entries].filter(
-      ([id, { kernel }]) => id !== inner && kernel !== null && isOfMaps(kernel.map),
+      ([id, { kernel }]) => id !== inner && kernel !== null && isOfMaps(kernel.map.type),
     );
     return outer.flatMap(([id]) => {
       const source = this.#sources.of(id);
@@ -441,18 +442,19 @@ function isAlike(status: MirrorStatus, { operation, errno }: MirrorRefusal): boo
 
 /** What was found to differ, as the ledger has it: also the bits of a key that do not count. */
 function writeLedgers(
-  { elements }: KernelMap,
+  { elements, type }: KernelMap,
   source: MirrorSource,
   found: readonly ElementDifference[],
 ): MirrorRefusal | null {
-  return elements.write(found.map(({ key, ledger }) => ({ key: source.element(key)?.key ?? key, value: ledger })));
+  const keyOf = (key: Buffer): Buffer => (type.exact ? key : (source.element(key)?.key ?? key));
+  return elements.write(found.map(({ key, ledger }) => ({ key: keyOf(key), value: ledger })));
 }
 
 /** Maps of maps need the kernel maps of what they hold. */
 function* innerFirst(sources: Iterable<MirrorSource>): Iterable<MirrorSource> {
   const outer: MirrorSource[] = [];
   for (const source of sources)
-    if (isOfMaps(source.map)) outer.push(source);
+    if (isOfMaps(source.map.type)) outer.push(source);
     else yield source;
   yield* outer;
 }

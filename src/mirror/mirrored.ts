@@ -347,10 +347,6 @@ function needsBtf({ type, special }: InnerShape): string | null {
   return special[0] === undefined ? null : `a ${special[0].kind}`;
 }
 
-export function isOfMaps({ type }: MapRecord): boolean {
-  return type === BPF_MAP_TYPE_ARRAY_OF_MAPS || type === BPF_MAP_TYPE_HASH_OF_MAPS;
-}
-
 /** Why what the kernel has of a map cannot be taken over into the ledger, or null: it can. */
 export function cannotTake(map: MapRecord, cpus: Cpus): string | null {
   const type = mirrored(map, cpus);

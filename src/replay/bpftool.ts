@@ -1,6 +1,7 @@
 import { BPF_MAP_TYPE, mapTypeName } from "../abi/bpf.ts";
 import { CMD, cmdName } from "../abi/service.ts";
 import type { Event } from "../log/event.ts";
+import { isOfMaps } from "../maps/inner_maps.ts";
 import type { CreateAttr } from "../maps/map.ts";
 import type { BatchCommand, CloseCommand, ElementCommand, PinCommand } from "../syscall/command.ts";
 import type { Answer } from "./answer.ts";
@@ -25,11 +26,6 @@ const PERCPU: ReadonlySet<number> = new Set([
   BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY,
   BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH,
   BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE,
-]);
-
-const OF_MAPS: ReadonlySet<number> = new Set([
-  BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY_OF_MAPS,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_HASH_OF_MAPS,
 ]);
 
 /** bpftool 7.1 takes what these leave in errno for an error of the file's, once it has run all of it. */
@@ -140,7 +136,7 @@ export class BpftoolTarget implements Target {
     const end = attr.mapName.indexOf(0);
     const name = attr.mapName.toString("latin1", 0, end === -1 ? undefined : end) || `map_${map}`;
     const sizes = `key ${attr.keySize} value ${attr.valueSize} entries ${attr.maxEntries}`;
-    const inner = OF_MAPS.has(attr.mapType) ? ` inner_map pinned ${PINS}${this.#mapAt(session, attr.innerMapFd)}` : "";
+    const inner = isOfMaps(attr.mapType) ? ` inner_map pinned ${PINS}${this.#mapAt(session, attr.innerMapFd)}` : "";
     const flags = attr.mapFlags === 0 ? "" : ` flags ${attr.mapFlags}`;
     return `map create ${PINS}${map} type ${type.slice("BPF_MAP_TYPE_".length).toLowerCase()} ${sizes} name ${name}${flags}${inner}`;
   }
@@ -177,7 +173,7 @@ export class BpftoolTarget implements Target {
   #value({ command, outcome }: Event, value: Buffer | null): string {
     const { mapType, valueSize } = this.#attr(outcome.map);
     const given = value ?? Buffer.alloc(0);
-    if (OF_MAPS.has(mapType)) return ` value pinned ${PINS}${this.#mapAt(command.session, given.readInt32LE(0))}`;
+    if (isOfMaps(mapType)) return ` value pinned ${PINS}${this.#mapAt(command.session, given.readInt32LE(0))}`;
     if (fdInValue(mapType, valueSize) !== null)
       throw new Unsayable("its values are descriptors, which bpftool has none of");
     if (PERCPU.has(mapType) && !isAlikeForAll(given, valueSize))

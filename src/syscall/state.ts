@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { BPF_MAP_TYPE } from "../abi/bpf.ts";
-import { SESSION_FDS_MAX } from "../abi/limits.ts";
+import { FIRST_FD, SESSION_FDS_MAX } from "../abi/limits.ts";
 import { afterPrefix, bytesKey, type Cell, type CellKey, type Cells, readU32Key, u32Key } from "../maps/cells.ts";
 import { elementsPrefix, usesPrefix } from "../maps/common.ts";
 import type {
@@ -162,9 +162,9 @@ export class State implements World {
     for (const [key, file] of this.#fds.under(u32Key(session))) yield [readU32Key(key, 4), file];
   }
 
-  /** The lowest number from 3 that is free in the session, or undefined: EMFILE. */
+  /** The lowest number from FIRST_FD on that is free in the session, or undefined: EMFILE. */
   freeFd(session: number): number | undefined {
-    let free = 3;
+    let free = FIRST_FD;
     for (const [fd] of this.fds(session)) {
       if (fd !== free) break;
       free++;
