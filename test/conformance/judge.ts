@@ -5,7 +5,7 @@ import type { Answer, Subject } from "./subject.ts";
 import type { Pair } from "./twins.ts";
 
 /** What is let go of is free after a grace period of the kernel's or a few. */
-const SETTLES_MAX = 500;
+const SETTLES_MAX = 10_000;
 const SETTLE_MS = 1;
 
 export type Side = 0 | 1;
@@ -32,7 +32,7 @@ export class Judge {
     return this.both((subject, side) => subject.bpf({ cmd, attr: attr(of[side], side) }));
   }
 
-  /** What the kernel answers once what was let go of is gone: asked until it is `ready`, at most for half a second. */
+  /** What the kernel answers once what was let go of is gone: asked until it is `ready`, at most for ten seconds. */
   settled<T>(ask: () => T, ready: (answer: T) => boolean): T {
     let answer = ask();
     for (let settles = 0; settles < SETTLES_MAX && !ready(answer); settles++) {

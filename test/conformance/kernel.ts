@@ -116,8 +116,9 @@ export class Kernel implements Subject {
     this.#objects.findLast((object) => object.fd === fd)?.remove();
   }
 
-  settle(ms = SETTLE_MS): void {
+  settle(ms = SETTLE_MS): boolean {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+    return true;
   }
 
   end(): void {

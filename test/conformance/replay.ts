@@ -38,7 +38,7 @@ const MOVES = new Set(["OBJ_PIN", "FS_UNLINK", "FS_MKDIR", "FS_RMDIR", "FS_RENAM
 const RUNS = new Set(["PROG_ATTACH", "PROG_TEST_RUN"]);
 /** Types whose memory exists inside a kernel only. */
 const RINGS = new Set(["RINGBUF", "USER_RINGBUF", "ARENA"]);
-/** Of ten milliseconds. */
+/** Of ten milliseconds, in a transcript. */
 const SETTLES_MAX = 1000;
 /** Fields that name a descriptor. */
 const FD_FIELDS = [
@@ -77,6 +77,9 @@ class Replayer implements Report {
   readonly #users = new Map<string, MapObject[]>();
   readonly #lostIds = new Set<string>();
   readonly #lostPaths = new Set<string>();
+  /** Whether something was let go of that need not be gone yet. */
+  #letGo = false;
+  #settlesLeft = SETTLES_MAX;
 
   constructor(subject: Subject) {
     this.#subject = subject;
@@ -85,7 +88,7 @@ class Replayer implements Report {
 
   take(line: Line): void {
     if (line.cmd === "SETTLE") {
-      this.#subject.settle();
+      this.#letGo = this.#subject.settle();
       return;
     }
     const reason = this.#unable(line) ?? (this.#refersToLost(line) ? "about what was left out" : null);
@@ -101,11 +104,15 @@ class Replayer implements Report {
     if (out.fd !== undefined && line.out.fd === undefined) this.#commands.close(line.as as string);
   }
 
-  /** A socket is busy until the kernel is done with the array that had it: asked until it is, at most for ten seconds. */
+  /**
+   * How long a kernel takes until what was let go of is gone is not known, and a socket is busy as long: it is asked
+   * until it answers as it did then.
+   */
   #run(line: Line): LineOut {
     let out = this.#commands.run(line);
-    for (let settles = 0; settles < SETTLES_MAX && out.err === "EBUSY" && line.out.err !== "EBUSY"; settles++) {
-      this.#subject.settle();
+    while (!agrees(line, out) && (this.#letGo || out.err === "EBUSY") && this.#settlesLeft-- > 0) {
+      if (!this.#subject.settle()) break;
+      if (out.fd !== undefined) this.#commands.close(line.as as string);
       out = this.#commands.run(line);
     }
     return out;

@@ -123,7 +123,9 @@ export class Service implements Subject {
   }
 
   /** What is let go of is gone at once. */
-  settle(): void {}
+  settle(): boolean {
+    return false;
+  }
 
   /** Ends the session: its descriptors are closed one by one, each in an event. */
   end(): void {

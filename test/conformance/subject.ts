@@ -55,8 +55,8 @@ export interface Subject {
   changePath(call: "unlink" | "mkdir" | "rmdir", pathname: string): Answer;
   /** rmdir(2) of a cgroup that `open` has made, by its descriptor there. */
   removeCgroup(fd: number): void;
-  /** Waits until what was let go of is gone, which takes a kernel some milliseconds. */
-  settle(ms?: number): void;
+  /** Waits for what was let go of to be gone, which takes a kernel some milliseconds; false if all is gone already. */
+  settle(ms?: number): boolean;
   /** Lets go of everything. */
   end(): void;
 }

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import type { Test } from "tap";
 import { BPF_MAP_TYPE, MAP_INFO, MAP_INFO_BYTES, type MapTypeName } from "../../src/abi/bpf.ts";
 import { Service } from "../conformance/service.ts";
@@ -95,4 +96,19 @@ export function lives(subject: Subject, map_id: number): boolean {
   const { ret, errno } = subject.bpf({ cmd: "BPF_MAP_GET_FD_BY_ID", attr: { map_id } });
   if (errno === null) subject.close(ret);
   return errno === null;
+}
+
+/** Of ten milliseconds. */
+const SETTLES_MAX = 1000;
+
+/** Checks an answer that depends on what was let go of to be gone: it is asked for until it is as wanted. */
+export function settles<T>(t: Test, subject: Subject, ask: () => T, want: T, message: string): void {
+  let answer = ask();
+  for (let turn = 0; turn < SETTLES_MAX && !isDeepStrictEqual(answer, want) && subject.settle(); turn++) answer = ask();
+  t.same(answer, want, message);
+}
+
+/** Checks that a map goes that nothing holds any more. */
+export function goes(t: Test, subject: Subject, map_id: number, message: string): void {
+  settles(t, subject, () => lives(subject, map_id), false, message);
 }

@@ -1,7 +1,6 @@
-import type { Test } from "tap";
 import { BPF_F, BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
 import type { Subject } from "../conformance/subject.ts";
-import { ask, climb, create, infoOf, lives, split, u32, update, walk } from "./ladder.ts";
+import { ask, climb, create, goes, infoOf, lives, split, u32, update, walk } from "./ladder.ts";
 import { climbShared } from "./shared_guards.ts";
 import { NOT_OPEN, onBoth, onService } from "./subjects.ts";
 
@@ -70,14 +69,8 @@ for (const [name, map_type] of Object.entries({ BPF_MAP_TYPE_ARRAY_OF_MAPS, BPF_
     subject.bpf({ cmd: "BPF_MAP_DELETE_ELEM", attr: { map_fd, key: u32(0) } });
     t.notOk(lives(subject, ids[1]), "deleted");
     subject.close(map_fd);
-    goes(t, subject, ids[2]);
+    goes(t, subject, ids[2], "its outer map is gone");
   });
-}
-
-/** The kernel lets inner maps of a freed outer map go after a grace period. */
-function goes(t: Test, subject: Subject, id: number): void {
-  for (let tries = 0; tries < 200 && lives(subject, id); tries++) subject.settle();
-  t.notOk(lives(subject, id), "its outer map is gone");
 }
 
 const OUTER = { key_size: 4, value_size: 4, max_entries: 2 };
@@ -342,6 +335,6 @@ onBoth("BPF_MAP_TYPE_HASH_OF_MAPS take-out batches let inner maps go", (t, subje
   }
   const taken = subject.bpf({ cmd: "BPF_MAP_LOOKUP_AND_DELETE_BATCH", attr: { map_fd, count: 8 } });
   t.same([taken.errno, split(taken.attr.values, 4).sort()], ["ENOENT", ids.map(u32).sort()]);
-  for (const id of ids) goes(t, subject, id);
+  for (const id of ids) goes(t, subject, id, "nothing holds it");
   t.same(walk(subject, map_fd), []);
 });

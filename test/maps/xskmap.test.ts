@@ -1,6 +1,6 @@
 import { BPF_F } from "../../src/abi/bpf.ts";
 import type { Subject } from "../conformance/subject.ts";
-import { ask, climb, create, infoOf, lives, succeed, u32, update } from "./ladder.ts";
+import { ask, climb, create, goes, infoOf, lives, settles, succeed, u32, update } from "./ladder.ts";
 import { climbNoBatches, climbShared } from "./shared_guards.ts";
 import { NOT_OPEN, onBoth, onService } from "./subjects.ts";
 
@@ -10,12 +10,6 @@ const [ZERO, ONE, TWO] = [u32(0), u32(1), u32(2)];
 
 function xsk(subject: Subject): number {
   return succeed(subject.open({ kind: "xsk" })).ret;
-}
-
-/** The kernel lets a map go when a grace period is over. */
-function livesOn(subject: Subject, id: number): boolean {
-  for (let tries = 0; tries < 200 && lives(subject, id); tries++) subject.settle();
-  return lives(subject, id);
 }
 
 onBoth("BPF_MAP_TYPE_XSKMAP BPF_MAP_CREATE refuses in the kernel's order", (t, subject) => {
@@ -100,10 +94,11 @@ onBoth("BPF_MAP_TYPE_XSKMAP lives without descriptors as long as a socket is in 
   const again = succeed(subject.bpf({ cmd: "BPF_MAP_GET_FD_BY_ID", attr: { map_id: id } })).ret;
   const full = { map_fd: again, key: ONE, value: u32(second), flags: 2 };
   t.equal(ask(subject, "BPF_MAP_UPDATE_ELEM", full), null, "and is where it was");
-  t.equal(ask(subject, "BPF_MAP_UPDATE_ELEM", { ...full, key: ZERO }), "ENOENT", "the other one's slot is empty");
+  const put = (): unknown => ask(subject, "BPF_MAP_UPDATE_ELEM", { ...full, key: ZERO });
+  settles(t, subject, put, "ENOENT", "the other one's slot is empty");
   subject.close(again);
   subject.close(second);
-  t.notOk(livesOn(subject, id), "with the last socket it goes");
+  goes(t, subject, id, "with the last socket it goes");
 });
 
 onBoth("BPF_MAP_TYPE_XSKMAP goes with its descriptor once its slots were emptied", (t, subject) => {
@@ -114,7 +109,7 @@ onBoth("BPF_MAP_TYPE_XSKMAP goes with its descriptor once its slots were emptied
   update(subject, map_fd, ONE, u32(socket));
   subject.bpf({ cmd: "BPF_MAP_DELETE_ELEM", attr: { map_fd, key: ONE } });
   subject.close(map_fd);
-  t.notOk(livesOn(subject, id), "the socket is open all the same");
+  goes(t, subject, id, "the socket is open all the same");
 });
 
 onService("BPF_MAP_TYPE_XSKMAP counts its filled slots", (t, service) => {
