@@ -52,21 +52,20 @@ async function start(): Promise<void> {
   const authenticate = settings.tokens === "" ? null : readTokens(settings.tokens);
   const metrics = new Metrics();
   const started = performance.now();
-  const worker = new Worker(new URL("engine_main.ts", import.meta.url), {
-    workerData: { settings, rebuild } satisfies EngineData,
-  });
+  const worker = thread("engine_main.ts", { settings, rebuild } satisfies EngineData);
   const recovered = engineReady(worker);
   // Awaited below; whatever fails before that is told first.
   recovered.catch(() => {});
   const limits = { commandsMax: settings.queueCommandsMax, bytesMax: settings.queueBytesMax };
   const engine = new EngineClient(worker, limits, (figures) => metrics.batch(figures));
-  const reader = new Worker(new URL("reader_main.ts", import.meta.url), { workerData: { data: settings.data } });
-  const events = new ThreadedEventReader(reader);
+  const { data, origin } = settings;
+  const events = new ThreadedEventReader(() => needed(thread("reader_main.ts", { data })));
   const streams = new LogStreams(settings.streamsMax);
-  const past = new PastClient(
-    new Worker(new URL("past_main.ts", import.meta.url), { workerData: { data: settings.data } }),
+  const past = new PastClient(() => thread("past_main.ts", { data }));
+  const tree = new ThreadedTree(
+    () => needed(thread("tree_main.ts", { data, origin } satisfies TreeData)),
+    (message) => logger.error(message),
   );
-  const tree = startTree();
   const archiver = new ThreadedArchiver({ ...settings, directory: settings.archive, engine, past, tree });
   const parts = {
     engine,
@@ -107,10 +106,8 @@ async function start(): Promise<void> {
   const url = await (apps[0] as App).listen({ host: settings.host, port: settings.port });
   if (apps[1] !== undefined) await listenOnSocket(apps[1], settings.socket);
   const { seq, mirrorOff, replayed } = await recovered;
-  events.open();
-  past.open();
-  tree.open();
   if (notReady !== RECOVERING) return;
+  for (const thread of [events, past, tree]) thread.start();
   notReady = null;
   worker.on("exit", (code) => {
     if (notReady !== null) return;
@@ -140,17 +137,16 @@ function engineReady(worker: Worker): Promise<FromEngine & { kind: "ready" }> {
   });
 }
 
-/** What it has to say goes to the log lines. */
-function startTree(): ThreadedTree {
-  const { data, origin } = settings;
-  const worker = new Worker(new URL("tree_main.ts", import.meta.url), {
-    workerData: { data, origin } satisfies TreeData,
-  });
-  worker.on("error", (error) => {
-    logger.fatal({ err: error }, "the tree's thread has failed");
+function thread(file: string, workerData: unknown): Worker {
+  return new Worker(new URL(file, import.meta.url), { workerData });
+}
+
+/** Without this thread the service cannot be. */
+function needed(worker: Worker): Worker {
+  return worker.on("error", (error) => {
+    logger.fatal({ err: error }, "a thread has failed");
     process.exit(1);
   });
-  return new ThreadedTree(worker, (message) => logger.error(message));
 }
 
 /** A socket that a dead process left is removed; one that is served is not. */

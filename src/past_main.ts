@@ -26,17 +26,13 @@ interface Open {
   readonly past: Past;
 }
 
-let open: Promise<Open> | null = null;
+let open = openPast();
 let seen = -1;
-let timer: NodeJS.Timeout | undefined;
+let timer = setTimeout(catchUp, REST_MS);
 const writer = new FrameWriter();
 
 port.on("message", async (message: ToPast) => {
   switch (message.kind) {
-    case "open":
-      open = openPast();
-      timer = setTimeout(catchUp, REST_MS);
-      break;
     case "close":
       clearTimeout(timer);
       await close();
@@ -70,7 +66,6 @@ async function openHistory(folder: string, log: SqlitePastLog, host: Host): Prom
 async function answer(message: Extract<ToPast, { id: number }>): Promise<void> {
   const { id } = message;
   try {
-    if (open === null) throw new Error("the log is not open yet");
     const { past } = await upToLog(open);
     if (message.kind === "ask") return post({ id, answer: await past.ask(message.name, message.ask as never) });
     const { moment } = message;
@@ -94,11 +89,11 @@ async function upToLog(opening: Promise<Open>): Promise<Open> {
   const { log, history } = await opening;
   if (history.seq >= log.archivedThrough) return opening;
   if (open === opening) open = close().then(openPast);
-  return open as Promise<Open>;
+  return open;
 }
 
 async function catchUp(): Promise<void> {
-  const { log, past } = await upToLog(open as Promise<Open>);
+  const { log, past } = await upToLog(open);
   const last = log.lastSeq;
   const rested = last === seen;
   seen = last;
@@ -108,7 +103,6 @@ async function catchUp(): Promise<void> {
 }
 
 async function close(): Promise<void> {
-  if (open === null) return;
   const { log, history } = await open;
   await history.close();
   log.close();

@@ -12,28 +12,25 @@ import { mapsIn } from "./syscall/state.ts";
 const port = parentPort;
 if (port === null) throw new Error("reader_main.ts is the reader's thread: start src/main.ts");
 const { data } = workerData as { data: string };
-let index: EventIndex | null = null;
+const index = new EventIndex(join(data, "events.sqlite"), join(data, "index.sqlite"));
 
 /** The log must have rested this long before it is indexed without being asked: indexing shares the disk and the cores. */
 const REST_MS = 2000;
 let seen = -1;
 
 const catchUp = (): void => {
-  const last = index?.lastSeq() ?? -1;
+  const last = index.lastSeq();
   const rested = last === seen;
   seen = last;
-  timer = setTimeout(catchUp, rested && index?.isCutOff() === false && index.catchUp() ? 0 : REST_MS);
+  timer = setTimeout(catchUp, rested && !index.isCutOff() && index.catchUp() ? 0 : REST_MS);
 };
 let timer = setTimeout(catchUp, REST_MS);
 
 port.on("message", (message: ReaderRequest) => {
   switch (message.kind) {
-    case "open":
-      index = new EventIndex(join(data, "events.sqlite"), join(data, "index.sqlite"));
-      break;
     case "close":
       clearTimeout(timer);
-      index?.close();
+      index.close();
       port.close();
       break;
     default:
@@ -48,9 +45,8 @@ async function reply(message: Asked): Promise<void> {
   const { id } = message;
   const post = (answer: ReaderAnswer): void => port?.postMessage(answer);
   try {
-    if (index === null) throw new Error("the log is not open yet");
-    if (message.kind === "query" && index.isCutOff()) await skipArchived(index);
-    post({ id, answer: answer(index, message) });
+    if (message.kind === "query" && index.isCutOff()) await skipArchived();
+    post({ id, answer: answer(message) });
   } catch (error) {
     if (error instanceof EventsArchived) post({ id, archived: error.oldestSeq });
     else post({ id, error: (error as Error).message });
@@ -58,7 +54,7 @@ async function reply(message: Asked): Promise<void> {
 }
 
 /** What the index needs to know of maps that archived events have made is in the state behind them. */
-async function skipArchived(index: EventIndex): Promise<void> {
+async function skipArchived(): Promise<void> {
   const archived = index.archived();
   const maps: MapRecord[] = [];
   const { cells } = await snapshotOf({ id: index.logId, archived }, data);
@@ -71,9 +67,9 @@ function withKey(filter: EventFilter): EventFilter {
   return filter.key === undefined ? filter : { ...filter, key: Buffer.from(filter.key) };
 }
 
-type Asked = Exclude<ReaderRequest, { kind: "open" | "close" }>;
+type Asked = Exclude<ReaderRequest, { kind: "close" }>;
 
-function answer(index: EventIndex, message: Asked): unknown {
+function answer(message: Asked): unknown {
   switch (message.kind) {
     case "query":
       return index.query(withKey(message.filter), message.range);

@@ -1,5 +1,4 @@
 import { parentPort, workerData } from "node:worker_threads";
-import type { LogTree } from "./engine/log_tree.ts";
 import { TreeKeeper } from "./engine/tree_keeper.ts";
 import { openTree } from "./open_tree.ts";
 import type { FromTree, ToTree, TreeQuestion } from "./sqlite/threaded_tree.ts";
@@ -16,15 +15,13 @@ if (port === null) throw new Error("tree_main.ts is the tree's thread: start src
 const { data, origin } = workerData as TreeData;
 const say = (message: FromTree): void => port.postMessage(message);
 const report = (message: string): void => say({ kind: "report", message });
-let opened: { readonly tree: LogTree; readonly keeper: TreeKeeper } | null = null;
+const tree = openTree(data, origin);
+const keeper = new TreeKeeper(tree, report);
 
 port.on("message", (message: ToTree) => {
   switch (message.kind) {
-    case "open":
-      opened = open();
-      break;
     case "close":
-      opened?.keeper.close();
+      keeper.close();
       port.close();
       break;
     default:
@@ -35,14 +32,7 @@ port.on("message", (message: ToTree) => {
   }
 });
 
-function open(): { readonly tree: LogTree; readonly keeper: TreeKeeper } {
-  const tree = openTree(data, origin);
-  return { tree, keeper: new TreeKeeper(tree, report) };
-}
-
 async function answer(question: TreeQuestion): Promise<unknown> {
-  if (opened === null) throw new Error("the log is not open yet");
-  const { tree, keeper } = opened;
   switch (question.kind) {
     case "status":
       return tree.status;

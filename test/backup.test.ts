@@ -60,6 +60,7 @@ t.test("backup under load has every event up to its seq; a start from it has the
   const data = join(folder, "data");
   const service = await startService(settings(data));
   await prepare(service.url);
+  t.ok((await fetch(`${service.url}/checkpoint`)).ok, "the tree is there, and its key");
   const key = readFileSync(join(data, "log.key"), "utf8");
   const load = new Load(service.url, CLIENTS);
   const manifests: Manifest[] = [];

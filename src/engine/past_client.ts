@@ -2,6 +2,7 @@ import type { Worker } from "node:worker_threads";
 import type { Moment } from "../codec/moments.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import { EventsArchived } from "./archives.ts";
+import { AskedThread } from "./asked_thread.ts";
 import type { Request } from "./engine.ts";
 import { FrameWriter, readReplies } from "./frames.ts";
 import { type AsOf, NotYet } from "./past.ts";
@@ -9,25 +10,12 @@ import type { PastReadName, PastReads } from "./past_reads.ts";
 import type { ReadName, Reads } from "./queries.ts";
 
 /** What the service's thread asks the thread of the past. */
-export type ToPast =
-  /** The log is there, and open to be read. */
-  | { readonly kind: "open" }
-  | {
-      readonly kind: "run";
-      readonly id: number;
-      readonly moment: Moment;
-      readonly frames: ArrayBuffer;
-      readonly length: number;
-    }
-  | {
-      readonly kind: "query";
-      readonly id: number;
-      readonly moment: Moment;
-      readonly name: ReadName;
-      readonly ask: unknown;
-    }
-  | { readonly kind: "ask"; readonly id: number; readonly name: PastReadName; readonly ask: unknown }
-  | { readonly kind: "close" };
+export type ToPast = (PastQuestion & { readonly id: number }) | { readonly kind: "close" };
+
+type PastQuestion =
+  | { readonly kind: "run"; readonly moment: Moment; readonly frames: ArrayBuffer; readonly length: number }
+  | { readonly kind: "query"; readonly moment: Moment; readonly name: ReadName; readonly ask: unknown }
+  | { readonly kind: "ask"; readonly name: PastReadName; readonly ask: unknown };
 
 /** And back. `notYet`: the seq that was asked for, and where the log ends. */
 export type FromPast =
@@ -38,34 +26,24 @@ export type FromPast =
   | { readonly id: number; readonly archived: number }
   | { readonly id: number; readonly error: string };
 
-interface Waiting {
-  readonly resolve: (answer: never) => void;
-  readonly reject: (error: Error) => void;
-}
-
 /** The past as the service's thread sees it. */
 export class PastClient {
-  readonly #worker: Worker;
-  readonly #asked = new Map<number, Waiting>();
+  readonly #thread: AskedThread<PastQuestion, FromPast>;
   readonly #writer = new FrameWriter();
-  #last = 0;
 
-  constructor(worker: Worker) {
-    this.#worker = worker;
-    worker.on("message", (message: FromPast) => this.#receive(message));
-    worker.on("error", (error) => this.#lost(error.message));
-    worker.on("exit", () => this.#lost("its thread has stopped"));
+  constructor(start: () => Worker) {
+    this.#thread = new AskedThread("reading the past", start, read);
   }
 
   /** To be called when the log is there; nothing may be asked before. */
-  open(): void {
-    this.#post({ kind: "open" });
+  start(): void {
+    this.#thread.start();
   }
 
   run(moment: Moment, request: Request): Promise<AsOf<Outcome>> {
     this.#writer.request(request);
     const { frames, length } = this.#writer.take();
-    return this.#ask((id) => this.#post({ kind: "run", id, moment, frames, length }, [frames]));
+    return this.#thread.ask({ kind: "run", moment, frames, length }, [frames]);
   }
 
   query<Name extends ReadName>(
@@ -73,48 +51,24 @@ export class PastClient {
     name: Name,
     ask: Reads[Name]["ask"],
   ): Promise<AsOf<Reads[Name]["answer"]>> {
-    return this.#ask((id) => this.#post({ kind: "query", id, moment, name, ask }));
+    return this.#thread.ask({ kind: "query", moment, name, ask });
   }
 
   ask<Name extends PastReadName>(name: Name, ask: PastReads[Name]["ask"]): Promise<PastReads[Name]["answer"]> {
-    return this.#ask((id) => this.#post({ kind: "ask", id, name, ask }));
+    return this.#thread.ask({ kind: "ask", name, ask });
   }
 
   close(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#worker.once("exit", () => resolve());
-      this.#post({ kind: "close" });
-    });
+    return this.#thread.close();
   }
+}
 
-  #ask<Answer>(send: (id: number) => void): Promise<Answer> {
-    return new Promise((resolve, reject) => {
-      const id = ++this.#last;
-      this.#asked.set(id, { resolve, reject });
-      send(id);
-    });
+function read(message: FromPast): unknown {
+  if ("notYet" in message) throw new NotYet(...message.notYet);
+  if ("archived" in message) throw new EventsArchived(message.archived);
+  if ("frames" in message) {
+    const [reply] = readReplies(message.frames, message.length) as [{ seq: number; outcome: Outcome }];
+    return { seq: reply.seq, answer: reply.outcome };
   }
-
-  #receive(message: FromPast): void {
-    const asked = this.#asked.get(message.id);
-    this.#asked.delete(message.id);
-    if (asked === undefined) return;
-    if ("notYet" in message) asked.reject(new NotYet(...message.notYet));
-    else if ("archived" in message) asked.reject(new EventsArchived(message.archived));
-    else if ("error" in message) asked.reject(new Error(`reading the past: ${message.error}`));
-    else if ("answer" in message) asked.resolve(message.answer as never);
-    else {
-      const [reply] = readReplies(message.frames, message.length) as [{ seq: number; outcome: Outcome }];
-      asked.resolve({ seq: reply.seq, answer: reply.outcome } as never);
-    }
-  }
-
-  #post(message: ToPast, transfer: ArrayBuffer[] = []): void {
-    this.#worker.postMessage(message, transfer);
-  }
-
-  #lost(why: string): void {
-    for (const { reject } of this.#asked.values()) reject(new Error(`reading the past: ${why}`));
-    this.#asked.clear();
-  }
+  return "answer" in message ? message.answer : undefined;
 }

@@ -1,4 +1,5 @@
 import type { Worker } from "node:worker_threads";
+import { AskedThread } from "../engine/asked_thread.ts";
 import type { NoAnswer, TreeReader, TreeStatus } from "../engine/tree.ts";
 import type { TileName } from "../log/tiles.ts";
 
@@ -9,45 +10,34 @@ export type TreeQuestion =
   | { readonly kind: "proof"; readonly seq: number }
   | { readonly kind: "tile"; readonly name: TileName };
 
-export type ToTree =
-  | (TreeQuestion & { readonly id: number })
-  /** The log is there, and nobody but this service writes to it. */
-  | { readonly kind: "open" }
-  | { readonly kind: "close" };
+export type ToTree = (TreeQuestion & { readonly id: number }) | { readonly kind: "close" };
+
+type TreeAnswer =
+  | { readonly kind: "answer"; readonly id: number; readonly answer: unknown }
+  | { readonly kind: "failed"; readonly id: number; readonly error: string };
 
 export type FromTree =
-  | { readonly kind: "answer"; readonly id: number; readonly answer: unknown }
-  | { readonly kind: "failed"; readonly id: number; readonly error: string }
+  | TreeAnswer
   /** What the operator must know: the log is not what the tree has, or the disk fails it. */
   | { readonly kind: "report"; readonly message: string };
 
 /** The tree, built, signed and read in a thread of its own. */
 export class ThreadedTree implements TreeReader {
-  readonly #worker: Worker;
-  readonly #asked = new Map<number, { resolve: (answer: never) => void; reject: (error: Error) => void }>();
-  #last = 0;
+  readonly #thread: AskedThread<TreeQuestion, TreeAnswer>;
 
-  constructor(worker: Worker, report: (message: string) => void) {
-    this.#worker = worker;
-    worker.on("message", (message: FromTree) => {
-      if (message.kind === "report") {
-        report(message.message);
-        return;
-      }
-      const asked = this.#asked.get(message.id);
-      this.#asked.delete(message.id);
-      if (message.kind === "answer") asked?.resolve(message.answer as never);
-      else asked?.reject(new Error(`asking the tree: ${message.error}`));
-    });
-    worker.on("exit", () => {
-      for (const { reject } of this.#asked.values()) reject(new Error("asking the tree: its thread has stopped"));
-      this.#asked.clear();
-    });
+  constructor(start: () => Worker, report: (message: string) => void) {
+    const reporting = (): Worker =>
+      start().on("message", (message: FromTree) => {
+        if (message.kind === "report") report(message.message);
+      });
+    this.#thread = new AskedThread("asking the tree", reporting, (message) =>
+      message.kind === "answer" ? message.answer : undefined,
+    );
   }
 
-  /** To be called when the log is there; nothing may be asked before. */
-  open(): void {
-    this.#worker.postMessage({ kind: "open" } satisfies ToTree);
+  /** To be called when the log is there, and nobody but this service writes to it; nothing may be asked before. */
+  start(): void {
+    this.#thread.start();
   }
 
   status(): Promise<TreeStatus> {
@@ -71,17 +61,10 @@ export class ThreadedTree implements TreeReader {
   }
 
   close(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#worker.once("exit", () => resolve());
-      this.#worker.postMessage({ kind: "close" } satisfies ToTree);
-    });
+    return this.#thread.close();
   }
 
   #ask<Answer>(question: TreeQuestion): Promise<Answer> {
-    return new Promise((resolve, reject) => {
-      const id = ++this.#last;
-      this.#asked.set(id, { resolve, reject });
-      this.#worker.postMessage({ ...question, id } satisfies ToTree);
-    });
+    return this.#thread.ask(question);
   }
 }
