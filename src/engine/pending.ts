@@ -1,14 +1,8 @@
 import sortedBtree from "sorted-btree";
 import { type Cell, type CellKey, type Cells, compareKeys } from "../maps/cells.ts";
+import { CellTable, type Change } from "./cell_table.ts";
 import type { StateStore } from "./ports.ts";
 
-type Change = Buffer | null;
-/** What a cell that has changed is now: to change it again costs no second look into a large Map. */
-interface Pending {
-  change: Change;
-  /** About how many it takes: told without a look at what it is. */
-  bytes: number;
-}
 type Sorted = InstanceType<typeof sortedBtree.default<CellKey, Change>>;
 
 /**
@@ -21,29 +15,25 @@ type Sorted = InstanceType<typeof sortedBtree.default<CellKey, Change>>;
  */
 export class PendingCells implements Cells {
   readonly #base: StateStore;
-  #changes = new Map<CellKey, Pending>();
-  #recent = new Map<CellKey, Pending>();
-  /** The key among the changes that was asked for last, and what was found: most cells are asked for before they change. */
-  #askedKey: CellKey = "";
-  #asked: Pending | undefined;
+  #changes = new CellTable();
+  #recent = new CellTable();
   /** What is not in the store, in order: made when a range is first asked for, kept up from then on. */
   #sorted: Sorted | null = null;
   /** What each change since the oldest mark has replaced; undefined: nothing had changed. null: there is no mark. */
   #undo: [key: CellKey, before: Change | undefined][] | null = null;
-  #bytes = 0;
   #writing: Promise<void> | null = null;
 
   constructor(base: StateStore) {
     this.#base = base;
   }
 
-  /** Cells that have changed since the store was last written to, and about how many bytes they hold. */
+  /** Cells that have changed since the store was last written to, and how many bytes they hold. */
   get size(): number {
     return this.#changes.size;
   }
 
   get bytes(): number {
-    return this.#bytes;
+    return this.#changes.bytes;
   }
 
   /** Until when the store is being written to; null: it is not. */
@@ -52,12 +42,13 @@ export class PendingCells implements Cells {
   }
 
   get(key: CellKey): Buffer | undefined {
-    const pending = this.#pending(key) ?? this.#recent.get(key);
-    return pending === undefined ? this.#base.get(key) : (pending.change ?? undefined);
+    const change = this.#changes.get(key);
+    const known = change === undefined ? this.#recent.get(key) : change;
+    return known === undefined ? this.#base.get(key) : (known ?? undefined);
   }
 
   put(key: CellKey, value: Buffer): void {
-    this.#change(key, owned(value));
+    this.#change(key, value);
   }
 
   delete(key: CellKey): void {
@@ -93,7 +84,6 @@ export class PendingCells implements Cells {
     const undo = this.#undo ?? [];
     while (undo.length > mark) {
       const [key, before] = undo.pop() as [CellKey, Change | undefined];
-      this.#bytes -= this.#pending(key)?.bytes ?? 0;
       if (before !== undefined) this.#set(key, before);
       else this.#forget(key);
     }
@@ -111,27 +101,23 @@ export class PendingCells implements Cells {
   write(seq: number, failed: (error: unknown) => void): void {
     const written = this.#changes;
     this.#recent = written;
-    this.#replace(new Map());
+    this.#changes = new CellTable();
     this.#sorted = null;
-    const bytes = this.#bytes;
-    this.#bytes = 0;
     const done = (): void => {
       this.#writing = null;
       this.#sorted = null;
     };
-    this.#writing = this.#base.write(inOrder(written), seq, bytes).then(done, (error) => {
-      this.#replace(new Map([...written, ...this.#changes]));
-      this.#bytes += bytes;
-      this.#recent = new Map();
+    this.#writing = this.#base.write(written.inOrder(), seq, written.bytes).then(done, (error) => {
+      for (const [key, change] of this.#changes) written.set(key, change);
+      this.#changes = written;
+      this.#recent = new CellTable();
       done();
       failed(error);
     });
   }
 
   #change(key: CellKey, change: Change): void {
-    const before = this.#pending(key);
-    this.#undo?.push([key, before?.change]);
-    this.#bytes -= before?.bytes ?? 0;
+    this.#undo?.push([key, this.#changes.get(key)]);
     if (change === null && this.#isBottom) this.#forget(key);
     else this.#set(key, change);
   }
@@ -141,59 +127,28 @@ export class PendingCells implements Cells {
     return this.#base.seq === 0 && this.#recent.size === 0;
   }
 
-  #pending(key: CellKey): Pending | undefined {
-    if (key !== this.#askedKey) {
-      this.#asked = this.#changes.get(key);
-      this.#askedKey = key;
-    }
-    return this.#asked;
-  }
-
   #set(key: CellKey, change: Change): void {
-    const bytes = key.length + (change?.length ?? 0);
-    const pending = this.#pending(key);
-    if (pending !== undefined) {
-      pending.change = change;
-      pending.bytes = bytes;
-    } else {
-      this.#asked = { change, bytes };
-      this.#changes.set(key, this.#asked);
-    }
-    this.#bytes += bytes;
-    this.#sorted?.set(key, change);
-  }
-
-  #replace(changes: Map<CellKey, Pending>): void {
-    this.#changes = changes;
-    this.#askedKey = "";
-    this.#asked = undefined;
+    this.#changes.set(key, change);
+    this.#sorted?.set(key, this.#changes.get(key) as Change);
   }
 
   #forget(key: CellKey): void {
     this.#changes.delete(key);
-    this.#askedKey = key;
-    this.#asked = undefined;
     if (this.#sorted === null) return;
     const beneath = this.#writing === null ? undefined : this.#recent.get(key);
     if (beneath === undefined) this.#sorted.delete(key);
-    else this.#sorted.set(key, beneath.change);
+    else this.#sorted.set(key, beneath);
   }
 
   #order(): Sorted {
-    if (this.#sorted === null) {
-      const unwritten = this.#writing === null ? this.#changes : new Map([...this.#recent, ...this.#changes]);
-      this.#sorted = new sortedBtree.default([...inOrder(unwritten)], compareKeys);
-    }
+    this.#sorted ??= new sortedBtree.default([...this.#unwritten().inOrder()], compareKeys);
     return this.#sorted;
   }
-}
 
-/** Strings of bytes sort in the order of their bytes by themselves, and faster than by a function of ours. */
-function* inOrder(changes: Map<CellKey, Pending>): Iterable<[CellKey, Change]> {
-  for (const key of [...changes.keys()].sort()) yield [key, (changes.get(key) as Pending).change];
-}
-
-/** A value that came with a batch is a view into all of it: what stays pending is the value, and what shares its pool. */
-function owned(value: Buffer): Buffer {
-  return value.buffer.byteLength > Math.max(value.length * 4, Buffer.poolSize) ? Buffer.from(value) : value;
+  #unwritten(): CellTable {
+    if (this.#writing === null) return this.#changes;
+    const all = new CellTable();
+    for (const table of [this.#recent, this.#changes]) for (const [key, change] of table) all.set(key, change);
+    return all;
+  }
 }

@@ -23,6 +23,7 @@ const FACT = "SELECT value FROM ledger WHERE name = ?";
 
 /** When what has been folded is put in order: cells change many times over, and only what they are in the end is. */
 const WRITE_CELLS = 1_048_576;
+const WRITE_BYTES = 256 * 1024 * 1024;
 /** Cells of freed maps that are removed at once. */
 const RECLAIM_CELLS = 100_000;
 
@@ -123,7 +124,7 @@ class Fold {
         throw new NoReplay(seq, error as Error);
       }
     this.seq = until;
-    if (this.#pending.size >= WRITE_CELLS) await this.#write();
+    if (this.#pending.size >= WRITE_CELLS || this.#pending.bytes >= WRITE_BYTES) await this.#write();
   }
 
   /** The cells are what the events add up to, and nothing else. */

@@ -1,0 +1,251 @@
+import { randomBytes } from "node:crypto";
+import type { CellKey } from "../maps/cells.ts";
+
+/** What a cell has become: its bytes, or null: it is no more. */
+export type Change = Buffer | null;
+
+const WIDTH = 5;
+const HASH = 0;
+const KEY_AT = 1;
+const KEY_BYTES = 2;
+const VALUE_AT = 3;
+const VALUE_BYTES = 4;
+/** In place of the value's bytes: the cell is no more. */
+const GONE = 0xffffffff;
+
+const ENTRIES_MIN = 64;
+const BYTES_MIN = 4096;
+/** Of a buffer to what is in use, when that has moved. */
+const ROOM = 3;
+/** Places in it are 32 bits wide. */
+const BYTES_MAX = 2 ** 32;
+/** Up to here a loop is faster than a call. */
+const LOOP_BYTES = 128;
+/** Of slots to entries. */
+const SLOTS = 2;
+/** Another one in each process, so that nobody can choose keys that meet. */
+const SEED = randomBytes(4).readInt32LE(0);
+
+/**
+ * Changed cells by their keys, as a Map has them, but close together: in a Map of strings and Buffers every lookup
+ * follows pointers over all of the heap, and with some hundred thousand cells none of them is in the caches or the TLB.
+ *
+ *     slots      1 + entry, or 0; where the hash says or in the next that was free
+ *     entries    hash, where the key is, where the value is; without gaps: the last one takes the place of one that goes
+ *     keys       end to end
+ *     values     end to end; views go out, so a value that replaces another stands behind all others
+ *
+ * What was replaced goes when there is no more room: all that is in use moves, then, into a buffer with room for more.
+ */
+export class CellTable {
+  #size = 0;
+  #slots = new Uint32Array(ENTRIES_MIN * SLOTS);
+  #entries = new Uint32Array(ENTRIES_MIN * WIDTH);
+  #keys = Buffer.allocUnsafeSlow(BYTES_MIN);
+  #keysEnd = 0;
+  #keysUsed = 0;
+  #values = Buffer.allocUnsafeSlow(BYTES_MIN);
+  #valuesEnd = 0;
+  #valuesUsed = 0;
+  /** What was looked for last, and what was found: most cells are asked for before they change. */
+  #askedKey: CellKey = "";
+  #hash = 0;
+  #slot = 0;
+  #entry = -1;
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Of keys and values. */
+  get bytes(): number {
+    return this.#keysUsed + this.#valuesUsed;
+  }
+
+  get(key: CellKey): Change | undefined {
+    this.#find(key);
+    return this.#entry < 0 ? undefined : this.#change(this.#entry);
+  }
+
+  set(key: CellKey, change: Change): void {
+    this.#find(key);
+    if (this.#entry < 0) this.#add(key);
+    else this.#valuesUsed -= valueBytes(this.#entries, this.#entry);
+    const at = this.#entry * WIDTH;
+    this.#entries[at + VALUE_BYTES] = GONE;
+    if (change === null) return;
+    if (this.#valuesEnd + change.length > this.#values.length) this.#moveValues(change.length);
+    copy(change, 0, change.length, this.#values, this.#valuesEnd);
+    this.#entries[at + VALUE_AT] = this.#valuesEnd;
+    this.#entries[at + VALUE_BYTES] = change.length;
+    this.#valuesEnd += change.length;
+    this.#valuesUsed += change.length;
+  }
+
+  delete(key: CellKey): void {
+    this.#find(key);
+    const entry = this.#entry;
+    if (entry < 0) return;
+    this.#empty(this.#slot);
+    this.#keysUsed -= this.#entries[entry * WIDTH + KEY_BYTES] as number;
+    this.#valuesUsed -= valueBytes(this.#entries, entry);
+    const last = --this.#size;
+    if (entry !== last) {
+      this.#slots[this.#slotOf(last)] = entry + 1;
+      this.#entries.copyWithin(entry * WIDTH, last * WIDTH, (last + 1) * WIDTH);
+    }
+    this.#askedKey = "";
+    this.#entry = -1;
+  }
+
+  /** In no order. The table must not change meanwhile. */
+  *[Symbol.iterator](): Iterator<[key: CellKey, change: Change]> {
+    for (let entry = 0; entry < this.#size; entry++) yield [this.#key(entry), this.#change(entry)];
+  }
+
+  /** In the order of the keys. The table must not change meanwhile. */
+  *inOrder(): Iterable<[key: CellKey, change: Change]> {
+    const keys = Array.from({ length: this.#size }, (_, entry) => this.#key(entry));
+    // Strings of bytes sort in the order of their bytes by themselves, and faster than by a function of ours.
+    for (const key of keys.sort()) yield [key, this.get(key) as Change];
+  }
+
+  /** Leaves the entry, or -1, and where it is or would be. */
+  #find(key: CellKey): void {
+    if (key === this.#askedKey) return;
+    let hash = SEED;
+    for (let at = 0; at < key.length; at++) hash = Math.imul(hash ^ key.charCodeAt(at), 0x01000193);
+    hash = Math.imul(hash ^ (hash >>> 15), 0x85ebca6b);
+    hash = (hash ^ (hash >>> 13)) >>> 0;
+    const slots = this.#slots;
+    const mask = slots.length - 1;
+    let slot = hash & mask;
+    let entry = (slots[slot] as number) - 1;
+    while (entry >= 0 && !this.#is(entry, hash, key)) {
+      slot = (slot + 1) & mask;
+      entry = (slots[slot] as number) - 1;
+    }
+    this.#askedKey = key;
+    this.#hash = hash;
+    this.#slot = slot;
+    this.#entry = entry;
+  }
+
+  #is(entry: number, hash: number, key: CellKey): boolean {
+    const entries = this.#entries;
+    const at = entry * WIDTH;
+    if (entries[at + HASH] !== hash || entries[at + KEY_BYTES] !== key.length) return false;
+    const keys = this.#keys;
+    const start = entries[at + KEY_AT] as number;
+    for (let byte = 0; byte < key.length; byte++) if (keys[start + byte] !== key.charCodeAt(byte)) return false;
+    return true;
+  }
+
+  /** Adds what was not found. */
+  #add(key: CellKey): void {
+    if ((this.#size + 1) * WIDTH > this.#entries.length) this.#grow();
+    if (this.#keysEnd + key.length > this.#keys.length) this.#moveKeys(key.length);
+    const entry = this.#size++;
+    const at = entry * WIDTH;
+    this.#entries[at + HASH] = this.#hash;
+    this.#entries[at + KEY_AT] = this.#keysEnd;
+    this.#entries[at + KEY_BYTES] = key.length;
+    for (let byte = 0; byte < key.length; byte++) this.#keys[this.#keysEnd + byte] = key.charCodeAt(byte);
+    this.#keysEnd += key.length;
+    this.#keysUsed += key.length;
+    this.#slots[this.#slot] = entry + 1;
+    this.#entry = entry;
+  }
+
+  #grow(): void {
+    const entries = new Uint32Array(this.#entries.length * 2);
+    entries.set(this.#entries);
+    this.#entries = entries;
+    this.#slots = new Uint32Array(this.#slots.length * 2);
+    for (let entry = 0; entry < this.#size; entry++) this.#slots[this.#slotOf(-1, hashOf(entries, entry))] = entry + 1;
+    this.#slot = this.#slotOf(-1, this.#hash);
+  }
+
+  /** The slot that leads to an entry, or to none: the first that is free. */
+  #slotOf(entry: number, hash = hashOf(this.#entries, entry)): number {
+    const mask = this.#slots.length - 1;
+    let slot = hash & mask;
+    while (this.#slots[slot] !== entry + 1) slot = (slot + 1) & mask;
+    return slot;
+  }
+
+  /** Empties a slot; those behind it that were put off by it or by others come forward. */
+  #empty(slot: number): void {
+    const slots = this.#slots;
+    const mask = slots.length - 1;
+    let hole = slot;
+    for (let next = (hole + 1) & mask; slots[next] !== 0; next = (next + 1) & mask) {
+      const home = hashOf(this.#entries, (slots[next] as number) - 1) & mask;
+      if (((next - home) & mask) < ((next - hole) & mask)) continue;
+      slots[hole] = slots[next] as number;
+      hole = next;
+    }
+    slots[hole] = 0;
+  }
+
+  #moveKeys(more: number): void {
+    const from = this.#keys;
+    this.#keys = roomFor(this.#keysUsed + more);
+    this.#keysEnd = this.#move(from, this.#keys, KEY_AT, KEY_BYTES);
+  }
+
+  #moveValues(more: number): void {
+    const from = this.#values;
+    this.#values = roomFor(this.#valuesUsed + more);
+    this.#valuesEnd = this.#move(from, this.#values, VALUE_AT, VALUE_BYTES);
+  }
+
+  /** Answers where what was moved ends. */
+  #move(from: Buffer, to: Buffer, atColumn: number, bytesColumn: number): number {
+    const entries = this.#entries;
+    let end = 0;
+    for (let at = 0; at < this.#size * WIDTH; at += WIDTH) {
+      const bytes = entries[at + bytesColumn] as number;
+      if (bytes === GONE) continue;
+      const start = entries[at + atColumn] as number;
+      copy(from, start, start + bytes, to, end);
+      entries[at + atColumn] = end;
+      end += bytes;
+    }
+    return end;
+  }
+
+  #key(entry: number): CellKey {
+    const at = entry * WIDTH;
+    const start = this.#entries[at + KEY_AT] as number;
+    return this.#keys.toString("latin1", start, start + (this.#entries[at + KEY_BYTES] as number));
+  }
+
+  #change(entry: number): Change {
+    const at = entry * WIDTH;
+    const bytes = this.#entries[at + VALUE_BYTES] as number;
+    if (bytes === GONE) return null;
+    const start = this.#entries[at + VALUE_AT] as number;
+    return this.#values.subarray(start, start + bytes);
+  }
+}
+
+function hashOf(entries: Uint32Array, entry: number): number {
+  return entries[entry * WIDTH + HASH] as number;
+}
+
+function valueBytes(entries: Uint32Array, entry: number): number {
+  const bytes = entries[entry * WIDTH + VALUE_BYTES] as number;
+  return bytes === GONE ? 0 : bytes;
+}
+
+function roomFor(used: number): Buffer<ArrayBuffer> {
+  if (used > BYTES_MAX)
+    throw new RangeError(`${used} bytes of changed cells: they must be written before there are as many`);
+  return Buffer.allocUnsafeSlow(Math.min(BYTES_MAX, Math.max(BYTES_MIN, used * ROOM)));
+}
+
+function copy(from: Buffer, start: number, end: number, to: Buffer, at: number): void {
+  if (end - start > LOOP_BYTES) from.copy(to, at, start, end);
+  else for (let byte = start; byte < end; byte++) to[at - start + byte] = from[byte] as number;
+}
