@@ -176,17 +176,15 @@ function fillLine(plan: Plan, then: OpenMap, now: OpenMap | null, target: Target
   return null;
 }
 
-/** Values are descriptors: the plan's session opens one of each inner map, and one of the outer. */
+/** Values are descriptors: the plan's session opens one of the outer map, and one of each inner map for as long as it takes. */
 function fillMaps(plan: Plan, map: MapRecord, made: boolean, written: readonly Element[]): void {
   if (written.length === 0) return;
   const open = (mapId: number): number => plan.open({ cmd: CMD.BPF_MAP_GET_FD_BY_ID, attr: { mapId, openFlags: 0 } });
   const outer = open(made ? MADE : map.id);
-  const fds = new Map<number, number>();
-  for (const { key, value } of written) {
-    const id = value.readUInt32LE(0);
-    const fd = fds.get(id) ?? open(id);
-    fds.set(id, fd);
-    plan.add(update({ by: "fd", fd: outer }, { key, value: u32Buffer(fd) }), MADE);
+  for (const [id, elements] of Map.groupBy(written, ({ value }) => value.readUInt32LE(0))) {
+    const fd = open(id);
+    for (const { key } of elements) plan.add(update({ by: "fd", fd: outer }, { key, value: u32Buffer(fd) }), MADE);
+    plan.close(fd);
   }
 }
 

@@ -1,5 +1,6 @@
 import * as fc from "fast-check";
 import { type Test, test } from "tap";
+import { u32 } from "../maps/ladder.ts";
 import { SEED } from "../support/seed.ts";
 import { HASH, Service } from "./service.ts";
 
@@ -159,6 +160,24 @@ test("a map of maps comes back to the maps that it held", async (t) => {
   t.match(await restore(map, { at }), { added: 1, changed: 1 });
   t.same(await elements(map), await elements(map, at));
   t.equal((await must("GET", "/v1/sessions")).sessions.length, 1);
+});
+
+test("a map of more maps than a session has descriptors comes back", async (t) => {
+  const { service, session, must, elements, restore } = await started(t);
+  const template = await must("POST", `${session}/maps`, HASH);
+  const attr = { ...HASH, map_type: "BPF_MAP_TYPE_HASH_OF_MAPS", inner_map_fd: template.fd, max_entries: 1100 };
+  const [emptied, keeper] = [await must("POST", `${session}/maps`, attr), await must("POST", `${session}/maps`, attr)];
+  const keys = Array.from({ length: attr.max_entries }, (_, number) => u32(number));
+  for (const key of keys) {
+    const inner = await must("POST", `${session}/maps`, HASH);
+    for (const { fd } of [emptied, keeper])
+      await must("PUT", `${session}/fds/${fd}/elements/${key}`, { value: u32(inner.fd) });
+    await must("DELETE", `${session}/fds/${inner.fd}`);
+  }
+  const at = service.log.lastSeq;
+  await must("POST", `${session}/fds/${emptied.fd}/batch/delete`, { keys });
+  t.match(await restore(emptied.map_id, { at }), { added: keys.length });
+  t.same(await elements(emptied.map_id), await elements(emptied.map_id, at));
 });
 
 test("what no command can bring back is refused, and nothing happens", async (t) => {
