@@ -2,6 +2,7 @@ import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import type { Event } from "../log/event.ts";
 import type { Answer } from "./answer.ts";
 import type { Call } from "./call.ts";
+import { HeldLeases } from "./held_leases.ts";
 import { type HttpRequest, type HttpResponse, httpAnswer, httpRequest } from "./http_call.ts";
 import type { Id } from "./ids.ts";
 import { type Description, type Target, TargetFailed } from "./target.ts";
@@ -13,19 +14,46 @@ export interface Transport {
 
 /** Door commands under way at once: more share a commit, and answers that are lost with a connection are more. */
 const WINDOW = 64;
+const MS = 1000;
 
 /** A mapledger by its API. */
 export class ApiTarget implements Target {
   readonly answers = true;
   readonly window = WINDOW;
   readonly #transport: Transport;
+  readonly #nowMs: () => number;
+  readonly #leases = new HeldLeases();
 
-  constructor(transport: Transport) {
+  constructor(transport: Transport, nowMs = () => performance.now()) {
     this.#transport = transport;
+    this.#nowMs = nowMs;
   }
 
   async send(call: Call, _event: Event, _recorded: Answer): Promise<Answer> {
-    return httpAnswer(call, await this.#transport.send(httpRequest(call)));
+    this.keepAlive();
+    const answer = httpAnswer(call, await this.#transport.send(httpRequest(call)));
+    this.#note(call, answer);
+    return answer;
+  }
+
+  keepAlive(): number {
+    for (const session of this.#leases.due(this.#nowMs())) {
+      const renewal = this.#transport.send(httpRequest({ kind: "renew", session, body: {} }));
+      // A session may have ended by itself; and whether there is a target, the next command tells.
+      renewal.catch(() => {});
+    }
+    return this.#leases.leftMs(this.#nowMs());
+  }
+
+  #note(call: Call, answer: Answer): void {
+    const now = this.#nowMs();
+    const ttl = "body" in call ? (call.body as { readonly ttl_seconds?: number }).ttl_seconds : undefined;
+    const ttlMs = ttl === undefined ? undefined : ttl * MS;
+    if (call.kind === "open session") {
+      if (answer.session !== undefined && ttlMs !== undefined) this.#leases.opened(answer.session, ttlMs, now);
+    } else if (call.kind === "end session") this.#leases.ended(call.session);
+    else if ("session" in call) this.#leases.used(call.session, now, call.kind === "renew" ? ttlMs : undefined);
+    else if ("view" in call && "session" in call.view) this.#leases.used(call.view.session, now);
   }
 
   async describe(session: Id, fd: Id): Promise<Description> {

@@ -28,8 +28,9 @@ export class Pace {
     return this.#startMs + (timeUs - this.#startUs) / US / this.#speed - this.#clock.nowMs();
   }
 
-  async wait(timeUs: number, signal?: AbortSignal): Promise<void> {
-    const ms = this.leftMs(timeUs);
+  /** Until a recorded moment is due, but no longer than `atMostMs`. */
+  async wait(timeUs: number, atMostMs: number, signal?: AbortSignal): Promise<void> {
+    const ms = Math.min(this.leftMs(timeUs), atMostMs);
     if (ms > 0) await this.#clock.sleep(ms, signal);
   }
 }

@@ -139,7 +139,9 @@ export class Replay {
   async #waitFor(pace: Pace, timeUs: number): Promise<void> {
     if (pace.leftMs(timeUs) <= 0) return;
     await this.#drain();
-    await pace.wait(timeUs, this.#options.signal);
+    const { target, signal } = this.#options;
+    while (pace.leftMs(timeUs) > 0 && signal?.aborted !== true)
+      await pace.wait(timeUs, target.keepAlive?.() ?? Number.POSITIVE_INFINITY, signal);
   }
 
   async #event(event: Event, selected: boolean): Promise<void> {

@@ -12,6 +12,8 @@ export interface Target {
   readonly window: number;
   /** Does what an event tells of; `call` is the event in the target's numbers, `recorded` what it was answered with. */
   send(call: Call, event: Event, recorded: Answer): Promise<Answer | LeftOut>;
+  /** Keeps what it has open from ending while nothing is sent; answers how many milliseconds may pass until it is asked again. */
+  keepAlive?(): number;
   /** What a descriptor is of, where its opening did not say. */
   describe?(session: Id, fd: Id): Promise<Description>;
   /** What is to be thought of a difference: it may be the target's to make, and say so in `free`; null: it is none. */

@@ -4,13 +4,14 @@ import type { EventRow } from "../../src/log/event.ts";
 import { eventJson } from "../../src/log/event_json.ts";
 import { ApiTarget } from "../../src/replay/api_target.ts";
 import { readEventLine } from "../../src/replay/event_line.ts";
+import type { HttpRequest, HttpResponse } from "../../src/replay/http_call.ts";
 import { Ids } from "../../src/replay/ids.ts";
 import { readEventLines } from "../../src/replay/lines.ts";
 import { type Clock, Pace } from "../../src/replay/pace.ts";
 import { Replay } from "../../src/replay/replay.ts";
 import { TargetFailed } from "../../src/replay/target.ts";
 import { Service } from "../http/service.ts";
-import { Injected, replayed, sourceOf } from "./support.ts";
+import { Injected, replayed, replayedTo, sourceOf } from "./support.ts";
 
 const OPENED_OUTSIDE = "its session was opened outside of the range";
 
@@ -169,6 +170,51 @@ test("speed: each command is sent when its moment is due, at a factor of the ori
   );
   nowMs += 1_000_000;
   t.equal(new Pace(4, clock).leftMs(7), 0, "the first is due at once");
+});
+
+test("while nothing is due, sessions are kept that would end meanwhile, and no others", async (t) => {
+  const here = await Service.start(t);
+  const ttls = [600, 60, 60];
+  const sessions: string[] = [];
+  for (const ttl_seconds of ttls)
+    sessions.push((await here.send("POST", "/v1/sessions", { ttl_seconds })).headers.location as string);
+  await here.map(sessions[1] as string);
+  await here.send("DELETE", sessions[2] as string);
+  const pauses = here.log.rows.length;
+  await here.send("GET", `${sessions[1]}/fds/3/elements/01000000`);
+  await here.send("POST", `${sessions[1]}/renew`, { ttl_seconds: 1000 });
+  await here.send("POST", `${sessions[0]}/bpf`, { cmd: "BPF_MAP_GET_NEXT_ID", attr: { start_id: 0 } });
+  const rows = here.log.rows.map((row, at) => ({
+    ...row,
+    time_us: at < pauses ? 0 : (at - pauses + 1) * 1_000_000_000,
+  }));
+  let nowMs = 0;
+  const clock: Clock = {
+    nowMs: () => nowMs,
+    sleep: async (ms) => {
+      nowMs += ms;
+    },
+  };
+  const there = new Injected((await Service.start(t)).app);
+  const used: [path: string, atSeconds: number][] = [];
+  const send = (request: HttpRequest): Promise<HttpResponse> => {
+    used.push([request.path.split("/").slice(0, 4).join("/"), nowMs / 1000]);
+    return there.send(request);
+  };
+  const target = new ApiTarget({ send }, clock.nowMs);
+  const { differences, summary } = await replayedTo(target, rows, { pace: new Pace(2, clock) });
+  t.strictSame(differences, []);
+  t.equal(summary.compared, rows.length);
+  const moments = (session: number): number[] =>
+    used.filter(([path]) => path === sessions[session]).map(([, at]) => at);
+  t.strictSame(moments(0), [300, 600, 900, 1200, 1500, 1500], "at half its TTL, again and again; then its command");
+  const every30 = (from: number, count: number): number[] => Array.from({ length: count }, (_, at) => from + 30 * at);
+  t.strictSame(
+    moments(1),
+    [0, ...every30(30, 16), 500, ...every30(530, 16), 1000, 1500],
+    "at half its TTL, from each of its commands on; then at half its new one",
+  );
+  t.strictSame(moments(2), [0], "it has ended");
 });
 
 test("a target that dies half way: what was answered stands, and the replay goes on from there with its ids", async (t) => {

@@ -1,0 +1,74 @@
+import { once } from "node:events";
+import { createServer, type RequestListener, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Test, test } from "tap";
+import { Connection } from "../../src/client/connection.ts";
+import { TargetFailed } from "../../src/replay/target.ts";
+
+const REQUEST = { method: "GET", path: "/", body: null, headers: {} } as const;
+
+async function connected(t: Test, server: Server): Promise<Connection> {
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  const connection = new Connection(new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}`), null);
+  t.teardown(() => {
+    connection.close();
+    server.close();
+    server.closeAllConnections();
+  });
+  return connection;
+}
+
+function counting(options: { keepAliveTimeout: number; keepAliveTimeoutBuffer: number }): Server & { sockets: number } {
+  const answer: RequestListener = (request, response) => response.end(request.url);
+  const server = Object.assign(createServer(options, answer), { sockets: 0 });
+  return server.on("connection", () => server.sockets++);
+}
+
+test("a server that closes what rests is connected to again", async (t) => {
+  const server = counting({ keepAliveTimeout: 600_000, keepAliveTimeoutBuffer: 1 });
+  const connection = await connected(t, server);
+  for (const sockets of [1, 2, 3]) {
+    t.same((await connection.send(REQUEST)).status, 200);
+    t.equal(server.sockets, sockets);
+    server.closeIdleConnections();
+    while ((await connectionsOf(server)) > 0) await sleep(5);
+    // What has been closed in this process is heard of in the next turns of its event loop.
+    await sleep(20);
+  }
+});
+
+test("a connection that may be closed any moment is not used any more", async (t) => {
+  const server = counting({ keepAliveTimeout: 2000, keepAliveTimeoutBuffer: 600_000 });
+  const connection = await connected(t, server);
+  await connection.send(REQUEST);
+  await Promise.all([connection.send(REQUEST), connection.send(REQUEST)]);
+  t.equal(server.sockets, 1);
+  await sleep(1100);
+  await connection.send(REQUEST);
+  t.equal(server.sockets, 2, "the server said that it waits for two seconds");
+});
+
+test("where an answer is missing, nobody can say whether the command has run", async (t) => {
+  const server = createServer((request) => request.socket.destroy());
+  const connection = await connected(t, server);
+  await t.rejects(connection.send(REQUEST), TargetFailed);
+  await t.rejects(connection.send(REQUEST), TargetFailed);
+});
+
+test("a server that has gone is told of", async (t) => {
+  const server = counting({ keepAliveTimeout: 600_000, keepAliveTimeoutBuffer: 1 });
+  const connection = await connected(t, server);
+  await connection.send(REQUEST);
+  server.close();
+  server.closeAllConnections();
+  await once(server, "close");
+  await sleep(20);
+  await t.rejects(connection.send(REQUEST), { name: "TargetFailed", message: /ECONNREFUSED/ });
+});
+
+function connectionsOf(server: Server): Promise<number> {
+  return new Promise((resolve, reject) =>
+    server.getConnections((error, count) => (error === null ? resolve(count) : reject(error))),
+  );
+}
