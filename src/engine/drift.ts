@@ -15,11 +15,18 @@ interface DriftCounts {
   readonly extra: number;
 }
 
+/** An ElementDifference in hex: a Buffer would cross threads with all of the memory that it is a view of. */
+interface ToldDifference {
+  readonly key: string;
+  readonly ledger: string | null;
+  readonly kernel: string | null;
+}
+
 /** What a map and its kernel map differ in. */
 interface DriftReport {
   readonly counts: DriftCounts;
   /** As many of them as were asked for. */
-  readonly differences: readonly ElementDifference[];
+  readonly differences: readonly ToldDifference[];
 }
 
 /** Why there is no report: the map is gone; the kernel does not tell; the kernel refused. */
@@ -42,7 +49,7 @@ interface Job {
   /** null: it is asked for, and changes nothing. */
   readonly policy: DriftPolicy["policy"] | null;
   readonly counts: { missing: number; changed: number; extra: number };
-  readonly differences: ElementDifference[];
+  readonly differences: ToldDifference[];
   readonly limit: number;
   readonly answer: (answer: DriftAnswer) => void;
 }
@@ -124,7 +131,7 @@ export class Drift {
     if (found.length === 0) return;
     for (const difference of found) {
       job.counts[kindOf(difference)]++;
-      if (job.differences.length < job.limit) job.differences.push(difference);
+      if (job.differences.length < job.limit) job.differences.push(inHex(difference));
     }
     if (job.policy !== null) this.found += found.length;
     if (job.policy === "repair") this.#parts.refused(this.#parts.mirror.mend(source, found));
@@ -146,6 +153,14 @@ export class Drift {
     watched.told = told;
     if (isNews) this.#parts.note(driftRequest(map, watched.policy.policy, answer.counts));
   }
+}
+
+function inHex({ key, ledger, kernel }: ElementDifference): ToldDifference {
+  return {
+    key: key.toString("hex"),
+    ledger: ledger?.toString("hex") ?? null,
+    kernel: kernel?.toString("hex") ?? null,
+  };
 }
 
 function kindOf({ ledger, kernel }: ElementDifference): keyof DriftCounts {

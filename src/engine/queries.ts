@@ -2,6 +2,7 @@ import { u32Key } from "../maps/cells.ts";
 import type { MapRecord, MapType } from "../maps/map.ts";
 import type { ObjectRecord } from "../maps/object.ts";
 import { mapType } from "../maps/types.ts";
+import type { Outcome } from "../syscall/outcome.ts";
 import type { FdRecord, SessionRecord, State } from "../syscall/state.ts";
 import type { AdoptAnswer, AdoptAsk } from "./adopt.ts";
 import type { DriftAnswer } from "./drift.ts";
@@ -185,7 +186,8 @@ const ACTS: { [Name in ActName]: Act<Name> } = {
   },
 
   whole(engine, { frames, length, map, seq }) {
-    return engine.runWhole(readRequests(frames, length), { map, seq });
+    const answer = engine.runWhole(readRequests(frames, length), { map, seq });
+    return "replies" in answer ? { replies: answer.replies.map(withoutBytes) } : answer;
   },
 
   resync(engine, { id, caller }) {
@@ -240,4 +242,9 @@ function mapView(told: Told, map: MapRecord, pathnames: Map<number, string[]>): 
     pinned: pathnames.get(map.id) ?? [],
     mirror: told.mirrorStatus(map.id),
   };
+}
+
+/** Nobody asks for what was read; and a Buffer crosses threads with all of the memory that it is a view of. */
+function withoutBytes<Run extends { readonly outcome: Outcome }>(run: Run): Run {
+  return { ...run, outcome: { ...run.outcome, key: null, value: null } };
 }

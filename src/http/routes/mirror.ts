@@ -2,7 +2,6 @@ import { Type } from "typebox";
 import { ERRNO, type Errno } from "../../abi/errno.ts";
 import { CMD, DRIFT_POLICIES } from "../../abi/service.ts";
 import type { DriftAnswer } from "../../engine/drift.ts";
-import type { ElementDifference } from "../../engine/ports.ts";
 import { body, problems, ran, told } from "../answers.ts";
 import { askMap } from "../asked.ts";
 import { driftJson, kernelMapJson, mapJson, mirrorJson } from "../json.ts";
@@ -101,16 +100,7 @@ function reportJson(id: number, shown: string, answer: DriftAnswer): object {
   if ("untold" in answer)
     throw new Problem("EOPNOTSUPP", `the kernel map cannot be compared: ${answer.untold}`, { errno: "EOPNOTSUPP" });
   if ("operation" in answer) throw new Problem("EBUSY", answer.detail, { errno: answer.errno });
-  return { map_id: id, ...answer.counts, differences: answer.differences.map(differenceJson) };
-}
-
-function differenceJson({ key, ledger, kernel }: ElementDifference): object {
-  return { key: hex(key), ledger: hex(ledger), kernel: hex(kernel) };
-}
-
-/** From another thread a buffer comes as a plain byte array. */
-function hex(bytes: Uint8Array | null): string | null {
-  return bytes === null ? null : Buffer.from(bytes).toString("hex");
+  return { map_id: id, ...answer.counts, differences: answer.differences };
 }
 
 function setPolicy(app: App, { parts }: RouteOptions): void {
