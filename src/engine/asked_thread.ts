@@ -36,7 +36,9 @@ export class AskedThread<Question extends object, Answer extends Answering> {
     this.#worker = this.#start();
     this.#worker.on("message", (answer: Answer) => this.#receive(answer));
     this.#worker.on("error", (error) => this.#lost(error.message));
-    this.#worker.on("exit", () => this.#lost(this.#worker === null ? this.#why : "its thread has stopped"));
+    this.#worker.on("exit", () => {
+      if (this.#worker !== null) this.#lost("its thread has stopped");
+    });
   }
 
   ask<Result>(question: Question, transfer: ArrayBuffer[] = []): Promise<Result> {

@@ -45,17 +45,6 @@ export class ApiTarget implements Target {
     return this.#leases.leftMs(this.#nowMs());
   }
 
-  #note(call: Call, answer: Answer): void {
-    const now = this.#nowMs();
-    const ttl = "body" in call ? (call.body as { readonly ttl_seconds?: number }).ttl_seconds : undefined;
-    const ttlMs = ttl === undefined ? undefined : ttl * MS;
-    if (call.kind === "open session") {
-      if (answer.session !== undefined && ttlMs !== undefined) this.#leases.opened(answer.session, ttlMs, now);
-    } else if (call.kind === "end session") this.#leases.ended(call.session);
-    else if ("session" in call) this.#leases.used(call.session, now, call.kind === "renew" ? ttlMs : undefined);
-    else if ("view" in call && "session" in call.view) this.#leases.used(call.view.session, now);
-  }
-
   async describe(session: Id, fd: Id): Promise<Description> {
     const path = `/v1/sessions/${session}/fds/${fd}`;
     const { status, body } = await this.#transport.send({ method: "GET", path, body: null, headers: {} });
@@ -65,6 +54,17 @@ export class ApiTarget implements Target {
       ...(descriptor.object?.cgroup_id !== undefined && { cgroup: descriptor.object.cgroup_id }),
       ...(map !== undefined && { map: map.id, shape: shapeOf(map) }),
     };
+  }
+
+  #note(call: Call, answer: Answer): void {
+    const now = this.#nowMs();
+    const ttl = "body" in call ? (call.body as { readonly ttl_seconds?: number }).ttl_seconds : undefined;
+    const ttlMs = ttl === undefined ? undefined : ttl * MS;
+    if (call.kind === "open session") {
+      if (answer.session !== undefined && ttlMs !== undefined) this.#leases.opened(answer.session, ttlMs, now);
+    } else if (call.kind === "end session") this.#leases.ended(call.session);
+    else if ("session" in call) this.#leases.used(call.session, now, call.kind === "renew" ? ttlMs : undefined);
+    else if ("view" in call && "session" in call.view) this.#leases.used(call.view.session, now);
   }
 }
 

@@ -1,4 +1,5 @@
 import { ERRNO } from "../abi/errno.ts";
+import { FIRST_FD } from "../abi/limits.ts";
 import { CMD, cmdName } from "../abi/service.ts";
 import type { Event } from "../log/event.ts";
 import type { CreateAttr } from "../maps/map.ts";
@@ -18,8 +19,6 @@ import type { Id, Ids } from "./ids.ts";
 import { asHex } from "./tokens.ts";
 
 const MS = 1000;
-/** Descriptors of sessions begin here: what is below names none. */
-const FIRST_FD = 3;
 /** One that no table reaches. */
 const NO_FD = 2 ** 31 - 1;
 /** A session that no mapledger has. */

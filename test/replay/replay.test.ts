@@ -149,26 +149,37 @@ test("with the same ids, a range replays into a copy of what was there before it
   t.equal(rest.summary.left_out.length, 0);
 });
 
+/** Whoever waits by it has waited at once. */
+class SteppedClock implements Clock {
+  readonly slept: number[] = [];
+  #nowMs: number;
+
+  constructor(startMs: number) {
+    this.#nowMs = startMs;
+  }
+
+  nowMs(): number {
+    return this.#nowMs;
+  }
+
+  async sleep(ms: number): Promise<void> {
+    this.slept.push(ms);
+    this.#nowMs += ms;
+  }
+}
+
 test("speed: each command is sent when its moment is due, at a factor of the original pace", async (t) => {
   const service = await Service.start(t);
   const rows = (await record(service)).map((row, at) => ({ ...row, time_us: 5_000_000 + at * 1_000_000 }));
-  let nowMs = 100;
-  const slept: number[] = [];
-  const clock: Clock = {
-    nowMs: () => nowMs,
-    sleep: async (ms) => {
-      slept.push(ms);
-      nowMs += ms;
-    },
-  };
+  const clock = new SteppedClock(100);
   const { app } = await Service.start(t);
   const { differences } = await replayed(rows, app, { pace: new Pace(4, clock) });
   t.strictSame(differences, []);
   t.strictSame(
-    slept,
+    clock.slept,
     Array.from({ length: rows.length - 1 }, () => 250),
   );
-  nowMs += 1_000_000;
+  await clock.sleep(1_000_000);
   t.equal(new Pace(4, clock).leftMs(7), 0, "the first is due at once");
 });
 
@@ -188,20 +199,14 @@ test("while nothing is due, sessions are kept that would end meanwhile, and no o
     ...row,
     time_us: at < pauses ? 0 : (at - pauses + 1) * 1_000_000_000,
   }));
-  let nowMs = 0;
-  const clock: Clock = {
-    nowMs: () => nowMs,
-    sleep: async (ms) => {
-      nowMs += ms;
-    },
-  };
+  const clock = new SteppedClock(0);
   const there = new Injected((await Service.start(t)).app);
   const used: [path: string, atSeconds: number][] = [];
   const send = (request: HttpRequest): Promise<HttpResponse> => {
-    used.push([request.path.split("/").slice(0, 4).join("/"), nowMs / 1000]);
+    used.push([request.path.split("/").slice(0, 4).join("/"), clock.nowMs() / 1000]);
     return there.send(request);
   };
-  const target = new ApiTarget({ send }, clock.nowMs);
+  const target = new ApiTarget({ send }, () => clock.nowMs());
   const { differences, summary } = await replayedTo(target, rows, { pace: new Pace(2, clock) });
   t.strictSame(differences, []);
   t.equal(summary.compared, rows.length);
