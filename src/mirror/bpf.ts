@@ -65,6 +65,13 @@ const LIBC = {
 } as const;
 type LibcCall = keyof typeof LIBC;
 
+/**
+ * EAGAIN says that another change came in between and a second try decides: an element of a local storage is put while
+ * the kernel, a grace period late, takes the last one of a freed map from the same owner (bpf_local_storage_update).
+ * Each try loses to another freed map, so there is an end.
+ */
+const TRIES_MAX = 1000;
+
 /** What else a map may be created with; 0: nothing. */
 interface CreateWith {
   readonly innerMapFd: number;
@@ -116,8 +123,7 @@ export class Bpf {
 
   /** The same with an attr that lies somewhere in memory; null: nowhere. */
   bpfAt(cmd: number, address: bigint | null, size: number): number {
-    const ret = this.#syscall(this.#number, cmd, address, size);
-    return ret < 0 ? -this.#koffi.errno() : ret;
+    return this.#call(cmd, address, size);
   }
 
   /** Pages of this process, or of what a descriptor is of (fd -1: of nothing); their address, or a negative errno. */
@@ -345,9 +351,13 @@ export class Bpf {
     return this.#close(fd) < 0 ? -this.#koffi.errno() : 0;
   }
 
-  #call(cmd: number, attr: Buffer, size: number): number {
-    const ret = this.#syscall(this.#number, cmd, attr, size);
-    return ret < 0 ? -this.#koffi.errno() : ret;
+  #call(cmd: number, attr: Buffer | bigint | null, size: number): number {
+    for (let left = TRIES_MAX; ; left--) {
+      const ret = this.#syscall(this.#number, cmd, attr, size);
+      if (ret >= 0) return ret;
+      const errno = this.#koffi.errno();
+      if (errno !== ERRNO.EAGAIN || left === 1) return -errno;
+    }
   }
 
   /** An element command on the caller's own buffers. */
