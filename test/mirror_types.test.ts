@@ -12,7 +12,7 @@ import { type Bpf, openBpf } from "../src/mirror/bpf.ts";
 import { openMirror } from "../src/mirror/mirror.ts";
 import { OPERATOR, OpenMap } from "../src/syscall/state.ts";
 import { compareRandomly } from "./conformance/random.ts";
-import { HOST } from "./conformance/service.ts";
+import { HOST, Service } from "./conformance/service.ts";
 import { STREAM_TYPES, type StreamType } from "./conformance/shapes.ts";
 import { BPFFS, unfitForKernel } from "./support/bpffs.ts";
 import { scanned } from "./support/mirror.ts";
@@ -21,6 +21,9 @@ import { SEED } from "./support/seed.ts";
 const TIME_MS = Number(process.env.MIRROR_TIME_MS ?? 30_000);
 /** Fewer than a slow machine sends in the time. */
 const COMMANDS_AT_LEAST = 100;
+
+/** Maps that a socket goes through. */
+const FREED = 200;
 
 const FAMILIES: Readonly<Record<string, readonly StreamType[]>> = {
   hashes: ["HASH", "PERCPU_HASH"],
@@ -44,6 +47,14 @@ function run(bpf: Bpf): void {
   const host = { ...HOST, possibleCpus };
   let directories = 0;
 
+  /** A mirror in a directory of its own. */
+  function opened(): { readonly mirror: Mirror; readonly root: string } {
+    const root = `${base}/d${++directories}`;
+    const mirror = openMirror({ mode: "required", bpffs: root, instance: "i1", host, machineCpus: possibleCpus });
+    mirror.takeUp({ seq: 0, all: () => [], of: () => null, changedSince: () => null }, [], () => {});
+    return { mirror, root };
+  }
+
   for (const [family, types] of Object.entries(FAMILIES))
     t.test(`${family}: after each command the kernel map is the map`, async (t) => {
       t.comment(`SEED=${SEED}`);
@@ -55,9 +66,7 @@ function run(bpf: Bpf): void {
         commands: Number.POSITIVE_INFINITY,
         timeMs: TIME_MS / Object.keys(FAMILIES).length,
         mirrored() {
-          const root = `${base}/d${++directories}`;
-          const mirror = openMirror({ mode: "required", bpffs: root, instance: "i1", host, machineCpus: possibleCpus });
-          mirror.takeUp({ seq: 0, all: () => [], of: () => null, changedSince: () => null }, [], () => {});
+          const { mirror, root } = opened();
           const check = new Check(bpf, mirror, root);
           return {
             mirror,
@@ -80,6 +89,33 @@ function run(bpf: Bpf): void {
       t.ok(commands >= COMMANDS_AT_LEAST, `${commands} commands, ${compared} kernel maps compared`);
       t.ok(compared > 0);
     });
+
+  t.test("what was in a freed map goes into the next one at once", async (t) => {
+    const { mirror } = opened();
+    t.teardown(() => mirror.close());
+    const states = new Set<string>();
+    const errnos = new Set<unknown>();
+    const service = new Service({}, host, {
+      mirror,
+      ran({ state }) {
+        for (const [, map] of state.maps.from(""))
+          states.add(JSON.stringify(mirror.status(map.id), ["state", "detail"]));
+      },
+    });
+    const value = Buffer.alloc(8);
+    value.writeUInt32LE(service.open({ kind: "udp_bound", reuseport: true }).ret);
+    for (let at = 0; at < FREED; at++) {
+      const map_type = `BPF_MAP_TYPE_${at % 2 === 0 ? "SOCKMAP" : "REUSEPORT_SOCKARRAY"}`;
+      const attr = { map_type, key_size: 4, value_size: 8, max_entries: 1 };
+      const map_fd = service.bpf({ cmd: "BPF_MAP_CREATE", attr }).ret;
+      const element = { map_fd, key: "00000000", value: value.toString("hex") };
+      errnos.add(service.bpf({ cmd: "BPF_MAP_UPDATE_ELEM", attr: element }).errno);
+      service.close(map_fd);
+    }
+    t.same([...errnos], [null]);
+    t.same([...states], ['{"state":"on"}'], "the kernel, which frees a map later, is waited for");
+    service.end();
+  });
 
   t.test("every map type is of a family", async (t) => {
     const families = Object.entries(FAMILIES).filter(([name]) => name !== "all types");

@@ -19,6 +19,11 @@ const BATCH_BYTES_MAX = 4 * 1024 * 1024;
 /** Elements that a scan looks at in one piece: others have their turn between two. */
 const SCAN_ENTRIES = 2048;
 
+/** The kernel frees a map a moment after its last descriptor, and its sockets are busy until then. */
+const BUSY_TRIES = 100;
+const BUSY_MS = 1;
+const NEVER_WOKEN = new Int32Array(new SharedArrayBuffer(4));
+
 /** What the kernel refused, or what it lacks. */
 type Refused = MirrorRefusal | null;
 
@@ -328,7 +333,7 @@ export class KeyedElements {
   #one({ key, value }: ElementChange): Refused {
     const { bpf, fd, type } = this.#opened;
     if (value !== null) {
-      const ret = bpf.update(fd, key, value);
+      const ret = this.#put(key, value);
       if (ret === 0) return null;
       return this.#refusal("BPF_MAP_UPDATE_ELEM", ret, `updating element ${shownKey(key)} of the kernel map`);
     }
@@ -337,6 +342,16 @@ export class KeyedElements {
     // From a frozen map only what it was of takes an element away, and takes it from the kernel's, too.
     if (ret === -ERRNO.EPERM && type.refers !== "never") return null;
     return this.#refusal("BPF_MAP_DELETE_ELEM", ret, `deleting element ${shownKey(key)} of the kernel map`);
+  }
+
+  /** Waits for what is busy. */
+  #put(key: Buffer, value: Buffer): number {
+    const { bpf, fd } = this.#opened;
+    for (let left = BUSY_TRIES; ; left--) {
+      const ret = bpf.update(fd, key, value);
+      if (ret !== -ERRNO.EBUSY || left === 0) return ret;
+      Atomics.wait(NEVER_WOKEN, 0, 0, BUSY_MS);
+    }
   }
 
   #lacks(key: Buffer, { lacking }: Lacking): MirrorRefusal {
