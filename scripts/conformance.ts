@@ -33,7 +33,7 @@ if (unfit !== null) {
 const started = performance.now();
 console.log(`seed ${seed}: ${commands} commands on ${types.join(", ")}`);
 try {
-  const judged = compareRandomly({ types, seed, commands, timeMs: Number.POSITIVE_INFINITY });
+  const judged = compareRandomly({ types, seed, commands, timeMs: 0 });
   console.log(`${judged.commands} commands in ${((performance.now() - started) / 1000).toFixed(1)} s: no difference`);
   if (values.record) record(judged, seed);
 } catch (error) {

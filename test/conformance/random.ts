@@ -12,7 +12,7 @@ import { type Step, streams } from "./stream.ts";
 export interface RandomOptions {
   readonly types: readonly StreamType[];
   readonly seed: number;
-  /** Stops after the stream in which this many commands have been sent, or when the time is over. */
+  /** Ends with the stream behind which at least so many commands have been sent, and the time is over. */
   readonly commands: number;
   readonly timeMs: number;
   /** The mirror that the service has, and what is looked at after each command; a new one for each stream. */
@@ -43,7 +43,7 @@ export function compareRandomly({ types, seed, commands, timeMs, mirrored }: Ran
   let failed = false;
   const alike = (steps: readonly Step[]): void => {
     // Shrinking goes on, however long it takes.
-    if (!failed && (sent >= commands || performance.now() - started >= timeMs)) throw new Enough();
+    if (!failed && sent >= commands && performance.now() - started >= timeMs) throw new Enough();
     const mirror = mirrored?.();
     const service = new Service({}, { ...HOST, possibleCpus }, mirror);
     const kernel = new Kernel(possibleCpus);
