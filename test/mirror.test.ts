@@ -472,6 +472,23 @@ function run(bpf: Bpf): void {
     t.end();
   });
 
+  t.test("what stays busy holds up a command, not each of its elements", (t) => {
+    const spied = openBpf() as Bpf;
+    let calls = 0;
+    spied.updateBatch = () => -ERRNO.ENOTSUPP;
+    spied.update = () => {
+      calls++;
+      return -ERRNO.EBUSY;
+    };
+    const mirror = driven(kernelMirror(spied, directory()));
+    t.teardown(() => mirror.close());
+    mirror.apply([{ kind: "create", btf: null, map: hash }]);
+    const changes = Array.from({ length: 50 }, (_, at) => put(at, at));
+    t.match(mirror.apply([{ kind: "elements", map: hash, changes }]), [{ errno: "EBUSY" }]);
+    t.equal(calls, 150, "a hundred more than there are elements");
+    t.end();
+  });
+
   t.test("adopt makes what is missing, with contents, pins and directories", (t) => {
     const root = directory();
     const mirror = open(t, root);

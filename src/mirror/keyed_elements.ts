@@ -19,7 +19,10 @@ const BATCH_BYTES_MAX = 4 * 1024 * 1024;
 /** Elements that a scan looks at in one piece: others have their turn between two. */
 const SCAN_ENTRIES = 2048;
 
-/** The kernel frees a map a moment after its last descriptor, and its sockets are busy until then. */
+/**
+ * The kernel frees a map a moment after its last descriptor, and its sockets are busy until then: so many more tries for
+ * all the changes of a command, which has to be answered.
+ */
 const BUSY_TRIES = 100;
 const BUSY_MS = 1;
 const NEVER_WOKEN = new Int32Array(new SharedArrayBuffer(4));
@@ -42,6 +45,7 @@ export class KeyedElements {
   readonly #valueBytes: number;
   readonly #batchEntries: number;
   #batches = true;
+  #triesLeft = 0;
 
   constructor(opened: Opened) {
     this.#opened = opened;
@@ -290,6 +294,7 @@ export class KeyedElements {
 
   #write(changes: readonly ElementChange[]): Refused {
     let first: Refused = null;
+    this.#triesLeft = BUSY_TRIES;
     for (let from = 0; from < changes.length; ) {
       const to = this.#runEnd(changes, from);
       for (let at = from + this.#batch(changes, from, to); at < to; at++) {
@@ -347,9 +352,9 @@ export class KeyedElements {
   /** Waits for what is busy. */
   #put(key: Buffer, value: Buffer): number {
     const { bpf, fd } = this.#opened;
-    for (let left = BUSY_TRIES; ; left--) {
+    for (;;) {
       const ret = bpf.update(fd, key, value);
-      if (ret !== -ERRNO.EBUSY || left === 0) return ret;
+      if (ret !== -ERRNO.EBUSY || this.#triesLeft-- <= 0) return ret;
       Atomics.wait(NEVER_WOKEN, 0, 0, BUSY_MS);
     }
   }
