@@ -25,7 +25,7 @@ export function readMapMemory(state: State, command: Request): Outcome {
   const memory = memoryBytes(map.map, map.host);
   const { offset, length } = command.attr;
   const start = offset < 0 ? Math.max(memory + offset, 0) : offset;
-  const outside = checkEnd(start, memory);
+  const outside = checkEnd(start + Math.min(length, 1), memory);
   if (outside !== null) return failed(outside, map.map.id, { memory });
   return done(map.map.id, readMemory(map, start, Math.min(length, memory - start)), { memory });
 }

@@ -62,7 +62,7 @@ onBoth("memory behind the last element reaches to the end of its page", (t, subj
   t.equal(look(subject, fd, TWO), "bbbbbbbbbb");
   t.equal(look(subject, fd, u32(3)), "ENOENT", "there is no element in it");
   t.equal(subject.readMemory(fd, PAGE - 4, 4).data, "bbbbbbbb");
-  t.equal(subject.readMemory(fd, PAGE + 1, 1).errno, "EINVAL");
+  t.equal(subject.readMemory(fd, PAGE, 1).errno, "EINVAL");
   t.equal(subject.writeMemory(fd, PAGE - 1, "cccc").errno, "EINVAL", "a store over the end stores nothing");
   t.equal(subject.readMemory(fd, PAGE - 1, 1).data, "bb");
   subject.writeMemory(fd, 3 * STRIDE, "dd");
@@ -76,7 +76,7 @@ onBoth("memory of arrays that fill their pages ends with the last element", (t, 
   t.ok(look(subject, fd, u32(3)) === element);
   t.equal(subject.writeMemory(fd, PAGE - 1, "0102").errno, null, "across a page's end");
   t.equal(subject.readMemory(fd, PAGE - 2, 4).data, "00010200");
-  t.equal(subject.readMemory(fd, end + 1, 1).errno, "EINVAL");
+  t.equal(subject.readMemory(fd, end, 1).errno, "EINVAL");
   t.equal(subject.writeMemory(fd, end, "01").errno, "EINVAL");
   t.equal(subject.mapMemory(fd, 0, end, true), null);
   t.equal(subject.mapMemory(fd, PAGE, PAGE, false), null);
@@ -161,8 +161,9 @@ onBoth(
 onService("memory reads end where memory does, and stores beyond it are told apart", (t, service) => {
   const fd = create(service, ARRAY);
   t.equal(service.readMemory(fd, PAGE - 3, 100).data, "000000");
-  t.same(service.readMemory(fd, PAGE, 10), { errno: null, data: "" });
-  t.equal(service.readMemory(fd, PAGE + 1, 10).errno, "EINVAL");
+  t.equal(service.readMemory(fd, PAGE, 10).errno, "EINVAL");
+  t.same(service.readMemory(fd, PAGE, 0), { errno: null, data: "" }, "nothing, at its end");
+  t.equal(service.readMemory(fd, PAGE + 1, 0).errno, "EINVAL");
   t.equal(service.writeMemory(fd, PAGE, "").errno, null, "nothing, at its end");
   t.equal(service.readMemory(fd, 0, 0).data, "");
   service.writeMemory(fd, PAGE - 1, "ff");
