@@ -42,6 +42,12 @@ const BATCH_CMDS = {
   delete: "BPF_MAP_DELETE_BATCH",
 } as const;
 
+interface Held {
+  readonly object: RealObject;
+  /** How many descriptors it has. */
+  fds: number;
+}
+
 /**
  * The running kernel: bpf(2) in this process, whose one table has the descriptors of all recorded sessions. Pins that were
  * below /sys/fs/bpf are made below a directory of the replay's own, and stay there; what nothing pins is gone with close().
@@ -56,7 +62,8 @@ export class KernelTarget implements Target {
   readonly #packer: DoorPacker;
   /** By recorded session. */
   readonly #fds = new Map<number, Set<number>>();
-  readonly #objects = new Map<number, RealObject>();
+  /** By descriptor: those of duplicates have the same one. */
+  readonly #objects = new Map<number, Held>();
   /** Kernel's ids of recorded maps. */
   readonly #maps = new Map<number, number>();
   /** Where batches of the kernel's have ended, by recorded map and position. */
@@ -122,10 +129,6 @@ export class KernelTarget implements Target {
   /** Lets go of everything that is not pinned. */
   close(): void {
     for (const [session, fds] of this.#fds) for (const fd of [...fds]) this.#close(session, fd);
-    for (const object of this.#objects.values()) {
-      object.release();
-      object.remove();
-    }
     if (this.#hasDirectory) errnoOf(() => rmdirSync(this.directory));
   }
 
@@ -197,17 +200,25 @@ export class KernelTarget implements Target {
     if (body.kind === "dup") {
       const answer = answered(this.#bpf.libc("dup", body.fd as number));
       if (answer.errno !== null) return answer;
-      this.#packer.duplicated(body.fd as number, answer.ret as number);
-      this.#keep(session, answer.ret as number);
+      const [of, fd] = [body.fd as number, answer.ret as number];
+      this.#packer.duplicated(of, fd);
+      this.#hold(fd, this.#objects.get(of));
+      this.#keep(session, fd);
       return answer;
     }
     const object = openRealObject(this.#bpf, this.#placed(specOf(body)));
     if (!("facts" in object)) return answered(object.ret);
-    this.#objects.set(object.fd, object);
+    this.#hold(object.fd, { object, fds: 0 });
     this.#packer.openedOther(object.fd);
     this.#keep(session, object.fd);
     const { facts } = object;
     return { ret: object.fd, errno: null, outputs: {}, ...(facts.kind === "cgroup" && { cgroup: facts.cgroupId }) };
+  }
+
+  #hold(fd: number, held: Held | undefined): void {
+    if (held === undefined) return;
+    held.fds++;
+    this.#objects.set(fd, held);
   }
 
   /** Directories of bpffs are the replay's own; of other file systems they are what they are. */
@@ -311,11 +322,13 @@ export class KernelTarget implements Target {
   #close(session: number, fd: number): number {
     this.#fds.get(session)?.delete(fd);
     this.#packer.closed(fd);
-    const object = this.#objects.get(fd);
+    const held = this.#objects.get(fd);
     this.#objects.delete(fd);
     const ret = this.#bpf.close(fd);
-    object?.release();
-    object?.remove();
+    if (held !== undefined && --held.fds === 0) {
+      held.object.release();
+      held.object.remove();
+    }
     return ret;
   }
 }

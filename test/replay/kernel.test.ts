@@ -50,6 +50,20 @@ for (const type of STREAM_TYPES)
     }
   });
 
+test("an object is there as long as a duplicate of its descriptor is", { skip }, async (t) => {
+  const recording = new Recording({}, { ...HOST, possibleCpus });
+  const attr = { map_type: "BPF_MAP_TYPE_CGROUP_ARRAY", key_size: 4, value_size: 4, max_entries: 1 };
+  const map_fd = recording.bpf({ cmd: "BPF_MAP_CREATE", attr }).ret;
+  const first = recording.open({ kind: "cgroup" }).ret;
+  const second = recording.dup(first).ret;
+  recording.close(first);
+  const value = Buffer.alloc(4);
+  value.writeUInt32LE(second);
+  const put = { cmd: "BPF_MAP_UPDATE_ELEM", attr: { map_fd, key: "00000000", value: value.toString("hex") } };
+  t.equal(recording.bpf(put).errno, null);
+  t.strictSame((await intoKernel(recording.log.rows)).differences, []);
+});
+
 test("a recorded outcome that the kernel does not give is reported", { skip }, async (t) => {
   const [steps = []] = fc.sample(streams(["ARRAY"]), { seed: SEED, numRuns: 1 });
   const { rows } = recorded(steps).log;
