@@ -18,11 +18,10 @@ const UNORDERED: ReadonlySet<number> = new Set([
 
 const LRU: ReadonlySet<number> = new Set([TYPE.BPF_MAP_TYPE_LRU_HASH, TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH]);
 
-const WALKS: ReadonlySet<number> = new Set([
-  CMD.BPF_MAP_GET_NEXT_KEY,
-  CMD.BPF_MAP_LOOKUP_BATCH,
-  CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH,
-]);
+const TAKES = CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH;
+const WALKS: ReadonlySet<number> = new Set([CMD.BPF_MAP_GET_NEXT_KEY, CMD.BPF_MAP_LOOKUP_BATCH, TAKES]);
+
+const NO_ORDER = "a hash's walk has no order";
 
 /** What a walk is answered according to where it is; and an LRU map according to what is still there. */
 const BY_PLACE: ReadonlySet<string | null> = new Set([null, "ENOENT", "ENOSPC", "EFAULT"]);
@@ -38,7 +37,7 @@ export class KernelFreedom {
 
   /** null: the same elements were walked in another order, which is no difference. */
   judge(
-    difference: Difference,
+    difference: Difference | null,
     { command, outcome }: Event,
     shape: Shape | undefined,
     recorded: Answer,
@@ -46,16 +45,18 @@ export class KernelFreedom {
   ): Difference | null {
     const type = shape?.type ?? -1;
     const walks = WALKS.has(command.cmd) && UNORDERED.has(type);
-    if (walks && sameElements(recorded, got)) return null;
+    // Refused alike for want of room, a take-out has lost what it came to first.
+    if (walks && outcome.out?.taken === true) this.#apart.set(outcome.map, NO_ORDER);
+    if (difference === null || (walks && sameElements(recorded, got))) return null;
     const free = reasonFor(command.cmd, type, recorded, got) ?? this.#apart.get(outcome.map);
     if (free === undefined) return difference;
-    if (command.cmd === CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH || LRU.has(type)) this.#apart.set(outcome.map, free);
+    if (command.cmd === TAKES || LRU.has(type)) this.#apart.set(outcome.map, free);
     return { ...difference, free };
   }
 }
 
 function reasonFor(cmd: number, type: number, recorded: Answer, got: Answer): string | undefined {
-  if (WALKS.has(cmd) && UNORDERED.has(type) && both(recorded, got, BY_PLACE)) return "a hash's walk has no order";
+  if (WALKS.has(cmd) && UNORDERED.has(type) && both(recorded, got, BY_PLACE)) return NO_ORDER;
   if (LRU.has(type) && both(recorded, got, BY_PRESENCE)) return "which elements an LRU map lets go, and when";
   if (cmd === CMD.BPF_MAP_GET_FD_BY_ID && recorded.errno === "ENOENT" && got.errno === null)
     return "a map goes a moment after it was let go";

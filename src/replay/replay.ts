@@ -214,7 +214,6 @@ export class Replay {
     this.#tally.compared++;
     const found = compare(event, recorded, got, ids) ?? this.#misplaced(event, recorded, got);
     if (got.seq !== undefined) this.#targetSeq = got.seq;
-    if (found === null) return;
     const shape = ids.shape(event.outcome.map);
     const difference = target.judge === undefined ? found : target.judge(found, event, shape, recorded, got);
     if (difference === null) return;

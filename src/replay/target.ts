@@ -16,9 +16,12 @@ export interface Target {
   keepAlive?(): number;
   /** What a descriptor is of, where its opening did not say. */
   describe?(session: Id, fd: Id): Promise<Description>;
-  /** What is to be thought of a difference: it may be the target's to make, and say so in `free`; null: it is none. */
+  /**
+   * What is to be thought of an answer that was held against the recorded one: a difference may be the target's to make,
+   * and says so in `free`; null: there is none.
+   */
   judge?(
-    difference: Difference,
+    difference: Difference | null,
     event: Event,
     shape: Shape | undefined,
     recorded: Answer,

@@ -64,6 +64,22 @@ test("an object is there as long as a duplicate of its descriptor is", { skip },
   t.strictSame((await intoKernel(recording.log.rows)).differences, []);
 });
 
+test("what a take-out has lost is the kernel's to choose, though both refuse it alike", { skip }, async (t) => {
+  const recording = new Recording({}, { ...HOST, possibleCpus });
+  const attr = { map_type: "BPF_MAP_TYPE_HASH", key_size: 4, value_size: 4, max_entries: 64 };
+  const map_fd = recording.bpf({ cmd: "BPF_MAP_CREATE", attr }).ret;
+  const elements = Array.from({ length: 40 }, (_, at) => ({ map_fd, key: `${(at + 16).toString(16)}000000` }));
+  for (const element of elements)
+    recording.bpf({ cmd: "BPF_MAP_UPDATE_ELEM", attr: { ...element, value: "01020304" } });
+  const room = { keys: "", values: "", out_batch: "00000000" };
+  const take = { map_fd, in_batch: "20000000", count: 10, ...room };
+  t.equal(recording.bpf({ cmd: "BPF_MAP_LOOKUP_AND_DELETE_BATCH", attr: take }).errno, "EFAULT");
+  for (const element of elements) recording.bpf({ cmd: "BPF_MAP_LOOKUP_ELEM", attr: element });
+  const { differences } = await intoKernel(recording.log.rows);
+  t.not(differences.length, 0);
+  t.strictSame(differences.filter(isOwn), []);
+});
+
 test("a recorded outcome that the kernel does not give is reported", { skip }, async (t) => {
   const [steps = []] = fc.sample(streams(["ARRAY"]), { seed: SEED, numRuns: 1 });
   const { rows } = recorded(steps).log;
