@@ -31,6 +31,12 @@ t.test("what goes on losing is answered EAGAIN", async (t) => {
   t.equal(bpf.update(3, FOUR, FOUR), -ERRNO.EAGAIN);
 });
 
+t.test("a batch that has lost is answered at once: its attr says by now how far it came", async (t) => {
+  const { bpf, calls } = refusing(ERRNO.EAGAIN, 1);
+  t.equal(bpf.updateBatch(3, FOUR, FOUR, 1), -ERRNO.EAGAIN);
+  t.equal(calls(), 1);
+});
+
 t.test("any other refusal is the answer", async (t) => {
   const { bpf, calls } = refusing(ERRNO.EBUSY, 1);
   t.equal(bpf.update(3, FOUR, FOUR), -ERRNO.EBUSY);

@@ -68,7 +68,7 @@ type LibcCall = keyof typeof LIBC;
 /**
  * EAGAIN says that another change came in between and a second try decides: an element of a local storage is put while
  * the kernel, a grace period late, takes the last one of a freed map from the same owner (bpf_local_storage_update).
- * Each try loses to another freed map, so there is an end.
+ * Each try loses to another freed map, so there is an end. A batch is not tried again: its attr says how far it came.
  */
 const TRIES_MAX = 1000;
 
@@ -356,7 +356,7 @@ export class Bpf {
       const ret = this.#syscall(this.#number, cmd, attr, size);
       if (ret >= 0) return ret;
       const errno = this.#koffi.errno();
-      if (errno !== ERRNO.EAGAIN || left === 1) return -errno;
+      if (errno !== ERRNO.EAGAIN || cmd !== BPF_CMD.BPF_MAP_UPDATE_ELEM || left === 1) return -errno;
     }
   }
 

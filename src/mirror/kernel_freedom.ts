@@ -35,7 +35,7 @@ export class KernelFreedom {
   /** Recorded maps whose elements are others by now, and why. */
   readonly #apart = new Map<number, string>();
 
-  /** null: the same elements were walked in another order, which is no difference. */
+  /** null: there is no difference; the same elements, walked in another order, are none. */
   judge(
     difference: Difference | null,
     { command, outcome }: Event,
