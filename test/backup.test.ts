@@ -15,6 +15,7 @@ import Sqlite from "better-sqlite3";
 import t, { type Test } from "tap";
 import { makeBackup } from "../src/backup/make.ts";
 import type { Manifest } from "../src/backup/manifest.ts";
+import { restoreBackup } from "../src/backup/restore.ts";
 import { LmdbStore } from "../src/lmdb/store.ts";
 import { holdLock } from "../src/sqlite/lock.ts";
 import { mapledger } from "./support/cli.ts";
@@ -93,6 +94,34 @@ t.test("backup under load has every event up to its seq; a start from it has the
   t.strictSame(cells, foldLog(join(restored, "events.sqlite"), seq, HOST), "the state is what the events add up to");
   t.equal(entries, cells.filter(([key]) => key.startsWith("e\0\0\0\x01")).length);
   t.equal(rows(restored).length, seq, "asking leaves no event");
+});
+
+t.test("a ledger that was restored has the same log and a life of its own, in which nothing is wrong", async (t) => {
+  const { folder, data, backup, restored } = await ledger(t);
+  const facts = (of: string): Record<string, string> => {
+    const db = new Sqlite(join(of, "events.sqlite"), { readonly: true });
+    const all = db.prepare("SELECT name, value FROM ledger").all() as { name: string; value: string }[];
+    db.close();
+    return Object.fromEntries(all.map(({ name, value }) => [name, value]));
+  };
+  await makeBackup(data, backup, () => {});
+  const { life, ...rest } = facts(data);
+  t.ok(life);
+  t.same(facts(backup), { life, ...rest }, "the backup is the ledger as it was");
+  const again = join(folder, "again");
+  for (const target of [restored, again]) await restoreBackup(backup, target, () => {});
+  const lives = [life, facts(restored).life, facts(again).life];
+  t.equal(new Set(lives).size, 3);
+  t.same({ ...facts(restored), life }, { life, ...rest }, "no other fact has changed");
+  t.same(
+    readdirSync(restored).sort(),
+    ["lock.sqlite", ...readdirSync(backup)].filter((name) => name !== "manifest.json").sort(),
+  );
+  const service = await startService(settings(restored));
+  t.match(await call(service.url, "GET", "/v1/log"), { refusal: null });
+  t.equal(await service.end("SIGTERM"), 0);
+  t.equal(facts(restored).life, lives[1], "a start leaves it");
+  t.match(await mapledger("verify", restored), { code: 0, stdout: /^events /m });
 });
 
 t.test("every file of a data directory is known to be kept or derived", async (t) => {

@@ -24,7 +24,7 @@ export class StateFile {
   look(): number {
     this.leave();
     this.#moment = this.#db.useReadTransaction();
-    return this.#get(SEQ_KEY)?.readDoubleLE(0) ?? 0;
+    return this.get(SEQ_KEY)?.readDoubleLE(0) ?? 0;
   }
 
   /** The moment is over: what is held for it, the service may write over. */
@@ -34,22 +34,27 @@ export class StateFile {
   }
 
   has(key: CellKey): boolean {
-    return this.#get(key) !== undefined;
+    return this.get(key) !== undefined;
+  }
+
+  get(key: CellKey): Buffer | undefined {
+    // With "binary" as the encoding, which takes options where getBinary() does not.
+    return this.#db.get(key, { transaction: this.#moment as Transaction });
+  }
+
+  /** Ascending from `from` (included) to `to` (excluded). */
+  *range(from: CellKey, to: CellKey): Iterable<Cell> {
+    for (const { key, value } of this.#db.getRange({ start: from, end: to, transaction: this.#moment as Transaction }))
+      yield [key, value];
   }
 
   /** All of them, ascending. */
-  *cells(): Iterable<Cell> {
-    for (const { key, value } of this.#db.getRange({ ...ALL, transaction: this.#moment as Transaction }))
-      yield [key, value];
+  cells(): Iterable<Cell> {
+    return this.range(ALL.start, ALL.end);
   }
 
   async close(): Promise<void> {
     this.leave();
     await this.#db.close();
-  }
-
-  #get(key: CellKey): Buffer | undefined {
-    // With "binary" as the encoding, which takes options where getBinary() does not.
-    return this.#db.get(key, { transaction: this.#moment as Transaction });
   }
 }

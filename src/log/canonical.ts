@@ -1,5 +1,5 @@
 import { hash } from "node:crypto";
-import type { EventRow } from "./event.ts";
+import { type Event, type EventRow, eventRow } from "./event.ts";
 
 /** An integer column: as a number, or as decimal digits where a number would round it. */
 type Digits = number | string;
@@ -63,6 +63,11 @@ export class CanonicalWriter {
     return Buffer.from(this.#buffer.subarray(0, length));
   }
 
+  /** SHA-256 of an event's canonical bytes. */
+  hash(row: RowBytes): Buffer {
+    return Buffer.from(this.#sha256(row), "latin1");
+  }
+
   /** The log entry that stands for an event. */
   entry(row: RowBytes): Buffer {
     this.#digest(row);
@@ -76,10 +81,15 @@ export class CanonicalWriter {
   }
 
   #digest(row: RowBytes): void {
+    this.#entry.write(this.#sha256(row), 1 + ENTRY_HEAD.length, "latin1");
+  }
+
+  /** In latin1. */
+  #sha256(row: RowBytes): string {
     const length = this.#write(row);
     const digest = hash("sha256", this.#view(length), "binary");
-    this.#entry.write(digest, 1 + ENTRY_HEAD.length, "latin1");
     if (this.#buffer.length > INITIAL_BYTES) this.#resize(INITIAL_BYTES);
+    return digest;
   }
 
   /** Answers how many bytes there are. */
@@ -156,6 +166,14 @@ export function rowBytes(row: EventRow): RowBytes {
     text(out),
   ];
 }
+
+/** SHA-256 of the canonical bytes that an event has once it is in the log. */
+export function eventHash(event: Event): Buffer {
+  writer ??= new CanonicalWriter();
+  return writer.hash(rowBytes(eventRow(event)));
+}
+
+let writer: CanonicalWriter | null = null;
 
 /** Reads an event back from its canonical bytes; null where they are none. */
 export function readCanonical(bytes: Buffer): EventRow | null {

@@ -4,11 +4,14 @@ import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
 import type { Archived } from "../engine/archives.ts";
 import type { EventLog } from "../engine/ports.ts";
+import { CanonicalWriter, type RowBytes } from "../log/canonical.ts";
 import { type Event, type EventRow, eventRow, rowEvent } from "../log/event.ts";
 import type { ArchiveCommand } from "../syscall/command.ts";
 import { ARCHIVED, archivedFact, readArchived } from "./archived.ts";
 import { chunkEvents, readChunks } from "./changes.ts";
 import { readChunksAhead } from "./changes_ahead.ts";
+import { LIFE } from "./life.ts";
+import { WHOLE_ROW } from "./log_rows.ts";
 import { migrate } from "./migrate.ts";
 
 const MIGRATIONS = new URL("../../migrations/", import.meta.url);
@@ -39,11 +42,14 @@ const POSSIBLE_CPUS = "possible_cpus";
 export class SqliteEventLog implements EventLog {
   /** Which log this is, for good: made with it. */
   readonly id: string;
+  /** Which of the ledgers that have this log: a copy that was restored from a backup has another one. */
+  readonly life: string;
   readonly #db: Database;
   readonly #insert: Statement;
   readonly #insertPlain: Statement;
   readonly #begin: Statement;
   readonly #commit: Statement;
+  readonly #canonical = new CanonicalWriter();
   #lastSeq: number;
   #lastTimeUs: number;
   #archived: Archived;
@@ -55,7 +61,8 @@ export class SqliteEventLog implements EventLog {
     this.#db.pragma("journal_mode = WAL");
     this.#db.pragma("synchronous = FULL");
     migrate(this.#db, MIGRATIONS);
-    this.id = this.#identity();
+    this.id = this.#uuid("id");
+    this.life = this.#uuid(LIFE);
     this.#writeNames();
     this.#insert = this.#db.prepare(INSERT);
     this.#insertPlain = this.#db.prepare(INSERT_PLAIN);
@@ -146,16 +153,23 @@ export class SqliteEventLog implements EventLog {
     for await (const chunk of chunks) yield chunkEvents(chunk);
   }
 
+  /** SHA-256 of an event's canonical bytes, from its columns as they are stored; null: the log does not have it. */
+  hashOf(seq: number): Buffer | null {
+    const row = this.#db.prepare(WHOLE_ROW).raw().get(seq) as RowBytes | undefined;
+    return row === undefined ? null : this.#canonical.hash(row);
+  }
+
   close(): void {
     this.#db.close();
   }
 
-  #identity(): string {
-    const known = this.#db.prepare(GET_FACT).pluck().get("id") as string | undefined;
+  /** A fact that is made at random when there is none yet. */
+  #uuid(name: string): string {
+    const known = this.#db.prepare(GET_FACT).pluck().get(name) as string | undefined;
     if (known !== undefined) return known;
-    const id = randomUUID();
-    this.#db.prepare(SET_FACT).run("id", id);
-    return id;
+    const made = randomUUID();
+    this.#db.prepare(SET_FACT).run(name, made);
+    return made;
   }
 
   #writeNames(): void {

@@ -1,8 +1,11 @@
 import Sqlite from "better-sqlite3";
 
+/** Another process holds it. */
+export class InUse extends Error {}
+
 /**
  * Holds a file for this process alone, by SQLite's own file lock: it ends with the process, however that ends.
- * Throws where another process holds it.
+ * Throws InUse where another process holds it.
  */
 export function holdLock(file: string, what: string): () => void {
   const db = new Sqlite(file, { timeout: 0 });
@@ -11,7 +14,7 @@ export function holdLock(file: string, what: string): () => void {
   } catch (error) {
     db.close();
     throw (error as { code?: string }).code === "SQLITE_BUSY"
-      ? new Error(`opening ${what}: another mapledger is using it`)
+      ? new InUse(`opening ${what}: another mapledger is using it`)
       : error;
   }
   return () => db.close();

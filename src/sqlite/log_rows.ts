@@ -26,7 +26,8 @@ const select = (bytes: (column: string) => string): string => `
     ${integer("errno")}, ${bytes("detail")}, ${bytes("attr")}, ${bytes("out")}
   FROM events`;
 const ROWS = `${select(hex)} WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?`;
-const WHOLE_ROW = `${select(whole)} WHERE seq = ?`;
+/** One row, each text as the bytes that are stored. */
+export const WHOLE_ROW = `${select(whole)} WHERE seq = ?`;
 const LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM events";
 const FACT = "SELECT value FROM ledger WHERE name = ?";
 
