@@ -1,5 +1,4 @@
-import { existsSync, rmSync } from "node:fs";
-import { userInfo } from "node:os";
+import { rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { CMD } from "./abi/service.ts";
 import { ARCHIVE_FOLDER } from "./archive/archive.ts";
@@ -11,14 +10,11 @@ import { type ArchiveAttr, type ArchivePlan, type ArchiveSource, planArchive } f
 import type { StateStore } from "./engine/ports.ts";
 import { readHost } from "./host.ts";
 import { discard, LAYOUT, LmdbStore } from "./lmdb/store.ts";
-import type { Event } from "./log/event.ts";
 import type { Host } from "./maps/map.ts";
 import { openTree } from "./open_tree.ts";
 import { SqliteArchiveSource } from "./sqlite/archive_source.ts";
-import { SqliteEventLog } from "./sqlite/event_log.ts";
-import { holdLock } from "./sqlite/lock.ts";
 import { TreeFile } from "./sqlite/tree_store.ts";
-import { done } from "./syscall/outcome.ts";
+import { StoppedLog } from "./stopped_log.ts";
 
 /** What is to be archived, and where to. */
 export interface ArchiveJob {
@@ -39,7 +35,6 @@ export interface ArchiveOptions {
   readonly segmentEvents?: number;
 }
 
-const US = 1000;
 const LOG_FILE = "events.sqlite";
 const TREE_FILE = "tree.sqlite";
 /** Events that go from the log in one transaction. */
@@ -96,33 +91,23 @@ export async function archiveStopped(
   job: ArchiveJob,
   progress: (progress: ArchiveProgress) => void,
 ): Promise<ArchiveAttr> {
-  const file = join(job.data, LOG_FILE);
-  if (!existsSync(file)) throw new Error(`${job.data} is no data directory: it has no ${LOG_FILE}`);
-  const unlock = holdLock(join(job.data, "lock.sqlite"), job.data);
-  const log = new SqliteEventLog(file);
+  const stopped = StoppedLog.open(job.data);
+  const { log } = stopped;
   const tree = openTree(job.data, "");
   try {
     while (log.deleteArchived(DELETE_EVENTS));
     while (tree.catchUp());
     if (tree.refusal !== null) throw new Error(`the log is not what its tree has: ${tree.refusal}`);
     const attr = await runArchive(job, { treeSize: tree.size }, progress);
-    log.append([archiveEvent(log, attr)]);
+    stopped.append({ cmd: CMD.ARCHIVE, attr });
     tree.catchUp();
     while (log.deleteArchived(DELETE_EVENTS));
     removeSnapshots(job.data, attr.through);
     return attr;
   } finally {
     tree.close(tree.size === log.lastSeq);
-    log.close();
-    unlock();
+    stopped.close();
   }
-}
-
-/** As the engine would have written it; the user stands for the caller. */
-function archiveEvent({ lastSeq, lastTimeUs }: SqliteEventLog, attr: ArchiveAttr): Event {
-  const timeUs = Math.max(Date.now() * US, lastTimeUs);
-  const command = { cmd: CMD.ARCHIVE, session: 0, caller: `user:${userInfo().username}`, timeUs, attr };
-  return { seq: lastSeq + 1, command, outcome: done(0) };
 }
 
 /** The state right after the last archived event. Its cells must be read to their end. Throws an Error that says why there is none. */

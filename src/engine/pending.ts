@@ -3,6 +3,8 @@ import { type Cell, type CellKey, type Cells, compareKeys } from "../maps/cells.
 import { CellTable, type Change } from "./cell_table.ts";
 import type { StateStore } from "./ports.ts";
 
+/** What lies beneath. */
+type CellStore = Pick<StateStore, "get" | "range" | "seq" | "write">;
 type Sorted = InstanceType<typeof sortedBtree.default<CellKey, Change>>;
 
 /**
@@ -14,7 +16,7 @@ type Sorted = InstanceType<typeof sortedBtree.default<CellKey, Change>>;
  *     base       the store
  */
 export class PendingCells implements Cells {
-  readonly #base: StateStore;
+  readonly #base: CellStore;
   #changes = new CellTable();
   #recent = new CellTable();
   /** What is not in the store, in order: made when a range is first asked for, kept up from then on. */
@@ -23,7 +25,7 @@ export class PendingCells implements Cells {
   #undo: [key: CellKey, before: Change | undefined][] | null = null;
   #writing: Promise<void> | null = null;
 
-  constructor(base: StateStore) {
+  constructor(base: CellStore) {
     this.#base = base;
   }
 
