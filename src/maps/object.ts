@@ -70,6 +70,14 @@ export interface ProgFacts {
   readonly progType: number;
   readonly expectedAttachType: number;
   readonly name: string;
+  /**
+   * bpf_prog_info.tag in hex, bpf_prog_info.load_time (ns since boot, decimal) and /proc/sys/kernel/random/boot_id. A real
+   * program has all three, and they tell it from a later program with its id. Programs of the ledger alone have none, nor
+   * have real programs in events that were written before events kept them.
+   */
+  readonly tag?: string;
+  readonly loadTime?: string;
+  readonly boot?: string;
 }
 
 /** What BPF_BTF_LOAD made. */
@@ -97,7 +105,7 @@ export function identityOf(facts: ObjectFacts): string | null {
     case "cgroup":
       return `cgroup ${facts.cgroupId}`;
     case "prog":
-      return `prog ${facts.progId}`;
+      return `prog ${facts.progId}${isFullyKnown(facts) ? ` ${facts.tag} ${facts.loadTime} ${facts.boot}` : ""}`;
     case "btf":
       return `btf ${facts.btfId}`;
     case "pipe":
@@ -105,6 +113,11 @@ export function identityOf(facts: ObjectFacts): string | null {
     case "perf_event":
       return null;
   }
+}
+
+/** Whether a program can be told from every other that has had, or will have, its id. */
+export function isFullyKnown({ tag, loadTime, boot }: ProgFacts): boolean {
+  return tag !== undefined && loadTime !== undefined && boot !== undefined;
 }
 
 /** The object behind a descriptor, of a kind: EBADF where it is not open, `wrongKind` where it is of another. */

@@ -1,7 +1,7 @@
 import { lstatSync } from "node:fs";
 import { ERRNO, errnoName } from "../abi/errno.ts";
 import type { OpenedObject } from "../engine/ports.ts";
-import type { ObjectFacts, ObjectRecord } from "../maps/object.ts";
+import { identityOf, isFullyKnown, type ObjectFacts, type ObjectRecord } from "../maps/object.ts";
 import type { ObjectSpec, OpenKind } from "../syscall/command.ts";
 import { BPFFS } from "../syscall/pins.ts";
 import type { Bpf } from "./bpf.ts";
@@ -16,6 +16,8 @@ export class ObjectTable {
   readonly #ended = new Set<number>();
   /** Ended before the service looked. */
   #unseen: number[] = [];
+  /** Made at this start in place of others of the same kind, which ended with the process before. */
+  readonly #renewed = new Set<number>();
 
   constructor(bpf: Bpf) {
     this.#bpf = bpf;
@@ -40,15 +42,26 @@ export class ObjectTable {
   /** After a restart: what has a name is opened by it, the rest is made anew. What is gone has ended meanwhile. */
   takeUp(records: Iterable<ObjectRecord>): void {
     for (const record of records) {
+      if (this.#objects.has(record.id)) continue;
       const spec = specOf(record);
       if (spec === null) continue;
       const object = openRealObject(this.#bpf, spec);
-      if ("facts" in object && isSame(record, object)) this.#keep(record.id, object);
-      else {
+      if ("facts" in object && isSame(record, object)) {
+        this.#keep(record.id, object);
+        if (ENDS_WITH_US.has(record.kind)) this.#renewed.add(record.id);
+      } else {
         if ("facts" in object) this.#drop(object);
         if (record.kind === "process" || record.kind === "cgroup") this.#unseen.push(record.id);
       }
     }
+  }
+
+  get hasRenewed(): boolean {
+    return this.#renewed.size > 0;
+  }
+
+  isRenewed(id: number): boolean {
+    return this.#renewed.has(id);
   }
 
   fd(id: number): number | undefined {
@@ -117,6 +130,9 @@ export class ObjectTable {
   }
 }
 
+/** Kinds of which there is nothing to open again: another one is made. */
+const ENDS_WITH_US: ReadonlySet<ObjectRecord["kind"]> = new Set(["socket", "perf_event", "pipe"]);
+
 function inodeAt(path: string | null): string | null {
   const found = path === null ? undefined : lstatSync(path, { bigint: true, throwIfNoEntry: false });
   return found === undefined ? null : String(found.ino);
@@ -158,9 +174,13 @@ function specOf(record: ObjectRecord): ObjectSpec | null {
   }
 }
 
-/** Whether what was opened by a name is what had this name before. */
+/**
+ * Whether the object that a name has opened is the recorded one. If the record of a program lacks its tag, load time or
+ * boot, nothing shows that it is: another program may have the id by now.
+ */
 function isSame(record: ObjectRecord, { facts }: RealObject): boolean {
   if (record.kind === "process" && facts.kind === "process") return record.startTime === facts.startTime;
   if (record.kind === "cgroup" && facts.kind === "cgroup") return record.cgroupId === facts.cgroupId;
+  if (record.kind === "prog") return isFullyKnown(record) && identityOf(record) === identityOf(facts);
   return true;
 }

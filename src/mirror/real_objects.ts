@@ -16,7 +16,7 @@ import { BPF_CMD } from "../abi/bpf.ts";
 import type { ObjectFacts, SocketFacts } from "../maps/object.ts";
 import type { ObjectSpec } from "../syscall/command.ts";
 import type { Bpf } from "./bpf.ts";
-import { startTimeOf } from "./pidfd.ts";
+import { bootId, startTimeOf } from "./pidfd.ts";
 import { errnoOf } from "./refusal.ts";
 
 /** A kernel object that a descriptor of a session stands for, held by a descriptor of the service's own. */
@@ -53,6 +53,7 @@ const PERF_ATTR_BYTES = 128;
 const PERF_TYPE_SOFTWARE = 1;
 const PERF_COUNT_SW_BPF_OUTPUT = 10;
 const PERF_FLAG_FD_CLOEXEC = 8;
+/** struct bpf_prog_info: 0 u32 type, 4 u32 id, 8 u8[8] tag, 40 u64 load_time, 64 char[16] name */
 const PROG_INFO_BYTES = 128;
 /** r0 = 0; exit */
 const RETURN_0 = Buffer.from("b7000000000000009500000000000000", "hex");
@@ -277,6 +278,7 @@ function deadProcess(bpf: Bpf): RealObject | Refused {
 
 /** A program by id or pin; without either, one that returns 0, of the type that is asked for. */
 function program(bpf: Bpf, { id, path, progType = 0, expectedAttachType = 0 }: ObjectSpec): RealObject | Refused {
+  const boot = bootId();
   const fd =
     path !== undefined
       ? bpf.get(path)
@@ -290,8 +292,16 @@ function program(bpf: Bpf, { id, path, progType = 0, expectedAttachType = 0 }: O
     return { ret: -INVALID, detail: "what is there is no program" };
   }
   const name = info.toString("latin1", 64, 80).replace(/\0.*$/s, "");
-  const facts = { progId: info.readUInt32LE(4), progType: info.readUInt32LE(0), expectedAttachType, name };
-  return held(bpf, fd, { kind: "prog", ...facts });
+  return held(bpf, fd, {
+    kind: "prog",
+    progId: info.readUInt32LE(4),
+    progType: info.readUInt32LE(0),
+    expectedAttachType,
+    name,
+    tag: info.toString("hex", 8, 16),
+    loadTime: String(info.readBigUInt64LE(40)),
+    boot,
+  });
 }
 
 const INVALID = 22;

@@ -56,6 +56,13 @@ export class Objects {
     return id === undefined ? undefined : this.get(id);
   }
 
+  /** A program by its id alone: the last one of those that had the id, one after the other. */
+  program(progId: number): ObjectRecord | undefined {
+    let last: ObjectRecord | undefined;
+    for (const object of this.all()) if (object.kind === "prog" && object.progId === progId) last = object;
+    return last;
+  }
+
   /** A new object, or what is known of one by other facts: a process that has exited since, say. */
   put(object: ObjectRecord): void {
     this.#records.put(u32Key(object.id), object);

@@ -110,7 +110,7 @@ function program(state: State, { id, path, progType = 0, expectedAttachType = 0 
   if (path !== undefined) return refuse("ENOENT", `there is no kernel to find what is pinned at ${path}`);
   const progId = id ?? state.lastId("prog") + 1;
   const facts = { kind: "prog", progId, progType, expectedAttachType, name: "" } as const;
-  const known = state.objects.known(facts);
+  const known = state.objects.known(facts) ?? (id === undefined ? undefined : state.objects.program(id));
   if (known?.kind === "prog") return known;
   return progType === 0
     ? refuse("ENOENT", `no program has id ${progId}: one of the ledger's own needs a prog_type`)
