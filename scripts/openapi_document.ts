@@ -22,6 +22,7 @@ export async function openApiDocument(): Promise<object> {
     streams: new LogStreams(0),
     processes: null,
     ready: () => null,
+    mirrorOff: () => null,
     authenticate: null,
     version: VERSION,
   });

@@ -1,4 +1,6 @@
 import { SERVICE_CMD } from "../abi/service.ts";
+import { isLru, MIRROR_SHAPES } from "../maps/lru_shape.ts";
+import type { CreateAttr } from "../maps/map.ts";
 import type { ObjectSpec, OpenKind } from "../syscall/command.ts";
 import { type DoorRequest, readCreate } from "./door.ts";
 import { InvalidInput } from "./invalid.ts";
@@ -29,8 +31,18 @@ export function readDoorBody(body: unknown): DoorRequest {
   return { cmd: SERVICE_NUMBERS.has(number) ? String(number) : number, attr: fields, ...raw };
 }
 
-export function readCreateBody(body: unknown): ReturnType<typeof readCreate> {
-  return readCreate(readPlainObject(body, "body"), "");
+/** BPF_MAP_CREATE's fields, and for an LRU map the shape of its kernel map. */
+export function readCreateBody(body: unknown): CreateAttr {
+  const fields = readPlainObject(body, "body");
+  const attr = readCreate(fields, "", ["mirror_shape"]);
+  const shape = fields.mirror_shape ?? null;
+  if (shape === null) return attr;
+  const mirrorShape = MIRROR_SHAPES.find((known) => known === shape);
+  if (mirrorShape === undefined)
+    throw new InvalidInput("mirror_shape", `${MIRROR_SHAPES.join(" or ")} is needed, found ${shown(shape)}`);
+  if (!isLru(attr.mapType))
+    throw new InvalidInput("mirror_shape", "it is for LRU maps alone: all other kernel maps are as asked for");
+  return { ...attr, mirrorShape };
 }
 
 /** A value with the flags of its update: the body of a PUT and of a push. */

@@ -1,6 +1,7 @@
 import { BPF_ATTR_BYTES, BPF_ATTR_BYTES_MAX, BPF_ATTR_END, BPF_CMD, OBJ_NAME_LEN } from "../abi/bpf.ts";
 import { errnoName } from "../abi/errno.ts";
 import { CMD, cmdName } from "../abi/service.ts";
+import { isLru } from "../maps/lru_shape.ts";
 import type { CreateAttr } from "../maps/map.ts";
 import type { Action, Target, UnknownCommand } from "../syscall/command.ts";
 import type { Outcome } from "../syscall/outcome.ts";
@@ -170,11 +171,15 @@ function bpfCmd(name: string): number | undefined {
   return Object.hasOwn(BPF_CMD, name) ? BPF_CMD[name as keyof typeof BPF_CMD] : undefined;
 }
 
-/** BPF_MAP_CREATE's part of union bpf_attr; `at` is what its fields' places begin with. */
-export function readCreate(attr: Attr, at: string): CreateAttr {
-  checkFields(attr, CREATE_FIELDS, at);
+/**
+ * BPF_MAP_CREATE's part of union bpf_attr; `at` is what its fields' places begin with, and `besides` names fields that the
+ * caller reads. bpf(2) has no word for the shape of an LRU map's kernel map: it is the one asked for.
+ */
+export function readCreate(attr: Attr, at: string, besides: readonly string[] = []): CreateAttr {
+  checkFields(attr, [...CREATE_FIELDS, ...besides], at);
+  const mapType = u32(attr.map_type, `${at}map_type`);
   return {
-    mapType: u32(attr.map_type, `${at}map_type`),
+    mapType,
     keySize: u32(attr.key_size, `${at}key_size`),
     valueSize: u32(attr.value_size, `${at}value_size`),
     maxEntries: u32(attr.max_entries, `${at}max_entries`),
@@ -192,6 +197,7 @@ export function readCreate(attr: Attr, at: string): CreateAttr {
     mapTokenFd: s32(attr.map_token_fd, `${at}map_token_fd`),
     exclProgHash: pointer(attr.excl_prog_hash, `${at}excl_prog_hash`),
     exclProgHashSize: u32(attr.excl_prog_hash_size, `${at}excl_prog_hash_size`),
+    ...(isLru(mapType) ? { mirrorShape: "exact" } : {}),
   };
 }
 

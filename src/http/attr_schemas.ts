@@ -1,4 +1,5 @@
 import { type TSchema, Type } from "typebox";
+import { MIRROR_SHAPES } from "../maps/lru_shape.ts";
 import { CLOSED, hex, nullable, nullableHex, scalar, seq } from "./schemas.ts";
 
 // The syscall door, whose attr is a part of union bpf_attr.
@@ -104,6 +105,13 @@ export const CreateSchema = Type.Object(
     ),
     map_name: Type.Optional(nullable("string", { description: "At most 15 bytes: letters, digits, _ and a dot." })),
     excl_prog_hash: Type.Optional(nullableHex()),
+    mirror_shape: Type.Optional(
+      nullable("string", {
+        enum: [...MIRROR_SHAPES, null],
+        description:
+          "LRU maps alone: exact (the default: the kernel map has the max_entries and map_flags asked for, so that libbpf reuses it) or roomy (the kernel map has more room, so that only the ledger evicts elements).",
+      }),
+    ),
   },
-  { ...CLOSED, description: "BPF_MAP_CREATE's fields of union bpf_attr. Left out: zero." },
+  { ...CLOSED, description: "BPF_MAP_CREATE's fields of union bpf_attr, and mirror_shape. Left out: zero." },
 );

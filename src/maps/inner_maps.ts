@@ -1,4 +1,5 @@
 import { BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";
+import { hasOwnLists, mirrorShapeOf } from "./lru_shape.ts";
 import type { CreateAttr, Creator, InnerShape, MapRecord, MapStore } from "./map.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
@@ -34,8 +35,10 @@ export function checkTemplate(attr: CreateAttr, creator: Creator): Refusal | nul
 
 /** For the record of a map of maps. */
 export function templateOf(attr: CreateAttr, creator: Creator): { readonly inner: InnerShape } {
-  const { type, keySize, valueSize, maxEntries, mapFlags, special } = mapAt(creator, attr.innerMapFd) as MapRecord;
-  return { inner: { type, keySize, valueSize, maxEntries, mapFlags, special } };
+  const template = mapAt(creator, attr.innerMapFd) as MapRecord;
+  const { type, keySize, valueSize, maxEntries, mapFlags, special, mirrorShape } = template;
+  const shape = mirrorShape === undefined ? {} : { mirrorShape };
+  return { inner: { type, keySize, valueSize, maxEntries, mapFlags, special, ...shape } };
 }
 
 /** bpf_map_fd_get_ptr(): the inner map that a value names by descriptor. */
@@ -47,15 +50,19 @@ export function innerMap(store: MapStore, value: Buffer): number | Refusal {
   return differing === null ? map.id : refuse("EINVAL", `map ${map.id} has another ${differing} than the template had`);
 }
 
-/** map_meta_equal of struct bpf_map_ops; null: they agree. */
+/** map_meta_equal of struct bpf_map_ops, of the maps and of their kernel maps; null: they agree. */
 function difference(inner: InnerShape, map: MapRecord): string | null {
   if (inner.type !== map.type) return "map_type";
   if (inner.keySize !== map.keySize) return "key_size";
   if (inner.valueSize !== map.valueSize) return "value_size";
   if (inner.mapFlags !== map.mapFlags) return "map_flags";
+  if (hasOwnLists(map.mapFlags) && mirrorShapeOf(inner) !== mirrorShapeOf(map)) return OTHER_SHAPE;
   if (JSON.stringify(inner.special) !== JSON.stringify(map.special)) return "set of special fields";
   return checksEntries(map) && inner.maxEntries !== map.maxEntries ? "max_entries" : null;
 }
+
+/** The kernel map of a roomy map has one list, whatever the map's flags; and the kernel compares the kernel maps' flags. */
+const OTHER_SHAPE = "mirror_shape (with BPF_F_NO_COMMON_LRU the flags of their kernel maps differ)";
 
 /** Programs index these without a check of their own. */
 function checksEntries({ type, mapFlags }: MapRecord): boolean {

@@ -1,5 +1,6 @@
-import type { DRIFT_POLICIES } from "../abi/service.ts";
+import type { DRIFT_POLICIES, ON_REPLACE } from "../abi/service.ts";
 import type { CellKey, Cells } from "./cells.ts";
+import type { MirrorShape } from "./lru_shape.ts";
 import type { ObjectRecord } from "./object.ts";
 import type { Refusal } from "./refusal.ts";
 
@@ -27,7 +28,16 @@ export interface CreateAttr {
   readonly exclProgHashSize: number;
   /** The kernel's id of the map that was there already, and becomes this one's; left out: a new one is made. */
   readonly adopted?: number;
+  /** The path on the host's bpffs by which it was adopted; left out: it was adopted by its kernel id. */
+  readonly adoptedPin?: string;
+  /** What is done where that pin names another kernel map. */
+  readonly onReplace?: OnReplace;
+  /** Of an LRU map alone; left out: the event is of a log that has no shapes. */
+  readonly mirrorShape?: MirrorShape;
 }
+
+/** What is done where the pin of an adopted map names another kernel map: the map follows it, or it is told. */
+export type OnReplace = (typeof ON_REPLACE)[number];
 
 /** What the machine below is like: the facts that bpf(2) asks it for. Taken once, at start. */
 export interface Host {
@@ -66,6 +76,14 @@ export interface MapRecord {
   readonly drift?: DriftPolicy;
   /** The kernel's id of what was there already, made by some other program, and became its kernel map. */
   readonly adopted?: number;
+  readonly adoptedPin?: string;
+  readonly onReplace?: OnReplace;
+  /** Its adoption was ended: it has no kernel map, and none is made. */
+  readonly released?: true;
+  /** Its log took over the directory of pins, and nobody has decided yet whose values are right: policy `report` until then. */
+  readonly undecided?: true;
+  /** Of an LRU map alone: the shape of its kernel map. Left out if its creation is of a log that has no shapes: mirrorShapeOf. */
+  readonly mirrorShape?: MirrorShape;
 }
 
 export interface DriftPolicy {
@@ -75,7 +93,10 @@ export interface DriftPolicy {
 }
 
 /** struct bpf_map's inner_map_meta: the template as it was when the outer map was created. */
-export type InnerShape = Pick<MapRecord, "type" | "keySize" | "valueSize" | "maxEntries" | "mapFlags" | "special">;
+export type InnerShape = Pick<
+  MapRecord,
+  "type" | "keySize" | "valueSize" | "maxEntries" | "mapFlags" | "special" | "mirrorShape"
+>;
 
 export interface MapBtf {
   readonly btfId: number;

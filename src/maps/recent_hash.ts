@@ -1,4 +1,3 @@
-import { BPF_F } from "../abi/bpf.ts";
 import { afterPrefix, bytesKey, type Cell, type CellKey } from "./cells.ts";
 import { perCpuBytes, USUAL, usesPrefix } from "./common.ts";
 import { checkHash, checkHashEntries, hashBytes } from "./hash_create.ts";
@@ -15,6 +14,7 @@ import {
   valueIn,
   write,
 } from "./hash_table.ts";
+import { lruEntries } from "./lru_shape.ts";
 import type { Element, MapRecord, MapStore, MapType } from "./map.ts";
 
 /**
@@ -84,14 +84,13 @@ export function recentHash({ perCpu }: { perCpu: boolean }): MapType {
   return {
     ...USUAL,
     first: (attr) => checkHash(attr, kind),
-    second: (attr) => checkHashEntries(attr),
+    second: (attr, { possibleCpus }) => checkHashEntries({ ...attr, maxEntries: lruEntries(attr, possibleCpus) }),
     allocatedBytes: (attr, host) => hashBytes(attr, host, kind),
     valueBytes: perCpu ? perCpuBytes : (map) => map.valueSize,
 
-    /** With lists of their own, all CPUs get as many elements. */
+    /** The kernel has rounded the max_entries of a kernel map that was there already. */
     recorded(attr, { possibleCpus }) {
-      if ((attr.mapFlags & BPF_F.BPF_F_NO_COMMON_LRU) === 0) return {};
-      return { maxEntries: Math.ceil(attr.maxEntries / possibleCpus) * possibleCpus };
+      return attr.adopted === undefined ? { maxEntries: lruEntries(attr, possibleCpus) } : {};
     },
 
     lookup(store, key) {

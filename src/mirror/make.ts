@@ -58,18 +58,38 @@ export function makeKernelMap(
   return new KernelMap({ ...making, type, map, fd }, info.id);
 }
 
-/** What is pinned at `path`, if it is a kernel map of just this definition: numa_node alone cannot be seen. */
-export function openKernelMap(making: Making, type: MirroredType, map: MapRecord, path: string): KernelMap | null {
+/**
+ * The kernel map that is pinned at `path`, if it is of just this definition (numa_node alone cannot be seen) and, if the map
+ * was adopted, the very one. Else why not: ENOENT, nothing is pinned there; EEXIST, something else is.
+ */
+export function openKernelMap(
+  making: Making,
+  type: MirroredType,
+  map: MapRecord,
+  path: string,
+): KernelMap | MirrorRefusal {
   const { bpf } = making;
   const fd = bpf.get(path);
-  if (fd < 0) return null;
-  if (fdinfo(fd) !== null) {
-    const info = bpf.infoByFd(fd);
-    if (typeof info !== "number" && fits(info, map, type.shape(map, making.cpus.machine)))
-      return new KernelMap({ ...making, type, map, fd }, info.id);
-  }
+  if (fd < 0) return refusal(map.id, "BPF_OBJ_GET", fd, `opening ${path}`);
+  const info = fdinfo(fd) === null ? null : bpf.infoByFd(fd);
+  const other = info === null || typeof info === "number" ? "no map" : otherThan(making, type, map, info);
+  if (info !== null && typeof info !== "number" && other === null)
+    return new KernelMap({ ...making, type, map, fd }, info.id);
   bpf.close(fd);
-  return null;
+  const detail = `what is pinned at ${path} is not this map's: ${other}; it is left as it is`;
+  return { mapId: map.id, operation: "BPF_OBJ_GET", errno: "EEXIST", detail };
+}
+
+/** Why a kernel map is not of a map's definition or, if the map was adopted, is not the very one; null: it is. */
+export function otherThan(
+  { cpus }: Pick<Making, "cpus">,
+  type: MirroredType,
+  map: MapRecord,
+  info: MapInfo,
+): string | null {
+  if (map.adopted !== undefined && map.adopted !== info.id) return `kernel map ${info.id}, not ${map.adopted}`;
+  const unfit = misfit(info, map, type.shape(map, cpus.machine));
+  return unfit === null ? null : `kernel map ${info.id}, whose ${unfit}`;
 }
 
 /** A map that inner maps are like; it need not stay. */
@@ -85,14 +105,20 @@ function shapeOf({ cpus }: Making, type: MirroredType, map: MapRecord): MapRecor
   return { ...map, maxEntries, mapFlags: (mapFlags & ~type.ownFlags) >>> 0 };
 }
 
-function fits(info: MapInfo, map: MapRecord, shape: Pick<MapRecord, "maxEntries" | "mapFlags">): boolean {
-  return (
-    info.type === map.type &&
-    info.keySize === map.keySize &&
-    info.valueSize === map.valueSize &&
-    info.maxEntries === shape.maxEntries &&
-    info.mapFlags === (shape.mapFlags & ~MODES) >>> 0 &&
-    info.name === map.name &&
-    info.mapExtra === map.mapExtra
-  );
+/** In which field of its definition a kernel map is another; null: in none. */
+function misfit(info: MapInfo, map: MapRecord, shape: Pick<MapRecord, "maxEntries" | "mapFlags">): string | null {
+  const wanted = { ...map, maxEntries: shape.maxEntries, mapFlags: (shape.mapFlags & ~MODES) >>> 0 };
+  for (const [name, field] of FIELDS)
+    if (info[field] !== wanted[field]) return `${name} is ${info[field]}, not ${wanted[field]}`;
+  return null;
 }
+
+const FIELDS = [
+  ["map_type", "type"],
+  ["key_size", "keySize"],
+  ["value_size", "valueSize"],
+  ["max_entries", "maxEntries"],
+  ["map_flags", "mapFlags"],
+  ["map_name", "name"],
+  ["map_extra", "mapExtra"],
+] as const;

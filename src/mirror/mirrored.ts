@@ -1,6 +1,7 @@
 import { BPF_ATTACH_TYPE, BPF_F, BPF_MAP_TYPE, mapTypeName } from "../abi/bpf.ts";
 import type { Errno } from "../abi/errno.ts";
 import { u32Buffer } from "../maps/common.ts";
+import { lruEntries, mirrorShapeOf } from "../maps/lru_shape.ts";
 import type { InnerShape, MapRecord } from "../maps/map.ts";
 import { ANON_INODE, type ObjectFacts } from "../maps/object.ts";
 
@@ -55,10 +56,14 @@ export interface MirroredType {
   readonly valueGiven: (refs: References, map: MapRecord, value: Buffer) => Buffer | Lacking;
   /** The value as the kernel shows it. */
   readonly valueShown: (refs: References, map: MapRecord, value: Buffer) => Buffer | Lacking;
+  /** The same of a value as the ledger shows it. */
+  readonly ledgerShown: (refs: References, map: MapRecord, value: Buffer) => Buffer | Lacking;
   /** What a value names, by the value as the kernel shows it; null: nothing. Left out: that does not tell. */
   readonly named?: (shown: Buffer) => Named | null;
-  /** What the kernel map is other than the map. */
-  readonly shape: (map: ShapedMap, cpus: number) => ShapedMap;
+  /** The kernel lets elements go by itself: one that is missing in the kernel map is no fault. */
+  readonly evicts: boolean;
+  /** What the kernel map is other than the map, as the kernel shows it; `cpus`: that the machine may have. */
+  readonly shape: (map: MapRecord, cpus: number) => ShapedMap;
   /** Flags that the kernel sets by itself, and does not take. */
   readonly ownFlags: number;
 }
@@ -95,6 +100,8 @@ const PLAIN: MirroredType = {
   keyGiven: (_refs, key) => key,
   valueGiven: asItIs,
   valueShown: asItIs,
+  ledgerShown: asItIs,
+  evicts: false,
   shape: ({ maxEntries, mapFlags }) => ({ maxEntries, mapFlags }),
   ownFlags: 0,
 };
@@ -105,18 +112,28 @@ const ARRAY: MirroredType = { ...PLAIN, absent: "zeros" };
 /** LOCAL_FREE_TARGET, kernel/bpf/bpf_lru_list.c: so many free elements a CPU may keep to itself. */
 const FREE_OF_A_CPU = 128;
 
-/**
- * The kernel begins to evict before a map is full: when what is free lies in other CPUs' lists, or in none. With room for
- * these beside max_entries elements it never comes to that, and what is let go is what the state lets go. For the same
- * reason there is one list: with a list for each CPU the elements would have to fit into any of them.
- */
 const LRU: MirroredType = {
   ...HASH,
-  shape: ({ maxEntries, mapFlags }, cpus) => ({
+  evicts: true,
+  shape: (map, cpus) => (mirrorShapeOf(map) === "roomy" ? roomy(map, cpus) : exact(map, cpus)),
+};
+
+/**
+ * The kernel begins to evict before a map is full: if all free elements are in other CPUs' lists, or if there are none.
+ * With room for these beside max_entries elements it never comes to that, and only the ledger evicts. For the same
+ * reason there is one list: with a list for each CPU the elements would have to fit into any of them.
+ */
+function roomy({ maxEntries, mapFlags }: ShapedMap, cpus: number): ShapedMap {
+  return {
     maxEntries: Math.min(maxEntries + FREE_OF_A_CPU * (cpus + 1), 2 ** 32 - 1),
     mapFlags: (mapFlags & ~BPF_F.BPF_F_NO_COMMON_LRU) >>> 0,
-  }),
-};
+  };
+}
+
+/** The ledger may have rounded for another number of CPUs than the machine has: the kernel rounds again. */
+function exact(map: ShapedMap, cpus: number): ShapedMap {
+  return { maxEntries: lruEntries(map, cpus), mapFlags: map.mapFlags };
+}
 
 const QUEUE: MirroredType = { ...PLAIN, filled: "queue", told: "nothing" };
 /** A map that programs fill: the kernel map is there for them, empty at first. */
@@ -144,13 +161,17 @@ function innerMap(refs: References, value: Buffer): { readonly fd: number; reado
 }
 
 /** Values that are maps: written as a descriptor, read as the kernel's id. */
-const OF_MAPS: Pick<MirroredType, "refers" | "valueGiven" | "valueShown" | "named"> = {
+const OF_MAPS: Pick<MirroredType, "refers" | "valueGiven" | "valueShown" | "ledgerShown" | "named"> = {
   refers: "always",
   valueGiven(refs, _map, value) {
     const inner = innerMap(refs, value);
     return "lacking" in inner ? inner : u32Buffer(inner.fd);
   },
   valueShown(refs, _map, value) {
+    const inner = innerMap(refs, value);
+    return "lacking" in inner ? inner : u32Buffer(inner.id);
+  },
+  ledgerShown(refs, _map, value) {
     const inner = innerMap(refs, value);
     return "lacking" in inner ? inner : u32Buffer(inner.id);
   },
@@ -336,7 +357,6 @@ export function mirrored(map: MapRecord, cpus: Cpus): MirroredType | string {
   const described = map.inner === null ? null : needsBtf(map.inner);
   if (described !== null)
     return `maps with ${described} inside another are not mirrored: the template's BTF is not kept`;
-  if (map.adopted !== undefined) return { ...type, shape: PLAIN.shape };
   if ((type !== SOCKETS && type !== SOCKMAP) || map.valueSize === COOKIE_BYTES) return type;
   return { ...type, told: map.type === BPF_MAP_TYPE_SOCKHASH ? "keys" : "slots" };
 }

@@ -77,6 +77,9 @@ function recordOf(state: State, { attr, session }: Request, id: number): MapReco
     inner: null,
     owner: null,
     ...(attr.adopted === undefined ? {} : { adopted: attr.adopted }),
+    ...(attr.adoptedPin === undefined ? {} : { adoptedPin: attr.adoptedPin }),
+    ...(attr.onReplace === undefined ? {} : { onReplace: attr.onReplace }),
+    ...(attr.mirrorShape === undefined ? {} : { mirrorShape: attr.mirrorShape }),
     ...btfOf(state, session, attr),
     ...type.recorded(attr, state.host, { world: state, session }),
   };

@@ -1,0 +1,46 @@
+import { BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";
+import type { MapRecord } from "./map.ts";
+
+/**
+ * Which shape the kernel map of an LRU map has. "exact": the max_entries and map_flags that were asked for, so that
+ * programs and libbpf find the map that they expect; the kernel evicts elements by its own rules. "roomy": one list and
+ * room beside max_entries, so that the kernel never evicts an element by itself.
+ */
+export const MIRROR_SHAPES = ["exact", "roomy"] as const;
+
+export type MirrorShape = (typeof MIRROR_SHAPES)[number];
+
+const LRU_TYPES: ReadonlySet<number> = new Set([
+  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_HASH,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH,
+]);
+
+export function isLru(type: number): boolean {
+  return LRU_TYPES.has(type);
+}
+
+/** A record or an attr without a shape is of a log that has none: roomy, unless the kernel map was there already. */
+export function mirrorShapeOf({
+  type,
+  mirrorShape,
+  adopted,
+}: Pick<MapRecord, "type" | "mirrorShape" | "adopted">): MirrorShape | null {
+  if (!isLru(type)) return null;
+  return mirrorShape ?? (adopted === undefined ? "roomy" : "exact");
+}
+
+/** Whether each CPU has an LRU list of its own. */
+export function hasOwnLists(mapFlags: number): boolean {
+  return (mapFlags & BPF_F.BPF_F_NO_COMMON_LRU) !== 0;
+}
+
+/**
+ * The max_entries of the LRU map that the kernel makes: if each CPU has a list of its own, all lists have equally many
+ * elements. For example, 1023 become 1024 on two CPUs. htab_map_alloc(), kernel/bpf/hashtab.c.
+ */
+export function lruEntries({ maxEntries, mapFlags }: Pick<MapRecord, "maxEntries" | "mapFlags">, cpus: number): number {
+  if (!hasOwnLists(mapFlags)) return maxEntries;
+  const lists = maxEntries / cpus;
+  const up = Math.ceil(lists) * cpus;
+  return up < 2 ** 32 ? up : Math.floor(lists) * cpus;
+}
