@@ -38,8 +38,17 @@ const ATTR_BYTES = {
   max: 168,
 } as const;
 
+/** struct bpf_prog_info up to map_ids: 52 u32 nr_map_ids, 56 u64 map_ids. */
+const PROG_INFO_BYTES = 64;
+/** MAX_USED_MAPS, include/linux/bpf_verifier.h. BPF_PROG_BIND_MAP goes beyond it. */
+const USED_MAPS = 64;
+/** How often BPF_OBJ_GET_INFO_BY_FD is tried if the list of maps grows meanwhile. */
+const GROWING_TRIES = 4;
+
 /** struct bpf_btf_info: 0 u64 btf, 8 u32 btf_size, 12 u32 id, 16 u64 name, 24 u32 name_len, 28 u32 kernel_btf. */
 const BTF_INFO_BYTES = 32;
+
+const NUL = Buffer.from([0]);
 
 /** Keys and values up to here are copied next to their attr; the address of a larger one is taken for the call. */
 const SLOT_BYTES = 4096;
@@ -57,6 +66,8 @@ const LIBC = {
   getsockname: "int getsockname(int fd, void *addr, void *length)",
   poll: "int poll(void *fds, ulong count, int timeout)",
   dup: "int dup(int fd)",
+  flock: "int flock(int fd, int operation)",
+  renameat2: "int renameat2(int olddirfd, void *old, int newdirfd, void *new, uint flags)",
   waitpid: "int waitpid(int pid, void *status, int options)",
   mprotect: "int mprotect(void *addr, ulong length, int prot)",
   munmap: "int munmap(void *addr, ulong length)",
@@ -64,6 +75,11 @@ const LIBC = {
   perf: "long syscall(long number, void *attr, long pid, long cpu, long group, long flags)",
 } as const;
 type LibcCall = keyof typeof LIBC;
+
+const AT_FDCWD = -100;
+
+/** renameat2(2)'s flags, include/uapi/linux/fs.h: bpffs has both. */
+export const RENAME = { NOREPLACE: 1, EXCHANGE: 2 } as const;
 
 /**
  * EAGAIN says that another change came in between and a second try decides: an element of a local storage is put while
@@ -246,6 +262,19 @@ export class Bpf {
     return this.#path(BPF_CMD.BPF_OBJ_GET, path, 0);
   }
 
+  /**
+   * A new fd, for reading alone, of the map that is pinned at `path`: mode 0400 of the pin is enough. -EINVAL: a program
+   * or a link is pinned there.
+   */
+  getReadOnly(path: Buffer): number {
+    const bytes = Buffer.concat([path, NUL]);
+    this.#held = [bytes];
+    const attr = this.#attr.fill(0);
+    attr.writeBigUInt64LE(this.address(bytes), 0);
+    attr.writeUInt32LE(BPF_F.BPF_F_RDONLY, 12);
+    return this.#call(BPF_CMD.BPF_OBJ_GET, attr, ATTR_BYTES.path);
+  }
+
   /** `fd` has to be a map's: a program has an info of its own, in another shape. */
   infoByFd(fd: number): MapInfo | number {
     const info = this.#info.fill(0);
@@ -261,10 +290,11 @@ export class Bpf {
     return this.byId(BPF_CMD.BPF_MAP_GET_FD_BY_ID, id);
   }
 
-  /** BPF_MAP_GET_FD_BY_ID and its like. */
-  byId(cmd: number, id: number): number {
+  /** BPF_MAP_GET_FD_BY_ID and its like. `openFlags`: of a map, BPF_F_RDONLY. */
+  byId(cmd: number, id: number, openFlags = 0): number {
     const attr = this.#attr.fill(0);
     attr.writeUInt32LE(id, 0);
+    attr.writeUInt32LE(openFlags, 8);
     return this.#call(cmd, attr, ATTR_BYTES.id);
   }
 
@@ -273,6 +303,24 @@ export class Bpf {
     const info = Buffer.allocUnsafeSlow(bytes).fill(0);
     const ret = this.#askInfo(fd, info);
     return ret < 0 ? ret : info;
+  }
+
+  /** The kernel's ids of the maps that a program uses, by its fd. */
+  progMapIds(fd: number): readonly number[] | number {
+    const info = Buffer.allocUnsafeSlow(PROG_INFO_BYTES);
+    let room = USED_MAPS;
+    for (let left = GROWING_TRIES; ; left--) {
+      const ids = Buffer.allocUnsafeSlow(4 * room);
+      info.fill(0);
+      info.writeUInt32LE(room, 52);
+      info.writeBigUInt64LE(this.address(ids), 56);
+      const ret = this.#askInfo(fd, info, ids);
+      if (ret < 0) return ret;
+      const count = info.readUInt32LE(52);
+      if (count <= room) return Array.from({ length: count }, (_, at) => ids.readUInt32LE(4 * at));
+      if (left === 1) return -ERRNO.EAGAIN;
+      room = 2 * count;
+    }
   }
 
   /** The blob that BPF_BTF_LOAD was given for what has this id. */
@@ -322,9 +370,14 @@ export class Bpf {
 
   /** The smallest id above `id`. */
   mapGetNextId(id: number): number {
+    return this.nextId(BPF_CMD.BPF_MAP_GET_NEXT_ID, id);
+  }
+
+  /** BPF_MAP_GET_NEXT_ID and its like. */
+  nextId(cmd: number, id: number): number {
     const attr = this.#attr.fill(0);
     attr.writeUInt32LE(id, 0);
-    const ret = this.#call(BPF_CMD.BPF_MAP_GET_NEXT_ID, attr, ATTR_BYTES.id);
+    const ret = this.#call(cmd, attr, ATTR_BYTES.id);
     return ret < 0 ? ret : attr.readUInt32LE(4);
   }
 
@@ -333,6 +386,12 @@ export class Bpf {
     this.#held = args;
     const ret = this.#libc[name](...args);
     return ret < 0 ? -this.#koffi.errno() : ret;
+  }
+
+  /** Moves in one step; `flags` of RENAME: not over anything that is there, or the two change places. */
+  rename(from: string, to: string, flags: number): number {
+    const paths = [Buffer.from(`${from}\0`), Buffer.from(`${to}\0`)] as const;
+    return this.libc("renameat2", AT_FDCWD, paths[0], AT_FDCWD, paths[1], flags);
   }
 
   pidfdOpen(pid: number): number {

@@ -1,0 +1,201 @@
+import { mkdirSync, unlinkSync } from "node:fs";
+import type { LogEnd } from "../engine/ports.ts";
+import type { Bpf } from "./bpf.ts";
+import { foreignPins, type Layout, makeOwn, refusedIn } from "./layout.ts";
+import { DirectoryLock } from "./lock.ts";
+import { differs, type Mark, readMark, writeMark } from "./mark.ts";
+import { ProgressMap } from "./progress_map.ts";
+import { errnoOf } from "./refusal.ts";
+import { RefusedKeys } from "./refused_keys.ts";
+
+/** Why the directory of pins cannot be had. `owner`: whose it is by its mark, if it is somebody else's. */
+export interface NotClaimed {
+  readonly why: string;
+  readonly owner: string | null;
+}
+
+/** What a directory of pins is claimed with. */
+export interface Claiming {
+  readonly bpf: Bpf;
+  readonly layout: Layout;
+  readonly ours: Mark;
+  readonly log: LogEnd;
+}
+
+/**
+ * The directory of pins, for this process and this log alone: locked, marked, and with how far its kernel maps have come. A
+ * process without it writes nothing to any kernel map. It is over once the path names another directory, or nothing.
+ */
+export class Claim {
+  readonly layout: Layout;
+  readonly progress: ProgressMap;
+  readonly refused: RefusedKeys;
+  readonly #lock: DirectoryLock;
+  readonly #ours: Mark;
+
+  constructor(layout: Layout, kept: Kept, lock: DirectoryLock, ours: Mark) {
+    this.layout = layout;
+    this.progress = kept.progress;
+    this.refused = kept.refused;
+    this.#lock = lock;
+    this.#ours = ours;
+  }
+
+  /** Takes the directory if nobody holds it and its mark is this log's; makes it if it is not there. */
+  static take(claiming: Claiming): Claim | NotClaimed {
+    const held = HeldDirectory.hold(claiming);
+    if (!(held instanceof HeldDirectory)) return held;
+    const other = held.other();
+    if (other === null) return held.mark();
+    held.release();
+    return other;
+  }
+
+  /**
+   * Takes the directory that follows another log, or another history of this one, if nobody holds it: how far its kernel maps
+   * have come is not known then. `record` is called before anything in the directory changes, and makes the take-over known for
+   * good; it answers why it could not, or null. A process that dies between the two leaves the mark as it was, so that the
+   * next start takes the directory for another log's still; in the other order it would repair kernel maps that nobody has
+   * decided about.
+   */
+  static takeOver(claiming: Claiming, record: (owner: string) => string | null): Claim | NotClaimed {
+    const held = HeldDirectory.hold(claiming);
+    if (!(held instanceof HeldDirectory)) return held;
+    const { own, carried, refused: refusedKeys } = claiming.layout;
+    const other = held.other();
+    const why =
+      other === null
+        ? `the kernel maps in ${own} follow no other log than this one: there is nothing to take over`
+        : record(other.owner ?? "unknown");
+    if (why !== null) {
+      held.release();
+      return refused(why);
+    }
+    errnoOf(() => unlinkSync(carried));
+    errnoOf(() => unlinkSync(refusedKeys));
+    return held.mark();
+  }
+
+  /** Whether the path still names the directory that was taken, and its mark is still the one that was set. */
+  isStill(): boolean {
+    if (!this.#lock.isStill()) return false;
+    const mark = readMark(this.layout.own);
+    return mark !== null && "log" in mark && differs(mark, this.#ours) === null;
+  }
+
+  /** Keeps the progress map open: it says how far the kernel maps have come that are still held. */
+  release(): void {
+    this.#lock.release();
+  }
+}
+
+/** The directory of pins, locked by this process; nothing in it has changed yet. */
+export class HeldDirectory {
+  readonly #claiming: Claiming;
+  readonly #lock: DirectoryLock;
+
+  private constructor(claiming: Claiming, lock: DirectoryLock) {
+    this.#claiming = claiming;
+    this.#lock = lock;
+  }
+
+  /** Locks the directory if nobody holds it; makes it if it is not there. Pins that are not known to be mapledger's stand against it. */
+  static hold(claiming: Claiming): HeldDirectory | NotClaimed {
+    const { bpf, layout } = claiming;
+    const unusable = makeOwn(layout);
+    if (unusable !== null) return refused(unusable);
+    const lock = DirectoryLock.take(bpf, layout.own);
+    if ("refused" in lock) return refused(lock.refused);
+    if ("heldBy" in lock)
+      return refused(`${layout.own} is held by ${lock.heldBy}, which mirrors to it: one mapledger a directory`);
+    const foreign = foreignPins(layout);
+    if (foreign === null) return new HeldDirectory(claiming, lock);
+    lock.release();
+    return refused(foreign);
+  }
+
+  /** Why its kernel maps follow another log, or another history of this one; null: they do not. */
+  other(): NotClaimed | null {
+    const { bpf, layout, ours, log } = this.#claiming;
+    const mark = readMark(layout.own);
+    const why = mark === null ? null : differs(mark, ours);
+    if (why !== null && mark !== null) return { why: `${layout.own}: ${why}`, owner: ownerOf(mark) };
+    if (!ProgressMap.isAt(bpf, layout.carried)) return null;
+    const progress = openProgress(bpf, layout);
+    if (typeof progress === "string") return null;
+    const ahead = aheadOf(progress, log, layout);
+    progress.close();
+    return ahead;
+  }
+
+  /** Makes it this log's. */
+  mark(): Claim | NotClaimed {
+    const { bpf, layout, ours } = this.#claiming;
+    const kept = openKept(bpf, layout);
+    const why = typeof kept === "string" ? kept : (writeMark(layout.own, ours) ?? makeById(layout));
+    if (why === null) return new Claim(layout, kept as Kept, this.#lock, ours);
+    if (typeof kept !== "string") {
+      kept.progress.close();
+      kept.refused.close();
+    }
+    this.release();
+    return refused(why);
+  }
+
+  release(): void {
+    this.#lock.release();
+  }
+}
+
+/** A first mark stands before `by_id` and `carried` do: without one, pins there are somebody else's. */
+function openProgress(bpf: Bpf, layout: Layout): ProgressMap | string {
+  const progress = ProgressMap.open(bpf, layout.carried);
+  if (typeof progress !== "number") return progress;
+  return refusedIn(layout.own, `opening ${layout.carried}`, progress) as string;
+}
+
+/** What is kept in the kernel about kernel maps. */
+interface Kept {
+  readonly progress: ProgressMap;
+  readonly refused: RefusedKeys;
+}
+
+function openKept(bpf: Bpf, layout: Layout): Kept | string {
+  const progress = openProgress(bpf, layout);
+  if (typeof progress === "string") return progress;
+  const refused = RefusedKeys.open(bpf, layout.refused);
+  if (typeof refused !== "number") return { progress, refused };
+  progress.close();
+  return refusedIn(layout.own, `opening ${layout.refused}`, refused) as string;
+}
+
+/** The kernel maps have an event that the log does not have, or has otherwise. */
+function aheadOf(progress: ProgressMap, log: LogEnd, { own }: Layout): NotClaimed | null {
+  const all = progress.all();
+  if (all === null) return null;
+  const is = `the kernel maps in ${own} have come to event ${all.seq}`;
+  const owner = `log ${log.id} as it was up to event ${all.seq}`;
+  if (all.seq > log.lastSeq) return { why: `${is}, and this log ends at event ${log.lastSeq}: ${TAKE_OVER}`, owner };
+  const hash = all.hash === null ? null : log.hashOf(all.seq);
+  if (hash === null || all.hash === null || hash.equals(all.hash)) return null;
+  return { why: `${is} of another history than this log's, whose event ${all.seq} is another: ${TAKE_OVER}`, owner };
+}
+
+const TAKE_OVER = "run `mapledger take-over` to make them follow this one";
+
+function makeById({ own, byIds }: Layout): string | null {
+  return refusedIn(
+    own,
+    `making ${byIds}`,
+    errnoOf(() => mkdirSync(byIds, { recursive: true })),
+  );
+}
+
+function ownerOf(mark: Exclude<ReturnType<typeof readMark>, null>): string | null {
+  if ("log" in mark) return `log ${mark.log} in ${mark.data}`;
+  return "old" in mark ? `log ${mark.old}` : null;
+}
+
+function refused(why: string): NotClaimed {
+  return { why, owner: null };
+}

@@ -1,0 +1,175 @@
+import { closeSync, lstatSync, mkdirSync, openSync, type Stats, statfsSync, statSync } from "node:fs";
+import { dirname, join, relative, resolve } from "node:path";
+import { ERRNO, errnoName } from "../abi/errno.ts";
+import { BPFFS } from "../syscall/pins.ts";
+import { errnoOf } from "./refusal.ts";
+
+/** BPF_FS_MAGIC, include/uapi/linux/magic.h. */
+const BPF_FS_MAGIC = 0xcafe4a11;
+/** The inode of a bpffs' own root: simple_fill_super(), fs/libfs.c. */
+const ROOT_INO = 1;
+
+/** The service's directory in a bpffs' own root. */
+const OWN = "mapledger";
+/** Names in the service's directory that no session's pin can have. */
+const RESERVED = { owner: "owner", byId: "by_id", carried: "carried", refused: "refused", aside: "aside" } as const;
+const RESERVED_NAMES: ReadonlySet<string> = new Set(Object.values(RESERVED));
+
+/**
+ * Who may open a directory may hold its lock, so only the service's user lists its directory. Others still pass through it to
+ * the pins below, of which each has a mode of its own.
+ */
+const OWN_MODE = 0o711;
+
+/**
+ * Where kernel maps are pinned. MAPLEDGER_BPFFS is `root`: a bpffs' own root, which others use as well, or a directory below
+ * one. Either way what the service keeps for itself is in one directory, `own`, with the same content, so that the kernel maps
+ * are found again if the setting changes from one to the other:
+ *
+ *     root                      /sys/fs/bpf                   /sys/fs/bpf/mapledger
+ *     own                       /sys/fs/bpf/mapledger         /sys/fs/bpf/mapledger
+ *     map 7's own pin           /sys/fs/bpf/mapledger/by_id/7 /sys/fs/bpf/mapledger/by_id/7
+ *     a session's pin
+ *     /sys/fs/bpf/tc/routes     /sys/fs/bpf/tc/routes         /sys/fs/bpf/mapledger/tc/routes
+ *
+ * Which of the two a directory is, is asked once: a layout is of the root as it was then.
+ */
+export class Layout {
+  readonly root: string;
+  /** The service's directory: its lock, its mark, and all that it keeps for itself. */
+  readonly own: string;
+  /** A symbolic link whose target says whose the directory is: mark.ts. */
+  readonly owner: string;
+  /** A directory with a pin of every kernel map. */
+  readonly byIds: string;
+  /** The pin of the map that says how far each kernel map has come: progress_map.ts. */
+  readonly carried: string;
+  /** The pin of the map that says which elements the kernel has refused: refused_keys.ts. */
+  readonly refused: string;
+  /** A directory where an operator has foreign pins put. */
+  readonly aside: string;
+
+  constructor(root: string) {
+    this.root = resolve(root);
+    this.own = isRootOfBpffs(this.root) ? join(this.root, OWN) : this.root;
+    this.owner = join(this.own, RESERVED.owner);
+    this.byIds = join(this.own, RESERVED.byId);
+    this.carried = join(this.own, RESERVED.carried);
+    this.refused = join(this.own, RESERVED.refused);
+    this.aside = join(this.own, RESERVED.aside);
+  }
+
+  byId(mapId: number): string {
+    return join(this.byIds, String(mapId));
+  }
+
+  /** Where a session's pathname lies, or the negative errno that stands against it: EEXIST, if the place is the service's own. */
+  place(pathname: string): string | number {
+    if (pathname === BPFFS) return this.root;
+    const names = namesOf(pathname);
+    if (names === null) return -ERRNO.EPERM;
+    const first = names[0] as string;
+    const isTaken = this.own === this.root ? RESERVED_NAMES.has(first) : first === OWN;
+    return isTaken ? -ERRNO.EEXIST : join(this.root, ...names);
+  }
+
+  /** Where a session's pathname lay while MAPLEDGER_BPFFS was `own`; null: it is so still, or the pathname had no place then. */
+  legacyPlace(pathname: string): string | null {
+    if (this.own === this.root) return null;
+    const names = namesOf(pathname);
+    return names === null || RESERVED_NAMES.has(names[0] as string) ? null : join(this.own, ...names);
+  }
+}
+
+/** Where a file of the service's is made before it is moved over another in one step: among the maps' pins, which are numbers. */
+export function temporaryFor(own: string, name: string): string {
+  return join(own, RESERVED.byId, name);
+}
+
+export function ownerIn(own: string): string {
+  return join(own, RESERVED.owner);
+}
+
+/** Makes the service's directory if there is none. Null, or why the root cannot be used and what an operator can do about it. */
+export function makeOwn({ root, own }: Layout): string | null {
+  const { standing, errno } = nearest(own);
+  const isBpffs = statfsSync(standing).type === BPF_FS_MAGIC;
+  if (errno === -ERRNO.EACCES && !isBpffs) return closed(standing);
+  if (!isBpffs) return `no bpffs is mounted at ${root}: mount -t bpf bpf ${mountPointFor(root)}`;
+  const dotted = relative(standing, own)
+    .split("/")
+    .find((name) => name.includes("."));
+  if (dotted !== undefined)
+    return `bpffs refuses names with a dot (EPERM), and ${root} has ${dotted}: choose another MAPLEDGER_BPFFS`;
+  if (!statSync(standing).isDirectory())
+    return `${standing} is no directory, something else is pinned there: choose another MAPLEDGER_BPFFS`;
+  const unmade = errnoOf(() => mkdirSync(own, { recursive: true, mode: OWN_MODE }));
+  return refusedIn(own, "making it", unmade) ?? refusedIn(own, "opening it", openable(own));
+}
+
+/** Why pins that lie in the service's directory are not the service's, or null. Asked while the directory's lock is held. */
+export function foreignPins({ own, owner, byIds }: Layout): string | null {
+  if (exists(owner) || !exists(byIds)) return null;
+  return (
+    `${byIds} is there without ${owner}, so its pins are not known to be mapledger's: ` +
+    `choose another MAPLEDGER_BPFFS, or remove ${byIds} if nobody in ${own} needs it`
+  );
+}
+
+/** What a negative errno means for an operation in the service's directory; null for what is none. */
+export function refusedIn(own: string, attempted: string, errno: number): string | null {
+  if (errno >= 0) return null;
+  if (errno === -ERRNO.EACCES) return closed(nearest(own).standing);
+  return `${own}: ${attempted}: ${errnoName(-errno)}`;
+}
+
+function closed(directory: string): string {
+  const { uid, gid, mode } = statSync(directory);
+  const us = process.geteuid?.() ?? 0;
+  const bits = (mode & 0o7777).toString(8).padStart(4, "0");
+  return (
+    `${directory} is closed to uid ${us} (its mode is ${bits}, its owner uid ${uid}, gid ${gid}): mapledger needs a directory ` +
+    `that an ExecStartPre makes and owns (chmod 0711 ${BPFFS}; install -d -o ${us} DIRECTORY), or a mount with uid= and gid= ` +
+    `(mount -t bpf -o uid=${us},gid=${process.getegid?.() ?? 0},mode=0700 bpf DIRECTORY): name it in MAPLEDGER_BPFFS`
+  );
+}
+
+/** The names below bpffs; null: the pathname is no place on it. */
+function namesOf(pathname: string): string[] | null {
+  if (!pathname.startsWith(`${BPFFS}/`)) return null;
+  const names = pathname.slice(BPFFS.length + 1).split("/");
+  return names.some((name) => name === "" || name.includes(".")) ? null : names;
+}
+
+function isRootOfBpffs(path: string): boolean {
+  const found = stat(path);
+  return typeof found !== "number" && found.ino === ROOT_INO && statfsSync(path).type === BPF_FS_MAGIC;
+}
+
+/** The path itself, or the closest directory above it that can be seen; and the errno that the path was refused with. */
+function nearest(path: string): { readonly standing: string; readonly errno: number } {
+  const first = stat(path);
+  let standing = path;
+  while (typeof stat(standing) === "number") standing = dirname(standing);
+  return { standing, errno: typeof first === "number" ? first : 0 };
+}
+
+function mountPointFor(root: string): string {
+  return root.startsWith(`${BPFFS}/`) ? BPFFS : root;
+}
+
+function openable(directory: string): number {
+  return errnoOf(() => closeSync(openSync(directory, "r")));
+}
+
+function exists(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
+}
+
+function stat(path: string): Stats | number {
+  let found: Stats | undefined;
+  const errno = errnoOf(() => {
+    found = statSync(path);
+  });
+  return found ?? errno;
+}

@@ -1,0 +1,149 @@
+import { mkdirSync, readlinkSync, renameSync, statSync, symlinkSync, unlinkSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { ERRNO, errnoName } from "../abi/errno.ts";
+import { ownerIn, refusedIn, temporaryFor } from "./layout.ts";
+import { bootId } from "./pidfd.ts";
+import { errnoOf } from "./refusal.ts";
+
+/**
+ * Whose the kernel maps are: the text that a symbolic link has as its target, since bpffs has no files that could hold it.
+ * A link's target is replaced as a whole or not at all.
+ *
+ *     mapledger 1 log=ID life=ID device=2049 inode=131 boot=ID data=%2Fvar%2Flib%2Fmapledger
+ *
+ * Each value is percent-encoded; names that are not known are passed over. The text begins with a word and never is a log's
+ * id alone, which is what releases before it wrote: these take another target for another instance's, and leave all as it is.
+ */
+export interface Mark {
+  /** Which log the kernel maps follow. */
+  readonly log: string;
+  /** Which of the ledgers that have that log: one that was restored from a backup is another. */
+  readonly life: string;
+  /** The data directory: a copy of it has other numbers. */
+  readonly device: string;
+  readonly inode: string;
+  /** Which boot of the machine. */
+  readonly boot: string;
+  /** Where the data directory is, for people: a very long path is cut short. */
+  readonly data: string;
+}
+
+/** What the mark of an earlier release, or text that is no mark, says. */
+export type OtherMark = { readonly old: string } | { readonly garbled: string };
+
+const HEAD = "mapledger";
+const VERSION = "1";
+const FIELDS = ["log", "life", "device", "inode", "boot", "data"] as const satisfies readonly (keyof Mark)[];
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+/** A symbolic link's target ends at PATH_MAX, 4096 bytes. One character takes up to twelve bytes here. */
+const DATA_BYTES_MAX = 2400;
+const DATA_CHARACTERS_MAX = 200;
+
+/** The mark of a ledger on this machine, as it is now. */
+export function markOf(ledger: Pick<Mark, "log" | "life" | "data">): Mark {
+  const data = resolve(ledger.data);
+  const { dev, ino } = statSync(data, { bigint: true });
+  return { ...ledger, data, device: String(dev), inode: String(ino), boot: bootId() };
+}
+
+/** Null: there is none. */
+export function readMark(own: string): Mark | OtherMark | null {
+  const link = ownerIn(own);
+  let text = "";
+  const errno = errnoOf(() => {
+    text = readlinkSync(link);
+  });
+  if (errno === -ERRNO.ENOENT) return null;
+  if (errno === -ERRNO.EINVAL) return { garbled: "no symbolic link" };
+  if (errno !== 0) return { garbled: errnoName(-errno) };
+  if (UUID.test(text)) return { old: text };
+  return parse(text) ?? { garbled: text };
+}
+
+/**
+ * Sets the mark, over any that is there. Null, or why that is refused. The first one stands before `by_id` does, so that
+ * nothing but foreign pins is ever without a mark.
+ */
+export function writeMark(own: string, mark: Mark): string | null {
+  const link = ownerIn(own);
+  const target = textOf(mark);
+  const first = errnoOf(() => symlinkSync(target, link));
+  if (first !== -ERRNO.EEXIST) return refusedIn(own, `making ${link}`, first);
+  const temporary = temporaryFor(own, "owner");
+  errnoOf(() => mkdirSync(dirname(temporary)));
+  errnoOf(() => unlinkSync(temporary));
+  const unmade = errnoOf(() => symlinkSync(target, temporary));
+  if (unmade !== 0) return refusedIn(own, `making ${temporary}`, unmade);
+  return refusedIn(
+    own,
+    `moving ${temporary} to ${link}`,
+    errnoOf(() => renameSync(temporary, link)),
+  );
+}
+
+/**
+ * Null: the kernel maps are those of `ours`. Else why they are not, and what an operator can do. A log that an earlier release
+ * has left, which says nothing but its id, is the same log if that is.
+ */
+export function differs(mark: Mark | OtherMark, ours: Mark): string | null {
+  if ("garbled" in mark)
+    return `the owner mark cannot be read (${mark.garbled}): if nobody else uses these kernel maps, ${TAKE_OVER}`;
+  if ("old" in mark) return mark.old === ours.log ? null : otherLog(mark.old, ours);
+  const owner = `the kernel maps follow the log ${mark.log} of ${mark.data}`;
+  if (mark.log !== ours.log) return otherLog(`${mark.log} of ${mark.data}`, ours);
+  if (mark.life !== ours.life)
+    return `${owner} in another life: that one or this was restored from a backup, so they may be ahead: ${TAKE_OVER}`;
+  if (mark.device !== ours.device || mark.inode !== ours.inode)
+    return (
+      `${owner} (device ${mark.device}, inode ${mark.inode}), and ${ours.data} (device ${ours.device}, ` +
+      `inode ${ours.inode}) may be a copy of it: start mapledger with that directory, or ${TAKE_OVER}`
+    );
+  if (mark.boot !== ours.boot)
+    return `${owner} as it was in boot ${mark.boot} of the machine, and this is boot ${ours.boot}: ${TAKE_OVER}`;
+  return null;
+}
+
+const TAKE_OVER = "run `mapledger take-over` to make them follow this one";
+
+function otherLog(named: string, { log, data }: Mark): string {
+  return (
+    `the kernel maps follow the log ${named}, and this is the log ${log} of ${data}: ` +
+    `choose another MAPLEDGER_BPFFS, or ${TAKE_OVER}`
+  );
+}
+
+function textOf(mark: Mark): string {
+  const fields = FIELDS.map((name) => `${name}=${encode(name === "data" ? shortened(mark.data) : mark[name])}`);
+  return [HEAD, VERSION, ...fields].join(" ");
+}
+
+function parse(text: string): Mark | null {
+  const [head, version, ...fields] = text.split(" ");
+  if (head !== HEAD || version !== VERSION) return null;
+  const values = new Map(fields.map((field) => field.split("=", 2) as [string, string | undefined]));
+  const mark: Partial<Record<keyof Mark, string>> = {};
+  for (const name of FIELDS) {
+    const value = decode(values.get(name));
+    if (value === null) return null;
+    mark[name] = value;
+  }
+  return mark as Mark;
+}
+
+function encode(text: string): string {
+  return encodeURIComponent(text.toWellFormed());
+}
+
+function decode(text: string | undefined): string | null {
+  try {
+    return text === undefined ? null : decodeURIComponent(text);
+  } catch {
+    return null;
+  }
+}
+
+function shortened(path: string): string {
+  if (encode(path).length <= DATA_BYTES_MAX) return path;
+  return `${[...path].slice(0, DATA_CHARACTERS_MAX - 1).join("")}…`;
+}

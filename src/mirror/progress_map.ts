@@ -1,0 +1,316 @@
+import { renameSync, unlinkSync } from "node:fs";
+import { dirname } from "node:path";
+import { BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";
+import { ERRNO } from "../abi/errno.ts";
+import { HASH_BYTES } from "../log/merkle.ts";
+import { u32Buffer } from "../maps/common.ts";
+import type { Bpf } from "./bpf.ts";
+import { fdinfo } from "./fdinfo.ts";
+import { temporaryFor } from "./layout.ts";
+import type { MapInfo, MapShape } from "./map_info.ts";
+import { errnoOf } from "./refusal.ts";
+
+/** Elements are allocated one by one: room for more of them costs 16 bytes each. */
+const SHAPE: MapShape = {
+  type: BPF_MAP_TYPE.BPF_MAP_TYPE_HASH,
+  keySize: 4,
+  valueSize: 48,
+  maxEntries: 1024,
+  mapFlags: BPF_F.BPF_F_NO_PREALLOC,
+  name: "ml_progress",
+  mapExtra: 0n,
+  numaNode: 0,
+};
+/** Earlier releases kept one u64: the seq. */
+const OLD_SHAPE: MapShape = {
+  ...SHAPE,
+  type: BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY,
+  valueSize: 8,
+  maxEntries: 1,
+  mapFlags: 0,
+  name: "ml_carried",
+};
+
+/** The key of what holds for all maps that have no element of their own. Map ids begin at 1. */
+const ALL = 0;
+const HASH_AT = 8;
+const NO_HASH = Buffer.alloc(HASH_BYTES);
+const FLAGS_AT = 40;
+const FLAG = { hash: 1, unknown: 2, old: 4 } as const;
+const TWO_32 = 2 ** 32;
+
+/** An event that the kernel maps have come to. `hash`: SHA-256 of its canonical bytes; null: an earlier release has kept none. */
+export interface Reached {
+  readonly seq: number;
+  readonly hash: Buffer | null;
+}
+
+/**
+ * How far each kernel map has come, kept where the kernel maps are: in a map of its own, which goes when they go. Its key is a
+ * map's id, or 0 for all maps that have no element of their own:
+ *
+ *      0 u64 seq, the last event that was carried
+ *      8 that event's hash, 32 bytes
+ *     40 u64 flags: 1 the hash is there, 2 the seq is not known, 4 the seq is of an earlier release, each map's own is not known
+ *
+ * All that happens to one batch is one update of 0. Only a map that refused a change gets an element, until it has caught up:
+ *
+ *     { 0: 41 }            all maps have come to event 41
+ *     { 0: 41, 7: 41 }     keep(7, 41): map 7 refused what event 42 does
+ *     { 0: 42, 7: 41 }     reached(42)
+ *     { 0: 42 }            caughtUp(7)
+ *
+ * An update is one command of bpf(2), which a signal that kills does not interrupt: who opens the map afterwards finds the
+ * value before it or the one behind it. This process is the only writer (the directory's lock), so that the elements are known
+ * without asking.
+ */
+export class ProgressMap {
+  /** `new`: nothing is known of any map. `old`: an earlier release has left its seq, without the maps' own. */
+  readonly found: "new" | "known" | "old";
+  readonly #bpf: Bpf;
+  readonly #path: string;
+  #fd: number;
+  #id: number;
+  #maxEntries: number;
+  /** An earlier release's map is left as it is until there is something to write. */
+  #isOldMap: boolean;
+  #all: Reached | null = null;
+  /** `#all` is of an earlier release. */
+  #isOld = false;
+  readonly #exceptions = new Map<number, number | null>();
+  /** Exceptions that the kernel has refused to keep: nothing is reached before it has them. */
+  readonly #unsaved = new Set<number>();
+  readonly #key = Buffer.alloc(SHAPE.keySize);
+  readonly #value = Buffer.alloc(SHAPE.valueSize);
+
+  private constructor(bpf: Bpf, path: string, fd: number, info: MapInfo) {
+    this.#bpf = bpf;
+    this.#path = path;
+    this.#fd = fd;
+    this.#id = info.id;
+    this.#maxEntries = info.maxEntries;
+    this.#isOldMap = isShape(info, OLD_SHAPE);
+    if (this.#isOldMap) this.#readOld();
+    else this.#read();
+    this.found = this.#all === null ? "new" : this.#isOld ? "old" : "known";
+  }
+
+  /**
+   * What an earlier start has left at `path`, or a new map. A negative errno where the kernel refuses it; EEXIST: something
+   * else is pinned there, which is left as it is. New maps are made beside the maps' pins, whose directory must be there.
+   */
+  static open(bpf: Bpf, path: string): ProgressMap | number {
+    const found = bpf.get(path);
+    if (found === -ERRNO.ENOENT) return ProgressMap.#make(bpf, path);
+    if (found < 0) return found;
+    const info = fdinfo(found) === null ? -ERRNO.EEXIST : bpf.infoByFd(found);
+    if (typeof info !== "number" && (isShape(info, SHAPE) || isShape(info, OLD_SHAPE)))
+      return new ProgressMap(bpf, path, found, info);
+    bpf.close(found);
+    return typeof info === "number" ? info : -ERRNO.EEXIST;
+  }
+
+  /** Whether such a map is pinned at `path`. Nothing is made. */
+  static isAt(bpf: Bpf, path: string): boolean {
+    const fd = bpf.get(path);
+    if (fd < 0) return false;
+    const info = fdinfo(fd) === null ? null : bpf.infoByFd(fd);
+    bpf.close(fd);
+    return info !== null && typeof info !== "number" && (isShape(info, SHAPE) || isShape(info, OLD_SHAPE));
+  }
+
+  static #make(bpf: Bpf, path: string): ProgressMap | number {
+    const fd = bpf.create(SHAPE);
+    if (fd < 0) return fd;
+    const pinned = bpf.pin(fd, path);
+    const info = pinned < 0 ? pinned : bpf.infoByFd(fd);
+    if (typeof info !== "number") return new ProgressMap(bpf, path, fd, info);
+    bpf.close(fd);
+    return info;
+  }
+
+  /** Another one once there was no room for an exception. */
+  get fd(): number {
+    return this.#fd;
+  }
+
+  /** The kernel's id of this map; another one likewise. */
+  get id(): number {
+    return this.#id;
+  }
+
+  /** Null: not known. */
+  all(): Reached | null {
+    return this.#all;
+  }
+
+  /** The last event that a map has; null: not known. */
+  place(mapId: number): number | null {
+    const own = this.#exceptions.get(mapId);
+    if (own !== undefined) return own;
+    return this.#isOld ? null : (this.#all?.seq ?? null);
+  }
+
+  /** Maps that have not come as far as the others, and where they are; null: not known. */
+  exceptions(): ReadonlyMap<number, number | null> {
+    return this.#exceptions;
+  }
+
+  /**
+   * All maps but the exceptions have come to this event. Before that, the kernel gets each exception that it has refused to
+   * keep so far: if it refuses one still, nothing is reached, and its errno is answered. `hash` is not copied.
+   */
+  reached(seq: number, hash: Buffer): number {
+    const ret = this.#saveExceptions() || this.#write(ALL, seq, hash, FLAG.hash);
+    if (ret !== 0) return ret;
+    this.#all = { seq, hash };
+    this.#isOld = false;
+    return 0;
+  }
+
+  /** A map stays at this event, while others go on. */
+  keep(mapId: number, seq: number): number {
+    return this.#except(mapId, seq);
+  }
+
+  /** Where a map is, is not known. */
+  unknown(mapId: number): number {
+    return this.#except(mapId, null);
+  }
+
+  /** A map is where all are, or is no more. */
+  caughtUp(mapId: number): number {
+    if (!this.#exceptions.has(mapId)) return 0;
+    const ret = this.#isOldMap ? 0 : this.#bpf.delete(this.#fd, u32Buffer(mapId));
+    if (ret < 0 && ret !== -ERRNO.ENOENT) return ret;
+    this.#exceptions.delete(mapId);
+    this.#unsaved.delete(mapId);
+    return 0;
+  }
+
+  close(): void {
+    this.#bpf.close(this.#fd);
+  }
+
+  #except(mapId: number, seq: number | null): number {
+    if (this.#exceptions.get(mapId) === seq && !this.#unsaved.has(mapId)) return 0;
+    this.#exceptions.set(mapId, seq);
+    this.#unsaved.add(mapId);
+    return this.#saveExceptions();
+  }
+
+  #saveExceptions(): number {
+    for (const mapId of this.#unsaved) {
+      const ret = this.#writeException(mapId);
+      if (ret !== 0) return ret;
+      this.#unsaved.delete(mapId);
+    }
+    return 0;
+  }
+
+  #writeException(mapId: number): number {
+    const seq = this.#exceptions.get(mapId) ?? null;
+    return this.#write(mapId, seq ?? 0, null, seq === null ? FLAG.unknown : 0);
+  }
+
+  #write(key: number, seq: number, hash: Buffer | null, flags: number): number {
+    const unready = this.#isOldMap ? this.#replace(SHAPE.maxEntries) : 0;
+    if (unready !== 0) return unready;
+    const ret = this.#put(this.#fd, key, seq, hash, flags);
+    if (ret !== -ERRNO.E2BIG) return ret;
+    return this.#replace(2 * this.#maxEntries) || this.#put(this.#fd, key, seq, hash, flags);
+  }
+
+  #put(fd: number, key: number, seq: number, hash: Buffer | null, flags: number): number {
+    this.#key.writeUInt32LE(key, 0);
+    const value = this.#value;
+    value.writeUInt32LE(seq % TWO_32, 0);
+    value.writeUInt32LE(Math.floor(seq / TWO_32), 4);
+    value.set(hash ?? NO_HASH, HASH_AT);
+    value.writeUInt32LE(flags, FLAGS_AT);
+    return this.#bpf.update(fd, this.#key, value);
+  }
+
+  /** A map with the same elements takes this one's place in one step, with room for more of them. */
+  #replace(maxEntries: number): number {
+    const fd = this.#bpf.create({ ...SHAPE, maxEntries });
+    if (fd < 0) return fd;
+    const info = this.#bpf.infoByFd(fd);
+    const ret = typeof info === "number" ? info : this.#fill(fd) || this.#pinOver(fd);
+    if (typeof info === "number" || ret !== 0) {
+      this.#bpf.close(fd);
+      return ret;
+    }
+    this.#bpf.close(this.#fd);
+    this.#fd = fd;
+    this.#id = info.id;
+    this.#maxEntries = maxEntries;
+    this.#isOldMap = false;
+    return 0;
+  }
+
+  #fill(fd: number): number {
+    if (this.#all !== null) {
+      const { seq, hash } = this.#all;
+      const ret = this.#put(fd, ALL, seq, hash, (hash === null ? 0 : FLAG.hash) | (this.#isOld ? FLAG.old : 0));
+      if (ret < 0) return ret;
+    }
+    for (const [mapId, seq] of this.#exceptions) {
+      if (this.#unsaved.has(mapId)) continue;
+      const ret = this.#put(fd, mapId, seq ?? 0, null, seq === null ? FLAG.unknown : 0);
+      if (ret < 0) return ret;
+    }
+    return 0;
+  }
+
+  #pinOver(fd: number): number {
+    const temporary = temporaryFor(dirname(this.#path), "carried");
+    errnoOf(() => unlinkSync(temporary));
+    const ret = this.#bpf.pin(fd, temporary) || errnoOf(() => renameSync(temporary, this.#path));
+    if (ret !== 0) errnoOf(() => unlinkSync(temporary));
+    return ret;
+  }
+
+  #read(): void {
+    const key = Buffer.alloc(SHAPE.keySize);
+    for (let from: Buffer | null = null; this.#bpf.nextKey(this.#fd, from, key) === 0; from = Buffer.from(key)) {
+      const value = Buffer.alloc(SHAPE.valueSize);
+      if (this.#bpf.lookup(this.#fd, key, value) !== 0) continue;
+      const mapId = key.readUInt32LE(0);
+      const seq = Number(value.readBigUInt64LE(0));
+      const flags = value.readUInt32LE(FLAGS_AT);
+      if (mapId !== ALL) {
+        this.#exceptions.set(mapId, (flags & FLAG.unknown) === 0 ? seq : null);
+        continue;
+      }
+      const hash = (flags & FLAG.hash) === 0 ? null : value.subarray(HASH_AT, HASH_AT + HASH_BYTES);
+      this.#all = { seq, hash };
+      this.#isOld = (flags & FLAG.old) !== 0;
+    }
+  }
+
+  /** An earlier release had 0 for a seq that is not known. */
+  #readOld(): void {
+    const value = Buffer.alloc(OLD_SHAPE.valueSize);
+    if (this.#bpf.lookup(this.#fd, u32Buffer(0), value) !== 0) return;
+    const seq = Number(value.readBigUInt64LE(0));
+    if (seq === 0) return;
+    this.#all = { seq, hash: null };
+    this.#isOld = true;
+  }
+}
+
+export function isProgressMap(info: MapInfo): boolean {
+  return isShape(info, SHAPE) || isShape(info, OLD_SHAPE);
+}
+
+/** Room for more elements makes no other shape, but an array's. */
+function isShape(info: MapInfo, shape: MapShape): boolean {
+  return (
+    info.type === shape.type &&
+    info.keySize === shape.keySize &&
+    info.valueSize === shape.valueSize &&
+    info.mapFlags === shape.mapFlags &&
+    info.name === shape.name
+  );
+}

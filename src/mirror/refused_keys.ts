@@ -1,0 +1,126 @@
+import { hash } from "node:crypto";
+import { BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";
+import { ERRNO } from "../abi/errno.ts";
+import type { Bpf } from "./bpf.ts";
+import { fdinfo } from "./fdinfo.ts";
+import type { MapInfo, MapShape } from "./map_info.ts";
+
+const DIGEST_BYTES = 28;
+
+const SHAPE: MapShape = {
+  type: BPF_MAP_TYPE.BPF_MAP_TYPE_HASH,
+  keySize: 4 + DIGEST_BYTES,
+  valueSize: 4,
+  maxEntries: 65_536,
+  mapFlags: BPF_F.BPF_F_NO_PREALLOC,
+  name: "ml_refused",
+  mapExtra: 0n,
+  numaNode: 0,
+};
+const NOTHING = Buffer.alloc(SHAPE.valueSize);
+
+/**
+ * The elements whose write the kernel has refused, kept beside the progress map: these alone are the ledger's to write again at
+ * the next start, for all others of their maps were carried. A key here is a map's id, u32, and 28 bytes of SHA-256 over what
+ * tells the element's key from others.
+ */
+export class RefusedKeys {
+  readonly #bpf: Bpf;
+  readonly #fd: number;
+  readonly #keys = new Map<number, Map<string, Buffer>>();
+
+  private constructor(bpf: Bpf, fd: number) {
+    this.#bpf = bpf;
+    this.#fd = fd;
+    const next = Buffer.alloc(SHAPE.keySize);
+    for (let key: Buffer | null = null; bpf.nextKey(fd, key, next) === 0; ) {
+      key = Buffer.from(next);
+      this.#of(key.readUInt32LE(0)).set(key.toString("latin1", 4), key);
+    }
+  }
+
+  /** As ProgressMap.open. */
+  static open(bpf: Bpf, path: string): RefusedKeys | number {
+    const found = bpf.get(path);
+    if (found >= 0) {
+      if (isOne(bpf, found)) return new RefusedKeys(bpf, found);
+      bpf.close(found);
+      return -ERRNO.EEXIST;
+    }
+    if (found !== -ERRNO.ENOENT) return found;
+    const fd = bpf.create(SHAPE);
+    if (fd < 0) return fd;
+    const pinned = bpf.pin(fd, path);
+    if (pinned === 0) return new RefusedKeys(bpf, fd);
+    bpf.close(fd);
+    return pinned;
+  }
+
+  /** Whether one is pinned at `path`; nothing is made. */
+  static isAt(bpf: Bpf, path: string): boolean {
+    const fd = bpf.get(path);
+    if (fd < 0) return false;
+    const is = isOne(bpf, fd);
+    bpf.close(fd);
+    return is;
+  }
+
+  has(mapId: number, identity: string): boolean {
+    return this.#keys.get(mapId)?.has(digestOf(identity)) === true;
+  }
+
+  /** False: the kernel does not keep it, so that nobody can tell later which elements of the map were refused. */
+  add(mapId: number, identity: string): boolean {
+    const digest = digestOf(identity);
+    const keys = this.#of(mapId);
+    if (keys.has(digest)) return true;
+    const key = Buffer.alloc(SHAPE.keySize);
+    key.writeUInt32LE(mapId, 0);
+    key.write(digest, 4, "latin1");
+    if (this.#bpf.update(this.#fd, key, NOTHING) < 0) return false;
+    keys.set(digest, key);
+    return true;
+  }
+
+  delete(mapId: number, identity: string): void {
+    const keys = this.#keys.get(mapId);
+    const digest = digestOf(identity);
+    const key = keys?.get(digest);
+    if (key === undefined) return;
+    this.#bpf.delete(this.#fd, key);
+    keys?.delete(digest);
+  }
+
+  /** All of a map's writes have been made, or it is no more. */
+  forget(mapId: number): void {
+    for (const key of this.#keys.get(mapId)?.values() ?? []) this.#bpf.delete(this.#fd, key);
+    this.#keys.delete(mapId);
+  }
+
+  get id(): number | null {
+    return fdinfo(this.#fd)?.mapId ?? null;
+  }
+
+  close(): void {
+    this.#bpf.close(this.#fd);
+  }
+
+  #of(mapId: number): Map<string, Buffer> {
+    const keys = this.#keys.get(mapId) ?? new Map<string, Buffer>();
+    this.#keys.set(mapId, keys);
+    return keys;
+  }
+}
+
+function isOne(bpf: Bpf, fd: number): boolean {
+  const info = fdinfo(fd) === null ? null : bpf.infoByFd(fd);
+  return info !== null && typeof info !== "number" && isRefusedKeys(info);
+}
+
+export function isRefusedKeys({ type, name, keySize }: MapInfo): boolean {
+  return type === SHAPE.type && name === SHAPE.name && keySize === SHAPE.keySize;
+}
+
+function digestOf(identity: string): string {
+  return hash("sha256", Buffer.from(identity, "latin1"), "buffer").toString("latin1", 0, DIGEST_BYTES);
+}
