@@ -1,0 +1,13 @@
+const PIECE_MS = 4;
+
+/** Cuts work into pieces of a few milliseconds, between which the thread does something else. */
+export class Pace {
+  #sinceMs = performance.now();
+
+  /** To be called between steps: yields once if they have taken long enough. */
+  *step(): Generator<void> {
+    if (performance.now() - this.#sinceMs < PIECE_MS) return;
+    yield;
+    this.#sinceMs = performance.now();
+  }
+}
