@@ -2,6 +2,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import type { Settings } from "./config.ts";
+import { AskedPast } from "./engine/asked_past.ts";
 import { Engine } from "./engine/engine.ts";
 import type { FromEngine } from "./engine/worker.ts";
 import { serveEngine } from "./engine/worker.ts";
@@ -36,7 +37,7 @@ const replayed = log.lastSeq - store.seq;
 const mirror = openMirror({
   mode: settings.mirror,
   bpffs: settings.bpffs,
-  instance: log.id,
+  data: settings.data,
   host,
   machineCpus: machine.possibleCpus,
 });
@@ -50,12 +51,15 @@ const engine = new Engine({
   host,
   interfaces,
   processes: new WatchedProcesses(),
+  past: new AskedPast(port),
   graceMs,
   report,
+  notice: (message) => say({ kind: "notice", message }),
 });
 await engine.recover(
   (done, total) => say({ kind: "progress", what: "events", done, total }),
   (done, total) => say({ kind: "progress", what: "kernel maps", done, total }),
 );
+if (settings.mirror === "required" && mirror.off !== null) throw new Error(`the mirror is required: ${mirror.off}`);
 serveEngine(engine, port, unlock);
 say({ kind: "ready", seq: engine.seq, mirrorOff: mirror.off, replayed });

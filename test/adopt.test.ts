@@ -1,4 +1,5 @@
-import { mkdirSync, rmSync } from "node:fs";
+import { mkdirSync, readdirSync, rmSync, unlinkSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import t, { type Test } from "tap";
 import { BPF_ATTACH_TYPE, BPF_F, BPF_MAP_TYPE, BPF_PROG_TYPE } from "../src/abi/bpf.ts";
 import { BTF_KIND } from "../src/maps/btf_types.ts";
@@ -20,8 +21,15 @@ function run(bpf: Bpf): void {
   mkdirSync(base);
   t.teardown(() => rmSync(base, { recursive: true }));
 
-  /** A map of some other program's, with two elements; it stays open for the test. */
-  function strange(t: Test, shape: Shape = {}, fill = true, beside: Beside = {}): { fd: number; id: number } {
+  let pins = 0;
+
+  /** A map of some other program's, with two elements; it stays open for the test, and pinned, which others can see. */
+  function strange(
+    t: Test,
+    shape: Shape = {},
+    fill = true,
+    beside: Beside = {},
+  ): { fd: number; id: number; pin: string } {
     const with_ = { innerMapFd: 0, btfFd: 0, btfKeyTypeId: 0, btfValueTypeId: 0, ...beside };
     const fd = bpf.create({ ...hash, name: "strange", ...shape }, with_);
     if (fd < 0) throw new Error(`creating a map: ${fd}`);
@@ -29,7 +37,9 @@ function run(bpf: Bpf): void {
     const info = bpf.infoByFd(fd);
     if (typeof info === "number") throw new Error(`its info: ${info}`);
     if (fill) for (const key of [1, 2]) bpf.update(fd, u32(key), u64(key));
-    return { fd, id: info.id };
+    const pin = `${base}/p${++pins}`;
+    if (bpf.pin(fd, pin) < 0) throw new Error(`pinning at ${pin}`);
+    return { fd, id: info.id, pin };
   }
 
   /** A program of some other program's. */
@@ -134,6 +144,7 @@ function run(bpf: Bpf): void {
       const pathname = `/sys/fs/bpf/type_${at}`;
       const { map } = (await ledger.must("POST", "/maps/adopt", { kernel_id: id, pathname })) as { map: Json };
       t.match(map, { mirror: { state: "on", kernel_id: id, max_entries: shape.maxEntries ?? 64 } });
+      t.equal(map.mirror_shape, shape.type === T.BPF_MAP_TYPE_LRU_HASH ? "exact" : null);
       const { value: shown } = await ledger.must("GET", `/maps/${map.id}/elements/${hex(u32(2))}`);
       t.match(shown, /^(05)+$/);
       t.match(await ledger.must("GET", `/maps/${map.id}/drift`), { missing: 0, changed: 0, extra: 0 });
@@ -215,6 +226,8 @@ function run(bpf: Bpf): void {
       strange(t, { ...innerShape, name: "second" }),
       strange(t, innerShape, false),
     ];
+    // The maps that hold them hold them.
+    for (const { pin } of inner) unlinkSync(pin);
     const own = (await ledger.must("POST", "/maps/adopt", { kernel_id: inner[1]?.id })) as { map: Json };
     const adopted: Json[] = [];
     for (const type of [BPF_MAP_TYPE_ARRAY_OF_MAPS, BPF_MAP_TYPE_HASH_OF_MAPS]) {
@@ -258,6 +271,9 @@ function run(bpf: Bpf): void {
     t.same(first?.pinned, [], "what holds it holds it");
     await ledger.stop();
     await ledger.start();
+    // Who holds kernel maps is looked at after about a second.
+    await sleep(3000);
+    t.match(await ledger.must("GET", `/maps/${first?.id}`), { mirror: { state: "on", kernel_id: inner[0]?.id } });
     for (const { id, mirror } of adopted as (Json & { mirror: Json })[])
       t.match(await ledger.must("GET", `/maps/${id}`), { mirror: { state: "on", kernel_id: mirror.kernel_id } });
     t.same(await ledger.events("MIRROR_REFUSED"), []);
@@ -332,17 +348,58 @@ function run(bpf: Bpf): void {
     const { fd, id } = strange(t, { maxEntries: 20_000 }, false);
     for (let key = 0; key < 20_000; key++) bpf.update(fd, u32(key), u64(key));
     bpf.freeze(fd);
-    bpf.pin(fd, `${base}/flows`);
-    const { map } = (await ledger.must("POST", "/maps/adopt", { pinned: `${base}/flows` })) as { map: Json };
+    mkdirSync(`${base}/net`);
+    bpf.pin(fd, `${base}/net/flows`);
+    const { map } = (await ledger.must("POST", "/maps/adopt", { pinned: `${base}/net/flows` })) as { map: Json };
     t.match(map, {
       frozen: true,
       entries: 20_000,
-      pinned: ["/sys/fs/bpf/flows"],
+      pinned: [`${base}/net/flows`],
       mirror: { kernel_id: id, state: "on" },
     });
+    const made = (await ledger.events("MKDIR")).map(({ attr }) => (attr as Json).pathname);
+    t.same(made, [base, `${base}/net`]);
+    t.same(readdirSync(base).includes("net"), true);
     t.match(await ledger.must("GET", `/maps/${map.id}/drift`), { missing: 0, changed: 0, extra: 0 });
     const put = await ledger.ask("PUT", `/maps/${map.id}/elements/${hex(u32(1))}`, { value: hex(u64(0)) });
     t.match(put, { status: 403, json: { errno: "EPERM" } });
+  });
+
+  t.test("what its programs wrote while the service was down stays, and is told, until somebody decides", async (t) => {
+    const ledger = await started(t, "begins");
+    const { fd, id } = strange(t);
+    const { map } = (await ledger.must("POST", "/maps/adopt", { kernel_id: id })) as { map: Json };
+    await ledger.put(map.id as number, 3, 3);
+    await ledger.stop();
+    bpf.update(fd, u32(1), u64(99));
+    bpf.delete(fd, u32(2));
+    bpf.update(fd, u32(4), u64(4));
+    await ledger.start();
+    const inKernel = () => [1, 2, 3, 4].map((key) => valueAt(fd, key));
+    t.same(inKernel(), [99, -1, 3, 4]);
+    t.same(await ledger.elements(map.id as number), { 1: 1, 2: 2, 3: 3 });
+    const attr = { policy: "report", missing: 1, changed: 1, extra: 1, at: "start" };
+    t.match(await ledger.events("MIRROR_DRIFT"), [{ map: map.id, attr }]);
+    t.match(await ledger.must("GET", `/maps/${map.id}`), { mirror: { state: "on", kernel_id: id, equal: "no" } });
+    await ledger.must("POST", `/maps/${map.id}/mirror/resync`);
+    t.same(inKernel(), [99, -1, 3, 4], "a resync does no more than the policy says");
+  });
+
+  t.test("a kernel map that nothing but the mirror holds is lost, and on again with a pin", async (t) => {
+    const ledger = await started(t, "held");
+    const { fd, id, pin } = strange(t);
+    const { map } = (await ledger.must("POST", "/maps/adopt", { kernel_id: id })) as { map: Json };
+    const mirror = async (): Promise<Json> => (await ledger.must("GET", `/maps/${map.id}`)).mirror as Json;
+    t.match(await mirror(), { state: "on", held: "yes" });
+    unlinkSync(pin);
+    await until("it is lost", async () => (await mirror()).state === "lost");
+    t.match(await mirror(), { kernel_id: id, detail: /^nothing but the mirror holds kernel map/ });
+    t.match(await ledger.events("MIRROR_FOUND"), [
+      { map: map.id, attr: { what: "held by nobody else", kernel_id: id } },
+    ]);
+    bpf.pin(fd, pin);
+    await until("it is held again", async () => (await mirror()).state === "on");
+    t.match(await mirror(), { state: "on", kernel_id: id, held: "yes" });
   });
 
   t.test("what its programs write is taken over by the policy import", async (t) => {
@@ -382,7 +439,7 @@ function run(bpf: Bpf): void {
     const { map } = (await ledger.must("POST", "/maps/adopt", { kernel_id: id })) as { map: Json };
     const other = strange(t);
     const second = await ledger.ask("POST", "/maps/adopt", { kernel_id: other.id });
-    t.match(second, { status: 409, json: { detail: /^BPF_OBJ_PIN: / } }, "the name is taken");
+    t.match(second, { status: 409, json: { detail: /^map \d+ is pinned at .* already/ } }, "the name is taken");
     t.equal(valueAt(other.fd, 1), 1);
     await ledger.must("POST", "/maps/adopt", { kernel_id: other.id, pathname: "/sys/fs/bpf/other" });
     await ledger.must("DELETE", `/pins/${encodeURIComponent("/sys/fs/bpf/strange")}`);

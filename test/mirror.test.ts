@@ -1,4 +1,5 @@
-import { existsSync, mkdirSync, readdirSync, readlinkSync, rmSync } from "node:fs";
+import { mkdirSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import t, { type Test } from "tap";
 import { BPF_CMD, BPF_F, BPF_MAP_TYPE } from "../src/abi/bpf.ts";
@@ -6,16 +7,31 @@ import { ERRNO } from "../src/abi/errno.ts";
 import type { ElementChange, MirrorChange, MirrorSource } from "../src/engine/ports.ts";
 import type { MapRecord } from "../src/maps/map.ts";
 import { Bpf, openBpf, probe } from "../src/mirror/bpf.ts";
-import { claim } from "../src/mirror/bpffs.ts";
 import { fdinfo } from "../src/mirror/fdinfo.ts";
-import { KernelMirror } from "../src/mirror/kernel_mirror.ts";
 import { disabledMirror, type MirrorOptions, openMirror } from "../src/mirror/mirror.ts";
 import { BPFFS, unfitForKernel } from "./support/bpffs.ts";
-import { array, type Driven, driven, gone, hash, host, put, source, trie, u32, u64 } from "./support/mirror.ts";
+import {
+  array,
+  type Driven,
+  driven,
+  gone,
+  hash,
+  host,
+  kernelMirror,
+  logEnd,
+  put,
+  source,
+  trie,
+  u32,
+  u64,
+} from "./support/mirror.ts";
 import { random, SEED } from "./support/seed.ts";
 
 const { BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_QUEUE, BPF_MAP_TYPE_STRUCT_OPS } = BPF_MAP_TYPE;
 const { BPF_F_NO_PREALLOC, BPF_F_ZERO_SEED } = BPF_F;
+
+/** What a mirror keeps for itself in its directory. */
+const OWN = ["by_id", "carried", "owner", "refused"];
 
 /** A trie's key: 10.1.2.3/8 is prefix(8, 10, 1, 2, 3). */
 function prefix(bits: number, ...data: number[]): Buffer {
@@ -40,16 +56,8 @@ function run(bpf: Bpf): void {
     return `${base}/d${++directories}`;
   }
 
-  /** Closed at the end of the test. */
-  function open(test: Test, root: string, options: Partial<MirrorOptions> = {}): Driven {
-    const mirror = openMirror({ mode: "required", bpffs: root, instance: "i1", host, machineCpus: 2, ...options });
-    test.teardown(() => mirror.close());
-    return driven(mirror);
-  }
-
-  /** One that goes through a bpf(2) of the test's own. */
-  function kernelMirror(through: Bpf, root: string): KernelMirror {
-    return new KernelMirror({ bpf: through, root, host, machineCpus: 2, nowMs: () => performance.now() });
+  function open(test: Test, root: string): Driven {
+    return driven(kernelMirror(test, root));
   }
 
   /** Another process's fd of what is pinned. */
@@ -105,49 +113,105 @@ function run(bpf: Bpf): void {
   }
 
   t.test("openMirror says why the mirror is off", (t) => {
-    const options: MirrorOptions = { mode: "auto", bpffs: directory(), instance: "i1", host, machineCpus: 2 };
-    const off = driven(openMirror({ ...options, mode: "off" }));
-    t.equal(off.off, "the mirror is switched off by its setting");
+    const options: MirrorOptions = { mode: "auto", bpffs: directory(), data: tmpdir(), host, machineCpus: 2 };
+    const never = openMirror({ ...options, mode: "off" });
+    t.equal(never.follows, false);
+    const detail = "the mirror is switched off by its setting";
+    t.equal(never.begin(logEnd()), detail);
+    const off = driven(never);
+    t.equal(off.off, detail);
     t.same(off.takeUp([source(hash, [put(1, 1)])], []), []);
     t.same(off.apply([{ kind: "create", btf: null, map: hash }]), []);
     t.same(off.resync(source(hash, [])), []);
-    t.same(off.status(hash.id), { state: "off", detail: "the mirror is switched off by its setting" });
+    t.same(off.status(hash.id), { state: "off", detail });
     off.close();
 
-    const elsewhere = "no bpffs is mounted at /tmp/mapledger/maps: mount -t bpf bpf /sys/fs/bpf";
-    t.equal(openMirror({ ...options, bpffs: "/tmp/mapledger/maps" }).off, elsewhere);
-    t.match(openMirror({ ...options, bpffs: BPFFS }).off, "/sys/fs/bpf is a bpffs' own root");
-    t.match(openMirror({ ...options, bpffs: `${base}/a.b` }).off, `making ${base}/a.b: EPERM`);
-    t.throws(() => openMirror({ ...options, bpffs: "/tmp/mapledger/maps", mode: "required" }), {
-      message: `the mirror is required: ${elsewhere}`,
-    });
+    const begun = (bpffs: string) => {
+      const mirror = openMirror({ ...options, bpffs });
+      t.equal(mirror.follows, true);
+      t.equal(mirror.off, "the mirror has not begun");
+      const why = mirror.begin(logEnd());
+      t.equal(mirror.off, why);
+      mirror.close();
+      return why;
+    };
+    t.equal(
+      begun("/tmp/mapledger/maps"),
+      "no bpffs is mounted at /tmp/mapledger/maps: mount -t bpf bpf /tmp/mapledger/maps",
+    );
+    t.match(begun(`${base}/a.b`), `bpffs refuses names with a dot (EPERM), and ${base}/a.b has a.b`);
+    t.equal(begun(directory()), null);
     t.equal(disabledMirror("why").off, "why");
     t.end();
   });
 
-  t.test("openMirror is off without the privilege", (t) => {
+  t.test("openMirror is off without the privilege, and on once there is one", (t) => {
+    const mirror = openMirror({ mode: "auto", bpffs: directory(), data: tmpdir(), host, machineCpus: 2 });
+    t.teardown(() => mirror.close());
     process.seteuid?.(65534);
     try {
       t.match(probe(), "bpf(2) is refused: EPERM: it needs CAP_BPF");
-      t.match(openMirror({ mode: "auto", bpffs: directory(), instance: "i1", host, machineCpus: 2 }).off, "EPERM");
+      t.match(mirror.begin(logEnd()), "EPERM");
+      t.match(mirror.status(7), { state: "off", detail: /EPERM/ });
     } finally {
       process.seteuid?.(0);
     }
     t.equal(probe(), null);
+    t.equal(mirror.begin(logEnd()), null);
+    t.equal(mirror.off, null);
     t.end();
   });
 
-  t.test("openMirror takes a directory for one instance only", (t) => {
+  t.test("a directory is one mirror's at a time, and one log's", (t) => {
     const root = directory();
-    t.equal(open(t, root).off, null);
-    t.equal(readlinkSync(join(root, "owner")), "i1");
-    t.equal(open(t, root).off, null, "it is found again");
-    const other = open(t, root, { mode: "auto", instance: "i2" });
-    t.match(other.off, `${root} belongs to the instance i1, and this is i2: choose another MAPLEDGER_BPFFS`);
+    const first = kernelMirror(t, root);
+    t.equal(first.off, null);
+    const second = kernelMirror(t, root);
+    t.match(second.off, `${root} is held by process ${process.pid}`);
+    t.equal(second.owner, null, "it is the same log's");
+    driven(second).apply([{ kind: "create", btf: null, map: hash }]);
+    t.same(readdirSync(join(root, "by_id")), [], "nothing is written without the directory");
+    first.close();
+    t.equal(second.begin(logEnd()), null, "it is found again");
+    second.close();
+    const other = kernelMirror(t, root);
+    other.close();
+    const id = "00000000-0000-4000-8000-00000000000f";
+    t.match(other.begin(logEnd(0, id)), /^.*: the kernel maps follow the log 0{8}-.* take-over/);
+    t.match(other.owner, /^log 00000000-0000-4000-8000-000000000001 in /);
+    t.equal(
+      other.takeOver(logEnd(0, id), () => "the log is full"),
+      "the log is full",
+    );
+    t.not(other.off, null);
+    t.equal(
+      other.takeOver(logEnd(0, id), () => null),
+      null,
+    );
+    t.equal(other.off, null);
+    t.equal(other.owner, null);
     const foreign = directory();
-    mkdirSync(join(foreign, "cilium"), { recursive: true });
-    t.match(open(t, foreign, { mode: "auto" }).off, `${foreign} holds pins that are not mapledger's`);
-    t.ok(existsSync(join(foreign, "cilium")));
+    mkdirSync(join(foreign, "by_id"), { recursive: true });
+    t.match(kernelMirror(t, foreign).off, `its pins are not known to be mapledger's`);
+    t.same(readdirSync(foreign), ["by_id"]);
+    t.end();
+  });
+
+  t.test("a log that ends before what kernel maps have, or has another event there, is not followed", (t) => {
+    const root = directory();
+    const first = kernelMirror(t, root);
+    const mirror = driven(first);
+    mirror.takeUp([], []);
+    mirror.apply([{ kind: "create", btf: null, map: hash }]);
+    mirror.apply([{ kind: "elements", map: hash, changes: [put(1, 1)] }]);
+    t.equal(first.carried, 2);
+    mirror.close();
+    const next = kernelMirror(t, root);
+    next.close();
+    t.match(next.begin(logEnd(1)), /have come to event 2, and this log ends at event 1/);
+    t.match(next.begin({ ...logEnd(9), hashOf: () => Buffer.alloc(32, 9) }), /of another history than this log's/);
+    t.equal(next.begin(logEnd(2)), null);
+    t.equal(next.place(7), 2);
     t.end();
   });
 
@@ -361,7 +425,7 @@ function run(bpf: Bpf): void {
       { kind: "rmdir", pathname: "/sys/fs/bpf/tc" },
     ] as const;
     t.same(mirror.apply(absent), []);
-    t.same(readdirSync(root).sort(), ["by_id", "owner"]);
+    t.same(readdirSync(root).sort(), OWN);
     t.same(mirror.apply(absent), [], "what is gone already is as good");
     t.end();
   });
@@ -386,22 +450,18 @@ function run(bpf: Bpf): void {
     t.match(
       mirror.apply([
         { kind: "mkdir", pathname: "/sys/fs/bpf/by_id" },
-        { kind: "mkdir", pathname: "/sys/fs/bpf/no/such" },
         { kind: "rmdir", pathname: "/sys/fs/bpf/busy" },
         { kind: "unpin", pathname: "/sys/fs/bpf/busy" },
       ]),
-      [
-        { mapId: 0, operation: "mkdir", errno: "EEXIST" },
-        { mapId: 0, operation: "mkdir", errno: "ENOENT" },
-        { mapId: 0, operation: "rmdir", errno: "ENOTEMPTY" },
-        { mapId: 0, operation: "unlink", errno: "EISDIR", detail: `removing ${root}/busy: EISDIR` },
-      ],
+      [{ mapId: 0, operation: "mkdir", errno: "EEXIST" }],
     );
+    t.same(readdirSync(join(root, "busy")), ["by"], "what others have made there is neither told nor removed");
     mirror.apply([{ kind: "elements", map: hash, changes: [put(1, 1)] }]);
     t.same(contents(join(root, "by_id/7")), expected([put(1, 1)]));
     t.same(mirror.resync(source(hash, [put(1, 1)], "/sys/fs/bpf/busy", "/sys/fs/bpf/no/such")), []);
     t.match(mirror.status(7), { state: "on" });
-    t.equal(idAt(join(root, "busy")), idAt(join(root, "no/such")));
+    t.equal(idAt(join(root, "no/such")), idAt(join(root, "by_id/7")));
+    t.same(readdirSync(join(root, "busy")), ["by"]);
     t.end();
   });
 
@@ -436,20 +496,23 @@ function run(bpf: Bpf): void {
 
     const spied = openBpf() as Bpf;
     const calls: string[] = [];
-    const { updateBatch, deleteBatch } = Bpf.prototype;
+    const { update, updateBatch } = Bpf.prototype;
+    spied.update = (...args) => {
+      if (args[2].length === hash.valueSize) {
+        calls.push(`update ${args[1]?.readUInt32LE(0)}`);
+        const there = Object.keys(contents(join(root, "by_id/7")));
+        if (calls.length === 1) t.same(there.length, 4, "no stray is gone before");
+      }
+      return update.apply(spied, args);
+    };
     spied.updateBatch = (...args) => {
-      calls.push(`update ${args[3]}`);
+      calls.push(`update a batch of ${args[3]}`);
       return updateBatch.apply(spied, args);
     };
-    spied.deleteBatch = (...args) => {
-      calls.push(`delete ${args[2]}`);
-      return deleteBatch.apply(spied, args);
-    };
-    const mirror = driven(kernelMirror(spied, root));
-    t.teardown(() => mirror.close());
+    const mirror = driven(kernelMirror(t, root, { bpf: spied }));
     const elements = [put(1, 1), put(2, 2), put(3, 3)];
     t.same(mirror.takeUp([source(hash, elements)], []), []);
-    t.same(calls, ["update 2", "delete 2"]);
+    t.same(calls, ["update 3", "update 2"]);
     t.same(contents(join(root, "by_id/7")), expected(elements));
     t.match(mirror.status(7), { state: "on", kernelId: id });
     t.same(mirror.resync(source(hash, elements)), []);
@@ -476,12 +539,13 @@ function run(bpf: Bpf): void {
     const spied = openBpf() as Bpf;
     let calls = 0;
     spied.updateBatch = () => -ERRNO.ENOTSUPP;
-    spied.update = () => {
+    const { update } = Bpf.prototype;
+    spied.update = (...args) => {
+      if (args[2].length !== hash.valueSize) return update.apply(spied, args);
       calls++;
       return -ERRNO.EBUSY;
     };
-    const mirror = driven(kernelMirror(spied, directory()));
-    t.teardown(() => mirror.close());
+    const mirror = driven(kernelMirror(t, directory(), { bpf: spied }));
     mirror.apply([{ kind: "create", btf: null, map: hash }]);
     const changes = Array.from({ length: 50 }, (_, at) => put(at, at));
     t.match(mirror.apply([{ kind: "elements", map: hash, changes }]), [{ errno: "EBUSY" }]);
@@ -506,85 +570,223 @@ function run(bpf: Bpf): void {
     t.equal(idAt(join(root, "flat")), idAt(join(root, "by_id/7")));
     t.equal(isFrozen(join(root, "by_id/8")), true);
     t.same(contents(join(root, "by_id/8"))["02000000"], "0200000000000000");
-    t.same(readdirSync(root).sort(), ["by_id", "carried", "empty", "flat", "owner", "tc"]);
+    t.same(readdirSync(root).sort(), [...OWN, "empty", "flat", "tc"].sort());
     t.end();
   });
 
-  t.test("adopt makes a map of another definition anew, and its pins move over", (t) => {
+  t.test("a kernel map of another definition is left, with its pins, until it is recreated", (t) => {
     const root = directory();
-    const definitions: Partial<MapRecord>[] = [
-      { keySize: 8 },
-      { valueSize: 16 },
-      { maxEntries: 65 },
-      { mapFlags: BPF_F_NO_PREALLOC },
-      { name: "other" },
-      { type: BPF_MAP_TYPE_ARRAY },
+    const byId = join(root, "by_id/7");
+    const definitions: [Partial<MapRecord>, string][] = [
+      [{ keySize: 8 }, "key_size is 8, not 4"],
+      [{ valueSize: 16 }, "value_size is 16, not 8"],
+      [{ maxEntries: 65 }, "max_entries is 65, not 64"],
+      [{ mapFlags: BPF_F_NO_PREALLOC }, "map_flags is 1, not 0"],
+      [{ name: "other" }, "map_name is other, not routes"],
+      [{ type: BPF_MAP_TYPE_ARRAY }, "map_type is 2, not 1"],
     ];
-    for (const definition of definitions) {
+    for (const [definition, why] of definitions) {
       const first = open(t, root);
-      first.takeUp([source({ ...hash, ...definition }, [], "/sys/fs/bpf/p")], []);
-      const old = idAt(join(root, "by_id/7"));
+      const old = { ...hash, ...definition };
+      const element = { key: Buffer.alloc(old.keySize), value: Buffer.alloc(old.valueSize, 7) };
+      first.takeUp([source(old, [element], "/sys/fs/bpf/p")], []);
+      const id = idAt(byId);
+      const held = contents(byId);
       first.close();
       const mirror = open(t, root);
-      t.same(mirror.takeUp([source(hash, [put(1, 1)], "/sys/fs/bpf/p")], []), []);
-      t.not(idAt(join(root, "by_id/7")), old, JSON.stringify(definition));
-      t.equal(idAt(join(root, "p")), idAt(join(root, "by_id/7")));
+      const from = source(hash, [put(1, 1)], "/sys/fs/bpf/p");
+      const detail = `what is pinned at ${byId} is not this map's: kernel map ${id}, whose ${why}; it is left as it is`;
+      const refused = { operation: "BPF_OBJ_GET", errno: "EEXIST", detail };
+      t.same(mirror.takeUp([from], []), [{ mapId: 7, ...refused }]);
+      t.same(mirror.status(7), { state: "failed", ...refused });
+      mirror.apply([{ kind: "elements", map: hash, changes: [put(2, 2)] }]);
+      t.same(mirror.retry(from).repaired, []);
+      t.same(mirror.resync(from), [{ mapId: 7, ...refused }], "neither does a resync");
+      t.equal(idAt(byId), id, why);
+      t.equal(idAt(join(root, "p")), id);
+      t.same(contents(byId), held);
+      t.same(mirror.recreate(from), []);
+      t.not(idAt(byId), id);
+      t.equal(idAt(join(root, "p")), idAt(byId));
       t.same(contents(join(root, "p")), expected([put(1, 1)]));
-      t.equal(bpf.mapFdById(old), -ERRNO.ENOENT);
+      t.match(mirror.status(7), { state: "on", kernelId: idAt(byId), equal: "yes" });
+      t.equal(idAt(join(root, "aside/7")), id, "that was not known to be ours, so it is kept");
+      rmSync(join(root, "aside"), { recursive: true });
+      mirror.apply([
+        { kind: "free", map: hash },
+        { kind: "unpin", pathname: "/sys/fs/bpf/p" },
+      ]);
+      rmSync(join(root, "p"), { force: true });
       mirror.close();
     }
-    t.same(readdirSync(join(root, "by_id")), ["7"]);
+    t.same(readdirSync(join(root, "by_id")), []);
     t.end();
   });
 
-  t.test("adopt takes a frozen map up if it is equal, and makes it anew if not", (t) => {
+  t.test("a kernel map that the mirror had open is gone when it is recreated", (t) => {
+    const root = directory();
+    const mirror = open(t, root);
+    mirror.takeUp([source(hash, [put(1, 1)], "/sys/fs/bpf/p")], []);
+    const id = idAt(join(root, "by_id/7"));
+    meddle(join(root, "p"), [put(1, 9)]);
+    t.same(mirror.recreate(source(hash, [put(1, 1)], "/sys/fs/bpf/p")), []);
+    t.equal(bpf.mapFdById(id), -ERRNO.ENOENT);
+    t.equal(idAt(join(root, "p")), idAt(join(root, "by_id/7")));
+    t.same(contents(join(root, "p")), expected([put(1, 1)]));
+    t.same(readdirSync(root).sort(), [...OWN, "p"].sort());
+    t.end();
+  });
+
+  t.test("a frozen kernel map is taken up, and never replaced, whatever it has", (t) => {
     const root = directory();
     const byId = join(root, "by_id/7");
     const frozen = { ...hash, frozen: true };
+    const elements = [put(1, 1), put(2, 2)];
     const start = (from: MirrorSource) => {
       const mirror = open(t, root);
-      t.same(mirror.takeUp([from], []), []);
+      const refusals = mirror.takeUp([from], []);
       mirror.close();
-      return idAt(byId);
+      return refusals.map(({ operation, errno }) => `${operation} ${errno}`);
     };
-    const id = start(source(frozen, [put(1, 1), put(2, 2)], "/sys/fs/bpf/p"));
-    t.equal(start(source(frozen, [put(1, 1), put(2, 2)], "/sys/fs/bpf/p")), id);
-    const changed = start(source(frozen, [put(1, 1), put(2, 3)], "/sys/fs/bpf/p"));
-    t.not(changed, id);
-    t.same(contents(join(root, "p")), expected([put(1, 1), put(2, 3)]));
-    t.ok(isFrozen(join(root, "p")));
-    const thawed = start(source(hash, [put(1, 1), put(2, 3)]));
-    t.not(thawed, changed, "the state's is not frozen");
+    t.same(start(source(frozen, elements, "/sys/fs/bpf/p")), []);
+    const id = idAt(byId);
+    t.same(start(source(frozen, elements, "/sys/fs/bpf/p")), []);
+    t.equal(idAt(byId), id);
+    t.same(start(source(frozen, [put(1, 1), put(2, 3)], "/sys/fs/bpf/p")), ["BPF_MAP_UPDATE_ELEM EPERM"]);
+    t.equal(idAt(byId), id);
+    t.equal(idAt(join(root, "p")), id);
+    t.same(contents(byId), expected(elements));
+    const mirror = open(t, root);
+    mirror.takeUp([source(hash, elements)], []);
+    const detail = `kernel map ${id} was frozen by somebody else: nothing can be written to it`;
+    const failed = { state: "failed", operation: "BPF_MAP_FREEZE", errno: "EPERM", detail, kernelId: id };
+    t.same(mirror.status(7), failed, "the state's is not frozen");
+    t.same(mirror.recreate(source(hash, elements)), []);
     t.notOk(isFrozen(byId));
-    t.equal(start(source(frozen, [put(1, 1)])), thawed, "repaired, then frozen");
-    t.ok(isFrozen(byId));
-    t.same(contents(byId), expected([put(1, 1)]));
     t.end();
   });
 
-  t.test("adopt puts pins right and removes what the state does not have", (t) => {
+  t.test("a kernel map that should be frozen is repaired, then frozen", (t) => {
+    const root = directory();
+    const byId = join(root, "by_id/7");
+    const first = open(t, root);
+    first.takeUp([source(hash, [put(1, 2), put(3, 3)])], []);
+    const id = idAt(byId);
+    first.close();
+    const mirror = open(t, root);
+    t.same(mirror.takeUp([source({ ...hash, frozen: true }, [put(1, 1)])], []), []);
+    t.equal(idAt(byId), id);
+    t.same(contents(byId), expected([put(1, 1)]));
+    t.ok(isFrozen(byId));
+    t.match(mirror.status(7), { state: "on", equal: "yes" });
+    t.end();
+  });
+
+  t.test("a kernel map with refused writes is frozen once they have been made", (t) => {
+    const root = directory();
+    const byId = join(root, "by_id/7");
+    let nowMs = 0;
+    const mirror = driven(kernelMirror(t, root, { nowMs: () => nowMs }));
+    const small = { ...hash, maxEntries: 2 };
+    mirror.apply([{ kind: "create", btf: null, map: small }]);
+    meddle(byId, [put(51, 0), put(52, 0)]);
+    const changes = [put(1, 1), put(2, 2)];
+    const frozen = { ...small, frozen: true };
+    t.match(
+      mirror.apply([
+        { kind: "elements", map: small, changes },
+        { kind: "freeze", map: frozen },
+      ]),
+      [{ errno: "E2BIG" }],
+    );
+    t.notOk(isFrozen(byId));
+    meddle(byId, [gone(51), gone(52)]);
+    nowMs = 1000;
+    t.match(mirror.retry(source(frozen, changes)), { repaired: [7], refusals: [] });
+    t.match(mirror.status(7), { state: "on" }, "it was the ledger that froze it");
+    t.same(contents(byId), expected(changes));
+    t.ok(isFrozen(byId));
+    t.end();
+  });
+
+  t.test("pins are made where nothing is, and what is there stays, whosever it is", (t) => {
     const root = directory();
     const first = open(t, root);
     const other = { ...hash, id: 73 };
     first.takeUp(
       [
         source(hash, [], "/sys/fs/bpf/a", "/sys/fs/bpf/old/deep/pin", "/sys/fs/bpf/tc/b"),
-        source(other, [], "/sys/fs/bpf/wrong", "/sys/fs/bpf/dir"),
+        source(other, [], "/sys/fs/bpf/wrong"),
       ],
       ["/sys/fs/bpf/file"],
     );
     const id = idAt(join(root, "by_id/7"));
-    const stale = idAt(join(root, "by_id/73"));
+    const foreign = bpf.create(hash);
+    t.teardown(() => bpf.close(foreign));
+    mkdirSync(join(root, "theirs"));
+    bpf.pin(foreign, join(root, "theirs/pin"));
+    rmSync(join(root, "tc/b"));
+    bpf.pin(foreign, join(root, "tc/b"));
     first.close();
-    const mirror = open(t, root);
-    const refusals = mirror.takeUp(
-      [source(hash, [], "/sys/fs/bpf/wrong", "/sys/fs/bpf/file", "/sys/fs/bpf/tc/b", "/sys/fs/bpf/dir/c")],
-      ["/sys/fs/bpf/dir", "/sys/fs/bpf/tc"],
+    let nowMs = 0;
+    const kernel = kernelMirror(t, root, { nowMs: () => nowMs });
+    const mirror = driven(kernel);
+    const sources = [
+      source(
+        hash,
+        [],
+        "/sys/fs/bpf/a",
+        "/sys/fs/bpf/wrong",
+        "/sys/fs/bpf/file",
+        "/sys/fs/bpf/tc/b",
+        "/sys/fs/bpf/dir/c",
+      ),
+      source(other, []),
+    ];
+    t.same(mirror.takeUp(sources, ["/sys/fs/bpf/dir", "/sys/fs/bpf/tc"]), []);
+    for (const path of ["a", "dir/c", "by_id/7", "old/deep/pin"]) t.equal(idAt(join(root, path)), id, path);
+    t.equal(idAt(join(root, "wrong")), idAt(join(root, "by_id/73")));
+    t.equal(idAt(join(root, "tc/b")), fdinfo(foreign)?.mapId);
+    t.equal(idAt(join(root, "theirs/pin")), fdinfo(foreign)?.mapId);
+    t.same(readdirSync(join(root, "file")), []);
+    nowMs = 1000;
+    const { found } = kernel.watch(() => sources);
+    const told = ["wrong", "file", "tc/b"].map((name) => ({ mapId: 7, what: "pin replaced", path: join(root, name) }));
+    t.match(found, told, "each is told");
+    t.match(mirror.status(7), {
+      state: "on",
+      detail: new RegExp(`${root}/tc/b names kernel map ${fdinfo(foreign)?.mapId} now`),
+    });
+    nowMs = 2000;
+    t.same(kernel.watch(() => sources).found, [], "once");
+    t.end();
+  });
+
+  t.test("stale pins go if they are ours and the state has not had them since", (t) => {
+    const root = directory();
+    const first = open(t, root);
+    const other = { ...hash, id: 73 };
+    first.takeUp(
+      [source(hash, [], "/sys/fs/bpf/a", "/sys/fs/bpf/b"), source(other, [], "/sys/fs/bpf/c", "/sys/fs/bpf/d")],
+      [],
     );
-    t.same(refusals, []);
-    for (const path of ["wrong", "file", "tc/b", "dir/c", "by_id/7"]) t.equal(idAt(join(root, path)), id, path);
-    t.same(readdirSync(root).sort(), ["by_id", "carried", "dir", "file", "owner", "tc", "wrong"]);
+    const stale = idAt(join(root, "by_id/73"));
+    const foreign = bpf.create(hash);
+    t.teardown(() => bpf.close(foreign));
+    for (const name of ["b", "d"]) {
+      rmSync(join(root, name));
+      bpf.pin(foreign, join(root, name));
+    }
+    first.close();
+    const kernel = kernelMirror(t, root);
+    t.same(driven(kernel).takeUp([source(hash, [])], []), []);
+    const pins = ["a", "b"].map((name) => ({ pathname: `/sys/fs/bpf/${name}`, map: 7 }));
+    const others = ["c", "d", "gone"].map((name) => ({ pathname: `/sys/fs/bpf/${name}`, map: 73 }));
+    t.same(kernel.dropStale(new Set([73, 74]), [...pins, ...others]), []);
+    t.same(readdirSync(root).sort(), [...OWN, "b", "d"].sort());
     t.same(readdirSync(join(root, "by_id")), ["7"]);
+    t.equal(idAt(join(root, "b")), fdinfo(foreign)?.mapId);
+    t.equal(idAt(join(root, "d")), fdinfo(foreign)?.mapId);
     t.equal(bpf.mapFdById(stale), -ERRNO.ENOENT);
     t.end();
   });
@@ -624,7 +826,8 @@ function run(bpf: Bpf): void {
     const detail = "updating element 02000000 of the kernel map: E2BIG";
     const refused = { operation: "BPF_MAP_UPDATE_ELEM", errno: "E2BIG", detail };
     t.same(write(put(2, 2), put(1, 11), put(3, 3)), [{ mapId: 7, ...refused }]);
-    t.same(mirror.status(7), { state: "failed", ...refused });
+    const { kernelId } = mirror.status(7) as { kernelId: number };
+    t.same(mirror.status(7), { state: "failed", ...refused, kernelId: idAt(join(root, "by_id/7")) });
     t.same(
       contents(join(root, "by_id/7"))["01000000"],
       "0b00000000000000",
@@ -633,12 +836,12 @@ function run(bpf: Bpf): void {
     t.same(write(put(4, 4)), [], "more of the same is not told again");
     t.same(write(gone(1)), []);
     t.same(mirror.resync(source(small, [put(2, 2), put(3, 3), put(4, 4)])), []);
-    t.match(mirror.status(7), { state: "on" });
+    t.match(mirror.status(7), { state: "on", kernelId });
     t.same(contents(join(root, "by_id/7")), expected([put(2, 2), put(3, 3), put(4, 4)]));
     t.end();
   });
 
-  t.test("resync puts the pin by id right, and replaces a map that someone has frozen", (t) => {
+  t.test("resync puts the pin by id right, and leaves a map that someone has frozen", (t) => {
     const root = directory();
     const mirror = open(t, root);
     mirror.takeUp([source(hash, [put(1, 1)], "/sys/fs/bpf/p")], []);
@@ -647,9 +850,15 @@ function run(bpf: Bpf): void {
     t.same(mirror.resync(source(hash, [put(1, 1)], "/sys/fs/bpf/p")), []);
     t.equal(idAt(join(root, "by_id/7")), kernelId);
     opened(join(root, "p"), (fd) => bpf.freeze(fd));
-    t.match(mirror.apply([{ kind: "elements", map: hash, changes: [put(2, 2), put(3, 3)] }]), [{ errno: "EPERM" }]);
+    const refused = { operation: "BPF_MAP_UPDATE_ELEM", errno: "EPERM" };
+    t.match(mirror.apply([{ kind: "elements", map: hash, changes: [put(2, 2), put(3, 3)] }]), [refused]);
     t.match(mirror.status(7), { state: "failed", errno: "EPERM" });
-    t.same(mirror.resync(source(hash, [put(1, 1), put(2, 2), put(3, 3)], "/sys/fs/bpf/p")), []);
+    const from = source(hash, [put(1, 1), put(2, 2), put(3, 3)], "/sys/fs/bpf/p");
+    t.match(mirror.resync(from), [refused]);
+    t.match(mirror.status(7), { state: "failed", errno: "EPERM", kernelId });
+    t.equal(idAt(join(root, "p")), kernelId);
+    t.same(contents(join(root, "p")), expected([put(1, 1)]));
+    t.same(mirror.recreate(from), []);
     t.not(idAt(join(root, "p")), kernelId);
     t.equal(bpf.mapFdById(kernelId), -ERRNO.ENOENT);
     t.same(contents(join(root, "p")), expected([put(1, 1), put(2, 2), put(3, 3)]));
@@ -665,9 +874,7 @@ function run(bpf: Bpf): void {
       return -ERRNO.ENOTSUPP;
     };
     Object.assign(old, { updateBatch: unsupported, deleteBatch: unsupported, lookupBatch: unsupported });
-    t.equal(claim(root, "i1"), null);
-    const mirror = driven(kernelMirror(old, root));
-    t.teardown(() => mirror.close());
+    const mirror = driven(kernelMirror(t, root, { bpf: old }));
     const refusals = mirror.apply([
       { kind: "create", btf: null, map: hash },
       { kind: "elements", map: hash, changes: [put(1, 1), put(2, 2), put(3, 3), gone(1), gone(3)] },

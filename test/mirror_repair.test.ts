@@ -1,15 +1,25 @@
 import { mkdirSync, rmSync } from "node:fs";
 import t, { type Test } from "tap";
-import { BPF_ELEM, BPF_F, BPF_MAP_TYPE } from "../src/abi/bpf.ts";
+import { BPF_F, BPF_MAP_TYPE } from "../src/abi/bpf.ts";
 import { ERRNO } from "../src/abi/errno.ts";
 import type { ElementChange, MirrorSource } from "../src/engine/ports.ts";
 import type { MapRecord } from "../src/maps/map.ts";
 import { type Bpf, openBpf } from "../src/mirror/bpf.ts";
-import { claim } from "../src/mirror/bpffs.ts";
-import { KernelMirror } from "../src/mirror/kernel_mirror.ts";
-import { openMirror } from "../src/mirror/mirror.ts";
 import { BPFFS, unfitForKernel } from "./support/bpffs.ts";
-import { type Driven, driven, hash, host, put, scanned, source, trie, u32, u64 } from "./support/mirror.ts";
+import {
+  type Driven,
+  driven,
+  gone,
+  hash,
+  kernelMirror,
+  lagging,
+  put,
+  scanned,
+  source,
+  trie,
+  u32,
+  u64,
+} from "./support/mirror.ts";
 
 const queue: MapRecord = {
   ...hash,
@@ -19,6 +29,8 @@ const queue: MapRecord = {
   name: "jobs",
 };
 const stack: MapRecord = { ...queue, type: BPF_MAP_TYPE.BPF_MAP_TYPE_STACK };
+
+const small: MapRecord = { ...hash, maxEntries: 2 };
 
 /** A value's place in a line: u64, most significant byte first. */
 function place(number: number): Buffer {
@@ -46,9 +58,7 @@ function run(bpf: Bpf): void {
   }
 
   function open(test: Test, root: string): Driven {
-    const mirror = openMirror({ mode: "required", bpffs: root, instance: "i1", host, machineCpus: 2 });
-    test.teardown(() => mirror.close());
-    return driven(mirror);
+    return driven(kernelMirror(test, root));
   }
 
   function through<T>(root: string, id: number, use: (fd: number) => T): T {
@@ -59,6 +69,11 @@ function run(bpf: Bpf): void {
     } finally {
       bpf.close(fd);
     }
+  }
+
+  function valueAt(root: string, key: number): Buffer | null {
+    const value = Buffer.alloc(8);
+    return through(root, hash.id, (fd) => (bpf.lookup(fd, u32(key), value) === 0 ? value : null));
   }
 
   /** Takes everything out. */
@@ -85,26 +100,15 @@ function run(bpf: Bpf): void {
     t.same(drained(root), [3, 2]);
   });
 
-  t.test("a queue that nothing has happened to is left as it is by the next start", async (t) => {
-    const root = directory();
-    const first = open(t, root);
-    first.takeUp([], []);
-    const changes = [pushed(1), pushed(2)];
-    first.apply([
-      { kind: "create", btf: null, map: queue },
-      { kind: "elements", map: queue, changes },
-    ]);
-    first.close();
-    // Behind what can be seen, so that it tells whether the start has touched it.
-    through(root, queue.id, (fd) => bpf.update(fd, null, u64(77), BPF_ELEM.BPF_EXIST));
-    const mirror = open(t, root);
-    const from = source(queue, changes);
-    t.same(mirror.takeUp([from], [], { seq: 1, changed: [] }), []);
-    t.same(drained(root), [1, 2, 77]);
-  });
-
-  t.test("a queue that events behind the last carried one have changed is filled again", async (t) => {
-    for (const changed of [[queue.id], null]) {
+  for (const [what, meddled, changed, elements, left] of [
+    ["nothing", [], [], [1, 2], [1, 2]],
+    ["nothing, while a program popped and pushed", [77], [], [1, 2], [2, 77]],
+    ["pushes", [77], [pushed(3)], [1, 2, 3], [2, 77, 3]],
+    ["pops, and pushes", [], [popped(1), pushed(3)], [2, 3], [2, 3]],
+    ["pops, of what a program popped as well", [77], [popped(1), popped(2)], [], []],
+    ["what is not known", [77], null, [2, 3], [2, 77]],
+  ] as const) {
+    t.test(`of what the ledger did to a queue, and nothing else, a start makes: ${what}`, async (t) => {
       const root = directory();
       const first = open(t, root);
       first.takeUp([], []);
@@ -113,36 +117,133 @@ function run(bpf: Bpf): void {
         { kind: "elements", map: queue, changes: [pushed(1), pushed(2)] },
       ]);
       first.close();
+      through(root, queue.id, (fd) => {
+        for (const value of meddled) {
+          bpf.take(fd, null, Buffer.alloc(8));
+          bpf.update(fd, null, u64(value));
+        }
+      });
       const mirror = open(t, root);
-      t.same(mirror.takeUp([source(queue, [pushed(1), pushed(3)])], [], { seq: 2, changed }), []);
-      t.same(drained(root), [1, 3]);
-    }
-  });
+      // What was pushed was not there then, what was popped was.
+      const window = changed?.map(({ key, value }) => lagging(key, value === null ? u64(Number(key[7])) : null));
+      t.same(mirror.takeUp([source(queue, elements.map(pushed))], [], window ?? null), []);
+      t.match(mirror.status(queue.id), { state: "on", equal: "unknown" });
+      t.same(drained(root), left);
+    });
+  }
 
-  t.test("a queue whose next value is another is filled again", async (t) => {
+  t.test("a stack gets what was pushed on top, and loses what was popped from there", async (t) => {
     const root = directory();
     const first = open(t, root);
-    first.takeUp([], []);
-    const changes = [pushed(1), pushed(2)];
     first.apply([
-      { kind: "create", btf: null, map: queue },
-      { kind: "elements", map: queue, changes },
+      { kind: "create", btf: null, map: stack },
+      { kind: "elements", map: stack, changes: [pushed(1), pushed(2)] },
     ]);
     first.close();
-    through(root, queue.id, (fd) => bpf.take(fd, null, Buffer.alloc(8)));
     const mirror = open(t, root);
-    t.same(mirror.takeUp([source(queue, changes)], [], { seq: 1, changed: [] }), []);
-    t.same(drained(root), [1, 2]);
+    const window = [lagging(place(2), u64(2)), lagging(place(3), null)];
+    const again = { key: place(2), value: u64(22) };
+    t.same(mirror.takeUp([source(stack, [pushed(1), again, pushed(3)])], [], window), []);
+    t.same(drained(root), [3, 22, 1]);
   });
 
-  t.test("an LRU map has room for what the kernel keeps free, and lets nothing go by itself", async (t) => {
+  t.test("values behind one that was refused wait for it, so that none stands in its place", async (t) => {
+    const root = directory();
+    let nowMs = 0;
+    let refuses = false;
+    const own = openBpf() as Bpf;
+    const { update } = own;
+    own.update = (...args) => (refuses && args[1] === null ? -ERRNO.ENOMEM : update.apply(own, args));
+    const mirror = driven(kernelMirror(t, root, { bpf: own, nowMs: () => nowMs }));
+    mirror.apply([{ kind: "create", btf: null, map: queue }]);
+    const change = (...changes: ElementChange[]) => mirror.apply([{ kind: "elements", map: queue, changes }]);
+    refuses = true;
+    t.match(change(pushed(1), pushed(2)), [{ operation: "BPF_MAP_UPDATE_ELEM", errno: "ENOMEM" }]);
+    refuses = false;
+    t.same(change(popped(1), pushed(3)), []);
+    t.match(mirror.status(queue.id), { state: "failed", errno: "ENOMEM" });
+    nowMs = 1000;
+    t.match(mirror.retry(source(queue, [pushed(2), pushed(3)])), { repaired: [queue.id], refusals: [] });
+    t.match(mirror.status(queue.id), { state: "on", equal: "unknown" });
+    t.same(drained(root), [2, 3]);
+  });
+
+  t.test("of what a start makes of a queue's past, only what was refused is made again", async (t) => {
+    const root = directory();
+    const first = open(t, root);
+    first.apply([
+      { kind: "create", btf: null, map: queue },
+      { kind: "elements", map: queue, changes: [pushed(1), pushed(2)] },
+    ]);
+    first.close();
+    let nowMs = 0;
+    let refuses = true;
+    const own = openBpf() as Bpf;
+    const { update } = own;
+    own.update = (...args) =>
+      refuses && args[1] === null && args[2].equals(u64(4)) ? -ERRNO.ENOMEM : update.apply(own, args);
+    const mirror = driven(kernelMirror(t, root, { bpf: own, nowMs: () => nowMs }));
+    const from = source(queue, [pushed(2), pushed(3), pushed(4)]);
+    const window = [lagging(place(1), u64(1)), lagging(place(3), null), lagging(place(4), null)];
+    t.match(mirror.takeUp([from], [], window), [{ errno: "ENOMEM" }]);
+    refuses = false;
+    nowMs = 1000;
+    t.match(mirror.retry(from), { repaired: [queue.id], refusals: [] });
+    t.same(drained(root), [2, 3, 4]);
+  });
+
+  t.test("of a stack that has refused to, what went and what came is made in its order", async (t) => {
+    const root = directory();
+    let nowMs = 0;
+    let refuses = false;
+    const own = openBpf() as Bpf;
+    const { take } = own;
+    own.take = (...args) => (refuses ? -ERRNO.ENOMEM : take.apply(own, args));
+    const mirror = driven(kernelMirror(t, root, { bpf: own, nowMs: () => nowMs }));
+    const change = (...changes: ElementChange[]) => mirror.apply([{ kind: "elements", map: stack, changes }]);
+    mirror.apply([{ kind: "create", btf: null, map: stack }]);
+    change(pushed(1), pushed(2));
+    refuses = true;
+    t.match(change(popped(2)), [{ operation: "BPF_MAP_LOOKUP_AND_DELETE_ELEM", errno: "ENOMEM" }]);
+    const again = { key: place(2), value: u64(22) };
+    t.same(change(again, pushed(3), popped(3)), []);
+    refuses = false;
+    nowMs = 1000;
+    t.match(mirror.retry(source(stack, [pushed(1), again])), { repaired: [stack.id], refusals: [] });
+    t.same(drained(root), [22, 1]);
+  });
+
+  t.test("more refused values than are tried at once stay in their order", async (t) => {
+    const root = directory();
+    let nowMs = 0;
+    let refuses = true;
+    const own = openBpf() as Bpf;
+    const { update } = own;
+    own.update = (...args) => (refuses && args[1] === null ? -ERRNO.ENOMEM : update.apply(own, args));
+    const mirror = driven(kernelMirror(t, root, { bpf: own, nowMs: () => nowMs }));
+    const long = { ...queue, maxEntries: 3000 };
+    const all = Array.from({ length: 3000 }, (_, at) => pushed(at + 1));
+    mirror.apply([{ kind: "create", btf: null, map: long }]);
+    mirror.apply([{ kind: "elements", map: long, changes: all }]);
+    nowMs = 1000;
+    t.match(mirror.retry(source(long, all)), { repaired: [], refusals: [] });
+    refuses = false;
+    nowMs = 10_000;
+    t.same(mirror.retry(source(long, all)).repaired, [long.id]);
+    t.same(
+      drained(root),
+      all.map((_, at) => at + 1),
+    );
+  });
+
+  t.test("a roomy LRU map has room for what the kernel keeps free, and lets nothing go by itself", async (t) => {
     const root = directory();
     const mirror = open(t, root);
     for (const [id, type, mapFlags] of [
       [7, BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_HASH, 0],
       [8, BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_HASH, BPF_F.BPF_F_NO_COMMON_LRU],
     ] as const) {
-      const lru = { ...hash, id, type, mapFlags, maxEntries: 10_000 };
+      const lru: MapRecord = { ...hash, id, type, mapFlags, maxEntries: 10_000, mirrorShape: "roomy" };
       const changes = Array.from({ length: lru.maxEntries }, (_, at) => put(at, at));
       t.same(
         mirror.apply([
@@ -163,10 +264,9 @@ function run(bpf: Bpf): void {
   });
 
   t.test("values of other CPUs than the machine has are not mirrored", async (t) => {
-    const mirror = openMirror({ mode: "required", bpffs: directory(), instance: "i1", host, machineCpus: 64 });
-    t.teardown(() => mirror.close());
+    const mirror = driven(kernelMirror(t, directory(), { machineCpus: 64 }));
     const map = { ...hash, type: BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_HASH };
-    t.same(mirror.apply([{ kind: "create", btf: null, map }], 1), []);
+    t.same(mirror.apply([{ kind: "create", btf: null, map }]), []);
     t.same(mirror.status(map.id), {
       state: "off",
       detail: "values of 2 CPUs are not mirrored: the kernel's would be of 64",
@@ -175,9 +275,8 @@ function run(bpf: Bpf): void {
 
   t.test("what has failed is tried again, ever less often, and told once", async (t) => {
     const root = directory();
-    claim(root, "i1");
     let nowMs = 0;
-    let refuses = true;
+    let refuses = false;
     let asked = 0;
     const own = openBpf() as Bpf;
     const { create } = own;
@@ -185,20 +284,19 @@ function run(bpf: Bpf): void {
       asked++;
       return refuses ? -ERRNO.ENOMEM : create.apply(own, args);
     };
-    refuses = false;
-    const kernel = new KernelMirror({ bpf: own, root, host, machineCpus: 2, nowMs: () => nowMs });
-    t.teardown(() => kernel.close());
-    let elements = [put(1, 1)];
-    const from: MirrorSource = { ...source(hash, []), elements: () => elements as never };
-    kernel.takeUp({ seq: 0, all: () => [], of: () => from, changedSince: () => null }, [], () => {});
+    const kernel = kernelMirror(t, root, { bpf: own, nowMs: () => nowMs });
+    const mirror = driven(kernel);
+    mirror.takeUp([], []);
     refuses = true;
-    t.match(kernel.apply([{ kind: "create", btf: null, map: hash }], 1), [
+    t.match(mirror.apply([{ kind: "create", btf: null, map: hash }]), [
       { operation: "BPF_MAP_CREATE", errno: "ENOMEM" },
     ]);
+    const from = source(hash, [put(1, 1)]);
     const tries: number[] = [];
     for (asked = 0; nowMs < 1_000_000; nowMs += 100) {
-      const { repaired, refusals } = kernel.retry();
-      if (repaired.length + refusals.length > 0) t.fail("nothing is repaired, or told again");
+      const { repaired, refusals, drifted, reopen } = mirror.retry(from);
+      if (repaired.length + refusals.length + drifted.length > 0) t.fail("nothing is repaired, or told again");
+      for (const _ of reopen) t.same(kernel.open(from), { opening: "none", refusals: [] });
       if (asked > 0) tries.push(nowMs);
       asked = 0;
     }
@@ -206,39 +304,106 @@ function run(bpf: Bpf): void {
     const apart = tries.map((at, index) => at - (tries[index - 1] ?? 0));
     t.equal(Math.max(...apart), 300_000, "five minutes at most");
     refuses = false;
-    elements = [put(1, 2)];
     nowMs += 300_000;
-    t.match(kernel.retry(), { repaired: [hash.id], refusals: [] });
-    t.match(kernel.status(hash.id), { state: "on" });
-    const value = Buffer.alloc(8);
-    t.equal(
-      through(root, hash.id, (fd) => bpf.lookup(fd, u32(1), value)),
-      0,
-    );
-    t.same(value, u64(2), "with what the map has by then");
+    t.same(mirror.retry(from).reopen, [hash.id]);
+    t.same(kernel.open(source(hash, [put(1, 2)])), { opening: "made", refusals: [] });
+    kernel.takenUp(hash.id, "yes");
+    t.match(kernel.status(hash.id), { state: "on", equal: "yes" });
+    t.same(valueAt(root, 1), u64(2), "with what the map has by then");
   });
 
-  t.test("a large map that has failed is made equal in pieces", async (t) => {
-    const root = directory();
-    claim(root, "i1");
+  /** A map with room for two elements, which a program's have taken, and that was refused what `changes` are. */
+  function refused(test: Test, root: string, ...changes: ElementChange[]): { retry: Driven["retry"]; mirror: Driven } {
     let nowMs = 0;
-    const kernel = new KernelMirror({ bpf, root, host, machineCpus: 2, nowMs: () => nowMs });
-    t.teardown(() => kernel.close());
+    const mirror = driven(kernelMirror(test, root, { nowMs: () => nowMs }));
+    mirror.takeUp([], []);
+    mirror.apply([{ kind: "create", btf: null, map: small }]);
+    through(root, small.id, (fd) => {
+      for (const key of [51, 52]) bpf.update(fd, u32(key), u64(0));
+    });
+    test.match(mirror.apply([{ kind: "elements", map: small, changes }]), [{ errno: "E2BIG" }]);
+    const retry: Driven["retry"] = (from) => {
+      nowMs += 1_000_000;
+      return mirror.retry(from);
+    };
+    return { retry, mirror };
+  }
+
+  t.test("a write that was refused is made once it can be, and no other", async (t) => {
+    const root = directory();
+    const { retry, mirror } = refused(t, root, put(1, 1));
+    const from = source(small, [put(1, 1), put(2, 2)]);
+    t.match(retry(from), { repaired: [], refusals: [], drifted: [], reopen: [] }, "there is no room yet");
+    t.match(mirror.status(small.id), { state: "failed", errno: "E2BIG" });
+    through(root, small.id, (fd) => {
+      bpf.delete(fd, u32(51));
+      bpf.update(fd, u32(52), u64(9));
+    });
+    t.match(retry(from), { repaired: [small.id], refusals: [], drifted: [] });
+    t.match(mirror.status(small.id), { state: "on" });
+    t.same(
+      [1, 2, 51, 52].map((key) => valueAt(root, key)),
+      [u64(1), null, null, u64(9)],
+    );
+    t.same(retry(from).repaired, [], "once");
+  });
+
+  t.test("an element that a program wrote after its write was refused is the program's", async (t) => {
+    const root = directory();
+    const { retry, mirror } = refused(t, root, put(1, 1), put(2, 2));
+    through(root, small.id, (fd) => {
+      for (const key of [51, 52]) bpf.delete(fd, u32(key));
+      bpf.update(fd, u32(1), u64(99));
+    });
+    const from = source(small, [put(1, 1), put(2, 2)]);
+    t.match(retry(from), { repaired: [], refusals: [], drifted: [{ map: small.id, keys: [u32(1)] }] });
+    t.same(
+      [1, 2].map((key) => valueAt(root, key)),
+      [u64(99), u64(2)],
+    );
+    t.match(mirror.status(small.id), { state: "on" });
+    t.same(retry(from).drifted, [], "it is told once");
+    t.same(valueAt(root, 1), u64(99));
+  });
+
+  t.test("a refused write is done with if a program wrote the same, or the ledger something else since", async (t) => {
+    const root = directory();
+    const { retry, mirror } = refused(t, root, put(1, 1), put(2, 2));
+    through(root, small.id, (fd) => {
+      for (const key of [51, 52]) bpf.delete(fd, u32(key));
+      bpf.update(fd, u32(1), u64(1));
+    });
+    t.same(mirror.apply([{ kind: "elements", map: small, changes: [gone(2)] }]), []);
+    t.match(retry(source(small, [put(1, 1)])), { repaired: [small.id], refusals: [], drifted: [] });
+    t.same(
+      [1, 2].map((key) => valueAt(root, key)),
+      [u64(1), null],
+    );
+  });
+
+  t.test("many refused writes are made in pieces", async (t) => {
+    const root = directory();
+    let nowMs = 0;
+    const kernel = kernelMirror(t, root, { nowMs: () => nowMs });
+    const mirror = driven(kernel);
     const entries = 10_000;
     const map = { ...hash, maxEntries: entries };
     const elements = Array.from({ length: entries }, (_, at) => put(at, at));
     const from = source(map, elements);
-    kernel.takeUp({ seq: 0, all: () => [], of: () => from, changedSince: () => null }, [], () => {});
-    kernel.apply([{ kind: "create", btf: null, map }], 1);
-    // A program has filled it with others.
+    mirror.takeUp([], []);
+    mirror.apply([{ kind: "create", btf: null, map }]);
+    const strays = Array.from({ length: entries }, (_, at) => u32(1_000_000 + at));
     through(root, map.id, (fd) => {
-      for (let at = 0; at < entries; at++) bpf.update(fd, u32(1_000_000 + at), u64(at));
+      for (const key of strays) bpf.update(fd, key, u64(0));
     });
-    t.match(kernel.apply([{ kind: "elements", map, changes: elements }], 2), [{ errno: "E2BIG" }]);
+    t.match(mirror.apply([{ kind: "elements", map, changes: elements }]), [{ errno: "E2BIG" }]);
+    through(root, map.id, (fd) => {
+      for (const key of strays) bpf.delete(fd, key);
+    });
     nowMs = 1000;
-    let pieces = 0;
-    let last = kernel.retry();
-    for (; last.repaired.length === 0 && pieces < 100; last = kernel.retry()) pieces++;
+    let pieces = 1;
+    let last = mirror.retry(from);
+    for (; last.repaired.length === 0 && pieces < 100; last = mirror.retry(from)) pieces++;
     t.ok(pieces >= 4, `${pieces} pieces`);
     t.same(last.repaired, [map.id]);
     t.match(kernel.status(map.id), { state: "on" });
@@ -269,20 +434,16 @@ function run(bpf: Bpf): void {
     };
     const before = mirror.status(hash.id) as { kernelId: number };
     t.equal(shown(), before.kernelId);
-    // Frozen and another than it should be: it has to be made anew.
-    through(root, hash.id, (fd) => {
-      bpf.update(fd, u32(1), u64(9));
-      bpf.freeze(fd);
-    });
-    t.same(mirror.resync(sources[1] as MirrorSource), []);
+    t.same(mirror.recreate(sources[1] as MirrorSource), []);
+    t.equal(shown(), before.kernelId, "until it is compared");
+    t.match(mirror.settle(sources[0] as MirrorSource, "repair"), [{ attr: { changed: 1, missing: 0, extra: 0 } }]);
     const after = mirror.status(hash.id) as { kernelId: number };
     t.not(after.kernelId, before.kernelId);
     t.equal(shown(), after.kernelId);
   });
 
   t.test("a large trie is compared in pieces, and what a shorter prefix covers is missed all the same", async (t) => {
-    const kernel = openMirror({ mode: "required", bpffs: directory(), instance: "i1", host, machineCpus: 2 });
-    t.teardown(() => kernel.close());
+    const kernel = kernelMirror(t, directory());
     const map = { ...trie, maxEntries: 10_000 };
     const prefix = (at: number, bits: number): Buffer => {
       const key = Buffer.alloc(map.keySize);
@@ -298,7 +459,7 @@ function run(bpf: Bpf): void {
       { kind: "create", btf: null, map },
       { kind: "elements", map, changes: [...from.elements()] },
     ]);
-    const pieces = [...kernel.scan(from)];
+    const pieces = [...kernel.scan(from, "ledger")];
     t.ok(pieces.length >= 8, `${pieces.length} pieces`);
     t.same(pieces.flat(), []);
     const { kernelId } = kernel.status(map.id) as { kernelId: number };
@@ -311,7 +472,7 @@ function run(bpf: Bpf): void {
       found,
       missing.map((key) => ({ key, ledger: value, kernel: null })),
     );
-    t.same(kernel.mend(from, found), []);
+    t.same(kernel.write(from, missing), []);
     t.same(scanned(kernel, from).found, []);
     for (const { key } of from.elements()) bpf.delete(fd, key);
     t.equal(scanned(kernel, from).found.length, 9001, "none is there");
@@ -319,8 +480,7 @@ function run(bpf: Bpf): void {
 
   t.test("what differs is told: changed, missing, and there without the map", async (t) => {
     const root = directory();
-    const kernel = openMirror({ mode: "required", bpffs: root, instance: "i1", host, machineCpus: 2 });
-    t.teardown(() => kernel.close());
+    const kernel = kernelMirror(t, root);
     const mirror = driven(kernel);
     const elements = [put(1, 1), put(2, 2), put(3, 3)];
     mirror.apply([
@@ -344,7 +504,8 @@ function run(bpf: Bpf): void {
       [2, 2, null],
       [4, null, 40],
     ]);
-    t.same(kernel.mend(source(hash, elements), scanned(kernel, source(hash, elements)).found), []);
+    const found = scanned(kernel, source(hash, elements)).found.map(({ key }) => key);
+    t.same(kernel.write(source(hash, elements), found), []);
     t.same(differences(), []);
   });
 }

@@ -22,6 +22,7 @@ import { checkStateApart } from "../src/verify/state_process.ts";
 import { type Verified, verify } from "../src/verify/verify.ts";
 import { mapledger } from "./support/cli.ts";
 import { createAttr, HOST } from "./support/commands.ts";
+import { noPast } from "./support/no_past.ts";
 import { noProcesses } from "./support/processes.ts";
 
 const EVENTS = 700;
@@ -43,6 +44,7 @@ async function make(): Promise<KeptCheckpoint> {
     log,
     store: new LmdbStore(join(clean, "state"), log.id),
     mirror: disabledMirror("not in this test"),
+    past: noPast,
     clock: { nowUs: () => ++timeUs },
     host: HOST,
     interfaces: () => [1],

@@ -1,6 +1,7 @@
 import { CMD } from "../abi/service.ts";
-import type { MapType } from "../maps/map.ts";
+import type { DriftPolicy, MapType, OnReplace } from "../maps/map.ts";
 import { mapType } from "../maps/types.ts";
+import type { Origin } from "../syscall/command.ts";
 import { BPFFS } from "../syscall/pins.ts";
 import { updates } from "./batches.ts";
 import { createAttr } from "./create_attr.ts";
@@ -13,6 +14,12 @@ export interface AdoptAsk {
   readonly which: { readonly kernelId: number } | { readonly pinned: string };
   readonly pathname: string | null;
   readonly caller: string;
+  /** What is done about drift; null: it is reported, at a start and when somebody asks. */
+  readonly drift: DriftPolicy | null;
+  /** What is done where its pin comes to name another kernel map. */
+  readonly onReplace: OnReplace;
+  /** The pin of another map in the ledger that goes for this one. */
+  readonly replaces?: string;
 }
 
 /** The map that a kernel map has become; or why it has become none. */
@@ -29,18 +36,51 @@ type Refused = Pick<MirrorRefusal, "errno" | "detail">;
  * The commands that a kernel map's definition and contents come to, and those of the maps that it holds: all of them run,
  * or none. The mirror does not carry the elements, for the kernel has them.
  */
-export function adoptRequests(foreign: ForeignMap, ask: AdoptAsk): readonly Request[] | Refused {
-  const adoption = new Adoption({ caller: ask.caller }, "adoption");
+export function adoptRequests(foreign: ForeignMap, ask: AdoptAsk, bpffs: Bpffs): readonly Request[] | Refused {
+  const adoption = new Adoption({ caller: ask.caller }, "adoption", ask);
   const fd = adoption.adopt(foreign);
   if (typeof fd !== "number") return fd;
-  const pathname = ask.pathname ?? `${BPFFS}/${pinName(foreign.facts, ask)}`;
+  const pathname = ask.pathname ?? `${BPFFS}/${pinName(foreign)}`;
+  const there = ask.replaces === undefined ? bpffs.pinAt(pathname) : undefined;
+  if (there !== undefined) {
+    const detail = `map ${there} is pinned at ${pathname} already: give another \`pathname\``;
+    return { errno: "EEXIST", detail };
+  }
+  if (ask.pathname === null)
+    for (const directory of directoriesAbove(pathname))
+      if (!bpffs.isDirectory(directory)) adoption.add({ cmd: CMD.MKDIR, attr: { pathname: directory } });
   const attr = { pathname, fileFlags: 0, pathFd: 0 };
-  adoption.add({ cmd: CMD.BPF_OBJ_PIN, target: { by: "fd", fd }, attr }, MADE);
+  const target = { by: "fd", fd } as const;
+  if (ask.drift !== null) adoption.add({ cmd: CMD.MIRROR_POLICY, target, attr: ask.drift }, MADE);
+  adoption.add({ cmd: CMD.BPF_OBJ_PIN, target, attr }, MADE);
   adoption.end();
   return adoption.requests;
 }
 
+/** bpffs as the ledger has it. */
+interface Bpffs {
+  pinAt(pathname: string): number | undefined;
+  isDirectory(pathname: string): boolean;
+}
+
+/** Directories between bpffs and a pathname, from the top. */
+function directoriesAbove(pathname: string): string[] {
+  const names = pathname
+    .slice(BPFFS.length + 1)
+    .split("/")
+    .slice(0, -1);
+  return names.map((_, at) => `${BPFFS}/${names.slice(0, at + 1).join("/")}`);
+}
+
 class Adoption extends Whole {
+  readonly #ask: AdoptAsk;
+
+  constructor(who: Pick<Origin, "caller">, name: string, ask: AdoptAsk) {
+    super(who, name);
+    this.#ask = ask;
+    if (ask.replaces !== undefined) this.add({ cmd: CMD.UNLINK, attr: { pathname: ask.replaces } });
+  }
+
   /** Descriptors of BTF, by the kernel's id of it. */
   readonly #btfs = new Map<number, number>();
 
@@ -54,7 +94,11 @@ class Adoption extends Whole {
     if (typeof template !== "number") return template;
     const btfFd = this.#btf(foreign);
     const { facts } = foreign;
-    const attr = { ...createAttr({ ...facts, numaNode: 0 }, btfFd, template), adopted: facts.id };
+    const attr = {
+      ...createAttr({ ...facts, numaNode: 0, adopted: facts.id }, btfFd, template),
+      adopted: facts.id,
+      ...(foreign.pin === null ? {} : { adoptedPin: foreign.pin.path, onReplace: this.#ask.onReplace }),
+    };
     const fd = this.open({ cmd: CMD.BPF_MAP_CREATE, attr });
     const target = { by: "fd", fd } as const;
     const type = mapType(facts.type) as MapType;
@@ -114,8 +158,8 @@ function naming(value: Buffer, fd: number): Buffer {
   return naming;
 }
 
-/** As where it was found; or its own; bpffs has no names with dots. */
-function pinName({ name, id }: ForeignMap["facts"], { which }: AdoptAsk): string {
-  const found = "pinned" in which ? (which.pinned.split("/").at(-1) as string) : name;
-  return found === "" ? `map_${id}` : found.replaceAll(".", "_");
+/** As where it was found below its bpffs; or its own name; bpffs has no names with dots. */
+function pinName({ facts: { name, id }, pin }: ForeignMap): string {
+  if (pin !== null) return pin.below;
+  return name === "" ? `map_${id}` : name.replaceAll(".", "_");
 }

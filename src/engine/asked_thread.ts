@@ -32,7 +32,9 @@ export class AskedThread<Question extends object, Answer extends Answering> {
     this.#read = read;
   }
 
+  /** Again: nothing happens. */
   start(): void {
+    if (this.#worker !== null) return;
     this.#worker = this.#start();
     this.#worker.on("message", (answer: Answer) => this.#receive(answer));
     this.#worker.on("error", (error) => this.#lost(error.message));

@@ -1,18 +1,25 @@
 import { CMD } from "../abi/service.ts";
-import type { DriftPolicy, MapRecord } from "../maps/map.ts";
+import type { CellKey } from "../maps/cells.ts";
+import type { DriftPolicy, MapRecord, MapType } from "../maps/map.ts";
+import { mapType } from "../maps/types.ts";
 import type { BatchCommand } from "../syscall/command.ts";
 import { batch } from "./batches.ts";
 import type { Request } from "./engine.ts";
-import type { ElementDifference, Mirror, MirrorRefusal, MirrorScan, MirrorSource } from "./ports.ts";
+import type { ElementDifference, Lagging, Mirror, MirrorRefusal, MirrorSource, ScanOrder, Untold } from "./ports.ts";
+import type { Window } from "./windows.ts";
 
 /** Elements that are not the same in the ledger and in the kernel. */
-interface DriftCounts {
+export interface DriftCounts {
   /** In the ledger alone. */
   readonly missing: number;
   /** In both, with other values. */
   readonly changed: number;
   /** In the kernel alone. */
   readonly extra: number;
+  /** Of these: changed by both. */
+  readonly both: number;
+  /** Beside these: let go by the kernel, which may do so in maps of this type. */
+  readonly evicted: number;
 }
 
 /** An ElementDifference in hex: a Buffer would cross threads with all of the memory that it is a view of. */
@@ -30,31 +37,41 @@ interface DriftReport {
 }
 
 /** Why there is no report: the map is gone; the kernel does not tell; the kernel refused. */
-export type DriftAnswer = DriftReport | { readonly gone: true } | { readonly untold: string } | MirrorRefusal;
+export type DriftAnswer = DriftReport | { readonly gone: true } | Untold | MirrorRefusal;
 
 export interface DriftParts {
   readonly mirror: Mirror;
   /** null: the map is gone. */
   readonly sourceOf: (map: number) => MirrorSource | null;
-  /** Runs commands of the service's own at once. */
-  readonly run: (requests: readonly Request[]) => void;
-  /** Becomes an event of the next batch. */
-  readonly note: (request: Request) => void;
+  /** Runs commands of the service's own at once; answers whether the log has them. */
+  readonly run: (requests: readonly Request[]) => boolean;
   readonly refused: (refusals: readonly MirrorRefusal[]) => void;
 }
 
-interface Job {
+type Policy = DriftPolicy["policy"];
+
+/** What a comparison is for. */
+interface Ask {
   readonly map: number;
-  readonly scan: MirrorScan;
-  /** null: it is asked for, and changes nothing. */
-  readonly policy: DriftPolicy["policy"] | null;
-  readonly counts: { missing: number; changed: number; extra: number };
-  readonly differences: ToldDifference[];
+  /** null: it changes nothing, and is no event. */
+  readonly policy: Policy | null;
+  /** What the ledger did while the kernel map did not follow: that is no drift. */
+  readonly window: Window;
+  /** As the event says it; null: by the map's interval. */
+  readonly at: string | null;
+  /** Differences that are answered. */
   readonly limit: number;
+  /** No commands run meanwhile. */
+  readonly atOnce: boolean;
+}
+
+interface Job {
+  readonly ask: Ask;
+  readonly steps: Generator<void, DriftAnswer>;
   readonly answer: (answer: DriftAnswer) => void;
 }
 
-/** What is due to be scanned. */
+/** What is due to be compared. */
 interface Watched {
   readonly policy: DriftPolicy;
   nextMs: number;
@@ -62,17 +79,29 @@ interface Watched {
   told: string;
 }
 
-const NOTHING_TOLD = describe({ missing: 0, changed: 0, extra: 0 });
+/** Keys that an event shows. */
+const FIRST_KEYS = 10;
+
+/** What is done about drift, unless it was said: what others have made is not the ledger's to change. */
+export function policyOf({ undecided, drift, adopted }: MapRecord): Policy {
+  if (undecided === true) return "report";
+  return drift?.policy ?? (adopted === undefined ? "repair" : "report");
+}
 
 /**
- * Finds what others have written into kernel maps: when it is asked, and in intervals by each map's policy. A scan is done
- * in pieces between batches; what is found in a piece is acted upon with it, before anything else can happen to the map.
+ * Compares kernel maps with their maps, and does what the map's policy says: at a start, when an operator asks, in intervals.
+ * A comparison goes in pieces between batches; what is found in a piece is acted upon with it, before anything else can happen
+ * to the map. Before anything is repaired, an event says what was there.
+ *
+ * Where the kernel map may lag behind the ledger, three values of an element are held together: the ledger's when the kernel map
+ * had all of it, the ledger's now, and the kernel's. If the kernel has the first, the ledger's own changes are made; if it has the
+ * second, they were made already. Anything else is somebody else's.
  */
 export class Drift {
   readonly #parts: DriftParts;
   readonly #watched = new Map<number, Watched>();
   readonly #jobs: Job[] = [];
-  /** Elements that scans by policy have found since the start. */
+  /** Elements that comparisons by policy have found since the start. */
   found = 0;
 
   constructor(parts: DriftParts) {
@@ -85,74 +114,265 @@ export class Drift {
     else this.#watched.set(id, { policy: drift, nextMs: nowMs + drift.intervalMs, told: NOTHING_TOLD });
   }
 
-  /** Scans a map, and changes nothing. */
+  /** Compares a map, and changes nothing. */
   report(map: number, limit: number): Promise<DriftAnswer> {
-    return new Promise((answer) => this.#begin(map, null, limit, answer));
+    return this.#queue({ map, policy: null, window: null, at: null, limit, atOnce: false });
+  }
+
+  /** Compares a map and does what is to be done by its policy, piece by piece. */
+  settle(map: number, policy: Policy, window: Window, at: string): Promise<DriftAnswer> {
+    return this.#queue({ map, policy, window, at, limit: 0, atOnce: false });
+  }
+
+  /** The same at once: nothing is served before. */
+  settleNow(map: number, policy: Policy, window: Window, at: string): DriftAnswer {
+    const steps = this.#compare({ map, policy, window, at, limit: 0, atOnce: true });
+    for (;;) {
+      const { value, done } = steps.next();
+      if (done === true) return value;
+    }
+  }
+
+  /** Writes elements as the ledger has them, or takes over the kernel's: those with these keys. */
+  decide(map: number, take: "ledger" | "kernel", keys: readonly Buffer[]): void {
+    const source = this.#parts.sourceOf(map);
+    if (source === null) return;
+    const found = keys.map((key) => this.#parts.mirror.look(source, key)).filter((one) => one != null);
+    if (take === "kernel") this.#import(map, found);
+    else this.#parts.refused(this.#mend(source, found));
   }
 
   /** Begins what is due, and does a piece of what is under way; answers whether there is more. */
   step(nowMs: number): boolean {
     for (const [map, watched] of this.#watched) {
-      if (watched.nextMs > nowMs || this.#jobs.some((job) => job.map === map && job.policy !== null)) continue;
+      if (watched.nextMs > nowMs || this.#jobs.some(({ ask }) => ask.map === map && ask.policy !== null)) continue;
       watched.nextMs = nowMs + watched.policy.intervalMs;
-      this.#begin(map, watched.policy.policy, 0, (answer) => this.#scanned(map, answer));
+      const record = this.#parts.sourceOf(map)?.map;
+      if (record === undefined) this.#watched.delete(map);
+      else void this.#queue({ map, policy: policyOf(record), window: null, at: null, limit: 0, atOnce: false });
     }
     const job = this.#jobs.shift();
     if (job === undefined) return false;
-    const answer = this.#piece(job);
-    if (answer === null) this.#jobs.push(job);
-    else job.answer(answer);
+    const { value, done } = job.steps.next();
+    if (done === true) job.answer(value);
+    else this.#jobs.push(job);
     return this.#jobs.length > 0;
   }
 
-  #begin(map: number, policy: Job["policy"], limit: number, answer: Job["answer"]): void {
-    const source = this.#parts.sourceOf(map);
-    if (source === null) {
-      answer({ gone: true });
-      return;
-    }
-    const counts = { missing: 0, changed: 0, extra: 0 };
-    this.#jobs.push({ map, scan: this.#parts.mirror.scan(source), policy, counts, differences: [], limit, answer });
+  #queue(ask: Ask): Promise<DriftAnswer> {
+    return new Promise((answer) => this.#jobs.push({ ask, steps: this.#compare(ask), answer }));
   }
 
-  /** null: there is more to look at. */
-  #piece(job: Job): DriftAnswer | null {
-    const source = this.#parts.sourceOf(job.map);
-    if (source === null) return { gone: true };
-    const { value, done } = job.scan.next();
-    if (done !== true) {
-      this.#take(job, source, value);
-      return null;
+  *#compare(ask: Ask): Generator<void, DriftAnswer> {
+    const { map, policy, at } = ask;
+    const tally = new Tally(ask.limit);
+    // Imports tell of themselves: at an interval nothing has to be counted before.
+    if (policy === "import" && at === null) return yield* this.#act(ask, tally);
+    const unread = yield* this.#look(ask, tally);
+    if (unread !== null) {
+      if ("operation" in unread && policy !== null) this.#parts.refused([unread]);
+      return unread;
     }
-    return value ?? { counts: job.counts, differences: job.differences };
+    if (policy === null) return tally.report;
+    this.found += tally.total;
+    if (!this.#tell(ask, tally)) return { gone: true };
+    if (policy === "report" || tally.isEmpty) {
+      this.#parts.mirror.takenUp(map, tally.isEmpty ? "yes" : "no");
+      return tally.report;
+    }
+    return yield* this.#act(ask, tally);
   }
 
-  #take(job: Job, source: MirrorSource, found: readonly ElementDifference[]): void {
-    if (found.length === 0) return;
-    for (const difference of found) {
-      job.counts[kindOf(difference)]++;
-      if (job.differences.length < job.limit) job.differences.push(inHex(difference));
-    }
-    if (job.policy !== null) this.found += found.length;
-    if (job.policy === "repair") this.#parts.refused(this.#parts.mirror.mend(source, found));
-    else if (job.policy === "import") this.#parts.run(importRequests(job.map, found));
+  /** Counts what differs, and writes what the kernel map has not received yet. */
+  *#look(ask: Ask, tally: Tally): Generator<void, { gone: true } | Untold | MirrorRefusal | null> {
+    const { mirror } = this.#parts;
+    let redone = 0;
+    const changed = this.#changedBy(ask);
+    const ended = yield* this.#pieces(ask.map, ask.atOnce ? "at once" : "kernel", (source, found) => {
+      const { evicts } = mirror.traits(source.map);
+      const lagging: Buffer[] = [];
+      for (const difference of found) {
+        if (ask.policy !== null && mirror.isPending(ask.map, difference.key)) continue;
+        const then = changed(source.map, difference.key);
+        if (then !== undefined && isThen(difference, mirror.shown(source, then))) lagging.push(difference.key);
+        else tally.add(difference, evicts && isMissing(difference), then !== undefined);
+      }
+      if (lagging.length > 0) this.#parts.refused(mirror.write(source, lagging));
+      redone += lagging.length;
+    });
+    if (redone > 0) this.#parts.run([redoneRequest(ask.map, ask.at ?? "interval", redone)]);
+    return ended;
   }
 
-  /** What a report or a repair has found is an event, where it is not what the last one said; an import tells of itself. */
-  #scanned(map: number, answer: DriftAnswer): void {
+  /** What an element was when the kernel map had all of the ledger's; undefined: the ledger has not changed it since, or nobody knows. */
+  #changedBy({ map, window }: Ask): (record: MapRecord, key: Buffer) => Buffer | null | undefined {
+    if (window === null) return () => undefined;
+    if (window === "born") return () => null;
+    const record = this.#parts.sourceOf(map)?.map;
+    if (record === undefined || window.length === 0) return () => undefined;
+    const { cellOf } = mapType(record.type) as MapType;
+    const thens = new Map<CellKey, Lagging>(window.map((one) => [cellOf(record, one.key), one]));
+    return (_record, key) => thens.get(cellOf(record, key))?.before;
+  }
+
+  /** What a comparison has found is an event. False: the log has not taken it, and nothing may be done. */
+  #tell({ map, policy, at }: Ask, tally: Tally): boolean {
+    const told = tally.described;
     const watched = this.#watched.get(map);
-    if (watched === undefined) return;
-    if ("gone" in answer) {
-      this.#watched.delete(map);
-      return;
-    }
-    if ("operation" in answer) this.#parts.refused([answer]);
-    if ("operation" in answer || "untold" in answer || watched.policy.policy === "import") return;
-    const told = describe(answer.counts);
-    const isNews = watched.policy.policy === "repair" ? told !== NOTHING_TOLD : told !== watched.told;
-    watched.told = told;
-    if (isNews) this.#parts.note(driftRequest(map, watched.policy.policy, answer.counts));
+    const isNews = at !== null || policy === "repair" ? !tally.isEmpty : told !== (watched?.told ?? NOTHING_TOLD);
+    if (watched !== undefined) watched.told = told;
+    if (!isNews) return true;
+    const done = this.#parts.run([driftRequest(map, policy as Policy, tally, at)]);
+    if (!done && watched !== undefined) watched.told = NOTHING_TOLD;
+    return done;
   }
+
+  /** Repairs or imports, each piece as it is then. */
+  *#act(ask: Ask, tally: Tally): Generator<void, DriftAnswer> {
+    const { map, policy } = ask;
+    const { mirror } = this.#parts;
+    const counts = ask.at === null && policy === "import";
+    const refusals: MirrorRefusal[] = [];
+    const acted = new Tally(0);
+    let full = false;
+    let left = false;
+    const mend = (source: MirrorSource, found: readonly ElementDifference[]): void => {
+      refusals.push(...this.#mend(source, found));
+      if (found.some(({ key }) => mirror.isPending(map, key))) full = true;
+    };
+    const act = (source: MirrorSource, found: readonly ElementDifference[]): void => {
+      const drifted = found.filter(({ key }) => !mirror.isPending(map, key));
+      if (counts) {
+        for (const difference of drifted) tally.add(difference, false, false);
+        this.found += drifted.length;
+      }
+      for (const difference of drifted) acted.add(difference, false, false);
+      if (policy !== "import") mend(source, drifted);
+      else {
+        const fitting = mirror.traits(source.map).evicts ? withinRoom(source, drifted) : drifted;
+        if (!this.#import(map, fitting) || fitting.length < drifted.length) left = true;
+      }
+    };
+    // What is missing first: a program that moves from an element to another finds one of them.
+    let ended = yield* this.#pieces(map, "ledger", act);
+    if (full) {
+      // Strays took up the room that elements needed; they are gone by now, and what was refused for them is not worth telling.
+      full = false;
+      ended ??= yield* this.#pieces(map, "ledger", mend);
+    }
+    // What others wrote between the comparison that was told and this one.
+    if (policy === "repair" && acted.total > tally.total)
+      this.#parts.run([driftRequest(map, policy, acted, "repaired more")]);
+    if (full || ended !== null) this.#parts.refused(refusals);
+    if (ended !== null) {
+      if ("operation" in ended) this.#parts.refused([ended]);
+      return ended;
+    }
+    mirror.takenUp(map, full || left ? "no" : "yes");
+    return tally.report;
+  }
+
+  /** As the ledger has it, but for what an LRU map's kernel map has let go: that is the kernel's to choose. */
+  #mend(source: MirrorSource, found: readonly ElementDifference[]): MirrorRefusal[] {
+    const { mirror } = this.#parts;
+    const { evicts } = mirror.traits(source.map);
+    const evicted = evicts ? found.filter(isMissing) : [];
+    if (evicted.length > 0) this.#import(source.map.id, evicted);
+    const others = evicts ? found.filter((difference) => !isMissing(difference)) : found;
+    return mirror.write(
+      source,
+      others.map(({ key }) => key),
+    );
+  }
+
+  /** False: the log has not taken it. */
+  #import(map: number, found: readonly ElementDifference[]): boolean {
+    return found.length === 0 || this.#parts.run(importRequests(map, found));
+  }
+
+  /** null: all of them were handed out. */
+  *#pieces(
+    map: number,
+    first: ScanOrder,
+    take: (source: MirrorSource, found: readonly ElementDifference[]) => void,
+  ): Generator<void, { gone: true } | Untold | MirrorRefusal | null> {
+    const begun = this.#parts.sourceOf(map);
+    if (begun === null) return { gone: true };
+    const { mirror } = this.#parts;
+    const scan = mirror.scan(begun, first);
+    const kernelId = mirror.kernelId(map);
+    for (;;) {
+      const source = this.#parts.sourceOf(map);
+      if (source === null) return { gone: true };
+      // What was found of the one before says nothing of the next one, and must not be written to it.
+      if (mirror.kernelId(map) !== kernelId) return { untold: "it got another kernel map while it was compared" };
+      const { value, done } = scan.next();
+      if (done === true) return value;
+      if (value.length > 0) take(source, value);
+      yield;
+    }
+  }
+}
+
+/** Counts differences, and keeps the first of them. */
+class Tally {
+  readonly #limit: number;
+  readonly #counts = { missing: 0, changed: 0, extra: 0, both: 0, evicted: 0 };
+  readonly #differences: ToldDifference[] = [];
+  readonly firstKeys: string[] = [];
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  add(difference: ElementDifference, evicted: boolean, byBoth: boolean): void {
+    if (evicted) this.#counts.evicted++;
+    else this.#counts[kindOf(difference)]++;
+    if (byBoth) this.#counts.both++;
+    if (this.firstKeys.length < FIRST_KEYS) this.firstKeys.push(difference.key.toString("hex"));
+    if (this.#differences.length < this.#limit) this.#differences.push(inHex(difference));
+  }
+
+  get counts(): DriftCounts {
+    return this.#counts;
+  }
+
+  get total(): number {
+    const { missing, changed, extra, evicted } = this.#counts;
+    return missing + changed + extra + evicted;
+  }
+
+  get isEmpty(): boolean {
+    return this.total === 0;
+  }
+
+  get described(): string {
+    const { missing, changed, extra, evicted } = this.#counts;
+    return `${missing} ${changed} ${extra} ${evicted}`;
+  }
+
+  get report(): DriftReport {
+    return { counts: this.#counts, differences: this.#differences };
+  }
+}
+
+const NOTHING_TOLD = new Tally(0).described;
+
+/** An LRU map of the ledger would evict others for elements that it has no room for, and import these the next time. */
+function withinRoom(source: MirrorSource, found: readonly ElementDifference[]): readonly ElementDifference[] {
+  let room = source.room() + found.filter(isMissing).length;
+  return found.filter(({ ledger }) => ledger !== null || room-- > 0);
+}
+
+/** Only the ledger has it. */
+function isMissing({ ledger, kernel }: ElementDifference): boolean {
+  return ledger !== null && kernel === null;
+}
+
+/** The kernel has what the ledger had. Where the kernel tells keys alone, an element is there or it is not. */
+function isThen({ ledger, kernel }: ElementDifference, before: Buffer | null): boolean {
+  if (ledger === null && kernel === null) return before !== null;
+  return kernel === null || before === null ? kernel === before : kernel.equals(before);
 }
 
 function inHex({ key, ledger, kernel }: ElementDifference): ToldDifference {
@@ -163,19 +383,32 @@ function inHex({ key, ledger, kernel }: ElementDifference): ToldDifference {
   };
 }
 
-function kindOf({ ledger, kernel }: ElementDifference): keyof DriftCounts {
+function kindOf({ ledger, kernel }: ElementDifference): "missing" | "changed" | "extra" {
   if (ledger === null) return "extra";
   return kernel === null ? "missing" : "changed";
 }
 
-function describe({ missing, changed, extra }: DriftCounts): string {
-  return `${missing} ${changed} ${extra}`;
-}
-
 const SERVICE = { session: 0, caller: "mapledger" } as const;
 
-function driftRequest(map: number, policy: DriftPolicy["policy"], counts: DriftCounts): Request {
-  return { cmd: CMD.MIRROR_DRIFT, ...SERVICE, target: { by: "id", id: map }, attr: { policy, ...counts } };
+function driftRequest(map: number, policy: Policy, { counts, firstKeys }: Tally, at: string | null): Request {
+  const { missing, changed, extra, both, evicted } = counts;
+  const attr = {
+    policy,
+    missing,
+    changed,
+    extra,
+    ...(both === 0 ? {} : { both_changed: both }),
+    ...(evicted === 0 ? {} : { evicted }),
+    ...(at === null ? {} : { at }),
+    first_keys: firstKeys,
+  };
+  return { cmd: CMD.MIRROR_DRIFT, ...SERVICE, target: { by: "id", id: map }, attr };
+}
+
+function redoneRequest(map: number, operation: string, elements: number): Request {
+  const detail = `${elements} elements written that the kernel map had not received`;
+  const attr = { operation, errno: "", detail };
+  return { cmd: CMD.MIRROR_RESYNC, ...SERVICE, target: { by: "id", id: map }, attr };
 }
 
 /** What the kernel has, as batches: those that are gone there first, so that there is room for the others. */

@@ -1,36 +1,32 @@
 import { isDeepStrictEqual } from "node:util";
-import { errnoName } from "../abi/errno.ts";
-import { CMD, cmdName } from "../abi/service.ts";
+import { CMD } from "../abi/service.ts";
+import { eventHash } from "../log/canonical.ts";
 import { type Event, eventRow } from "../log/event.ts";
 import { READS, touchedMaps } from "../log/touched.ts";
-import type { Host, MapRecord, MapType } from "../maps/map.ts";
-import { mapType } from "../maps/types.ts";
+import type { Host, MapRecord } from "../maps/map.ts";
 import type { Action, Command, CreateCommand, EndReason, OpenCommand, Origin } from "../syscall/command.ts";
-import { elementsOf } from "../syscall/elements.ts";
 import { execute, redo } from "../syscall/execute.ts";
 import type { Outcome } from "../syscall/outcome.ts";
-import { OPERATOR, OpenMap, type SessionRecord, State, sendsToInterfaces } from "../syscall/state.ts";
-import { type AdoptAnswer, type AdoptAsk, adoptRequests } from "./adopt.ts";
-import { Drift, type DriftAnswer } from "./drift.ts";
+import { type SessionRecord, State, sendsToInterfaces } from "../syscall/state.ts";
 import { ChangeList, IGNORE } from "./followers.ts";
+import { KernelMaps } from "./kernel_maps.ts";
 import { Leases } from "./leases.ts";
 import { type Made, noteMade, withMade } from "./made.ts";
+import { MirrorSources } from "./mirror_sources.ts";
+import { withOccupied } from "./occupied.ts";
 import { PendingCells } from "./pending.ts";
 import type {
   Clock,
   EventLog,
   Interfaces,
-  KernelMapFacts,
   Mirror,
-  MirrorRefusal,
-  MirrorSource,
-  MirrorSources,
   MirrorStatus,
   OpenedObject,
   Processes,
   StateStore,
 } from "./ports.ts";
 import type { EngineStats, SessionView } from "./queries.ts";
+import { type PastOfMaps, Windows } from "./windows.ts";
 
 /** A command as it reaches the engine: everything but the time. */
 export type Request = Action & Omit<Origin, "timeUs">;
@@ -60,9 +56,13 @@ export interface EngineParts {
   readonly host: Host;
   readonly interfaces: Interfaces;
   readonly processes: Processes;
+  /** Asked what kernel maps lack that have not followed for long. */
+  readonly past: PastOfMaps;
   readonly graceMs: number;
   /** Where a bug or a broken machine is told of. */
   readonly report: (message: string, error: unknown) => void;
+  /** Where an operator is told of maps whose kernel map does not follow; left out: nobody is. */
+  readonly notice?: (message: string) => void;
 }
 
 /** Figures of one batch, for the metrics. */
@@ -88,8 +88,6 @@ const RETRY_MS = 5000;
 const PROGRESS_EVENTS = 10_000;
 /** How old what is known of interfaces and of processes may be. */
 const MACHINE_MS = 100;
-/** Events that are read to tell which maps have changed. */
-const LOOKED_AT_MAX = 10_000;
 /** Cells reclaimed between two batches. */
 const RECLAIM_CELLS = 2048;
 /** Archived events removed from the log between two batches. */
@@ -106,20 +104,18 @@ export class Engine {
   readonly #parts: EngineParts;
   readonly #cells: PendingCells;
   readonly #changes = new ChangeList();
-  readonly #drift: Drift;
+  /** What is done about kernel maps. */
+  readonly kernelMaps: KernelMaps;
   #seq: number;
   #timeUs: number;
   /** What has happened to the mirror since the last batch: events of the next one. */
   #notes: Request[] = [];
-  #refusalCount = 0;
   /** When the service may run commands of its own again, after the log has failed. */
   #ownAfterMs = 0;
   /** Real objects of the batch under way: kept when it is durable. */
   #opened: [object: OpenedObject, id: number][] = [];
   /** Whether any map has interfaces for elements. */
   #usesInterfaces = false;
-  /** Maps that events after a seq have changed, as far as the last. */
-  #changedAfter: { readonly seq: number; readonly last: number; readonly maps: ReadonlySet<number> } | null = null;
   /** When the machine was last looked at. */
   #lookedMs = Number.NEGATIVE_INFINITY;
   /** When the store may be tried again, after it has failed. */
@@ -131,22 +127,32 @@ export class Engine {
   constructor(parts: EngineParts) {
     this.#parts = parts;
     this.#cells = new PendingCells(parts.store);
-    this.state = new State(this.#cells, parts.host, parts.mirror.off === null ? this.#changes : IGNORE);
+    this.state = new State(this.#cells, parts.host, parts.mirror.follows ? this.#changes : IGNORE);
     this.leases = new Leases(parts.graceMs, parts.processes);
     this.#seq = parts.log.lastSeq;
     this.#timeUs = parts.log.lastTimeUs;
-    const { of: sourceOf } = this.#sources();
-    this.#drift = new Drift({
+    this.kernelMaps = new KernelMaps({
       mirror: parts.mirror,
-      sourceOf,
-      run: (requests) => void this.run(requests),
+      state: this.state,
+      sources: new MirrorSources(this.state),
+      log: parts.log,
+      past: parts.past,
+      run: (requests) => this.run(requests).every((reply) => "seq" in reply),
+      runWhole: (requests) => this.runWhole(requests, { map: 0, seq: this.#seq }),
       note: (request) => this.#notes.push(request),
-      refused: (refusals) => this.#refused(refusals),
+      report: parts.report,
+      notice: parts.notice ?? (() => {}),
+      nowMs: () => this.#nowMs(),
     });
   }
 
   get seq(): number {
     return this.#seq;
+  }
+
+  /** Why kernel maps do not follow at present; null: they do. */
+  get mirrorOff(): string | null {
+    return this.#parts.mirror.off;
   }
 
   /**
@@ -162,10 +168,16 @@ export class Engine {
       throw new Error(`recovering the state: it has events up to ${store.seq}, the log ends at ${log.lastSeq}`);
     const replayed = new State(this.#cells, this.#parts.host, IGNORE);
     const before = store.seq;
+    const windows = this.kernelMaps.begin(
+      () => new Windows(replayed, before, mirror.carried, (map) => mirror.place(map)),
+    );
     let seq = before;
     let told = before;
     for await (const events of log.changes(before)) {
-      for (const event of events) redoEvent(replayed, event);
+      for (const event of events) {
+        windows?.before(event);
+        redoEvent(replayed, event);
+      }
       seq = events.at(-1)?.seq ?? seq;
       if (this.#cells.size >= REPLAY_CELLS || this.#cells.bytes >= WRITE_BYTES) {
         await this.#cells.writing;
@@ -179,10 +191,10 @@ export class Engine {
     for (const [, session] of this.state.sessions.from("")) this.#lend(session);
     for (const [, map] of this.state.maps.from("")) {
       this.#usesInterfaces ||= sendsToInterfaces(map.type);
-      this.#drift.watch(map, this.#nowMs());
+      this.kernelMaps.drift.watch(map, this.#nowMs());
     }
     mirror.takeUpObjects(this.state.objects.all());
-    if (mirror.off === null) this.#takeUpMaps(mirroring);
+    await this.kernelMaps.takeUpFirst(mirroring);
     this.endExited();
   }
 
@@ -251,7 +263,10 @@ export class Engine {
       this.#count(command.cmd, outcome.errno);
     }
     const committed = performance.now();
-    this.#refused(this.#parts.mirror.apply(this.#changes.take(), this.#seq));
+    const { mirror } = this.#parts;
+    const changes = this.#changes.take();
+    this.kernelMaps.refused(mirror.apply(changes, this.#seq, () => eventHash(events.at(-1) as Event)));
+    this.kernelMaps.applied(changes);
     const mirrored = performance.now();
     this.figures = {
       commands: requests.length,
@@ -277,8 +292,7 @@ export class Engine {
    * unless there is no time, clears away and writes what is pending, too. Answers whether there is more to do.
    */
   idle(leasesOnly: boolean): boolean {
-    const retrying = this.#retryMirror();
-    const scanning = this.#drift.step(this.#nowMs()) || retrying;
+    const scanning = this.kernelMaps.step();
     this.#runOwn();
     const archived = this.#deleteArchived();
     if (leasesOnly) return scanning;
@@ -291,57 +305,6 @@ export class Engine {
   /** Ends the sessions whose process has exited. */
   endExited(): void {
     if (this.leases.exited().length > 0) this.#runOwn();
-  }
-
-  /** Makes a map's kernel map equal to the state; what the kernel refuses becomes an event, as always. */
-  resync(map: MapRecord, caller: string): void {
-    this.#notes.push(resyncRequest(map.id, caller, "resync"));
-    this.#refused(this.#parts.mirror.resync(this.#source(map)));
-  }
-
-  #takeUpMaps(mirroring: (done: number, total: number) => void): void {
-    const { mirror } = this.#parts;
-    const total = [...this.state.maps.from("")].length;
-    this.#refused(mirror.takeUp(this.#sources(), [...this.state.directories()], (done) => mirroring(done, total)));
-  }
-
-  /** What a map differs in from its kernel map; at most so many differences. */
-  drift(map: number, limit: number): Promise<DriftAnswer> {
-    return this.#drift.report(map, limit);
-  }
-
-  /** Makes a kernel map that some other program has made a map of the ledger's. */
-  adopt(ask: AdoptAsk): AdoptAnswer {
-    return this.#parts.mirror.adopting<AdoptAnswer>(ask.which, (foreign) => {
-      const requests = adoptRequests(foreign, ask);
-      if ("errno" in requests) return { refused: requests };
-      const done = this.runWhole(requests, { map: 0, seq: this.#seq });
-      if ("refused" in done) {
-        const { errno, detail } = done.refused;
-        return { refused: { errno: errnoName(errno), detail: `${cmdName(done.cmd)}: ${detail}` } };
-      }
-      if ("failure" in done) return done;
-      if (!("replies" in done)) throw new Error("adopting a kernel map: its map has changed before it was there");
-      const pinned = done.replies.at(-2) as { outcome: Outcome };
-      return { map: pinned.outcome.map, seq: (done.replies.at(-1) as { seq: number }).seq };
-    });
-  }
-
-  kernelMaps(): readonly KernelMapFacts[] {
-    return this.#parts.mirror.kernelMaps();
-  }
-
-  /** Why what the kernel has of a map cannot be taken over, or null. */
-  cannotImport(map: MapRecord): string | null {
-    return this.#parts.mirror.cannotImport(map);
-  }
-
-  /** What the mirror makes equal by itself, after it had failed; answers whether there is more to do. */
-  #retryMirror(): boolean {
-    const { repaired, refusals, more } = this.#parts.mirror.retry();
-    for (const map of repaired) this.#notes.push(resyncRequest(map, "mapledger", "retry"));
-    this.#refused(refusals);
-    return more;
   }
 
   /** What a session lives by at present. */
@@ -361,12 +324,10 @@ export class Engine {
   stats(mapsMax: number): EngineStats {
     const { store, mirror } = this.#parts;
     const maps: { id: number; name: string; type: number; entries: number; maxEntries: number }[] = [];
-    let mapsBehind = 0;
-    let mapCount = 0;
+    const ids: number[] = [];
     for (const [, { id, name, type, maxEntries }] of this.state.maps.from("")) {
       if (maps.length < mapsMax) maps.push({ id, name, type, maxEntries, entries: this.state.entryCount(id) });
-      if (mirror.status(id).state === "failed") mapsBehind++;
-      mapCount++;
+      ids.push(id);
     }
     return {
       commands: [...this.#counts].map(([key, count]) => [Math.floor(key / ERRNO_END), key % ERRNO_END, count]),
@@ -375,10 +336,10 @@ export class Engine {
       pendingCells: this.#cells.size,
       sessions: this.leases.count,
       mirrorOff: mirror.off,
-      mirrorRefusals: this.#refusalCount,
-      driftFound: this.#drift.found,
-      mapsBehind,
-      mapCount,
+      mirrorRefusals: this.kernelMaps.refusalCount,
+      driftFound: this.kernelMaps.drift.found,
+      mirrorMaps: this.kernelMaps.counts(ids),
+      mapCount: ids.length,
       maps,
     };
   }
@@ -432,11 +393,6 @@ export class Engine {
     if (this.#seq === before) this.#ownAfterMs = nowMs + RETRY_MS;
   }
 
-  #refused(refusals: readonly MirrorRefusal[]): void {
-    for (const refusal of refusals) this.#notes.push(refusalRequest(refusal));
-    this.#refusalCount += refusals.length;
-  }
-
   #isLarge(times: number): boolean {
     return this.#cells.size >= WRITE_CELLS * times || this.#cells.bytes >= WRITE_BYTES * times;
   }
@@ -457,11 +413,11 @@ export class Engine {
     const mark = this.#cells.mark();
     const changes = this.#changes.length;
     const opened = request.cmd === CMD.OPEN && "attr" in request ? this.#open(request as OpenRequest) : null;
-    const command: Command = { ...(opened?.request ?? request), timeUs };
+    const asked: Command = { ...(opened?.request ?? request), timeUs };
+    const command = withOccupied(this.state, this.#parts.mirror, this.#changes, asked);
     try {
       const outcome = execute(this.state, command);
-      // The kernel has it already; and by now perhaps something newer.
-      if (command.imported === true) this.#changes.truncate(changes);
+      if (command.imported === true && this.#parts.mirror.follows) this.#changes.imported(changes);
       if (opened !== null) this.#noteOpened(opened.object, outcome);
       const seq = this.#seq + events.length + 1;
       events.push({ seq, command, outcome });
@@ -541,7 +497,7 @@ export class Engine {
     if (command.cmd === CMD.BPF_MAP_CREATE && outcome.errno === 0 && "attr" in command)
       this.#usesInterfaces ||= sendsToInterfaces((command as CreateCommand).attr.mapType);
     if (command.cmd === CMD.MIRROR_POLICY && outcome.errno === 0)
-      this.#drift.watch(this.state.map(outcome.map) as MapRecord, this.#nowMs());
+      this.kernelMaps.drift.watch(this.state.map(outcome.map) as MapRecord, this.#nowMs());
     const session = command.cmd === CMD.SESSION_OPEN ? (outcome.out?.session_id ?? 0) : command.session;
     if (session === 0 || outcome.out?.session !== undefined) return;
     const record = this.state.session(session);
@@ -564,58 +520,6 @@ export class Engine {
   #nowMs(): number {
     return performance.now();
   }
-
-  #source(map: MapRecord): MirrorSource {
-    const pathnames: string[] = [];
-    for (const pin of this.state.pinned()) if (pin.map === map.id) pathnames.push(pin.pathname);
-    const open = new OpenMap(this.state, map, OPERATOR);
-    const btf = this.state.btfBlob(map);
-    const type = mapType(map.type) as MapType;
-    return {
-      map,
-      btf,
-      pathnames,
-      elements: () => type.stored(open),
-      element(key) {
-        const cell = type.cellOf(map, key);
-        return type.element(open, cell, open.cells.get(cell));
-      },
-      after: (key, limit) => firstOf(elementsOf(open, key), limit),
-    };
-  }
-
-  #sources(): MirrorSources {
-    const { state } = this;
-    const seqNow = (): number => this.#seq;
-    const source = (map: MapRecord): MirrorSource => this.#source(map);
-    return {
-      get seq() {
-        return seqNow();
-      },
-      *all() {
-        for (const [, map] of state.maps.from("")) yield source(map);
-      },
-      of(mapId) {
-        const map = state.map(mapId);
-        return map === undefined ? null : source(map);
-      },
-      changedSince: (seq) => this.#changedSince(seq),
-    };
-  }
-
-  /** Asked for each of the lines there are, at start: read once. */
-  #changedSince(seq: number): ReadonlySet<number> | null {
-    if (this.#seq - seq > LOOKED_AT_MAX || seq > this.#seq) return null;
-    if (this.#changedAfter?.seq !== seq || this.#changedAfter.last !== this.#seq) {
-      const maps = new Set<number>();
-      for (const event of this.#parts.log.read(seq)) {
-        const row = eventRow(event);
-        if (!READS.has(row.cmd)) for (const map of touchedMaps(row, event.outcome.out)) maps.add(map);
-      }
-      this.#changedAfter = { seq, last: this.#seq, maps };
-    }
-    return this.#changedAfter.maps;
-  }
 }
 
 function redoEvent(state: State, { seq, command, outcome }: Event): void {
@@ -624,22 +528,6 @@ function redoEvent(state: State, { seq, command, outcome }: Event): void {
   } catch (error) {
     throw new Error(`replaying event ${seq}: ${(error as Error).message}`, { cause: error });
   }
-}
-
-function refusalRequest({ mapId, operation, errno, detail }: MirrorRefusal): Request {
-  const target = { by: "id", id: mapId } as const;
-  return { cmd: CMD.MIRROR_REFUSED, session: 0, caller: "mapledger", target, attr: { operation, errno, detail } };
-}
-
-function firstOf<Item>(items: Iterable<Item>, limit: number): Item[] {
-  const first: Item[] = [];
-  for (const item of items) if (first.push(item) === limit) break;
-  return first;
-}
-
-function resyncRequest(mapId: number, caller: string, operation: string): Request {
-  const attr = { operation, errno: "", detail: "" };
-  return { cmd: CMD.MIRROR_RESYNC, session: 0, caller, target: { by: "id", id: mapId }, attr };
 }
 
 function endRequest(session: number, caller: string, reason: EndReason): Request {

@@ -28,6 +28,19 @@ export class ChangeList implements Follower {
     this.#changes.length = length;
   }
 
+  /** From a point on they are of an import: the kernel has them already, and by now perhaps something newer. */
+  imported(length: number): void {
+    this.truncate(length);
+    this.#changes.push({ kind: "imported" });
+  }
+
+  /** Whether the batch removes a pin or a directory at this path. The machine still has it until the mirror applies the batch. */
+  vacates(pathname: string): boolean {
+    return this.#changes.some(
+      (change) => (change.kind === "unpin" || change.kind === "rmdir") && change.pathname === pathname,
+    );
+  }
+
   /** Hands everything over; changes of one map that follow each other stand together. */
   take(): readonly MirrorChange[] {
     const merged: MirrorChange[] = [];
@@ -45,8 +58,9 @@ export class ChangeList implements Follower {
     this.#changes.push({ kind: "create", map, btf });
   }
 
-  changed(map: MapRecord, key: Buffer, value: Buffer | null): void {
-    this.#changes.push({ kind: "elements", map, changes: [{ key, value }] });
+  changed(map: MapRecord, key: Buffer, value: Buffer | null, flags: number): void {
+    const change = flags === 0 ? { key, value } : { key, value, flags };
+    this.#changes.push({ kind: "elements", map, changes: [change] });
   }
 
   frozen(map: MapRecord): void {

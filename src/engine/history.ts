@@ -160,10 +160,8 @@ class Recorder implements Cells {
     this.#cells = new PendingCells({
       get: (key) => this.#latest.get(key),
       range: (from, to) => this.#latest.range(from, to),
-      rangeDown: (from, to) => store.rangeDown(from, to),
       write: (_changes, seq) => store.write(this.#taken(), seq, this.#bytes),
       seq: 0,
-      close: () => store.close(),
     });
   }
 

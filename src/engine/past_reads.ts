@@ -1,11 +1,12 @@
 import type { Moment } from "../codec/moments.ts";
 import { isRefusal } from "../syscall/outcome.ts";
 import { OPERATOR, OpenMap, type State } from "../syscall/state.ts";
+import type { LaggingHex } from "./asked_past.ts";
 import { changedElements } from "./diff.ts";
 import { elementVersions, type HistoryOf, type VersionPage } from "./element_history.ts";
 import { FrameWriter } from "./frames.ts";
 import { mapEver } from "./maps_ever.ts";
-import type { MapReference } from "./queries.ts";
+import type { MapReference, PinView } from "./queries.ts";
 import { planRestore, type RestorePlan } from "./restore.ts";
 
 /** Questions about more than one moment. Bytes are in hex; a string in place of an answer says what is wrong with a key. */
@@ -31,6 +32,13 @@ export interface PastReads {
       readonly limit: number;
     };
     answer: NoMap | string | Diff;
+  };
+  /** What became of a map's elements after an event, up to the last: what each of them was then. "born": the map came later. */
+  lagging: { ask: { readonly map: number; readonly after: number }; answer: readonly LaggingHex[] | "born" | null };
+  /** The maps and pins that there were right after an event. */
+  stood: {
+    ask: { readonly seq: number };
+    answer: { readonly maps: readonly number[]; readonly pins: readonly PinView[] };
   };
   /** The commands that bring a map back: for `runWhole` of the engine. */
   restore: {
@@ -114,6 +122,24 @@ export const PAST_READS: {
     return { map: id, from, to, counts, changes, more };
   },
 
+  async lagging(past, { map, after }) {
+    const from = await past.reach({ seq: after });
+    const to = await past.reach(null);
+    const before = openAt(past, from, map);
+    if (before === null) return "born";
+    const lagging: LaggingHex[] = [];
+    for (const { key, before: was } of changedElements(before, openAt(past, to, map))) {
+      if (lagging.length === LAGGING_MAX) return null;
+      lagging.push({ key: key.toString("hex"), before: was?.toString("hex") ?? null });
+    }
+    return lagging;
+  },
+
+  async stood(past, { seq }) {
+    const state = past.stateAt(await past.reach({ seq }));
+    return { maps: [...state.maps.from("")].map(([, { id }]) => id), pins: [...state.pinned()] };
+  },
+
   async restore(past, { reference, reason, caller, session, ...moment }) {
     const at = await past.reach(moment.at);
     const now = await past.reach(null);
@@ -129,6 +155,9 @@ export const PAST_READS: {
     return { map: id, at, now, counts: plan.counts, ...writer.take() };
   },
 };
+
+/** Of more elements nobody is told what they were. */
+const LAGGING_MAX = 1_000_000;
 
 const writer = new FrameWriter();
 

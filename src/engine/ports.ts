@@ -2,10 +2,11 @@ import type { Event } from "../log/event.ts";
 import type { Cell, CellKey, Cells } from "../maps/cells.ts";
 import type { Element, MapRecord } from "../maps/map.ts";
 import type { ObjectRecord } from "../maps/object.ts";
-import type { ClientProcess, Found, ObjectSpec } from "../syscall/command.ts";
+import type { ClientProcess, Found, ObjectSpec, Occupied } from "../syscall/command.ts";
+import type { NewEntry } from "../syscall/pins.ts";
 
 /** The event log: the truth. It throws where the machine fails it (disk full, I/O): then nothing was appended. */
-export interface EventLog {
+export interface EventLog extends LogEnd {
   readonly lastSeq: number;
   /** Time of the last event, 0 for an empty log. */
   readonly lastTimeUs: number;
@@ -59,6 +60,8 @@ export interface Processes {
 export interface ElementChange {
   readonly key: Buffer;
   readonly value: Buffer | null;
+  /** BPF_NOEXIST or BPF_EXIST, if the command said so: it was not meant for an element that somebody else has made, or deleted. */
+  readonly flags?: number;
 }
 
 /** What a batch of commands did that the kernel's maps must follow, in order. */
@@ -70,7 +73,9 @@ export type MirrorChange =
   | { readonly kind: "pin"; readonly map: MapRecord; readonly pathname: string }
   | { readonly kind: "unpin"; readonly pathname: string }
   | { readonly kind: "mkdir" | "rmdir"; readonly pathname: string }
-  | { readonly kind: "object gone"; readonly id: number };
+  | { readonly kind: "object gone"; readonly id: number }
+  /** Nothing has to follow: what was imported is there. */
+  | { readonly kind: "imported" };
 
 /** What the kernel refused. */
 export interface MirrorRefusal {
@@ -81,15 +86,35 @@ export interface MirrorRefusal {
   readonly detail: string;
 }
 
+/** Whether a kernel map is equal to its map, as far as was seen last; `unknown` where the kernel does not tell. */
+export type Equality = "yes" | "no" | "unknown";
+
 export type MirrorStatus =
   | {
       readonly state: "on";
       readonly kernelId: number;
+      /** Where the mirror has pinned it. */
       readonly pinned: string;
-      /** Of the kernel map: more than the map's where the kernel would let elements go before it is full. */
+      /** Of the kernel map, as the kernel has it. */
       readonly maxEntries: number;
+      readonly equal: Equality;
+      /** Of an adopted map: whether anything but the mirror holds the kernel map; `unknown`: and why, in `detail`. */
+      readonly held?: "yes" | "unknown";
+      /** Of pins that are not where they should be, or of what is not known. */
+      readonly detail?: string;
     }
-  | { readonly state: "failed"; readonly operation: string; readonly errno: string; readonly detail: string }
+  | {
+      readonly state: "failed";
+      readonly operation: string;
+      readonly errno: string;
+      readonly detail: string;
+      /** Of the kernel map that is there all the same. */
+      readonly kernelId?: number;
+    }
+  /** An adopted map whose pin is gone or names another kernel map, or whose kernel map nothing else holds. */
+  | { readonly state: "lost"; readonly kernelId: number; readonly detail: string }
+  /** An adopted map whose kernel map is gone: none is made in its place. */
+  | { readonly state: "waiting"; readonly detail: string }
   | { readonly state: "off"; readonly detail: string };
 
 /** A map as the mirror must find it: for taking up what is pinned, and for repair. */
@@ -102,6 +127,8 @@ export interface MirrorSource {
   elements(): Iterable<Element>;
   /** The one with this key, as the kernel shows it, of a map whose elements name nothing else. */
   element(key: Buffer): Element | null;
+  /** So many more elements it takes, if it evicts rather than refuse more. */
+  room(): number;
   /** Such elements after the one with a key, at most so many; null: from the first. */
   after(key: Buffer | null, limit: number): readonly Element[];
 }
@@ -119,19 +146,58 @@ export interface Untold {
 }
 
 /**
+ * Which elements a scan tells first: those that only the ledger has, or those that the kernel has. "at once": in one piece,
+ * which is several times as fast, and for when no commands run meanwhile.
+ */
+export type ScanOrder = "ledger" | "kernel" | "at once";
+
+/**
  * A map compared with its kernel map, piece by piece: each piece is as it is when it is looked at, whatever happens between
  * two. The answer is why that cannot be told, or null.
  */
 export type MirrorScan = Generator<readonly ElementDifference[], MirrorRefusal | Untold | null>;
 
-/** The maps of the state, as they are whenever they are asked for. */
-export interface MirrorSources {
-  /** The last event. */
-  readonly seq: number;
-  all(): Iterable<MirrorSource>;
-  of(mapId: number): MirrorSource | null;
-  /** Maps that events after this one may have changed; null: they are too many to look at. */
-  changedSince(seq: number): ReadonlySet<number> | null;
+/** Where the log ends, and which events it has: whether a directory of pins is this log's. */
+export interface LogEnd {
+  readonly id: string;
+  readonly life: string;
+  readonly lastSeq: number;
+  /** SHA-256 of an event's canonical bytes; null: the log has no such event, or has archived it. */
+  hashOf(seq: number): Buffer | null;
+}
+
+/** What became of a map's kernel map when the mirror opened it. */
+export type Opening =
+  /** It was there, and may differ from its map. */
+  | "found"
+  /** It was made, and has all that the map has. */
+  | "made"
+  /** There is none to write to: its status says why. */
+  | "none";
+
+/** An element that the ledger changed while its kernel map did not follow, as the ledger showed it then; null: it was not there. */
+export interface Lagging {
+  readonly key: Buffer;
+  readonly before: Buffer | null;
+}
+
+/** What the mirror noticed on the host. */
+export interface MirrorFinding {
+  /** 0: of no single map. */
+  readonly mapId: number;
+  /** As in "pin replaced". */
+  readonly what: string;
+  readonly path?: string;
+  readonly kernelId?: number;
+  readonly detail: string;
+}
+
+/** A freed map whose kernel map lives on. */
+export interface FormerKernelMap {
+  readonly map: number;
+  readonly kernelId: number;
+  readonly boot: string;
+  readonly detail: string;
 }
 
 /** A kernel map, as the kernel tells of it. */
@@ -144,15 +210,25 @@ export interface KernelMapFacts
   readonly id: number;
   /** The map that it is the mirror of. */
   readonly map: number | null;
+  /** The map that has been freed and that it was the mirror of. */
+  readonly was: number | null;
   /** Why it cannot be adopted, or null. */
   readonly cannot: string | null;
+  /** Where it is pinned, as far as this mount namespace shows. */
+  readonly pins: readonly string[];
+  /** The kernel's ids of programs that use it and of maps of maps that it is in; null: they are not known. */
+  readonly holders: { readonly programs: readonly number[]; readonly outer: readonly number[] } | null;
+  /** Why its pins and holders are not all known, or null. */
+  readonly holdersUnknown: string | null;
 }
 
 /** A kernel map that some other program has made. */
 export interface ForeignMap {
-  readonly facts: Omit<KernelMapFacts, "map" | "cannot">;
+  readonly facts: Omit<KernelMapFacts, "map" | "was" | "cannot" | "pins" | "holders" | "holdersUnknown">;
   /** The blob that its `facts.btf` is of; null: it has none. */
   readonly btf: Buffer | null;
+  /** The path that it was found by, and what that is below the root of its bpffs; null: it was found by its id. */
+  readonly pin: { readonly path: string; readonly below: string } | null;
   /** All that it holds, but for what reads as zeros in an array; or why it cannot be read. */
   elements(): readonly ForeignElement[] | Pick<MirrorRefusal, "errno" | "detail">;
 }
@@ -170,14 +246,16 @@ export type ForeignName =
   /** One that has to be adopted with the map. */
   | { readonly foreign: ForeignMap };
 
-/** What became of maps that had failed. */
+/** What became of writes that the kernel had refused. */
 export interface MirrorRetry {
-  /** Their kernel maps are equal to the state again. */
+  /** Maps whose refused writes have all been made. */
   readonly repaired: readonly number[];
   /** What was refused now that has not been told of before. */
   readonly refusals: readonly MirrorRefusal[];
-  /** There is more to do at once. */
-  readonly more: boolean;
+  /** Elements whose write was refused, and that somebody else has changed since. */
+  readonly drifted: readonly { readonly map: number; readonly keys: readonly Buffer[] }[];
+  /** Maps whose kernel map could not be opened, or written to, and that have to be taken up again. */
+  readonly reopen: readonly number[];
 }
 
 /** The real object behind a descriptor that a command is about to open. */
@@ -190,27 +268,71 @@ export interface OpenedObject {
   drop(): void;
 }
 
-/** The kernel maps that follow the state, and the kernel's objects that descriptors of sessions stand for. Nothing here throws for what the kernel refuses. */
+/**
+ * The kernel maps that follow the state, and the kernel's objects that descriptors of sessions stand for. Nothing here throws
+ * for what the kernel refuses. What others have made is never written over: where the ledger and a kernel map differ, the
+ * mirror tells, and whoever asked decides by the map's policy.
+ */
 export interface Mirror {
-  /** Why it is off, or null where it is on. */
+  /** False: it is off for good, and need not be told of changes. */
+  readonly follows: boolean;
+  /** Why it is off at present, or null where it is on. */
   readonly off: string | null;
-  /** At start: takes up pinned kernel maps, compares, repairs in place, makes what is missing, drops what is no more. */
-  takeUp(sources: MirrorSources, directories: readonly string[], progress: (maps: number) => void): MirrorRefusal[];
-  /** At start, before that: opens the objects again that have names, and makes others in place of the rest. */
+  /** Takes the directory of pins, if it can be had now: it is on from then on. Answers why not, or null. */
+  begin(log: LogEnd): string | null;
+  /** The last event that the kernel map of a map has, when it was taken up last; null: that is not known. */
+  place(mapId: number): number | null;
+  /** The last event that all kernel maps have, but for those with a place of their own; null: not known. */
+  readonly carried: number | null;
+  /** At start, before maps are opened: opens the objects again that have names, and makes others in place of the rest. */
   takeUpObjects(objects: Iterable<ObjectRecord>): void;
+  /** Makes the directories that the state has. */
+  ensureDirectories(pathnames: readonly string[]): MirrorRefusal[];
+  /** Opens a map's kernel map, or makes it where there is none and the map is the ledger's own. Its pins are made where nothing is. */
+  open(source: MirrorSource): { readonly opening: Opening; readonly refusals: readonly MirrorRefusal[] };
+  /** Of a kernel map that is there: another takes its place, and its pins. */
+  recreate(source: MirrorSource): readonly MirrorRefusal[];
+  /**
+   * Of a kernel map that cannot be compared: writes what the ledger changed since the kernel map had all of it, and nothing
+   * else. null: what that is is not known, so that nothing is written.
+   */
+  catchUp(source: MirrorSource, changed: readonly Lagging[] | null): MirrorRefusal[];
+  /** A map has been taken up: its kernel map has all that its policy lets it have. */
+  takenUp(mapId: number, equal: Equality): void;
+  /** All maps have been taken up: kernel maps have come to this event. `hash` null: the log has no event yet, or no longer has it. */
+  reached(seq: number, hash: Buffer | null): void;
+  /** Removes pins and directories of the mirror's own that the state no longer has. */
+  dropStale(
+    maps: ReadonlySet<number>,
+    pins: readonly { readonly pathname: string; readonly map: number }[],
+  ): MirrorRefusal[];
   /** null: such an object exists in the ledger only. */
   openObject(spec: ObjectSpec): OpenedObject | null;
+  /** The refusal of a new pin or directory whose path is not free; null: it is free, or the mirror cannot tell. */
+  occupied(entry: NewEntry): Occupied | null;
   /** Objects that have ended since this was asked last: processes that exited, cgroups that were removed. */
   endedObjects(): readonly number[];
-  /** Carries one batch, up to an event; returns what was refused. A map with a refusal is behind until resync. */
-  apply(changes: readonly MirrorChange[], seq: number): MirrorRefusal[];
-  /** Makes one map's kernel map equal to the state. */
-  resync(source: MirrorSource): MirrorRefusal[];
-  scan(source: MirrorSource): MirrorScan;
-  /** Writes what a scan has found as the ledger has it. */
-  mend(source: MirrorSource, found: readonly ElementDifference[]): MirrorRefusal[];
-  /** All kernel maps of the machine. */
-  kernelMaps(): readonly KernelMapFacts[];
+  /** Carries one batch, up to an event (`hash`: as LogEnd has it); returns what was refused. */
+  apply(changes: readonly MirrorChange[], seq: number, hash: () => Buffer): MirrorRefusal[];
+  /** The kernel's id of a map's kernel map; null: it has none that is open. */
+  kernelId(mapId: number): number | null;
+  /** Whether kernel maps of this map's type can be compared, and let elements go by themselves. */
+  traits(map: MapRecord): { readonly compared: boolean; readonly evicts: boolean };
+  scan(source: MirrorSource, first: ScanOrder): MirrorScan;
+  /** What a scan would find of one element, null: nothing; undefined: the kernel does not tell. */
+  look(source: MirrorSource, key: Buffer): ElementDifference | null | undefined;
+  /** The kernel's form of a value that the ledger showed once. */
+  shown(source: MirrorSource, value: Buffer | null): Buffer | null;
+  /** Of elements that the ledger changed after a map's place: those that its kernel map lacks. Others were carried later. */
+  lacks(map: MapRecord, changed: readonly Lagging[]): readonly Lagging[];
+  /** Whether a write of this element was refused, and will be tried again. */
+  isPending(mapId: number, key: Buffer): boolean;
+  /** Writes elements as the ledger has them. */
+  write(source: MirrorSource, keys: readonly Buffer[]): MirrorRefusal[];
+  /** All kernel maps of the machine, in pieces. */
+  kernelMaps(
+    former: (kernelId: number, boot: string) => number | undefined,
+  ): Generator<void, readonly KernelMapFacts[]>;
   /**
    * Opens one that is to be adopted, calls `adopt` with it, and closes it again, and what it holds, unless maps were created
    * meanwhile as which they go on. Answers what `adopt` does, or why it cannot be had.
@@ -221,9 +343,56 @@ export interface Mirror {
   ): Answer | { readonly refused: Pick<MirrorRefusal, "errno" | "detail"> };
   /** Why what the kernel has of a map cannot be taken over, or null: it can. */
   cannotImport(map: MapRecord): string | null;
-  /** Makes those that have failed equal, where it is time to try again: a piece of that. */
-  retry(): MirrorRetry;
+  /** Tries refused writes again, where it is time to: each for its own elements alone, and only what nobody else has changed. */
+  retry(sourceOf: (mapId: number) => MirrorSource | null): MirrorRetry;
+  /** Looks at the directory of pins, at pins and at who holds adopted kernel maps: a piece of that, about every second. */
+  watch(sources: () => Iterable<MirrorSource>): MirrorWatch;
+  /** An adopted map's pin names a kernel map that it cannot follow. */
+  lost(mapId: number, detail: string): void;
+  /** Lets an adopted map's kernel map go: it is left as it is. */
+  letGo(mapId: number): MirrorRefusal[];
+  /** From now on a map follows the kernel map that its pin names. */
+  follow(map: MapRecord): MirrorRefusal[];
+  /** Puts a map's pin back; what is pinned there is pinned aside, and its path answered. */
+  repin(map: MapRecord, pathname: string): { readonly aside: string | null } | MirrorRefusal;
+  /** Whose the directory of pins is by its mark; null: nobody's, or this log's. */
+  readonly owner: string | null;
+  /**
+   * Makes it this log's, if no process holds its lock; answers why not, or null. `record` is called with whose it was before
+   * anything in it changes; if it answers why the event could not be recorded, nothing does.
+   */
+  takeOver(log: LogEnd, record: (owner: string) => string | null): string | null;
   status(mapId: number): MirrorStatus;
+  /** What is pinned in its directory. */
+  listed(ledger: PinningLedger): MirrorListing;
   /** Leaves kernel maps and pins as they are, for the next start. */
   close(): void;
+}
+
+/** The ledger, as far as it says which pins on the host are its own. */
+export interface PinningLedger {
+  map(id: number): MapRecord | undefined;
+  /** The last id that a map was given. */
+  readonly lastMap: number;
+  pinned(): Iterable<{ readonly pathname: string; readonly map: number }>;
+}
+
+/** What is pinned in the mirror's directory, by path; empty while it is not this log's. */
+export interface MirrorListing {
+  readonly directory: string;
+  /** Of the mirror: maps' own pins, sessions' pins, what it keeps for itself. */
+  readonly ours: readonly string[];
+  /** Of somebody else; the first of them. */
+  readonly foreign: readonly string[];
+}
+
+/** What a look at the host has found since the last one. */
+export interface MirrorWatch {
+  readonly found: readonly MirrorFinding[];
+  /** Freed maps whose kernel maps live on. */
+  readonly former: readonly FormerKernelMap[];
+  /** Adopted maps whose pin names another kernel map, which they are to follow. */
+  readonly replaced: readonly { readonly map: number; readonly kernelId: number; readonly pin: string }[];
+  /** Adopted maps that waited, or had lost their pin, and may be opened. */
+  readonly reopen: readonly number[];
 }

@@ -8,6 +8,7 @@ import type { AdoptAnswer, AdoptAsk } from "./adopt.ts";
 import type { DriftAnswer } from "./drift.ts";
 import type { Engine, WholeReply } from "./engine.ts";
 import { readRequests } from "./frames.ts";
+import type { MirrorCounts, MirrorView, Order, Ordered } from "./kernel_maps.ts";
 import type { LeaseKind } from "./leases.ts";
 import type { KernelMapFacts, MirrorStatus } from "./ports.ts";
 
@@ -28,11 +29,13 @@ export interface Queries extends Reads {
   detach: { ask: { session: number }; answer: null };
   /** Requests in frames, that run as one: see Engine.runWhole. */
   whole: { ask: { frames: ArrayBuffer; length: number; map: number; seq: number }; answer: WholeReply };
-  resync: { ask: { id: number; caller: string }; answer: boolean };
+  resync: { ask: { id: number; caller: string }; answer: DriftAnswer };
   drift: { ask: { id: number; limit: number }; answer: DriftAnswer };
   cannotImport: { ask: { id: number }; answer: string | null };
   adopt: { ask: AdoptAsk; answer: AdoptAnswer };
   kernelMaps: { ask: Record<string, never>; answer: readonly KernelMapFacts[] };
+  order: { ask: Order; answer: Ordered };
+  mirror: { ask: Record<string, never>; answer: MirrorView };
   stats: { ask: Record<string, never>; answer: EngineStats };
 }
 
@@ -78,7 +81,8 @@ export interface EngineStats {
   readonly mirrorRefusals: number;
   /** Elements that scans have found to differ since the start. */
   readonly driftFound: number;
-  readonly mapsBehind: number;
+  /** Maps by how they stand with their kernel map. */
+  readonly mirrorMaps: MirrorCounts;
   readonly mapCount: number;
   /** The first of them; a series each is for some, not for all. */
   readonly maps: readonly { id: number; name: string; type: number; entries: number; maxEntries: number }[];
@@ -190,21 +194,18 @@ const ACTS: { [Name in ActName]: Act<Name> } = {
     return "replies" in answer ? { replies: answer.replies.map(withoutBytes) } : answer;
   },
 
-  resync(engine, { id, caller }) {
-    const map = engine.state.map(id);
-    if (map !== undefined) engine.resync(map, caller);
-    return map !== undefined;
+  resync: ({ kernelMaps }, { id, caller }) => kernelMaps.resync(id, caller),
+  drift: ({ kernelMaps }, { id, limit }) => kernelMaps.drift.report(id, limit),
+
+  cannotImport({ state, kernelMaps }, { id }) {
+    const map = state.map(id);
+    return map === undefined ? null : kernelMaps.cannotImport(map);
   },
 
-  drift: (engine, { id, limit }) => engine.drift(id, limit),
-
-  cannotImport(engine, { id }) {
-    const map = engine.state.map(id);
-    return map === undefined ? null : engine.cannotImport(map);
-  },
-
-  adopt: (engine, ask) => engine.adopt(ask),
-  kernelMaps: (engine) => engine.kernelMaps(),
+  adopt: ({ kernelMaps }, ask) => kernelMaps.adopt(ask),
+  kernelMaps: ({ kernelMaps }) => kernelMaps.kernelMaps(),
+  order: ({ kernelMaps }, order) => kernelMaps.order(order),
+  mirror: ({ kernelMaps }) => kernelMaps.view(),
 
   stats(engine) {
     return engine.stats(MAPS_IN_STATS_MAX);

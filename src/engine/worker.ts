@@ -1,4 +1,5 @@
 import type { MessagePort } from "node:worker_threads";
+import type { AskPast } from "./asked_past.ts";
 import type { Engine } from "./engine.ts";
 import { FrameWriter, readRequests } from "./frames.ts";
 import { answerQuery, type QueryName } from "./queries.ts";
@@ -7,6 +8,8 @@ import { answerQuery, type QueryName } from "./queries.ts";
 export type ToEngine =
   | { readonly kind: "batch"; readonly frames: ArrayBuffer; readonly length: number }
   | { readonly kind: "query"; readonly id: number; readonly name: QueryName; readonly ask: unknown }
+  /** The answer to what the engine has asked of the past; `error`: why there is none. */
+  | { readonly kind: "past"; readonly id: number; readonly answer: unknown; readonly error: string | null }
   | { readonly kind: "close" };
 
 /** And back. */
@@ -29,8 +32,13 @@ export type FromEngine =
     }
   /** The log has grown without a batch: what the service does of its own accord. */
   | { readonly kind: "grown"; readonly seq: number }
+  | { readonly kind: "past"; readonly id: number; readonly ask: AskPast }
+  /** Whether kernel maps follow: null, or why not. Told whenever it changes. */
+  | { readonly kind: "mirror"; readonly off: string | null }
   | { readonly kind: "answer"; readonly id: number; readonly answer: unknown }
   | { readonly kind: "report"; readonly message: string; readonly error: string }
+  /** What an operator should know. */
+  | { readonly kind: "notice"; readonly message: string }
   | { readonly kind: "closed" };
 
 /** How long the engine must have been idle before it does what can wait. */
@@ -55,9 +63,17 @@ export function serveEngine(engine: Engine, port: MessagePort, closed: () => voi
     return answer;
   };
 
+  let mirrorOff = engine.mirrorOff;
+  const tellMirror = (): void => {
+    if (engine.mirrorOff === mirrorOff) return;
+    mirrorOff = engine.mirrorOff;
+    post(port, { kind: "mirror", off: mirrorOff });
+  };
+
   const tick = (): void => {
     const leasesOnly = performance.now() - lastBatchMs < IDLE_MS;
     const more = growing(() => engine.idle(leasesOnly));
+    tellMirror();
     timer = setTimeout(tick, more ? (leasesOnly ? BUSY_MS : 0) : IDLE_MS);
   };
   let timer = setTimeout(tick, IDLE_MS);
@@ -90,11 +106,17 @@ export function serveEngine(engine: Engine, port: MessagePort, closed: () => voi
       }
       case "query": {
         const answer = growing(() => answerQuery(engine, message.name, message.ask as never));
-        const tell = (answer: unknown): void => post(port, { kind: "answer", id: message.id, answer });
+        const tell = (answer: unknown): void => {
+          // Whoever has ordered a take-over finds the mirror on when it is answered.
+          tellMirror();
+          post(port, { kind: "answer", id: message.id, answer });
+        };
         if (answer instanceof Promise) answer.then(tell);
         else tell(answer);
         break;
       }
+      case "past":
+        break;
       case "close":
         clearTimeout(timer);
         clearTimeout(looking);
@@ -121,6 +143,7 @@ export function serveEngine(engine: Engine, port: MessagePort, closed: () => voi
     }
   };
   port.on("message", (message: ToEngine) => {
+    if (message.kind === "past") return;
     waiting.push(message);
     if (waiting.length === 1) pump();
   });

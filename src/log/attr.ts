@@ -1,5 +1,7 @@
 import { OBJ_NAME_LEN } from "../abi/bpf.ts";
 import { CMD } from "../abi/service.ts";
+import type { MirrorShape } from "../maps/lru_shape.ts";
+import type { OnReplace } from "../maps/map.ts";
 import type {
   Action,
   Capability,
@@ -7,6 +9,7 @@ import type {
   Command,
   EndReason,
   ObjectSpec,
+  Occupied,
   OpenCommand,
   Origin,
   RestoreNote,
@@ -52,6 +55,9 @@ function attrOf(command: Action): Attr | null {
         excl_prog_hash: hex(attr.exclProgHash),
         excl_prog_hash_size: attr.exclProgHashSize,
         adopted: attr.adopted,
+        adopted_pin: attr.adoptedPin,
+        on_replace: attr.onReplace,
+        mirror_shape: attr.mirrorShape,
       };
     }
     case CMD.BPF_MAP_LOOKUP_BATCH:
@@ -64,8 +70,10 @@ function attrOf(command: Action): Attr | null {
         in_batch: hex(command.attr.inBatch),
         out_batch: hex(command.attr.outBatch),
       };
-    case CMD.BPF_OBJ_PIN:
-      return { pathname: command.attr.pathname, file_flags: command.attr.fileFlags, path_fd: command.attr.pathFd };
+    case CMD.BPF_OBJ_PIN: {
+      const { pathname, fileFlags, pathFd, found } = command.attr;
+      return { pathname, file_flags: fileFlags, path_fd: pathFd, found };
+    }
     case CMD.BPF_OBJ_GET: {
       const { pathname, fileFlags, pathFd, bpfFd } = command.attr;
       return { pathname, file_flags: fileFlags, path_fd: pathFd, bpf_fd: bpfFd };
@@ -98,12 +106,21 @@ function attrOf(command: Action): Attr | null {
     case CMD.UNLINK:
     case CMD.MKDIR:
     case CMD.RMDIR:
-      return { pathname: command.attr.pathname };
+      return { pathname: command.attr.pathname, found: command.attr.found };
     case CMD.MAP_ELEMENTS:
       return { after: hex(command.attr.after), limit: command.attr.limit };
     case CMD.MIRROR_REFUSED:
     case CMD.MIRROR_RESYNC:
     case CMD.MIRROR_DRIFT:
+    case CMD.MIRROR_FOUND:
+    case CMD.MIRROR_FOLLOW:
+    case CMD.MIRROR_DECIDE:
+    case CMD.MIRROR_RECREATE:
+    case CMD.MIRROR_TAKE_OVER:
+    case CMD.MIRROR_RELEASE:
+    case CMD.MIRROR_REPIN:
+    case CMD.MIRROR_LEAVE:
+    case CMD.MIRROR_FREED:
       return { ...command.attr };
     case CMD.MIRROR_POLICY:
       return { policy: command.attr.policy, interval_ms: command.attr.intervalMs };
@@ -189,11 +206,14 @@ export function readCommand(parts: CommandParts): Command {
           exclProgHash: bytes(attr.excl_prog_hash),
           exclProgHashSize: attr.excl_prog_hash_size,
           ...(attr.adopted === undefined ? {} : { adopted: attr.adopted as number }),
+          ...(attr.adopted_pin === undefined ? {} : { adoptedPin: attr.adopted_pin as string }),
+          ...(attr.on_replace === undefined ? {} : { onReplace: attr.on_replace as OnReplace }),
+          ...(attr.mirror_shape === undefined ? {} : { mirrorShape: attr.mirror_shape as MirrorShape }),
         },
       };
     case CMD.BPF_OBJ_PIN: {
       const { pathname, file_flags: fileFlags, path_fd: pathFd } = attr;
-      return { ...origin, cmd, target, attr: { pathname, fileFlags, pathFd } };
+      return { ...origin, cmd, target, attr: { pathname, fileFlags, pathFd, ...foundAttr(attr) } };
     }
     case CMD.BPF_OBJ_GET: {
       const { pathname, file_flags: fileFlags, path_fd: pathFd, bpf_fd: bpfFd } = attr;
@@ -231,7 +251,7 @@ export function readCommand(parts: CommandParts): Command {
     case CMD.UNLINK:
     case CMD.MKDIR:
     case CMD.RMDIR:
-      return { ...origin, cmd, attr: { pathname: attr.pathname } };
+      return { ...origin, cmd, attr: { pathname: attr.pathname, ...foundAttr(attr) } };
     case CMD.MAP_ELEMENTS:
       return { ...origin, cmd, target, attr: { after: bytes(attr.after), limit: attr.limit } };
     case CMD.MIRROR_REFUSED:
@@ -239,6 +259,23 @@ export function readCommand(parts: CommandParts): Command {
       return { ...origin, cmd, target, attr };
     case CMD.MIRROR_DRIFT:
       return { ...origin, cmd, target, attr };
+    case CMD.MIRROR_FOUND:
+      return { ...origin, cmd, target, attr };
+    case CMD.MIRROR_FOLLOW:
+      return { ...origin, cmd, target, attr };
+    case CMD.MIRROR_DECIDE:
+      return { ...origin, cmd, target, attr };
+    case CMD.MIRROR_RECREATE:
+    case CMD.MIRROR_RELEASE:
+      return { ...origin, cmd, target, attr };
+    case CMD.MIRROR_REPIN:
+      return { ...origin, cmd, target, attr };
+    case CMD.MIRROR_TAKE_OVER:
+      return { ...origin, cmd, attr };
+    case CMD.MIRROR_LEAVE:
+      return { ...origin, cmd, attr };
+    case CMD.MIRROR_FREED:
+      return { ...origin, cmd, attr };
     case CMD.MIRROR_POLICY:
       return { ...origin, cmd, target, attr: { policy: attr.policy, intervalMs: attr.interval_ms } };
     default:
@@ -255,6 +292,11 @@ export function targetOf(command: Action): Target | null {
 function fdOf(target: Target): number {
   if (target.by !== "fd") throw new Error(`reading a command on a descriptor: its target is by ${target.by}`);
   return target.fd;
+}
+
+/** Omitted if the event has none, so that the command is equal to the one that was decided. */
+function foundAttr({ found }: Attr): { readonly found?: Occupied } {
+  return found === undefined ? {} : { found: found as Occupied };
 }
 
 /** Left out stays left out: most sessions have all capabilities, and live by no process. */

@@ -1,3 +1,5 @@
+import { statSync } from "node:fs";
+import { basename, dirname, resolve } from "node:path";
 import { errnoName } from "../abi/errno.ts";
 import type { ForeignElement, ForeignMap, ForeignName, KernelMapFacts } from "../engine/ports.ts";
 import { isOfMaps } from "../maps/inner_maps.ts";
@@ -5,11 +7,15 @@ import type { InnerShape, MapRecord } from "../maps/map.ts";
 import { Btf } from "../syscall/btf.ts";
 import { specialFields } from "../syscall/special_fields.ts";
 import { fdinfo } from "./fdinfo.ts";
+import { HolderScan } from "./holders.ts";
 import { shownKey } from "./kernel_elements.ts";
 import { KeyedElements } from "./keyed_elements.ts";
 import type { Making } from "./make.ts";
 import type { MapInfo } from "./map_info.ts";
 import { cannotAdopt, mirrored, type Named } from "./mirrored.ts";
+import { Pace } from "./pace.ts";
+import { isProgressMap } from "./progress_map.ts";
+import { isRefusedKeys } from "./refused_keys.ts";
 
 /** Why there is none to be had. */
 export interface NoForeignMap {
@@ -23,6 +29,8 @@ export interface KnownMaps {
   readonly maps: ReadonlyMap<number, MapRecord>;
   /** The mirror's own. */
   readonly own: ReadonlySet<number>;
+  /** The map of the ledger that had this one and has been freed, or null. */
+  was(kernelId: number): number | null;
 }
 
 type Which = { readonly kernelId: number } | { readonly pinned: string };
@@ -49,7 +57,8 @@ export class Adopting {
     const shown = "kernelId" in which ? `kernel map ${which.kernelId}` : `what is pinned at ${which.pinned}`;
     const fd = "kernelId" in which ? bpf.mapFdById(which.kernelId) : bpf.get(which.pinned);
     if (fd < 0) return { errno: errnoName(-fd), detail: `opening ${shown}: ${errnoName(-fd)}` };
-    const foreign = this.#foreign(fd, shown);
+    const pin = "pinned" in which ? { path: which.pinned, below: belowRoot(which.pinned) } : null;
+    const foreign = this.#foreign(fd, pin, shown);
     if (foreign instanceof Foreign) this.#opened.set(foreign.facts.id, foreign);
     else bpf.close(fd);
     return foreign;
@@ -68,7 +77,7 @@ export class Adopting {
     this.#opened.clear();
   }
 
-  #foreign(fd: number, shown: string): Foreign | NoForeignMap {
+  #foreign(fd: number, pin: ForeignMap["pin"], shown: string): Foreign | NoForeignMap {
     const { bpf } = this.#making;
     const about = fdinfo(fd);
     if (about === null) return { errno: "EINVAL", detail: `${shown} is no map` };
@@ -80,7 +89,7 @@ export class Adopting {
     const btf = info.btf === null ? null : bpf.btfById(info.btf.btfId);
     if (typeof btf === "number")
       return { errno: errnoName(-btf), detail: `reading the BTF of ${shown}: ${errnoName(-btf)}` };
-    return new Foreign(this.#making, { ...info, frozen: about.frozen }, btf, fd, (named) => this.#resolve(named));
+    return new Foreign(this.#making, { ...info, frozen: about.frozen }, btf, pin, fd, (named) => this.#resolve(named));
   }
 
   #resolve(named: Named): Resolved | NoForeignMap {
@@ -96,6 +105,7 @@ export class Adopting {
 export class Foreign implements ForeignMap {
   readonly facts: ForeignMap["facts"];
   readonly btf: Buffer | null;
+  readonly pin: ForeignMap["pin"];
   readonly fd: number;
   /** The map that it would be; of a map of maps without what these are like. */
   readonly map: MapRecord;
@@ -106,6 +116,7 @@ export class Foreign implements ForeignMap {
     making: Making,
     facts: ForeignMap["facts"],
     btf: Buffer | null,
+    pin: ForeignMap["pin"],
     fd: number,
     resolve: (named: Named) => Resolved | NoForeignMap,
   ) {
@@ -113,6 +124,7 @@ export class Foreign implements ForeignMap {
     this.map = recordOf(facts, btf);
     this.facts = { ...facts, mapFlags: (facts.mapFlags & ~ownFlags(making, this.map)) >>> 0 };
     this.btf = btf;
+    this.pin = pin;
     this.fd = fd;
     this.#resolve = resolve;
   }
@@ -146,28 +158,60 @@ export class Foreign implements ForeignMap {
   }
 }
 
-/** All kernel maps that there are. */
-export function* kernelMaps(making: Making, known: KnownMaps): Iterable<KernelMapFacts> {
+/** A pin's path within its bpffs: from the root of the mount on. */
+function belowRoot(path: string): string {
+  const names = [basename(path)];
+  for (let directory = dirname(resolve(path)); directory !== "/"; directory = dirname(directory)) {
+    const { dev } = statSync(directory);
+    if (statSync(dirname(directory)).dev !== dev) break;
+    names.unshift(basename(directory));
+  }
+  return names.join("/");
+}
+
+/** All kernel maps that there are, in pieces; `known` as it is when a piece is looked at. */
+export function* kernelMaps(making: Making, known: () => KnownMaps): Generator<void, readonly KernelMapFacts[]> {
   const { bpf } = making;
+  const scan = yield* HolderScan.scan(bpf);
+  const pace = new Pace();
+  const found: KernelMapFacts[] = [];
   for (let id = bpf.mapGetNextId(0); id > 0; id = bpf.mapGetNextId(id)) {
+    yield* pace.step();
     const fd = bpf.mapFdById(id);
     if (fd < 0) continue;
     const info = bpf.infoByFd(fd);
     const frozen = fdinfo(fd)?.frozen === true;
     bpf.close(fd);
     if (typeof info === "number") continue;
-    const map = known.maps.get(id)?.id ?? null;
-    yield { ...info, frozen, map, cannot: whyNot(making, known, info)?.detail ?? null };
+    const { pins, ...holders } = scan.of(id);
+    const now = known();
+    found.push({
+      ...info,
+      frozen,
+      map: now.maps.get(id)?.id ?? null,
+      was: now.was(id),
+      cannot: whyNot(making, now, info)?.detail ?? null,
+      pins,
+      holders: scan.unknown === null ? holders : null,
+      holdersUnknown: scan.unknown,
+    });
   }
+  return found;
 }
 
 /** Why a kernel map cannot be adopted, as far as is seen without its elements. */
 function whyNot({ cpus }: Making, { maps, own }: KnownMaps, info: MapInfo): NoForeignMap | null {
   const map = maps.get(info.id);
   if (own.has(info.id)) return { errno: "EEXIST", detail: "it is the mirror's own" };
+  if (isKeptByMirror(info)) return { errno: "EOPNOTSUPP", detail: "another mapledger keeps its places in it" };
   if (map !== undefined) return { errno: "EEXIST", detail: `it is map ${map.id}'s` };
   const cannot = cannotAdopt(recordOf({ ...info, frozen: false }, null), cpus);
   return cannot === null ? null : { errno: "EOPNOTSUPP", detail: cannot };
+}
+
+/** Whether a kernel map is of the definition in which a mirror keeps what it knows of kernel maps. */
+function isKeptByMirror(info: MapInfo): boolean {
+  return isProgressMap(info) || isRefusedKeys(info);
 }
 
 /** Flags that the kernel sets by itself, and a creation does not take. */

@@ -1,5 +1,5 @@
 import { ERRNO } from "../abi/errno.ts";
-import type { ElementChange, MirrorRefusal, MirrorScan, MirrorSource } from "../engine/ports.ts";
+import type { ElementChange, MirrorRefusal, MirrorScan, MirrorSource, ScanOrder } from "../engine/ports.ts";
 import type { Element, Host, MapRecord } from "../maps/map.ts";
 import { mapType } from "../maps/types.ts";
 import type { Bpf } from "./bpf.ts";
@@ -16,13 +16,48 @@ export interface Opened {
   readonly fd: number;
 }
 
-/** The elements of a kernel map. Refusals: what is refused does not keep the rest from being written; the first is given. */
+/** The elements of a kernel map. */
 export interface KernelElements {
-  /** Carries changes, in their order: a program never sees a state that the map did not go through. */
-  write(changes: readonly ElementChange[]): MirrorRefusal | null;
-  /** Makes what programs may be using equal to the elements of the state. */
-  repair(elements: Iterable<Element>): MirrorRefusal | null;
-  scan(source: MirrorSource): MirrorScan;
+  /**
+   * Carries changes, in their order: a program never sees a state that the map did not go through. A refused one does not
+   * keep the rest from being written, unless they build upon it; the first refusal is given, `failed` is told of each.
+   */
+  write(changes: readonly ElementChange[], failed?: (change: ElementChange) => void): MirrorRefusal | null;
+  /** The kernel's value of an element now, as it shows it; null: it has none; undefined: it does not tell. */
+  look(key: Buffer): Buffer | null | undefined;
+  /** What `look` gives for an element that the ledger shows with this value (null: has not). */
+  shown(value: Buffer | null): Buffer | null;
+  scan(source: MirrorSource, first: ScanOrder): MirrorScan;
+  /**
+   * Of a kernel map that cannot be compared: writes what the ledger changed since the kernel map had all of it, and nothing
+   * else. `elements` are the ledger's now; `failed` as of write.
+   */
+  catchUp(
+    elements: Iterable<Element>,
+    changes: readonly WindowChange[],
+    failed: (change: ElementChange) => void,
+  ): MirrorRefusal | null;
+}
+
+/** An element that the ledger changed while its kernel map did not follow; null: it was, or is, not there. */
+export interface WindowChange {
+  readonly key: Buffer;
+  /** As the ledger showed it. */
+  readonly before: Buffer | null;
+  /** As `put` of its map type takes it. */
+  readonly now: Buffer | null;
+}
+
+/** What only programs fill, or nothing shows. */
+export function unreadable(untold: string): Pick<KernelElements, "look" | "shown" | "scan"> {
+  return {
+    look: () => undefined,
+    shown: (value) => value,
+    // biome-ignore lint/correctness/useYield: it answers without a piece
+    *scan() {
+      return { untold };
+    },
+  };
 }
 
 /** Bytes of a value in user space. */

@@ -2,8 +2,8 @@ import type { ElementChange, MirrorRefusal } from "../engine/ports.ts";
 import type { Element, MapRecord } from "../maps/map.ts";
 import type { Bpf } from "./bpf.ts";
 import { fdinfo } from "./fdinfo.ts";
-import { KeptElements } from "./kept_elements.ts";
-import type { KernelElements, Opened } from "./kernel_elements.ts";
+import { keptElements } from "./kept_elements.ts";
+import { type KernelElements, type Opened, unreadable } from "./kernel_elements.ts";
 import { KeyedElements } from "./keyed_elements.ts";
 import { LineElements } from "./line_elements.ts";
 import type { MirroredType } from "./mirrored.ts";
@@ -32,11 +32,11 @@ export class KernelMap {
   }
 
   /** Writes elements into a kernel map that has just been made. */
-  fill(elements: Iterable<Element>): MirrorRefusal | null {
+  fill(elements: Iterable<Element>, failed: (change: ElementChange) => void): MirrorRefusal | null {
     let first: MirrorRefusal | null = null;
     let changes: ElementChange[] = [];
     const write = (): void => {
-      const refused = this.elements.write(changes);
+      const refused = this.elements.write(changes, failed);
       first ??= refused;
       changes = [];
     };
@@ -67,15 +67,12 @@ function elementsOf(opened: Opened): KernelElements {
     case "stack":
       return new LineElements(opened);
     case "for good":
-      return new KeptElements(opened);
+      return keptElements(opened);
     case "by programs":
       return {
+        ...unreadable("only programs fill it: the ledger has no elements of it"),
         write: () => null,
-        repair: () => null,
-        // biome-ignore lint/correctness/useYield: it answers without a piece
-        *scan() {
-          return { untold: "only programs fill it: the ledger has no elements of it" };
-        },
+        catchUp: () => null,
       };
   }
 }

@@ -1,198 +1,639 @@
+import { BPF_ELEM } from "../abi/bpf.ts";
 import type {
+  ElementChange,
   ElementDifference,
+  Equality,
   ForeignMap,
   KernelMapFacts,
+  Lagging,
+  LogEnd,
   Mirror,
   MirrorChange,
+  MirrorListing,
   MirrorRefusal,
   MirrorRetry,
   MirrorScan,
   MirrorSource,
-  MirrorSources,
   MirrorStatus,
+  MirrorWatch,
   OpenedObject,
+  Opening,
+  PinningLedger,
+  ScanOrder,
 } from "../engine/ports.ts";
-import { isOfMaps } from "../maps/inner_maps.ts";
 import type { Host, MapRecord } from "../maps/map.ts";
 import type { ObjectRecord } from "../maps/object.ts";
-import type { ObjectSpec } from "../syscall/command.ts";
+import type { ObjectSpec, Occupied } from "../syscall/command.ts";
+import type { NewEntry } from "../syscall/pins.ts";
 import type { Bpf } from "./bpf.ts";
-import { Carried } from "./carried.ts";
+import { Claim, type Claiming } from "./claim.ts";
 import { fdinfo } from "./fdinfo.ts";
 import { Adopting, Foreign, type KnownMaps, kernelMaps } from "./foreign.ts";
+import { HostWatch } from "./host_watch.ts";
+import { takeInventory } from "./inventory.ts";
+import type { WindowChange } from "./kernel_elements.ts";
 import { KernelMap } from "./kernel_map.ts";
-import { LineElements } from "./line_elements.ts";
+import { Layout } from "./layout.ts";
+import { pinsBelow } from "./listing.ts";
 import { type Making, makeKernelMap, openKernelMap } from "./make.ts";
+import { type Mark, markOf } from "./mark.ts";
 import { cannotTake, type MirroredType, mirrored, type References } from "./mirrored.ts";
 import { ObjectTable } from "./object_table.ts";
+import { bootId } from "./pidfd.ts";
 import { PinTree } from "./pin_tree.ts";
+import type { ProgressMap } from "./progress_map.ts";
+import { type RefusedWrite, RefusedWrites } from "./refused_writes.ts";
 
-/** A map of the state. `kernel` null: there is no kernel map to carry changes to. */
+/** A map of the state, and its kernel map, if it has one. */
 interface Entry {
   kernel: KernelMap | null;
+  /** How it stands with the kernel map itself: `on` as long as nothing else is known. */
   status: MirrorStatus;
-  /** When it is tried to make a failed one equal again, and how long after that once more. */
+  equal: Equality;
+  /** Writes that the kernel has refused. */
+  readonly refused: RefusedWrites;
+  /** It has to be opened again: it could not be, or refused too much. */
+  broken: boolean;
+  /** It is being opened again by itself. */
+  reopening: boolean;
+  /** The ledger's is frozen. */
+  frozen: boolean;
+  /** A pin was refused. */
+  unpinned: boolean;
+  /** When what was refused is tried again, and how long after that once more. */
   retryMs: number;
   delayMs: number;
 }
 
-/** A failed map that is being made equal. */
-interface Retrying {
-  readonly id: number;
-  /** As what it was told of before. */
-  readonly told: MirrorStatus;
-  readonly steps: Generator<void, readonly MirrorRefusal[]>;
-}
-
-/** What happened to lines is written at once; how far the rest has come, only so that the next start has few events to look at. */
+/** So many events may pass by that change no kernel map before it is noted how far these have come: the next start looks at few. */
 const REACHED_EVENTS = 1000;
-const NOTHING_RETRIED: MirrorRetry = { repaired: [], refusals: [], more: false };
+/** Refused writes that are tried again in one piece. */
+const RETRY_WRITES = 1024;
 const RETRY_FIRST_MS = 1000;
 const RETRY_MOST_MS = 5 * 60_000;
 const NEVER = Number.POSITIVE_INFINITY;
+const NOT_BEGUN = "the mirror has not begun";
+const NO_RETRY: MirrorRetry = { repaired: [], refusals: [], drifted: [], reopen: [] };
+const NO_WATCH: MirrorWatch = { found: [], former: [], replaced: [], reopen: [] };
 
 /** What a mirror is made with. */
 export interface KernelMirrorParts {
   readonly bpf: Bpf;
-  /** The directory of bpffs that is its own. */
+  /** MAPLEDGER_BPFFS. */
   readonly root: string;
   readonly host: Host;
   /** CPUs that the machine may have. */
   readonly machineCpus: number;
+  /** Path of the data directory: the mark says whose the directory of pins is. */
+  readonly data: string;
+  /** Why bpf(2) cannot be used at present, or null. */
+  readonly unfit: () => string | null;
   /** Milliseconds of a clock that does not step. */
   readonly nowMs: () => number;
 }
 
 /**
- * The mirror. A map is `on`, or `off` for good because of its type, or `failed`: something was refused, and its kernel
- * map is behind until resync, which is tried again by itself, ever less often. Changes are carried to a failed map as well
- * as they can; of refusals that follow each other on one map and are alike (operation and errno), only the first is given.
+ * The mirror. It is on while it holds the directory of pins; kernel maps that it has open stay open while it is off, and nothing
+ * is written to them. What the kernel refuses stands for itself: it is tried again, ever less often, for the elements that were
+ * refused alone, unless somebody else has changed them meanwhile. Of refusals that follow each other on one map and are alike
+ * (operation and errno), only the first is told.
  */
 export class KernelMirror implements Mirror {
-  readonly off = null;
+  readonly follows = true;
+  off: string | null = NOT_BEGUN;
+  owner: string | null = null;
+  readonly #parts: KernelMirrorParts;
   readonly #making: Making;
-  readonly #nowMs: () => number;
-  readonly #tree: PinTree;
   readonly #objects: ObjectTable;
+  readonly #watch: HostWatch;
   readonly #entries = new Map<number, Entry>();
-  /** Of them those that have failed: they are few, and looked at often. */
+  /** Of them those that have refused something: they are few, and looked at often. */
   readonly #failing = new Map<number, Entry>();
-  #carried: Carried | null = null;
-  #retrying: Retrying | null = null;
+  #claim: Claim | null = null;
+  #tree: PinTree;
+  /** How far kernel maps have come that were open already when the directory was taken: it may be another one than before. */
+  #before: ProgressMap | null = null;
   /** Until the maps are created that they go on as. */
   #adopting: Adopting | null = null;
-  /** At which event the kernel maps were when this start found them. */
-  #found = 0;
-  /** The last event that `#carried` was told of. */
+  /** Not all maps have been taken up: how far they have come stays as it was found. */
+  #settling = true;
+  /** The last event that the progress map was told of. */
   #written = 0;
-  #sources: MirrorSources = NO_SOURCES;
 
-  constructor({ bpf, root, host, machineCpus, nowMs }: KernelMirrorParts) {
+  constructor(parts: KernelMirrorParts) {
+    const { bpf, host, machineCpus } = parts;
     const refs: References = {
       objectFd: (id) => this.#objects.fd(id),
       objectFacts: (id) => this.#objects.facts(id),
       kernelMap: (id) => this.#entries.get(id)?.kernel ?? undefined,
-      anonymousFd: () => this.#carried?.fd,
+      anonymousFd: () => this.#claim?.progress.fd,
     };
+    this.#parts = parts;
     this.#making = { bpf, host, refs, cpus: { ledger: host.possibleCpus, machine: machineCpus } };
-    this.#nowMs = nowMs;
-    this.#tree = new PinTree(bpf, root);
+    this.#tree = new PinTree(bpf, new Layout(parts.root));
     this.#objects = new ObjectTable(bpf);
+    this.#watch = new HostWatch(bpf, parts.nowMs);
   }
 
-  takeUp(sources: MirrorSources, directories: readonly string[], progress: (maps: number) => void): MirrorRefusal[] {
-    this.#sources = sources;
-    const refusals: MirrorRefusal[] = [];
-    const kept: string[] = [];
-    const keep = (pathname: string): void => {
-      const path = this.#tree.place(pathname);
-      if (typeof path === "string") kept.push(path);
+  begin(log: LogEnd): string | null {
+    return this.#take(log, (claiming) => Claim.take(claiming));
+  }
+
+  takeOver(log: LogEnd, record: (owner: string) => string | null): string | null {
+    if (this.off === null) return "the mirror is on: the directory of pins is this log's already";
+    return this.#take(log, (claiming) => Claim.takeOver(claiming, record));
+  }
+
+  #take(log: LogEnd, take: (claiming: Claiming) => ReturnType<typeof Claim.take>): string | null {
+    const { bpf, root, unfit } = this.#parts;
+    const layout = new Layout(root);
+    const why = unfit();
+    const claim = why === null ? take({ bpf, layout, ours: this.#ours(log), log }) : { why, owner: null };
+    if (!(claim instanceof Claim)) {
+      this.owner = claim.owner;
+      this.off = claim.why;
+      return this.off;
+    }
+    if (claim.progress.found !== "new") this.#forgetBefore();
+    this.owner = null;
+    this.off = null;
+    this.#claim = claim;
+    this.#tree = new PinTree(bpf, layout);
+    this.#settling = true;
+    this.#written = claim.progress.all()?.seq ?? 0;
+    this.#watch.begin(this.#tree);
+    return null;
+  }
+
+  #ours({ id, life }: LogEnd): Mark {
+    return markOf({ log: id, life, data: this.#parts.data });
+  }
+
+  place(mapId: number): number | null {
+    return this.#progress?.place(mapId) ?? null;
+  }
+
+  get carried(): number | null {
+    return this.#progress?.all()?.seq ?? null;
+  }
+
+  get #progress(): ProgressMap | null {
+    return this.#before ?? this.#claim?.progress ?? null;
+  }
+
+  takeUpObjects(objects: Iterable<ObjectRecord>): void {
+    if (this.off === null) this.#objects.takeUp(objects);
+  }
+
+  ensureDirectories(pathnames: readonly string[]): MirrorRefusal[] {
+    return pathnames.map((pathname) => this.#tree.mkdir(pathname)).filter((refused) => refused !== null);
+  }
+
+  open(source: MirrorSource): { readonly opening: Opening; readonly refusals: readonly MirrorRefusal[] } {
+    const before = this.#entries.get(source.map.id);
+    const { opening, refusals } = this.#open(source);
+    // Of one that is tried again by itself, what was told already is not told again.
+    return before?.reopening === true
+      ? { opening, refusals: refusals.filter((refused) => !isAlike(before.status, refused)) }
+      : { opening, refusals };
+  }
+
+  #open(source: MirrorSource): { readonly opening: Opening; readonly refusals: readonly MirrorRefusal[] } {
+    const { map } = source;
+    const type = this.#typeOf(map);
+    const before = this.#entries.get(map.id);
+    if (typeof type === "string") {
+      before?.kernel?.close();
+      this.#entries.set(map.id, this.#entry(map.id, null, null, { state: "off", detail: type }));
+      return { opening: "none", refusals: [] };
+    }
+    const entry = this.#entry(map.id, before?.kernel ?? null, type, NOT_OPEN, before?.delayMs);
+    this.#entries.set(map.id, entry);
+    this.#failing.delete(map.id);
+    if (entry.kernel !== null) return { opening: "found", refusals: this.#around(entry.kernel, source) };
+    const found = this.#find(type, map);
+    if (found instanceof KernelMap) {
+      this.#holdKernel(entry, found);
+      return { opening: "found", refusals: this.#around(found, source) };
+    }
+    if ("state" in found) {
+      this.#watch.waits(map);
+      entry.status = found;
+      return { opening: "none", refusals: [] };
+    }
+    if (found.errno !== "ENOENT") return { opening: "none", refusals: this.#breaks(entry, found) };
+    if (map.adopted !== undefined) {
+      this.#watch.waits(map);
+      entry.status = { state: "waiting", detail: `its kernel map is gone: ${waitsFor(map)}` };
+      return { opening: "none", refusals: [] };
+    }
+    return this.#make(entry, type, source);
+  }
+
+  /** The kernel map that an earlier start has left. */
+  #find(type: MirroredType, map: MapRecord): KernelMap | MirrorStatus | MirrorRefusal {
+    const found = openKernelMap(this.#making, type, map, this.#tree.byId(map.id));
+    if (found instanceof KernelMap) return found;
+    if (found.errno !== "ENOENT" || map.adoptedPin === undefined) return found;
+    // The directory is new, as after a reboot: another kernel map may have the id by now. What the pin names is followed.
+    if (this.#claim?.progress.found === "new" && this.#before === null)
+      return { state: "waiting", detail: waitsFor(map) };
+    const pinned = openKernelMap(this.#making, type, map, map.adoptedPin);
+    if (pinned instanceof KernelMap || pinned.errno !== "EEXIST") return pinned;
+    return { state: "waiting", detail: pinned.detail };
+  }
+
+  #make(entry: Entry, type: MirroredType, source: MirrorSource): { opening: Opening; refusals: MirrorRefusal[] } {
+    const made = makeKernelMap(this.#making, type, source);
+    if (!(made instanceof KernelMap)) return { opening: "none", refusals: this.#breaks(entry, made) };
+    this.#holdKernel(entry, made);
+    const unfilled = made.fill(source.elements(), (change) => this.#refuses(entry, change));
+    const refusals = [...(unfilled === null ? [] : [unfilled]), ...this.#around(made, source)];
+    if (unfilled !== null) this.#fails(unfilled);
+    return { opening: "made", refusals };
+  }
+
+  /** It could not be opened or made: it is tried again. */
+  #breaks(entry: Entry, refused: MirrorRefusal): MirrorRefusal[] {
+    entry.broken = true;
+    return this.#fails(refused) ? [refused] : [];
+  }
+
+  #holdKernel(entry: Entry, kernel: KernelMap): void {
+    entry.kernel = kernel;
+    entry.status = this.#on(kernel);
+    entry.frozen = kernel.map.frozen;
+  }
+
+  #on(kernel: KernelMap): MirrorStatus {
+    const { maxEntries } = kernel.type.shape(kernel.map, this.#making.cpus.machine);
+    return {
+      state: "on",
+      kernelId: kernel.id,
+      pinned: this.#tree.byId(kernel.map.id),
+      maxEntries,
+      equal: "unknown",
     };
-    const carried = Carried.open(this.#making.bpf, this.#tree.carried);
-    this.#carried = typeof carried === "number" ? null : carried;
-    this.#found = this.#carried?.seq ?? 0;
-    for (const pathname of directories) {
-      const refused = this.#tree.ensureDirectoryAt(pathname);
-      if (refused !== null) refusals.push(refused);
-      keep(pathname);
+  }
+
+  /** Whether somebody else has frozen it, and its pins, where nothing is in their place. */
+  #around(kernel: KernelMap, source: MirrorSource): MirrorRefusal[] {
+    const { map, pathnames } = source;
+    const entry = this.#entries.get(map.id) as Entry;
+    const refusals: MirrorRefusal[] = [];
+    entry.frozen = map.frozen;
+    if (!map.frozen && kernel.isFrozen()) entry.status = frozenByOthers(kernel);
+    refusals.push(...some(this.#renewObjects(kernel, source)));
+    refusals.push(...some(this.#tree.pinById(kernel)));
+    for (const pathname of pathnames) {
+      refusals.push(...some(this.#tree.pinWhereNothingIs(kernel, pathname)));
+      this.#watch.expect(kernel, pathname);
     }
-    let maps = 0;
-    for (const source of innerFirst(sources.all())) {
-      refusals.push(...this.resync(source));
-      progress(++maps);
-      if (this.#entries.get(source.map.id)?.status.state === "off") continue;
-      kept.push(this.#tree.byId(source.map.id));
-      source.pathnames.forEach(keep);
-    }
-    this.#found = 0;
-    refusals.push(...this.#tree.sweep(kept));
-    this.#reached(sources.seq);
+    if (map.adopted !== undefined) this.#watch.adopted(kernel);
+    entry.unpinned = refusals.length > 0;
+    for (const refused of refusals) this.#fails(refused);
     return refusals;
   }
 
-  apply(changes: readonly MirrorChange[], seq: number): MirrorRefusal[] {
+  /** Objects of the service's own end with its process, and their elements with them: those that were made in their place are put in. */
+  #renewObjects(kernel: KernelMap, source: MirrorSource): MirrorRefusal | null {
+    if (kernel.type.refers !== "always" || !this.#objects.hasRenewed) return null;
+    const { told } = kernel.type;
+    const renewed = [...source.elements()].filter(({ key, value }) =>
+      this.#objects.isRenewed((told === "asked" ? key : value).readUInt32LE(0)),
+    );
+    const absent = renewed.filter(({ key }) => kernel.elements.look(key) == null);
+    return kernel.elements.write(absent);
+  }
+
+  recreate(source: MirrorSource): readonly MirrorRefusal[] {
+    const { map, pathnames } = source;
+    const type = this.#typeOf(map);
+    if (typeof type === "string") return [];
+    const before = this.#entries.get(map.id)?.kernel ?? null;
+    const was = before?.id ?? this.#tree.idAt(this.#tree.byId(map.id));
+    const made = makeKernelMap(this.#making, type, source);
+    const entry = this.#entry(map.id, null, type, NOT_OPEN);
+    this.#entries.set(map.id, entry);
+    if (!(made instanceof KernelMap)) {
+      entry.kernel = before;
+      return this.#breaks(entry, made);
+    }
+    this.#holdKernel(entry, made);
+    this.#failing.delete(map.id);
+    const refusals = [...some(made.fill(source.elements(), (change) => this.#refuses(entry, change)))];
+    refusals.push(...some(this.#freeze(entry)));
+    refusals.push(...some(this.#tree.replaceById(made, before?.id)));
+    for (const pathname of pathnames) {
+      refusals.push(...some(this.#tree.replaceOurs(made, pathname, was)));
+      this.#watch.expect(made, pathname);
+    }
+    this.#watch.forgetAdopted(map.id);
+    before?.close();
+    for (const refused of refusals) this.#fails(refused);
+    this.takenUp(map.id, this.#comparable(type) ? "yes" : "unknown");
+    return refusals;
+  }
+
+  catchUp(source: MirrorSource, changed: readonly Lagging[] | null): MirrorRefusal[] {
+    const kernel = this.#kernelOf(source.map);
+    if (kernel === null) return [];
+    const entry = this.#entries.get(source.map.id) as Entry;
+    const changes = changed === null ? [] : this.#windowOf(source, changed);
+    const failed = (change: ElementChange): void => this.#refuses(entry, change);
+    const refused = kernel.elements.catchUp(source.elements(), changes, failed);
+    return refused !== null && this.#fails(refused) ? [refused] : [];
+  }
+
+  #windowOf(source: MirrorSource, changed: readonly Lagging[]): WindowChange[] {
+    const now = this.#given(
+      source,
+      changed.map(({ key }) => key),
+    );
+    return changed.map(({ key, before }, at) => ({ key, before, now: (now[at] as ElementChange).value }));
+  }
+
+  /** Elements as `put` of their map's type takes them: of a type that refers to others a page shows something else. */
+  #given(source: MirrorSource, keys: readonly Buffer[]): ElementChange[] {
+    const kernel = this.#kernelOf(source.map);
+    if (kernel === null || kernel.type.refers === "never")
+      return keys.map((key) => {
+        const element = source.element(key);
+        return { key: element?.key ?? key, value: element?.value ?? null };
+      });
+    const { identity } = kernel.type;
+    const wanted = new Set(keys.map(identity));
+    const found = new Map<string, ElementChange>();
+    for (const element of source.elements()) {
+      const is = identity(element.key);
+      if (wanted.has(is)) found.set(is, element);
+    }
+    return keys.map((key) => found.get(identity(key)) ?? { key, value: null });
+  }
+
+  takenUp(mapId: number, equal: Equality): void {
+    const entry = this.#entries.get(mapId);
+    if (entry === undefined) return;
+    entry.equal = equal;
+    const { kernel } = entry;
+    if (kernel === null || entry.refused.size > 0 || entry.broken || entry.unpinned) return;
+    if (equal !== "no" && this.#freeze(entry) !== null) {
+      // The next try, which is due now, tells of it.
+      this.#failing.set(mapId, entry);
+      entry.retryMs = this.#parts.nowMs();
+      return;
+    }
+    if (entry.status.state === "failed") entry.status = standing(entry, kernel, this.#on(kernel));
+    entry.retryMs = NEVER;
+    entry.delayMs = RETRY_FIRST_MS;
+    this.#failing.delete(mapId);
+    this.#claim?.progress.caughtUp(mapId);
+    this.#claim?.refused.forget(mapId);
+  }
+
+  /** Once it has all that it is to have: nothing could be written to it afterwards. */
+  #freeze({ kernel, frozen, refused }: Entry): MirrorRefusal | null {
+    return kernel === null || !frozen || refused.size > 0 || kernel.isFrozen() ? null : kernel.freeze();
+  }
+
+  reached(seq: number, hash: Buffer | null): void {
+    this.#settling = false;
+    for (const [id, { refused }] of this.#failing) if (refused.size > 0) this.#staysBehind(id);
+    this.#forgetBefore();
+    if (hash === null) return;
+    this.#written = seq;
+    this.#claim?.progress.reached(seq, hash);
+  }
+
+  /** Others go on: where this map is stays where it was found. */
+  #staysBehind(mapId: number): void {
+    const progress = this.#claim?.progress;
+    if (progress === undefined || progress.exceptions().has(mapId)) return;
+    const place = this.place(mapId);
+    if (place === null) progress.unknown(mapId);
+    else progress.keep(mapId, place);
+  }
+
+  #forgetBefore(): void {
+    this.#before?.close();
+    this.#before = null;
+  }
+
+  dropStale(
+    maps: ReadonlySet<number>,
+    pins: readonly { readonly pathname: string; readonly map: number }[],
+  ): MirrorRefusal[] {
+    const refusals: MirrorRefusal[] = [];
+    for (const { pathname, map } of pins) {
+      const kernelId = this.#entries.get(map)?.kernel?.id ?? this.#tree.idAt(this.#tree.byId(map));
+      if (kernelId !== null) refusals.push(...some(this.#tree.unpinIf(pathname, kernelId)));
+    }
+    for (const map of maps) refusals.push(...some(this.#tree.unpinId(map)));
+    return refusals;
+  }
+
+  apply(changes: readonly MirrorChange[], seq: number, hash: () => Buffer): MirrorRefusal[] {
     const refusals: MirrorRefusal[] = [];
     for (const change of changes) {
       const refused = this.#carry(change);
       if (refused !== null && this.#fails(refused)) refusals.push(refused);
     }
-    if (seq >= this.#written + REACHED_EVENTS || changes.some((change) => this.#isOfLine(change))) this.#reached(seq);
-    return refusals;
-  }
-
-  #isOfLine(change: MirrorChange): boolean {
-    return change.kind === "elements" && this.#kernelOf(change.map)?.elements instanceof LineElements;
-  }
-
-  resync(source: MirrorSource): MirrorRefusal[] {
-    const { map } = source;
-    const type = mirrored(map, this.#making.cpus);
-    const before = this.#entries.get(map.id);
-    this.#failing.delete(map.id);
-    if (typeof type === "string") {
-      this.#entries.set(map.id, entryOf(null, { state: "off", detail: type }));
-      return [];
+    if (this.off !== null || this.#settling) return refusals;
+    if (changes.length > 0 || seq >= this.#written + REACHED_EVENTS) {
+      this.#written = seq;
+      this.#claim?.progress.reached(seq, hash());
     }
-    const entry = entryOf(before?.kernel ?? null, NOT_KNOWN, before?.delayMs);
-    this.#entries.set(map.id, entry);
-    const kernelId = entry.kernel?.id;
-    const refusals = this.#settle(entry, source, type);
-    const first = refusals[0];
-    if (first !== undefined) this.#fails(first);
-    else if (entry.kernel !== null) this.#isEqual(entry, entry.kernel);
-    if (before !== undefined && entry.kernel?.id !== kernelId) refusals.push(...this.#resyncOuter(map.id));
     return refusals;
   }
 
-  *scan(source: MirrorSource): MirrorScan {
-    const kernel = this.#kernelOf(source.map);
-    if (kernel !== null) return yield* kernel.elements.scan(source);
-    const status = this.status(source.map.id);
-    return { untold: status.state === "on" ? "it has no kernel map" : status.detail };
+  #carry(change: MirrorChange): MirrorRefusal | null {
+    if (this.off !== null) return this.#passBy(change);
+    switch (change.kind) {
+      case "elements":
+        return this.#writeElements(change.map, change.changes);
+      case "create":
+        return this.#create(change);
+      case "freeze": {
+        const entry = this.#entries.get(change.map.id);
+        if (entry === undefined) return null;
+        entry.frozen = true;
+        return this.#freeze(entry);
+      }
+      case "free":
+        return this.#free(change.map);
+      case "pin":
+        return this.#pin(change.map, change.pathname);
+      case "unpin":
+        this.#watch.forget(change.pathname);
+        return this.#tree.unpin(change.pathname, (id) => this.#isOurKernelMap(id));
+      case "mkdir":
+        return this.#tree.mkdir(change.pathname);
+      case "rmdir":
+        return this.#tree.rmdir(change.pathname);
+      case "object gone":
+        this.#objects.gone(change.id);
+        return null;
+      case "imported":
+        return null;
+    }
   }
 
-  mend(source: MirrorSource, found: readonly ElementDifference[]): MirrorRefusal[] {
+  /** While it is off, the kernel maps stay as they are: the next one to take them up learns from the log what they lack. */
+  #passBy(change: MirrorChange): null {
+    if (change.kind === "object gone") this.#objects.gone(change.id);
+    if (change.kind === "free") this.#drop(change.map.id);
+    return null;
+  }
+
+  #writeElements(map: MapRecord, changes: readonly ElementChange[]): MirrorRefusal | null {
+    const entry = this.#entries.get(map.id);
+    if (entry?.kernel == null) return null;
+    const { elements, type } = entry.kernel;
+    if (isLine(type) && entry.refused.size > 0) {
+      for (const change of changes) entry.refused.add({ ...change, base: undefined });
+      return null;
+    }
+    if (entry.refused.size > 0) for (const { key } of changes) entry.refused.delete(key);
+    return elements.write(changes, (change) => this.#refuses(entry, change));
+  }
+
+  /** Notes a write that the kernel has refused, with what the kernel has in its place. */
+  #refuses(entry: Entry, change: ElementChange): void {
+    const kernel = entry.kernel as KernelMap;
+    const id = kernel.map.id;
+    if (entry.refused.size === 0 && this.#claim?.progress.exceptions().has(id) === false && !this.#settling)
+      this.#claim.progress.keep(id, this.#written);
+    entry.refused.add({ ...change, base: baseOf(change, kernel) });
+    if (entry.refused.overflown) entry.broken = true;
+  }
+
+  #create(source: Pick<MirrorSource, "map" | "btf">): MirrorRefusal | null {
+    const { map } = source;
+    const type = this.#typeOf(map);
+    if (typeof type === "string") {
+      this.#entries.set(map.id, this.#entry(map.id, null, null, { state: "off", detail: type }));
+      return null;
+    }
+    const entry = this.#entry(map.id, null, type, NOT_OPEN);
+    this.#entries.set(map.id, entry);
+    const made = this.#adopted(type, map) ?? makeKernelMap(this.#making, type, source);
+    if (!(made instanceof KernelMap)) {
+      entry.broken = true;
+      return made;
+    }
+    this.#holdKernel(entry, made);
+    entry.equal = this.#comparable(type) ? "yes" : "unknown";
+    if (map.adopted !== undefined) this.#watch.adopted(made);
+    return this.#tree.replaceById(made);
+  }
+
+  /** The kernel map that is being adopted as this one's. */
+  #adopted(type: MirroredType, map: MapRecord): KernelMap | null {
+    const { adopted } = map;
+    const fd = adopted === undefined ? null : (this.#adopting?.take(adopted) ?? null);
+    return fd === null ? null : new KernelMap({ ...this.#making, type, map, fd }, adopted as number);
+  }
+
+  #free(map: MapRecord): MirrorRefusal | null {
+    const off = this.#entries.get(map.id)?.status.state === "off";
+    const kernel = this.#drop(map.id);
+    this.#claim?.progress.caughtUp(map.id);
+    this.#claim?.refused.forget(map.id);
+    const refused = off ? null : this.#tree.unpinId(map.id);
+    if (kernel !== null) this.#watch.freed(map.id, kernel.id);
+    return refused;
+  }
+
+  #drop(mapId: number): KernelMap | null {
+    const kernel = this.#entries.get(mapId)?.kernel ?? null;
+    this.#entries.delete(mapId);
+    this.#failing.delete(mapId);
+    this.#watch.forgetAdopted(mapId);
+    kernel?.close();
+    return kernel;
+  }
+
+  #pin(map: MapRecord, pathname: string): MirrorRefusal | null {
+    const kernel = this.#kernelOf(map);
+    if (kernel === null) return null;
+    const refused = this.#tree.pin(kernel, pathname);
+    if (refused === null) this.#watch.expect(kernel, pathname);
+    return refused;
+  }
+
+  kernelId(mapId: number): number | null {
+    return this.#entries.get(mapId)?.kernel?.id ?? null;
+  }
+
+  traits(map: MapRecord): { readonly compared: boolean; readonly evicts: boolean } {
+    const type = this.#typeOf(map);
+    if (typeof type === "string") return { compared: false, evicts: false };
+    return { compared: this.#comparable(type), evicts: type.evicts };
+  }
+
+  #comparable({ filled, told }: MirroredType): boolean {
+    return filled === "by key" && (told === "all" || told === "keys");
+  }
+
+  *scan(source: MirrorSource, first: ScanOrder): MirrorScan {
     const kernel = this.#kernelOf(source.map);
-    if (kernel === null || kernel.type.refers !== "never") return this.resync(source);
-    const refused = writeLedgers(kernel, source, found);
+    if (kernel !== null && this.off === null) return yield* kernel.elements.scan(source, first);
+    const status = this.status(source.map.id);
+    return { untold: "detail" in status && status.detail !== undefined ? status.detail : "it has no kernel map" };
+  }
+
+  look(source: MirrorSource, key: Buffer): ElementDifference | null | undefined {
+    const kernel = this.#kernelOf(source.map);
+    const found = kernel?.elements.look(key);
+    if (kernel === null || found === undefined) return undefined;
+    const element = source.element(key);
+    const ledger = kernel.elements.shown(element?.value ?? null);
+    const same = ledger === null ? found === null : found?.equals(ledger) === true;
+    return same ? null : { key: element?.key ?? key, ledger, kernel: found };
+  }
+
+  shown(source: MirrorSource, value: Buffer | null): Buffer | null {
+    return this.#kernelOf(source.map)?.elements.shown(value) ?? null;
+  }
+
+  lacks(map: MapRecord, changed: readonly Lagging[]): readonly Lagging[] {
+    const type = this.#typeOf(map);
+    const claim = this.#claim;
+    if (typeof type === "string" || claim === null || !claim.progress.exceptions().has(map.id)) return changed;
+    return changed.filter(({ key }) => claim.refused.has(map.id, type.identity(key)));
+  }
+
+  isPending(mapId: number, key: Buffer): boolean {
+    const refused = this.#failing.get(mapId)?.refused;
+    return refused !== undefined && refused.size > 0 && refused.has(key);
+  }
+
+  write(source: MirrorSource, keys: readonly Buffer[]): MirrorRefusal[] {
+    if (this.off !== null || keys.length === 0) return [];
+    const refused = this.#writeElements(source.map, this.#given(source, keys));
     return refused !== null && this.#fails(refused) ? [refused] : [];
   }
 
-  kernelMaps(): readonly KernelMapFacts[] {
-    return [...kernelMaps(this.#making, this.#known())];
+  *kernelMaps(
+    former: (kernelId: number, boot: string) => number | undefined,
+  ): Generator<void, readonly KernelMapFacts[]> {
+    const boot = bootId();
+    const was = (id: number): number | null => former(id, boot) ?? null;
+    return yield* kernelMaps(this.#making, () => ({ ...this.#known(), was }));
   }
 
   #known(): KnownMaps {
     const maps = new Map<number, MapRecord>();
     for (const { kernel } of this.#entries.values()) if (kernel !== null) maps.set(kernel.id, kernel.map);
-    const own = this.#carried === null ? null : fdinfo(this.#carried.fd);
-    return { maps, own: new Set(own === null ? [] : [own.mapId]) };
+    const own = this.#claim === null ? null : fdinfo(this.#claim.progress.fd);
+    return { maps, own: new Set([own?.mapId, this.#claim?.refused.id].filter((id) => id != null)), was: () => null };
   }
 
   adopting<Answer>(
     which: { readonly kernelId: number } | { readonly pinned: string },
     adopt: (foreign: ForeignMap) => Answer,
   ): Answer | { readonly refused: Pick<MirrorRefusal, "errno" | "detail"> } {
+    if (this.off !== null) return { refused: { errno: "EOPNOTSUPP", detail: this.off } };
     const adopting = new Adopting(this.#making, this.#known());
     this.#adopting = adopting;
     try {
@@ -205,211 +646,225 @@ export class KernelMirror implements Mirror {
   }
 
   cannotImport(map: MapRecord): string | null {
-    return cannotTake(map, this.#making.cpus);
+    return this.off ?? cannotTake(map, this.#making.cpus);
   }
 
-  retry(): MirrorRetry {
-    this.#retrying ??= this.#nextRetry();
-    if (this.#retrying === null) return NOTHING_RETRIED;
-    const { id, told, steps } = this.#retrying;
-    const { value: refused, done } = steps.next();
-    if (done !== true) return { ...NOTHING_RETRIED, more: true };
-    this.#retrying = null;
-    if (refused.length === 0) return { repaired: this.status(id).state === "on" ? [id] : [], refusals: [], more: true };
-    // What was told already is not told again.
-    return { repaired: [], refusals: refused.filter((refusal) => !isAlike(told, refusal)), more: true };
-  }
-
-  #nextRetry(): Retrying | null {
-    const nowMs = this.#nowMs();
-    for (const [id, entry] of this.#failing)
-      if (entry.retryMs <= nowMs) return { id, told: entry.status, steps: this.#mending(id, entry) };
-    return null;
-  }
-
-  /** Makes a map equal that has failed, in pieces where it can be compared so; answers what was refused. */
-  *#mending(id: number, entry: Entry): Generator<void, readonly MirrorRefusal[]> {
-    entry.retryMs = NEVER;
-    let first: MirrorRefusal | null = null;
-    const { kernel } = entry;
-    const source = this.#sources.of(id);
-    if (source === null) return [];
-    if (kernel === null || kernel.type.refers !== "never" || kernel.isFrozen()) return this.resync(source);
-    const scan = kernel.elements.scan(source);
-    for (;;) {
-      const { value, done } = scan.next();
-      if (done === true && value !== null) return "untold" in value ? this.resync(source) : this.#failed([value]);
-      if (done === true) break;
-      const refused = writeLedgers(kernel, source, value);
-      first ??= refused;
-      yield;
-      if (this.#entries.get(id) !== entry) return [];
+  retry(sourceOf: (mapId: number) => MirrorSource | null): MirrorRetry {
+    if (this.off !== null) return NO_RETRY;
+    const nowMs = this.#parts.nowMs();
+    for (const [id, entry] of this.#failing) {
+      if (entry.retryMs > nowMs) continue;
+      entry.retryMs = NEVER;
+      entry.reopening = entry.broken;
+      if (entry.broken) return { ...NO_RETRY, reopen: [id] };
+      const source = sourceOf(id);
+      if (source !== null && entry.kernel !== null) return this.#tryAgain(source, entry, entry.kernel);
+      this.#failing.delete(id);
     }
-    const now = this.#sources.of(id);
-    if (now === null) return [];
-    const refusals = [...(first === null ? [] : [first]), ...this.#settleAround(kernel, now)];
-    if (refusals.length > 0) return this.#failed(refusals);
-    this.#isEqual(entry, kernel);
-    return [];
+    return NO_RETRY;
   }
 
-  #failed(refusals: readonly MirrorRefusal[]): readonly MirrorRefusal[] {
-    this.#fails(refusals[0] as MirrorRefusal);
+  /** Each refused write again, unless somebody else has changed the element since. */
+  #tryAgain(source: MirrorSource, entry: Entry, kernel: KernelMap): MirrorRetry {
+    const { id } = source.map;
+    const told = entry.status;
+    const refusals = this.#around(kernel, source);
+    const again: RefusedWrite[] = [];
+    const drifted: Buffer[] = [];
+    const all = entry.refused.all();
+    // What is left behind a refused one would be pushed before it.
+    for (const write of isLine(kernel.type) ? all : all.slice(0, RETRY_WRITES)) {
+      const there = kernel.elements.look(write.key);
+      if (there === undefined || isSame(there, write.base)) again.push(write);
+      else if (this.look(source, write.key) !== null) drifted.push(write.key);
+      else entry.refused.delete(write.key);
+    }
+    for (const key of drifted) entry.refused.delete(key);
+    if (drifted.length > 0) entry.equal = "no";
+    const writes = isLine(kernel.type)
+      ? again
+      : this.#given(
+          source,
+          again.map(({ key }) => key),
+        );
+    const refused = this.#writeAgain(entry, kernel, writes);
+    if (refused !== null) refusals.push(refused);
+    if (entry.equal !== "no") refusals.push(...some(this.#freeze(entry)));
+    for (const refusal of refusals) this.#fails(refusal);
+    const more = refusals.length === 0 && entry.refused.size > 0;
+    if (more) entry.retryMs = this.#parts.nowMs();
+    else if (refusals.length === 0) {
+      this.takenUp(id, entry.equal);
+    }
+    // What was told already is not told again.
+    const news = refusals.filter((refusal) => !isAlike(told, refusal));
+    const repaired = refusals.length === 0 && !more && drifted.length === 0 ? [id] : [];
+    return { ...NO_RETRY, repaired, refusals: news, drifted: drifted.length > 0 ? [{ map: id, keys: drifted }] : [] };
+  }
+
+  /** Those that are written are forgotten afterwards: a process that dies meanwhile leaves them noted. */
+  #writeAgain(entry: Entry, kernel: KernelMap, writes: readonly ElementChange[]): MirrorRefusal | null {
+    const { identity } = kernel.type;
+    const still = new Set<string>();
+    if (isLine(kernel.type)) for (const { key } of writes) entry.refused.delete(key);
+    const refused = kernel.elements.write(writes, (change) => {
+      still.add(identity(change.key));
+      this.#refuses(entry, change);
+    });
+    for (const { key } of writes) if (!still.has(identity(key))) entry.refused.delete(key);
+    return refused;
+  }
+
+  watch(sources: () => Iterable<MirrorSource>): MirrorWatch {
+    if (this.off !== null || this.#claim === null) return NO_WATCH;
+    if (!this.#watch.isDue()) return NO_WATCH;
+    if (!this.#claim.isStill()) return this.#suspend();
+    const looked = this.#watch.look(this.#known(), sources);
+    for (const { map, status } of looked.statuses) {
+      const entry = this.#entries.get(map);
+      if (entry !== undefined && entry.status.state !== "failed")
+        entry.status = status ?? this.#on(entry.kernel as KernelMap);
+    }
+    return looked;
+  }
+
+  /** The directory of pins is another one, or gone: nothing is written before it has been taken anew. */
+  #suspend(): MirrorWatch {
+    const claim = this.#claim as Claim;
+    claim.release();
+    claim.refused.close();
+    const { own } = claim.layout;
+    this.off = `${own} was unmounted, mounted anew, emptied or marked by somebody else while the service ran`;
+    this.#forgetBefore();
+    this.#before = claim.progress;
+    this.#claim = null;
+    return { ...NO_WATCH, found: [{ mapId: 0, what: "off", path: own, detail: this.off }] };
+  }
+
+  lost(mapId: number, detail: string): void {
+    const entry = this.#entries.get(mapId);
+    if (entry === undefined) return;
+    entry.status =
+      entry.kernel === null ? { state: "waiting", detail } : { state: "lost", kernelId: entry.kernel.id, detail };
+  }
+
+  letGo(mapId: number): MirrorRefusal[] {
+    const kernel = this.#drop(mapId);
+    const refusals = [...some(this.#tree.unpinId(mapId))];
+    for (const pathname of this.#watch.pathnamesOf(mapId)) {
+      if (kernel !== null) refusals.push(...some(this.#tree.unpinIf(pathname, kernel.id)));
+      this.#watch.forget(pathname);
+    }
+    this.#entries.set(mapId, this.#entry(mapId, null, null, { state: "off", detail: RELEASED }));
+    this.#claim?.progress.caughtUp(mapId);
     return refusals;
   }
 
-  status(mapId: number): MirrorStatus {
-    return this.#entries.get(mapId)?.status ?? NOT_KNOWN;
+  follow(map: MapRecord): MirrorRefusal[] {
+    const type = this.#typeOf(map);
+    if (typeof type === "string" || map.adoptedPin === undefined) return [];
+    const found = openKernelMap(this.#making, type, map, map.adoptedPin);
+    if (!(found instanceof KernelMap)) return [found];
+    const before = this.#entries.get(map.id)?.kernel ?? null;
+    const entry = this.#entry(map.id, null, type, NOT_OPEN);
+    this.#entries.set(map.id, entry);
+    this.#failing.delete(map.id);
+    this.#holdKernel(entry, found);
+    this.#watch.adopted(found);
+    const refusals = [...some(this.#tree.replaceById(found, before?.id))];
+    for (const pathname of this.#watch.pathnamesOf(map.id)) {
+      refusals.push(...some(this.#tree.replaceOurs(found, pathname, before?.id ?? null)));
+      this.#watch.expect(found, pathname);
+    }
+    before?.close();
+    for (const refused of refusals) this.#fails(refused);
+    return refusals;
   }
 
-  takeUpObjects(objects: Iterable<ObjectRecord>): void {
-    this.#objects.takeUp(objects);
+  repin(map: MapRecord, pathname: string): { readonly aside: string | null } | MirrorRefusal {
+    const kernel = this.#kernelOf(map);
+    if (kernel === null)
+      return { mapId: map.id, operation: "BPF_OBJ_PIN", errno: "ENOENT", detail: "it has no kernel map to pin" };
+    const repinned = this.#tree.exchange(kernel, pathname);
+    if ("aside" in repinned) this.#watch.expect(kernel, pathname);
+    return repinned;
+  }
+
+  listed(ledger: PinningLedger): MirrorListing {
+    const directory = (this.#claim?.layout ?? new Layout(this.#parts.root)).own;
+    if (this.#claim === null) return { directory, ours: [], foreign: pinsBelow(directory) };
+    const found = takeInventory(this.#parts.bpf, this.#claim.layout, ledger, this.#making.cpus);
+    const ours = [...found.own, ...found.sessions].map(({ path }) => path);
+    const owners = found.owners.map(({ path }) => path);
+    return { directory, ours: [...ours, ...found.kept], foreign: [...owners, ...found.aside, ...found.foreign] };
   }
 
   openObject(spec: ObjectSpec): OpenedObject | null {
-    return this.#objects.open(spec);
+    return this.off === null ? this.#objects.open(spec) : null;
+  }
+
+  /** A map that is being adopted has no entry yet, but its kernel map exists already. */
+  occupied({ pathname, map }: NewEntry): Occupied | null {
+    if (this.off !== null) return null;
+    if (map === null) return this.#tree.occupied(pathname, "directory");
+    return this.#tree.occupied(pathname, "pin", this.#kernelOf(map)?.id ?? map.adopted);
   }
 
   endedObjects(): readonly number[] {
     return this.#objects.ended();
   }
 
+  status(mapId: number): MirrorStatus {
+    if (this.off !== null) return { state: "off", detail: this.off };
+    const entry = this.#entries.get(mapId);
+    if (entry === undefined) return NOT_KNOWN;
+    const { status, equal, kernel } = entry;
+    if (status.state === "failed") return kernel === null ? status : { ...status, kernelId: kernel.id };
+    if (status.state !== "on") return status;
+    return { ...status, equal, ...this.#watch.about(mapId) };
+  }
+
   close(): void {
     this.#objects.close();
     for (const { kernel } of this.#entries.values()) kernel?.close();
     this.#entries.clear();
-    this.#carried?.close();
+    this.#forgetBefore();
+    this.#claim?.progress.close();
+    this.#claim?.refused.close();
+    this.#claim?.release();
+    this.#claim = null;
   }
 
-  #carry(change: MirrorChange): MirrorRefusal | null {
-    switch (change.kind) {
-      case "elements":
-        return this.#kernelOf(change.map)?.elements.write(change.changes) ?? null;
-      case "create":
-        return this.#create(change);
-      case "freeze": {
-        const kernel = this.#kernelOf(change.map);
-        return kernel === null || kernel.isFrozen() ? null : kernel.freeze();
-      }
-      case "free":
-        return this.#free(change.map);
-      case "pin": {
-        const kernel = this.#kernelOf(change.map);
-        return kernel === null ? null : this.#tree.pin(kernel, change.pathname);
-      }
-      case "unpin":
-        return this.#tree.unpin(change.pathname);
-      case "mkdir":
-        return this.#tree.mkdir(change.pathname);
-      case "rmdir":
-        return this.#tree.rmdir(change.pathname);
-      case "object gone":
-        this.#objects.gone(change.id);
-        return null;
-    }
+  #typeOf(map: MapRecord): MirroredType | string {
+    return map.released === true ? RELEASED : mirrored(map, this.#making.cpus);
   }
 
-  #create(source: Pick<MirrorSource, "map" | "btf">): MirrorRefusal | null {
-    const { map } = source;
-    const type = mirrored(map, this.#making.cpus);
-    if (typeof type === "string") {
-      this.#entries.set(map.id, entryOf(null, { state: "off", detail: type }));
-      return null;
-    }
-    const made = this.#adopted(type, map) ?? makeKernelMap(this.#making, type, source);
-    if (!(made instanceof KernelMap)) {
-      this.#entries.set(map.id, entryOf(null, NOT_KNOWN));
-      return made;
-    }
-    const entry = entryOf(made, NOT_KNOWN);
-    this.#entries.set(map.id, entry);
-    this.#isEqual(entry, made);
-    return this.#tree.ensure(made, this.#tree.byId(map.id));
-  }
-
-  /** The kernel map that is being adopted as this one's. */
-  #adopted(type: MirroredType, map: MapRecord): KernelMap | null {
-    const { adopted } = map;
-    const fd = adopted === undefined ? null : (this.#adopting?.take(adopted) ?? null);
-    return fd === null ? null : new KernelMap({ ...this.#making, type, map, fd }, adopted as number);
-  }
-
-  #free(map: MapRecord): MirrorRefusal | null {
-    const entry = this.#entries.get(map.id);
-    this.#entries.delete(map.id);
-    this.#failing.delete(map.id);
-    entry?.kernel?.close();
-    return entry?.status.state === "off" ? null : this.#tree.unpinId(map.id);
-  }
-
-  /**
-   * Makes the kernel map equal to the source. A kernel map that fits is kept, with the fd that is held or the pin that
-   * an earlier start has left, and repaired in place. A new one takes its place only where that cannot be: it is frozen
-   * and differs, or it is frozen and the state's is not.
-   */
-  #settle(entry: Entry, source: MirrorSource, type: MirroredType): MirrorRefusal[] {
-    const { map } = source;
-    const byId = this.#tree.byId(map.id);
-    entry.kernel ??= openKernelMap(this.#making, type, map, byId);
-    const usable = entry.kernel !== null && (map.frozen || !entry.kernel.isFrozen());
-    let refused = usable ? this.#repair(entry.kernel as KernelMap, source) : null;
-    if (!usable || refused?.errno === "EPERM") {
-      const made = makeKernelMap(this.#making, type, source);
-      if (!(made instanceof KernelMap)) return [made];
-      entry.kernel?.close();
-      entry.kernel = made;
-      refused = made.fill(source.elements());
-    }
-    const around = this.#settleAround(entry.kernel as KernelMap, source);
-    return refused === null ? around : [refused, ...around];
-  }
-
-  /** Whether it is frozen, and its pins. */
-  #settleAround(kernel: KernelMap, { map, pathnames }: MirrorSource): MirrorRefusal[] {
-    const refusals = [map.frozen && !kernel.isFrozen() ? kernel.freeze() : null];
-    refusals.push(this.#tree.ensure(kernel, this.#tree.byId(map.id)));
-    for (const pathname of pathnames) refusals.push(this.#tree.ensureAt(kernel, pathname));
-    return refusals.filter((refusal) => refusal !== null);
-  }
-
-  /** A queue or a stack cannot be compared: one that nothing has happened to since the kernel maps were last equal is left. */
-  #repair({ elements }: KernelMap, { map, elements: wanted }: MirrorSource): MirrorRefusal | null {
-    if (elements instanceof LineElements && this.#isUntouched(map) && elements.trust(wanted())) return null;
-    return elements.repair(wanted());
-  }
-
-  #isUntouched(map: MapRecord): boolean {
-    return this.#found > 0 && this.#sources.changedSince(this.#found)?.has(map.id) === false;
-  }
-
-  /** Maps of maps that may hold it get its new kernel map. */
-  #resyncOuter(inner: number): MirrorRefusal[] {
-    const outer = [...this.#entries].filter(
-      ([id, { kernel }]) => id !== inner && kernel !== null && isOfMaps(kernel.map.type),
-    );
-    return outer.flatMap(([id]) => {
-      const source = this.#sources.of(id);
-      return source === null ? [] : this.resync(source);
-    });
+  #isOurKernelMap(kernelId: number): boolean {
+    for (const { kernel } of this.#entries.values()) if (kernel?.id === kernelId) return true;
+    return false;
   }
 
   #kernelOf(map: MapRecord): KernelMap | null {
     return this.#entries.get(map.id)?.kernel ?? null;
   }
 
-  #isEqual(entry: Entry, kernel: KernelMap): void {
-    const { maxEntries } = kernel.type.shape(kernel.map, this.#making.cpus.machine);
-    entry.status = { state: "on", kernelId: kernel.id, pinned: this.#tree.byId(kernel.map.id), maxEntries };
-    entry.retryMs = NEVER;
-    entry.delayMs = RETRY_FIRST_MS;
-    this.#failing.delete(kernel.map.id);
-  }
-
-  /** What happened to a queue whose kernel map is behind must be seen by the next start, too. */
-  #reached(seq: number): void {
-    for (const { kernel } of this.#failing.values()) if (kernel?.elements instanceof LineElements) return;
-    this.#written = seq;
-    this.#carried?.reached(seq);
+  #entry(
+    mapId: number,
+    kernel: KernelMap | null,
+    type: MirroredType | null,
+    status: MirrorStatus,
+    delayMs = RETRY_FIRST_MS,
+  ): Entry {
+    const identity = type?.identity ?? ((key: Buffer): string => key.toString("latin1"));
+    const refused = new RefusedWrites(identity, type !== null && isLine(type), {
+      add: (identity) => {
+        if (this.#claim?.refused.add(mapId, identity) === false) this.#claim.progress.unknown(mapId);
+      },
+      delete: (identity) => this.#claim?.refused.delete(mapId, identity),
+    });
+    const found = kernel === null ? status : this.#on(kernel);
+    const well = { broken: false, reopening: false, unpinned: false, retryMs: NEVER, delayMs };
+    return { kernel, status: found, equal: "unknown", refused, frozen: false, ...well };
   }
 
   /** Notes a refusal at its map. False: it is noted already. */
@@ -419,7 +874,7 @@ export class KernelMirror implements Mirror {
     if (entry === undefined) return true;
     this.#failing.set(refused.mapId, entry);
     if (entry.retryMs === NEVER) {
-      entry.retryMs = this.#nowMs() + entry.delayMs;
+      entry.retryMs = this.#parts.nowMs() + entry.delayMs;
       entry.delayMs = Math.min(2 * entry.delayMs, RETRY_MOST_MS);
     }
     if (isAlike(entry.status, refused)) return false;
@@ -429,32 +884,53 @@ export class KernelMirror implements Mirror {
 }
 
 const NOT_KNOWN: MirrorStatus = { state: "off", detail: "the mirror does not know this map" };
+const NOT_OPEN: MirrorStatus = { state: "off", detail: "its kernel map is not open yet" };
+const RELEASED = "its adoption was ended: the kernel map stays, this map no longer follows it";
 
-const NO_SOURCES: MirrorSources = { seq: 0, all: () => [], of: () => null, changedSince: () => null };
+/** What was pushed behind a refused value would stand in its place. */
+function isLine({ filled }: MirroredType): boolean {
+  return filled === "queue" || filled === "stack";
+}
 
-function entryOf(kernel: KernelMap | null, status: MirrorStatus, delayMs = RETRY_FIRST_MS): Entry {
-  return { kernel, status, retryMs: NEVER, delayMs };
+function some(refused: MirrorRefusal | null): readonly MirrorRefusal[] {
+  return refused === null ? [] : [refused];
+}
+
+/** With what the kernel has in its place; a write that was meant for another case than that is not tried again. */
+function baseOf({ key, flags }: ElementChange, { elements }: KernelMap): Buffer | null | undefined {
+  if (flags === BPF_ELEM.BPF_NOEXIST) return null;
+  return flags === BPF_ELEM.BPF_EXIST ? ANOTHER : elements.look(key);
+}
+
+/** No element of the kernel is ever this. */
+const ANOTHER = Buffer.alloc(0);
+
+function isSame(there: Buffer | null, base: Buffer | null | undefined): boolean {
+  if (base === undefined) return true;
+  return there === null || base === null ? there === base : there.equals(base);
+}
+
+function waitsFor({ adoptedPin }: MapRecord): string {
+  return adoptedPin === undefined
+    ? "it was adopted by its kernel id, which no longer exists"
+    : `waiting for its pin ${adoptedPin}`;
+}
+
+function frozenByOthers({ id }: KernelMap): MirrorStatus {
+  return {
+    state: "failed",
+    operation: "BPF_MAP_FREEZE",
+    errno: "EPERM",
+    detail: `kernel map ${id} was frozen by somebody else: nothing can be written to it`,
+    kernelId: id,
+  };
+}
+
+/** A kernel map that somebody else has frozen cannot be written to, whatever else is well. */
+function standing({ frozen }: Entry, kernel: KernelMap, on: MirrorStatus): MirrorStatus {
+  return !frozen && kernel.isFrozen() ? frozenByOthers(kernel) : on;
 }
 
 function isAlike(status: MirrorStatus, { operation, errno }: MirrorRefusal): boolean {
   return status.state === "failed" && status.operation === operation && status.errno === errno;
-}
-
-/** What was found to differ, as the ledger has it: also the bits of a key that do not count. */
-function writeLedgers(
-  { elements, type }: KernelMap,
-  source: MirrorSource,
-  found: readonly ElementDifference[],
-): MirrorRefusal | null {
-  const keyOf = (key: Buffer): Buffer => (type.exact ? key : (source.element(key)?.key ?? key));
-  return elements.write(found.map(({ key, ledger }) => ({ key: keyOf(key), value: ledger })));
-}
-
-/** Maps of maps need the kernel maps of what they hold. */
-function* innerFirst(sources: Iterable<MirrorSource>): Iterable<MirrorSource> {
-  const outer: MirrorSource[] = [];
-  for (const source of sources)
-    if (isOfMaps(source.map.type)) outer.push(source);
-    else yield source;
-  yield* outer;
 }

@@ -1,3 +1,4 @@
+import { BPF_ELEM } from "../abi/bpf.ts";
 import { ERRNO } from "../abi/errno.ts";
 import type {
   ElementChange,
@@ -5,10 +6,18 @@ import type {
   MirrorRefusal,
   MirrorScan,
   MirrorSource,
+  ScanOrder,
   Untold,
 } from "../engine/ports.ts";
 import type { Element } from "../maps/map.ts";
-import { type Opened, shownKey, unsupported, valueBytesOf } from "./kernel_elements.ts";
+import {
+  type KernelElements,
+  type Opened,
+  shownKey,
+  unsupported,
+  valueBytesOf,
+  type WindowChange,
+} from "./kernel_elements.ts";
 import type { Lacking } from "./mirrored.ts";
 import { refusal } from "./refusal.ts";
 
@@ -39,7 +48,7 @@ interface Wanted extends Element {
  * Elements by key. Batches are tried first; a kernel that has none for this type (they came with 5.6, later for some
  * types) gets one command an element.
  */
-export class KeyedElements {
+export class KeyedElements implements KernelElements {
   readonly #opened: Opened;
   /** Bytes of a value in user space. */
   readonly #valueBytes: number;
@@ -59,56 +68,80 @@ export class KeyedElements {
    * To delete what is gone is no refusal: a program may have been there first. What goes for another to take its place is
    * replaced at once, so that no program finds nothing there.
    */
-  write(changes: readonly ElementChange[]): Refused {
-    if (this.#opened.type.refers === "never") return this.#write(changes);
+  write(changes: readonly ElementChange[], failed: (change: ElementChange) => void = () => {}): Refused {
+    if (this.#opened.type.refers === "never") return this.#write(changes, (at) => failed(changes[at] as ElementChange));
     const given: ElementChange[] = [];
+    const asked: ElementChange[] = [];
     let first: Refused = null;
     for (const [at, change] of changes.entries()) {
       if (change.value === null && isReplaced(change, changes[at + 1])) continue;
       const known = this.#given(change);
-      if (!("lacking" in known)) given.push(known);
-      // What the kernel lacks is in none of its maps.
-      else if (change.value !== null) first ??= this.#lacks(change.key, known);
+      if (!("lacking" in known)) {
+        given.push(known);
+        asked.push(change);
+      } else if (change.value !== null) {
+        // What the kernel lacks is in none of its maps.
+        first ??= this.#lacks(change.key, known);
+        failed(change);
+      }
     }
-    const refused = this.#write(given);
+    const refused = this.#write(given, (at) => failed(asked[at] as ElementChange));
     return first ?? refused;
   }
 
-  /**
-   * What differs or is missing is written before strays are deleted, so that a program which moves from one to the other
-   * finds at least one of them; only where the strays take up the room that the elements need, they go first.
-   */
-  repair(elements: Iterable<Element>): Refused {
-    const { type } = this.#opened;
-    if (type.told === "asked") return this.write([...this.#unmet(elements)]);
-    const wanted = new Map<string, Wanted>();
-    for (const { key, value } of elements) wanted.set(type.identity(key), { key, value, met: false });
-    const strays: ElementChange[] = [];
-    const zeros = Buffer.alloc(this.#valueBytes);
-    const unread = this.#visit((key, value) => {
-      const element = wanted.get(type.identity(key));
-      if (element !== undefined) element.met = value !== null && this.#isMet(element, key, value);
-      else if (type.absent === "nothing") strays.push({ key: Buffer.from(key), value: null });
-      else if (value?.equals(zeros) !== true) strays.push({ key: Buffer.from(key), value: zeros });
-    });
-    if (unread !== null) return unread;
-    const missing = [...wanted.values()].filter((element) => !element.met);
-    const unwritten = this.write(missing);
-    const undeleted = this.#write(strays);
-    if (undeleted !== null) return undeleted;
-    const full = unwritten?.errno === "E2BIG" || unwritten?.errno === "ENOSPC";
-    return full && strays.length > 0 ? this.write(missing) : unwritten;
+  /** The kernel's value of an element now, as it shows it; null: it has none; undefined: it does not tell. */
+  look(key: Buffer): Buffer | null | undefined {
+    const { bpf, fd, type, refs } = this.#opened;
+    if (type.told !== "all" && type.told !== "asked") return undefined;
+    if (!type.exact && !this.#walked()(key)) return null;
+    const given = type.keyGiven(refs, key);
+    if ("lacking" in given) return null;
+    const value = Buffer.alloc(this.#valueBytes);
+    const ret = bpf.lookup(fd, given, value);
+    if (ret === 0) return value;
+    return ret === -ERRNO.ENOENT ? null : undefined;
+  }
+
+  /** What a lookup shows for an element that the ledger shows with this value; null: for none, or for one that the kernel lacks. */
+  shown(value: Buffer | null): Buffer | null {
+    const { type, refs, map } = this.#opened;
+    if (value === null) return type.absent === "zeros" ? Buffer.alloc(this.#valueBytes) : null;
+    const shown = type.ledgerShown(refs, map, value);
+    return "lacking" in shown ? null : shown;
+  }
+
+  catchUp(
+    _elements: Iterable<Element>,
+    changes: readonly WindowChange[],
+    failed: (change: ElementChange) => void,
+  ): Refused {
+    return this.write(
+      changes.map(({ key, now }) => ({ key, value: now })),
+      failed,
+    );
   }
 
   /** In one piece where the kernel cannot be asked for an element by its key, or names what it holds in its own way. */
-  *scan(source: MirrorSource): MirrorScan {
+  *scan(source: MirrorSource, first: ScanOrder): MirrorScan {
     const { type } = this.#opened;
-    if (type.refers !== "never" || type.told !== "all") {
-      const differences: ElementDifference[] = [];
-      const untold = this.#compare(source.elements(), (difference) => differences.push(difference));
-      yield differences;
+    if (first === "at once" || type.refers !== "never" || type.told !== "all") {
+      const missing: ElementDifference[] = [];
+      const others: ElementDifference[] = [];
+      const untold = this.#compare(source.elements(), (difference) =>
+        (difference.kernel === null ? missing : others).push(difference),
+      );
+      yield* first === "ledger" ? [missing, others] : [others, missing];
       return untold;
     }
+    if (first === "ledger" && type.absent === "nothing") yield* this.#missing(source);
+    const unread = yield* this.#readable(source);
+    if (unread !== null) return unread;
+    if (first === "kernel" && type.absent === "nothing") yield* this.#missing(source);
+    return null;
+  }
+
+  /** Elements that the kernel has, and the ledger has not, or has otherwise. */
+  *#readable(source: MirrorSource): Generator<readonly ElementDifference[], Refused> {
     let piece: ElementDifference[] = [];
     const pages = this.#pages(SCAN_ENTRIES, (key, kernel) => {
       const element = source.element(key);
@@ -118,12 +151,8 @@ export class KeyedElements {
     for (let page = pages.next(); ; page = pages.next()) {
       yield piece;
       piece = [];
-      if (page.done !== true) continue;
-      if (page.value !== null) return page.value;
-      break;
+      if (page.done === true) return page.value;
     }
-    if (type.absent === "nothing") yield* this.#missing(source);
-    return null;
   }
 
   /** Every element, but for what reads as zeros in an array. */
@@ -210,7 +239,7 @@ export class KeyedElements {
     let position: Buffer | null = null;
     let next: Buffer = Buffer.alloc(type.positionBytes(map));
     let spare: Buffer = Buffer.alloc(next.length);
-    for (let seen = 0; seen <= most; seen += bpf.count) {
+    for (let seen = 0; seen <= most; ) {
       bpf.room(room * keySize, room * this.#valueBytes);
       const ret = bpf.lookupBatch(fd, position, next, bpf.keys, bpf.values, room);
       if (position === null && unsupported(ret)) return yield* this.#walk(entries, each, true);
@@ -220,7 +249,9 @@ export class KeyedElements {
         continue;
       }
       if (ret < 0 && ret !== -ERRNO.ENOENT) return this.#refusal("BPF_MAP_LOOKUP_BATCH", ret, "reading the kernel map");
+      // Taken before the yield: the attr and the buffers are every scan's, and another one may run meanwhile.
       const { keys, values, count } = bpf;
+      seen += count;
       for (let at = 0; at < count; at++)
         each(
           keys.subarray(at * keySize, (at + 1) * keySize),
@@ -284,22 +315,27 @@ export class KeyedElements {
     return "lacking" in shown ? null : shown;
   }
 
-  #given({ key, value }: ElementChange): ElementChange | Lacking {
+  #given({ key, value, flags }: ElementChange): ElementChange | Lacking {
     const { type, refs, map } = this.#opened;
     const keyGiven = type.keyGiven(refs, key);
     if ("lacking" in keyGiven) return keyGiven;
     const valueGiven = value === null ? null : type.valueGiven(refs, map, value);
-    return valueGiven !== null && "lacking" in valueGiven ? valueGiven : { key: keyGiven, value: valueGiven };
+    return valueGiven !== null && "lacking" in valueGiven
+      ? valueGiven
+      : { key: keyGiven, value: valueGiven, ...(flags === undefined ? {} : { flags }) };
   }
 
-  #write(changes: readonly ElementChange[]): Refused {
+  /** `failed` is told of each that was refused, by its place among the changes. */
+  #write(changes: readonly ElementChange[], failed: (at: number) => void): Refused {
     let first: Refused = null;
     this.#triesLeft = BUSY_TRIES;
     for (let from = 0; from < changes.length; ) {
       const to = this.#runEnd(changes, from);
       for (let at = from + this.#batch(changes, from, to); at < to; at++) {
         const refused = this.#one(changes[at] as ElementChange);
-        if (first === null) first = refused;
+        if (refused === null) continue;
+        first ??= refused;
+        failed(at);
       }
       from = to;
     }
@@ -309,9 +345,14 @@ export class KeyedElements {
   /** Where the changes of the same kind that begin at `from` end, or would be too many for a batch. */
   #runEnd(changes: readonly ElementChange[], from: number): number {
     const most = Math.min(changes.length, from + this.#batchEntries);
-    const gone = (changes[from] as ElementChange).value === null;
+    const { value, flags } = changes[from] as ElementChange;
     let to = from + 1;
-    while (to < most && ((changes[to] as ElementChange).value === null) === gone) to++;
+    // A batch has no flags for its elements but BPF_F_LOCK.
+    if (flags !== undefined) return to;
+    for (; to < most; to++) {
+      const next = changes[to] as ElementChange;
+      if (next.flags !== undefined || (next.value === null) !== (value === null)) break;
+    }
     return to;
   }
 
@@ -335,10 +376,11 @@ export class KeyedElements {
     return bpf.count;
   }
 
-  #one({ key, value }: ElementChange): Refused {
+  #one({ key, value, flags = 0 }: ElementChange): Refused {
     const { bpf, fd, type } = this.#opened;
     if (value !== null) {
-      const ret = this.#put(key, value);
+      // An LRU map's kernel map may have let the element go: that is no reason not to write it.
+      const ret = this.#put(key, value, type.evicts && flags === BPF_ELEM.BPF_EXIST ? 0 : flags);
       if (ret === 0) return null;
       return this.#refusal("BPF_MAP_UPDATE_ELEM", ret, `updating element ${shownKey(key)} of the kernel map`);
     }
@@ -350,10 +392,10 @@ export class KeyedElements {
   }
 
   /** Waits for what is busy. */
-  #put(key: Buffer, value: Buffer): number {
+  #put(key: Buffer, value: Buffer, flags: number): number {
     const { bpf, fd } = this.#opened;
     for (;;) {
-      const ret = bpf.update(fd, key, value);
+      const ret = bpf.update(fd, key, value, flags);
       if (ret !== -ERRNO.EBUSY || this.#triesLeft-- <= 0) return ret;
       Atomics.wait(NEVER_WOKEN, 0, 0, BUSY_MS);
     }

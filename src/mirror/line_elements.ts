@@ -1,8 +1,8 @@
 import { BPF_ELEM } from "../abi/bpf.ts";
 import { ERRNO } from "../abi/errno.ts";
-import type { ElementChange, MirrorRefusal, MirrorScan } from "../engine/ports.ts";
+import type { ElementChange, MirrorRefusal } from "../engine/ports.ts";
 import type { Element } from "../maps/map.ts";
-import { type Opened, valueBytesOf } from "./kernel_elements.ts";
+import { type KernelElements, type Opened, unreadable, valueBytesOf, type WindowChange } from "./kernel_elements.ts";
 import { refusal } from "./refusal.ts";
 
 /**
@@ -10,76 +10,70 @@ import { refusal } from "./refusal.ts";
  * and pop beside the state cannot be told. Changes name places, numbers that ascend; what is not at the end that values
  * are popped from was let go of to make room, which the kernel does itself when the next value is pushed.
  */
-export class LineElements {
+export class LineElements implements KernelElements {
+  readonly look: KernelElements["look"];
+  readonly shown: KernelElements["shown"];
+  readonly scan: KernelElements["scan"];
   readonly #opened: Opened;
   /** The place that was filled last, where it is still there. */
   #newest = 0n;
 
   constructor(opened: Opened) {
     this.#opened = opened;
+    ({
+      look: this.look,
+      shown: this.shown,
+      scan: this.scan,
+    } = unreadable("of a queue or a stack the kernel shows the next value alone"));
   }
 
-  write(changes: readonly ElementChange[]): MirrorRefusal | null {
+  /** What is pushed behind a value that was refused would stand in its place: it is refused with it. */
+  write(changes: readonly ElementChange[], failed: (change: ElementChange) => void = () => {}): MirrorRefusal | null {
     let first: MirrorRefusal | null = null;
-    for (const { key, value } of changes) {
-      const refused = value === null ? this.#leave(placeOf(key)) : this.#push(placeOf(key), value);
-      first ??= refused;
+    for (const change of changes) {
+      const { key, value } = change;
+      first ??= value === null ? this.#leave(placeOf(key)) : this.#push(placeOf(key), value);
+      if (first !== null) failed(change);
     }
     return first;
   }
 
-  /** Takes everything out, and pushes what should be there: it cannot be compared. */
-  repair(elements: Iterable<Element>): MirrorRefusal | null {
-    const value = Buffer.alloc(valueBytesOf(this.#opened));
-    for (let left = 2 * this.#opened.map.maxEntries; left > 0; left--) {
-      const ret = this.#opened.bpf.take(this.#opened.fd, null, value);
-      if (ret === -ERRNO.ENOENT) break;
-      if (ret < 0) return this.#refusal("BPF_MAP_LOOKUP_AND_DELETE_ELEM", ret, "popping");
-    }
-    let first: MirrorRefusal | null = null;
-    for (const { key, value } of elements) {
-      const refused = this.#push(placeOf(key), value);
-      first ??= refused;
-    }
-    return first;
-  }
-
-  // biome-ignore lint/correctness/useYield: it answers without a piece
-  *scan(): MirrorScan {
-    return { untold: "of a queue or a stack the kernel shows the next value alone" };
-  }
-
-  /** Whether the line may be taken for equal: what is popped next is. All of it would have to be popped to be sure. */
-  trust(elements: Iterable<Element>): boolean {
-    let next: Buffer | null = null;
-    let newest = 0n;
-    for (const { key, value } of elements) {
-      newest = placeOf(key);
-      if (next === null || this.#opened.type.filled === "stack") next = value;
-    }
-    const value = Buffer.alloc(valueBytesOf(this.#opened));
-    const ret = this.#opened.bpf.lookup(this.#opened.fd, null, value);
-    if (next === null ? ret !== -ERRNO.ENOENT : ret < 0 || !value.equals(next)) return false;
-    this.#newest = newest;
-    return true;
+  /** Pops what went and pushes what came: what stands between is left, whatever programs did to it. */
+  catchUp(
+    elements: Iterable<Element>,
+    changes: readonly WindowChange[],
+    failed: (change: ElementChange) => void,
+  ): MirrorRefusal | null {
+    // A stack's place may have been popped and pushed to.
+    const others = changes.filter(({ before, now }) => before === null || now === null || !before.equals(now));
+    const came = others.filter(({ now }) => now !== null);
+    const gone = others.filter(({ before }) => before !== null);
+    const isNew = new Set(came.map(({ key }) => placeOf(key)));
+    const places = [...elements].map(({ key }) => placeOf(key)).filter((place) => !isNew.has(place));
+    this.#newest = [...places, ...gone.map(({ key }) => placeOf(key))].reduce((a, b) => (a > b ? a : b), 0n);
+    const popped = gone.sort(byPlace);
+    if (this.#opened.type.filled === "stack") popped.reverse();
+    const pushed = came.sort(byPlace).map(({ key, now }) => ({ key, value: now }));
+    return this.write([...popped.map(({ key }) => ({ key, value: null })), ...pushed], failed);
   }
 
   #push(place: bigint, value: Buffer): MirrorRefusal | null {
     const { bpf, fd } = this.#opened;
-    this.#newest = place;
     const ret = bpf.update(fd, null, value, BPF_ELEM.BPF_EXIST);
-    return ret < 0 ? this.#refusal("BPF_MAP_UPDATE_ELEM", ret, "pushing a value to") : null;
+    if (ret < 0) return this.#refusal("BPF_MAP_UPDATE_ELEM", ret, "pushing a value to");
+    this.#newest = place;
+    return null;
   }
 
   #leave(place: bigint): MirrorRefusal | null {
     const { bpf, fd, type } = this.#opened;
     const isPopped = type.filled === "queue" || place === this.#newest;
     if (!isPopped) return null;
-    if (place === this.#newest) this.#newest--;
     const ret = bpf.take(fd, null, Buffer.alloc(valueBytesOf(this.#opened)));
-    return ret < 0 && ret !== -ERRNO.ENOENT
-      ? this.#refusal("BPF_MAP_LOOKUP_AND_DELETE_ELEM", ret, "popping a value from")
-      : null;
+    if (ret < 0 && ret !== -ERRNO.ENOENT)
+      return this.#refusal("BPF_MAP_LOOKUP_AND_DELETE_ELEM", ret, "popping a value from");
+    if (place === this.#newest) this.#newest--;
+    return null;
   }
 
   #refusal(operation: string, ret: number, doing: string): MirrorRefusal {
@@ -89,4 +83,8 @@ export class LineElements {
 
 function placeOf(key: Buffer): bigint {
   return key.readBigUInt64BE(0);
+}
+
+function byPlace({ key: a }: WindowChange, { key: b }: WindowChange): number {
+  return a.compare(b);
 }

@@ -1,64 +1,80 @@
 import { existsSync } from "node:fs";
-import { resolve } from "node:path";
 import type { Mirror } from "../engine/ports.ts";
 import type { Host } from "../maps/map.ts";
 import { openBpf, probe } from "./bpf.ts";
-import { claim } from "./bpffs.ts";
 import { KernelMirror } from "./kernel_mirror.ts";
 
 export interface MirrorOptions {
-  /** `auto`: on where the machine lets it. `required`: the service does not start without it. */
+  /** `off`: never. Otherwise it is on as soon as the machine lets it. */
   readonly mode: "auto" | "off" | "required";
-  /** The directory of bpffs that is this instance's own. It need not exist, but its file system must be mounted. */
+  /** MAPLEDGER_BPFFS: a directory of bpffs below which maps are pinned. It need not exist, but its file system must be mounted. */
   readonly bpffs: string;
-  /** The id of the log: whose kernel maps they are. */
-  readonly instance: string;
+  /** The data directory: whose the kernel maps are. */
+  readonly data: string;
   readonly host: Host;
   /** CPUs that the machine may have; `host` has those of the ledger. */
   readonly machineCpus: number;
 }
 
-/** Throws where the mirror is required and cannot be had; else it is off, and says why. */
-export function openMirror(options: MirrorOptions): Mirror {
-  if (options.mode === "off") return disabledMirror("the mirror is switched off by its setting");
-  const mirror = open(resolve(options.bpffs), options);
-  if (typeof mirror !== "string") return mirror;
-  if (options.mode === "required") throw new Error(`the mirror is required: ${mirror}`);
-  return disabledMirror(mirror);
+/** The mirror, not begun yet. */
+export function openMirror({ mode, bpffs, data, host, machineCpus }: MirrorOptions): Mirror {
+  if (mode === "off") return disabledMirror("the mirror is switched off by its setting");
+  const bpf = openBpf();
+  if ("off" in bpf) return disabledMirror(bpf.off);
+  const unfit = (): string | null => (existsSync("/proc/self/fdinfo") ? probe(bpf) : NO_PROCFS);
+  const nowMs = (): number => performance.now();
+  return new KernelMirror({ bpf, root: bpffs, host, machineCpus, data, unfit, nowMs });
 }
 
-/** Follows nothing. */
+const NO_PROCFS = "no procfs is mounted at /proc: whether a map is frozen cannot be told without it";
+
+/** Follows nothing, ever. */
 export function disabledMirror(reason: string): Mirror {
   return {
+    follows: false,
     off: reason,
-    takeUp: () => [],
+    owner: null,
+    carried: null,
+    begin: () => reason,
+    takeOver: () => reason,
+    place: () => null,
+    takeUpObjects() {},
+    ensureDirectories: () => [],
+    open: () => ({ opening: "none", refusals: [] }),
+    recreate: () => [],
+    catchUp: () => [],
+    takenUp() {},
+    reached() {},
+    dropStale: () => [],
+    openObject: () => null,
+    endedObjects: () => [],
     apply: () => [],
-    resync: () => [],
+    kernelId: () => null,
+    traits: () => ({ compared: false, evicts: false }),
     // biome-ignore lint/correctness/useYield: it answers without a piece
     *scan() {
       return { untold: reason };
     },
-    mend: () => [],
-    cannotImport: () => reason,
-    kernelMaps: () => [],
+    look: () => undefined,
+    shown: () => null,
+    lacks: (_map, changed) => changed,
+    isPending: () => false,
+    write: () => [],
+    // biome-ignore lint/correctness/useYield: it answers without a piece
+    *kernelMaps() {
+      return [];
+    },
     adopting: () => ({ refused: { errno: "EOPNOTSUPP", detail: reason } }),
-    retry: () => ({ repaired: [], refusals: [], more: false }),
-    takeUpObjects() {},
-    openObject: () => null,
-    endedObjects: () => [],
+    cannotImport: () => reason,
+    retry: () => ({ repaired: [], refusals: [], drifted: [], reopen: [] }),
+    watch: () => ({ found: [], former: [], replaced: [], reopen: [] }),
+    lost() {},
+    letGo: () => [],
+    follow: () => [],
+    repin: ({ id }) => ({ mapId: id, operation: "BPF_OBJ_PIN", errno: "EOPNOTSUPP", detail: reason }),
+    listed: () => ({ directory: "", ours: [], foreign: [] }),
+    occupied: () => null,
     status: () => ({ state: "off", detail: reason }),
     close() {},
   };
-}
-
-function open(root: string, { instance, host, machineCpus }: MirrorOptions): KernelMirror | string {
-  const bpf = openBpf();
-  if ("off" in bpf) return bpf.off;
-  if (!existsSync("/proc/self/fdinfo"))
-    return "no procfs is mounted at /proc: what is frozen cannot be told without it";
-  return (
-    probe(bpf) ??
-    claim(root, instance) ??
-    new KernelMirror({ bpf, root, host, machineCpus, nowMs: () => performance.now() })
-  );
 }

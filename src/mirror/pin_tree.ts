@@ -1,144 +1,204 @@
-import { lstatSync, mkdirSync, readdirSync, renameSync, rmdirSync, rmSync, unlinkSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { lstatSync, mkdirSync, renameSync, rmdirSync, type Stats, unlinkSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { ERRNO } from "../abi/errno.ts";
 import type { MirrorRefusal } from "../engine/ports.ts";
-import { BPFFS } from "../syscall/pins.ts";
-import type { Bpf } from "./bpf.ts";
-import { BY_ID, CARRIED, OWNER } from "./bpffs.ts";
+import type { Occupied } from "../syscall/command.ts";
+import { type Bpf, RENAME } from "./bpf.ts";
 import { fdinfo } from "./fdinfo.ts";
 import type { KernelMap } from "./kernel_map.ts";
+import { type Layout, temporaryFor } from "./layout.ts";
 import { errnoOf, refusal } from "./refusal.ts";
 
 /** Of an operation that concerns no map. */
 const NO_MAP = 0;
+/** Names that are tried for a pin that is put aside. */
+const ASIDE_TRIES = 1000;
 
 /**
- * The mirror's directory of bpffs. A session's pin /sys/fs/bpf/X/Y is mirrored at ROOT/X/Y, every map's own pin at
- * ROOT/by_id/ID; so X must be none of `by_id`, `owner` and `carried`. Pins and links are files, directories are directories:
- *
- *     ROOT/owner -> the instance's id       ROOT/by_id/7      ROOT/tc/globals/routes
+ * The pins of the mirror: a map's own, and those of sessions, where the layout has them. What others have pinned, and pins of
+ * adopted maps that their owners made, are never replaced or removed, but by `exchange`, which puts them aside.
  */
 export class PinTree {
   readonly #bpf: Bpf;
-  readonly #root: string;
+  readonly #layout: Layout;
 
-  constructor(bpf: Bpf, root: string) {
+  constructor(bpf: Bpf, layout: Layout) {
     this.#bpf = bpf;
-    this.#root = root;
+    this.#layout = layout;
   }
 
   byId(mapId: number): string {
-    return join(this.#root, BY_ID, String(mapId));
-  }
-
-  get carried(): string {
-    return join(this.#root, CARRIED);
+    return this.#layout.byId(mapId);
   }
 
   /** Where a session's pathname is mirrored, or the negative errno that stands against it. */
   place(pathname: string): string | number {
-    if (pathname === BPFFS) return this.#root;
-    if (!pathname.startsWith(`${BPFFS}/`)) return -ERRNO.EPERM;
-    const names = pathname.slice(BPFFS.length + 1).split("/");
-    if (names.some((name) => name === "" || name.includes("."))) return -ERRNO.EPERM;
-    if (names[0] === OWNER || names[0] === BY_ID || names[0] === CARRIED) return -ERRNO.EEXIST;
-    return join(this.#root, ...names);
+    return this.#layout.place(pathname);
+  }
+
+  /** Whether a path lies where the service alone keeps pins. */
+  isOwn(path: string): boolean {
+    const { byIds, aside, carried, refused } = this.#layout;
+    return path.startsWith(`${byIds}/`) || path.startsWith(`${aside}/`) || path === carried || path === refused;
+  }
+
+  /**
+   * The refusal of a session's new pin or directory whose path is not free. A pin of the same kernel map (`kernelId`) is as
+   * good as the new pin, and a directory as good as a new directory. null if the path is free, and if lstat(2) fails
+   * otherwise: then the attempt to make the entry tells.
+   */
+  occupied(pathname: string, as: "pin" | "directory", kernelId?: number): Occupied | null {
+    const path = this.place(pathname);
+    if (path === -ERRNO.EEXIST) return taken(`${pathname} is reserved: the mirror keeps entries of its own there`);
+    const entry = typeof path === "string" ? entryAt(path) : null;
+    if (entry === null) return null;
+    if (as === "directory" && entry.isDirectory()) return null;
+    if (as === "pin" && entry.isFile() && kernelId !== undefined && this.idAt(path as string) === kernelId) return null;
+    return taken(`the machine has ${kindOf(entry)} at ${path} that the ledger does not have`);
   }
 
   /** Pins where nothing is yet. The map's own pin there already is as good. */
   pin(kernel: KernelMap, pathname: string): MirrorRefusal | null {
     const path = this.place(pathname);
+    if (path === kernel.map.adoptedPin) return null;
     const ret = typeof path === "number" ? path : this.#bpf.pin(kernel.fd, path);
     if (ret === 0) return null;
-    if (ret === -ERRNO.EEXIST && typeof path === "string" && this.#idAt(path) === kernel.id) return null;
+    if (ret === -ERRNO.EEXIST && typeof path === "string" && this.idAt(path) === kernel.id) return null;
     return refusal(kernel.map.id, "BPF_OBJ_PIN", ret, `pinning at ${path === ret ? pathname : path}`);
   }
 
-  /** Pins, whatever there was: a pin of another map is replaced in one step, so that the path is never without one. */
-  ensure(kernel: KernelMap, path: string): MirrorRefusal | null {
-    if (this.#bpf.pin(kernel.fd, path) === 0) return null;
-    if (this.#idAt(path) === kernel.id) return null;
-    const mapId = kernel.map.id;
-    const unmade = this.#ensureDirectory(dirname(path));
-    if (unmade !== 0) return refusal(mapId, "mkdir", unmade, `making ${dirname(path)}`);
-    if (isDirectory(path)) errnoOf(() => rmSync(path, { recursive: true }));
-    const temporary = join(this.#root, BY_ID, "new");
-    errnoOf(() => unlinkSync(temporary));
-    const unpinned = this.#bpf.pin(kernel.fd, temporary);
-    if (unpinned < 0) return refusal(mapId, "BPF_OBJ_PIN", unpinned, `pinning at ${temporary}`);
-    const unmoved = errnoOf(() => renameSync(temporary, path));
-    return unmoved === 0 ? null : refusal(mapId, "rename", unmoved, `moving ${temporary} to ${path}`);
+  /** The same, with the directories above; what is there instead is left, and is no refusal: the watch tells of it. */
+  pinWhereNothingIs(kernel: KernelMap, pathname: string): MirrorRefusal | null {
+    const path = this.place(pathname);
+    if (typeof path === "number" || path === kernel.map.adoptedPin) return null;
+    errnoOf(() => mkdirSync(dirname(path), { recursive: true }));
+    const ret = this.#bpf.pin(kernel.fd, path);
+    if (ret === 0 || ret === -ERRNO.EEXIST) return null;
+    return refusal(kernel.map.id, "BPF_OBJ_PIN", ret, `pinning at ${path}`);
   }
 
-  /** ensure() at a session's pathname. */
-  ensureAt(kernel: KernelMap, pathname: string): MirrorRefusal | null {
+  /** A map's own pin, where nothing is, or where it is already. */
+  pinById(kernel: KernelMap): MirrorRefusal | null {
+    const path = this.byId(kernel.map.id);
+    const ret = this.#bpf.pin(kernel.fd, path);
+    if (ret === 0 || (ret === -ERRNO.EEXIST && this.idAt(path) === kernel.id)) return null;
+    return refusal(kernel.map.id, "BPF_OBJ_PIN", ret, `pinning at ${path}`);
+  }
+
+  /** A map's own pin, from now on of this kernel map. What another log has left there is put aside. */
+  replaceById(kernel: KernelMap, before: number | null = null): MirrorRefusal | null {
+    const path = this.byId(kernel.map.id);
+    const there = lstatSync(path, { throwIfNoEntry: false }) === undefined ? null : this.idAt(path);
+    if (there === kernel.id) return null;
+    if (there !== null && there === before) return this.#moveOver(kernel, path);
+    const done = this.#exchangeAt(kernel, path);
+    return "aside" in done ? null : done;
+  }
+
+  /** A session's pin, from now on of this kernel map, if it is of the one before, or nothing is there. */
+  replaceOurs(kernel: KernelMap, pathname: string, before: number | null): MirrorRefusal | null {
     const path = this.place(pathname);
-    if (typeof path === "string") return this.ensure(kernel, path);
-    return refusal(kernel.map.id, "BPF_OBJ_PIN", path, `pinning at ${pathname}`);
+    if (typeof path === "number" || path === kernel.map.adoptedPin) return null;
+    return before !== null && this.idAt(path) === before
+      ? this.#moveOver(kernel, path)
+      : this.pinWhereNothingIs(kernel, pathname);
+  }
+
+  /** Pins in the place of another pin in one step, so that the path is never without one. */
+  #moveOver(kernel: KernelMap, path: string): MirrorRefusal | null {
+    const temporary = this.#temporary(kernel);
+    if (typeof temporary !== "string") return temporary;
+    const unmoved = errnoOf(() => renameSync(temporary, path));
+    if (unmoved === 0) return null;
+    errnoOf(() => unlinkSync(temporary));
+    return refusal(kernel.map.id, "rename", unmoved, `moving ${temporary} to ${path}`);
+  }
+
+  /** Pins a map at a session's pathname; what is pinned there is pinned in the directory `aside` from then on. */
+  exchange(kernel: KernelMap, pathname: string): { readonly aside: string | null } | MirrorRefusal {
+    const path = this.place(pathname);
+    if (typeof path === "number") return refusal(kernel.map.id, "BPF_OBJ_PIN", path, `pinning at ${pathname}`);
+    errnoOf(() => mkdirSync(dirname(path), { recursive: true }));
+    return this.#exchangeAt(kernel, path);
+  }
+
+  #exchangeAt(kernel: KernelMap, path: string): { readonly aside: string | null } | MirrorRefusal {
+    const mapId = kernel.map.id;
+    const pinned = this.#bpf.pin(kernel.fd, path);
+    if (pinned === 0 || (pinned === -ERRNO.EEXIST && this.idAt(path) === kernel.id)) return { aside: null };
+    if (pinned !== -ERRNO.EEXIST) return refusal(mapId, "BPF_OBJ_PIN", pinned, `pinning at ${path}`);
+    const temporary = this.#temporary(kernel);
+    if (typeof temporary !== "string") return temporary;
+    const unexchanged = this.#bpf.rename(temporary, path, RENAME.EXCHANGE);
+    if (unexchanged !== 0) {
+      errnoOf(() => unlinkSync(temporary));
+      return refusal(mapId, "renameat2", unexchanged, `exchanging ${temporary} and ${path}`);
+    }
+    // From here on the temporary path has what was there.
+    const { aside } = this.#layout;
+    errnoOf(() => mkdirSync(aside));
+    for (let at = 1; at <= ASIDE_TRIES; at++) {
+      const kept = join(aside, at === 1 ? basename(path) : `${basename(path)}_${at}`);
+      const unmoved = this.#bpf.rename(temporary, kept, RENAME.NOREPLACE);
+      if (unmoved === 0) return { aside: kept };
+      if (unmoved !== -ERRNO.EEXIST) return refusal(mapId, "renameat2", unmoved, `moving ${temporary} to ${kept}`);
+    }
+    return refusal(mapId, "renameat2", -ERRNO.EEXIST, `moving ${temporary} to ${aside}`);
+  }
+
+  #temporary(kernel: KernelMap): string | MirrorRefusal {
+    const temporary = temporaryFor(this.#layout.own, `new_${kernel.map.id}`);
+    const before = this.idAt(temporary);
+    if (before === kernel.id) errnoOf(() => unlinkSync(temporary));
+    const unpinned = this.#bpf.pin(kernel.fd, temporary);
+    return unpinned < 0 ? refusal(kernel.map.id, "BPF_OBJ_PIN", unpinned, `pinning at ${temporary}`) : temporary;
   }
 
   unpinId(mapId: number): MirrorRefusal | null {
     return unlink(mapId, this.byId(mapId));
   }
 
-  unpin(pathname: string): MirrorRefusal | null {
-    const path = this.place(pathname);
-    return typeof path === "string" ? unlink(NO_MAP, path) : null;
+  /** Removes a session's pin if it names a kernel map of the mirror's; what others have pinned there stays. */
+  unpin(pathname: string, isOurs: (kernelId: number) => boolean): MirrorRefusal | null {
+    let first: MirrorRefusal | null = null;
+    for (const path of this.#places(pathname)) {
+      const id = this.idAt(path);
+      const refused = id !== null && isOurs(id) ? unlink(NO_MAP, path) : null;
+      first ??= refused;
+    }
+    return first;
   }
 
+  /** Removes a session's pin if it names just this kernel map. */
+  unpinIf(pathname: string, kernelId: number): MirrorRefusal | null {
+    return this.unpin(pathname, (id) => id === kernelId);
+  }
+
+  /** Where a session's pin may be: also where an earlier setting of MAPLEDGER_BPFFS had it. */
+  #places(pathname: string): string[] {
+    return [this.place(pathname), this.#layout.legacyPlace(pathname)].filter((path) => typeof path === "string");
+  }
+
+  /** Makes a directory, ancestors too. One that is there is as good. */
   mkdir(pathname: string): MirrorRefusal | null {
     const path = this.place(pathname);
-    const ret = typeof path === "number" ? path : errnoOf(() => mkdirSync(path));
+    const ret = typeof path === "number" ? path : errnoOf(() => mkdirSync(path, { recursive: true }));
     if (ret === 0) return null;
     if (ret === -ERRNO.EEXIST && typeof path === "string" && isDirectory(path)) return null;
     return refusal(NO_MAP, "mkdir", ret, `making ${path === ret ? pathname : path}`);
   }
 
+  /** One that others have pinned in stays. */
   rmdir(pathname: string): MirrorRefusal | null {
     const path = this.place(pathname);
     if (typeof path === "number") return null;
     const ret = errnoOf(() => rmdirSync(path));
-    return ret === 0 || ret === -ERRNO.ENOENT ? null : refusal(NO_MAP, "rmdir", ret, `removing ${path}`);
-  }
-
-  /** Makes directories, ancestors too; whatever else is in their place goes. */
-  ensureDirectoryAt(pathname: string): MirrorRefusal | null {
-    const path = this.place(pathname);
-    const ret = typeof path === "string" ? this.#ensureDirectory(path) : path;
-    return ret === 0 ? null : refusal(NO_MAP, "mkdir", ret, `making ${path === ret ? pathname : path}`);
-  }
-
-  /** Removes what is neither among the paths nor on the way to one of them. */
-  sweep(paths: Iterable<string>): MirrorRefusal[] {
-    const kept = new Set([join(this.#root, OWNER), join(this.#root, BY_ID), this.carried]);
-    for (let path of paths) for (; path !== this.#root && !kept.has(path); path = dirname(path)) kept.add(path);
-    const refusals: MirrorRefusal[] = [];
-    this.#sweep(this.#root, kept, refusals);
-    return refusals;
-  }
-
-  #sweep(directory: string, kept: ReadonlySet<string>, refusals: MirrorRefusal[]): void {
-    for (const entry of readdirSync(directory, { withFileTypes: true })) {
-      const path = join(directory, entry.name);
-      if (kept.has(path)) {
-        if (entry.isDirectory()) this.#sweep(path, kept, refusals);
-        continue;
-      }
-      const ret = errnoOf(() => rmSync(path, { recursive: true }));
-      if (ret !== 0) refusals.push(refusal(NO_MAP, "unlink", ret, `removing ${path}`));
-    }
-  }
-
-  #ensureDirectory(path: string): number {
-    if (isDirectory(path)) return 0;
-    const parent = path === this.#root ? 0 : this.#ensureDirectory(dirname(path));
-    if (parent !== 0) return parent;
-    errnoOf(() => unlinkSync(path));
-    return errnoOf(() => mkdirSync(path));
+    const left: readonly number[] = [0, -ERRNO.ENOENT, -ERRNO.ENOTEMPTY];
+    return left.includes(ret) ? null : refusal(NO_MAP, "rmdir", ret, `removing ${path}`);
   }
 
   /** The kernel's id of the map that is pinned at `path`; null where none is. */
-  #idAt(path: string): number | null {
+  idAt(path: string): number | null {
     const fd = this.#bpf.get(path);
     if (fd < 0) return null;
     const id = fdinfo(fd)?.mapId ?? null;
@@ -150,6 +210,24 @@ export class PinTree {
 function unlink(mapId: number, path: string): MirrorRefusal | null {
   const ret = errnoOf(() => unlinkSync(path));
   return ret === 0 || ret === -ERRNO.ENOENT ? null : refusal(mapId, "unlink", ret, `removing ${path}`);
+}
+
+/** lstat(2), or null if it fails. */
+function entryAt(path: string): Stats | null {
+  let stats: Stats | null = null;
+  errnoOf(() => {
+    stats = lstatSync(path);
+  });
+  return stats;
+}
+
+function kindOf(entry: Stats): string {
+  if (entry.isDirectory()) return "a directory";
+  return entry.isSymbolicLink() ? "a symbolic link" : "a pin";
+}
+
+function taken(detail: string): Occupied {
+  return { errno: "EEXIST", detail };
 }
 
 function isDirectory(path: string): boolean {

@@ -2,6 +2,7 @@ import { ERRNO } from "../abi/errno.ts";
 import { FIRST_FD } from "../abi/limits.ts";
 import { CMD, cmdName } from "../abi/service.ts";
 import type { Event } from "../log/event.ts";
+import { mirrorShapeOf } from "../maps/lru_shape.ts";
 import type { CreateAttr } from "../maps/map.ts";
 import type {
   BatchCommand,
@@ -128,7 +129,7 @@ class Translation {
       case CMD.UNLINK:
         return { kind: "unlink", body: { ...command.attr } };
       case CMD.MKDIR:
-        return { kind: "mkdir", body: { ...command.attr } };
+        return { kind: "mkdir", body: { pathname: command.attr.pathname } };
       case CMD.RMDIR:
         return { kind: "rmdir", body: { ...command.attr } };
       case CMD.MAP_ELEMENTS: {
@@ -150,6 +151,15 @@ class Translation {
       case CMD.MIRROR_RESYNC:
       case CMD.MIRROR_DRIFT:
       case CMD.MIRROR_POLICY:
+      case CMD.MIRROR_FOUND:
+      case CMD.MIRROR_FOLLOW:
+      case CMD.MIRROR_DECIDE:
+      case CMD.MIRROR_RECREATE:
+      case CMD.MIRROR_TAKE_OVER:
+      case CMD.MIRROR_RELEASE:
+      case CMD.MIRROR_REPIN:
+      case CMD.MIRROR_LEAVE:
+      case CMD.MIRROR_FREED:
       case CMD.ARCHIVE:
         throw new NotSent("the service's own command, which no client sends");
     }
@@ -327,6 +337,7 @@ class Translation {
       map_token_fd: this.#namedFd(attr.mapTokenFd),
       excl_prog_hash: hex(attr.exclProgHash),
       excl_prog_hash_size: attr.exclProgHashSize,
+      mirror_shape: mirrorShapeOf({ type: attr.mapType, ...attr }),
     });
   }
 

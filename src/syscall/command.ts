@@ -1,5 +1,5 @@
 import type { Errno } from "../abi/errno.ts";
-import type { CAPABILITIES, CMD, OPEN_KINDS, SERVICE_CMD } from "../abi/service.ts";
+import type { CAPABILITIES, CMD, OPEN_KINDS, SERVICE_CMD, SIDES } from "../abi/service.ts";
 import type { CreateAttr, DriftPolicy } from "../maps/map.ts";
 import type { ObjectFacts } from "../maps/object.ts";
 
@@ -84,7 +84,16 @@ export interface CreateCommand {
 export interface PinCommand {
   readonly cmd: typeof CMD.BPF_OBJ_PIN;
   readonly target: Target;
-  readonly attr: PathAttr;
+  readonly attr: PathAttr & {
+    /** The machine's refusal of the path; omitted if nothing is in the way there, or if nobody has asked the machine. */
+    readonly found?: Occupied;
+  };
+}
+
+/** EEXIST: the machine's bpffs has an entry at the path that the ledger does not have, or the mirror reserves the path. */
+export interface Occupied {
+  readonly errno: Errno;
+  readonly detail: string;
 }
 
 export interface GetPinCommand {
@@ -238,7 +247,11 @@ export interface InterfacesCommand {
 
 export interface PathCommand {
   readonly cmd: typeof SERVICE_CMD.UNLINK | typeof SERVICE_CMD.MKDIR | typeof SERVICE_CMD.RMDIR;
-  readonly attr: { readonly pathname: string };
+  readonly attr: {
+    readonly pathname: string;
+    /** MKDIR's alone; as PinCommand's. */
+    readonly found?: Occupied;
+  };
 }
 
 /** A page of elements: at most `limit` after the position that an earlier page gave. */
@@ -264,6 +277,14 @@ export interface DriftCommand {
     readonly missing: number;
     readonly changed: number;
     readonly extra: number;
+    /** Of these: changed in the ledger, too, since the kernel map had the ledger's value last. */
+    readonly both_changed?: number;
+    /** Beside these: elements that an LRU map's kernel map has let go. */
+    readonly evicted?: number;
+    /** When it was found: at a start, say. Left out: by a comparison at the map's interval. */
+    readonly at?: string;
+    /** The first of them, in hex. */
+    readonly first_keys?: readonly string[];
   };
 }
 
@@ -271,6 +292,73 @@ export interface DriftPolicyCommand {
   readonly cmd: typeof SERVICE_CMD.MIRROR_POLICY;
   readonly target: Target;
   readonly attr: DriftPolicy;
+}
+
+/** What the mirror noticed on the host; the service is its caller. A target of id 0: it concerns no single map. */
+export interface FoundCommand {
+  readonly cmd: typeof SERVICE_CMD.MIRROR_FOUND;
+  readonly target: Target;
+  readonly attr: {
+    /** As in "pin replaced", "pin gone", "off", "on". */
+    readonly what: string;
+    readonly path?: string;
+    readonly kernel_id?: number;
+    readonly detail: string;
+  };
+}
+
+/** A map follows another kernel map from now on. */
+export interface FollowCommand {
+  readonly cmd: typeof SERVICE_CMD.MIRROR_FOLLOW;
+  readonly target: Target;
+  /** The kernel's ids; `pin`: the path that names the new one. */
+  readonly attr: { readonly kernel_id: number; readonly was: number; readonly pin: string };
+}
+
+export interface DecideCommand {
+  readonly cmd: typeof SERVICE_CMD.MIRROR_DECIDE;
+  readonly target: Target;
+  /** `keys`: in hex; null: all that differ. */
+  readonly attr: { readonly take: (typeof SIDES)[number]; readonly keys: readonly string[] | null };
+}
+
+/** What operators order about a map's kernel map, and say no more. */
+export interface KernelMapCommand {
+  readonly cmd: typeof SERVICE_CMD.MIRROR_RECREATE | typeof SERVICE_CMD.MIRROR_RELEASE;
+  readonly target: Target;
+  /** `was`: the kernel's id of the map that is meant; null: there was none. */
+  readonly attr: { readonly was: number | null };
+}
+
+export interface RepinCommand {
+  readonly cmd: typeof SERVICE_CMD.MIRROR_REPIN;
+  readonly target: Target;
+  /** `aside`: where the object that was pinned there is pinned from now on; null: there was none. */
+  readonly attr: { readonly path: string; readonly aside: string | null };
+}
+
+export interface TakeOverCommand {
+  readonly cmd: typeof SERVICE_CMD.MIRROR_TAKE_OVER;
+  /** The directory of pins, and whose it was. */
+  readonly attr: { readonly directory: string; readonly owner: string };
+}
+
+interface LeaveCommand {
+  readonly cmd: typeof SERVICE_CMD.MIRROR_LEAVE;
+  readonly attr: { readonly directory: string; readonly removed: readonly string[] };
+}
+
+/** A map is freed, its kernel map is not; the service is its caller. */
+export interface FreedCommand {
+  readonly cmd: typeof SERVICE_CMD.MIRROR_FREED;
+  readonly attr: {
+    /** The freed map's id. */
+    readonly map: number;
+    /** The kernel's id, of this boot. */
+    readonly kernel_id: number;
+    readonly boot: string;
+    readonly detail: string;
+  };
 }
 
 /** Events that have been written to an archive, and go from the log. */
@@ -316,6 +404,14 @@ export type Action =
   | MirrorCommand
   | DriftCommand
   | DriftPolicyCommand
+  | FoundCommand
+  | FollowCommand
+  | DecideCommand
+  | KernelMapCommand
+  | RepinCommand
+  | TakeOverCommand
+  | LeaveCommand
+  | FreedCommand
   | ArchiveCommand;
 
 export type Command = Origin & Action;

@@ -59,7 +59,9 @@ export function updateElem(state: State, command: Request): Outcome {
   const value =
     checkExact(command, command.value, valueBytes, 1, "value") ?? readUser(command.value, valueBytes, "value");
   if (isRefusal(value)) return failed(value, map.map.id);
-  const answer = map.type.update(map, key, keptValue(map.map, value), withoutLock(command.flags));
+  const flags = withoutLock(command.flags);
+  map.updateFlags = Number(flags);
+  const answer = map.type.update(map, key, keptValue(map.map, value), flags);
   return answer === null ? done(map.map.id, null, elementOut(map)) : failed(answer, map.map.id);
 }
 

@@ -1,7 +1,7 @@
 import { CMD } from "../abi/service.ts";
 import { refuse } from "../maps/refusal.ts";
 import { batch, redoBatch } from "./batch.ts";
-import type { Action, Command, DriftCommand, MirrorCommand, Origin, UnknownCommand } from "./command.ts";
+import type { Action, Command, DriftCommand, FoundCommand, MirrorCommand, Origin, UnknownCommand } from "./command.ts";
 import { createMap, redoCreate } from "./create.ts";
 import {
   close,
@@ -18,11 +18,22 @@ import {
   redoRenewSession,
   renewSession,
 } from "./descriptors.ts";
-import { redoDriftPolicy, setDriftPolicy } from "./drift.ts";
 import { deleteElem, freeze, getNextKey, lookupAndDeleteElem, lookupElem, redoElement, updateElem } from "./element.ts";
 import { elements } from "./elements.ts";
 import { checkSession } from "./guards.ts";
 import { getInfo } from "./info.ts";
+import {
+  decideDrift,
+  followKernelMap,
+  noteFormer,
+  onMap,
+  recreateKernelMap,
+  redoDriftPolicy,
+  redoOnMap,
+  releaseKernelMap,
+  setDriftPolicy,
+  takeOver,
+} from "./kernel_maps.ts";
 import { readMapMemory, redoWriteMapMemory, writeMapMemory } from "./memory.ts";
 import { endObject, loadBtf, open, redoLoadBtf, redoOpen, setInterfaces } from "./open.ts";
 import { done, failed, type Outcome } from "./outcome.ts";
@@ -84,6 +95,15 @@ const COMMANDS: Readonly<Record<KnownCmd, Row>> = {
   [CMD.MIRROR_RESYNC]: row(mirrored),
   [CMD.MIRROR_DRIFT]: row(mirrored),
   [CMD.MIRROR_POLICY]: row(setDriftPolicy, redoDriftPolicy),
+  [CMD.MIRROR_FOUND]: row(mirrored),
+  [CMD.MIRROR_FOLLOW]: row(followKernelMap, redoOnMap),
+  [CMD.MIRROR_DECIDE]: row(decideDrift, redoOnMap),
+  [CMD.MIRROR_RECREATE]: row(recreateKernelMap, redoOnMap),
+  [CMD.MIRROR_TAKE_OVER]: row(takeOver, takeOver),
+  [CMD.MIRROR_RELEASE]: row(releaseKernelMap, redoOnMap),
+  [CMD.MIRROR_REPIN]: row(onMap),
+  [CMD.MIRROR_LEAVE]: row(() => done(0)),
+  [CMD.MIRROR_FREED]: row(noteFormer, noteFormer),
   [CMD.ARCHIVE]: row(() => done(0)),
 };
 
@@ -119,6 +139,6 @@ function unknown(command: Command): Outcome {
 }
 
 /** What the mirror met changes nothing: it is told of. */
-function mirrored(_state: State, { target }: Origin & (MirrorCommand | DriftCommand)): Outcome {
+function mirrored(_state: State, { target }: Origin & (MirrorCommand | DriftCommand | FoundCommand)): Outcome {
   return done(target.by === "id" ? target.id : 0);
 }

@@ -3,10 +3,10 @@ import { NAME_BYTES_MAX, PATH_BYTES_MAX } from "../abi/limits.ts";
 import { CMD } from "../abi/service.ts";
 import type { MapRecord } from "../maps/map.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
-import type { GetPinCommand, Origin, PathCommand, PinCommand } from "./command.ts";
+import type { Command, GetPinCommand, Occupied, Origin, PathCommand, PinCommand } from "./command.ts";
 import { mapFile } from "./create.ts";
 import { openAt } from "./descriptors.ts";
-import { openFile, openMap } from "./guards.ts";
+import { checkSession, openFile, openMap } from "./guards.ts";
 import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
 import type { State } from "./state.ts";
 
@@ -19,8 +19,41 @@ export const BPFFS = "/sys/fs/bpf";
 const ANCESTORS = new Set(["", "/sys", "/sys/fs"]);
 const ACCESS = BPF_F.BPF_F_RDONLY | BPF_F.BPF_F_WRONLY;
 
+/** A pin or a directory that a command would make. */
+export interface NewEntry {
+  /** Absolute, below BPFFS, without ".", ".." and double slashes. */
+  readonly pathname: string;
+  /** The map that the command pins; null: it makes a directory. */
+  readonly map: MapRecord | null;
+}
+
+/**
+ * The entry that a command makes unless the machine has one there already. null: it makes none, or the ledger refuses it at
+ * or before its own EEXIST; so the machine's answer is in an event only if it is the reason why the command failed.
+ */
+export function newEntry(state: State, command: Command): NewEntry | null {
+  if ("unknown" in command || (command.cmd !== CMD.BPF_OBJ_PIN && command.cmd !== CMD.MKDIR)) return null;
+  if (checkSession(state, command) !== null) return null;
+  const pin = command.cmd === CMD.BPF_OBJ_PIN ? lookUpPin(state, command) : null;
+  if (pin !== null && "errno" in pin) return null;
+  const path = pin?.path ?? resolve(state, command.session, command.attr.pathname, 0, 0);
+  if (isRefusal(path) || exists(state, path) || !isBelow(path.pathname)) return null;
+  return { pathname: path.pathname, map: pin?.map ?? null };
+}
+
 /** bpf_obj_pin(), kernel/bpf/syscall.c and inode.c. */
 export function objPin(state: State, command: Origin & PinCommand): Outcome {
+  const pin = lookUpPin(state, command);
+  if ("errno" in pin) return pin;
+  const { path, map } = pin;
+  const refusal = checkNew(state, path, command.attr.found);
+  if (refusal !== null) return failed(refusal, map.id);
+  state.pin(map, path.pathname);
+  return done(map.id, null, { pathname: path.pathname });
+}
+
+/** What is to be pinned, and where: all guards before those about what is there. */
+function lookUpPin(state: State, command: Origin & PinCommand): { path: Path; map: MapRecord } | Outcome {
   const { pathname, fileFlags, pathFd } = command.attr;
   if ((fileFlags & ~BPF_F.BPF_F_PATH_FD) !== 0)
     return failed(refuse("EINVAL", `file_flags ${fileFlags}: pinning takes BPF_F_PATH_FD alone`));
@@ -30,11 +63,7 @@ export function objPin(state: State, command: Origin & PinCommand): Outcome {
   // bpf_fd is looked up as a map, a program and a link: whatever it is else is EINVAL, also if it is not open.
   if (isRefusal(map)) return failed(command.target.by === "fd" ? refuse("EINVAL", map.detail) : map);
   const path = resolve(state, command.session, pathname, fileFlags, pathFd);
-  if (isRefusal(path)) return failed(path, map.map.id);
-  const refusal = checkNew(state, path);
-  if (refusal !== null) return failed(refusal, map.map.id);
-  state.pin(map.map, path.pathname);
-  return done(map.map.id, null, { pathname: path.pathname });
+  return isRefusal(path) ? failed(path, map.map.id) : { path, map: map.map };
 }
 
 export function redoObjPin(state: State, _command: Origin & PinCommand, outcome: Outcome): void {
@@ -96,7 +125,7 @@ function change(state: State, command: PathCommand, pathname: string): void {
 }
 
 function checkChange(state: State, command: PathCommand, path: Path): Refusal | null {
-  if (command.cmd === CMD.MKDIR) return checkNew(state, { ...path, slash: false });
+  if (command.cmd === CMD.MKDIR) return checkNew(state, { ...path, slash: false }, command.attr.found);
   const directory = isDirectory(state, path.pathname);
   const pin = state.pinAt(path.pathname) !== undefined;
   if (!directory && !pin) return refuse("ENOENT", `nothing is at ${shown(path)}`);
@@ -173,9 +202,14 @@ function isDirectory(state: State, pathname: string): boolean {
   return pathname === BPFFS || ANCESTORS.has(pathname) || state.isDirectory(pathname);
 }
 
-function checkNew(state: State, path: Path): Refusal | null {
-  if (isDirectory(state, path.pathname) || state.pinAt(path.pathname) !== undefined)
-    return refuse("EEXIST", `${shown(path)} exists`);
+function exists(state: State, { pathname }: Path): boolean {
+  return isDirectory(state, pathname) || state.pinAt(pathname) !== undefined;
+}
+
+/** filename_create(), fs/namei.c. What the machine has at the path counts as what the ledger has. */
+function checkNew(state: State, path: Path, found?: Occupied): Refusal | null {
+  if (exists(state, path)) return refuse("EEXIST", `${shown(path)} exists`);
+  if (found !== undefined) return refuse(found.errno, found.detail);
   if (!isBelow(path.pathname)) return refuse("EPERM", `${path.pathname} is not on bpffs, which is ${BPFFS}`);
   return path.slash ? refuse("ENOENT", `${path.pathname}/ is no directory`) : null;
 }

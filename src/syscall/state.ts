@@ -45,11 +45,18 @@ export interface PinRecord {
   readonly map: number;
 }
 
+/** A freed map whose kernel map lived on, in a boot. */
+interface FormerMap {
+  readonly map: number;
+  readonly boot: string;
+}
+
 /** Who follows what the commands do: the mirror. */
 export interface Follower {
   /** `btf`: the blob that describes it; null: nothing does. */
   created(map: MapRecord, btf: Buffer | null): void;
-  changed(map: MapRecord, key: Buffer, value: Buffer | null): void;
+  /** `flags`: BPF_NOEXIST or BPF_EXIST, if the command said so, else 0. */
+  changed(map: MapRecord, key: Buffer, value: Buffer | null, flags: number): void;
   frozen(map: MapRecord): void;
   freed(map: MapRecord): void;
   pinned(map: MapRecord, pathname: string): void;
@@ -86,6 +93,7 @@ const mapCodec: RowCodec<MapRecord> = {
  *     e  map id, ...                  -> elements, as the map's type lays them out
  *     u  map id, ...                  -> in which order they were used, where the type keeps that
  *     h  (nothing)                    -> the machine's network interfaces
+ *     w  kernel's map id              -> the freed map that it was the kernel map of
  *
  * and o, i, q, t of objects that are no maps: objects.ts.
  */
@@ -103,6 +111,7 @@ export class State implements World {
   readonly #entryCounts: Table<number>;
   readonly #holds: Table<number>;
   readonly #interfaces: Table<readonly number[]>;
+  readonly #former: Table<FormerMap>;
   #freed: number[] = [];
   #gone: [map: number, key: string][] = [];
 
@@ -120,6 +129,7 @@ export class State implements World {
     this.#entryCounts = new Table(cells, "n", numberCodec);
     this.#holds = new Table(cells, "r", numberCodec);
     this.#interfaces = new Table(cells, "h", jsonCodec());
+    this.#former = new Table(cells, "w", jsonCodec());
   }
 
   /** After the cells went back to an earlier state. */
@@ -134,6 +144,7 @@ export class State implements World {
     this.#entryCounts.forget();
     this.#holds.forget();
     this.#interfaces.forget();
+    this.#former.forget();
     this.#freed = [];
     this.#gone = [];
   }
@@ -311,7 +322,46 @@ export class State implements World {
   }
 
   setDrift(id: number, drift: DriftPolicy): void {
-    this.maps.put(u32Key(id), { ...(this.map(id) as MapRecord), drift });
+    const { undecided: _, ...map } = this.map(id) as MapRecord;
+    this.maps.put(u32Key(id), { ...map, drift });
+  }
+
+  /** An operator has decided whose values are right. */
+  decide(id: number): void {
+    const { undecided: _, ...map } = this.map(id) as MapRecord;
+    this.maps.put(u32Key(id), map);
+  }
+
+  /** Of every map it is to be decided whose values are right. */
+  undecide(): void {
+    for (const [key, map] of [...this.maps.from("")]) this.maps.put(key, { ...map, undecided: true });
+  }
+
+  /** A map that was adopted follows this kernel map from now on. */
+  follow(id: number, kernelId: number): void {
+    this.maps.put(u32Key(id), { ...(this.map(id) as MapRecord), adopted: kernelId });
+  }
+
+  /** A map that was adopted follows no kernel map any more. */
+  releaseKernelMap(id: number): void {
+    const { adopted: _, adoptedPin: __, onReplace: ___, ...map } = this.map(id) as MapRecord;
+    this.maps.put(u32Key(id), { ...map, released: true });
+  }
+
+  /** A map's kernel map is one of the ledger's own from now on. */
+  recreateKernelMap(id: number): void {
+    const { adopted: _, adoptedPin: __, onReplace: ___, released: ____, ...map } = this.map(id) as MapRecord;
+    this.maps.put(u32Key(id), map);
+  }
+
+  /** The freed map that a kernel map of this boot was the kernel map of; undefined: of none that is known. */
+  formerMap(kernelId: number, boot: string): number | undefined {
+    const former = this.#former.get(u32Key(kernelId));
+    return former?.boot === boot ? former.map : undefined;
+  }
+
+  setFormerMap(kernelId: number, former: FormerMap): void {
+    this.#former.put(u32Key(kernelId), former);
   }
 
   nextUse(): number {
@@ -528,6 +578,8 @@ export class OpenMap implements MapStore {
   readonly #gone: (key: Buffer) => void;
   #deferredCount: number | null = null;
   #effects: Effects | null = null;
+  /** Of an update: BPF_NOEXIST, BPF_EXIST or 0. */
+  updateFlags = 0;
   /** The command has written or removed an element. */
   isChanged = false;
   /** How many elements the command has come past. */
@@ -584,7 +636,7 @@ export class OpenMap implements MapStore {
   changed(map: MapRecord, key: Buffer, value: Buffer | null): void {
     this.isChanged = true;
     if (value === null) this.#gone(key);
-    this.#state.follower.changed(map, key, value);
+    this.#state.follower.changed(map, key, value, value === null ? 0 : this.updateFlags);
   }
 
   stored(key: Buffer, value: Buffer | null): void {

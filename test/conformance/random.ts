@@ -1,11 +1,9 @@
 import { isDeepStrictEqual } from "node:util";
 import * as fc from "fast-check";
-import type { Engine } from "../../src/engine/engine.ts";
-import type { Mirror } from "../../src/engine/ports.ts";
 import { readHost } from "../../src/host.ts";
 import { Differential } from "./differential.ts";
 import { Kernel } from "./kernel.ts";
-import { HOST, Service } from "./service.ts";
+import { HOST, type Mirrored, Service } from "./service.ts";
 import type { StreamType } from "./shapes.ts";
 import { type Step, streams } from "./stream.ts";
 
@@ -16,7 +14,7 @@ export interface RandomOptions {
   readonly commands: number;
   readonly timeMs: number;
   /** The mirror that the service has, and what is looked at after each command; a new one for each stream. */
-  readonly mirrored?: () => { readonly mirror: Mirror; readonly ran: (engine: Engine) => void; close(): void };
+  readonly mirrored?: () => Mirrored & { close(): void };
 }
 
 export interface Judged {

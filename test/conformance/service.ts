@@ -8,13 +8,15 @@ import { MemoryCells } from "../../src/engine/memory.ts";
 import type { Mirror } from "../../src/engine/ports.ts";
 import { afterPrefix, type CellKey, type Cells } from "../../src/maps/cells.ts";
 import { elementsPrefix } from "../../src/maps/common.ts";
+import type { MirrorShape } from "../../src/maps/lru_shape.ts";
 import type { Host } from "../../src/maps/map.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
-import type { Action, Capability, MemoryCommand, ObjectSpec } from "../../src/syscall/command.ts";
+import type { Action, Capability, CreateCommand, MemoryCommand, ObjectSpec } from "../../src/syscall/command.ts";
 import { redo } from "../../src/syscall/execute.ts";
 import type { Outcome } from "../../src/syscall/outcome.ts";
 import { State } from "../../src/syscall/state.ts";
 import { MemoryLog } from "../support/memory_log.ts";
+import { noPast } from "../support/no_past.ts";
 import { noProcesses } from "../support/processes.ts";
 import { StrictCells } from "../support/strict_cells.ts";
 import type { Answer, MemoryAnswer, Raw, Subject } from "./subject.ts";
@@ -29,6 +31,14 @@ const END_OF_CELLS = "\u0100";
 
 const NO_MIRROR = disabledMirror("conformance");
 
+export interface Mirrored {
+  readonly mirror?: Mirror;
+  /** Is told of each command that is over. */
+  readonly ran?: (engine: Engine) => void;
+  /** Of all LRU maps. */
+  readonly mirrorShape?: MirrorShape;
+}
+
 /** The service, in process: the syscall door's codec, the engine, cells and log in memory. */
 export class Service implements Subject {
   readonly directory = "/sys/fs/bpf/conformance";
@@ -41,20 +51,23 @@ export class Service implements Subject {
 
   readonly #host: Host;
   readonly #ran: (engine: Engine) => void;
+  readonly #mirrorShape: MirrorShape;
 
-  /** Without `capabilities` the session has all of them. `ran` is told of each command that is over. */
+  /** Without `capabilities` the session has all of them. */
   constructor(
     asked: { readonly capabilities?: readonly Capability[] } = {},
     host = HOST,
-    { mirror = NO_MIRROR, ran = () => {} }: { mirror?: Mirror; ran?: (engine: Engine) => void } = {},
+    { mirror = NO_MIRROR, ran = () => {}, mirrorShape = "exact" }: Mirrored = {},
   ) {
     this.#host = host;
     this.#ran = ran;
+    this.#mirrorShape = mirrorShape;
     let timeUs = 0;
     this.#engine = new Engine({
       log: this.log,
       store: new MemoryCells(),
       mirror,
+      past: noPast,
       clock: { nowUs: () => ++timeUs },
       host,
       interfaces: () => [1],
@@ -70,7 +83,8 @@ export class Service implements Subject {
   }
 
   bpf(request: DoorRequest, raw: Raw = {}): Answer {
-    const action = readDoor({ ...JSON.parse(JSON.stringify(request)), ...behindFields(request.cmd, raw) });
+    const read = readDoor({ ...JSON.parse(JSON.stringify(request)), ...behindFields(request.cmd, raw) });
+    const action = shaped(read, this.#mirrorShape);
     const { seq, outcome } = this.run(action);
     return JSON.parse(JSON.stringify(doorAnswer(action, outcome, seq)));
   }
@@ -164,6 +178,13 @@ export class Service implements Subject {
     const { seq, outcome } = this.run(action);
     return doorAnswer(action, outcome, seq);
   }
+}
+
+/** The door makes exact kernel maps alone. */
+function shaped(action: Action, mirrorShape: MirrorShape): Action {
+  if (action.cmd !== CMD.BPF_MAP_CREATE || "unknown" in action) return action;
+  const { attr } = action as CreateCommand;
+  return attr.mirrorShape === undefined ? action : { cmd: CMD.BPF_MAP_CREATE, attr: { ...attr, mirrorShape } };
 }
 
 /** What a raw attribute has behind the command's last field, and its size. */

@@ -3,8 +3,10 @@ import { CMD } from "../../src/abi/service.ts";
 import { Engine, type Request } from "../../src/engine/engine.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
 import type { EventLog, Mirror, MirrorRefusal } from "../../src/engine/ports.ts";
+import { disabledMirror } from "../../src/mirror/mirror.ts";
 import { SqliteEventLog } from "../../src/sqlite/event_log.ts";
 import { createAttr, HOST } from "../support/commands.ts";
+import { noPast } from "../support/no_past.ts";
 import { noProcesses } from "../support/processes.ts";
 
 const refusal: MirrorRefusal = { mapId: 1, operation: "BPF_MAP_UPDATE_ELEM", errno: "ENOMEM", detail: "no memory" };
@@ -28,30 +30,28 @@ function start(): {
     return answered;
   };
   const mirror: Mirror = {
+    ...disabledMirror(""),
+    follows: true,
     off: null,
-    takeUp: answer,
+    begin: () => null,
     apply: answer,
-    resync: answer,
+    open: () => ({ opening: "found", refusals: answer() }),
+    traits: () => ({ compared: true, evicts: false }),
     *scan() {
       yield [];
       return null;
     },
-    mend: () => [],
     cannotImport: () => null,
-    kernelMaps: () => [],
-    adopting: () => ({ refused: { errno: "ENOENT", detail: "" } }),
     retry() {
       const answered = repaired;
       repaired = [];
-      return { repaired: answered, refusals: answer(), more: false };
+      return { repaired: answered, refusals: answer(), drifted: [], reopen: [] };
     },
-    status: () => ({ state: "off", detail: "" }),
-    takeUpObjects() {},
-    openObject: () => null,
-    endedObjects: () => [],
-    close() {},
   };
   const breakable: EventLog = {
+    id: log.id,
+    life: log.life,
+    hashOf: (seq) => log.hashOf(seq),
     lastSeq: 0,
     lastTimeUs: 0,
     append(events) {
@@ -68,6 +68,7 @@ function start(): {
     log: breakable,
     store: new MemoryCells(),
     mirror,
+    past: noPast,
     clock,
     host: HOST,
     interfaces: () => [1],
@@ -112,13 +113,18 @@ t.test("what the kernel refuses the mirror is an event of the next batch, and fa
   t.end();
 });
 
-t.test("a resync is an event with its caller, before what the kernel refused it", (t) => {
+t.test("a resync is an event with its caller, before what the kernel refused it", async (t) => {
   const { engine, log, refuse } = start();
   engine.run([open, create]);
   refuse([refusal]);
-  const map = engine.state.map(1);
-  if (map === undefined) throw new Error("map 1 is missing");
-  engine.resync(map, "alice");
+  let isDone = false;
+  void engine.kernelMaps.resync(1, "alice").then(() => {
+    isDone = true;
+  });
+  while (!isDone) {
+    engine.idle(true);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
   engine.idle(true);
   t.match(
     [...log.read(2)].map(({ command }) => command),
@@ -127,7 +133,6 @@ t.test("a resync is an event with its caller, before what the kernel refused it"
       { cmd: CMD.MIRROR_REFUSED, caller: "mapledger" },
     ],
   );
-  t.end();
 });
 
 t.test("what a retry makes equal again is an event, and so is what is refused it", (t) => {

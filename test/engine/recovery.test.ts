@@ -17,8 +17,13 @@ import { SqliteEventLog } from "../../src/sqlite/event_log.ts";
 import { redo } from "../../src/syscall/execute.ts";
 import { State } from "../../src/syscall/state.ts";
 import { createAttr, HOST } from "../support/commands.ts";
+import { noPast } from "../support/no_past.ts";
 import { noProcesses } from "../support/processes.ts";
 import { SEED } from "../support/seed.ts";
+
+function identity(real: SqliteEventLog): Pick<EventLog, "id" | "life" | "hashOf"> {
+  return { id: real.id, life: real.life, hashOf: (seq) => real.hashOf(seq) };
+}
 
 /** A service's data on disk, opened, killed and opened again. */
 class Ledger {
@@ -36,6 +41,7 @@ class Ledger {
       log: log?.(this.log) ?? this.log,
       store: this.store,
       mirror: disabledMirror("not in this test"),
+      past: noPast,
       clock: { nowUs: () => this.timeUs },
       host: HOST,
       interfaces: () => [1],
@@ -223,6 +229,7 @@ t.test("random commands with kills in between: the state is the fold of the log"
 t.test("when the log cannot be written, nothing has happened", async (t) => {
   let full = false;
   const failing = (real: SqliteEventLog): EventLog => ({
+    ...identity(real),
     get lastSeq() {
       return real.lastSeq;
     },
@@ -292,6 +299,7 @@ t.test("a replay that dies on its way goes on from what it has written", async (
       return written;
     };
     return {
+      ...identity(real),
       lastSeq: real.lastSeq,
       lastTimeUs: real.lastTimeUs,
       append: (events) => real.append(events),

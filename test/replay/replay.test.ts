@@ -96,6 +96,30 @@ test("each recorded outcome that is not what the target answers is reported, onc
   t.equal(summary.differences, differences.length);
 });
 
+test("what the recording's machine had in the way of a pin is no word of a client's, and no other machine's fact", async (t) => {
+  const service = await Service.start(t);
+  const map = await service.map(await service.session());
+  await service.send("POST", `${map}/pin`, { pathname: "/sys/fs/bpf/taken" });
+  await service.send("PUT", "/v1/directories/%2Fsys%2Ffs%2Fbpf%2Fdir");
+  const refused = service.log.rows.map((row) => {
+    if (row.cmd !== CMD.BPF_OBJ_PIN && row.cmd !== CMD.MKDIR) return row;
+    const attr = { ...JSON.parse(row.attr as string), found: { errno: "EEXIST", detail: "the machine has a pin" } };
+    return { ...row, ret: -1, errno: 17, detail: attr.found.detail, out: null, attr: JSON.stringify(attr) };
+  });
+  const target = new Injected((await Service.start(t)).app);
+  const { differences, summary } = await replayedTo(new ApiTarget(target), refused);
+  const sent = target.requests.filter(({ path }) => path.endsWith("/bpf") || path.includes("/directories/"));
+  t.same(
+    sent.map(({ body }) => body?.toString().includes("found") ?? false),
+    [false, false],
+  );
+  t.strictSame(summary.left_out, []);
+  t.match(differences, [
+    { cmd: "BPF_OBJ_PIN", recorded: { ret: -1, errno: "EEXIST" }, got: { ret: 0, errno: null } },
+    { cmd: "MKDIR", recorded: { ret: -1, errno: "EEXIST" }, got: { ret: 0, errno: null } },
+  ]);
+});
+
 test("a session that lived by a process is another's by its TTL", async (t) => {
   const service = await Service.start(t);
   const attr = { pid: 7, uid: 1000, startTime: "123456", boot: "00000000-0000-4000-8000-000000000000" };

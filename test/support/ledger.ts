@@ -17,26 +17,33 @@ export interface Json {
 /** A service with the mirror on, and what there is to ask it. */
 export class Ledger {
   readonly root: string;
-  readonly #data: string;
+  readonly data: string;
   #service: ServiceProcess | null = null;
 
-  constructor(t: Test, name: string) {
-    this.root = `${BPFFS}/mlledger${process.pid}_${name}`;
-    this.#data = mkdtempSync(join(tmpdir(), "mapledger-ledger-"));
+  /** `root`: MAPLEDGER_BPFFS; left out: a directory of its own in the bpffs that all tests share. */
+  constructor(t: Test, name: string, root = `${BPFFS}/mlledger${process.pid}_${name}`) {
+    this.root = root;
+    this.data = mkdtempSync(join(tmpdir(), "mapledger-ledger-"));
     t.teardown(async () => {
       await this.#service?.end("SIGKILL");
-      rmSync(this.#data, { recursive: true });
+      rmSync(this.data, { recursive: true });
       rmSync(this.root, { recursive: true, force: true });
     });
   }
 
-  async start(): Promise<void> {
-    const environment = { MAPLEDGER_DATA: this.#data, MAPLEDGER_MIRROR: "required", MAPLEDGER_BPFFS: this.root };
-    this.#service = await startService(environment);
+  async start(args: readonly string[] = [], beside: Readonly<Record<string, string>> = {}): Promise<void> {
+    const own = { MAPLEDGER_DATA: this.data, MAPLEDGER_MIRROR: "required", MAPLEDGER_BPFFS: this.root };
+    const environment = { ...own, ...beside };
+    this.#service = await startService(environment, args);
   }
 
   async stop(): Promise<void> {
-    await this.#service?.end("SIGTERM");
+    await this.end("SIGTERM");
+  }
+
+  /** Ends it, and waits for that. */
+  async end(signal: NodeJS.Signals): Promise<void> {
+    await this.#service?.end(signal);
   }
 
   /** The messages of its log lines. */
@@ -49,6 +56,12 @@ export class Ledger {
     const init = body === undefined ? { method } : { method, headers, body: JSON.stringify(body) };
     const response = await fetch(`${this.#service?.url}/v1${path}`, init);
     return { status: response.status, json: (await response.json()) as Json };
+  }
+
+  /** What lies beside the API: JSON, or text. */
+  async get(path: string): Promise<unknown> {
+    const text = await (await fetch(`${this.#service?.url}${path}`)).text();
+    return text.startsWith("{") ? JSON.parse(text) : text;
   }
 
   async must(method: string, path: string, body?: object): Promise<Json> {

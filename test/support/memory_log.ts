@@ -1,5 +1,6 @@
 import type { Changes, EventOrigin, PastLog } from "../../src/engine/history.ts";
 import type { EventLog } from "../../src/engine/ports.ts";
+import { eventHash } from "../../src/log/canonical.ts";
 import { type Event, type EventRow, eventRow, rowEvent } from "../../src/log/event.ts";
 
 /** Few, so that tests come to the end of a chunk. */
@@ -7,6 +8,8 @@ const CHUNK_EVENTS = 100;
 
 /** The log of a test: rows as SQLite would have them, so that reading it back proves the row codec, too. */
 export class MemoryLog implements EventLog, PastLog {
+  readonly id = "00000000-0000-4000-8000-000000000001";
+  readonly life = "00000000-0000-4000-8000-000000000002";
   readonly rows: EventRow[] = [];
   /** What the next append throws. */
   broken: Error | null = null;
@@ -17,6 +20,11 @@ export class MemoryLog implements EventLog, PastLog {
 
   get lastTimeUs(): number {
     return this.rows.at(-1)?.time_us ?? 0;
+  }
+
+  hashOf(seq: number): Buffer | null {
+    const row = this.rows[seq - 1];
+    return row === undefined ? null : eventHash(rowEvent(row));
   }
 
   append(events: readonly Event[]): void {

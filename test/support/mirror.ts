@@ -1,14 +1,27 @@
+import { tmpdir } from "node:os";
+import type { Test } from "tap";
 import { BPF_F, BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
+import { Drift } from "../../src/engine/drift.ts";
+import type { Request } from "../../src/engine/engine.ts";
 import type {
   ElementChange,
   ElementDifference,
+  Lagging,
+  LogEnd,
   Mirror,
   MirrorChange,
   MirrorRefusal,
+  MirrorRetry,
   MirrorSource,
   Untold,
 } from "../../src/engine/ports.ts";
+import type { Window } from "../../src/engine/windows.ts";
+import { isOfMaps } from "../../src/maps/inner_maps.ts";
 import type { Element, Host, MapRecord } from "../../src/maps/map.ts";
+import { mapType } from "../../src/maps/types.ts";
+import { type Bpf, openBpf } from "../../src/mirror/bpf.ts";
+import { KernelMirror, type KernelMirrorParts } from "../../src/mirror/kernel_mirror.ts";
+import { mirrored } from "../../src/mirror/mirrored.ts";
 
 /** Maps and elements for tests of the mirror, and a mirror that is told of them. */
 
@@ -61,16 +74,27 @@ export function gone(key: number): ElementChange {
   return { key: u32(key), value: null };
 }
 
+/** An element that the ledger changed while its kernel map did not follow, and what it was then. */
+export function lagging(key: Buffer, was: Buffer | null): Lagging {
+  return { key, before: was };
+}
+
 export function source(map: MapRecord, elements: readonly ElementChange[], ...pathnames: string[]): MirrorSource {
   const there = elements as readonly Element[];
-  const places = new Map(there.map(({ key }, at) => [key.toString("hex"), at]));
-  const placeOf = (key: Buffer): number => places.get(key.toString("hex")) ?? -1;
+  const type = mirrored(map, { ledger: host.possibleCpus, machine: host.possibleCpus });
+  const identity = typeof type === "string" ? (key: Buffer): string => key.toString("hex") : type.identity;
+  const places = new Map(there.map(({ key }, at) => [identity(key), at]));
+  const placeOf = (key: Buffer): number => places.get(identity(key)) ?? -1;
+  const isArray = typeof type !== "string" && type.absent === "zeros";
+  const zeros = (key: Buffer): Element | null =>
+    isArray ? { key, value: Buffer.alloc(mapType(map.type)?.valueBytes(map, host) ?? 0) } : null;
   return {
     map,
     btf: null,
     pathnames,
     elements: () => there,
-    element: (key) => there[placeOf(key)] ?? null,
+    element: (key) => there[placeOf(key)] ?? zeros(key),
+    room: () => map.maxEntries - there.length,
     after(key, limit) {
       const from = key === null ? 0 : placeOf(key) + 1;
       return there.slice(from, from + limit);
@@ -78,31 +102,109 @@ export function source(map: MapRecord, elements: readonly ElementChange[], ...pa
   };
 }
 
-/** Its last event, and the maps that events behind the last carried one have changed; null: that is not known. */
-interface LogOfTest {
-  readonly seq: number;
-  readonly changed: readonly number[] | null;
+/** A log that ends where the test says, or behind all that its mirrors are told. */
+export function logEnd(lastSeq = 1_000_000, id = LOG, life = LIFE): LogEnd {
+  return { id, life, lastSeq, hashOf: (seq) => hashOf(seq) };
 }
 
-/** A mirror, told of maps as they are in a test, and of an event a batch. */
-export type Driven = Pick<Mirror, "off" | "resync" | "retry" | "status" | "close"> & {
-  takeUp(sources: readonly MirrorSource[], directories: readonly string[], log?: LogOfTest): MirrorRefusal[];
+const LOG = "00000000-0000-4000-8000-000000000001";
+const LIFE = "00000000-0000-4000-8000-000000000002";
+
+function hashOf(seq: number): Buffer {
+  return Buffer.alloc(32, seq);
+}
+
+/** A mirror that has taken a directory of pins, if it could: `off` says. Closed at the end of the test. */
+export function kernelMirror(
+  test: Pick<Test, "teardown">,
+  root: string,
+  parts: Partial<KernelMirrorParts> = {},
+): KernelMirror {
+  const mirror = new KernelMirror({
+    bpf: openBpf() as Bpf,
+    root,
+    host,
+    machineCpus: 2,
+    data: tmpdir(),
+    unfit: () => null,
+    nowMs: () => performance.now(),
+    ...parts,
+  });
+  test.teardown(() => mirror.close());
+  mirror.begin(logEnd());
+  return mirror;
+}
+
+/** A mirror, told of maps as they are in a test, and of an event a batch; the ledger wins where they differ. */
+export type Driven = Pick<Mirror, "off" | "status" | "close"> & {
+  /** What became of the past: elements that the ledger changed while kernel maps did not follow. */
+  takeUp(sources: readonly MirrorSource[], directories: readonly string[], window?: Window): MirrorRefusal[];
   apply(changes: readonly MirrorChange[]): MirrorRefusal[];
+  resync(from: MirrorSource): MirrorRefusal[];
+  /** Compares a map, and does as the policy says. */
+  settle(from: MirrorSource, policy: "report" | "repair" | "import", window?: Window): Request[];
+  retry(from: MirrorSource): MirrorRetry;
+  recreate(from: MirrorSource): readonly MirrorRefusal[];
 };
 
 export function driven(mirror: Mirror): Driven {
-  let seq = 0;
-  return {
-    off: mirror.off,
-    takeUp(sources, directories, log = { seq: 0, changed: null }) {
-      ({ seq } = log);
-      const of = (mapId: number): MirrorSource | null => sources.find(({ map }) => map.id === mapId) ?? null;
-      const changedSince = (): ReadonlySet<number> | null => (log.changed === null ? null : new Set(log.changed));
-      return mirror.takeUp({ seq, all: () => sources, of, changedSince }, directories, () => {});
+  let seq = mirror.carried ?? 0;
+  let refused: MirrorRefusal[] = [];
+  let ran: Request[] = [];
+  const sources = new Map<number, MirrorSource>();
+  const drift = new Drift({
+    mirror,
+    sourceOf: (id) => sources.get(id) ?? null,
+    run: (requests) => {
+      ran.push(...requests);
+      return true;
     },
-    apply: (changes) => mirror.apply(changes, ++seq),
-    resync: (from) => mirror.resync(from),
-    retry: () => mirror.retry(),
+    refused: (refusals) => refused.push(...refusals),
+  });
+  const taken = (): MirrorRefusal[] => {
+    const answer = refused;
+    refused = [];
+    return answer;
+  };
+  const open = (from: MirrorSource, window: Window): void => {
+    sources.set(from.map.id, from);
+    const { opening, refusals } = mirror.open(from);
+    refused.push(...refusals);
+    const { compared } = mirror.traits(from.map);
+    if (opening === "made") mirror.takenUp(from.map.id, compared ? "yes" : "unknown");
+    else if (opening === "found" && compared) drift.settleNow(from.map.id, "repair", window, "start");
+    else if (opening === "found") {
+      refused.push(...mirror.catchUp(from, window === "born" ? [] : window));
+      mirror.takenUp(from.map.id, "unknown");
+    }
+  };
+  return {
+    get off() {
+      return mirror.off;
+    },
+    takeUp(all, directories, window = null) {
+      refused.push(...mirror.ensureDirectories(directories));
+      const isOuter = ({ map }: MirrorSource): boolean => isOfMaps(map.type);
+      for (const from of [...all.filter((one) => !isOuter(one)), ...all.filter(isOuter)]) open(from, window);
+      mirror.reached(seq, hashOf(seq));
+      return taken();
+    },
+    apply(changes) {
+      seq++;
+      return mirror.apply(changes, seq, () => hashOf(seq));
+    },
+    resync(from) {
+      open(from, null);
+      return taken();
+    },
+    settle(from, policy, window = null) {
+      sources.set(from.map.id, from);
+      ran = [];
+      drift.settleNow(from.map.id, policy, window, "start");
+      return ran;
+    },
+    retry: (from) => mirror.retry((id) => (id === from.map.id ? from : null)),
+    recreate: (from) => mirror.recreate(from),
     status: (mapId) => mirror.status(mapId),
     close: () => mirror.close(),
   };
@@ -114,7 +216,7 @@ export function scanned(
   from: MirrorSource,
 ): { found: ElementDifference[]; untold: MirrorRefusal | Untold | null } {
   const found: ElementDifference[] = [];
-  const scan = mirror.scan(from);
+  const scan = mirror.scan(from, "kernel");
   for (;;) {
     const { value, done } = scan.next();
     if (done === true) return { found, untold: value };

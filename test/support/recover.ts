@@ -5,6 +5,7 @@ import { openState } from "../../src/open_state.ts";
 import { SqliteEventLog } from "../../src/sqlite/event_log.ts";
 import { HOST } from "./commands.ts";
 import { dump } from "./fold.ts";
+import { noPast } from "./no_past.ts";
 import { noProcesses } from "./processes.ts";
 
 /** An engine over a data directory, recovered as at a start of the service. */
@@ -17,6 +18,7 @@ export async function openEngine(data: string): Promise<{ engine: Engine; log: S
     log,
     store,
     mirror: disabledMirror("not in this test"),
+    past: noPast,
     clock: { nowUs: () => Date.now() * 1000 },
     host: HOST,
     interfaces: () => [1],

@@ -1,4 +1,5 @@
 import { BPF_F, BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
+import type { MirrorShape } from "../../src/maps/lru_shape.ts";
 import type { Bpf } from "../../src/mirror/bpf.ts";
 import { u32, u64 } from "./mirror.ts";
 import type { Sentinel } from "./witness.ts";
@@ -14,6 +15,7 @@ interface Kind {
   readonly stray: Buffer;
   readonly maxEntries: number;
   readonly flags?: number;
+  readonly mirrorShape?: MirrorShape;
 }
 
 export interface VersionedMap extends Kind {
@@ -61,7 +63,14 @@ const KINDS: readonly Kind[] = [
     maxEntries: 2 * MANY,
     flags: BPF_F.BPF_F_NO_PREALLOC,
   },
-  { type: "BPF_MAP_TYPE_LRU_HASH", sentinel: u32(1), fillers: numbers, stray: u32(2), maxEntries: 2 * MANY },
+  {
+    type: "BPF_MAP_TYPE_LRU_HASH",
+    sentinel: u32(1),
+    fillers: numbers,
+    stray: u32(2),
+    maxEntries: 2 * MANY,
+    mirrorShape: "roomy",
+  },
   { type: "BPF_MAP_TYPE_HASH_OF_MAPS", sentinel: u32(1), fillers: [u32(3)], stray: u32(2), maxEntries: 8 },
 ];
 
@@ -72,7 +81,13 @@ export async function makeVersioned(url: string): Promise<VersionedMap[]> {
   for (const kind of KINDS) {
     const inner = isOfMaps(kind) ? await makeInner(url, 0) : 0;
     const shape = { map_type: kind.type, key_size: kind.sentinel.length, value_size: isOfMaps(kind) ? 4 : 8 };
-    const create = { ...shape, max_entries: kind.maxEntries, map_flags: kind.flags ?? 0, inner_map_fd: inner };
+    const create = {
+      ...shape,
+      max_entries: kind.maxEntries,
+      map_flags: kind.flags ?? 0,
+      inner_map_fd: inner,
+      mirror_shape: kind.mirrorShape ?? null,
+    };
     const { fd, map_id: id } = await call(url, "POST", `${SESSION}/maps`, create);
     await call(url, "POST", `${SESSION}/fds/${fd}/pin`, { pathname: `/sys/fs/bpf/${kind.type}` });
     const value = (isOfMaps(kind) ? u32(inner) : u64(0)).toString("hex");
@@ -121,6 +136,13 @@ export async function recordedVersion(url: string, { id, sentinel, ...kind }: Ve
   return Number(version.readBigUInt64LE(0));
 }
 
+/** Whether the service has an element. */
+export async function isRecorded(url: string, { id }: { readonly id: number }, key: Buffer): Promise<boolean> {
+  const { status } = await fetch(`${url}/v1/maps/${id}/elements/${key.toString("hex")}`);
+  if (status !== 200 && status !== 404) throw new Error(`looking for element ${key.toString("hex")}: ${status}`);
+  return status === 200;
+}
+
 /** The kernel's id of the map's map. */
 export async function kernelIdOf(url: string, { id }: { readonly id: number }): Promise<number> {
   return (await call(url, "GET", `/v1/maps/${id}`)).mirror.kernel_id;
@@ -130,7 +152,7 @@ export function sentinelOf({ sentinel, looked = sentinel, ...kind }: VersionedMa
   return { mapFd, key: looked, ...(isOfMaps(kind) ? { innerKey: INNER_KEY } : {}) };
 }
 
-/** Does to a kernel map what repairs have to undo: a filler goes, or where none can, is another, and a stray comes. */
+/** Does to a kernel map what repairs have to undo, but for an LRU map's filler: a filler goes, or where none can, is another, and a stray comes. */
 export function meddle(bpf: Bpf, fd: number, { type, fillers, stray }: VersionedMap): void {
   const inner = isOfMaps({ type }) ? bpf.create({ ...PLAIN, type: BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY }) : -1;
   if (type === "BPF_MAP_TYPE_ARRAY") bpf.update(fd, fillers[0], u64(7));

@@ -1,0 +1,18 @@
+import type { Command, PathCommand, PinCommand } from "../syscall/command.ts";
+import { newEntry } from "../syscall/pins.ts";
+import type { State } from "../syscall/state.ts";
+import type { ChangeList } from "./followers.ts";
+import type { Mirror } from "./ports.ts";
+
+/**
+ * Asks the machine whether the path of a new pin or directory is free; the command carries a refusal with it, so that a
+ * replay asks nobody. An entry that the same batch removes is the ledger's own, and the mirror removes it first.
+ */
+export function withOccupied(state: State, mirror: Mirror, changes: ChangeList, command: Command): Command {
+  const entry = newEntry(state, command);
+  if (entry === null || changes.vacates(entry.pathname)) return command;
+  const found = mirror.occupied(entry);
+  if (found === null) return command;
+  const { attr } = command as PinCommand | PathCommand;
+  return { ...command, attr: { ...attr, found } } as Command;
+}

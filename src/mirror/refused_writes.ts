@@ -1,0 +1,82 @@
+import type { ElementChange } from "../engine/ports.ts";
+
+/** A write that the kernel refused, and what it had in its place: null: nothing; undefined: it does not tell. */
+export interface RefusedWrite extends ElementChange {
+  readonly base: Buffer | null | undefined;
+}
+
+/** From so many on it is not kept which they are: the whole map is taken up again instead. */
+const REFUSED_MAX = 65_536;
+
+/** Where it is kept which elements were refused, for the next start. */
+export interface KeptKeys {
+  add(identity: string): void;
+  delete(identity: string): void;
+}
+
+/**
+ * The writes of one map that the kernel has refused, the last of each element, in their order. In a line (`isLine`) each push and
+ * each pop counts: a place may be popped and then pushed to, and what was never pushed is not popped.
+ */
+export class RefusedWrites {
+  readonly #identity: (key: Buffer) => string;
+  readonly #isLine: boolean;
+  readonly #kept: KeptKeys;
+  readonly #writes = new Map<string, RefusedWrite>();
+  /** They were too many. */
+  overflown = false;
+
+  constructor(identity: (key: Buffer) => string, isLine: boolean, kept: KeptKeys) {
+    this.#identity = identity;
+    this.#isLine = isLine;
+    this.#kept = kept;
+  }
+
+  get size(): number {
+    return this.#writes.size;
+  }
+
+  has(key: Buffer): boolean {
+    const identity = this.#identity(key);
+    return this.#writes.has(identity) || (this.#isLine && this.#writes.has(popOf(identity)));
+  }
+
+  add(write: RefusedWrite): void {
+    const identity = this.#identity(write.key);
+    const isPop = this.#isLine && write.value === null;
+    const wasThere = this.#writes.delete(identity);
+    if (isPop && wasThere) {
+      if (!this.#writes.has(popOf(identity))) this.#kept.delete(identity);
+      return;
+    }
+    this.#kept.add(identity);
+    if (this.#writes.size >= REFUSED_MAX) this.overflown = true;
+    else
+      this.#writes.set(isPop ? popOf(identity) : identity, {
+        ...write,
+        key: Buffer.from(write.key),
+        value: copy(write.value),
+      });
+  }
+
+  /** The element was written, or is somebody else's by now. */
+  delete(key: Buffer): void {
+    const identity = this.#identity(key);
+    const written = this.#isLine ? [identity, popOf(identity)] : [identity];
+    const wasThere = written.map((one) => this.#writes.delete(one));
+    if (wasThere.includes(true)) this.#kept.delete(identity);
+  }
+
+  all(): readonly RefusedWrite[] {
+    return [...this.#writes.values()];
+  }
+}
+
+/** No place is written so. */
+function popOf(place: string): string {
+  return `pop ${place}`;
+}
+
+function copy(value: Buffer | null): Buffer | null {
+  return value === null ? null : Buffer.from(value);
+}

@@ -1,0 +1,99 @@
+import { CMD } from "../abi/service.ts";
+import type { MapRecord } from "../maps/map.ts";
+import { refuse } from "../maps/refusal.ts";
+import type {
+  DecideCommand,
+  DriftPolicyCommand,
+  FollowCommand,
+  FreedCommand,
+  KernelMapCommand,
+  Origin,
+  RepinCommand,
+  TakeOverCommand,
+} from "./command.ts";
+import { openMap, replayedMap } from "./guards.ts";
+import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
+import type { State } from "./state.ts";
+
+/**
+ * Commands about the kernel maps that follow the ledger's. The mirror acts on them; the state keeps only which kernel map
+ * an adopted map follows, and whose values win where the two differ.
+ */
+
+/** How often a map is compared with its kernel map from now on, and what is done about what is found. */
+export function setDriftPolicy(state: State, command: Origin & DriftPolicyCommand): Outcome {
+  const map = openMap(state, command, command.target);
+  if (isRefusal(map)) return failed(map);
+  state.setDrift(map.map.id, command.attr);
+  return done(map.map.id);
+}
+
+export function redoDriftPolicy(state: State, { attr }: DriftPolicyCommand, outcome: Outcome): void {
+  if (outcome.errno === 0) state.setDrift(replayedMap(state, outcome.map).map.id, attr);
+}
+
+type OnMap = FollowCommand | DecideCommand | KernelMapCommand | RepinCommand;
+
+/** A command that names a map and changes nothing of it. */
+export function onMap(state: State, command: Origin & OnMap): Outcome {
+  const map = openMap(state, command, command.target);
+  return isRefusal(map) ? failed(map) : done(map.map.id);
+}
+
+export function followKernelMap(state: State, command: Origin & FollowCommand): Outcome {
+  return onAdopted(state, command, "only an adopted map follows another kernel map");
+}
+
+export function releaseKernelMap(state: State, command: Origin & KernelMapCommand): Outcome {
+  return onAdopted(state, command, "the map was not adopted: there is nothing to release");
+}
+
+export function recreateKernelMap(state: State, command: Origin & KernelMapCommand): Outcome {
+  const outcome = onMap(state, command);
+  redoOnMap(state, command, outcome);
+  return outcome;
+}
+
+export function decideDrift(state: State, command: Origin & DecideCommand): Outcome {
+  const outcome = onMap(state, command);
+  redoOnMap(state, command, outcome);
+  return outcome;
+}
+
+function onAdopted(state: State, command: Origin & OnMap, otherwise: string): Outcome {
+  const outcome = onMap(state, command);
+  if (outcome.errno !== 0) return outcome;
+  if ((state.map(outcome.map) as MapRecord).adopted === undefined)
+    return failed(refuse("EINVAL", otherwise), outcome.map);
+  redoOnMap(state, command, outcome);
+  return outcome;
+}
+
+export function redoOnMap(state: State, command: OnMap, { errno, map }: Outcome): void {
+  if (errno !== 0) return;
+  switch (command.cmd) {
+    case CMD.MIRROR_FOLLOW:
+      state.follow(map, command.attr.kernel_id);
+      break;
+    case CMD.MIRROR_DECIDE:
+      if (command.attr.keys === null) state.decide(map);
+      break;
+    case CMD.MIRROR_RELEASE:
+      state.releaseKernelMap(map);
+      break;
+    case CMD.MIRROR_RECREATE:
+      state.recreateKernelMap(map);
+      break;
+  }
+}
+
+/** Every map is in policy `report` until somebody decides. */
+export function takeOver(state: State, _command: Origin & TakeOverCommand): Outcome {
+  state.undecide();
+  return done(0);
+}
+
+export function noteFormer(state: State, { attr: { map, kernel_id, boot } }: Origin & FreedCommand): Outcome {
+  state.setFormerMap(kernel_id, { map, boot });
+  return done(map);
+}
