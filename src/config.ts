@@ -53,7 +53,11 @@ export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Nam
     read: (given) => MODES.find((mode) => mode === given),
   },
   bpffs: {
-    ...text("MAPLEDGER_BPFFS", "/sys/fs/bpf/mapledger", "directory on bpffs below which mirrored maps are pinned"),
+    ...text(
+      "MAPLEDGER_BPFFS",
+      "/sys/fs/bpf/mapledger",
+      "directory on bpffs where kernel maps are pinned: at `/sys/fs/bpf`, or another bpffs' root, pins lie at the ledger's own paths, and the service's own entries in `mapledger/` below",
+    ),
     takes: "an absolute path",
     read: (given) => (given.startsWith("/") && given.length > 1 ? given.replace(/\/+$/, "") : undefined),
   },

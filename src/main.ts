@@ -4,9 +4,10 @@ import { Worker } from "node:worker_threads";
 import { pino } from "pino";
 import { ThreadedArchiver } from "./archiver.ts";
 import { readSettings, type Settings } from "./config.ts";
+import { EventsArchived } from "./engine/archives.ts";
 import { EngineClient } from "./engine/client.ts";
 import { PastClient } from "./engine/past_client.ts";
-import type { FromEngine } from "./engine/worker.ts";
+import type { FromEngine, ToEngine } from "./engine/worker.ts";
 import type { EngineData } from "./engine_main.ts";
 import { buildApp } from "./http/app.ts";
 import { checkListen, readTokens } from "./http/auth.ts";
@@ -37,6 +38,8 @@ const RECOVERING = "the state is being recovered";
 let notReady: string | null = RECOVERING;
 /** How far the recovery is, as in ": 12 of 40 kernel maps". */
 let howFar = "";
+/** Why kernel maps do not follow; null: they do. */
+let mirrorOff: string | null = null;
 
 try {
   await start();
@@ -62,6 +65,10 @@ async function start(): Promise<void> {
   const events = new ThreadedEventReader(() => needed(thread("reader_main.ts", { data })));
   const streams = new LogStreams(settings.streamsMax);
   const past = new PastClient(() => thread("past_main.ts", { data }));
+  worker.on("message", (message: FromEngine) => {
+    if (message.kind === "past") answerPast(past, worker, message);
+    if (message.kind === "mirror") mirrorTurned(message.off);
+  });
   const tree = new ThreadedTree(
     () => needed(thread("tree_main.ts", { data, origin } satisfies TreeData)),
     (message) => logger.error(message),
@@ -79,6 +86,7 @@ async function start(): Promise<void> {
     streams,
     processes: null,
     ready: () => (notReady === RECOVERING ? RECOVERING + howFar : notReady),
+    mirrorOff: () => mirrorOff,
     authenticate,
     version: VERSION,
     logger,
@@ -105,7 +113,8 @@ async function start(): Promise<void> {
 
   const url = await (apps[0] as App).listen({ host: settings.host, port: settings.port });
   if (apps[1] !== undefined) await listenOnSocket(apps[1], settings.socket);
-  const { seq, mirrorOff, replayed } = await recovered;
+  const { seq, replayed, ...ready } = await recovered;
+  mirrorOff = ready.mirrorOff;
   if (notReady !== RECOVERING) return;
   for (const thread of [events, past, tree]) thread.start();
   notReady = null;
@@ -133,8 +142,27 @@ function engineReady(worker: Worker): Promise<FromEngine & { kind: "ready" }> {
         logger.info(message, `recovering${howFar}`);
       }
       if (message.kind === "report") logger.error({ detail: message.error }, message.message);
+      if (message.kind === "notice") logger.warn(message.message);
     });
   });
+}
+
+/** The engine asks what kernel maps lack that have not followed for long; perhaps before it has recovered. */
+function answerPast(past: PastClient, engine: Worker, { id, ask }: FromEngine & { kind: "past" }): void {
+  const tell = (answer: unknown, error: string | null): void =>
+    engine.postMessage({ kind: "past", id, answer, error } satisfies ToEngine);
+  past.start();
+  past.ask(ask.name, ask.ask as never).then(
+    (answer) => tell(answer, null),
+    // What is archived is not known: nothing is taken for the ledger's own then.
+    (error) => (error instanceof EventsArchived ? tell(null, null) : tell(null, (error as Error).message)),
+  );
+}
+
+function mirrorTurned(off: string | null): void {
+  mirrorOff = off;
+  if (off === null) logger.info("the kernel mirror is on");
+  else logger.warn({ detail: off }, "the kernel mirror is off");
 }
 
 function thread(file: string, workerData: unknown): Worker {

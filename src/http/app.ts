@@ -13,6 +13,7 @@ import { registerDocument } from "./document.ts";
 import { hotPath } from "./hot.ts";
 import type { App, Parts, RouteOptions } from "./parts.ts";
 import { Problem } from "./problems.ts";
+import { adoptRoutes } from "./routes/adopt.ts";
 import { archiveRoutes } from "./routes/archive.ts";
 import { batchRoutes } from "./routes/batches.ts";
 import { descriptorRoutes } from "./routes/descriptors.ts";
@@ -24,6 +25,7 @@ import { historyRoutes } from "./routes/history.ts";
 import { mapRoutes } from "./routes/maps.ts";
 import { memoryRoutes } from "./routes/memory.ts";
 import { mirrorRoutes } from "./routes/mirror.ts";
+import { mirrorOrderRoutes } from "./routes/mirror_orders.ts";
 import { pinRoutes } from "./routes/pins.ts";
 import { REPLAY_SCHEMAS, replayRoutes } from "./routes/replays.ts";
 import { serviceRoutes } from "./routes/service.ts";
@@ -70,6 +72,8 @@ const ROUTES = [
   memoryRoutes,
   mapRoutes,
   mirrorRoutes,
+  adoptRoutes,
+  mirrorOrderRoutes,
   pinRoutes,
   eventRoutes,
   archiveRoutes,

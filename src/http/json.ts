@@ -1,9 +1,11 @@
 import { BPF_F, mapTypeName } from "../abi/bpf.ts";
 import { CAPABILITIES } from "../abi/service.ts";
+import { type DriftCounts, policyOf } from "../engine/drift.ts";
 import type { KernelMapFacts, MirrorStatus } from "../engine/ports.ts";
 import type { FdView, MapView, PinView, SessionView } from "../engine/queries.ts";
 import { timeText } from "../log/event_json.ts";
-import type { DriftPolicy, InnerShape, MapBtf, SpecialField } from "../maps/map.ts";
+import { mirrorShapeOf } from "../maps/lru_shape.ts";
+import type { DriftPolicy, InnerShape, MapBtf, MapRecord, SpecialField } from "../maps/map.ts";
 import type { ObjectRecord } from "../maps/object.ts";
 import type { ClientProcess } from "../syscall/command.ts";
 
@@ -55,8 +57,9 @@ function objectJson(object: ObjectRecord): object {
     case "cgroup":
       return { id: object.id, path: object.path, cgroup_id: object.cgroupId, removed: object.removed };
     case "prog": {
-      const { id, progId, progType, expectedAttachType, name } = object;
-      return { id, prog_id: progId, prog_type: progType, expected_attach_type: expectedAttachType, name };
+      const { id, progId, progType, expectedAttachType, name, tag = null, loadTime = null } = object;
+      const loaded = { prog_type: progType, expected_attach_type: expectedAttachType, name, tag, load_time: loadTime };
+      return { id, prog_id: progId, ...loaded };
     }
     case "btf":
       return { id: object.id, btf_id: object.btfId };
@@ -84,6 +87,7 @@ export function mapJson(map: MapView): object {
     name: map.name,
     map_extra: String(map.mapExtra),
     numa_node: map.numaNode === ANY_NODE ? null : map.numaNode,
+    mirror_shape: mirrorShapeOf(map),
     frozen: map.frozen,
     inner_map: map.inner === null ? null : innerJson(map.inner),
     btf: map.btf === null ? null : btfJson(map.btf, map.special),
@@ -91,21 +95,37 @@ export function mapJson(map: MapView): object {
     holds: map.holds,
     pinned: map.pinned,
     mirror: mirrorJson(map.mirror),
-    drift: map.drift === undefined ? null : driftJson(map.drift),
+    adopted: adoptedJson(map),
+    released: map.released === true,
+    drift: mapDriftJson(map),
   };
+}
+
+function adoptedJson({ adopted, adoptedPin, onReplace }: MapRecord): object | null {
+  if (adopted === undefined) return null;
+  return { kernel_id: adopted, pin: adoptedPin ?? null, on_replace: onReplace ?? null };
+}
+
+/** The policy that is in force, whether it was set or not; null: nobody has set one for a map of the ledger's own. */
+function mapDriftJson(map: MapRecord): object | null {
+  const undecided = map.undecided === true;
+  if (map.drift === undefined && map.adopted === undefined && !undecided) return null;
+  const policy = { policy: policyOf(map), intervalMs: map.drift?.intervalMs ?? 0 };
+  return { ...driftJson(policy), ...(undecided ? { undecided } : {}) };
 }
 
 export function driftJson({ policy, intervalMs }: DriftPolicy): object {
   return { policy, interval_seconds: intervalMs / MS };
 }
 
-function innerJson({ type, keySize, valueSize, maxEntries, mapFlags }: InnerShape): object {
+function innerJson(inner: InnerShape): object {
   return {
-    map_type: mapTypeName(type) ?? String(type),
-    key_size: keySize,
-    value_size: valueSize,
-    max_entries: maxEntries,
-    map_flags: flagNames(mapFlags),
+    map_type: mapTypeName(inner.type) ?? String(inner.type),
+    key_size: inner.keySize,
+    value_size: inner.valueSize,
+    max_entries: inner.maxEntries,
+    map_flags: flagNames(inner.mapFlags),
+    mirror_shape: mirrorShapeOf(inner),
   };
 }
 
@@ -114,13 +134,25 @@ function btfJson({ btfId, keyTypeId, valueTypeId }: MapBtf, special: readonly Sp
 }
 
 export function mirrorJson(mirror: MirrorStatus): object {
-  if (mirror.state !== "on") return mirror;
-  return {
-    state: mirror.state,
-    kernel_id: mirror.kernelId,
-    pinned: mirror.pinned,
-    max_entries: mirror.maxEntries,
-  };
+  const { state } = mirror;
+  switch (state) {
+    case "on": {
+      const { kernelId, pinned, maxEntries, equal, held, detail } = mirror;
+      return { state, kernel_id: kernelId, pinned, max_entries: maxEntries, equal, held, detail };
+    }
+    case "failed": {
+      const { operation, errno, detail, kernelId } = mirror;
+      return { state, kernel_id: kernelId, operation, errno, detail };
+    }
+    case "lost":
+      return { state, kernel_id: mirror.kernelId, detail: mirror.detail };
+    default:
+      return { state, detail: mirror.detail };
+  }
+}
+
+export function driftCountsJson({ missing, changed, extra, both, evicted }: DriftCounts): object {
+  return { missing, changed, extra, both_changed: both, evicted };
 }
 
 export function kernelMapJson({ id, type, map, cannot, ...facts }: KernelMapFacts): object {
@@ -135,7 +167,11 @@ export function kernelMapJson({ id, type, map, cannot, ...facts }: KernelMapFact
     frozen: facts.frozen,
     btf_id: facts.btf?.btfId ?? null,
     map_id: map,
+    was: facts.was,
     not_adoptable: cannot,
+    pins: facts.pins,
+    holders: facts.holders,
+    holders_unknown: facts.holdersUnknown,
   };
 }
 

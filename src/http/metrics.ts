@@ -2,6 +2,7 @@ import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import { errnoName } from "../abi/errno.ts";
 import { cmdName } from "../abi/service.ts";
 import type { BatchFigures } from "../engine/engine.ts";
+import type { MirrorStatus } from "../engine/ports.ts";
 import type { EngineStats } from "../engine/queries.ts";
 import type { TreeStatus } from "../engine/tree.ts";
 
@@ -23,17 +24,22 @@ export const METRICS = {
   mapledger_maps: "Maps that live.",
   mapledger_map_entries: "Elements in a map.",
   mapledger_map_max_entries: "Elements that a map can hold.",
-  mapledger_mirror_on: "1 where kernel maps follow the state, 0 where the mirror is off.",
+  mapledger_mirror_on: "1 if kernel maps follow the state, 0 if the mirror is off.",
   mapledger_mirror_refusals_total: "What the kernel has refused the mirror since the start.",
   mapledger_mirror_drift_total:
     "Elements that comparisons by policy have found to differ in the kernel since the start.",
-  mapledger_mirror_maps_behind: "Maps whose kernel map refused a change and waits for a resync.",
+  mapledger_mirror_maps:
+    "Maps by the state of their mirror (on, failed, lost, waiting, off). In all but on, no kernel map follows the map as it should.",
+  mapledger_mirror_maps_behind:
+    "Maps whose kernel map refused a change that the mirror tries again: those in the state failed.",
 } as const;
 
 type MetricName = keyof typeof METRICS;
 
 const SECONDS = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 const COMMANDS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096];
+/** Of a map's mirror. */
+const MIRROR_STATES = ["on", "failed", "lost", "waiting", "off"] as const satisfies readonly MirrorStatus["state"][];
 const MS = 1000;
 
 /** What the service measures about itself; what the engine counts is asked for when somebody looks. */
@@ -58,6 +64,7 @@ export class Metrics {
   readonly #mirrorOn = this.#gauge("mapledger_mirror_on");
   readonly #drift = this.#counter("mapledger_mirror_drift_total", []);
   readonly #refusals = this.#counter("mapledger_mirror_refusals_total", []);
+  readonly #mirrorMaps = this.#gauge("mapledger_mirror_maps", ["state"]);
   readonly #behind = this.#gauge("mapledger_mirror_maps_behind");
 
   readonly contentType = this.#registry.contentType;
@@ -89,7 +96,8 @@ export class Metrics {
     this.#sessions.set(stats.sessions);
     this.#maps.set(stats.mapCount);
     this.#mirrorOn.set(stats.mirrorOff === null ? 1 : 0);
-    this.#behind.set(stats.mapsBehind);
+    for (const state of MIRROR_STATES) this.#mirrorMaps.set({ state }, stats.mirrorMaps[state]);
+    this.#behind.set(stats.mirrorMaps.failed);
     this.#entries.reset();
     this.#maxEntries.reset();
     for (const { id, name, entries, maxEntries } of stats.maps) {

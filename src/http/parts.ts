@@ -67,6 +67,8 @@ export interface Parts {
   readonly processes: ClientProcesses | null;
   /** Why the service is not ready, or null. */
   readonly ready: () => string | null;
+  /** Why kernel maps do not follow at present, or null. */
+  readonly mirrorOff: () => string | null;
   /** null: everybody is anonymous. */
   readonly authenticate: Authenticate | null;
   readonly version: string;

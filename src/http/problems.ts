@@ -162,6 +162,11 @@ export function failure({ failure, detail }: Extract<Reply, { failure: string }>
   return new Problem(FAILURES[failure], detail);
 }
 
+/** What the engine has refused beside the commands of bpf(2). An errno of a live kernel's that has no row is EINVAL's. */
+export function refusedOrder({ errno, detail }: { readonly errno: string; readonly detail: string }): Problem {
+  return new Problem(Object.hasOwn(ERRNO, errno) ? (errno as Errno) : "EINVAL", detail, { errno });
+}
+
 function rowOf(name: ProblemName | Errno): { readonly status: number; readonly title: string } {
   return Object.hasOwn(PROBLEMS, name) ? PROBLEMS[name as ProblemName] : ERRNO_PROBLEMS[name as Errno];
 }

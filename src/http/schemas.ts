@@ -1,4 +1,6 @@
 import { type TSchema, Type } from "typebox";
+import { DRIFT_POLICIES, ON_REPLACE } from "../abi/service.ts";
+import { MIRROR_SHAPES } from "../maps/lru_shape.ts";
 
 /** The schemas that have a name in the document. Answers are closed: what they may hold is all listed. */
 
@@ -136,25 +138,72 @@ const Descriptor = Type.Object(
 
 const MirrorSchema = Type.Object(
   {
-    state: Type.Enum(["on", "failed", "off"], { type: "string" }),
-    kernel_id: Type.Optional(Type.Integer({ description: "The kernel's own id of its map." })),
-    pinned: Type.Optional(Type.String({ description: "Where on bpffs the kernel's map is pinned." })),
+    state: Type.Enum(["on", "failed", "lost", "waiting", "off"], {
+      type: "string",
+      description:
+        "on: the kernel map follows the map. failed: the kernel refused `operation`, and the mirror tries it again. lost: the pin of an " +
+        "adopted map is gone or names another kernel map, or nothing but the mirror holds the kernel map. waiting: the kernel map of an " +
+        "adopted map no longer exists, and the mirror makes none in its place. off: the map has no kernel map.",
+    }),
+    kernel_id: Type.Optional(
+      Type.Integer({
+        description: "The kernel's id of the kernel map: in on and lost, and in failed if there is a kernel map.",
+      }),
+    ),
+    pinned: Type.Optional(Type.String({ description: "Where on bpffs the mirror has pinned the kernel map." })),
     max_entries: Type.Optional(
       Type.Integer({
         description:
-          "Of the kernel's map. An LRU map's is larger than the map's, by what the kernel keeps free, so that it lets nothing go by itself.",
+          "max_entries of the kernel map. If mirror_shape is roomy, it is larger than the map's, by the elements that the kernel keeps free, so that the kernel evicts nothing by itself.",
       }),
     ),
-    operation: Type.Optional(Type.String()),
-    errno: Type.Optional(Type.String()),
-    detail: Type.Optional(Type.String()),
+    equal: Type.Optional(
+      Type.Enum(["yes", "no", "unknown"], {
+        type: "string",
+        description:
+          "Whether the last comparison found the kernel map equal to the map. unknown: they were not compared yet, or the kernel does not show the elements of this type.",
+      }),
+    ),
+    held: Type.Optional(
+      Type.Enum(["yes", "unknown"], {
+        type: "string",
+        description:
+          "Only of adopted maps: whether anything but the mirror holds the kernel map (a pin, a program, a map of maps). unknown: `detail` says why.",
+      }),
+    ),
+    operation: Type.Optional(Type.String({ description: "Of failed: the operation that the kernel refused." })),
+    errno: Type.Optional(Type.String({ description: "Of failed: with this errno." })),
+    detail: Type.Optional(
+      Type.String({
+        description:
+          "Why the state is another than on; of on: pins that are missing or replaced, or why `held` is unknown.",
+      }),
+    ),
   },
-  {
-    $id: "Mirror",
-    ...CLOSED,
-    description: "The kernel map that follows: on; failed, with what was refused; or off, and why.",
-  },
+  { $id: "Mirror", ...CLOSED, description: "How a map stands with its kernel map." },
 );
+
+/** The policy about drift that is in force. */
+export const driftPolicy = (): TSchema =>
+  nullable("object", {
+    properties: {
+      policy: Type.Enum([...DRIFT_POLICIES], { type: "string" }),
+      interval_seconds: Type.Number({
+        description: "Seconds between two comparisons; 0: only at a start, and if somebody asks.",
+      }),
+      undecided: Type.Optional(
+        Type.Boolean({
+          description:
+            "The directory of pins was taken over, and nobody has decided since whose elements are right: until then the policy is report.",
+        }),
+      ),
+    },
+    required: ["policy", "interval_seconds"],
+    ...CLOSED,
+    description:
+      "What is done about differences between the map and its kernel map. null: no policy was set; differences are repaired at a start, and " +
+      "if somebody asks. Adopted maps begin with report.",
+  });
 
 const MapSchema = Type.Object(
   {
@@ -167,6 +216,11 @@ const MapSchema = Type.Object(
     name: Type.String(),
     map_extra: Type.String({ description: "A u64, as digits." }),
     numa_node: nullable("integer"),
+    mirror_shape: nullable("string", {
+      enum: [...MIRROR_SHAPES, null],
+      description:
+        "Of an LRU map. exact: the kernel map has the max_entries and map_flags of the map, and the kernel evicts elements by its own rules. roomy: the kernel map has more room, and loses the elements that the ledger evicts. null: all other map types, whose kernel maps are always as asked for.",
+    }),
     frozen: Type.Boolean(),
     inner_map: nullable("object", {
       additionalProperties: true,
@@ -181,10 +235,25 @@ const MapSchema = Type.Object(
     holds: Type.Integer({ description: "Descriptors, pins and outer maps that hold it; at none it is freed." }),
     pinned: Type.Array(Type.String()),
     mirror: Type.Ref("Mirror"),
-    drift: nullable("object", {
-      additionalProperties: true,
-      description: "What is done about drift, and how often it is looked for: policy, interval_seconds; null: never.",
+    adopted: nullable("object", {
+      properties: {
+        kernel_id: Type.Integer({ description: "The kernel's id of the kernel map that the map follows." }),
+        pin: nullable("string", {
+          description: "The path by which it was adopted; null: it was adopted by its kernel id.",
+        }),
+        on_replace: nullable("string", {
+          enum: [...ON_REPLACE, null],
+          description: "What the mirror does if `pin` names another kernel map; null if there is no `pin`.",
+        }),
+      },
+      required: ["kernel_id", "pin", "on_replace"],
+      ...CLOSED,
+      description: "Of a map that was made by another program and adopted; null: mapledger made it.",
     }),
+    released: Type.Boolean({
+      description: "Its adoption was ended: it has no kernel map until one is made by recreate.",
+    }),
+    drift: driftPolicy(),
   },
   { $id: "Map", ...CLOSED },
 );

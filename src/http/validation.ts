@@ -37,16 +37,21 @@ interface Params {
 
 /**
  * What a validator has found, as the place in the request and what is wrong with it. Of a value that may be this or that, it
- * tells what is wrong with each: what lies deepest is about the one that was meant.
+ * tells what is wrong with each: what lies deepest is about the one that was meant, and of equals what is about a field that
+ * is there.
  */
 export function validationFault(errors: FastifySchemaValidationError[], part: string): InvalidInput {
-  const error = errors.reduce((deepest, other) => (placeOf(other).length > placeOf(deepest).length ? other : deepest));
+  const error = errors.reduce((deepest, other) => (rankOf(other) > rankOf(deepest) ? other : deepest));
   const { missingProperty, additionalProperty, allowedValues } = error.params as Params;
   const where = [PARTS[part] ?? "", ...placeOf(error)].filter((name) => name !== "").join(".") || part;
   if (missingProperty !== undefined) return new InvalidInput(where, "it is missing");
   if (additionalProperty !== undefined) return new InvalidInput(where, "there is no such field");
   if (allowedValues !== undefined) return new InvalidInput(where, `it must be one of ${allowedValues.join(", ")}`);
   return new InvalidInput(where, `it ${error.message ?? "is not valid"}`);
+}
+
+function rankOf(error: FastifySchemaValidationError): number {
+  return 2 * placeOf(error).length + ("missingProperty" in error.params ? 0 : 1);
 }
 
 function placeOf({ instancePath, params }: FastifySchemaValidationError): string[] {

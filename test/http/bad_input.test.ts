@@ -556,6 +556,22 @@ const ROWS: readonly Row[] = [
     recorded: true,
   },
   {
+    name: "a pin that says what the machine has",
+    send: ["POST", "$M/pin", { pathname: "new", found: { errno: "EEXIST", detail: "" } }],
+    status: 400,
+    type: "problem:invalid-input",
+  },
+  {
+    name: "the same at the syscall door",
+    send: [
+      "POST",
+      "$S/bpf",
+      { cmd: "BPF_OBJ_PIN", attr: { bpf_fd: 3, pathname: "new", found: { errno: "EEXIST", detail: "" } } },
+    ],
+    status: 400,
+    type: "problem:invalid-input",
+  },
+  {
     name: "a pin without a path",
     send: ["POST", "$M/pin", {}],
     status: 400,

@@ -23,7 +23,7 @@ test("openDescriptor opens every kind of object, and the list of descriptors tel
   t.match(seen.unix_stream, { protocol: "unix_stream", state: "connected" });
   t.match(seen.pidfd, { pid: 4711, exited: false });
   t.match(seen.pidfd_dead, { exited: true });
-  t.match(seen.prog, { prog_type: 6, expected_attach_type: 0 });
+  t.match(seen.prog, { prog_type: 6, expected_attach_type: 0, tag: null, load_time: null });
   t.match(seen.cgroup, { path: null, removed: false });
 });
 

@@ -139,12 +139,15 @@ test("getMap tells what a map is, by id, name and pin", async (t) => {
       name: "counters",
       map_extra: "0",
       numa_node: null,
+      mirror_shape: null,
       frozen: true,
       inner_map: null,
       btf: null,
       entries: 1,
       holds: 2,
       pinned: ["/sys/fs/bpf/counters"],
+      adopted: null,
+      released: false,
       drift: null,
       mirror: { state: "off", detail: "no mirror in this test" },
     });
@@ -291,6 +294,14 @@ test("pins and directories are made, listed and removed", async (t) => {
   t.equal((await service.send("DELETE", `/v1/pins/${encodeURIComponent("/sys/fs/bpf/app/m")}`)).statusCode, 200);
   t.equal((await service.send("GET", "/v1/maps/1")).statusCode, 404);
   t.equal((await service.send("DELETE", directory)).statusCode, 200);
+});
+
+test("a directory is made at its URL: a body that says what the machine has is not looked at", async (t) => {
+  const { service } = await furnish(t);
+  const directory = `/v1/directories/${encodeURIComponent("/sys/fs/bpf/app")}`;
+  const made = await service.send("PUT", directory, { found: { errno: "EEXIST", detail: "" } });
+  t.equal(made.statusCode, 200);
+  t.equal(service.log.rows.at(-1)?.attr, '{"pathname":"/sys/fs/bpf/app"}');
 });
 
 test("bpf answers 200 whatever the errno, with what the kernel would have written", async (t) => {

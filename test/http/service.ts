@@ -21,6 +21,7 @@ import { effectsIn, touchedKeys } from "../../src/log/touched.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
 import { MemoryLog } from "../support/memory_log.ts";
 import { MemoryTree } from "../support/memory_tree.ts";
+import { noPast } from "../support/no_past.ts";
 import { noProcesses } from "../support/processes.ts";
 import { Conformance, type Document } from "./document.ts";
 
@@ -128,6 +129,7 @@ export class Service {
       log: this.log,
       store: new MemoryCells(),
       mirror: NO_MIRROR,
+      past: noPast,
       clock: { nowUs: () => Date.now() * 1000 },
       host: HOST,
       interfaces: () => [1],
@@ -154,6 +156,7 @@ export class Service {
       streams: service.#streams,
       processes: null,
       ready: options.ready ?? (() => null),
+      mirrorOff: () => service.engine.mirrorOff,
       authenticate: options.authenticate ?? null,
       version: "0.0.0",
     });

@@ -23,6 +23,7 @@ export const MAP_EXAMPLE = {
   name: "counters",
   map_extra: "0",
   numa_node: null,
+  mirror_shape: null,
   frozen: false,
   inner_map: null,
   btf: null,
@@ -30,6 +31,8 @@ export const MAP_EXAMPLE = {
   holds: 1,
   pinned: ["/sys/fs/bpf/counters"],
   mirror: { state: "off", detail: "the mirror is switched off by its setting" },
+  adopted: null,
+  released: false,
   drift: null,
 };
 
@@ -119,7 +122,9 @@ function pinMap(app: App, view: View, { parts }: RouteOptions): void {
     schema: {
       operationId: view.suffix === "" ? "pinMap" : "pinAnyMap",
       summary: "Pin a map",
-      description: "BPF_OBJ_PIN: the path holds the map from now on, whatever becomes of descriptors.",
+      description:
+        "BPF_OBJ_PIN: the path holds the map from now on, whatever becomes of descriptors. EEXIST also if the mirror's " +
+        "directory on the machine's bpffs has an entry at this path that is not the ledger's, or if the path is reserved there.",
       tags: [view.tag],
       params: view.params,
       body: Type.Object(

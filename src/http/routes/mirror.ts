@@ -1,67 +1,100 @@
 import { Type } from "typebox";
-import { ERRNO, type Errno } from "../../abi/errno.ts";
 import { CMD, DRIFT_POLICIES } from "../../abi/service.ts";
 import type { DriftAnswer } from "../../engine/drift.ts";
 import { body, problems, ran, told } from "../answers.ts";
 import { askMap } from "../asked.ts";
-import { driftJson, kernelMapJson, mapJson, mirrorJson } from "../json.ts";
+import { driftCountsJson, driftJson, kernelMapJson, mirrorJson } from "../json.ts";
 import { type App, must, type RouteOptions } from "../parts.ts";
-import { failure, Problem } from "../problems.ts";
-import { limit, MapParams, nullable, nullableHex } from "../schemas.ts";
-import { readPathname, readReference } from "../views.ts";
-import { MAP_EXAMPLE } from "./maps.ts";
+import { Problem } from "../problems.ts";
+import { driftPolicy, limit, MapParams, nullable, nullableHex } from "../schemas.ts";
+import { readReference } from "../views.ts";
 
 const TAGS = ["mirror"];
 const DIFFERENCES_DEFAULT = 100;
 const DIFFERENCES_MAX = 10_000;
-const SECONDS_MAX = 86_400;
+export const SECONDS_MAX = 86_400;
 const MS = 1000;
 
-const POLICY_EXAMPLE = { policy: "import", interval_seconds: 10 } as const;
-const OFF_EXAMPLE = { state: "off", detail: "the mirror is switched off by its setting" };
+export const POLICY_EXAMPLE = { policy: "import", interval_seconds: 10 } as const;
+
+export const ON_EXAMPLE = {
+  state: "on",
+  kernel_id: 42,
+  pinned: "/sys/fs/bpf/mapledger/by_id/1",
+  max_entries: 1024,
+  equal: "yes",
+};
+
+const COUNTS = {
+  missing: Type.Integer({ description: "Elements that only the map has." }),
+  changed: Type.Integer({ description: "Elements that both have, with different values." }),
+  extra: Type.Integer({ description: "Elements that only the kernel map has." }),
+  both_changed: Type.Integer({
+    description:
+      "How many of these the ledger changed, too, while the kernel map did not follow. Only a comparison at a start, or after the mirror was " +
+      "off, can tell: 0 otherwise.",
+  }),
+  evicted: Type.Integer({
+    description: "Of an LRU map, not counted in `missing`: elements that the kernel evicted from the kernel map.",
+  }),
+};
+const COUNTS_EXAMPLE = { missing: 0, changed: 1, extra: 0, both_changed: 0, evicted: 0 } as const;
 
 const Drift = Type.Object({
   map_id: Type.Integer(),
-  missing: Type.Integer({ description: "Elements in the ledger alone." }),
-  changed: Type.Integer({ description: "In both, with other values." }),
-  extra: Type.Integer({ description: "In the kernel alone." }),
+  ...COUNTS,
   differences: Type.Array(
     Type.Object({
       key: Type.Ref("Hex"),
       ledger: nullableHex(),
       kernel: nullableHex(),
     }),
-    { description: "The first `limit` of them; null where there is no element, or no value is told." },
+    { description: "The first `limit` differences. null: there is no element, or the kernel does not show its value." },
   ),
 });
 
-/** Kernel maps that follow the ledger's: what they differ in, and how they are made equal. */
+/** Comparing maps with their kernel maps, and the kernel maps that other programs have made. */
 export async function mirrorRoutes(app: App, options: RouteOptions): Promise<void> {
   resyncMap(app, options);
   getDrift(app, options);
   setPolicy(app, options);
   listKernelMaps(app, options);
-  adoptMap(app, options);
 }
 
 function resyncMap(app: App, { parts: { engine } }: RouteOptions): void {
   app.post("/maps/:map/mirror/resync", {
     schema: {
       operationId: "resyncMap",
-      summary: "Repair a map's mirror",
+      summary: "Compare a map with its kernel map now",
       description:
-        "Makes the kernel's map equal to the state again. What the kernel refuses is in the answer's `mirror`.",
+        "Compares the map with its kernel map and does what the map's policy says: report records the differences in a MIRROR_DRIFT event, " +
+        "repair writes the map's elements into the kernel map, import records the kernel map's elements in the map. If the kernel map could not " +
+        "be opened or made before, the mirror tries that first. To choose a side for once, use decide.",
       tags: TAGS,
       params: MapParams,
       response: {
-        200: told("How the mirror stands now.", Type.Object({ mirror: Type.Ref("Mirror") }), { mirror: OFF_EXAMPLE }),
+        200: told(
+          "How the map stands with its kernel map now, and the differences that the comparison found.",
+          Type.Object({
+            mirror: Type.Ref("Mirror"),
+            differed: nullable("object", {
+              properties: COUNTS,
+              required: Object.keys(COUNTS),
+              additionalProperties: false,
+              description:
+                "Differences found before the policy acted on them. null: there is no kernel map, or the kernel does not show its elements.",
+            }),
+          }),
+          { mirror: ON_EXAMPLE, differed: COUNTS_EXAMPLE },
+        ),
         ...problems({}, "ENOENT", "EINVAL"),
       },
     },
     handler: async ({ params: { map }, caller }) => {
       const { id } = await askMap(engine, readReference(map, "map"), map);
-      await engine.query("resync", { id, caller });
-      return { mirror: mirrorJson((await askMap(engine, { id }, map)).mirror) };
+      const answer = await engine.query("resync", { id, caller });
+      const { mirror } = await askMap(engine, { id }, map);
+      return { mirror: mirrorJson(mirror), differed: "counts" in answer ? driftCountsJson(answer.counts) : null };
     },
   });
 }
@@ -72,16 +105,17 @@ function getDrift(app: App, { parts: { engine } }: RouteOptions): void {
       operationId: "getDrift",
       summary: "What a map and its kernel map differ in",
       description:
-        "Programs and strangers may write into kernel maps. The whole map is compared, in pieces between commands; nothing is changed.",
+        "Other programs may write into kernel maps. This compares the whole map, in pieces between commands, and changes nothing. " +
+        "Comparisons that act on what they find record it first, in a MIRROR_DRIFT event. Its attr has `policy`, `missing`, `changed`, `extra`, " +
+        "`both_changed` and `evicted` (left out if 0), `at` (why the comparison ran: start, on, resync, take-over, decided, retry, replaced, " +
+        "followed; left out at the map's interval), and `first_keys` (the first 10 keys).",
       tags: TAGS,
       params: MapParams,
       querystring: Type.Object({ limit: limit(DIFFERENCES_MAX, DIFFERENCES_DEFAULT) }),
       response: {
-        200: told("It.", Drift, {
+        200: told("The differences: counts of all, and the first of them.", Drift, {
           map_id: 1,
-          missing: 0,
-          changed: 1,
-          extra: 0,
+          ...COUNTS_EXAMPLE,
           differences: [{ key: "01000000", ledger: "0000000000000000", kernel: "2a00000000000000" }],
         }),
         ...problems({}, "ENOENT", "EINVAL", "EOPNOTSUPP", "EBUSY"),
@@ -100,7 +134,7 @@ function reportJson(id: number, shown: string, answer: DriftAnswer): object {
   if ("untold" in answer)
     throw new Problem("EOPNOTSUPP", `the kernel map cannot be compared: ${answer.untold}`, { errno: "EOPNOTSUPP" });
   if ("operation" in answer) throw new Problem("EBUSY", answer.detail, { errno: answer.errno });
-  return { map_id: id, ...answer.counts, differences: answer.differences };
+  return { map_id: id, ...driftCountsJson(answer.counts), differences: answer.differences };
 }
 
 function setPolicy(app: App, { parts }: RouteOptions): void {
@@ -109,9 +143,10 @@ function setPolicy(app: App, { parts }: RouteOptions): void {
       operationId: "setDriftPolicy",
       summary: "Say what is done about drift",
       description:
-        "From now on the map is compared with its kernel map at an interval, and what differs is told of (`report`: a MIRROR_DRIFT " +
-        "event whenever it is another than before), undone (`repair`: the ledger wins, and a MIRROR_DRIFT event tells of it), or taken over " +
-        "(`import`: the kernel wins; what it has becomes batches of the service's own, with `imported` in their attr).",
+        "From now on the map is compared with its kernel map at the interval, at every start, and if somebody asks by resync. report: a " +
+        "MIRROR_DRIFT event records differences that the last event does not have. repair: a MIRROR_DRIFT event records them, and the mirror " +
+        "writes the map's elements into the kernel map. import: the kernel map's elements become batches of the service's own, with `imported` " +
+        "in their attr. After a take-over of the directory of pins this also decides for the map, which is no longer `undecided`.",
       tags: TAGS,
       params: MapParams,
       body: body(
@@ -121,7 +156,7 @@ function setPolicy(app: App, { parts }: RouteOptions): void {
             interval_seconds: Type.Number({
               minimum: 0,
               maximum: SECONDS_MAX,
-              description: "To the millisecond; 0: it is not compared.",
+              description: "To the millisecond. 0: the map is compared only at a start, and if somebody asks.",
             }),
           },
           { additionalProperties: false },
@@ -129,14 +164,10 @@ function setPolicy(app: App, { parts }: RouteOptions): void {
         POLICY_EXAMPLE,
       ),
       response: {
-        200: ran(
-          "It holds.",
-          Type.Object({ drift: nullable("object", { additionalProperties: true }), seq: Type.Ref("Seq") }),
-          {
-            drift: POLICY_EXAMPLE,
-            seq: 17,
-          },
-        ),
+        200: ran("The policy is in force.", Type.Object({ drift: driftPolicy(), seq: Type.Ref("Seq") }), {
+          drift: POLICY_EXAMPLE,
+          seq: 17,
+        }),
         ...problems({ command: true, body: true }, "ENOENT", "EINVAL", "EOPNOTSUPP"),
       },
     },
@@ -170,7 +201,25 @@ const KernelMap = Type.Object({
   frozen: Type.Boolean(),
   btf_id: nullable("integer", { description: "The kernel's id of the BTF that describes it." }),
   map_id: nullable("integer", { description: "The map that it follows." }),
+  was: nullable("integer", {
+    description: "The map that it followed, if that has been freed and the kernel map lives on.",
+  }),
   not_adoptable: nullable("string", { description: "Why it cannot be adopted; null: it can." }),
+  pins: Type.Array(Type.String(), {
+    description:
+      "Paths at which it is pinned, on every bpffs that is mounted where the service runs. A pin with several paths is listed once.",
+  }),
+  holders: nullable("object", {
+    description:
+      "The kernel's ids of the programs that use it (`programs`) and of the maps of maps that it is in (`outer`); null if `holders_unknown` " +
+      "gives a reason. Descriptors of processes hold a map, too, but the kernel does not report them.",
+    properties: { programs: Type.Array(Type.Integer()), outer: Type.Array(Type.Integer()) },
+    required: ["programs", "outer"],
+  }),
+  holders_unknown: nullable("string", {
+    description:
+      "Why `pins` and `holders` cannot be known completely, with the capability that is missing (CAP_SYS_ADMIN to list programs); null: they are.",
+  }),
 });
 
 function listKernelMaps(app: App, { parts: { engine } }: RouteOptions): void {
@@ -194,7 +243,11 @@ function listKernelMaps(app: App, { parts: { engine } }: RouteOptions): void {
               frozen: false,
               btf_id: 17,
               map_id: null,
+              was: null,
               not_adoptable: null,
+              pins: ["/sys/fs/bpf/tc/globals/blocklist"],
+              holders: { programs: [108], outer: [] },
+              holders_unknown: null,
             },
           ],
         }),
@@ -203,66 +256,4 @@ function listKernelMaps(app: App, { parts: { engine } }: RouteOptions): void {
     },
     handler: async () => ({ kernel_maps: (await engine.query("kernelMaps", {})).map(kernelMapJson) }),
   });
-}
-
-function adoptMap(app: App, { parts: { engine } }: RouteOptions): void {
-  const pathname = Type.Optional(
-    Type.String({ description: "Where the map is pinned, which holds it; left out: /sys/fs/bpf and its name." }),
-  );
-  app.post("/maps/adopt", {
-    schema: {
-      operationId: "adoptMap",
-      summary: "Take over a map that another program has made",
-      description:
-        "Its definition and what it holds become events, all of them or none; from then on it is the kernel map of the map that it has " +
-        "become, which is read and written like any other. Programs that use it go on using it. The kernel must tell what it holds: hashes, " +
-        "arrays, tries, DEVMAP, CPUMAP, arrays of programs, and maps of maps, which are adopted with the maps that they hold. BTF comes along. " +
-        "What its programs write is drift: give it a policy.",
-      tags: TAGS,
-      body: body(
-        Type.Union([
-          Type.Object({ kernel_id: Type.Integer({ minimum: 1 }), pathname }, { additionalProperties: false }),
-          Type.Object(
-            { pinned: Type.String({ description: "An absolute path on bpffs." }), pathname },
-            { additionalProperties: false },
-          ),
-        ]),
-        { pinned: "/sys/fs/bpf/tc/globals/blocklist", pathname: "/sys/fs/bpf/blocklist" },
-      ),
-      response: {
-        201: ran("It has become this map.", Type.Object({ map: Type.Ref("Map"), seq: Type.Ref("Seq") }), {
-          map: MAP_EXAMPLE,
-          seq: 17,
-        }),
-        ...problems(
-          { command: true, body: true },
-          "ENOENT",
-          "EINVAL",
-          "EEXIST",
-          "EOPNOTSUPP",
-          "EPERM",
-          "ENOMEM",
-          "EBUSY",
-        ),
-      },
-    },
-    handler: async (request, reply) => {
-      const asked = request.body as { kernel_id?: number; pinned?: string; pathname?: string };
-      const which =
-        asked.pinned === undefined
-          ? { kernelId: asked.kernel_id as number }
-          : { pinned: readPathname(asked.pinned, "pinned") };
-      const pathname = asked.pathname === undefined ? null : readPathname(asked.pathname, "pathname");
-      const answer = await engine.query("adopt", { which, pathname, caller: request.caller });
-      if ("refused" in answer) throw refusedAdoption(answer.refused);
-      if ("failure" in answer) throw failure(answer);
-      const map = mapJson(await askMap(engine, { id: answer.map }, String(answer.map)));
-      return reply.code(201).header("mapledger-seq", String(answer.seq)).send({ map, seq: answer.seq });
-    },
-  });
-}
-
-function refusedAdoption({ errno, detail }: { errno: string; detail: string }): Problem {
-  const known = Object.hasOwn(ERRNO, errno) ? (errno as Errno) : "EINVAL";
-  return new Problem(known, detail, { errno });
 }

@@ -92,7 +92,9 @@ const CHANGES = {
     method: "PUT",
     url: "/directories/:pathname",
     summary: "Make a directory",
-    description: "mkdir(2) on bpffs.",
+    description:
+      "mkdir(2) on bpffs. EEXIST also if the mirror's directory on the machine's bpffs has something else than a directory at " +
+      "this path, or if the path is reserved there.",
     done: "The directory is made.",
   },
   removeDirectory: {

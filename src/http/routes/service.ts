@@ -2,6 +2,7 @@ import { Type } from "typebox";
 import { problems, told } from "../answers.ts";
 import type { App, RouteOptions } from "../parts.ts";
 import { Problem } from "../problems.ts";
+import { nullable } from "../schemas.ts";
 
 const TAGS = ["service"];
 
@@ -14,6 +15,14 @@ export async function serviceRoutes(app: App, options: RouteOptions): Promise<vo
 }
 
 const Status = (status: string) => Type.Object({ status: Type.Enum([status], { type: "string" }) });
+
+const Ready = Type.Object({
+  ...Status("ready").properties,
+  mirror: Type.Object({
+    state: Type.Enum(["on", "off"], { type: "string" }),
+    detail: nullable("string", { description: "Why the mirror is off; null: it is on." }),
+  }),
+});
 
 function live(app: App): void {
   app.get("/livez", {
@@ -37,15 +46,21 @@ function ready(app: App, { parts }: RouteOptions): void {
     schema: {
       operationId: "getReadiness",
       summary: "Whether the service takes commands",
-      description: "While it recovers or closes, 503 says how far it is.",
+      description:
+        "While it recovers or closes, 503 says how far it is. `mirror` says whether kernel maps follow the ledger; the service takes commands " +
+        "either way.",
       tags: TAGS,
       security: [],
-      response: { 200: told("It does.", Status("ready"), { status: "ready" }), ...probeProblems() },
+      response: {
+        200: told("The service takes commands.", Ready, { status: "ready", mirror: { state: "on", detail: null } }),
+        ...probeProblems(),
+      },
     },
     handler: async () => {
       const reason = parts.ready();
       if (reason !== null) throw new Problem("unavailable", reason);
-      return { status: "ready" };
+      const detail = parts.mirrorOff();
+      return { status: "ready", mirror: { state: detail === null ? "on" : "off", detail } };
     },
   });
 }

@@ -1,0 +1,128 @@
+import { Type } from "typebox";
+import { DRIFT_POLICIES, ON_REPLACE } from "../../abi/service.ts";
+import { InvalidInput } from "../../codec/invalid.ts";
+import type { DriftPolicy, OnReplace } from "../../maps/map.ts";
+import { body, problems, ran } from "../answers.ts";
+import { askMap } from "../asked.ts";
+import { mapJson } from "../json.ts";
+import type { App, RouteOptions } from "../parts.ts";
+import { failure, refusedOrder } from "../problems.ts";
+import { readPathname } from "../views.ts";
+import { MAP_EXAMPLE } from "./maps.ts";
+import { ON_EXAMPLE, POLICY_EXAMPLE, SECONDS_MAX } from "./mirror.ts";
+
+const MS = 1000;
+
+interface AdoptBody {
+  readonly kernel_id?: number;
+  readonly pinned?: string;
+  readonly pathname?: string;
+  readonly policy?: DriftPolicy["policy"];
+  readonly interval_seconds?: number;
+  readonly on_replace?: OnReplace;
+}
+
+const ADOPT_FIELDS = {
+  pathname: Type.Optional(
+    Type.String({ description: "Where the map is pinned in the ledger; left out: at /sys/fs/bpf and its name." }),
+  ),
+  policy: Type.Optional(
+    Type.Enum([...DRIFT_POLICIES], {
+      type: "string",
+      description: "What is done about differences between the map and the kernel map; left out: report.",
+    }),
+  ),
+  interval_seconds: Type.Optional(
+    Type.Number({
+      minimum: 0,
+      maximum: SECONDS_MAX,
+      description:
+        "Seconds between two comparisons; needs `policy`. Left out or 0: only at a start, and if somebody asks.",
+    }),
+  ),
+};
+
+const AdoptSchema = Type.Union([
+  Type.Object({ kernel_id: Type.Integer({ minimum: 1 }), ...ADOPT_FIELDS }, { additionalProperties: false }),
+  Type.Object(
+    {
+      pinned: Type.String({ description: "An absolute path on bpffs." }),
+      ...ADOPT_FIELDS,
+      on_replace: Type.Optional(
+        Type.Enum([...ON_REPLACE], {
+          type: "string",
+          description:
+            "What the mirror does if `pinned` names another kernel map, as after its program was loaded again. follow: the map follows the new " +
+            "kernel map, and its elements become the map's. report: the mirror of the map is lost. Left out: follow.",
+        }),
+      ),
+    },
+    { additionalProperties: false },
+  ),
+]);
+
+/** Maps that other programs have made, as maps of the ledger. */
+export async function adoptRoutes(app: App, { parts: { engine } }: RouteOptions): Promise<void> {
+  app.post("/maps/adopt", {
+    schema: {
+      operationId: "adoptMap",
+      summary: "Adopt a map that another program has made",
+      description:
+        "The definition and the elements of the kernel map become events, all of them or none. From then on the kernel map is the mirror of " +
+        "the new map, which is read and written like any other; programs that use the kernel map go on using it. Only types whose elements the " +
+        "kernel shows can be adopted: hashes, arrays, tries, DEVMAP, CPUMAP, arrays of programs, and maps of maps, which are adopted with the " +
+        "maps that they hold. BTF is adopted, too. A map without a policy is compared with the kernel map at every start, and differences are " +
+        "recorded (report).",
+      tags: ["mirror"],
+      body: body(AdoptSchema, {
+        pinned: "/sys/fs/bpf/tc/globals/blocklist",
+        pathname: "/sys/fs/bpf/blocklist",
+        policy: "import",
+        interval_seconds: 10,
+        on_replace: "follow",
+      }),
+      response: {
+        201: ran("The kernel map has become this map.", Type.Object({ map: Type.Ref("Map"), seq: Type.Ref("Seq") }), {
+          map: {
+            ...MAP_EXAMPLE,
+            mirror: { ...ON_EXAMPLE, held: "yes" },
+            adopted: { kernel_id: 42, pin: "/sys/fs/bpf/tc/globals/blocklist", on_replace: "follow" },
+            drift: POLICY_EXAMPLE,
+          },
+          seq: 17,
+        }),
+        ...problems(
+          { command: true, body: true },
+          "ENOENT",
+          "EINVAL",
+          "EEXIST",
+          "EOPNOTSUPP",
+          "EPERM",
+          "ENOMEM",
+          "EBUSY",
+        ),
+      },
+    },
+    handler: async (request, reply) => {
+      const asked = request.body as AdoptBody;
+      const which =
+        asked.pinned === undefined
+          ? { kernelId: asked.kernel_id as number }
+          : { pinned: readPathname(asked.pinned, "pinned") };
+      const pathname = asked.pathname === undefined ? null : readPathname(asked.pathname, "pathname");
+      const drift = askedPolicy(asked);
+      const onReplace = asked.on_replace ?? "follow";
+      const answer = await engine.query("adopt", { which, pathname, caller: request.caller, drift, onReplace });
+      if ("refused" in answer) throw refusedOrder(answer.refused);
+      if ("failure" in answer) throw failure(answer);
+      const map = mapJson(await askMap(engine, { id: answer.map }, String(answer.map)));
+      return reply.code(201).header("mapledger-seq", String(answer.seq)).send({ map, seq: answer.seq });
+    },
+  });
+}
+
+function askedPolicy({ policy, interval_seconds: seconds }: AdoptBody): DriftPolicy | null {
+  if (policy !== undefined) return { policy, intervalMs: Math.round((seconds ?? 0) * MS) };
+  if (seconds !== undefined) throw new InvalidInput("interval_seconds", "`policy` is required with it");
+  return null;
+}
