@@ -5,6 +5,7 @@ import { archiveByService } from "../client/archive_job.ts";
 import { type ArchiveAttr, ArchiveRefused } from "../engine/archives.ts";
 import { dataOption } from "./data_option.ts";
 import { Progress } from "./progress.ts";
+import { tokenOption, urlOption } from "./service_options.ts";
 
 interface Options {
   readonly before: string;
@@ -25,8 +26,8 @@ export function addArchive(program: Command): void {
         .default("", ""),
     )
     .addOption(dataOption())
-    .option("--url <url>", "ask a service that runs to do it, to the folder of its MAPLEDGER_ARCHIVE")
-    .addOption(new Option("--token <token>", "bearer token for the service").env("MAPLEDGER_TOKEN"))
+    .addOption(urlOption("ask a service that runs to do it, to the folder of its MAPLEDGER_ARCHIVE"))
+    .addOption(tokenOption())
     .action(async (options: Options, command: Command) => {
       if (options.url !== undefined && command.getOptionValueSource("archive") === "cli")
         command.error("error: with --url the folder is the service's: its MAPLEDGER_ARCHIVE");

@@ -3,8 +3,10 @@ import { Command } from "commander";
 import { VERSION } from "../version.ts";
 import { addArchive } from "./archive.ts";
 import { addBackup, addRestoreBackup } from "./backup.ts";
+import { addMap, addMirror } from "./mirror.ts";
 import { addImport, addReplay } from "./replay.ts";
 import { EXIT, type Subcommand } from "./subcommand.ts";
+import { addTakeOver } from "./take_over.ts";
 import { addVerify } from "./verify.ts";
 import { addVerifyProof } from "./verify_proof.ts";
 
@@ -17,6 +19,9 @@ const SUBCOMMANDS: readonly Subcommand[] = [
   addImport,
   addVerify,
   addVerifyProof,
+  addTakeOver,
+  addMirror,
+  addMap,
 ];
 
 const program = new Command("mapledger")
