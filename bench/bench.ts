@@ -5,11 +5,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { VERSION } from "../src/version.ts";
 import { unfitForKernel } from "../test/support/bpffs.ts";
 import { hashTree, rebuild, verify } from "./history.ts";
-import { load, post } from "./load.ts";
+import { load, post, postJson } from "./load.ts";
 import { type MadeLog, makeLog } from "./log_maker.ts";
 import { dump, historyPage, lookups, startPast } from "./past.ts";
 import { killProcesses } from "./processes.ts";
 import { type Subject, startBenchService, startEcho } from "./service.ts";
+import { COMPARED_MAPS, type Stopped, stopped } from "./starts.ts";
 import { median, spread } from "./statistics.ts";
 
 /**
@@ -31,6 +32,8 @@ const VALUE_BYTES = 64;
 const LOADED = 1_000_000;
 /** Of the log that the rows about history share. */
 const EVENTS = Number(process.env.BENCH_EVENTS ?? 5_000_000);
+/** Of each mirrored map that a start compares. */
+const ELEMENTS = Number(process.env.BENCH_ELEMENTS ?? 1_000_000);
 const RESULTS = new URL("results.jsonl", import.meta.url);
 
 const samples = new Map<string, number[]>();
@@ -61,18 +64,12 @@ function requests(
 
 /** A session, and in it a hash with every key present. Answers the path of its descriptor. */
 async function prepare({ url }: Subject, maxEntries: number, keys: number): Promise<string> {
-  const created = await send(`${url}/v1/sessions`, { name: "bench", ttl_seconds: 86_400 });
+  const created = await postJson(`${url}/v1/sessions`, { name: "bench", ttl_seconds: 86_400 });
   const map = { map_type: "BPF_MAP_TYPE_HASH", key_size: KEY_BYTES, value_size: VALUE_BYTES, max_entries: maxEntries };
-  const { fd } = await send(`${url}/v1/sessions/${created.id}/maps`, map);
+  const { fd } = await postJson(`${url}/v1/sessions/${created.id}/maps`, map);
   const path = `/v1/sessions/${created.id}/fds/${fd}`;
   await post(`${url}${path}/batch/update`, bodies(0, keys, 10_000));
   return path;
-}
-
-async function send(url: string, body: object): Promise<Record<string, unknown>> {
-  const response = await fetch(url, { method: "POST", headers: json, body: JSON.stringify(body) });
-  if (!response.ok) throw new Error(`posting to ${url}: ${response.status} ${await response.text()}`);
-  return (await response.json()) as Record<string, unknown>;
 }
 
 /** `count` pairs, `size` a request. */
@@ -138,6 +135,21 @@ async function mirror(): Promise<void> {
     return (2 * KEYS) / (await post(url, pairs, 1));
   });
   for (const service of services) await service.stop();
+  await starts();
+}
+
+/** Nothing is served before kernel maps and ledger have been compared. */
+async function starts(): Promise<void> {
+  const known = new Map<string, Stopped>();
+  for (const map of COMPARED_MAPS) {
+    process.stderr.write(`writing ${ELEMENTS} elements to a map of type ${map}\n`);
+    known.set(map, await stopped(map, ELEMENTS));
+  }
+  for (let round = 1; round <= ROUNDS; round++) {
+    process.stderr.write(`starts, round ${round} of ${ROUNDS}\n`);
+    for (const [map, { start }] of known) sample(`start, ${ELEMENTS} elements of ${map} compared ms`, await start());
+  }
+  for (const { remove } of known.values()) remove();
 }
 
 /** Which of two services comes first changes from round to round. */

@@ -1,5 +1,7 @@
 import autocannon from "autocannon";
 
+const JSON_TYPE = { "content-type": "application/json" } as const;
+
 export interface Load {
   readonly url: string;
   readonly connections: number;
@@ -41,8 +43,14 @@ export async function post(url: string, bodies: readonly string[], connections =
 
 async function postEach(url: string, bodies: readonly string[]): Promise<void> {
   for (const body of bodies) {
-    const response = await fetch(url, { method: "POST", headers: { "content-type": "application/json" }, body });
+    const response = await fetch(url, { method: "POST", headers: JSON_TYPE, body });
     if (!response.ok) throw new Error(`posting to ${url}: ${response.status} ${await response.text()}`);
     await response.arrayBuffer();
   }
+}
+
+export async function postJson(url: string, body: object): Promise<Record<string, unknown>> {
+  const response = await fetch(url, { method: "POST", headers: JSON_TYPE, body: JSON.stringify(body) });
+  if (!response.ok) throw new Error(`posting to ${url}: ${response.status} ${await response.text()}`);
+  return (await response.json()) as Record<string, unknown>;
 }
