@@ -43,6 +43,24 @@ export const SERVICE_CMD = {
   MIRROR_DRIFT: 4113,
   /** What is done about that from now on, and how often it is looked. */
   MIRROR_POLICY: 4114,
+  /** The mirror noticed something on the host: a pin replaced or gone, bpffs unmounted, a kernel map that nothing holds. */
+  MIRROR_FOUND: 4115,
+  /** A map follows another kernel map from now on: its pin names a new one. */
+  MIRROR_FOLLOW: 4116,
+  /** An operator decided a drift: the ledger's values or the kernel's. */
+  MIRROR_DECIDE: 4117,
+  /** An operator had a map's kernel map made anew. */
+  MIRROR_RECREATE: 4118,
+  /** An operator gave the directory of pins to this log. */
+  MIRROR_TAKE_OVER: 4119,
+  /** An operator ended an adoption: the kernel map stays, the map no longer follows it. */
+  MIRROR_RELEASE: 4120,
+  /** An operator had a pin of a map put back where another object was pinned. */
+  MIRROR_REPIN: 4121,
+  /** An operator had the mirror's pins removed from the host. */
+  MIRROR_LEAVE: 4122,
+  /** The ledger freed a map whose kernel map lives on: a program or another pin holds it. */
+  MIRROR_FREED: 4123,
 } as const;
 
 /** Kinds of descriptors that are of no map: what a process may hand to bpf(2) instead of one. */
@@ -68,6 +86,12 @@ export const OPEN_KINDS = [
 
 /** What is done about elements that others have written into a kernel map: tell of them, undo them, or take them over. */
 export const DRIFT_POLICIES = ["report", "repair", "import"] as const;
+
+/** What is done where the pin of an adopted map names another kernel map. */
+export const ON_REPLACE = ["follow", "report"] as const;
+
+/** Whose values win where an operator decides a drift. */
+export const SIDES = ["ledger", "kernel"] as const;
 
 /** Those that bpf(2) asks for, <linux/capability.h>. */
 export const CAPABILITIES = ["CAP_BPF", "CAP_NET_ADMIN", "CAP_SYS_ADMIN"] as const;
