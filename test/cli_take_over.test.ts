@@ -4,6 +4,7 @@ import { readlinkSync } from "node:fs";
 import t from "tap";
 import { CMD } from "../src/abi/service.ts";
 import { type Bpf, openBpf } from "../src/mirror/bpf.ts";
+import { ProgressMap, type Reached } from "../src/mirror/progress_map.ts";
 import { hex, type Json } from "./support/ledger.ts";
 import { u32, u64 } from "./support/mirror.ts";
 import { bpffs, Data, opened, unfitForMounts, valueAt } from "./support/pinning.ts";
@@ -46,6 +47,10 @@ function run(bpf: Bpf): void {
     t.match(held, { code: 1, stderr: new RegExp(`${root} is held by process ${former.service?.child.pid}`) });
     t.same(next.events(MIRROR_TAKE_OVER), [], "what is refused is no event");
     await former.stop();
+    const progress = ProgressMap.open(bpf, `${root}/carried`) as ProgressMap;
+    const { seq, hashed } = progress.all() as Reached;
+    progress.close();
+    t.equal(hashed?.seq, seq, "a service that has stopped has hashed the event that it came to");
     drift(pin, 1, 777);
     const formers = readlinkSync(`${root}/owner`);
 

@@ -204,14 +204,17 @@ function run(bpf: Bpf): void {
     mirror.takeUp([], []);
     mirror.apply([{ kind: "create", btf: null, map: hash }]);
     mirror.apply([{ kind: "elements", map: hash, changes: [put(1, 1)] }]);
-    t.equal(first.carried, 2);
+    first.identify(logEnd());
+    mirror.apply([{ kind: "elements", map: hash, changes: [put(2, 2)] }]);
+    t.equal(first.carried, 3);
     mirror.close();
     const next = kernelMirror(t, root);
     next.close();
-    t.match(next.begin(logEnd(1)), /have come to event 2, and this log ends at event 1/);
-    t.match(next.begin({ ...logEnd(9), hashOf: () => Buffer.alloc(32, 9) }), /of another history than this log's/);
-    t.equal(next.begin(logEnd(2)), null);
-    t.equal(next.place(7), 2);
+    t.match(next.begin(logEnd(2)), /have come to event 3, and this log ends at event 2/);
+    const other = next.begin({ ...logEnd(9), hashOf: () => Buffer.alloc(32, 9) });
+    t.match(other, /of another history than this log's, whose event 2 is another/);
+    t.equal(next.begin(logEnd(3)), null);
+    t.equal(next.place(7), 3);
     t.end();
   });
 

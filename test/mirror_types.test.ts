@@ -53,7 +53,7 @@ function run(bpf: Bpf): void {
   function opened(): { readonly mirror: Mirror; readonly root: string } {
     const root = `${base}/d${++directories}`;
     const mirror = kernelMirror(t, root, { host, machineCpus: possibleCpus });
-    mirror.reached(0, Buffer.alloc(32));
+    mirror.reached(0);
     return { mirror, root };
   }
 

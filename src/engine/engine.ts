@@ -1,6 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
 import { CMD } from "../abi/service.ts";
-import { eventHash } from "../log/canonical.ts";
 import { type Event, eventRow } from "../log/event.ts";
 import { READS, touchedMaps } from "../log/touched.ts";
 import type { Host, MapRecord } from "../maps/map.ts";
@@ -265,7 +264,7 @@ export class Engine {
     const committed = performance.now();
     const { mirror } = this.#parts;
     const changes = this.#changes.take();
-    this.kernelMaps.refused(mirror.apply(changes, this.#seq, () => eventHash(events.at(-1) as Event)));
+    this.kernelMaps.refused(mirror.apply(changes, this.#seq));
     this.kernelMaps.applied(changes);
     const mirrored = performance.now();
     this.figures = {
@@ -354,6 +353,7 @@ export class Engine {
 
   async close(): Promise<void> {
     await this.written();
+    this.kernelMaps.end();
     this.#parts.mirror.close();
     await this.#parts.store.close();
     this.#parts.log.close();

@@ -81,6 +81,7 @@ interface Listing {
 }
 
 const BEGIN_MS = 1000;
+const IDENTIFY_AGAIN_MS = 60_000;
 /** How kernel maps are taken up: at once, where nothing is served before; piece by piece beside commands. */
 type Way = "at once" | "beside";
 
@@ -95,6 +96,8 @@ export class KernelMaps {
   #windows: Windows | null = null;
   #beganMs = Number.NEGATIVE_INFINITY;
   #takingUp = false;
+  /** When the last event may be hashed again, after the log could not be read. */
+  #identifyAfterMs = Number.NEGATIVE_INFINITY;
   readonly #listings: Listing[] = [];
   /** Maps whose pin names another kernel map, which cannot be followed; and what it was. */
   readonly #unfollowed = new Map<number, number>();
@@ -133,9 +136,26 @@ export class KernelMaps {
     } else if (!this.#takingUp) {
       this.#retry();
       this.#watch();
+      this.#identify();
     }
     const listing = this.#list();
     return this.drift.step(nowMs()) || listing;
+  }
+
+  /** At a stop: the directory of pins says which event its kernel maps have come to. */
+  end(): void {
+    if (!this.#takingUp) this.#identify();
+  }
+
+  #identify(): void {
+    const { mirror, log, nowMs, report } = this.#parts;
+    if (nowMs() < this.#identifyAfterMs) return;
+    try {
+      mirror.identify(log);
+    } catch (error) {
+      this.#identifyAfterMs = nowMs() + IDENTIFY_AGAIN_MS;
+      report("hashing the event that the kernel maps have come to", error);
+    }
   }
 
   #tryToBegin(): void {
@@ -165,7 +185,7 @@ export class KernelMaps {
         if (mirror.off !== null) return;
         progress(done + 1, ids.length);
       }
-      mirror.reached(log.lastSeq, log.hashOf(log.lastSeq));
+      mirror.reached(log.lastSeq);
     } finally {
       this.#windows = null;
       this.#takingUp = false;

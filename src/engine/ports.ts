@@ -299,8 +299,10 @@ export interface Mirror {
   catchUp(source: MirrorSource, changed: readonly Lagging[] | null): MirrorRefusal[];
   /** A map has been taken up: its kernel map has all that its policy lets it have. */
   takenUp(mapId: number, equal: Equality): void;
-  /** All maps have been taken up: kernel maps have come to this event. `hash` null: the log has no event yet, or no longer has it. */
-  reached(seq: number, hash: Buffer | null): void;
+  /** All maps have been taken up: kernel maps have come to this event; 0: the log has none yet. */
+  reached(seq: number): void;
+  /** Keeps, beside the event that kernel maps have come to, its hash, so that a start knows whether it is this log's. */
+  identify(log: LogEnd): void;
   /** Removes pins and directories of the mirror's own that the state no longer has. */
   dropStale(
     maps: ReadonlySet<number>,
@@ -312,8 +314,8 @@ export interface Mirror {
   occupied(entry: NewEntry): Occupied | null;
   /** Objects that have ended since this was asked last: processes that exited, cgroups that were removed. */
   endedObjects(): readonly number[];
-  /** Carries one batch, up to an event (`hash`: as LogEnd has it); returns what was refused. */
-  apply(changes: readonly MirrorChange[], seq: number, hash: () => Buffer): MirrorRefusal[];
+  /** Carries one batch, up to an event; returns what was refused. */
+  apply(changes: readonly MirrorChange[], seq: number): MirrorRefusal[];
   /** The kernel's id of a map's kernel map; null: it has none that is open. */
   kernelId(mapId: number): number | null;
   /** Whether kernel maps of this map's type can be compared, and let elements go by themselves. */

@@ -1,5 +1,5 @@
 import { hash } from "node:crypto";
-import { type Event, type EventRow, eventRow } from "./event.ts";
+import type { EventRow } from "./event.ts";
 
 /** An integer column: as a number, or as decimal digits where a number would round it. */
 type Digits = number | string;
@@ -166,14 +166,6 @@ export function rowBytes(row: EventRow): RowBytes {
     text(out),
   ];
 }
-
-/** SHA-256 of the canonical bytes that an event has once it is in the log. */
-export function eventHash(event: Event): Buffer {
-  writer ??= new CanonicalWriter();
-  return writer.hash(rowBytes(eventRow(event)));
-}
-
-let writer: CanonicalWriter | null = null;
 
 /** Reads an event back from its canonical bytes; null where they are none. */
 export function readCanonical(bytes: Buffer): EventRow | null {

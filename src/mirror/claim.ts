@@ -176,9 +176,10 @@ function aheadOf(progress: ProgressMap, log: LogEnd, { own }: Layout): NotClaime
   const is = `the kernel maps in ${own} have come to event ${all.seq}`;
   const owner = `log ${log.id} as it was up to event ${all.seq}`;
   if (all.seq > log.lastSeq) return { why: `${is}, and this log ends at event ${log.lastSeq}: ${TAKE_OVER}`, owner };
-  const hash = all.hash === null ? null : log.hashOf(all.seq);
-  if (hash === null || all.hash === null || hash.equals(all.hash)) return null;
-  return { why: `${is} of another history than this log's, whose event ${all.seq} is another: ${TAKE_OVER}`, owner };
+  const { hashed } = all;
+  const hash = hashed === null ? null : log.hashOf(hashed.seq);
+  if (hashed === null || hash === null || hash.equals(hashed.hash)) return null;
+  return { why: `${is} of another history than this log's, whose event ${hashed.seq} is another: ${TAKE_OVER}`, owner };
 }
 
 const TAKE_OVER = "run `mapledger take-over` to make them follow this one";

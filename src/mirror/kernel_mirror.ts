@@ -396,13 +396,21 @@ export class KernelMirror implements Mirror {
     return kernel === null || !frozen || refused.size > 0 || kernel.isFrozen() ? null : kernel.freeze();
   }
 
-  reached(seq: number, hash: Buffer | null): void {
+  reached(seq: number): void {
     this.#settling = false;
     for (const [id, { refused }] of this.#failing) if (refused.size > 0) this.#staysBehind(id);
     this.#forgetBefore();
-    if (hash === null) return;
+    if (seq === 0) return;
     this.#written = seq;
-    this.#claim?.progress.reached(seq, hash);
+    this.#claim?.progress.reached(seq);
+  }
+
+  identify(log: LogEnd): void {
+    const progress = this.#claim?.progress;
+    const all = progress?.all() ?? null;
+    if (progress === undefined || all === null || this.#settling || all.hashed?.seq === all.seq) return;
+    const hash = log.hashOf(all.seq);
+    if (hash !== null) progress.identify(hash);
   }
 
   /** Others go on: where this map is stays where it was found. */
@@ -432,7 +440,7 @@ export class KernelMirror implements Mirror {
     return refusals;
   }
 
-  apply(changes: readonly MirrorChange[], seq: number, hash: () => Buffer): MirrorRefusal[] {
+  apply(changes: readonly MirrorChange[], seq: number): MirrorRefusal[] {
     const refusals: MirrorRefusal[] = [];
     for (const change of changes) {
       const refused = this.#carry(change);
@@ -441,7 +449,7 @@ export class KernelMirror implements Mirror {
     if (this.off !== null || this.#settling) return refusals;
     if (changes.length > 0 || seq >= this.#written + REACHED_EVENTS) {
       this.#written = seq;
-      this.#claim?.progress.reached(seq, hash());
+      this.#claim?.progress.reached(seq);
     }
     return refusals;
   }

@@ -45,6 +45,7 @@ export function disabledMirror(reason: string): Mirror {
     catchUp: () => [],
     takenUp() {},
     reached() {},
+    identify() {},
     dropStale: () => [],
     openObject: () => null,
     endedObjects: () => [],

@@ -36,13 +36,20 @@ const ALL = 0;
 const HASH_AT = 8;
 const NO_HASH = Buffer.alloc(HASH_BYTES);
 const FLAGS_AT = 40;
+const BEFORE_AT = 44;
 const FLAG = { hash: 1, unknown: 2, old: 4 } as const;
 const TWO_32 = 2 ** 32;
 
-/** An event that the kernel maps have come to. `hash`: SHA-256 of its canonical bytes; null: an earlier release has kept none. */
+/** An event, and SHA-256 of its canonical bytes. */
+export interface Hashed {
+  readonly seq: number;
+  readonly hash: Buffer;
+}
+
+/** An event that the kernel maps have come to. `hashed`: this one, or one shortly before it; null: none is known. */
 export interface Reached {
   readonly seq: number;
-  readonly hash: Buffer | null;
+  readonly hashed: Hashed | null;
 }
 
 /**
@@ -50,10 +57,12 @@ export interface Reached {
  * map's id, or 0 for all maps that have no element of their own:
  *
  *      0 u64 seq, the last event that was carried
- *      8 that event's hash, 32 bytes
- *     40 u64 flags: 1 the hash is there, 2 the seq is not known, 4 the seq is of an earlier release, each map's own is not known
+ *      8 the hash of an event, 32 bytes
+ *     40 u32 flags: 1 the hash is there, 2 the seq is not known, 4 the seq is of an earlier release, each map's own is not known
+ *     44 u32 how many events that event is before seq
  *
- * All that happens to one batch is one update of 0. Only a map that refused a change gets an element, until it has caught up:
+ * The seq is written before a batch is answered. To hash an event takes as long as the event is large: that is done beside
+ * commands, and until it is done the hash is that of an event before. All that happens to one batch is one update of 0. Only a map that refused a change gets an element, until it has caught up:
  *
  *     { 0: 41 }            all maps have come to event 41
  *     { 0: 41, 7: 41 }     keep(7, 41): map 7 refused what event 42 does
@@ -158,12 +167,23 @@ export class ProgressMap {
 
   /**
    * All maps but the exceptions have come to this event. Before that, the kernel gets each exception that it has refused to
-   * keep so far: if it refuses one still, nothing is reached, and its errno is answered. `hash` is not copied.
+   * keep so far: if it refuses one still, nothing is reached, and its errno is answered.
    */
-  reached(seq: number, hash: Buffer): number {
-    const ret = this.#saveExceptions() || this.#write(ALL, seq, hash, FLAG.hash);
+  reached(seq: number): number {
+    return this.#saveExceptions() || this.#reach({ seq, hashed: this.#all?.hashed ?? null });
+  }
+
+  /** Keeps the hash of the event that all maps but the exceptions have come to; it is not copied. */
+  identify(hash: Buffer): number {
+    if (this.#all === null) return 0;
+    const { seq } = this.#all;
+    return this.#reach({ seq, hashed: { seq, hash } });
+  }
+
+  #reach(all: Reached): number {
+    const ret = this.#write(ALL, all.seq, all.hashed, 0);
     if (ret !== 0) return ret;
-    this.#all = { seq, hash };
+    this.#all = all;
     this.#isOld = false;
     return 0;
   }
@@ -213,21 +233,23 @@ export class ProgressMap {
     return this.#write(mapId, seq ?? 0, null, seq === null ? FLAG.unknown : 0);
   }
 
-  #write(key: number, seq: number, hash: Buffer | null, flags: number): number {
+  #write(key: number, seq: number, hashed: Hashed | null, flags: number): number {
     const unready = this.#isOldMap ? this.#replace(SHAPE.maxEntries) : 0;
     if (unready !== 0) return unready;
-    const ret = this.#put(this.#fd, key, seq, hash, flags);
+    const ret = this.#put(this.#fd, key, seq, hashed, flags);
     if (ret !== -ERRNO.E2BIG) return ret;
-    return this.#replace(2 * this.#maxEntries) || this.#put(this.#fd, key, seq, hash, flags);
+    return this.#replace(2 * this.#maxEntries) || this.#put(this.#fd, key, seq, hashed, flags);
   }
 
-  #put(fd: number, key: number, seq: number, hash: Buffer | null, flags: number): number {
+  #put(fd: number, key: number, seq: number, hashed: Hashed | null, flags: number): number {
+    const isNear = hashed !== null && seq - hashed.seq < TWO_32;
     this.#key.writeUInt32LE(key, 0);
     const value = this.#value;
     value.writeUInt32LE(seq % TWO_32, 0);
     value.writeUInt32LE(Math.floor(seq / TWO_32), 4);
-    value.set(hash ?? NO_HASH, HASH_AT);
-    value.writeUInt32LE(flags, FLAGS_AT);
+    value.set(isNear ? hashed.hash : NO_HASH, HASH_AT);
+    value.writeUInt32LE(isNear ? flags | FLAG.hash : flags, FLAGS_AT);
+    value.writeUInt32LE(isNear ? seq - hashed.seq : 0, BEFORE_AT);
     return this.#bpf.update(fd, this.#key, value);
   }
 
@@ -251,8 +273,8 @@ export class ProgressMap {
 
   #fill(fd: number): number {
     if (this.#all !== null) {
-      const { seq, hash } = this.#all;
-      const ret = this.#put(fd, ALL, seq, hash, (hash === null ? 0 : FLAG.hash) | (this.#isOld ? FLAG.old : 0));
+      const { seq, hashed } = this.#all;
+      const ret = this.#put(fd, ALL, seq, hashed, this.#isOld ? FLAG.old : 0);
       if (ret < 0) return ret;
     }
     for (const [mapId, seq] of this.#exceptions) {
@@ -283,8 +305,9 @@ export class ProgressMap {
         this.#exceptions.set(mapId, (flags & FLAG.unknown) === 0 ? seq : null);
         continue;
       }
-      const hash = (flags & FLAG.hash) === 0 ? null : value.subarray(HASH_AT, HASH_AT + HASH_BYTES);
-      this.#all = { seq, hash };
+      const hash = value.subarray(HASH_AT, HASH_AT + HASH_BYTES);
+      const hashed = { seq: seq - value.readUInt32LE(BEFORE_AT), hash };
+      this.#all = { seq, hashed: (flags & FLAG.hash) === 0 ? null : hashed };
       this.#isOld = (flags & FLAG.old) !== 0;
     }
   }
@@ -295,7 +318,7 @@ export class ProgressMap {
     if (this.#bpf.lookup(this.#fd, u32Buffer(0), value) !== 0) return;
     const seq = Number(value.readBigUInt64LE(0));
     if (seq === 0) return;
-    this.#all = { seq, hash: null };
+    this.#all = { seq, hashed: null };
     this.#isOld = true;
   }
 }

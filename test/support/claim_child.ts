@@ -18,7 +18,7 @@ if (what === "hold") {
   for (let seq = (progress.all()?.seq ?? 0) + 1; ; seq++) {
     const mapId = 1 + (seq % MAPS);
     const ret = progress.exceptions().has(mapId) ? progress.caughtUp(mapId) : progress.keep(mapId, seq - 1);
-    const refused = ret || progress.reached(seq, hashOfSeq(seq));
+    const refused = ret || progress.reached(seq) || (seq % 3 === 0 ? progress.identify(hashOfSeq(seq)) : 0);
     if (refused !== 0) throw new Error(`event ${seq}: ${refused}`);
   }
 }

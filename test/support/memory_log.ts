@@ -1,6 +1,6 @@
 import type { Changes, EventOrigin, PastLog } from "../../src/engine/history.ts";
 import type { EventLog } from "../../src/engine/ports.ts";
-import { eventHash } from "../../src/log/canonical.ts";
+import { CanonicalWriter, rowBytes } from "../../src/log/canonical.ts";
 import { type Event, type EventRow, eventRow, rowEvent } from "../../src/log/event.ts";
 
 /** Few, so that tests come to the end of a chunk. */
@@ -24,7 +24,7 @@ export class MemoryLog implements EventLog, PastLog {
 
   hashOf(seq: number): Buffer | null {
     const row = this.rows[seq - 1];
-    return row === undefined ? null : eventHash(rowEvent(row));
+    return row === undefined ? null : new CanonicalWriter().hash(rowBytes(row));
   }
 
   append(events: readonly Event[]): void {

@@ -186,12 +186,12 @@ export function driven(mirror: Mirror): Driven {
       refused.push(...mirror.ensureDirectories(directories));
       const isOuter = ({ map }: MirrorSource): boolean => isOfMaps(map.type);
       for (const from of [...all.filter((one) => !isOuter(one)), ...all.filter(isOuter)]) open(from, window);
-      mirror.reached(seq, hashOf(seq));
+      mirror.reached(seq);
       return taken();
     },
     apply(changes) {
       seq++;
-      return mirror.apply(changes, seq, () => hashOf(seq));
+      return mirror.apply(changes, seq);
     },
     resync(from) {
       open(from, null);
