@@ -182,7 +182,7 @@ t.test("nothing but its process, or its owner, ends it: no TTL, no stream that b
   t.equal((await ask(socket, "POST", `${session}/renew`, { ttl_seconds: 1 })).status, 200);
   t.equal((await ask(socket, "POST", `${session}/renew`)).status, 200);
   const breaking = new AbortController();
-  await fetch(`${url}${session}/attach`, { signal: breaking.signal });
+  await fetch(`${url}${session}/attach`, { method: "POST", signal: breaking.signal });
   breaking.abort();
   const ordinary = await ask(socket, "POST", "/v1/sessions", {});
   await eventsToItsEnd(socket, ordinary.id as number);

@@ -12,7 +12,7 @@ import { callerOf, checkOrigin } from "./auth.ts";
 import { registerDocument } from "./document.ts";
 import { hotPath } from "./hot.ts";
 import type { App, Parts, RouteOptions } from "./parts.ts";
-import { Problem } from "./problems.ts";
+import { Problem, SAFETY_HEADERS, StatusProblem } from "./problems.ts";
 import { adoptRoutes } from "./routes/adopt.ts";
 import { archiveRoutes } from "./routes/archive.ts";
 import { batchRoutes } from "./routes/batches.ts";
@@ -115,7 +115,8 @@ function serverOf(parts: Parts, route: RequestListener): Server {
 function addChecks(app: App, { authenticate, ready }: Parts): void {
   app.removeContentTypeParser("text/plain");
   app.decorateRequest("caller", "");
-  app.addHook("onRequest", async (request) => {
+  app.addHook("onRequest", async (request, reply) => {
+    reply.headers(SAFETY_HEADERS);
     checkOrigin(request, authenticate);
     if (request.routeOptions.config.open === true || request.routeOptions.url?.startsWith("/docs")) return;
     request.caller = callerOf(request.headers, authenticate);
@@ -155,7 +156,11 @@ function matches(route: string, pathname: string): boolean {
 function sendProblem(request: FastifyRequest, reply: FastifyReply, problem: Problem): FastifyReply {
   if (problem.cause !== undefined)
     request.log.error({ err: problem.cause }, `answering ${request.method} ${request.url}`);
-  return reply.code(problem.status).headers(problem.headers).type("application/problem+json").send(problem.text());
+  return reply
+    .code(problem.status)
+    .headers({ ...SAFETY_HEADERS, ...problem.headers })
+    .type("application/problem+json")
+    .send(problem.text());
 }
 
 /** What was thrown, as what it is answered with. What no caller can cause is a bug: logged, and told of no further. */
@@ -179,6 +184,7 @@ function problemOf(error: unknown): Problem {
     case 415:
       return new Problem("unsupported-media-type", message ?? "");
     default:
+      if (statusCode > 400 && statusCode < 500) return new StatusProblem(statusCode, message ?? "");
       return new Problem("bug", "the service failed; its log tells more", {}, {}, error);
   }
 }
@@ -197,6 +203,7 @@ function answerUnreadable(error: Error & { code?: string }, socket: Socket): voi
     `HTTP/1.1 ${problem.status} ${problem.name}`,
     "content-type: application/problem+json; charset=utf-8",
     `content-length: ${Buffer.byteLength(text)}`,
+    ...Object.entries(SAFETY_HEADERS).map(([name, value]) => `${name}: ${value}`),
     "connection: close",
   ];
   if (socket.writable) socket.write(`${head.join("\r\n")}\r\n\r\n${text}`);

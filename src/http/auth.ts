@@ -82,12 +82,30 @@ export function isOwnHost({ host }: IncomingHttpHeaders, authenticate: Authentic
   return authenticate !== null || host === undefined || LOOPBACK_HOST.test(host);
 }
 
+/** Whether no browser says that a page of another origin is behind the request. */
+export function isOfOwnPage(headers: IncomingHttpHeaders): boolean {
+  const site = headers["sec-fetch-site"];
+  return site === undefined || site === "same-origin" || site === "none";
+}
+
+/** What people come to by links from elsewhere, and which has no data: API documents. */
+function isDocument(route: string | undefined): boolean {
+  return route !== undefined && (route === "/openapi.json" || route === "/docs" || route.startsWith("/docs/"));
+}
+
 /**
  * A browser sends what a page of any origin asks it to, and a service on loopback without tokens would obey: such
  * requests say where they come from, and are refused.
  */
-export function checkOrigin({ headers }: FastifyRequest, authenticate: Authenticate | null): void {
+export function checkOrigin(
+  { headers, method, routeOptions }: FastifyRequest,
+  authenticate: Authenticate | null,
+): void {
   const { origin } = headers;
+  const site = headers["sec-fetch-site"];
+  const isRead = method === "GET" && headers["sec-fetch-mode"] === "navigate" && isDocument(routeOptions.url);
+  if (!isOfOwnPage(headers) && !isRead)
+    throw new Problem("foreign-page", `a page of another origin has the browser send this (Sec-Fetch-Site: ${site})`);
   if (!isOwnHost(headers, authenticate))
     throw new Problem("foreign-page", `the request was sent to ${headers.host}, which is no name of loopback`);
   if (origin !== undefined && origin.slice(origin.indexOf("://") + 3) !== headers.host)

@@ -2,9 +2,9 @@ import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:
 import { CMD } from "../abi/service.ts";
 import { readValueBody } from "../codec/body.ts";
 import type { Reply, Request } from "../engine/engine.ts";
-import { callerOf, isOwnHost } from "./auth.ts";
+import { callerOf, isOfOwnPage, isOwnHost } from "./auth.ts";
 import type { Parts } from "./parts.ts";
-import { failure, type Problem, refused } from "./problems.ts";
+import { failure, type Problem, refused, SAFETY_HEADERS } from "./problems.ts";
 import type { Origin } from "./views.ts";
 
 /**
@@ -17,6 +17,7 @@ const PATH =
 
 const JSON_TYPE = "application/json";
 const ANSWER_TYPE = "application/json; charset=utf-8";
+const NO_SNIFFING = Object.entries(SAFETY_HEADERS).flat();
 const PROBLEM_TYPE = "application/problem+json; charset=utf-8";
 
 /** What a request's path says. */
@@ -36,7 +37,7 @@ export function hotPath(parts: Parts, problemOf: (error: unknown) => Problem): H
     text: string,
     more: readonly string[],
   ): void => {
-    const headers = ["content-type", type, "content-length", String(Buffer.byteLength(text)), ...more];
+    const headers = ["content-type", type, "content-length", String(Buffer.byteLength(text)), ...NO_SNIFFING, ...more];
     // A connection that is kept alive would hold up a stop.
     if (parts.ready() !== null) headers.push("connection", "close");
     response.writeHead(status, headers).end(text);
@@ -120,6 +121,7 @@ function isUsual(headers: IncomingHttpHeaders): boolean {
   return (
     (accept === undefined || accept === "*/*" || accept === JSON_TYPE) &&
     headers.origin === undefined &&
+    isOfOwnPage(headers) &&
     headers["if-match"] === undefined &&
     headers["if-none-match"] === undefined &&
     headers.expect === undefined &&

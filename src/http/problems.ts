@@ -1,3 +1,4 @@
+import { STATUS_CODES } from "node:http";
 import { ERRNO, type Errno, errnoName } from "../abi/errno.ts";
 import { cmdName } from "../abi/service.ts";
 import type { Reply, Request } from "../engine/engine.ts";
@@ -85,6 +86,9 @@ export interface ProblemExtras {
   readonly oldest_seq?: number;
 }
 
+/** With every answer: browsers take it for what it says it is. */
+export const SAFETY_HEADERS = { "x-content-type-options": "nosniff" } as const;
+
 const RETRY_SECONDS = "1";
 
 /**
@@ -93,7 +97,7 @@ const RETRY_SECONDS = "1";
  */
 export class Problem {
   readonly name: ProblemName | Errno;
-  readonly status: number;
+  status: number;
   readonly detail: string;
   readonly extras: ProblemExtras;
   readonly headers: Readonly<Record<string, string>>;
@@ -117,6 +121,19 @@ export class Problem {
 
   text(): string {
     return JSON.stringify(problemDocument(this.name, this.detail, this.extras));
+  }
+}
+
+/** What the framework refused with a status of its own: the status tells what it is. */
+export class StatusProblem extends Problem {
+  constructor(status: number, detail: string) {
+    super("invalid-input", detail);
+    this.status = status;
+  }
+
+  override text(): string {
+    const { status, detail } = this;
+    return JSON.stringify({ type: "about:blank", title: STATUS_CODES[status] ?? "Refused", status, detail });
   }
 }
 

@@ -378,7 +378,7 @@ const ROWS: readonly Row[] = [
   { name: "a session that has ended, asked for", send: ["GET", "$E"], status: 410, type: "problem:session-ended" },
   {
     name: "a session that has ended, attached",
-    send: ["GET", "$E/attach"],
+    send: ["POST", "$E/attach"],
     status: 410,
     type: "problem:session-ended",
   },
@@ -404,7 +404,7 @@ const ROWS: readonly Row[] = [
   },
   {
     name: "another caller's session, attached",
-    send: ["GET", "$S/attach", undefined, MALLORY],
+    send: ["POST", "$S/attach", undefined, MALLORY],
     status: 403,
     type: "problem:session-foreign",
   },

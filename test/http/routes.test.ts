@@ -407,7 +407,7 @@ test("attachSession holds a session as long as the stream stands", async (t) => 
   const url = await service.app.listen({ host: "127.0.0.1", port: 0 });
   const lease = async (): Promise<string> => (await service.send("GET", session)).json().lease;
 
-  const told = await fetch(`${url}${session}/attach`);
+  const told = await fetch(`${url}${session}/attach`, { method: "POST" });
   t.equal(told.headers.get("content-type"), "application/x-ndjson");
   t.equal(await lease(), "attached");
   const stream = (told.body as ReadableStream<Uint8Array>).getReader();
@@ -418,7 +418,7 @@ test("attachSession holds a session as long as the stream stands", async (t) => 
 
   const second = await service.session();
   const breaking = new AbortController();
-  await fetch(`${url}${second}/attach`, { signal: breaking.signal });
+  await fetch(`${url}${second}/attach`, { method: "POST", signal: breaking.signal });
   breaking.abort();
   while ((await service.send("GET", second)).statusCode === 200) {
     service.engine.idle(true);
@@ -427,7 +427,7 @@ test("attachSession holds a session as long as the stream stands", async (t) => 
   t.match(service.log.rows.at(-1), { cmd: CMD.SESSION_END, attr: '{"reason":"attached stream broke"}' });
 
   const third = await service.session();
-  const open = await fetch(`${url}${third}/attach`);
+  const open = await fetch(`${url}${third}/attach`, { method: "POST" });
   await service.app.close();
   t.equal(await open.text(), '{"session":3,"attached":true}\n', "a stop does not wait for it");
   t.equal(service.engine.leases.by(3), "attached", "and leaves its lease as it is");

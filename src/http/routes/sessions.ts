@@ -233,7 +233,7 @@ function endSession(app: App, { parts }: RouteOptions, streams: Streams): void {
 }
 
 function attachSession(app: App, { parts: { engine } }: RouteOptions, streams: Streams): void {
-  app.get("/sessions/:session/attach", {
+  app.post("/sessions/:session/attach", {
     schema: {
       operationId: "attachSession",
       summary: "Attach a session to a stream",
