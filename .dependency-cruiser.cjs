@@ -4,22 +4,23 @@
  */
 const RINGS = {
   abi: [],
+  access: [],
   maps: ["abi"],
-  syscall: ["maps", "abi"],
+  syscall: ["maps", "access", "abi"],
   codec: ["syscall", "maps", "abi"],
   log: ["syscall", "maps", "abi"],
   replay: ["log", "codec", "syscall", "maps", "abi"],
   client: ["replay", "log", "codec", "syscall", "maps", "abi"],
-  engine: ["log", "codec", "syscall", "maps", "abi"],
-  http: ["engine", "replay", "log", "codec", "syscall", "maps", "abi"],
+  engine: ["access", "log", "codec", "syscall", "maps", "abi"],
+  http: ["access", "own_access\\.ts", "engine", "replay", "log", "codec", "syscall", "maps", "abi"],
   sqlite: ["engine", "replay", "log", "codec", "syscall", "maps", "abi"],
   lmdb: ["engine", "log", "codec", "syscall", "maps", "abi"],
   archive: ["engine", "log", "codec", "syscall", "maps", "abi", "files\\.ts"],
   backup: ["archive", "sqlite", "version\\.ts", "files\\.ts"],
-  verify: ["archive", "sqlite", "lmdb", "engine", "log", "syscall", "maps", "abi", "host\\.ts"],
+  verify: ["access", "archive", "sqlite", "lmdb", "engine", "log", "syscall", "maps", "abi", "host\\.ts"],
   mirror: ["engine", "replay", "log", "codec", "syscall", "maps", "abi"],
 };
-const PURE = ["abi", "maps", "syscall", "codec", "log", "replay"];
+const PURE = ["abi", "access", "maps", "syscall", "codec", "log", "replay"];
 
 module.exports = {
   forbidden: [

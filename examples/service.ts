@@ -30,7 +30,12 @@ export class OwnService {
   /** Until it is ready; at the same port as before. Throws what it said where it cannot start. */
   async start(): Promise<void> {
     if (this.#removed) throw new Error("starting a service: it has been removed");
-    const own = { MAPLEDGER_DATA: this.#data, MAPLEDGER_PORT: this.#port, MAPLEDGER_BPFFS: this.bpffs };
+    const own = {
+      MAPLEDGER_DATA: this.#data,
+      MAPLEDGER_PORT: this.#port,
+      MAPLEDGER_AUTH: "off",
+      MAPLEDGER_BPFFS: this.bpffs,
+    };
     const child = spawn(process.execPath, [MAIN], {
       stdio: ["ignore", "pipe", "inherit"],
       env: { ...withoutSettings(process.env), ...own, ...this.#settings },

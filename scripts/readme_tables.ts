@@ -4,9 +4,9 @@ import { METRICS } from "../src/http/metrics.ts";
 /** The README's table of settings, a row each. */
 export function settingsTable(): string {
   return Object.values(SETTINGS)
-    .map(({ variable, fallback, what, takes }) => {
-      const range = typeof fallback === "number" ? `; ${takes.replace("an integer ", "")}` : "";
-      return `| \`${variable}\` | ${fallback === "" ? "" : `\`${fallback}\``} | ${what}${range} |`;
+    .map(({ variable, fallback, what, takes, written = fallback }) => {
+      const range = takes.startsWith("an integer") ? `; ${takes.replace("an integer ", "")}` : "";
+      return `| \`${variable}\` | ${fallback === "" ? "" : `\`${written}\``} | ${what}${range} |`;
     })
     .join("\n");
 }

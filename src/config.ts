@@ -2,14 +2,22 @@ import { isKeyName } from "./log/note.ts";
 
 export interface Settings {
   readonly host: string;
-  readonly port: number;
+  /** null: none. */
+  readonly port: number | null;
   readonly socket: string;
+  readonly socketMode: number;
+  readonly socketGroup: string;
+  readonly auth: "on" | "off";
   readonly data: string;
   readonly archive: string;
   readonly mirror: "auto" | "off" | "required";
   readonly bpffs: string;
   readonly cpus: number;
   readonly tokens: string;
+  readonly tls: "on" | "off";
+  readonly tlsCert: string;
+  readonly tlsKey: string;
+  readonly tlsClientCa: string;
   readonly logLevel: string;
   readonly sessionTtlSeconds: number;
   readonly sessionTtlMaxSeconds: number;
@@ -30,19 +38,50 @@ interface Setting<Value> {
   readonly fallback: Value;
   readonly takes: string;
   readonly what: string;
+  /** The default as it is written, where that is not plain. */
+  readonly written?: string;
   /** undefined: the text is not what it takes. */
   readonly read: (text: string) => Value | undefined;
 }
 
+const ON_OFF = ["on", "off"] as const;
 const MODES = ["auto", "off", "required"] as const;
 const LEVELS = ["fatal", "error", "warn", "info", "debug", "trace", "silent"];
 const MIB = 1024 * 1024;
 
 /** Every setting there is. The README's table is this one; a test holds them together. */
 export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Name]> } = {
-  host: text("MAPLEDGER_HOST", "127.0.0.1", "address to listen on; anything but loopback needs MAPLEDGER_TOKENS"),
-  port: integer("MAPLEDGER_PORT", 8620, 0, 65_535, "TCP port; 0 takes a free one"),
-  socket: text("MAPLEDGER_SOCKET", "", "path of a unix socket to listen on as well; empty for none"),
+  host: text(
+    "MAPLEDGER_HOST",
+    "127.0.0.1",
+    "address to listen on; anything but loopback needs TLS, or the word that something in front does it",
+  ),
+  port: portSetting(),
+  socket: text(
+    "MAPLEDGER_SOCKET",
+    "",
+    "path of the unix socket to listen on; empty: `mapledger.sock` in the data directory; `none`: there is none",
+  ),
+  socketMode: {
+    variable: "MAPLEDGER_SOCKET_MODE",
+    fallback: 0o600,
+    written: "0600",
+    takes: "a mode in octal, as 0660",
+    what: "who may connect to the unix socket; its directory must let them pass, too",
+    read: (given) => (/^0?[0-7]{3}$/.test(given) ? Number.parseInt(given, 8) : undefined),
+  },
+  socketGroup: text(
+    "MAPLEDGER_SOCKET_GROUP",
+    "",
+    "group that the unix socket is given to, by name or number; empty: the service's",
+  ),
+  auth: {
+    variable: "MAPLEDGER_AUTH",
+    fallback: "on",
+    takes: "on or off",
+    what: "`off`: whoever reaches the TCP port may do everything, without a token; on loopback alone",
+    read: (given) => ON_OFF.find((word) => word === given),
+  },
   data: text("MAPLEDGER_DATA", "./data", "directory of the log and the state"),
   archive: text("MAPLEDGER_ARCHIVE", "", "folder that events are archived to; empty: `archive/` in the data directory"),
   mirror: {
@@ -68,7 +107,29 @@ export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Nam
     8_192,
     "CPUs that values of per-CPU maps are for; 0: as many as are possible here. Kept in the log: it cannot change later",
   ),
-  tokens: text("MAPLEDGER_TOKENS", "", "file of bearer tokens' hashes; with it every request must carry a token"),
+  tokens: text(
+    "MAPLEDGER_TOKENS",
+    "",
+    "file of callers beside the owner: hashes of their tokens, uids and certificates, and their scopes",
+  ),
+  tls: {
+    variable: "MAPLEDGER_TLS",
+    fallback: "on",
+    takes: "on or off",
+    what: "`off`: off loopback, too, the TCP port needs no TLS, because something in front of it does it",
+    read: (given) => ON_OFF.find((word) => word === given),
+  },
+  tlsCert: text(
+    "MAPLEDGER_TLS_CERT",
+    "",
+    "file of the certificate, with its chain, in PEM; empty: the TCP port has no TLS",
+  ),
+  tlsKey: text("MAPLEDGER_TLS_KEY", "", "file of the certificate's key, in PEM"),
+  tlsClientCa: text(
+    "MAPLEDGER_TLS_CLIENT_CA",
+    "",
+    "file of the authorities, in PEM, that sign clients' certificates: a certificate names its caller, instead of a token",
+  ),
   logLevel: {
     variable: "MAPLEDGER_LOG_LEVEL",
     fallback: "info",
@@ -164,6 +225,21 @@ export function readSettings(environment: Readonly<Record<string, string | undef
 
 function text(variable: string, fallback: string, what: string): Setting<string> {
   return { variable, fallback, takes: "text", what, read: (given) => given };
+}
+
+function portSetting(): Setting<number | null> {
+  const port = integer(
+    "MAPLEDGER_PORT",
+    8620,
+    0,
+    65_535,
+    "TCP port; 0 takes a free one; empty: there is none, but for the unix socket",
+  );
+  return {
+    ...port,
+    takes: `${port.takes}, or nothing`,
+    read: (given) => (given === "" ? null : port.read(given)),
+  };
 }
 
 function integer(variable: string, fallback: number, least: number, most: number, what: string): Setting<number> {

@@ -1,7 +1,8 @@
-import { chmodSync, rmSync } from "node:fs";
-import { connect } from "node:net";
+import { mkdirSync, readFileSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import { pino } from "pino";
+import { Callers } from "./access/callers.ts";
+import { parseTokens } from "./access/tokens_file.ts";
 import { ThreadedArchiver } from "./archiver.ts";
 import { readSettings, type Settings } from "./config.ts";
 import { EventsArchived } from "./engine/archives.ts";
@@ -9,13 +10,15 @@ import { EngineClient } from "./engine/client.ts";
 import { PastClient } from "./engine/past_client.ts";
 import type { FromEngine, ToEngine } from "./engine/worker.ts";
 import type { EngineData } from "./engine_main.ts";
+import { Refusals } from "./http/access.ts";
 import { buildApp } from "./http/app.ts";
-import { checkListen, readTokens } from "./http/auth.ts";
+import { socketIdentity, tcpIdentity } from "./http/auth.ts";
+import { checkListen, listenOnSocket, readTls, socketPath } from "./http/listen.ts";
 import { LogStreams } from "./http/log_streams.ts";
 import { Metrics } from "./http/metrics.ts";
-import type { App } from "./http/parts.ts";
 import { Replays } from "./http/replays.ts";
 import { ClientProcesses } from "./mirror/client_processes.ts";
+import { ownToken } from "./own_access.ts";
 import { openTarget } from "./replay_targets.ts";
 import { ThreadedEventReader } from "./sqlite/event_reader.ts";
 import { ThreadedTree } from "./sqlite/threaded_tree.ts";
@@ -28,8 +31,7 @@ Everything else is set by environment variables: see the README.`;
 
 /** How long a stop waits for requests that are under way. */
 const STOP_MS = 10_000;
-/** Who may use the unix socket: its owner and group. */
-const SOCKET_MODE = 0o660;
+const ROOT = 0;
 
 const settings = settingsOrExit();
 const rebuild = argumentsOrExit();
@@ -52,7 +54,13 @@ try {
 /** Listens first: while the engine recovers, /livez says that the service lives and /readyz what it waits for. */
 async function start(): Promise<void> {
   checkListen(settings);
-  const authenticate = settings.tokens === "" ? null : readTokens(settings.tokens);
+  const tls = readTls(settings);
+  const { path: socket, warning } = socketPath(settings);
+  if (warning !== null) logger.warn(warning);
+  if (socket === null && settings.port === null)
+    throw new Error("there is nothing to listen on: MAPLEDGER_PORT is empty, and there is no unix socket");
+  mkdirSync(settings.data, { recursive: true, mode: 0o700 });
+  const callers = knownCallers();
   const metrics = new Metrics();
   const started = performance.now();
   const worker = thread("engine_main.ts", { settings, rebuild } satisfies EngineData);
@@ -84,15 +92,19 @@ async function start(): Promise<void> {
     metrics,
     replays: new Replays(openTarget),
     streams,
-    processes: null,
+    callers,
+    refusals: new Refusals(engine),
     ready: () => (notReady === RECOVERING ? RECOVERING + howFar : notReady),
     mirrorOff: () => mirrorOff,
-    authenticate,
     version: VERSION,
     logger,
   };
-  const apps = [await buildApp(parts)];
-  if (settings.socket !== "") apps.push(await buildApp({ ...parts, processes: new ClientProcesses() }));
+  const processes = new ClientProcesses();
+  const onTcp = { ...parts, processes: null, identity: tcpIdentity(callers, settings.auth), tls };
+  const onSocket = { ...parts, processes, identity: socketIdentity(callers, (fd) => processes.uidOf(fd)), tls: null };
+  const tcp = settings.port === null ? null : await buildApp(onTcp);
+  const unix = socket === null ? null : await buildApp(onSocket);
+  const apps = [tcp, unix].filter((app) => app !== null);
 
   const stop = once(async (why: string) => {
     const wasReady = notReady === null;
@@ -100,7 +112,6 @@ async function start(): Promise<void> {
     logger.info({ waiting: engine.waiting }, `stopping: ${why}`);
     setTimeout(() => process.exit(1), STOP_MS).unref();
     await Promise.all(apps.map((app) => app.close()));
-    if (settings.socket !== "") rmSync(settings.socket, { force: true });
     // A recovery that is broken off is begun anew at the next start.
     if (!wasReady) process.exit(0);
     await archiver.close();
@@ -111,8 +122,10 @@ async function start(): Promise<void> {
   process.on("SIGINT", () => stop("SIGINT"));
   process.on("SIGTERM", () => stop("SIGTERM"));
 
-  const url = await (apps[0] as App).listen({ host: settings.host, port: settings.port });
-  if (apps[1] !== undefined) await listenOnSocket(apps[1], settings.socket);
+  if (unix !== null && socket !== null) await listenOnSocket(unix, socket, settings);
+  const listening = tcp === null ? null : await tcp.listen({ host: settings.host, port: settings.port ?? 0 });
+  // Fastify does not know of the TLS below it.
+  const url = tls === null ? listening : (listening?.replace(/^http:/, "https:") ?? null);
   const { seq, replayed, ...ready } = await recovered;
   mirrorOff = ready.mirrorOff;
   if (notReady !== RECOVERING) return;
@@ -126,8 +139,8 @@ async function start(): Promise<void> {
   const mirror = mirrorOff === null ? "on" : `off: ${mirrorOff}`;
   const figures = { seq, replayed, ms: Math.round(performance.now() - started) };
   logger.info(
-    { url, socket: settings.socket || undefined, data: settings.data, mirror, ...figures, version: VERSION },
-    `mapledger serves ${url}, data in ${settings.data}, kernel mirror ${mirror}`,
+    { url: url ?? undefined, socket: socket ?? undefined, data: settings.data, mirror, ...figures, version: VERSION },
+    `mapledger serves ${[socket, url].filter((place) => place !== null).join(" and ")}, data in ${settings.data}, kernel mirror ${mirror}`,
   );
 }
 
@@ -177,20 +190,22 @@ function needed(worker: Worker): Worker {
   });
 }
 
-/** A socket that a dead process left is removed; one that is served is not. */
-async function listenOnSocket(app: App, path: string): Promise<void> {
-  if (await isServed(path)) throw new Error(`MAPLEDGER_SOCKET is ${path}: another process serves it`);
-  rmSync(path, { force: true });
-  await app.listen({ path });
-  chmodSync(path, SOCKET_MODE);
-}
-
-function isServed(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    socket.once("connect", () => resolve(true)).once("error", () => resolve(false));
-    socket.unref();
-  });
+/** The tokens' file and the owner's token; operators are told of what they should know. */
+function knownCallers(): Callers {
+  const file = settings.tokens === "" ? null : parseTokens(readFileSync(settings.tokens, "utf8"), settings.tokens);
+  for (const warning of file?.warnings ?? []) logger.warn(warning);
+  const own = settings.port === null ? null : ownToken(settings.data);
+  if (own?.isNew && settings.auth === "on")
+    logger.info(
+      { file: own.file },
+      `requests over TCP need a token: curl -H "authorization: Bearer $(cat ${own.file})"`,
+    );
+  if (settings.port !== null && settings.auth === "off")
+    logger.warn(
+      "MAPLEDGER_AUTH is off: every user of this machine may read and change every map and all of its history, pin, archive and " +
+        "replay, and have the kernel's maps changed with them",
+    );
+  return new Callers(process.geteuid?.() ?? ROOT, own?.token ?? null, file?.lines);
 }
 
 function settingsOrExit(): Settings {

@@ -1,6 +1,15 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import t, { type Test } from "tap";
@@ -146,9 +155,10 @@ t.test("a process that cannot be had is refused, with a detail that says why, an
 const notRoot = process.getuid?.() === 0 ? false : "only root can start processes of other uids";
 
 t.test("a client names processes of its own uid alone, root any", { skip: notRoot }, async (t) => {
-  const { socket, start } = place(t);
-  await start();
-  chmodSync(socket, 0o666);
+  const { data, socket, start } = place(t);
+  const tokens = `${data}.tokens`;
+  writeFileSync(tokens, `uid:${NOBODY}:read,write\n`);
+  await start({ MAPLEDGER_TOKENS: tokens, MAPLEDGER_SOCKET_MODE: "0666" });
   const roots = sleeper(t);
   const refused = await opener(socket, { process: { pid: roots.pid } }, NOBODY);
   t.match(refused.answer, {

@@ -61,6 +61,8 @@ export const SERVICE_CMD = {
   MIRROR_LEAVE: 4122,
   /** The ledger freed a map whose kernel map lives on: a program or another pin holds it. */
   MIRROR_FREED: 4123,
+  /** A caller asked for what he may not do. */
+  ACCESS_REFUSED: 4130,
 } as const;
 
 /** Kinds of descriptors that are of no map: what a process may hand to bpf(2) instead of one. */

@@ -1,9 +1,9 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { type MapOrder, orderForMap } from "../client/mirror_orders.ts";
-import { serviceOption, tokenOption } from "./service_options.ts";
+import { findService, serviceOption, tokenOption } from "./service_options.ts";
 
 interface ServiceOptions {
-  readonly url: string;
+  readonly url?: string;
   readonly token?: string;
 }
 
@@ -67,8 +67,8 @@ function orderCommand(group: Command, name: string, description: string): Comman
     .addOption(tokenOption());
 }
 
-async function send(map: number, { url, token }: ServiceOptions, order: MapOrder): Promise<void> {
-  const seq = await orderForMap({ url, token }, map, order);
+async function send(map: number, service: ServiceOptions, order: MapOrder): Promise<void> {
+  const seq = await orderForMap(findService(service), map, order);
   process.stdout.write(`map ${map}: ${order.what}: event ${seq}\n`);
 }
 

@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import { CMD } from "../abi/service.ts";
+import { mayUseSessionOf } from "../access/caller.ts";
 import { type Event, eventRow } from "../log/event.ts";
 import { READS, touchedMaps } from "../log/touched.ts";
 import type { Host, MapRecord } from "../maps/map.ts";
@@ -402,7 +403,8 @@ export class Engine {
     if (request.cmd === CMD.SESSION_END && "attr" in request) {
       const { session, caller } = request;
       const { reason } = (request as { attr: { reason: EndReason } }).attr;
-      if (this.state.session(session)?.caller === caller)
+      const opener = this.state.session(session)?.caller;
+      if (opener !== undefined && mayUseSessionOf(opener, caller))
         for (const [fd] of [...this.state.fds(session)])
           this.#decide({ cmd: CMD.CLOSE, session, caller, fd, attr: { reason } }, timeUs, events);
     }

@@ -40,7 +40,7 @@ export function body(schema: TSchema, example: unknown): TSchema {
 }
 
 /** Every operation may be answered so. */
-const ALWAYS = ["unauthorized", "foreign-page", "bug", "unavailable", "invalid-input"] as const;
+const ALWAYS = ["unauthorized", "foreign-page", "scope-missing", "bug", "unavailable", "invalid-input"] as const;
 /** Every command may, besides. */
 const COMMAND = ["busy", "log-failed", "disk-full"] as const;
 const IN_SESSION = ["no-such-session", "session-ended", "session-foreign"] as const;
@@ -90,6 +90,7 @@ const EXAMPLES: Partial<Record<Name, string>> = {
   "invalid-input": 'key: hex digits are needed, found "x" at 2',
   unauthorized: "the request has no bearer token",
   "foreign-page": "the request comes from a page of http://example.org",
+  "scope-missing": "bob has none of these scopes: write",
   "session-foreign": "session 7 is another caller's",
   "no-process": "there is no process 4711",
   "process-foreign": "process 1 is of uid 0, the client of 1000",

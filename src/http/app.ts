@@ -1,18 +1,29 @@
 import { createServer, type RequestListener, type Server } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import type { Socket } from "node:net";
+import type { TlsOptions } from "node:tls";
 import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
-import fastify, { type FastifyError, type FastifyReply, type FastifyRequest, LogController } from "fastify";
+import fastify, {
+  type FastifyError,
+  type FastifyReply,
+  type FastifyRequest,
+  type RouteOptions as FastifyRouteOptions,
+  LogController,
+} from "fastify";
 import { InvalidInput } from "../codec/invalid.ts";
 import { EventsArchived } from "../engine/archives.ts";
 import { EngineBusy, EngineClosed } from "../engine/client.ts";
 import { NotYet } from "../engine/past.ts";
+import { checkScopes } from "./access.ts";
 import { archivedProblem } from "./archived.ts";
 import { DoorAnswerSchema } from "./attr_schemas.ts";
-import { callerOf, checkOrigin } from "./auth.ts";
+import { checkOrigin } from "./auth.ts";
 import { registerDocument } from "./document.ts";
 import { hotPath } from "./hot.ts";
+import type { Tls } from "./listen.ts";
 import type { App, Parts, RouteOptions } from "./parts.ts";
 import { Problem, SAFETY_HEADERS, StatusProblem } from "./problems.ts";
+import { type Need, ROUTE_SCOPES } from "./route_scopes.ts";
 import { adoptRoutes } from "./routes/adopt.ts";
 import { archiveRoutes } from "./routes/archive.ts";
 import { batchRoutes } from "./routes/batches.ts";
@@ -38,8 +49,8 @@ export type { App, EngineDoor, Parts } from "./parts.ts";
 
 declare module "fastify" {
   interface FastifyContextConfig {
-    /** It needs no token, and is answered while the service is not ready, too. */
-    readonly open?: true;
+    /** What a caller needs. */
+    need?: Need;
   }
 }
 
@@ -105,24 +116,52 @@ const KEEP_ALIVE_MS = 72_000;
 function serverOf(parts: Parts, route: RequestListener): Server {
   const hot = hotPath(parts, problemOf);
   const options = { maxHeaderSize: HEADER_BYTES_MAX, keepAliveTimeout: KEEP_ALIVE_MS };
-  const server = createServer(options, (request, response) => {
+  const answer: RequestListener = (request, response) => {
     if (!hot(request, response)) route(request, response);
-  });
+  };
+  const server =
+    parts.tls === null
+      ? createServer(options, answer)
+      : createTlsServer({ ...options, ...tlsOptions(parts.tls) }, answer);
   return server.on("clientError", (error, socket) => answerUnreadable(error, socket as Socket));
 }
 
+/** A client's certificate is asked for; who has none may have a token. */
+function tlsOptions({ cert, key, clientCa }: Tls): TlsOptions {
+  return { cert, key, ...(clientCa !== null && { ca: clientCa, requestCert: true, rejectUnauthorized: false }) };
+}
+
 /** What every request passes before its route. */
-function addChecks(app: App, { authenticate, ready }: Parts): void {
+function addChecks(app: App, parts: Parts): void {
+  const { identity, ready } = parts;
   app.removeContentTypeParser("text/plain");
+  app.addHook("onRoute", (route) => {
+    route.config = { ...route.config, need: needOf(route) };
+  });
   app.decorateRequest("caller", "");
+  app.decorateRequest("scopes");
   app.addHook("onRequest", async (request, reply) => {
     reply.headers(SAFETY_HEADERS);
-    checkOrigin(request, authenticate);
-    if (request.routeOptions.config.open === true || request.routeOptions.url?.startsWith("/docs")) return;
-    request.caller = callerOf(request.headers, authenticate);
+    checkOrigin(request, identity);
+    const { need } = request.routeOptions.config;
+    // Open ones are answered while the service is not ready, too.
+    if (need === "open") return;
+    const caller = identity.callerOf(request.raw);
+    request.caller = caller.name;
+    request.scopes = caller.scopes;
     const reason = ready();
     if (reason !== null) throw new Problem("unavailable", reason);
+    if (need !== undefined && need !== "by command") checkScopes(parts, request, need);
   });
+}
+
+/** Throws where a route is not in the table of what each needs. */
+function needOf({ url, schema }: FastifyRouteOptions): Need {
+  if (url.startsWith("/docs")) return "open";
+  const operation = (schema as { operationId?: string } | undefined)?.operationId ?? "";
+  const need = Object.hasOwn(ROUTE_SCOPES, operation) ? ROUTE_SCOPES[operation] : undefined;
+  if (need === undefined) throw new Error(`registering ${url}: no scope is said for its operation "${operation}"`);
+  return need;
 }
 
 function addProblems(app: App): void {

@@ -1,3 +1,4 @@
+import { mayUseSessionOf } from "../access/caller.ts";
 import type { FdView, MapReference, MapView, SessionView } from "../engine/queries.ts";
 import type { Asked } from "./as_of.ts";
 import { Problem } from "./problems.ts";
@@ -12,7 +13,8 @@ export async function askSession(state: Asked, id: number): Promise<SessionView>
 /** The session, if it is the caller's own. */
 export async function askOwnSession(state: Asked, id: number, caller: string): Promise<SessionView> {
   const session = await askSession(state, id);
-  if (session.caller !== caller) throw new Problem("session-foreign", `session ${id} is another caller's`);
+  if (!mayUseSessionOf(session.caller, caller))
+    throw new Problem("session-foreign", `session ${id} is another caller's`);
   return session;
 }
 

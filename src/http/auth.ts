@@ -1,73 +1,105 @@
-import { hash, timingSafeEqual } from "node:crypto";
-import { readFileSync } from "node:fs";
-import type { IncomingHttpHeaders } from "node:http";
+import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
+import type { Socket } from "node:net";
+import { TLSSocket } from "node:tls";
 import type { FastifyRequest } from "fastify";
+import { ANONYMOUS, type Caller } from "../access/caller.ts";
+import type { Callers } from "../access/callers.ts";
 import type { Settings } from "../config.ts";
 import { Problem } from "./problems.ts";
 
-/** The caller whose token it is, or null. */
-export type Authenticate = (token: string) => string | null;
+/** How a listener knows who sends a request. */
+export interface Identity {
+  /** Throws the problem of a caller who is not known. */
+  callerOf(request: IncomingMessage): Caller;
+  /**
+   * Whether requests are taken that say of nobody that he sent them. A browser sends what a page asks it to: such requests are
+   * taken only if they were sent to a name of loopback.
+   */
+  readonly takesAnonymous: boolean;
+}
 
-/** The caller of everything where no tokens are configured. */
-const ANONYMOUS = "anonymous";
-/** The service's own name in the log. */
-const SERVICE = "mapledger";
-const NAME_BYTES_MAX = 255;
-
-/**
- * Reads a file of tokens' hashes: a line is `name:sha256`, the hash in hex of the token's bytes; empty lines and lines that
- * begin with # say nothing. A name may have several tokens. Throws an Error that names the file and the line.
- */
-export function readTokens(file: string): Authenticate {
-  const tokens = readFileSync(file, "utf8")
-    .split("\n")
-    .map((line, at) => readLine(line.trim(), `${file}:${at + 1}`))
-    .filter((token) => token !== null);
-  if (tokens.length === 0) throw new Error(`${file}: there is no token, so nobody could use the service`);
-  return (token) => {
-    const given = hash("sha256", token, "buffer");
-    let caller: string | null = null;
-    // All of them are compared, so that the time taken tells nothing.
-    for (const { name, digest } of tokens) if (timingSafeEqual(digest, given)) caller = name;
-    return caller;
+/** On TCP: by a bearer token or a client's certificate; anybody, where the operator has said so. */
+export function tcpIdentity(callers: Callers, auth: Settings["auth"]): Identity {
+  const takesAnonymous = auth === "off";
+  return {
+    takesAnonymous,
+    callerOf({ headers, socket }) {
+      const token = tokenIn(headers);
+      if (token !== null) return callers.byToken(token) ?? unknownToken();
+      const subject = certificateSubject(socket);
+      if (subject !== null) return callers.byCertificate(subject) ?? unknown(`the certificate of ${subject}`);
+      return takesAnonymous ? ANONYMOUS : noToken();
+    },
   };
 }
 
-function readLine(line: string, where: string): { readonly name: string; readonly digest: Buffer } | null {
-  if (line === "" || line.startsWith("#")) return null;
-  const colon = line.lastIndexOf(":");
-  const name = line.slice(0, Math.max(colon, 0)).trim();
-  const digits = line.slice(colon + 1).trim();
-  if (colon < 0 || !/^[0-9a-f]{64}$/i.test(digits))
-    throw new Error(`${where}: "name:" and the 64 hex digits of a SHA-256 are needed`);
-  if (name === "" || Buffer.byteLength(name) > NAME_BYTES_MAX)
-    throw new Error(`${where}: a name has 1 to ${NAME_BYTES_MAX} bytes, found ${Buffer.byteLength(name)}`);
-  if (name === SERVICE || name === ANONYMOUS) throw new Error(`${where}: ${name} is a name of the service's own`);
-  return { name, digest: Buffer.from(digits, "hex") };
+/** On the unix socket: by the user at its other end, or a bearer token. `uidOf`: null where the machine does not tell. */
+export function socketIdentity(callers: Callers, uidOf: (socket: number) => number | null): Identity {
+  const uids = new WeakMap<Socket, number | null>();
+  const uidAt = (socket: Socket): number | null => {
+    const known = uids.get(socket);
+    if (known !== undefined) return known;
+    const descriptor = descriptorOf(socket);
+    const uid = descriptor === undefined ? null : uidOf(descriptor);
+    uids.set(socket, uid);
+    return uid;
+  };
+  return {
+    takesAnonymous: false,
+    callerOf({ headers, socket }) {
+      const token = tokenIn(headers);
+      if (token !== null) return callers.byToken(token) ?? unknownToken();
+      const uid = uidAt(socket);
+      return uid === null ? noToken() : (callers.byUid(uid) ?? unknown(`uid ${uid}`));
+    },
+  };
 }
 
-/** Throws where the service would be open to others without a token. */
-export function checkListen({ host, tokens }: Pick<Settings, "host" | "tokens">): void {
-  if (tokens === "" && !isLoopback(host))
-    throw new Error(
-      `MAPLEDGER_HOST is ${host}: anything but loopback needs MAPLEDGER_TOKENS, a file of tokens' hashes`,
-    );
+/** Of a connection; Node tells it nowhere else. undefined: the request came over no connection. */
+export function descriptorOf(connection: Socket): number | undefined {
+  return (connection as { _handle?: { readonly fd?: number } | null })._handle?.fd;
 }
 
-function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
+function tokenIn({ authorization }: IncomingHttpHeaders): string | null {
+  if (authorization === undefined) return null;
+  const [, token] = /^Bearer +([^ ]+) *$/i.exec(authorization) ?? [];
+  return token ?? noToken();
 }
 
-/** Who sends a request. Throws the problem of a token that is missing or unknown. */
-export function callerOf(headers: IncomingHttpHeaders, authenticate: Authenticate | null): string {
-  if (authenticate === null) return ANONYMOUS;
-  const [, token] = /^Bearer +([^ ]+) *$/i.exec(headers.authorization ?? "") ?? [];
-  if (token === undefined) throw unauthorized("the request has no bearer token", "Bearer");
-  return authenticate(token) ?? refuse();
+/** Whom a client's certificate names, which one of the service's own authorities has signed: its first URI, else its CN. */
+function certificateSubject(socket: Socket): string | null {
+  if (!(socket instanceof TLSSocket) || !socket.authorized) return null;
+  const certificate = socket.getPeerX509Certificate();
+  if (certificate === undefined) return null;
+  return uriIn(certificate.subjectAltName ?? "") ?? commonNameIn(certificate.subject ?? "");
 }
 
-function refuse(): never {
+/** Names have commas between them; one that has a comma or a quotation mark itself is quoted as JSON quotes it. */
+function uriIn(names: string): string | null {
+  for (const [, kind, name = ""] of names.matchAll(/([\w ]+):("(?:[^"\\]|\\.)*"|[^,]*)(?:, |$)/g))
+    if (kind === "URI") return name.startsWith('"') ? String(JSON.parse(name)) : name;
+  return null;
+}
+
+/** A line each; none where there are several. */
+function commonNameIn(subject: string): string | null {
+  const names = subject.split("\n").filter((line) => line.startsWith("CN="));
+  return names.length === 1 ? (names[0] as string).slice("CN=".length) : null;
+}
+
+function noToken(): never {
+  throw unauthorized("the request has no bearer token", "Bearer");
+}
+
+function unknownToken(): never {
   throw unauthorized("the bearer token is unknown", 'Bearer error="invalid_token"');
+}
+
+function unknown(who: string): never {
+  throw unauthorized(
+    `${who} is not in the tokens' file (MAPLEDGER_TOKENS), and the request has no bearer token`,
+    "Bearer",
+  );
 }
 
 function unauthorized(detail: string, challenge: string): Problem {
@@ -77,9 +109,9 @@ function unauthorized(detail: string, challenge: string): Problem {
 /** Names by which a service on loopback is called; a page that has made another name mean loopback is found out by it. */
 const LOOPBACK_HOST = /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?$/;
 
-/** Whether a request's Host is one that the service goes by. With tokens any will do: a page does not know them. */
-export function isOwnHost({ host }: IncomingHttpHeaders, authenticate: Authenticate | null): boolean {
-  return authenticate !== null || host === undefined || LOOPBACK_HOST.test(host);
+/** Whether a request's Host is one that the service goes by. Where callers must be known any will do: a page is not. */
+export function isOwnHost({ host }: IncomingHttpHeaders, { takesAnonymous }: Identity): boolean {
+  return !takesAnonymous || host === undefined || LOOPBACK_HOST.test(host);
 }
 
 /** Whether no browser says that a page of another origin is behind the request. */
@@ -97,16 +129,13 @@ function isDocument(route: string | undefined): boolean {
  * A browser sends what a page of any origin asks it to, and a service on loopback without tokens would obey: such
  * requests say where they come from, and are refused.
  */
-export function checkOrigin(
-  { headers, method, routeOptions }: FastifyRequest,
-  authenticate: Authenticate | null,
-): void {
+export function checkOrigin({ headers, method, routeOptions }: FastifyRequest, identity: Identity): void {
   const { origin } = headers;
   const site = headers["sec-fetch-site"];
   const isRead = method === "GET" && headers["sec-fetch-mode"] === "navigate" && isDocument(routeOptions.url);
   if (!isOfOwnPage(headers) && !isRead)
     throw new Problem("foreign-page", `a page of another origin has the browser send this (Sec-Fetch-Site: ${site})`);
-  if (!isOwnHost(headers, authenticate))
+  if (!isOwnHost(headers, identity))
     throw new Problem("foreign-page", `the request was sent to ${headers.host}, which is no name of loopback`);
   if (origin !== undefined && origin.slice(origin.indexOf("://") + 3) !== headers.host)
     throw new Problem("foreign-page", `the request comes from a page of ${origin}`);

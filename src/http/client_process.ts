@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
 import { Type } from "typebox";
 import type { ClientProcess } from "../syscall/command.ts";
+import { descriptorOf } from "./auth.ts";
 import type { ClientProcesses } from "./parts.ts";
 import { Problem } from "./problems.ts";
 import { CLOSED } from "./schemas.ts";
@@ -30,9 +31,4 @@ export function findProcess(processes: ClientProcesses | null, connection: Socke
   const found = processes.find(socket, asked === "peer" ? null : asked.pid);
   if ("refused" in found) throw new Problem(found.refused, found.detail);
   return found;
-}
-
-/** Node tells it nowhere else. undefined: the request came over no connection. */
-function descriptorOf(connection: Socket): number | undefined {
-  return (connection as { _handle?: { readonly fd?: number } | null })._handle?.fd;
 }

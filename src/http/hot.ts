@@ -1,8 +1,9 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
 import { CMD } from "../abi/service.ts";
+import type { Scope } from "../access/scopes.ts";
 import { readValueBody } from "../codec/body.ts";
 import type { Reply, Request } from "../engine/engine.ts";
-import { callerOf, isOfOwnPage, isOwnHost } from "./auth.ts";
+import { isOfOwnPage, isOwnHost } from "./auth.ts";
 import type { Parts } from "./parts.ts";
 import { failure, type Problem, refused, SAFETY_HEADERS } from "./problems.ts";
 import type { Origin } from "./views.ts";
@@ -28,7 +29,7 @@ export type HotPath = (request: IncomingMessage, response: ServerResponse) => bo
 
 /** `problemOf` makes an answer of what was thrown, as for every other route. */
 export function hotPath(parts: Parts, problemOf: (error: unknown) => Problem): HotPath {
-  const { engine, authenticate } = parts;
+  const { engine, identity } = parts;
 
   const send = (
     response: ServerResponse,
@@ -88,10 +89,9 @@ export function hotPath(parts: Parts, problemOf: (error: unknown) => Problem): H
     const { method, headers } = request;
     if (method !== "GET" && method !== "PUT" && method !== "DELETE") return false;
     const found = PATH.exec(request.url as string);
-    if (found === null || !isUsual(headers) || !isOwnHost(headers, authenticate) || parts.ready() !== null)
-      return false;
+    if (found === null || !isUsual(headers) || !isOwnHost(headers, identity) || parts.ready() !== null) return false;
     if (method === "PUT" ? !hasJson(headers, parts.settings.bodyBytesMax) : hasBody(headers)) return false;
-    const element = elementOf(found, headers, parts);
+    const element = elementOf(found, request, parts, method === "GET" ? "read" : "write");
     if (element === null) return false;
     if (method === "PUT") update(request, response, element);
     else {
@@ -102,11 +102,18 @@ export function hotPath(parts: Parts, problemOf: (error: unknown) => Problem): H
   };
 }
 
-function elementOf(found: RegExpExecArray, headers: IncomingHttpHeaders, { authenticate }: Parts): Element | null {
+function elementOf(
+  found: RegExpExecArray,
+  request: IncomingMessage,
+  { identity }: Parts,
+  scope: Scope,
+): Element | null {
   const [, session, fd, map, hex] = found;
   let caller: string;
   try {
-    caller = callerOf(headers, authenticate);
+    const { name, scopes } = identity.callerOf(request);
+    if (!scopes.has(scope)) return null;
+    caller = name;
   } catch {
     return null;
   }

@@ -1,4 +1,5 @@
-import type { IncomingHttpHeaders } from "node:http";
+import type { Caller } from "../access/caller.ts";
+import type { Callers } from "../access/callers.ts";
 import type { Transport } from "../replay/api_target.ts";
 import type { HttpRequest, HttpResponse } from "../replay/http_call.ts";
 import type { App } from "./parts.ts";
@@ -6,11 +7,19 @@ import type { App } from "./parts.ts";
 /** Requests to the service itself, as the caller's whose request has them sent. */
 export class OwnRequests implements Transport {
   readonly #app: App;
-  readonly #headers: Readonly<Record<string, string>>;
+  readonly #callers: Callers;
+  readonly #token: string;
 
-  constructor(app: App, { authorization }: IncomingHttpHeaders) {
+  /** To be ended. */
+  constructor(app: App, callers: Callers, caller: Caller) {
     this.#app = app;
-    this.#headers = authorization === undefined ? {} : { authorization };
+    this.#callers = callers;
+    this.#token = callers.lend(caller);
+  }
+
+  /** No more is sent. */
+  end(): void {
+    this.#callers.takeBack(this.#token);
   }
 
   async send({ method, path, body, headers }: HttpRequest): Promise<HttpResponse> {
@@ -18,7 +27,7 @@ export class OwnRequests implements Transport {
     const response = await this.#app.inject({
       method,
       url: path,
-      headers: { ...headers, ...this.#headers },
+      headers: { ...headers, authorization: `Bearer ${this.#token}` },
       ...payload,
     });
     return {

@@ -1,6 +1,8 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply, RawServerDefault } from "fastify";
+import type { Callers } from "../access/callers.ts";
+import type { Scopes } from "../access/scopes.ts";
 import type { Settings } from "../config.ts";
 import type { Archiver } from "../engine/archives.ts";
 import type { Reply, Request } from "../engine/engine.ts";
@@ -10,7 +12,9 @@ import type { Queries, QueryName } from "../engine/queries.ts";
 import type { TreeReader } from "../engine/tree.ts";
 import type { ClientProcess } from "../syscall/command.ts";
 import type { Outcome } from "../syscall/outcome.ts";
-import type { Authenticate } from "./auth.ts";
+import type { Refusals } from "./access.ts";
+import type { Identity } from "./auth.ts";
+import type { Tls } from "./listen.ts";
 import type { LogStreams } from "./log_streams.ts";
 import type { Metrics } from "./metrics.ts";
 import { failure, refused } from "./problems.ts";
@@ -18,8 +22,10 @@ import type { Replays } from "./replays.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
-    /** Who sends it, by the name of its token. */
+    /** Who sends it, by the name that events have. */
     caller: string;
+    /** What he may do. */
+    scopes: Scopes;
   }
 }
 
@@ -69,8 +75,14 @@ export interface Parts {
   readonly ready: () => string | null;
   /** Why kernel maps do not follow at present, or null. */
   readonly mirrorOff: () => string | null;
-  /** null: everybody is anonymous. */
-  readonly authenticate: Authenticate | null;
+  /** Who is known, over all listeners of the service. */
+  readonly callers: Callers;
+  /** Of known callers, over all listeners of the service. */
+  readonly refusals: Refusals;
+  /** How this listener knows who sends a request. */
+  readonly identity: Identity;
+  /** null: this listener has no TLS. */
+  readonly tls: Tls | null;
   readonly version: string;
   /** Where the log lines go; left out, to standard output at the settings' level. */
   readonly logger?: FastifyBaseLogger;

@@ -10,6 +10,7 @@ export const PROBLEMS = {
   "no-process": { status: 400, title: "There is no process that the session could live by" },
   unauthorized: { status: 401, title: "A bearer token is needed" },
   "foreign-page": { status: 403, title: "Pages of other origins may not use the service" },
+  "scope-missing": { status: 403, title: "The caller may not do that" },
   "session-foreign": { status: 403, title: "The session is another caller's" },
   "process-foreign": { status: 403, title: "The process is another user's" },
   "no-such-route": { status: 404, title: "There is no such route" },

@@ -121,6 +121,7 @@ function attrOf(command: Action): Attr | null {
     case CMD.MIRROR_REPIN:
     case CMD.MIRROR_LEAVE:
     case CMD.MIRROR_FREED:
+    case CMD.ACCESS_REFUSED:
       return { ...command.attr };
     case CMD.MIRROR_POLICY:
       return { policy: command.attr.policy, interval_ms: command.attr.intervalMs };
@@ -275,6 +276,8 @@ export function readCommand(parts: CommandParts): Command {
     case CMD.MIRROR_LEAVE:
       return { ...origin, cmd, attr };
     case CMD.MIRROR_FREED:
+      return { ...origin, cmd, attr };
+    case CMD.ACCESS_REFUSED:
       return { ...origin, cmd, attr };
     case CMD.MIRROR_POLICY:
       return { ...origin, cmd, target, attr: { policy: attr.policy, intervalMs: attr.interval_ms } };

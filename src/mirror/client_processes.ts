@@ -6,6 +6,9 @@ import { bootId, haveExited, openPidfds, startTimeOf } from "./pidfd.ts";
 
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
+/** struct ucred: pid, uid, gid. */
+const CREDENTIALS_BYTES = 12;
+const UID_AT = 4;
 /** Since Linux 6.5. */
 const SO_PEERPIDFD = 77;
 const ENOPROTOOPT = 92;
@@ -26,6 +29,14 @@ interface Living {
 /** Which processes are at the other ends of unix sockets. */
 export class ClientProcesses {
   #pidfds: ReturnType<typeof openPidfds> | undefined;
+
+  /** The effective uid of who made the connection whose end here is `socket`; null where the machine does not tell. */
+  uidOf(socket: number): number | null {
+    this.#pidfds ??= openPidfds();
+    const bpf = this.#pidfds;
+    const credentials = "off" in bpf ? null : option(bpf, socket, SO_PEERCRED, CREDENTIALS_BYTES);
+    return Buffer.isBuffer(credentials) ? credentials.readUInt32LE(UID_AT) : null;
+  }
 
   /**
    * The process that made the connection whose end here is `socket`; or another, by its pid, that runs as the same uid, or
@@ -54,10 +65,10 @@ export class ClientProcesses {
 
 /** The kernel keeps who connected; with a pidfd it keeps the process, too, otherwise its pid alone. */
 function peerOf(bpf: Bpf, socket: number): Living | NoProcess {
-  const credentials = option(bpf, socket, SO_PEERCRED, 12);
+  const credentials = option(bpf, socket, SO_PEERCRED, CREDENTIALS_BYTES);
   if (typeof credentials === "number") return none(`SO_PEERCRED is refused: ${errnoName(-credentials)}`);
   const pid = credentials.readInt32LE(0);
-  const uid = credentials.readUInt32LE(4);
+  const uid = credentials.readUInt32LE(UID_AT);
   if (pid === 0) return none("the client is in a pid namespace that the service does not see");
   const kept = option(bpf, socket, SO_PEERPIDFD, 4);
   const isKept = kept !== -ENOPROTOOPT;

@@ -161,6 +161,7 @@ class Translation {
       case CMD.MIRROR_LEAVE:
       case CMD.MIRROR_FREED:
       case CMD.ARCHIVE:
+      case CMD.ACCESS_REFUSED:
         throw new NotSent("the service's own command, which no client sends");
     }
   }

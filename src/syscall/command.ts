@@ -348,6 +348,19 @@ interface LeaveCommand {
   readonly attr: { readonly directory: string; readonly removed: readonly string[] };
 }
 
+/** A caller asked for what none of his scopes allows. */
+export interface AccessRefusedCommand {
+  readonly cmd: typeof SERVICE_CMD.ACCESS_REFUSED;
+  readonly attr: {
+    /** Any of them would have done, with commas between them. */
+    readonly scope: string;
+    /** Method and path. */
+    readonly request: string;
+    /** How many of his requests were refused since the event before this one, and have none. */
+    readonly more: number;
+  };
+}
+
 /** A map is freed, its kernel map is not; the service is its caller. */
 export interface FreedCommand {
   readonly cmd: typeof SERVICE_CMD.MIRROR_FREED;
@@ -412,6 +425,7 @@ export type Action =
   | TakeOverCommand
   | LeaveCommand
   | FreedCommand
+  | AccessRefusedCommand
   | ArchiveCommand;
 
 export type Command = Origin & Action;

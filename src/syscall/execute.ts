@@ -1,5 +1,6 @@
 import { CMD } from "../abi/service.ts";
 import { refuse } from "../maps/refusal.ts";
+import { accessRefused } from "./access.ts";
 import { batch, redoBatch } from "./batch.ts";
 import type { Action, Command, DriftCommand, FoundCommand, MirrorCommand, Origin, UnknownCommand } from "./command.ts";
 import { createMap, redoCreate } from "./create.ts";
@@ -105,6 +106,7 @@ const COMMANDS: Readonly<Record<KnownCmd, Row>> = {
   [CMD.MIRROR_LEAVE]: row(() => done(0)),
   [CMD.MIRROR_FREED]: row(noteFormer, noteFormer),
   [CMD.ARCHIVE]: row(() => done(0)),
+  [CMD.ACCESS_REFUSED]: row(accessRefused),
 };
 
 /** Commands that change nothing, whatever becomes of them. */

@@ -1,3 +1,4 @@
+import { mayUseSessionOf } from "../access/caller.ts";
 import type { MapRecord, SpecialField } from "../maps/map.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
 import type { Capability, Origin, Target } from "./command.ts";
@@ -13,7 +14,7 @@ export function checkSession(state: State, origin: Origin): Outcome | null {
     const detail = ended ? `session ${origin.session} has ended` : `there is no session ${origin.session}`;
     return failed(refuse("EBADF", detail), 0, { session: ended ? "ended" : "unknown" });
   }
-  if (session.caller !== origin.caller)
+  if (!mayUseSessionOf(session.caller, origin.caller))
     return failed(refuse("EPERM", `session ${origin.session} is another caller's`), 0, { session: "foreign" });
   return null;
 }

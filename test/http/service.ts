@@ -1,5 +1,8 @@
 import type { InjectOptions, LightMyRequestResponse } from "fastify";
 import type { Test } from "tap";
+import type { Caller } from "../../src/access/caller.ts";
+import { Callers } from "../../src/access/callers.ts";
+import { ALL_SCOPES } from "../../src/access/scopes.ts";
 import { readSettings, type Settings } from "../../src/config.ts";
 import type { ArchiveJobStatus, Archiver } from "../../src/engine/archives.ts";
 import { Engine, type Reply, type Request } from "../../src/engine/engine.ts";
@@ -9,8 +12,9 @@ import { History } from "../../src/engine/history.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
 import { Past } from "../../src/engine/past.ts";
 import { answerQuery } from "../../src/engine/queries.ts";
+import { Refusals } from "../../src/http/access.ts";
 import { type App, buildApp, type EngineDoor } from "../../src/http/app.ts";
-import type { Authenticate } from "../../src/http/auth.ts";
+import { tcpIdentity } from "../../src/http/auth.ts";
 import { LogStreams } from "../../src/http/log_streams.ts";
 import { Metrics } from "../../src/http/metrics.ts";
 import type { PastDoor } from "../../src/http/parts.ts";
@@ -98,10 +102,28 @@ const NO_MIRROR = disabledMirror("no mirror in this test");
 
 export interface ServiceOptions {
   readonly settings?: Partial<Settings>;
+  /** Who has a token; left out: nobody needs one. */
   readonly authenticate?: Authenticate;
   readonly ready?: () => string | null;
   /** Where replays may go. */
   readonly targets?: OpenTarget;
+}
+
+/** Whose token it is: by name who may do everything, or with what he may do; null: nobody's. */
+type Authenticate = (token: string) => string | Caller | null;
+
+class NamedCallers extends Callers {
+  readonly #authenticate: Authenticate;
+
+  constructor(authenticate: Authenticate) {
+    super(0, null);
+    this.#authenticate = authenticate;
+  }
+
+  override byToken(token: string): Caller | null {
+    const found = super.byToken(token) ?? this.#authenticate(token);
+    return typeof found === "string" ? { name: found, scopes: ALL_SCOPES } : found;
+  }
 }
 
 const NO_TARGETS: OpenTarget = () => ({ refused: "there is no target in this test" });
@@ -144,8 +166,10 @@ export class Service {
     const service = new Service();
     const settings = { ...readSettings({ MAPLEDGER_LOG_LEVEL: "silent" }), ...options.settings };
     service.#streams = new LogStreams(settings.streamsMax);
+    const callers = options.authenticate === undefined ? new Callers(0, null) : new NamedCallers(options.authenticate);
+    const engine = service.#door();
     service.#app = await buildApp({
-      engine: service.#door(),
+      engine,
       events: service.reader,
       past: service.#past(),
       tree: service.tree,
@@ -157,7 +181,10 @@ export class Service {
       processes: null,
       ready: options.ready ?? (() => null),
       mirrorOff: () => service.engine.mirrorOff,
-      authenticate: options.authenticate ?? null,
+      callers,
+      refusals: new Refusals(engine),
+      identity: tcpIdentity(callers, options.authenticate === undefined ? "off" : "on"),
+      tls: null,
       version: "0.0.0",
     });
     t.teardown(() => service.app.close());

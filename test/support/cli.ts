@@ -12,10 +12,18 @@ export interface Ran {
 }
 
 /** Runs `mapledger` with the words given, as a process of its own. */
-export async function mapledger(...words: readonly string[]): Promise<Ran> {
+export function mapledger(...words: readonly string[]): Promise<Ran> {
+  return mapledgerIn({}, ...words);
+}
+
+/** The same, with settings in its environment. */
+export async function mapledgerIn(
+  environment: Readonly<Record<string, string>>,
+  ...words: readonly string[]
+): Promise<Ran> {
   const child = spawn(process.execPath, [MAIN, ...words], {
     stdio: ["ignore", "pipe", "pipe"],
-    env: bare(process.env),
+    env: { ...bare(process.env), ...environment },
   });
   const [stdout, stderr, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, "exit")]);
   return { code: code as number | null, stdout, stderr };

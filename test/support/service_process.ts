@@ -15,12 +15,12 @@ export interface ServiceProcess {
 
 const MAIN = new URL("../../src/main.ts", import.meta.url).pathname;
 
-/** Starts it on a port of its own, and waits for nothing. */
+/** Starts it on a port of its own, where nobody needs a token unless the settings say so, and waits for nothing. */
 export function spawnService(
   environment: Readonly<Record<string, string>>,
   args: readonly string[] = [],
 ): ChildProcessByStdio<null, Readable, Readable> {
-  const env = { ...bare(process.env), MAPLEDGER_PORT: "0", ...environment };
+  const env = { ...bare(process.env), MAPLEDGER_PORT: "0", MAPLEDGER_AUTH: "off", ...environment };
   return spawn(process.execPath, [MAIN, ...args], { stdio: ["ignore", "pipe", "pipe"], env });
 }
 

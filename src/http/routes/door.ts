@@ -1,10 +1,12 @@
 import { Type } from "typebox";
 import { readDoorBody } from "../../codec/body.ts";
 import { doorAnswer, readDoor } from "../../codec/door.ts";
+import { checkScopes } from "../access.ts";
 import { body, problems, ran } from "../answers.ts";
 import { DoorRequestSchema } from "../attr_schemas.ts";
 import { type App, type RouteOptions, run } from "../parts.ts";
 import { refused } from "../problems.ts";
+import { COMMAND_SCOPES, OTHER_COMMANDS } from "../route_scopes.ts";
 import { SessionParams } from "../schemas.ts";
 import { bodyByHand } from "../validation.ts";
 
@@ -29,6 +31,7 @@ export async function doorRoutes(app: App, { parts }: RouteOptions): Promise<voi
     validatorCompiler: bodyByHand,
     handler: async (request, reply) => {
       const action = readDoor(readDoorBody(request.body));
+      checkScopes(parts, request, COMMAND_SCOPES.get(action.cmd) ?? OTHER_COMMANDS);
       const command = { ...action, session: (request.params as { session: number }).session, caller: request.caller };
       const { outcome, seq } = await run(parts, reply, command);
       if (outcome.out?.session !== undefined) throw refused(command, outcome, seq);

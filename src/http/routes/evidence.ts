@@ -105,7 +105,7 @@ function proof(app: App, { parts: { tree, events } }: RouteOptions): void {
   });
 }
 
-function log(app: App, { parts: { tree } }: RouteOptions): void {
+function log(app: App, { parts: { tree, settings } }: RouteOptions): void {
   app.get("/log", {
     schema: {
       operationId: "getLog",
@@ -115,7 +115,7 @@ function log(app: App, { parts: { tree } }: RouteOptions): void {
     },
     handler: async () => {
       const { log, origin, vkey, size, lastSeq, refusal } = await tree.status();
-      return { id: log, origin, vkey, last_seq: lastSeq, tree_size: size, refusal };
+      return { id: log, origin, vkey, last_seq: lastSeq, tree_size: size, refusal, auth: settings.auth };
     },
   });
 }
@@ -126,6 +126,10 @@ const Log = Type.Object({
   vkey: Type.String({ description: "The key that verifies them, as C2SP's signed-note writes it." }),
   last_seq: Type.Integer({ description: "Seq of its last event." }),
   tree_size: Type.Integer({ description: "Events that its tree has; the rest waits to be hashed." }),
+  auth: Type.Enum(["on", "off"], {
+    type: "string",
+    description: "off: whoever reaches the TCP port may write to it, without a token (MAPLEDGER_AUTH).",
+  }),
   refusal: nullable("string", { description: "Why nothing is signed any more: the log is not what its tree has." }),
 });
 
@@ -135,6 +139,7 @@ const LOG_EXAMPLE = {
   vkey: "mapledger/2b4f7f5c-7a2e-4c55-9b7e-8f0f2f7f0d11+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k",
   last_seq: 17,
   tree_size: 17,
+  auth: "on",
   refusal: null,
 };
 

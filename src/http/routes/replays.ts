@@ -129,7 +129,7 @@ export async function replayRoutes(app: App, options: RouteOptions): Promise<voi
   listReplays(app, options);
   getReplay(app, options);
   cancelReplay(app, options);
-  await app.register(async (scope: App) => importEvents(scope));
+  await app.register(async (scope: App) => importEvents(scope, options));
 }
 
 function startReplay(app: App, { parts }: RouteOptions): void {
@@ -227,7 +227,7 @@ function cancelReplay(app: App, { parts }: RouteOptions): void {
   });
 }
 
-function importEvents(app: App): void {
+function importEvents(app: App, { parts: { callers } }: RouteOptions): void {
   app.removeAllContentTypeParsers();
   // Read as it comes, and no faster than its commands run: its size has no limit.
   app.addContentTypeParser(NDJSON, (_request, payload, done) => done(null, payload));
@@ -253,9 +253,11 @@ function importEvents(app: App): void {
     handler: async (request) => {
       if (request.body === undefined || request.body === null) throw new InvalidInput("body", "it is missing");
       const differences: Difference[] = [];
+      const { caller: name, scopes } = request;
+      const own = new OwnRequests(app, callers, { name, scopes });
       const replay = new Replay({
         source: { extent: null, done: 0, read: () => readEventLines(textOf(request.body as Readable)) },
-        target: new ApiTarget(new OwnRequests(app, request.headers)),
+        target: new ApiTarget(own),
         ids: new Ids(),
         selection: {},
         prepare: false,
@@ -268,6 +270,8 @@ function importEvents(app: App): void {
         return { summary: await replay.run(), differences };
       } catch (error) {
         throw stopped(error, replay.summary.last_seq);
+      } finally {
+        own.end();
       }
     },
   });

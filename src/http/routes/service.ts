@@ -26,7 +26,6 @@ const Ready = Type.Object({
 
 function live(app: App): void {
   app.get("/livez", {
-    config: { open: true },
     exposeHeadRoute: true,
     schema: {
       operationId: "getLiveness",
@@ -41,7 +40,6 @@ function live(app: App): void {
 
 function ready(app: App, { parts }: RouteOptions): void {
   app.get("/readyz", {
-    config: { open: true },
     exposeHeadRoute: true,
     schema: {
       operationId: "getReadiness",
@@ -99,7 +97,6 @@ function document(app: App): void {
     text = JSON.stringify(app.swagger());
   });
   app.get("/openapi.json", {
-    config: { open: true },
     schema: {
       operationId: "getDocument",
       summary: "This document",

@@ -1,0 +1,92 @@
+import { ANONYMOUS, type Caller, OWNER, SERVICE_NAME } from "./caller.ts";
+import { ALL_SCOPES, parseScopes, type Scopes } from "./scopes.ts";
+
+/** What a line of the tokens' file says: how a caller is known, his name, and what he may do. */
+export type Line = Caller &
+  (
+    | { readonly by: "token"; readonly digest: Buffer }
+    | { readonly by: "uid"; readonly uid: number }
+    | { readonly by: "certificate"; readonly subject: string }
+  );
+
+/** The lines of a tokens' file, and what is told to an operator about them. */
+export interface TokensFile {
+  readonly lines: readonly Line[];
+  readonly warnings: readonly string[];
+}
+
+const NAME_BYTES_MAX = 255;
+const UID_MAX = 2 ** 32 - 2;
+const UID = "uid:";
+const CERT = "cert:";
+const RESERVED: readonly string[] = [OWNER.name, ANONYMOUS.name, SERVICE_NAME];
+const FORMS = "name:sha256:scopes, uid:N:scopes or cert:NAME:scopes";
+
+/**
+ * Reads a tokens' file. A line is `name:sha256:scopes`, the hash in hex of the token's bytes; `uid:N:scopes`, a user who comes
+ * over the unix socket; or `cert:NAME:scopes`, whom a client's certificate names. Scopes have commas between them; a line
+ * without scopes allows everything, which a warning tells. Empty lines and lines that begin with # say nothing. A name may have
+ * several tokens. Throws an Error that names the file and the line.
+ */
+export function parseTokens(text: string, file: string): TokensFile {
+  const lines: Line[] = [];
+  const warnings: string[] = [];
+  for (const [at, given] of text.split("\n").entries()) {
+    const line = given.trim();
+    if (line === "" || line.startsWith("#")) continue;
+    try {
+      const read = readLine(line);
+      lines.push(read.line);
+      if (!read.hasScopes) warnings.push(`${file}:${at + 1}: without scopes ${read.line.name} may do everything`);
+    } catch (error) {
+      throw new Error(`${file}:${at + 1}: ${(error as Error).message}`);
+    }
+  }
+  return { lines, warnings };
+}
+
+function readLine(line: string): { readonly line: Line; readonly hasScopes: boolean } {
+  if (line.startsWith(UID)) {
+    const [, digits = "", rest] = /^uid:(\d{1,10})(?::(.*))?$/.exec(line) ?? [];
+    const uid = Number(digits);
+    if (digits === "" || uid > UID_MAX) throw new Error(`"uid:", a uid and ":scopes" are needed`);
+    return { line: { by: "uid", uid, name: `${UID}${uid}`, scopes: scopesOf(rest) }, hasScopes: hasScopes(rest) };
+  }
+  if (line.startsWith(CERT)) return readCertificate(line.slice(CERT.length));
+  const [, name, digits, rest] = /^(.*):\s*([0-9a-f]{64})\s*(?::([^:]*))?$/i.exec(line) ?? [];
+  if (name === undefined || digits === undefined) throw new Error(`a line is ${FORMS}; the SHA-256 has 64 hex digits`);
+  const digest = Buffer.from(digits, "hex");
+  return {
+    line: { by: "token", digest, name: checkName(name.trim()), scopes: scopesOf(rest) },
+    hasScopes: hasScopes(rest),
+  };
+}
+
+/** A URI has colons of its own: scopes stand behind the last. */
+function readCertificate(text: string): { readonly line: Line; readonly hasScopes: boolean } {
+  const colon = text.lastIndexOf(":");
+  const subject = text.slice(0, Math.max(colon, 0)).trim();
+  if (subject === "") throw new Error(`"cert:", a certificate's name and ":scopes" are needed`);
+  const rest = text.slice(colon + 1);
+  const name = checkLength(`${CERT}${subject}`);
+  return { line: { by: "certificate", subject, name, scopes: scopesOf(rest) }, hasScopes: hasScopes(rest) };
+}
+
+function checkName(name: string): string {
+  if (RESERVED.includes(name)) throw new Error(`${name} is a name of the service's own`);
+  return checkLength(name);
+}
+
+function checkLength(name: string): string {
+  const bytes = Buffer.byteLength(name);
+  if (bytes < 1 || bytes > NAME_BYTES_MAX) throw new Error(`a name has 1 to ${NAME_BYTES_MAX} bytes, found ${bytes}`);
+  return name;
+}
+
+function hasScopes(text: string | undefined): boolean {
+  return text !== undefined && text.trim() !== "";
+}
+
+function scopesOf(text: string | undefined): Scopes {
+  return text === undefined || text.trim() === "" ? ALL_SCOPES : parseScopes(text);
+}

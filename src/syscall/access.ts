@@ -1,0 +1,9 @@
+import { refuse } from "../maps/refusal.ts";
+import type { AccessRefusedCommand, Origin } from "./command.ts";
+import { failed, type Outcome } from "./outcome.ts";
+import type { State } from "./state.ts";
+
+/** A request that was refused before it was a command. */
+export function accessRefused(_state: State, { attr: { scope } }: Origin & AccessRefusedCommand): Outcome {
+  return failed(refuse("EACCES", `the caller has none of these scopes: ${scope}`));
+}

@@ -1,0 +1,79 @@
+import { createHash } from "node:crypto";
+import { test } from "tap";
+import { Callers } from "../../src/access/callers.ts";
+import { ALL_SCOPES, SCOPES } from "../../src/access/scopes.ts";
+import { parseTokens } from "../../src/access/tokens_file.ts";
+
+const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex");
+
+const FILE = `# who may
+
+alice:${sha256("a")}:read,write
+\r
+ bob : ${sha256("b").toUpperCase()} : metrics\r
+alice:${sha256("a2")}:read
+dept:ops:${sha256("d")}
+uid:1000:read, pin
+uid:0:read
+cert:spiffe://example.org/loader:write
+cert:CN with spaces:
+`;
+
+test("a line says how a caller is known, and what he may do", async (t) => {
+  const { lines, warnings } = parseTokens(FILE, "tokens");
+  t.same(warnings, [
+    "tokens:7: without scopes dept:ops may do everything",
+    "tokens:11: without scopes cert:CN with spaces may do everything",
+  ]);
+  const callers = new Callers(500, "own token", lines);
+  const shown = (caller: ReturnType<Callers["byToken"]>) => caller && [caller.name, [...caller.scopes].join()];
+  const all = SCOPES.join();
+  t.same(shown(callers.byToken("a")), ["alice", "read,write"]);
+  t.same(shown(callers.byToken("a2")), ["alice", "read"]);
+  t.same(shown(callers.byToken("b")), ["bob", "metrics"]);
+  t.same(shown(callers.byToken("d")), ["dept:ops", all]);
+  t.same(shown(callers.byToken("own token")), ["owner", all]);
+  for (const token of ["x", "", "A", "own token "]) t.equal(callers.byToken(token), null);
+  t.same(shown(callers.byUid(1000)), ["uid:1000", "read,pin"]);
+  t.same(shown(callers.byUid(0)), ["owner", all], "root is the owner, whatever a line says");
+  t.same(shown(callers.byUid(500)), ["owner", all], "so is the service's own user");
+  t.equal(callers.byUid(1001), null);
+  t.same(shown(callers.byCertificate("spiffe://example.org/loader")), ["cert:spiffe://example.org/loader", "write"]);
+  t.same(shown(callers.byCertificate("CN with spaces")), ["cert:CN with spaces", all]);
+  t.equal(callers.byCertificate("spiffe"), null);
+});
+
+test("a lent token is its caller's until it is taken back", async (t) => {
+  const callers = new Callers(500, null, []);
+  const caller = { name: "alice", scopes: ALL_SCOPES };
+  const token = callers.lend(caller);
+  t.match(token, /^[0-9a-f]{64}$/);
+  t.not(callers.lend(caller), token);
+  t.equal(callers.byToken(token), caller);
+  callers.takeBack(token);
+  t.equal(callers.byToken(token), null);
+});
+
+test("what cannot be read is told with its file and line", async (t) => {
+  const digest = sha256("a");
+  const FORMS = "a line is name:sha256:scopes, uid:N:scopes or cert:NAME:scopes; the SHA-256 has 64 hex digits";
+  const rows = [
+    [`alice:${digest}\nbob`, `tokens:2: ${FORMS}`],
+    ["alice:secret", `tokens:1: ${FORMS}`],
+    [`alice:${digest}0:read`, `tokens:1: ${FORMS}`],
+    [`:${digest}`, "tokens:1: a name has 1 to 255 bytes, found 0"],
+    [`${"x".repeat(256)}:${digest}`, "tokens:1: a name has 1 to 255 bytes, found 256"],
+    [`mapledger:${digest}`, "tokens:1: mapledger is a name of the service's own"],
+    [`owner:${digest}:read`, "tokens:1: owner is a name of the service's own"],
+    [`alice:${digest}:reed`, `tokens:1: "reed" is no scope; there are ${SCOPES.join(", ")}`],
+    [`alice:${digest}:read,`, `tokens:1: "" is no scope; there are ${SCOPES.join(", ")}`],
+    [`alice:${digest}:Read`, `tokens:1: "Read" is no scope; there are ${SCOPES.join(", ")}`],
+    [`uid:x:read`, `tokens:1: "uid:", a uid and ":scopes" are needed`],
+    [`uid:4294967295:read`, `tokens:1: "uid:", a uid and ":scopes" are needed`],
+    [`uid:alice:${digest}:read`, `tokens:1: "uid:", a uid and ":scopes" are needed`],
+    [`cert::read`, `tokens:1: "cert:", a certificate's name and ":scopes" are needed`],
+    [`cert:x`, `tokens:1: "cert:", a certificate's name and ":scopes" are needed`],
+  ] as const;
+  for (const [text, message] of rows) t.throws(() => parseTokens(text, "tokens"), { message }, text);
+  t.same(parseTokens("# nobody\n", "tokens").lines, [], "the owner comes without a line");
+});
