@@ -24,6 +24,23 @@ t.test("the README has every script", (t) => {
   t.end();
 });
 
+t.test("no dependency's script runs when it is installed, in the image neither", (t) => {
+  const npmrc = read(".npmrc").split("\n");
+  t.ok(npmrc.includes("ignore-scripts=true"), "any npm, by .npmrc");
+  const { allowScripts } = JSON.parse(read("package.json")) as { allowScripts: Record<string, boolean> };
+  const { packages } = JSON.parse(read("package-lock.json")) as {
+    packages: Record<string, { hasInstallScript?: true }>;
+  };
+  for (const [path, { hasInstallScript }] of Object.entries(packages))
+    if (hasInstallScript) t.equal(allowScripts[path.split("node_modules/").at(-1) as string], false, path);
+  t.notOk(Object.values(allowScripts).includes(true), "npm 12 and later, by package.json");
+  const dockerfile = read("Dockerfile");
+  const copied = dockerfile.split("\n").findIndex((line) => /^COPY .*\.npmrc/.test(line));
+  t.ok(copied !== -1 && copied < dockerfile.split("\n").findIndex((line) => line.startsWith("RUN npm ci")));
+  t.notOk(read(".dockerignore").split("\n").includes(".npmrc"));
+  t.end();
+});
+
 t.test("the changelog and the README name every map type that is served", (t) => {
   for (const [name, number] of Object.entries(BPF_MAP_TYPE))
     if (mapType(number) !== undefined) t.match(read("CHANGELOG.md"), name, name);
