@@ -14,7 +14,7 @@ COPY package.json ./
 COPY migrations migrations
 COPY src src
 # Whatever the umask of the checkout, node can read it.
-RUN chmod -R a+rX package.json migrations src && install -d -o node -g node /data
+RUN chmod -R a+rX package.json migrations src && install -d -m 0700 -o node -g node /data
 VOLUME /data
 USER node
 EXPOSE 8620

@@ -1,4 +1,3 @@
-import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import type { Settings } from "./config.ts";
@@ -27,7 +26,6 @@ const say = (message: FromEngine): void => port.postMessage(message);
 const report = (message: string, error: unknown): void =>
   say({ kind: "report", message, error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
 
-mkdirSync(settings.data, { recursive: true });
 const unlock = holdLock(join(settings.data, "lock.sqlite"), settings.data);
 const log = new SqliteEventLog(join(settings.data, "events.sqlite"));
 const machine = readHost();

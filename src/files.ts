@@ -1,5 +1,14 @@
 import { createHash } from "node:crypto";
-import { closeSync, createReadStream, fsyncSync, openSync, renameSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  createReadStream,
+  fsyncSync,
+  openSync,
+  readSync,
+  renameSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { dirname } from "node:path";
 
 const CHUNK_BYTES = 1024 * 1024;
@@ -12,6 +21,19 @@ export async function sha256Of(file: string, told: (bytes: number) => void = () 
     told((chunk as Buffer).length);
   }
   return digest.digest("hex");
+}
+
+/** Copies a file to where none is: unlike copyFile(3), without the modes of the original. */
+export function copyContents(from: string, to: string): void {
+  const [source, copy] = [openSync(from, "r"), openSync(to, "wx")];
+  try {
+    const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
+    for (let read = readSync(source, chunk); read > 0; read = readSync(source, chunk))
+      for (let at = 0; at < read; ) at += writeSync(copy, chunk, at, read - at);
+  } finally {
+    closeSync(source);
+    closeSync(copy);
+  }
 }
 
 /** Until a file, or what stands in a folder, has reached the disk. */

@@ -1,8 +1,9 @@
-import { mkdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import { pino } from "pino";
 import { Callers } from "./access/callers.ts";
 import { parseTokens } from "./access/tokens_file.ts";
+import { archiveFilesIn } from "./archive/archive.ts";
 import { ThreadedArchiver } from "./archiver.ts";
 import { readSettings, type Settings } from "./config.ts";
 import { EventsArchived } from "./engine/archives.ts";
@@ -19,6 +20,7 @@ import { Metrics } from "./http/metrics.ts";
 import { Replays } from "./http/replays.ts";
 import { ClientProcesses } from "./mirror/client_processes.ts";
 import { ownToken } from "./own_access.ts";
+import { makePrivate, narrowFiles, UMASK } from "./private_files.ts";
 import { openTarget } from "./replay_targets.ts";
 import { ThreadedEventReader } from "./sqlite/event_reader.ts";
 import { ThreadedTree } from "./sqlite/threaded_tree.ts";
@@ -33,6 +35,7 @@ Everything else is set by environment variables: see the README.`;
 const STOP_MS = 10_000;
 const ROOT = 0;
 
+process.umask(UMASK);
 const settings = settingsOrExit();
 const rebuild = argumentsOrExit();
 const logger = pino({ level: settings.logLevel });
@@ -59,7 +62,7 @@ async function start(): Promise<void> {
   if (warning !== null) logger.warn(warning);
   if (socket === null && settings.port === null)
     throw new Error("there is nothing to listen on: MAPLEDGER_PORT is empty, and there is no unix socket");
-  mkdirSync(settings.data, { recursive: true, mode: 0o700 });
+  closeToOthers(settings);
   const callers = knownCallers();
   const metrics = new Metrics();
   const started = performance.now();
@@ -142,6 +145,17 @@ async function start(): Promise<void> {
     { url: url ?? undefined, socket: socket ?? undefined, data: settings.data, mirror, ...figures, version: VERSION },
     `mapledger serves ${[socket, url].filter((place) => place !== null).join(" and ")}, data in ${settings.data}, kernel mirror ${mirror}`,
   );
+}
+
+/** Nobody else may read what the ledger keeps, nor hold up the log by a lock on a file. */
+function closeToOthers({ data, archive }: Settings): void {
+  const narrowed = makePrivate(data);
+  if (narrowed.length > 0)
+    logger.warn(
+      { count: narrowed.length, first: narrowed[0] },
+      `${data} was open to others: ${narrowed.length} files and directories are their owner's alone from now on`,
+    );
+  if (archive !== "") narrowFiles(archive, archiveFilesIn(archive));
 }
 
 /** Waits until the engine has recovered; from then on its reports go to the log lines. */

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { writeWhole } from "../files.ts";
 import type { EventRow } from "../log/event.ts";
@@ -96,6 +96,12 @@ export function archiveFiles(folder: string): readonly string[] {
   const segments = files.filter(isSegment);
   const [first, last] = [segments[0]?.first ?? 1, segments.at(-1)?.through ?? 0];
   return [MARK, SUMS, ...files.map(({ name }) => name), ...[...tilesOver(first, last)].map(tileFile)];
+}
+
+/** Files that are an archive's by their names, whether it lists them or not; none where there is no archive. */
+export function* archiveFilesIn(folder: string): Iterable<string> {
+  if (!existsSync(join(folder, MARK))) return;
+  for (const name of readdirSync(folder, { recursive: true, encoding: "utf8" })) if (isArchiveFile(name)) yield name;
 }
 
 export function isArchiveFile(name: string): boolean {

@@ -1,9 +1,9 @@
 import { hash } from "node:crypto";
-import { copyFileSync, existsSync, linkSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type ArchiveAttr, type ArchivePlan, ArchiveRefused, type ArchiveSource } from "../engine/archives.ts";
 import type { StateStore } from "../engine/ports.ts";
-import { sha256Of, sync } from "../files.ts";
+import { copyContents, sha256Of, sync } from "../files.ts";
 import type { EventRow } from "../log/event.ts";
 import type { Host } from "../maps/map.ts";
 import { Archive, archivedLog, markArchive } from "./archive.ts";
@@ -191,7 +191,7 @@ function copy(from: string, to: string): void {
   try {
     linkSync(from, to);
   } catch {
-    copyFileSync(from, to);
+    copyContents(from, to);
     sync(to);
   }
 }

@@ -1,5 +1,4 @@
 import {
-  copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -12,7 +11,7 @@ import {
 } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import Sqlite from "better-sqlite3";
-import { sha256Of, sync } from "../files.ts";
+import { copyContents, sha256Of, sync } from "../files.ts";
 import { VERSION } from "../version.ts";
 import { keptFiles, LOG_FILE } from "./kept.ts";
 import { MANIFEST, type Manifest, type ManifestFile, readLogEnd } from "./manifest.ts";
@@ -38,7 +37,7 @@ export async function makeBackup(data: string, folder: string, progress: Progres
       const copy = join(partial, name);
       if (existsSync(copy)) continue;
       mkdirSync(dirname(copy), { recursive: true });
-      if (is === "file") copyFileSync(join(data, name), copy);
+      if (is === "file") copyContents(join(data, name), copy);
       else await copyDatabase(join(data, name), copy, progress);
       sync(copy);
       sync(dirname(copy));

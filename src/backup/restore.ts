@@ -1,7 +1,7 @@
-import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import Sqlite from "better-sqlite3";
-import { sha256Of, sync } from "../files.ts";
+import { copyContents, sha256Of, sync } from "../files.ts";
 import { giveNewLife } from "../sqlite/life.ts";
 import { holdLock } from "../sqlite/lock.ts";
 import { LOG_FILE } from "./kept.ts";
@@ -29,7 +29,7 @@ export async function restoreBackup(folder: string, data: string, progress: Prog
     for (const { name } of inOrder(manifest)) {
       const file = join(data, name);
       mkdirSync(dirname(file), { recursive: true });
-      copyFileSync(join(folder, name), `${file}.partial`);
+      copyContents(join(folder, name), `${file}.partial`);
       if (name === LOG_FILE) giveNewLife(`${file}.partial`);
       sync(`${file}.partial`);
       renameSync(`${file}.partial`, file);

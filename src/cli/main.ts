@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { Command } from "commander";
+import { UMASK } from "../private_files.ts";
 import { VERSION } from "../version.ts";
 import { addArchive } from "./archive.ts";
 import { addBackup, addRestoreBackup } from "./backup.ts";
@@ -23,6 +24,8 @@ const SUBCOMMANDS: readonly Subcommand[] = [
   addMirror,
   addMap,
 ];
+
+process.umask(UMASK);
 
 const program = new Command("mapledger")
   .description("Works on a mapledger's log: the service itself is started by npm start.")

@@ -1,6 +1,7 @@
-import { mkdirSync, unlinkSync } from "node:fs";
+import { unlinkSync } from "node:fs";
 import type { LogEnd } from "../engine/ports.ts";
 import type { Bpf } from "./bpf.ts";
+import { makeDirectories } from "./directories.ts";
 import { foreignPins, type Layout, makeOwn, refusedIn } from "./layout.ts";
 import { DirectoryLock } from "./lock.ts";
 import { differs, type Mark, readMark, writeMark } from "./mark.ts";
@@ -188,7 +189,7 @@ function makeById({ own, byIds }: Layout): string | null {
   return refusedIn(
     own,
     `making ${byIds}`,
-    errnoOf(() => mkdirSync(byIds, { recursive: true })),
+    errnoOf(() => makeDirectories(byIds)),
   );
 }
 

@@ -1,7 +1,8 @@
-import { closeSync, lstatSync, mkdirSync, openSync, type Stats, statfsSync, statSync } from "node:fs";
+import { closeSync, lstatSync, openSync, type Stats, statfsSync, statSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { ERRNO, errnoName } from "../abi/errno.ts";
 import { BPFFS } from "../syscall/pins.ts";
+import { makeDirectories } from "./directories.ts";
 import { errnoOf } from "./refusal.ts";
 
 /** BPF_FS_MAGIC, include/uapi/linux/magic.h. */
@@ -103,7 +104,7 @@ export function makeOwn({ root, own }: Layout): string | null {
     return `bpffs refuses names with a dot (EPERM), and ${root} has ${dotted}: choose another MAPLEDGER_BPFFS`;
   if (!statSync(standing).isDirectory())
     return `${standing} is no directory, something else is pinned there: choose another MAPLEDGER_BPFFS`;
-  const unmade = errnoOf(() => mkdirSync(own, { recursive: true, mode: OWN_MODE }));
+  const unmade = errnoOf(() => makeDirectories(own, OWN_MODE));
   return refusedIn(own, "making it", unmade) ?? refusedIn(own, "opening it", openable(own));
 }
 

@@ -1,6 +1,7 @@
-import { mkdirSync, readlinkSync, renameSync, statSync, symlinkSync, unlinkSync } from "node:fs";
+import { readlinkSync, renameSync, statSync, symlinkSync, unlinkSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { ERRNO, errnoName } from "../abi/errno.ts";
+import { makeDirectories } from "./directories.ts";
 import { ownerIn, refusedIn, temporaryFor } from "./layout.ts";
 import { bootId } from "./pidfd.ts";
 import { errnoOf } from "./refusal.ts";
@@ -71,7 +72,7 @@ export function writeMark(own: string, mark: Mark): string | null {
   const first = errnoOf(() => symlinkSync(target, link));
   if (first !== -ERRNO.EEXIST) return refusedIn(own, `making ${link}`, first);
   const temporary = temporaryFor(own, "owner");
-  errnoOf(() => mkdirSync(dirname(temporary)));
+  errnoOf(() => makeDirectories(dirname(temporary)));
   errnoOf(() => unlinkSync(temporary));
   const unmade = errnoOf(() => symlinkSync(target, temporary));
   if (unmade !== 0) return refusedIn(own, `making ${temporary}`, unmade);

@@ -1,9 +1,10 @@
-import { lstatSync, mkdirSync, renameSync, rmdirSync, type Stats, unlinkSync } from "node:fs";
+import { lstatSync, renameSync, rmdirSync, type Stats, unlinkSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { ERRNO } from "../abi/errno.ts";
 import type { MirrorRefusal } from "../engine/ports.ts";
 import type { Occupied } from "../syscall/command.ts";
 import { type Bpf, RENAME } from "./bpf.ts";
+import { makeDirectories } from "./directories.ts";
 import { fdinfo } from "./fdinfo.ts";
 import type { KernelMap } from "./kernel_map.ts";
 import { type Layout, temporaryFor } from "./layout.ts";
@@ -71,7 +72,7 @@ export class PinTree {
   pinWhereNothingIs(kernel: KernelMap, pathname: string): MirrorRefusal | null {
     const path = this.place(pathname);
     if (typeof path === "number" || path === kernel.map.adoptedPin) return null;
-    errnoOf(() => mkdirSync(dirname(path), { recursive: true }));
+    errnoOf(() => makeDirectories(dirname(path)));
     const ret = this.#bpf.pin(kernel.fd, path);
     if (ret === 0 || ret === -ERRNO.EEXIST) return null;
     return refusal(kernel.map.id, "BPF_OBJ_PIN", ret, `pinning at ${path}`);
@@ -118,7 +119,7 @@ export class PinTree {
   exchange(kernel: KernelMap, pathname: string): { readonly aside: string | null } | MirrorRefusal {
     const path = this.place(pathname);
     if (typeof path === "number") return refusal(kernel.map.id, "BPF_OBJ_PIN", path, `pinning at ${pathname}`);
-    errnoOf(() => mkdirSync(dirname(path), { recursive: true }));
+    errnoOf(() => makeDirectories(dirname(path)));
     return this.#exchangeAt(kernel, path);
   }
 
@@ -136,7 +137,7 @@ export class PinTree {
     }
     // From here on the temporary path has what was there.
     const { aside } = this.#layout;
-    errnoOf(() => mkdirSync(aside));
+    errnoOf(() => makeDirectories(aside));
     for (let at = 1; at <= ASIDE_TRIES; at++) {
       const kept = join(aside, at === 1 ? basename(path) : `${basename(path)}_${at}`);
       const unmoved = this.#bpf.rename(temporary, kept, RENAME.NOREPLACE);
@@ -182,7 +183,7 @@ export class PinTree {
   /** Makes a directory, ancestors too. One that is there is as good. */
   mkdir(pathname: string): MirrorRefusal | null {
     const path = this.place(pathname);
-    const ret = typeof path === "number" ? path : errnoOf(() => mkdirSync(path, { recursive: true }));
+    const ret = typeof path === "number" ? path : errnoOf(() => makeDirectories(path));
     if (ret === 0) return null;
     if (ret === -ERRNO.EEXIST && typeof path === "string" && isDirectory(path)) return null;
     return refusal(NO_MAP, "mkdir", ret, `making ${path === ret ? pathname : path}`);
