@@ -3,6 +3,7 @@ import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises"
 import { BPF_ATTR_BYTES, BPF_ATTR_END, BPF_CMD, BPF_F } from "../abi/bpf.ts";
 import { errnoName } from "../abi/errno.ts";
 import type { Event } from "../log/event.ts";
+import type { Refusal } from "../maps/refusal.ts";
 import type { Answer, Outputs } from "../replay/answer.ts";
 import type { BatchCall, Body, Call, ElementCall, LeftOut, MemoryCall, View } from "../replay/call.ts";
 import type { Difference } from "../replay/compare.ts";
@@ -10,6 +11,7 @@ import type { Id } from "../replay/ids.ts";
 import type { Target } from "../replay/target.ts";
 import type { ObjectSpec } from "../syscall/command.ts";
 import type { Bpf } from "./bpf.ts";
+import { btfWarning } from "./btf_warning.ts";
 import { DoorPacker } from "./door_attr.ts";
 import { Guarded } from "./guarded.ts";
 import { KernelFreedom } from "./kernel_freedom.ts";
@@ -64,6 +66,8 @@ export class KernelTarget implements Target {
   readonly #fds = new Map<number, Set<number>>();
   /** By descriptor: those of duplicates have the same one. */
   readonly #objects = new Map<number, Held>();
+  /** Blobs of BTF by descriptor. */
+  readonly #btfs = new Map<number, Buffer>();
   /** Kernel's ids of recorded maps. */
   readonly #maps = new Map<number, number>();
   /** Where batches of the kernel's have ended, by recorded map and position. */
@@ -91,6 +95,8 @@ export class KernelTarget implements Target {
 
   #send(call: Call, event: Event, recorded: Answer): Answer | LeftOut {
     const { session } = event.command;
+    const warning = this.#warningOf(call);
+    if (warning !== null) return { leftOut: warning.detail };
     if (this.#unable.has(session)) return { leftOut: "its session lacked capabilities that this process has" };
     switch (call.kind) {
       case "bpf":
@@ -120,6 +126,14 @@ export class KernelTarget implements Target {
       default:
         return this.#onMap(call, event, recorded);
     }
+  }
+
+  #warningOf(call: Call): Refusal | null {
+    const isCreate = call.kind === "create" || (call.kind === "bpf" && call.body.cmd === "BPF_MAP_CREATE");
+    const attr = ((call.kind === "create" ? call.body : call.kind === "bpf" ? call.body.attr : null) ?? {}) as BtfAttr;
+    if (call.kind === "bpf" && call.body.cmd === "BPF_BTF_LOAD") return btfWarning(blobOf(attr), null);
+    const blob = isCreate ? this.#btfs.get(attr.btf_fd ?? 0) : undefined;
+    return blob === undefined ? null : btfWarning(blob, attr.btf_value_type_id ?? 0);
   }
 
   judge(...met: Parameters<KernelFreedom["judge"]>): Difference | null {
@@ -161,7 +175,10 @@ export class KernelTarget implements Target {
     const packed = this.#packer.pack(cmd, attr);
     const answer = answered(this.#bpf.bpf(BPF_CMD[cmd as keyof typeof BPF_CMD], packed.attr));
     if (answer.errno === null && OPENS_MAP.has(cmd)) this.#packer.openedMap(answer.ret as number);
-    if (answer.errno === null && cmd === "BPF_BTF_LOAD") this.#packer.openedOther(answer.ret as number);
+    if (answer.errno === null && cmd === "BPF_BTF_LOAD") {
+      this.#packer.openedOther(answer.ret as number);
+      this.#btfs.set(answer.ret as number, blobOf(attr as BtfAttr));
+    }
     if (answer.errno === null && (answer.ret as number) > 0) this.#keep(event.command.session, answer.ret as number);
     const outputs = packed.outputs(answer.errno);
     return { ...answer, outputs: recorded === undefined ? outputs : this.#withoutPosition(event, outputs, recorded) };
@@ -203,6 +220,8 @@ export class KernelTarget implements Target {
       const [of, fd] = [body.fd as number, answer.ret as number];
       this.#packer.duplicated(of, fd);
       this.#hold(fd, this.#objects.get(of));
+      const blob = this.#btfs.get(of);
+      if (blob !== undefined) this.#btfs.set(fd, blob);
       this.#keep(session, fd);
       return answer;
     }
@@ -324,6 +343,7 @@ export class KernelTarget implements Target {
     this.#packer.closed(fd);
     const held = this.#objects.get(fd);
     this.#objects.delete(fd);
+    this.#btfs.delete(fd);
     const ret = this.#bpf.close(fd);
     if (held !== undefined && --held.fds === 0) {
       held.object.release();
@@ -335,6 +355,18 @@ export class KernelTarget implements Target {
 
 function answered(ret: number): Answer {
   return ret < 0 ? { ret: -1, errno: errnoName(-ret), outputs: {} } : { ret, errno: null, outputs: {} };
+}
+
+/** What commands say of BTF. */
+interface BtfAttr {
+  readonly btf?: string;
+  readonly btf_size?: number;
+  readonly btf_fd?: number;
+  readonly btf_value_type_id?: number;
+}
+
+function blobOf({ btf = "", btf_size = 0 }: BtfAttr): Buffer {
+  return Buffer.from(btf, "hex").subarray(0, btf_size);
 }
 
 function elementAttr(attr: Body): Body {

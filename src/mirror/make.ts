@@ -2,6 +2,7 @@ import { BPF_F } from "../abi/bpf.ts";
 import type { MirrorRefusal, MirrorSource } from "../engine/ports.ts";
 import type { Host, InnerShape, MapRecord } from "../maps/map.ts";
 import type { Bpf } from "./bpf.ts";
+import { btfWarning } from "./btf_warning.ts";
 import { fdinfo } from "./fdinfo.ts";
 import { KernelMap } from "./kernel_map.ts";
 import type { MapInfo } from "./map_info.ts";
@@ -40,6 +41,9 @@ export function makeKernelMap(
     with_.innerMapFd = template;
   }
   if (map.btf !== null && btf !== null) {
+    const warning = btfWarning(btf, map.btf.valueTypeId);
+    if (warning !== null)
+      return refused("BPF_BTF_LOAD", -warning.number, `keeping from the kernel that ${warning.detail}`);
     const loaded = bpf.loadBtf(btf);
     if (loaded < 0) return refused("BPF_BTF_LOAD", loaded, "loading the BTF of the kernel map");
     opened.push(loaded);

@@ -1,6 +1,7 @@
 import { BTF_KIND } from "../maps/btf_types.ts";
 import type { BtfType } from "../maps/map.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
+import { isRefusal } from "./outcome.ts";
 
 /**
  * BTF as far as maps need it: types, their sizes, their members. Source: kernel/bpf/btf.c, <linux/btf.h>. Everything is
@@ -62,33 +63,38 @@ export const MODIFIERS: ReadonlySet<number> = new Set([
   BTF_KIND.VAR,
 ]);
 
-/** struct btf_type with where it stands. */
-interface RawType {
-  readonly at: number;
-  readonly kind: number;
-  readonly vlen: number;
-  readonly kindFlag: boolean;
-  readonly sizeOrType: number;
+/** What the size of a type is before it has been asked for; NaN: it has none. */
+const UNKNOWN = -1;
+
+/** struct btf_type, one an id, in columns: id 0 is void. */
+interface Types {
+  readonly count: number;
+  /** Where it stands in the blob. */
+  readonly at: Uint32Array;
+  readonly kind: Uint8Array;
+  readonly vlen: Uint16Array;
+  readonly kindFlag: Uint8Array;
+  readonly sizeOrType: Uint32Array;
 }
 
-/** A member of a struct or union. */
-interface Field {
-  readonly type: number;
-  readonly offsetBits: number;
-  /** 0: it is none. */
-  readonly bitfieldBits: number;
-}
-
-/** A blob whose header and types are well-formed. Ids go from 0, which is void, to below `count`. */
+/**
+ * A blob whose header and types are well-formed. Ids go from 0, which is void, to below `count`. Each type is resolved once:
+ * to ask for all types and members takes a time that is linear in the blob, however long its chains are.
+ */
 export class Btf {
   readonly #blob: Buffer;
-  readonly #types: readonly RawType[];
+  readonly #types: Types;
   readonly #strings: Buffer;
+  /** By id: the type without names and modifiers, plus one; 0: not asked yet. */
+  readonly #plain: Uint32Array;
+  readonly #sizes: Float64Array;
 
-  private constructor(blob: Buffer, types: readonly RawType[], strings: Buffer) {
+  private constructor(blob: Buffer, types: Types, strings: Buffer) {
     this.#blob = blob;
     this.#types = types;
     this.#strings = strings;
+    this.#plain = new Uint32Array(types.count);
+    this.#sizes = new Float64Array(types.count).fill(UNKNOWN);
   }
 
   /** btf_parse(): EINVAL for what is no BTF, ENOTSUPP for a version or flags of another time. */
@@ -112,112 +118,185 @@ export class Btf {
     if (strLen === 0 || strings[0] !== 0 || strings[strLen - 1] !== 0)
       return refuse("EINVAL", "BTF's strings do not begin and end with NUL");
     const types = readTypes(blob, headerBytes + typeOff, typeLen, strLen);
-    return Array.isArray(types) ? new Btf(blob, types, strings) : (types as Refusal);
+    return isRefusal(types) ? types : new Btf(blob, types, strings);
   }
 
   get count(): number {
-    return this.#types.length;
+    return this.#types.count;
   }
 
   /** undefined: there is no such type. */
   kind(id: number): number | undefined {
-    return this.#types[id]?.kind;
+    return this.#types.kind[id];
+  }
+
+  /** kind_flag. */
+  kindFlag(id: number): boolean {
+    return this.#types.kindFlag[id] === 1;
   }
 
   /** The beginning of its name. */
   name(id: number): string {
-    const raw = this.#types[id];
-    if (raw === undefined || raw.kind === VOID) return "";
-    const start = this.#blob.readUInt32LE(raw.at);
+    const at = this.#types.at[id];
+    if (at === undefined || this.kind(id) === VOID) return "";
+    const start = this.#blob.readUInt32LE(at);
     const beginning = this.#strings.subarray(start, start + NAME_BYTES_MAX);
     const end = beginning.indexOf(0);
     return beginning.toString("latin1", 0, end === -1 ? undefined : end);
   }
 
-  /** What a modifier or a pointer is of. */
+  /** The type that a modifier or a pointer is of; of others the size. */
   target(id: number): number {
-    return this.#types[id]?.sizeOrType ?? 0;
+    return this.#types.sizeOrType[id] ?? 0;
   }
 
   /** The types of an array's elements and of its index, and how many elements it has. */
   array(id: number): { readonly element: number; readonly index: number; readonly count: number } {
-    const at = (this.#types[id] as RawType).at + TYPE_BYTES;
-    const [element, index, count] = [0, 4, 8].map((offset) => this.#blob.readUInt32LE(at + offset)) as [
-      number,
-      number,
-      number,
-    ];
-    return { element, index, count };
+    const at = this.#rest(id);
+    const word = (offset: number): number => this.#blob.readUInt32LE(at + offset);
+    return { element: word(0), index: word(4), count: word(8) };
   }
 
-  /** Members of a struct or union, in their order; variables of a data section. */
-  fields(id: number): readonly Field[] {
-    const raw = this.#types[id] as RawType;
-    return Array.from({ length: raw.vlen }, (_, at) => {
-      const member = raw.at + TYPE_BYTES + at * MEMBER_BYTES;
-      const offset = this.#blob.readUInt32LE(member + 8);
-      return {
-        type: this.#blob.readUInt32LE(member + 4),
-        offsetBits: raw.kindFlag ? offset & 0xffffff : offset,
-        bitfieldBits: raw.kindFlag ? offset >>> 24 : 0,
-      };
-    });
+  /** Of a struct or union, its members; of a data section, its variables. */
+  memberCount(id: number): number {
+    return this.#types.vlen[id] ?? 0;
+  }
+
+  memberType(id: number, at: number): number {
+    return this.#blob.readUInt32LE(this.#rest(id) + at * MEMBER_BYTES + 4);
+  }
+
+  memberOffsetBits(id: number, at: number): number {
+    const offset = this.#blob.readUInt32LE(this.#rest(id) + at * MEMBER_BYTES + 8);
+    return this.kindFlag(id) ? offset & 0xffffff : offset;
+  }
+
+  /** 0: it is no bit field. */
+  memberBits(id: number, at: number): number {
+    return this.kindFlag(id) ? this.#blob.readUInt32LE(this.#rest(id) + at * MEMBER_BYTES + 8) >>> 24 : 0;
+  }
+
+  /** struct btf_var_secinfo, of a data section. */
+  variable(id: number, at: number): { readonly type: number; readonly offset: number; readonly size: number } {
+    const start = this.#rest(id) + at * MEMBER_BYTES;
+    const word = (offset: number): number => this.#blob.readUInt32LE(start + offset);
+    return { type: word(0), offset: word(4), size: word(8) };
   }
 
   /** btf_type_id_size(): the type that a map's keys or values are of; undefined where it has no size. */
   type(id: number): BtfType | undefined {
     const type = this.#sized(id);
     if (type?.kind !== BTF_KIND.STRUCT) return type;
-    const members = this.fields(type.id).map(({ type, offsetBits }) => ({ type: this.#sized(type), offsetBits }));
+    const members = Array.from({ length: this.memberCount(type.id) }, (_, at) => ({
+      type: this.#sized(this.memberType(type.id, at)),
+      offsetBits: this.memberOffsetBits(type.id, at),
+    }));
     return { ...type, members };
+  }
+
+  /** In bytes; undefined where it has none. */
+  size(id: number): number | undefined {
+    const size = this.#sizeOf(this.plain(id));
+    return Number.isNaN(size) ? undefined : size;
+  }
+
+  /** Of an integer, its bits; of others 0. */
+  bits(id: number): number {
+    const plain = this.plain(id);
+    return this.kind(plain) === BTF_KIND.INT ? this.#blob.readUInt32LE(this.#rest(plain)) & 0xff : 0;
+  }
+
+  /** A type without its names and modifiers, as many as there may be. */
+  plain(id: number): number {
+    if (!MODIFIERS.has(this.#types.kind[id] ?? VOID)) return id;
+    let plain = id;
+    for (let steps = 0; steps < this.count; steps++) {
+      const known = this.#plain[plain] ?? 0;
+      if (known !== 0) plain = known - 1;
+      if (known !== 0 || !MODIFIERS.has(this.kind(plain) ?? VOID)) break;
+      plain = this.target(plain);
+    }
+    for (let passed = id; passed !== plain && this.#plain[passed] === 0; passed = this.target(passed))
+      this.#plain[passed] = plain + 1;
+    return plain;
   }
 
   /** Without its members. */
   #sized(id: number): BtfType | undefined {
-    const type = this.#unmodified(id);
-    let [base, count] = [type, 1];
-    for (let depth = 0; this.kind(base) === BTF_KIND.ARRAY && depth < this.count; depth++) {
-      const { element, count: times } = this.array(base);
-      [base, count] = [this.#unmodified(element), count * times];
+    const size = this.size(id);
+    const plain = this.plain(id);
+    return size === undefined
+      ? undefined
+      : { id: plain, kind: this.kind(plain) ?? VOID, size, bits: this.bits(id), members: [] };
+  }
+
+  /** Of a type without names and modifiers; an array's elements first, however deep they are arrays themselves. */
+  #sizeOf(id: number): number {
+    if (this.#types.kind[id] !== BTF_KIND.ARRAY) return this.#bytes(id);
+    const arrays: number[] = [];
+    let inner = id;
+    for (
+      ;
+      this.kind(inner) === BTF_KIND.ARRAY && this.#sizes[inner] === UNKNOWN;
+      inner = this.plain(this.array(inner).element)
+    ) {
+      this.#sizes[inner] = Number.NaN;
+      arrays.push(inner);
     }
-    const each = this.#bytes(base);
-    if (each === undefined) return undefined;
-    const { kind, at } = this.#types[type] as RawType;
-    const bits = kind === BTF_KIND.INT ? this.#blob.readUInt32LE(at + TYPE_BYTES) & 0xff : 0;
-    return { id: type, kind, size: each * count, bits, members: [] };
+    let size = this.kind(inner) === BTF_KIND.ARRAY ? (this.#sizes[inner] as number) : this.#bytes(inner);
+    for (let array = arrays.pop(); array !== undefined; array = arrays.pop()) {
+      size *= this.array(array).count;
+      this.#sizes[array] = size;
+    }
+    return size;
   }
 
-  #bytes(id: number): number | undefined {
-    const raw = this.#types[id];
-    if (raw?.kind === BTF_KIND.PTR) return POINTER_BYTES;
-    return raw !== undefined && SIZED.has(raw.kind) ? raw.sizeOrType : undefined;
+  /** Of what is no array. */
+  #bytes(id: number): number {
+    const kind = this.kind(id) ?? VOID;
+    if (kind === BTF_KIND.PTR) return POINTER_BYTES;
+    return SIZED.has(kind) ? this.target(id) : Number.NaN;
   }
 
-  /** A type without its names and modifiers, as many as there may be. */
-  #unmodified(id: number): number {
-    let plain = id;
-    for (let depth = 0; MODIFIERS.has(this.kind(plain) ?? VOID) && depth < this.count; depth++)
-      plain = this.target(plain);
-    return plain;
+  /** Where that begins which a type has behind struct btf_type. */
+  #rest(id: number): number {
+    return (this.#types.at[id] as number) + TYPE_BYTES;
   }
 }
 
-function readTypes(blob: Buffer, start: number, length: number, strLen: number): RawType[] | Refusal {
-  // Id 0 is void.
-  const types: RawType[] = [{ at: 0, kind: VOID, vlen: 0, kindFlag: false, sizeOrType: 0 }];
+function readTypes(blob: Buffer, start: number, length: number, strLen: number): Types | Refusal {
   const end = start + length;
-  for (let at = start; at < end; ) {
-    if (at + TYPE_BYTES > end || types.length > TYPES_MAX)
-      return refuse("EINVAL", "BTF's types end in the middle of one");
+  const room = 1 + Math.min(TYPES_MAX, Math.floor(length / TYPE_BYTES));
+  const types = {
+    at: new Uint32Array(room),
+    kind: new Uint8Array(room),
+    vlen: new Uint16Array(room),
+    kindFlag: new Uint8Array(room),
+    sizeOrType: new Uint32Array(room),
+  };
+  // Id 0 is void.
+  let id = 1;
+  for (let at = start; at < end; id++) {
+    if (at + TYPE_BYTES > end || id > TYPES_MAX) return refuse("EINVAL", "BTF's types end in the middle of one");
     const info = blob.readUInt32LE(at + 4);
     const kind = (info >>> 24) & 0x1f;
     const rest = REST[kind];
     if (rest === undefined || blob.readUInt32LE(at) >= strLen)
-      return refuse("EINVAL", `BTF's type ${types.length} has an unknown kind or name`);
-    const vlen = info & 0xffff;
-    types.push({ at, kind, vlen, kindFlag: info >>> 31 === 1, sizeOrType: blob.readUInt32LE(at + 8) });
-    at += TYPE_BYTES + rest[0] + rest[1] * vlen;
+      return refuse("EINVAL", `BTF's type ${id} has an unknown kind or name`);
+    types.at[id] = at;
+    types.kind[id] = kind;
+    types.vlen[id] = info & 0xffff;
+    types.kindFlag[id] = info >>> 31;
+    types.sizeOrType[id] = blob.readUInt32LE(at + 8);
+    at += TYPE_BYTES + rest[0] + rest[1] * (info & 0xffff);
     if (at > end) return refuse("EINVAL", "BTF's types end in the middle of one");
   }
-  return types;
+  return {
+    count: id,
+    at: types.at.subarray(0, id),
+    kind: types.kind.subarray(0, id),
+    vlen: types.vlen.subarray(0, id),
+    kindFlag: types.kindFlag.subarray(0, id),
+    sizeOrType: types.sizeOrType.subarray(0, id),
+  };
 }

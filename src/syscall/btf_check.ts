@@ -34,7 +34,7 @@ function contained(btf: Btf, id: number): readonly number[] {
     }
     case BTF_KIND.STRUCT:
     case BTF_KIND.UNION:
-      return btf.fields(id).map(({ type }) => type);
+      return Array.from({ length: btf.memberCount(id) }, (_, at) => btf.memberType(id, at));
     default:
       return [];
   }
@@ -82,20 +82,24 @@ const DONE = 2;
 function checkSize(btf: Btf, id: number): Refusal | null {
   const kind = btf.kind(id);
   if (kind === BTF_KIND.ARRAY) {
-    const size = btf.type(id)?.size;
-    if (size !== undefined && size <= SIZE_MAX && btf.type(btf.array(id).index)?.kind === BTF_KIND.INT) return null;
+    const size = btf.size(id);
+    const index = btf.plain(btf.array(id).index);
+    if (size !== undefined && size <= SIZE_MAX && btf.kind(index) === BTF_KIND.INT) return null;
     return refuse("EINVAL", `BTF's type ${id} is an array that cannot be`);
   }
   return kind === BTF_KIND.STRUCT || kind === BTF_KIND.UNION ? checkMembers(btf, id) : null;
 }
 
 function checkMembers(btf: Btf, id: number): Refusal | null {
+  const endBits = btf.target(id) * 8;
   let last = 0;
-  for (const { type, offsetBits, bitfieldBits } of btf.fields(id)) {
-    const member = btf.type(type);
-    if (member === undefined) return refuse("EINVAL", `BTF's type ${id} has a member without a size`);
-    const bits = bitfieldBits > 0 ? bitfieldBits : member.bits > 0 ? member.bits : member.size * 8;
-    if (offsetBits < last || offsetBits + bits > btf.target(id) * 8)
+  for (let at = 0; at < btf.memberCount(id); at++) {
+    const type = btf.memberType(id, at);
+    const size = btf.size(type);
+    if (size === undefined) return refuse("EINVAL", `BTF's type ${id} has a member without a size`);
+    const offsetBits = btf.memberOffsetBits(id, at);
+    const bits = btf.memberBits(id, at) || btf.bits(type) || size * 8;
+    if (offsetBits < last || offsetBits + bits > endBits)
       return refuse("EINVAL", `BTF's type ${id} has a member at bit ${offsetBits}, where it cannot be`);
     last = offsetBits;
   }

@@ -9,7 +9,7 @@ import { Btf } from "./btf.ts";
 import type { CreateCommand, Origin } from "./command.ts";
 import { checkCapability } from "./guards.ts";
 import { failed, isRefusal, type Outcome, opened } from "./outcome.ts";
-import { checkSpecial, specialFields } from "./special_fields.ts";
+import { checkSpecial, specialFields, valueWarning } from "./special_fields.ts";
 import type { FdRecord, State } from "./state.ts";
 
 type Request = Origin & CreateCommand;
@@ -215,6 +215,8 @@ function checkBtf(state: State, session: number, attr: CreateAttr): Refusal | nu
   const value = btf.type(attr.btfValueTypeId);
   if (value?.size !== attr.valueSize)
     return refuse("EINVAL", `btf_value_type_id ${attr.btfValueTypeId}: not a type of ${attr.valueSize} bytes`);
+  const warned = valueWarning(btf, value.id);
+  if (warned !== null) return warned;
   const special = specialFields(btf, value.id);
   if (special.length > 0 && (attr.mapFlags & PROG_FLAGS) !== 0)
     return refuse("EACCES", `a ${special[0]?.kind} in the value excludes BPF_F_RDONLY_PROG and BPF_F_WRONLY_PROG`);

@@ -15,7 +15,7 @@ import type {
 import { openAt, ownProcess } from "./descriptors.ts";
 import { checkCapability, readUser } from "./guards.ts";
 import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
-import { checkLocked } from "./special_fields.ts";
+import { checkObjects } from "./special_fields.ts";
 import type { FdRecord, State } from "./state.ts";
 
 /**
@@ -141,7 +141,7 @@ function checkBtf(state: State, command: Origin & BtfLoadCommand): ObjectFacts |
   if (isRefusal(blob)) return blob;
   const btf = Btf.parse(blob);
   if (isRefusal(btf)) return btf;
-  return checkTypes(btf) ?? checkLocked(btf) ?? btfFacts(state, command);
+  return checkTypes(btf) ?? checkObjects(btf) ?? btfFacts(state, command);
 }
 
 function btfFacts(state: State, { value, attr }: BtfLoadCommand): ObjectFacts {

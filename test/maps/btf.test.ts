@@ -101,11 +101,11 @@ for (const [what, errno, build] of [
     ],
   ],
   [
-    "a lock beside its like",
+    "a lock behind its like",
     "EINVAL",
     (lock, resilient) => [
-      ["a", lock, 0],
-      ["b", resilient, 8],
+      ["a", resilient, 0],
+      ["b", lock, 8],
     ],
   ],
   [
@@ -421,20 +421,16 @@ for (const [count, kept, on] of [
   [11, "00", onService],
   [12, "ff", onBoth],
 ] as const)
-  on(`of ${count} timers in structs of their own ${kept === "00" ? "each" : "none"} is one`, (t, subject) => {
+  on(`of ${count} locks in structs of their own ${kept === "00" ? "each" : "none"} is one`, (t, subject) => {
     const blob = numbers();
-    const long = blob.int("u64", 8);
-    const timer = blob.struct("bpf_timer", 16, [
-      ["a", long, 0],
-      ["b", long, 8],
-    ]);
-    const timed = blob.struct("timed", 16, [["timer", timer, 0]]);
-    const members = Array.from({ length: count }, (_, at) => [`t${at}`, timed, at * 16] as const);
-    const all = blob.struct("all", count * 16, members);
+    const lock = blob.struct("bpf_res_spin_lock", 4, [["val", 1, 0]]);
+    const locked = blob.struct("locked", 4, [["lock", lock, 0]]);
+    const members = Array.from({ length: count }, (_, at) => [`l${at}`, locked, at * 4] as const);
+    const all = blob.struct("all", count * 4, members);
     const types = { btf_fd: loadBtf(subject, blob.bytes()), btf_key_type_id: 1, btf_value_type_id: all };
-    const map_fd = create(subject, { ...HASH, value_size: count * 16, ...types });
-    update(subject, map_fd, ONE, "ff".repeat(count * 16));
-    t.equal(ask(subject, "BPF_MAP_LOOKUP_ELEM", { map_fd, key: ONE }), kept.repeat(count * 16));
+    const map_fd = create(subject, { ...HASH, value_size: count * 4, ...types });
+    update(subject, map_fd, ONE, "ff".repeat(count * 4));
+    t.equal(ask(subject, "BPF_MAP_LOOKUP_ELEM", { map_fd, key: ONE }), kept.repeat(count * 4));
   });
 
 onBoth("special fields are found in nested structs and arrays of one", (t, subject) => {

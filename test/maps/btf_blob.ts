@@ -19,7 +19,7 @@ export class BtfBlob {
   }
 
   add(kind: number, name: string, sizeOrType: number, vlen = 0, rest: readonly number[] = []): number {
-    this.#types.push(words(this.#string(name), (kind << 24) | vlen, sizeOrType, ...rest));
+    this.#types.push(words([this.#string(name), (kind << 24) | vlen, sizeOrType, ...rest]));
     return this.#types.length;
   }
 
@@ -28,7 +28,7 @@ export class BtfBlob {
     const strings = Buffer.from(this.#strings, "latin1");
     const header = Buffer.concat([
       Buffer.from("9feb0100", "hex"),
-      words(24, 0, types.length, types.length, strings.length),
+      words([24, 0, types.length, types.length, strings.length]),
     ]);
     return Buffer.concat([header, types, strings]);
   }
@@ -41,7 +41,7 @@ export class BtfBlob {
   }
 }
 
-function words(...numbers: readonly number[]): Buffer {
+function words(numbers: readonly number[]): Buffer {
   const bytes = Buffer.alloc(numbers.length * 4);
   numbers.forEach((number, at) => {
     bytes.writeUInt32LE(number >>> 0, at * 4);

@@ -1,0 +1,121 @@
+import t from "tap";
+import { BTF_KIND } from "../../src/maps/btf_types.ts";
+import { Btf } from "../../src/syscall/btf.ts";
+import { checkTypes } from "../../src/syscall/btf_check.ts";
+import { checkObjects, specialFields, valueWarning } from "../../src/syscall/special_fields.ts";
+import { BtfBlob } from "./btf_blob.ts";
+
+/**
+ * To check BTF takes work that is linear in it. What is counted is how often the blob is read: each of its types and
+ * members has three or four words.
+ */
+const MEMBERS = 65_535;
+const READS_A_WORD = 8;
+
+const range = (count: number): number[] => Array.from({ length: count }, (_, at) => at);
+
+/** A struct of so many members at 0, all of one type. */
+function wide(blob: BtfBlob, type: number, size: number): number {
+  return blob.add(
+    BTF_KIND.STRUCT,
+    "",
+    size,
+    MEMBERS,
+    range(MEMBERS).flatMap(() => [0, type, 0]),
+  );
+}
+
+/** Types that are each of the one before; answers the last. */
+function chain(first: number, add: (of: number) => number): number {
+  return range(MEMBERS).reduce((of) => add(of), first);
+}
+
+const SHAPES: Readonly<Record<string, (blob: BtfBlob, int: number) => unknown>> = {
+  "structs of structs": (blob, int) => wide(blob, wide(blob, wide(blob, int, 4), 4), 4),
+  "members that are at the end of a chain of typedefs": (blob, int) =>
+    wide(
+      blob,
+      chain(int, (of) => blob.add(BTF_KIND.TYPEDEF, "t", of)),
+      4,
+    ),
+  "members that are at the end of a chain of arrays": (blob, int) =>
+    wide(
+      blob,
+      chain(int, (of) => blob.add(BTF_KIND.ARRAY, "", 0, 0, [of, int, 1])),
+      4,
+    ),
+  "arrays with a chain of typedefs for an index": (blob, int) => {
+    const index = chain(int, (of) => blob.add(BTF_KIND.TYPEDEF, "t", of));
+    for (const _ of range(MEMBERS)) blob.add(BTF_KIND.ARRAY, "", 0, 0, [int, index, 1]);
+  },
+  "arrays of a large struct": (blob, int) => {
+    const large = wide(blob, int, 4);
+    for (const _ of range(MEMBERS)) blob.add(BTF_KIND.ARRAY, "", 0, 0, [large, int, 1]);
+  },
+  "structs that are each in the next": (blob, int) => chain(int, (of) => blob.struct("", 4, [["", of, 0]])),
+  "structs with a lock, each in the next": (blob, int) => {
+    const lock = blob.struct("bpf_spin_lock", 4, [["", int, 0]]);
+    const locked = blob.struct("", 4, [["", lock, 0]]);
+    chain(locked, () =>
+      blob.struct("", 8, [
+        ["", int, 0],
+        ["", lock, 4],
+      ]),
+    );
+  },
+  "variables of a section": (blob, int) => {
+    const variable = blob.add(BTF_KIND.VAR, "v", int, 0, [1]);
+    blob.add(
+      BTF_KIND.DATASEC,
+      ".data",
+      4 * MEMBERS,
+      MEMBERS,
+      range(MEMBERS).flatMap((at) => [variable, at * 4, 4]),
+    );
+  },
+  "values of an enum64": (blob) =>
+    blob.add(
+      BTF_KIND.ENUM64,
+      "",
+      8,
+      MEMBERS,
+      range(MEMBERS).flatMap((at) => [0, at, 0]),
+    ),
+  "parameters of a function": (blob, int) =>
+    blob.add(
+      BTF_KIND.FUNC_PROTO,
+      "",
+      int,
+      MEMBERS,
+      range(MEMBERS).flatMap(() => [0, int]),
+    ),
+};
+
+for (const [what, build] of Object.entries(SHAPES))
+  t.test(`BTF is checked in linear time: ${what}`, (t) => {
+    const builder = new BtfBlob();
+    build(builder, builder.int("u32", 4));
+    const { blob, reads } = counted(builder.bytes());
+    const btf = Btf.parse(blob) as Btf;
+    t.ok(btf instanceof Btf);
+    t.equal(checkTypes(btf), null);
+    t.equal(checkObjects(btf), null);
+    const last = btf.count - 1;
+    valueWarning(btf, last);
+    specialFields(btf, last);
+    btf.type(last);
+    const words = blob.length / 4;
+    t.ok(reads() < words * READS_A_WORD, `${reads()} reads of ${words} words`);
+    t.end();
+  });
+
+/** A blob that counts how often a word of it is read. */
+function counted(bytes: Buffer): { readonly blob: Buffer; readonly reads: () => number } {
+  let reads = 0;
+  const read = bytes.readUInt32LE;
+  bytes.readUInt32LE = (at) => {
+    reads++;
+    return read.call(bytes, at);
+  };
+  return { blob: bytes, reads: () => reads };
+}
