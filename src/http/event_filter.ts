@@ -28,7 +28,7 @@ export const FilterFields = {
   key: Type.Optional(
     Type.String({
       description:
-        "What the key begins with, in hex; of a batch, any of its keys; or a key that was stored or evicted.",
+        "What the key begins with, in hex; of a batch, any of its keys that the event keeps; or a key that was stored or evicted.",
     }),
   ),
   since: Type.Optional(

@@ -262,6 +262,11 @@ const PinSchema = Type.Object({ pathname: Type.String(), map_id: Type.Integer() 
 
 const Path = Type.Object({ pathname: Type.String(), seq: seq() }, { $id: "Path", ...CLOSED });
 
+const OUT =
+  "What else was answered. If the answer of a read has more than 4,096 bytes, `answer` has the length and SHA-256 of its keys and of its " +
+  "values: `key` and `value` then are their beginning, of a batch the first elements. The state at this seq has the rest, as has, " +
+  "of commands that take elements out, the state before it.";
+
 const EventSchema = Type.Object(
   {
     seq: seq(),
@@ -278,7 +283,7 @@ const EventSchema = Type.Object(
     errno: nullable("string"),
     detail: nullable("string", { description: "The rule that chose the errno." }),
     attr: nullable("object", { additionalProperties: true, description: "What else the command said." }),
-    out: nullable("object", { additionalProperties: true, description: "What else was answered." }),
+    out: nullable("object", { additionalProperties: true, description: OUT }),
   },
   { $id: "Event", ...CLOSED, description: "A command with its outcome and its place in the log." },
 );

@@ -3,6 +3,7 @@ import { CMD } from "../abi/service.ts";
 import type { Command, ElementCommand, Target } from "../syscall/command.ts";
 import { done, type Out, type Outcome } from "../syscall/outcome.ts";
 import { attrText, readCommand, targetOf } from "./attr.ts";
+import { keptAnswer } from "./kept_answer.ts";
 
 /** A command with its outcome and its place in the log. */
 export interface Event {
@@ -22,9 +23,9 @@ export interface EventRow {
   readonly map: number;
   /** The descriptor that was named. One that was opened is in `ret`. */
   readonly fd: number | null;
-  /** The key given; of a batch that was answered, the keys. */
+  /** The key given; of a batch that was answered, the keys: see keptAnswer. */
   readonly key: Buffer | null;
-  /** The value given, or the value, next key, values or info answered. */
+  /** The value given, or the value, next key, values or info answered, likewise. */
   readonly value: Buffer | null;
   readonly flags: bigint | number;
   readonly ret: number;
@@ -69,7 +70,8 @@ function isKept(cmd: number): boolean {
   return cmd !== CMD.MAP_ELEMENTS && cmd !== CMD.MEMORY_READ;
 }
 
-export function eventRow({ seq, command, outcome }: Event): EventRow {
+export function eventRow({ seq, command, outcome: answered }: Event): EventRow {
+  const outcome = keptAnswer(command.cmd, answered);
   const target = targetOf(command);
   const kept = isKept(command.cmd);
   const given = command as { key?: Buffer | null; value?: Buffer | null; flags?: bigint };

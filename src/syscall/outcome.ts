@@ -1,5 +1,17 @@
 import { Refusal } from "../maps/refusal.ts";
 
+/** What an answer was, of which an event keeps the beginning alone: of its keys and of its values, end to end. */
+export interface CutAnswer {
+  readonly key?: Digest;
+  readonly value?: Digest;
+}
+
+interface Digest {
+  readonly bytes: number;
+  /** In hex. */
+  readonly sha256: string;
+}
+
 /** Outputs beside key and value, by the names of union bpf_attr; bytes in hex. */
 export interface Out {
   readonly count?: number;
@@ -40,6 +52,8 @@ export interface Out {
   readonly known_as?: readonly (readonly [after: number, key: string])[];
   /** The value that a lookup asked for. */
   readonly asked?: string;
+  /** In an event: key and value are the beginning of what was answered, which is this. */
+  readonly answer?: CutAnswer;
   /** Why a command never ran: there is no such session, or it has ended. */
   readonly session?: "unknown" | "ended" | "foreign";
 }

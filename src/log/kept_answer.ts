@@ -1,0 +1,48 @@
+import { hash } from "node:crypto";
+import { CMD } from "../abi/service.ts";
+import type { CutAnswer, Outcome } from "../syscall/outcome.ts";
+
+/**
+ * How much of an answer its event keeps. The state at that seq has the rest; of commands that take elements out, the state
+ * before it. So a small request whose answer is large costs the log no more than a small answer does.
+ */
+export const ANSWER_BYTES = 4096;
+
+const BATCHES: ReadonlySet<number> = new Set([CMD.BPF_MAP_LOOKUP_BATCH, CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH]);
+const READS: ReadonlySet<number> = new Set([
+  ...BATCHES,
+  CMD.BPF_MAP_LOOKUP_ELEM,
+  CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM,
+  CMD.BPF_MAP_GET_NEXT_KEY,
+]);
+
+/**
+ * An outcome as its event keeps it. An answer of more than ANSWER_BYTES in all is cut: of a batch, the first elements that
+ * fit are kept, of a value or a key its beginning; `out.answer` has the length and SHA-256 of what was whole. The keys that
+ * a batch took out are kept: they are what it has done.
+ *
+ *     100 keys of 4 bytes, values of 100 bytes  ->  39 keys, 39 values, {"key": {"bytes": 400, ...}, "value": {"bytes": 10000, ...}}
+ */
+export function keptAnswer(cmd: number, outcome: Outcome): Outcome {
+  const { key, value, out } = outcome;
+  if (value === null || !READS.has(cmd) || out?.answer !== undefined) return outcome;
+  const isCut = cmd === CMD.BPF_MAP_LOOKUP_BATCH ? key : null;
+  if ((isCut?.length ?? 0) + value.length <= ANSWER_BYTES) return outcome;
+  const elements = BATCHES.has(cmd) ? (out?.count ?? 0) : 0;
+  const answer: CutAnswer = { ...(isCut !== null && { key: cutOf(isCut) }), value: cutOf(value) };
+  const kept = keptElements(((isCut?.length ?? 0) + value.length) / elements);
+  return {
+    ...outcome,
+    key: isCut === null ? key : isCut.subarray(0, (isCut.length / elements) * kept),
+    value: elements === 0 ? value.subarray(0, ANSWER_BYTES) : value.subarray(0, (value.length / elements) * kept),
+    out: { ...out, answer },
+  };
+}
+
+function keptElements(elementBytes: number): number {
+  return Math.floor(ANSWER_BYTES / elementBytes);
+}
+
+function cutOf(bytes: Buffer): { readonly bytes: number; readonly sha256: string } {
+  return { bytes: bytes.length, sha256: hash("sha256", bytes) };
+}
