@@ -26,6 +26,7 @@ export async function openApiDocument(): Promise<object> {
     replays: new Replays(never),
     streams: new LogStreams(0),
     processes: null,
+    objects: null,
     ready: () => null,
     mirrorOff: () => null,
     callers,

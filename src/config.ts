@@ -12,6 +12,7 @@ export interface Settings {
   readonly archive: string;
   readonly mirror: "auto" | "off" | "required";
   readonly bpffs: string;
+  readonly openRoots: string;
   readonly cpus: number;
   readonly tokens: string;
   readonly tls: "on" | "off";
@@ -99,6 +100,15 @@ export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Nam
     ),
     takes: "an absolute path",
     read: (given) => (given.startsWith("/") && given.length > 1 ? given.replace(/\/+$/, "") : undefined),
+  },
+  openRoots: {
+    ...text(
+      "MAPLEDGER_OPEN_ROOTS",
+      "/sys/fs/bpf:/sys/fs/cgroup",
+      "directories below which files, directories, cgroups and pinned programs are opened for sessions; empty for none",
+    ),
+    takes: "absolute paths with colons between them",
+    read: (given) => (given.split(":").every((root) => root === "" || root.startsWith("/")) ? given : undefined),
   },
   cpus: integer(
     "MAPLEDGER_CPUS",

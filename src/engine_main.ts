@@ -36,6 +36,7 @@ const mirror = openMirror({
   mode: settings.mirror,
   bpffs: settings.bpffs,
   data: settings.data,
+  openRoots: settings.openRoots,
   host,
   machineCpus: machine.possibleCpus,
 });
@@ -59,5 +60,7 @@ await engine.recover(
   (done, total) => say({ kind: "progress", what: "kernel maps", done, total }),
 );
 if (settings.mirror === "required" && mirror.off !== null) throw new Error(`the mirror is required: ${mirror.off}`);
-serveEngine(engine, port, unlock);
+// Whatever fails beside batches and queries, a callback of the store's, say: the log goes on.
+process.on("uncaughtException", (error) => report("the engine's thread", error));
+serveEngine(engine, port, unlock, report);
 say({ kind: "ready", seq: engine.seq, mirrorOff: mirror.off, replayed });

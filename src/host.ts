@@ -11,21 +11,36 @@ export function readHost(): Host {
     pageBytes: PAGE_BYTES,
     memoryBytes: totalmem(),
     onlineNodes: expandList(readLine("/sys/devices/system/node/online") ?? "0"),
-    ifindexes: interfaces(),
+    ifindexes: interfaces() ?? [1],
   };
 }
 
-/** Indices of network interfaces, ascending; one that goes away while it is looked at is left out. */
-export function interfaces(): number[] {
+/**
+ * Indices of network interfaces, ascending; one that goes away while it is looked at is left out. null: they cannot be read, for
+ * want of descriptors or of sysfs, which says nothing about any of them.
+ */
+export function interfaces(directory = "/sys/class/net"): number[] | null {
   try {
-    return readdirSync("/sys/class/net")
-      .map((name) => Number(readLine(`/sys/class/net/${name}/ifindex`)))
+    return readdirSync(directory)
+      .map((name) => ifindexOf(`${directory}/${name}/ifindex`))
       .filter((ifindex) => ifindex > 0)
       .sort((a, b) => a - b);
   } catch {
-    return [1];
+    return null;
   }
 }
+
+/** 0: there is no such interface, or it is something else, as bonding_masters is. */
+function ifindexOf(file: string): number {
+  try {
+    return Number(readFileSync(file, "utf8"));
+  } catch (error) {
+    if (NO_INTERFACE.has((error as NodeJS.ErrnoException).code)) return 0;
+    throw error;
+  }
+}
+
+const NO_INTERFACE: ReadonlySet<string | undefined> = new Set(["ENOENT", "ENODEV", "ENOTDIR", "EINVAL"]);
 
 function countList(list: string | null): number {
   return list === null ? 0 : expandList(list).length;

@@ -19,12 +19,16 @@ import { LogStreams } from "./http/log_streams.ts";
 import { Metrics } from "./http/metrics.ts";
 import { Replays } from "./http/replays.ts";
 import { ClientProcesses } from "./mirror/client_processes.ts";
+import { connectionsMax } from "./mirror/descriptor_limit.ts";
+import { ObjectOpener } from "./mirror/object_opener.ts";
+import { openPlaces } from "./mirror/real_objects.ts";
+import type { OpenerData } from "./opener_main.ts";
 import { ownToken } from "./own_access.ts";
 import { makePrivate, narrowFiles, UMASK } from "./private_files.ts";
 import { openTarget } from "./replay_targets.ts";
 import { ThreadedEventReader } from "./sqlite/event_reader.ts";
 import { ThreadedTree } from "./sqlite/threaded_tree.ts";
-import type { TreeData } from "./tree_main.ts";
+import { ThreadGate } from "./thread_gate.ts";
 import { VERSION } from "./version.ts";
 
 const USAGE = `usage: npm start [-- --rebuild]
@@ -73,17 +77,22 @@ async function start(): Promise<void> {
   const limits = { commandsMax: settings.queueCommandsMax, bytesMax: settings.queueBytesMax };
   const engine = new EngineClient(worker, limits, (figures) => metrics.batch(figures));
   const { data, origin } = settings;
-  const events = new ThreadedEventReader(() => needed(thread("reader_main.ts", { data })));
+  const readerGate = new ThreadGate();
+  const report = (message: string): void => logger.error(message);
+  const events = new ThreadedEventReader(gated("reader_main.ts", readerGate, { data }), report);
   const streams = new LogStreams(settings.streamsMax);
-  const past = new PastClient(() => thread("past_main.ts", { data }));
+  // The engine may ask it before it has recovered.
+  const pastGate = new ThreadGate();
+  const past = new PastClient(gated("past_main.ts", pastGate, { data }), report);
   worker.on("message", (message: FromEngine) => {
+    if (message.kind === "past") pastGate.open();
     if (message.kind === "past") answerPast(past, worker, message);
     if (message.kind === "mirror") mirrorTurned(message.off);
   });
-  const tree = new ThreadedTree(
-    () => needed(thread("tree_main.ts", { data, origin } satisfies TreeData)),
-    (message) => logger.error(message),
-  );
+  const treeGate = new ThreadGate();
+  const tree = new ThreadedTree(gated("tree_main.ts", treeGate, { data, origin }), report);
+  const openerGate = new ThreadGate();
+  const objects = settings.mirror === "off" ? null : openerOf(settings, openerGate, report);
   const archiver = new ThreadedArchiver({ ...settings, directory: settings.archive, engine, past, tree });
   const parts = {
     engine,
@@ -97,6 +106,7 @@ async function start(): Promise<void> {
     streams,
     callers,
     refusals: new Refusals(engine),
+    objects,
     ready: () => (notReady === RECOVERING ? RECOVERING + howFar : notReady),
     mirrorOff: () => mirrorOff,
     version: VERSION,
@@ -119,12 +129,17 @@ async function start(): Promise<void> {
     if (!wasReady) process.exit(0);
     await archiver.close();
     await engine.close();
-    await Promise.all([events.close(), past.close(), tree.close()]);
+    await Promise.all([events.close(), past.close(), tree.close(), objects?.close()]);
     logger.info("stopped");
   });
   process.on("SIGINT", () => stop("SIGINT"));
   process.on("SIGTERM", () => stop("SIGTERM"));
 
+  for (const thread of [events, past, tree, objects]) thread?.start();
+  const gates = [readerGate, pastGate, treeGate, ...(objects === null ? [] : [openerGate])];
+  await Promise.all(gates.map((gate) => gate.loaded()));
+  const connections = connectionsMax();
+  if (connections !== null) for (const app of apps) app.server.maxConnections = Math.ceil(connections / apps.length);
   if (unix !== null && socket !== null) await listenOnSocket(unix, socket, settings);
   const listening = tcp === null ? null : await tcp.listen({ host: settings.host, port: settings.port ?? 0 });
   // Fastify does not know of the TLS below it.
@@ -132,7 +147,8 @@ async function start(): Promise<void> {
   const { seq, replayed, ...ready } = await recovered;
   mirrorOff = ready.mirrorOff;
   if (notReady !== RECOVERING) return;
-  for (const thread of [events, past, tree]) thread.start();
+  for (const gate of gates) gate.open();
+  process.on("uncaughtException", (error) => logger.error({ err: error }, "something has failed beside all requests"));
   notReady = null;
   worker.on("exit", (code) => {
     if (notReady !== null) return;
@@ -178,7 +194,6 @@ function engineReady(worker: Worker): Promise<FromEngine & { kind: "ready" }> {
 function answerPast(past: PastClient, engine: Worker, { id, ask }: FromEngine & { kind: "past" }): void {
   const tell = (answer: unknown, error: string | null): void =>
     engine.postMessage({ kind: "past", id, answer, error } satisfies ToEngine);
-  past.start();
   past.ask(ask.name, ask.ask as never).then(
     (answer) => tell(answer, null),
     // What is archived is not known: nothing is taken for the ledger's own then.
@@ -196,12 +211,17 @@ function thread(file: string, workerData: unknown): Worker {
   return new Worker(new URL(file, import.meta.url), { workerData });
 }
 
-/** Without this thread the service cannot be. */
-function needed(worker: Worker): Worker {
-  return worker.on("error", (error) => {
-    logger.fatal({ err: error }, "a thread has failed");
-    process.exit(1);
-  });
+/** A thread that loads at once, and begins when its gate is open. */
+function gated<Data extends object>(file: string, { memory }: ThreadGate, data: Data): () => Worker {
+  return () => thread(file, { ...data, gate: memory });
+}
+
+/** Descriptors that this thread opens are the engine's: they stay open whatever becomes of the thread. */
+function openerOf({ data, openRoots }: Settings, gate: ThreadGate, report: (message: string) => void): ObjectOpener {
+  const workerData = { data, openRoots, gate: gate.memory } satisfies OpenerData;
+  const start = (): Worker =>
+    new Worker(new URL("opener_main.ts", import.meta.url), { workerData, trackUnmanagedFds: false });
+  return new ObjectOpener(start, openPlaces({ data, openRoots }), report);
 }
 
 /** The tokens' file and the owner's token; operators are told of what they should know. */

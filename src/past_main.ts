@@ -11,11 +11,18 @@ import { readHost } from "./host.ts";
 import { discard, LmdbStore } from "./lmdb/store.ts";
 import type { Host } from "./maps/map.ts";
 import { SqlitePastLog } from "./sqlite/past_log.ts";
+import { passGate } from "./thread_gate.ts";
 
 /** The thread of the past: what the cells held at every moment, beside the engine and not in its way. */
+interface PastData {
+  readonly data: string;
+  readonly gate: SharedArrayBuffer;
+}
+
 const port = parentPort;
 if (port === null) throw new Error("past_main.ts is the thread of the past: start src/main.ts");
-const { data } = workerData as { data: string };
+const { data, gate } = workerData as PastData;
+passGate(gate);
 
 /** The log must have rested this long before its history is written without being asked: that shares the disk and the cores. */
 const REST_MS = 2000;

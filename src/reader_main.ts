@@ -7,11 +7,18 @@ import type { MapRecord } from "./maps/map.ts";
 import { EventIndex } from "./sqlite/event_index.ts";
 import type { ReaderAnswer, ReaderRequest } from "./sqlite/event_reader.ts";
 import { mapsIn } from "./syscall/state.ts";
+import { passGate } from "./thread_gate.ts";
 
 /** The reader's thread: queries over the log, beside the engine and not in its way. */
+interface ReaderData {
+  readonly data: string;
+  readonly gate: SharedArrayBuffer;
+}
+
 const port = parentPort;
 if (port === null) throw new Error("reader_main.ts is the reader's thread: start src/main.ts");
-const { data } = workerData as { data: string };
+const { data, gate } = workerData as ReaderData;
+passGate(gate);
 const index = new EventIndex(join(data, "events.sqlite"), join(data, "index.sqlite"));
 
 /** The log must have rested this long before it is indexed without being asked: indexing shares the disk and the cores. */

@@ -2,17 +2,20 @@ import { parentPort, workerData } from "node:worker_threads";
 import { TreeKeeper } from "./engine/tree_keeper.ts";
 import { openTree } from "./open_tree.ts";
 import type { FromTree, ToTree, TreeQuestion } from "./sqlite/threaded_tree.ts";
+import { passGate } from "./thread_gate.ts";
 
 /** The tree's thread: hashes what the log has, beside the engine and not in its way, and signs checkpoints. */
-export interface TreeData {
+interface TreeData {
   readonly data: string;
   /** "": what it was, and mapledger/ with the log's id where it was none. */
   readonly origin: string;
+  readonly gate: SharedArrayBuffer;
 }
 
 const port = parentPort;
 if (port === null) throw new Error("tree_main.ts is the tree's thread: start src/main.ts");
-const { data, origin } = workerData as TreeData;
+const { data, origin, gate } = workerData as TreeData;
+passGate(gate);
 const say = (message: FromTree): void => port.postMessage(message);
 const report = (message: string): void => say({ kind: "report", message });
 const tree = openTree(data, origin);

@@ -7,9 +7,9 @@ import { ERRNO } from "../src/abi/errno.ts";
 import type { ElementChange, MirrorChange, MirrorSource } from "../src/engine/ports.ts";
 import type { MapRecord } from "../src/maps/map.ts";
 import { Bpf, openBpf, probe } from "../src/mirror/bpf.ts";
-import { fdinfo } from "../src/mirror/fdinfo.ts";
 import { disabledMirror, type MirrorOptions, openMirror } from "../src/mirror/mirror.ts";
 import { BPFFS, unfitForKernel } from "./support/bpffs.ts";
+import { fdinfo } from "./support/fdinfo.ts";
 import {
   array,
   type Driven,
@@ -112,8 +112,12 @@ function run(bpf: Bpf): void {
     });
   }
 
+  const optionsFor = (bpffs: string): MirrorOptions => {
+    return { mode: "auto", bpffs, data: tmpdir(), openRoots: "", host, machineCpus: 2 };
+  };
+
   t.test("openMirror says why the mirror is off", (t) => {
-    const options: MirrorOptions = { mode: "auto", bpffs: directory(), data: tmpdir(), host, machineCpus: 2 };
+    const options = optionsFor(directory());
     const never = openMirror({ ...options, mode: "off" });
     t.equal(never.follows, false);
     const detail = "the mirror is switched off by its setting";
@@ -146,7 +150,7 @@ function run(bpf: Bpf): void {
   });
 
   t.test("openMirror is off without the privilege, and on once there is one", (t) => {
-    const mirror = openMirror({ mode: "auto", bpffs: directory(), data: tmpdir(), host, machineCpus: 2 });
+    const mirror = openMirror(optionsFor(directory()));
     t.teardown(() => mirror.close());
     process.seteuid?.(65534);
     try {

@@ -5,7 +5,10 @@ import t from "tap";
 import { OPEN_KINDS } from "../src/abi/service.ts";
 import type { ObjectRecord } from "../src/maps/object.ts";
 import { Bpf, openBpf } from "../src/mirror/bpf.ts";
+import { openForSession } from "../src/mirror/object_opener.ts";
 import { ObjectTable } from "../src/mirror/object_table.ts";
+import { openRoots } from "../src/mirror/open_below.ts";
+import { DEFAULT_PLACES, type OpenPlaces } from "../src/mirror/real_objects.ts";
 import type { ObjectSpec } from "../src/syscall/command.ts";
 import { unfitForKernel } from "./support/bpffs.ts";
 
@@ -14,18 +17,27 @@ const skip = unfitForKernel() ?? false;
 const root = cgroupRoot();
 const skipCgroups = skip || (root === undefined ? "no cgroup2 is mounted" : false);
 
-function table(): ObjectTable {
+/** Paths may be anywhere, so that the kernel's own answers show. */
+const places: OpenPlaces = { ...DEFAULT_PLACES, roots: openRoots("/") };
+
+function bpf(): Bpf {
   const bpf = openBpf();
   if (!(bpf instanceof Bpf)) throw new Error(bpf.off);
-  return new ObjectTable(bpf);
+  return bpf;
+}
+
+function table(): ObjectTable {
+  return new ObjectTable(bpf(), places);
 }
 
 /** Opens an object, keeps it under the id, and answers its record. */
 function keep(objects: ObjectTable, id: number, spec: ObjectSpec): ObjectRecord {
-  const opened = objects.open(spec);
-  if (opened === null || !("facts" in opened.found)) throw new Error(`opening a ${spec.kind}: nothing came`);
-  opened.keep(id);
-  return { id, ...opened.found.facts } as ObjectRecord;
+  const opened = openForSession(bpf(), spec, places);
+  if (!("held" in opened) || opened.held === undefined || !("facts" in opened.found))
+    throw new Error(`opening a ${spec.kind}: nothing came`);
+  const { facts } = opened.found;
+  objects.take(facts, opened.held).keep(id);
+  return { id, ...facts } as ObjectRecord;
 }
 
 function cgroupRoot(): string | undefined {
@@ -58,7 +70,6 @@ t.test("every kind of object can be opened for real, and none leaves anything be
 });
 
 t.test("what the kernel refuses is refused with its errno", { skip }, async (t) => {
-  const objects = table();
   const rows: readonly [spec: ObjectSpec, errno: string][] = [
     [{ kind: "pidfd", pid: 4_194_000 }, "ESRCH"],
     [{ kind: "file", path: "/nowhere/at/all" }, "ENOENT"],
@@ -68,7 +79,10 @@ t.test("what the kernel refuses is refused with its errno", { skip }, async (t) 
     [{ kind: "prog", path: "/sys/fs/bpf/nothing" }, "ENOENT"],
     [{ kind: "file", path: "/dev/null" }, "EOPNOTSUPP"],
   ];
-  for (const [spec, errno] of rows) t.match(objects.open(spec)?.found, { errno }, JSON.stringify(spec));
+  for (const [spec, errno] of rows)
+    t.match(openForSession(bpf(), spec, places), { found: { errno } }, JSON.stringify(spec));
+  const objects = table();
+  t.match(objects.open({ kind: "dir", path: "/tmp" })?.found, { errno: "EAGAIN" }, "the engine's thread opens no path");
   t.equal(
     objects.open({ kind: "dir", path: "/sys/fs/bpf" }),
     null,

@@ -6,7 +6,7 @@ import type { MapRecord } from "../src/maps/map.ts";
 import type { ObjectRecord, ProgFacts } from "../src/maps/object.ts";
 import { type Bpf, openBpf } from "../src/mirror/bpf.ts";
 import { ObjectTable } from "../src/mirror/object_table.ts";
-import { openRealObject } from "../src/mirror/real_objects.ts";
+import { DEFAULT_PLACES, openRealObject } from "../src/mirror/real_objects.ts";
 import { BPFFS, unfitForKernel } from "./support/bpffs.ts";
 import { hex, type Json, Ledger } from "./support/ledger.ts";
 import { array, driven, hash, kernelMirror, scanned, source, u32 } from "./support/mirror.ts";
@@ -61,7 +61,7 @@ function run(bpf: Bpf): void {
   t.test("after a restart the program itself is taken up, and none that merely has its id", async (t) => {
     const { record } = program(t);
     const others = namesakes(record).map(([name, other], at) => ({ name, other: { ...other, id: at + 2 } }));
-    const objects = new ObjectTable(bpf);
+    const objects = new ObjectTable(bpf, DEFAULT_PLACES);
     t.teardown(() => objects.close());
     objects.takeUp([record, ...others.map(({ other }) => other)]);
     t.match(objects.facts(1), { progId: record.progId, tag: record.tag });

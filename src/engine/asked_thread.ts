@@ -11,41 +11,66 @@ interface Waiting {
   readonly reject: (error: Error) => void;
 }
 
-/**
- * A thread that answers questions by their ids. It is started once what it reads is there: until then the engine has
- * the cores for itself, to load its modules and to recover.
- */
+/** There is no thread to answer: it has not started, or has died and is started again in a moment. */
+export class NoThread extends Error {
+  constructor(doing: string, why: string) {
+    super(`${doing}: ${why}`);
+    this.name = "NoThread";
+  }
+}
+
+export interface AskedThreadOptions<Answer extends Answering> {
+  /** How its errors begin. */
+  readonly doing: string;
+  readonly start: () => Worker;
+  /** An answer as the asker sees it, or throws. */
+  readonly read: (answer: Answer) => unknown;
+  /** Told when the thread has died. */
+  readonly report: (message: string) => void;
+  /** Before a thread that has died is started again for the first time; each time it dies without an answer, twice as long. */
+  readonly pauseMs?: number;
+}
+
+const PAUSE_MS = 1000;
+const PAUSE_MOST_MS = 60_000;
+
+/** A thread that answers questions by their ids. One that dies is started again: what it was asked has failed. */
 export class AskedThread<Question extends object, Answer extends Answering> {
-  readonly #doing: string;
-  readonly #start: () => Worker;
-  readonly #read: (answer: Answer) => unknown;
+  readonly #options: AskedThreadOptions<Answer>;
   #worker: Worker | null = null;
   /** Why there is none. */
   #why = "its thread has not started";
   readonly #asked = new Map<number, Waiting>();
   #last = 0;
+  #closed = false;
+  #pauseMs: number;
+  #restarting: NodeJS.Timeout | undefined;
 
-  /** `doing`: how its errors begin; `read`: an answer as the asker sees it, or throws. */
-  constructor(doing: string, start: () => Worker, read: (answer: Answer) => unknown) {
-    this.#doing = doing;
-    this.#start = start;
-    this.#read = read;
+  constructor(options: AskedThreadOptions<Answer>) {
+    this.#options = options;
+    this.#pauseMs = options.pauseMs ?? PAUSE_MS;
   }
 
   /** Again: nothing happens. */
   start(): void {
-    if (this.#worker !== null) return;
-    this.#worker = this.#start();
-    this.#worker.on("message", (answer: Answer) => this.#receive(answer));
-    this.#worker.on("error", (error) => this.#lost(error.message));
-    this.#worker.on("exit", () => {
-      if (this.#worker !== null) this.#lost("its thread has stopped");
-    });
+    if (this.#worker !== null || this.#closed) return;
+    clearTimeout(this.#restarting);
+    let worker: Worker;
+    try {
+      worker = this.#options.start();
+    } catch (error) {
+      this.#again((error as Error).message);
+      return;
+    }
+    this.#worker = worker;
+    worker.on("message", (answer: Answer) => this.#receive(answer));
+    worker.on("error", (error) => this.#lost(worker, error.message));
+    worker.on("exit", () => this.#lost(worker, "its thread has stopped"));
   }
 
   ask<Result>(question: Question, transfer: ArrayBuffer[] = []): Promise<Result> {
     return new Promise((resolve, reject) => {
-      if (this.#worker === null) throw this.#error(this.#why);
+      if (this.#worker === null) throw this.#none(this.#why);
       const id = ++this.#last;
       this.#asked.set(id, { resolve, reject });
       this.#worker.postMessage({ ...question, id }, transfer);
@@ -53,6 +78,8 @@ export class AskedThread<Question extends object, Answer extends Answering> {
   }
 
   close(): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#restarting);
     return new Promise((resolve) => {
       if (this.#worker === null) return resolve();
       this.#worker.once("exit", () => resolve());
@@ -63,22 +90,33 @@ export class AskedThread<Question extends object, Answer extends Answering> {
   #receive(answer: Answer): void {
     const asked = this.#asked.get(answer.id);
     this.#asked.delete(answer.id);
+    this.#pauseMs = this.#options.pauseMs ?? PAUSE_MS;
     try {
-      if (answer.error !== undefined) throw this.#error(answer.error);
-      asked?.resolve(this.#read(answer) as never);
+      if (answer.error !== undefined) throw new Error(`${this.#options.doing}: ${answer.error}`);
+      asked?.resolve(this.#options.read(answer) as never);
     } catch (error) {
       asked?.reject(error as Error);
     }
   }
 
-  #lost(why: string): void {
+  #lost(worker: Worker, why: string): void {
+    if (worker !== this.#worker) return;
     this.#worker = null;
     this.#why = why;
-    for (const { reject } of this.#asked.values()) reject(this.#error(why));
+    for (const { reject } of this.#asked.values()) reject(this.#none(why));
     this.#asked.clear();
+    if (!this.#closed) this.#again(why);
   }
 
-  #error(why: string): Error {
-    return new Error(`${this.#doing}: ${why}`);
+  #again(why: string): void {
+    this.#why = why;
+    const seconds = this.#pauseMs / 1000;
+    this.#options.report(`${this.#options.doing}: its thread has died and is started again in ${seconds} s: ${why}`);
+    this.#restarting = setTimeout(() => this.start(), this.#pauseMs);
+    this.#pauseMs = Math.min(2 * this.#pauseMs, PAUSE_MOST_MS);
+  }
+
+  #none(why: string): NoThread {
+    return new NoThread(this.#options.doing, why);
   }
 }

@@ -26,7 +26,23 @@ export interface QueueLimits {
   readonly bytesMax: number;
 }
 
+/** Whoever sent the command has gone before the engine had it: it was not run. */
+export class CallerGone extends Error {
+  constructor() {
+    super("the connection was closed before the command was run");
+    this.name = "CallerGone";
+  }
+}
+
+/** The connection that a command came by. */
+export interface Connection {
+  readonly destroyed: boolean;
+}
+
 interface Waiting {
+  /** Where its frame begins. */
+  readonly at: number;
+  readonly connection: Connection | undefined;
   readonly bytes: number;
   readonly resolve: (reply: Reply) => void;
   readonly reject: (error: Error) => void;
@@ -87,8 +103,11 @@ export class EngineClient {
     return () => this.#onGrowth.delete(listener);
   }
 
-  /** Takes a command on. Rejects with EngineBusy where the queue is full, EngineClosed after close(). */
-  run(request: Request): Promise<Reply> {
+  /**
+   * Takes a command on. Rejects with EngineBusy where the queue is full, EngineClosed after close(), and CallerGone if its
+   * connection is closed before it goes to the engine.
+   */
+  run(request: Request, connection?: Connection): Promise<Reply> {
     if (this.#closed !== null || this.#gone) return Promise.reject(new EngineClosed());
     if (this.#commands >= this.#limits.commandsMax || this.#bytes > this.#limits.bytesMax)
       return Promise.reject(new EngineBusy(this.#commands, this.#bytes));
@@ -96,7 +115,7 @@ export class EngineClient {
       const before = this.#writer.byteLength;
       this.#writer.request(request);
       const bytes = this.#writer.byteLength - before;
-      this.#gathering.push({ bytes, resolve, reject });
+      this.#gathering.push({ at: before, connection, bytes, resolve, reject });
       this.#commands++;
       this.#bytes += bytes;
       this.#schedule();
@@ -150,11 +169,27 @@ export class EngineClient {
 
   #send(): void {
     if (this.#gathering.length === 0 || this.#gone || !this.#isWorthSending()) return;
+    this.#dropGone();
+    if (this.#gathering.length === 0) return;
     const { frames, length } = this.#writer.take();
     this.#underWay.push(this.#gathering);
     if (this.#underWay.length === 1 && this.#gathering.length >= BUSY_COMMANDS && CAN_POLL) this.#poll();
     this.#gathering = [];
     this.#post({ kind: "batch", frames, length }, [frames]);
+  }
+
+  #dropGone(): void {
+    const gone = this.#gathering.filter(({ connection }) => connection?.destroyed === true);
+    if (gone.length === 0) return;
+    this.#gathering = this.#gathering.filter(({ connection }) => connection?.destroyed !== true);
+    for (const { at, bytes, reject } of gone) {
+      this.#writer.drop(at);
+      this.#commands--;
+      this.#bytes -= bytes;
+      reject(new CallerGone());
+    }
+    if (this.#gathering.length === 0) this.#writer.take();
+    if (this.#commands === 0) this.#drained?.();
   }
 
   #receive(message: FromEngine): void {
@@ -179,6 +214,10 @@ export class EngineClient {
         break;
       case "answer":
         this.#questions.get(message.id)?.resolve(message.answer as never);
+        this.#questions.delete(message.id);
+        break;
+      case "failed":
+        this.#questions.get(message.id)?.reject(new Error(message.error));
         this.#questions.delete(message.id);
         break;
       default:

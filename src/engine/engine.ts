@@ -6,6 +6,7 @@ import { READS, touchedMaps } from "../log/touched.ts";
 import type { Host, MapRecord } from "../maps/map.ts";
 import type { Action, Command, CreateCommand, EndReason, OpenCommand, Origin } from "../syscall/command.ts";
 import { execute, redo } from "../syscall/execute.ts";
+import { checkSession } from "../syscall/guards.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import { type SessionRecord, State, sendsToInterfaces } from "../syscall/state.ts";
 import { ChangeList, IGNORE } from "./followers.ts";
@@ -20,6 +21,7 @@ import type {
   EventLog,
   Interfaces,
   Mirror,
+  MirrorChange,
   MirrorStatus,
   OpenedObject,
   Processes,
@@ -30,6 +32,12 @@ import { type PastOfMaps, Windows } from "./windows.ts";
 
 /** A command as it reaches the engine: everything but the time. */
 export type Request = Action & Omit<Origin, "timeUs">;
+
+/** A request that opens a real object; `object` null: the machine has none of this kind. */
+interface Opened {
+  readonly request: OpenRequest;
+  readonly object: OpenedObject | null;
+}
 
 type OpenRequest = OpenCommand & { readonly session: number; readonly caller: string };
 
@@ -263,10 +271,8 @@ export class Engine {
       this.#count(command.cmd, outcome.errno);
     }
     const committed = performance.now();
-    const { mirror } = this.#parts;
     const changes = this.#changes.take();
-    this.kernelMaps.refused(mirror.apply(changes, this.#seq));
-    this.kernelMaps.applied(changes);
+    this.#carry(changes);
     const mirrored = performance.now();
     this.figures = {
       commands: requests.length,
@@ -275,6 +281,16 @@ export class Engine {
       mirrorMs: mirrored - committed,
     };
     return replies;
+  }
+
+  /** What happened has happened: whatever fails here is told of, and the commands are answered. */
+  #carry(changes: readonly MirrorChange[]): void {
+    try {
+      this.kernelMaps.refused(this.#parts.mirror.apply(changes, this.#seq));
+      this.kernelMaps.applied(changes);
+    } catch (error) {
+      this.#parts.report("carrying changes into kernel maps", error);
+    }
   }
 
   /** Begins to write to the store, if there is enough for that; to be called when the replies are out. */
@@ -414,13 +430,14 @@ export class Engine {
   #decide(request: Request, timeUs: number, events: Event[]): Reply {
     const mark = this.#cells.mark();
     const changes = this.#changes.length;
-    const opened = request.cmd === CMD.OPEN && "attr" in request ? this.#open(request as OpenRequest) : null;
-    const asked: Command = { ...(opened?.request ?? request), timeUs };
-    const command = withOccupied(this.state, this.#parts.mirror, this.#changes, asked);
+    let opened: Opened | null = null;
     try {
+      if (request.cmd === CMD.OPEN && "attr" in request) opened = this.#open(request as OpenRequest, timeUs);
+      const asked: Command = { ...(opened?.request ?? request), timeUs };
+      const command = withOccupied(this.state, this.#parts.mirror, this.#changes, asked);
       const outcome = execute(this.state, command);
       if (command.imported === true && this.#parts.mirror.follows) this.#changes.imported(changes);
-      if (opened !== null) this.#noteOpened(opened.object, outcome);
+      if (opened?.object) this.#noteOpened(opened.object, outcome);
       const seq = this.#seq + events.length + 1;
       events.push({ seq, command, outcome });
       return { seq, outcome };
@@ -428,17 +445,34 @@ export class Engine {
       this.#cells.rollback(mark);
       this.#changes.truncate(changes);
       this.state.forget();
-      opened?.object.drop();
+      opened?.object?.drop();
       this.#parts.report(`executing command ${request.cmd}`, error);
       return { failure: "bug", detail: "the command failed inside the service; nothing was changed" };
     }
   }
 
-  /** Asks the machine for the real object: what it says comes with the command. null: it has none of this kind. */
-  #open(request: OpenRequest): { readonly request: OpenRequest; readonly object: OpenedObject } | null {
-    const object = this.#parts.mirror.openObject(request.attr);
-    if (object === null) return null;
-    return { request: { ...request, attr: { ...request.attr, found: object.found } }, object };
+  /**
+   * Asks the machine for the real object, unless that has been done: what it says comes with the command. Nothing is opened for
+   * a session that is not the caller's.
+   */
+  #open(request: OpenRequest, timeUs: number): { readonly request: OpenRequest; readonly object: OpenedObject | null } {
+    const { held, found, ...spec } = request.attr;
+    const { mirror } = this.#parts;
+    const taken =
+      held !== undefined && found !== undefined && "facts" in found ? mirror.heldObject(found.facts, held) : null;
+    if (checkSession(this.state, { ...request, timeUs }) !== null) {
+      taken?.drop();
+      return { request: { ...request, attr: spec }, object: null };
+    }
+    const object = found === undefined ? mirror.openObject(spec) : taken;
+    const known = object?.found ?? found;
+    return { request: { ...request, attr: known === undefined ? spec : { ...spec, found: known } }, object };
+  }
+
+  /** Whether the machine is asked for the real objects of a session's descriptors. */
+  opensFor(session: number, caller: string): boolean {
+    const { mirror } = this.#parts;
+    return mirror.off === null && checkSession(this.state, { session, caller, timeUs: 0 }) === null;
   }
 
   #noteOpened(object: OpenedObject, outcome: Outcome): void {
@@ -451,12 +485,21 @@ export class Engine {
     const nowMs = this.#nowMs();
     if (nowMs - this.#lookedMs < MACHINE_MS) return;
     this.#lookedMs = nowMs;
+    try {
+      this.#lookNow();
+    } catch (error) {
+      this.#parts.report("looking at the machine", error);
+    }
+  }
+
+  /** What cannot be told is not concluded from. */
+  #lookNow(): void {
     const origin = { session: 0, caller: "mapledger" };
     for (const object of this.#parts.mirror.endedObjects())
       this.#notes.push({ cmd: CMD.OBJECT_END, ...origin, attr: { object } });
     if (!this.#usesInterfaces) return;
     const ifindexes = this.#parts.interfaces();
-    if (!isDeepStrictEqual(ifindexes, this.state.interfaces))
+    if (ifindexes !== null && !isDeepStrictEqual(ifindexes, this.state.interfaces))
       this.#notes.push({ cmd: CMD.INTERFACES, ...origin, attr: { ifindexes } });
   }
 

@@ -7,7 +7,7 @@ import type { Reply, Request } from "./engine.ts";
  * How batches travel between the threads: frames end to end in one buffer that is handed over, not copied.
  *
  *     request  0 u32 length   4 i32 cmd       8 u32 session  12 i32 fd or u32 map id   16 u64 flags
- *             24 u32 key     28 u32 value    32 u32 text     36 u8 target  37 u8 caller's bytes  38 u8 exact  39 -
+ *             24 u32 key     28 u32 value    32 u32 text     36 u8 target  37 u8 caller's bytes  38 u8 exact  39 u8 dropped
  *             40 caller, key, value, text (JSON)
  *     reply    0 u32 length   4 u8 kind       8 f64 seq      16 i32 ret    20 i32 errno   24 u32 map
  *             28 u32 key     32 u32 value    36 u32 text     40 key, value, text (JSON)
@@ -57,12 +57,19 @@ export class FrameWriter {
     buffer[at + 36] = target === null ? NO_TARGET : TARGETS.indexOf(target.by);
     buffer[at + 37] = callerBytes;
     buffer[at + 38] = given.exact === true ? 1 : 0;
+    buffer[at + 39] = 0;
     let end = at + REQUEST_BYTES;
     end += buffer.write(request.caller, end);
     if (key !== null) end += key.copy(buffer, end);
     if (value !== null) end += value.copy(buffer, end);
     if (text !== null) buffer.write(text, end);
     this.count++;
+  }
+
+  /** A request that begins here is not to be run: its caller has gone. */
+  drop(at: number): void {
+    this.#buffer[at + 39] = 1;
+    this.count--;
   }
 
   reply(reply: Reply): void {
@@ -124,6 +131,7 @@ export function readRequests(frames: ArrayBuffer, length: number): Request[] {
   const buffer = Buffer.from(frames, 0, length);
   const requests: Request[] = [];
   for (let at = 0; at < length; at += buffer.readUInt32LE(at)) {
+    if (buffer[at + 39] === 1) continue;
     const callerEnd = at + REQUEST_BYTES + (buffer[at + 37] as number);
     const keyBytes = buffer.readUInt32LE(at + 24);
     const valueBytes = buffer.readUInt32LE(at + 28);

@@ -31,11 +31,11 @@ export class PastClient {
   readonly #thread: AskedThread<PastQuestion, FromPast>;
   readonly #writer = new FrameWriter();
 
-  constructor(start: () => Worker) {
-    this.#thread = new AskedThread("reading the past", start, read);
+  constructor(start: () => Worker, report: (message: string) => void) {
+    this.#thread = new AskedThread({ doing: "reading the past", start, read, report });
   }
 
-  /** To be called when the log is there; nothing may be asked before. */
+  /** Nothing may be asked before. */
   start(): void {
     this.#thread.start();
   }

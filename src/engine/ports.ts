@@ -1,8 +1,8 @@
 import type { Event } from "../log/event.ts";
 import type { Cell, CellKey, Cells } from "../maps/cells.ts";
 import type { Element, MapRecord } from "../maps/map.ts";
-import type { ObjectRecord } from "../maps/object.ts";
-import type { ClientProcess, Found, ObjectSpec, Occupied } from "../syscall/command.ts";
+import type { ObjectFacts, ObjectRecord } from "../maps/object.ts";
+import type { ClientProcess, Found, HeldObject, ObjectSpec, Occupied } from "../syscall/command.ts";
 import type { NewEntry } from "../syscall/pins.ts";
 
 /** The event log: the truth. It throws where the machine fails it (disk full, I/O): then nothing was appended. */
@@ -43,8 +43,8 @@ export interface Clock {
   nowUs(): number;
 }
 
-/** Indices of the machine's network interfaces, as they are now. */
-export type Interfaces = () => readonly number[];
+/** Indices of the machine's network interfaces, as they are now; null: they cannot be told. */
+export type Interfaces = () => readonly number[] | null;
 
 /** The processes that sessions live by, watched while they do. */
 export interface Processes {
@@ -308,8 +308,10 @@ export interface Mirror {
     maps: ReadonlySet<number>,
     pins: readonly { readonly pathname: string; readonly map: number }[],
   ): MirrorRefusal[];
-  /** null: such an object exists in the ledger only. */
+  /** null: such an object exists in the ledger only. What has a path is refused: it is opened beside the engine's thread. */
   openObject(spec: ObjectSpec): OpenedObject | null;
+  /** One that was opened beside the engine's thread. */
+  heldObject(facts: ObjectFacts, held: HeldObject): OpenedObject;
   /** The refusal of a new pin or directory whose path is not free; null: it is free, or the mirror cannot tell. */
   occupied(entry: NewEntry): Occupied | null;
   /** Objects that have ended since this was asked last: processes that exited, cgroups that were removed. */

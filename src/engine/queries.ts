@@ -27,6 +27,8 @@ export interface Reads {
 export interface Queries extends Reads {
   attach: { ask: { session: number }; answer: boolean };
   detach: { ask: { session: number }; answer: null };
+  /** Whether real objects are opened for a session: it is the caller's, and the mirror is on. */
+  opens: { ask: { session: number; caller: string }; answer: boolean };
   /** Requests in frames, that run as one: see Engine.runWhole. */
   whole: { ask: { frames: ArrayBuffer; length: number; map: number; seq: number }; answer: WholeReply };
   resync: { ask: { id: number; caller: string }; answer: DriftAnswer };
@@ -188,6 +190,8 @@ const ACTS: { [Name in ActName]: Act<Name> } = {
     leases.detach(session, performance.now());
     return null;
   },
+
+  opens: (engine, { session, caller }) => engine.opensFor(session, caller),
 
   whole(engine, { frames, length, map, seq }) {
     const answer = engine.runWhole(readRequests(frames, length), { map, seq });

@@ -1,6 +1,6 @@
 import type { MessagePort } from "node:worker_threads";
 import type { AskPast } from "./asked_past.ts";
-import type { Engine } from "./engine.ts";
+import type { Engine, Reply } from "./engine.ts";
 import { FrameWriter, readRequests } from "./frames.ts";
 import { answerQuery, type QueryName } from "./queries.ts";
 
@@ -36,10 +36,18 @@ export type FromEngine =
   /** Whether kernel maps follow: null, or why not. Told whenever it changes. */
   | { readonly kind: "mirror"; readonly off: string | null }
   | { readonly kind: "answer"; readonly id: number; readonly answer: unknown }
+  /** A query that had none. */
+  | { readonly kind: "failed"; readonly id: number; readonly error: string }
   | { readonly kind: "report"; readonly message: string; readonly error: string }
   /** What an operator should know. */
   | { readonly kind: "notice"; readonly message: string }
   | { readonly kind: "closed" };
+
+/** Where a bug or a broken machine is told of. */
+type Report = (message: string, error: unknown) => void;
+
+/** What commands of a batch are answered with that the engine could not run. */
+const BUG: Reply = { failure: "bug", detail: "the command failed inside the service; its log tells more" };
 
 /** How long the engine must have been idle before it does what can wait. */
 const IDLE_MS = 100;
@@ -50,8 +58,11 @@ const BUSY_MS = 10;
 /** How often the processes that sessions live by are looked at, while there are any: such a session ends within 100 ms. */
 const PROCESS_MS = 25;
 
-/** Serves batches and queries from a port until it is told to close; leases and clean-up run between them. */
-export function serveEngine(engine: Engine, port: MessagePort, closed: () => void): void {
+/**
+ * Serves batches and queries from a port until it is told to close; leases and clean-up run between them. What fails is told,
+ * and answers its caller: the thread goes on.
+ */
+export function serveEngine(engine: Engine, port: MessagePort, closed: () => void, report: Report): void {
   const replies = new FrameWriter();
   let lastBatchMs = performance.now();
 
@@ -63,6 +74,15 @@ export function serveEngine(engine: Engine, port: MessagePort, closed: () => voi
     return answer;
   };
 
+  const attempt = <Answer>(doing: string, run: () => Answer): Answer | null => {
+    try {
+      return run();
+    } catch (error) {
+      report(doing, error);
+      return null;
+    }
+  };
+
   let mirrorOff = engine.mirrorOff;
   const tellMirror = (): void => {
     if (engine.mirrorOff === mirrorOff) return;
@@ -72,7 +92,7 @@ export function serveEngine(engine: Engine, port: MessagePort, closed: () => voi
 
   const tick = (): void => {
     const leasesOnly = performance.now() - lastBatchMs < IDLE_MS;
-    const more = growing(() => engine.idle(leasesOnly));
+    const more = attempt("the work between batches", () => growing(() => engine.idle(leasesOnly))) ?? false;
     tellMirror();
     timer = setTimeout(tick, more ? (leasesOnly ? BUSY_MS : 0) : IDLE_MS);
   };
@@ -86,7 +106,7 @@ export function serveEngine(engine: Engine, port: MessagePort, closed: () => voi
     if (engine.leases.processCount === 0) return;
     const dueMs = lookedMs + PROCESS_MS - performance.now();
     if (dueMs <= 0) {
-      growing(() => engine.endExited());
+      attempt("ending sessions whose process has exited", () => growing(() => engine.endExited()));
       lookedMs = performance.now();
     }
     looking = setTimeout(lookAtProcesses, dueMs <= 0 ? PROCESS_MS : dueMs);
@@ -96,23 +116,33 @@ export function serveEngine(engine: Engine, port: MessagePort, closed: () => voi
   const serve = (message: ToEngine): void => {
     switch (message.kind) {
       case "batch": {
-        for (const reply of engine.run(readRequests(message.frames, message.length))) replies.reply(reply);
+        const requests = readRequests(message.frames, message.length);
+        const ran = attempt("running a batch", () => engine.run(requests));
+        for (const reply of ran ?? requests.map(() => BUG)) replies.reply(reply);
         const { frames, length } = replies.take();
         post(port, { kind: "replies", frames, length, figures: engine.figures, seq: engine.seq }, [frames]);
-        engine.writeLarge();
+        attempt("writing the state", () => engine.writeLarge());
         lookAtProcesses();
         lastBatchMs = performance.now();
         break;
       }
       case "query": {
-        const answer = growing(() => answerQuery(engine, message.name, message.ask as never));
         const tell = (answer: unknown): void => {
           // Whoever has ordered a take-over finds the mirror on when it is answered.
           tellMirror();
           post(port, { kind: "answer", id: message.id, answer });
         };
-        if (answer instanceof Promise) answer.then(tell);
-        else tell(answer);
+        const fail = (error: unknown): void => {
+          report(`answering the query ${message.name}`, error);
+          post(port, { kind: "failed", id: message.id, error: error instanceof Error ? error.message : String(error) });
+        };
+        try {
+          const answer = growing(() => answerQuery(engine, message.name, message.ask as never));
+          if (answer instanceof Promise) answer.then(tell, fail);
+          else tell(answer);
+        } catch (error) {
+          fail(error);
+        }
         break;
       }
       case "past":

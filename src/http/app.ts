@@ -12,7 +12,8 @@ import fastify, {
 } from "fastify";
 import { InvalidInput } from "../codec/invalid.ts";
 import { EventsArchived } from "../engine/archives.ts";
-import { EngineBusy, EngineClosed } from "../engine/client.ts";
+import { NoThread } from "../engine/asked_thread.ts";
+import { CallerGone, EngineBusy, EngineClosed } from "../engine/client.ts";
 import { NotYet } from "../engine/past.ts";
 import { checkScopes } from "./access.ts";
 import { archivedProblem } from "./archived.ts";
@@ -209,7 +210,8 @@ function problemOf(error: unknown): Problem {
   if (error instanceof EngineBusy) return new Problem("busy", error.message);
   if (error instanceof EventsArchived) return archivedProblem(error.oldestSeq);
   if (error instanceof NotYet) return new Problem("no-such-event", error.message);
-  if (error instanceof EngineClosed) return new Problem("unavailable", error.message);
+  if (error instanceof EngineClosed || error instanceof CallerGone || error instanceof NoThread)
+    return new Problem("unavailable", error.message);
   const { statusCode = 500, message } = error as Partial<FastifyError>;
   switch (statusCode) {
     case 400:

@@ -51,7 +51,7 @@ export function hotPath(parts: Parts, problemOf: (error: unknown) => Problem): H
   };
 
   const run = (response: ServerResponse, command: Request): void => {
-    engine.run(command).then(
+    engine.run(command, response.req.socket).then(
       (reply) => answer(response, command, reply),
       (error) => sendProblem(response, problemOf(error)),
     );

@@ -5,12 +5,13 @@ import type { Callers } from "../access/callers.ts";
 import type { Scopes } from "../access/scopes.ts";
 import type { Settings } from "../config.ts";
 import type { Archiver } from "../engine/archives.ts";
+import type { Connection } from "../engine/client.ts";
 import type { Reply, Request } from "../engine/engine.ts";
 import type { EventReader } from "../engine/events.ts";
 import type { Past } from "../engine/past.ts";
 import type { Queries, QueryName } from "../engine/queries.ts";
 import type { TreeReader } from "../engine/tree.ts";
-import type { ClientProcess } from "../syscall/command.ts";
+import type { ClientProcess, Found, HeldObject, ObjectSpec } from "../syscall/command.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import type { Refusals } from "./access.ts";
 import type { Identity } from "./auth.ts";
@@ -37,7 +38,8 @@ export interface EngineDoor {
   readonly seq: number;
   /** Calls the listener whenever the log has grown, until the function that is answered is called. */
   onGrowth(listener: () => void): () => void;
-  run(request: Request): Promise<Reply>;
+  /** `connection`: by which it came; what has not reached the engine when that is closed is not run. */
+  run(request: Request, connection?: Connection): Promise<Reply>;
   query<Name extends QueryName>(name: Name, ask: Queries[Name]["ask"]): Promise<Queries[Name]["answer"]>;
 }
 
@@ -56,6 +58,20 @@ export interface ClientProcesses {
   ): ClientProcess | { readonly refused: "no-process" | "process-foreign"; readonly detail: string };
 }
 
+/** Opens real objects, in a thread of its own. */
+interface ObjectOpener {
+  /** null: an object of the ledger's own, which the machine has none of; `later`: why it could not be asked at present. */
+  open(spec: ObjectSpec): Promise<Opened | { readonly later: string } | null>;
+  /** Closes one that the engine has not taken. */
+  discard(opened: Opened): void;
+}
+
+/** What the machine says of an object, and what holds it. */
+interface Opened {
+  readonly found: Found;
+  readonly held?: HeldObject;
+}
+
 /** What the service over HTTP is put together from. */
 export interface Parts {
   readonly engine: EngineDoor;
@@ -71,6 +87,8 @@ export interface Parts {
   readonly streams: LogStreams;
   /** null: clients do not come over a unix socket. */
   readonly processes: ClientProcesses | null;
+  /** null: no machine has real objects for this service. */
+  readonly objects: ObjectOpener | null;
   /** Why the service is not ready, or null. */
   readonly ready: () => string | null;
   /** Why kernel maps do not follow at present, or null. */
@@ -109,7 +127,7 @@ export interface Ran {
 
 /** Runs a command whatever its errno. Throws the problem of one that did not happen. */
 export async function run({ engine }: Parts, reply: FastifyReply, request: Request): Promise<Ran> {
-  const answer = await engine.run(request);
+  const answer = await engine.run(request, reply.request.raw.socket);
   if ("failure" in answer) throw failure(answer);
   reply.header("mapledger-seq", String(answer.seq));
   return answer;

@@ -21,6 +21,7 @@ const SYSCALL_NUMBER: Partial<Record<NodeJS.Architecture, number>> = { x64: 321,
 
 /** Other system calls: the same numbers on both machines but for perf_event_open. */
 const PIDFD_OPEN = 434;
+const OPENAT2 = 437;
 const PERF_EVENT_OPEN: Partial<Record<NodeJS.Architecture, number>> = { x64: 298, arm64: 241 };
 
 /** Where each command's part of union bpf_attr ends, as far as it is used here. */
@@ -48,6 +49,9 @@ const GROWING_TRIES = 4;
 /** struct bpf_btf_info: 0 u64 btf, 8 u32 btf_size, 12 u32 id, 16 u64 name, 24 u32 name_len, 28 u32 kernel_btf. */
 const BTF_INFO_BYTES = 32;
 
+/** struct open_how: 0 u64 flags, 8 u64 mode, 16 u64 resolve. */
+const OPEN_HOW_BYTES = 24;
+
 const NUL = Buffer.from([0]);
 
 /** Keys and values up to here are copied next to their attr; the address of a larger one is taken for the call. */
@@ -66,6 +70,7 @@ const LIBC = {
   getsockname: "int getsockname(int fd, void *addr, void *length)",
   poll: "int poll(void *fds, ulong count, int timeout)",
   dup: "int dup(int fd)",
+  fstatfs: "int fstatfs(int fd, void *buf)",
   flock: "int flock(int fd, int operation)",
   renameat2: "int renameat2(int olddirfd, void *old, int newdirfd, void *new, uint flags)",
   waitpid: "int waitpid(int pid, void *status, int options)",
@@ -76,7 +81,7 @@ const LIBC = {
 } as const;
 type LibcCall = keyof typeof LIBC;
 
-const AT_FDCWD = -100;
+export const AT_FDCWD = -100;
 
 /** renameat2(2)'s flags, include/uapi/linux/fs.h: bpffs has both. */
 export const RENAME = { NOREPLACE: 1, EXCHANGE: 2 } as const;
@@ -112,6 +117,7 @@ export class Bpf {
   readonly #key = Buffer.allocUnsafeSlow(SLOT_BYTES);
   readonly #value = Buffer.allocUnsafeSlow(SLOT_BYTES);
   readonly #info = Buffer.allocUnsafeSlow(MAP_INFO_BYTES);
+  readonly #how = Buffer.allocUnsafeSlow(OPEN_HOW_BYTES).fill(0);
   #keys = Buffer.allocUnsafeSlow(SLOT_BYTES);
   #values = Buffer.allocUnsafeSlow(SLOT_BYTES);
   #count = 0;
@@ -392,6 +398,21 @@ export class Bpf {
   rename(from: string, to: string, flags: number): number {
     const paths = [Buffer.from(`${from}\0`), Buffer.from(`${to}\0`)] as const;
     return this.libc("renameat2", AT_FDCWD, paths[0], AT_FDCWD, paths[1], flags);
+  }
+
+  /** openat2(2); `directory` may be AT_FDCWD, `resolve` is of RESOLVE_* in <linux/openat2.h>. */
+  openat2(directory: number, path: string, flags: number, resolve: number): number {
+    this.#how.writeBigUInt64LE(BigInt(flags), 0);
+    this.#how.writeBigUInt64LE(BigInt(resolve), 16);
+    return this.libc(
+      "syscall",
+      OPENAT2,
+      directory,
+      Buffer.from(`${path}\0`),
+      this.address(this.#how),
+      OPEN_HOW_BYTES,
+      0,
+    );
   }
 
   pidfdOpen(pid: number): number {

@@ -43,7 +43,7 @@ export class ClientProcesses {
    * as any if that process is root's.
    */
   find(socket: number, pid: number | null): ClientProcess | NoProcess {
-    this.#pidfds ??= openPidfds();
+    if (this.#pidfds === undefined || ("off" in this.#pidfds && this.#pidfds.later)) this.#pidfds = openPidfds();
     const bpf = this.#pidfds;
     if ("off" in bpf) return none(`processes cannot be watched on this machine: ${bpf.off}`);
     const peer = peerOf(bpf, socket);

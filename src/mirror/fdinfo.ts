@@ -1,8 +1,11 @@
-import { readFileSync } from "node:fs";
+import { readFileSync, readlinkSync } from "node:fs";
 
-/** What only procfs tells of an fd: whether it is a map at all, and whether that is frozen. Null: no map. */
-export function fdinfo(fd: number): { readonly mapId: number; readonly frozen: boolean } | null {
-  const text = readFileSync(`/proc/self/fdinfo/${fd}`, "latin1");
-  const mapId = /^map_id:\t(\d+)$/m.exec(text)?.[1];
-  return mapId === undefined ? null : { mapId: Number(mapId), frozen: /^frozen:\t1$/m.test(text) };
+/** Whether an fd is a map's: no other command tells that without taking it for one. It takes no descriptor to ask. */
+export function isMapFd(fd: number): boolean {
+  return readlinkSync(`/proc/self/fd/${fd}`) === "anon_inode:bpf-map";
+}
+
+/** Whether a map is frozen, which only procfs tells. Throws where it cannot be read, for want of descriptors, say. */
+export function isFrozenFd(fd: number): boolean {
+  return /^frozen:\t1$/m.test(readFileSync(`/proc/self/fdinfo/${fd}`, "latin1"));
 }

@@ -1,12 +1,12 @@
 import { statSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
-import { errnoName } from "../abi/errno.ts";
+import { ERRNO, errnoName } from "../abi/errno.ts";
 import type { ForeignElement, ForeignMap, ForeignName, KernelMapFacts } from "../engine/ports.ts";
 import { isOfMaps } from "../maps/inner_maps.ts";
 import type { InnerShape, MapRecord } from "../maps/map.ts";
 import { Btf } from "../syscall/btf.ts";
 import { specialFields } from "../syscall/special_fields.ts";
-import { fdinfo } from "./fdinfo.ts";
+import { isFrozenFd, isMapFd } from "./fdinfo.ts";
 import { HolderScan } from "./holders.ts";
 import { shownKey } from "./kernel_elements.ts";
 import { KeyedElements } from "./keyed_elements.ts";
@@ -15,6 +15,7 @@ import type { MapInfo } from "./map_info.ts";
 import { cannotAdopt, mirrored, type Named } from "./mirrored.ts";
 import { Pace } from "./pace.ts";
 import { isProgressMap } from "./progress_map.ts";
+import { errnoOf } from "./refusal.ts";
 import { isRefusedKeys } from "./refused_keys.ts";
 
 /** Why there is none to be had. */
@@ -79,8 +80,7 @@ export class Adopting {
 
   #foreign(fd: number, pin: ForeignMap["pin"], shown: string): Foreign | NoForeignMap {
     const { bpf } = this.#making;
-    const about = fdinfo(fd);
-    if (about === null) return { errno: "EINVAL", detail: `${shown} is no map` };
+    if (!isMapFd(fd)) return { errno: "EINVAL", detail: `${shown} is no map` };
     const info = bpf.infoByFd(fd);
     if (typeof info === "number")
       return { errno: errnoName(-info), detail: `looking at ${shown}: ${errnoName(-info)}` };
@@ -89,7 +89,12 @@ export class Adopting {
     const btf = info.btf === null ? null : bpf.btfById(info.btf.btfId);
     if (typeof btf === "number")
       return { errno: errnoName(-btf), detail: `reading the BTF of ${shown}: ${errnoName(-btf)}` };
-    return new Foreign(this.#making, { ...info, frozen: about.frozen }, btf, pin, fd, (named) => this.#resolve(named));
+    let frozen = false;
+    const unread = errnoOf(() => {
+      frozen = isFrozenFd(fd);
+    });
+    if (unread < 0) return { errno: errnoName(-unread), detail: `looking at ${shown}: ${errnoName(-unread)}` };
+    return new Foreign(this.#making, { ...info, frozen }, btf, pin, fd, (named) => this.#resolve(named));
   }
 
   #resolve(named: Named): Resolved | NoForeignMap {
@@ -178,10 +183,15 @@ export function* kernelMaps(making: Making, known: () => KnownMaps): Generator<v
   for (let id = bpf.mapGetNextId(0); id > 0; id = bpf.mapGetNextId(id)) {
     yield* pace.step();
     const fd = bpf.mapFdById(id);
-    if (fd < 0) continue;
+    if (fd === -ERRNO.ENOENT) continue;
+    if (fd < 0) throw new Error(`listing kernel maps: opening kernel map ${id}: ${errnoName(-fd)}`);
     const info = bpf.infoByFd(fd);
-    const frozen = fdinfo(fd)?.frozen === true;
-    bpf.close(fd);
+    let frozen = false;
+    try {
+      frozen = isFrozenFd(fd);
+    } finally {
+      bpf.close(fd);
+    }
     if (typeof info === "number") continue;
     const { pins, ...holders } = scan.of(id);
     const now = known();

@@ -7,6 +7,7 @@ import { HolderScan } from "./holders.ts";
 import type { KernelMap } from "./kernel_map.ts";
 import { bootId } from "./pidfd.ts";
 import type { PinTree } from "./pin_tree.ts";
+import { errnoOf, isShortage } from "./refusal.ts";
 
 /** A path at which a kernel map is pinned: by the mirror, or by the owner of one that was adopted. */
 interface Expected {
@@ -80,7 +81,7 @@ export class HostWatch {
   expect({ map, id }: KernelMap, pathname: string): void {
     const path = this.#tree?.place(pathname);
     if (typeof path !== "string" || path === map.adoptedPin) return;
-    const inode = this.#tree?.idAt(path) === id ? inodeAt(path) : null;
+    const inode = this.#tree?.idAt(path) === id ? knownInodeAt(path) : null;
     this.#expected.set(path, { map, pathname, kernelId: id, inode, told: null, goneMs: null });
   }
 
@@ -102,7 +103,7 @@ export class HostWatch {
     this.#holdersMs = Math.min(this.#holdersMs, this.#nowMs() + INTERVAL_MS);
     const { adoptedPin } = map;
     if (adoptedPin === undefined) return;
-    const inode = this.#tree?.idAt(adoptedPin) === id ? inodeAt(adoptedPin) : null;
+    const inode = this.#tree?.idAt(adoptedPin) === id ? knownInodeAt(adoptedPin) : null;
     this.#expected.set(adoptedPin, { map, pathname: null, kernelId: id, inode, told: null, goneMs: null });
   }
 
@@ -172,7 +173,8 @@ export class HostWatch {
   ): void {
     const inode = inodeAt(path);
     if (inode !== null && inode === expected.inode) return;
-    const there = inode === null ? null : (this.#tree?.idAt(path) ?? null);
+    const there = inode === null ? null : (this.#tree?.lookAt(path) ?? null);
+    if (inode === "unknown" || there === "unknown") return;
     const { map, kernelId } = expected;
     if (inode !== null && there === kernelId && kernelId !== null) {
       expected.inode = inode;
@@ -216,6 +218,7 @@ export class HostWatch {
     const former: FormerKernelMap[] = [];
     for (const { map, kernelId } of due) {
       const fd = this.#bpf.mapFdById(kernelId);
+      if (isShortage(fd)) this.#freed.push({ map, kernelId, atMs: this.#nowMs() });
       if (fd < 0) continue;
       this.#bpf.close(fd);
       const detail = `map ${map} was freed, and kernel map ${kernelId} lives on: a program, a pin or a process holds it`;
@@ -285,11 +288,16 @@ function instead(path: string, kernelId: number | null): string {
   return `${path} names ${kernelId === null ? "something that is no map" : `kernel map ${kernelId}`} now`;
 }
 
-function inodeAt(path: string): bigint | null {
-  try {
-    return lstatSync(path, { bigint: true, throwIfNoEntry: false })?.ino ?? null;
-  } catch {
-    // A directory above it is closed to us, or gone.
-    return null;
-  }
+function knownInodeAt(path: string): bigint | null {
+  const inode = inodeAt(path);
+  return inode === "unknown" ? null : inode;
+}
+
+/** null: nothing is there, or nothing that we may see; "unknown": the machine could not be asked. */
+function inodeAt(path: string): bigint | "unknown" | null {
+  let inode: bigint | null = null;
+  const ret = errnoOf(() => {
+    inode = lstatSync(path, { bigint: true, throwIfNoEntry: false })?.ino ?? null;
+  });
+  return isShortage(ret) ? "unknown" : inode;
 }

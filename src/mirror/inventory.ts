@@ -3,7 +3,7 @@ import { basename, join } from "node:path";
 import type { PinningLedger } from "../engine/ports.ts";
 import type { MapRecord } from "../maps/map.ts";
 import type { Bpf } from "./bpf.ts";
-import { fdinfo } from "./fdinfo.ts";
+import { isMapFd } from "./fdinfo.ts";
 import type { Layout } from "./layout.ts";
 import { collect, namesIn } from "./listing.ts";
 import { otherThan } from "./make.ts";
@@ -126,7 +126,7 @@ export function mapPinnedAt(bpf: Bpf, path: string): MapInfo | null {
   if (entryAt(path)?.isFile() !== true) return null;
   const fd = bpf.getReadOnly(Buffer.from(path));
   if (fd < 0) return null;
-  const info = fdinfo(fd) === null ? 0 : bpf.infoByFd(fd);
+  const info = isMapFd(fd) ? bpf.infoByFd(fd) : 0;
   bpf.close(fd);
   return typeof info === "number" ? null : info;
 }

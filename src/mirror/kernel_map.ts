@@ -1,13 +1,13 @@
 import type { ElementChange, MirrorRefusal } from "../engine/ports.ts";
 import type { Element, MapRecord } from "../maps/map.ts";
 import type { Bpf } from "./bpf.ts";
-import { fdinfo } from "./fdinfo.ts";
+import { isFrozenFd } from "./fdinfo.ts";
 import { keptElements } from "./kept_elements.ts";
 import { type KernelElements, type Opened, unreadable } from "./kernel_elements.ts";
 import { KeyedElements } from "./keyed_elements.ts";
 import { LineElements } from "./line_elements.ts";
 import type { MirroredType } from "./mirrored.ts";
-import { refusal } from "./refusal.ts";
+import { errnoOf, refusal } from "./refusal.ts";
 
 /** How many elements are gathered before they are written: more would only cost memory. */
 const FILL_ENTRIES = 16_384;
@@ -51,7 +51,11 @@ export class KernelMap {
   }
 
   isFrozen(): boolean {
-    return fdinfo(this.fd)?.frozen === true;
+    let frozen = false;
+    errnoOf(() => {
+      frozen = isFrozenFd(this.fd);
+    });
+    return frozen;
   }
 
   close(): void {

@@ -22,12 +22,11 @@ import type {
   ScanOrder,
 } from "../engine/ports.ts";
 import type { Host, MapRecord } from "../maps/map.ts";
-import type { ObjectRecord } from "../maps/object.ts";
-import type { ObjectSpec, Occupied } from "../syscall/command.ts";
+import type { ObjectFacts, ObjectRecord } from "../maps/object.ts";
+import type { HeldObject, ObjectSpec, Occupied } from "../syscall/command.ts";
 import type { NewEntry } from "../syscall/pins.ts";
 import type { Bpf } from "./bpf.ts";
 import { Claim, type Claiming } from "./claim.ts";
-import { fdinfo } from "./fdinfo.ts";
 import { Adopting, Foreign, type KnownMaps, kernelMaps } from "./foreign.ts";
 import { HostWatch } from "./host_watch.ts";
 import { takeInventory } from "./inventory.ts";
@@ -42,6 +41,7 @@ import { ObjectTable } from "./object_table.ts";
 import { bootId } from "./pidfd.ts";
 import { PinTree } from "./pin_tree.ts";
 import type { ProgressMap } from "./progress_map.ts";
+import type { OpenPlaces } from "./real_objects.ts";
 import { type RefusedWrite, RefusedWrites } from "./refused_writes.ts";
 
 /** A map of the state, and its kernel map, if it has one. */
@@ -86,6 +86,8 @@ export interface KernelMirrorParts {
   readonly machineCpus: number;
   /** Path of the data directory: the mark says whose the directory of pins is. */
   readonly data: string;
+  /** Where real objects are opened and made. */
+  readonly places: OpenPlaces;
   /** Why bpf(2) cannot be used at present, or null. */
   readonly unfit: () => string | null;
   /** Milliseconds of a clock that does not step. */
@@ -131,7 +133,7 @@ export class KernelMirror implements Mirror {
     this.#parts = parts;
     this.#making = { bpf, host, refs, cpus: { ledger: host.possibleCpus, machine: machineCpus } };
     this.#tree = new PinTree(bpf, new Layout(parts.root));
-    this.#objects = new ObjectTable(bpf);
+    this.#objects = new ObjectTable(bpf, parts.places);
     this.#watch = new HostWatch(bpf, parts.nowMs);
   }
 
@@ -443,7 +445,7 @@ export class KernelMirror implements Mirror {
   apply(changes: readonly MirrorChange[], seq: number): MirrorRefusal[] {
     const refusals: MirrorRefusal[] = [];
     for (const change of changes) {
-      const refused = this.#carry(change);
+      const refused = this.#tryToCarry(change);
       if (refused !== null && this.#fails(refused)) refusals.push(refused);
     }
     if (this.off !== null || this.#settling) return refusals;
@@ -452,6 +454,20 @@ export class KernelMirror implements Mirror {
       this.#claim?.progress.reached(seq);
     }
     return refusals;
+  }
+
+  /** A map whose change could not be carried for a bug's sake is taken up again from where it is. */
+  #tryToCarry(change: MirrorChange): MirrorRefusal | null {
+    try {
+      return this.#carry(change);
+    } catch (error) {
+      const mapId = "map" in change ? change.map.id : 0;
+      const entry = this.#entries.get(mapId);
+      if (entry !== undefined) entry.broken = true;
+      if (entry !== undefined && !this.#settling) this.#staysBehind(mapId);
+      const detail = `carrying a change (${change.kind}): ${(error as Error).message}`;
+      return { mapId, operation: change.kind, errno: "EIO", detail };
+    }
   }
 
   #carry(change: MirrorChange): MirrorRefusal | null {
@@ -633,8 +649,11 @@ export class KernelMirror implements Mirror {
   #known(): KnownMaps {
     const maps = new Map<number, MapRecord>();
     for (const { kernel } of this.#entries.values()) if (kernel !== null) maps.set(kernel.id, kernel.map);
-    const own = this.#claim === null ? null : fdinfo(this.#claim.progress.fd);
-    return { maps, own: new Set([own?.mapId, this.#claim?.refused.id].filter((id) => id != null)), was: () => null };
+    return {
+      maps,
+      own: new Set([this.#claim?.progress.id, this.#claim?.refused.id].filter((id) => id != null)),
+      was: () => null,
+    };
   }
 
   adopting<Answer>(
@@ -809,6 +828,10 @@ export class KernelMirror implements Mirror {
 
   openObject(spec: ObjectSpec): OpenedObject | null {
     return this.off === null ? this.#objects.open(spec) : null;
+  }
+
+  heldObject(facts: ObjectFacts, held: HeldObject): OpenedObject {
+    return this.#objects.take(facts, held);
   }
 
   /** A map that is being adopted has no entry yet, but its kernel map exists already. */

@@ -16,7 +16,7 @@ import { DoorPacker } from "./door_attr.ts";
 import { Guarded } from "./guarded.ts";
 import { KernelFreedom } from "./kernel_freedom.ts";
 import { mapped } from "./mapped.ts";
-import { openRealObject, type RealObject } from "./real_objects.ts";
+import { DEFAULT_PLACES, openRealObject, type RealObject } from "./real_objects.ts";
 import { errnoOf } from "./refusal.ts";
 
 const BPFFS = "/sys/fs/bpf";
@@ -346,8 +346,9 @@ export class KernelTarget implements Target {
     this.#btfs.delete(fd);
     const ret = this.#bpf.close(fd);
     if (held !== undefined && --held.fds === 0) {
-      held.object.release();
-      held.object.remove();
+      const { others, made } = held.object;
+      for (const other of others) this.#bpf.close(other);
+      if (made !== null) DEFAULT_PLACES.cgroups.remove(made);
     }
     return ret;
   }

@@ -3,7 +3,8 @@ import type { MirrorRefusal, MirrorSource } from "../engine/ports.ts";
 import type { Host, InnerShape, MapRecord } from "../maps/map.ts";
 import type { Bpf } from "./bpf.ts";
 import { btfWarning } from "./btf_warning.ts";
-import { fdinfo } from "./fdinfo.ts";
+import { toHold } from "./descriptor_limit.ts";
+import { isMapFd } from "./fdinfo.ts";
 import { KernelMap } from "./kernel_map.ts";
 import type { MapInfo } from "./map_info.ts";
 import { type Cpus, type MirroredType, mirrored, type References } from "./mirrored.ts";
@@ -51,7 +52,7 @@ export function makeKernelMap(
     with_.btfKeyTypeId = map.btf.keyTypeId;
     with_.btfValueTypeId = map.btf.valueTypeId;
   }
-  const fd = bpf.create(shape, with_);
+  const fd = toHold(bpf, bpf.create(shape, with_));
   if (fd < 0) return refused("BPF_MAP_CREATE", fd, "creating the kernel map");
   const info = bpf.infoByFd(fd);
   if (typeof info === "number") {
@@ -73,9 +74,9 @@ export function openKernelMap(
   path: string,
 ): KernelMap | MirrorRefusal {
   const { bpf } = making;
-  const fd = bpf.get(path);
+  const fd = toHold(bpf, bpf.get(path));
   if (fd < 0) return refusal(map.id, "BPF_OBJ_GET", fd, `opening ${path}`);
-  const info = fdinfo(fd) === null ? null : bpf.infoByFd(fd);
+  const info = isMapFd(fd) ? bpf.infoByFd(fd) : null;
   const other = info === null || typeof info === "number" ? "no map" : otherThan(making, type, map, info);
   if (info !== null && typeof info !== "number" && other === null)
     return new KernelMap({ ...making, type, map, fd }, info.id);

@@ -3,6 +3,7 @@ import type { Mirror } from "../engine/ports.ts";
 import type { Host } from "../maps/map.ts";
 import { openBpf, probe } from "./bpf.ts";
 import { KernelMirror } from "./kernel_mirror.ts";
+import { openPlaces } from "./real_objects.ts";
 
 export interface MirrorOptions {
   /** `off`: never. Otherwise it is on as soon as the machine lets it. */
@@ -11,19 +12,22 @@ export interface MirrorOptions {
   readonly bpffs: string;
   /** The data directory: whose the kernel maps are. */
   readonly data: string;
+  /** MAPLEDGER_OPEN_ROOTS. */
+  readonly openRoots: string;
   readonly host: Host;
   /** CPUs that the machine may have; `host` has those of the ledger. */
   readonly machineCpus: number;
 }
 
 /** The mirror, not begun yet. */
-export function openMirror({ mode, bpffs, data, host, machineCpus }: MirrorOptions): Mirror {
+export function openMirror({ mode, bpffs, data, openRoots, host, machineCpus }: MirrorOptions): Mirror {
   if (mode === "off") return disabledMirror("the mirror is switched off by its setting");
   const bpf = openBpf();
   if ("off" in bpf) return disabledMirror(bpf.off);
   const unfit = (): string | null => (existsSync("/proc/self/fdinfo") ? probe(bpf) : NO_PROCFS);
   const nowMs = (): number => performance.now();
-  return new KernelMirror({ bpf, root: bpffs, host, machineCpus, data, unfit, nowMs });
+  const places = openPlaces({ data, openRoots });
+  return new KernelMirror({ bpf, root: bpffs, host, machineCpus, data, places, unfit, nowMs });
 }
 
 const NO_PROCFS = "no procfs is mounted at /proc: whether a map is frozen cannot be told without it";
@@ -48,6 +52,7 @@ export function disabledMirror(reason: string): Mirror {
     identify() {},
     dropStale: () => [],
     openObject: () => null,
+    heldObject: (facts) => ({ found: { facts }, keep() {}, drop() {} }),
     endedObjects: () => [],
     apply: () => [],
     kernelId: () => null,

@@ -1,59 +1,89 @@
-import { lstatSync } from "node:fs";
+import { accessSync } from "node:fs";
 import { ERRNO, errnoName } from "../abi/errno.ts";
 import type { OpenedObject } from "../engine/ports.ts";
 import { identityOf, isFullyKnown, type ObjectFacts, type ObjectRecord } from "../maps/object.ts";
-import type { ObjectSpec, OpenKind } from "../syscall/command.ts";
+import type { Found, HeldObject, ObjectSpec, OpenKind } from "../syscall/command.ts";
 import { BPFFS } from "../syscall/pins.ts";
 import type { Bpf } from "./bpf.ts";
+import type { Refused } from "./open_below.ts";
 import { haveExited } from "./pidfd.ts";
-import { openRealObject, type RealObject } from "./real_objects.ts";
+import { closeObject, type OpenPlaces, openRealObject, type RealObject } from "./real_objects.ts";
+import { errnoOf, isShortage } from "./refusal.ts";
+
+/** A directory of bpffs as sessions see it is the ledger's own: the machine has none. */
+export function isLedgersOwn({ kind, path }: ObjectSpec): boolean {
+  return kind === "dir" && (path === BPFFS || path?.startsWith(`${BPFFS}/`) === true);
+}
+
+/** Why there is no object, as an event tells it. */
+export function notFound({ ret, detail }: Refused): Found {
+  const errno = errnoName(-ret);
+  return { errno: errno in ERRNO ? errno : "EIO", detail: `${detail}: ${errno}` };
+}
 
 /** The kernel's objects that descriptors of sessions stand for, each held by a descriptor of the service's own. */
 export class ObjectTable {
   readonly #bpf: Bpf;
+  readonly #places: OpenPlaces;
   readonly #objects = new Map<number, RealObject>();
   /** Ended, and told of. */
   readonly #ended = new Set<number>();
   /** Ended before the service looked. */
   #unseen: number[] = [];
+  /** Not opened at the start for want of descriptors or memory. */
+  #later: ObjectRecord[] = [];
   /** Made at this start in place of others of the same kind, which ended with the process before. */
   readonly #renewed = new Set<number>();
 
-  constructor(bpf: Bpf) {
+  constructor(bpf: Bpf, places: OpenPlaces) {
     this.#bpf = bpf;
+    this.#places = places;
   }
 
-  /** null: a directory of bpffs as sessions see it, which is the ledger's own. */
+  /** null: a directory of bpffs as sessions see it. A path is not opened here: it may lead to a file system that does not answer. */
   open(spec: ObjectSpec): OpenedObject | null {
-    if (spec.kind === "dir" && (spec.path === BPFFS || spec.path?.startsWith(`${BPFFS}/`) === true)) return null;
-    const object = openRealObject(this.#bpf, spec);
-    if (!("facts" in object)) {
-      const errno = errnoName(-object.ret);
-      const known = errno in ERRNO ? errno : "EIO";
-      return { found: { errno: known, detail: `${object.detail}: ${errno}` }, keep() {}, drop() {} };
-    }
-    return {
-      found: { facts: object.facts },
-      keep: (id) => this.#keep(id, object),
-      drop: () => this.#drop(object),
-    };
+    if (isLedgersOwn(spec)) return null;
+    const object = spec.path === undefined ? openRealObject(this.#bpf, spec, this.#places) : NOT_HERE;
+    return "facts" in object ? this.take(object.facts, object) : { found: notFound(object), keep() {}, drop() {} };
   }
 
-  /** After a restart: what has a name is opened by it, the rest is made anew. What is gone has ended meanwhile. */
+  /** One that has been opened. */
+  take(facts: ObjectFacts, held: HeldObject): OpenedObject {
+    const object = { ...held, facts };
+    return { found: { facts }, keep: (id) => this.#keep(id, object), drop: () => this.#drop(object) };
+  }
+
+  /**
+   * After a restart: what has a name is opened by it, the rest is made anew. What is gone has ended meanwhile; what could not be
+   * asked has not. Cgroups that were made, and that nothing refers to any more, are removed.
+   */
   takeUp(records: Iterable<ObjectRecord>): void {
+    const used = new Set<string>();
     for (const record of records) {
-      if (this.#objects.has(record.id)) continue;
-      const spec = specOf(record);
-      if (spec === null) continue;
-      const object = openRealObject(this.#bpf, spec);
-      if ("facts" in object && isSame(record, object)) {
-        this.#keep(record.id, object);
-        if (ENDS_WITH_US.has(record.kind)) this.#renewed.add(record.id);
-      } else {
-        if ("facts" in object) this.#drop(object);
-        if (record.kind === "process" || record.kind === "cgroup") this.#unseen.push(record.id);
-      }
+      if (record.kind === "cgroup" && record.path !== null && !record.removed) used.add(record.path);
+      if (!this.#objects.has(record.id)) this.#takeUp(record);
     }
+    this.#places.cgroups.removeLeft(used);
+  }
+
+  #takeUp(record: ObjectRecord): void {
+    const spec = specOf(record);
+    if (spec === null) return;
+    const object = openRealObject(this.#bpf, spec, this.#places);
+    if ("facts" in object && isSame(record, object)) {
+      this.#keep(record.id, { ...object, made: object.made ?? this.#madeFor(record) });
+      if (ENDS_WITH_US.has(record.kind)) this.#renewed.add(record.id);
+      return;
+    }
+    if ("facts" in object) this.#drop(object);
+    else if (isShortage(object.ret)) this.#later.push(record);
+    if (record.kind !== "process" && record.kind !== "cgroup") return;
+    if ("facts" in object || GONE.includes(-object.ret)) this.#unseen.push(record.id);
+  }
+
+  #madeFor(record: ObjectRecord): HeldObject["made"] {
+    if (record.kind !== "cgroup" || record.path === null) return null;
+    return this.#places.cgroups.find(record.path, record.cgroupId);
   }
 
   get hasRenewed(): boolean {
@@ -76,11 +106,15 @@ export class ObjectTable {
     const object = this.#objects.get(id);
     this.#objects.delete(id);
     this.#ended.delete(id);
+    this.#later = this.#later.filter((record) => record.id !== id);
     if (object !== undefined) this.#drop(object);
   }
 
   /** Processes that have exited and cgroups that were removed, each once. */
   ended(): readonly number[] {
+    const later = this.#later;
+    this.#later = [];
+    for (const record of later) this.#takeUp(record);
     const ended = [...this.#unseen, ...this.#exited(), ...this.#removed()];
     this.#unseen = [];
     for (const id of ended) this.#ended.add(id);
@@ -102,12 +136,11 @@ export class ObjectTable {
 
   #drop(object: RealObject): void {
     this.#close(object);
-    object.remove();
+    if (object.made !== null) this.#places.cgroups.remove(object.made);
   }
 
   #close(object: RealObject): void {
-    this.#bpf.close(object.fd);
-    object.release();
+    closeObject((fd) => this.#bpf.close(fd), object);
   }
 
   #living(kind: "process" | "cgroup"): [id: number, object: RealObject][] {
@@ -125,7 +158,7 @@ export class ObjectTable {
 
   #removed(): number[] {
     return this.#living("cgroup")
-      .filter(([, { facts }]) => facts.kind === "cgroup" && inodeAt(facts.path) !== facts.cgroupId)
+      .filter(([, { fd }]) => wasRemoved(fd))
       .map(([id]) => id);
   }
 }
@@ -133,9 +166,15 @@ export class ObjectTable {
 /** Kinds of which there is nothing to open again: another one is made. */
 const ENDS_WITH_US: ReadonlySet<ObjectRecord["kind"]> = new Set(["socket", "perf_event", "pipe"]);
 
-function inodeAt(path: string | null): string | null {
-  const found = path === null ? undefined : lstatSync(path, { bigint: true, throwIfNoEntry: false });
-  return found === undefined ? null : String(found.ino);
+/** Why a path is not opened by the engine's thread. */
+const NOT_HERE: Refused = { ret: -ERRNO.EAGAIN, detail: "a path is opened before its command reaches the engine" };
+
+/** Errnos that say that a process or a cgroup is no more. EINVAL: the pid is a thread's by now. */
+const GONE: readonly number[] = [ERRNO.ESRCH, ERRNO.ENOENT, ERRNO.ENOTDIR, ERRNO.EINVAL];
+
+/** A directory that rmdir(2) has taken away has no entries, not even those that every cgroup has. */
+function wasRemoved(cgroup: number): boolean {
+  return errnoOf(() => accessSync(`/proc/self/fd/${cgroup}/cgroup.procs`)) === -ERRNO.ENOENT;
 }
 
 const SOCKET_KINDS: Readonly<Record<string, OpenKind>> = {

@@ -1,17 +1,19 @@
 import { readFileSync } from "node:fs";
 import { errnoName } from "../abi/errno.ts";
 import { type Bpf, openBpf } from "./bpf.ts";
+import { isShortage } from "./refusal.ts";
 
-const POLLIN = 1;
+const POLLIN = 0x1;
+const POLLHUP = 0x10;
 /** struct pollfd: 0 i32 fd, 4 i16 events, 6 i16 revents */
 const POLLFD_BYTES = 8;
 
-/** What pidfds are had with on this machine, or why there are none. */
-export function openPidfds(): Bpf | { readonly off: string } {
+/** What pidfds are had with on this machine, or why there are none. `later`: there may be some later. */
+export function openPidfds(): Bpf | { readonly off: string; readonly later: boolean } {
   const bpf = openBpf();
-  if ("off" in bpf) return bpf;
+  if ("off" in bpf) return { ...bpf, later: false };
   const fd = bpf.pidfdOpen(process.pid);
-  if (fd < 0) return { off: `pidfd_open(2) is refused: ${errnoName(-fd)}` };
+  if (fd < 0) return { off: `pidfd_open(2) is refused: ${errnoName(-fd)}`, later: isShortage(fd) };
   bpf.close(fd);
   return bpf;
 }
@@ -25,7 +27,7 @@ export function haveExited(bpf: Bpf, pidfds: readonly number[]): boolean[] {
     polled.writeInt16LE(POLLIN, at * POLLFD_BYTES + 4);
   });
   bpf.libc("poll", polled, pidfds.length, 0);
-  return pidfds.map((_, at) => polled.readInt16LE(at * POLLFD_BYTES + 6) !== 0);
+  return pidfds.map((_, at) => (polled.readInt16LE(at * POLLFD_BYTES + 6) & (POLLIN | POLLHUP)) !== 0);
 }
 
 /** Field 22 of /proc/PID/stat; behind the name, which may hold anything. Throws where there is no such process. */

@@ -5,10 +5,10 @@ import type { MirrorRefusal } from "../engine/ports.ts";
 import type { Occupied } from "../syscall/command.ts";
 import { type Bpf, RENAME } from "./bpf.ts";
 import { makeDirectories } from "./directories.ts";
-import { fdinfo } from "./fdinfo.ts";
+import { isMapFd } from "./fdinfo.ts";
 import type { KernelMap } from "./kernel_map.ts";
 import { type Layout, temporaryFor } from "./layout.ts";
-import { errnoOf, refusal } from "./refusal.ts";
+import { errnoOf, isShortage, refusal } from "./refusal.ts";
 
 /** Of an operation that concerns no map. */
 const NO_MAP = 0;
@@ -198,13 +198,19 @@ export class PinTree {
     return left.includes(ret) ? null : refusal(NO_MAP, "rmdir", ret, `removing ${path}`);
   }
 
-  /** The kernel's id of the map that is pinned at `path`; null where none is. */
+  /** The kernel's id of the map that is pinned at `path`; null where none is known to be. */
   idAt(path: string): number | null {
+    const id = this.lookAt(path);
+    return id === "unknown" ? null : id;
+  }
+
+  /** The same; "unknown": it cannot be told at present, for want of descriptors, say. */
+  lookAt(path: string): number | "unknown" | null {
     const fd = this.#bpf.get(path);
-    if (fd < 0) return null;
-    const id = fdinfo(fd)?.mapId ?? null;
+    if (fd < 0) return isShortage(fd) ? "unknown" : null;
+    const info = isMapFd(fd) ? this.#bpf.infoByFd(fd) : null;
     this.#bpf.close(fd);
-    return id;
+    return info === null || typeof info === "number" ? null : info.id;
   }
 }
 

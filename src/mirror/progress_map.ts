@@ -5,7 +5,7 @@ import { ERRNO } from "../abi/errno.ts";
 import { HASH_BYTES } from "../log/merkle.ts";
 import { u32Buffer } from "../maps/common.ts";
 import type { Bpf } from "./bpf.ts";
-import { fdinfo } from "./fdinfo.ts";
+import { isMapFd } from "./fdinfo.ts";
 import { temporaryFor } from "./layout.ts";
 import type { MapInfo, MapShape } from "./map_info.ts";
 import { errnoOf } from "./refusal.ts";
@@ -112,7 +112,7 @@ export class ProgressMap {
     const found = bpf.get(path);
     if (found === -ERRNO.ENOENT) return ProgressMap.#make(bpf, path);
     if (found < 0) return found;
-    const info = fdinfo(found) === null ? -ERRNO.EEXIST : bpf.infoByFd(found);
+    const info = isMapFd(found) ? bpf.infoByFd(found) : -ERRNO.EEXIST;
     if (typeof info !== "number" && (isShape(info, SHAPE) || isShape(info, OLD_SHAPE)))
       return new ProgressMap(bpf, path, found, info);
     bpf.close(found);
@@ -123,7 +123,7 @@ export class ProgressMap {
   static isAt(bpf: Bpf, path: string): boolean {
     const fd = bpf.get(path);
     if (fd < 0) return false;
-    const info = fdinfo(fd) === null ? null : bpf.infoByFd(fd);
+    const info = isMapFd(fd) ? bpf.infoByFd(fd) : null;
     bpf.close(fd);
     return info !== null && typeof info !== "number" && (isShape(info, SHAPE) || isShape(info, OLD_SHAPE));
   }

@@ -1,39 +1,30 @@
 import { spawn } from "node:child_process";
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmdirSync,
-  statfsSync,
-  statSync,
-} from "node:fs";
+import { constants, fstatSync, mkdtempSync, openSync, readFileSync, rmdirSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { BPF_CMD } from "../abi/bpf.ts";
+import { ERRNO } from "../abi/errno.ts";
 import type { ObjectFacts, SocketFacts } from "../maps/object.ts";
-import type { ObjectSpec } from "../syscall/command.ts";
+import type { HeldObject, MadeCgroup, ObjectSpec } from "../syscall/command.ts";
 import type { Bpf } from "./bpf.ts";
+import { MadeCgroups } from "./made_cgroups.ts";
+import { OPEN_ROOTS_DEFAULT, openBelow, openRoots, type Refused } from "./open_below.ts";
 import { bootId, startTimeOf } from "./pidfd.ts";
-import { errnoOf } from "./refusal.ts";
 
 /** A kernel object that a descriptor of a session stands for, held by a descriptor of the service's own. */
-export interface RealObject {
-  readonly fd: number;
+export interface RealObject extends HeldObject {
   readonly facts: ObjectFacts;
-  /** Closes whatever else was opened with it, once the descriptor is closed: a peer, say. */
-  release(): void;
-  /** Removes what was made for it and outlives descriptors: a cgroup. */
-  remove(): void;
 }
 
-/** Why there is none. */
-export interface Refused {
-  readonly ret: number;
-  readonly detail: string;
+/** Where objects may be opened, and what notes the ones that are made. */
+export interface OpenPlaces {
+  /** Directories below which paths are opened. */
+  readonly roots: readonly string[];
+  readonly cgroups: MadeCgroups;
 }
+
+/** The setting's default, and notes of nothing. */
+export const DEFAULT_PLACES: OpenPlaces = { roots: openRoots(OPEN_ROOTS_DEFAULT), cgroups: new MadeCgroups(null) };
 
 const AF_UNIX = 1;
 const AF_INET = 2;
@@ -48,6 +39,8 @@ const ADDRESS_BYTES = 16;
 /** O_TMPFILE, asm-generic/fcntl.h, with O_DIRECTORY, which it takes. */
 const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
 const CGROUP2_SUPER_MAGIC = 0x63677270;
+/** More than struct statfs has on any machine. */
+const STATFS_BYTES = 256;
 /** struct perf_event_attr of PERF_TYPE_SOFTWARE, PERF_COUNT_SW_BPF_OUTPUT; PERF_FLAG_FD_CLOEXEC. */
 const PERF_ATTR_BYTES = 128;
 const PERF_TYPE_SOFTWARE = 1;
@@ -58,10 +51,15 @@ const PROG_INFO_BYTES = 128;
 /** r0 = 0; exit */
 const RETURN_0 = Buffer.from("b7000000000000009500000000000000", "hex");
 
-/** Opens what a spec names, or makes it. Every answer is the kernel's. */
-export function openRealObject(bpf: Bpf, spec: ObjectSpec): RealObject | Refused {
+/** Those of a service. */
+export function openPlaces({ data, openRoots: roots }: { data: string; openRoots: string }): OpenPlaces {
+  return { roots: openRoots(roots), cgroups: new MadeCgroups(join(data, "cgroups")) };
+}
+
+/** Opens what a spec names, or makes it. Every answer is the kernel's, but for paths that are not below a root. */
+export function openRealObject(bpf: Bpf, spec: ObjectSpec, places: OpenPlaces = DEFAULT_PLACES): RealObject | Refused {
   try {
-    return open(bpf, spec);
+    return open(bpf, spec, places);
   } catch (error) {
     const { errno } = error as NodeJS.ErrnoException;
     if (errno === undefined) throw error;
@@ -69,25 +67,28 @@ export function openRealObject(bpf: Bpf, spec: ObjectSpec): RealObject | Refused
   }
 }
 
-function open(bpf: Bpf, spec: ObjectSpec): RealObject | Refused {
+/** Closes an object; a cgroup that was made for it is left to whoever removes it. */
+export function closeObject(close: (fd: number) => void, { fd, others }: HeldObject): void {
+  for (const open of [fd, ...others]) close(open);
+}
+
+function open(bpf: Bpf, spec: ObjectSpec, places: OpenPlaces): RealObject | Refused {
   const { kind, path } = spec;
   switch (kind) {
     case "pipe": {
       const ends = Buffer.alloc(8);
       const ret = bpf.libc("pipe", ends);
       if (ret < 0) return { ret, detail: "making a pipe" };
-      return held(bpf, ends.readInt32LE(0), { kind }, [ends.readInt32LE(4)]);
+      return held(ends.readInt32LE(0), { kind }, [ends.readInt32LE(4)]);
     }
     case "file":
-      if (path === undefined)
-        return held(bpf, openSync(tmpdir(), O_TMPFILE | constants.O_RDWR, 0o600), { kind, path: null });
-      return isPlain(path)
-        ? inode(bpf, kind, path, constants.O_RDONLY)
-        : { ret: -NOT_SUPPORTED, detail: `opening ${path}, which is neither a file nor a directory` };
+      return path === undefined
+        ? held(openSync(tmpdir(), O_TMPFILE | constants.O_RDWR, 0o600), { kind, path: null })
+        : inode(bpf, kind, path, places);
     case "dir":
-      return inode(bpf, kind, path ?? tmpdir(), constants.O_RDONLY | constants.O_DIRECTORY);
+      return path === undefined ? newDirectory() : inode(bpf, kind, path, places);
     case "cgroup":
-      return cgroup(bpf, path);
+      return cgroup(bpf, path, places);
     case "pidfd":
     case "pidfd_self":
       return process_(bpf, kind === "pidfd" ? (spec.pid ?? 0) : process.pid);
@@ -100,42 +101,42 @@ function open(bpf: Bpf, spec: ObjectSpec): RealObject | Refused {
       attr.writeBigUInt64LE(BigInt(PERF_COUNT_SW_BPF_OUTPUT), 8);
       attr.writeBigUInt64LE(1n, 16);
       const fd = bpf.perfEventOpen(attr, 0, PERF_FLAG_FD_CLOEXEC);
-      return fd < 0 ? { ret: fd, detail: "opening a perf event" } : held(bpf, fd, { kind });
+      return fd < 0 ? { ret: fd, detail: "opening a perf event" } : held(fd, { kind });
     }
     case "prog":
-      return program(bpf, spec);
+      return program(bpf, spec, places);
     default:
       return socket(bpf, kind, spec.reuseport === true);
   }
 }
 
 function held(
-  bpf: Bpf,
   fd: number,
   facts: ObjectFacts,
   others: readonly number[] = [],
-  remove: () => void = () => {},
+  made: MadeCgroup | null = null,
 ): RealObject {
-  return {
-    fd,
-    facts,
-    release() {
-      for (const other of others) bpf.close(other);
-    },
-    remove,
-  };
+  return { fd, facts, others, made };
 }
 
-function inode(bpf: Bpf, kind: "file" | "dir", path: string, flags: number): RealObject {
-  const fd = openSync(path, flags);
-  const { dev, ino } = fstatSync(fd, { bigint: true });
-  return held(bpf, fd, { kind, path, inode: `${dev}:${ino}` });
+/** Judged by the descriptor: what lies at the path may be another thing by now. */
+function inode(bpf: Bpf, kind: "file" | "dir", path: string, { roots }: OpenPlaces): RealObject | Refused {
+  const fd = openBelow(bpf, roots, path, kind === "dir" ? "directory" : "anything");
+  if (typeof fd !== "number") return fd;
+  const found = fstatSync(fd, { bigint: true });
+  if (found.isFile() || found.isDirectory()) return held(fd, { kind, path, inode: `${found.dev}:${found.ino}` });
+  bpf.close(fd);
+  return { ret: -ERRNO.EOPNOTSUPP, detail: `opening ${path}, which is neither a file nor a directory` };
 }
 
-/** To open a device or a pipe may block, or do something. */
-function isPlain(path: string): boolean {
-  const found = statSync(path);
-  return found.isFile() || found.isDirectory();
+/** One that nobody else can open: it is removed while it is open. */
+function newDirectory(): RealObject {
+  const path = mkdtempSync(join(tmpdir(), "mapledger-"));
+  try {
+    return held(openSync(path, constants.O_RDONLY | constants.O_DIRECTORY), { kind: "dir", path: null });
+  } finally {
+    rmdirSync(path);
+  }
 }
 
 type SocketKind = Exclude<
@@ -204,7 +205,6 @@ function socket(bpf: Bpf, kind: SocketKind, reuseport: boolean): RealObject | Re
   if (fd < 0) return fail(fd, `making a ${kind} socket`);
   const facts = { kind: "socket", protocol, state, reuseport, cookie: cookieOf(bpf, fd) } as const;
   return held(
-    bpf,
     fd,
     facts,
     opened.filter((other) => other !== fd),
@@ -228,44 +228,56 @@ function cookieOf(bpf: Bpf, fd: number): string {
 }
 
 /** A cgroup of version 2 by path, or a new one below the root of the hierarchy, which goes with its last descriptor. */
-function cgroup(bpf: Bpf, path: string | undefined): RealObject | Refused {
-  const at = path ?? newCgroup();
-  if (at === null) return { ret: -NO_ENTRY, detail: "making a cgroup: no cgroup2 is mounted" };
-  const fd = openSync(at, constants.O_RDONLY | constants.O_DIRECTORY);
-  if (statfsSync(at).type !== CGROUP2_SUPER_MAGIC) {
-    closeSync(fd);
-    return { ret: -BAD_FD, detail: `${at} is no cgroup of version 2, which is needed` };
-  }
-  const cgroupId = String(statSync(at, { bigint: true }).ino);
-  const facts = { kind: "cgroup", path: at, cgroupId, removed: false } as const;
-  return held(bpf, fd, facts, [], () => {
-    // One that somebody has moved into stays.
-    if (basename(at).startsWith(MADE)) errnoOf(() => rmdirSync(at));
-  });
+function cgroup(bpf: Bpf, path: string | undefined, { roots, cgroups }: OpenPlaces): RealObject | Refused {
+  if (path !== undefined) return existingCgroup(bpf, path, roots);
+  const parent = cgroupRoot();
+  if (parent === null) return { ret: -ERRNO.ENOENT, detail: "making a cgroup: no cgroup2 is mounted" };
+  const made = cgroups.make(parent);
+  const found = existingCgroup(bpf, made.path, [parent]);
+  if ("facts" in found) return { ...found, made };
+  cgroups.remove(made);
+  return found;
 }
 
-/** What the names of cgroups begin with that were made here. */
-const MADE = "mapledger-";
-const NOT_SUPPORTED = 95;
-const NO_ENTRY = 2;
-const BAD_FD = 9;
+function existingCgroup(bpf: Bpf, path: string, roots: readonly string[]): RealObject | Refused {
+  const fd = openBelow(bpf, roots, path, "directory");
+  if (typeof fd !== "number") return fd;
+  if (fileSystemOf(bpf, fd) === CGROUP2_SUPER_MAGIC) {
+    const cgroupId = String(fstatSync(fd, { bigint: true }).ino);
+    return held(fd, { kind: "cgroup", path, cgroupId, removed: false });
+  }
+  bpf.close(fd);
+  return { ret: -ERRNO.EBADF, detail: `${path} is no cgroup of version 2, which is needed` };
+}
 
-function newCgroup(): string | null {
+/** struct statfs begins with its f_type, a long. */
+function fileSystemOf(bpf: Bpf, fd: number): number {
+  const statfs = Buffer.alloc(STATFS_BYTES);
+  return bpf.libc("fstatfs", fd, statfs) < 0 ? 0 : Number(statfs.readBigInt64LE(0));
+}
+
+/** Where a cgroup2 is mounted; null: nowhere. */
+function cgroupRoot(): string | null {
   const mounts = readFileSync("/proc/mounts", "utf8").split("\n");
-  const root = mounts.map((line) => line.split(" ")).find(([, , type]) => type === "cgroup2")?.[1];
-  return root === undefined ? null : mkdtempSync(join(root, MADE));
+  return mounts.map((line) => line.split(" ")).find(([, , type]) => type === "cgroup2")?.[1] ?? null;
 }
 
 function process_(bpf: Bpf, pid: number): RealObject | Refused {
   const fd = bpf.pidfdOpen(pid);
   if (fd < 0) return { ret: fd, detail: `opening process ${pid}` };
-  return held(bpf, fd, { kind: "process", pid, startTime: startTimeOf(pid), exited: false });
+  try {
+    return held(fd, { kind: "process", pid, startTime: startTimeOf(pid), exited: false });
+  } catch (error) {
+    bpf.close(fd);
+    throw error;
+  }
 }
 
 /** A child that has run to its end, and been waited for. */
 function deadProcess(bpf: Bpf): RealObject | Refused {
-  const child = spawn("sleep", ["60"], { stdio: "ignore" });
-  const pid = child.pid as number;
+  const child = spawn("sleep", ["60"], { stdio: "ignore" }).on("error", () => {});
+  const { pid } = child;
+  if (pid === undefined) return { ret: -ERRNO.EAGAIN, detail: "starting a process" };
   const fd = bpf.pidfdOpen(pid);
   const startTime = startTimeOf(pid);
   child.kill("SIGKILL");
@@ -273,26 +285,28 @@ function deadProcess(bpf: Bpf): RealObject | Refused {
   child.unref();
   return fd < 0
     ? { ret: fd, detail: `opening process ${pid}` }
-    : held(bpf, fd, { kind: "process", pid, startTime, exited: true });
+    : held(fd, { kind: "process", pid, startTime, exited: true });
 }
 
 /** A program by id or pin; without either, one that returns 0, of the type that is asked for. */
-function program(bpf: Bpf, { id, path, progType = 0, expectedAttachType = 0 }: ObjectSpec): RealObject | Refused {
+function program(bpf: Bpf, spec: ObjectSpec, { roots }: OpenPlaces): RealObject | Refused {
+  const { id, path, progType = 0, expectedAttachType = 0 } = spec;
   const boot = bootId();
   const fd =
     path !== undefined
-      ? bpf.get(path)
+      ? pinned(bpf, path, roots)
       : id !== undefined
         ? bpf.byId(BPF_CMD.BPF_PROG_GET_FD_BY_ID, id)
         : bpf.loadProgram(progType, expectedAttachType, RETURN_0);
+  if (typeof fd !== "number") return fd;
   if (fd < 0) return { ret: fd, detail: "opening a program" };
   const info = bpf.objectInfo(fd, PROG_INFO_BYTES);
   if (typeof info === "number" || !isProgram(fd)) {
     bpf.close(fd);
-    return { ret: -INVALID, detail: "what is there is no program" };
+    return { ret: -ERRNO.EINVAL, detail: "what is there is no program" };
   }
   const name = info.toString("latin1", 64, 80).replace(/\0.*$/s, "");
-  return held(bpf, fd, {
+  return held(fd, {
     kind: "prog",
     progId: info.readUInt32LE(4),
     progType: info.readUInt32LE(0),
@@ -304,7 +318,14 @@ function program(bpf: Bpf, { id, path, progType = 0, expectedAttachType = 0 }: O
   });
 }
 
-const INVALID = 22;
+/** BPF_OBJ_GET of what the path has led to below a root, by its descriptor. */
+function pinned(bpf: Bpf, path: string, roots: readonly string[]): number | Refused {
+  const at = openBelow(bpf, roots, path, "anything");
+  if (typeof at !== "number") return at;
+  const fd = bpf.get(`/proc/self/fd/${at}`);
+  bpf.close(at);
+  return fd < 0 ? { ret: fd, detail: `opening ${path}` } : fd;
+}
 
 function isProgram(fd: number): boolean {
   return /^prog_type:/m.test(readFileSync(`/proc/self/fdinfo/${fd}`, "utf8"));

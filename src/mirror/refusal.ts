@@ -1,4 +1,4 @@
-import { errnoName } from "../abi/errno.ts";
+import { ERRNO, errnoName } from "../abi/errno.ts";
 import type { MirrorRefusal } from "../engine/ports.ts";
 
 /** What the kernel refused with the negative errno `ret`, as a sentence: what was attempted, colon, what it said. */
@@ -17,4 +17,12 @@ export function errnoOf(call: () => void): number {
     if (errno === undefined) throw error;
     return errno;
   }
+}
+
+const ENFILE = 23;
+const SHORTAGES: readonly number[] = [-ERRNO.EMFILE, -ENFILE, -ERRNO.ENOMEM];
+
+/** Whether a call was refused for want of descriptors or memory: that says nothing of what it was about. */
+export function isShortage(ret: number): boolean {
+  return SHORTAGES.includes(ret);
 }

@@ -2,7 +2,7 @@ import { hash } from "node:crypto";
 import { BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { ERRNO } from "../abi/errno.ts";
 import type { Bpf } from "./bpf.ts";
-import { fdinfo } from "./fdinfo.ts";
+import { isMapFd } from "./fdinfo.ts";
 import type { MapInfo, MapShape } from "./map_info.ts";
 
 const DIGEST_BYTES = 28;
@@ -98,7 +98,8 @@ export class RefusedKeys {
   }
 
   get id(): number | null {
-    return fdinfo(this.#fd)?.mapId ?? null;
+    const info = this.#bpf.infoByFd(this.#fd);
+    return typeof info === "number" ? null : info.id;
   }
 
   close(): void {
@@ -113,7 +114,7 @@ export class RefusedKeys {
 }
 
 function isOne(bpf: Bpf, fd: number): boolean {
-  const info = fdinfo(fd) === null ? null : bpf.infoByFd(fd);
+  const info = isMapFd(fd) ? bpf.infoByFd(fd) : null;
   return info !== null && typeof info !== "number" && isRefusedKeys(info);
 }
 

@@ -2,9 +2,10 @@ import { ERRNO } from "../abi/errno.ts";
 import type { Processes } from "../engine/ports.ts";
 import type { ClientProcess } from "../syscall/command.ts";
 import type { Bpf } from "./bpf.ts";
+import { toHold } from "./descriptor_limit.ts";
 import { bootId, haveExited, openPidfds, startTimeOf } from "./pidfd.ts";
 
-/** A pidfd; "gone": its process is no more; "later": no descriptor was free, or no memory. */
+/** A pidfd; "gone": its process is no more; "later": that cannot be told at present, for want of descriptors, say. */
 type Watch = number | "gone" | "later";
 
 interface Watched {
@@ -12,9 +13,8 @@ interface Watched {
   watch: Watch;
 }
 
-const ENFILE = 23;
-/** pidfd_open(2) was refused for want of something that may be there again. */
-const LATER: readonly number[] = [-ERRNO.EMFILE, -ENFILE, -ERRNO.ENOMEM];
+/** What says that there is no such process. EINVAL: the pid is a thread's by now. */
+const GONE: readonly number[] = [-ERRNO.ESRCH, -ERRNO.EINVAL];
 
 /** The processes that sessions live by, each held by a pidfd of the service's own: whoever gets its pid later is another. */
 export class WatchedProcesses implements Processes {
@@ -51,26 +51,38 @@ export class WatchedProcesses implements Processes {
 
   /** Opened before its start time is read: if that is the one that is wanted, so is what was opened. */
   #open({ pid, startTime, boot }: ClientProcess): Watch {
-    const bpf = this.#bpf();
-    if (bpf === null || boot !== bootId()) return "gone";
-    const pidfd = bpf.pidfdOpen(pid);
-    if (pidfd < 0) return LATER.includes(pidfd) ? "later" : "gone";
-    if (foundStartTime(pid) === startTime) return pidfd;
-    bpf.close(pidfd);
-    return "gone";
+    try {
+      if (boot !== bootId()) return "gone";
+      const bpf = this.#bpf();
+      if (bpf === null) return "later";
+      const pidfd = bpf.pidfdOpen(pid);
+      if (pidfd < 0) return GONE.includes(pidfd) ? "gone" : "later";
+      return this.#settle(bpf, pidfd, foundStartTime(pid), startTime);
+    } catch {
+      return "later";
+    }
   }
 
-  /** null: this machine has no pidfds; no session of its own lives by a process. */
+  #settle(bpf: Bpf, pidfd: number, found: string | "unknown" | null, wanted: string): Watch {
+    const held = found === wanted ? toHold(bpf, pidfd) : -1;
+    if (held >= 0) return held;
+    if (found !== wanted) bpf.close(pidfd);
+    return found === wanted || found === "unknown" ? "later" : "gone";
+  }
+
+  /** null: this machine has no pidfds, or none at present. */
   #bpf(): Bpf | null {
-    this.#pidfds ??= openPidfds();
+    if (this.#pidfds === undefined || ("off" in this.#pidfds && this.#pidfds.later)) this.#pidfds = openPidfds();
     return "off" in this.#pidfds ? null : this.#pidfds;
   }
 }
 
-function foundStartTime(pid: number): string | null {
+/** null: there is no such process. */
+function foundStartTime(pid: number): string | "unknown" | null {
   try {
     return startTimeOf(pid);
-  } catch {
-    return null;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    return code === "ENOENT" || code === "ESRCH" ? null : "unknown";
   }
 }

@@ -26,14 +26,15 @@ export interface ReaderAnswer {
 export class ThreadedEventReader implements EventReader {
   readonly #thread: AskedThread<ReaderQuestion, ReaderAnswer>;
 
-  constructor(start: () => Worker) {
-    this.#thread = new AskedThread("reading the log", start, ({ answer, archived }) => {
+  constructor(start: () => Worker, report: (message: string) => void) {
+    const read = ({ answer, archived }: ReaderAnswer): unknown => {
       if (archived !== undefined) throw new EventsArchived(archived);
       return answer;
-    });
+    };
+    this.#thread = new AskedThread({ doing: "reading the log", start, read, report });
   }
 
-  /** To be called when the log is there; nothing may be asked before. */
+  /** Nothing may be asked before. */
   start(): void {
     this.#thread.start();
   }

@@ -30,12 +30,11 @@ export class ThreadedTree implements TreeReader {
       start().on("message", (message: FromTree) => {
         if (message.kind === "report") report(message.message);
       });
-    this.#thread = new AskedThread("asking the tree", reporting, (message) =>
-      message.kind === "answer" ? message.answer : undefined,
-    );
+    const read = (message: TreeAnswer): unknown => (message.kind === "answer" ? message.answer : undefined);
+    this.#thread = new AskedThread({ doing: "asking the tree", start: reporting, read, report });
   }
 
-  /** To be called when the log is there, and nobody but this service writes to it; nothing may be asked before. */
+  /** Nothing may be asked before. */
   start(): void {
     this.#thread.start();
   }

@@ -194,7 +194,24 @@ export interface OpenCommand {
   readonly attr: ObjectSpec & {
     /** What the machine says of the real object, or why there is none; left out: nobody has asked it. */
     readonly found?: Found;
+    /** The real object, on its way to the engine: no event has it. */
+    readonly held?: HeldObject;
   };
+}
+
+/** What a real object is held by: descriptors of the service. */
+export interface HeldObject {
+  readonly fd: number;
+  /** Of what was opened with it: a peer, say. */
+  readonly others: readonly number[];
+  /** The cgroup that was made for it, and goes with it. */
+  readonly made: MadeCgroup | null;
+}
+
+export interface MadeCgroup {
+  readonly path: string;
+  /** Device and inode number, as in "30:1234". */
+  readonly inode: string;
 }
 
 export type Found = { readonly facts: ObjectFacts } | { readonly errno: Errno; readonly detail: string };

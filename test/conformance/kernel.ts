@@ -7,7 +7,7 @@ import { Bpf, openBpf } from "../../src/mirror/bpf.ts";
 import { DoorPacker } from "../../src/mirror/door_attr.ts";
 import { Guarded } from "../../src/mirror/guarded.ts";
 import { mapped } from "../../src/mirror/mapped.ts";
-import { openRealObject, type RealObject } from "../../src/mirror/real_objects.ts";
+import { DEFAULT_PLACES, openRealObject, type RealObject } from "../../src/mirror/real_objects.ts";
 import { errnoOf } from "../../src/mirror/refusal.ts";
 import type { ObjectSpec } from "../../src/syscall/command.ts";
 import { BPFFS } from "../support/bpffs.ts";
@@ -113,7 +113,8 @@ export class Kernel implements Subject {
   }
 
   removeCgroup(fd: number): void {
-    this.#objects.findLast((object) => object.fd === fd)?.remove();
+    const object = this.#objects.findLast((object) => object.fd === fd);
+    if (object !== undefined) removeMade(object);
   }
 
   settle(ms = SETTLE_MS): boolean {
@@ -124,8 +125,8 @@ export class Kernel implements Subject {
   end(): void {
     for (const fd of [...this.#open]) this.close(fd);
     for (const object of this.#objects) {
-      object.release();
-      object.remove();
+      for (const other of object.others) this.#bpf.close(other);
+      removeMade(object);
     }
     for (const name of readdirSync(this.directory, { recursive: true, encoding: "utf8" }).sort().reverse()) {
       const path = join(this.directory, name);
@@ -142,4 +143,8 @@ const OPENS = new Set(["BPF_MAP_CREATE", "BPF_MAP_GET_FD_BY_ID", "BPF_OBJ_GET"])
 
 function answered(ret: number): Answer {
   return ret < 0 ? { ret: -1, errno: errnoName(-ret), attr: {} } : { ret, errno: null, attr: {} };
+}
+
+function removeMade({ made }: RealObject): void {
+  if (made !== null) DEFAULT_PLACES.cgroups.remove(made);
 }

@@ -1,6 +1,7 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import t from "tap";
-import { AskedThread } from "../../src/engine/asked_thread.ts";
+import { AskedThread, NoThread } from "../../src/engine/asked_thread.ts";
 
 interface Doubled {
   readonly id: number;
@@ -18,12 +19,13 @@ parentPort.on("message", ({ kind, id, number }) => {
 
 type Question = { readonly number: number } | { readonly kind: "die" };
 
-function doubling(): AskedThread<Question, Doubled> {
+function doubling(report: (message: string) => void = () => {}, pauseMs = 60_000): AskedThread<Question, Doubled> {
   const start = (): Worker => new Worker(DOUBLES, { eval: true });
-  return new AskedThread("doubling", start, ({ twice = 0 }: Doubled) => {
+  const read = ({ twice = 0 }: Doubled): number => {
     if (twice > 100) throw new RangeError("more than 100");
     return twice;
-  });
+  };
+  return new AskedThread({ doing: "doubling", start, read, report, pauseMs });
 }
 
 t.test("answers find who asked, and so do errors", async (t) => {
@@ -40,10 +42,44 @@ t.test("answers find who asked, and so do errors", async (t) => {
 t.test("nothing is asked of a thread that has not started, and nothing waits for one that has died", async (t) => {
   const thread = doubling();
   await t.rejects(thread.ask({ number: 1 }), { message: "doubling: its thread has not started" });
-  await thread.close();
   thread.start();
   const died = { message: "doubling: out of order" };
   await Promise.all([t.rejects(thread.ask({ kind: "die" }), died), t.rejects(thread.ask({ number: 1 }), died)]);
   await t.rejects(thread.ask({ number: 1 }), died);
+  await thread.close();
+});
+
+t.test("a thread that has died is told of and started again, and answers", async (t) => {
+  const told: string[] = [];
+  const thread = doubling((message) => told.push(message), 1);
+  thread.start();
+  for (let deaths = 1; deaths <= 3; deaths++) {
+    await t.rejects(thread.ask({ kind: "die" }), NoThread);
+    t.equal(told.length, deaths);
+    t.match(told.at(-1), /^doubling: its thread has died and is started again in .* s: out of order$/);
+    let answer: unknown = null;
+    while (answer === null) answer = await thread.ask({ number: 4 }).catch(() => sleep(1, null));
+    t.equal(answer, 8);
+  }
+  await thread.close();
+  t.equal(told.length, 3, "one that was closed has not died");
+});
+
+t.test("a thread that cannot be started is told of, and tried again", async (t) => {
+  const told: string[] = [];
+  let tries = 0;
+  const start = (): Worker => {
+    if (++tries < 3) throw new Error("no descriptors");
+    return new Worker(DOUBLES, { eval: true });
+  };
+  const report = (message: string): unknown => told.push(message);
+  const read = ({ twice }: Doubled): unknown => twice;
+  const thread = new AskedThread<Question, Doubled>({ doing: "doubling", start, read, report, pauseMs: 1 });
+  thread.start();
+  await t.rejects(thread.ask({ number: 1 }), { name: "NoThread", message: "doubling: no descriptors" });
+  let answer: unknown = null;
+  while (answer === null) answer = await thread.ask({ number: 4 }).catch(() => sleep(1, null));
+  t.equal(answer, 8);
+  t.equal(told.length, 2);
   await thread.close();
 });

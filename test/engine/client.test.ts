@@ -2,7 +2,7 @@ import { EventEmitter } from "node:events";
 import type { Worker } from "node:worker_threads";
 import t from "tap";
 import { CMD } from "../../src/abi/service.ts";
-import { EngineBusy, EngineClient, EngineClosed } from "../../src/engine/client.ts";
+import { CallerGone, EngineBusy, EngineClient, EngineClosed } from "../../src/engine/client.ts";
 import type { Request } from "../../src/engine/engine.ts";
 import { FrameWriter, readRequests } from "../../src/engine/frames.ts";
 import type { ToEngine } from "../../src/engine/worker.ts";
@@ -121,4 +121,34 @@ t.test("when the engine's thread is gone, whoever waits is told", async (t) => {
   worker.emit("exit", 1);
   for (const one of waiting) await t.rejects(one, EngineClosed);
   await t.rejects(client.run(command(3)), EngineClosed);
+});
+
+t.test("commands of a connection that is closed do not reach the engine", async (t) => {
+  const { worker, client } = start();
+  const [living, closed] = [{ destroyed: false }, { destroyed: false }];
+  const first = client.run(command(1), closed);
+  await turn();
+  const kept = [client.run(command(2), living), client.run(command(3))];
+  const dropped = [client.run(command(4), closed), client.run(command(5), closed)];
+  kept.push(client.run(command(6), living));
+  closed.destroyed = true;
+  const gone = dropped.map((run) => t.rejects(run, CallerGone));
+  worker.answer();
+  await Promise.all([first, ...gone]);
+  t.same(
+    worker.batches.map((batch) => batch.map((request) => (request as { fd: number }).fd)),
+    [[1], [2, 3, 6]],
+    "what the engine had is done",
+  );
+  worker.answer();
+  t.strictSame(
+    (await Promise.all(kept)).map((reply) => "seq" in reply && reply.seq),
+    [2, 3, 4],
+    "and the others get their own answers",
+  );
+  t.equal(client.waiting, 0);
+
+  const last = client.run(command(7), closed);
+  await t.rejects(last, CallerGone, "a batch of nothing else does not go");
+  t.equal(worker.batches.length, 2);
 });

@@ -179,6 +179,7 @@ export class Service {
       replays: new Replays(options.targets ?? NO_TARGETS),
       streams: service.#streams,
       processes: null,
+      objects: null,
       ready: options.ready ?? (() => null),
       mirrorOff: () => service.engine.mirrorOff,
       callers,

@@ -46,6 +46,10 @@ export class Ledger {
     await this.#service?.end(signal);
   }
 
+  get url(): string {
+    return this.#service?.url ?? "";
+  }
+
   /** The messages of its log lines. */
   get said(): unknown[] {
     return this.#service?.lines.map(({ msg }) => msg) ?? [];

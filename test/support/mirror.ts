@@ -22,6 +22,7 @@ import { mapType } from "../../src/maps/types.ts";
 import { type Bpf, openBpf } from "../../src/mirror/bpf.ts";
 import { KernelMirror, type KernelMirrorParts } from "../../src/mirror/kernel_mirror.ts";
 import { mirrored } from "../../src/mirror/mirrored.ts";
+import { DEFAULT_PLACES } from "../../src/mirror/real_objects.ts";
 
 /** Maps and elements for tests of the mirror, and a mirror that is told of them. */
 
@@ -126,6 +127,7 @@ export function kernelMirror(
     host,
     machineCpus: 2,
     data: tmpdir(),
+    places: DEFAULT_PLACES,
     unfit: () => null,
     nowMs: () => performance.now(),
     ...parts,

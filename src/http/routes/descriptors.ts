@@ -1,3 +1,4 @@
+import type { FastifyReply } from "fastify";
 import { Type } from "typebox";
 import { BPF_F } from "../../abi/bpf.ts";
 import { ID_MAX } from "../../abi/limits.ts";
@@ -5,13 +6,13 @@ import { CMD, OPEN_KINDS } from "../../abi/service.ts";
 import { type ObjectBody, readCreateBody, readObject } from "../../codec/body.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
 import type { Request } from "../../engine/engine.ts";
-import type { Action, OpenKind } from "../../syscall/command.ts";
+import type { Action, OpenCommand, OpenKind, Origin } from "../../syscall/command.ts";
 import { body, problems, ran, told } from "../answers.ts";
 import { AS_OF, AtQuery, stateOf } from "../as_of.ts";
 import { askFds, askMap, askOwnSession } from "../asked.ts";
 import { CreateSchema } from "../attr_schemas.ts";
 import { descriptorJson, mapJson } from "../json.ts";
-import { type App, type EngineDoor, must, type RouteOptions } from "../parts.ts";
+import { type App, type EngineDoor, must, type Parts, type Ran, type RouteOptions } from "../parts.ts";
 import { Problem } from "../problems.ts";
 import { FdParams, SessionParams, seq } from "../schemas.ts";
 import { bodyByHand } from "../validation.ts";
@@ -155,6 +156,7 @@ function openDescriptor(app: App, { parts }: RouteOptions): void {
         "program (prog) by `id`, by `pinned`, or a new one that does nothing, of `prog_type`; a cgroup or a file or a " +
         "directory by `path`, or a new one; a process (pidfd) by `pid`; a perf event, a pipe, or a socket made for the " +
         "session. Where the kernel mirror is on, each stands for a real object, and what the kernel refuses is refused; " +
+        "`path` and `pinned` are opened below the directories of MAPLEDGER_OPEN_ROOTS (EACCES elsewhere); " +
         "elsewhere it exists in the ledger only.",
       tags: TAGS,
       params: SessionParams,
@@ -205,11 +207,32 @@ function openDescriptor(app: App, { parts }: RouteOptions): void {
     },
     handler: async ({ params: { session }, caller, body }, reply) => {
       const action = await openAction(parts.engine, body as OpenBody);
-      const { outcome, seq } = await must(parts, reply, { ...action, session, caller } as Request);
+      const { outcome, seq } = await open(parts, reply, { ...action, session, caller } as Request);
       reply.code(201).header("location", `/v1/sessions/${session}/fds/${outcome.ret}`);
       return outcome.map === 0 ? { fd: outcome.ret, seq } : { fd: outcome.ret, map_id: outcome.map, seq };
     },
   });
+}
+
+/** Asks the machine for a real object first, if the session is the caller's: without that no path is looked at. */
+async function open(parts: Parts, reply: FastifyReply, request: Request): Promise<Ran> {
+  const { engine, objects } = parts;
+  if (!isOpen(request) || objects === null) return must(parts, reply, request);
+  const { session, caller } = request;
+  const opened = (await engine.query("opens", { session, caller })) ? await objects.open(request.attr) : null;
+  if (opened === null) return must(parts, reply, request);
+  if ("later" in opened) throw new Problem("unavailable", opened.later);
+  try {
+    return await must(parts, reply, { ...request, attr: { ...request.attr, ...opened } });
+  } catch (error) {
+    // A command that was run has its problem, and its object is the engine's.
+    if (!(error instanceof Problem)) objects.discard(opened);
+    throw error;
+  }
+}
+
+function isOpen(request: Request): request is OpenCommand & Omit<Origin, "timeUs"> {
+  return request.cmd === CMD.OPEN && !("unknown" in request);
 }
 
 async function openAction(engine: EngineDoor, { kind, fd, map, access, ...object }: OpenBody): Promise<Action> {

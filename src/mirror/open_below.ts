@@ -1,0 +1,78 @@
+import { constants } from "node:fs";
+import { ERRNO } from "../abi/errno.ts";
+import { AT_FDCWD, type Bpf } from "./bpf.ts";
+
+/**
+ * Paths that clients name are opened below the directories of MAPLEDGER_OPEN_ROOTS, and nowhere else: openat2(2) with
+ * RESOLVE_BENEATH refuses a `..`, a symbolic link or a rename that leads out of the root, whenever it happens. O_PATH reads
+ * nothing and waits for nobody: a FIFO, a device or an automount point is refused by its type, and never opened. The map
+ * commands that take such a descriptor (inode and cgroup storage, cgroup arrays) all take one of O_PATH: fdget_raw().
+ */
+
+/** Why a path was not opened. */
+export interface Refused {
+  readonly ret: number;
+  readonly detail: string;
+}
+
+/** <asm-generic/fcntl.h>; node:fs does not have them. */
+const O_PATH = 0o10000000;
+const O_CLOEXEC = 0o2000000;
+/** <linux/openat2.h> */
+const RESOLVE_NO_MAGICLINKS = 0x02;
+const RESOLVE_BENEATH = 0x08;
+/** A path with `..` is refused with EAGAIN if anything on the machine is renamed meanwhile. */
+const TRIES = 16;
+const ENOSYS = 38;
+const EXDEV = 18;
+const ELOOP = 40;
+
+export const OPEN_ROOTS_DEFAULT = "/sys/fs/bpf:/sys/fs/cgroup";
+
+/** The directories that the setting names, without a slash at the end. */
+export function openRoots(setting: string): readonly string[] {
+  return setting
+    .split(":")
+    .filter((root) => root !== "")
+    .map((root) => root.replace(/\/+$/, ""));
+}
+
+/** A descriptor by O_PATH. EACCES: the path is below none of the roots, or leads out of its root. */
+export function openBelow(
+  bpf: Bpf,
+  roots: readonly string[],
+  path: string,
+  kind: "directory" | "anything",
+): number | Refused {
+  const root = rootOf(roots, path);
+  if (root === null) return outside(path, "it is below none of the directories");
+  const flags = O_PATH | O_CLOEXEC | (kind === "directory" ? constants.O_DIRECTORY : 0);
+  const at = bpf.openat2(AT_FDCWD, root === "" ? "/" : root, O_PATH | O_CLOEXEC | constants.O_DIRECTORY, 0);
+  if (at < 0) return failed(at, root);
+  const below = path.slice(root.length).replace(/^\/+/, "") || ".";
+  let fd = -ERRNO.EAGAIN;
+  for (let left = TRIES; left > 0 && fd === -ERRNO.EAGAIN; left--)
+    fd = bpf.openat2(at, below, flags, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
+  bpf.close(at);
+  if (fd === -EXDEV || fd === -ELOOP) return outside(path, `it leads out of ${root} by a link or ".."`);
+  return fd < 0 ? failed(fd, path) : fd;
+}
+
+/** The longest of those that a path is below. */
+function rootOf(roots: readonly string[], path: string): string | null {
+  const found = roots.filter((root) => path === root || path.startsWith(`${root}/`));
+  return found.reduce<string | null>((best, root) => (best !== null && best.length > root.length ? best : root), null);
+}
+
+function outside(path: string, why: string): Refused {
+  const detail = `opening ${path}: ${why} (MAPLEDGER_OPEN_ROOTS names the directories below which paths may be opened)`;
+  return { ret: -ERRNO.EACCES, detail };
+}
+
+function failed(ret: number, path: string): Refused {
+  if (ret !== -ENOSYS) return { ret, detail: `opening ${path}` };
+  return {
+    ret: -ERRNO.EOPNOTSUPP,
+    detail: `opening ${path}: this kernel has no openat2(2), which came with Linux 5.6`,
+  };
+}
