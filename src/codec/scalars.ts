@@ -11,7 +11,7 @@ const DIGITS = /^(0x[0-9a-fA-F]{1,16}|[0-9]{1,20}|-[0-9]{1,10})$/;
 
 /**
  * An integer as JSON has it: a number, a string of digits (or 0x and hex digits) for what passes 2^53, the name of a
- * constant, or a list of them, which are or-ed. Absent is 0.
+ * constant, or a list of these, which are or-ed. Absent is 0.
  */
 function integer(value: unknown, where: string): bigint {
   if (value === undefined) return 0n;
@@ -28,8 +28,14 @@ function integer(value: unknown, where: string): bigint {
       throw new InvalidInput(where, `an integer or the name of a constant is needed, found ${shown(value)}`);
     return BigInt(value);
   }
-  if (Array.isArray(value)) return value.reduce((all: bigint, one, at) => all | integer(one, `${where}[${at}]`), 0n);
+  if (Array.isArray(value)) return value.reduce((all: bigint, one, at) => all | member(one, `${where}[${at}]`), 0n);
   throw new InvalidInput(where, `an integer is needed, found ${shown(value)}`);
+}
+
+/** Lists do not nest: a caller says how deep they would be. */
+function member(value: unknown, where: string): bigint {
+  if (Array.isArray(value)) throw new InvalidInput(where, `an integer is needed, found ${shown(value)}`);
+  return integer(value, where);
 }
 
 /** A u32. Negative numbers down to -2^31 are taken as C takes them. */
@@ -85,8 +91,39 @@ function hexFault(digits: string): string {
   return `hex digits are needed, found ${JSON.stringify(digits[at])} at ${at}`;
 }
 
-/** A value as a message shows it: not more than fits. */
+const SHOWN_LENGTH = 40;
+const SHOWN_LEVELS = 4;
+
+/** A value as a message shows it: not more than fits, of however much there is, and however deep. */
 export function shown(value: unknown): string {
-  const text = JSON.stringify(value) ?? String(value);
-  return text.length > 40 ? `${text.slice(0, 40)}...` : text;
+  const text = beginning(value, SHOWN_LEVELS);
+  return text.length > SHOWN_LENGTH ? `${text.slice(0, SHOWN_LENGTH)}...` : text;
+}
+
+/** JSON, of which at least as much is there as is shown. */
+function beginning(value: unknown, levels: number): string {
+  if (typeof value === "string") return JSON.stringify(value.slice(0, SHOWN_LENGTH));
+  if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? String(value);
+  const isList = Array.isArray(value);
+  if (levels === 0) return isList ? "[...]" : "{...}";
+  const items: string[] = [];
+  let length = 0;
+  for (const name in value) {
+    const member = beginning((value as Readonly<Record<string, unknown>>)[name], levels - 1);
+    const item = isList ? member : `${beginning(name, levels)}:${member}`;
+    items.push(item);
+    length += item.length;
+    if (length > SHOWN_LENGTH) break;
+  }
+  return isList ? `[${items.join(",")}]` : `{${items.join(",")}}`;
+}
+
+/** Whether lists and objects stand in each other more than so many times; found without a call for each. */
+export function isDeeperThan(value: unknown, levels: number): boolean {
+  let here = [value];
+  for (let level = 0; here.length > 0; level++) {
+    if (level > levels) return true;
+    here = here.flatMap((one) => (typeof one === "object" && one !== null ? Object.values(one) : []));
+  }
+  return false;
 }

@@ -2,11 +2,14 @@ import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
 import { InvalidInput } from "../codec/invalid.ts";
 import { readTimeUs } from "../codec/moments.ts";
-import { bytes, shown, u64 } from "../codec/scalars.ts";
+import { bytes, isDeeperThan, shown, u64 } from "../codec/scalars.ts";
 import type { EventRow } from "../log/event.ts";
 
 /** What an event has in a command's place that no command has. */
 const UNKNOWN = -1;
+
+/** Of lists and objects within each other, in `attr` and `out`: more than any command's have. */
+const LEVELS = 32;
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -63,6 +66,7 @@ function string(event: Fields, name: string): string {
 function object(event: Fields, name: string): string | null {
   const value = event[name];
   if (value === null) return null;
+  if (isDeeperThan(value, LEVELS)) throw new InvalidInput(name, `no event has more than ${LEVELS} levels there`);
   if (typeof value === "object" && !Array.isArray(value)) return JSON.stringify(value);
   throw new InvalidInput(name, `an object or null is needed, found ${shown(value)}`);
 }
