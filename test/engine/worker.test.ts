@@ -1,0 +1,59 @@
+import { MessageChannel, type Worker } from "node:worker_threads";
+import t from "tap";
+import { CMD } from "../../src/abi/service.ts";
+import { EngineClient } from "../../src/engine/client.ts";
+import { Engine } from "../../src/engine/engine.ts";
+import { MemoryCells } from "../../src/engine/memory.ts";
+import { serveEngine, type ToEngine } from "../../src/engine/worker.ts";
+import { disabledMirror } from "../../src/mirror/mirror.ts";
+import { MemoryLog } from "../support/memory_log.ts";
+import { host } from "../support/mirror.ts";
+import { noPast } from "../support/no_past.ts";
+import { noProcesses } from "../support/processes.ts";
+
+const broken = (): never => {
+  throw new Error("out of order");
+};
+
+t.test("what fails in the engine's thread is told and answered, and the log goes on", async (t) => {
+  const told: string[] = [];
+  const report = (message: string): unknown => told.push(message);
+  const mirror = {
+    ...disabledMirror("off"),
+    follows: true,
+    off: null,
+    endedObjects: broken,
+    apply: broken,
+    openObject: broken,
+    kernelMaps: broken,
+    watch: broken,
+  };
+  const log = new MemoryLog();
+  const engine = new Engine({
+    log,
+    store: new MemoryCells(),
+    mirror,
+    clock: { nowUs: () => Date.now() * 1000 },
+    host,
+    interfaces: broken,
+    processes: noProcesses,
+    past: noPast,
+    graceMs: 0,
+    report,
+  });
+  const { port1, port2 } = new MessageChannel();
+  serveEngine(engine, port1, () => {}, report);
+  const client = new EngineClient(port2 as unknown as Worker, { commandsMax: 10, bytesMax: 10_000 }, () => {});
+  t.teardown(() => port2.postMessage({ kind: "close" } satisfies ToEngine));
+
+  const open = { cmd: CMD.SESSION_OPEN, session: 0, caller: "a", attr: { name: "", ttlMs: 60_000 } } as const;
+  t.match(await client.run(open), { seq: 1, outcome: { errno: 0 } });
+  t.match(told, ["looking at the machine", "carrying changes into kernel maps"]);
+  const pipe = { cmd: CMD.OPEN, session: 1, caller: "a", attr: { kind: "pipe" } } as const;
+  t.match(await client.run(pipe), { failure: "bug" }, "a command that fails has not happened");
+  await t.rejects(client.query("kernelMaps", {}), { message: "out of order" }, "a query answers its error");
+  t.match(await client.query("session", { id: 1 }), { id: 1 });
+  while (!told.includes("the work between batches")) await new Promise((resolve) => setTimeout(resolve, 10));
+  t.match(await client.run({ ...open, caller: "b" }), { seq: 2, outcome: { errno: 0 } });
+  t.equal(log.lastSeq, 2);
+});
