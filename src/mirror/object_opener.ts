@@ -4,6 +4,7 @@ import { errnoName } from "../abi/errno.ts";
 import { AskedThread } from "../engine/asked_thread.ts";
 import type { Found, HeldObject, ObjectSpec } from "../syscall/command.ts";
 import type { Bpf } from "./bpf.ts";
+import { toHold } from "./descriptor_limit.ts";
 import { isLedgersOwn, notFound } from "./object_table.ts";
 import { closeObject, type OpenPlaces, openRealObject } from "./real_objects.ts";
 import { errnoOf, isShortage } from "./refusal.ts";
@@ -29,7 +30,10 @@ export function openForSession(bpf: Bpf, spec: ObjectSpec, places: OpenPlaces): 
   const object = openRealObject(bpf, spec, places);
   if ("facts" in object) {
     const { facts, ...held } = object;
-    return { found: { facts }, held };
+    if (toHold(bpf, held.fd) >= 0) return { found: { facts }, held };
+    for (const other of held.others) bpf.close(other);
+    if (held.made !== null) places.cgroups.remove(held.made);
+    return { later: `opening a ${spec.kind}: the service has few descriptors left` };
   }
   if (isShortage(object.ret)) return { later: `${object.detail}: the service has ${errnoName(-object.ret)}` };
   return { found: notFound(object) };
