@@ -24,6 +24,8 @@ export interface Settings {
   readonly sessionTtlMaxSeconds: number;
   readonly attachGraceSeconds: number;
   readonly origin: string;
+  readonly checkpointEvents: number;
+  readonly checkpointSeconds: number;
   readonly bodyBytesMax: number;
   readonly pageElementsMax: number;
   readonly queueCommandsMax: number;
@@ -177,6 +179,20 @@ export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Nam
     takes: "a name without spaces and plus signs",
     read: (given) => (given === "" || isKeyName(given) ? given : undefined),
   },
+  checkpointEvents: integer(
+    "MAPLEDGER_CHECKPOINT_EVENTS",
+    10_000,
+    0,
+    1_000_000_000,
+    "events after which a checkpoint is signed without being asked for; 0: not by their number",
+  ),
+  checkpointSeconds: integer(
+    "MAPLEDGER_CHECKPOINT_SECONDS",
+    60,
+    0,
+    31_536_000,
+    "seconds after an event by which a checkpoint that has it is signed; 0: not by time. With both 0 none is signed at a stop, either",
+  ),
   bodyBytesMax: integer("MAPLEDGER_BODY_MAX", 64 * MIB, 1_024, 1_024 * MIB, "most bytes of a request's body"),
   pageElementsMax: integer(
     "MAPLEDGER_PAGE_MAX",

@@ -5,6 +5,7 @@ import { Callers } from "./access/callers.ts";
 import { parseTokens } from "./access/tokens_file.ts";
 import { archiveFilesIn } from "./archive/archive.ts";
 import { ThreadedArchiver } from "./archiver.ts";
+import { checkpointRecorder } from "./checkpoint_events.ts";
 import { readSettings, type Settings } from "./config.ts";
 import { EventsArchived } from "./engine/archives.ts";
 import { EngineClient } from "./engine/client.ts";
@@ -76,7 +77,8 @@ async function start(): Promise<void> {
   recovered.catch(() => {});
   const limits = { commandsMax: settings.queueCommandsMax, bytesMax: settings.queueBytesMax };
   const engine = new EngineClient(worker, limits, (figures) => metrics.batch(figures));
-  const { data, origin } = settings;
+  const { data, origin, checkpointEvents, checkpointSeconds } = settings;
+  const rule = { events: checkpointEvents, seconds: checkpointSeconds };
   const readerGate = new ThreadGate();
   const report = (message: string): void => logger.error(message);
   const events = new ThreadedEventReader(gated("reader_main.ts", readerGate, { data }), report);
@@ -89,8 +91,9 @@ async function start(): Promise<void> {
     if (message.kind === "past") answerPast(past, worker, message);
     if (message.kind === "mirror") mirrorTurned(message.off);
   });
+  const record = checkpointRecorder(engine, logger);
   const treeGate = new ThreadGate();
-  const tree = new ThreadedTree(gated("tree_main.ts", treeGate, { data, origin }), report);
+  const tree = new ThreadedTree(gated("tree_main.ts", treeGate, { data, origin, rule }), report, record);
   const openerGate = new ThreadGate();
   const objects = settings.mirror === "off" ? null : openerOf(settings, openerGate, report);
   const archiver = new ThreadedArchiver({ ...settings, directory: settings.archive, engine, past, tree });
@@ -128,6 +131,8 @@ async function start(): Promise<void> {
     // A recovery that is broken off is begun anew at the next start.
     if (!wasReady) process.exit(0);
     await archiver.close();
+    const last = await tree.last();
+    if (last !== null) await record(last);
     await engine.close();
     await Promise.all([events.close(), past.close(), tree.close(), objects?.close()]);
     logger.info("stopped");

@@ -96,7 +96,7 @@ test("after an older copy of the log was put back, the service runs and signs no
     service = await start(data);
     t.ok((await look(service, events)) > 12, "commands are answered");
     const problem = JSON.parse(await text(service, "/checkpoint")) as Record<string, unknown>;
-    t.match(problem, { type: "urn:mapledger:problem:log-contradicted", status: 500 });
+    t.match(problem, { type: "urn:mapledger:problem:log-contradicted", status: 503 });
     t.equal((await json(service, "/v1/log")).refusal, problem.detail);
     t.match(await text(service, "/metrics"), "mapledger_tree_refused 1");
     t.equal((await json(service, "/readyz")).status, "ready");

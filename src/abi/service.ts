@@ -61,8 +61,12 @@ export const SERVICE_CMD = {
   MIRROR_LEAVE: 4122,
   /** The ledger freed a map whose kernel map lives on: a program or another pin holds it. */
   MIRROR_FREED: 4123,
+  /** A checkpoint of the log's tree was signed; it has every event up to attr.size. */
+  CHECKPOINT: 4124,
+  /** An operator had the log's tree begun anew: the former one was missing, damaged, or of another log. */
+  TREE_BEGIN: 4125,
   /** A caller asked for what he may not do. */
-  ACCESS_REFUSED: 4130,
+  ACCESS_REFUSED: 4127,
 } as const;
 
 /** Kinds of descriptors that are of no map: what a process may hand to bpf(2) instead of one. */

@@ -8,6 +8,7 @@ import { addMap, addMirror } from "./mirror.ts";
 import { addImport, addReplay } from "./replay.ts";
 import { EXIT, type Subcommand } from "./subcommand.ts";
 import { addTakeOver } from "./take_over.ts";
+import { addTree } from "./tree.ts";
 import { addVerify } from "./verify.ts";
 import { addVerifyProof } from "./verify_proof.ts";
 
@@ -20,6 +21,7 @@ const SUBCOMMANDS: readonly Subcommand[] = [
   addImport,
   addVerify,
   addVerifyProof,
+  addTree,
   addTakeOver,
   addMirror,
   addMap,

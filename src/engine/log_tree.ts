@@ -9,7 +9,16 @@ import {
   type Subtrees,
   treeRoot,
 } from "../log/merkle.ts";
-import { checkpointText, openNote, readCheckpoint, type Signer, signNote, type Verifier } from "../log/note.ts";
+import {
+  type Checkpoint,
+  checkpointText,
+  notedCheckpoint,
+  openNote,
+  readCheckpoint,
+  type Signer,
+  signNote,
+  type Verifier,
+} from "../log/note.ts";
 import { Edge, subtreesOf, TILE_BYTES, TILE_HASHES, type TileName } from "../log/tiles.ts";
 import { proofText } from "../log/tlog_proof.ts";
 import type { KeptCheckpoint, LogRows, TileHashes, TreeIdentity, TreeStatus, TreeStore } from "./tree.ts";
@@ -29,6 +38,12 @@ export interface LogTreeParts {
   readonly log: LogRows;
   readonly signer: Signer;
   readonly nowUs: () => number;
+  /** Why there is no tree to go on with, so that nothing is hashed and nothing is signed; null: there is one. */
+  readonly missing: string | null;
+  /** A checkpoint that was signed, as it is known outside of the tree's store; null: none is. */
+  readonly published: Checkpoint | null;
+  /** Told of each checkpoint that is signed, before anybody has it. */
+  readonly publish: (note: string) => void;
 }
 
 /**
@@ -43,6 +58,9 @@ export class LogTree {
   #full: TileHashes[] = [];
   #edge: Edge;
   #refusal: string | null;
+  /** Events up to here are in a checkpoint that an event tells of; and how many of the tree's others are no CHECKPOINT. */
+  #recorded = 0;
+  #unrecorded = 0;
   /** Events that came while the tree was closed, which no service wrote; null: none. */
   readonly added: string | null;
 
@@ -51,10 +69,11 @@ export class LogTree {
     this.#parts = parts;
     this.#subtrees = subtreesOf((level, index) => this.#tile(level, index));
     this.added = addedSince(store.closedAt, log.lastSeq());
-    this.#begin();
+    if (parts.missing === null) this.#begin();
     this.#edge = this.#newEdge();
-    this.#refusal = this.#contradiction();
+    this.#refusal = parts.missing ?? this.#contradiction();
     if (this.#refusal === null) store.setClosed(null);
+    this.noteRecorded();
   }
 
   get size(): number {
@@ -65,9 +84,17 @@ export class LogTree {
     return this.#refusal;
   }
 
+  /** Events of the tree that no recorded checkpoint has, CHECKPOINT events aside. */
+  get unrecorded(): number {
+    return this.#unrecorded;
+  }
+
   get status(): TreeStatus {
     const { size, refusal } = this;
-    return { ...(this.#parts.store.identity as TreeIdentity), size, lastSeq: this.lastSeq(), refusal };
+    const { store, log, signer } = this.#parts;
+    const none = { log: log.id, possibleCpus: log.possibleCpus, origin: signer.name, vkey: "" };
+    const signedSize = store.lastCheckpoint()?.size ?? 0;
+    return { ...(store.identity ?? none), size, lastSeq: this.lastSeq(), signedSize, refusal };
   }
 
   lastSeq(): number {
@@ -89,6 +116,7 @@ export class LogTree {
         this.#edge.append((target, at) => this.#canonical.leafHash(row, target, at));
       }
       if (this.size > before) store.write([...this.#full, ...this.#edge.partial()]);
+      this.#unrecorded += log.others(before, this.size);
       this.#full = [];
     } catch (error) {
       this.#full = [];
@@ -102,7 +130,7 @@ export class LogTree {
   /** A signed checkpoint of the tree as it is. The one that was signed of the same tree before is the same. */
   checkpoint(): KeptCheckpoint | Refused {
     if (this.#refusal !== null) return { refused: this.#refusal };
-    const { store, signer, nowUs } = this.#parts;
+    const { store, signer, nowUs, publish } = this.#parts;
     const kept = store.lastCheckpoint();
     const now = { origin: signer.name, size: this.size, root: this.#edge.root() };
     if (kept !== null && kept.size > now.size) {
@@ -116,7 +144,15 @@ export class LogTree {
     if (kept?.size === now.size) return kept;
     const checkpoint = { ...now, note: signNote(checkpointText(now), signer), timeUs: nowUs() };
     store.keep(checkpoint);
+    publish(checkpoint.note);
     return checkpoint;
+  }
+
+  /** An event tells of a checkpoint: from now on it is what comes behind that has none. */
+  noteRecorded(): void {
+    const { log } = this.#parts;
+    this.#recorded = notedCheckpoint(log.recorded())?.size ?? 0;
+    this.#unrecorded = this.#recorded < this.size ? log.others(this.#recorded, this.size) : 0;
   }
 
   /** A proof of an event that is in the tree, against the last checkpoint that has it. */
@@ -139,6 +175,7 @@ export class LogTree {
 
   /** A tile's hashes, or a bundle's entries; null where the tree has fewer. */
   tile({ level, index, width }: TileName): { readonly bytes: Buffer } | Refused | Archived | null {
+    if (this.#parts.missing !== null) return { refused: this.#parts.missing };
     if (level !== "entries") {
       const hashes = this.#parts.store.tile(level, index);
       const bytes = width * HASH_BYTES;
@@ -209,7 +246,20 @@ export class LogTree {
     const kept = store.lastCheckpoint();
     if (kept !== null && kept.size > last)
       return `the log ends at event ${last}, a checkpoint of size ${kept.size} was signed`;
-    return (kept === null ? null : this.#damage(kept)) ?? this.#edgeFault() ?? this.#tailDifference();
+    return (
+      (kept === null ? null : this.#damage(kept)) ?? this.#shorter(kept) ?? this.#edgeFault() ?? this.#tailDifference()
+    );
+  }
+
+  /** A tree that has not all of the events that were signed is no beginning of one that has: it is not filled up by itself. */
+  #shorter(kept: KeptCheckpoint | null): string | null {
+    const { log, published } = this.#parts;
+    const signed = [kept, published, notedCheckpoint(log.recorded())].filter((one) => one !== null);
+    for (const { size, root } of signed) {
+      if (size > this.size) return `the tree has ${this.size} events, a checkpoint of size ${size} was signed`;
+      if (!treeRoot(size, this.#subtrees).equals(root)) return rootFault(size);
+    }
+    return null;
   }
 
   /** At the edge every hash above the leaves is made again from the full tile that it stands for. */
@@ -227,7 +277,7 @@ export class LogTree {
     const wrong = checkpointFault(kept, this.#parts.signer);
     if (wrong !== null) return wrong;
     if (this.size < kept.size || treeRoot(kept.size, this.#subtrees).equals(kept.root)) return null;
-    return `the tree's root at size ${kept.size} is not the one that was signed`;
+    return rootFault(kept.size);
   }
 
   /** The last events of the tree are compared: a log that another one has replaced ends otherwise. */
@@ -253,6 +303,10 @@ export class LogTree {
     const proof = kept.size === 0 ? [] : consistencyProof(kept.size, now.size, this.#subtrees);
     return provesConsistency(kept, now, proof);
   }
+}
+
+function rootFault(size: number): string {
+  return `the tree's root at size ${size} is not the one that was signed`;
 }
 
 /** What is wrong with a kept checkpoint by itself; null: nothing. */

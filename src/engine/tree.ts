@@ -59,6 +59,10 @@ export interface LogRows {
   archivedThrough(): number;
   /** Events after one seq, up to another, ascending. */
   rows(afterSeq: number, untilSeq: number): Iterable<RowBytes>;
+  /** How many events in that range are anything but a CHECKPOINT. */
+  others(afterSeq: number, untilSeq: number): number;
+  /** The checkpoint that the last CHECKPOINT event tells of: its note; "": there is none. */
+  recorded(): string;
   close(): void;
 }
 
@@ -66,6 +70,8 @@ export interface LogRows {
 export interface TreeStatus extends TreeIdentity {
   readonly size: number;
   readonly lastSeq: number;
+  /** Size of the last checkpoint that was signed; 0: none was. */
+  readonly signedSize: number;
   /** Why nothing is signed any more, or null. */
   readonly refusal: string | null;
 }
@@ -75,6 +81,12 @@ export type NoAnswer = { readonly refused: string } | { readonly behind: string 
 
 /** The oldest event that is not archived. */
 type Archived = { readonly oldestSeq: number };
+
+/** When checkpoints are signed without being asked for: after so many events, after so many seconds. 0: not by that. */
+export interface SigningRule {
+  readonly events: number;
+  readonly seconds: number;
+}
 
 /** The tree, for those who ask: built and signed beside the engine. */
 export interface TreeReader {

@@ -1,5 +1,9 @@
+import type { CheckpointCommand } from "../syscall/command.ts";
 import type { LogTree } from "./log_tree.ts";
-import type { NoAnswer } from "./tree.ts";
+import type { NoAnswer, SigningRule } from "./tree.ts";
+
+/** A checkpoint, as its event has it. */
+type Signed = CheckpointCommand["attr"];
 
 /** The log must have rested this long before it is hashed without being asked: hashing shares the cores. */
 const REST_MS = 250;
@@ -9,8 +13,9 @@ const BEHIND_MAX = 65_536;
 const WAIT_MS = 30_000;
 /** How long a stop may take to bring the tree to the end of the log. */
 const CLOSE_MS = 3000;
-/** How long a disk that has failed is left alone. */
+/** How long a disk that has failed is left alone, and a log that did not take a checkpoint's event. */
 const RETRY_MS = 5000;
+const S = 1000;
 
 interface Waiting {
   readonly seq: number;
@@ -18,20 +23,32 @@ interface Waiting {
   readonly resolve: (there: NoAnswer | null) => void;
 }
 
-/** Keeps the tree near the log, and those who ask waiting until it is there. */
+export interface TreeKeeperParts {
+  readonly rule: SigningRule;
+  readonly report: (message: string) => void;
+  /** Told of a checkpoint that was signed without being asked for, of which an event is to tell. */
+  readonly signed: (checkpoint: Signed) => void;
+}
+
+/** Keeps the tree near the log, and those who ask waiting until it is there; has checkpoints signed by the rule. */
 export class TreeKeeper {
   readonly #tree: LogTree;
-  readonly #report: (message: string) => void;
+  readonly #parts: TreeKeeperParts;
   #waiting: Waiting[] = [];
   #seenSeq = -1;
   #told: string | null = null;
   #retryAtMs = 0;
+  /** Since when there may be events that no recorded checkpoint has. */
+  #unrecordedMs: number | null = null;
+  /** A checkpoint was signed, and its event is under way. */
+  #recording = false;
+  #signAfterMs = 0;
   #timer: NodeJS.Timeout;
 
-  constructor(tree: LogTree, report: (message: string) => void) {
+  constructor(tree: LogTree, parts: TreeKeeperParts) {
     this.#tree = tree;
-    this.#report = report;
-    if (tree.added !== null) report(tree.added);
+    this.#parts = parts;
+    if (tree.added !== null) parts.report(tree.added);
     this.tell();
     this.#timer = setTimeout(() => this.#tick(), REST_MS);
   }
@@ -49,16 +66,37 @@ export class TreeKeeper {
   /** Says, once, why nothing is signed any more. */
   tell(): void {
     const { refusal } = this.#tree;
-    if (refusal !== null && refusal !== this.#told) this.#report(`no checkpoint is signed any more: ${refusal}`);
+    if (refusal !== null && refusal !== this.#told) this.#parts.report(`no checkpoint is signed any more: ${refusal}`);
     this.#told = refusal;
+  }
+
+  /** Whether the event that tells of the checkpoint is in the log. */
+  recorded(isInLog: boolean): void {
+    this.#recording = false;
+    if (isInLog) this.#tree.noteRecorded();
+    else this.#signAfterMs = performance.now() + RETRY_MS;
+    this.#unrecordedMs = null;
+  }
+
+  /** The checkpoint to stop with, of all events; null: none is needed, or the tree does not come to the log's end in time. */
+  last(): Signed | null {
+    const { events, seconds } = this.#parts.rule;
+    if (events === 0 && seconds === 0) return null;
+    this.#tree.noteRecorded();
+    this.#hurry();
+    return this.#tree.size === this.#tree.lastSeq() ? this.#sign() : null;
   }
 
   /** Brings the tree to the end of the log, if that is near, and closes it. */
   close(): void {
     clearTimeout(this.#timer);
+    this.#hurry();
+    this.#tree.close(this.#tree.size === this.#tree.lastSeq());
+  }
+
+  #hurry(): void {
     const until = performance.now() + CLOSE_MS;
     while (this.#catchUp() && performance.now() < until);
-    this.#tree.close(this.#tree.size === this.#tree.lastSeq());
   }
 
   #tick(): void {
@@ -66,10 +104,50 @@ export class TreeKeeper {
     const rested = last === this.#seenSeq;
     this.#seenSeq = last;
     const behind = last - this.#tree.size;
-    const wanted = behind !== 0 && (rested || behind < 0 || behind > BEHIND_MAX || this.#waiting.length > 0);
+    const isDue = this.#isDue(behind);
+    const wanted = behind !== 0 && (rested || behind < 0 || behind > BEHIND_MAX || isDue || this.#waiting.length > 0);
     const more = wanted && this.#catchUp();
+    if (isDue && !more) this.#signDue();
     this.#answer(last);
     this.#timer = setTimeout(() => this.#tick(), more ? 0 : REST_MS);
+  }
+
+  /** Whether the rule asks for a checkpoint, unless all that has come is the event of the last one. */
+  #isDue(behind: number): boolean {
+    const nowMs = performance.now();
+    const pending = this.#tree.unrecorded + Math.max(behind, 0);
+    if (pending === 0 || this.#tree.refusal !== null) {
+      this.#unrecordedMs = null;
+      return false;
+    }
+    this.#unrecordedMs ??= nowMs;
+    if (this.#recording || nowMs < this.#signAfterMs) return false;
+    const { events, seconds } = this.#parts.rule;
+    return (events > 0 && pending >= events) || (seconds > 0 && nowMs - this.#unrecordedMs >= seconds * S);
+  }
+
+  #signDue(): void {
+    this.#unrecordedMs = null;
+    const checkpoint = this.#sign();
+    if (checkpoint === null) return;
+    this.#recording = true;
+    this.#parts.signed(checkpoint);
+  }
+
+  /** null: there is nothing to sign, or it fails. */
+  #sign(): Signed | null {
+    if (this.#tree.unrecorded === 0) return null;
+    try {
+      const checkpoint = this.#tree.checkpoint();
+      this.tell();
+      if ("refused" in checkpoint) return null;
+      const { log, possibleCpus } = this.#tree.status;
+      return { size: checkpoint.size, log, possible_cpus: possibleCpus, note: checkpoint.note };
+    } catch (error) {
+      this.#signAfterMs = performance.now() + RETRY_MS;
+      this.#parts.report(`signing a checkpoint: ${(error as Error).message}`);
+      return null;
+    }
   }
 
   /** Answers whether there is more that can be done now. */
@@ -81,7 +159,7 @@ export class TreeKeeper {
       return more;
     } catch (error) {
       this.#retryAtMs = performance.now() + RETRY_MS;
-      this.#report(`hashing the log: ${(error as Error).message}`);
+      this.#parts.report(`hashing the log: ${(error as Error).message}`);
       return false;
     }
   }

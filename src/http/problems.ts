@@ -29,7 +29,10 @@ export const PROBLEMS = {
   "range-not-satisfiable": { status: 416, title: "The range is not within the memory" },
   "unsupported-media-type": { status: 415, title: "The route does not take a body of this type" },
   "header-too-large": { status: 431, title: "The request line and headers are larger than the service takes" },
-  "log-contradicted": { status: 500, title: "The log is not what its tree has" },
+  "log-contradicted": {
+    status: 503,
+    title: "The log has no tree to sign: it is missing, or the log is not what it has",
+  },
   bug: { status: 500, title: "The service failed" },
   busy: { status: 503, title: "The queue is full" },
   "too-many-streams": { status: 503, title: "There are as many streams as there may be" },

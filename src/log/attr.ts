@@ -102,6 +102,8 @@ function attrOf(command: Action): Attr | null {
     case CMD.OBJECT_END:
     case CMD.INTERFACES:
     case CMD.ARCHIVE:
+    case CMD.CHECKPOINT:
+    case CMD.TREE_BEGIN:
       return { ...command.attr };
     case CMD.UNLINK:
     case CMD.MKDIR:
@@ -248,6 +250,10 @@ export function readCommand(parts: CommandParts): Command {
     case CMD.INTERFACES:
       return { ...origin, cmd, attr: { ifindexes: attr.ifindexes as readonly number[] } };
     case CMD.ARCHIVE:
+      return { ...origin, cmd, attr };
+    case CMD.CHECKPOINT:
+      return { ...origin, cmd, attr };
+    case CMD.TREE_BEGIN:
       return { ...origin, cmd, attr };
     case CMD.UNLINK:
     case CMD.MKDIR:

@@ -54,19 +54,35 @@ export function signNote(text: string, { name, id, privateKey }: Signer): string
   return `${text}\n\u2014 ${name} ${signature.toString("base64")}\n`;
 }
 
-/** The text of a note that the key has signed, or why it is not to be believed. */
-export function openNote(note: string, verifier: Verifier): { readonly text: string } | { readonly wrong: string } {
+/** A note's text and its signatures, each with the key's id before it, or why it is no signed note. */
+export function noteParts(
+  note: string,
+):
+  | { readonly text: string; readonly signatures: readonly { readonly name: string; readonly signature: Buffer }[] }
+  | { readonly wrong: string } {
   const end = note.lastIndexOf("\n\n");
   if (end === -1 || !note.endsWith("\n")) return { wrong: "it is no signed note" };
   const text = note.slice(0, end + 1);
   const lines = note.slice(end + 2, -1).split("\n");
   if (lines.length > SIGNATURES_MAX) return { wrong: `it has more than ${SIGNATURES_MAX} signatures` };
-  let signed = false;
+  const signatures: { name: string; signature: Buffer }[] = [];
   for (const line of lines) {
     const [, name, base64 = ""] = /^\u2014 ([^ ]+) ([^ ]+)$/.exec(line) ?? [];
     const signature = readBase64(base64);
     if (name === undefined || signature === null || signature.length <= ID_BYTES)
       return { wrong: `"${line.slice(0, 80)}" is no signature` };
+    signatures.push({ name, signature });
+  }
+  return { text, signatures };
+}
+
+/** The text of a note that the key has signed, or why it is not to be believed. */
+export function openNote(note: string, verifier: Verifier): { readonly text: string } | { readonly wrong: string } {
+  const parts = noteParts(note);
+  if ("wrong" in parts) return parts;
+  const { text, signatures } = parts;
+  let signed = false;
+  for (const { name, signature } of signatures) {
     if (name !== verifier.name || !signature.subarray(0, ID_BYTES).equals(verifier.id)) continue;
     const bytes = signature.subarray(ID_BYTES);
     if (bytes.length !== SIGNATURE_BYTES || !verify(null, Buffer.from(text), verifier.key, bytes))
@@ -93,6 +109,12 @@ export function readCheckpoint(text: string): Checkpoint | null {
   const root = readBase64(base64);
   if (origin === "" || !/^(0|[1-9]\d{0,15})$/.test(size) || root?.length !== 32) return null;
   return { origin, size: Number(size), root };
+}
+
+/** What a note says whose signatures nobody has looked at; null: it is no checkpoint. */
+export function notedCheckpoint(note: string): Checkpoint | null {
+  const end = note.lastIndexOf("\n\n");
+  return end === -1 ? null : readCheckpoint(note.slice(0, end + 1));
 }
 
 /** null: it is no base64 of RFC 4648, section 4, written as it is to be. */

@@ -162,6 +162,8 @@ class Translation {
       case CMD.MIRROR_FREED:
       case CMD.ARCHIVE:
       case CMD.ACCESS_REFUSED:
+      case CMD.CHECKPOINT:
+      case CMD.TREE_BEGIN:
         throw new NotSent("the service's own command, which no client sends");
     }
   }

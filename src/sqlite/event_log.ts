@@ -6,10 +6,10 @@ import type { Archived } from "../engine/archives.ts";
 import type { EventLog } from "../engine/ports.ts";
 import { CanonicalWriter, type RowBytes } from "../log/canonical.ts";
 import { type Event, type EventRow, eventRow, rowEvent } from "../log/event.ts";
-import type { ArchiveCommand } from "../syscall/command.ts";
-import { ARCHIVED, archivedFact, readArchived } from "./archived.ts";
+import { ARCHIVED, readArchived } from "./archived.ts";
 import { chunkEvents, readChunks } from "./changes.ts";
 import { readChunksAhead } from "./changes_ahead.ts";
+import { factsOf } from "./facts.ts";
 import { LIFE } from "./life.ts";
 import { WHOLE_ROW } from "./log_rows.ts";
 import { migrate } from "./migrate.ts";
@@ -29,7 +29,7 @@ const NAME_COMMAND = "INSERT OR REPLACE INTO commands (cmd, name) VALUES (?, ?)"
 const NAME_ERROR = "INSERT OR REPLACE INTO errors (errno, name) VALUES (?, ?)";
 const GET_FACT = "SELECT value FROM ledger WHERE name = ?";
 const SET_FACT = "INSERT INTO ledger (name, value) VALUES (?, ?)";
-const SET_ARCHIVED = "INSERT OR REPLACE INTO ledger (name, value) VALUES (?, ?)";
+const REPLACE_FACT = "INSERT OR REPLACE INTO ledger (name, value) VALUES (?, ?)";
 const OLDEST = "SELECT coalesce(min(seq), 0) FROM events";
 const DELETE = "DELETE FROM events WHERE seq BETWEEN ? AND ?";
 
@@ -104,11 +104,11 @@ export class SqliteEventLog implements EventLog {
   }
 
   append(events: readonly Event[]): void {
-    const archive = events.findLast(({ command }) => command.cmd === CMD.ARCHIVE && "attr" in command);
+    const facts = events.flatMap(({ command }) => factsOf(command));
     this.#begin.run();
     try {
       for (const event of events) this.#append(eventRow(event));
-      if (archive !== undefined) this.#db.prepare(SET_ARCHIVED).run(ARCHIVED, factOf(archive));
+      for (const [name, value] of facts) this.#db.prepare(REPLACE_FACT).run(name, value);
       this.#commit.run();
     } catch (error) {
       // A full disk may have rolled back already.
@@ -118,7 +118,8 @@ export class SqliteEventLog implements EventLog {
     const last = events.at(-1) as Event;
     this.#lastSeq = last.seq;
     this.#lastTimeUs = last.command.timeUs;
-    if (archive !== undefined) this.#archived = readArchived(factOf(archive));
+    const archived = facts.findLast(([name]) => name === ARCHIVED);
+    if (archived !== undefined) this.#archived = readArchived(archived[1]);
   }
 
   /** Removes archived events, at most `limit`, durably; answers whether any are left. */
@@ -180,8 +181,4 @@ export class SqliteEventLog implements EventLog {
       for (const [name, number] of Object.entries(ERRNO)) error.run(number, name);
     })();
   }
-}
-
-function factOf({ command }: Event): string {
-  return archivedFact((command as ArchiveCommand).attr);
 }

@@ -1,7 +1,9 @@
 import Sqlite, { type Database, type Statement } from "better-sqlite3";
+import { CMD } from "../abi/service.ts";
 import type { LogRows } from "../engine/tree.ts";
 import type { RowBytes } from "../log/canonical.ts";
 import { ARCHIVED, readArchived } from "./archived.ts";
+import { CHECKPOINT } from "./facts.ts";
 
 /**
  * Bytes in hex cost a third of what a Buffer each does (measured); beyond so many a column is read as it is, in a row by
@@ -29,6 +31,7 @@ const ROWS = `${select(hex)} WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?`;
 /** One row, each text as the bytes that are stored. */
 export const WHOLE_ROW = `${select(whole)} WHERE seq = ?`;
 const LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM events";
+const OTHERS = `SELECT count(*) FROM events WHERE seq > ? AND seq <= ? AND cmd != ${CMD.CHECKPOINT}`;
 const FACT = "SELECT value FROM ledger WHERE name = ?";
 
 /** Read at once: more of them cost more each. */
@@ -42,6 +45,7 @@ export class SqliteLogRows implements LogRows {
   readonly #rows: Statement;
   readonly #wholeRow: Statement;
   readonly #last: Statement;
+  readonly #others: Statement;
 
   /** The log must exist. One that may only be read leaves SQLite's -wal file behind when it is closed last. */
   constructor(file: string, readonly: boolean) {
@@ -49,6 +53,7 @@ export class SqliteLogRows implements LogRows {
     this.#rows = this.#db.prepare(ROWS).raw();
     this.#wholeRow = this.#db.prepare(WHOLE_ROW).raw();
     this.#last = this.#db.prepare(LAST_SEQ).pluck();
+    this.#others = this.#db.prepare(OTHERS).pluck();
     this.id = this.fact("id");
     this.possibleCpus = this.fact("possible_cpus");
   }
@@ -68,6 +73,14 @@ export class SqliteLogRows implements LogRows {
       if (rows.length < ROWS_AT_ONCE) return;
       seq = Number((rows.at(-1) as RowBytes)[0]);
     }
+  }
+
+  others(afterSeq: number, untilSeq: number): number {
+    return this.#others.get(afterSeq, untilSeq) as number;
+  }
+
+  recorded(): string {
+    return this.fact(CHECKPOINT);
   }
 
   close(): void {

@@ -2,15 +2,24 @@ import type { Worker } from "node:worker_threads";
 import { AskedThread } from "../engine/asked_thread.ts";
 import type { NoAnswer, TreeReader, TreeStatus } from "../engine/tree.ts";
 import type { TileName } from "../log/tiles.ts";
+import type { CheckpointCommand } from "../syscall/command.ts";
 
 /** What the tree's thread is asked. */
 export type TreeQuestion =
   | { readonly kind: "status" }
   | { readonly kind: "checkpoint" }
+  | { readonly kind: "last" }
   | { readonly kind: "proof"; readonly seq: number }
   | { readonly kind: "tile"; readonly name: TileName };
 
-export type ToTree = (TreeQuestion & { readonly id: number }) | { readonly kind: "close" };
+export type ToTree =
+  | (TreeQuestion & { readonly id: number })
+  /** What became of the event of a checkpoint that was signed. */
+  | { readonly kind: "recorded"; readonly isInLog: boolean }
+  | { readonly kind: "close" };
+
+/** A checkpoint that an event is to tell of, as the event has it. */
+type SignedCheckpoint = CheckpointCommand["attr"];
 
 type TreeAnswer =
   | { readonly kind: "answer"; readonly id: number; readonly answer: unknown }
@@ -18,6 +27,8 @@ type TreeAnswer =
 
 export type FromTree =
   | TreeAnswer
+  /** A checkpoint was signed without being asked for. */
+  | { readonly kind: "signed"; readonly checkpoint: SignedCheckpoint }
   /** What the operator must know: the log is not what the tree has, or the disk fails it. */
   | { readonly kind: "report"; readonly message: string };
 
@@ -25,13 +36,24 @@ export type FromTree =
 export class ThreadedTree implements TreeReader {
   readonly #thread: AskedThread<TreeQuestion, TreeAnswer>;
 
-  constructor(start: () => Worker, report: (message: string) => void) {
-    const reporting = (): Worker =>
-      start().on("message", (message: FromTree) => {
+  /** `record` writes the event of a checkpoint that was signed by itself, and answers whether it is in the log. */
+  constructor(
+    start: () => Worker,
+    report: (message: string) => void,
+    record: (checkpoint: SignedCheckpoint) => Promise<boolean>,
+  ) {
+    const listening = (): Worker => {
+      const worker = start();
+      return worker.on("message", (message: FromTree) => {
         if (message.kind === "report") report(message.message);
+        if (message.kind !== "signed") return;
+        record(message.checkpoint).then((isInLog) =>
+          worker.postMessage({ kind: "recorded", isInLog } satisfies ToTree),
+        );
       });
+    };
     const read = (message: TreeAnswer): unknown => (message.kind === "answer" ? message.answer : undefined);
-    this.#thread = new AskedThread({ doing: "asking the tree", start: reporting, read, report });
+    this.#thread = new AskedThread({ doing: "asking the tree", start: listening, read, report });
   }
 
   /** Nothing may be asked before. */
@@ -57,6 +79,11 @@ export class ThreadedTree implements TreeReader {
     // Buffers cross threads as plain byte arrays.
     const { buffer, byteOffset, byteLength } = answer.bytes;
     return { bytes: Buffer.from(buffer, byteOffset, byteLength) };
+  }
+
+  /** The checkpoint to stop with, which the log's last event is to tell of; null: none is needed. */
+  last(): Promise<SignedCheckpoint | null> {
+    return this.#ask({ kind: "last" });
   }
 
   close(): Promise<void> {

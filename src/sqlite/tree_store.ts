@@ -44,6 +44,10 @@ export class TreeFile {
     return this.#tile.get(level, index);
   }
 
+  lastCheckpoint(): KeptCheckpoint | null {
+    return (this.db.prepare(LAST_CHECKPOINT).get() as KeptCheckpoint | undefined) ?? null;
+  }
+
   /** Ascending by size. */
   checkpoints(): Iterable<KeptCheckpoint> {
     return this.db.prepare(CHECKPOINTS).iterate() as Iterable<KeptCheckpoint>;
@@ -76,10 +80,6 @@ export class SqliteTreeStore extends TreeFile implements TreeStore {
     this.db.transaction(() => {
       for (const { level, index, hashes } of tiles) statement.run(level, index, hashes);
     })();
-  }
-
-  lastCheckpoint(): KeptCheckpoint | null {
-    return (this.db.prepare(LAST_CHECKPOINT).get() as KeptCheckpoint | undefined) ?? null;
   }
 
   keep({ size, root, note, timeUs }: KeptCheckpoint): void {

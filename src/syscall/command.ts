@@ -409,6 +409,35 @@ export interface ArchiveCommand {
   };
 }
 
+/** The service has signed a checkpoint; it is the caller. */
+export interface CheckpointCommand {
+  readonly cmd: typeof SERVICE_CMD.CHECKPOINT;
+  readonly attr: {
+    /** Events that it has: those up to this seq. */
+    readonly size: number;
+    /** The ledger's facts, so that the tree vouches for them. */
+    readonly log: string;
+    readonly possible_cpus: string;
+    /** The signed note. */
+    readonly note: string;
+  };
+}
+
+/** The log's tree is built anew from all events before this one. */
+export interface TreeBeginCommand {
+  readonly cmd: typeof SERVICE_CMD.TREE_BEGIN;
+  readonly attr: {
+    /** Why nothing was signed any more. */
+    readonly reason: string;
+    /** The newest checkpoint that is known to have been signed: its note; null: none is known. */
+    readonly signed: string | null;
+    /** Whether the events are those of that checkpoint, so that the new tree continues it. */
+    readonly continues: boolean;
+    /** Set behind the log's name in its checkpoints from now on; "": nothing. Another one if the tree does not continue. */
+    readonly branch: string;
+  };
+}
+
 export type Action =
   | ElementCommand
   | BatchCommand
@@ -443,6 +472,8 @@ export type Action =
   | LeaveCommand
   | FreedCommand
   | AccessRefusedCommand
-  | ArchiveCommand;
+  | ArchiveCommand
+  | CheckpointCommand
+  | TreeBeginCommand;
 
 export type Command = Origin & Action;

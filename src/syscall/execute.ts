@@ -107,6 +107,8 @@ const COMMANDS: Readonly<Record<KnownCmd, Row>> = {
   [CMD.MIRROR_FREED]: row(noteFormer, noteFormer),
   [CMD.ARCHIVE]: row(() => done(0)),
   [CMD.ACCESS_REFUSED]: row(accessRefused),
+  [CMD.CHECKPOINT]: row(() => done(0)),
+  [CMD.TREE_BEGIN]: row(() => done(0)),
 };
 
 /** Commands that change nothing, whatever becomes of them. */

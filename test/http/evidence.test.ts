@@ -29,6 +29,7 @@ test("getCheckpoint signs a tree that has every event that was answered", async 
     vkey: (await verifierOf(service)).vkey,
     last_seq: 5,
     tree_size: 5,
+    signed_size: 5,
     refusal: null,
   });
 });
@@ -74,12 +75,12 @@ test("a log that is not what its tree has gets no signature, and the metrics say
   t.match((await service.send("GET", "/metrics")).body, "mapledger_tree_size 5");
   const row = service.log.rows[2] as EventRow;
   service.log.rows[2] = { ...row, value: Buffer.from("00", "hex") };
-  t.match((await service.send("GET", "/v1/events/3/proof")).json(), { status: 500, detail: /^event 3 in the log/ });
-  t.match((await service.send("GET", "/tile/entries/000.p/5")).json(), { status: 500, type: /log-contradicted$/ });
+  t.match((await service.send("GET", "/v1/events/3/proof")).json(), { status: 503, detail: /^event 3 in the log/ });
+  t.match((await service.send("GET", "/tile/entries/000.p/5")).json(), { status: 503, type: /log-contradicted$/ });
   service.log.rows[2] = row;
   service.log.rows.length = 4;
   const problem = (await service.send("GET", "/checkpoint")).json();
-  t.match(problem, { type: "urn:mapledger:problem:log-contradicted", status: 500 });
+  t.match(problem, { type: "urn:mapledger:problem:log-contradicted", status: 503 });
   t.equal(problem.detail, "the log ends at event 4, the tree has 5");
   t.equal((await service.send("GET", "/v1/log")).json().refusal, problem.detail);
   t.match((await service.send("GET", "/metrics")).body, "mapledger_tree_refused 1");

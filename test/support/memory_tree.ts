@@ -7,6 +7,9 @@ import type { TileName } from "../../src/log/tiles.ts";
 import { SqliteTreeStore } from "../../src/sqlite/tree_store.ts";
 import type { MemoryLog } from "./memory_log.ts";
 
+/** A tree of which nothing is known outside of its store. */
+export const BY_ITSELF = { missing: null, published: null, publish() {} } as const;
+
 /** The tree over a log in memory, made when it is asked for. */
 export class MemoryTree implements TreeReader {
   readonly key: KeyObject = generateKeyPairSync("ed25519").privateKey;
@@ -14,7 +17,8 @@ export class MemoryTree implements TreeReader {
 
   constructor(log: MemoryLog) {
     const signer = signerOf("mapledger/test", this.key);
-    this.tree = new LogTree({ store: new SqliteTreeStore(":memory:"), log: rowsOf(log), signer, nowUs: () => 0 });
+    const store = new SqliteTreeStore(":memory:");
+    this.tree = new LogTree({ ...BY_ITSELF, store, log: rowsOf(log), signer, nowUs: () => 0 });
   }
 
   async status(): Promise<TreeStatus> {
@@ -52,6 +56,8 @@ function rowsOf({ rows }: MemoryLog): LogRows {
     *rows(afterSeq, untilSeq): Iterable<RowBytes> {
       for (const row of rows.slice(afterSeq, untilSeq)) yield rowBytes(row);
     },
+    others: (afterSeq, untilSeq) => untilSeq - afterSeq,
+    recorded: () => "",
     close() {},
   };
 }

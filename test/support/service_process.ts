@@ -15,12 +15,15 @@ export interface ServiceProcess {
 
 const MAIN = new URL("../../src/main.ts", import.meta.url).pathname;
 
+/** Seqs in tests are those of commands: no checkpoint's event comes between, unless a test asks for that. */
+const NO_CHECKPOINTS = { MAPLEDGER_CHECKPOINT_EVENTS: "0", MAPLEDGER_CHECKPOINT_SECONDS: "0" };
+
 /** Starts it on a port of its own, where nobody needs a token unless the settings say so, and waits for nothing. */
 export function spawnService(
   environment: Readonly<Record<string, string>>,
   args: readonly string[] = [],
 ): ChildProcessByStdio<null, Readable, Readable> {
-  const env = { ...bare(process.env), MAPLEDGER_PORT: "0", MAPLEDGER_AUTH: "off", ...environment };
+  const env = { ...bare(process.env), MAPLEDGER_PORT: "0", MAPLEDGER_AUTH: "off", ...NO_CHECKPOINTS, ...environment };
   return spawn(process.execPath, [MAIN, ...args], { stdio: ["ignore", "pipe", "pipe"], env });
 }
 

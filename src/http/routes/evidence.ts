@@ -114,8 +114,17 @@ function log(app: App, { parts: { tree, settings } }: RouteOptions): void {
       response: { 200: told("The log.", Log, LOG_EXAMPLE), ...problems({}) },
     },
     handler: async () => {
-      const { log, origin, vkey, size, lastSeq, refusal } = await tree.status();
-      return { id: log, origin, vkey, last_seq: lastSeq, tree_size: size, refusal, auth: settings.auth };
+      const { log, origin, vkey, size, lastSeq, signedSize, refusal } = await tree.status();
+      return {
+        id: log,
+        origin,
+        vkey,
+        last_seq: lastSeq,
+        tree_size: size,
+        signed_size: signedSize,
+        refusal,
+        auth: settings.auth,
+      };
     },
   });
 }
@@ -123,14 +132,20 @@ function log(app: App, { parts: { tree, settings } }: RouteOptions): void {
 const Log = Type.Object({
   id: Type.String({ description: "Which log this is, made with it." }),
   origin: Type.String({ description: "What it is called in its checkpoints." }),
-  vkey: Type.String({ description: "The key that verifies them, as C2SP's signed-note writes it." }),
+  vkey: Type.String({
+    description:
+      "The key that verifies them, as C2SP's signed-note writes it; empty if there is no tree that names it.",
+  }),
   last_seq: Type.Integer({ description: "Seq of its last event." }),
   tree_size: Type.Integer({ description: "Events that its tree has; the rest waits to be hashed." }),
+  signed_size: Type.Integer({ description: "Events that the newest checkpoint has; 0: none was signed." }),
   auth: Type.Enum(["on", "off"], {
     type: "string",
     description: "off: whoever reaches the TCP port may write to it, without a token (MAPLEDGER_AUTH).",
   }),
-  refusal: nullable("string", { description: "Why nothing is signed any more: the log is not what its tree has." }),
+  refusal: nullable("string", {
+    description: "Why nothing is signed any more: the tree is missing, or the log is not what it has.",
+  }),
 });
 
 const LOG_EXAMPLE = {
@@ -140,6 +155,7 @@ const LOG_EXAMPLE = {
   last_seq: 17,
   tree_size: 17,
   auth: "on",
+  signed_size: 17,
   refusal: null,
 };
 

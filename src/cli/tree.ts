@@ -1,0 +1,52 @@
+import type { Command } from "commander";
+import { type BegunTree, beginTree } from "../begin_tree.ts";
+import { InUse } from "../sqlite/lock.ts";
+import { archiveOption } from "./archive_option.ts";
+import { dataOption } from "./data_option.ts";
+
+interface Options {
+  readonly data: string;
+  readonly origin: string;
+  readonly archive?: string;
+}
+
+const MORE = `
+Use it if the service says that no checkpoint is signed any more, and neither the log nor
+the tree can be put back. The service must be stopped. An event (TREE_BEGIN) has the
+reason, and the newest checkpoint that was signed. If the events are still those of that
+checkpoint, the new tree continues it. If they are not, checkpoints have another origin
+from then on: witnesses and those who have kept a checkpoint then see another log, which
+is what it is. The former tree stays in the data directory as tree-until-SEQ.sqlite.`;
+
+export function addTree(program: Command): void {
+  program
+    .command("tree")
+    .description("Orders about the log's Merkle tree.")
+    .command("begin-anew")
+    .description("Builds the tree anew from the log, if it is missing, damaged, or not that of the log.")
+    .addOption(dataOption())
+    .option("--origin <name>", "MAPLEDGER_ORIGIN of the service", process.env.MAPLEDGER_ORIGIN ?? "")
+    .addOption(archiveOption())
+    .addHelpText("after", MORE)
+    .action(({ data, origin, archive }: Options) => {
+      for (const line of told(begin({ data, origin, archive: archive ?? null }))) process.stdout.write(`${line}\n`);
+    });
+}
+
+function begin(asked: Parameters<typeof beginTree>[0]): BegunTree {
+  try {
+    return beginTree(asked);
+  } catch (error) {
+    throw error instanceof InUse ? new Error(`${error.message}: stop it first`) : error;
+  }
+}
+
+function* told({ seq, reason, signedSize, continues, origin, vkey, aside }: BegunTree): Iterable<string> {
+  yield `event ${seq}: the tree was begun anew: ${reason}`;
+  if (signedSize === null) yield "no checkpoint is known that was signed before";
+  else if (continues) yield `it continues the checkpoint of size ${signedSize}`;
+  else yield `it does not continue the checkpoint of size ${signedSize}: checkpoints have another origin from now on`;
+  yield `origin ${origin}`;
+  yield `key    ${vkey}`;
+  if (aside !== null) yield `the former tree is kept as ${aside}`;
+}

@@ -1,0 +1,32 @@
+import { CMD } from "../abi/service.ts";
+import type { Action, ArchiveCommand, CheckpointCommand, TreeBeginCommand } from "../syscall/command.ts";
+import { ARCHIVED, archivedFact } from "./archived.ts";
+
+/** The note of the last checkpoint that a CHECKPOINT event tells of; "" if the tree was begun anew and does not continue it. */
+export const CHECKPOINT = "checkpoint";
+/** Set behind the log's name in its checkpoints. */
+export const BRANCH = "branch";
+
+type Fact = readonly [name: string, value: string];
+
+const NONE: readonly Fact[] = [];
+
+/** Facts of the ledger that a command sets: they are written with its event, in one transaction. */
+export function factsOf(command: Action): readonly Fact[] {
+  if (!("attr" in command)) return NONE;
+  switch (command.cmd) {
+    case CMD.ARCHIVE:
+      return [[ARCHIVED, archivedFact((command as ArchiveCommand).attr)]];
+    case CMD.CHECKPOINT:
+      return [[CHECKPOINT, (command as CheckpointCommand).attr.note]];
+    case CMD.TREE_BEGIN: {
+      const { continues, signed, branch } = (command as TreeBeginCommand).attr;
+      return [
+        [CHECKPOINT, continues ? (signed ?? "") : ""],
+        [BRANCH, branch],
+      ];
+    }
+    default:
+      return NONE;
+  }
+}
