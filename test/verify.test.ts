@@ -8,14 +8,18 @@ import t from "tap";
 import { BPF_MAP_TYPE } from "../src/abi/bpf.ts";
 import { CMD } from "../src/abi/service.ts";
 import { Engine, type Request } from "../src/engine/engine.ts";
+import { History } from "../src/engine/history.ts";
 import { LogTree } from "../src/engine/log_tree.ts";
 import type { KeptCheckpoint } from "../src/engine/tree.ts";
 import { LmdbStore } from "../src/lmdb/store.ts";
 import { type Signer, signerOf, type Verifier } from "../src/log/note.ts";
 import { disabledMirror } from "../src/mirror/mirror.ts";
+import { EventIndex } from "../src/sqlite/event_index.ts";
 import { SqliteEventLog } from "../src/sqlite/event_log.ts";
 import { SqliteLogRows } from "../src/sqlite/log_rows.ts";
+import { SqlitePastLog } from "../src/sqlite/past_log.ts";
 import { SqliteTreeStore } from "../src/sqlite/tree_store.ts";
+import { done } from "../src/syscall/outcome.ts";
 import { type Finding, findingText } from "../src/verify/finding.ts";
 import { checkState } from "../src/verify/state_check.ts";
 import { checkStateApart } from "../src/verify/state_process.ts";
@@ -23,6 +27,7 @@ import { type Verified, verify } from "../src/verify/verify.ts";
 import { mapledger } from "./support/cli.ts";
 import { createAttr, HOST } from "./support/commands.ts";
 import { BY_ITSELF } from "./support/memory_tree.ts";
+import { newWitness } from "./support/new_witness.ts";
 import { noPast } from "./support/no_past.ts";
 import { noProcesses } from "./support/processes.ts";
 
@@ -35,8 +40,8 @@ const root = mkdtempSync(join(tmpdir(), "mapledger-verify-"));
 const clean = join(root, "clean");
 t.teardown(() => rmSync(root, { recursive: true }));
 
-/** A data directory as a service leaves it that has stopped; answers the checkpoint of size 400. */
-async function make(): Promise<KeptCheckpoint> {
+/** A data directory as a service leaves it that has stopped; answers the checkpoints of size 400 and of all. */
+async function make(): Promise<{ kept400: KeptCheckpoint; kept700: KeptCheckpoint }> {
   mkdirSync(clean);
   const log = new SqliteEventLog(join(clean, "events.sqlite"));
   log.possibleCpus(0, HOST.possibleCpus);
@@ -54,16 +59,16 @@ async function make(): Promise<KeptCheckpoint> {
     report: () => {},
   });
   await engine.recover(() => {});
-  let kept: KeptCheckpoint | undefined;
+  const kept: KeptCheckpoint[] = [];
   for (const [at, request] of requests().entries()) {
     engine.run([request]);
     if (!SIGNED.includes(at + 1)) continue;
-    const checkpoint = sign(clean, at + 1 === EVENTS);
-    if (at + 1 === 400) kept = checkpoint;
+    kept.push(sign(clean, at + 1 === EVENTS));
   }
   while (engine.idle(false));
   await engine.close();
-  return kept as KeptCheckpoint;
+  const [, kept400, kept700] = kept as [KeptCheckpoint, KeptCheckpoint, KeptCheckpoint];
+  return { kept400, kept700 };
 }
 
 /** Brings the tree of a data directory to the end of its log, and signs it. */
@@ -113,6 +118,11 @@ function fd(number: number): { readonly by: "fd"; readonly fd: number } {
   return { by: "fd", fd: number };
 }
 
+interface Named {
+  readonly name: string;
+  readonly sql: string;
+}
+
 let copies = 0;
 
 /** A copy of the clean directory, to do harm to. */
@@ -124,19 +134,24 @@ function copy(): string {
 
 function run(data: string, file: "events" | "tree", sql: string): void {
   const db = new Sqlite(join(data, `${file}.sqlite`));
+  const triggers = db.prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").all() as Named[];
   db.exec(sql);
+  // What is in the way of the harm is put back, so that it is the harm that is found.
+  const left = new Set(db.prepare("SELECT name FROM sqlite_schema WHERE type = 'trigger'").pluck().all());
+  for (const { name, sql } of triggers) if (!left.has(name)) db.exec(sql);
   db.close();
 }
 
 async function verified(data: string, kept: KeptCheckpoint | null = null, by: Verifier = signer): Promise<Verified> {
-  return verify({ data, archive: null, trusted: by, kept, checkState, progress() {} });
+  const outside = kept === null ? [] : [{ ...kept, outside: "kept" }];
+  return verify({ data, archive: null, trusted: by, outside, checkState, progress() {} });
 }
 
 async function firstFinding(data: string, kept: KeptCheckpoint | null = null): Promise<string> {
   return findingText((await verified(data, kept)).findings[0] ?? ({ seq: null, text: "nothing is wrong" } as Finding));
 }
 
-const kept400 = await make();
+const { kept400, kept700 } = await make();
 
 t.test("nothing is wrong where nothing was done", async (t) => {
   const { findings, log, lastSeq, treeSize, state } = await verified(copy());
@@ -278,7 +293,7 @@ t.test("an event and the whole tree that were made to fit each other contradict 
   t.equal(await firstFinding(data), "nothing is wrong");
   t.equal(
     await firstFinding(data, kept400),
-    "event 1: it, or an event up to 400, is not what was signed: the checkpoint of size 400 has another root",
+    "event 1: it, or an event up to 400, is not what was signed: the checkpoint of size 400 in kept has another root",
   );
   run(data, "events", "DELETE FROM events WHERE seq > 390");
   run(data, "tree", `${STAY} DELETE FROM checkpoints; DELETE FROM tiles; UPDATE tree SET closed = NULL`);
@@ -307,7 +322,8 @@ t.test("how far the tree vouches is told, also where there is none", async (t) =
   t.equal(await firstFinding(data), "event 600: its time is before that of the event before it");
   rmSync(join(data, "tree.sqlite"));
   const without = await verified(data);
-  t.same([without.treeSize, without.findings.length], [null, 1]);
+  t.same([without.treeSize, without.findings.length], [null, 2]);
+  t.match(without.findings[1], { seq: null, text: /^there is no tree\.sqlite: nothing vouches for the events$/ });
   run(data, "events", "DELETE FROM events WHERE seq = 100");
   t.equal(await firstFinding(data), "event 100: it is missing");
 });
@@ -351,9 +367,9 @@ const TAMPERED_STATE: readonly [what: string, change: (cells: Cells) => void, fo
 
 type Cells = ReturnType<typeof openState>;
 
-function openState(data: string) {
+function openState(folder: string) {
   return open<Buffer, string>({
-    path: join(data, "state", "data.mdb"),
+    path: join(folder, "data.mdb"),
     noSubdir: true,
     encoding: "binary",
     keyEncoder: {
@@ -388,14 +404,18 @@ for (const [what, change, found] of TAMPERED_STATE)
     t.match(await firstFinding(data), found);
   });
 
-async function changeState(data: string, change: (cells: Cells) => void): Promise<void> {
-  const cells = openState(data);
+function changeState(data: string, change: (cells: Cells) => void): Promise<void> {
+  return changeCells(join(data, "state"), change);
+}
+
+async function changeCells(folder: string, change: (cells: Cells) => void): Promise<void> {
+  const cells = openState(folder);
   change(cells);
   await cells.close();
   // Its size is said beside it.
-  const file = join(data, "state", "marker.json");
+  const file = join(folder, "marker.json");
   const marker = JSON.parse(readFileSync(file, "utf8"));
-  writeFileSync(file, JSON.stringify({ ...marker, closedBytes: readFileSync(join(data, "state", "data.mdb")).length }));
+  writeFileSync(file, JSON.stringify({ ...marker, closedBytes: readFileSync(join(folder, "data.mdb")).length }));
 }
 
 t.test("elements of freed maps that are not reclaimed yet do no harm", async (t) => {
@@ -427,7 +447,7 @@ t.test("a state that kills who reads it is a finding, and a damaged log is one, 
   const bytes = readFileSync(file);
   bytes.fill(0xff, 2 * 4096);
   writeFileSync(file, bytes);
-  const parts = { data, archive: null, trusted: signer, kept: null, checkState: checkStateApart, progress() {} };
+  const parts = { data, archive: null, trusted: signer, outside: [], checkState: checkStateApart, progress() {} };
   const { findings } = await verify(parts);
   t.match(findings, [{ seq: null, text: /^the state cannot be read: |^after event/ }]);
   const log = join(data, "events.sqlite");
@@ -461,6 +481,7 @@ t.test("mapledger verify says what it looked at, names what is wrong, and ends w
         "^events       700",
         "tree         vouches for all of them",
         "checkpoints  3 hold, up to event 700",
+        "signed       events 1 to 700",
         "key          mapledger/x\\+.*",
         "state        \\d+ cells are what the events up to 700 add up to",
         "$",
@@ -483,7 +504,7 @@ t.test("mapledger verify says what it cannot do", async (t) => {
   const rows: readonly [words: string[], code: number, said: RegExp][] = [
     [["verify", join(root, "nowhere")], 1, /^mapledger: verifying .*nowhere: it has no events.sqlite\n$/],
     [["verify", clean, "--key", "x"], 2, /It is no verifier key/],
-    [["verify", clean, "--checkpoint", "x"], 2, /--checkpoint needs --key/],
+    [["verify", clean, "--checkpoint", "x"], 2, /--checkpoint needs --key or --witness/],
     [["verify", clean, "--key", signer.vkey, "--checkpoint", join(clean, "marker")], 1, /no such file/],
   ];
   for (const [words, code, said] of rows) t.match(await mapledger(...words), { code, stderr: said }, words.join(" "));
@@ -524,7 +545,8 @@ t.test("archived events are verified from their archive, and without it as far a
 
   rmSync(join(data, "archive"), { recursive: true });
   const without = await verified(data);
-  t.same([without.findings, without.log.checkpoints, without.log.events], [[], 3, EVENTS + 1]);
+  t.match(without.findings.map(findingText), [/^archived events cannot be read: .* is no archive/]);
+  t.same([without.findings.length, without.log.checkpoints, without.log.events], [1, 3, EVENTS + 1]);
   t.match(without.archived, { through: 300, unread: /is no archive/ });
   run(
     data,
@@ -539,5 +561,152 @@ t.test("a ledger that says more is archived than an event does is found", async 
   const fact = JSON.stringify({ through: 300, timeUs: 0, directory: "", state: "" });
   run(data, "events", `INSERT INTO ledger VALUES ('archived', '${fact}'); DELETE FROM events WHERE seq <= 300`);
   const texts = (await verified(data)).findings.map(findingText);
-  t.match(texts, [/^the ledger says that events up to 300 are archived, the log says: up to 0$/, /./]);
+  t.ok(texts.includes("the ledger says that events up to 300 are archived, the log says: up to 0"), texts.join("; "));
+});
+
+/** What somebody puts into a database that changes nothing that is hashed. */
+const SCHEMAS: readonly [file: "events" | "tree", sql: string, found: string][] = [
+  [
+    "events",
+    "CREATE TRIGGER lost AFTER INSERT ON events WHEN new.caller = 'eve' BEGIN DELETE FROM events WHERE seq = new.seq; END",
+    'events.sqlite: it has the trigger "lost" on "events", which no migration makes',
+  ],
+  [
+    "events",
+    "DROP VIEW readable; CREATE VIEW readable AS SELECT * FROM events WHERE caller <> 'eve'",
+    'events.sqlite: the view "readable" is not as the migrations make it',
+  ],
+  ["events", "DROP VIEW readable", 'events.sqlite: it does not have the view "readable"'],
+  [
+    "events",
+    "CREATE INDEX by_caller ON events (caller)",
+    'events.sqlite: it has the index "by_caller" on "events", which no migration makes',
+  ],
+  ["tree", "CREATE TABLE other (x)", 'tree.sqlite: it has the table "other", which no migration makes'],
+  [
+    "events",
+    "PRAGMA user_version = 99",
+    "events.sqlite: it was written by a newer mapledger (version 99, this one knows 1)",
+  ],
+];
+
+for (const [file, sql, found] of SCHEMAS)
+  t.test(`found: ${sql.slice(0, 100)}`, async (t) => {
+    const data = copy();
+    run(data, file, sql);
+    t.ok((await verified(data)).findings.map(findingText).includes(found), found);
+  });
+
+/** Makes index.sqlite, as the service does. */
+function index(data: string): void {
+  const made = new EventIndex(join(data, "events.sqlite"), join(data, "index.sqlite"));
+  while (made.catchUp());
+  made.close();
+}
+
+t.test("an index that does not find an event is found", async (t) => {
+  const data = copy();
+  index(data);
+  t.same((await verified(data)).findings, []);
+  const rows: readonly [sql: string, found: string][] = [
+    ["DELETE FROM by_caller WHERE seq = 77", "event 77: index.sqlite does not find it by its caller"],
+    ["INSERT INTO by_caller VALUES ('eve', 77)", "event 77: index.sqlite finds it by a caller that it does not have"],
+    ["DELETE FROM by_key WHERE seq = 80", "event 80: index.sqlite does not find it by its key"],
+    ["UPDATE key_sizes SET key_size = 5 WHERE map = 2", "index.sqlite has another size for the keys of map 2"],
+  ];
+  for (const [sql, found] of rows) {
+    rmSync(join(data, "index.sqlite"));
+    index(data);
+    const db = new Sqlite(join(data, "index.sqlite"));
+    db.exec(sql);
+    db.close();
+    t.equal(await firstFinding(data), found);
+  }
+});
+
+t.test("a history that does not say what events say is found", async (t) => {
+  const data = copy();
+  const log = new SqlitePastLog(join(data, "events.sqlite"));
+  const store = new LmdbStore(join(data, "history"), log.id);
+  const history = new History(log, store, HOST);
+  await history.reach(EVENTS);
+  await history.close();
+  log.close();
+  t.same((await verified(data)).findings, []);
+  const rows: readonly [what: string, change: (cells: Cells) => void, found: RegExp][] = [
+    ["a value", (cells) => flip(cells, "e\0\0\0\x01"), /^event \d+: the history has a value that no event gave$/],
+    [
+      "a version less",
+      (cells) => cells.removeSync(first(cells, "e\0\0\0\x02")),
+      /^event \d+: the history lacks a value that an event gave, or has another$/,
+    ],
+  ];
+  for (const [what, change, found] of rows) {
+    const changed = join(root, `history${++copies}`);
+    cpSync(data, changed, { recursive: true });
+    await changeCells(join(changed, "history"), change);
+    t.match(await firstFinding(changed), found, what);
+  }
+});
+
+t.test("a checkpoint's event holds the ledger's facts", async (t) => {
+  const data = copy();
+  const log = new SqliteEventLog(join(data, "events.sqlite"));
+  const attr = { size: 400, log: log.id, possible_cpus: "2", note: kept400.note };
+  const command = { session: 0, caller: "mapledger", timeUs: log.lastTimeUs, cmd: CMD.CHECKPOINT, attr };
+  log.append([{ seq: EVENTS + 1, command, outcome: done(0) }]);
+  log.close();
+  sign(data, true);
+  t.same((await verified(data)).findings, []);
+  run(data, "events", "UPDATE ledger SET value = '3' WHERE name = 'possible_cpus'");
+  run(data, "tree", "UPDATE tree SET possible_cpus = '3'");
+  t.match(await firstFinding(data), /^event 701: the log was for 2 possible CPUs, now it says 3$/);
+  run(data, "events", "UPDATE ledger SET value = '2' WHERE name = 'possible_cpus'");
+  run(data, "tree", "UPDATE tree SET possible_cpus = '2'");
+  run(data, "events", "DELETE FROM ledger WHERE name = 'checkpoint'");
+  t.equal(await firstFinding(data), `the ledger's fact "checkpoint" is not what the log's events say`);
+});
+
+t.test("with a stolen key, checkpoints that were kept elsewhere give the narrowest range", async (t) => {
+  const data = copy();
+  const early = await verified(data, kept400);
+  t.same([early.findings, early.log.outsideSize], [[], 400]);
+  // The key's thief changes an event, and signs all of it anew.
+  run(data, "events", "UPDATE events SET caller = 'bob' WHERE seq = 650");
+  run(data, "tree", `${STAY} DELETE FROM checkpoints; DELETE FROM tiles; UPDATE tree SET closed = NULL`);
+  sign(data, true);
+  const outside = [
+    { ...kept700, outside: "b" },
+    { ...kept400, outside: "a" },
+  ];
+  const { findings } = await verify({ data, archive: null, trusted: signer, outside, checkState, progress() {} });
+  t.equal(
+    findings.map(findingText)[0],
+    "event 401: it, or an event up to 700, is not what was signed: the checkpoint of size 700 in b has another root",
+  );
+});
+
+t.test("mapledger verify takes the cosignatures of witnesses, of both types", async (t) => {
+  const file = join(root, "cosigned");
+  const witnesses = [newWitness("w1.example.org", "ed25519"), newWitness("w2.example.org", "ml-dsa-44")];
+  const stranger = newWitness("w3.example.org", "ed25519");
+  writeFileSync(file, kept400.note + witnesses.map((witness) => witness.line(kept400.note)).join(""));
+  const data = copy();
+  const words = ["verify", data, "--checkpoint", file];
+  const by = (all: readonly { readonly vkey: string }[]): string[] => all.flatMap(({ vkey }) => ["--witness", vkey]);
+  const good = await mapledger(...words, ...by(witnesses));
+  t.equal(good.code, 0, good.stderr);
+  t.match(
+    good.stdout,
+    "outside      events 1 to 400 are as they were when the checkpoint was kept elsewhere; for events 401 to 700",
+  );
+  t.match(await mapledger(...words, ...by([...witnesses, stranger])), {
+    code: 1,
+    stderr: /2 of the witnesses have cosigned it, 3 are needed/,
+  });
+  t.match(await mapledger(...words, ...by([...witnesses, stranger]), "--quorum", "2"), { code: 0 });
+  t.match(await mapledger(...words, ...by([stranger]), "--quorum", "2"), {
+    code: 2,
+    stderr: /--quorum is 2, there are 1/,
+  });
 });

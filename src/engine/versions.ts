@@ -12,6 +12,8 @@ import type { StateStore } from "./ports.ts";
  * seq, which a walk at a later moment needs alone. A copy has the seq of what it copies.
  */
 type Store = Pick<StateStore, "get" | "range" | "rangeDown">;
+/** What it takes to walk upwards. */
+type Walked = Pick<StateStore, "range">;
 
 /** A cell as one event left it; `bytes` null: gone. */
 export interface Version {
@@ -94,7 +96,7 @@ export function imageBytes({ copied, gone }: Image): Buffer {
 }
 
 /** The image that holds what a group's cells were right after a seq. */
-export function imageAt(store: Store, group: Group, seq: number): Image {
+export function imageAt(store: Walked, group: Group, seq: number): Image {
   const prefix = IMAGE_TABLE + group;
   const found = firstIn(store, imageKey(group, seq), afterPrefix(prefix));
   if (found === undefined) return FIRST_IMAGE;
@@ -173,8 +175,17 @@ export class CellsAsOf implements Cells {
   }
 }
 
+/** The version that a cell of the history's store is; null: it tells of an image. */
+export function versionIn([key, bytes]: Cell): (Version & { readonly cell: CellKey }) | null {
+  if (key.startsWith(IMAGE_TABLE)) return null;
+  const group = groupOf(key);
+  const ends = key.length - SEQ_BYTES - 1;
+  const rest = key.slice(group.length + SEQ_BYTES, ends - END.length);
+  return { cell: group + unescaped(rest), seq: readInverted(key, ends), bytes: isGone(key) ? null : bytes };
+}
+
 /** What a cell held over time, from the newest version at or before `seq` to the oldest. */
-export function* versionsOf(store: Store, cell: CellKey, seq: number): Iterable<Version> {
+export function* versionsOf(store: Walked, cell: CellKey, seq: number): Iterable<Version> {
   const group = groupOf(cell);
   let before = seq;
   for (let image = imageAt(store, group, seq).start; ; image = imageAt(store, group, image - 1).start) {

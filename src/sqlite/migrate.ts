@@ -5,12 +5,11 @@ const FILE_NAME = /^(\d{4})_[a-z0-9_]+\.sql$/;
 
 /**
  * Brings a database to the newest of the numbered files in a folder, each in one transaction with its user_version.
- * Throws where the database is of a newer mapledger, and where the files are not 0001, 0002, ... without a gap.
+ * Throws where the database is of a newer mapledger, and where the files are not 0001, 0002, ... without a gap. `until`: only
+ * to that one of them.
  */
-export function migrate(db: Database, folder: URL): void {
-  const files = readdirSync(folder)
-    .filter((name) => name.endsWith(".sql"))
-    .sort();
+export function migrate(db: Database, folder: URL, until?: number): void {
+  const files = migrationsIn(folder).slice(0, until);
   files.forEach((name, at) => {
     if (Number(FILE_NAME.exec(name)?.[1]) !== at + 1)
       throw new Error(`migrating ${db.name}: ${name} is not number ${at + 1} of the migrations`);
@@ -27,4 +26,11 @@ export function migrate(db: Database, folder: URL): void {
       db.pragma(`user_version = ${version + at + 1}`);
     }).immediate();
   });
+}
+
+/** Their files' names, in order. */
+export function migrationsIn(folder: URL): string[] {
+  return readdirSync(folder)
+    .filter((name) => name.endsWith(".sql"))
+    .sort();
 }

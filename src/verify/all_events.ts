@@ -5,10 +5,15 @@ import { readTile, tileFile, tileOver } from "../archive/tiles.ts";
 import type { LogRows } from "../engine/tree.ts";
 import { type RowBytes, rowBytes } from "../log/canonical.ts";
 import { HASH_BYTES } from "../log/merkle.ts";
-import { ARCHIVED, archivedFact, readArchived } from "../sqlite/archived.ts";
+import { ARCHIVED, readArchived } from "../sqlite/archived.ts";
+import { BRANCH, CHECKPOINT, factsOf } from "../sqlite/facts.ts";
 import type { SqliteLogRows } from "../sqlite/log_rows.ts";
-import type { ArchiveCommand } from "../syscall/command.ts";
+import type { ArchiveCommand, CheckpointCommand, TreeBeginCommand } from "../syscall/command.ts";
 import type { Finding } from "./finding.ts";
+
+/** Commands that set facts of the ledger. */
+type FactCommand = ArchiveCommand | CheckpointCommand | TreeBeginCommand;
+type Attr = FactCommand["attr"];
 
 const CMD_COLUMN = 4;
 const ERRNO_COLUMN = 11;
@@ -21,16 +26,15 @@ export class AllEvents implements Pick<LogRows, "rows"> {
   readonly unread: string | null;
   readonly #log: SqliteLogRows;
   readonly #archive: Archive | null;
-  readonly #fact: string;
-  /** What the last ARCHIVE event says. */
-  #said = "";
-  readonly #tiles: Finding[] = [];
+  /** What the last events that set facts say. */
+  readonly #said = new Map<string, string>();
+  /** Tiles of the archive, and facts of the ledger. */
+  readonly #wrong: Finding[] = [];
 
   /** `archive`: a folder in which it is looked for first. */
   constructor(data: string, log: SqliteLogRows, archive: string | null) {
     this.#log = log;
-    this.#fact = log.fact(ARCHIVED);
-    const { through, directory } = readArchived(this.#fact);
+    const { through, directory } = readArchived(log.fact(ARCHIVED));
     this.archivedThrough = through;
     const folders = [...(archive === null ? [] : [archive]), directory, join(data, ARCHIVE_FOLDER)];
     const found = through === 0 ? null : openArchive(folders, log.id, through);
@@ -51,9 +55,23 @@ export class AllEvents implements Pick<LogRows, "rows"> {
 
   look(row: RowBytes): void {
     const attr = row[ATTR_COLUMN];
-    if (row[CMD_COLUMN] !== CMD.ARCHIVE || row[ERRNO_COLUMN] !== 0 || attr === null) return;
+    const cmd = row[CMD_COLUMN];
+    if ((cmd !== CMD.ARCHIVE && cmd !== CMD.CHECKPOINT && cmd !== CMD.TREE_BEGIN) || row[ERRNO_COLUMN] !== 0) return;
+    if (attr === null) return;
     const text = typeof attr === "string" ? Buffer.from(attr, "hex") : attr;
-    this.#said = archivedFact(JSON.parse(text.toString()) as ArchiveCommand["attr"]);
+    const said = JSON.parse(text.toString()) as Attr;
+    for (const [name, value] of factsOf({ cmd, attr: said } as FactCommand)) this.#said.set(name, value);
+    if (cmd === CMD.CHECKPOINT) this.#lookAtFacts(Number(row[0]), said as CheckpointCommand["attr"]);
+  }
+
+  /** A checkpoint's event has what the ledger was then: it was never another one. */
+  #lookAtFacts(seq: number, { log, possible_cpus: cpus }: CheckpointCommand["attr"]): void {
+    if (log !== this.#log.id) this.#wrong.push({ seq, text: `it is of the log ${log}, this log is ${this.#log.id}` });
+    if (cpus !== this.#log.possibleCpus)
+      this.#wrong.push({
+        seq,
+        text: `the log was for ${cpus} possible CPUs, now it says ${this.#log.possibleCpus}`,
+      });
   }
 
   /** The archive's tile, where it has one of it, is to have the hashes that were made anew. */
@@ -64,14 +82,22 @@ export class AllEvents implements Pick<LogRows, "rows"> {
     const kept = readTile(folder, tile);
     if (kept?.equals(hashes.subarray(0, tile.width * HASH_BYTES)) === true) return;
     const fault = kept === undefined ? "is missing" : "is not that of the archived events";
-    this.#tiles.push({ seq: null, text: `${join(folder, tileFile(tile))} ${fault}` });
+    this.#wrong.push({ seq: null, text: `${join(folder, tileFile(tile))} ${fault}` });
   }
 
   /** When all rows and tiles have been looked at: what the ledger says of archived events is what an event says. */
   findings(): Finding[] {
-    if (this.#said === this.#fact) return this.#tiles;
-    const { through } = readArchived(this.#said);
-    const text = `the ledger says that events up to ${this.archivedThrough} are archived, the log says: up to ${through}`;
-    return [{ seq: null, text }, ...this.#tiles];
+    const said = (name: string): string => this.#said.get(name) ?? "";
+    const findings = [...this.#wrong];
+    if (said(ARCHIVED) !== this.#log.fact(ARCHIVED)) {
+      const { through } = readArchived(said(ARCHIVED));
+      const text = `the ledger says that events up to ${this.archivedThrough} are archived, the log says: up to ${through}`;
+      findings.unshift({ seq: null, text });
+    }
+    // Without the archive nobody knows what its events said.
+    for (const name of this.unread === null ? [CHECKPOINT, BRANCH] : [])
+      if (said(name) !== this.#log.fact(name))
+        findings.unshift({ seq: null, text: `the ledger's fact "${name}" is not what the log's events say` });
+    return findings;
   }
 }

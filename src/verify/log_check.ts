@@ -15,7 +15,13 @@ interface Tree {
   readonly size: number;
   tile(level: number, index: number): Buffer | undefined;
   /** Ascending by size. */
-  checkpoints(): Iterable<KeptCheckpoint>;
+  checkpoints(): Iterable<Signed>;
+}
+
+/** A checkpoint of the directory's own, or one that was kept outside of it: that one's signatures are looked at already. */
+export interface Signed extends KeptCheckpoint {
+  /** The file that has it. */
+  readonly outside?: string;
 }
 
 export interface LogReport {
@@ -26,6 +32,8 @@ export interface LogReport {
   readonly checkpoints: number;
   /** The size of the last of these. */
   readonly signedSize: number;
+  /** The size of the last of these that was kept outside of the directory; 0: none was. */
+  readonly outsideSize: number;
 }
 
 export interface LogCheckParts {
@@ -57,12 +65,13 @@ class LogCheck {
   readonly #parts: LogCheckParts;
   readonly #findings: Finding[] = [];
   readonly #edge: Edge;
-  readonly #checkpoints: Iterator<KeptCheckpoint>;
-  #next: KeptCheckpoint | undefined;
+  readonly #checkpoints: Iterator<Signed>;
+  #next: Signed | undefined;
   /** The events are not those of the tree, or the tree is not of one piece: what comes behind follows from that. */
   #differed = false;
   #good = 0;
   #signedSize = 0;
+  #outsideSize = 0;
 
   constructor(parts: LogCheckParts) {
     this.#parts = parts;
@@ -86,7 +95,13 @@ class LogCheck {
     if (this.#next !== undefined && isWhole && this.#findings.length === 0)
       this.#found(end + 1, `it is missing: a checkpoint of size ${this.#next.size} was signed`);
     this.#checkpoints.return?.();
-    return { findings: this.#findings, events: end, checkpoints: this.#good, signedSize: this.#signedSize };
+    return {
+      findings: this.#findings,
+      events: end,
+      checkpoints: this.#good,
+      signedSize: this.#signedSize,
+      outsideSize: this.#outsideSize,
+    };
   }
 
   /** Answers whether it came to the end of the log. */
@@ -179,25 +194,31 @@ class LogCheck {
   #checkSigned(): void {
     for (; this.#next !== undefined && this.#next.size <= this.#edge.size; this.#next = this.#nextCheckpoint()) {
       const kept = this.#next;
-      const fault = checkpointFault(kept, this.#parts.verifier as Verifier);
+      const fault = kept.outside === undefined ? checkpointFault(kept, this.#parts.verifier as Verifier) : null;
       if (fault !== null) this.#findings.push({ seq: null, text: fault });
       else if (kept.root.equals(this.#edge.root())) {
         this.#good++;
         this.#signedSize = kept.size;
-      } else this.#contradicted(kept.size);
+        if (kept.outside !== undefined) this.#outsideSize = kept.size;
+      } else this.#contradicted(kept);
     }
   }
 
-  #contradicted(size: number): void {
+  /**
+   * The range that what was signed gives. Whoever had the directory's key may have signed its checkpoints anew: one that was kept
+   * outside is only narrowed by others of these.
+   */
+  #contradicted({ size, outside }: Signed): void {
     this.#compareEdge();
-    if (this.#differed) return;
+    if (this.#differed && outside === undefined) return;
     this.#differed = true;
-    const first = this.#signedSize + 1;
+    const first = (outside === undefined ? this.#signedSize : this.#outsideSize) + 1;
     const which = first === size ? "it is not" : `it, or an event up to ${size}, is not`;
-    this.#found(first, `${which} what was signed: the checkpoint of size ${size} has another root`);
+    const where = outside === undefined ? "" : ` in ${outside}`;
+    this.#found(first, `${which} what was signed: the checkpoint of size ${size}${where} has another root`);
   }
 
-  #nextCheckpoint(): KeptCheckpoint | undefined {
+  #nextCheckpoint(): Signed | undefined {
     const { value, done } = this.#checkpoints.next();
     return done === true ? undefined : value;
   }

@@ -1,7 +1,6 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import Sqlite from "better-sqlite3";
-import { ARCHIVE_FOLDER } from "../archive/archive.ts";
 import { restoreArchived } from "../archive/restore.ts";
 import { IGNORE } from "../engine/followers.ts";
 import { MemoryCells } from "../engine/memory.ts";
@@ -16,7 +15,9 @@ import { ARCHIVED, readArchived } from "../sqlite/archived.ts";
 import { chunkEvents, readChunks } from "../sqlite/changes.ts";
 import { redo } from "../syscall/execute.ts";
 import { State } from "../syscall/state.ts";
+import { archiveFolders } from "./archived_state.ts";
 import type { Finding } from "./finding.ts";
+import { checkHistory } from "./history_check.ts";
 
 const LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM events";
 const FACT = "SELECT value FROM ledger WHERE name = ?";
@@ -36,8 +37,13 @@ export interface StateReport {
   readonly cells: number;
 }
 
-/** Folds the events of a data directory up to where its state has come, and holds the state against that. */
+/** Folds the events of a data directory up to where its state has come, and holds the state against that; its history, too. */
 export async function checkState(data: string, progress: (seq: number) => void): Promise<StateReport> {
+  const report = await compareState(data, progress);
+  return { ...report, findings: [...report.findings, ...(await checkHistory(data))] };
+}
+
+async function compareState(data: string, progress: (seq: number) => void): Promise<StateReport> {
   const db = new Sqlite(join(data, "events.sqlite"), { readonly: true, fileMustExist: true });
   const fact = (name: string): string => (db.prepare(FACT).pluck().get(name) as string | undefined) ?? "";
   const folder = join(data, "state");
@@ -50,7 +56,7 @@ export async function checkState(data: string, progress: (seq: number) => void):
   const lastSeq = db.prepare(LAST_SEQ).pluck();
   try {
     if (archived.through > 0) {
-      const folders = [data, archived.directory, join(data, ARCHIVE_FOLDER)];
+      const folders = archiveFolders(data, archived);
       try {
         await restoreArchived(cells, { archived, log: fact("id"), folders, host, layout: LAYOUT });
       } catch (error) {

@@ -1,15 +1,25 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { addedSince } from "../engine/log_tree.ts";
-import type { KeptCheckpoint } from "../engine/tree.ts";
 import { readVkey, type Verifier } from "../log/note.ts";
 import { ledgerFindings } from "../sqlite/ledger_check.ts";
 import { SqliteLogRows } from "../sqlite/log_rows.ts";
+import { schemaFindings } from "../sqlite/schema_check.ts";
 import { TreeFile } from "../sqlite/tree_store.ts";
 import { AllEvents } from "./all_events.ts";
 import { type Finding, inOrder } from "./finding.ts";
-import { checkLog, type LogReport } from "./log_check.ts";
+import { checkIndex } from "./index_check.ts";
+import { checkLog, type LogReport, type Signed } from "./log_check.ts";
 import type { StateReport } from "./state_check.ts";
+
+const TREE_FILE = "tree.sqlite";
+
+/** Databases, and what makes them. */
+const DATABASES = {
+  "events.sqlite": new URL("../../migrations/", import.meta.url),
+  [TREE_FILE]: new URL("../../migrations/tree/", import.meta.url),
+  "index.sqlite": new URL("../../migrations/index/", import.meta.url),
+} as const;
 
 export interface VerifyParts {
   readonly data: string;
@@ -17,8 +27,8 @@ export interface VerifyParts {
   readonly archive: string | null;
   /** Whose signatures count; null: those of the key that the tree names. */
   readonly trusted: Verifier | null;
-  /** A checkpoint that was kept elsewhere. */
-  readonly kept: KeptCheckpoint | null;
+  /** Checkpoints that were kept elsewhere, whose signatures are known to count. */
+  readonly outside: readonly Signed[];
   /** Checks the state, here or in another process; told of the events that it has folded. */
   readonly checkState: (data: string, progress: (seq: number) => void) => Promise<StateReport>;
   readonly progress: (events: number, total: number) => void;
@@ -40,7 +50,7 @@ export interface Verified {
 export async function verify(parts: VerifyParts): Promise<Verified> {
   const { data, progress } = parts;
   const log = new SqliteLogRows(join(data, "events.sqlite"), true);
-  const treeFile = join(data, "tree.sqlite");
+  const treeFile = join(data, TREE_FILE);
   const tree = existsSync(treeFile) ? new TreeFile(treeFile) : null;
   // The tree first: it does not run ahead of a log that is read after it.
   const treeSize = tree?.size ?? null;
@@ -59,7 +69,13 @@ export async function verify(parts: VerifyParts): Promise<Verified> {
     });
   const events = new AllEvents(data, log, parts.archive);
   const verifier = parts.trusted ?? readVkey(tree?.identity?.vkey ?? "");
-  const findings = [...ledgerFindings(join(data, "events.sqlite")), ...identityFindings(log, tree, verifier)];
+  const findings = [
+    ...databaseFindings(data),
+    ...ledgerFindings(join(data, "events.sqlite")),
+    ...identityFindings(log, tree, verifier),
+  ];
+  if (tree === null) findings.push({ seq: null, text: `there is no ${TREE_FILE}: nothing vouches for the events` });
+  if (events.unread !== null) findings.push({ seq: null, text: `archived events cannot be read: ${events.unread}` });
   const added = addedSince(closedAt, lastSeq);
   if (added !== null) findings.push({ seq: (closedAt as number) + 1, text: added });
   const logReport = await checkLog({
@@ -71,7 +87,7 @@ export async function verify(parts: VerifyParts): Promise<Verified> {
     tree: {
       size: treeSize ?? 0,
       tile: (level, index) => tree?.tile(level, index),
-      checkpoints: () => checkpoints(tree, parts.kept),
+      checkpoints: () => checkpoints(tree, parts.outside),
     },
     verifier,
     progress(events) {
@@ -80,7 +96,7 @@ export async function verify(parts: VerifyParts): Promise<Verified> {
     },
   });
   done.log = lastSeq;
-  if (logReport.findings.length === 0) findings.push(...events.findings());
+  if (logReport.findings.length === 0) findings.push(...events.findings(), ...(await indexFindings(data)));
   const stateFound = await state;
   tree?.close();
   log.close();
@@ -95,17 +111,34 @@ export async function verify(parts: VerifyParts): Promise<Verified> {
   };
 }
 
-/** Those that the tree has, and the one that was kept elsewhere, in order. */
-function* checkpoints(tree: TreeFile | null, kept: KeptCheckpoint | null): Iterable<KeptCheckpoint> {
-  let left = kept;
+/** Those that the tree has, and those that were kept elsewhere, in order. */
+function* checkpoints(tree: TreeFile | null, outside: readonly Signed[]): Iterable<Signed> {
+  const left = [...outside].sort((a, b) => a.size - b.size);
   for (const one of tree?.checkpoints() ?? []) {
-    if (left !== null && left.size <= one.size) {
-      yield left;
-      left = null;
+    for (let next = left[0]; next !== undefined && next.size <= one.size; next = left[0]) {
+      yield next;
+      left.shift();
     }
     yield one;
   }
-  if (left !== null) yield left;
+  yield* left;
+}
+
+async function indexFindings(data: string): Promise<Finding[]> {
+  try {
+    return await checkIndex(data);
+  } catch (error) {
+    return [{ seq: null, text: `index.sqlite cannot be compared: ${(error as Error).message}` }];
+  }
+}
+
+/** A view or a trigger that somebody put there would make a sound log look or become another. */
+function databaseFindings(data: string): Finding[] {
+  return Object.entries(DATABASES).flatMap(([name, migrations]) => {
+    const file = join(data, name);
+    if (!existsSync(file)) return [];
+    return schemaFindings(file, migrations).map((text) => ({ seq: null, text: `${name}: ${text}` }));
+  });
 }
 
 function identityFindings(log: SqliteLogRows, tree: TreeFile | null, verifier: Verifier | null): Finding[] {

@@ -1,0 +1,46 @@
+import Sqlite, { type Database } from "better-sqlite3";
+import { migrate, migrationsIn } from "./migrate.ts";
+
+const ENTRIES = "SELECT type, name, tbl_name AS of, sql FROM sqlite_schema ORDER BY type, name";
+
+interface Entry {
+  readonly type: string;
+  readonly name: string;
+  readonly of: string;
+  readonly sql: string | null;
+}
+
+/** What a database has that its migrations do not make, and what they make that it does not have: a trigger, a changed view. */
+export function schemaFindings(file: string, folder: URL): string[] {
+  const db = new Sqlite(file, { readonly: true, fileMustExist: true });
+  const fresh = new Sqlite(":memory:");
+  try {
+    const version = db.pragma("user_version", { simple: true }) as number;
+    const known = migrationsIn(folder).length;
+    if (version > known) return [`it was written by a newer mapledger (version ${version}, this one knows ${known})`];
+    migrate(fresh, folder, version);
+    const found = entriesOf(db);
+    const right = entriesOf(fresh);
+    const texts: string[] = [];
+    for (const [key, entry] of found) {
+      const made = right.get(key);
+      if (made === undefined) texts.push(`it has ${named(entry)}, which no migration makes`);
+      else if (made.sql !== entry.sql || made.of !== entry.of)
+        texts.push(`${named(entry)} is not as the migrations make it`);
+    }
+    for (const [key, entry] of right) if (!found.has(key)) texts.push(`it does not have ${named(entry)}`);
+    return texts;
+  } finally {
+    db.close();
+    fresh.close();
+  }
+}
+
+function entriesOf(db: Database): Map<string, Entry> {
+  const entries = db.prepare(ENTRIES).all() as Entry[];
+  return new Map(entries.map((entry) => [`${entry.type} ${entry.name}`, entry]));
+}
+
+function named({ type, name, of }: Entry): string {
+  return `the ${type} ${JSON.stringify(name)}${name === of ? "" : ` on ${JSON.stringify(of)}`}`;
+}

@@ -1,0 +1,94 @@
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { restoreArchived } from "../archive/restore.ts";
+import { History } from "../engine/history.ts";
+import type { StateStore } from "../engine/ports.ts";
+import { versionIn, versionsOf } from "../engine/versions.ts";
+import { VersionsStore } from "../engine/versions_store.ts";
+import { readHost } from "../host.ts";
+import { StateFile } from "../lmdb/state_file.ts";
+import { LAYOUT, LmdbStore, reasonToDiscard } from "../lmdb/store.ts";
+import type { Cell } from "../maps/cells.ts";
+import { SqlitePastLog } from "../sqlite/past_log.ts";
+import { archiveFolders } from "./archived_state.ts";
+import type { Finding } from "./finding.ts";
+
+const ALL = ["\x01", "\xff".repeat(8)] as const;
+
+/** Makes the history of a data directory anew and compares: what `?at=` says is to be what the events say. */
+export async function checkHistory(data: string): Promise<Finding[]> {
+  const folder = join(data, "history");
+  const log = new SqlitePastLog(join(data, "events.sqlite"));
+  if (!existsSync(folder) || reasonToDiscard(folder, log.id) !== null) {
+    log.close();
+    return [];
+  }
+  const scratch = mkdtempSync(join(tmpdir(), "mapledger-verify-"));
+  const file = new StateFile(folder);
+  const store = new LmdbStore(join(scratch, "history"), log.id);
+  try {
+    const seq = file.look();
+    const { through } = log.archived;
+    // One that the service would make again says nothing.
+    if (seq > log.lastSeq || seq < through) return [];
+    const found = await compare({ file, seq, log, store, data });
+    return found === null ? [] : [found];
+  } catch (error) {
+    return [{ seq: null, text: `the history cannot be compared: ${(error as Error).message}` }];
+  } finally {
+    await file.close();
+    await store.close();
+    log.close();
+    rmSync(scratch, { recursive: true });
+  }
+}
+
+interface Compared {
+  readonly file: StateFile;
+  readonly seq: number;
+  readonly log: SqlitePastLog;
+  readonly store: LmdbStore;
+  readonly data: string;
+}
+
+/** How versions are laid out depends on when they were written; what they say does not. */
+async function compare({ file, seq, log, store, data }: Compared): Promise<Finding | null> {
+  const host = { ...readHost(), possibleCpus: log.possibleCpus };
+  const { archived } = log;
+  const { through } = archived;
+  if (through > 0) {
+    const folders = archiveFolders(data, archived);
+    await restoreArchived(new VersionsStore(store, through), { archived, log: log.id, folders, host, layout: LAYOUT });
+  }
+  const history = new History(log, store, host);
+  await history.reach(seq);
+  return (
+    firstUnlike(file, store, { after: through, until: seq }, "has a value that no event gave") ??
+    firstUnlike(store, file, { after: through - 1, until: seq }, "lacks a value that an event gave, or has another")
+  );
+}
+
+type Versions = Pick<StateStore, "range">;
+
+/** The first version that one has, and the other does not as of that seq. */
+function firstUnlike(
+  one: Versions,
+  other: Versions,
+  { after, until }: { readonly after: number; readonly until: number },
+  text: string,
+): Finding | null {
+  for (const cell of one.range(...ALL) as Iterable<Cell>) {
+    const version = versionIn(cell);
+    if (version === null || version.seq <= after || version.seq > until) continue;
+    const { value: same } = versionsOf(other, version.cell, version.seq)[Symbol.iterator]().next();
+    if (same !== undefined && bytesOf(same.bytes).equals(bytesOf(version.bytes))) continue;
+    return { seq: version.seq, text: `the history ${text}` };
+  }
+  return null;
+}
+
+/** Gone and empty are told apart. */
+function bytesOf(bytes: Buffer | null): Buffer {
+  return bytes === null ? Buffer.from("gone") : Buffer.concat([Buffer.from([0]), bytes]);
+}
