@@ -16,7 +16,7 @@ const RINGS = {
   sqlite: ["engine", "replay", "log", "codec", "syscall", "maps", "abi"],
   lmdb: ["engine", "log", "codec", "syscall", "maps", "abi"],
   archive: ["engine", "log", "codec", "syscall", "maps", "abi", "files\\.ts"],
-  backup: ["archive", "sqlite", "version\\.ts", "files\\.ts"],
+  backup: ["archive", "sqlite", "engine", "log", "log_key\\.ts", "version\\.ts", "files\\.ts"],
   verify: ["access", "archive", "sqlite", "lmdb", "engine", "log", "syscall", "maps", "abi", "host\\.ts"],
   mirror: ["engine", "replay", "log", "codec", "syscall", "maps", "abi"],
 };

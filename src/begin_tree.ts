@@ -10,7 +10,7 @@ import { subtreesOf } from "./log/tiles.ts";
 import { openLogKey } from "./log_key.ts";
 import { CHECKPOINT_FILE, KEY_FILE, openTree, originOf, readPublished, TREE_FILE } from "./open_tree.ts";
 import { BRANCH } from "./sqlite/facts.ts";
-import { SqliteLogRows } from "./sqlite/log_rows.ts";
+import { SqliteLogRows, unrecorded } from "./sqlite/log_rows.ts";
 import { SqliteTreeStore, TreeFile } from "./sqlite/tree_store.ts";
 import { StoppedLog } from "./stopped_log.ts";
 import { AllEvents } from "./verify/all_events.ts";
@@ -56,7 +56,7 @@ export function beginTree({ data, origin, archive }: BeginTree): BegunTree {
     if (reason === null) throw new Error("nothing is begun anew: the tree is sound");
     const signed = newestSigned(data, log);
     const key = openLogKey(join(data, KEY_FILE));
-    const was = signed?.origin ?? originOf(log, origin);
+    const was = signed !== null && isOfBranch(signed, log) ? signed.origin : originOf(log, origin);
     const { store, continues } = build(data, log, archive, { signer: signerOf(was, key), signed });
     const branch = continues ? log.fact(BRANCH) : randomUUID().slice(0, BRANCH_DIGITS);
     const signer = continues ? signerOf(was, key) : signerOf(`${baseOf(was, origin, log)}/${branch}`, key);
@@ -120,14 +120,9 @@ function build(
   removeDatabase(join(data, NEW_FILE));
   const store = new SqliteTreeStore(join(data, NEW_FILE));
   const rows = {
-    id: log.id,
-    possibleCpus: log.possibleCpus,
-    lastSeq: () => log.lastSeq(),
+    ...unrecorded(log),
     archivedThrough: () => 0,
     rows: (after: number, until: number) => events.rows(after, until),
-    others: () => 0,
-    recorded: () => "",
-    close() {},
   };
   const nowUs = (): number => 0;
   const tree = new LogTree({ store, log: rows, signer, nowUs, missing: null, published: null, publish() {} });
@@ -137,6 +132,12 @@ function build(
   const continues =
     signed === null || (signed.size <= tree.size && treeRoot(signed.size, subtrees).equals(signed.root));
   return { store, continues };
+}
+
+/** Since the log got the branch that it has, it has signed under a name that ends so. */
+function isOfBranch({ origin }: Checkpoint, log: SqliteLogRows): boolean {
+  const branch = log.fact(BRANCH);
+  return branch === "" || origin.endsWith(`/${branch}`);
 }
 
 /** The log's name without a branch. */

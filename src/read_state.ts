@@ -12,7 +12,7 @@ import { reasonToDiscard } from "./lmdb/store.ts";
 import type { Host } from "./maps/map.ts";
 import { ARCHIVED, readArchived } from "./sqlite/archived.ts";
 import { chunkEvents, readChunks } from "./sqlite/changes.ts";
-import { LIFE } from "./sqlite/life.ts";
+import { LIFE } from "./sqlite/facts.ts";
 import { redo } from "./syscall/execute.ts";
 import { State } from "./syscall/state.ts";
 

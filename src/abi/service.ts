@@ -65,6 +65,8 @@ export const SERVICE_CMD = {
   CHECKPOINT: 4124,
   /** An operator had the log's tree begun anew: the former one was missing, damaged, or of another log. */
   TREE_BEGIN: 4125,
+  /** A backup was restored: from here on this is a ledger of its own, beside the one that the backup is of. */
+  BACKUP_RESTORE: 4126,
   /** A caller asked for what he may not do. */
   ACCESS_REFUSED: 4127,
 } as const;

@@ -13,9 +13,12 @@ export interface Kept {
 /** The log's own file; every backup has it. */
 export const LOG_FILE = "events.sqlite";
 
+/** The key that signs its checkpoints. */
+export const KEY_FILE = "log.key";
+
 const LOG: Kept = { name: LOG_FILE, is: "database" };
 const FOLLOWERS: readonly Kept[] = [
-  { name: "log.key", is: "file" },
+  { name: KEY_FILE, is: "file" },
   { name: "tree.sqlite", is: "database" },
 ];
 

@@ -13,7 +13,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import Sqlite from "better-sqlite3";
 import { copyContents, sha256Of, sync } from "../files.ts";
 import { VERSION } from "../version.ts";
-import { keptFiles, LOG_FILE } from "./kept.ts";
+import { KEY_FILE, keptFiles, LOG_FILE } from "./kept.ts";
 import { MANIFEST, type Manifest, type ManifestFile, readLogEnd } from "./manifest.ts";
 
 const BYTES = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
@@ -43,7 +43,12 @@ export async function makeBackup(data: string, folder: string, progress: Progres
       sync(dirname(copy));
       files.push({ name, bytes: statSync(copy).size, sha256: await sha256Of(copy) });
     }
-    const manifest: Manifest = { ...readLogEnd(join(partial, LOG_FILE)), version: VERSION, files };
+    const manifest: Manifest = {
+      ...readLogEnd(join(partial, LOG_FILE)),
+      version: VERSION,
+      has_key: files.some(({ name }) => name === KEY_FILE),
+      files,
+    };
     writeFileSync(join(partial, MANIFEST), `${JSON.stringify(manifest, null, 2)}\n`, { flush: true });
     sync(partial);
     renameSync(partial, target);

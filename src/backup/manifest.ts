@@ -14,6 +14,8 @@ export interface Manifest {
   readonly time: string | null;
   /** The mapledger that made it. */
   readonly version: string;
+  /** Whether it holds the key that signs the log's checkpoints: who reads the backup can then sign as the log does. */
+  readonly has_key: boolean;
   readonly files: readonly ManifestFile[];
 }
 

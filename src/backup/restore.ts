@@ -2,10 +2,10 @@ import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from
 import { dirname, join } from "node:path";
 import Sqlite from "better-sqlite3";
 import { copyContents, sha256Of, sync } from "../files.ts";
-import { giveNewLife } from "../sqlite/life.ts";
 import { holdLock } from "../sqlite/lock.ts";
 import { LOG_FILE } from "./kept.ts";
 import { type Manifest, readLogEnd, readManifest } from "./manifest.ts";
+import { beginNewLife } from "./new_life.ts";
 
 const LOCK_FILE = "lock.sqlite";
 
@@ -14,8 +14,8 @@ export type Progress = (doneBytes: number, totalBytes: number) => void;
 
 /**
  * Makes a data directory of a backup that is whole: of its files' SHA-256, and of a sound log that ends where the manifest
- * says. The log comes last, with its id and a new life: kernel maps that follow the ledger which the backup is of may be
- * ahead of this one. Throws an Error that says why not; `data` is as it was then.
+ * says. The log comes last, with its id, a new life and another name in its checkpoints: kernel maps, and those who keep
+ * checkpoints, may follow the ledger that the backup is of, which may be ahead of this one. Throws an Error that says why not; `data` is as it was then.
  */
 export async function restoreBackup(folder: string, data: string, progress: Progress): Promise<Manifest> {
   const manifest = readManifest(folder);
@@ -30,7 +30,7 @@ export async function restoreBackup(folder: string, data: string, progress: Prog
       const file = join(data, name);
       mkdirSync(dirname(file), { recursive: true });
       copyContents(join(folder, name), `${file}.partial`);
-      if (name === LOG_FILE) giveNewLife(`${file}.partial`);
+      if (name === LOG_FILE) beginNewLife(data, `${file}.partial`);
       sync(`${file}.partial`);
       renameSync(`${file}.partial`, file);
       sync(dirname(file));
@@ -38,7 +38,8 @@ export async function restoreBackup(folder: string, data: string, progress: Prog
     return manifest;
   } catch (error) {
     for (const { name } of manifest.files)
-      for (const suffix of ["", ".partial", ".partial-journal"]) rmSync(join(data, name + suffix), { force: true });
+      for (const suffix of ["", ".partial", ".partial-journal", ".partial-wal", ".partial-shm", "-wal", "-shm"])
+        rmSync(join(data, name + suffix), { force: true });
     if (!existed) rmSync(data, { recursive: true, force: true });
     throw error;
   } finally {

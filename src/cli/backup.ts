@@ -19,6 +19,10 @@ export function addBackup(program: Command): void {
         makeBackup(data, folder, told.update),
       );
       process.stdout.write(`${folder} has ${described(manifest)}\n`);
+      if (manifest.has_key)
+        process.stdout.write(
+          "it holds log.key: keep it as you keep that, since who reads it can sign as this log does\n",
+        );
     });
 }
 
@@ -33,7 +37,9 @@ export function addRestoreBackup(program: Command): void {
       const manifest = await told.around(`restoring ${folder} to ${data}`, () =>
         restoreBackup(folder, data, told.update),
       );
-      process.stdout.write(`${data} has ${described(manifest)}\n`);
+      process.stdout.write(
+        `${data} has ${described(manifest)}\nits next event, BACKUP_RESTORE, names the checkpoint that it continues; its checkpoints have an origin of their own\n`,
+      );
     });
 }
 

@@ -15,13 +15,14 @@ import {
   notedCheckpoint,
   openNote,
   readCheckpoint,
+  readVkey,
   type Signer,
   signNote,
   type Verifier,
 } from "../log/note.ts";
 import { Edge, subtreesOf, TILE_BYTES, TILE_HASHES, type TileName } from "../log/tiles.ts";
 import { proofText } from "../log/tlog_proof.ts";
-import type { KeptCheckpoint, LogRows, TileHashes, TreeIdentity, TreeStatus, TreeStore } from "./tree.ts";
+import type { FormerSigner, KeptCheckpoint, LogRows, TileHashes, TreeIdentity, TreeStatus, TreeStore } from "./tree.ts";
 
 /** Events that are hashed and written at once. */
 const CHUNK_EVENTS = 4096;
@@ -160,7 +161,8 @@ export class LogTree {
     const archived = this.#parts.log.archivedThrough();
     if (seq <= archived) return { oldestSeq: archived + 1 };
     const kept = this.#parts.store.lastCheckpoint();
-    const checkpoint = this.#refusal === null && kept !== null && kept.size >= seq ? kept : this.checkpoint();
+    const isKept = this.#refusal === null && kept !== null && kept.size >= seq && this.#isBySigner(kept);
+    const checkpoint = isKept ? kept : this.checkpoint();
     if ("refused" in checkpoint) return checkpoint;
     const [row] = this.#parts.log.rows(seq - 1, seq);
     const found = this.#checked(row, seq);
@@ -203,6 +205,11 @@ export class LogTree {
     if (whole && this.#refusal === null) store.setClosed(this.size);
     store.close();
     log.close();
+  }
+
+  /** Whether it was not signed by one that signs no more. */
+  #isBySigner({ size }: KeptCheckpoint): boolean {
+    return size > (this.#parts.store.formerSigners.at(-1)?.until ?? -1);
   }
 
   #refuse(why: string): false {
@@ -274,7 +281,8 @@ export class LogTree {
   }
 
   #damage(kept: KeptCheckpoint): string | null {
-    const wrong = checkpointFault(kept, this.#parts.signer);
+    const { store, signer } = this.#parts;
+    const wrong = checkpointFault(kept, signerOfSize(store.formerSigners, kept.size) ?? signer);
     if (wrong !== null) return wrong;
     if (this.size < kept.size || treeRoot(kept.size, this.#subtrees).equals(kept.root)) return null;
     return rootFault(kept.size);
@@ -307,6 +315,12 @@ export class LogTree {
 
 function rootFault(size: number): string {
   return `the tree's root at size ${size} is not the one that was signed`;
+}
+
+/** Who has signed checkpoints of a size, of those who sign no more; null: none of them. */
+export function signerOfSize(former: readonly FormerSigner[], size: number): Verifier | null {
+  const signer = former.find(({ until }) => size <= until);
+  return signer === undefined ? null : readVkey(signer.vkey);
 }
 
 /** What is wrong with a kept checkpoint by itself; null: nothing. */

@@ -10,6 +10,13 @@ export interface TreeIdentity {
   readonly vkey: string;
 }
 
+/** Who signed checkpoints of sizes up to `until`. */
+export interface FormerSigner {
+  readonly until: number;
+  readonly origin: string;
+  readonly vkey: string;
+}
+
 /** A checkpoint that was signed. */
 export interface KeptCheckpoint {
   readonly size: number;
@@ -33,6 +40,10 @@ export interface TreeStore {
   /** Where it ended when it was closed; null where it was not. */
   readonly closedAt: number | null;
   begin(identity: TreeIdentity): void;
+  /** Who signed before, ascending by the sizes that each has signed. */
+  readonly formerSigners: readonly FormerSigner[];
+  /** From now on another one signs; the present one has signed sizes up to `until`. */
+  changeSigner(signer: Pick<TreeIdentity, "origin" | "vkey">, until: number): void;
   /** It is in use from now on (null), or ends here. */
   setClosed(size: number | null): void;
   /** The hashes that a tile has, of a partial one those that there are. */

@@ -104,6 +104,7 @@ function attrOf(command: Action): Attr | null {
     case CMD.ARCHIVE:
     case CMD.CHECKPOINT:
     case CMD.TREE_BEGIN:
+    case CMD.BACKUP_RESTORE:
       return { ...command.attr };
     case CMD.UNLINK:
     case CMD.MKDIR:
@@ -254,6 +255,8 @@ export function readCommand(parts: CommandParts): Command {
     case CMD.CHECKPOINT:
       return { ...origin, cmd, attr };
     case CMD.TREE_BEGIN:
+      return { ...origin, cmd, attr };
+    case CMD.BACKUP_RESTORE:
       return { ...origin, cmd, attr };
     case CMD.UNLINK:
     case CMD.MKDIR:

@@ -164,6 +164,7 @@ class Translation {
       case CMD.ACCESS_REFUSED:
       case CMD.CHECKPOINT:
       case CMD.TREE_BEGIN:
+      case CMD.BACKUP_RESTORE:
         throw new NotSent("the service's own command, which no client sends");
     }
   }

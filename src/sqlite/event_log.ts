@@ -9,8 +9,7 @@ import { type Event, type EventRow, eventRow, rowEvent } from "../log/event.ts";
 import { ARCHIVED, readArchived } from "./archived.ts";
 import { chunkEvents, readChunks } from "./changes.ts";
 import { readChunksAhead } from "./changes_ahead.ts";
-import { factsOf } from "./facts.ts";
-import { LIFE } from "./life.ts";
+import { factsOf, LIFE } from "./facts.ts";
 import { WHOLE_ROW } from "./log_rows.ts";
 import { migrate } from "./migrate.ts";
 

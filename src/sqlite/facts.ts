@@ -1,7 +1,15 @@
 import { CMD } from "../abi/service.ts";
-import type { Action, ArchiveCommand, CheckpointCommand, TreeBeginCommand } from "../syscall/command.ts";
+import type {
+  Action,
+  ArchiveCommand,
+  BackupRestoreCommand,
+  CheckpointCommand,
+  TreeBeginCommand,
+} from "../syscall/command.ts";
 import { ARCHIVED, archivedFact } from "./archived.ts";
 
+/** The ledger's fact that tells ledgers of one log apart: what follows one of them must not be taken for another's. */
+export const LIFE = "life";
 /** The note of the last checkpoint that a CHECKPOINT event tells of; "" if the tree was begun anew and does not continue it. */
 export const CHECKPOINT = "checkpoint";
 /** Set behind the log's name in its checkpoints. */
@@ -23,6 +31,13 @@ export function factsOf(command: Action): readonly Fact[] {
       const { continues, signed, branch } = (command as TreeBeginCommand).attr;
       return [
         [CHECKPOINT, continues ? (signed ?? "") : ""],
+        [BRANCH, branch],
+      ];
+    }
+    case CMD.BACKUP_RESTORE: {
+      const { life, branch } = (command as BackupRestoreCommand).attr;
+      return [
+        [LIFE, life],
         [BRANCH, branch],
       ];
     }

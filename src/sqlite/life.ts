@@ -1,19 +1,40 @@
 import { randomUUID } from "node:crypto";
+import { userInfo } from "node:os";
 import Sqlite from "better-sqlite3";
+import { CMD } from "../abi/service.ts";
+import type { BackupRestoreCommand } from "../syscall/command.ts";
+import { done } from "../syscall/outcome.ts";
+import { SqliteEventLog } from "./event_log.ts";
 
-/** The ledger's fact that tells ledgers of one log apart: what follows one of them must not be taken for another's. */
-export const LIFE = "life";
+const US = 1000;
+const BRANCH_DIGITS = 8;
 
-const SET_FACT = "INSERT OR REPLACE INTO ledger (name, value) VALUES (?, ?)";
+/** What a restored log continues: the newest checkpoint that was signed of it, and who signed it. */
+export type Continued = Pick<BackupRestoreCommand["attr"], "continues" | "signer">;
 
-/** Gives the log in a file, which nobody has open, a life of its own. One file, and durable, when this returns. */
-export function giveNewLife(file: string): void {
+/**
+ * Gives the log in a file, which nobody has open, a life and a branch of its own; its next event says so. One file, and durable,
+ * when this returns. Answers the event's seq.
+ */
+export function giveNewLife(file: string, continued: Continued): number {
+  const log = new SqliteEventLog(file);
+  let seq: number;
+  try {
+    const life = randomUUID();
+    const attr = { life, was: log.life, ...continued, branch: life.slice(0, BRANCH_DIGITS) };
+    const timeUs = Math.max(Date.now() * US, log.lastTimeUs);
+    const caller = `user:${userInfo().username}`;
+    seq = log.lastSeq + 1;
+    const command = { cmd: CMD.BACKUP_RESTORE, session: 0, caller, timeUs, attr };
+    log.append([{ seq, command, outcome: done(0) }]);
+  } finally {
+    log.close();
+  }
   const db = new Sqlite(file, { fileMustExist: true });
   try {
     db.pragma("journal_mode = DELETE");
-    db.pragma("synchronous = FULL");
-    db.prepare(SET_FACT).run(LIFE, randomUUID());
   } finally {
     db.close();
   }
+  return seq;
 }

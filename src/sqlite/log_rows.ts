@@ -37,6 +37,20 @@ const FACT = "SELECT value FROM ledger WHERE name = ?";
 /** Read at once: more of them cost more each. */
 const ROWS_AT_ONCE = 256;
 
+/** The same rows, of a log of which no event tells of a checkpoint: of a tree that is to become what the log says. */
+export function unrecorded(log: LogRows): LogRows {
+  return {
+    id: log.id,
+    possibleCpus: log.possibleCpus,
+    lastSeq: () => log.lastSeq(),
+    archivedThrough: () => log.archivedThrough(),
+    rows: (afterSeq, untilSeq) => log.rows(afterSeq, untilSeq),
+    others: () => 0,
+    recorded: () => "",
+    close: () => log.close(),
+  };
+}
+
 /** The log's rows for those who hash them. */
 export class SqliteLogRows implements LogRows {
   readonly id: string;

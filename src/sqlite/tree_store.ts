@@ -1,5 +1,5 @@
 import Sqlite, { type Database, type Statement } from "better-sqlite3";
-import type { KeptCheckpoint, TileHashes, TreeIdentity, TreeStore } from "../engine/tree.ts";
+import type { FormerSigner, KeptCheckpoint, TileHashes, TreeIdentity, TreeStore } from "../engine/tree.ts";
 import { HASH_BYTES } from "../log/merkle.ts";
 import { TILE_HASHES } from "../log/tiles.ts";
 import { migrate } from "./migrate.ts";
@@ -8,6 +8,10 @@ const MIGRATIONS = new URL("../../migrations/tree/", import.meta.url);
 
 const IDENTITY = "SELECT log, possible_cpus AS possibleCpus, origin, vkey FROM tree";
 const BEGIN = "INSERT OR REPLACE INTO tree (id, log, possible_cpus, origin, vkey) VALUES (0, ?, ?, ?, ?)";
+const HAS_SIGNERS = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'signers'";
+const SIGNERS = "SELECT until, origin, vkey FROM signers ORDER BY until";
+const KEEP_SIGNER = "INSERT INTO signers (until, origin, vkey) SELECT ?, origin, vkey FROM tree";
+const SET_SIGNER = "UPDATE tree SET origin = ?, vkey = ?, closed = NULL";
 const CLOSED = "SELECT closed FROM tree";
 const SET_CLOSED = "UPDATE tree SET closed = ?";
 const LAST_TILE = "SELECT tile, length(hashes) AS bytes FROM tiles WHERE level = 0 ORDER BY tile DESC LIMIT 1";
@@ -28,6 +32,11 @@ export class TreeFile {
 
   get identity(): TreeIdentity | null {
     return (this.db.prepare(IDENTITY).get() as TreeIdentity | undefined) ?? null;
+  }
+
+  get formerSigners(): readonly FormerSigner[] {
+    // A tree that only verifiers have opened since there is such a table has none.
+    return this.db.prepare(HAS_SIGNERS).pluck().get() === 0 ? [] : (this.db.prepare(SIGNERS).all() as FormerSigner[]);
   }
 
   get size(): number {
@@ -69,6 +78,15 @@ export class SqliteTreeStore extends TreeFile implements TreeStore {
 
   begin({ log, possibleCpus, origin, vkey }: TreeIdentity): void {
     this.db.prepare(BEGIN).run(log, possibleCpus, origin, vkey);
+  }
+
+  changeSigner({ origin, vkey }: Pick<TreeIdentity, "origin" | "vkey">, until: number): void {
+    this.db.pragma("synchronous = FULL");
+    this.db.transaction(() => {
+      this.db.prepare(KEEP_SIGNER).run(until);
+      this.db.prepare(SET_SIGNER).run(origin, vkey);
+    })();
+    this.db.pragma("synchronous = NORMAL");
   }
 
   setClosed(size: number | null): void {

@@ -438,6 +438,22 @@ export interface TreeBeginCommand {
   };
 }
 
+/** The first event of a ledger that was made from a backup. */
+export interface BackupRestoreCommand {
+  readonly cmd: typeof SERVICE_CMD.BACKUP_RESTORE;
+  readonly attr: {
+    /** The ledger's life, and that of the ledger that the backup is of. */
+    readonly life: string;
+    readonly was: string;
+    /** The newest checkpoint in the backup, which this log continues: its note; null: there is none. */
+    readonly continues: string | null;
+    /** Who signed it. */
+    readonly signer: string | null;
+    /** Set behind the log's name in its checkpoints from now on: two ledgers must not sign under one. */
+    readonly branch: string;
+  };
+}
+
 export type Action =
   | ElementCommand
   | BatchCommand
@@ -474,6 +490,7 @@ export type Action =
   | AccessRefusedCommand
   | ArchiveCommand
   | CheckpointCommand
-  | TreeBeginCommand;
+  | TreeBeginCommand
+  | BackupRestoreCommand;
 
 export type Command = Origin & Action;

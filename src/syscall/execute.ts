@@ -109,6 +109,7 @@ const COMMANDS: Readonly<Record<KnownCmd, Row>> = {
   [CMD.ACCESS_REFUSED]: row(accessRefused),
   [CMD.CHECKPOINT]: row(() => done(0)),
   [CMD.TREE_BEGIN]: row(() => done(0)),
+  [CMD.BACKUP_RESTORE]: row(() => done(0)),
 };
 
 /** Commands that change nothing, whatever becomes of them. */

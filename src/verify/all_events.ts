@@ -8,11 +8,12 @@ import { HASH_BYTES } from "../log/merkle.ts";
 import { ARCHIVED, readArchived } from "../sqlite/archived.ts";
 import { BRANCH, CHECKPOINT, factsOf } from "../sqlite/facts.ts";
 import type { SqliteLogRows } from "../sqlite/log_rows.ts";
-import type { ArchiveCommand, CheckpointCommand, TreeBeginCommand } from "../syscall/command.ts";
+import type { ArchiveCommand, BackupRestoreCommand, CheckpointCommand, TreeBeginCommand } from "../syscall/command.ts";
 import type { Finding } from "./finding.ts";
 
 /** Commands that set facts of the ledger. */
-type FactCommand = ArchiveCommand | CheckpointCommand | TreeBeginCommand;
+type FactCommand = ArchiveCommand | CheckpointCommand | TreeBeginCommand | BackupRestoreCommand;
+const SETTING_FACTS: ReadonlySet<number> = new Set([CMD.ARCHIVE, CMD.CHECKPOINT, CMD.TREE_BEGIN, CMD.BACKUP_RESTORE]);
 type Attr = FactCommand["attr"];
 
 const CMD_COLUMN = 4;
@@ -28,6 +29,8 @@ export class AllEvents implements Pick<LogRows, "rows"> {
   readonly #archive: Archive | null;
   /** What the last events that set facts say. */
   readonly #said = new Map<string, string>();
+  /** Verifier keys that events name as those of before. */
+  readonly signers = new Set<string>();
   /** Tiles of the archive, and facts of the ledger. */
   readonly #wrong: Finding[] = [];
 
@@ -56,11 +59,11 @@ export class AllEvents implements Pick<LogRows, "rows"> {
   look(row: RowBytes): void {
     const attr = row[ATTR_COLUMN];
     const cmd = row[CMD_COLUMN];
-    if ((cmd !== CMD.ARCHIVE && cmd !== CMD.CHECKPOINT && cmd !== CMD.TREE_BEGIN) || row[ERRNO_COLUMN] !== 0) return;
-    if (attr === null) return;
+    if (!SETTING_FACTS.has(Number(cmd)) || row[ERRNO_COLUMN] !== 0 || attr === null) return;
     const text = typeof attr === "string" ? Buffer.from(attr, "hex") : attr;
     const said = JSON.parse(text.toString()) as Attr;
     for (const [name, value] of factsOf({ cmd, attr: said } as FactCommand)) this.#said.set(name, value);
+    if ("signer" in said && said.signer !== null) this.signers.add(said.signer);
     if (cmd === CMD.CHECKPOINT) this.#lookAtFacts(Number(row[0]), said as CheckpointCommand["attr"]);
   }
 

@@ -47,8 +47,8 @@ export interface LogCheckParts {
   readonly lookTile: (level: number, index: number, hashes: Buffer) => void;
   /** null: there is none. */
   readonly tree: Tree | null;
-  /** Whose signatures count; null: there is no tree, and so there are none. */
-  readonly verifier: Verifier | null;
+  /** Whose signatures count for a checkpoint of that size; asked only if there is one. */
+  readonly verifierOf: (size: number) => Verifier;
   /** Told of events that were read. */
   readonly progress: (events: number) => void;
 }
@@ -194,7 +194,7 @@ class LogCheck {
   #checkSigned(): void {
     for (; this.#next !== undefined && this.#next.size <= this.#edge.size; this.#next = this.#nextCheckpoint()) {
       const kept = this.#next;
-      const fault = kept.outside === undefined ? checkpointFault(kept, this.#parts.verifier as Verifier) : null;
+      const fault = kept.outside === undefined ? checkpointFault(kept, this.#parts.verifierOf(kept.size)) : null;
       if (fault !== null) this.#findings.push({ seq: null, text: fault });
       else if (kept.root.equals(this.#edge.root())) {
         this.#good++;

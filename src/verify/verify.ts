@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { addedSince } from "../engine/log_tree.ts";
+import { addedSince, signerOfSize } from "../engine/log_tree.ts";
+import type { FormerSigner } from "../engine/tree.ts";
 import { readVkey, type Verifier } from "../log/note.ts";
 import { ledgerFindings } from "../sqlite/ledger_check.ts";
 import { SqliteLogRows } from "../sqlite/log_rows.ts";
@@ -89,14 +90,19 @@ export async function verify(parts: VerifyParts): Promise<Verified> {
       tile: (level, index) => tree?.tile(level, index),
       checkpoints: () => checkpoints(tree, parts.outside),
     },
-    verifier,
+    verifierOf: (size) => signerOfSize(tree?.formerSigners ?? [], size) ?? (verifier as Verifier),
     progress(events) {
       done.log = events;
       told();
     },
   });
   done.log = lastSeq;
-  if (logReport.findings.length === 0) findings.push(...events.findings(), ...(await indexFindings(data)));
+  if (logReport.findings.length === 0)
+    findings.push(
+      ...events.findings(),
+      ...signerFindings(tree?.formerSigners ?? [], events.signers),
+      ...(await indexFindings(data)),
+    );
   const stateFound = await state;
   tree?.close();
   log.close();
@@ -122,6 +128,13 @@ function* checkpoints(tree: TreeFile | null, outside: readonly Signed[]): Iterab
     yield one;
   }
   yield* left;
+}
+
+/** Former keys count only if events tell of them, which the present one has signed. */
+function signerFindings(former: readonly FormerSigner[], told: ReadonlySet<string>): Finding[] {
+  return former
+    .filter(({ vkey }) => !told.has(vkey))
+    .map(({ vkey }) => ({ seq: null, text: `${TREE_FILE} names the former key ${vkey}, of which no event tells` }));
 }
 
 async function indexFindings(data: string): Promise<Finding[]> {

@@ -44,11 +44,14 @@ t.test("a ledger's life is made once; a log that has none gets one", async (t) =
   );
 });
 
-t.test("a new life leaves all else as it is", async (t) => {
+t.test("a new life is an event, and leaves all else as it is", async (t) => {
   const before = opened((log) => ({ id: log.id, life: log.life, events: [...log.read(0)] }));
-  giveNewLife(file);
+  giveNewLife(file, { continues: null, signer: null });
   const after = opened((log) => ({ id: log.id, life: log.life, events: [...log.read(0)] }));
   t.not(after.life, before.life);
+  const { seq, command } = after.events.pop() as Event;
+  t.match(command, { cmd: CMD.BACKUP_RESTORE, attr: { life: after.life, was: before.life, continues: null } });
+  t.equal(seq, before.events.length + 1);
   t.same({ ...after, life: "" }, { ...before, life: "" });
 });
 
