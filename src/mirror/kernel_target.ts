@@ -18,8 +18,8 @@ import { KernelFreedom } from "./kernel_freedom.ts";
 import { mapped } from "./mapped.ts";
 import { DEFAULT_PLACES, openRealObject, type RealObject } from "./real_objects.ts";
 import { errnoOf } from "./refusal.ts";
+import { ReplayDirectory, type Unreached } from "./replay_directory.ts";
 
-const BPFFS = "/sys/fs/bpf";
 /** Commands after which other work of the thread gets its turn. */
 const TURN_COMMANDS = 64;
 
@@ -44,6 +44,13 @@ const BATCH_CMDS = {
   delete: "BPF_MAP_DELETE_BATCH",
 } as const;
 
+/** The fields of an attr that say where. */
+interface PathAttr {
+  readonly pathname?: string;
+  readonly file_flags?: number;
+  readonly path_fd?: number;
+}
+
 interface Held {
   readonly object: RealObject;
   /** How many descriptors it has. */
@@ -58,8 +65,7 @@ export class KernelTarget implements Target {
   readonly answers = true;
   readonly window = 1;
   readonly #freedom = new KernelFreedom();
-  /** Where its pins are. */
-  readonly directory: string;
+  readonly #directory: ReplayDirectory;
   readonly #bpf: Bpf;
   readonly #packer: DoorPacker;
   /** By recorded session. */
@@ -75,12 +81,11 @@ export class KernelTarget implements Target {
   /** Sessions that lacked what this process has. */
   readonly #unable = new Set<number>();
   #commands = 0;
-  #hasDirectory = false;
 
-  constructor(bpf: Bpf, possibleCpus: number, directory = `${BPFFS}/mapledger_replay_${process.pid}`) {
+  constructor(bpf: Bpf, possibleCpus: number, directory = new ReplayDirectory()) {
     this.#bpf = bpf;
     this.#packer = new DoorPacker(bpf, new Guarded(bpf), possibleCpus);
-    this.directory = directory;
+    this.#directory = directory;
   }
 
   /** What the kernel has not let go of yet (EBUSY) it will have a moment later. */
@@ -143,7 +148,7 @@ export class KernelTarget implements Target {
   /** Lets go of everything that is not pinned. */
   close(): void {
     for (const [session, fds] of this.#fds) for (const fd of [...fds]) this.#close(session, fd);
-    if (this.#hasDirectory) errnoOf(() => rmdirSync(this.directory));
+    this.#directory.close();
   }
 
   #door({ body }: Extract<Call, { kind: "bpf" }>, event: Event, recorded: Answer): Answer | LeftOut {
@@ -152,16 +157,36 @@ export class KernelTarget implements Target {
       return { leftOut: "no command on maps: what it would do in a kernel is another question" };
     if (cmd === "BPF_MAP_GET_NEXT_ID") return { leftOut: "a kernel has other maps, too" };
     if (size !== undefined || tail !== undefined) return this.#oversized(cmd as string, size, tail);
-    const placed = this.#withPosition(event, this.#withPath(attr));
-    const answer = this.#bpfCall(event, cmd as string, placed, recorded);
+    const placed = this.#withPosition(event, attr);
+    const answer = this.#atPath(cmd as string, placed, (attr) => this.#bpfCall(event, cmd as string, attr, recorded));
+    if ("leftOut" in answer) return answer;
     return cmd === "BPF_OBJ_GET" || cmd === "BPF_MAP_GET_FD_BY_ID" ? this.#created(answer, event) : answer;
   }
 
-  #withPath(attr: Body): Body {
-    const { pathname, file_flags: flags = 0 } = attr as { readonly pathname?: string; readonly file_flags?: number };
-    if (pathname === undefined) return attr;
-    const byFd = (flags & BPF_F.BPF_F_PATH_FD) !== 0 && !pathname.startsWith("/");
-    return byFd ? attr : { ...attr, pathname: this.#path(pathname) };
+  /** A command with its path in the replay's directory, if it has one. */
+  #atPath(cmd: string, attr: Body, call: (attr: Body) => Answer): Answer | LeftOut {
+    const { pathname, file_flags = 0, path_fd = 0 } = attr as PathAttr;
+    if (pathname === undefined) return call(attr);
+    const path = untilNul(pathname);
+    const at = (place: string): Answer => call({ ...attr, pathname: place });
+    const reached = (): Answer | LeftOut | Unreached => {
+      if ((file_flags & BPF_F.BPF_F_PATH_FD) === 0 || path.startsWith("/"))
+        return cmd === "BPF_OBJ_PIN" ? this.#directory.entry(path, at) : this.#directory.existing(path, at);
+      // Nor is it AT_FDCWD, or a descriptor of the process's own.
+      if (!this.#isOpen(path_fd)) return call({ ...attr, path_fd: -1 });
+      return cmd === "BPF_OBJ_PIN"
+        ? this.#directory.entryBelow(path_fd, path, at)
+        : this.#directory.existingBelow(path_fd, path, at);
+    };
+    const answer = reached();
+    if (!("unreached" in answer)) return answer;
+    // With a path that names nothing the kernel refuses all that it looks at before the path.
+    const without = at("");
+    return without.errno === "ENOENT" ? answered(answer.unreached) : without;
+  }
+
+  #isOpen(fd: number): boolean {
+    return [...this.#fds.values()].some((fds) => fds.has(fd));
   }
 
   /** A size that is too large, or something behind the command's last field. */
@@ -213,7 +238,7 @@ export class KernelTarget implements Target {
     return { ...others, out_batch: position };
   }
 
-  #open(session: number, body: Body): Answer {
+  #open(session: number, body: Body): Answer | LeftOut {
     if (body.kind === "dup") {
       const answer = answered(this.#bpf.libc("dup", body.fd as number));
       if (answer.errno !== null) return answer;
@@ -225,7 +250,19 @@ export class KernelTarget implements Target {
       this.#keep(session, fd);
       return answer;
     }
-    const object = openRealObject(this.#bpf, this.#placed(specOf(body)));
+    const spec = specOf(body);
+    const { kind, path } = spec;
+    const open = (at: string | undefined): Answer =>
+      this.#opened(session, at === undefined ? spec : { ...spec, path: at });
+    if (path === undefined) return open(undefined);
+    if (kind === "cgroup") return { leftOut: "a cgroup's path is not below /sys/fs/bpf" };
+    const known = untilNul(path);
+    const answer = kind === "prog" ? this.#directory.others(known, open) : this.#directory.existing(known, open);
+    return "unreached" in answer ? answered(answer.unreached) : answer;
+  }
+
+  #opened(session: number, spec: ObjectSpec): Answer {
+    const object = openRealObject(this.#bpf, spec);
     if (!("facts" in object)) return answered(object.ret);
     this.#hold(object.fd, { object, fds: 0 });
     this.#packer.openedOther(object.fd);
@@ -238,12 +275,6 @@ export class KernelTarget implements Target {
     if (held === undefined) return;
     held.fds++;
     this.#objects.set(fd, held);
-  }
-
-  /** Directories of bpffs are the replay's own; of other file systems they are what they are. */
-  #placed(spec: ObjectSpec): ObjectSpec {
-    const { kind, path } = spec;
-    return path === undefined || (kind !== "dir" && kind !== "file") ? spec : { ...spec, path: this.#path(path) };
   }
 
   /** The operator's commands, by a descriptor for the while; and stores to memory, of anybody. */
@@ -291,8 +322,9 @@ export class KernelTarget implements Target {
       case "freeze":
         return this.#bpfCall(event, "BPF_MAP_FREEZE", { map_fd: fd });
       case "pin": {
-        const pathname = this.#path(call.body.pathname as string);
-        return { ...this.#bpfCall(event, "BPF_OBJ_PIN", { bpf_fd: fd, pathname }), outputs: recorded.outputs };
+        const attr = { bpf_fd: fd, pathname: call.body.pathname };
+        const answer = this.#atPath("BPF_OBJ_PIN", attr, (placed) => this.#bpfCall(event, "BPF_OBJ_PIN", placed));
+        return "leftOut" in answer ? answer : { ...answer, outputs: recorded.outputs };
       }
       case "batch":
         return this.#bpfCall(event, BATCH_CMDS[call.name], this.#withPosition(event, batchAttr(call, fd)), recorded);
@@ -317,20 +349,12 @@ export class KernelTarget implements Target {
     return answered(ret);
   }
 
-  #changePath(change: "mkdir" | "unlink" | "rmdir", pathname: string, recorded: Answer): Answer {
+  #changePath(change: "mkdir" | "unlink" | "rmdir", pathname: string, recorded: Answer): Answer | LeftOut {
     const calls = { unlink: unlinkSync, mkdir: mkdirSync, rmdir: rmdirSync };
-    const ret = errnoOf(() => calls[change](this.#path(pathname)));
+    const ret = this.#directory.entry(untilNul(pathname), (path) => errnoOf(() => calls[change](path)));
+    if (typeof ret !== "number") return "leftOut" in ret ? ret : answered(ret.unreached);
     const answer = answered(ret);
     return answer.errno === null ? { ...answer, outputs: recorded.outputs } : answer;
-  }
-
-  /** A path below /sys/fs/bpf, which is where relative ones begin, becomes one below the replay's own directory. */
-  #path(pathname: string): string {
-    if (pathname === "") return pathname;
-    if (!this.#hasDirectory) mkdirSync(this.directory, { recursive: true });
-    this.#hasDirectory = true;
-    if (!pathname.startsWith("/")) return `${this.directory}/${pathname}`;
-    return pathname.startsWith(`${BPFFS}/`) ? this.directory + pathname.slice(BPFFS.length) : pathname;
   }
 
   #keep(session: number, fd: number): void {
@@ -368,6 +392,11 @@ interface BtfAttr {
 
 function blobOf({ btf = "", btf_size = 0 }: BtfAttr): Buffer {
   return Buffer.from(btf, "hex").subarray(0, btf_size);
+}
+
+/** As C reads a string. */
+function untilNul(text: string): string {
+  return text.split("\0", 1)[0] as string;
 }
 
 function elementAttr(attr: Body): Body {

@@ -6,7 +6,7 @@ import { makeDirectories } from "./directories.ts";
 import { errnoOf } from "./refusal.ts";
 
 /** BPF_FS_MAGIC, include/uapi/linux/magic.h. */
-const BPF_FS_MAGIC = 0xcafe4a11;
+export const BPF_FS_MAGIC = 0xcafe4a11;
 /** The inode of a bpffs' own root: simple_fill_super(), fs/libfs.c. */
 const ROOT_INO = 1;
 

@@ -4,6 +4,7 @@ import { test } from "tap";
 import { readHost } from "../../src/host.ts";
 import { type Bpf, openBpf } from "../../src/mirror/bpf.ts";
 import { KernelTarget } from "../../src/mirror/kernel_target.ts";
+import { ReplayDirectory } from "../../src/mirror/replay_directory.ts";
 import type { Difference } from "../../src/replay/compare.ts";
 import { Ids } from "../../src/replay/ids.ts";
 import { Differential } from "../conformance/differential.ts";
@@ -30,12 +31,13 @@ function recorded(steps: readonly Step[]): Recording {
 }
 
 async function intoKernel(rows: Recording["log"]["rows"]): Promise<Replayed> {
-  const target = new KernelTarget(openBpf() as Bpf, possibleCpus);
+  const directory = new ReplayDirectory();
+  const target = new KernelTarget(openBpf() as Bpf, possibleCpus, directory);
   try {
     return await replayedTo(target, rows, { ids: new Ids({ oneTable: true }) });
   } finally {
     target.close();
-    rmSync(target.directory, { recursive: true, force: true });
+    rmSync(directory.path, { recursive: true, force: true });
   }
 }
 
