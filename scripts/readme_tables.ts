@@ -6,7 +6,7 @@ export function settingsTable(): string {
   return Object.values(SETTINGS)
     .map(({ variable, fallback, what, takes, written = fallback }) => {
       const range = takes.startsWith("an integer") ? `; ${takes.replace("an integer ", "")}` : "";
-      return `| \`${variable}\` | ${fallback === "" ? "" : `\`${written}\``} | ${what}${range} |`;
+      return `| \`${variable}\` | ${String(fallback) === "" ? "" : `\`${written}\``} | ${what}${range} |`;
     })
     .join("\n");
 }

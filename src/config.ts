@@ -33,6 +33,8 @@ export interface Settings {
   readonly bookmarkSeconds: number;
   readonly lagEventsMax: number;
   readonly streamsMax: number;
+  /** "kernel", and origins of URLs. */
+  readonly replayTargets: readonly string[];
 }
 
 /** One setting: its variable, its default, what it takes, in words and as a reader. */
@@ -230,6 +232,13 @@ export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Nam
     "events that a stream may stand behind the log before it is told so; it loses nothing",
   ),
   streamsMax: integer("MAPLEDGER_STREAMS_MAX", 100, 0, 100_000, "most streams at once; beyond it requests get 503"),
+  replayTargets: {
+    variable: "MAPLEDGER_REPLAY_TARGETS",
+    fallback: [],
+    takes: "kernel and URLs of http or https without a path, separated by commas",
+    what: "where `POST /v1/replays` may send commands: `kernel` and URLs such as `http://10.0.0.5:8620`, separated by commas; empty: nowhere",
+    read: readTargets,
+  },
 };
 
 /** Reads the settings. Throws an Error that names the variable and what it takes. */
@@ -247,6 +256,18 @@ export function readSettings(environment: Readonly<Record<string, string | undef
     settings[name] = value;
   }
   return settings as unknown as Settings;
+}
+
+function readTargets(given: string): readonly string[] | undefined {
+  const targets =
+    given === "" ? [] : given.split(",").map((target) => (target === "kernel" ? target : originOf(target)));
+  return targets.every((target) => target !== null) ? targets : undefined;
+}
+
+/** Scheme, host and port of a URL that has nothing else. */
+function originOf(text: string): string | null {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  return url !== null && /^https?:$/.test(url.protocol) && url.href === `${url.origin}/` ? url.origin : null;
 }
 
 function text(variable: string, fallback: string, what: string): Setting<string> {

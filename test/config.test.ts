@@ -17,6 +17,17 @@ t.test("settings are read from their variables", (t) => {
   t.end();
 });
 
+t.test("targets of replays are the kernel and origins", (t) => {
+  const read = (given: string) => readSettings({ MAPLEDGER_REPLAY_TARGETS: given }).replayTargets;
+  t.strictSame(read(""), []);
+  t.strictSame(read("kernel,HTTP://Ledger.example:80/,https://[::1]:8620"), [
+    "kernel",
+    "http://ledger.example",
+    "https://[::1]:8620",
+  ]);
+  t.end();
+});
+
 t.test("a wrong setting is named, with what it takes and what was found", (t) => {
   const wrong: [Record<string, string>, RegExp][] = [
     [{ MAPLEDGER_PORT: "http" }, /^MAPLEDGER_PORT takes an integer from 0 to 65535, or nothing, found "http"$/],
@@ -29,6 +40,13 @@ t.test("a wrong setting is named, with what it takes and what was found", (t) =>
     [{ MAPLEDGER_BPFFS: "bpf" }, /^MAPLEDGER_BPFFS takes an absolute path, found "bpf"$/],
     [{ MAPLEDGER_LOG_LEVEL: "loud" }, /^MAPLEDGER_LOG_LEVEL takes fatal, error, .* found "loud"$/],
     [{ MAPLEDGER_SESSION_TTL: "0" }, /^MAPLEDGER_SESSION_TTL takes an integer from 1/],
+    [
+      { MAPLEDGER_REPLAY_TARGETS: "kernel,10.0.0.5:8620" },
+      /^MAPLEDGER_REPLAY_TARGETS takes kernel and URLs of http or/,
+    ],
+    [{ MAPLEDGER_REPLAY_TARGETS: "http://10.0.0.5:8620/v1" }, /^MAPLEDGER_REPLAY_TARGETS takes/],
+    [{ MAPLEDGER_REPLAY_TARGETS: "http://a@10.0.0.5" }, /^MAPLEDGER_REPLAY_TARGETS takes/],
+    [{ MAPLEDGER_REPLAY_TARGETS: "kernel," }, /^MAPLEDGER_REPLAY_TARGETS takes/],
     [{ MAPLEDGER_PROT: "1" }, /^MAPLEDGER_PROT is no setting; there are MAPLEDGER_HOST, /],
   ];
   for (const [environment, message] of wrong)

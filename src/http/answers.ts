@@ -108,6 +108,7 @@ const EXAMPLES: Partial<Record<Name, string>> = {
   bug: "the service failed; its log tells more",
   busy: "10000 commands with 1234567 bytes are waiting",
   "too-many-replays": "4 replays run",
+  "target-not-named": "MAPLEDGER_REPLAY_TARGETS does not name http://127.0.0.1:8621",
   "no-such-replay": "there is no replay 7",
   "too-many-streams": "100 streams are open",
   unavailable: "recovering: 10000 of 20000 events",

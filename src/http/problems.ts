@@ -13,6 +13,7 @@ export const PROBLEMS = {
   "scope-missing": { status: 403, title: "The caller may not do that" },
   "session-foreign": { status: 403, title: "The session is another caller's" },
   "process-foreign": { status: 403, title: "The process is another user's" },
+  "target-not-named": { status: 403, title: "Replays may not go to this target" },
   "no-such-route": { status: 404, title: "There is no such route" },
   "no-such-session": { status: 404, title: "There is no such session" },
   "no-such-event": { status: 404, title: "There is no such event" },

@@ -1,6 +1,7 @@
 import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import type { Event } from "../log/event.ts";
 import type { Answer } from "./answer.ts";
+import { AnswerFields } from "./answer_fields.ts";
 import type { Call } from "./call.ts";
 import { HeldLeases } from "./held_leases.ts";
 import { type HttpRequest, type HttpResponse, httpAnswer, httpRequest } from "./http_call.ts";
@@ -49,10 +50,12 @@ export class ApiTarget implements Target {
     const path = `/v1/sessions/${session}/fds/${fd}`;
     const { status, body } = await this.#transport.send({ method: "GET", path, body: null, headers: {} });
     if (status !== 200) throw new TargetFailed(`the target answers ${status} to GET ${path}`);
-    const { descriptor, map } = JSON.parse(body.toString("utf8")) as Described;
+    const answer = AnswerFields.read(body);
+    const object = answer.fields("descriptor").fieldsOrNull("object");
+    const map = answer.has("map") ? answer.fields("map") : null;
     return {
-      ...(descriptor.object?.cgroup_id !== undefined && { cgroup: descriptor.object.cgroup_id }),
-      ...(map !== undefined && { map: map.id, shape: shapeOf(map) }),
+      ...(object?.has("cgroup_id") && { cgroup: object.text("cgroup_id") }),
+      ...(map !== null && { map: map.integer("id"), shape: shapeOf(map) }),
     };
   }
 
@@ -68,17 +71,7 @@ export class ApiTarget implements Target {
   }
 }
 
-interface Described {
-  readonly descriptor: { readonly object: { readonly cgroup_id?: string } | null };
-  readonly map?: {
-    readonly id: number;
-    readonly map_type: string;
-    readonly key_size: number;
-    readonly value_size: number;
-  };
-}
-
-function shapeOf({ map_type, key_size, value_size }: Required<Described>["map"]): Required<Description>["shape"] {
-  const type = BPF_MAP_TYPE[map_type as keyof typeof BPF_MAP_TYPE];
-  return { type, keySize: key_size, valueSize: value_size };
+function shapeOf(map: AnswerFields): Required<Description>["shape"] {
+  const type = BPF_MAP_TYPE[map.text("map_type") as keyof typeof BPF_MAP_TYPE];
+  return { type, keySize: map.integer("key_size"), valueSize: map.integer("value_size") };
 }

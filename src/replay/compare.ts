@@ -136,7 +136,7 @@ function sameElements(
   if (one === other && shape === undefined) return true;
   const size = count === 0 ? 0 : one.length / 2 / count;
   const id = shape === undefined ? null : where(shape.type, size);
-  if (id === null || one.length !== other.length) return one === other;
+  if (id === null || size === 0 || one.length !== other.length) return one === other;
   const [from, to] = [id.at * 2, (id.at + id.bytes) * 2];
   for (let at = 0; at < one.length; at += size * 2) {
     const [mine, theirs] = [one.slice(at, at + size * 2), other.slice(at, at + size * 2)];

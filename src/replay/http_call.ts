@@ -1,4 +1,5 @@
 import type { Answer, Outputs } from "./answer.ts";
+import { AnswerFields, noMapledger } from "./answer_fields.ts";
 import type { Body, Call, ElementCall, MemoryCall, PageCall, View } from "./call.ts";
 import type { Id } from "./ids.ts";
 import { TargetFailed } from "./target.ts";
@@ -117,13 +118,15 @@ export function httpAnswer(call: Call, response: HttpResponse): Answer {
   if (status === 416) return { ...seq, ret: -1, errno: "EINVAL", outputs: {} };
   if (problem.errno !== undefined)
     return { ...seq, ret: -1, errno: problem.errno, outputs: refusedOutputs(call, problem) };
-  const told = `${status} ${problem.detail ?? problem.title ?? response.body.toString("utf8", 0, 200)}`;
+  const why = (problem.detail ?? problem.title ?? "").slice(0, WHY_CHARACTERS_MAX);
+  const told = why === "" ? String(status) : `${status} ${why}`;
   if (ENDS.has(status) || status >= 500) throw new TargetFailed(`the target answers ${told}`);
   return { ret: -1, errno: null, outputs: {}, refused: told };
 }
 
 /** Statuses that every command would get. */
 const ENDS: ReadonlySet<number> = new Set([401, 408, 421, 429]);
+const WHY_CHARACTERS_MAX = 500;
 
 interface ProblemJson {
   readonly title?: string;
@@ -132,13 +135,16 @@ interface ProblemJson {
   readonly count?: number;
 }
 
+/** A problem document of mapledger's; of any other answer nothing is told but its status. */
 function problemOf({ body, headers }: HttpResponse): ProblemJson {
-  if (headers["content-type"]?.includes("json") !== true) return {};
-  try {
-    return JSON.parse(body.toString("utf8"));
-  } catch {
-    return {};
-  }
+  if (headers["content-type"]?.includes("problem+json") !== true) return {};
+  const problem = AnswerFields.read(body);
+  return {
+    ...(problem.has("title") && { title: problem.text("title") }),
+    ...(problem.has("detail") && { detail: problem.text("detail") }),
+    ...(problem.has("errno") && { errno: problem.text("errno") }),
+    ...(problem.has("count") && { count: problem.integer("count") }),
+  };
 }
 
 /** An update's or a delete's batch says how many were done before it was refused; none where it says nothing. */
@@ -151,79 +157,61 @@ function goodAnswer(call: Call, { status, headers, body }: HttpResponse): Answer
   if (call.kind === "read memory") return { ...done, outputs: { memory: memoryBytes(status, headers, body) } };
   if (call.kind === "elements" && call.limit === null)
     return { ...done, outputs: { count: countLines(body), more: false } };
-  const answer = readJson(body);
+  const answer = AnswerFields.read(body);
   switch (call.kind) {
-    case "bpf":
-      return { ret: answer.ret, errno: answer.errno, outputs: answer.attr, seq: answer.seq };
+    case "bpf": {
+      const [ret, errno] = [answer.integer("ret"), answer.textOrNull("errno")];
+      return { ret, errno, outputs: answer.outputs("attr"), seq: answer.integer("seq") };
+    }
     case "create":
     case "open":
-      return { ...done, ret: answer.fd, ...(answer.map_id !== undefined && { map: answer.map_id }) };
+      return { ...done, ret: answer.integer("fd"), ...(answer.has("map_id") && { map: answer.integer("map_id") }) };
     case "open session":
-      return { ...done, session: answer.id };
+      return { ...done, session: answer.integer("id") };
     case "close":
-      return { ...done, outputs: { freed: answer.freed } };
+      return { ...done, outputs: { freed: answer.integers("freed") } };
     case "lookup":
-      return { ...done, outputs: call.value === null ? { value: answer.value } : {} };
+      return { ...done, outputs: call.value === null ? { value: answer.text("value") } : {} };
     case "take":
-      return { ...done, outputs: { value: answer.value } };
+      return { ...done, outputs: { value: answer.text("value") } };
     case "next key":
-      return { ...done, outputs: { next_key: answer.next_key } };
+      return { ...done, outputs: { next_key: answer.text("next_key") } };
     case "batch":
-      return call.name.startsWith("lookup") ? foundBatch(answer) : { ...done, outputs: { count: answer.count } };
+      return call.name.startsWith("lookup")
+        ? foundBatch(answer)
+        : { ...done, outputs: { count: answer.integer("count") } };
     case "elements":
-      return { ...done, outputs: { count: answer.elements.length, more: answer.next !== null } };
+      return { ...done, outputs: { count: answer.list("elements").length, more: answer.textOrNull("next") !== null } };
     case "pin":
     case "mkdir":
     case "unlink":
     case "rmdir":
-      return { ...done, outputs: { pathname: answer.pathname } };
+      return { ...done, outputs: { pathname: answer.text("pathname") } };
     default:
       return done;
   }
 }
 
-function foundBatch({ elements, count, out_batch, end }: ApiAnswer): Answer {
+function foundBatch(answer: AnswerFields): Answer {
+  const elements = answer.list("elements");
+  const count = answer.integer("count");
+  const position = answer.textOrNull("out_batch");
   const outputs = {
-    keys: elements.map(({ key }) => key).join(""),
-    values: elements.map(({ value }) => value).join(""),
+    keys: elements.map((element) => element.text("key")).join(""),
+    values: elements.map((element) => element.text("value")).join(""),
     count,
-    ...(out_batch !== null && { out_batch }),
+    ...(position !== null && { out_batch: position }),
   };
-  return end
+  return answer.flag("end")
     ? { ret: -1, errno: "ENOENT", outputs }
     : { ret: 0, errno: null, outputs: count === 0 ? { count } : outputs };
 }
 
-/** The fields of the API's answers; each route has some of them. */
-interface ApiAnswer {
-  readonly ret: number;
-  readonly errno: string | null;
-  readonly seq: number;
-  readonly attr: Outputs;
-  readonly fd: number;
-  readonly map_id?: number;
-  readonly id: number;
-  readonly freed: readonly number[];
-  readonly value: string;
-  readonly next_key: string;
-  readonly elements: readonly { readonly key: string; readonly value: string }[];
-  readonly count: number;
-  readonly out_batch: string | null;
-  readonly end: boolean;
-  readonly next: string | null;
-  readonly pathname: string;
-}
-
-function readJson(body: Buffer): ApiAnswer {
-  try {
-    return JSON.parse(body.toString("utf8"));
-  } catch (error) {
-    throw new TargetFailed(`the target answers what is no JSON: ${body.toString("utf8", 0, 80)}`, { cause: error });
-  }
-}
-
 function memoryBytes(status: number, headers: HttpResponse["headers"], body: Buffer): number {
-  return status === 206 ? Number(headers["content-range"]?.split("/")[1]) : body.length;
+  if (status !== 206) return body.length;
+  const [, bytes] = /\/(\d{1,15})$/.exec(headers["content-range"] ?? "") ?? [];
+  if (bytes === undefined) throw noMapledger();
+  return Number(bytes);
 }
 
 function countLines(body: Buffer): number {

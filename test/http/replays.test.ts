@@ -1,10 +1,13 @@
 import { test } from "tap";
+import { readSettings } from "../../src/config.ts";
 import { eventJson } from "../../src/log/event_json.ts";
 import { ApiTarget } from "../../src/replay/api_target.ts";
 import { TargetFailed } from "../../src/replay/target.ts";
 import { Injected } from "../replay/support.ts";
 import { Service } from "./service.ts";
 
+/** Of a target that is never contacted. */
+const SETTINGS = { replayTargets: ["http://127.0.0.1:1", "kernel"] };
 const LINES = { "content-type": "application/x-ndjson" };
 
 interface Told {
@@ -41,6 +44,7 @@ test("a replay runs in the service: it is told how far it is, and what differed"
   const opened: string[] = [];
   let closed = 0;
   const service = await Service.start(t, {
+    settings: SETTINGS,
     targets: (spec) => {
       opened.push(spec === "kernel" ? spec : `${spec.url} ${spec.token}`);
       return { target: new ApiTarget(new Injected(there.app)), close: () => closed++ };
@@ -79,6 +83,7 @@ test("a replay can be cancelled, and only so many run at once; one whose target 
   const there = await Service.start(t);
   const held: (() => void)[] = [];
   const service = await Service.start(t, {
+    settings: SETTINGS,
     targets: (spec) => {
       const token = spec === "kernel" ? null : spec.token;
       const injected = new Injected(there.app);
@@ -118,7 +123,10 @@ test("a replay can be cancelled, and only so many run at once; one whose target 
 });
 
 test("a replay's target is a URL of http or https, or the kernel where it can be had", async (t) => {
-  const service = await Service.start(t, { targets: () => ({ refused: "bpf(2) is refused: EPERM" }) });
+  const service = await Service.start(t, {
+    settings: SETTINGS,
+    targets: () => ({ refused: "bpf(2) is refused: EPERM" }),
+  });
   for (const [target, where] of [
     [{ url: "file:///etc/passwd" }, "target.url"],
     [{ url: "nonsense" }, "target.url"],
@@ -131,6 +139,49 @@ test("a replay's target is a URL of http or https, or the kernel where it can be
     t.match(response.json(), { where });
   }
   t.equal((await service.send("POST", "/v1/replays", { target: { url: "http://x" }, speed: 0 })).statusCode, 400);
+});
+
+test("a replay goes only to targets that the setting names, and nothing else is opened", async (t) => {
+  const opened: string[] = [];
+  const start = async (named: string) => {
+    const replayTargets = readSettings({ MAPLEDGER_REPLAY_TARGETS: named }).replayTargets;
+    return Service.start(t, {
+      settings: { replayTargets },
+      targets: (spec) => {
+        opened.push(spec === "kernel" ? spec : spec.url.origin);
+        return { refused: "opened" };
+      },
+    });
+  };
+  const url = (text: string) => ({ url: text });
+  const services = { none: await start(""), some: await start("http://10.0.0.5:8620,https://ledger.example/") };
+  const refused: readonly (readonly [Service, object | string, string])[] = [
+    [services.none, "kernel", "kernel"],
+    [services.none, url("http://127.0.0.1:8620"), "http://127.0.0.1:8620"],
+    [services.some, "kernel", "kernel"],
+    [services.some, url("http://10.0.0.5:8621"), "http://10.0.0.5:8621"],
+    [services.some, url("http://10.0.0.5"), "http://10.0.0.5"],
+    [services.some, url("https://10.0.0.5:8620"), "https://10.0.0.5:8620"],
+    [services.some, url("http://10.0.0.50:8620"), "http://10.0.0.50:8620"],
+    [services.some, url("http://10.0.0.5:8620@127.0.0.1:1"), "http://127.0.0.1:1"],
+    [services.some, url("http://ledger.example"), "http://ledger.example"],
+    [services.some, url("https://ledger.example.org"), "https://ledger.example.org"],
+    [services.some, url("https://x.ledger.example"), "https://x.ledger.example"],
+  ];
+  for (const [service, target, origin] of refused) {
+    const response = await service.send("POST", "/v1/replays", { target });
+    t.equal(response.statusCode, 403, origin);
+    t.match(response.json(), {
+      type: "urn:mapledger:problem:target-not-named",
+      detail: `MAPLEDGER_REPLAY_TARGETS does not name ${origin}`,
+    });
+  }
+  t.strictSame(opened, []);
+  for (const text of ["http://10.0.0.5:8620", "HTTP://10.0.0.5:8620/", "https://LEDGER.example:443"]) {
+    const response = await services.some.send("POST", "/v1/replays", { target: url(text) });
+    t.match(response.json(), { status: 400, where: "target" }, "it was to be opened");
+  }
+  t.strictSame(opened, ["http://10.0.0.5:8620", "http://10.0.0.5:8620", "https://ledger.example"]);
 });
 
 test("an export is imported: its commands run as the caller's, and what differs is told", async (t) => {

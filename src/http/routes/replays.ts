@@ -138,17 +138,19 @@ function startReplay(app: App, { parts }: RouteOptions): void {
       operationId: "startReplay",
       summary: "Replay a part of the log",
       description:
-        "Sends recorded commands to another mapledger, or to the kernel, in their order, and holds each answer against the recorded one. It " +
-        "runs inside the service, which sends requests to the URL: who may use the service may have it do that.",
+        "Sends recorded commands to another mapledger, or to the kernel, in their order, and holds each answer against the recorded one. The " +
+        "replay runs inside the service. It goes only to targets that MAPLEDGER_REPLAY_TARGETS names: none, unless that is set.",
       tags: TAGS,
       body: ReplayBody,
       response: {
         201: told("It runs.", Type.Ref("Replay"), { ...EXAMPLE, state: "running", ended_at: null }),
-        ...problems({ body: true }, "too-many-replays", "ENOENT", "EINVAL"),
+        ...problems({ body: true }, "target-not-named", "too-many-replays", "ENOENT", "EINVAL"),
       },
     },
     handler: async ({ body, caller }, reply) => {
       const { source = {}, target, speed = null, prepare = false } = body as ReplayRequest;
+      const spec = readTargetSpec(target);
+      checkTarget(spec, parts.settings.replayTargets);
       const { after, before, ...query } = source;
       const filter = await readFilter(parts.engine, query);
       const selection: Selection = {
@@ -156,7 +158,6 @@ function startReplay(app: App, { parts }: RouteOptions): void {
         ...(after !== undefined && { afterSeq: after }),
         ...(before !== undefined && { beforeSeq: before }),
       };
-      const spec = readTargetSpec(target);
       const events = new OwnLogSource(parts.events, prepare ? {} : filter, await parts.events.lastSeq());
       const job = parts.replays.start({ caller, source: events, selection, target: spec, speed, prepare });
       reply.code(201).header("location", `/v1/replays/${job.id}`);
@@ -177,6 +178,13 @@ function readTargetSpec(target: ReplayRequest["target"]): TargetSpec {
   if (token !== undefined && !/^[\x21-\x7e]+$/.test(token))
     throw new InvalidInput("target.token", "a token has no spaces, and nothing beyond ASCII");
   return { url, token: token ?? null };
+}
+
+/** What no setting names is not contacted, so that an answer tells nothing of what stands there. */
+function checkTarget(spec: TargetSpec, named: readonly string[]): void {
+  const target = spec === "kernel" ? spec : spec.url.origin;
+  if (!named.includes(target))
+    throw new Problem("target-not-named", `MAPLEDGER_REPLAY_TARGETS does not name ${target}`);
 }
 
 function listReplays(app: App, { parts }: RouteOptions): void {

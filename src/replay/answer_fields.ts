@@ -1,0 +1,90 @@
+import type { Outputs } from "./answer.ts";
+import { TargetFailed } from "./target.ts";
+
+type Fields = Readonly<Record<string, unknown>>;
+
+/** Outputs of the syscall door that are bytes in hex, and those that are numbers. */
+const TEXTS = ["value", "next_key", "keys", "values", "out_batch", "info", "hash"];
+const NUMBERS = ["next_id", "count", "info_len"];
+
+/**
+ * What a target answers in JSON, by the types that mapledger's API gives its fields. For anything else TargetFailed is thrown,
+ * which tells nothing of the answer: a target that is no mapledger may have answered to something that is not ours to tell.
+ */
+export class AnswerFields {
+  readonly #fields: Fields;
+
+  constructor(fields: unknown) {
+    if (typeof fields !== "object" || fields === null || Array.isArray(fields)) throw noMapledger();
+    this.#fields = fields as Fields;
+  }
+
+  static read(body: Buffer): AnswerFields {
+    try {
+      return new AnswerFields(JSON.parse(body.toString("utf8")));
+    } catch (error) {
+      throw error instanceof TargetFailed ? error : noMapledger();
+    }
+  }
+
+  has(name: string): boolean {
+    return this.#fields[name] !== undefined;
+  }
+
+  integer(name: string): number {
+    const value = this.#fields[name];
+    return Number.isSafeInteger(value) ? (value as number) : fail();
+  }
+
+  text(name: string): string {
+    const value = this.#fields[name];
+    return typeof value === "string" ? value : fail();
+  }
+
+  textOrNull(name: string): string | null {
+    return this.#fields[name] === null ? null : this.text(name);
+  }
+
+  flag(name: string): boolean {
+    const value = this.#fields[name];
+    return typeof value === "boolean" ? value : fail();
+  }
+
+  fields(name: string): AnswerFields {
+    return new AnswerFields(this.#fields[name]);
+  }
+
+  fieldsOrNull(name: string): AnswerFields | null {
+    return this.#fields[name] === null ? null : this.fields(name);
+  }
+
+  integers(name: string): readonly number[] {
+    const list = this.#list(name);
+    return list.every(Number.isSafeInteger) ? (list as number[]) : fail();
+  }
+
+  list(name: string): readonly AnswerFields[] {
+    return this.#list(name).map((fields) => new AnswerFields(fields));
+  }
+
+  /** The outputs of the syscall door. */
+  outputs(name: string): Outputs {
+    const attr = this.fields(name);
+    for (const text of TEXTS) if (attr.has(text)) attr.text(text);
+    for (const number of NUMBERS) if (attr.has(number)) attr.integer(number);
+    return attr.#fields as Outputs;
+  }
+
+  #list(name: string): readonly unknown[] {
+    const value = this.#fields[name];
+    return Array.isArray(value) ? value : fail();
+  }
+}
+
+export function noMapledger(): TargetFailed {
+  return new TargetFailed("the target's answer is not a mapledger's");
+}
+
+function fail(): never {
+  throw noMapledger();
+}
