@@ -1,110 +1,177 @@
-import { connect as connectTcp, type Socket } from "node:net";
-import { connect as connectTls } from "node:tls";
+import { Client, type Dispatcher, errors } from "undici";
 import type { HttpRequest, HttpResponse } from "../replay/http_call.ts";
 import { TargetFailed } from "../replay/target.ts";
-import { ResponseParser } from "./response_parser.ts";
-
-interface Waiting {
-  readonly resolve: (response: HttpResponse) => void;
-  readonly reject: (error: Error) => void;
-}
-
-/** A server that says nothing for so long is taken for gone. */
-const SILENCE_MS = 120_000;
 
 /** How long before a server may close a connection that rests it is not used any more: what is sent then is not lost. */
 const MARGIN_MS = 1000;
+/** Requests that go out before the first of them is answered. */
+const PIPELINED_MAX = 64;
+const MIB = 1024 * 1024;
+const LIMITS = {
+  /** Of an answer of which bytes and lines are counted only. */
+  countedBytesMax: 4096 * MIB,
+  keptBytesMax: 64 * MIB,
+  /** A server that says nothing for so long is taken for gone; so is one that does not come to the end of an answer's head. */
+  silenceMs: 120_000,
+};
 
 /**
  * One connection of HTTP/1.1 at a time, whose requests go out without waiting for the answers before (RFC 9112, 9.3.2): commands
- * reach their target in order, and a commit there is shared by all that are under way. Node's own client sends one at a time.
+ * reach their target in order, and a commit there is shared by all that are under way.
+ *
+ * undici pipelines a POST only if it is told that the request is idempotent, and then sends again by itself what a lost
+ * connection has left unanswered. Commands are not idempotent: each starts once, and none starts after one that was lost.
  */
 export class Connection {
   readonly #url: URL;
-  readonly #head: string;
-  readonly #waiting: Waiting[] = [];
-  /** null: none yet, or the server has closed the one that rested. */
-  #socket: Socket | null = null;
-  #restsSinceMs = 0;
-  /** How long the server leaves a connection alone, as far as it says so: RFC 2068, 19.7.1.1. */
-  #restMs = Number.POSITIVE_INFINITY;
+  readonly #headers: Readonly<Record<string, string>>;
+  readonly #keptBytesMax: number;
+  readonly #client: Client;
+  /** Those that are not over. */
+  readonly #exchanges = new Set<Exchange>();
   #broken: TargetFailed | null = null;
 
   /** `url` is http: or https:, without a path; `token` goes with every request. */
-  constructor(url: URL, token: string | null) {
+  constructor(url: URL, token: string | null, { countedBytesMax, keptBytesMax, silenceMs } = LIMITS) {
     this.#url = url;
-    this.#head = `host: ${url.host}\r\n${token === null ? "" : `authorization: Bearer ${token}\r\n`}`;
+    this.#headers = token === null ? {} : { authorization: `Bearer ${token}` };
+    this.#keptBytesMax = keptBytesMax;
+    this.#client = new Client(url.origin, {
+      pipelining: PIPELINED_MAX,
+      maxResponseSize: countedBytesMax,
+      headersTimeout: silenceMs,
+      bodyTimeout: silenceMs,
+      keepAliveTimeoutThreshold: MARGIN_MS,
+      // The streams of HTTP/2 have no order.
+      allowH2: false,
+    });
+    // undici tells of it before it connects again.
+    this.#client.on("disconnect", (_origin, _clients, error) => {
+      if ([...this.#exchanges].some(({ started }) => started)) this.#break(reasonOf(error));
+      if (this.#broken !== null) this.#client.destroy(this.#broken);
+    });
   }
 
   /** Rejects with TargetFailed where there is no answer: the command may have run, or not. */
-  send({ method, path, body, headers }: HttpRequest): Promise<HttpResponse> {
+  send({ method, path, body, headers, counted }: HttpRequest): Promise<HttpResponse> {
     if (this.#broken !== null) return Promise.reject(this.#broken);
-    const bytes = body === null ? null : Buffer.from(body as string);
-    const all = bytes === null ? headers : { ...headers, "content-length": String(bytes.length) };
-    const fields = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`);
-    const head = `${method} ${path} HTTP/1.1\r\n${this.#head}${fields.join("")}\r\n`;
-    const socket = this.#connected();
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ resolve, reject });
-      // Together, so that they leave in one segment.
-      socket.cork();
-      socket.write(head);
-      if (bytes !== null) socket.write(bytes);
-      process.nextTick(() => socket.uncork());
+      const exchange: Exchange = new Exchange(counted === true, this.#keptBytesMax, {
+        mayStart: () => this.#broken === null,
+        answered: (response) => {
+          this.#exchanges.delete(exchange);
+          resolve(response);
+        },
+        failed: (error) => this.#break(reasonOf(error)),
+        rejected: reject,
+      });
+      this.#exchanges.add(exchange);
+      const all = { ...this.#headers, ...headers };
+      this.#client.dispatch({ method, path, body, headers: all, idempotent: true, blocking: false }, exchange);
     });
   }
 
   close(): void {
-    this.#broken ??= new TargetFailed("the connection is closed");
-    this.#socket?.destroy();
-  }
-
-  #connected(): Socket {
-    const mayClose = this.#waiting.length === 0 && performance.now() - this.#restsSinceMs >= this.#restMs - MARGIN_MS;
-    if (this.#socket !== null && !mayClose) return this.#socket;
-    this.#socket?.destroy();
-    const socket = connect(this.#url);
-    const parser = new ResponseParser((response) => this.#answered(response));
-    /** What happens to a connection that is not used any more is nobody's concern. */
-    const lost = (why: string): void => {
-      if (socket !== this.#socket) return;
-      if (this.#waiting.length > 0) this.#break(why);
-      else this.#socket = null;
-    };
-    socket.setNoDelay(true).setTimeout(SILENCE_MS);
-    socket.on("data", (piece) => {
-      try {
-        parser.push(piece);
-      } catch (error) {
-        this.#break((error as Error).message);
-      }
-    });
-    socket.on("timeout", () => {
-      if (this.#waiting.length > 0) lost("it is silent");
-    });
-    socket.on("error", (error) => lost(error.message));
-    socket.on("close", () => lost("it has closed the connection"));
-    this.#socket = socket;
-    return socket;
-  }
-
-  #answered(response: HttpResponse): void {
-    const [, seconds] = /timeout=(\d+)/.exec(response.headers["keep-alive"] ?? "") ?? [];
-    if (seconds !== undefined) this.#restMs = Number(seconds) * 1000;
-    this.#restsSinceMs = performance.now();
-    this.#waiting.shift()?.resolve(response);
+    this.#break("the connection is closed");
+    this.#client.destroy(this.#broken);
   }
 
   #break(why: string): void {
     this.#broken ??= new TargetFailed(`${this.#url.origin}: ${why}`);
-    this.#socket?.destroy();
-    for (const { reject } of this.#waiting.splice(0)) reject(this.#broken);
+    for (const { ends } of this.#exchanges) ends.rejected(this.#broken);
+    this.#exchanges.clear();
   }
 }
 
-function connect(url: URL): Socket {
-  const tls = url.protocol === "https:";
-  const port = Number(url.port) || (tls ? 443 : 80);
-  const host = url.hostname.replace(/^\[|\]$/g, "");
-  return tls ? connectTls({ host, port, servername: host }) : connectTcp({ host, port });
+interface Ends {
+  mayStart(): boolean;
+  answered(response: HttpResponse): void;
+  failed(error: Error): void;
+  rejected(error: TargetFailed): void;
+}
+
+/** A request's way through undici. */
+class Exchange implements Dispatcher.DispatchHandler {
+  readonly ends: Ends;
+  started = false;
+  readonly #counted: boolean;
+  readonly #keptBytesMax: number;
+  #status = 0;
+  #headers: HttpResponse["headers"] = {};
+  #pieces: Buffer[] = [];
+  #bytes = 0;
+  #lines = 0;
+
+  constructor(counted: boolean, keptBytesMax: number, ends: Ends) {
+    this.#counted = counted;
+    this.#keptBytesMax = keptBytesMax;
+    this.ends = ends;
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    if (this.started || !this.ends.mayStart()) controller.abort(new Ended(CLOSED));
+    else this.started = true;
+  }
+
+  /** Also called for 100 Continue and its like, which are no answers yet. */
+  onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: Fields): void {
+    this.#status = status;
+    this.#headers = Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, value?.toString()]));
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, piece: Buffer): void {
+    this.#bytes += piece.length;
+    if (this.#countsOnly) {
+      for (let at = piece.indexOf(LF); at !== -1; at = piece.indexOf(LF, at + 1)) this.#lines++;
+    } else if (this.#bytes <= this.#keptBytesMax) this.#pieces.push(piece);
+    else controller.abort(new Ended(`it answers more than ${this.#keptBytesMax} bytes`));
+  }
+
+  onResponseEnd(): void {
+    const answer = { status: this.#status, headers: this.#headers };
+    const [bytes, lines] = [this.#bytes, this.#lines];
+    this.ends.answered(
+      this.#countsOnly
+        ? { ...answer, body: Buffer.alloc(0), counted: { bytes, lines } }
+        : { ...answer, body: this.#pieces.length === 1 ? (this.#pieces[0] as Buffer) : Buffer.concat(this.#pieces) },
+    );
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.ends.failed(error);
+  }
+
+  get #countsOnly(): boolean {
+    return this.#counted && this.#status < 300;
+  }
+}
+
+type Fields = Parameters<Required<Dispatcher.DispatchHandler>["onResponseStart"]>[2];
+
+const LF = 10;
+
+/** Why an exchange was ended here. */
+class Ended extends Error {}
+
+const CLOSED = "it has closed the connection";
+const NO_HTTP = "it answers what is not HTTP/1.1";
+const REASONS: Readonly<Record<string, string>> = {
+  UND_ERR_INFO: CLOSED,
+  UND_ERR_SOCKET: CLOSED,
+  ECONNRESET: CLOSED,
+  EPIPE: CLOSED,
+  UND_ERR_CONNECT_TIMEOUT: "it does not answer",
+  UND_ERR_HEADERS_TIMEOUT: "it is silent",
+  UND_ERR_BODY_TIMEOUT: "it is silent",
+  UND_ERR_RES_CONTENT_LENGTH_MISMATCH: CLOSED,
+  UND_ERR_RES_EXCEEDED_MAX_SIZE: "it answers more than is read of an answer",
+  UND_ERR_HEADERS_OVERFLOW: NO_HTTP,
+};
+
+/** Nothing of what the server has sent: it need not be ours to tell. */
+function reasonOf(error: Error): string {
+  if (error instanceof Ended) return error.message;
+  if (error instanceof errors.HTTPParserError) return NO_HTTP;
+  const { code = "", syscall } = error as NodeJS.ErrnoException;
+  return REASONS[code] ?? (syscall === undefined ? code || error.name : error.message);
 }

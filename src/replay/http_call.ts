@@ -14,12 +14,16 @@ export interface HttpRequest {
   /** JSON's text, or bytes; null: none. */
   readonly body: string | Buffer | null;
   readonly headers: Readonly<Record<string, string>>;
+  /** Of a good answer its bytes and lines are wanted, and not what they are: it may be longer than memory. */
+  readonly counted?: true;
 }
 
 export interface HttpResponse {
   readonly status: number;
   readonly headers: Readonly<Record<string, string | undefined>>;
   readonly body: Buffer;
+  /** In place of a body that nobody has kept. */
+  readonly counted?: { readonly bytes: number; readonly lines: number };
 }
 
 const JSON_TYPE = "application/json";
@@ -90,7 +94,7 @@ function pageRequest({ view, after, limit }: PageCall): HttpRequest {
   if (limit !== null) query.set("limit", String(limit));
   const text = query.size === 0 ? "" : `?${query}`;
   const path = `${below(view)}/elements${text}`;
-  return { ...bare("GET", path), headers: limit === null ? { accept: NDJSON } : {} };
+  return limit === null ? { ...bare("GET", path), headers: { accept: NDJSON }, counted: true } : bare("GET", path);
 }
 
 function memoryRequest({ kind, view, offset, length, value }: MemoryCall): HttpRequest {
@@ -106,7 +110,7 @@ function memoryRequest({ kind, view, offset, length, value }: MemoryCall): HttpR
     };
   }
   const range = offset < 0 ? `bytes=-${-offset}` : `bytes=${offset}-${last}`;
-  return { ...bare("GET", path), headers: last < 0 && offset >= 0 ? {} : { range } };
+  return { ...bare("GET", path), headers: last < 0 && offset >= 0 ? {} : { range }, counted: true };
 }
 
 /** Throws TargetFailed where the answer tells that the target takes no commands of ours. */
@@ -152,12 +156,12 @@ function refusedOutputs(call: Call, { count = 0 }: ProblemJson): Outputs {
   return call.kind === "batch" && !call.name.startsWith("lookup") ? { count } : {};
 }
 
-function goodAnswer(call: Call, { status, headers, body }: HttpResponse): Answer {
+function goodAnswer(call: Call, response: HttpResponse): Answer {
   const done = { ret: 0, errno: null, outputs: {} };
-  if (call.kind === "read memory") return { ...done, outputs: { memory: memoryBytes(status, headers, body) } };
+  if (call.kind === "read memory") return { ...done, outputs: { memory: memoryBytes(response) } };
   if (call.kind === "elements" && call.limit === null)
-    return { ...done, outputs: { count: countLines(body), more: false } };
-  const answer = AnswerFields.read(body);
+    return { ...done, outputs: { count: response.counted?.lines ?? countLines(response.body), more: false } };
+  const answer = AnswerFields.read(response.body);
   switch (call.kind) {
     case "bpf": {
       const [ret, errno] = [answer.integer("ret"), answer.textOrNull("errno")];
@@ -207,8 +211,8 @@ function foundBatch(answer: AnswerFields): Answer {
     : { ret: 0, errno: null, outputs: count === 0 ? { count } : outputs };
 }
 
-function memoryBytes(status: number, headers: HttpResponse["headers"], body: Buffer): number {
-  if (status !== 206) return body.length;
+function memoryBytes({ status, headers, body, counted }: HttpResponse): number {
+  if (status !== 206) return counted?.bytes ?? body.length;
   const [, bytes] = /\/(\d{1,15})$/.exec(headers["content-range"] ?? "") ?? [];
   if (bytes === undefined) throw noMapledger();
   return Number(bytes);
@@ -229,7 +233,7 @@ function below(view: View): string {
 }
 
 function part(text: unknown): string {
-  return isToken(text) ? text : encodeURIComponent(String(text));
+  return isToken(text) ? text : encodeURIComponent(String(text).toWellFormed());
 }
 
 function json(
