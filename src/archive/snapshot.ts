@@ -1,3 +1,4 @@
+import { constants as limits } from "node:buffer";
 import { createReadStream, createWriteStream } from "node:fs";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -14,6 +15,8 @@ export interface SnapshotHead {
 
 const CHECKED = { params: { [constants.ZSTD_c_checksumFlag]: 1 } };
 const CELLS_AT_ONCE = 1024;
+/** A cell's line was a string when it was written. */
+const LINE_CHARACTERS_MAX = limits.MAX_STRING_LENGTH;
 
 /** Writes all cells of a state: a line for its head, then a line `["key","value"]` each, in hex and in order, as one zstd frame. */
 export async function writeSnapshot(file: string, head: SnapshotHead, cells: Iterable<Cell>): Promise<void> {
@@ -40,8 +43,8 @@ export interface Snapshot {
 }
 
 /** A snapshot, of which the head is read. Throws an Error where the file is none; so do the cells, where they are damaged. */
-export async function readSnapshot(file: string): Promise<Snapshot> {
-  const batches = readLines(file);
+export async function readSnapshot(file: string, lineCharactersMax = LINE_CHARACTERS_MAX): Promise<Snapshot> {
+  const batches = readLines(file, lineCharactersMax);
   const [first = "", ...rest] = (await batches.next()).value ?? [];
   return { head: JSON.parse(first) as SnapshotHead, cells: readCells(rest, batches) };
 }
@@ -57,18 +60,23 @@ function readCell(line: string): Cell {
 }
 
 /** The lines that each piece of the text completes: at least one. */
-async function* readLines(file: string): AsyncGenerator<readonly string[], undefined> {
+async function* readLines(file: string, lineCharactersMax: number): AsyncGenerator<readonly string[], undefined> {
   const source = createReadStream(file);
   const text = createZstdDecompress().setEncoding("latin1");
   source.on("error", (error) => text.destroy(error));
   let begun: string[] = [];
+  let length = 0;
   for await (const piece of source.pipe(text) as AsyncIterable<string>) {
     const end = piece.lastIndexOf("\n");
     if (end === -1) {
       begun.push(piece);
+      length += piece.length;
+      if (length > lineCharactersMax)
+        throw new Error(`${file} unpacks to a line of more than ${lineCharactersMax} characters`);
       continue;
     }
     yield (begun.join("") + piece.slice(0, end)).split("\n");
     begun = [piece.slice(end + 1)];
+    length = begun[0]?.length ?? 0;
   }
 }

@@ -2,6 +2,7 @@ import { type Command, Option } from "commander";
 import type { ArchiveProgress } from "../archive/make.ts";
 import { archiveStopped } from "../archiving.ts";
 import { archiveByService } from "../client/archive_job.ts";
+import { visible } from "../codec/visible.ts";
 import { type ArchiveAttr, ArchiveRefused } from "../engine/archives.ts";
 import { dataOption } from "./data_option.ts";
 import { Progress } from "./progress.ts";
@@ -36,7 +37,7 @@ export function addArchive(program: Command): void {
         () => told.stop(),
       );
       process.stdout.write(
-        "why" in done ? `${done.why}\n` : `events ${done.first} to ${done.through} are in ${done.directory}\n`,
+        `${visible("why" in done ? done.why : `events ${done.first} to ${done.through} are in ${done.directory}`)}\n`,
       );
     });
 }

@@ -2,6 +2,7 @@ import type { Command } from "commander";
 import { makeBackup } from "../backup/make.ts";
 import type { Manifest } from "../backup/manifest.ts";
 import { restoreBackup } from "../backup/restore.ts";
+import { visible } from "../codec/visible.ts";
 import { dataOption } from "./data_option.ts";
 import { Progress } from "./progress.ts";
 
@@ -18,7 +19,7 @@ export function addBackup(program: Command): void {
       const manifest = await told.around(`backing up ${data} to ${folder}`, () =>
         makeBackup(data, folder, told.update),
       );
-      process.stdout.write(`${folder} has ${described(manifest)}\n`);
+      process.stdout.write(`${visible(`${folder} has ${described(manifest)}`)}\n`);
       if (manifest.has_key)
         process.stdout.write(
           "it holds log.key: keep it as you keep that, since who reads it can sign as this log does\n",
@@ -37,8 +38,9 @@ export function addRestoreBackup(program: Command): void {
       const manifest = await told.around(`restoring ${folder} to ${data}`, () =>
         restoreBackup(folder, data, told.update),
       );
+      process.stdout.write(`${visible(`${data} has ${described(manifest)}`)}\n`);
       process.stdout.write(
-        `${data} has ${described(manifest)}\nits next event, BACKUP_RESTORE, names the checkpoint that it continues; its checkpoints have an origin of their own\n`,
+        "its next event, BACKUP_RESTORE, names the checkpoint that it continues; its checkpoints have an origin of their own\n",
       );
     });
 }

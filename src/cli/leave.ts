@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { visible } from "../codec/visible.ts";
 import type { Inventory, MapPin } from "../mirror/inventory.ts";
 import { FOREIGN_MAX } from "../mirror/listing.ts";
 import { leaveOffline, lookOffline, type Offline, type OnHost } from "../mirror_offline.ts";
@@ -50,7 +51,7 @@ async function leave(offline: Offline): Promise<void> {
     `event ${seq}: kernel maps that programs use live on. If mapledger starts again, it makes new kernel maps for its own`,
   );
   say("maps, which these programs do not use; an adopted map waits until its owner's pin names its kernel map.");
-  for (const { path, why } of left) process.stderr.write(`mapledger: ${path} was not removed: ${why}\n`);
+  for (const { path, why } of left) process.stderr.write(`${visible(`mapledger: ${path} was not removed: ${why}`)}\n`);
   if (left.length > 0) process.exitCode = EXIT.failed;
 }
 
@@ -74,5 +75,5 @@ function nothingIn(directory: OnHost["directory"]): string {
 }
 
 function say(line: string): void {
-  process.stdout.write(`${line}\n`);
+  process.stdout.write(`${visible(line)}\n`);
 }

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { Command } from "commander";
+import { visible } from "../codec/visible.ts";
 import { UMASK } from "../private_files.ts";
 import { VERSION } from "../version.ts";
 import { addArchive } from "./archive.ts";
@@ -39,6 +40,6 @@ for (const add of SUBCOMMANDS) add(program);
 try {
   await program.parseAsync();
 } catch (error) {
-  process.stderr.write(`mapledger: ${(error as Error).message}\n`);
+  process.stderr.write(`mapledger: ${visible((error as Error).message)}\n`);
   process.exitCode = EXIT.failed;
 }

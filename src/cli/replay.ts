@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { FileSource } from "../client/file_source.ts";
 import { UrlSource } from "../client/url_source.ts";
+import { visibleJson } from "../codec/visible.ts";
 import type { OpenTarget } from "../http/replays.ts";
 import { BpftoolTarget } from "../replay/bpftool.ts";
 import { CurlTarget } from "../replay/curl.ts";
@@ -147,7 +148,7 @@ async function replay(source: Source, selection: Selection, options: Options, do
     prepare: options.prepare,
     pace: options.speed === undefined ? null : new Pace(options.speed, CLOCK),
     signal: interrupted.signal,
-    onDifference: (difference) => process.stdout.write(`${JSON.stringify(difference)}\n`),
+    onDifference: (difference) => process.stdout.write(`${visibleJson(difference)}\n`),
   });
   const started = performance.now();
   let failure: Error | null = null;
@@ -188,7 +189,7 @@ function write(text: string): Promise<void> {
 /** The summary: where stdout has differences, behind them; beside a script, on stderr. */
 function tell(summary: Summary, { to, dryRun }: Options, ms: number): void {
   const stream = dryRun || isUrl(to) || to === "kernel" ? process.stdout : process.stderr;
-  stream.write(`${JSON.stringify({ summary: { ...summary, seconds: Math.round(ms) / 1000 } })}\n`);
+  stream.write(`${visibleJson({ summary: { ...summary, seconds: Math.round(ms) / 1000 } })}\n`);
 }
 
 /** How far it came, and how to go on. */

@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { takeOverByService } from "../client/mirror_orders.ts";
+import { visible } from "../codec/visible.ts";
 import { takeOverOffline } from "../mirror_offline.ts";
 import { InUse } from "../sqlite/lock.ts";
 import { bpffsOption } from "./bpffs_option.ts";
@@ -34,7 +35,7 @@ export function addTakeOver(program: Command): void {
         command.error("error: with --url the directory is the service's: its MAPLEDGER_BPFFS");
       const told = url === undefined ? here(offline) : `event ${await takeOverByService({ url, token })}`;
       process.stdout.write(
-        `taken over: ${told}\nevery map is undecided now: differences are reported, and nothing is repaired, until you run\n` +
+        `taken over: ${visible(told)}\nevery map is undecided now: differences are reported, and nothing is repaired, until you run\n` +
           "  mapledger mirror decide MAP --take ledger|kernel\n",
       );
     });

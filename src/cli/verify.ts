@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { visible } from "../codec/visible.ts";
 import { cosignersOf, readWitnessKey, type WitnessKey } from "../log/cosignature.ts";
 import { type Checkpoint, noteParts, openNote, readCheckpoint, type Verifier } from "../log/note.ts";
 import { findingText } from "../verify/finding.ts";
@@ -113,8 +114,8 @@ async function run(
     },
   });
   (progress as Progress | null)?.stop();
-  for (const finding of verified.findings) process.stdout.write(`WRONG ${findingText(finding)}\n`);
-  for (const line of summary(verified, trusted !== null, outside.length)) process.stdout.write(`${line}\n`);
+  for (const finding of verified.findings) process.stdout.write(`WRONG ${visible(findingText(finding))}\n`);
+  for (const line of summary(verified, trusted !== null, outside.length)) process.stdout.write(`${visible(line)}\n`);
   if (verified.findings.length > 0) process.exitCode = EXIT.found;
 }
 

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import type { Command } from "commander";
+import { visible } from "../codec/visible.ts";
 import { eventJson } from "../log/event_json.ts";
 import type { Verifier } from "../log/note.ts";
 import { readProof } from "../log/tlog_proof.ts";
@@ -18,13 +19,13 @@ export function addVerifyProof(program: Command): void {
 function run(file: string, key: Verifier): void {
   const proven = readProof(readFileSync(file === "-" ? 0 : file, "utf8"), key);
   if ("wrong" in proven) {
-    process.stderr.write(`${file} proves nothing: ${proven.wrong}\n`);
+    process.stderr.write(`${visible(`${file} proves nothing: ${proven.wrong}`)}\n`);
     process.exitCode = EXIT.found;
     return;
   }
   const { event, checkpoint } = proven;
-  process.stdout.write(`${JSON.stringify(eventJson(event), null, 2)}\n`);
-  process.stdout.write(
-    `event ${event.seq} is in the log ${checkpoint.origin} of ${checkpoint.size} events, root ${checkpoint.root.toString("base64")}\n`,
-  );
+  for (const line of JSON.stringify(eventJson(event), null, 2).split("\n")) process.stdout.write(`${visible(line)}\n`);
+  const root = checkpoint.root.toString("base64");
+  const told = `event ${event.seq} is in the log ${checkpoint.origin} of ${checkpoint.size} events, root ${root}`;
+  process.stdout.write(`${visible(told)}\n`);
 }

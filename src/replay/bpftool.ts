@@ -1,5 +1,6 @@
 import { BPF_MAP_TYPE, mapTypeName } from "../abi/bpf.ts";
 import { CMD, cmdName } from "../abi/service.ts";
+import { visible } from "../codec/visible.ts";
 import type { Event } from "../log/event.ts";
 import { isOfMaps } from "../maps/inner_maps.ts";
 import type { CreateAttr } from "../maps/map.ts";
@@ -65,15 +66,17 @@ export class BpftoolTarget implements Target {
   #text(event: Event, { errno, ret }: Answer): string {
     const { seq, command } = event;
     const name = `${seq} ${cmdName(command.cmd) ?? "a command of another kind"}`;
-    if (errno !== null) return `# ${name}: ${errno}\n`;
+    if (errno !== null) return `${visible(`# ${name}: ${errno}`)}\n`;
     try {
       const lines = this.#lines(event);
-      for (const line of lines)
+      for (const line of lines) {
+        if (!/^[\x20-\x7e]+$/.test(line)) throw new Unsayable("it has characters that a batch file cannot quote");
         if (line.length > LINE_CHARACTERS_MAX || line.split(" ").length > WORDS_MAX)
           throw new Unsayable("longer than bpftool reads");
-      return `# ${name}: returned ${ret}\n${lines.map((line) => `${line}\n`).join("")}`;
+      }
+      return `${visible(`# ${name}: returned ${ret}`)}\n${lines.map((line) => `${line}\n`).join("")}`;
     } catch (thrown) {
-      if (thrown instanceof Unsayable) return `# ${name}: returned ${ret}; ${thrown.why}\n`;
+      if (thrown instanceof Unsayable) return `${visible(`# ${name}: returned ${ret}; ${thrown.why}`)}\n`;
       throw thrown;
     }
   }
@@ -123,7 +126,8 @@ export class BpftoolTarget implements Target {
   }
 
   #create(session: number, attr: CreateAttr, map: number): string {
-    const type = mapTypeName(attr.mapType) as string;
+    const type = mapTypeName(attr.mapType);
+    if (type === undefined) throw new Unsayable("bpftool has no such type of map");
     const unsaid = [
       attr.mapExtra !== 0n,
       attr.btfFd !== 0,
@@ -135,6 +139,10 @@ export class BpftoolTarget implements Target {
       throw new Unsayable("bpftool creates maps without map_extra, BTF, a device or a program's hash");
     const end = attr.mapName.indexOf(0);
     const name = attr.mapName.toString("latin1", 0, end === -1 ? undefined : end) || `map_${map}`;
+    // bpf_obj_name_cpy(), kernel/bpf/syscall.c
+    if (!/^[A-Za-z0-9_.]+$/.test(name)) throw new Unsayable("no map has such a name");
+    const numbers = [attr.keySize, attr.valueSize, attr.maxEntries, attr.mapFlags];
+    if (!numbers.every(Number.isSafeInteger)) throw new Unsayable("its sizes are no numbers");
     const sizes = `key ${attr.keySize} value ${attr.valueSize} entries ${attr.maxEntries}`;
     const inner = isOfMaps(attr.mapType) ? ` inner_map pinned ${PINS}${this.#mapAt(session, attr.innerMapFd)}` : "";
     const flags = attr.mapFlags === 0 ? "" : ` flags ${attr.mapFlags}`;
@@ -205,7 +213,11 @@ export class BpftoolTarget implements Target {
 
 function pathname({ outcome }: Event, { attr }: PinCommand): string {
   const path = outcome.out?.pathname ?? attr.pathname ?? "";
-  if (/\s|["'#\\]/.test(path)) throw new Unsayable("its path has characters that a batch file cannot quote");
+  if (!/^[\x21-\x7e]+$/.test(path) || /["'#\\]/.test(path))
+    throw new Unsayable("its path has characters that a batch file cannot quote");
+  // bpftool mounts a bpffs over a directory that is on none.
+  if (!path.startsWith("/sys/fs/bpf/") || path.split("/").includes(".."))
+    throw new Unsayable("its path is not below /sys/fs/bpf");
   return path;
 }
 

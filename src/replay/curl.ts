@@ -1,10 +1,11 @@
 import { cmdName } from "../abi/service.ts";
+import { visible } from "../codec/visible.ts";
 import type { Event } from "../log/event.ts";
 import type { Answer } from "./answer.ts";
 import type { Call } from "./call.ts";
 import { type HttpRequest, httpRequest } from "./http_call.ts";
 import type { Target, Write } from "./target.ts";
-import { parts, token } from "./tokens.ts";
+import { isToken, parts, token, variableOf } from "./tokens.ts";
 
 const HEAD = `#!/bin/sh
 # Commands of a mapledger's log, written by mapledger replay --to curl. Each is sent, and its answer printed.
@@ -75,7 +76,7 @@ function named({ command }: Event, recorded: Answer): Answer {
 
 function comment({ seq, command }: Event, { ret, errno }: Answer): string {
   const name = cmdName(command.cmd) ?? "a command of another kind";
-  return `${seq} ${name}: ${errno ?? `returned ${ret}`}`;
+  return visible(`${seq} ${name}: ${errno ?? `returned ${ret}`}`);
 }
 
 /** The fields of an answer that later commands need, and the variables that take them. */
@@ -85,7 +86,7 @@ function captures(call: Call, answer: Answer): (readonly [field: string, id: str
     [call.kind === "bpf" ? "ret" : "fd", answer.ret],
     ["map_id", call.kind === "create" ? answer.map : undefined],
   ] as const;
-  return ids.flatMap(([field, id]) => (typeof id === "string" ? [[field, id] as const] : []));
+  return ids.flatMap(([field, id]) => (isToken(id) ? [[field, id] as const] : []));
 }
 
 function commandText(request: HttpRequest, call: Call, recorded: Answer, answer: Answer): string {
@@ -96,10 +97,6 @@ function commandText(request: HttpRequest, call: Call, recorded: Answer, answer:
   return [`answer=$(${sent})`, `printf '%s\\n' "$answer"`, ...lines, ""].join("\n");
 }
 
-function variableOf(id: string): string {
-  return id.slice(1, -1);
-}
-
 function sentText({ method, path, body, headers }: HttpRequest): string {
   if (typeof body === "string") return `json ${method} ${quoted(path)} ${quoted(body)}`;
   const options = Object.entries(headers).map(([name, value]) => ` -H ${quoted(`${name}: ${value}`)}`);
@@ -107,11 +104,14 @@ function sentText({ method, path, body, headers }: HttpRequest): string {
   return body === null ? sent : `printf '${octal(body)}' | ${sent} --data-binary @-`;
 }
 
-/** A word of the shell's: variables are put in when it runs. */
+/**
+ * A word of the shell's: variables are put in when it runs. Characters that are not seen are in JSON alone, where they may as
+ * well be escaped; paths are percent-encoded.
+ */
 function quoted(text: string): string {
   return parts(text)
     .map((part) => {
-      if (typeof part === "string") return `'${part.replaceAll("'", "'\\''")}'`;
+      if (typeof part === "string") return `'${visible(part).replaceAll("'", "'\\''")}'`;
       return part.hex ? `"$(le32 "$${part.variable}")"` : `"$${part.variable}"`;
     })
     .join("");

@@ -4,6 +4,7 @@ import { InvalidInput } from "../codec/invalid.ts";
 import { readTimeUs } from "../codec/moments.ts";
 import { bytes, isDeeperThan, shown, u64 } from "../codec/scalars.ts";
 import type { EventRow } from "../log/event.ts";
+import { checkFields } from "./event_fields.ts";
 
 /** What an event has in a command's place that no command has. */
 const UNKNOWN = -1;
@@ -19,12 +20,15 @@ export function readEventLine(line: string): EventRow {
   const key = event.key === null ? null : bytes(string(event, "key"), "key");
   const value = event.value === null ? null : bytes(string(event, "value"), "value");
   const flags = u64(event.flags, "flags");
+  const cmd = readCmd(string(event, "cmd"));
+  const [attr, out] = [object(event, "attr"), object(event, "out")];
+  checkFields(cmd, attr, out);
   return {
     seq: integer(event, "seq", 1),
     time_us: readTimeUs(string(event, "time"), "time"),
     session: event.session === null ? 0 : integer(event, "session", 1),
     caller: string(event, "caller"),
-    cmd: readCmd(string(event, "cmd")),
+    cmd,
     map: event.map === null ? 0 : integer(event, "map", 1),
     fd: event.fd === null ? null : integer(event, "fd", -(2 ** 31)),
     key,
@@ -33,8 +37,8 @@ export function readEventLine(line: string): EventRow {
     ret: integer(event, "ret", -1),
     errno: event.errno === null ? 0 : readErrno(string(event, "errno")),
     detail: event.detail === null ? null : string(event, "detail"),
-    attr: object(event, "attr"),
-    out: object(event, "out"),
+    attr: textOf(attr),
+    out: textOf(out),
   };
 }
 
@@ -62,13 +66,17 @@ function string(event: Fields, name: string): string {
   throw new InvalidInput(name, `a string is needed, found ${shown(value)}`);
 }
 
-/** As the log's column has it: JSON's text. */
-function object(event: Fields, name: string): string | null {
+function object(event: Fields, name: string): Fields | null {
   const value = event[name];
   if (value === null) return null;
   if (isDeeperThan(value, LEVELS)) throw new InvalidInput(name, `no event has more than ${LEVELS} levels there`);
-  if (typeof value === "object" && !Array.isArray(value)) return JSON.stringify(value);
+  if (typeof value === "object" && !Array.isArray(value)) return value as Fields;
   throw new InvalidInput(name, `an object or null is needed, found ${shown(value)}`);
+}
+
+/** As the log's column has it: JSON's text. */
+function textOf(fields: Fields | null): string | null {
+  return fields === null ? null : JSON.stringify(fields);
 }
 
 function readCmd(name: string): number {

@@ -1,3 +1,4 @@
+import { visibleJson } from "../codec/visible.ts";
 import { eventJson } from "../log/event_json.ts";
 import { Ids } from "./ids.ts";
 import { createdShape, isBehind, isSelected, type Selection } from "./selection.ts";
@@ -17,7 +18,7 @@ export async function writeEvents(source: Source, selection: Selection, write: W
     if (shape !== null) shapes.addShape(row.map, shape);
     if (isBehind(selection, row)) break;
     if (!isSelected(selection, row, shapes.shape(row.map))) continue;
-    piece += `${JSON.stringify(eventJson(row))}\n`;
+    piece += `${visibleJson(eventJson(row))}\n`;
     if (piece.length < PIECE_CHARACTERS) continue;
     await write(piece);
     piece = "";

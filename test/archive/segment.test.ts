@@ -148,3 +148,17 @@ t.test("names say which events, and nothing else does", (t) => {
     t.equal(readName(other), null, other);
   t.end();
 });
+
+t.test("a segment or a snapshot that unpacks to more than there can be is refused", async (t) => {
+  const folder = t.testdir();
+  const bomb = segmentBytes("x".repeat(1_000_000));
+  t.ok(bomb.length < 1000);
+  writeFileSync(join(folder, "bomb"), bomb);
+  const segment: Segment = { name: "bomb", is: "events", first: 1, through: 1, sha256: hash("sha256", bomb) };
+  t.throws(() => readSegment(folder, segment, 500_000), {
+    message: /^the archive is damaged: .*bomb cannot be read: .*500000 bytes/,
+  });
+  await t.rejects(readSnapshot(join(folder, "bomb"), 500_000), {
+    message: /unpacks to a line of more than 500000 characters$/,
+  });
+});

@@ -1,0 +1,169 @@
+import { BPF_CMD } from "../abi/bpf.ts";
+import { CMD } from "../abi/service.ts";
+import { InvalidInput } from "../codec/invalid.ts";
+import { shown } from "../codec/scalars.ts";
+import type { Out } from "../syscall/outcome.ts";
+
+type Fields = Readonly<Record<string, unknown>>;
+type Check = (value: unknown) => boolean;
+
+/** The service's own commands are not sent, and have attrs of their own. */
+const SENT: ReadonlySet<number> = new Set([
+  ...Object.values(BPF_CMD),
+  CMD.SESSION_OPEN,
+  CMD.SESSION_RENEW,
+  CMD.SESSION_END,
+  CMD.CLOSE,
+  CMD.DUP,
+  CMD.OPEN,
+  CMD.UNLINK,
+  CMD.MKDIR,
+  CMD.RMDIR,
+  CMD.MAP_ELEMENTS,
+  CMD.MEMORY_READ,
+  CMD.MEMORY_WRITE,
+]);
+
+const HEX = /^(?:[0-9a-f]{2})*$/i;
+
+const isInteger: Check = Number.isSafeInteger;
+const isText: Check = (value) => typeof value === "string";
+const isHex: Check = (value) => typeof value === "string" && HEX.test(value);
+const isDigits: Check = (value) => typeof value === "string" && /^\d{1,20}$/.test(value);
+const isFlag: Check = (value) => typeof value === "boolean";
+const isList =
+  (is: Check): Check =>
+  (value) =>
+    Array.isArray(value) && value.every(is);
+/** A map or a number, and a key. */
+const isNumbered: Check = (value) =>
+  Array.isArray(value) && value.length === 2 && isInteger(value[0]) && isHex(value[1]);
+
+const INTEGER = { is: isInteger, needs: "an integer" };
+const TEXT = { is: isText, needs: "a string" };
+const BYTES = { is: isHex, needs: "a string of hex digits" };
+const DIGITS = { is: isDigits, needs: "a string of decimal digits" };
+const FLAG = { is: isFlag, needs: "true or false" };
+const INTEGERS = { is: isList(isInteger), needs: "a list of integers" };
+const NUMBERED = { is: isList(isNumbered), needs: "a list of pairs of an integer and hex digits" };
+
+/** Of what an answer was that an event keeps the beginning of: length and SHA-256, of keys and of values. */
+const isCut: Check = (value) =>
+  isObject(value) && isInteger(value.length) && isHex(value.sha256) && (value.sha256 as string).length === 64;
+const isAnswer: Check = (value) =>
+  isObject(value) && isCut(value.value) && (value.key === undefined || value.key === null || isCut(value.key));
+const ANSWER = { is: isAnswer, needs: "length and sha256 of an answer" };
+
+function isObject(value: unknown): value is Fields {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+type Row = { readonly is: Check; readonly needs: string };
+
+/** The fields of an event's attr, as attrText in log/attr.ts writes them, and what is kept beside them. */
+const ATTR: Readonly<Record<string, Row>> = {
+  map_type: INTEGER,
+  key_size: INTEGER,
+  value_size: INTEGER,
+  max_entries: INTEGER,
+  map_flags: INTEGER,
+  inner_map_fd: INTEGER,
+  numa_node: INTEGER,
+  map_name: TEXT,
+  map_ifindex: INTEGER,
+  btf_fd: INTEGER,
+  btf_key_type_id: INTEGER,
+  btf_value_type_id: INTEGER,
+  btf_vmlinux_value_type_id: INTEGER,
+  map_extra: DIGITS,
+  value_type_btf_obj_fd: INTEGER,
+  map_token_fd: INTEGER,
+  excl_prog_hash: BYTES,
+  excl_prog_hash_size: INTEGER,
+  count: INTEGER,
+  elem_flags: DIGITS,
+  in_batch: BYTES,
+  out_batch: BYTES,
+  pathname: TEXT,
+  file_flags: INTEGER,
+  path_fd: INTEGER,
+  bpf_fd: INTEGER,
+  start_id: INTEGER,
+  open_flags: INTEGER,
+  map_id: INTEGER,
+  info_len: INTEGER,
+  info: BYTES,
+  name: TEXT,
+  ttl_ms: INTEGER,
+  capabilities: { is: isList(isText), needs: "a list of strings" },
+  reason: TEXT,
+  kind: TEXT,
+  path: TEXT,
+  pid: INTEGER,
+  id: INTEGER,
+  reuseport: FLAG,
+  prog_type: INTEGER,
+  expected_attach_type: INTEGER,
+  btf_size: INTEGER,
+  offset: INTEGER,
+  length: INTEGER,
+  after: BYTES,
+  limit: INTEGER,
+  key_room: INTEGER,
+  value_room: INTEGER,
+  exact: FLAG,
+};
+
+/** The fields of an event's out. */
+const OUT = {
+  count: INTEGER,
+  out_batch: BYTES,
+  next_id: INTEGER,
+  info_len: INTEGER,
+  hash: BYTES,
+  session_id: INTEGER,
+  map_id: INTEGER,
+  taken: FLAG,
+  more: FLAG,
+  pathname: TEXT,
+  freed: INTEGERS,
+  memory: INTEGER,
+  object: INTEGER,
+  stored_keys: BYTES,
+  stored_values: BYTES,
+  shown_values: BYTES,
+  emptied: FLAG,
+  unchanged: FLAG,
+  gone: NUMBERED,
+  evicted: NUMBERED,
+  known_as: NUMBERED,
+  asked: BYTES,
+  session: TEXT,
+  answer: ANSWER,
+} as const satisfies Record<keyof Out, Row>;
+
+/** A map by a reference, as `attr.map` has it. */
+const REFERENCE: Readonly<Record<string, Row>> = { by: TEXT, id: INTEGER, name: TEXT, pathname: TEXT, fd: INTEGER };
+
+/**
+ * Holds the attr and the out of a command that a client sends against the types that a ledger writes. They may be of anybody's
+ * making, and what stands in them becomes numbers of commands and text of scripts. Throws InvalidInput.
+ */
+export function checkFields(cmd: number, attr: Fields | null, out: Fields | null): void {
+  if (!SENT.has(cmd)) return;
+  check("attr", attr ?? {}, ATTR);
+  const reference = attr?.map ?? {};
+  if (typeof reference !== "object")
+    throw new InvalidInput("attr.map", `an object is needed, found ${shown(reference)}`);
+  check("attr.map", reference as Fields, REFERENCE);
+  check("out", out ?? {}, OUT);
+}
+
+function check(where: string, fields: Fields, rows: Readonly<Record<string, Row>>): void {
+  for (const [name, value] of Object.entries(fields)) {
+    const row = Object.hasOwn(rows, name) ? rows[name] : undefined;
+    // The null pointer, and what a command says nothing of.
+    if (row === undefined || value === null || row.is(value)) continue;
+    throw new InvalidInput(`${where}.${name}`, `${row.needs} is needed, found ${shown(value)}`);
+  }
+}
