@@ -24,6 +24,7 @@ const SENT: ReadonlySet<number> = new Set([
   CMD.MEMORY_WRITE,
 ]);
 
+const SHA256_DIGITS = 64;
 const HEX = /^(?:[0-9a-f]{2})*$/i;
 
 const isInteger: Check = Number.isSafeInteger;
@@ -47,12 +48,12 @@ const FLAG = { is: isFlag, needs: "true or false" };
 const INTEGERS = { is: isList(isInteger), needs: "a list of integers" };
 const NUMBERED = { is: isList(isNumbered), needs: "a list of pairs of an integer and hex digits" };
 
-/** Of what an answer was that an event keeps the beginning of: length and SHA-256, of keys and of values. */
-const isCut: Check = (value) =>
-  isObject(value) && isInteger(value.length) && isHex(value.sha256) && (value.sha256 as string).length === 64;
+/** What an answer was, of which an event keeps the beginning alone. */
+const isDigest: Check = (value) =>
+  isObject(value) && isInteger(value.bytes) && isHex(value.sha256) && (value.sha256 as string).length === SHA256_DIGITS;
 const isAnswer: Check = (value) =>
-  isObject(value) && isCut(value.value) && (value.key === undefined || value.key === null || isCut(value.key));
-const ANSWER = { is: isAnswer, needs: "length and sha256 of an answer" };
+  isObject(value) && [value.key, value.value].every((digest) => digest === undefined || isDigest(digest));
+const ANSWER = { is: isAnswer, needs: "bytes and sha256 of a key or a value" };
 
 function isObject(value: unknown): value is Fields {
   return typeof value === "object" && value !== null && !Array.isArray(value);
