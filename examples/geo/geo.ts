@@ -1,4 +1,5 @@
 import { Presets, SingleBar } from "cli-progress";
+import { ownTokenFile, readOwnToken } from "../../src/own_access.ts";
 import { OwnService } from "../service.ts";
 import { GeoProgram } from "./program.ts";
 import { dotted, prefixesOf, type Range, RangeList, readRanges, trieKey } from "./ranges.ts";
@@ -8,6 +9,8 @@ import { dotted, prefixesOf, type Range, RangeList, readRanges, trieKey } from "
  * it mirrors its maps a BPF program in the kernel, must give the same answers as the list itself.
  */
 const URL_GIVEN = process.env.MAPLEDGER_URL ?? "http://127.0.0.1:8620";
+/** Of the service that is there; of one of the example's own nobody needs one. */
+const TOKEN_GIVEN = process.env.MAPLEDGER_TOKEN ?? (process.env.MAPLEDGER_URL === undefined ? ownToken() : null);
 const PINNED = "/sys/fs/bpf/geo";
 const PAIRS_A_REQUEST = 10_000;
 const LOOKUPS = 4_000;
@@ -27,6 +30,8 @@ say(`${number(ranges.length)} ranges are ${number(prefixes.length)} prefixes`);
 const service = (await answers(URL_GIVEN)) ? null : new OwnService("geo");
 await service?.start();
 const base = service?.url ?? URL_GIVEN;
+const authorization: Record<string, string> =
+  service === null && TOKEN_GIVEN !== null ? { authorization: `Bearer ${TOKEN_GIVEN}` } : {};
 say(
   service === null
     ? `the service at ${base} is used`
@@ -86,7 +91,7 @@ async function checkService(map: string, addresses: readonly number[]): Promise<
   let next = 0;
   const worker = async (): Promise<void> => {
     for (let address = addresses[next++]; address !== undefined; address = addresses[next++]) {
-      const response = await fetch(`${base}${map}/elements/${trieKey(address, 32)}`);
+      const response = await fetch(`${base}${map}/elements/${trieKey(address, 32)}`, { headers: authorization });
       const body = (await response.json()) as { value: string };
       if (!response.ok && response.status !== 404)
         throw new Error(`looking up ${dotted(address)}: ${JSON.stringify(body)}`);
@@ -137,12 +142,21 @@ function sampleAddresses(from: readonly Range[], count: number): number[] {
 }
 
 async function request(method: string, path: string, body?: object): Promise<unknown> {
-  const init =
-    body === undefined ? {} : { headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
-  const response = await fetch(`${base}${path}`, { method, ...init });
+  const type = body === undefined ? {} : { "content-type": "application/json" };
+  const init = {
+    method,
+    headers: { ...authorization, ...type },
+    body: body === undefined ? null : JSON.stringify(body),
+  };
+  const response = await fetch(`${base}${path}`, init);
   const text = await response.text();
   if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`);
   return text === "" ? null : JSON.parse(text);
+}
+
+/** Of the data directory that a service started here has. */
+function ownToken(): string | null {
+  return readOwnToken(ownTokenFile("data"));
 }
 
 async function answers(url: string): Promise<boolean> {
