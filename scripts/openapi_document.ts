@@ -6,6 +6,7 @@ import { tcpIdentity } from "../src/http/auth.ts";
 import { LogStreams } from "../src/http/log_streams.ts";
 import { Metrics } from "../src/http/metrics.ts";
 import { Replays } from "../src/http/replays.ts";
+import { UnderWay } from "../src/http/under_way.ts";
 import { VERSION } from "../src/version.ts";
 
 /** The document as the service with its default settings serves it. */
@@ -31,6 +32,7 @@ export async function openApiDocument(): Promise<object> {
     mirrorOff: () => null,
     callers,
     refusals: new Refusals(engine),
+    underWay: new UnderWay(),
     identity: tcpIdentity(callers, "on"),
     tls: null,
     version: VERSION,

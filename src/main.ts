@@ -1,10 +1,12 @@
-import { readFileSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import { pino } from "pino";
+import { CMD } from "./abi/service.ts";
+import { SERVICE_NAME } from "./access/caller.ts";
 import { Callers } from "./access/callers.ts";
-import { parseTokens } from "./access/tokens_file.ts";
+import type { Line } from "./access/tokens_file.ts";
 import { archiveFilesIn } from "./archive/archive.ts";
 import { ThreadedArchiver } from "./archiver.ts";
+import { CallersFile } from "./callers_file.ts";
 import { checkpointRecorder } from "./checkpoint_events.ts";
 import { readSettings, type Settings } from "./config.ts";
 import { EventsArchived } from "./engine/archives.ts";
@@ -19,6 +21,7 @@ import { checkListen, listenOnSocket, readTls, socketPath } from "./http/listen.
 import { LogStreams } from "./http/log_streams.ts";
 import { Metrics } from "./http/metrics.ts";
 import { Replays } from "./http/replays.ts";
+import { UnderWay } from "./http/under_way.ts";
 import { ClientProcesses } from "./mirror/client_processes.ts";
 import { connectionsMax } from "./mirror/descriptor_limit.ts";
 import { ObjectOpener } from "./mirror/object_opener.ts";
@@ -69,6 +72,7 @@ async function start(): Promise<void> {
     throw new Error("there is nothing to listen on: MAPLEDGER_PORT is empty, and there is no unix socket");
   closeToOthers(settings);
   const callers = knownCallers();
+  const underWay = new UnderWay();
   const metrics = new Metrics();
   const started = performance.now();
   const worker = thread("engine_main.ts", { settings, rebuild } satisfies EngineData);
@@ -77,6 +81,7 @@ async function start(): Promise<void> {
   recovered.catch(() => {});
   const limits = { commandsMax: settings.queueCommandsMax, bytesMax: settings.queueBytesMax };
   const engine = new EngineClient(worker, limits, (figures) => metrics.batch(figures));
+  followTokens(callers, underWay, engine, recovered);
   const { data, origin, checkpointEvents, checkpointSeconds } = settings;
   const rule = { events: checkpointEvents, seconds: checkpointSeconds };
   const readerGate = new ThreadGate();
@@ -109,6 +114,7 @@ async function start(): Promise<void> {
     streams,
     callers,
     refusals: new Refusals(engine),
+    underWay,
     objects,
     ready: () => (notReady === RECOVERING ? RECOVERING + howFar : notReady),
     mirrorOff: () => mirrorOff,
@@ -229,10 +235,23 @@ function openerOf({ data, openRoots }: Settings, gate: ThreadGate, report: (mess
   return new ObjectOpener(start, openPlaces({ data, openRoots }), report);
 }
 
-/** The tokens' file and the owner's token; operators are told of what they should know. */
+/** The tokens' file, read now and whenever it changes, or at SIGHUP; each reading is an event. */
+function followTokens(callers: Callers, underWay: UnderWay, engine: EngineClient, recovered: Promise<unknown>): void {
+  const changed = (lines: readonly Line[]): void => {
+    underWay.recheck();
+    const attr = { callers: lines.map(({ name, by, scopes }) => ({ name, by, scopes: [...scopes] })) };
+    recovered
+      .then(() => engine.run({ cmd: CMD.CALLERS, session: 0, caller: SERVICE_NAME, attr }))
+      .catch((error) => logger.error({ err: error }, "recording who may do what"));
+  };
+  const warn = (message: string): void => logger.warn(message);
+  const file = settings.tokens === "" ? null : new CallersFile({ file: settings.tokens, callers, changed, warn });
+  file?.watch();
+  process.on("SIGHUP", () => file?.reread());
+}
+
+/** The owner's token; operators are told of what they should know. */
 function knownCallers(): Callers {
-  const file = settings.tokens === "" ? null : parseTokens(readFileSync(settings.tokens, "utf8"), settings.tokens);
-  for (const warning of file?.warnings ?? []) logger.warn(warning);
   const own = settings.port === null ? null : ownToken(settings.data);
   if (own?.isNew && settings.auth === "on")
     logger.info(
@@ -244,7 +263,7 @@ function knownCallers(): Callers {
       "MAPLEDGER_AUTH is off: every user of this machine may read and change every map and all of its history, pin, archive and " +
         "replay, and have the kernel's maps changed with them",
     );
-  return new Callers(process.geteuid?.() ?? ROOT, own?.token ?? null, file?.lines);
+  return new Callers(process.geteuid?.() ?? ROOT, own?.token ?? null);
 }
 
 function settingsOrExit(): Settings {

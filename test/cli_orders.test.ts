@@ -45,7 +45,7 @@ t.test("orders are sent to the service, with what it takes", async (t) => {
   t.match(refused, { code: 1, stderr: `mapledger: ${url}: the mirror is off\n` });
   const usage: readonly [words: string[], says: RegExp][] = [
     [["map", "release", "x"], /a map's id is needed/],
-    [["map", "release", "7", "--url", "ftp://x"], /http:\/\/... or https:\/\/... is needed/],
+    [["map", "release", "7", "--url", "ftp://x"], /http:\/\/..., https:\/\/... or unix:PATH is needed/],
     [["mirror", "decide", "7"], /required option '--take/],
     [["mirror", "decide", "7", "--take", "both"], /Allowed choices are ledger, kernel/],
     [["mirror", "decide", "7", "--take", "ledger", "--key", "0"], /a key in hex is needed/],

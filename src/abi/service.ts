@@ -69,6 +69,8 @@ export const SERVICE_CMD = {
   BACKUP_RESTORE: 4126,
   /** A caller asked for what he may not do. */
   ACCESS_REFUSED: 4127,
+  /** The tokens' file was read: who may do what from now on. */
+  CALLERS: 4128,
 } as const;
 
 /** Kinds of descriptors that are of no map: what a process may hand to bpf(2) instead of one. */

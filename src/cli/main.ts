@@ -9,6 +9,7 @@ import { addMap, addMirror } from "./mirror.ts";
 import { addImport, addReplay } from "./replay.ts";
 import { EXIT, type Subcommand } from "./subcommand.ts";
 import { addTakeOver } from "./take_over.ts";
+import { addToken } from "./token.ts";
 import { addTree } from "./tree.ts";
 import { addVerify } from "./verify.ts";
 import { addVerifyProof } from "./verify_proof.ts";
@@ -26,6 +27,7 @@ const SUBCOMMANDS: readonly Subcommand[] = [
   addTakeOver,
   addMirror,
   addMap,
+  addToken,
 ];
 
 process.umask(UMASK);

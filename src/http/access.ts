@@ -29,7 +29,7 @@ export function checkScopes(
 }
 
 /** Whether a caller has one of the scopes that something needs. */
-function isAllowed(scopes: Scopes, need: readonly Scope[]): boolean {
+export function isAllowed(scopes: Scopes, need: readonly Scope[]): boolean {
   return need.some((scope) => scopes.has(scope));
 }
 

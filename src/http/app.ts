@@ -15,7 +15,7 @@ import { EventsArchived } from "../engine/archives.ts";
 import { NoThread } from "../engine/asked_thread.ts";
 import { CallerGone, EngineBusy, EngineClosed } from "../engine/client.ts";
 import { NotYet } from "../engine/past.ts";
-import { checkScopes } from "./access.ts";
+import { checkScopes, isAllowed } from "./access.ts";
 import { archivedProblem } from "./archived.ts";
 import { DoorAnswerSchema } from "./attr_schemas.ts";
 import { checkOrigin } from "./auth.ts";
@@ -44,6 +44,7 @@ import { serviceRoutes } from "./routes/service.ts";
 import { sessionRoutes } from "./routes/sessions.ts";
 import { watchRoutes } from "./routes/watch.ts";
 import { SHARED } from "./schemas.ts";
+import type { Pending } from "./under_way.ts";
 import { validationFault, validatorCompiler } from "./validation.ts";
 
 export type { App, EngineDoor, Parts } from "./parts.ts";
@@ -153,7 +154,31 @@ function addChecks(app: App, parts: Parts): void {
     const reason = ready();
     if (reason !== null) throw new Problem("unavailable", reason);
     if (need !== undefined && need !== "by command") checkScopes(parts, request, need);
+    follow(parts, request, reply, need);
   });
+}
+
+/** A caller who may no longer have what he has begun does not get the rest. */
+function follow(
+  { identity, underWay }: Parts,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  need: Need | undefined,
+): void {
+  const { raw, caller } = request;
+  const pending: Pending = {
+    isAllowed() {
+      try {
+        const { name, scopes } = identity.callerOf(raw);
+        return name === caller && (need === undefined || typeof need === "string" || isAllowed(scopes, need));
+      } catch {
+        return false;
+      }
+    },
+    end: () => reply.raw.destroy(),
+  };
+  underWay.add(pending);
+  reply.raw.once("close", () => underWay.delete(pending));
 }
 
 /** Throws where a route is not in the table of what each needs. */

@@ -20,6 +20,7 @@ import type { LogStreams } from "./log_streams.ts";
 import type { Metrics } from "./metrics.ts";
 import { failure, refused } from "./problems.ts";
 import type { Replays } from "./replays.ts";
+import type { UnderWay } from "./under_way.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
@@ -97,6 +98,8 @@ export interface Parts {
   readonly callers: Callers;
   /** Of known callers, over all listeners of the service. */
   readonly refusals: Refusals;
+  /** Requests, over all listeners of the service. */
+  readonly underWay: UnderWay;
   /** How this listener knows who sends a request. */
   readonly identity: Identity;
   /** null: this listener has no TLS. */

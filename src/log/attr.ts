@@ -125,6 +125,7 @@ function attrOf(command: Action): Attr | null {
     case CMD.MIRROR_LEAVE:
     case CMD.MIRROR_FREED:
     case CMD.ACCESS_REFUSED:
+    case CMD.CALLERS:
       return { ...command.attr };
     case CMD.MIRROR_POLICY:
       return { policy: command.attr.policy, interval_ms: command.attr.intervalMs };
@@ -287,6 +288,8 @@ export function readCommand(parts: CommandParts): Command {
     case CMD.MIRROR_FREED:
       return { ...origin, cmd, attr };
     case CMD.ACCESS_REFUSED:
+      return { ...origin, cmd, attr };
+    case CMD.CALLERS:
       return { ...origin, cmd, attr };
     case CMD.MIRROR_POLICY:
       return { ...origin, cmd, target, attr: { policy: attr.policy, intervalMs: attr.interval_ms } };

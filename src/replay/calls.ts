@@ -162,6 +162,7 @@ class Translation {
       case CMD.MIRROR_FREED:
       case CMD.ARCHIVE:
       case CMD.ACCESS_REFUSED:
+      case CMD.CALLERS:
       case CMD.CHECKPOINT:
       case CMD.TREE_BEGIN:
       case CMD.BACKUP_RESTORE:

@@ -365,6 +365,15 @@ interface LeaveCommand {
   readonly attr: { readonly directory: string; readonly removed: readonly string[] };
 }
 
+/** The tokens' file was read; the service is its caller. */
+interface CallersCommand {
+  readonly cmd: typeof SERVICE_CMD.CALLERS;
+  readonly attr: {
+    /** A line each, without hashes. */
+    readonly callers: readonly { readonly name: string; readonly by: string; readonly scopes: readonly string[] }[];
+  };
+}
+
 /** A caller asked for what none of his scopes allows. */
 export interface AccessRefusedCommand {
   readonly cmd: typeof SERVICE_CMD.ACCESS_REFUSED;
@@ -488,6 +497,7 @@ export type Action =
   | LeaveCommand
   | FreedCommand
   | AccessRefusedCommand
+  | CallersCommand
   | ArchiveCommand
   | CheckpointCommand
   | TreeBeginCommand

@@ -107,6 +107,7 @@ const COMMANDS: Readonly<Record<KnownCmd, Row>> = {
   [CMD.MIRROR_FREED]: row(noteFormer, noteFormer),
   [CMD.ARCHIVE]: row(() => done(0)),
   [CMD.ACCESS_REFUSED]: row(accessRefused),
+  [CMD.CALLERS]: row(() => done(0)),
   [CMD.CHECKPOINT]: row(() => done(0)),
   [CMD.TREE_BEGIN]: row(() => done(0)),
   [CMD.BACKUP_RESTORE]: row(() => done(0)),

@@ -41,6 +41,7 @@ test("a caller does what his scopes say on every route, and nothing else", async
       const was = answer.statusCode === 403 && answer.json().type === MISSING;
       if (was !== isRefused) t.fail(`${scope}: ${operation} was answered ${answer.statusCode} ${answer.body}`);
     }
+    t.equal(service.underWay.count, 0, "all have been answered");
     const told = service.log.rows.filter(({ cmd }) => cmd === CMD.ACCESS_REFUSED);
     t.ok(told.length > 0 && told.every(({ caller }) => caller === scope), `refusals of ${scope} are events`);
   }

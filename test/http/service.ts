@@ -19,6 +19,7 @@ import { LogStreams } from "../../src/http/log_streams.ts";
 import { Metrics } from "../../src/http/metrics.ts";
 import type { PastDoor } from "../../src/http/parts.ts";
 import { type OpenTarget, Replays } from "../../src/http/replays.ts";
+import { UnderWay } from "../../src/http/under_way.ts";
 import type { EventRow } from "../../src/log/event.ts";
 import { type EventFilter, matches } from "../../src/log/event_filter.ts";
 import { effectsIn, touchedKeys } from "../../src/log/touched.ts";
@@ -138,6 +139,7 @@ export class Service {
   readonly engine: Engine;
   readonly archiver = new ToldArchiver();
   readonly metrics = new Metrics();
+  readonly underWay = new UnderWay();
   readonly reader = new MemoryReader(this.log.rows);
   readonly #onGrowth = new Set<() => void>();
   #streams: LogStreams | undefined;
@@ -184,6 +186,7 @@ export class Service {
       mirrorOff: () => service.engine.mirrorOff,
       callers,
       refusals: new Refusals(engine),
+      underWay: service.underWay,
       identity: tcpIdentity(callers, options.authenticate === undefined ? "off" : "on"),
       tls: null,
       version: "0.0.0",
