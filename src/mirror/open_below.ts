@@ -5,8 +5,8 @@ import { AT_FDCWD, type Bpf } from "./bpf.ts";
 /**
  * Paths that clients name are opened below the directories of MAPLEDGER_OPEN_ROOTS, and nowhere else: openat2(2) with
  * RESOLVE_BENEATH refuses a `..`, a symbolic link or a rename that leads out of the root, whenever it happens. O_PATH reads
- * nothing and waits for nobody: a FIFO, a device or an automount point is refused by its type, and never opened. The map
- * commands that take such a descriptor (inode and cgroup storage, cgroup arrays) all take one of O_PATH: fdget_raw().
+ * nothing and waits for nobody: a FIFO, a device or an automount point is refused by its type, and never opened. Inode storage
+ * takes such a descriptor of a file (fdget_raw()); directories are opened once they are known to be some.
  */
 
 /** Why a path was not opened. */

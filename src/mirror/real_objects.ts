@@ -38,6 +38,7 @@ const SO_COOKIE = 57;
 const ADDRESS_BYTES = 16;
 /** O_TMPFILE, asm-generic/fcntl.h, with O_DIRECTORY, which it takes. */
 const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
+const READ_DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NONBLOCK | constants.O_NOCTTY;
 const CGROUP2_SUPER_MAGIC = 0x63677270;
 /** More than struct statfs has on any machine. */
 const STATFS_BYTES = 256;
@@ -124,16 +125,27 @@ function inode(bpf: Bpf, kind: "file" | "dir", path: string, { roots }: OpenPlac
   const fd = openBelow(bpf, roots, path, kind === "dir" ? "directory" : "anything");
   if (typeof fd !== "number") return fd;
   const found = fstatSync(fd, { bigint: true });
-  if (found.isFile() || found.isDirectory()) return held(fd, { kind, path, inode: `${found.dev}:${found.ino}` });
+  const facts = { kind, path, inode: `${found.dev}:${found.ino}` };
+  if (found.isFile()) return held(fd, facts);
+  if (found.isDirectory()) return held(opened(bpf, fd), facts);
   bpf.close(fd);
   return { ret: -ERRNO.EOPNOTSUPP, detail: `opening ${path}, which is neither a file nor a directory` };
+}
+
+/** The directory of an O_PATH descriptor, which to most of bpf(2) is no open file (EBADF), opened; that one is closed. */
+function opened(bpf: Bpf, fd: number): number {
+  try {
+    return openSync(`/proc/self/fd/${fd}`, READ_DIRECTORY);
+  } finally {
+    bpf.close(fd);
+  }
 }
 
 /** One that nobody else can open: it is removed while it is open. */
 function newDirectory(): RealObject {
   const path = mkdtempSync(join(tmpdir(), "mapledger-"));
   try {
-    return held(openSync(path, constants.O_RDONLY | constants.O_DIRECTORY), { kind: "dir", path: null });
+    return held(openSync(path, READ_DIRECTORY), { kind: "dir", path: null });
   } finally {
     rmdirSync(path);
   }
@@ -244,7 +256,7 @@ function existingCgroup(bpf: Bpf, path: string, roots: readonly string[]): RealO
   if (typeof fd !== "number") return fd;
   if (fileSystemOf(bpf, fd) === CGROUP2_SUPER_MAGIC) {
     const cgroupId = String(fstatSync(fd, { bigint: true }).ino);
-    return held(fd, { kind: "cgroup", path, cgroupId, removed: false });
+    return held(opened(bpf, fd), { kind: "cgroup", path, cgroupId, removed: false });
   }
   bpf.close(fd);
   return { ret: -ERRNO.EBADF, detail: `${path} is no cgroup of version 2, which is needed` };
