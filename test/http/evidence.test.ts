@@ -31,6 +31,7 @@ test("getCheckpoint signs a tree that has every event that was answered", async 
     tree_size: 5,
     signed_size: 5,
     refusal: null,
+    auth: "on",
   });
 });
 
