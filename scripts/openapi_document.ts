@@ -25,7 +25,7 @@ export async function openApiDocument(): Promise<object> {
     settings: { ...readSettings({}), logLevel: "silent" },
     metrics: new Metrics(),
     replays: new Replays(never),
-    streams: new LogStreams(0),
+    streams: new LogStreams(0, 0),
     processes: null,
     objects: null,
     ready: () => null,

@@ -33,6 +33,7 @@ export interface Settings {
   readonly bookmarkSeconds: number;
   readonly lagEventsMax: number;
   readonly streamsMax: number;
+  readonly callerStreamsMax: number;
   /** "kernel", and origins of URLs. */
   readonly replayTargets: readonly string[];
 }
@@ -232,6 +233,13 @@ export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Nam
     "events that a stream may stand behind the log before it is told so; it loses nothing",
   ),
   streamsMax: integer("MAPLEDGER_STREAMS_MAX", 100, 0, 100_000, "most streams at once; beyond it requests get 503"),
+  callerStreamsMax: integer(
+    "MAPLEDGER_CALLER_STREAMS_MAX",
+    50,
+    0,
+    100_000,
+    "most streams of one caller at once; beyond it his requests get 503",
+  ),
   replayTargets: {
     variable: "MAPLEDGER_REPLAY_TARGETS",
     fallback: [],

@@ -87,7 +87,7 @@ async function start(): Promise<void> {
   const readerGate = new ThreadGate();
   const report = (message: string): void => logger.error(message);
   const events = new ThreadedEventReader(gated("reader_main.ts", readerGate, { data }), report);
-  const streams = new LogStreams(settings.streamsMax);
+  const streams = new LogStreams(settings.streamsMax, settings.callerStreamsMax);
   // The engine may ask it before it has recovered.
   const pastGate = new ThreadGate();
   const past = new PastClient(gated("past_main.ts", pastGate, { data }), report);

@@ -72,8 +72,11 @@ export async function listenOnSocket(
   const group = socketGroup === "" ? null : groupId(socketGroup);
   const found = lstatSync(path, { throwIfNoEntry: false });
   if (found !== undefined) {
-    if (!found.isSocket()) throw new Error(`MAPLEDGER_SOCKET is ${path}: there is something that is no socket`);
-    if (await isServed(path)) throw new Error(`MAPLEDGER_SOCKET is ${path}: another process serves it`);
+    if (!found.isSocket()) throw new Error(`${path}: there is something that is no socket (MAPLEDGER_SOCKET)`);
+    if (await isServed(path))
+      throw new Error(
+        `${path}: another process serves it; if it is the data directory's, another mapledger is using it`,
+      );
     rmSync(path);
   }
   const umask = process.umask(SOCKET_UMASK);

@@ -6,13 +6,15 @@ import { Problem } from "./problems.ts";
 /** How long a stop waits for a reader to take the end of its stream. */
 const END_MS = 500;
 
-/** The streams that follow the log, over all listeners of the service: so many at most, and none outlives it. */
+/** The streams that follow the log, over all listeners of the service: so many in all and a caller; none outlives it. */
 export class LogStreams {
   readonly #most: number;
+  readonly #mostOfCaller: number;
   readonly #open = new Map<AbortController, FastifyReply>();
 
-  constructor(most: number) {
+  constructor(most: number, mostOfCaller: number) {
     this.#most = most;
+    this.#mostOfCaller = mostOfCaller;
   }
 
   get count(): number {
@@ -25,8 +27,12 @@ export class LogStreams {
   }
 
   /** Throws the problem of one stream too many. */
-  checkRoom(): void {
-    if (this.#open.size >= this.#most) throw new Problem("too-many-streams", `${this.#open.size} streams are open`);
+  checkRoom(caller: string): void {
+    if (this.#open.size >= this.#most)
+      throw new Problem("too-many-streams", `${this.#open.size} streams are open (MAPLEDGER_STREAMS_MAX)`);
+    const own = [...this.#open.values()].filter(({ request }) => request.caller === caller).length;
+    if (own >= this.#mostOfCaller)
+      throw new Problem("too-many-streams", `${caller} has ${own} streams open (MAPLEDGER_CALLER_STREAMS_MAX)`);
   }
 
   /**
@@ -34,7 +40,7 @@ export class LogStreams {
    * service stops: then `tell` is to return.
    */
   send(reply: FastifyReply, type: string, tell: (signal: AbortSignal) => AsyncIterable<string>): FastifyReply {
-    this.checkRoom();
+    this.checkRoom(reply.request.caller);
     const ending = new AbortController();
     this.#open.set(ending, reply);
     const gone = (): void => {

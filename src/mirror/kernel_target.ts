@@ -16,9 +16,12 @@ import { DoorPacker } from "./door_attr.ts";
 import { Guarded } from "./guarded.ts";
 import { KernelFreedom } from "./kernel_freedom.ts";
 import { mapped } from "./mapped.ts";
-import { DEFAULT_PLACES, openRealObject, type RealObject } from "./real_objects.ts";
+import { DEFAULT_PLACES, type OpenPlaces, openRealObject, type RealObject } from "./real_objects.ts";
 import { errnoOf } from "./refusal.ts";
 import { ReplayDirectory, type Unreached } from "./replay_directory.ts";
+
+/** The replay's directory has looked at each path. */
+const PLACES: OpenPlaces = { ...DEFAULT_PLACES, roots: null };
 
 /** Commands after which other work of the thread gets its turn. */
 const TURN_COMMANDS = 64;
@@ -262,7 +265,7 @@ export class KernelTarget implements Target {
   }
 
   #opened(session: number, spec: ObjectSpec): Answer {
-    const object = openRealObject(this.#bpf, spec);
+    const object = openRealObject(this.#bpf, spec, PLACES);
     if (!("facts" in object)) return answered(object.ret);
     this.#hold(object.fd, { object, fds: 0 });
     this.#packer.openedOther(object.fd);
@@ -372,7 +375,7 @@ export class KernelTarget implements Target {
     if (held !== undefined && --held.fds === 0) {
       const { others, made } = held.object;
       for (const other of others) this.#bpf.close(other);
-      if (made !== null) DEFAULT_PLACES.cgroups.remove(made);
+      if (made !== null) PLACES.cgroups.remove(made);
     }
     return ret;
   }

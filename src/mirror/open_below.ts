@@ -37,16 +37,20 @@ export function openRoots(setting: string): readonly string[] {
     .map((root) => root.replace(/\/+$/, ""));
 }
 
-/** A descriptor by O_PATH. EACCES: the path is below none of the roots, or leads out of its root. */
+/** A descriptor by O_PATH. `roots` null: the path is known to lead where it may. EACCES: the path is below none of the roots, or leads out of its root. */
 export function openBelow(
   bpf: Bpf,
-  roots: readonly string[],
+  roots: readonly string[] | null,
   path: string,
   kind: "directory" | "anything",
 ): number | Refused {
+  const flags = O_PATH | O_CLOEXEC | (kind === "directory" ? constants.O_DIRECTORY : 0);
+  if (roots === null) {
+    const known = bpf.openat2(AT_FDCWD, path, flags, 0);
+    return known < 0 ? failed(known, path) : known;
+  }
   const root = rootOf(roots, path);
   if (root === null) return outside(path, "it is below none of the directories");
-  const flags = O_PATH | O_CLOEXEC | (kind === "directory" ? constants.O_DIRECTORY : 0);
   const at = bpf.openat2(AT_FDCWD, root === "" ? "/" : root, O_PATH | O_CLOEXEC | constants.O_DIRECTORY, 0);
   if (at < 0) return failed(at, root);
   const below = path.slice(root.length).replace(/^\/+/, "") || ".";

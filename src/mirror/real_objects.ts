@@ -18,8 +18,8 @@ export interface RealObject extends HeldObject {
 
 /** Where objects may be opened, and what notes the ones that are made. */
 export interface OpenPlaces {
-  /** Directories below which paths are opened. */
-  readonly roots: readonly string[];
+  /** Directories below which paths are opened; null: those that are given are known to lead where they may. */
+  readonly roots: readonly string[] | null;
   readonly cgroups: MadeCgroups;
 }
 
@@ -251,7 +251,7 @@ function cgroup(bpf: Bpf, path: string | undefined, { roots, cgroups }: OpenPlac
   return found;
 }
 
-function existingCgroup(bpf: Bpf, path: string, roots: readonly string[]): RealObject | Refused {
+function existingCgroup(bpf: Bpf, path: string, roots: readonly string[] | null): RealObject | Refused {
   const fd = openBelow(bpf, roots, path, "directory");
   if (typeof fd !== "number") return fd;
   if (fileSystemOf(bpf, fd) === CGROUP2_SUPER_MAGIC) {
@@ -331,7 +331,7 @@ function program(bpf: Bpf, spec: ObjectSpec, { roots }: OpenPlaces): RealObject 
 }
 
 /** BPF_OBJ_GET of what the path has led to below a root, by its descriptor. */
-function pinned(bpf: Bpf, path: string, roots: readonly string[]): number | Refused {
+function pinned(bpf: Bpf, path: string, roots: readonly string[] | null): number | Refused {
   const at = openBelow(bpf, roots, path, "anything");
   if (typeof at !== "number") return at;
   const fd = bpf.get(`/proc/self/fd/${at}`);

@@ -167,7 +167,7 @@ export class Service {
   static async start(t: Test, options: ServiceOptions = {}): Promise<Service> {
     const service = new Service();
     const settings = { ...readSettings({ MAPLEDGER_LOG_LEVEL: "silent" }), ...options.settings };
-    service.#streams = new LogStreams(settings.streamsMax);
+    service.#streams = new LogStreams(settings.streamsMax, settings.callerStreamsMax);
     const callers = options.authenticate === undefined ? new Callers(0, null) : new NamedCallers(options.authenticate);
     const engine = service.#door();
     service.#app = await buildApp({
@@ -230,8 +230,8 @@ export class Service {
   }
 
   /** Creates a map in a session; answers the path of its descriptor. */
-  async map(session: string, attr: object = {}): Promise<string> {
-    const response = await this.send("POST", `${session}/maps`, { ...HASH, ...attr });
+  async map(session: string, attr: object = {}, headers: Record<string, string> = {}): Promise<string> {
+    const response = await this.send("POST", `${session}/maps`, { ...HASH, ...attr }, headers);
     if (response.statusCode !== 201) throw new Error(response.body);
     return `${session}/fds/${response.json().fd}`;
   }

@@ -159,12 +159,30 @@ test("there are so many streams at most, and each that ends makes room", async (
   t.equal(service.streams, 2);
   const refused = await service.send("GET", "/v1/events/stream");
   t.equal(refused.statusCode, 503);
-  t.match(refused.json(), { type: "urn:mapledger:problem:too-many-streams", detail: "2 streams are open" });
+  t.match(refused.json(), { type: "urn:mapledger:problem:too-many-streams", detail: /^2 streams are open/ });
   t.ok(refused.headers["retry-after"]);
   t.match((await service.send("GET", "/metrics")).body, "mapledger_streams 2");
   first?.break();
   await until(() => service.streams === 1);
   t.equal((await MessageStream.open(t, url)).status, 200);
+});
+
+test("one caller cannot have all streams", async (t) => {
+  const service = await Service.start(t, { settings: { callerStreamsMax: 2 }, authenticate: (token) => token });
+  const url = `${await service.app.listen({ host: "127.0.0.1", port: 0 })}/v1/events/stream`;
+  const open = async (caller: string): Promise<number> => {
+    const ending = new AbortController();
+    t.teardown(() => ending.abort());
+    const { signal } = ending;
+    return (await fetch(url, { headers: { authorization: `Bearer ${caller}` }, signal })).status;
+  };
+  t.same([await open("alice"), await open("alice"), await open("alice"), await open("bob")], [200, 200, 503, 200]);
+  const headers = { authorization: "Bearer alice" };
+  const refused = await service.send("GET", "/v1/events/stream", undefined, headers);
+  t.match(refused.json(), { detail: "alice has 2 streams open (MAPLEDGER_CALLER_STREAMS_MAX)" });
+  await service.map(await service.session(headers), {}, headers);
+  const watched = await service.send("GET", "/v1/maps/1/watch", undefined, headers);
+  t.match(watched.json(), { detail: /^alice has 2 streams open/ });
 });
 
 test("a stop ends the streams, also of readers who take nothing", async (t) => {

@@ -71,7 +71,7 @@ export async function watchRoutes(app: App, { parts }: RouteOptions): Promise<vo
       const { map: reference } = request.params;
       const map = await askMap(parts.engine, readReference(reference, "map"), reference);
       const start = await startAsked(request, parts.events);
-      parts.streams.checkRoom();
+      parts.streams.checkRoom(request.caller);
       const first = start === null ? await must(parts, reply, elementsRequest(map.id, request.caller)) : null;
       const whole = async function* (signal: AbortSignal): AsyncGenerator<Iterable<Told>> {
         if (first !== null) yield* snapshot(parts, map, request.caller, first);
