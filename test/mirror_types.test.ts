@@ -1,4 +1,6 @@
-import { mkdirSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import t from "tap";
 import { BPF_MAP_TYPE, mapTypeName } from "../src/abi/bpf.ts";
@@ -10,6 +12,8 @@ import { mirrorShapeOf } from "../src/maps/lru_shape.ts";
 import type { MapRecord } from "../src/maps/map.ts";
 import { mapType } from "../src/maps/types.ts";
 import { type Bpf, openBpf } from "../src/mirror/bpf.ts";
+import { MadeCgroups } from "../src/mirror/made_cgroups.ts";
+import { DEFAULT_PLACES } from "../src/mirror/real_objects.ts";
 import { OPERATOR, OpenMap } from "../src/syscall/state.ts";
 import { compareRandomly } from "./conformance/random.ts";
 import { HOST, Service } from "./conformance/service.ts";
@@ -48,11 +52,18 @@ function run(bpf: Bpf): void {
   const { possibleCpus } = readHost();
   const host = { ...HOST, possibleCpus };
   let directories = 0;
+  // A mirror that closes leaves the cgroups that it has made to the next start.
+  const notes = mkdtempSync(join(tmpdir(), "mapledger-types-"));
+  const places = { ...DEFAULT_PLACES, cgroups: new MadeCgroups(notes) };
+  t.teardown(() => {
+    places.cgroups.removeLeft(new Set());
+    rmSync(notes, { recursive: true });
+  });
 
   /** A mirror in a directory of its own. */
   function opened(): { readonly mirror: Mirror; readonly root: string } {
     const root = `${base}/d${++directories}`;
-    const mirror = kernelMirror(t, root, { host, machineCpus: possibleCpus });
+    const mirror = kernelMirror(t, root, { host, machineCpus: possibleCpus, places });
     mirror.reached(0);
     return { mirror, root };
   }
