@@ -1,5 +1,6 @@
 import type { Logger } from "pino";
 import { CMD } from "./abi/service.ts";
+import { SERVICE_NAME } from "./access/caller.ts";
 import type { EngineClient } from "./engine/client.ts";
 import type { CheckpointCommand } from "./syscall/command.ts";
 
@@ -10,7 +11,7 @@ export function checkpointRecorder(engine: Pick<EngineClient, "run">, logger: Lo
   return async (attr) => {
     const { size, note } = attr;
     try {
-      const reply = await engine.run({ cmd: CMD.CHECKPOINT, session: 0, caller: "mapledger", attr });
+      const reply = await engine.run({ cmd: CMD.CHECKPOINT, session: 0, caller: SERVICE_NAME, attr });
       if ("failure" in reply) throw new Error(reply.detail);
       logger.info({ seq: reply.seq, size, note }, `a checkpoint of ${size} events was signed`);
       return true;

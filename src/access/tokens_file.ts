@@ -36,8 +36,8 @@ export function parseTokens(text: string, file: string): TokensFile {
     if (line === "" || line.startsWith("#")) continue;
     try {
       const read = readLine(line);
-      lines.push(read.line);
-      if (!read.hasScopes) warnings.push(`${file}:${at + 1}: without scopes ${read.line.name} may do everything`);
+      lines.push(read);
+      if (read.scopes === ALL_SCOPES) warnings.push(`${file}:${at + 1}: without scopes ${read.name} may do everything`);
     } catch (error) {
       throw new Error(`${file}:${at + 1}: ${(error as Error).message}`);
     }
@@ -45,31 +45,26 @@ export function parseTokens(text: string, file: string): TokensFile {
   return { lines, warnings };
 }
 
-function readLine(line: string): { readonly line: Line; readonly hasScopes: boolean } {
+function readLine(line: string): Line {
   if (line.startsWith(UID)) {
     const [, digits = "", rest] = /^uid:(\d{1,10})(?::(.*))?$/.exec(line) ?? [];
     const uid = Number(digits);
     if (digits === "" || uid > UID_MAX) throw new Error(`"uid:", a uid and ":scopes" are needed`);
-    return { line: { by: "uid", uid, name: `${UID}${uid}`, scopes: scopesOf(rest) }, hasScopes: hasScopes(rest) };
+    return { by: "uid", uid, name: `${UID}${uid}`, scopes: scopesOf(rest) };
   }
   if (line.startsWith(CERT)) return readCertificate(line.slice(CERT.length));
   const [, name, digits, rest] = /^(.*):\s*([0-9a-f]{64})\s*(?::([^:]*))?$/i.exec(line) ?? [];
   if (name === undefined || digits === undefined) throw new Error(`a line is ${FORMS}; the SHA-256 has 64 hex digits`);
-  const digest = Buffer.from(digits, "hex");
-  return {
-    line: { by: "token", digest, name: checkName(name.trim()), scopes: scopesOf(rest) },
-    hasScopes: hasScopes(rest),
-  };
+  return { by: "token", digest: Buffer.from(digits, "hex"), name: checkName(name.trim()), scopes: scopesOf(rest) };
 }
 
 /** A URI has colons of its own: scopes stand behind the last. */
-function readCertificate(text: string): { readonly line: Line; readonly hasScopes: boolean } {
+function readCertificate(text: string): Line {
   const colon = text.lastIndexOf(":");
   const subject = text.slice(0, Math.max(colon, 0)).trim();
   if (subject === "") throw new Error(`"cert:", a certificate's name and ":scopes" are needed`);
-  const rest = text.slice(colon + 1);
   const name = checkLength(`${CERT}${subject}`);
-  return { line: { by: "certificate", subject, name, scopes: scopesOf(rest) }, hasScopes: hasScopes(rest) };
+  return { by: "certificate", subject, name, scopes: scopesOf(text.slice(colon + 1)) };
 }
 
 function checkName(name: string): string {
@@ -83,10 +78,7 @@ function checkLength(name: string): string {
   return name;
 }
 
-function hasScopes(text: string | undefined): boolean {
-  return text !== undefined && text.trim() !== "";
-}
-
+/** ALL_SCOPES itself where none are given. */
 function scopesOf(text: string | undefined): Scopes {
   return text === undefined || text.trim() === "" ? ALL_SCOPES : parseScopes(text);
 }

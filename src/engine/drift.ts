@@ -1,4 +1,5 @@
 import { CMD } from "../abi/service.ts";
+import { SERVICE_NAME } from "../access/caller.ts";
 import type { CellKey } from "../maps/cells.ts";
 import type { DriftPolicy, MapRecord, MapType } from "../maps/map.ts";
 import { mapType } from "../maps/types.ts";
@@ -388,7 +389,7 @@ function kindOf({ ledger, kernel }: ElementDifference): "missing" | "changed" | 
   return kernel === null ? "missing" : "changed";
 }
 
-const SERVICE = { session: 0, caller: "mapledger" } as const;
+const SERVICE = { session: 0, caller: SERVICE_NAME } as const;
 
 function driftRequest(map: number, policy: Policy, { counts, firstKeys }: Tally, at: string | null): Request {
   const { missing, changed, extra, both, evicted } = counts;

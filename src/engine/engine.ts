@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import { CMD } from "../abi/service.ts";
-import { mayUseSessionOf } from "../access/caller.ts";
+import { mayUseSessionOf, SERVICE_NAME } from "../access/caller.ts";
 import { type Event, eventRow } from "../log/event.ts";
 import { READS, touchedMaps } from "../log/touched.ts";
 import type { Host, MapRecord } from "../maps/map.ts";
@@ -494,7 +494,7 @@ export class Engine {
 
   /** What cannot be told is not concluded from. */
   #lookNow(): void {
-    const origin = { session: 0, caller: "mapledger" };
+    const origin = { session: 0, caller: SERVICE_NAME };
     for (const object of this.#parts.mirror.endedObjects())
       this.#notes.push({ cmd: CMD.OBJECT_END, ...origin, attr: { object } });
     if (!this.#usesInterfaces) return;

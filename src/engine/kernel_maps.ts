@@ -1,5 +1,6 @@
 import { errnoName } from "../abi/errno.ts";
 import { CMD, cmdName } from "../abi/service.ts";
+import { SERVICE_NAME } from "../access/caller.ts";
 import { isOfMaps } from "../maps/inner_maps.ts";
 import type { MapRecord } from "../maps/map.ts";
 import type { KernelMapCommand } from "../syscall/command.ts";
@@ -270,7 +271,7 @@ export class KernelMaps {
     const { mirror, sources } = this.#parts;
     const { repaired, refusals, drifted, reopen } = mirror.retry((map) => sources.of(map));
     for (const map of repaired) {
-      this.#parts.note(resyncRequest(map, "mapledger", "retry"));
+      this.#parts.note(resyncRequest(map, SERVICE_NAME, "retry"));
       this.#say(map);
     }
     this.refused(refusals);
@@ -297,7 +298,7 @@ export class KernelMaps {
     if (known === undefined) return;
     this.#takeUpMap(map, "beside", at)
       .then(() => {
-        if (this.#parts.mirror.status(map).state === "on") this.#parts.note(resyncRequest(map, "mapledger", at));
+        if (this.#parts.mirror.status(map).state === "on") this.#parts.note(resyncRequest(map, SERVICE_NAME, at));
       })
       .catch((error) => this.#parts.report("taking a kernel map up again", error));
   }
@@ -627,7 +628,7 @@ function unsupported(detail: string): { readonly refused: { readonly errno: stri
   return { refused: { errno: "EOPNOTSUPP", detail } };
 }
 
-const SERVICE = { session: 0, caller: "mapledger" } as const;
+const SERVICE = { session: 0, caller: SERVICE_NAME } as const;
 
 /** Maps of maps need the kernel maps of the maps that they hold. */
 function innerFirst(sources: Iterable<MirrorSource>): MirrorSource[] {

@@ -16,7 +16,7 @@ export interface Refused {
 }
 
 /** <asm-generic/fcntl.h>; node:fs does not have them. */
-const O_PATH = 0o10000000;
+export const O_PATH = 0o10000000;
 const O_CLOEXEC = 0o2000000;
 /** <linux/openat2.h> */
 const RESOLVE_NO_MAGICLINKS = 0x02;

@@ -62,7 +62,8 @@ export interface Reached {
  *     44 u32 how many events that event is before seq
  *
  * The seq is written before a batch is answered. To hash an event takes as long as the event is large: that is done beside
- * commands, and until it is done the hash is that of an event before. All that happens to one batch is one update of 0. Only a map that refused a change gets an element, until it has caught up:
+ * commands, and until it is done the hash is that of an event before. All that happens to one batch is one update of 0. Only a
+ * map that refused a change gets an element, until it has caught up:
  *
  *     { 0: 41 }            all maps have come to event 41
  *     { 0: 41, 7: 41 }     keep(7, 41): map 7 refused what event 42 does

@@ -4,10 +4,9 @@ import { ERRNO } from "../abi/errno.ts";
 import type { LeftOut } from "../replay/call.ts";
 import { BPFFS } from "../syscall/pins.ts";
 import { BPF_FS_MAGIC } from "./layout.ts";
+import { O_PATH } from "./open_below.ts";
 import { errnoOf } from "./refusal.ts";
 
-/** asm-generic/fcntl.h: a descriptor of the place alone. Nothing is opened, be it a device or a pipe. */
-const O_PATH = 0o10000000;
 const OWN_MODE = 0o700;
 const OTHERS_WRITE = 0o022;
 
