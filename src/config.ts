@@ -184,7 +184,7 @@ export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Nam
   },
   checkpointEvents: integer(
     "MAPLEDGER_CHECKPOINT_EVENTS",
-    10_000,
+    100_000,
     0,
     1_000_000_000,
     "events after which a checkpoint is signed without being asked for; 0: not by their number",
