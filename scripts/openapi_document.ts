@@ -26,7 +26,7 @@ export async function openApiDocument(): Promise<object> {
     metrics: new Metrics(),
     replays: new Replays(never),
     streams: new LogStreams(0, 0),
-    processes: null,
+    processesAt: () => null,
     objects: null,
     ready: () => null,
     mirrorOff: () => null,

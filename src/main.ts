@@ -1,3 +1,4 @@
+import type { Socket } from "node:net";
 import { Worker } from "node:worker_threads";
 import { pino } from "pino";
 import { CMD } from "./abi/service.ts";
@@ -15,8 +16,8 @@ import { PastClient } from "./engine/past_client.ts";
 import type { FromEngine, ToEngine } from "./engine/worker.ts";
 import type { EngineData } from "./engine_main.ts";
 import { Refusals } from "./http/access.ts";
-import { buildApp } from "./http/app.ts";
-import { socketIdentity, tcpIdentity } from "./http/auth.ts";
+import { buildApp, unixServer } from "./http/app.ts";
+import { identityAt, socketIdentity, tcpIdentity } from "./http/auth.ts";
 import { checkListen, listenOnSocket, readTls, socketPath } from "./http/listen.ts";
 import { LogStreams } from "./http/log_streams.ts";
 import { Metrics } from "./http/metrics.ts";
@@ -102,6 +103,10 @@ async function start(): Promise<void> {
   const openerGate = new ThreadGate();
   const objects = settings.mirror === "off" ? null : openerOf(settings, openerGate, report);
   const archiver = new ThreadedArchiver({ ...settings, directory: settings.archive, engine, past, tree });
+  const processes = new ClientProcesses();
+  const unixConnections = new WeakSet<Socket>();
+  const isUnix = (connection: Socket): boolean => unixConnections.has(connection);
+  const ofSocket = socketIdentity(callers, (fd) => processes.uidOf(fd));
   const parts = {
     engine,
     archiver,
@@ -115,25 +120,26 @@ async function start(): Promise<void> {
     callers,
     refusals: new Refusals(engine),
     underWay,
+    identity: identityAt(isUnix, ofSocket, tcpIdentity(callers, settings.auth)),
+    processesAt: (connection: Socket) => (isUnix(connection) ? processes : null),
+    tls,
     objects,
     ready: () => (notReady === RECOVERING ? RECOVERING + howFar : notReady),
     mirrorOff: () => mirrorOff,
     version: VERSION,
     logger,
   };
-  const processes = new ClientProcesses();
-  const onTcp = { ...parts, processes: null, identity: tcpIdentity(callers, settings.auth), tls };
-  const onSocket = { ...parts, processes, identity: socketIdentity(callers, (fd) => processes.uidOf(fd)), tls: null };
-  const tcp = settings.port === null ? null : await buildApp(onTcp);
-  const unix = socket === null ? null : await buildApp(onSocket);
-  const apps = [tcp, unix].filter((app) => app !== null);
+  const app = await buildApp(parts);
+  const unix =
+    socket === null ? null : unixServer(app, parts).on("connection", (one: Socket) => unixConnections.add(one));
+  const servers = [settings.port === null ? null : app.server, unix].filter((server) => server !== null);
 
   const stop = once(async (why: string) => {
     const wasReady = notReady === null;
     notReady = "the service is stopping";
     logger.info({ waiting: engine.waiting }, `stopping: ${why}`);
     setTimeout(() => process.exit(1), STOP_MS).unref();
-    await Promise.all(apps.map((app) => app.close()));
+    await Promise.all([app.close(), unix === null ? null : new Promise((resolve) => unix.close(resolve))]);
     // A recovery that is broken off is begun anew at the next start.
     if (!wasReady) process.exit(0);
     await archiver.close();
@@ -150,9 +156,10 @@ async function start(): Promise<void> {
   const gates = [readerGate, pastGate, treeGate, ...(objects === null ? [] : [openerGate])];
   await Promise.all(gates.map((gate) => gate.loaded()));
   const connections = connectionsMax();
-  if (connections !== null) for (const app of apps) app.server.maxConnections = Math.ceil(connections / apps.length);
+  if (connections !== null)
+    for (const server of servers) server.maxConnections = Math.ceil(connections / servers.length);
   if (unix !== null && socket !== null) await listenOnSocket(unix, socket, settings);
-  const listening = tcp === null ? null : await tcp.listen({ host: settings.host, port: settings.port ?? 0 });
+  const listening = settings.port === null ? null : await app.listen({ host: settings.host, port: settings.port });
   // Fastify does not know of the TLS below it.
   const url = tls === null ? listening : (listening?.replace(/^http:/, "https:") ?? null);
   const { seq, replayed, ...ready } = await recovered;

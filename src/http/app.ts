@@ -114,6 +114,11 @@ function newApp(parts: Parts): App {
 /** Idle connections end after this; Fastify's own choice, longer than load balancers'. */
 const KEEP_ALIVE_MS = 72_000;
 
+/** Another server for the same routes, for the unix socket. */
+export function unixServer(app: App, parts: Parts): Server {
+  return serverOf({ ...parts, tls: null }, (request, response) => app.routing(request, response));
+}
+
 /** Node's server: what carries the load is answered before Fastify routes the rest. */
 function serverOf(parts: Parts, route: RequestListener): Server {
   const hot = hotPath(parts, problemOf);

@@ -7,7 +7,7 @@ import type { Callers } from "../access/callers.ts";
 import type { Settings } from "../config.ts";
 import { Problem } from "./problems.ts";
 
-/** How a listener knows who sends a request. */
+/** How the service knows who sends a request. */
 export interface Identity {
   /** Throws the problem of a caller who is not known. */
   callerOf(request: IncomingMessage): Caller;
@@ -15,14 +15,23 @@ export interface Identity {
    * Whether requests are taken that say of nobody that he sent them. A browser sends what a page asks it to: such requests are
    * taken only if they were sent to a name of loopback.
    */
-  readonly takesAnonymous: boolean;
+  takesAnonymous(request: IncomingMessage): boolean;
+}
+
+/** Over both listeners: by that which a request's connection came in at. */
+export function identityAt(isUnix: (connection: Socket) => boolean, unix: Identity, tcp: Identity): Identity {
+  const at = ({ socket }: IncomingMessage): Identity => (isUnix(socket) ? unix : tcp);
+  return {
+    callerOf: (request) => at(request).callerOf(request),
+    takesAnonymous: (request) => at(request).takesAnonymous(request),
+  };
 }
 
 /** On TCP: by a bearer token or a client's certificate; anybody, where the operator has said so. */
 export function tcpIdentity(callers: Callers, auth: Settings["auth"]): Identity {
   const takesAnonymous = auth === "off";
   return {
-    takesAnonymous,
+    takesAnonymous: () => takesAnonymous,
     callerOf({ headers, socket }) {
       const token = tokenIn(headers);
       if (token !== null) return callers.byToken(token) ?? unknownToken();
@@ -45,7 +54,7 @@ export function socketIdentity(callers: Callers, uidOf: (socket: number) => numb
     return uid;
   };
   return {
-    takesAnonymous: false,
+    takesAnonymous: () => false,
     callerOf({ headers, socket }) {
       const token = tokenIn(headers);
       if (token !== null) return callers.byToken(token) ?? unknownToken();
@@ -110,8 +119,9 @@ function unauthorized(detail: string, challenge: string): Problem {
 const LOOPBACK_HOST = /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?$/;
 
 /** Whether a request's Host is one that the service goes by. Where callers must be known any will do: a page is not. */
-export function isOwnHost({ host }: IncomingHttpHeaders, { takesAnonymous }: Identity): boolean {
-  return !takesAnonymous || host === undefined || LOOPBACK_HOST.test(host);
+export function isOwnHost(request: IncomingMessage, identity: Identity): boolean {
+  const { host } = request.headers;
+  return !identity.takesAnonymous(request) || host === undefined || LOOPBACK_HOST.test(host);
 }
 
 /** Whether no browser says that a page of another origin is behind the request. */
@@ -129,13 +139,13 @@ function isDocument(route: string | undefined): boolean {
  * A browser sends what a page of any origin asks it to, and a service on loopback without tokens would obey: such
  * requests say where they come from, and are refused.
  */
-export function checkOrigin({ headers, method, routeOptions }: FastifyRequest, identity: Identity): void {
+export function checkOrigin({ headers, method, routeOptions, raw }: FastifyRequest, identity: Identity): void {
   const { origin } = headers;
   const site = headers["sec-fetch-site"];
   const isRead = method === "GET" && headers["sec-fetch-mode"] === "navigate" && isDocument(routeOptions.url);
   if (!isOfOwnPage(headers) && !isRead)
     throw new Problem("foreign-page", `a page of another origin has the browser send this (Sec-Fetch-Site: ${site})`);
-  if (!isOwnHost(headers, identity))
+  if (!isOwnHost(raw, identity))
     throw new Problem("foreign-page", `the request was sent to ${headers.host}, which is no name of loopback`);
   if (origin !== undefined && origin.slice(origin.indexOf("://") + 3) !== headers.host)
     throw new Problem("foreign-page", `the request comes from a page of ${origin}`);

@@ -89,7 +89,7 @@ export function hotPath(parts: Parts, problemOf: (error: unknown) => Problem): H
     const { method, headers } = request;
     if (method !== "GET" && method !== "PUT" && method !== "DELETE") return false;
     const found = PATH.exec(request.url as string);
-    if (found === null || !isUsual(headers) || !isOwnHost(headers, identity) || parts.ready() !== null) return false;
+    if (found === null || !isUsual(headers) || !isOwnHost(request, identity) || parts.ready() !== null) return false;
     if (method === "PUT" ? !hasJson(headers, parts.settings.bodyBytesMax) : hasBody(headers)) return false;
     const element = elementOf(found, request, parts, method === "GET" ? "read" : "write");
     if (element === null) return false;

@@ -1,8 +1,8 @@
+import { once } from "node:events";
 import { chmodSync, chownSync, lstatSync, readFileSync, rmSync } from "node:fs";
-import { connect } from "node:net";
+import { connect, type Server } from "node:net";
 import type { Settings } from "../config.ts";
 import { ownSocketFile } from "../own_access.ts";
-import type { App } from "./parts.ts";
 
 /** sockaddr_un's sun_path has room for these, and a NUL behind. */
 const SOCKET_PATH_BYTES_MAX = 107;
@@ -65,7 +65,7 @@ export function socketPath({ socket, data }: Pick<Settings, "socket" | "data">):
 
 /** A socket that a dead process left is removed; one that is served is not, nor is anything else. */
 export async function listenOnSocket(
-  app: App,
+  server: Server,
   path: string,
   { socketMode, socketGroup }: Pick<Settings, "socketMode" | "socketGroup">,
 ): Promise<void> {
@@ -81,7 +81,8 @@ export async function listenOnSocket(
   }
   const umask = process.umask(SOCKET_UMASK);
   try {
-    await app.listen({ path });
+    server.listen(path);
+    await once(server, "listening");
   } finally {
     process.umask(umask);
   }

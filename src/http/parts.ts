@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply, RawServerDefault } from "fastify";
 import type { Callers } from "../access/callers.ts";
@@ -86,8 +87,8 @@ export interface Parts {
   readonly replays: Replays;
   /** Those that follow the log, over all listeners of the service. */
   readonly streams: LogStreams;
-  /** null: clients do not come over a unix socket. */
-  readonly processes: ClientProcesses | null;
+  /** Who is at the other end of a connection; null: it is none of the unix socket's. */
+  readonly processesAt: (connection: Socket) => ClientProcesses | null;
   /** null: no machine has real objects for this service. */
   readonly objects: ObjectOpener | null;
   /** Why the service is not ready, or null. */
@@ -100,9 +101,9 @@ export interface Parts {
   readonly refusals: Refusals;
   /** Requests, over all listeners of the service. */
   readonly underWay: UnderWay;
-  /** How this listener knows who sends a request. */
+  /** How it is known who sends a request. */
   readonly identity: Identity;
-  /** null: this listener has no TLS. */
+  /** null: the TCP port has no TLS. */
   readonly tls: Tls | null;
   readonly version: string;
   /** Where the log lines go; left out, to standard output at the settings' level. */

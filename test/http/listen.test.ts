@@ -7,7 +7,6 @@ import { test } from "tap";
 import { readSettings } from "../../src/config.ts";
 import { checkListen, listenOnSocket, socketPath } from "../../src/http/listen.ts";
 import { ownToken } from "../../src/own_access.ts";
-import { Service } from "./service.ts";
 
 test("no setting opens the service to others by chance", async (t) => {
   const check = (environment: Record<string, string>) => checkListen(readSettings(environment));
@@ -42,16 +41,17 @@ test("a stale socket is replaced; one that is served, and anything else, is left
   const folder = mkdtempSync(join(tmpdir(), "mapledger-listen-"));
   t.teardown(() => rmSync(folder, { recursive: true }));
   writeFileSync(`${folder}/file`, "precious");
-  const { app } = await Service.start(t);
+  const server = createServer();
+  t.teardown(() => server.close());
   const how = { socketMode: 0o640, socketGroup: "0" };
-  await t.rejects(listenOnSocket(app, `${folder}/file`, how), { message: /something that is no socket/ });
+  await t.rejects(listenOnSocket(server, `${folder}/file`, how), { message: /something that is no socket/ });
   symlinkSync(`${folder}/file`, `${folder}/link`);
-  await t.rejects(listenOnSocket(app, `${folder}/link`, how), { message: /something that is no socket/ });
+  await t.rejects(listenOnSocket(server, `${folder}/link`, how), { message: /something that is no socket/ });
   t.ok(existsSync(`${folder}/file`));
   const other = createServer();
   await new Promise<void>((resolve) => other.listen(`${folder}/served`, resolve));
-  await t.rejects(listenOnSocket(app, `${folder}/served`, how), { message: /another process serves it/ });
-  await t.rejects(listenOnSocket(app, `${folder}/s`, { ...how, socketGroup: "nobody knows" }), {
+  await t.rejects(listenOnSocket(server, `${folder}/served`, how), { message: /another process serves it/ });
+  await t.rejects(listenOnSocket(server, `${folder}/s`, { ...how, socketGroup: "nobody knows" }), {
     message: /no such group/,
   });
   await new Promise((resolve) => other.close(resolve));
@@ -59,7 +59,7 @@ test("a stale socket is replaced; one that is served, and anything else, is left
     "require('node:net').createServer().listen(process.argv[1], () => process.kill(process.pid, 'SIGKILL'))";
   t.equal(spawnSync(process.execPath, ["-e", script, `${folder}/stale`]).signal, "SIGKILL");
   t.ok(statSync(`${folder}/stale`).isSocket());
-  await listenOnSocket(app, `${folder}/stale`, how);
+  await listenOnSocket(server, `${folder}/stale`, how);
   const { mode, gid } = statSync(`${folder}/stale`);
   t.equal(mode & 0o777, 0o640);
   t.equal(gid, 0);

@@ -180,7 +180,7 @@ export class Service {
       metrics: service.metrics,
       replays: new Replays(options.targets ?? NO_TARGETS),
       streams: service.#streams,
-      processes: null,
+      processesAt: () => null,
       objects: null,
       ready: options.ready ?? (() => null),
       mirrorOff: () => service.engine.mirrorOff,

@@ -122,14 +122,14 @@ interface Asked {
 
 /** What the session is to live by; undefined: its TTL, or a stream. */
 function processOf(
-  { processes }: Parts,
+  { processesAt }: Parts,
   connection: Socket,
   { ttl_seconds, process }: Asked,
 ): ClientProcess | undefined {
   if (process === undefined) return undefined;
   if (ttl_seconds !== undefined)
     throw new InvalidInput("ttl_seconds", "a session lives by a process or by a TTL, not by both");
-  return findProcess(processes, connection, process);
+  return findProcess(processesAt(connection), connection, process);
 }
 
 function listSessions(app: App, { parts }: RouteOptions): void {
