@@ -19,5 +19,5 @@ VOLUME /data
 USER node
 EXPOSE 8620
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \
-  CMD ["node", "-e", "http.get({ socketPath: process.env.MAPLEDGER_SOCKET || `${process.env.MAPLEDGER_DATA}/mapledger.sock`, path: '/livez' }, (r) => process.exit(r.statusCode === 200 ? 0 : 1)).on('error', () => process.exit(1))"]
+  CMD ["node", "src/health_main.ts"]
 CMD ["node", "src/main.ts"]

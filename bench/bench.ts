@@ -4,12 +4,15 @@ import { cpus } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { VERSION } from "../src/version.ts";
 import { unfitForKernel } from "../test/support/bpffs.ts";
+import { crowd } from "./flight.ts";
 import { hashTree, rebuild, verify } from "./history.ts";
+import { holds } from "./holds.ts";
 import { load, post, postJson } from "./load.ts";
 import { type MadeLog, makeLog } from "./log_maker.ts";
 import { dump, historyPage, lookups, startPast } from "./past.ts";
 import { killProcesses } from "./processes.ts";
 import { type Subject, startBenchService, startEcho } from "./service.ts";
+import { stalls } from "./stalls.ts";
 import { COMPARED_MAPS, type Stopped, stopped } from "./starts.ts";
 import { median, spread } from "./statistics.ts";
 
@@ -34,6 +37,8 @@ const LOADED = 1_000_000;
 const EVENTS = Number(process.env.BENCH_EVENTS ?? 5_000_000);
 /** Of each mirrored map that a start compares. */
 const ELEMENTS = Number(process.env.BENCH_ELEMENTS ?? 1_000_000);
+const COMMAND_LINE_ROUNDS = 10 * ROUNDS;
+const VERSION_ASKED = [new URL("../src/cli/mapledger.js", import.meta.url).pathname, "--version"];
 const RESULTS = new URL("results.jsonl", import.meta.url);
 
 const samples = new Map<string, number[]>();
@@ -152,6 +157,21 @@ async function starts(): Promise<void> {
   for (const { remove } of known.values()) remove();
 }
 
+/** What a person waits for the command line, beside node alone; the first round writes node's compile cache. */
+async function commandLine(): Promise<void> {
+  const ran = (words: readonly string[]): number => {
+    const started = performance.now();
+    execFileSync(process.execPath, words, { stdio: "ignore" });
+    return performance.now() - started;
+  };
+  ran(VERSION_ASKED);
+  for (let round = 1; round <= COMMAND_LINE_ROUNDS; round++) {
+    const [bare, asked] = [ran(["-e", "0"]), ran(VERSION_ASKED)];
+    sample("mapledger --version ms", asked);
+    sample("mapledger --version, of node -e 0", asked / bare);
+  }
+}
+
 /** Which of two services comes first changes from round to round. */
 async function inTurns(name: string, rounds: number, measure: (at: 0 | 1) => Promise<number>): Promise<void> {
   for (let round = 1; round <= rounds; round++) {
@@ -234,7 +254,50 @@ async function processes(): Promise<void> {
     for (const ms of times) sample(`SIGKILL to SESSION_END, ${when}, ms`, ms);
 }
 
-const PARTS: Readonly<Record<string, () => Promise<void>>> = { throughput, mirror, afterLoad, history, processes };
+/** What connections that send or take as little as they can cost in memory. */
+async function flight(): Promise<void> {
+  for (let round = 1; round <= ROUNDS; round++) {
+    process.stderr.write(`flight, round ${round} of ${ROUNDS}\n`);
+    const service = await startBenchService("off");
+    const { before, most, after } = await crowd(service);
+    sample("RssAnon before MiB", before);
+    sample("RssAnon with 46 stalled connections, more, MiB", most - before);
+    sample("RssAnon when they are gone, more, MiB", after - before);
+    await service.stop();
+  }
+}
+
+/** How long the service's thread is held by the worst input of each route. */
+async function held(): Promise<void> {
+  for (let round = 1; round <= ROUNDS; round++)
+    for await (const { name, status, holdMs, requestMs } of holds()) {
+      process.stderr.write(`${name}: ${status}, ${requestMs.toFixed(0)} ms, held ${holdMs.toFixed(0)} ms\n`);
+      sample(`held by ${name}, ms`, holdMs);
+    }
+}
+
+/** What another caller waits while somebody sends the worst input of each route. */
+async function stalled(): Promise<void> {
+  const mirror = unfitForKernel() === null ? "required" : "off";
+  for await (const { row, without, meanwhile, statuses } of stalls(mirror, { rounds: ROUNDS, seconds: SECONDS })) {
+    const more = meanwhile.p999 - without.p999;
+    process.stderr.write(`${row}: ${JSON.stringify(statuses)}, p99.9 ${more.toFixed(0)} ms more\n`);
+    sample(`waits beside ${row}, p99.9 more by ms`, more);
+    sample(`waits beside ${row}, most ms`, meanwhile.most);
+  }
+}
+
+const PARTS: Readonly<Record<string, () => Promise<void>>> = {
+  throughput,
+  mirror,
+  afterLoad,
+  history,
+  processes,
+  flight,
+  held,
+  stalls: stalled,
+  start: commandLine,
+};
 const asked = process.argv.slice(2);
 const strange = asked.find((part) => !Object.hasOwn(PARTS, part));
 if (strange !== undefined) {

@@ -24,14 +24,22 @@ export async function startEcho(): Promise<Subject> {
 }
 
 /** The service, with data of its own. */
-export async function startBenchService(mirror: "off" | "required"): Promise<Subject> {
+export async function startBenchService(
+  mirror: "off" | "required",
+  environment: Readonly<Record<string, string>> = {},
+): Promise<Subject & { readonly pid: number }> {
   const data = mkdtempSync(join(tmpdir(), "mapledger-bench-"));
   const bpffs = `/sys/fs/bpf/mapledger_bench_${process.pid}`;
-  const service = await startService({ MAPLEDGER_DATA: data, MAPLEDGER_MIRROR: mirror, MAPLEDGER_BPFFS: bpffs });
+  const service = await startService({
+    MAPLEDGER_DATA: data,
+    MAPLEDGER_MIRROR: mirror,
+    MAPLEDGER_BPFFS: bpffs,
+    ...environment,
+  });
   const close = async (): Promise<void> => {
     await service.end("SIGTERM");
     rmSync(data, { recursive: true });
     rmSync(bpffs, { recursive: true, force: true });
   };
-  return { url: service.url, stop: close };
+  return { url: service.url, pid: service.child.pid as number, stop: close };
 }

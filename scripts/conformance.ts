@@ -1,4 +1,5 @@
 import { parseArgs } from "node:util";
+import { judgeRandomBtf } from "../test/conformance/btf_judge.ts";
 import { record } from "../test/conformance/judged.ts";
 import { compareRandomly } from "../test/conformance/random.ts";
 import { STREAM_TYPES, type StreamType } from "../test/conformance/shapes.ts";
@@ -7,6 +8,7 @@ import { unfitForKernel } from "../test/support/bpffs.ts";
 /**
  * Random commands to the service and to the live kernel: npm run conformance -- --types HASH,ARRAY --commands 100000 --seed 1
  * With --record a run without a difference is added to test/conformance/judged.json.
+ * With --btf 100000 random BTF instead, until the kernel has taken so many blobs and refused as many.
  */
 const { values } = parseArgs({
   options: {
@@ -14,6 +16,7 @@ const { values } = parseArgs({
     commands: { type: "string", default: "100000" },
     seed: { type: "string", default: String(Date.now() % 1_000_000_000) },
     record: { type: "boolean", default: false },
+    btf: { type: "string", default: "0" },
   },
 });
 
@@ -21,8 +24,7 @@ const types = values.types.split(",").map((type) => {
   if (STREAM_TYPES.includes(type as StreamType)) return type as StreamType;
   throw new Error(`--types: ${STREAM_TYPES.join(", ")} are known, found ${type}`);
 });
-const commands = wholeNumber("commands");
-const seed = wholeNumber("seed");
+const [commands, seed, btf] = (["commands", "seed", "btf"] as const).map(wholeNumber) as [number, number, number];
 
 const unfit = unfitForKernel();
 if (unfit !== null) {
@@ -31,18 +33,25 @@ if (unfit !== null) {
 }
 
 const started = performance.now();
-console.log(`seed ${seed}: ${commands} commands on ${types.join(", ")}`);
+console.log(`seed ${seed}: ${btf > 0 ? `${btf} blobs of each` : `${commands} commands on ${types.join(", ")}`}`);
 try {
-  const judged = compareRandomly({ types, seed, commands, timeMs: 0 });
-  console.log(`${judged.commands} commands in ${((performance.now() - started) / 1000).toFixed(1)} s: no difference`);
-  if (values.record) record(judged, seed);
+  if (btf > 0) alike(JSON.stringify(judgeRandomBtf(btf, seed)));
+  else {
+    const judged = compareRandomly({ types, seed, commands, timeMs: 0 });
+    alike(`${judged.commands} commands`);
+    if (values.record) record(judged, seed);
+  }
 } catch (error) {
   console.error((error as Error).message);
   console.error(String((error as Error).cause));
   process.exit(1);
 }
 
-function wholeNumber(option: "commands" | "seed"): number {
+function alike(what: string): void {
+  console.log(`${what} in ${((performance.now() - started) / 1000).toFixed(1)} s: no difference`);
+}
+
+function wholeNumber(option: "commands" | "seed" | "btf"): number {
   const number = Number(values[option]);
   if (!Number.isSafeInteger(number)) throw new Error(`--${option}: a whole number is needed, found ${values[option]}`);
   return number;

@@ -1,42 +1,71 @@
 import { Callers } from "../src/access/callers.ts";
+import { UNLIMITED } from "../src/access/quotas.ts";
 import { readSettings } from "../src/config.ts";
+import { Turns } from "../src/engine/turn_queue.ts";
 import { Refusals } from "../src/http/access.ts";
 import { buildApp } from "../src/http/app.ts";
 import { tcpIdentity } from "../src/http/auth.ts";
+import type { OpenApiVersion } from "../src/http/document.ts";
+import { Flight } from "../src/http/flight.ts";
+import { Jobs } from "../src/http/jobs.ts";
 import { LogStreams } from "../src/http/log_streams.ts";
 import { Metrics } from "../src/http/metrics.ts";
 import { Replays } from "../src/http/replays.ts";
 import { UnderWay } from "../src/http/under_way.ts";
+import { UnknownCallers } from "../src/http/unknown_callers.ts";
 import { VERSION } from "../src/version.ts";
 
-/** The document as the service with its default settings serves it. */
-export async function openApiDocument(): Promise<object> {
+/** The document as the service with its default settings serves it, or of another version of OpenAPI. */
+export async function openApiDocument(openapi?: OpenApiVersion): Promise<object> {
   const never = (): never => {
     throw new Error("writing the OpenAPI document: nothing is asked of the engine");
   };
   const engine = { waiting: 0, seq: 0, onGrowth: never, run: never, query: never };
   const callers = new Callers(0, null);
-  const app = await buildApp({
+  const archiver = { directory: "", job: null, begin: never };
+  const replays = new Replays(never);
+  const settings = { ...readSettings({}), logLevel: "silent" };
+  const bulk = { flight: new Flight(settings), turns: new Turns() };
+  const parts = {
     engine,
-    events: { oldestSeq: never, query: never, event: never, lastSeq: never, close: async () => {} },
+    events: {
+      oldestSeq: never,
+      keptSeq: never,
+      query: never,
+      event: never,
+      mark: never,
+      isUntouched: never,
+      lastSeq: never,
+      archivedRow: never,
+      takeIn: never,
+      peers: never,
+      close: async () => {},
+    },
     past: { run: never, query: never, ask: never },
-    tree: { status: never, checkpoint: never, proof: never, tile: never, close: async () => {} },
-    archiver: { directory: "", job: null, begin: never },
-    settings: { ...readSettings({}), logLevel: "silent" },
+    ledger: never,
+    tree: { status: never, checkpoint: never, cosigned: never, proof: never, tile: never, close: async () => {} },
+    witnesses: () => [],
+    archiver,
+    settings,
     metrics: new Metrics(),
-    replays: new Replays(never),
-    streams: new LogStreams(0, 0),
+    replays,
+    jobs: new Jobs(replays, archiver, UNLIMITED),
+    streams: new LogStreams(0, UNLIMITED, bulk),
     processesAt: () => null,
     objects: null,
     ready: () => null,
+    degraded: () => [],
     mirrorOff: () => null,
     callers,
     refusals: new Refusals(engine),
+    unknownCallers: new UnknownCallers(never),
     underWay: new UnderWay(),
+    ...bulk,
     identity: tcpIdentity(callers, "on"),
     tls: null,
     version: VERSION,
-  });
+  };
+  const app = await buildApp(parts, openapi);
   await app.close();
   return app.swagger();
 }

@@ -12,8 +12,10 @@ import {
   type Archiver,
 } from "./engine/archives.ts";
 import type { EngineClient } from "./engine/client.ts";
+import type { EventReader } from "./engine/events.ts";
 import type { PastClient } from "./engine/past_client.ts";
 import type { TreeReader } from "./engine/tree.ts";
+import type { Who } from "./syscall/command.ts";
 
 export interface ArchiverParts {
   readonly data: string;
@@ -21,6 +23,7 @@ export interface ArchiverParts {
   readonly directory: string;
   readonly engine: Pick<EngineClient, "run">;
   readonly past: Pick<PastClient, "query">;
+  readonly events: Pick<EventReader, "takeIn">;
   readonly tree: Pick<TreeReader, "checkpoint" | "status">;
 }
 
@@ -46,14 +49,16 @@ export class ThreadedArchiver implements Archiver {
     return this.#job;
   }
 
-  async begin(before: string, caller: string): Promise<ArchiveJobStatus> {
+  async begin(before: string, { caller, peer }: Who): Promise<ArchiveJobStatus> {
     readMoment(before, "before");
     if (this.#beginning || this.#job?.state === "running")
       throw new ArchiveRefused("another job is running", "another job is running");
     this.#beginning = true;
     try {
       const treeSize = await this.#treeSize();
-      return await new Promise((resolve, reject) => this.#start(before, caller, treeSize, { resolve, reject }));
+      return await new Promise((resolve, reject) =>
+        this.#start(before, { caller, peer }, treeSize, { resolve, reject }),
+      );
     } finally {
       this.#beginning = false;
     }
@@ -73,7 +78,7 @@ export class ThreadedArchiver implements Archiver {
     return (await tree.status()).size;
   }
 
-  #start(before: string, caller: string, treeSize: number, planning: Planning): void {
+  #start(before: string, who: Who, treeSize: number, planning: Planning): void {
     const job = { data: this.#parts.data, directory: this.directory, before };
     const worker = new Worker(new URL("archive_main.ts", import.meta.url), {
       workerData: { job, treeSize } satisfies ArchiveData,
@@ -93,14 +98,14 @@ export class ThreadedArchiver implements Archiver {
       ended = message.kind !== "planned" && message.kind !== "progress";
       switch (message.kind) {
         case "planned":
-          this.#job = this.#begun(before, caller, message.plan);
+          this.#job = this.#begun(before, who.caller, message.plan);
           planning.resolve(this.#job);
           break;
         case "progress":
           this.#update({ doneEvents: message.doneEvents });
           break;
         case "prepared":
-          this.#record(message.attr, caller).catch((error: Error) => failed(error.message));
+          this.#record(message.attr, who).catch((error: Error) => failed(error.message));
           break;
         case "refused":
           planning.reject(new ArchiveRefused(message.why, message.detail));
@@ -119,10 +124,12 @@ export class ThreadedArchiver implements Archiver {
   }
 
   /** From the event on the events are archived. What follows the log has to have come past them before. */
-  async #record(attr: ArchiveAttr, caller: string): Promise<void> {
-    const { engine, past, data } = this.#parts;
-    await past.query({ seq: attr.through }, "directories", {});
-    const reply = await engine.run({ cmd: CMD.ARCHIVE, session: 0, caller, attr });
+  async #record(attr: ArchiveAttr, who: Who): Promise<void> {
+    const { engine, past, events, data } = this.#parts;
+    await past.query({ seq: attr.through }, "directories", { after: "", limit: 1 });
+    // An index that has failed goes on behind them: who watches a map then begins anew.
+    await events.takeIn().catch(() => {});
+    const reply = await engine.run({ cmd: CMD.ARCHIVE, session: 0, ...who, attr });
     if ("failure" in reply) throw new Error(reply.detail);
     removeSnapshots(data, attr.through);
     this.#update({ state: "done", seq: reply.seq, doneEvents: attr.through - attr.first + 1 });

@@ -94,18 +94,21 @@ export async function archiveStopped(
   const stopped = StoppedLog.open(job.data);
   const { log } = stopped;
   const tree = openTree(job.data, "");
+  let appended = false;
   try {
     while (log.deleteArchived(DELETE_EVENTS));
     while (tree.catchUp());
     if (tree.refusal !== null) throw new Error(`the log is not what its tree has: ${tree.refusal}`);
     const attr = await runArchive(job, { treeSize: tree.size }, progress);
     stopped.append({ cmd: CMD.ARCHIVE, attr });
+    appended = true;
     tree.catchUp();
     while (log.deleteArchived(DELETE_EVENTS));
     removeSnapshots(job.data, attr.through);
     return attr;
   } finally {
-    tree.close(tree.size === log.lastSeq);
+    // Otherwise it is closed where it was.
+    tree.close(appended && tree.size === log.lastSeq);
     stopped.close();
   }
 }

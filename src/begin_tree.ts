@@ -7,9 +7,9 @@ import { sync } from "./files.ts";
 import { treeRoot } from "./log/merkle.ts";
 import { type Checkpoint, notedCheckpoint, openNote, type Signer, signerOf } from "./log/note.ts";
 import { subtreesOf } from "./log/tiles.ts";
-import { openLogKey } from "./log_key.ts";
-import { CHECKPOINT_FILE, KEY_FILE, openTree, originOf, readPublished, TREE_FILE } from "./open_tree.ts";
-import { BRANCH } from "./sqlite/facts.ts";
+import { KEY_FILE, openLogKey, settleKey } from "./log_key.ts";
+import { CHECKPOINT_FILE, openTree, originOf, readPublished, TREE_FILE } from "./open_tree.ts";
+import { BRANCH, SIGNING_KEY } from "./sqlite/facts.ts";
 import { SqliteLogRows, unrecorded } from "./sqlite/log_rows.ts";
 import { SqliteTreeStore, TreeFile } from "./sqlite/tree_store.ts";
 import { StoppedLog } from "./stopped_log.ts";
@@ -55,6 +55,7 @@ export function beginTree({ data, origin, archive }: BeginTree): BegunTree {
     const reason = refusalOf(data, origin);
     if (reason === null) throw new Error("nothing is begun anew: the tree is sound");
     const signed = newestSigned(data, log);
+    settleKey(data, log.fact(SIGNING_KEY));
     const key = openLogKey(join(data, KEY_FILE));
     const was = signed !== null && isOfBranch(signed, log) ? signed.origin : originOf(log, origin);
     const { store, continues } = build(data, log, archive, { signer: signerOf(was, key), signed });
@@ -78,7 +79,7 @@ export function beginTree({ data, origin, archive }: BeginTree): BegunTree {
 function refusalOf(data: string, origin: string): string | null {
   const tree = openTree(data, origin);
   const { refusal } = tree;
-  tree.close(tree.size === tree.lastSeq());
+  tree.close(false);
   return refusal;
 }
 
@@ -115,7 +116,7 @@ function build(
   archive: string | null,
   { signer, signed }: { readonly signer: Signer; readonly signed: Signed | null },
 ): { store: SqliteTreeStore; continues: boolean } {
-  const events = new AllEvents(data, log, archive);
+  const events = new AllEvents({ data, archive }, log);
   if (events.unread !== null) throw new Error(`archived events are needed for the tree: ${events.unread}`);
   removeDatabase(join(data, NEW_FILE));
   const store = new SqliteTreeStore(join(data, NEW_FILE));
@@ -125,7 +126,8 @@ function build(
     rows: (after: number, until: number) => events.rows(after, until),
   };
   const nowUs = (): number => 0;
-  const tree = new LogTree({ store, log: rows, signer, nowUs, missing: null, published: null, publish() {} });
+  const alone = { missing: null, published: null, publish() {}, witnesses: [] };
+  const tree = new LogTree({ store, log: rows, signer, nowUs, ...alone });
   while (tree.catchUp());
   if (tree.refusal !== null) throw new Error(`the log is not whole: ${tree.refusal}`);
   const subtrees = subtreesOf((level, index) => store.tile(level, index) as Buffer);

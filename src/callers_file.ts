@@ -1,9 +1,6 @@
-import { readFileSync, type Stats, watchFile } from "node:fs";
 import type { Callers } from "./access/callers.ts";
 import { type Line, parseTokens } from "./access/tokens_file.ts";
-
-/** Polled, because mounts of secrets swap links, which no watch sees. */
-const POLL_MS = 1000;
+import { readSmall, whenReplaced } from "./files.ts";
 
 /** What is done about readings of the file. */
 export interface CallersFileParts {
@@ -14,7 +11,7 @@ export interface CallersFileParts {
   readonly warn: (message: string) => void;
 }
 
-/** The tokens' file, read again whenever it changes. One that cannot be read leaves the callers as they were. */
+/** The tokens' file, read again whenever it changes. One that cannot be read, or is half written, leaves the callers as they were. */
 export class CallersFile {
   readonly #parts: CallersFileParts;
   #text = "";
@@ -22,23 +19,23 @@ export class CallersFile {
   /** Reads it. Throws where that cannot be. */
   constructor(parts: CallersFileParts) {
     this.#parts = parts;
-    this.#text = readFileSync(parts.file, "utf8");
+    this.#text = readSmall(parts.file).toString();
     this.#take(this.#text);
   }
 
   /** From now on changes are noticed. */
   watch(): void {
-    watchFile(this.#parts.file, { interval: POLL_MS, persistent: false }, (now: Stats, before: Stats) => {
-      if (now.mtimeMs !== before.mtimeMs || now.ino !== before.ino || now.size !== before.size) this.reread();
-    });
+    whenReplaced(this.#parts.file, () => this.reread());
   }
 
   /** Reads it again, if it is another than before. */
   reread(): void {
     const { file, warn } = this.#parts;
     try {
-      const text = readFileSync(file, "utf8");
+      const text = readSmall(file).toString();
       if (text === this.#text) return;
+      // One that is being written is cut somewhere: in front of scopes, perhaps, without which a line means all.
+      if (!text.endsWith("\n")) throw new Error(`${file} does not end with a line's end: it is not whole yet`);
       this.#take(text);
       this.#text = text;
     } catch (error) {

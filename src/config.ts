@@ -1,3 +1,5 @@
+import { BTF_BYTES_MAX } from "./abi/limits.ts";
+import { type Limits, QUOTAS, type QuotaName } from "./access/quotas.ts";
 import { isKeyName } from "./log/note.ts";
 
 export interface Settings {
@@ -26,14 +28,31 @@ export interface Settings {
   readonly origin: string;
   readonly checkpointEvents: number;
   readonly checkpointSeconds: number;
+  readonly witnesses: string;
+  readonly publicEvidence: "on" | "off";
   readonly bodyBytesMax: number;
+  readonly flightBytesMax: number;
+  readonly stallSeconds: number;
   readonly pageElementsMax: number;
+  readonly restoreElementsMax: number;
+  readonly btfBytesMax: number;
+  readonly valueBytesMax: number;
   readonly queueCommandsMax: number;
   readonly queueBytesMax: number;
   readonly bookmarkSeconds: number;
   readonly lagEventsMax: number;
+  readonly readLog: "on" | "off";
   readonly streamsMax: number;
+  /** What each caller may have: 0 for as much as he wants. */
+  readonly callerSessionsMax: number;
+  readonly callerMapsMax: number;
+  readonly callerDescriptorsMax: number;
+  readonly callerPinsMax: number;
+  readonly callerObjectsMax: number;
+  readonly callerBytesMax: number;
+  readonly callerKernelBytesMax: number;
   readonly callerStreamsMax: number;
+  readonly callerJobsMax: number;
   /** "kernel", and origins of URLs. */
   readonly replayTargets: readonly string[];
 }
@@ -54,6 +73,8 @@ const ON_OFF = ["on", "off"] as const;
 const MODES = ["auto", "off", "required"] as const;
 const LEVELS = ["fatal", "error", "warn", "info", "debug", "trace", "silent"];
 const MIB = 1024 * 1024;
+/** Of a quota: 256 TiB, more than any machine has of anything. */
+const QUOTA_MAX = 2 ** 48;
 
 /** Every setting there is. The README's table is this one; a test holds them together. */
 export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Name]> } = {
@@ -196,13 +217,66 @@ export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Nam
     31_536_000,
     "seconds after an event by which a checkpoint that has it is signed; 0: not by time. With both 0 none is signed at a stop, either",
   ),
-  bodyBytesMax: integer("MAPLEDGER_BODY_MAX", 64 * MIB, 1_024, 1_024 * MIB, "most bytes of a request's body"),
+  witnesses: text(
+    "MAPLEDGER_WITNESSES",
+    "",
+    "file of witnesses that cosign the log's checkpoints: a verifier key and a URL a line; empty: there are none",
+  ),
+  publicEvidence: {
+    variable: "MAPLEDGER_PUBLIC_EVIDENCE",
+    fallback: "off",
+    takes: "on or off",
+    what: "`on`: `/checkpoint` and `/tile/` need no token, as clients of C2SP's transparency logs send none; they are hashes alone",
+    read: (given) => ON_OFF.find((word) => word === given),
+  },
+  bodyBytesMax: integer(
+    "MAPLEDGER_BODY_MAX",
+    64 * MIB,
+    1_024,
+    1_024 * MIB,
+    "most bytes of a request's body; of one that has neither elements nor values, 512 KiB",
+  ),
+  flightBytesMax: integer(
+    "MAPLEDGER_FLIGHT_BYTES_MAX",
+    256 * MIB,
+    1_024,
+    65_536 * MIB,
+    "most bytes of large bodies and answers that are held at once; a caller but the owner may have half of them; beyond it requests get 503. One body fits whatever its size is, if there is nothing else",
+  ),
+  stallSeconds: integer(
+    "MAPLEDGER_STALL",
+    60,
+    1,
+    3_600,
+    "seconds that a client may send nothing of a large body, or take nothing of a large answer, before its connection is closed",
+  ),
   pageElementsMax: integer(
     "MAPLEDGER_PAGE_MAX",
     10_000,
     1,
     1_000_000,
-    "most elements, events, sessions, maps or pins in a page",
+    "most elements, events, sessions, maps or pins in a page; of maps, pins and directories a page has 1000 at most, of sessions 100",
+  ),
+  restoreElementsMax: integer(
+    "MAPLEDGER_RESTORE_MAX",
+    10_000,
+    1,
+    100_000_000,
+    "most elements that a restore adds, changes and removes, with a KiB of commands for each: it is one moment, for which all others wait",
+  ),
+  btfBytesMax: integer(
+    "MAPLEDGER_BTF_MAX",
+    512 * 1024,
+    1_024,
+    BTF_BYTES_MAX,
+    "most bytes of BTF that BPF_BTF_LOAD takes; more is E2BIG. All others wait while it is checked",
+  ),
+  valueBytesMax: integer(
+    "MAPLEDGER_VALUE_MAX",
+    4 * MIB,
+    1_024,
+    1_024 * MIB,
+    "most bytes of a new map's value, those of all CPUs together; a map of larger ones is E2BIG. All others wait while one is written",
   ),
   queueCommandsMax: integer(
     "MAPLEDGER_QUEUE_MAX",
@@ -232,13 +306,46 @@ export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Nam
     1_000_000_000,
     "events that a stream may stand behind the log before it is told so; it loses nothing",
   ),
+  readLog: {
+    variable: "MAPLEDGER_READ_LOG",
+    fallback: "off",
+    takes: "on or off",
+    what: "`on`: reads that leave no event (lists, events, histories, watches, diffs, proofs, `?at=`) leave a line in the service's log, at level info",
+    read: (given) => ON_OFF.find((word) => word === given),
+  },
   streamsMax: integer("MAPLEDGER_STREAMS_MAX", 100, 0, 100_000, "most streams at once; beyond it requests get 503"),
-  callerStreamsMax: integer(
-    "MAPLEDGER_CALLER_STREAMS_MAX",
-    50,
-    0,
-    100_000,
-    "most streams of one caller at once; beyond it his requests get 503",
+  callerSessionsMax: quota("sessions", 10_000, "most sessions of one caller at once; EAGAIN beyond it"),
+  callerMapsMax: quota("maps", 10_000, "most maps at once that one caller has made; ENOSPC beyond it"),
+  callerDescriptorsMax: quota(
+    "descriptors",
+    65_536,
+    "most descriptors in all sessions of one caller; EMFILE beyond it, as beyond the 1,021 of a session",
+  ),
+  callerPinsMax: quota(
+    "pins",
+    10_000,
+    "most pins and directories of bpffs at once that one caller has made; ENOSPC beyond it",
+  ),
+  callerObjectsMax: quota(
+    "objects",
+    10_000,
+    "most programs, sockets, cgroups, BTF blobs and others at once that one caller was the first to open; EMFILE beyond it",
+  ),
+  callerBytesMax: quota(
+    "bytes",
+    8192 * MIB,
+    "most bytes of keys and values in maps of one caller's making; ENOMEM beyond it",
+  ),
+  callerKernelBytesMax: quota(
+    "kernel_bytes",
+    8192 * MIB,
+    "most bytes of the kernel's memory for maps and BTF of one caller's making, whether kernel maps follow or not; ENOMEM beyond it",
+  ),
+  callerStreamsMax: quota("streams", 50, "most streams of one caller at once; beyond it his requests get 503"),
+  callerJobsMax: quota(
+    "jobs",
+    4,
+    "most replays and archive jobs of one caller at once; beyond it his requests get 503",
   ),
   replayTargets: {
     variable: "MAPLEDGER_REPLAY_TARGETS",
@@ -249,12 +356,51 @@ export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Nam
   },
 };
 
+/** What the command line, the examples and exported scripts take: which the service passes over. */
+const OF_CLIENTS: ReadonlySet<string> = new Set(["MAPLEDGER_URL", "MAPLEDGER_TOKEN", "MAPLEDGER_SOURCE_TOKEN"]);
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/**
+ * A warning for each variable that is called as if it were the service's. They stop nothing: a container may be given more than the
+ * service takes.
+ */
+export function settingWarnings(environment: Environment): string[] {
+  const known = Object.values(SETTINGS).map(({ variable }) => variable);
+  const strange = Object.keys(environment).filter(
+    (variable) => variable.startsWith("MAPLEDGER_") && !known.includes(variable) && !OF_CLIENTS.has(variable),
+  );
+  return strange.map(
+    (variable) => `${variable} is no setting, and is ignored: the nearest is ${nearest(variable, known)}`,
+  );
+}
+
+/** The one that fewest changes of a character make of it, whatever its case; the first of several. */
+function nearest(text: string, names: readonly string[]): string {
+  const upper = text.toUpperCase();
+  return names.reduce((best, name) => (changes(upper, name) < changes(upper, best) ? name : best));
+}
+
+/** Characters that are to be added, removed or replaced to make `to` of `from`: Levenshtein's distance. */
+function changes(from: string, to: string): number {
+  let row = Array.from({ length: to.length + 1 }, (_, at) => at);
+  for (const [at, character] of [...from].entries()) {
+    const next = [at + 1];
+    for (const [column, other] of [...to].entries())
+      next.push(
+        Math.min(
+          (next[column] as number) + 1,
+          (row[column + 1] as number) + 1,
+          (row[column] as number) + (character === other ? 0 : 1),
+        ),
+      );
+    row = next;
+  }
+  return row.at(-1) as number;
+}
+
 /** Reads the settings. Throws an Error that names the variable and what it takes. */
-export function readSettings(environment: Readonly<Record<string, string | undefined>>): Settings {
-  const known = new Set(Object.values(SETTINGS).map(({ variable }) => variable));
-  for (const variable in environment)
-    if (variable.startsWith("MAPLEDGER_") && !known.has(variable))
-      throw new Error(`${variable} is no setting; there are ${[...known].join(", ")}`);
+export function readSettings(environment: Environment): Settings {
   const settings: Record<string, unknown> = {};
   for (const [name, setting] of Object.entries(SETTINGS)) {
     const given = environment[setting.variable];
@@ -294,6 +440,26 @@ function portSetting(): Setting<number | null> {
     ...port,
     takes: `${port.takes}, or nothing`,
     read: (given) => (given === "" ? null : port.read(given)),
+  };
+}
+
+/** A setting of what each caller may have; 0: there is no such quota. */
+function quota(name: QuotaName, fallback: number, what: string): Setting<number> {
+  return integer(QUOTAS[name].variable, fallback, 0, QUOTA_MAX, `${what}; 0: no quota`);
+}
+
+/** Each caller's quotas, as the settings have them. */
+export function limitsOf(settings: Settings): Limits {
+  return {
+    sessions: settings.callerSessionsMax,
+    maps: settings.callerMapsMax,
+    descriptors: settings.callerDescriptorsMax,
+    pins: settings.callerPinsMax,
+    objects: settings.callerObjectsMax,
+    bytes: settings.callerBytesMax,
+    kernel_bytes: settings.callerKernelBytesMax,
+    streams: settings.callerStreamsMax,
+    jobs: settings.callerJobsMax,
   };
 }
 

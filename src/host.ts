@@ -1,6 +1,9 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { availableParallelism, totalmem } from "node:os";
 import type { Host } from "./maps/map.ts";
+import { Btf } from "./syscall/btf.ts";
+import { undestroyed } from "./syscall/btf_objects.ts";
+import { isRefusal } from "./syscall/outcome.ts";
 
 const PAGE_BYTES = 4096;
 
@@ -12,7 +15,25 @@ export function readHost(): Host {
     memoryBytes: totalmem(),
     onlineNodes: expandList(readLine("/sys/devices/system/node/online") ?? "0"),
     ifindexes: interfaces() ?? [1],
+    undestroyed: undestroyedHere,
   };
+}
+
+let structs: ReadonlySet<string> | null = null;
+
+/** Read when it is first asked for: a few megabytes. Of modules, which come and go, nothing is known. */
+function undestroyedHere(): ReadonlySet<string> {
+  structs ??= structsIn("/sys/kernel/btf/vmlinux");
+  return structs;
+}
+
+function structsIn(file: string): ReadonlySet<string> {
+  try {
+    const btf = Btf.parse(readFileSync(file));
+    return isRefusal(btf) ? new Set() : undestroyed(btf);
+  } catch {
+    return new Set();
+  }
 }
 
 /**

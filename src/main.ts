@@ -1,40 +1,59 @@
 import type { Socket } from "node:net";
+import { Server as TlsServer } from "node:tls";
 import { Worker } from "node:worker_threads";
 import { pino } from "pino";
 import { CMD } from "./abi/service.ts";
-import { SERVICE_NAME } from "./access/caller.ts";
+import { SERVICE_NAME, scopeTexts } from "./access/caller.ts";
 import { Callers } from "./access/callers.ts";
 import type { Line } from "./access/tokens_file.ts";
 import { archiveFilesIn } from "./archive/archive.ts";
+import type { ArchivedPlaces } from "./archived_log.ts";
 import { ThreadedArchiver } from "./archiver.ts";
 import { CallersFile } from "./callers_file.ts";
 import { checkpointRecorder } from "./checkpoint_events.ts";
-import { readSettings, type Settings } from "./config.ts";
+import { WitnessConnection } from "./client/witness.ts";
+import { limitsOf, readSettings, type Settings, settingWarnings } from "./config.ts";
+import { checkWritten } from "./data_version.ts";
+import { ArchivedClient } from "./engine/archived_client.ts";
 import { EventsArchived } from "./engine/archives.ts";
 import { EngineClient } from "./engine/client.ts";
+import { Degraded } from "./engine/degraded.ts";
 import { PastClient } from "./engine/past_client.ts";
+import { Turns } from "./engine/turn_queue.ts";
+import { WholeEvents } from "./engine/whole_events.ts";
+import { WholePast } from "./engine/whole_past.ts";
 import type { FromEngine, ToEngine } from "./engine/worker.ts";
 import type { EngineData } from "./engine_main.ts";
 import { Refusals } from "./http/access.ts";
 import { buildApp, unixServer } from "./http/app.ts";
 import { identityAt, socketIdentity, tcpIdentity } from "./http/auth.ts";
-import { checkListen, listenOnSocket, readTls, socketPath } from "./http/listen.ts";
+import { ClientCertificates } from "./http/client_certificates.ts";
+import { Flight } from "./http/flight.ts";
+import { Jobs } from "./http/jobs.ts";
+import { checkListen, listenOnSocket, socketPath } from "./http/listen.ts";
 import { LogStreams } from "./http/log_streams.ts";
 import { Metrics } from "./http/metrics.ts";
 import { Replays } from "./http/replays.ts";
 import { UnderWay } from "./http/under_way.ts";
+import { UnknownCallers } from "./http/unknown_callers.ts";
+import type { Ledger } from "./log/position.ts";
 import { ClientProcesses } from "./mirror/client_processes.ts";
-import { connectionsMax } from "./mirror/descriptor_limit.ts";
+import { checkDescriptors, connectionsMax } from "./mirror/descriptor_limit.ts";
 import { ObjectOpener } from "./mirror/object_opener.ts";
 import { openPlaces } from "./mirror/real_objects.ts";
 import type { OpenerData } from "./opener_main.ts";
 import { ownToken } from "./own_access.ts";
+import { checkData } from "./plain_files.ts";
 import { makePrivate, narrowFiles, UMASK } from "./private_files.ts";
-import { openTarget } from "./replay_targets.ts";
+import { openTargetIn } from "./replay_targets.ts";
+import { checkSettingFiles } from "./setting_files.ts";
 import { ThreadedEventReader } from "./sqlite/event_reader.ts";
 import { ThreadedTree } from "./sqlite/threaded_tree.ts";
 import { ThreadGate } from "./thread_gate.ts";
+import { TlsFiles } from "./tls_files.ts";
 import { VERSION } from "./version.ts";
+import { Witnesses, type WitnessTold } from "./witnesses.ts";
+import { readWitnesses } from "./witnesses_file.ts";
 
 const USAGE = `usage: npm start [-- --rebuild]
   --rebuild   make the state again from the log
@@ -42,7 +61,11 @@ Everything else is set by environment variables: see the README.`;
 
 /** How long a stop waits for requests that are under way. */
 const STOP_MS = 10_000;
+/** How long a service that has to end answers what was under way. */
+const END_MS = 1000;
 const ROOT = 0;
+/** Between two looks at which clients' certificates have ended. */
+const CLIENTS_MS = 1000;
 
 process.umask(UMASK);
 const settings = settingsOrExit();
@@ -50,6 +73,8 @@ const rebuild = argumentsOrExit();
 const logger = pino({ level: settings.logLevel });
 const RECOVERING = "the state is being recovered";
 let notReady: string | null = RECOVERING;
+/** Nothing is asked of it before the service is ready. */
+let ledger: Ledger = { id: "", life: "" };
 /** How far the recovery is, as in ": 12 of 40 kernel maps". */
 let howFar = "";
 /** Why kernel maps do not follow; null: they do. */
@@ -65,8 +90,10 @@ try {
 
 /** Listens first: while the engine recovers, /livez says that the service lives and /readyz what it waits for. */
 async function start(): Promise<void> {
+  for (const warning of settingWarnings(process.env)) logger.warn(warning);
+  checkDescriptors();
   checkListen(settings);
-  const tls = readTls(settings);
+  const tlsFiles = settings.tlsCert === "" ? null : new TlsFiles(settings, (message) => logger.warn(message));
   const { path: socket, warning } = socketPath(settings);
   if (warning !== null) logger.warn(warning);
   if (socket === null && settings.port === null)
@@ -75,6 +102,7 @@ async function start(): Promise<void> {
   const callers = knownCallers();
   const underWay = new UnderWay();
   const metrics = new Metrics();
+  const degraded = new Degraded((fault, message) => logger[fault === null ? "info" : "error"]({ ...fault }, message));
   const started = performance.now();
   const worker = thread("engine_main.ts", { settings, rebuild } satisfies EngineData);
   const recovered = engineReady(worker);
@@ -82,56 +110,85 @@ async function start(): Promise<void> {
   recovered.catch(() => {});
   const limits = { commandsMax: settings.queueCommandsMax, bytesMax: settings.queueBytesMax };
   const engine = new EngineClient(worker, limits, (figures) => metrics.batch(figures));
-  followTokens(callers, underWay, engine, recovered);
   const { data, origin, checkpointEvents, checkpointSeconds } = settings;
   const rule = { events: checkpointEvents, seconds: checkpointSeconds };
   const readerGate = new ThreadGate();
   const report = (message: string): void => logger.error(message);
-  const events = new ThreadedEventReader(gated("reader_main.ts", readerGate, { data }), report);
-  const streams = new LogStreams(settings.streamsMax, settings.callerStreamsMax);
+  const kept = new ThreadedEventReader(gated("reader_main.ts", readerGate, { data }), report, degraded.teller("index"));
+  const places = { data, archive: settings.archive, foreign: false } satisfies ArchivedPlaces;
+  const archived = new ArchivedClient(() => thread("archived_main.ts", places), report);
+  const events = new WholeEvents(kept, archived);
+  const callerLimits = limitsOf(settings);
+  const bulk = { flight: new Flight(settings), turns: new Turns() };
+  const streams = new LogStreams(settings.streamsMax, callerLimits, bulk);
   // The engine may ask it before it has recovered.
   const pastGate = new ThreadGate();
-  const past = new PastClient(gated("past_main.ts", pastGate, { data }), report);
+  const past = new PastClient(
+    gated("past_main.ts", pastGate, { data, archived: null }),
+    report,
+    degraded.teller("history"),
+  );
+  const whole = new PastClient(() => thread("past_main.ts", { data, gate: null, archived: places }), report, null);
   worker.on("message", (message: FromEngine) => {
     if (message.kind === "past") pastGate.open();
     if (message.kind === "past") answerPast(past, worker, message);
     if (message.kind === "mirror") mirrorTurned(message.off);
+    if (message.kind === "part") degraded.teller(message.part)(message.fault);
+    if (message.kind === "ended") end(message.why);
   });
   const record = checkpointRecorder(engine, logger);
   const treeGate = new ThreadGate();
-  const tree = new ThreadedTree(gated("tree_main.ts", treeGate, { data, origin, rule }), report, record);
+  const known = readWitnesses(settings.witnesses);
+  const vkeys = known.flatMap(({ keys }) => keys.map(({ vkey }) => vkey));
+  const treeThread = gated("tree_main.ts", treeGate, { data, origin, rule, witnesses: vkeys });
+  const tree = new ThreadedTree(treeThread, {
+    report,
+    record,
+    published: () => witnesses.wake(),
+    told: degraded.teller("tree"),
+  });
+  const witnesses = new Witnesses(known, { tree, connect: (url) => new WitnessConnection(url), tell: tellOfWitness });
+  followTokens(callers, underWay, engine, recovered);
   const openerGate = new ThreadGate();
   const objects = settings.mirror === "off" ? null : openerOf(settings, openerGate, report);
-  const archiver = new ThreadedArchiver({ ...settings, directory: settings.archive, engine, past, tree });
+  const archiver = new ThreadedArchiver({ ...settings, directory: settings.archive, engine, past, events, tree });
   const processes = new ClientProcesses();
   const unixConnections = new WeakSet<Socket>();
   const isUnix = (connection: Socket): boolean => unixConnections.has(connection);
-  const ofSocket = socketIdentity(callers, (fd) => processes.uidOf(fd));
+  const ofSocket = socketIdentity(callers, (fd) => processes.peerOf(fd));
+  const replays = new Replays(openTargetIn(bulk.flight));
   const parts = {
     engine,
     archiver,
     events,
-    past,
+    past: new WholePast({ kept: past, whole, events: kept, archived }),
+    ledger: () => ledger,
     tree,
+    witnesses: () => witnesses.statuses,
     settings,
     metrics,
-    replays: new Replays(openTarget),
+    replays,
+    jobs: new Jobs(replays, archiver, callerLimits),
     streams,
+    ...bulk,
     callers,
     refusals: new Refusals(engine),
+    unknownCallers: new UnknownCallers((fields, message) => logger.warn(fields, message)),
     underWay,
     identity: identityAt(isUnix, ofSocket, tcpIdentity(callers, settings.auth)),
     processesAt: (connection: Socket) => (isUnix(connection) ? processes : null),
-    tls,
+    tls: tlsFiles?.tls ?? null,
     objects,
     ready: () => (notReady === RECOVERING ? RECOVERING + howFar : notReady),
     mirrorOff: () => mirrorOff,
+    degraded: () => degraded.faults,
     version: VERSION,
     logger,
   };
   const app = await buildApp(parts);
   const unix =
     socket === null ? null : unixServer(app, parts).on("connection", (one: Socket) => unixConnections.add(one));
+  if (tlsFiles !== null && settings.port !== null) followCertificates(tlsFiles, app.server, engine, recovered);
   const servers = [settings.port === null ? null : app.server, unix].filter((server) => server !== null);
 
   const stop = once(async (why: string) => {
@@ -143,16 +200,25 @@ async function start(): Promise<void> {
     // A recovery that is broken off is begun anew at the next start.
     if (!wasReady) process.exit(0);
     await archiver.close();
-    const last = await tree.last();
+    const last = await tree.last().catch(() => null);
     if (last !== null) await record(last);
+    await witnesses.close();
     await engine.close();
-    await Promise.all([events.close(), past.close(), tree.close(), objects?.close()]);
+    await Promise.all([events.close(), past.close(), whole.close(), tree.close(), objects?.close()]);
     logger.info("stopped");
+  });
+  /** What was under way is answered; nothing is written any more. */
+  const end = once(async (why: string) => {
+    notReady = `the service is ending: ${why}`;
+    logger.fatal({ detail: why }, "the service ends");
+    setTimeout(() => process.exit(1), END_MS);
+    await Promise.all([app.close(), unix === null ? null : new Promise((resolve) => unix.close(resolve))]);
+    process.exit(1);
   });
   process.on("SIGINT", () => stop("SIGINT"));
   process.on("SIGTERM", () => stop("SIGTERM"));
 
-  for (const thread of [events, past, tree, objects]) thread?.start();
+  for (const thread of [kept, past, tree, objects]) thread?.start();
   const gates = [readerGate, pastGate, treeGate, ...(objects === null ? [] : [openerGate])];
   await Promise.all(gates.map((gate) => gate.loaded()));
   const connections = connectionsMax();
@@ -161,11 +227,13 @@ async function start(): Promise<void> {
   if (unix !== null && socket !== null) await listenOnSocket(unix, socket, settings);
   const listening = settings.port === null ? null : await app.listen({ host: settings.host, port: settings.port });
   // Fastify does not know of the TLS below it.
-  const url = tls === null ? listening : (listening?.replace(/^http:/, "https:") ?? null);
+  const url = tlsFiles === null ? listening : (listening?.replace(/^http:/, "https:") ?? null);
   const { seq, replayed, ...ready } = await recovered;
   mirrorOff = ready.mirrorOff;
+  ledger = ready.ledger;
   if (notReady !== RECOVERING) return;
   for (const gate of gates) gate.open();
+  witnesses.wake();
   process.on("uncaughtException", (error) => logger.error({ err: error }, "something has failed beside all requests"));
   notReady = null;
   worker.on("exit", (code) => {
@@ -183,6 +251,8 @@ async function start(): Promise<void> {
 
 /** Nobody else may read what the ledger keeps, nor hold up the log by a lock on a file. */
 function closeToOthers({ data, archive }: Settings): void {
+  checkData(data);
+  checkWritten(data, rebuild);
   const narrowed = makePrivate(data);
   if (narrowed.length > 0)
     logger.warn(
@@ -219,6 +289,13 @@ function answerPast(past: PastClient, engine: Worker, { id, ask }: FromEngine & 
   );
 }
 
+function tellOfWitness(told: WitnessTold): void {
+  const { url, state, detail, size } = told;
+  if (state === "alarm") logger.error(told, `the witness ${url} has seen another history of this log: ${detail}`);
+  else if (state === "failing") logger.warn(told, `the witness ${url} does not cosign, and is asked again: ${detail}`);
+  else logger.info(told, `the witness ${url} has cosigned a checkpoint of ${size} events`);
+}
+
 function mirrorTurned(off: string | null): void {
   mirrorOff = off;
   if (off === null) logger.info("the kernel mirror is on");
@@ -246,8 +323,10 @@ function openerOf({ data, openRoots }: Settings, gate: ThreadGate, report: (mess
 function followTokens(callers: Callers, underWay: UnderWay, engine: EngineClient, recovered: Promise<unknown>): void {
   const changed = (lines: readonly Line[]): void => {
     underWay.recheck();
-    const attr = { callers: lines.map(({ name, by, scopes }) => ({ name, by, scopes: [...scopes] })) };
+    const attr = { callers: lines.map((line) => ({ name: line.name, by: line.by, scopes: scopeTexts(line) })) };
+    const { limits } = callers;
     recovered
+      .then(() => engine.query("mapLimits", { limits }))
       .then(() => engine.run({ cmd: CMD.CALLERS, session: 0, caller: SERVICE_NAME, attr }))
       .catch((error) => logger.error({ err: error }, "recording who may do what"));
   };
@@ -255,6 +334,32 @@ function followTokens(callers: Callers, underWay: UnderWay, engine: EngineClient
   const file = settings.tokens === "" ? null : new CallersFile({ file: settings.tokens, callers, changed, warn });
   file?.watch();
   process.on("SIGHUP", () => file?.reread());
+}
+
+/** The files of certificates, read now and whenever one changes, or at SIGHUP; each reading is an event. */
+function followCertificates(
+  files: TlsFiles,
+  server: ReturnType<typeof unixServer>,
+  engine: EngineClient,
+  recovered: Promise<unknown>,
+): void {
+  if (!(server instanceof TlsServer)) throw new Error("the TCP port speaks no TLS");
+  const clients = new ClientCertificates(server, files.tls);
+  const record = (): void => {
+    const attr = files.inForce;
+    recovered
+      .then(() => engine.run({ cmd: CMD.CERTIFICATES, session: 0, caller: SERVICE_NAME, attr }))
+      .catch((error) => logger.error({ err: error }, "recording which certificates are in force"));
+  };
+  record();
+  setInterval(() => clients.closeEnded(Date.now()), CLIENTS_MS).unref();
+  files.watch((tls) => {
+    clients.use(tls);
+    const { subject, serial, not_after } = files.inForce.certificate;
+    logger.info({ subject, serial, not_after }, "the certificates were read again");
+    record();
+  });
+  process.on("SIGHUP", () => files.reread());
 }
 
 /** The owner's token; operators are told of what they should know. */
@@ -275,7 +380,9 @@ function knownCallers(): Callers {
 
 function settingsOrExit(): Settings {
   try {
-    return readSettings(process.env);
+    const settings = readSettings(process.env);
+    checkSettingFiles(settings);
+    return settings;
   } catch (error) {
     return exit((error as Error).message);
   }

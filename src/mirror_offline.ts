@@ -6,6 +6,7 @@ import { type Inventory, takeInventory } from "./mirror/inventory.ts";
 import { Layout } from "./mirror/layout.ts";
 import { type Left, leave, toRemove } from "./mirror/leave.ts";
 import { differs, type Mark, markOf, readMark } from "./mirror/mark.ts";
+import { atOnce } from "./mirror/pace.ts";
 import { readState } from "./read_state.ts";
 import { StoppedLog } from "./stopped_log.ts";
 
@@ -74,7 +75,7 @@ export function lookOffline({ data, bpffs }: Offline): Promise<OnHost> {
       lastMap: state.lastId("map"),
       pinned: () => state.pinned(),
     };
-    const inventory = mark === null ? null : takeInventory(bpf, layout, ledger, cpus);
+    const inventory = mark === null ? null : atOnce(takeInventory(bpf, layout, ledger, cpus));
     return { directory: layout.own, log, inventory, pathnames: [...state.directories()] };
   });
 }

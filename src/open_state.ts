@@ -1,7 +1,10 @@
 import { join } from "node:path";
 import { restoreFromArchive } from "./archiving.ts";
 import type { ArchiveSource } from "./engine/archives.ts";
+import { faultIn, type PartFault } from "./engine/derived.ts";
+import type { StateStore } from "./engine/ports.ts";
 import { discard, LmdbStore } from "./lmdb/store.ts";
+import type { CellKey } from "./maps/cells.ts";
 import type { Host } from "./maps/map.ts";
 
 export interface StateOptions {
@@ -11,13 +14,39 @@ export interface StateOptions {
   readonly rebuild: boolean;
   /** Told why it is made again. */
   readonly report: (message: string, why: string) => void;
+  /** Told that it cannot be opened. */
+  readonly told: (fault: PartFault) => void;
+}
+
+/** A state on disk, which may turn out to be damaged. */
+export interface KeptState extends StateStore {
+  /** It is damaged, and is not to be opened again. */
+  condemn(why: string): void;
 }
 
 /**
  * The state of a log, at an event from which on the log has all: one that is of no use is made again, from where the log
- * begins. Throws an Error where that is behind archived events and nothing is left of their state.
+ * begins; where the disk does not let it be opened, it is held in memory until it does. Throws an Error where that is behind archived events
+ * and nothing is left of their state.
  */
 export async function openState(
+  log: Pick<ArchiveSource, "id" | "lastSeq" | "archived">,
+  options: StateOptions,
+): Promise<KeptState> {
+  try {
+    return await openStore(log, options);
+  } catch (error) {
+    const found = faultIn(error);
+    // What is archived cannot be had without a store to put it into.
+    if (found === null || log.archived.through > 0) throw error;
+    const detail = (error as Error).message;
+    options.report("the state cannot be opened, and is held in memory until it can be", detail);
+    options.told({ part: "state", state: "failed", detail, full: found === "full" });
+    return new LateStore(join(options.data, "state"), log.id);
+  }
+}
+
+async function openStore(
   log: Pick<ArchiveSource, "id" | "lastSeq" | "archived">,
   { data, host, rebuild, report }: StateOptions,
 ): Promise<LmdbStore> {
@@ -40,4 +69,48 @@ async function emptied(store: LmdbStore, folder: string, log: string): Promise<L
   await store.close();
   discard(folder);
   return new LmdbStore(folder, log);
+}
+
+/** Has nothing until it is written to: then it is opened, and begun anew with what has been pending until then, which is all. */
+class LateStore implements KeptState {
+  readonly #folder: string;
+  readonly #log: string;
+  #store: LmdbStore | null = null;
+
+  constructor(folder: string, log: string) {
+    this.#folder = folder;
+    this.#log = log;
+  }
+
+  get seq(): number {
+    return this.#store?.seq ?? 0;
+  }
+
+  get(key: CellKey): Buffer | undefined {
+    return this.#store?.get(key);
+  }
+
+  range(from: CellKey, to: CellKey): ReturnType<StateStore["range"]> {
+    return this.#store?.range(from, to) ?? [];
+  }
+
+  rangeDown(from: CellKey, to: CellKey): ReturnType<StateStore["rangeDown"]> {
+    return this.#store?.rangeDown(from, to) ?? [];
+  }
+
+  async write(changes: Iterable<readonly [CellKey, Buffer | null]>, seq: number, bytes: number): Promise<void> {
+    if (this.#store === null) {
+      discard(this.#folder);
+      this.#store = new LmdbStore(this.#folder, this.#log);
+    }
+    return this.#store.write(changes, seq, bytes);
+  }
+
+  condemn(why: string): void {
+    this.#store?.condemn(why);
+  }
+
+  async close(): Promise<void> {
+    await this.#store?.close();
+  }
 }

@@ -3,38 +3,103 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { LogTree } from "./engine/log_tree.ts";
 import { writeWhole } from "./files.ts";
-import { type Checkpoint, notedCheckpoint, type Signer, signerOf } from "./log/note.ts";
-import { openLogKey } from "./log_key.ts";
-import { BRANCH } from "./sqlite/facts.ts";
+import type { WitnessKey } from "./log/cosignature.ts";
+import { type Checkpoint, notedCheckpoint, publicKeyOf, readVkey, type Signer, signerOf } from "./log/note.ts";
+import { KEY_FILE, NEXT_KEY_FILE, NoKey, openLogKey, readLogKey, settleKey, takeNextKey } from "./log_key.ts";
+import { BRANCH, SIGNING_KEY } from "./sqlite/facts.ts";
 import { SqliteLogRows } from "./sqlite/log_rows.ts";
 import { SqliteTreeStore } from "./sqlite/tree_store.ts";
 
-/** The newest checkpoint, for those who send it away: the note as GET /checkpoint has it. */
+/** The newest checkpoint, for those who send it away: the signed note, without cosignatures. */
 export const CHECKPOINT_FILE = "checkpoint";
 export const TREE_FILE = "tree.sqlite";
-export const KEY_FILE = "log.key";
+
+/** Who has to do with the tree's checkpoints. */
+export interface Watchers {
+  /** Whose cosignatures count. */
+  readonly witnesses: readonly WitnessKey[];
+  /** Told whenever one was signed. */
+  readonly published: () => void;
+}
+
+const NOBODY: Watchers = { witnesses: [], published() {} };
 
 /**
  * The tree of a data directory's log. A tree or a key that is missing, although something was signed, is not made again: the
- * tree that is answered then says so and signs nothing. `origin`: MAPLEDGER_ORIGIN.
+ * tree that is answered then says so and signs nothing. A change of keys that was cut short is finished. `origin`: MAPLEDGER_ORIGIN.
  */
-export function openTree(data: string, origin: string): LogTree {
+export function openTree(data: string, origin: string, watchers: Watchers = NOBODY): LogTree {
   const log = new SqliteLogRows(join(data, "events.sqlite"), false);
+  let store: SqliteTreeStore | null = null;
+  try {
+    const published = readPublished(data);
+    const noTree = missingTree(data, log, published);
+    store = new SqliteTreeStore(noTree === null ? join(data, TREE_FILE) : ":memory:");
+    return treeOver({ data, origin, log, store, published, noTree }, watchers);
+  } catch (error) {
+    store?.close();
+    log.close();
+    throw error;
+  }
+}
+
+/** The tree of a copy of a data directory, which is brought to the log's end, and signs nothing. */
+export function openTreeToRead(data: string, { witnesses }: Pick<Watchers, "witnesses">): LogTree {
+  const log = new SqliteLogRows(join(data, "events.sqlite"), false);
+  const store = new SqliteTreeStore(existsSync(join(data, TREE_FILE)) ? join(data, TREE_FILE) : ":memory:");
+  const { identity } = store;
+  const name = identity?.origin ?? originOf(log, "");
   const published = readPublished(data);
-  const noTree = missingTree(data, log, published);
-  const store = new SqliteTreeStore(noTree === null ? join(data, TREE_FILE) : ":memory:");
-  const missing = noTree ?? missingKey(data, store);
-  const known = origin === "" ? store.identity?.origin : undefined;
-  const name = known ?? originOf(log, origin);
   return new LogTree({
     store,
     log,
-    signer: missing === null ? signerOf(name, openLogKey(join(data, KEY_FILE))) : nobody(name),
+    signer: { ...nobody(name), ...readVkey(identity?.vkey ?? "") },
     nowUs: () => Date.now() * 1000,
-    missing,
+    missing: identity === null ? `there is no ${TREE_FILE}` : null,
     published: published === "unreadable" ? null : published,
-    publish: (note) => writeWhole(join(data, CHECKPOINT_FILE), note),
+    publish() {},
+    witnesses,
+    readOnly: true,
   });
+}
+
+interface Opened {
+  readonly data: string;
+  readonly origin: string;
+  readonly log: SqliteLogRows;
+  readonly store: SqliteTreeStore;
+  readonly published: ReturnType<typeof readPublished>;
+  readonly noTree: string | null;
+}
+
+function treeOver(
+  { data, origin, log, store, published, noTree }: Opened,
+  { witnesses, published: tell }: Watchers,
+): LogTree {
+  const known = origin === "" ? store.identity?.origin : undefined;
+  const name = known ?? originOf(log, origin);
+  const keys = noTree === null ? settledKeys(data, store, log, name) : { missing: noTree };
+  const tree = new LogTree({
+    store,
+    log,
+    signer: "missing" in keys ? nobody(name) : keys.signer,
+    nowUs: () => Date.now() * 1000,
+    missing: "missing" in keys ? keys.missing : null,
+    published: published === "unreadable" ? null : published,
+    publish(note) {
+      writeWhole(join(data, CHECKPOINT_FILE), note);
+      tell();
+    },
+    witnesses,
+  });
+  if ("next" in keys && keys.next !== null && tree.refusal === null) handOver(data, tree, keys.next);
+  return tree;
+}
+
+/** An event has said that another key signs: it does from here on. */
+function handOver(data: string, tree: LogTree, next: Signer): void {
+  while (tree.catchUp());
+  if (tree.handOver(next) === null) takeNextKey(data);
 }
 
 /** What a log is called in its checkpoints: MAPLEDGER_ORIGIN, or mapledger/ with its id; and its branch, where it has one. */
@@ -60,10 +125,39 @@ function missingTree(data: string, log: SqliteLogRows, published: ReturnType<typ
   return hasKey && log.lastSeq() > 0 ? `${TREE_FILE} is missing: the log has a key, and so had a tree` : null;
 }
 
-function missingKey(data: string, store: SqliteTreeStore): string | null {
+/** A key that cannot be read is one that is missing. */
+function settledKeys(...of: Parameters<typeof keysOf>): ReturnType<typeof keysOf> {
+  const [data, store] = of;
+  try {
+    settleKey(data, publicKeyOf(store.identity?.vkey ?? ""));
+    return keysOf(...of);
+  } catch (error) {
+    if (error instanceof NoKey) return { missing: error.message };
+    throw error;
+  }
+}
+
+/** Who signs, and, if an event says so of another key, who is to sign next; or why nobody can. */
+function keysOf(
+  data: string,
+  store: SqliteTreeStore,
+  log: SqliteLogRows,
+  name: string,
+): { readonly signer: Signer; readonly next: Signer | null } | { readonly missing: string } {
+  const file = join(data, KEY_FILE);
   const kept = store.lastCheckpoint();
-  if (kept === null || existsSync(join(data, KEY_FILE))) return null;
-  return `${KEY_FILE} is missing: it has signed a checkpoint of size ${kept.size}`;
+  if (kept !== null && !existsSync(file))
+    return { missing: `${KEY_FILE} is missing: it has signed a checkpoint of size ${kept.size}` };
+  const named = log.fact(SIGNING_KEY);
+  const isNamed = ({ vkey }: Signer): boolean => named === "" || publicKeyOf(vkey) === named;
+  const signer = signerOf(name, openLogKey(file));
+  if (isNamed(signer)) return { signer, next: null };
+  const key = readLogKey(join(data, NEXT_KEY_FILE));
+  const next = key === null ? null : signerOf(name, key);
+  if (next !== null && isNamed(next)) return { signer, next };
+  return {
+    missing: `${KEY_FILE} is not the key that the last KEY_ROTATE event names, and ${NEXT_KEY_FILE} is not, either`,
+  };
 }
 
 /** The name alone: what it would sign, nobody knows a key for. */

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
-import { linkSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { linkSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { sync } from "./files.ts";
+import { readSmall, sync } from "./files.ts";
 
 const TOKEN_NAME = "token";
 const SOCKET_NAME = "mapledger.sock";
@@ -46,7 +46,7 @@ export function ownTokenFile(data: string): string {
 export function readOwnToken(file: string): string | null {
   let text: string;
   try {
-    text = readFileSync(file, "utf8");
+    text = readSmall(file).toString();
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
     throw error;

@@ -10,6 +10,8 @@ import { readHost } from "./host.ts";
 import { StateFile } from "./lmdb/state_file.ts";
 import { reasonToDiscard } from "./lmdb/store.ts";
 import type { Host } from "./maps/map.ts";
+import { asOwner } from "./owner.ts";
+import { checkData } from "./plain_files.ts";
 import { ARCHIVED, readArchived } from "./sqlite/archived.ts";
 import { chunkEvents, readChunks } from "./sqlite/changes.ts";
 import { LIFE } from "./sqlite/facts.ts";
@@ -33,6 +35,7 @@ export interface LedgerRead {
  * it cannot be read.
  */
 export async function readState<Answer>(data: string, look: (ledger: LedgerRead) => Answer): Promise<Answer> {
+  checkData(data);
   const log = join(data, "events.sqlite");
   if (!existsSync(log)) throw new Error(`${data} is no data directory: it has no events.sqlite`);
   const db = new Sqlite(log, { readonly: true, fileMustExist: true });
@@ -41,7 +44,7 @@ export async function readState<Answer>(data: string, look: (ledger: LedgerRead)
     const fact = (name: string): string => (db.prepare(FACT).pluck().get(name) as string | undefined) ?? "";
     const id = fact("id");
     const folder = join(data, "state");
-    if (existsSync(folder) && reasonToDiscard(folder, id) === null) file = new StateFile(folder);
+    if (existsSync(folder) && reasonToDiscard(folder, id) === null) file = asOwner(data, () => new StateFile(folder));
     // The state first: the log has all that is in it.
     const reached = file?.look() ?? 0;
     db.exec("BEGIN");

@@ -3,8 +3,8 @@
  * them all; they begin their work when they are let through, which is when the engine has recovered and leaves them the cores.
  */
 export class ThreadGate {
-  readonly memory = new SharedArrayBuffer(8);
-  readonly #gate = new Int32Array(this.memory);
+  readonly memory = new SharedArrayBuffer(BYTES);
+  readonly #gate = new Int32Array(this.memory, 0, WORDS);
 
   /** Resolves when a thread stands at the gate. */
   async loaded(): Promise<void> {
@@ -21,7 +21,7 @@ export class ThreadGate {
 
 /** In a thread: its modules are loaded; returns when it may begin. */
 export function passGate(memory: SharedArrayBuffer): void {
-  const gate = new Int32Array(memory);
+  const gate = new Int32Array(memory, 0, WORDS);
   Atomics.store(gate, LOADED, 1);
   Atomics.notify(gate, LOADED);
   Atomics.wait(gate, OPEN, 0);
@@ -29,3 +29,5 @@ export function passGate(memory: SharedArrayBuffer): void {
 
 const LOADED = 0;
 const OPEN = 1;
+const WORDS = 2;
+const BYTES = 8;

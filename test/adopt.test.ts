@@ -9,6 +9,7 @@ import { BtfBlob } from "./maps/btf_blob.ts";
 import { BPFFS, unfitForKernel } from "./support/bpffs.ts";
 import { hex, type Json, Ledger, until } from "./support/ledger.ts";
 import { hash, u32, u64 } from "./support/mirror.ts";
+import { OWN_NAME } from "./support/own_name.ts";
 
 /** What a shape has beside that of `hash`. */
 type Shape = Partial<Parameters<Bpf["create"]>[0]>;
@@ -17,7 +18,7 @@ type Shape = Partial<Parameters<Bpf["create"]>[0]>;
 type Beside = Partial<NonNullable<Parameters<Bpf["create"]>[1]>>;
 
 function run(bpf: Bpf): void {
-  const base = `${BPFFS}/mladopt${process.pid}`;
+  const base = `${BPFFS}/mladopt${OWN_NAME}`;
   mkdirSync(base);
   t.teardown(() => rmSync(base, { recursive: true }));
 
@@ -418,7 +419,18 @@ function run(bpf: Bpf): void {
       t.match(await ledger.ask("POST", "/maps/adopt", body), { status, json: { detail } });
       t.equal(await ledger.lastSeq(), before);
       t.same((await ledger.must("GET", "/maps")).maps, []);
+      if (status === 405) t.match(await listed((body as { kernel_id: number }).kernel_id), detail, "the list says so");
     };
+    const listed = async (id: number): Promise<unknown> => {
+      const all = (await ledger.must("GET", "/kernel/maps")).kernel_maps as Json[];
+      return all.find(({ kernel_id }) => kernel_id === id)?.not_adoptable;
+    };
+    const inner = strange(t);
+    const holding = strange(t, { type: BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY_OF_MAPS, valueSize: 4, mapFlags: 0 }, false, {
+      innerMapFd: inner.fd,
+    });
+    write(holding.fd, 3, u32(inner.fd));
+    t.equal(await listed(holding.id), null, "it can be adopted by what it holds");
     const queue = strange(t, { type: BPF_MAP_TYPE.BPF_MAP_TYPE_QUEUE, keySize: 0 }, false);
     await refuses({ kernel_id: queue.id }, 405, /the kernel does not tell what it has/);
     const types = BPF_MAP_TYPE;

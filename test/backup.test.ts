@@ -172,7 +172,7 @@ t.test("every file of a data directory is known to be kept or derived", async (t
   const { data, backup } = await ledger(t);
   await makeBackup(data, backup, () => {});
   // The owner's token opens the service that runs: what is restored gets one of its own.
-  const derived = ["history", "index.sqlite", "lock.sqlite", "state", "token"];
+  const derived = ["history", "index.sqlite", "lock.sqlite", "reserve", "state", "token"];
   const kept = readdirSync(backup).filter((name) => name !== "manifest.json");
   const found = readdirSync(data).filter((name) => !/-(wal|shm)$/.test(name));
   t.strictSame(
@@ -270,4 +270,21 @@ t.test("a data directory that is in use or not empty is not restored to", async 
     "a lock that was left is no matter",
   );
   t.strictSame(rows(restored).slice(0, -1), before);
+});
+
+t.test("a backup whose log would do more than keep events is not restored, and such a log is not served", async (t) => {
+  const { data, backup, restored } = await ledger(t);
+  const add = (sql: string): void => {
+    const db = new Sqlite(join(data, "events.sqlite"));
+    db.exec(sql);
+    db.close();
+  };
+  add("CREATE INDEX by_caller ON events (caller)");
+  await (await startService(settings(data))).end("SIGTERM");
+  add("CREATE TRIGGER lost AFTER INSERT ON events BEGIN DELETE FROM events WHERE seq < new.seq; END");
+  t.equal((await mapledger("backup", backup, "--data", data)).code, 0);
+  const refused = /it has the trigger "lost" on "events", which no migration makes/;
+  t.match(await mapledger("restore-backup", backup, "--data", restored), { code: 1, stderr: refused });
+  t.equal(existsSync(restored), false);
+  await t.rejects(startService(settings(data)), /which no migration makes/);
 });

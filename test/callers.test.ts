@@ -4,6 +4,7 @@ import { request } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import t, { type Test } from "tap";
+import { Certificates } from "./support/certificates.ts";
 import { mapledgerIn } from "./support/cli.ts";
 import { type ServiceProcess, spawnService, startService } from "./support/service_process.ts";
 import { ask, opener } from "./support/unix_client.ts";
@@ -88,6 +89,8 @@ t.test("other users are who the tokens' file says, and nobody without a line", {
   await start(settings);
   const known = await opener(socket, {}, NOBODY);
   t.match(known.answer, { caller: `uid:${NOBODY}` });
+  const { events } = (await ask(socket, "GET", "/v1/events?cmd=SESSION_OPEN")) as unknown as { events: object[] };
+  t.match(events.at(-1), { caller: `uid:${NOBODY}`, peer: `uid=${NOBODY} pid=${known.child.pid}` });
   known.child.kill();
 });
 
@@ -150,39 +153,13 @@ t.test("the command line finds the socket, or the port and the token", async (t)
 
 /** An authority, and what it has signed: a server's certificate for 127.0.0.1, clients' by CN and by URI; and a stranger's. */
 function certificates(folder: string): void {
-  const openssl = (...words: string[]): void => {
-    execFileSync("openssl", words, { cwd: folder, stdio: "pipe" });
-  };
-  const authority = (name: string): void =>
-    openssl(
-      ..."req -x509 -newkey ed25519 -nodes -days 2".split(" "),
-      "-subj",
-      `/CN=${name}`,
-      "-keyout",
-      `${name}.key`,
-      "-out",
-      `${name}.pem`,
-    );
-  const signed = (name: string, subject: string, by: string, names: string): void => {
-    openssl(
-      ..."req -newkey ed25519 -nodes".split(" "),
-      "-subj",
-      subject,
-      "-keyout",
-      `${name}.key`,
-      "-out",
-      `${name}.csr`,
-    );
-    writeFileSync(join(folder, "names"), `subjectAltName=${names}`);
-    const how = ["-CA", `${by}.pem`, "-CAkey", `${by}.key`, "-CAcreateserial", "-days", "2", "-extfile", "names"];
-    openssl("x509", "-req", "-in", `${name}.csr`, "-out", `${name}.pem`, ...how);
-  };
-  authority("ca");
-  authority("other");
-  signed("server", "/CN=server", "ca", "IP:127.0.0.1");
-  signed("alice", "/CN=alice", "ca", "email:alice@example.org");
-  signed("loader", "/CN=alice", "ca", "DNS:x.example.org,URI:spiffe://example.org/loader");
-  signed("stranger", "/CN=alice", "other", "email:alice@example.org");
+  const made = new Certificates(folder);
+  made.authority("ca");
+  made.authority("other");
+  made.signed("server", "/CN=server", "ca", "IP:127.0.0.1");
+  made.signed("alice", "/CN=alice", "ca", "email:alice@example.org");
+  made.signed("loader", "/CN=alice", "ca", "DNS:x.example.org,URI:spiffe://example.org/loader");
+  made.signed("stranger", "/CN=alice", "other", "email:alice@example.org");
 }
 
 t.test("a client's certificate names its caller, if an authority of the service's has signed it", async (t) => {

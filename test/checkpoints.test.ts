@@ -114,10 +114,9 @@ test("a checkpoint is signed after so many events: an event, a log line and a fi
   t.equal((await data.signed(event)).size, 5);
   const { note } = event.attr as { note: string };
   t.equal(readFileSync(data.file("checkpoint"), "utf8"), note);
-  t.match(
-    data.lines.find(({ msg }) => /^a checkpoint/.test(String(msg))),
-    { level: 30, seq: 6, size: 5, note, msg: "a checkpoint of 5 events was signed" },
-  );
+  const line = (): Json | undefined => data.lines.find(({ msg }) => /^a checkpoint/.test(String(msg)));
+  await until("a log line tells of it", async () => line() !== undefined);
+  t.match(line(), { level: 30, seq: 6, size: 5, note, msg: "a checkpoint of 5 events was signed" });
   t.match(await data.json("/v1/log"), { last_seq: 6, signed_size: 5, refusal: null });
 });
 

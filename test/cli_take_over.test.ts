@@ -7,6 +7,7 @@ import { type Bpf, openBpf } from "../src/mirror/bpf.ts";
 import { ProgressMap, type Reached } from "../src/mirror/progress_map.ts";
 import { hex, type Json } from "./support/ledger.ts";
 import { u32, u64 } from "./support/mirror.ts";
+import { lastSeqIn } from "./support/mirror_rounds.ts";
 import { bpffs, Data, opened, unfitForMounts, valueAt } from "./support/pinning.ts";
 import { bare } from "./support/service_process.ts";
 
@@ -46,11 +47,13 @@ function run(bpf: Bpf): void {
     const held = await next.run("take-over");
     t.match(held, { code: 1, stderr: new RegExp(`${root} is held by process ${former.service?.child.pid}`) });
     t.same(next.events(MIRROR_TAKE_OVER), [], "what is refused is no event");
+    await former.must("GET", `/maps/1/elements/${hex(u32(1))}`);
     await former.stop();
     const progress = ProgressMap.open(bpf, `${root}/carried`) as ProgressMap;
     const { seq, hashed } = progress.all() as Reached;
     progress.close();
-    t.equal(hashed?.seq, seq, "a service that has stopped has hashed the event that it came to");
+    t.equal(seq, lastSeqIn(former.path), "a service that has stopped has come to the log's end, whatever came last");
+    t.equal(hashed?.seq, seq, "and has hashed that event");
     drift(pin, 1, 777);
     const formers = readlinkSync(`${root}/owner`);
 

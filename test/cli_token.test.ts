@@ -25,6 +25,8 @@ t.test("token add makes a line that the service reads, or leaves the file as it 
   t.match(kept, /^# who may\nalice:/);
   for (const [words, says] of [
     [["bob", "--scopes", "reed"], /"reed" is no scope/],
+    [["bob", "--scopes", "read@/tmp/*"], /pins lie below/],
+    [["bob", "--scopes", "admin@a"], /admin takes no glob/],
     [["bob", "--scopes", ""], /there are no scopes/],
     [["owner", "--scopes", "read"], /a name of the service's own/],
     [["uid:0", "--scopes", "read"], /uid:0 needs no token/],

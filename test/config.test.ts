@@ -1,5 +1,9 @@
+import { once } from "node:events";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import t from "tap";
-import { readSettings, SETTINGS } from "../src/config.ts";
+import { readSettings, SETTINGS, settingWarnings } from "../src/config.ts";
+import { spawnService, startService } from "./support/service_process.ts";
 
 t.test("settings that are not given have their defaults", (t) => {
   const settings = readSettings({ PATH: "/bin" });
@@ -47,9 +51,52 @@ t.test("a wrong setting is named, with what it takes and what was found", (t) =>
     [{ MAPLEDGER_REPLAY_TARGETS: "http://10.0.0.5:8620/v1" }, /^MAPLEDGER_REPLAY_TARGETS takes/],
     [{ MAPLEDGER_REPLAY_TARGETS: "http://a@10.0.0.5" }, /^MAPLEDGER_REPLAY_TARGETS takes/],
     [{ MAPLEDGER_REPLAY_TARGETS: "kernel," }, /^MAPLEDGER_REPLAY_TARGETS takes/],
-    [{ MAPLEDGER_PROT: "1" }, /^MAPLEDGER_PROT is no setting; there are MAPLEDGER_HOST, /],
   ];
   for (const [environment, message] of wrong)
     t.throws(() => readSettings(environment), { message }, JSON.stringify(environment));
   t.end();
+});
+
+t.test("a variable that is no setting is warned of, with the nearest setting, and stops nothing", async (t) => {
+  const rows: readonly (readonly [variable: string, nearest: string])[] = [
+    ["MAPLEDGER_PROT", "MAPLEDGER_PORT"],
+    ["MAPLEDGER_TOKENFILE", "MAPLEDGER_TOKENS"],
+    ["MAPLEDGER_PORTS", "MAPLEDGER_PORT"],
+    ["MAPLEDGER_MIROR", "MAPLEDGER_MIRROR"],
+    ["MAPLEDGER_log_level", "MAPLEDGER_LOG_LEVEL"],
+    ["MAPLEDGER_CALLER_MAPS", "MAPLEDGER_CALLER_MAPS_MAX"],
+  ];
+  for (const [variable, nearest] of rows) {
+    const warning = `${variable} is no setting, and is ignored: the nearest is ${nearest}`;
+    t.same(settingWarnings({ [variable]: "1", PATH: "/bin", MAPLEDGER_PORT: "0" }), [warning]);
+    t.doesNotThrow(() => readSettings({ [variable]: "1" }));
+  }
+  const ofClients = { MAPLEDGER_URL: "http://127.0.0.1:1", MAPLEDGER_TOKEN: "x", MAPLEDGER_SOURCE_TOKEN: "y" };
+  t.same(settingWarnings({ ...ofClients, TMPDIR: "/tmp" }), []);
+  const data = join(t.testdir(), "data");
+  const given = { MAPLEDGER_DATA: data, MAPLEDGER_MIRROR: "off", MAPLEDGER_PROT: "1", ...ofClients };
+  const service = await startService(given);
+  const warned = service.lines.filter(({ level, msg }) => level === 40 && /is no setting/.test(String(msg)));
+  t.match(warned, [{ msg: /^MAPLEDGER_PROT is no setting, .* MAPLEDGER_PORT$/ }]);
+  t.equal(warned.length, 1);
+  t.equal(await service.end("SIGTERM"), 0);
+});
+
+t.test("a file that a setting names and that is not there ends the start in one line that names both", async (t) => {
+  const [file, here] = ["/nowhere/at/all", import.meta.filename];
+  const rows: readonly Record<string, string>[] = [
+    { MAPLEDGER_TOKENS: file },
+    { MAPLEDGER_WITNESSES: file },
+    { MAPLEDGER_TLS_CERT: file, MAPLEDGER_TLS_KEY: here },
+    { MAPLEDGER_TLS_CERT: here, MAPLEDGER_TLS_KEY: file },
+    { MAPLEDGER_TLS_CERT: here, MAPLEDGER_TLS_KEY: here, MAPLEDGER_TLS_CLIENT_CA: file },
+    { MAPLEDGER_TOKENS: "/dev/null" },
+  ];
+  for (const given of rows) {
+    const child = spawnService({ ...given, MAPLEDGER_DATA: "/nowhere", MAPLEDGER_MIRROR: "off" });
+    const [said, lines, [code]] = await Promise.all([text(child.stderr), text(child.stdout), once(child, "exit")]);
+    const [variable, named] = Object.entries(given).find(([, value]) => value !== here) as [string, string];
+    const why = named === file ? "there is no such file" : "/dev/null is no regular file";
+    t.same([code, lines, said], [2, "", `${variable} is ${named}: ${why}\n`]);
+  }
 });

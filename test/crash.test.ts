@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import Sqlite from "better-sqlite3";
 import t, { type Test } from "tap";
 import { IGNORE } from "../src/engine/followers.ts";
@@ -13,11 +14,14 @@ import { redo } from "../src/syscall/execute.ts";
 import { OPERATOR, OpenMap, State } from "../src/syscall/state.ts";
 import { unfitForKernel } from "./support/bpffs.ts";
 import { HOST } from "./support/commands.ts";
+import { OWN_NAME } from "./support/own_name.ts";
 import { random, SEED } from "./support/seed.ts";
 import { startService } from "./support/service_process.ts";
 
 const ROUNDS = 22;
 const CLIENTS = 8;
+/** Before a kill. */
+const ANSWERS_MAX = 500;
 const roll = random(SEED);
 
 interface Answered {
@@ -29,7 +33,7 @@ interface Answered {
 }
 
 const data = mkdtempSync(join(tmpdir(), "mapledger-crash-"));
-const bpffs = `/sys/fs/bpf/mapledger_crash_${process.pid}`;
+const bpffs = `/sys/fs/bpf/mapledger_crash_${OWN_NAME}`;
 const bpf = openBpf();
 const mirrorOff = unfitForKernel();
 const environment = {
@@ -56,7 +60,7 @@ t.test(`kill -9 under load, ${ROUNDS} rounds: nothing answered is lost, nothing 
     await compareState(t, service.url, round);
     const answered: Answered[] = [];
     const clients = Array.from({ length: CLIENTS }, (_, client) => work(service.url, client, answered));
-    await new Promise((resolve) => setTimeout(resolve, 30 + roll(250)));
+    for (const enough = 1 + roll(ANSWERS_MAX); answered.length < enough; ) await sleep(1);
     await service.end("SIGKILL");
     await Promise.all(clients);
     total += answered.length;
@@ -65,7 +69,7 @@ t.test(`kill -9 under load, ${ROUNDS} rounds: nothing answered is lost, nothing 
   const service = await startService(environment);
   await compareState(t, service.url, ROUNDS + 1);
   t.equal(await service.end("SIGTERM"), 0, "and it stops cleanly");
-  t.ok(total > ROUNDS, `${total} commands were answered`);
+  t.comment(`${total} commands were answered`);
 });
 
 async function prepare(url: string): Promise<void> {
@@ -171,7 +175,7 @@ async function compareState(t: Test, url: string, round: number): Promise<void> 
   };
   t.strictSame(
     listed.maps.map(({ id, entries }) => [id, entries]),
-    maps.map(({ id }) => [id, folded.entryCount(id)]),
+    maps.map((map) => [map.id, folded.listedCount(map)]),
     `round ${round}: ${maps.length} maps`,
   );
   let elements = 0;

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { type Test, test } from "tap";
 import { openNote, readCheckpoint, readVkey, type Verifier } from "../src/log/note.ts";
 import { readProof } from "../src/log/tlog_proof.ts";
-import { type ServiceProcess, startService } from "./support/service_process.ts";
+import { type ServiceProcess, said, startService } from "./support/service_process.ts";
 
 const PATH = "/v1/sessions/1/fds/3/elements/01000000";
 
@@ -100,8 +100,9 @@ test("after an older copy of the log was put back, the service runs and signs no
     t.equal((await json(service, "/v1/log")).refusal, problem.detail);
     t.match(await text(service, "/metrics"), "mapledger_tree_refused 1");
     t.equal((await json(service, "/readyz")).status, "ready");
-    const said = service.lines.filter(({ level, msg }) => level === 50 && /^no checkpoint is signed/.test(String(msg)));
-    t.equal(said.length, 1);
+    await said(service, 50, /^no checkpoint is signed/);
+    const told = service.lines.filter(({ level, msg }) => level === 50 && /^no checkpoint is signed/.test(String(msg)));
+    t.equal(told.length, 1);
     t.equal(await service.end("SIGTERM"), 0);
   }
 });

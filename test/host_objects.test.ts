@@ -5,6 +5,7 @@ import t from "tap";
 import { MadeCgroups } from "../src/mirror/made_cgroups.ts";
 import { unfitForKernel } from "./support/bpffs.ts";
 import { type Json, Ledger } from "./support/ledger.ts";
+import { OWN_NAME } from "./support/own_name.ts";
 
 /** What clients may reach of the host by descriptors of what is no map: a service as it is started, on the live kernel. */
 const skip = unfitForKernel() ?? false;
@@ -114,7 +115,7 @@ t.test(
   "only cgroups that the ledger has made are removed, whatever they are called",
   { skip: skipCgroups },
   async (t) => {
-    const stranger = join(cgroups as string, `mapledger-not-yours-${process.pid}`);
+    const stranger = join(cgroups as string, `mapledger-not-yours-${OWN_NAME}`);
     mkdirSync(stranger);
     t.teardown(() => rmdirSync(stranger));
     const ledger = new Ledger(t, "host_cgroups");

@@ -8,6 +8,7 @@ import { BtfBlob } from "./maps/btf_blob.ts";
 import { BPFFS, unfitForKernel } from "./support/bpffs.ts";
 import { hex, type Json, Ledger } from "./support/ledger.ts";
 import { type Definition, type Libbpf, openLibbpf } from "./support/libbpf.ts";
+import { OWN_NAME } from "./support/own_name.ts";
 import { bare } from "./support/service_process.ts";
 
 /** libbpf takes a mirrored map for the one that an object pins by its name, wherever it takes its own. */
@@ -130,7 +131,7 @@ function run(bpf: Bpf, libbpf: Libbpf): void {
 
 /** A directory of libbpf's own. */
 function ownDirectory(t: Test): string {
-  const own = `${BPFFS}/mllibbpf${process.pid}`;
+  const own = `${BPFFS}/mllibbpf${OWN_NAME}`;
   mkdirSync(own);
   t.teardown(() => rmSync(own, { recursive: true }));
   return own;

@@ -25,6 +25,7 @@ import {
   u32,
   u64,
 } from "./support/mirror.ts";
+import { OWN_NAME } from "./support/own_name.ts";
 import { random, SEED } from "./support/seed.ts";
 
 const { BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_QUEUE, BPF_MAP_TYPE_STRUCT_OPS } = BPF_MAP_TYPE;
@@ -46,7 +47,7 @@ if (reason !== null) {
 }
 
 function run(bpf: Bpf): void {
-  const base = `${BPFFS}/mltest${process.pid}`;
+  const base = `${BPFFS}/mltest${OWN_NAME}`;
   mkdirSync(base);
   t.teardown(() => rmSync(base, { recursive: true }));
   let directories = 0;
@@ -113,7 +114,7 @@ function run(bpf: Bpf): void {
   }
 
   const optionsFor = (bpffs: string): MirrorOptions => {
-    return { mode: "auto", bpffs, data: tmpdir(), openRoots: "", host, machineCpus: 2 };
+    return { mode: "auto", bpffs, data: tmpdir(), openRoots: "", host, machineCpus: 2, maker: () => null };
   };
 
   t.test("openMirror says why the mirror is off", (t) => {
@@ -208,7 +209,7 @@ function run(bpf: Bpf): void {
     mirror.takeUp([], []);
     mirror.apply([{ kind: "create", btf: null, map: hash }]);
     mirror.apply([{ kind: "elements", map: hash, changes: [put(1, 1)] }]);
-    first.identify(logEnd());
+    first.identify(logEnd(2));
     mirror.apply([{ kind: "elements", map: hash, changes: [put(2, 2)] }]);
     t.equal(first.carried, 3);
     mirror.close();

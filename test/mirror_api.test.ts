@@ -4,11 +4,12 @@ import { type Bpf, openBpf } from "../src/mirror/bpf.ts";
 import { BPFFS, unfitForKernel } from "./support/bpffs.ts";
 import { hex, type Json, Ledger, until } from "./support/ledger.ts";
 import { hash, u32, u64 } from "./support/mirror.ts";
+import { OWN_NAME } from "./support/own_name.ts";
 
 type Adopted = Json & { readonly id: number; readonly mirror: Json };
 
 function run(bpf: Bpf): void {
-  const base = `${BPFFS}/mlapi${process.pid}`;
+  const base = `${BPFFS}/mlapi${OWN_NAME}`;
   mkdirSync(base);
   t.teardown(() => rmSync(base, { recursive: true }));
 
@@ -189,12 +190,20 @@ function run(bpf: Bpf): void {
       const before = await ours.must("GET", "/mirror");
       t.match(before, { state: "off", directory: theirs.root, owner: String, detail: String, pins: [] });
       t.ok((before.foreign as string[]).includes(`${theirs.root}/by_id/${map}`), "the other ledger's pins");
-      t.same(await ours.get("/readyz"), { status: "ready", mirror: { state: "off", detail: before.detail } });
+      t.same(await ours.get("/readyz"), {
+        status: "ready",
+        mirror: { state: "off", detail: before.detail },
+        degraded: [],
+      });
       const own = await ours.map({ map_name: "m" });
       await ours.put(own, 1, 2);
       const { seq } = await ours.must("POST", "/mirror/take-over");
       await until("the mirror is on", async () => (await ours.must("GET", "/mirror")).state === "on");
-      t.same(await ours.get("/readyz"), { status: "ready", mirror: { state: "on", detail: null } });
+      t.same(await ours.get("/readyz"), {
+        status: "ready",
+        mirror: { state: "on", detail: null },
+        degraded: [],
+      });
       const undecided = { policy: "report", interval_seconds: 0, undecided: true };
       t.same((await ours.must("GET", `/maps/${own}`)).drift, undecided);
       t.match(await ours.events("MIRROR_TAKE_OVER"), [{ seq, attr: { directory: ours.root, owner: before.owner } }]);

@@ -6,8 +6,9 @@ import { type Bpf, openBpf } from "../src/mirror/bpf.ts";
 import { BPFFS, unfitForKernel } from "./support/bpffs.ts";
 import { Counting } from "./support/counting.ts";
 import { leaveAsEarlier } from "./support/earlier_release.ts";
-import { hex, Ledger } from "./support/ledger.ts";
+import { hex, Ledger, until } from "./support/ledger.ts";
 import { u32, u64 } from "./support/mirror.ts";
+import { OWN_NAME } from "./support/own_name.ts";
 
 /** How the service ends, and begins again. */
 interface Way {
@@ -30,7 +31,7 @@ const IMPORTED_MS = 250;
 function run(bpf: Bpf): void {
   /** Kernel maps with a counter each, the ledger's own and adopted ones, that are imported at intervals. */
   async function counted(t: Test, ledger: Ledger): Promise<number[]> {
-    const base = `${BPFFS}/mlcounter${process.pid}`;
+    const base = `${BPFFS}/mlcounter${OWN_NAME}`;
     mkdirSync(base);
     t.teardown(() => rmSync(base, { recursive: true }));
     const maps: number[] = [];
@@ -88,6 +89,8 @@ function run(bpf: Bpf): void {
       };
       for (const { name, signal, args = [], isUpgrade } of WAYS) {
         const writer = write(ledger, maps);
+        for (const map of maps)
+          await until(`map ${map} is imported`, async () => ((await ledger.elements(map))[0] as number) > 1);
         await sleep(IMPORTED_MS);
         const log = await ledger.must("GET", "/log");
         await ledger.end(signal);

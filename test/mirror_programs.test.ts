@@ -1,3 +1,5 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import t, { type Test } from "tap";
 import { BPF_ATTACH_TYPE, BPF_F, BPF_MAP_TYPE, BPF_PROG_TYPE } from "../src/abi/bpf.ts";
@@ -10,11 +12,14 @@ import { DEFAULT_PLACES, openRealObject } from "../src/mirror/real_objects.ts";
 import { BPFFS, unfitForKernel } from "./support/bpffs.ts";
 import { hex, type Json, Ledger } from "./support/ledger.ts";
 import { array, driven, hash, kernelMirror, scanned, source, u32 } from "./support/mirror.ts";
+import { OWN_NAME } from "./support/own_name.ts";
 
 const { BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_DEVMAP_HASH, BPF_MAP_TYPE_CPUMAP } = BPF_MAP_TYPE;
 const { BPF_XDP_DEVMAP, BPF_XDP_CPUMAP } = BPF_ATTACH_TYPE;
 const XDP = BPF_PROG_TYPE.BPF_PROG_TYPE_XDP;
 const NO_ELEMENT = -2;
+/** r0 = 0; exit */
+const RETURN_0 = Buffer.from("b7000000000000009500000000000000", "hex");
 
 type ProgRecord = ProgFacts & { readonly id: number };
 
@@ -26,14 +31,15 @@ if (reason !== null) {
 }
 
 function run(bpf: Bpf): void {
-  const base = `${BPFFS}/mlprogs${process.pid}`;
+  const base = `${BPFFS}/mlprogs${OWN_NAME}`;
   mkdirSync(base);
   t.teardown(() => rmSync(base, { recursive: true }));
 
   /** A program of some other process's, which stays loaded for the test, and its record as object 1. */
   function program(t: Test, expectedAttachType = 0): { fd: number; record: ProgRecord } {
     const opened = openRealObject(bpf, { kind: "prog", progType: XDP, expectedAttachType });
-    if (!("facts" in opened) || opened.facts.kind !== "prog") throw new Error("loading a program");
+    if (!("facts" in opened) || opened.facts.kind !== "prog")
+      throw new Error(`loading a program: ${JSON.stringify(opened)}`);
     t.teardown(() => bpf.close(opened.fd));
     return { fd: opened.fd, record: { id: 1, ...opened.facts } };
   }
@@ -56,6 +62,22 @@ function run(bpf: Bpf): void {
     const upSeconds = Number(readFileSync("/proc/uptime", "utf8").split(" ")[0]);
     t.ok(Math.abs(Number(record.loadTime) / 1e9 - upSeconds) < 60, `${record.loadTime} is just now`);
     t.equal(record.boot, readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim());
+  });
+
+  t.test("signals, which interrupt the verifier, keep no program from being loaded", async (t) => {
+    process.on("SIGUSR2", () => {});
+    const signals = spawn("sh", ["-c", `echo; while kill -USR2 ${process.pid} 2>&-; do :; done`]);
+    t.teardown(() => signals.kill("SIGKILL"));
+    await once(signals.stdout, "data");
+    const answers = Array.from({ length: 5000 }, () => {
+      const ret = bpf.loadProgram(XDP, 0, RETURN_0);
+      if (ret >= 0) bpf.close(ret);
+      return Math.min(ret, 0);
+    });
+    t.same(
+      answers.filter((ret) => ret < 0),
+      [],
+    );
   });
 
   t.test("after a restart the program itself is taken up, and none that merely has its id", async (t) => {

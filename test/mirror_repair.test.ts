@@ -20,6 +20,7 @@ import {
   u32,
   u64,
 } from "./support/mirror.ts";
+import { OWN_NAME } from "./support/own_name.ts";
 
 const queue: MapRecord = {
   ...hash,
@@ -48,7 +49,7 @@ function popped(number: number): ElementChange {
 }
 
 function run(bpf: Bpf): void {
-  const base = `${BPFFS}/mlrepair${process.pid}`;
+  const base = `${BPFFS}/mlrepair${OWN_NAME}`;
   mkdirSync(base);
   t.teardown(() => rmSync(base, { recursive: true }));
   let directories = 0;

@@ -28,6 +28,7 @@ import {
   renewed,
   toldAtStart,
 } from "./support/mirror_rounds.ts";
+import { OWN_NAME } from "./support/own_name.ts";
 import { random, SEED } from "./support/seed.ts";
 
 /** How many rounds; else as many as begin within TIME_MS. */
@@ -120,7 +121,7 @@ class World {
     this.#t = t;
     this.#bpf = bpf;
     this.#roll = roll;
-    this.#base = `${BPFFS}/mlrounds${process.pid}`;
+    this.#base = `${BPFFS}/mlrounds${OWN_NAME}`;
     mkdirSync(this.#base);
     t.teardown(() => rmSync(this.#base, { recursive: true }));
     this.#ledger = new Ledger(t, "rounds");

@@ -10,6 +10,7 @@ import type { MapInfo } from "../src/mirror/map_info.ts";
 import { type MirroredType, mirrored } from "../src/mirror/mirrored.ts";
 import { BPFFS, unfitForKernel } from "./support/bpffs.ts";
 import { type Driven, driven, hash, host, kernelMirror, put, source, u32 } from "./support/mirror.ts";
+import { OWN_NAME } from "./support/own_name.ts";
 
 const { BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_LRU_PERCPU_HASH, BPF_MAP_TYPE_HASH_OF_MAPS } = BPF_MAP_TYPE;
 const OWN_LISTS = BPF_F.BPF_F_NO_COMMON_LRU;
@@ -30,7 +31,7 @@ t.test("the kernel evicts elements of LRU maps by itself, whatever their shape, 
 });
 
 function run(bpf: Bpf): void {
-  const base = `${BPFFS}/mlshape${process.pid}`;
+  const base = `${BPFFS}/mlshape${OWN_NAME}`;
   mkdirSync(base);
   t.teardown(() => rmSync(base, { recursive: true }));
   const cpus = readHost().possibleCpus;

@@ -39,7 +39,7 @@ t.test("interfaces that cannot be read are not gone", { skip }, (t) => {
   const there = interfaces();
   t.ok(there?.includes(1));
   t.equal(
-    withoutDescriptors(kernel(), () => interfaces()),
+    withoutDescriptors(() => interfaces()),
     null,
   );
   t.equal(interfaces("/nowhere/at/all"), null, "sysfs is not mounted");
@@ -49,12 +49,11 @@ t.test("interfaces that cannot be read are not gone", { skip }, (t) => {
 });
 
 t.test("a session's process has not exited because no pidfd could be opened", { skip }, async (t) => {
-  const bpf = kernel();
   const child = spawn("sleep", ["600"], { stdio: "ignore" });
   const pid = child.pid as number;
   const process = { pid, uid: 0, startTime: startTimeOf(pid), boot: bootId() };
   const processes = new WatchedProcesses();
-  withoutDescriptors(bpf, () => {
+  withoutDescriptors(() => {
     processes.watch(1, process);
     t.same(processes.exited(), [], "it lives, as far as anybody knows");
   });
@@ -83,7 +82,7 @@ t.test("objects that could not be opened at a start have not ended, and are take
   };
   const records = [recordOf(1, { kind: "pidfd", pid: process.pid }), recordOf(2, { kind: "cgroup", path })];
   const objects = new ObjectTable(bpf, DEFAULT_PLACES);
-  withoutDescriptors(bpf, () => {
+  withoutDescriptors(() => {
     objects.takeUp(records);
     t.same(objects.ended(), []);
     t.match(openForSession(bpf, { kind: "pipe" }, DEFAULT_PLACES), { later: "making a pipe: the service has EMFILE" });
@@ -107,7 +106,7 @@ t.test("a pin that cannot be opened is not gone, and names no other map", { skip
   });
   const id = tree.idAt(path) as number;
   t.ok(id > 0);
-  withoutDescriptors(bpf, () => {
+  withoutDescriptors(() => {
     t.equal(tree.lookAt(path), "unknown");
     t.equal(
       tree.unpin("/sys/fs/bpf/pin", () => true),

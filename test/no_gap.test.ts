@@ -9,6 +9,7 @@ import t, { type Test } from "tap";
 import { type Bpf, openBpf } from "../src/mirror/bpf.ts";
 import { BPFFS, unfitForKernel } from "./support/bpffs.ts";
 import { u64 } from "./support/mirror.ts";
+import { OWN_NAME } from "./support/own_name.ts";
 import { spawnService, startService } from "./support/service_process.ts";
 import {
   faultsOf,
@@ -175,7 +176,7 @@ function run(bpf: Bpf): void {
 /** Directories of a test's own, gone after it. */
 function placeOf(t: Test, name: string): Place {
   const data = mkdtempSync(join(tmpdir(), `mapledger-${name}-`));
-  const bpffs = `${BPFFS}/mapledger_${name}_${process.pid}`;
+  const bpffs = `${BPFFS}/mapledger_${name}_${OWN_NAME}`;
   t.teardown(() => {
     rmSync(data, FOLDER);
     rmSync(bpffs, FOLDER);

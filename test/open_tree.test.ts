@@ -55,7 +55,7 @@ class Data {
     });
     copyFileSync(this.file("tree.sqlite"), this.file(`tree.${size}`));
     this.#log((log) => {
-      const attr = { size, log: log.id, possible_cpus: "2", note };
+      const attr = { size, log: log.id, possible_cpus: "2", life: log.life, note };
       const command = { session: 0, caller: "mapledger", timeUs: log.lastTimeUs, cmd: CMD.CHECKPOINT, attr };
       log.append([{ seq: log.lastSeq + 1, command, outcome: done(0) }]);
     });

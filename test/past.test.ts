@@ -16,7 +16,7 @@ async function started(data: string) {
   return { service, send };
 }
 
-test("what has been archived is past telling; what came after it is told as before", async (t) => {
+test("what has been archived is past telling without its archive; what came after it is told as before", async (t) => {
   const data = mkdtempSync(join(tmpdir(), "mapledger-past-"));
   t.teardown(() => rmSync(data, { recursive: true }));
   const first = await started(data);
@@ -52,7 +52,6 @@ test("what has been archived is past telling; what came after it is told as befo
   t.equal(moved.stdout, replayed.stdout, "from where the archive is now");
   const verified = await mapledger("verify", data, "--archive", join(data, "moved"));
   t.match(verified, { code: 0, stdout: /archive +events up to 4 are from there/ });
-  renameSync(join(data, "moved"), join(data, "archive"));
 
   const told = async () => {
     const { service, send } = await started(data);
@@ -70,12 +69,23 @@ test("what has been archived is past telling; what came after it is told as befo
     t.match(await send("GET", `/maps/1/elements/01000000?at=${three}`), { value: "03000000" });
     t.match(await send("GET", `/maps/1/diff?from=${two}&to=${three}`), { changed: 1 });
     const page = await send("GET", "/maps/1/elements/01000000/history");
-    t.strictSame(page, { ...history, versions: (history.versions as object[]).slice(-1), prev: null });
+    t.strictSame(page, {
+      ...history,
+      versions: (history.versions as object[]).slice(-1),
+      prev: null,
+      oldest_seq: three,
+    });
     t.equal(await service.end("SIGTERM"), 0);
   };
   await told();
   rmSync(join(data, "history"), { recursive: true });
   await told();
+  renameSync(join(data, "moved"), join(data, "archive"));
+  const { service, send } = await started(data);
+  t.strictSame(await send("GET", "/maps/1/elements/01000000/history"), history, "its archive is at hand again");
+  t.match(await send("POST", "/maps/1/restore", { at: one }), { at: one, changed: 1 });
+  t.match(await send("GET", "/maps/1/elements/01000000"), { value: "01000000" });
+  t.equal(await service.end("SIGTERM"), 0);
 });
 
 test("the past is there after kills, and after its files have been thrown away", async (t) => {

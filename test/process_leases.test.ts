@@ -19,6 +19,7 @@ import type { ClientProcess } from "../src/syscall/command.ts";
 import { BPFFS, unfitForKernel } from "./support/bpffs.ts";
 import { createAttr } from "./support/commands.ts";
 import { Load, prepare } from "./support/load.ts";
+import { OWN_NAME } from "./support/own_name.ts";
 import { openEngine } from "./support/recover.ts";
 import { type ServiceProcess, startService } from "./support/service_process.ts";
 import { eventsToItsEnd, timesToEnd } from "./support/session_ends.ts";
@@ -65,7 +66,7 @@ const mirrors = unfitForKernel() === null ? ["off", "required"] : ["off"];
 for (const mirror of mirrors)
   t.test(`a session ends when the process that opened it does, whatever ends it (mirror ${mirror})`, async (t) => {
     const { socket, start } = place(t);
-    const bpffs = `${BPFFS}/mapledger_processes_${process.pid}`;
+    const bpffs = `${BPFFS}/mapledger_processes_${OWN_NAME}`;
     t.teardown(() => rmSync(bpffs, { recursive: true, force: true }));
     const service = await start({ MAPLEDGER_MIRROR: mirror, MAPLEDGER_BPFFS: bpffs });
     const ends: readonly [how: string, end: (child: ChildProcess) => Promise<unknown>][] = [
@@ -318,7 +319,12 @@ t.test("hundreds of processes: each session ends with its own, and no pidfd is l
     ended.map(async ({ id }) => (await eventsToItsEnd(socket, id as number)).at(-1)?.attr),
   );
   t.strictSame(new Set(reasons.map((attr) => attr?.reason)), new Set([REASON]));
-  const listed = (await ask(socket, "GET", "/v1/sessions?limit=1000")).sessions as { process: unknown }[];
+  const listed: { readonly process: unknown }[] = [];
+  for (let after: unknown = 0; after !== null; ) {
+    const page = await ask(socket, "GET", `/v1/sessions?limit=1000&after=${after}`);
+    listed.push(...(page.sessions as { process: unknown }[]));
+    after = page.next;
+  }
   t.strictSame(new Set(listed.map(({ process }) => pidOf(process))), new Set([...pids, first.pid]));
   await Promise.all(living.map((child) => kill(child)));
   for (const { id } of left) await eventsToItsEnd(socket, id as number);

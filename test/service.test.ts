@@ -35,7 +35,10 @@ t.test("a start that cannot be says why, by the setting's name, and ends", async
   const off = { MAPLEDGER_DATA: data, MAPLEDGER_MIRROR: "off" };
   await t.rejects(startService({ ...off, MAPLEDGER_PORT: "x" }), /ended with 2: MAPLEDGER_PORT takes an integer/);
   await t.rejects(startService({ ...off, MAPLEDGER_HOST: "0.0.0.0" }), /ended with 1:.*on loopback alone/);
-  await t.rejects(startService({ ...off, MAPLEDGER_TOKENS: "/no/such/file" }), /ended with 1:.*\/no\/such\/file/s);
+  await t.rejects(
+    startService({ ...off, MAPLEDGER_TOKENS: "/no/such/file" }),
+    /ended with 2: MAPLEDGER_TOKENS is \/no\/such\/file: there is no such file/,
+  );
   await t.rejects(startService(off, ["--rebild"]), /ended with 2: usage: npm start/);
   await t.rejects(
     startService({ ...off, MAPLEDGER_MIRROR: "required", MAPLEDGER_BPFFS: join(data, "nowhere") }),
@@ -198,9 +201,7 @@ t.test("a stream follows the log, ends with the service, and goes on after its s
   t.match((await stream.nextOf("event")).data, { seq: 203, cmd: "SESSION_OPEN" });
   t.match((await stream.nextOf("event")).data, { seq: 204, cmd: "SESSION_END" }, "which nobody asked for");
   t.match(await stream.nextOf("bookmark"), { id: 204 });
-  const stopping = performance.now();
-  t.equal(await service.end("SIGTERM"), 0);
-  t.ok(performance.now() - stopping < 5000, "the stop did not wait for the stream");
+  t.equal(await service.end("SIGTERM"), 0, "the stop did not wait for the stream: then it would have ended with 1");
   while ((await stream.next()) !== null);
   service = await startService(environment);
   await put("ffffffff");

@@ -12,10 +12,12 @@ import { History } from "../src/engine/history.ts";
 import { LogTree } from "../src/engine/log_tree.ts";
 import type { KeptCheckpoint } from "../src/engine/tree.ts";
 import { LmdbStore } from "../src/lmdb/store.ts";
+import { ENTRY_BYTES } from "../src/log/canonical.ts";
 import { type Signer, signerOf, type Verifier } from "../src/log/note.ts";
 import { disabledMirror } from "../src/mirror/mirror.ts";
 import { EventIndex } from "../src/sqlite/event_index.ts";
 import { SqliteEventLog } from "../src/sqlite/event_log.ts";
+import { holdLock } from "../src/sqlite/lock.ts";
 import { SqliteLogRows } from "../src/sqlite/log_rows.ts";
 import { SqlitePastLog } from "../src/sqlite/past_log.ts";
 import { SqliteTreeStore } from "../src/sqlite/tree_store.ts";
@@ -67,7 +69,10 @@ async function make(): Promise<{ kept400: KeptCheckpoint; kept700: KeptCheckpoin
   }
   while (engine.idle(false));
   await engine.close();
+  writeFileSync(join(clean, "log.key"), signer.privateKey.export({ type: "pkcs8", format: "pem" }), { mode: 0o600 });
+  holdLock(join(clean, "lock.sqlite"), clean)();
   const [, kept400, kept700] = kept as [KeptCheckpoint, KeptCheckpoint, KeptCheckpoint];
+  writeFileSync(join(clean, "checkpoint"), kept700.note);
   return { kept400, kept700 };
 }
 
@@ -142,9 +147,16 @@ function run(data: string, file: "events" | "tree", sql: string): void {
   db.close();
 }
 
+function factOf(data: string, name: string): string {
+  const db = new Sqlite(join(data, "events.sqlite"), { readonly: true });
+  const value = db.prepare("SELECT value FROM ledger WHERE name = ?").pluck().get(name) as string;
+  db.close();
+  return value;
+}
+
 async function verified(data: string, kept: KeptCheckpoint | null = null, by: Verifier = signer): Promise<Verified> {
   const outside = kept === null ? [] : [{ ...kept, outside: "kept" }];
-  return verify({ data, archive: null, trusted: by, outside, checkState, progress() {} });
+  return verify({ data, archive: null, trusted: [by], outside, checkState, progress() {} });
 }
 
 async function firstFinding(data: string, kept: KeptCheckpoint | null = null): Promise<string> {
@@ -216,6 +228,10 @@ const TAMPERED: readonly [sql: string, found: string | RegExp][] = [
   [
     "INSERT INTO events SELECT 701, time_us, session, caller, cmd, map, fd, key, value, flags, ret, errno, detail, attr, out FROM events WHERE seq = 699",
     "event 701: event 701 came into the log after the service had stopped at 700",
+  ],
+  [
+    "INSERT INTO events SELECT -5, time_us, session, caller, cmd, map, fd, key, value, flags, ret, errno, detail, attr, out FROM events WHERE seq = 699",
+    "the log has 1 rows with a seq below 1",
   ],
   ["UPDATE ledger SET value = 'x' WHERE name = 'id'", /^the tree is of the log .*, this log is x$/],
   ["UPDATE ledger SET value = '3' WHERE name = 'possible_cpus'", "the log was for 2 possible CPUs, now it says 3"],
@@ -289,6 +305,7 @@ t.test("an event and the whole tree that were made to fit each other contradict 
   );
   // Whoever has the key as well, and removes what was signed, is found out by who has kept a checkpoint.
   run(data, "tree", `${STAY} DELETE FROM checkpoints`);
+  rmSync(join(data, "checkpoint"));
   sign(data, true);
   t.equal(await firstFinding(data), "nothing is wrong");
   t.equal(
@@ -305,12 +322,13 @@ t.test("another key's signatures do not count", async (t) => {
   const data = copy();
   const other = signerOf("mapledger/x", generateKeyPairSync("ed25519").privateKey);
   const { findings } = await verified(data, null, other);
-  t.equal(findings.length, 3);
+  t.equal(findings.length, 4);
   t.match(findings[0]?.text, /^the checkpoint of size 300: it is not signed by mapledger\/x\+/);
 });
 
 t.test("how far the tree vouches is told, also where there is none", async (t) => {
   const data = copy();
+  rmSync(join(data, "checkpoint"));
   run(
     data,
     "tree",
@@ -447,12 +465,12 @@ t.test("a state that kills who reads it is a finding, and a damaged log is one, 
   const bytes = readFileSync(file);
   bytes.fill(0xff, 2 * 4096);
   writeFileSync(file, bytes);
-  const parts = { data, archive: null, trusted: signer, outside: [], checkState: checkStateApart, progress() {} };
+  const parts = { data, archive: null, trusted: [signer], outside: [], checkState: checkStateApart, progress() {} };
   const { findings } = await verify(parts);
   t.match(findings, [{ seq: null, text: /^the state cannot be read: |^after event/ }]);
   const log = join(data, "events.sqlite");
   const pages = readFileSync(log);
-  pages.fill(0xa5, 6 * 4096, 7 * 4096);
+  pages.fill(0xa5, 7 * 4096, 8 * 4096);
   writeFileSync(log, pages);
   t.match(
     findingText((await verify(parts)).findings[0] as Finding),
@@ -512,7 +530,6 @@ t.test("mapledger verify says what it cannot do", async (t) => {
 
 t.test("archived events are verified from their archive, and without it as far as the tree has them", async (t) => {
   const data = copy();
-  writeFileSync(join(data, "log.key"), signer.privateKey.export({ type: "pkcs8", format: "pem" }));
   const ran = await mapledger("archive", "--data", data, "--before", "301");
   t.equal(ran.code, 0, ran.stderr);
   const whole = await verified(data);
@@ -522,6 +539,13 @@ t.test("archived events are verified from their archive, and without it as far a
   run(data, "events", "UPDATE events SET caller = 'bob' WHERE seq = 310");
   t.equal(await firstFinding(data), "event 310: it is not the one that the tree has");
   run(data, "events", "UPDATE events SET caller = 'alice' WHERE seq = 310");
+
+  const entries = JSON.parse(factOf(data, "archived_entries")) as { first: number; entries: string };
+  t.equal(entries.first, 257);
+  const other = { ...entries, entries: Buffer.alloc(44 * ENTRY_BYTES).toString("base64") };
+  run(data, "events", `UPDATE ledger SET value = '${JSON.stringify(other)}' WHERE name = 'archived_entries'`);
+  t.equal(await firstFinding(data), "event 257: the ledger keeps another entry of it for its entry bundle");
+  run(data, "events", `UPDATE ledger SET value = '${JSON.stringify(entries)}' WHERE name = 'archived_entries'`);
 
   const tile = join(data, "archive", "tile", "0", "001.p", "44");
   const hashes = readFileSync(tile);
@@ -586,7 +610,7 @@ const SCHEMAS: readonly [file: "events" | "tree", sql: string, found: string][] 
   [
     "events",
     "PRAGMA user_version = 99",
-    "events.sqlite: it was written by a newer mapledger (version 99, this one knows 1)",
+    "events.sqlite: it was written by a newer mapledger (version 99, this one knows 2)",
   ],
 ];
 
@@ -652,7 +676,7 @@ t.test("a history that does not say what events say is found", async (t) => {
 t.test("a checkpoint's event holds the ledger's facts", async (t) => {
   const data = copy();
   const log = new SqliteEventLog(join(data, "events.sqlite"));
-  const attr = { size: 400, log: log.id, possible_cpus: "2", note: kept400.note };
+  const attr = { size: 400, log: log.id, possible_cpus: "2", life: log.life, note: kept400.note };
   const command = { session: 0, caller: "mapledger", timeUs: log.lastTimeUs, cmd: CMD.CHECKPOINT, attr };
   log.append([{ seq: EVENTS + 1, command, outcome: done(0) }]);
   log.close();
@@ -679,7 +703,7 @@ t.test("with a stolen key, checkpoints that were kept elsewhere give the narrowe
     { ...kept700, outside: "b" },
     { ...kept400, outside: "a" },
   ];
-  const { findings } = await verify({ data, archive: null, trusted: signer, outside, checkState, progress() {} });
+  const { findings } = await verify({ data, archive: null, trusted: [signer], outside, checkState, progress() {} });
   t.equal(
     findings.map(findingText)[0],
     "event 401: it, or an event up to 700, is not what was signed: the checkpoint of size 700 in b has another root",

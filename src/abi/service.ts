@@ -71,6 +71,14 @@ export const SERVICE_CMD = {
   ACCESS_REFUSED: 4127,
   /** The tokens' file was read: who may do what from now on. */
   CALLERS: 4128,
+  /** An operator gave the log another key: it signs checkpoints from here on. */
+  KEY_ROTATE: 4129,
+  /** The files of the TCP port's certificates were read: what is in force from now on. */
+  CERTIFICATES: 4130,
+  /** The machine's clock was put back: later events have its time, which is before that of the event before this one. */
+  CLOCK_STEP: 4131,
+  /** What an event has put off (out.deferred): elements of a map let go of what they refer to, or go with an object. */
+  FREE_DEFERRED: 4132,
 } as const;
 
 /** Kinds of descriptors that are of no map: what a process may hand to bpf(2) instead of one. */

@@ -1,9 +1,24 @@
+import type { MapLimits } from "./map_limits.ts";
 import { ALL_SCOPES, type Scopes } from "./scopes.ts";
 
 /** Who sends a request: the name that events have, and what he may do. */
 export interface Caller {
   readonly name: string;
+  /** With or without a glob. */
   readonly scopes: Scopes;
+  /** On which maps he may use them; left out: on all. */
+  readonly limits?: MapLimits;
+}
+
+/** A caller's scopes as they were given. */
+export function scopeTexts({
+  scopes,
+  limits,
+}: {
+  readonly scopes: Scopes;
+  readonly limits?: MapLimits | undefined;
+}): readonly string[] {
+  return limits?.texts ?? [...scopes];
 }
 
 /** Root, the service's own user, and who has the token of the data directory. */

@@ -1,5 +1,6 @@
 import { hash, randomBytes, timingSafeEqual } from "node:crypto";
-import { type Caller, OWNER } from "./caller.ts";
+import { ANONYMOUS, type Caller, OWNER, SERVICE_NAME } from "./caller.ts";
+import type { MapLimits } from "./map_limits.ts";
 import type { Line } from "./tokens_file.ts";
 
 const ROOT = 0;
@@ -8,19 +9,40 @@ const ROOT = 0;
 export class Callers {
   readonly #ownUid: number;
   readonly #ownDigest: Buffer | null;
-  #lines: readonly Line[];
+  #lines: readonly Line[] = [];
+  /** By their texts: those of a line that stays as it is keep their number. */
+  #limits: ReadonlyMap<string, MapLimits> = new Map();
+  #lastLimits = 0;
   readonly #lent = new Map<string, Caller>();
 
   /** `ownToken`: that of the data directory, if there is one. */
   constructor(ownUid: number, ownToken: string | null, lines: readonly Line[] = []) {
     this.#ownUid = ownUid;
     this.#ownDigest = ownToken === null ? null : hash("sha256", ownToken, "buffer");
-    this.#lines = lines;
+    this.replace(lines);
   }
 
   /** Lines of a tokens' file take the place of those before. */
   replace(lines: readonly Line[]): void {
-    this.#lines = lines;
+    const known = new Map<string, MapLimits>();
+    this.#lines = lines.map((line) => {
+      if (line.limits === undefined) return line;
+      const text = line.limits.texts.join();
+      const limits = known.get(text) ?? this.#limits.get(text) ?? { ...line.limits, id: ++this.#lastLimits };
+      known.set(text, limits);
+      return { ...line, limits };
+    });
+    this.#limits = known;
+  }
+
+  /** Those of all callers: the engine is to know them before it gets a command of theirs. */
+  get limits(): readonly MapLimits[] {
+    return [...this.#limits.values()];
+  }
+
+  /** All names that callers can have at present, and the service's own. */
+  names(): ReadonlySet<string> {
+    return new Set([OWNER.name, ANONYMOUS.name, SERVICE_NAME, ...this.#lines.map(({ name }) => name)]);
   }
 
   /** The caller whose token it is, or null. */

@@ -1,5 +1,6 @@
 import { ANONYMOUS, type Caller, OWNER, SERVICE_NAME } from "./caller.ts";
-import { ALL_SCOPES, parseScopes, type Scopes } from "./scopes.ts";
+import { mapLimitsOf } from "./map_limits.ts";
+import { ALL_SCOPES, parseGrants } from "./scopes.ts";
 
 /** What a line of the tokens' file says: how a caller is known, his name, and what he may do. */
 export type Line = Caller &
@@ -24,18 +25,21 @@ const FORMS = "name:sha256:scopes, uid:N:scopes or cert:NAME:scopes";
 
 /**
  * Reads a tokens' file. A line is `name:sha256:scopes`, the hash in hex of the token's bytes; `uid:N:scopes`, a user who comes
- * over the unix socket; or `cert:NAME:scopes`, whom a client's certificate names. Scopes have commas between them; a line
- * without scopes allows everything, which a warning tells. Empty lines and lines that begin with # say nothing. A name may have
+ * over the unix socket; or `cert:NAME:scopes`, whom a client's certificate names. Scopes have commas between them, and those of maps
+ * may have a glob, as in `write@block*`; a line without scopes allows everything, which a warning tells. Empty lines and lines that begin with # say nothing. A name may have
  * several tokens. Throws an Error that names the file and the line.
  */
 export function parseTokens(text: string, file: string): TokensFile {
   const lines: Line[] = [];
   const warnings: string[] = [];
-  for (const [at, given] of text.split("\n").entries()) {
+  const all = text.split("\n");
+  for (const [at, given] of all.entries()) {
     const line = given.trim();
     if (line === "" || line.startsWith("#")) continue;
     try {
       const read = readLine(line);
+      if (read.scopes === ALL_SCOPES && at === all.length - 1)
+        throw new Error("it has neither scopes nor a line's end: is it whole?");
       lines.push(read);
       if (read.scopes === ALL_SCOPES) warnings.push(`${file}:${at + 1}: without scopes ${read.name} may do everything`);
     } catch (error) {
@@ -50,12 +54,12 @@ function readLine(line: string): Line {
     const [, digits = "", rest] = /^uid:(\d{1,10})(?::(.*))?$/.exec(line) ?? [];
     const uid = Number(digits);
     if (digits === "" || uid > UID_MAX) throw new Error(`"uid:", a uid and ":scopes" are needed`);
-    return { by: "uid", uid, name: `${UID}${uid}`, scopes: scopesOf(rest) };
+    return { by: "uid", uid, name: `${UID}${uid}`, ...allowed(rest) };
   }
   if (line.startsWith(CERT)) return readCertificate(line.slice(CERT.length));
-  const [, name, digits, rest] = /^(.*):\s*([0-9a-f]{64})\s*(?::([^:]*))?$/i.exec(line) ?? [];
+  const [, name, digits, rest] = /^(.*?):\s*([0-9a-f]{64})\s*(?::(.*))?$/i.exec(line) ?? [];
   if (name === undefined || digits === undefined) throw new Error(`a line is ${FORMS}; the SHA-256 has 64 hex digits`);
-  return { by: "token", digest: Buffer.from(digits, "hex"), name: checkName(name.trim()), scopes: scopesOf(rest) };
+  return { by: "token", digest: Buffer.from(digits, "hex"), name: checkName(name.trim()), ...allowed(rest) };
 }
 
 /** A URI has colons of its own: scopes stand behind the last. */
@@ -64,7 +68,7 @@ function readCertificate(text: string): Line {
   const subject = text.slice(0, Math.max(colon, 0)).trim();
   if (subject === "") throw new Error(`"cert:", a certificate's name and ":scopes" are needed`);
   const name = checkLength(`${CERT}${subject}`);
-  return { by: "certificate", subject, name, scopes: scopesOf(text.slice(colon + 1)) };
+  return { by: "certificate", subject, name, ...allowed(text.slice(colon + 1)) };
 }
 
 function checkName(name: string): string {
@@ -79,6 +83,9 @@ function checkLength(name: string): string {
 }
 
 /** ALL_SCOPES itself where none are given. */
-function scopesOf(text: string | undefined): Scopes {
-  return text === undefined || text.trim() === "" ? ALL_SCOPES : parseScopes(text);
+function allowed(text: string | undefined): Pick<Caller, "scopes" | "limits"> {
+  if (text === undefined || text.trim() === "") return { scopes: ALL_SCOPES };
+  const grants = parseGrants(text);
+  const limits = mapLimitsOf(grants);
+  return { scopes: new Set(grants.map(({ scope }) => scope)), ...(limits !== null && { limits }) };
 }

@@ -2,10 +2,11 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { writeWhole } from "../files.ts";
 import type { EventRow } from "../log/event.ts";
+import { checkEntries, type Kind } from "../plain_files.ts";
 import { readName } from "./names.ts";
 import { readSegment, type Segment } from "./segment.ts";
 import { readSums, SUMS, type Summed } from "./sums.ts";
-import { isTileFile, tileFile, tilesOver } from "./tiles.ts";
+import { isTileFile, isTileFolder, tileFile, tilesOver } from "./tiles.ts";
 
 /** The archive in a data directory, where no other folder is named. */
 export const ARCHIVE_FOLDER = "archive";
@@ -73,9 +74,10 @@ export function openArchive(folders: readonly string[], log: string, through: nu
   return [...new Set(reasons)].join("; ");
 }
 
-/** Which log's archive a folder is, null where it is none. Throws where its mark cannot be read. */
+/** Which log's archive a folder is, null where it is none. Throws where its mark cannot be read, and where there is a link or a FIFO for a file. */
 export function archivedLog(folder: string): string | null {
   const file = join(folder, MARK);
+  checkEntries(folder, kindInArchive, true);
   if (!existsSync(file)) return null;
   try {
     return JSON.parse(readFileSync(file, "utf8")).log as string;
@@ -102,6 +104,12 @@ export function archiveFiles(folder: string): readonly string[] {
 export function* archiveFilesIn(folder: string): Iterable<string> {
   if (!existsSync(join(folder, MARK))) return;
   for (const name of readdirSync(folder, { recursive: true, encoding: "utf8" })) if (isArchiveFile(name)) yield name;
+}
+
+/** What is to be under a name in an archive's folder. */
+export function kindInArchive(name: string): Kind | null {
+  if (isTileFolder(name)) return "directory";
+  return isArchiveFile(name) ? "file" : null;
 }
 
 export function isArchiveFile(name: string): boolean {

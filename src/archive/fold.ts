@@ -42,10 +42,9 @@ export async function fold(store: StateStore, host: Host, events: Iterable<Event
 
 async function write(cells: PendingCells, seq: number): Promise<void> {
   const failure: { error?: unknown } = {};
-  cells.write(seq, (error) => {
+  await cells.write(seq, (error) => {
     failure.error = error;
   });
-  await cells.writing;
   if (failure.error !== undefined) throw failure.error;
 }
 

@@ -17,7 +17,7 @@ export interface ArchivedState {
   /** Folders in which a snapshot or the archive may lie: the data directory first. */
   readonly folders: readonly string[];
   readonly host: Host;
-  /** How cells are laid out: a snapshot of another layout is of no use. */
+  /** How cells are laid out: a snapshot of another layout is of no use, but for those of AS_THEY_ARE. */
   readonly layout: number;
 }
 
@@ -55,8 +55,18 @@ export async function usableSnapshot(
   if ((await sha256Of(file)) !== archived.state) return `${file} has another SHA-256 than it had`;
   const snapshot = await readSnapshot(file);
   if (snapshot.head.log !== log) return `${file} is of log ${snapshot.head.log}`;
-  if (snapshot.head.layout !== layout) return `${file} has layout ${snapshot.head.layout}, not ${layout}`;
+  if (!isOf(snapshot.head.layout, layout)) return `${file} has layout ${snapshot.head.layout}, not ${layout}`;
   return snapshot;
+}
+
+/**
+ * Earlier layouts of snapshots that can be taken up as they are: in 5 no map and no object tells its creator, up to 6 no pin and no
+ * directory, and up to 7 the elements of arrays that were written are not counted.
+ */
+const AS_THEY_ARE: ReadonlyMap<number, readonly number[]> = new Map([[8, [5, 6, 7]]]);
+
+function isOf(found: number, layout: number): boolean {
+  return found === layout || (AS_THEY_ARE.get(layout) ?? []).includes(found);
 }
 
 function usableArchive(folder: string, { archived, log }: ArchivedState): Archive | string {

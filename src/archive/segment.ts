@@ -1,8 +1,10 @@
 import { constants as limits } from "node:buffer";
-import { hash } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { createHash, hash } from "node:crypto";
+import { constants as flags, readFileSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { join } from "node:path";
-import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import { pipeline } from "node:stream/promises";
+import { constants, createZstdDecompress, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import type { EventRow } from "../log/event.ts";
 import { readEventLine } from "./event_line.ts";
 import type { Summed } from "./sums.ts";
@@ -46,4 +48,68 @@ export function readSegment(
   if (rows.length !== through - first + 1 || rows.some(({ seq }, at) => seq !== first + at))
     throw damaged(`has not the events ${first} to ${through}`);
   return rows;
+}
+
+/** A link is not followed, and a FIFO does not hold up who opens it. */
+const AS_IT_IS = flags.O_RDONLY | flags.O_NOFOLLOW | flags.O_NONBLOCK;
+const READ_BYTES = 256 * 1024;
+
+/**
+ * The same for who cannot hold all of it: some events at a time. Only behind the last of them it is known that the file is what it was, so
+ * nothing of it is to be used before.
+ */
+export async function* segmentRows(
+  folder: string,
+  { name, first, through, sha256 }: Segment,
+  textBytesMax = TEXT_BYTES_MAX,
+): AsyncGenerator<readonly EventRow[], undefined> {
+  const file = join(folder, name);
+  const digest = createHash("sha256");
+  let seq = first - 1;
+  try {
+    await using handle = await open(file, AS_IT_IS);
+    if (!(await handle.stat()).isFile()) throw new Error("it is no plain file");
+    const text = createZstdDecompress();
+    const packed = handle.createReadStream({ highWaterMark: READ_BYTES, autoClose: false });
+    const unpacking = pipeline(packed, hashed(digest), text);
+    // It fails the loop, too.
+    unpacking.catch(() => {});
+    for await (const lines of linesOf(text.setEncoding("utf8"), textBytesMax)) {
+      const rows = lines.map(readEventLine);
+      for (const row of rows) if (row.seq !== ++seq) throw new Error(`it has event ${row.seq} for event ${seq}`);
+      if (rows.length > 0) yield rows;
+    }
+    await unpacking;
+    if (seq !== through) throw new Error(`it ends at event ${seq}`);
+    if (digest.digest("hex") !== sha256) throw new Error("it has another SHA-256 than it had");
+  } catch (error) {
+    throw new Error(`the archive is damaged: ${file} cannot be read: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+function hashed(digest: ReturnType<typeof createHash>) {
+  return async function* (pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+    for await (const piece of pieces) {
+      digest.update(piece);
+      yield piece;
+    }
+  };
+}
+
+/** The lines that each piece of a text completes. */
+async function* linesOf(pieces: AsyncIterable<string>, charactersMax: number): AsyncGenerator<readonly string[]> {
+  let begun: string[] = [];
+  let characters = 0;
+  for await (const piece of pieces) {
+    characters += piece.length;
+    if (characters > charactersMax) throw new Error(`it unpacks to more than ${charactersMax} characters`);
+    const end = piece.lastIndexOf("\n");
+    if (end === -1) {
+      begun.push(piece);
+      continue;
+    }
+    yield (begun.join("") + piece.slice(0, end)).split("\n");
+    begun = [piece.slice(end + 1)];
+  }
+  if (begun.join("") !== "") throw new Error("its last line has no end");
 }

@@ -1,10 +1,12 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { writeWhole } from "../files.ts";
 import { type ArchiveFile, readName } from "./names.ts";
 
 /** Which files an archive has, as `sha256sum -c` takes it. A file that is not listed is not the archive's. */
 export const SUMS = "SHA256SUMS";
+/** Of a log of 10^10 events. */
+const BYTES_MAX = 64 * 1024 * 1024;
 const LINE = /^([0-9a-f]{64}) [ *](.+)$/;
 
 export type Summed = ArchiveFile & {
@@ -16,6 +18,8 @@ export type Summed = ArchiveFile & {
 export function readSums(folder: string): Summed[] {
   const file = join(folder, SUMS);
   if (!existsSync(file)) return [];
+  const { size } = statSync(file);
+  if (size > BYTES_MAX) throw new Error(`${file} has ${size} bytes: more than ${BYTES_MAX}`);
   const lines = readFileSync(file, "utf8")
     .split("\n")
     .filter((line) => line !== "");

@@ -67,6 +67,15 @@ export function isTileFile(name: string): boolean {
   return name.startsWith(`${TILE_FOLDER}/`) && readTilePath(name.slice(TILE_FOLDER.length + 1)) !== null;
 }
 
+/** Such as tile/0/x001/234.p, in which partial tiles of level 0 are. */
+export function isTileFolder(name: string): boolean {
+  return (
+    name === TILE_FOLDER || (name.startsWith(`${TILE_FOLDER}/`) && FOLDER.test(name.slice(TILE_FOLDER.length + 1)))
+  );
+}
+
+const FOLDER = /^\d{1,2}(\/x\d{3})*(\/\d{3}\.p)?$/;
+
 function fileOf(folder: string, name: HashTile): string {
   return join(folder, tileFile(name));
 }

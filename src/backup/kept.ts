@@ -2,6 +2,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { ARCHIVE_FOLDER, archiveFiles, isArchiveFile } from "../archive/archive.ts";
 import { readName } from "../archive/names.ts";
+import { KEY_FILE, NEXT_KEY_FILE } from "../log_key.ts";
 
 /** A file of a data directory that cannot be made again from the rest. */
 export interface Kept {
@@ -13,12 +14,10 @@ export interface Kept {
 /** The log's own file; every backup has it. */
 export const LOG_FILE = "events.sqlite";
 
-/** The key that signs its checkpoints. */
-export const KEY_FILE = "log.key";
-
 const LOG: Kept = { name: LOG_FILE, is: "database" };
 const FOLLOWERS: readonly Kept[] = [
   { name: KEY_FILE, is: "file" },
+  { name: NEXT_KEY_FILE, is: "file" },
   { name: "tree.sqlite", is: "database" },
 ];
 

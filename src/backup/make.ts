@@ -3,6 +3,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   renameSync,
   rmSync,
   statfsSync,
@@ -12,8 +13,10 @@ import {
 import { basename, dirname, join, resolve } from "node:path";
 import Sqlite from "better-sqlite3";
 import { copyContents, sha256Of, sync } from "../files.ts";
+import { KEY_FILE, NEXT_KEY_FILE } from "../log_key.ts";
+import { checkData } from "../plain_files.ts";
 import { VERSION } from "../version.ts";
-import { KEY_FILE, keptFiles, LOG_FILE } from "./kept.ts";
+import { keptFiles, LOG_FILE } from "./kept.ts";
 import { MANIFEST, type Manifest, type ManifestFile, readLogEnd } from "./manifest.ts";
 
 const BYTES = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
@@ -26,6 +29,7 @@ const STEP_PAGES = 1024;
  * on the disk. Throws an Error that says why there is none; nothing is left of it then.
  */
 export async function makeBackup(data: string, folder: string, progress: Progress): Promise<Manifest> {
+  checkData(data);
   if (!existsSync(join(data, LOG_FILE))) throw new Error(`${data} is no data directory: it has no ${LOG_FILE}`);
   const target = resolve(folder);
   checkEmpty(target);
@@ -43,6 +47,9 @@ export async function makeBackup(data: string, folder: string, progress: Progres
       sync(dirname(copy));
       files.push({ name, bytes: statSync(copy).size, sha256: await sha256Of(copy) });
     }
+    for (const name of [KEY_FILE, NEXT_KEY_FILE])
+      if (!isSame(join(data, name), join(partial, name)))
+        throw new Error("the key that signs the log was replaced meanwhile: make the backup again");
     const manifest: Manifest = {
       ...readLogEnd(join(partial, LOG_FILE)),
       version: VERSION,
@@ -58,6 +65,12 @@ export async function makeBackup(data: string, folder: string, progress: Progres
     rmSync(partial, { recursive: true, force: true });
     throw error;
   }
+}
+
+/** Whether two files have the same bytes, or neither is there. */
+function isSame(one: string, other: string): boolean {
+  const [a, b] = [one, other].map((file) => (existsSync(file) ? readFileSync(file) : null));
+  return a?.equals(b ?? Buffer.alloc(0)) ?? b === null;
 }
 
 /** Told of a database's pages. */

@@ -2,16 +2,15 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { LogTree } from "../engine/log_tree.ts";
 import { treeRoot } from "../log/merkle.ts";
-import { notedCheckpoint, signerOf } from "../log/note.ts";
+import { notedCheckpoint, publicKeyOf, signerOf } from "../log/note.ts";
 import { subtreesOf } from "../log/tiles.ts";
-import { openLogKey } from "../log_key.ts";
+import { KEY_FILE, openLogKey, settleKey } from "../log_key.ts";
 import { BRANCH } from "../sqlite/facts.ts";
 import { giveNewLife } from "../sqlite/life.ts";
 import { SqliteLogRows, unrecorded } from "../sqlite/log_rows.ts";
 import { SqliteTreeStore, TreeFile } from "../sqlite/tree_store.ts";
 
 const TREE_FILE = "tree.sqlite";
-const KEY_FILE = "log.key";
 
 /**
  * Makes a ledger of its own of restored files: the log, which nobody has open, gets a new life and a first event that names the
@@ -24,7 +23,15 @@ export function beginNewLife(data: string, logFile: string): void {
   const formerBranch = before.fact(BRANCH);
   before.close();
   giveNewLife(logFile, continued(join(data, TREE_FILE), recorded));
+  if (existsSync(join(data, TREE_FILE))) reopen(join(data, TREE_FILE));
   if (existsSync(join(data, TREE_FILE)) && existsSync(join(data, KEY_FILE))) renameTree(data, logFile, formerBranch);
+}
+
+/** The event that was written did not come from outside: the tree is closed no more. */
+function reopen(file: string): void {
+  const store = new SqliteTreeStore(file);
+  store.setClosed(null);
+  store.close();
 }
 
 /** The newest checkpoint: the log may have the event of one that its tree, which was copied before, does not have. */
@@ -48,10 +55,12 @@ function renameTree(data: string, logFile: string, formerBranch: string): void {
     return;
   }
   const log = new SqliteLogRows(logFile, false);
+  settleKey(data, publicKeyOf(identity.vkey));
   const key = openLogKey(join(data, KEY_FILE));
   const signer = signerOf(identity.origin, key);
   const rows = unrecorded(log);
-  const tree = new LogTree({ store, log: rows, signer, nowUs: () => 0, missing: null, published: null, publish() {} });
+  const alone = { missing: null, published: null, publish() {}, witnesses: [] };
+  const tree = new LogTree({ store, log: rows, signer, nowUs: () => 0, ...alone });
   try {
     while (tree.catchUp());
     if (tree.refusal !== null) return;

@@ -1,10 +1,14 @@
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import Sqlite from "better-sqlite3";
+import { ARCHIVE_FOLDER, kindInArchive } from "../archive/archive.ts";
 import { copyContents, sha256Of, sync } from "../files.ts";
+import { asOwner, foreignOwner, giveTo } from "../owner.ts";
+import { checkData, checkEntries, type Kind } from "../plain_files.ts";
+import { logSchemaFindings } from "../sqlite/event_log.ts";
 import { holdLock } from "../sqlite/lock.ts";
-import { LOG_FILE } from "./kept.ts";
-import { type Manifest, readLogEnd, readManifest } from "./manifest.ts";
+import { isKept, LOG_FILE } from "./kept.ts";
+import { MANIFEST, type Manifest, readLogEnd, readManifest } from "./manifest.ts";
 import { beginNewLife } from "./new_life.ts";
 
 const LOCK_FILE = "lock.sqlite";
@@ -18,19 +22,23 @@ export type Progress = (doneBytes: number, totalBytes: number) => void;
  * checkpoints, may follow the ledger that the backup is of, which may be ahead of this one. Throws an Error that says why not; `data` is as it was then.
  */
 export async function restoreBackup(folder: string, data: string, progress: Progress): Promise<Manifest> {
+  checkEntries(folder, kindInBackup);
+  checkEntries(join(folder, ARCHIVE_FOLDER), kindInArchive, true);
   const manifest = readManifest(folder);
   await checkFiles(folder, manifest, progress);
   checkLog(folder, manifest);
   checkUnused(data);
   const existed = existsSync(data);
   mkdirSync(data, { recursive: true });
-  const unlock = holdLock(join(data, LOCK_FILE), data);
+  const owner = foreignOwner(data);
+  const unlock = asOwner(data, () => holdLock(join(data, LOCK_FILE), data));
   try {
     for (const { name } of inOrder(manifest)) {
       const file = join(data, name);
-      mkdirSync(dirname(file), { recursive: true });
+      asOwner(data, () => mkdirSync(dirname(file), { recursive: true }));
       copyContents(join(folder, name), `${file}.partial`);
-      if (name === LOG_FILE) beginNewLife(data, `${file}.partial`);
+      giveTo(owner, `${file}.partial`);
+      if (name === LOG_FILE) asOwner(data, () => beginNewLife(data, `${file}.partial`));
       sync(`${file}.partial`);
       renameSync(`${file}.partial`, file);
       sync(dirname(file));
@@ -45,6 +53,11 @@ export async function restoreBackup(folder: string, data: string, progress: Prog
   } finally {
     unlock();
   }
+}
+
+function kindInBackup(name: string): Kind | null {
+  if (name === ARCHIVE_FOLDER) return "directory";
+  return name === MANIFEST || isKept(name) ? "file" : null;
 }
 
 function inOrder({ files }: Manifest): Manifest["files"] {
@@ -76,6 +89,8 @@ function checkLog(folder: string, { log, seq }: Manifest): void {
   } finally {
     db.close();
   }
+  const [wrong] = logSchemaFindings(join(folder, LOG_FILE));
+  if (wrong !== undefined) throw new Error(`the backup is not what mapledger makes: ${LOG_FILE}: ${wrong}`);
   const end = readLogEnd(join(folder, LOG_FILE));
   if (end.log !== log || end.seq !== seq)
     throw new Error(
@@ -86,6 +101,7 @@ function checkLog(folder: string, { log, seq }: Manifest): void {
 /** A lock that nobody holds any more may lie there. */
 function checkUnused(data: string): void {
   if (!existsSync(data)) return;
+  checkData(data);
   const entries = readdirSync(data);
   if (entries.includes(LOCK_FILE)) holdLock(join(data, LOCK_FILE), data)();
   const other = entries.find((name) => name !== LOCK_FILE);

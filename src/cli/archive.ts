@@ -4,6 +4,7 @@ import { archiveStopped } from "../archiving.ts";
 import { archiveByService } from "../client/archive_job.ts";
 import { visible } from "../codec/visible.ts";
 import { type ArchiveAttr, ArchiveRefused } from "../engine/archives.ts";
+import { becomeOwner } from "../owner.ts";
 import { dataOption } from "./data_option.ts";
 import { Progress } from "./progress.ts";
 import { tokenOption, urlOption } from "./service_options.ts";
@@ -45,6 +46,7 @@ export function addArchive(program: Command): void {
 type Done = Pick<ArchiveAttr, "first" | "through" | "directory"> | { readonly why: string };
 
 async function archiveHere({ archive: directory, data, before }: Options, told: Told): Promise<Done> {
+  becomeOwner(data);
   try {
     return await archiveStopped({ data, directory, before }, told.progress);
   } catch (error) {

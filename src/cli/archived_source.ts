@@ -1,12 +1,15 @@
 import { join } from "node:path";
 import { ARCHIVE_FOLDER, type Archive, openArchive } from "../archive/archive.ts";
 import type { EventRow } from "../log/event.ts";
+import { checkData } from "../plain_files.ts";
 import type { Selection } from "../replay/selection.ts";
-import type { Source } from "../replay/source.ts";
+import { between, type Source } from "../replay/source.ts";
 import { LogSource } from "../sqlite/log_source.ts";
+import type { Stretch } from "../sqlite/log_times.ts";
 
 /** All events of a data directory's log: the archived ones, where any are asked for, from its archive. */
 export function openLog(data: string, archive: string | null, { afterSeq = 0 }: Selection): Source {
+  checkData(data);
   const log = new LogSource(join(data, "events.sqlite"));
   const { through, directory } = log.archived;
   if (afterSeq >= through) return log;
@@ -34,6 +37,18 @@ class ArchivedSource implements Source {
 
   get done(): number {
     return Math.max(this.#done, this.#log.done);
+  }
+
+  check(position: string): Promise<void> {
+    return this.#log.check(position);
+  }
+
+  async between(sinceUs: number | undefined, untilUs: number | undefined): Promise<Stretch> {
+    const kept = await this.#log.between(sinceUs, untilUs);
+    const through = this.#through;
+    if (kept.after > through) return kept;
+    const archived = await between(this.#archive.rows(0, through), sinceUs, untilUs);
+    return { after: archived.after, until: kept.until > through ? kept.until : archived.until };
   }
 
   async *read({ afterSeq = 0, ...range }: Pick<Selection, "afterSeq" | "beforeSeq">): AsyncIterable<EventRow> {

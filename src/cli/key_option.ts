@@ -7,6 +7,13 @@ export function keyOption(description: string): Option {
   return new Option("--key <vkey>", description).argParser(readKey);
 }
 
+/** The same, which may be repeated. */
+export function keysOption(description: string): Option {
+  return new Option("--key <vkey>", description)
+    .argParser((given: string, before: readonly Verifier[]) => [...before, readKey(given)])
+    .default([], "none");
+}
+
 function readKey(given: string): Verifier {
   const text = existsSync(given) ? readFileSync(given, "utf8").trim() : given;
   const verifier = readVkey(text);

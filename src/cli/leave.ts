@@ -55,14 +55,15 @@ async function leave(offline: Offline): Promise<void> {
   if (left.length > 0) process.exitCode = EXIT.failed;
 }
 
-function* lines({ own, sessions, kept, owners, aside, foreign }: Inventory): Iterable<string> {
+function* lines({ own, sessions, kept, owners, aside, foreign, more, unread }: Inventory): Iterable<string> {
   for (const pin of own) yield `own pin    ${told(pin)}`;
   for (const pin of sessions) yield `session's  ${told(pin)}`;
   for (const path of kept) yield `kept       ${path}`;
   for (const pin of owners) yield `owner's    ${told(pin)}: not mapledger's, stays`;
   for (const path of aside) yield `aside      ${path}: not mapledger's, stays`;
   for (const path of foreign) yield `foreign    ${path}: not mapledger's, stays`;
-  if (foreign.length >= FOREIGN_MAX) yield `           only the first ${FOREIGN_MAX} foreign pins are listed`;
+  if (more) yield `           only the first ${FOREIGN_MAX} foreign pins are listed`;
+  for (const why of unread) yield `not known  ${why}`;
 }
 
 function told({ path, map, name, kernelId }: MapPin): string {

@@ -20,7 +20,7 @@ import { openTarget } from "../replay_targets.ts";
 import { archiveOption } from "./archive_option.ts";
 import { openLog } from "./archived_source.ts";
 import { Progress } from "./progress.ts";
-import { addSelectionOptions, type SelectionOptions, selectionOf } from "./selection_options.ts";
+import { addSelectionOptions, positionsIn, type SelectionOptions, selectionOf } from "./selection_options.ts";
 import { EXIT } from "./subcommand.ts";
 
 interface Options extends SelectionOptions {
@@ -66,7 +66,7 @@ export function addImport(program: Command): void {
 function toOption(): Option {
   return new Option(
     "--to <target>",
-    "URL of a mapledger; kernel: its maps; ndjson, curl, bpftool: written on stdout",
+    "a mapledger, by its URL or unix:PATH of its socket; kernel: its maps; ndjson, curl, bpftool: written on stdout",
   ).argParser(target);
 }
 
@@ -86,8 +86,8 @@ function addReplayOptions(command: Command): Command {
 }
 
 function target(text: string): string {
-  if (WORDS.includes(text) || isUrl(text)) return text;
-  throw new InvalidArgumentError(`${WORDS.join(", ")} or http://... is needed.`);
+  if (WORDS.includes(text) || isService(text)) return text;
+  throw new InvalidArgumentError(`${WORDS.join(", ")}, http://... or unix:PATH is needed.`);
 }
 
 function factor(text: string): number {
@@ -100,6 +100,11 @@ function isUrl(text: string): boolean {
   return /^https?:\/\//.test(text) && URL.canParse(text);
 }
 
+/** What a mapledger is named by that commands are sent to. */
+function isService(text: string): boolean {
+  return isUrl(text) || /^unix:./.test(text);
+}
+
 const CLOCK: Clock = {
   nowMs: () => performance.now(),
   sleep: (ms, signal) => sleep(ms, undefined, { ...(signal !== undefined && { signal }) }).catch(() => {}),
@@ -108,6 +113,7 @@ const CLOCK: Clock = {
 async function run(from: string, options: Options): Promise<void> {
   const selection = selectionOf(options);
   const source = await openSource(from, options, selection);
+  await checkPositions(source, positionsIn(options));
   const progress = source.extent === null ? null : new Progress("replaying", source.extent.total, source.extent.unit);
   const beat = setInterval(() => progress?.update(source.done), 100);
   try {
@@ -130,6 +136,15 @@ async function openSource(
     throw new Error(`there is no ${from}: a data directory, a URL or a file is needed`);
   if (from !== "-" && statSync(from).isDirectory()) return openLog(from, archive ?? null, prepare ? {} : selection);
   return new FileSource(from);
+}
+
+/** A position tells whether the source is the log that has given it out. */
+async function checkPositions(source: Source, positions: readonly string[]): Promise<void> {
+  for (const position of positions) {
+    if (source.check === undefined)
+      throw new Error("an export does not say of which log it is: a seq is needed instead of a position");
+    await source.check(position);
+  }
 }
 
 async function replay(source: Source, selection: Selection, options: Options, done: () => void): Promise<void> {
@@ -174,7 +189,7 @@ function restore(ids: Ids, file: string): void {
 
 function targetOf({ to, token, dryRun }: Options): ReturnType<OpenTarget> {
   if (dryRun) return { target: DRY, close() {} };
-  if (isUrl(to)) return openTarget({ url: new URL(to), token: token ?? null });
+  if (isService(to)) return openTarget({ url: new URL(to), token: token ?? null });
   if (to === "kernel") return openTarget("kernel");
   return { target: to === "curl" ? new CurlTarget(write) : new BpftoolTarget(write), close() {} };
 }
@@ -188,7 +203,7 @@ function write(text: string): Promise<void> {
 
 /** The summary: where stdout has differences, behind them; beside a script, on stderr. */
 function tell(summary: Summary, { to, dryRun }: Options, ms: number): void {
-  const stream = dryRun || isUrl(to) || to === "kernel" ? process.stdout : process.stderr;
+  const stream = dryRun || isService(to) || to === "kernel" ? process.stdout : process.stderr;
   stream.write(`${visibleJson({ summary: { ...summary, seconds: Math.round(ms) / 1000 } })}\n`);
 }
 
@@ -197,6 +212,6 @@ function stopped(why: Error, { summary, unanswered }: Replay, { ids, to }: Optio
   const { last_seq } = summary;
   const maybe = why instanceof TargetFailed && unanswered > 0 ? `; ${unanswered} more may have run` : "";
   const how = ids === undefined ? "--prepare, to an empty target" : `--ids ${ids}, while its sessions live`;
-  const on = isUrl(to) ? `; go on with --after ${last_seq} and ${how}` : "";
+  const on = isService(to) ? `; go on with --after ${last_seq} and ${how}` : "";
   return new Error(`${why.message}: it came up to event ${last_seq}${maybe}${on}`);
 }

@@ -5,6 +5,7 @@ import { type Command, Option } from "commander";
 import { SCOPES } from "../access/scopes.ts";
 import { parseTokens } from "../access/tokens_file.ts";
 import { sync } from "../files.ts";
+import { foreignOwner, giveTo } from "../owner.ts";
 
 interface Options {
   readonly scopes: string;
@@ -22,7 +23,10 @@ export function addToken(program: Command): void {
       "Makes a token, adds the caller's line to the tokens' file, and prints the token: it is kept nowhere else.",
     )
     .argument("<name>", "the caller's name, as events have it")
-    .requiredOption("--scopes <scopes>", `what the caller may do, with commas between: ${SCOPES.join(", ")}`)
+    .requiredOption(
+      "--scopes <scopes>",
+      `what the caller may do, with commas between: ${SCOPES.join(", ")}; of some maps: read@/sys/fs/bpf/tc/*, write@block*`,
+    )
     .addOption(
       new Option("--tokens <file>", "the tokens' file; made if it is not there")
         .env("MAPLEDGER_TOKENS")
@@ -41,16 +45,16 @@ function add(file: string, name: string, scopes: string): string {
   if (/^(uid|cert):/.test(name)) throw new Error(`${name} needs no token: write its line into ${file}`);
   const known = existsSync(file) ? readFileSync(file, "utf8") : "";
   const text = `${known}${known === "" || known.endsWith("\n") ? "" : "\n"}${line}\n`;
-  const added = parseTokens(line, "the new line").lines[0];
-  if (added?.by !== "token" || added.name !== name || scopes.trim() === "")
-    throw new Error(`${name} is no name that a token may have, or there are no scopes`);
+  if (scopes.trim() === "") throw new Error("there are no scopes");
+  const added = parseTokens(`${line}\n`, "the new line").lines[0];
+  if (added?.by !== "token" || added.name !== name) throw new Error(`${name} is no name that a token may have`);
   // What is wrong in it already would keep the service from reading it.
   parseTokens(text, file);
   replace(file, text);
   return token;
 }
 
-/** With the mode and the owner that it has: the service may be another user. */
+/** With the mode and the owner that it has, or the owner of its directory: the service may be another user. */
 function replace(file: string, text: string): void {
   const partial = `${file}.${process.pid}.partial`;
   try {
@@ -59,7 +63,7 @@ function replace(file: string, text: string): void {
       const { mode, uid, gid } = statSync(file);
       chownSync(partial, uid, gid);
       chmodSync(partial, mode & 0o777);
-    }
+    } else giveTo(foreignOwner(dirname(file)), partial);
     renameSync(partial, file);
   } finally {
     rmSync(partial, { force: true });

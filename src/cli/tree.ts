@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { type BegunTree, beginTree } from "../begin_tree.ts";
+import { becomeOwner } from "../owner.ts";
 import { InUse } from "../sqlite/lock.ts";
 import { archiveOption } from "./archive_option.ts";
 import { dataOption } from "./data_option.ts";
@@ -34,6 +35,7 @@ export function addTree(program: Command): void {
 }
 
 function begin(asked: Parameters<typeof beginTree>[0]): BegunTree {
+  becomeOwner(asked.data);
   try {
     return beginTree(asked);
   } catch (error) {

@@ -1,39 +1,41 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Command, InvalidArgumentError, Option } from "commander";
+import type { Command } from "commander";
 import { visible } from "../codec/visible.ts";
-import { cosignersOf, readWitnessKey, type WitnessKey } from "../log/cosignature.ts";
-import { type Checkpoint, noteParts, openNote, readCheckpoint, type Verifier } from "../log/note.ts";
+import { type Checkpoint, noteParts, openNote, readCheckpoint, signatureLine, type Verifier } from "../log/note.ts";
+import { TREE_FILE } from "../open_tree.ts";
+import { becomeOwner } from "../owner.ts";
+import { checkData } from "../plain_files.ts";
+import { TreeFile } from "../sqlite/tree_store.ts";
 import { findingText } from "../verify/finding.ts";
 import type { Signed } from "../verify/log_check.ts";
 import { checkStateApart } from "../verify/state_process.ts";
 import { type Verified, verify } from "../verify/verify.ts";
 import { archiveOption } from "./archive_option.ts";
-import { keyOption } from "./key_option.ts";
+import { keysOption } from "./key_option.ts";
 import { Progress } from "./progress.ts";
 import { EXIT } from "./subcommand.ts";
+import { cosignedFault, type Quorum, quorumOf, quorumOption, type WitnessOptions, witnessOption } from "./trust.ts";
 
-interface Options {
-  readonly key?: Verifier;
+interface Options extends WitnessOptions {
+  readonly key: readonly Verifier[];
   readonly checkpoint: readonly string[];
-  readonly witness: readonly WitnessKey[];
-  readonly quorum?: number;
   readonly archive?: string;
 }
 
 /** Whose word counts for a checkpoint that was kept elsewhere. */
-interface Trust {
-  readonly key: Verifier | null;
-  readonly witnesses: readonly WitnessKey[];
-  readonly quorum: number;
+interface Trust extends Quorum {
+  /** Any of these; empty: nobody's. */
+  readonly keys: readonly Verifier[];
 }
 
 const MORE = `
 Who could write to the data directory could read its key, and sign another history anew: of
 that only evidence from outside tells. Give --checkpoint once for each checkpoint that was
-kept elsewhere. It counts if the --key has signed it, or as many of the witnesses as
---quorum says have cosigned it; if both are given, both are needed. The first that does
-not hold, with the last that does, names the narrowest range in which events were changed.`;
+kept elsewhere. It counts if a --key has signed it, or as many of the witnesses as --quorum
+says have cosigned it; if both are given, both are needed. With --witness and no --checkpoint,
+the cosigned checkpoints in the directory count: no key that lies there can cosign. The first
+that does not hold, with the last that does, names the narrowest range of changed events.`;
 
 export function addVerify(program: Command): void {
   program
@@ -43,7 +45,9 @@ export function addVerify(program: Command): void {
     )
     .argument("[data]", "data directory of a service, which may run meanwhile", process.env.MAPLEDGER_DATA ?? "./data")
     .addOption(
-      keyOption("whose signatures count: `vkey` of GET /v1/log, or a file with it (default: the directory's own)"),
+      keysOption(
+        "whose signatures count: `vkey` of GET /v1/log, or a file with it; may be repeated (default: the directory's own)",
+      ),
     )
     .option(
       "--checkpoint <file>",
@@ -51,28 +55,21 @@ export function addVerify(program: Command): void {
       more,
       [],
     )
-    .addOption(
-      new Option("--witness <vkey>", "whose cosignatures count, or a file with it; may be repeated")
-        .argParser((given: string, before: WitnessKey[]) => [...before, readWitness(given)])
-        .default([], "none"),
-    )
-    .addOption(new Option("--quorum <count>", "how many of them are needed (default: all)").argParser(readCount))
+    .addOption(witnessOption())
+    .addOption(quorumOption())
     .addOption(archiveOption())
     .addHelpText("after", MORE)
-    .action(async (data: string, { key, checkpoint, witness, quorum, archive }: Options, command: Command) => {
-      const fail = (text: string): never => command.error(`error: ${text}`, { exitCode: EXIT.usage });
-      if (checkpoint.length > 0 && key === undefined && witness.length === 0)
-        fail("--checkpoint needs --key or --witness: whose it is to be");
-      if (witness.length > 0 && checkpoint.length === 0) fail("--witness needs --checkpoint: what was cosigned");
-      const needed = quorum ?? witness.length;
-      if (needed > witness.length) fail(`--quorum is ${needed}, there are ${witness.length} witnesses`);
-      const trust: Trust = { key: key ?? null, witnesses: witness, quorum: needed };
-      await run(
-        data,
-        archive ?? null,
-        key ?? null,
-        checkpoint.map((file) => readOutside(file, trust)),
-      );
+    .action(async (data: string, options: Options, command: Command) => {
+      const { key, checkpoint, witness, archive } = options;
+      if (checkpoint.length > 0 && key.length === 0 && witness.length === 0)
+        command.error("error: --checkpoint needs --key or --witness: whose it is to be", { exitCode: EXIT.usage });
+      checkData(data);
+      const trust: Trust = { keys: key, ...quorumOf(options, command) };
+      const given = checkpoint.map((file) => readOutside(file, trust));
+      // Files that were kept elsewhere may be root's.
+      becomeOwner(data);
+      const outside = checkpoint.length === 0 && witness.length > 0 ? cosignedIn(data, trust) : given;
+      await run(data, archive ?? null, key, outside);
     });
 }
 
@@ -80,24 +77,10 @@ function more(file: string, before: readonly string[]): string[] {
   return [...before, file];
 }
 
-function readWitness(given: string): WitnessKey {
-  const witness = readWitnessKey(existsSync(given) ? readFileSync(given, "utf8").trim() : given);
-  if (witness === null)
-    throw new InvalidArgumentError(
-      "It is no verifier key of a witness (signature type 0x04 or 0x06), and no file with one.",
-    );
-  return witness;
-}
-
-function readCount(given: string): number {
-  if (!/^[1-9]\d{0,2}$/.test(given)) throw new InvalidArgumentError("A number from 1 to 999 is needed.");
-  return Number(given);
-}
-
 async function run(
   data: string,
   archive: string | null,
-  trusted: Verifier | null,
+  trusted: readonly Verifier[],
   outside: readonly Signed[],
 ): Promise<void> {
   if (!existsSync(join(data, "events.sqlite"))) throw new Error(`verifying ${data}: it has no events.sqlite`);
@@ -115,7 +98,7 @@ async function run(
   });
   (progress as Progress | null)?.stop();
   for (const finding of verified.findings) process.stdout.write(`WRONG ${visible(findingText(finding))}\n`);
-  for (const line of summary(verified, trusted !== null, outside.length)) process.stdout.write(`${visible(line)}\n`);
+  for (const line of summary(verified, trusted.length > 0, outside.length)) process.stdout.write(`${visible(line)}\n`);
   if (verified.findings.length > 0) process.exitCode = EXIT.found;
 }
 
@@ -127,13 +110,41 @@ function readOutside(file: string, trust: Trust): Signed {
   return { size: checkpoint.size, root: checkpoint.root, note, timeUs: 0, outside: file };
 }
 
+/** Checkpoints that the directory itself keeps, which no key in it can have cosigned. Throws if there are none with the quorum. */
+function cosignedIn(data: string, trust: Trust): Signed[] {
+  const file = join(data, TREE_FILE);
+  const tree = existsSync(file) ? new TreeFile(file) : null;
+  try {
+    const sizes = new Set(Array.from(tree?.cosigners() ?? [], ({ size }) => size));
+    const found = [...sizes]
+      .sort((a, b) => a - b)
+      .flatMap((size): Signed[] => {
+        const kept = tree?.checkpoint(size) ?? null;
+        if (kept === null) return [];
+        const lines = tree?.cosignatures(size).map(({ name, bytes }) => signatureLine(name, bytes)) ?? [];
+        const checkpoint = checkedOutside(kept.note + lines.join(""), trust);
+        return typeof checkpoint === "string"
+          ? []
+          : [{ ...kept, size: checkpoint.size, root: checkpoint.root, outside: file }];
+      });
+    if (found.length > 0) return found;
+    throw new Error(`verifying ${data}: it has no checkpoint that ${trust.quorum} of the witnesses have cosigned`);
+  } finally {
+    tree?.close();
+  }
+}
+
 /** Or why it does not count. */
-function checkedOutside(note: string, { key, witnesses, quorum }: Trust): Checkpoint | string {
-  const opened = key === null ? noteParts(note) : openNote(note, key);
+function checkedOutside(note: string, trust: Trust): Checkpoint | string {
+  const opened = trust.keys.length === 0 ? noteParts(note) : openByAny(note, trust.keys);
   if ("wrong" in opened) return opened.wrong;
-  const cosigners = cosignersOf(note, witnesses).length;
-  if (cosigners < quorum) return `${cosigners} of the witnesses have cosigned it, ${quorum} are needed`;
-  return readCheckpoint(opened.text) ?? "what is signed is no checkpoint";
+  return cosignedFault(note, trust) ?? readCheckpoint(opened.text) ?? "what is signed is no checkpoint";
+}
+
+/** By the first key that has signed it; otherwise what the first says. */
+function openByAny(note: string, keys: readonly Verifier[]): ReturnType<typeof openNote> {
+  const opened = keys.map((key) => openNote(note, key));
+  return opened.find((one) => "text" in one) ?? (opened[0] as ReturnType<typeof openNote>);
 }
 
 /** What was looked at, also where nothing is wrong. */

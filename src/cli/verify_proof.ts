@@ -6,18 +6,35 @@ import type { Verifier } from "../log/note.ts";
 import { readProof } from "../log/tlog_proof.ts";
 import { keyOption } from "./key_option.ts";
 import { EXIT } from "./subcommand.ts";
+import { cosignedFault, type Quorum, quorumOf, quorumOption, type WitnessOptions, witnessOption } from "./trust.ts";
+
+interface Options extends WitnessOptions {
+  readonly key?: Verifier;
+}
+
+const MORE = `
+A proof counts if --key has signed its checkpoint, or as many of the witnesses as --quorum
+says have cosigned it; if both are given, both are needed.`;
 
 export function addVerifyProof(program: Command): void {
   program
     .command("verify-proof")
     .description("Checks a proof of GET /v1/events/{seq}/proof offline, and shows the event that it proves.")
     .argument("<file>", "the proof, or - for stdin")
-    .addOption(keyOption("who must have signed it: `vkey` of GET /v1/log, or a file with it").makeOptionMandatory())
-    .action((file: string, { key }: { key: Verifier }) => run(file, key));
+    .addOption(keyOption("who must have signed it: `vkey` of GET /v1/log, or a file with it"))
+    .addOption(witnessOption())
+    .addOption(quorumOption())
+    .addHelpText("after", MORE)
+    .action((file: string, options: Options, command: Command) => {
+      const { key = null, witness } = options;
+      if (key === null && witness.length === 0)
+        command.error("error: --key or --witness is needed: whose it is to be", { exitCode: EXIT.usage });
+      run(file, key, quorumOf(options, command));
+    });
 }
 
-function run(file: string, key: Verifier): void {
-  const proven = readProof(readFileSync(file === "-" ? 0 : file, "utf8"), key);
+function run(file: string, key: Verifier | null, quorum: Quorum): void {
+  const proven = readProof(readFileSync(file === "-" ? 0 : file, "utf8"), key, (note) => cosignedFault(note, quorum));
   if ("wrong" in proven) {
     process.stderr.write(`${visible(`${file} proves nothing: ${proven.wrong}`)}\n`);
     process.exitCode = EXIT.found;

@@ -15,6 +15,14 @@ const LIMITS = {
   silenceMs: 120_000,
 };
 
+/** Room for the bytes of answers: what is taken is given back. `own`: bytes that the taker has of it. */
+export interface Room {
+  take(bytes: number, own: number): boolean;
+  give(bytes: number): void;
+}
+
+const ENDLESS: Room = { take: () => true, give() {} };
+
 /**
  * One connection of HTTP/1.1 at a time, whose requests go out without waiting for the answers before (RFC 9112, 9.3.2): commands
  * reach their target in order, and a commit there is shared by all that are under way.
@@ -23,20 +31,25 @@ const LIMITS = {
  * connection has left unanswered. Commands are not idempotent: each starts once, and none starts after one that was lost.
  */
 export class Connection {
-  readonly #url: URL;
+  /** As errors have it. */
+  readonly #name: string;
   readonly #headers: Readonly<Record<string, string>>;
   readonly #keptBytesMax: number;
   readonly #client: Client;
+  readonly #answers: Answers;
   /** Those that are not over. */
   readonly #exchanges = new Set<Exchange>();
   #broken: TargetFailed | null = null;
 
-  /** `url` is http: or https:, without a path; `token` goes with every request. */
-  constructor(url: URL, token: string | null, { countedBytesMax, keptBytesMax, silenceMs } = LIMITS) {
-    this.#url = url;
+  /** `url` is http: or https:, without a path, or unix: and the path of a socket; `token` goes with every request; answers are kept where `room` has some. */
+  constructor(url: URL, token: string | null, { countedBytesMax, keptBytesMax, silenceMs } = LIMITS, room = ENDLESS) {
+    this.#answers = new Answers(room);
     this.#headers = token === null ? {} : { authorization: `Bearer ${token}` };
     this.#keptBytesMax = keptBytesMax;
-    this.#client = new Client(url.origin, {
+    const socketPath = url.protocol === "unix:" ? decodeURIComponent(url.pathname) : null;
+    this.#name = socketPath === null ? url.origin : `unix:${socketPath}`;
+    this.#client = new Client(socketPath === null ? url.origin : "http://localhost", {
+      ...(socketPath !== null && { socketPath }),
       pipelining: PIPELINED_MAX,
       maxResponseSize: countedBytesMax,
       headersTimeout: silenceMs,
@@ -56,7 +69,7 @@ export class Connection {
   send({ method, path, body, headers, counted }: HttpRequest): Promise<HttpResponse> {
     if (this.#broken !== null) return Promise.reject(this.#broken);
     return new Promise((resolve, reject) => {
-      const exchange: Exchange = new Exchange(counted === true, this.#keptBytesMax, {
+      const exchange: Exchange = new Exchange(counted === true, this.#keptBytesMax, this.#answers, {
         mayStart: () => this.#broken === null,
         answered: (response) => {
           this.#exchanges.delete(exchange);
@@ -77,9 +90,30 @@ export class Connection {
   }
 
   #break(why: string): void {
-    this.#broken ??= new TargetFailed(`${this.#url.origin}: ${why}`);
-    for (const { ends } of this.#exchanges) ends.rejected(this.#broken);
+    this.#broken ??= new TargetFailed(`${this.#name}: ${why}`);
+    for (const exchange of this.#exchanges) exchange.reject(this.#broken);
     this.#exchanges.clear();
+  }
+}
+
+/** The bytes of a connection's answers that are kept. */
+class Answers {
+  readonly #room: Room;
+  #bytes = 0;
+
+  constructor(room: Room) {
+    this.#room = room;
+  }
+
+  take(bytes: number): boolean {
+    if (!this.#room.take(bytes, this.#bytes)) return false;
+    this.#bytes += bytes;
+    return true;
+  }
+
+  give(bytes: number): void {
+    this.#room.give(bytes);
+    this.#bytes -= bytes;
   }
 }
 
@@ -92,7 +126,9 @@ interface Ends {
 
 /** A request's way through undici. */
 class Exchange implements Dispatcher.DispatchHandler {
-  readonly ends: Ends;
+  readonly #ends: Ends;
+  readonly #answers: Answers;
+  #kept = 0;
   started = false;
   readonly #counted: boolean;
   readonly #keptBytesMax: number;
@@ -102,14 +138,20 @@ class Exchange implements Dispatcher.DispatchHandler {
   #bytes = 0;
   #lines = 0;
 
-  constructor(counted: boolean, keptBytesMax: number, ends: Ends) {
+  constructor(counted: boolean, keptBytesMax: number, answers: Answers, ends: Ends) {
     this.#counted = counted;
     this.#keptBytesMax = keptBytesMax;
-    this.ends = ends;
+    this.#answers = answers;
+    this.#ends = ends;
+  }
+
+  reject(error: TargetFailed): void {
+    this.#release();
+    this.#ends.rejected(error);
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
-    if (this.started || !this.ends.mayStart()) controller.abort(new Ended(CLOSED));
+    if (this.started || !this.#ends.mayStart()) controller.abort(new Ended(CLOSED));
     else this.started = true;
   }
 
@@ -123,14 +165,21 @@ class Exchange implements Dispatcher.DispatchHandler {
     this.#bytes += piece.length;
     if (this.#countsOnly) {
       for (let at = piece.indexOf(LF); at !== -1; at = piece.indexOf(LF, at + 1)) this.#lines++;
-    } else if (this.#bytes <= this.#keptBytesMax) this.#pieces.push(piece);
-    else controller.abort(new Ended(`it answers more than ${this.#keptBytesMax} bytes`));
+    } else if (this.#bytes > this.#keptBytesMax)
+      controller.abort(new Ended(`it answers more than ${this.#keptBytesMax} bytes`));
+    else if (!this.#answers.take(piece.length)) controller.abort(new Ended("there is no room for its answer"));
+    else {
+      this.#kept += piece.length;
+      this.#pieces.push(piece);
+    }
   }
 
   onResponseEnd(): void {
     const answer = { status: this.#status, headers: this.#headers };
     const [bytes, lines] = [this.#bytes, this.#lines];
-    this.ends.answered(
+    // Whoever waits for it has read it by then.
+    setImmediate(() => this.#release());
+    this.#ends.answered(
       this.#countsOnly
         ? { ...answer, body: Buffer.alloc(0), counted: { bytes, lines } }
         : { ...answer, body: this.#pieces.length === 1 ? (this.#pieces[0] as Buffer) : Buffer.concat(this.#pieces) },
@@ -138,7 +187,14 @@ class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
-    this.ends.failed(error);
+    this.#release();
+    this.#ends.failed(error);
+  }
+
+  #release(): void {
+    this.#answers.give(this.#kept);
+    this.#kept = 0;
+    this.#pieces = [];
   }
 
   get #countsOnly(): boolean {

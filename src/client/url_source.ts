@@ -6,6 +6,15 @@ import { readEventLines } from "../replay/lines.ts";
 import type { Selection } from "../replay/selection.ts";
 import type { Source } from "../replay/source.ts";
 
+/** Beyond every seq. */
+const END = Number.MAX_SAFE_INTEGER;
+
+interface EventsPage {
+  readonly events: readonly { readonly seq: number }[];
+  readonly next: string | null;
+  readonly prev: string | null;
+}
+
 /** The log of another mapledger, by the export of its API: what is selected is filtered there. */
 export class UrlSource implements Source {
   readonly extent: Source["extent"];
@@ -26,25 +35,62 @@ export class UrlSource implements Source {
     return new UrlSource(url, token, selection, await lastSeqOf(url, token));
   }
 
+  async between(
+    sinceUs: number | undefined,
+    untilUs: number | undefined,
+  ): Promise<{ readonly after: number; readonly until: number }> {
+    const since = sinceUs === undefined ? undefined : await this.#found({ since: timeText(sinceUs), after: 0 });
+    const until = untilUs === undefined ? undefined : await this.#found({ until: timeText(untilUs), before: END });
+    return {
+      after: sinceUs === undefined ? 0 : (since ?? END) - 1,
+      until: untilUs === undefined ? END : (until ?? 0),
+    };
+  }
+
+  /** The first event behind one, or the last before one: its seq, undefined where the other mapledger shows none. */
+  async #found(query: Readonly<Record<string, string | number>>): Promise<number | undefined> {
+    const url = new URL("/v1/events", this.#url);
+    const asked = Object.entries({ ...query, limit: 1 }).map(([name, value]): [string, string] => [
+      name,
+      String(value),
+    ]);
+    url.search = new URLSearchParams(asked).toString();
+    const page = (await (await get(url, this.#token, "application/json")).json()) as EventsPage;
+    const [event] = page.events;
+    const [name, next] = "after" in query ? (["after", page.next] as const) : (["before", page.prev] as const);
+    return event === undefined && next !== null ? this.#found({ ...query, [name]: next }) : event?.seq;
+  }
+
+  async check(position: string): Promise<void> {
+    const url = new URL("/v1/events", this.#url);
+    url.search = new URLSearchParams({ after: position, limit: "1" }).toString();
+    await (await get(url, this.#token, "application/json")).arrayBuffer();
+  }
+
   async *read({ afterSeq = 0 }: Pick<Selection, "afterSeq">): AsyncIterable<EventRow> {
+    // Nothing is behind what is not there yet, and nobody is asked for it.
+    if (afterSeq >= END - 1) return;
     const url = new URL("/v1/events", this.#url);
     url.search = queryOf({ ...this.#selection, afterSeq }).toString();
     const response = await get(url, this.#token, "application/x-ndjson");
-    const text = response.body?.pipeThrough(new TextDecoderStream()) ?? new ReadableStream<string>();
-    for await (const row of readEventLines(text)) {
+    const pieces = response.body ?? new ReadableStream<Uint8Array>();
+    for await (const row of readEventLines(pieces)) {
       yield row;
       this.done = row.seq;
     }
   }
 }
 
-function queryOf({ map, session, caller, cmd, errno, key, sinceUs, untilUs, afterSeq }: Selection): URLSearchParams {
+function queryOf(selection: Selection): URLSearchParams {
+  const { map, session, caller, cmd, errno, changed, failed, key, sinceUs, untilUs, afterSeq } = selection;
   const fields = {
     map,
     session,
     caller,
     cmd: cmd === undefined ? undefined : (cmdName(cmd) ?? cmd),
     errno: errno === undefined || errno === 0 ? errno : errnoName(errno),
+    changes: changed,
+    failed,
     key: key?.toString("hex"),
     since: sinceUs === undefined ? undefined : timeText(sinceUs),
     until: untilUs === undefined ? undefined : timeText(untilUs),

@@ -4,6 +4,8 @@ import type { CreateAttr } from "../maps/map.ts";
 import type { ObjectSpec, OpenKind } from "../syscall/command.ts";
 import { type DoorRequest, readCreate } from "./door.ts";
 import { InvalidInput } from "./invalid.ts";
+import { Large, LargeText } from "./large.ts";
+import { PackedPairs, PackedTexts } from "./packed.ts";
 import { bytes, pointer, shown, u32, u64 } from "./scalars.ts";
 
 /**
@@ -134,65 +136,56 @@ export interface UpdateBatchBody {
   readonly elemFlags: bigint;
 }
 
+/** What pages of elements and batches that read have beside these: such an answer is taken as it is. */
+const OF_ANSWERS = ["count", "next", "seq", "out_batch", "end"];
+
 export function readUpdateBatchBody(body: unknown): UpdateBatchBody {
-  const { elements, elem_flags } = readFields(body, ["elements", "elem_flags"]);
-  const list = readList(elements, "elements");
-  const keys: string[] = new Array(list.length);
-  const values: string[] = new Array(list.length);
-  for (let at = 0; at < list.length; at++) {
-    const element = list[at] as { key?: unknown; value?: unknown } | null;
-    const key = element?.key;
-    const value = element?.value;
-    if (typeof key !== "string" || typeof value !== "string" || !hasTwoFields(element as object))
-      throw elementFault(element, `elements[${at}]`);
-    keys[at] = key;
-    values[at] = value;
-  }
-  return {
-    count: list.length,
-    keys: pack(keys, (at) => `elements[${at}].key`),
-    values: pack(values, (at) => `elements[${at}].value`),
-    elemFlags: u64(elem_flags, "elem_flags"),
-  };
+  const { elements, elem_flags, count } = readFields(body, ["elements", "elem_flags", ...OF_ANSWERS]);
+  const packed = elements instanceof PackedPairs ? elements : packPairs(readList(elements, "elements"));
+  if (count !== undefined && count !== packed.count)
+    throw new InvalidInput("count", `there are ${packed.count} elements, found ${shown(count)}`);
+  return { ...packed.checked(), elemFlags: u64(elem_flags, "elem_flags") };
 }
 
-export function readDeleteBatchBody(body: unknown): Omit<UpdateBatchBody, "values"> {
-  const { keys, elem_flags } = readFields(body, ["keys", "elem_flags"]);
-  const list = readList(keys, "keys");
-  for (let at = 0; at < list.length; at++) if (typeof list[at] !== "string") readHex(list[at], `keys[${at}]`);
-  return {
-    count: list.length,
-    keys: pack(list as string[], (at) => `keys[${at}]`),
-    elemFlags: u64(elem_flags, "elem_flags"),
-  };
+/** `ifPresent`: keys without an element are passed over. */
+export function readDeleteBatchBody(body: unknown): Omit<UpdateBatchBody, "values"> & { readonly ifPresent: boolean } {
+  const { keys, elem_flags, if_present = false } = readFields(body, ["keys", "elem_flags", "if_present"]);
+  if (typeof if_present !== "boolean")
+    throw new InvalidInput("if_present", `true or false is needed, found ${shown(if_present)}`);
+  const packed = keys instanceof PackedTexts ? keys : packTexts(readList(keys, "keys"));
+  return { ...packed.checked(), elemFlags: u64(elem_flags, "elem_flags"), ifPresent: if_present };
 }
 
-/** Decodes hex of equal lengths into one buffer. */
-function pack(texts: readonly string[], where: (at: number) => string): Buffer {
-  if (texts.length === 0) return Buffer.alloc(0);
-  const size = bytes(texts[0] as string, where(0)).length;
-  const packed = Buffer.allocUnsafeSlow(texts.length * size);
-  for (let at = 0; at < texts.length; at++) {
-    const text = texts[at] as string;
-    const digits = text.charCodeAt(1) === 120 || text.charCodeAt(1) === 88 ? text.slice(2) : text;
-    if (digits.length !== size * 2 || packed.write(digits, at * size, size, "hex") !== size)
-      throw new InvalidInput(where(at), lengthFault(bytes(text, where(at)).length, size));
-  }
+/** Lists of a body that are packed as they are read, by their names. */
+export const PACKED_LISTS = {
+  elements: (): PackedPairs => new PackedPairs(elementAt, elementFault),
+  keys: (): PackedTexts => new PackedTexts("keys"),
+} as const;
+
+function elementAt(at: number): string {
+  return `elements[${at}]`;
+}
+
+function packPairs(list: readonly unknown[]): PackedPairs {
+  const packed = new PackedPairs(elementAt, elementFault, list.length);
+  for (let at = 0; at < list.length; at++) packed.add(list[at]);
   return packed;
 }
 
-function lengthFault(found: number, size: number): string {
-  return `${found} bytes: the first of the request has ${size}, and all must be of one length`;
+function packTexts(list: readonly unknown[]): PackedTexts {
+  const packed = new PackedTexts("keys", list.length);
+  for (let at = 0; at < list.length; at++) packed.add(list[at]);
+  return packed;
 }
 
-function hasTwoFields(element: object): boolean {
-  let count = 0;
-  for (const _ in element) count++;
-  return count === 2;
-}
-
-function elementFault(element: unknown, where: string): InvalidInput {
+/** What is wrong with an element that is no object of a key and a value in hex. */
+export function elementFault(element: unknown, where: string): InvalidInput {
   try {
+    if ((element as { shows?: unknown } | null)?.shows === "ids")
+      return new InvalidInput(
+        `${where}.shows`,
+        "its value or key is an id, as it was read: an update takes a descriptor",
+      );
     const { key, value } = readFields(element, ["key", "value"], where);
     readHex(key, `${where}.key`);
     readHex(value, `${where}.value`);
@@ -203,6 +196,7 @@ function elementFault(element: unknown, where: string): InvalidInput {
 }
 
 function readHex(value: unknown, where: string): Buffer {
+  if (value instanceof LargeText) return value.bytes(where);
   if (typeof value !== "string")
     throw new InvalidInput(where, `a string of hex digits is needed, found ${shown(value)}`);
   return bytes(value, where);
@@ -214,7 +208,7 @@ function readList(value: unknown, where: string): readonly unknown[] {
 }
 
 function readPlainObject(value: unknown, where: string): Fields {
-  if (typeof value !== "object" || value === null || Array.isArray(value))
+  if (typeof value !== "object" || value === null || Array.isArray(value) || value instanceof Large)
     throw new InvalidInput(where, `an object is needed, found ${shown(value)}`);
   return value as Fields;
 }

@@ -4,7 +4,9 @@ import { InvalidInput } from "./invalid.ts";
 export type Moment = { readonly seq: number } | { readonly timeUs: number };
 
 const US = 1000;
-const RFC_3339 = /^(\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?([Zz]|[+-]\d{2}:\d{2})$/;
+/** In a query an offset's + that was not encoded arrives as a space: nothing else can be meant where a sign has to be. */
+const RFC_3339 = /^(\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?([Zz]|[+ -]\d{2}:\d{2})$/;
+const DAY_CHARACTERS = "2026-11-23".length;
 const SEQ = /^\d{1,15}$/;
 
 /** Microseconds since the epoch; digits beyond them are cut. */
@@ -20,8 +22,15 @@ export function readMoment(text: string, where: string): Moment {
 
 function timeUs(text: string): number | undefined {
   const [, moment = "", fraction = "", zone = ""] = RFC_3339.exec(text) ?? [];
-  const ms = Date.parse(`${moment.replace(" ", "T").toUpperCase()}${zone.toUpperCase()}`);
+  if (moment !== "" && !isDay(moment.slice(0, DAY_CHARACTERS))) return undefined;
+  const ms = Date.parse(`${moment.replace(" ", "T").toUpperCase()}${zone.replace(" ", "+").toUpperCase()}`);
   return Number.isNaN(ms) ? undefined : ms * US + Number(fraction.padEnd(6, "0").slice(0, 6));
+}
+
+/** Date.parse takes the 30th of February for a day in March. */
+function isDay(day: string): boolean {
+  const ms = Date.parse(`${day}T00:00:00Z`);
+  return !Number.isNaN(ms) && new Date(ms).toISOString().startsWith(day);
 }
 
 function invalid(text: string, where: string, needed: string): never {

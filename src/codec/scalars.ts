@@ -1,5 +1,6 @@
 import { BPF_ATTACH_TYPE, BPF_ELEM, BPF_F, BPF_MAP_TYPE, BPF_PROG_TYPE } from "../abi/bpf.ts";
 import { InvalidInput } from "./invalid.ts";
+import { Large, LargeText } from "./large.ts";
 
 /** Constants of <linux/bpf.h> that stand for a number wherever one is taken. */
 const CONSTANTS = new Map<string, number>(
@@ -71,13 +72,15 @@ export function bytes(value: string, where: string): Buffer {
 /** A pointer: null and absent are the null pointer. */
 export function pointer(value: unknown, where: string): Buffer | null {
   if (value === undefined || value === null) return null;
+  if (value instanceof LargeText) return value.bytes(where);
   if (typeof value !== "string")
     throw new InvalidInput(where, `a string of hex digits or null is needed, found ${shown(value)}`);
   return bytes(value, where);
 }
 
-/** A C string behind a pointer: it ends at its first NUL. */
-export function text(value: unknown, where: string): string | null {
+/** A C string behind a pointer: it ends at its first NUL. Of a longer one than any that the kernel reads the beginning is enough. */
+export function text(given: unknown, where: string): string | null {
+  const value = given instanceof LargeText ? given.text : given;
   if (value === undefined || value === null) return null;
   if (typeof value !== "string") throw new InvalidInput(where, `a string or null is needed, found ${shown(value)}`);
   const end = value.indexOf("\0");
@@ -87,8 +90,15 @@ export function text(value: unknown, where: string): string | null {
 function hexFault(digits: string): string {
   if (HEX.test(digits)) return "the hex digits could not be read";
   const at = digits.search(/[^0-9a-f]/i);
-  if (at === -1) return `hex digits come in pairs, found ${digits.length} of them`;
-  return `hex digits are needed, found ${JSON.stringify(digits[at])} at ${at}`;
+  return at === -1 ? oddFault(digits.length) : digitFault(digits[at] as string, at);
+}
+
+export function oddFault(digits: number): string {
+  return `hex digits come in pairs, found ${digits} of them`;
+}
+
+export function digitFault(found: string, at: number): string {
+  return `hex digits are needed, found ${JSON.stringify(found)} at ${at}`;
 }
 
 const SHOWN_LENGTH = 40;
@@ -102,6 +112,7 @@ export function shown(value: unknown): string {
 
 /** JSON, of which at least as much is there as is shown. */
 function beginning(value: unknown, levels: number): string {
+  if (value instanceof Large) return value.start;
   if (typeof value === "string") return JSON.stringify(value.slice(0, SHOWN_LENGTH));
   if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? String(value);
   const isList = Array.isArray(value);
@@ -116,6 +127,21 @@ function beginning(value: unknown, levels: number): string {
     if (length > SHOWN_LENGTH) break;
   }
   return isList ? `[${items.join(",")}]` : `{${items.join(",")}}`;
+}
+
+/** Whether there are more than so many values in lists and objects: no more of them are looked at. */
+export function hasMoreThan(value: unknown, most: number): boolean {
+  const open = [value];
+  for (let count = 0; open.length > 0; count++) {
+    if (count > most) return true;
+    const one = open.pop();
+    if (typeof one !== "object" || one === null) continue;
+    for (const name in one) {
+      if (open.length + count > most) return true;
+      open.push((one as Readonly<Record<string, unknown>>)[name]);
+    }
+  }
+  return false;
 }
 
 /** Whether lists and objects stand in each other more than so many times; found without a call for each. */

@@ -1,11 +1,11 @@
 import { CMD } from "../abi/service.ts";
 import type { DriftPolicy, MapType, OnReplace } from "../maps/map.ts";
 import { mapType } from "../maps/types.ts";
-import type { Origin } from "../syscall/command.ts";
+import type { Who } from "../syscall/command.ts";
 import { BPFFS } from "../syscall/pins.ts";
 import { updates } from "./batches.ts";
 import { createAttr } from "./create_attr.ts";
-import type { Request } from "./engine.ts";
+import type { NotDone, Request } from "./engine.ts";
 import { MADE, Whole } from "./made.ts";
 import type { ForeignElement, ForeignMap, ForeignName, MirrorRefusal } from "./ports.ts";
 
@@ -14,6 +14,7 @@ export interface AdoptAsk {
   readonly which: { readonly kernelId: number } | { readonly pinned: string };
   readonly pathname: string | null;
   readonly caller: string;
+  readonly peer?: string | undefined;
   /** What is done about drift; null: it is reported, at a start and when somebody asks. */
   readonly drift: DriftPolicy | null;
   /** What is done where its pin comes to name another kernel map. */
@@ -26,7 +27,7 @@ export interface AdoptAsk {
 export type AdoptAnswer =
   | { readonly map: number; readonly seq: number }
   | { readonly refused: { readonly errno: string; readonly detail: string } }
-  | { readonly failure: "disk full" | "log failed" | "bug"; readonly detail: string };
+  | NotDone;
 
 const BATCH_ELEMENTS = 4096;
 
@@ -37,7 +38,7 @@ type Refused = Pick<MirrorRefusal, "errno" | "detail">;
  * or none. The mirror does not carry the elements, for the kernel has them.
  */
 export function adoptRequests(foreign: ForeignMap, ask: AdoptAsk, bpffs: Bpffs): readonly Request[] | Refused {
-  const adoption = new Adoption({ caller: ask.caller }, "adoption", ask);
+  const adoption = new Adoption({ caller: ask.caller, peer: ask.peer }, "adoption", ask);
   const fd = adoption.adopt(foreign);
   if (typeof fd !== "number") return fd;
   const pathname = ask.pathname ?? `${BPFFS}/${pinName(foreign)}`;
@@ -75,7 +76,7 @@ function directoriesAbove(pathname: string): string[] {
 class Adoption extends Whole {
   readonly #ask: AdoptAsk;
 
-  constructor(who: Pick<Origin, "caller">, name: string, ask: AdoptAsk) {
+  constructor(who: Who, name: string, ask: AdoptAsk) {
     super(who, name);
     this.#ask = ask;
     if (ask.replaces !== undefined) this.add({ cmd: CMD.UNLINK, attr: { pathname: ask.replaces } });

@@ -1,6 +1,6 @@
 import type { Moment } from "../codec/moments.ts";
 import type { EventRow } from "../log/event.ts";
-import type { ArchiveCommand } from "../syscall/command.ts";
+import type { ArchiveCommand, Who } from "../syscall/command.ts";
 
 /** What the log says of its archived events: they are those up to `through`, and are no longer read from it. */
 export interface Archived {
@@ -23,13 +23,13 @@ export class EventsArchived extends Error {
   }
 }
 
-/** Throws EventsArchived where a range names an archived event to begin or to end at. 0 names none. */
+/** Throws EventsArchived where a range names an archived event to begin or to end at. 0 names none, unless the range is `whole`. */
 export function checkKept(
   archivedThrough: number,
-  range: { readonly afterSeq: number; readonly beforeSeq?: number },
+  range: { readonly afterSeq: number; readonly beforeSeq?: number; readonly whole?: true },
 ): void {
-  const { afterSeq, beforeSeq = Number.POSITIVE_INFINITY } = range;
-  const begins = afterSeq === 0 || afterSeq >= archivedThrough;
+  const { afterSeq, beforeSeq = Number.POSITIVE_INFINITY, whole = false } = range;
+  const begins = (afterSeq === 0 && !whole) || afterSeq >= archivedThrough;
   if (!begins || (archivedThrough > 0 && beforeSeq <= archivedThrough + 1))
     throw new EventsArchived(archivedThrough + 1);
 }
@@ -39,7 +39,7 @@ export interface ArchiveSource {
   readonly id: string;
   readonly lastSeq: number;
   readonly archived: Archived;
-  /** The last event before a moment, of those that are not archived; `archived.through` where there is none. */
+  /** The last event that is stamped before a moment, of those that are not archived; `archived.through` where there is none. */
   seqBefore(timeUs: number): number;
   /** Events after one seq up to another, none of them archived; flags are exact. */
   rows(afterSeq: number, throughSeq: number): Iterable<EventRow>;
@@ -105,5 +105,5 @@ export interface Archiver {
   /** The last job; null: none since the start. */
   readonly job: ArchiveJobStatus | null;
   /** Begins one, when it is known which events it is about. Rejects with InvalidInput or ArchiveRefused. */
-  begin(before: string, caller: string): Promise<ArchiveJobStatus>;
+  begin(before: string, who: Who): Promise<ArchiveJobStatus>;
 }

@@ -1,10 +1,18 @@
 import type { Worker } from "node:worker_threads";
+import { PartFailed, type PartFault, type PartName } from "./derived.ts";
 
 /** What a thread says: the question's id, and what the thread failed with, or what its answer is read from. */
 interface Answering {
   readonly id: number;
   readonly error?: string;
+  /** It has failed because a part has. */
+  readonly fault?: PartFault;
 }
+
+/** What a thread that keeps a part says of it beside its answers. */
+export type OfPart =
+  | { readonly kind: "part"; readonly fault: PartFault | null }
+  | { readonly kind: "part report"; readonly message: string };
 
 interface Waiting {
   readonly resolve: (answer: never) => void;
@@ -27,6 +35,10 @@ export interface AskedThreadOptions<Answer extends Answering> {
   readonly read: (answer: Answer) => unknown;
   /** Told when the thread has died. */
   readonly report: (message: string) => void;
+  /** The part that the thread keeps, and who is told how it stands with it. */
+  readonly part?: { readonly name: PartName; readonly told: (fault: PartFault | null) => void };
+  /** It is started when it is first asked. */
+  readonly onDemand?: true;
   /** Before a thread that has died is started again for the first time; each time it dies without an answer, twice as long. */
   readonly pauseMs?: number;
 }
@@ -43,6 +55,8 @@ export class AskedThread<Question extends object, Answer extends Answering> {
   readonly #asked = new Map<number, Waiting>();
   #last = 0;
   #closed = false;
+  /** It has died, and has not answered since. */
+  #isDead = false;
   #pauseMs: number;
   #restarting: NodeJS.Timeout | undefined;
 
@@ -63,13 +77,19 @@ export class AskedThread<Question extends object, Answer extends Answering> {
       return;
     }
     this.#worker = worker;
-    worker.on("message", (answer: Answer) => this.#receive(answer));
+    worker.on("message", (message: Answer | OfPart) => {
+      if (!("kind" in message) || (message.kind !== "part" && message.kind !== "part report"))
+        this.#receive(message as Answer);
+      else if (message.kind === "part") this.#options.part?.told(message.fault);
+      else this.#options.report(message.message);
+    });
     worker.on("error", (error) => this.#lost(worker, error.message));
     worker.on("exit", () => this.#lost(worker, "its thread has stopped"));
   }
 
   ask<Result>(question: Question, transfer: ArrayBuffer[] = []): Promise<Result> {
     return new Promise((resolve, reject) => {
+      if (this.#options.onDemand === true && !this.#isDead) this.start();
       if (this.#worker === null) throw this.#none(this.#why);
       const id = ++this.#last;
       this.#asked.set(id, { resolve, reject });
@@ -91,7 +111,10 @@ export class AskedThread<Question extends object, Answer extends Answering> {
     const asked = this.#asked.get(answer.id);
     this.#asked.delete(answer.id);
     this.#pauseMs = this.#options.pauseMs ?? PAUSE_MS;
+    if (this.#isDead) this.#options.part?.told(null);
+    this.#isDead = false;
     try {
+      if (answer.fault !== undefined) throw new PartFailed(answer.fault);
       if (answer.error !== undefined) throw new Error(`${this.#options.doing}: ${answer.error}`);
       asked?.resolve(this.#options.read(answer) as never);
     } catch (error) {
@@ -110,6 +133,9 @@ export class AskedThread<Question extends object, Answer extends Answering> {
 
   #again(why: string): void {
     this.#why = why;
+    this.#isDead = true;
+    const { part } = this.#options;
+    part?.told({ part: part.name, state: "failed", detail: why, full: false });
     const seconds = this.#pauseMs / 1000;
     this.#options.report(`${this.#options.doing}: its thread has died and is started again in ${seconds} s: ${why}`);
     this.#restarting = setTimeout(() => this.start(), this.#pauseMs);

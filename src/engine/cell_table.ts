@@ -1,17 +1,17 @@
 import { randomBytes } from "node:crypto";
 import type { CellKey } from "../maps/cells.ts";
-
-/** What a cell has become: its bytes, or null: it is no more. */
-export type Change = Buffer | null;
-
-const WIDTH = 5;
-const HASH = 0;
-const KEY_AT = 1;
-const KEY_BYTES = 2;
-const VALUE_AT = 3;
-const VALUE_BYTES = 4;
-/** In place of the value's bytes: the cell is no more. */
-const GONE = 0xffffffff;
+import {
+  type CellMemory,
+  type Change,
+  GONE,
+  HASH,
+  KEY_AT,
+  KEY_BYTES,
+  SortedCells,
+  VALUE_AT,
+  VALUE_BYTES,
+  WIDTH,
+} from "./sorted_cells.ts";
 
 const ENTRIES_MIN = 64;
 const BYTES_MIN = 4096;
@@ -35,16 +35,17 @@ const SEED = randomBytes(4).readInt32LE(0);
  *     keys       end to end
  *     values     end to end; views go out, so a value that replaces another stands behind all others
  *
+ * All but the slots is memory that threads share: who writes the cells to the store need not be this one.
  * What was replaced goes when there is no more room: all that is in use moves, then, into a buffer with room for more.
  */
 export class CellTable {
   #size = 0;
   #slots = new Uint32Array(ENTRIES_MIN * SLOTS);
-  #entries = new Uint32Array(ENTRIES_MIN * WIDTH);
-  #keys = Buffer.allocUnsafeSlow(BYTES_MIN);
+  #entries = sharedWords(ENTRIES_MIN * WIDTH);
+  #keys = sharedBytes(BYTES_MIN);
   #keysEnd = 0;
   #keysUsed = 0;
-  #values = Buffer.allocUnsafeSlow(BYTES_MIN);
+  #values = sharedBytes(BYTES_MIN);
   #valuesEnd = 0;
   #valuesUsed = 0;
   /** What was looked for last, and what was found: most cells are asked for before they change. */
@@ -98,16 +99,14 @@ export class CellTable {
     this.#entry = -1;
   }
 
-  /** In no order. The table must not change meanwhile. */
-  *[Symbol.iterator](): Iterator<[key: CellKey, change: Change]> {
-    for (let entry = 0; entry < this.#size; entry++) yield [this.#key(entry), this.#change(entry)];
+  /** As it is now, for as long as nothing in it changes; another thread may read it, too. */
+  get memory(): CellMemory {
+    return { size: this.#size, entries: this.#entries, keys: this.#keys, values: this.#values };
   }
 
   /** In the order of the keys. The table must not change meanwhile. */
-  *inOrder(): Iterable<[key: CellKey, change: Change]> {
-    const keys = Array.from({ length: this.#size }, (_, entry) => this.#key(entry));
-    // Strings of bytes sort in the order of their bytes by themselves, and faster than by a function of ours.
-    for (const key of keys.sort()) yield [key, this.get(key) as Change];
+  [Symbol.iterator](): Iterator<readonly [key: CellKey, change: Change]> {
+    return new SortedCells(this.memory).entries();
   }
 
   /** Leaves the entry, or -1, and where it is or would be. */
@@ -158,7 +157,7 @@ export class CellTable {
   }
 
   #grow(): void {
-    const entries = new Uint32Array(this.#entries.length * 2);
+    const entries = sharedWords(this.#entries.length * 2);
     entries.set(this.#entries);
     this.#entries = entries;
     this.#slots = new Uint32Array(this.#slots.length * 2);
@@ -215,12 +214,6 @@ export class CellTable {
     return end;
   }
 
-  #key(entry: number): CellKey {
-    const at = entry * WIDTH;
-    const start = this.#entries[at + KEY_AT] as number;
-    return this.#keys.toString("latin1", start, start + (this.#entries[at + KEY_BYTES] as number));
-  }
-
   #change(entry: number): Change {
     const at = entry * WIDTH;
     const bytes = this.#entries[at + VALUE_BYTES] as number;
@@ -239,10 +232,18 @@ function valueBytes(entries: Uint32Array, entry: number): number {
   return bytes === GONE ? 0 : bytes;
 }
 
-function roomFor(used: number): Buffer<ArrayBuffer> {
+function roomFor(used: number): Buffer<SharedArrayBuffer> {
   if (used > BYTES_MAX)
     throw new RangeError(`${used} bytes of changed cells: they must be written before there are as many`);
-  return Buffer.allocUnsafeSlow(Math.min(BYTES_MAX, Math.max(BYTES_MIN, used * ROOM)));
+  return sharedBytes(Math.min(BYTES_MAX, Math.max(BYTES_MIN, used * ROOM)));
+}
+
+function sharedBytes(bytes: number): Buffer<SharedArrayBuffer> {
+  return Buffer.from(new SharedArrayBuffer(bytes));
+}
+
+function sharedWords(words: number): Uint32Array<SharedArrayBuffer> {
+  return new Uint32Array(new SharedArrayBuffer(words * Uint32Array.BYTES_PER_ELEMENT));
 }
 
 function copy(from: Buffer, start: number, end: number, to: Buffer, at: number): void {

@@ -1,7 +1,8 @@
 import { availableParallelism } from "node:os";
 import type { Worker } from "node:worker_threads";
 import type { BatchFigures, Reply, Request } from "./engine.ts";
-import { FrameWriter, readReplies } from "./frames.ts";
+import { FrameWriter, type Later, readReplies } from "./frames.ts";
+import { mayBeLarge } from "./pieces.ts";
 import type { Queries, QueryName } from "./queries.ts";
 import type { FromEngine, ToEngine } from "./worker.ts";
 
@@ -13,11 +14,21 @@ export class EngineBusy extends Error {
   }
 }
 
-/** The engine is gone, or going: nothing was taken on, or nobody can say. */
+/** The engine is gone, or going: nothing was taken on. */
 export class EngineClosed extends Error {
   constructor() {
     super("the engine has stopped");
     this.name = "EngineClosed";
+  }
+}
+
+/** The engine has gone with what it was asked: nobody can say what has become of it. */
+export class EngineLost extends Error {
+  constructor() {
+    super(
+      "the engine has stopped: whether the command is recorded is unknown; look at what has become of it before it is sent again",
+    );
+    this.name = "EngineLost";
   }
 }
 
@@ -67,6 +78,10 @@ export class EngineClient {
   readonly #writer = new FrameWriter();
   #gathering: Waiting[] = [];
   readonly #underWay: Waiting[][] = [];
+  /** Large commands that the engine answers apart from their batch, by the numbers that it has given them. */
+  readonly #later = new Map<number, Waiting>();
+  /** What each connection has sent last that may be large: what comes behind it on the connection waits for it. */
+  readonly #before = new Map<Connection, Promise<unknown>>();
   readonly #questions = new Map<number, { resolve: (answer: never) => void; reject: (error: Error) => void }>();
   #lastQuestion = 0;
   #scheduled = false;
@@ -108,6 +123,25 @@ export class EngineClient {
    * connection is closed before it goes to the engine.
    */
   run(request: Request, connection?: Connection): Promise<Reply> {
+    const before = connection === undefined || this.#before.size === 0 ? undefined : this.#before.get(connection);
+    const reply =
+      before === undefined ? this.#take(request, connection) : before.then(() => this.#take(request, connection));
+    if (connection !== undefined && mayBeLarge(request)) this.#goBefore(connection, reply);
+    return reply;
+  }
+
+  #goBefore(connection: Connection, reply: Promise<Reply>): void {
+    const settled = reply.then(
+      () => {},
+      () => {},
+    );
+    this.#before.set(connection, settled);
+    settled.then(() => {
+      if (this.#before.get(connection) === settled) this.#before.delete(connection);
+    });
+  }
+
+  #take(request: Request, connection: Connection | undefined): Promise<Reply> {
     if (this.#closed !== null || this.#gone) return Promise.reject(new EngineClosed());
     if (this.#commands >= this.#limits.commandsMax || this.#bytes > this.#limits.bytesMax)
       return Promise.reject(new EngineBusy(this.#commands, this.#bytes));
@@ -140,6 +174,7 @@ export class EngineClient {
   async #finish(): Promise<void> {
     if (this.#gone) return;
     if (this.#commands > 0) await new Promise<void>((resolve) => (this.#drained = resolve));
+    if (this.#gone) return;
     const stopped = new Promise<void>((resolve) => this.#worker.once("exit", () => resolve()));
     this.#post({ kind: "close" });
     await stopped;
@@ -198,13 +233,20 @@ export class EngineClient {
         const batch = this.#underWay.shift() ?? [];
         this.#send();
         const replies = readReplies(message.frames, message.length);
-        batch.forEach(({ bytes, resolve }, at) => {
-          this.#commands--;
-          this.#bytes -= bytes;
-          resolve(replies[at] as Reply);
+        batch.forEach((waiting, at) => {
+          const reply = replies[at] as Reply | Later;
+          if ("later" in reply) this.#later.set(reply.later, waiting);
+          else this.#settle(waiting, reply);
         });
         this.#onBatch(message.figures);
         this.#grow(message.seq);
+        if (this.#commands === 0) this.#drained?.();
+        break;
+      }
+      case "reply": {
+        const [reply] = readReplies(message.frames, message.length) as [Reply];
+        this.#settle(this.#later.get(message.id) as Waiting, reply);
+        this.#later.delete(message.id);
         if (this.#commands === 0) this.#drained?.();
         break;
       }
@@ -225,6 +267,12 @@ export class EngineClient {
     }
   }
 
+  #settle({ bytes, resolve }: Waiting, reply: Reply): void {
+    this.#commands--;
+    this.#bytes -= bytes;
+    resolve(reply);
+  }
+
   #grow(seq: number): void {
     if (seq <= this.#seq) return;
     this.#seq = seq;
@@ -238,8 +286,13 @@ export class EngineClient {
   /** The engine's thread is gone: whoever waits is told. */
   #lost(): void {
     this.#gone = true;
-    for (const { reject } of [...this.#underWay.flat(), ...this.#gathering]) reject(new EngineClosed());
-    for (const { reject } of this.#questions.values()) reject(new EngineClosed());
+    for (const { reject } of [...this.#underWay.splice(0).flat(), ...this.#later.values()]) reject(new EngineLost());
+    for (const { reject } of this.#gathering) reject(new EngineClosed());
+    this.#later.clear();
+    this.#gathering = [];
+    this.#commands = 0;
+    this.#bytes = 0;
+    for (const { reject } of this.#questions.values()) reject(new EngineLost());
     this.#questions.clear();
     this.#drained?.();
   }

@@ -1,7 +1,7 @@
 import type { CellKey } from "../maps/cells.ts";
 import { POSITION_BYTES } from "../maps/map.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
-import { OPERATOR, OpenMap, type State } from "../syscall/state.ts";
+import { mapCell, OPERATOR, OpenMap, type State } from "../syscall/state.ts";
 import type { EventOrigin, History } from "./history.ts";
 import type { MapEver } from "./maps_ever.ts";
 import type { Version } from "./versions.ts";
@@ -26,6 +26,8 @@ export interface VersionPage {
   /** Whether there are older and newer ones within the range's end. */
   readonly older: boolean;
   readonly newer: boolean;
+  /** The oldest event that is not archived, where the page ends at it and the map is older; null: nothing is missing. */
+  readonly oldestSeq: number | null;
 }
 
 export interface HistoryOf {
@@ -44,6 +46,9 @@ export function elementVersions(
   range: VersionRange,
 ): VersionPage | Refusal {
   const { map } = ever;
+  // Its cells may go later than it.
+  const upTo = Math.min(range.upTo, ever.freed ?? range.upTo);
+  const within = { ...range, upTo };
   const bytes = map.keySize === 0 ? POSITION_BYTES : map.keySize;
   if (key.length !== bytes) return refuse("EINVAL", `key has ${key.length} bytes: this map's have ${bytes}`);
   const { type } = new OpenMap(past.stateAt(0), map, OPERATOR);
@@ -51,18 +56,20 @@ export function elementVersions(
   const floor = past.archivedThrough;
   const { found, older, newer } =
     range.after === undefined
-      ? below(past.history, cell, ever, range.before ?? range.upTo + 1, floor, range)
-      : above(past.history, cell, ever, Math.max(range.after, floor), floor, range);
+      ? below(past.history, cell, ever, range.before ?? upTo + 1, floor, within)
+      : above(past.history, cell, ever, Math.max(range.after, floor), floor, within);
   const shown = ({ seq, bytes }: Version): string | null => {
     if (ever.freed !== null && seq >= ever.freed) return null;
     const open = new OpenMap(past.stateAt(seq), map, OPERATOR);
     return type.element(open, cell, bytes ?? undefined)?.value.toString("hex") ?? null;
   };
+  const [olderMap] = floor > 0 && !older ? past.history.versions(mapCell(map.id), floor) : [];
   const [first, ...versions] = found;
   let before = shown(first as Version);
   return {
     older,
     newer,
+    oldestSeq: olderMap === undefined ? null : floor + 1,
     versions: versions.map((version) => {
       const value = shown(version);
       const one = { ...past.originOf(version.seq), before, value };
@@ -79,6 +86,9 @@ interface Found {
   readonly newer: boolean;
 }
 
+/** A page ends behind so many bytes of versions, however few these are. */
+const PAGE_BYTES = 4 * 1024 * 1024;
+
 const NEVER: Version = { seq: 0, bytes: null };
 
 function below(
@@ -91,13 +101,17 @@ function below(
 ): Found {
   const last = Math.min(before - 1, upTo);
   const found: Version[] = [];
+  let bytes = 0;
+  let isFull = false;
   for (const version of withEnd(history.versions(cell, last), ever, last)) {
     found.unshift(version);
-    if (found.length > limit || version.seq <= floor) break;
+    bytes += version.bytes?.length ?? 0;
+    isFull = found.length > limit || (found.length > 1 && bytes > PAGE_BYTES);
+    if (isFull || version.seq <= floor) break;
   }
   const first = found[0] ?? NEVER;
-  const older = found.length > limit && first.seq > floor;
-  if (found.length <= limit && (found.length === 0 || first.seq > floor)) found.unshift(NEVER);
+  const older = isFull && first.seq > floor;
+  if (!isFull && (found.length === 0 || first.seq > floor)) found.unshift(NEVER);
   return { found, older, newer: isAnyAbove(history, cell, ever, last, upTo) };
 }
 
@@ -111,13 +125,16 @@ function above(
 ): Found {
   const [first = NEVER] = withEnd(history.versions(cell, after), ever, after);
   const found = [first];
+  let bytes = first.bytes?.length ?? 0;
+  const isFull = (): boolean => found.length > limit || (found.length > 1 && bytes > PAGE_BYTES);
   for (const version of history.versionsAfter(cell, after)) {
-    if (version.seq > upTo || found.length > limit) break;
+    if (version.seq > upTo || isFull()) break;
     found.push(version);
+    bytes += version.bytes?.length ?? 0;
   }
   const last = found.at(-1) as Version;
   const { freed } = ever;
-  if (found.length <= limit && freed !== null && freed > after && freed <= upTo && last.bytes !== null)
+  if (!isFull() && freed !== null && freed > after && freed <= upTo && last.bytes !== null)
     found.push({ seq: freed, bytes: null });
   const end = (found.at(-1) as Version).seq;
   return { found, older: first.seq > floor, newer: isAnyAbove(history, cell, ever, Math.max(end, after), upTo) };

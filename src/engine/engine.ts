@@ -1,37 +1,60 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
 import { CMD } from "../abi/service.ts";
 import { mayUseSessionOf, SERVICE_NAME } from "../access/caller.ts";
+import type { MapLimits } from "../access/map_limits.ts";
+import { type Limits, UNLIMITED } from "../access/quotas.ts";
+import type { Scope } from "../access/scopes.ts";
+import { nextTime } from "../log/clock_step.ts";
 import { type Event, eventRow } from "../log/event.ts";
-import { READS, touchedMaps } from "../log/touched.ts";
+import { keptInput } from "../log/kept_input.ts";
+import { addsNoCells, READS, touchedMaps } from "../log/touched.ts";
 import type { Host, MapRecord } from "../maps/map.ts";
-import type { Action, Command, CreateCommand, EndReason, OpenCommand, Origin } from "../syscall/command.ts";
+import { withoutAbsent } from "../syscall/batch.ts";
+import type {
+  Action,
+  Command,
+  CreateCommand,
+  ElementsCommand,
+  EndReason,
+  OpenCommand,
+  Origin,
+} from "../syscall/command.ts";
+import { Coverage } from "../syscall/coverage.ts";
 import { execute, redo } from "../syscall/execute.ts";
-import { checkSession } from "../syscall/guards.ts";
+import { asRead, checkSession } from "../syscall/guards.ts";
 import type { Outcome } from "../syscall/outcome.ts";
-import { type SessionRecord, State, sendsToInterfaces } from "../syscall/state.ts";
+import { permit } from "../syscall/permission.ts";
+import { type DeferredPiece, type SessionRecord, State, sendsToInterfaces } from "../syscall/state.ts";
+import type { CellTable } from "./cell_table.ts";
+import { faultIn, type PartFault } from "./derived.ts";
 import { ChangeList, IGNORE } from "./followers.ts";
 import { KernelMaps } from "./kernel_maps.ts";
 import { Leases } from "./leases.ts";
 import { type Made, noteMade, withMade } from "./made.ts";
 import { MirrorSources } from "./mirror_sources.ts";
+import { Moments } from "./moments.ts";
 import { withOccupied } from "./occupied.ts";
 import { PendingCells } from "./pending.ts";
-import type {
-  Clock,
-  EventLog,
-  Interfaces,
-  Mirror,
-  MirrorChange,
-  MirrorStatus,
-  OpenedObject,
-  Processes,
-  StateStore,
+import type { WalkRequest } from "./pieces.ts";
+import {
+  type Clock,
+  type EventLog,
+  type Interfaces,
+  LogUncertain,
+  type Mirror,
+  type MirrorChange,
+  type MirrorStatus,
+  type OpenedObject,
+  type Processes,
+  type StateStore,
 } from "./ports.ts";
-import type { EngineStats, SessionView } from "./queries.ts";
+import type { CallerStats, EngineStats, SessionView } from "./queries.ts";
+import { visitMaps } from "./turns.ts";
 import { type PastOfMaps, Windows } from "./windows.ts";
 
-/** A command as it reaches the engine: everything but the time. */
-export type Request = Action & Omit<Origin, "timeUs">;
+/** A command as it reaches the engine: everything but the time; and the id of its caller's limits, if he has any. */
+export type Request = Action & Omit<Origin, "timeUs"> & { readonly limits?: number };
 
 /** A request that opens a real object; `object` null: the machine has none of this kind. */
 interface Opened {
@@ -42,10 +65,23 @@ interface Opened {
 type OpenRequest = OpenCommand & { readonly session: number; readonly caller: string };
 
 /** What a request is answered with. */
-export type Reply =
-  | { readonly seq: number; readonly outcome: Outcome }
-  /** The command did not happen: no event tells of it. */
-  | { readonly failure: "disk full" | "log failed" | "bug"; readonly detail: string };
+export type Reply = { readonly seq: number; readonly outcome: Outcome } | NotDone;
+
+/** The command did not happen: no event tells of it; or nobody knows whether it has: "outcome unknown". */
+export interface NotDone {
+  readonly failure: "disk full" | "log failed" | "state failed" | "outcome unknown" | "bug" | "scope missing";
+  readonly detail: string;
+  /** Of "scope missing": its caller may not do it, since this one does not cover what it means. */
+  readonly scope?: Scope;
+  /** What has happened all the same: of a large command what was done before. Left out: nobody can say. */
+  readonly done?: "nothing" | DoneInPart;
+}
+
+export interface DoneInPart {
+  readonly count: number;
+  readonly of: number;
+  readonly what: "elements" | "bytes";
+}
 
 /** What became of commands that run as one. */
 export type WholeReply =
@@ -54,11 +90,11 @@ export type WholeReply =
   | { readonly refused: Outcome; readonly cmd: number }
   /** The map is not what the commands were made for. */
   | { readonly changed: true }
-  | Extract<Reply, { failure: string }>;
+  | NotDone;
 
 export interface EngineParts {
   readonly log: EventLog;
-  readonly store: StateStore;
+  readonly store: StateStore<CellTable>;
   readonly mirror: Mirror;
   readonly clock: Clock;
   readonly host: Host;
@@ -67,10 +103,24 @@ export interface EngineParts {
   /** Asked what kernel maps lack that have not followed for long. */
   readonly past: PastOfMaps;
   readonly graceMs: number;
+  /** What each caller may have; left out: whatever he wants. */
+  readonly limits?: Limits;
+  /** How much is pending when it is written to the store; left out: what costs least. */
+  readonly large?: Pending;
   /** Where a bug or a broken machine is told of. */
   readonly report: (message: string, error: unknown) => void;
+  /** Told when the state cannot be written, and when it can be again: null. Left out: nobody is. */
+  readonly stateTold?: (fault: PartFault | null) => void;
+  /** Told, once, that nothing is taken on any more: only another process can find out what the log has. Left out: nobody is. */
+  readonly ended?: (why: string) => void;
   /** Where an operator is told of maps whose kernel map does not follow; left out: nobody is. */
   readonly notice?: (message: string) => void;
+}
+
+/** Changed cells that the store does not have yet. */
+export interface Pending {
+  readonly cells: number;
+  readonly bytes: number;
 }
 
 /** Figures of one batch, for the metrics. */
@@ -82,12 +132,13 @@ export interface BatchFigures {
 }
 
 /** When what is pending is written to the store, unless it rests before: large transactions cost least a cell. */
-const WRITE_CELLS = 65_536;
-const WRITE_BYTES = 64 * 1024 * 1024;
-/** The same in a replay, where most cells change many times over: only what they are in the end is written. */
-const REPLAY_CELLS = 1_048_576;
-/** How far what is pending may outgrow that while the store is still being written to. */
+const LARGE: Pending = { cells: 65_536, bytes: 64 * 1024 * 1024 };
+/** In a replay so many times as many cells: most change many times over, and only what they are in the end is written. */
+const REPLAY_CELLS = 16;
+/** How far what is pending may outgrow that while the store is still being written to, or fails. */
 const OVERRUN = 3;
+/** The same in a replay whose store fails: a state that is smaller is served from memory. */
+const REPLAY_OVERRUN = 8;
 /** Errnos end below: cmd and errno make one key of the counts. */
 const ERRNO_END = 1024;
 /** How long a store or a log that has failed is left alone. */
@@ -98,6 +149,12 @@ const PROGRESS_EVENTS = 10_000;
 const MACHINE_MS = 100;
 /** Cells reclaimed between two batches. */
 const RECLAIM_CELLS = 2048;
+/** Elements that go with maps and objects in one turn, and in one event of what was put off. */
+const FREE_ELEMENTS = 2048;
+/** Descriptors of sessions that end by themselves in one turn, unless one alone has more. */
+const END_FDS = 4096;
+/** How often it is looked whether the log's files are there, while nobody writes. */
+const SEEK_MS = 1000;
 /** Archived events removed from the log between two batches. */
 const DELETE_EVENTS = 1000;
 
@@ -109,12 +166,18 @@ const DELETE_EVENTS = 1000;
 export class Engine {
   readonly state: State;
   readonly leases: Leases;
+  /** Which maps callers' globs cover. */
+  readonly coverage: Coverage;
+  #mapLimits: ReadonlyMap<number, MapLimits> = new Map();
   readonly #parts: EngineParts;
   readonly #cells: PendingCells;
   readonly #changes = new ChangeList();
+  /** Of maps whose elements are being read page by page. */
+  readonly moments: Moments;
   /** What is done about kernel maps. */
   readonly kernelMaps: KernelMaps;
   #seq: number;
+  /** The last event's. */
   #timeUs: number;
   /** What has happened to the mirror since the last batch: events of the next one. */
   #notes: Request[] = [];
@@ -126,16 +189,29 @@ export class Engine {
   #usesInterfaces = false;
   /** When the machine was last looked at. */
   #lookedMs = Number.NEGATIVE_INFINITY;
+  /** When it was last looked whether the log's files are there. */
+  #soughtMs = 0;
+  /** Why nothing is taken on any more; null: it is. */
+  #ended: string | null = null;
   /** When the store may be tried again, after it has failed. */
   #retryAtMs = 0;
+  /** Why the store could not be written to last; null: it could. */
+  #stateFault: PartFault | null = null;
+  readonly #large: Pending;
   /** Commands that are in the log since the start, by cmd and errno. */
   readonly #counts = new Map<number, number>();
+  /** The same by caller. */
+  readonly #byCaller = new Map<string, { commands: number; refused: number; overQuota: number }>();
   figures: BatchFigures = { commands: 0, executeMs: 0, commitMs: 0, mirrorMs: 0 };
 
   constructor(parts: EngineParts) {
     this.#parts = parts;
+    this.#large = parts.large ?? LARGE;
     this.#cells = new PendingCells(parts.store);
-    this.state = new State(this.#cells, parts.host, parts.mirror.follows ? this.#changes : IGNORE);
+    const follower = parts.mirror.follows ? this.#changes : IGNORE;
+    this.state = new State(this.#cells, parts.host, follower, parts.limits ?? UNLIMITED);
+    this.coverage = new Coverage(this.state);
+    this.moments = new Moments(this.#cells, parts.host);
     this.leases = new Leases(parts.graceMs, parts.processes);
     this.#seq = parts.log.lastSeq;
     this.#timeUs = parts.log.lastTimeUs;
@@ -187,9 +263,14 @@ export class Engine {
         redoEvent(replayed, event);
       }
       seq = events.at(-1)?.seq ?? seq;
-      if (this.#cells.size >= REPLAY_CELLS || this.#cells.bytes >= WRITE_BYTES) {
+      if (this.#isLarge(1, REPLAY_CELLS)) {
         await this.#cells.writing;
         this.#write(seq);
+      }
+      while (this.#isLarge(REPLAY_OVERRUN, REPLAY_CELLS) && this.#stateFault !== null) {
+        await sleep(this.#retryAtMs - this.#nowMs());
+        this.#write(seq);
+        await this.#cells.writing;
       }
       if (seq - told < PROGRESS_EVENTS) continue;
       told = seq;
@@ -201,9 +282,35 @@ export class Engine {
       this.#usesInterfaces ||= sendsToInterfaces(map.type);
       this.kernelMaps.drift.watch(map, this.#nowMs());
     }
+    // Counted and noted now, so that no command waits for it.
+    this.state.pinsOf(0);
+    this.state.settle();
     mirror.takeUpObjects(this.state.objects.all());
     await this.kernelMaps.takeUpFirst(mirroring);
     this.endExited();
+  }
+
+  /** From now on callers may do this; what comes with the id of any other limits is refused. */
+  setMapLimits(limits: readonly MapLimits[]): void {
+    this.#mapLimits = new Map(limits.map((one) => [one.id, one]));
+    this.coverage.keep(limits.map(({ read }) => read));
+  }
+
+  /** undefined: nobody has them any more. */
+  mapLimits(id: number): MapLimits | undefined {
+    return this.#mapLimits.get(id);
+  }
+
+  /** Whether a walk of ids by what globs cover looks at so few maps that nobody waits for it. */
+  isNear({ limits }: WalkRequest): boolean {
+    const reach = this.#mapLimits.get(limits)?.read ?? [];
+    return reach === "all" || this.coverage.isNear(reach);
+  }
+
+  /** Looks at some maps for such a walk; answers whether that was enough. */
+  walk({ limits, attr }: WalkRequest): boolean {
+    const reach = this.#mapLimits.get(limits)?.read ?? [];
+    return reach === "all" || this.coverage.walk(reach, attr.startId, 1);
   }
 
   /** Decides, records, mirrors and answers a batch, in its order. */
@@ -220,6 +327,7 @@ export class Engine {
     let refused: WholeReply | null = null;
     const replies = this.#run(requests, (timeUs, events) => {
       const mark = this.#cells.mark();
+      const usage = this.state.usage.mark();
       const changes = this.#changes.length;
       const opened = this.#opened.length;
       const first = events.length;
@@ -236,7 +344,7 @@ export class Engine {
       if (refused === null) return replies;
       this.#cells.rollback(mark);
       this.#changes.truncate(changes);
-      this.state.forget();
+      this.state.forget(usage);
       for (const [object] of this.#opened.splice(opened)) object.drop();
       events.length = first;
       return [];
@@ -247,9 +355,12 @@ export class Engine {
   }
 
   #run(requests: readonly Request[], decide: (timeUs: number, events: Event[]) => Reply[]): Reply[] {
+    if (this.#ended !== null || this.#isLost()) return requests.map(() => ENDED);
     const started = performance.now();
-    const timeUs = Math.max(this.#parts.clock.nowUs(), this.#timeUs);
+    this.state.atOnce = FREE_ELEMENTS;
+    const { timeUs, step } = nextTime(this.#parts.clock.nowUs(), this.#timeUs);
     const events: Event[] = [];
+    if (step !== null) this.#decide({ ...step, session: 0, caller: SERVICE_NAME }, timeUs, events);
     this.#look();
     const notes = this.#notes;
     this.#notes = [];
@@ -264,11 +375,11 @@ export class Engine {
       this.#notes = notes;
       return requests.map(() => failure);
     }
-    this.#timeUs = timeUs;
+    if (events.length > 0) this.#timeUs = timeUs;
     for (const [object, id] of opened) object.keep(id);
     for (const { command, outcome } of events) {
       this.#follow(command, outcome);
-      this.#count(command.cmd, outcome.errno);
+      this.#count(command, outcome);
     }
     const committed = performance.now();
     const changes = this.#changes.take();
@@ -309,10 +420,15 @@ export class Engine {
    */
   idle(leasesOnly: boolean): boolean {
     const scanning = this.kernelMaps.step();
-    this.#runOwn();
+    this.moments.trim(this.#nowMs());
+    const owes = this.#runOwn();
+    if (this.#nowMs() - this.#soughtMs >= SEEK_MS) {
+      this.#soughtMs = this.#nowMs();
+      if (this.#ended === null) this.#isLost();
+    }
     const archived = this.#deleteArchived();
-    if (leasesOnly) return scanning;
-    const more = this.state.reclaim(RECLAIM_CELLS) || archived || scanning;
+    if (leasesOnly) return scanning || owes;
+    const more = this.state.reclaim(RECLAIM_CELLS) || archived || scanning || owes;
     this.#cells.settle();
     if (this.#cells.size > 0) this.#write(this.#seq);
     return more;
@@ -336,16 +452,20 @@ export class Engine {
     return this.#parts.mirror.status(mapId);
   }
 
-  /** Figures for the metrics; of at most `mapsMax` maps. */
-  stats(mapsMax: number): EngineStats {
+  /** Figures for the metrics; of at most `mapsMax` maps, the first by id. Maps are counted a piece a turn. */
+  async stats(mapsMax: number): Promise<EngineStats> {
     const { store, mirror } = this.#parts;
     const maps: { id: number; name: string; type: number; entries: number; maxEntries: number }[] = [];
-    const ids: number[] = [];
-    for (const [, { id, name, type, maxEntries }] of this.state.maps.from("")) {
-      if (maps.length < mapsMax) maps.push({ id, name, type, maxEntries, entries: this.state.entryCount(id) });
-      ids.push(id);
-    }
+    const mirrorMaps = this.kernelMaps.noCounts();
+    let mapCount = 0;
+    await visitMaps(this.state, (map) => {
+      const { id, name, type, maxEntries } = map;
+      if (maps.length < mapsMax) maps.push({ id, name, type, maxEntries, entries: this.state.listedCount(map) });
+      this.kernelMaps.count(id, mirrorMaps);
+      mapCount++;
+    });
     return {
+      callers: this.#callerStats(),
       commands: [...this.#counts].map(([key, count]) => [Math.floor(key / ERRNO_END), key % ERRNO_END, count]),
       seq: this.#seq,
       stateSeq: store.seq,
@@ -354,10 +474,21 @@ export class Engine {
       mirrorOff: mirror.off,
       mirrorRefusals: this.kernelMaps.refusalCount,
       driftFound: this.kernelMaps.drift.found,
-      mirrorMaps: this.kernelMaps.counts(ids),
-      mapCount: ids.length,
+      mirrorMaps,
+      mapCount,
       maps,
     };
+  }
+
+  #callerStats(): CallerStats[] {
+    const { usage } = this.state;
+    const names = new Set([...this.#byCaller.keys(), ...[...usage.all()].map(([caller]) => caller)]);
+    const none = { commands: 0, refused: 0, overQuota: 0 };
+    return [...names].map((caller) => ({
+      caller,
+      ...(this.#byCaller.get(caller) ?? none),
+      amounts: usage.of(caller),
+    }));
   }
 
   /** Writes everything that is pending, if the store takes it. */
@@ -379,9 +510,16 @@ export class Engine {
   /** Begins to write to the store, unless it is being written to, or has failed a moment ago. */
   #write(seq: number): void {
     if (this.#cells.writing !== null || this.#nowMs() < this.#retryAtMs) return;
-    this.#cells.write(seq, (error) => {
+    let fault: PartFault | null = null;
+    const written = this.#cells.write(seq, (error) => {
       this.#retryAtMs = this.#nowMs() + RETRY_MS;
       this.#parts.report("writing to the state: it stays pending, the log has it", error);
+      const detail = (error as Error).message;
+      fault = { part: "state", state: "failed", detail, full: faultIn(error) === "full" };
+    });
+    written.then(() => {
+      this.#stateFault = fault;
+      this.#parts.stateTold?.(fault);
     });
   }
 
@@ -394,35 +532,72 @@ export class Engine {
     return false;
   }
 
-  #count(cmd: number, errno: number): void {
+  #count({ cmd, caller }: Command, { errno, out }: Outcome): void {
     const key = cmd * ERRNO_END + errno;
     this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
+    // What was refused before it was a command.
+    if (cmd === CMD.ACCESS_REFUSED) return;
+    let counts = this.#byCaller.get(caller);
+    if (counts === undefined) {
+      counts = { commands: 0, refused: 0, overQuota: 0 };
+      this.#byCaller.set(caller, counts);
+    }
+    counts.commands++;
+    if (errno !== 0) counts.refused++;
+    if (out?.quota !== undefined) counts.overQuota++;
   }
 
-  /** What the service does of its own accord; where the log fails it, it waits before it tries again. */
-  #runOwn(): void {
+  /** What the service does of its own accord; where the log fails it, it waits before it tries again. Answers whether there is more. */
+  #runOwn(): boolean {
     this.#look();
     const nowMs = this.#nowMs();
-    const ended = this.leases.expired(nowMs);
-    if (nowMs < this.#ownAfterMs || (ended.length === 0 && this.#notes.length === 0)) return;
+    if (nowMs < this.#ownAfterMs) return false;
+    const over = this.leases.expired(nowMs);
+    const ended = this.#inOneTurn(over);
+    const deferred = this.state.deferred();
+    if (ended.length === 0 && this.#notes.length === 0 && deferred === null) return false;
+    const requests: Request[] = ended.map(({ session, reason }) =>
+      endRequest(session, this.#callerOf(session), reason),
+    );
+    if (deferred !== null) requests.push(freeRequest(deferred));
     const before = this.#seq;
-    this.run(ended.map(({ session, reason }) => endRequest(session, this.#callerOf(session), reason)));
+    this.#run(requests, (timeUs, events) => requests.map((request) => this.#runOne(request, timeUs, events)));
     if (this.#seq === before) this.#ownAfterMs = nowMs + RETRY_MS;
+    return ended.length < over.length || deferred !== null;
   }
 
-  #isLarge(times: number): boolean {
-    return this.#cells.size >= WRITE_CELLS * times || this.#cells.bytes >= WRITE_BYTES * times;
+  /** The first of the sessions that are over, as many as have few descriptors; at least one. */
+  #inOneTurn<Ended extends { readonly session: number }>(over: readonly Ended[]): readonly Ended[] {
+    let fds = 0;
+    const end = over.findIndex(({ session }, at) => {
+      fds += 1 + this.state.fdCount(session);
+      return at > 0 && fds > END_FDS;
+    });
+    return end < 0 ? over : over.slice(0, end);
+  }
+
+  #isLarge(times: number, cellTimes = 1): boolean {
+    const { cells, bytes } = this.#large;
+    return this.#cells.size >= cells * times * cellTimes || this.#cells.bytes >= bytes * times;
+  }
+
+  /** What a caller has sent. While the store fails, and as much is pending as may be, nothing that would be pending, too. */
+  #answer(request: Request, timeUs: number, events: Event[]): Reply {
+    const fault = this.#stateFault;
+    if (fault !== null && this.#isLarge(OVERRUN) && !addsNoCells(request.cmd)) return noRoom(fault);
+    return this.#runOne(request, timeUs, events);
   }
 
   /** One request; to end a session is to close its descriptors first, each by a command of its own. */
-  #answer(request: Request, timeUs: number, events: Event[]): Reply {
+  #runOne(request: Request, timeUs: number, events: Event[]): Reply {
     if (request.cmd === CMD.SESSION_END && "attr" in request) {
-      const { session, caller } = request;
+      const { session, caller, peer, restore } = request;
+      const by = { session, caller, peer, ...(restore !== undefined && { restore }) };
       const { reason } = (request as { attr: { reason: EndReason } }).attr;
       const opener = this.state.session(session)?.caller;
       if (opener !== undefined && mayUseSessionOf(opener, caller))
         for (const [fd] of [...this.state.fds(session)])
-          this.#decide({ cmd: CMD.CLOSE, session, caller, fd, attr: { reason } }, timeUs, events);
+          this.#decide({ ...by, cmd: CMD.CLOSE, fd, attr: { reason } }, timeUs, events);
     }
     return this.#decide(request, timeUs, events);
   }
@@ -430,25 +605,47 @@ export class Engine {
   #decide(request: Request, timeUs: number, events: Event[]): Reply {
     const mark = this.#cells.mark();
     const changes = this.#changes.length;
+    const usage = this.state.usage.mark();
     let opened: Opened | null = null;
     try {
       if (request.cmd === CMD.OPEN && "attr" in request) opened = this.#open(request as OpenRequest, timeUs);
-      const asked: Command = { ...(opened?.request ?? request), timeUs };
-      const command = withOccupied(this.state, this.#parts.mirror, this.#changes, asked);
-      const outcome = execute(this.state, command);
+      const said = opened?.request ?? request;
+      let asked: Command = this.#saysPeer(request) ? { ...said, timeUs, peer: undefined } : { ...said, timeUs };
+      if (request.limits !== undefined) {
+        const permitted = this.#permitted(asked, request.limits);
+        if ("failure" in permitted) return permitted;
+        asked = permitted;
+      }
+      const given = withOccupied(this.state, this.#parts.mirror, this.#changes, asRead(this.state, asked));
+      const [done, outcome] = withoutAbsent(given, execute(this.state, given));
+      const command = keptInput(done, outcome);
       if (command.imported === true && this.#parts.mirror.follows) this.#changes.imported(changes);
       if (opened?.object) this.#noteOpened(opened.object, outcome);
       const seq = this.#seq + events.length + 1;
       events.push({ seq, command, outcome });
+      if (goesOn(request, outcome)) this.moments.open(seq, outcome.map, this.#nowMs());
       return { seq, outcome };
     } catch (error) {
       this.#cells.rollback(mark);
       this.#changes.truncate(changes);
-      this.state.forget();
+      this.state.forget(usage);
       opened?.object?.drop();
       this.#parts.report(`executing command ${request.cmd}`, error);
-      return { failure: "bug", detail: "the command failed inside the service; nothing was changed" };
+      return { failure: "bug", detail: "the command failed inside the service", done: "nothing" };
     }
+  }
+
+  /** Whether the peer of a command is its session's, so that its event need not say it again. */
+  #saysPeer({ session, peer }: Request): boolean {
+    return peer !== undefined && session !== 0 && this.state.session(session)?.peer === peer;
+  }
+
+  #permitted(command: Command, id: number): Command | NotDone {
+    const limits = this.#mapLimits.get(id);
+    // They were taken back while the command was on its way.
+    if (limits === undefined) return scopeMissing("read");
+    const permitted = permit(this.coverage, command, limits);
+    return "missing" in permitted ? scopeMissing(permitted.missing) : permitted.command;
   }
 
   /**
@@ -509,30 +706,49 @@ export class Engine {
       if (events.length > 0) this.#parts.log.append(events);
       this.#seq += events.length;
       this.#cells.settle();
+      this.state.settle();
       return null;
     } catch (error) {
       this.#cells.rollback(0);
       this.#changes.truncate(0);
-      this.state.forget();
+      this.state.forget(0);
+      this.moments.closeFrom(this.#seq + 1);
       this.#parts.report(`appending ${events.length} events to the log`, error);
+      if (error instanceof LogUncertain) {
+        this.#end(error.message);
+        return UNKNOWN;
+      }
       const full = (error as { code?: string }).code === "SQLITE_FULL";
       return {
         failure: full ? "disk full" : "log failed",
-        detail: full
-          ? "the log's disk is full; nothing was changed"
-          : "the log could not be written; nothing was changed",
+        detail: full ? "the log's disk is full" : "the log could not be written",
+        done: "nothing",
       };
     }
   }
 
+  /** Whether what is written to the log from now on would be gone with the process: then nothing is. */
+  #isLost(): boolean {
+    const missing = this.#parts.log.missing?.() ?? null;
+    if (missing !== null) this.#end(missing);
+    return missing !== null;
+  }
+
+  #end(why: string): void {
+    if (this.#ended !== null) return;
+    this.#ended = why;
+    this.#parts.ended?.(why);
+  }
+
   /** Whether any are left. Where the log fails, they stay for the next time. */
   #deleteArchived(): boolean {
-    if (this.#nowMs() < this.#ownAfterMs) return false;
+    if (this.#ended !== null || this.#nowMs() < this.#ownAfterMs) return false;
     try {
       return this.#parts.log.deleteArchived(DELETE_EVENTS);
     } catch (error) {
       this.#ownAfterMs = this.#nowMs() + RETRY_MS;
       this.#parts.report("removing archived events from the log", error);
+      if (error instanceof LogUncertain) this.#end(error.message);
       return false;
     }
   }
@@ -567,12 +783,45 @@ export class Engine {
   }
 }
 
+const UNKNOWN: Reply = {
+  failure: "outcome unknown",
+  detail:
+    "the log could not be synced: whether the command is recorded is unknown until the service, which ends, has been started again; look at what has become of it before it is sent again",
+};
+const ENDED: Reply = {
+  failure: "log failed",
+  detail: "the service is ending: nothing can be written to its log",
+  done: "nothing",
+};
+
+function noRoom({ detail, full }: PartFault): Reply {
+  return {
+    failure: full ? "disk full" : "state failed",
+    detail: `the state cannot be written, and as many changes are pending as may be: ${detail}`,
+    done: "nothing",
+  };
+}
+
+/** Whether a page of elements has fewer than were asked for, so that whoever asked reads on as of its event. */
+function goesOn(request: Request, { out }: Outcome): boolean {
+  if (request.cmd !== CMD.MAP_ELEMENTS || !("attr" in request) || out?.more !== true) return false;
+  return (out.count ?? 0) < (request.attr as ElementsCommand["attr"]).limit;
+}
+
 function redoEvent(state: State, { seq, command, outcome }: Event): void {
   try {
     redo(state, command, outcome);
   } catch (error) {
     throw new Error(`replaying event ${seq}: ${(error as Error).message}`, { cause: error });
   }
+}
+
+function scopeMissing(scope: Scope): NotDone {
+  return { failure: "scope missing", detail: `a scope ${scope} is missing`, scope, done: "nothing" };
+}
+
+function freeRequest(deferred: DeferredPiece): Request {
+  return { cmd: CMD.FREE_DEFERRED, session: 0, caller: SERVICE_NAME, attr: { ...deferred, elements: FREE_ELEMENTS } };
 }
 
 function endRequest(session: number, caller: string, reason: EndReason): Request {

@@ -1,4 +1,4 @@
-import { attrText, readCommand, targetOf } from "../log/attr.ts";
+import { commandText, readCommand, targetOf } from "../log/attr.ts";
 import type { Target } from "../syscall/command.ts";
 import type { Out } from "../syscall/outcome.ts";
 import type { Reply, Request } from "./engine.ts";
@@ -8,13 +8,13 @@ import type { Reply, Request } from "./engine.ts";
  *
  *     request  0 u32 length   4 i32 cmd       8 u32 session  12 i32 fd or u32 map id   16 u64 flags
  *             24 u32 key     28 u32 value    32 u32 text     36 u8 target  37 u8 caller's bytes  38 u8 exact  39 u8 dropped
- *             40 caller, key, value, text (JSON)
+ *             40 u32 limits, 0 for none           44 u8 peer's bytes, 0 for none        48 caller, peer, key, value, text (JSON)
  *     reply    0 u32 length   4 u8 kind       8 f64 seq      16 i32 ret    20 i32 errno   24 u32 map
  *             28 u32 key     32 u32 value    36 u32 text     40 key, value, text (JSON)
  *
  * Lengths of key, value and text: ABSENT for null. Frames begin at multiples of 8.
  */
-const REQUEST_BYTES = 40;
+const REQUEST_BYTES = 48;
 const REPLY_BYTES = 40;
 const ABSENT = 0xffffffff;
 const FLAGS_NONE = 0n;
@@ -22,9 +22,14 @@ const FLAGS_NONE = 0n;
 const TARGETS = ["fd", "id", "name", "pinned"] as const;
 const NO_TARGET = 255;
 const CALLER_BYTES_MAX = 255;
+const PEER_BYTES_MAX = 255;
 
-const FAILURES = ["disk full", "log failed", "bug"] as const;
+const FAILURES = ["disk full", "log failed", "state failed", "outcome unknown", "bug", "scope missing"] as const;
 const OUTCOME = 255;
+/** The reply comes later, by the number that stands in place of a seq. */
+const LATER = 254;
+
+type Mutable = { peer?: string; limits?: number };
 
 /** Grows by doubling; what was taken is handed over whole. */
 export class FrameWriter {
@@ -45,7 +50,9 @@ export class FrameWriter {
     const callerBytes = Buffer.byteLength(request.caller);
     if (callerBytes > CALLER_BYTES_MAX) throw new Error(`framing a request: its caller has ${callerBytes} bytes`);
     const textBytes = text === null ? 0 : Buffer.byteLength(text);
-    const at = this.#reserve(REQUEST_BYTES + callerBytes + lengthOf(key) + lengthOf(value) + textBytes);
+    const { peer = "" } = request;
+    if (peer.length > PEER_BYTES_MAX) throw new Error(`framing a request: its peer has ${peer.length} bytes`);
+    const at = this.#reserve(REQUEST_BYTES + callerBytes + peer.length + lengthOf(key) + lengthOf(value) + textBytes);
     const buffer = this.#buffer;
     buffer.writeInt32LE(request.cmd, at + 4);
     buffer.writeUInt32LE(request.session, at + 8);
@@ -58,8 +65,11 @@ export class FrameWriter {
     buffer[at + 37] = callerBytes;
     buffer[at + 38] = given.exact === true ? 1 : 0;
     buffer[at + 39] = 0;
+    buffer.writeUInt32LE(request.limits ?? 0, at + 40);
+    buffer[at + 44] = peer.length;
     let end = at + REQUEST_BYTES;
     end += buffer.write(request.caller, end);
+    end += buffer.write(peer, end, "latin1");
     if (key !== null) end += key.copy(buffer, end);
     if (value !== null) end += value.copy(buffer, end);
     if (text !== null) buffer.write(text, end);
@@ -74,10 +84,12 @@ export class FrameWriter {
 
   reply(reply: Reply): void {
     if ("failure" in reply) {
-      const at = this.#reserve(REPLY_BYTES + Buffer.byteLength(reply.detail));
-      this.#buffer[at + 4] = FAILURES.indexOf(reply.failure);
-      this.#buffer.writeUInt32LE(Buffer.byteLength(reply.detail), at + 36);
-      this.#buffer.write(reply.detail, at + REPLY_BYTES);
+      const { failure, ...told } = reply;
+      const text = JSON.stringify(told);
+      const at = this.#reserve(REPLY_BYTES + Buffer.byteLength(text));
+      this.#buffer[at + 4] = FAILURES.indexOf(failure);
+      this.#buffer.writeUInt32LE(Buffer.byteLength(text), at + 36);
+      this.#buffer.write(text, at + REPLY_BYTES);
       this.count++;
       return;
     }
@@ -98,6 +110,14 @@ export class FrameWriter {
     if (key !== null) end += key.copy(buffer, end);
     if (value !== null) end += value.copy(buffer, end);
     if (text !== null) buffer.write(text, end);
+    this.count++;
+  }
+
+  /** In place of a reply: it comes later, by this number. */
+  later(id: number): void {
+    const at = this.#reserve(REPLY_BYTES);
+    this.#buffer[at + 4] = LATER;
+    this.#buffer.writeDoubleLE(id, at + 8);
     this.count++;
   }
 
@@ -136,37 +156,49 @@ export function readRequests(frames: ArrayBuffer, length: number): Request[] {
     const keyBytes = buffer.readUInt32LE(at + 24);
     const valueBytes = buffer.readUInt32LE(at + 28);
     const textBytes = buffer.readUInt32LE(at + 32);
-    const keyEnd = callerEnd + present(keyBytes);
+    const peerEnd = callerEnd + (buffer[at + 44] as number);
+    const keyEnd = peerEnd + present(keyBytes);
     const valueEnd = keyEnd + present(valueBytes);
     const text = textBytes === ABSENT ? null : buffer.toString("utf8", valueEnd, valueEnd + textBytes);
-    requests.push(
-      readCommand({
-        session: buffer.readUInt32LE(at + 8),
-        caller: buffer.toString("utf8", at + REQUEST_BYTES, callerEnd),
-        timeUs: 0,
-        cmd: buffer.readInt32LE(at + 4),
-        target: readTarget(buffer[at + 36] as number, buffer.readInt32LE(at + 12), text),
-        key: keyBytes === ABSENT ? null : buffer.subarray(callerEnd, keyEnd),
-        value: valueBytes === ABSENT ? null : buffer.subarray(keyEnd, valueEnd),
-        flags: buffer.readBigUInt64LE(at + 16),
-        exact: buffer[at + 38] === 1,
-        attr: text,
-      }),
-    );
+    const request: Request = readCommand({
+      session: buffer.readUInt32LE(at + 8),
+      caller: buffer.toString("utf8", at + REQUEST_BYTES, callerEnd),
+      timeUs: 0,
+      cmd: buffer.readInt32LE(at + 4),
+      target: readTarget(buffer[at + 36] as number, buffer.readInt32LE(at + 12), text),
+      key: keyBytes === ABSENT ? null : buffer.subarray(peerEnd, keyEnd),
+      value: valueBytes === ABSENT ? null : buffer.subarray(keyEnd, valueEnd),
+      flags: buffer.readBigUInt64LE(at + 16),
+      exact: buffer[at + 38] === 1,
+      attr: text,
+    });
+    const limits = buffer.readUInt32LE(at + 40);
+    if (peerEnd > callerEnd) (request as Mutable).peer = buffer.toString("latin1", callerEnd, peerEnd);
+    if (limits !== 0) (request as Mutable).limits = limits;
+    requests.push(request);
   }
   return requests;
 }
 
+/** What stands in place of a reply that comes later. */
+export interface Later {
+  readonly later: number;
+}
+
 /** The replies in a buffer; keys and values are views into it. */
-export function readReplies(frames: ArrayBuffer, length: number): Reply[] {
+export function readReplies(frames: ArrayBuffer, length: number): (Reply | Later)[] {
   const buffer = Buffer.from(frames, 0, length);
-  const replies: Reply[] = [];
+  const replies: (Reply | Later)[] = [];
   for (let at = 0; at < length; at += buffer.readUInt32LE(at)) {
     const kind = buffer[at + 4] as number;
+    if (kind === LATER) {
+      replies.push({ later: buffer.readDoubleLE(at + 8) });
+      continue;
+    }
     const textBytes = buffer.readUInt32LE(at + 36);
     if (kind !== OUTCOME) {
-      const detail = buffer.toString("utf8", at + REPLY_BYTES, at + REPLY_BYTES + textBytes);
-      replies.push({ failure: FAILURES[kind] as (typeof FAILURES)[number], detail });
+      const told = JSON.parse(buffer.toString("utf8", at + REPLY_BYTES, at + REPLY_BYTES + textBytes));
+      replies.push({ failure: FAILURES[kind], ...told } as Reply);
       continue;
     }
     const keyBytes = buffer.readUInt32LE(at + 28);
@@ -196,7 +228,7 @@ const NO_TEXT: Text = [null, null];
 
 /** The attr's text; targets by name or pin stand in it, too, under a name that no field has. */
 function requestText(request: Request, target: Target | null): string | null {
-  const text = attrText(request);
+  const text = commandText(request);
   if (target === null || target.by === "fd" || target.by === "id") return text;
   const reference = JSON.stringify({ "": target.by === "name" ? target.name : target.pathname });
   return text === null ? reference : `${reference.slice(0, -1)},${text.slice(1)}`;
@@ -228,4 +260,9 @@ function lengthOf(buffer: Buffer | null): number {
 
 function present(bytes: number): number {
   return bytes === ABSENT ? 0 : bytes;
+}
+
+/** Buffers cross threads as plain byte arrays. */
+export function asBuffer({ buffer, byteOffset, byteLength }: Uint8Array): Buffer {
+  return Buffer.from(buffer, byteOffset, byteLength);
 }

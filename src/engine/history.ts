@@ -30,10 +30,10 @@ export interface PastLog {
   /** Events up to this seq are archived: they cannot be read any more. 0: none. */
   readonly archivedThrough: number;
   /** What comes after a seq: as much of it as is good to handle at once. */
-  changesAfter(seq: number): Changes;
+  changesAfter(seq: number): Changes | Promise<Changes>;
   /** Who sent an event's command, what it was, and when. The event must be there. */
   origin(seq: number): EventOrigin;
-  /** The last event at or before a moment, 0 where there is none; microseconds since the epoch. */
+  /** The last event that is stamped at or before a moment, 0 where there is none; microseconds since the epoch. */
   seqAt(timeUs: number): number;
 }
 
@@ -109,7 +109,7 @@ export class History {
   async #reach(seq: number): Promise<void> {
     while (this.#store.seq < seq) {
       if (this.#closing) throw new Error("the history is being closed");
-      const { events, until } = this.#log.changesAfter(this.#done);
+      const { events, until } = await this.#log.changesAfter(this.#done);
       // After the reading: archived events may go at any time.
       if (this.#done < this.#log.archivedThrough) throw new Overtaken();
       if (until === this.#done && until < seq) throw new Error(`reading the log: it ends at ${until}, before ${seq}`);

@@ -3,16 +3,16 @@ import { CMD, cmdName } from "../abi/service.ts";
 import { SERVICE_NAME } from "../access/caller.ts";
 import { isOfMaps } from "../maps/inner_maps.ts";
 import type { MapRecord } from "../maps/map.ts";
-import type { KernelMapCommand } from "../syscall/command.ts";
+import type { KernelMapCommand, Who } from "../syscall/command.ts";
 import type { State } from "../syscall/state.ts";
 import { type AdoptAnswer, type AdoptAsk, adoptRequests } from "./adopt.ts";
 import { Drift, type DriftAnswer, policyOf } from "./drift.ts";
-import type { Request, WholeReply } from "./engine.ts";
+import type { NotDone, Request, WholeReply } from "./engine.ts";
 import type { MirrorSources } from "./mirror_sources.ts";
 import type {
   ForeignMap,
   FormerKernelMap,
-  KernelMapFacts,
+  KernelMapsAnswer,
   LogEnd,
   Mirror,
   MirrorChange,
@@ -23,6 +23,7 @@ import type {
   MirrorStatus,
   MirrorWatch,
 } from "./ports.ts";
+import { visitMaps } from "./turns.ts";
 import type { PastOfMaps, Stale, Window, Windows } from "./windows.ts";
 
 export interface KernelMapsParts {
@@ -43,17 +44,18 @@ export interface KernelMapsParts {
 }
 
 /** What operators order about kernel maps. */
-export type Order = { readonly caller: string } & (
-  | {
-      readonly what: "decide";
-      readonly map: number;
-      readonly take: "ledger" | "kernel";
-      readonly keys: readonly string[] | null;
-    }
-  | { readonly what: "recreate" | "release"; readonly map: number }
-  | { readonly what: "repin"; readonly map: number; readonly pathname: string }
-  | { readonly what: "take over"; readonly directory: string }
-);
+export type Order = Who &
+  (
+    | {
+        readonly what: "decide";
+        readonly map: number;
+        readonly take: "ledger" | "kernel";
+        readonly keys: readonly string[] | null;
+      }
+    | { readonly what: "recreate" | "release"; readonly map: number }
+    | { readonly what: "repin"; readonly map: number; readonly pathname: string }
+    | { readonly what: "take over"; readonly directory: string }
+  );
 
 /** The order's event; or why it was not done. */
 export type Ordered =
@@ -63,10 +65,13 @@ export type Ordered =
       readonly aside?: string | null;
     }
   | { readonly refused: { readonly errno: string; readonly detail: string } }
-  | { readonly failure: "disk full" | "log failed" | "bug"; readonly detail: string };
+  | NotDone;
 
 /** How many maps are in each state of MirrorStatus; of those that are on, how many are known to differ. */
-export type MirrorCounts = Readonly<Record<MirrorStatus["state"] | "unequal", number>>;
+export type MirrorCounts = Readonly<Counting>;
+
+/** The same while maps are counted. */
+type Counting = Record<MirrorStatus["state"] | "unequal", number>;
 
 /** How the mirror stands as a whole, and what there is in its directory of pins. */
 export interface MirrorView extends MirrorListing {
@@ -74,11 +79,6 @@ export interface MirrorView extends MirrorListing {
   /** Whose the directory of pins is, if it is somebody else's. */
   readonly owner: string | null;
   readonly maps: MirrorCounts;
-}
-
-interface Listing {
-  readonly steps: Generator<void, readonly KernelMapFacts[]>;
-  readonly answer: (maps: readonly KernelMapFacts[]) => void;
 }
 
 const BEGIN_MS = 1000;
@@ -99,9 +99,12 @@ export class KernelMaps {
   #takingUp = false;
   /** When the last event may be hashed again, after the log could not be read. */
   #identifyAfterMs = Number.NEGATIVE_INFINITY;
-  readonly #listings: Listing[] = [];
+  /** Each answers whoever asked with its last piece. */
+  readonly #listings: Generator<void>[] = [];
   /** Maps whose pin names another kernel map, which cannot be followed; and what it was. */
   readonly #unfollowed = new Map<number, number>();
+  /** Maps whose kernel map is being made, and until when. */
+  readonly #makings = new Map<number, Promise<void>>();
   /** Maps whose kernel map does not follow, and the state in which operators have been told of them. */
   readonly #said = new Map<number, string>();
 
@@ -201,7 +204,7 @@ export class KernelMaps {
     const { opening, refusals } = mirror.open(found);
     this.refused(refusals);
     if (opening === "none") {
-      this.#say(id);
+      this.#stand(id);
       return null;
     }
     // Its pins are there again before the past is asked, which may take a while.
@@ -271,7 +274,7 @@ export class KernelMaps {
     const { mirror, sources } = this.#parts;
     const { repaired, refusals, drifted, reopen } = mirror.retry((map) => sources.of(map));
     for (const map of repaired) {
-      this.#parts.note(resyncRequest(map, SERVICE_NAME, "retry"));
+      this.#parts.note(resyncRequest(map, SERVICE, "retry"));
       this.#say(map);
     }
     this.refused(refusals);
@@ -298,7 +301,7 @@ export class KernelMaps {
     if (known === undefined) return;
     this.#takeUpMap(map, "beside", at)
       .then(() => {
-        if (this.#parts.mirror.status(map).state === "on") this.#parts.note(resyncRequest(map, SERVICE_NAME, at));
+        if (this.#parts.mirror.status(map).state === "on") this.#parts.note(resyncRequest(map, SERVICE, at));
       })
       .catch((error) => this.#parts.report("taking a kernel map up again", error));
   }
@@ -411,12 +414,12 @@ export class KernelMaps {
   }
 
   /** Compares a map with its kernel map now, and does what its policy says. Answers what has differed. */
-  async resync(map: number, caller: string): Promise<DriftAnswer> {
+  async resync(map: number, who: Who): Promise<DriftAnswer> {
     const { mirror, state, run } = this.#parts;
     const record = state.map(map);
     if (record === undefined) return { gone: true };
     if (mirror.off !== null) return { untold: mirror.off };
-    run([resyncRequest(map, caller, "resync")]);
+    run([resyncRequest(map, who, "resync")]);
     const status = mirror.status(map);
     if (status.state !== "on" && status.state !== "lost")
       return (await this.#takeUpMap(map, "beside", "resync")) ?? this.drift.report(map, 0);
@@ -458,7 +461,7 @@ export class KernelMaps {
   }
 
   /** Whose values are right: of all elements, or of those with these keys. */
-  async #decide({ map, take, keys, caller }: Extract<Order, { what: "decide" }>): Promise<Ordered> {
+  async #decide({ map, take, keys, caller, peer }: Extract<Order, { what: "decide" }>): Promise<Ordered> {
     const { state, mirror } = this.#parts;
     const record = state.map(map);
     const status = mirror.status(map);
@@ -474,6 +477,7 @@ export class KernelMaps {
       cmd: CMD.MIRROR_DECIDE,
       session: 0,
       caller,
+      peer,
       target: { by: "id", id: map },
       attr: { take, keys },
     });
@@ -489,13 +493,13 @@ export class KernelMaps {
   }
 
   #onKernelMap(
-    { map, caller }: { readonly map: number; readonly caller: string },
+    { map, caller, peer }: { readonly map: number } & Who,
     cmd: KernelMapCommand["cmd"],
     act: (map: number) => void,
   ): Ordered {
     const status = this.#parts.mirror.status(map);
     const was = "kernelId" in status ? (status.kernelId ?? null) : null;
-    const done = this.#run({ cmd, session: 0, caller, target: { by: "id", id: map }, attr: { was } });
+    const done = this.#run({ cmd, session: 0, caller, peer, target: { by: "id", id: map }, attr: { was } });
     if (!("seq" in done)) return done;
     act(map);
     this.#say(map);
@@ -503,7 +507,7 @@ export class KernelMaps {
   }
 
   /** Puts a map's pin back where another object is pinned, which is put aside. */
-  #repin({ map, pathname, caller }: Extract<Order, { what: "repin" }>): Ordered {
+  #repin({ map, pathname, caller, peer }: Extract<Order, { what: "repin" }>): Ordered {
     const { mirror, state } = this.#parts;
     const record = state.map(map);
     if (record === undefined || state.pinAt(pathname) !== map)
@@ -511,7 +515,8 @@ export class KernelMaps {
     const done = mirror.repin(record, pathname);
     if (!("aside" in done)) return { refused: { errno: done.errno, detail: done.detail } };
     const attr = { path: pathname, aside: done.aside };
-    const recorded = this.#run({ cmd: CMD.MIRROR_REPIN, session: 0, caller, target: { by: "id", id: map }, attr });
+    const target = { by: "id", id: map } as const;
+    const recorded = this.#run({ cmd: CMD.MIRROR_REPIN, session: 0, caller, peer, target, attr });
     return "seq" in recorded ? { ...recorded, aside: done.aside } : recorded;
   }
 
@@ -519,12 +524,12 @@ export class KernelMaps {
    * Gives the directory of pins to this log: from then on every map is in policy `report` until somebody decides. The event
    * comes before the mark: the mark alone would have the next start repair kernel maps.
    */
-  #takeOver({ directory, caller }: Extract<Order, { what: "take over" }>): Ordered {
+  #takeOver({ directory, caller, peer }: Extract<Order, { what: "take over" }>): Ordered {
     const { mirror, log } = this.#parts;
     if (mirror.off === null) return { refused: { errno: "EINVAL", detail: "the kernel maps follow this log already" } };
     let done = null as Ordered | null;
     const why = mirror.takeOver(log, (owner) => {
-      done = this.#run({ cmd: CMD.MIRROR_TAKE_OVER, session: 0, caller, attr: { directory, owner } });
+      done = this.#run({ cmd: CMD.MIRROR_TAKE_OVER, session: 0, caller, peer, attr: { directory, owner } });
       return "seq" in done ? null : "the take-over could not be recorded";
     });
     if (done !== null && !("seq" in done)) return done;
@@ -533,28 +538,29 @@ export class KernelMaps {
     return done;
   }
 
-  /** How the mirror stands as a whole. */
-  view(): MirrorView {
+  /** How the mirror stands as a whole. Maps are counted a piece a turn. */
+  async view(): Promise<MirrorView> {
     const { mirror, state } = this.#parts;
     const ledger = {
       map: (id: number) => state.map(id),
       lastMap: state.lastId("map"),
       pinned: () => state.pinned(),
     };
-    const listing = mirror.listed(ledger);
-    const maps = this.counts([...state.maps.from("")].map(([, { id }]) => id));
+    const listing = await this.#listed(mirror.listed(ledger));
+    const maps = this.noCounts();
+    await visitMaps(state, ({ id }) => this.count(id, maps));
     return { off: mirror.off, owner: mirror.owner, ...listing, maps };
   }
 
-  /** How maps stand with their kernel maps. */
-  counts(ids: Iterable<number>): MirrorCounts {
-    const counts = { on: 0, failed: 0, lost: 0, waiting: 0, off: 0, unequal: 0 };
-    for (const id of ids) {
-      const status = this.#parts.mirror.status(id);
-      counts[status.state]++;
-      if (status.state === "on" && status.equal === "no") counts.unequal++;
-    }
-    return counts;
+  noCounts(): Counting {
+    return { on: 0, failed: 0, lost: 0, waiting: 0, off: 0, unequal: 0 };
+  }
+
+  /** Counts how a map stands with its kernel map. */
+  count(id: number, counts: Counting): void {
+    const status = this.#parts.mirror.status(id);
+    counts[status.state]++;
+    if (status.state === "on" && status.equal === "no") counts.unequal++;
   }
 
   /** Why what the kernel has of a map cannot be taken over, or null. */
@@ -563,21 +569,30 @@ export class KernelMaps {
   }
 
   /** All of the machine's kernel maps, looked up piece by piece between batches. */
-  kernelMaps(): Promise<readonly KernelMapFacts[]> {
+  kernelMaps(): Promise<KernelMapsAnswer> {
     const { mirror, state } = this.#parts;
     const steps = mirror.kernelMaps((kernelId, boot) => state.formerMap(kernelId, boot));
-    return new Promise((answer) => this.#listings.push({ steps, answer }));
+    return this.#listed(steps);
+  }
+
+  /** What `steps` end with, looked up piece by piece between batches. */
+  #listed<Found>(steps: Generator<void, Found>): Promise<Found> {
+    return new Promise((resolve, reject) => {
+      this.#listings.push(
+        (function* () {
+          try {
+            resolve(yield* steps);
+          } catch (error) {
+            reject(error as Error);
+          }
+        })(),
+      );
+    });
   }
 
   /** Answers whether there is more to look up. */
   #list(): boolean {
-    const listing = this.#listings[0];
-    if (listing === undefined) return false;
-    const { value, done } = listing.steps.next();
-    if (done === true) {
-      this.#listings.shift();
-      listing.answer(value);
-    }
+    if (this.#listings[0]?.next().done === true) this.#listings.shift();
     return this.#listings.length > 0;
   }
 
@@ -592,7 +607,7 @@ export class KernelMaps {
   /** The mirror has carried a batch. */
   applied(changes: readonly MirrorChange[]): void {
     for (const change of changes) {
-      if (change.kind === "create") this.#say(change.map.id);
+      if (change.kind === "create") this.#stand(change.map.id);
       else if (change.kind === "free") this.#said.delete(change.map.id);
     }
   }
@@ -602,6 +617,30 @@ export class KernelMaps {
       this.#parts.note(foundRequest(finding));
       this.#say(finding.mapId);
     }
+  }
+
+  /** One that is being made is taken up when it has been: until then nobody need be told. */
+  #stand(id: number): void {
+    const making = this.#parts.mirror.making(id);
+    if (making === null) this.#say(id);
+    else if (!this.#makings.has(id)) {
+      const takenUp = making
+        .then(() => {
+          this.#makings.delete(id);
+          // While it is off nothing is written; whatever turns it on takes all maps up.
+          return this.#parts.mirror.off === null ? this.#takeUpMap(id, "beside", "making") : null;
+        })
+        .then(
+          () => {},
+          (error) => this.#parts.report("taking up a kernel map that was made", error),
+        );
+      this.#makings.set(id, takenUp);
+    }
+  }
+
+  /** Until when a map's kernel map is being made and filled; null: it is not. */
+  making(id: number): Promise<void> | null {
+    return this.#makings.get(id) ?? null;
   }
 
   /** Operators are told of a map whose kernel map does not follow, once while it stands so. */
@@ -668,9 +707,9 @@ function refusalRequest({ mapId, operation, errno, detail }: MirrorRefusal): Req
   return { cmd: CMD.MIRROR_REFUSED, ...SERVICE, target, attr: { operation, errno, detail } };
 }
 
-function resyncRequest(mapId: number, caller: string, operation: string): Request {
+function resyncRequest(mapId: number, who: Who, operation: string): Request {
   const attr = { operation, errno: "", detail: "" };
-  return { cmd: CMD.MIRROR_RESYNC, session: 0, caller, target: { by: "id", id: mapId }, attr };
+  return { cmd: CMD.MIRROR_RESYNC, session: 0, ...who, target: { by: "id", id: mapId }, attr };
 }
 
 function foundRequest({ mapId, what, path, kernelId, detail }: MirrorFinding): Request {

@@ -1,9 +1,11 @@
 import { CanonicalWriter, type RowBytes } from "../log/canonical.ts";
+import type { WitnessKey } from "../log/cosignature.ts";
 import {
   consistencyProof,
   fullRoot,
   HASH_BYTES,
   inclusionProof,
+  leafHash,
   provesConsistency,
   provesInclusion,
   type Subtrees,
@@ -22,7 +24,17 @@ import {
 } from "../log/note.ts";
 import { Edge, subtreesOf, TILE_BYTES, TILE_HASHES, type TileName } from "../log/tiles.ts";
 import { proofText } from "../log/tlog_proof.ts";
-import type { FormerSigner, KeptCheckpoint, LogRows, TileHashes, TreeIdentity, TreeStatus, TreeStore } from "./tree.ts";
+import { Cosigned } from "./cosigned.ts";
+import type {
+  FormerSigner,
+  KeptCheckpoint,
+  LogRows,
+  Submission,
+  TileHashes,
+  TreeIdentity,
+  TreeStatus,
+  TreeStore,
+} from "./tree.ts";
 
 /** Events that are hashed and written at once. */
 const CHUNK_EVENTS = 4096;
@@ -32,6 +44,7 @@ const PROVEN_BYTES_MAX = 256 * 1024 * 1024;
 const CHANGED = "the tree's tiles have changed since they were written";
 
 type Refused = { readonly refused: string };
+type Uncosigned = { readonly uncosigned: string };
 type Archived = { readonly oldestSeq: number };
 
 export interface LogTreeParts {
@@ -45,6 +58,10 @@ export interface LogTreeParts {
   readonly published: Checkpoint | null;
   /** Told of each checkpoint that is signed, before anybody has it. */
   readonly publish: (note: string) => void;
+  /** Whose cosignatures count. */
+  readonly witnesses: readonly WitnessKey[];
+  /** Nothing is signed: what was is given out. */
+  readonly readOnly?: true;
 }
 
 /**
@@ -59,21 +76,21 @@ export class LogTree {
   #full: TileHashes[] = [];
   #edge: Edge;
   #refusal: string | null;
+  #signer: Signer;
+  readonly #cosigned: Cosigned;
   /** Events up to here are in a checkpoint that an event tells of; and how many of the tree's others are no CHECKPOINT. */
   #recorded = 0;
   #unrecorded = 0;
-  /** Events that came while the tree was closed, which no service wrote; null: none. */
-  readonly added: string | null;
 
   constructor(parts: LogTreeParts) {
-    const { store, log } = parts;
+    const { store } = parts;
     this.#parts = parts;
+    this.#signer = parts.signer;
+    this.#cosigned = new Cosigned(store, parts.witnesses);
     this.#subtrees = subtreesOf((level, index) => this.#tile(level, index));
-    this.added = addedSince(store.closedAt, log.lastSeq());
-    if (parts.missing === null) this.#begin();
+    if (parts.missing === null && parts.readOnly === undefined) this.#begin();
     this.#edge = this.#newEdge();
     this.#refusal = parts.missing ?? this.#contradiction();
-    if (this.#refusal === null) store.setClosed(null);
     this.noteRecorded();
   }
 
@@ -92,10 +109,15 @@ export class LogTree {
 
   get status(): TreeStatus {
     const { size, refusal } = this;
-    const { store, log, signer } = this.#parts;
-    const none = { log: log.id, possibleCpus: log.possibleCpus, origin: signer.name, vkey: "" };
+    const { store, log } = this.#parts;
+    const none = { log: log.id, possibleCpus: log.possibleCpus, origin: this.#signer.name, vkey: "" };
     const signedSize = store.lastCheckpoint()?.size ?? 0;
     return { ...(store.identity ?? none), size, lastSeq: this.lastSeq(), signedSize, refusal };
+  }
+
+  /** The ledger's. */
+  get life(): string {
+    return this.#parts.log.life;
   }
 
   lastSeq(): number {
@@ -130,10 +152,51 @@ export class LogTree {
 
   /** A signed checkpoint of the tree as it is. The one that was signed of the same tree before is the same. */
   checkpoint(): KeptCheckpoint | Refused {
-    if (this.#refusal !== null) return { refused: this.#refusal };
-    const { store, signer, nowUs, publish } = this.#parts;
+    const now = this.#head();
+    if ("refused" in now) return now;
+    const { store, nowUs, publish } = this.#parts;
     const kept = store.lastCheckpoint();
-    const now = { origin: signer.name, size: this.size, root: this.#edge.root() };
+    if (kept?.size === now.size) return kept;
+    const checkpoint = { ...now, note: signNote(checkpointText(now), this.#signer), timeUs: nowUs() };
+    store.keep(checkpoint);
+    publish(checkpoint.note);
+    return checkpoint;
+  }
+
+  /** The newest checkpoint that was signed, if the tree continues it: for who signs nothing. */
+  signed(): KeptCheckpoint | Refused | Uncosigned {
+    const now = this.#head();
+    if ("refused" in now) return now;
+    return (
+      this.#parts.store.lastCheckpoint() ?? { uncosigned: "no checkpoint was signed, and this service signs none" }
+    );
+  }
+
+  /**
+   * From now on another key signs, under the same name. A checkpoint of the tree as it is has both signatures: who knows only the
+   * former key learns from it which events the other one goes on from. Answers why not, or null.
+   */
+  handOver(to: Signer): Refused | null {
+    const now = this.#head();
+    if ("refused" in now) return now;
+    const { store, nowUs, publish } = this.#parts;
+    const signer = { origin: to.name, vkey: to.vkey };
+    if (store.lastCheckpoint()?.size === now.size) {
+      store.changeSigner(signer, now.size);
+    } else {
+      const note = signNote(checkpointText(now), this.#signer, to);
+      store.changeSigner(signer, now.size - 1, { ...now, note, timeUs: nowUs() });
+      publish(note);
+    }
+    this.#signer = to;
+    return null;
+  }
+
+  /** The head of the tree, if it continues what was signed. */
+  #head(): Checkpoint | Refused {
+    if (this.#refusal !== null) return { refused: this.#refusal };
+    const kept = this.#parts.store.lastCheckpoint();
+    const now = { origin: this.#signer.name, size: this.size, root: this.#edge.root() };
     if (kept !== null && kept.size > now.size) {
       this.#refuse(`a checkpoint of size ${kept.size} was signed, the tree has ${now.size}`);
     } else if (!treeRoot(now.size, this.#subtrees).equals(now.root)) {
@@ -141,12 +204,7 @@ export class LogTree {
     } else if (kept !== null && !this.#continues(kept, now)) {
       this.#refuse(`the tree of size ${now.size} does not continue that of size ${kept.size}, which was signed`);
     }
-    if (this.#refusal !== null) return { refused: this.#refusal };
-    if (kept?.size === now.size) return kept;
-    const checkpoint = { ...now, note: signNote(checkpointText(now), signer), timeUs: nowUs() };
-    store.keep(checkpoint);
-    publish(checkpoint.note);
-    return checkpoint;
+    return this.#refusal === null ? now : { refused: this.#refusal };
   }
 
   /** An event tells of a checkpoint: from now on it is what comes behind that has none. */
@@ -156,23 +214,80 @@ export class LogTree {
     this.#unrecorded = this.#recorded < this.size ? log.others(this.#recorded, this.size) : 0;
   }
 
-  /** A proof of an event that is in the tree, against the last checkpoint that has it. */
-  proof(seq: number): { readonly text: string } | Refused | Archived {
-    const archived = this.#parts.log.archivedThrough();
-    if (seq <= archived) return { oldestSeq: archived + 1 };
+  /** The newest checkpoint that so many of the known witnesses have cosigned, and the present key has signed. */
+  cosigned(count: number): KeptCheckpoint | Refused | Uncosigned {
+    if (this.#refusal !== null) return { refused: this.#refusal };
+    const known = this.#cosigned.count;
+    if (count > known) return { uncosigned: `${count} cosignatures are asked for, ${known} witnesses are known` };
+    const size = this.#cosigned.newest(count);
+    const kept = size === 0 ? null : this.#parts.store.checkpoint(size);
+    if (kept !== null && this.#isBySigner(kept)) return kept;
+    const since = this.#parts.store.formerSigners.length === 0 ? "" : " since another key or name signs";
+    return { uncosigned: `no checkpoint has ${count} cosignatures of known witnesses${since}` };
+  }
+
+  /** A checkpoint's note, with the cosignatures that there are. */
+  noteOf(checkpoint: KeptCheckpoint): string {
+    return this.#cosigned.noteOf(checkpoint);
+  }
+
+  /** Keeps what a witness has answered to a checkpoint, if it holds; answers the verifier keys that have cosigned. */
+  keepCosignatures(size: number, lines: string): string[] {
+    const kept = this.#parts.store.checkpoint(size);
+    return kept === null ? [] : this.#cosigned.add(kept, lines);
+  }
+
+  /** Size of the newest checkpoint that the present key has signed and a witness' key has cosigned; 0: there is none. */
+  cosignedBy({ name, id }: WitnessKey): number {
+    const size = this.#cosigned.newestOf({ name, keyId: id.toString("hex") });
+    return this.#isBySigner({ size }) ? size : 0;
+  }
+
+  /** The newest checkpoint of the present key, for a witness that has cosigned size `old`; null: it has signed none. */
+  submission(old: number): Submission | Refused | null {
+    if (this.#refusal !== null) return { refused: this.#refusal };
     const kept = this.#parts.store.lastCheckpoint();
-    const isKept = this.#refusal === null && kept !== null && kept.size >= seq && this.#isBySigner(kept);
-    const checkpoint = isKept ? kept : this.checkpoint();
-    if ("refused" in checkpoint) return checkpoint;
-    const [row] = this.#parts.log.rows(seq - 1, seq);
+    if (kept === null || !this.#isBySigner(kept)) return null;
+    const { size, note } = kept;
+    if (old > size) return { size, note, proof: null };
+    return { size, note, proof: old === 0 ? [] : consistencyProof(old, size, this.#subtrees) };
+  }
+
+  /**
+   * A proof of an event that is in the tree, against the newest checkpoint that has it and that so many witnesses have cosigned; null:
+   * that any has cosigned, or else the last one. Of an archived event its row is needed, as the archive has it.
+   */
+  proof(
+    seq: number,
+    cosigned: number | null = null,
+    archivedRow: RowBytes | null = null,
+  ): { readonly text: string } | Refused | Uncosigned | Archived {
+    const archived = this.#parts.log.archivedThrough();
+    if (seq <= archived && archivedRow === null) return { oldestSeq: archived + 1 };
+    const checkpoint = this.#provingCheckpoint(seq, cosigned);
+    if ("refused" in checkpoint || "uncosigned" in checkpoint) return checkpoint;
+    const [row] = seq <= archived ? [archivedRow as RowBytes] : this.#parts.log.rows(seq - 1, seq);
     const found = this.#checked(row, seq);
-    if ("refused" in found) return found;
+    // An archive that has another event is none of this log's.
+    if ("refused" in found) return seq <= archived ? { oldestSeq: archived + 1 } : found;
     const canonical = this.#canonical.bytes(found.row);
     if (canonical.length > PROVEN_BYTES_MAX) return { refused: `event ${seq} is too large for a proof` };
     const { size, root } = checkpoint;
     const hashes = inclusionProof(seq - 1, size, this.#subtrees);
     if (!provesInclusion(found.leaf, seq - 1, size, hashes, root)) return { refused: CHANGED };
-    return { text: proofText({ canonical, index: seq - 1, hashes, checkpoint: checkpoint.note }) };
+    return { text: proofText({ canonical, index: seq - 1, hashes, checkpoint: this.noteOf(checkpoint) }) };
+  }
+
+  #provingCheckpoint(seq: number, count: number | null): KeptCheckpoint | Refused | Uncosigned {
+    const cosigned = this.cosigned(count ?? 1);
+    if ("refused" in cosigned || ("size" in cosigned && cosigned.size >= seq)) return cosigned;
+    if (count !== null && "uncosigned" in cosigned) return cosigned;
+    if (count !== null)
+      return { uncosigned: `event ${seq} is in no checkpoint with ${count} cosignatures of known witnesses yet` };
+    const { store, readOnly } = this.#parts;
+    const kept = store.lastCheckpoint();
+    if (kept !== null && kept.size >= seq && (readOnly || this.#isBySigner(kept))) return kept;
+    return readOnly ? { uncosigned: `event ${seq} is in no checkpoint that was signed` } : this.checkpoint();
   }
 
   /** A tile's hashes, or a bundle's entries; null where the tree has fewer. */
@@ -184,18 +299,27 @@ export class LogTree {
       return hashes === undefined || hashes.length < bytes ? null : { bytes: hashes.subarray(0, bytes) };
     }
     const first = index * TILE_HASHES;
-    if (first + width > this.size) return null;
-    const archived = this.#parts.log.archivedThrough();
-    if (first < archived) return { oldestSeq: archived + 1 };
+    return first + width > this.size ? null : this.#bundle(first, width);
+  }
+
+  /** Entries that are refused by themselves are those of bundles whose events are all archived. */
+  #bundle(first: number, width: number): { readonly bytes: Buffer } | Refused | Archived {
+    const { log } = this.#parts;
+    const archived = log.archivedThrough();
+    if (first + TILE_HASHES <= archived) return { oldestSeq: archived + 1 };
+    const entries = new Map<number, Buffer>();
+    for (const row of log.rows(first, first + width)) entries.set(Number(row[0]), this.#canonical.entry(row));
+    // Read behind the rows: what goes from these is there by then.
+    const kept = log.archivedEntries();
+    kept.entries.forEach((entry, at) => void entries.set(kept.first + at, entry));
     const parts: Buffer[] = [];
-    let seq = first + 1;
-    for (const row of this.#parts.log.rows(first, first + width)) {
-      const found = this.#checked(row, seq++);
-      if ("refused" in found) return found;
-      const entry = this.#canonical.entry(row);
+    for (let seq = first + 1; seq <= first + width; seq++) {
+      const entry = entries.get(seq);
+      if (entry === undefined && seq <= log.archivedThrough()) return { oldestSeq: log.archivedThrough() + 1 };
+      if (entry === undefined) return { refused: `event ${seq} is missing in the log` };
+      if (!this.#subtrees(seq - 1, 0).equals(leafHash(entry))) return { refused: otherEvent(seq) };
       parts.push(Buffer.from([entry.length >> 8, entry.length]), entry);
     }
-    if (seq <= first + width) return { refused: `event ${seq} is missing in the log` };
     return { bytes: Buffer.concat(parts) };
   }
 
@@ -208,7 +332,7 @@ export class LogTree {
   }
 
   /** Whether it was not signed by one that signs no more. */
-  #isBySigner({ size }: KeptCheckpoint): boolean {
+  #isBySigner({ size }: Pick<KeptCheckpoint, "size">): boolean {
     return size > (this.#parts.store.formerSigners.at(-1)?.until ?? -1);
   }
 
@@ -219,7 +343,8 @@ export class LogTree {
 
   /** As long as nothing was signed, another key or name may do so. */
   #begin(): void {
-    const { store, log, signer } = this.#parts;
+    const { store, log } = this.#parts;
+    const signer = this.#signer;
     const { identity: known, size } = store;
     if (known !== null && store.lastCheckpoint() !== null) return;
     const identity = { log: log.id, possibleCpus: log.possibleCpus, origin: signer.name, vkey: signer.vkey };
@@ -242,10 +367,12 @@ export class LogTree {
 
   /** What there is between the tree and the log, the key, and what was signed; null: nothing. */
   #contradiction(): string | null {
-    const { store, log, signer } = this.#parts;
+    const { store, log } = this.#parts;
+    const signer = this.#signer;
     const { log: id, possibleCpus, vkey } = store.identity as TreeIdentity;
     if (id !== log.id) return `the tree is of the log ${id}, this log is ${log.id}`;
-    if (vkey !== signer.vkey) return `the tree is signed by ${vkey}, the key is ${signer.vkey}`;
+    if (vkey !== signer.vkey && this.#parts.readOnly === undefined)
+      return `the tree is signed by ${vkey}, the key is ${signer.vkey}`;
     if (possibleCpus !== log.possibleCpus)
       return `the log was for ${possibleCpus} possible CPUs, now it says ${log.possibleCpus}`;
     const last = log.lastSeq();
@@ -281,8 +408,11 @@ export class LogTree {
   }
 
   #damage(kept: KeptCheckpoint): string | null {
-    const { store, signer } = this.#parts;
-    const wrong = checkpointFault(kept, signerOfSize(store.formerSigners, kept.size) ?? signer);
+    const { store } = this.#parts;
+    // An archive does not have the key: who reads it does.
+    const isKnown = store.identity?.vkey === this.#signer.vkey;
+    const signer = signerOfSize(store.formerSigners, kept.size) ?? (isKnown ? this.#signer : null);
+    const wrong = signer === null ? null : checkpointFault(kept, signer);
     if (wrong !== null) return wrong;
     if (this.size < kept.size || treeRoot(kept.size, this.#subtrees).equals(kept.root)) return null;
     return rootFault(kept.size);
@@ -304,13 +434,17 @@ export class LogTree {
     const leaf = Buffer.allocUnsafe(HASH_BYTES);
     this.#canonical.leafHash(row, leaf, 0);
     if (this.#subtrees(seq - 1, 0).equals(leaf)) return { row, leaf };
-    return { refused: `event ${seq} in the log is not the one that the tree has` };
+    return { refused: otherEvent(seq) };
   }
 
   #continues(kept: KeptCheckpoint, now: { readonly size: number; readonly root: Buffer }): boolean {
     const proof = kept.size === 0 ? [] : consistencyProof(kept.size, now.size, this.#subtrees);
     return provesConsistency(kept, now, proof);
   }
+}
+
+function otherEvent(seq: number): string {
+  return `event ${seq} in the log is not the one that the tree has`;
 }
 
 function rootFault(size: number): string {

@@ -33,13 +33,13 @@ const TTL_MS = 60_000;
 /** Requests that run as one. Those that need descriptors are a session's that the first of them opens. */
 export class Whole {
   readonly requests: Request[] = [];
-  readonly #who: Pick<Origin, "caller" | "restore">;
+  readonly #who: Pick<Origin, "caller" | "peer" | "restore">;
   readonly #name: string;
   #hasSession = false;
   readonly #fds = new Set<number>();
 
   /** `name` is the session's. */
-  constructor(who: Pick<Origin, "caller" | "restore">, name: string) {
+  constructor(who: Pick<Origin, "caller" | "peer" | "restore">, name: string) {
     this.#who = who;
     this.#name = name;
   }

@@ -59,6 +59,8 @@ export class Past {
       state: this.#stateAt(seq),
       lease: () => ({ lease: null, leftMs: null }),
       mirrorStatus: () => NO_PAST,
+      coverage: null,
+      mapLimits: () => undefined,
     };
     return { seq, answer: tell(told, name, ask) };
   }

@@ -3,6 +3,7 @@ import type { Moment } from "../codec/moments.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import { EventsArchived } from "./archives.ts";
 import { AskedThread } from "./asked_thread.ts";
+import type { PartFault } from "./derived.ts";
 import type { Request } from "./engine.ts";
 import { FrameWriter, readReplies } from "./frames.ts";
 import { type AsOf, NotYet } from "./past.ts";
@@ -24,6 +25,7 @@ export type FromPast =
   | { readonly id: number; readonly notYet: readonly [seq: number, last: number] }
   /** The oldest event that is not archived. */
   | { readonly id: number; readonly archived: number }
+  | { readonly id: number; readonly fault: PartFault }
   | { readonly id: number; readonly error: string };
 
 /** The past as the service's thread sees it. */
@@ -31,8 +33,14 @@ export class PastClient {
   readonly #thread: AskedThread<PastQuestion, FromPast>;
   readonly #writer = new FrameWriter();
 
-  constructor(start: () => Worker, report: (message: string) => void) {
-    this.#thread = new AskedThread({ doing: "reading the past", start, read, report });
+  /** `told`: how it stands with the part that the thread keeps; null: that is no part of the service's, and the thread is started when it is first asked. */
+  constructor(
+    start: () => Worker,
+    report: (message: string) => void,
+    told: ((fault: PartFault | null) => void) | null,
+  ) {
+    const kind = told === null ? { onDemand: true as const } : { part: { name: "history", told } as const };
+    this.#thread = new AskedThread({ doing: "reading the past", start, read, report, ...kind });
   }
 
   /** Nothing may be asked before. */

@@ -1,6 +1,7 @@
 import type { Moment } from "../codec/moments.ts";
 import { isRefusal } from "../syscall/outcome.ts";
 import { OPERATOR, OpenMap, type State } from "../syscall/state.ts";
+import { EventsArchived } from "./archives.ts";
 import type { LaggingHex } from "./asked_past.ts";
 import { changedElements } from "./diff.ts";
 import { elementVersions, type HistoryOf, type VersionPage } from "./element_history.ts";
@@ -35,6 +36,10 @@ export interface PastReads {
   };
   /** What became of a map's elements after an event, up to the last: what each of them was then. "born": the map came later. */
   lagging: { ask: { readonly map: number; readonly after: number }; answer: readonly LaggingHex[] | "born" | null };
+  /** The map that a reference means now; by its id also one that has been freed. */
+  ever: { ask: { readonly reference: MapReference }; answer: NoMap | { readonly map: number } };
+  /** A map that has been freed, and the event that freed it; null: there has been none with this id, or it lives. */
+  former: { ask: { readonly map: number }; answer: { readonly name: string; readonly freed: number } | null };
   /** The maps and pins that there were right after an event. */
   stood: {
     ask: { readonly seq: number };
@@ -78,6 +83,9 @@ interface Diff {
   readonly more: boolean;
 }
 
+/** A page ends behind so many bytes of changes, however few these are. */
+const PAGE_BYTES = 4 * 1024 * 1024;
+
 /** What these questions are answered from. */
 export interface PastContext extends HistoryOf {
   /** The seq that a moment stands for, once the history has come to it; null: the log's last. */
@@ -93,7 +101,7 @@ export const PAST_READS: {
     const upTo = await past.reach(null);
     if (after !== undefined && after > 0) past.checkKept(after);
     if (before !== undefined) past.checkKept(Math.max(before - 2, 0));
-    const ever = mapEver(past.history, past.stateAt, reference, upTo);
+    const ever = everOf(past, reference, upTo);
     if (ever === null || "ambiguous" in ever) return ever;
     const range = { upTo, limit, ...(after === undefined ? { before: before ?? upTo + 1 } : { after }) };
     const page = elementVersions(past, ever, Buffer.from(key, "hex"), range);
@@ -103,19 +111,22 @@ export const PAST_READS: {
   async diff(past, { reference, after, limit, ...moments }) {
     const from = await past.reach(moments.from);
     const to = await past.reach(moments.to);
-    const ever = mapEver(past.history, past.stateAt, reference, Math.max(from, to));
+    const ever = everOf(past, reference, Math.max(from, to));
     if (ever === null || "ambiguous" in ever) return ever;
     const { id } = ever.map;
     const counts = { added: 0, changed: 0, removed: 0 };
     const changes: Diff["changes"][number][] = [];
     let more = false;
+    let bytes = 0;
     let passed = after === null;
     for (const { key, before, after: now } of changedElements(openAt(past, from, id), openAt(past, to, id))) {
       counts[before === null ? "added" : now === null ? "removed" : "changed"]++;
       const hex = key.toString("hex");
-      if (passed && changes.length < limit)
+      more ||= passed && (changes.length === limit || bytes > PAGE_BYTES);
+      if (passed && !more) {
         changes.push({ key: hex, before: before?.toString("hex") ?? null, after: now?.toString("hex") ?? null });
-      else if (passed) more = true;
+        bytes += key.length + (before?.length ?? 0) + (now?.length ?? 0);
+      }
       passed ||= hex === after;
     }
     if (!passed) return `after is ${after}: no element with this key has changed`;
@@ -135,6 +146,18 @@ export const PAST_READS: {
     return lagging;
   },
 
+  async ever(past, { reference }) {
+    const ever = everOf(past, reference, await past.reach(null));
+    return ever === null || "ambiguous" in ever ? ever : { map: ever.map.id };
+  },
+
+  async former(past, { map }) {
+    const upTo = await past.reach(null);
+    const ever = everOf(past, { id: map }, upTo);
+    if (ever === null || "ambiguous" in ever || ever.freed === null) return null;
+    return { name: ever.map.name, freed: ever.freed };
+  },
+
   async stood(past, { seq }) {
     const state = past.stateAt(await past.reach({ seq }));
     return { maps: [...state.maps.from("")].map(([, { id }]) => id), pins: [...state.pinned()] };
@@ -143,7 +166,7 @@ export const PAST_READS: {
   async restore(past, { reference, reason, caller, session, ...moment }) {
     const at = await past.reach(moment.at);
     const now = await past.reach(null);
-    const ever = mapEver(past.history, past.stateAt, reference, now);
+    const ever = everOf(past, reference, now);
     if (ever === null || "ambiguous" in ever) return ever;
     const { id } = ever.map;
     const then = openAt(past, at, id);
@@ -155,6 +178,15 @@ export const PAST_READS: {
     return { map: id, at, now, counts: plan.counts, ...writer.take() };
   },
 };
+
+/** As mapEver. Throws EventsArchived of a map that was freed by an archived event, of which the history may know nothing. */
+function everOf(past: PastContext, reference: MapReference, seq: number): ReturnType<typeof mapEver> {
+  const ever = mapEver(past.history, past.stateAt, reference, seq);
+  const { archivedThrough: through } = past;
+  if (ever !== null || !("id" in reference) || through === 0) return ever;
+  if (reference.id < 1 || reference.id > past.stateAt(through).lastId("map")) return null;
+  throw new EventsArchived(through + 1);
+}
 
 /** Of more elements nobody is told what they were. */
 const LAGGING_MAX = 1_000_000;

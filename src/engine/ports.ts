@@ -5,15 +5,31 @@ import type { ObjectFacts, ObjectRecord } from "../maps/object.ts";
 import type { ClientProcess, Found, HeldObject, ObjectSpec, Occupied } from "../syscall/command.ts";
 import type { NewEntry } from "../syscall/pins.ts";
 
-/** The event log: the truth. It throws where the machine fails it (disk full, I/O): then nothing was appended. */
+/**
+ * The log could not be synced. Whether the disk has the batch is unknown, and remains so: a page cache that has dropped what it could not
+ * write answers the next sync with success.
+ */
+export class LogUncertain extends Error {
+  constructor(doing: string, cause: unknown) {
+    super(`${doing}: ${(cause as Error).message}`, { cause });
+    this.name = "LogUncertain";
+  }
+}
+
+/** The event log: the truth. It throws where the machine fails it (disk full, I/O). */
 export interface EventLog extends LogEnd {
   readonly lastSeq: number;
   /** Time of the last event, 0 for an empty log. */
   readonly lastTimeUs: number;
-  /** Appends a batch in one transaction that is durable when this returns. */
+  /**
+   * Appends a batch in one transaction that is durable when this returns. Throws LogUncertain where it may be or not; where any other
+   * Error is thrown, nothing was appended.
+   */
   append(events: readonly Event[]): void;
-  /** Removes archived events, at most `limit`, durably; answers whether any are left. */
+  /** Removes archived events, at most `limit`, durably; answers whether any are left. Throws LogUncertain as append does. */
   deleteArchived(limit: number): boolean;
+  /** Why what is appended would not be there for the next process; null: it would. Left out: nothing says so. */
+  missing?(): string | null;
   /** Events after `seq`, ascending, of those that are not archived. */
   read(afterSeq: number): Iterable<Event>;
   /**
@@ -24,17 +40,20 @@ export interface EventLog extends LogEnd {
   close(): void;
 }
 
-/** The state on disk. It may lose its tail when the process dies, never its consistency. */
-export interface StateStore extends Pick<Cells, "get" | "range"> {
+/** Cells that have changed: ascending, and null where one is no more. */
+export type ChangedCells = Iterable<readonly [CellKey, Buffer | null]>;
+
+/** The state on disk. It may lose its tail when the process dies, never its consistency. `Changes`: what it takes. */
+export interface StateStore<Changes extends ChangedCells = ChangedCells> extends Pick<Cells, "get" | "range"> {
   /** As range, in descending order. */
   rangeDown(from: CellKey, to: CellKey): Iterable<Cell>;
   /** The last event whose changes are in. */
   readonly seq: number;
   /**
-   * Writes changes (null: delete; about so many bytes) and seq in one transaction, beside this thread; reads see all of
-   * it or nothing. Rejects where nothing was written.
+   * Writes changes (about so many bytes) and seq in one transaction, beside this thread; reads see all of it or nothing.
+   * Until it is over the changes must stay as they are. Rejects where nothing was written, or nobody can say.
    */
-  write(changes: Iterable<readonly [CellKey, Buffer | null]>, seq: number, bytes: number): Promise<void>;
+  write(changes: Changes, seq: number, bytes: number): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -222,6 +241,11 @@ export interface KernelMapFacts
   readonly holdersUnknown: string | null;
 }
 
+/** All kernel maps of the machine; or why they cannot be listed: for want of a capability, say. */
+export type KernelMapsAnswer =
+  | readonly KernelMapFacts[]
+  | { readonly refused: Pick<MirrorRefusal, "errno" | "detail"> };
+
 /** A kernel map that some other program has made. */
 export interface ForeignMap {
   readonly facts: Omit<KernelMapFacts, "map" | "was" | "cannot" | "pins" | "holders" | "holdersUnknown">;
@@ -301,7 +325,10 @@ export interface Mirror {
   takenUp(mapId: number, equal: Equality): void;
   /** All maps have been taken up: kernel maps have come to this event; 0: the log has none yet. */
   reached(seq: number): void;
-  /** Keeps, beside the event that kernel maps have come to, its hash, so that a start knows whether it is this log's. */
+  /**
+   * Beside commands: kernel maps have come to the log's end, whatever its last events did, and what that event's hash is. So a
+   * start after a rest asks nobody what they lack, and knows whether the event is this log's.
+   */
   identify(log: LogEnd): void;
   /** Removes pins and directories of the mirror's own that the state no longer has. */
   dropStale(
@@ -318,6 +345,8 @@ export interface Mirror {
   endedObjects(): readonly number[];
   /** Carries one batch, up to an event; returns what was refused. */
   apply(changes: readonly MirrorChange[], seq: number): MirrorRefusal[];
+  /** Until when a map's kernel map is being made beside commands: then it is to be opened; null: it is not. */
+  making(mapId: number): Promise<void> | null;
   /** The kernel's id of a map's kernel map; null: it has none that is open. */
   kernelId(mapId: number): number | null;
   /** Whether kernel maps of this map's type can be compared, and let elements go by themselves. */
@@ -333,10 +362,8 @@ export interface Mirror {
   isPending(mapId: number, key: Buffer): boolean;
   /** Writes elements as the ledger has them. */
   write(source: MirrorSource, keys: readonly Buffer[]): MirrorRefusal[];
-  /** All kernel maps of the machine, in pieces. */
-  kernelMaps(
-    former: (kernelId: number, boot: string) => number | undefined,
-  ): Generator<void, readonly KernelMapFacts[]>;
+  /** All kernel maps of the machine, in pieces; or why they cannot be listed. */
+  kernelMaps(former: (kernelId: number, boot: string) => number | undefined): Generator<void, KernelMapsAnswer>;
   /**
    * Opens one that is to be adopted, calls `adopt` with it, and closes it again, and what it holds, unless maps were created
    * meanwhile as which they go on. Answers what `adopt` does, or why it cannot be had.
@@ -367,8 +394,8 @@ export interface Mirror {
    */
   takeOver(log: LogEnd, record: (owner: string) => string | null): string | null;
   status(mapId: number): MirrorStatus;
-  /** What is pinned in its directory. */
-  listed(ledger: PinningLedger): MirrorListing;
+  /** What is pinned in its directory, in pieces, the ledger as it is when a piece is looked at. */
+  listed(ledger: PinningLedger): Generator<void, MirrorListing>;
   /** Leaves kernel maps and pins as they are, for the next start. */
   close(): void;
 }
@@ -388,6 +415,10 @@ export interface MirrorListing {
   readonly ours: readonly string[];
   /** Of somebody else; the first of them. */
   readonly foreign: readonly string[];
+  /** There are more of these. */
+  readonly more: boolean;
+  /** What the service cannot ask the machine about kernel maps and pins, each as a sentence that names the capability. */
+  readonly unknown: readonly string[];
 }
 
 /** What a look at the host has found since the last one. */

@@ -1,44 +1,96 @@
+import { coversDirectory, type MapLimits } from "../access/map_limits.ts";
+import type { Amounts } from "../access/quotas.ts";
+import type { MapScope, Scope } from "../access/scopes.ts";
 import { u32Key } from "../maps/cells.ts";
+import { isPerCpu } from "../maps/common.ts";
+import { writtenCount } from "../maps/index_keys.ts";
 import type { MapRecord, MapType } from "../maps/map.ts";
 import type { ObjectRecord } from "../maps/object.ts";
 import { mapType } from "../maps/types.ts";
+import type { Target, Who } from "../syscall/command.ts";
+import { type Coverage, LOOKED_AT_MAX } from "../syscall/coverage.ts";
 import type { Outcome } from "../syscall/outcome.ts";
-import type { FdRecord, SessionRecord, State } from "../syscall/state.ts";
+import { missingFor } from "../syscall/permission.ts";
+import { type FdRecord, OPERATOR, OpenMap, type SessionRecord, type State } from "../syscall/state.ts";
 import type { AdoptAnswer, AdoptAsk } from "./adopt.ts";
 import type { DriftAnswer } from "./drift.ts";
 import type { Engine, WholeReply } from "./engine.ts";
 import { readRequests } from "./frames.ts";
 import type { MirrorCounts, MirrorView, Order, Ordered } from "./kernel_maps.ts";
 import type { LeaseKind } from "./leases.ts";
-import type { KernelMapFacts, MirrorStatus } from "./ports.ts";
+import type { KernelMapsAnswer, MirrorStatus } from "./ports.ts";
+import { nextTurn } from "./turns.ts";
+
+/** Whose question it is, if there are maps that he may not see: the id of his limits. */
+interface Asking {
+  readonly limits?: number;
+}
+
+/** He may not see the map: this scope does not cover it. */
+interface Hidden {
+  readonly missing: Scope;
+}
 
 /** Questions about the state, as it is or as it was. Questions are no commands: they pass no map's door and leave no event. */
 export interface Reads {
   session: { ask: { id: number }; answer: SessionView | "ended" | "unknown" };
   sessions: { ask: { after: number; limit: number }; answer: SessionView[] };
-  fds: { ask: { session: number }; answer: FdView[] | "ended" | "unknown" };
-  map: { ask: { reference: MapReference }; answer: MapView | null | { ambiguous: number[] } };
-  maps: { ask: { after: number; limit: number }; answer: MapView[] };
-  pins: { ask: { after: string; limit: number }; answer: PinView[] };
-  directories: { ask: Record<string, never>; answer: string[] };
+  fds: { ask: { session: number } & Asking; answer: FdView[] | "ended" | "unknown" };
+  /** `scopes`: any of them must cover it; left out: read. */
+  map: {
+    ask: { reference: MapReference; scopes?: readonly MapScope[] } & Asking;
+    answer: MapView | null | { ambiguous: number[] } | Hidden;
+  };
+  maps: { ask: { after: number; limit: number } & Asking; answer: MapView[] };
+  pins: { ask: { after: string; limit: number } & Asking; answer: PinView[] };
+  directories: { ask: { after: string; limit: number } & Asking; answer: string[] };
 }
 
 /** And what the service is asked beside: about the present alone. */
 export interface Queries extends Reads {
+  /** Callers' limits: all of them, in place of those before. */
+  mapLimits: { ask: { limits: readonly MapLimits[] }; answer: null };
+  /** Which of these maps a scope covers; null: there is no such map at present. */
+  covered: { ask: { limits: number; scope: MapScope; maps: readonly number[] }; answer: (boolean | null)[] };
+  /** From where sessions that live were opened; undefined: it does not live; null: it does not say. */
+  peers: { ask: { sessions: readonly number[] }; answer: (string | null | undefined)[] };
   attach: { ask: { session: number }; answer: boolean };
   detach: { ask: { session: number }; answer: null };
   /** Whether real objects are opened for a session: it is the caller's, and the mirror is on. */
   opens: { ask: { session: number; caller: string }; answer: boolean };
+  /** More of the elements as they were right after a page's event; null: that moment is not kept, or not any more. */
+  elements: { ask: ElementsAsk; answer: ElementsAnswer | null };
+  /** Nobody reads any more from the moment right after that event. */
+  elementsRead: { ask: { seq: number }; answer: null };
   /** Requests in frames, that run as one: see Engine.runWhole. */
-  whole: { ask: { frames: ArrayBuffer; length: number; map: number; seq: number }; answer: WholeReply };
-  resync: { ask: { id: number; caller: string }; answer: DriftAnswer };
-  drift: { ask: { id: number; limit: number }; answer: DriftAnswer };
+  whole: {
+    ask: { frames: ArrayBuffer; length: number; map: number; seq: number } & Asking & Partial<Pick<Who, "peer">>;
+    answer: WholeReply;
+  };
+  resync: { ask: { id: number } & Who; answer: DriftAnswer };
+  drift: { ask: { id: number; limit: number } & Asking; answer: DriftAnswer | Hidden };
   cannotImport: { ask: { id: number }; answer: string | null };
   adopt: { ask: AdoptAsk; answer: AdoptAnswer };
-  kernelMaps: { ask: Record<string, never>; answer: readonly KernelMapFacts[] };
+  kernelMaps: { ask: Record<string, never>; answer: KernelMapsAnswer };
   order: { ask: Order; answer: Ordered };
   mirror: { ask: Record<string, never>; answer: MirrorView };
   stats: { ask: Record<string, never>; answer: EngineStats };
+}
+
+/** `after`: the last key that was read, in hex. */
+interface ElementsAsk {
+  readonly seq: number;
+  readonly map: number;
+  readonly after: string;
+  readonly limit: number;
+}
+
+/** `count` keys and values, end to end. */
+interface ElementsAnswer {
+  readonly count: number;
+  readonly more: boolean;
+  readonly keys: Uint8Array;
+  readonly values: Uint8Array;
 }
 
 export type MapReference = { id: number } | { name: string } | { pinned: string };
@@ -60,9 +112,16 @@ export interface FdView extends FdRecord {
 export interface MapView extends MapRecord {
   /** Of a value in user space. */
   readonly valueBytes: number;
+  /** Elements that its pages list. */
   readonly entries: number;
+  /** Of an array, of which pages list all: how many were ever written; null: it is none, or they were not counted. */
+  readonly written: number | null;
+  /** For how many CPUs its values are; null: they are not one for each. */
+  readonly possibleCpus: number | null;
   readonly holds: number;
+  /** The first of its pins, and how many there are. */
   readonly pinned: readonly string[];
+  readonly pins: number;
   readonly mirror: MirrorStatus;
 }
 
@@ -71,7 +130,19 @@ export interface PinView {
   readonly map: number;
 }
 
+/** A caller's commands since the start, and what he has. */
+export interface CallerStats {
+  readonly caller: string;
+  readonly commands: number;
+  /** Of them those that ended with an errno, and of these those that were over a quota. */
+  readonly refused: number;
+  readonly overQuota: number;
+  readonly amounts: Readonly<Amounts>;
+}
+
 export interface EngineStats {
+  /** Of everybody who has sent a command since the start, or has anything. */
+  readonly callers: readonly CallerStats[];
   /** Commands that are in the log since the start. */
   readonly commands: readonly (readonly number[])[];
   readonly seq: number;
@@ -86,7 +157,7 @@ export interface EngineStats {
   /** Maps by how they stand with their kernel map. */
   readonly mirrorMaps: MirrorCounts;
   readonly mapCount: number;
-  /** The first of them; a series each is for some, not for all. */
+  /** The first of them by id, as many as were asked for; a series each is for some, not for all. */
   readonly maps: readonly { id: number; name: string; type: number; entries: number; maxEntries: number }[];
 }
 
@@ -95,6 +166,9 @@ export interface Told {
   readonly state: State;
   lease(session: number): Pick<SessionView, "lease" | "leftMs">;
   mirrorStatus(mapId: number): MirrorStatus;
+  /** Which maps globs cover; null where no question says whose it is. */
+  readonly coverage: Coverage | null;
+  mapLimits(id: number): MapLimits | undefined;
 }
 
 export type ReadName = keyof Reads;
@@ -109,6 +183,8 @@ export function answerQuery<Name extends QueryName>(
   name: Name,
   ask: Queries[Name]["ask"],
 ): Queries[Name]["answer"] | Promise<Queries[Name]["answer"]> {
+  const sight = Object.hasOwn(SEEN, name) ? sightOf(engine, ask as Asking) : null;
+  if (sight !== null) return SEEN[name as SeenName](engine, sight, ask as never) as never;
   if (isRead(name)) return tell(engine, name, ask as never) as Queries[Name]["answer"];
   return ACTS[name as ActName](engine, ask as never) as Queries[Name]["answer"] | Promise<Queries[Name]["answer"]>;
 }
@@ -137,42 +213,143 @@ const READS: { [Name in ReadName]: (told: Told, ask: Reads[Name]["ask"]) => Read
     return views;
   },
 
-  fds({ state }, { session }) {
+  fds(told, { session, ...asking }) {
+    const { state } = told;
     if (state.session(session) === undefined) return missing(state, session);
-    return [...state.fds(session)].map(([fd, file]) => ({ fd, ...file, about: state.object(file.object) ?? null }));
+    const sight = sightOf(told, asking);
+    const fds = [...state.fds(session)].map(([fd, file]) => ({
+      fd,
+      ...file,
+      about: state.object(file.object) ?? null,
+    }));
+    if (sight === null) return fds;
+    const { coverage, limits } = sight;
+    return fds.filter(
+      ({ map }) => map === 0 || coverage.covers(limits.read, map) || coverage.covers(limits.write, map),
+    );
   },
 
-  map(told, { reference }) {
+  map(told, { reference, scopes = ["read"], ...asking }) {
+    const hidden = hiddenBy(told, reference, scopes, asking);
+    if (hidden !== null) return hidden;
     const ids = referenced(told.state, reference);
     if (ids.length > 1) return { ambiguous: ids };
     const map = ids[0] === undefined ? undefined : told.state.map(ids[0]);
-    return map === undefined ? null : mapView(told, map, pathnamesByMap(told.state));
+    return map === undefined ? null : mapView(told, map);
   },
 
   maps(told, { after, limit }) {
-    const pathnames = pathnamesByMap(told.state);
     const views: MapView[] = [];
     for (const [, map] of told.state.maps.from(u32Key(after + 1))) {
       if (views.length === limit) break;
-      views.push(mapView(told, map, pathnames));
+      views.push(mapView(told, map));
     }
     return views;
   },
 
-  pins({ state }, { after, limit }) {
+  pins(told, { after, limit }) {
     const views: PinView[] = [];
-    for (const pin of state.pinned()) {
-      if (pin.pathname <= after) continue;
+    for (const pin of told.state.pinned(after)) {
       if (views.length === limit) break;
       views.push(pin);
     }
     return views;
   },
 
-  directories({ state }) {
-    return [...state.directories()];
+  directories(told, { after, limit }) {
+    const directories: string[] = [];
+    for (const directory of told.state.directories(after)) {
+      if (directories.length === limit) break;
+      directories.push(directory);
+    }
+    return directories;
   },
 };
+
+type SeenName = "maps" | "pins" | "directories";
+
+/** Pages of what somebody sees: looked for a piece a turn of the event loop, since much may stand between that he does not see. */
+const SEEN: {
+  [Name in SeenName]: (told: Told, sight: Sight, ask: Reads[Name]["ask"]) => Promise<Reads[Name]["answer"]>;
+} = {
+  async maps(told, { coverage, limits: { read } }, { after, limit }) {
+    if (read === "all") return tell(told, "maps", { after, limit });
+    do await nextTurn();
+    while (!coverage.walk(read, after, limit));
+    const views: MapView[] = [];
+    for (const id of coverage.known(read, after)) {
+      if (views.length === limit) break;
+      views.push(mapView(told, told.state.map(id) as MapRecord));
+    }
+    return views;
+  },
+
+  pins: (told, { coverage, limits }, ask) =>
+    pageSeen(
+      ask,
+      (after) => tell(told, "pins", { after, limit: LOOKED_AT_MAX }),
+      ({ map }) => coverage.covers(limits.read, map),
+      ({ pathname }) => pathname,
+    ),
+
+  directories: (told, { limits }, ask) =>
+    pageSeen(
+      ask,
+      (after) => tell(told, "directories", { after, limit: LOOKED_AT_MAX }),
+      (path) => coversDirectory(limits, path),
+      (path) => path,
+    ),
+};
+
+async function pageSeen<Row>(
+  { after, limit }: { readonly after: string; readonly limit: number },
+  read: (after: string) => readonly Row[],
+  isSeen: (row: Row) => boolean,
+  pathOf: (row: Row) => string,
+): Promise<Row[]> {
+  const seen: Row[] = [];
+  for (let from = after; ; ) {
+    await nextTurn();
+    const rows = read(from);
+    for (const row of rows) if (seen.length < limit && isSeen(row)) seen.push(row);
+    const last = rows.at(-1);
+    if (last === undefined || rows.length < LOOKED_AT_MAX || seen.length === limit) return seen;
+    from = pathOf(last);
+  }
+}
+
+interface Sight {
+  readonly coverage: Coverage;
+  readonly limits: MapLimits;
+}
+
+/** null: who asks may see everything. Limits that were taken back meanwhile let nothing be seen. */
+function sightOf(told: Told, asking: Asking): Sight | null {
+  const { coverage } = told;
+  if (asking.limits === undefined || coverage === null) return null;
+  return { coverage, limits: told.mapLimits(asking.limits) ?? NOTHING };
+}
+
+const NOTHING: MapLimits = { id: 0, read: [], write: [], pin: [], admin: false, texts: [] };
+
+/** null: the map that is meant may be seen, if there is one. */
+function hiddenBy(
+  told: Told,
+  reference: MapReference,
+  scopes: readonly MapScope[],
+  asking: Asking,
+): { readonly missing: Scope } | null {
+  const sight = sightOf(told, asking);
+  if (sight === null) return null;
+  const missing = missingFor(sight.coverage, targetOf(reference), sight.limits, scopes);
+  return missing === null ? null : { missing };
+}
+
+function targetOf(reference: MapReference): Exclude<Target, { by: "fd" }> {
+  if ("id" in reference) return { by: "id", id: reference.id };
+  if ("name" in reference) return { by: "name", name: reference.name };
+  return { by: "pinned", pathname: reference.pinned };
+}
 
 type Act<Name extends ActName> = (
   engine: Engine,
@@ -180,6 +357,23 @@ type Act<Name extends ActName> = (
 ) => Queries[Name]["answer"] | Promise<Queries[Name]["answer"]>;
 
 const ACTS: { [Name in ActName]: Act<Name> } = {
+  mapLimits(engine, { limits }) {
+    engine.setMapLimits(limits);
+    return null;
+  },
+
+  covered(engine, { limits: id, scope, maps }) {
+    const reach = engine.mapLimits(id)?.[scope] ?? [];
+    return maps.map((map) => (engine.state.map(map) === undefined ? null : engine.coverage.covers(reach, map)));
+  },
+
+  peers({ state }, { sessions }) {
+    return sessions.map((id) => {
+      const session = state.session(id);
+      return session === undefined ? undefined : (session.peer ?? null);
+    });
+  },
+
   attach({ state, leases }, { session }) {
     if (state.session(session) === undefined) return false;
     leases.attach(session);
@@ -193,13 +387,29 @@ const ACTS: { [Name in ActName]: Act<Name> } = {
 
   opens: (engine, { session, caller }) => engine.opensFor(session, caller),
 
-  whole(engine, { frames, length, map, seq }) {
-    const answer = engine.runWhole(readRequests(frames, length), { map, seq });
+  elements({ moments }, { seq, map, after, limit }) {
+    const outcome = moments.read(seq, map, Buffer.from(after, "hex"), limit, performance.now());
+    if (outcome === null || outcome.errno !== 0) return null;
+    const { key, value, out } = outcome;
+    return { count: out?.count ?? 0, more: out?.more === true, keys: key as Buffer, values: value as Buffer };
+  },
+
+  elementsRead({ moments }, { seq }) {
+    moments.close(seq);
+    return null;
+  },
+
+  whole(engine, { frames, length, map, seq, ...asking }) {
+    const requests = readRequests(frames, length).map((request) => ({ ...request, ...asking }));
+    const answer = engine.runWhole(requests, { map, seq });
     return "replies" in answer ? { replies: answer.replies.map(withoutBytes) } : answer;
   },
 
-  resync: ({ kernelMaps }, { id, caller }) => kernelMaps.resync(id, caller),
-  drift: ({ kernelMaps }, { id, limit }) => kernelMaps.drift.report(id, limit),
+  resync: ({ kernelMaps }, { id, ...who }) => kernelMaps.resync(id, who),
+
+  drift(engine, { id, limit, ...asking }) {
+    return hiddenBy(engine, { id }, ["read"], asking) ?? engine.kernelMaps.drift.report(id, limit);
+  },
 
   cannotImport({ state, kernelMaps }, { id }) {
     const map = state.map(id);
@@ -221,7 +431,7 @@ function missing(state: State, session: number): "ended" | "unknown" {
 }
 
 function sessionView(told: Told, session: SessionRecord): SessionView {
-  return { ...session, ...told.lease(session.id), fdCount: [...told.state.fds(session.id)].length };
+  return { ...session, ...told.lease(session.id), fdCount: told.state.fdCount(session.id) };
 }
 
 /** Ids of the maps that a reference means; more than one where several have the name. */
@@ -232,19 +442,22 @@ export function referenced(state: State, reference: MapReference): number[] {
   return id === undefined ? [] : [id];
 }
 
-function pathnamesByMap(state: State): Map<number, string[]> {
-  const pathnames = new Map<number, string[]>();
-  for (const pin of state.pinned()) pathnames.set(pin.map, [...(pathnames.get(pin.map) ?? []), pin.pathname]);
-  return pathnames;
-}
+/** Paths may have 4 KiB, and whoever pins a map does not ask for it: the list of pins has all. */
+export const PINNED_MAX = 64;
 
-function mapView(told: Told, map: MapRecord, pathnames: Map<number, string[]>): MapView {
+function mapView(told: Told, map: MapRecord): MapView {
+  const type = mapType(map.type) as MapType;
+  const { host } = told.state;
+  const pins = told.state.pinsOf(map.id);
   return {
     ...map,
-    valueBytes: (mapType(map.type) as MapType).valueBytes(map, told.state.host),
-    entries: told.state.entryCount(map.id),
+    valueBytes: type.valueBytes(map, host),
+    entries: told.state.listedCount(map),
+    written: type.dense ? writtenCount(new OpenMap(told.state, map, OPERATOR)) : null,
+    possibleCpus: isPerCpu(map.type) ? host.possibleCpus : null,
     holds: told.state.holds(map.id),
-    pinned: pathnames.get(map.id) ?? [],
+    pinned: [...pins].sort().slice(0, PINNED_MAX),
+    pins: pins.size,
     mirror: told.mirrorStatus(map.id),
   };
 }

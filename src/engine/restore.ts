@@ -23,7 +23,7 @@ export interface RestorePlan {
 }
 
 /** Elements that the commands add, change and remove. */
-interface RestoreCounts {
+export interface RestoreCounts {
   readonly added: number;
   readonly changed: number;
   readonly removed: number;

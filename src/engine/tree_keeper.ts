@@ -21,6 +21,7 @@ interface Waiting {
   readonly seq: number;
   readonly untilMs: number;
   readonly resolve: (there: NoAnswer | null) => void;
+  readonly reject: (error: Error) => void;
 }
 
 export interface TreeKeeperParts {
@@ -28,6 +29,10 @@ export interface TreeKeeperParts {
   readonly report: (message: string) => void;
   /** Told of a checkpoint that was signed without being asked for, of which an event is to tell. */
   readonly signed: (checkpoint: Signed) => void;
+  /** Told once why nothing is signed any more. Left out: nobody is. */
+  readonly refused?: (why: string) => void;
+  /** Told of what has failed beside those who ask: the disk, or the log. Left out: nobody is. */
+  readonly failed?: (error: unknown) => void;
 }
 
 /** Keeps the tree near the log, and those who ask waiting until it is there; has checkpoints signed by the rule. */
@@ -43,12 +48,12 @@ export class TreeKeeper {
   /** A checkpoint was signed, and its event is under way. */
   #recording = false;
   #signAfterMs = 0;
+  #isOver = false;
   #timer: NodeJS.Timeout;
 
   constructor(tree: LogTree, parts: TreeKeeperParts) {
     this.#tree = tree;
     this.#parts = parts;
-    if (tree.added !== null) parts.report(tree.added);
     this.tell();
     this.#timer = setTimeout(() => this.#tick(), REST_MS);
   }
@@ -56,8 +61,8 @@ export class TreeKeeper {
   /** Null when the tree has the event, or all that there are now; otherwise why not. */
   reach(seq: number): Promise<NoAnswer | null> {
     if (this.#tree.size >= seq) return Promise.resolve(null);
-    return new Promise((resolve) => {
-      this.#waiting.push({ seq, untilMs: performance.now() + WAIT_MS, resolve });
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ seq, untilMs: performance.now() + WAIT_MS, resolve, reject });
       clearTimeout(this.#timer);
       this.#timer = setTimeout(() => this.#tick(), 0);
     });
@@ -66,7 +71,10 @@ export class TreeKeeper {
   /** Says, once, why nothing is signed any more. */
   tell(): void {
     const { refusal } = this.#tree;
-    if (refusal !== null && refusal !== this.#told) this.#parts.report(`no checkpoint is signed any more: ${refusal}`);
+    if (refusal !== null && refusal !== this.#told) {
+      this.#parts.report(`no checkpoint is signed any more: ${refusal}`);
+      this.#parts.refused?.(refusal);
+    }
     this.#told = refusal;
   }
 
@@ -94,12 +102,38 @@ export class TreeKeeper {
     this.#tree.close(this.#tree.size === this.#tree.lastSeq());
   }
 
+  /** Closes the tree as it is; whoever waits has to ask anew. */
+  abandon(): void {
+    clearTimeout(this.#timer);
+    this.#isOver = true;
+    for (const { reject } of this.#waiting.splice(0)) reject(new Error("the tree was closed"));
+    this.#tree.close(false);
+  }
+
   #hurry(): void {
     const until = performance.now() + CLOSE_MS;
     while (this.#catchUp() && performance.now() < until);
   }
 
   #tick(): void {
+    let more = false;
+    try {
+      more = this.#keepUp();
+    } catch (error) {
+      this.#fail("following the log", error);
+    }
+    if (!this.#isOver) this.#timer = setTimeout(() => this.#tick(), more ? 0 : REST_MS);
+  }
+
+  #fail(doing: string, error: unknown): void {
+    this.#parts.report(`${doing}: ${(error as Error).message}`);
+    if (this.#parts.failed === undefined) return;
+    for (const { reject } of this.#waiting.splice(0)) reject(error as Error);
+    this.#parts.failed(error);
+  }
+
+  /** Answers whether there is more to do at once. */
+  #keepUp(): boolean {
     const last = this.#tree.lastSeq();
     const rested = last === this.#seenSeq;
     this.#seenSeq = last;
@@ -109,7 +143,7 @@ export class TreeKeeper {
     const more = wanted && this.#catchUp();
     if (isDue && !more) this.#signDue();
     this.#answer(last);
-    this.#timer = setTimeout(() => this.#tick(), more ? 0 : REST_MS);
+    return more;
   }
 
   /** Whether the rule asks for a checkpoint, unless all that has come is the event of the last one. */
@@ -142,10 +176,11 @@ export class TreeKeeper {
       this.tell();
       if ("refused" in checkpoint) return null;
       const { log, possibleCpus } = this.#tree.status;
-      return { size: checkpoint.size, log, possible_cpus: possibleCpus, note: checkpoint.note };
+      const { size, note } = checkpoint;
+      return { size, log, possible_cpus: possibleCpus, life: this.#tree.life, note };
     } catch (error) {
       this.#signAfterMs = performance.now() + RETRY_MS;
-      this.#parts.report(`signing a checkpoint: ${(error as Error).message}`);
+      this.#fail("signing a checkpoint", error);
       return null;
     }
   }
@@ -159,7 +194,7 @@ export class TreeKeeper {
       return more;
     } catch (error) {
       this.#retryAtMs = performance.now() + RETRY_MS;
-      this.#parts.report(`hashing the log: ${(error as Error).message}`);
+      this.#fail("hashing the log", error);
       return false;
     }
   }

@@ -1,7 +1,12 @@
 import type { MessagePort } from "node:worker_threads";
+import { CMD } from "../abi/service.ts";
+import type { Ledger } from "../log/position.ts";
 import type { AskPast } from "./asked_past.ts";
-import type { Engine, Reply } from "./engine.ts";
+import type { PartFault, PartName } from "./derived.ts";
+import type { Engine, Reply, Request } from "./engine.ts";
 import { FrameWriter, readRequests } from "./frames.ts";
+import { BUG, LargeCommands } from "./large_commands.ts";
+import { isLarge, type LargeRequest, mayBeLarge } from "./pieces.ts";
 import { answerQuery, type QueryName } from "./queries.ts";
 
 /** What the service's thread sends to the engine's. */
@@ -14,7 +19,13 @@ export type ToEngine =
 
 /** And back. */
 export type FromEngine =
-  | { readonly kind: "ready"; readonly seq: number; readonly mirrorOff: string | null; readonly replayed: number }
+  | {
+      readonly kind: "ready";
+      readonly seq: number;
+      readonly ledger: Ledger;
+      readonly mirrorOff: string | null;
+      readonly replayed: number;
+    }
   /** Of the recovery: events replayed, then kernel maps taken up. */
   | {
       readonly kind: "progress";
@@ -30,7 +41,9 @@ export type FromEngine =
       /** Of the log's last event. */
       readonly seq: number;
     }
-  /** The log has grown without a batch: what the service does of its own accord. */
+  /** One that a batch's replies said comes later. */
+  | { readonly kind: "reply"; readonly id: number; readonly frames: ArrayBuffer; readonly length: number }
+  /** The log has grown without a batch: what the service does of its own accord, and pieces of large commands. */
   | { readonly kind: "grown"; readonly seq: number }
   | { readonly kind: "past"; readonly id: number; readonly ask: AskPast }
   /** Whether kernel maps follow: null, or why not. Told whenever it changes. */
@@ -41,13 +54,14 @@ export type FromEngine =
   | { readonly kind: "report"; readonly message: string; readonly error: string }
   /** What an operator should know. */
   | { readonly kind: "notice"; readonly message: string }
+  /** A part that is made from the log does not serve, or serves again: null. */
+  | { readonly kind: "part"; readonly part: PartName; readonly fault: PartFault | null }
+  /** Nothing is taken on any more, and the process is to end: the answers that are due are the last ones. */
+  | { readonly kind: "ended"; readonly why: string }
   | { readonly kind: "closed" };
 
 /** Where a bug or a broken machine is told of. */
 type Report = (message: string, error: unknown) => void;
-
-/** What commands of a batch are answered with that the engine could not run. */
-const BUG: Reply = { failure: "bug", detail: "the command failed inside the service; its log tells more" };
 
 /** How long the engine must have been idle before it does what can wait. */
 const IDLE_MS = 100;
@@ -113,17 +127,65 @@ export function serveEngine(engine: Engine, port: MessagePort, closed: () => voi
   };
   lookAtProcesses();
 
+  const large = new LargeCommands({
+    engine,
+    run: (piece) => attempt("running a piece", () => growing(() => engine.run([piece])))?.[0] ?? BUG,
+  });
+
+  let lastLater = 0;
+  /** Puts a number in a reply's place; the reply follows by the function that is answered. */
+  const replyLater = (): ((reply: Reply) => void) => {
+    const id = ++lastLater;
+    replies.later(id);
+    return (reply) => {
+      replies.reply(reply);
+      const { frames, length } = replies.take();
+      post(port, { kind: "reply", id, frames, length }, [frames]);
+    };
+  };
+
+  const behindCommands = (): void => {
+    attempt("writing the state", () => engine.writeLarge());
+    lookAtProcesses();
+    lastBatchMs = performance.now();
+  };
+
+  /** A piece each turn of the event loop: what others have sent meanwhile goes between. */
+  const step = (): void => {
+    const { room } = engine;
+    if (room !== null) {
+      room.then(step);
+      return;
+    }
+    attempt("going on with a large command", () => large.step());
+    behindCommands();
+    if (large.count > 0) setImmediate(step);
+  };
+
   const serve = (message: ToEngine): void => {
     switch (message.kind) {
       case "batch": {
         const requests = readRequests(message.frames, message.length);
-        const ran = attempt("running a batch", () => engine.run(requests));
-        for (const reply of ran ?? requests.map(() => BUG)) replies.reply(reply);
+        const isLater = (request: Request): boolean =>
+          mayBeLarge(request) && attempt("looking at a large command", () => isLarge(engine, request)) === true;
+        const later = new Set(requests.filter(isLater));
+        const now = later.size === 0 ? requests : requests.filter((request) => !later.has(request));
+        const ran = attempt("running a batch", () => engine.run(now)) ?? now.map(() => BUG);
+        let at = 0;
+        for (const request of requests) {
+          if (later.has(request)) {
+            if (large.count === 0) setImmediate(step);
+            large.add(request as LargeRequest, replyLater());
+            continue;
+          }
+          const reply = ran[at++] as Reply;
+          const making = request.cmd === CMD.BPF_MAP_CREATE ? makingOf(engine, reply) : null;
+          if (making === null) replies.reply(reply);
+          else making.then(replyLater().bind(null, reply));
+        }
         const { frames, length } = replies.take();
         post(port, { kind: "replies", frames, length, figures: engine.figures, seq: engine.seq }, [frames]);
-        attempt("writing the state", () => engine.writeLarge());
-        lookAtProcesses();
-        lastBatchMs = performance.now();
+        behindCommands();
         break;
       }
       case "query": {
@@ -177,6 +239,11 @@ export function serveEngine(engine: Engine, port: MessagePort, closed: () => voi
     waiting.push(message);
     if (waiting.length === 1) pump();
   });
+}
+
+/** Until when the kernel map of a map that was created is being made: programs find it when the creation is answered. */
+function makingOf({ kernelMaps }: Engine, reply: Reply): Promise<void> | null {
+  return "outcome" in reply && reply.outcome.errno === 0 ? kernelMaps.making(reply.outcome.map) : null;
 }
 
 function post(port: MessagePort, message: FromEngine, transfer: ArrayBuffer[] = []): void {

@@ -1,6 +1,7 @@
 import { type TSchema, Type } from "typebox";
 import { ERRNO, type Errno } from "../abi/errno.ts";
 import { type ProblemDocument, type ProblemExtras, type ProblemName, problemDocument } from "./problems.ts";
+import { OctetsSchema } from "./schemas.ts";
 
 // Bodies and answers, as the document and the serializer take them.
 
@@ -22,27 +23,27 @@ export function told(description: string, schema: TSchema, example: unknown): An
   return { description, content: { "application/json": { schema, example } } };
 }
 
-/** Lines of JSON, each an item of the schema. */
-export function lines(schema: TSchema, example: string): { schema: TSchema; example: string } {
-  return { schema: Type.Unsafe({ type: "string", "x-ndjson-item": schema }), example };
-}
+export const octets = { schema: OctetsSchema, example: "*\u0000\u0000\u0000" };
 
-/** Server-sent events; `data` is what each message's data is, by its event. */
-export function messages(data: Record<string, TSchema>, example: string): { schema: TSchema; example: string } {
-  return { schema: Type.Unsafe({ type: "string", "x-sse-data": data }), example };
-}
-
-export const octets = { schema: Type.Unsafe({ type: "string", format: "binary" }), example: "*\u0000\u0000\u0000" };
-
-/** A body in JSON. What codec/body.ts reads itself, the validator lets pass: see `handRead`. */
+/** A body, with an example of it. What codec/body.ts reads itself, the validator lets pass: see `bodyByHand`. */
 export function body(schema: TSchema, example: unknown): TSchema {
   return { ...schema, examples: [example] } as TSchema;
 }
 
 /** Every operation may be answered so. */
-const ALWAYS = ["unauthorized", "foreign-page", "scope-missing", "bug", "unavailable", "invalid-input"] as const;
+const ALWAYS = [
+  "part-failed",
+  "disk-full",
+  "unauthorized",
+  "foreign-page",
+  "scope-missing",
+  "bug",
+  "unavailable",
+  "too-many-bytes",
+  "invalid-input",
+] as const;
 /** Every command may, besides. */
-const COMMAND = ["busy", "log-failed", "disk-full"] as const;
+const COMMAND = ["busy", "log-failed", "outcome-unknown", "read-only"] as const;
 const IN_SESSION = ["no-such-session", "session-ended", "session-foreign"] as const;
 const WITH_BODY = ["body-too-large", "unsupported-media-type"] as const;
 
@@ -91,12 +92,18 @@ const EXAMPLES: Partial<Record<Name, string>> = {
   unauthorized: "the request has no bearer token",
   "foreign-page": "the request comes from a page of http://example.org",
   "scope-missing": "bob has none of these scopes: write",
+  "read-only": "the service is read-only: it was started with --read-only, and nothing can be changed",
   "session-foreign": "session 7 is another caller's",
   "no-process": "there is no process 4711",
   "process-foreign": "process 1 is of uid 0, the client of 1000",
+  "process-hidden": "reading /proc of process 7, which hidepid= hides from the service: EPERM: it needs CAP_SYS_PTRACE",
   "no-such-session": "there is no session 7",
   "no-such-event": "there is no event 1000: the log ends at 999",
   "no-such-tile": "the tree has no tile 0/000: its size is 0",
+  "foreign-position":
+    "after: it is of another life of this log: the log was put back from a backup, and has gone on otherwise; begin again: without a position, or with after=0 for all that there is",
+  "part-failed": "the history has failed, and is tried again: disk I/O error",
+  "outcome-unknown": "the log could not be synced: whether the command is recorded is unknown",
   "log-contradicted": "event 17 in the log is not the one that the tree has",
   "archive-running": "another job is running",
   "nothing-to-archive": "nothing to archive: the oldest event is 100001",
@@ -107,9 +114,11 @@ const EXAMPLES: Partial<Record<Name, string>> = {
   "range-not-satisfiable": "bytes=8192-: the memory has 4096 bytes",
   bug: "the service failed; its log tells more",
   busy: "10000 commands with 1234567 bytes are waiting",
+  "too-many-jobs": "quota of jobs: bob has 4 of 4, 1 more are needed (MAPLEDGER_CALLER_JOBS_MAX)",
   "too-many-replays": "4 replays run",
   "target-not-named": "MAPLEDGER_REPLAY_TARGETS does not name http://127.0.0.1:8621",
   "no-such-replay": "there is no replay 7",
+  "too-many-bytes": "268435456 bytes of bodies and answers are in flight (MAPLEDGER_FLIGHT_BYTES_MAX is 268435456)",
   "too-many-streams": "100 streams are open",
   unavailable: "recovering: 10000 of 20000 events",
   "log-failed": "the log could not be written; nothing was changed",
@@ -126,5 +135,6 @@ const EXAMPLES: Partial<Record<Name, string>> = {
   EOPNOTSUPP: "a trie has no such command",
   ENOTSUPP: "an array has no such command",
   ENOMEM: "the map takes 1099511627776 bytes: the machine has 8589934592",
+  EAGAIN: "quota of sessions: bob has 10000 of 10000, 1 more are needed (MAPLEDGER_CALLER_SESSIONS_MAX)",
   EBUSY: "the map is in use",
 };

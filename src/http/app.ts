@@ -13,18 +13,24 @@ import fastify, {
 import { InvalidInput } from "../codec/invalid.ts";
 import { EventsArchived } from "../engine/archives.ts";
 import { NoThread } from "../engine/asked_thread.ts";
-import { CallerGone, EngineBusy, EngineClosed } from "../engine/client.ts";
+import { CallerGone, EngineBusy, EngineClosed, EngineLost } from "../engine/client.ts";
+import { PartFailed } from "../engine/derived.ts";
 import { NotYet } from "../engine/past.ts";
-import { checkScopes, isAllowed } from "./access.ts";
+import { inLine } from "../pipelines.ts";
+import { checkScopes, checkSeesAll, isAllowed } from "./access.ts";
 import { archivedProblem } from "./archived.ts";
-import { DoorAnswerSchema } from "./attr_schemas.ts";
-import { checkOrigin } from "./auth.ts";
-import { registerDocument } from "./document.ts";
+import { checkOrigin, type Identity } from "./auth.ts";
+import { addBodies } from "./bodies.ts";
+import { addAnswers } from "./bulk.ts";
+import { contextOf, type Tls } from "./certificates.ts";
+import { type OpenApiVersion, registerDocument } from "./document.ts";
+import { LogEventSchema } from "./event_schemas.ts";
 import { hotPath } from "./hot.ts";
-import type { Tls } from "./listen.ts";
+import { Names } from "./names.ts";
 import type { App, Parts, RouteOptions } from "./parts.ts";
-import { Problem, SAFETY_HEADERS, StatusProblem } from "./problems.ts";
-import { type Need, ROUTE_SCOPES } from "./route_scopes.ts";
+import { Problem, partProblem, SAFETY_HEADERS, StatusProblem } from "./problems.ts";
+import { logRead } from "./read_log.ts";
+import { ALSO_READ, type Need, OF_ALL_MAPS, PUBLIC_EVIDENCE, READ_ONLY, ROUTE_SCOPES } from "./route_scopes.ts";
 import { adoptRoutes } from "./routes/adopt.ts";
 import { archiveRoutes } from "./routes/archive.ts";
 import { batchRoutes } from "./routes/batches.ts";
@@ -44,8 +50,10 @@ import { serviceRoutes } from "./routes/service.ts";
 import { sessionRoutes } from "./routes/sessions.ts";
 import { watchRoutes } from "./routes/watch.ts";
 import { SHARED } from "./schemas.ts";
+import { Slashes } from "./slashes.ts";
 import type { Pending } from "./under_way.ts";
-import { validationFault, validatorCompiler } from "./validation.ts";
+import { validationFault, validators } from "./validation.ts";
+import { refusedType } from "./wanted_bodies.ts";
 
 export type { App, EngineDoor, Parts } from "./parts.ts";
 
@@ -53,6 +61,14 @@ declare module "fastify" {
   interface FastifyContextConfig {
     /** What a caller needs. */
     need?: Need;
+    /** It shows values besides. */
+    alsoReads?: boolean;
+    /** Its answer is of all maps. */
+    ofAll?: boolean;
+    /** Whoever asks is answered. */
+    isPublic?: boolean;
+    /** It changes something, or asks a kernel, and the service only reads. */
+    isRefused?: boolean;
   }
 }
 
@@ -60,18 +76,29 @@ declare module "fastify" {
 const HEADER_BYTES_MAX = 32 * 1024;
 const PREFIX = "/v1";
 
-/** The service over HTTP, put together and ready to listen; the engine behind it is the caller's to start and close. */
-export async function buildApp(parts: Parts): Promise<App> {
-  const app = newApp(parts);
-  app.setValidatorCompiler(validatorCompiler);
-  for (const schema of [...SHARED, DoorAnswerSchema, ...REPLAY_SCHEMAS]) app.addSchema(schema);
+/**
+ * The service over HTTP, put together and ready to listen; the engine behind it is the caller's to start and close. `openapi`: of
+ * which version its document is.
+ */
+export async function buildApp(parts: Parts, openapi: OpenApiVersion = "3.1.0"): Promise<App> {
+  const slashes = new Slashes();
+  const names = new Names();
+  const app = newApp(parts, slashes, names);
+  app.addHook("onRoute", ({ url }) => slashes.add(url));
+  names.referring([...SHARED, LogEventSchema, ...REPLAY_SCHEMAS]);
   addChecks(app, parts);
+  addReadLog(app, parts);
+  addBodies(app, parts);
+  addAnswers(app, parts);
   addProblems(app);
-  await registerDocument(app, parts.version);
+  app.addHook("onRoute", (route) => names.nameIn(route));
+  await registerDocument(app, parts.version, openapi);
   const options: RouteOptions = { parts };
   await app.register(serviceRoutes, options);
   await app.register(tileRoutes, options);
   for (const routes of ROUTES) await app.register(routes, { ...options, prefix: PREFIX });
+  // For the document: validators and serializers have them already.
+  for (const schema of Object.values(names.schemas)) app.addSchema(schema);
   await app.ready();
   return app;
 }
@@ -96,17 +123,22 @@ const ROUTES = [
   replayRoutes,
 ] as const;
 
-function newApp(parts: Parts): App {
+function newApp(parts: Parts, slashes: Slashes, names: Names): App {
   const { settings, logger } = parts;
+  const compileValidator = validators(names);
   return fastify({
     ...(logger === undefined ? { logger: { level: settings.logLevel } } : { loggerInstance: logger }),
     bodyLimit: settings.bodyBytesMax,
-    exposeHeadRoutes: false,
+    exposeHeadRoutes: true,
     return503OnClosing: false,
     logController: new LogController({ disableRequestLogging: true }),
     serverFactory: (route) => serverOf(parts, route as RequestListener),
     routerOptions: { maxParamLength: HEADER_BYTES_MAX },
+    rewriteUrl: ({ url = "" }) => slashes.encoded(url),
     schemaErrorFormatter: validationFault,
+    schemaController: {
+      compilersFactory: { buildSerializer: names.serializers, buildValidator: () => compileValidator as never },
+    },
     frameworkErrors: (error, request, reply) => sendProblem(request, reply as FastifyReply, problemOf(error)),
   }).withTypeProvider<TypeBoxTypeProvider>() as unknown as App;
 }
@@ -121,11 +153,11 @@ export function unixServer(app: App, parts: Parts): Server {
 
 /** Node's server: what carries the load is answered before Fastify routes the rest. */
 function serverOf(parts: Parts, route: RequestListener): Server {
-  const hot = hotPath(parts, problemOf);
+  const hot = parts.present === undefined ? hotPath(parts, problemOf) : () => false;
   const options = { maxHeaderSize: HEADER_BYTES_MAX, keepAliveTimeout: KEEP_ALIVE_MS };
-  const answer: RequestListener = (request, response) => {
+  const answer = inLine((request, response) => {
     if (!hot(request, response)) route(request, response);
-  };
+  });
   const server =
     parts.tls === null
       ? createServer(options, answer)
@@ -134,33 +166,72 @@ function serverOf(parts: Parts, route: RequestListener): Server {
 }
 
 /** A client's certificate is asked for; who has none may have a token. */
-function tlsOptions({ cert, key, clientCa }: Tls): TlsOptions {
-  return { cert, key, ...(clientCa !== null && { ca: clientCa, requestCert: true, rejectUnauthorized: false }) };
+function tlsOptions(tls: Tls): TlsOptions {
+  return { ...contextOf(tls), ...(tls.clientCa !== null && { requestCert: true, rejectUnauthorized: false }) };
 }
+
+const NO_CHANGES = "the service is read-only: it was started with --read-only, and nothing can be changed";
 
 /** What every request passes before its route. */
 function addChecks(app: App, parts: Parts): void {
-  const { identity, ready } = parts;
+  const { identity, ready, settings, unknownCallers } = parts;
   app.removeContentTypeParser("text/plain");
   app.addHook("onRoute", (route) => {
-    route.config = { ...route.config, need: needOf(route) };
+    const operation = operationOf(route);
+    const isPublic = settings.publicEvidence === "on" && PUBLIC_EVIDENCE.has(operation);
+    const [alsoReads, ofAll] = [ALSO_READ.has(operation), OF_ALL_MAPS.has(operation)];
+    const isRefused = parts.present !== undefined && needOf(route) !== "open" && !READ_ONLY.has(operation);
+    route.config = { ...route.config, need: needOf(route), alsoReads, ofAll, isPublic, isRefused };
   });
+  app.decorateRequest("isAnybodys", false);
   app.decorateRequest("caller", "");
+  app.decorateRequest("peer");
   app.decorateRequest("scopes");
+  app.decorateRequest("limits");
   app.addHook("onRequest", async (request, reply) => {
     reply.headers(SAFETY_HEADERS);
     checkOrigin(request, identity);
     const { need } = request.routeOptions.config;
     // Open ones are answered while the service is not ready, too.
     if (need === "open") return;
-    const caller = identity.callerOf(request.raw);
+    if (request.routeOptions.config.isPublic && !isKnown(identity, request)) {
+      request.isAnybodys = true;
+      checkReady(ready);
+      return;
+    }
+    const caller = unknownCallers.watch(request.raw, (raw) => identity.callerOf(raw));
     request.caller = caller.name;
+    parts.flight.isOf(request.raw, caller.name);
+    request.peer = identity.peerOf(request.raw);
     request.scopes = caller.scopes;
-    const reason = ready();
-    if (reason !== null) throw new Problem("unavailable", reason);
+    request.limits = caller.limits;
+    checkReady(ready);
+    if (request.routeOptions.config.isRefused === true) throw new Problem("read-only", NO_CHANGES);
     if (need !== undefined && need !== "by command") checkScopes(parts, request, need);
+    if (request.routeOptions.config.alsoReads === true) checkScopes(parts, request, ["read"]);
+    if (request.routeOptions.config.ofAll === true) checkSeesAll(parts, request);
     follow(parts, request, reply, need);
   });
+}
+
+/** Who reads what no event tells of. */
+function addReadLog(app: App, { settings }: Parts): void {
+  if (settings.readLog === "off") return;
+  app.addHook("preHandler", async (request) => logRead(request, operationOf(request.routeOptions)));
+}
+
+function checkReady(ready: Parts["ready"]): void {
+  const reason = ready();
+  if (reason !== null) throw new Problem("unavailable", reason);
+}
+
+/** Whether somebody who may see the log's evidence sends a request. */
+function isKnown(identity: Identity, { raw }: FastifyRequest): boolean {
+  try {
+    return isAllowed(identity.callerOf(raw).scopes, ["evidence"]);
+  } catch {
+    return false;
+  }
 }
 
 /** A caller who may no longer have what he has begun does not get the rest. */
@@ -170,11 +241,12 @@ function follow(
   reply: FastifyReply,
   need: Need | undefined,
 ): void {
-  const { raw, caller } = request;
+  const { raw, caller, limits } = request;
   const pending: Pending = {
     isAllowed() {
       try {
-        const { name, scopes } = identity.callerOf(raw);
+        const { name, scopes, limits: now } = identity.callerOf(raw);
+        if (now?.id !== limits?.id) return false;
         return name === caller && (need === undefined || typeof need === "string" || isAllowed(scopes, need));
       } catch {
         return false;
@@ -187,12 +259,17 @@ function follow(
 }
 
 /** Throws where a route is not in the table of what each needs. */
-function needOf({ url, schema }: FastifyRouteOptions): Need {
-  if (url.startsWith("/docs")) return "open";
-  const operation = (schema as { operationId?: string } | undefined)?.operationId ?? "";
+function needOf(route: FastifyRouteOptions): Need {
+  const { url } = route;
+  if (url === "/" || url.startsWith("/docs")) return "open";
+  const operation = operationOf(route);
   const need = Object.hasOwn(ROUTE_SCOPES, operation) ? ROUTE_SCOPES[operation] : undefined;
   if (need === undefined) throw new Error(`registering ${url}: no scope is said for its operation "${operation}"`);
   return need;
+}
+
+function operationOf({ schema }: { readonly schema?: unknown }): string {
+  return (schema as { operationId?: string } | undefined)?.operationId ?? "";
 }
 
 function addProblems(app: App): void {
@@ -200,7 +277,10 @@ function addProblems(app: App): void {
   app.addHook("onRoute", ({ url, method }) => {
     methods.set(url, [...(methods.get(url) ?? []), ...[method].flat()]);
   });
-  app.setErrorHandler((error: unknown, request, reply) => sendProblem(request, reply, problemOf(error)));
+  app.setErrorHandler((error: unknown, request, reply) => {
+    const isOfNoType = (error as Partial<FastifyError>).code === "FST_ERR_CTP_INVALID_MEDIA_TYPE";
+    return sendProblem(request, reply, isOfNoType ? refusedType(request) : problemOf(error));
+  });
   app.setNotFoundHandler((request, reply) => {
     const [pathname = ""] = request.url.split("?");
     const allowed = [...methods].find(([url]) => matches(url, pathname))?.[1];
@@ -237,6 +317,8 @@ function sendProblem(request: FastifyRequest, reply: FastifyReply, problem: Prob
 function problemOf(error: unknown): Problem {
   if (error instanceof Problem) return error;
   if (error instanceof InvalidInput) return new Problem("invalid-input", error.message, { where: error.where });
+  if (error instanceof PartFailed) return partProblem(error);
+  if (error instanceof EngineLost) return new Problem("outcome-unknown", error.message);
   if (error instanceof EngineBusy) return new Problem("busy", error.message);
   if (error instanceof EventsArchived) return archivedProblem(error.oldestSeq);
   if (error instanceof NotYet) return new Problem("no-such-event", error.message);

@@ -1,11 +1,13 @@
 import { mayUseSessionOf } from "../access/caller.ts";
+import type { MapScope } from "../access/scopes.ts";
 import type { FdView, MapReference, MapView, SessionView } from "../engine/queries.ts";
+import { severalNamed } from "../syscall/state.ts";
 import type { Asked } from "./as_of.ts";
 import { Problem } from "./problems.ts";
 
 /** Questions that must have an answer; where they have none, its problem is thrown. */
 
-export async function askSession(state: Asked, id: number): Promise<SessionView> {
+export async function askSession(state: Pick<Asked, "query">, id: number): Promise<SessionView> {
   const session = await state.query("session", { id });
   return typeof session === "string" ? missingSession(id, session) : session;
 }
@@ -23,8 +25,16 @@ export async function askFds(state: Asked, session: number): Promise<FdView[]> {
   return typeof fds === "string" ? missingSession(session, fds) : fds;
 }
 
-export async function askMap(state: Asked, reference: MapReference, shown: string): Promise<MapView> {
-  return oneMap(await state.query("map", { reference }), shown);
+/** `scopes`: the caller may see it by any of these; left out: by read. */
+export async function askMap(
+  state: Asked,
+  reference: MapReference,
+  shown: string,
+  scopes: readonly MapScope[] = ["read"],
+): Promise<MapView> {
+  const answer = await state.query("map", { reference, scopes });
+  if (answer === null || !("missing" in answer)) return oneMap(answer, shown);
+  throw state.refusal?.(scopes[0] as MapScope) ?? new Problem("scope-missing", `map ${shown} is not to be seen`);
 }
 
 type Ambiguous = { readonly ambiguous: readonly number[] };
@@ -33,9 +43,7 @@ type Ambiguous = { readonly ambiguous: readonly number[] };
 export function oneMap<Answer extends object>(answer: Answer | null, shown: string): Exclude<Answer, Ambiguous> {
   if (answer === null) throw new Problem("ENOENT", `there is no map ${shown}`, { errno: "ENOENT" });
   if (!("ambiguous" in answer)) return answer as Exclude<Answer, Ambiguous>;
-  const ids = answer.ambiguous as number[];
-  const detail = `${ids.length} maps have the name of ${shown}: ids ${ids.join(", ")}`;
-  throw new Problem("EINVAL", detail, { errno: "EINVAL" });
+  throw new Problem("EINVAL", severalNamed(`of ${shown}`, answer.ambiguous as number[]), { errno: "EINVAL" });
 }
 
 function missingSession(id: number, why: "ended" | "unknown"): never {

@@ -1,6 +1,6 @@
 import { type TSchema, Type } from "typebox";
 import { MIRROR_SHAPES } from "../maps/lru_shape.ts";
-import { CLOSED, hex, nullable, nullableHex, scalar, seq } from "./schemas.ts";
+import { CLOSED, hex, nullable, nullableHex, nullableWord, oneOf, scalar, seq } from "./schemas.ts";
 
 // The syscall door, whose attr is a part of union bpf_attr.
 
@@ -54,7 +54,10 @@ const optional = (names: readonly string[], schema: () => TSchema): Record<strin
 
 export const DoorRequestSchema = Type.Object(
   {
-    cmd: Type.Union([Type.String(), Type.Integer()], { description: "A name of enum bpf_cmd, or its number." }),
+    cmd: oneOf([Type.String(), Type.Integer()], {
+      $id: "CommandName",
+      description: "A name of enum bpf_cmd, or its number.",
+    }),
     size: Type.Optional(
       Type.Integer({ minimum: 0, maximum: 2 ** 32 - 1, description: "bpf(2)'s third argument; beyond 4096 E2BIG." }),
     ),
@@ -71,13 +74,14 @@ export const DoorRequestSchema = Type.Object(
           ...optional(BPF_ATTR_TEXTS, () => nullable("string")),
         },
         {
+          $id: "BpfAttr",
           ...CLOSED,
           description: "The command's own fields of union bpf_attr; others are 400. Left out: zero, or NULL.",
         },
       ),
     ),
   },
-  { ...CLOSED },
+  { $id: "DoorRequest", ...CLOSED },
 );
 
 export const DoorAnswerSchema = Type.Object(
@@ -90,7 +94,7 @@ export const DoorAnswerSchema = Type.Object(
         ...optional(["value", "next_key", "keys", "values", "out_batch", "info", "hash"], hex),
         ...optional(["next_id", "count", "info_len"], () => Type.Integer()),
       },
-      { ...CLOSED, description: "What the kernel would have written." },
+      { $id: "BpfAttrOut", ...CLOSED, description: "What the kernel would have written." },
     ),
     detail: Type.Optional(Type.String({ description: "The rule that chose the errno." })),
   },
@@ -106,12 +110,15 @@ export const CreateSchema = Type.Object(
     map_name: Type.Optional(nullable("string", { description: "At most 15 bytes: letters, digits, _ and a dot." })),
     excl_prog_hash: Type.Optional(nullableHex()),
     mirror_shape: Type.Optional(
-      nullable("string", {
-        enum: [...MIRROR_SHAPES, null],
+      nullableWord(MIRROR_SHAPES, {
         description:
           "LRU maps alone: exact (the default: the kernel map has the max_entries and map_flags asked for, so that libbpf reuses it) or roomy (the kernel map has more room, so that only the ledger evicts elements).",
       }),
     ),
   },
-  { ...CLOSED, description: "BPF_MAP_CREATE's fields of union bpf_attr, and mirror_shape. Left out: zero." },
+  {
+    $id: "CreateMapBody",
+    ...CLOSED,
+    description: "BPF_MAP_CREATE's fields of union bpf_attr, and mirror_shape. Left out: zero.",
+  },
 );

@@ -11,6 +11,8 @@ import { Problem } from "./problems.ts";
 export interface Identity {
   /** Throws the problem of a caller who is not known. */
   callerOf(request: IncomingMessage): Caller;
+  /** From where a request comes, as events tell it: an address, or "uid=1000 pid=4711"; undefined: the machine does not say. */
+  peerOf(request: IncomingMessage): string | undefined;
   /**
    * Whether requests are taken that say of nobody that he sent them. A browser sends what a page asks it to: such requests are
    * taken only if they were sent to a name of loopback.
@@ -23,6 +25,7 @@ export function identityAt(isUnix: (connection: Socket) => boolean, unix: Identi
   const at = ({ socket }: IncomingMessage): Identity => (isUnix(socket) ? unix : tcp);
   return {
     callerOf: (request) => at(request).callerOf(request),
+    peerOf: (request) => at(request).peerOf(request),
     takesAnonymous: (request) => at(request).takesAnonymous(request),
   };
 }
@@ -30,36 +33,53 @@ export function identityAt(isUnix: (connection: Socket) => boolean, unix: Identi
 /** On TCP: by a bearer token or a client's certificate; anybody, where the operator has said so. */
 export function tcpIdentity(callers: Callers, auth: Settings["auth"]): Identity {
   const takesAnonymous = auth === "off";
+  const peers = new WeakMap<Socket, string>();
   return {
+    peerOf({ socket }) {
+      const known = peers.get(socket);
+      if (known !== undefined) return known;
+      const { remoteAddress } = socket;
+      if (remoteAddress !== undefined) peers.set(socket, remoteAddress);
+      return remoteAddress;
+    },
     takesAnonymous: () => takesAnonymous,
     callerOf({ headers, socket }) {
       const token = tokenIn(headers);
       if (token !== null) return callers.byToken(token) ?? unknownToken();
       const subject = certificateSubject(socket);
-      if (subject !== null) return callers.byCertificate(subject) ?? unknown(`the certificate of ${subject}`);
+      if (subject !== null)
+        return callers.byCertificate(subject) ?? unknown("unknown_certificate", `the certificate of ${subject}`);
       return takesAnonymous ? ANONYMOUS : noToken();
     },
   };
 }
 
-/** On the unix socket: by the user at its other end, or a bearer token. `uidOf`: null where the machine does not tell. */
-export function socketIdentity(callers: Callers, uidOf: (socket: number) => number | null): Identity {
-  const uids = new WeakMap<Socket, number | null>();
-  const uidAt = (socket: Socket): number | null => {
-    const known = uids.get(socket);
+/** Who made a connection. `pid` 0: a process in a pid namespace that the service does not see. */
+export interface SocketPeer {
+  readonly uid: number;
+  readonly pid: number;
+}
+
+/** On the unix socket: by the user at its other end, or a bearer token. `peerOf`: null where the machine does not tell. */
+export function socketIdentity(callers: Callers, peerOf: (socket: number) => SocketPeer | null): Identity {
+  const peers = new WeakMap<Socket, { readonly uid: number; readonly text: string } | null>();
+  const peerAt = (socket: Socket) => {
+    const known = peers.get(socket);
     if (known !== undefined) return known;
     const descriptor = descriptorOf(socket);
-    const uid = descriptor === undefined ? null : uidOf(descriptor);
-    uids.set(socket, uid);
-    return uid;
+    const found = descriptor === undefined ? null : peerOf(descriptor);
+    const peer = found && { uid: found.uid, text: `uid=${found.uid}${found.pid === 0 ? "" : ` pid=${found.pid}`}` };
+    peers.set(socket, peer);
+    return peer;
   };
   return {
     takesAnonymous: () => false,
+    peerOf: ({ socket }) => peerAt(socket)?.text,
     callerOf({ headers, socket }) {
       const token = tokenIn(headers);
       if (token !== null) return callers.byToken(token) ?? unknownToken();
-      const uid = uidAt(socket);
-      return uid === null ? noToken() : (callers.byUid(uid) ?? unknown(`uid ${uid}`));
+      const peer = peerAt(socket);
+      return peer === null ? noToken() : (callers.byUid(peer.uid) ?? unknown("unknown_uid", `uid ${peer.uid}`));
     },
   };
 }
@@ -96,23 +116,31 @@ function commonNameIn(subject: string): string | null {
   return names.length === 1 ? (names[0] as string).slice("CN=".length) : null;
 }
 
+export type UnknownKind = "no_token" | "unknown_token" | "unknown_uid" | "unknown_certificate";
+
+/** The problem of a caller who is not known. */
+export class UnknownCaller extends Problem {
+  readonly kind: UnknownKind;
+
+  constructor(kind: UnknownKind, detail: string, challenge = "Bearer") {
+    super("unauthorized", detail, {}, { "www-authenticate": challenge });
+    this.kind = kind;
+  }
+}
+
 function noToken(): never {
-  throw unauthorized("the request has no bearer token", "Bearer");
+  throw new UnknownCaller("no_token", "the request has no bearer token");
 }
 
 function unknownToken(): never {
-  throw unauthorized("the bearer token is unknown", 'Bearer error="invalid_token"');
+  throw new UnknownCaller("unknown_token", "the bearer token is unknown", 'Bearer error="invalid_token"');
 }
 
-function unknown(who: string): never {
-  throw unauthorized(
+function unknown(kind: UnknownKind, who: string): never {
+  throw new UnknownCaller(
+    kind,
     `${who} is not in the tokens' file (MAPLEDGER_TOKENS), and the request has no bearer token`,
-    "Bearer",
   );
-}
-
-function unauthorized(detail: string, challenge: string): Problem {
-  return new Problem("unauthorized", detail, {}, { "www-authenticate": challenge });
 }
 
 /** Names by which a service on loopback is called; a page that has made another name mean loopback is found out by it. */

@@ -4,17 +4,18 @@ import type { ClientProcess } from "../syscall/command.ts";
 import { descriptorOf } from "./auth.ts";
 import type { ClientProcesses } from "./parts.ts";
 import { Problem } from "./problems.ts";
-import { CLOSED } from "./schemas.ts";
+import { CLOSED, oneOf } from "./schemas.ts";
 
 const PID_MAX = 2 ** 31 - 1;
 
 /** What a client says to have a session live by a process. */
-export const askedProcess = Type.Union(
+export const askedProcess = oneOf(
   [
     Type.Enum(["peer"], { type: "string", description: "The process that made the connection." }),
-    Type.Object({ pid: Type.Integer({ minimum: 1, maximum: PID_MAX }) }, CLOSED),
+    Type.Object({ pid: Type.Integer({ minimum: 1, maximum: PID_MAX }) }, { $id: "ProcessByPid", ...CLOSED }),
   ],
   {
+    $id: "AskedProcess",
     description:
       "The process that it lives by, instead of a TTL, on the unix socket alone: the client's own, or one by its pid, of the " +
       "same uid unless the client is root's.",

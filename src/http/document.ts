@@ -27,21 +27,27 @@ const TAGS = {
   service: "What the service says about itself.",
 } as const;
 
+const JSON_TYPE = "application/json";
+const PROBLEM_TYPE = "application/problem+json";
+const PAGE = "/docs";
 /** The page loads from here alone. */
 const CONTENT_SECURITY =
   "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; base-uri 'self'; frame-ancestors 'none'; form-action 'none'";
 
+export type OpenApiVersion = keyof typeof LICENSES;
+
+/** A license's identifier is new in 3.1. */
+const LICENSES = {
+  "3.1.0": { name: "MIT", identifier: "MIT" },
+  "3.0.3": { name: "MIT", url: "https://spdx.org/licenses/MIT.html" },
+} as const;
+
 /** Registers what collects the routes' schemas into the document, and the page that shows it. Comes before the routes. */
-export async function registerDocument(app: App, version: string): Promise<void> {
+export async function registerDocument(app: App, version: string, openapi: OpenApiVersion): Promise<void> {
   await app.register(swagger, {
     openapi: {
-      openapi: "3.1.0",
-      info: {
-        title: "mapledger",
-        version,
-        description: DESCRIPTION,
-        license: { name: "MIT", identifier: "MIT" } as never,
-      },
+      openapi,
+      info: { title: "mapledger", version, description: DESCRIPTION, license: LICENSES[openapi] as never },
       servers: [{ url: "/", description: "Where this document came from." }],
       tags: Object.entries(TAGS).map(([name, description]) => ({ name, description })),
       components: {
@@ -56,22 +62,38 @@ export async function registerDocument(app: App, version: string): Promise<void>
       security: [{}, { bearer: [] }],
     },
     refResolver: { buildLocalReference: (schema, _base, _fragment, at) => (schema.$id as string) ?? `schema-${at}` },
+    transform: ({ schema, url }) => ({ schema: problemsApart(schema) as never, url }),
     transformObject: (document) =>
       finished(("openapiObject" in document ? document.openapiObject : {}) as Document) as never,
   });
   await app.register(swaggerUi, {
-    routePrefix: "/docs",
+    routePrefix: PAGE,
     staticCSP: CONTENT_SECURITY,
     uiConfig: { validatorUrl: null, deepLinking: true } as never,
     theme: { title: "mapledger" },
   });
+  app.get("/", { schema: { hide: true } }, async (_request, reply) => reply.redirect(PAGE));
+}
+
+interface Media {
+  example?: unknown;
+  examples?: Record<string, object>;
+}
+
+/** A body or an answer. */
+interface Payload {
+  required?: boolean;
+  content?: Record<string, Media>;
+  "x-other-content"?: Record<string, Media>;
 }
 
 interface Operation {
   parameters?: { name: string }[];
-  requestBody?: { required?: boolean };
-  responses: Record<string, { content?: Record<string, { examples?: Record<string, object> }> }>;
+  requestBody?: Payload;
+  responses: Record<string, Payload>;
   "x-body-optional"?: true;
+  "x-body-examples"?: Record<string, unknown>;
+  "x-problems"?: Record<string, Payload>;
 }
 
 interface Document {
@@ -81,6 +103,15 @@ interface Document {
 
 /** How the rest of a path is called that may have slashes of its own; Fastify calls it "*". */
 const REST = "index";
+
+/** Nine answers in ten are problems, of one schema: what collects the schemas need not look into them. */
+function problemsApart(schema: object | undefined): object | undefined {
+  const { response } = (schema ?? {}) as { response?: Record<string, object> };
+  if (response === undefined) return schema;
+  const [good, problems] = [{}, {}] as [Record<string, object>, Record<string, object>];
+  for (const [status, answer] of Object.entries(response)) (status < "400" ? good : problems)[status] = answer;
+  return { ...schema, response: good, "x-problems": problems };
+}
 
 /** What Fastify's schemas have no word for: bodies that may be left out, rests of paths, and examples that are shared. */
 function finished(document: Document): Document {
@@ -92,16 +123,31 @@ function finished(document: Document): Document {
     if (operation["x-body-optional"] === true && operation.requestBody !== undefined)
       operation.requestBody.required = false;
     delete operation["x-body-optional"];
+    for (const [type, example] of Object.entries(operation["x-body-examples"] ?? {}))
+      Object.assign(operation.requestBody?.content?.[type] ?? {}, { example });
+    delete operation["x-body-examples"];
+    for (const payload of [operation.requestBody ?? {}, ...Object.values(operation.responses)]) setApart(payload);
     for (const parameter of operation.parameters ?? []) if (parameter.name === "*") parameter.name = REST;
-    for (const { content = {} } of Object.values(operation.responses)) {
-      const problem = content["application/problem+json"];
-      if (problem?.examples === undefined) continue;
-      Object.assign(shared, problem.examples);
-      problem.examples = Object.fromEntries(
-        Object.keys(problem.examples).map((name) => [name, { $ref: `#/components/examples/${name}` }]),
-      );
+    for (const [status, { content, ...rest }] of Object.entries(operation["x-problems"] ?? {})) {
+      const { examples = {} } = content?.[PROBLEM_TYPE] ?? {};
+      Object.assign(shared, examples);
+      const named = Object.keys(examples).map((name) => [name, { $ref: `#/components/examples/${name}` }]);
+      const problem = { schema: { $ref: "#/components/schemas/Problem" }, examples: Object.fromEntries(named) };
+      operation.responses[status] = { ...rest, content: { [PROBLEM_TYPE]: problem } };
     }
+    delete operation["x-problems"];
   }
   const examples = Object.fromEntries(Object.entries(shared).sort(([a], [b]) => (a < b ? -1 : 1)));
   return { ...document, paths, components: { ...document.components, examples } };
+}
+
+/**
+ * Where there is JSON, clients that are generated send and get nothing else, or take the wrong one of several types: the other
+ * types, which a Content-Type or an Accept has to name, stand beside it.
+ */
+function setApart(payload: Payload): void {
+  const { [JSON_TYPE]: json, ...others } = payload.content ?? {};
+  if (json === undefined || Object.keys(others).length === 0) return;
+  payload.content = { [JSON_TYPE]: json };
+  payload["x-other-content"] = others;
 }

@@ -5,8 +5,8 @@ import { InvalidInput } from "../codec/invalid.ts";
 import { readTimeUs } from "../codec/moments.ts";
 import { bytes } from "../codec/scalars.ts";
 import type { EventFilter } from "../log/event_filter.ts";
+import type { Asked } from "./as_of.ts";
 import { askMap } from "./asked.ts";
-import type { EngineDoor } from "./parts.ts";
 import { readReference } from "./views.ts";
 
 /** The fields of a query that say which events. */
@@ -25,6 +25,17 @@ export const FilterFields = {
   errno: Type.Optional(
     Type.String({ description: "An errno's name or number; 0 for what succeeded.", examples: ["ENOENT"] }),
   ),
+  changes: Type.Optional(
+    Type.Boolean({
+      description:
+        "true: only events that changed a map, an element, a pin or a directory: no reads, and nothing that was refused without effect. false: only the others.",
+    }),
+  ),
+  failed: Type.Optional(
+    Type.Boolean({
+      description: "true: only events that were refused, with whatever errno. false: only those that succeeded.",
+    }),
+  ),
   key: Type.Optional(
     Type.String({
       description:
@@ -32,9 +43,14 @@ export const FilterFields = {
     }),
   ),
   since: Type.Optional(
-    Type.String({ description: "From this moment on, in RFC 3339.", examples: ["2026-11-23T20:00:00Z"] }),
+    Type.String({
+      description: "From this moment on, in RFC 3339: what comes behind the last event stamped before it.",
+      examples: ["2026-11-23T20:00:00Z"],
+    }),
   ),
-  until: Type.Optional(Type.String({ description: "Up to this moment, itself included." })),
+  until: Type.Optional(
+    Type.String({ description: "Up to this moment, itself included: to the last event stamped at or before it." }),
+  ),
 };
 
 export interface FilterQuery {
@@ -43,29 +59,39 @@ export interface FilterQuery {
   readonly caller?: string;
   readonly cmd?: string;
   readonly errno?: string;
+  readonly changes?: boolean;
+  readonly failed?: boolean;
   readonly key?: string;
   readonly since?: string;
   readonly until?: string;
 }
 
-export async function readFilter(engine: EngineDoor, query: FilterQuery): Promise<EventFilter> {
-  const { map, session, caller, cmd, errno, key, since, until } = query;
+/** Throws the problem of a map that the caller may not see. */
+export async function readFilter(state: Asked, query: FilterQuery): Promise<EventFilter> {
+  const { map, session, caller, cmd, errno, changes, failed, key, since, until } = query;
   return {
-    ...(map !== undefined && { map: await readMap(engine, map) }),
+    ...(map !== undefined && { map: await readMap(state, map) }),
     ...(session !== undefined && { session }),
     ...(caller !== undefined && { caller }),
     ...(cmd !== undefined && { cmd: readNamed(CMD, cmd, "cmd") }),
     ...(errno !== undefined && { errno: readNamed(ERRNO, errno, "errno") }),
+    ...(changes !== undefined && { changed: changes }),
+    ...(failed !== undefined && { failed }),
     ...(key !== undefined && { key: bytes(key, "key") }),
     ...(since !== undefined && { sinceUs: readTimeUs(since, "since") }),
     ...(until !== undefined && { untilUs: readTimeUs(until, "until") }),
   };
 }
 
+/** The map that a filter means by a name or a pin: another one may have that later. null: none, or by its id. */
+export function referredMap({ map }: Pick<FilterQuery, "map">, filter: EventFilter): number | null {
+  return map === undefined || "id" in readReference(map, "map") ? null : (filter.map ?? null);
+}
+
 /** Ids stand for maps that are no more, too; names and pins for those that live. */
-async function readMap(engine: EngineDoor, reference: string): Promise<number> {
+async function readMap(state: Asked, reference: string): Promise<number> {
   const asked = readReference(reference, "map");
-  return "id" in asked ? asked.id : (await askMap(engine, asked, reference)).id;
+  return "id" in asked ? asked.id : (await askMap(state, asked, reference)).id;
 }
 
 function readNamed(names: Readonly<Record<string, number>>, given: string, where: string): number {

@@ -1,4 +1,4 @@
-import type { EventRow } from "../log/event.ts";
+import type { MarkedRow } from "../engine/events.ts";
 import type { EventFilter } from "../log/event_filter.ts";
 import type { EngineDoor, Parts } from "./parts.ts";
 
@@ -10,11 +10,11 @@ const MS = 1000;
 
 /** What somebody who follows the log is told. */
 export type Followed =
-  | { readonly kind: "events"; readonly rows: readonly EventRow[] }
+  | { readonly kind: "events"; readonly rows: readonly MarkedRow[] }
   /** All events up to this one have been looked at, and told of where they match. */
-  | { readonly kind: "bookmark"; readonly seq: number }
+  | { readonly kind: "bookmark"; readonly seq: number; readonly mark: number }
   /** The reader stands further behind than it should; the log goes on without it, and keeps everything for it. */
-  | { readonly kind: "lagging"; readonly at: number; readonly last: number };
+  | { readonly kind: "lagging"; readonly at: number; readonly mark: number; readonly last: number };
 
 /**
  * The events after `after` that match, as the log grows, at the pace at which they are taken. Between them, and while there are
@@ -31,7 +31,7 @@ export async function* follow(
   let lagging = false;
   for (let at = after; ; ) {
     const readMs = performance.now();
-    const { rows, reached, more, over } = await events.query(filter, { afterSeq: at, limit: CHUNK_EVENTS });
+    const { rows, reached, mark, more, over } = await events.query(filter, { afterSeq: at, limit: CHUNK_EVENTS });
     at = reached;
     if (rows.length > 0) {
       yield { kind: "events", rows };
@@ -39,7 +39,7 @@ export async function* follow(
     }
     const { seq: last } = engine;
     const isBehind = last - at > settings.lagEventsMax;
-    if (isBehind && !lagging) yield { kind: "lagging", at, last };
+    if (isBehind && !lagging) yield { kind: "lagging", at, mark, last };
     lagging = isBehind;
     if (!more && !signal.aborted) {
       if (over) return;
@@ -48,7 +48,7 @@ export async function* follow(
     }
     if (signal.aborted) return;
     if (performance.now() - toldMs >= bookmarkMs) {
-      yield { kind: "bookmark", seq: at };
+      yield { kind: "bookmark", seq: at, mark };
       toldMs = performance.now();
     }
   }

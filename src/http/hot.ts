@@ -1,12 +1,18 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
 import { CMD } from "../abi/service.ts";
+import type { Caller } from "../access/caller.ts";
 import type { Scope } from "../access/scopes.ts";
 import { readValueBody } from "../codec/body.ts";
 import type { Reply, Request } from "../engine/engine.ts";
+import type { Outcome } from "../syscall/outcome.ts";
+import { notDone } from "./access.ts";
 import { isOfOwnPage, isOwnHost } from "./auth.ts";
+import { pipePieces, valueText } from "./bulk.ts";
+import { SMALL_BYTES } from "./flight.ts";
 import type { Parts } from "./parts.ts";
-import { failure, type Problem, refused, SAFETY_HEADERS } from "./problems.ts";
+import { type Problem, refused, SAFETY_HEADERS } from "./problems.ts";
 import type { Origin } from "./views.ts";
+import { notJson, VALUE_EXAMPLE, whyNot, withoutMark } from "./wanted_bodies.ts";
 
 /**
  * Single elements by session and descriptor, or by map id: the requests that carry the load. They are answered here, before
@@ -17,19 +23,20 @@ const PATH =
   /^\/v1\/(?:sessions\/([1-9]\d{0,8})\/fds\/(0|[1-9]\d{0,8})|maps\/(0|[1-9]\d{0,8}))\/elements\/((?:[0-9a-f]{2}){1,512})$/;
 
 const JSON_TYPE = "application/json";
+const VALUE_SAMPLE = JSON.stringify(VALUE_EXAMPLE);
 const ANSWER_TYPE = "application/json; charset=utf-8";
 const NO_SNIFFING = Object.entries(SAFETY_HEADERS).flat();
 const PROBLEM_TYPE = "application/problem+json; charset=utf-8";
 
 /** What a request's path says. */
-type Element = Origin & { readonly key: Buffer };
+type Element = Origin & { readonly key: Buffer; readonly peer: string | undefined; readonly limits?: number };
 
 /** Answers true where it has taken the request on, false where Fastify is to answer it. */
 export type HotPath = (request: IncomingMessage, response: ServerResponse) => boolean;
 
 /** `problemOf` makes an answer of what was thrown, as for every other route. */
 export function hotPath(parts: Parts, problemOf: (error: unknown) => Problem): HotPath {
-  const { engine, identity } = parts;
+  const { callers, engine, identity } = parts;
 
   const send = (
     response: ServerResponse,
@@ -59,7 +66,8 @@ export function hotPath(parts: Parts, problemOf: (error: unknown) => Problem): H
 
   const answer = (response: ServerResponse, command: Request, reply: Reply): void => {
     if ("failure" in reply) {
-      sendProblem(response, failure(reply));
+      const limits = callers.limits.find(({ id }) => id === command.limits);
+      sendProblem(response, notDone(parts, { ...command, limits }, response.req, reply));
       return;
     }
     const { outcome, seq } = reply;
@@ -68,8 +76,23 @@ export function hotPath(parts: Parts, problemOf: (error: unknown) => Problem): H
       return;
     }
     const value = command.cmd === CMD.BPF_MAP_LOOKUP_ELEM ? outcome.value : null;
+    if (value !== null && value.length > SMALL_BYTES) {
+      sendLarge(response, command, outcome, seq);
+      return;
+    }
     const text = value === null ? `{"seq":${seq}}` : `{"value":"${value.toString("hex")}","seq":${seq}}`;
     send(response, 200, ANSWER_TYPE, text, ["mapledger-seq", String(seq)]);
+  };
+
+  const sendLarge = (response: ServerResponse, command: Request, outcome: Outcome, seq: number): void => {
+    try {
+      parts.flight.answered(response, command, outcome);
+    } catch (error) {
+      sendProblem(response, problemOf(error), seq);
+      return;
+    }
+    response.writeHead(200, ["content-type", ANSWER_TYPE, ...NO_SNIFFING, "mapledger-seq", String(seq)]);
+    pipePieces(parts, response, valueText(outcome.value as Buffer, seq));
   };
 
   const update = (request: IncomingMessage, response: ServerResponse, element: Element): void => {
@@ -90,7 +113,7 @@ export function hotPath(parts: Parts, problemOf: (error: unknown) => Problem): H
     if (method !== "GET" && method !== "PUT" && method !== "DELETE") return false;
     const found = PATH.exec(request.url as string);
     if (found === null || !isUsual(headers) || !isOwnHost(request, identity) || parts.ready() !== null) return false;
-    if (method === "PUT" ? !hasJson(headers, parts.settings.bodyBytesMax) : hasBody(headers)) return false;
+    if (method === "PUT" ? !hasSmallJson(headers, parts.settings.bodyBytesMax) : hasBody(headers)) return false;
     const element = elementOf(found, request, parts, method === "GET" ? "read" : "write");
     if (element === null) return false;
     if (method === "PUT") update(request, response, element);
@@ -109,17 +132,21 @@ function elementOf(
   scope: Scope,
 ): Element | null {
   const [, session, fd, map, hex] = found;
-  let caller: string;
+  let known: Caller;
   try {
-    const { name, scopes } = identity.callerOf(request);
-    if (!scopes.has(scope)) return null;
-    caller = name;
+    known = identity.callerOf(request);
   } catch {
     return null;
   }
+  const { name: caller, scopes, limits } = known;
+  if (!scopes.has(scope)) return null;
+  const peer = identity.peerOf(request);
   const key = Buffer.from(hex as string, "hex");
-  if (session === undefined) return { session: 0, caller, target: { by: "id", id: Number(map) }, key };
-  return { session: Number(session), caller, target: { by: "fd", fd: Number(fd) }, key };
+  const element: Element =
+    session === undefined
+      ? { session: 0, caller, peer, target: { by: "id", id: Number(map) }, key }
+      : { session: Number(session), caller, peer, target: { by: "fd", fd: Number(fd) }, key };
+  return limits === undefined ? element : { ...element, limits: limits.id };
 }
 
 /** Nothing in the headers asks for more than JSON, here and now. */
@@ -140,12 +167,13 @@ function hasBody(headers: IncomingHttpHeaders): boolean {
   return headers["content-length"] !== undefined && headers["content-length"] !== "0";
 }
 
-function hasJson(headers: IncomingHttpHeaders, bytesMax: number): boolean {
+/** Larger ones are counted, and parsed in pieces. */
+function hasSmallJson(headers: IncomingHttpHeaders, bytesMax: number): boolean {
   return (
     headers["content-type"] === JSON_TYPE &&
     headers["content-encoding"] === undefined &&
     hasBody(headers) &&
-    Number(headers["content-length"]) <= bytesMax
+    Number(headers["content-length"]) <= Math.min(bytesMax, SMALL_BYTES)
   );
 }
 
@@ -158,9 +186,10 @@ function readBody(request: IncomingMessage, done: (body: Buffer) => void): void 
 }
 
 function parse(body: Buffer): unknown {
+  const text = withoutMark(body.toString("utf8"));
   try {
-    return JSON.parse(body.toString("utf8"));
+    return JSON.parse(text);
   } catch {
-    throw Object.assign(new Error("the body is not JSON"), { statusCode: 400 });
+    throw notJson(whyNot(text), VALUE_SAMPLE);
   }
 }

@@ -10,14 +10,6 @@ const NO_SOCKET = "none";
 /** Nobody but the owner, until the mode is set. */
 const SOCKET_UMASK = 0o177;
 
-/** What the TCP port speaks TLS with. */
-export interface Tls {
-  readonly cert: Buffer;
-  readonly key: Buffer;
-  /** Authorities that sign clients' certificates; null: none is asked for. */
-  readonly clientCa: Buffer | null;
-}
-
 type ListenSettings = Pick<Settings, "host" | "port" | "auth" | "tls" | "tlsCert" | "tlsKey" | "tlsClientCa">;
 
 /** Throws where the service would be open to others, or where settings do not go together. */
@@ -39,13 +31,6 @@ export function checkListen(settings: ListenSettings): void {
 
 function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
-}
-
-/** Reads the files of certificates and keys. null: there is no TLS. */
-export function readTls({ tlsCert, tlsKey, tlsClientCa }: ListenSettings): Tls | null {
-  if (tlsCert === "") return null;
-  const clientCa = tlsClientCa === "" ? null : readFileSync(tlsClientCa);
-  return { cert: readFileSync(tlsCert), key: readFileSync(tlsKey), clientCa };
 }
 
 /** Where the unix socket is; null: there is none. `warning`: why not. */

@@ -1,5 +1,6 @@
-import { Readable } from "node:stream";
 import type { FastifyReply } from "fastify";
+import { isOver, type Limits, QUOTAS } from "../access/quotas.ts";
+import { type Bulk, isHead, sendPieces } from "./bulk.ts";
 import type { App } from "./parts.ts";
 import { Problem } from "./problems.ts";
 
@@ -9,12 +10,15 @@ const END_MS = 500;
 /** The streams that follow the log, over all listeners of the service: so many in all and a caller; none outlives it. */
 export class LogStreams {
   readonly #most: number;
-  readonly #mostOfCaller: number;
+  readonly #limits: Limits;
+  readonly #bulk: Bulk;
   readonly #open = new Map<AbortController, FastifyReply>();
 
-  constructor(most: number, mostOfCaller: number) {
+  /** `most`: in all. */
+  constructor(most: number, limits: Limits, bulk: Bulk) {
     this.#most = most;
-    this.#mostOfCaller = mostOfCaller;
+    this.#limits = limits;
+    this.#bulk = bulk;
   }
 
   get count(): number {
@@ -30,9 +34,15 @@ export class LogStreams {
   checkRoom(caller: string): void {
     if (this.#open.size >= this.#most)
       throw new Problem("too-many-streams", `${this.#open.size} streams are open (MAPLEDGER_STREAMS_MAX)`);
-    const own = [...this.#open.values()].filter(({ request }) => request.caller === caller).length;
-    if (own >= this.#mostOfCaller)
-      throw new Problem("too-many-streams", `${caller} has ${own} streams open (MAPLEDGER_CALLER_STREAMS_MAX)`);
+    const own = this.countOf(caller);
+    if (!isOver(this.#limits, "streams", caller, own, 1)) return;
+    const extras = { errno: QUOTAS.streams.errno, quota: "streams" };
+    throw new Problem("too-many-streams", `${caller} has ${own} streams open (${QUOTAS.streams.variable})`, extras);
+  }
+
+  /** Those of a caller. */
+  countOf(caller: string): number {
+    return [...this.#open.values()].filter(({ request }) => request.caller === caller).length;
   }
 
   /**
@@ -41,6 +51,7 @@ export class LogStreams {
    */
   send(reply: FastifyReply, type: string, tell: (signal: AbortSignal) => AsyncIterable<string>): FastifyReply {
     this.checkRoom(reply.request.caller);
+    if (isHead(reply.request)) return sendPieces(this.#bulk, reply, type, []);
     const ending = new AbortController();
     this.#open.set(ending, reply);
     const gone = (): void => {
@@ -50,10 +61,7 @@ export class LogStreams {
     if (reply.raw.destroyed) gone();
     else reply.raw.once("close", gone);
     const headers = { "cache-control": "no-store", "x-accel-buffering": "no", connection: "close" };
-    return reply
-      .headers(headers)
-      .type(type)
-      .send(Readable.from(tell(ending.signal), { highWaterMark: 1 }));
+    return sendPieces(this.#bulk, reply.headers(headers), type, tell(ending.signal));
   }
 
   #endAll(): void {

@@ -3,32 +3,46 @@ import type { Socket } from "node:net";
 import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply, RawServerDefault } from "fastify";
 import type { Callers } from "../access/callers.ts";
+import type { MapLimits } from "../access/map_limits.ts";
 import type { Scopes } from "../access/scopes.ts";
+import type { Moment } from "../codec/moments.ts";
 import type { Settings } from "../config.ts";
 import type { Archiver } from "../engine/archives.ts";
 import type { Connection } from "../engine/client.ts";
+import type { PartFault } from "../engine/derived.ts";
 import type { Reply, Request } from "../engine/engine.ts";
 import type { EventReader } from "../engine/events.ts";
 import type { Past } from "../engine/past.ts";
 import type { Queries, QueryName } from "../engine/queries.ts";
-import type { TreeReader } from "../engine/tree.ts";
+import type { TreeReader, WitnessStatus } from "../engine/tree.ts";
+import type { Turns } from "../engine/turn_queue.ts";
+import type { Ledger } from "../log/position.ts";
 import type { ClientProcess, Found, HeldObject, ObjectSpec } from "../syscall/command.ts";
 import type { Outcome } from "../syscall/outcome.ts";
-import type { Refusals } from "./access.ts";
+import { notDone, type Refusals } from "./access.ts";
 import type { Identity } from "./auth.ts";
-import type { Tls } from "./listen.ts";
+import type { Tls } from "./certificates.ts";
+import type { Flight } from "./flight.ts";
+import type { Jobs } from "./jobs.ts";
 import type { LogStreams } from "./log_streams.ts";
 import type { Metrics } from "./metrics.ts";
-import { failure, refused } from "./problems.ts";
+import { refused } from "./problems.ts";
 import type { Replays } from "./replays.ts";
 import type { UnderWay } from "./under_way.ts";
+import type { UnknownCallers } from "./unknown_callers.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
     /** Who sends it, by the name that events have. */
     caller: string;
+    /** From where, as events tell it; undefined: the machine does not say. */
+    peer: string | undefined;
     /** What he may do. */
     scopes: Scopes;
+    /** On which maps; undefined: on all. */
+    limits: MapLimits | undefined;
+    /** It comes from nobody who is known, and is answered all the same. */
+    isAnybodys: boolean;
   }
 }
 
@@ -57,7 +71,7 @@ export interface ClientProcesses {
   find(
     socket: number,
     pid: number | null,
-  ): ClientProcess | { readonly refused: "no-process" | "process-foreign"; readonly detail: string };
+  ): ClientProcess | { readonly refused: "no-process" | "process-foreign" | "process-hidden"; readonly detail: string };
 }
 
 /** Opens real objects, in a thread of its own. */
@@ -79,7 +93,13 @@ export interface Parts {
   readonly engine: EngineDoor;
   readonly events: EventReader;
   readonly past: PastDoor;
+  /** Which ledger it is, once it is ready. */
+  readonly ledger: () => Ledger;
+  /** The log's last event, of a service that only reads: all is as it was right after it. Left out: it takes commands. */
+  readonly present?: Moment;
   readonly tree: TreeReader;
+  /** How it stands with the log's witnesses. */
+  readonly witnesses: () => readonly WitnessStatus[];
   readonly archiver: Archiver;
   readonly settings: Settings;
   readonly metrics: Metrics;
@@ -93,12 +113,20 @@ export interface Parts {
   readonly objects: ObjectOpener | null;
   /** Why the service is not ready, or null. */
   readonly ready: () => string | null;
+  /** Which of the parts that are made from the log do not serve at present. */
+  readonly degraded: () => readonly PartFault[];
   /** Why kernel maps do not follow at present, or null. */
   readonly mirrorOff: () => string | null;
   /** Who is known, over all listeners of the service. */
   readonly callers: Callers;
   /** Of known callers, over all listeners of the service. */
   readonly refusals: Refusals;
+  readonly unknownCallers: UnknownCallers;
+  readonly jobs: Jobs;
+  /** Large bodies and answers, over all listeners of the service. */
+  readonly flight: Flight;
+  /** For what is done in pieces, over all listeners of the service. */
+  readonly turns: Turns;
   /** Requests, over all listeners of the service. */
   readonly underWay: UnderWay;
   /** How it is known who sends a request. */
@@ -130,9 +158,12 @@ export interface Ran {
 }
 
 /** Runs a command whatever its errno. Throws the problem of one that did not happen. */
-export async function run({ engine }: Parts, reply: FastifyReply, request: Request): Promise<Ran> {
-  const answer = await engine.run(request, reply.request.raw.socket);
-  if ("failure" in answer) throw failure(answer);
+export async function run(parts: Parts, reply: FastifyReply, request: Request): Promise<Ran> {
+  const { raw, caller, peer, limits } = reply.request;
+  const asked = limits === undefined ? { ...request, peer } : { ...request, peer, limits: limits.id };
+  const answer = await parts.engine.run(asked, raw.socket);
+  if ("failure" in answer) throw notDone(parts, { caller, peer, limits }, raw, answer);
+  parts.flight.answered(reply.raw, request, answer.outcome);
   reply.header("mapledger-seq", String(answer.seq));
   return answer;
 }

@@ -1,7 +1,8 @@
 import { STATUS_CODES } from "node:http";
 import { ERRNO, type Errno, errnoName } from "../abi/errno.ts";
 import { cmdName } from "../abi/service.ts";
-import type { Reply, Request } from "../engine/engine.ts";
+import type { PartFailed } from "../engine/derived.ts";
+import type { NotDone, Request } from "../engine/engine.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 
 /** Everything that goes wrong before a command or beside it. The list is closed: a test holds the document to it. */
@@ -11,13 +12,16 @@ export const PROBLEMS = {
   unauthorized: { status: 401, title: "A bearer token is needed" },
   "foreign-page": { status: 403, title: "Pages of other origins may not use the service" },
   "scope-missing": { status: 403, title: "The caller may not do that" },
+  "read-only": { status: 403, title: "The service is read-only" },
   "session-foreign": { status: 403, title: "The session is another caller's" },
   "process-foreign": { status: 403, title: "The process is another user's" },
+  "process-hidden": { status: 403, title: "The service may not look at the process" },
   "target-not-named": { status: 403, title: "Replays may not go to this target" },
   "no-such-route": { status: 404, title: "There is no such route" },
   "no-such-session": { status: 404, title: "There is no such session" },
   "no-such-event": { status: 404, title: "There is no such event" },
   "no-such-tile": { status: 404, title: "There is no such tile" },
+  "not-cosigned": { status: 404, title: "There is no checkpoint with as many cosignatures" },
   "no-such-replay": { status: 404, title: "There is no such replay" },
   "method-not-allowed": { status: 405, title: "The route does not take this method" },
   "request-timeout": { status: 408, title: "The request did not arrive in time" },
@@ -26,6 +30,7 @@ export const PROBLEMS = {
   "nothing-to-archive": { status: 409, title: "There is nothing to archive" },
   "cannot-archive": { status: 409, title: "The events cannot be archived" },
   archived: { status: 410, title: "The events are archived" },
+  "foreign-position": { status: 410, title: "The position is not one in this log" },
   "body-too-large": { status: 413, title: "The body is larger than the service takes" },
   "range-not-satisfiable": { status: 416, title: "The range is not within the memory" },
   "unsupported-media-type": { status: 415, title: "The route does not take a body of this type" },
@@ -35,12 +40,16 @@ export const PROBLEMS = {
     title: "The log has no tree to sign: it is missing, or the log is not what it has",
   },
   bug: { status: 500, title: "The service failed" },
+  "outcome-unknown": { status: 500, title: "Whether the command is recorded is unknown" },
   busy: { status: 503, title: "The queue is full" },
+  "too-many-bytes": { status: 503, title: "Bodies and answers in flight have as many bytes as they may" },
   "too-many-streams": { status: 503, title: "There are as many streams as there may be" },
+  "too-many-jobs": { status: 503, title: "The caller has as many jobs as he may have" },
   "too-many-replays": { status: 503, title: "There are as many replays as there may be" },
   unavailable: { status: 503, title: "The service is not ready" },
+  "part-failed": { status: 503, title: "A part that is made from the log has failed, and is tried again" },
   "log-failed": { status: 503, title: "The log could not be written" },
-  "disk-full": { status: 507, title: "The log's disk is full" },
+  "disk-full": { status: 507, title: "The disk is full" },
 } as const satisfies Record<string, { readonly status: number; readonly title: string }>;
 
 /** What a map or a session refused, by errno. Titles are strerror's. */
@@ -66,6 +75,7 @@ export const ERRNO_PROBLEMS = {
   ERANGE: { status: 400, title: "Numerical result out of range" },
   ENAMETOOLONG: { status: 400, title: "File name too long" },
   ENOTEMPTY: { status: 409, title: "Directory not empty" },
+  ELOOP: { status: 400, title: "Too many levels of symbolic links" },
   EOVERFLOW: { status: 400, title: "Value too large for defined data type" },
   EBADFD: { status: 404, title: "File descriptor in bad state" },
   ENOTSOCK: { status: 400, title: "Socket operation on non-socket" },
@@ -83,12 +93,16 @@ export interface ProblemExtras {
   readonly cmd?: string;
   /** The event that tells of it, where a command ran. */
   readonly seq?: number;
+  /** The caller's quota that it would have been over. */
+  readonly quota?: string;
   /** Elements of a batch that were done before it was refused. */
   readonly count?: number;
   /** Where in the request: "elements[3].key". */
   readonly where?: string;
   /** The oldest event that is not archived. */
   readonly oldest_seq?: number;
+  /** Why a position is not one in this log. */
+  readonly reason?: string;
 }
 
 /** With every answer: browsers take it for what it says it is. */
@@ -163,7 +177,12 @@ export function refused(
   count?: number,
 ): Problem {
   const name = errnoName(errno);
-  const extras = { errno: name, cmd: cmdName(cmd) ?? String(cmd), ...(seq === undefined ? {} : { seq }) };
+  const extras = {
+    errno: name,
+    cmd: cmdName(cmd) ?? String(cmd),
+    ...(seq === undefined ? {} : { seq }),
+    ...(out?.quota === undefined ? {} : { quota: out.quota }),
+  };
   const text = detail ?? ERRNO_PROBLEMS[name].title;
   switch (out?.session) {
     case "unknown":
@@ -177,11 +196,30 @@ export function refused(
   }
 }
 
-const FAILURES = { "disk full": "disk-full", "log failed": "log-failed", bug: "bug" } as const;
+const FAILURES = {
+  "disk full": "disk-full",
+  "log failed": "log-failed",
+  "state failed": "part-failed",
+  "outcome unknown": "outcome-unknown",
+  bug: "bug",
+  "scope missing": "scope-missing",
+} as const;
 
-/** A command that did not happen. */
-export function failure({ failure, detail }: Extract<Reply, { failure: string }>): Problem {
-  return new Problem(FAILURES[failure], detail);
+/** A command that did not happen, or may have. */
+export function failure({ failure, detail, done }: NotDone): Problem {
+  return new Problem(FAILURES[failure], `${detail}${done === "nothing" ? "; nothing was changed" : doneText(done)}`);
+}
+
+/** What of a large command was done before it was refused, behind the reason. */
+export function doneText(done: NotDone["done"]): string {
+  if (done === undefined || done === "nothing") return "";
+  return `; ${done.count} of ${done.of} ${done.what} were done before`;
+}
+
+/** What needs a part that has failed. */
+export function partProblem({ message, fault: { state, full, detail } }: PartFailed): Problem {
+  if (state === "refused") return new Problem("log-contradicted", detail);
+  return new Problem(full ? "disk-full" : "part-failed", message);
 }
 
 /** What the engine has refused beside the commands of bpf(2). An errno of a live kernel's that has no row is EINVAL's. */

@@ -16,6 +16,8 @@ const RUNNING_MAX = 4;
 const KEPT_MAX = 64;
 /** Differences that are told of one by one; all are counted. */
 export const DIFFERENCES_MAX = 100;
+/** Characters of an output that are told of one. */
+const OUTPUT_LENGTH_MAX = 4096;
 
 const US = 1000;
 
@@ -77,10 +79,15 @@ export class Replays {
     });
   }
 
-  /** Throws the problem of one replay too many, InvalidInput where its target cannot be had. */
-  start(spec: ReplaySpec): Job {
+  /** Throws the problem of one replay too many, over all callers. */
+  checkRoom(): void {
     const running = [...this.#jobs.values()].filter(({ state }) => state === "running").length;
     if (running >= RUNNING_MAX) throw new Problem("too-many-replays", `${running} replays run`);
+  }
+
+  /** Throws as checkRoom does, InvalidInput where its target cannot be had. */
+  start(spec: ReplaySpec): Job {
+    this.checkRoom();
     const opened = this.#openTarget(spec.target);
     if ("refused" in opened) throw new InvalidInput("target", opened.refused);
     const job = new RunningJob(++this.#last, spec, opened);
@@ -114,6 +121,18 @@ function missing(id: number): never {
   throw new Problem("no-such-replay", `there is no replay ${id}`);
 }
 
+/** What differed, as it is kept and told: outputs may be as long as an answer. */
+export function shortened(difference: Difference): Difference {
+  const short = <Told extends object>(told: Told): Told =>
+    Object.fromEntries(Object.entries(told).map(([name, value]) => [name, shortText(value)])) as Told;
+  return { ...difference, recorded: short(difference.recorded), got: short(difference.got) };
+}
+
+function shortText(value: unknown): unknown {
+  if (typeof value !== "string" || value.length <= OUTPUT_LENGTH_MAX) return value;
+  return `${value.slice(0, OUTPUT_LENGTH_MAX)}... (${value.length} characters)`;
+}
+
 class RunningJob implements Job {
   readonly id: number;
   readonly spec: ReplaySpec;
@@ -140,7 +159,7 @@ class RunningJob implements Job {
       pace: speed === null ? null : new Pace(speed, CLOCK),
       signal: this.#cancelled.signal,
       onDifference: (difference) => {
-        if (this.differences.length < DIFFERENCES_MAX) this.differences.push(difference);
+        if (this.differences.length < DIFFERENCES_MAX) this.differences.push(shortened(difference));
       },
     });
     this.#run();

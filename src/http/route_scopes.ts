@@ -107,6 +107,57 @@ export const ROUTE_SCOPES: Readonly<Record<string, Need>> = {
   importEvents: ADMIN,
 };
 
+/** Operations that show values besides: they need a read as well, as bpf(2) wants both modes of a descriptor. */
+export const ALSO_READ: ReadonlySet<string> = new Set([
+  "popElement",
+  "popElementOfMap",
+  "lookupAndDeleteBatch",
+  "lookupAndDeleteBatchOfMap",
+  "restoreMap",
+]);
+/** Operations that answer about all maps at once: they need a read without a glob, or admin. */
+export const OF_ALL_MAPS: ReadonlySet<string> = new Set(["getMirror"]);
+/** Operations that need nothing where MAPLEDGER_PUBLIC_EVIDENCE is on: hashes alone. */
+export const PUBLIC_EVIDENCE: ReadonlySet<string> = new Set(["getCheckpoint", "getTile"]);
+
+/** Operations that read, of which a kernel is not asked: those of a service that changes nothing. */
+export const READ_ONLY: ReadonlySet<string> = new Set([
+  "getMetrics",
+  "getCheckpoint",
+  "getTile",
+  "getLog",
+  "listSessions",
+  "getSession",
+  "listDescriptors",
+  "getDescriptor",
+  "listMaps",
+  "getMap",
+  "lookupElement",
+  "lookupElementOfMap",
+  "listElements",
+  "listElementsOfMap",
+  "nextKey",
+  "nextKeyOfMap",
+  "peekElement",
+  "peekElementOfMap",
+  "lookupBatch",
+  "lookupBatchOfMap",
+  "readMemory",
+  "readMemoryOfMap",
+  "watchMap",
+  "elementHistory",
+  "diffMap",
+  "listEvents",
+  "streamEvents",
+  "getEvent",
+  "getProof",
+  "listPins",
+  "listDirectories",
+  "getArchive",
+  "listReplays",
+  "getReplay",
+]);
+
 /** What each command of the syscall door needs. Commands that mapledger does not have fail whoever asks: any scope will do. */
 export const COMMAND_SCOPES: ReadonlyMap<number, readonly Scope[]> = new Map<number, readonly Scope[]>([
   [CMD.BPF_MAP_CREATE, WRITE],

@@ -1,6 +1,7 @@
 import { Ajv } from "ajv";
 import type { FastifySchema, FastifySchemaCompiler, FastifySchemaValidationError } from "fastify";
 import { InvalidInput } from "../codec/invalid.ts";
+import type { Names } from "./names.ts";
 
 const OPTIONS = {
   allErrors: false,
@@ -8,23 +9,27 @@ const OPTIONS = {
   useDefaults: true,
   strict: false,
   validateFormats: false,
+  validateSchema: false,
 } as const;
 
-/** Bodies are taken as they are; paths and queries are text, of which numbers are made. */
-const strict = new Ajv(OPTIONS);
+/** Paths and queries are text, of which numbers are made. */
 const coercing = new Ajv({ ...OPTIONS, coerceTypes: true });
 
 const anything = (): true => true;
 
-/** Validators of the routes; headers are read by hand. */
-export const validatorCompiler: FastifySchemaCompiler<FastifySchema> = ({ schema, httpPart }) => {
-  if (httpPart === "headers") return anything;
-  return (httpPart === "body" ? strict : coercing).compile(schema);
-};
+/** Validators of routes whose body codec/body.ts reads; headers are read by hand everywhere. */
+export const bodyByHand: FastifySchemaCompiler<FastifySchema> = ({ schema, httpPart }) =>
+  httpPart === "headers" || httpPart === "body" ? anything : coercing.compile(schema);
 
-/** The same for routes whose body codec/body.ts reads. */
-export const bodyByHand: FastifySchemaCompiler<FastifySchema> = (route) =>
-  route.httpPart === "body" ? anything : validatorCompiler(route);
+/** Validators of all others: bodies are taken as they are. */
+export function validators(names: Pick<Names, "schemas">): FastifySchemaCompiler<FastifySchema> {
+  let strict: Ajv | null = null;
+  return (route) => {
+    if (route.httpPart !== "body") return bodyByHand(route);
+    strict ??= new Ajv(OPTIONS).addSchema(Object.values(names.schemas));
+    return strict.compile(route.schema);
+  };
+}
 
 /** How the document calls the parts of a request that have names. */
 const PARTS: Readonly<Record<string, string>> = { querystring: "query", params: "path" };

@@ -6,6 +6,7 @@ import { ID_MAX } from "../abi/limits.ts";
 import { InvalidInput } from "../codec/invalid.ts";
 import type { MapReference } from "../engine/queries.ts";
 import type { Target } from "../syscall/command.ts";
+import { BPFFS } from "../syscall/pins.ts";
 import { FdParams, MapParams } from "./schemas.ts";
 
 /** Who sends a command, and the map that it means. */
@@ -65,7 +66,7 @@ const NAME_CHARACTERS = /^[^\0\u0100-\uffff]+$/;
 /** A map's id, name:NAME or pinned:PATH, as bpftool writes it. */
 export function readTarget(reference: string, where: string): Exclude<Target, { by: "fd" }> {
   if (reference.startsWith(PINNED))
-    return { by: "pinned", pathname: readPathname(reference.slice(PINNED.length), where) };
+    return { by: "pinned", pathname: fromRoot(readPathname(reference.slice(PINNED.length), where)) };
   if (reference.startsWith(NAME)) return { by: "name", name: readName(reference.slice(NAME.length), where) };
   const id = /^\d{1,10}$/.test(reference) ? Number(reference) : Number.NaN;
   if (id >= 0 && id <= ID_MAX) return { by: "id", id };
@@ -75,9 +76,18 @@ export function readTarget(reference: string, where: string): Exclude<Target, { 
   );
 }
 
+/** The same path from the root on, as pins are kept: relative ones begin at bpffs. */
+function fromRoot(pathname: string): string {
+  const absolute = pathname === "" || pathname.startsWith("/") ? pathname : `${BPFFS}/${pathname}`;
+  return absolute.replace(/\/(?:\.?\/)+/g, "/");
+}
+
 /** The same, as a query asks for it. */
 export function readReference(reference: string, where: string): MapReference {
-  const target = readTarget(reference, where);
+  return referenceOf(readTarget(reference, where));
+}
+
+export function referenceOf(target: Exclude<Target, { by: "fd" }>): MapReference {
   if (target.by === "id") return { id: target.id };
   return target.by === "name" ? { name: target.name } : { pinned: target.pathname };
 }

@@ -1,79 +1,110 @@
 import { CMD } from "../abi/service.ts";
+import { withHex } from "../codec/elements.ts";
+import type { MarkedRow } from "../engine/events.ts";
 import type { MapView } from "../engine/queries.ts";
 import { type Event, type EventRow, rowEvent } from "../log/event.ts";
 import { timeText } from "../log/event_json.ts";
+import type { PositionWriter } from "../log/position.ts";
 import { effectsIn } from "../log/touched.ts";
 import { type EffectShape, effectsOn } from "../syscall/effects.ts";
+import { WHOLE_MAP } from "../syscall/elements.ts";
 import type { Outcome } from "../syscall/outcome.ts";
-import { lastKey } from "./bulk.ts";
+import { elementPages } from "./element_pages.ts";
+import { eventBytes } from "./event_text.ts";
+import type { Load } from "./flight.ts";
 import { follow } from "./follow.ts";
 import { mapJson } from "./json.ts";
 import type { Parts, Ran } from "./parts.ts";
+import type { Anew, Resumed } from "./resumed_watch.ts";
+import type { Sight } from "./sight.ts";
 
-/** Elements of a snapshot that are read at once. Those of a larger map are read as of the first page's seq. */
-const PAGE_ELEMENTS = 65_536;
+/** Of values up to here the hex is made at once. */
+const SHORT_BYTES = 64 * 1024;
 
-/** Something that somebody who watches a map is told. `id`: everything up to this seq has been told with it. */
+/** Something that somebody who watches a map is told; bytes are told in hex. `id`: the position behind it. */
 export interface Told {
   readonly event: "begin" | "snapshot" | "synced" | "put" | "delete" | "frozen" | "freed" | "bookmark" | "lagging";
   readonly data: Readonly<Record<string, unknown>>;
-  readonly id?: number;
+  readonly id: string;
 }
 
-/** What reads a page of a map's elements; `after` null: the first. */
-export function elementsRequest(map: number, caller: string, after: Buffer | null = null) {
-  const target = { by: "id", id: map } as const;
-  return { cmd: CMD.MAP_ELEMENTS, session: 0, caller, target, attr: { after, limit: PAGE_ELEMENTS } } as const;
+/** The data of something told, as JSON, in pieces where its bytes are many. */
+export function dataText(data: Told["data"]): Iterable<string> {
+  const fields = Object.entries(data).filter((field): field is [string, Buffer] => Buffer.isBuffer(field[1]));
+  const isLong = fields.reduce((sum, [, bytes]) => sum + bytes.length, 0) > SHORT_BYTES;
+  const shown = fields.map(([name, bytes]) => [name, isLong ? "" : bytes.toString("hex")]);
+  const json = JSON.stringify({ ...data, ...Object.fromEntries(shown) });
+  return isLong ? withHex(json, fields) : [json];
 }
 
-/** The elements as they were when the first page was read, page after page: no two of them are held at once. */
+/** A map, and what writes positions in its watch. */
+export interface Watching {
+  readonly map: MapView;
+  readonly writer: PositionWriter;
+}
+
+/** The elements as they were when the first page was read. `anew`: why they are told to who asked for what had become of them. */
 export async function* snapshot(
-  { past }: Pick<Parts, "past">,
-  map: MapView,
+  parts: Pick<Parts, "engine" | "past">,
+  load: Load,
+  { map, writer }: Watching,
   caller: string,
-  first: Ran,
+  { anew, first, mark }: { readonly anew: Anew | null; readonly first: Ran; readonly mark: number },
 ): AsyncGenerator<Iterable<Told>> {
   const { seq } = first;
-  yield [{ event: "begin", data: { seq, map: mapJson(map) } }];
-  for (let page = first.outcome; ; ) {
-    yield elementsIn(page, seq);
-    if (page.out?.more !== true) break;
-    const after = Buffer.from(lastKey(page), "hex");
-    page = (await past.run({ seq }, elementsRequest(map.id, caller, after))).answer;
-    if (page.errno !== 0) throw new Error(`reading map ${map.id} as of ${seq}: ${page.detail}`);
-  }
-  yield [{ event: "synced", data: { seq }, id: seq }];
+  const within = writer.snapshot(seq, mark);
+  yield [{ event: "begin", data: { seq, map: mapJson(map), anew }, id: within }];
+  for await (const page of elementPages(parts, load, caller, WHOLE_MAP, first)) yield elementsIn(page, seq, within);
+  yield [{ event: "synced", data: { seq }, id: writer.at(seq, mark) }];
 }
 
-/** What becomes of the elements after `after`, change by change. Ends with the map. */
+/**
+ * What becomes of the elements after `after`, change by change; the first `told` changes of the event behind it were told before. Ends with the map; or when it is no longer the caller's to see,
+ * which is looked at before anything is told.
+ */
 export async function* changes(
   parts: Pick<Parts, "engine" | "events" | "settings">,
-  map: MapView,
-  after: number,
+  load: Load,
+  { map, writer }: Watching,
+  { after, told: toldBefore }: Pick<Resumed, "after" | "told">,
   signal: AbortSignal,
+  sight: Pick<Sight, "covered"> | null,
 ): AsyncGenerator<Iterable<Told>> {
+  const positions = { map, writer };
+  const partly = toldBefore === 0 ? null : { seq: after + 1, told: toldBefore };
   for await (const told of follow(parts, { map: map.id, changing: true }, after, signal)) {
-    if (told.kind === "bookmark") yield [{ event: "bookmark", data: { seq: told.seq }, id: told.seq }];
-    else if (told.kind === "lagging") yield [{ event: "lagging", data: { at: told.at, last: told.last } }];
-    else {
+    if (sight !== null && !(await sight.covered("read", [map.id])).has(map.id)) return;
+    if (told.kind === "bookmark")
+      yield [{ event: "bookmark", data: { seq: told.seq }, id: writer.at(told.seq, told.mark) }];
+    else if (told.kind === "lagging") {
+      const { at, last } = told;
+      yield [{ event: "lagging", data: { at, last }, id: writer.at(at, told.mark) }];
+    } else {
       const last = told.rows.findIndex((row) => effectsIn(row)?.freed?.includes(map.id));
-      yield changesOf(map, last === -1 ? told.rows : told.rows.slice(0, last + 1));
+      load.hold(told.rows.reduce((sum, row) => sum + eventBytes(row), 0));
+      yield changesOf(positions, last === -1 ? told.rows : told.rows.slice(0, last + 1), partly);
+      load.giveAll();
       if (last !== -1) return;
     }
   }
 }
 
-function* changesOf(map: MapView, rows: readonly EventRow[]): Iterable<Told> {
-  for (const row of rows) yield* withId(changesIn({ map, valueBytes: map.valueBytes }, row), row.seq);
+/** `partly`: an event of which so many changes are passed over. */
+function* changesOf(
+  watching: Watching,
+  rows: readonly MarkedRow[],
+  partly: { readonly seq: number; readonly told: number } | null,
+): Iterable<Told> {
+  for (const row of rows) yield* withIds(watching, row, row.seq === partly?.seq ? partly.told : 0);
 }
 
-function* changesIn(shape: EffectShape, row: EventRow): Iterable<Told> {
+function* changesIn(shape: EffectShape, row: EventRow): Iterable<Omit<Told, "id">> {
   const { command, outcome }: Event = rowEvent(row);
   const { id } = shape.map;
   const when = { seq: row.seq, time: timeText(row.time_us) };
   for (const effect of effectsOn(shape, command, outcome)) {
-    const key = effect.key.toString("hex");
-    if (effect.kind === "put") yield { event: "put", data: { ...when, key, value: effect.shown.toString("hex") } };
+    const { key } = effect;
+    if (effect.kind === "put") yield { event: "put", data: { ...when, key, value: effect.shown } };
     else yield { event: "delete", data: { ...when, key, value: null } };
   }
   if (command.cmd === CMD.BPF_MAP_FREEZE && outcome.errno === 0 && outcome.map === id)
@@ -81,26 +112,26 @@ function* changesIn(shape: EffectShape, row: EventRow): Iterable<Told> {
   if (outcome.out?.freed?.includes(id) === true) yield { event: "freed", data: when };
 }
 
-/** The last of an event's changes has its seq for an id: who was cut off before it is told of all of them again. */
-function* withId(told: Iterable<Told>, id: number): Iterable<Told> {
-  let last: Told | null = null;
-  for (const one of told) {
-    if (last !== null) yield last;
+/** The position behind each change but the last counts them: who was cut off there goes on within the event. */
+function* withIds({ map, writer }: Watching, row: MarkedRow, toldBefore: number): Iterable<Told> {
+  const { seq, mark } = row;
+  let count = 0;
+  let last: Omit<Told, "id"> | null = null;
+  for (const one of changesIn({ map, valueBytes: map.valueBytes }, row)) {
+    if (last !== null && count > toldBefore) yield { ...last, id: writer.changes(seq, mark, count) };
     last = one;
+    count++;
   }
-  if (last !== null) yield { ...last, id };
+  if (last !== null && count > toldBefore) yield { ...last, id: writer.at(seq, mark) };
 }
 
-function* elementsIn({ key: keys, value: values, out }: Outcome, seq: number): Iterable<Told> {
+function* elementsIn({ key: keys, value: values, out }: Outcome, seq: number, id: string): Iterable<Told> {
   const count = out?.count ?? 0;
   if (keys === null || values === null) return;
   const keyBytes = keys.length / count;
   const valueBytes = values.length / count;
   for (let at = 0; at < count; at++) {
-    const key = keys.toString("hex", at * keyBytes, (at + 1) * keyBytes);
-    yield {
-      event: "snapshot",
-      data: { seq, key, value: values.toString("hex", at * valueBytes, (at + 1) * valueBytes) },
-    };
+    const key = keys.subarray(at * keyBytes, (at + 1) * keyBytes);
+    yield { event: "snapshot", data: { seq, key, value: values.subarray(at * valueBytes, (at + 1) * valueBytes) }, id };
   }
 }

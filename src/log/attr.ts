@@ -12,6 +12,7 @@ import type {
   Occupied,
   OpenCommand,
   Origin,
+  Part,
   RestoreNote,
   SessionOpenCommand,
   Target,
@@ -21,11 +22,23 @@ import type {
  * What a command says beside its target, key, value and flags, as the text that the log keeps in `attr`: JSON in the
  * names of union bpf_attr, bytes in hex, u64 as decimal strings. Commands that say no more have none.
  */
-export function attrText(command: Action & Pick<Origin, "restore" | "imported">): string | null {
+export function attrText(
+  command: Action & Pick<Origin, "restore" | "imported" | "part" | "cut" | "peer">,
+): string | null {
+  const text = commandText(command);
+  const { peer } = command;
+  if (peer === undefined) return text;
+  const more = `"peer":${JSON.stringify(peer)}}`;
+  return text === null || text === "{}" ? `{${more}` : `${text.slice(0, -1)},${more}`;
+}
+
+/** The same without the command's peer. */
+export function commandText(command: Action & Pick<Origin, "restore" | "imported" | "part" | "cut">): string | null {
   const attr = attrOf(command);
-  const { restore, imported } = command;
-  if (restore !== undefined || imported !== undefined) return JSON.stringify({ ...attr, restore, imported });
-  return attr === null ? null : JSON.stringify(attr);
+  const { restore, imported, part, cut } = command;
+  if (restore === undefined && imported === undefined && part === undefined && cut === undefined)
+    return attr === null ? null : JSON.stringify(attr);
+  return JSON.stringify({ ...attr, restore, imported, part, cut });
 }
 
 type Attr = Record<string, unknown>;
@@ -69,6 +82,7 @@ function attrOf(command: Action): Attr | null {
         elem_flags: String(command.attr.elemFlags),
         in_batch: hex(command.attr.inBatch),
         out_batch: hex(command.attr.outBatch),
+        if_present: command.attr.ifPresent,
       };
     case CMD.BPF_OBJ_PIN: {
       const { pathname, fileFlags, pathFd, found } = command.attr;
@@ -105,6 +119,8 @@ function attrOf(command: Action): Attr | null {
     case CMD.CHECKPOINT:
     case CMD.TREE_BEGIN:
     case CMD.BACKUP_RESTORE:
+    case CMD.KEY_ROTATE:
+    case CMD.CLOCK_STEP:
       return { ...command.attr };
     case CMD.UNLINK:
     case CMD.MKDIR:
@@ -124,8 +140,10 @@ function attrOf(command: Action): Attr | null {
     case CMD.MIRROR_REPIN:
     case CMD.MIRROR_LEAVE:
     case CMD.MIRROR_FREED:
+    case CMD.FREE_DEFERRED:
     case CMD.ACCESS_REFUSED:
     case CMD.CALLERS:
+    case CMD.CERTIFICATES:
       return { ...command.attr };
     case CMD.MIRROR_POLICY:
       return { policy: command.attr.policy, interval_ms: command.attr.intervalMs };
@@ -162,12 +180,16 @@ export function readCommand(parts: CommandParts): Command {
   const cmd = parts.cmd as Command["cmd"];
   const attr = parts.attr === null ? {} : JSON.parse(parts.attr);
   const restore = attr.restore as RestoreNote | undefined;
+  const peer = typeof attr.peer === "string" ? attr.peer : undefined;
   const origin = {
     session,
     caller,
+    ...(peer === undefined ? {} : { peer }),
     timeUs,
     ...(restore === undefined ? {} : { restore }),
     ...(attr.imported === true ? { imported: true as const } : {}),
+    ...(attr.part === undefined ? {} : { part: attr.part as Part }),
+    ...(attr.cut === undefined ? {} : { cut: attr.cut as NonNullable<Origin["cut"]> }),
   };
   if (attr.fault !== undefined) return { ...origin, cmd: parts.cmd, unknown: true, name: attr.name, fault: attr.fault };
   switch (cmd) {
@@ -177,7 +199,8 @@ export function readCommand(parts: CommandParts): Command {
     case CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM:
     case CMD.BPF_MAP_GET_NEXT_KEY:
     case CMD.BPF_MAP_FREEZE:
-      if (restore !== undefined) return { ...origin, cmd, target, key, value, flags, exact };
+      if (restore !== undefined || peer !== undefined || attr.cut !== undefined)
+        return { ...origin, cmd, target, key, value, flags, exact };
       return { session, caller, timeUs, cmd, target, key, value, flags, exact };
     case CMD.BPF_MAP_LOOKUP_BATCH:
     case CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH:
@@ -185,6 +208,10 @@ export function readCommand(parts: CommandParts): Command {
     case CMD.BPF_MAP_DELETE_BATCH: {
       const elemFlags = BigInt(attr.elem_flags);
       const batch = { count: attr.count, elemFlags, inBatch: bytes(attr.in_batch), outBatch: bytes(attr.out_batch) };
+      if (attr.if_present !== undefined) {
+        const ifPresent = attr.if_present as number;
+        return { ...origin, cmd, target, key, value, flags, exact, attr: { ...batch, ifPresent } };
+      }
       return { ...origin, cmd, target, key, value, flags, exact, attr: batch };
     }
     case CMD.BPF_MAP_CREATE:
@@ -252,13 +279,17 @@ export function readCommand(parts: CommandParts): Command {
     case CMD.INTERFACES:
       return { ...origin, cmd, attr: { ifindexes: attr.ifindexes as readonly number[] } };
     case CMD.ARCHIVE:
-      return { ...origin, cmd, attr };
+      return { ...origin, cmd, attr: ownAttr(attr) };
     case CMD.CHECKPOINT:
-      return { ...origin, cmd, attr };
+      return { ...origin, cmd, attr: ownAttr(attr) };
     case CMD.TREE_BEGIN:
-      return { ...origin, cmd, attr };
+      return { ...origin, cmd, attr: ownAttr(attr) };
     case CMD.BACKUP_RESTORE:
-      return { ...origin, cmd, attr };
+      return { ...origin, cmd, attr: ownAttr(attr) };
+    case CMD.KEY_ROTATE:
+      return { ...origin, cmd, attr: ownAttr(attr) };
+    case CMD.CLOCK_STEP:
+      return { ...origin, cmd, attr: ownAttr(attr) };
     case CMD.UNLINK:
     case CMD.MKDIR:
     case CMD.RMDIR:
@@ -267,30 +298,34 @@ export function readCommand(parts: CommandParts): Command {
       return { ...origin, cmd, target, attr: { after: bytes(attr.after), limit: attr.limit } };
     case CMD.MIRROR_REFUSED:
     case CMD.MIRROR_RESYNC:
-      return { ...origin, cmd, target, attr };
+      return { ...origin, cmd, target, attr: ownAttr(attr) };
     case CMD.MIRROR_DRIFT:
-      return { ...origin, cmd, target, attr };
+      return { ...origin, cmd, target, attr: ownAttr(attr) };
     case CMD.MIRROR_FOUND:
-      return { ...origin, cmd, target, attr };
+      return { ...origin, cmd, target, attr: ownAttr(attr) };
     case CMD.MIRROR_FOLLOW:
-      return { ...origin, cmd, target, attr };
+      return { ...origin, cmd, target, attr: ownAttr(attr) };
     case CMD.MIRROR_DECIDE:
-      return { ...origin, cmd, target, attr };
+      return { ...origin, cmd, target, attr: ownAttr(attr) };
     case CMD.MIRROR_RECREATE:
     case CMD.MIRROR_RELEASE:
-      return { ...origin, cmd, target, attr };
+      return { ...origin, cmd, target, attr: ownAttr(attr) };
     case CMD.MIRROR_REPIN:
-      return { ...origin, cmd, target, attr };
+      return { ...origin, cmd, target, attr: ownAttr(attr) };
     case CMD.MIRROR_TAKE_OVER:
-      return { ...origin, cmd, attr };
+      return { ...origin, cmd, attr: ownAttr(attr) };
     case CMD.MIRROR_LEAVE:
-      return { ...origin, cmd, attr };
+      return { ...origin, cmd, attr: ownAttr(attr) };
     case CMD.MIRROR_FREED:
-      return { ...origin, cmd, attr };
+      return { ...origin, cmd, attr: ownAttr(attr) };
+    case CMD.FREE_DEFERRED:
+      return { ...origin, cmd, attr: ownAttr(attr) };
     case CMD.ACCESS_REFUSED:
-      return { ...origin, cmd, attr };
+      return { ...origin, cmd, attr: ownAttr(attr) };
     case CMD.CALLERS:
-      return { ...origin, cmd, attr };
+      return { ...origin, cmd, attr: ownAttr(attr) };
+    case CMD.CERTIFICATES:
+      return { ...origin, cmd, attr: ownAttr(attr) };
     case CMD.MIRROR_POLICY:
       return { ...origin, cmd, target, attr: { policy: attr.policy, intervalMs: attr.interval_ms } };
     default:
@@ -302,6 +337,11 @@ export function readCommand(parts: CommandParts): Command {
 export function targetOf(command: Action): Target | null {
   if ("target" in command) return command.target;
   return "fd" in command ? { by: "fd", fd: command.fd } : null;
+}
+
+/** Of commands whose attr is kept as it is: without what stands beside it. */
+function ownAttr({ peer: _, ...attr }: Attr): never {
+  return attr as never;
 }
 
 function fdOf(target: Target): number {
@@ -332,15 +372,23 @@ function readProcessAttr({ pid, uid, start_time: startTime, boot }: Attr): Clien
   return { pid, uid, startTime, boot } as ClientProcess;
 }
 
-function openAttr({ progType, expectedAttachType, ...spec }: OpenCommand["attr"]): Attr {
-  return { ...spec, prog_type: progType, expected_attach_type: expectedAttachType };
+function openAttr({ progType, expectedAttachType, openFlags, ...spec }: OpenCommand["attr"]): Attr {
+  return { ...spec, prog_type: progType, expected_attach_type: expectedAttachType, open_flags: openFlags };
 }
 
-function readOpenAttr({ prog_type, expected_attach_type, map: _map, ...spec }: Attr): OpenCommand["attr"] {
+function readOpenAttr({
+  prog_type,
+  expected_attach_type,
+  open_flags,
+  map: _map,
+  peer: _peer,
+  ...spec
+}: Attr): OpenCommand["attr"] {
   return {
     ...(spec as unknown as ObjectSpec),
     ...(prog_type === undefined ? {} : { progType: prog_type as number }),
     ...(expected_attach_type === undefined ? {} : { expectedAttachType: expected_attach_type as number }),
+    ...(open_flags === undefined ? {} : { openFlags: open_flags as number }),
   };
 }
 

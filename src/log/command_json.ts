@@ -9,7 +9,7 @@ const ID_END = 0xffff_ffff;
 export function commandJson(command: Action & Omit<Origin, "timeUs">): object {
   const { key = null, value = null } = command as { key?: Buffer | null; value?: Buffer | null };
   const target = targetOf(command);
-  const { restore: _, ...attr } = JSON.parse(attrText(command) ?? "{}");
+  const { restore: _, peer: __, ...attr } = JSON.parse(attrText(command) ?? "{}");
   return {
     cmd: cmdName(command.cmd) ?? String(command.cmd),
     map: target?.by === "id" && target.id < ID_END ? target.id : null,

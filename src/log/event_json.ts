@@ -5,20 +5,25 @@ import type { EventRow } from "./event.ts";
 const MS = 1000;
 const US = 1_000_000;
 
-/** An event in the API's words: what GET /v1/events answers and an export holds a line of. */
-export function eventJson(row: EventRow): object {
-  const attr = row.attr === null ? null : JSON.parse(row.attr);
+/**
+ * An event in the API's words: what GET /v1/events answers and an export holds a line of. `sessionPeer`: what its session says,
+ * null if it says nothing; left out: nobody has looked.
+ */
+export function eventJson(row: EventRow, sessionPeer?: string | null): object {
+  const { peer = sessionPeer, ...said } = row.attr === null ? {} : JSON.parse(row.attr);
+  const attr = row.attr === null || Object.keys(said).length === 0 ? null : said;
   return {
     seq: row.seq,
     time: timeText(row.time_us),
     session: row.session === 0 ? null : row.session,
     caller: row.caller,
+    peer,
     cmd: cmdName(row.cmd) ?? attr?.name ?? String(row.cmd),
     map: row.map === 0 ? null : row.map,
     fd: row.fd,
     key: row.key === null ? null : row.key.toString("hex"),
     value: row.value === null ? null : row.value.toString("hex"),
-    flags: u64Json(BigInt.asUintN(64, BigInt(row.flags))),
+    flags: String(BigInt.asUintN(64, BigInt(row.flags))),
     ret: row.ret,
     errno: row.errno === 0 ? null : errnoName(row.errno),
     detail: row.detail,
@@ -32,8 +37,4 @@ export function timeText(timeUs: number): string {
   const seconds = Math.floor(timeUs / US);
   const micros = String(timeUs - seconds * US).padStart(6, "0");
   return `${new Date(seconds * MS).toISOString().slice(0, -5)}.${micros}Z`;
-}
-
-function u64Json(number: bigint): number | string {
-  return number <= Number.MAX_SAFE_INTEGER ? Number(number) : String(number);
 }

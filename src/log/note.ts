@@ -48,10 +48,22 @@ export function readVkey(text: string): Verifier | null {
   return verifier.id.toString("hex") === id ? verifier : null;
 }
 
-/** Signs a text, which ends in a newline. */
-export function signNote(text: string, { name, id, privateKey }: Signer): string {
-  const signature = Buffer.concat([id, sign(null, Buffer.from(text), privateKey)]);
-  return `${text}\n\u2014 ${name} ${signature.toString("base64")}\n`;
+/** What a verifier key has behind its name and id: the same if a log gets another name. */
+export function publicKeyOf(vkey: string): string {
+  return vkey.split("+").slice(2).join("+");
+}
+
+/** Signs a text, which ends in a newline: a line for each signer. */
+export function signNote(text: string, ...signers: readonly Signer[]): string {
+  const lines = signers.map(({ name, id, privateKey }) =>
+    signatureLine(name, Buffer.concat([id, sign(null, Buffer.from(text), privateKey)])),
+  );
+  return `${text}\n${lines.join("")}`;
+}
+
+/** A note's line of a signature, which has the key's id before it. */
+export function signatureLine(name: string, signature: Buffer): string {
+  return `\u2014 ${name} ${signature.toString("base64")}\n`;
 }
 
 /** A note's text and its signatures, each with the key's id before it, or why it is no signed note. */
@@ -107,8 +119,14 @@ export function checkpointText({ origin, size, root }: Checkpoint): string {
 export function readCheckpoint(text: string): Checkpoint | null {
   const [origin = "", size = "", base64 = ""] = text.split("\n");
   const root = readBase64(base64);
-  if (origin === "" || !/^(0|[1-9]\d{0,15})$/.test(size) || root?.length !== 32) return null;
-  return { origin, size: Number(size), root };
+  const number = readSize(size);
+  if (origin === "" || number === null || root?.length !== 32) return null;
+  return { origin, size: number, root };
+}
+
+/** A tree's size, as it is written; null: it is none that can be counted exactly. */
+export function readSize(text: string): number | null {
+  return /^(0|[1-9]\d{0,15})$/.test(text) && Number.isSafeInteger(Number(text)) ? Number(text) : null;
 }
 
 /** What a note says whose signatures nobody has looked at; null: it is no checkpoint. */

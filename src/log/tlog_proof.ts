@@ -1,7 +1,7 @@
 import { entryOf, readCanonical } from "./canonical.ts";
 import type { EventRow } from "./event.ts";
 import { HASH_BYTES, leafHash, provesInclusion } from "./merkle.ts";
-import { type Checkpoint, openNote, readBase64, readCheckpoint, type Verifier } from "./note.ts";
+import { type Checkpoint, noteParts, openNote, readBase64, readCheckpoint, type Verifier } from "./note.ts";
 
 /** Proofs that an event is in the log: https://c2sp.org/tlog-proof, with its canonical bytes as the extra data. */
 
@@ -28,16 +28,25 @@ export interface Proven {
   readonly checkpoint: Checkpoint;
 }
 
-/** What a proof proves to those who trust the key, or why it proves nothing. */
-export function readProof(text: string, verifier: Verifier): Proven | { readonly wrong: string } {
+/**
+ * What a proof proves to those who trust the key (null: nobody's), or why it proves nothing. `fault`: what else there is against its
+ * checkpoint's note; null: nothing.
+ */
+export function readProof(
+  text: string,
+  verifier: Verifier | null,
+  fault: (note: string) => string | null = () => null,
+): Proven | { readonly wrong: string } {
   const proof = parse(text);
   if ("wrong" in proof) return proof;
   const { canonical, index, hashes } = proof;
-  const note = openNote(proof.checkpoint, verifier);
+  const note = verifier === null ? noteParts(proof.checkpoint) : openNote(proof.checkpoint, verifier);
   if ("wrong" in note) return { wrong: `its checkpoint: ${note.wrong}` };
+  const wrong = fault(proof.checkpoint);
+  if (wrong !== null) return { wrong: `its checkpoint: ${wrong}` };
   const checkpoint = readCheckpoint(note.text);
   if (checkpoint === null) return { wrong: "its checkpoint: the note that is signed is no checkpoint" };
-  if (checkpoint.origin !== verifier.name)
+  if (verifier !== null && checkpoint.origin !== verifier.name)
     return { wrong: `its checkpoint is of ${checkpoint.origin}, the key of ${verifier.name}` };
   const event = readCanonical(canonical);
   if (event === null) return { wrong: "its extra data are not the canonical bytes of an event" };

@@ -25,6 +25,56 @@ export const READS: ReadonlySet<number> = new Set([
   CMD.MEMORY_READ,
 ]);
 
+/** Of these the ones that make descriptors and pins, which are cells of the state. */
+const MAKE_CELLS: ReadonlySet<number> = new Set([CMD.BPF_MAP_GET_FD_BY_ID, CMD.BPF_OBJ_GET, CMD.BPF_OBJ_PIN]);
+
+/** Commands beside reads that change no cell, or only one that is there: their session's. */
+const ADD_NOTHING: ReadonlySet<number> = new Set([
+  CMD.SESSION_RENEW,
+  CMD.ACCESS_REFUSED,
+  CMD.CALLERS,
+  CMD.CERTIFICATES,
+  CMD.CHECKPOINT,
+  CMD.ARCHIVE,
+]);
+
+/** Whether a command adds no cell to the state, whatever comes of it. */
+export function addsNoCells(cmd: number): boolean {
+  return ADD_NOTHING.has(cmd) || (READS.has(cmd) && !MAKE_CELLS.has(cmd));
+}
+
+/** Commands that show the values that they take out. */
+export const TAKES: ReadonlySet<number> = new Set([
+  CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM,
+  CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH,
+]);
+
+/** Commands that change a map, elements, pins or directories if they succeed, unless they say that they have not. */
+const CHANGES: ReadonlySet<number> = new Set([
+  CMD.BPF_MAP_CREATE,
+  CMD.BPF_MAP_UPDATE_ELEM,
+  CMD.BPF_MAP_DELETE_ELEM,
+  CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM,
+  CMD.BPF_MAP_FREEZE,
+  CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH,
+  CMD.BPF_MAP_UPDATE_BATCH,
+  CMD.BPF_MAP_DELETE_BATCH,
+  CMD.BPF_OBJ_PIN,
+  CMD.UNLINK,
+  CMD.MKDIR,
+  CMD.RMDIR,
+  CMD.MEMORY_WRITE,
+]);
+
+/** Whether an event has changed a map, an element, a pin or a directory: by its command, or by what went with it. */
+export function hasChanged({ cmd, errno }: Pick<EventRow, "cmd" | "errno">, effects: Out | null): boolean {
+  const { freed = [], gone = [], evicted = [], taken, unchanged, count } = effects ?? {};
+  if (freed.length > 0 || gone.length > 0 || evicted.length > 0) return true;
+  if (!CHANGES.has(cmd)) return false;
+  if (BATCHES.has(cmd)) return (count ?? 0) > 0;
+  return errno === 0 ? unchanged !== true : taken === true;
+}
+
 /** What `out` of a row may tell of effects; null: nothing, which is what most rows tell. */
 export function effectsIn({ out }: Pick<EventRow, "out">): Out | null {
   return out === null ? null : (JSON.parse(out) as Out);
@@ -36,6 +86,14 @@ export function touchedMaps({ map }: Pick<EventRow, "map">, effects: Out | null)
   for (const id of effects?.freed ?? []) maps.add(id);
   for (const [id] of effects?.gone ?? []) maps.add(id);
   return maps;
+}
+
+/** Every map that an event tells of: those that it has touched, and the one that a restore was for. */
+export function namedMaps(row: Pick<EventRow, "map" | "attr" | "out">): ReadonlySet<number> {
+  const maps = new Set(touchedMaps(row, effectsIn(row)));
+  maps.delete(0);
+  const restored = row.attr?.includes('"restore"') === true ? JSON.parse(row.attr).restore?.map : undefined;
+  return typeof restored === "number" ? maps.add(restored) : maps;
 }
 
 /** The keys that were named, stored, or went: evicted, or with what they belonged to. `keySizeOf` takes those of a batch apart; undefined: it is not known. */

@@ -2,7 +2,7 @@ import { BPF_F } from "../abi/bpf.ts";
 import { ARRAY_VALUE_BYTES_MAX } from "../abi/limits.ts";
 import { checkArray, checkArrayBtf, DATA_ARRAY_FLAGS } from "./array_create.ts";
 import { byKeys, checkUpdateFlags, noTake, roundUp8, USUAL, u32Buffer } from "./common.ts";
-import { cellAt, checkIndex, filled, indexAt, indexOf, nextIndex } from "./index_keys.ts";
+import { cellAt, checkIndex, countWritten, filled, indexAt, indexOf, nextIndex } from "./index_keys.ts";
 import type { Host, MapRecord, MapStore, MapType } from "./map.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
 
@@ -29,7 +29,9 @@ function lookup(store: MapStore, key: Buffer): Buffer | Refusal {
 
 function put(store: MapStore, key: Buffer, value: Buffer): void {
   const cell = cellAt(store.map, indexOf(key));
-  store.cells.put(cell, isMmapable(store.map) ? overlay(store.cells.get(cell), value, store.map) : value);
+  const before = store.cells.get(cell);
+  countWritten(store, before);
+  store.cells.put(cell, isMmapable(store.map) ? overlay(before, value, store.map) : value);
   store.changed(store.map, key, value);
 }
 
@@ -95,7 +97,9 @@ export function writeMemory(store: MapStore, offset: number, data: Buffer): void
   for (const { index, start, size } of pieces(store, offset, data.length)) {
     const cell = cellAt(map, index);
     const piece = Buffer.alloc(size);
-    store.cells.get(cell)?.copy(piece);
+    const before = store.cells.get(cell);
+    before?.copy(piece);
+    if (index < map.maxEntries) countWritten(store, before);
     data.copy(piece, Math.max(offset - start, 0), Math.max(start - offset, 0));
     store.cells.put(cell, piece);
     if (index === map.maxEntries) continue;

@@ -75,6 +75,9 @@ export const bloomFilter: MapType = {
     return Math.min(2 ** Math.ceil(Math.log2(bits)), 2 ** 32) / 8;
   },
 
+  /** Its bits are; the values that were added are kept beside them. */
+  preallocated: () => false,
+
   asks: true,
 
   lookup(store, _key, value) {
@@ -83,6 +86,8 @@ export const bloomFilter: MapType = {
 
   update(store, _key, value, flags) {
     if (flags !== 0n) return refuse("EINVAL", `flags ${flags}: a bloom filter takes BPF_ANY alone`);
+    const growth = store.cells.get(cellOf(store, value)) === undefined ? store.growth() : null;
+    if (growth !== null) return growth;
     const place = digestOf(value).subarray(0, POSITION_BYTES);
     put(store, place, value);
     store.stored(place, null);

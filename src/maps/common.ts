@@ -1,6 +1,6 @@
-import { BPF_F } from "../abi/bpf.ts";
+import { BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { type CellKey, u32Key } from "./cells.ts";
-import type { BatchWalk, CreateAttr, Element, Host, MapRecord, MapType } from "./map.ts";
+import type { BatchWalk, CreateAttr, Element, Host, MapRecord, MapSizes, MapType } from "./map.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
 
 /** The first byte of every cell that holds an element; the others are the syscall ring's tables. */
@@ -118,7 +118,9 @@ export const USUAL = {
   checkBtf: null,
   recorded: (): Partial<MapRecord> => ({}),
   allocatedBytes: (): number => 0,
-  valueBytes: (map: MapRecord): number => map.valueSize,
+  preallocated: (): boolean => true,
+  elementBytes: (): number => 0,
+  valueBytes: (map: MapSizes): number => map.valueSize,
   asks: false,
   fileClosed: null,
   freed: null,
@@ -130,8 +132,25 @@ export function roundUp8(bytes: number): number {
   return Math.ceil(bytes / 8) * 8;
 }
 
+/** The least power of two that is not below a number of 1 or more. */
+export function powerOf2(number: number): number {
+  return 2 ** Math.ceil(Math.log2(number));
+}
+
+const PER_CPU_TYPES: ReadonlySet<number> = new Set([
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_HASH,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE,
+]);
+
+/** Whether values of a map of this type are one for each CPU. */
+export function isPerCpu(type: number): boolean {
+  return PER_CPU_TYPES.has(type);
+}
+
 /** Values of all CPUs, in their order. */
-export function perCpuBytes(map: MapRecord, host: Host): number {
+export function perCpuBytes(map: MapSizes, host: Host): number {
   return roundUp8(map.valueSize) * host.possibleCpus;
 }
 

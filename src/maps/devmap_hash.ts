@@ -1,10 +1,13 @@
 import { DEVMAP_HASH_ENTRIES_MAX } from "../abi/limits.ts";
-import { checkUpdateFlags, NO_BATCHES, noBtf, noTake, USUAL, u32Buffer } from "./common.ts";
+import { checkUpdateFlags, NO_BATCHES, noBtf, noTake, powerOf2, USUAL, u32Buffer } from "./common.ts";
 import { checkDevmap, interfaceProgram, readOnlyForPrograms } from "./devmap.ts";
 import { ABSENT, byKey, cellKey, cellsOf, checkFull, elementOf, erase, nextKey, write } from "./hash_table.ts";
 import type { MapStore, MapType } from "./map.ts";
 import { refuse } from "./refusal.ts";
 import { holdProgram, releaseProgram, shown } from "./xdp_programs.ts";
+
+/** sizeof(struct bpf_dtab_netdev). */
+const ELEMENT_BYTES = 64;
 
 /** BPF_MAP_TYPE_DEVMAP_HASH: interfaces by a key of four bytes. Source: kernel/bpf/devmap.c. Cells are as DEVMAP's. */
 function put(store: MapStore, key: Buffer, value: Buffer): void {
@@ -37,7 +40,9 @@ export const devmapHash: MapType = {
 
   second: () => null,
   recorded: readOnlyForPrograms,
-  allocatedBytes: (attr) => 2 ** Math.ceil(Math.log2(attr.maxEntries)) * 8,
+  allocatedBytes: (attr) => powerOf2(attr.maxEntries) * 8,
+  preallocated: () => false,
+  elementBytes: () => ELEMENT_BYTES,
 
   lookup(store, key) {
     const cell = store.cells.get(cellKey(store.map, key));

@@ -1,7 +1,7 @@
 import { BPF_F } from "../abi/bpf.ts";
 import { HASH_ELEMENT_BYTES_MAX, HASH_ENTRIES_MAX, PERCPU_VALUE_BYTES_MAX } from "../abi/limits.ts";
-import { ACCESS_FLAGS, checkFlags, PROG_FLAGS, roundUp8 } from "./common.ts";
-import type { CreateAttr, Host } from "./map.ts";
+import { ACCESS_FLAGS, checkFlags, PROG_FLAGS, powerOf2, roundUp8 } from "./common.ts";
+import type { CreateAttr, Host, MapSizes, MapType } from "./map.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
 /** htab_map_alloc_check() and htab_map_alloc(), kernel/bpf/hashtab.c: what all hash maps are made by. */
@@ -15,8 +15,11 @@ const HASH_FLAGS =
   ACCESS_FLAGS |
   PROG_FLAGS;
 
-/** sizeof(struct htab_elem). */
+/** sizeof(struct htab_elem), struct bucket and struct llist_node, and of a pointer to the values of all CPUs. */
 const ELEMENT_HEAD_BYTES = 48;
+const BUCKET_BYTES = 16;
+const LIST_NODE_BYTES = 8;
+const POINTER_BYTES = 8;
 
 /** NUMA_NO_NODE */
 const ANY_NODE = -1;
@@ -53,8 +56,21 @@ export function checkHashEntries(attr: CreateAttr): Refusal | null {
   return refuse("E2BIG", `max_entries is ${attr.maxEntries}: more than ${HASH_ENTRIES_MAX}`);
 }
 
-export function hashBytes(attr: CreateAttr, host: Host, { perCpu }: HashKind): number {
-  if ((attr.mapFlags & BPF_F.BPF_F_NO_PREALLOC) !== 0) return 0;
-  const valueBytes = roundUp8(attr.valueSize) * (perCpu ? host.possibleCpus : 1);
-  return attr.maxEntries * (ELEMENT_HEAD_BYTES + roundUp8(attr.keySize) + valueBytes);
+/** htab_map_mem_usage(): what stands in the rows of all hash maps. */
+export function hashMemory(kind: HashKind): Pick<MapType, "allocatedBytes" | "preallocated" | "elementBytes"> {
+  const elementBytes = ({ keySize, valueSize }: MapSizes, host: Host): number => {
+    const values = roundUp8(valueSize) * (kind.perCpu ? host.possibleCpus : 1);
+    return ELEMENT_HEAD_BYTES + roundUp8(keySize) + values + (kind.perCpu ? POINTER_BYTES : 0);
+  };
+  const preallocated = ({ mapFlags }: MapSizes): boolean => (mapFlags & BPF_F.BPF_F_NO_PREALLOC) === 0;
+  const lists = kind.perCpu ? 2 * LIST_NODE_BYTES + POINTER_BYTES : LIST_NODE_BYTES;
+  return {
+    preallocated,
+    elementBytes: (map, host) => elementBytes(map, host) + lists,
+
+    allocatedBytes(map, host) {
+      const buckets = powerOf2(map.maxEntries) * BUCKET_BYTES;
+      return preallocated(map) ? buckets + map.maxEntries * elementBytes(map, host) : buckets;
+    },
+  };
 }

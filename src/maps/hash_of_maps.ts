@@ -1,6 +1,6 @@
 import type { CellKey } from "./cells.ts";
 import { checkValueSize, noBtf, noTake, USUAL, u32Buffer } from "./common.ts";
-import { checkHash, checkHashEntries, hashBytes } from "./hash_create.ts";
+import { checkHash, checkHashEntries, hashMemory } from "./hash_create.ts";
 import {
   ABSENT,
   byBuckets,
@@ -45,7 +45,7 @@ export const hashOfMaps: MapType = {
   first: (attr) => checkValueSize(attr, 4) ?? checkHash(attr, KIND),
   second: (attr, _host, creator) => checkTemplate(attr, creator) ?? checkHashEntries(attr),
   recorded: (attr, _host, creator) => templateOf(attr, creator),
-  allocatedBytes: (attr, host) => hashBytes(attr, host, KIND),
+  ...hashMemory(KIND),
 
   lookup(store, key) {
     const bytes = store.cells.get(cellKey(store.map, key));

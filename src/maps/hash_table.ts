@@ -103,7 +103,7 @@ export function checkUpdate(store: MapStore, present: boolean, flags: bigint, fu
 export function checkFull(store: MapStore): Refusal | null {
   const count = store.entryCount();
   const most = store.map.maxEntries;
-  return count >= most ? refuse("E2BIG", `map is full: ${count} of ${most} entries`) : null;
+  return count >= most ? refuse("E2BIG", `map is full: ${count} of ${most} entries`) : store.growth();
 }
 
 export function nextKey(store: MapStore, key: Buffer | null): Buffer | Refusal {

@@ -43,6 +43,27 @@ export function* filled(store: MapStore): Iterable<readonly [index: number, byte
   for (const [cell, bytes] of store.cells.range(prefix, afterPrefix(prefix))) yield [indexAt(cell), bytes];
 }
 
+/**
+ * Counts an element of an array that is written for the first time. A state of an earlier release has counted none: where some were
+ * written before, none is, and writtenCount answers null.
+ */
+export function countWritten(store: MapStore, before: Buffer | undefined): void {
+  if (before !== undefined) return;
+  const count = store.entryCount();
+  if (count > 0 || !isAnyWritten(store)) store.setEntryCount(count + 1);
+}
+
+/** How many elements of an array were ever written; null: they were not counted. */
+export function writtenCount(store: MapStore): number | null {
+  const count = store.entryCount();
+  return count > 0 || !isAnyWritten(store) ? count : null;
+}
+
+function isAnyWritten(store: MapStore): boolean {
+  for (const [index] of filled(store)) return index < store.map.maxEntries;
+  return false;
+}
+
 /** For rows of types whose cells stand by index: what a filled one is shown as. */
 export function byIndex(shown: (store: MapStore, bytes: Buffer) => Buffer) {
   return {

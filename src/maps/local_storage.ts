@@ -8,6 +8,7 @@ import {
   checkUpdateFlags,
   NO_BATCHES,
   noTake,
+  roundUp8,
   USUAL,
   u32Buffer,
 } from "./common.ts";
@@ -21,6 +22,8 @@ import { type Refusal, refuse, refused } from "./refusal.ts";
  * descriptor of the object; cells stand under the object's id, and go when the object does.
  */
 const FLAGS = BPF_F.BPF_F_NO_PREALLOC | BPF_F.BPF_F_CLONE;
+/** sizeof(struct bpf_local_storage_elem), before its value. */
+const ELEMENT_HEAD_BYTES = 128;
 const ABSENT = refuse("ENOENT", "the object has nothing in this map");
 
 /** bpf_local_storage_map_alloc_check() */
@@ -69,6 +72,8 @@ export function localStorage(owner: (store: MapStore, fd: number) => number | Re
 
     first: checkStorage,
     second: () => null,
+    preallocated: () => false,
+    elementBytes: ({ valueSize }) => ELEMENT_HEAD_BYTES + roundUp8(valueSize),
 
     lookup(store, key) {
       const object = owner(store, key.readInt32LE(0));
@@ -80,7 +85,7 @@ export function localStorage(owner: (store: MapStore, fd: number) => number | Re
       const object = owner(store, key.readInt32LE(0));
       if (typeof object !== "number") return object;
       const present = store.cells.get(cellAt(store.map, object)) !== undefined;
-      const refusal = checkUpdateFlags(flags) ?? checkPresence(present, flags);
+      const refusal = checkUpdateFlags(flags) ?? checkPresence(present, flags) ?? (present ? null : store.growth());
       if (refusal !== null) return refusal;
       const id = u32Buffer(object);
       put(store, id, value);

@@ -24,6 +24,8 @@ import { type Refusal, refuse, refused } from "./refusal.ts";
 const TRIE_FLAGS = DATA_ARRAY_FLAGS | BPF_F.BPF_F_NO_PREALLOC;
 
 const PREFIXLEN_BYTES = 4;
+/** sizeof(struct lpm_trie_node). */
+const NODE_HEAD_BYTES = 24;
 const ORDER_BYTES = 2;
 const ORDER_MAX = 65535;
 
@@ -151,9 +153,9 @@ export const lpmTrie: MapType = {
     return null;
   },
 
-  allocatedBytes() {
-    return 0;
-  },
+  allocatedBytes: () => 0,
+  preallocated: () => false,
+  elementBytes: ({ keySize, valueSize }) => NODE_HEAD_BYTES + keySize - PREFIXLEN_BYTES + valueSize,
 
   valueBytes(map) {
     return map.valueSize;
@@ -175,6 +177,8 @@ export const lpmTrie: MapType = {
       const count = store.entryCount();
       const most = store.map.maxEntries;
       if (count >= most) return refuse("ENOSPC", `trie is full: ${count} of ${most} entries`);
+      const growth = store.growth();
+      if (growth !== null) return growth;
       store.setEntryCount(count + 1);
     }
     write(store, cell, key, value);

@@ -4,6 +4,9 @@ import type { MirrorShape } from "./lru_shape.ts";
 import type { ObjectRecord } from "./object.ts";
 import type { Refusal } from "./refusal.ts";
 
+/** How large a map is: of an attr, or a record. */
+export type MapSizes = Pick<MapRecord, "keySize" | "valueSize" | "maxEntries" | "mapFlags" | "mapExtra">;
+
 /** BPF_MAP_CREATE's part of union bpf_attr, as the kernel would read it. Sizes in bytes. */
 export interface CreateAttr {
   readonly mapType: number;
@@ -46,6 +49,12 @@ export interface Host {
   readonly memoryBytes: number;
   readonly onlineNodes: readonly number[];
   readonly ifindexes: readonly number[];
+  /** Most bytes of BTF that are loaded, where the service has a bound below the kernel's. */
+  readonly btfBytesMax?: number;
+  /** Most bytes that a value of a new map may have, those of all CPUs together, where the service has a bound. */
+  readonly valueBytesMax?: number;
+  /** Names of structs of the kernel's own that it cannot destroy, as far as its BTF can be read: no `kptr` is to one. */
+  readonly undestroyed?: () => ReadonlySet<string>;
 }
 
 /** A map as the kernel records it at creation, plus what FREEZE and BPF_OBJ_PIN change. */
@@ -82,6 +91,8 @@ export interface MapRecord {
   readonly released?: true;
   /** Its log took over the directory of pins, and nobody has decided yet whose values are right: policy `report` until then. */
   readonly undecided?: true;
+  /** The caller who made it; left out: its state was archived by a release that kept none, and it is the owner's. */
+  readonly creator?: string;
   /** Of an LRU map alone: the shape of its kernel map. Left out if its creation is of a log that has no shapes: mirrorShapeOf. */
   readonly mirrorShape?: MirrorShape;
 }
@@ -182,9 +193,11 @@ export interface MapStore {
   readonly session: number;
   /** The open file that the map was reached through, 0 for none. */
   readonly file: number;
-  /** Elements present. */
+  /** Elements present; of an array, those that were ever written. */
   entryCount(): number;
   setEntryCount(count: number): void;
+  /** ENOMEM: one element more would be over a quota of the map's creator. To be asked before an element that was not there. */
+  growth(): Refusal | null;
   readonly changed: ElementChanged;
   /**
    * For the event: what a decision has stored or removed, where that is not the key and value given. A descriptor, say,
@@ -250,10 +263,14 @@ export interface MapType {
   readonly recorded: (attr: CreateAttr, host: Host, creator: Creator) => Partial<MapRecord>;
   /** What it says of BTF for its keys and values, once their sizes have been checked; null: it is not asked. */
   readonly checkBtf: CheckBtf | null;
-  /** What the kernel allocates at creation, about: more than the machine's memory is ENOMEM. */
-  readonly allocatedBytes: (attr: CreateAttr, host: Host) => number;
+  /** Bytes that the kernel allocates at creation, about, as map_mem_usage of struct bpf_map_ops has them: more than the machine's memory is ENOMEM. */
+  readonly allocatedBytes: (map: MapSizes, host: Host) => number;
+  /** Whether there is room for max_entries elements from the creation on. */
+  readonly preallocated: (map: MapSizes) => boolean;
+  /** Bytes that the kernel allocates for an element, about, where its room is not preallocated. */
+  readonly elementBytes: (map: MapSizes, host: Host) => number;
   /** Bytes of a value in user space. */
-  readonly valueBytes: (map: MapRecord, host: Host) => number;
+  readonly valueBytes: (map: MapSizes, host: Host) => number;
   /** A lookup reads the value instead of writing it: it asks whether the map may have it. */
   readonly asks: boolean;
   /** `value` is what is asked for, and only there where `asks` is. */

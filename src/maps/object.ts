@@ -6,7 +6,11 @@ import { type Refusal, refuse } from "./refusal.ts";
  * Kernel objects that are no maps, as far as bpf(2)'s map commands look at them. A descriptor refers to one; maps of some
  * types hold them, or lose what belongs to them when they go.
  */
-export type ObjectRecord = { readonly id: number } & ObjectFacts;
+export type ObjectRecord = {
+  readonly id: number;
+  /** The caller who opened it first; left out: as of a map. */
+  readonly creator?: string;
+} & ObjectFacts;
 
 export type ObjectFacts =
   | PipeFacts
@@ -86,6 +90,11 @@ export interface BtfFacts {
   readonly btfId: number;
   /** The blob, in hex. */
   readonly data: string;
+}
+
+/** Bytes of the kernel's memory that an object is charged with. */
+export function objectBytes(facts: ObjectFacts): number {
+  return facts.kind === "btf" ? facts.data.length / 2 : 0;
 }
 
 export type ObjectKind = ObjectFacts["kind"];

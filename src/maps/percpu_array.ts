@@ -2,7 +2,7 @@ import { BPF_F } from "../abi/bpf.ts";
 import { PERCPU_VALUE_BYTES_MAX } from "../abi/limits.ts";
 import { checkArray, checkArrayBtf, DATA_ARRAY_FLAGS } from "./array_create.ts";
 import { byKeys, checkUpdateFlags, noTake, perCpuBytes, roundUp8, USUAL, u32Buffer } from "./common.ts";
-import { cellAt, checkIndex, filled, indexAt, indexOf, nextIndex } from "./index_keys.ts";
+import { cellAt, checkIndex, countWritten, filled, indexAt, indexOf, nextIndex } from "./index_keys.ts";
 import type { MapStore, MapType } from "./map.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
 
@@ -13,6 +13,8 @@ import { type Refusal, refuse, refused } from "./refusal.ts";
 const STAYS = refuse("ENOTSUPP", "the elements of an array cannot be deleted");
 /** NUMA_NO_NODE */
 const ANY_NODE = -1;
+/** Of the pointer to the values of all CPUs. */
+const POINTER_BYTES = 8;
 
 function lookup(store: MapStore, key: Buffer): Buffer | Refusal {
   const index = indexOf(key);
@@ -24,7 +26,9 @@ function valueAt(store: MapStore, index: number): Buffer {
 }
 
 function put(store: MapStore, key: Buffer, value: Buffer): void {
-  store.cells.put(cellAt(store.map, indexOf(key)), value);
+  const cell = cellAt(store.map, indexOf(key));
+  countWritten(store, store.cells.get(cell));
+  store.cells.put(cell, value);
   store.changed(store.map, key, value);
 }
 
@@ -46,7 +50,7 @@ export const percpuArray: MapType = {
   },
 
   second: () => null,
-  allocatedBytes: (attr, host) => attr.maxEntries * roundUp8(attr.valueSize) * host.possibleCpus,
+  allocatedBytes: (attr, host) => attr.maxEntries * (POINTER_BYTES + roundUp8(attr.valueSize) * host.possibleCpus),
   valueBytes: perCpuBytes,
   lookup,
 

@@ -1,5 +1,5 @@
 import { perCpuBytes, USUAL } from "./common.ts";
-import { checkHash, checkHashEntries, hashBytes } from "./hash_create.ts";
+import { checkHash, checkHashEntries, hashMemory } from "./hash_create.ts";
 import {
   ABSENT,
   byBuckets,
@@ -24,7 +24,7 @@ export function plainHash({ perCpu }: { perCpu: boolean }): MapType {
     ...USUAL,
     first: (attr) => checkHash(attr, kind),
     second: (attr) => checkHashEntries(attr),
-    allocatedBytes: (attr, host) => hashBytes(attr, host, kind),
+    ...hashMemory(kind),
     valueBytes: perCpu ? perCpuBytes : (map) => map.valueSize,
 
     lookup(store, key) {

@@ -1,6 +1,6 @@
 import { afterPrefix, bytesKey, type Cell, type CellKey } from "./cells.ts";
 import { perCpuBytes, USUAL, usesPrefix } from "./common.ts";
-import { checkHash, checkHashEntries, hashBytes } from "./hash_create.ts";
+import { checkHash, checkHashEntries, hashMemory } from "./hash_create.ts";
 import {
   ABSENT,
   byBuckets,
@@ -85,7 +85,7 @@ export function recentHash({ perCpu }: { perCpu: boolean }): MapType {
     ...USUAL,
     first: (attr) => checkHash(attr, kind),
     second: (attr, { possibleCpus }) => checkHashEntries({ ...attr, maxEntries: lruEntries(attr, possibleCpus) }),
-    allocatedBytes: (attr, host) => hashBytes(attr, host, kind),
+    ...hashMemory(kind),
     valueBytes: perCpu ? perCpuBytes : (map) => map.valueSize,
 
     /** The kernel has rounded the max_entries of a kernel map that was there already. */

@@ -4,10 +4,13 @@ import { ERRNO, type Errno } from "../abi/errno.ts";
 export class Refusal {
   readonly errno: Errno;
   readonly detail: string;
+  /** The caller's quota that it would be over; null: it is refused for something else. */
+  readonly quota: string | null;
 
-  constructor(errno: Errno, detail: string) {
+  constructor(errno: Errno, detail: string, quota: string | null = null) {
     this.errno = errno;
     this.detail = detail;
+    this.quota = quota;
   }
 
   get number(): number {

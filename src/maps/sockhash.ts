@@ -8,6 +8,8 @@ import {
   NO_BATCHES,
   noBtf,
   noTake,
+  powerOf2,
+  roundUp8,
   USUAL,
   u32Buffer,
 } from "./common.ts";
@@ -34,6 +36,10 @@ import {
   shownSocket,
   socketAt,
 } from "./sockets.ts";
+
+/** sizeof(struct bpf_shtab_bucket) and struct bpf_shtab_elem. */
+const BUCKET_BYTES = 16;
+const ELEMENT_HEAD_BYTES = 48;
 
 /** BPF_MAP_TYPE_SOCKHASH: as SOCKMAP, by keys. Source: net/core/sock_map.c. A cell holds the socket's id. */
 function checkSizes(attr: CreateAttr): Refusal | null {
@@ -69,7 +75,9 @@ export const sockhash: MapType = {
   checkBtf: noBtf,
   first: () => null,
   second: checkSizes,
-  allocatedBytes: (attr) => attr.maxEntries * 16,
+  allocatedBytes: (attr) => powerOf2(attr.maxEntries) * BUCKET_BYTES,
+  preallocated: () => false,
+  elementBytes: ({ keySize }) => ELEMENT_HEAD_BYTES + roundUp8(keySize),
 
   lookup(store, key) {
     if (store.map.valueSize !== 8) return NO_COOKIE;

@@ -1,7 +1,7 @@
 import { BPF_F } from "../abi/bpf.ts";
 import { STACK_FRAMES_MAX, STACK_TRACE_ENTRIES_MAX } from "../abi/limits.ts";
 import { ARRAY_FLAGS } from "./array_create.ts";
-import { checkEntries, checkFlags, checkKeySize, NO_BATCHES, noBtf, USUAL } from "./common.ts";
+import { checkEntries, checkFlags, checkKeySize, NO_BATCHES, noBtf, powerOf2, USUAL } from "./common.ts";
 import type { CreateAttr, MapRecord, MapType } from "./map.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
 import { NEVER_FILLED } from "./without_elements.ts";
@@ -34,7 +34,7 @@ function checkSizes(attr: CreateAttr): Refusal | null {
 }
 
 function bucketCount(map: Pick<MapRecord, "maxEntries">): number {
-  return 2 ** Math.ceil(Math.log2(map.maxEntries));
+  return powerOf2(map.maxEntries);
 }
 
 export const stackTrace: MapType = {

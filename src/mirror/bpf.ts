@@ -87,10 +87,12 @@ export const AT_FDCWD = -100;
 export const RENAME = { NOREPLACE: 1, EXCHANGE: 2 } as const;
 
 /**
- * EAGAIN says that another change came in between and a second try decides: an element of a local storage is put while
- * the kernel, a grace period late, takes the last one of a freed map from the same owner (bpf_local_storage_update).
- * Each try loses to another freed map, so there is an end. A batch is not tried again: its attr says how far it came.
+ * EAGAIN says that something came in between and another try decides. An element of a local storage is put while the
+ * kernel, a grace period late, takes the last one of a freed map from the same owner (bpf_local_storage_update): each
+ * try loses to another freed map, so there is an end. A signal is pending while the verifier is at a program (do_check):
+ * it is taken before the next try. A batch is not tried again: its attr says how far it came.
  */
+const TRIED_AGAIN: ReadonlySet<number> = new Set([BPF_CMD.BPF_MAP_UPDATE_ELEM, BPF_CMD.BPF_PROG_LOAD]);
 const TRIES_MAX = 1000;
 
 /** What else a map may be created with; 0: nothing. */
@@ -436,7 +438,7 @@ export class Bpf {
       const ret = this.#syscall(this.#number, cmd, attr, size);
       if (ret >= 0) return ret;
       const errno = this.#koffi.errno();
-      if (errno !== ERRNO.EAGAIN || cmd !== BPF_CMD.BPF_MAP_UPDATE_ELEM || left === 1) return -errno;
+      if (errno !== ERRNO.EAGAIN || !TRIED_AGAIN.has(cmd) || left === 1) return -errno;
     }
   }
 

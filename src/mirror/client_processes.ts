@@ -2,7 +2,8 @@ import { readFileSync } from "node:fs";
 import { ERRNO, errnoName } from "../abi/errno.ts";
 import type { ClientProcess } from "../syscall/command.ts";
 import type { Bpf } from "./bpf.ts";
-import { bootId, haveExited, openPidfds, startTimeOf } from "./pidfd.ts";
+import { refusedFor } from "./capability.ts";
+import { bootId, HIDDEN, haveExited, openPidfds, startTimeByPidfd } from "./pidfd.ts";
 
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
@@ -16,7 +17,7 @@ const ROOT = 0;
 
 /** Why a process cannot be had. */
 export interface NoProcess {
-  readonly refused: "no-process" | "process-foreign";
+  readonly refused: "no-process" | "process-foreign" | "process-hidden";
   readonly detail: string;
 }
 
@@ -30,12 +31,16 @@ interface Living {
 export class ClientProcesses {
   #pidfds: ReturnType<typeof openPidfds> | undefined;
 
-  /** The effective uid of who made the connection whose end here is `socket`; null where the machine does not tell. */
-  uidOf(socket: number): number | null {
+  /**
+   * The effective uid and the pid of who made the connection whose end here is `socket`; null where the machine does not tell.
+   * `pid` 0: it is in a pid namespace that the service does not see.
+   */
+  peerOf(socket: number): { readonly uid: number; readonly pid: number } | null {
     this.#pidfds ??= openPidfds();
     const bpf = this.#pidfds;
     const credentials = "off" in bpf ? null : option(bpf, socket, SO_PEERCRED, CREDENTIALS_BYTES);
-    return Buffer.isBuffer(credentials) ? credentials.readUInt32LE(UID_AT) : null;
+    if (!Buffer.isBuffer(credentials)) return null;
+    return { uid: credentials.readUInt32LE(UID_AT), pid: credentials.readInt32LE(0) };
   }
 
   /**
@@ -97,8 +102,11 @@ function livingAs(bpf: Bpf, pid: number, pidfd: number): Living | NoProcess {
   if (pidfd === -ERRNO.ESRCH || pidfd === -ERRNO.EINVAL) return none(`there is no process ${pid}`);
   if (pidfd < 0) return none(`opening process ${pid}: ${errnoName(-pidfd)}`);
   try {
+    const startTime = startTimeByPidfd(bpf, pidfd, pid);
+    if (startTime === -ERRNO.EPERM) return hidden(pid);
+    if (typeof startTime === "number") return none(`reading /proc of process ${pid}: ${errnoName(-startTime)}`);
     const status = readFileSync(`/proc/${pid}/status`, "utf8");
-    const process = { pid, uid: effectiveUid(status), startTime: startTimeOf(pid), boot: bootId() };
+    const process = { pid, uid: effectiveUid(status), startTime, boot: bootId() };
     return haveExited(bpf, [pidfd])[0] ? none(`process ${pid} has exited`) : { process, isNested: isNested(status) };
   } catch (error) {
     return none(`reading /proc of process ${pid}: ${(error as NodeJS.ErrnoException).code}`);
@@ -115,6 +123,11 @@ function effectiveUid(status: string): number {
 /** Its pid in the namespace of /proc and in each below, down to its own. */
 function isNested(status: string): boolean {
   return /^NSpid:\t\d+\t/m.test(status);
+}
+
+function hidden(pid: number): NoProcess {
+  const detail = refusedFor(`reading /proc of process ${pid}, ${HIDDEN}`, -ERRNO.EPERM, ["CAP_SYS_PTRACE"]);
+  return { refused: "process-hidden", detail };
 }
 
 function none(detail: string): NoProcess {

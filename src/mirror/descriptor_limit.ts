@@ -16,6 +16,18 @@ const RESERVE = 64;
 /** Where the limit is too small for all of this, so many of each all the same. */
 const LEAST = 16;
 
+/** With fewer the service does not start: threads, databases and connections would fail one after the other. */
+const DESCRIPTORS_MIN = OWN + 2 * LEAST;
+
+/** Throws where the process may not open as many files as the service needs. */
+export function checkDescriptors(limit: number | null = descriptorLimit()): void {
+  if (limit === null || limit >= DESCRIPTORS_MIN) return;
+  throw new Error(
+    `the process may have ${limit} files open (RLIMIT_NOFILE), and the service needs ${DESCRIPTORS_MIN}: raise it with ` +
+      "ulimit -n, LimitNOFILE= of systemd or --ulimit nofile= of docker",
+  );
+}
+
 /** Connections that may be open at once; null: that is not known. */
 export function connectionsMax(limit: number | null = descriptorLimit()): number | null {
   return limit === null ? null : Math.max(LEAST, Math.floor((limit - OWN - RESERVE) / 2));

@@ -1,19 +1,18 @@
 import { statSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
-import { ERRNO, errnoName } from "../abi/errno.ts";
-import type { ForeignElement, ForeignMap, ForeignName, KernelMapFacts } from "../engine/ports.ts";
+import { errnoName } from "../abi/errno.ts";
+import type { ForeignElement, ForeignMap, ForeignName } from "../engine/ports.ts";
 import { isOfMaps } from "../maps/inner_maps.ts";
 import type { InnerShape, MapRecord } from "../maps/map.ts";
 import { Btf } from "../syscall/btf.ts";
 import { specialFields } from "../syscall/special_fields.ts";
+import { neededAt, type Privilege, refusedFor } from "./capability.ts";
 import { isFrozenFd, isMapFd } from "./fdinfo.ts";
-import { HolderScan } from "./holders.ts";
 import { shownKey } from "./kernel_elements.ts";
 import { KeyedElements } from "./keyed_elements.ts";
 import type { Making } from "./make.ts";
 import type { MapInfo } from "./map_info.ts";
 import { cannotAdopt, mirrored, type Named } from "./mirrored.ts";
-import { Pace } from "./pace.ts";
 import { isProgressMap } from "./progress_map.ts";
 import { errnoOf } from "./refusal.ts";
 import { isRefusedKeys } from "./refused_keys.ts";
@@ -33,6 +32,9 @@ export interface KnownMaps {
   /** The map of the ledger that had this one and has been freed, or null. */
   was(kernelId: number): number | null;
 }
+
+/** What the kernel asks for an id of a map, a program or BTF. */
+export const BY_ID = ["CAP_SYS_ADMIN"] as const;
 
 type Which = { readonly kernelId: number } | { readonly pinned: string };
 
@@ -57,7 +59,7 @@ export class Adopting {
     const { bpf } = this.#making;
     const shown = "kernelId" in which ? `kernel map ${which.kernelId}` : `what is pinned at ${which.pinned}`;
     const fd = "kernelId" in which ? bpf.mapFdById(which.kernelId) : bpf.get(which.pinned);
-    if (fd < 0) return { errno: errnoName(-fd), detail: `opening ${shown}: ${errnoName(-fd)}` };
+    if (fd < 0) return none(`opening ${shown}`, fd, "kernelId" in which ? BY_ID : neededAt(which.pinned));
     const pin = "pinned" in which ? { path: which.pinned, below: belowRoot(which.pinned) } : null;
     const foreign = this.#foreign(fd, pin, shown);
     if (foreign instanceof Foreign) this.#opened.set(foreign.facts.id, foreign);
@@ -82,18 +84,17 @@ export class Adopting {
     const { bpf } = this.#making;
     if (!isMapFd(fd)) return { errno: "EINVAL", detail: `${shown} is no map` };
     const info = bpf.infoByFd(fd);
-    if (typeof info === "number")
-      return { errno: errnoName(-info), detail: `looking at ${shown}: ${errnoName(-info)}` };
+    if (typeof info === "number") return none(`looking at ${shown}`, info);
     const cannot = whyNot(this.#making, this.#known, info);
     if (cannot !== null) return { ...cannot, detail: `${shown} cannot be adopted: ${cannot.detail}` };
     const btf = info.btf === null ? null : bpf.btfById(info.btf.btfId);
     if (typeof btf === "number")
-      return { errno: errnoName(-btf), detail: `reading the BTF of ${shown}: ${errnoName(-btf)}` };
+      return none(`reading the BTF of ${shown}, which the kernel gives by its id`, btf, BY_ID);
     let frozen = false;
     const unread = errnoOf(() => {
       frozen = isFrozenFd(fd);
     });
-    if (unread < 0) return { errno: errnoName(-unread), detail: `looking at ${shown}: ${errnoName(-unread)}` };
+    if (unread < 0) return none(`looking at ${shown}`, unread);
     return new Foreign(this.#making, { ...info, frozen }, btf, pin, fd, (named) => this.#resolve(named));
   }
 
@@ -151,16 +152,21 @@ export class Foreign implements ForeignMap {
       inner ??= resolved?.shape ?? null;
       elements.push({ key: Buffer.from(key), value: Buffer.from(value), names: resolved?.name ?? null });
     });
-    const cannot = isOfMaps(map.type) ? this.#cannotHold(inner) : null;
+    // Nothing but the maps that it holds tells what a map of maps was made for.
+    const cannot = isOfMaps(map.type) ? cannotHold(this.#making, map, inner) : null;
     return unread ?? refused ?? (cannot === null ? elements : { errno: "EOPNOTSUPP", detail: cannot });
   }
+}
 
-  /** Nothing but the maps that it holds tells what a map of maps was made for. */
-  #cannotHold(inner: InnerShape | null): string | null {
-    if (inner === null) return "it holds no map now: of which kind they may be cannot be told";
-    const type = mirrored({ ...this.map, inner }, this.#making.cpus);
-    return typeof type === "string" ? type : null;
-  }
+/** Why a map of maps that holds maps of this kind cannot be adopted, or null; `inner` null: it holds none. */
+export function cannotHold({ cpus }: Making, map: MapRecord, inner: InnerShape | null): string | null {
+  if (inner === null) return "it holds no map now: of which kind they may be cannot be told";
+  const type = mirrored({ ...map, inner }, cpus);
+  return typeof type === "string" ? type : null;
+}
+
+export function none(attempted: string, ret: number, needed: readonly Privilege[] = []): NoForeignMap {
+  return { errno: errnoName(-ret), detail: refusedFor(attempted, ret, needed) };
 }
 
 /** A pin's path within its bpffs: from the root of the mount on. */
@@ -174,43 +180,8 @@ function belowRoot(path: string): string {
   return names.join("/");
 }
 
-/** All kernel maps that there are, in pieces; `known` as it is when a piece is looked at. */
-export function* kernelMaps(making: Making, known: () => KnownMaps): Generator<void, readonly KernelMapFacts[]> {
-  const { bpf } = making;
-  const scan = yield* HolderScan.scan(bpf);
-  const pace = new Pace();
-  const found: KernelMapFacts[] = [];
-  for (let id = bpf.mapGetNextId(0); id > 0; id = bpf.mapGetNextId(id)) {
-    yield* pace.step();
-    const fd = bpf.mapFdById(id);
-    if (fd === -ERRNO.ENOENT) continue;
-    if (fd < 0) throw new Error(`listing kernel maps: opening kernel map ${id}: ${errnoName(-fd)}`);
-    const info = bpf.infoByFd(fd);
-    let frozen = false;
-    try {
-      frozen = isFrozenFd(fd);
-    } finally {
-      bpf.close(fd);
-    }
-    if (typeof info === "number") continue;
-    const { pins, ...holders } = scan.of(id);
-    const now = known();
-    found.push({
-      ...info,
-      frozen,
-      map: now.maps.get(id)?.id ?? null,
-      was: now.was(id),
-      cannot: whyNot(making, now, info)?.detail ?? null,
-      pins,
-      holders: scan.unknown === null ? holders : null,
-      holdersUnknown: scan.unknown,
-    });
-  }
-  return found;
-}
-
 /** Why a kernel map cannot be adopted, as far as is seen without its elements. */
-function whyNot({ cpus }: Making, { maps, own }: KnownMaps, info: MapInfo): NoForeignMap | null {
+export function whyNot({ cpus }: Making, { maps, own }: KnownMaps, info: MapInfo): NoForeignMap | null {
   const map = maps.get(info.id);
   if (own.has(info.id)) return { errno: "EEXIST", detail: "it is the mirror's own" };
   if (isKeptByMirror(info)) return { errno: "EOPNOTSUPP", detail: "another mapledger keeps its places in it" };
@@ -230,7 +201,7 @@ function ownFlags({ cpus }: Making, map: MapRecord): number {
   return typeof type === "string" ? 0 : type.ownFlags;
 }
 
-function recordOf(facts: ForeignMap["facts"], btf: Buffer | null): MapRecord {
+export function recordOf(facts: ForeignMap["facts"], btf: Buffer | null): MapRecord {
   const none = { exclusive: false, inner: null, owner: null };
   return { ...facts, ...none, id: 0, numaNode: -1, adopted: facts.id, special: specialIn(facts, btf) };
 }

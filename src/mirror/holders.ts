@@ -1,8 +1,9 @@
 import { BPF_CMD } from "../abi/bpf.ts";
-import { ERRNO, errnoName } from "../abi/errno.ts";
+import { ERRNO } from "../abi/errno.ts";
 import type { Bpf } from "./bpf.ts";
+import { refusedFor } from "./capability.ts";
 import { OuterMap } from "./outer_maps.ts";
-import { Pace } from "./pace.ts";
+import { atOnce, Pace } from "./pace.ts";
 import { PinnedMaps } from "./pinned_maps.ts";
 
 /** Who holds a kernel map, but for descriptors of processes, which the kernel does not tell of. */
@@ -96,18 +97,13 @@ export class HolderScan {
 
 /** The whole scan at once. */
 export function holdersNow(bpf: Bpf): HolderScan {
-  const scan = HolderScan.scan(bpf);
-  for (;;) {
-    const { value, done } = scan.next();
-    if (done === true) return value;
-  }
+  return atOnce(HolderScan.scan(bpf));
 }
 
 /** null: ENOENT ends a walk, and says that what had this id is gone. */
 function refused(ret: number, attempted: string): string | null {
   if (ret === -ERRNO.ENOENT) return null;
-  const needs = ret === -ERRNO.EPERM ? ": it needs CAP_SYS_ADMIN" : "";
-  return `${attempted}: ${errnoName(-ret)}${needs}`;
+  return refusedFor(attempted, ret, ["CAP_SYS_ADMIN"]);
 }
 
 function add<Holder>(holders: Map<number, Holder[]>, kernelId: number, holder: Holder): void {

@@ -1,7 +1,9 @@
 import { lstatSync } from "node:fs";
+import { ERRNO } from "../abi/errno.ts";
 import type { FormerKernelMap, MirrorFinding, MirrorSource, MirrorStatus, MirrorWatch } from "../engine/ports.ts";
 import type { MapRecord } from "../maps/map.ts";
 import type { Bpf } from "./bpf.ts";
+import { refusedFor } from "./capability.ts";
 import type { KnownMaps } from "./foreign.ts";
 import { HolderScan } from "./holders.ts";
 import type { KernelMap } from "./kernel_map.ts";
@@ -175,6 +177,10 @@ export class HostWatch {
     if (inode !== null && inode === expected.inode) return;
     const there = inode === null ? null : (this.#tree?.lookAt(path) ?? null);
     if (inode === "unknown" || there === "unknown") return;
+    if (inode === "closed" || there === "closed") {
+      this.#tellClosed(path, expected, found);
+      return;
+    }
     const { map, kernelId } = expected;
     if (inode !== null && there === kernelId && kernelId !== null) {
       expected.inode = inode;
@@ -199,6 +205,19 @@ export class HostWatch {
     const told = inode === null ? `its owner's pin ${path} is gone` : instead(path, there);
     this.#tell(path, expected, told, there, found);
     if (kernelId !== null) statuses.push({ map: map.id, status: { state: "lost", kernelId, detail: told } });
+  }
+
+  /** Neither gone nor there, as far as the service may see. */
+  #tellClosed(path: string, expected: Expected, found: MirrorFinding[]): void {
+    const detail = refusedFor(`what is pinned at ${path} is not known: reading it`, -ERRNO.EACCES, [
+      "CAP_DAC_READ_SEARCH",
+    ]);
+    expected.goneMs = null;
+    expected.inode = null;
+    if (expected.told === detail) return;
+    expected.told = detail;
+    this.#troubled.set(path, expected);
+    found.push({ mapId: expected.map.id, what: "pin closed", path, detail });
   }
 
   #tell(path: string, expected: Expected, told: string | null, there: number | null, found: MirrorFinding[]): void {
@@ -290,14 +309,15 @@ function instead(path: string, kernelId: number | null): string {
 
 function knownInodeAt(path: string): bigint | null {
   const inode = inodeAt(path);
-  return inode === "unknown" ? null : inode;
+  return typeof inode === "bigint" ? inode : null;
 }
 
-/** null: nothing is there, or nothing that we may see; "unknown": the machine could not be asked. */
-function inodeAt(path: string): bigint | "unknown" | null {
+/** null: nothing is there; "unknown": the machine could not be asked; "closed": the service may not look there. */
+function inodeAt(path: string): bigint | "unknown" | "closed" | null {
   let inode: bigint | null = null;
   const ret = errnoOf(() => {
     inode = lstatSync(path, { bigint: true, throwIfNoEntry: false })?.ino ?? null;
   });
+  if (ret === -ERRNO.EACCES) return "closed";
   return isShortage(ret) ? "unknown" : inode;
 }

@@ -1,14 +1,14 @@
 import { type BigIntStats, lstatSync } from "node:fs";
 import { basename, join } from "node:path";
 import type { PinningLedger } from "../engine/ports.ts";
-import type { MapRecord } from "../maps/map.ts";
 import type { Bpf } from "./bpf.ts";
 import { isMapFd } from "./fdinfo.ts";
 import type { Layout } from "./layout.ts";
-import { collect, namesIn } from "./listing.ts";
+import { collect, type Listed, namesIn } from "./listing.ts";
 import { otherThan } from "./make.ts";
 import type { MapInfo } from "./map_info.ts";
 import { type Cpus, mirrored } from "./mirrored.ts";
+import { Pace } from "./pace.ts";
 import { ProgressMap } from "./progress_map.ts";
 import { RefusedKeys } from "./refused_keys.ts";
 
@@ -36,6 +36,10 @@ export interface Inventory {
   readonly aside: readonly string[];
   /** Other foreign pins below the mirror's directory; the first of them. */
   readonly foreign: readonly string[];
+  /** There are more pins of others than `aside` and `foreign` list. */
+  readonly more: boolean;
+  /** Directories of these that could not be read, and why. */
+  readonly unread: readonly string[];
 }
 
 /** A map's own pin is named by its id. */
@@ -47,32 +51,44 @@ const NEW_PIN = /^new_([1-9]\d{0,9})$/;
  * Looks at the directory of pins, and at sessions' pins, of a ledger whose mark it has. A pin is the mirror's if it stands in
  * `by_id` under the id of a map of just that definition, or of a map that is freed; or if it stands at a pathname that the
  * ledger has a pin at, and names the kernel map that the map's own pin names. Of an adopted map, a pin that is older than the
- * map's own pin was there before the map was adopted: it is its owner's. Nothing is changed.
+ * map's own pin was there before the map was adopted: it is its owner's. Nothing is changed. In pieces, the ledger as it is when a
+ * piece is looked at.
  */
-export function takeInventory(bpf: Bpf, layout: Layout, ledger: PinningLedger, cpus: Cpus): Inventory {
+export function* takeInventory(
+  bpf: Bpf,
+  layout: Layout,
+  ledger: PinningLedger,
+  cpus: Cpus,
+): Generator<void, Inventory> {
+  const pace = new Pace();
   const own: MapPin[] = [];
   const kept: string[] = [];
-  for (const { name } of namesIn(layout.byIds)) {
+  const unread: string[] = [];
+  const ids = namesIn(layout.byIds, unread);
+  for (const { name } of ids) {
+    yield* pace.step();
     const pin = MAP_ID.test(name) ? ownPin(bpf, layout, ledger, cpus, Number(name)) : null;
     if (pin !== null) own.push(pin);
   }
   const owns = new Map(own.map((pin) => [pin.map, pin]));
-  for (const { name } of namesIn(layout.byIds)) {
+  for (const { name } of ids) {
+    yield* pace.step();
     const path = join(layout.byIds, name);
     const pin = owns.get(Number(NEW_PIN.exec(name)?.[1]));
     if (pin !== undefined && mapPinnedAt(bpf, path)?.id === pin.kernelId) own.push({ ...pin, path });
     else if (isKept(bpf, layout, path)) kept.push(path);
   }
   for (const path of [layout.carried, layout.refused, layout.owner]) if (isKept(bpf, layout, path)) kept.push(path);
-  const { sessions, owners } = sessionPins(bpf, layout, ledger, owns);
+  const { sessions, owners } = yield* sessionPins(bpf, layout, ledger, owns);
   const known = new Set([...kept, ...[...own, ...sessions, ...owners].map(({ path }) => path)]);
-  const aside: string[] = [];
+  const aside: Listed = { pins: [], unread, more: false };
   collect(layout.aside, known, aside);
-  const foreign: string[] = [];
+  const foreign: Listed = { pins: [], unread, more: false };
   const others = new Set([...known, layout.aside]);
   collect(layout.own, others, foreign);
   if (layout.root !== layout.own) collect(layout.root, new Set([...others, layout.own]), foreign);
-  return { sessions, own, kept, owners, aside, foreign };
+  const more = aside.more || foreign.more;
+  return { sessions, own, kept, owners, aside: aside.pins, foreign: foreign.pins, more, unread };
 }
 
 function ownPin(bpf: Bpf, layout: Layout, ledger: PinningLedger, cpus: Cpus, map: number): MapPin | null {
@@ -87,21 +103,23 @@ function ownPin(bpf: Bpf, layout: Layout, ledger: PinningLedger, cpus: Cpus, map
   return { path, map, name: record.name, kernelId: info.id };
 }
 
-function sessionPins(
+function* sessionPins(
   bpf: Bpf,
   layout: Layout,
   ledger: PinningLedger,
   owns: ReadonlyMap<number, MapPin>,
-): Pick<Inventory, "sessions" | "owners"> {
+): Generator<void, Pick<Inventory, "sessions" | "owners">> {
+  const pace = new Pace();
   const sessions: MapPin[] = [];
   const owners: MapPin[] = [];
-  for (const { pathname, map } of ledger.pinned()) {
+  for (const { pathname, map } of [...ledger.pinned()]) {
+    yield* pace.step();
     const own = owns.get(map);
     if (own === undefined) continue;
     for (const path of [layout.place(pathname), layout.legacyPlace(pathname)]) {
       if (typeof path !== "string" || mapPinnedAt(bpf, path)?.id !== own.kernelId) continue;
-      const { adopted, adoptedPin } = ledger.map(map) as MapRecord;
-      const isOwners = path === adoptedPin || (adopted !== undefined && isOlder(path, own.path));
+      const record = ledger.map(map);
+      const isOwners = path === record?.adoptedPin || (record?.adopted !== undefined && isOlder(path, own.path));
       (isOwners ? owners : sessions).push({ ...own, path });
     }
   }

@@ -1,10 +1,11 @@
 import { BPF_ELEM } from "../abi/bpf.ts";
+import { ERRNO } from "../abi/errno.ts";
 import type {
   ElementChange,
   ElementDifference,
   Equality,
   ForeignMap,
-  KernelMapFacts,
+  KernelMapsAnswer,
   Lagging,
   LogEnd,
   Mirror,
@@ -25,16 +26,19 @@ import type { Host, MapRecord } from "../maps/map.ts";
 import type { ObjectFacts, ObjectRecord } from "../maps/object.ts";
 import type { HeldObject, ObjectSpec, Occupied } from "../syscall/command.ts";
 import type { NewEntry } from "../syscall/pins.ts";
+import { kernelMaps } from "./all_kernel_maps.ts";
 import type { Bpf } from "./bpf.ts";
+import { lacking, refusedFor } from "./capability.ts";
 import { Claim, type Claiming } from "./claim.ts";
-import { Adopting, Foreign, type KnownMaps, kernelMaps } from "./foreign.ts";
+import { Adopting, Foreign, type KnownMaps } from "./foreign.ts";
 import { HostWatch } from "./host_watch.ts";
 import { takeInventory } from "./inventory.ts";
 import type { WindowChange } from "./kernel_elements.ts";
 import { KernelMap } from "./kernel_map.ts";
 import { Layout } from "./layout.ts";
 import { pinsBelow } from "./listing.ts";
-import { type Making, makeKernelMap, openKernelMap } from "./make.ts";
+import { type Created, heldAs, type Making, makeKernelMap, openKernelMap, type Wanted } from "./make.ts";
+import { type MapMaker, takesLong } from "./map_maker.ts";
 import { type Mark, markOf } from "./mark.ts";
 import { cannotTake, type MirroredType, mirrored, type References } from "./mirrored.ts";
 import { ObjectTable } from "./object_table.ts";
@@ -92,6 +96,8 @@ export interface KernelMirrorParts {
   readonly unfit: () => string | null;
   /** Milliseconds of a clock that does not step. */
   readonly nowMs: () => number;
+  /** Makes kernel maps that take the kernel long; null: they are made while others wait. */
+  readonly maker: MapMaker | null;
 }
 
 /**
@@ -117,8 +123,13 @@ export class KernelMirror implements Mirror {
   #before: ProgressMap | null = null;
   /** Until the maps are created that they go on as. */
   #adopting: Adopting | null = null;
+  /** Kernel maps that are being made beside commands; and those that have been, and are to be taken up. */
+  readonly #beingMade = new Map<number, Promise<void>>();
+  readonly #justMade = new Map<number, Created | MirrorRefusal>();
   /** Not all maps have been taken up: how far they have come stays as it was found. */
   #settling = true;
+  /** Maps were taken up before: commands go on beside whatever is done now. */
+  #isServed = false;
   /** The last event that the progress map was told of. */
   #written = 0;
 
@@ -127,6 +138,7 @@ export class KernelMirror implements Mirror {
     const refs: References = {
       objectFd: (id) => this.#objects.fd(id),
       objectFacts: (id) => this.#objects.facts(id),
+      untaken: (id) => this.#objects.untaken(id),
       kernelMap: (id) => this.#entries.get(id)?.kernel ?? undefined,
       anonymousFd: () => this.#claim?.progress.fd,
     };
@@ -246,13 +258,46 @@ export class KernelMirror implements Mirror {
   }
 
   #make(entry: Entry, type: MirroredType, source: MirrorSource): { opening: Opening; refusals: MirrorRefusal[] } {
-    const made = makeKernelMap(this.#making, type, source);
+    const made = this.#obtain(type, source);
+    if (made === null) {
+      entry.status = BEING_MADE;
+      return { opening: "none", refusals: [] };
+    }
     if (!(made instanceof KernelMap)) return { opening: "none", refusals: this.#breaks(entry, made) };
     this.#holdKernel(entry, made);
     const unfilled = made.fill(source.elements(), (change) => this.#refuses(entry, change));
     const refusals = [...(unfilled === null ? [] : [unfilled]), ...this.#around(made, source)];
     if (unfilled !== null) this.#fails(unfilled);
     return { opening: "made", refusals };
+  }
+
+  /** A new kernel map; null: it is being made, `making` says until when. */
+  #obtain(type: MirroredType, wanted: Wanted): KernelMap | MirrorRefusal | null {
+    const { map } = wanted;
+    const made = this.#justMade.get(map.id);
+    this.#justMade.delete(map.id);
+    if (made !== undefined) return "fd" in made ? heldAs(this.#making, type, map, made) : made;
+    const { maker, host } = this.#parts;
+    // Until all maps have been taken up for the first time nothing is served, and nobody waits.
+    if (maker === null || !this.#isServed || !takesLong(map, host)) return makeKernelMap(this.#making, type, wanted);
+    if (!this.#beingMade.has(map.id)) this.#beingMade.set(map.id, this.#makeBeside(maker, wanted));
+    return null;
+  }
+
+  async #makeBeside(maker: MapMaker, { map, btf }: Wanted): Promise<void> {
+    const made = await maker.make({ map, btf }).catch((error: Error) => ({
+      mapId: map.id,
+      operation: "BPF_MAP_CREATE",
+      errno: "EAGAIN",
+      detail: error.message,
+    }));
+    this.#beingMade.delete(map.id);
+    if (this.#entries.has(map.id)) this.#justMade.set(map.id, made);
+    else if ("fd" in made) this.#parts.bpf.close(made.fd);
+  }
+
+  making(mapId: number): Promise<void> | null {
+    return this.#beingMade.get(mapId) ?? null;
   }
 
   /** It could not be opened or made: it is tried again. */
@@ -400,19 +445,25 @@ export class KernelMirror implements Mirror {
 
   reached(seq: number): void {
     this.#settling = false;
+    this.#isServed = true;
     for (const [id, { refused }] of this.#failing) if (refused.size > 0) this.#staysBehind(id);
     this.#forgetBefore();
-    if (seq === 0) return;
+    if (seq > 0) this.#come(seq);
+  }
+
+  #come(seq: number): void {
     this.#written = seq;
     this.#claim?.progress.reached(seq);
   }
 
   identify(log: LogEnd): void {
     const progress = this.#claim?.progress;
-    const all = progress?.all() ?? null;
-    if (progress === undefined || all === null || this.#settling || all.hashed?.seq === all.seq) return;
-    const hash = log.hashOf(all.seq);
-    if (hash !== null) progress.identify(hash);
+    if (progress === undefined || this.off !== null || this.#settling || log.lastSeq === 0) return;
+    const all = progress.all();
+    if (all === null || all.seq < log.lastSeq) this.#come(log.lastSeq);
+    else if (all.hashed?.seq === all.seq) return;
+    const hash = log.hashOf(log.lastSeq);
+    if (hash !== null && progress.all()?.seq === log.lastSeq) progress.identify(hash);
   }
 
   /** Others go on: where this map is stays where it was found. */
@@ -449,10 +500,7 @@ export class KernelMirror implements Mirror {
       if (refused !== null && this.#fails(refused)) refusals.push(refused);
     }
     if (this.off !== null || this.#settling) return refusals;
-    if (changes.length > 0 || seq >= this.#written + REACHED_EVENTS) {
-      this.#written = seq;
-      this.#claim?.progress.reached(seq);
-    }
+    if (changes.length > 0 || seq >= this.#written + REACHED_EVENTS) this.#come(seq);
     return refusals;
   }
 
@@ -540,7 +588,11 @@ export class KernelMirror implements Mirror {
     }
     const entry = this.#entry(map.id, null, type, NOT_OPEN);
     this.#entries.set(map.id, entry);
-    const made = this.#adopted(type, map) ?? makeKernelMap(this.#making, type, source);
+    const made = this.#adopted(type, map) ?? this.#obtain(type, source);
+    if (made === null) {
+      entry.status = BEING_MADE;
+      return null;
+    }
     if (!(made instanceof KernelMap)) {
       entry.broken = true;
       return made;
@@ -570,6 +622,9 @@ export class KernelMirror implements Mirror {
 
   #drop(mapId: number): KernelMap | null {
     const kernel = this.#entries.get(mapId)?.kernel ?? null;
+    const made = this.#justMade.get(mapId);
+    if (made !== undefined && "fd" in made) this.#parts.bpf.close(made.fd);
+    this.#justMade.delete(mapId);
     this.#entries.delete(mapId);
     this.#failing.delete(mapId);
     this.#watch.forgetAdopted(mapId);
@@ -638,9 +693,7 @@ export class KernelMirror implements Mirror {
     return refused !== null && this.#fails(refused) ? [refused] : [];
   }
 
-  *kernelMaps(
-    former: (kernelId: number, boot: string) => number | undefined,
-  ): Generator<void, readonly KernelMapFacts[]> {
+  *kernelMaps(former: (kernelId: number, boot: string) => number | undefined): Generator<void, KernelMapsAnswer> {
     const boot = bootId();
     const was = (id: number): number | null => former(id, boot) ?? null;
     return yield* kernelMaps(this.#making, () => ({ ...this.#known(), was }));
@@ -660,7 +713,10 @@ export class KernelMirror implements Mirror {
     which: { readonly kernelId: number } | { readonly pinned: string },
     adopt: (foreign: ForeignMap) => Answer,
   ): Answer | { readonly refused: Pick<MirrorRefusal, "errno" | "detail"> } {
-    if (this.off !== null) return { refused: { errno: "EOPNOTSUPP", detail: this.off } };
+    if (this.off !== null) {
+      const isKept = lacking(-ERRNO.EPERM, ["CAP_BPF"]) !== null;
+      return { refused: { errno: isKept ? "EPERM" : "EOPNOTSUPP", detail: this.off } };
+    }
     const adopting = new Adopting(this.#making, this.#known());
     this.#adopting = adopting;
     try {
@@ -817,13 +873,19 @@ export class KernelMirror implements Mirror {
     return repinned;
   }
 
-  listed(ledger: PinningLedger): MirrorListing {
+  *listed(ledger: PinningLedger): Generator<void, MirrorListing> {
     const directory = (this.#claim?.layout ?? new Layout(this.#parts.root)).own;
-    if (this.#claim === null) return { directory, ours: [], foreign: pinsBelow(directory) };
-    const found = takeInventory(this.#parts.bpf, this.#claim.layout, ledger, this.#making.cpus);
+    const unlisted = unlistedIn(this.#parts.bpf);
+    if (this.#claim === null) {
+      const { pins, unread, more } = pinsBelow(directory);
+      return { directory, ours: [], foreign: pins, more, unknown: [...unlisted, ...unread] };
+    }
+    const found = yield* takeInventory(this.#parts.bpf, this.#claim.layout, ledger, this.#making.cpus);
     const ours = [...found.own, ...found.sessions].map(({ path }) => path);
     const owners = found.owners.map(({ path }) => path);
-    return { directory, ours: [...ours, ...found.kept], foreign: [...owners, ...found.aside, ...found.foreign] };
+    const foreign = [...owners, ...found.aside, ...found.foreign];
+    const unknown = [...unlisted, ...found.unread];
+    return { directory, ours: [...ours, ...found.kept], foreign, more: found.more, unknown };
   }
 
   openObject(spec: ObjectSpec): OpenedObject | null {
@@ -856,7 +918,10 @@ export class KernelMirror implements Mirror {
   }
 
   close(): void {
+    void this.#parts.maker?.close();
     this.#objects.close();
+    for (const made of this.#justMade.values()) if ("fd" in made) this.#parts.bpf.close(made.fd);
+    this.#justMade.clear();
     for (const { kernel } of this.#entries.values()) kernel?.close();
     this.#entries.clear();
     this.#forgetBefore();
@@ -916,7 +981,16 @@ export class KernelMirror implements Mirror {
 
 const NOT_KNOWN: MirrorStatus = { state: "off", detail: "the mirror does not know this map" };
 const NOT_OPEN: MirrorStatus = { state: "off", detail: "its kernel map is not open yet" };
+const BEING_MADE: MirrorStatus = { state: "waiting", detail: "its kernel map is being made" };
 const RELEASED = "its adoption was ended: the kernel map stays, this map no longer follows it";
+
+/** What follows where the kernel gives no maps by their ids. */
+function unlistedIn(bpf: Bpf): readonly string[] {
+  const ret = bpf.mapGetNextId(0);
+  if (ret >= 0 || ret === -ERRNO.ENOENT) return [];
+  const unknown = "who holds kernel maps, and whether those of freed maps live on: listing kernel maps";
+  return [refusedFor(unknown, ret, ["CAP_SYS_ADMIN"])];
+}
 
 /** What was pushed behind a refused value would stand in its place. */
 function isLine({ filled }: MirroredType): boolean {

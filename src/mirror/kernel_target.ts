@@ -1,7 +1,7 @@
 import { mkdirSync, rmdirSync, unlinkSync } from "node:fs";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
-import { BPF_ATTR_BYTES, BPF_ATTR_END, BPF_CMD, BPF_F } from "../abi/bpf.ts";
-import { errnoName } from "../abi/errno.ts";
+import { BPF_ATTR_BYTES, BPF_ATTR_END, BPF_CMD, BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";
+import { ERRNO, type Errno, errnoName } from "../abi/errno.ts";
 import type { Event } from "../log/event.ts";
 import type { Refusal } from "../maps/refusal.ts";
 import type { Answer, Outputs } from "../replay/answer.ts";
@@ -12,6 +12,7 @@ import type { Target } from "../replay/target.ts";
 import type { ObjectSpec } from "../syscall/command.ts";
 import type { Bpf } from "./bpf.ts";
 import { btfWarning } from "./btf_warning.ts";
+import { lacking, neededToCreate, type Privilege } from "./capability.ts";
 import { DoorPacker } from "./door_attr.ts";
 import { Guarded } from "./guarded.ts";
 import { KernelFreedom } from "./kernel_freedom.ts";
@@ -83,6 +84,8 @@ export class KernelTarget implements Target {
   readonly #positions = new Map<string, string>();
   /** Sessions that lacked what this process has. */
   readonly #unable = new Set<number>();
+  /** Capabilities that the object which was opened last takes. */
+  #neededToOpen: readonly Privilege[] = [];
   #commands = 0;
 
   constructor(bpf: Bpf, possibleCpus: number, directory = new ReplayDirectory()) {
@@ -95,10 +98,18 @@ export class KernelTarget implements Target {
   async send(call: Call, event: Event, recorded: Answer): Promise<Answer | LeftOut> {
     if (++this.#commands % TURN_COMMANDS === 0) await turn();
     for (let left = BUSY_TRIES; ; left--) {
-      const got = this.#send(call, event, recorded);
+      const got = this.#allowed(call, this.#send(call, event, recorded), recorded);
       if ("leftOut" in got || got.errno !== "EBUSY" || recorded.errno !== null || left === 0) return got;
       await sleep(GRACE_MS);
     }
+  }
+
+  /** What this process lacks a capability for is left out: the kernel's answer would say nothing of the command. */
+  #allowed(call: Call, got: Answer | LeftOut, recorded: Answer): Answer | LeftOut {
+    if ("leftOut" in got || got.errno === null || got.errno === recorded.errno) return got;
+    const needed = call.kind === "open" ? this.#neededToOpen : neededBy(call);
+    const missing = lacking(-(ERRNO[got.errno as Errno] ?? 0), needed);
+    return missing === null ? got : { leftOut: `it needs ${missing}, which this process lacks` };
   }
 
   #send(call: Call, event: Event, recorded: Answer): Answer | LeftOut {
@@ -266,6 +277,7 @@ export class KernelTarget implements Target {
 
   #opened(session: number, spec: ObjectSpec): Answer {
     const object = openRealObject(this.#bpf, spec, PLACES);
+    this.#neededToOpen = "facts" in object ? [] : (object.needed ?? []);
     if (!("facts" in object)) return answered(object.ret);
     this.#hold(object.fd, { object, fds: 0 });
     this.#packer.openedOther(object.fd);
@@ -304,6 +316,8 @@ export class KernelTarget implements Target {
     const id = this.#maps.get(outcome.map);
     if (id === undefined) return { leftOut: "the operator's word for a map, which a kernel does not know" };
     const fd = this.#bpf.mapFdById(id);
+    const missing = lacking(fd, ["CAP_SYS_ADMIN"]);
+    if (missing !== null) return { leftOut: `opening its map by the kernel's id needs ${missing}` };
     if (fd < 0) return { leftOut: "its map is no longer in the kernel" };
     this.#packer.openedMap(fd);
     return fd;
@@ -379,6 +393,32 @@ export class KernelTarget implements Target {
     }
     return ret;
   }
+}
+
+/** Capabilities that the kernel asks who makes a call for. */
+function neededBy(call: Call): readonly Privilege[] {
+  const cmd = call.kind === "create" ? "BPF_MAP_CREATE" : call.kind === "bpf" ? call.body.cmd : null;
+  const attr = ((call.kind === "bpf" ? call.body.attr : call.kind === "create" ? call.body : null) ?? {}) as CreateBody;
+  switch (cmd) {
+    case "BPF_MAP_CREATE":
+      return neededToCreate(numberOf(attr.map_type), attr.map_flags ?? 0);
+    case "BPF_BTF_LOAD":
+      return ["CAP_BPF"];
+    case "BPF_MAP_GET_FD_BY_ID":
+      return ["CAP_SYS_ADMIN"];
+    default:
+      return [];
+  }
+}
+
+/** What a creation says that capabilities depend on; types go by names, too. */
+interface CreateBody {
+  readonly map_type?: number | string;
+  readonly map_flags?: number;
+}
+
+function numberOf(type: number | string = 0): number {
+  return typeof type === "number" ? type : (BPF_MAP_TYPE[type as keyof typeof BPF_MAP_TYPE] ?? 0);
 }
 
 function answered(ret: number): Answer {

@@ -3,6 +3,7 @@ import type { MirrorRefusal, MirrorSource } from "../engine/ports.ts";
 import type { Host, InnerShape, MapRecord } from "../maps/map.ts";
 import type { Bpf } from "./bpf.ts";
 import { btfWarning } from "./btf_warning.ts";
+import { neededAt, neededToCreate, type Privilege } from "./capability.ts";
 import { toHold } from "./descriptor_limit.ts";
 import { isMapFd } from "./fdinfo.ts";
 import { KernelMap } from "./kernel_map.ts";
@@ -21,23 +22,46 @@ export interface Making {
 /** Flags that no map remembers. */
 const MODES = BPF_F.BPF_F_RDONLY | BPF_F.BPF_F_WRONLY | BPF_F.BPF_F_TOKEN_FD;
 
+/** A map of the state that is to have a kernel map. */
+export type Wanted = Pick<MirrorSource, "map" | "btf">;
+
+/** A kernel map that was just made: its descriptor, and the kernel's id of it. */
+export interface Created {
+  readonly fd: number;
+  readonly id: number;
+}
+
 /** A new, empty kernel map of a map's definition. */
-export function makeKernelMap(
-  making: Making,
+export function makeKernelMap(making: Making, type: MirroredType, wanted: Wanted): KernelMap | MirrorRefusal {
+  const created = createKernelMap(making, type, wanted);
+  return "fd" in created ? heldAs(making, type, wanted.map, created) : created;
+}
+
+/** One that was created as this map's. */
+export function heldAs(making: Making, type: MirroredType, map: MapRecord, { fd, id }: Created): KernelMap {
+  return new KernelMap({ ...making, type, map, fd }, id);
+}
+
+/** What of it any thread can do: the kernel allocates, and looks at BTF, for as long as it takes. */
+export function createKernelMap(
+  making: Pick<Making, "bpf" | "cpus">,
   type: MirroredType,
-  { map, btf }: Pick<MirrorSource, "map" | "btf">,
-): KernelMap | MirrorRefusal {
+  { map, btf }: Wanted,
+): Created | MirrorRefusal {
   const { bpf } = making;
   const opened: number[] = [];
-  const refused = (operation: string, ret: number, doing: string): MirrorRefusal => {
+  const refused = (operation: string, ret: number, doing: string, needed: readonly Privilege[] = []): MirrorRefusal => {
     for (const fd of opened) bpf.close(fd);
-    return refusal(map.id, operation, ret, doing);
+    return refusal(map.id, operation, ret, doing, needed);
   };
   const shape = shapeOf(making, type, map);
   const with_ = { innerMapFd: 0, btfFd: 0, btfKeyTypeId: 0, btfValueTypeId: 0 };
   if (map.inner !== null) {
     const template = makeTemplate(making, map.inner);
-    if (template < 0) return refused("BPF_MAP_CREATE", template, "making a template for the inner kernel maps");
+    if (template < 0) {
+      const needed = neededToCreate(map.inner.type, map.inner.mapFlags);
+      return refused("BPF_MAP_CREATE", template, "making a template for the inner kernel maps", needed);
+    }
     opened.push(template);
     with_.innerMapFd = template;
   }
@@ -46,21 +70,21 @@ export function makeKernelMap(
     if (warning !== null)
       return refused("BPF_BTF_LOAD", -warning.number, `keeping from the kernel that ${warning.detail}`);
     const loaded = bpf.loadBtf(btf);
-    if (loaded < 0) return refused("BPF_BTF_LOAD", loaded, "loading the BTF of the kernel map");
+    if (loaded < 0) return refused("BPF_BTF_LOAD", loaded, "loading the BTF of the kernel map", ["CAP_BPF"]);
     opened.push(loaded);
     with_.btfFd = loaded;
     with_.btfKeyTypeId = map.btf.keyTypeId;
     with_.btfValueTypeId = map.btf.valueTypeId;
   }
   const fd = toHold(bpf, bpf.create(shape, with_));
-  if (fd < 0) return refused("BPF_MAP_CREATE", fd, "creating the kernel map");
+  if (fd < 0) return refused("BPF_MAP_CREATE", fd, "creating the kernel map", neededToCreate(map.type, shape.mapFlags));
   const info = bpf.infoByFd(fd);
   if (typeof info === "number") {
     opened.push(fd);
     return refused("BPF_OBJ_GET_INFO_BY_FD", info, "asking for the kernel map's id");
   }
   for (const other of opened) bpf.close(other);
-  return new KernelMap({ ...making, type, map, fd }, info.id);
+  return { fd, id: info.id };
 }
 
 /**
@@ -75,7 +99,7 @@ export function openKernelMap(
 ): KernelMap | MirrorRefusal {
   const { bpf } = making;
   const fd = toHold(bpf, bpf.get(path));
-  if (fd < 0) return refusal(map.id, "BPF_OBJ_GET", fd, `opening ${path}`);
+  if (fd < 0) return refusal(map.id, "BPF_OBJ_GET", fd, `opening ${path}`, neededAt(path));
   const info = isMapFd(fd) ? bpf.infoByFd(fd) : null;
   const other = info === null || typeof info === "number" ? "no map" : otherThan(making, type, map, info);
   if (info !== null && typeof info !== "number" && other === null)
@@ -98,14 +122,14 @@ export function otherThan(
 }
 
 /** A map that inner maps are like; it need not stay. */
-function makeTemplate(making: Making, inner: InnerShape): number {
+function makeTemplate(making: Pick<Making, "bpf" | "cpus">, inner: InnerShape): number {
   const like = { ...inner, name: "", mapExtra: 0n, numaNode: 0 };
   const record = { ...like, id: 0, frozen: false, exclusive: false, inner: null, btf: null, owner: null };
   const type = mirrored(record, making.cpus);
   return making.bpf.create(typeof type === "string" ? like : shapeOf(making, type, record));
 }
 
-function shapeOf({ cpus }: Making, type: MirroredType, map: MapRecord): MapRecord {
+function shapeOf({ cpus }: Pick<Making, "cpus">, type: MirroredType, map: MapRecord): MapRecord {
   const { maxEntries, mapFlags } = type.shape(map, cpus.machine);
   return { ...map, maxEntries, mapFlags: (mapFlags & ~type.ownFlags) >>> 0 };
 }

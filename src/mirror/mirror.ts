@@ -3,6 +3,7 @@ import type { Mirror } from "../engine/ports.ts";
 import type { Host } from "../maps/map.ts";
 import { openBpf, probe } from "./bpf.ts";
 import { KernelMirror } from "./kernel_mirror.ts";
+import type { MapMaker } from "./map_maker.ts";
 import { openPlaces } from "./real_objects.ts";
 
 export interface MirrorOptions {
@@ -17,17 +18,19 @@ export interface MirrorOptions {
   readonly host: Host;
   /** CPUs that the machine may have; `host` has those of the ledger. */
   readonly machineCpus: number;
+  /** Makes kernel maps that take the kernel long. */
+  readonly maker: () => MapMaker | null;
 }
 
 /** The mirror, not begun yet. */
-export function openMirror({ mode, bpffs, data, openRoots, host, machineCpus }: MirrorOptions): Mirror {
+export function openMirror({ mode, bpffs, data, openRoots, host, machineCpus, maker }: MirrorOptions): Mirror {
   if (mode === "off") return disabledMirror("the mirror is switched off by its setting");
   const bpf = openBpf();
   if ("off" in bpf) return disabledMirror(bpf.off);
   const unfit = (): string | null => (existsSync("/proc/self/fdinfo") ? probe(bpf) : NO_PROCFS);
   const nowMs = (): number => performance.now();
   const places = openPlaces({ data, openRoots });
-  return new KernelMirror({ bpf, root: bpffs, host, machineCpus, data, places, unfit, nowMs });
+  return new KernelMirror({ bpf, root: bpffs, host, machineCpus, data, places, unfit, nowMs, maker: maker() });
 }
 
 const NO_PROCFS = "no procfs is mounted at /proc: whether a map is frozen cannot be told without it";
@@ -55,6 +58,7 @@ export function disabledMirror(reason: string): Mirror {
     heldObject: (facts) => ({ found: { facts }, keep() {}, drop() {} }),
     endedObjects: () => [],
     apply: () => [],
+    making: () => null,
     kernelId: () => null,
     traits: () => ({ compared: false, evicts: false }),
     // biome-ignore lint/correctness/useYield: it answers without a piece
@@ -68,7 +72,7 @@ export function disabledMirror(reason: string): Mirror {
     write: () => [],
     // biome-ignore lint/correctness/useYield: it answers without a piece
     *kernelMaps() {
-      return [];
+      return { refused: { errno: "EOPNOTSUPP", detail: reason } };
     },
     adopting: () => ({ refused: { errno: "EOPNOTSUPP", detail: reason } }),
     cannotImport: () => reason,
@@ -78,7 +82,10 @@ export function disabledMirror(reason: string): Mirror {
     letGo: () => [],
     follow: () => [],
     repin: ({ id }) => ({ mapId: id, operation: "BPF_OBJ_PIN", errno: "EOPNOTSUPP", detail: reason }),
-    listed: () => ({ directory: "", ours: [], foreign: [] }),
+    // biome-ignore lint/correctness/useYield: it answers without a piece
+    *listed() {
+      return { directory: "", ours: [], foreign: [], more: false, unknown: [] };
+    },
     occupied: () => null,
     status: () => ({ state: "off", detail: reason }),
     close() {},

@@ -10,6 +10,8 @@ export interface References {
   /** A descriptor of the real object. */
   objectFd(id: number): number | undefined;
   objectFacts(id: number): ObjectFacts | undefined;
+  /** Why a start could not open it again; undefined: it could, or there was nothing to open. */
+  untaken(id: number): string | undefined;
   /** The kernel map of a map. */
   kernelMap(id: number): { readonly fd: number; readonly id: number } | undefined;
   /** Any descriptor of an anonymous file. */
@@ -144,7 +146,9 @@ function idIn(value: Buffer): number {
 }
 
 function objectFd(refs: References, id: number): Buffer | Lacking {
-  return fdOf(refs.objectFd(id), `object ${id}`);
+  const fd = refs.objectFd(id);
+  const why = fd === undefined ? refs.untaken(id) : undefined;
+  return why === undefined ? fdOf(fd, `object ${id}`) : { lacking: why };
 }
 
 function fdOf(fd: number | undefined, what: string): Buffer | Lacking {
@@ -255,9 +259,7 @@ const STORAGE: MirroredType = {
   told: "asked",
   refers: "always",
   keyGiven(refs, key) {
-    return idIn(key) === ANON_INODE
-      ? fdOf(refs.anonymousFd(), "the anonymous inode")
-      : fdOf(refs.objectFd(idIn(key)), `object ${idIn(key)}`);
+    return idIn(key) === ANON_INODE ? fdOf(refs.anonymousFd(), "the anonymous inode") : objectFd(refs, idIn(key));
   },
 };
 

@@ -5,6 +5,7 @@ import { identityOf, isFullyKnown, type ObjectFacts, type ObjectRecord } from ".
 import type { Found, HeldObject, ObjectSpec, OpenKind } from "../syscall/command.ts";
 import { BPFFS } from "../syscall/pins.ts";
 import type { Bpf } from "./bpf.ts";
+import { refusedFor } from "./capability.ts";
 import type { Refused } from "./open_below.ts";
 import { haveExited } from "./pidfd.ts";
 import { closeObject, type OpenPlaces, openRealObject, type RealObject } from "./real_objects.ts";
@@ -16,9 +17,13 @@ export function isLedgersOwn({ kind, path }: ObjectSpec): boolean {
 }
 
 /** Why there is no object, as an event tells it. */
-export function notFound({ ret, detail }: Refused): Found {
-  const errno = errnoName(-ret);
-  return { errno: errno in ERRNO ? errno : "EIO", detail: `${detail}: ${errno}` };
+export function notFound(refused: Refused): Found {
+  const errno = errnoName(-refused.ret);
+  return { errno: errno in ERRNO ? errno : "EIO", detail: sentenceOf(refused) };
+}
+
+function sentenceOf({ ret, detail, needed = [] }: Refused): string {
+  return refusedFor(detail, ret, needed);
 }
 
 /** The kernel's objects that descriptors of sessions stand for, each held by a descriptor of the service's own. */
@@ -30,8 +35,10 @@ export class ObjectTable {
   readonly #ended = new Set<number>();
   /** Ended before the service looked. */
   #unseen: number[] = [];
-  /** Not opened at the start for want of descriptors or memory. */
+  /** Not opened at the start for want of descriptors or memory, or processes that /proc hides. */
   #later: ObjectRecord[] = [];
+  /** Not opened at the start, and why. */
+  readonly #untaken = new Map<number, string>();
   /** Made at this start in place of others of the same kind, which ended with the process before. */
   readonly #renewed = new Set<number>();
 
@@ -76,7 +83,9 @@ export class ObjectTable {
       return;
     }
     if ("facts" in object) this.#drop(object);
-    else if (isShortage(object.ret)) this.#later.push(record);
+    else if (isShortage(object.ret) || (record.kind === "process" && object.ret === -ERRNO.EPERM))
+      this.#later.push(record);
+    else this.#untaken.set(record.id, sentenceOf(object));
     if (record.kind !== "process" && record.kind !== "cgroup") return;
     if ("facts" in object || GONE.includes(-object.ret)) this.#unseen.push(record.id);
   }
@@ -102,8 +111,14 @@ export class ObjectTable {
     return this.#objects.get(id)?.facts;
   }
 
+  /** Why the machine's object could not be had at the start; undefined: it could, or the object is the ledger's only. */
+  untaken(id: number): string | undefined {
+    return this.#untaken.get(id);
+  }
+
   gone(id: number): void {
     const object = this.#objects.get(id);
+    this.#untaken.delete(id);
     this.#objects.delete(id);
     this.#ended.delete(id);
     this.#later = this.#later.filter((record) => record.id !== id);
@@ -131,6 +146,7 @@ export class ObjectTable {
     // Known already: another descriptor of the same.
     if (this.#objects.has(id)) this.#close(object);
     else this.#objects.set(id, object);
+    this.#untaken.delete(id);
     if (object.facts.kind === "process" && object.facts.exited) this.#ended.add(id);
   }
 

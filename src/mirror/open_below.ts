@@ -1,6 +1,7 @@
 import { constants } from "node:fs";
 import { ERRNO } from "../abi/errno.ts";
 import { AT_FDCWD, type Bpf } from "./bpf.ts";
+import type { Privilege } from "./capability.ts";
 
 /**
  * Paths that clients name are opened below the directories of MAPLEDGER_OPEN_ROOTS, and nowhere else: openat2(2) with
@@ -13,6 +14,8 @@ import { AT_FDCWD, type Bpf } from "./bpf.ts";
 export interface Refused {
   readonly ret: number;
   readonly detail: string;
+  /** Capabilities that opening it takes. */
+  readonly needed?: readonly Privilege[];
 }
 
 /** <asm-generic/fcntl.h>; node:fs does not have them. */
@@ -25,7 +28,6 @@ const RESOLVE_BENEATH = 0x08;
 const TRIES = 16;
 const ENOSYS = 38;
 const EXDEV = 18;
-const ELOOP = 40;
 
 export const OPEN_ROOTS_DEFAULT = "/sys/fs/bpf:/sys/fs/cgroup";
 
@@ -58,7 +60,7 @@ export function openBelow(
   for (let left = TRIES; left > 0 && fd === -ERRNO.EAGAIN; left--)
     fd = bpf.openat2(at, below, flags, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
   bpf.close(at);
-  if (fd === -EXDEV || fd === -ELOOP) return outside(path, `it leads out of ${root} by a link or ".."`);
+  if (fd === -EXDEV || fd === -ERRNO.ELOOP) return outside(path, `it leads out of ${root} by a link or ".."`);
   return fd < 0 ? failed(fd, path) : fd;
 }
 
@@ -74,7 +76,7 @@ function outside(path: string, why: string): Refused {
 }
 
 function failed(ret: number, path: string): Refused {
-  if (ret !== -ENOSYS) return { ret, detail: `opening ${path}` };
+  if (ret !== -ENOSYS) return { ret, detail: `opening ${path}`, needed: ["CAP_DAC_READ_SEARCH"] };
   return {
     ret: -ERRNO.EOPNOTSUPP,
     detail: `opening ${path}: this kernel has no openat2(2), which came with Linux 5.6`,

@@ -11,3 +11,11 @@ export class Pace {
     this.#sinceMs = performance.now();
   }
 }
+
+/** All pieces one after the other. */
+export function atOnce<Result>(steps: Generator<void, Result>): Result {
+  for (;;) {
+    const { value, done } = steps.next();
+    if (done === true) return value;
+  }
+}

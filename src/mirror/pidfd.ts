@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { errnoName } from "../abi/errno.ts";
+import { ERRNO, errnoName } from "../abi/errno.ts";
 import { type Bpf, openBpf } from "./bpf.ts";
 import { isShortage } from "./refusal.ts";
 
@@ -35,6 +35,26 @@ export function startTimeOf(pid: number): string {
   const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
   return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] as string;
 }
+
+/** Where /proc is mounted with hidepid=, it has no directory of a process that lives, unless this process may trace that one. */
+export const HIDDEN = "which hidepid= hides from the service";
+
+/**
+ * The start time of a process whose pidfd is open; or a negative errno. ESRCH: it is no more. EPERM: it lives, and /proc does not
+ * show it. Others say nothing of it.
+ */
+export function startTimeByPidfd(bpf: Bpf, pidfd: number, pid: number): string | number {
+  try {
+    return startTimeOf(pid);
+  } catch (error) {
+    const { errno } = error as NodeJS.ErrnoException;
+    if (errno === undefined) throw error;
+    if (!UNSEEN.includes(errno)) return errno;
+    return haveExited(bpf, [pidfd])[0] === true ? -ERRNO.ESRCH : -ERRNO.EPERM;
+  }
+}
+
+const UNSEEN: readonly number[] = [-ERRNO.ENOENT, -ERRNO.ESRCH, -ERRNO.EPERM, -ERRNO.EACCES];
 
 /** Which boot of the machine this is: start times count from it. */
 export function bootId(): string {

@@ -4,11 +4,15 @@ import { ERRNO } from "../abi/errno.ts";
 import type { MirrorRefusal } from "../engine/ports.ts";
 import type { Occupied } from "../syscall/command.ts";
 import { type Bpf, RENAME } from "./bpf.ts";
+import { isClosed } from "./capability.ts";
 import { makeDirectories } from "./directories.ts";
 import { isMapFd } from "./fdinfo.ts";
 import type { KernelMap } from "./kernel_map.ts";
 import { type Layout, temporaryFor } from "./layout.ts";
-import { errnoOf, isShortage, refusal } from "./refusal.ts";
+import { errnoOf, isShortage, refusal as refusedAt } from "./refusal.ts";
+
+/** Directories and pins that are not the service's own are closed to it without this. */
+const NEEDED = ["CAP_DAC_OVERRIDE"] as const;
 
 /** Of an operation that concerns no map. */
 const NO_MAP = 0;
@@ -201,17 +205,22 @@ export class PinTree {
   /** The kernel's id of the map that is pinned at `path`; null where none is known to be. */
   idAt(path: string): number | null {
     const id = this.lookAt(path);
-    return id === "unknown" ? null : id;
+    return typeof id === "number" ? id : null;
   }
 
-  /** The same; "unknown": it cannot be told at present, for want of descriptors, say. */
-  lookAt(path: string): number | "unknown" | null {
-    const fd = this.#bpf.get(path);
+  /** The same; "unknown": it cannot be told at present, for want of descriptors, say; "closed": the service may not read it. */
+  lookAt(path: string): number | "unknown" | "closed" | null {
+    const fd = this.#bpf.getReadOnly(Buffer.from(path));
+    if (fd === -ERRNO.EACCES && isClosed(path)) return "closed";
     if (fd < 0) return isShortage(fd) ? "unknown" : null;
     const info = isMapFd(fd) ? this.#bpf.infoByFd(fd) : null;
     this.#bpf.close(fd);
     return info === null || typeof info === "number" ? null : info.id;
   }
+}
+
+function refusal(mapId: number, operation: string, ret: number, attempted: string): MirrorRefusal {
+  return refusedAt(mapId, operation, ret, attempted, NEEDED);
 }
 
 function unlink(mapId: number, path: string): MirrorRefusal | null {

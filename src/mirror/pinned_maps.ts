@@ -1,6 +1,7 @@
 import { lstatSync, readdirSync, readFileSync, readlinkSync, type Stats } from "node:fs";
 import { ERRNO, errnoName } from "../abi/errno.ts";
 import type { Bpf } from "./bpf.ts";
+import { refusedFor } from "./capability.ts";
 import { type BpffsMount, bpffsMounts, join } from "./mounts.ts";
 import type { Pace } from "./pace.ts";
 import { errnoOf } from "./refusal.ts";
@@ -106,8 +107,7 @@ export class PinnedMaps {
 
   #note(ret: number, path: string): void {
     if (ret === 0 || VANISHED.has(ret)) return;
-    const needs = ret === -ERRNO.EACCES ? ": it needs CAP_DAC_READ_SEARCH" : "";
-    this.#missing ??= `reading ${shown(path)}: ${errnoName(-ret)}${needs}`;
+    this.#missing ??= refusedFor(`reading ${shown(path)}`, ret, ["CAP_DAC_READ_SEARCH"]);
   }
 }
 

@@ -7,9 +7,11 @@ import { ERRNO } from "../abi/errno.ts";
 import type { ObjectFacts, SocketFacts } from "../maps/object.ts";
 import type { HeldObject, MadeCgroup, ObjectSpec } from "../syscall/command.ts";
 import type { Bpf } from "./bpf.ts";
+import { neededAt, neededToLoad, type Privilege } from "./capability.ts";
 import { MadeCgroups } from "./made_cgroups.ts";
 import { OPEN_ROOTS_DEFAULT, openBelow, openRoots, type Refused } from "./open_below.ts";
-import { bootId, startTimeOf } from "./pidfd.ts";
+import { bootId, HIDDEN, startTimeByPidfd, startTimeOf } from "./pidfd.ts";
+import { errnoOf } from "./refusal.ts";
 
 /** A kernel object that a descriptor of a session stands for, held by a descriptor of the service's own. */
 export interface RealObject extends HeldObject {
@@ -64,7 +66,8 @@ export function openRealObject(bpf: Bpf, spec: ObjectSpec, places: OpenPlaces = 
   } catch (error) {
     const { errno } = error as NodeJS.ErrnoException;
     if (errno === undefined) throw error;
-    return { ret: errno, detail: `opening ${spec.path ?? `a ${spec.kind}`}` };
+    const needed: readonly Privilege[] = [spec.path === undefined ? "CAP_DAC_OVERRIDE" : "CAP_DAC_READ_SEARCH"];
+    return { ret: errno, detail: `opening ${spec.path ?? `a ${spec.kind}`}`, needed };
   }
 }
 
@@ -102,7 +105,7 @@ function open(bpf: Bpf, spec: ObjectSpec, places: OpenPlaces): RealObject | Refu
       attr.writeBigUInt64LE(BigInt(PERF_COUNT_SW_BPF_OUTPUT), 8);
       attr.writeBigUInt64LE(1n, 16);
       const fd = bpf.perfEventOpen(attr, 0, PERF_FLAG_FD_CLOEXEC);
-      return fd < 0 ? { ret: fd, detail: "opening a perf event" } : held(fd, { kind });
+      return fd < 0 ? { ret: fd, detail: "opening a perf event", needed: ["CAP_PERFMON"] } : held(fd, { kind });
     }
     case "prog":
       return program(bpf, spec, places);
@@ -161,7 +164,7 @@ function socket(bpf: Bpf, kind: SocketKind, reuseport: boolean): RealObject | Re
   const opened: number[] = [];
   const fail = (ret: number, detail: string): Refused => {
     for (const fd of opened) bpf.close(fd);
-    return { ret, detail };
+    return { ret, detail, ...(kind === "xsk" && { needed: ["CAP_NET_RAW"] }) };
   };
   const make = (domain: number, type: number): number => {
     const fd = bpf.libc("socket", domain, type, 0);
@@ -244,7 +247,11 @@ function cgroup(bpf: Bpf, path: string | undefined, { roots, cgroups }: OpenPlac
   if (path !== undefined) return existingCgroup(bpf, path, roots);
   const parent = cgroupRoot();
   if (parent === null) return { ret: -ERRNO.ENOENT, detail: "making a cgroup: no cgroup2 is mounted" };
-  const made = cgroups.make(parent);
+  let made = null as MadeCgroup | null;
+  const unmade = errnoOf(() => {
+    made = cgroups.make(parent);
+  });
+  if (made === null) return { ret: unmade, detail: `making a cgroup below ${parent}`, needed: ["CAP_DAC_OVERRIDE"] };
   const found = existingCgroup(bpf, made.path, [parent]);
   if ("facts" in found) return { ...found, made };
   cgroups.remove(made);
@@ -277,12 +284,11 @@ function cgroupRoot(): string | null {
 function process_(bpf: Bpf, pid: number): RealObject | Refused {
   const fd = bpf.pidfdOpen(pid);
   if (fd < 0) return { ret: fd, detail: `opening process ${pid}` };
-  try {
-    return held(fd, { kind: "process", pid, startTime: startTimeOf(pid), exited: false });
-  } catch (error) {
-    bpf.close(fd);
-    throw error;
-  }
+  const startTime = startTimeByPidfd(bpf, fd, pid);
+  if (typeof startTime === "string") return held(fd, { kind: "process", pid, startTime, exited: false });
+  bpf.close(fd);
+  if (startTime !== -ERRNO.EPERM) return { ret: startTime, detail: `reading /proc of process ${pid}` };
+  return { ret: startTime, detail: `reading /proc of process ${pid}, ${HIDDEN}`, needed: ["CAP_SYS_PTRACE"] };
 }
 
 /** A child that has run to its end, and been waited for. */
@@ -311,7 +317,10 @@ function program(bpf: Bpf, spec: ObjectSpec, { roots }: OpenPlaces): RealObject 
         ? bpf.byId(BPF_CMD.BPF_PROG_GET_FD_BY_ID, id)
         : bpf.loadProgram(progType, expectedAttachType, RETURN_0);
   if (typeof fd !== "number") return fd;
-  if (fd < 0) return { ret: fd, detail: "opening a program" };
+  if (fd < 0)
+    return id === undefined
+      ? { ret: fd, detail: "loading a program", needed: neededToLoad(progType) }
+      : { ret: fd, detail: `opening kernel program ${id}`, needed: ["CAP_SYS_ADMIN"] };
   const info = bpf.objectInfo(fd, PROG_INFO_BYTES);
   if (typeof info === "number" || !isProgram(fd)) {
     bpf.close(fd);
@@ -334,9 +343,11 @@ function program(bpf: Bpf, spec: ObjectSpec, { roots }: OpenPlaces): RealObject 
 function pinned(bpf: Bpf, path: string, roots: readonly string[] | null): number | Refused {
   const at = openBelow(bpf, roots, path, "anything");
   if (typeof at !== "number") return at;
-  const fd = bpf.get(`/proc/self/fd/${at}`);
+  const held = `/proc/self/fd/${at}`;
+  const fd = bpf.get(held);
+  const needed = fd < 0 ? neededAt(held) : [];
   bpf.close(at);
-  return fd < 0 ? { ret: fd, detail: `opening ${path}` } : fd;
+  return fd < 0 ? { ret: fd, detail: `opening ${path}`, needed } : fd;
 }
 
 function isProgram(fd: number): boolean {

@@ -1,10 +1,19 @@
 import { ERRNO, errnoName } from "../abi/errno.ts";
 import type { MirrorRefusal } from "../engine/ports.ts";
+import { type Privilege, refusedFor } from "./capability.ts";
 
-/** What the kernel refused with the negative errno `ret`, as a sentence: what was attempted, colon, what it said. */
-export function refusal(mapId: number, operation: string, ret: number, attempted: string): MirrorRefusal {
-  const errno = errnoName(-ret);
-  return { mapId, operation, errno, detail: `${attempted}: ${errno}` };
+/**
+ * What the kernel refused with the negative errno `ret`, as a sentence: what was attempted, colon, what it said. `needed`: the
+ * capabilities that the operation takes, of which the sentence names one that is missing.
+ */
+export function refusal(
+  mapId: number,
+  operation: string,
+  ret: number,
+  attempted: string,
+  needed: readonly Privilege[] = [],
+): MirrorRefusal {
+  return { mapId, operation, errno: errnoName(-ret), detail: refusedFor(attempted, ret, needed) };
 }
 
 /** 0, or the negative errno that a call of node:fs threw. */

@@ -3,6 +3,7 @@ import { posix } from "node:path";
 import { ERRNO } from "../abi/errno.ts";
 import type { LeftOut } from "../replay/call.ts";
 import { BPFFS } from "../syscall/pins.ts";
+import { lacking } from "./capability.ts";
 import { BPF_FS_MAGIC } from "./layout.ts";
 import { O_PATH } from "./open_below.ts";
 import { errnoOf } from "./refusal.ts";
@@ -79,6 +80,8 @@ export class ReplayDirectory {
     if (!isBpffs(BPFFS)) return { leftOut: `no bpffs is mounted at ${BPFFS}` };
     const failed = errnoOf(() => mkdirSync(this.path, { recursive: true, mode: OWN_MODE }));
     const found = failed === 0 ? lstatSync(this.path) : null;
+    const missing = lacking(failed, ["CAP_DAC_OVERRIDE"]);
+    if (missing !== null) return { leftOut: `${this.path} cannot be made: it needs ${missing}` };
     if (found?.isDirectory() !== true) return { leftOut: `${this.path} cannot be made` };
     if (found.uid !== process.geteuid?.() || (found.mode & OTHERS_WRITE) !== 0)
       return { leftOut: `others can write to ${this.path}` };

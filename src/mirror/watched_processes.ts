@@ -3,9 +3,9 @@ import type { Processes } from "../engine/ports.ts";
 import type { ClientProcess } from "../syscall/command.ts";
 import type { Bpf } from "./bpf.ts";
 import { toHold } from "./descriptor_limit.ts";
-import { bootId, haveExited, openPidfds, startTimeOf } from "./pidfd.ts";
+import { bootId, haveExited, openPidfds, startTimeByPidfd } from "./pidfd.ts";
 
-/** A pidfd; "gone": its process is no more; "later": that cannot be told at present, for want of descriptors, say. */
+/** A pidfd; "gone": its process is no more; "later": that cannot be told at present, for want of descriptors, or as /proc hides it. */
 type Watch = number | "gone" | "later";
 
 interface Watched {
@@ -57,32 +57,23 @@ export class WatchedProcesses implements Processes {
       if (bpf === null) return "later";
       const pidfd = bpf.pidfdOpen(pid);
       if (pidfd < 0) return GONE.includes(pidfd) ? "gone" : "later";
-      return this.#settle(bpf, pidfd, foundStartTime(pid), startTime);
+      return this.#settle(bpf, pidfd, startTimeByPidfd(bpf, pidfd, pid), startTime);
     } catch {
       return "later";
     }
   }
 
-  #settle(bpf: Bpf, pidfd: number, found: string | "unknown" | null, wanted: string): Watch {
+  #settle(bpf: Bpf, pidfd: number, found: string | number, wanted: string): Watch {
     const held = found === wanted ? toHold(bpf, pidfd) : -1;
     if (held >= 0) return held;
     if (found !== wanted) bpf.close(pidfd);
-    return found === wanted || found === "unknown" ? "later" : "gone";
+    if (typeof found === "number") return found === -ERRNO.ESRCH ? "gone" : "later";
+    return found === wanted ? "later" : "gone";
   }
 
   /** null: this machine has no pidfds, or none at present. */
   #bpf(): Bpf | null {
     if (this.#pidfds === undefined || ("off" in this.#pidfds && this.#pidfds.later)) this.#pidfds = openPidfds();
     return "off" in this.#pidfds ? null : this.#pidfds;
-  }
-}
-
-/** null: there is no such process. */
-function foundStartTime(pid: number): string | "unknown" | null {
-  try {
-    return startTimeOf(pid);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    return code === "ENOENT" || code === "ESRCH" ? null : "unknown";
   }
 }

@@ -1,13 +1,14 @@
-import { BPF_MAP_TYPE, mapTypeName } from "../abi/bpf.ts";
+import { mapTypeName } from "../abi/bpf.ts";
 import { CMD, cmdName } from "../abi/service.ts";
 import { visible } from "../codec/visible.ts";
 import type { Event } from "../log/event.ts";
+import { isPerCpu } from "../maps/common.ts";
+import { fdInValue, hasFdKeys } from "../maps/held.ts";
 import { isOfMaps } from "../maps/inner_maps.ts";
 import type { CreateAttr } from "../maps/map.ts";
 import type { BatchCommand, CloseCommand, ElementCommand, PinCommand } from "../syscall/command.ts";
 import type { Answer } from "./answer.ts";
 import type { Call } from "./call.ts";
-import { fdInValue, hasFdKeys } from "./held.ts";
 import type { Target, Write } from "./target.ts";
 
 /** Where maps are pinned that a batch file creates: bpftool has no descriptors, and names maps by their pins. */
@@ -21,13 +22,6 @@ const HEAD = `# Commands of a mapledger's log, written by mapledger replay --to 
 `;
 
 const UPDATE_FLAGS = ["any", "noexist", "exist"] as const;
-
-const PERCPU: ReadonlySet<number> = new Set([
-  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE,
-]);
 
 /** bpftool 7.1 takes what these leave in errno for an error of the file's, once it has run all of it. */
 const SHOWS = (what: string, map: string): string => `by hand: bpftool map ${what} ${map}`;
@@ -184,7 +178,7 @@ export class BpftoolTarget implements Target {
     if (isOfMaps(mapType)) return ` value pinned ${PINS}${this.#mapAt(command.session, given.readInt32LE(0))}`;
     if (fdInValue(mapType, valueSize) !== null)
       throw new Unsayable("its values are descriptors, which bpftool has none of");
-    if (PERCPU.has(mapType) && !isAlikeForAll(given, valueSize))
+    if (isPerCpu(mapType) && !isAlikeForAll(given, valueSize))
       throw new Unsayable("bpftool gives every CPU the same value");
     return ` value hex ${hexBytes(given.subarray(0, valueSize))}`;
   }

@@ -1,7 +1,9 @@
+import { BPF_F } from "../abi/bpf.ts";
 import { ERRNO } from "../abi/errno.ts";
 import { FIRST_FD } from "../abi/limits.ts";
 import { CMD, cmdName } from "../abi/service.ts";
 import type { Event } from "../log/event.ts";
+import { fdInValue, hasCgroupKeys, hasFdKeys } from "../maps/held.ts";
 import { mirrorShapeOf } from "../maps/lru_shape.ts";
 import type { CreateAttr } from "../maps/map.ts";
 import type {
@@ -15,7 +17,6 @@ import type {
 } from "../syscall/command.ts";
 import { WHOLE_MAP } from "../syscall/elements.ts";
 import type { BatchCall, Body, Call, ElementCall, Implied, LeftOut, View } from "./call.ts";
-import { fdInValue, hasCgroupKeys, hasFdKeys } from "./held.ts";
 import type { Id, Ids } from "./ids.ts";
 import { asHex } from "./tokens.ts";
 
@@ -26,7 +27,11 @@ const NO_FD = 2 ** 31 - 1;
 const UNKNOWN_SESSION = 999_999_999;
 /** Larger than any union bpf_attr that is read: E2BIG. */
 const SIZE_TOO_LARGE = 4097;
-const U32_HEX = 8;
+const FD_BYTES = 4;
+/** Of a batch whose elements have no bytes, which a route refuses. */
+const EMPTY_ELEMENTS_MAX = 32_768;
+/** bpf_check_uarg_tail_zero() refuses more than a page, of whatever architecture. */
+const INFO_BYTES_MAX = 64 * 1024;
 
 /** Thrown on the way, answered at its end. */
 class NotSent {
@@ -62,6 +67,7 @@ class Translation {
     // Without its session nothing else is there: that is what is to be said.
     if (command.session !== 0) this.#session(command);
     if ("unknown" in command) return this.#door(command, unknownBody(command));
+    if (command.cut !== undefined) throw new NotSent("it was refused, and its key and value were too large to be kept");
     switch (command.cmd) {
       case CMD.BPF_MAP_LOOKUP_ELEM:
       case CMD.BPF_MAP_UPDATE_ELEM:
@@ -163,9 +169,13 @@ class Translation {
       case CMD.ARCHIVE:
       case CMD.ACCESS_REFUSED:
       case CMD.CALLERS:
+      case CMD.CERTIFICATES:
       case CMD.CHECKPOINT:
       case CMD.TREE_BEGIN:
       case CMD.BACKUP_RESTORE:
+      case CMD.KEY_ROTATE:
+      case CMD.CLOCK_STEP:
+      case CMD.FREE_DEFERRED:
         throw new NotSent("the service's own command, which no client sends");
     }
   }
@@ -361,14 +371,20 @@ class Translation {
   }
 
   #withFds(elements: Buffer, size: number, count: number, at: number): string {
-    const digits = elements.toString("hex");
+    const bytes = Buffer.from(elements);
+    const tokens: (readonly [at: number, token: string])[] = [];
+    for (let start = at; start + FD_BYTES <= elements.length && start < size * count; start += size) {
+      const id = this.#namedFd(elements.readInt32LE(start));
+      if (typeof id === "string") tokens.push([start, id]);
+      else bytes.writeInt32LE(id | 0, start);
+    }
     let text = "";
     let end = 0;
-    for (let start = at; start + 4 <= elements.length && start < size * count; start += size) {
-      text += digits.slice(end, start * 2) + u32Hex(this.#namedFd(elements.readInt32LE(start)));
-      end = start * 2 + U32_HEX;
+    for (const [start, token] of tokens) {
+      text += bytes.toString("hex", end, start) + asHex(token);
+      end = start + FD_BYTES;
     }
-    return text + digits.slice(end);
+    return text + bytes.toString("hex", end);
   }
 
   #withCgroup(key: Buffer): string {
@@ -406,26 +422,23 @@ function unknownBody({ cmd, name, fault }: UnknownCommand): { cmd: string | numb
     : { cmd: cmdName(cmd) ?? said, tail: "01" };
 }
 
-function openBody({ kind, path, pid, id, reuseport, progType, expectedAttachType }: OpenCommand["attr"]): Body {
-  const all = { kind, [kind === "prog" ? "pinned" : "path"]: path, pid, id, reuseport };
+function openBody(attr: OpenCommand["attr"]): Body {
+  const { kind, path, pid, id, reuseport, progType, expectedAttachType, openFlags } = attr;
+  const access = openFlags === BPF_F.BPF_F_RDONLY ? "r" : undefined;
+  const all = { kind, [kind === "prog" ? "pinned" : "path"]: path, pid, id, reuseport, access };
   return withoutNulls({ ...all, prog_type: progType, expected_attach_type: expectedAttachType });
-}
-
-/** Hex digits of a u32, little-endian. */
-function u32Hex(id: Id): string {
-  if (typeof id === "string") return asHex(id);
-  const bytes = Buffer.alloc(4);
-  bytes.writeInt32LE(id | 0);
-  return bytes.toString("hex");
 }
 
 /** `count` elements that lie end to end, taken apart. */
 function pieces(elements: Buffer | null, count: number): Buffer[] {
-  const size = count === 0 || elements === null ? 0 : elements.length / count;
-  return Array.from({ length: count }, (_, at) => (elements as Buffer).subarray(at * size, (at + 1) * size));
+  if (elements === null || count > Math.max(elements.length, EMPTY_ELEMENTS_MAX))
+    throw new NotSent("it has not as many elements as its count says");
+  const size = count === 0 ? 0 : elements.length / count;
+  return Array.from({ length: count }, (_, at) => elements.subarray(at * size, (at + 1) * size));
 }
 
 function padded(bytes: Buffer, length: number): Buffer {
+  if (length > INFO_BYTES_MAX) throw new NotSent("no kernel fills in so long an info");
   return bytes.length >= length ? bytes : Buffer.concat([bytes, Buffer.alloc(length - bytes.length)]);
 }
 

@@ -2,9 +2,9 @@ import { hash } from "node:crypto";
 import { MAP_INFO } from "../abi/bpf.ts";
 import { CMD, cmdName } from "../abi/service.ts";
 import type { Event } from "../log/event.ts";
+import { type AnsweredId, idInKey, idInValue } from "../maps/held.ts";
 import type { CutAnswer } from "../syscall/outcome.ts";
 import type { Answer, Outputs } from "./answer.ts";
-import { type AnsweredId, idInKey, idInValue } from "./held.ts";
 import type { Ids, Shape } from "./ids.ts";
 
 /** A command that was answered otherwise than recorded. */
@@ -82,8 +82,15 @@ export function opensFd({ command }: Event): boolean {
 }
 
 function outputsThatDiffer(event: Event, recorded: Outputs, got: Outputs, ids: Ids): string[] {
+  if (isFirstPage(event)) return (got.count ?? 0) >= (recorded.count ?? 0) ? [] : ["count"];
   const names = new Set([...Object.keys(recorded), ...Object.keys(got)]) as Set<keyof Outputs>;
   return [...names].filter((name) => !sameOutput(event, name, recorded, got, ids));
+}
+
+/** Whether more elements were answered than the event tells of: those behind it were read of the past. */
+function isFirstPage({ command, outcome }: Event): boolean {
+  if (command.cmd !== CMD.MAP_ELEMENTS || !("attr" in command) || outcome.out?.more !== true) return false;
+  return (outcome.out.count ?? 0) < (command.attr as { limit: number }).limit;
 }
 
 /** Which column of an event has an output that may be cut. */

@@ -1,6 +1,7 @@
 import { BPF_CMD } from "../abi/bpf.ts";
 import { CMD } from "../abi/service.ts";
 import { InvalidInput } from "../codec/invalid.ts";
+import { Large, LargeText } from "../codec/large.ts";
 import { shown } from "../codec/scalars.ts";
 import type { Out } from "../syscall/outcome.ts";
 
@@ -25,11 +26,15 @@ const SENT: ReadonlySet<number> = new Set([
 ]);
 
 const SHA256_DIGITS = 64;
-const HEX = /^(?:[0-9a-f]{2})*$/i;
+/** Of a caller's room for an answer: no string of hex digits is longer. */
+const ROOM_BYTES_MAX = 256 * 1024 * 1024;
+const NO_HEX = /[^0-9a-f]/i;
 
 const isInteger: Check = Number.isSafeInteger;
+const isRoom: Check = (value) => isInteger(value) && (value as number) >= 0 && (value as number) <= ROOM_BYTES_MAX;
 const isText: Check = (value) => typeof value === "string";
-const isHex: Check = (value) => typeof value === "string" && HEX.test(value);
+const isHex: Check = (value) =>
+  typeof value === "string" ? value.length % 2 === 0 && !NO_HEX.test(value) : value instanceof LargeText && value.isHex;
 const isDigits: Check = (value) => typeof value === "string" && /^\d{1,20}$/.test(value);
 const isFlag: Check = (value) => typeof value === "boolean";
 const isList =
@@ -41,6 +46,7 @@ const isNumbered: Check = (value) =>
   Array.isArray(value) && value.length === 2 && isInteger(value[0]) && isHex(value[1]);
 
 const INTEGER = { is: isInteger, needs: "an integer" };
+const ROOM = { is: isRoom, needs: `an integer from 0 to ${ROOM_BYTES_MAX}` };
 const TEXT = { is: isText, needs: "a string" };
 const BYTES = { is: isHex, needs: "a string of hex digits" };
 const DIGITS = { is: isDigits, needs: "a string of decimal digits" };
@@ -54,6 +60,11 @@ const isDigest: Check = (value) =>
 const isAnswer: Check = (value) =>
   isObject(value) && [value.key, value.value].every((digest) => digest === undefined || isDigest(digest));
 const ANSWER = { is: isAnswer, needs: "bytes and sha256 of a key or a value" };
+
+const isDeferred: Check = (value) =>
+  isObject(value) &&
+  [value.maps, value.objects, value.interfaces].every((ids) => ids === undefined || isList(isInteger)(ids));
+const DEFERRED = { is: isDeferred, needs: "ids of maps or of objects" };
 
 function isObject(value: unknown): value is Fields {
   return typeof value === "object" && value !== null && !Array.isArray(value);
@@ -82,6 +93,7 @@ const ATTR: Readonly<Record<string, Row>> = {
   excl_prog_hash: BYTES,
   excl_prog_hash_size: INTEGER,
   count: INTEGER,
+  if_present: INTEGER,
   elem_flags: DIGITS,
   in_batch: BYTES,
   out_batch: BYTES,
@@ -110,14 +122,15 @@ const ATTR: Readonly<Record<string, Row>> = {
   length: INTEGER,
   after: BYTES,
   limit: INTEGER,
-  key_room: INTEGER,
-  value_room: INTEGER,
+  key_room: ROOM,
+  value_room: ROOM,
   exact: FLAG,
 };
 
 /** The fields of an event's out. */
 const OUT = {
   count: INTEGER,
+  absent: INTEGERS,
   out_batch: BYTES,
   next_id: INTEGER,
   info_len: INTEGER,
@@ -126,8 +139,10 @@ const OUT = {
   map_id: INTEGER,
   taken: FLAG,
   more: FLAG,
+  ids: FLAG,
   pathname: TEXT,
   freed: INTEGERS,
+  deferred: DEFERRED,
   memory: INTEGER,
   object: INTEGER,
   stored_keys: BYTES,
@@ -139,6 +154,7 @@ const OUT = {
   evicted: NUMBERED,
   known_as: NUMBERED,
   asked: BYTES,
+  quota: TEXT,
   session: TEXT,
   answer: ANSWER,
 } as const satisfies Record<keyof Out, Row>;
@@ -154,7 +170,7 @@ export function checkFields(cmd: number, attr: Fields | null, out: Fields | null
   if (!SENT.has(cmd)) return;
   check("attr", attr ?? {}, ATTR);
   const reference = attr?.map ?? {};
-  if (typeof reference !== "object")
+  if (typeof reference !== "object" || reference instanceof Large)
     throw new InvalidInput("attr.map", `an object is needed, found ${shown(reference)}`);
   check("attr.map", reference as Fields, REFERENCE);
   check("out", out ?? {}, OUT);
@@ -165,6 +181,9 @@ function check(where: string, fields: Fields, rows: Readonly<Record<string, Row>
     const row = Object.hasOwn(rows, name) ? rows[name] : undefined;
     // The null pointer, and what a command says nothing of.
     if (row === undefined || value === null || row.is(value)) continue;
-    throw new InvalidInput(`${where}.${name}`, `${row.needs} is needed, found ${shown(value)}`);
+    // Of the elements that a command took along a replay asks nothing.
+    if (row === NUMBERED && value instanceof Large) continue;
+    const found = value instanceof Large ? `${shown(value)}, which is longer than any` : shown(value);
+    throw new InvalidInput(`${where}.${name}`, `${row.needs} is needed, found ${found}`);
   }
 }

@@ -24,6 +24,8 @@ export interface HttpResponse {
   readonly body: Buffer;
   /** In place of a body that nobody has kept. */
   readonly counted?: { readonly bytes: number; readonly lines: number };
+  /** It was longer than so many bytes, and nothing of it has been kept. */
+  readonly longerThan?: number;
 }
 
 const JSON_TYPE = "application/json";

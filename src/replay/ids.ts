@@ -1,5 +1,5 @@
 import { ID_MAX } from "../abi/limits.ts";
-import type { IdKind } from "./held.ts";
+import type { IdKind } from "../maps/held.ts";
 
 /** A number of the target's; or a text that stands for one, where the target is a script that will learn it. */
 export type Id = number | string;
@@ -51,6 +51,8 @@ export class Ids {
   readonly #oneTable: boolean;
   readonly #sessions = new Map<number, Id>();
   readonly #fds = new Map<number, Map<number, Id>>();
+  /** The target's descriptors of one session, until they change: a batch may name many that are not open. */
+  #taken: { readonly session: number; readonly ids: ReadonlySet<Id> } | null = null;
   readonly #shapes = new Map<number, Shape>();
   readonly #pairs: Record<IdKind, Pairs> = {
     map: new Pairs(),
@@ -71,6 +73,7 @@ export class Ids {
   }
 
   openSession(session: number, id: Id): void {
+    this.#taken = null;
     this.#sessions.set(session, id);
     this.#fds.set(session, new Map());
   }
@@ -85,15 +88,18 @@ export class Ids {
   }
 
   endSession(session: number): void {
+    this.#taken = null;
     this.#fds.delete(session);
   }
 
   openFd(session: number, fd: number, id: Id): void {
+    this.#taken = null;
     const fds = this.#fds.get(session) ?? new Map();
     this.#fds.set(session, fds.set(fd, id));
   }
 
   closeFd(session: number, fd: number): void {
+    this.#taken = null;
     this.#fds.get(session)?.delete(fd);
   }
 
@@ -105,8 +111,8 @@ export class Ids {
   absentFd(session: number, fd: number): number {
     if (fd < 0 || fd >= ABSENT_FD) return fd;
     if (this.#oneTable) return ABSENT_FD + fd;
-    for (const id of this.#fds.get(session)?.values() ?? []) if (id === fd) return ABSENT_FD + fd;
-    return fd;
+    if (this.#taken?.session !== session) this.#taken = { session, ids: new Set(this.#fds.get(session)?.values()) };
+    return this.#taken.ids.has(fd) ? ABSENT_FD + fd : fd;
   }
 
   addMap(map: number, id: Id): void {

@@ -1,9 +1,26 @@
 import { InvalidInput } from "../codec/invalid.ts";
 import type { EventRow } from "../log/event.ts";
-import { readEventLine } from "./event_line.ts";
+import { readEventLine, readLongEventLine } from "./event_line.ts";
 
 /** The longest line that is read: an event's key and value in hex, and what stands around them. */
-const LINE_CHARACTERS_MAX = 512 * 1024 * 1024 - 64 * 1024;
+const LINE_BYTES_MAX = 512 * 1024 * 1024 - 64 * 1024;
+/** A line of more is read in pieces, where others wait. */
+const LONG_BYTES = 64 * 1024;
+/** What is read between two pauses; a line that is no blank one counts as so many bytes more, whatever is done with its event. */
+const PIECE_BYTES = 64 * 1024;
+const EVENT_BYTES = 1024;
+/** Of a line that comes in pieces: room for most. */
+const ROOM_BYTES = 1024;
+
+const [TAB, LF, CR, SPACE] = [9, 10, 13, 32];
+const BYTE_ORDER_MARK = Buffer.from("\ufeff");
+
+export interface LineOptions {
+  /** Of a line, without its end. */
+  readonly bytesMax?: number;
+  /** Awaited between two pieces of what is read: others have their turn. Left out: nobody waits, and lines are read at once. */
+  readonly pause?: () => Promise<void>;
+}
 
 /** A line of an export that cannot be read. */
 export class BadLine extends Error {
@@ -21,13 +38,13 @@ export class BadLine extends Error {
  * Events of an export, a line each, as its pieces come. Throws BadLine, which tells the line's number; the events before it
  * have been given by then.
  */
-export async function* readEventLines(pieces: AsyncIterable<string>): AsyncIterable<EventRow> {
-  let number = 0;
+export async function* readEventLines(
+  pieces: AsyncIterable<Uint8Array>,
+  options: LineOptions = {},
+): AsyncIterable<EventRow> {
   let lastSeq = 0;
-  for await (const line of splitLines(pieces)) {
-    number++;
-    if (line.trim() === "") continue;
-    const row = readLine(line, number);
+  for await (const { number, bytes } of splitLines(pieces, options)) {
+    const row = await readLine(bytes, number, options);
     if (row.seq <= lastSeq)
       throw new BadLine(number, `seq is ${row.seq}: it must be more than ${lastSeq}, the one before`);
     lastSeq = row.seq;
@@ -35,33 +52,102 @@ export async function* readEventLines(pieces: AsyncIterable<string>): AsyncItera
   }
 }
 
-function readLine(line: string, number: number): EventRow {
+async function readLine(line: Buffer, number: number, { pause }: LineOptions): Promise<EventRow> {
   try {
-    return readEventLine(line);
+    if (pause === undefined || line.length <= LONG_BYTES) return readEventLine(line.toString("utf8"));
+    return await readLongEventLine(line, pause);
   } catch (fault) {
     if (fault instanceof InvalidInput) throw new BadLine(number, fault.message);
     throw fault;
   }
 }
 
-/** Lines without their ends; a last one without an end is one, too. */
-async function* splitLines(pieces: AsyncIterable<string>): AsyncIterable<string> {
-  let rest: string[] = [];
-  let length = 0;
+interface Line {
+  /** From 1 on; blank lines have one, too. */
+  readonly number: number;
+  readonly bytes: Buffer;
+}
+
+/** Lines without their ends, and without those that are blank; a last one without an end is one, too. */
+async function* splitLines(
+  pieces: AsyncIterable<Uint8Array>,
+  { bytesMax = LINE_BYTES_MAX, pause }: LineOptions,
+): AsyncIterable<Line> {
+  const begun = new Begun();
   let number = 1;
+  let read = 0;
   for await (const piece of pieces) {
-    const lines = piece.split("\n");
-    for (const [at, text] of lines.entries()) {
-      rest.push(text);
-      length += text.length;
-      if (length > LINE_CHARACTERS_MAX)
-        throw new BadLine(number, `it is longer than ${LINE_CHARACTERS_MAX} characters`);
-      if (at === lines.length - 1) break;
-      yield rest.join("");
-      number++;
-      rest = [];
-      length = 0;
+    const bytes = Buffer.from(piece.buffer, piece.byteOffset, piece.length);
+    for (let from = 0; from < bytes.length; ) {
+      if (read >= PIECE_BYTES) {
+        read = 0;
+        await pause?.();
+      }
+      // Quickly: there may be many.
+      if (bytes[from] === LF && begun.length === 0) {
+        from++;
+        read++;
+        number++;
+        continue;
+      }
+      const end = bytes.indexOf(LF, from);
+      const part = bytes.subarray(from, end === -1 ? bytes.length : end);
+      if (begun.length + part.length > bytesMax) throw new BadLine(number, `it is longer than ${bytesMax} bytes`);
+      from += part.length + 1;
+      read += part.length + 1;
+      if (end === -1) begun.add(part);
+      else {
+        const line = begun.end(part);
+        if (!isBlank(line)) {
+          yield { number, bytes: number === 1 ? withoutMark(line) : line };
+          read += EVENT_BYTES;
+        }
+        number++;
+      }
     }
   }
-  if (length > 0) yield rest.join("");
+  const last = begun.end(Buffer.alloc(0));
+  if (!isBlank(last)) yield { number, bytes: number === 1 ? withoutMark(last) : last };
+}
+
+/** A line whose end has not come: copied end to end, since it may come in pieces of a byte each. */
+class Begun {
+  #room = Buffer.alloc(ROOM_BYTES);
+  #length = 0;
+
+  get length(): number {
+    return this.#length;
+  }
+
+  add(part: Buffer): void {
+    const length = this.#length + part.length;
+    if (length > this.#room.length) {
+      const more = Buffer.allocUnsafeSlow(Math.max(length, 2 * this.#room.length));
+      this.#room.copy(more, 0, 0, this.#length);
+      this.#room = more;
+    }
+    part.copy(this.#room, this.#length);
+    this.#length = length;
+  }
+
+  /** The whole line, of which this is the rest: until another one begins. */
+  end(rest: Buffer): Buffer {
+    if (this.#length === 0) return rest;
+    this.add(rest);
+    const line = this.#room.subarray(0, this.#length);
+    if (this.#room.length > LONG_BYTES) this.#room = Buffer.alloc(ROOM_BYTES);
+    this.#length = 0;
+    return line;
+  }
+}
+
+function isBlank(line: Buffer): boolean {
+  for (const code of line) if (code !== SPACE && code !== TAB && code !== CR) return false;
+  return true;
+}
+
+function withoutMark(line: Buffer): Buffer {
+  return line.subarray(0, BYTE_ORDER_MARK.length).equals(BYTE_ORDER_MARK)
+    ? line.subarray(BYTE_ORDER_MARK.length)
+    : line;
 }

@@ -1,27 +1,41 @@
+import { CMD } from "../abi/service.ts";
 import { visibleJson } from "../codec/visible.ts";
+import type { EventRow } from "../log/event.ts";
 import { eventJson } from "../log/event_json.ts";
 import { Ids } from "./ids.ts";
-import { createdShape, isBehind, isSelected, type Selection } from "./selection.ts";
+import { createdShape, inSeqs, isBehind, isSelected, type Selection } from "./selection.ts";
 import type { Source } from "./source.ts";
 import type { Write } from "./target.ts";
 
 /** Lines gathered before they are written. */
 const PIECE_CHARACTERS = 64 * 1024;
 
-/** Selected events as GET /v1/events exports them, a line each. */
-export async function writeEvents(source: Source, selection: Selection, write: Write): Promise<void> {
+/**
+ * Selected events as GET /v1/events exports them, a line each. An event whose peer only its session says has it as far as the
+ * session was opened by an event that was read; otherwise its line has none.
+ */
+export async function writeEvents(source: Source, asked: Selection, write: Write): Promise<void> {
+  const selection = await inSeqs(source, asked);
   const shapes = new Ids();
+  const peers = new Map<number, string>();
   const afterSeq = selection.key === undefined ? (selection.afterSeq ?? 0) : 0;
   let piece = "";
   for await (const row of source.read({ ...selection, afterSeq })) {
     const shape = createdShape(row);
     if (shape !== null) shapes.addShape(row.map, shape);
+    if (row.cmd === CMD.SESSION_OPEN) notePeer(peers, row);
     if (isBehind(selection, row)) break;
     if (!isSelected(selection, row, shapes.shape(row.map))) continue;
-    piece += `${visibleJson(eventJson(row))}\n`;
+    piece += `${visibleJson(eventJson(row, peers.get(row.session)))}\n`;
     if (piece.length < PIECE_CHARACTERS) continue;
     await write(piece);
     piece = "";
   }
   await write(piece);
+}
+
+function notePeer(peers: Map<number, string>, { attr, out }: EventRow): void {
+  const { peer } = JSON.parse(attr ?? "{}");
+  const { session_id: session } = JSON.parse(out ?? "{}");
+  if (typeof peer === "string" && Number.isInteger(session)) peers.set(session, peer);
 }

@@ -13,18 +13,22 @@ export class Pace {
   readonly #clock: Clock;
   #startMs: number | null = null;
   #startUs = 0;
+  #lastUs = 0;
 
   constructor(speed: number, clock: Clock) {
     this.#speed = speed;
     this.#clock = clock;
   }
 
-  /** Milliseconds until a recorded moment is due. */
+  /** Milliseconds until a recorded moment is due; they come in their order. Where the clock was put back, no time has passed. */
   leftMs(timeUs: number): number {
     if (this.#startMs === null) {
       this.#startMs = this.#clock.nowMs();
       this.#startUs = timeUs;
+      this.#lastUs = timeUs;
     }
+    if (timeUs < this.#lastUs) this.#startUs -= this.#lastUs - timeUs;
+    this.#lastUs = timeUs;
     return this.#startMs + (timeUs - this.#startUs) / US / this.#speed - this.#clock.nowMs();
   }
 

@@ -7,7 +7,7 @@ import { compare, type Difference, differenceOf, opensFd } from "./compare.ts";
 import type { Id, Ids } from "./ids.ts";
 import { learn } from "./learn.ts";
 import type { Pace } from "./pace.ts";
-import { createdShape, isBehind, isSelected, type Selection } from "./selection.ts";
+import { createdShape, inSeqs, isBehind, isSelected, type Selection } from "./selection.ts";
 import type { Source } from "./source.ts";
 import { type Summary, Tally } from "./summary.ts";
 import type { Description, Target } from "./target.ts";
@@ -21,6 +21,8 @@ export interface ReplayOptions {
   readonly prepare: boolean;
   /** null: as fast as it goes. */
   readonly pace: Pace | null;
+  /** Why a command is left out before anything is made of it; unless given, none is. */
+  readonly leaveOut?: (event: Event) => string | null;
   readonly signal?: AbortSignal;
   readonly onDifference: (difference: Difference) => void;
 }
@@ -85,6 +87,7 @@ const OUTSIDE = "the end of its session is outside of the range";
 export class Replay {
   readonly #options: ReplayOptions;
   readonly #tally = new Tally();
+  #selection: Selection;
   readonly #underWay: UnderWay[] = [];
   /** Descriptors whose session has not ended yet, though their closes say so. */
   readonly #closing = new Map<number, Event[]>();
@@ -92,6 +95,7 @@ export class Replay {
 
   constructor(options: ReplayOptions) {
     this.#options = options;
+    this.#selection = options.selection;
   }
 
   get summary(): Summary {
@@ -104,7 +108,9 @@ export class Replay {
   }
 
   async run(): Promise<Summary> {
-    const { source, selection, prepare, signal } = this.#options;
+    const { source, prepare, signal } = this.#options;
+    this.#selection = await inSeqs(source, this.#options.selection);
+    const selection = this.#selection;
     // To take batches' keys apart and to prepare, everything from the log's beginning is looked at.
     const fromStart = prepare || selection.key !== undefined;
     const range = { ...selection, afterSeq: fromStart ? 0 : (selection.afterSeq ?? 0) };
@@ -122,7 +128,8 @@ export class Replay {
   }
 
   async #row(row: EventRow): Promise<void> {
-    const { ids, selection, pace, prepare, signal } = this.#options;
+    const { ids, pace, prepare, signal } = this.#options;
+    const selection = this.#selection;
     const shape = createdShape(row);
     if (shape !== null) ids.addShape(row.map, shape);
     const selected = isSelected(selection, row, ids.shape(row.map));
@@ -145,10 +152,11 @@ export class Replay {
   }
 
   async #event(event: Event, selected: boolean): Promise<void> {
-    const { ids, target } = this.#options;
-    let call = callOf(event, ids);
+    const { ids, target, leaveOut } = this.#options;
+    const why = leaveOut?.(event) ?? null;
+    let call = why === null ? callOf(event, ids) : { leftOut: why };
     // What is under way may tell what is missing.
-    if ("leftOut" in call && this.#underWay.length > 0) {
+    if (why === null && "leftOut" in call && this.#underWay.length > 0) {
       await this.#drain();
       call = callOf(event, ids);
     }

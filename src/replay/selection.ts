@@ -4,6 +4,7 @@ import { type EventFilter, matches } from "../log/event_filter.ts";
 import { effectsIn, touchedKeys } from "../log/touched.ts";
 import type { CreateCommand } from "../syscall/command.ts";
 import type { Shape } from "./ids.ts";
+import type { Source } from "./source.ts";
 
 /** Which events are replayed: those that match, as GET /v1/events has them. */
 export interface Selection extends EventFilter {
@@ -13,8 +14,8 @@ export interface Selection extends EventFilter {
 }
 
 /** Whether fields other than the range are given: then commands between those selected are missing. */
-export function isFiltered({ map, session, caller, cmd, errno, key }: Selection): boolean {
-  return [map, session, caller, cmd, errno, key].some((field) => field !== undefined);
+export function isFiltered({ map, session, caller, cmd, errno, key, changed, failed }: Selection): boolean {
+  return [map, session, caller, cmd, errno, key, changed, failed].some((field) => field !== undefined);
 }
 
 /** Whether an event lies behind the range, so that no later one is in it. */
@@ -22,12 +23,22 @@ export function isBehind({ untilUs, beforeSeq }: Selection, row: EventRow): bool
   return (untilUs !== undefined && row.time_us > untilUs) || (beforeSeq !== undefined && row.seq >= beforeSeq);
 }
 
+/** The same selection with seqs in place of times, if the source can tell. */
+export async function inSeqs(source: Source, selection: Selection): Promise<Selection> {
+  const { sinceUs, untilUs, ...fields } = selection;
+  if (source.between === undefined || (sinceUs === undefined && untilUs === undefined)) return selection;
+  const { after, until } = await source.between(sinceUs, untilUs);
+  const { afterSeq = 0, beforeSeq = Number.POSITIVE_INFINITY } = fields;
+  return { ...fields, afterSeq: Math.max(after, afterSeq), beforeSeq: Math.min(until + 1, beforeSeq) };
+}
+
 /** `shape`: of the map that the event is about, to take a batch's keys apart. */
 export function isSelected(selection: Selection, row: EventRow, shape: Shape | undefined): boolean {
-  const { key, afterSeq = 0 } = selection;
+  const { key, afterSeq = 0, sinceUs = Number.NEGATIVE_INFINITY } = selection;
   return (
     row.seq > afterSeq &&
     !isBehind(selection, row) &&
+    row.time_us >= sinceUs &&
     matches(row, selection) &&
     (key === undefined || hasKey(row, key, shape))
   );

@@ -2,14 +2,13 @@ import Sqlite, { type Database } from "better-sqlite3";
 import type { Archived, ArchiveSource } from "../engine/archives.ts";
 import type { EventRow } from "../log/event.ts";
 import { ARCHIVED, readArchived } from "./archived.ts";
-import { seqBefore } from "./moments.ts";
+import { LogTimes } from "./log_times.ts";
 
 /** Flags as text: a number would round what is beyond 2^53. */
 const ROWS = `
   SELECT seq, time_us, session, caller, cmd, map, fd, key, value, CAST(flags AS TEXT) AS flags, ret, errno, detail, attr, out
   FROM events WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?`;
 const LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM events";
-const TIME_AT = "SELECT time_us FROM events WHERE seq = ?";
 const FACT = "SELECT value FROM ledger WHERE name = ?";
 
 /** Read at once: the transaction is short, so that the log's WAL does not grow meanwhile. */
@@ -38,8 +37,7 @@ export class SqliteArchiveSource implements ArchiveSource {
   }
 
   seqBefore(timeUs: number): number {
-    const timeAt = this.#db.prepare(TIME_AT).pluck();
-    return seqBefore(timeAt, this.lastSeq, timeUs, this.archived.through);
+    return new LogTimes(this.#db).lastBefore(timeUs, { after: this.archived.through, until: this.lastSeq });
   }
 
   *rows(afterSeq: number, throughSeq: number): Iterable<EventRow> {

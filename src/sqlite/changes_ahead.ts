@@ -1,7 +1,7 @@
 import { on } from "node:events";
 import { Worker } from "node:worker_threads";
+import { withBuffers } from "../engine/crossed.ts";
 import type { Chunk } from "./changes.ts";
-import { withBuffers } from "./crossed.ts";
 
 /** Which part of which log. */
 export interface Stretch {

@@ -5,10 +5,12 @@ export const SOURCES = {
   key: "SELECT seq FROM by_key WHERE key = :key",
   keys: "SELECT DISTINCT seq FROM by_key WHERE key >= :key AND key < :keyEnd",
   errno: "SELECT seq FROM by_errno WHERE errno = :errno",
+  failures: "SELECT seq FROM failures WHERE true",
   session: "SELECT seq FROM by_session WHERE session = :session",
   map: "SELECT seq FROM by_map WHERE map = :map",
   caller: "SELECT seq FROM by_caller WHERE caller = :caller",
   cmd: "SELECT seq FROM by_cmd WHERE cmd = :cmd",
+  changes: "SELECT seq FROM changes WHERE true",
   none: "SELECT seq FROM log.events WHERE true",
 } as const;
 
@@ -35,6 +37,8 @@ export function eventQuery(source: Source, direction: Direction): string {
     AND (:cmd IS NULL OR e.cmd = :cmd)
     AND (:errno IS NULL OR e.errno = :errno)
     AND (:changing IS NULL OR e.cmd NOT IN (${[...READS].join(", ")}))
+    AND (:failed IS NULL OR (e.errno != 0) = :failed)
+    AND (:changed IS NULL OR EXISTS (SELECT 1 FROM changes AS c WHERE c.seq = i.seq) = :changed)
     AND (${source === "map" ? ":map IS NOT NULL" : ofMap})
   ORDER BY i.seq ${direction}`;
 }

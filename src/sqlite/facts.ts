@@ -1,19 +1,38 @@
 import { CMD } from "../abi/service.ts";
+import { publicKeyOf } from "../log/note.ts";
 import type {
   Action,
   ArchiveCommand,
   BackupRestoreCommand,
   CheckpointCommand,
+  KeyRotateCommand,
   TreeBeginCommand,
 } from "../syscall/command.ts";
-import { ARCHIVED, archivedFact } from "./archived.ts";
+import { ARCHIVED, ARCHIVED_ENTRIES, archivedFact } from "./archived.ts";
 
+/** Made with the log, for good: which log it is, and for how many CPUs per-CPU values are. */
+export const LOG_ID = "id";
+export const POSSIBLE_CPUS = "possible_cpus";
 /** The ledger's fact that tells ledgers of one log apart: what follows one of them must not be taken for another's. */
 export const LIFE = "life";
 /** The note of the last checkpoint that a CHECKPOINT event tells of; "" if the tree was begun anew and does not continue it. */
 export const CHECKPOINT = "checkpoint";
 /** Set behind the log's name in its checkpoints. */
 export const BRANCH = "branch";
+/** The public key, as a verifier key ends, that signs by the last KEY_ROTATE event; "" if any that lies there may. */
+export const SIGNING_KEY = "key";
+
+/** All that a ledger may have. */
+export const FACTS: ReadonlySet<string> = new Set([
+  LOG_ID,
+  POSSIBLE_CPUS,
+  LIFE,
+  CHECKPOINT,
+  BRANCH,
+  SIGNING_KEY,
+  ARCHIVED,
+  ARCHIVED_ENTRIES,
+]);
 
 type Fact = readonly [name: string, value: string];
 
@@ -32,8 +51,11 @@ export function factsOf(command: Action): readonly Fact[] {
       return [
         [CHECKPOINT, continues ? (signed ?? "") : ""],
         [BRANCH, branch],
+        [SIGNING_KEY, ""],
       ];
     }
+    case CMD.KEY_ROTATE:
+      return [[SIGNING_KEY, publicKeyOf((command as KeyRotateCommand).attr.vkey)]];
     case CMD.BACKUP_RESTORE: {
       const { life, branch } = (command as BackupRestoreCommand).attr;
       return [

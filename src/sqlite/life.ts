@@ -1,10 +1,10 @@
 import { randomUUID } from "node:crypto";
-import { userInfo } from "node:os";
 import Sqlite from "better-sqlite3";
 import { CMD } from "../abi/service.ts";
 import type { BackupRestoreCommand } from "../syscall/command.ts";
 import { done } from "../syscall/outcome.ts";
 import { SqliteEventLog } from "./event_log.ts";
+import { userCaller } from "./user_caller.ts";
 
 const US = 1000;
 const BRANCH_DIGITS = 8;
@@ -22,8 +22,9 @@ export function giveNewLife(file: string, continued: Continued): number {
   try {
     const life = randomUUID();
     const attr = { life, was: log.life, ...continued, branch: life.slice(0, BRANCH_DIGITS) };
+    // It is the first event of its life: that a clock was put back the next one tells.
     const timeUs = Math.max(Date.now() * US, log.lastTimeUs);
-    const caller = `user:${userInfo().username}`;
+    const caller = userCaller();
     seq = log.lastSeq + 1;
     const command = { cmd: CMD.BACKUP_RESTORE, session: 0, caller, timeUs, attr };
     log.append([{ seq, command, outcome: done(0) }]);

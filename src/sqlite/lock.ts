@@ -10,12 +10,16 @@ export class InUse extends Error {}
 export function holdLock(file: string, what: string): () => void {
   const db = new Sqlite(file, { timeout: 0 });
   try {
+    // Nothing is written: there may be no room.
+    db.pragma("journal_mode = MEMORY");
     db.exec("BEGIN EXCLUSIVE");
   } catch (error) {
     db.close();
-    throw (error as { code?: string }).code === "SQLITE_BUSY"
-      ? new InUse(`opening ${what}: another mapledger is using it`)
-      : error;
+    const { code } = error as { code?: string };
+    if (code === "SQLITE_BUSY") throw new InUse(`opening ${what}: another mapledger is using it`);
+    if (code === "SQLITE_NOTADB")
+      throw new Error(`opening ${what}: somebody has written to ${file}: remove it if no mapledger runs there`);
+    throw error;
   }
   return () => db.close();
 }

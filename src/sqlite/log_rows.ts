@@ -1,9 +1,9 @@
 import Sqlite, { type Database, type Statement } from "better-sqlite3";
 import { CMD } from "../abi/service.ts";
-import type { LogRows } from "../engine/tree.ts";
+import type { KeptEntries, LogRows } from "../engine/tree.ts";
 import type { RowBytes } from "../log/canonical.ts";
-import { ARCHIVED, readArchived } from "./archived.ts";
-import { CHECKPOINT } from "./facts.ts";
+import { ARCHIVED, ARCHIVED_ENTRIES, readArchived, readEntries } from "./archived.ts";
+import { CHECKPOINT, LIFE, LOG_ID, POSSIBLE_CPUS } from "./facts.ts";
 
 /**
  * Bytes in hex cost a third of what a Buffer each does (measured); beyond so many a column is read as it is, in a row by
@@ -31,8 +31,11 @@ const ROWS = `${select(hex)} WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?`;
 /** One row, each text as the bytes that are stored. */
 export const WHOLE_ROW = `${select(whole)} WHERE seq = ?`;
 const LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM events";
+const BEFORE_FIRST = "SELECT count(*) FROM events WHERE seq < 1";
 const OTHERS = `SELECT count(*) FROM events WHERE seq > ? AND seq <= ? AND cmd != ${CMD.CHECKPOINT}`;
 const FACT = "SELECT value FROM ledger WHERE name = ?";
+const FACTS = "SELECT name, value FROM ledger";
+const OLDEST = "SELECT min(seq) FROM events WHERE seq >= 1";
 
 /** Read at once: more of them cost more each. */
 const ROWS_AT_ONCE = 256;
@@ -42,8 +45,10 @@ export function unrecorded(log: LogRows): LogRows {
   return {
     id: log.id,
     possibleCpus: log.possibleCpus,
+    life: log.life,
     lastSeq: () => log.lastSeq(),
     archivedThrough: () => log.archivedThrough(),
+    archivedEntries: () => log.archivedEntries(),
     rows: (afterSeq, untilSeq) => log.rows(afterSeq, untilSeq),
     others: () => 0,
     recorded: () => "",
@@ -51,10 +56,19 @@ export function unrecorded(log: LogRows): LogRows {
   };
 }
 
+/** A log as of one moment, whatever is written to it meanwhile. */
+export interface LogMoment {
+  readonly lastSeq: number;
+  /** Of the first row that there is; null: there is none. */
+  readonly oldestSeq: number | null;
+  readonly facts: ReadonlyMap<string, string>;
+}
+
 /** The log's rows for those who hash them. */
 export class SqliteLogRows implements LogRows {
   readonly id: string;
   readonly possibleCpus: string;
+  readonly life: string;
   readonly #db: Database;
   readonly #rows: Statement;
   readonly #wholeRow: Statement;
@@ -68,8 +82,22 @@ export class SqliteLogRows implements LogRows {
     this.#wholeRow = this.#db.prepare(WHOLE_ROW).raw();
     this.#last = this.#db.prepare(LAST_SEQ).pluck();
     this.#others = this.#db.prepare(OTHERS).pluck();
-    this.id = this.fact("id");
-    this.possibleCpus = this.fact("possible_cpus");
+    this.id = this.fact(LOG_ID);
+    this.possibleCpus = this.fact(POSSIBLE_CPUS);
+    this.life = this.fact(LIFE);
+  }
+
+  /** Rows in front of the first event: no log has any. */
+  beforeFirst(): number {
+    return this.#db.prepare(BEFORE_FIRST).pluck().get() as number;
+  }
+
+  moment(): LogMoment {
+    return this.#db.transaction(() => {
+      const facts = this.#db.prepare(FACTS).raw().all() as [name: string, value: string][];
+      const oldestSeq = this.#db.prepare(OLDEST).pluck().get() as number | null;
+      return { lastSeq: this.lastSeq(), oldestSeq, facts: new Map(facts) };
+    })();
   }
 
   lastSeq(): number {
@@ -78,6 +106,10 @@ export class SqliteLogRows implements LogRows {
 
   archivedThrough(): number {
     return readArchived(this.fact(ARCHIVED)).through;
+  }
+
+  archivedEntries(): KeptEntries {
+    return readEntries(this.fact(ARCHIVED_ENTRIES));
   }
 
   *rows(afterSeq: number, untilSeq: number): Iterable<RowBytes> {

@@ -1,10 +1,15 @@
 import { existsSync } from "node:fs";
 import Sqlite, { type Database, type Statement } from "better-sqlite3";
 import type { Archived } from "../engine/archives.ts";
+import type { RowBytes } from "../log/canonical.ts";
 import type { EventRow } from "../log/event.ts";
+import { ledgerKey, Marks, parsePosition } from "../log/position.ts";
 import type { Selection } from "../replay/selection.ts";
 import type { Source } from "../replay/source.ts";
 import { ARCHIVED, readArchived } from "./archived.ts";
+import { LIFE } from "./facts.ts";
+import { WHOLE_ROW } from "./log_rows.ts";
+import { LogTimes, type Stretch } from "./log_times.ts";
 
 const READ = "SELECT * FROM events WHERE seq > ? ORDER BY seq LIMIT ?";
 const FACT = "SELECT value FROM ledger WHERE name = ?";
@@ -18,6 +23,7 @@ export class LogSource implements Source {
   done = 0;
   readonly id: string;
   readonly archived: Archived;
+  readonly #life: string;
   readonly #db: Database;
   readonly #read: Statement<[number, number], EventRow>;
 
@@ -28,8 +34,24 @@ export class LogSource implements Source {
     this.#read = this.#db.prepare(READ);
     const fact = this.#db.prepare(FACT).pluck();
     this.id = fact.get("id") as string;
+    this.#life = (fact.get(LIFE) as string | undefined) ?? "";
     this.archived = readArchived(fact.get(ARCHIVED) as string | undefined);
     this.extent = { total: this.#db.prepare(LAST_SEQ).pluck().get() as number, unit: "events" };
+  }
+
+  async check(text: string): Promise<void> {
+    const position = parsePosition(text);
+    const { log, life } = ledgerKey({ id: this.id, life: this.#life });
+    const row = this.#db
+      .prepare(WHOLE_ROW)
+      .raw()
+      .get(position?.seq ?? 0) as RowBytes | undefined;
+    if (position === null || position.log !== log || position.life !== life)
+      throw new Error("the position is of another log, or of another life of this one");
+    if (row === undefined && position.seq > 0)
+      throw new Error(`the log does not have event ${position.seq}: whether it is the position's is not known`);
+    if (row !== undefined && new Marks(this.#life).of(row) !== position.mark)
+      throw new Error(`event ${position.seq} is another one than the position's: the log has gone on otherwise`);
   }
 
   async *read({ afterSeq = 0 }: Pick<Selection, "afterSeq">): AsyncIterable<EventRow> {
@@ -43,6 +65,12 @@ export class LogSource implements Source {
       }
       if (rows.length === 0) return;
     }
+  }
+
+  /** Of events that are not archived. */
+  async between(sinceUs: number | undefined, untilUs: number | undefined): Promise<Stretch> {
+    const within = { after: this.archived.through, until: this.extent.total };
+    return new LogTimes(this.#db).between(sinceUs, untilUs, within);
   }
 
   close(): void {

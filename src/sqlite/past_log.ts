@@ -3,11 +3,11 @@ import type { Archived } from "../engine/archives.ts";
 import type { Changes, EventOrigin, PastLog } from "../engine/history.ts";
 import { ARCHIVED, readArchived } from "./archived.ts";
 import { chunkEvents, readChunks } from "./changes.ts";
-import { seqBefore } from "./moments.ts";
+import { LIFE } from "./facts.ts";
+import { LogTimes } from "./log_times.ts";
 
 const ORIGIN = "SELECT seq, time_us, session, caller, cmd FROM events WHERE seq = ?";
 const LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM events";
-const TIME_AT = "SELECT time_us FROM events WHERE seq = ?";
 const FACT = "SELECT value FROM ledger WHERE name = ?";
 
 /** The event log in SQLite, read beside the engine that writes it. */
@@ -15,8 +15,8 @@ export class SqlitePastLog implements PastLog {
   readonly #db: Database;
   readonly #origin: Statement;
   readonly #lastSeq: Statement;
-  readonly #timeAt: Statement;
   readonly #facts: Statement;
+  readonly #times: LogTimes;
 
   /** The log must exist. A connection that may only read would leave SQLite's -wal file behind when it is closed last. */
   constructor(file: string) {
@@ -24,11 +24,15 @@ export class SqlitePastLog implements PastLog {
     this.#origin = this.#db.prepare(ORIGIN);
     this.#lastSeq = this.#db.prepare(LAST_SEQ).pluck();
     this.#facts = this.#db.prepare(FACT).pluck();
-    this.#timeAt = this.#db.prepare(TIME_AT).pluck();
+    this.#times = new LogTimes(this.#db);
   }
 
   get id(): string {
     return this.#fact("id");
+  }
+
+  get life(): string {
+    return this.#fact(LIFE);
   }
 
   get possibleCpus(): number {
@@ -57,11 +61,11 @@ export class SqlitePastLog implements PastLog {
     return this.#origin.get(seq) as EventOrigin;
   }
 
-  /** Of a moment before the last archived event: some seq below that. */
+  /** Of a moment before every event that is kept and before the last archived one: some seq below that. */
   seqAt(timeUs: number): number {
     const { through, timeUs: archivedUs } = this.archived;
-    if (timeUs < archivedUs) return Math.max(through - 1, 0);
-    return seqBefore(this.#timeAt, this.lastSeq, timeUs + 1, through);
+    const seq = this.#times.lastBefore(timeUs + 1, { after: through, until: this.lastSeq });
+    return seq === through && timeUs < archivedUs ? Math.max(through - 1, 0) : seq;
   }
 
   close(): void {

@@ -11,8 +11,17 @@ interface Entry {
 }
 
 /** What a database has that its migrations do not make, and what they make that it does not have: a trigger, a changed view. */
-export function schemaFindings(file: string, folder: URL): string[] {
+export function schemaFindings(file: string, folder: URL, besides?: ReadonlySet<string>): string[] {
   const db = new Sqlite(file, { readonly: true, fileMustExist: true });
+  try {
+    return foreignSchema(db, folder, besides);
+  } finally {
+    db.close();
+  }
+}
+
+/** The same of one that is open. `besides`: types of entries that somebody may have added, such as an index. */
+export function foreignSchema(db: Database, folder: URL, besides: ReadonlySet<string> = new Set()): string[] {
   const fresh = new Sqlite(":memory:");
   try {
     const version = db.pragma("user_version", { simple: true }) as number;
@@ -24,6 +33,7 @@ export function schemaFindings(file: string, folder: URL): string[] {
     const texts: string[] = [];
     for (const [key, entry] of found) {
       const made = right.get(key);
+      if (made === undefined && besides.has(entry.type)) continue;
       if (made === undefined) texts.push(`it has ${named(entry)}, which no migration makes`);
       else if (made.sql !== entry.sql || made.of !== entry.of)
         texts.push(`${named(entry)} is not as the migrations make it`);
@@ -31,7 +41,6 @@ export function schemaFindings(file: string, folder: URL): string[] {
     for (const [key, entry] of right) if (!found.has(key)) texts.push(`it does not have ${named(entry)}`);
     return texts;
   } finally {
-    db.close();
     fresh.close();
   }
 }

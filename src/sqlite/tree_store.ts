@@ -1,10 +1,20 @@
 import Sqlite, { type Database, type Statement } from "better-sqlite3";
-import type { FormerSigner, KeptCheckpoint, TileHashes, TreeIdentity, TreeStore } from "../engine/tree.ts";
+import type {
+  Cosigner,
+  FormerSigner,
+  KeptCheckpoint,
+  KeptCosignature,
+  TileHashes,
+  TreeIdentity,
+  TreeStore,
+} from "../engine/tree.ts";
 import { HASH_BYTES } from "../log/merkle.ts";
 import { TILE_HASHES } from "../log/tiles.ts";
+import { DATABASES } from "./databases.ts";
 import { migrate } from "./migrate.ts";
+import { settleWal } from "./settle_wal.ts";
 
-const MIGRATIONS = new URL("../../migrations/tree/", import.meta.url);
+const MIGRATIONS = DATABASES["tree.sqlite"];
 
 const IDENTITY = "SELECT log, possible_cpus AS possibleCpus, origin, vkey FROM tree";
 const BEGIN = "INSERT OR REPLACE INTO tree (id, log, possible_cpus, origin, vkey) VALUES (0, ?, ?, ?, ?)";
@@ -19,6 +29,11 @@ const TILE = "SELECT hashes FROM tiles WHERE level = ? AND tile = ?";
 const WRITE = "INSERT OR REPLACE INTO tiles (level, tile, hashes) VALUES (?, ?, ?)";
 const LAST_CHECKPOINT = "SELECT size, root, note, time_us AS timeUs FROM checkpoints ORDER BY size DESC LIMIT 1";
 const CHECKPOINTS = "SELECT size, root, note, time_us AS timeUs FROM checkpoints ORDER BY size";
+const CHECKPOINT = "SELECT size, root, note, time_us AS timeUs FROM checkpoints WHERE size = ?";
+const HAS_COSIGNATURES = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'cosignatures'";
+const COSIGNATURES = "SELECT size, name, key_id AS keyId, bytes FROM cosignatures WHERE size = ? ORDER BY name, key_id";
+const COSIGNERS = "SELECT size, name, key_id AS keyId FROM cosignatures ORDER BY size DESC, name, key_id";
+const KEEP_COSIGNATURE = "INSERT OR IGNORE INTO cosignatures (size, name, key_id, bytes) VALUES (?, ?, ?, ?)";
 const KEEP = "INSERT INTO checkpoints (size, root, note, time_us) VALUES (?, ?, ?, ?)";
 
 /** The tree as its file has it, to be looked at: what verifies it changes nothing. */
@@ -44,6 +59,12 @@ export class TreeFile {
     return last === undefined ? 0 : last.tile * TILE_HASHES + last.bytes / HASH_BYTES;
   }
 
+  /** Its size, and where it was closed, as of one moment. */
+  moment(): { readonly size: number; readonly closedAt: number | null } {
+    return this.db.transaction(() => ({ size: this.size, closedAt: this.closedAt }))();
+  }
+
+  /** Where it ended when it was closed; null where it was not. */
   get closedAt(): number | null {
     return (this.db.prepare(CLOSED).pluck().get() as number | null | undefined) ?? null;
   }
@@ -55,6 +76,20 @@ export class TreeFile {
 
   lastCheckpoint(): KeptCheckpoint | null {
     return (this.db.prepare(LAST_CHECKPOINT).get() as KeptCheckpoint | undefined) ?? null;
+  }
+
+  checkpoint(size: number): KeptCheckpoint | null {
+    return (this.db.prepare(CHECKPOINT).get(size) as KeptCheckpoint | undefined) ?? null;
+  }
+
+  cosignatures(size: number): readonly KeptCosignature[] {
+    return this.db.prepare(COSIGNATURES).all(size) as KeptCosignature[];
+  }
+
+  cosigners(): Iterable<Cosigner> {
+    // A tree that only verifiers have opened since there is such a table has none.
+    if (this.db.prepare(HAS_COSIGNATURES).pluck().get() === 0) return [];
+    return this.db.prepare(COSIGNERS).iterate() as Iterable<Cosigner>;
   }
 
   /** Ascending by size. */
@@ -73,6 +108,8 @@ export class SqliteTreeStore extends TreeFile implements TreeStore {
     super(file, {});
     this.db.pragma("journal_mode = WAL");
     this.db.pragma("synchronous = NORMAL");
+    // What is handed out of what another process has signed must be on the disk, too.
+    settleWal(this.db);
     migrate(this.db, MIGRATIONS);
   }
 
@@ -80,17 +117,20 @@ export class SqliteTreeStore extends TreeFile implements TreeStore {
     this.db.prepare(BEGIN).run(log, possibleCpus, origin, vkey);
   }
 
-  changeSigner({ origin, vkey }: Pick<TreeIdentity, "origin" | "vkey">, until: number): void {
-    this.db.pragma("synchronous = FULL");
-    this.db.transaction(() => {
+  changeSigner(
+    { origin, vkey }: Pick<TreeIdentity, "origin" | "vkey">,
+    until: number,
+    checkpoint?: KeptCheckpoint,
+  ): void {
+    this.#durably(() => {
+      if (checkpoint !== undefined) this.#insert(checkpoint);
       this.db.prepare(KEEP_SIGNER).run(until);
       this.db.prepare(SET_SIGNER).run(origin, vkey);
-    })();
-    this.db.pragma("synchronous = NORMAL");
+    });
   }
 
   setClosed(size: number | null): void {
-    this.db.prepare(SET_CLOSED).run(size);
+    this.#durably(() => this.db.prepare(SET_CLOSED).run(size));
   }
 
   write(tiles: Iterable<TileHashes>): void {
@@ -100,9 +140,28 @@ export class SqliteTreeStore extends TreeFile implements TreeStore {
     })();
   }
 
-  keep({ size, root, note, timeUs }: KeptCheckpoint): void {
-    this.db.pragma("synchronous = FULL");
+  keep(checkpoint: KeptCheckpoint): void {
+    this.#durably(() => this.#insert(checkpoint));
+  }
+
+  keepCosignatures(cosignatures: readonly KeptCosignature[]): void {
+    const statement = this.db.prepare(KEEP_COSIGNATURE);
+    this.#durably(() => {
+      for (const { size, name, keyId, bytes } of cosignatures) statement.run(size, name, keyId, bytes);
+    });
+  }
+
+  #insert({ size, root, note, timeUs }: KeptCheckpoint): void {
     this.db.prepare(KEEP).run(size, root, note, timeUs);
-    this.db.pragma("synchronous = NORMAL");
+  }
+
+  /** In one transaction, which has reached the disk when this returns. */
+  #durably(write: () => void): void {
+    this.db.pragma("synchronous = FULL");
+    try {
+      this.db.transaction(write)();
+    } finally {
+      this.db.pragma("synchronous = NORMAL");
+    }
   }
 }

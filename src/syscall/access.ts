@@ -4,6 +4,8 @@ import { failed, type Outcome } from "./outcome.ts";
 import type { State } from "./state.ts";
 
 /** A request that was refused before it was a command. */
-export function accessRefused(_state: State, { attr: { scope } }: Origin & AccessRefusedCommand): Outcome {
-  return failed(refuse("EACCES", `the caller has none of these scopes: ${scope}`));
+export function accessRefused(_state: State, { attr: { scope, has } }: Origin & AccessRefusedCommand): Outcome {
+  if (has === undefined) return failed(refuse("EACCES", `the caller has none of these scopes: ${scope}`));
+  const own = has.length === 0 ? "none" : has.join(", ");
+  return failed(refuse("EACCES", `no scope ${scope} of the caller covers this: he has ${own}`));
 }

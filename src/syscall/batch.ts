@@ -1,9 +1,11 @@
+import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
 import type { BatchPage } from "../maps/map.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
-import type { BatchCommand, Origin } from "./command.ts";
+import type { BatchCommand, Command, Origin } from "./command.ts";
 import { batchEffects } from "./effects.ts";
 import { effectsOut } from "./element.ts";
+import { idsShown } from "./elements.ts";
 import {
   checkExact,
   checkLock,
@@ -15,7 +17,7 @@ import {
   replayedMap,
   withoutLock,
 } from "./guards.ts";
-import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
+import { done, failed, isRefusal, type Out, type Outcome } from "./outcome.ts";
 import type { OpenMap, State } from "./state.ts";
 
 type Request = Origin & BatchCommand;
@@ -24,6 +26,7 @@ type Request = Origin & BatchCommand;
 export function batch(state: State, command: Request): Outcome {
   const map = openMap(state, command, command.target);
   if (isRefusal(map)) return failed(map, 0, untouched(command));
+  map.isImported = command.imported === true;
   const reads = command.cmd === CMD.BPF_MAP_LOOKUP_BATCH || command.cmd === CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH;
   const refusal = (reads ? checkReadable(map) : null) ?? (writes(command) ? checkWritableBy(command, map) : null);
   if (refusal !== null) return failed(refusal, map.map.id, untouched(command));
@@ -73,20 +76,46 @@ function eachElement(state: State, command: Request, map: OpenMap, unsupported: 
     (update ? checkExact(command, command.value, valueBytes, count, "value") : null);
   if (inexact !== null) return failed(inexact, map.map.id, { count: 0 });
   const flags = withoutLock(command.attr.elemFlags);
+  const absent: number[] = [];
+  const out = (at: number): Out => {
+    const effects = { count: at - absent.length, ...effectsOut(map) };
+    return absent.length === 0 ? effects : { ...effects, absent };
+  };
   for (let at = 0; at < count; at++) {
     const key = slice(command.key, at, keyBytes, "keys");
-    if (isRefusal(key)) return failed(key, map.map.id, { count: at, ...effectsOut(map) });
+    if (isRefusal(key)) return failed(key, map.map.id, out(at));
     let answer: Refusal | null;
     if (update) {
       const value = slice(command.value, at, valueBytes, "values");
       answer = isRefusal(value) ? value : map.type.update(map, key, keptValue(map.map, value), flags);
     } else {
       answer = map.type.delete(map, key);
+      if (command.attr.ifPresent !== undefined && answer?.number === ERRNO.ENOENT) {
+        absent.push(at);
+        continue;
+      }
     }
-    if (answer !== null) return failed(answer, map.map.id, { count: at, ...effectsOut(map) });
+    if (answer !== null) return failed(answer, map.map.id, out(at));
     map.at++;
   }
-  return done(map.map.id, null, { count, ...effectsOut(map) });
+  return done(map.map.id, null, out(count));
+}
+
+/**
+ * A delete batch and its outcome as they are recorded: without the keys that had no element, so that it is a command of bpf(2)'s that
+ * does the same, here and in a kernel. All other commands as they are.
+ */
+export function withoutAbsent(command: Command, outcome: Outcome): readonly [Command, Outcome] {
+  const { absent, ...out } = outcome.out ?? {};
+  if (absent === undefined) return [command, outcome];
+  const { key, attr } = command as Request;
+  const keys = key as Buffer;
+  const size = keys.length / attr.count;
+  const passed = new Set(absent);
+  const kept: Buffer[] = [];
+  for (let at = 0; at < attr.count; at++) if (!passed.has(at)) kept.push(keys.subarray(at * size, (at + 1) * size));
+  const told = { ...(command as Request), key: Buffer.concat(kept), attr: { ...attr, count: kept.length } };
+  return [told, { ...outcome, out }];
 }
 
 function slice(buffer: Buffer | null, at: number, size: number, what: string): Buffer | Refusal {
@@ -126,7 +155,7 @@ function readBatch(command: Request, map: OpenMap, walk: OpenMap["type"]["batch"
   if (fault !== null) return failed(fault, map.map.id, { count: 0 });
   const position = walk.positionAlways || elements.length > 0 ? page.position : null;
   const unwritten = position === null ? null : checkRoom(outBatch, position.length, "out_batch");
-  if (unwritten === null) return answerPage(map.map.id, page, keys, values, position);
+  if (unwritten === null) return answerPage(map, page, keys, values, position);
   const delivered = walk.positionAlways ? 0 : elements.length;
   return takes ? lost(unwritten, map, delivered, keys) : failed(unwritten, map.map.id, { count: delivered });
 }
@@ -152,10 +181,10 @@ function elementsRoom(buffer: Buffer | null, elementBytes: number): number {
   return buffer === null ? Number.POSITIVE_INFINITY : Math.floor(buffer.length / elementBytes);
 }
 
-function answerPage(map: number, page: BatchPage, keys: Buffer, values: Buffer, position: Buffer | null): Outcome {
+function answerPage(map: OpenMap, page: BatchPage, keys: Buffer, values: Buffer, position: Buffer | null): Outcome {
   const count = page.elements.length;
-  const out = position === null ? { count } : { count, out_batch: position.toString("hex") };
-  const outcome = done(map, values, out, keys);
+  const out = { count, ...(position !== null && { out_batch: position.toString("hex") }), ...idsShown(map) };
+  const outcome = done(map.map.id, values, out, keys);
   if (page.end === null) return outcome;
   return { ...outcome, ret: -1, errno: page.end.number, detail: page.end.detail };
 }

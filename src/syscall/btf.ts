@@ -1,51 +1,24 @@
-import { BTF_KIND } from "../maps/btf_types.ts";
+import { BTF_KIND, BTF_TYPE_ID_MAX, MODIFIERS, REST } from "../maps/btf_types.ts";
 import type { BtfType } from "../maps/map.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
+import { readHeader } from "./btf_header.ts";
 import { isRefusal } from "./outcome.ts";
 
 /**
- * BTF as far as maps need it: types, their sizes, their members. Source: kernel/bpf/btf.c, <linux/btf.h>. Everything is
- * little-endian.
+ * BTF, read: types, their sizes, their members. Source: kernel/bpf/btf.c, <linux/btf.h>. Everything is little-endian.
+ * Behind the header (btf_header.ts) stand types, and strings, in which names begin:
  *
- *     header    0 u16 magic   2 u8 version   3 u8 flags    4 u32 hdr_len
- *               8 u32 type_off  12 u32 type_len  16 u32 str_off  20 u32 str_len     offsets behind the header
- *     type      0 u32 name    4 u32 info (vlen, kind << 24, kind_flag << 31)   8 u32 size or type, then what the kind has
+ *     0 u32 name    4 u32 info (vlen, kind << 24, kind_flag << 31)    8 u32 size or type, then what the kind has
  */
-const MAGIC = 0xeb9f;
-const VERSION = 1;
-const HEADER_BYTES = 24;
 const TYPE_BYTES = 12;
 const MEMBER_BYTES = 12;
+const PARAM_BYTES = 8;
 const VOID = 0;
 const POINTER_BYTES = 8;
-const TYPES_MAX = 1_000_000;
 /** More than any name that is looked for. */
 const NAME_BYTES_MAX = 32;
 
-/** Bytes behind struct btf_type, a kind: once, and for each of vlen. */
-const REST: Readonly<Record<number, readonly [once: number, each: number]>> = {
-  [BTF_KIND.INT]: [4, 0],
-  [BTF_KIND.PTR]: [0, 0],
-  [BTF_KIND.ARRAY]: [12, 0],
-  [BTF_KIND.STRUCT]: [0, 12],
-  [BTF_KIND.UNION]: [0, 12],
-  [BTF_KIND.ENUM]: [0, 8],
-  [BTF_KIND.FWD]: [0, 0],
-  [BTF_KIND.TYPEDEF]: [0, 0],
-  [BTF_KIND.VOLATILE]: [0, 0],
-  [BTF_KIND.CONST]: [0, 0],
-  [BTF_KIND.RESTRICT]: [0, 0],
-  [BTF_KIND.FUNC]: [0, 0],
-  [BTF_KIND.FUNC_PROTO]: [0, 8],
-  [BTF_KIND.VAR]: [4, 0],
-  [BTF_KIND.DATASEC]: [0, 12],
-  [BTF_KIND.FLOAT]: [0, 0],
-  [BTF_KIND.DECL_TAG]: [4, 0],
-  [BTF_KIND.TYPE_TAG]: [0, 0],
-  [BTF_KIND.ENUM64]: [0, 12],
-};
-
-const SIZED: ReadonlySet<number> = new Set([
+export const SIZED: ReadonlySet<number> = new Set([
   BTF_KIND.INT,
   BTF_KIND.STRUCT,
   BTF_KIND.UNION,
@@ -54,14 +27,8 @@ const SIZED: ReadonlySet<number> = new Set([
   BTF_KIND.DATASEC,
   BTF_KIND.FLOAT,
 ]);
-export const MODIFIERS: ReadonlySet<number> = new Set([
-  BTF_KIND.TYPEDEF,
-  BTF_KIND.VOLATILE,
-  BTF_KIND.CONST,
-  BTF_KIND.RESTRICT,
-  BTF_KIND.TYPE_TAG,
-  BTF_KIND.VAR,
-]);
+/** Of another type, whose size they have. */
+const NAMED: ReadonlySet<number> = new Set([...MODIFIERS, BTF_KIND.VAR]);
 
 /** What the size of a type is before it has been asked for; NaN: it has none. */
 const UNKNOWN = -1;
@@ -97,22 +64,16 @@ export class Btf {
     this.#sizes = new Float64Array(types.count).fill(UNKNOWN);
   }
 
-  /** btf_parse(): EINVAL for what is no BTF, ENOTSUPP for a version or flags of another time. */
+  /**
+   * Of what BPF_BTF_LOAD has taken: earlier releases took more than `checkedBtf` (btf_check.ts) does, and their logs are
+   * read by this. EINVAL or ENOTSUPP for what is no BTF at all.
+   */
   static parse(blob: Buffer): Btf | Refusal {
-    if (blob.length < HEADER_BYTES)
-      return refuse("EINVAL", `BTF has ${blob.length} bytes: its header takes ${HEADER_BYTES}`);
-    if (blob.readUInt16LE(0) !== MAGIC) return refuse("EINVAL", "BTF does not begin with its magic");
-    if (blob[2] !== VERSION) return refuse("ENOTSUPP", `BTF of version ${blob[2]}: ${VERSION} is known`);
-    if (blob[3] !== 0) return refuse("ENOTSUPP", "BTF has flags: none are known");
-    const headerBytes = blob.readUInt32LE(4);
-    const [typeOff, typeLen, strOff, strLen] = [8, 12, 16, 20].map((at) => blob.readUInt32LE(at)) as [
-      number,
-      number,
-      number,
-      number,
-    ];
+    const header = readHeader(blob);
+    if (isRefusal(header)) return header;
+    const { headerBytes, typeOff, typeLen, strOff, strLen } = header;
     const whole = headerBytes + Math.max(typeOff + typeLen, strOff + strLen);
-    if (headerBytes < HEADER_BYTES || typeLen === 0 || typeLen % 4 !== 0 || whole !== blob.length)
+    if (typeLen === 0 || typeLen % 4 !== 0 || whole !== blob.length)
       return refuse("EINVAL", "BTF's sections do not make up the whole of it");
     const strings = blob.subarray(headerBytes + strOff, headerBytes + strOff + strLen);
     if (strLen === 0 || strings[0] !== 0 || strings[strLen - 1] !== 0)
@@ -145,6 +106,15 @@ export class Btf {
     return beginning.toString("latin1", 0, end === -1 ? undefined : end);
   }
 
+  /** All of it, however long that is. */
+  wholeName(id: number): string {
+    return this.#string(this.#blob.readUInt32LE(this.#types.at[id] as number));
+  }
+
+  memberName(id: number, at: number): string {
+    return this.#string(this.#blob.readUInt32LE(this.#rest(id) + at * MEMBER_BYTES));
+  }
+
   /** The type that a modifier or a pointer is of; of others the size. */
   target(id: number): number {
     return this.#types.sizeOrType[id] ?? 0;
@@ -157,7 +127,11 @@ export class Btf {
     return { element: word(0), index: word(4), count: word(8) };
   }
 
-  /** Of a struct or union, its members; of a data section, its variables. */
+  get strings(): Buffer {
+    return this.#strings;
+  }
+
+  /** vlen: of a struct or union, its members; of a data section, its variables; of a prototype, its parameters. */
   memberCount(id: number): number {
     return this.#types.vlen[id] ?? 0;
   }
@@ -171,9 +145,27 @@ export class Btf {
     return this.kindFlag(id) ? offset & 0xffffff : offset;
   }
 
-  /** 0: it is no bit field. */
-  memberBits(id: number, at: number): number {
-    return this.kindFlag(id) ? this.#blob.readUInt32LE(this.#rest(id) + at * MEMBER_BYTES + 8) >>> 24 : 0;
+  /** Where a member is, and how many bits it has; 0: it is no bit field. */
+  member(id: number, at: number): { readonly offsetBits: number; readonly bits: number } {
+    const offset = this.#blob.readUInt32LE(this.#rest(id) + at * MEMBER_BYTES + 8);
+    return this.kindFlag(id) ? { offsetBits: offset & 0xffffff, bits: offset >>> 24 } : { offsetBits: offset, bits: 0 };
+  }
+
+  /** Of a prototype. `name`: an offset in the strings. */
+  param(id: number, at: number): { readonly name: number; readonly type: number } {
+    const start = this.#rest(id) + at * PARAM_BYTES;
+    return { name: this.#blob.readUInt32LE(start), type: this.#blob.readUInt32LE(start + 4) };
+  }
+
+  /** Of an integer: how far behind its first bit it begins, and how many it has. */
+  int(id: number): { readonly offset: number; readonly bits: number } {
+    const word = this.#blob.readUInt32LE(this.#rest(id));
+    return { offset: (word >>> 16) & 0xff, bits: word & 0xff };
+  }
+
+  /** Of a tag for a declaration, which member or parameter it is for; -1: for the whole. */
+  component(id: number): number {
+    return this.#blob.readInt32LE(this.#rest(id));
   }
 
   /** struct btf_var_secinfo, of a data section. */
@@ -203,17 +195,17 @@ export class Btf {
   /** Of an integer, its bits; of others 0. */
   bits(id: number): number {
     const plain = this.plain(id);
-    return this.kind(plain) === BTF_KIND.INT ? this.#blob.readUInt32LE(this.#rest(plain)) & 0xff : 0;
+    return this.kind(plain) === BTF_KIND.INT ? this.int(plain).bits : 0;
   }
 
   /** A type without its names and modifiers, as many as there may be. */
   plain(id: number): number {
-    if (!MODIFIERS.has(this.#types.kind[id] ?? VOID)) return id;
+    if (!NAMED.has(this.#types.kind[id] ?? VOID)) return id;
     let plain = id;
     for (let steps = 0; steps < this.count; steps++) {
       const known = this.#plain[plain] ?? 0;
       if (known !== 0) plain = known - 1;
-      if (known !== 0 || !MODIFIERS.has(this.kind(plain) ?? VOID)) break;
+      if (known !== 0 || !NAMED.has(this.kind(plain) ?? VOID)) break;
       plain = this.target(plain);
     }
     for (let passed = id; passed !== plain && this.#plain[passed] === 0; passed = this.target(passed))
@@ -258,15 +250,20 @@ export class Btf {
     return SIZED.has(kind) ? this.target(id) : Number.NaN;
   }
 
+  #string(start: number): string {
+    return this.#strings.toString("latin1", start, this.#strings.indexOf(0, start));
+  }
+
   /** Where that begins which a type has behind struct btf_type. */
   #rest(id: number): number {
     return (this.#types.at[id] as number) + TYPE_BYTES;
   }
 }
 
+/** Ids end below BTF_TYPE_ID_MAX: the kernel checks what stands behind, and passes over it. */
 function readTypes(blob: Buffer, start: number, length: number, strLen: number): Types | Refusal {
   const end = start + length;
-  const room = 1 + Math.min(TYPES_MAX, Math.floor(length / TYPE_BYTES));
+  const room = Math.min(BTF_TYPE_ID_MAX, 1 + Math.floor(length / TYPE_BYTES));
   const types = {
     at: new Uint32Array(room),
     kind: new Uint8Array(room),
@@ -276,8 +273,8 @@ function readTypes(blob: Buffer, start: number, length: number, strLen: number):
   };
   // Id 0 is void.
   let id = 1;
-  for (let at = start; at < end; id++) {
-    if (at + TYPE_BYTES > end || id > TYPES_MAX) return refuse("EINVAL", "BTF's types end in the middle of one");
+  for (let at = start; at < end && id < BTF_TYPE_ID_MAX; id++) {
+    if (at + TYPE_BYTES > end) return refuse("EINVAL", "BTF's types end in the middle of one");
     const info = blob.readUInt32LE(at + 4);
     const kind = (info >>> 24) & 0x1f;
     const rest = REST[kind];

@@ -17,13 +17,35 @@ export type Target =
 export interface Origin {
   readonly session: number;
   readonly caller: string;
+  /**
+   * From where he sent it: an address, or uid and pid. Left out: the session says it, or the service sent it itself. Events from
+   * before there were peers have none.
+   */
+  readonly peer?: string | undefined;
   /** Microseconds since the epoch; the engine stamps it, never stepping back. */
   readonly timeUs: number;
   /** Of a command that is part of a restore. */
   readonly restore?: RestoreNote;
   /** Of a command of the service's own: what it writes was found in the kernel map, which has it already. */
   readonly imported?: true;
+  /** Of a piece of a large command. */
+  readonly part?: Part;
+  /** Of a refused command whose key or value was too large to be kept: how many bytes it had. */
+  readonly cut?: { readonly key?: number; readonly value?: number };
 }
+
+/**
+ * Which part of a command a piece of it is: elements (of reads and stores of memory, bytes) before it, and of how many. `seq`: of the
+ * first piece's event; left out: it is the first.
+ */
+export interface Part {
+  readonly at: number;
+  readonly of: number;
+  readonly seq?: number;
+}
+
+/** Whose a command is, and from where it came. */
+export type Who = Pick<Origin, "caller" | "peer">;
 
 /** What a restore was for: which map, as of which event, and why. */
 export interface RestoreNote {
@@ -73,6 +95,11 @@ export interface BatchCommand {
     readonly elemFlags: bigint;
     readonly inBatch: Buffer | null;
     readonly outBatch: Buffer | null;
+    /**
+     * Of a delete batch of the resource routes: how many keys were given, of which those without an element are passed over. The
+     * event has those alone that had one.
+     */
+    readonly ifPresent?: number;
   };
 }
 
@@ -192,6 +219,8 @@ export interface DupCommand {
 export interface OpenCommand {
   readonly cmd: typeof SERVICE_CMD.OPEN;
   readonly attr: ObjectSpec & {
+    /** BPF_F_RDONLY, or left out: the descriptor is read-write. */
+    readonly openFlags?: number;
     /** What the machine says of the real object, or why there is none; left out: nobody has asked it. */
     readonly found?: Found;
     /** The real object, on its way to the engine: no event has it. */
@@ -374,12 +403,34 @@ interface CallersCommand {
   };
 }
 
+/** The files of the TCP port's certificates were read; the service is its caller. Nothing of a key is in it. */
+export interface CertificatesCommand {
+  readonly cmd: typeof SERVICE_CMD.CERTIFICATES;
+  readonly attr: {
+    readonly certificate: CertificateFacts;
+    /** Those that sign clients' certificates; null: none is asked for. */
+    readonly client_authorities: readonly CertificateFacts[] | null;
+  };
+}
+
+/** Of a certificate: names, serial number and SHA-256 in hex, times of RFC 3339. */
+export interface CertificateFacts {
+  readonly subject: string;
+  readonly issuer: string;
+  readonly serial: string;
+  readonly not_before: string;
+  readonly not_after: string;
+  readonly sha256: string;
+}
+
 /** A caller asked for what none of his scopes allows. */
 export interface AccessRefusedCommand {
   readonly cmd: typeof SERVICE_CMD.ACCESS_REFUSED;
   readonly attr: {
     /** Any of them would have done, with commas between them. */
     readonly scope: string;
+    /** The scopes of the kind that he has, none of which covers what he asked for; left out: he has none of those in `scope` at all. */
+    readonly has?: readonly string[];
     /** Method and path. */
     readonly request: string;
     /** How many of his requests were refused since the event before this one, and have none. */
@@ -397,6 +448,21 @@ export interface FreedCommand {
     readonly kernel_id: number;
     readonly boot: string;
     readonly detail: string;
+  };
+}
+
+/** A part of what went with a map or an object, and was too much for one moment; the service is its caller. */
+export interface FreeDeferredCommand {
+  readonly cmd: typeof SERVICE_CMD.FREE_DEFERRED;
+  readonly attr: {
+    /** The freed map, whose elements let go of what they refer to. */
+    readonly map?: number;
+    /** The object, with which elements go. */
+    readonly object?: number;
+    /** The map in which elements of interfaces that are gone are looked for. */
+    readonly interfaces?: number;
+    /** How many elements, at most. */
+    readonly elements: number;
   };
 }
 
@@ -427,6 +493,7 @@ export interface CheckpointCommand {
     /** The ledger's facts, so that the tree vouches for them. */
     readonly log: string;
     readonly possible_cpus: string;
+    readonly life: string;
     /** The signed note. */
     readonly note: string;
   };
@@ -463,6 +530,27 @@ export interface BackupRestoreCommand {
   };
 }
 
+/** Another key signs the log's checkpoints, under the name that the log has. */
+export interface KeyRotateCommand {
+  readonly cmd: typeof SERVICE_CMD.KEY_ROTATE;
+  readonly attr: {
+    /** The verifier key of the key that signed until now. */
+    readonly signer: string;
+    /** The verifier key of the key that signs checkpoints that have this event. */
+    readonly vkey: string;
+  };
+}
+
+/** The machine's clock was put back; the service is the caller. */
+export interface ClockStepCommand {
+  readonly cmd: typeof SERVICE_CMD.CLOCK_STEP;
+  readonly attr: {
+    /** The time of the event before this one, and the time that it was by then: this event's. RFC 3339. */
+    readonly was: string;
+    readonly is: string;
+  };
+}
+
 export type Action =
   | ElementCommand
   | BatchCommand
@@ -496,11 +584,15 @@ export type Action =
   | TakeOverCommand
   | LeaveCommand
   | FreedCommand
+  | FreeDeferredCommand
   | AccessRefusedCommand
   | CallersCommand
+  | CertificatesCommand
   | ArchiveCommand
   | CheckpointCommand
   | TreeBeginCommand
-  | BackupRestoreCommand;
+  | BackupRestoreCommand
+  | KeyRotateCommand
+  | ClockStepCommand;
 
 export type Command = Origin & Action;

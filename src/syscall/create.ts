@@ -7,8 +7,9 @@ import { type Refusal, refuse } from "../maps/refusal.ts";
 import { mapType } from "../maps/types.ts";
 import { Btf } from "./btf.ts";
 import type { CreateCommand, Origin } from "./command.ts";
-import { checkCapability } from "./guards.ts";
+import { checkCapability, newFd } from "./guards.ts";
 import { failed, isRefusal, type Outcome, opened } from "./outcome.ts";
+import { checkQuota } from "./quota.ts";
 import { checkSpecial, specialFields, valueWarning } from "./special_fields.ts";
 import type { FdRecord, State } from "./state.ts";
 
@@ -25,14 +26,39 @@ export function createMap(state: State, command: Request): Outcome {
   const refusal = checkCreate(state, command.session, attr);
   if (refusal !== null) return failed(refusal);
   const id = state.lastId("map") + 1;
+  const map = recordOf(state, command, id);
+  const over = checkValueBytes(map, state.host) ?? checkQuotas(state, command.caller, map);
+  if (over !== null) return failed(over);
   if (id > ID_MAX) return failed(refuse("ENOSPC", `every id up to ${ID_MAX} has been used`));
-  const fd = state.freeFd(command.session);
-  if (fd === undefined) {
+  const fd = newFd(state, command.session);
+  if (isRefusal(fd)) {
     state.usedId("map", id);
-    return failed(refuse("EMFILE", "the session's descriptor table is full"), 0, { map_id: id });
+    return failed(fd, 0, { map_id: id });
   }
   make(state, command, id, fd);
   return opened(fd, id, { map_id: id });
+}
+
+/**
+ * A value is written in one moment, for which all others wait: the service may have a bound below the kernel's. A kernel map that is
+ * adopted is there already, as it is.
+ */
+function checkValueBytes(map: MapRecord, host: Host): Refusal | null {
+  const bytes = (mapType(map.type) as MapType).valueBytes(map, host);
+  const { valueBytesMax = bytes } = host;
+  return bytes > valueBytesMax && map.adopted === undefined
+    ? refuse("E2BIG", `a value has ${bytes} bytes: more than the ${valueBytesMax} that MAPLEDGER_VALUE_MAX allows`)
+    : null;
+}
+
+/** Memory is charged for first, as map_create() allocates first. */
+function checkQuotas(state: State, caller: string, map: MapRecord): Refusal | null {
+  const { bytes, kernelBytes } = state.chargeOf(map, 0);
+  return (
+    checkQuota(state, caller, "kernel_bytes", kernelBytes) ??
+    checkQuota(state, caller, "bytes", bytes) ??
+    checkQuota(state, caller, "maps", 1)
+  );
 }
 
 /** What the event of a creation has done; without a descriptor it used up an id. */
@@ -60,7 +86,7 @@ export function mapFile(state: State, map: number, flags: number): FdRecord {
   };
 }
 
-function recordOf(state: State, { attr, session }: Request, id: number): MapRecord {
+function recordOf(state: State, { attr, session, caller }: Request, id: number): MapRecord {
   const type = mapType(attr.mapType) as MapType;
   return {
     id,
@@ -76,6 +102,7 @@ function recordOf(state: State, { attr, session }: Request, id: number): MapReco
     exclusive: attr.exclProgHash !== null,
     inner: null,
     owner: null,
+    creator: caller,
     ...(attr.adopted === undefined ? {} : { adopted: attr.adopted }),
     ...(attr.adoptedPin === undefined ? {} : { adoptedPin: attr.adoptedPin }),
     ...(attr.onReplace === undefined ? {} : { onReplace: attr.onReplace }),
@@ -131,14 +158,14 @@ function checkType(state: State, session: number, attr: CreateAttr): Refusal | n
     type.first(seen, host) ??
     checkToken(state, session, attr) ??
     checkCapability(state, session, "CAP_BPF", "making maps") ??
-    (NET_TYPES.has(attr.mapType) ? checkCapability(state, session, "CAP_NET_ADMIN", "making such maps") : null);
+    (SENDING_TYPES.has(attr.mapType) ? checkCapability(state, session, "CAP_NET_ADMIN", "making such maps") : null);
   if (refusal !== null) return refusal;
   if (attr.mapIfindex !== 0) return checkOffload(state, session, attr);
   return type.second(seen, host, { world: state, session }) ?? checkMemory(type.allocatedBytes(seen, host), host);
 }
 
-/** Maps that packets are sent by. */
-const NET_TYPES: ReadonlySet<number> = new Set([
+/** Maps that packets are sent by: the kernel wants CAP_NET_ADMIN. */
+export const SENDING_TYPES: ReadonlySet<number> = new Set([
   BPF_MAP_TYPE.BPF_MAP_TYPE_SOCKMAP,
   BPF_MAP_TYPE.BPF_MAP_TYPE_SOCKHASH,
   BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP,
@@ -146,7 +173,8 @@ const NET_TYPES: ReadonlySet<number> = new Set([
   BPF_MAP_TYPE.BPF_MAP_TYPE_XSKMAP,
 ]);
 
-const HASH_TYPES: ReadonlySet<number> = new Set([
+/** Maps that BPF_F_ZERO_SEED is for: the kernel wants CAP_SYS_ADMIN for it. */
+export const SEEDED_TYPES: ReadonlySet<number> = new Set([
   BPF_MAP_TYPE.BPF_MAP_TYPE_HASH,
   BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_HASH,
   BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_HASH,
@@ -156,7 +184,7 @@ const HASH_TYPES: ReadonlySet<number> = new Set([
 
 /** A hash without a random seed is asked of before anything else is; only that a map of maps holds ids comes before. */
 function checkSeed(state: State, session: number, { mapType, mapFlags, valueSize }: CreateAttr): Refusal | null {
-  if ((mapFlags & BPF_F.BPF_F_ZERO_SEED) === 0 || !HASH_TYPES.has(mapType)) return null;
+  if ((mapFlags & BPF_F.BPF_F_ZERO_SEED) === 0 || !SEEDED_TYPES.has(mapType)) return null;
   if (mapType === BPF_MAP_TYPE.BPF_MAP_TYPE_HASH_OF_MAPS && valueSize !== 4) return null;
   return checkCapability(state, session, "CAP_SYS_ADMIN", "BPF_F_ZERO_SEED");
 }

@@ -7,6 +7,7 @@ import type {
   CloseCommand,
   DupCommand,
   FdByIdCommand,
+  FreeDeferredCommand,
   NextIdCommand,
   Origin,
   SessionEndCommand,
@@ -14,23 +15,27 @@ import type {
   SessionRenewCommand,
 } from "./command.ts";
 import { mapFile } from "./create.ts";
-import { checkCapability, openFile } from "./guards.ts";
+import { checkCapability, newFd, openFile } from "./guards.ts";
 import { done, failed, isRefusal, type Outcome, opened } from "./outcome.ts";
+import { checkQuota } from "./quota.ts";
 import type { FdRecord, State } from "./state.ts";
 
 const OPEN_FLAGS = BPF_F.BPF_F_RDONLY | BPF_F.BPF_F_WRONLY;
-const FULL = refuse("EMFILE", "the session's descriptor table is full");
 
 export function openSession(state: State, command: Origin & SessionOpenCommand): Outcome {
+  const refusal = checkQuota(state, command.caller, "sessions", 1);
+  if (refusal !== null) return failed(refusal);
   const id = state.lastId("session") + 1;
   redoOpenSession(state, command, done(0, null, { session_id: id }));
   return done(0, null, { session_id: id });
 }
 
 export function redoOpenSession(state: State, command: Origin & SessionOpenCommand, outcome: Outcome): void {
+  if (outcome.errno !== 0) return;
   const id = outcome.out?.session_id as number;
   state.usedId("session", id);
-  state.sessions.put(u32Key(id), { id, caller: command.caller, openedUs: command.timeUs, ...command.attr });
+  const { caller, peer, timeUs: openedUs, attr } = command;
+  state.openSession({ id, caller, ...(peer !== undefined && { peer }), openedUs, ...attr });
 }
 
 /** The lease itself is the engine's; the log keeps the length that was asked for. */
@@ -58,7 +63,7 @@ export function redoEndSession(state: State, command: Origin & SessionEndCommand
   if (outcome.errno !== 0) return;
   const self = state.objects.known(ownProcess(command.session));
   if (self !== undefined) state.endObject(self.id);
-  state.sessions.delete(u32Key(command.session));
+  state.endSession(command.session);
 }
 
 /** The process that a session stands for, where no machine has a real one. */
@@ -119,8 +124,18 @@ export function redoGetFdById(state: State, command: Origin & FdByIdCommand, out
 
 /** The lowest free number for an open file, or EMFILE. */
 export function openAt(state: State, session: number, file: FdRecord): Outcome {
-  const fd = state.freeFd(session);
-  if (fd === undefined) return failed(FULL, file.map);
+  const fd = newFd(state, session);
+  if (isRefusal(fd)) return failed(fd, file.map);
   state.openFd(session, fd, file);
   return opened(fd, file.map);
+}
+
+/** A piece of what an earlier event has put off. */
+export function freeDeferred(state: State, { attr }: Origin & FreeDeferredCommand): Outcome {
+  const { map, object, interfaces, elements } = attr;
+  let count = 0;
+  if (map !== undefined) count = state.freeElements(map, elements);
+  else if (object !== undefined) count = state.freeTied(object, elements);
+  else if (interfaces !== undefined) count = state.freeOfInterfaces(interfaces, elements);
+  return done(0, null, { count });
 }

@@ -98,7 +98,7 @@ export function* batchEffects({ map, valueBytes }: EffectShape, command: Batch, 
 
 /** How many elements an update or a delete batch has written or deleted. One that is refused on the way never reaches its
  * full count: where an error stands beside the full count, it is as the caller left it, and nothing was done. */
-function elementsDone(command: BatchCommand, { errno, out }: Outcome): number {
+export function elementsDone(command: BatchCommand, { errno, out }: Outcome): number {
   const count = out?.count ?? 0;
   return errno === 0 || count < command.attr.count ? count : 0;
 }

@@ -1,5 +1,6 @@
 import { afterKey, afterPrefix, type Cell } from "../maps/cells.ts";
 import { elementsPrefix } from "../maps/common.ts";
+import { showsIds } from "../maps/held.ts";
 import { cellAt, indexAt, indexOf } from "../maps/index_keys.ts";
 import { type Element, POSITION_BYTES } from "../maps/map.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
@@ -11,20 +12,22 @@ import type { OpenMap, State } from "./state.ts";
 /** The limit that asks for the whole map as it is at one moment. */
 export const WHOLE_MAP = 2 ** 32 - 1;
 
-/** A page ends after so many bytes, however few its elements are; and a whole map may have so many. */
-const PAGE_BYTES = 16 * 1024 * 1024;
-const WHOLE_BYTES_MAX = 1024 * 1024 * 1024;
+/**
+ * What is read at once, whatever was asked for, unless a single element has more: some 20 ms. Whoever wants more reads on as of
+ * the event's seq.
+ */
+const ELEMENTS_MAX = 4096;
+const BYTES_MAX = 4 * 1024 * 1024;
 
-/** A page of elements in the state's order: what mapledger adds to bpf(2) for people who look into maps. */
+/** Elements in the state's order: what mapledger adds to bpf(2) for people who look into maps. */
 export function elements(state: State, command: Origin & ElementsCommand): Outcome {
   const { after, limit } = command.attr;
   const map = openMap(state, command, command.target);
   if (isRefusal(map)) return failed(map);
   const refusal = checkReadable(map) ?? checkPosition(map, after);
   if (refusal !== null) return failed(refusal, map.map.id);
-  const bytesMax = limit === WHOLE_MAP ? WHOLE_BYTES_MAX : PAGE_BYTES;
   const elementBytes = map.map.keySize + map.type.valueBytes(map.map, state.host);
-  const countMax = Math.min(limit, Math.max(1, Math.floor(bytesMax / elementBytes)));
+  const countMax = Math.min(limit, ELEMENTS_MAX, Math.max(1, Math.floor(BYTES_MAX / elementBytes)));
 
   const found: Element[] = [];
   let more = false;
@@ -33,11 +36,15 @@ export function elements(state: State, command: Origin & ElementsCommand): Outco
     if (more) break;
     found.push(element);
   }
-  if (more && limit === WHOLE_MAP)
-    return failed(refuse("ENOMEM", `the map has more than ${WHOLE_BYTES_MAX} bytes: read it in pages`), map.map.id);
   const keys = Buffer.concat(found.map(({ key }) => key));
   const values = Buffer.concat(found.map(({ value }) => value));
-  return done(map.map.id, values, more ? { count: found.length, more } : { count: found.length }, keys);
+  const out = { count: found.length, ...(more && { more }), ...idsShown(map) };
+  return done(map.map.id, values, out, keys);
+}
+
+/** Says of what is read of a map that it shows ids. */
+export function idsShown({ map }: OpenMap): { readonly ids?: true } {
+  return showsIds(map.type, map.valueSize) ? { ids: true } : {};
 }
 
 /** Elements in the state's order, after the one with the key `after`; null: from the start. */

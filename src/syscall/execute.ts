@@ -8,6 +8,7 @@ import {
   close,
   dup,
   endSession,
+  freeDeferred,
   getFdById,
   getNextId,
   openSession,
@@ -108,9 +109,13 @@ const COMMANDS: Readonly<Record<KnownCmd, Row>> = {
   [CMD.ARCHIVE]: row(() => done(0)),
   [CMD.ACCESS_REFUSED]: row(accessRefused),
   [CMD.CALLERS]: row(() => done(0)),
+  [CMD.CERTIFICATES]: row(() => done(0)),
   [CMD.CHECKPOINT]: row(() => done(0)),
   [CMD.TREE_BEGIN]: row(() => done(0)),
   [CMD.BACKUP_RESTORE]: row(() => done(0)),
+  [CMD.KEY_ROTATE]: row(() => done(0)),
+  [CMD.CLOCK_STEP]: row(() => done(0)),
+  [CMD.FREE_DEFERRED]: row(freeDeferred, freeDeferred),
 };
 
 /** Commands that change nothing, whatever becomes of them. */
@@ -123,15 +128,20 @@ export function execute(state: State, command: Command): Outcome {
   const outcome = checkSession(state, command) ?? rowOf(command)?.run(state, command) ?? unknown(command);
   const freed = state.takeFreed();
   const gone = state.takeGone();
-  if (freed === null && gone === null) return outcome;
-  return { ...outcome, out: { ...outcome.out, ...(freed && { freed }), ...(gone && { gone }) } };
+  const deferred = state.takeDeferred();
+  if (freed === null && gone === null && deferred === null) return outcome;
+  const went = { ...(freed && { freed }), ...(gone && { gone }), ...(deferred && { deferred }) };
+  return { ...outcome, out: { ...outcome.out, ...went } };
 }
 
 /** Replay: does what an event says has happened, and decides nothing. */
 export function redo(state: State, command: Command, outcome: Outcome): void {
+  state.redoing(outcome.out?.deferred ?? {});
   rowOf(command)?.redo(state, command, outcome);
+  state.redoing(null);
   state.takeFreed();
   state.takeGone();
+  state.takeDeferred();
 }
 
 function rowOf(command: Command): Row | undefined {

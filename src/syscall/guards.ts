@@ -1,9 +1,11 @@
+import { CMD } from "../abi/service.ts";
 import { mayUseSessionOf } from "../access/caller.ts";
 import type { MapRecord, SpecialField } from "../maps/map.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
-import type { Capability, Origin, Target } from "./command.ts";
-import { failed, type Outcome } from "./outcome.ts";
-import { type FdRecord, OPERATOR, OpenMap, type State } from "./state.ts";
+import type { Capability, Command, ElementCommand, Origin, Target } from "./command.ts";
+import { failed, isRefusal, type Outcome } from "./outcome.ts";
+import { checkQuota } from "./quota.ts";
+import { type FdRecord, OPERATOR, OpenMap, type State, severalNamed } from "./state.ts";
 
 /** That the session lives and is the caller's own; null: go on. Session 0, the operator's view, always does. */
 export function checkSession(state: State, origin: Origin): Outcome | null {
@@ -17,6 +19,14 @@ export function checkSession(state: State, origin: Origin): Outcome | null {
   if (!mayUseSessionOf(session.caller, origin.caller))
     return failed(refuse("EPERM", `session ${origin.session} is another caller's`), 0, { session: "foreign" });
   return null;
+}
+
+const FULL = refuse("EMFILE", "the session's descriptor table is full");
+
+/** The lowest free number in a session, or EMFILE. */
+export function newFd(state: State, session: number): number | Refusal {
+  const caller = state.session(session)?.caller ?? "";
+  return checkQuota(state, caller, "descriptors", 1) ?? state.freeFd(session) ?? FULL;
 }
 
 /** An open descriptor of any kind. */
@@ -40,6 +50,30 @@ export function openMap(state: State, origin: Origin, target: Target): OpenMap |
   return map === undefined ? refuse("ENOENT", `no map has id ${id}`) : new OpenMap(state, map, OPERATOR);
 }
 
+/** From here on a buffer is looked at before it is taken on. */
+const LONG_BYTES = 64 * 1024;
+
+/** An element command with no more of its caller's buffers than the kernel reads of them: a key of its map, and of an update a value. */
+export function asRead(state: State, command: Command): Command {
+  if (!isOnElement(command)) return command;
+  const { cmd, key, value, target, exact } = command;
+  if (exact === true || (key?.length ?? 0) + (value?.length ?? 0) <= LONG_BYTES) return command;
+  const map = openMap(state, command, target);
+  if (isRefusal(map)) return command;
+  const { keySize } = map.map;
+  const updates = cmd === CMD.BPF_MAP_UPDATE_ELEM;
+  return {
+    ...command,
+    // Where no key is taken, that there is one is refused.
+    key: keySize === 0 ? key : (key?.subarray(0, keySize) ?? null),
+    value: updates ? (value?.subarray(0, map.type.valueBytes(map.map, state.host)) ?? null) : value,
+  };
+}
+
+function isOnElement(command: Command): command is Command & ElementCommand {
+  return "key" in command && !("attr" in command);
+}
+
 /** The map that an event was about. Throws where there is none: then the state is not the one before the event. */
 export function replayedMap(state: State, id: number): OpenMap {
   const map = state.map(id);
@@ -55,8 +89,7 @@ function referencedMap(state: State, target: Exclude<Target, { by: "fd" }>): num
       return state.pinAt(target.pathname) ?? refuse("ENOENT", `no map is pinned at ${target.pathname}`);
     case "name": {
       const ids = state.mapsNamed(target.name);
-      if (ids.length > 1)
-        return refuse("EINVAL", `${ids.length} maps have the name ${target.name}: ids ${ids.join(", ")}`);
+      if (ids.length > 1) return refuse("EINVAL", severalNamed(target.name, ids));
       return ids[0] ?? refuse("ENOENT", `no map has the name ${target.name}`);
     }
   }

@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
+import { BPF_F } from "../abi/bpf.ts";
 import { BTF_BYTES_MAX } from "../abi/limits.ts";
-import type { ObjectFacts, ObjectRecord, SocketFacts } from "../maps/object.ts";
+import { type ObjectFacts, type ObjectRecord, objectBytes, type SocketFacts } from "../maps/object.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
-import { Btf } from "./btf.ts";
-import { checkTypes } from "./btf_check.ts";
+import { checkedBtf } from "./btf_check.ts";
 import type {
   BtfLoadCommand,
   InterfacesCommand,
@@ -13,9 +13,9 @@ import type {
   Origin,
 } from "./command.ts";
 import { openAt, ownProcess } from "./descriptors.ts";
-import { checkCapability, readUser } from "./guards.ts";
+import { checkCapability, newFd, readUser } from "./guards.ts";
 import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
-import { checkObjects } from "./special_fields.ts";
+import { checkQuota } from "./quota.ts";
 import type { FdRecord, State } from "./state.ts";
 
 /**
@@ -27,17 +27,17 @@ export function open(state: State, command: Origin & OpenCommand): Outcome {
   const { found } = command.attr;
   if (found !== undefined && "errno" in found) return failed(refuse(found.errno, found.detail));
   const facts = found?.facts ?? imagined(state, command);
-  return isRefusal(facts) ? failed(facts) : openObject(state, command.session, facts);
+  return isRefusal(facts) ? failed(facts) : openObject(state, command, facts, command.attr.openFlags);
 }
 
 export function redoOpen(state: State, command: Origin & OpenCommand, outcome: Outcome): void {
   if (outcome.errno !== 0) return;
   const { found } = command.attr;
   const facts = found !== undefined && "facts" in found ? found.facts : (imagined(state, command) as ObjectFacts);
-  openObject(state, command.session, facts);
+  openObject(state, command, facts, command.attr.openFlags);
 }
 
-function openObject(state: State, session: number, facts: ObjectFacts): Outcome {
+function openObject(state: State, { session, caller }: Origin, facts: ObjectFacts, openFlags = 0): Outcome {
   const known = state.objects.known(facts);
   const id = known?.id ?? state.lastId("object") + 1;
   const file: FdRecord = {
@@ -46,14 +46,22 @@ function openObject(state: State, session: number, facts: ObjectFacts): Outcome 
     map: 0,
     object: id,
     readable: true,
-    writable: true,
+    writable: (openFlags & BPF_F.BPF_F_RDONLY) === 0,
   };
-  if (state.freeFd(session) === undefined) return openAt(state, session, { ...file, object: 0 });
+  const refusal = known === undefined ? checkNew(state, caller, facts) : null;
+  if (refusal !== null) return failed(refusal);
+  const fd = newFd(state, session);
+  if (isRefusal(fd)) return failed(fd);
   state.usedId("object", id);
-  state.objects.put({ ...known, ...facts, id } as ObjectRecord);
+  state.objects.put({ ...(known ?? { creator: caller }), ...facts, id } as ObjectRecord);
   count(state, facts);
   const outcome = openAt(state, session, file);
   return { ...outcome, out: { ...outcome.out, object: id } };
+}
+
+/** One object more, and the kernel's memory for a blob of BTF. */
+function checkNew(state: State, caller: string, facts: ObjectFacts): Refusal | null {
+  return checkQuota(state, caller, "kernel_bytes", objectBytes(facts)) ?? checkQuota(state, caller, "objects", 1);
 }
 
 /** Numbers that were given are not given again. */
@@ -125,11 +133,11 @@ function idOfPath(path: string): string {
 /** bpf_btf_load(), kernel/bpf/syscall.c. */
 export function loadBtf(state: State, command: Origin & BtfLoadCommand): Outcome {
   const facts = checkBtf(state, command);
-  return isRefusal(facts) ? failed(facts) : openObject(state, command.session, facts);
+  return isRefusal(facts) ? failed(facts) : openObject(state, command, facts);
 }
 
 export function redoLoadBtf(state: State, command: Origin & BtfLoadCommand, outcome: Outcome): void {
-  if (outcome.errno === 0) openObject(state, command.session, btfFacts(state, command));
+  if (outcome.errno === 0) openObject(state, command, btfFacts(state, command));
 }
 
 function checkBtf(state: State, command: Origin & BtfLoadCommand): ObjectFacts | Refusal {
@@ -137,11 +145,13 @@ function checkBtf(state: State, command: Origin & BtfLoadCommand): ObjectFacts |
   if (refusal !== null) return refusal;
   const { btfSize } = command.attr;
   if (btfSize > BTF_BYTES_MAX) return refuse("E2BIG", `btf_size is ${btfSize}: more than ${BTF_BYTES_MAX}`);
+  const { btfBytesMax = BTF_BYTES_MAX } = state.host;
+  if (btfSize > btfBytesMax)
+    return refuse("E2BIG", `btf_size is ${btfSize}: more than the ${btfBytesMax} that MAPLEDGER_BTF_MAX allows`);
   const blob = readUser(command.value, btfSize, "btf");
   if (isRefusal(blob)) return blob;
-  const btf = Btf.parse(blob);
-  if (isRefusal(btf)) return btf;
-  return checkTypes(btf) ?? checkObjects(btf) ?? btfFacts(state, command);
+  const btf = checkedBtf(blob, state.host.undestroyed);
+  return isRefusal(btf) ? btf : btfFacts(state, command);
 }
 
 function btfFacts(state: State, { value, attr }: BtfLoadCommand): ObjectFacts {

@@ -12,9 +12,19 @@ interface Digest {
   readonly sha256: string;
 }
 
+/** As bpf_map_free_deferred() of kernel/bpf/syscall.c: what would take too long in one moment. */
+export interface Deferred {
+  readonly maps?: readonly number[];
+  readonly objects?: readonly number[];
+  /** Maps whose elements of interfaces that are gone go later; they are looked through for them. */
+  readonly interfaces?: readonly number[];
+}
+
 /** Outputs beside key and value, by the names of union bpf_attr; bytes in hex. */
 export interface Out {
   readonly count?: number;
+  /** Of a delete batch that passes over keys without an element: which these were, from 0. No event has it: see withoutAbsent. */
+  readonly absent?: readonly number[];
   readonly out_batch?: string;
   readonly next_id?: number;
   readonly info_len?: number;
@@ -25,12 +35,16 @@ export interface Out {
   readonly map_id?: number;
   /** What was taken out is gone although the answer could not be written (EFAULT). */
   readonly taken?: true;
+  /** What was read shows ids of what the elements hold, where an update takes descriptors. */
+  readonly ids?: true;
   /** A page of elements was not the last. */
   readonly more?: boolean;
   /** Where a pin or directory of bpffs was made or removed: absolute, without "." and "..". */
   readonly pathname?: string;
   /** Maps that nothing holds any more. */
   readonly freed?: readonly number[];
+  /** Of maps in `freed`, of objects and of interfaces that are gone, those whose elements go later: FREE_DEFERRED events tell of that. */
+  readonly deferred?: Deferred;
   /** Bytes that mmap(2) can reach. */
   readonly memory?: number;
   /** The object that a descriptor was opened of. */
@@ -54,6 +68,8 @@ export interface Out {
   readonly asked?: string;
   /** In an event: key and value are the beginning of what was answered, which is this. */
   readonly answer?: CutAnswer;
+  /** The caller's quota that the command would have been over. */
+  readonly quota?: string;
   /** Why a command never ran: there is no such session, or it has ended. */
   readonly session?: "unknown" | "ended" | "foreign";
 }
@@ -90,7 +106,8 @@ export function opened(fd: number, map: number, out: Out | null = null): Outcome
 }
 
 export function failed(refusal: Refusal, map = 0, out: Out | null = null, key: Buffer | null = null): Outcome {
-  return { ret: -1, errno: refusal.number, detail: refusal.detail, map, key, value: null, out };
+  const told = refusal.quota === null ? out : { ...out, quota: refusal.quota };
+  return { ret: -1, errno: refusal.number, detail: refusal.detail, map, key, value: null, out: told };
 }
 
 /** Narrows what an operation answered. */

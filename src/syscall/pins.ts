@@ -8,6 +8,7 @@ import { mapFile } from "./create.ts";
 import { openAt } from "./descriptors.ts";
 import { checkSession, openFile, openMap } from "./guards.ts";
 import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
+import { checkQuota } from "./quota.ts";
 import type { State } from "./state.ts";
 
 /**
@@ -46,9 +47,9 @@ export function objPin(state: State, command: Origin & PinCommand): Outcome {
   const pin = lookUpPin(state, command);
   if ("errno" in pin) return pin;
   const { path, map } = pin;
-  const refusal = checkNew(state, path, command.attr.found);
+  const refusal = checkNew(state, path, command);
   if (refusal !== null) return failed(refusal, map.id);
-  state.pin(map, path.pathname);
+  state.pin(map, path.pathname, command.caller);
   return done(map.id, null, { pathname: path.pathname });
 }
 
@@ -66,8 +67,8 @@ function lookUpPin(state: State, command: Origin & PinCommand): { path: Path; ma
   return isRefusal(path) ? failed(path, map.map.id) : { path, map: map.map };
 }
 
-export function redoObjPin(state: State, _command: Origin & PinCommand, outcome: Outcome): void {
-  if (outcome.errno === 0) state.pin(state.map(outcome.map) as MapRecord, outcome.out?.pathname as string);
+export function redoObjPin(state: State, { caller }: Origin & PinCommand, outcome: Outcome): void {
+  if (outcome.errno === 0) state.pin(state.map(outcome.map) as MapRecord, outcome.out?.pathname as string, caller);
 }
 
 /** bpf_obj_get(), kernel/bpf/syscall.c and inode.c. */
@@ -110,13 +111,13 @@ export function redoChangePath(state: State, command: Origin & PathCommand, outc
   if (outcome.errno === 0) change(state, command, outcome.out?.pathname as string);
 }
 
-function change(state: State, command: PathCommand, pathname: string): void {
+function change(state: State, command: Origin & PathCommand, pathname: string): void {
   switch (command.cmd) {
     case CMD.UNLINK:
       state.unpin(pathname);
       break;
     case CMD.MKDIR:
-      state.makeDirectory(pathname);
+      state.makeDirectory(pathname, command.caller);
       break;
     case CMD.RMDIR:
       state.removeDirectory(pathname);
@@ -124,8 +125,8 @@ function change(state: State, command: PathCommand, pathname: string): void {
   }
 }
 
-function checkChange(state: State, command: PathCommand, path: Path): Refusal | null {
-  if (command.cmd === CMD.MKDIR) return checkNew(state, { ...path, slash: false }, command.attr.found);
+function checkChange(state: State, command: Origin & PathCommand, path: Path): Refusal | null {
+  if (command.cmd === CMD.MKDIR) return checkNew(state, { ...path, slash: false }, command);
   const directory = isDirectory(state, path.pathname);
   const pin = state.pinAt(path.pathname) !== undefined;
   if (!directory && !pin) return refuse("ENOENT", `nothing is at ${shown(path)}`);
@@ -193,6 +194,30 @@ function resolve(
   return { pathname: at, slash: pathname.endsWith("/") };
 }
 
+/**
+ * The place on bpffs that a command's path names; null: the command fails before anything is looked up there; "nowhere": it
+ * leads through what is no directory, or begins at a descriptor that is none.
+ */
+export function placeOf(
+  state: State,
+  session: number,
+  { pathname, fileFlags, pathFd }: PathAttr,
+): string | null | "nowhere" {
+  const path = resolve(state, session, pathname, fileFlags, pathFd);
+  if (!isRefusal(path)) return path.pathname;
+  if (pathname === null || pathname === "" || Buffer.byteLength(pathname) >= PATH_BYTES_MAX) return null;
+  const names = pathname.split("/").filter((name) => name !== "" && name !== ".");
+  const isRelative = !pathname.startsWith("/");
+  if (names.includes("..") || (isRelative && (fileFlags & BPF_F.BPF_F_PATH_FD) !== 0)) return "nowhere";
+  return [isRelative ? BPFFS : "", ...names].join("/");
+}
+
+interface PathAttr {
+  readonly pathname: string | null;
+  readonly fileFlags: number;
+  readonly pathFd: number;
+}
+
 /** Whether a directory is on bpffs. */
 function isBelow(pathname: string): boolean {
   return pathname === BPFFS || pathname.startsWith(`${BPFFS}/`);
@@ -206,10 +231,13 @@ function exists(state: State, { pathname }: Path): boolean {
   return isDirectory(state, pathname) || state.pinAt(pathname) !== undefined;
 }
 
-/** filename_create(), fs/namei.c. What the machine has at the path counts as what the ledger has. */
-function checkNew(state: State, path: Path, found?: Occupied): Refusal | null {
+type NewCommand = Pick<Origin, "caller"> & { readonly attr: { readonly found?: Occupied } };
+
+/** filename_create(), fs/namei.c, then bpf_get_inode(). What the machine has at the path counts as what the ledger has. */
+function checkNew(state: State, path: Path, { caller, attr: { found } }: NewCommand): Refusal | null {
   if (exists(state, path)) return refuse("EEXIST", `${shown(path)} exists`);
   if (found !== undefined) return refuse(found.errno, found.detail);
   if (!isBelow(path.pathname)) return refuse("EPERM", `${path.pathname} is not on bpffs, which is ${BPFFS}`);
-  return path.slash ? refuse("ENOENT", `${path.pathname}/ is no directory`) : null;
+  if (path.slash) return refuse("ENOENT", `${path.pathname}/ is no directory`);
+  return checkQuota(state, caller, "pins", 1);
 }

@@ -1,7 +1,19 @@
 import { createHash } from "node:crypto";
 import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { FIRST_FD, SESSION_FDS_MAX } from "../abi/limits.ts";
-import { afterPrefix, bytesKey, type Cell, type CellKey, type Cells, readU32Key, u32Key } from "../maps/cells.ts";
+import { OWNER } from "../access/caller.ts";
+import { type Limits, UNLIMITED, Usage } from "../access/quotas.ts";
+import {
+  afterKey,
+  afterPrefix,
+  bytesKey,
+  type Cell,
+  type CellKey,
+  type Cells,
+  readU32Key,
+  u32Key,
+} from "../maps/cells.ts";
+import { type Charge, chargeOf, elementCharge } from "../maps/charge.ts";
 import { elementsPrefix, usesPrefix } from "../maps/common.ts";
 import type {
   DriftPolicy,
@@ -14,17 +26,22 @@ import type {
   ProgOwner,
   World,
 } from "../maps/map.ts";
-import { ANON_INODE, type BtfFacts, type ObjectKind, type ObjectRecord } from "../maps/object.ts";
+import { ANON_INODE, type BtfFacts, type ObjectKind, type ObjectRecord, objectBytes } from "../maps/object.ts";
+import type { Refusal } from "../maps/refusal.ts";
 import { mapType } from "../maps/types.ts";
 import type { Capability, ClientProcess } from "./command.ts";
 import type { Effect } from "./effects.ts";
-import { Objects, type Tie } from "./objects.ts";
+import { type Leaving, Objects, type Tie } from "./objects.ts";
+import type { Deferred } from "./outcome.ts";
+import { checkQuota } from "./quota.ts";
 import { jsonCodec, numberCodec, type RowCodec, Table } from "./table.ts";
 
 export interface SessionRecord {
   readonly id: number;
   readonly name: string;
   readonly caller: string;
+  /** From where it was opened. */
+  readonly peer?: string;
   readonly ttlMs: number;
   readonly openedUs: number;
   /** Left out: all of them. */
@@ -43,6 +60,14 @@ export interface FdRecord extends OpenFile {
 export interface PinRecord {
   readonly pathname: string;
   readonly map: number;
+  /** The caller who made it; left out: as of a map. */
+  readonly creator?: string;
+}
+
+interface DirectoryRecord {
+  readonly pathname: string;
+  /** Likewise. */
+  readonly creator?: string;
 }
 
 /** A freed map whose kernel map lived on, in a boot. */
@@ -50,6 +75,9 @@ interface FormerMap {
   readonly map: number;
   readonly boot: string;
 }
+
+/** Whose elements go later: a freed map's, an object's; or a map's whose interfaces are gone. */
+export type DeferredPiece = { readonly map: number } | { readonly object: number } | { readonly interfaces: number };
 
 /** Who follows what the commands do: the mirror. */
 export interface Follower {
@@ -89,10 +117,12 @@ const mapCodec: RowCodec<MapRecord> = {
  *     k  name, 0, map id              -> (nothing): maps by name
  *     p  pathname                     -> a pin of bpffs: which map
  *     d  pathname                     -> a directory of bpffs
- *     g  map id                       -> (nothing): freed, but its elements are not reclaimed yet
+ *     g  map id                       -> (nothing): freed, but its elements are not reclaimed yet; the map: nor have they let go
+ *                                        of what they refer to
  *     e  map id, ...                  -> elements, as the map's type lays them out
  *     u  map id, ...                  -> in which order they were used, where the type keeps that
  *     h  (nothing)                    -> the machine's network interfaces
+ *     x  map id                       -> the key behind which elements of interfaces that are gone are still to be looked for; none: all
  *     w  kernel's map id              -> the freed map that it was the kernel map of
  *
  * and o, i, q, t of objects that are no maps: objects.ts.
@@ -104,24 +134,45 @@ export class State implements World {
   readonly sessions: Table<SessionRecord>;
   readonly maps: Table<MapRecord>;
   readonly objects: Objects;
+  /** What a caller may have. */
+  readonly limits: Limits;
   readonly #pins: Table<PinRecord>;
-  readonly #directories: Table<{ readonly pathname: string }>;
+  readonly #directories: Table<DirectoryRecord>;
   readonly #counters: Table<number>;
   readonly #fds: Table<FdRecord>;
   readonly #entryCounts: Table<number>;
   readonly #holds: Table<number>;
   readonly #interfaces: Table<readonly number[]>;
   readonly #former: Table<FormerMap>;
+  /** Made when it is asked for, and kept up to date from then on. */
+  #pinsByMap: Map<number, Set<string>> | null = null;
+  /**
+   * Told of each map that comes or goes, or a pin of which does, with the pin's path when `pinsOf` has it, or has it no more. null: of
+   * any of them; "": of the map itself, or of any of its pins.
+   */
+  onBelonging: ((map: number | null, pathname: string) => void) | null = null;
+  /** Which of these there were since it was settled, with the pin's path; "": the map itself. */
+  #unsettled: [map: number, pathname: string][] = [];
+  /** Descriptors of sessions, of which somebody has asked for it: kept up to date from then on. */
+  readonly #fdCounts = new Map<number, number>();
+  /** null: nobody has asked for it yet. A replay, which decides nothing, never does. */
+  #usage: Usage | null = null;
   #freed: number[] = [];
+  #deferred: Deferred | null = null;
+  /** What the event that is being done again has put off; null: none is. */
+  #redone: Deferred | null = null;
+  /** Whether there may be anything that was put off. */
+  #mayDefer = true;
   #gone: [map: number, key: string][] = [];
 
-  constructor(cells: Cells, host: Host, follower: Follower) {
+  constructor(cells: Cells, host: Host, follower: Follower, limits: Limits = UNLIMITED) {
+    this.limits = limits;
     this.cells = cells;
     this.host = host;
     this.follower = follower;
     this.sessions = new Table(cells, "s", jsonCodec());
     this.maps = new Table(cells, MAPS, mapCodec);
-    this.objects = new Objects(cells, follower);
+    this.objects = new Objects(cells, follower, (object, by) => this.#countObject(object, by));
     this.#pins = new Table(cells, "p", jsonCodec());
     this.#directories = new Table(cells, "d", jsonCodec());
     this.#counters = new Table(cells, "c", numberCodec);
@@ -132,8 +183,19 @@ export class State implements World {
     this.#former = new Table(cells, "w", jsonCodec());
   }
 
-  /** After the cells went back to an earlier state. */
-  forget(): void {
+  /** What the cells say is there for good. */
+  settle(): void {
+    this.usage.settle();
+    this.#unsettled = [];
+  }
+
+  /**
+   * After the cells went back to an earlier state. `usage`: a mark of then, of no earlier state than was settled last; left out: all is
+   * made again.
+   */
+  forget(usage?: number): void {
+    if (usage === undefined) this.#usage = null;
+    else this.#usage?.rollback(usage);
     this.sessions.forget();
     this.maps.forget();
     this.objects.forget();
@@ -145,8 +207,71 @@ export class State implements World {
     this.#holds.forget();
     this.#interfaces.forget();
     this.#former.forget();
+    if (usage === undefined) {
+      this.#pinsByMap = null;
+      this.onBelonging?.(null, "");
+    } else this.#takeBack();
+    this.#fdCounts.clear();
     this.#freed = [];
     this.#gone = [];
+    this.#deferred = null;
+    this.#mayDefer = true;
+  }
+
+  /** What the cells that have gone back say of maps and pins is noted again. */
+  #takeBack(): void {
+    for (const [map, pathname] of this.#unsettled) {
+      if (pathname === "" || this.#pinsByMap === null) continue;
+      forgetPin(this.#pinsByMap, map, pathname);
+      const pinned = this.pinAt(pathname);
+      if (pinned !== undefined) notePin(this.#pinsByMap, pinned, pathname);
+    }
+    for (const [map] of this.#unsettled) this.onBelonging?.(map, "");
+  }
+
+  #belongsOtherwise(map: number, pathname: string): void {
+    if (this.#pinsByMap !== null || this.onBelonging !== null) this.#unsettled.push([map, pathname]);
+    this.onBelonging?.(map, pathname);
+  }
+
+  // Who has how much.
+
+  get usage(): Usage {
+    this.#usage ??= this.#countAll();
+    return this.#usage;
+  }
+
+  /** From the tables of sessions, descriptors, pins, directories, objects and maps: elements are not walked. */
+  #countAll(): Usage {
+    const usage = new Usage();
+    const callers = new Map<number, string>();
+    for (const [, { id, caller }] of this.sessions.from("")) {
+      callers.set(id, caller);
+      usage.add(caller, "sessions", 1);
+    }
+    for (const [key] of this.#fds.from("")) usage.add(callers.get(readU32Key(key, 0)) ?? "", "descriptors", 1);
+    for (const rows of [this.#pins.from(""), this.#directories.from("")])
+      for (const [, row] of rows) usage.add(creatorOf(row), "pins", 1);
+    for (const object of this.objects.all()) addObject(usage, object, 1);
+    for (const [, map] of this.maps.from("")) this.#addMap(usage, map, this.entryCount(map.id), 1);
+    usage.settle();
+    return usage;
+  }
+
+  #addMap(usage: Usage, map: MapRecord, entries: number, by: 1 | -1): void {
+    const { bytes, kernelBytes } = this.chargeOf(map, entries);
+    const creator = creatorOf(map);
+    usage.add(creator, "maps", by);
+    usage.add(creator, "bytes", by * bytes);
+    usage.add(creator, "kernel_bytes", by * kernelBytes);
+  }
+
+  #countObject(object: ObjectRecord, by: 1 | -1): void {
+    if (this.#usage !== null) addObject(this.#usage, object, by);
+  }
+
+  chargeOf(map: MapRecord, entries: number): Charge {
+    return chargeOf(mapType(map.type) as MapType, map, entries, this.host);
   }
 
   // Counters: what was given out last is never given out again.
@@ -165,6 +290,19 @@ export class State implements World {
     return this.sessions.get(u32Key(id));
   }
 
+  openSession(session: SessionRecord): void {
+    this.sessions.put(u32Key(session.id), session);
+    this.#usage?.add(session.caller, "sessions", 1);
+  }
+
+  endSession(id: number): void {
+    const session = this.session(id);
+    if (session === undefined) return;
+    this.sessions.delete(u32Key(id));
+    this.#fdCounts.delete(id);
+    this.#usage?.add(session.caller, "sessions", -1);
+  }
+
   fd(session: number, fd: number): FdRecord | undefined {
     return fd < 0 ? undefined : this.#fds.get(u32Key(session) + u32Key(fd));
   }
@@ -173,11 +311,23 @@ export class State implements World {
     for (const [key, file] of this.#fds.under(u32Key(session))) yield [readU32Key(key, 4), file];
   }
 
+  fdCount(session: number): number {
+    const count = this.#fdCounts.get(session) ?? this.#fds.countUnder(u32Key(session));
+    this.#fdCounts.set(session, count);
+    return count;
+  }
+
+  #countFd(session: number, by: 1 | -1): void {
+    this.#usage?.add(this.session(session)?.caller ?? "", "descriptors", by);
+    const count = this.#fdCounts.get(session);
+    if (count !== undefined) this.#fdCounts.set(session, count + by);
+  }
+
   /** The lowest number from FIRST_FD on that is free in the session, or undefined: EMFILE. */
   freeFd(session: number): number | undefined {
     let free = FIRST_FD;
-    for (const [fd] of this.fds(session)) {
-      if (fd !== free) break;
+    for (const key of this.#fds.keysUnder(u32Key(session))) {
+      if (readU32Key(key, 4) !== free) break;
       free++;
     }
     return free < SESSION_FDS_MAX ? free : undefined;
@@ -185,6 +335,7 @@ export class State implements World {
 
   openFd(session: number, fd: number, file: FdRecord): void {
     this.#fds.put(u32Key(session) + u32Key(fd), file);
+    this.#countFd(session, 1);
     this.usedId("file", file.file);
     if (file.map !== 0) this.hold(file.map);
     if (file.object !== 0) this.holdObject(file.object);
@@ -194,6 +345,7 @@ export class State implements World {
     const file = this.fd(session, fd);
     if (file === undefined) return;
     this.#fds.delete(u32Key(session) + u32Key(fd));
+    this.#countFd(session, -1);
     if (file.object !== 0) this.releaseObject(file.object);
     if (file.map === 0) return;
     const map = this.#opened(file.map);
@@ -218,24 +370,47 @@ export class State implements World {
   }
 
   releaseObject(id: number): void {
-    this.#removeTied(this.objects.release(id, (tie) => this.#isOfInode(tie)));
+    this.#removeTied(
+      id,
+      "released",
+      this.objects.release(id, (tie) => this.#isOfInode(tie)),
+    );
   }
 
   /** A process has exited, a cgroup was removed: what belonged to it goes. */
   endObject(id: number): void {
-    this.#removeTied(this.objects.end(id, (tie) => this.#isOfInode(tie)));
+    this.#removeTied(
+      id,
+      "ended",
+      this.objects.end(id, (tie) => this.#isOfInode(tie)),
+    );
   }
 
   #isOfInode({ map }: Tie): boolean {
     return this.map(map)?.type === INODE_STORAGE;
   }
 
+  /** Elements that go with an object: as many as may go at once, or all later. */
+  #removeTied(id: number, why: Leaving, leaving: Iterable<Tie>): void {
+    const ties: Tie[] = [];
+    for (const tie of leaving) {
+      if (this.#goesLater("objects", id, ties.length + 1)) {
+        this.objects.defer(id, why);
+        this.#putOff("objects", id);
+        return;
+      }
+      ties.push(tie);
+    }
+    this.#goAtOnce(ties.length);
+    this.objects.leave(id, () => this.#removeAll(id, ties));
+  }
+
   /** Removing an element may free its map, and with it what else was tied. */
-  #removeTied(ties: readonly Tie[]): void {
+  #removeAll(object: number, ties: readonly Tie[]): void {
     for (const { map, key } of ties) {
-      if (this.map(map) === undefined) continue;
-      const tied = this.#opened(map);
-      tied.type.remove(tied, key);
+      const tied = this.map(map) === undefined ? null : this.#opened(map);
+      if (tied === null) this.objects.untie(object, map, key);
+      else tied.type.remove(tied, key);
     }
   }
 
@@ -267,10 +442,23 @@ export class State implements World {
     this.#interfaces.put("", ifindexes);
     for (const [, record] of [...this.maps.from("")]) {
       if (!sendsToInterfaces(record.type)) continue;
+      const entries = this.entryCount(record.id);
+      if (this.#goesLater("interfaces", record.id, entries)) {
+        this.cells.put(`x${u32Key(record.id)}`, NOTHING);
+        this.#putOff("interfaces", record.id);
+        continue;
+      }
+      this.#goAtOnce(entries);
       const map = this.#opened(record.id);
-      const gone = [...map.type.stored(map)].filter(({ value }) => !ifindexes.includes(value.readUInt32LE(0)));
-      for (const { key } of gone) map.type.remove(map, key);
+      this.#removeOfInterfaces(map, map.type.stored(map));
     }
+  }
+
+  /** Those of some elements whose interface is gone. */
+  #removeOfInterfaces(map: OpenMap, elements: Iterable<Element>): void {
+    const { interfaces } = this;
+    const gone = [...elements].filter(({ value }) => !interfaces.includes(value.readUInt32LE(0)));
+    for (const { key } of gone) map.type.remove(map, key);
   }
 
   // Maps.
@@ -285,14 +473,22 @@ export class State implements World {
     return undefined;
   }
 
+  /** Ids of maps with this name, ascending: of more than NAMED_MAX one more than that. */
   mapsNamed(name: string): number[] {
     const prefix = `k${nameKey(name)}`;
-    return [...this.cells.range(prefix, afterPrefix(prefix))].map(([key]) => readU32Key(key, prefix.length));
+    const ids: number[] = [];
+    for (const [key] of this.cells.range(prefix, afterPrefix(prefix))) {
+      ids.push(readU32Key(key, prefix.length));
+      if (ids.length > NAMED_MAX) break;
+    }
+    return ids;
   }
 
   createMap(map: MapRecord): void {
     this.maps.put(u32Key(map.id), map);
+    this.#belongsOtherwise(map.id, "");
     this.#entryCounts.put(u32Key(map.id), 0);
+    if (this.#usage !== null) this.#addMap(this.#usage, map, 0, 1);
     this.cells.put(`k${nameKey(map.name)}${u32Key(map.id)}`, NOTHING);
     this.usedId("map", map.id);
     const btf = this.#btfOf(map);
@@ -370,12 +566,25 @@ export class State implements World {
     return use;
   }
 
+  /** How many elements pages of a map list. */
+  listedCount({ id, type, maxEntries }: Pick<MapRecord, "id" | "type" | "maxEntries">): number {
+    return mapType(type)?.dense === true ? maxEntries : this.entryCount(id);
+  }
+
   entryCount(id: number): number {
     return this.#entryCounts.get(u32Key(id)) ?? 0;
   }
 
-  setEntryCount(id: number, count: number): void {
-    this.#entryCounts.put(u32Key(id), count);
+  setEntryCount(map: MapRecord, type: MapType, count: number): void {
+    const key = u32Key(map.id);
+    if (this.#usage !== null && !type.preallocated(map)) {
+      const more = count - (this.#entryCounts.get(key) ?? 0);
+      const each = elementCharge(type, map, this.host);
+      const creator = creatorOf(map);
+      this.#usage.add(creator, "bytes", more * each.bytes);
+      this.#usage.add(creator, "kernel_bytes", more * each.kernelBytes);
+    }
+    this.#entryCounts.put(key, count);
   }
 
   holds(id: number): number {
@@ -395,18 +604,119 @@ export class State implements World {
     }
     const map = this.map(id) as MapRecord;
     const opened = this.#opened(id);
+    const entries = this.entryCount(id);
+    if (this.#usage !== null) this.#addMap(this.#usage, map, entries, -1);
     this.#holds.delete(u32Key(id));
     this.maps.delete(u32Key(id));
+    this.#belongsOtherwise(id, "");
     this.#entryCounts.delete(u32Key(id));
     this.cells.delete(`k${nameKey(map.name)}${u32Key(id)}`);
     this.cells.put(`g${u32Key(id)}`, NOTHING);
+    if (sendsToInterfaces(map.type)) this.cells.delete(`x${u32Key(id)}`);
     this.follower.freed(map);
     this.#freed.push(id);
     const btf = this.#btfOf(map);
     if (btf !== null) this.releaseObject(btf.id);
-    const { freed, stored } = opened.type;
+    const { freed } = opened.type;
+    if (freed === null) return;
+    if (this.#goesLater("maps", id, entries)) {
+      this.cells.put(`g${u32Key(id)}`, mapCodec.encode(map));
+      this.#putOff("maps", id);
+      return;
+    }
+    this.#goAtOnce(entries);
     // Letting go changes cells, and they must not change while they are walked.
-    if (freed !== null) for (const element of [...stored(opened)]) freed(opened, element);
+    for (const element of [...opened.type.stored(opened)]) freed(opened, element);
+  }
+
+  // What would take too long in one moment goes later, by events of its own. Which that is has been decided once, and stands in the event.
+
+  /** How many elements more may go beside what commands are about; what is beyond that goes later. */
+  atOnce = Number.POSITIVE_INFINITY;
+
+  /** What follows does what an event says: what that has put off goes later, and nothing else. null: it is decided. */
+  redoing(deferred: Deferred | null): void {
+    this.#redone = deferred;
+  }
+
+  #goesLater(kind: keyof Deferred, id: number, elements: number): boolean {
+    return this.#redone === null ? elements > this.atOnce : this.#redone[kind]?.includes(id) === true;
+  }
+
+  #goAtOnce(elements: number): void {
+    if (this.#redone === null) this.atOnce -= elements;
+  }
+
+  #putOff(kind: keyof Deferred, id: number): void {
+    this.#mayDefer = true;
+    this.#deferred = { ...this.#deferred, [kind]: [...(this.#deferred?.[kind] ?? []), id] };
+  }
+
+  /** What was put off since this was asked last; null: nothing. */
+  takeDeferred(): Deferred | null {
+    const deferred = this.#deferred;
+    this.#deferred = null;
+    return deferred;
+  }
+
+  /** A map or an object whose elements are still to go, or a map that is to be looked through; null: there is none. */
+  deferred(): DeferredPiece | null {
+    if (!this.#mayDefer) return null;
+    for (const [cell, bytes] of this.cells.range("g", afterPrefix("g")))
+      if (bytes.length > 0) return { map: readU32Key(cell, 1) };
+    const object = this.objects.deferred();
+    if (object !== undefined) return { object };
+    for (const [cell] of this.cells.range("x", afterPrefix("x"))) return { interfaces: readU32Key(cell, 1) };
+    this.#mayDefer = false;
+    return null;
+  }
+
+  /** Whether a freed map's elements are still to let go of what they refer to. */
+  isDeferred(id: number): boolean {
+    return (this.cells.get(`g${u32Key(id)}`)?.length ?? 0) > 0;
+  }
+
+  /** Has at most `limit` elements of a freed map let go of what they refer to, and takes them out. Answers how many. */
+  freeElements(id: number, limit: number): number {
+    if (!this.isDeferred(id)) return 0;
+    const opened = new OpenMap(this, mapCodec.decode(this.cells.get(`g${u32Key(id)}`) as Buffer), OPERATOR);
+    const { freed, stored, cellOf } = opened.type;
+    const elements: Element[] = [];
+    for (const element of stored(opened)) if (elements.push(element) === limit) break;
+    for (const element of elements) {
+      freed?.(opened, element);
+      this.cells.delete(cellOf(opened.map, element.key));
+    }
+    if (elements.length < limit) this.cells.put(`g${u32Key(id)}`, NOTHING);
+    return elements.length;
+  }
+
+  /** Looks at the next `limit` elements of a map, and removes those of interfaces that are gone. Answers at how many it has looked. */
+  freeOfInterfaces(id: number, limit: number): number {
+    const cell = `x${u32Key(id)}`;
+    const behind = this.cells.get(cell);
+    if (behind === undefined) return 0;
+    const map = this.#opened(id);
+    const prefix = elementsPrefix(map.map);
+    const from = behind.length === 0 ? prefix : afterKey(map.type.cellOf(map.map, behind));
+    const elements: Element[] = [];
+    for (const [at, bytes] of this.cells.range(from, afterPrefix(prefix))) {
+      const element = map.type.element(map, at, bytes);
+      if (element !== null && elements.push(element) === limit) break;
+    }
+    if (elements.length < limit) this.cells.delete(cell);
+    else this.cells.put(cell, (elements.at(-1) as Element).key);
+    this.#removeOfInterfaces(map, elements);
+    return elements.length;
+  }
+
+  /** Removes at most `limit` of the elements that go with an object. Answers how many. */
+  freeTied(id: number, limit: number): number {
+    const ties: Tie[] = [];
+    for (const tie of this.objects.leavingLater(id, (tie) => this.#isOfInode(tie))) if (ties.push(tie) === limit) break;
+    if (ties.length < limit) this.objects.undefer(id);
+    this.objects.leave(id, () => this.#removeAll(id, ties));
+    return ties.length;
   }
 
   /** The maps that went since this was asked last; null: none. */
@@ -432,7 +742,8 @@ export class State implements World {
 
   /** Removes elements of freed maps, at most `limit` of them; answers whether any may be left. */
   reclaim(limit: number): boolean {
-    const garbage = [...this.cells.range("g", afterPrefix("g"))].map(([key]) => key);
+    const garbage: CellKey[] = [];
+    for (const [key, bytes] of this.cells.range("g", afterPrefix("g"))) if (bytes.length === 0) garbage.push(key);
     let left = limit;
     for (const key of garbage) {
       const id = readU32Key(key, 1);
@@ -452,8 +763,11 @@ export class State implements World {
 
   // Pins and directories of bpffs, by their canonical path.
 
-  pin(map: MapRecord, pathname: string): void {
-    this.#pins.put(pathKey(pathname), { pathname, map: map.id });
+  pin(map: MapRecord, pathname: string, creator: string): void {
+    this.#pins.put(pathKey(pathname), { pathname, map: map.id, creator });
+    this.#usage?.add(creator, "pins", 1);
+    if (this.#pinsByMap !== null) notePin(this.#pinsByMap, map.id, pathname);
+    this.#belongsOtherwise(map.id, pathname);
     this.hold(map.id);
     this.follower.pinned(map, pathname);
   }
@@ -463,41 +777,70 @@ export class State implements World {
   }
 
   unpin(pathname: string): void {
-    const id = this.pinAt(pathname) as number;
+    const pin = this.#pins.get(pathKey(pathname)) as PinRecord;
+    const id = pin.map;
     this.#pins.delete(pathKey(pathname));
+    this.#usage?.add(creatorOf(pin), "pins", -1);
+    if (this.#pinsByMap !== null) forgetPin(this.#pinsByMap, id, pathname);
+    this.#belongsOtherwise(id, pathname);
     this.follower.unpinned(pathname);
     this.release(id);
+  }
+
+  /** The paths that a map is pinned at. */
+  pinsOf(id: number): ReadonlySet<string> {
+    if (this.#pinsByMap === null) {
+      this.#pinsByMap = new Map();
+      for (const { pathname, map } of this.pinned()) notePin(this.#pinsByMap, map, pathname);
+    }
+    return this.#pinsByMap.get(id) ?? NO_PINS;
   }
 
   isDirectory(pathname: string): boolean {
     return this.#directories.get(pathKey(pathname)) !== undefined;
   }
 
-  makeDirectory(pathname: string): void {
-    this.#directories.put(pathKey(pathname), { pathname });
+  makeDirectory(pathname: string, creator: string): void {
+    this.#directories.put(pathKey(pathname), { pathname, creator });
+    this.#usage?.add(creator, "pins", 1);
     this.follower.directoryMade(pathname);
   }
 
   removeDirectory(pathname: string): void {
+    const directory = this.#directories.get(pathKey(pathname)) as DirectoryRecord;
     this.#directories.delete(pathKey(pathname));
+    this.#usage?.add(creatorOf(directory), "pins", -1);
     this.follower.directoryRemoved(pathname);
   }
 
   /** Whether any pin or directory stands below. */
   hasEntries(pathname: string): boolean {
     const below = `${pathname}/`;
-    for (const pin of this.pinned()) if (pin.pathname.startsWith(below)) return true;
-    for (const directory of this.directories()) if (directory.startsWith(below)) return true;
+    // Longer paths stand by their beginning and a hash: what begins alike may be another's.
+    const prefix = bytesKey(Buffer.from(below).subarray(0, PATH_IN_KEY_BYTES_MAX));
+    for (const rows of [this.#pins.under(prefix), this.#directories.under(prefix)])
+      for (const [, row] of rows) if (row.pathname.startsWith(below)) return true;
     return false;
   }
 
-  *pinned(): Iterable<PinRecord> {
-    for (const [, pin] of this.#pins.from("")) yield pin;
+  /** In the order of their keys; behind the one at `after`, "": all of them. */
+  *pinned(after = ""): Iterable<PinRecord> {
+    for (const [, pin] of this.#pins.from(behindPath(after))) yield pin;
   }
 
-  *directories(): Iterable<string> {
-    for (const [, { pathname }] of this.#directories.from("")) yield pathname;
+  /** Likewise. */
+  *directories(after = ""): Iterable<string> {
+    for (const [, { pathname }] of this.#directories.from(behindPath(after))) yield pathname;
   }
+}
+
+/** Maps of one name that are told of to who means one of them. */
+export const NAMED_MAX = 16;
+
+/** Why a name means no map: several, as `mapsNamed` answers them, have it. `name`: as it was given. */
+export function severalNamed(name: string, ids: readonly number[]): string {
+  if (ids.length <= NAMED_MAX) return `${ids.length} maps have the name ${name}: ids ${ids.join(", ")}`;
+  return `more than ${NAMED_MAX} maps have the name ${name}: ids ${ids.slice(0, NAMED_MAX).join(", ")} and others`;
 }
 
 /** Where a map's record stands. */
@@ -505,7 +848,30 @@ export function mapCell(id: number): CellKey {
   return `${MAPS}${u32Key(id)}`;
 }
 
+/** Whose quotas a map, or an object, is charged to. */
+function creatorOf({ creator }: { readonly creator?: string }): string {
+  return creator ?? OWNER.name;
+}
+
+function addObject(usage: Usage, object: ObjectRecord, by: 1 | -1): void {
+  usage.add(creatorOf(object), "objects", by);
+  usage.add(creatorOf(object), "kernel_bytes", by * objectBytes(object));
+}
+
 const NOTHING = Buffer.alloc(0);
+const NO_PINS: ReadonlySet<string> = new Set();
+
+function notePin(pins: Map<number, Set<string>>, map: number, pathname: string): void {
+  const known = pins.get(map);
+  if (known === undefined) pins.set(map, new Set([pathname]));
+  else known.add(pathname);
+}
+
+function forgetPin(pins: Map<number, Set<string>>, map: number, pathname: string): void {
+  const known = pins.get(map);
+  known?.delete(pathname);
+  if (known?.size === 0) pins.delete(map);
+}
 
 function nameKey(name: string): CellKey {
   return `${name}\0`;
@@ -518,6 +884,10 @@ function pathKey(pathname: string): CellKey {
   const bytes = Buffer.from(pathname);
   if (bytes.length <= PATH_IN_KEY_BYTES_MAX) return bytesKey(bytes);
   return bytesKey(bytes.subarray(0, PATH_IN_KEY_BYTES_MAX)) + bytesKey(createHash("sha256").update(bytes).digest());
+}
+
+function behindPath(pathname: string): CellKey {
+  return pathname === "" ? "" : afterKey(pathKey(pathname));
 }
 
 /** The maps among cells of a state. */
@@ -582,6 +952,8 @@ export class OpenMap implements MapStore {
   updateFlags = 0;
   /** The command has written or removed an element. */
   isChanged = false;
+  /** What it writes is in the kernel map already: no quota keeps it out. */
+  isImported = false;
   /** How many elements the command has come past. */
   at = 0;
 
@@ -606,8 +978,19 @@ export class OpenMap implements MapStore {
   }
 
   setEntryCount(count: number): void {
-    if (this.#deferredCount === null) this.#state.setEntryCount(this.map.id, count);
+    if (this.#deferredCount === null) this.#state.setEntryCount(this.map, this.type, count);
     else this.#deferredCount = count;
+  }
+
+  growth(): Refusal | null {
+    if (this.isImported || this.type.preallocated(this.map)) return null;
+    const taken = this.entryCount() - this.#state.entryCount(this.map.id);
+    const { bytes, kernelBytes } = elementCharge(this.type, this.map, this.host);
+    const creator = creatorOf(this.map);
+    return (
+      checkQuota(this.#state, creator, "kernel_bytes", kernelBytes, taken * kernelBytes) ??
+      checkQuota(this.#state, creator, "bytes", bytes, taken * bytes)
+    );
   }
 
   /** Many changes after which the count is written once. */

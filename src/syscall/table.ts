@@ -48,6 +48,19 @@ export class Table<Row extends {}> {
       yield [key.slice(this.#letter.length), this.#codec.decode(bytes)];
   }
 
+  /** The keys alone, for whom rows would be read in vain. */
+  *keysUnder(prefix: CellKey): Iterable<CellKey> {
+    const from = this.#letter + prefix;
+    for (const [key] of this.#cells.range(from, afterPrefix(from))) yield key.slice(this.#letter.length);
+  }
+
+  /** How many rows there are whose key begins with `prefix`. */
+  countUnder(prefix: CellKey): number {
+    let count = 0;
+    for (const _ of this.keysUnder(prefix)) count++;
+    return count;
+  }
+
   /** Rows from `from` on, in key order. */
   *from(from: CellKey): Iterable<readonly [key: CellKey, row: Row]> {
     for (const [key, bytes] of this.#cells.range(this.#letter + from, afterPrefix(this.#letter)))

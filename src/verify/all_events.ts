@@ -1,46 +1,48 @@
 import { join } from "node:path";
-import { CMD } from "../abi/service.ts";
-import { ARCHIVE_FOLDER, Archive, openArchive } from "../archive/archive.ts";
+import { Archive, openArchive } from "../archive/archive.ts";
+import { readSums, SUMS } from "../archive/sums.ts";
 import { readTile, tileFile, tileOver } from "../archive/tiles.ts";
-import type { LogRows } from "../engine/tree.ts";
+import type { KeptEntries, LogRows } from "../engine/tree.ts";
 import { type RowBytes, rowBytes } from "../log/canonical.ts";
-import { HASH_BYTES } from "../log/merkle.ts";
-import { ARCHIVED, readArchived } from "../sqlite/archived.ts";
-import { BRANCH, CHECKPOINT, factsOf } from "../sqlite/facts.ts";
+import { HASH_BYTES, leafHash } from "../log/merkle.ts";
+import { TILE_HASHES } from "../log/tiles.ts";
+import { ARCHIVED, ARCHIVED_ENTRIES, entriesToKeep, readArchived, readEntries } from "../sqlite/archived.ts";
+import { LOG_ID } from "../sqlite/facts.ts";
 import type { SqliteLogRows } from "../sqlite/log_rows.ts";
-import type { ArchiveCommand, BackupRestoreCommand, CheckpointCommand, TreeBeginCommand } from "../syscall/command.ts";
+import { archivePlaces, type Places } from "./archived_state.ts";
+import { FactsCheck } from "./facts_check.ts";
 import type { Finding } from "./finding.ts";
 
-/** Commands that set facts of the ledger. */
-type FactCommand = ArchiveCommand | CheckpointCommand | TreeBeginCommand | BackupRestoreCommand;
-const SETTING_FACTS: ReadonlySet<number> = new Set([CMD.ARCHIVE, CMD.CHECKPOINT, CMD.TREE_BEGIN, CMD.BACKUP_RESTORE]);
-type Attr = FactCommand["attr"];
-
-const CMD_COLUMN = 4;
-const ERRNO_COLUMN = 11;
-const ATTR_COLUMN = 13;
-
-/** A log's events from the first on: the archived ones from its archive, where that is there. */
+/** A log's events from the first on, as of one moment: the archived ones from its archive, where that is there. */
 export class AllEvents implements Pick<LogRows, "rows"> {
+  readonly lastSeq: number;
   readonly archivedThrough: number;
   /** Why the archived events cannot be read; null: they can, or there are none. */
   readonly unread: string | null;
   readonly #log: SqliteLogRows;
   readonly #archive: Archive | null;
-  /** What the last events that set facts say. */
-  readonly #said = new Map<string, string>();
-  /** Verifier keys that events name as those of before. */
-  readonly signers = new Set<string>();
-  /** Tiles of the archive, and facts of the ledger. */
+  readonly #facts: FactsCheck;
+  /** Of archived events, as the ledger has them. */
+  readonly #entries: KeptEntries;
+  /** The last archived event of which there is no row. */
+  readonly #rowsGone: number;
+  /** Facts of the ledger that cannot be read: they are as if they were not there. */
+  readonly unreadable: Finding[] = [];
+  /** Tiles of the archive, and entries. */
   readonly #wrong: Finding[] = [];
 
-  /** `archive`: a folder in which it is looked for first. */
-  constructor(data: string, log: SqliteLogRows, archive: string | null) {
+  constructor(places: Places, log: SqliteLogRows) {
     this.#log = log;
-    const { through, directory } = readArchived(log.fact(ARCHIVED));
+    const { lastSeq, oldestSeq, facts } = log.moment();
+    const fact = (name: string): string => facts.get(name) ?? "";
+    this.lastSeq = lastSeq;
+    this.#facts = new FactsCheck(facts);
+    const archived = this.#sound(() => readArchived(fact(ARCHIVED)), readArchived(""));
+    const { through } = archived;
     this.archivedThrough = through;
-    const folders = [...(archive === null ? [] : [archive]), directory, join(data, ARCHIVE_FOLDER)];
-    const found = through === 0 ? null : openArchive(folders, log.id, through);
+    this.#rowsGone = Math.min((oldestSeq ?? lastSeq + 1) - 1, through);
+    this.#entries = this.#sound(() => readEntries(fact(ARCHIVED_ENTRIES)), { first: 1, entries: [] });
+    const found = through === 0 ? null : openArchive(archivePlaces(places, archived), fact(LOG_ID), through);
     this.#archive = found instanceof Archive ? found : null;
     this.unread = typeof found === "string" ? found : null;
   }
@@ -50,6 +52,11 @@ export class AllEvents implements Pick<LogRows, "rows"> {
     return this.unread === null ? 0 : this.archivedThrough;
   }
 
+  /** Verifier keys that events name as those of before. */
+  get signers(): ReadonlySet<string> {
+    return this.#facts.signers;
+  }
+
   *rows(afterSeq: number, untilSeq: number): Iterable<RowBytes> {
     const archived = Math.min(this.archivedThrough, untilSeq);
     if (this.#archive !== null) for (const row of this.#archive.rows(afterSeq, archived)) yield rowBytes(row);
@@ -57,28 +64,12 @@ export class AllEvents implements Pick<LogRows, "rows"> {
   }
 
   look(row: RowBytes): void {
-    const attr = row[ATTR_COLUMN];
-    const cmd = row[CMD_COLUMN];
-    if (!SETTING_FACTS.has(Number(cmd)) || row[ERRNO_COLUMN] !== 0 || attr === null) return;
-    const text = typeof attr === "string" ? Buffer.from(attr, "hex") : attr;
-    const said = JSON.parse(text.toString()) as Attr;
-    for (const [name, value] of factsOf({ cmd, attr: said } as FactCommand)) this.#said.set(name, value);
-    if ("signer" in said && said.signer !== null) this.signers.add(said.signer);
-    if (cmd === CMD.CHECKPOINT) this.#lookAtFacts(Number(row[0]), said as CheckpointCommand["attr"]);
+    this.#facts.look(row);
   }
 
-  /** A checkpoint's event has what the ledger was then: it was never another one. */
-  #lookAtFacts(seq: number, { log, possible_cpus: cpus }: CheckpointCommand["attr"]): void {
-    if (log !== this.#log.id) this.#wrong.push({ seq, text: `it is of the log ${log}, this log is ${this.#log.id}` });
-    if (cpus !== this.#log.possibleCpus)
-      this.#wrong.push({
-        seq,
-        text: `the log was for ${cpus} possible CPUs, now it says ${this.#log.possibleCpus}`,
-      });
-  }
-
-  /** The archive's tile, where it has one of it, is to have the hashes that were made anew. */
+  /** The archive's tile, where it has one of it, and the ledger's entries are to have the hashes that were made anew. */
   lookTile(level: number, index: number, hashes: Buffer): void {
+    if (level === 0) this.#lookAtEntries(index, hashes);
     const tile = tileOver(level, index, this.archivedThrough);
     if (this.#archive === null || tile === null) return;
     const { folder } = this.#archive;
@@ -88,19 +79,56 @@ export class AllEvents implements Pick<LogRows, "rows"> {
     this.#wrong.push({ seq: null, text: `${join(folder, tileFile(tile))} ${fault}` });
   }
 
-  /** When all rows and tiles have been looked at: what the ledger says of archived events is what an event says. */
-  findings(): Finding[] {
-    const said = (name: string): string => this.#said.get(name) ?? "";
-    const findings = [...this.#wrong];
-    if (said(ARCHIVED) !== this.#log.fact(ARCHIVED)) {
-      const { through } = readArchived(said(ARCHIVED));
-      const text = `the ledger says that events up to ${this.archivedThrough} are archived, the log says: up to ${through}`;
-      findings.unshift({ seq: null, text });
+  #lookAtEntries(index: number, hashes: Buffer): void {
+    const { first, entries } = this.#entries;
+    const before = index * TILE_HASHES;
+    for (let at = 0; at < hashes.length / HASH_BYTES; at++) {
+      const entry = entries[before + at + 1 - first];
+      if (entry === undefined || leafHash(entry).equals(hashes.subarray(at * HASH_BYTES, (at + 1) * HASH_BYTES)))
+        continue;
+      this.#wrong.push({ seq: before + at + 1, text: "the ledger keeps another entry of it for its entry bundle" });
+      return;
     }
-    // Without the archive nobody knows what its events said.
-    for (const name of this.unread === null ? [CHECKPOINT, BRANCH] : [])
-      if (said(name) !== this.#log.fact(name))
-        findings.unshift({ seq: null, text: `the ledger's fact "${name}" is not what the log's events say` });
-    return findings;
+  }
+
+  /** When all rows and tiles have been looked at: what the ledger and the archive say is what events say. */
+  findings(): Finding[] {
+    return [
+      ...this.#facts.findings(this.unread === null),
+      ...this.#wrong,
+      ...[...this.#entryFaults(), ...this.#archiveFaults()].map((text) => ({ seq: null, text })),
+    ];
+  }
+
+  /** The ledger keeps an entry of each archived event that is to be had whole with later ones, and of no other event. */
+  *#entryFaults(): Iterable<string> {
+    const kept = this.#entries;
+    const last = kept.first + kept.entries.length - 1;
+    if (last > this.archivedThrough) yield `the ledger keeps entries of events up to ${last}, which are not archived`;
+    const { first, count } = entriesToKeep(this.archivedThrough, this.#rowsGone);
+    if (count > 0 && (kept.first !== first || kept.entries.length < count))
+      yield `the ledger does not keep the entries of events ${first} to ${first + count - 1}, whose entry bundle has later ones`;
+  }
+
+  /** An archive has the files that ARCHIVE events name, byte for byte; what it does not list is not its own. */
+  *#archiveFaults(): Iterable<string> {
+    if (this.#archive === null) return;
+    const { folder } = this.#archive;
+    const said = this.#facts.archiveFiles;
+    const listed = readSums(folder).filter(({ through }) => through <= this.archivedThrough);
+    for (const { name, sha256 } of listed)
+      if (said.get(name) !== sha256) yield `${join(folder, SUMS)}: no ARCHIVE event says this of ${name}`;
+    const names = new Set(listed.map(({ name }) => name));
+    for (const name of said.keys())
+      if (!names.has(name)) yield `${join(folder, SUMS)} does not list ${name}, which an ARCHIVE event names`;
+  }
+
+  #sound<Fact>(read: () => Fact, none: Fact): Fact {
+    try {
+      return read();
+    } catch (error) {
+      this.unreadable.push({ seq: null, text: (error as Error).message });
+      return none;
+    }
   }
 }

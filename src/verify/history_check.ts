@@ -11,13 +11,14 @@ import { StateFile } from "../lmdb/state_file.ts";
 import { LAYOUT, LmdbStore, reasonToDiscard } from "../lmdb/store.ts";
 import type { Cell } from "../maps/cells.ts";
 import { SqlitePastLog } from "../sqlite/past_log.ts";
-import { archiveFolders } from "./archived_state.ts";
+import { archiveFolders, type Places } from "./archived_state.ts";
 import type { Finding } from "./finding.ts";
 
 const ALL = ["\x01", "\xff".repeat(8)] as const;
 
 /** Makes the history of a data directory anew and compares: what `?at=` says is to be what the events say. */
-export async function checkHistory(data: string): Promise<Finding[]> {
+export async function checkHistory(places: Places): Promise<Finding[]> {
+  const { data } = places;
   const folder = join(data, "history");
   const log = new SqlitePastLog(join(data, "events.sqlite"));
   if (!existsSync(folder) || reasonToDiscard(folder, log.id) !== null) {
@@ -32,7 +33,7 @@ export async function checkHistory(data: string): Promise<Finding[]> {
     const { through } = log.archived;
     // One that the service would make again says nothing.
     if (seq > log.lastSeq || seq < through) return [];
-    const found = await compare({ file, seq, log, store, data });
+    const found = await compare({ file, seq, log, store, places });
     return found === null ? [] : [found];
   } catch (error) {
     return [{ seq: null, text: `the history cannot be compared: ${(error as Error).message}` }];
@@ -49,16 +50,16 @@ interface Compared {
   readonly seq: number;
   readonly log: SqlitePastLog;
   readonly store: LmdbStore;
-  readonly data: string;
+  readonly places: Places;
 }
 
 /** How versions are laid out depends on when they were written; what they say does not. */
-async function compare({ file, seq, log, store, data }: Compared): Promise<Finding | null> {
+async function compare({ file, seq, log, store, places }: Compared): Promise<Finding | null> {
   const host = { ...readHost(), possibleCpus: log.possibleCpus };
   const { archived } = log;
   const { through } = archived;
   if (through > 0) {
-    const folders = archiveFolders(data, archived);
+    const folders = archiveFolders(places, archived);
     await restoreArchived(new VersionsStore(store, through), { archived, log: log.id, folders, host, layout: LAYOUT });
   }
   const history = new History(log, store, host);

@@ -5,7 +5,7 @@ import Sqlite, { type Database } from "better-sqlite3";
 import type { MapRecord } from "../maps/map.ts";
 import { EventIndex } from "../sqlite/event_index.ts";
 import { mapsIn } from "../syscall/state.ts";
-import { archivedState } from "./archived_state.ts";
+import { archivedState, type Places } from "./archived_state.ts";
 import type { Finding } from "./finding.ts";
 
 const INDEX_FILE = "index.sqlite";
@@ -19,14 +19,23 @@ const firstOnlyIn = (one: string, other: string, column: string): string => `
 const KEY_SIZES =
   "SELECT min(a.map) FROM main.key_sizes AS a JOIN kept.key_sizes AS b ON b.map = a.map WHERE a.key_size <> b.key_size";
 
+const PEERS =
+  "SELECT min(a.session) FROM main.session_peers AS a JOIN kept.session_peers AS b ON b.session = a.session WHERE a.peer <> b.peer";
+
+/** What an index that has come as far must have, too. */
+const KEY_SIZE_GONE = "SELECT min(map) FROM (SELECT map FROM main.key_sizes EXCEPT SELECT map FROM kept.key_sizes)";
+const PEER_GONE =
+  "SELECT min(session) FROM (SELECT session FROM main.session_peers EXCEPT SELECT session FROM kept.session_peers)";
+
 /** Makes the index of a data directory anew and compares: an event that a query does not find is as good as removed. */
-export async function checkIndex(data: string): Promise<Finding[]> {
+export async function checkIndex(places: Places): Promise<Finding[]> {
+  const { data } = places;
   const kept = join(data, INDEX_FILE);
   if (!existsSync(kept)) return [];
   const folder = mkdtempSync(join(tmpdir(), "mapledger-verify-"));
   try {
     const file = join(folder, INDEX_FILE);
-    const { log, through } = await makeIndex(data, file);
+    const { log, through } = await makeIndex(places, file);
     const db = new Sqlite(file);
     try {
       db.prepare("ATTACH ? AS kept").run(kept);
@@ -41,13 +50,13 @@ export async function checkIndex(data: string): Promise<Finding[]> {
   }
 }
 
-async function makeIndex(data: string, file: string): Promise<{ log: string; through: number }> {
-  const index = new EventIndex(join(data, "events.sqlite"), file);
+async function makeIndex(places: Places, file: string): Promise<{ log: string; through: number }> {
+  const index = new EventIndex(join(places.data, "events.sqlite"), file);
   try {
     const archived = index.archived();
     if (index.isCutOff()) {
       const maps: MapRecord[] = [];
-      const { cells } = await archivedState(data, index.logId, archived);
+      const { cells } = await archivedState(places, index.logId, archived);
       for await (const batch of cells) maps.push(...mapsIn(batch));
       index.skip(archived.through, maps);
     }
@@ -73,7 +82,17 @@ function differences(db: Database, log: string, through: number): Finding[] {
     if (added !== null)
       findings.push({ seq: added, text: `${INDEX_FILE} finds it by a ${column} that it does not have` });
   }
-  const map = db.prepare(KEY_SIZES).pluck().get() as number | null;
-  if (map !== null) findings.push({ seq: null, text: `${INDEX_FILE} has another size for the keys of map ${map}` });
+  const besides: readonly [sql: string, text: (number: number) => string][] = [
+    [KEY_SIZES, (map) => `${INDEX_FILE} has another size for the keys of map ${map}`],
+    [PEERS, (session) => `${INDEX_FILE} has another peer for session ${session}`],
+  ];
+  const gone: typeof besides = [
+    [KEY_SIZE_GONE, (map) => `${INDEX_FILE} does not have the size of map ${map}'s keys`],
+    [PEER_GONE, (session) => `${INDEX_FILE} does not have the peer of session ${session}`],
+  ];
+  for (const [sql, text] of progress.seq >= (made ?? 0) ? [...besides, ...gone] : besides) {
+    const number = db.prepare(sql).pluck().get() as number | null;
+    if (number !== null) findings.push({ seq: null, text: text(number) });
+  }
   return findings;
 }

@@ -1,11 +1,15 @@
 import { setImmediate as turn } from "node:timers/promises";
+import { CMD } from "../abi/service.ts";
 import { checkpointFault } from "../engine/log_tree.ts";
 import type { KeptCheckpoint, LogRows } from "../engine/tree.ts";
 import { CanonicalWriter, type RowBytes } from "../log/canonical.ts";
+import { timeText } from "../log/event_json.ts";
 import { fullRoot, HASH_BYTES } from "../log/merkle.ts";
 import type { Verifier } from "../log/note.ts";
 import { Edge, TILE_HASHES } from "../log/tiles.ts";
+import type { ClockStepCommand } from "../syscall/command.ts";
 import type { Finding } from "./finding.ts";
+import { attrOf, CMD_COLUMN } from "./row_attr.ts";
 
 /** Events after which others have their turn. */
 const TURN_EVENTS = 16_384;
@@ -54,7 +58,7 @@ export interface LogCheckParts {
 }
 
 /**
- * Reads the whole log and hashes it anew: seqs without a gap, times that do not step back, each event's hash against the
+ * Reads the whole log and hashes it anew: seqs without a gap, times that step back where a CLOCK_STEP says so alone, each event's hash against the
  * tree's, each node's of the tree against those below it, each signed checkpoint's root. Ends behind the first that is wrong.
  */
 export function checkLog(parts: LogCheckParts): Promise<LogReport> {
@@ -109,7 +113,7 @@ class LogCheck {
     const { log, lastSeq, goneThrough, look, progress } = this.#parts;
     const canonical = new CanonicalWriter();
     const edge = this.#edge;
-    let timeUs = Number.NEGATIVE_INFINITY;
+    let timeUs: number | null = null;
     try {
       this.#checkSigned();
       if (!this.#takeGone()) return false;
@@ -117,7 +121,8 @@ class LogCheck {
         if (row[0] !== edge.size + 1) return false;
         look(row);
         edge.append((target, at) => canonical.leafHash(row, target, at));
-        if (Number(row[1]) < timeUs) this.#found(edge.size, "its time is before that of the event before it");
+        const wrong = timeFault(row, timeUs);
+        if (wrong !== null) this.#found(edge.size, wrong);
         timeUs = Number(row[1]);
         this.#checkSigned();
         if (edge.size % TILE_HASHES !== 0) continue;
@@ -230,4 +235,17 @@ class LogCheck {
 
 function noTiles(): never {
   throw new Error("an empty tree has no tiles");
+}
+
+/** `beforeUs`: the time of the event before it; null: that cannot be read. */
+function timeFault(row: RowBytes, beforeUs: number | null): string | null {
+  const timeUs = Number(row[1]);
+  if (row[CMD_COLUMN] !== CMD.CLOCK_STEP)
+    return beforeUs !== null && timeUs < beforeUs ? "its time is before that of the event before it" : null;
+  const { was, is } = attrOf(row) as ClockStepCommand["attr"];
+  if (is !== timeText(timeUs)) return "it tells of a clock that was put back to another time than its own";
+  if (beforeUs === null) return null;
+  return was === timeText(beforeUs) && timeUs < beforeUs
+    ? null
+    : "it tells of a clock that was put back from another time than that of the event before it";
 }

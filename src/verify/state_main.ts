@@ -15,10 +15,11 @@ const say = (message: FromStateCheck): Promise<void> =>
   });
 
 process.on("disconnect", () => process.exit(1));
+const [data = "", archive = null] = process.argv.slice(2);
 try {
   await say({
     kind: "report",
-    report: await checkState(process.argv[2] as string, (seq) => say({ kind: "progress", seq })),
+    report: await checkState({ data, archive }, (seq) => say({ kind: "progress", seq })),
   });
 } catch (error) {
   await say({ kind: "failed", error: (error as Error).message });

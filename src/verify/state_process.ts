@@ -1,4 +1,5 @@
 import { fork } from "node:child_process";
+import type { Places } from "./archived_state.ts";
 import type { StateReport } from "./state_check.ts";
 import type { FromStateCheck } from "./state_main.ts";
 
@@ -6,8 +7,8 @@ import type { FromStateCheck } from "./state_main.ts";
 const SEMI_SPACE = "--max-semi-space-size=64";
 
 /** Checks the state in a process of its own; where that dies, that is what was found out. */
-export function checkStateApart(data: string, progress: (seq: number) => void): Promise<StateReport> {
-  const child = fork(new URL("state_main.ts", import.meta.url), [data], {
+export function checkStateApart({ data, archive }: Places, progress: (seq: number) => void): Promise<StateReport> {
+  const child = fork(new URL("state_main.ts", import.meta.url), [data, ...(archive === null ? [] : [archive])], {
     stdio: ["ignore", "ignore", "inherit", "ipc"],
     execArgv: [...process.execArgv, SEMI_SPACE],
   });

@@ -1,37 +1,37 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { logFault, tablesFault } from "../data_version.ts";
 import { addedSince, signerOfSize } from "../engine/log_tree.ts";
 import type { FormerSigner } from "../engine/tree.ts";
 import { readVkey, type Verifier } from "../log/note.ts";
+import { checkData } from "../plain_files.ts";
+import { DATABASES } from "../sqlite/databases.ts";
+import { SIGNING_KEY } from "../sqlite/facts.ts";
 import { ledgerFindings } from "../sqlite/ledger_check.ts";
 import { SqliteLogRows } from "../sqlite/log_rows.ts";
+import { migrationsIn } from "../sqlite/migrate.ts";
 import { schemaFindings } from "../sqlite/schema_check.ts";
+import { schemaVersion } from "../sqlite/schema_version.ts";
 import { TreeFile } from "../sqlite/tree_store.ts";
 import { AllEvents } from "./all_events.ts";
+import type { Places } from "./archived_state.ts";
+import { fileFindings, readPublishedNote } from "./files_check.ts";
 import { type Finding, inOrder } from "./finding.ts";
 import { checkIndex } from "./index_check.ts";
 import { checkLog, type LogReport, type Signed } from "./log_check.ts";
 import type { StateReport } from "./state_check.ts";
 
+const INDEX_FILE = "index.sqlite";
+const LOG_FILE = "events.sqlite";
 const TREE_FILE = "tree.sqlite";
 
-/** Databases, and what makes them. */
-const DATABASES = {
-  "events.sqlite": new URL("../../migrations/", import.meta.url),
-  [TREE_FILE]: new URL("../../migrations/tree/", import.meta.url),
-  "index.sqlite": new URL("../../migrations/index/", import.meta.url),
-} as const;
-
-export interface VerifyParts {
-  readonly data: string;
-  /** Where archived events are looked for first. */
-  readonly archive: string | null;
-  /** Whose signatures count; null: those of the key that the tree names. */
-  readonly trusted: Verifier | null;
+export interface VerifyParts extends Places {
+  /** Whose signatures count; empty: those of the key that the tree names. */
+  readonly trusted: readonly Verifier[];
   /** Checkpoints that were kept elsewhere, whose signatures are known to count. */
   readonly outside: readonly Signed[];
   /** Checks the state, here or in another process; told of the events that it has folded. */
-  readonly checkState: (data: string, progress: (seq: number) => void) => Promise<StateReport>;
+  readonly checkState: (places: Places, progress: (seq: number) => void) => Promise<StateReport>;
   readonly progress: (events: number, total: number) => void;
 }
 
@@ -50,17 +50,20 @@ export interface Verified {
 /** Checks all that a data directory has, whether its service runs or not. Throws where it has no log. */
 export async function verify(parts: VerifyParts): Promise<Verified> {
   const { data, progress } = parts;
-  const log = new SqliteLogRows(join(data, "events.sqlite"), true);
-  const treeFile = join(data, TREE_FILE);
-  const tree = existsSync(treeFile) ? new TreeFile(treeFile) : null;
-  // The tree first: it does not run ahead of a log that is read after it.
-  const treeSize = tree?.size ?? null;
-  const closedAt = tree?.closedAt ?? null;
-  const lastSeq = log.lastSeq();
+  checkData(data);
+  const log = openLog(data);
+  // The newest checkpoint first, then the tree, then the log: none of them runs ahead of what is read after it.
+  const published = readPublishedNote(data);
+  const { tree, fault } = openTree(data);
+  const { size: treeSize, closedAt } = tree?.moment() ?? { size: null, closedAt: null };
+  const events = new AllEvents(parts, log);
+  const { lastSeq } = events;
+  // Behind the log: a service that has started meanwhile has taken the mark away before its first event.
+  const stillClosedAt = tree?.closedAt ?? null;
   const done = { log: 0, state: 0 };
   const told = (): void => progress(Math.min(done.log, done.state), lastSeq);
   const state = parts
-    .checkState(data, (seq) => {
+    .checkState(parts, (seq) => {
       done.state = seq;
       told();
     })
@@ -68,17 +71,24 @@ export async function verify(parts: VerifyParts): Promise<Verified> {
       done.state = lastSeq;
       return report;
     });
-  const events = new AllEvents(data, log, parts.archive);
-  const verifier = parts.trusted ?? readVkey(tree?.identity?.vkey ?? "");
+  const own = tree?.identity?.vkey ?? "";
+  const verifier = parts.trusted.find(({ vkey }) => vkey === own) ?? parts.trusted[0] ?? readVkey(own);
+  const verifierOf = (size: number): Verifier | null => signerOfSize(tree?.formerSigners ?? [], size) ?? verifier;
   const findings = [
     ...databaseFindings(data),
-    ...ledgerFindings(join(data, "events.sqlite")),
+    ...namesAndFacts(data),
+    ...events.unreadable,
     ...identityFindings(log, tree, verifier),
   ];
-  if (tree === null) findings.push({ seq: null, text: `there is no ${TREE_FILE}: nothing vouches for the events` });
+  const ofFiles = fileFindings({ data, tree, signingKey: log.fact(SIGNING_KEY), verifierOf, published });
+  const early = log.beforeFirst();
+  if (early > 0) findings.push({ seq: null, text: `the log has ${early} rows with a seq below 1` });
+  if (tree === null) findings.push({ seq: null, text: `${fault}: nothing vouches for the events` });
   if (events.unread !== null) findings.push({ seq: null, text: `archived events cannot be read: ${events.unread}` });
-  const added = addedSince(closedAt, lastSeq);
-  if (added !== null) findings.push({ seq: (closedAt as number) + 1, text: added });
+  const added = addedSince(stillClosedAt, lastSeq);
+  if (closedAt !== null && closedAt !== treeSize)
+    findings.push({ seq: null, text: `${TREE_FILE} was closed with ${closedAt} events, and has ${treeSize}` });
+  if (added !== null) findings.push({ seq: (stillClosedAt as number) + 1, text: added });
   const logReport = await checkLog({
     log: events,
     lastSeq,
@@ -90,7 +100,7 @@ export async function verify(parts: VerifyParts): Promise<Verified> {
       tile: (level, index) => tree?.tile(level, index),
       checkpoints: () => checkpoints(tree, parts.outside),
     },
-    verifierOf: (size) => signerOfSize(tree?.formerSigners ?? [], size) ?? (verifier as Verifier),
+    verifierOf: (size) => verifierOf(size) as Verifier,
     progress(events) {
       done.log = events;
       told();
@@ -101,13 +111,13 @@ export async function verify(parts: VerifyParts): Promise<Verified> {
     findings.push(
       ...events.findings(),
       ...signerFindings(tree?.formerSigners ?? [], events.signers),
-      ...(await indexFindings(data)),
+      ...(await indexFindings(parts)),
     );
   const stateFound = await state;
   tree?.close();
   log.close();
   return {
-    findings: inOrder([...findings, ...logReport.findings, ...stateFound.findings]),
+    findings: inOrder([...findings, ...logReport.findings, ...stateFound.findings, ...ofFiles]),
     log: logReport,
     lastSeq,
     treeSize,
@@ -130,18 +140,60 @@ function* checkpoints(tree: TreeFile | null, outside: readonly Signed[]): Iterab
   yield* left;
 }
 
-/** Former keys count only if events tell of them, which the present one has signed. */
-function signerFindings(former: readonly FormerSigner[], told: ReadonlySet<string>): Finding[] {
-  return former
-    .filter(({ vkey }) => !told.has(vkey))
-    .map(({ vkey }) => ({ seq: null, text: `${TREE_FILE} names the former key ${vkey}, of which no event tells` }));
+function openLog(data: string): SqliteLogRows {
+  const none = logFault(data);
+  if (none !== null) throw new Error(`verifying ${data}: ${none}`);
+  try {
+    return new SqliteLogRows(join(data, LOG_FILE), true);
+  } catch (error) {
+    throw new Error(`verifying ${data}: ${LOG_FILE} cannot be read: ${(error as Error).message}`);
+  }
 }
 
-async function indexFindings(data: string): Promise<Finding[]> {
+/** Or why there is none. */
+function openTree(data: string): { readonly tree: TreeFile | null; readonly fault: string | null } {
+  const file = join(data, TREE_FILE);
+  if (!existsSync(file)) return { tree: null, fault: `there is no ${TREE_FILE}` };
+  const none = tablesFault(file, TREE_FILE);
+  if (none !== null) return { tree: null, fault: none };
   try {
-    return await checkIndex(data);
+    const tree = new TreeFile(file);
+    tree.moment();
+    return { tree, fault: null };
   } catch (error) {
-    return [{ seq: null, text: `index.sqlite cannot be compared: ${(error as Error).message}` }];
+    return { tree: null, fault: `${TREE_FILE} cannot be read: ${(error as Error).message}` };
+  }
+}
+
+/** Former keys count only if events tell of them, which the present one has signed. */
+function signerFindings(former: readonly FormerSigner[], told: ReadonlySet<string>): Finding[] {
+  return former.flatMap(({ vkey, origin }): Finding[] => {
+    if (!told.has(vkey))
+      return [{ seq: null, text: `${TREE_FILE} names the former key ${vkey}, of which no event tells` }];
+    return nameFindings("former key", vkey, origin);
+  });
+}
+
+async function indexFindings(places: Places): Promise<Finding[]> {
+  const version = schemaVersion(join(places.data, INDEX_FILE));
+  const known = migrationsIn(DATABASES[INDEX_FILE]).length;
+  if (version !== null && version < known) {
+    const text = version === 0 ? "it has no tables" : `it is of version ${version}, this mapledger's of ${known}`;
+    return [{ seq: null, text: `${INDEX_FILE} cannot be compared: ${text}; the next start brings it up to date` }];
+  }
+  try {
+    return await checkIndex(places);
+  } catch (error) {
+    return [{ seq: null, text: `${INDEX_FILE} cannot be compared: ${(error as Error).message}` }];
+  }
+}
+
+function namesAndFacts(data: string): Finding[] {
+  try {
+    return ledgerFindings(join(data, LOG_FILE));
+  } catch {
+    // A table is missing: the schema says so.
+    return [];
   }
 }
 
@@ -150,14 +202,26 @@ function databaseFindings(data: string): Finding[] {
   return Object.entries(DATABASES).flatMap(([name, migrations]) => {
     const file = join(data, name);
     if (!existsSync(file)) return [];
-    return schemaFindings(file, migrations).map((text) => ({ seq: null, text: `${name}: ${text}` }));
+    try {
+      return schemaFindings(file, migrations).map((text) => ({ seq: null, text: `${name}: ${text}` }));
+    } catch (error) {
+      return name === TREE_FILE ? [] : [{ seq: null, text: `${name} cannot be read: ${(error as Error).message}` }];
+    }
   });
+}
+
+/** A key signs under the name that it has. */
+function nameFindings(what: string, vkey: string, origin: string): Finding[] {
+  const name = readVkey(vkey)?.name ?? origin;
+  return name === origin
+    ? []
+    : [{ seq: null, text: `${TREE_FILE} has the origin ${origin} for its ${what}, which is that of ${name}` }];
 }
 
 function identityFindings(log: SqliteLogRows, tree: TreeFile | null, verifier: Verifier | null): Finding[] {
   const identity = tree?.identity ?? null;
   if (identity === null) return [];
-  const wrong: Finding[] = [];
+  const wrong: Finding[] = nameFindings("key", identity.vkey, identity.origin);
   const { log: id, possibleCpus } = identity;
   if (id !== log.id) wrong.push({ seq: null, text: `the tree is of the log ${id}, this log is ${log.id}` });
   if (possibleCpus !== log.possibleCpus)

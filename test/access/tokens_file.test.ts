@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { test } from "tap";
+import { type Caller, scopeTexts } from "../../src/access/caller.ts";
 import { Callers } from "../../src/access/callers.ts";
 import { ALL_SCOPES, SCOPES } from "../../src/access/scopes.ts";
 import { parseTokens } from "../../src/access/tokens_file.ts";
@@ -54,6 +55,41 @@ test("a lent token is its caller's until it is taken back", async (t) => {
   t.equal(callers.byToken(token), null);
 });
 
+test("scopes of maps may have globs, several of them", async (t) => {
+  const { lines } = parseTokens(
+    `alice:${sha256("a")}:read@/sys/fs/bpf/tc/*, write@block* ,read@x,evidence\nuid:7:read@x,read\nbob:${sha256("b")}:read`,
+    "tokens",
+  );
+  const [alice, user, bob] = lines;
+  t.match(alice, {
+    limits: { read: ["/sys/fs/bpf/tc/*", "x"], write: ["block*"], pin: [], admin: false },
+  });
+  t.same([...(alice?.scopes ?? [])], ["read", "write", "evidence"]);
+  t.same(scopeTexts(alice as Caller), ["read@/sys/fs/bpf/tc/*", "write@block*", "read@x", "evidence"]);
+  t.match(user?.limits, { read: "all", write: [] }, "one without a glob is of every map");
+  t.equal(bob?.limits, undefined);
+  t.same(scopeTexts(bob as Caller), ["read"]);
+});
+
+test("limits keep their number as long as their text stays, and no other has it", async (t) => {
+  const line = (name: string, scopes: string) => `${name}:${sha256(name)}:${scopes}`;
+  const read = (...given: string[]) => parseTokens(given.join("\n"), "tokens").lines;
+  const callers = new Callers(500, null, read(line("a", "read@x"), line("b", "read@y")));
+  const id = (name: string) => callers.byToken(name)?.limits?.id;
+  const [a, b] = [id("a"), id("b")];
+  t.ok(a !== undefined && b !== undefined && a !== b && a > 0 && b > 0);
+  t.same(
+    callers.limits.map(({ id }) => id),
+    [a, b],
+  );
+  callers.replace(read(line("b", "read@y"), line("c", "read@z")));
+  t.equal(id("b"), b);
+  const c = id("c");
+  t.notOk([a, b, undefined].includes(c));
+  callers.replace(read(line("a", "read@x")));
+  t.notOk([a, b, c, undefined].includes(id("a")), "what was taken back is not given again");
+});
+
 test("what cannot be read is told with its file and line", async (t) => {
   const digest = sha256("a");
   const FORMS = "a line is name:sha256:scopes, uid:N:scopes or cert:NAME:scopes; the SHA-256 has 64 hex digits";
@@ -67,6 +103,24 @@ test("what cannot be read is told with its file and line", async (t) => {
     [`owner:${digest}:read`, "tokens:1: owner is a name of the service's own"],
     [`alice:${digest}:reed`, `tokens:1: "reed" is no scope; there are ${SCOPES.join(", ")}`],
     [`alice:${digest}:read,`, `tokens:1: "" is no scope; there are ${SCOPES.join(", ")}`],
+    [`alice:${digest}:admin@a*`, "tokens:1: admin takes no glob: it is not of maps"],
+    [`alice:${digest}:metrics@a*`, "tokens:1: metrics takes no glob: it is not of maps"],
+    [`alice:${digest}:evidence@/sys/fs/bpf/a`, "tokens:1: evidence takes no glob: it is not of maps"],
+    [`alice:${digest}:read@`, "tokens:1: a glob is missing behind @"],
+    [`alice:${digest}:read@a:b`, 'tokens:1: "a:b" has a colon, which no glob may have'],
+    [`uid:7:read@/sys/fs/bpf/a:b`, 'tokens:1: "/sys/fs/bpf/a:b" has a colon, which no glob may have'],
+    [`alice:${digest}:read@a,b`, `tokens:1: "b" is no scope; there are ${SCOPES.join(", ")}`],
+    [
+      `alice:${digest}:read@a/b`,
+      'tokens:1: "a/b" is no glob: names have letters, digits, "_" and ".", paths begin with /sys/fs/bpf/',
+    ],
+    ...["/tmp/*", "/sys/fs/bpf", "/sys/fs/bpf/", "/sys/fs/bpf/../x", "/sys/fs/bpf//x", "/sys/fs/bpf/x/"].map(
+      (glob) =>
+        [
+          `alice:${digest}:read@${glob}`,
+          `tokens:1: "${glob}" is no glob: pins lie below /sys/fs/bpf/, and a path has no "." or ".." and no slash at its end`,
+        ] as const,
+    ),
     [`alice:${digest}:Read`, `tokens:1: "Read" is no scope; there are ${SCOPES.join(", ")}`],
     [`uid:x:read`, `tokens:1: "uid:", a uid and ":scopes" are needed`],
     [`uid:4294967295:read`, `tokens:1: "uid:", a uid and ":scopes" are needed`],

@@ -276,11 +276,12 @@ t.test("the log's tree has what is archived, goes on behind it, and signs what c
   before.close(true);
   await archiveBefore(data, String(last + 1));
   const after = openTree(data, "");
-  t.strictSame([after.refusal, after.added, after.size], [null, null, last + 2]);
+  t.strictSame([after.refusal, after.size], [null, last + 2]);
   t.match(after.checkpoint(), { size: last + 2 }, "consistent with what was signed");
   t.strictSame(after.proof(last), { oldestSeq: last + 1 });
   t.match(after.proof(last + 1), { text: /^c2sp\.org\/tlog-proof/ });
-  t.strictSame(after.tile({ level: "entries", index: 0, width: 256 }), { oldestSeq: last + 1 });
+  const full = Math.floor(last / TILE_HASHES) - 1;
+  t.strictSame(after.tile({ level: "entries", index: full, width: TILE_HASHES }), { oldestSeq: last + 1 });
   t.match(after.tile({ level: 0, index: 0, width: 256 }), { bytes: Buffer }, "tiles of archived events stay");
   after.close(true);
   await t.rejects(
@@ -288,6 +289,47 @@ t.test("the log's tree has what is archived, goes on behind it, and signs what c
     /the log's tree has only \d+ of the \d+ events yet/,
   );
 });
+
+t.test(
+  "the entry bundle in which an archive ends can be had whole, as tlog-tiles has it, whenever its rows went",
+  async (t) => {
+    const data = copyOf(t);
+    const bundle = (index: number, width: number): Buffer | undefined => {
+      const tree = openTree(data, "");
+      while (tree.catchUp());
+      const answer = tree.tile({ level: "entries", index, width });
+      tree.close(true);
+      return answer !== null && "bytes" in answer ? answer.bytes : undefined;
+    };
+    const width = last - TILE_HASHES;
+    const before = [bundle(0, TILE_HASHES), bundle(1, width)];
+    for (const through of [100, 130, TILE_HASHES - 1, TILE_HASHES + 3, TILE_HASHES + 4]) {
+      await archiveBefore(data, String(through + 1));
+      t.equal(keptRows(data)[0]?.seq, through + 1, "no row of theirs is left");
+      const expected = through < TILE_HASHES ? before : [undefined, before[1]];
+      t.strictSame([bundle(0, TILE_HASHES), bundle(1, width)], expected, `archived through ${through}`);
+    }
+    const attr = await runArchive(
+      { data, directory: "", before: String(TILE_HASHES + 11) },
+      { treeSize: last },
+      () => {},
+    );
+    const log = new SqliteEventLog(join(data, "events.sqlite"));
+    const command = { cmd: CMD.ARCHIVE, session: 0, caller: "t", timeUs: log.lastTimeUs, attr };
+    log.append([{ seq: log.lastSeq + 1, command, outcome: done(0) }]);
+    for (let left = true; left; ) {
+      left = log.deleteArchived(2);
+      t.strictSame(bundle(1, width), before[1], "while they go");
+    }
+    log.close();
+    const db = new Sqlite(join(data, "events.sqlite"));
+    db.exec("UPDATE ledger SET value = replace(value, 'A', 'B') WHERE name = 'archived_entries'");
+    db.close();
+    const tree = openTree(data, "");
+    t.match(tree.tile({ level: "entries", index: 1, width }), { refused: /^event \d+ in the log is not the one/ });
+    tree.close(true);
+  },
+);
 
 t.test("a log that is not what its tree has is not archived", async (t) => {
   const data = copyOf(t);

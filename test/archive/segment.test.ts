@@ -6,8 +6,11 @@ import fc from "fast-check";
 import t from "tap";
 import { eventLine, readEventLine } from "../../src/archive/event_line.ts";
 import { eventsName, readName, stateName } from "../../src/archive/names.ts";
+import { usableSnapshot } from "../../src/archive/restore.ts";
 import { readSegment, type Segment, segmentBytes } from "../../src/archive/segment.ts";
 import { readSnapshot, writeSnapshot } from "../../src/archive/snapshot.ts";
+import { sha256Of } from "../../src/files.ts";
+import { LAYOUT } from "../../src/lmdb/store.ts";
 import type { EventRow } from "../../src/log/event.ts";
 import type { Cell } from "../../src/maps/cells.ts";
 import { SqliteArchiveSource } from "../../src/sqlite/archive_source.ts";
@@ -113,6 +116,20 @@ t.test("a segment that is not as it was written is named", (t) => {
   rmSync(file);
   t.throws(() => readSegment(folder, whole), /cannot be read: ENOENT/);
   t.end();
+});
+
+t.test("a snapshot of the layouts before, which lack creators and counts, can be used; others cannot", async (t) => {
+  const folder = t.testdir();
+  const file = join(folder, stateName(7));
+  const usable = async (layout: number): Promise<boolean> => {
+    await writeSnapshot(file, { log: "l", seq: 7, layout }, []);
+    const archived = { through: 7, timeUs: 0, state: await sha256Of(file), directory: folder };
+    return typeof (await usableSnapshot(folder, { archived, log: "l", layout: LAYOUT })) !== "string";
+  };
+  t.equal(await usable(LAYOUT), true);
+  for (const layout of [5, 6, 7]) t.equal(await usable(layout), true);
+  t.equal(await usable(4), false);
+  t.equal(await usable(LAYOUT + 1), false);
 });
 
 t.test("a snapshot gives back its cells; one that ends early says so", async (t) => {

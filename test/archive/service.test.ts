@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import t from "tap";
@@ -49,8 +49,10 @@ t.test("a service that is in use archives and goes on; also when all that is der
   await load.more(20);
   await load.stop();
 
+  const away = join(folder, "away");
   const check = async (): Promise<void> => {
     const { url } = service;
+    renameSync(directory, away);
     const gone = { status: 410, oldest_seq: 201 };
     for (const path of ["events/200", "events?after=100", "events/200/proof", "maps/1/elements?at=199"])
       t.match(await get(`${url}/v1/${path}`), gone, path);
@@ -69,6 +71,7 @@ t.test("a service that is in use archives and goes on; also when all that is der
     t.ok((history.versions as { seq: number }[]).every(({ seq }) => seq > 200));
     t.equal((await fetch(`${url}/checkpoint`)).status, 200);
     t.match(await get(`${url}/v1/log`), { refusal: null });
+    renameSync(away, directory);
   };
   await check();
   t.match(await get(`${service.url}/v1/archive`), { oldest_seq: 201, job: { state: "done", error: null } });

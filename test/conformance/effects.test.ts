@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import * as fc from "fast-check";
 import t from "tap";
 import { CMD } from "../../src/abi/service.ts";
@@ -64,10 +65,19 @@ class Watcher {
     if (touches && !touchedMaps(row, effectsIn(row)).has(id)) throw new Error(`map ${id} is not found: ${tell(event)}`);
     if (record.maxEntries > ENTRIES_MAX) return;
     const shown = page(this.#state, record);
+    const counted = this.#state.listedCount(record);
+    if (counted !== shown.size) throw new Error(`map ${id}: ${counted} are counted, the page has ${shown.size}`);
     for (const key of new Set([...shown.keys(), ...elements.keys()]))
       if (shown.get(key) !== elements.get(key))
         throw new Error(`map ${id}: ${key} is ${shown.get(key)}, told was ${elements.get(key)}: ${tell(event)}`);
   }
+}
+
+/** What each caller is charged with is what a start would count. */
+function checkUsage(service: Service): void {
+  const { kept, counted } = service.usage();
+  if (!isDeepStrictEqual(kept, counted))
+    throw new Error(`charged are ${JSON.stringify(kept)}, counted ${JSON.stringify(counted)}`);
 }
 
 function tell({ command, outcome }: Event): string {
@@ -86,7 +96,9 @@ for (const type of STREAM_TYPES)
       for (const object of objects.slice(0, objects.length / 2))
         if (object !== 0) service.run({ cmd: CMD.OBJECT_END, attr: { object } }, 0);
       service.run({ cmd: CMD.INTERFACES, attr: { ifindexes: [] } }, 0);
+      checkUsage(service);
       service.end();
+      checkUsage(service);
       const watcher = new Watcher();
       for (const event of service.log.read(0)) watcher.see(event);
       effects += watcher.effects;

@@ -1,6 +1,7 @@
 import { BPF_ATTR_BYTES, BPF_ATTR_BYTES_MAX, BPF_ATTR_END } from "../../src/abi/bpf.ts";
 import { errnoName } from "../../src/abi/errno.ts";
 import { CMD } from "../../src/abi/service.ts";
+import type { Usage } from "../../src/access/quotas.ts";
 import { type DoorRequest, doorAnswer, readDoor } from "../../src/codec/door.ts";
 import { Engine, type Request } from "../../src/engine/engine.ts";
 import { IGNORE } from "../../src/engine/followers.ts";
@@ -174,6 +175,13 @@ export class Service implements Subject {
     return { state: dump(this.#engine.state.cells), fold: dump(fold) };
   }
 
+  /** Who has how much: as it was kept up, and as it is counted from the state. */
+  usage(): { kept: object; counted: object } {
+    const { state } = this.#engine;
+    const counted = new State(state.cells, this.#host, IGNORE);
+    return { kept: amounts(state.usage), counted: amounts(counted.usage) };
+  }
+
   #call(action: Action): Answer {
     const { seq, outcome } = this.run(action);
     return doorAnswer(action, outcome, seq);
@@ -193,6 +201,11 @@ function behindFields(cmd: string | number, { size = BPF_ATTR_BYTES, poke = {} }
   const tail = Buffer.alloc(Math.max(Math.min(size, BPF_ATTR_BYTES_MAX) - end, 0));
   for (const [offset, bytes] of Object.entries(poke)) Buffer.from(bytes, "hex").copy(tail, Number(offset) - end);
   return { size, tail };
+}
+
+/** Of those who have anything. */
+function amounts(usage: Usage): object {
+  return Object.fromEntries([...usage.all()].filter(([, has]) => Object.values(has).some((amount) => amount !== 0)));
 }
 
 function dump(cells: Cells): Record<string, string> {

@@ -2,7 +2,7 @@ import { EventEmitter } from "node:events";
 import type { Worker } from "node:worker_threads";
 import t from "tap";
 import { CMD } from "../../src/abi/service.ts";
-import { CallerGone, EngineBusy, EngineClient, EngineClosed } from "../../src/engine/client.ts";
+import { CallerGone, EngineBusy, EngineClient, EngineClosed, EngineLost } from "../../src/engine/client.ts";
 import type { Request } from "../../src/engine/engine.ts";
 import { FrameWriter, readRequests } from "../../src/engine/frames.ts";
 import type { ToEngine } from "../../src/engine/worker.ts";
@@ -94,7 +94,7 @@ t.test("a full queue takes nothing on, by commands and by bytes, and takes on ag
 
   const bytes = start(100, 10);
   bytes.client.run(command(1)).catch(() => {});
-  await t.rejects(bytes.client.run(command(2)), { message: /1 commands with 48 bytes are waiting/ });
+  await t.rejects(bytes.client.run(command(2)), { message: /1 commands with 56 bytes are waiting/ });
 });
 
 t.test("a close answers what was taken on, then stops the engine", async (t) => {
@@ -102,7 +102,7 @@ t.test("a close answers what was taken on, then stops the engine", async (t) => 
   const taken = client.run(command(1));
   const closed = client.close();
   await t.rejects(client.run(command(2)), EngineClosed);
-  await t.rejects(client.query("directories", {}), EngineClosed);
+  await t.rejects(client.query("directories", { after: "", limit: 1 }), EngineClosed);
   await turn();
   t.notOk(worker.closing, "it waits for the answer");
   worker.answer();
@@ -113,15 +113,19 @@ t.test("a close answers what was taken on, then stops the engine", async (t) => 
   await closed;
 });
 
-t.test("when the engine's thread is gone, whoever waits is told", async (t) => {
-  const { worker, client } = start();
-  const waiting: Promise<unknown>[] = [client.run(command(1)), client.query("directories", {})];
-  await turn();
-  waiting.push(client.run(command(2)));
-  worker.emit("exit", 1);
-  for (const one of waiting) await t.rejects(one, EngineClosed);
-  await t.rejects(client.run(command(3)), EngineClosed);
-});
+t.test(
+  "when the engine's thread is gone, whoever waits is told; of what it had, nobody knows what became",
+  async (t) => {
+    const { worker, client } = start();
+    const had: Promise<unknown>[] = [client.run(command(1)), client.query("directories", { after: "", limit: 1 })];
+    await turn();
+    const gathering = client.run(command(2));
+    worker.emit("exit", 1);
+    for (const one of had) await t.rejects(one, EngineLost);
+    await t.rejects(gathering, EngineClosed);
+    await t.rejects(client.run(command(3)), EngineClosed);
+  },
+);
 
 t.test("commands of a connection that is closed do not reach the engine", async (t) => {
   const { worker, client } = start();

@@ -63,7 +63,14 @@ function asKept(command: object): object {
 
 t.test("a batch of requests crosses between threads as it is", (t) => {
   const requests = ACTIONS.map(
-    (action, at) => ({ ...action, session: at, caller: at % 2 === 0 ? "anonymous" : "zoë" }) as Request,
+    (action, at) =>
+      ({
+        ...action,
+        session: at,
+        caller: at % 2 === 0 ? "anonymous" : "zoë",
+        ...(at % 3 === 0 && { peer: "uid=1000 pid=4711" }),
+        ...(at % 5 === 0 && { limits: 2 ** 32 - 1 - at }),
+      }) as Request,
   );
   const writer = new FrameWriter();
   for (const request of requests) writer.request(request);
@@ -85,6 +92,7 @@ t.test("a batch of replies crosses between threads as it is", (t) => {
     { seq: 1, outcome: { ret: -1, errno: 524, detail: "ü", map: 0, key: null, value: null, out: null } },
     { seq: 2, outcome: done(1, Buffer.alloc(0)) },
     { failure: "disk full", detail: "the log's disk is full" },
+    { failure: "scope missing", detail: "a", scope: "pin", done: { count: 1, of: 2, what: "bytes" } },
     { failure: "bug", detail: "" },
   ];
   const writer = new FrameWriter();

@@ -6,6 +6,7 @@ import Sqlite from "better-sqlite3";
 import { type Test, test } from "tap";
 import { LogTree } from "../../src/engine/log_tree.ts";
 import { CanonicalWriter, entryOf, rowBytes } from "../../src/log/canonical.ts";
+import { readWitnessKey, type WitnessKey } from "../../src/log/cosignature.ts";
 import type { Event, EventRow } from "../../src/log/event.ts";
 import { leafHash, nodeHash, treeRoot } from "../../src/log/merkle.ts";
 import { type Checkpoint, openNote, readCheckpoint, signerOf } from "../../src/log/note.ts";
@@ -15,8 +16,10 @@ import { SqliteEventLog } from "../../src/sqlite/event_log.ts";
 import { SqliteLogRows } from "../../src/sqlite/log_rows.ts";
 import { SqliteTreeStore } from "../../src/sqlite/tree_store.ts";
 import { done } from "../../src/syscall/outcome.ts";
+import { addedTo, takeUp } from "../../src/taken_up.ts";
 import { lookupCommand } from "../support/commands.ts";
 import { BY_ITSELF } from "../support/memory_tree.ts";
+import { newWitness } from "../support/new_witness.ts";
 
 const signer = signerOf("mapledger/x", generateKeyPairSync("ed25519").privateKey);
 const other = signerOf("mapledger/x", generateKeyPairSync("ed25519").privateKey);
@@ -63,10 +66,16 @@ class Data {
   }
 
   /** Opens the tree, uses it and closes it; `whole` as a service that stops does. */
-  tree<Answer>(use: (tree: LogTree) => Answer, whole = true, by = signer, published: Checkpoint | null = null): Answer {
+  tree<Answer>(
+    use: (tree: LogTree) => Answer,
+    whole = true,
+    by = signer,
+    published: Checkpoint | null = null,
+    witnesses: WitnessKey[] = [],
+  ): Answer {
     const store = new SqliteTreeStore(this.treeFile);
     const log = new SqliteLogRows(this.events, false);
-    const tree = new LogTree({ ...BY_ITSELF, published, store, log, signer: by, nowUs: () => 1 });
+    const tree = new LogTree({ ...BY_ITSELF, published, witnesses, store, log, signer: by, nowUs: () => 1 });
     const answer = use(tree);
     tree.close(whole);
     return answer;
@@ -367,21 +376,69 @@ test("a key, and a name, may change until something was signed", async (t) => {
   );
 });
 
-test("events that came while the tree was closed are told of", async (t) => {
+test("witnesses are sent, and counted for, what the present name has signed alone", async (t) => {
   const data = new Data(t);
+  const witness = newWitness("w.example.org", "ed25519");
+  const key = readWitnessKey(witness.vkey) as WitnessKey;
+  const renamed = signerOf("mapledger/x/0badcafe", generateKeyPairSync("ed25519").privateKey);
+  data.append(300);
+  data.tree(
+    (tree) => {
+      const { size } = signed(tree);
+      const sent = tree.submission(0);
+      if (sent === null || "refused" in sent) return t.fail();
+      t.match(sent, { size, proof: [] });
+      t.match(tree.submission(301), { proof: null });
+      t.same(tree.keepCosignatures(size, "nonsense"), []);
+      t.same(tree.keepCosignatures(299, witness.line(sent.note)), [], "there is no such checkpoint");
+      t.same(tree.keepCosignatures(size, newWitness("w.example.org", "ed25519").line(sent.note)), [], "another key");
+      t.same(tree.keepCosignatures(size, witness.line(sent.note)), [witness.vkey]);
+      t.match(tree.cosigned(1), { size });
+      t.match(tree.cosigned(2), { uncosigned: "2 cosignatures are asked for, 1 witnesses are known" });
+      return t.equal(tree.cosignedBy(key), size);
+    },
+    true,
+    signer,
+    null,
+    [key],
+  );
+  const store = new SqliteTreeStore(data.treeFile);
+  store.changeSigner({ origin: renamed.name, vkey: renamed.vkey }, 300);
+  store.close();
+  data.append(1);
+  data.tree(
+    (tree) => {
+      while (tree.catchUp());
+      t.equal(tree.submission(0), null);
+      t.equal(tree.cosignedBy(key), 0);
+      t.match(tree.cosigned(1), { uncosigned: /since another key or name signs$/ });
+      t.match(tree.proof(5, 1), { uncosigned: /^no checkpoint has 1 cosignatures/ });
+      tree.checkpoint();
+      t.match(tree.submission(0), { size: 301, proof: [] });
+      t.match(tree.submission(300), { size: 301, proof: { length: 5 } });
+    },
+    true,
+    renamed,
+    null,
+    [key],
+  );
+});
+
+test("events that came while the tree was closed are told of, those of a run that has taken it up are not", async (t) => {
+  const data = new Data(t);
+  const log = { id: "x", lastSeq: 4 };
   data.append(3);
+  log.id = data.tree(({ status }) => status.log);
   data.tree(signed);
   data.append(1);
-  t.equal(
-    data.tree((tree) => tree.added, false),
-    "event 4 came into the log after the service had stopped at 3",
-  );
-  data.append(1);
-  t.equal(
-    data.tree((tree) => tree.added),
-    null,
-    "it was not closed with all of the log: it was killed",
-  );
+  t.equal(addedTo(data.folder, { ...log, lastSeq: 3 }), null);
+  t.equal(addedTo(data.folder, log), "event 4 came into the log after the service had stopped at 3");
+  takeUp(data.folder, "another");
+  t.equal(addedTo(data.folder, log), "event 4 came into the log after the service had stopped at 3");
+  takeUp(data.folder, log.id);
+  t.equal(addedTo(data.folder, log), null, "whatever kills the process from here on");
+  data.tree(signed, false);
+  t.equal(addedTo(data.folder, { ...log, lastSeq: 9 }), null, "it was not closed with all of the log: it was killed");
 });
 
 test("a column that is not what it was decoded to is another event", async (t) => {

@@ -88,7 +88,7 @@ function start(): {
 const open: Request = { session: 0, caller: "t", cmd: CMD.SESSION_OPEN, attr: { name: "", ttlMs: 60_000 } };
 const create: Request = { session: 1, caller: "t", cmd: CMD.BPF_MAP_CREATE, attr: createAttr({}) };
 
-t.test("what the kernel refuses the mirror is an event of the next batch, and fails no command", (t) => {
+t.test("what the kernel refuses the mirror is an event of the next batch, and fails no command", async (t) => {
   const { engine, log, refuse } = start();
   engine.run([open]);
   refuse([refusal]);
@@ -109,8 +109,7 @@ t.test("what the kernel refuses the mirror is an event of the next batch, and fa
       },
     ],
   );
-  t.equal(engine.stats(1).mirrorRefusals, 1);
-  t.end();
+  t.equal((await engine.stats(1)).mirrorRefusals, 1);
 });
 
 t.test("a resync is an event with its caller, before what the kernel refused it", async (t) => {
@@ -118,7 +117,7 @@ t.test("a resync is an event with its caller, before what the kernel refused it"
   engine.run([open, create]);
   refuse([refusal]);
   let isDone = false;
-  void engine.kernelMaps.resync(1, "alice").then(() => {
+  void engine.kernelMaps.resync(1, { caller: "alice" }).then(() => {
     isDone = true;
   });
   while (!isDone) {

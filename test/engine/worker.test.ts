@@ -2,10 +2,11 @@ import { MessageChannel, type Worker } from "node:worker_threads";
 import t from "tap";
 import { CMD } from "../../src/abi/service.ts";
 import { EngineClient } from "../../src/engine/client.ts";
-import { Engine } from "../../src/engine/engine.ts";
+import { Engine, type Reply } from "../../src/engine/engine.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
 import { serveEngine, type ToEngine } from "../../src/engine/worker.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
+import { createAttr } from "../support/commands.ts";
 import { MemoryLog } from "../support/memory_log.ts";
 import { host } from "../support/mirror.ts";
 import { noPast } from "../support/no_past.ts";
@@ -57,3 +58,68 @@ t.test("what fails in the engine's thread is told and answered, and the log goes
   t.match(await client.run({ ...open, caller: "b" }), { seq: 2, outcome: { errno: 0 } });
   t.equal(log.lastSeq, 2);
 });
+
+t.test(
+  "others are answered between the pieces of a large command; what its connection sends behind it waits",
+  async (t) => {
+    const log = new MemoryLog();
+    const engine = new Engine({
+      log,
+      store: new MemoryCells(),
+      mirror: disabledMirror("not in this test"),
+      clock: { nowUs: () => Date.now() * 1000 },
+      host,
+      interfaces: () => [1],
+      processes: noProcesses,
+      past: noPast,
+      graceMs: 0,
+      report() {},
+    });
+    const { port1, port2 } = new MessageChannel();
+    serveEngine(
+      engine,
+      port1,
+      () => {},
+      () => {},
+    );
+    const client = new EngineClient(port2 as unknown as Worker, { commandsMax: 100, bytesMax: 10_000_000 }, () => {});
+    t.teardown(() => port2.postMessage({ kind: "close" } satisfies ToEngine));
+    const who = { session: 1, caller: "a" } as const;
+    const target = { by: "fd", fd: 3 } as const;
+    const count = 10_000;
+    const keys = Buffer.alloc(count * 4);
+    for (let at = 0; at < count; at++) keys.writeUInt32LE(at, at * 4);
+    const attr = { count, elemFlags: 0n, inBatch: null, outBatch: null };
+    const large = {
+      cmd: CMD.BPF_MAP_UPDATE_BATCH,
+      ...who,
+      target,
+      key: keys,
+      value: Buffer.alloc(count * 8),
+      flags: 0n,
+      attr,
+    } as const;
+    const lookup = {
+      cmd: CMD.BPF_MAP_LOOKUP_ELEM,
+      ...who,
+      target,
+      key: keys.subarray(0, 4),
+      value: null,
+      flags: 0n,
+    } as const;
+    const [one, other] = [{ destroyed: false }, { destroyed: false }];
+
+    const replies = await Promise.all([
+      client.run({ cmd: CMD.SESSION_OPEN, session: 0, caller: "a", attr: { name: "", ttlMs: 60_000 } }, one),
+      client.run({ cmd: CMD.BPF_MAP_CREATE, ...who, attr: createAttr({ maxEntries: count }) }, one),
+      client.run(large, one),
+      client.run(lookup, one),
+      client.run(lookup, other),
+    ]);
+    t.equal(client.waiting, 0);
+    const [, , written, behind, between] = replies as Extract<Reply, { seq: number }>[];
+    t.match(written, { seq: 13, outcome: { errno: 0, out: { count } } }, "pieces of 1,024");
+    t.match(behind, { seq: 14, outcome: { errno: 0 } });
+    t.equal(between?.seq, 3, "which went before the first piece");
+  },
+);

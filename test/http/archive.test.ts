@@ -1,5 +1,6 @@
 import t from "tap";
 import { ArchiveRefused } from "../../src/engine/archives.ts";
+import { seqOf } from "../support/messages.ts";
 import { Service } from "./service.ts";
 
 t.test("archived events are 410 and say where the log begins; lists begin there by themselves", async (t) => {
@@ -11,7 +12,7 @@ t.test("archived events are 410 and say where the log begins; lists begin there 
   for (const url of [...refused, "/v1/events/stream?after=0", "/v1/events/stream?after=4"])
     t.match((await service.send("GET", url)).json(), gone, url);
   const first = (await service.send("GET", "/v1/events?after=5&limit=2")).json();
-  t.strictSame([first.oldest_seq, first.prev, first.next], [6, null, 7]);
+  t.strictSame([first.oldest_seq, first.prev, seqOf(first.next)], [6, null, 7]);
   t.match((await service.send("GET", "/v1/events?before=8")).json(), { oldest_seq: 6, prev: null });
   t.equal((await service.send("GET", "/v1/events/6")).statusCode, 200);
   const lines = await service.send("GET", "/v1/events", undefined, { accept: "application/x-ndjson" });

@@ -56,7 +56,7 @@ test("a map that has been freed is told of, with its elements, as of when it liv
   t.match(map, { id: 1, entries: 1, holds: 2, pinned: ["/sys/fs/bpf/gone"], mirror: { state: "off" } });
   t.match(await get(`/v1/maps?at=${pinned}`), { maps: [{ id: 1 }], next: null });
   t.same(await get(`/v1/pins?at=${pinned}`), { pins: [{ pathname: "/sys/fs/bpf/gone", map_id: 1 }], next: null });
-  t.same(await get(`/v1/directories?at=${pinned}`), { directories: [] });
+  t.same(await get(`/v1/directories?at=${pinned}`), { directories: [], next: null });
   t.same((await get(`/v1/maps/pinned:%2Fsys%2Ffs%2Fbpf%2Fgone/elements?at=${pinned}`)).elements, [
     { key: "01000000", value: "0a000000" },
   ]);

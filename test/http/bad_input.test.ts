@@ -27,7 +27,9 @@ const ROWS: readonly Row[] = [
     send: ["POST", "$S/maps", "{", JSON_TYPE],
     status: 400,
     type: "problem:invalid-input",
-    detail: "Body is not valid JSON but content-type is set to 'application/json'",
+    detail:
+      "the body is not JSON: Expected property name or '}' in JSON at position 1 (line 1 column 2): it is to be as in " +
+      '{"map_type":"BPF_MAP_TYPE_HASH","key_size":4,"value_size":8,"max_entries":1024,"map_flags":["BPF_F_NO_PREALLOC"],"map_name":"counters"}',
   },
   {
     name: "a body of a type that is not taken",

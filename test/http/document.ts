@@ -3,18 +3,36 @@ import addFormats from "ajv-formats";
 import type { LightMyRequestResponse } from "fastify";
 
 interface Media {
-  readonly schema: object & { readonly "x-ndjson-item"?: object };
+  readonly schema: Schema;
+  readonly example?: unknown;
+  readonly examples?: Readonly<Record<string, unknown>>;
+}
+
+/** A body or an answer: what is sent by default, and what has to be asked for. */
+export interface Payload {
+  readonly content?: Readonly<Record<string, Media>>;
+  readonly "x-other-content"?: Readonly<Record<string, Media>>;
 }
 
 interface Operation {
   readonly operationId: string;
   readonly parameters?: readonly { readonly name: string }[];
-  readonly responses: Readonly<Record<string, { readonly content?: Readonly<Record<string, Media>> }>>;
+  readonly requestBody?: Payload;
+  readonly responses: Readonly<Record<string, Payload>>;
+}
+
+export interface Schema {
+  readonly $ref?: string;
+  readonly [keyword: string]: unknown;
 }
 
 export interface Document {
   readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>;
+  readonly components: { readonly schemas: Readonly<Record<string, Schema>> };
 }
+
+const SCHEMAS = "#/components/schemas/";
+const NDJSON = "application/x-ndjson";
 
 const ID = "document";
 /** What may be answered where the document has no operation. */
@@ -41,30 +59,23 @@ export class Conformance {
     if (template === undefined) {
       if (!NOWHERE.includes(response.statusCode))
         throw new Error(`${method} ${url}: answered ${response.statusCode}, but is not documented`);
-      this.#validate(`${ID}#/components/schemas/Problem`, response.json(), `${method} ${url}`);
+      this.#validate(`${SCHEMAS}Problem`, response.json(), `${method} ${url}`);
       return;
     }
     const operation = this.#document.paths[template]?.[method.toLowerCase()] as Operation;
     const shown = `${method} ${url}: ${operation.operationId} ${response.statusCode} ${type}`;
-    const media = operation.responses[response.statusCode]?.content?.[type];
+    const payload = operation.responses[response.statusCode] ?? {};
+    const where = payload.content?.[type] === undefined ? "x-other-content" : "content";
+    const media = payload[where]?.[type];
     if (media === undefined) throw new Error(`${shown} is not documented: ${response.body.slice(0, 300)}`);
     this.seen.add(`${operation.operationId} ${response.statusCode}`);
-    const pointer = [
-      "paths",
-      template,
-      method.toLowerCase(),
-      "responses",
-      String(response.statusCode),
-      "content",
-      type,
-      "schema",
-    ].map((name) => encodeURIComponent(name.replaceAll("~", "~0").replaceAll("/", "~1")));
-    const at = `${ID}#/${pointer.join("/")}`;
-    if (type.endsWith("json") && media.schema["x-ndjson-item"] === undefined)
-      this.#validate(at, response.json(), shown);
-    if (media.schema["x-ndjson-item"] !== undefined)
-      for (const line of response.body.split("\n").slice(0, -1))
-        this.#validate(`${at}/x-ndjson-item`, JSON.parse(line), shown);
+    const { $ref } = media.schema;
+    if ($ref === undefined) throw new Error(`${shown} has no name`);
+    const item = (this.#document.components.schemas[$ref.slice(SCHEMAS.length)]?.["x-ndjson-item"] as Schema)?.$ref;
+    if (type === NDJSON) for (const line of linesOf(response.body)) this.#validate(item ?? $ref, line, shown);
+    else if (type.endsWith("json")) this.#validate($ref, response.json(), shown);
+    else if (type === "text/event-stream")
+      for (const message of messagesOf(response.body)) this.#validate($ref, message, shown);
   }
 
   #template(pathname: string, method: string): string | undefined {
@@ -80,20 +91,45 @@ export class Conformance {
       .sort((a, b) => literals(b) - literals(a))[0];
   }
 
-  #validate(at: string, data: unknown, shown: string): void {
-    const known = this.#validators.get(at) ?? this.#ajv.compile({ $ref: at });
-    this.#validators.set(at, known);
+  #validate(ref: string, data: unknown, shown: string): void {
+    const known = this.#validators.get(ref) ?? this.#ajv.compile({ $ref: `${ID}${ref}` });
+    this.#validators.set(ref, known);
     if (!known(data))
       throw new Error(`${shown}: ${this.#ajv.errorsText(known.errors)} in ${JSON.stringify(data).slice(0, 300)}`);
   }
 }
 
-/** The same with every object closed: a field that the document does not tell of is a fault. */
+function linesOf(body: string): unknown[] {
+  return body
+    .split("\n")
+    .slice(0, -1)
+    .map((line) => JSON.parse(line));
+}
+
+/** Whole messages of server-sent events, as the document describes them. */
+function messagesOf(body: string): unknown[] {
+  return body
+    .split("\n\n")
+    .slice(0, -1)
+    .map((text) => {
+      const { data, ...fields } = Object.fromEntries(
+        text.split("\n").map((line) => [line.slice(0, line.indexOf(": ")), line.slice(line.indexOf(": ") + 2)]),
+      );
+      return { ...fields, data: JSON.parse(data as string) };
+    });
+}
+
+/**
+ * The same with every object closed: a field that the document does not tell of is a fault. What OpenAPI 3.0 calls nullable may
+ * be null, whatever else is said of it, as generators read it.
+ */
 function closed(schema: unknown): unknown {
   if (Array.isArray(schema)) return schema.map(closed);
   if (typeof schema !== "object" || schema === null) return schema;
   const copy = Object.fromEntries(Object.entries(schema).map(([name, value]) => [name, closed(value)]));
   if (copy.type === "object" && copy.properties !== undefined && !("additionalProperties" in copy))
     copy.additionalProperties = false;
-  return copy;
+  if (copy.nullable !== true) return copy;
+  const { nullable: _, type, enum: words, ...rest } = copy;
+  return { ...rest, type: [type, "null"], ...(Array.isArray(words) && { enum: [...words, null] }) };
 }

@@ -1,4 +1,7 @@
 import { test } from "tap";
+import type { Caller } from "../../src/access/caller.ts";
+import type { Scopes } from "../../src/access/scopes.ts";
+import type { WitnessStatus } from "../../src/engine/tree.ts";
 import type { EventRow } from "../../src/log/event.ts";
 import { openNote, readCheckpoint, readVkey, type Verifier } from "../../src/log/note.ts";
 import { readProof } from "../../src/log/tlog_proof.ts";
@@ -25,6 +28,7 @@ test("getCheckpoint signs a tree that has every event that was answered", async 
   t.equal((await service.send("GET", "/checkpoint")).body, response.body, "nothing has happened since");
   t.same((await service.send("GET", "/v1/log")).json(), {
     id: "test",
+    possible_cpus: 2,
     origin: "mapledger/test",
     vkey: (await verifierOf(service)).vkey,
     last_seq: 5,
@@ -32,6 +36,10 @@ test("getCheckpoint signs a tree that has every event that was answered", async 
     signed_size: 5,
     refusal: null,
     auth: "on",
+    caller: "anonymous",
+    scopes: ["metrics", "evidence", "read", "write", "pin", "admin"],
+    public_evidence: "off",
+    witnesses: [],
   });
 });
 
@@ -85,6 +93,95 @@ test("a log that is not what its tree has gets no signature, and the metrics say
   t.equal(problem.detail, "the log ends at event 4, the tree has 5");
   t.equal((await service.send("GET", "/v1/log")).json().refusal, problem.detail);
   t.match((await service.send("GET", "/metrics")).body, "mapledger_tree_refused 1");
+});
+
+test("what a witness says of the log is told, by GET /v1/log and the metrics", async (t) => {
+  const base = { vkey: "w+00000000+BA==", url: "https://w.example.org/", cosignedSize: 3, detail: null };
+  const witnesses: WitnessStatus[] = [
+    { ...base, name: "a", state: "cosigning" },
+    { ...base, name: "b", state: "alarm", detail: "it has cosigned a tree of size 9" },
+    { ...base, name: "c", state: "failing", detail: "it has answered 503" },
+  ];
+  const service = await Service.start(t, { witnesses });
+  const { cosignedSize: _, ...rest } = base;
+  t.same(
+    (await service.send("GET", "/v1/log")).json().witnesses,
+    witnesses.map(({ name, state, detail }) => ({ ...rest, name, state, detail, cosigned_size: 3 })),
+  );
+  const { body } = await service.send("GET", "/metrics");
+  for (const [name, alarm, failing] of [
+    ["a", 0, 0],
+    ["b", 1, 0],
+    ["c", 0, 1],
+  ]) {
+    t.match(body, `mapledger_witness_size{witness="${name}"} 3`);
+    t.match(body, `mapledger_witness_alarm{witness="${name}"} ${alarm}`);
+    t.match(body, `mapledger_witness_failing{witness="${name}"} ${failing}`);
+  }
+});
+
+const PUBLIC = { publicEvidence: "on" } as const;
+
+test("with public evidence, checkpoints and tiles need no token, and nothing else is shown without", async (t) => {
+  const authenticate = (token: string): Caller | string | null => {
+    if (token === "a") return "alice";
+    return token === "b" ? { name: "bob", scopes: new Set(["write"]) as Scopes } : null;
+  };
+  const service = await Service.start(t, { authenticate, settings: PUBLIC });
+  const alice = { authorization: "Bearer a" };
+  await service.send("POST", "/v1/sessions", {}, alice);
+  const { body } = await service.send("GET", "/checkpoint", undefined, alice);
+  for (const authorization of [{}, { authorization: "Bearer nobodys" }, { authorization: "Bearer b" }])
+    for (const [url, status] of [
+      ["/checkpoint", 200],
+      ["/checkpoint?cosigned=1", 404],
+      ["/tile/0/000.p/1", 200],
+      ["/tile/entries/000.p/1", 200],
+      ["/tile/0/001", 404],
+    ] as const)
+      t.equal((await service.send("GET", url, undefined, authorization)).statusCode, status, url);
+  t.equal((await service.send("GET", "/checkpoint")).body, body);
+  for (const url of ["/v1/log", "/v1/events/1/proof", "/v1/events", "/metrics"])
+    t.equal((await service.send("GET", url)).statusCode, 401, url);
+  t.equal((await service.send("GET", "/checkpoint", undefined, { "sec-fetch-site": "cross-site" })).statusCode, 403);
+  t.match((await service.send("GET", "/v1/log", undefined, alice)).json(), { public_evidence: "on" });
+});
+
+test("who is not known has no checkpoint signed more than once a second, and asks few questions at once", async (t) => {
+  const service = await Service.start(t, {
+    authenticate: (token) => (token === "a" ? "alice" : null),
+    settings: PUBLIC,
+  });
+  const alice = { authorization: "Bearer a" };
+  let asked = 0;
+  let answer = (): void => {};
+  const held = new Promise<void>((resolve) => {
+    answer = resolve;
+  });
+  const checkpoint = service.tree.checkpoint.bind(service.tree);
+  service.tree.checkpoint = async () => {
+    asked++;
+    return checkpoint();
+  };
+  const tile = service.tree.tile.bind(service.tree);
+  service.tree.tile = async (name) => {
+    await held;
+    return tile(name);
+  };
+  await service.send("POST", "/v1/sessions", {}, alice);
+  await Promise.all(Array.from({ length: 20 }, () => service.send("GET", "/checkpoint")));
+  t.equal(asked, 1);
+  await service.send("GET", "/checkpoint", undefined, alice);
+  t.equal(asked, 2, "who is known gets a new one each time");
+  const tiles = Array.from({ length: 9 }, () => service.send("GET", "/tile/0/000.p/1"));
+  t.match((await Promise.race(tiles)).json(), { status: 503, detail: "8 requests without a token are being answered" });
+  answer();
+  t.equal((await Promise.all(tiles)).filter(({ statusCode }) => statusCode === 200).length, 8);
+});
+
+test("a service that is not ready has no public evidence, either", async (t) => {
+  const service = await Service.start(t, { settings: PUBLIC, authenticate: () => null, ready: () => "it recovers" });
+  t.match((await service.send("GET", "/checkpoint")).json(), { status: 503, detail: "it recovers" });
 });
 
 test("evidence needs a token where the events do", async (t) => {

@@ -1,5 +1,6 @@
 import { test } from "tap";
-import { EngineBusy, EngineClosed } from "../../src/engine/client.ts";
+import { EngineBusy, EngineClosed, EngineLost } from "../../src/engine/client.ts";
+import { LogUncertain } from "../../src/engine/ports.ts";
 import { HASH, Service } from "./service.ts";
 
 test("what the machine fails is told apart, and nothing has happened", async (t) => {
@@ -9,6 +10,7 @@ test("what the machine fails is told apart, and nothing has happened", async (t)
   const rows = [
     ["busy", 503, async () => Promise.reject(new EngineBusy(10_000, 5))],
     ["unavailable", 503, async () => Promise.reject(new EngineClosed())],
+    ["outcome-unknown", 500, async () => Promise.reject(new EngineLost())],
     ["bug", 500, async () => Promise.reject(new Error("secret"))],
     ["bug", 500, async () => ({ failure: "bug", detail: "the command failed" }) as const],
   ] as const;
@@ -43,7 +45,7 @@ test("a service that is not ready lives, and takes no commands", async (t) => {
   reason = null;
   t.equal((await service.send("GET", "/readyz")).statusCode, 200);
   t.equal((await service.app.inject({ method: "HEAD", url: "/readyz" })).statusCode, 200);
-  t.equal((await service.app.inject({ method: "HEAD", url: "/v1/maps" })).statusCode, 405);
+  t.equal((await service.app.inject({ method: "HEAD", url: "/v1/maps" })).statusCode, 200);
 });
 
 test("what is not HTTP is answered and hung up on", async (t) => {
@@ -88,4 +90,19 @@ test("a page of elements ends by its bytes, too, and says where the next begins"
   }
   t.same(sizes, [4, 1]);
   t.same(keys.sort(), ["01000000", "02000000", "03000000", "04000000", "05000000"]);
+});
+
+test("after a failed sync of the log nobody knows the outcome: nothing is run behind it", async (t) => {
+  const service = await Service.start(t);
+  const session = await service.session();
+  const create = () => service.send("POST", `${session}/maps`, HASH);
+  service.log.broken = new LogUncertain("appending to the log", new Error("disk I/O error"));
+  const unknown = await create();
+  t.match(unknown.json(), { type: "urn:mapledger:problem:outcome-unknown", status: 500, detail: /unknown/ });
+  t.notMatch(unknown.body, /nothing was changed/);
+  t.equal(unknown.headers["retry-after"], undefined);
+  t.same(service.ended, ["appending to the log: disk I/O error"]);
+  service.log.broken = null;
+  t.match((await create()).json(), { type: "urn:mapledger:problem:log-failed", detail: /nothing was changed/ });
+  t.equal(service.log.lastSeq, 1);
 });

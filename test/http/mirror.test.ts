@@ -75,11 +75,13 @@ test("how the mirror stands is said by /v1/mirror, by /readyz, and by the metric
     directory: "/sys/fs/bpf/mapledger",
     pins: [],
     foreign: [],
+    foreign_more: false,
+    unknown: [],
     maps: { on: 0, failed: 0, lost: 0, waiting: 0, off: 1, unequal: 0 },
   });
   const ready = await service.send("GET", "/readyz");
   t.equal(ready.statusCode, 200);
-  t.same(ready.json(), { status: "ready", mirror: { state: "off", detail: OFF } });
+  t.same(ready.json(), { status: "ready", mirror: { state: "off", detail: OFF }, degraded: [] });
   const metrics = (await service.send("GET", "/metrics")).body;
   t.match(metrics, /^mapledger_mirror_on 0$/m);
   t.match(metrics, /^mapledger_mirror_maps\{state="off"\} 1$/m);

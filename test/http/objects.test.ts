@@ -177,3 +177,33 @@ test("the memory of an mmapable array is read and stored by ranges", async (t) =
   t.equal((await store("ff")).json().errno, "EPERM", "frozen");
   t.equal((await read()).statusCode, 200, "but it can be read");
 });
+
+test("of a large memory a request reads, or stores, 16 MiB", async (t) => {
+  const MIB = 1024 * 1024;
+  const service = await Service.start(t);
+  const session = (await service.send("POST", "/v1/sessions", {})).headers.location as string;
+  const shape = { map_type: "BPF_MAP_TYPE_ARRAY", key_size: 4, value_size: MIB, max_entries: 20 };
+  await service.send("POST", `${session}/maps`, { ...shape, map_flags: "BPF_F_MMAPABLE" });
+  const url = `${session}/fds/3/memory`;
+  const read = async (range?: string) =>
+    service.app.inject({ method: "GET", url, headers: range === undefined ? {} : { range } });
+  const store = async (bytes: number, at: number) =>
+    service.app.inject({
+      method: "PUT",
+      url,
+      headers: {
+        "content-type": "application/octet-stream",
+        "content-range": `bytes ${at}-${at + bytes - 1}/*`,
+      },
+      payload: Buffer.alloc(bytes, 7),
+    });
+  t.match((await store(16 * MIB + 1, 0)).json(), { status: 413, detail: /16777216/ });
+  t.equal((await store(16 * MIB, 4 * MIB)).statusCode, 200);
+  const first = await read();
+  t.equal(first.statusCode, 206);
+  t.equal(first.headers["content-range"], `bytes 0-${16 * MIB - 1}/${20 * MIB}`);
+  t.equal(first.rawPayload.length, 16 * MIB);
+  const rest = await read(`bytes=${16 * MIB}-`);
+  t.equal(rest.headers["content-range"], `bytes ${16 * MIB}-${20 * MIB - 1}/${20 * MIB}`);
+  t.ok(rest.rawPayload.equals(Buffer.alloc(4 * MIB, 7)));
+});

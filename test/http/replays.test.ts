@@ -4,6 +4,7 @@ import { eventJson } from "../../src/log/event_json.ts";
 import { ApiTarget } from "../../src/replay/api_target.ts";
 import { TargetFailed } from "../../src/replay/target.ts";
 import { Injected } from "../replay/support.ts";
+import { EXPORTED_EVENT } from "../support/exported.ts";
 import { Service } from "./service.ts";
 
 /** Of a target that is never contacted. */
@@ -73,10 +74,19 @@ test("a replay runs in the service: it is told how far it is, and what differed"
   t.match(await ended(service, 2), {
     summary: { compared: 0, left_out: [{ cmd: "BPF_MAP_CREATE", why: "its session was opened outside of the range" }] },
   });
+  const { events } = (await service.send("GET", "/v1/events")).json();
+  const [after, before] = [events[0].position, events[8].position];
+  const stranger = (await there.send("GET", "/v1/events/1")).json().position;
+  const elsewhere = await service.send("POST", "/v1/replays", { source: { after: stranger }, target });
+  t.match(elsewhere.json(), { status: 410, type: "urn:mapledger:problem:foreign-position", reason: "other-event" });
+  const garbled = await service.send("POST", "/v1/replays", { source: { before: before.slice(1) }, target });
+  t.match(garbled.json(), { status: 400, detail: /^source.before: a seq is needed, or a position/ });
+  await service.send("POST", "/v1/replays", { source: { after, before, errno: "0" }, target });
+  t.strictSame((await ended(service, 3)).summary, (await ended(service, 2)).summary, "positions are the events'");
   await there.send("POST", "/v1/sessions");
   await service.send("POST", "/v1/replays", { source: { cmd: "BPF_MAP_LOOKUP_ELEM" }, target, prepare: true });
-  t.match(await ended(service, 3), { summary: { selected: 1, compared: 1, differences: 0 } });
-  t.equal((await service.send("GET", "/v1/replays")).json().replays.length, 3);
+  t.match(await ended(service, 4), { summary: { selected: 1, compared: 1, differences: 0 } });
+  t.equal((await service.send("GET", "/v1/replays")).json().replays.length, 4);
 });
 
 test("a replay can be cancelled, and only so many run at once; one whose target fails says how far it came", async (t) => {
@@ -228,4 +238,60 @@ test("an import is read as it comes: it may be larger than any other body", asyn
   const text = exported(here);
   t.ok(text.length > 2000);
   t.match((await there.send("POST", "/v1/replays/import", text, LINES)).json(), { summary: { selected: 10 } });
+});
+
+test("an import is read in turns: blank lines, and a long line, whatever is in it", async (t) => {
+  const service = await Service.start(t);
+  const MIB = 1024 * 1024;
+  const turnsOf = async (text: string, answer: object): Promise<number> => {
+    const before = service.turns.taken;
+    t.match((await service.send("POST", "/v1/replays/import", text, LINES)).json(), answer);
+    return service.turns.taken - before;
+  };
+  const blank = await turnsOf("\n".repeat(MIB), { summary: { selected: 0 } });
+  t.ok(blank >= 15, `${blank} turns`);
+  const fields = await turnsOf(`\n{"a":1${',"a":1'.repeat(MIB / 6)}}\n`, { status: 400, where: "line 2" });
+  t.ok(fields >= 3, `${fields} turns`);
+  const long = await turnsOf(`{"a":"${"0".repeat(8 * MIB)}"}\n`, { status: 400, where: "line 1" });
+  t.equal(long, 0, "it is too long, and is not read");
+});
+
+test("an import leaves out what is too large to be sent or compared in one go, and says so", async (t) => {
+  const KIB = 1024;
+  const here = await Service.start(t);
+  await here.map(await here.session(), {
+    map_type: "BPF_MAP_TYPE_ARRAY",
+    value_size: 300 * KIB,
+    max_entries: 1,
+    map_flags: [],
+  });
+  const lookup = { cmd: "BPF_MAP_LOOKUP_ELEM", key: "00000000" };
+  const batch = {
+    cmd: "BPF_MAP_UPDATE_BATCH",
+    attr: { count: 40_000, elem_flags: "0", in_batch: null, out_batch: null },
+  };
+  const events = [
+    { ...lookup, attr: { value_room: 300 * KIB } },
+    { ...lookup, attr: { value_room: 5 * KIB * KIB } },
+    { ...batch, session: null, fd: null, key: "00".repeat(40_000), value: "00".repeat(40_000) },
+    { ...batch, attr: { ...batch.attr, count: 4_000_000_000, exact: true }, key: "00", value: "00" },
+    { cmd: "MAP_ELEMENTS", attr: { after: null, limit: 4_294_967_295 }, out: { count: 1, more: false } },
+  ].map((event, at) => ({ ...EXPORTED_EVENT, seq: at + 3, ...event }));
+  const text = exported(here) + events.map((event) => `${JSON.stringify(event)}\n`).join("");
+  const there = await Service.start(t);
+  const answer = await there.send("POST", "/v1/replays/import", text, LINES);
+  const { left_out: leftOut, ...summary } = answer.json().summary;
+  t.match(summary, { selected: 7, differences: 0, last_seq: 7 });
+  const why = (row: { why: string; count: number }): string => `${row.count}: ${row.why}`;
+  t.strictSame(leftOut.map(why).sort(), [
+    "1: it has more than 4194304 bytes: `mapledger import` sends it",
+    "1: it was sent; its answer is longer than 524288 bytes, and was not compared",
+    "2: it has more than 32768 elements: `mapledger import` sends it",
+  ]);
+  t.equal(there.log.rows.length, 4, "the whole map is counted, however long that is");
+  const bad = `${text}${JSON.stringify({ ...EXPORTED_EVENT, ...lookup, seq: 8, attr: { value_room: 2 ** 40 } })}`;
+  t.match((await there.send("POST", "/v1/replays/import", bad, LINES)).json(), {
+    status: 400,
+    detail: /^line 8: attr.value_room: an integer from 0 to 268435456 is needed/,
+  });
 });

@@ -145,8 +145,8 @@ test("a session gets a descriptor of a map that is created again", async (t) => 
   t.equal((await service.send("GET", "/v1/maps/3")).statusCode, 404);
 });
 
-test("a map of maps comes back to the maps that it held", async (t) => {
-  const { session, must, elements, restore } = await started(t);
+test("a map of maps comes back to the maps that it held, by commands that all tell of the restore", async (t) => {
+  const { service, session, must, elements, restore } = await started(t);
   const inner = await must("POST", `${session}/maps`, HASH);
   const other = await must("POST", `${session}/maps`, HASH);
   const outer = { ...HASH, map_type: "BPF_MAP_TYPE_HASH_OF_MAPS", inner_map_fd: inner.fd };
@@ -157,7 +157,21 @@ test("a map of maps comes back to the maps that it held", async (t) => {
   const { seq: at } = await put("02000000", other.fd);
   await put("01000000", other.fd);
   await must("DELETE", `${session}/fds/${fd}/elements/02000000`);
+  const after = service.log.lastSeq;
   t.match(await restore(map, { at }), { added: 1, changed: 1 });
+  const { events } = await must("GET", `/v1/events?after=${after}`);
+  const marks = events.map(({ cmd, attr }: { cmd: string; attr: { restore?: { map: number } } | null }) => [
+    cmd,
+    attr?.restore?.map,
+  ]);
+  t.ok(
+    marks.some(([cmd]: [string]) => cmd === "CLOSE"),
+    "its session closes what it has",
+  );
+  t.same(
+    marks.filter(([, of]: [string, number]) => of !== map),
+    [],
+  );
   t.same(await elements(map), await elements(map, at));
   t.equal((await must("GET", "/v1/sessions")).sessions.length, 1);
 });
@@ -225,4 +239,32 @@ test("a program that looks up while a map is restored finds the old or the new: 
       `of ${max_entries}`,
     );
   }
+});
+
+test("a restore of more elements than the setting allows is E2BIG, and changes nothing; asking what it would do is not", async (t) => {
+  const service = await Service.start(t, { settings: { restoreElementsMax: 3 } });
+  await service.map(await service.session(), { max_entries: 10 });
+  const at = service.log.lastSeq;
+  for (const key of ["01000000", "02000000", "03000000", "04000000"])
+    await service.send("PUT", `/v1/maps/1/elements/${key}`, { value: "01000000" });
+  const before = service.log.lastSeq;
+  const refused = await service.send("POST", "/v1/maps/1/restore", { at });
+  t.match(refused.json(), {
+    status: 409,
+    errno: "E2BIG",
+    detail: /^4 elements .* the 3 elements, and a KiB for each, that MAPLEDGER_RESTORE_MAX allows$/,
+  });
+  t.equal(service.log.lastSeq, before);
+  t.match((await service.send("POST", "/v1/maps/1/restore", { at, dry_run: true })).json(), { removed: 4 });
+  t.match((await service.send("POST", "/v1/maps/1/restore", { at: at + 1 })).json(), { removed: 3 });
+
+  const fd = await service.map(await service.session(), { value_size: 4096 });
+  const empty = service.log.lastSeq;
+  await service.send("PUT", `${fd}/elements/01000000`, { value: "01".repeat(4096) });
+  const full = service.log.lastSeq;
+  t.match((await service.send("POST", "/v1/maps/2/restore", { at: empty })).json(), { removed: 1 }, "a key is small");
+  t.match((await service.send("POST", "/v1/maps/2/restore", { at: full })).json(), {
+    errno: "E2BIG",
+    detail: /^1 elements .* by commands of 4\d{3} bytes/,
+  });
 });

@@ -1,9 +1,10 @@
 import { test } from "tap";
 import { BPF_CMD } from "../../src/abi/bpf.ts";
-import { CMD } from "../../src/abi/service.ts";
+import { CMD, OPEN_KINDS } from "../../src/abi/service.ts";
 import { SCOPES, type Scope } from "../../src/access/scopes.ts";
 import { Refusals } from "../../src/http/access.ts";
-import { COMMAND_SCOPES, OTHER_COMMANDS, ROUTE_SCOPES } from "../../src/http/route_scopes.ts";
+import { ALSO_READ, COMMAND_SCOPES, OTHER_COMMANDS, ROUTE_SCOPES } from "../../src/http/route_scopes.ts";
+import { TAKES } from "../../src/log/touched.ts";
 import { Service } from "./service.ts";
 
 const MISSING = "urn:mapledger:problem:scope-missing";
@@ -34,7 +35,9 @@ test("a caller does what his scopes say on every route, and nothing else", async
     const service = await Service.start(t, { authenticate });
     for (const [operation, method, path] of operations(service)) {
       const need = ROUTE_SCOPES[operation];
-      const isRefused = need !== undefined && need !== "open" && need !== "by command" && !need.includes(scope);
+      const isShown = !ALSO_READ.has(operation) || scope === "read";
+      const isRefused =
+        need !== undefined && need !== "open" && need !== "by command" && !(need.includes(scope) && isShown);
       // Streams go on; who may have one is told by the answer's head alone.
       if (!isRefused && /^(attachSession|streamEvents|watchMap)$/.test(operation)) continue;
       const answer = await service.send(method, path, undefined, as(scope));
@@ -54,7 +57,9 @@ test("a caller of the syscall door needs what each command needs", async (t) => 
       const need = COMMAND_SCOPES.get(cmd) ?? OTHER_COMMANDS;
       const answer = await service.send("POST", "/v1/sessions/1/bpf", { cmd: name, attr: {} }, as(scope));
       const was = answer.statusCode === 403 && answer.json().type === MISSING;
-      if (was === need.includes(scope)) t.fail(`${scope}: ${name} was answered ${answer.statusCode} ${answer.body}`);
+      const isShown = !TAKES.has(cmd) || scope === "read";
+      if (was === (need.includes(scope) && isShown))
+        t.fail(`${scope}: ${name} was answered ${answer.statusCode} ${answer.body}`);
     }
   t.pass("all commands were tried");
 });
@@ -98,7 +103,7 @@ test("so many refusals a caller and second are events; the next one tells how ma
     return { failure: "bug", detail: "" } as const;
   };
   const refusals = new Refusals({ run }, () => nowMs);
-  const refuse = (caller: string) => t.match(refusals.refuse(caller, ["pin"], "GET /"), { name: "scope-missing" });
+  const refuse = (caller: string) => t.match(refusals.refuse({ caller }, ["pin"], "GET /"), { name: "scope-missing" });
   for (let at = 0; at < 25; at++) refuse("bob");
   refuse("carol");
   t.same(told, [...Array.from({ length: 10 }, () => ["bob", 0]), ["carol", 0]]);
@@ -112,4 +117,144 @@ test("so many refusals a caller and second are events; the next one tells how ma
     ["bob", 16],
     ["bob", 0],
   ]);
+});
+
+test("what is taken out, or restored, is shown: it needs a read, too", async (t) => {
+  const service = await Service.start(t, { authenticate });
+  const session = await service.session(as("read,write"));
+  const hash = { map_type: "BPF_MAP_TYPE_HASH", key_size: 4, value_size: 4, max_entries: 2 };
+  await service.send("POST", `${session}/maps`, hash, as("read,write"));
+  const at = service.log.lastSeq;
+  for (const [path, body] of [
+    ["/v1/maps/1/batch/lookup_and_delete", {}],
+    ["/v1/maps/1/restore", { at, dry_run: true }],
+  ] as const) {
+    t.equal((await service.send("POST", path, body, as("write"))).statusCode, 403);
+    t.equal((await service.send("POST", path, body, as("read"))).statusCode, 403);
+    t.equal((await service.send("POST", path, body, as("read,write"))).statusCode, 200);
+  }
+});
+
+/** Of each kind of descriptor: what refers to something that is there, in the ledger alone; null: there is no such thing. */
+const REFERS: Readonly<Record<(typeof OPEN_KINDS)[number], object | null>> = {
+  pipe: null,
+  file: { path: "/tmp/x" },
+  dir: { path: "/sys/fs/bpf" },
+  tcp_idle: null,
+  tcp_listen: null,
+  tcp_connected: null,
+  udp_idle: null,
+  udp_bound: null,
+  unix_stream: null,
+  unix_dgram: null,
+  xsk: null,
+  pidfd: { pid: 1 },
+  pidfd_self: {},
+  pidfd_dead: null,
+  cgroup: { path: "/sys/fs/cgroup" },
+  perf_event: null,
+  prog: { id: 7 },
+};
+/** Likewise what is made; null: nothing is. */
+const MAKES: Readonly<Partial<Record<(typeof OPEN_KINDS)[number], readonly object[] | null>>> = {
+  pidfd: null,
+  pidfd_self: null,
+  prog: [{ prog_type: 6 }, { id: 7, prog_type: 6 }],
+};
+
+test("what makes an object needs write; for read alone a descriptor of what is there is read-only", async (t) => {
+  const service = await Service.start(t, { authenticate });
+  const open = async (token: string, session: string, body: object) =>
+    service.send("POST", `${session}/fds`, body, as(token));
+  const access = async (token: string, session: string, fd: number) =>
+    (await service.send("GET", `${session}/fds/${fd}`, undefined, as(token))).json().descriptor.access;
+  const [reader, writer] = [await service.session(as("read")), await service.session(as("write"))];
+  for (const kind of OPEN_KINDS) {
+    for (const named of MAKES[kind] === null ? [] : (MAKES[kind] ?? [{}])) {
+      const refused = await open("read", reader, { kind, ...named });
+      t.match(refused.json(), { type: MISSING, detail: "read has none of these scopes: write" }, kind);
+      const made = await open("write", writer, { kind, ...named });
+      t.equal(made.statusCode, 201, `${kind} is made`);
+      t.equal(await access("write", writer, made.json().fd), "rw");
+    }
+    const named = REFERS[kind];
+    if (named === null) continue;
+    const found = await open("read", reader, { kind, ...named });
+    t.equal(found.statusCode, 201, `${kind}: ${found.body}`);
+    t.equal(await access("read", reader, found.json().fd), "r", `${kind} is read-only`);
+    const event = service.log.rows[found.json().seq - 1];
+    t.match(JSON.parse(event?.attr ?? ""), { open_flags: 8 }, "the event says so");
+    const then = await service.send("GET", `${reader}/fds?at=${service.log.lastSeq}`, undefined, as("read"));
+    t.match(then.json().fds.at(-1), { access: "r" }, "so is it when its event is done again");
+    const written = await open("write", writer, { kind, ...named });
+    t.equal(await access("write", writer, written.json().fd), "rw");
+    const narrow = await open("write", writer, { kind, ...named, access: "r" });
+    t.equal(await access("write", writer, narrow.json().fd), "r", "as it was asked for");
+    t.match((await open("write", writer, { kind, ...named, access: "w" })).json(), {
+      detail: /^access: a .* r or rw$/,
+    });
+  }
+  t.match(await open("read", reader, { kind: "dup", fd: 3, access: "r" }), { statusCode: 400 });
+  t.equal((await open("read", reader, { kind: "dup", fd: 3 })).statusCode, 201, "a dup makes nothing");
+});
+
+test("before the machine is asked for an object, the caller's scopes are looked at", async (t) => {
+  const asked: object[] = [];
+  const objects = {
+    async open(spec: object) {
+      asked.push(spec);
+      return null;
+    },
+    discard() {},
+  };
+  const service = await Service.start(t, { authenticate, objects });
+  service.engine.opensFor = () => true;
+  const session = await service.session(as("read"));
+  const open = async (body: object) => (await service.send("POST", `${session}/fds`, body, as("read"))).statusCode;
+  t.equal(await open({ kind: "cgroup" }), 403);
+  t.same(asked, [], "nothing is made on the host");
+  t.equal(await open({ kind: "cgroup", path: "/sys/fs/cgroup" }), 201);
+  t.match(asked, [{ kind: "cgroup", path: "/sys/fs/cgroup" }]);
+});
+
+test("a map is opened with the mode that the caller's scopes leave, at both doors", async (t) => {
+  const service = await Service.start(t, { authenticate });
+  const [root, pinned] = ["read,write,pin", "/sys/fs/bpf/m"];
+  const own = await service.session(as(root));
+  const hash = { map_type: "BPF_MAP_TYPE_HASH", key_size: 4, value_size: 4, max_entries: 2 };
+  await service.send("POST", `${own}/maps`, hash, as(root));
+  await service.send("POST", `${own}/fds/3/pin`, { pathname: pinned }, as(root));
+  const modes = { "": 0, r: 8, w: 16 } as const;
+  const rows = [
+    ["read", "", "r"],
+    ["read", "r", "r"],
+    ["read", "w", "write"],
+    ["write", "", "w"],
+    ["write", "w", "w"],
+    ["write", "r", "read"],
+    ["read,write", "", "rw"],
+    ["read,write", "r", "r"],
+  ] as const;
+  for (const [token, mode, given] of rows) {
+    const session = await service.session(as(token));
+    const flags = modes[mode];
+    const access = mode === "" ? {} : { access: mode };
+    const ways = [
+      ["fds", { kind: "map", map: 1, ...access }],
+      ["fds", { kind: "map", map: `pinned:${pinned}`, ...access }],
+      ["bpf", { cmd: "BPF_MAP_GET_FD_BY_ID", attr: { map_id: 1, open_flags: flags } }],
+      ["bpf", { cmd: "BPF_OBJ_GET", attr: { pathname: pinned, file_flags: flags } }],
+    ] as const;
+    for (const [door, body] of ways) {
+      const answer = await service.send("POST", `${session}/${door}`, body, as(token));
+      const where = `${token} ${JSON.stringify(body)}: ${answer.body}`;
+      if (given === "read" || given === "write") {
+        t.match(answer.json(), { type: MISSING, detail: `${token} has none of these scopes: ${given}` }, where);
+        continue;
+      }
+      const { fd, ret = fd } = answer.json();
+      const listed = await service.send("GET", `${session}/fds/${ret}`, undefined, as(token));
+      t.equal(listed.json().descriptor?.access, given, where);
+    }
+  }
 });

@@ -1,29 +1,41 @@
+import { hash } from "node:crypto";
+import { readFileSync } from "node:fs";
 import type { InjectOptions, LightMyRequestResponse } from "fastify";
 import type { Test } from "tap";
+import { CMD } from "../../src/abi/service.ts";
 import type { Caller } from "../../src/access/caller.ts";
 import { Callers } from "../../src/access/callers.ts";
+import type { Limits } from "../../src/access/quotas.ts";
 import { ALL_SCOPES } from "../../src/access/scopes.ts";
-import { readSettings, type Settings } from "../../src/config.ts";
+import { type Line, parseTokens } from "../../src/access/tokens_file.ts";
+import { limitsOf, readSettings, type Settings } from "../../src/config.ts";
 import type { ArchiveJobStatus, Archiver } from "../../src/engine/archives.ts";
 import { Engine, type Reply, type Request } from "../../src/engine/engine.ts";
-import type { EventPage, EventRange, EventReader } from "../../src/engine/events.ts";
+import type { EventPage, EventRange, EventReader, MarkedRow } from "../../src/engine/events.ts";
 import { FrameWriter, readReplies, readRequests } from "../../src/engine/frames.ts";
 import { History } from "../../src/engine/history.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
 import { Past } from "../../src/engine/past.ts";
 import { answerQuery } from "../../src/engine/queries.ts";
+import type { WitnessStatus } from "../../src/engine/tree.ts";
+import { Turns } from "../../src/engine/turn_queue.ts";
 import { Refusals } from "../../src/http/access.ts";
 import { type App, buildApp, type EngineDoor } from "../../src/http/app.ts";
 import { tcpIdentity } from "../../src/http/auth.ts";
+import { Flight } from "../../src/http/flight.ts";
+import { Jobs } from "../../src/http/jobs.ts";
 import { LogStreams } from "../../src/http/log_streams.ts";
 import { Metrics } from "../../src/http/metrics.ts";
-import type { PastDoor } from "../../src/http/parts.ts";
+import type { Parts, PastDoor } from "../../src/http/parts.ts";
 import { type OpenTarget, Replays } from "../../src/http/replays.ts";
 import { UnderWay } from "../../src/http/under_way.ts";
+import { UnknownCallers } from "../../src/http/unknown_callers.ts";
 import type { EventRow } from "../../src/log/event.ts";
 import { type EventFilter, matches } from "../../src/log/event_filter.ts";
+import { Marks } from "../../src/log/position.ts";
 import { effectsIn, touchedKeys } from "../../src/log/touched.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
+import type { Who } from "../../src/syscall/command.ts";
 import { MemoryLog } from "../support/memory_log.ts";
 import { MemoryTree } from "../support/memory_tree.ts";
 import { noPast } from "../support/no_past.ts";
@@ -35,11 +47,15 @@ const LOOKED_AT_MAX = 50;
 
 class MemoryReader implements EventReader {
   readonly #rows: readonly EventRow[];
-  /** How often it was asked. */
+  readonly #marks: Marks;
+  /** How often it was asked, and what it has answered. */
   queries = 0;
+  answered = 0;
+  lookedAtMax = LOOKED_AT_MAX;
 
-  constructor(rows: readonly EventRow[]) {
+  constructor({ rows, life }: MemoryLog) {
     this.#rows = rows;
+    this.#marks = new Marks(life);
   }
 
   /** Events below it are archived, as far as anybody is told. */
@@ -49,28 +65,83 @@ class MemoryReader implements EventReader {
     return this.oldest;
   }
 
-  async query(filter: EventFilter, { afterSeq, beforeSeq, limit }: EventRange): Promise<EventPage> {
+  async keptSeq(): Promise<number> {
+    return this.oldest;
+  }
+
+  async archivedRow(): Promise<null> {
+    return null;
+  }
+
+  async query(filter: EventFilter, range: EventRange): Promise<EventPage> {
+    const { rows, ...page } = this.#query(filter, range);
+    const mark = (await this.mark(page.reached)) ?? 0;
+    return { rows: rows.map((row) => this.#marked(row)), ...page, mark };
+  }
+
+  #marked(row: EventRow): MarkedRow {
+    return { ...row, mark: this.#marks.ofRow(row) };
+  }
+
+  #query(
+    filter: EventFilter,
+    { afterSeq, beforeSeq, limit }: EventRange,
+  ): Omit<EventPage, "rows" | "mark"> & { readonly rows: readonly EventRow[] } {
     this.queries++;
     const backward = beforeSeq !== undefined;
-    const range = this.#rows.slice(afterSeq, backward ? Math.max(beforeSeq - 1, 0) : undefined);
+    const { sinceUs = Number.NEGATIVE_INFINITY, untilUs = Number.POSITIVE_INFINITY } = filter;
+    const after = Math.max(afterSeq, this.#rows.findLast(({ time_us }) => time_us < sinceUs)?.seq ?? 0);
+    const until = this.#rows.findLast(({ time_us }) => time_us <= untilUs)?.seq ?? 0;
+    const range = this.#rows.slice(after, Math.min(backward ? Math.max(beforeSeq - 1, 0) : until, until));
     if (backward) range.reverse();
     const rows: EventRow[] = [];
     for (const [at, row] of range.entries()) {
       if (matches(row, filter) && hasKey(row, filter)) rows.push(row);
-      if (rows.length === limit || at === LOOKED_AT_MAX - 1)
-        return { rows: backward ? rows.reverse() : rows, reached: row.seq, more: true, over: false };
+      if (rows.length < limit && at < this.lookedAtMax - 1) continue;
+      this.answered += rows.length;
+      return {
+        rows: backward ? rows.reverse() : rows,
+        reached: row.seq,
+        lookedAt: at + 1,
+        more: true,
+        over: false,
+      };
     }
+    this.answered += rows.length;
     const over = (this.#rows.at(-1)?.time_us ?? 0) > (filter.untilUs ?? Number.POSITIVE_INFINITY);
     const reached = backward ? afterSeq + 1 : Math.max(this.#rows.length, afterSeq);
-    return { rows: backward ? rows.reverse() : rows, reached, more: false, over };
+    return { rows: backward ? rows.reverse() : rows, reached, lookedAt: range.length, more: false, over };
   }
 
-  async event(seq: number): Promise<EventRow | null> {
-    return this.#rows[seq - 1] ?? null;
+  async event(seq: number): Promise<MarkedRow | null> {
+    const row = this.#rows[seq - 1];
+    return row === undefined ? null : this.#marked(row);
   }
+
+  /** Rows of archived events have gone. */
+  async mark(seq: number): Promise<number | null> {
+    const row = seq < this.oldest ? undefined : this.#rows[seq - 1];
+    if (row === undefined) return seq === 0 ? 0 : null;
+    return this.#marks.ofRow(row);
+  }
+
+  async isUntouched(map: number, afterSeq: number, untilSeq: number): Promise<boolean> {
+    const filter = { map, changing: true };
+    return !this.#rows.slice(afterSeq, untilSeq).some((row) => matches(row, filter));
+  }
+
+  async takeIn(): Promise<void> {}
 
   async lastSeq(): Promise<number> {
     return this.#rows.length;
+  }
+
+  async peers(sessions: readonly number[]): Promise<(string | null)[]> {
+    const opened = this.#rows.filter(({ cmd }) => cmd === CMD.SESSION_OPEN);
+    return sessions.map((session) => {
+      const found = opened.find(({ out }) => JSON.parse(out as string).session_id === session);
+      return JSON.parse(found?.attr ?? "{}").peer ?? null;
+    });
   }
 
   async close(): Promise<void> {}
@@ -90,7 +161,7 @@ class ToldArchiver implements Archiver {
   job: ArchiveJobStatus | null = null;
   refusal: Error | null = null;
 
-  async begin(before: string, caller: string): Promise<ArchiveJobStatus> {
+  async begin(before: string, { caller }: Who): Promise<ArchiveJobStatus> {
     if (this.refusal !== null) throw this.refusal;
     const { directory } = this;
     const plan = { first: 1, through: 2 };
@@ -99,15 +170,25 @@ class ToldArchiver implements Archiver {
   }
 }
 
+/** What the routes say in OpenAPI 3.0: a test holds the committed file to them. */
+const DOCUMENT_3_0: Document = JSON.parse(
+  readFileSync(new URL("../../openapi/openapi-3.0.json", import.meta.url), "utf8"),
+);
+
 const NO_MIRROR = disabledMirror("no mirror in this test");
 
 export interface ServiceOptions {
   readonly settings?: Partial<Settings>;
   /** Who has a token; left out: nobody needs one. */
   readonly authenticate?: Authenticate;
+  /** Scopes by tokens, which are their callers' names, too: as a tokens' file has them. */
+  readonly tokens?: Readonly<Record<string, string>>;
   readonly ready?: () => string | null;
+  readonly witnesses?: readonly WitnessStatus[];
   /** Where replays may go. */
   readonly targets?: OpenTarget;
+  /** What opens objects of the machine; left out: there is none. */
+  readonly objects?: Parts["objects"];
 }
 
 /** Whose token it is: by name who may do everything, or with what he may do; null: nobody's. */
@@ -127,6 +208,16 @@ class NamedCallers extends Callers {
   }
 }
 
+function callersOf({ authenticate, tokens }: ServiceOptions): Callers {
+  if (tokens !== undefined) return new Callers(0, null, linesOf(tokens));
+  return authenticate === undefined ? new Callers(0, null) : new NamedCallers(authenticate);
+}
+
+function linesOf(tokens: Readonly<Record<string, string>>): readonly Line[] {
+  const text = Object.entries(tokens).map(([token, scopes]) => `${token}:${hash("sha256", token, "hex")}:${scopes}`);
+  return parseTokens(text.join("\n"), "tokens").lines;
+}
+
 const NO_TARGETS: OpenTarget = () => ({ refused: "there is no target in this test" });
 
 /**
@@ -140,15 +231,24 @@ export class Service {
   readonly archiver = new ToldArchiver();
   readonly metrics = new Metrics();
   readonly underWay = new UnderWay();
-  readonly reader = new MemoryReader(this.log.rows);
+  /** Lines about unknown callers. */
+  readonly warned: object[] = [];
+  /** Why the engine takes nothing on any more. */
+  readonly ended: string[] = [];
+  readonly turns = new Turns();
+  #flight: Flight | undefined;
+  readonly reader = new MemoryReader(this.log);
   readonly #onGrowth = new Set<() => void>();
   #streams: LogStreams | undefined;
+  /** What the engine would answer with a kernel below, by the query. */
+  readonly canned = new Map<string, unknown>();
   /** Instead of the engine, where a test wants it to fail. */
   failing: (() => Promise<Reply>) | null = null;
+  #callers: Callers | undefined;
   #app: App | undefined;
-  #conformance: Conformance | undefined;
+  #conformance: readonly Conformance[] = [];
 
-  private constructor() {
+  private constructor(limits: Limits) {
     this.engine = new Engine({
       log: this.log,
       store: new MemoryCells(),
@@ -159,45 +259,79 @@ export class Service {
       interfaces: () => [1],
       processes: noProcesses,
       graceMs: 0,
+      limits,
       report() {},
+      ended: (why) => this.ended.push(why),
     });
   }
 
   /** A service that is closed when the test is over. */
   static async start(t: Test, options: ServiceOptions = {}): Promise<Service> {
-    const service = new Service();
     const settings = { ...readSettings({ MAPLEDGER_LOG_LEVEL: "silent" }), ...options.settings };
-    service.#streams = new LogStreams(settings.streamsMax, settings.callerStreamsMax);
-    const callers = options.authenticate === undefined ? new Callers(0, null) : new NamedCallers(options.authenticate);
+    const limits = limitsOf(settings);
+    const service = new Service(limits);
+    const flight = new Flight(settings);
+    service.#flight = flight;
+    service.#streams = new LogStreams(settings.streamsMax, limits, { flight, turns: service.turns });
+    const callers = callersOf(options);
+    service.engine.setMapLimits(callers.limits);
+    service.#callers = callers;
+    const isOpen = options.authenticate === undefined && options.tokens === undefined;
     const engine = service.#door();
+    const replays = new Replays(options.targets ?? NO_TARGETS);
     service.#app = await buildApp({
       engine,
       events: service.reader,
       past: service.#past(),
+      ledger: () => service.log,
       tree: service.tree,
+      witnesses: () => options.witnesses ?? [],
       archiver: service.archiver,
       settings,
       metrics: service.metrics,
-      replays: new Replays(options.targets ?? NO_TARGETS),
+      replays,
+      jobs: new Jobs(replays, service.archiver, limits),
       streams: service.#streams,
+      degraded: () => [],
       processesAt: () => null,
-      objects: null,
+      objects: options.objects ?? null,
       ready: options.ready ?? (() => null),
       mirrorOff: () => service.engine.mirrorOff,
       callers,
       refusals: new Refusals(engine),
+      unknownCallers: new UnknownCallers((fields, message) => service.warned.push({ ...fields, message })),
       underWay: service.underWay,
-      identity: tcpIdentity(callers, options.authenticate === undefined ? "off" : "on"),
+      flight,
+      turns: service.turns,
+      identity: tcpIdentity(callers, isOpen ? "off" : "on"),
       tls: null,
       version: "0.0.0",
     });
     t.teardown(() => service.app.close());
-    service.#conformance = new Conformance(service.app.swagger() as unknown as Document);
+    service.#conformance = [service.app.swagger() as unknown as Document, DOCUMENT_3_0].map(
+      (document) => new Conformance(document),
+    );
     return service;
+  }
+
+  /** The tokens' file has been read again. */
+  setTokens(tokens: Readonly<Record<string, string>>): void {
+    this.callers.replace(linesOf(tokens));
+    this.engine.setMapLimits(this.callers.limits);
+    this.underWay.recheck();
   }
 
   get app(): App {
     return this.#app as App;
+  }
+
+  get callers(): Callers {
+    return this.#callers as Callers;
+  }
+
+  /** Bytes that are counted as in flight. */
+  get inFlight(): number {
+    return this.#flight?.bytes ?? 0;
   }
 
   /** Streams that are open. */
@@ -206,7 +340,7 @@ export class Service {
   }
 
   get seen(): ReadonlySet<string> {
-    return (this.#conformance as Conformance).seen;
+    return (this.#conformance[0] as Conformance).seen;
   }
 
   /** Sends a request; throws where the answer is not what the document says. */
@@ -219,7 +353,7 @@ export class Service {
     const options: InjectOptions = { method: method as "GET", url, headers };
     if (payload !== undefined) options.payload = payload as object;
     const response = await this.app.inject(options);
-    this.#conformance?.check(method, url, response);
+    for (const document of this.#conformance) document.check(method, url, response);
     return response;
   }
 
@@ -249,7 +383,9 @@ export class Service {
       },
       run: async (request) => this.failing?.() ?? this.#run(request),
       query: async (name, ask) => {
-        const answer = answerQuery(engine, name, ask);
+        const answer = this.canned.has(name)
+          ? (this.canned.get(name) as ReturnType<typeof answerQuery<typeof name>>)
+          : answerQuery(engine, name, ask);
         // What takes time goes on while the engine idles.
         while (answer instanceof Promise && engine.idle(true));
         return structuredClone(await answer);

@@ -1,6 +1,9 @@
 import t from "tap";
-import { BPF_F } from "../../src/abi/bpf.ts";
+import { BPF_F, BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
+import { ERRNO } from "../../src/abi/errno.ts";
+import { CMD } from "../../src/abi/service.ts";
 import { Service } from "../conformance/service.ts";
+import { createAttr, HOST } from "../support/commands.ts";
 import { climb, create, split, succeed, u32, update, walk } from "./ladder.ts";
 
 const ARRAY = { map_type: "BPF_MAP_TYPE_ARRAY", key_size: 4, value_size: 4, max_entries: 3 };
@@ -205,3 +208,25 @@ t.test("BPF_OBJ_GET_INFO_BY_FD refuses in the kernel's order", async (t) => {
     },
   ]);
 });
+
+t.test(
+  "a value is no larger than the service's setting allows, those of all CPUs together; an adopted one is as it is",
+  (t) => {
+    const service = new Service({}, { ...HOST, possibleCpus: 4, valueBytesMax: 64 });
+    const make = (mapType: number, valueSize: number, adopted?: number): unknown =>
+      service.run({
+        cmd: CMD.BPF_MAP_CREATE,
+        attr: createAttr({ mapType, valueSize, ...(adopted !== undefined && { adopted }) }),
+      }).outcome;
+    const { BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PERCPU_ARRAY } = BPF_MAP_TYPE;
+    t.match(make(BPF_MAP_TYPE_ARRAY, 65), {
+      errno: ERRNO.E2BIG,
+      detail: "a value has 65 bytes: more than the 64 that MAPLEDGER_VALUE_MAX allows",
+    });
+    t.match(make(BPF_MAP_TYPE_ARRAY, 64), { errno: 0 });
+    t.match(make(BPF_MAP_TYPE_PERCPU_ARRAY, 17), { errno: ERRNO.E2BIG, detail: /a value has 96 bytes/ });
+    t.match(make(BPF_MAP_TYPE_PERCPU_ARRAY, 16), { errno: 0 });
+    t.match(make(BPF_MAP_TYPE_ARRAY, 65, 7), { errno: 0 });
+    t.end();
+  },
+);

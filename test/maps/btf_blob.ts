@@ -33,6 +33,11 @@ export class BtfBlob {
     return Buffer.concat([header, types, strings]);
   }
 
+  /** Where a name begins, for what stands behind a type. */
+  name(text: string): number {
+    return this.#string(text);
+  }
+
   #string(text: string): number {
     if (text === "") return 0;
     const at = this.#strings.length;

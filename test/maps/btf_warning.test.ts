@@ -1,10 +1,11 @@
-import { execFileSync } from "node:child_process";
+import { rmSync } from "node:fs";
 import * as fc from "fast-check";
 import t from "tap";
 import { BTF_KIND } from "../../src/maps/btf_types.ts";
 import { type Bpf, openBpf } from "../../src/mirror/bpf.ts";
 import { btfWarning } from "../../src/mirror/btf_warning.ts";
 import { KernelTarget } from "../../src/mirror/kernel_target.ts";
+import { ReplayDirectory } from "../../src/mirror/replay_directory.ts";
 import { Ids } from "../../src/replay/ids.ts";
 import { Btf } from "../../src/syscall/btf.ts";
 import { specialFields } from "../../src/syscall/special_fields.ts";
@@ -14,6 +15,7 @@ import type { Subject } from "../conformance/subject.ts";
 import { replayedTo } from "../replay/support.ts";
 import { unfitForKernel } from "../support/bpffs.ts";
 import { SEED } from "../support/seed.ts";
+import { warningsSince } from "../support/warnings.ts";
 import { BtfBlob } from "./btf_blob.ts";
 import { ask } from "./ladder.ts";
 import { onService } from "./subjects.ts";
@@ -273,7 +275,9 @@ t.test("a replay to the kernel leaves such BTF out, also where an earlier releas
   ]);
   recording.bpf({ cmd: "BPF_BTF_LOAD", attr: load(bad.blob) });
   const read = warningsSince();
-  const target = new KernelTarget(openBpf() as Bpf, HOST.possibleCpus);
+  const directory = new ReplayDirectory();
+  t.teardown(() => rmSync(directory.path, { recursive: true, force: true }));
+  const target = new KernelTarget(openBpf() as Bpf, HOST.possibleCpus, directory);
   const { summary } = await replayedTo(target, recording.log.rows, { ids: new Ids({ oneTable: true }) });
   target.close();
   recording.end();
@@ -283,20 +287,3 @@ t.test("a replay to the kernel leaves such BTF out, also where an earlier releas
   ]);
   t.same(read(), []);
 });
-
-/** WARNINGs that this process has the kernel print from now on, as far as this machine lets them be read. */
-function warningsSince(): () => string[] {
-  const mount = "mount -t debugfs debugfs /sys/kernel/debug && echo 1 > /sys/kernel/debug/clear_warn_once";
-  try {
-    execFileSync("unshare", ["-m", "sh", "-c", mount], { stdio: "ignore" });
-    execFileSync("dmesg", { stdio: "ignore" });
-  } catch {
-    return () => [];
-  }
-  const printed = (): string[] =>
-    execFileSync("dmesg", { encoding: "utf8", maxBuffer: 2 ** 26 })
-      .split("\n")
-      .filter((line) => line.includes("WARNING:") && line.includes(`PID: ${process.pid} `));
-  const before = new Set(printed());
-  return () => printed().filter((line) => !before.has(line));
-}

@@ -1,8 +1,12 @@
 import t from "tap";
+import { ERRNO } from "../../src/abi/errno.ts";
+import { CMD } from "../../src/abi/service.ts";
 import { BTF_KIND } from "../../src/maps/btf_types.ts";
 import { Btf } from "../../src/syscall/btf.ts";
-import { checkTypes } from "../../src/syscall/btf_check.ts";
-import { checkObjects, specialFields, valueWarning } from "../../src/syscall/special_fields.ts";
+import { checkedBtf } from "../../src/syscall/btf_check.ts";
+import { specialFields, valueWarning } from "../../src/syscall/special_fields.ts";
+import { Service } from "../conformance/service.ts";
+import { HOST } from "../support/commands.ts";
 import { BtfBlob } from "./btf_blob.ts";
 
 /**
@@ -79,8 +83,41 @@ const SHAPES: Readonly<Record<string, (blob: BtfBlob, int: number) => unknown>> 
       "",
       8,
       MEMBERS,
-      range(MEMBERS).flatMap((at) => [0, at, 0]),
+      range(MEMBERS).flatMap((at) => [blob.name("v"), at, 0]),
     ),
+  "objects with a large struct in them": (blob) => {
+    const node = blob.struct("bpf_list_node", 24);
+    const large = wide(blob, blob.struct("", 0), 8);
+    for (const _ of range(MEMBERS))
+      blob.struct("", 32, [
+        ["", large, 0],
+        ["", node, 8],
+      ]);
+  },
+  "functions of one prototype": (blob, int) => {
+    const params = range(MEMBERS).flatMap(() => [blob.name("p"), int]);
+    const prototype = blob.add(BTF_KIND.FUNC_PROTO, "", 0, MEMBERS, params);
+    for (const _ of range(MEMBERS)) blob.add(BTF_KIND.FUNC, "f", prototype);
+  },
+  "pointers with a chain of typedefs behind their tag": (blob) => {
+    const last = chain(blob.struct("s", 0), (of) => blob.add(BTF_KIND.TYPEDEF, "t", of));
+    for (const _ of range(MEMBERS)) blob.add(BTF_KIND.PTR, "", blob.add(BTF_KIND.TYPE_TAG, "kptr", last));
+  },
+  "type tags on one another": (blob, int) => chain(int, (of) => blob.add(BTF_KIND.TYPE_TAG, "t", of)),
+  "lists of one struct": (blob, int) => {
+    const lock = blob.struct("bpf_spin_lock", 4, [["", int, 0]]);
+    const node = blob.struct("bpf_list_node", 24);
+    const head = blob.struct("bpf_list_head", 16);
+    const members = range(MEMBERS - 1).flatMap(() => [0, int, 8 * 24]);
+    blob.add(BTF_KIND.STRUCT, "elem", 28, MEMBERS, [blob.name("node"), node, 0, ...members]);
+    for (const _ of range(5000)) {
+      const owner = blob.struct("", 24, [
+        ["", lock, 0],
+        ["", head, 8],
+      ]);
+      blob.add(BTF_KIND.DECL_TAG, "contains:elem:node", owner, 0, [1]);
+    }
+  },
   "parameters of a function": (blob, int) =>
     blob.add(
       BTF_KIND.FUNC_PROTO,
@@ -96,10 +133,8 @@ for (const [what, build] of Object.entries(SHAPES))
     const builder = new BtfBlob();
     build(builder, builder.int("u32", 4));
     const { blob, reads } = counted(builder.bytes());
-    const btf = Btf.parse(blob) as Btf;
-    t.ok(btf instanceof Btf);
-    t.equal(checkTypes(btf), null);
-    t.equal(checkObjects(btf), null);
+    const btf = checkedBtf(blob);
+    if (!(btf instanceof Btf)) throw new Error(btf.detail);
     const last = btf.count - 1;
     valueWarning(btf, last);
     specialFields(btf, last);
@@ -119,3 +154,11 @@ function counted(bytes: Buffer): { readonly blob: Buffer; readonly reads: () => 
   };
   return { blob: bytes, reads: () => reads };
 }
+
+t.test("a service takes no more bytes of it than its setting allows", async (t) => {
+  const service = new Service({}, { ...HOST, btfBytesMax: 64 });
+  const load = (bytes: number): unknown =>
+    service.run({ cmd: CMD.BPF_BTF_LOAD, value: Buffer.alloc(bytes), attr: { btfSize: bytes } }).outcome;
+  t.match(load(65), { errno: ERRNO.E2BIG, detail: "btf_size is 65: more than the 64 that MAPLEDGER_BTF_MAX allows" });
+  t.match(load(64), { errno: ERRNO.EINVAL }, "what is no BTF");
+});

@@ -23,7 +23,7 @@ const TYPES = { json: "application/json", problem: "application/problem+json" } 
 async function answerTo(call: Call, response: Partial<HttpResponse>): Promise<Answer> {
   const whole = { status: 200, headers: { "content-type": TYPES.json }, body: Buffer.alloc(0), ...response };
   const target = new ApiTarget({ send: async () => whole });
-  return target.send(call, {} as Event, {} as Answer);
+  return (await target.send(call, {} as Event, {} as Answer)) as Answer;
 }
 
 test("of an answer that is no mapledger's nothing is told", async (t) => {

@@ -57,7 +57,7 @@ async function essence(url: string): Promise<object[]> {
   return text
     .trim()
     .split("\n")
-    .map((line) => ({ ...JSON.parse(line), time: null }));
+    .map((line) => ({ ...JSON.parse(line), time: null, position: null }));
 }
 
 function summaryOf({ stdout }: Ran): Record<string, unknown> {
@@ -192,7 +192,14 @@ t.test("a difference is told on stdout, and exits with 1", async (t) => {
   const { stdout } = await mapledger("replay", join(folder, "here"));
   const file = join(folder, "lies.ndjson");
   writeFileSync(file, stdout.replace('"errno":"E2BIG"', '"errno":"ENOMEM"'));
-  const told = await mapledger("replay", file, "--to", here.url, "--before", "8");
+  const told = await mapledger(
+    "replay",
+    file,
+    "--to",
+    `unix:${join(folder, "here", "mapledger.sock")}`,
+    "--before",
+    "8",
+  );
   t.equal(told.code, 1);
   const [difference] = told.stdout.split("\n").map((line) => (line === "" ? null : JSON.parse(line)));
   t.match(difference, { seq: 5, cmd: "BPF_MAP_UPDATE_ELEM", recorded: { errno: "ENOMEM" }, got: { errno: "E2BIG" } });
@@ -240,7 +247,7 @@ t.test(
     t.ok(JSON.parse(readFileSync(ids, "utf8")).sessions.length > 0);
 
     for (const [words, message] of [
-      [["--to", "ftp://x"], /ndjson, curl, bpftool or http/],
+      [["--to", "ftp://x"], /ndjson, curl, bpftool, http:\/\/\.\.\. or unix:PATH/],
       [["--speed", "0"], /above 0/],
       [["--key", "0"], /hex digits come in pairs/],
       [["--since", "noon"], /a moment/],

@@ -3,14 +3,20 @@ import { createServer, type RequestListener, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Test, test } from "tap";
-import { Connection } from "../../src/client/connection.ts";
+import { Connection, type Room } from "../../src/client/connection.ts";
+import { Flight } from "../../src/http/flight.ts";
 import { TargetFailed } from "../../src/replay/target.ts";
 
 const REQUEST = { method: "GET", path: "/", body: null, headers: {} } as const;
 
-async function connected(t: Test, server: Server): Promise<Connection> {
-  await once(server.listen(0, "127.0.0.1"), "listening");
-  const connection = new Connection(new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}`), null);
+function connected(t: Test, server: Server): Promise<Connection> {
+  return connectedTo(t, server);
+}
+
+async function connectedTo(t: Test, server: Server, room?: Room): Promise<Connection> {
+  if (!server.listening) await once(server.listen(0, "127.0.0.1"), "listening");
+  const url = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  const connection = new Connection(url, null, undefined, room);
   t.teardown(() => {
     connection.close();
     server.close();
@@ -53,6 +59,30 @@ test("where an answer is missing, nobody can say whether the command has run", a
   await t.rejects(connection.send(REQUEST), TargetFailed);
   await t.rejects(connection.send(REQUEST), TargetFailed);
 });
+
+test("answers are kept where there is room, and give it back however they end", async (t) => {
+  const server = createServer((request, response) => {
+    response.write(Buffer.alloc(100_000));
+    if (request.url === "/whole") response.end();
+    else if (request.url === "/cut") request.socket.destroySoon();
+    else response.end(Buffer.alloc(100_000));
+  });
+  const room = new Flight({ flightBytesMax: 150_000, stallSeconds: 1 });
+  const connected = await connectedTo(t, server, room);
+  t.equal((await connected.send({ ...REQUEST, path: "/whole" })).body.length, 100_000);
+  await nothingIn(room);
+  room.take(100_000);
+  await t.rejects(connected.send(REQUEST), { message: /there is no room for its answer/ });
+  room.give(100_000);
+  t.equal(room.bytes, 0);
+  const cut = await connectedTo(t, server, room);
+  await t.rejects(cut.send({ ...REQUEST, path: "/cut" }), TargetFailed);
+  t.equal(room.bytes, 0);
+});
+
+async function nothingIn(room: Flight): Promise<void> {
+  while (room.bytes > 0) await sleep(1);
+}
 
 test("a server that has gone is told of", async (t) => {
   const server = counting({ keepAliveTimeout: 600_000, keepAliveTimeoutBuffer: 1 });

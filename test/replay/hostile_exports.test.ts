@@ -14,6 +14,7 @@ import { Ids } from "../../src/replay/ids.ts";
 import { readEventLines } from "../../src/replay/lines.ts";
 import { Replay } from "../../src/replay/replay.ts";
 import type { Target } from "../../src/replay/target.ts";
+import { EXPORTED_CREATE, EXPORTED_EVENT } from "../support/exported.ts";
 import { SEED } from "../support/seed.ts";
 
 const RUNS = 60;
@@ -25,52 +26,21 @@ interface Line {
 let seq = 0;
 
 function line(fields: Line): Line {
-  const event = { seq: ++seq, time: "2026-11-23T20:00:00.000000Z", session: 1, caller: "a", map: null, fd: null };
-  return {
-    ...event,
-    key: null,
-    value: null,
-    flags: 0,
-    ret: 0,
-    errno: null,
-    detail: null,
-    attr: null,
-    out: null,
-    ...fields,
-  };
+  return { ...EXPORTED_EVENT, seq: ++seq, map: null, fd: null, ...fields };
 }
 
 function opened(name: string): Line {
   return line({ session: null, cmd: "SESSION_OPEN", attr: { name, ttl_ms: 1000 }, out: { session_id: 1 } });
 }
 
-const MAP = {
-  map_type: 1,
-  key_size: 4,
-  value_size: 4,
-  max_entries: 4,
-  map_flags: 0,
-  inner_map_fd: 0,
-  numa_node: 0,
-  map_name: "m",
-  map_ifindex: 0,
-  btf_fd: 0,
-  btf_key_type_id: 0,
-  btf_value_type_id: 0,
-  btf_vmlinux_value_type_id: 0,
-  map_extra: "0",
-  value_type_btf_obj_fd: 0,
-  map_token_fd: 0,
-  excl_prog_hash: null,
-  excl_prog_hash_size: 0,
-};
+const MAP = { ...EXPORTED_CREATE, map_type: 1, key_size: 4, value_size: 4, max_entries: 4 };
 
 function created(map_name: string): Line {
   return line({ cmd: "BPF_MAP_CREATE", map: 1, ret: 3, attr: { ...MAP, map_name }, out: { map_id: 1 } });
 }
 
-async function* textOf(lines: readonly Line[]): AsyncIterable<string> {
-  for (const event of lines) yield `${JSON.stringify(event)}\n`;
+async function* textOf(lines: readonly Line[]): AsyncIterable<Buffer> {
+  for (const event of lines) yield Buffer.from(`${JSON.stringify(event)}\n`);
 }
 
 async function written(

@@ -19,6 +19,7 @@ import { ReplayDirectory } from "../../src/mirror/replay_directory.ts";
 import { Ids } from "../../src/replay/ids.ts";
 import { HOST, Service as Recording } from "../conformance/service.ts";
 import { BPFFS, unfitForKernel } from "../support/bpffs.ts";
+import { OWN_NAME } from "../support/own_name.ts";
 import { type Replayed, replayedTo } from "./support.ts";
 
 const skip = unfitForKernel() ?? false;
@@ -48,7 +49,7 @@ const WHOLE = ["empty", "file"];
 
 /** The directory that a replay will have, to put something into it before. */
 function directoryOf(t: Test, name: string): ReplayDirectory {
-  const directory = new ReplayDirectory(`${BPFFS}/mlpaths${process.pid}_${name}`);
+  const directory = new ReplayDirectory(`${BPFFS}/mlpaths${OWN_NAME}_${name}`);
   mkdirSync(directory.path, { mode: 0o700 });
   t.teardown(() => rmSync(directory.path, { recursive: true, force: true }));
   return directory;
@@ -173,7 +174,7 @@ test("a path that begins at a descriptor stays in the replay's directory, too", 
 
 test("a path out of /sys/fs/bpf and back into it stays in the replay's directory", { skip }, async (t) => {
   const directory = directoryOf(t, "back");
-  const foreign = join(BPFFS, `mlpaths${process.pid}_foreign`);
+  const foreign = join(BPFFS, `mlpaths${OWN_NAME}_foreign`);
   mkdirSync(foreign);
   t.teardown(() => rmSync(foreign, { recursive: true, force: true }));
   const recording = new Recording();
@@ -195,13 +196,13 @@ test("a directory that is not the replay's own is not used: a link, or one that 
   const recording = new Recording();
   recording.changePath("mkdir", "empty/made");
   recording.changePath("mkdir", "made");
-  const link = `${BPFFS}/mlpaths${process.pid}_link`;
+  const link = `${BPFFS}/mlpaths${OWN_NAME}_link`;
   symlinkSync(victim.path, link);
   t.teardown(() => rmSync(link));
   const byLink = await intoKernel(recording.log.rows, new ReplayDirectory(link));
   t.strictSame(leftOut(byLink), { [`${link} cannot be made`]: 3 });
   t.strictSame(victim.entries, WHOLE);
-  const open = `${BPFFS}/mlpaths${process.pid}_open`;
+  const open = `${BPFFS}/mlpaths${OWN_NAME}_open`;
   mkdirSync(open);
   t.teardown(() => rmSync(open, { recursive: true }));
   chmodSync(open, 0o777);

@@ -1,14 +1,18 @@
 import { test } from "tap";
 import { CMD } from "../../src/abi/service.ts";
-import type { EventRow } from "../../src/log/event.ts";
+import { type EventRow, rowEvent } from "../../src/log/event.ts";
 import { eventJson } from "../../src/log/event_json.ts";
 import { ApiTarget } from "../../src/replay/api_target.ts";
+import { callOf } from "../../src/replay/calls.ts";
 import { readEventLine } from "../../src/replay/event_line.ts";
 import type { HttpRequest, HttpResponse } from "../../src/replay/http_call.ts";
 import { Ids } from "../../src/replay/ids.ts";
 import { readEventLines } from "../../src/replay/lines.ts";
+import { writeEvents } from "../../src/replay/ndjson.ts";
 import { type Clock, Pace } from "../../src/replay/pace.ts";
 import { Replay } from "../../src/replay/replay.ts";
+import type { Selection } from "../../src/replay/selection.ts";
+import { between, type Source } from "../../src/replay/source.ts";
 import { TargetFailed } from "../../src/replay/target.ts";
 import { Service } from "../http/service.ts";
 import { Injected, replayed, replayedTo, sourceOf } from "./support.ts";
@@ -96,6 +100,16 @@ test("each recorded outcome that is not what the target answers is reported, onc
   t.equal(summary.differences, differences.length);
 });
 
+test("a read-only descriptor of an object is read-only in the target, too", async (t) => {
+  const service = await Service.start(t);
+  const session = await service.session();
+  await service.send("POST", `${session}/fds`, { kind: "pidfd", pid: 1, access: "r" });
+  await service.send("POST", `${session}/fds`, { kind: "pidfd", pid: 1 });
+  const there = await Service.start(t);
+  t.strictSame((await replayed(service.log.rows, there.app)).differences, []);
+  t.match((await there.send("GET", `${session}/fds`)).json(), { fds: [{ access: "r" }, { access: "rw" }] });
+});
+
 test("what the recording's machine had in the way of a pin is no word of a client's, and no other machine's fact", async (t) => {
   const service = await Service.start(t);
   const map = await service.map(await service.session());
@@ -134,7 +148,7 @@ test("a session that lived by a process is another's by its TTL", async (t) => {
   const { differences, summary } = await replayed(rows, there.app);
   t.strictSame(differences, []);
   t.strictSame(summary.left_out, []);
-  t.match(there.log.rows[0]?.attr, '{"name":"s","ttl_ms":60000}');
+  t.match(there.log.rows[0]?.attr, '{"name":"s","ttl_ms":60000,"peer":"127.0.0.1"}');
 });
 
 test("a filter leaves out what needs more than it selects, and says why; prepare sends that, too", async (t) => {
@@ -205,6 +219,38 @@ test("speed: each command is sent when its moment is due, at a factor of the ori
   );
   await clock.sleep(1_000_000);
   t.equal(new Pace(4, clock).leftMs(7), 0, "the first is due at once");
+});
+
+test("speed: where the clock was put back no time has passed, and the pace goes on from there", (t) => {
+  const pace = new Pace(2, new SteppedClock(0));
+  const due = [10_000_000, 12_000_000, 4_000_000, 4_000_000, 7_000_000, 1_000_000, 2_000_000].map((timeUs) =>
+    pace.leftMs(timeUs),
+  );
+  t.strictSame(due, [0, 1000, 1000, 1000, 2500, 2500, 3000]);
+  t.end();
+});
+
+test("a selection by time has events behind a clock that was put back", async (t) => {
+  const service = await Service.start(t);
+  const rows = await record(service);
+  const step = Math.floor(rows.length / 2);
+  const times = rows.map((row, at) => ({ ...row, time_us: (at < step ? 100 + at : at) * 1_000_000 }));
+  const written = async (selection: Selection): Promise<number[]> => {
+    const lines: string[] = [];
+    const source: Source = {
+      ...sourceOf(times),
+      between: (sinceUs, untilUs) => between(times, sinceUs, untilUs),
+    };
+    await writeEvents(source, selection, async (piece) => void lines.push(...piece.trim().split("\n")));
+    return lines.filter((line) => line !== "").map((line) => JSON.parse(line).seq);
+  };
+  const seqs = rows.map(({ seq }) => seq);
+  const second = (step + 1) * 1_000_000;
+  t.strictSame(await written({ untilUs: second }), seqs.slice(0, step + 2), "a clock that was put back was ahead");
+  t.strictSame(await written({ sinceUs: second }), seqs.slice(step + 1));
+  t.strictSame(await written({ sinceUs: second, untilUs: second }), [step + 2]);
+  t.strictSame(await written({ sinceUs: second, afterSeq: step + 3 }), seqs.slice(step + 3));
+  t.strictSame(await written({ untilUs: second, beforeSeq: 3 }), [1, 2]);
 });
 
 test("while nothing is due, sessions are kept that would end meanwhile, and no others", async (t) => {
@@ -328,7 +374,23 @@ test("an export that cannot be read says which line is wrong, after the events b
   t.strictSame(all, rows, "read back, events are what they were");
 });
 
+test("a count that its elements, or an info_len that no kernel would have, and what was cut, is left out", async (t) => {
+  const [row] = await record(await Service.start(t));
+  const columns = { ...(row as EventRow), session: 0, map: 1, fd: null };
+  const batch = { count: 4_000_000_000, elem_flags: "0", in_batch: null, out_batch: null };
+  const leftOut = (more: Partial<EventRow>): unknown =>
+    callOf(rowEvent({ ...columns, ...more }), new Ids({ same: true }));
+  for (const key of [null, Buffer.alloc(9)])
+    t.match(leftOut({ cmd: CMD.BPF_MAP_DELETE_BATCH, key, attr: JSON.stringify(batch) }), {
+      leftOut: /its count says/,
+    });
+  const info = { cmd: CMD.BPF_OBJ_GET_INFO_BY_FD, session: 1, fd: 3, value: Buffer.alloc(88), out: "{}" };
+  t.match(leftOut({ ...info, attr: '{"info_len":4000000000}' }), { leftOut: /no kernel/ });
+  t.match(leftOut({ attr: '{"cut":{"value":5000000}}' }), { leftOut: /too large to be kept/ });
+});
+
 /** A text in pieces, as a stream brings it. */
-async function* pieces(text: string, size: number): AsyncIterable<string> {
-  for (let at = 0; at < text.length; at += size) yield text.slice(at, at + size);
+async function* pieces(text: string, size: number): AsyncIterable<Buffer> {
+  const bytes = Buffer.from(text);
+  for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
 }

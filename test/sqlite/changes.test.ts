@@ -149,3 +149,17 @@ t.test("changes end with an error that says which event is none, or why the log 
   for (const one of [db, log]) one.close();
   rmSync(folder, { recursive: true });
 });
+
+t.test("an event that has a peer beside comes in bulk like one that has none", async (t) => {
+  const put = (peer?: string): Action =>
+    ({ ...element(BPF_MAP_UPDATE_ELEM, 5, "01000000", "0000000000000001"), ...(peer && { peer }) }) as Action;
+  const log = logOf(put(), put("127.0.0.1"), put("uid=0 pid=7"), put("a,b"));
+  const { changes, cells, all } = await fold(log);
+  t.ok(cells === all);
+  const elements = changes.filter(({ command }) => command.cmd === BPF_MAP_UPDATE_ELEM);
+  t.strictSame(
+    elements.map(({ command }) => command.caller),
+    ["", "", "", "t"],
+    "as a whole row, of which no service writes any",
+  );
+});

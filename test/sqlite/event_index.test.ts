@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import Sqlite from "better-sqlite3";
@@ -8,7 +8,7 @@ import { CMD } from "../../src/abi/service.ts";
 import type { EventRange } from "../../src/engine/events.ts";
 import type { Event } from "../../src/log/event.ts";
 import type { EventFilter } from "../../src/log/event_filter.ts";
-import { EventIndex } from "../../src/sqlite/event_index.ts";
+import { EventIndex, isIndexSound } from "../../src/sqlite/event_index.ts";
 import { SqliteEventLog } from "../../src/sqlite/event_log.ts";
 import { eventQuery, SOURCES, type Source } from "../../src/sqlite/event_queries.ts";
 import type { Command } from "../../src/syscall/command.ts";
@@ -95,6 +95,14 @@ t.test("each filter finds its events, alone and with others, ascending and in pa
   t.strictSame(seqs({ errno: ERRNO.ENOENT }), [3, 6, 8, 10]);
   t.strictSame(seqs({ errno: 0 }), [1, 2, 4, 5, 7, 9]);
   t.strictSame(seqs({ map: 1, errno: ERRNO.ENOENT }), [3, 6]);
+  t.strictSame(seqs({ failed: true }), [3, 6, 8, 10]);
+  t.strictSame(seqs({ failed: false }), [1, 2, 4, 5, 7, 9]);
+  t.strictSame(seqs({ failed: true, session: 2 }), [8]);
+  t.strictSame(seqs({ changed: true }), [2, 4, 7, 9]);
+  t.strictSame(seqs({ changed: false }), [1, 3, 5, 6, 8, 10]);
+  t.strictSame(seqs({ changed: true, caller: "b" }), [7]);
+  t.strictSame(seqs({ changed: true }, { beforeSeq: 9, limit: 2 }), [4, 7]);
+  t.strictSame(seqs({ failed: true }, { beforeSeq: 9, limit: 2 }), [6, 8]);
   t.strictSame(seqs({ key: hex("01000000") }), [3, 4, 5, 9], "a batch is found by each of its keys");
   t.strictSame(seqs({ key: hex("02") }), [9]);
   t.strictSame(seqs({ key: hex("01") }), [3, 4, 5, 6, 9], "a prefix will do");
@@ -155,6 +163,8 @@ t.test("who follows is told up to where all was looked at, and when nothing can 
     t.strictSame(on({ untilUs: 3_000_000 }, 1), [[2, 3], 11, false, true]);
     t.strictSame(on({ map: 2, untilUs: 3_000_000 }, 1), [[], 11, false, true]);
     t.strictSame(on({ changing: true }, 2), [[4, 7, 9, 10], 11, false, false]);
+    t.strictSame(on({ changed: true }, 2), [[4, 7, 9], 11, false, false]);
+    t.strictSame(on({ failed: true }, 6), [[8, 10, 11], 11, false, false]);
     t.strictSame(on({}, 11), [[], 11, false, false]);
     if (!indexed) while (index.catchUp());
   }
@@ -176,6 +186,8 @@ t.test("an event is found by what its effects touched, whether it is indexed yet
     [close, done(5, null, { freed: [5, 6] })],
     [write(`${long}01`), done(1)],
     [write(`${long}02`), done(1)],
+    [write("05000000"), done(1, null, { unchanged: true })],
+    [close, done(7)],
   ];
   effects.append(commands.map(([command, outcome], at) => ({ seq: at + 1, command, outcome })));
   effects.close();
@@ -188,6 +200,11 @@ t.test("an event is found by what its effects touched, whether it is indexed yet
   t.strictSame(seqs({ map: 6 }), [3]);
   t.strictSame(seqs({ map: 5, session: 1 }), [3]);
   t.strictSame(seqs({ key: key(long) }), [4, 5]);
+  t.strictSame(
+    seqs({ changed: true }),
+    [1, 2, 3, 4, 5],
+    "what freed maps has changed them, an update that found the value there has not",
+  );
   t.strictSame(seqs({ key: key(`${long}02`) }), [5], "also by what stands behind the indexed bytes");
   index.close();
   t.end();
@@ -196,8 +213,8 @@ t.test("an event is found by what its effects touched, whether it is indexed yet
 t.test("each filter has an index that gives its events in order, in both directions", (t) => {
   const db = new Sqlite(join(folder, "index.sqlite"), { readonly: true });
   db.prepare("ATTACH ? AS log").run(file);
-  const given = { map: 1, session: 1, caller: "", cmd: 1, errno: 1, changing: 1, after: 0, until: 9 };
-  const bound = { ...given, key: Buffer.alloc(1), keyEnd: Buffer.alloc(2) };
+  const given = { map: 1, session: 1, caller: "", cmd: 1, errno: 1, changing: 1, changed: 1, failed: 1 };
+  const bound = { ...given, after: 0, until: 9, key: Buffer.alloc(1), keyEnd: Buffer.alloc(2) };
   for (const source of Object.keys(SOURCES) as Source[])
     for (const direction of ["ASC", "DESC"] as const) {
       const plan = db.prepare(`EXPLAIN QUERY PLAN ${eventQuery(source, direction)}`).all(bound) as { detail: string }[];
@@ -234,4 +251,24 @@ t.test("an auditor reads the log with names and hex", (t) => {
   db.close();
   log.close();
   t.end();
+});
+
+t.test("an index is told apart that is not as it was written", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "mapledger-"));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const [logFile, indexFile] = [join(folder, "events.sqlite"), join(folder, "index.sqlite")];
+  const log = new SqliteEventLog(logFile);
+  log.append(events());
+  const index = new EventIndex(logFile, indexFile);
+  index.catchUp();
+  t.ok(isIndexSound(indexFile), "while it is in use");
+  index.close();
+  log.close();
+  t.ok(isIndexSound(indexFile));
+  const bytes = readFileSync(indexFile);
+  for (const change of [bytes.fill(0xa5, 4096, 8192), Buffer.from("no database"), Buffer.alloc(0)]) {
+    writeFileSync(indexFile, change);
+    t.equal(isIndexSound(indexFile), change.length === 0, "an empty file is an empty database");
+  }
+  t.notOk(isIndexSound(join(folder, "none")));
 });

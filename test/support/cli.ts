@@ -17,11 +17,18 @@ export function mapledger(...words: readonly string[]): Promise<Ran> {
 }
 
 /** The same, with settings in its environment. */
-export async function mapledgerIn(
+export function mapledgerIn(environment: Readonly<Record<string, string>>, ...words: readonly string[]): Promise<Ran> {
+  return ranAs([], environment, ...words);
+}
+
+/** The same, by a command that turns into what stands behind its words. */
+export async function ranAs(
+  run: readonly string[],
   environment: Readonly<Record<string, string>>,
   ...words: readonly string[]
 ): Promise<Ran> {
-  const child = spawn(process.execPath, [MAIN, ...words], {
+  const [command, ...args] = [...run, process.execPath, MAIN, ...words] as [string, ...string[]];
+  const child = spawn(command, args, {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...bare(process.env), ...environment },
   });

@@ -5,10 +5,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Test } from "tap";
 import { BPFFS } from "./bpffs.ts";
 import { u32, u64 } from "./mirror.ts";
+import { OWN_NAME } from "./own_name.ts";
 import { type ServiceProcess, startService } from "./service_process.ts";
 
 /** Far more than a scan takes, on a machine that does other things as well. */
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = 120_000;
 
 export interface Json {
   readonly [name: string]: unknown;
@@ -21,7 +22,7 @@ export class Ledger {
   #service: ServiceProcess | null = null;
 
   /** `root`: MAPLEDGER_BPFFS; left out: a directory of its own in the bpffs that all tests share. */
-  constructor(t: Test, name: string, root = `${BPFFS}/mlledger${process.pid}_${name}`) {
+  constructor(t: Test, name: string, root = `${BPFFS}/mlledger${OWN_NAME}_${name}`) {
     this.root = root;
     this.data = mkdtempSync(join(tmpdir(), "mapledger-ledger-"));
     t.teardown(async () => {
@@ -31,10 +32,14 @@ export class Ledger {
     });
   }
 
-  async start(args: readonly string[] = [], beside: Readonly<Record<string, string>> = {}): Promise<void> {
+  async start(
+    args: readonly string[] = [],
+    beside: Readonly<Record<string, string>> = {},
+    run: readonly string[] = [],
+  ): Promise<void> {
     const own = { MAPLEDGER_DATA: this.data, MAPLEDGER_MIRROR: "required", MAPLEDGER_BPFFS: this.root };
     const environment = { ...own, ...beside };
-    this.#service = await startService(environment, args);
+    this.#service = await startService(environment, args, run);
   }
 
   async stop(): Promise<void> {
@@ -70,8 +75,17 @@ export class Ledger {
 
   async must(method: string, path: string, body?: object): Promise<Json> {
     const { status, json } = await this.ask(method, path, body);
-    if (status >= 300) throw new Error(`${method} ${path}: ${status} ${JSON.stringify(json)}`);
+    if (status >= 300) throw new Error(`${method} ${path}: ${status} ${JSON.stringify(json)}${this.#lastSaid(status)}`);
     return json;
+  }
+
+  /** What a fault of the service's is, by its log. */
+  #lastSaid(status: number): string {
+    if (status !== 500) return "";
+    return `\n${(this.#service?.lines ?? [])
+      .slice(-5)
+      .map((line) => JSON.stringify(line))
+      .join("\n")}`;
   }
 
   /** Answers the new map's id. */

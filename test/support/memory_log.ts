@@ -52,7 +52,8 @@ export class MemoryLog implements EventLog, PastLog {
   }
 
   async *changes(afterSeq: number): AsyncIterable<readonly Event[]> {
-    yield [...this.read(afterSeq)];
+    for (let seq = afterSeq; seq < this.lastSeq; seq += CHUNK_EVENTS)
+      yield this.rows.slice(seq, seq + CHUNK_EVENTS).map(rowEvent);
   }
 
   deleteArchived(): boolean {

@@ -1,24 +1,25 @@
 import { generateKeyPairSync, type KeyObject } from "node:crypto";
 import { LogTree } from "../../src/engine/log_tree.ts";
-import type { LogRows, NoAnswer, TreeReader, TreeStatus } from "../../src/engine/tree.ts";
+import type { KeptCheckpoint, LogRows, NoAnswer, TreeReader, TreeStatus } from "../../src/engine/tree.ts";
 import { type RowBytes, rowBytes } from "../../src/log/canonical.ts";
+import type { WitnessKey } from "../../src/log/cosignature.ts";
 import { signerOf } from "../../src/log/note.ts";
 import type { TileName } from "../../src/log/tiles.ts";
 import { SqliteTreeStore } from "../../src/sqlite/tree_store.ts";
 import type { MemoryLog } from "./memory_log.ts";
 
 /** A tree of which nothing is known outside of its store. */
-export const BY_ITSELF = { missing: null, published: null, publish() {} } as const;
+export const BY_ITSELF = { missing: null, published: null, publish() {}, witnesses: [] } as const;
 
 /** The tree over a log in memory, made when it is asked for. */
 export class MemoryTree implements TreeReader {
   readonly key: KeyObject = generateKeyPairSync("ed25519").privateKey;
   readonly tree: LogTree;
 
-  constructor(log: MemoryLog) {
+  constructor(log: MemoryLog, witnesses: readonly WitnessKey[] = []) {
     const signer = signerOf("mapledger/test", this.key);
     const store = new SqliteTreeStore(":memory:");
-    this.tree = new LogTree({ ...BY_ITSELF, store, log: rowsOf(log), signer, nowUs: () => 0 });
+    this.tree = new LogTree({ ...BY_ITSELF, witnesses, store, log: rowsOf(log), signer, nowUs: () => 0 });
   }
 
   async status(): Promise<TreeStatus> {
@@ -27,13 +28,17 @@ export class MemoryTree implements TreeReader {
 
   async checkpoint(): Promise<{ note: string } | NoAnswer> {
     this.#catchUp();
-    return this.tree.checkpoint();
+    return this.#noted(this.tree.checkpoint());
   }
 
-  async proof(seq: number): Promise<{ text: string } | NoAnswer | null> {
+  async cosigned(count: number): Promise<{ note: string } | NoAnswer> {
+    return this.#noted(this.tree.cosigned(count));
+  }
+
+  async proof(seq: number, cosigned: number | null): Promise<{ text: string } | NoAnswer | null> {
     if (seq > this.tree.lastSeq()) return null;
     this.#catchUp();
-    return this.tree.proof(seq);
+    return this.tree.proof(seq, cosigned);
   }
 
   async tile(name: TileName): Promise<{ bytes: Buffer } | NoAnswer | null> {
@@ -41,6 +46,10 @@ export class MemoryTree implements TreeReader {
   }
 
   async close(): Promise<void> {}
+
+  #noted(answer: KeptCheckpoint | NoAnswer): { note: string } | NoAnswer {
+    return "note" in answer ? { note: this.tree.noteOf(answer) } : answer;
+  }
 
   #catchUp(): void {
     while (this.tree.catchUp());
@@ -51,8 +60,10 @@ function rowsOf({ rows }: MemoryLog): LogRows {
   return {
     id: "test",
     possibleCpus: "2",
+    life: "test",
     lastSeq: () => rows.length,
     archivedThrough: () => 0,
+    archivedEntries: () => ({ first: 1, entries: [] }),
     *rows(afterSeq, untilSeq): Iterable<RowBytes> {
       for (const row of rows.slice(afterSeq, untilSeq)) yield rowBytes(row);
     },

@@ -1,11 +1,24 @@
 import { get, type IncomingMessage } from "node:http";
 import type { Test } from "tap";
+import { parsePosition } from "../../src/log/position.ts";
 
 /** A server-sent event; `data` is read as JSON. */
 export interface Message {
   readonly event: string;
+  /** The seq up to which all has been told, by its id, which is a position; null: it has none, or one within an event or a snapshot. */
   readonly id: number | null;
   readonly data: Record<string, unknown>;
+}
+
+/** The seq of a position. */
+export function seqOf(position: string): number {
+  const { seq } = parsePosition(position) ?? {};
+  if (seq === undefined) throw new Error(`${position} is no position`);
+  return seq;
+}
+
+function isWhole(position: string): boolean {
+  return parsePosition(position)?.place === "at";
 }
 
 /** A stream of server-sent events, or of lines of JSON, as a reader has it that takes one after the other. */
@@ -13,8 +26,8 @@ export class MessageStream {
   readonly #response: IncomingMessage;
   readonly #chunks: AsyncIterator<string>;
   #text = "";
-  /** The last id that came. */
-  lastId: number | null = null;
+  /** The last id that came, as it came. */
+  lastId: string | null = null;
 
   private constructor(response: IncomingMessage) {
     this.#response = response;
@@ -43,10 +56,10 @@ export class MessageStream {
     const text = await this.#until("\n\n");
     if (text === null) return null;
     const fields = Object.fromEntries(text.split("\n").map((line) => /^([a-z]+): (.*)$/.exec(line)?.slice(1) ?? []));
-    if (fields.id !== undefined) this.lastId = Number(fields.id);
+    if (fields.id !== undefined) this.lastId = fields.id;
     return {
       event: fields.event,
-      id: fields.id === undefined ? null : Number(fields.id),
+      id: fields.id === undefined || !isWhole(fields.id) ? null : seqOf(fields.id),
       data: JSON.parse(fields.data),
     };
   }

@@ -130,6 +130,7 @@ export function kernelMirror(
     places: DEFAULT_PLACES,
     unfit: () => null,
     nowMs: () => performance.now(),
+    maker: null,
     ...parts,
   });
   test.teardown(() => mirror.close());

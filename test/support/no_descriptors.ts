@@ -1,25 +1,53 @@
-import { readFileSync } from "node:fs";
-import type { Bpf } from "../../src/mirror/bpf.ts";
+import { closeSync, openSync, readdirSync, readFileSync } from "node:fs";
+import koffi from "koffi";
 
 /** prlimit64(2), which takes no descriptor; struct rlimit64 is u64 rlim_cur, rlim_max. */
 const PRLIMIT64: Partial<Record<NodeJS.Architecture, number>> = { x64: 302, arm64: 261 };
-const RLIMIT_NOFILE = 7n;
+const RLIMIT_NOFILE = 7;
+const syscall = koffi.load("libc.so.6").func("long syscall(long, int, int, const uint8_t *, void *)");
 
-/** Runs something while this process can open no descriptor: EMFILE. */
-export function withoutDescriptors<Answer>(bpf: Bpf, run: () => Answer): Answer {
-  const limits = /^Max open files +(\d+) +(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"));
-  const [soft, hard] = [Number(limits?.[1]), Number(limits?.[2])];
-  const limit = (descriptors: number): void => {
-    const rlimit = Buffer.alloc(16);
-    rlimit.writeBigUInt64LE(BigInt(descriptors), 0);
-    rlimit.writeBigUInt64LE(BigInt(hard), 8);
-    const ret = bpf.libc("syscall", PRLIMIT64[process.arch] as number, 0, RLIMIT_NOFILE, bpf.address(rlimit), 0, 0);
-    if (ret !== 0 || rlimit.length === 0) throw new Error(`prlimit(2): ${ret}`);
-  };
-  limit(3);
+interface Limits {
+  readonly soft: number;
+  readonly hard: number;
+}
+
+function limitsOf(pid: number): Limits {
+  const found = /^Max open files +(\d+) +(\d+)/m.exec(readFileSync(`/proc/${pid}/limits`, "utf8"));
+  return { soft: Number(found?.[1]), hard: Number(found?.[2]) };
+}
+
+function setLimits(pid: number, { soft, hard }: Limits): void {
+  const rlimit = Buffer.alloc(16);
+  rlimit.writeBigUInt64LE(BigInt(soft), 0);
+  rlimit.writeBigUInt64LE(BigInt(hard), 8);
+  const ret = syscall(PRLIMIT64[process.arch], pid, RLIMIT_NOFILE, rlimit, null);
+  if (ret !== 0) throw new Error(`prlimit(2): ${ret}`);
+}
+
+/** Runs something while this process can open no descriptor, or so many: EMFILE. */
+export function withoutDescriptors<Answer>(run: () => Answer, but = 0): Answer {
+  const limits = limitsOf(process.pid);
+  setLimits(process.pid, { ...limits, soft: ownFree() + but });
   try {
     return run();
   } finally {
-    limit(soft);
+    setLimits(process.pid, limits);
   }
+}
+
+/** From now on another process can open no descriptor beside those that it has, until the function that is answered is called. */
+export function takeDescriptors(pid: number): () => void {
+  const limits = limitsOf(pid);
+  const open = new Set(readdirSync(`/proc/${pid}/fd`).map(Number));
+  let free = 0;
+  while (open.has(free)) free++;
+  setLimits(pid, { ...limits, soft: free });
+  return () => setLimits(pid, limits);
+}
+
+/** The lowest descriptor of this process that is free. */
+function ownFree(): number {
+  const free = openSync("/dev/null", "r");
+  closeSync(free);
+  return free;
 }

@@ -12,7 +12,7 @@ import { noProcesses } from "./processes.ts";
 export async function openEngine(data: string): Promise<{ engine: Engine; log: SqliteEventLog; replayed: number }> {
   const log = new SqliteEventLog(join(data, "events.sqlite"));
   log.possibleCpus(HOST.possibleCpus, HOST.possibleCpus);
-  const store = await openState(log, { data, host: HOST, rebuild: false, report() {} });
+  const store = await openState(log, { data, host: HOST, rebuild: false, told() {}, report() {} });
   const replayed = log.lastSeq - store.seq;
   const engine = new Engine({
     log,

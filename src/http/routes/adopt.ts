@@ -7,6 +7,7 @@ import { askMap } from "../asked.ts";
 import { mapJson } from "../json.ts";
 import type { App, RouteOptions } from "../parts.ts";
 import { failure, refusedOrder } from "../problems.ts";
+import { CLOSED } from "../schemas.ts";
 import { readPathname } from "../views.ts";
 import { MAP_EXAMPLE } from "./maps.ts";
 import { ON_EXAMPLE, POLICY_EXAMPLE, SECONDS_MAX } from "./mirror.ts";
@@ -22,44 +23,40 @@ interface AdoptBody {
   readonly on_replace?: OnReplace;
 }
 
-const ADOPT_FIELDS = {
-  pathname: Type.Optional(
-    Type.String({ description: "Where the map is pinned in the ledger; left out: at /sys/fs/bpf and its name." }),
-  ),
-  policy: Type.Optional(
-    Type.Enum([...DRIFT_POLICIES], {
-      type: "string",
-      description: "What is done about differences between the map and the kernel map; left out: report.",
-    }),
-  ),
-  interval_seconds: Type.Optional(
-    Type.Number({
-      minimum: 0,
-      maximum: SECONDS_MAX,
-      description:
-        "Seconds between two comparisons; needs `policy`. Left out or 0: only at a start, and if somebody asks.",
-    }),
-  ),
-};
+const AdoptSchema = Type.Object(
+  {
+    kernel_id: Type.Optional(Type.Integer({ minimum: 1, description: "The kernel's id of the kernel map." })),
+    pinned: Type.Optional(Type.String({ description: "An absolute path on bpffs: where the kernel map is pinned." })),
+    pathname: Type.Optional(
+      Type.String({ description: "Where the map is pinned in the ledger; left out: at /sys/fs/bpf and its name." }),
+    ),
+    policy: Type.Optional(
+      Type.Enum([...DRIFT_POLICIES], {
+        type: "string",
+        description: "What is done about differences between the map and the kernel map; left out: report.",
+      }),
+    ),
+    interval_seconds: Type.Optional(
+      Type.Number({
+        minimum: 0,
+        maximum: SECONDS_MAX,
+        description:
+          "Seconds between two comparisons; needs `policy`. Left out or 0: only at a start, and if somebody asks.",
+      }),
+    ),
+    on_replace: Type.Optional(
+      Type.Enum([...ON_REPLACE], {
+        type: "string",
+        description:
+          "What the mirror does if `pinned` names another kernel map, as after its program was loaded again; needs `pinned`. follow: the map " +
+          "follows the new kernel map, and its elements become the map's. report: the mirror of the map is lost. Left out: follow.",
+      }),
+    ),
+  },
+  { $id: "AdoptMapBody", ...CLOSED, description: "Exactly one of `kernel_id` and `pinned` is required." },
+);
 
-const AdoptSchema = Type.Union([
-  Type.Object({ kernel_id: Type.Integer({ minimum: 1 }), ...ADOPT_FIELDS }, { additionalProperties: false }),
-  Type.Object(
-    {
-      pinned: Type.String({ description: "An absolute path on bpffs." }),
-      ...ADOPT_FIELDS,
-      on_replace: Type.Optional(
-        Type.Enum([...ON_REPLACE], {
-          type: "string",
-          description:
-            "What the mirror does if `pinned` names another kernel map, as after its program was loaded again. follow: the map follows the new " +
-            "kernel map, and its elements become the map's. report: the mirror of the map is lost. Left out: follow.",
-        }),
-      ),
-    },
-    { additionalProperties: false },
-  ),
-]);
+const MapAdopted = Type.Object({ map: Type.Ref("BpfMap"), seq: Type.Ref("Seq") }, { $id: "MapAdopted", ...CLOSED });
 
 /** Maps that other programs have made, as maps of the ledger. */
 export async function adoptRoutes(app: App, { parts: { engine } }: RouteOptions): Promise<void> {
@@ -82,7 +79,7 @@ export async function adoptRoutes(app: App, { parts: { engine } }: RouteOptions)
         on_replace: "follow",
       }),
       response: {
-        201: ran("The kernel map has become this map.", Type.Object({ map: Type.Ref("Map"), seq: Type.Ref("Seq") }), {
+        201: ran("The kernel map has become this map.", MapAdopted, {
           map: {
             ...MAP_EXAMPLE,
             mirror: { ...ON_EXAMPLE, held: "yes" },
@@ -98,27 +95,39 @@ export async function adoptRoutes(app: App, { parts: { engine } }: RouteOptions)
           "EEXIST",
           "EOPNOTSUPP",
           "EPERM",
+          "EACCES",
+          "EAGAIN",
+          "EMFILE",
           "ENOMEM",
+          "ENOSPC",
           "EBUSY",
         ),
       },
     },
     handler: async (request, reply) => {
       const asked = request.body as AdoptBody;
-      const which =
-        asked.pinned === undefined
-          ? { kernelId: asked.kernel_id as number }
-          : { pinned: readPathname(asked.pinned, "pinned") };
+      const which = kernelMapMeant(asked);
       const pathname = asked.pathname === undefined ? null : readPathname(asked.pathname, "pathname");
       const drift = askedPolicy(asked);
       const onReplace = asked.on_replace ?? "follow";
-      const answer = await engine.query("adopt", { which, pathname, caller: request.caller, drift, onReplace });
+      const { caller, peer } = request;
+      const answer = await engine.query("adopt", { which, pathname, caller, peer, drift, onReplace });
       if ("refused" in answer) throw refusedOrder(answer.refused);
       if ("failure" in answer) throw failure(answer);
       const map = mapJson(await askMap(engine, { id: answer.map }, String(answer.map)));
       return reply.code(201).header("mapledger-seq", String(answer.seq)).send({ map, seq: answer.seq });
     },
   });
+}
+
+function kernelMapMeant({ kernel_id: kernelId, pinned, on_replace: onReplace }: AdoptBody) {
+  if (pinned === undefined && onReplace !== undefined)
+    throw new InvalidInput("on_replace", "`pinned` is required with it");
+  if (kernelId !== undefined && pinned !== undefined)
+    throw new InvalidInput("kernel_id", "`kernel_id` and `pinned` exclude each other");
+  if (pinned !== undefined) return { pinned: readPathname(pinned, "pinned") };
+  if (kernelId !== undefined) return { kernelId };
+  throw new InvalidInput("pinned", "it is missing: `kernel_id` or `pinned` is needed");
 }
 
 function askedPolicy({ policy, interval_seconds: seconds }: AdoptBody): DriftPolicy | null {

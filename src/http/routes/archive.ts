@@ -1,9 +1,10 @@
 import { Type } from "typebox";
+import { InvalidInput } from "../../codec/invalid.ts";
 import { type ArchiveJobStatus, ArchiveRefused } from "../../engine/archives.ts";
 import { body, problems, told } from "../answers.ts";
 import type { App, Parts, RouteOptions } from "../parts.ts";
 import { Problem, type ProblemName } from "../problems.ts";
-import { nullable } from "../schemas.ts";
+import { CLOSED, Moment, nullable } from "../schemas.ts";
 
 const TAGS = ["archive"];
 
@@ -19,19 +20,19 @@ const Job = Type.Object(
     seq: nullable("integer", { description: "The ARCHIVE event, when it is done: from then on they are archived." }),
     error: nullable("string", { description: "Why it has failed; the log has everything." }),
   },
-  { additionalProperties: false },
+  { $id: "ArchiveJob", ...CLOSED },
 );
 
 const { properties, required } = Job;
-const JOB_FIELDS = { properties, required, additionalProperties: false };
+const LAST_JOB = { $id: "LastArchiveJob", properties, required, ...CLOSED };
 
 const Archive = Type.Object(
   {
     directory: Type.String({ description: "Where events are archived to, on the service's machine." }),
     oldest_seq: Type.Integer({ description: "The oldest event that is not archived." }),
-    job: nullable("object", { ...JOB_FIELDS, description: "The last job since the start." }),
+    job: nullable("object", { ...LAST_JOB, description: "The last job since the start; null: there was none." }),
   },
-  { additionalProperties: false },
+  { $id: "ArchiveStatus", ...CLOSED },
 );
 
 const JOB_EXAMPLE = {
@@ -52,7 +53,7 @@ export async function archiveRoutes(app: App, { parts }: RouteOptions): Promise<
   getArchive(app, parts);
 }
 
-function beginArchive(app: App, { archiver }: Parts): void {
+function beginArchive(app: App, { archiver, jobs }: Parts): void {
   app.post("/archive", {
     schema: {
       operationId: "beginArchive",
@@ -61,22 +62,18 @@ function beginArchive(app: App, { archiver }: Parts): void {
         "Moves all events before a seq or a moment to compressed files in MAPLEDGER_ARCHIVE: a job, which goes on when this " +
         "is answered. They go from the log when the files have been read back and compared; an ARCHIVE event tells of it.",
       tags: TAGS,
-      body: body(
-        Type.Object(
-          { before: Type.Union([Type.Integer({ minimum: 1 }), Type.String({ description: "A seq, or RFC 3339." })]) },
-          { additionalProperties: false },
-        ),
-        { before: 100_001 },
-      ),
+      body: body(Type.Object({ before: Moment }, { $id: "BeginArchiveBody", ...CLOSED }), { before: 100_001 }),
       response: {
         202: told("The job has begun.", Job, JOB_EXAMPLE),
-        ...problems({ body: true }, "archive-running", "nothing-to-archive", "cannot-archive"),
+        ...problems({ body: true }, "archive-running", "nothing-to-archive", "cannot-archive", "too-many-jobs"),
       },
     },
-    handler: async ({ body, caller }, reply) => {
+    handler: async ({ body, caller, peer }, reply) => {
       const { before } = body as { before: number | string };
+      if (before === 0) throw new InvalidInput("before", "it is 0: the log's first event is 1");
+      jobs.checkRoom(caller);
       try {
-        return reply.code(202).send(jobJson(await archiver.begin(String(before), caller)));
+        return reply.code(202).send(jobJson(await archiver.begin(String(before), { caller, peer })));
       } catch (error) {
         if (!(error instanceof ArchiveRefused)) throw error;
         throw new Problem(REFUSALS[error.why] ?? "cannot-archive", error.message);
@@ -103,7 +100,7 @@ function getArchive(app: App, { archiver, events }: Parts): void {
     },
     handler: async () => {
       const { directory, job } = archiver;
-      return { directory, oldest_seq: await events.oldestSeq(), job: job === null ? null : jobJson(job) };
+      return { directory, oldest_seq: await events.keptSeq(), job: job === null ? null : jobJson(job) };
     },
   });
 }

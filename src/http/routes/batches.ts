@@ -5,10 +5,12 @@ import { CMD } from "../../abi/service.ts";
 import { readDeleteBatchBody, readLookupBatchBody, readUpdateBatchBody } from "../../codec/body.ts";
 import type { Request } from "../../engine/engine.ts";
 import { body, problems, ran } from "../answers.ts";
+import { takeElementLines } from "../bodies.ts";
 import { sendElements } from "../bulk.ts";
+import { NDJSON } from "../negotiate.ts";
 import { type App, type Parts, type Ran, type RouteOptions, run } from "../parts.ts";
 import { refused } from "../problems.ts";
-import { hex, nullable, scalar } from "../schemas.ts";
+import { CLOSED, ElementLines, hex, nullable, nullableHex, scalar, seq } from "../schemas.ts";
 import { bodyByHand } from "../validation.ts";
 import { VIEWS, type View } from "../views.ts";
 
@@ -16,6 +18,7 @@ const COUNT_DEFAULT = 1000;
 
 /** The four batch commands below both views of a map. A request is one command, however many elements it has. */
 export async function batchRoutes(app: App, options: RouteOptions): Promise<void> {
+  takeElementLines(app, options.parts);
   for (const view of VIEWS) {
     readBatch(app, view, options, "lookup");
     readBatch(app, view, options, "lookup_and_delete");
@@ -45,7 +48,7 @@ function readBatch(app: App, view: View, { parts }: RouteOptions, name: keyof ty
     schema: {
       operationId: operationId + view.suffix,
       summary,
-      description: `${description} Begins at the start, or where an earlier answer's \`out_batch\` says. A hash walks in whole buckets.`,
+      description: `${description} Begins at the start, or where an earlier answer's \`out_batch\` says. A hash walks in whole buckets. Behind 16 MiB it ends with fewer elements than were asked for.`,
       tags: [view.tag],
       params: view.params,
       "x-body-optional": true,
@@ -57,7 +60,8 @@ function readBatch(app: App, view: View, { parts }: RouteOptions, name: keyof ty
             elem_flags: Type.Optional(scalar()),
           },
           {
-            additionalProperties: false,
+            $id: "LookupBatchBody",
+            ...CLOSED,
             description: `\`count\` is the most elements; ${COUNT_DEFAULT} unless given.`,
           },
         ),
@@ -84,26 +88,42 @@ function readBatch(app: App, view: View, { parts }: RouteOptions, name: keyof ty
       const end = outcome.errno === ERRNO.ENOENT && outcome.value !== null;
       if (outcome.errno !== 0 && !end) throw refused(command, outcome, seq);
       const out = outcome.out ?? {};
-      return sendElements(reply, outcome, { count: out.count ?? 0, out_batch: out.out_batch ?? null, end, seq });
+      return sendElements(parts, reply, outcome, { count: out.count ?? 0, out_batch: out.out_batch ?? null, end, seq });
     },
   });
 }
+
+const ELEMENT_LINE = '{"key":"01000000","value":"2a000000"}\n';
+
+const ElementList = Type.Object(
+  {
+    elements: Type.Array(Type.Ref("MapElement")),
+    elem_flags: Type.Optional(scalar()),
+    count: Type.Optional(Type.Integer({ description: "How many `elements` has." })),
+    next: Type.Optional(nullableHex()),
+    out_batch: Type.Optional(nullableHex()),
+    end: Type.Optional(Type.Boolean()),
+    seq: Type.Optional(seq()),
+  },
+  { $id: "UpdateBatchBody", ...CLOSED },
+);
 
 function updateBatch(app: App, view: View, { parts }: RouteOptions): void {
   app.post(`${view.prefix}/batch/update`, {
     schema: {
       operationId: `updateBatch${view.suffix}`,
       summary: "Write many elements",
-      description: `BPF_MAP_UPDATE_BATCH. ${ONE_BY_ONE}`,
+      description: `BPF_MAP_UPDATE_BATCH. ${ONE_BY_ONE} Pages of elements, their lines, and answers of batches that read are taken as they are: \`count\` has to be right, what else they have is passed over. Lines have Content-Type: application/x-ndjson.`,
       tags: [view.tag],
       params: view.params,
-      body: body(
-        Type.Object(
-          { elements: Type.Array(Type.Ref("Element")), elem_flags: Type.Optional(scalar()) },
-          { additionalProperties: false },
-        ),
-        { elements: [{ key: "01000000", value: "2a000000" }] },
-      ),
+      body: {
+        content: {
+          "application/json": {
+            schema: body(ElementList, { elements: [{ key: "01000000", value: "2a000000" }] }),
+          },
+          [NDJSON]: { schema: body(ElementLines, ELEMENT_LINE) },
+        },
+      },
       response: {
         200: ran("All are written.", Type.Ref("BatchDone"), { count: 1, seq: 17 }),
         ...problems(
@@ -144,23 +164,32 @@ function deleteBatch(app: App, view: View, { parts }: RouteOptions): void {
     schema: {
       operationId: `deleteBatch${view.suffix}`,
       summary: "Delete many elements",
-      description: `BPF_MAP_DELETE_BATCH. ${ONE_BY_ONE}`,
+      description: `BPF_MAP_DELETE_BATCH. ${ONE_BY_ONE} A key without an element is refused (ENOENT), or, with \`if_present\`, passed over: the event then has the keys that had an element, and in \`attr.if_present\` how many were given.`,
       tags: [view.tag],
       params: view.params,
       body: body(
-        Type.Object({ keys: Type.Array(hex()), elem_flags: Type.Optional(scalar()) }, { additionalProperties: false }),
+        Type.Object(
+          {
+            keys: Type.Array(hex()),
+            elem_flags: Type.Optional(scalar()),
+            if_present: Type.Optional(
+              Type.Boolean({ default: false, description: "Keys without an element are passed over." }),
+            ),
+          },
+          { $id: "DeleteBatchBody", ...CLOSED },
+        ),
         { keys: ["01000000", "02000000"] },
       ),
       response: {
-        200: ran("All are gone.", Type.Ref("BatchDone"), { count: 2, seq: 17 }),
+        200: ran("None of the keys has an element.", Type.Ref("DeleteBatchDone"), { count: 2, absent: 0, seq: 17 }),
         ...problems({ ...view.is, body: true }, ...view.errnos, "ENOENT", "EFAULT", "EBUSY", "EOPNOTSUPP", "ENOTSUPP"),
       },
     },
     validatorCompiler: bodyByHand,
     handler: async (request, reply) => {
-      const { count, keys, elemFlags } = readDeleteBatchBody(request.body);
+      const { count, keys, elemFlags, ifPresent } = readDeleteBatchBody(request.body);
       const origin = view.origin(request);
-      const attr = { count, elemFlags, inBatch: null, outBatch: null };
+      const attr = { count, elemFlags, inBatch: null, outBatch: null, ...(ifPresent && { ifPresent: count }) };
       const command = {
         cmd: CMD.BPF_MAP_DELETE_BATCH,
         ...origin,
@@ -170,7 +199,8 @@ function deleteBatch(app: App, view: View, { parts }: RouteOptions): void {
         exact: true,
         attr,
       };
-      return batchDone(parts, reply, command, count);
+      const { count: deleted, seq } = await batchDone(parts, reply, command, count);
+      return { count: deleted, absent: count - deleted, seq };
     },
   });
 }
@@ -186,7 +216,7 @@ async function batchDone(
   given: number,
 ): Promise<{ count: number; seq: number }> {
   const { outcome, seq }: Ran = await run(parts, reply, command);
-  if (outcome.errno === 0) return { count: given, seq };
+  if (outcome.errno === 0) return { count: outcome.out?.count ?? given, seq };
   // The kernel leaves `count` as it was where it refuses the batch as a whole.
   const done = outcome.out?.count ?? 0;
   throw refused(command, outcome, seq, done < given ? done : 0);

@@ -7,14 +7,15 @@ import { type ObjectBody, readCreateBody, readObject } from "../../codec/body.ts
 import { InvalidInput } from "../../codec/invalid.ts";
 import type { Request } from "../../engine/engine.ts";
 import type { Action, OpenCommand, OpenKind, Origin } from "../../syscall/command.ts";
+import { asAllowed } from "../access.ts";
 import { body, problems, ran, told } from "../answers.ts";
-import { AS_OF, AtQuery, stateOf } from "../as_of.ts";
+import { AS_OF, type Asked, AtQuery, presentOf, stateOf } from "../as_of.ts";
 import { askFds, askMap, askOwnSession } from "../asked.ts";
 import { CreateSchema } from "../attr_schemas.ts";
 import { descriptorJson, mapJson } from "../json.ts";
-import { type App, type EngineDoor, must, type Parts, type Ran, type RouteOptions } from "../parts.ts";
+import { type App, must, type Parts, type Ran, type RouteOptions } from "../parts.ts";
 import { Problem } from "../problems.ts";
-import { FdParams, SessionParams, seq } from "../schemas.ts";
+import { CLOSED, FdParams, oneOf, SessionParams, seq } from "../schemas.ts";
 import { bodyByHand } from "../validation.ts";
 import { readTarget } from "../views.ts";
 
@@ -79,6 +80,8 @@ function createMap(app: App, { parts }: RouteOptions): void {
   });
 }
 
+const DescriptorList = Type.Object({ fds: Type.Array(Type.Ref("Descriptor")) }, { $id: "DescriptorList", ...CLOSED });
+
 function listDescriptors(app: App, { parts }: RouteOptions): void {
   app.get("/sessions/:session/fds", {
     schema: {
@@ -88,7 +91,7 @@ function listDescriptors(app: App, { parts }: RouteOptions): void {
       params: SessionParams,
       querystring: AtQuery,
       response: {
-        200: told("All of them.", Type.Object({ fds: Type.Array(Type.Ref("Descriptor")) }), { fds: [EXAMPLE] }),
+        200: told("All of them.", DescriptorList, { fds: [EXAMPLE] }),
         ...problems({}, ...IN_SESSION, ...AS_OF),
       },
     },
@@ -112,7 +115,10 @@ function getDescriptor(app: App, { parts }: RouteOptions): void {
       response: {
         200: told(
           "The descriptor.",
-          Type.Object({ descriptor: Type.Ref("Descriptor"), map: Type.Optional(Type.Ref("Map")) }),
+          Type.Object(
+            { descriptor: Type.Ref("Descriptor"), map: Type.Optional(Type.Ref("BpfMap")) },
+            { $id: "DescriptorAndMap", ...CLOSED },
+          ),
           { descriptor: { ...EXAMPLE, kind: "pipe", map_id: null } },
         ),
         ...problems({}, ...IN_SESSION, "EBADF", ...AS_OF),
@@ -126,15 +132,17 @@ function getDescriptor(app: App, { parts }: RouteOptions): void {
       if (descriptor === undefined)
         throw new Problem("EBADF", `fd ${fd} is not open in session ${session}`, { errno: "EBADF" });
       if (descriptor.map === 0) return { descriptor: descriptorJson(descriptor) };
-      const map = await askMap(state, { id: descriptor.map }, String(descriptor.map));
+      const reference = { id: descriptor.map };
+      const map = await askMap(state, reference, String(descriptor.map));
       return { descriptor: descriptorJson(descriptor), map: mapJson(map) };
     },
   });
 }
 
-/** A number, or its name in <linux/bpf.h>. */
-const constant = (description: string) =>
-  Type.Union([Type.Integer({ minimum: 0, maximum: 2 ** 32 - 1 }), Type.String({ maxLength: 64 })], { description });
+const Constant = oneOf([Type.Integer({ minimum: 0, maximum: 2 ** 32 - 1 }), Type.String({ maxLength: 64 })], {
+  $id: "Constant",
+  description: "A number, or its name in <linux/bpf.h>.",
+});
 
 interface OpenBody extends ObjectBody {
   readonly kind: "dup" | "map" | OpenKind;
@@ -157,7 +165,9 @@ function openDescriptor(app: App, { parts }: RouteOptions): void {
         "directory by `path`, or a new one; a process (pidfd) by `pid`; a perf event, a pipe, or a socket made for the " +
         "session. Where the kernel mirror is on, each stands for a real object, and what the kernel refuses is refused; " +
         "`path` and `pinned` are opened below the directories of MAPLEDGER_OPEN_ROOTS (EACCES elsewhere); " +
-        "elsewhere it exists in the ledger only.",
+        "elsewhere it exists in the ledger only. With read alone the descriptor is read-only, and what would have to be " +
+        "made is refused: every kind but map, dup, pidfd, pidfd_self, and those named by `path`, `id` or `pinned`; so is " +
+        "`prog_type`.",
       tags: TAGS,
       params: SessionParams,
       body: Type.Object(
@@ -165,12 +175,17 @@ function openDescriptor(app: App, { parts }: RouteOptions): void {
           kind: Type.Enum(["dup", "map", ...OPEN_KINDS], { type: "string" }),
           fd: Type.Optional(Type.Integer({ minimum: 0, maximum: 2 ** 31 - 1, description: "For dup." })),
           map: Type.Optional(
-            Type.Union([Type.Integer({ minimum: 0, maximum: ID_MAX }), Type.String()], {
+            oneOf([Type.Integer({ minimum: 0, maximum: ID_MAX }), Type.String()], {
+              $id: "MapReference",
               description: "For map: its id, name:NAME or pinned:PATH.",
             }),
           ),
           access: Type.Optional(
-            Type.Enum(["rw", "r", "w"], { type: "string", description: "For map; rw unless given." }),
+            Type.Enum(["rw", "r", "w"], {
+              type: "string",
+              description:
+                "Not for dup; rw unless given, or what the caller's scopes leave of it. Other objects than maps take no w.",
+            }),
           ),
           path: Type.Optional(
             Type.String({ minLength: 1, maxLength: PATH_LENGTH_MAX, description: "For file, dir, cgroup: absolute." }),
@@ -181,10 +196,16 @@ function openDescriptor(app: App, { parts }: RouteOptions): void {
             Type.String({ minLength: 1, maxLength: PATH_LENGTH_MAX, description: "For prog: where it is pinned." }),
           ),
           reuseport: Type.Optional(Type.Boolean({ description: "For tcp and udp sockets: SO_REUSEPORT." })),
-          prog_type: Type.Optional(constant("For prog, of the ledger's own: enum bpf_prog_type.")),
-          expected_attach_type: Type.Optional(constant("For prog: enum bpf_attach_type, as it was loaded with.")),
+          prog_type: Type.Optional(Constant),
+          expected_attach_type: Type.Optional(Constant),
         },
-        { additionalProperties: false, examples: [{ kind: "map", map: "pinned:/sys/fs/bpf/counters", access: "r" }] },
+        {
+          $id: "OpenDescriptorBody",
+          ...CLOSED,
+          description:
+            "For prog: `prog_type` is of enum bpf_prog_type, of a program of the ledger's own, and `expected_attach_type` of enum bpf_attach_type, as it was loaded with.",
+          examples: [{ kind: "map", map: "pinned:/sys/fs/bpf/counters", access: "r" }],
+        },
       ),
       response: {
         201: ran("The descriptor is open.", Type.Ref("Opened"), { fd: 4, map_id: 1, seq: 17 }),
@@ -205,8 +226,10 @@ function openDescriptor(app: App, { parts }: RouteOptions): void {
         ),
       },
     },
-    handler: async ({ params: { session }, caller, body }, reply) => {
-      const action = await openAction(parts.engine, body as OpenBody);
+    handler: async (request, reply) => {
+      const { caller, body } = request;
+      const { session } = request.params;
+      const action = asAllowed(parts, request, await openAction(presentOf(parts, request), body as OpenBody));
       const { outcome, seq } = await open(parts, reply, { ...action, session, caller } as Request);
       reply.code(201).header("location", `/v1/sessions/${session}/fds/${outcome.ret}`);
       return outcome.map === 0 ? { fd: outcome.ret, seq } : { fd: outcome.ret, map_id: outcome.map, seq };
@@ -235,29 +258,33 @@ function isOpen(request: Request): request is OpenCommand & Omit<Origin, "timeUs
   return request.cmd === CMD.OPEN && !("unknown" in request);
 }
 
-async function openAction(engine: EngineDoor, { kind, fd, map, access, ...object }: OpenBody): Promise<Action> {
+async function openAction(state: Asked, { kind, fd, map, access, ...object }: OpenBody): Promise<Action> {
   if (fd !== undefined && kind !== "dup") throw new InvalidInput("fd", `a ${kind} takes none`);
-  if (map === undefined ? access !== undefined : kind !== "map")
-    throw new InvalidInput(map === undefined ? "access" : "map", `a ${kind} takes none`);
+  if (map !== undefined && kind !== "map") throw new InvalidInput("map", `a ${kind} takes none`);
   switch (kind) {
     case "dup":
+      if (access !== undefined) throw new InvalidInput("access", "a dup takes none");
       if (fd === undefined) throw new InvalidInput("fd", "it is missing");
       return { cmd: CMD.DUP, fd };
     case "map":
       if (map === undefined) throw new InvalidInput("map", "it is missing");
-      return openMapAction(engine, String(map), ACCESS[access ?? "rw"]);
+      return openMapAction(state, String(map), ACCESS[access ?? "rw"]);
     default:
-      return { cmd: CMD.OPEN, attr: readObject(kind, object) };
+      if (access === "w") throw new InvalidInput("access", `a ${kind} takes r or rw`);
+      return {
+        cmd: CMD.OPEN,
+        attr: { ...readObject(kind, object), ...(access === "r" && { openFlags: BPF_F.BPF_F_RDONLY }) },
+      };
   }
 }
 
-async function openMapAction(engine: EngineDoor, reference: string, flags: number): Promise<Action> {
+async function openMapAction(state: Asked, reference: string, flags: number): Promise<Action> {
   const target = readTarget(reference, "map");
   switch (target.by) {
     case "id":
       return { cmd: CMD.BPF_MAP_GET_FD_BY_ID, attr: { mapId: target.id, openFlags: flags } };
     case "name": {
-      const { id } = await askMap(engine, { name: target.name }, reference);
+      const { id } = await askMap(state, { name: target.name }, reference, ["read", "write"]);
       return { cmd: CMD.BPF_MAP_GET_FD_BY_ID, attr: { mapId: id, openFlags: flags } };
     }
     case "pinned":
@@ -276,7 +303,10 @@ function closeDescriptor(app: App, { parts }: RouteOptions): void {
       response: {
         200: ran(
           "The descriptor is closed.",
-          Type.Object({ freed: Type.Array(Type.Integer(), { description: "Maps that went with it." }), seq: seq() }),
+          Type.Object(
+            { freed: Type.Array(Type.Integer(), { description: "Maps that went with it." }), seq: seq() },
+            { $id: "DescriptorClosed", ...CLOSED },
+          ),
           { freed: [1], seq: 17 },
         ),
         ...problems({ command: true, session: true }, "EBADF"),

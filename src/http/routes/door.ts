@@ -1,14 +1,34 @@
-import { Type } from "typebox";
 import { readDoorBody } from "../../codec/body.ts";
 import { doorAnswer, readDoor } from "../../codec/door.ts";
-import { checkScopes } from "../access.ts";
+import { withHex } from "../../codec/elements.ts";
+import { TAKES } from "../../log/touched.ts";
+import type { Action } from "../../syscall/command.ts";
+import type { Outcome } from "../../syscall/outcome.ts";
+import { asAllowed, checkScopes } from "../access.ts";
 import { body, problems, ran } from "../answers.ts";
-import { DoorRequestSchema } from "../attr_schemas.ts";
+import { DoorAnswerSchema, DoorRequestSchema } from "../attr_schemas.ts";
+import { sendJson } from "../bulk.ts";
+import { outcomeBytes, SMALL_BYTES } from "../flight.ts";
 import { type App, type RouteOptions, run } from "../parts.ts";
 import { refused } from "../problems.ts";
 import { COMMAND_SCOPES, OTHER_COMMANDS } from "../route_scopes.ts";
 import { SessionParams } from "../schemas.ts";
 import { bodyByHand } from "../validation.ts";
+
+const NOTHING = Buffer.alloc(0);
+
+/** A large answer's JSON. */
+function doorText(action: Action, outcome: Outcome, seq: number): Iterable<string> {
+  const { key, value } = outcome;
+  const answer = doorAnswer(action, { ...outcome, key: key === null ? null : NOTHING, value: value && NOTHING }, seq);
+  const { attr } = answer;
+  const bytes = { keys: key, value, next_key: value, info: value, values: value } as const;
+  const fields = Object.entries(attr).flatMap(([name, text]): [string, Buffer][] => {
+    const given = bytes[name as keyof typeof bytes];
+    return text === "" && given != null ? [[name, given]] : [];
+  });
+  return withHex(JSON.stringify(answer), fields);
+}
 
 /** The syscall door: bpf(2) as it is, for those who know it. */
 export async function doorRoutes(app: App, { parts }: RouteOptions): Promise<void> {
@@ -24,18 +44,21 @@ export async function doorRoutes(app: App, { parts }: RouteOptions): Promise<voi
         attr: { map_fd: 3, key: "01000000", value: "2a000000", flags: 0 },
       }),
       response: {
-        200: ran("The command ran.", Type.Ref("DoorAnswer"), { ret: 0, errno: null, seq: 17, attr: {} }),
+        200: ran("The command ran.", DoorAnswerSchema, { ret: 0, errno: null, seq: 17, attr: {} }),
         ...problems({ command: true, session: true, body: true }),
       },
     },
     validatorCompiler: bodyByHand,
     handler: async (request, reply) => {
-      const action = readDoor(readDoorBody(request.body));
-      checkScopes(parts, request, COMMAND_SCOPES.get(action.cmd) ?? OTHER_COMMANDS);
+      const asked = readDoor(readDoorBody(request.body));
+      checkScopes(parts, request, COMMAND_SCOPES.get(asked.cmd) ?? OTHER_COMMANDS);
+      if (TAKES.has(asked.cmd)) checkScopes(parts, request, ["read"]);
+      const action = asAllowed(parts, request, asked);
       const command = { ...action, session: (request.params as { session: number }).session, caller: request.caller };
       const { outcome, seq } = await run(parts, reply, command);
       if (outcome.out?.session !== undefined) throw refused(command, outcome, seq);
-      return doorAnswer(action, outcome, seq);
+      if (outcomeBytes(outcome) <= SMALL_BYTES) return doorAnswer(action, outcome, seq);
+      return sendJson(parts, reply, doorText(action, outcome, seq), outcomeBytes(outcome));
     },
   });
 }

@@ -3,14 +3,20 @@ import { CMD } from "../../abi/service.ts";
 import { readValueBody } from "../../codec/body.ts";
 import { bytes } from "../../codec/scalars.ts";
 import { WHOLE_MAP } from "../../syscall/elements.ts";
-import { body, lines, octets, problems, ran } from "../answers.ts";
-import { AS_OF, AtQuery, at, mustRead } from "../as_of.ts";
-import { lastKey, sendElements, sendLines } from "../bulk.ts";
+import type { Outcome } from "../../syscall/outcome.ts";
+import { body, octets, problems, ran } from "../answers.ts";
+import { AS_OF, AtQuery, at, mustRead, read } from "../as_of.ts";
+import { takeOctets } from "../bodies.ts";
+import { isHead, sendElements, sendLines, sendPages, sendValue } from "../bulk.ts";
+import { elementPages, isAll, lastKey } from "../element_pages.ts";
 import { conditionalFlags, NDJSON, OCTETS, wants } from "../negotiate.ts";
 import { type App, must, type RouteOptions } from "../parts.ts";
-import { hex, Key, limit, scalar, seq } from "../schemas.ts";
+import { checkKeyPlace, nextPlace, readKeyPlace } from "../positions.ts";
+import { refused } from "../problems.ts";
+import { CLOSED, ElementLines, hex, Key, limit, seq, ValueBody } from "../schemas.ts";
 import { bodyByHand } from "../validation.ts";
 import { VIEWS, type View } from "../views.ts";
+import { VALUE_EXAMPLE } from "../wanted_bodies.ts";
 
 const PAGE_DEFAULT = 1000;
 
@@ -62,18 +68,20 @@ function lookupElement(app: App, view: View, { parts }: RouteOptions): void {
       });
       const value = ran.outcome.value as Buffer;
       if (wants(request.headers, OCTETS)) return reply.type(OCTETS).send(value);
-      return { value: value.toString("hex"), seq: ran.seq };
+      return sendValue(parts, reply, value, ran.seq);
     },
   });
 }
 
 function updateElement(app: App, view: View, { parts }: RouteOptions): void {
-  app.addContentTypeParser(OCTETS, { parseAs: "buffer" }, (_request, payload, done) => done(null, payload));
+  takeOctets(app, parts);
   app.put(`${view.prefix}/elements/:key`, {
     schema: {
       operationId: `updateElement${view.suffix}`,
       summary: "Write an element",
-      description: "BPF_MAP_UPDATE_ELEM. If-None-Match: * is BPF_NOEXIST, If-Match: * is BPF_EXIST.",
+      description:
+        "BPF_MAP_UPDATE_ELEM. If-None-Match: * is BPF_NOEXIST, If-Match: * is BPF_EXIST. A body with Content-Type: " +
+        "application/octet-stream is the value's bytes.",
       tags: [view.tag],
       params: keyParams(view),
       headers: Type.Object({
@@ -83,10 +91,7 @@ function updateElement(app: App, view: View, { parts }: RouteOptions): void {
       body: {
         content: {
           "application/json": {
-            schema: body(
-              Type.Object({ value: hex(), flags: Type.Optional(scalar()) }, { additionalProperties: false }),
-              { value: "2a000000" },
-            ),
+            schema: body(ValueBody, VALUE_EXAMPLE),
           },
           [OCTETS]: { schema: body(octets.schema, octets.example) },
         },
@@ -167,12 +172,14 @@ function listElements(app: App, view: View, { parts }: RouteOptions): void {
       operationId: `listElements${view.suffix}`,
       summary: "List elements",
       description:
-        "A page in the state's order; each page is of its own moment, unless `at` says of which. With Accept: application/x-ndjson the answer is " +
+        "A page in the state's order; each page is of its own moment, unless `at` says of which; one of large elements has fewer than `limit`. With Accept: application/x-ndjson the answer is " +
         "the whole map as it was at one moment, an element a line.",
       tags: [view.tag],
       params: view.params,
       querystring: Type.Object({
-        after: Type.Optional(Type.String({ description: "The last page's `next`, in hex.", examples: ["01000000"] })),
+        after: Type.Optional(
+          Type.String({ description: "The last page's `next`; or a key in hex.", examples: ["01000000"] }),
+        ),
         limit: limit(pageMax, PAGE_DEFAULT),
         at,
       }),
@@ -184,19 +191,29 @@ function listElements(app: App, view: View, { parts }: RouteOptions): void {
             seq: 17,
           }),
         ),
-        ...problems(view.is, ...view.errnos, ...AS_OF),
+        ...problems(view.is, ...view.errnos, "foreign-position", ...AS_OF),
       },
     },
     handler: async (request, reply) => {
       const origin = view.origin(request);
       const query = request.query as { after?: string; limit: number };
       const whole = wants(request.headers, NDJSON);
-      const after = query.after === undefined ? null : bytes(query.after, "after");
-      const limit = whole ? WHOLE_MAP : query.limit;
-      const command = { cmd: CMD.MAP_ELEMENTS, ...origin, attr: { after, limit } };
-      const { outcome, seq } = await mustRead(parts, request, reply, command);
-      if (whole) return sendLines(reply, outcome);
-      return sendElements(reply, outcome, { next: outcome.out?.more === true ? lastKey(outcome) : null, seq });
+      const asked = query.after === undefined ? null : readKeyPlace(parts, query.after, "after");
+      const limit = !whole ? query.limit : isHead(request) ? 1 : WHOLE_MAP;
+      const command = { cmd: CMD.MAP_ELEMENTS, ...origin, attr: { after: asked?.key ?? null, limit } };
+      const first = await read(parts, request, reply, command);
+      const { outcome, seq } = first;
+      checkKeyPlace(asked, outcome.map, "after");
+      if (outcome.errno !== 0) throw refused(command, outcome, seq);
+      const rest = (last: Outcome | null): object => ({
+        next: last?.out?.more === true ? nextPlace(parts, last.map, lastKey(last)) : null,
+        seq,
+      });
+      const pages = elementPages(parts, parts.flight.loadOf(reply.raw), request.caller, limit, first);
+      if (whole) return sendLines(parts, reply, pages);
+      return isAll(first, limit)
+        ? sendElements(parts, reply, outcome, { ...rest(outcome) })
+        : sendPages(parts, reply, pages, rest);
     },
   });
 }
@@ -214,7 +231,10 @@ function nextKey(app: App, view: View, { parts }: RouteOptions): void {
         at,
       }),
       response: {
-        200: ran("The next key.", Type.Object({ next_key: hex(), seq: seq() }), { next_key: "02000000", seq: 17 }),
+        200: ran("The next key.", Type.Object({ next_key: hex(), seq: seq() }, { $id: "NextKey", ...CLOSED }), {
+          next_key: "02000000",
+          seq: 17,
+        }),
         ...problems(view.is, ...view.errnos, "ENOENT", "EFAULT", "EOPNOTSUPP", "ENOTSUPP", ...AS_OF),
       },
     },
@@ -249,5 +269,5 @@ function withOctets(answer: Answer): Answer {
 
 function withLines(answer: Answer): Answer {
   const example = '{"key":"01000000","value":"2a000000"}\n{"key":"02000000","value":"2b000000"}\n';
-  return { ...answer, content: { ...answer.content, [NDJSON]: lines(Type.Ref("Element"), example) } };
+  return { ...answer, content: { ...answer.content, [NDJSON]: { schema: ElementLines, example } } };
 }

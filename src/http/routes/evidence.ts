@@ -1,11 +1,13 @@
 import { Type } from "typebox";
+import { scopeTexts } from "../../access/caller.ts";
 import type { NoAnswer } from "../../engine/tree.ts";
 import { readTilePath, TILE_HASHES } from "../../log/tiles.ts";
 import { octets, problems, told } from "../answers.ts";
 import { archivedProblem } from "../archived.ts";
 import type { App, RouteOptions } from "../parts.ts";
 import { Problem } from "../problems.ts";
-import { nullable } from "../schemas.ts";
+import { CLOSED, nullable } from "../schemas.ts";
+import { sightOf } from "../sight.ts";
 
 const TAGS = ["evidence"];
 const TEXT = "text/plain; charset=utf-8";
@@ -18,6 +20,52 @@ CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=
 
 \u2014 mapledger/2b4f7f5c-7a2e-4c55-9b7e-8f0f2f7f0d11 Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=
 `;
+
+const PUBLIC = "No token is needed if MAPLEDGER_PUBLIC_EVIDENCE is on";
+
+const Cosigned = Type.Optional(
+  Type.Integer({
+    minimum: 1,
+    maximum: 32,
+    description: "How many of the log's witnesses are to have cosigned it; one that has several keys is one.",
+  }),
+);
+
+/** Questions at once of those who are not known. */
+const ANYBODYS_MAX = 8;
+/** How old a checkpoint may be that those get: signing one costs a write to the disk, and it is kept for good. */
+const ANYBODYS_AGE_MS = 1000;
+
+/** Questions of those who are not known, of whom there may be many. */
+class Anybodys {
+  #waiting = 0;
+
+  async run<Answer>(ask: () => Promise<Answer>): Promise<Answer> {
+    if (this.#waiting >= ANYBODYS_MAX)
+      throw new Problem("busy", `${this.#waiting} requests without a token are being answered`);
+    this.#waiting++;
+    try {
+      return await ask();
+    } finally {
+      this.#waiting--;
+    }
+  }
+}
+
+type Noted = { readonly note: string } | NoAnswer;
+
+/** Checkpoints for those: one question a second for each number of cosignatures. */
+class AnybodysCheckpoint {
+  readonly #last = new Map<number, { readonly answer: Promise<Noted>; readonly untilMs: number }>();
+
+  ask(cosigned: number, ask: () => Promise<Noted>): Promise<Noted> {
+    const last = this.#last.get(cosigned);
+    if (last !== undefined && performance.now() < last.untilMs) return last.answer;
+    const answer = ask();
+    this.#last.set(cosigned, { answer, untilMs: performance.now() + ANYBODYS_AGE_MS });
+    return answer;
+  }
+}
 
 /** The tree as https://c2sp.org/tlog-tiles has it, below no prefix. */
 export async function tileRoutes(app: App, options: RouteOptions): Promise<void> {
@@ -32,16 +80,24 @@ export async function proofRoutes(app: App, options: RouteOptions): Promise<void
 }
 
 function checkpoint(app: App, { parts: { tree } }: RouteOptions): void {
+  const anybodys = new AnybodysCheckpoint();
   app.get("/checkpoint", {
     schema: {
       operationId: "getCheckpoint",
       summary: "A signed checkpoint of the log",
-      description: "A signed note of C2SP's tlog-checkpoint, of a tree that has every event that was answered before.",
+      description: `A signed note of C2SP's tlog-checkpoint, of a tree that has every event that was answered before, with the \
+cosignatures that it has. \`cosigned\`: the newest that so many of the log's witnesses have cosigned instead. ${PUBLIC}; it may then be \
+a second old.`,
       tags: TAGS,
-      response: { 200: text("The note.", CHECKPOINT), ...problems({}, "log-contradicted") },
+      querystring: Type.Object({ cosigned: Cosigned }),
+      response: {
+        200: text("The note.", "SignedNote", CHECKPOINT),
+        ...problems({}, "not-cosigned", "log-contradicted"),
+      },
     },
-    handler: async (_request, reply) => {
-      const answer = await tree.checkpoint();
+    handler: async ({ query: { cosigned }, isAnybodys }, reply) => {
+      const ask = () => (cosigned === undefined ? tree.checkpoint() : tree.cosigned(cosigned));
+      const answer = await (isAnybodys ? anybodys.ask(cosigned ?? 0, ask) : ask());
       if (!("note" in answer)) throw noAnswer(answer);
       return reply.type(TEXT).header("cache-control", "no-store").send(answer.note);
     },
@@ -49,13 +105,15 @@ function checkpoint(app: App, { parts: { tree } }: RouteOptions): void {
 }
 
 function tile(app: App, { parts: { tree } }: RouteOptions): void {
+  const anybodys = new Anybodys();
   app.get("/tile/:level/*", {
     schema: {
       operationId: "getTile",
       summary: "A tile of the tree, or the entries below it",
       description: `Paths are those of C2SP's tlog-tiles: /tile/0/x001/x234/067 is a full tile of ${TILE_HASHES} hashes, \
 /tile/0/000.p/12 one of 12, /tile/entries/000 the entries that a tile of level 0 is of. An entry is the line \
-"mapledger event v1" and the SHA-256 of an event's canonical bytes.`,
+"mapledger event v1" and the SHA-256 of an event's canonical bytes. Of bundles whose events are all archived there are no entries. \
+${PUBLIC}.`,
       tags: TAGS,
       params: Type.Object({
         level: Type.String({ description: "From 0 to 63, or `entries`.", examples: ["0"] }),
@@ -63,14 +121,14 @@ function tile(app: App, { parts: { tree } }: RouteOptions): void {
       }),
       response: {
         200: { description: "Hashes of 32 bytes, end to end.", content: { "application/octet-stream": octets } },
-        ...problems({}, "no-such-tile", "log-contradicted", "archived"),
+        ...problems({}, "no-such-tile", "log-contradicted", "archived", "busy"),
       },
     },
-    handler: async ({ params: { level, "*": rest } }, reply) => {
+    handler: async ({ params: { level, "*": rest }, isAnybodys }, reply) => {
       const path = `${level}/${rest}`;
       const name = readTilePath(path);
       if (name === null) throw new Problem("no-such-tile", `${path} is no tile's path`);
-      const answer = await tree.tile(name);
+      const answer = await (isAnybodys ? anybodys.run(() => tree.tile(name)) : tree.tile(name));
       if (answer === null) {
         const { size } = await tree.status();
         throw new Problem("no-such-tile", `the tree has no tile ${path}: its size is ${size}`);
@@ -81,22 +139,30 @@ function tile(app: App, { parts: { tree } }: RouteOptions): void {
   });
 }
 
-function proof(app: App, { parts: { tree, events } }: RouteOptions): void {
+function proof(app: App, { parts }: RouteOptions): void {
+  const { tree, events } = parts;
   app.get("/events/:seq/proof", {
     schema: {
       operationId: "getProof",
       summary: "A proof that an event is in the log",
-      description:
-        "Of C2SP's tlog-proof, with the event's canonical bytes as the extra data: `mapledger verify-proof` checks it offline.",
+      description: `Of C2SP's tlog-proof, with the event's canonical bytes as the extra data: \`mapledger verify-proof\` checks it offline. Against the newest checkpoint \
+that has the event and that a witness has cosigned, if there is one; \`cosigned\`: that so many have cosigned.`,
       tags: TAGS,
       params: Type.Object({ seq: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, examples: [17] }) }),
+      querystring: Type.Object({ cosigned: Cosigned }),
       response: {
-        200: text("The proof.", `c2sp.org/tlog-proof@v1\nextra AQA=\nindex 16\n\n${CHECKPOINT}`),
-        ...problems({}, "no-such-event", "log-contradicted", "archived"),
+        200: text("The proof.", "LogProof", `c2sp.org/tlog-proof@v1\nextra AQA=\nindex 16\n\n${CHECKPOINT}`),
+        ...problems({}, "no-such-event", "not-cosigned", "log-contradicted", "archived"),
       },
     },
-    handler: async ({ params: { seq } }, reply) => {
-      const answer = await tree.proof(seq);
+    handler: async (request, reply) => {
+      const { seq } = request.params;
+      // A proof carries the event.
+      await sightOf(parts, request)?.events.event(seq);
+      const cosigned = request.query.cosigned ?? null;
+      const kept = await tree.proof(seq, cosigned);
+      const row = kept !== null && "oldestSeq" in kept ? await events.archivedRow(seq) : null;
+      const answer = row === null ? kept : await tree.proof(seq, cosigned, row);
       if (answer === null)
         throw new Problem("no-such-event", `there is no event ${seq}: the log ends at ${await events.lastSeq()}`);
       if (!("text" in answer)) throw noAnswer(answer);
@@ -105,7 +171,7 @@ function proof(app: App, { parts: { tree, events } }: RouteOptions): void {
   });
 }
 
-function log(app: App, { parts: { tree, settings } }: RouteOptions): void {
+function log(app: App, { parts: { tree, settings, witnesses } }: RouteOptions): void {
   app.get("/log", {
     schema: {
       operationId: "getLog",
@@ -113,10 +179,11 @@ function log(app: App, { parts: { tree, settings } }: RouteOptions): void {
       tags: TAGS,
       response: { 200: told("The log.", Log, LOG_EXAMPLE), ...problems({}) },
     },
-    handler: async () => {
-      const { log, origin, vkey, size, lastSeq, signedSize, refusal } = await tree.status();
+    handler: async (request) => {
+      const { log, possibleCpus, origin, vkey, size, lastSeq, signedSize, refusal } = await tree.status();
       return {
         id: log,
+        possible_cpus: Number(possibleCpus),
         origin,
         vkey,
         last_seq: lastSeq,
@@ -124,13 +191,33 @@ function log(app: App, { parts: { tree, settings } }: RouteOptions): void {
         signed_size: signedSize,
         refusal,
         auth: settings.auth,
+        caller: request.caller,
+        scopes: scopeTexts(request),
+        public_evidence: settings.publicEvidence,
+        witnesses: witnesses().map(({ cosignedSize, ...rest }) => ({ ...rest, cosigned_size: cosignedSize })),
       };
     },
   });
 }
 
-const Log = Type.Object({
+const WITNESS = {
+  name: Type.String({ description: "What the witness is called." }),
+  vkey: Type.String({ description: "The key that verifies its cosignatures." }),
+  url: Type.String({ description: "Where checkpoints are sent to." }),
+  cosigned_size: Type.Integer({
+    description: "Events that the newest checkpoint has that it has cosigned; 0: none.",
+  }),
+  state: Type.Enum(["waiting", "cosigning", "failing", "alarm"], {
+    type: "string",
+    description:
+      "waiting: nothing has been sent yet; failing: it does not cosign at present, and is asked again; alarm: it has seen another history of this log.",
+  }),
+  detail: nullable("string", { description: "What fails, or what the alarm is about." }),
+};
+
+const LOG = {
   id: Type.String({ description: "Which log this is, made with it." }),
+  possible_cpus: Type.Integer({ description: "For how many CPUs the values of per-CPU maps are, made with it." }),
   origin: Type.String({ description: "What it is called in its checkpoints." }),
   vkey: Type.String({
     description:
@@ -143,28 +230,53 @@ const Log = Type.Object({
     type: "string",
     description: "off: whoever reaches the TCP port may write to it, without a token (MAPLEDGER_AUTH).",
   }),
+  caller: Type.String({ description: "Who asks, by the name that events have." }),
+  scopes: Type.Array(Type.String(), { description: "What the caller may do, as in write or write@block*." }),
+  public_evidence: Type.Enum(["on", "off"], {
+    type: "string",
+    description: "on: checkpoints and tiles need no token (MAPLEDGER_PUBLIC_EVIDENCE).",
+  }),
+  witnesses: Type.Array(Type.Object(WITNESS, { $id: "WitnessStatus", ...CLOSED }), {
+    description: "Who cosigns the log's checkpoints, a row for each key (MAPLEDGER_WITNESSES).",
+  }),
   refusal: nullable("string", {
     description: "Why nothing is signed any more: the tree is missing, or the log is not what it has.",
   }),
-});
+};
+const Log = Type.Object(LOG, { $id: "LogStatus", ...CLOSED });
 
 const LOG_EXAMPLE = {
   id: "2b4f7f5c-7a2e-4c55-9b7e-8f0f2f7f0d11",
+  possible_cpus: 8,
   origin: "mapledger/2b4f7f5c-7a2e-4c55-9b7e-8f0f2f7f0d11",
   vkey: "mapledger/2b4f7f5c-7a2e-4c55-9b7e-8f0f2f7f0d11+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k",
   last_seq: 17,
   tree_size: 17,
   auth: "on",
+  caller: "bob",
+  scopes: ["read@/sys/fs/bpf/tc/*", "evidence"],
+  public_evidence: "off",
+  witnesses: [
+    {
+      name: "witness.example.org",
+      vkey: "witness.example.org+b6cf9ad8+BAGHHKz2YpUO1VFsPPDnUIUC6wEnHfrt5ADxmy5rDCkn",
+      url: "https://witness.example.org/",
+      cosigned_size: 17,
+      state: "cosigning",
+      detail: null,
+    },
+  ],
   signed_size: 17,
   refusal: null,
 };
 
-function text(description: string, example: string): object {
-  return { description, content: { "text/plain": { schema: Type.String(), example } } };
+function text(description: string, name: string, example: string): object {
+  return { description, content: { "text/plain": { schema: Type.String({ $id: name }), example } } };
 }
 
 function noAnswer(answer: NoAnswer): Problem {
   if ("refused" in answer) return new Problem("log-contradicted", answer.refused);
   if ("oldestSeq" in answer) return archivedProblem(answer.oldestSeq);
+  if ("uncosigned" in answer) return new Problem("not-cosigned", answer.uncosigned);
   return new Problem("unavailable", answer.behind);
 }

@@ -4,32 +4,37 @@ import { readPeekBody, readValueBody } from "../../codec/body.ts";
 import { body, problems, ran, told } from "../answers.ts";
 import { AS_OF, AtQuery, at, mustRead, stateOf } from "../as_of.ts";
 import { askMap } from "../asked.ts";
+import { sendValue } from "../bulk.ts";
 import { mapJson } from "../json.ts";
 import { type App, must, type RouteOptions } from "../parts.ts";
-import { after, hex, limit, MapParams, nullable, scalar } from "../schemas.ts";
+import { after, CLOSED, hex, LIST_MAX, limit, MapParams, nullable, ValueBody } from "../schemas.ts";
 import { bodyByHand } from "../validation.ts";
 import { readPathname, readReference, VIEWS, type View } from "../views.ts";
+import { VALUE_EXAMPLE } from "../wanted_bodies.ts";
 
 const TAGS = ["maps"];
 const PAGE_DEFAULT = 100;
 
 export const MAP_EXAMPLE = {
   id: 1,
-  map_type: "BPF_MAP_TYPE_HASH",
+  map_type: "BPF_MAP_TYPE_LRU_HASH",
   key_size: 4,
   value_size: 8,
   max_entries: 1024,
-  map_flags: ["BPF_F_NO_PREALLOC"],
+  map_flags: [],
   name: "counters",
   map_extra: "0",
   numa_node: null,
-  mirror_shape: null,
+  mirror_shape: "exact",
   frozen: false,
   inner_map: null,
   btf: null,
   entries: 2,
+  written: null,
+  possible_cpus: null,
   holds: 1,
   pinned: ["/sys/fs/bpf/counters"],
+  pins: 1,
   mirror: { state: "off", detail: "the mirror is switched off by its setting" },
   adopted: null,
   released: false,
@@ -49,6 +54,11 @@ export async function mapRoutes(app: App, options: RouteOptions): Promise<void> 
   }
 }
 
+const MapPage = Type.Object(
+  { maps: Type.Array(Type.Ref("BpfMap")), next: nullable("integer") },
+  { $id: "MapPage", ...CLOSED },
+);
+
 function listMaps(app: App, { parts }: RouteOptions): void {
   app.get("/maps", {
     schema: {
@@ -61,7 +71,7 @@ function listMaps(app: App, { parts }: RouteOptions): void {
         at,
       }),
       response: {
-        200: told("A page, by id.", Type.Object({ maps: Type.Array(Type.Ref("Map")), next: nullable("integer") }), {
+        200: told("A page, by id.", MapPage, {
           maps: [MAP_EXAMPLE],
           next: null,
         }),
@@ -69,7 +79,8 @@ function listMaps(app: App, { parts }: RouteOptions): void {
       },
     },
     handler: async (request, reply) => {
-      const query = request.query as { after: number; limit: number };
+      const { after, limit } = request.query as { after: number; limit: number };
+      const query = { after, limit: Math.min(limit, LIST_MAX) };
       const maps = await stateOf(parts, request, reply).query("maps", query);
       return { maps: maps.map(mapJson), next: maps.length === query.limit ? (maps.at(-1)?.id ?? null) : null };
     },
@@ -85,7 +96,7 @@ function getMap(app: App, { parts }: RouteOptions): void {
       params: MapParams,
       querystring: AtQuery,
       response: {
-        200: told("The map.", Type.Ref("Map"), MAP_EXAMPLE),
+        200: told("The map.", Type.Ref("BpfMap"), MAP_EXAMPLE),
         ...problems({}, "ENOENT", "EINVAL", ...AS_OF),
       },
     },
@@ -129,15 +140,16 @@ function pinMap(app: App, view: View, { parts }: RouteOptions): void {
       params: view.params,
       body: Type.Object(
         { pathname: Type.String({ description: "On bpffs; relative paths begin at /sys/fs/bpf." }) },
-        { additionalProperties: false, examples: [{ pathname: "/sys/fs/bpf/counters" }] },
+        { $id: "PinMapBody", ...CLOSED, examples: [{ pathname: "/sys/fs/bpf/counters" }] },
       ),
       response: {
-        200: ran("The map is pinned.", Type.Ref("Path"), { pathname: "/sys/fs/bpf/counters", seq: 17 }),
+        200: ran("The map is pinned.", Type.Ref("PinPath"), { pathname: "/sys/fs/bpf/counters", seq: 17 }),
         ...problems(
           { ...view.is, body: true },
           ...view.errnos,
           "ENOENT",
           "EEXIST",
+          "ENOSPC",
           "ENOTDIR",
           "ENAMETOOLONG",
           "EACCES",
@@ -161,9 +173,7 @@ function pushElement(app: App, view: View, { parts }: RouteOptions): void {
       description: "BPF_MAP_UPDATE_ELEM without a key: for queues, stacks and bloom filters.",
       tags: [view.tag],
       params: view.params,
-      body: body(Type.Object({ value: hex(), flags: Type.Optional(scalar()) }, { additionalProperties: false }), {
-        value: "2a000000",
-      }),
+      body: body(ValueBody, VALUE_EXAMPLE),
       response: {
         200: ran("The value is in.", Type.Ref("Done"), { seq: 17 }),
         ...problems(
@@ -172,6 +182,7 @@ function pushElement(app: App, view: View, { parts }: RouteOptions): void {
           "ENOENT",
           "EFAULT",
           "E2BIG",
+          "ENOMEM",
           "EBUSY",
           "EOPNOTSUPP",
           "ENOTSUPP",
@@ -212,7 +223,7 @@ function popElement(app: App, view: View, { parts }: RouteOptions): void {
       const origin = view.origin(request);
       const command = { cmd: CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM, ...origin, key: null, value: null, flags: 0n };
       const { outcome, seq } = await must(parts, reply, command);
-      return { value: (outcome.value as Buffer).toString("hex"), seq };
+      return sendValue(parts, reply, outcome.value as Buffer, seq);
     },
   });
 }
@@ -229,7 +240,7 @@ function peekElement(app: App, view: View, { parts }: RouteOptions): void {
       params: view.params,
       querystring: AtQuery,
       "x-body-optional": true,
-      body: body(Type.Object({ value: Type.Optional(hex()) }, { additionalProperties: false }), { value: "2a000000" }),
+      body: body(Type.Object({ value: Type.Optional(hex()) }, { $id: "PeekBody", ...CLOSED }), VALUE_EXAMPLE),
       response: {
         200: ran("The value.", Type.Ref("Value"), { value: "2a000000", seq: 17 }),
         ...problems(
@@ -256,7 +267,7 @@ function peekElement(app: App, view: View, { parts }: RouteOptions): void {
         exact: true,
       };
       const { outcome, seq } = await mustRead(parts, request, reply, command);
-      return { value: (outcome.value ?? (value as Buffer)).toString("hex"), seq };
+      return sendValue(parts, reply, outcome.value ?? (value as Buffer), seq);
     },
   });
 }

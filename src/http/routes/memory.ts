@@ -3,21 +3,22 @@ import { CMD } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
 import { body, octets, problems, ran } from "../answers.ts";
 import { AS_OF, AtQuery, read } from "../as_of.ts";
+import { takeOctets } from "../bodies.ts";
 import { OCTETS } from "../negotiate.ts";
 import { type App, must, type RouteOptions } from "../parts.ts";
 import { Problem, refused } from "../problems.ts";
 import { bodyByHand } from "../validation.ts";
 import { VIEWS, type View } from "../views.ts";
 
-/** The most that one answer carries; a longer memory is read in ranges. */
-const READ_BYTES_MAX = 64 * 1024 * 1024;
+/** The most that one request reads or stores, so that nobody waits for its copies; more is for ranges. */
+const BYTES_MAX = 16 * 1024 * 1024;
 
 const RANGE = /^bytes=(?:(\d{1,15})-(\d{1,15})?|-(\d{1,15}))$/;
 const CONTENT_RANGE = /^bytes (\d{1,15})-(\d{1,15})\/(?:\d{1,15}|\*)$/;
 
 /** The memory of a BPF_F_MMAPABLE array, as mmap(2) would show it, below both views of a map. */
 export async function memoryRoutes(app: App, options: RouteOptions): Promise<void> {
-  app.addContentTypeParser(OCTETS, { parseAs: "buffer" }, (_request, payload, done) => done(null, payload));
+  takeOctets(app, options.parts);
   for (const view of VIEWS) {
     readMemory(app, view, options);
     writeMemory(app, view, options);
@@ -33,7 +34,7 @@ function readMemory(app: App, view: View, { parts }: RouteOptions): void {
       summary: "Read a map's memory",
       description:
         "What a shared mapping of a BPF_F_MMAPABLE array shows: values rounded up to 8 bytes, the whole to pages. With " +
-        "Range: bytes=FIRST-LAST a part of it.",
+        "Range: bytes=FIRST-LAST a part of it. An answer has 16 MiB at most: where the memory has more, it is 206 and Content-Range says which part.",
       tags: [view.tag],
       params: view.params,
       querystring: AtQuery,
@@ -47,7 +48,7 @@ function readMemory(app: App, view: View, { parts }: RouteOptions): void {
     handler: async (request, reply) => {
       const { range } = request.headers;
       const { offset, length } = readRange(range);
-      const attr = { offset, length: Math.min(length, READ_BYTES_MAX) };
+      const attr = { offset, length: Math.min(length, BYTES_MAX) };
       const command = { cmd: CMD.MEMORY_READ, ...view.origin(request), value: null, attr };
       const { outcome, seq } = await read(parts, request, reply, command);
       const { memory } = outcome.out ?? {};
@@ -72,7 +73,7 @@ function writeMemory(app: App, view: View, { parts }: RouteOptions): void {
       summary: "Store to a map's memory",
       description:
         "A store through a shared mapping of a BPF_F_MMAPABLE array: from the beginning, or where Content-Range: bytes " +
-        "FIRST-LAST/* says.",
+        "FIRST-LAST/* says; 16 MiB at most.",
       tags: [view.tag],
       params: view.params,
       headers: Type.Object({ "content-range": Type.Optional(Type.String({ examples: ["bytes 16-23/*"] })) }),
@@ -83,6 +84,7 @@ function writeMemory(app: App, view: View, { parts }: RouteOptions): void {
       },
     },
     validatorCompiler: bodyByHand,
+    bodyLimit: Math.min(BYTES_MAX, parts.settings.bodyBytesMax),
     handler: async (request, reply) => {
       const value = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
       const offset = readContentRange(request.headers["content-range"], value.length);
@@ -97,11 +99,11 @@ function writeMemory(app: App, view: View, { parts }: RouteOptions): void {
 /** A single range, RFC 9110; several, or what cannot be read, are as none. A negative offset counts from the end. */
 function readRange(header: string | undefined): { readonly offset: number; readonly length: number } {
   const found = header === undefined ? null : RANGE.exec(header);
-  if (found === null) return { offset: 0, length: READ_BYTES_MAX };
+  if (found === null) return { offset: 0, length: BYTES_MAX };
   const [, first, last, suffix] = found;
   if (first === undefined) return { offset: -Number(suffix), length: Number(suffix) };
   const offset = Number(first);
-  return { offset, length: last === undefined ? READ_BYTES_MAX : Math.max(Number(last) + 1 - offset, 0) };
+  return { offset, length: last === undefined ? BYTES_MAX : Math.max(Number(last) + 1 - offset, 0) };
 }
 
 function outside(range: string, memory: number): Problem {

@@ -1,12 +1,15 @@
 import { Type } from "typebox";
 import { CMD, DRIFT_POLICIES } from "../../abi/service.ts";
 import type { DriftAnswer } from "../../engine/drift.ts";
+import { requestText } from "../access.ts";
 import { body, problems, ran, told } from "../answers.ts";
+import { presentOf } from "../as_of.ts";
 import { askMap } from "../asked.ts";
+import { sendList } from "../bulk.ts";
 import { driftCountsJson, driftJson, kernelMapJson, mirrorJson } from "../json.ts";
 import { type App, must, type RouteOptions } from "../parts.ts";
-import { Problem } from "../problems.ts";
-import { driftPolicy, limit, MapParams, nullable, nullableHex } from "../schemas.ts";
+import { Problem, refusedOrder } from "../problems.ts";
+import { CLOSED, driftPolicy, limit, MapParams, nullable, nullableHex } from "../schemas.ts";
 import { readReference } from "../views.ts";
 
 const TAGS = ["mirror"];
@@ -40,18 +43,22 @@ const COUNTS = {
 };
 const COUNTS_EXAMPLE = { missing: 0, changed: 1, extra: 0, both_changed: 0, evicted: 0 } as const;
 
-const Drift = Type.Object({
-  map_id: Type.Integer(),
-  ...COUNTS,
-  differences: Type.Array(
-    Type.Object({
-      key: Type.Ref("Hex"),
-      ledger: nullableHex(),
-      kernel: nullableHex(),
-    }),
-    { description: "The first `limit` differences. null: there is no element, or the kernel does not show its value." },
-  ),
-});
+const Drift = Type.Object(
+  {
+    map_id: Type.Integer(),
+    ...COUNTS,
+    differences: Type.Array(
+      Type.Object(
+        { key: Type.Ref("Hex"), ledger: nullableHex(), kernel: nullableHex() },
+        { $id: "ElementDifference", ...CLOSED },
+      ),
+      {
+        description: "The first `limit` differences. null: there is no element, or the kernel does not show its value.",
+      },
+    ),
+  },
+  { $id: "MapDrift", ...CLOSED },
+);
 
 /** Comparing maps with their kernel maps, and the kernel maps that other programs have made. */
 export async function mirrorRoutes(app: App, options: RouteOptions): Promise<void> {
@@ -75,31 +82,36 @@ function resyncMap(app: App, { parts: { engine } }: RouteOptions): void {
       response: {
         200: told(
           "How the map stands with its kernel map now, and the differences that the comparison found.",
-          Type.Object({
-            mirror: Type.Ref("Mirror"),
-            differed: nullable("object", {
-              properties: COUNTS,
-              required: Object.keys(COUNTS),
-              additionalProperties: false,
-              description:
-                "Differences found before the policy acted on them. null: there is no kernel map, or the kernel does not show its elements.",
-            }),
-          }),
+          Type.Object(
+            {
+              mirror: Type.Ref("Mirror"),
+              differed: nullable("object", {
+                $id: "DriftCounts",
+                properties: COUNTS,
+                required: Object.keys(COUNTS),
+                ...CLOSED,
+                description:
+                  "Differences found before the policy acted on them. null: there is no kernel map, or the kernel does not show its elements.",
+              }),
+            },
+            { $id: "MapCompared", ...CLOSED },
+          ),
           { mirror: ON_EXAMPLE, differed: COUNTS_EXAMPLE },
         ),
         ...problems({}, "ENOENT", "EINVAL"),
       },
     },
-    handler: async ({ params: { map }, caller }) => {
+    handler: async ({ params: { map }, caller, peer }) => {
       const { id } = await askMap(engine, readReference(map, "map"), map);
-      const answer = await engine.query("resync", { id, caller });
+      const answer = await engine.query("resync", { id, caller, peer });
       const { mirror } = await askMap(engine, { id }, map);
       return { mirror: mirrorJson(mirror), differed: "counts" in answer ? driftCountsJson(answer.counts) : null };
     },
   });
 }
 
-function getDrift(app: App, { parts: { engine } }: RouteOptions): void {
+function getDrift(app: App, { parts }: RouteOptions): void {
+  const { engine } = parts;
   app.get("/maps/:map/drift", {
     schema: {
       operationId: "getDrift",
@@ -121,9 +133,13 @@ function getDrift(app: App, { parts: { engine } }: RouteOptions): void {
         ...problems({}, "ENOENT", "EINVAL", "EOPNOTSUPP", "EBUSY"),
       },
     },
-    handler: async ({ params: { map }, query }) => {
-      const { id } = await askMap(engine, readReference(map, "map"), map);
-      const answer = await engine.query("drift", { id, limit: (query as { limit: number }).limit });
+    handler: async (request) => {
+      const { map } = request.params;
+      const { limit } = request.query as { limit: number };
+      const { id } = await askMap(presentOf(parts, request), readReference(map, "map"), map);
+      const { limits } = request;
+      const answer = await engine.query("drift", { id, limit, ...(limits !== undefined && { limits: limits.id }) });
+      if ("missing" in answer) throw parts.refusals.refuseMap(request, answer.missing, requestText(request));
       return reportJson(id, map, answer);
     },
   });
@@ -136,6 +152,8 @@ function reportJson(id: number, shown: string, answer: DriftAnswer): object {
   if ("operation" in answer) throw new Problem("EBUSY", answer.detail, { errno: answer.errno });
   return { map_id: id, ...driftCountsJson(answer.counts), differences: answer.differences };
 }
+
+const PolicySet = Type.Object({ drift: driftPolicy(), seq: Type.Ref("Seq") }, { $id: "DriftPolicySet", ...CLOSED });
 
 function setPolicy(app: App, { parts }: RouteOptions): void {
   app.put("/maps/:map/mirror", {
@@ -159,12 +177,12 @@ function setPolicy(app: App, { parts }: RouteOptions): void {
               description: "To the millisecond. 0: the map is compared only at a start, and if somebody asks.",
             }),
           },
-          { additionalProperties: false },
+          { $id: "SetDriftPolicyBody", ...CLOSED },
         ),
         POLICY_EXAMPLE,
       ),
       response: {
-        200: ran("The policy is in force.", Type.Object({ drift: driftPolicy(), seq: Type.Ref("Seq") }), {
+        200: ran("The policy is in force.", PolicySet, {
           drift: POLICY_EXAMPLE,
           seq: 17,
         }),
@@ -190,7 +208,7 @@ async function checkImportable(engine: RouteOptions["parts"]["engine"], id: numb
   if (why !== null) throw new Problem("EOPNOTSUPP", `nothing can be imported: ${why}`, { errno: "EOPNOTSUPP" });
 }
 
-const KernelMap = Type.Object({
+const KERNEL_MAP = {
   kernel_id: Type.Integer({ description: "The kernel's own id." }),
   map_type: Type.String({ description: "A name of enum bpf_map_type." }),
   key_size: Type.Integer(),
@@ -204,7 +222,9 @@ const KernelMap = Type.Object({
   was: nullable("integer", {
     description: "The map that it followed, if that has been freed and the kernel map lives on.",
   }),
-  not_adoptable: nullable("string", { description: "Why it cannot be adopted; null: it can." }),
+  not_adoptable: nullable("string", {
+    description: "Why it cannot be adopted, with the maps that it holds; null: it can.",
+  }),
   pins: Type.Array(Type.String(), {
     description:
       "Paths at which it is pinned, on every bpffs that is mounted where the service runs. A pin with several paths is listed once.",
@@ -213,24 +233,32 @@ const KernelMap = Type.Object({
     description:
       "The kernel's ids of the programs that use it (`programs`) and of the maps of maps that it is in (`outer`); null if `holders_unknown` " +
       "gives a reason. Descriptors of processes hold a map, too, but the kernel does not report them.",
+    $id: "KernelMapHolders",
     properties: { programs: Type.Array(Type.Integer()), outer: Type.Array(Type.Integer()) },
     required: ["programs", "outer"],
+    ...CLOSED,
   }),
   holders_unknown: nullable("string", {
     description:
       "Why `pins` and `holders` cannot be known completely, with the capability that is missing (CAP_SYS_ADMIN to list programs); null: they are.",
   }),
-});
+};
+const KernelMapList = Type.Object(
+  { kernel_maps: Type.Array(Type.Object(KERNEL_MAP, { $id: "KernelMap", ...CLOSED })) },
+  { $id: "KernelMapList", ...CLOSED },
+);
 
-function listKernelMaps(app: App, { parts: { engine } }: RouteOptions): void {
+function listKernelMaps(app: App, { parts }: RouteOptions): void {
   app.get("/kernel/maps", {
     schema: {
       operationId: "listKernelMaps",
       summary: "The maps that the kernel has",
-      description: "All of the machine's, whoever has made them; none where the mirror is off.",
+      description:
+        "All of the machine's, whoever has made them. EPERM where the service may not list them, with the capability that it lacks " +
+        "(CAP_SYS_ADMIN); EOPNOTSUPP where MAPLEDGER_MIRROR is off.",
       tags: TAGS,
       response: {
-        200: told("They, by the kernel's id.", Type.Object({ kernel_maps: Type.Array(KernelMap) }), {
+        200: told("They, by the kernel's id.", KernelMapList, {
           kernel_maps: [
             {
               kernel_id: 42,
@@ -251,9 +279,13 @@ function listKernelMaps(app: App, { parts: { engine } }: RouteOptions): void {
             },
           ],
         }),
-        ...problems({}),
+        ...problems({}, "EPERM", "EACCES", "EMFILE", "ENOMEM", "EOPNOTSUPP"),
       },
     },
-    handler: async () => ({ kernel_maps: (await engine.query("kernelMaps", {})).map(kernelMapJson) }),
+    handler: async (_request, reply) => {
+      const answer = await parts.engine.query("kernelMaps", {});
+      if ("refused" in answer) throw refusedOrder(answer.refused);
+      return sendList(parts, reply, "kernel_maps", answer, kernelMapJson);
+    },
   });
 }

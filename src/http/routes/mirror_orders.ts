@@ -4,12 +4,13 @@ import { SIDES } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
 import { bytes } from "../../codec/scalars.ts";
 import type { MirrorView, Order, Ordered } from "../../engine/kernel_maps.ts";
+import type { Who } from "../../syscall/command.ts";
 import { body, problems, ran, told } from "../answers.ts";
 import { askMap } from "../asked.ts";
 import { mirrorJson } from "../json.ts";
 import type { App, Parts, RouteOptions } from "../parts.ts";
 import { failure, refusedOrder } from "../problems.ts";
-import { MapParams, nullable } from "../schemas.ts";
+import { CLOSED, MapParams, nullable } from "../schemas.ts";
 import { readPathname, readReference } from "../views.ts";
 import { ON_EXAMPLE } from "./mirror.ts";
 
@@ -28,7 +29,7 @@ export async function mirrorOrderRoutes(app: App, options: RouteOptions): Promis
 
 const count = (description: string) => Type.Integer({ description });
 
-const View = Type.Object({
+const VIEW = {
   state: Type.Enum(["on", "off"], { type: "string" }),
   detail: nullable("string", { description: "Why the mirror is off; null: it is on." }),
   owner: nullable("string", {
@@ -39,7 +40,15 @@ const View = Type.Object({
   pins: Type.Array(Type.String(), {
     description: "Paths of the mirror's own in it; as far as paths and kernel maps tell, if the mirror is off.",
   }),
-  foreign: Type.Array(Type.String(), { description: "Paths of others in it; the first 1000." }),
+  foreign: Type.Array(Type.String(), {
+    description: "Paths of others in it; the first 1000, and as many that were put aside.",
+  }),
+  foreign_more: Type.Boolean({ description: "There are more than `foreign` lists." }),
+  unknown: Type.Array(Type.String(), {
+    description:
+      "What the service cannot ask the machine, with the capability that it lacks: who holds kernel maps (CAP_SYS_ADMIN), or directories that " +
+      "are closed to it (CAP_DAC_READ_SEARCH). Such pins are missing in `pins` and `foreign`.",
+  }),
   maps: Type.Object(
     {
       on: count("Maps whose kernel map follows them."),
@@ -49,9 +58,10 @@ const View = Type.Object({
       off: count("Maps that have no kernel map; if the mirror is off: all maps."),
       unequal: count("Of those that are on: maps that differed from their kernel map when they were compared last."),
     },
-    { description: "How many maps are in each state of their `mirror`." },
+    { $id: "MirroredMaps", ...CLOSED, description: "How many maps are in each state of their `mirror`." },
   ),
-});
+};
+const View = Type.Object(VIEW, { $id: "MirrorStatus", ...CLOSED });
 
 function getMirror(app: App, { parts: { engine, settings } }: RouteOptions): void {
   app.get("/mirror", {
@@ -69,6 +79,8 @@ function getMirror(app: App, { parts: { engine, settings } }: RouteOptions): voi
           directory: "/sys/fs/bpf/mapledger",
           pins: ["/sys/fs/bpf/mapledger/by_id/1", "/sys/fs/bpf/mapledger/owner", "/sys/fs/bpf/mapledger/counters"],
           foreign: [],
+          foreign_more: false,
+          unknown: [],
           maps: { on: 1, failed: 0, lost: 0, waiting: 0, off: 0, unequal: 0 },
         }),
         ...problems({}),
@@ -78,12 +90,16 @@ function getMirror(app: App, { parts: { engine, settings } }: RouteOptions): voi
   });
 }
 
-function viewJson({ off, owner, directory, ours, foreign, maps }: MirrorView, root: string): object {
+function viewJson({ off, owner, directory, ours, foreign, more, unknown, maps }: MirrorView, root: string): object {
   const state = off === null ? "on" : "off";
-  return { state, detail: off, owner, directory: directory === "" ? root : directory, pins: ours, foreign, maps };
+  const place = directory === "" ? root : directory;
+  return { state, detail: off, owner, directory: place, pins: ours, foreign, foreign_more: more, unknown, maps };
 }
 
-const OrderedSchema = Type.Object({ seq: Type.Ref("Seq"), mirror: Type.Ref("Mirror") });
+const OrderedSchema = Type.Object(
+  { seq: Type.Ref("Seq"), mirror: Type.Ref("Mirror") },
+  { $id: "MirrorOrdered", ...CLOSED },
+);
 const ORDERED_EXAMPLE = { seq: 17, mirror: ON_EXAMPLE };
 
 function decideDrift(app: App, { parts }: RouteOptions): void {
@@ -110,7 +126,7 @@ function decideDrift(app: App, { parts }: RouteOptions): void {
               }),
             ),
           },
-          { additionalProperties: false },
+          { $id: "DecideDriftBody", ...CLOSED },
         ),
         { take: "kernel", keys: ["01000000"] },
       ),
@@ -128,7 +144,7 @@ function decideDrift(app: App, { parts }: RouteOptions): void {
       const { map } = request.params;
       const { id, keySize } = await askMap(parts.engine, readReference(map, "map"), map);
       const named = keys?.map((key, at) => readKey(key, `keys[${at}]`, keySize)) ?? null;
-      const order = { what: "decide", map: id, take, keys: named, caller: request.caller } as const;
+      const order = { what: "decide", map: id, take, keys: named, ...whoOf(request) } as const;
       const { seq } = await must(parts, reply, order);
       return { seq, mirror: await mirrorOf(parts, id, map) };
     },
@@ -200,17 +216,20 @@ function repinMap(app: App, { parts }: RouteOptions): void {
       body: body(
         Type.Object(
           { pathname: Type.String({ description: "A pathname of the map's `pinned`." }) },
-          { additionalProperties: false },
+          { $id: "RepinMapBody", ...CLOSED },
         ),
         { pathname: "/sys/fs/bpf/counters" },
       ),
       response: {
         200: ran(
           "The pin is back.",
-          Type.Object({
-            seq: Type.Ref("Seq"),
-            aside: nullable("string", { description: "Where the other object is pinned now; null: there was none." }),
-          }),
+          Type.Object(
+            {
+              seq: Type.Ref("Seq"),
+              aside: nullable("string", { description: "Where the other object is pinned now; null: there was none." }),
+            },
+            { $id: "MapRepinned", ...CLOSED },
+          ),
           { seq: 17, aside: "/sys/fs/bpf/mapledger/aside/counters" },
         ),
         ...problems(
@@ -230,7 +249,7 @@ function repinMap(app: App, { parts }: RouteOptions): void {
       const { map } = request.params;
       const pathname = readPathname((request.body as { pathname: string }).pathname, "pathname");
       const { id } = await askMap(parts.engine, readReference(map, "map"), map);
-      const { seq, aside } = await must(parts, reply, { what: "repin", map: id, pathname, caller: request.caller });
+      const { seq, aside } = await must(parts, reply, { what: "repin", map: id, pathname, ...whoOf(request) });
       return { seq, aside: aside ?? null };
     },
   });
@@ -253,8 +272,9 @@ function takeOverPins(app: App, { parts }: RouteOptions): void {
         ...problems({ command: true }, "EINVAL", "EBUSY", "EOPNOTSUPP"),
       },
     },
-    handler: async ({ caller }, reply) => {
-      const { seq } = await must(parts, reply, { what: "take over", directory: parts.settings.bpffs, caller });
+    handler: async (request, reply) => {
+      const order = { what: "take over", directory: parts.settings.bpffs, ...whoOf(request) } as const;
+      const { seq } = await must(parts, reply, order);
       return { seq };
     },
   });
@@ -262,14 +282,18 @@ function takeOverPins(app: App, { parts }: RouteOptions): void {
 
 async function orderOnMap(
   parts: Parts,
-  { params, caller }: { readonly params: { readonly map: string }; readonly caller: string },
+  { params, caller, peer }: { readonly params: { readonly map: string } } & Who,
   reply: FastifyReply,
   what: "recreate" | "release",
 ): Promise<object> {
   const { map } = params;
   const { id } = await askMap(parts.engine, readReference(map, "map"), map);
-  const { seq } = await must(parts, reply, { what, map: id, caller });
+  const { seq } = await must(parts, reply, { what, map: id, caller, peer });
   return { seq, mirror: await mirrorOf(parts, id, map) };
+}
+
+function whoOf({ caller, peer }: Who): Who {
+  return { caller, peer };
 }
 
 async function mirrorOf({ engine }: Parts, id: number, shown: string): Promise<object> {

@@ -1,10 +1,10 @@
 import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
 import { problems, ran, told } from "../answers.ts";
-import { AS_OF, AtQuery, at, stateOf } from "../as_of.ts";
+import { AS_OF, at, stateOf } from "../as_of.ts";
 import { pinJson } from "../json.ts";
 import { type App, must, type RouteOptions } from "../parts.ts";
-import { limit, nullable, PathnameParams } from "../schemas.ts";
+import { CLOSED, LIST_MAX, limit, nullable, PathnameParams } from "../schemas.ts";
 import { readPathname } from "../views.ts";
 
 const TAGS = ["pins"];
@@ -19,6 +19,7 @@ const ERRNOS = [
   "ENOTDIR",
   "ENOTEMPTY",
   "EBUSY",
+  "ENOSPC",
   "ENAMETOOLONG",
 ] as const;
 
@@ -29,21 +30,20 @@ export async function pinRoutes(app: App, options: RouteOptions): Promise<void> 
   for (const name in CHANGES) changePath(app, options, name as keyof typeof CHANGES);
 }
 
+const PinPage = Type.Object(
+  { pins: Type.Array(Type.Ref("Pin")), next: nullable("string") },
+  { $id: "PinPage", ...CLOSED },
+);
+
 function listPins(app: App, { parts }: RouteOptions): void {
   app.get("/pins", {
     schema: {
       operationId: "listPins",
       summary: "List the pins",
       tags: TAGS,
-      querystring: Type.Object({
-        after: Type.Optional(
-          Type.String({ default: "", description: "The last page's `next`.", examples: ["/sys/fs/bpf/counters"] }),
-        ),
-        limit: limit(parts.settings.pageElementsMax, PAGE_DEFAULT),
-        at,
-      }),
+      querystring: pageQuery(parts, "/sys/fs/bpf/counters"),
       response: {
-        200: told("A page, by path.", Type.Object({ pins: Type.Array(Type.Ref("Pin")), next: nullable("string") }), {
+        200: told("A page, by path.", PinPage, {
           pins: [{ pathname: "/sys/fs/bpf/counters", map_id: 1 }],
           next: null,
         }),
@@ -51,7 +51,7 @@ function listPins(app: App, { parts }: RouteOptions): void {
       },
     },
     handler: async (request, reply) => {
-      const query = request.query as { after: string; limit: number };
+      const query = listQuery(request.query);
       const pins = await stateOf(parts, request, reply).query("pins", query);
       return { pins: pins.map(pinJson), next: pins.length === query.limit ? (pins.at(-1)?.pathname ?? null) : null };
     },
@@ -64,18 +64,37 @@ function listDirectories(app: App, { parts }: RouteOptions): void {
       operationId: "listDirectories",
       summary: "List the directories below /sys/fs/bpf",
       tags: TAGS,
-      querystring: AtQuery,
+      querystring: pageQuery(parts, "/sys/fs/bpf/app"),
       response: {
-        200: told("All of them.", Type.Object({ directories: Type.Array(Type.String()) }), {
-          directories: ["/sys/fs/bpf/app"],
-        }),
+        200: told(
+          "A page, by path.",
+          Type.Object(
+            { directories: Type.Array(Type.String()), next: nullable("string") },
+            { $id: "DirectoryPage", ...CLOSED },
+          ),
+          { directories: ["/sys/fs/bpf/app"], next: null },
+        ),
         ...problems({}, ...AS_OF),
       },
     },
-    handler: async (request, reply) => ({
-      directories: await stateOf(parts, request, reply).query("directories", {}),
-    }),
+    handler: async (request, reply) => {
+      const query = listQuery(request.query);
+      const directories = await stateOf(parts, request, reply).query("directories", query);
+      return { directories, next: directories.length === query.limit ? (directories.at(-1) ?? null) : null };
+    },
   });
+}
+
+const pageQuery = ({ settings }: RouteOptions["parts"], example: string) =>
+  Type.Object({
+    after: Type.Optional(Type.String({ default: "", description: "The last page's `next`.", examples: [example] })),
+    limit: limit(settings.pageElementsMax, PAGE_DEFAULT),
+    at,
+  });
+
+function listQuery(query: unknown): { after: string; limit: number } {
+  const { after, limit } = query as { after: string; limit: number };
+  return { after, limit: Math.min(limit, LIST_MAX) };
 }
 
 const CHANGES = {
@@ -119,7 +138,7 @@ function changePath(app: App, { parts }: RouteOptions, operationId: keyof typeof
       tags: TAGS,
       params: PathnameParams,
       response: {
-        200: ran(done, Type.Ref("Path"), { pathname: "/sys/fs/bpf/counters", seq: 17 }),
+        200: ran(done, Type.Ref("PinPath"), { pathname: "/sys/fs/bpf/counters", seq: 17 }),
         ...problems({ command: true }, ...ERRNOS),
       },
     },

@@ -3,24 +3,32 @@ import { Type } from "typebox";
 import { InvalidInput } from "../../codec/invalid.ts";
 import { timeText } from "../../log/event_json.ts";
 import { ApiTarget } from "../../replay/api_target.ts";
+import { tooLarge } from "../../replay/bounds.ts";
 import type { Difference } from "../../replay/compare.ts";
 import { Ids } from "../../replay/ids.ts";
 import { BadLine, readEventLines } from "../../replay/lines.ts";
 import { Replay } from "../../replay/replay.ts";
 import type { Selection } from "../../replay/selection.ts";
 import { TargetFailed } from "../../replay/target.ts";
-import { body, lines, problems, told } from "../answers.ts";
-import { FilterFields, type FilterQuery, readFilter } from "../event_filter.ts";
+import { body, problems, told } from "../answers.ts";
+import { refuseOthers } from "../bodies.ts";
+import { sendList } from "../bulk.ts";
+import { FilterFields, type FilterQuery, readFilter, referredMap } from "../event_filter.ts";
+import type { Load } from "../flight.ts";
 import { OwnLogSource } from "../log_source.ts";
 import { NDJSON } from "../negotiate.ts";
 import { OwnRequests } from "../own_requests.ts";
 import type { App, RouteOptions } from "../parts.ts";
+import { readPoint, seqBefore, seqBehind } from "../positions.ts";
 import { Problem } from "../problems.ts";
-import { DIFFERENCES_MAX, type Job, type TargetSpec } from "../replays.ts";
-import { nullable } from "../schemas.ts";
+import { DIFFERENCES_MAX, type Job, shortened, type TargetSpec } from "../replays.ts";
+import { CLOSED, EventLines, nullable, oneOf } from "../schemas.ts";
 
 const TAGS = ["replays"];
 const SPEED_MIN = 0.001;
+/** Of a line that is imported: what is done with its event besides reading it is done at once. */
+const LINE_BYTES_MAX = 8 * 1024 * 1024;
+const LF = 10;
 
 const EXAMPLE_SUMMARY = {
   selected: 3,
@@ -59,12 +67,13 @@ const EVENT_LINE = `${JSON.stringify({
   time: "2026-11-23T20:00:00.000000Z",
   session: null,
   caller: "anonymous",
+  peer: "127.0.0.1",
   cmd: "SESSION_OPEN",
   map: null,
   fd: null,
   key: null,
   value: null,
-  flags: 0,
+  flags: "0",
   ret: 0,
   errno: null,
   detail: null,
@@ -72,31 +81,43 @@ const EVENT_LINE = `${JSON.stringify({
   out: { session_id: 1 },
 })}\n`;
 
+const place = (name: string, minimum: number, description: string) =>
+  Type.Optional(
+    oneOf([Type.Integer({ minimum }), Type.String({ description: "A position." })], { $id: name, description }),
+  );
+
 const ReplayBody = Type.Object(
   {
     source: Type.Optional(
       Type.Object(
         {
           ...FilterFields,
-          after: Type.Optional(Type.Integer({ minimum: 0, description: "Behind this event." })),
-          before: Type.Optional(Type.Integer({ minimum: 1, description: "In front of this event." })),
+          after: place("ReplayAfter", 0, "Behind this event: its seq, or a position in the log."),
+          before: place("ReplayBefore", 1, "In front of this event: its seq, or a position in the log."),
         },
-        { additionalProperties: false, description: "Which events of the log; all of them up to now unless given." },
+        {
+          $id: "ReplaySource",
+          ...CLOSED,
+          description: "Which events of the log; all of them up to now unless given.",
+        },
       ),
     ),
-    target: Type.Union([
-      Type.Object(
-        {
-          url: Type.String({
-            description: "Of another mapledger: http or https.",
-            examples: ["http://127.0.0.1:8621"],
-          }),
-          token: Type.Optional(Type.String({ description: "Its bearer token." })),
-        },
-        { additionalProperties: false },
-      ),
-      Type.Enum(["kernel"], { type: "string", description: "Maps of this machine's kernel, beside the mirror's." }),
-    ]),
+    target: oneOf(
+      [
+        Type.Object(
+          {
+            url: Type.String({
+              description: "Of another mapledger: http or https.",
+              examples: ["http://127.0.0.1:8621"],
+            }),
+            token: Type.Optional(Type.String({ description: "Its bearer token." })),
+          },
+          { $id: "OtherService", ...CLOSED },
+        ),
+        Type.Enum(["kernel"], { type: "string", description: "Maps of this machine's kernel, beside the mirror's." }),
+      ],
+      { $id: "ReplayTarget", description: "Another mapledger, or this machine's kernel." },
+    ),
     speed: Type.Optional(
       Type.Number({
         minimum: SPEED_MIN,
@@ -108,13 +129,14 @@ const ReplayBody = Type.Object(
     ),
   },
   {
-    additionalProperties: false,
+    $id: "StartReplayBody",
+    ...CLOSED,
     examples: [{ source: { after: 100 }, target: { url: "http://127.0.0.1:8621" }, speed: 10 }],
   },
 );
 
 interface ReplayRequest {
-  readonly source?: FilterQuery & { readonly after?: number; readonly before?: number };
+  readonly source?: FilterQuery & { readonly after?: number | string; readonly before?: number | string };
   readonly target: { readonly url: string; readonly token?: string } | "kernel";
   readonly speed?: number;
   readonly prepare?: boolean;
@@ -144,7 +166,16 @@ function startReplay(app: App, { parts }: RouteOptions): void {
       body: ReplayBody,
       response: {
         201: told("It runs.", Type.Ref("Replay"), { ...EXAMPLE, state: "running", ended_at: null }),
-        ...problems({ body: true }, "target-not-named", "too-many-replays", "ENOENT", "EINVAL"),
+        ...problems(
+          { body: true },
+          "target-not-named",
+          "too-many-replays",
+          "too-many-jobs",
+          "archived",
+          "foreign-position",
+          "ENOENT",
+          "EINVAL",
+        ),
       },
     },
     handler: async ({ body, caller }, reply) => {
@@ -153,12 +184,17 @@ function startReplay(app: App, { parts }: RouteOptions): void {
       checkTarget(spec, parts.settings.replayTargets);
       const { after, before, ...query } = source;
       const filter = await readFilter(parts.engine, query);
+      const map = referredMap(query, filter);
+      const seqOf = (given: number | string, where: string, read: typeof seqBehind): number | Promise<number> =>
+        typeof given === "number" ? given : read(parts, readPoint(given, where), map);
       const selection: Selection = {
         ...filter,
-        ...(after !== undefined && { afterSeq: after }),
-        ...(before !== undefined && { beforeSeq: before }),
+        ...(after !== undefined && { afterSeq: await seqOf(after, "source.after", seqBehind) }),
+        ...(before !== undefined && { beforeSeq: await seqOf(before, "source.before", seqBefore) }),
       };
       const events = new OwnLogSource(parts.events, prepare ? {} : filter, await parts.events.lastSeq());
+      parts.replays.checkRoom();
+      parts.jobs.checkRoom(caller);
       const job = parts.replays.start({ caller, source: events, selection, target: spec, speed, prepare });
       reply.code(201).header("location", `/v1/replays/${job.id}`);
       return jobJson(job);
@@ -187,6 +223,8 @@ function checkTarget(spec: TargetSpec, named: readonly string[]): void {
     throw new Problem("target-not-named", `MAPLEDGER_REPLAY_TARGETS does not name ${target}`);
 }
 
+const ReplayList = Type.Object({ replays: Type.Array(Type.Ref("Replay")) }, { $id: "ReplayList", ...CLOSED });
+
 function listReplays(app: App, { parts }: RouteOptions): void {
   app.get("/replays", {
     schema: {
@@ -194,11 +232,11 @@ function listReplays(app: App, { parts }: RouteOptions): void {
       summary: "List the replays that run, and the last that are over",
       tags: TAGS,
       response: {
-        200: told("By id.", Type.Object({ replays: Type.Array(Type.Ref("Replay")) }), { replays: [EXAMPLE] }),
+        200: told("By id.", ReplayList, { replays: [EXAMPLE] }),
         ...problems({}),
       },
     },
-    handler: async () => ({ replays: parts.replays.all().map(jobJson) }),
+    handler: (_request, reply) => sendList(parts, reply, "replays", parts.replays.all(), jobJson),
   });
 }
 
@@ -235,43 +273,54 @@ function cancelReplay(app: App, { parts }: RouteOptions): void {
   });
 }
 
-function importEvents(app: App, { parts: { callers } }: RouteOptions): void {
+function importEvents(app: App, { parts }: RouteOptions): void {
+  const { jobs, flight, turns } = parts;
   app.removeAllContentTypeParsers();
+  refuseOthers(app, parts);
   // Read as it comes, and no faster than its commands run: its size has no limit.
   app.addContentTypeParser(NDJSON, (_request, payload, done) => done(null, payload));
   app.post("/replays/import", {
+    config: { streamed: true },
     schema: {
       operationId: "importEvents",
       summary: "Run the commands of an export",
       description:
         "NDJSON as GET /v1/events exports it: its commands are run here, as the caller's own, in their order, and each answer is held " +
-        "against the recorded one. A line that cannot be read ends it: the commands before it have run.",
+        `against the recorded one. A line that cannot be read ends it, as does one of more than ${LINE_BYTES_MAX} bytes, which \
+\`mapledger import\` takes: the commands before it have run. A command that is too large to be sent in one go is left out, and an answer \
+that is too long is not compared; \`left_out\` tells of both.`,
       tags: TAGS,
-      body: { content: { [NDJSON]: { schema: body(lines(Type.Ref("Event"), EVENT_LINE).schema, EVENT_LINE) } } },
+      body: { content: { [NDJSON]: { schema: body(EventLines, EVENT_LINE) } } },
       response: {
         200: told(
           `What came of it; the first ${DIFFERENCES_MAX} differences.`,
-          Type.Object({ summary: Type.Ref("ReplaySummary"), differences: Type.Array(Type.Ref("Difference")) }),
+          Type.Object(
+            { summary: Type.Ref("ReplaySummary"), differences: Type.Array(Type.Ref("Difference")) },
+            { $id: "EventsImported", ...CLOSED },
+          ),
           { summary: EXAMPLE_SUMMARY, differences: [EXAMPLE_DIFFERENCE] },
         ),
-        ...problems({ body: true }),
+        ...problems({ body: true }, "too-many-jobs"),
       },
     },
     validatorCompiler: () => () => true,
-    handler: async (request) => {
-      if (request.body === undefined || request.body === null) throw new InvalidInput("body", "it is missing");
+    handler: async (request, reply) => {
       const differences: Difference[] = [];
-      const { caller: name, scopes } = request;
-      const own = new OwnRequests(app, callers, { name, scopes });
+      const { caller: name, scopes, limits, peer } = request;
+      const over = jobs.beginImport(name);
+      const own = new OwnRequests(app, parts, { name, scopes, ...(limits !== undefined && { limits }) }, peer);
+      const pieces = counted(request.body as Readable, flight.loadOf(reply.raw));
+      const reading = { bytesMax: LINE_BYTES_MAX, pause: () => turns.take() };
       const replay = new Replay({
-        source: { extent: null, done: 0, read: () => readEventLines(textOf(request.body as Readable)) },
+        source: { extent: null, done: 0, read: () => readEventLines(pieces, reading) },
         target: new ApiTarget(own),
         ids: new Ids(),
         selection: {},
         prepare: false,
         pace: null,
+        leaveOut: tooLarge,
         onDifference: (difference) => {
-          if (differences.length < DIFFERENCES_MAX) differences.push(difference);
+          if (differences.length < DIFFERENCES_MAX) differences.push(shortened(difference));
         },
       });
       try {
@@ -280,6 +329,7 @@ function importEvents(app: App, { parts: { callers } }: RouteOptions): void {
         throw stopped(error, replay.summary.last_seq);
       } finally {
         own.end();
+        over();
       }
     },
   });
@@ -293,10 +343,19 @@ function stopped(error: unknown, lastSeq: number): unknown {
   return error;
 }
 
-async function* textOf(stream: Readable): AsyncIterable<string> {
-  const decoder = new TextDecoder();
-  for await (const piece of stream as AsyncIterable<Buffer>) yield decoder.decode(piece, { stream: true });
-  yield decoder.decode();
+/** Bytes as they come; a line that has not come to its end is counted as in flight. */
+async function* counted(stream: Readable, load: Load): AsyncIterable<Buffer> {
+  let counted = 0;
+  for await (const piece of stream as AsyncIterable<Buffer>) {
+    load.take(piece.length);
+    counted += piece.length;
+    yield piece;
+    // Whoever asks for more has done with the lines before.
+    const begun = piece.length - 1 - piece.lastIndexOf(LF);
+    if (begun === piece.length) continue;
+    load.give(counted - begun);
+    counted = begun;
+  }
 }
 
 function jobJson(job: Job): object {
@@ -320,10 +379,19 @@ function jobJson(job: Job): object {
 const SummarySchema = Type.Object(
   {
     selected: Type.Integer({ description: "Events that were selected." }),
-    sent: Type.Object({}, { additionalProperties: true, description: "Commands that were sent, by name." }),
+    sent: Type.Unsafe({
+      type: "object",
+      additionalProperties: Type.Integer(),
+      description: "Commands that were sent: how many, by name.",
+    }),
     prepared: Type.Integer({ description: "Commands that were sent for the selected ones' sake." }),
     implied: Type.Integer({ description: "Descriptors that were closed by their session's end." }),
-    left_out: Type.Array(Type.Object({ cmd: Type.String(), why: Type.String(), count: Type.Integer() })),
+    left_out: Type.Array(
+      Type.Object(
+        { cmd: Type.String(), why: Type.String(), count: Type.Integer() },
+        { $id: "LeftOutCommands", ...CLOSED },
+      ),
+    ),
     compared: Type.Integer(),
     differences: Type.Integer(),
     free: Type.Integer({ description: "Differences that a kernel is free to make." }),
@@ -332,13 +400,35 @@ const SummarySchema = Type.Object(
   { $id: "ReplaySummary", additionalProperties: false },
 );
 
+/** The outputs are those that differ: by the names of union bpf_attr, or as mapledger's own commands answer. */
+const ReplayAnswer = Type.Object(
+  {
+    ret: Type.Integer(),
+    errno: nullable("string"),
+    ...Object.fromEntries(
+      ["value", "next_key", "keys", "values", "out_batch", "info", "hash", "pathname"].map((name) => [
+        name,
+        Type.Optional(Type.String()),
+      ]),
+    ),
+    ...Object.fromEntries(
+      ["next_id", "count", "info_len", "memory"].map((name) => [name, Type.Optional(Type.Integer())]),
+    ),
+    freed: Type.Optional(Type.Array(Type.Integer())),
+    more: Type.Optional(Type.Boolean()),
+    seq: Type.Optional(Type.Integer({ description: "Of the target's event." })),
+    refused: Type.Optional(Type.String({ description: "Why the target could not make sense of the command." })),
+  },
+  { $id: "ReplayAnswer", ...CLOSED, description: "ret, errno, and the outputs that differ; long ones are cut." },
+);
+
 const DifferenceSchema = Type.Object(
   {
     seq: Type.Integer({ description: "Of the recorded event." }),
     cmd: Type.String(),
     differs: Type.Array(Type.String(), { description: "ret, errno, order, or an output by its name." }),
-    recorded: Type.Object({}, { additionalProperties: true }),
-    got: Type.Object({}, { additionalProperties: true }),
+    recorded: ReplayAnswer,
+    got: ReplayAnswer,
     free: Type.Optional(Type.String({ description: "Why a kernel is free to answer otherwise." })),
   },
   { $id: "Difference", additionalProperties: false },
@@ -353,7 +443,7 @@ const ReplaySchema = Type.Object(
     speed: nullable("number"),
     started_at: Type.String({ format: "date-time" }),
     ended_at: nullable("string"),
-    progress: Type.Object({ done: Type.Integer(), total: nullable("integer") }),
+    progress: Type.Object({ done: Type.Integer(), total: nullable("integer") }, { $id: "ReplayProgress", ...CLOSED }),
     summary: Type.Ref("ReplaySummary"),
     differences: Type.Array(Type.Ref("Difference"), { description: `The first ${DIFFERENCES_MAX} of them.` }),
     detail: nullable("string", { description: "Why it failed, and how far it came." }),

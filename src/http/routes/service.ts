@@ -1,8 +1,10 @@
 import { Type } from "typebox";
+import { PARTS } from "../../engine/derived.ts";
 import { problems, told } from "../answers.ts";
+import { accessFigures } from "../caller_figures.ts";
 import type { App, RouteOptions } from "../parts.ts";
 import { Problem } from "../problems.ts";
-import { nullable } from "../schemas.ts";
+import { CLOSED, nullable } from "../schemas.ts";
 
 const TAGS = ["service"];
 
@@ -14,25 +16,49 @@ export async function serviceRoutes(app: App, options: RouteOptions): Promise<vo
   document(app);
 }
 
-const Status = (status: string) => Type.Object({ status: Type.Enum([status], { type: "string" }) });
+const status = (word: string) => Type.Enum([word], { type: "string" });
 
-const Ready = Type.Object({
-  ...Status("ready").properties,
-  mirror: Type.Object({
-    state: Type.Enum(["on", "off"], { type: "string" }),
-    detail: nullable("string", { description: "Why the mirror is off; null: it is on." }),
-  }),
-});
+const Live = Type.Object({ status: status("live") }, { $id: "Liveness", ...CLOSED });
+
+const DegradedPart = Type.Object(
+  {
+    part: Type.Enum([...PARTS], { type: "string" }),
+    state: Type.Enum(["failed", "refused"], {
+      type: "string",
+      description:
+        "failed: it is tried again by itself; refused: it stays as it is until somebody does something about it.",
+    }),
+    detail: Type.String({ description: "What has failed." }),
+  },
+  { $id: "DegradedPart", ...CLOSED },
+);
+
+const Ready = Type.Object(
+  {
+    status: status("ready"),
+    mirror: Type.Object(
+      {
+        state: Type.Enum(["on", "off"], { type: "string" }),
+        detail: nullable("string", { description: "Why the mirror is off; null: it is on." }),
+      },
+      { $id: "MirrorReadiness", ...CLOSED },
+    ),
+    degraded: Type.Array(DegradedPart, {
+      description:
+        "What is made from the log and does not serve at present; commands, and reads that do not need it, go on.",
+    }),
+  },
+  { $id: "Readiness", ...CLOSED },
+);
 
 function live(app: App): void {
   app.get("/livez", {
-    exposeHeadRoute: true,
     schema: {
       operationId: "getLiveness",
       summary: "Whether the service runs",
       tags: TAGS,
       security: [],
-      response: { 200: told("It runs.", Status("live"), { status: "live" }), ...probeProblems() },
+      response: { 200: told("It runs.", Live, { status: "live" }), ...probeProblems() },
     },
     handler: async () => ({ status: "live" }),
   });
@@ -40,17 +66,20 @@ function live(app: App): void {
 
 function ready(app: App, { parts }: RouteOptions): void {
   app.get("/readyz", {
-    exposeHeadRoute: true,
     schema: {
       operationId: "getReadiness",
       summary: "Whether the service takes commands",
       description:
-        "While it recovers or closes, 503 says how far it is. `mirror` says whether kernel maps follow the ledger; the service takes commands " +
-        "either way.",
+        "While it recovers or closes, 503 says how far it is. `mirror` says whether kernel maps follow the ledger, `degraded` which parts " +
+        "that are made from the log have failed; the service takes commands either way.",
       tags: TAGS,
       security: [],
       response: {
-        200: told("The service takes commands.", Ready, { status: "ready", mirror: { state: "on", detail: null } }),
+        200: told("The service takes commands.", Ready, {
+          status: "ready",
+          mirror: { state: "on", detail: null },
+          degraded: [],
+        }),
         ...probeProblems(),
       },
     },
@@ -58,7 +87,8 @@ function ready(app: App, { parts }: RouteOptions): void {
       const reason = parts.ready();
       if (reason !== null) throw new Problem("unavailable", reason);
       const detail = parts.mirrorOff();
-      return { status: "ready", mirror: { state: detail === null ? "on" : "off", detail } };
+      const degraded = parts.degraded().map(({ part, state, detail }) => ({ part, state, detail }));
+      return { status: "ready", mirror: { state: detail === null ? "on" : "off", detail }, degraded };
     },
   });
 }
@@ -69,7 +99,8 @@ function probeProblems(): ReturnType<typeof problems> {
   return rest;
 }
 
-function metrics(app: App, { parts: { engine, metrics, streams, tree } }: RouteOptions): void {
+function metrics(app: App, { parts }: RouteOptions): void {
+  const { engine, metrics, streams, tree, witnesses } = parts;
   app.get("/metrics", {
     schema: {
       operationId: "getMetrics",
@@ -78,18 +109,29 @@ function metrics(app: App, { parts: { engine, metrics, streams, tree } }: RouteO
       response: {
         200: {
           description: "Prometheus' text format.",
-          content: { "text/plain": { schema: Type.String(), example: "mapledger_sessions 1\n" } },
+          content: { "text/plain": { schema: Type.String({ $id: "MetricsText" }), example: "mapledger_sessions 1\n" } },
         },
         ...problems({}),
       },
     },
     handler: async (_request, reply) => {
       const stats = await engine.query("stats", {});
-      const text = await metrics.text(stats, engine.waiting, streams.count, await tree.status());
+      const access = accessFigures(parts, stats);
+      // What is known without the tree is told without it.
+      const treeStatus = await tree.status().catch(() => null);
+      const text = await metrics.text(
+        stats,
+        { waiting: engine.waiting, streams: streams.count, degraded: parts.degraded() },
+        treeStatus,
+        access,
+        witnesses(),
+      );
       return reply.type(metrics.contentType).send(text);
     },
   });
 }
+
+const Document = Type.Object({}, { $id: "OpenApiDocument", additionalProperties: true });
 
 function document(app: App): void {
   let text = "";
@@ -103,7 +145,7 @@ function document(app: App): void {
       tags: TAGS,
       security: [],
       response: {
-        200: told("OpenAPI 3.1.", Type.Object({}, { additionalProperties: true }), { openapi: "3.1.0" }),
+        200: told("OpenAPI 3.1.", Document, { openapi: "3.1.0" }),
         ...probeProblems(),
       },
     },

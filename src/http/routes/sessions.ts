@@ -1,21 +1,23 @@
 import type { Socket } from "node:net";
 import { PassThrough } from "node:stream";
-import { Type } from "typebox";
+import { type TSchema, Type } from "typebox";
 import { CAPABILITIES, CMD } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
 import type { Capability, ClientProcess } from "../../syscall/command.ts";
-import { lines, problems, ran, told } from "../answers.ts";
+import { problems, ran, told } from "../answers.ts";
 import { AS_OF, AtQuery, at, stateOf } from "../as_of.ts";
 import { askOwnSession, askSession } from "../asked.ts";
 import { type AskedProcess, askedProcess, findProcess } from "../client_process.ts";
 import { processJson, sessionJson } from "../json.ts";
 import { NDJSON } from "../negotiate.ts";
 import { type App, must, type Parts, type RouteOptions } from "../parts.ts";
-import { after, clientProcess, limit, nullable, SessionParams, seq, sessionTtl } from "../schemas.ts";
+import { after, CLOSED, clientProcess, limit, nullable, SessionParams, seq, sessionTtl } from "../schemas.ts";
 
 const TAGS = ["sessions"];
 const NAME_LENGTH_MAX = 255;
 const PAGE_DEFAULT = 100;
+/** Of a page, whatever its limit is: the descriptors of each are counted. */
+const SESSIONS_MAX = 100;
 const MS = 1000;
 const HEARTBEAT_MS = 10_000;
 
@@ -69,23 +71,26 @@ function openSession(app: App, { parts }: RouteOptions): void {
             }),
           ),
         },
-        { additionalProperties: false, examples: [{ name: "loader", ttl_seconds: 600 }] },
+        { $id: "OpenSessionBody", additionalProperties: false, examples: [{ name: "loader", ttl_seconds: 600 }] },
       ),
       response: {
         201: ran(
           "The session is open.",
-          Type.Object({
-            id: Type.Integer(),
-            name: Type.String(),
-            caller: Type.String(),
-            ttl_seconds: sessionTtl(),
-            lease: Type.Enum(["ttl", "process"], { type: "string" }),
-            process: clientProcess(),
-            seq: seq(),
-          }),
+          Type.Object(
+            {
+              id: Type.Integer(),
+              name: Type.String(),
+              caller: Type.String(),
+              ttl_seconds: sessionTtl(),
+              lease: Type.Enum(["ttl", "process"], { type: "string" }),
+              process: clientProcess(),
+              seq: seq(),
+            },
+            { $id: "SessionOpened", ...CLOSED },
+          ),
           { id: 1, name: "loader", caller: "anonymous", ttl_seconds: 600, lease: "ttl", process: null, seq: 17 },
         ),
-        ...problems({ command: true, body: true }, "no-process", "process-foreign"),
+        ...problems({ command: true, body: true }, "no-process", "process-foreign", "process-hidden", "EAGAIN"),
       },
     },
     preValidation: optionalBody,
@@ -146,14 +151,18 @@ function listSessions(app: App, { parts }: RouteOptions): void {
       response: {
         200: told(
           "A page, by id.",
-          Type.Object({ sessions: Type.Array(Type.Ref("Session")), next: nullable("integer") }),
+          Type.Object(
+            { sessions: Type.Array(Type.Ref("Session")), next: nullable("integer") },
+            { $id: "SessionPage", ...CLOSED },
+          ),
           { sessions: [EXAMPLE], next: null },
         ),
         ...problems({}, ...AS_OF),
       },
     },
     handler: async (request, reply) => {
-      const query = request.query as { after: number; limit: number };
+      const { after, limit } = request.query as { after: number; limit: number };
+      const query = { after, limit: Math.min(limit, SESSIONS_MAX) };
       const sessions = await stateOf(parts, request, reply).query("sessions", query);
       const next = sessions.length === query.limit ? (sessions.at(-1)?.id ?? null) : null;
       return { sessions: sessions.map(sessionJson), next };
@@ -191,7 +200,7 @@ function renewSession(app: App, { parts }: RouteOptions): void {
       "x-body-optional": true,
       body: Type.Object(
         { ttl_seconds: Type.Optional(ttlSeconds(parts.settings.sessionTtlMaxSeconds)) },
-        { additionalProperties: false, examples: [{ ttl_seconds: 3600 }] },
+        { $id: "RenewSessionBody", additionalProperties: false, examples: [{ ttl_seconds: 3600 }] },
       ),
       response: {
         200: ran("The lease is renewed.", Type.Ref("Done"), { seq: 17 }),
@@ -232,6 +241,11 @@ function endSession(app: App, { parts }: RouteOptions, streams: Streams): void {
   });
 }
 
+const AttachedLine: TSchema = Type.Object(
+  { session: Type.Integer(), attached: Type.Boolean() },
+  { $id: "AttachedLine", ...CLOSED, description: "Each line of the stream." },
+);
+
 function attachSession(app: App, { parts: { engine } }: RouteOptions, streams: Streams): void {
   app.post("/sessions/:session/attach", {
     schema: {
@@ -246,10 +260,7 @@ function attachSession(app: App, { parts: { engine } }: RouteOptions, streams: S
         200: {
           description: "The stream.",
           content: {
-            [NDJSON]: lines(
-              Type.Object({ session: Type.Integer(), attached: Type.Boolean() }, { additionalProperties: false }),
-              '{"session":1,"attached":true}\n',
-            ),
+            [NDJSON]: { schema: AttachedLine, example: { session: 1, attached: true } },
           },
         },
         ...problems({}, "no-such-session", "session-ended", "session-foreign"),

@@ -1,44 +1,51 @@
-import { type TSchema, Type } from "typebox";
-import { lines, messages, problems } from "../answers.ts";
+import { Type } from "typebox";
+import { PositionWriter } from "../../log/position.ts";
+import { WHOLE_MAP } from "../../syscall/elements.ts";
+import { problems } from "../answers.ts";
+import { presentOf } from "../as_of.ts";
 import { askMap } from "../asked.ts";
-import { EVENT_STREAM, FOLLOWED, inPieces, message } from "../messages.ts";
+import { isHead } from "../bulk.ts";
+import { elementsRequest } from "../element_pages.ts";
+import { EVENT_STREAM, FOLLOWED, inPieces, linesOf, messagesOf, messageText } from "../messages.ts";
 import { NDJSON, wants } from "../negotiate.ts";
 import { type App, must, type RouteOptions } from "../parts.ts";
-import { CLOSED, hex, MapParams, nullable, seq } from "../schemas.ts";
-import { FROM_FIELDS, startAsked } from "../stream_start.ts";
+import { FROM_FIELDS, startAsked } from "../positions.ts";
+import { Problem } from "../problems.ts";
+import { ANEW_REASONS, freedSince, resumed } from "../resumed_watch.ts";
+import { CLOSED, hex, MapParams, type NamedObject, nullable, position, seq } from "../schemas.ts";
+import { sightOf } from "../sight.ts";
 import { readReference } from "../views.ts";
-import { changes, elementsRequest, snapshot, type Told } from "../watch.ts";
+import { changes, dataText, snapshot, type Told } from "../watch.ts";
 
 const when = { seq: seq(), time: Type.String({ format: "date-time" }) };
-const ends = Type.Object(when, CLOSED);
+const ends = (name: string) => Type.Object(when, { $id: name, ...CLOSED });
+
+const anew = nullable("object", {
+  $id: "WatchAnew",
+  properties: { reason: Type.Enum([...ANEW_REASONS], { type: "string" }), detail: Type.String() },
+  required: ["reason", "detail"],
+  ...CLOSED,
+  description:
+    "Why the watch does not go on where it was asked to, and tells the whole map. null: it was not asked to go on. Either way all that was known of the map is to be forgotten.",
+});
 
 /** The data of each message. */
-const TOLD: Readonly<Record<Told["event"], TSchema & { readonly properties: Record<string, TSchema> }>> = {
-  begin: Type.Object({ seq: seq(), map: Type.Ref("Map") }, CLOSED),
-  snapshot: Type.Object({ seq: seq(), key: hex(), value: hex() }, CLOSED),
-  synced: Type.Object({ seq: seq() }, CLOSED),
-  put: Type.Object({ ...when, key: hex(), value: hex() }, CLOSED),
-  delete: Type.Object({ ...when, key: hex(), value: nullable("string") }, CLOSED),
-  frozen: ends,
-  freed: ends,
+const TOLD: Readonly<Record<Told["event"], NamedObject>> = {
+  begin: Type.Object({ seq: seq(), map: Type.Ref("BpfMap"), anew }, { $id: "WatchBegin", ...CLOSED }),
+  snapshot: Type.Object({ seq: seq(), key: hex(), value: hex() }, { $id: "WatchSnapshot", ...CLOSED }),
+  synced: Type.Object({ seq: seq() }, { $id: "WatchSynced", ...CLOSED }),
+  put: Type.Object({ ...when, key: hex(), value: hex() }, { $id: "WatchPut", ...CLOSED }),
+  delete: Type.Object({ ...when, key: hex(), value: nullable("string") }, { $id: "WatchDelete", ...CLOSED }),
+  frozen: ends("WatchFrozen"),
+  freed: ends("WatchFreed"),
   ...FOLLOWED,
-};
+} as never;
 
-const LINE = Type.Union(
-  Object.entries(TOLD).map(([event, { properties }]) =>
-    Type.Object({ event: Type.Enum([event], { type: "string" }), ...properties }, CLOSED),
-  ),
-);
+const MESSAGE = messagesOf("WatchMessage", "Watch", TOLD);
+const LINE = linesOf("WatchLine", "Watch", TOLD, { position: position() });
 
-const EXAMPLES: readonly Told[] = [
-  { event: "snapshot", data: { seq: 17, key: "01000000", value: "2a000000" } },
-  { event: "synced", data: { seq: 17 }, id: 17 },
-  {
-    event: "put",
-    data: { seq: 18, time: "2026-11-23T20:00:00.000000Z", key: "02000000", value: "2b000000" },
-    id: 18,
-  },
-];
+const EXAMPLE = { seq: 18, time: "2026-11-23T20:00:00.000000Z", key: "02000000", value: "2b000000" };
+const POSITION = "EitPf1x6LuAot08y0QAAAAAAEpHSB6o-ZAAAAAFb1Zk5";
 
 /** Maps, followed. */
 export async function watchRoutes(app: App, { parts }: RouteOptions): Promise<void> {
@@ -50,8 +57,9 @@ export async function watchRoutes(app: App, { parts }: RouteOptions): Promise<vo
         "The map as it is at one seq, then what becomes of its elements: `begin`, a `snapshot` an element, `synced`; then a " +
         "`put` or a `delete` for each element that an event has changed, with the seq of the event, `frozen`, and `freed` at the " +
         "end. Between them `bookmark` and `lagging`, as when following the log. Keys and values are as pages of elements have " +
-        "them. Behind Last-Event-ID or `after` without a snapshot: what has become of it since. Server-sent events; with " +
-        "Accept: application/x-ndjson lines, with the message's name in `event`.",
+        "them. Each message has a position for an id, also within an event that has made many changes; a snapshot's elements have the one of `begin`. Behind Last-Event-ID or `after` " +
+        "without a snapshot: what has become of it since. Of a map that was freed meanwhile the rest is told, and its end. If the position is not one in this log, is of another map, or is archived, the map is told from `begin` on, which says " +
+        "why in `anew`. Server-sent events; with Accept: application/x-ndjson lines, with the message's name in `event` and its id in `position`.",
       tags: ["maps"],
       params: MapParams,
       headers: FROM_FIELDS.headers,
@@ -60,25 +68,44 @@ export async function watchRoutes(app: App, { parts }: RouteOptions): Promise<vo
         200: {
           description: "The stream.",
           content: {
-            [EVENT_STREAM]: messages(TOLD, EXAMPLES.map(asMessage).join("")),
-            [NDJSON]: lines(LINE, EXAMPLES.map(asLine).join("")),
+            [EVENT_STREAM]: { schema: MESSAGE, example: { event: "put", id: POSITION, data: EXAMPLE } },
+            [NDJSON]: { schema: LINE, example: { event: "put", ...EXAMPLE, position: POSITION } },
           },
         },
         ...problems({ command: true }, "too-many-streams", "archived", "ENOENT", "EINVAL"),
       },
     },
     handler: async (request, reply) => {
-      const { map: reference } = request.params;
-      const map = await askMap(parts.engine, readReference(reference, "map"), reference);
-      const start = await startAsked(request, parts.events);
+      const { map: shown } = request.params;
+      const reference = readReference(shown, "map");
+      const asked = startAsked(request);
+      const map = await askMap(presentOf(parts, request), reference, shown).catch(async (problem: unknown) => {
+        const isGone = problem instanceof Problem && problem.name === "ENOENT";
+        const freed = isGone ? await freedSince(parts, request, reference, asked?.position ?? null) : null;
+        if (freed === null) throw problem;
+        return freed;
+      });
+      const sight = sightOf(parts, request);
+      const start = asked === null ? null : await resumed(parts, { map, reference, shown }, asked);
+      const watching = { map, writer: new PositionWriter(parts.ledger(), map.id) };
       parts.streams.checkRoom(request.caller);
-      const first = start === null ? await must(parts, reply, elementsRequest(map.id, request.caller)) : null;
-      const whole = async function* (signal: AbortSignal): AsyncGenerator<Iterable<Told>> {
-        if (first !== null) yield* snapshot(parts, map, request.caller, first);
-        const seq = first?.seq ?? (start as number);
-        if (first === null) yield [{ event: "bookmark", data: { seq }, id: seq }];
-        yield* changes(parts, map, seq, signal);
-      };
+      const load = parts.flight.loadOf(reply.raw);
+      let whole: (signal: AbortSignal) => AsyncGenerator<Iterable<Told>>;
+      if (start !== null && "after" in start)
+        whole = async function* (signal) {
+          const { seq, position } = start;
+          yield [{ event: "bookmark", data: { seq }, id: position }];
+          yield* changes(parts, load, watching, start, signal, sight);
+        };
+      else if (isHead(request)) whole = async function* () {};
+      else {
+        const first = await must(parts, reply, elementsRequest(map.id, request.caller, WHOLE_MAP));
+        const mark = (await parts.events.mark(first.seq)) ?? 0;
+        whole = async function* (signal) {
+          yield* snapshot(parts, load, watching, request.caller, { anew: start, first, mark });
+          yield* changes(parts, load, watching, { after: first.seq, told: 0 }, signal, sight);
+        };
+      }
       if (wants(request.headers, NDJSON))
         return parts.streams.send(reply, NDJSON, (signal) => texts(whole(signal), asLine));
       return parts.streams.send(reply, EVENT_STREAM, (signal) => texts(whole(signal), asMessage));
@@ -86,18 +113,22 @@ export async function watchRoutes(app: App, { parts }: RouteOptions): Promise<vo
   });
 }
 
-async function* texts(told: AsyncIterable<Iterable<Told>>, write: (one: Told) => string): AsyncIterable<string> {
+type Write = (one: Told) => Iterable<string>;
+
+async function* texts(told: AsyncIterable<Iterable<Told>>, write: Write): AsyncIterable<string> {
   for await (const some of told) yield* inPieces(written(some, write));
 }
 
-function* written(told: Iterable<Told>, write: (one: Told) => string): Iterable<string> {
-  for (const one of told) yield write(one);
+function* written(told: Iterable<Told>, write: Write): Iterable<string> {
+  for (const one of told) yield* write(one);
 }
 
-function asMessage({ event, data, id }: Told): string {
-  return message(event, JSON.stringify(data), id);
+/** An element of a snapshot leaves the id at that of `begin`. */
+function asMessage({ event, data, id }: Told): Iterable<string> {
+  return messageText(event, dataText(data), event === "snapshot" ? undefined : id);
 }
 
-function asLine({ event, data }: Told): string {
-  return `${JSON.stringify({ event, ...data })}\n`;
+function* asLine({ event, data, id }: Told): Iterable<string> {
+  yield* dataText({ event, ...data, position: id });
+  yield "\n";
 }

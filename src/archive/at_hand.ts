@@ -1,0 +1,36 @@
+import { Archive } from "./archive.ts";
+import type { Segment } from "./segment.ts";
+
+/** A segment, and the archive's folder that it lies in. */
+export type PlacedSegment = Segment & { readonly folder: string };
+
+/**
+ * The segments of a log's archived events that are at hand, ascending: without a gap up to the last archived event, which is in the last
+ * of them. A log may have been archived to one folder after the other. None: why.
+ */
+export function segmentsAtHand(
+  folders: readonly string[],
+  log: string,
+  through: number,
+): readonly PlacedSegment[] | string {
+  const reasons: string[] = [];
+  const byEnd = new Map<number, PlacedSegment>();
+  for (const folder of new Set(folders))
+    try {
+      const archive = new Archive(folder);
+      if (archive.log !== log) throw new Error(`${folder} is the archive of log ${archive.log}`);
+      for (const segment of archive.segments)
+        if (!byEnd.has(segment.through)) byEnd.set(segment.through, { ...segment, folder });
+    } catch (error) {
+      reasons.push((error as Error).message);
+    }
+  const chain: PlacedSegment[] = [];
+  for (let end = through; end > 0; ) {
+    const segment = byEnd.get(end);
+    if (segment === undefined) break;
+    chain.unshift(segment);
+    end = segment.first - 1;
+  }
+  if (chain.length > 0) return chain;
+  return [...reasons, `no archive has event ${through}`].join("; ");
+}

@@ -1,0 +1,40 @@
+import type { Command } from "commander";
+import { becomeOwner } from "../owner.ts";
+import { type RotatedKey, rotateKey } from "../rotate_key.ts";
+import { InUse } from "../sqlite/lock.ts";
+import { dataOption } from "./data_option.ts";
+
+interface Options {
+  readonly data: string;
+  readonly origin: string;
+}
+
+const MORE = `
+The service must be stopped. An event (KEY_ROTATE) names both keys, and a checkpoint that
+has this event is signed by both: who knows the former key can tell from it that the new
+one is the log's. The former key is removed; what it has signed stays verifiable. Give the
+new verifier key to those who verify the log, and to its witnesses.`;
+
+export function addKey(program: Command): void {
+  program
+    .command("key")
+    .description("Orders about the key that signs the log's checkpoints.")
+    .command("rotate")
+    .description("Makes a new key, which signs from now on.")
+    .addOption(dataOption())
+    .option("--origin <name>", "MAPLEDGER_ORIGIN of the service", process.env.MAPLEDGER_ORIGIN ?? "")
+    .addHelpText("after", MORE)
+    .action((options: Options) => {
+      const { seq, signer, vkey } = rotate(options);
+      process.stdout.write(`event ${seq}: another key signs the log from now on\nformer ${signer}\nkey    ${vkey}\n`);
+    });
+}
+
+function rotate(options: Options): RotatedKey {
+  becomeOwner(options.data);
+  try {
+    return rotateKey(options);
+  } catch (error) {
+    throw error instanceof InUse ? new Error(`${error.message}: stop it first`) : error;
+  }
+}

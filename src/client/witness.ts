@@ -1,0 +1,46 @@
+import { Client } from "undici";
+
+/** Of an answer: 40 signatures of ML-DSA-44. */
+const ANSWER_BYTES_MAX = 128 * 1024;
+/** How long a witness may say nothing, and take in all. */
+const SILENCE_MS = 10_000;
+const ANSWER_MS = 30_000;
+
+export interface WitnessAnswer {
+  readonly status: number;
+  /** The content type, without parameters. */
+  readonly type: string;
+  readonly text: string;
+}
+
+/** A witness over HTTP: `add-checkpoint` of https://c2sp.org/tlog-witness. Redirects are not followed. */
+export class WitnessConnection {
+  readonly #client: Client;
+  readonly #path: string;
+
+  /** The submission prefix. */
+  constructor(url: URL) {
+    this.#path = `${url.pathname.replace(/\/+$/, "")}/add-checkpoint`;
+    this.#client = new Client(url.origin, {
+      maxResponseSize: ANSWER_BYTES_MAX,
+      headersTimeout: SILENCE_MS,
+      bodyTimeout: SILENCE_MS,
+      connectTimeout: SILENCE_MS,
+      allowH2: false,
+    });
+  }
+
+  /** Throws an Error that says why there is no answer: it may have been cosigned, or not. */
+  async add(body: string): Promise<WitnessAnswer> {
+    const headers = { "content-type": "text/plain; charset=utf-8" };
+    const signal = AbortSignal.timeout(ANSWER_MS);
+    const response = await this.#client.request({ method: "POST", path: this.#path, headers, body, signal });
+    const [type = ""] = String(response.headers["content-type"] ?? "").split(";");
+    return { status: response.statusCode, type: type.trim().toLowerCase(), text: await response.body.text() };
+  }
+
+  /** What is under way fails. */
+  async close(): Promise<void> {
+    await this.#client.destroy();
+  }
+}

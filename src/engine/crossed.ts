@@ -1,0 +1,20 @@
+import type { RowBytes } from "../log/canonical.ts";
+import type { EventRow } from "../log/event.ts";
+import type { EventFilter } from "../log/event_filter.ts";
+import { asBuffer } from "./frames.ts";
+
+// What has crossed threads: Buffers cross as plain byte arrays.
+
+export function withBuffers<Row extends EventRow>(row: Row): Row {
+  const { key, value } = row;
+  return { ...row, key: key === null ? null : asBuffer(key), value: value === null ? null : asBuffer(value) };
+}
+
+/** The same of a row's columns. */
+export function columnsWithBuffers(row: RowBytes): RowBytes {
+  return row.map((column) => (column instanceof Uint8Array ? asBuffer(column) : column)) as unknown as RowBytes;
+}
+
+export function filterWithBuffer(filter: EventFilter): EventFilter {
+  return filter.key === undefined ? filter : { ...filter, key: asBuffer(filter.key) };
+}

@@ -1,0 +1,139 @@
+import type { CellKey } from "../maps/cells.ts";
+
+/** What a cell has become: its bytes, or null: it is no more. */
+export type Change = Buffer | null;
+
+/** Of an entry: the hash of its key, where key and value are, and how long. */
+export const WIDTH = 5;
+export const HASH = 0;
+export const KEY_AT = 1;
+export const KEY_BYTES = 2;
+export const VALUE_AT = 3;
+export const VALUE_BYTES = 4;
+/** In place of the value's bytes: the cell is no more. */
+export const GONE = 0xffffffff;
+
+/** What a table of cells is made of, in memory that threads share. */
+export interface CellMemory {
+  /** Entries that are in use. */
+  readonly size: number;
+  /** WIDTH words each. */
+  readonly entries: Uint32Array;
+  readonly keys: Uint8Array;
+  readonly values: Uint8Array;
+}
+
+/** The cells of a table that does not change any more, in the order of their keys, which is made when it is first asked for. */
+export class SortedCells {
+  readonly #memory: CellMemory;
+  readonly #keys: Buffer;
+  readonly #values: Buffer;
+  #order: Uint32Array | null = null;
+
+  constructor(memory: CellMemory) {
+    this.#memory = memory;
+    this.#keys = asBuffer(memory.keys);
+    this.#values = asBuffer(memory.values);
+  }
+
+  /** Ascending, from `from` (included) on. */
+  *entries(from: CellKey = ""): Generator<readonly [key: CellKey, change: Change], undefined> {
+    this.#order ??= ordered(this.#memory);
+    const order = this.#order;
+    for (let at = this.#firstFrom(order, from); at < order.length; at++) {
+      const entry = order[at] as number;
+      yield [this.#key(entry), this.#change(entry)];
+    }
+  }
+
+  #firstFrom(order: Uint32Array, from: CellKey): number {
+    let low = 0;
+    let high = order.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#key(order[middle] as number) < from) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  #key(entry: number): CellKey {
+    const { entries } = this.#memory;
+    const at = entry * WIDTH;
+    const start = entries[at + KEY_AT] as number;
+    return this.#keys.toString("latin1", start, start + (entries[at + KEY_BYTES] as number));
+  }
+
+  #change(entry: number): Change {
+    const { entries } = this.#memory;
+    const at = entry * WIDTH;
+    const bytes = entries[at + VALUE_BYTES] as number;
+    if (bytes === GONE) return null;
+    const start = entries[at + VALUE_AT] as number;
+    return this.#values.subarray(start, start + bytes);
+  }
+}
+
+function asBuffer({ buffer, byteOffset, byteLength }: Uint8Array): Buffer {
+  return Buffer.from(buffer, byteOffset, byteLength);
+}
+
+/** Up to here entries are put in their places one by one. */
+const FEW = 12;
+
+/**
+ * The entries in the order of their keys, without making strings of them: quicksort by one byte of the keys after the other
+ * (Bentley and Sedgewick's multikey quicksort), so that no byte which keys have in common is looked at twice by one of them.
+ */
+function ordered({ size, entries, keys }: CellMemory): Uint32Array {
+  const order = Uint32Array.from({ length: size }, (_, entry) => entry);
+  /** -1: the key has ended. */
+  const byteAt = (entry: number, depth: number): number => {
+    const at = entry * WIDTH;
+    return depth < (entries[at + KEY_BYTES] as number)
+      ? (keys[(entries[at + KEY_AT] as number) + depth] as number)
+      : -1;
+  };
+  const isBefore = (left: number, right: number, depth: number): boolean => {
+    for (let at = depth; ; at++) {
+      const difference = byteAt(left, at) - byteAt(right, at);
+      if (difference !== 0) return difference < 0;
+      if (byteAt(left, at) < 0) return false;
+    }
+  };
+  const insert = (low: number, high: number, depth: number): void => {
+    for (let next = low + 1; next < high; next++) {
+      const entry = order[next] as number;
+      let place = next;
+      for (; place > low && isBefore(entry, order[place - 1] as number, depth); place--)
+        order[place] = order[place - 1] as number;
+      order[place] = entry;
+    }
+  };
+  /** Ranges whose keys have `depth` bytes in common, still to be put in order. */
+  const todo: [low: number, high: number, depth: number][] = [[0, size, 0]];
+  for (let range = todo.pop(); range !== undefined; range = todo.pop()) {
+    const [low, high, depth] = range;
+    if (high - low <= FEW) {
+      insert(low, high, depth);
+      continue;
+    }
+    const pivot = byteAt(order[(low + high) >>> 1] as number, depth);
+    let less = low;
+    let more = high;
+    for (let at = low; at < more; ) {
+      const entry = order[at] as number;
+      const byte = byteAt(entry, depth);
+      if (byte < pivot) {
+        order[at++] = order[less] as number;
+        order[less++] = entry;
+      } else if (byte > pivot) {
+        order[at] = order[--more] as number;
+        order[more] = entry;
+      } else at++;
+    }
+    todo.push([low, less, depth], [more, high, depth]);
+    if (pivot >= 0) todo.push([less, more, depth + 1]);
+  }
+  return order;
+}

@@ -1,0 +1,33 @@
+/**
+ * What takes long is done in pieces, and between two of them everything else has its turn. However many are at it at once, one
+ * piece is done a turn of the event loop.
+ */
+export class Turns {
+  readonly #waiting: (() => void)[] = [];
+  #scheduled = false;
+  #taken = 0;
+
+  /** Turns that have been taken since the start. */
+  get taken(): number {
+    return this.#taken;
+  }
+
+  /** Resolves when it is the caller's turn to do a piece. */
+  take(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#waiting.push(resolve);
+      this.#schedule();
+    });
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#waiting.length === 0) return;
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      this.#taken++;
+      this.#waiting.shift()?.();
+      this.#schedule();
+    });
+  }
+}

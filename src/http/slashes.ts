@@ -1,0 +1,61 @@
+/**
+ * Paths of pins in a URL's path whose slashes were not encoded, or which a proxy has decoded. What follows `pinned:` is the pin up to
+ * where a route begins: `/v1/maps/pinned:/sys/fs/bpf/x/elements/01` is an element of x. A pin whose last names are a route's has to be
+ * encoded; it cannot be mixed up with another: where x is a map, nothing is below it.
+ */
+
+/** The root of bpffs is no map. */
+const BPFFS = ["sys", "fs", "bpf"];
+const BELOW_MAP = "/v1/maps/:map/";
+const PINNED = /^\/v1\/maps\/pinned(?::|%3a)/i;
+/** Routes whose last parameter is a path. */
+const REST_IS_PATH = /^\/v1\/(?:pins|directories)\//;
+const ENCODED_SLASH = /%2f/i;
+const HEX = /^(?:0x)?[0-9a-f]+$/i;
+
+export class Slashes {
+  /** What stands behind a map in the paths of routes, the longest first. */
+  readonly #tails: string[][] = [];
+
+  /** To be told of each route. */
+  add(route: string): void {
+    if (!route.startsWith(BELOW_MAP)) return;
+    this.#tails.push(route.slice(BELOW_MAP.length).split("/"));
+    this.#tails.sort((a, b) => b.length - a.length);
+  }
+
+  /** The same URL, in which paths of pins have no slashes. */
+  encoded(url: string): string {
+    const head = (PINNED.exec(url) ?? REST_IS_PATH.exec(url))?.[0];
+    if (head === undefined) return url;
+    const query = url.indexOf("?");
+    const end = query === -1 ? url.length : query;
+    const names = url.slice(head.length, end).split("/");
+    if (names.length === 1 || names.some((name) => ENCODED_SLASH.test(name))) return url;
+    const path = names.length - (REST_IS_PATH.test(head) ? 0 : this.#tailOf(names));
+    const rest = names.slice(path).map((name) => `/${name}`);
+    return `${head}${names.slice(0, path).join("%2F")}${rest.join("")}${url.slice(end)}`;
+  }
+
+  /** How many of the last names are a route's. */
+  #tailOf(names: readonly string[]): number {
+    const tail = this.#tails.find((wanted) => isTail(names, wanted) && isPin(names.slice(0, -wanted.length)));
+    return tail?.length ?? 0;
+  }
+}
+
+function isTail(names: readonly string[], wanted: readonly string[]): boolean {
+  const from = names.length - wanted.length;
+  return (
+    from > 0 &&
+    wanted.every((name, at) =>
+      name.startsWith(":") ? HEX.test(names[from + at] as string) : name === names[from + at],
+    )
+  );
+}
+
+/** Whether something may be pinned at a path: it is below the root of bpffs, or relative to it. */
+function isPin(names: readonly string[]): boolean {
+  const meant = names.filter((name) => name !== "" && name !== ".");
+  return meant.length > 0 && meant.join("/") !== BPFFS.join("/");
+}

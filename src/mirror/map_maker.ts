@@ -1,0 +1,58 @@
+import type { Worker } from "node:worker_threads";
+import { AskedThread } from "../engine/asked_thread.ts";
+import { createAttr } from "../engine/create_attr.ts";
+import type { MirrorRefusal } from "../engine/ports.ts";
+import type { Host, MapRecord } from "../maps/map.ts";
+import { mapType } from "../maps/types.ts";
+import type { Bpf } from "./bpf.ts";
+import { type Created, createKernelMap, type Wanted } from "./make.ts";
+import { type Cpus, mirrored } from "./mirrored.ts";
+
+/** Makes kernel maps beside the engine's thread: the kernel takes a second for 250 MiB, and as long as BTF makes it. */
+export interface MapMaker {
+  make(wanted: Wanted): Promise<Created | MirrorRefusal>;
+  close(): Promise<void>;
+}
+
+/** What the maker's thread is asked, and answers. */
+export type ToMaker = { readonly id: number; readonly wanted: Wanted } | { readonly kind: "close" };
+export interface FromMaker {
+  readonly id: number;
+  readonly answer?: Created | MirrorRefusal;
+  readonly error?: string;
+}
+
+/** What the kernel allocates in some 20 ms. */
+const QUICK_BYTES = 4 * 1024 * 1024;
+
+/** Whether others would have to wait for the kernel to make this map. */
+export function takesLong(map: MapRecord, host: Host): boolean {
+  if (map.btf !== null) return true;
+  return (mapType(map.type)?.allocatedBytes(createAttr(map, 0, 0), host) ?? 0) > QUICK_BYTES;
+}
+
+/** What the thread does. */
+export function makeFor(bpf: Bpf, cpus: Cpus, wanted: Wanted): Created | MirrorRefusal {
+  const type = mirrored(wanted.map, cpus);
+  if (typeof type === "string") throw new Error(type);
+  const { btf } = wanted;
+  return createKernelMap({ bpf, cpus }, type, { ...wanted, btf: btf === null ? null : Buffer.from(btf) });
+}
+
+/** The maker in a thread of its own. Descriptors are the process's: they stay open whatever becomes of the thread. */
+export class ThreadedMapMaker implements MapMaker {
+  readonly #thread: AskedThread<{ readonly wanted: Wanted }, FromMaker>;
+
+  constructor(start: () => Worker, report: (message: string) => void) {
+    this.#thread = new AskedThread({ doing: "making a kernel map", start, read: ({ answer }) => answer, report });
+    this.#thread.start();
+  }
+
+  make(wanted: Wanted): Promise<Created | MirrorRefusal> {
+    return this.#thread.ask({ wanted });
+  }
+
+  close(): Promise<void> {
+    return this.#thread.close();
+  }
+}

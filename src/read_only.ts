@@ -1,0 +1,281 @@
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  copyFileSync,
+  existsSync,
+  fstatSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statfsSync,
+  statSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import Sqlite from "better-sqlite3";
+import { CMD } from "./abi/service.ts";
+import { ARCHIVE_FOLDER, archivedLog } from "./archive/archive.ts";
+import { segmentsAtHand } from "./archive/at_hand.ts";
+import { stateName } from "./archive/names.ts";
+import { segmentRows } from "./archive/segment.ts";
+import { readSums } from "./archive/sums.ts";
+import { readTile, tileFile, tilesOver } from "./archive/tiles.ts";
+import { Leaves } from "./archived_log.ts";
+import { checkWritten, logFault } from "./data_version.ts";
+import type { TileHashes, TreeIdentity } from "./engine/tree.ts";
+import { copyOpened } from "./files.ts";
+import { readHost } from "./host.ts";
+import { HASH_BYTES } from "./log/merkle.ts";
+import { notedCheckpoint } from "./log/note.ts";
+import type { Ledger } from "./log/position.ts";
+import { CHECKPOINT_FILE, TREE_FILE } from "./open_tree.ts";
+import { checkData } from "./plain_files.ts";
+import { ARCHIVED, readArchived } from "./sqlite/archived.ts";
+import { logSchemaFindings, SqliteEventLog } from "./sqlite/event_log.ts";
+import { CHECKPOINT, LIFE, LOG_ID, POSSIBLE_CPUS } from "./sqlite/facts.ts";
+import { SqliteLogRows } from "./sqlite/log_rows.ts";
+import { SegmentFile } from "./sqlite/segment_file.ts";
+import { SqliteTreeStore } from "./sqlite/tree_store.ts";
+import type { CheckpointCommand } from "./syscall/command.ts";
+
+const LOG_FILE = "events.sqlite";
+const SCRATCH = "mapledger-read-only-";
+/** A link is not followed, and a FIFO does not hold up who opens it. */
+const AS_IT_IS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+const PRIVATE_MODE = 0o600;
+/** What SQLite and the index take beside the copies, at least. */
+const SPARE_BYTES = 16 * 1024 * 1024;
+
+/** What is read, and the private copy that it is read from. */
+export interface ReadOnlyData {
+  readonly kind: "data directory" | "backup" | "archive";
+  /** A directory that looks like a data directory, and is removed at the end. */
+  readonly scratch: string;
+  /** Where its archived events are. */
+  readonly archive: string;
+  readonly lastSeq: number;
+  readonly ledger: Ledger;
+}
+
+/** A private directory beside which nothing of the log is written. It goes with the process, unless that is killed. */
+export function makeScratch(): string {
+  const scratch = mkdtempSync(join(tmpdir(), SCRATCH));
+  process.on("exit", () => rmSync(scratch, { recursive: true, force: true }));
+  return scratch;
+}
+
+/**
+ * Copies of a data directory, a backup or an archive what cannot be made again: SQLite writes beside a database that is in WAL mode even to
+ * read it, and LMDB into its lock. Nothing in `directory` is written, and nothing but plain files is read. Throws an Error that says why it cannot
+ * be served.
+ */
+export async function readOnlyData(
+  directory: string,
+  { archive, cpus }: { readonly archive: string; readonly cpus: number },
+  scratch: string,
+): Promise<ReadOnlyData> {
+  const from = resolve(directory);
+  if (!existsSync(from)) throw new Error(`there is no ${directory}`);
+  if (!statSync(from).isDirectory()) throw new Error(`${directory} is no directory`);
+  const hasLog = existsSync(join(from, LOG_FILE));
+  if (!hasLog && isArchive(from)) {
+    const lastSeq = await unpackArchive(from, scratch, cpus);
+    return { kind: "archive", scratch, archive: from, lastSeq, ledger: ledgerIn(scratch) };
+  }
+  checkData(from);
+  checkWritten(from);
+  const fault = logFault(from);
+  if (fault !== null) throw new Error(`${directory} is no data directory, backup or archive: ${fault}`);
+  checkUnused(from, directory);
+  const places = [archive === "" ? join(from, ARCHIVE_FOLDER) : archive, join(from, ARCHIVE_FOLDER)];
+  copyLog(from, scratch, places);
+  const lastSeq = checkLog(directory, scratch, cpus);
+  const kind = existsSync(join(from, "manifest.json")) ? "backup" : "data directory";
+  return { kind, scratch, archive: places[0] as string, lastSeq, ledger: ledgerIn(scratch) };
+}
+
+function ledgerIn(scratch: string): Ledger {
+  const log = new SqliteLogRows(join(scratch, LOG_FILE), false);
+  const { id, life } = log;
+  log.close();
+  return { id, life };
+}
+
+function isArchive(folder: string): boolean {
+  return archivedLog(folder) !== null;
+}
+
+/** A copy that is made while a service writes is none of one moment. Of other machines' services nothing is known here. */
+function checkUnused(from: string, directory: string): void {
+  for (const name of ["lock.sqlite", LOG_FILE])
+    if (isLocked(join(from, name)))
+      throw new Error(
+        `${directory} is in use by a service: make a backup (mapledger backup), and read that, or stop the service`,
+      );
+}
+
+/** Whether a process of this machine holds a lock on a file; where the machine does not say, nobody does. */
+function isLocked(file: string): boolean {
+  try {
+    const { ino, dev } = statSync(file, { bigint: true });
+    const [major, minor] = [(dev >> 8n) & 0xfffn, (dev & 0xffn) | ((dev >> 12n) & 0xfff00n)];
+    const place = `${major.toString(16).padStart(2, "0")}:${minor.toString(16).padStart(2, "0")}:${ino}`;
+    return readFileSync("/proc/locks", "utf8")
+      .split("\n")
+      .some((line) => line.includes("WRITE") && line.split(/\s+/).includes(place));
+  } catch {
+    return false;
+  }
+}
+
+/** What a log's own directory has of it, and the snapshot behind its archived events, from wherever that is. */
+function copyLog(from: string, scratch: string, archives: readonly string[]): void {
+  const files = [LOG_FILE, `${LOG_FILE}-wal`, TREE_FILE, `${TREE_FILE}-wal`, CHECKPOINT_FILE];
+  const present = files.filter((name) => existsSync(join(from, name)));
+  const bytes = present.reduce((sum, name) => sum + statSync(join(from, name)).size, 0);
+  const { bavail, bsize } = statfsSync(scratch);
+  if (bavail * bsize < bytes + SPARE_BYTES)
+    throw new Error(
+      `${scratch} has ${bavail * bsize} bytes left, and copies of the log and its tree take ${bytes}: set TMPDIR to where there is room`,
+    );
+  for (const name of present) copyPlain(join(from, name), join(scratch, name));
+  const db = new Sqlite(join(scratch, LOG_FILE));
+  try {
+    const fact = db.prepare("SELECT value FROM ledger WHERE name = ?").pluck().get(ARCHIVED) as string | undefined;
+    const archived = readArchived(fact);
+    if (archived.through === 0) return;
+    const name = stateName(archived.through);
+    const found = [from, ...archives].map((folder) => join(folder, name)).find((file) => existsSync(file));
+    if (found !== undefined) copyPlain(found, join(scratch, name));
+    // The folder that it names is one of another machine's, or of somebody's choice.
+    const own = JSON.stringify({ ...archived, directory: scratch });
+    db.prepare("UPDATE ledger SET value = ? WHERE name = ?").run(own, ARCHIVED);
+  } catch (error) {
+    throw new Error(`${join(from, LOG_FILE)} is damaged: ${(error as Error).message}`);
+  } finally {
+    db.close();
+  }
+}
+
+/** Opens the copy as a service does, and reads all of its pages. Answers the last event's seq. */
+function checkLog(directory: string, scratch: string, cpus: number): number {
+  const file = join(scratch, LOG_FILE);
+  let wrong: string | undefined;
+  try {
+    [wrong] = logSchemaFindings(file);
+    const db = new Sqlite(file);
+    try {
+      const found = db.pragma("quick_check(1)", { simple: true }) as string;
+      if (found !== "ok") wrong ??= found;
+    } finally {
+      db.close();
+    }
+    if (wrong === undefined) {
+      const log = new SqliteEventLog(file);
+      try {
+        log.possibleCpus(cpus, readHost().possibleCpus);
+        return log.lastSeq;
+      } finally {
+        log.close();
+      }
+    }
+  } catch (error) {
+    wrong = (error as Error).message;
+  }
+  throw new Error(`${join(directory, LOG_FILE)} is damaged: ${wrong}`);
+}
+
+/** Makes a log and a tree of an archive: of all its events, with the checkpoints that they tell of. Answers the last event's seq. */
+async function unpackArchive(folder: string, scratch: string, cpus: number): Promise<number> {
+  const log = archivedLog(folder) as string;
+  const through = readSums(folder).findLast(({ is }) => is === "events")?.through ?? 0;
+  if (through === 0) throw new Error(`${folder} is an archive without events`);
+  const segments = segmentsAtHand([folder], log, through);
+  if (typeof segments === "string") throw new Error(segments);
+  const first = segments[0]?.first ?? 0;
+  if (first !== 1)
+    throw new Error(
+      `${folder} begins with event ${first}: those before it are in another folder; put the segments of both into one, or name the data directory`,
+    );
+  copyTiles(folder, scratch, through);
+  const file = new SegmentFile(join(scratch, LOG_FILE), { first, through });
+  const leaves = new Leaves(scratch);
+  let told: Partial<CheckpointCommand["attr"]> & { readonly timeUs?: number } = {};
+  try {
+    for (const segment of segments)
+      for await (const rows of segmentRows(folder, segment)) {
+        for (const row of rows) leaves.check(row);
+        file.add(rows);
+        for (const { cmd, attr, time_us: timeUs } of rows)
+          if (cmd === CMD.CHECKPOINT && attr !== null) told = { ...JSON.parse(attr), timeUs };
+      }
+    const possibleCpus = String(told.possible_cpus ?? (cpus || readHost().possibleCpus));
+    file.setFact(LOG_ID, log);
+    file.setFact(POSSIBLE_CPUS, possibleCpus);
+    file.setFact(LIFE, told.life ?? "");
+    file.setFact(CHECKPOINT, told.note ?? "");
+    keepCheckpoint(scratch, { log, possibleCpus }, told);
+  } finally {
+    leaves.close();
+    file.close();
+  }
+  return through;
+}
+
+/** The tree of archived events, as their archive has it. */
+function copyTiles(folder: string, scratch: string, through: number): void {
+  const store = new SqliteTreeStore(join(scratch, TREE_FILE));
+  try {
+    store.write(tilesIn(folder, through));
+  } finally {
+    store.close();
+  }
+}
+
+function* tilesIn(folder: string, through: number): Iterable<TileHashes> {
+  for (const tile of tilesOver(1, through)) {
+    const { level, index, width } = tile;
+    const size = statSync(join(folder, tileFile(tile)), { throwIfNoEntry: false })?.size;
+    if (size !== width * HASH_BYTES)
+      throw new Error(
+        `the archive is damaged: ${join(folder, tileFile(tile))} is not there, or has not ${width} hashes`,
+      );
+    yield { level, index, hashes: readTile(folder, tile) as Buffer };
+  }
+}
+
+/** The newest checkpoint that archived events tell of. Whose key has signed it they do not say. */
+function keepCheckpoint(
+  scratch: string,
+  of: Pick<TreeIdentity, "log" | "possibleCpus">,
+  { note = "", timeUs = 0 }: { readonly note?: string; readonly timeUs?: number },
+): void {
+  const checkpoint = notedCheckpoint(note);
+  const store = new SqliteTreeStore(join(scratch, TREE_FILE));
+  try {
+    store.begin({ ...of, origin: checkpoint?.origin ?? `mapledger/${of.log}`, vkey: "" });
+    if (checkpoint !== null) store.keep({ size: checkpoint.size, root: checkpoint.root, note, timeUs });
+  } finally {
+    store.close();
+  }
+}
+
+/** The bytes of a plain file; on file systems that can, both share them until one is written. */
+function copyPlain(from: string, to: string): void {
+  const fd = openSync(from, AS_IT_IS);
+  try {
+    if (!fstatSync(fd).isFile()) throw new Error(`${from} is no plain file`);
+    try {
+      copyFileSync(`/proc/self/fd/${fd}`, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
+      chmodSync(to, PRIVATE_MODE);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+      // There is no /proc.
+      copyOpened(fd, to);
+    }
+  } finally {
+    closeSync(fd);
+  }
+}

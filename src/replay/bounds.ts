@@ -1,0 +1,27 @@
+import type { Event } from "../log/event.ts";
+
+/** What a command gives and leaves room for. */
+const COMMAND_BYTES_MAX = 4 * 1024 * 1024;
+/** Of a batch that a resource route takes, which has each by itself. */
+const ROUTE_ELEMENTS_MAX = 32_768;
+
+const INSTEAD = "`mapledger import` sends it";
+
+/** Why a command is not sent where others wait for the thread that sends it; null: it is small enough. */
+export function tooLarge({ command }: Event): string | null {
+  if ("unknown" in command) return null;
+  const { key, value, attr, exact } = command as Sent;
+  const bytes = (key?.length ?? 0) + (value?.length ?? 0) + (attr?.infoLen ?? 0);
+  if (bytes > COMMAND_BYTES_MAX) return `it has more than ${COMMAND_BYTES_MAX} bytes: ${INSTEAD}`;
+  const byRoute = command.session === 0 || exact === true;
+  if (!byRoute || (attr?.count ?? 0) <= ROUTE_ELEMENTS_MAX || key == null) return null;
+  return `it has more than ${ROUTE_ELEMENTS_MAX} elements: ${INSTEAD}`;
+}
+
+/** Fields that some commands have. */
+interface Sent {
+  readonly key?: Buffer | null;
+  readonly value?: Buffer | null;
+  readonly exact?: boolean;
+  readonly attr?: { readonly infoLen?: number; readonly count?: number };
+}

@@ -1,0 +1,63 @@
+import { type Refusal, refuse } from "../maps/refusal.ts";
+import { isRefusal } from "./outcome.ts";
+
+/**
+ * struct btf_header, <linux/btf.h>, little-endian; offsets of the two sections count from its end:
+ *
+ *     0 u16 magic   2 u8 version   3 u8 flags   4 u32 hdr_len
+ *     8 u32 type_off   12 u32 type_len   16 u32 str_off   20 u32 str_len
+ */
+const MAGIC = 0xeb9f;
+const VERSION = 1;
+const HEADER_BYTES = 24;
+/** Up to and with hdr_len, which says how much of the rest there is. */
+const LENGTH_BYTES = 8;
+
+export interface Header {
+  readonly headerBytes: number;
+  readonly typeOff: number;
+  readonly typeLen: number;
+  readonly strOff: number;
+  readonly strLen: number;
+}
+
+/** EINVAL for what is no BTF, ENOTSUPP for a version or flags of another time. What a short header does not have is 0. */
+export function readHeader(blob: Buffer): Header | Refusal {
+  if (blob.length < LENGTH_BYTES)
+    return refuse("EINVAL", `BTF has ${blob.length} bytes: its header takes ${HEADER_BYTES}`);
+  const headerBytes = blob.readUInt32LE(4);
+  const header = Buffer.alloc(HEADER_BYTES);
+  blob.copy(header, 0, 0, Math.min(headerBytes, HEADER_BYTES, blob.length));
+  if (header.readUInt16LE(0) !== MAGIC) return refuse("EINVAL", "BTF does not begin with its magic");
+  if (header[2] !== VERSION) return refuse("ENOTSUPP", `BTF of version ${header[2]}: ${VERSION} is known`);
+  if (header[3] !== 0) return refuse("ENOTSUPP", "BTF has flags: none are known");
+  return {
+    headerBytes,
+    typeOff: header.readUInt32LE(8),
+    typeLen: header.readUInt32LE(12),
+    strOff: header.readUInt32LE(16),
+    strLen: header.readUInt32LE(20),
+  };
+}
+
+/**
+ * btf_parse_hdr() and btf_parse_str_sec(): behind the header stand the types, then the strings, and nothing else. E2BIG for
+ * a header of more fields than are known, where one of them is not 0.
+ */
+export function checkHeader(blob: Buffer): Header | Refusal {
+  if (blob.length >= LENGTH_BYTES) {
+    const headerBytes = blob.readUInt32LE(4);
+    if (headerBytes > blob.length)
+      return refuse("EINVAL", `BTF has ${blob.length} bytes: its header takes ${headerBytes}`);
+    if (blob.subarray(HEADER_BYTES, headerBytes).some((byte) => byte !== 0))
+      return refuse("E2BIG", `BTF's header takes ${headerBytes} bytes: what ${HEADER_BYTES} do not have is not known`);
+  }
+  const header = readHeader(blob);
+  if (isRefusal(header)) return header;
+  const { headerBytes, typeOff, typeLen, strOff, strLen } = header;
+  if (typeOff !== 0 || strOff !== typeLen || headerBytes + typeLen + strLen !== blob.length || typeLen === 0)
+    return refuse("EINVAL", "BTF's sections do not make up the whole of it: types, then strings");
+  if (strLen === 0 || blob[headerBytes + strOff] !== 0 || blob[blob.length - 1] !== 0)
+    return refuse("EINVAL", "BTF's strings do not begin and end with NUL");
+  return header;
+}

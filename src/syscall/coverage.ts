@@ -1,0 +1,155 @@
+import { coversName, coversPath, isByPins, type Reach } from "../access/map_limits.ts";
+import { u32Key } from "../maps/cells.ts";
+import type { MapRecord } from "../maps/map.ts";
+import type { State } from "./state.ts";
+
+/** Maps that are looked at in one turn of the engine's: some milliseconds. */
+export const LOOKED_AT_MAX = 2048;
+
+/** Ids of the maps that some globs cover, as far as anybody has looked. */
+interface Index {
+  readonly globs: readonly string[];
+  /** Ascending. */
+  readonly ids: number[];
+  /** Maps with ids up to it have been looked at, and what becomes of them is followed. */
+  through: number;
+}
+
+/**
+ * Which maps globs cover. Each list of globs has an index, made by a walk over the maps that goes no further than anybody asks, and
+ * kept up from then on: a map that comes, goes, is pinned or unpinned is looked at alone.
+ */
+export class Coverage {
+  readonly state: State;
+  readonly #indexes = new Map<string, Index>();
+  /** By globs: of maps that have pins and were asked for, how many of these the globs match. A map may have thousands. */
+  readonly #matching = new Map<string, { readonly globs: readonly string[]; readonly counts: Map<number, number> }>();
+
+  constructor(state: State) {
+    this.state = state;
+    state.onBelonging = (map, pathname) => this.#changed(map, pathname);
+  }
+
+  covers(reach: Reach, map: number): boolean {
+    if (reach === "all") return true;
+    const record = this.state.map(map);
+    return record !== undefined && this.#coversMap(reach, record);
+  }
+
+  /** The smallest covered id above another; undefined: there is none. Looks at all that are in between and not known. */
+  next(globs: readonly string[], after: number): number | undefined {
+    while (!this.walk(globs, after, 1)) {}
+    const { ids } = this.#index(globs);
+    return ids[firstAbove(ids, after)];
+  }
+
+  /** Covered ids above another, ascending, as far as walks have come. */
+  *known(globs: readonly string[], after: number): Iterable<number> {
+    const { ids } = this.#index(globs);
+    for (let at = firstAbove(ids, after); at < ids.length; at++) yield ids[at] as number;
+  }
+
+  /** Whether so few maps have not been looked at that a command may do it on its way. */
+  isNear(globs: readonly string[]): boolean {
+    return this.state.lastId("map") - this.#index(globs).through <= LOOKED_AT_MAX;
+  }
+
+  /** Looks at more maps, LOOKED_AT_MAX at most. Answers whether all is known for `count` covered ids above another. */
+  walk(globs: readonly string[], after: number, count: number): boolean {
+    const { state } = this;
+    const index = this.#index(globs);
+    const { ids } = index;
+    const missing = (): number => count - (ids.length - firstAbove(ids, after));
+    const last = state.lastId("map");
+    if (index.through >= last || missing() <= 0) return true;
+    let left = LOOKED_AT_MAX;
+    for (const [, map] of state.maps.from(u32Key(index.through + 1))) {
+      if (left-- === 0) return false;
+      index.through = map.id;
+      if (!this.#coversMap(globs, map)) continue;
+      ids.push(map.id);
+      if (missing() <= 0) return true;
+    }
+    index.through = last;
+    return true;
+  }
+
+  /** Indexes for other globs than these are dropped, and so is what is known of pins. */
+  keep(reaches: readonly Reach[]): void {
+    const kept = new Set(reaches.map((reach) => (reach === "all" ? "" : keyOf(reach))));
+    for (const key of this.#indexes.keys()) if (!kept.has(key)) this.#indexes.delete(key);
+    this.#matching.clear();
+  }
+
+  #index(globs: readonly string[]): Index {
+    const key = keyOf(globs);
+    const known = this.#indexes.get(key);
+    if (known !== undefined) return known;
+    const index: Index = { globs, ids: [], through: 0 };
+    this.#indexes.set(key, index);
+    return index;
+  }
+
+  #coversMap(reach: Reach, { id, name }: MapRecord): boolean {
+    if (reach === "all" || coversName(reach, name)) return true;
+    return isByPins(reach) && this.#matchingPins(reach, id) > 0;
+  }
+
+  /** They are matched when they are first asked for; from then on each that comes or goes is matched alone. */
+  #matchingPins(globs: readonly string[], map: number): number {
+    const pins = this.state.pinsOf(map);
+    if (pins.size === 0) return 0;
+    const key = keyOf(globs);
+    const { counts } = this.#matching.get(key) ?? { counts: new Map<number, number>() };
+    const known = counts.get(map);
+    if (known !== undefined) return known;
+    let count = 0;
+    for (const pin of pins) if (coversPath(globs, pin)) count++;
+    counts.set(map, count);
+    this.#matching.set(key, { globs, counts });
+    return count;
+  }
+
+  /** null: whatever was known may be otherwise. */
+  #changed(map: number | null, pathname: string): void {
+    if (map === null) {
+      this.#indexes.clear();
+      this.#matching.clear();
+      return;
+    }
+    for (const { globs, counts } of this.#matching.values()) this.#count(globs, counts, map, pathname);
+    for (const { globs, ids, through } of this.#indexes.values()) if (map <= through) this.#note(globs, ids, map);
+  }
+
+  #count(globs: readonly string[], counts: Map<number, number>, map: number, pathname: string): void {
+    const known = counts.get(map);
+    if (known === undefined) return;
+    const pins = this.state.pinsOf(map);
+    if (pathname === "" || pins.size === 0) counts.delete(map);
+    else if (coversPath(globs, pathname)) counts.set(map, known + (pins.has(pathname) ? 1 : -1));
+  }
+
+  #note(globs: readonly string[], ids: number[], map: number): void {
+    const at = firstAbove(ids, map - 1);
+    const isIn = ids[at] === map;
+    if (this.covers(globs, map) === isIn) return;
+    if (isIn) ids.splice(at, 1);
+    else ids.splice(at, 0, map);
+  }
+}
+
+/** No glob has a comma. */
+function keyOf(globs: readonly string[]): string {
+  return globs.join();
+}
+
+/** Where the first number above another stands in an ascending list. */
+function firstAbove(numbers: readonly number[], number: number): number {
+  let low = 0;
+  for (let high = numbers.length; low < high; ) {
+    const middle = (low + high) >>> 1;
+    if ((numbers[middle] as number) <= number) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}

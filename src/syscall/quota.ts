@@ -1,0 +1,23 @@
+import { isOver, type Limits, overQuota, QUOTAS, type StateQuota, type Usage } from "../access/quotas.ts";
+import { Refusal } from "../maps/refusal.ts";
+
+/** What callers may have, and have. */
+interface Accounts {
+  readonly limits: Limits;
+  readonly usage: Usage;
+}
+
+/** That so much more is within a caller's quota; null: it is. `taken`: by the command so far, not counted yet. */
+export function checkQuota(
+  accounts: Accounts,
+  caller: string,
+  quota: StateQuota,
+  more: number,
+  taken = 0,
+): Refusal | null {
+  const { limits } = accounts;
+  if (limits[quota] === 0) return null;
+  const used = accounts.usage.of(caller)[quota] + taken;
+  if (!isOver(limits, quota, caller, used, more)) return null;
+  return new Refusal(QUOTAS[quota].errno, overQuota(limits, quota, caller, used, more), quota);
+}

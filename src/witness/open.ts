@@ -1,0 +1,50 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import type { Verifier } from "../log/note.ts";
+import { makePrivate } from "../private_files.ts";
+import { holdLock } from "../sqlite/lock.ts";
+import { KEY_FILES, openKeys } from "./keys.ts";
+import { WitnessStore } from "./store.ts";
+import { Witness } from "./witness.ts";
+
+const STORE_FILE = "witness.sqlite";
+const LOCK_FILE = "lock.sqlite";
+
+export interface OpenWitness {
+  readonly data: string;
+  /** null: as it is called already. */
+  readonly name: string | null;
+  readonly logs: readonly Verifier[];
+}
+
+/**
+ * Opens a witness' directory, for this process alone until it is closed, and makes one that is new. Throws an Error that says why
+ * not: above all, a witness that has its keys but does not know what it has cosigned is none any more.
+ */
+export function openWitness({ data, name, logs }: OpenWitness): { readonly witness: Witness; close(): void } {
+  makePrivate(data);
+  const unlock = holdLock(join(data, LOCK_FILE), data);
+  try {
+    const file = join(data, STORE_FILE);
+    if (!existsSync(file) && KEY_FILES.some((key) => existsSync(join(data, key))))
+      throw new Error(
+        `${file} is missing: without it nobody knows what this witness has cosigned. Put it back, or begin another witness, with other keys, in an empty directory`,
+      );
+    const store = new WitnessStore(file);
+    try {
+      const signers = openKeys(data, store, name);
+      const witness = new Witness({ store, signers, logs, nowS: () => Math.floor(Date.now() / 1000) });
+      const close = (): void => {
+        store.close();
+        unlock();
+      };
+      return { witness, close };
+    } catch (error) {
+      store.close();
+      throw error;
+    }
+  } catch (error) {
+    unlock();
+    throw error;
+  }
+}

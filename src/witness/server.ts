@@ -1,0 +1,88 @@
+import { createServer, type RequestListener, type Server } from "node:http";
+import fastify, { type FastifyInstance } from "fastify";
+import { inLine } from "../pipelines.ts";
+import { boundPeers } from "./peers.ts";
+import type { Latest } from "./store.ts";
+import { originHash, type Witness } from "./witness.ts";
+
+/** Room for a proof, and for 30 signatures of ML-DSA-44. */
+const BODY_BYTES_MAX = 128 * 1024;
+/** Time for a request to arrive, the line and the headers in half of it, and for a connection to be silent. */
+const REQUEST_MS = 10_000;
+/** How often it is looked at whether that is over. */
+const CHECK_MS = 1000;
+const CONNECTIONS_MAX = 256;
+const HEADER_BYTES_MAX = 8 * 1024;
+const JSON_TYPE = "application/json; charset=utf-8";
+const TEXT_TYPE = "text/plain; charset=utf-8";
+
+/**
+ * A witness over HTTP: `POST /add-checkpoint`, `GET /HASH/checkpoint`, and `GET /`, which lists its keys and what it has cosigned last
+ * of each log. There is no TLS and nobody logs in: a checkpoint's signature is what counts. `tell` hears what concerns operators;
+ * `requestMs` is the time for a request to arrive.
+ */
+export function witnessServer(witness: Witness, tell: (line: string) => void, requestMs = REQUEST_MS): FastifyInstance {
+  const app = fastify({
+    bodyLimit: BODY_BYTES_MAX,
+    exposeHeadRoutes: false,
+    forceCloseConnections: true,
+    serverFactory: (route) => serverOf(route as RequestListener, requestMs),
+  });
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
+  app.addHook("onRequest", async (_request, reply) => {
+    reply.header("x-content-type-options", "nosniff");
+  });
+  app.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => {
+    const status = error.statusCode ?? 500;
+    if (status >= 500) tell(`a request failed: ${error.message}`);
+    return reply
+      .code(status)
+      .type(TEXT_TYPE)
+      .send(status >= 500 ? "the witness failed\n" : `${error.message}\n`);
+  });
+  app.setNotFoundHandler((_request, reply) => reply.code(404).type(TEXT_TYPE).send("there is nothing here\n"));
+
+  app.post("/add-checkpoint", async (request, reply) => {
+    const { status, type, body, told } = witness.add((request.body as Buffer | undefined) ?? Buffer.alloc(0));
+    if (told !== null) tell(told);
+    return reply.code(status).type(type).header("cache-control", "no-store").send(body);
+  });
+  app.get("/:hash/checkpoint", async (request, reply) => {
+    const latest = witness.latest((request.params as { hash: string }).hash);
+    if (latest === null) return reply.callNotFound();
+    return reply.type(TEXT_TYPE).header("cache-control", "no-store").send(latest.note);
+  });
+  app.get("/", async (_request, reply) =>
+    reply
+      .type(JSON_TYPE)
+      .header("cache-control", "no-store")
+      .send(JSON.stringify(listOf(witness))),
+  );
+  return app;
+}
+
+/** Whoever sends no end of requests, or no end of one, keeps nobody else from being answered. */
+function serverOf(route: RequestListener, requestMs: number): Server {
+  const options = {
+    maxHeaderSize: HEADER_BYTES_MAX,
+    headersTimeout: requestMs / 2,
+    requestTimeout: requestMs,
+    connectionsCheckingInterval: Math.min(CHECK_MS, requestMs),
+    keepAliveTimeout: requestMs,
+  };
+  const server = createServer(options, inLine(route)).setTimeout(requestMs);
+  server.maxConnections = CONNECTIONS_MAX;
+  return boundPeers(server, CONNECTIONS_MAX / 4);
+}
+
+function listOf(witness: Witness): object {
+  const logs = witness.all().map(({ origin, latest }) => ({ origin, hash: originHash(origin), ...shown(latest) }));
+  return { vkeys: witness.vkeys, logs };
+}
+
+function shown(latest: Latest | null): object {
+  if (latest === null) return { size: null, root: null, time: null, checkpoint: null };
+  const { size, root, timeS, note } = latest;
+  return { size, root: root.toString("base64"), time: new Date(timeS * 1000).toISOString(), checkpoint: note };
+}
