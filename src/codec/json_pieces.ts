@@ -51,6 +51,8 @@ const FIELDS_MAX = 64;
 const FIELD_LEVELS = 2;
 const DIGITS_MAX = 64 * 1024;
 const SPACE_MAX = 64 * 1024;
+/** A field, and what stands in a list by itself, counts as so many bytes more: to make something of it takes as long. */
+const MADE_BYTES = 24;
 /** What is looked through at once for a string's end. */
 const NEAR_BYTES = 1024;
 
@@ -123,6 +125,7 @@ class Reader {
       const packed = isBody ? yield* this.#packedList(name) : undefined;
       const value = packed ?? (yield* this.#value(levels - 1));
       if (fields.size < FIELDS_MAX || fields.has(name)) fields.set(name, value);
+      this.#pausedAt -= MADE_BYTES;
       if (this.#isPieceOver()) yield;
     }
     return Object.fromEntries(fields);
@@ -146,8 +149,10 @@ class Reader {
     for (let more = this.#opens(LIST_END); more; more = this.#goesOn(LIST_END)) {
       const from = this.#at;
       if (list.isRefused) yield* this.#pass();
-      else if (!(list instanceof PackedPairs ? this.#takePair(list) : this.#takeText(list)))
+      else if (!(list instanceof PackedPairs ? this.#takePair(list) : this.#takeText(list))) {
         list.add(this.#nearObject() ?? (yield* this.#value(1)));
+        this.#pausedAt -= MADE_BYTES;
+      }
       if (list.count === 1) list.expect(Math.ceil(this.#json.length / (this.#at - from + 1)));
       if (this.#isPieceOver()) yield;
     }

@@ -1,6 +1,7 @@
 import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
 import { memoryBytes } from "../maps/array.ts";
+import { isLru } from "../maps/lru_shape.ts";
 import type { BatchCommand, MemoryCommand, NextIdCommand, Part } from "../syscall/command.ts";
 import { elementsDone } from "../syscall/effects.ts";
 import { idsShown } from "../syscall/elements.ts";
@@ -15,8 +16,10 @@ import type { DoneInPart, Reply, Request } from "./engine.ts";
  * command it is. A walk of ids by what globs cover is one command, before which maps are looked at, a piece of them a turn.
  */
 
-/** What one piece writes or takes out at most: 10 ms of the engine's, and 40 ms where an LRU map lets go of as many. */
+/** What one piece writes or takes out at most: 10 ms of the engine's. */
 const WRITTEN_ELEMENTS = 1024;
+/** Of a map that lets go of an element for each that comes. */
+const EVICTING_ELEMENTS = 256;
 /** What one reads: as long, where a trie's walk is the slowest. */
 const READ_ELEMENTS = 2048;
 /** What the keys and values of one have, unless a single element has more. */
@@ -57,7 +60,7 @@ export function mayBeLarge(request: Request): request is LargeRequest {
     case CMD.BPF_MAP_UPDATE_BATCH:
     case CMD.BPF_MAP_DELETE_BATCH: {
       const { key, value, attr } = request as BatchRequest;
-      return attr.count > WRITTEN_ELEMENTS || lengthOf(key) + lengthOf(value) > PIECE_BYTES;
+      return attr.count > EVICTING_ELEMENTS || lengthOf(key) + lengthOf(value) > PIECE_BYTES;
     }
     case CMD.MEMORY_READ:
     case CMD.MEMORY_WRITE:
@@ -119,7 +122,7 @@ function writePieces(state: State, request: BatchRequest, map: OpenMap): Pieces 
   const keyBytes = map.map.keySize;
   const updates = request.cmd === CMD.BPF_MAP_UPDATE_BATCH;
   const valueBytes = updates ? map.type.valueBytes(map.map, state.host) : 0;
-  const size = elementsIn(keyBytes + valueBytes, WRITTEN_ELEMENTS);
+  const size = elementsIn(keyBytes + valueBytes, isLru(map.map.type) ? EVICTING_ELEMENTS : WRITTEN_ELEMENTS);
   if (count <= size) return null;
   // What is refused for its length is refused before anything is done.
   if (

@@ -249,6 +249,19 @@ t.test("between pieces the caller has its turn, whatever is large about a body",
   }
 });
 
+t.test("what is short does not stand for more of the caller's time: fields and objects are few a piece", async (t) => {
+  const most = 5000;
+  for (const [what, json, count] of [
+    ["fields", `{"a":1${',"b":1'.repeat(200_000)}}`, 200_000],
+    ["fields of a field", `{"a":{"a":1${',"b":1'.repeat(200_000)}}}`, 200_000],
+    ["objects", `{"elements":[${'{"value":"","key":""},'.repeat(100_000)}{"value":"","key":""}]}`, 100_000],
+  ] as const) {
+    let turns = 0;
+    await parseInPieces(Buffer.from(json), async () => void turns++, { pieceBytes: 64 * 1024 });
+    t.ok(turns >= count / most, `${what}: ${turns} turns of ${count}`);
+  }
+});
+
 t.test("nothing deep or endless is looked through at once", async (t) => {
   for (const json of [
     `{"value":${"[".repeat(1001)}`,

@@ -190,6 +190,20 @@ t.test("each event says which part of which command it is", async (t) => {
   t.equal(subject.parts().length, 3, "what is small is no part");
 });
 
+t.test("where each update may put another element out, pieces are smaller", async (t) => {
+  for (const type of [T.BPF_MAP_TYPE_LRU_HASH, T.BPF_MAP_TYPE_LRU_PERCPU_HASH]) {
+    const subject = new Subject();
+    subject.create({ mapType: type, maxEntries: 400, valueSize: 8 });
+    const valueBytes = type === T.BPF_MAP_TYPE_LRU_HASH ? 8 : 8 * HOST.possibleCpus;
+    t.match(subject.pieces(updates(3, 1000, 4, valueBytes)), { outcome: { errno: 0, out: { count: 1000 } } });
+    t.same(
+      subject.parts().map((part) => (part as { at: number }).at),
+      [0, 256, 512, 768],
+    );
+    t.equal(subject.engine.state.entryCount(1), 400);
+  }
+});
+
 t.test("what is refused as a whole has changed nothing, and its count is as it was given", async (t) => {
   for (const [request, errno] of [
     [batch(CMD.BPF_MAP_UPDATE_BATCH, 9, 5000), ERRNO.EBADF],
