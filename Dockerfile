@@ -12,9 +12,10 @@ WORKDIR /app
 COPY --from=dependencies /app/node_modules node_modules
 COPY package.json ./
 COPY migrations migrations
+COPY openapi/openapi.json openapi/
 COPY src src
 # Whatever the umask of the checkout, node can read it.
-RUN chmod -R a+rX package.json migrations src && install -d -m 0700 -o node -g node /data
+RUN chmod -R a+rX package.json migrations openapi src && install -d -m 0700 -o node -g node /data
 VOLUME /data
 USER node
 EXPOSE 8620

@@ -1,4 +1,4 @@
-import { Ajv } from "ajv";
+import { Ajv, type ValidateFunction } from "ajv";
 import type { FastifySchema, FastifySchemaCompiler, FastifySchemaValidationError } from "fastify";
 import { InvalidInput } from "../codec/invalid.ts";
 import type { Names } from "./names.ts";
@@ -19,16 +19,31 @@ const anything = (): true => true;
 
 /** Validators of routes whose body codec/body.ts reads; headers are read by hand everywhere. */
 export const bodyByHand: FastifySchemaCompiler<FastifySchema> = ({ schema, httpPart }) =>
-  httpPart === "headers" || httpPart === "body" ? anything : coercing.compile(schema);
+  httpPart === "headers" || httpPart === "body" ? anything : whenAsked(() => coercing.compile(schema));
 
 /** Validators of all others: bodies are taken as they are. */
 export function validators(names: Pick<Names, "schemas">): FastifySchemaCompiler<FastifySchema> {
   let strict: Ajv | null = null;
   return (route) => {
     if (route.httpPart !== "body") return bodyByHand(route);
-    strict ??= new Ajv(OPTIONS).addSchema(Object.values(names.schemas));
-    return strict.compile(route.schema);
+    return whenAsked(() => {
+      strict ??= new Ajv(OPTIONS).addSchema(Object.values(names.schemas));
+      return strict.compile(route.schema);
+    });
   };
+}
+
+/** Compiled when the first request comes: a start has hundreds, and most serve none. */
+function whenAsked(compile: () => ValidateFunction) {
+  let validate: ValidateFunction | null = null;
+  const check = (data: unknown): boolean => {
+    validate ??= compile();
+    const isValid = validate(data);
+    check.errors = validate.errors ?? null;
+    return isValid;
+  };
+  check.errors = null as NonNullable<ValidateFunction["errors"]> | null;
+  return check;
 }
 
 /** How the document calls the parts of a request that have names. */

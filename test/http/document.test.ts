@@ -136,3 +136,14 @@ test("the page of the document asks nothing of other hosts", async (t) => {
     t.equal((await service.app.inject(`/docs/${file}`)).statusCode, 200, file ?? "");
   t.same((await service.send("GET", "/openapi.json")).json().paths, service.app.swagger().paths);
 });
+
+test("nobody has the document made anew: the page is led to the one that is there", async (t) => {
+  const service = await Service.start(t);
+  for (const path of ["json", "json?x", "json/", "%6Ason", "yaml"]) {
+    const { statusCode, headers } = await service.app.inject(`/docs/${path}`);
+    t.ok(
+      statusCode === 404 || (statusCode === 302 && headers.location === "../openapi.json"),
+      `${path}: ${statusCode}`,
+    );
+  }
+});
