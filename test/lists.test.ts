@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import t from "tap";
 import { metricsTable, settingsTable } from "../scripts/readme_tables.ts";
 import { BPF_MAP_TYPE } from "../src/abi/bpf.ts";
@@ -38,6 +38,28 @@ t.test("no dependency's script runs when it is installed, in the image neither",
   const copied = dockerfile.split("\n").findIndex((line) => /^COPY .*\.npmrc/.test(line));
   t.ok(copied !== -1 && copied < dockerfile.split("\n").findIndex((line) => line.startsWith("RUN npm ci")));
   t.notOk(read(".dockerignore").split("\n").includes(".npmrc"));
+  t.end();
+});
+
+t.test("the image holds every file outside src/ that src/ opens", (t) => {
+  const opened = readdirSync(new URL("../src", import.meta.url), { recursive: true, encoding: "utf8" })
+    .filter((file) => file.endsWith(".ts"))
+    .flatMap((file) => [...read(`src/${file}`).matchAll(/new URL\("(?:\.\.\/)+([a-z_]+\/[^"]*|[a-z]+\.json)"/g)])
+    .map(([, path]) => path as string)
+    .filter((path) => existsSync(new URL(`../${path}`, import.meta.url)) && !path.startsWith("src/"));
+  t.ok(opened.includes("openapi/openapi.json") && opened.some((path) => path.startsWith("migrations/")));
+  const copied = [...read("Dockerfile").matchAll(/^COPY (?!--)(.+) \S+$/gm)].flatMap(([, paths]) =>
+    (paths as string).split(" "),
+  );
+  const sent = read(".dockerignore").split("\n");
+  for (const path of opened) {
+    const isIn = (one: string) => path === one || path.startsWith(`${one}/`);
+    t.ok(copied.some(isIn), `the Dockerfile copies ${path}`);
+    t.ok(
+      sent.some((line) => line.startsWith("!") && isIn(line.slice(1))),
+      `.dockerignore lets ${path} through`,
+    );
+  }
   t.end();
 });
 
