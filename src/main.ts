@@ -13,6 +13,7 @@ import { CallersFile } from "./callers_file.ts";
 import { checkpointRecorder } from "./checkpoint_events.ts";
 import { WitnessConnection } from "./client/witness.ts";
 import { limitsOf, readSettings, type Settings, settingWarnings } from "./config.ts";
+import { Connections } from "./connections.ts";
 import { checkWritten } from "./data_version.ts";
 import { ArchivedClient } from "./engine/archived_client.ts";
 import { EventsArchived } from "./engine/archives.ts";
@@ -59,7 +60,7 @@ const USAGE = `usage: npm start [-- --rebuild]
   --rebuild   make the state again from the log
 Everything else is set by environment variables: see the README.`;
 
-/** How long a stop waits for requests that are under way. */
+/** A stop takes no longer than this: five seconds for requests that are under way, the others for what is kept on disk. */
 const STOP_MS = 10_000;
 /** How long a service that has to end answers what was under way. */
 const END_MS = 1000;
@@ -190,13 +191,19 @@ async function start(): Promise<void> {
     socket === null ? null : unixServer(app, parts).on("connection", (one: Socket) => unixConnections.add(one));
   if (tlsFiles !== null && settings.port !== null) followCertificates(tlsFiles, app.server, engine, recovered);
   const servers = [settings.port === null ? null : app.server, unix].filter((server) => server !== null);
+  const connections = new Connections(servers);
+  const closeServers = async (): Promise<void> => {
+    const closed = Promise.all([app.close(), unix === null ? null : new Promise((resolve) => unix.close(resolve))]);
+    connections.close();
+    await closed;
+  };
 
   const stop = once(async (why: string) => {
     const wasReady = notReady === null;
     notReady = "the service is stopping";
     logger.info({ waiting: engine.waiting }, `stopping: ${why}`);
     setTimeout(() => process.exit(1), STOP_MS).unref();
-    await Promise.all([app.close(), unix === null ? null : new Promise((resolve) => unix.close(resolve))]);
+    await closeServers();
     // A recovery that is broken off is begun anew at the next start.
     if (!wasReady) process.exit(0);
     await archiver.close();
@@ -212,7 +219,7 @@ async function start(): Promise<void> {
     notReady = `the service is ending: ${why}`;
     logger.fatal({ detail: why }, "the service ends");
     setTimeout(() => process.exit(1), END_MS);
-    await Promise.all([app.close(), unix === null ? null : new Promise((resolve) => unix.close(resolve))]);
+    await closeServers();
     process.exit(1);
   });
   process.on("SIGINT", () => stop("SIGINT"));
@@ -221,9 +228,8 @@ async function start(): Promise<void> {
   for (const thread of [kept, past, tree, objects]) thread?.start();
   const gates = [readerGate, pastGate, treeGate, ...(objects === null ? [] : [openerGate])];
   await Promise.all(gates.map((gate) => gate.loaded()));
-  const connections = connectionsMax();
-  if (connections !== null)
-    for (const server of servers) server.maxConnections = Math.ceil(connections / servers.length);
+  const most = connectionsMax();
+  if (most !== null) for (const server of servers) server.maxConnections = Math.ceil(most / servers.length);
   if (unix !== null && socket !== null) await listenOnSocket(unix, socket, settings);
   const listening = settings.port === null ? null : await app.listen({ host: settings.host, port: settings.port });
   // Fastify does not know of the TLS below it.

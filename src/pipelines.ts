@@ -39,7 +39,7 @@ class Lines {
 
   add(request: IncomingMessage, response: ServerResponse): void {
     const { socket } = request;
-    if (isFirst(socket, response)) {
+    if (responseOf(socket) === response) {
       this.#answer(request, response);
       return;
     }
@@ -108,7 +108,7 @@ class Lines {
   }
 }
 
-/** Whether a response has its connection to itself; Node tells it nowhere else. */
-function isFirst(socket: Socket, response: ServerResponse): boolean {
-  return (socket as { _httpMessage?: ServerResponse | null })._httpMessage === response;
+/** The response that is being written to a connection; null: none is. Node tells it nowhere else. */
+export function responseOf(socket: Socket): ServerResponse | null {
+  return (socket as { _httpMessage?: ServerResponse | null })._httpMessage ?? null;
 }

@@ -6,6 +6,7 @@ import { Callers } from "./access/callers.ts";
 import type { ArchivedPlaces } from "./archived_log.ts";
 import { CallersFile } from "./callers_file.ts";
 import { limitsOf, readSettings, type Settings, settingWarnings } from "./config.ts";
+import { Connections } from "./connections.ts";
 import { ArchivedClient } from "./engine/archived_client.ts";
 import { ArchiveRefused, type Archiver } from "./engine/archives.ts";
 import { Degraded } from "./engine/degraded.ts";
@@ -161,8 +162,11 @@ async function serve(directory: string, settings: Settings, logger: Logger): Pro
   const app = await buildApp(parts);
   const unix =
     socket === null ? null : unixServer(app, parts).on("connection", (one: Socket) => unixConnections.add(one));
+  const connections = new Connections(unix === null ? [app.server] : [app.server, unix]);
   closing = async () => {
-    await Promise.all([app.close(), unix === null ? null : new Promise((resolve) => unix.close(resolve))]);
+    const closed = Promise.all([app.close(), unix === null ? null : new Promise((resolve) => unix.close(resolve))]);
+    connections.close();
+    await closed;
     await Promise.all([events.close(), keptPast.close(), whole.close(), tree.close()]);
   };
   followFiles(settings, callers, underWay, tlsFiles, app.server);

@@ -19,7 +19,7 @@ function folderOf(t: Test): string {
 }
 
 const serve = (data: string): Promise<ServiceProcess> =>
-  startService({ MAPLEDGER_DATA: data, MAPLEDGER_MIRROR: "off" });
+  startService({ MAPLEDGER_DATA: data, MAPLEDGER_MIRROR: "off", MAPLEDGER_BOOKMARK: "1" });
 
 async function put({ url }: ServiceProcess, map: number, ...numbers: number[]): Promise<void> {
   for (const number of numbers) {
