@@ -3,7 +3,9 @@ import { Agent, request } from "node:http";
 import { connect, type Socket } from "node:net";
 import { text } from "node:stream/consumers";
 import t from "tap";
+import { ask } from "../support/api.ts";
 import { Disk } from "../support/disk.ts";
+import { until } from "../support/ledger.ts";
 import { takeDescriptors } from "../support/no_descriptors.ts";
 import { startService } from "../support/service_process.ts";
 import { isWhole, prepared, put, start } from "./parts.ts";
@@ -35,6 +37,7 @@ t.test("with as few as it needs, all parts serve while others hold as many conne
   const taken = held.filter((_, at) => isTaken[at]);
   t.ok(taken.length >= 4 && taken.length <= LEAST / 4, `${taken.length} of ${LEAST} connections are taken on`);
   for (const socket of taken.slice(-2)) socket.destroy();
+  await until("a connection is taken on again", async () => (await ask(service.url, "GET", "/livez")).status === 200);
   await isWhole(t, service, (key) => key, "beside them");
   t.equal(await service.end("SIGTERM"), 0);
 });

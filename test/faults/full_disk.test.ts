@@ -84,7 +84,9 @@ t.test("a start on a full disk serves reads, and all parts when there is room", 
     ];
     for (const path of asked) {
       const { status, text } = await ask(service.url, "GET", path);
-      t.ok(status === 200 || status === 507, `${name}: ${path}: ${status} ${text.slice(0, 200)}`);
+      // Of a file of SQLite's that would not grow, SQLite says no more than that there was an error.
+      const isTold = status === 507 || (status === 503 && text.includes("part-failed"));
+      t.ok(status === 200 || isTold, `${name}: ${path}: ${status} ${text.slice(0, 200)}`);
     }
     disk.fill();
     let full = await put(service, 1, 2);
