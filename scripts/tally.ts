@@ -8,8 +8,9 @@ import { Parser } from "tap-parser";
 
 /**
  * Runs tests many times, each time with another seed, some of them beside busy cores, and keeps a tally: which of them fail by chance or
- * by load. `npm run tally -- [--runs 20] [--loaded 4] [--seed N] [test/x.test.ts ...]`; without files all that `--list` lists: tests that use
- * chance, time, threads or processes. `--summary` tells of all that was ever kept.
+ * by load. `npm run tally -- [--runs 20] [--loaded 4] [--jobs 1] [--seed N] [test/x.test.ts ...]`; without files all that `--list` lists: tests
+ * that use chance, time, threads or processes. With `--jobs 4` each file runs beside three others, which is a load, too. `--summary` tells of
+ * all runs that were ever kept.
  */
 
 const ROOT = join(import.meta.dirname, "..");
@@ -34,6 +35,8 @@ interface Run {
   readonly file: string;
   readonly seed: number;
   readonly loaded: boolean;
+  /** Files that ran at once. */
+  readonly jobs: number;
   readonly ms: number;
   readonly ok: boolean;
   /** Full names of assertions that failed; of a file that ended without one, how it ended. */
@@ -45,6 +48,7 @@ const { values, positionals } = parseArgs({
   options: {
     runs: { type: "string", default: "20" },
     loaded: { type: "string", default: "4" },
+    jobs: { type: "string", default: "1" },
     seed: { type: "string" },
     list: { type: "boolean", default: false },
     summary: { type: "boolean", default: false },
@@ -59,23 +63,27 @@ else await tally(positionals.length > 0 ? positionals : [...chosen().keys()]);
 async function tally(files: readonly string[]): Promise<void> {
   mkdirSync(FOLDER, { recursive: true });
   const commit = execFileSync("git", ["describe", "--always", "--dirty"], { cwd: ROOT, encoding: "utf8" }).trim();
-  const runs = Number(values.runs);
+  const [runs, jobs] = [Number(values.runs), Number(values.jobs)];
   const done: Run[] = [];
-  for (let run = 1; run <= runs; run++)
-    for (const file of files) {
+  const due = Array.from({ length: runs }, (_, at) => files.map((file) => ({ file, run: at + 1 }))).flat();
+  const work = async (): Promise<void> => {
+    for (let next = due.shift(); next !== undefined; next = due.shift()) {
+      const { file, run } = next;
       const seed = values.seed === undefined ? randomInt(SEED_MAX) : Number(values.seed) + run - 1;
       const loaded = run <= Number(values.loaded);
-      const one = { ...(await runOnce(file, seed, loaded)), commit };
+      const one = { ...(await runOnce(file, seed, loaded)), commit, jobs };
       done.push(one);
       appendFileSync(TALLY, `${JSON.stringify(one)}\n`);
       const told = one.ok ? "ok" : `FAILED: ${one.failed.join("; ")}`;
       console.log(`${run}/${runs} ${file} SEED=${seed}${loaded ? " loaded" : ""} ${seconds(one.ms)} s ${told}`);
     }
+  };
+  await Promise.all(Array.from({ length: jobs }, work));
   summarize(done);
   if (done.some(({ ok }) => !ok)) process.exitCode = 1;
 }
 
-async function runOnce(file: string, seed: number, loaded: boolean): Promise<Omit<Run, "commit">> {
+async function runOnce(file: string, seed: number, loaded: boolean): Promise<Omit<Run, "commit" | "jobs">> {
   const busy = loaded ? Array.from({ length: BUSY_CORES }, keepBusy) : [];
   const at = new Date().toISOString();
   const started = performance.now();
