@@ -54,8 +54,12 @@ function isTail(names: readonly string[], wanted: readonly string[]): boolean {
   );
 }
 
-/** Whether something may be pinned at a path: it is below the root of bpffs, or relative to it. */
+/**
+ * Whether something may be pinned at a path: it is below the root of bpffs, or relative to it. No path at all is taken for one, so that the
+ * route behind it answers that it is empty: with the route's names it would be a path outside bpffs.
+ */
 function isPin(names: readonly string[]): boolean {
+  if (names.every((name) => name === "")) return true;
   const meant = names.filter((name) => name !== "" && name !== ".");
   return meant.length > 0 && meant.join("/") !== BPFFS.join("/");
 }

@@ -288,6 +288,10 @@ test("a pin is named with its slashes as they are, too", async (t) => {
   t.equal((await send("GET", "/v1/maps/pinned:/sys/fs/bpf/elements")).json().id, 1, "the bpffs is no map");
   t.equal((await send("GET", `/v1/maps/pinned:${encodeURIComponent("/sys/fs/bpf/d/elements")}`)).json().id, 1);
   t.equal((await send("GET", "/v1/maps/pinned:%2Fsys%2Ffs%2Fbpf%2Fx/nothing")).statusCode, 404);
+  for (const empty of ["pinned:", "pinned%3A", "pinned:/"]) {
+    const { status, detail } = (await send("POST", `/v1/maps/${empty}/mirror/resync`)).json();
+    t.notSame(status, 405, `${empty}: the route answers, not the lack of one: ${detail}`);
+  }
   t.equal((await send("GET", "/v1/events?map=pinned:/sys/fs/bpf/x")).statusCode, 200);
   t.equal((await send("PUT", "/v1/directories//sys/fs/bpf/d/e")).json().pathname, "/sys/fs/bpf/d/e");
   t.equal((await send("DELETE", "/v1/directories/d/e")).json().pathname, "/sys/fs/bpf/d/e");
