@@ -22,10 +22,21 @@ const PRIVATE_MODE = 0o600;
 const POLL_MS = 1000;
 const SMALL_BYTES = 1024 * 1024;
 
-/** A file's SHA-256 in hex; `told` hears of the bytes of each chunk. */
+/** A link is not followed, and a FIFO does not hold up who opens it. */
+export const AS_IT_IS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+
+/** Opens a file in whose place somebody may have put another since it was looked at. Throws an Error where it is no plain file. */
+export function openPlain(file: string): number {
+  const fd = openSync(file, AS_IT_IS);
+  if (fstatSync(fd).isFile()) return fd;
+  closeSync(fd);
+  throw new Error(`${file} is no plain file`);
+}
+
+/** A plain file's SHA-256 in hex; `told` hears of the bytes of each chunk. */
 export async function sha256Of(file: string, told: (bytes: number) => void = () => {}): Promise<string> {
   const digest = createHash("sha256");
-  for await (const chunk of createReadStream(file, { highWaterMark: CHUNK_BYTES })) {
+  for await (const chunk of createReadStream(file, { fd: openPlain(file), highWaterMark: CHUNK_BYTES })) {
     digest.update(chunk as Buffer);
     told((chunk as Buffer).length);
   }
@@ -56,14 +67,14 @@ export function copyOpened(source: number, to: string): void {
 
 /**
  * The bytes of a small file that somebody else has put where it is. Throws an Error where it is no regular file, nobody having been
- * waited for, or has more than 1 MiB.
+ * waited for, or has more bytes than `most`.
  */
-export function readSmall(file: string): Buffer {
+export function readSmall(file: string, most = SMALL_BYTES): Buffer {
   const fd = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
   try {
     const stat = fstatSync(fd);
     if (!stat.isFile()) throw new Error(`${file} is no regular file`);
-    if (stat.size > SMALL_BYTES) throw new Error(`${file} has ${stat.size} bytes: more than ${SMALL_BYTES}`);
+    if (stat.size > most) throw new Error(`${file} has ${stat.size} bytes: more than ${most}`);
     return readFileSync(fd);
   } finally {
     closeSync(fd);

@@ -4,9 +4,7 @@ import {
   constants,
   copyFileSync,
   existsSync,
-  fstatSync,
   mkdtempSync,
-  openSync,
   readFileSync,
   rmSync,
   statfsSync,
@@ -25,7 +23,7 @@ import { readTile, tileFile, tilesOver } from "./archive/tiles.ts";
 import { Leaves } from "./archived_log.ts";
 import { checkWritten, logFault } from "./data_version.ts";
 import type { TileHashes, TreeIdentity } from "./engine/tree.ts";
-import { copyOpened } from "./files.ts";
+import { copyOpened, openPlain } from "./files.ts";
 import { readHost } from "./host.ts";
 import { HASH_BYTES } from "./log/merkle.ts";
 import { notedCheckpoint } from "./log/note.ts";
@@ -42,8 +40,6 @@ import type { CheckpointCommand } from "./syscall/command.ts";
 
 const LOG_FILE = "events.sqlite";
 const SCRATCH = "mapledger-read-only-";
-/** A link is not followed, and a FIFO does not hold up who opens it. */
-const AS_IT_IS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 const PRIVATE_MODE = 0o600;
 /** What SQLite and the index take beside the copies, at least. */
 const SPARE_BYTES = 16 * 1024 * 1024;
@@ -264,9 +260,8 @@ function keepCheckpoint(
 
 /** The bytes of a plain file; on file systems that can, both share them until one is written. */
 function copyPlain(from: string, to: string): void {
-  const fd = openSync(from, AS_IT_IS);
+  const fd = openPlain(from);
   try {
-    if (!fstatSync(fd).isFile()) throw new Error(`${from} is no plain file`);
     try {
       copyFileSync(`/proc/self/fd/${fd}`, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
       chmodSync(to, PRIVATE_MODE);

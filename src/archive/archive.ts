@@ -1,6 +1,6 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { writeWhole } from "../files.ts";
+import { readSmall, writeWhole } from "../files.ts";
 import type { EventRow } from "../log/event.ts";
 import { checkEntries, type Kind } from "../plain_files.ts";
 import { readName } from "./names.ts";
@@ -80,7 +80,9 @@ export function archivedLog(folder: string): string | null {
   checkEntries(folder, kindInArchive, true);
   if (!existsSync(file)) return null;
   try {
-    return JSON.parse(readFileSync(file, "utf8")).log as string;
+    const { log } = JSON.parse(readSmall(file).toString());
+    if (typeof log !== "string") throw new Error("it names no log");
+    return log;
   } catch (error) {
     throw new Error(`${file} is damaged: ${(error as Error).message}`);
   }
@@ -91,13 +93,16 @@ export function markArchive(folder: string, log: string): void {
 }
 
 /** All files of an archive; none where a folder is none. */
-export function archiveFiles(folder: string): readonly string[] {
-  if (!existsSync(join(folder, MARK))) return [];
-  if (!existsSync(join(folder, SUMS))) return [MARK];
+export function* archiveFiles(folder: string): Iterable<string> {
+  if (!existsSync(join(folder, MARK))) return;
+  yield MARK;
+  if (!existsSync(join(folder, SUMS))) return;
+  yield SUMS;
   const files = readSums(folder);
+  for (const { name } of files) yield name;
   const segments = files.filter(isSegment);
-  const [first, last] = [segments[0]?.first ?? 1, segments.at(-1)?.through ?? 0];
-  return [MARK, SUMS, ...files.map(({ name }) => name), ...[...tilesOver(first, last)].map(tileFile)];
+  // Of as many events as a name says there may be more tiles than names can be held.
+  for (const tile of tilesOver(segments[0]?.first ?? 1, segments.at(-1)?.through ?? 0)) yield tileFile(tile);
 }
 
 /** Files that are an archive's by their names, whether it lists them or not; none where there is no archive. */

@@ -16,12 +16,13 @@ export function stateName(through: number): string {
   return `state-${digits(through)}.ndjson.zst`;
 }
 
-/** null: it is no name of an archive's file. */
+/** null: it is no name of an archive's file. A segment has an event at least: one that ends before it begins would lead back to itself. */
 export function readName(name: string): ArchiveFile | null {
-  const events = EVENTS.exec(name);
-  if (events !== null) return { is: "events", name, first: Number(events[1]), through: Number(events[2]) };
-  const state = STATE.exec(name);
-  return state === null ? null : { is: "state", name, through: Number(state[1]) };
+  const [, state = ""] = STATE.exec(name) ?? [];
+  if (state !== "") return Number.isSafeInteger(Number(state)) ? { is: "state", name, through: Number(state) } : null;
+  const [, first = 0, through = -1] = EVENTS.exec(name)?.map(Number) ?? [];
+  if (first < 1 || first > through || !Number.isSafeInteger(through)) return null;
+  return { is: "events", name, first, through };
 }
 
 function digits(seq: number): string {

@@ -1,10 +1,11 @@
 import { constants as limits } from "node:buffer";
 import { createHash, hash } from "node:crypto";
-import { constants as flags, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { constants, createZstdDecompress, zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import { AS_IT_IS } from "../files.ts";
 import type { EventRow } from "../log/event.ts";
 import { readEventLine } from "./event_line.ts";
 import type { Summed } from "./sums.ts";
@@ -50,8 +51,6 @@ export function readSegment(
   return rows;
 }
 
-/** A link is not followed, and a FIFO does not hold up who opens it. */
-const AS_IT_IS = flags.O_RDONLY | flags.O_NOFOLLOW | flags.O_NONBLOCK;
 const READ_BYTES = 256 * 1024;
 
 /**

@@ -3,7 +3,7 @@ import { createReadStream, createWriteStream } from "node:fs";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { constants, createZstdCompress, createZstdDecompress } from "node:zlib";
-import { sync } from "../files.ts";
+import { openPlain, sync } from "../files.ts";
 import type { Cell } from "../maps/cells.ts";
 
 /** Of which log a state is, right after which event, and how its cells are laid out. */
@@ -61,7 +61,7 @@ function readCell(line: string): Cell {
 
 /** The lines that each piece of the text completes: at least one. */
 async function* readLines(file: string, lineCharactersMax: number): AsyncGenerator<readonly string[], undefined> {
-  const source = createReadStream(file);
+  const source = createReadStream(file, { fd: openPlain(file) });
   const text = createZstdDecompress().setEncoding("latin1");
   source.on("error", (error) => text.destroy(error));
   let begun: string[] = [];

@@ -1,6 +1,6 @@
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { writeWhole } from "../files.ts";
+import { readSmall, writeWhole } from "../files.ts";
 import { type ArchiveFile, readName } from "./names.ts";
 
 /** Which files an archive has, as `sha256sum -c` takes it. A file that is not listed is not the archive's. */
@@ -18,9 +18,8 @@ export type Summed = ArchiveFile & {
 export function readSums(folder: string): Summed[] {
   const file = join(folder, SUMS);
   if (!existsSync(file)) return [];
-  const { size } = statSync(file);
-  if (size > BYTES_MAX) throw new Error(`${file} has ${size} bytes: more than ${BYTES_MAX}`);
-  const lines = readFileSync(file, "utf8")
+  const lines = readSmall(file, BYTES_MAX)
+    .toString()
     .split("\n")
     .filter((line) => line !== "");
   const files = lines.map((line) => {

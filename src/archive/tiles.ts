@@ -1,6 +1,6 @@
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { sync } from "../files.ts";
+import { readSmall, sync } from "../files.ts";
 import { HASH_BYTES } from "../log/merkle.ts";
 import { readTilePath, TILE_HASHES, type TileName, tilePath } from "../log/tiles.ts";
 
@@ -51,7 +51,7 @@ export function writeTiles(folder: string, tiles: TileSource, first: number, thr
 /** undefined: the archive does not have it. */
 export function readTile(folder: string, name: HashTile): Buffer | undefined {
   try {
-    return readFileSync(fileOf(folder, name));
+    return readSmall(fileOf(folder, name));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw error;

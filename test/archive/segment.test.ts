@@ -1,9 +1,12 @@
+import { execFileSync } from "node:child_process";
 import { hash } from "node:crypto";
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import Sqlite from "better-sqlite3";
 import fc from "fast-check";
 import t from "tap";
+import { archivedLog, archiveFiles, markArchive } from "../../src/archive/archive.ts";
+import { segmentsAtHand } from "../../src/archive/at_hand.ts";
 import { eventLine, readEventLine } from "../../src/archive/event_line.ts";
 import { eventsName, readName, stateName } from "../../src/archive/names.ts";
 import { usableSnapshot } from "../../src/archive/restore.ts";
@@ -178,4 +181,90 @@ t.test("a segment or a snapshot that unpacks to more than there can be is refuse
   await t.rejects(readSnapshot(join(folder, "bomb"), 500_000), {
     message: /unpacks to a line of more than 500000 characters$/,
   });
+});
+
+t.test("a line whose columns are not an event's is refused, and costs no more than it has", async (t) => {
+  const line = JSON.parse(eventLine(ROW));
+  for (const [name, wrong] of [
+    ["key", { length: 2 ** 40 }],
+    ["value", [1, 2]],
+    ["key", "0g"],
+    ["value", "012"],
+    ["seq", "1"],
+    ["time_us", 1.5],
+    ["fd", {}],
+    ["flags", "0x10"],
+    ["flags", "9".repeat(1_000_000)],
+    ["caller", null],
+    ["attr", {}],
+    ["out", undefined],
+  ] as const)
+    t.throws(() => readEventLine(JSON.stringify({ ...line, [name]: wrong })), /it has an event whose/, name);
+  for (const other of ["null", "5", "[]"]) t.throws(() => readEventLine(other), other);
+  t.notOk("more" in readEventLine(JSON.stringify({ ...line, more: 1 })));
+});
+
+t.test("no name is of a segment that ends before it begins, or of seqs that cannot be counted", (t) => {
+  for (const [first, through] of [
+    [51, 50],
+    [0, 5],
+    [1, 2 ** 53],
+    [1, 1e20],
+  ] as const)
+    t.equal(readName(nameOf(first, through)), null, `${first}-${through}`);
+  t.equal(readName(`state-${"9".repeat(400)}.ndjson.zst`), null);
+  t.end();
+});
+
+/** As a segment is called, whatever its seqs are. */
+function nameOf(first: number, through: number): string {
+  const [from, to] = [first, through].map((seq) => String(BigInt(seq)).padStart(12, "0"));
+  return `events-${from}-${to}.ndjson.zst`;
+}
+
+t.test(
+  "a list of segments that lead back to each other, or have more tiles than can be held, is not gone through",
+  (t) => {
+    const folder = t.testdir();
+    markArchive(folder, "l");
+    const list = (...names: string[]): void =>
+      writeFileSync(join(folder, "SHA256SUMS"), names.map((name) => `${"0".repeat(64)}  ${name}\n`).join(""));
+    for (const names of [[nameOf(51, 50)], [nameOf(100, 50), nameOf(51, 99)]]) {
+      list(...names);
+      t.match(segmentsAtHand([folder], "l", 50), /SHA256SUMS is damaged/);
+    }
+    list(nameOf(1, Number.MAX_SAFE_INTEGER));
+    const [mark, sums, segment, tile] = archiveFiles(folder);
+    t.strictSame([mark, sums, segment, tile], ["archive.json", "SHA256SUMS", nameOf(1, 2 ** 53 - 1), "tile/0/000"]);
+    t.end();
+  },
+);
+
+t.test("an archive's mark that is large, or names no log, is damaged", (t) => {
+  const folder = t.testdir();
+  const mark = join(folder, "archive.json");
+  for (const [text, why] of [
+    [`{"log":"l"${" ".repeat(2 ** 20)}}`, /is damaged: .* has 1048587 bytes: more than 1048576/],
+    ['{"log":{"length":1}}', /is damaged: it names no log/],
+    ["null", /is damaged/],
+  ] as const) {
+    writeFileSync(mark, text);
+    t.throws(() => archivedLog(folder), why);
+  }
+  t.end();
+});
+
+t.test("what has taken a file's place since it was looked at is not waited for, and not followed", async (t) => {
+  const folder = t.testdir({ other: "x" });
+  const file = join(folder, stateName(7));
+  execFileSync("mkfifo", [file]);
+  await t.rejects(sha256Of(file), /is no plain file/);
+  await t.rejects(readSnapshot(file), /is no plain file/);
+  rmSync(file);
+  symlinkSync("/dev/zero", file);
+  await t.rejects(sha256Of(file), { code: "ELOOP" });
+  await t.rejects(readSnapshot(file), { code: "ELOOP" });
+  rmSync(file);
+  symlinkSync("other", file);
+  await t.rejects(sha256Of(file), { code: "ELOOP" });
 });
