@@ -18,7 +18,9 @@ const events = new ArchivedEvents(archived, places);
 let answering: Promise<void> = Promise.resolve();
 
 port.on("message", (message: ArchivedRequest) => {
-  answering = answering.then(() => (message.kind === "close" ? close() : reply(message)));
+  // Every page of events asks, also one of events that are not archived: it is not to wait for those that are.
+  if (message.kind === "oldestSeq") void reply(message);
+  else answering = answering.then(() => (message.kind === "close" ? close() : reply(message)));
 });
 
 function close(): void {

@@ -1,10 +1,14 @@
 import { hash } from "node:crypto";
+import { once } from "node:events";
 import { cpSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Worker } from "node:worker_threads";
 import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import t from "tap";
 import { Archive } from "../../src/archive/archive.ts";
+import type { ArchivedPlaces } from "../../src/archived_log.ts";
+import type { ArchivedRequest } from "../../src/engine/archived_client.ts";
 import { mapledger } from "../support/cli.ts";
 import { type ServiceProcess, startService } from "../support/service_process.ts";
 
@@ -208,3 +212,21 @@ t.test(
     renameSync(moved, archive);
   },
 );
+
+t.test("who asks from where on events are at hand does not wait for those who have a segment unpacked", async (t) => {
+  const workerData = { data, archive, foreign: false } satisfies ArchivedPlaces;
+  const thread = new Worker(new URL("../../src/archived_main.ts", import.meta.url), { workerData });
+  const answered: unknown[] = [];
+  const all = new Promise<void>((resolve) => {
+    thread.on("message", ({ id }: { id?: number }) => {
+      if (id !== undefined) answered.push(id);
+      if (answered.length === 2) resolve();
+    });
+  });
+  thread.postMessage({ id: 1, kind: "event", seq: 3 } satisfies ArchivedRequest);
+  thread.postMessage({ id: 2, kind: "oldestSeq" } satisfies ArchivedRequest);
+  await all;
+  t.strictSame(answered, [2, 1]);
+  thread.postMessage({ kind: "close" } satisfies ArchivedRequest);
+  await once(thread, "exit");
+});

@@ -277,3 +277,54 @@ test("listEvents as lines reads the log as fast as they are taken", async (t) =>
   for (let line = await stream.line(); line !== null; line = await stream.line()) seq = line.seq as number;
   t.equal(seq, 323);
 });
+
+test("a page of a filter that few events match ends behind so many reads, and says from where it goes on", async (t) => {
+  const { service } = await furnish(t);
+  for (let i = 0; i < 2500; i++) await put(service, i % 1000);
+  const pages = async (first: string, link: "next" | "prev", name: string): Promise<number> => {
+    let count = 0;
+    for (let at: string | null = first; at !== null; count++) {
+      const before = service.reader.queries;
+      const page: { events?: unknown[]; next: string | null; prev: string | null } = (
+        await service.send("GET", `/v1/events?cmd=SESSION_END&${name}=${at}`)
+      ).json();
+      if (page.events?.length !== 0) throw new Error(JSON.stringify(page));
+      t.ok(service.reader.queries - before <= 16, "a request reads so much of the log");
+      at = page[link];
+    }
+    return count;
+  };
+  t.equal(await pages("0", "next", "after"), Math.ceil(2502 / (16 * 50)));
+  t.equal(await pages("2503", "prev", "before"), Math.ceil(2502 / (16 * 50)));
+  service.reader.lookedAtMax = 20_000;
+  const full = (await service.send("GET", "/v1/events?limit=2500")).json();
+  t.equal(full.events.length, 2500, "what finds as many as it asks for goes on");
+});
+
+test("an export that finds nothing ends when its reader has gone", async (t) => {
+  const { service, url } = await furnish(t);
+  for (let i = 0; i < 500; i++) await put(service, i);
+  const { reader } = service;
+  const query = reader.query.bind(reader);
+  const asked = Promise.withResolvers<void>();
+  const gate = Promise.withResolvers<void>();
+  reader.query = async (...range) => {
+    asked.resolve();
+    await gate.promise;
+    return query(...range);
+  };
+  const closed = new Promise<void>((resolve) => {
+    service.app.server.once("request", (_, response) => response.once("close", resolve));
+  });
+  const leaving = new AbortController();
+  const path = url.replace("/stream", "?cmd=SESSION_END");
+  const left = fetch(path, { headers: { accept: "application/x-ndjson" }, signal: leaving.signal }).catch(() => {});
+  await asked.promise;
+  leaving.abort();
+  await left;
+  await closed;
+  gate.resolve();
+  const more = await fetch(url.replace("/stream", "/1"));
+  t.equal(more.status, 200);
+  t.equal(reader.queries, 1, "the log is not gone through for nobody");
+});

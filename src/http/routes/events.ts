@@ -1,3 +1,4 @@
+import type { FastifyReply } from "fastify";
 import { Type } from "typebox";
 import { checkKept } from "../../engine/archives.ts";
 import type { EventReader, MarkedRow } from "../../engine/events.ts";
@@ -95,7 +96,7 @@ function listEvents(app: App, parts: Parts, peers: SessionPeers): void {
       operationId: "listEvents",
       summary: "List events",
       description:
-        "Ascending by seq, from the oldest event that is at hand on; archived ones come from their archive. A page of large events has fewer than `limit`. With `before` the page that ends just below it, " +
+        "Ascending by seq, from the oldest event that is at hand on; archived ones come from their archive. A page of large events has fewer than `limit`, and may have none, and a `next` to go on from, where few match. With `before` the page that ends just below it, " +
         "which for a seq beyond the log's end is the last. `after` and `before` are positions in this log, or seqs. With Accept: " +
         "application/x-ndjson all of them up to now, an event a line.",
       tags: TAGS,
@@ -141,7 +142,7 @@ function listEvents(app: App, parts: Parts, peers: SessionPeers): void {
       const last = Math.min(await events.lastSeq(), (query.before ?? Number.POSITIVE_INFINITY) - 1);
       if (wants(request.headers, NDJSON)) {
         const load = parts.flight.loadOf(reply.raw);
-        const all = eventLines({ events, peers, writer }, load, filter, query.after, last);
+        const all = eventLines({ events, peers, writer }, load, filter, { after: query.after, last }, gone(reply));
         const end = Math.max(last, query.after);
         const headers = {
           "mapledger-oldest-seq": String(oldest),
@@ -152,7 +153,7 @@ function listEvents(app: App, parts: Parts, peers: SessionPeers): void {
       const load = parts.flight.loadOf(reply.raw);
       const taking: Taking = {
         count: (rows) => load.take(bytesOf(rows)),
-        readsMax: request.limits === undefined ? Number.POSITIVE_INFINITY : READS_MAX,
+        seesAll: request.limits === undefined,
       };
       const page =
         query.before === undefined
@@ -279,14 +280,17 @@ interface Page {
   readonly upTo: Spot;
 }
 
-/** Reads of the log after which a page ends, however few events it has: a caller may see few of those that there are. */
+/**
+ * Reads of the log after which a page ends, however few events it has: such as have found fewer than were asked for, and all of a caller
+ * who may see few of those that there are. Each looks at many events, or at an archive's segment.
+ */
 const READS_MAX = 16;
 
 /** How a page is read. */
 interface Taking {
   /** Told of events that are held for it. Throws the problem of too many bytes. */
   readonly count: (rows: readonly EventRow[]) => void;
-  readonly readsMax: number;
+  readonly seesAll: boolean;
 }
 
 /** At most `limit` events above `after`; fewer where they are large, or where the caller sees few. */
@@ -295,18 +299,20 @@ async function pageOn(
   filter: EventFilter,
   { after, limit }: PageQuery,
   oldest: number,
-  { count, readsMax }: Taking,
+  { count, seesAll }: Taking,
 ): Promise<Page> {
   const rows: MarkedRow[] = [];
   let bytes = 0;
   let at: Spot = { seq: after, mark: 0 };
-  for (let reads = 1; ; reads++) {
-    const chunk = await events.query(filter, { afterSeq: at.seq, limit: Math.min(CHUNK_EVENTS, limit - rows.length) });
+  for (let reads = 0; ; ) {
+    const most = Math.min(CHUNK_EVENTS, limit - rows.length);
+    const chunk = await events.query(filter, { afterSeq: at.seq, limit: most });
+    if (!seesAll || chunk.rows.length < most) reads++;
     count(chunk.rows);
     for (const row of chunk.rows) rows.push(row);
     bytes += bytesOf(chunk.rows);
     at = { seq: chunk.reached, mark: chunk.mark };
-    const isFull = rows.length === limit || bytes > PAGE_BYTES_MAX || (chunk.more && reads >= readsMax);
+    const isFull = rows.length === limit || bytes > PAGE_BYTES_MAX || (chunk.more && reads >= READS_MAX);
     if (!isFull && chunk.more) continue;
     const prev = rows[0] ?? {
       seq: after,
@@ -324,21 +330,22 @@ async function pageBack(
   { after, before, limit }: PageQuery,
   last: number,
   oldest: number,
-  { count, readsMax }: Taking,
+  { count, seesAll }: Taking,
 ): Promise<Page> {
   const chunks: (readonly MarkedRow[])[] = [];
   let found = 0;
   let bytes = 0;
   let at = before as number;
-  for (let reads = 1; ; reads++) {
-    const rest = Math.min(CHUNK_EVENTS, limit - found);
-    const chunk = await events.query(filter, { afterSeq: after, beforeSeq: at, limit: rest });
+  for (let reads = 0; ; ) {
+    const most = Math.min(CHUNK_EVENTS, limit - found);
+    const chunk = await events.query(filter, { afterSeq: after, beforeSeq: at, limit: most });
+    if (!seesAll || chunk.rows.length < most) reads++;
     count(chunk.rows);
     chunks.push(chunk.rows);
     found += chunk.rows.length;
     bytes += bytesOf(chunk.rows);
     at = chunk.reached;
-    const isFull = found === limit || bytes > PAGE_BYTES_MAX || (chunk.more && reads >= readsMax);
+    const isFull = found === limit || bytes > PAGE_BYTES_MAX || (chunk.more && reads >= READS_MAX);
     if (!isFull && chunk.more) continue;
     const rows = chunks.reverse().flat();
     const isCut = isFull && at > Math.max(after + 1, oldest);
@@ -375,15 +382,23 @@ interface Telling {
   readonly writer: PositionWriter;
 }
 
-/** All that match up to `last`, chunk by chunk, as fast as they are taken. */
+/** Aborted when the reader of an answer has gone. */
+function gone({ raw }: FastifyReply): AbortSignal {
+  const ending = new AbortController();
+  if (raw.destroyed) ending.abort();
+  else raw.once("close", () => ending.abort());
+  return ending.signal;
+}
+
+/** All that match up to `last`, chunk by chunk, as fast as they are taken. Where nothing does, nobody but the signal says when to end. */
 async function* eventLines(
   { events, peers, writer }: Telling & { readonly events: EventReader },
   load: Load,
   filter: EventFilter,
-  after: number,
-  last: number,
+  { after, last }: { readonly after: number; readonly last: number },
+  signal: AbortSignal,
 ): AsyncIterable<string> {
-  for (let at = after; at < last; ) {
+  for (let at = after; at < last && !signal.aborted; ) {
     const { rows, reached, more } = await events.query(filter, { afterSeq: at, limit: CHUNK_EVENTS });
     load.hold(bytesOf(rows));
     yield* inPieces(linesOf(rows, last, writer, await peers.of(rows)));
