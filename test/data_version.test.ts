@@ -1,5 +1,15 @@
 import { once } from "node:events";
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -211,6 +221,22 @@ t.test("the version of a schema is read as SQLite has it, whatever is in the -wa
     t.equal(snapshot(), 3, "what was rolled back does not count");
     db.close();
     t.equal(schemaVersion(file), 3);
+  }
+  t.end();
+});
+
+t.test("a -wal that is room alone, or whose pages have no bytes, is not gone through", (t) => {
+  const file = join(root, "roomy.sqlite");
+  const db = new Sqlite(file);
+  db.pragma("user_version = 5");
+  db.close();
+  for (const pageBytes of [0, 4096]) {
+    const head = Buffer.alloc(32);
+    head.writeUInt32BE(0x377f0682);
+    head.writeUInt32BE(pageBytes, 8);
+    writeFileSync(`${file}-wal`, head);
+    truncateSync(`${file}-wal`, 2 ** 40);
+    t.equal(schemaVersion(file), 5);
   }
   t.end();
 });

@@ -35,15 +35,20 @@ function versionInWal(file: string): number | null {
     const head = read(0, WAL_HEAD_BYTES);
     // The lowest bit is the byte order of its checksums.
     if (head.length < WAL_HEAD_BYTES || (head.readUInt32BE(0) & ~1) !== WAL_MAGIC) return null;
+    const pageBytes = head.readUInt32BE(PAGE_SIZE_AT);
+    if (pageBytes < PAGE_HEAD_BYTES) return null;
     const salts = head.subarray(WAL_SALTS_AT, WAL_SALTS_AT + SALTS_BYTES);
-    const frameBytes = FRAME_HEAD_BYTES + head.readUInt32BE(PAGE_SIZE_AT);
+    const frameBytes = FRAME_HEAD_BYTES + pageBytes;
     let committed: number | null = null;
     let written: number | null = null;
     for (let at = WAL_HEAD_BYTES; ; at += frameBytes) {
       const frame = read(at, FRAME_HEAD_BYTES + PAGE_HEAD_BYTES);
       if (frame.length < FRAME_HEAD_BYTES + PAGE_HEAD_BYTES) return committed;
       if (!frame.subarray(FRAME_SALTS_AT, FRAME_SALTS_AT + SALTS_BYTES).equals(salts)) return committed;
-      if (frame.readUInt32BE(0) === 1) written = frame.readInt32BE(FRAME_HEAD_BYTES + VERSION_AT);
+      // As SQLite has it: there is no page 0, also in what was only made room for.
+      const page = frame.readUInt32BE(0);
+      if (page === 0) return committed;
+      if (page === 1) written = frame.readInt32BE(FRAME_HEAD_BYTES + VERSION_AT);
       if (frame.readUInt32BE(COMMIT_AT) !== 0) committed = written;
     }
   });
