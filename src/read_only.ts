@@ -4,7 +4,9 @@ import {
   constants,
   copyFileSync,
   existsSync,
+  lstatSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statfsSync,
@@ -33,6 +35,7 @@ import { checkData } from "./plain_files.ts";
 import { ARCHIVED, readArchived } from "./sqlite/archived.ts";
 import { logSchemaFindings, SqliteEventLog } from "./sqlite/event_log.ts";
 import { CHECKPOINT, LIFE, LOG_ID, POSSIBLE_CPUS } from "./sqlite/facts.ts";
+import { holdLock, InUse } from "./sqlite/lock.ts";
 import { SqliteLogRows } from "./sqlite/log_rows.ts";
 import { SegmentFile } from "./sqlite/segment_file.ts";
 import { SqliteTreeStore } from "./sqlite/tree_store.ts";
@@ -40,7 +43,9 @@ import type { CheckpointCommand } from "./syscall/command.ts";
 
 const LOG_FILE = "events.sqlite";
 const SCRATCH = "mapledger-read-only-";
+const LOCK = "lock.sqlite";
 const PRIVATE_MODE = 0o600;
+const OTHERS = 0o077;
 /** What SQLite and the index take beside the copies, at least. */
 const SPARE_BYTES = 16 * 1024 * 1024;
 
@@ -55,11 +60,58 @@ export interface ReadOnlyData {
   readonly ledger: Ledger;
 }
 
-/** A private directory beside which nothing of the log is written. It goes with the process, unless that is killed. */
-export function makeScratch(): string {
-  const scratch = mkdtempSync(join(tmpdir(), SCRATCH));
-  process.on("exit", () => rmSync(scratch, { recursive: true, force: true }));
-  return scratch;
+/**
+ * A private directory beside which nothing of the log is written. It goes with the process; what one that was killed has left behind goes
+ * before, `removed`: its lock is nobody's any more.
+ */
+export function makeScratch(): { readonly scratch: string; readonly removed: readonly string[] } {
+  const folder = tmpdir();
+  const removed = removeLeft(folder);
+  for (;;) {
+    const scratch = mkdtempSync(join(folder, SCRATCH));
+    const release = held(scratch);
+    if (release === null) continue;
+    process.on("exit", () => {
+      rmSync(scratch, { recursive: true, force: true });
+      // Whom nobody holds on to is closed before.
+      release();
+    });
+    return { scratch, removed };
+  }
+}
+
+/** Takes a new directory's lock; null: somebody else has removed it as one that was left. */
+function held(scratch: string): (() => void) | null {
+  try {
+    const release = holdLock(join(scratch, LOCK), scratch);
+    if (existsSync(join(scratch, LOCK))) return release;
+    release();
+  } catch (error) {
+    if (!(error instanceof InUse) && existsSync(scratch)) throw error;
+  }
+  return null;
+}
+
+/** Of this user alone, and none that is being made: it has no lock yet. What cannot be removed stays. */
+function removeLeft(folder: string): string[] {
+  return readdirSync(folder, { withFileTypes: true })
+    .filter((entry) => entry.name.startsWith(SCRATCH) && entry.isDirectory())
+    .map(({ name }) => join(folder, name))
+    .filter((scratch) => {
+      try {
+        const { uid, mode } = lstatSync(scratch);
+        if (uid !== process.geteuid?.() || (mode & OTHERS) !== 0 || !existsSync(join(scratch, LOCK))) return false;
+        const release = holdLock(join(scratch, LOCK), scratch);
+        try {
+          rmSync(scratch, { recursive: true });
+        } finally {
+          release();
+        }
+        return true;
+      } catch {
+        return false;
+      }
+    });
 }
 
 /**

@@ -73,7 +73,8 @@ async function serve(directory: string, settings: Settings, logger: Logger): Pro
     throw new Error(
       "there is nothing to listen on: MAPLEDGER_PORT is empty, and MAPLEDGER_SOCKET names no unix socket",
     );
-  const scratch = makeScratch();
+  const { scratch, removed } = makeScratch();
+  for (const left of removed) logger.info(`removed ${left}, which a service that was killed had left`);
   process.on("SIGINT", () => stop("SIGINT"));
   process.on("SIGTERM", () => stop("SIGTERM"));
   let closing: (() => Promise<void>) | null = null;

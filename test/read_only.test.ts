@@ -272,3 +272,32 @@ t.test("a directory that a service uses is refused", async (t) => {
   t.equal(await service.end("SIGTERM"), 0);
   t.notOk(existsSync(join(scratches, "x")));
 });
+
+t.test("what a service that was killed has left goes with the next one; what others have stays", async (t) => {
+  const [killed, living] = [await read(data), await read(data)];
+  const scratchOf = ({ lines }: ServiceProcess): string =>
+    String(lines.find(({ scratch }) => typeof scratch === "string")?.scratch);
+  const beingMade = join(scratches, "mapledger-read-only-made");
+  const others = join(scratches, "mapledger-read-only-others");
+  const elsewhere = join(folder, "elsewhere");
+  const linked = join(scratches, "mapledger-read-only-linked");
+  for (const [made, mode] of [
+    [beingMade, 0o700],
+    [others, 0o755],
+    [elsewhere, 0o700],
+  ] as const)
+    mkdirSync(made, { mode });
+  for (const made of [others, elsewhere]) writeFileSync(join(made, "lock.sqlite"), "");
+  symlinkSync(elsewhere, linked);
+  await killed.end("SIGKILL");
+  t.ok(existsSync(scratchOf(killed)));
+  const next = await read(data);
+  t.notOk(existsSync(scratchOf(killed)));
+  t.equal(next.lines[0]?.msg, `removed ${scratchOf(killed)}, which a service that was killed had left`);
+  for (const stays of [scratchOf(living), beingMade, others, linked, join(elsewhere, "lock.sqlite")])
+    t.ok(existsSync(stays), stays);
+  await check(living);
+  for (const service of [living, next]) t.equal(await service.end("SIGTERM"), 0);
+  for (const made of [beingMade, others, linked]) rmSync(made, { recursive: true });
+  t.strictSame(readdirSync(scratches), []);
+});

@@ -10,9 +10,9 @@ Everything else is set by environment variables, as for npm start: see the READM
 
 --read-only needs neither a kernel nor the right to write to <dir>. It copies the log and its
 tree to a private directory below TMPDIR, which needs room for them and is removed at the
-end. The unix socket is where MAPLEDGER_SOCKET says; there is none unless it is set. The
-token of its owner is made for each run, and told. Archived events are read from archive/ in
-<dir>, or from MAPLEDGER_ARCHIVE.`;
+end; if the service was killed, by the next one. The unix socket is where MAPLEDGER_SOCKET
+says; there is none unless it is set. The token of its owner is made for each run, and told.
+Archived events are read from archive/ in <dir>, or from MAPLEDGER_ARCHIVE.`;
 
 export function addServe(program: Command): void {
   program
