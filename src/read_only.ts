@@ -33,10 +33,12 @@ import type { Ledger } from "./log/position.ts";
 import { CHECKPOINT_FILE, TREE_FILE } from "./open_tree.ts";
 import { checkData } from "./plain_files.ts";
 import { ARCHIVED, readArchived } from "./sqlite/archived.ts";
+import { DATABASES } from "./sqlite/databases.ts";
 import { logSchemaFindings, SqliteEventLog } from "./sqlite/event_log.ts";
 import { CHECKPOINT, LIFE, LOG_ID, POSSIBLE_CPUS } from "./sqlite/facts.ts";
 import { holdLock, InUse } from "./sqlite/lock.ts";
 import { SqliteLogRows } from "./sqlite/log_rows.ts";
+import { schemaFindings, tablesMade } from "./sqlite/schema_check.ts";
 import { SegmentFile } from "./sqlite/segment_file.ts";
 import { SqliteTreeStore } from "./sqlite/tree_store.ts";
 import type { CheckpointCommand } from "./syscall/command.ts";
@@ -46,6 +48,9 @@ const SCRATCH = "mapledger-read-only-";
 const LOCK = "lock.sqlite";
 const PRIVATE_MODE = 0o600;
 const OTHERS = 0o077;
+/** As MAPLEDGER_CPUS may be. */
+const CPUS_MAX = 8192;
+const SEQS = "SELECT coalesce(min(seq), 1), coalesce(max(seq), 0), count(*) FROM events";
 /** What SQLite and the index take beside the copies, at least. */
 const SPARE_BYTES = 16 * 1024 * 1024;
 
@@ -138,8 +143,8 @@ export async function readOnlyData(
   if (fault !== null) throw new Error(`${directory} is no data directory, backup or archive: ${fault}`);
   checkUnused(from, directory);
   const places = [archive === "" ? join(from, ARCHIVE_FOLDER) : archive, join(from, ARCHIVE_FOLDER)];
-  copyLog(from, scratch, places);
-  const lastSeq = checkLog(directory, scratch, cpus);
+  copyLog(from, directory, scratch);
+  const lastSeq = checkLog(directory, scratch, cpus, () => copySnapshot(from, scratch, places));
   const kind = existsSync(join(from, "manifest.json")) ? "backup" : "data directory";
   return { kind, scratch, archive: places[0] as string, lastSeq, ledger: ledgerIn(scratch) };
 }
@@ -178,17 +183,28 @@ function isLocked(file: string): boolean {
   }
 }
 
-/** What a log's own directory has of it, and the snapshot behind its archived events, from wherever that is. */
-function copyLog(from: string, scratch: string, archives: readonly string[]): void {
+/** What a log's own directory has of it. */
+function copyLog(from: string, directory: string, scratch: string): void {
   const files = [LOG_FILE, `${LOG_FILE}-wal`, TREE_FILE, `${TREE_FILE}-wal`, CHECKPOINT_FILE];
-  const present = files.filter((name) => existsSync(join(from, name)));
-  const bytes = present.reduce((sum, name) => sum + statSync(join(from, name)).size, 0);
+  const before = files.map((name) => statSync(join(from, name), { bigint: true, throwIfNoEntry: false }));
+  const bytes = before.reduce((sum, stat) => sum + Number(stat?.size ?? 0), 0);
   const { bavail, bsize } = statfsSync(scratch);
   if (bavail * bsize < bytes + SPARE_BYTES)
     throw new Error(
       `${scratch} has ${bavail * bsize} bytes left, and copies of the log and its tree take ${bytes}: set TMPDIR to where there is room`,
     );
-  for (const name of present) copyPlain(join(from, name), join(scratch, name));
+  for (const [at, name] of files.entries())
+    if (before[at] !== undefined) copyPlain(join(from, name), join(scratch, name));
+  // A service in another container, or on another machine, is in no list of locks.
+  for (const [at, name] of files.entries()) {
+    const after = statSync(join(from, name), { bigint: true, throwIfNoEntry: false });
+    if (["ino", "size", "mtimeNs"].some((field) => after?.[field as "ino"] !== before[at]?.[field as "ino"]))
+      throw new Error(`${directory} is in use: ${name} was written while it was copied`);
+  }
+}
+
+/** The snapshot behind a log's archived events, from wherever that is. */
+function copySnapshot(from: string, scratch: string, archives: readonly string[]): void {
   const db = new Sqlite(join(scratch, LOG_FILE));
   try {
     const fact = db.prepare("SELECT value FROM ledger WHERE name = ?").pluck().get(ARCHIVED) as string | undefined;
@@ -200,39 +216,77 @@ function copyLog(from: string, scratch: string, archives: readonly string[]): vo
     // The folder that it names is one of another machine's, or of somebody's choice.
     const own = JSON.stringify({ ...archived, directory: scratch });
     db.prepare("UPDATE ledger SET value = ? WHERE name = ?").run(own, ARCHIVED);
-  } catch (error) {
-    throw new Error(`${join(from, LOG_FILE)} is damaged: ${(error as Error).message}`);
   } finally {
     db.close();
   }
 }
 
-/** Opens the copy as a service does, and reads all of its pages. Answers the last event's seq. */
-function checkLog(directory: string, scratch: string, cpus: number): number {
+/**
+ * Opens the copy as a service does, and reads all pages of its tables. Nothing is asked of it before it is known to have nothing but what
+ * mapledger makes: a view may never come to an end. `sound`: called then. Answers the last event's seq.
+ */
+function checkLog(directory: string, scratch: string, cpus: number, sound: () => void): number {
+  const [foreign] = treeFindings(join(scratch, TREE_FILE));
+  if (foreign !== undefined) throw new Error(`${join(directory, TREE_FILE)} is damaged: ${foreign}`);
   const file = join(scratch, LOG_FILE);
-  let wrong: string | undefined;
   try {
-    [wrong] = logSchemaFindings(file);
-    const db = new Sqlite(file);
+    throwFirst(logSchemaFindings(file));
+    throwFirst(pageFindings(file));
+    sound();
+    const log = new SqliteEventLog(file);
     try {
-      const found = db.pragma("quick_check(1)", { simple: true }) as string;
-      if (found !== "ok") wrong ??= found;
+      checkCpus(log.possibleCpus(cpus, readHost().possibleCpus));
+      checkSeqs(file, log.archived.through);
+      return log.lastSeq;
     } finally {
-      db.close();
-    }
-    if (wrong === undefined) {
-      const log = new SqliteEventLog(file);
-      try {
-        log.possibleCpus(cpus, readHost().possibleCpus);
-        return log.lastSeq;
-      } finally {
-        log.close();
-      }
+      log.close();
     }
   } catch (error) {
-    wrong = (error as Error).message;
+    throw new Error(`${join(directory, LOG_FILE)} is damaged: ${(error as Error).message}`);
   }
-  throw new Error(`${join(directory, LOG_FILE)} is damaged: ${wrong}`);
+}
+
+function throwFirst([wrong]: readonly string[]): void {
+  if (wrong !== undefined) throw new Error(wrong);
+}
+
+/** Of the tables that mapledger makes: what somebody has added is not looked at, and what it has to hold takes as long as it likes. */
+function pageFindings(file: string): string[] {
+  const db = new Sqlite(file);
+  try {
+    return tablesMade(DATABASES[LOG_FILE])
+      .map((table) => db.pragma(`quick_check(${table})`, { simple: true }) as string)
+      .filter((found) => found !== "ok");
+  } finally {
+    db.close();
+  }
+}
+
+/** Of a tree whose file is none the tree's own thread tells. */
+function treeFindings(file: string): string[] {
+  try {
+    return existsSync(file) ? schemaFindings(file, DATABASES[TREE_FILE]) : [];
+  } catch {
+    return [];
+  }
+}
+
+/** Throws where events are missing between others, or one has a seq that cannot be counted. */
+function checkSeqs(file: string, archivedThrough: number): void {
+  const db = new Sqlite(file, { readonly: true });
+  try {
+    const [first, last, count] = db.prepare(SEQS).raw().get() as [first: number, last: number, count: number];
+    const isWhole = count === last - first + 1 && first >= 1 && first <= archivedThrough + 1;
+    if (count > 0 && !(isWhole && Number.isSafeInteger(last)))
+      throw new Error(`it has ${count} events from ${first} to ${last}, of which ${archivedThrough} are archived`);
+  } finally {
+    db.close();
+  }
+}
+
+function checkCpus(cpus: number): void {
+  if (!Number.isInteger(cpus) || cpus < 1 || cpus > CPUS_MAX)
+    throw new Error(`its per-CPU values are for ${cpus} CPUs: from 1 to ${CPUS_MAX} can be`);
 }
 
 /** Makes a log and a tree of an archive: of all its events, with the checkpoints that they tell of. Answers the last event's seq. */

@@ -176,7 +176,9 @@ async function serve(directory: string, settings: Settings, logger: Logger): Pro
   const listening = settings.port === null ? null : await app.listen({ host: settings.host, port: settings.port });
   const url = tlsFiles === null ? listening : (listening?.replace(/^http:/, "https:") ?? null);
   // What the present is asked about is read once, before anybody waits for it.
-  await keptPast.query({ seq: lastSeq }, "directories", { after: "", limit: 1 });
+  await keptPast.query({ seq: lastSeq }, "directories", { after: "", limit: 1 }).catch((error: Error) => {
+    throw new Error(`what the events of ${directory} have done cannot be told: ${error.message}`);
+  });
   if (isStopping) return;
   notReady = null;
   if (tokenFile !== null && settings.auth === "on")

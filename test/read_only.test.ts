@@ -16,8 +16,10 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Worker } from "node:worker_threads";
 import Sqlite from "better-sqlite3";
 import t from "tap";
+import { readOnlyData } from "../src/read_only.ts";
 import { mapledger, mapledgerIn } from "./support/cli.ts";
 import { type ServiceProcess, startService, startWords } from "./support/service_process.ts";
 
@@ -212,6 +214,46 @@ t.test("what cannot be served is refused by what is wrong with it", async (t) =>
     ["a newer log", (copy) => newer(copy), /newer mapledger/],
     ["a FIFO", (copy) => fifo(copy, "events.sqlite-wal"), /is a FIFO/],
     ["a link", (copy) => link(copy, "tree.sqlite"), /is a symbolic link/],
+    [
+      "a view without an end",
+      (copy) => sql(copy, "events.sqlite", endless("ledger", "name, value")),
+      /damaged: it does not/,
+    ],
+    [
+      "one in the tree",
+      (copy) => sql(copy, "tree.sqlite", endless("tiles", "level, tile, hashes")),
+      /tree.sqlite is damaged/,
+    ],
+    [
+      "a trigger in the tree",
+      (copy) => sql(copy, "tree.sqlite", TRIGGER),
+      /tree.sqlite is damaged: it has the trigger/,
+    ],
+    [
+      "a hole",
+      (copy) => sql(copy, "events.sqlite", "DELETE FROM events WHERE seq = 5"),
+      /damaged: it has 1[0-9] events from 1/,
+    ],
+    [
+      "a seq beyond all",
+      (copy) => sql(copy, "events.sqlite", `UPDATE events SET seq = ${2n ** 63n - 1n} WHERE seq = ${last}`),
+      /damaged: it has/,
+    ],
+    [
+      "CPUs",
+      (copy) => sql(copy, "events.sqlite", "UPDATE ledger SET value = 1e9 WHERE name = 'possible_cpus'"),
+      /damaged: .* CPUs/,
+    ],
+    [
+      "an archived fact",
+      (copy) => sql(copy, "events.sqlite", "INSERT INTO ledger VALUES ('archived', '{}')"),
+      /damaged: the ledger's fact/,
+    ],
+    [
+      "an event that cannot be",
+      (copy) => sql(copy, "events.sqlite", "UPDATE events SET attr = '{' WHERE seq = 2"),
+      /what the events of .* have done/,
+    ],
   ];
   for (const [what, make, why] of cases) {
     const copy = join(folder, "case");
@@ -229,6 +271,27 @@ t.test("what cannot be served is refused by what is wrong with it", async (t) =>
   }
   t.strictSame(readdirSync(scratches), []);
 });
+
+const TRIGGER = "CREATE TRIGGER more BEFORE INSERT ON tiles BEGIN SELECT 1; END";
+
+/** In a table's place: who asks it for anything is never answered. */
+function endless(table: string, columns: string): string {
+  const numbers =
+    "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x, x, x FROM c WHERE abs(x) < 0";
+  return `DROP TABLE ${table}; CREATE VIEW ${table}(${columns}) AS SELECT ${columns} FROM (${numbers.replace(
+    "x, x, x",
+    columns
+      .split(", ")
+      .map((name) => `x AS ${name}`)
+      .join(", "),
+  )})`;
+}
+
+function sql(copy: string, name: string, statements: string): void {
+  const db = new Sqlite(join(copy, name));
+  db.exec(statements);
+  db.close();
+}
 
 function settle(copy: string): void {
   const db = new Sqlite(join(copy, "events.sqlite"));
@@ -273,6 +336,21 @@ t.test("a directory that a service uses is refused", async (t) => {
   t.notOk(existsSync(join(scratches, "x")));
 });
 
+t.test("what somebody has added to a log for himself is not looked at, however long that would take", async (t) => {
+  const copy = join(folder, "added");
+  cpSync(data, copy, { recursive: true, filter: (name) => !name.endsWith(".sock") });
+  sql(
+    copy,
+    "events.sqlite",
+    `CREATE TABLE own (x CHECK (length(hex(zeroblob(100000000))) > 0));
+     PRAGMA ignore_check_constraints = ON;
+     INSERT INTO own WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 100000) SELECT x FROM c`,
+  );
+  const service = await read(copy);
+  await check(service);
+  t.equal(await service.end("SIGTERM"), 0);
+});
+
 t.test("what a service that was killed has left goes with the next one; what others have stays", async (t) => {
   const [killed, living] = [await read(data), await read(data)];
   const scratchOf = ({ lines }: ServiceProcess): string =>
@@ -300,4 +378,27 @@ t.test("what a service that was killed has left goes with the next one; what oth
   for (const service of [living, next]) t.equal(await service.end("SIGTERM"), 0);
   for (const made of [beingMade, others, linked]) rmSync(made, { recursive: true });
   t.strictSame(readdirSync(scratches), []);
+});
+
+t.test("a log that is written while it is copied is refused, though nobody is known to lock it", async (t) => {
+  const copy = join(folder, "written");
+  cpSync(data, copy, { recursive: true, filter: (name) => !name.endsWith(".sock") });
+  const writing = new Worker(
+    `const { appendFileSync } = require("node:fs");
+     for (;;) appendFileSync(require("node:worker_threads").workerData, "x");`,
+    { eval: true, workerData: join(copy, "events.sqlite-wal") },
+  );
+  try {
+    for (let why = ""; !/is in use: events.sqlite-wal was written while it was copied/.test(why); ) {
+      const scratch = mkdtempSync(join(folder, "scratch-"));
+      why = await readOnlyData(copy, { archive: "", cpus: 0 }, scratch).then(
+        () => "",
+        ({ message }: Error) => message,
+      );
+      rmSync(scratch, { recursive: true });
+    }
+  } finally {
+    await writing.terminate();
+  }
+  t.pass("it is refused");
 });

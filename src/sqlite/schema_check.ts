@@ -45,6 +45,17 @@ export function foreignSchema(db: Database, folder: URL, besides: ReadonlySet<st
   }
 }
 
+/** The tables that a database's migrations make. */
+export function tablesMade(folder: URL): string[] {
+  const fresh = new Sqlite(":memory:");
+  try {
+    migrate(fresh, folder);
+    return [...entriesOf(fresh).values()].filter(({ type }) => type === "table").map(({ name }) => name);
+  } finally {
+    fresh.close();
+  }
+}
+
 function entriesOf(db: Database): Map<string, Entry> {
   const entries = db.prepare(ENTRIES).all() as Entry[];
   return new Map(entries.map((entry) => [`${entry.type} ${entry.name}`, entry]));
