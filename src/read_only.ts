@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import {
   chmodSync,
   closeSync,
@@ -134,7 +135,7 @@ export async function readOnlyData(
   if (!statSync(from).isDirectory()) throw new Error(`${directory} is no directory`);
   const hasLog = existsSync(join(from, LOG_FILE));
   if (!hasLog && isArchive(from)) {
-    const lastSeq = await unpackArchive(from, scratch, cpus);
+    const lastSeq = await unpackArchive([from, ...(archive === "" ? [] : [resolve(archive)])], scratch, cpus);
     return { kind: "archive", scratch, archive: from, lastSeq, ledger: ledgerIn(scratch) };
   }
   checkData(from);
@@ -289,36 +290,54 @@ function checkCpus(cpus: number): void {
     throw new Error(`its per-CPU values are for ${cpus} CPUs: from 1 to ${CPUS_MAX} can be`);
 }
 
-/** Makes a log and a tree of an archive: of all its events, with the checkpoints that they tell of. Answers the last event's seq. */
-async function unpackArchive(folder: string, scratch: string, cpus: number): Promise<number> {
+/**
+ * Makes a log and a tree of an archive: of all its events, with the checkpoints that they tell of. Of several folders the first one is
+ * where it ends. Answers the last event's seq.
+ */
+async function unpackArchive(folders: readonly string[], scratch: string, cpus: number): Promise<number> {
+  const [folder = "", ...others] = folders;
   const log = archivedLog(folder) as string;
   const through = readSums(folder).findLast(({ is }) => is === "events")?.through ?? 0;
   if (through === 0) throw new Error(`${folder} is an archive without events`);
-  const segments = segmentsAtHand([folder], log, through);
+  const segments = segmentsAtHand(folders, log, through);
   if (typeof segments === "string") throw new Error(segments);
   const first = segments[0]?.first ?? 0;
-  if (first !== 1)
+  if (first !== 1) {
+    const [other] = others;
+    const before = `event ${first - 1}`;
+    const where =
+      other === undefined
+        ? `MAPLEDGER_ARCHIVE may name the folder that ends with ${before}`
+        : `${other} does not end with ${before}`;
     throw new Error(
-      `${folder} begins with event ${first}: those before it are in another folder; put the segments of both into one, or name the data directory`,
+      `${folder} begins with event ${first}, and is served from event 1 on: ${where}; or name the data directory`,
     );
-  copyTiles(folder, scratch, through);
+  }
+  copyTiles(folders, scratch, through);
   const file = new SegmentFile(join(scratch, LOG_FILE), { first, through });
   const leaves = new Leaves(scratch);
-  let told: Partial<CheckpointCommand["attr"]> & { readonly timeUs?: number } = {};
+  let told: Told = {};
+  // It is what marks are keyed by: an archive that does not tell it has positions of this run alone.
+  let life: string = randomUUID();
   try {
     for (const segment of segments)
-      for await (const rows of segmentRows(folder, segment)) {
+      for await (const rows of segmentRows(segment.folder, segment)) {
         for (const row of rows) leaves.check(row);
         file.add(rows);
-        for (const { cmd, attr, time_us: timeUs } of rows)
-          if (cmd === CMD.CHECKPOINT && attr !== null) told = { ...JSON.parse(attr), timeUs };
+        for (const { cmd, attr, time_us: timeUs } of rows) {
+          if (cmd !== CMD.CHECKPOINT && cmd !== CMD.BACKUP_RESTORE) continue;
+          const said = JSON.parse(attr ?? "{}");
+          if (typeof said.life === "string" && said.life !== "") life = said.life;
+          if (cmd === CMD.CHECKPOINT) told = { possible_cpus: said.possible_cpus, note: said.note, timeUs };
+        }
       }
-    const possibleCpus = String(told.possible_cpus ?? (cpus || readHost().possibleCpus));
+    const possibleCpus = Number(told.possible_cpus ?? (cpus || readHost().possibleCpus));
+    checkCpus(possibleCpus);
     file.setFact(LOG_ID, log);
-    file.setFact(POSSIBLE_CPUS, possibleCpus);
-    file.setFact(LIFE, told.life ?? "");
+    file.setFact(POSSIBLE_CPUS, String(possibleCpus));
+    file.setFact(LIFE, life);
     file.setFact(CHECKPOINT, told.note ?? "");
-    keepCheckpoint(scratch, { log, possibleCpus }, told);
+    keepCheckpoint(scratch, { log, possibleCpus: String(possibleCpus) }, told);
   } finally {
     leaves.close();
     file.close();
@@ -326,25 +345,30 @@ async function unpackArchive(folder: string, scratch: string, cpus: number): Pro
   return through;
 }
 
+/** What the newest CHECKPOINT event says. */
+type Told = Partial<Pick<CheckpointCommand["attr"], "possible_cpus" | "note">> & { readonly timeUs?: number };
+
 /** The tree of archived events, as their archive has it. */
-function copyTiles(folder: string, scratch: string, through: number): void {
+function copyTiles(folders: readonly string[], scratch: string, through: number): void {
   const store = new SqliteTreeStore(join(scratch, TREE_FILE));
   try {
-    store.write(tilesIn(folder, through));
+    store.write(tilesIn(folders, through));
   } finally {
     store.close();
   }
 }
 
-function* tilesIn(folder: string, through: number): Iterable<TileHashes> {
+function* tilesIn(folders: readonly string[], through: number): Iterable<TileHashes> {
   for (const tile of tilesOver(1, through)) {
     const { level, index, width } = tile;
-    const size = statSync(join(folder, tileFile(tile)), { throwIfNoEntry: false })?.size;
-    if (size !== width * HASH_BYTES)
+    const found = folders
+      .map((folder) => readTile(folder, tile))
+      .find((hashes) => hashes?.length === width * HASH_BYTES);
+    if (found === undefined)
       throw new Error(
-        `the archive is damaged: ${join(folder, tileFile(tile))} is not there, or has not ${width} hashes`,
+        `the archive is damaged: ${join(folders[0] as string, tileFile(tile))} is not there, or has not ${width} hashes`,
       );
-    yield { level, index, hashes: readTile(folder, tile) as Buffer };
+    yield { level, index, hashes: found };
   }
 }
 

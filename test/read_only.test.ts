@@ -402,3 +402,61 @@ t.test("a log that is written while it is copied is refused, though nobody is kn
   }
   t.pass("it is refused");
 });
+
+t.test("an archive that begins behind event 1 says so, and is served with the folder of those before it", async (t) => {
+  const copy = join(folder, "parts");
+  cpSync(data, copy, { recursive: true, filter: (name) => !name.endsWith(".sock") });
+  const [one, two] = [join(folder, "one"), join(folder, "two")];
+  for (const [before, archive] of [
+    [7, one],
+    [last, two],
+  ] as const)
+    t.match(await mapledger("archive", "--before", String(before), "--data", copy, "--archive", archive), { code: 0 });
+  const run = (archive: string) =>
+    mapledgerIn(
+      { TMPDIR: scratches, MAPLEDGER_PORT: "0", MAPLEDGER_AUTH: "off", MAPLEDGER_ARCHIVE: archive },
+      "serve",
+      "--read-only",
+      two,
+    );
+  t.match(
+    (await run("")).stdout,
+    /begins with event 7, .*MAPLEDGER_ARCHIVE may name the folder that ends with event 6/,
+  );
+  t.match((await run(folder)).stdout, /begins with event 7, .*does not end with event 6/);
+  const before = [one, two].map(snapshot);
+  const service = await read(two, { MAPLEDGER_ARCHIVE: one });
+  for (const path of [
+    "/v1/events/5",
+    "/v1/events/8",
+    `/v1/maps/1/elements/${key(1)}/history`,
+    "/v1/maps/1/elements?at=6",
+  ])
+    t.strictSame(
+      placeless(await send(service, "GET", path)),
+      placeless(answers[READS.indexOf(path)] ?? (await send(service, "GET", path))),
+      path,
+    );
+  t.match(await send(service, "GET", "/v1/log"), { last_seq: last - 1, refusal: null });
+  t.strictSame(await send(service, "GET", "/tile/0/000.p/5"), answers[READS.indexOf("/tile/0/000.p/5")]);
+  t.equal(await service.end("SIGTERM"), 0);
+  t.strictSame([one, two].map(snapshot), before);
+});
+
+t.test("marks are keyed also where an archive does not tell of its log's life", async (t) => {
+  const silent = join(folder, "silent");
+  const service = await startService({ MAPLEDGER_DATA: silent, MAPLEDGER_MIRROR: "off" });
+  for (let n = 0; n < 5; n++) await send(service, "POST", "/v1/sessions", {});
+  await service.end("SIGKILL");
+  const archive = join(folder, "of-silent");
+  t.match(await mapledger("archive", "--before", "4", "--data", silent, "--archive", archive), { code: 0 });
+  const lives = await Promise.all(
+    ["a", "b"].map(async (name) => {
+      const scratch = join(folder, `silent-${name}`);
+      mkdirSync(scratch);
+      return (await readOnlyData(archive, { archive: "", cpus: 0 }, scratch)).ledger.life;
+    }),
+  );
+  t.match(lives, [/^[0-9a-f-]{36}$/, /^[0-9a-f-]{36}$/]);
+  t.not(lives[0], lives[1]);
+});

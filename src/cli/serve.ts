@@ -12,7 +12,8 @@ Everything else is set by environment variables, as for npm start: see the READM
 tree to a private directory below TMPDIR, which needs room for them and is removed at the
 end; if the service was killed, by the next one. The unix socket is where MAPLEDGER_SOCKET
 says; there is none unless it is set. The token of its owner is made for each run, and told.
-Archived events are read from archive/ in <dir>, or from MAPLEDGER_ARCHIVE.`;
+Archived events are read from archive/ in <dir>, or from MAPLEDGER_ARCHIVE, which also names
+the folder of earlier events if <dir> is an archive that begins behind event 1.`;
 
 export function addServe(program: Command): void {
   program
