@@ -15,6 +15,17 @@ const UNPACKED_MAX = 4;
 /** Segments whose sessions' peers are remembered. */
 const PEERS_MAX = 64;
 
+/** Segments that are unpacked for one question about peers: it may be asked again, and goes on. */
+const PEERS_UNPACKED_MAX = 8;
+
+/** The first and the last session that was opened in a segment; null: none was. */
+type Opened = readonly [first: number, last: number] | null;
+
+/** What one question may still have unpacked. */
+interface Budget {
+  segments: number;
+}
+
 /** The folder of unpacked segments in a data directory: nobody needs them longer than the service runs. */
 const UNPACKED_FOLDER = "unpacked";
 
@@ -28,6 +39,8 @@ export class ArchivedEvents {
   readonly #keySizes = new Map<number, number>();
   readonly #marks: Marks;
   readonly #peers = new Map<string, ReadonlyMap<number, string | null>>();
+  /** By the names of segments. */
+  readonly #opened = new Map<string, Opened>();
 
   constructor(archived: ArchivedLog, { data }: Pick<ArchivedPlaces, "data">) {
     this.#archived = archived;
@@ -118,36 +131,51 @@ export class ArchivedEvents {
     return (await this.#open(this.#archived.segmentOf(seq))).row(seq);
   }
 
-  /** From where sessions were opened; null: it is not said, or not at hand. Their ids ascend from segment to segment. */
+  /** From where sessions were opened; null: it is not said, not at hand, or not found yet. Their ids ascend from segment to segment. */
   async peers(sessions: readonly number[]): Promise<(string | null)[]> {
+    const budget = { segments: PEERS_UNPACKED_MAX };
     const peers: (string | null)[] = [];
-    for (const session of sessions) peers.push(await this.#peerOf(session));
+    for (const session of sessions) peers.push(await this.#peerOf(session, budget));
     return peers;
   }
 
-  async #peerOf(session: number): Promise<string | null> {
+  async #peerOf(session: number, budget: Budget): Promise<string | null> {
     const { segments } = this.#archived;
     let [first, last] = [0, segments.length - 1];
     while (first <= last) {
       const middle = Math.ceil((first + last) / 2);
       // The last one up to there that any session was opened in.
       let at = middle;
-      let opened = await this.#peersIn(segments[at] as PlacedSegment);
-      while (opened.size === 0 && at > first) opened = await this.#peersIn(segments[--at] as PlacedSegment);
-      const ids = [...opened.keys()];
-      if (opened.has(session)) return opened.get(session) ?? null;
-      if (ids.length > 0 && session < (ids[0] as number)) last = at - 1;
+      let opened = await this.#openedIn(segments[at] as PlacedSegment, budget);
+      while (opened === null && at > first) opened = await this.#openedIn(segments[--at] as PlacedSegment, budget);
+      if (opened === undefined) return null;
+      if (opened !== null && session >= opened[0] && session <= opened[1]) {
+        const peers = await this.#peersIn(segments[at] as PlacedSegment, budget);
+        return peers?.get(session) ?? null;
+      }
+      if (opened !== null && session < opened[0]) last = at - 1;
       else first = middle + 1;
     }
     return null;
   }
 
-  async #peersIn(segment: PlacedSegment): Promise<ReadonlyMap<number, string | null>> {
-    const known = this.#peers.get(segment.name);
+  /** undefined: enough has been unpacked. */
+  async #openedIn(segment: PlacedSegment, budget: Budget): Promise<Opened | undefined> {
+    const { name } = segment;
+    if (!this.#opened.has(name)) await this.#peersIn(segment, budget);
+    return this.#opened.get(name);
+  }
+
+  async #peersIn(segment: PlacedSegment, budget: Budget): Promise<ReadonlyMap<number, string | null> | undefined> {
+    const { name } = segment;
+    const known = this.#peers.get(name);
     if (known !== undefined) return known;
+    if (!this.#unpacked.has(name) && budget.segments-- <= 0) return undefined;
     const found = new Map((await this.#open(segment)).peers());
+    const ids = [...found.keys()];
+    this.#opened.set(name, ids.length === 0 ? null : [ids[0] as number, ids.at(-1) as number]);
     if (this.#peers.size >= PEERS_MAX) this.#peers.clear();
-    this.#peers.set(segment.name, found);
+    if (found.size > 0) this.#peers.set(name, found);
     return found;
   }
 

@@ -7,7 +7,7 @@ const KNOWN_MAX = 65_536;
 /** From where sessions were opened: an event that has no peer of its own has its session's. */
 export class SessionPeers {
   readonly #parts: Pick<Parts, "engine" | "events">;
-  readonly #known = new Map<number, string | null>();
+  readonly #known = new Map<number, string>();
 
   constructor(parts: Pick<Parts, "engine" | "events">) {
     this.#parts = parts;
@@ -25,7 +25,8 @@ export class SessionPeers {
     const peerOf = (session: number): string | null => now.get(session) ?? this.#known.get(session) ?? null;
     const all = new Map(rows.map(({ session }) => [session, peerOf(session)]));
     if (this.#known.size + now.size > KNOWN_MAX) this.#known.clear();
-    for (const [session, peer] of now) this.#known.set(session, peer);
+    // Of others it may be found yet.
+    for (const [session, peer] of now) if (peer !== null) this.#known.set(session, peer);
     return ({ session }) => all.get(session) ?? null;
   }
 

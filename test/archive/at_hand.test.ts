@@ -6,9 +6,12 @@ import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import t from "tap";
+import { CMD } from "../../src/abi/service.ts";
 import { Archive } from "../../src/archive/archive.ts";
-import type { ArchivedPlaces } from "../../src/archived_log.ts";
+import { ArchivedEvents } from "../../src/archived_events.ts";
+import type { ArchivedLog, ArchivedPlaces } from "../../src/archived_log.ts";
 import type { ArchivedRequest } from "../../src/engine/archived_client.ts";
+import type { EventRow } from "../../src/log/event.ts";
 import { mapledger } from "../support/cli.ts";
 import { type ServiceProcess, startService } from "../support/service_process.ts";
 
@@ -229,4 +232,40 @@ t.test("who asks from where on events are at hand does not wait for those who ha
   t.strictSame(answered, [2, 1]);
   thread.postMessage({ kind: "close" } satisfies ArchivedRequest);
   await once(thread, "exit");
+});
+
+t.test("whose session it was is looked for in so many segments at a time, and found by who asks again", async (t) => {
+  const folder = t.testdir();
+  const session = 7;
+  const row = (seq: number): EventRow => ({
+    ...{ seq, time_us: seq, session: 0, caller: "one", map: 0, fd: null, key: null, value: null },
+    ...{ flags: 0, ret: 0, errno: 0, detail: null },
+    cmd: seq === 1 ? CMD.SESSION_OPEN : CMD.BPF_MAP_LOOKUP_ELEM,
+    attr: seq === 1 ? '{"peer":"192.0.2.1"}' : null,
+    out: seq === 1 ? `{"session_id":${session}}` : null,
+  });
+  const segments = Array.from({ length: 40 }, (_, at) => ({ ...{ first: at + 1, through: at + 1 }, name: `s${at}` }));
+  let unpacked = 0;
+  const log = {
+    log: { life: "l" },
+    segments,
+    close() {},
+    async *rows({ first: seq }: { readonly first: number }) {
+      unpacked++;
+      yield [row(seq)];
+    },
+  };
+  const events = new ArchivedEvents(log as unknown as ArchivedLog, { data: folder });
+  let asked = 0;
+  for (let peer: string | null = null; peer === null; asked++) {
+    unpacked = 0;
+    [peer = null] = await events.peers([session]);
+    t.ok(unpacked <= 8, `${unpacked} segments are unpacked for a question`);
+    if (peer !== null) t.equal(peer, "192.0.2.1");
+  }
+  t.ok(asked > 1);
+  unpacked = 0;
+  t.strictSame(await events.peers([1, 2, session]), [null, null, "192.0.2.1"]);
+  t.equal(unpacked, 0);
+  events.close();
 });
