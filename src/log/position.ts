@@ -109,6 +109,8 @@ export function parsePosition(text: string): Position | null {
   const place = kind & PLACE_BITS;
   const isOfMap = (kind & OF_MAP) !== 0;
   if ((kind & ~(PLACE_BITS | OF_MAP)) !== LAYOUT || bytes.length !== endOf(place, isOfMap)) return null;
+  // Within a snapshot or an event a watch alone stands.
+  if (!isOfMap && (place === PLACES.snapshot || place === PLACES.changes)) return null;
   return {
     log: bytes.toString("hex", LOG_AT, LIFE_AT),
     life: bytes.toString("hex", LIFE_AT, SEQ_AT),

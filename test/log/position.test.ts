@@ -67,6 +67,13 @@ test("a position says what was written, and no other text is one", (t) => {
   t.end();
 });
 
+test("within a snapshot or an event there is no position of the log: only a map's watch stands there", (t) => {
+  const writer = new PositionWriter(LEDGER);
+  t.equal(parsePosition(writer.snapshot(17, 1)), null);
+  t.equal(parsePosition(writer.changes(17, 1, 5)), null);
+  t.end();
+});
+
 test("an event's mark tells it from any other, and is told by its leaf hash", (t) => {
   const marks = new Marks(LEDGER.life);
   const mark = marks.ofRow(ROW);
