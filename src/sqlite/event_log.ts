@@ -44,6 +44,10 @@ const MAY_BE_ADDED: ReadonlySet<string> = new Set(["index", "table", "view"]);
 /** From so many events on a thread of its own reads them ahead. */
 const THREAD_EVENTS = 20_000;
 
+const PAGE_BYTES = 4096;
+/** A log of up to so many bytes is checked page by page at a start: a millisecond a MiB. */
+const CHECKED_BYTES = 64 * 1024 * 1024;
+
 /** What is in a log's file, of a backup say, by which writing to it might do something else than to write. */
 export function logSchemaFindings(file: string): string[] {
   return schemaFindings(file, MIGRATIONS, MAY_BE_ADDED);
@@ -78,6 +82,7 @@ export class SqliteEventLog implements EventLog {
     this.#checkSchema(file);
     settleWal(this.#db);
     migrate(this.#db, MIGRATIONS);
+    this.#checkPages(file);
     this.id = this.#uuid(LOG_ID);
     this.life = this.#uuid(LIFE);
     this.#writeNames();
@@ -100,6 +105,22 @@ export class SqliteEventLog implements EventLog {
     if (wrong === undefined) return;
     this.#db.close();
     throw new Error(`opening ${file}: ${wrong}`);
+  }
+
+  /**
+   * Throws if a page of the events' table is damaged: commands would go on being written to a file whose past cannot be read. A larger log
+   * is checked by `mapledger verify` alone, because a start would wait for its disk.
+   */
+  #checkPages(file: string): void {
+    const bytes = Number(this.#db.pragma("page_count", { simple: true })) * PAGE_BYTES;
+    if (bytes > CHECKED_BYTES) return;
+    const found = this.#db.pragma("quick_check(events)", { simple: true });
+    if (found === "ok") return;
+    this.#db.close();
+    throw new Error(
+      `opening ${file}: the log is damaged (${found}): put it back from a backup (mapledger restore-backup); mapledger verify tells ` +
+        "which events can be read",
+    );
   }
 
   /**

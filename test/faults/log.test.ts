@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { rmSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t, { type Test } from "tap";
 import { ask } from "../support/api.ts";
@@ -128,4 +128,23 @@ t.test("nothing is answered that would be gone with the process: it ends when it
       t.same(await exited, [1, null], gone);
       await said(service, 60, /the service ends/);
     }
+});
+
+t.test("a log that has a damaged page is refused, and written to no more", async (t) => {
+  const disk = new Disk(t);
+  const service = await withQueue(disk);
+  for (let byte = 0; byte < 90; byte++) await push(service, byte);
+  await service.end("SIGTERM");
+  const file = join(disk.data, "events.sqlite");
+  const sound = readFileSync(file);
+  const damaged = Buffer.from(sound);
+  // Of a log that is not garbled at its beginning; SQLite's first page names all tables.
+  damaged.fill(0xa5, damaged.length - 2 * 4096);
+  writeFileSync(file, damaged);
+  await t.rejects(startService(disk.environment), /ended with 1: .*the log is damaged.*restore-backup/s);
+  t.ok(readFileSync(file).equals(damaged), "nothing was written");
+  writeFileSync(file, sound);
+  const again = await startService(disk.environment);
+  t.equal((await queued(again)).length, 90);
+  await again.end("SIGTERM");
 });
