@@ -74,6 +74,7 @@ export class EventIndex {
     let progress = this.#progress();
     if (progress !== undefined && (progress.log !== this.logId || progress.seq > this.lastSeq())) {
       this.#db.close();
+      this.#statements.clear();
       discardIndex(indexFile);
       this.#db = openIndex(logFile, indexFile);
       progress = undefined;

@@ -236,6 +236,30 @@ t.test("an index of another log is made anew", (t) => {
   t.end();
 });
 
+t.test("an index that is ahead of a log which has lost its end is made anew", (t) => {
+  const cut = join(folder, "cut.sqlite");
+  const indexFile = join(folder, "cut-index.sqlite");
+  const whole = new SqliteEventLog(cut);
+  whole.append(events());
+  const ahead = new EventIndex(cut, indexFile);
+  while (ahead.catchUp());
+  ahead.close();
+  whole.close();
+  const db = new Sqlite(cut);
+  db.exec("DELETE FROM events WHERE seq > 4");
+  db.close();
+  const index = new EventIndex(cut, indexFile);
+  for (const filter of [{}, { map: 1 }])
+    t.strictSame(
+      index.query(filter, { afterSeq: 0, beforeSeq: 9, limit: 9 }).rows.at(-1)?.seq,
+      4,
+      JSON.stringify(filter),
+    );
+  t.equal(index.lastSeq(), 4);
+  index.close();
+  t.end();
+});
+
 t.test("an auditor reads the log with names and hex", (t) => {
   const db = new Sqlite(file, { readonly: true });
   const row = db.prepare("SELECT * FROM readable WHERE seq = 3").get();
