@@ -86,28 +86,43 @@ export async function seqBehind(parts: LogParts, point: Point, map: number | nul
   const { where, seq, position } = point;
   checkPlace(point);
   if (position !== null) refuse(where, otherLedger(parts.ledger(), position) ?? otherMap(map, position));
-  const last = await parts.events.lastSeq();
-  if (seq > last) {
-    if (position !== null) refuse(where, noSuchEvent(seq, last));
-    throw new InvalidInput(where, `there is no event ${seq}: the log ends at ${last}`);
-  }
+  await checkThere(parts, point);
   const oldest = await parts.events.oldestSeq();
   if (seq + 1 < oldest) throw archivedProblem(oldest);
   if (position !== null) refuse(where, await otherEvent(parts, position));
   return seq;
 }
 
+/** Throws if no event has the point's seq: nobody can have read it. */
+async function checkThere(parts: LogParts, { where, seq, position }: Point): Promise<void> {
+  const last = await parts.events.lastSeq();
+  if (seq <= last) return;
+  if (position !== null) refuse(where, noSuchEvent(seq, last));
+  throw new InvalidInput(where, `there is no event ${seq}: the log ends at ${last}`);
+}
+
 /**
- * Throws the problem of a position that is not in this log, or of another map; of a seq alone nothing is asked. Archived events may be
+ * Throws the problem of a point that is not in this log, or of another map, if what is behind it is asked for. Archived events may be
  * read on, and back: the tree tells of them.
  */
-export async function checkPosition(parts: LogParts, point: Point, map: number): Promise<void> {
-  const { where, seq, position } = point;
-  if (position === null) return;
-  checkPlace(point);
-  refuse(where, otherLedger(parts.ledger(), position) ?? otherMap(map, position));
-  const last = await parts.events.lastSeq();
-  refuse(where, seq > last ? noSuchEvent(seq, last) : await otherEvent(parts, position));
+export async function checkBehind(parts: LogParts, point: Point, map: number): Promise<void> {
+  const { where, position } = point;
+  if (position !== null) {
+    checkPlace(point);
+    refuse(where, otherLedger(parts.ledger(), position) ?? otherMap(map, position));
+  }
+  await checkThere(parts, point);
+  if (position !== null) refuse(where, await otherEvent(parts, position));
+}
+
+/** The same if what is in front of it is asked for; a seq may be beyond the log's end. */
+export async function checkInFront(parts: LogParts, point: Point, map: number): Promise<void> {
+  if (point.position === null) checkNotFirst(point);
+  else await checkBehind(parts, point, map);
+}
+
+function checkNotFirst({ where, seq }: Point): void {
+  if (seq === 0) throw new InvalidInput(where, "there is nothing in front of event 1: 1 or more is needed");
 }
 
 /** The first seq that is not in front of a point. */
@@ -117,9 +132,9 @@ export function below({ seq, position }: Point): number {
 
 /** The seq below which events are read that are asked for in front of a point. A seq may be beyond the log's end. */
 export async function seqBefore(parts: LogParts, point: Point, map: number | null): Promise<number> {
-  const { where, seq, position } = point;
+  const { seq, position } = point;
   if (position === null) {
-    if (seq === 0) throw new InvalidInput(where, "there is nothing in front of event 1: 1 or more is needed");
+    checkNotFirst(point);
     return seq;
   }
   await seqBehind(parts, point, map);

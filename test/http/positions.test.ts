@@ -433,3 +433,37 @@ test("a position may be another caller's: it shows nothing, and hides nothing fr
   for (const place of ["name:secret", "1"])
     t.ok([403, 404].includes((await get("eve", `/v1/maps/${place}/watch?after=${watched}`)).status), "nor its end");
 });
+
+/** The least and the greatest seqs, and what is none. */
+const EDGES = ["0", "00", "1", "-1", "2", "281474976710655", "281474976710656", "9007199254740991", "9007199254740993"];
+const PLACES = ["after", "before", "at", "from", "to", "since", "until", "limit"];
+
+test("no route fails at a number at the edge of what seqs can be", async (t) => {
+  // A stream that is asked for well is one too many: it would never end.
+  const service = await Service.start(t, { settings: { streamsMax: 0 } });
+  await put(service, await service.map(await service.session()), 1, 1, 1);
+  const { paths } = service.app.swagger() as { paths: Record<string, Record<string, { parameters?: Parameter[] }>> };
+  let asked = 0;
+  for (const [path, { get }] of Object.entries(paths)) {
+    const places = (get?.parameters ?? []).filter(({ in: part, name }) => part === "query" && PLACES.includes(name));
+    const filled = path
+      .replace("{map}", "1")
+      .replace("{key}", key(1))
+      .replace("{session}", "1")
+      .replace("{fd}", "3");
+    for (const { name } of places)
+      for (const edge of EDGES)
+        for (const other of ["", ...places.map((place) => `&${place.name}=1`)]) {
+          const { statusCode, body } = await service.send("GET", `${filled}?${name}=${edge}${other}`);
+          const isStream = body.includes("too-many-streams");
+          if (statusCode >= 500 && !isStream) t.fail(`${filled}?${name}=${edge}${other}: ${statusCode} ${body}`);
+          asked++;
+        }
+  }
+  t.ok(asked > 500, `${asked} were asked`);
+});
+
+interface Parameter {
+  readonly in: string;
+  readonly name: string;
+}

@@ -20,7 +20,16 @@ import { oneMap } from "../asked.ts";
 import { sendList } from "../bulk.ts";
 import { EventAttr } from "../event_schemas.ts";
 import type { App, Parts, RouteOptions } from "../parts.ts";
-import { below, checkKeyPlace, checkPosition, markGiven, nextPlace, readKeyPlace, readPoint } from "../positions.ts";
+import {
+  below,
+  checkBehind,
+  checkInFront,
+  checkKeyPlace,
+  markGiven,
+  nextPlace,
+  readKeyPlace,
+  readPoint,
+} from "../positions.ts";
 import { Problem, refused } from "../problems.ts";
 import { CLOSED, hex, Key, limit, MapParams, Moment, nextPage, nullable, nullableHex, seq } from "../schemas.ts";
 import { sightOf } from "../sight.ts";
@@ -180,7 +189,7 @@ function elementHistory(app: App, parts: Parts): void {
       const answer = await past.ask("elementVersions", ask);
       await checkSeen(parts, request, "read", meant, answer);
       const { map, versions, older, newer, oldestSeq } = oneMap(wellAsked(answer), reference);
-      await checkPosition(parts, point, map);
+      await (before === undefined ? checkBehind : checkInFront)(parts, point, map);
       const writer = new PositionWriter(parts.ledger(), map);
       const [first, last] = [versions[0]?.seq, versions.at(-1)?.seq];
       const next = last ?? place.after ?? (place.before as number) - 1;
