@@ -446,11 +446,7 @@ test("no route fails at a number at the edge of what seqs can be", async (t) => 
   let asked = 0;
   for (const [path, { get }] of Object.entries(paths)) {
     const places = (get?.parameters ?? []).filter(({ in: part, name }) => part === "query" && PLACES.includes(name));
-    const filled = path
-      .replace("{map}", "1")
-      .replace("{key}", key(1))
-      .replace("{session}", "1")
-      .replace("{fd}", "3");
+    const filled = path.replace("{map}", "1").replace("{key}", key(1)).replace("{session}", "1").replace("{fd}", "3");
     for (const { name } of places)
       for (const edge of EDGES)
         for (const other of ["", ...places.map((place) => `&${place.name}=1`)]) {
