@@ -84,17 +84,18 @@ export function readPoint(text: string, where: string): Point {
  */
 export async function seqBehind(parts: LogParts, point: Point, map: number | null): Promise<number> {
   const { where, seq, position } = point;
-  checkPlace(point);
-  if (position !== null) refuse(where, otherLedger(parts.ledger(), position) ?? otherMap(map, position));
-  await checkThere(parts, point);
+  await checkThere(parts, point, map);
   const oldest = await parts.events.oldestSeq();
   if (seq + 1 < oldest) throw archivedProblem(oldest);
   if (position !== null) refuse(where, await otherEvent(parts, position));
   return seq;
 }
 
-/** Throws if no event has the point's seq: nobody can have read it. */
-async function checkThere(parts: LogParts, { where, seq, position }: Point): Promise<void> {
+/** Throws if a point is within an event, of another log or map, or of a seq that is yet to come, which nobody can have read. */
+async function checkThere(parts: LogParts, point: Point, map: number | null): Promise<void> {
+  const { where, seq, position } = point;
+  checkPlace(point);
+  if (position !== null) refuse(where, otherLedger(parts.ledger(), position) ?? otherMap(map, position));
   const last = await parts.events.lastSeq();
   if (seq <= last) return;
   if (position !== null) refuse(where, noSuchEvent(seq, last));
@@ -107,11 +108,7 @@ async function checkThere(parts: LogParts, { where, seq, position }: Point): Pro
  */
 export async function checkBehind(parts: LogParts, point: Point, map: number): Promise<void> {
   const { where, position } = point;
-  if (position !== null) {
-    checkPlace(point);
-    refuse(where, otherLedger(parts.ledger(), position) ?? otherMap(map, position));
-  }
-  await checkThere(parts, point);
+  await checkThere(parts, point, map);
   if (position !== null) refuse(where, await otherEvent(parts, position));
 }
 
