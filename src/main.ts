@@ -191,19 +191,14 @@ async function start(): Promise<void> {
     socket === null ? null : unixServer(app, parts).on("connection", (one: Socket) => unixConnections.add(one));
   if (tlsFiles !== null && settings.port !== null) followCertificates(tlsFiles, app.server, engine, recovered);
   const servers = [settings.port === null ? null : app.server, unix].filter((server) => server !== null);
-  const connections = new Connections(servers);
-  const closeServers = async (): Promise<void> => {
-    const closed = Promise.all([app.close(), unix === null ? null : new Promise((resolve) => unix.close(resolve))]);
-    connections.close();
-    await closed;
-  };
+  const connections = new Connections(app, unix);
 
   const stop = once(async (why: string) => {
     const wasReady = notReady === null;
     notReady = "the service is stopping";
     logger.info({ waiting: engine.waiting }, `stopping: ${why}`);
     setTimeout(() => process.exit(1), STOP_MS).unref();
-    await closeServers();
+    await connections.close();
     // A recovery that is broken off is begun anew at the next start.
     if (!wasReady) process.exit(0);
     await archiver.close();
@@ -219,7 +214,7 @@ async function start(): Promise<void> {
     notReady = `the service is ending: ${why}`;
     logger.fatal({ detail: why }, "the service ends");
     setTimeout(() => process.exit(1), END_MS);
-    await closeServers();
+    await connections.close();
     process.exit(1);
   });
   process.on("SIGINT", () => stop("SIGINT"));

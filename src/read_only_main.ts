@@ -163,11 +163,9 @@ async function serve(directory: string, settings: Settings, logger: Logger): Pro
   const app = await buildApp(parts);
   const unix =
     socket === null ? null : unixServer(app, parts).on("connection", (one: Socket) => unixConnections.add(one));
-  const connections = new Connections(unix === null ? [app.server] : [app.server, unix]);
+  const connections = new Connections(app, unix);
   closing = async () => {
-    const closed = Promise.all([app.close(), unix === null ? null : new Promise((resolve) => unix.close(resolve))]);
-    connections.close();
-    await closed;
+    await connections.close();
     await Promise.all([events.close(), keptPast.close(), whole.close(), tree.close()]);
   };
   followFiles(settings, callers, underWay, tlsFiles, app.server);
