@@ -75,6 +75,8 @@ const LEVELS = ["fatal", "error", "warn", "info", "debug", "trace", "silent"];
 const MIB = 1024 * 1024;
 /** Of a quota: 256 TiB, more than any machine has of anything. */
 const QUOTA_MAX = 2 ** 48;
+/** NR_CPUS of an x86-64 kernel with CONFIG_MAXSMP. */
+export const CPUS_MAX = 8192;
 
 /** Every setting there is. The README's table is this one; a test holds them together. */
 export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Name]> } = {
@@ -140,7 +142,7 @@ export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Nam
     "MAPLEDGER_CPUS",
     0,
     0,
-    8_192,
+    CPUS_MAX,
     "CPUs that values of per-CPU maps are for; 0: as many as are possible here. Kept in the log: it cannot change later",
   ),
   tokens: text(

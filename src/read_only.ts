@@ -24,6 +24,7 @@ import { segmentRows } from "./archive/segment.ts";
 import { readSums } from "./archive/sums.ts";
 import { readTile, tileFile, tilesOver } from "./archive/tiles.ts";
 import { Leaves } from "./archived_log.ts";
+import { CPUS_MAX } from "./config.ts";
 import { checkWritten, logFault } from "./data_version.ts";
 import type { TileHashes, TreeIdentity } from "./engine/tree.ts";
 import { copyOpened, openPlain } from "./files.ts";
@@ -49,8 +50,6 @@ const SCRATCH = "mapledger-read-only-";
 const LOCK = "lock.sqlite";
 const PRIVATE_MODE = 0o600;
 const OTHERS = 0o077;
-/** As MAPLEDGER_CPUS may be. */
-const CPUS_MAX = 8192;
 const SEQS = "SELECT coalesce(min(seq), 1), coalesce(max(seq), 0), count(*) FROM events";
 /** What SQLite and the index take beside the copies, at least. */
 const SPARE_BYTES = 16 * 1024 * 1024;
@@ -163,7 +162,7 @@ function isArchive(folder: string): boolean {
 
 /** A copy that is made while a service writes is none of one moment. Of other machines' services nothing is known here. */
 function checkUnused(from: string, directory: string): void {
-  for (const name of ["lock.sqlite", LOG_FILE])
+  for (const name of [LOCK, LOG_FILE])
     if (isLocked(join(from, name)))
       throw new Error(
         `${directory} is in use by a service: make a backup (mapledger backup), and read that, or stop the service`,
