@@ -1,7 +1,6 @@
 import type { RowBytes } from "../log/canonical.ts";
 import type { EventRow } from "../log/event.ts";
 import type { EventFilter } from "../log/event_filter.ts";
-import { asBuffer } from "./frames.ts";
 
 // What has crossed threads: Buffers cross as plain byte arrays.
 
@@ -17,4 +16,9 @@ export function columnsWithBuffers(row: RowBytes): RowBytes {
 
 export function filterWithBuffer(filter: EventFilter): EventFilter {
   return filter.key === undefined ? filter : { ...filter, key: asBuffer(filter.key) };
+}
+
+/** The same bytes as a Buffer: structured clone makes a Uint8Array of one. */
+export function asBuffer({ buffer, byteOffset, byteLength }: Uint8Array): Buffer {
+  return Buffer.from(buffer, byteOffset, byteLength);
 }

@@ -261,8 +261,3 @@ function lengthOf(buffer: Buffer | null): number {
 function present(bytes: number): number {
   return bytes === ABSENT ? 0 : bytes;
 }
-
-/** Buffers cross threads as plain byte arrays. */
-export function asBuffer({ buffer, byteOffset, byteLength }: Uint8Array): Buffer {
-  return Buffer.from(buffer, byteOffset, byteLength);
-}

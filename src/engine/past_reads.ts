@@ -1,5 +1,5 @@
 import type { Moment } from "../codec/moments.ts";
-import { isRefusal } from "../syscall/outcome.ts";
+import { isRefusal } from "../maps/refusal.ts";
 import { OPERATOR, OpenMap, type State } from "../syscall/state.ts";
 import { EventsArchived } from "./archives.ts";
 import type { LaggingHex } from "./asked_past.ts";

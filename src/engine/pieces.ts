@@ -2,11 +2,12 @@ import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
 import { memoryBytes } from "../maps/array.ts";
 import { isLru } from "../maps/lru_shape.ts";
+import { isRefusal } from "../maps/refusal.ts";
 import type { BatchCommand, MemoryCommand, NextIdCommand, Part } from "../syscall/command.ts";
 import { elementsDone } from "../syscall/effects.ts";
 import { idsShown } from "../syscall/elements.ts";
 import { checkSession, openMap } from "../syscall/guards.ts";
-import { isRefusal, type Outcome } from "../syscall/outcome.ts";
+import type { Outcome } from "../syscall/outcome.ts";
 import type { OpenMap, State } from "../syscall/state.ts";
 import type { DoneInPart, Reply, Request } from "./engine.ts";
 

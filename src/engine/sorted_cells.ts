@@ -1,4 +1,5 @@
 import type { CellKey } from "../maps/cells.ts";
+import { asBuffer } from "./crossed.ts";
 
 /** What a cell has become: its bytes, or null: it is no more. */
 export type Change = Buffer | null;
@@ -72,10 +73,6 @@ export class SortedCells {
     const start = entries[at + VALUE_AT] as number;
     return this.#values.subarray(start, start + bytes);
   }
-}
-
-function asBuffer({ buffer, byteOffset, byteLength }: Uint8Array): Buffer {
-  return Buffer.from(buffer, byteOffset, byteLength);
 }
 
 /** Up to here entries are put in their places one by one. */

@@ -1,5 +1,5 @@
 import { CMD } from "../abi/service.ts";
-import { asBuffer } from "../engine/frames.ts";
+import { asBuffer } from "../engine/crossed.ts";
 import { WHOLE_MAP } from "../syscall/elements.ts";
 import { done, type Outcome } from "../syscall/outcome.ts";
 import { type Load, outcomeBytes } from "./flight.ts";

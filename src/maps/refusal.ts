@@ -28,3 +28,8 @@ export function refused(errno: Errno, detail: string): () => Refusal {
   const refusal = new Refusal(errno, detail);
   return () => refusal;
 }
+
+/** Narrows the answer of an operation. */
+export function isRefusal<T>(answer: T | Refusal): answer is Refusal {
+  return answer instanceof Refusal;
+}

@@ -1,6 +1,5 @@
-import type { Refusal } from "../maps/refusal.ts";
+import { isRefusal, type Refusal } from "../maps/refusal.ts";
 import { checkedBtf } from "../syscall/btf_check.ts";
-import { isRefusal } from "../syscall/outcome.ts";
 import { valueWarning, Warned } from "../syscall/special_fields.ts";
 
 /**

@@ -1,7 +1,7 @@
 import type { Worker } from "node:worker_threads";
 import { AskedThread } from "../engine/asked_thread.ts";
+import { asBuffer } from "../engine/crossed.ts";
 import type { PartFault } from "../engine/derived.ts";
-import { asBuffer } from "../engine/frames.ts";
 import type { NoAnswer, Submission, TreeReader, TreeStatus } from "../engine/tree.ts";
 import type { RowBytes } from "../log/canonical.ts";
 import type { TileName } from "../log/tiles.ts";

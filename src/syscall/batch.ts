@@ -1,7 +1,7 @@
 import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
 import type { BatchPage } from "../maps/map.ts";
-import { type Refusal, refuse } from "../maps/refusal.ts";
+import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import type { BatchCommand, Command, Origin } from "./command.ts";
 import { batchEffects } from "./effects.ts";
 import { effectsOut } from "./element.ts";
@@ -17,7 +17,7 @@ import {
   replayedMap,
   withoutLock,
 } from "./guards.ts";
-import { done, failed, isRefusal, type Out, type Outcome } from "./outcome.ts";
+import { done, failed, type Out, type Outcome } from "./outcome.ts";
 import type { OpenMap, State } from "./state.ts";
 
 type Request = Origin & BatchCommand;

@@ -1,8 +1,7 @@
 import { BTF_KIND, BTF_TYPE_ID_MAX, MODIFIERS, REST } from "../maps/btf_types.ts";
 import type { BtfType } from "../maps/map.ts";
-import { type Refusal, refuse } from "../maps/refusal.ts";
+import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import { readHeader } from "./btf_header.ts";
-import { isRefusal } from "./outcome.ts";
 
 /**
  * BTF, read: types, their sizes, their members. Source: kernel/bpf/btf.c, <linux/btf.h>. Everything is little-endian.

@@ -1,4 +1,4 @@
-import type { Refusal } from "../maps/refusal.ts";
+import { isRefusal, type Refusal } from "../maps/refusal.ts";
 import { Btf } from "./btf.ts";
 import { checkHeader } from "./btf_header.ts";
 import { checkMetas } from "./btf_metas.ts";
@@ -6,7 +6,6 @@ import { Names } from "./btf_names.ts";
 import { checkObjects, type Undestroyed } from "./btf_objects.ts";
 import { checkTypes } from "./btf_resolve.ts";
 import { checkTypeTags } from "./btf_type_tags.ts";
-import { isRefusal } from "./outcome.ts";
 
 /**
  * btf_parse(), kernel/bpf/btf.c, in its order: the header and its sections, each type by itself, what types say of each

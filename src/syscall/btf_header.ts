@@ -1,5 +1,4 @@
-import { type Refusal, refuse } from "../maps/refusal.ts";
-import { isRefusal } from "./outcome.ts";
+import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 
 /**
  * struct btf_header, <linux/btf.h>, little-endian; offsets of the two sections count from its end:

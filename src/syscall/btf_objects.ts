@@ -1,9 +1,8 @@
 import { BTF_KIND } from "../maps/btf_types.ts";
-import { type Refusal, refuse } from "../maps/refusal.ts";
+import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import type { Btf } from "./btf.ts";
 import { Finder } from "./field_finder.ts";
 import { type Contents, type Field, type FieldKind, kernelPointer } from "./fields.ts";
-import { isRefusal } from "./outcome.ts";
 import { parseFields } from "./special_fields.ts";
 
 /** Objects that programs may allocate: btf_parse_struct_metas() and btf_check_and_fixup_fields(), kernel/bpf/btf.c. */

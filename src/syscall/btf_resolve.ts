@@ -1,9 +1,8 @@
 import { BTF_KIND, MODIFIERS } from "../maps/btf_types.ts";
-import { type Refusal, refuse } from "../maps/refusal.ts";
+import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import { type Btf, SIZED } from "./btf.ts";
 import { checkMember, isRegularInt, type Sizes } from "./btf_members.ts";
 import type { Names } from "./btf_names.ts";
-import { isRefusal } from "./outcome.ts";
 
 /**
  * What types say of each other: btf_check_all_types(), kernel/bpf/btf.c. Each type is resolved once, those that it is made

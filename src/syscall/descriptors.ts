@@ -2,7 +2,7 @@ import { BPF_F } from "../abi/bpf.ts";
 import { ID_MAX } from "../abi/limits.ts";
 import { u32Key } from "../maps/cells.ts";
 import type { ProcessFacts } from "../maps/object.ts";
-import { refuse } from "../maps/refusal.ts";
+import { isRefusal, refuse } from "../maps/refusal.ts";
 import type {
   CloseCommand,
   DupCommand,
@@ -16,7 +16,7 @@ import type {
 } from "./command.ts";
 import { mapFile } from "./create.ts";
 import { checkCapability, newFd, openFile } from "./guards.ts";
-import { done, failed, isRefusal, type Outcome, opened } from "./outcome.ts";
+import { done, failed, type Outcome, opened } from "./outcome.ts";
 import { checkQuota } from "./quota.ts";
 import type { FdRecord, State } from "./state.ts";
 

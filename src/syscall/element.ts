@@ -1,6 +1,6 @@
 import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { CMD } from "../abi/service.ts";
-import { type Refusal, refuse } from "../maps/refusal.ts";
+import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import type { ElementCommand, Origin } from "./command.ts";
 import { elementEffects } from "./effects.ts";
 import {
@@ -15,7 +15,7 @@ import {
   replayedMap,
   withoutLock,
 } from "./guards.ts";
-import { done, failed, isRefusal, type Out, type Outcome } from "./outcome.ts";
+import { done, failed, type Out, type Outcome } from "./outcome.ts";
 import type { OpenMap, State } from "./state.ts";
 
 type Request = Origin & ElementCommand;

@@ -3,10 +3,10 @@ import { elementsPrefix } from "../maps/common.ts";
 import { showsIds } from "../maps/held.ts";
 import { cellAt, indexAt, indexOf } from "../maps/index_keys.ts";
 import { type Element, POSITION_BYTES } from "../maps/map.ts";
-import { type Refusal, refuse } from "../maps/refusal.ts";
+import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import type { ElementsCommand, Origin } from "./command.ts";
 import { checkReadable, openMap } from "./guards.ts";
-import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
+import { done, failed, type Outcome } from "./outcome.ts";
 import type { OpenMap, State } from "./state.ts";
 
 /** The limit that asks for the whole map as it is at one moment. */

@@ -1,8 +1,7 @@
 import { BTF_KIND } from "../maps/btf_types.ts";
-import { type Refusal, refuse } from "../maps/refusal.ts";
+import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import type { Btf } from "./btf.ts";
 import { type Contents, FIELDS, type Field, type FieldKind, kernelPointer, POINTERS } from "./fields.ts";
-import { isRefusal } from "./outcome.ts";
 
 /** Where special fields are in a struct or section, however deep: btf_find_field(), kernel/bpf/btf.c. */
 

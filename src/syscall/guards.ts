@@ -1,9 +1,9 @@
 import { CMD } from "../abi/service.ts";
 import { mayUseSessionOf } from "../access/caller.ts";
 import type { MapRecord, SpecialField } from "../maps/map.ts";
-import { type Refusal, refuse } from "../maps/refusal.ts";
+import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import type { Capability, Command, ElementCommand, Origin, Target } from "./command.ts";
-import { failed, isRefusal, type Outcome } from "./outcome.ts";
+import { failed, type Outcome } from "./outcome.ts";
 import { checkQuota } from "./quota.ts";
 import { type FdRecord, OPERATOR, OpenMap, type State, severalNamed } from "./state.ts";
 

@@ -3,10 +3,10 @@ import { BPF_MAP_TYPE, MAP_INFO, MAP_INFO_BYTES, MAP_INFO_TAIL_BYTES } from "../
 import { INFO_BYTES_MAX } from "../abi/limits.ts";
 import { memory } from "../maps/array.ts";
 import type { MapRecord } from "../maps/map.ts";
-import { type Refusal, refuse } from "../maps/refusal.ts";
+import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import type { InfoCommand, Origin } from "./command.ts";
 import { openMap } from "./guards.ts";
-import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
+import { done, failed, type Outcome } from "./outcome.ts";
 import type { OpenMap, State } from "./state.ts";
 
 const DIGEST_BYTES = 32;

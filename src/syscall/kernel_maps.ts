@@ -1,6 +1,6 @@
 import { CMD } from "../abi/service.ts";
 import type { MapRecord } from "../maps/map.ts";
-import { refuse } from "../maps/refusal.ts";
+import { isRefusal, refuse } from "../maps/refusal.ts";
 import type {
   DecideCommand,
   DriftPolicyCommand,
@@ -12,7 +12,7 @@ import type {
   TakeOverCommand,
 } from "./command.ts";
 import { openMap, replayedMap } from "./guards.ts";
-import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
+import { done, failed, type Outcome } from "./outcome.ts";
 import type { State } from "./state.ts";
 
 /**

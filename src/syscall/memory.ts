@@ -1,11 +1,11 @@
 import { BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { CMD } from "../abi/service.ts";
 import { isMmapable, memoryBytes, readMemory, writeMemory } from "../maps/array.ts";
-import { type Refusal, refuse } from "../maps/refusal.ts";
+import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import type { MemoryCommand, Origin } from "./command.ts";
 import { effectsOut } from "./element.ts";
 import { openMap, replayedMap } from "./guards.ts";
-import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
+import { done, failed, type Outcome } from "./outcome.ts";
 import type { OpenMap, State } from "./state.ts";
 
 type Request = Origin & MemoryCommand;

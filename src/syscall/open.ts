@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { BPF_F } from "../abi/bpf.ts";
 import { BTF_BYTES_MAX } from "../abi/limits.ts";
 import { type ObjectFacts, type ObjectRecord, objectBytes, type SocketFacts } from "../maps/object.ts";
-import { type Refusal, refuse } from "../maps/refusal.ts";
+import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import { checkedBtf } from "./btf_check.ts";
 import type {
   BtfLoadCommand,
@@ -14,7 +14,7 @@ import type {
 } from "./command.ts";
 import { openAt, ownProcess } from "./descriptors.ts";
 import { checkCapability, newFd, readUser } from "./guards.ts";
-import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
+import { done, failed, type Outcome } from "./outcome.ts";
 import { checkQuota } from "./quota.ts";
 import type { FdRecord, State } from "./state.ts";
 

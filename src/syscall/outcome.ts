@@ -1,4 +1,4 @@
-import { Refusal } from "../maps/refusal.ts";
+import type { Refusal } from "../maps/refusal.ts";
 
 /** What an answer was, of which an event keeps the beginning alone: of its keys and of its values, end to end. */
 export interface CutAnswer {
@@ -108,9 +108,4 @@ export function opened(fd: number, map: number, out: Out | null = null): Outcome
 export function failed(refusal: Refusal, map = 0, out: Out | null = null, key: Buffer | null = null): Outcome {
   const told = refusal.quota === null ? out : { ...out, quota: refusal.quota };
   return { ret: -1, errno: refusal.number, detail: refusal.detail, map, key, value: null, out: told };
-}
-
-/** Narrows what an operation answered. */
-export function isRefusal<T>(answer: T | Refusal): answer is Refusal {
-  return answer instanceof Refusal;
 }

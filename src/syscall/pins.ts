@@ -2,12 +2,12 @@ import { BPF_F } from "../abi/bpf.ts";
 import { NAME_BYTES_MAX, PATH_BYTES_MAX } from "../abi/limits.ts";
 import { CMD } from "../abi/service.ts";
 import type { MapRecord } from "../maps/map.ts";
-import { type Refusal, refuse } from "../maps/refusal.ts";
+import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import type { Command, GetPinCommand, Occupied, Origin, PathCommand, PinCommand } from "./command.ts";
 import { mapFile } from "./create.ts";
 import { openAt } from "./descriptors.ts";
 import { checkSession, openFile, openMap } from "./guards.ts";
-import { done, failed, isRefusal, type Outcome } from "./outcome.ts";
+import { done, failed, type Outcome } from "./outcome.ts";
 import { checkQuota } from "./quota.ts";
 import type { State } from "./state.ts";
 

@@ -1,11 +1,10 @@
 import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { BTF_KIND } from "../maps/btf_types.ts";
 import type { SpecialField, SpecialKind } from "../maps/map.ts";
-import { Refusal, refuse } from "../maps/refusal.ts";
+import { isRefusal, Refusal, refuse } from "../maps/refusal.ts";
 import type { Btf } from "./btf.ts";
 import { Finder } from "./field_finder.ts";
 import { FIELDS, type Field, type FieldKind } from "./fields.ts";
-import { isRefusal } from "./outcome.ts";
 
 /** The fields in values that only programs touch: btf_parse_fields() and what calls it, kernel/bpf/btf.c. */
 

@@ -1,8 +1,8 @@
 import { errnoName } from "../../src/abi/errno.ts";
 import { readHost } from "../../src/host.ts";
+import { isRefusal } from "../../src/maps/refusal.ts";
 import { Bpf, openBpf } from "../../src/mirror/bpf.ts";
 import { checkedBtf } from "../../src/syscall/btf_check.ts";
-import { isRefusal } from "../../src/syscall/outcome.ts";
 import { Warned } from "../../src/syscall/special_fields.ts";
 import { BtfGenerator } from "./btf_random.ts";
 
