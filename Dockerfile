@@ -20,5 +20,5 @@ VOLUME /data
 USER node
 EXPOSE 8620
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \
-  CMD ["node", "src/health_main.ts"]
+  CMD ["node", "src/cli/health.ts"]
 CMD ["node", "src/main.ts"]

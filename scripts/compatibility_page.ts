@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
+import { HOST, Service } from "../conformance/service.ts";
+import { BTF_BLOB } from "../conformance/stream_btf.ts";
 import { BPF_F, BPF_MAP_TYPE } from "../src/abi/bpf.ts";
-import { HOST, Service } from "../test/conformance/service.ts";
-import { BTF_BLOB } from "../test/conformance/stream_btf.ts";
 import { SAMPLES, type Sample, type ServedType } from "./compatibility_maps.ts";
 
 /** COMPATIBILITY.md: what each map type answers to each command, found out by asking the service. */
@@ -139,7 +139,7 @@ interface Judgement {
 }
 
 function judgement(): Judgement {
-  return JSON.parse(readFileSync(new URL("../test/conformance/judged.json", import.meta.url), "utf8")) as Judgement;
+  return JSON.parse(readFileSync(new URL("../conformance/judged.json", import.meta.url), "utf8")) as Judgement;
 }
 
 function short(type: ServedType): string {
@@ -163,7 +163,7 @@ export function compatibilityPage(): string {
     "Written by `npm run compatibility`, which asks the service itself; a test keeps this page as it is printed.",
     "",
     `The judge is Linux ${judged.kernel}: ${total.toLocaleString("en")} random commands (${judged.date}; ${judged.seeds.length} seeds, in`,
-    "`test/conformance/judged.json`) and the recorded transcripts in `test/transcripts/` were answered alike, down to errno, bytes",
+    "`conformance/judged.json`) and the recorded transcripts in `conformance/transcripts/` were answered alike, down to errno, bytes",
     "and counts. `npm run conformance` asks the kernel that you run it on.",
     "",
     "## Commands by map type",

@@ -1,13 +1,13 @@
 import { parseArgs } from "node:util";
-import { judgeRandomBtf } from "../test/conformance/btf_judge.ts";
-import { record } from "../test/conformance/judged.ts";
-import { compareRandomly } from "../test/conformance/random.ts";
-import { STREAM_TYPES, type StreamType } from "../test/conformance/shapes.ts";
+import { judgeRandomBtf } from "../conformance/btf_judge.ts";
+import { record } from "../conformance/judged.ts";
+import { compareRandomly } from "../conformance/random.ts";
+import { STREAM_TYPES, type StreamType } from "../conformance/shapes.ts";
 import { unfitForKernel } from "../test/support/bpffs.ts";
 
 /**
  * Random commands to the service and to the live kernel: npm run conformance -- --types HASH,ARRAY --commands 100000 --seed 1
- * With --record a run without a difference is added to test/conformance/judged.json.
+ * With --record a run without a difference is added to conformance/judged.json.
  * With --btf 100000 random BTF instead, until the kernel has taken so many blobs and refused as many.
  */
 const { values } = parseArgs({

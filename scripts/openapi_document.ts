@@ -2,17 +2,17 @@ import { Callers } from "../src/access/callers.ts";
 import { UNLIMITED } from "../src/access/quotas.ts";
 import { readSettings } from "../src/config.ts";
 import { Turns } from "../src/engine/turn_queue.ts";
-import { Refusals } from "../src/http/access.ts";
 import { buildApp } from "../src/http/app.ts";
-import { tcpIdentity } from "../src/http/auth.ts";
-import type { OpenApiVersion } from "../src/http/document.ts";
-import { Flight } from "../src/http/flight.ts";
-import { Jobs } from "../src/http/jobs.ts";
-import { LogStreams } from "../src/http/log_streams.ts";
-import { Metrics } from "../src/http/metrics.ts";
-import { Replays } from "../src/http/replays.ts";
-import { UnderWay } from "../src/http/under_way.ts";
-import { UnknownCallers } from "../src/http/unknown_callers.ts";
+import { Jobs } from "../src/http/jobs/jobs.ts";
+import { Replays } from "../src/http/jobs/replays.ts";
+import { Refusals } from "../src/http/server/access.ts";
+import { tcpIdentity } from "../src/http/server/auth.ts";
+import type { OpenApiVersion } from "../src/http/server/document.ts";
+import { Flight } from "../src/http/server/flight.ts";
+import { Metrics } from "../src/http/server/metrics.ts";
+import { UnderWay } from "../src/http/server/under_way.ts";
+import { UnknownCallers } from "../src/http/server/unknown_callers.ts";
+import { LogStreams } from "../src/http/streams/log_streams.ts";
 import { VERSION } from "../src/version.ts";
 
 /** The document as the service with its default settings serves it, or of another version of OpenAPI. */

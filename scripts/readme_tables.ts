@@ -1,5 +1,5 @@
 import { SETTINGS } from "../src/config.ts";
-import { METRICS } from "../src/http/metrics.ts";
+import { METRICS } from "../src/http/server/metrics.ts";
 
 /** The README's table of settings, a row each. */
 export function settingsTable(): string {

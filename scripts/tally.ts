@@ -168,14 +168,14 @@ function chosen(): Map<string, readonly string[]> {
   return found;
 }
 
-/** The text of a file, and of all below test/ that it imports. */
+/** The text of a file, and of all below test/ and conformance/ that it imports. */
 function withImports(file: string, read: Map<string, string>): readonly string[] {
   if (read.has(file)) return [];
   const text = readFileSync(file, "utf8");
   read.set(file, text);
   for (const [, from] of text.matchAll(/from "(\.[^"]+\.ts)"/g)) {
     const imported = join(dirname(file), from as string);
-    if (!relative(join(ROOT, "test"), imported).startsWith("..")) withImports(imported, read);
+    if (/^(test|conformance)\//.test(relative(ROOT, imported))) withImports(imported, read);
   }
   return [...read.values()];
 }

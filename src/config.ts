@@ -1,6 +1,6 @@
 import { BTF_BYTES_MAX } from "./abi/limits.ts";
 import { type Limits, QUOTAS, type QuotaName } from "./access/quotas.ts";
-import { isKeyName } from "./log/note.ts";
+import { isKeyName } from "./tlog/note.ts";
 
 export interface Settings {
   readonly host: string;

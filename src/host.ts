@@ -1,9 +1,9 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { availableParallelism, totalmem } from "node:os";
+import { Btf } from "./btf/btf.ts";
+import { undestroyed } from "./btf/objects.ts";
 import type { Host } from "./maps/map.ts";
 import { isRefusal } from "./maps/refusal.ts";
-import { Btf } from "./syscall/btf.ts";
-import { undestroyed } from "./syscall/btf_objects.ts";
 
 const PAGE_BYTES = 4096;
 

@@ -7,54 +7,54 @@ import { SERVICE_NAME, scopeTexts } from "./access/caller.ts";
 import { Callers } from "./access/callers.ts";
 import type { Line } from "./access/tokens_file.ts";
 import { archiveFilesIn } from "./archive/archive.ts";
-import type { ArchivedPlaces } from "./archived_log.ts";
-import { ThreadedArchiver } from "./archiver.ts";
-import { CallersFile } from "./callers_file.ts";
-import { checkpointRecorder } from "./checkpoint_events.ts";
 import { WitnessConnection } from "./client/witness.ts";
 import { limitsOf, readSettings, type Settings, settingWarnings } from "./config.ts";
-import { Connections } from "./connections.ts";
-import { checkWritten } from "./data_version.ts";
-import { ArchivedClient } from "./engine/archived_client.ts";
+import type { ArchivedPlaces } from "./data/archived_log.ts";
+import { ThreadedArchiver } from "./data/archiver.ts";
+import { ownToken } from "./data/own_access.ts";
+import { checkWritten } from "./data/version.ts";
 import { EventsArchived } from "./engine/archives.ts";
 import { EngineClient } from "./engine/client.ts";
-import { Degraded } from "./engine/degraded.ts";
-import { PastClient } from "./engine/past_client.ts";
 import { Turns } from "./engine/turn_queue.ts";
-import { WholeEvents } from "./engine/whole_events.ts";
-import { WholePast } from "./engine/whole_past.ts";
 import type { FromEngine, ToEngine } from "./engine/worker.ts";
-import type { EngineData } from "./engine_main.ts";
-import { Refusals } from "./http/access.ts";
+import { checkData } from "./files/entries.ts";
+import { makePrivate, narrowFiles, UMASK } from "./files/modes.ts";
 import { buildApp, unixServer } from "./http/app.ts";
-import { identityAt, socketIdentity, tcpIdentity } from "./http/auth.ts";
-import { ClientCertificates } from "./http/client_certificates.ts";
-import { Flight } from "./http/flight.ts";
-import { Jobs } from "./http/jobs.ts";
-import { checkListen, listenOnSocket, socketPath } from "./http/listen.ts";
-import { LogStreams } from "./http/log_streams.ts";
-import { Metrics } from "./http/metrics.ts";
-import { Replays } from "./http/replays.ts";
-import { UnderWay } from "./http/under_way.ts";
-import { UnknownCallers } from "./http/unknown_callers.ts";
+import { Jobs } from "./http/jobs/jobs.ts";
+import { Replays } from "./http/jobs/replays.ts";
+import { Refusals } from "./http/server/access.ts";
+import { identityAt, socketIdentity, tcpIdentity } from "./http/server/auth.ts";
+import { ClientCertificates } from "./http/server/client_certificates.ts";
+import { Flight } from "./http/server/flight.ts";
+import { checkListen, listenOnSocket, socketPath } from "./http/server/listen.ts";
+import { Metrics } from "./http/server/metrics.ts";
+import { UnderWay } from "./http/server/under_way.ts";
+import { UnknownCallers } from "./http/server/unknown_callers.ts";
+import { LogStreams } from "./http/streams/log_streams.ts";
+import { ArchivedClient } from "./index/archived_client.ts";
+import { ThreadedEventReader } from "./index/client.ts";
+import { WholeEvents } from "./index/whole_events.ts";
 import type { Ledger } from "./log/position.ts";
 import { ClientProcesses } from "./mirror/client_processes.ts";
 import { checkDescriptors, connectionsMax } from "./mirror/descriptor_limit.ts";
 import { ObjectOpener } from "./mirror/object_opener.ts";
 import { openPlaces } from "./mirror/real_objects.ts";
-import type { OpenerData } from "./opener_main.ts";
-import { ownToken } from "./own_access.ts";
-import { checkData } from "./plain_files.ts";
-import { makePrivate, narrowFiles, UMASK } from "./private_files.ts";
-import { openTargetIn } from "./replay_targets.ts";
-import { checkSettingFiles } from "./setting_files.ts";
-import { ThreadedEventReader } from "./sqlite/event_reader.ts";
-import { ThreadedTree } from "./sqlite/threaded_tree.ts";
-import { ThreadGate } from "./thread_gate.ts";
-import { TlsFiles } from "./tls_files.ts";
+import { Connections } from "./net/connections.ts";
+import { PastClient } from "./past/client.ts";
+import { WholePast } from "./past/whole_past.ts";
+import { CallersFile } from "./service/callers_file.ts";
+import { checkpointRecorder } from "./service/checkpoint_events.ts";
+import { openTargetIn } from "./service/replay_targets.ts";
+import { checkSettingFiles } from "./service/setting_files.ts";
+import { TlsFiles } from "./service/tls_files.ts";
+import { Witnesses, type WitnessTold } from "./service/witnesses.ts";
+import { readWitnesses } from "./service/witnesses_file.ts";
+import { Degraded } from "./supervisor/degradation.ts";
+import { ThreadGate } from "./supervisor/gate.ts";
+import type { EngineData } from "./threads/engine.ts";
+import type { OpenerData } from "./threads/object_opener.ts";
+import { ThreadedTree } from "./tree/client.ts";
 import { VERSION } from "./version.ts";
-import { Witnesses, type WitnessTold } from "./witnesses.ts";
-import { readWitnesses } from "./witnesses_file.ts";
 
 const USAGE = `usage: npm start [-- --rebuild]
   --rebuild   make the state again from the log
@@ -105,7 +105,7 @@ async function start(): Promise<void> {
   const metrics = new Metrics();
   const degraded = new Degraded((fault, message) => logger[fault === null ? "info" : "error"]({ ...fault }, message));
   const started = performance.now();
-  const worker = thread("engine_main.ts", { settings, rebuild } satisfies EngineData);
+  const worker = thread("threads/engine.ts", { settings, rebuild } satisfies EngineData);
   const recovered = engineReady(worker);
   // Awaited below; whatever fails before that is told first.
   recovered.catch(() => {});
@@ -115,9 +115,13 @@ async function start(): Promise<void> {
   const rule = { events: checkpointEvents, seconds: checkpointSeconds };
   const readerGate = new ThreadGate();
   const report = (message: string): void => logger.error(message);
-  const kept = new ThreadedEventReader(gated("reader_main.ts", readerGate, { data }), report, degraded.teller("index"));
+  const kept = new ThreadedEventReader(
+    gated("threads/reader.ts", readerGate, { data }),
+    report,
+    degraded.teller("index"),
+  );
   const places = { data, archive: settings.archive, foreign: false } satisfies ArchivedPlaces;
-  const archived = new ArchivedClient(() => thread("archived_main.ts", places), report);
+  const archived = new ArchivedClient(() => thread("threads/archived.ts", places), report);
   const events = new WholeEvents(kept, archived);
   const callerLimits = limitsOf(settings);
   const bulk = { flight: new Flight(settings), turns: new Turns() };
@@ -125,11 +129,11 @@ async function start(): Promise<void> {
   // The engine may ask it before it has recovered.
   const pastGate = new ThreadGate();
   const past = new PastClient(
-    gated("past_main.ts", pastGate, { data, archived: null }),
+    gated("threads/past.ts", pastGate, { data, archived: null }),
     report,
     degraded.teller("history"),
   );
-  const whole = new PastClient(() => thread("past_main.ts", { data, gate: null, archived: places }), report, null);
+  const whole = new PastClient(() => thread("threads/past.ts", { data, gate: null, archived: places }), report, null);
   worker.on("message", (message: FromEngine) => {
     if (message.kind === "past") pastGate.open();
     if (message.kind === "past") answerPast(past, worker, message);
@@ -141,7 +145,7 @@ async function start(): Promise<void> {
   const treeGate = new ThreadGate();
   const known = readWitnesses(settings.witnesses);
   const vkeys = known.flatMap(({ keys }) => keys.map(({ vkey }) => vkey));
-  const treeThread = gated("tree_main.ts", treeGate, { data, origin, rule, witnesses: vkeys });
+  const treeThread = gated("threads/tree.ts", treeGate, { data, origin, rule, witnesses: vkeys });
   const tree = new ThreadedTree(treeThread, {
     report,
     record,
@@ -316,7 +320,7 @@ function gated<Data extends object>(file: string, { memory }: ThreadGate, data: 
 function openerOf({ data, openRoots }: Settings, gate: ThreadGate, report: (message: string) => void): ObjectOpener {
   const workerData = { data, openRoots, gate: gate.memory } satisfies OpenerData;
   const start = (): Worker =>
-    new Worker(new URL("opener_main.ts", import.meta.url), { workerData, trackUnmanagedFds: false });
+    new Worker(new URL("threads/object_opener.ts", import.meta.url), { workerData, trackUnmanagedFds: false });
   return new ObjectOpener(start, openPlaces({ data, openRoots }), report);
 }
 

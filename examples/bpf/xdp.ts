@@ -1,5 +1,5 @@
 import { errnoName } from "../../src/abi/errno.ts";
-import type { Bpf } from "../../src/mirror/bpf.ts";
+import type { Bpf } from "../../src/native/bpf.ts";
 
 const BPF_PROG_LOAD = 5;
 const BPF_PROG_TEST_RUN = 10;

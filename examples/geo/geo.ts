@@ -1,5 +1,5 @@
 import { Presets, SingleBar } from "cli-progress";
-import { ownTokenFile, readOwnToken } from "../../src/own_access.ts";
+import { ownTokenFile, readOwnToken } from "../../src/data/own_access.ts";
 import { OwnService } from "../service.ts";
 import { GeoProgram } from "./program.ts";
 import { dotted, prefixesOf, type Range, RangeList, readRanges, trieKey } from "./ranges.ts";

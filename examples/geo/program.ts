@@ -1,5 +1,5 @@
 import { errnoName } from "../../src/abi/errno.ts";
-import { type Bpf, openBpf } from "../../src/mirror/bpf.ts";
+import { type Bpf, openBpf } from "../../src/native/bpf.ts";
 import {
   add,
   assemble,

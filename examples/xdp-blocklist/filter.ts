@@ -1,6 +1,6 @@
 import { BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
 import { errnoName } from "../../src/abi/errno.ts";
-import { type Bpf, openBpf } from "../../src/mirror/bpf.ts";
+import { type Bpf, openBpf } from "../../src/native/bpf.ts";
 import {
   add,
   addAtomically,

@@ -1,8 +1,8 @@
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { readSmall, writeWhole } from "../files.ts";
+import { readSmall, writeWhole } from "../files/contents.ts";
+import { checkEntries, type Kind } from "../files/entries.ts";
 import type { EventRow } from "../log/event.ts";
-import { checkEntries, type Kind } from "../plain_files.ts";
 import { readName } from "./names.ts";
 import { readSegment, type Segment } from "./segment.ts";
 import { readSums, SUMS, type Summed } from "./sums.ts";

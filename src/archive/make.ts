@@ -3,7 +3,7 @@ import { existsSync, linkSync, mkdirSync, readdirSync, rmSync, writeFileSync } f
 import { join } from "node:path";
 import { type ArchiveAttr, type ArchivePlan, ArchiveRefused, type ArchiveSource } from "../engine/archives.ts";
 import type { StateStore } from "../engine/ports.ts";
-import { copyContents, sha256Of, sync } from "../files.ts";
+import { copyContents, sha256Of, sync } from "../files/contents.ts";
 import type { EventRow } from "../log/event.ts";
 import type { Host } from "../maps/map.ts";
 import { Archive, archivedLog, markArchive } from "./archive.ts";

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { Archived } from "../engine/archives.ts";
 import type { StateStore } from "../engine/ports.ts";
-import { sha256Of } from "../files.ts";
+import { sha256Of } from "../files/contents.ts";
 import type { Host } from "../maps/map.ts";
 import { Archive } from "./archive.ts";
 import { fold, load } from "./fold.ts";

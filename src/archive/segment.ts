@@ -5,7 +5,7 @@ import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { constants, createZstdDecompress, zstdCompressSync, zstdDecompressSync } from "node:zlib";
-import { AS_IT_IS } from "../files.ts";
+import { AS_IT_IS } from "../files/contents.ts";
 import type { EventRow } from "../log/event.ts";
 import { readEventLine } from "./event_line.ts";
 import type { Summed } from "./sums.ts";

@@ -3,7 +3,7 @@ import { createReadStream, createWriteStream } from "node:fs";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { constants, createZstdCompress, createZstdDecompress } from "node:zlib";
-import { openPlain, sync } from "../files.ts";
+import { openPlain, sync } from "../files/contents.ts";
 import type { Cell } from "../maps/cells.ts";
 
 /** Of which log a state is, right after which event, and how its cells are laid out. */

@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { readSmall, writeWhole } from "../files.ts";
+import { readSmall, writeWhole } from "../files/contents.ts";
 import { type ArchiveFile, readName } from "./names.ts";
 
 /** Which files an archive has, as `sha256sum -c` takes it. A file that is not listed is not the archive's. */

@@ -1,8 +1,8 @@
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { readSmall, sync } from "../files.ts";
-import { HASH_BYTES } from "../log/merkle.ts";
-import { readTilePath, TILE_HASHES, type TileName, tilePath } from "../log/tiles.ts";
+import { readSmall, sync } from "../files/contents.ts";
+import { HASH_BYTES } from "../tlog/merkle.ts";
+import { readTilePath, TILE_HASHES, type TileName, tilePath } from "../tlog/tiles.ts";
 
 /** Hashes of a tile of the log's tree, as many as it has; undefined where it has no such tile. */
 export type TileSource = (level: number, index: number) => Buffer | undefined;

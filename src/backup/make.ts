@@ -12,11 +12,11 @@ import {
 } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import Sqlite from "better-sqlite3";
-import { copyContents, sha256Of, sync } from "../files.ts";
-import { KEY_FILE, NEXT_KEY_FILE } from "../log_key.ts";
-import { checkData } from "../plain_files.ts";
+import { KEY_FILE, NEXT_KEY_FILE } from "../data/log_key.ts";
+import { copyContents, sha256Of, sync } from "../files/contents.ts";
+import { checkData } from "../files/entries.ts";
 import { VERSION } from "../version.ts";
-import { keptFiles, LOG_FILE } from "./kept.ts";
+import { keptFiles, LOG_FILE } from "./contents.ts";
 import { MANIFEST, type Manifest, type ManifestFile, readLogEnd } from "./manifest.ts";
 
 const BYTES = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";

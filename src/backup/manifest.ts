@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import Sqlite from "better-sqlite3";
-import { isKept, LOG_FILE } from "./kept.ts";
+import { isKept, LOG_FILE } from "./contents.ts";
 
 export const MANIFEST = "manifest.json";
 

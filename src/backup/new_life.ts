@@ -1,14 +1,14 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { LogTree } from "../engine/log_tree.ts";
-import { treeRoot } from "../log/merkle.ts";
-import { notedCheckpoint, publicKeyOf, signerOf } from "../log/note.ts";
-import { subtreesOf } from "../log/tiles.ts";
-import { KEY_FILE, openLogKey, settleKey } from "../log_key.ts";
+import { KEY_FILE, openLogKey, settleKey } from "../data/log_key.ts";
 import { BRANCH } from "../sqlite/facts.ts";
 import { giveNewLife } from "../sqlite/life.ts";
 import { SqliteLogRows, unrecorded } from "../sqlite/log_rows.ts";
 import { SqliteTreeStore, TreeFile } from "../sqlite/tree_store.ts";
+import { treeRoot } from "../tlog/merkle.ts";
+import { notedCheckpoint, publicKeyOf, signerOf } from "../tlog/note.ts";
+import { subtreesOf } from "../tlog/tiles.ts";
+import { LogTree } from "../tree/log_tree.ts";
 
 const TREE_FILE = "tree.sqlite";
 

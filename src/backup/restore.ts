@@ -2,12 +2,12 @@ import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from
 import { dirname, join } from "node:path";
 import Sqlite from "better-sqlite3";
 import { ARCHIVE_FOLDER, kindInArchive } from "../archive/archive.ts";
-import { copyContents, sha256Of, sync } from "../files.ts";
-import { asOwner, foreignOwner, giveTo } from "../owner.ts";
-import { checkData, checkEntries, type Kind } from "../plain_files.ts";
+import { copyContents, sha256Of, sync } from "../files/contents.ts";
+import { checkData, checkEntries, type Kind } from "../files/entries.ts";
+import { asOwner, foreignOwner, giveTo } from "../files/owner.ts";
 import { logSchemaFindings } from "../sqlite/event_log.ts";
 import { holdLock } from "../sqlite/lock.ts";
-import { isKept, LOG_FILE } from "./kept.ts";
+import { isKept, LOG_FILE } from "./contents.ts";
 import { MANIFEST, type Manifest, readLogEnd, readManifest } from "./manifest.ts";
 import { beginNewLife } from "./new_life.ts";
 

@@ -1,10 +1,10 @@
 import { type Command, Option } from "commander";
 import type { ArchiveProgress } from "../archive/make.ts";
-import { archiveStopped } from "../archiving.ts";
 import { archiveByService } from "../client/archive_job.ts";
 import { visible } from "../codec/visible.ts";
+import { archiveStopped } from "../data/archive_job.ts";
 import { type ArchiveAttr, ArchiveRefused } from "../engine/archives.ts";
-import { becomeOwner } from "../owner.ts";
+import { becomeOwner } from "../files/owner.ts";
 import { dataOption } from "./data_option.ts";
 import { Progress } from "./progress.ts";
 import { tokenOption, urlOption } from "./service_options.ts";

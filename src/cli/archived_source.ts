@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { ARCHIVE_FOLDER, type Archive, openArchive } from "../archive/archive.ts";
+import { checkData } from "../files/entries.ts";
 import type { EventRow } from "../log/event.ts";
-import { checkData } from "../plain_files.ts";
 import type { Selection } from "../replay/selection.ts";
 import { between, type Source } from "../replay/source.ts";
 import { LogSource } from "../sqlite/log_source.ts";

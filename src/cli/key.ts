@@ -1,6 +1,6 @@
 import type { Command } from "commander";
-import { becomeOwner } from "../owner.ts";
-import { type RotatedKey, rotateKey } from "../rotate_key.ts";
+import { type RotatedKey, rotateKey } from "../data/key_rotation.ts";
+import { becomeOwner } from "../files/owner.ts";
 import { InUse } from "../sqlite/lock.ts";
 import { dataOption } from "./data_option.ts";
 

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { InvalidArgumentError, Option } from "commander";
-import { readVkey, type Verifier } from "../log/note.ts";
+import { readVkey, type Verifier } from "../tlog/note.ts";
 
 /** --key, by which a log's signatures are known: as GET /v1/log has it in `vkey`, or a file with that. */
 export function keyOption(description: string): Option {

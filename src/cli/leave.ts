@@ -2,10 +2,10 @@ import type { Command } from "commander";
 import { visible } from "../codec/visible.ts";
 import type { Inventory, MapPin } from "../mirror/inventory.ts";
 import { FOREIGN_MAX } from "../mirror/listing.ts";
-import { leaveOffline, lookOffline, type Offline, type OnHost } from "../mirror_offline.ts";
 import { InUse } from "../sqlite/lock.ts";
 import { bpffsOption } from "./bpffs_option.ts";
 import { dataOption } from "./data_option.ts";
+import { leaveOffline, lookOffline, type Offline, type OnHost } from "./offline_mirror.ts";
 import { EXIT } from "./subcommand.ts";
 
 interface Options extends Offline {

@@ -1,6 +1,6 @@
 import { Command } from "commander";
 import { visible } from "../codec/visible.ts";
-import { UMASK } from "../private_files.ts";
+import { UMASK } from "../files/modes.ts";
 import { VERSION } from "../version.ts";
 import { EXIT } from "./subcommand.ts";
 import { addSubcommands } from "./subcommands.ts";

@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError } from "commander";
 import { archivedLog } from "../archive/archive.ts";
-import { logOf, makeProof, type ProofPlaces } from "../offline_proof.ts";
-import { becomeOwner } from "../owner.ts";
+import { logOf, makeProof, type ProofPlaces } from "../data/offline_proof.ts";
+import { becomeOwner } from "../files/owner.ts";
 import { archiveOption } from "./archive_option.ts";
 import { dataOption } from "./data_option.ts";
 

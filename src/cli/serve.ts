@@ -28,7 +28,7 @@ export function addServe(program: Command): void {
     .action(async ({ readOnly, rebuild }: Options, command: Command) => {
       if (readOnly !== undefined && rebuild === true)
         command.error("error: --rebuild changes what --read-only does not");
-      if (readOnly !== undefined) return (await import("../read_only_main.ts")).serveReadOnly(readOnly);
+      if (readOnly !== undefined) return (await import("../service/read_only.ts")).serveReadOnly(readOnly);
       // What npm start runs takes the words behind its own name.
       process.argv.splice(2, Number.POSITIVE_INFINITY, ...(rebuild === true ? ["--rebuild"] : []));
       await import("../main.ts");

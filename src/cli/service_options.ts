@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { InvalidArgumentError, Option } from "commander";
 import type { Service } from "../client/ask.ts";
 import { SETTINGS } from "../config.ts";
-import { ownSocketFile, ownTokenFile, readOwnToken } from "../own_access.ts";
+import { ownSocketFile, ownTokenFile, readOwnToken } from "../data/own_access.ts";
 
 /** A service as it listens on TCP if nothing is set. */
 const DEFAULT_URL = `http://${SETTINGS.host.fallback}:${SETTINGS.port.fallback}`;

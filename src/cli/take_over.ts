@@ -1,10 +1,10 @@
 import type { Command } from "commander";
 import { takeOverByService } from "../client/mirror_orders.ts";
 import { visible } from "../codec/visible.ts";
-import { takeOverOffline } from "../mirror_offline.ts";
 import { InUse } from "../sqlite/lock.ts";
 import { bpffsOption } from "./bpffs_option.ts";
 import { dataOption } from "./data_option.ts";
+import { takeOverOffline } from "./offline_mirror.ts";
 import { tokenOption, urlOption } from "./service_options.ts";
 
 interface Options {

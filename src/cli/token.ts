@@ -4,8 +4,8 @@ import { dirname } from "node:path";
 import { type Command, Option } from "commander";
 import { SCOPES } from "../access/scopes.ts";
 import { parseTokens } from "../access/tokens_file.ts";
-import { sync } from "../files.ts";
-import { foreignOwner, giveTo } from "../owner.ts";
+import { sync } from "../files/contents.ts";
+import { foreignOwner, giveTo } from "../files/owner.ts";
 
 interface Options {
   readonly scopes: string;

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
-import { type BegunTree, beginTree } from "../begin_tree.ts";
-import { becomeOwner } from "../owner.ts";
+import { becomeOwner } from "../files/owner.ts";
 import { InUse } from "../sqlite/lock.ts";
+import { type BegunTree, beginTree } from "../verify/new_tree.ts";
 import { archiveOption } from "./archive_option.ts";
 import { dataOption } from "./data_option.ts";
 

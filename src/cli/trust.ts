@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { cosignaturesIn, countWitnesses, readWitnessKey, type WitnessKey } from "../log/cosignature.ts";
+import { cosignaturesIn, countWitnesses, readWitnessKey, type WitnessKey } from "../tlog/cosignature.ts";
 import { EXIT } from "./subcommand.ts";
 
 /** --witness and --quorum as they were given. */

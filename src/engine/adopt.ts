@@ -3,10 +3,10 @@ import type { DriftPolicy, MapType, OnReplace } from "../maps/map.ts";
 import { mapType } from "../maps/types.ts";
 import type { Who } from "../syscall/command.ts";
 import { BPFFS } from "../syscall/pins.ts";
+import { MADE, Whole } from "./atomic_requests.ts";
 import { updates } from "./batches.ts";
 import { createAttr } from "./create_attr.ts";
 import type { NotDone, Request } from "./engine.ts";
-import { MADE, Whole } from "./made.ts";
 import type { ForeignElement, ForeignMap, ForeignName, MirrorRefusal } from "./ports.ts";
 
 /** Which kernel map is to be taken over, where its map is pinned in the ledger (null: by its name), and who asks. */

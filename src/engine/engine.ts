@@ -7,9 +7,10 @@ import { type Limits, UNLIMITED } from "../access/quotas.ts";
 import type { Scope } from "../access/scopes.ts";
 import { nextTime } from "../log/clock_step.ts";
 import { type Event, eventRow } from "../log/event.ts";
+import { addsNoCells, READS, touchedMaps } from "../log/event_subjects.ts";
 import { keptInput } from "../log/kept_input.ts";
-import { addsNoCells, READS, touchedMaps } from "../log/touched.ts";
 import type { Host, MapRecord } from "../maps/map.ts";
+import { faultIn, type PartFault } from "../supervisor/derived_parts.ts";
 import { withoutAbsent } from "../syscall/batch.ts";
 import type {
   Action,
@@ -26,12 +27,11 @@ import { asRead, checkSession } from "../syscall/guards.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import { permit } from "../syscall/permission.ts";
 import { type DeferredPiece, type SessionRecord, State, sendsToInterfaces } from "../syscall/state.ts";
+import { type Made, noteMade, withMade } from "./atomic_requests.ts";
 import type { CellTable } from "./cell_table.ts";
-import { faultIn, type PartFault } from "./derived.ts";
 import { ChangeList, IGNORE } from "./followers.ts";
 import { KernelMaps } from "./kernel_maps.ts";
 import { Leases } from "./leases.ts";
-import { type Made, noteMade, withMade } from "./made.ts";
 import { MirrorSources } from "./mirror_sources.ts";
 import { Moments } from "./moments.ts";
 import { withOccupied } from "./occupied.ts";

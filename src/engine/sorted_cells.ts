@@ -1,5 +1,5 @@
+import { asBuffer } from "../log/row_transfer.ts";
 import type { CellKey } from "../maps/cells.ts";
-import { asBuffer } from "./crossed.ts";
 
 /** What a cell has become: its bytes, or null: it is no more. */
 export type Change = Buffer | null;

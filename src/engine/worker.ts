@@ -1,8 +1,8 @@
 import type { MessagePort } from "node:worker_threads";
 import { CMD } from "../abi/service.ts";
 import type { Ledger } from "../log/position.ts";
+import type { PartFault, PartName } from "../supervisor/derived_parts.ts";
 import type { AskPast } from "./asked_past.ts";
-import type { PartFault, PartName } from "./derived.ts";
 import type { Engine, Reply, Request } from "./engine.ts";
 import { FrameWriter, readRequests } from "./frames.ts";
 import { BUG, LargeCommands } from "./large_commands.ts";

@@ -17,9 +17,9 @@ import {
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { open, type RangeOptions, type RootDatabase, type RootDatabaseOptionsWithPath } from "lmdb";
-import { Damaged, faultIn } from "../engine/derived.ts";
 import type { ChangedCells, StateStore } from "../engine/ports.ts";
 import type { Cell, CellKey } from "../maps/cells.ts";
+import { Damaged, faultIn } from "../supervisor/derived_parts.ts";
 import { pageFault } from "./page_check.ts";
 
 const { R_OK, W_OK } = constants;

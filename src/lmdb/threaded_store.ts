@@ -1,9 +1,9 @@
 import type { Worker } from "node:worker_threads";
-import { AskedThread } from "../engine/asked_thread.ts";
 import type { CellTable } from "../engine/cell_table.ts";
 import type { StateStore } from "../engine/ports.ts";
 import { type CellMemory, SortedCells } from "../engine/sorted_cells.ts";
 import type { Cell, CellKey } from "../maps/cells.ts";
+import { AskedThread } from "../supervisor/asked_thread.ts";
 import type { LmdbStore, StoreWriter } from "./store.ts";
 
 interface Written {

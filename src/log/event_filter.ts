@@ -1,5 +1,5 @@
 import type { EventRow } from "./event.ts";
-import { effectsIn, hasChanged, READS, touchedMaps } from "./touched.ts";
+import { effectsIn, hasChanged, READS, touchedMaps } from "./event_subjects.ts";
 
 /** Which events: those that match every field given. */
 export interface EventFilter {

@@ -1,7 +1,7 @@
 import { hash } from "node:crypto";
+import { HASH_BYTES } from "../tlog/merkle.ts";
 import { CanonicalWriter, type RowBytes, rowBytes } from "./canonical.ts";
 import type { EventRow } from "./event.ts";
-import { HASH_BYTES } from "./merkle.ts";
 
 /** Which ledger a position is in: the facts `id` and `life`. */
 export interface Ledger {

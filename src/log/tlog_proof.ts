@@ -1,7 +1,7 @@
+import { HASH_BYTES, leafHash, provesInclusion } from "../tlog/merkle.ts";
+import { type Checkpoint, noteParts, openNote, readBase64, readCheckpoint, type Verifier } from "../tlog/note.ts";
 import { entryOf, readCanonical } from "./canonical.ts";
 import type { EventRow } from "./event.ts";
-import { HASH_BYTES, leafHash, provesInclusion } from "./merkle.ts";
-import { type Checkpoint, noteParts, openNote, readBase64, readCheckpoint, type Verifier } from "./note.ts";
 
 /** Proofs that an event is in the log: https://c2sp.org/tlog-proof, with its canonical bytes as the extra data. */
 

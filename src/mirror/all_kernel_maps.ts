@@ -2,12 +2,12 @@ import { ERRNO } from "../abi/errno.ts";
 import type { KernelMapFacts } from "../engine/ports.ts";
 import { isOfMaps } from "../maps/inner_maps.ts";
 import type { InnerShape } from "../maps/map.ts";
+import type { MapInfo } from "../native/map_info.ts";
 import { isFrozenFd } from "./fdinfo.ts";
 import { BY_ID, cannotHold, type KnownMaps, type NoForeignMap, none, recordOf, whyNot } from "./foreign.ts";
 import { HolderScan } from "./holders.ts";
 import { shownKey } from "./kernel_elements.ts";
 import type { Making } from "./make.ts";
-import type { MapInfo } from "./map_info.ts";
 import { Pace } from "./pace.ts";
 import { errnoOf } from "./refusal.ts";
 

@@ -1,6 +1,6 @@
+import { checkedBtf } from "../btf/check.ts";
+import { valueWarning, Warned } from "../btf/special_fields.ts";
 import { isRefusal, type Refusal } from "../maps/refusal.ts";
-import { checkedBtf } from "../syscall/btf_check.ts";
-import { valueWarning, Warned } from "../syscall/special_fields.ts";
 
 /**
  * Why the kernel must not be given a blob, or be asked for a map whose values are of a type in it: it would print a

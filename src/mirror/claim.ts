@@ -1,6 +1,6 @@
 import { unlinkSync } from "node:fs";
 import type { LogEnd } from "../engine/ports.ts";
-import type { Bpf } from "./bpf.ts";
+import type { Bpf } from "../native/bpf.ts";
 import { makeDirectories } from "./directories.ts";
 import { foreignPins, type Layout, makeOwn, refusedIn } from "./layout.ts";
 import { DirectoryLock } from "./lock.ts";

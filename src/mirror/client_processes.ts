@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { ERRNO, errnoName } from "../abi/errno.ts";
+import type { Bpf } from "../native/bpf.ts";
 import type { ClientProcess } from "../syscall/command.ts";
-import type { Bpf } from "./bpf.ts";
 import { refusedFor } from "./capability.ts";
 import { bootId, HIDDEN, haveExited, openPidfds, startTimeByPidfd } from "./pidfd.ts";
 

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { ERRNO } from "../abi/errno.ts";
-import type { Bpf } from "./bpf.ts";
+import type { Bpf } from "../native/bpf.ts";
 
 /**
  * How the process's descriptors are shared out, so that neither connections nor what sessions hold can take the ones that the

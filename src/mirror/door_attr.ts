@@ -1,7 +1,7 @@
 import { BPF_ATTR_BYTES, BPF_MAP_TYPE, MAP_INFO, OBJ_NAME_LEN } from "../abi/bpf.ts";
 import type { DoorAttr } from "../codec/door.ts";
-import type { Bpf } from "./bpf.ts";
-import type { Guarded, Room } from "./guarded.ts";
+import type { Bpf } from "../native/bpf.ts";
+import type { Guarded, Room } from "../native/guard_pages.ts";
 
 /** The syscall door's attr as union bpf_attr, with real buffers behind its pointers; and back. */
 

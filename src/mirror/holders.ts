@@ -1,6 +1,6 @@
 import { BPF_CMD } from "../abi/bpf.ts";
 import { ERRNO } from "../abi/errno.ts";
-import type { Bpf } from "./bpf.ts";
+import type { Bpf } from "../native/bpf.ts";
 import { refusedFor } from "./capability.ts";
 import { OuterMap } from "./outer_maps.ts";
 import { atOnce, Pace } from "./pace.ts";

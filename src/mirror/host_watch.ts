@@ -2,7 +2,7 @@ import { lstatSync } from "node:fs";
 import { ERRNO } from "../abi/errno.ts";
 import type { FormerKernelMap, MirrorFinding, MirrorSource, MirrorStatus, MirrorWatch } from "../engine/ports.ts";
 import type { MapRecord } from "../maps/map.ts";
-import type { Bpf } from "./bpf.ts";
+import type { Bpf } from "../native/bpf.ts";
 import { refusedFor } from "./capability.ts";
 import type { KnownMaps } from "./foreign.ts";
 import { HolderScan } from "./holders.ts";

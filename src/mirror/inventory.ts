@@ -1,13 +1,13 @@
 import { type BigIntStats, lstatSync } from "node:fs";
 import { basename, join } from "node:path";
 import type { PinningLedger } from "../engine/ports.ts";
-import type { Bpf } from "./bpf.ts";
+import type { Bpf } from "../native/bpf.ts";
+import type { MapInfo } from "../native/map_info.ts";
 import { isMapFd } from "./fdinfo.ts";
 import type { Layout } from "./layout.ts";
 import { collect, type Listed, namesIn } from "./listing.ts";
 import { otherThan } from "./make.ts";
-import type { MapInfo } from "./map_info.ts";
-import { type Cpus, mirrored } from "./mirrored.ts";
+import { type Cpus, mirrored } from "./map_types.ts";
 import { Pace } from "./pace.ts";
 import { ProgressMap } from "./progress_map.ts";
 import { RefusedKeys } from "./refused_keys.ts";

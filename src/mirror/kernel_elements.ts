@@ -2,8 +2,8 @@ import { ERRNO } from "../abi/errno.ts";
 import type { ElementChange, MirrorRefusal, MirrorScan, MirrorSource, ScanOrder } from "../engine/ports.ts";
 import type { Element, Host, MapRecord } from "../maps/map.ts";
 import { mapType } from "../maps/types.ts";
-import type { Bpf } from "./bpf.ts";
-import type { Cpus, MirroredType, References } from "./mirrored.ts";
+import type { Bpf } from "../native/bpf.ts";
+import type { Cpus, MirroredType, References } from "./map_types.ts";
 
 /** A kernel map, and what there is to know for writing to it. */
 export interface Opened {

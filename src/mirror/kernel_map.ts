@@ -1,12 +1,12 @@
 import type { ElementChange, MirrorRefusal } from "../engine/ports.ts";
 import type { Element, MapRecord } from "../maps/map.ts";
-import type { Bpf } from "./bpf.ts";
+import type { Bpf } from "../native/bpf.ts";
 import { isFrozenFd } from "./fdinfo.ts";
 import { keptElements } from "./kept_elements.ts";
 import { type KernelElements, type Opened, unreadable } from "./kernel_elements.ts";
 import { KeyedElements } from "./keyed_elements.ts";
 import { LineElements } from "./line_elements.ts";
-import type { MirroredType } from "./mirrored.ts";
+import type { MirroredType } from "./map_types.ts";
 import { errnoOf, refusal } from "./refusal.ts";
 
 /** How many elements are gathered before they are written: more would only cost memory. */

@@ -18,7 +18,7 @@ import {
   valueBytesOf,
   type WindowChange,
 } from "./kernel_elements.ts";
-import type { Lacking } from "./mirrored.ts";
+import type { Lacking } from "./map_types.ts";
 import { refusal } from "./refusal.ts";
 
 /** The most that goes into one batch command: nothing else happens in this process until the kernel has done it. */

@@ -1,6 +1,6 @@
 import { lstatSync, rmdirSync, unlinkSync } from "node:fs";
 import { ERRNO, errnoName } from "../abi/errno.ts";
-import type { Bpf } from "./bpf.ts";
+import type { Bpf } from "../native/bpf.ts";
 import { type Inventory, mapPinnedAt } from "./inventory.ts";
 import type { Layout } from "./layout.ts";
 import { errnoOf } from "./refusal.ts";

@@ -1,6 +1,6 @@
 import { closeSync, constants, fstatSync, openSync, readFileSync, statSync } from "node:fs";
 import { ERRNO, errnoName } from "../abi/errno.ts";
-import type { Bpf } from "./bpf.ts";
+import type { Bpf } from "../native/bpf.ts";
 import { refusedIn } from "./layout.ts";
 import { errnoOf } from "./refusal.ts";
 

@@ -1,14 +1,14 @@
 import { BPF_F } from "../abi/bpf.ts";
 import type { MirrorRefusal, MirrorSource } from "../engine/ports.ts";
 import type { Host, InnerShape, MapRecord } from "../maps/map.ts";
-import type { Bpf } from "./bpf.ts";
+import type { Bpf } from "../native/bpf.ts";
+import type { MapInfo } from "../native/map_info.ts";
 import { btfWarning } from "./btf_warning.ts";
 import { neededAt, neededToCreate, type Privilege } from "./capability.ts";
 import { toHold } from "./descriptor_limit.ts";
 import { isMapFd } from "./fdinfo.ts";
 import { KernelMap } from "./kernel_map.ts";
-import type { MapInfo } from "./map_info.ts";
-import { type Cpus, type MirroredType, mirrored, type References } from "./mirrored.ts";
+import { type Cpus, type MirroredType, mirrored, type References } from "./map_types.ts";
 import { refusal } from "./refusal.ts";
 
 /** What kernel maps are made with. */

@@ -1,12 +1,12 @@
 import type { Worker } from "node:worker_threads";
-import { AskedThread } from "../engine/asked_thread.ts";
 import { createAttr } from "../engine/create_attr.ts";
 import type { MirrorRefusal } from "../engine/ports.ts";
 import type { Host, MapRecord } from "../maps/map.ts";
 import { mapType } from "../maps/types.ts";
-import type { Bpf } from "./bpf.ts";
+import type { Bpf } from "../native/bpf.ts";
+import { AskedThread } from "../supervisor/asked_thread.ts";
 import { type Created, createKernelMap, type Wanted } from "./make.ts";
-import { type Cpus, mirrored } from "./mirrored.ts";
+import { type Cpus, mirrored } from "./map_types.ts";
 
 /** Makes kernel maps beside the engine's thread: the kernel takes a second for 250 MiB, and as long as BTF makes it. */
 export interface MapMaker {

@@ -1,9 +1,9 @@
 import { closeSync } from "node:fs";
 import type { Worker } from "node:worker_threads";
 import { errnoName } from "../abi/errno.ts";
-import { AskedThread } from "../engine/asked_thread.ts";
+import type { Bpf } from "../native/bpf.ts";
+import { AskedThread } from "../supervisor/asked_thread.ts";
 import type { Found, HeldObject, ObjectSpec } from "../syscall/command.ts";
-import type { Bpf } from "./bpf.ts";
 import { toHold } from "./descriptor_limit.ts";
 import { isLedgersOwn, notFound } from "./object_table.ts";
 import { closeObject, type OpenPlaces, openRealObject } from "./real_objects.ts";

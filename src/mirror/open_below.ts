@@ -1,6 +1,6 @@
 import { constants } from "node:fs";
 import { ERRNO } from "../abi/errno.ts";
-import { AT_FDCWD, type Bpf } from "./bpf.ts";
+import { AT_FDCWD, type Bpf } from "../native/bpf.ts";
 import type { Privilege } from "./capability.ts";
 
 /**

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { ERRNO, errnoName } from "../abi/errno.ts";
-import { type Bpf, openBpf } from "./bpf.ts";
+import { type Bpf, openBpf } from "../native/bpf.ts";
 import { isShortage } from "./refusal.ts";
 
 const POLLIN = 0x1;

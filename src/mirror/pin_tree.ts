@@ -2,8 +2,8 @@ import { lstatSync, renameSync, rmdirSync, type Stats, unlinkSync } from "node:f
 import { basename, dirname, join } from "node:path";
 import { ERRNO } from "../abi/errno.ts";
 import type { MirrorRefusal } from "../engine/ports.ts";
+import { type Bpf, RENAME } from "../native/bpf.ts";
 import type { Occupied } from "../syscall/command.ts";
-import { type Bpf, RENAME } from "./bpf.ts";
 import { isClosed } from "./capability.ts";
 import { makeDirectories } from "./directories.ts";
 import { isMapFd } from "./fdinfo.ts";

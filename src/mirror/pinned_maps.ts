@@ -1,6 +1,6 @@
 import { lstatSync, readdirSync, readFileSync, readlinkSync, type Stats } from "node:fs";
 import { ERRNO, errnoName } from "../abi/errno.ts";
-import type { Bpf } from "./bpf.ts";
+import type { Bpf } from "../native/bpf.ts";
 import { refusedFor } from "./capability.ts";
 import { type BpffsMount, bpffsMounts, join } from "./mounts.ts";
 import type { Pace } from "./pace.ts";

@@ -2,12 +2,12 @@ import { renameSync, unlinkSync } from "node:fs";
 import { dirname } from "node:path";
 import { BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { ERRNO } from "../abi/errno.ts";
-import { HASH_BYTES } from "../log/merkle.ts";
 import { u32Buffer } from "../maps/common.ts";
-import type { Bpf } from "./bpf.ts";
+import type { Bpf } from "../native/bpf.ts";
+import type { MapInfo, MapShape } from "../native/map_info.ts";
+import { HASH_BYTES } from "../tlog/merkle.ts";
 import { isMapFd } from "./fdinfo.ts";
 import { temporaryFor } from "./layout.ts";
-import type { MapInfo, MapShape } from "./map_info.ts";
 import { errnoOf } from "./refusal.ts";
 
 /** Elements are allocated one by one: room for more of them costs 16 bytes each. */

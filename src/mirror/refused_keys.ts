@@ -1,9 +1,9 @@
 import { hash } from "node:crypto";
 import { BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { ERRNO } from "../abi/errno.ts";
-import type { Bpf } from "./bpf.ts";
+import type { Bpf } from "../native/bpf.ts";
+import type { MapInfo, MapShape } from "../native/map_info.ts";
 import { isMapFd } from "./fdinfo.ts";
-import type { MapInfo, MapShape } from "./map_info.ts";
 
 const DIGEST_BYTES = 28;
 

@@ -1,7 +1,7 @@
 import { ERRNO } from "../abi/errno.ts";
 import type { Processes } from "../engine/ports.ts";
+import type { Bpf } from "../native/bpf.ts";
 import type { ClientProcess } from "../syscall/command.ts";
-import type { Bpf } from "./bpf.ts";
 import { toHold } from "./descriptor_limit.ts";
 import { bootId, haveExited, openPidfds, startTimeByPidfd } from "./pidfd.ts";
 

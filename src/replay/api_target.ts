@@ -3,9 +3,9 @@ import type { Event } from "../log/event.ts";
 import type { Answer } from "./answer.ts";
 import { AnswerFields } from "./answer_fields.ts";
 import type { Call, LeftOut } from "./call.ts";
-import { HeldLeases } from "./held_leases.ts";
 import { type HttpRequest, type HttpResponse, httpAnswer, httpRequest } from "./http_call.ts";
 import type { Id } from "./ids.ts";
+import { HeldLeases } from "./session_keepalive.ts";
 import { type Description, type Target, TargetFailed } from "./target.ts";
 
 /** What carries requests, in their order. */

@@ -3,9 +3,9 @@ import { ERRNO } from "../abi/errno.ts";
 import { FIRST_FD } from "../abi/limits.ts";
 import { CMD, cmdName } from "../abi/service.ts";
 import type { Event } from "../log/event.ts";
-import { fdInValue, hasCgroupKeys, hasFdKeys } from "../maps/held.ts";
 import { mirrorShapeOf } from "../maps/lru_shape.ts";
 import type { CreateAttr } from "../maps/map.ts";
+import { fdInValue, hasCgroupKeys, hasFdKeys } from "../maps/references.ts";
 import type {
   BatchCommand,
   Command,

@@ -2,7 +2,7 @@ import { hash } from "node:crypto";
 import { MAP_INFO } from "../abi/bpf.ts";
 import { CMD, cmdName } from "../abi/service.ts";
 import type { Event } from "../log/event.ts";
-import { type AnsweredId, idInKey, idInValue } from "../maps/held.ts";
+import { type AnsweredId, idInKey, idInValue } from "../maps/references.ts";
 import type { CutAnswer } from "../syscall/outcome.ts";
 import type { Answer, Outputs } from "./answer.ts";
 import type { Ids, Shape } from "./ids.ts";

@@ -1,7 +1,7 @@
 import { CMD } from "../abi/service.ts";
 import { type EventRow, rowEvent } from "../log/event.ts";
 import { type EventFilter, matches } from "../log/event_filter.ts";
-import { effectsIn, touchedKeys } from "../log/touched.ts";
+import { effectsIn, touchedKeys } from "../log/event_subjects.ts";
 import type { CreateCommand } from "../syscall/command.ts";
 import type { Shape } from "./ids.ts";
 import type { Source } from "./source.ts";

@@ -1,7 +1,7 @@
 import Sqlite, { type Database } from "better-sqlite3";
 import type { Archived, ArchiveSource } from "../engine/archives.ts";
 import type { EventRow } from "../log/event.ts";
-import { ARCHIVED, readArchived } from "./archived.ts";
+import { ARCHIVED, readArchived } from "./archive_facts.ts";
 import { LogTimes } from "./log_times.ts";
 
 /** Flags as text: a number would round what is beyond 2^53. */

@@ -1,6 +1,6 @@
 import { on } from "node:events";
 import { Worker } from "node:worker_threads";
-import { withBuffers } from "../engine/crossed.ts";
+import { withBuffers } from "../log/row_transfer.ts";
 import type { Chunk } from "./changes.ts";
 
 /** Which part of which log. */
@@ -15,7 +15,7 @@ const AHEAD_CHUNKS = 8;
 
 /** Chunks of a log, read by a thread of their own while the ones before are replayed. */
 export async function* readChunksAhead(stretch: Stretch): AsyncIterable<Chunk> {
-  const worker = new Worker(new URL("changes_thread.ts", import.meta.url), { workerData: stretch });
+  const worker = new Worker(new URL("../threads/changes.ts", import.meta.url), { workerData: stretch });
   try {
     const messages = on(worker, "message", { close: ["exit"] }) as AsyncIterable<[Chunk]>;
     for (let asked = 0; asked < AHEAD_CHUNKS; asked++) worker.postMessage("next");

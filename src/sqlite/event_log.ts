@@ -7,7 +7,7 @@ import type { Archived } from "../engine/archives.ts";
 import { type EventLog, LogUncertain } from "../engine/ports.ts";
 import { CanonicalWriter, type RowBytes } from "../log/canonical.ts";
 import { type Event, type EventRow, eventRow, rowEvent } from "../log/event.ts";
-import { ARCHIVED, ARCHIVED_ENTRIES, addEntries, readArchived } from "./archived.ts";
+import { ARCHIVED, ARCHIVED_ENTRIES, addEntries, readArchived } from "./archive_facts.ts";
 import { chunkEvents, readChunks } from "./changes.ts";
 import { readChunksAhead } from "./changes_ahead.ts";
 import { DATABASES } from "./databases.ts";

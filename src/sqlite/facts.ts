@@ -1,5 +1,4 @@
 import { CMD } from "../abi/service.ts";
-import { publicKeyOf } from "../log/note.ts";
 import type {
   Action,
   ArchiveCommand,
@@ -8,7 +7,8 @@ import type {
   KeyRotateCommand,
   TreeBeginCommand,
 } from "../syscall/command.ts";
-import { ARCHIVED, ARCHIVED_ENTRIES, archivedFact } from "./archived.ts";
+import { publicKeyOf } from "../tlog/note.ts";
+import { ARCHIVED, ARCHIVED_ENTRIES, archivedFact } from "./archive_facts.ts";
 
 /** Made with the log, for good: which log it is, and for how many CPUs per-CPU values are. */
 export const LOG_ID = "id";

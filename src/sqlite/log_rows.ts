@@ -1,8 +1,8 @@
 import Sqlite, { type Database, type Statement } from "better-sqlite3";
 import { CMD } from "../abi/service.ts";
-import type { KeptEntries, LogRows } from "../engine/tree.ts";
 import type { RowBytes } from "../log/canonical.ts";
-import { ARCHIVED, ARCHIVED_ENTRIES, readArchived, readEntries } from "./archived.ts";
+import type { KeptEntries, LogRows } from "../tree/ports.ts";
+import { ARCHIVED, ARCHIVED_ENTRIES, readArchived, readEntries } from "./archive_facts.ts";
 import { CHECKPOINT, LIFE, LOG_ID, POSSIBLE_CPUS } from "./facts.ts";
 
 /**

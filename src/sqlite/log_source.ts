@@ -6,7 +6,7 @@ import type { EventRow } from "../log/event.ts";
 import { ledgerKey, Marks, parsePosition } from "../log/position.ts";
 import type { Selection } from "../replay/selection.ts";
 import type { Source } from "../replay/source.ts";
-import { ARCHIVED, readArchived } from "./archived.ts";
+import { ARCHIVED, readArchived } from "./archive_facts.ts";
 import { LIFE } from "./facts.ts";
 import { WHOLE_ROW } from "./log_rows.ts";
 import { LogTimes, type Stretch } from "./log_times.ts";

@@ -1,5 +1,5 @@
 import Sqlite, { type Database, type Statement } from "better-sqlite3";
-import type { EventOrigin } from "../engine/history.ts";
+import type { EventOrigin } from "../past/history.ts";
 
 const TABLES = `
   CREATE TABLE IF NOT EXISTS log (id TEXT PRIMARY KEY, seq INTEGER NOT NULL) STRICT;

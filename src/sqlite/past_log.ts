@@ -1,7 +1,7 @@
 import Sqlite, { type Database, type Statement } from "better-sqlite3";
 import type { Archived } from "../engine/archives.ts";
-import type { Changes, EventOrigin, PastLog } from "../engine/history.ts";
-import { ARCHIVED, readArchived } from "./archived.ts";
+import type { Changes, EventOrigin, PastLog } from "../past/history.ts";
+import { ARCHIVED, readArchived } from "./archive_facts.ts";
 import { chunkEvents, readChunks } from "./changes.ts";
 import { LIFE } from "./facts.ts";
 import { LogTimes } from "./log_times.ts";

@@ -1,4 +1,6 @@
 import Sqlite, { type Database, type Statement } from "better-sqlite3";
+import { HASH_BYTES } from "../tlog/merkle.ts";
+import { TILE_HASHES } from "../tlog/tiles.ts";
 import type {
   Cosigner,
   FormerSigner,
@@ -7,9 +9,7 @@ import type {
   TileHashes,
   TreeIdentity,
   TreeStore,
-} from "../engine/tree.ts";
-import { HASH_BYTES } from "../log/merkle.ts";
-import { TILE_HASHES } from "../log/tiles.ts";
+} from "../tree/ports.ts";
 import { DATABASES } from "./databases.ts";
 import { migrate } from "./migrate.ts";
 import { settleWal } from "./settle_wal.ts";

@@ -1,16 +1,16 @@
 import { BPF_F, BPF_MAP_TYPE, OBJ_NAME_LEN } from "../abi/bpf.ts";
 import { ID_MAX } from "../abi/limits.ts";
+import { Btf } from "../btf/btf.ts";
+import { checkSpecial, specialFields, valueWarning } from "../btf/special_fields.ts";
 import { PROG_FLAGS } from "../maps/common.ts";
 import type { CreateAttr, Host, MapBtf, MapRecord, MapType, SpecialField } from "../maps/map.ts";
 import { objectAt } from "../maps/object.ts";
 import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import { mapType } from "../maps/types.ts";
-import { Btf } from "./btf.ts";
 import type { CreateCommand, Origin } from "./command.ts";
 import { checkCapability, newFd } from "./guards.ts";
 import { failed, type Outcome, opened } from "./outcome.ts";
 import { checkQuota } from "./quota.ts";
-import { checkSpecial, specialFields, valueWarning } from "./special_fields.ts";
 import type { FdRecord, State } from "./state.ts";
 
 type Request = Origin & CreateCommand;

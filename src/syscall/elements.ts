@@ -1,8 +1,8 @@
 import { afterKey, afterPrefix, type Cell } from "../maps/cells.ts";
 import { elementsPrefix } from "../maps/common.ts";
-import { showsIds } from "../maps/held.ts";
 import { cellAt, indexAt, indexOf } from "../maps/index_keys.ts";
 import { type Element, POSITION_BYTES } from "../maps/map.ts";
+import { showsIds } from "../maps/references.ts";
 import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import type { ElementsCommand, Origin } from "./command.ts";
 import { checkReadable, openMap } from "./guards.ts";

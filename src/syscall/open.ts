@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
 import { BPF_F } from "../abi/bpf.ts";
 import { BTF_BYTES_MAX } from "../abi/limits.ts";
+import { checkedBtf } from "../btf/check.ts";
 import { type ObjectFacts, type ObjectRecord, objectBytes, type SocketFacts } from "../maps/object.ts";
 import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
-import { checkedBtf } from "./btf_check.ts";
 import type {
   BtfLoadCommand,
   InterfacesCommand,

@@ -1,6 +1,6 @@
 import { CMD } from "../abi/service.ts";
 import type { RowBytes } from "../log/canonical.ts";
-import { ARCHIVED, readArchived } from "../sqlite/archived.ts";
+import { ARCHIVED, readArchived } from "../sqlite/archive_facts.ts";
 import { BRANCH, CHECKPOINT, factsOf, LIFE, LOG_ID, POSSIBLE_CPUS, SIGNING_KEY } from "../sqlite/facts.ts";
 import type {
   ArchiveCommand,

@@ -1,12 +1,12 @@
 import { existsSync, lstatSync } from "node:fs";
 import { join } from "node:path";
-import { checkpointFault } from "../engine/log_tree.ts";
-import { readSmall } from "../files.ts";
-import { treeRoot } from "../log/merkle.ts";
-import { notedCheckpoint, publicKeyOf, signerOf, type Verifier } from "../log/note.ts";
-import { subtreesOf, TILE_BYTES } from "../log/tiles.ts";
-import { KEY_FILE, NEXT_KEY_FILE, readLogKey } from "../log_key.ts";
+import { KEY_FILE, NEXT_KEY_FILE, readLogKey } from "../data/log_key.ts";
+import { readSmall } from "../files/contents.ts";
 import type { TreeFile } from "../sqlite/tree_store.ts";
+import { treeRoot } from "../tlog/merkle.ts";
+import { notedCheckpoint, publicKeyOf, signerOf, type Verifier } from "../tlog/note.ts";
+import { subtreesOf, TILE_BYTES } from "../tlog/tiles.ts";
+import { checkpointFault } from "../tree/log_tree.ts";
 import type { Finding } from "./finding.ts";
 
 const CHECKPOINT_FILE = "checkpoint";

@@ -1,13 +1,13 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { CMD } from "../abi/service.ts";
-import { checkpointFault } from "../engine/log_tree.ts";
-import type { KeptCheckpoint, LogRows } from "../engine/tree.ts";
 import { CanonicalWriter, type RowBytes } from "../log/canonical.ts";
 import { timeText } from "../log/event_json.ts";
-import { fullRoot, HASH_BYTES } from "../log/merkle.ts";
-import type { Verifier } from "../log/note.ts";
-import { Edge, TILE_HASHES } from "../log/tiles.ts";
 import type { ClockStepCommand } from "../syscall/command.ts";
+import { fullRoot, HASH_BYTES } from "../tlog/merkle.ts";
+import type { Verifier } from "../tlog/note.ts";
+import { Edge, TILE_HASHES } from "../tlog/tiles.ts";
+import { checkpointFault } from "../tree/log_tree.ts";
+import type { KeptCheckpoint, LogRows } from "../tree/ports.ts";
 import type { Finding } from "./finding.ts";
 import { attrOf, CMD_COLUMN } from "./row_attr.ts";
 

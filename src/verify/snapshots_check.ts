@@ -7,7 +7,7 @@ import { readSnapshot } from "../archive/snapshot.ts";
 import { readSums } from "../archive/sums.ts";
 import type { Archived } from "../engine/archives.ts";
 import { MemoryCells } from "../engine/memory.ts";
-import { sha256Of } from "../files.ts";
+import { sha256Of } from "../files/contents.ts";
 import { LAYOUT } from "../lmdb/store.ts";
 import { type EventRow, rowEvent } from "../log/event.ts";
 import type { Host } from "../maps/map.ts";

@@ -5,7 +5,7 @@ import { readHost } from "../host.ts";
 import { StateFile } from "../lmdb/state_file.ts";
 import { reasonToDiscard } from "../lmdb/store.ts";
 import { type CellKey, readU32Key } from "../maps/cells.ts";
-import { ARCHIVED, readArchived } from "../sqlite/archived.ts";
+import { ARCHIVED, readArchived } from "../sqlite/archive_facts.ts";
 import { chunkEvents, readChunks } from "../sqlite/changes.ts";
 import { LOG_ID, POSSIBLE_CPUS } from "../sqlite/facts.ts";
 import type { State } from "../syscall/state.ts";

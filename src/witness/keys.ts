@@ -1,8 +1,8 @@
 import { createPrivateKey, generateKeyPairSync, type KeyObject } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { writeKey } from "../files.ts";
-import { COSIGNING, type WitnessSigner, witnessSigner } from "../log/cosignature.ts";
+import { writeKey } from "../files/contents.ts";
+import { COSIGNING, type WitnessSigner, witnessSigner } from "../tlog/cosignature.ts";
 import type { WitnessStore } from "./store.ts";
 
 const keyFile = (algorithm: string): string => `${algorithm}.key`;

@@ -1,8 +1,8 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import type { Verifier } from "../log/note.ts";
-import { makePrivate } from "../private_files.ts";
+import { makePrivate } from "../files/modes.ts";
 import { holdLock } from "../sqlite/lock.ts";
+import type { Verifier } from "../tlog/note.ts";
 import { KEY_FILES, openKeys } from "./keys.ts";
 import { WitnessStore } from "./store.ts";
 import { Witness } from "./witness.ts";

@@ -1,6 +1,6 @@
 import { createServer, type RequestListener, type Server } from "node:http";
 import fastify, { type FastifyInstance } from "fastify";
-import { inLine } from "../pipelines.ts";
+import { inLine } from "../net/pipelines.ts";
 import { boundPeers } from "./peers.ts";
 import type { Latest } from "./store.ts";
 import { originHash, type Witness } from "./witness.ts";

@@ -1,8 +1,8 @@
 import { hash } from "node:crypto";
-import { type AddCheckpoint, readAddCheckpoint, SIZE_TYPE } from "../log/add_checkpoint.ts";
-import { cosign, type WitnessSigner } from "../log/cosignature.ts";
-import { EMPTY_ROOT, provesConsistency } from "../log/merkle.ts";
-import { type Checkpoint, noteParts, openNote, readCheckpoint, signatureLine, type Verifier } from "../log/note.ts";
+import { type AddCheckpoint, readAddCheckpoint, SIZE_TYPE } from "../tlog/add_checkpoint.ts";
+import { cosign, type WitnessSigner } from "../tlog/cosignature.ts";
+import { EMPTY_ROOT, provesConsistency } from "../tlog/merkle.ts";
+import { type Checkpoint, noteParts, openNote, readCheckpoint, signatureLine, type Verifier } from "../tlog/note.ts";
 import type { Latest, WitnessStore } from "./store.ts";
 
 /** What is answered to a log. */

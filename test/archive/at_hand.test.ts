@@ -8,9 +8,9 @@ import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import t from "tap";
 import { CMD } from "../../src/abi/service.ts";
 import { Archive } from "../../src/archive/archive.ts";
-import { ArchivedEvents } from "../../src/archived_events.ts";
-import type { ArchivedLog, ArchivedPlaces } from "../../src/archived_log.ts";
-import type { ArchivedRequest } from "../../src/engine/archived_client.ts";
+import { ArchivedEvents } from "../../src/data/archived_events.ts";
+import type { ArchivedLog, ArchivedPlaces } from "../../src/data/archived_log.ts";
+import type { ArchivedRequest } from "../../src/index/archived_client.ts";
 import type { EventRow } from "../../src/log/event.ts";
 import { mapledger } from "../support/cli.ts";
 import { type ServiceProcess, startService } from "../support/service_process.ts";
@@ -218,7 +218,7 @@ t.test(
 
 t.test("who asks from where on events are at hand does not wait for those who have a segment unpacked", async (t) => {
   const workerData = { data, archive, foreign: false } satisfies ArchivedPlaces;
-  const thread = new Worker(new URL("../../src/archived_main.ts", import.meta.url), { workerData });
+  const thread = new Worker(new URL("../../src/threads/archived.ts", import.meta.url), { workerData });
   const answered: unknown[] = [];
   const all = new Promise<void>((resolve) => {
     thread.on("message", ({ id }: { id?: number }) => {

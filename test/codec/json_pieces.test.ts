@@ -4,7 +4,7 @@ import { readDeleteBatchBody, readDoorBody, readUpdateBatchBody, readValueBody }
 import { readDoor } from "../../src/codec/door.ts";
 import { InvalidInput } from "../../src/codec/invalid.ts";
 import { NotJson, type PieceOptions, parseInPieces } from "../../src/codec/json_pieces.ts";
-import { withoutMark } from "../../src/http/wanted_bodies.ts";
+import { withoutMark } from "../../src/http/server/wanted_bodies.ts";
 import { SEED } from "../support/seed.ts";
 
 const RUNS = 2000;

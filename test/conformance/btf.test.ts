@@ -1,12 +1,12 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import t from "tap";
+import { BtfJudge, judgeRandomBtf } from "../../conformance/btf_judge.ts";
 import { BTF_KIND } from "../../src/maps/btf_types.ts";
-import { BtfBlob } from "../maps/btf_blob.ts";
+import { BtfBlob } from "../btf/btf_blob.ts";
 import { unfitForKernel } from "../support/bpffs.ts";
 import { SEED } from "../support/seed.ts";
 import { warningsSince } from "../support/warnings.ts";
-import { BtfJudge, judgeRandomBtf } from "./btf_judge.ts";
 
 /** BTF that the service and the live kernel judge alike. `npm run conformance -- --btf 100000` has more of it. */
 

@@ -1,21 +1,21 @@
 import { isDeepStrictEqual } from "node:util";
 import * as fc from "fast-check";
 import t from "tap";
+import { Differential } from "../../conformance/differential.ts";
+import { HOST, Service } from "../../conformance/service.ts";
+import { STREAM_TYPES } from "../../conformance/shapes.ts";
+import { type Step, streams } from "../../conformance/stream.ts";
 import { CMD } from "../../src/abi/service.ts";
 import { IGNORE } from "../../src/engine/followers.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
 import { type Event, eventRow } from "../../src/log/event.ts";
-import { effectsIn, touchedMaps } from "../../src/log/touched.ts";
+import { effectsIn, touchedMaps } from "../../src/log/event_subjects.ts";
 import type { MapRecord } from "../../src/maps/map.ts";
 import { effectsOn } from "../../src/syscall/effects.ts";
 import { elementsOf } from "../../src/syscall/elements.ts";
 import { redo } from "../../src/syscall/execute.ts";
 import { OPERATOR, OpenMap, State } from "../../src/syscall/state.ts";
 import { SEED } from "../support/seed.ts";
-import { Differential } from "./differential.ts";
-import { HOST, Service } from "./service.ts";
-import { STREAM_TYPES } from "./shapes.ts";
-import { type Step, streams } from "./stream.ts";
 
 const STREAMS_EACH = 25;
 /** Pages of larger maps are not compared after each event. */

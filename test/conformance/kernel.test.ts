@@ -1,12 +1,12 @@
 import t from "tap";
+import { Kernel } from "../../conformance/kernel.ts";
+import { compareRandomly } from "../../conformance/random.ts";
+import { replay } from "../../conformance/replay.ts";
+import { HOST } from "../../conformance/service.ts";
+import { STREAM_TYPES, type StreamType } from "../../conformance/shapes.ts";
+import { readTranscripts } from "../../conformance/transcript.ts";
 import { unfitForKernel } from "../support/bpffs.ts";
 import { SEED } from "../support/seed.ts";
-import { Kernel } from "./kernel.ts";
-import { compareRandomly } from "./random.ts";
-import { replay } from "./replay.ts";
-import { HOST } from "./service.ts";
-import { STREAM_TYPES, type StreamType } from "./shapes.ts";
-import { readTranscripts } from "./transcript.ts";
 
 const unfit = unfitForKernel();
 const skip = unfit ?? false;

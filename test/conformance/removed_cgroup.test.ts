@@ -1,11 +1,11 @@
 import t from "tap";
+import { Kernel } from "../../conformance/kernel.ts";
+import { u32Hex } from "../../conformance/requests.ts";
+import { HOST, Service } from "../../conformance/service.ts";
+import { type StreamType, typeNumber } from "../../conformance/shapes.ts";
+import { BTF_BLOB } from "../../conformance/stream_btf.ts";
+import type { Subject } from "../../conformance/subject.ts";
 import { unfitForKernel } from "../support/bpffs.ts";
-import { Kernel } from "./kernel.ts";
-import { u32Hex } from "./requests.ts";
-import { HOST, Service } from "./service.ts";
-import { type StreamType, typeNumber } from "./shapes.ts";
-import { BTF_BLOB } from "./stream_btf.ts";
-import type { Subject } from "./subject.ts";
 
 /** What no transcript can say: a cgroup goes while descriptors of it are open. */
 const SUBJECTS: Readonly<Record<string, () => Subject>> = {

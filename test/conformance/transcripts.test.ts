@@ -1,7 +1,7 @@
 import t from "tap";
-import { replay } from "./replay.ts";
-import { Service } from "./service.ts";
-import { readTranscripts } from "./transcript.ts";
+import { replay } from "../../conformance/replay.ts";
+import { Service } from "../../conformance/service.ts";
+import { readTranscripts } from "../../conformance/transcript.ts";
 
 /** How many commands of each transcript are replayed at least: leaving out everything proves nothing. */
 const REPLAYED_AT_LEAST: Readonly<Record<string, number>> = {

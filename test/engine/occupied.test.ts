@@ -1,4 +1,5 @@
 import t, { type Test } from "tap";
+import { HOST, Service } from "../../conformance/service.ts";
 import { BPF_F } from "../../src/abi/bpf.ts";
 import { errnoName } from "../../src/abi/errno.ts";
 import { CMD } from "../../src/abi/service.ts";
@@ -6,7 +7,6 @@ import type { Engine, Request } from "../../src/engine/engine.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
 import type { Action, Occupied, PathCommand, PinCommand } from "../../src/syscall/command.ts";
 import type { NewEntry } from "../../src/syscall/pins.ts";
-import { HOST, Service } from "../conformance/service.ts";
 import { create } from "../maps/ladder.ts";
 
 const FOUND: Occupied = { errno: "EEXIST", detail: "the machine has a pin there" };

@@ -1,10 +1,10 @@
 import { test } from "tap";
 import type { Caller } from "../../src/access/caller.ts";
 import type { Scopes } from "../../src/access/scopes.ts";
-import type { WitnessStatus } from "../../src/engine/tree.ts";
 import type { EventRow } from "../../src/log/event.ts";
-import { openNote, readCheckpoint, readVkey, type Verifier } from "../../src/log/note.ts";
 import { readProof } from "../../src/log/tlog_proof.ts";
+import { openNote, readCheckpoint, readVkey, type Verifier } from "../../src/tlog/note.ts";
+import type { WitnessStatus } from "../../src/tree/ports.ts";
 import { Service } from "./service.ts";
 
 async function furnished(t: Parameters<typeof Service.start>[0], lookups: number): Promise<Service> {

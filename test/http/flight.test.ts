@@ -4,7 +4,7 @@ import { type AddressInfo, connect, type Socket } from "node:net";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import t, { type Test } from "tap";
-import { Flight } from "../../src/http/flight.ts";
+import { Flight } from "../../src/http/server/flight.ts";
 import { Service, type ServiceOptions } from "./service.ts";
 
 const KIB = 1024;

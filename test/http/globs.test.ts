@@ -1,6 +1,6 @@
 import { type Test, test } from "tap";
 import { CMD } from "../../src/abi/service.ts";
-import { COMMAND_SCOPES, ROUTE_SCOPES } from "../../src/http/route_scopes.ts";
+import { COMMAND_SCOPES, ROUTE_SCOPES } from "../../src/http/server/route_scopes.ts";
 import { seqOf } from "../support/messages.ts";
 import { Service } from "./service.ts";
 

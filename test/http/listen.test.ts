@@ -5,8 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "tap";
 import { readSettings } from "../../src/config.ts";
-import { checkListen, listenOnSocket, socketPath } from "../../src/http/listen.ts";
-import { ownToken } from "../../src/own_access.ts";
+import { ownToken } from "../../src/data/own_access.ts";
+import { checkListen, listenOnSocket, socketPath } from "../../src/http/server/listen.ts";
 
 test("no setting opens the service to others by chance", async (t) => {
   const check = (environment: Record<string, string>) => checkListen(readSettings(environment));

@@ -3,8 +3,8 @@ import t from "tap";
 import { QUOTAS, type QuotaName } from "../../src/access/quotas.ts";
 import { parseTokens } from "../../src/access/tokens_file.ts";
 import { limitsOf, readSettings } from "../../src/config.ts";
-import { UnknownCaller } from "../../src/http/auth.ts";
-import { UnknownCallers } from "../../src/http/unknown_callers.ts";
+import { UnknownCaller } from "../../src/http/server/auth.ts";
+import { UnknownCallers } from "../../src/http/server/unknown_callers.ts";
 import { ApiTarget } from "../../src/replay/api_target.ts";
 import { HASH, Service } from "./service.ts";
 

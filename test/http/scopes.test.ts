@@ -2,9 +2,9 @@ import { test } from "tap";
 import { BPF_CMD } from "../../src/abi/bpf.ts";
 import { CMD, OPEN_KINDS } from "../../src/abi/service.ts";
 import { SCOPES, type Scope } from "../../src/access/scopes.ts";
-import { Refusals } from "../../src/http/access.ts";
-import { ALSO_READ, COMMAND_SCOPES, OTHER_COMMANDS, ROUTE_SCOPES } from "../../src/http/route_scopes.ts";
-import { TAKES } from "../../src/log/touched.ts";
+import { Refusals } from "../../src/http/server/access.ts";
+import { ALSO_READ, COMMAND_SCOPES, OTHER_COMMANDS, ROUTE_SCOPES } from "../../src/http/server/route_scopes.ts";
+import { TAKES } from "../../src/log/event_subjects.ts";
 import { Service } from "./service.ts";
 
 const MISSING = "urn:mapledger:problem:scope-missing";

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { test } from "tap";
 import { CanonicalWriter, ENTRY_BYTES, entryOf, readCanonical, rowBytes } from "../../src/log/canonical.ts";
 import type { EventRow } from "../../src/log/event.ts";
-import { HASH_BYTES, leafHash } from "../../src/log/merkle.ts";
+import { HASH_BYTES, leafHash } from "../../src/tlog/merkle.ts";
 import { SEED } from "../support/seed.ts";
 
 const writer = new CanonicalWriter();

@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
 import { test } from "tap";
+import { Service as Recording } from "../../conformance/service.ts";
 import { CMD } from "../../src/abi/service.ts";
 import { type EventRow, eventRow, rowEvent } from "../../src/log/event.ts";
 import { ANSWER_BYTES } from "../../src/log/kept_answer.ts";
-import { Service as Recording } from "../conformance/service.ts";
 import { Service } from "../http/service.ts";
 import { replayed } from "../replay/support.ts";
 

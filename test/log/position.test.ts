@@ -2,8 +2,8 @@ import * as fc from "fast-check";
 import { test } from "tap";
 import { CanonicalWriter, rowBytes } from "../../src/log/canonical.ts";
 import type { EventRow } from "../../src/log/event.ts";
-import { HASH_BYTES } from "../../src/log/merkle.ts";
 import { ledgerKey, Marks, PositionWriter, parsePosition } from "../../src/log/position.ts";
+import { HASH_BYTES } from "../../src/tlog/merkle.ts";
 import { SEED } from "../support/seed.ts";
 
 const LEDGER = { id: "2b4f7f5c-7a2e-4c55-9b7e-8f0f2f7f0d11", life: "00000000-0000-4000-8000-000000000002" };

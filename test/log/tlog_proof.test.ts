@@ -2,9 +2,9 @@ import { generateKeyPairSync } from "node:crypto";
 import { test } from "tap";
 import { CanonicalWriter, entryOf, rowBytes } from "../../src/log/canonical.ts";
 import type { EventRow } from "../../src/log/event.ts";
-import { fullRoot, inclusionProof, leafHash, treeRoot } from "../../src/log/merkle.ts";
-import { checkpointText, type Signer, signerOf, signNote } from "../../src/log/note.ts";
 import { proofText, readProof } from "../../src/log/tlog_proof.ts";
+import { fullRoot, inclusionProof, leafHash, treeRoot } from "../../src/tlog/merkle.ts";
+import { checkpointText, type Signer, signerOf, signNote } from "../../src/tlog/note.ts";
 
 const signer = signerOf("mapledger/x", generateKeyPairSync("ed25519").privateKey);
 const other = signerOf("mapledger/y", generateKeyPairSync("ed25519").privateKey);

@@ -1,8 +1,8 @@
 import t from "tap";
+import { Service } from "../../conformance/service.ts";
 import { BPF_F, BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
 import { ERRNO } from "../../src/abi/errno.ts";
 import { CMD } from "../../src/abi/service.ts";
-import { Service } from "../conformance/service.ts";
 import { createAttr, HOST } from "../support/commands.ts";
 import { climb, create, split, succeed, u32, update, walk } from "./ladder.ts";
 

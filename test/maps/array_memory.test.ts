@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
+import type { Subject } from "../../conformance/subject.ts";
 import { BPF_F } from "../../src/abi/bpf.ts";
-import type { Subject } from "../conformance/subject.ts";
-import { commonTypes } from "./btf_blob.ts";
+import { commonTypes } from "../btf/btf_blob.ts";
 import { ask, climb, create, infoOf, split, succeed, u32, update } from "./ladder.ts";
 import { NOT_OPEN, onBoth, onService } from "./subjects.ts";
 

@@ -1,5 +1,5 @@
 import t from "tap";
-import { Service } from "../conformance/service.ts";
+import { Service } from "../../conformance/service.ts";
 import { create, succeed, u32, update, walk } from "./ladder.ts";
 
 /**

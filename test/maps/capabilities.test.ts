@@ -1,7 +1,7 @@
 import t from "tap";
+import { Service } from "../../conformance/service.ts";
 import { BPF_F } from "../../src/abi/bpf.ts";
 import type { Capability } from "../../src/syscall/command.ts";
-import { Service } from "../conformance/service.ts";
 import { ask, climb } from "./ladder.ts";
 import { NOT_OPEN } from "./subjects.ts";
 

@@ -1,7 +1,7 @@
+import { HOST } from "../../conformance/service.ts";
+import type { Subject } from "../../conformance/subject.ts";
 import { BPF_F } from "../../src/abi/bpf.ts";
 import { CMD } from "../../src/abi/service.ts";
-import { HOST } from "../conformance/service.ts";
-import type { Subject } from "../conformance/subject.ts";
 import { ask, climb, create, infoOf, succeed, u32, update, walk } from "./ladder.ts";
 import { climbNoBatches, climbShared } from "./shared_guards.ts";
 import { NOT_OPEN, onBoth, onService } from "./subjects.ts";

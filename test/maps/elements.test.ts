@@ -1,6 +1,6 @@
+import type { Service } from "../../conformance/service.ts";
 import { BPF_F } from "../../src/abi/bpf.ts";
 import { CMD } from "../../src/abi/service.ts";
-import type { Service } from "../conformance/service.ts";
 import { create, split, succeed, u32, u64, update, walk } from "./ladder.ts";
 import { onService } from "./subjects.ts";
 

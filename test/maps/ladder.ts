@@ -1,8 +1,8 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Test } from "tap";
+import { Service } from "../../conformance/service.ts";
+import type { Answer, Subject } from "../../conformance/subject.ts";
 import { BPF_MAP_TYPE, MAP_INFO, MAP_INFO_BYTES, type MapTypeName } from "../../src/abi/bpf.ts";
-import { Service } from "../conformance/service.ts";
-import type { Answer, Subject } from "../conformance/subject.ts";
 
 /** What a rung sends: all that the rungs below it refuse is still wrong with it. */
 export interface Rung {

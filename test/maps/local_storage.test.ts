@@ -1,9 +1,9 @@
+import type { Service } from "../../conformance/service.ts";
+import type { Subject } from "../../conformance/subject.ts";
 import { BPF_F, type BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
 import { CMD } from "../../src/abi/service.ts";
 import type { ObjectSpec } from "../../src/syscall/command.ts";
-import type { Service } from "../conformance/service.ts";
-import type { Subject } from "../conformance/subject.ts";
-import { commonTypes } from "./btf_blob.ts";
+import { commonTypes } from "../btf/btf_blob.ts";
 import { ask, climb, create, infoOf, succeed, u32, update } from "./ladder.ts";
 import { climbNoBatches, climbShared } from "./shared_guards.ts";
 import { NOT_OPEN, onBoth, onService } from "./subjects.ts";

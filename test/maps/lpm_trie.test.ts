@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import t from "tap";
+import { Service } from "../../conformance/service.ts";
 import { BPF_F } from "../../src/abi/bpf.ts";
-import { Service } from "../conformance/service.ts";
 import { SEED } from "../support/seed.ts";
 import { climb, create, u32, update, walk } from "./ladder.ts";
 

@@ -1,5 +1,5 @@
+import { HOST } from "../../conformance/service.ts";
 import { BPF_F, BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
-import { HOST } from "../conformance/service.ts";
 import { ask, climb, create, split, u32, update, walk } from "./ladder.ts";
 import { climbShared } from "./shared_guards.ts";
 import { onBoth, onService } from "./subjects.ts";

@@ -1,10 +1,10 @@
 import t, { type Test } from "tap";
+import { Service as Door } from "../../conformance/service.ts";
 import { BPF_F, BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
 import { CMD } from "../../src/abi/service.ts";
 import { createAttr as attrOf } from "../../src/engine/create_attr.ts";
 import { lruEntries, type MirrorShape } from "../../src/maps/lru_shape.ts";
 import type { CreateAttr, MapRecord } from "../../src/maps/map.ts";
-import { Service as Door } from "../conformance/service.ts";
 import { HASH, Service } from "../http/service.ts";
 import { replayed } from "../replay/support.ts";
 import { createAttr } from "../support/commands.ts";

@@ -1,5 +1,5 @@
+import type { Subject } from "../../conformance/subject.ts";
 import { BPF_F, BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
-import type { Subject } from "../conformance/subject.ts";
 import { ask, climb, create, goes, infoOf, lives, split, u32, update, walk } from "./ladder.ts";
 import { climbShared } from "./shared_guards.ts";
 import { NOT_OPEN, onBoth, onService } from "./subjects.ts";

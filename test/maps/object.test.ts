@@ -1,8 +1,8 @@
 import t from "tap";
+import { Service } from "../../conformance/service.ts";
 import { CMD } from "../../src/abi/service.ts";
 import { attrText, readCommand } from "../../src/log/attr.ts";
 import { identityOf, type ProgFacts } from "../../src/maps/object.ts";
-import { Service } from "../conformance/service.ts";
 
 /** A program as events told of it before they kept its tag, load time and boot. */
 const older: ProgFacts = { kind: "prog", progId: 5, progType: 6, expectedAttachType: 0, name: "filter" };

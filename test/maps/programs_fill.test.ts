@@ -1,5 +1,5 @@
+import { HOST } from "../../conformance/service.ts";
 import { BPF_F, BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
-import { HOST } from "../conformance/service.ts";
 import { ask, climb, create, succeed, u32 } from "./ladder.ts";
 import { climbNoBatches, climbShared } from "./shared_guards.ts";
 import { NOT_OPEN, onBoth, onService } from "./subjects.ts";

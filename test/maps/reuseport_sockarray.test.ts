@@ -1,6 +1,6 @@
+import type { Subject } from "../../conformance/subject.ts";
 import { BPF_F } from "../../src/abi/bpf.ts";
 import type { OpenKind } from "../../src/syscall/command.ts";
-import type { Subject } from "../conformance/subject.ts";
 import { ask, climb, create, settles, succeed, u32, u64, update } from "./ladder.ts";
 import { climbNoBatches, climbShared } from "./shared_guards.ts";
 import { NOT_OPEN, onBoth, onService } from "./subjects.ts";

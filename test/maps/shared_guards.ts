@@ -1,6 +1,6 @@
 import type { Test } from "tap";
+import type { Subject } from "../../conformance/subject.ts";
 import { BPF_F } from "../../src/abi/bpf.ts";
-import type { Subject } from "../conformance/subject.ts";
 import { climb, create, succeed } from "./ladder.ts";
 import { NOT_OPEN } from "./subjects.ts";
 

@@ -1,8 +1,8 @@
+import { BTF_BLOB } from "../../conformance/stream_btf.ts";
+import type { Subject } from "../../conformance/subject.ts";
 import { BPF_F, BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
 import { CMD } from "../../src/abi/service.ts";
 import type { OpenKind } from "../../src/syscall/command.ts";
-import { BTF_BLOB } from "../conformance/stream_btf.ts";
-import type { Subject } from "../conformance/subject.ts";
 import { climb, create, u32, update } from "./ladder.ts";
 import { NOT_OPEN, onBoth, onService } from "./subjects.ts";
 

@@ -1,7 +1,7 @@
 import t, { type Test } from "tap";
-import { Kernel } from "../conformance/kernel.ts";
-import { HOST, Service } from "../conformance/service.ts";
-import type { Subject } from "../conformance/subject.ts";
+import { Kernel } from "../../conformance/kernel.ts";
+import { HOST, Service } from "../../conformance/service.ts";
+import type { Subject } from "../../conformance/subject.ts";
 import { unfitForKernel } from "../support/bpffs.ts";
 
 const UNFIT = unfitForKernel();

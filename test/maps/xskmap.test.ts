@@ -1,5 +1,5 @@
+import type { Subject } from "../../conformance/subject.ts";
 import { BPF_F } from "../../src/abi/bpf.ts";
-import type { Subject } from "../conformance/subject.ts";
 import { ask, climb, create, goes, infoOf, lives, settles, succeed, u32, update } from "./ladder.ts";
 import { climbNoBatches, climbShared } from "./shared_guards.ts";
 import { NOT_OPEN, onBoth, onService } from "./subjects.ts";

@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Test, test } from "tap";
 import { Connection, type Room } from "../../src/client/connection.ts";
-import { Flight } from "../../src/http/flight.ts";
+import { Flight } from "../../src/http/server/flight.ts";
 import { TargetFailed } from "../../src/replay/target.ts";
 
 const REQUEST = { method: "GET", path: "/", body: null, headers: {} } as const;

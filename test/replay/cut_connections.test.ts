@@ -1,11 +1,11 @@
 import type { Socket } from "node:net";
 import { type Test, test } from "tap";
+import { Service as Recording } from "../../conformance/service.ts";
 import { Connection } from "../../src/client/connection.ts";
 import { ApiTarget } from "../../src/replay/api_target.ts";
 import type { HttpRequest } from "../../src/replay/http_call.ts";
 import { Ids } from "../../src/replay/ids.ts";
 import { Replay } from "../../src/replay/replay.ts";
-import { Service as Recording } from "../conformance/service.ts";
 import { answer, CuttingServer, type OnRequest } from "../support/cutting_server.ts";
 import { sourceOf } from "./support.ts";
 

@@ -11,13 +11,13 @@ import {
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { type Test, test } from "tap";
+import { HOST, Service as Recording } from "../../conformance/service.ts";
 import { BPF_F } from "../../src/abi/bpf.ts";
 import type { EventRow } from "../../src/log/event.ts";
-import { type Bpf, openBpf } from "../../src/mirror/bpf.ts";
 import { KernelTarget } from "../../src/mirror/kernel_target.ts";
 import { ReplayDirectory } from "../../src/mirror/replay_directory.ts";
+import { type Bpf, openBpf } from "../../src/native/bpf.ts";
 import { Ids } from "../../src/replay/ids.ts";
-import { HOST, Service as Recording } from "../conformance/service.ts";
 import { BPFFS, unfitForKernel } from "../support/bpffs.ts";
 import { OWN_NAME } from "../support/own_name.ts";
 import { type Replayed, replayedTo } from "./support.ts";

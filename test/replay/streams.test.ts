@@ -1,9 +1,9 @@
 import * as fc from "fast-check";
 import { test } from "tap";
-import { Differential } from "../conformance/differential.ts";
-import { HOST, Service as Recording } from "../conformance/service.ts";
-import { STREAM_TYPES, type StreamType } from "../conformance/shapes.ts";
-import { type Step, streams } from "../conformance/stream.ts";
+import { Differential } from "../../conformance/differential.ts";
+import { HOST, Service as Recording } from "../../conformance/service.ts";
+import { STREAM_TYPES, type StreamType } from "../../conformance/shapes.ts";
+import { type Step, streams } from "../../conformance/stream.ts";
 import { Service } from "../http/service.ts";
 import { SEED } from "../support/seed.ts";
 import { replayed } from "./support.ts";

@@ -1,4 +1,4 @@
-import { runArchive } from "../../src/archiving.ts";
+import { runArchive } from "../../src/data/archive_job.ts";
 
 /** Prepares an archive and is killed at a step of it. */
 const [data = "", before = "", step = ""] = process.argv.slice(2);

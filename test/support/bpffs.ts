@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { probe } from "../../src/mirror/bpf.ts";
+import { probe } from "../../src/native/bpf.ts";
 
 export const BPFFS = "/sys/fs/bpf";
 

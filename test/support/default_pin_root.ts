@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Bpf, openBpf } from "../../src/mirror/bpf.ts";
+import { type Bpf, openBpf } from "../../src/native/bpf.ts";
 import { BPFFS } from "./bpffs.ts";
 import { type Libbpf, openLibbpf } from "./libbpf.ts";
 import { startService } from "./service_process.ts";

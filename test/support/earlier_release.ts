@@ -1,7 +1,7 @@
 import { readFileSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
-import type { Bpf } from "../../src/mirror/bpf.ts";
+import type { Bpf } from "../../src/native/bpf.ts";
 import { u32, u64 } from "./mirror.ts";
 
 /**

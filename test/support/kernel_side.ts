@@ -1,4 +1,4 @@
-import type { Bpf } from "../../src/mirror/bpf.ts";
+import type { Bpf } from "../../src/native/bpf.ts";
 import type { Ledger } from "./ledger.ts";
 import { u32, u64 } from "./mirror.ts";
 

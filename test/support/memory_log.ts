@@ -1,7 +1,7 @@
-import type { Changes, EventOrigin, PastLog } from "../../src/engine/history.ts";
 import type { EventLog } from "../../src/engine/ports.ts";
 import { CanonicalWriter, rowBytes } from "../../src/log/canonical.ts";
 import { type Event, type EventRow, eventRow, rowEvent } from "../../src/log/event.ts";
+import type { Changes, EventOrigin, PastLog } from "../../src/past/history.ts";
 
 /** Few, so that tests come to the end of a chunk. */
 const CHUNK_EVENTS = 100;

@@ -1,11 +1,11 @@
 import { generateKeyPairSync, type KeyObject } from "node:crypto";
-import { LogTree } from "../../src/engine/log_tree.ts";
-import type { KeptCheckpoint, LogRows, NoAnswer, TreeReader, TreeStatus } from "../../src/engine/tree.ts";
 import { type RowBytes, rowBytes } from "../../src/log/canonical.ts";
-import type { WitnessKey } from "../../src/log/cosignature.ts";
-import { signerOf } from "../../src/log/note.ts";
-import type { TileName } from "../../src/log/tiles.ts";
 import { SqliteTreeStore } from "../../src/sqlite/tree_store.ts";
+import type { WitnessKey } from "../../src/tlog/cosignature.ts";
+import { signerOf } from "../../src/tlog/note.ts";
+import type { TileName } from "../../src/tlog/tiles.ts";
+import { LogTree } from "../../src/tree/log_tree.ts";
+import type { KeptCheckpoint, LogRows, NoAnswer, TreeReader, TreeStatus } from "../../src/tree/ports.ts";
 import type { MemoryLog } from "./memory_log.ts";
 
 /** A tree of which nothing is known outside of its store. */

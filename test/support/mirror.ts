@@ -19,10 +19,10 @@ import type { Window } from "../../src/engine/windows.ts";
 import { isOfMaps } from "../../src/maps/inner_maps.ts";
 import type { Element, Host, MapRecord } from "../../src/maps/map.ts";
 import { mapType } from "../../src/maps/types.ts";
-import { type Bpf, openBpf } from "../../src/mirror/bpf.ts";
 import { KernelMirror, type KernelMirrorParts } from "../../src/mirror/kernel_mirror.ts";
-import { mirrored } from "../../src/mirror/mirrored.ts";
+import { mirrored } from "../../src/mirror/map_types.ts";
 import { DEFAULT_PLACES } from "../../src/mirror/real_objects.ts";
+import { type Bpf, openBpf } from "../../src/native/bpf.ts";
 
 /** Maps and elements for tests of the mirror, and a mirror that is told of them. */
 

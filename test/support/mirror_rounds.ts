@@ -1,6 +1,6 @@
 import Sqlite from "better-sqlite3";
 import { BPF_F, type BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
-import type { Bpf } from "../../src/mirror/bpf.ts";
+import type { Bpf } from "../../src/native/bpf.ts";
 import type { Json, Ledger } from "./ledger.ts";
 import { u32 } from "./mirror.ts";
 

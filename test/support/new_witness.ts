@@ -1,6 +1,6 @@
 import { generateKeyPairSync, hash, sign } from "node:crypto";
-import { cosignedMessage } from "../../src/log/cosignature.ts";
-import { type Checkpoint, noteParts, readCheckpoint } from "../../src/log/note.ts";
+import { cosignedMessage } from "../../src/tlog/cosignature.ts";
+import { type Checkpoint, noteParts, readCheckpoint } from "../../src/tlog/note.ts";
 
 /** Seconds since the epoch. */
 const TIME = 1_767_225_600n;

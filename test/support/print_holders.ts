@@ -1,5 +1,5 @@
-import { type Bpf, openBpf } from "../../src/mirror/bpf.ts";
 import { holdersNow } from "../../src/mirror/holders.ts";
+import { type Bpf, openBpf } from "../../src/native/bpf.ts";
 
 /** Who holds a kernel map, in the mount namespace of this process. */
 const scan = holdersNow(openBpf() as Bpf);

@@ -1,7 +1,7 @@
 import { join } from "node:path";
+import { openState } from "../../src/data/open_state.ts";
 import { Engine } from "../../src/engine/engine.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
-import { openState } from "../../src/open_state.ts";
 import { SqliteEventLog } from "../../src/sqlite/event_log.ts";
 import { HOST } from "./commands.ts";
 import { dump } from "./fold.ts";

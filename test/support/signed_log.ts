@@ -1,7 +1,7 @@
 import { generateKeyPairSync } from "node:crypto";
-import { addCheckpointBody } from "../../src/log/add_checkpoint.ts";
-import { consistencyProof, fullRoot, leafHash, type Subtrees, treeRoot } from "../../src/log/merkle.ts";
-import { type Checkpoint, checkpointText, type Signer, signerOf, signNote } from "../../src/log/note.ts";
+import { addCheckpointBody } from "../../src/tlog/add_checkpoint.ts";
+import { consistencyProof, fullRoot, leafHash, type Subtrees, treeRoot } from "../../src/tlog/merkle.ts";
+import { type Checkpoint, checkpointText, type Signer, signerOf, signNote } from "../../src/tlog/note.ts";
 
 /** A log without a service: leaves, and what a witness is sent of them. */
 export class SignedLog {

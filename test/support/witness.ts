@@ -26,7 +26,7 @@ import {
 } from "../../examples/bpf/assembler.ts";
 import { loadXdp } from "../../examples/bpf/xdp.ts";
 import { BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
-import type { Bpf } from "../../src/mirror/bpf.ts";
+import type { Bpf } from "../../src/native/bpf.ts";
 import { CONTROL, type RunData, TIMES } from "./run_program.ts";
 import { bare } from "./service_process.ts";
 

@@ -1,10 +1,10 @@
 import { Type } from "typebox";
 import { InvalidInput } from "../../codec/invalid.ts";
 import { type ArchiveJobStatus, ArchiveRefused } from "../../engine/archives.ts";
-import { body, problems, told } from "../answers.ts";
-import type { App, Parts, RouteOptions } from "../parts.ts";
-import { Problem, type ProblemName } from "../problems.ts";
-import { CLOSED, Moment, nullable } from "../schemas.ts";
+import { body, problems, told } from "../schemas/answers.ts";
+import { CLOSED, Moment, nullable } from "../schemas/fields.ts";
+import type { App, Parts, RouteOptions } from "../server/parts.ts";
+import { Problem, type ProblemName } from "../server/problems.ts";
 
 const TAGS = ["archive"];
 

@@ -4,15 +4,15 @@ import { ERRNO } from "../../abi/errno.ts";
 import { CMD } from "../../abi/service.ts";
 import { readDeleteBatchBody, readLookupBatchBody, readUpdateBatchBody } from "../../codec/body.ts";
 import type { Request } from "../../engine/engine.ts";
-import { body, problems, ran } from "../answers.ts";
-import { takeElementLines } from "../bodies.ts";
-import { sendElements } from "../bulk.ts";
-import { NDJSON } from "../negotiate.ts";
-import { type App, type Parts, type Ran, type RouteOptions, run } from "../parts.ts";
-import { refused } from "../problems.ts";
-import { CLOSED, ElementLines, hex, nullable, nullableHex, scalar, seq } from "../schemas.ts";
-import { bodyByHand } from "../validation.ts";
-import { VIEWS, type View } from "../views.ts";
+import { body, problems, ran } from "../schemas/answers.ts";
+import { CLOSED, ElementLines, hex, nullable, nullableHex, scalar, seq } from "../schemas/fields.ts";
+import { takeElementLines } from "../server/bodies.ts";
+import { sendElements } from "../server/bulk.ts";
+import { NDJSON } from "../server/negotiate.ts";
+import { type App, type Parts, type Ran, type RouteOptions, run } from "../server/parts.ts";
+import { refused } from "../server/problems.ts";
+import { bodyByHand } from "../server/validation.ts";
+import { VIEWS, type View } from "../views/targets.ts";
 
 const COUNT_DEFAULT = 1000;
 

@@ -7,17 +7,17 @@ import { type ObjectBody, readCreateBody, readObject } from "../../codec/body.ts
 import { InvalidInput } from "../../codec/invalid.ts";
 import type { Request } from "../../engine/engine.ts";
 import type { Action, OpenCommand, OpenKind, Origin } from "../../syscall/command.ts";
-import { asAllowed } from "../access.ts";
-import { body, problems, ran, told } from "../answers.ts";
-import { AS_OF, type Asked, AtQuery, presentOf, stateOf } from "../as_of.ts";
-import { askFds, askMap, askOwnSession } from "../asked.ts";
-import { CreateSchema } from "../attr_schemas.ts";
-import { descriptorJson, mapJson } from "../json.ts";
-import { type App, must, type Parts, type Ran, type RouteOptions } from "../parts.ts";
-import { Problem } from "../problems.ts";
-import { CLOSED, FdParams, oneOf, SessionParams, seq } from "../schemas.ts";
-import { bodyByHand } from "../validation.ts";
-import { readTarget } from "../views.ts";
+import { body, problems, ran, told } from "../schemas/answers.ts";
+import { CreateSchema } from "../schemas/attr.ts";
+import { CLOSED, FdParams, oneOf, SessionParams, seq } from "../schemas/fields.ts";
+import { asAllowed } from "../server/access.ts";
+import { type App, must, type Parts, type Ran, type RouteOptions } from "../server/parts.ts";
+import { Problem } from "../server/problems.ts";
+import { bodyByHand } from "../server/validation.ts";
+import { AS_OF, type Asked, AtQuery, presentOf, stateOf } from "../views/as_of.ts";
+import { descriptorJson, mapJson } from "../views/json.ts";
+import { askFds, askMap, askOwnSession } from "../views/lookups.ts";
+import { readTarget } from "../views/targets.ts";
 
 const TAGS = ["descriptors"];
 const IN_SESSION = ["no-such-session", "session-ended", "session-foreign"] as const;

@@ -1,19 +1,19 @@
 import { readDoorBody } from "../../codec/body.ts";
 import { doorAnswer, readDoor } from "../../codec/door.ts";
 import { withHex } from "../../codec/elements.ts";
-import { TAKES } from "../../log/touched.ts";
+import { TAKES } from "../../log/event_subjects.ts";
 import type { Action } from "../../syscall/command.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
-import { asAllowed, checkScopes } from "../access.ts";
-import { body, problems, ran } from "../answers.ts";
-import { DoorAnswerSchema, DoorRequestSchema } from "../attr_schemas.ts";
-import { sendJson } from "../bulk.ts";
-import { outcomeBytes, SMALL_BYTES } from "../flight.ts";
-import { type App, type RouteOptions, run } from "../parts.ts";
-import { refused } from "../problems.ts";
-import { COMMAND_SCOPES, OTHER_COMMANDS } from "../route_scopes.ts";
-import { SessionParams } from "../schemas.ts";
-import { bodyByHand } from "../validation.ts";
+import { body, problems, ran } from "../schemas/answers.ts";
+import { DoorAnswerSchema, DoorRequestSchema } from "../schemas/attr.ts";
+import { SessionParams } from "../schemas/fields.ts";
+import { asAllowed, checkScopes } from "../server/access.ts";
+import { sendJson } from "../server/bulk.ts";
+import { outcomeBytes, SMALL_BYTES } from "../server/flight.ts";
+import { type App, type RouteOptions, run } from "../server/parts.ts";
+import { refused } from "../server/problems.ts";
+import { COMMAND_SCOPES, OTHER_COMMANDS } from "../server/route_scopes.ts";
+import { bodyByHand } from "../server/validation.ts";
 
 const NOTHING = Buffer.alloc(0);
 

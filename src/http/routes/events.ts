@@ -5,22 +5,29 @@ import type { EventReader, MarkedRow } from "../../engine/events.ts";
 import type { EventRow } from "../../log/event.ts";
 import type { EventFilter } from "../../log/event_filter.ts";
 import { PositionWriter } from "../../log/position.ts";
-import { problems, told } from "../answers.ts";
-import { archivedProblem } from "../archived.ts";
-import { presentOf } from "../as_of.ts";
-import { sendJson, sendPieces } from "../bulk.ts";
-import { FilterFields, type FilterQuery, readFilter, referredMap } from "../event_filter.ts";
-import { eventBytes, eventText } from "../event_text.ts";
-import { type Load, SMALL_BYTES } from "../flight.ts";
-import { follow } from "../follow.ts";
-import { EVENT_STREAM, FOLLOWED, inPieces, message, messagesOf as messageSchema, messageText } from "../messages.ts";
-import { NDJSON, wants } from "../negotiate.ts";
-import type { App, Parts, RouteOptions } from "../parts.ts";
-import { SessionPeers } from "../peers.ts";
-import { FROM_FIELDS, markGiven, readPoint, seqBefore, seqBehind, startAsked } from "../positions.ts";
-import { Problem } from "../problems.ts";
-import { CLOSED, EventLines, limit, nullable } from "../schemas.ts";
-import { eventsSeen } from "../sight.ts";
+import { problems, told } from "../schemas/answers.ts";
+import { CLOSED, EventLines, limit, nullable } from "../schemas/fields.ts";
+import { archivedProblem } from "../server/archive_problem.ts";
+import { sendJson, sendPieces } from "../server/bulk.ts";
+import { type Load, SMALL_BYTES } from "../server/flight.ts";
+import {
+  EVENT_STREAM,
+  FOLLOWED,
+  inPieces,
+  message,
+  messagesOf as messageSchema,
+  messageText,
+} from "../server/messages.ts";
+import { NDJSON, wants } from "../server/negotiate.ts";
+import type { App, Parts, RouteOptions } from "../server/parts.ts";
+import { Problem } from "../server/problems.ts";
+import { eventBytes, eventText } from "../streams/event_text.ts";
+import { follow } from "../streams/follow.ts";
+import { FROM_FIELDS, markGiven, readPoint, seqBefore, seqBehind, startAsked } from "../streams/positions.ts";
+import { presentOf } from "../views/as_of.ts";
+import { FilterFields, type FilterQuery, readFilter, referredMap } from "../views/event_filter.ts";
+import { SessionPeers } from "../views/peers.ts";
+import { eventsSeen } from "../views/sight.ts";
 
 const TAGS = ["events"];
 const PAGE_DEFAULT = 100;

@@ -1,13 +1,13 @@
 import { Type } from "typebox";
 import { scopeTexts } from "../../access/caller.ts";
-import type { NoAnswer } from "../../engine/tree.ts";
-import { readTilePath, TILE_HASHES } from "../../log/tiles.ts";
-import { octets, problems, told } from "../answers.ts";
-import { archivedProblem } from "../archived.ts";
-import type { App, RouteOptions } from "../parts.ts";
-import { Problem } from "../problems.ts";
-import { CLOSED, nullable } from "../schemas.ts";
-import { sightOf } from "../sight.ts";
+import { readTilePath, TILE_HASHES } from "../../tlog/tiles.ts";
+import type { NoAnswer } from "../../tree/ports.ts";
+import { octets, problems, told } from "../schemas/answers.ts";
+import { CLOSED, nullable } from "../schemas/fields.ts";
+import { archivedProblem } from "../server/archive_problem.ts";
+import type { App, RouteOptions } from "../server/parts.ts";
+import { Problem } from "../server/problems.ts";
+import { sightOf } from "../views/sight.ts";
 
 const TAGS = ["evidence"];
 const TEXT = "text/plain; charset=utf-8";

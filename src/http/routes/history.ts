@@ -4,22 +4,23 @@ import { CMD, cmdName } from "../../abi/service.ts";
 import type { MapScope } from "../../access/scopes.ts";
 import { readMoment } from "../../codec/moments.ts";
 import { bytes } from "../../codec/scalars.ts";
-import type { ElementVersion } from "../../engine/element_history.ts";
+import { MADE } from "../../engine/atomic_requests.ts";
 import type { Request } from "../../engine/engine.ts";
 import { readRequests } from "../../engine/frames.ts";
-import { MADE } from "../../engine/made.ts";
 import type { MapReference } from "../../engine/queries.ts";
-import type { RestoreCounts } from "../../engine/restore.ts";
 import { commandJson } from "../../log/command_json.ts";
 import { timeText } from "../../log/event_json.ts";
 import { PositionWriter } from "../../log/position.ts";
+import type { ElementVersion } from "../../past/element_history.ts";
+import type { RestoreCounts } from "../../past/restore.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
-import { notDone } from "../access.ts";
-import { problems, told } from "../answers.ts";
-import { oneMap } from "../asked.ts";
-import { sendList } from "../bulk.ts";
-import { EventAttr } from "../event_schemas.ts";
-import type { App, Parts, RouteOptions } from "../parts.ts";
+import { problems, told } from "../schemas/answers.ts";
+import { EventAttr } from "../schemas/events.ts";
+import { CLOSED, hex, Key, limit, MapParams, Moment, nextPage, nullable, nullableHex, seq } from "../schemas/fields.ts";
+import { notDone } from "../server/access.ts";
+import { sendList } from "../server/bulk.ts";
+import type { App, Parts, RouteOptions } from "../server/parts.ts";
+import { Problem, refused } from "../server/problems.ts";
 import {
   below,
   checkBehind,
@@ -29,11 +30,10 @@ import {
   nextPlace,
   readKeyPlace,
   readPoint,
-} from "../positions.ts";
-import { Problem, refused } from "../problems.ts";
-import { CLOSED, hex, Key, limit, MapParams, Moment, nextPage, nullable, nullableHex, seq } from "../schemas.ts";
-import { sightOf } from "../sight.ts";
-import { readReference } from "../views.ts";
+} from "../streams/positions.ts";
+import { oneMap } from "../views/lookups.ts";
+import { sightOf } from "../views/sight.ts";
+import { readReference } from "../views/targets.ts";
 
 const TAGS = ["history"];
 const PAGE_DEFAULT = 100;

@@ -1,16 +1,16 @@
 import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
 import { readPeekBody, readValueBody } from "../../codec/body.ts";
-import { body, problems, ran, told } from "../answers.ts";
-import { AS_OF, AtQuery, at, mustRead, stateOf } from "../as_of.ts";
-import { askMap } from "../asked.ts";
-import { sendValue } from "../bulk.ts";
-import { mapJson } from "../json.ts";
-import { type App, must, type RouteOptions } from "../parts.ts";
-import { after, CLOSED, hex, LIST_MAX, limit, MapParams, nullable, ValueBody } from "../schemas.ts";
-import { bodyByHand } from "../validation.ts";
-import { readPathname, readReference, VIEWS, type View } from "../views.ts";
-import { VALUE_EXAMPLE } from "../wanted_bodies.ts";
+import { body, problems, ran, told } from "../schemas/answers.ts";
+import { after, CLOSED, hex, LIST_MAX, limit, MapParams, nullable, ValueBody } from "../schemas/fields.ts";
+import { sendValue } from "../server/bulk.ts";
+import { type App, must, type RouteOptions } from "../server/parts.ts";
+import { bodyByHand } from "../server/validation.ts";
+import { VALUE_EXAMPLE } from "../server/wanted_bodies.ts";
+import { AS_OF, AtQuery, at, mustRead, stateOf } from "../views/as_of.ts";
+import { mapJson } from "../views/json.ts";
+import { askMap } from "../views/lookups.ts";
+import { readPathname, readReference, VIEWS, type View } from "../views/targets.ts";
 
 const TAGS = ["maps"];
 const PAGE_DEFAULT = 100;

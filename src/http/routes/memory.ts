@@ -1,14 +1,14 @@
 import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
-import { body, octets, problems, ran } from "../answers.ts";
-import { AS_OF, AtQuery, read } from "../as_of.ts";
-import { takeOctets } from "../bodies.ts";
-import { OCTETS } from "../negotiate.ts";
-import { type App, must, type RouteOptions } from "../parts.ts";
-import { Problem, refused } from "../problems.ts";
-import { bodyByHand } from "../validation.ts";
-import { VIEWS, type View } from "../views.ts";
+import { body, octets, problems, ran } from "../schemas/answers.ts";
+import { takeOctets } from "../server/bodies.ts";
+import { OCTETS } from "../server/negotiate.ts";
+import { type App, must, type RouteOptions } from "../server/parts.ts";
+import { Problem, refused } from "../server/problems.ts";
+import { bodyByHand } from "../server/validation.ts";
+import { AS_OF, AtQuery, read } from "../views/as_of.ts";
+import { VIEWS, type View } from "../views/targets.ts";
 
 /** The most that one request reads or stores, so that nobody waits for its copies; more is for ranges. */
 const BYTES_MAX = 16 * 1024 * 1024;

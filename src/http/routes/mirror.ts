@@ -1,16 +1,16 @@
 import { Type } from "typebox";
 import { CMD, DRIFT_POLICIES } from "../../abi/service.ts";
 import type { DriftAnswer } from "../../engine/drift.ts";
-import { requestText } from "../access.ts";
-import { body, problems, ran, told } from "../answers.ts";
-import { presentOf } from "../as_of.ts";
-import { askMap } from "../asked.ts";
-import { sendList } from "../bulk.ts";
-import { driftCountsJson, driftJson, kernelMapJson, mirrorJson } from "../json.ts";
-import { type App, must, type RouteOptions } from "../parts.ts";
-import { Problem, refusedOrder } from "../problems.ts";
-import { CLOSED, driftPolicy, limit, MapParams, nullable, nullableHex } from "../schemas.ts";
-import { readReference } from "../views.ts";
+import { body, problems, ran, told } from "../schemas/answers.ts";
+import { CLOSED, driftPolicy, limit, MapParams, nullable, nullableHex } from "../schemas/fields.ts";
+import { requestText } from "../server/access.ts";
+import { sendList } from "../server/bulk.ts";
+import { type App, must, type RouteOptions } from "../server/parts.ts";
+import { Problem, refusedOrder } from "../server/problems.ts";
+import { presentOf } from "../views/as_of.ts";
+import { driftCountsJson, driftJson, kernelMapJson, mirrorJson } from "../views/json.ts";
+import { askMap } from "../views/lookups.ts";
+import { readReference } from "../views/targets.ts";
 
 const TAGS = ["mirror"];
 const DIFFERENCES_DEFAULT = 100;

@@ -1,0 +1,298 @@
+import { BTF_KIND, BTF_TYPE_ID_MAX, MODIFIERS, REST } from "../maps/btf_types.ts";
+import type { BtfType } from "../maps/map.ts";
+import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
+import { readHeader } from "./header.ts";
+
+/**
+ * BTF, read: types, their sizes, their members. Source: kernel/bpf/btf.c, <linux/btf.h>. Everything is little-endian.
+ * Behind the header (btf_header.ts) stand types, and strings, in which names begin:
+ *
+ *     0 u32 name    4 u32 info (vlen, kind << 24, kind_flag << 31)    8 u32 size or type, then what the kind has
+ */
+const TYPE_BYTES = 12;
+const MEMBER_BYTES = 12;
+const PARAM_BYTES = 8;
+const VOID = 0;
+const POINTER_BYTES = 8;
+/** More than any name that is looked for. */
+const NAME_BYTES_MAX = 32;
+
+export const SIZED: ReadonlySet<number> = new Set([
+  BTF_KIND.INT,
+  BTF_KIND.STRUCT,
+  BTF_KIND.UNION,
+  BTF_KIND.ENUM,
+  BTF_KIND.ENUM64,
+  BTF_KIND.DATASEC,
+  BTF_KIND.FLOAT,
+]);
+/** Of another type, whose size they have. */
+const NAMED: ReadonlySet<number> = new Set([...MODIFIERS, BTF_KIND.VAR]);
+
+/** What the size of a type is before it has been asked for; NaN: it has none. */
+const UNKNOWN = -1;
+
+/** struct btf_type, one an id, in columns: id 0 is void. */
+interface Types {
+  readonly count: number;
+  /** Where it stands in the blob. */
+  readonly at: Uint32Array;
+  readonly kind: Uint8Array;
+  readonly vlen: Uint16Array;
+  readonly kindFlag: Uint8Array;
+  readonly sizeOrType: Uint32Array;
+}
+
+/**
+ * A blob whose header and types are well-formed. Ids go from 0, which is void, to below `count`. Each type is resolved once:
+ * to ask for all types and members takes a time that is linear in the blob, however long its chains are.
+ */
+export class Btf {
+  readonly #blob: Buffer;
+  readonly #types: Types;
+  readonly #strings: Buffer;
+  /** By id: the type without names and modifiers, plus one; 0: not asked yet. */
+  readonly #plain: Uint32Array;
+  readonly #sizes: Float64Array;
+
+  private constructor(blob: Buffer, types: Types, strings: Buffer) {
+    this.#blob = blob;
+    this.#types = types;
+    this.#strings = strings;
+    this.#plain = new Uint32Array(types.count);
+    this.#sizes = new Float64Array(types.count).fill(UNKNOWN);
+  }
+
+  /**
+   * Of what BPF_BTF_LOAD has taken: earlier releases took more than `checkedBtf` (btf_check.ts) does, and their logs are
+   * read by this. EINVAL or ENOTSUPP for what is no BTF at all.
+   */
+  static parse(blob: Buffer): Btf | Refusal {
+    const header = readHeader(blob);
+    if (isRefusal(header)) return header;
+    const { headerBytes, typeOff, typeLen, strOff, strLen } = header;
+    const whole = headerBytes + Math.max(typeOff + typeLen, strOff + strLen);
+    if (typeLen === 0 || typeLen % 4 !== 0 || whole !== blob.length)
+      return refuse("EINVAL", "BTF's sections do not make up the whole of it");
+    const strings = blob.subarray(headerBytes + strOff, headerBytes + strOff + strLen);
+    if (strLen === 0 || strings[0] !== 0 || strings[strLen - 1] !== 0)
+      return refuse("EINVAL", "BTF's strings do not begin and end with NUL");
+    const types = readTypes(blob, headerBytes + typeOff, typeLen, strLen);
+    return isRefusal(types) ? types : new Btf(blob, types, strings);
+  }
+
+  get count(): number {
+    return this.#types.count;
+  }
+
+  /** undefined: there is no such type. */
+  kind(id: number): number | undefined {
+    return this.#types.kind[id];
+  }
+
+  /** kind_flag. */
+  kindFlag(id: number): boolean {
+    return this.#types.kindFlag[id] === 1;
+  }
+
+  /** The beginning of its name. */
+  name(id: number): string {
+    const at = this.#types.at[id];
+    if (at === undefined || this.kind(id) === VOID) return "";
+    const start = this.#blob.readUInt32LE(at);
+    const beginning = this.#strings.subarray(start, start + NAME_BYTES_MAX);
+    const end = beginning.indexOf(0);
+    return beginning.toString("latin1", 0, end === -1 ? undefined : end);
+  }
+
+  /** All of it, however long that is. */
+  wholeName(id: number): string {
+    return this.#string(this.#blob.readUInt32LE(this.#types.at[id] as number));
+  }
+
+  memberName(id: number, at: number): string {
+    return this.#string(this.#blob.readUInt32LE(this.#rest(id) + at * MEMBER_BYTES));
+  }
+
+  /** The type that a modifier or a pointer is of; of others the size. */
+  target(id: number): number {
+    return this.#types.sizeOrType[id] ?? 0;
+  }
+
+  /** The types of an array's elements and of its index, and how many elements it has. */
+  array(id: number): { readonly element: number; readonly index: number; readonly count: number } {
+    const at = this.#rest(id);
+    const word = (offset: number): number => this.#blob.readUInt32LE(at + offset);
+    return { element: word(0), index: word(4), count: word(8) };
+  }
+
+  get strings(): Buffer {
+    return this.#strings;
+  }
+
+  /** vlen: of a struct or union, its members; of a data section, its variables; of a prototype, its parameters. */
+  memberCount(id: number): number {
+    return this.#types.vlen[id] ?? 0;
+  }
+
+  memberType(id: number, at: number): number {
+    return this.#blob.readUInt32LE(this.#rest(id) + at * MEMBER_BYTES + 4);
+  }
+
+  memberOffsetBits(id: number, at: number): number {
+    const offset = this.#blob.readUInt32LE(this.#rest(id) + at * MEMBER_BYTES + 8);
+    return this.kindFlag(id) ? offset & 0xffffff : offset;
+  }
+
+  /** Where a member is, and how many bits it has; 0: it is no bit field. */
+  member(id: number, at: number): { readonly offsetBits: number; readonly bits: number } {
+    const offset = this.#blob.readUInt32LE(this.#rest(id) + at * MEMBER_BYTES + 8);
+    return this.kindFlag(id) ? { offsetBits: offset & 0xffffff, bits: offset >>> 24 } : { offsetBits: offset, bits: 0 };
+  }
+
+  /** Of a prototype. `name`: an offset in the strings. */
+  param(id: number, at: number): { readonly name: number; readonly type: number } {
+    const start = this.#rest(id) + at * PARAM_BYTES;
+    return { name: this.#blob.readUInt32LE(start), type: this.#blob.readUInt32LE(start + 4) };
+  }
+
+  /** Of an integer: how far behind its first bit it begins, and how many it has. */
+  int(id: number): { readonly offset: number; readonly bits: number } {
+    const word = this.#blob.readUInt32LE(this.#rest(id));
+    return { offset: (word >>> 16) & 0xff, bits: word & 0xff };
+  }
+
+  /** Of a tag for a declaration, which member or parameter it is for; -1: for the whole. */
+  component(id: number): number {
+    return this.#blob.readInt32LE(this.#rest(id));
+  }
+
+  /** struct btf_var_secinfo, of a data section. */
+  variable(id: number, at: number): { readonly type: number; readonly offset: number; readonly size: number } {
+    const start = this.#rest(id) + at * MEMBER_BYTES;
+    const word = (offset: number): number => this.#blob.readUInt32LE(start + offset);
+    return { type: word(0), offset: word(4), size: word(8) };
+  }
+
+  /** btf_type_id_size(): the type that a map's keys or values are of; undefined where it has no size. */
+  type(id: number): BtfType | undefined {
+    const type = this.#sized(id);
+    if (type?.kind !== BTF_KIND.STRUCT) return type;
+    const members = Array.from({ length: this.memberCount(type.id) }, (_, at) => ({
+      type: this.#sized(this.memberType(type.id, at)),
+      offsetBits: this.memberOffsetBits(type.id, at),
+    }));
+    return { ...type, members };
+  }
+
+  /** In bytes; undefined where it has none. */
+  size(id: number): number | undefined {
+    const size = this.#sizeOf(this.plain(id));
+    return Number.isNaN(size) ? undefined : size;
+  }
+
+  /** Of an integer, its bits; of others 0. */
+  bits(id: number): number {
+    const plain = this.plain(id);
+    return this.kind(plain) === BTF_KIND.INT ? this.int(plain).bits : 0;
+  }
+
+  /** A type without its names and modifiers, as many as there may be. */
+  plain(id: number): number {
+    if (!NAMED.has(this.#types.kind[id] ?? VOID)) return id;
+    let plain = id;
+    for (let steps = 0; steps < this.count; steps++) {
+      const known = this.#plain[plain] ?? 0;
+      if (known !== 0) plain = known - 1;
+      if (known !== 0 || !NAMED.has(this.kind(plain) ?? VOID)) break;
+      plain = this.target(plain);
+    }
+    for (let passed = id; passed !== plain && this.#plain[passed] === 0; passed = this.target(passed))
+      this.#plain[passed] = plain + 1;
+    return plain;
+  }
+
+  /** Without its members. */
+  #sized(id: number): BtfType | undefined {
+    const size = this.size(id);
+    const plain = this.plain(id);
+    return size === undefined
+      ? undefined
+      : { id: plain, kind: this.kind(plain) ?? VOID, size, bits: this.bits(id), members: [] };
+  }
+
+  /** Of a type without names and modifiers; an array's elements first, however deep they are arrays themselves. */
+  #sizeOf(id: number): number {
+    if (this.#types.kind[id] !== BTF_KIND.ARRAY) return this.#bytes(id);
+    const arrays: number[] = [];
+    let inner = id;
+    for (
+      ;
+      this.kind(inner) === BTF_KIND.ARRAY && this.#sizes[inner] === UNKNOWN;
+      inner = this.plain(this.array(inner).element)
+    ) {
+      this.#sizes[inner] = Number.NaN;
+      arrays.push(inner);
+    }
+    let size = this.kind(inner) === BTF_KIND.ARRAY ? (this.#sizes[inner] as number) : this.#bytes(inner);
+    for (let array = arrays.pop(); array !== undefined; array = arrays.pop()) {
+      size *= this.array(array).count;
+      this.#sizes[array] = size;
+    }
+    return size;
+  }
+
+  /** Of what is no array. */
+  #bytes(id: number): number {
+    const kind = this.kind(id) ?? VOID;
+    if (kind === BTF_KIND.PTR) return POINTER_BYTES;
+    return SIZED.has(kind) ? this.target(id) : Number.NaN;
+  }
+
+  #string(start: number): string {
+    return this.#strings.toString("latin1", start, this.#strings.indexOf(0, start));
+  }
+
+  /** Where that begins which a type has behind struct btf_type. */
+  #rest(id: number): number {
+    return (this.#types.at[id] as number) + TYPE_BYTES;
+  }
+}
+
+/** Ids end below BTF_TYPE_ID_MAX: the kernel checks what stands behind, and passes over it. */
+function readTypes(blob: Buffer, start: number, length: number, strLen: number): Types | Refusal {
+  const end = start + length;
+  const room = Math.min(BTF_TYPE_ID_MAX, 1 + Math.floor(length / TYPE_BYTES));
+  const types = {
+    at: new Uint32Array(room),
+    kind: new Uint8Array(room),
+    vlen: new Uint16Array(room),
+    kindFlag: new Uint8Array(room),
+    sizeOrType: new Uint32Array(room),
+  };
+  // Id 0 is void.
+  let id = 1;
+  for (let at = start; at < end && id < BTF_TYPE_ID_MAX; id++) {
+    if (at + TYPE_BYTES > end) return refuse("EINVAL", "BTF's types end in the middle of one");
+    const info = blob.readUInt32LE(at + 4);
+    const kind = (info >>> 24) & 0x1f;
+    const rest = REST[kind];
+    if (rest === undefined || blob.readUInt32LE(at) >= strLen)
+      return refuse("EINVAL", `BTF's type ${id} has an unknown kind or name`);
+    types.at[id] = at;
+    types.kind[id] = kind;
+    types.vlen[id] = info & 0xffff;
+    types.kindFlag[id] = info >>> 31;
+    types.sizeOrType[id] = blob.readUInt32LE(at + 8);
+    at += TYPE_BYTES + rest[0] + rest[1] * (info & 0xffff);
+    if (at > end) return refuse("EINVAL", "BTF's types end in the middle of one");
+  }
+  return {
+    count: id,
+    at: types.at.subarray(0, id),
+    kind: types.kind.subarray(0, id),
+    vlen: types.vlen.subarray(0, id),
+    kindFlag: types.kindFlag.subarray(0, id),
+    sizeOrType: types.sizeOrType.subarray(0, id),
+  };
+}

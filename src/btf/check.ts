@@ -1,0 +1,24 @@
+import { isRefusal, type Refusal } from "../maps/refusal.ts";
+import { Btf } from "./btf.ts";
+import { checkHeader } from "./header.ts";
+import { checkMetas } from "./metas.ts";
+import { Names } from "./names.ts";
+import { checkObjects, type Undestroyed } from "./objects.ts";
+import { checkTypes } from "./resolve.ts";
+import { checkTypeTags } from "./type_tags.ts";
+
+/**
+ * btf_parse(), kernel/bpf/btf.c, in its order: the header and its sections, each type by itself, what types say of each
+ * other, chains of type tags, and what programs may allocate. What the kernel would print a WARNING for is a Warned.
+ */
+export function checkedBtf(blob: Buffer, undestroyed?: Undestroyed): Btf | Refusal {
+  const header = checkHeader(blob);
+  if (isRefusal(header)) return header;
+  const strings = header.headerBytes + header.strOff;
+  const names = new Names(blob.subarray(strings, strings + header.strLen));
+  const refusal = checkMetas(blob, header, names);
+  if (refusal !== null) return refusal;
+  const btf = Btf.parse(blob);
+  if (isRefusal(btf)) return btf;
+  return checkTypes(btf, names) ?? checkTypeTags(btf) ?? checkObjects(btf, undestroyed) ?? btf;
+}

@@ -1,0 +1,116 @@
+import { join } from "node:path";
+import type { ArchiveSource } from "../engine/archives.ts";
+import type { StateStore } from "../engine/ports.ts";
+import { discard, LmdbStore } from "../lmdb/store.ts";
+import type { CellKey } from "../maps/cells.ts";
+import type { Host } from "../maps/map.ts";
+import { faultIn, type PartFault } from "../supervisor/derived_parts.ts";
+import { restoreFromArchive } from "./archive_job.ts";
+
+export interface StateOptions {
+  readonly data: string;
+  readonly host: Host;
+  /** Make it again, whatever is there. */
+  readonly rebuild: boolean;
+  /** Told why it is made again. */
+  readonly report: (message: string, why: string) => void;
+  /** Told that it cannot be opened. */
+  readonly told: (fault: PartFault) => void;
+}
+
+/** A state on disk, which may turn out to be damaged. */
+export interface KeptState extends StateStore {
+  /** It is damaged, and is not to be opened again. */
+  condemn(why: string): void;
+}
+
+/**
+ * The state of a log, at an event from which on the log has all: one that is of no use is made again, from where the log
+ * begins; where the disk does not let it be opened, it is held in memory until it does. Throws an Error where that is behind archived events
+ * and nothing is left of their state.
+ */
+export async function openState(
+  log: Pick<ArchiveSource, "id" | "lastSeq" | "archived">,
+  options: StateOptions,
+): Promise<KeptState> {
+  try {
+    return await openStore(log, options);
+  } catch (error) {
+    const found = faultIn(error);
+    // What is archived cannot be had without a store to put it into.
+    if (found === null || log.archived.through > 0) throw error;
+    const detail = (error as Error).message;
+    options.report("the state cannot be opened, and is held in memory until it can be", detail);
+    options.told({ part: "state", state: "failed", detail, full: found === "full" });
+    return new LateStore(join(options.data, "state"), log.id);
+  }
+}
+
+async function openStore(
+  log: Pick<ArchiveSource, "id" | "lastSeq" | "archived">,
+  { data, host, rebuild, report }: StateOptions,
+): Promise<LmdbStore> {
+  const folder = join(data, "state");
+  if (rebuild) discard(folder);
+  let store = new LmdbStore(folder, log.id);
+  if (store.discarded !== null) report("the state is made again from the log", store.discarded);
+  if (store.seq > log.lastSeq) {
+    report("the state is made again from the log", `it has events up to ${store.seq}, the log ends at ${log.lastSeq}`);
+    store = await emptied(store, folder, log.id);
+  }
+  if (store.seq < log.archived.through) {
+    store = await emptied(store, folder, log.id);
+    await restoreFromArchive(store, log, { data, host });
+  }
+  return store;
+}
+
+async function emptied(store: LmdbStore, folder: string, log: string): Promise<LmdbStore> {
+  await store.close();
+  discard(folder);
+  return new LmdbStore(folder, log);
+}
+
+/** Has nothing until it is written to: then it is opened, and begun anew with what has been pending until then, which is all. */
+class LateStore implements KeptState {
+  readonly #folder: string;
+  readonly #log: string;
+  #store: LmdbStore | null = null;
+
+  constructor(folder: string, log: string) {
+    this.#folder = folder;
+    this.#log = log;
+  }
+
+  get seq(): number {
+    return this.#store?.seq ?? 0;
+  }
+
+  get(key: CellKey): Buffer | undefined {
+    return this.#store?.get(key);
+  }
+
+  range(from: CellKey, to: CellKey): ReturnType<StateStore["range"]> {
+    return this.#store?.range(from, to) ?? [];
+  }
+
+  rangeDown(from: CellKey, to: CellKey): ReturnType<StateStore["rangeDown"]> {
+    return this.#store?.rangeDown(from, to) ?? [];
+  }
+
+  async write(changes: Iterable<readonly [CellKey, Buffer | null]>, seq: number, bytes: number): Promise<void> {
+    if (this.#store === null) {
+      discard(this.#folder);
+      this.#store = new LmdbStore(this.#folder, this.#log);
+    }
+    return this.#store.write(changes, seq, bytes);
+  }
+
+  condemn(why: string): void {
+    this.#store?.condemn(why);
+  }
+
+  async close(): Promise<void> {
+    await this.#store?.close();
+  }
+}

@@ -1,0 +1,86 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import Sqlite from "better-sqlite3";
+import type { Archived } from "../engine/archives.ts";
+import { IGNORE } from "../engine/followers.ts";
+import { MemoryCells } from "../engine/memory.ts";
+import { PendingCells } from "../engine/pending.ts";
+import { checkData } from "../files/entries.ts";
+import { asOwner } from "../files/owner.ts";
+import { readHost } from "../host.ts";
+import { StateFile } from "../lmdb/state_file.ts";
+import { reasonToDiscard } from "../lmdb/store.ts";
+import type { Host } from "../maps/map.ts";
+import { ARCHIVED, readArchived } from "../sqlite/archive_facts.ts";
+import { chunkEvents, readChunks } from "../sqlite/changes.ts";
+import { LIFE } from "../sqlite/facts.ts";
+import { redo } from "../syscall/execute.ts";
+import { State } from "../syscall/state.ts";
+import { restoreFromArchive } from "./archive_job.ts";
+
+const LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM events";
+const FACT = "SELECT value FROM ledger WHERE name = ?";
+
+/** A ledger as its log's last event leaves it. */
+export interface LedgerRead {
+  readonly log: string;
+  readonly life: string;
+  readonly host: Host;
+  readonly state: State;
+}
+
+/**
+ * Reads the state of a data directory on which a service may be running: nothing is locked or written there. What the state's
+ * file does not have yet comes from the log. Calls `look` with it, and answers what that does. Throws an Error that says why
+ * it cannot be read.
+ */
+export async function readState<Answer>(data: string, look: (ledger: LedgerRead) => Answer): Promise<Answer> {
+  checkData(data);
+  const log = join(data, "events.sqlite");
+  if (!existsSync(log)) throw new Error(`${data} is no data directory: it has no events.sqlite`);
+  const db = new Sqlite(log, { readonly: true, fileMustExist: true });
+  let file: StateFile | null = null;
+  try {
+    const fact = (name: string): string => (db.prepare(FACT).pluck().get(name) as string | undefined) ?? "";
+    const id = fact("id");
+    const folder = join(data, "state");
+    if (existsSync(folder) && reasonToDiscard(folder, id) === null) file = asOwner(data, () => new StateFile(folder));
+    // The state first: the log has all that is in it.
+    const reached = file?.look() ?? 0;
+    db.exec("BEGIN");
+    const host = { ...readHost(), possibleCpus: Number(fact("possible_cpus")) };
+    const archived = readArchived(fact(ARCHIVED));
+    const base =
+      file !== null && reached >= archived.through
+        ? readOnly(file, reached)
+        : await begun({ id, archived }, { data, host });
+    const state = new State(new PendingCells(base), host, IGNORE);
+    for (const chunk of readChunks(db, base.seq, db.prepare(LAST_SEQ).pluck().get() as number))
+      for (const { command, outcome } of chunkEvents(chunk)) redo(state, command, outcome);
+    return look({ log: id, life: fact(LIFE), host, state });
+  } finally {
+    await file?.close();
+    db.close();
+  }
+}
+
+type Base = ConstructorParameters<typeof PendingCells>[0];
+
+function readOnly(file: StateFile, seq: number): Base {
+  return {
+    seq,
+    get: (key) => file.get(key),
+    range: (from, to) => file.range(from, to),
+    write: () => Promise.reject(new Error("the state is only read")),
+  };
+}
+
+/** Where the log begins. */
+async function begun(
+  log: { readonly id: string; readonly archived: Archived },
+  where: { readonly data: string; readonly host: Host },
+): Promise<Base> {
+  const cells = new MemoryCells();
+  if (log.archived.through > 0) await restoreFromArchive(cells, log, where);
+  return cells;
+}

@@ -1,0 +1,97 @@
+import { join } from "node:path";
+import { EventsArchived } from "../engine/archives.ts";
+import { type EventRow, rowEvent } from "../log/event.ts";
+import type { Changes, EventOrigin, PastLog } from "../past/history.ts";
+import { Origins } from "../sqlite/origins.ts";
+import { CMDS_WITHOUT_REDO } from "../syscall/execute.ts";
+import type { ArchivedLog } from "./archived_log.ts";
+
+/** The file of a data directory in which the senders of archived commands are kept. */
+const ORIGINS_FILE = "whole.sqlite";
+
+const NO_CHANGES: ReadonlySet<number> = new Set(CMDS_WITHOUT_REDO);
+
+/** The log from its first event on, for who tells of the past: archived ones are read from their archive once, in their order. */
+export class WholeLog implements PastLog {
+  /** To it, none are. */
+  readonly archivedThrough = 0;
+  readonly #archived: ArchivedLog;
+  readonly #origins: Origins;
+  #reading: Reading | null = null;
+
+  constructor(archived: ArchivedLog, { data }: { readonly data: string }) {
+    this.#archived = archived;
+    this.#origins = new Origins(join(data, ORIGINS_FILE), archived.log.id);
+  }
+
+  get lastSeq(): number {
+    return this.#archived.log.lastSeq;
+  }
+
+  /** Up to where it can tell who has sent archived commands. */
+  get origins(): number {
+    return this.#origins.reached;
+  }
+
+  async changesAfter(seq: number): Promise<Changes> {
+    const { log } = this.#archived;
+    if (seq < log.archivedThrough) return this.#archivedAfter(seq);
+    const changes = log.changesAfter(seq);
+    // Behind the reading: archived events may go at any time.
+    return seq < log.archivedThrough ? this.#archivedAfter(seq) : changes;
+  }
+
+  origin(seq: number): EventOrigin {
+    const known = this.#origins.get(seq) ?? this.#archived.log.origin(seq);
+    if (known === undefined) throw new EventsArchived(this.#archived.log.archivedThrough + 1);
+    return known;
+  }
+
+  seqAt(timeUs: number): number {
+    return this.#archived.log.seqAt(timeUs);
+  }
+
+  async close(): Promise<void> {
+    await this.#reading?.rows.return(undefined);
+    this.#origins.close();
+    this.#archived.close();
+  }
+
+  async #archivedAfter(seq: number): Promise<Changes> {
+    const rows = await this.#rowsAfter(seq);
+    const until = (rows.at(-1) as EventRow).seq;
+    const changing = rows.filter(({ cmd }) => !NO_CHANGES.has(cmd));
+    this.#origins.add(changing, until);
+    return { events: changing.map(rowEvent), until };
+  }
+
+  async #rowsAfter(seq: number): Promise<readonly EventRow[]> {
+    for (;;) {
+      const reading = await this.#readingAt(seq);
+      const { value, done } = await reading.rows.next();
+      if (done === true || value === undefined) {
+        this.#reading = null;
+        continue;
+      }
+      const rows = value.filter((row) => row.seq > seq);
+      reading.at = (value.at(-1) as EventRow).seq;
+      if (rows.length > 0) return rows;
+    }
+  }
+
+  /** What is being read, if it goes on behind that event. */
+  async #readingAt(seq: number): Promise<Reading> {
+    if (this.#reading?.at === seq) return this.#reading;
+    await this.#reading?.rows.return(undefined);
+    const segment = this.#archived.segmentOf(seq + 1);
+    await this.#archived.check(segment);
+    this.#reading = { rows: this.#archived.rows(segment), at: seq };
+    return this.#reading;
+  }
+}
+
+interface Reading {
+  readonly rows: AsyncGenerator<readonly EventRow[], undefined>;
+  /** The last event that was taken. */
+  at: number;
+}

@@ -1,0 +1,75 @@
+import type { Readable } from "node:stream";
+import type { Caller } from "../../access/caller.ts";
+import type { Transport } from "../../replay/api_target.ts";
+import type { HttpRequest, HttpResponse } from "../../replay/http_call.ts";
+import { SMALL_BYTES } from "../server/flight.ts";
+import type { App, Parts } from "../server/parts.ts";
+
+/** Of an answer that is compared with the recorded one, which is done at once. */
+const ANSWER_BYTES_MAX = 512 * 1024;
+const LF = 10;
+
+/** Requests to the service itself, as the caller's whose request has them sent. */
+export class OwnRequests implements Transport {
+  readonly #app: App;
+  readonly #callers: Parts["callers"];
+  readonly #turns: Parts["turns"];
+  readonly #token: string;
+  readonly #peer: string | undefined;
+
+  /** To be ended. `peer`: from where that request came. */
+  constructor(
+    app: App,
+    { callers, turns }: Pick<Parts, "callers" | "turns">,
+    caller: Caller,
+    peer: string | undefined,
+  ) {
+    this.#app = app;
+    this.#turns = turns;
+    this.#peer = peer;
+    this.#callers = callers;
+    this.#token = callers.lend(caller);
+  }
+
+  /** No more is sent. */
+  end(): void {
+    this.#callers.takeBack(this.#token);
+  }
+
+  async send({ method, path, body, headers, counted }: HttpRequest): Promise<HttpResponse> {
+    const payload = body === null ? {} : { payload: body };
+    const response = await this.#app.inject({
+      payloadAsStream: true,
+      method,
+      url: path,
+      headers: { ...headers, authorization: `Bearer ${this.#token}` },
+      ...payload,
+      ...(this.#peer !== undefined && { remoteAddress: this.#peer }),
+    });
+    const { bytes, lines, kept } = await received(response.stream());
+    const answer = {
+      status: response.statusCode,
+      headers: Object.fromEntries(Object.entries(response.headers).map(([name, value]) => [name, String(value)])),
+      body: kept ?? Buffer.alloc(0),
+    };
+    // What is made of a large one is others' turn to wait for.
+    if (bytes > SMALL_BYTES) await this.#turns.take();
+    if (counted === true && answer.status < 300) return { ...answer, counted: { bytes, lines } };
+    return kept === null ? { ...answer, longerThan: ANSWER_BYTES_MAX } : answer;
+  }
+}
+
+/** An answer's bytes and lines, and all of it if it is short enough. */
+async function received(
+  stream: Readable,
+): Promise<{ readonly bytes: number; readonly lines: number; readonly kept: Buffer | null }> {
+  const pieces: Buffer[] = [];
+  let [bytes, lines] = [0, 0];
+  for await (const piece of stream as AsyncIterable<Buffer>) {
+    bytes += piece.length;
+    for (let at = piece.indexOf(LF); at !== -1; at = piece.indexOf(LF, at + 1)) lines++;
+    if (bytes <= ANSWER_BYTES_MAX) pieces.push(piece);
+    else pieces.length = 0;
+  }
+  return { bytes, lines, kept: bytes <= ANSWER_BYTES_MAX ? Buffer.concat(pieces) : null };
+}

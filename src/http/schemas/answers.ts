@@ -1,0 +1,140 @@
+import { type TSchema, Type } from "typebox";
+import { ERRNO, type Errno } from "../../abi/errno.ts";
+import { type ProblemDocument, type ProblemExtras, type ProblemName, problemDocument } from "../server/problems.ts";
+import { OctetsSchema } from "./fields.ts";
+
+// Bodies and answers, as the document and the serializer take them.
+
+interface Answer {
+  readonly description: string;
+  readonly headers?: Record<string, TSchema>;
+  readonly content?: Record<string, { schema: TSchema; example: unknown }>;
+}
+
+const SEQ_HEADER = { "mapledger-seq": Type.Integer({ description: "Seq of the event that tells of the command." }) };
+
+/** An answer in JSON that ran a command: its seq stands in a header, too. */
+export function ran(description: string, schema: TSchema, example: unknown): Answer {
+  return { ...told(description, schema, example), headers: SEQ_HEADER };
+}
+
+/** An answer in JSON that ran none. */
+export function told(description: string, schema: TSchema, example: unknown): Answer {
+  return { description, content: { "application/json": { schema, example } } };
+}
+
+export const octets = { schema: OctetsSchema, example: "*\u0000\u0000\u0000" };
+
+/** A body, with an example of it. What codec/body.ts reads itself, the validator lets pass: see `bodyByHand`. */
+export function body(schema: TSchema, example: unknown): TSchema {
+  return { ...schema, examples: [example] } as TSchema;
+}
+
+/** Every operation may be answered so. */
+const ALWAYS = [
+  "part-failed",
+  "disk-full",
+  "unauthorized",
+  "foreign-page",
+  "scope-missing",
+  "bug",
+  "unavailable",
+  "too-many-bytes",
+  "invalid-input",
+] as const;
+/** Every command may, besides. */
+const COMMAND = ["busy", "log-failed", "outcome-unknown", "read-only"] as const;
+const IN_SESSION = ["no-such-session", "session-ended", "session-foreign"] as const;
+const WITH_BODY = ["body-too-large", "unsupported-media-type"] as const;
+
+type Name = ProblemName | Errno;
+
+/** The problems that an operation may answer with, by what it is, and the errnos of its own. */
+export function problems(
+  is: { readonly command?: true; readonly session?: true; readonly body?: true; readonly path?: true },
+  ...more: readonly Name[]
+): Record<number, Answer> {
+  const names: readonly Name[] = [
+    ...ALWAYS,
+    ...(is.command ? COMMAND : []),
+    ...(is.session ? IN_SESSION : []),
+    ...(is.body ? WITH_BODY : []),
+    ...more,
+  ];
+  const byStatus = new Map<number, Record<string, { value: ProblemDocument }>>();
+  for (const name of names) {
+    const value = problemDocument(name, ...exampleOf(name));
+    const examples = byStatus.get(value.status) ?? {};
+    examples[name] = { value };
+    byStatus.set(value.status, examples);
+  }
+  const answers: Record<number, Answer> = {};
+  for (const [status, examples] of [...byStatus].sort(([a], [b]) => a - b)) {
+    const titles = Object.values(examples).map(({ value }) => value.title);
+    answers[status] = {
+      description: `${[...new Set(titles)].join("; ")}.`,
+      content: { "application/problem+json": { schema: Type.Ref("Problem"), examples } as never },
+    };
+  }
+  return answers;
+}
+
+/** What an example of a problem says. */
+function exampleOf(name: Name): [detail: string, extras: ProblemExtras] {
+  if (name === "archived") return ["events up to 100000 are archived", { oldest_seq: 100_001 }];
+  if (Object.hasOwn(ERRNO, name))
+    return [EXAMPLES[name] ?? "the rule that was broken, and the numbers", { errno: name, seq: 17 }];
+  return [EXAMPLES[name] ?? "what was found", {}];
+}
+
+const EXAMPLES: Partial<Record<Name, string>> = {
+  "invalid-input": 'key: hex digits are needed, found "x" at 2',
+  unauthorized: "the request has no bearer token",
+  "foreign-page": "the request comes from a page of http://example.org",
+  "scope-missing": "bob has none of these scopes: write",
+  "read-only": "the service is read-only: it was started with --read-only, and nothing can be changed",
+  "session-foreign": "session 7 is another caller's",
+  "no-process": "there is no process 4711",
+  "process-foreign": "process 1 is of uid 0, the client of 1000",
+  "process-hidden": "reading /proc of process 7, which hidepid= hides from the service: EPERM: it needs CAP_SYS_PTRACE",
+  "no-such-session": "there is no session 7",
+  "no-such-event": "there is no event 1000: the log ends at 999",
+  "no-such-tile": "the tree has no tile 0/000: its size is 0",
+  "foreign-position":
+    "after: it is of another life of this log: the log was put back from a backup, and has gone on otherwise; begin again: without a position, or with after=0 for all that there is",
+  "part-failed": "the history has failed, and is tried again: disk I/O error",
+  "outcome-unknown": "the log could not be synced: whether the command is recorded is unknown",
+  "log-contradicted": "event 17 in the log is not the one that the tree has",
+  "archive-running": "another job is running",
+  "nothing-to-archive": "nothing to archive: the oldest event is 100001",
+  "cannot-archive": "the log ends at event 999: there is none before 2000 yet",
+  "session-ended": "session 7 has ended",
+  "body-too-large": "the body is larger than 67108864 bytes",
+  "unsupported-media-type": "text/plain is not taken here",
+  "range-not-satisfiable": "bytes=8192-: the memory has 4096 bytes",
+  bug: "the service failed; its log tells more",
+  busy: "10000 commands with 1234567 bytes are waiting",
+  "too-many-jobs": "quota of jobs: bob has 4 of 4, 1 more are needed (MAPLEDGER_CALLER_JOBS_MAX)",
+  "too-many-replays": "4 replays run",
+  "target-not-named": "MAPLEDGER_REPLAY_TARGETS does not name http://127.0.0.1:8621",
+  "no-such-replay": "there is no replay 7",
+  "too-many-bytes": "268435456 bytes of bodies and answers are in flight (MAPLEDGER_FLIGHT_BYTES_MAX is 268435456)",
+  "too-many-streams": "100 streams are open",
+  unavailable: "recovering: 10000 of 20000 events",
+  "log-failed": "the log could not be written; nothing was changed",
+  "disk-full": "the log's disk is full; nothing was changed",
+  ENOENT: "no element has this key",
+  EEXIST: "BPF_NOEXIST, but an element has this key",
+  E2BIG: "map is full: 1024 of 1024 entries",
+  EFAULT: "key has 2 bytes: 4 are read",
+  EINVAL: "key has 5 bytes: this map's keys have 4",
+  EBADF: "fd 9 is not open in session 7",
+  EPERM: "the map is frozen",
+  EMFILE: "the session's descriptor table is full",
+  ENOSPC: "count is 1: the bucket has 3 elements",
+  EOPNOTSUPP: "a trie has no such command",
+  ENOTSUPP: "an array has no such command",
+  ENOMEM: "the map takes 1099511627776 bytes: the machine has 8589934592",
+  EAGAIN: "quota of sessions: bob has 10000 of 10000, 1 more are needed (MAPLEDGER_CALLER_SESSIONS_MAX)",
+  EBUSY: "the map is in use",
+};

@@ -1,0 +1,333 @@
+import { type TSchema, Type } from "typebox";
+import { CAPABILITIES, DRIFT_POLICIES, ON_REPLACE, SIDES } from "../../abi/service.ts";
+import { MIRROR_SHAPES } from "../../maps/lru_shape.ts";
+import type { Action } from "../../syscall/command.ts";
+import type { Out } from "../../syscall/outcome.ts";
+import { CLOSED, hex, nullable, nullableHex, oneOf, position, seq } from "./fields.ts";
+
+// An event: what a command said, and what was answered.
+
+const integer = (description?: string): TSchema => Type.Integer(description === undefined ? {} : { description });
+const text = (description?: string): TSchema => Type.String(description === undefined ? {} : { description });
+const word = (words: readonly string[], description?: string): TSchema =>
+  Type.Enum([...words], { type: "string", ...(description !== undefined && { description }) });
+const note = (description: string): TSchema => nullable("string", { description });
+
+const optional = (fields: Readonly<Record<string, TSchema>>): Record<string, TSchema> =>
+  Object.fromEntries(Object.entries(fields).map(([name, schema]) => [name, Type.Optional(schema)]));
+
+const all = <const Name extends string>(names: readonly Name[], schema: TSchema): Record<Name, TSchema> =>
+  Object.fromEntries(names.map((name) => [name, schema])) as Record<Name, TSchema>;
+const integers = <const Name extends string>(names: readonly Name[]) => all(names, integer());
+
+const ObjectFacts = Type.Object(
+  {
+    kind: text("pipe, file, dir, socket, process, cgroup, perf_event, prog or btf."),
+    ...optional({
+      path: note("Of a file, a directory or a cgroup."),
+      inode: text("Of a file or a directory: device and inode number."),
+      protocol: text("Of a socket."),
+      state: text("Of a socket."),
+      reuseport: Type.Boolean({ description: "Of a socket: SO_REUSEPORT." }),
+      cookie: text("Of a socket: SO_COOKIE, a u64 as digits."),
+      pid: integer("Of a process."),
+      startTime: text("Of a process: clock ticks since the boot, as in /proc/PID/stat."),
+      exited: Type.Boolean({ description: "Of a process." }),
+      cgroupId: text("Of a cgroup: its inode number, a u64 as digits."),
+      removed: Type.Boolean({ description: "Of a cgroup." }),
+      progId: integer("Of a program."),
+      progType: integer("Of a program: enum bpf_prog_type."),
+      expectedAttachType: integer("Of a program: enum bpf_attach_type."),
+      name: text("Of a program."),
+      tag: text("Of a program, in hex."),
+      loadTime: text("Of a program, in ns since the boot, as digits."),
+      boot: text("Of a program: the boot that this counts from."),
+      btfId: integer("Of BTF."),
+      data: text("Of BTF: the blob, in hex."),
+    }),
+  },
+  { $id: "ObjectFacts", ...CLOSED, description: "What the machine says of an object." },
+);
+
+const Found = Type.Object(
+  optional({
+    facts: ObjectFacts,
+    errno: text("What the machine refused it with."),
+    detail: text("Why the machine refused it."),
+  }),
+  { $id: "Found", ...CLOSED, description: "What the machine was found to have: an object, or why there is none." },
+);
+
+const AttrProcess = Type.Object(
+  { pid: integer(), uid: integer(), start_time: text(), boot: text("/proc/sys/kernel/random/boot_id") },
+  { $id: "AttrProcess", ...CLOSED, description: "The process that a session lives by." },
+);
+
+const Fault = Type.Object(
+  { errno: text(), detail: text() },
+  { $id: "AttrFault", ...CLOSED, description: "Why an attr was not looked at." },
+);
+
+const ArchiveFile = Type.Object(
+  { name: text(), sha256: text("In hex.") },
+  { $id: "ArchiveFile", ...CLOSED, description: "A file of an archive." },
+);
+
+const ConfiguredCaller = Type.Object(
+  { name: text(), by: text("By what the caller is known."), scopes: Type.Array(text()) },
+  { $id: "ConfiguredCaller", ...CLOSED, description: "A line of the tokens' file, without its hash." },
+);
+
+const CERTIFICATE = Type.Object(
+  {
+    subject: text(),
+    issuer: text(),
+    serial: text("In hex."),
+    not_before: text(),
+    not_after: text(),
+    sha256: text("In hex."),
+  },
+  { $id: "CertificateFacts", ...CLOSED },
+);
+
+const RestoreNote = Type.Object(
+  { map: integer(), at: seq(), reason: text() },
+  {
+    $id: "RestoreNote",
+    ...CLOSED,
+    description: "Of a command of a restore: of which map, as of which event, and why.",
+  },
+);
+
+const Part = Type.Object(
+  {
+    at: integer("Elements (of reads and stores of memory, bytes) before it."),
+    of: integer("Of how many it is a part."),
+    seq: Type.Optional(integer("Of the first piece's event; left out: it is the first.")),
+  },
+  { $id: "CommandPart", ...CLOSED, description: "Of a piece of a large command." },
+);
+
+/** Three fields are of another type in one command than in another: they have none here. */
+const MAP = Type.Unsafe({
+  description:
+    "The map that was meant, where the event's `map` does not say it: an object with `by` (id, name or pinned) and `id`, `name` or `pathname`. Of MIRROR_FREED and FREE_DEFERRED: the id of the map that was freed.",
+});
+const WAS = Type.Unsafe({
+  description:
+    "What was there before: of MIRROR_ commands the kernel's id of a kernel map or null, of CLOCK_STEP a time, of BACKUP_RESTORE a ledger's life.",
+});
+const CONTINUES = Type.Unsafe({
+  description:
+    "What goes on: of TREE_BEGIN whether the new tree continues the checkpoint in `signed`, of BACKUP_RESTORE the note of the newest checkpoint in the backup, or null.",
+});
+
+const CutInput = Type.Object(optional({ key: integer(), value: integer() }), {
+  $id: "CutInput",
+  ...CLOSED,
+  description: "Of a refused command: how many bytes a key or a value had of which the event has the beginning.",
+});
+
+/** What commands say, by the names that log/attr.ts gives it; no event has what holds a real object. */
+type Said = Action extends infer One ? (One extends { readonly attr: infer Attr } ? FieldsOf<Attr> : never) : never;
+type FieldsOf<Attr> = Attr extends unknown ? Exclude<keyof Attr, "held"> & string : never;
+type Snake<Name extends string> = Name extends `${infer First}${infer Rest}`
+  ? `${First extends Lowercase<First> ? First : `_${Lowercase<First>}`}${Snake<Rest>}`
+  : Name;
+
+/** What log/event.ts keeps beside, and what commands that are not known say. */
+type Kept = "fault" | "map" | "key_room" | "value_room" | "info" | "exact";
+
+/** By the names of union bpf_attr, where it has one. A field that a command has and this has not does not compile. */
+const ATTR = {
+  // BPF_MAP_CREATE
+  ...integers(["map_type", "key_size", "value_size", "max_entries", "map_flags", "inner_map_fd", "numa_node"]),
+  map_name: text(),
+  ...integers(["map_ifindex", "btf_fd", "btf_key_type_id", "btf_value_type_id", "btf_vmlinux_value_type_id"]),
+  map_extra: text("A u64, as digits."),
+  ...integers(["value_type_btf_obj_fd", "map_token_fd", "excl_prog_hash_size"]),
+  excl_prog_hash: nullableHex(),
+  adopted: integer("The kernel's id of the kernel map that was adopted."),
+  adopted_pin: text(),
+  on_replace: word(ON_REPLACE),
+  mirror_shape: word(MIRROR_SHAPES),
+  // The batch commands, and pages of elements
+  count: integer(),
+  elem_flags: text("A u64, as digits."),
+  in_batch: nullableHex(),
+  out_batch: nullableHex(),
+  if_present: integer("How many keys were given, of which those without an element were passed over."),
+  after: nullableHex(),
+  limit: integer(),
+  // Pins, ids and descriptors
+  pathname: note("A path; null is the null pointer."),
+  found: Found,
+  ...integers(["file_flags", "path_fd", "bpf_fd", "start_id", "map_id", "open_flags", "info_len", "btf_size"]),
+  // Sessions
+  name: text("Of a session; of a command that is not known, as the caller wrote it."),
+  fault: Fault,
+  ttl_ms: nullable("integer"),
+  capabilities: Type.Array(word(CAPABILITIES)),
+  process: AttrProcess,
+  reason: text(),
+  // OPEN, OBJECT_END
+  kind: text(),
+  path: text(),
+  reuseport: Type.Boolean(),
+  ...integers(["pid", "id", "prog_type", "expected_attach_type", "object"]),
+  // FREE_DEFERRED
+  interfaces: integer("The map in which elements of interfaces that are gone are looked for."),
+  elements: integer("How many elements go at once, at most."),
+  // The memory of an array
+  ...integers(["offset", "length"]),
+  ifindexes: Type.Array(Type.Integer()),
+  // The mirror
+  operation: text(),
+  errno: text(),
+  detail: text(),
+  policy: word(DRIFT_POLICIES),
+  ...integers(["interval_ms", "missing", "changed", "extra", "both_changed", "evicted", "kernel_id"]),
+  at: text("When differences were found."),
+  first_keys: Type.Array(hex()),
+  what: text("What the mirror noticed."),
+  was: WAS,
+  pin: text(),
+  take: word(SIDES),
+  keys: Type.Unsafe({ type: ["array", "null"], items: hex(), description: "null: all that differ." }),
+  aside: note("Where the object that was pinned there is pinned now; null: there was none."),
+  directory: text(),
+  owner: text(),
+  removed: Type.Array(text()),
+  boot: text(),
+  // Who may do what
+  scope: text(),
+  has: Type.Array(text()),
+  request: text("Method and path."),
+  more: integer("Refusals since the event before this one that have no event."),
+  callers: Type.Array(ConfiguredCaller),
+  certificate: CERTIFICATE,
+  client_authorities: Type.Unsafe({
+    type: ["array", "null"],
+    items: CERTIFICATE,
+    description: "null: none is asked for.",
+  }),
+  // Archives, checkpoints, trees, backups and the clock
+  before: text(),
+  ...integers(["first", "through", "time_us", "size"]),
+  segments: Type.Array(ArchiveFile),
+  state: ArchiveFile,
+  ...all(["log", "possible_cpus", "life", "note", "branch", "vkey", "is"], text()),
+  signed: note("The newest checkpoint that is known to have been signed."),
+  continues: CONTINUES,
+  signer: note("The verifier key of the key that signed until then."),
+  // Beside any command's own
+  map: MAP,
+  key_room: integer("Bytes of room for keys, where that was less or more than the answer takes."),
+  value_room: integer("Bytes of room for values, likewise."),
+  info: text("The buffer of a BPF_OBJ_GET_INFO_BY_FD that was refused, in hex."),
+  exact: Type.Boolean({
+    description: "A key or a value was refused for its length, which bpf(2) itself does not see.",
+  }),
+  restore: RestoreNote,
+  imported: Type.Boolean({ description: "The service's own: what it writes was found in the kernel map." }),
+  part: Part,
+  cut: CutInput,
+} satisfies Record<Snake<Said> | "restore" | "imported" | "part" | "cut" | Kept, TSchema>;
+
+export const EventAttr = Type.Unsafe({
+  $id: "EventAttr",
+  type: ["object", "null"],
+  properties: ATTR,
+  ...CLOSED,
+  description: "What a command said beside its key, value and flags; the fields are the command's. null: nothing.",
+});
+
+const Digest = Type.Object({ bytes: integer(), sha256: text("In hex.") }, { $id: "Digest", ...CLOSED });
+
+const CutAnswer = Type.Object(optional({ key: Digest, value: Digest }), {
+  $id: "CutAnswer",
+  ...CLOSED,
+  description: "An answer of which `key` and `value` of the event are the beginning.",
+});
+
+const IdOrKey = oneOf([Type.Integer(), Type.String()], {
+  $id: "NumberOrKey",
+  description: "A number, or a key in hex.",
+});
+
+/** A number and a key in hex, as a list of two. */
+const keyed = (description: string): TSchema =>
+  Type.Array(Type.Unsafe({ type: "array", items: IdOrKey, minItems: 2, maxItems: 2 }), { description });
+
+const Deferred = Type.Object(optional(all(["maps", "objects", "interfaces"], Type.Array(Type.Integer()))), {
+  $id: "Deferred",
+  ...CLOSED,
+  description: "Of which maps and objects elements go later, by FREE_DEFERRED events.",
+});
+
+const OUT = {
+  count: integer(),
+  out_batch: hex(),
+  ...integers(["next_id", "info_len"]),
+  hash: hex(),
+  session_id: integer("The session that was opened."),
+  map_id: integer("The id that BPF_MAP_CREATE has used up."),
+  taken: Type.Boolean({ description: "What was taken out is gone although the answer could not be written (EFAULT)." }),
+  ids: Type.Boolean({ description: "What was read shows ids where an update takes descriptors." }),
+  more: Type.Boolean({ description: "A page of elements was not the last." }),
+  pathname: text("Where a pin or a directory was made or removed."),
+  freed: Type.Array(Type.Integer(), { description: "Maps that nothing holds any more." }),
+  deferred: Deferred,
+  memory: integer("Bytes that mmap(2) can reach."),
+  object: integer("The object that a descriptor was opened of."),
+  stored_keys: text("What was stored or removed, end to end in hex, where it is not what was given."),
+  stored_values: text("Likewise."),
+  shown_values: text("Stored values as lookups show them, where that is otherwise."),
+  emptied: Type.Boolean({ description: "What an update stored is that the slot is empty." }),
+  unchanged: Type.Boolean({ description: "The command succeeded but changed nothing." }),
+  gone: keyed("Elements that went with what they belonged to: each by its map's id and its key."),
+  evicted: keyed("Elements that were evicted: each by how many the command had stored before, and its key."),
+  known_as: keyed("Keys of a trie as they were kept until then, where others were given: by number and key."),
+  asked: hex(),
+  answer: CutAnswer,
+  quota: text("The caller's quota that the command would have been over."),
+  session: text("Why a command never ran: unknown, ended or foreign."),
+} satisfies Record<Exclude<keyof Out, "absent">, TSchema>;
+
+const EventOut = Type.Unsafe({
+  $id: "EventOut",
+  type: ["object", "null"],
+  properties: OUT,
+  ...CLOSED,
+  description:
+    "What else was answered. If the answer of a read has more than 4,096 bytes, `answer` has the length and SHA-256 of its keys and of its " +
+    "values: `key` and `value` then are their beginning, of a batch the first elements. The state at this seq has the rest, as has, " +
+    "of commands that take elements out, the state before it.",
+});
+
+export const LogEventSchema = Type.Object(
+  {
+    seq: seq(),
+    time: Type.String({ format: "date-time", description: "With microseconds." }),
+    session: nullable("integer"),
+    caller: Type.String(),
+    peer: nullable("string", {
+      description:
+        "From where the command came: an address, or the uid and pid of who made the connection to the unix socket. null: it is the " +
+        "service's own, or of an earlier release.",
+    }),
+    cmd: Type.String(),
+    map: nullable("integer"),
+    fd: nullable("integer", { description: "The descriptor that was named." }),
+    key: nullableHex(),
+    value: nullableHex(),
+    flags: Type.String({ description: "A u64, as digits." }),
+    ret: Type.Integer(),
+    errno: nullable("string"),
+    detail: nullable("string", { description: "The rule that chose the errno." }),
+    attr: EventAttr,
+    out: EventOut,
+    position: position(),
+  },
+  { $id: "LogEvent", ...CLOSED, description: "A command with its outcome and its place in the log." },
+);

@@ -1,0 +1,493 @@
+import { type Static, type TSchema, Type } from "typebox";
+import { DRIFT_POLICIES, ON_REPLACE } from "../../abi/service.ts";
+import { PINNED_MAX } from "../../engine/queries.ts";
+import { MIRROR_SHAPES } from "../../maps/lru_shape.ts";
+
+/** The schemas that have a name in the document. Answers are closed: what they may hold is all listed. */
+
+export const CLOSED = { additionalProperties: false } as const;
+const U32_MAX = 2 ** 32 - 1;
+
+const Hex = Type.String({
+  $id: "Hex",
+  description: "Bytes in hex, two digits a byte. Answers are lower case; upper case and a leading 0x are taken, too.",
+});
+
+const Seq = Type.Integer({
+  $id: "Seq",
+  minimum: 0,
+  description: "The event's place in the log; 0 only as of before the first.",
+});
+
+const Scalar = oneOf(
+  [
+    Type.Integer(),
+    Type.String({ description: "Digits, 0x and hex digits, or the name of a constant of <linux/bpf.h>." }),
+    Type.Array(Type.String(), { description: "Flags, which are or-ed." }),
+  ],
+  { $id: "Scalar", description: "An integer: as a number, as digits in a string, by name, or as a list of flags." },
+);
+
+/** A page of a list has at most so many, whatever its limit is: no page takes long. */
+export const LIST_MAX = 1000;
+
+export const hex = (): TSchema => Type.Ref("Hex");
+export const scalar = (): TSchema => Type.Ref("Scalar");
+export const seq = (): TSchema => Type.Ref("Seq");
+/** A type or null, written so that a document of OpenAPI 3.0 can say it, too. */
+export const nullable = (type: "integer" | "number" | "string" | "object", options: object = {}): TSchema =>
+  Type.Unsafe({ type: [type, "null"], ...options });
+/** A position that is given out. */
+export const position = (): TSchema => Type.Ref("Position");
+export const nullableHex = (): TSchema => nullable("string", { description: "Bytes in hex, or null." });
+/** One of some words, or null, which no list of words has. */
+export const nullableWord = (words: readonly string[], options: object = {}): TSchema =>
+  Type.Unsafe({ ...oneOf([Type.Enum([...words], { type: "string" }), Type.Null()]), ...options });
+
+/** A value of one of some JSON types. Objects are told apart by a field: see `oneOfNamed`. */
+export function oneOf<Schemas extends readonly TSchema[]>(schemas: Schemas, options: object = {}) {
+  return Type.Unsafe<Static<Schemas[number]>>({ oneOf: schemas, ...options });
+}
+
+/** A schema of an object that has a name. */
+export type NamedObject = TSchema & { readonly $id: string; readonly properties: Readonly<Record<string, TSchema>> };
+
+/** One of some objects, each of which says in a field which it is. */
+export function oneOfNamed(field: string, members: Readonly<Record<string, NamedObject>>, options: object): TSchema {
+  const mapping = Object.entries(members).map(([word, { $id }]) => [word, `#/components/schemas/${$id}`]);
+  const discriminator = { propertyName: field, mapping: Object.fromEntries(mapping) };
+  return Type.Unsafe({ oneOf: Object.values(members), discriminator, ...options });
+}
+
+export const OctetsSchema: TSchema = Type.Unsafe({ $id: "Octets", type: "string", format: "binary" });
+
+/** Where the next page of elements begins. */
+export const nextPage = (): TSchema =>
+  nullable("string", {
+    description: "The next page's `after`, which says of which map it is: opaque; null at the end.",
+  });
+
+const PositionSchema = Type.String({
+  $id: "Position",
+  description:
+    "A point in this log, opaque: `after`, `before` and Last-Event-ID take it, and tell whether this is still the log that it is a point in.",
+  examples: ["ECtPf1x6LuAot08y0QAAAAAAEVw6keSyB4asdUk"],
+});
+
+const ProblemSchema = Type.Object(
+  {
+    type: Type.String({
+      description: "urn:mapledger:errno:NAME where a command was refused, else urn:mapledger:problem:NAME.",
+    }),
+    title: Type.String(),
+    status: Type.Integer(),
+    detail: Type.String({ description: "The rule that was broken, and the numbers." }),
+    errno: Type.Optional(Type.String({ description: "Name of the error number." })),
+    cmd: Type.Optional(Type.String({ description: "Name of the command." })),
+    seq: Type.Optional(seq()),
+    count: Type.Optional(Type.Integer({ description: "Elements of a batch that were done before it was refused." })),
+    quota: Type.Optional(Type.String({ description: "The caller's quota that the request would have been over." })),
+    where: Type.Optional(Type.String({ description: "The place in the request." })),
+    oldest_seq: Type.Optional(Type.Integer({ description: "The oldest event that is not archived." })),
+    reason: Type.Optional(
+      Type.String({
+        description:
+          "Why a position is not one in this log: other-log, other-life (it was put back from a backup), other-event, or no-such-event.",
+      }),
+    ),
+  },
+  { $id: "Problem", ...CLOSED, description: "A problem document of RFC 9457." },
+);
+
+const MapElement = Type.Object(
+  {
+    key: hex(),
+    value: hex(),
+    shows: Type.Optional(
+      Type.Enum(["ids"], {
+        type: "string",
+        description:
+          "Of a map whose elements hold other maps, programs, sockets or the like: the value, or the key, has the id of that, where an update takes a descriptor. An element that says so is not taken back.",
+      }),
+    ),
+  },
+  { $id: "MapElement", ...CLOSED },
+);
+
+const Value = Type.Object({ value: hex(), seq: seq() }, { $id: "Value", ...CLOSED });
+
+const Done = Type.Object({ seq: seq() }, { $id: "Done", ...CLOSED });
+
+const ElementPage = Type.Object(
+  {
+    elements: Type.Array(Type.Ref("MapElement")),
+    next: nextPage(),
+    seq: seq(),
+  },
+  { $id: "ElementPage", ...CLOSED },
+);
+
+const Batch = Type.Object(
+  {
+    elements: Type.Array(Type.Ref("MapElement")),
+    count: Type.Integer(),
+    out_batch: nullableHex(),
+    end: Type.Boolean({ description: "The map ended here: the kernel said ENOENT." }),
+    seq: seq(),
+  },
+  { $id: "Batch", ...CLOSED, description: "`out_batch` is the next call's `in_batch`." },
+);
+
+const BatchDone = Type.Object({ count: Type.Integer(), seq: seq() }, { $id: "BatchDone", ...CLOSED });
+
+const DeleteBatchDone = Type.Object(
+  {
+    count: Type.Integer({ description: "Elements that were deleted." }),
+    absent: Type.Integer({ description: "Keys without an element that were passed over; 0 without `if_present`." }),
+    seq: seq(),
+  },
+  { $id: "DeleteBatchDone", ...CLOSED },
+);
+
+const Opened = Type.Object(
+  { fd: Type.Integer(), map_id: Type.Optional(Type.Integer()), seq: seq() },
+  { $id: "Opened", ...CLOSED, description: "A descriptor that was opened, and the map that it is of." },
+);
+
+/** What a session lives by, where that is a process. */
+export const clientProcess = (): TSchema =>
+  nullable("object", {
+    $id: "ClientProcess",
+    properties: {
+      pid: Type.Integer(),
+      uid: Type.Integer({ description: "Its effective uid when the session was opened." }),
+      start_time: Type.String({ description: "Clock ticks since the boot, as in /proc/PID/stat." }),
+    },
+    required: ["pid", "uid", "start_time"],
+    ...CLOSED,
+    description: "The process that it lives by, or null.",
+  });
+
+export const sessionTtl = (): TSchema => nullable("number", { description: "null where it lives by a process." });
+
+const Session = Type.Object(
+  {
+    id: Type.Integer(),
+    name: Type.String(),
+    caller: Type.String({ description: "Who opened it, and who alone may use it." }),
+    ttl_seconds: sessionTtl(),
+    opened_at: Type.String({ format: "date-time" }),
+    lease: nullableWord(["ttl", "attached", "process"], {
+      description: "What it lives by; null as of an earlier moment.",
+    }),
+    process: clientProcess(),
+    left_seconds: nullable("number", {
+      description: "Until it ends unless renewed; null while a stream is attached, and where it lives by a process.",
+    }),
+    fd_count: Type.Integer(),
+    capabilities: Type.Array(Type.String(), { description: "What bpf(2) finds the process to have." }),
+  },
+  { $id: "Session", ...CLOSED },
+);
+
+const DescriptorObject = nullable("object", {
+  $id: "DescriptorObject",
+  properties: {
+    id: Type.Integer({ description: "Its id in the ledger." }),
+    path: nullable("string", { description: "Of a file, a directory or a cgroup; null: nobody else can open it." }),
+    pid: Type.Integer({ description: "Of a process." }),
+    exited: Type.Boolean({ description: "Of a process." }),
+    cgroup_id: Type.String({ description: "Of a cgroup: its inode number, a u64 as digits." }),
+    removed: Type.Boolean({ description: "Of a cgroup: rmdir(2) has taken it away." }),
+    prog_id: Type.Integer({ description: "Of a program: what BPF_PROG_GET_FD_BY_ID takes." }),
+    prog_type: Type.Integer({ description: "Of a program: enum bpf_prog_type." }),
+    expected_attach_type: Type.Integer({ description: "Of a program: enum bpf_attach_type." }),
+    name: Type.String({ description: "Of a program." }),
+    tag: nullable("string", { description: "Of a program, in hex; null: the kernel has none of it." }),
+    load_time: nullable("string", { description: "Of a program, in ns since the boot, as digits; null likewise." }),
+    btf_id: Type.Integer({ description: "Of BTF." }),
+    protocol: Type.Enum(["tcp", "udp", "unix_stream", "unix_dgram", "xsk"], {
+      type: "string",
+      description: "Of a socket.",
+    }),
+    state: Type.Enum(["idle", "bound", "listening", "connected"], { type: "string", description: "Of a socket." }),
+    reuseport: Type.Boolean({ description: "Of a socket: SO_REUSEPORT." }),
+    cookie: Type.String({ description: "Of a socket: SO_COOKIE, a u64 as digits." }),
+  },
+  required: ["id"],
+  ...CLOSED,
+  description: "Of what is no map: its id in the ledger, and what is known of it. null: it is a map.",
+});
+
+const Descriptor = Type.Object(
+  {
+    fd: Type.Integer(),
+    kind: Type.String({ description: "map, or what the object is: pipe, file, dir, socket, process, cgroup, ..." }),
+    map_id: nullable("integer"),
+    object: DescriptorObject,
+    access: Type.Enum(["rw", "r", "w"], { type: "string", description: "What the descriptor lets its session do." }),
+  },
+  { $id: "Descriptor", ...CLOSED },
+);
+
+const MirrorSchema = Type.Object(
+  {
+    state: Type.Enum(["on", "failed", "lost", "waiting", "off"], {
+      type: "string",
+      description:
+        "on: the kernel map follows the map. failed: the kernel refused `operation`, and the mirror tries it again. lost: the pin of an " +
+        "adopted map is gone or names another kernel map, or nothing but the mirror holds the kernel map. waiting: the kernel map of an " +
+        "adopted map no longer exists, and the mirror makes none in its place. off: the map has no kernel map.",
+    }),
+    kernel_id: Type.Optional(
+      Type.Integer({
+        description: "The kernel's id of the kernel map: in on and lost, and in failed if there is a kernel map.",
+      }),
+    ),
+    pinned: Type.Optional(Type.String({ description: "Where on bpffs the mirror has pinned the kernel map." })),
+    max_entries: Type.Optional(
+      Type.Integer({
+        description:
+          "max_entries of the kernel map. If mirror_shape is roomy, it is larger than the map's, by the elements that the kernel keeps free, so that the kernel evicts nothing by itself.",
+      }),
+    ),
+    equal: Type.Optional(
+      Type.Enum(["yes", "no", "unknown"], {
+        type: "string",
+        description:
+          "Whether the last comparison found the kernel map equal to the map. unknown: they were not compared yet, or the kernel does not show the elements of this type.",
+      }),
+    ),
+    held: Type.Optional(
+      Type.Enum(["yes", "unknown"], {
+        type: "string",
+        description:
+          "Only of adopted maps: whether anything but the mirror holds the kernel map (a pin, a program, a map of maps). unknown: `detail` says why.",
+      }),
+    ),
+    operation: Type.Optional(Type.String({ description: "Of failed: the operation that the kernel refused." })),
+    errno: Type.Optional(Type.String({ description: "Of failed: with this errno." })),
+    detail: Type.Optional(
+      Type.String({
+        description:
+          "Why the state is another than on; of on: pins that are missing or replaced, or why `held` is unknown.",
+      }),
+    ),
+  },
+  { $id: "Mirror", ...CLOSED, description: "How a map stands with its kernel map." },
+);
+
+/** The policy about drift that is in force. */
+export const driftPolicy = (): TSchema =>
+  nullable("object", {
+    $id: "DriftPolicy",
+    properties: {
+      policy: Type.Enum([...DRIFT_POLICIES], { type: "string" }),
+      interval_seconds: Type.Number({
+        description: "Seconds between two comparisons; 0: only at a start, and if somebody asks.",
+      }),
+      undecided: Type.Optional(
+        Type.Boolean({
+          description:
+            "The directory of pins was taken over, and nobody has decided since whose elements are right: until then the policy is report.",
+        }),
+      ),
+    },
+    required: ["policy", "interval_seconds"],
+    ...CLOSED,
+    description:
+      "What is done about differences between the map and its kernel map. null: no policy was set; differences are repaired at a start, and " +
+      "if somebody asks. Adopted maps begin with report.",
+  });
+
+/** Of an LRU map: what its kernel map is like. */
+const mirrorShape = (): TSchema =>
+  nullableWord(MIRROR_SHAPES, {
+    description:
+      "Of an LRU map. exact: the kernel map has the max_entries and map_flags of the map, and the kernel evicts elements by its own rules. roomy: the kernel map has more room, and loses the elements that the ledger evicts. null: all other map types, whose kernel maps are always as asked for.",
+  });
+
+const InnerMap = nullable("object", {
+  $id: "InnerMap",
+  properties: {
+    map_type: Type.String({ description: "A name of enum bpf_map_type." }),
+    key_size: Type.Integer(),
+    value_size: Type.Integer(),
+    max_entries: Type.Integer(),
+    map_flags: Type.Array(Type.String()),
+    mirror_shape: mirrorShape(),
+  },
+  required: ["map_type", "key_size", "value_size", "max_entries", "map_flags", "mirror_shape"],
+  ...CLOSED,
+  description: "Of a map of maps: what its inner maps have to agree with. null: of other maps.",
+});
+
+const MapBtf = nullable("object", {
+  $id: "MapBtf",
+  properties: {
+    btf_id: Type.Integer(),
+    btf_key_type_id: Type.Integer(),
+    btf_value_type_id: Type.Integer(),
+    fields: Type.Array(
+      Type.Object(
+        {
+          kind: Type.String({ description: "The type's name, as in bpf_spin_lock." }),
+          offset: Type.Integer({ description: "In bytes." }),
+          size: Type.Integer({ description: "In bytes." }),
+        },
+        { $id: "SpecialField", ...CLOSED, description: "A field of a value that only programs touch." },
+      ),
+    ),
+  },
+  required: ["btf_id", "btf_key_type_id", "btf_value_type_id", "fields"],
+  ...CLOSED,
+  description: "BTF of keys and values. null: there is none.",
+});
+
+const Adoption = nullable("object", {
+  $id: "Adoption",
+  properties: {
+    kernel_id: Type.Integer({ description: "The kernel's id of the kernel map that the map follows." }),
+    pin: nullable("string", {
+      description: "The path by which it was adopted; null: it was adopted by its kernel id.",
+    }),
+    on_replace: nullableWord(ON_REPLACE, {
+      description: "What the mirror does if `pin` names another kernel map; null if there is no `pin`.",
+    }),
+  },
+  required: ["kernel_id", "pin", "on_replace"],
+  ...CLOSED,
+  description: "Of a map that was made by another program and adopted; null: mapledger made it.",
+});
+
+const MapSchema = Type.Object(
+  {
+    id: Type.Integer(),
+    map_type: Type.String({ description: "A name of enum bpf_map_type." }),
+    key_size: Type.Integer(),
+    value_size: Type.Integer(),
+    max_entries: Type.Integer(),
+    map_flags: Type.Array(Type.String()),
+    name: Type.String(),
+    map_extra: Type.String({ description: "A u64, as digits." }),
+    numa_node: nullable("integer"),
+    mirror_shape: mirrorShape(),
+    frozen: Type.Boolean(),
+    inner_map: InnerMap,
+    btf: MapBtf,
+    entries: Type.Integer({
+      description: "Elements that its pages list: those that are present; of an array all, max_entries.",
+    }),
+    written: nullable("integer", {
+      description:
+        "Of an array: how many of its elements were ever written; the rest are zeros. null: of other types, and of an array that an earlier release has written to and archived.",
+    }),
+    possible_cpus: nullable("integer", {
+      description:
+        "For how many CPUs its values are, each of value_size rounded up to 8 bytes, end to end. null: its values are not one for each CPU.",
+    }),
+    holds: Type.Integer({ description: "Descriptors, pins and outer maps that hold it; at none it is freed." }),
+    pinned: Type.Array(Type.String(), {
+      description: `Where it is pinned: the first ${PINNED_MAX} paths in their order; \`GET /v1/pins\` has all.`,
+    }),
+    pins: Type.Integer({ description: "At how many paths it is pinned." }),
+    mirror: Type.Ref("Mirror"),
+    adopted: Adoption,
+    released: Type.Boolean({
+      description: "Its adoption was ended: it has no kernel map until one is made by recreate.",
+    }),
+    drift: driftPolicy(),
+  },
+  { $id: "BpfMap", ...CLOSED },
+);
+
+const PinSchema = Type.Object({ pathname: Type.String(), map_id: Type.Integer() }, { $id: "Pin", ...CLOSED });
+
+const PinPath = Type.Object({ pathname: Type.String(), seq: seq() }, { $id: "PinPath", ...CLOSED });
+
+/** In bodies; queries have it as text. */
+export const Moment = oneOf([Type.Integer({ minimum: 0 }), Type.String()], {
+  $id: "Moment",
+  description: "A seq, or a time in RFC 3339.",
+});
+
+/** The body of what writes one value. */
+export const ValueBody = Type.Object({ value: hex(), flags: Type.Optional(scalar()) }, { $id: "ValueBody", ...CLOSED });
+
+/** Elements, one a line. */
+export const ElementLines = Type.Unsafe<string>({
+  $id: "ElementLines",
+  type: "string",
+  "x-ndjson-item": Type.Ref("MapElement"),
+  description: "Elements as JSON, one a line.",
+});
+
+/** Events, one a line. */
+export const EventLines = Type.Unsafe<string>({
+  $id: "EventLines",
+  type: "string",
+  "x-ndjson-item": Type.Ref("LogEvent"),
+  description: "Events as JSON, one a line.",
+});
+
+export const SHARED = [
+  Hex,
+  Seq,
+  PositionSchema,
+  Scalar,
+  ProblemSchema,
+  MapElement,
+  Value,
+  Done,
+  ElementPage,
+  Batch,
+  BatchDone,
+  DeleteBatchDone,
+  Opened,
+  Session,
+  Descriptor,
+  MirrorSchema,
+  MapSchema,
+  PinSchema,
+  PinPath,
+];
+
+// Paths and queries.
+
+export const SessionParams = Type.Object({ session: Type.Integer({ minimum: 1, maximum: U32_MAX, examples: [1] }) });
+
+export const FdParams = Type.Object({
+  session: Type.Integer({ minimum: 1, maximum: U32_MAX, examples: [1] }),
+  fd: Type.Integer({ minimum: 0, maximum: 2 ** 31 - 1, examples: [3] }),
+});
+
+const map = Type.String({
+  description:
+    "A map's id, name:NAME, or pinned:PATH, which begins at /sys/fs/bpf if it is relative. Its slashes need not be encoded, unless its last names are a route's.",
+  examples: ["name:counters"],
+});
+
+export const MapParams = Type.Object({ map });
+
+export const Key = Type.String({ description: "A key in hex.", examples: ["01000000"] });
+
+export const PathnameParams = Type.Object({
+  pathname: Type.String({
+    description: "A path on bpffs, percent-encoded; its slashes may stand as they are.",
+    examples: ["/sys/fs/bpf/counters"],
+  }),
+});
+
+/** How many items a page has. Optional, so that clients need not send what the service fills in. */
+export const limit = (most: number, fallback: number) =>
+  Type.Optional(
+    Type.Integer({
+      minimum: 1,
+      maximum: most,
+      default: Math.min(most, fallback),
+      description: "Most items of the page.",
+    }),
+  );
+
+/** Where a list of things with numbers goes on. */
+export const after = Type.Optional(Type.Integer({ minimum: 0, default: 0, description: "The last page's `next`." }));

@@ -1,0 +1,201 @@
+import type { IncomingMessage } from "node:http";
+import type { Readable } from "node:stream";
+import type { FastifyRequest, RouteOptions as FastifyRouteOptions } from "fastify";
+import { elementsInLines } from "../../codec/element_lines.ts";
+import { InvalidInput } from "../../codec/invalid.ts";
+import { NotJson, parseInPieces } from "../../codec/json_pieces.ts";
+import { problems } from "../schemas/answers.ts";
+import { SMALL_BYTES } from "./flight.ts";
+import { inflated, packing } from "./inflate.ts";
+import { NDJSON, OCTETS } from "./negotiate.ts";
+import type { App, Parts } from "./parts.ts";
+import { Problem } from "./problems.ts";
+import { bodyByHand } from "./validation.ts";
+import { isOptional, needed, notJson, refusedType, sampleOf, takes, whyNot, withoutMark } from "./wanted_bodies.ts";
+
+/** Bodies that a schema describes whole: they name things, and have neither elements nor values. */
+const PLAIN_BYTES_MAX = 512 * 1024;
+
+declare module "fastify" {
+  interface FastifyContextConfig {
+    /** codec/body.ts reads the body: it may be large, and is parsed in pieces then. */
+    byHand?: boolean;
+    /** The route takes its body as it comes, however long it is. */
+    streamed?: boolean;
+  }
+}
+
+type Done = (error: Error | null, body?: unknown) => void;
+type WholeParser = (request: FastifyRequest, body: string, done: Done) => void;
+
+/** How bodies are received: counted before they are read where they are large, and parsed in pieces. */
+export function addBodies(app: App, parts: Parts): void {
+  const { flight, settings, turns } = parts;
+  const parseWhole = app.getDefaultJsonParser("error", "error") as unknown as WholeParser;
+  app.addHook("onRoute", (route) => {
+    const byHand = route.validatorCompiler === bodyByHand;
+    route.config = { ...route.config, byHand };
+    route.bodyLimit ??= byHand ? settings.bodyBytesMax : Math.min(settings.bodyBytesMax, PLAIN_BYTES_MAX);
+    tellRefusals(route);
+  });
+  app.addHook("onRequest", async ({ raw: { headers } }) => {
+    // Clients name a type for all that they send: where nothing is sent, it is of no type. No bytes may be a value, no lines a list.
+    const type = headers["content-type"];
+    if (isEmpty(headers) && type !== OCTETS && type !== NDJSON) delete headers["content-type"];
+  });
+  app.addHook("preParsing", async ({ raw, routeOptions }, reply, payload) => {
+    const encoding = isEmpty(raw.headers) ? null : packing(raw);
+    if (routeOptions.config.streamed !== true) {
+      const declared = declaredBytes(raw);
+      checkLength(declared, routeOptions.bodyLimit);
+      if (encoding !== null || raw.headers["transfer-encoding"] !== undefined) flight.loadOf(reply.raw);
+      else if (declared > SMALL_BYTES) flight.loadOf(reply.raw).take(declared);
+    }
+    return encoding === null ? payload : inflated(raw, encoding);
+  });
+  app.addContentTypeParser("application/json", async (request: FastifyRequest, payload: IncomingMessage) => {
+    const bytes = await receive(
+      parts,
+      request,
+      payload,
+      takes(request, "application/json") ? null : refusedType(request),
+    );
+    const { byHand } = request.routeOptions.config;
+    if (byHand === true && bytes.length > SMALL_BYTES)
+      return parseInPieces(bytes, () => turns.take()).catch((error) => {
+        throw error instanceof NotJson ? notJson(error.message, sampleOf(request)) : error;
+      });
+    if (bytes.length === 0) return undefined;
+    const text = withoutMark(bytes.toString("utf8"));
+    return new Promise((resolve, reject) => {
+      parseWhole(request, text, (error, body) =>
+        error === null ? resolve(body) : reject(notJson(whyNot(text), sampleOf(request))),
+      );
+    });
+  });
+  refuseOthers(app, parts);
+  app.addHook("preValidation", async (request) => {
+    const { schema } = request.routeOptions;
+    if (request.body !== undefined || schema?.body === undefined || isOptional(schema)) return;
+    throw new InvalidInput("body", `it is missing: ${needed(request)}`);
+  });
+}
+
+/** Bodies of types that the routes of a plugin do not take: nothing is of any type. */
+export function refuseOthers(app: App, parts: Parts): void {
+  app.addContentTypeParser("*", async (request: FastifyRequest, payload: IncomingMessage) => {
+    const refusal = refusedType(request);
+    if (declaredBytes(request.raw) > 0) throw refusal;
+    const bytes = await receive(parts, request, payload, refusal);
+    return bytes.length === 0 ? undefined : bytes;
+  });
+}
+
+/** The answers that every route with a method for bodies may give are in the document, whether it takes one or not. */
+function tellRefusals({ method, schema }: FastifyRouteOptions): void {
+  if (schema === undefined || [method].flat().some((one) => one === "GET" || one === "HEAD")) return;
+  const { 413: tooLarge, 415: ofOtherType } = problems({ body: true });
+  schema.response = { 413: tooLarge, 415: ofOtherType, ...(schema.response as object) };
+}
+
+function isEmpty(headers: IncomingMessage["headers"]): boolean {
+  return headers["transfer-encoding"] === undefined && (headers["content-length"] ?? "0") === "0";
+}
+
+/** Bytes as they are, on the routes of a plugin. */
+export function takeOctets(app: App, parts: Parts): void {
+  app.addContentTypeParser(OCTETS, (request: FastifyRequest, payload: IncomingMessage) =>
+    receive(parts, request, payload),
+  );
+}
+
+/** Elements, one a line, on the routes of a plugin that take them. */
+export function takeElementLines(app: App, parts: Parts): void {
+  app.addContentTypeParser(NDJSON, async (request: FastifyRequest, payload: IncomingMessage) => {
+    const bytes = await receive(parts, request, payload, takes(request, NDJSON) ? null : refusedType(request));
+    if (bytes.length === 0 && !takes(request, NDJSON)) return undefined;
+    return elementsInLines(bytes, () => parts.turns.take());
+  });
+}
+
+/** What Content-Length says; 0: nothing. */
+function declaredBytes({ headers }: IncomingMessage): number {
+  return Number(headers["content-length"] ?? 0);
+}
+
+function checkLength(bytes: number, bytesMax: number): void {
+  if (bytes > bytesMax) throw new Problem("body-too-large", `the body is larger than ${bytesMax} bytes`);
+}
+
+/**
+ * A body that says how long it is has been counted already; the bytes of another, and those of one that is inflated, are counted as
+ * they come. `unwanted`: thrown if there are any.
+ */
+function receive(
+  { flight }: Parts,
+  { raw, routeOptions: { bodyLimit } }: FastifyRequest,
+  payload: Readable,
+  unwanted: Problem | null = null,
+): Promise<Buffer> {
+  const declared = payload === raw ? declaredBytes(raw) : 0;
+  const body = new Body(declared);
+  return new Promise((resolve, reject) => {
+    let counted = declared > SMALL_BYTES ? declared : 0;
+    if (declared > SMALL_BYTES) flight.watchSender(raw);
+    const end = (error?: Error | Problem): void => {
+      payload.off("data", add).off("end", end).off("error", end);
+      if (Math.max(declared, body.length) > SMALL_BYTES) flight.unwatchSender(raw);
+      if (error === undefined) {
+        resolve(body.bytes);
+        return;
+      }
+      if (payload !== raw) payload.destroy();
+      reject(error instanceof Error ? Object.assign(error, { statusCode: 400 }) : error);
+    };
+    const add = (piece: Buffer): void => {
+      const length = body.length + piece.length;
+      try {
+        if (unwanted !== null && length > 0) throw unwanted;
+        checkLength(length, bodyLimit);
+        if (length > Math.max(counted, SMALL_BYTES)) {
+          if (counted === 0) flight.watchSender(raw);
+          flight.loadOfRequest(raw).take(length - counted);
+          counted = length;
+        }
+        body.add(piece);
+      } catch (error) {
+        end(error as Problem);
+      }
+    };
+    payload.on("data", add).on("end", end).on("error", end);
+  });
+}
+
+/** A body's bytes as they come: end to end, in room that is taken as it is written to. */
+class Body {
+  #room: Buffer;
+  #length = 0;
+
+  constructor(declared: number) {
+    this.#room = Buffer.allocUnsafeSlow(declared);
+  }
+
+  get length(): number {
+    return this.#length;
+  }
+
+  get bytes(): Buffer {
+    return this.#room.subarray(0, this.#length);
+  }
+
+  add(piece: Buffer): void {
+    const length = this.#length + piece.length;
+    if (length > this.#room.length) {
+      const more = Buffer.allocUnsafeSlow(Math.max(length, 2 * this.#room.length));
+      this.#room.copy(more, 0, 0, this.#length);
+      this.#room = more;
+    }
+    piece.copy(this.#room, this.#length);
+    this.#length = length;
+  }
+}

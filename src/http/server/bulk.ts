@@ -1,0 +1,179 @@
+import type { ServerResponse } from "node:http";
+import { pipeline, Readable } from "node:stream";
+import type { FastifyReply, FastifyRequest } from "fastify";
+import { elementItems, elementLines, withHex } from "../../codec/elements.ts";
+import type { Outcome } from "../../syscall/outcome.ts";
+import { SMALL_BYTES } from "./flight.ts";
+import { inPieces } from "./messages.ts";
+import { NDJSON } from "./negotiate.ts";
+import type { App, Parts } from "./parts.ts";
+
+/**
+ * Large answers: made in pieces, each when the reader has taken the one before, and one a turn of the event loop. What they are
+ * made from has been counted (`Load`), and is until the reader has all of it, or is gone.
+ */
+export type Bulk = Pick<Parts, "flight" | "turns">;
+type Pieces = Iterable<string> | AsyncIterable<string>;
+
+const JSON_TYPE = "application/json; charset=utf-8";
+/** Answers from fewer bytes are made and sent as one text. */
+const WHOLE_BYTES_MAX = 64 * 1024;
+const TEXT_PIECE = 128 * 1024;
+/** What an item of a list takes in JSON beside what it holds, about. */
+const ITEM_BYTES = 256;
+
+const EMPTY = Buffer.alloc(0);
+
+/** Whatever is sent as one text or buffer: counted while it is in flight, and written in pieces, if it is large. */
+export function addAnswers(app: App, parts: Bulk): void {
+  app.addHook("onSend", (request, { raw }, payload: unknown, done) => {
+    const isText = typeof payload === "string";
+    if ((!isText && !Buffer.isBuffer(payload)) || payload.length <= SMALL_BYTES || isHead(request)) {
+      done(null, payload);
+      return;
+    }
+    if (isText) parts.flight.loadOf(raw).hold(payload.length);
+    parts.flight.watchReader(raw);
+    done(null, isText ? streamOf(parts, slices(payload)) : payload);
+  });
+}
+
+/** A JSON object that begins with the elements of an outcome; `rest` are its other fields. */
+export function sendElements(
+  parts: Bulk,
+  reply: FastifyReply,
+  outcome: Outcome,
+  rest: Readonly<Record<string, unknown>>,
+): FastifyReply {
+  const { keys, values, count, more } = elementsOf(outcome);
+  const pieces = wrapped(
+    '{"elements":[',
+    elementItems(keys, values, count, more),
+    `],${JSON.stringify(rest).slice(1)}`,
+  );
+  return sendJson(parts, reply, pieces, keys.length + values.length + count * ITEM_BYTES);
+}
+
+/** A JSON object that begins with a list, of which each item is made when its turn comes; `rest` are its other fields. */
+export function sendList<Item>(
+  parts: Bulk,
+  reply: FastifyReply,
+  name: string,
+  items: readonly Item[],
+  toJson: (item: Item) => object,
+  rest: Readonly<Record<string, unknown>> = {},
+): FastifyReply {
+  const tail = JSON.stringify(rest).slice(1);
+  const pieces = wrapped(`{"${name}":[`, listed(items, toJson), tail === "}" ? "]}" : `],${tail}`);
+  return sendJson(parts, reply, pieces, items.length * ITEM_BYTES);
+}
+
+/** A value and the seq of its command. */
+export function sendValue(parts: Bulk, reply: FastifyReply, value: Buffer, seq: number): FastifyReply {
+  return sendJson(parts, reply, valueText(value, seq), value.length);
+}
+
+/** `{"value":"..","seq":17}`, the value in hex. */
+export function valueText(value: Buffer, seq: number): Iterable<string> {
+  return withHex(`{"value":"","seq":${seq}}`, [["value", value]]);
+}
+
+/** JSON in pieces, made from so many bytes. */
+export function sendJson(parts: Bulk, reply: FastifyReply, pieces: Iterable<string>, bytes: number): FastifyReply {
+  if (bytes <= WHOLE_BYTES_MAX) return reply.type(JSON_TYPE).send([...pieces].join(""));
+  return sendPieces(parts, reply, JSON_TYPE, pieces);
+}
+
+/** Texts as the reader takes them; a HEAD is answered without any being made. */
+export function sendPieces(parts: Bulk, reply: FastifyReply, type: string, pieces: Pieces): FastifyReply {
+  if (isHead(reply.request)) return reply.type(type).send();
+  parts.flight.watchReader(reply.raw);
+  return reply.type(type).send(streamOf(parts, pieces));
+}
+
+/** The same beside Fastify; what breaks it off closes the connection. */
+export function pipePieces(parts: Bulk, response: ServerResponse, pieces: Pieces): void {
+  parts.flight.watchReader(response);
+  pipeline(streamOf(parts, pieces), response, () => {});
+}
+
+/** Whether a request asks how it would be answered, and for nothing else. */
+export function isHead({ method }: FastifyRequest): boolean {
+  return method === "HEAD";
+}
+
+/** A JSON object that begins with the elements of a map's pages; its other fields are told behind the last of them. */
+export function sendPages(
+  parts: Bulk,
+  reply: FastifyReply,
+  pages: AsyncIterable<Outcome>,
+  rest: (last: Outcome | null) => object,
+): FastifyReply {
+  return sendPieces(parts, reply, JSON_TYPE, pagesText(pages, rest));
+}
+
+/** The elements of a map's pages, one a line. */
+export function sendLines(parts: Bulk, reply: FastifyReply, pages: AsyncIterable<Outcome>): FastifyReply {
+  return sendPieces(parts, reply, NDJSON, linesText(pages));
+}
+
+async function* pagesText(
+  pages: AsyncIterable<Outcome>,
+  rest: (last: Outcome | null) => object,
+): AsyncIterable<string> {
+  let last: Outcome | null = null;
+  for await (const page of pages) {
+    const { keys, values, count, more } = elementsOf(page);
+    yield last === null ? '{"elements":[' : ",";
+    yield* inPieces(elementItems(keys, values, count, more));
+    last = page;
+  }
+  yield `],${JSON.stringify(rest(last)).slice(1)}`;
+}
+
+async function* linesText(pages: AsyncIterable<Outcome>): AsyncIterable<string> {
+  for await (const page of pages) {
+    const { keys, values, count, more } = elementsOf(page);
+    yield* inPieces(elementLines(keys, values, count, more));
+  }
+}
+
+/** What elements say that show ids. */
+const SHOWS_IDS = ',"shows":"ids"';
+
+/** Keys and values of an outcome, end to end, how many there are, and what each says besides. */
+function elementsOf({ key, value, out }: Outcome): { keys: Buffer; values: Buffer; count: number; more: string } {
+  const count = value === null ? 0 : (out?.count ?? 0);
+  return { keys: key ?? EMPTY, values: value ?? EMPTY, count, more: out?.ids === true ? SHOWS_IDS : "" };
+}
+
+/** Texts, of which small ones are put together. */
+function streamOf({ turns }: Bulk, pieces: Pieces): Readable {
+  const paced = async function* (): AsyncIterable<string> {
+    for await (const piece of Symbol.iterator in pieces ? inPieces(pieces) : pieces) {
+      yield piece;
+      await turns.take();
+    }
+  };
+  return Readable.from(paced(), { highWaterMark: 1 });
+}
+
+function* listed<Item>(items: readonly Item[], toJson: (item: Item) => object): Iterable<string> {
+  for (let at = 0; at < items.length; at++) yield `${at === 0 ? "" : ","}${JSON.stringify(toJson(items[at] as Item))}`;
+}
+
+/** Whole characters, of a text that is there already. */
+function* slices(text: string): Iterable<string> {
+  for (let at = 0; at < text.length; ) {
+    const end = at + TEXT_PIECE;
+    const isSplit = (text.charCodeAt(end - 1) & 0xfc00) === 0xd800;
+    yield text.slice(at, isSplit ? end + 1 : end);
+    at = isSplit ? end + 1 : end;
+  }
+}
+
+function* wrapped(head: string, items: Iterable<string>, tail: string): Iterable<string> {
+  yield head;
+  yield* items;
+  yield tail;
+}

@@ -1,0 +1,49 @@
+import { type Limits, type QuotaName, STATE_QUOTAS } from "../../access/quotas.ts";
+import { limitsOf } from "../../config.ts";
+import type { CallerStats, EngineStats } from "../../engine/queries.ts";
+import type { Parts } from "./parts.ts";
+
+/** What the metrics tell of a caller. */
+export interface CallerFigures {
+  /** "": all together who are not known any more. */
+  readonly caller: string;
+  commands: number;
+  refused: { errno: number; quota: number; scope: number };
+  used: Record<QuotaName, number>;
+}
+
+/** What the metrics tell of callers. */
+export interface AccessFigures {
+  readonly callers: readonly CallerFigures[];
+  readonly limits: Limits;
+  readonly unknown: Readonly<Record<string, number>>;
+}
+
+/** A row for each known caller, and one for those who have gone: as many as the tokens' file has names, whatever the log has. */
+export function accessFigures(parts: Parts, stats: Pick<EngineStats, "callers">): AccessFigures {
+  const known = parts.callers.names();
+  const rows = new Map<string, CallerFigures>();
+  const rowOf = (name: string): CallerFigures => {
+    const caller = known.has(name) ? name : "";
+    const row = rows.get(caller) ?? newRow(parts, caller);
+    rows.set(caller, row);
+    return row;
+  };
+  for (const name of known) rowOf(name);
+  for (const one of stats.callers) add(rowOf(one.caller), one);
+  for (const [name, count] of parts.refusals.totals) rowOf(name).refused.scope += count;
+  return { callers: [...rows.values()], limits: limitsOf(parts.settings), unknown: parts.unknownCallers.totals };
+}
+
+function newRow({ streams, jobs }: Parts, caller: string): CallerFigures {
+  const state = { sessions: 0, maps: 0, descriptors: 0, pins: 0, objects: 0, bytes: 0, kernel_bytes: 0 };
+  const used = { ...state, streams: streams.countOf(caller), jobs: jobs.countOf(caller) };
+  return { caller, commands: 0, refused: { errno: 0, quota: 0, scope: 0 }, used };
+}
+
+function add(row: CallerFigures, stats: CallerStats): void {
+  row.commands += stats.commands;
+  row.refused.errno += stats.refused - stats.overQuota;
+  row.refused.quota += stats.overQuota;
+  for (const quota of STATE_QUOTAS) row.used[quota] += stats.amounts[quota];
+}

@@ -1,0 +1,195 @@
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
+import { CMD } from "../../abi/service.ts";
+import type { Caller } from "../../access/caller.ts";
+import type { Scope } from "../../access/scopes.ts";
+import { readValueBody } from "../../codec/body.ts";
+import type { Reply, Request } from "../../engine/engine.ts";
+import type { Outcome } from "../../syscall/outcome.ts";
+import type { Origin } from "../views/targets.ts";
+import { notDone } from "./access.ts";
+import { isOfOwnPage, isOwnHost } from "./auth.ts";
+import { pipePieces, valueText } from "./bulk.ts";
+import { SMALL_BYTES } from "./flight.ts";
+import type { Parts } from "./parts.ts";
+import { type Problem, refused, SAFETY_HEADERS } from "./problems.ts";
+import { notJson, VALUE_EXAMPLE, whyNot, withoutMark } from "./wanted_bodies.ts";
+
+/**
+ * Single elements by session and descriptor, or by map id: the requests that carry the load. They are answered here, before
+ * Fastify routes them, with what the routes in routes/elements.ts answer; whatever is unusual about one (its Accept, a
+ * condition, a body that is not JSON, a key that is not plain hex) is left to these. A test holds both to the same answers.
+ */
+const PATH =
+  /^\/v1\/(?:sessions\/([1-9]\d{0,8})\/fds\/(0|[1-9]\d{0,8})|maps\/(0|[1-9]\d{0,8}))\/elements\/((?:[0-9a-f]{2}){1,512})$/;
+
+const JSON_TYPE = "application/json";
+const VALUE_SAMPLE = JSON.stringify(VALUE_EXAMPLE);
+const ANSWER_TYPE = "application/json; charset=utf-8";
+const NO_SNIFFING = Object.entries(SAFETY_HEADERS).flat();
+const PROBLEM_TYPE = "application/problem+json; charset=utf-8";
+
+/** What a request's path says. */
+type Element = Origin & { readonly key: Buffer; readonly peer: string | undefined; readonly limits?: number };
+
+/** Answers true where it has taken the request on, false where Fastify is to answer it. */
+export type HotPath = (request: IncomingMessage, response: ServerResponse) => boolean;
+
+/** `problemOf` makes an answer of what was thrown, as for every other route. */
+export function hotPath(parts: Parts, problemOf: (error: unknown) => Problem): HotPath {
+  const { callers, engine, identity } = parts;
+
+  const send = (
+    response: ServerResponse,
+    status: number,
+    type: string,
+    text: string,
+    more: readonly string[],
+  ): void => {
+    const headers = ["content-type", type, "content-length", String(Buffer.byteLength(text)), ...NO_SNIFFING, ...more];
+    // A connection that is kept alive would hold up a stop.
+    if (parts.ready() !== null) headers.push("connection", "close");
+    response.writeHead(status, headers).end(text);
+  };
+
+  const sendProblem = (response: ServerResponse, problem: Problem, seq?: number): void => {
+    const headers = Object.entries(problem.headers).flat();
+    if (seq !== undefined) headers.push("mapledger-seq", String(seq));
+    send(response, problem.status, PROBLEM_TYPE, problem.text(), headers);
+  };
+
+  const run = (response: ServerResponse, command: Request): void => {
+    engine.run(command, response.req.socket).then(
+      (reply) => answer(response, command, reply),
+      (error) => sendProblem(response, problemOf(error)),
+    );
+  };
+
+  const answer = (response: ServerResponse, command: Request, reply: Reply): void => {
+    if ("failure" in reply) {
+      const limits = callers.limits.find(({ id }) => id === command.limits);
+      sendProblem(response, notDone(parts, { ...command, limits }, response.req, reply));
+      return;
+    }
+    const { outcome, seq } = reply;
+    if (outcome.errno !== 0) {
+      sendProblem(response, refused(command, outcome, seq), seq);
+      return;
+    }
+    const value = command.cmd === CMD.BPF_MAP_LOOKUP_ELEM ? outcome.value : null;
+    if (value !== null && value.length > SMALL_BYTES) {
+      sendLarge(response, command, outcome, seq);
+      return;
+    }
+    const text = value === null ? `{"seq":${seq}}` : `{"value":"${value.toString("hex")}","seq":${seq}}`;
+    send(response, 200, ANSWER_TYPE, text, ["mapledger-seq", String(seq)]);
+  };
+
+  const sendLarge = (response: ServerResponse, command: Request, outcome: Outcome, seq: number): void => {
+    try {
+      parts.flight.answered(response, command, outcome);
+    } catch (error) {
+      sendProblem(response, problemOf(error), seq);
+      return;
+    }
+    response.writeHead(200, ["content-type", ANSWER_TYPE, ...NO_SNIFFING, "mapledger-seq", String(seq)]);
+    pipePieces(parts, response, valueText(outcome.value as Buffer, seq));
+  };
+
+  const update = (request: IncomingMessage, response: ServerResponse, element: Element): void => {
+    readBody(request, (body) => {
+      let command: Request;
+      try {
+        command = { cmd: CMD.BPF_MAP_UPDATE_ELEM, ...element, ...readValueBody(parse(body)), exact: true };
+      } catch (error) {
+        sendProblem(response, problemOf(error));
+        return;
+      }
+      run(response, command);
+    });
+  };
+
+  return (request, response) => {
+    const { method, headers } = request;
+    if (method !== "GET" && method !== "PUT" && method !== "DELETE") return false;
+    const found = PATH.exec(request.url as string);
+    if (found === null || !isUsual(headers) || !isOwnHost(request, identity) || parts.ready() !== null) return false;
+    if (method === "PUT" ? !hasSmallJson(headers, parts.settings.bodyBytesMax) : hasBody(headers)) return false;
+    const element = elementOf(found, request, parts, method === "GET" ? "read" : "write");
+    if (element === null) return false;
+    if (method === "PUT") update(request, response, element);
+    else {
+      const cmd = method === "GET" ? CMD.BPF_MAP_LOOKUP_ELEM : CMD.BPF_MAP_DELETE_ELEM;
+      run(response, { cmd, ...element, value: null, flags: 0n, exact: true });
+    }
+    return true;
+  };
+}
+
+function elementOf(
+  found: RegExpExecArray,
+  request: IncomingMessage,
+  { identity }: Parts,
+  scope: Scope,
+): Element | null {
+  const [, session, fd, map, hex] = found;
+  let known: Caller;
+  try {
+    known = identity.callerOf(request);
+  } catch {
+    return null;
+  }
+  const { name: caller, scopes, limits } = known;
+  if (!scopes.has(scope)) return null;
+  const peer = identity.peerOf(request);
+  const key = Buffer.from(hex as string, "hex");
+  const element: Element =
+    session === undefined
+      ? { session: 0, caller, peer, target: { by: "id", id: Number(map) }, key }
+      : { session: Number(session), caller, peer, target: { by: "fd", fd: Number(fd) }, key };
+  return limits === undefined ? element : { ...element, limits: limits.id };
+}
+
+/** Nothing in the headers asks for more than JSON, here and now. */
+function isUsual(headers: IncomingHttpHeaders): boolean {
+  const { accept } = headers;
+  return (
+    (accept === undefined || accept === "*/*" || accept === JSON_TYPE) &&
+    headers.origin === undefined &&
+    isOfOwnPage(headers) &&
+    headers["if-match"] === undefined &&
+    headers["if-none-match"] === undefined &&
+    headers.expect === undefined &&
+    headers["transfer-encoding"] === undefined
+  );
+}
+
+function hasBody(headers: IncomingHttpHeaders): boolean {
+  return headers["content-length"] !== undefined && headers["content-length"] !== "0";
+}
+
+/** Larger ones are counted, and parsed in pieces. */
+function hasSmallJson(headers: IncomingHttpHeaders, bytesMax: number): boolean {
+  return (
+    headers["content-type"] === JSON_TYPE &&
+    headers["content-encoding"] === undefined &&
+    hasBody(headers) &&
+    Number(headers["content-length"]) <= Math.min(bytesMax, SMALL_BYTES)
+  );
+}
+
+/** A body comes in one piece nearly always. One that breaks off is answered to nobody. */
+function readBody(request: IncomingMessage, done: (body: Buffer) => void): void {
+  const pieces: Buffer[] = [];
+  request.on("data", (piece: Buffer) => pieces.push(piece));
+  request.on("end", () => done(pieces.length === 1 ? (pieces[0] as Buffer) : Buffer.concat(pieces)));
+  request.on("error", () => {});
+}
+
+function parse(body: Buffer): unknown {
+  const text = withoutMark(body.toString("utf8"));
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw notJson(whyNot(text), VALUE_SAMPLE);
+  }
+}

@@ -1,0 +1,193 @@
+import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import { errnoName } from "../../abi/errno.ts";
+import { cmdName } from "../../abi/service.ts";
+import type { BatchFigures } from "../../engine/engine.ts";
+import type { MirrorStatus } from "../../engine/ports.ts";
+import type { EngineStats } from "../../engine/queries.ts";
+import { PARTS, type PartFault } from "../../supervisor/derived_parts.ts";
+import type { TreeStatus, WitnessStatus } from "../../tree/ports.ts";
+import type { AccessFigures, CallerFigures } from "./caller_figures.ts";
+
+/** Every metric there is. */
+export const METRICS = {
+  mapledger_commands_total: "Commands recorded since the start, by command and errno (0 where it succeeded).",
+  mapledger_batch_commands: "Commands in a batch of the engine.",
+  mapledger_execute_seconds: "Time to decide a batch.",
+  mapledger_commit_seconds: "Time to append a batch to the log, durably.",
+  mapledger_mirror_seconds: "Time to carry a batch into the kernel's maps.",
+  mapledger_queue_commands: "Commands that wait for their answer.",
+  mapledger_streams: "Streams that follow the log.",
+  mapledger_log_seq: "Seq of the last event in the log.",
+  mapledger_state_seq: "Seq of the last event whose changes the state on disk has; the rest is pending.",
+  mapledger_pending_cells: "Cells that wait to be written to the state on disk.",
+  mapledger_part_failed:
+    "1 where a part that is made from the log (state, index, history, tree) has failed or is refused, otherwise 0.",
+  mapledger_tree_size: "Events in the Merkle tree; the rest waits to be hashed.",
+  mapledger_tree_refused: "1 where the log is not what its tree has, so that no checkpoint is signed, otherwise 0.",
+  mapledger_witness_size: "Size of the newest checkpoint that a witness has cosigned.",
+  mapledger_witness_alarm: "1 if a witness has seen another history of this log, otherwise 0.",
+  mapledger_witness_failing:
+    "1 if the newest checkpoint could not be cosigned by a witness, and is sent again, otherwise 0.",
+  mapledger_sessions: "Sessions that live.",
+  mapledger_maps: "Maps that live.",
+  mapledger_map_entries: "Elements in a map, of the first 1,000 maps by id.",
+  mapledger_map_max_entries: "Elements that a map can hold, of the first 1,000 maps by id.",
+  mapledger_maps_without_series:
+    "Maps that live, but have neither mapledger_map_entries nor mapledger_map_max_entries: all behind the first 1,000.",
+  mapledger_mirror_on: "1 if kernel maps follow the state, 0 if the mirror is off.",
+  mapledger_mirror_refusals_total: "What the kernel has refused the mirror since the start.",
+  mapledger_mirror_drift_total:
+    "Elements that comparisons by policy have found to differ in the kernel since the start.",
+  mapledger_mirror_maps:
+    "Maps by the state of their mirror (on, failed, lost, waiting, off). In all but on, no kernel map follows the map as it should.",
+  mapledger_mirror_maps_behind:
+    "Maps whose kernel map refused a change that the mirror tries again: those in the state failed.",
+  mapledger_caller_commands_total:
+    "Commands recorded since the start, by caller; an empty name is of all who are not known any more.",
+  mapledger_caller_refused_total:
+    "Refused since the start, by caller and why: errno (a command's own), quota (over one of the caller's), scope (he may not do it).",
+  mapledger_caller_quota_used: "What a caller has at present, by quota.",
+  mapledger_caller_quota_limit: "What each caller may have, by quota; 0: as much as he wants.",
+  mapledger_unknown_callers_total:
+    "Requests refused since the start because nobody knows who sent them, by kind: no_token, unknown_token, unknown_uid, unknown_certificate.",
+} as const;
+
+type MetricName = keyof typeof METRICS;
+
+const SECONDS = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
+const COMMANDS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096];
+/** Of a map's mirror. */
+const MIRROR_STATES = ["on", "failed", "lost", "waiting", "off"] as const satisfies readonly MirrorStatus["state"][];
+const MS = 1000;
+
+/** What the service's thread knows by itself. */
+interface ServiceFigures {
+  /** Commands that wait for their answer. */
+  readonly waiting: number;
+  readonly streams: number;
+  readonly degraded: readonly PartFault[];
+}
+
+/** What the service measures about itself; what the engine counts is asked for when somebody looks. */
+export class Metrics {
+  readonly #registry = new Registry();
+  readonly #commands = this.#counter("mapledger_commands_total", ["cmd", "errno"]);
+  readonly #batch = this.#histogram("mapledger_batch_commands", COMMANDS);
+  readonly #execute = this.#histogram("mapledger_execute_seconds", SECONDS);
+  readonly #commit = this.#histogram("mapledger_commit_seconds", SECONDS);
+  readonly #mirror = this.#histogram("mapledger_mirror_seconds", SECONDS);
+  readonly #queue = this.#gauge("mapledger_queue_commands");
+  readonly #streams = this.#gauge("mapledger_streams");
+  readonly #logSeq = this.#gauge("mapledger_log_seq");
+  readonly #stateSeq = this.#gauge("mapledger_state_seq");
+  readonly #pending = this.#gauge("mapledger_pending_cells");
+  readonly #partFailed = this.#gauge("mapledger_part_failed", ["part"]);
+  readonly #treeSize = this.#gauge("mapledger_tree_size");
+  readonly #treeRefused = this.#gauge("mapledger_tree_refused");
+  readonly #witnessSize = this.#gauge("mapledger_witness_size", ["witness"]);
+  readonly #witnessAlarm = this.#gauge("mapledger_witness_alarm", ["witness"]);
+  readonly #witnessFailing = this.#gauge("mapledger_witness_failing", ["witness"]);
+  readonly #sessions = this.#gauge("mapledger_sessions");
+  readonly #maps = this.#gauge("mapledger_maps");
+  readonly #entries = this.#gauge("mapledger_map_entries", ["map", "name"]);
+  readonly #maxEntries = this.#gauge("mapledger_map_max_entries", ["map", "name"]);
+  readonly #withoutSeries = this.#gauge("mapledger_maps_without_series");
+  readonly #mirrorOn = this.#gauge("mapledger_mirror_on");
+  readonly #drift = this.#counter("mapledger_mirror_drift_total", []);
+  readonly #refusals = this.#counter("mapledger_mirror_refusals_total", []);
+  readonly #mirrorMaps = this.#gauge("mapledger_mirror_maps", ["state"]);
+  readonly #behind = this.#gauge("mapledger_mirror_maps_behind");
+  readonly #callerCommands = this.#counter("mapledger_caller_commands_total", ["caller"]);
+  readonly #callerRefused = this.#counter("mapledger_caller_refused_total", ["caller", "why"]);
+  readonly #quotaUsed = this.#gauge("mapledger_caller_quota_used", ["caller", "quota"]);
+  readonly #quotaLimit = this.#gauge("mapledger_caller_quota_limit", ["quota"]);
+  readonly #unknownCallers = this.#counter("mapledger_unknown_callers_total", ["kind"]);
+
+  readonly contentType = this.#registry.contentType;
+
+  /** The engine has done a batch. */
+  batch({ commands, executeMs, commitMs, mirrorMs }: BatchFigures): void {
+    this.#batch.observe(commands);
+    this.#execute.observe(executeMs / MS);
+    this.#commit.observe(commitMs / MS);
+    this.#mirror.observe(mirrorMs / MS);
+  }
+
+  /** All of it in Prometheus' text format. */
+  text(
+    stats: EngineStats,
+    { waiting, streams, degraded }: ServiceFigures,
+    tree: TreeStatus | null,
+    { callers, limits, unknown }: AccessFigures,
+    witnesses: readonly WitnessStatus[],
+  ): Promise<string> {
+    this.#setCallers(callers);
+    for (const [quota, limit] of Object.entries(limits)) this.#quotaLimit.set({ quota }, limit);
+    this.#unknownCallers.reset();
+    for (const [kind, count] of Object.entries(unknown)) this.#unknownCallers.inc({ kind }, count);
+    for (const { name, cosignedSize, state } of bySize(witnesses)) {
+      this.#witnessSize.set({ witness: name }, cosignedSize);
+      this.#witnessAlarm.set({ witness: name }, state === "alarm" ? 1 : 0);
+      this.#witnessFailing.set({ witness: name }, state === "failing" ? 1 : 0);
+    }
+    for (const part of PARTS) this.#partFailed.set({ part }, degraded.some((fault) => fault.part === part) ? 1 : 0);
+    if (tree !== null) this.#treeSize.set(tree.size);
+    if (tree !== null) this.#treeRefused.set(tree.refusal === null ? 0 : 1);
+    this.#commands.reset();
+    for (const [cmd, errno, count] of stats.commands as [number, number, number][])
+      this.#commands.inc(labelsOf(cmd, errno), count);
+    this.#refusals.reset();
+    this.#refusals.inc(stats.mirrorRefusals);
+    this.#drift.reset();
+    this.#drift.inc(stats.driftFound);
+    this.#queue.set(waiting);
+    this.#streams.set(streams);
+    this.#logSeq.set(stats.seq);
+    this.#stateSeq.set(stats.stateSeq);
+    this.#pending.set(stats.pendingCells);
+    this.#sessions.set(stats.sessions);
+    this.#maps.set(stats.mapCount);
+    this.#mirrorOn.set(stats.mirrorOff === null ? 1 : 0);
+    for (const state of MIRROR_STATES) this.#mirrorMaps.set({ state }, stats.mirrorMaps[state]);
+    this.#behind.set(stats.mirrorMaps.failed);
+    this.#entries.reset();
+    this.#maxEntries.reset();
+    this.#withoutSeries.set(stats.mapCount - stats.maps.length);
+    for (const { id, name, entries, maxEntries } of stats.maps) {
+      this.#entries.set({ map: id, name }, entries);
+      this.#maxEntries.set({ map: id, name }, maxEntries);
+    }
+    return this.#registry.metrics();
+  }
+
+  #setCallers(callers: readonly CallerFigures[]): void {
+    for (const metric of [this.#callerCommands, this.#callerRefused, this.#quotaUsed]) metric.reset();
+    for (const { caller, commands, refused, used } of callers) {
+      this.#callerCommands.inc({ caller }, commands);
+      for (const [why, count] of Object.entries(refused)) this.#callerRefused.inc({ caller, why }, count);
+      for (const [quota, amount] of Object.entries(used)) this.#quotaUsed.set({ caller, quota }, amount);
+    }
+  }
+
+  #counter<Label extends string>(name: MetricName, labelNames: Label[]): Counter<Label> {
+    return new Counter({ name, help: METRICS[name], labelNames, registers: [this.#registry] });
+  }
+
+  #gauge<Label extends string>(name: MetricName, labelNames: Label[] = []): Gauge<Label> {
+    return new Gauge({ name, help: METRICS[name], labelNames, registers: [this.#registry] });
+  }
+
+  #histogram(name: MetricName, buckets: number[]): Histogram {
+    return new Histogram({ name, help: METRICS[name], buckets, registers: [this.#registry] });
+  }
+}
+
+function labelsOf(cmd: number, errno: number): { cmd: string; errno: string } {
+  // Names that callers made up are not worth a series each.
+  return { cmd: cmdName(cmd) ?? "unknown", errno: errno === 0 ? "0" : errnoName(errno) };
+}
+
+/** Of a witness' keys the one that has cosigned most comes last, and is what is shown. */
+function bySize(witnesses: readonly WitnessStatus[]): WitnessStatus[] {
+  return witnesses.toSorted((a, b) => a.cosignedSize - b.cosignedSize);
+}

@@ -1,0 +1,99 @@
+import { covers, type MapLimits } from "../../access/map_limits.ts";
+import type { MapScope } from "../../access/scopes.ts";
+import type { Reply, Request } from "../../engine/engine.ts";
+import type { MapView, Queries, QueryName } from "../../engine/queries.ts";
+import type { EngineDoor, PastDoor } from "./parts.ts";
+
+/** Pins that are read at once. */
+const PAGE = 1000;
+
+/** In the engine's place where nothing is changed: what it is asked about the present is the past's, right after the last event. */
+export class ReadOnlyEngine implements EngineDoor {
+  readonly waiting = 0;
+  readonly seq: number;
+  readonly #past: PastDoor;
+  readonly #limits: () => readonly MapLimits[];
+
+  /** `limits`: of callers whose scopes have globs. */
+  constructor(past: PastDoor, seq: number, limits: () => readonly MapLimits[]) {
+    this.#past = past;
+    this.seq = seq;
+    this.#limits = limits;
+  }
+
+  onGrowth(): () => void {
+    return () => {};
+  }
+
+  /** Only what reads comes here: it is told what it would have been answered. */
+  async run(request: Request): Promise<Reply> {
+    const { seq, answer } = await this.#past.run({ seq: this.seq }, request);
+    return { seq, outcome: answer };
+  }
+
+  async query<Name extends QueryName>(name: Name, ask: Queries[Name]["ask"]): Promise<Queries[Name]["answer"]> {
+    switch (name as QueryName) {
+      case "covered":
+        return this.#covered(ask as Queries["covered"]["ask"]) as Promise<Queries[Name]["answer"]>;
+      case "peers":
+        return this.#peers(ask as Queries["peers"]["ask"]) as Promise<Queries[Name]["answer"]>;
+      // No moment is kept for readers: all of them are there.
+      case "elements":
+      case "elementsRead":
+        return null as Queries[Name]["answer"];
+      case "stats":
+        return STATS(this.seq) as Queries[Name]["answer"];
+      default:
+        throw new Error(`${name} is no question to a service that only reads`);
+    }
+  }
+
+  async #covered({ limits: id, scope, maps }: Queries["covered"]["ask"]): Promise<(boolean | null)[]> {
+    const limits = this.#limits().find((one) => one.id === id);
+    return Promise.all(maps.map((map) => this.#isCovered(map, limits, scope)));
+  }
+
+  async #isCovered(id: number, limits: MapLimits | undefined, scope: MapScope): Promise<boolean | null> {
+    const { answer } = await this.#past.query({ seq: this.seq }, "map", { reference: { id } });
+    if (answer === null || !("name" in answer)) return null;
+    return covers(limits?.[scope] ?? [], { name: answer.name, pins: await this.#pinsOf(answer) });
+  }
+
+  /** A view shows the first of them. */
+  async #pinsOf({ id, pins, pinned }: MapView): Promise<readonly string[]> {
+    if (pins <= pinned.length) return pinned;
+    const all: string[] = [];
+    for (let after = ""; ; ) {
+      const { answer } = await this.#past.query({ seq: this.seq }, "pins", { after, limit: PAGE });
+      for (const { map, pathname } of answer) if (map === id) all.push(pathname);
+      if (answer.length < PAGE) return all;
+      after = answer.at(-1)?.pathname ?? "";
+    }
+  }
+
+  #peers({ sessions }: Queries["peers"]["ask"]): Promise<(string | null | undefined)[]> {
+    return Promise.all(
+      sessions.map(async (id) => {
+        const { answer } = await this.#past.query({ seq: this.seq }, "session", { id });
+        return typeof answer === "string" ? undefined : (answer.peer ?? null);
+      }),
+    );
+  }
+}
+
+const NO_MAPS = { on: 0, off: 0, failed: 0, lost: 0, waiting: 0, unequal: 0 };
+
+const STATS = (seq: number): Queries["stats"]["answer"] => ({
+  callers: [],
+  commands: [],
+  seq,
+  stateSeq: seq,
+  pendingCells: 0,
+  sessions: 0,
+  mirrorOff: "nothing is changed",
+  mirrorRefusals: 0,
+  driftFound: 0,
+  mirrorMaps: NO_MAPS,
+  mapCount: 0,
+  maps: [],
+});

@@ -1,0 +1,81 @@
+import type { MarkedRow } from "../../engine/events.ts";
+import type { EventFilter } from "../../log/event_filter.ts";
+import type { EngineDoor, Parts } from "../server/parts.ts";
+
+/** Events that are read at once. */
+const CHUNK_EVENTS = 64;
+/** However fast the log grows, it is read at most so often: what has come meanwhile comes in one go. */
+const PAUSE_MS = 10;
+const MS = 1000;
+
+/** What somebody who follows the log is told. */
+export type Followed =
+  | { readonly kind: "events"; readonly rows: readonly MarkedRow[] }
+  /** All events up to this one have been looked at, and told of where they match. */
+  | { readonly kind: "bookmark"; readonly seq: number; readonly mark: number }
+  /** The reader stands further behind than it should; the log goes on without it, and keeps everything for it. */
+  | { readonly kind: "lagging"; readonly at: number; readonly mark: number; readonly last: number };
+
+/**
+ * The events after `after` that match, as the log grows, at the pace at which they are taken. Between them, and while there are
+ * none: bookmarks. Ends when the signal is aborted, or when nothing can match any more.
+ */
+export async function* follow(
+  { engine, events, settings }: Pick<Parts, "engine" | "events" | "settings">,
+  filter: EventFilter,
+  after: number,
+  signal: AbortSignal,
+): AsyncGenerator<Followed> {
+  const bookmarkMs = settings.bookmarkSeconds * MS;
+  let toldMs = performance.now();
+  let lagging = false;
+  for (let at = after; ; ) {
+    const readMs = performance.now();
+    const { rows, reached, mark, more, over } = await events.query(filter, { afterSeq: at, limit: CHUNK_EVENTS });
+    at = reached;
+    if (rows.length > 0) {
+      yield { kind: "events", rows };
+      toldMs = performance.now();
+    }
+    const { seq: last } = engine;
+    const isBehind = last - at > settings.lagEventsMax;
+    if (isBehind && !lagging) yield { kind: "lagging", at, mark, last };
+    lagging = isBehind;
+    if (!more && !signal.aborted) {
+      if (over) return;
+      await grown(engine, at, toldMs + bookmarkMs - performance.now(), signal);
+      await resting(readMs + PAUSE_MS - performance.now(), signal);
+    }
+    if (signal.aborted) return;
+    if (performance.now() - toldMs >= bookmarkMs) {
+      yield { kind: "bookmark", seq: at, mark };
+      toldMs = performance.now();
+    }
+  }
+}
+
+/** Waits until the log has events after `seq`, the time is over or the signal is aborted. */
+function grown(engine: EngineDoor, seq: number, ms: number, signal: AbortSignal): Promise<void> {
+  if (engine.seq > seq) return Promise.resolve();
+  return until(ms, signal, (done) => engine.onGrowth(() => engine.seq > seq && done()));
+}
+
+function resting(ms: number, signal: AbortSignal): Promise<void> {
+  return ms <= 0 ? Promise.resolve() : until(ms, signal, () => () => {});
+}
+
+/** Waits until `watch` calls back, the time is over or the signal is aborted. */
+function until(ms: number, signal: AbortSignal, watch: (done: () => void) => () => void): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer);
+      unwatch();
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, Math.max(ms, 0));
+    const unwatch = watch(done);
+    signal.addEventListener("abort", done);
+    if (signal.aborted) done();
+  });
+}

@@ -1,0 +1,137 @@
+import { CMD } from "../../abi/service.ts";
+import { withHex } from "../../codec/elements.ts";
+import type { MarkedRow } from "../../engine/events.ts";
+import type { MapView } from "../../engine/queries.ts";
+import { type Event, type EventRow, rowEvent } from "../../log/event.ts";
+import { timeText } from "../../log/event_json.ts";
+import { effectsIn } from "../../log/event_subjects.ts";
+import type { PositionWriter } from "../../log/position.ts";
+import { type EffectShape, effectsOn } from "../../syscall/effects.ts";
+import { WHOLE_MAP } from "../../syscall/elements.ts";
+import type { Outcome } from "../../syscall/outcome.ts";
+import type { Load } from "../server/flight.ts";
+import type { Parts, Ran } from "../server/parts.ts";
+import { mapJson } from "../views/json.ts";
+import type { Sight } from "../views/sight.ts";
+import { elementPages } from "./element_pages.ts";
+import { eventBytes } from "./event_text.ts";
+import { follow } from "./follow.ts";
+import type { Anew, Resumed } from "./resumed_watch.ts";
+
+/** Of values up to here the hex is made at once. */
+const SHORT_BYTES = 64 * 1024;
+
+/** Something that somebody who watches a map is told; bytes are told in hex. `id`: the position behind it. */
+export interface Told {
+  readonly event: "begin" | "snapshot" | "synced" | "put" | "delete" | "frozen" | "freed" | "bookmark" | "lagging";
+  readonly data: Readonly<Record<string, unknown>>;
+  readonly id: string;
+}
+
+/** The data of something told, as JSON, in pieces where its bytes are many. */
+export function dataText(data: Told["data"]): Iterable<string> {
+  const fields = Object.entries(data).filter((field): field is [string, Buffer] => Buffer.isBuffer(field[1]));
+  const isLong = fields.reduce((sum, [, bytes]) => sum + bytes.length, 0) > SHORT_BYTES;
+  const shown = fields.map(([name, bytes]) => [name, isLong ? "" : bytes.toString("hex")]);
+  const json = JSON.stringify({ ...data, ...Object.fromEntries(shown) });
+  return isLong ? withHex(json, fields) : [json];
+}
+
+/** A map, and what writes positions in its watch. */
+export interface Watching {
+  readonly map: MapView;
+  readonly writer: PositionWriter;
+}
+
+/** The elements as they were when the first page was read. `anew`: why they are told to who asked for what had become of them. */
+export async function* snapshot(
+  parts: Pick<Parts, "engine" | "past">,
+  load: Load,
+  { map, writer }: Watching,
+  caller: string,
+  { anew, first, mark }: { readonly anew: Anew | null; readonly first: Ran; readonly mark: number },
+): AsyncGenerator<Iterable<Told>> {
+  const { seq } = first;
+  const within = writer.snapshot(seq, mark);
+  yield [{ event: "begin", data: { seq, map: mapJson(map), anew }, id: within }];
+  for await (const page of elementPages(parts, load, caller, WHOLE_MAP, first)) yield elementsIn(page, seq, within);
+  yield [{ event: "synced", data: { seq }, id: writer.at(seq, mark) }];
+}
+
+/**
+ * What becomes of the elements after `after`, change by change; the first `told` changes of the event behind it were told before. Ends with the map; or when it is no longer the caller's to see,
+ * which is looked at before anything is told.
+ */
+export async function* changes(
+  parts: Pick<Parts, "engine" | "events" | "settings">,
+  load: Load,
+  { map, writer }: Watching,
+  { after, told: toldBefore }: Pick<Resumed, "after" | "told">,
+  signal: AbortSignal,
+  sight: Pick<Sight, "covered"> | null,
+): AsyncGenerator<Iterable<Told>> {
+  const positions = { map, writer };
+  const partly = toldBefore === 0 ? null : { seq: after + 1, told: toldBefore };
+  for await (const told of follow(parts, { map: map.id, changing: true }, after, signal)) {
+    if (sight !== null && !(await sight.covered("read", [map.id])).has(map.id)) return;
+    if (told.kind === "bookmark")
+      yield [{ event: "bookmark", data: { seq: told.seq }, id: writer.at(told.seq, told.mark) }];
+    else if (told.kind === "lagging") {
+      const { at, last } = told;
+      yield [{ event: "lagging", data: { at, last }, id: writer.at(at, told.mark) }];
+    } else {
+      const last = told.rows.findIndex((row) => effectsIn(row)?.freed?.includes(map.id));
+      load.hold(told.rows.reduce((sum, row) => sum + eventBytes(row), 0));
+      yield changesOf(positions, last === -1 ? told.rows : told.rows.slice(0, last + 1), partly);
+      load.giveAll();
+      if (last !== -1) return;
+    }
+  }
+}
+
+/** `partly`: an event of which so many changes are passed over. */
+function* changesOf(
+  watching: Watching,
+  rows: readonly MarkedRow[],
+  partly: { readonly seq: number; readonly told: number } | null,
+): Iterable<Told> {
+  for (const row of rows) yield* withIds(watching, row, row.seq === partly?.seq ? partly.told : 0);
+}
+
+function* changesIn(shape: EffectShape, row: EventRow): Iterable<Omit<Told, "id">> {
+  const { command, outcome }: Event = rowEvent(row);
+  const { id } = shape.map;
+  const when = { seq: row.seq, time: timeText(row.time_us) };
+  for (const effect of effectsOn(shape, command, outcome)) {
+    const { key } = effect;
+    if (effect.kind === "put") yield { event: "put", data: { ...when, key, value: effect.shown } };
+    else yield { event: "delete", data: { ...when, key, value: null } };
+  }
+  if (command.cmd === CMD.BPF_MAP_FREEZE && outcome.errno === 0 && outcome.map === id)
+    yield { event: "frozen", data: when };
+  if (outcome.out?.freed?.includes(id) === true) yield { event: "freed", data: when };
+}
+
+/** The position behind each change but the last counts them: who was cut off there goes on within the event. */
+function* withIds({ map, writer }: Watching, row: MarkedRow, toldBefore: number): Iterable<Told> {
+  const { seq, mark } = row;
+  let count = 0;
+  let last: Omit<Told, "id"> | null = null;
+  for (const one of changesIn({ map, valueBytes: map.valueBytes }, row)) {
+    if (last !== null && count > toldBefore) yield { ...last, id: writer.changes(seq, mark, count) };
+    last = one;
+    count++;
+  }
+  if (last !== null && count > toldBefore) yield { ...last, id: writer.at(seq, mark) };
+}
+
+function* elementsIn({ key: keys, value: values, out }: Outcome, seq: number, id: string): Iterable<Told> {
+  const count = out?.count ?? 0;
+  if (keys === null || values === null) return;
+  const keyBytes = keys.length / count;
+  const valueBytes = values.length / count;
+  for (let at = 0; at < count; at++) {
+    const key = keys.subarray(at * keyBytes, (at + 1) * keyBytes);
+    yield { event: "snapshot", data: { seq, key, value: values.subarray(at * valueBytes, (at + 1) * valueBytes) }, id };
+  }
+}

@@ -1,0 +1,52 @@
+import { mayUseSessionOf } from "../../access/caller.ts";
+import type { MapScope } from "../../access/scopes.ts";
+import type { FdView, MapReference, MapView, SessionView } from "../../engine/queries.ts";
+import { severalNamed } from "../../syscall/state.ts";
+import { Problem } from "../server/problems.ts";
+import type { Asked } from "./as_of.ts";
+
+/** Questions that must have an answer; where they have none, its problem is thrown. */
+
+export async function askSession(state: Pick<Asked, "query">, id: number): Promise<SessionView> {
+  const session = await state.query("session", { id });
+  return typeof session === "string" ? missingSession(id, session) : session;
+}
+
+/** The session, if it is the caller's own. */
+export async function askOwnSession(state: Asked, id: number, caller: string): Promise<SessionView> {
+  const session = await askSession(state, id);
+  if (!mayUseSessionOf(session.caller, caller))
+    throw new Problem("session-foreign", `session ${id} is another caller's`);
+  return session;
+}
+
+export async function askFds(state: Asked, session: number): Promise<FdView[]> {
+  const fds = await state.query("fds", { session });
+  return typeof fds === "string" ? missingSession(session, fds) : fds;
+}
+
+/** `scopes`: the caller may see it by any of these; left out: by read. */
+export async function askMap(
+  state: Asked,
+  reference: MapReference,
+  shown: string,
+  scopes: readonly MapScope[] = ["read"],
+): Promise<MapView> {
+  const answer = await state.query("map", { reference, scopes });
+  if (answer === null || !("missing" in answer)) return oneMap(answer, shown);
+  throw state.refusal?.(scopes[0] as MapScope) ?? new Problem("scope-missing", `map ${shown} is not to be seen`);
+}
+
+type Ambiguous = { readonly ambiguous: readonly number[] };
+
+/** The same for questions that find their map themselves. */
+export function oneMap<Answer extends object>(answer: Answer | null, shown: string): Exclude<Answer, Ambiguous> {
+  if (answer === null) throw new Problem("ENOENT", `there is no map ${shown}`, { errno: "ENOENT" });
+  if (!("ambiguous" in answer)) return answer as Exclude<Answer, Ambiguous>;
+  throw new Problem("EINVAL", severalNamed(`of ${shown}`, answer.ambiguous as number[]), { errno: "EINVAL" });
+}
+
+function missingSession(id: number, why: "ended" | "unknown"): never {
+  if (why === "ended") throw new Problem("session-ended", `session ${id} has ended`);
+  throw new Problem("no-such-session", `there is no session ${id}`);
+}

@@ -1,0 +1,268 @@
+import type { FastifyRequest } from "fastify";
+import { CMD } from "../../abi/service.ts";
+import {
+  type Belonging,
+  covers,
+  coversDirectory,
+  coversName,
+  coversPath,
+  type MapLimits,
+} from "../../access/map_limits.ts";
+import type { MapScope } from "../../access/scopes.ts";
+import type { Moment } from "../../codec/moments.ts";
+import { EventsArchived } from "../../engine/archives.ts";
+import type { EventPage, EventRange, EventReader, MarkedRow } from "../../engine/events.ts";
+import type { MapReference, ReadName, Reads } from "../../engine/queries.ts";
+import type { EventRow } from "../../log/event.ts";
+import type { EventFilter } from "../../log/event_filter.ts";
+import { namedMaps } from "../../log/event_subjects.ts";
+import type { Out } from "../../syscall/outcome.ts";
+import { requestText } from "../server/access.ts";
+import type { Parts, PastDoor } from "../server/parts.ts";
+import type { Problem } from "../server/problems.ts";
+
+/** Events that are read at once, unless more are asked for. */
+const CHUNK_EVENTS = 64;
+/** However few are shown, a page is answered when so many events were read, or so many looked at by the log's reader. */
+const READ_MAX = 1024;
+const LOOKED_AT_MAX = 20_000;
+/** Maps and pins of an earlier moment that are read at once. */
+const PAGE = 1000;
+/** Freed maps that are remembered. */
+const FREED_MAX = 65_536;
+
+type SightParts = Pick<Parts, "engine" | "past" | "events" | "refusals">;
+type Answer<Name extends ReadName> = Reads[Name]["answer"];
+
+/** What somebody sees whose scopes have globs. null: he sees everything. */
+export function sightOf(parts: SightParts, request: FastifyRequest): Sight | null {
+  const { limits } = request;
+  return limits === undefined ? null : new Sight(parts, limits, request);
+}
+
+/** The log as the sender of a request sees it. */
+export function eventsSeen(parts: SightParts, request: FastifyRequest): EventReader {
+  return sightOf(parts, request)?.events ?? parts.events;
+}
+
+/**
+ * Reads that are no commands are held against a caller's globs here: which maps belong to them the engine says, as of now; of
+ * freed maps the past says what they were called, and where they were pinned at their end.
+ */
+export class Sight {
+  readonly #parts: SightParts;
+  readonly #limits: MapLimits;
+  readonly #request: FastifyRequest;
+
+  constructor(parts: SightParts, limits: MapLimits, request: FastifyRequest) {
+    this.#parts = parts;
+    this.#limits = limits;
+    this.#request = request;
+  }
+
+  /** The problem of what he may not see, or do. */
+  refusal(scope: MapScope): Problem {
+    return this.#parts.refusals.refuseMap(this.#request, scope, requestText(this.#request));
+  }
+
+  /** Throws the problem of a map that a scope does not cover. */
+  async check(scope: MapScope, ...maps: readonly number[]): Promise<void> {
+    if ((await this.covered(scope, maps)).size < new Set(maps).size) throw this.refusal(scope);
+  }
+
+  /** Throws the problem of what a reference means, or would mean, if a scope does not cover it. `maps`: what was found. */
+  async checkReference(scope: MapScope, reference: MapReference, maps: readonly number[]): Promise<void> {
+    if (maps.length > 0) return this.check(scope, ...maps);
+    const reach = this.#limits[scope];
+    const isTold =
+      "id" in reference ||
+      ("name" in reference ? coversName(reach, reference.name) : coversPath(reach, reference.pinned));
+    if (!isTold) throw this.refusal(scope);
+  }
+
+  /** Of these maps, those that a scope covers. */
+  async covered(scope: MapScope, maps: Iterable<number>): Promise<ReadonlySet<number>> {
+    const asked = [...new Set(maps)];
+    const reach = this.#limits[scope];
+    if (reach === "all" || asked.length === 0) return new Set(asked);
+    const { id } = this.#limits;
+    const answers = await this.#parts.engine.query("covered", { limits: id, scope, maps: asked });
+    const found = new Set<number>();
+    for (const [at, map] of asked.entries()) {
+      const answer = answers[at] ?? (await this.#freed(map));
+      if (answer === true || (typeof answer === "object" && answer !== null && covers(reach, answer))) found.add(map);
+    }
+    return found;
+  }
+
+  /** The log as he sees it: it has the events of his maps; and of those that are of no map, his own, or all for who has admin. */
+  get events(): EventReader {
+    const { events } = this.#parts;
+    return {
+      oldestSeq: () => events.oldestSeq(),
+      keptSeq: () => events.keptSeq(),
+      lastSeq: () => events.lastSeq(),
+      takeIn: () => events.takeIn(),
+      mark: (seq) => events.mark(seq),
+      isUntouched: (map, afterSeq, untilSeq) => events.isUntouched(map, afterSeq, untilSeq),
+      archivedRow: (seq) => events.archivedRow(seq),
+      peers: (sessions) => events.peers(sessions),
+      close: () => events.close(),
+      query: (filter, range) => this.#query(filter, range),
+      event: async (seq) => {
+        const row = await events.event(seq);
+        if (row !== null && (await this.#seen([row])).length === 0) throw this.refusal("read");
+        return row;
+      },
+    };
+  }
+
+  /** What a question about an earlier moment is answered with. */
+  async ask<Name extends ReadName>(
+    moment: Moment,
+    name: Name,
+    ask: Reads[Name]["ask"],
+  ): Promise<{ seq: number; answer: Answer<Name> }> {
+    const { past } = this.#parts;
+    const at = { moment, past };
+    switch (name as ReadName) {
+      case "map": {
+        const { reference, scopes = ["read"] } = ask as Reads["map"]["ask"];
+        const { seq, answer } = await past.query(moment, "map", { reference });
+        await this.checkReference(scopes[0] as MapScope, reference, idsIn(answer));
+        return { seq, answer: answer as Answer<Name> };
+      }
+      case "maps":
+        return this.#page(at, "maps", ask as Reads["maps"]["ask"], ({ id }) => id) as never;
+      case "pins":
+        return this.#page(at, "pins", ask as Reads["pins"]["ask"], ({ map }) => map) as never;
+      case "directories":
+        return this.#directories(at, ask as Reads["directories"]["ask"]) as never;
+      case "fds": {
+        const { seq, answer } = await past.query(moment, "fds", ask as Reads["fds"]["ask"]);
+        if (typeof answer === "string") return { seq, answer: answer as Answer<Name> };
+        const maps = answer.map(({ map }) => map);
+        const read = await this.covered("read", maps);
+        const written = await this.covered("write", maps);
+        const seen = answer.filter(({ map }) => map === 0 || read.has(map) || written.has(map));
+        return { seq, answer: seen as Answer<Name> };
+      }
+      default:
+        return past.query(moment, name, ask);
+    }
+  }
+
+  async #page<Name extends "maps" | "pins">(
+    { moment, past }: { readonly moment: Moment; readonly past: PastDoor },
+    name: Name,
+    ask: Reads[Name]["ask"],
+    mapOf: (row: Answer<Name>[number]) => number,
+  ): Promise<{ seq: number; answer: Answer<Name> }> {
+    const { limit } = ask;
+    const rows: Answer<Name>[number][] = [];
+    for (let { after } = ask; ; ) {
+      const { seq, answer } = await past.query(moment, name, { after, limit: PAGE } as Reads[Name]["ask"]);
+      const read = answer as readonly Answer<Name>[number][];
+      const covered = await this.covered("read", read.map(mapOf));
+      for (const row of read) if (covered.has(mapOf(row)) && rows.length < limit) rows.push(row);
+      const last = read.at(-1);
+      if (last === undefined || read.length < PAGE || rows.length === limit)
+        return { seq, answer: rows as Answer<Name> };
+      after = "pathname" in last ? last.pathname : (last as { id: number }).id;
+    }
+  }
+
+  async #directories(
+    { moment, past }: { readonly moment: Moment; readonly past: PastDoor },
+    { after, limit }: Reads["directories"]["ask"],
+  ): Promise<{ seq: number; answer: string[] }> {
+    const seen: string[] = [];
+    for (let from = after; ; ) {
+      const { seq, answer } = await past.query(moment, "directories", { after: from, limit: PAGE });
+      seen.push(...answer.filter((path) => coversDirectory(this.#limits, path)));
+      const last = answer.at(-1);
+      if (last === undefined || answer.length < PAGE || seen.length >= limit)
+        return { seq, answer: seen.slice(0, limit) };
+      from = last;
+    }
+  }
+
+  /** As EventReader has it: `reached` goes on however little is seen. */
+  async #query(filter: EventFilter, range: EventRange): Promise<EventPage> {
+    const { limit, beforeSeq } = range;
+    const isBackward = beforeSeq !== undefined;
+    const seen: MarkedRow[] = [];
+    let rest = range;
+    let read = 0;
+    let lookedAt = 0;
+    for (;;) {
+      const most = Math.min(Math.max(limit, CHUNK_EVENTS), READ_MAX - read);
+      const page = await this.#parts.events.query(filter, { ...rest, limit: most });
+      read += page.rows.length;
+      lookedAt += page.lookedAt;
+      const rows = await this.#seen(isBackward ? page.rows.toReversed() : page.rows);
+      const taken = rows.slice(0, limit - seen.length);
+      seen.push(...taken);
+      const isCut = taken.length < rows.length;
+      const last = isCut ? taken.at(-1) : undefined;
+      const { reached, mark } = last === undefined ? page : { reached: last.seq, mark: last.mark };
+      if (isCut || !page.more || seen.length === limit || read >= READ_MAX || lookedAt >= LOOKED_AT_MAX) {
+        const shown = isBackward ? seen.reverse() : seen;
+        return { rows: shown, reached, mark, lookedAt, more: isCut || page.more, over: !isCut && page.over };
+      }
+      rest = isBackward ? { ...range, beforeSeq: page.reached } : { ...range, afterSeq: page.reached };
+    }
+  }
+
+  /** An event is seen if all maps are that it tells of: what it took from others, or freed, is told with it. */
+  async #seen<Row extends EventRow>(rows: readonly Row[]): Promise<Row[]> {
+    const named = rows.map((row) => namedMaps(row));
+    const covered = await this.covered(
+      "read",
+      named.flatMap((maps) => [...maps]),
+    );
+    return rows.filter((row, at) => {
+      const maps = named[at] as ReadonlySet<number>;
+      if (maps.size === 0) return this.#limits.admin || row.caller === this.#request.caller;
+      return [...maps].every((map) => covered.has(map));
+    });
+  }
+
+  /** null: there has been no such map, as far as the log goes back. What a freed map was does not change. */
+  async #freed(map: number): Promise<Belonging | null> {
+    const { past, events } = this.#parts;
+    const known = freedMaps(past);
+    const remembered = known.get(map);
+    if (remembered !== undefined) return remembered;
+    const former = await past.ask("former", { map }).catch(unlessArchived);
+    if (former === null) return null;
+    const end = await events.event(former.freed).catch(unlessArchived);
+    const out = end?.out == null ? null : (JSON.parse(end.out) as Out);
+    // A pin holds its map: one that was freed otherwise had none left.
+    const isUnlinked = end?.cmd === CMD.UNLINK && end.map === map && out?.pathname !== undefined;
+    const belonging = { name: former.name, pins: isUnlinked ? [out.pathname as string] : [] };
+    if (known.size >= FREED_MAX) known.clear();
+    known.set(map, belonging);
+    return belonging;
+  }
+}
+
+/** What is not at hand is not known. */
+function unlessArchived(error: unknown): null {
+  if (error instanceof EventsArchived) return null;
+  throw error;
+}
+
+const FREED = new WeakMap<PastDoor, Map<number, Belonging>>();
+
+/** Shared by all who ask the same log. */
+function freedMaps(past: PastDoor): Map<number, Belonging> {
+  const known = FREED.get(past) ?? new Map<number, Belonging>();
+  FREED.set(past, known);
+  return known;
+}
+
+function idsIn(answer: Answer<"map">): readonly number[] {
+  if (answer === null || "missing" in answer) return [];
+  return "ambiguous" in answer ? answer.ambiguous : [answer.id];
+}

@@ -1,0 +1,274 @@
+import { setImmediate } from "node:timers/promises";
+import { IGNORE } from "../engine/followers.ts";
+import { PendingCells } from "../engine/pending.ts";
+import type { StateStore } from "../engine/ports.ts";
+import type { Event, EventRow } from "../log/event.ts";
+import type { Cell, CellKey, Cells } from "../maps/cells.ts";
+import type { Host } from "../maps/map.ts";
+import { redo } from "../syscall/execute.ts";
+import { State } from "../syscall/state.ts";
+import {
+  CellsAsOf,
+  type Group,
+  groupOf,
+  type Image,
+  imageAt,
+  imageBytes,
+  imageKey,
+  livingVersions,
+  type Version,
+  versionKey,
+  versionsAfter,
+  versionsOf,
+} from "./versions.ts";
+
+export type EventOrigin = Pick<EventRow, "seq" | "time_us" | "session" | "caller" | "cmd">;
+
+/** The log, read beside the engine that writes it. */
+export interface PastLog {
+  readonly lastSeq: number;
+  /** Events up to this seq are archived: they cannot be read any more. 0: none. */
+  readonly archivedThrough: number;
+  /** What comes after a seq: as much of it as is good to handle at once. */
+  changesAfter(seq: number): Changes | Promise<Changes>;
+  /** Who sent an event's command, what it was, and when. The event must be there. */
+  origin(seq: number): EventOrigin;
+  /** The last event that is stamped at or before a moment, 0 where there is none; microseconds since the epoch. */
+  seqAt(timeUs: number): number;
+}
+
+/** Of a stretch of the log the events that may have changed the state, ascending, as redo() takes them. */
+export interface Changes {
+  readonly events: readonly Event[];
+  /** The last seq of the stretch; that which it was to come after: there are no more. */
+  readonly until: number;
+}
+
+/** Events that the history does not have yet have been archived: it must be begun anew, behind them. */
+export class Overtaken extends Error {
+  constructor() {
+    super("events have been archived before their history was written");
+    this.name = "Overtaken";
+  }
+}
+
+/** Versions that are written in one transaction, about. */
+const WRITE_VERSIONS = 65_536;
+/** So many more cells than an image began with may be gone in it before the next one begins. */
+const GONE_MAX = 1024;
+/** Versions that are copied into a new image in one transaction. */
+const COPY_VERSIONS = 16_384;
+
+/**
+ * What the cells held at every moment: a projection of the log, behind the commit and made by the same `redo` that recovers
+ * the state; it knows the seq that it has reached.
+ */
+export class History {
+  readonly #log: PastLog;
+  readonly #store: StateStore;
+  readonly #recorder: Recorder;
+  readonly #state: State;
+  #done: number;
+  #working: Promise<void> = Promise.resolve();
+  #closing = false;
+
+  constructor(log: PastLog, store: StateStore, host: Host) {
+    this.#log = log;
+    this.#store = store;
+    this.#recorder = new Recorder(store);
+    this.#state = new State(this.#recorder, host, IGNORE);
+    this.#done = store.seq;
+  }
+
+  /** The last event that it knows of. */
+  get seq(): number {
+    return this.#store.seq;
+  }
+
+  /** The cells as they were right after an event that has been reached. */
+  at(seq: number): Cells {
+    return new CellsAsOf(this.#store, seq);
+  }
+
+  /** What a cell held, from `seq` back to its beginning. */
+  versions(cell: CellKey, seq: number): Iterable<Version> {
+    return versionsOf(this.#store, cell, seq);
+  }
+
+  /** What a cell came to hold after `seq`, ascending. */
+  versionsAfter(cell: CellKey, seq: number): Iterable<Version> {
+    return versionsAfter(this.#store, cell, seq);
+  }
+
+  /** Takes in events until `seq` is reached. Rejects where the store fails; what was reached stays. */
+  reach(seq: number): Promise<void> {
+    this.#working = this.#working.catch(() => {}).then(() => this.#reach(seq));
+    return this.#working;
+  }
+
+  async #reach(seq: number): Promise<void> {
+    while (this.#store.seq < seq) {
+      if (this.#closing) throw new Error("the history is being closed");
+      const { events, until } = await this.#log.changesAfter(this.#done);
+      // After the reading: archived events may go at any time.
+      if (this.#done < this.#log.archivedThrough) throw new Overtaken();
+      if (until === this.#done && until < seq) throw new Error(`reading the log: it ends at ${until}, before ${seq}`);
+      for (const event of events) this.#takeIn(event);
+      this.#done = until;
+      if (this.#recorder.size >= WRITE_VERSIONS || this.#recorder.isCrowded || this.#done >= seq) await this.#write();
+      else await setImmediate();
+    }
+  }
+
+  #takeIn({ seq, command, outcome }: Event): void {
+    redo(this.#state, command, outcome);
+    this.#recorder.settle(seq);
+    this.#done = seq;
+  }
+
+  async #write(): Promise<void> {
+    const crowded = this.#recorder.crowded();
+    await this.#recorder.write(this.#done);
+    for (const group of crowded) await this.#recorder.renew(group);
+  }
+
+  /** What is being taken in is broken off, and taken in the next time. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    await this.#working.catch(() => {});
+    await this.#store.close();
+  }
+}
+
+/** The newest versions as cells that can be written; every write becomes a version when its event is settled. */
+class Recorder implements Cells {
+  readonly #store: StateStore;
+  readonly #cells: PendingCells;
+  /** The store's cells, by images that were the newest when each was first asked for. */
+  #latest: CellsAsOf;
+  readonly #newest = new Map<Group, Image>();
+  /** Groups whose newest image has come to have more cells that are gone, since the last write. */
+  readonly #grown = new Set<Group>();
+  /** What the event under way has changed. */
+  #changed = new Map<CellKey, Buffer | null>();
+  #versions = new Map<CellKey, Buffer>();
+  #bytes = 0;
+
+  constructor(store: StateStore) {
+    this.#store = store;
+    this.#latest = new CellsAsOf(store, Number.MAX_SAFE_INTEGER);
+    this.#cells = new PendingCells({
+      get: (key) => this.#latest.get(key),
+      range: (from, to) => this.#latest.range(from, to),
+      write: (_changes, seq) => store.write(this.#taken(), seq, this.#bytes),
+      seq: 0,
+    });
+  }
+
+  /** Versions that are not written yet. */
+  get size(): number {
+    return this.#versions.size;
+  }
+
+  get(key: CellKey): Buffer | undefined {
+    return this.#cells.get(key);
+  }
+
+  put(key: CellKey, value: Buffer): void {
+    this.#cells.put(key, value);
+    this.#changed.set(key, value);
+  }
+
+  delete(key: CellKey): void {
+    this.#cells.delete(key);
+    this.#changed.set(key, null);
+  }
+
+  range(from: CellKey, to: CellKey): Iterable<Cell> {
+    return this.#cells.range(from, to);
+  }
+
+  /** The event under way is over. */
+  settle(seq: number): void {
+    for (const [cell, bytes] of this.#changed) {
+      const group = groupOf(cell);
+      const image = this.#image(group);
+      this.#versions.set(versionKey(cell, image.start, seq, bytes !== null), bytes ?? NOTHING);
+      this.#bytes += cell.length + (bytes?.length ?? 0);
+      if (bytes !== null) continue;
+      this.#newest.set(group, { ...image, gone: image.gone + 1 });
+      this.#grown.add(group);
+    }
+    this.#changed.clear();
+    this.#cells.settle();
+  }
+
+  /** Writes what has been recorded. Where the store fails it is pending again. */
+  async write(seq: number): Promise<void> {
+    let failure: { error: unknown } | null = null;
+    this.#cells.write(seq, (error) => {
+      failure = { error };
+    });
+    await this.#cells.writing;
+    if (failure !== null) throw (failure as { error: unknown }).error;
+    this.#versions = new Map();
+    this.#grown.clear();
+    this.#bytes = 0;
+  }
+
+  get isCrowded(): boolean {
+    return this.crowded().length > 0;
+  }
+
+  /** Groups that have come to have more cells that are gone than a walk should pass. */
+  crowded(): readonly Group[] {
+    return [...this.#grown].filter((group) => {
+      const { copied, gone } = this.#image(group);
+      return gone > copied + GONE_MAX;
+    });
+  }
+
+  /** Begins a new image of a group, piece by piece; it counts once all of it is there. Nothing may wait to be written. */
+  async renew(group: Group): Promise<void> {
+    const { start: old } = this.#image(group);
+    const start = this.#store.seq;
+    let copied = 0;
+    for (let after: CellKey | null = null; ; ) {
+      const living = livingVersions(this.#store, group, old, after, COPY_VERSIONS);
+      copied += living.length;
+      after = living.at(-1)?.[0][0] ?? null;
+      const copies = living.map(([[cell, bytes], seq]) => [versionKey(cell, start, seq, true), bytes] as const);
+      const image = { start, copied, gone: 0 };
+      const last = living.length < COPY_VERSIONS;
+      if (last) copies.push([imageKey(group, start), imageBytes(image)]);
+      await this.#store.write(copies, start, byteLengthOf(copies));
+      if (!last) continue;
+      this.#newest.set(group, image);
+      this.#latest = new CellsAsOf(this.#store, Number.MAX_SAFE_INTEGER);
+      return;
+    }
+  }
+
+  #image(group: Group): Image {
+    let image = this.#newest.get(group);
+    if (image === undefined) {
+      image = imageAt(this.#store, group, Number.MAX_SAFE_INTEGER);
+      this.#newest.set(group, image);
+    }
+    return image;
+  }
+
+  *#taken(): Iterable<[CellKey, Buffer]> {
+    for (const group of this.#grown) {
+      const image = this.#image(group);
+      yield [imageKey(group, image.start), imageBytes(image)];
+    }
+    for (const key of [...this.#versions.keys()].sort()) yield [key, this.#versions.get(key) as Buffer];
+  }
+}
+
+const NOTHING = Buffer.alloc(0);
+
+function byteLengthOf(cells: readonly (readonly [CellKey, Buffer])[]): number {
+  return cells.reduce((sum, [key, bytes]) => sum + key.length + bytes.length, 0);
+}

@@ -1,0 +1,104 @@
+import type { Moment } from "../codec/moments.ts";
+import { EventsArchived } from "../engine/archives.ts";
+import type { Request } from "../engine/engine.ts";
+import { IGNORE } from "../engine/followers.ts";
+import { type ReadName, type Reads, tell } from "../engine/queries.ts";
+import type { Host } from "../maps/map.ts";
+import { execute } from "../syscall/execute.ts";
+import type { Outcome } from "../syscall/outcome.ts";
+import { State } from "../syscall/state.ts";
+import type { History, PastLog } from "./history.ts";
+import { PAST_READS, type PastContext, type PastReadName, type PastReads } from "./reads.ts";
+
+/** What was answered, and the event right after which that was so. */
+export interface AsOf<Answer> {
+  readonly seq: number;
+  readonly answer: Answer;
+}
+
+/** The event has not happened yet. */
+export class NotYet extends Error {
+  readonly seq: number;
+  readonly last: number;
+
+  constructor(seq: number, last: number) {
+    super(`there is no event ${seq}: the log ends at ${last}`);
+    this.name = "NotYet";
+    this.seq = seq;
+    this.last = last;
+  }
+}
+
+const NO_PAST = { state: "off", detail: "kernel maps have no past: this is the ledger's" } as const;
+
+/** Answers about earlier moments: by the state's own code, over the cells as they were. */
+export class Past {
+  readonly #log: PastLog;
+  readonly #history: History;
+  readonly #host: Host;
+
+  constructor(log: PastLog, history: History, host: Host) {
+    this.#log = log;
+    this.#history = history;
+    this.#host = host;
+  }
+
+  /** What a command that only reads would have been answered. It leaves no event. */
+  async run(moment: Moment, request: Request): Promise<AsOf<Outcome>> {
+    const seq = await this.#reach(moment);
+    return { seq, answer: execute(this.#stateAt(seq), { ...request, timeUs: 0 }) };
+  }
+
+  async query<Name extends ReadName>(
+    moment: Moment,
+    name: Name,
+    ask: Reads[Name]["ask"],
+  ): Promise<AsOf<Reads[Name]["answer"]>> {
+    const seq = await this.#reach(moment);
+    const told = {
+      state: this.#stateAt(seq),
+      lease: () => ({ lease: null, leftMs: null }),
+      mirrorStatus: () => NO_PAST,
+      coverage: null,
+      mapLimits: () => undefined,
+    };
+    return { seq, answer: tell(told, name, ask) };
+  }
+
+  async ask<Name extends PastReadName>(name: Name, ask: PastReads[Name]["ask"]): Promise<PastReads[Name]["answer"]> {
+    const past: PastContext = {
+      history: this.#history,
+      stateAt: (seq) => this.#stateAt(seq),
+      originOf: (seq) => this.#log.origin(seq),
+      archivedThrough: this.#log.archivedThrough,
+      checkKept: (seq) => this.#checkKept(seq),
+      reach: (moment) => this.#reach(moment ?? { seq: this.#log.lastSeq }),
+    };
+    return PAST_READS[name](past, ask);
+  }
+
+  /** Takes in what is new, where there is any: as long as nobody waits for it. */
+  async catchUp(): Promise<void> {
+    await this.#history.reach(this.#log.lastSeq);
+  }
+
+  async #reach(moment: Moment): Promise<number> {
+    const seq = "seq" in moment ? moment.seq : this.#log.seqAt(moment.timeUs);
+    this.#checkKept(seq);
+    if (seq <= this.#history.seq) return seq;
+    const last = this.#log.lastSeq;
+    if (seq > last) throw new NotYet(seq, last);
+    await this.#history.reach(seq);
+    return seq;
+  }
+
+  /** Right after the last archived event is the earliest moment. */
+  #checkKept(seq: number): void {
+    const through = this.#log.archivedThrough;
+    if (seq < through) throw new EventsArchived(through + 1);
+  }
+
+  #stateAt(seq: number): State {
+    return new State(this.#history.at(seq), this.#host, IGNORE);
+  }
+}

@@ -1,0 +1,200 @@
+import type { Moment } from "../codec/moments.ts";
+import { EventsArchived } from "../engine/archives.ts";
+import type { LaggingHex } from "../engine/asked_past.ts";
+import { FrameWriter } from "../engine/frames.ts";
+import type { MapReference, PinView } from "../engine/queries.ts";
+import { isRefusal } from "../maps/refusal.ts";
+import { OPERATOR, OpenMap, type State } from "../syscall/state.ts";
+import { changedElements } from "./diff.ts";
+import { elementVersions, type HistoryOf, type VersionPage } from "./element_history.ts";
+import { mapEver } from "./maps_ever.ts";
+import { planRestore, type RestorePlan } from "./restore.ts";
+
+/** Questions about more than one moment. Bytes are in hex; a string in place of an answer says what is wrong with a key. */
+export interface PastReads {
+  elementVersions: {
+    ask: {
+      readonly reference: MapReference;
+      readonly key: string;
+      readonly after?: number;
+      readonly before?: number;
+      readonly limit: number;
+    };
+    answer: NoMap | string | (VersionPage & { readonly map: number });
+  };
+  diff: {
+    ask: {
+      readonly reference: MapReference;
+      readonly from: Moment;
+      /** null: as it is now. */
+      readonly to: Moment | null;
+      /** The key of the last page's last change. */
+      readonly after: string | null;
+      readonly limit: number;
+    };
+    answer: NoMap | string | Diff;
+  };
+  /** What became of a map's elements after an event, up to the last: what each of them was then. "born": the map came later. */
+  lagging: { ask: { readonly map: number; readonly after: number }; answer: readonly LaggingHex[] | "born" | null };
+  /** The map that a reference means now; by its id also one that has been freed. */
+  ever: { ask: { readonly reference: MapReference }; answer: NoMap | { readonly map: number } };
+  /** A map that has been freed, and the event that freed it; null: there has been none with this id, or it lives. */
+  former: { ask: { readonly map: number }; answer: { readonly name: string; readonly freed: number } | null };
+  /** The maps and pins that there were right after an event. */
+  stood: {
+    ask: { readonly seq: number };
+    answer: { readonly maps: readonly number[]; readonly pins: readonly PinView[] };
+  };
+  /** The commands that bring a map back: for `runWhole` of the engine. */
+  restore: {
+    ask: {
+      readonly reference: MapReference;
+      readonly at: Moment;
+      readonly reason: string;
+      readonly caller: string;
+      readonly session: number | null;
+    };
+    answer: NoMap | string | Restore;
+  };
+}
+
+interface Restore {
+  readonly map: number;
+  readonly at: number;
+  /** The event right after which the commands were worked out. */
+  readonly now: number;
+  readonly counts: RestorePlan["counts"];
+  /** As engine/frames.ts has requests. */
+  readonly frames: ArrayBuffer;
+  readonly length: number;
+}
+
+type NoMap = null | { readonly ambiguous: number[] };
+export type PastReadName = keyof PastReads;
+
+interface Diff {
+  readonly map: number;
+  /** The events right after which it was so, and so. */
+  readonly from: number;
+  readonly to: number;
+  readonly counts: { readonly added: number; readonly changed: number; readonly removed: number };
+  readonly changes: readonly { readonly key: string; readonly before: string | null; readonly after: string | null }[];
+  /** There are more behind the last of them. */
+  readonly more: boolean;
+}
+
+/** A page ends behind so many bytes of changes, however few these are. */
+const PAGE_BYTES = 4 * 1024 * 1024;
+
+/** What these questions are answered from. */
+export interface PastContext extends HistoryOf {
+  /** The seq that a moment stands for, once the history has come to it; null: the log's last. */
+  readonly reach: (moment: Moment | null) => Promise<number>;
+  /** Throws where the moment right after an event cannot be told of any more. */
+  readonly checkKept: (seq: number) => void;
+}
+
+export const PAST_READS: {
+  [Name in PastReadName]: (past: PastContext, ask: PastReads[Name]["ask"]) => Promise<PastReads[Name]["answer"]>;
+} = {
+  async elementVersions(past, { reference, key, limit, after, before }) {
+    const upTo = await past.reach(null);
+    if (after !== undefined && after > 0) past.checkKept(after);
+    if (before !== undefined) past.checkKept(Math.max(before - 2, 0));
+    const ever = everOf(past, reference, upTo);
+    if (ever === null || "ambiguous" in ever) return ever;
+    const range = { upTo, limit, ...(after === undefined ? { before: before ?? upTo + 1 } : { after }) };
+    const page = elementVersions(past, ever, Buffer.from(key, "hex"), range);
+    return isRefusal(page) ? page.detail : { map: ever.map.id, ...page };
+  },
+
+  async diff(past, { reference, after, limit, ...moments }) {
+    const from = await past.reach(moments.from);
+    const to = await past.reach(moments.to);
+    const ever = everOf(past, reference, Math.max(from, to));
+    if (ever === null || "ambiguous" in ever) return ever;
+    const { id } = ever.map;
+    const counts = { added: 0, changed: 0, removed: 0 };
+    const changes: Diff["changes"][number][] = [];
+    let more = false;
+    let bytes = 0;
+    let passed = after === null;
+    for (const { key, before, after: now } of changedElements(openAt(past, from, id), openAt(past, to, id))) {
+      counts[before === null ? "added" : now === null ? "removed" : "changed"]++;
+      const hex = key.toString("hex");
+      more ||= passed && (changes.length === limit || bytes > PAGE_BYTES);
+      if (passed && !more) {
+        changes.push({ key: hex, before: before?.toString("hex") ?? null, after: now?.toString("hex") ?? null });
+        bytes += key.length + (before?.length ?? 0) + (now?.length ?? 0);
+      }
+      passed ||= hex === after;
+    }
+    if (!passed) return `after is ${after}: no element with this key has changed`;
+    return { map: id, from, to, counts, changes, more };
+  },
+
+  async lagging(past, { map, after }) {
+    const from = await past.reach({ seq: after });
+    const to = await past.reach(null);
+    const before = openAt(past, from, map);
+    if (before === null) return "born";
+    const lagging: LaggingHex[] = [];
+    for (const { key, before: was } of changedElements(before, openAt(past, to, map))) {
+      if (lagging.length === LAGGING_MAX) return null;
+      lagging.push({ key: key.toString("hex"), before: was?.toString("hex") ?? null });
+    }
+    return lagging;
+  },
+
+  async ever(past, { reference }) {
+    const ever = everOf(past, reference, await past.reach(null));
+    return ever === null || "ambiguous" in ever ? ever : { map: ever.map.id };
+  },
+
+  async former(past, { map }) {
+    const upTo = await past.reach(null);
+    const ever = everOf(past, { id: map }, upTo);
+    if (ever === null || "ambiguous" in ever || ever.freed === null) return null;
+    return { name: ever.map.name, freed: ever.freed };
+  },
+
+  async stood(past, { seq }) {
+    const state = past.stateAt(await past.reach({ seq }));
+    return { maps: [...state.maps.from("")].map(([, { id }]) => id), pins: [...state.pinned()] };
+  },
+
+  async restore(past, { reference, reason, caller, session, ...moment }) {
+    const at = await past.reach(moment.at);
+    const now = await past.reach(null);
+    const ever = everOf(past, reference, now);
+    if (ever === null || "ambiguous" in ever) return ever;
+    const { id } = ever.map;
+    const then = openAt(past, at, id);
+    if (then === null) return `map ${id} did not exist right after event ${at}`;
+    const note = { map: id, at, reason };
+    const plan = planRestore(then, past.stateAt(at), past.stateAt(now), { caller, note, session });
+    if (typeof plan === "string") return plan;
+    for (const request of plan.requests) writer.request(request);
+    return { map: id, at, now, counts: plan.counts, ...writer.take() };
+  },
+};
+
+/** As mapEver. Throws EventsArchived of a map that was freed by an archived event, of which the history may know nothing. */
+function everOf(past: PastContext, reference: MapReference, seq: number): ReturnType<typeof mapEver> {
+  const ever = mapEver(past.history, past.stateAt, reference, seq);
+  const { archivedThrough: through } = past;
+  if (ever !== null || !("id" in reference) || through === 0) return ever;
+  if (reference.id < 1 || reference.id > past.stateAt(through).lastId("map")) return null;
+  throw new EventsArchived(through + 1);
+}
+
+/** Of more elements nobody is told what they were. */
+const LAGGING_MAX = 1_000_000;
+
+const writer = new FrameWriter();
+
+function openAt(past: PastContext, seq: number, id: number): OpenMap | null {
+  const state: State = past.stateAt(seq);
+  const map = state.map(id);
+  return map === undefined ? null : new OpenMap(state, map, OPERATOR);
+}

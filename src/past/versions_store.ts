@@ -1,0 +1,47 @@
+import type { StateStore } from "../engine/ports.ts";
+import type { Cell, CellKey } from "../maps/cells.ts";
+import { CellsAsOf, versionKey } from "./versions.ts";
+
+const NOTHING = Buffer.alloc(0);
+
+/** A history as a store of cells, of those that a log begins with where older events are archived. */
+export class VersionsStore implements StateStore {
+  readonly #store: StateStore;
+  readonly #latest: CellsAsOf;
+  readonly #first: number;
+
+  /** `first`: the seq right after which the log begins; cells that are written as of none have it. */
+  constructor(store: StateStore, first: number) {
+    this.#store = store;
+    this.#latest = new CellsAsOf(store, Number.MAX_SAFE_INTEGER);
+    this.#first = first;
+  }
+
+  get seq(): number {
+    return this.#store.seq;
+  }
+
+  get(key: CellKey): Buffer | undefined {
+    return this.#latest.get(key);
+  }
+
+  range(from: CellKey, to: CellKey): Iterable<Cell> {
+    return this.#latest.range(from, to);
+  }
+
+  rangeDown(): never {
+    throw new Error("walking a history's cells: they are walked upwards alone");
+  }
+
+  write(changes: Iterable<readonly [CellKey, Buffer | null]>, seq: number, bytes: number): Promise<void> {
+    return this.#store.write(this.#versions(changes, seq === 0 ? this.#first : seq), seq, bytes);
+  }
+
+  *#versions(changes: Iterable<readonly [CellKey, Buffer | null]>, seq: number): Iterable<readonly [CellKey, Buffer]> {
+    for (const [cell, bytes] of changes) yield [versionKey(cell, 0, seq, bytes !== null), bytes ?? NOTHING];
+  }
+
+  close(): Promise<void> {
+    return this.#store.close();
+  }
+}

@@ -1,0 +1,92 @@
+import type { Moment } from "../codec/moments.ts";
+import { EventsArchived } from "../engine/archives.ts";
+import type { Request } from "../engine/engine.ts";
+import type { ArchivedReader, KeptReader } from "../engine/events.ts";
+import type { ReadName, Reads } from "../engine/queries.ts";
+import type { Outcome } from "../syscall/outcome.ts";
+import type { AsOf, Past } from "./past.ts";
+import type { PastReadName, PastReads } from "./reads.ts";
+
+/** Who tells of the past. */
+type Door = Pick<Past, "run" | "query" | "ask">;
+
+export interface WholePastParts {
+  /** From where the log begins. */
+  readonly kept: Door;
+  /** From the first event on, as far as the archive of the others is at hand: asked for what the first cannot tell alone. */
+  readonly whole: Door;
+  readonly events: Pick<KeptReader, "keptTimes">;
+  readonly archived: Pick<ArchivedReader, "lastBefore">;
+}
+
+/** The past from the log's first event on. Rejects with EventsArchived where that takes an archive that is not at hand. */
+export class WholePast implements Door {
+  readonly #parts: WholePastParts;
+
+  constructor(parts: WholePastParts) {
+    this.#parts = parts;
+  }
+
+  run(moment: Moment, request: Request): Promise<AsOf<Outcome>> {
+    const { kept, whole } = this.#parts;
+    return elseWhole(kept.run(moment, request), async () => whole.run(await this.#at(moment), request));
+  }
+
+  query<Name extends ReadName>(
+    moment: Moment,
+    name: Name,
+    ask: Reads[Name]["ask"],
+  ): Promise<AsOf<Reads[Name]["answer"]>> {
+    const { kept, whole } = this.#parts;
+    return elseWhole(kept.query(moment, name, ask), async () => whole.query(await this.#at(moment), name, ask));
+  }
+
+  async ask<Name extends PastReadName>(name: Name, ask: PastReads[Name]["ask"]): Promise<PastReads[Name]["answer"]> {
+    const { kept, whole } = this.#parts;
+    const wholly = async (): Promise<PastReads[Name]["answer"]> => whole.ask(name, await this.#askAt(ask));
+    const answer = await elseWhole(kept.ask(name, ask), wholly);
+    if (!isCut(answer)) return answer;
+    return wholly().catch((error) => {
+      if (error instanceof EventsArchived) return answer;
+      throw error;
+    });
+  }
+
+  /** Moments of a question, by their events. */
+  async #askAt<Ask extends object>(ask: Ask): Promise<Ask> {
+    const moments = Object.entries(ask).filter((field): field is [string, Moment] => isTime(field[1]));
+    const seqs = await Promise.all(moments.map(async ([name, moment]) => [name, await this.#at(moment)] as const));
+    return { ...ask, ...Object.fromEntries(seqs) };
+  }
+
+  /** By the last event that is stamped at or before it. */
+  async #at(moment: Moment): Promise<Moment> {
+    if (!("timeUs" in moment)) return moment;
+    const { events, archived } = this.#parts;
+    const { until, untilSeq } = await events.keptTimes({ untilUs: moment.timeUs });
+    return { seq: until ? untilSeq : await archived.lastBefore(moment.timeUs + 1) };
+  }
+}
+
+async function elseWhole<Answer>(asked: Promise<Answer>, wholly: () => Promise<Answer>): Promise<Answer> {
+  try {
+    return await asked;
+  } catch (error) {
+    if (!(error instanceof EventsArchived)) throw error;
+    return wholly().catch((other) => {
+      // From where on it can be told is what the log says.
+      throw other instanceof EventsArchived ? error : other;
+    });
+  }
+}
+
+function isTime(value: unknown): value is Moment {
+  return typeof value === "object" && value !== null && "timeUs" in value;
+}
+
+/** Whether an answer ends where archived events would go on. */
+function isCut(answer: unknown): boolean {
+  return (
+    typeof answer === "object" && answer !== null && typeof (answer as { oldestSeq?: unknown }).oldestSeq === "number"
+  );
+}

@@ -1,0 +1,239 @@
+import type { Socket } from "node:net";
+import { resolve } from "node:path";
+import { Worker } from "node:worker_threads";
+import { type Logger, pino } from "pino";
+import { Callers } from "../access/callers.ts";
+import { limitsOf, readSettings, type Settings, settingWarnings } from "../config.ts";
+import type { ArchivedPlaces } from "../data/archived_log.ts";
+import { ownToken } from "../data/own_access.ts";
+import { makeScratch, readOnlyData } from "../data/read_only_copy.ts";
+import { ArchiveRefused, type Archiver } from "../engine/archives.ts";
+import { Turns } from "../engine/turn_queue.ts";
+import { UMASK } from "../files/modes.ts";
+import { buildApp, unixServer } from "../http/app.ts";
+import { Jobs } from "../http/jobs/jobs.ts";
+import { Replays } from "../http/jobs/replays.ts";
+import { Refusals } from "../http/server/access.ts";
+import { identityAt, socketIdentity, tcpIdentity } from "../http/server/auth.ts";
+import { ClientCertificates } from "../http/server/client_certificates.ts";
+import { Flight } from "../http/server/flight.ts";
+import { checkListen, listenOnSocket, socketPath } from "../http/server/listen.ts";
+import { Metrics } from "../http/server/metrics.ts";
+import { ReadOnlyEngine } from "../http/server/read_only_engine.ts";
+import { UnderWay } from "../http/server/under_way.ts";
+import { UnknownCallers } from "../http/server/unknown_callers.ts";
+import { LogStreams } from "../http/streams/log_streams.ts";
+import { ArchivedClient } from "../index/archived_client.ts";
+import { ThreadedEventReader } from "../index/client.ts";
+import { WholeEvents } from "../index/whole_events.ts";
+import { ClientProcesses } from "../mirror/client_processes.ts";
+import { Connections } from "../net/connections.ts";
+import { PastClient } from "../past/client.ts";
+import { WholePast } from "../past/whole_past.ts";
+import { Degraded } from "../supervisor/degradation.ts";
+import { ThreadGate } from "../supervisor/gate.ts";
+import { ThreadedTree } from "../tree/client.ts";
+import { VERSION } from "../version.ts";
+import { CallersFile } from "./callers_file.ts";
+import { checkSettingFiles } from "./setting_files.ts";
+import { TlsFiles } from "./tls_files.ts";
+import { readWitnesses } from "./witnesses_file.ts";
+
+/** How long a stop waits for requests that are under way. */
+const STOP_MS = 10_000;
+const CLIENTS_MS = 1000;
+const READ_ONLY = "the service is read-only";
+/** Of a service that signs nothing. */
+const NEVER = { events: 0, seconds: 0 };
+
+/**
+ * Serves reads of a copied data directory, a backup or an archive, of which nothing is changed: no engine runs, and no kernel is asked. What it
+ * needs of its own stands in a private directory that goes with it.
+ */
+export async function serveReadOnly(directory: string): Promise<void> {
+  process.umask(UMASK);
+  const settings = readSettings(process.env);
+  checkSettingFiles(settings);
+  const logger = pino({ level: settings.logLevel });
+  try {
+    await serve(directory, settings, logger);
+  } catch (error) {
+    logger.fatal({ err: error }, "the service cannot start");
+    await new Promise((resolve) => logger.flush(resolve));
+    process.exit(1);
+  }
+}
+
+async function serve(directory: string, settings: Settings, logger: Logger): Promise<void> {
+  for (const warning of settingWarnings(process.env)) logger.warn(warning);
+  checkListen(settings);
+  const tlsFiles = settings.tlsCert === "" ? null : new TlsFiles(settings, (message) => logger.warn(message));
+  const socket = ownSocket(settings, directory);
+  if (socket === null && settings.port === null)
+    throw new Error(
+      "there is nothing to listen on: MAPLEDGER_PORT is empty, and MAPLEDGER_SOCKET names no unix socket",
+    );
+  const { scratch, removed } = makeScratch();
+  for (const left of removed) logger.info(`removed ${left}, which a service that was killed had left`);
+  process.on("SIGINT", () => stop("SIGINT"));
+  process.on("SIGTERM", () => stop("SIGTERM"));
+  let closing: (() => Promise<void>) | null = null;
+  let isStopping = false;
+  const stop = (why: string): void => {
+    if (isStopping) return;
+    isStopping = true;
+    notReady = "the service is stopping";
+    logger.info(`stopping: ${why}`);
+    setTimeout(() => process.exit(1), STOP_MS).unref();
+    // Leaving removes the scratch.
+    (closing?.() ?? Promise.resolve()).finally(() => process.exit(0));
+  };
+  let notReady: string | null = "the log is being read";
+  const { kind, archive, lastSeq, ledger } = await readOnlyData(directory, settings, scratch);
+  const { callers, file: tokenFile } = knownCallers(settings, scratch);
+  const degraded = new Degraded((fault, message) => logger[fault === null ? "info" : "error"]({ ...fault }, message));
+  const report = (message: string): void => logger.error(message);
+  const gate = new ThreadGate();
+  gate.open();
+  const thread = (file: string, workerData: object): Worker =>
+    new Worker(new URL(file, import.meta.url), { workerData });
+  const data = { data: scratch, gate: gate.memory };
+  const kept = new ThreadedEventReader(() => thread("../threads/reader.ts", data), report, degraded.teller("index"));
+  const keptPast = new PastClient(
+    () => thread("../threads/past.ts", { ...data, archived: null }),
+    report,
+    degraded.teller("history"),
+  );
+  const places = { data: scratch, archive: resolve(archive), foreign: true } satisfies ArchivedPlaces;
+  const archived = new ArchivedClient(() => thread("../threads/archived.ts", places), report);
+  const whole = new PastClient(
+    () => thread("../threads/past.ts", { data: scratch, gate: null, archived: places }),
+    report,
+    null,
+  );
+  const vkeys = readWitnesses(settings.witnesses).flatMap(({ keys }) => keys.map(({ vkey }) => vkey));
+  const treeData = { ...data, origin: "", rule: NEVER, witnesses: vkeys, readOnly: true };
+  const tree = new ThreadedTree(() => thread("../threads/tree.ts", treeData), {
+    report,
+    record: async () => false,
+    published: () => {},
+    told: degraded.teller("tree"),
+  });
+  const events = new WholeEvents(kept, archived);
+  const past = new WholePast({ kept: keptPast, whole, events: kept, archived });
+  const engine = new ReadOnlyEngine(past, lastSeq, () => callers.limits);
+  const callerLimits = limitsOf(settings);
+  const bulk = { flight: new Flight(settings), turns: new Turns() };
+  const underWay = new UnderWay();
+  const processes = new ClientProcesses();
+  const unixConnections = new WeakSet<Socket>();
+  const isUnix = (connection: Socket): boolean => unixConnections.has(connection);
+  const ofSocket = socketIdentity(callers, (fd) => processes.peerOf(fd));
+  const replays = new Replays(() => ({ refused: READ_ONLY }));
+  const archiver = archiverOf(places.archive);
+  const parts = {
+    engine,
+    events,
+    past,
+    ledger: () => ledger,
+    present: { seq: lastSeq },
+    tree,
+    witnesses: () => [],
+    archiver,
+    settings,
+    metrics: new Metrics(),
+    replays,
+    jobs: new Jobs(replays, archiver, callerLimits),
+    streams: new LogStreams(settings.streamsMax, callerLimits, bulk),
+    ...bulk,
+    callers,
+    refusals: new Refusals({ run: async () => ({ failure: "log failed", detail: READ_ONLY, done: "nothing" }) }),
+    unknownCallers: new UnknownCallers((fields, message) => logger.warn(fields, message)),
+    underWay,
+    identity: identityAt(isUnix, ofSocket, tcpIdentity(callers, settings.auth)),
+    processesAt: () => null,
+    tls: tlsFiles?.tls ?? null,
+    objects: null,
+    ready: () => notReady,
+    mirrorOff: () => READ_ONLY,
+    degraded: () => degraded.faults,
+    version: VERSION,
+    logger,
+  } as const;
+  const app = await buildApp(parts);
+  const unix =
+    socket === null ? null : unixServer(app, parts).on("connection", (one: Socket) => unixConnections.add(one));
+  const connections = new Connections(app, unix);
+  closing = async () => {
+    await connections.close();
+    await Promise.all([events.close(), keptPast.close(), whole.close(), tree.close()]);
+  };
+  followFiles(settings, callers, underWay, tlsFiles, app.server);
+  for (const each of [kept, keptPast, tree]) each.start();
+  if (unix !== null && socket !== null) await listenOnSocket(unix, socket, settings);
+  const listening = settings.port === null ? null : await app.listen({ host: settings.host, port: settings.port });
+  const url = tlsFiles === null ? listening : (listening?.replace(/^http:/, "https:") ?? null);
+  // What the present is asked about is read once, before anybody waits for it.
+  await keptPast.query({ seq: lastSeq }, "directories", { after: "", limit: 1 }).catch((error: Error) => {
+    throw new Error(`what the events of ${directory} have done cannot be told: ${error.message}`);
+  });
+  if (isStopping) return;
+  notReady = null;
+  if (tokenFile !== null && settings.auth === "on")
+    logger.info(
+      { file: tokenFile },
+      `requests over TCP need a token: curl -H "authorization: Bearer $(cat ${tokenFile})"`,
+    );
+  logger.info(
+    { url: url ?? undefined, socket: socket ?? undefined, directory, kind, seq: lastSeq, scratch, version: VERSION },
+    `mapledger serves ${[socket, url].filter((place) => place !== null).join(" and ")}, read-only, from the ${kind} ${directory}`,
+  );
+}
+
+/** Where the unix socket is; null: there is none unless a path is set, for it may not lie in the directory that is read. */
+function ownSocket(settings: Settings, directory: string): string | null {
+  if (settings.socket === "") return null;
+  const { path } = socketPath(settings);
+  if (path !== null && resolve(path).startsWith(`${resolve(directory)}/`))
+    throw new Error(`MAPLEDGER_SOCKET is ${path}: nothing is made in ${directory}, which is only read`);
+  return path;
+}
+
+/** The owner's token is made for this run. */
+function knownCallers(
+  settings: Settings,
+  scratch: string,
+): { readonly callers: Callers; readonly file: string | null } {
+  const own = settings.port === null ? null : ownToken(scratch);
+  return { callers: new Callers(process.geteuid?.() ?? 0, own?.token ?? null), file: own?.file ?? null };
+}
+
+/** Who may do what, and certificates, as their files say. */
+function followFiles(
+  settings: Settings,
+  callers: Callers,
+  underWay: UnderWay,
+  tlsFiles: TlsFiles | null,
+  server: ConstructorParameters<typeof ClientCertificates>[0] | object,
+): void {
+  const warn = (message: string): void => void process.emitWarning(message);
+  const changed = (): void => underWay.recheck();
+  const tokens = settings.tokens === "" ? null : new CallersFile({ file: settings.tokens, callers, changed, warn });
+  tokens?.watch();
+  process.on("SIGHUP", () => tokens?.reread());
+  if (tlsFiles === null || settings.port === null) return;
+  const clients = new ClientCertificates(server as ConstructorParameters<typeof ClientCertificates>[0], tlsFiles.tls);
+  setInterval(() => clients.closeEnded(Date.now()), CLIENTS_MS).unref();
+  tlsFiles.watch((tls) => clients.use(tls));
+  process.on("SIGHUP", () => tlsFiles.reread());
+}
+
+function archiverOf(directory: string): Archiver {
+  return {
+    directory,
+    job: null,
+    begin: async () => {
+      throw new ArchiveRefused("nothing to archive", READ_ONLY);
+    },
+  };
+}

@@ -1,0 +1,91 @@
+import type { X509Certificate } from "node:crypto";
+import type { Settings } from "../config.ts";
+import { readSmall, whenReplaced } from "../files/contents.ts";
+import { certificatesIn, checkTls, factsOf, type Tls, timeWarnings } from "../http/server/certificates.ts";
+import type { CertificatesCommand } from "../syscall/command.ts";
+
+const DAY_MS = 86_400_000;
+
+type TlsSettings = Pick<Settings, "tlsCert" | "tlsKey" | "tlsClientCa">;
+
+/** The files of certificates and keys, read again whenever one changes. What does not go together leaves all as they were. */
+export class TlsFiles {
+  readonly #settings: TlsSettings;
+  readonly #warn: (message: string) => void;
+  #tls: Tls;
+  #watched: ((tls: Tls) => void) | null = null;
+
+  /** Reads them. Throws an Error that names the file where that cannot be. */
+  constructor(settings: TlsSettings, warn: (message: string) => void) {
+    this.#settings = settings;
+    this.#warn = warn;
+    this.#tls = this.#read();
+    this.warnOfTime(Date.now());
+  }
+
+  get tls(): Tls {
+    return this.#tls;
+  }
+
+  /** Of what is in force, as an event tells it. */
+  get inForce(): CertificatesCommand["attr"] {
+    const [own] = this.#own;
+    const authorities = this.#authorities;
+    return {
+      certificate: factsOf(own as X509Certificate),
+      client_authorities: authorities === null ? null : authorities.map(factsOf),
+    };
+  }
+
+  /** From now on changes are noticed, and `changed` is told of what is in force then. Certificates that end are warned of each day. */
+  watch(changed: (tls: Tls) => void): void {
+    this.#watched = changed;
+    const { tlsCert, tlsKey, tlsClientCa } = this.#settings;
+    for (const file of [tlsCert, tlsKey, tlsClientCa].filter((name) => name !== ""))
+      whenReplaced(file, () => this.reread());
+    setInterval(() => this.warnOfTime(Date.now()), DAY_MS).unref();
+  }
+
+  /** Reads them again; nothing happens if they are what they were. */
+  reread(): void {
+    try {
+      const tls = this.#read();
+      if (isSame(tls, this.#tls)) return;
+      this.#tls = tls;
+    } catch (error) {
+      this.#warn(`the certificates cannot be renewed, and stay as they were: ${(error as Error).message}`);
+      return;
+    }
+    this.warnOfTime(Date.now());
+    this.#watched?.(this.#tls);
+  }
+
+  /** Tells of certificates that have ended, or end soon. */
+  warnOfTime(nowMs: number): void {
+    const { tlsCert, tlsClientCa } = this.#settings;
+    for (const warning of timeWarnings(this.#own, tlsCert, nowMs)) this.#warn(warning);
+    for (const warning of timeWarnings(this.#authorities ?? [], tlsClientCa, nowMs)) this.#warn(warning);
+  }
+
+  get #own(): readonly X509Certificate[] {
+    return certificatesIn(this.#tls.cert, this.#settings.tlsCert);
+  }
+
+  get #authorities(): readonly X509Certificate[] | null {
+    const { clientCa } = this.#tls;
+    return clientCa === null ? null : certificatesIn(clientCa, this.#settings.tlsClientCa);
+  }
+
+  #read(): Tls {
+    const { tlsCert, tlsKey, tlsClientCa } = this.#settings;
+    const clientCa = tlsClientCa === "" ? null : readSmall(tlsClientCa);
+    const tls = { cert: readSmall(tlsCert), key: readSmall(tlsKey), clientCa };
+    checkTls(tls, { cert: tlsCert, key: tlsKey, clientCa: tlsClientCa });
+    return tls;
+  }
+}
+
+function isSame(one: Tls, other: Tls): boolean {
+  const sameCa = one.clientCa === null ? other.clientCa === null : other.clientCa?.equals(one.clientCa) === true;
+  return sameCa && one.cert.equals(other.cert) && one.key.equals(other.key);
+}

@@ -1,0 +1,30 @@
+import type { PartFault, PartName } from "./derived_parts.ts";
+
+/** Which of the parts that are made from the log do not serve at present. */
+export class Degraded {
+  readonly #faults = new Map<PartName, PartFault>();
+  readonly #log: (fault: PartFault | null, message: string) => void;
+
+  /** `log`: told of each change. */
+  constructor(log: (fault: PartFault | null, message: string) => void) {
+    this.#log = log;
+  }
+
+  get faults(): readonly PartFault[] {
+    return [...this.#faults.values()];
+  }
+
+  /** Takes what is told of a part. */
+  teller(part: PartName): (fault: PartFault | null) => void {
+    return (fault) => this.#tell(part, fault);
+  }
+
+  #tell(part: PartName, fault: PartFault | null): void {
+    const was = this.#faults.get(part);
+    if (fault !== null) this.#faults.set(part, fault);
+    else this.#faults.delete(part);
+    if (fault === null && was !== undefined) this.#log(null, `the ${part} serves again`);
+    if (fault !== null && fault.detail !== was?.detail)
+      this.#log(fault, `the ${part} ${fault.state === "refused" ? "is refused" : "has failed"}: ${fault.detail}`);
+  }
+}

@@ -1,0 +1,153 @@
+import { join } from "node:path";
+import { parentPort, Worker, workerData } from "node:worker_threads";
+import { limitsOf, type Settings } from "../config.ts";
+import { addedTo, takeUp } from "../data/closing_mark.ts";
+import { openState } from "../data/open_state.ts";
+import { giveReserve, keepReserve } from "../data/reserve.ts";
+import { AskedPast } from "../engine/asked_past.ts";
+import { Engine } from "../engine/engine.ts";
+import type { FromEngine } from "../engine/worker.ts";
+import { serveEngine } from "../engine/worker.ts";
+import { interfaces, readHost } from "../host.ts";
+import { LmdbStore } from "../lmdb/store.ts";
+import { ThreadedStore } from "../lmdb/threaded_store.ts";
+import { ThreadedMapMaker } from "../mirror/map_maker.ts";
+import { openMirror } from "../mirror/mirror.ts";
+import { WatchedProcesses } from "../mirror/watched_processes.ts";
+import { SqliteEventLog } from "../sqlite/event_log.ts";
+import { holdLock } from "../sqlite/lock.ts";
+import { Damaged, faultIn, type PartFault } from "../supervisor/derived_parts.ts";
+import { ThreadGate } from "../supervisor/gate.ts";
+import type { MakerData } from "./map_maker.ts";
+import type { WriterData } from "./state_writer.ts";
+
+/** The engine's thread: everything that touches the disk or the kernel. */
+export interface EngineData {
+  readonly settings: Settings;
+  /** Make the state again from the log. */
+  readonly rebuild: boolean;
+}
+
+const port = parentPort;
+if (port === null) throw new Error("threads/engine.ts is the engine's thread: start src/main.ts");
+const { settings, rebuild } = workerData as EngineData;
+const say = (message: FromEngine): void => port.postMessage(message);
+const report = (message: string, error: unknown): void => {
+  say({ kind: "report", message, error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+  if (error instanceof Damaged) endDamaged(error);
+};
+const stateTold = (fault: PartFault | null): void => say({ kind: "part", part: "state", fault });
+
+const unlock = holdLock(join(settings.data, "lock.sqlite"), settings.data);
+const log = openLog();
+/** Where the disk has no room for what SQLite needs to read it, the reserve is that. */
+function openLog(): SqliteEventLog {
+  const open = (): SqliteEventLog => new SqliteEventLog(join(settings.data, "events.sqlite"));
+  try {
+    const opened = open();
+    keepReserve(settings.data);
+    return opened;
+  } catch (error) {
+    const isRoom = faultIn(error) === "full" || /^SQLITE_IOERR_SHM/.test(String((error as { code?: unknown }).code));
+    // A sync that has failed is not tried again: the next one would succeed, whatever was lost.
+    if (!isRoom || !giveReserve(settings.data)) throw error;
+    return open();
+  }
+}
+const added = addedTo(settings.data, log);
+if (added !== null) report(added, "no service of this ledger has written that: see mapledger verify");
+takeUpOrLater();
+/** Where the disk does not let the tree's mark be cleared, reads are served, and nothing is written to the log before it has been. */
+function takeUpOrLater(): void {
+  try {
+    takeUp(settings.data, log.id);
+  } catch (error) {
+    const found = faultIn(error);
+    if (found === null) throw error;
+    // A tree that is damaged is refused by its thread.
+    if (found !== "damaged") log.beforeFirst = () => takeUp(settings.data, log.id);
+  }
+}
+const machine = readHost();
+const host = {
+  ...machine,
+  possibleCpus: log.possibleCpus(settings.cpus, machine.possibleCpus),
+  btfBytesMax: settings.btfBytesMax,
+  valueBytesMax: settings.valueBytesMax,
+};
+const opened = await openState(log, { data: settings.data, host, rebuild, report, told: stateTold });
+const writerGate = new ThreadGate();
+writerGate.open();
+const store = opened instanceof LmdbStore ? threaded(opened) : opened;
+function threaded(opened: LmdbStore): ThreadedStore {
+  const data = { folder: join(settings.data, "state"), gate: writerGate.memory } satisfies WriterData;
+  return new ThreadedStore(
+    opened,
+    () => startThread("state_writer.ts", data),
+    (message) => say({ kind: "notice", message }),
+  );
+}
+/** What is in memory of a state that is damaged is not to be relied upon, either: another process makes it again. */
+function endDamaged({ message }: Damaged): void {
+  opened.condemn(message);
+  say({ kind: "ended", why: `the state is damaged, and the next start makes it again: ${message}` });
+}
+const replayed = log.lastSeq - store.seq;
+const cpus = { ledger: host.possibleCpus, machine: machine.possibleCpus };
+let makerLoaded: Promise<void> | null = null;
+/** Kernel maps that it makes are this thread's: they stay open whatever becomes of it. */
+function maker(): ThreadedMapMaker {
+  const gate = new ThreadGate();
+  gate.open();
+  makerLoaded = gate.loaded();
+  const data = { cpus, gate: gate.memory } satisfies MakerData;
+  return new ThreadedMapMaker(
+    () => startThread("map_maker.ts", data),
+    (message) => say({ kind: "notice", message }),
+  );
+}
+function startThread(file: string, workerData: MakerData | WriterData): Worker {
+  return new Worker(new URL(file, import.meta.url), { workerData, trackUnmanagedFds: false });
+}
+const mirror = openMirror({
+  maker,
+  mode: settings.mirror,
+  bpffs: settings.bpffs,
+  data: settings.data,
+  openRoots: settings.openRoots,
+  host,
+  machineCpus: machine.possibleCpus,
+});
+const clock = { nowUs: () => Date.now() * 1000 };
+const graceMs = settings.attachGraceSeconds * 1000;
+const engine = new Engine({
+  log,
+  store,
+  mirror,
+  clock,
+  host,
+  interfaces,
+  processes: new WatchedProcesses(),
+  past: new AskedPast(port),
+  graceMs,
+  limits: limitsOf(settings),
+  report,
+  stateTold,
+  ended: (why) => say({ kind: "ended", why: `${why}; what the log has, the next start finds out` }),
+  notice: (message) => say({ kind: "notice", message }),
+});
+await engine.recover(
+  (done, total) => say({ kind: "progress", what: "events", done, total }),
+  (done, total) => say({ kind: "progress", what: "kernel maps", done, total }),
+);
+await Promise.all([makerLoaded, opened instanceof LmdbStore ? writerGate.loaded() : null]);
+if (settings.mirror === "required" && mirror.off !== null) throw new Error(`the mirror is required: ${mirror.off}`);
+// Whatever fails beside batches and queries, a callback of the store's, say: the log goes on.
+process.on("uncaughtException", (error) => report("the engine's thread", error));
+const closed = (): void => {
+  keepReserve(settings.data);
+  unlock();
+};
+serveEngine(engine, port, closed, report);
+const ledger = { id: log.id, life: log.life };
+say({ kind: "ready", seq: engine.seq, ledger, mirrorOff: mirror.off, replayed });

@@ -1,0 +1,213 @@
+import type { CheckpointCommand } from "../syscall/command.ts";
+import type { LogTree } from "./log_tree.ts";
+import type { NoAnswer, SigningRule } from "./ports.ts";
+
+/** A checkpoint, as its event has it. */
+type Signed = CheckpointCommand["attr"];
+
+/** The log must have rested this long before it is hashed without being asked: hashing shares the cores. */
+const REST_MS = 250;
+/** Unless it has run ahead so far: then whoever asks would wait for too long. */
+const BEHIND_MAX = 65_536;
+/** How long somebody who asks may wait for the tree. */
+const WAIT_MS = 30_000;
+/** How long a stop may take to bring the tree to the end of the log. */
+const CLOSE_MS = 3000;
+/** How long a disk that has failed is left alone, and a log that did not take a checkpoint's event. */
+const RETRY_MS = 5000;
+const S = 1000;
+
+interface Waiting {
+  readonly seq: number;
+  readonly untilMs: number;
+  readonly resolve: (there: NoAnswer | null) => void;
+  readonly reject: (error: Error) => void;
+}
+
+export interface TreeKeeperParts {
+  readonly rule: SigningRule;
+  readonly report: (message: string) => void;
+  /** Told of a checkpoint that was signed without being asked for, of which an event is to tell. */
+  readonly signed: (checkpoint: Signed) => void;
+  /** Told once why nothing is signed any more. Left out: nobody is. */
+  readonly refused?: (why: string) => void;
+  /** Told of what has failed beside those who ask: the disk, or the log. Left out: nobody is. */
+  readonly failed?: (error: unknown) => void;
+}
+
+/** Keeps the tree near the log, and those who ask waiting until it is there; has checkpoints signed by the rule. */
+export class TreeKeeper {
+  readonly #tree: LogTree;
+  readonly #parts: TreeKeeperParts;
+  #waiting: Waiting[] = [];
+  #seenSeq = -1;
+  #told: string | null = null;
+  #retryAtMs = 0;
+  /** Since when there may be events that no recorded checkpoint has. */
+  #unrecordedMs: number | null = null;
+  /** A checkpoint was signed, and its event is under way. */
+  #recording = false;
+  #signAfterMs = 0;
+  #isOver = false;
+  #timer: NodeJS.Timeout;
+
+  constructor(tree: LogTree, parts: TreeKeeperParts) {
+    this.#tree = tree;
+    this.#parts = parts;
+    this.tell();
+    this.#timer = setTimeout(() => this.#tick(), REST_MS);
+  }
+
+  /** Null when the tree has the event, or all that there are now; otherwise why not. */
+  reach(seq: number): Promise<NoAnswer | null> {
+    if (this.#tree.size >= seq) return Promise.resolve(null);
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ seq, untilMs: performance.now() + WAIT_MS, resolve, reject });
+      clearTimeout(this.#timer);
+      this.#timer = setTimeout(() => this.#tick(), 0);
+    });
+  }
+
+  /** Says, once, why nothing is signed any more. */
+  tell(): void {
+    const { refusal } = this.#tree;
+    if (refusal !== null && refusal !== this.#told) {
+      this.#parts.report(`no checkpoint is signed any more: ${refusal}`);
+      this.#parts.refused?.(refusal);
+    }
+    this.#told = refusal;
+  }
+
+  /** Whether the event that tells of the checkpoint is in the log. */
+  recorded(isInLog: boolean): void {
+    this.#recording = false;
+    if (isInLog) this.#tree.noteRecorded();
+    else this.#signAfterMs = performance.now() + RETRY_MS;
+    this.#unrecordedMs = null;
+  }
+
+  /** The checkpoint to stop with, of all events; null: none is needed, or the tree does not come to the log's end in time. */
+  last(): Signed | null {
+    const { events, seconds } = this.#parts.rule;
+    if (events === 0 && seconds === 0) return null;
+    this.#tree.noteRecorded();
+    this.#hurry();
+    return this.#tree.size === this.#tree.lastSeq() ? this.#sign() : null;
+  }
+
+  /** Brings the tree to the end of the log, if that is near, and closes it. */
+  close(): void {
+    clearTimeout(this.#timer);
+    this.#hurry();
+    this.#tree.close(this.#tree.size === this.#tree.lastSeq());
+  }
+
+  /** Closes the tree as it is; whoever waits has to ask anew. */
+  abandon(): void {
+    clearTimeout(this.#timer);
+    this.#isOver = true;
+    for (const { reject } of this.#waiting.splice(0)) reject(new Error("the tree was closed"));
+    this.#tree.close(false);
+  }
+
+  #hurry(): void {
+    const until = performance.now() + CLOSE_MS;
+    while (this.#catchUp() && performance.now() < until);
+  }
+
+  #tick(): void {
+    let more = false;
+    try {
+      more = this.#keepUp();
+    } catch (error) {
+      this.#fail("following the log", error);
+    }
+    if (!this.#isOver) this.#timer = setTimeout(() => this.#tick(), more ? 0 : REST_MS);
+  }
+
+  #fail(doing: string, error: unknown): void {
+    this.#parts.report(`${doing}: ${(error as Error).message}`);
+    if (this.#parts.failed === undefined) return;
+    for (const { reject } of this.#waiting.splice(0)) reject(error as Error);
+    this.#parts.failed(error);
+  }
+
+  /** Answers whether there is more to do at once. */
+  #keepUp(): boolean {
+    const last = this.#tree.lastSeq();
+    const rested = last === this.#seenSeq;
+    this.#seenSeq = last;
+    const behind = last - this.#tree.size;
+    const isDue = this.#isDue(behind);
+    const wanted = behind !== 0 && (rested || behind < 0 || behind > BEHIND_MAX || isDue || this.#waiting.length > 0);
+    const more = wanted && this.#catchUp();
+    if (isDue && !more) this.#signDue();
+    this.#answer(last);
+    return more;
+  }
+
+  /** Whether the rule asks for a checkpoint, unless all that has come is the event of the last one. */
+  #isDue(behind: number): boolean {
+    const nowMs = performance.now();
+    const pending = this.#tree.unrecorded + Math.max(behind, 0);
+    if (pending === 0 || this.#tree.refusal !== null) {
+      this.#unrecordedMs = null;
+      return false;
+    }
+    this.#unrecordedMs ??= nowMs;
+    if (this.#recording || nowMs < this.#signAfterMs) return false;
+    const { events, seconds } = this.#parts.rule;
+    return (events > 0 && pending >= events) || (seconds > 0 && nowMs - this.#unrecordedMs >= seconds * S);
+  }
+
+  #signDue(): void {
+    this.#unrecordedMs = null;
+    const checkpoint = this.#sign();
+    if (checkpoint === null) return;
+    this.#recording = true;
+    this.#parts.signed(checkpoint);
+  }
+
+  /** null: there is nothing to sign, or it fails. */
+  #sign(): Signed | null {
+    if (this.#tree.unrecorded === 0) return null;
+    try {
+      const checkpoint = this.#tree.checkpoint();
+      this.tell();
+      if ("refused" in checkpoint) return null;
+      const { log, possibleCpus } = this.#tree.status;
+      const { size, note } = checkpoint;
+      return { size, log, possible_cpus: possibleCpus, life: this.#tree.life, note };
+    } catch (error) {
+      this.#signAfterMs = performance.now() + RETRY_MS;
+      this.#fail("signing a checkpoint", error);
+      return null;
+    }
+  }
+
+  /** Answers whether there is more that can be done now. */
+  #catchUp(): boolean {
+    if (performance.now() < this.#retryAtMs) return false;
+    try {
+      const more = this.#tree.catchUp();
+      this.tell();
+      return more;
+    } catch (error) {
+      this.#retryAtMs = performance.now() + RETRY_MS;
+      this.#fail("hashing the log", error);
+      return false;
+    }
+  }
+
+  #answer(last: number): void {
+    const { size, refusal } = this.#tree;
+    const nowMs = performance.now();
+    this.#waiting = this.#waiting.filter(({ seq, untilMs, resolve }) => {
+      if (size >= seq) resolve(null);
+      else if (refusal !== null) resolve({ refused: refusal });
+      else if (nowMs > untilMs) resolve({ behind: `the tree has ${size} of ${last} events` });
+      else return true;
+      return false;
+    });
+  }
+}

@@ -1,0 +1,71 @@
+import * as fc from "fast-check";
+import { test } from "tap";
+import { MemoryCells } from "../../src/engine/memory.ts";
+import { afterPrefix } from "../../src/maps/cells.ts";
+import { CellsAsOf, versionKey, versionsOf } from "../../src/past/versions.ts";
+import { SEED } from "../support/seed.ts";
+
+/** Cells of a table and of two maps, whose keys have bytes that an encoding might stumble over. */
+const cellKeys = fc
+  .tuple(
+    fc.constantFrom("s", "e\0\0\0\x01", "e\0\0\0\x02"),
+    fc.array(fc.constantFrom("\0", "\x01", "a", "\xff"), { maxLength: 3 }),
+  )
+  .map(([group, rest]) => group + rest.join(""));
+
+const changes = fc.array(fc.tuple(cellKeys, fc.option(fc.uint8Array({ maxLength: 2 }))), { maxLength: 60 });
+
+test("cells as of any seq are what they were then: singly, in ranges, and from one end of their past to the other", async (t) => {
+  await fc.assert(
+    fc.asyncProperty(changes, cellKeys, cellKeys, async (changes, one, other) => {
+      const store = new MemoryCells();
+      const moments: Map<string, string>[] = [new Map()];
+      for (const [at, [cell, bytes]] of changes.entries()) {
+        const now = new Map(moments[at]);
+        if (bytes === null) now.delete(cell);
+        else now.set(cell, Buffer.from(bytes).toString("hex"));
+        moments.push(now);
+        await store.write([[versionKey(cell, 0, at + 1, bytes !== null), Buffer.from(bytes ?? [])]], at + 1);
+      }
+      for (const [seq, then] of moments.entries()) {
+        const cells = new CellsAsOf(store, seq);
+        for (const cell of new Set(changes.map(([cell]) => cell)))
+          if (cells.get(cell)?.toString("hex") !== then.get(cell)) return false;
+        for (const group of ["s", "e\0\0\0\x01", "e\0\0\0\x02"]) {
+          const [from, to] = [group + one.slice(5), group + other.slice(5)].sort() as [string, string];
+          for (const end of [to, afterPrefix(group)]) {
+            const wanted = [...then]
+              .filter(([cell]) => cell >= from && cell < end)
+              .sort(([a], [b]) => (a < b ? -1 : 1));
+            const found = [...cells.range(from, end)].map(([cell, bytes]) => [cell, bytes.toString("hex")]);
+            if (JSON.stringify(found) !== JSON.stringify(wanted)) return false;
+          }
+        }
+      }
+      return true;
+    }),
+    { seed: SEED, numRuns: 300 },
+  );
+  t.pass("300 pasts");
+});
+
+test("the versions of a cell are told from the newest on, those at and before a seq", async (t) => {
+  const store = new MemoryCells();
+  const write = (seq: number, text: string | null) =>
+    store.write([[versionKey("s\0", 0, seq, text !== null), Buffer.from(text ?? "")]], seq);
+  await write(3, "a");
+  await write(7, null);
+  await write(2 ** 40, "b");
+  await store.write([[versionKey("s\0\0", 0, 5, true), Buffer.from("another cell's")]], 5);
+  const told = (seq: number) => [...versionsOf(store, "s\0", seq)].map(({ seq, bytes }) => [seq, bytes?.toString()]);
+  t.same(told(2 ** 40), [
+    [2 ** 40, "b"],
+    [7, undefined],
+    [3, "a"],
+  ]);
+  t.same(told(7), [
+    [7, undefined],
+    [3, "a"],
+  ]);
+  t.same(told(2), []);
+});

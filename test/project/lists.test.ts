@@ -1,0 +1,87 @@
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import t from "tap";
+import { metricsTable, settingsTable } from "../../scripts/readme_tables.ts";
+import { BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
+import { mapType } from "../../src/maps/types.ts";
+
+const read = (file: string): string => readFileSync(new URL(`../../${file}`, import.meta.url), "utf8");
+const readme = read("README.md");
+
+t.test("the README has every setting, as config.ts has it", (t) => {
+  t.ok(readme.includes(settingsTable()), `the table is to be:\n${settingsTable()}`);
+  t.end();
+});
+
+t.test("the README has every metric, as metrics.ts has it", (t) => {
+  t.ok(readme.includes(metricsTable()), `the table is to be:\n${metricsTable()}`);
+  t.end();
+});
+
+t.test("the README has every script", (t) => {
+  const internal = new Set(["start", "npm", "check", "typecheck", "lint", "openapi:check"]);
+  for (const script of Object.keys(JSON.parse(read("package.json")).scripts))
+    if (!internal.has(script)) t.match(readme, script === "test" ? "npm test" : `npm run ${script}`, script);
+  t.end();
+});
+
+t.test("no dependency's script runs when it is installed, in the image neither", (t) => {
+  const npmrc = read(".npmrc").split("\n");
+  t.ok(npmrc.includes("ignore-scripts=true"), "any npm, by .npmrc");
+  const { allowScripts } = JSON.parse(read("package.json")) as { allowScripts: Record<string, boolean> };
+  const { packages } = JSON.parse(read("package-lock.json")) as {
+    packages: Record<string, { hasInstallScript?: true }>;
+  };
+  for (const [path, { hasInstallScript }] of Object.entries(packages))
+    if (hasInstallScript) t.equal(allowScripts[path.split("node_modules/").at(-1) as string], false, path);
+  t.notOk(Object.values(allowScripts).includes(true), "npm 12 and later, by package.json");
+  const dockerfile = read("Dockerfile");
+  const copied = dockerfile.split("\n").findIndex((line) => /^COPY .*\.npmrc/.test(line));
+  t.ok(copied !== -1 && copied < dockerfile.split("\n").findIndex((line) => line.startsWith("RUN npm ci")));
+  t.notOk(read(".dockerignore").split("\n").includes(".npmrc"));
+  t.end();
+});
+
+t.test("the image holds every file outside src/ that src/ opens", (t) => {
+  const opened = readdirSync(new URL("../../src", import.meta.url), { recursive: true, encoding: "utf8" })
+    .filter((file) => file.endsWith(".ts"))
+    .flatMap((file) => [...read(`src/${file}`).matchAll(/new URL\("(?:\.\.\/)+([a-z_]+\/[^"]*|[a-z]+\.json)"/g)])
+    .map(([, path]) => path as string)
+    .filter((path) => existsSync(new URL(`../../${path}`, import.meta.url)) && !path.startsWith("src/"));
+  t.ok(opened.includes("openapi/openapi.json") && opened.some((path) => path.startsWith("migrations/")));
+  const copied = [...read("Dockerfile").matchAll(/^COPY (?!--)(.+) \S+$/gm)].flatMap(([, paths]) =>
+    (paths as string).split(" "),
+  );
+  const sent = read(".dockerignore").split("\n");
+  for (const path of opened) {
+    const isIn = (one: string) => path === one || path.startsWith(`${one}/`);
+    t.ok(copied.some(isIn), `the Dockerfile copies ${path}`);
+    t.ok(
+      sent.some((line) => line.startsWith("!") && isIn(line.slice(1))),
+      `.dockerignore lets ${path} through`,
+    );
+  }
+  t.end();
+});
+
+t.test("the changelog and the README name every map type that is served", (t) => {
+  for (const [name, number] of Object.entries(BPF_MAP_TYPE))
+    if (mapType(number) !== undefined) t.match(read("CHANGELOG.md"), name, name);
+  t.end();
+});
+
+t.test("the mirror's situations are held by tests that there are", (t) => {
+  const page = read("docs/mirror.md");
+  const notes = [...page.matchAll(/^\[\^(\w+)\]: `(test\/[\w/]+\.test\.ts)`: "(.+)"$/gm)];
+  for (const [, , file, name] of notes as unknown as [string, string, string, string][]) {
+    const tests = existsSync(new URL(`../../${file}`, import.meta.url)) ? read(file) : "";
+    t.ok(tests.includes(`"${name}"`) || tests.includes(`\`${name}\``), `${file} has the test "${name}"`);
+  }
+  const noted = new Set(notes.map(([, note]) => note));
+  for (const [, note] of page.matchAll(/\[\^(\w+)\](?!:)/g)) t.ok(noted.has(note), `there is a note ${note}`);
+  const situations = page.split("## What happens when")[1]?.split("\n## ")[0] ?? "";
+  const rows = situations.split("\n").filter((line) => line.startsWith("| **"));
+  t.ok(rows.length > 0);
+  for (const row of rows)
+    for (const cell of row.split(" | ").slice(1)) t.match(cell, /\[\^\w+\]/, `a test holds "${cell}"`);
+  t.end();
+});
