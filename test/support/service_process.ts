@@ -77,7 +77,8 @@ async function started(child: ChildProcessByStdio<null, Readable, Readable>): Pr
       lines.push(entry);
       if (typeof entry.url === "string") resolve(entry.url);
     });
-    exited.then(([code]) => reject(new Error(`the service ended with ${code}: ${said}`)));
+    // Its last words may come after its exit: they are all read at its close.
+    closed.then(async () => reject(new Error(`the service ended with ${(await exited)[0]}: ${said}`)));
   });
   const end = async (signal: NodeJS.Signals): Promise<number | null> => {
     child.kill(signal);
