@@ -6,8 +6,8 @@ import { BPFFS } from "../syscall/pins.ts";
 import { MADE, Whole } from "./atomic_requests.ts";
 import { updates } from "./batches.ts";
 import { createAttr } from "./create_attr.ts";
-import type { NotDone, Request } from "./engine.ts";
 import type { ForeignElement, ForeignMap, ForeignName, MirrorRefusal } from "./ports.ts";
+import type { NotDone, Request } from "./request.ts";
 
 /** Which kernel map is to be taken over, where its map is pinned in the ledger (null: by its name), and who asks. */
 export interface AdoptAsk {

@@ -2,7 +2,7 @@ import { FIRST_FD } from "../abi/limits.ts";
 import { CMD } from "../abi/service.ts";
 import type { Action, Origin } from "../syscall/command.ts";
 import type { Outcome } from "../syscall/outcome.ts";
-import type { Request } from "./engine.ts";
+import type { Request } from "./request.ts";
 
 /** In requests that run as one: the session, and the map, that an earlier one of them has made. */
 export const MADE = 0xffff_ffff;

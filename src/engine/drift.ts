@@ -5,8 +5,8 @@ import type { DriftPolicy, MapRecord, MapType } from "../maps/map.ts";
 import { mapType } from "../maps/types.ts";
 import type { BatchCommand } from "../syscall/command.ts";
 import { batch } from "./batches.ts";
-import type { Request } from "./engine.ts";
 import type { ElementDifference, Lagging, Mirror, MirrorRefusal, MirrorSource, ScanOrder, Untold } from "./ports.ts";
+import type { Request } from "./request.ts";
 import type { Window } from "./windows.ts";
 
 /** Elements that are not the same in the ledger and in the kernel. */

@@ -12,15 +12,7 @@ import { keptInput } from "../log/kept_input.ts";
 import type { Host, MapRecord } from "../maps/map.ts";
 import { faultIn, type PartFault } from "../supervisor/derived_parts.ts";
 import { withoutAbsent } from "../syscall/batch.ts";
-import type {
-  Action,
-  Command,
-  CreateCommand,
-  ElementsCommand,
-  EndReason,
-  OpenCommand,
-  Origin,
-} from "../syscall/command.ts";
+import type { Command, CreateCommand, ElementsCommand, EndReason, OpenCommand } from "../syscall/command.ts";
 import { Coverage } from "../syscall/coverage.ts";
 import { execute, redo } from "../syscall/execute.ts";
 import { asRead, checkSession } from "../syscall/guards.ts";
@@ -50,11 +42,9 @@ import {
   type StateStore,
 } from "./ports.ts";
 import type { CallerStats, EngineStats, SessionView } from "./queries.ts";
+import type { NotDone, Ran, Reply, Request, WholeReply } from "./request.ts";
 import { visitMaps } from "./turns.ts";
 import { type PastOfMaps, Windows } from "./windows.ts";
-
-/** A command as it reaches the engine: everything but the time; and the id of its caller's limits, if he has any. */
-export type Request = Action & Omit<Origin, "timeUs"> & { readonly limits?: number };
 
 /** A request that opens a real object; `object` null: the machine has none of this kind. */
 interface Opened {
@@ -63,34 +53,6 @@ interface Opened {
 }
 
 type OpenRequest = OpenCommand & { readonly session: number; readonly caller: string };
-
-/** What a request is answered with. */
-export type Reply = { readonly seq: number; readonly outcome: Outcome } | NotDone;
-
-/** The command did not happen: no event tells of it; or nobody knows whether it has: "outcome unknown". */
-export interface NotDone {
-  readonly failure: "disk full" | "log failed" | "state failed" | "outcome unknown" | "bug" | "scope missing";
-  readonly detail: string;
-  /** Of "scope missing": its caller may not do it, since this one does not cover what it means. */
-  readonly scope?: Scope;
-  /** What has happened all the same: of a large command what was done before. Left out: nobody can say. */
-  readonly done?: "nothing" | DoneInPart;
-}
-
-export interface DoneInPart {
-  readonly count: number;
-  readonly of: number;
-  readonly what: "elements" | "bytes";
-}
-
-/** What became of commands that run as one. */
-export type WholeReply =
-  | { readonly replies: readonly Extract<Reply, { seq: number }>[] }
-  /** This one was refused: none has happened. */
-  | { readonly refused: Outcome; readonly cmd: number }
-  /** The map is not what the commands were made for. */
-  | { readonly changed: true }
-  | NotDone;
 
 export interface EngineParts {
   readonly log: EventLog;
@@ -351,7 +313,7 @@ export class Engine {
     });
     if (refused !== null) return refused;
     const failed = replies.find((reply) => "failure" in reply);
-    return failed ?? { replies: replies as Extract<Reply, { seq: number }>[] };
+    return failed ?? { replies: replies as Ran[] };
   }
 
   #run(requests: readonly Request[], decide: (timeUs: number, events: Event[]) => Reply[]): Reply[] {

@@ -1,7 +1,7 @@
 import { commandText, readCommand, targetOf } from "../log/attr.ts";
 import type { Target } from "../syscall/command.ts";
 import type { Out } from "../syscall/outcome.ts";
-import type { Reply, Request } from "./engine.ts";
+import type { Reply, Request } from "./request.ts";
 
 /**
  * How batches travel between the threads: frames end to end in one buffer that is handed over, not copied.

@@ -7,7 +7,6 @@ import type { KernelMapCommand, Who } from "../syscall/command.ts";
 import type { State } from "../syscall/state.ts";
 import { type AdoptAnswer, type AdoptAsk, adoptRequests } from "./adopt.ts";
 import { Drift, type DriftAnswer, policyOf } from "./drift.ts";
-import type { NotDone, Request, WholeReply } from "./engine.ts";
 import type { MirrorSources } from "./mirror_sources.ts";
 import type {
   ForeignMap,
@@ -23,6 +22,7 @@ import type {
   MirrorStatus,
   MirrorWatch,
 } from "./ports.ts";
+import type { NotDone, Request, WholeReply } from "./request.ts";
 import { visitMaps } from "./turns.ts";
 import type { PastOfMaps, Stale, Window, Windows } from "./windows.ts";
 

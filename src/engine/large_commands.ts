@@ -1,5 +1,5 @@
-import type { Reply, Request } from "./engine.ts";
 import { type LargeEngine, type LargeRequest, piecesOf } from "./pieces.ts";
+import type { Reply, Request } from "./request.ts";
 
 /** What commands are answered with that the engine could not run. */
 export const BUG: Reply = { failure: "bug", detail: "the command failed inside the service; its log tells more" };

@@ -9,7 +9,7 @@ import { idsShown } from "../syscall/elements.ts";
 import { checkSession, openMap } from "../syscall/guards.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import type { OpenMap, State } from "../syscall/state.ts";
-import type { DoneInPart, Reply, Request } from "./engine.ts";
+import type { DoneInPart, NotDone, Ran, Reply, Request } from "./request.ts";
 
 /**
  * Large commands are run in pieces, with others' commands between them: the kernel's batches, and loads and stores through a
@@ -34,7 +34,6 @@ type BatchRequest = Request & BatchCommand;
 type MemoryRequest = Request & MemoryCommand;
 export type WalkRequest = Request & NextIdCommand & { readonly limits: number };
 export type LargeRequest = BatchRequest | MemoryRequest | WalkRequest;
-type Failure = Extract<Reply, { failure: string }>;
 
 /**
  * The pieces of one command, one after the other; each is answered by its reply. null: something was done that is no command, and the
@@ -269,8 +268,6 @@ function memoryPieces(state: State, request: MemoryRequest, map: OpenMap): Piece
   })();
 }
 
-type Ran = Extract<Reply, { seq: number }>;
-
 /** That later pieces mean the map that the first one meant, whatever has become of its name, its pin or the descriptor. */
 function sameMap(state: State, request: BatchRequest | MemoryRequest, map: OpenMap) {
   const { target } = request;
@@ -302,7 +299,7 @@ function withCount({ seq, outcome }: Ran, count: number): Ran {
 }
 
 /** The log has refused a piece: the ones before it have happened. */
-function failedAt(failure: Failure, at: number, of: number, what: DoneInPart["what"]): Failure {
+function failedAt(failure: NotDone, at: number, of: number, what: DoneInPart["what"]): NotDone {
   if (at === 0) return failure;
   return { ...failure, done: { count: at, of, what } };
 }

@@ -14,11 +14,12 @@ import { missingFor } from "../syscall/permission.ts";
 import { type FdRecord, OPERATOR, OpenMap, type SessionRecord, type State } from "../syscall/state.ts";
 import type { AdoptAnswer, AdoptAsk } from "./adopt.ts";
 import type { DriftAnswer } from "./drift.ts";
-import type { Engine, WholeReply } from "./engine.ts";
+import type { Engine } from "./engine.ts";
 import { readRequests } from "./frames.ts";
 import type { MirrorCounts, MirrorView, Order, Ordered } from "./kernel_maps.ts";
 import type { LeaseKind } from "./leases.ts";
 import type { KernelMapsAnswer, MirrorStatus } from "./ports.ts";
+import type { WholeReply } from "./request.ts";
 import { nextTurn } from "./turns.ts";
 
 /** Whose question it is, if there are maps that he may not see: the id of his limits. */

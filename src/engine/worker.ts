@@ -3,11 +3,12 @@ import { CMD } from "../abi/service.ts";
 import type { Ledger } from "../log/position.ts";
 import type { PartFault, PartName } from "../supervisor/derived_parts.ts";
 import type { AskPast } from "./asked_past.ts";
-import type { Engine, Reply, Request } from "./engine.ts";
+import type { Engine } from "./engine.ts";
 import { FrameWriter, readRequests } from "./frames.ts";
 import { BUG, LargeCommands } from "./large_commands.ts";
 import { isLarge, type LargeRequest, mayBeLarge } from "./pieces.ts";
 import { answerQuery, type QueryName } from "./queries.ts";
+import type { Reply, Request } from "./request.ts";
 
 /** What the service's thread sends to the engine's. */
 export type ToEngine =

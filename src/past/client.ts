@@ -1,9 +1,9 @@
 import type { Worker } from "node:worker_threads";
 import type { Moment } from "../codec/moments.ts";
 import { EventsArchived } from "../engine/archives.ts";
-import type { Request } from "../engine/engine.ts";
 import { FrameWriter, readReplies } from "../engine/frames.ts";
 import type { ReadName, Reads } from "../engine/queries.ts";
+import type { Request } from "../engine/request.ts";
 import { AskedThread } from "../supervisor/asked_thread.ts";
 import type { PartFault } from "../supervisor/derived_parts.ts";
 import type { Outcome } from "../syscall/outcome.ts";

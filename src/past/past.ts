@@ -1,8 +1,8 @@
 import type { Moment } from "../codec/moments.ts";
 import { EventsArchived } from "../engine/archives.ts";
-import type { Request } from "../engine/engine.ts";
 import { IGNORE } from "../engine/followers.ts";
 import { type ReadName, type Reads, tell } from "../engine/queries.ts";
+import type { Request } from "../engine/request.ts";
 import type { Host } from "../maps/map.ts";
 import { execute } from "../syscall/execute.ts";
 import type { Outcome } from "../syscall/outcome.ts";

@@ -3,7 +3,7 @@ import { CMD } from "../abi/service.ts";
 import { MADE, Whole } from "../engine/atomic_requests.ts";
 import { batch, inBatches, update, updates } from "../engine/batches.ts";
 import { createAttr } from "../engine/create_attr.ts";
-import type { Request } from "../engine/engine.ts";
+import type { Request } from "../engine/request.ts";
 import { u32Buffer } from "../maps/common.ts";
 import { isOfMaps } from "../maps/inner_maps.ts";
 import type { Element, MapRecord } from "../maps/map.ts";

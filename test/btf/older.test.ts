@@ -2,7 +2,7 @@ import t from "tap";
 import { Service } from "../../conformance/service.ts";
 import { ERRNO } from "../../src/abi/errno.ts";
 import { CMD } from "../../src/abi/service.ts";
-import type { Request } from "../../src/engine/engine.ts";
+import type { Request } from "../../src/engine/request.ts";
 import { BTF_KIND } from "../../src/maps/btf_types.ts";
 import { create, u32, update } from "../maps/ladder.ts";
 import { createAttr } from "../support/commands.ts";

@@ -3,8 +3,8 @@ import type { Worker } from "node:worker_threads";
 import t from "tap";
 import { CMD } from "../../src/abi/service.ts";
 import { CallerGone, EngineBusy, EngineClient, EngineClosed, EngineLost } from "../../src/engine/client.ts";
-import type { Request } from "../../src/engine/engine.ts";
 import { FrameWriter, readRequests } from "../../src/engine/frames.ts";
+import type { Request } from "../../src/engine/request.ts";
 import type { ToEngine } from "../../src/engine/worker.ts";
 import { done } from "../../src/syscall/outcome.ts";
 

@@ -3,10 +3,11 @@ import { CMD } from "../../src/abi/service.ts";
 import { covers, type MapLimits, mapLimitsOf } from "../../src/access/map_limits.ts";
 import { UNLIMITED } from "../../src/access/quotas.ts";
 import { parseGrants } from "../../src/access/scopes.ts";
-import type { Engine, Reply, Request } from "../../src/engine/engine.ts";
+import type { Engine } from "../../src/engine/engine.ts";
 import { LargeCommands } from "../../src/engine/large_commands.ts";
 import { isLarge, mayBeLarge } from "../../src/engine/pieces.ts";
 import { answerQuery, type EngineStats } from "../../src/engine/queries.ts";
+import type { Ran, Reply, Request } from "../../src/engine/request.ts";
 import { MAPS_A_TURN } from "../../src/engine/turns.ts";
 import { Metrics } from "../../src/http/server/metrics.ts";
 import type { MapRecord } from "../../src/maps/map.ts";
@@ -48,8 +49,8 @@ class Subject {
     return { ...limits, id: LIMITS };
   }
 
-  run(request: Request): Extract<Reply, { seq: number }> {
-    return this.engine.run([request])[0] as Extract<Reply, { seq: number }>;
+  run(request: Request): Ran {
+    return this.engine.run([request])[0] as Ran;
   }
 
   create(name: string): { fd: number; id: number } {

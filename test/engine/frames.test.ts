@@ -1,7 +1,7 @@
 import t from "tap";
 import { CMD } from "../../src/abi/service.ts";
-import type { Reply, Request } from "../../src/engine/engine.ts";
 import { FrameWriter, readReplies, readRequests } from "../../src/engine/frames.ts";
+import type { Reply, Request } from "../../src/engine/request.ts";
 import { eventRow, rowEvent } from "../../src/log/event.ts";
 import type { Action } from "../../src/syscall/command.ts";
 import { done } from "../../src/syscall/outcome.ts";

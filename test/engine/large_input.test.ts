@@ -1,7 +1,7 @@
 import t from "tap";
 import { BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
 import { CMD } from "../../src/abi/service.ts";
-import type { Request } from "../../src/engine/engine.ts";
+import type { Request } from "../../src/engine/request.ts";
 import { type EventRow, eventRow, rowEvent } from "../../src/log/event.ts";
 import { createAttr } from "../support/commands.ts";
 import { memoryEngine } from "../support/memory_engine.ts";

@@ -2,10 +2,11 @@ import fc from "fast-check";
 import t from "tap";
 import { BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
 import { CMD } from "../../src/abi/service.ts";
-import type { Engine, Reply, Request } from "../../src/engine/engine.ts";
+import type { Engine } from "../../src/engine/engine.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
 import { Moments } from "../../src/engine/moments.ts";
 import { PendingCells } from "../../src/engine/pending.ts";
+import type { Ran, Reply, Request } from "../../src/engine/request.ts";
 import { u32Key } from "../../src/maps/cells.ts";
 import { elementsOf } from "../../src/syscall/elements.ts";
 import { OPERATOR, OpenMap } from "../../src/syscall/state.ts";
@@ -13,8 +14,6 @@ import { createAttr, HOST } from "../support/commands.ts";
 import { memoryEngine } from "../support/memory_engine.ts";
 import { MemoryLog } from "../support/memory_log.ts";
 import { SEED } from "../support/seed.ts";
-
-type Ran = Extract<Reply, { seq: number }>;
 
 const T = BPF_MAP_TYPE;
 const WHO = { session: 1, caller: "a" } as const;

@@ -1,8 +1,9 @@
 import t from "tap";
 import { CMD } from "../../src/abi/service.ts";
-import { Engine, type Request } from "../../src/engine/engine.ts";
+import { Engine } from "../../src/engine/engine.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
 import type { EventLog, Mirror, MirrorRefusal } from "../../src/engine/ports.ts";
+import type { Request } from "../../src/engine/request.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
 import { SqliteEventLog } from "../../src/sqlite/event_log.ts";
 import { createAttr, HOST } from "../support/commands.ts";

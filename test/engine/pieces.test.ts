@@ -6,11 +6,12 @@ import { CMD } from "../../src/abi/service.ts";
 import { type MapLimits, mapLimitsOf } from "../../src/access/map_limits.ts";
 import { type Limits, UNLIMITED } from "../../src/access/quotas.ts";
 import { parseGrants } from "../../src/access/scopes.ts";
-import type { Engine, Reply, Request } from "../../src/engine/engine.ts";
+import type { Engine } from "../../src/engine/engine.ts";
 import { IGNORE } from "../../src/engine/followers.ts";
 import { LargeCommands } from "../../src/engine/large_commands.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
 import { isLarge, mayBeLarge } from "../../src/engine/pieces.ts";
+import type { Ran, Reply, Request } from "../../src/engine/request.ts";
 import { redo } from "../../src/syscall/execute.ts";
 import type { Outcome } from "../../src/syscall/outcome.ts";
 import { State } from "../../src/syscall/state.ts";
@@ -19,8 +20,6 @@ import { dump } from "../support/fold.ts";
 import { memoryEngine } from "../support/memory_engine.ts";
 import { MemoryLog } from "../support/memory_log.ts";
 import { SEED } from "../support/seed.ts";
-
-type Ran = Extract<Reply, { seq: number }>;
 
 const T = BPF_MAP_TYPE;
 const WHO = { session: 1, caller: "a" } as const;

@@ -1,11 +1,11 @@
 import t from "tap";
 import { CMD } from "../../src/abi/service.ts";
-import type { Request, WholeReply } from "../../src/engine/engine.ts";
 import { IGNORE } from "../../src/engine/followers.ts";
 import { KernelMaps } from "../../src/engine/kernel_maps.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
 import { MirrorSources } from "../../src/engine/mirror_sources.ts";
 import type { LogEnd, Mirror } from "../../src/engine/ports.ts";
+import type { Request, WholeReply } from "../../src/engine/request.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
 import { done } from "../../src/syscall/outcome.ts";
 import { State } from "../../src/syscall/state.ts";

@@ -2,8 +2,9 @@ import { MessageChannel, type Worker } from "node:worker_threads";
 import t from "tap";
 import { CMD } from "../../src/abi/service.ts";
 import { EngineClient } from "../../src/engine/client.ts";
-import { Engine, type Reply } from "../../src/engine/engine.ts";
+import { Engine } from "../../src/engine/engine.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
+import type { Ran } from "../../src/engine/request.ts";
 import { serveEngine, type ToEngine } from "../../src/engine/worker.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
 import { createAttr } from "../support/commands.ts";
@@ -117,7 +118,7 @@ t.test(
       client.run(lookup, other),
     ]);
     t.equal(client.waiting, 0);
-    const [, , written, behind, between] = replies as Extract<Reply, { seq: number }>[];
+    const [, , written, behind, between] = replies as Ran[];
     t.match(written, { seq: 13, outcome: { errno: 0, out: { count } } }, "pieces of 1,024");
     t.match(behind, { seq: 14, outcome: { errno: 0 } });
     t.equal(between?.seq, 3, "which went before the first piece");

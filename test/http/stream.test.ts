@@ -2,7 +2,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import * as fc from "fast-check";
 import { type Test, test } from "tap";
 import { CMD } from "../../src/abi/service.ts";
-import type { Request } from "../../src/engine/engine.ts";
+import type { Request } from "../../src/engine/request.ts";
 import { MessageStream } from "../support/messages.ts";
 import { SEED } from "../support/seed.ts";
 import { Service, type ServiceOptions } from "./service.ts";

@@ -2,7 +2,6 @@ import { tmpdir } from "node:os";
 import type { Test } from "tap";
 import { BPF_F, BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
 import { Drift } from "../../src/engine/drift.ts";
-import type { Request } from "../../src/engine/engine.ts";
 import type {
   ElementChange,
   ElementDifference,
@@ -15,6 +14,7 @@ import type {
   MirrorSource,
   Untold,
 } from "../../src/engine/ports.ts";
+import type { Request } from "../../src/engine/request.ts";
 import type { Window } from "../../src/engine/windows.ts";
 import { isOfMaps } from "../../src/maps/inner_maps.ts";
 import type { Element, Host, MapRecord } from "../../src/maps/map.ts";

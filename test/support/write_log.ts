@@ -1,6 +1,6 @@
 import { mkdirSync } from "node:fs";
 import { CMD } from "../../src/abi/service.ts";
-import type { Request } from "../../src/engine/engine.ts";
+import type { Request } from "../../src/engine/request.ts";
 import { createAttr } from "./commands.ts";
 import { openEngine } from "./recover.ts";
 

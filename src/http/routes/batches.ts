@@ -3,7 +3,7 @@ import { Type } from "typebox";
 import { ERRNO } from "../../abi/errno.ts";
 import { CMD } from "../../abi/service.ts";
 import { readDeleteBatchBody, readLookupBatchBody, readUpdateBatchBody } from "../../codec/body.ts";
-import type { Request } from "../../engine/engine.ts";
+import type { Request } from "../../engine/request.ts";
 import { body, problems, ran } from "../schemas/answers.ts";
 import { CLOSED, ElementLines, hex, nullable, nullableHex, scalar, seq } from "../schemas/fields.ts";
 import { takeElementLines } from "../server/bodies.ts";

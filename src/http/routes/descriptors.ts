@@ -5,7 +5,7 @@ import { ID_MAX } from "../../abi/limits.ts";
 import { CMD, OPEN_KINDS } from "../../abi/service.ts";
 import { type ObjectBody, readCreateBody, readObject } from "../../codec/body.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
-import type { Request } from "../../engine/engine.ts";
+import type { Request } from "../../engine/request.ts";
 import type { Action, OpenCommand, OpenKind, Origin } from "../../syscall/command.ts";
 import { body, problems, ran, told } from "../schemas/answers.ts";
 import { CreateSchema } from "../schemas/attr.ts";

@@ -3,7 +3,7 @@ import type { FastifyRequest } from "fastify";
 import { CMD } from "../../abi/service.ts";
 import type { MapLimits } from "../../access/map_limits.ts";
 import type { Scope, Scopes } from "../../access/scopes.ts";
-import type { NotDone } from "../../engine/engine.ts";
+import type { NotDone } from "../../engine/request.ts";
 import type { Action, Who } from "../../syscall/command.ts";
 import { asModesAllow } from "../../syscall/permission.ts";
 import type { EngineDoor, Parts } from "./parts.ts";

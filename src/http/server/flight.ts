@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { ANONYMOUS, OWNER } from "../../access/caller.ts";
 import type { Settings } from "../../config.ts";
-import type { Request } from "../../engine/engine.ts";
+import type { Request } from "../../engine/request.ts";
 import { TAKES } from "../../log/event_subjects.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
 import { Problem } from "./problems.ts";

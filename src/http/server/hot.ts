@@ -3,7 +3,7 @@ import { CMD } from "../../abi/service.ts";
 import type { Caller } from "../../access/caller.ts";
 import type { Scope } from "../../access/scopes.ts";
 import { readValueBody } from "../../codec/body.ts";
-import type { Reply, Request } from "../../engine/engine.ts";
+import type { Reply, Request } from "../../engine/request.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
 import type { Origin } from "../views/targets.ts";
 import { notDone } from "./access.ts";

@@ -1,7 +1,7 @@
 import { STATUS_CODES } from "node:http";
 import { ERRNO, type Errno, errnoName } from "../../abi/errno.ts";
 import { cmdName } from "../../abi/service.ts";
-import type { NotDone, Request } from "../../engine/engine.ts";
+import type { NotDone, Request } from "../../engine/request.ts";
 import type { PartFailed } from "../../supervisor/derived_parts.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
 
