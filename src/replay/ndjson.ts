@@ -3,8 +3,8 @@ import { visibleJson } from "../codec/visible.ts";
 import type { EventRow } from "../log/event.ts";
 import { eventJson } from "../log/event_json.ts";
 import { Ids } from "./ids.ts";
-import { createdShape, inSeqs, isBehind, isSelected, type Selection } from "./selection.ts";
-import type { Source } from "./source.ts";
+import { createdShape, isBehind, isSelected, type Selection } from "./selection.ts";
+import { inSeqs, type Source } from "./source.ts";
 import type { Write } from "./target.ts";
 
 /** Lines gathered before they are written. */

@@ -7,8 +7,8 @@ import { compare, type Difference, differenceOf, opensFd } from "./compare.ts";
 import type { Id, Ids } from "./ids.ts";
 import { learn } from "./learn.ts";
 import type { Pace } from "./pace.ts";
-import { createdShape, inSeqs, isBehind, isSelected, type Selection } from "./selection.ts";
-import type { Source } from "./source.ts";
+import { createdShape, isBehind, isSelected, type Selection } from "./selection.ts";
+import { inSeqs, type Source } from "./source.ts";
 import { type Summary, Tally } from "./summary.ts";
 import type { Description, Target } from "./target.ts";
 

@@ -4,7 +4,6 @@ import { type EventFilter, matches } from "../log/event_filter.ts";
 import { effectsIn, touchedKeys } from "../log/event_subjects.ts";
 import type { CreateCommand } from "../syscall/command.ts";
 import type { Shape } from "./ids.ts";
-import type { Source } from "./source.ts";
 
 /** Which events are replayed: those that match, as GET /v1/events has them. */
 export interface Selection extends EventFilter {
@@ -21,15 +20,6 @@ export function isFiltered({ map, session, caller, cmd, errno, key, changed, fai
 /** Whether an event lies behind the range, so that no later one is in it. */
 export function isBehind({ untilUs, beforeSeq }: Selection, row: EventRow): boolean {
   return (untilUs !== undefined && row.time_us > untilUs) || (beforeSeq !== undefined && row.seq >= beforeSeq);
-}
-
-/** The same selection with seqs in place of times, if the source can tell. */
-export async function inSeqs(source: Source, selection: Selection): Promise<Selection> {
-  const { sinceUs, untilUs, ...fields } = selection;
-  if (source.between === undefined || (sinceUs === undefined && untilUs === undefined)) return selection;
-  const { after, until } = await source.between(sinceUs, untilUs);
-  const { afterSeq = 0, beforeSeq = Number.POSITIVE_INFINITY } = fields;
-  return { ...fields, afterSeq: Math.max(after, afterSeq), beforeSeq: Math.min(until + 1, beforeSeq) };
 }
 
 /** `shape`: of the map that the event is about, to take a batch's keys apart. */

@@ -21,6 +21,15 @@ interface Stretch {
   readonly until: number;
 }
 
+/** The same selection with seqs in place of times, if the source can tell. */
+export async function inSeqs(source: Source, selection: Selection): Promise<Selection> {
+  const { sinceUs, untilUs, ...fields } = selection;
+  if (source.between === undefined || (sinceUs === undefined && untilUs === undefined)) return selection;
+  const { after, until } = await source.between(sinceUs, untilUs);
+  const { afterSeq = 0, beforeSeq = Number.POSITIVE_INFINITY } = fields;
+  return { ...fields, afterSeq: Math.max(after, afterSeq), beforeSeq: Math.min(until + 1, beforeSeq) };
+}
+
 /** Of all events there are, those from one moment to another, as EventFilter has them. */
 export async function between(
   rows: AsyncIterable<EventRow> | Iterable<EventRow>,
