@@ -1,5 +1,5 @@
 import type { MapRecord } from "../maps/map.ts";
-import type { Follower } from "../syscall/state.ts";
+import type { Follower } from "../syscall/follower.ts";
 import type { MirrorChange } from "./ports.ts";
 
 /** Nobody follows: the mirror is off, or events are replayed. */

@@ -127,6 +127,14 @@ export const USUAL = {
   dense: false,
 } as const satisfies Partial<MapType>;
 
+/** A value as it is kept: fields that only programs touch are not copied in, and read as zeros. */
+export function keptValue(map: Pick<MapRecord, "special">, value: Buffer): Buffer {
+  if (map.special.length === 0) return value;
+  const kept = Buffer.from(value);
+  for (const { offset, size } of map.special) kept.fill(0, offset, offset + size);
+  return kept;
+}
+
 /** A value as the kernel keeps it, and as user space sees each CPU's. */
 export function roundUp8(bytes: number): number {
   return Math.ceil(bytes / 8) * 8;

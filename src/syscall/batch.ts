@@ -1,5 +1,6 @@
 import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
+import { keptValue } from "../maps/common.ts";
 import type { BatchPage } from "../maps/map.ts";
 import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import type { BatchCommand, Command, Origin } from "./command.ts";
@@ -12,7 +13,6 @@ import {
   checkReadable,
   checkRoom,
   checkWritable,
-  keptValue,
   openMap,
   replayedMap,
   withoutLock,

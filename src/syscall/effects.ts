@@ -1,9 +1,8 @@
 import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
-import { roundUp8, u32Buffer } from "../maps/common.ts";
+import { keptValue, roundUp8, u32Buffer } from "../maps/common.ts";
 import type { MapRecord } from "../maps/map.ts";
 import type { BatchCommand, Command, ElementCommand, MemoryCommand, Origin } from "./command.ts";
-import { keptValue } from "./guards.ts";
 import type { Out, Outcome } from "./outcome.ts";
 
 /**

@@ -1,5 +1,6 @@
 import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { CMD } from "../abi/service.ts";
+import { keptValue } from "../maps/common.ts";
 import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import type { ElementCommand, Origin } from "./command.ts";
 import { elementEffects } from "./effects.ts";
@@ -9,7 +10,6 @@ import {
   checkReadable,
   checkRoom,
   checkWritable,
-  keptValue,
   openMap,
   readUser,
   replayedMap,

@@ -1,6 +1,6 @@
 import { CMD } from "../abi/service.ts";
 import { mayUseSessionOf } from "../access/caller.ts";
-import type { MapRecord, SpecialField } from "../maps/map.ts";
+import type { MapRecord } from "../maps/map.ts";
 import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import type { Capability, Command, ElementCommand, Origin, Target } from "./command.ts";
 import { failed, type Outcome } from "./outcome.ts";
@@ -117,14 +117,6 @@ const BPF_F_LOCK = 4n;
 /** An update's flags as a map type sees them: elements are written one at a time here, so that a lock changes nothing. */
 export function withoutLock(flags: bigint): bigint {
   return flags & ~BPF_F_LOCK;
-}
-
-/** A value as it is kept: fields that only programs touch are not copied in, and read as zeros. */
-export function keptValue(map: Pick<MapRecord, "special">, value: Buffer): Buffer {
-  if (map.special.length === 0) return value;
-  const kept = Buffer.from(value);
-  for (const { offset, size } of map.special as readonly SpecialField[]) kept.fill(0, offset, offset + size);
-  return kept;
 }
 
 /** capable() of the session's process; CAP_SYS_ADMIN stands for the others. The operator may do everything. */

@@ -1,6 +1,6 @@
 import { afterPrefix, bytesKey, type CellKey, type Cells, firstIn, readU32Key, u32Key } from "../maps/cells.ts";
 import { identityOf, type ObjectFacts, type ObjectRecord } from "../maps/object.ts";
-import type { Follower } from "./state.ts";
+import type { Follower } from "./follower.ts";
 import { jsonCodec, numberCodec, Table } from "./table.ts";
 
 /** An element that goes when its object does. */

@@ -31,6 +31,7 @@ import type { Refusal } from "../maps/refusal.ts";
 import { mapType } from "../maps/types.ts";
 import type { Capability, ClientProcess } from "./command.ts";
 import type { Effect } from "./effects.ts";
+import type { Follower } from "./follower.ts";
 import { type Leaving, Objects, type Tie } from "./objects.ts";
 import type { Deferred } from "./outcome.ts";
 import { checkQuota } from "./quota.ts";
@@ -78,22 +79,6 @@ interface FormerMap {
 
 /** Whose elements go later: a freed map's, an object's; or a map's whose interfaces are gone. */
 export type DeferredPiece = { readonly map: number } | { readonly object: number } | { readonly interfaces: number };
-
-/** Who follows what the commands do: the mirror. */
-export interface Follower {
-  /** `btf`: the blob that describes it; null: nothing does. */
-  created(map: MapRecord, btf: Buffer | null): void;
-  /** `flags`: BPF_NOEXIST or BPF_EXIST, if the command said so, else 0. */
-  changed(map: MapRecord, key: Buffer, value: Buffer | null, flags: number): void;
-  frozen(map: MapRecord): void;
-  freed(map: MapRecord): void;
-  pinned(map: MapRecord, pathname: string): void;
-  unpinned(pathname: string): void;
-  directoryMade(pathname: string): void;
-  directoryRemoved(pathname: string): void;
-  /** Nothing holds an object any more. */
-  objectGone(id: number): void;
-}
 
 const MAPS = "m";
 
