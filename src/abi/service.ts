@@ -108,6 +108,13 @@ export const DRIFT_POLICIES = ["report", "repair", "import"] as const;
 /** What is done where the pin of an adopted map names another kernel map. */
 export const ON_REPLACE = ["follow", "report"] as const;
 
+/**
+ * Which shape the kernel map of an LRU map has. "exact": the max_entries and map_flags that were asked for, so that
+ * programs and libbpf find the map that they expect; the kernel evicts elements by its own rules. "roomy": one list and
+ * room beside max_entries, so that the kernel never evicts an element by itself.
+ */
+export const MIRROR_SHAPES = ["exact", "roomy"] as const;
+
 /** Whose values win where an operator decides a drift. */
 export const SIDES = ["ledger", "kernel"] as const;
 

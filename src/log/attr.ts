@@ -1,7 +1,6 @@
 import { OBJ_NAME_LEN } from "../abi/bpf.ts";
 import { CMD } from "../abi/service.ts";
-import type { MirrorShape } from "../maps/lru_shape.ts";
-import type { OnReplace } from "../maps/map.ts";
+import type { MirrorShape, OnReplace } from "../maps/map.ts";
 import type {
   Action,
   Capability,

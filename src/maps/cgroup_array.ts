@@ -1,8 +1,8 @@
 import { ARRAY_FLAGS } from "./array_create.ts";
 import { noBtf, u32Buffer } from "./common.ts";
+import { cgroupAt } from "./fd_object.ts";
 import { checkHolderArray, holderArray } from "./holder_array.ts";
 import type { MapType } from "./map.ts";
-import { cgroupAt } from "./object.ts";
 import { refused } from "./refusal.ts";
 
 /** BPF_MAP_TYPE_CGROUP_ARRAY: descriptors of cgroup directories. Source: cgroup_fd_array_*, kernel/bpf/arraymap.c. */

@@ -1,5 +1,5 @@
+import { cgroupAt } from "./fd_object.ts";
 import { localStorage } from "./local_storage.ts";
-import { cgroupAt } from "./object.ts";
 
 /** BPF_MAP_TYPE_CGRP_STORAGE: by cgroup directory. Source: kernel/bpf/bpf_cgrp_storage.c. */
 export const cgrpStorage = localStorage((store, fd) => {

@@ -1,14 +1,5 @@
 import { BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";
-import type { MapRecord } from "./map.ts";
-
-/**
- * Which shape the kernel map of an LRU map has. "exact": the max_entries and map_flags that were asked for, so that
- * programs and libbpf find the map that they expect; the kernel evicts elements by its own rules. "roomy": one list and
- * room beside max_entries, so that the kernel never evicts an element by itself.
- */
-export const MIRROR_SHAPES = ["exact", "roomy"] as const;
-
-export type MirrorShape = (typeof MIRROR_SHAPES)[number];
+import type { MapRecord, MirrorShape } from "./map.ts";
 
 const LRU_TYPES: ReadonlySet<number> = new Set([
   BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_HASH,

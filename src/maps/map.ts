@@ -1,6 +1,5 @@
-import type { DRIFT_POLICIES, ON_REPLACE } from "../abi/service.ts";
+import type { DRIFT_POLICIES, MIRROR_SHAPES, ON_REPLACE } from "../abi/service.ts";
 import type { CellKey, Cells } from "./cells.ts";
-import type { MirrorShape } from "./lru_shape.ts";
 import type { ObjectRecord } from "./object.ts";
 import type { Refusal } from "./refusal.ts";
 
@@ -41,6 +40,8 @@ export interface CreateAttr {
 
 /** What is done where the pin of an adopted map names another kernel map: the map follows it, or it is told. */
 export type OnReplace = (typeof ON_REPLACE)[number];
+
+export type MirrorShape = (typeof MIRROR_SHAPES)[number];
 
 /** What the machine below is like: the facts that bpf(2) asks it for. Taken once, at start. */
 export interface Host {

@@ -1,10 +1,10 @@
 import { BPF_F } from "../abi/bpf.ts";
 import { ARRAY_FLAGS } from "./array_create.ts";
 import { noBtf, u32Buffer } from "./common.ts";
+import { objectAt } from "./fd_object.ts";
 import { checkHolderArray, holderArray } from "./holder_array.ts";
 import { filled } from "./index_keys.ts";
 import type { MapType } from "./map.ts";
-import { objectAt } from "./object.ts";
 import { refused } from "./refusal.ts";
 
 /**

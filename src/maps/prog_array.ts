@@ -1,9 +1,10 @@
 import { ARRAY_FLAGS } from "./array_create.ts";
 import { u32Buffer } from "./common.ts";
+import { objectAt } from "./fd_object.ts";
 import { checkHolderArray, heldAt, holderArray } from "./holder_array.ts";
 import { byIndex } from "./index_keys.ts";
 import type { MapStore, MapType } from "./map.ts";
-import { objectAt, type ProgFacts } from "./object.ts";
+import type { ProgFacts } from "./object.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
 /**

@@ -1,8 +1,9 @@
 import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { u32Buffer } from "./common.ts";
+import { objectAt } from "./fd_object.ts";
 import { byIndex, cellAt, filled, indexOf } from "./index_keys.ts";
 import type { MapStore, MapType } from "./map.ts";
-import { type ObjectRecord, objectAt, type SocketFacts } from "./object.ts";
+import type { ObjectRecord, SocketFacts } from "./object.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
 /** What maps of sockets share. They do not hold a socket: when it is closed, its entries go. */

@@ -1,7 +1,7 @@
 import { BPF_F } from "../abi/bpf.ts";
 import { checkFlags, checkKeySize } from "./common.ts";
+import { objectAt } from "./fd_object.ts";
 import type { CreateAttr, Creator, MapType } from "./map.ts";
-import { objectAt } from "./object.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import { withoutElements } from "./without_elements.ts";
 

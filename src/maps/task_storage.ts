@@ -1,5 +1,5 @@
+import { objectAt } from "./fd_object.ts";
 import { localStorage } from "./local_storage.ts";
-import { objectAt } from "./object.ts";
 import { refuse } from "./refusal.ts";
 
 /** BPF_MAP_TYPE_TASK_STORAGE: by pidfd. Source: kernel/bpf/bpf_task_storage.c. */

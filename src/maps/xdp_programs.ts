@@ -1,6 +1,7 @@
 import { BPF_PROG_TYPE } from "../abi/bpf.ts";
+import { objectAt } from "./fd_object.ts";
 import type { MapStore } from "./map.ts";
-import { objectAt, type ProgFacts } from "./object.ts";
+import type { ProgFacts } from "./object.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
 /**

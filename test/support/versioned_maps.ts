@@ -1,5 +1,5 @@
 import { BPF_F, BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
-import type { MirrorShape } from "../../src/maps/lru_shape.ts";
+import type { MirrorShape } from "../../src/maps/map.ts";
 import type { Bpf } from "../../src/native/bpf.ts";
 import { u32, u64 } from "./mirror.ts";
 import type { Sentinel } from "./witness.ts";

@@ -1,5 +1,5 @@
 import { type TSchema, Type } from "typebox";
-import { MIRROR_SHAPES } from "../../maps/lru_shape.ts";
+import { MIRROR_SHAPES } from "../../abi/service.ts";
 import { CLOSED, hex, nullable, nullableHex, nullableWord, oneOf, scalar, seq } from "./fields.ts";
 
 // The syscall door, whose attr is a part of union bpf_attr.

@@ -1,6 +1,5 @@
 import { type TSchema, Type } from "typebox";
-import { CAPABILITIES, DRIFT_POLICIES, ON_REPLACE, SIDES } from "../../abi/service.ts";
-import { MIRROR_SHAPES } from "../../maps/lru_shape.ts";
+import { CAPABILITIES, DRIFT_POLICIES, MIRROR_SHAPES, ON_REPLACE, SIDES } from "../../abi/service.ts";
 import type { Action } from "../../syscall/command.ts";
 import type { Out } from "../../syscall/outcome.ts";
 import { CLOSED, hex, nullable, nullableHex, oneOf, position, seq } from "./fields.ts";
