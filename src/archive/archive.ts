@@ -8,9 +8,6 @@ import { readSegment, type Segment } from "./segment.ts";
 import { readSums, SUMS, type Summed } from "./sums.ts";
 import { isTileFile, isTileFolder, tileFile, tilesOver } from "./tiles.ts";
 
-/** The archive in a data directory, where no other folder is named. */
-export const ARCHIVE_FOLDER = "archive";
-
 /** Says whose archive a folder is. */
 const MARK = "archive.json";
 

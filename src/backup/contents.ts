@@ -1,8 +1,8 @@
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { ARCHIVE_FOLDER, archiveFiles, isArchiveFile } from "../archive/archive.ts";
+import { archiveFiles, isArchiveFile } from "../archive/archive.ts";
 import { readName } from "../archive/names.ts";
-import { KEY_FILE, NEXT_KEY_FILE } from "../data/log_key.ts";
+import { ARCHIVE_FOLDER, KEY_FILE, LOG_FILE, NEXT_KEY_FILE, TREE_FILE } from "../data/layout.ts";
 
 /** A file of a data directory that cannot be made again from the rest. */
 export interface Kept {
@@ -11,14 +11,11 @@ export interface Kept {
   readonly is: "file" | "database";
 }
 
-/** The log's own file; every backup has it. */
-export const LOG_FILE = "events.sqlite";
-
 const LOG: Kept = { name: LOG_FILE, is: "database" };
 const FOLLOWERS: readonly Kept[] = [
   { name: KEY_FILE, is: "file" },
   { name: NEXT_KEY_FILE, is: "file" },
-  { name: "tree.sqlite", is: "database" },
+  { name: TREE_FILE, is: "database" },
 ];
 
 /**

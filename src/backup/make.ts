@@ -12,11 +12,11 @@ import {
 } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import Sqlite from "better-sqlite3";
-import { KEY_FILE, NEXT_KEY_FILE } from "../data/log_key.ts";
+import { checkData } from "../data/entries.ts";
+import { KEY_FILE, LOG_FILE, NEXT_KEY_FILE } from "../data/layout.ts";
 import { copyContents, sha256Of, sync } from "../files/contents.ts";
-import { checkData } from "../files/entries.ts";
 import { VERSION } from "../version.ts";
-import { keptFiles, LOG_FILE } from "./contents.ts";
+import { keptFiles } from "./contents.ts";
 import { MANIFEST, type Manifest, type ManifestFile, readLogEnd } from "./manifest.ts";
 
 const BYTES = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";

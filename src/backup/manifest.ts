@@ -1,7 +1,8 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import Sqlite from "better-sqlite3";
-import { isKept, LOG_FILE } from "./contents.ts";
+import { LOG_FILE } from "../data/layout.ts";
+import { isKept } from "./contents.ts";
 
 export const MANIFEST = "manifest.json";
 

@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { KEY_FILE, openLogKey, settleKey } from "../data/log_key.ts";
+import { KEY_FILE, TREE_FILE } from "../data/layout.ts";
+import { openLogKey, settleKey } from "../data/log_key.ts";
 import { BRANCH } from "../sqlite/facts.ts";
 import { giveNewLife } from "../sqlite/life.ts";
 import { SqliteLogRows, unrecorded } from "../sqlite/log_rows.ts";
@@ -9,8 +10,6 @@ import { treeRoot } from "../tlog/merkle.ts";
 import { notedCheckpoint, publicKeyOf, signerOf } from "../tlog/note.ts";
 import { subtreesOf } from "../tlog/tiles.ts";
 import { LogTree } from "../tree/log_tree.ts";
-
-const TREE_FILE = "tree.sqlite";
 
 /**
  * Makes a ledger of its own of restored files: the log, which nobody has open, gets a new life and a first event that names the

@@ -1,17 +1,17 @@
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import Sqlite from "better-sqlite3";
-import { ARCHIVE_FOLDER, kindInArchive } from "../archive/archive.ts";
+import { kindInArchive } from "../archive/archive.ts";
+import { checkData } from "../data/entries.ts";
+import { ARCHIVE_FOLDER, LOCK_FILE, LOG_FILE } from "../data/layout.ts";
 import { copyContents, sha256Of, sync } from "../files/contents.ts";
-import { checkData, checkEntries, type Kind } from "../files/entries.ts";
+import { checkEntries, type Kind } from "../files/entries.ts";
 import { asOwner, foreignOwner, giveTo } from "../files/owner.ts";
 import { logSchemaFindings } from "../sqlite/event_log.ts";
 import { holdLock } from "../sqlite/lock.ts";
-import { isKept, LOG_FILE } from "./contents.ts";
+import { isKept } from "./contents.ts";
 import { MANIFEST, type Manifest, readLogEnd, readManifest } from "./manifest.ts";
 import { beginNewLife } from "./new_life.ts";
-
-const LOCK_FILE = "lock.sqlite";
 
 /** Told of the backup's bytes: each is read to be checked. */
 export type Progress = (doneBytes: number, totalBytes: number) => void;

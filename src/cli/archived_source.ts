@@ -1,6 +1,7 @@
 import { join } from "node:path";
-import { ARCHIVE_FOLDER, type Archive, openArchive } from "../archive/archive.ts";
-import { checkData } from "../files/entries.ts";
+import { type Archive, openArchive } from "../archive/archive.ts";
+import { checkData } from "../data/entries.ts";
+import { ARCHIVE_FOLDER, LOG_FILE } from "../data/layout.ts";
 import type { EventRow } from "../log/event.ts";
 import type { Selection } from "../replay/selection.ts";
 import { between, type Source } from "../replay/source.ts";
@@ -10,7 +11,7 @@ import type { Stretch } from "../sqlite/log_times.ts";
 /** All events of a data directory's log: the archived ones, where any are asked for, from its archive. */
 export function openLog(data: string, archive: string | null, { afterSeq = 0 }: Selection): Source {
   checkData(data);
-  const log = new LogSource(join(data, "events.sqlite"));
+  const log = new LogSource(join(data, LOG_FILE));
   const { through, directory } = log.archived;
   if (afterSeq >= through) return log;
   const folders = [...(archive === null ? [] : [archive]), directory, join(data, ARCHIVE_FOLDER)];

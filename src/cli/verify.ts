@@ -2,8 +2,8 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
 import { visible } from "../codec/visible.ts";
-import { TREE_FILE } from "../data/open_tree.ts";
-import { checkData } from "../files/entries.ts";
+import { checkData } from "../data/entries.ts";
+import { LOG_FILE, TREE_FILE } from "../data/layout.ts";
 import { becomeOwner } from "../files/owner.ts";
 import { TreeFile } from "../sqlite/tree_store.ts";
 import { type Checkpoint, noteParts, openNote, readCheckpoint, signatureLine, type Verifier } from "../tlog/note.ts";
@@ -83,7 +83,7 @@ async function run(
   trusted: readonly Verifier[],
   outside: readonly Signed[],
 ): Promise<void> {
-  if (!existsSync(join(data, "events.sqlite"))) throw new Error(`verifying ${data}: it has no events.sqlite`);
+  if (!existsSync(join(data, LOG_FILE))) throw new Error(`verifying ${data}: it has no events.sqlite`);
   let progress: Progress | null = null;
   const verified = await verify({
     data,

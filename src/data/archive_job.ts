@@ -1,7 +1,6 @@
 import { rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { CMD } from "../abi/service.ts";
-import { ARCHIVE_FOLDER } from "../archive/archive.ts";
 import { type ArchiveProgress, prepareArchive, removeSnapshots, SEGMENT_EVENTS } from "../archive/make.ts";
 import { restoreArchived, usableSnapshot } from "../archive/restore.ts";
 import type { Snapshot } from "../archive/snapshot.ts";
@@ -13,6 +12,7 @@ import { discard, LAYOUT, LmdbStore } from "../lmdb/store.ts";
 import type { Host } from "../maps/map.ts";
 import { SqliteArchiveSource } from "../sqlite/archive_source.ts";
 import { TreeFile } from "../sqlite/tree_store.ts";
+import { ARCHIVE_FOLDER, ARCHIVING_FOLDER, LOG_FILE, TREE_FILE } from "./layout.ts";
 import { openTree } from "./open_tree.ts";
 import { StoppedLog } from "./stopped_log.ts";
 
@@ -35,12 +35,8 @@ export interface ArchiveOptions {
   readonly segmentEvents?: number;
 }
 
-const LOG_FILE = "events.sqlite";
-const TREE_FILE = "tree.sqlite";
 /** Events that go from the log in one transaction. */
 const DELETE_EVENTS = 10_000;
-/** Where a job makes its snapshot. */
-const SCRATCH_FOLDER = "archiving";
 
 /**
  * Prepares an archive of a log that may be in use: answers what the ARCHIVE event is to say. Throws InvalidInput,
@@ -53,7 +49,7 @@ export async function runArchive(
 ): Promise<ArchiveAttr> {
   const moment = readMoment(before, "before");
   const source = new SqliteArchiveSource(join(data, LOG_FILE));
-  const scratch = join(data, SCRATCH_FOLDER);
+  const scratch = join(data, ARCHIVING_FOLDER);
   discard(scratch);
   let store: LmdbStore | null = null;
   let tree: TreeFile | null = null;

@@ -8,6 +8,7 @@ import type { RowBytes } from "../log/canonical.ts";
 import type { EventFilter } from "../log/event_filter.ts";
 import { Marks } from "../log/position.ts";
 import type { ArchivedLog, ArchivedPlaces } from "./archived_log.ts";
+import { UNPACKED_FOLDER } from "./layout.ts";
 
 /** Segments that stay unpacked, those that were used last. */
 const UNPACKED_MAX = 4;
@@ -25,9 +26,6 @@ type Opened = readonly [first: number, last: number] | null;
 interface Budget {
   segments: number;
 }
-
-/** The folder of unpacked segments in a data directory: nobody needs them longer than the service runs. */
-const UNPACKED_FOLDER = "unpacked";
 
 /** Archived events as the log's reader gives those that it has: a segment is unpacked when it is asked for. */
 export class ArchivedEvents {

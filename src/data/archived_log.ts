@@ -1,5 +1,4 @@
 import { join } from "node:path";
-import { ARCHIVE_FOLDER } from "../archive/archive.ts";
 import { type PlacedSegment, segmentsAtHand } from "../archive/at_hand.ts";
 import { segmentRows } from "../archive/segment.ts";
 import { EventsArchived } from "../engine/archives.ts";
@@ -11,7 +10,7 @@ import { TreeFile } from "../sqlite/tree_store.ts";
 import { HASH_BYTES } from "../tlog/merkle.ts";
 import { TILE_HASHES } from "../tlog/tiles.ts";
 import { archiveFolder } from "./archive_job.ts";
-import { TREE_FILE } from "./open_tree.ts";
+import { ARCHIVE_FOLDER, LOG_FILE, TREE_FILE } from "./layout.ts";
 
 /** Where a log is, and where its archived events may be. */
 export interface ArchivedPlaces {
@@ -39,7 +38,7 @@ export class ArchivedLog {
   readonly #told = new Set<string>();
 
   constructor(places: ArchivedPlaces, report: (message: string) => void) {
-    this.log = new SqlitePastLog(join(places.data, "events.sqlite"));
+    this.log = new SqlitePastLog(join(places.data, LOG_FILE));
     this.#places = places;
     this.#report = report;
   }

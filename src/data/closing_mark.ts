@@ -2,8 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { SqliteTreeStore, TreeFile } from "../sqlite/tree_store.ts";
 import { addedSince } from "../tree/log_tree.ts";
-
-const TREE_FILE = "tree.sqlite";
+import { TREE_FILE } from "./layout.ts";
 
 /** A log that is held, before anything is written to it. */
 interface FoundLog {

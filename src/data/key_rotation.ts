@@ -2,7 +2,8 @@ import { join } from "node:path";
 import { CMD } from "../abi/service.ts";
 import { signerOf } from "../tlog/note.ts";
 import type { TreeStatus } from "../tree/ports.ts";
-import { makeLogKey, NEXT_KEY_FILE } from "./log_key.ts";
+import { NEXT_KEY_FILE } from "./layout.ts";
+import { makeLogKey } from "./log_key.ts";
 import { openTree } from "./open_tree.ts";
 import { StoppedLog } from "./stopped_log.ts";
 

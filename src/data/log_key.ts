@@ -3,10 +3,7 @@ import { existsSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { readSmall, sync, writeKey } from "../files/contents.ts";
 import { publicKeyOf, signerOf } from "../tlog/note.ts";
-
-/** In a data directory: the key that signs, and, while it is being replaced, the one that is to sign next. */
-export const KEY_FILE = "log.key";
-export const NEXT_KEY_FILE = "log.key.next";
+import { KEY_FILE, NEXT_KEY_FILE } from "./layout.ts";
 
 /** The key that signs a log's checkpoints, PKCS #8 in PEM; made where there is none. Throws where the file holds another key. */
 export function openLogKey(file: string): KeyObject {

@@ -1,12 +1,11 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { CMD } from "../abi/service.ts";
-import { ARCHIVE_FOLDER, archivedLog } from "../archive/archive.ts";
+import { archivedLog } from "../archive/archive.ts";
 import { type PlacedSegment, segmentsAtHand } from "../archive/at_hand.ts";
 import { segmentRows } from "../archive/segment.ts";
 import { readSums } from "../archive/sums.ts";
 import { readTile, tileOver } from "../archive/tiles.ts";
-import { checkData } from "../files/entries.ts";
 import { CanonicalWriter, type RowBytes, rowBytes } from "../log/canonical.ts";
 import type { EventRow } from "../log/event.ts";
 import { proofText } from "../log/tlog_proof.ts";
@@ -16,9 +15,8 @@ import { TreeFile } from "../sqlite/tree_store.ts";
 import { HASH_BYTES, inclusionProof, leafHash, provesInclusion } from "../tlog/merkle.ts";
 import { notedCheckpoint, signatureLine } from "../tlog/note.ts";
 import { subtreesOf, TILE_BYTES, type Tiles } from "../tlog/tiles.ts";
-import { TREE_FILE } from "./open_tree.ts";
-
-const LOG_FILE = "events.sqlite";
+import { checkData } from "./entries.ts";
+import { ARCHIVE_FOLDER, LOG_FILE, TREE_FILE } from "./layout.ts";
 
 /** Where the event and the tree are. */
 export interface ProofPlaces {

@@ -6,6 +6,7 @@ import type { CellKey } from "../maps/cells.ts";
 import type { Host } from "../maps/map.ts";
 import { faultIn, type PartFault } from "../supervisor/derived_parts.ts";
 import { restoreFromArchive } from "./archive_job.ts";
+import { STATE_FOLDER } from "./layout.ts";
 
 export interface StateOptions {
   readonly data: string;
@@ -42,7 +43,7 @@ export async function openState(
     const detail = (error as Error).message;
     options.report("the state cannot be opened, and is held in memory until it can be", detail);
     options.told({ part: "state", state: "failed", detail, full: found === "full" });
-    return new LateStore(join(options.data, "state"), log.id);
+    return new LateStore(join(options.data, STATE_FOLDER), log.id);
   }
 }
 
@@ -50,7 +51,7 @@ async function openStore(
   log: Pick<ArchiveSource, "id" | "lastSeq" | "archived">,
   { data, host, rebuild, report }: StateOptions,
 ): Promise<LmdbStore> {
-  const folder = join(data, "state");
+  const folder = join(data, STATE_FOLDER);
   if (rebuild) discard(folder);
   let store = new LmdbStore(folder, log.id);
   if (store.discarded !== null) report("the state is made again from the log", store.discarded);

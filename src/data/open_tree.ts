@@ -8,11 +8,8 @@ import { SqliteTreeStore } from "../sqlite/tree_store.ts";
 import type { WitnessKey } from "../tlog/cosignature.ts";
 import { type Checkpoint, notedCheckpoint, publicKeyOf, readVkey, type Signer, signerOf } from "../tlog/note.ts";
 import { LogTree } from "../tree/log_tree.ts";
-import { KEY_FILE, NEXT_KEY_FILE, NoKey, openLogKey, readLogKey, settleKey, takeNextKey } from "./log_key.ts";
-
-/** The newest checkpoint, for those who send it away: the signed note, without cosignatures. */
-export const CHECKPOINT_FILE = "checkpoint";
-export const TREE_FILE = "tree.sqlite";
+import { CHECKPOINT_FILE, KEY_FILE, LOG_FILE, NEXT_KEY_FILE, TREE_FILE } from "./layout.ts";
+import { NoKey, openLogKey, readLogKey, settleKey, takeNextKey } from "./log_key.ts";
 
 /** Who has to do with the tree's checkpoints. */
 export interface Watchers {
@@ -29,7 +26,7 @@ const NOBODY: Watchers = { witnesses: [], published() {} };
  * tree that is answered then says so and signs nothing. A change of keys that was cut short is finished. `origin`: MAPLEDGER_ORIGIN.
  */
 export function openTree(data: string, origin: string, watchers: Watchers = NOBODY): LogTree {
-  const log = new SqliteLogRows(join(data, "events.sqlite"), false);
+  const log = new SqliteLogRows(join(data, LOG_FILE), false);
   let store: SqliteTreeStore | null = null;
   try {
     const published = readPublished(data);
@@ -45,7 +42,7 @@ export function openTree(data: string, origin: string, watchers: Watchers = NOBO
 
 /** The tree of a copy of a data directory, which is brought to the log's end, and signs nothing. */
 export function openTreeToRead(data: string, { witnesses }: Pick<Watchers, "witnesses">): LogTree {
-  const log = new SqliteLogRows(join(data, "events.sqlite"), false);
+  const log = new SqliteLogRows(join(data, LOG_FILE), false);
   const store = new SqliteTreeStore(existsSync(join(data, TREE_FILE)) ? join(data, TREE_FILE) : ":memory:");
   const { identity } = store;
   const name = identity?.origin ?? originOf(log, "");

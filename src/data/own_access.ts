@@ -2,9 +2,8 @@ import { randomBytes } from "node:crypto";
 import { linkSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { readSmall, sync } from "../files/contents.ts";
+import { SOCKET_FILE, TOKEN_FILE } from "./layout.ts";
 
-const TOKEN_NAME = "token";
-const SOCKET_NAME = "mapledger.sock";
 const BYTES = 32;
 const MODE = 0o600;
 
@@ -35,11 +34,11 @@ export function ownToken(data: string): OwnToken {
 
 /** Where the unix socket is if nothing else is set. */
 export function ownSocketFile(data: string): string {
-  return join(data, SOCKET_NAME);
+  return join(data, SOCKET_FILE);
 }
 
 export function ownTokenFile(data: string): string {
-  return join(data, TOKEN_NAME);
+  return join(data, TOKEN_FILE);
 }
 
 /** null: there is no such file. */

@@ -17,7 +17,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import Sqlite from "better-sqlite3";
 import { CMD } from "../abi/service.ts";
-import { ARCHIVE_FOLDER, archivedLog } from "../archive/archive.ts";
+import { archivedLog } from "../archive/archive.ts";
 import { segmentsAtHand } from "../archive/at_hand.ts";
 import { stateName } from "../archive/names.ts";
 import { segmentRows } from "../archive/segment.ts";
@@ -25,7 +25,6 @@ import { readSums } from "../archive/sums.ts";
 import { readTile, tileFile, tilesOver } from "../archive/tiles.ts";
 import { CPUS_MAX } from "../config.ts";
 import { copyOpened, openPlain } from "../files/contents.ts";
-import { checkData } from "../files/entries.ts";
 import { readHost } from "../host.ts";
 import { SegmentFile } from "../index/segment_file.ts";
 import type { Ledger } from "../log/position.ts";
@@ -42,12 +41,11 @@ import { HASH_BYTES } from "../tlog/merkle.ts";
 import { notedCheckpoint } from "../tlog/note.ts";
 import type { TileHashes, TreeIdentity } from "../tree/ports.ts";
 import { Leaves } from "./archived_log.ts";
-import { CHECKPOINT_FILE, TREE_FILE } from "./open_tree.ts";
+import { checkData } from "./entries.ts";
+import { ARCHIVE_FOLDER, CHECKPOINT_FILE, LOCK_FILE, LOG_FILE, TREE_FILE } from "./layout.ts";
 import { checkWritten, logFault } from "./version.ts";
 
-const LOG_FILE = "events.sqlite";
 const SCRATCH = "mapledger-read-only-";
-const LOCK = "lock.sqlite";
 const PRIVATE_MODE = 0o600;
 const OTHERS = 0o077;
 const SEQS = "SELECT coalesce(min(seq), 1), coalesce(max(seq), 0), count(*) FROM events";
@@ -88,8 +86,8 @@ export function makeScratch(): { readonly scratch: string; readonly removed: rea
 /** Takes a new directory's lock; null: somebody else has removed it as one that was left. */
 function held(scratch: string): (() => void) | null {
   try {
-    const release = holdLock(join(scratch, LOCK), scratch);
-    if (existsSync(join(scratch, LOCK))) return release;
+    const release = holdLock(join(scratch, LOCK_FILE), scratch);
+    if (existsSync(join(scratch, LOCK_FILE))) return release;
     release();
   } catch (error) {
     if (!(error instanceof InUse) && existsSync(scratch)) throw error;
@@ -105,8 +103,8 @@ function removeLeft(folder: string): string[] {
     .filter((scratch) => {
       try {
         const { uid, mode } = lstatSync(scratch);
-        if (uid !== process.geteuid?.() || (mode & OTHERS) !== 0 || !existsSync(join(scratch, LOCK))) return false;
-        const release = holdLock(join(scratch, LOCK), scratch);
+        if (uid !== process.geteuid?.() || (mode & OTHERS) !== 0 || !existsSync(join(scratch, LOCK_FILE))) return false;
+        const release = holdLock(join(scratch, LOCK_FILE), scratch);
         try {
           rmSync(scratch, { recursive: true });
         } finally {
@@ -162,7 +160,7 @@ function isArchive(folder: string): boolean {
 
 /** A copy that is made while a service writes is none of one moment. Of other machines' services nothing is known here. */
 function checkUnused(from: string, directory: string): void {
-  for (const name of [LOCK, LOG_FILE])
+  for (const name of [LOCK_FILE, LOG_FILE])
     if (isLocked(join(from, name)))
       throw new Error(
         `${directory} is in use by a service: make a backup (mapledger backup), and read that, or stop the service`,

@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { RESERVE_FILE } from "./layout.ts";
 
-const FILE = "reserve";
 /** The -shm files of the databases, and a first transaction. Random: a file system that packs would keep nothing of zeros. */
 const BYTES = 256 * 1024;
 
@@ -11,7 +11,7 @@ const BYTES = 256 * 1024;
  * last stop has removed it. Where there is no room for that either, none is kept.
  */
 export function keepReserve(data: string): void {
-  const file = join(data, FILE);
+  const file = join(data, RESERVE_FILE);
   if (statSync(file, { throwIfNoEntry: false })?.size === BYTES) return;
   try {
     rmSync(file, { force: true });
@@ -23,7 +23,7 @@ export function keepReserve(data: string): void {
 
 /** Makes room; answers whether there was any. */
 export function giveReserve(data: string): boolean {
-  const file = join(data, FILE);
+  const file = join(data, RESERVE_FILE);
   const was = statSync(file, { throwIfNoEntry: false });
   rmSync(file, { force: true });
   return was !== undefined;

@@ -5,7 +5,6 @@ import type { Archived } from "../engine/archives.ts";
 import { IGNORE } from "../engine/followers.ts";
 import { MemoryCells } from "../engine/memory.ts";
 import { PendingCells } from "../engine/pending.ts";
-import { checkData } from "../files/entries.ts";
 import { asOwner } from "../files/owner.ts";
 import { readHost } from "../host.ts";
 import { StateFile } from "../lmdb/state_file.ts";
@@ -17,6 +16,8 @@ import { LIFE } from "../sqlite/facts.ts";
 import { redo } from "../syscall/execute.ts";
 import { State } from "../syscall/state.ts";
 import { restoreFromArchive } from "./archive_job.ts";
+import { checkData } from "./entries.ts";
+import { LOG_FILE, STATE_FOLDER } from "./layout.ts";
 
 const LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM events";
 const FACT = "SELECT value FROM ledger WHERE name = ?";
@@ -36,14 +37,14 @@ export interface LedgerRead {
  */
 export async function readState<Answer>(data: string, look: (ledger: LedgerRead) => Answer): Promise<Answer> {
   checkData(data);
-  const log = join(data, "events.sqlite");
+  const log = join(data, LOG_FILE);
   if (!existsSync(log)) throw new Error(`${data} is no data directory: it has no events.sqlite`);
   const db = new Sqlite(log, { readonly: true, fileMustExist: true });
   let file: StateFile | null = null;
   try {
     const fact = (name: string): string => (db.prepare(FACT).pluck().get(name) as string | undefined) ?? "";
     const id = fact("id");
-    const folder = join(data, "state");
+    const folder = join(data, STATE_FOLDER);
     if (existsSync(folder) && reasonToDiscard(folder, id) === null) file = asOwner(data, () => new StateFile(folder));
     // The state first: the log has all that is in it.
     const reached = file?.look() ?? 0;

@@ -1,7 +1,6 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { SERVICE_NAME } from "../access/caller.ts";
-import { checkData } from "../files/entries.ts";
 import { asOwner } from "../files/owner.ts";
 import { nextTime } from "../log/clock_step.ts";
 import { SqliteEventLog } from "../sqlite/event_log.ts";
@@ -10,9 +9,10 @@ import { userCaller } from "../sqlite/user_caller.ts";
 import type { Action, Command } from "../syscall/command.ts";
 import { done } from "../syscall/outcome.ts";
 import { addedTo, takeUp } from "./closing_mark.ts";
+import { checkData } from "./entries.ts";
+import { LOCK_FILE, LOG_FILE } from "./layout.ts";
 import { checkWritten } from "./version.ts";
 
-const LOG_FILE = "events.sqlite";
 const US = 1000;
 
 /** The log of a data directory whose service is stopped, held for this process alone until it is closed. */
@@ -35,7 +35,7 @@ export class StoppedLog {
     if (!existsSync(file)) throw new Error(`${data} is no data directory: it has no ${LOG_FILE}`);
     // Mirrors need root's rights, and are ordered by it: what SQLite makes is to be the service's all the same.
     return asOwner(data, () => {
-      const unlock = holdLock(join(data, "lock.sqlite"), data);
+      const unlock = holdLock(join(data, LOCK_FILE), data);
       try {
         const log = new SqliteEventLog(file);
         const added = addedTo(data, log);

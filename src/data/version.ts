@@ -4,12 +4,10 @@ import { LAYOUT, layoutOf } from "../lmdb/store.ts";
 import { DATABASES } from "../sqlite/databases.ts";
 import { migrationsIn } from "../sqlite/migrate.ts";
 import { schemaVersion } from "../sqlite/schema_version.ts";
+import { LOG_FILE, namesOf, TREE_FILE } from "./layout.ts";
 
-const LOG_FILE = "events.sqlite";
-/** A log that was signed, or is ready to be, has left these. */
-const OF_A_LOG = ["tree.sqlite", "checkpoint"] as const;
-/** Cells in LMDB, which are made from the log. */
-const STORES = ["state", "history", "whole"] as const;
+/** Files beside a log that was signed, or is ready to be. */
+const OF_A_LOG = [TREE_FILE, "checkpoint"] as const;
 
 /**
  * Looks at a data directory before anything in it is touched. Throws an Error if a newer mapledger has written to it, or if its log
@@ -51,7 +49,7 @@ function* newerDatabases(data: string): Iterable<string> {
 }
 
 function* newerStores(data: string): Iterable<string> {
-  for (const name of STORES) {
+  for (const name of namesOf("store")) {
     const layout = layoutOf(join(data, name)) ?? 0;
     if (layout > LAYOUT) yield `${name}/ is of layout ${layout}, this one knows ${LAYOUT}`;
   }

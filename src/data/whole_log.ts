@@ -5,9 +5,7 @@ import type { Changes, EventOrigin, PastLog } from "../past/history.ts";
 import { Origins } from "../sqlite/origins.ts";
 import { CMDS_WITHOUT_REDO } from "../syscall/execute.ts";
 import type { ArchivedLog } from "./archived_log.ts";
-
-/** The file of a data directory in which the senders of archived commands are kept. */
-const ORIGINS_FILE = "whole.sqlite";
+import { SENDERS_FILE } from "./layout.ts";
 
 const NO_CHANGES: ReadonlySet<number> = new Set(CMDS_WITHOUT_REDO);
 
@@ -21,7 +19,7 @@ export class WholeLog implements PastLog {
 
   constructor(archived: ArchivedLog, { data }: { readonly data: string }) {
     this.#archived = archived;
-    this.#origins = new Origins(join(data, ORIGINS_FILE), archived.log.id);
+    this.#origins = new Origins(join(data, SENDERS_FILE), archived.log.id);
   }
 
   get lastSeq(): number {

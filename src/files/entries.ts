@@ -1,36 +1,20 @@
+/**
+ * Entries of folders whose contents mapledger opens: a data directory, an archive, a backup. Each must be a plain file or a directory of
+ * plain files, so that no link leads elsewhere and no FIFO blocks an open. The folder itself may be a link.
+ */
+
 import { type Dirent, readdirSync } from "node:fs";
 import { join } from "node:path";
 
-/**
- * What mapledger opens in a data directory, an archive or a backup is a plain file, or a directory of such: no link leads elsewhere,
- * and no FIFO holds up who opens it. The directory itself may be a link.
- */
 export type Kind = "file" | "directory";
 
-/** What is to be under a name; null: whatever there is, nobody opens it. */
+/** The kind that an entry must have; null: any, since nobody opens an entry of that name. */
 export type Wanted = (name: string) => Kind | null;
 
-const DATABASES =
-  /^(events|tree|index|lock|whole)\.sqlite(-wal|-shm|-journal)?$|^tree\.sqlite\.new(-wal|-shm|-journal)?$/;
-const FILES = /^(log\.key|log\.key\.next|checkpoint|token|reserve)(\.new|\.partial)?$|^state-\d{12,}\.ndjson\.zst$/;
-const DIRECTORIES = /^(state|history|whole|unpacked|cgroups|archiving|archive)$/;
-const STORES = ["state", "history", "whole"];
-const STORE_FILES = /^(data\.mdb|data\.mdb-lock|marker\.json)$/;
-
-const inData: Wanted = (name) => {
-  if (DIRECTORIES.test(name)) return "directory";
-  return DATABASES.test(name) || FILES.test(name) ? "file" : null;
-};
-const inStore: Wanted = (name) => (STORE_FILES.test(name) ? "file" : null);
-
-/** Throws an Error that names what in a data directory is a link, or of another kind than it must be. */
-export function checkData(data: string): void {
-  checkEntries(data, inData);
-  for (const store of STORES) checkEntries(join(data, store), inStore);
-  checkEntries(join(data, "cgroups"), () => "file");
-}
-
-/** The same of a folder by the names in it, which need not be there; `deep`: and in the folders below, by their paths from it. */
+/**
+ * Throws an Error that names the first entry of a folder that is a link, or of another kind than `wanted` says. A folder that is missing
+ * has no entries. `deep`: also looks into the folders below, and asks for their entries by path from `folder`.
+ */
 export function checkEntries(folder: string, wanted: Wanted, deep = false): void {
   for (const entry of entriesOf(folder, deep)) {
     const path = join(entry.parentPath, entry.name);

@@ -1,6 +1,7 @@
 import { rmSync } from "node:fs";
 import Sqlite, { type Database, type Statement } from "better-sqlite3";
 import { CMD } from "../abi/service.ts";
+import { INDEX_FILE } from "../data/layout.ts";
 import { type Archived, checkKept } from "../engine/archives.ts";
 import type { EventPage, EventRange, KeptTimes, MarkedRow } from "../engine/events.ts";
 import type { RowBytes } from "../log/canonical.ts";
@@ -19,7 +20,7 @@ import type { Out } from "../syscall/outcome.ts";
 import { LOOKED_AT_MAX, Page } from "./page.ts";
 import { type Direction, eventQuery, KEYS_BETWEEN, type Source } from "./queries.ts";
 
-const MIGRATIONS = DATABASES["index.sqlite"];
+const MIGRATIONS = DATABASES[INDEX_FILE];
 
 const FACT = "SELECT value FROM log.ledger WHERE name = ?";
 const LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM log.events";

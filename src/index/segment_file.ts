@@ -1,5 +1,6 @@
 import Sqlite, { type Database, type Statement } from "better-sqlite3";
 import { CMD } from "../abi/service.ts";
+import { LOG_FILE } from "../data/layout.ts";
 import type { EventPage, EventRange } from "../engine/events.ts";
 import type { RowBytes } from "../log/canonical.ts";
 import type { EventRow } from "../log/event.ts";
@@ -41,7 +42,7 @@ export class SegmentFile {
     this.#db.pragma("journal_mode = OFF");
     this.#db.pragma("synchronous = OFF");
     this.#db.pragma("locking_mode = EXCLUSIVE");
-    migrate(this.#db, DATABASES["events.sqlite"]);
+    migrate(this.#db, DATABASES[LOG_FILE]);
     this.#times = new LogTimes(this.#db);
     this.#insert = this.#db.prepare(INSERT);
   }

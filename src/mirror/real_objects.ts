@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { BPF_CMD } from "../abi/bpf.ts";
 import { ERRNO } from "../abi/errno.ts";
+import { CGROUPS_FOLDER } from "../data/layout.ts";
 import type { ObjectFacts, SocketFacts } from "../maps/object.ts";
 import type { Bpf } from "../native/bpf.ts";
 import type { HeldObject, MadeCgroup, ObjectSpec } from "../syscall/command.ts";
@@ -56,7 +57,7 @@ const RETURN_0 = Buffer.from("b7000000000000009500000000000000", "hex");
 
 /** Those of a service. */
 export function openPlaces({ data, openRoots: roots }: { data: string; openRoots: string }): OpenPlaces {
-  return { roots: openRoots(roots), cgroups: new MadeCgroups(join(data, "cgroups")) };
+  return { roots: openRoots(roots), cgroups: new MadeCgroups(join(data, CGROUPS_FOLDER)) };
 }
 
 /** Opens what a spec names, or makes it. Every answer is the kernel's, but for paths that are not below a root. */

@@ -1,6 +1,8 @@
+import { INDEX_FILE, LOG_FILE, TREE_FILE } from "../data/layout.ts";
+
 /** The databases of a data directory, and the folders of the migrations that make them. */
 export const DATABASES = {
-  "events.sqlite": new URL("../../migrations/", import.meta.url),
-  "tree.sqlite": new URL("../../migrations/tree/", import.meta.url),
-  "index.sqlite": new URL("../../migrations/index/", import.meta.url),
+  [LOG_FILE]: new URL("../../migrations/", import.meta.url),
+  [TREE_FILE]: new URL("../../migrations/tree/", import.meta.url),
+  [INDEX_FILE]: new URL("../../migrations/index/", import.meta.url),
 } as const;

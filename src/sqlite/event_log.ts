@@ -3,6 +3,7 @@ import { statSync } from "node:fs";
 import Sqlite, { type Database, type Statement } from "better-sqlite3";
 import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
+import { LOG_FILE } from "../data/layout.ts";
 import type { Archived } from "../engine/archives.ts";
 import { type EventLog, LogUncertain } from "../engine/ports.ts";
 import { CanonicalWriter, type RowBytes } from "../log/canonical.ts";
@@ -17,7 +18,7 @@ import { migrate } from "./migrate.ts";
 import { foreignSchema, schemaFindings } from "./schema_check.ts";
 import { settleWal } from "./settle_wal.ts";
 
-const MIGRATIONS = DATABASES["events.sqlite"];
+const MIGRATIONS = DATABASES[LOG_FILE];
 
 const INSERT = `
   INSERT INTO events (seq, time_us, session, caller, cmd, map, fd, key, value, flags, ret, errno, detail, attr, out)

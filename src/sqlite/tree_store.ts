@@ -1,4 +1,5 @@
 import Sqlite, { type Database, type Statement } from "better-sqlite3";
+import { TREE_FILE } from "../data/layout.ts";
 import { HASH_BYTES } from "../tlog/merkle.ts";
 import { TILE_HASHES } from "../tlog/tiles.ts";
 import type {
@@ -14,7 +15,7 @@ import { DATABASES } from "./databases.ts";
 import { migrate } from "./migrate.ts";
 import { settleWal } from "./settle_wal.ts";
 
-const MIGRATIONS = DATABASES["tree.sqlite"];
+const MIGRATIONS = DATABASES[TREE_FILE];
 
 const IDENTITY = "SELECT log, possible_cpus AS possibleCpus, origin, vkey FROM tree";
 const BEGIN = "INSERT OR REPLACE INTO tree (id, log, possible_cpus, origin, vkey) VALUES (0, ?, ?, ?, ?)";

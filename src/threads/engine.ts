@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { parentPort, Worker, workerData } from "node:worker_threads";
 import { limitsOf, type Settings } from "../config.ts";
 import { addedTo, takeUp } from "../data/closing_mark.ts";
+import { LOCK_FILE, LOG_FILE, STATE_FOLDER } from "../data/layout.ts";
 import { openState } from "../data/open_state.ts";
 import { giveReserve, keepReserve } from "../data/reserve.ts";
 import { AskedPast } from "../engine/asked_past.ts";
@@ -38,11 +39,11 @@ const report = (message: string, error: unknown): void => {
 };
 const stateTold = (fault: PartFault | null): void => say({ kind: "part", part: "state", fault });
 
-const unlock = holdLock(join(settings.data, "lock.sqlite"), settings.data);
+const unlock = holdLock(join(settings.data, LOCK_FILE), settings.data);
 const log = openLog();
 /** Where the disk has no room for what SQLite needs to read it, the reserve is that. */
 function openLog(): SqliteEventLog {
-  const open = (): SqliteEventLog => new SqliteEventLog(join(settings.data, "events.sqlite"));
+  const open = (): SqliteEventLog => new SqliteEventLog(join(settings.data, LOG_FILE));
   try {
     const opened = open();
     keepReserve(settings.data);
@@ -80,7 +81,7 @@ const writerGate = new ThreadGate();
 writerGate.open();
 const store = opened instanceof LmdbStore ? threaded(opened) : opened;
 function threaded(opened: LmdbStore): ThreadedStore {
-  const data = { folder: join(settings.data, "state"), gate: writerGate.memory } satisfies WriterData;
+  const data = { folder: join(settings.data, STATE_FOLDER), gate: writerGate.memory } satisfies WriterData;
   return new ThreadedStore(
     opened,
     () => startThread("state_writer.ts", data),

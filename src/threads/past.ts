@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import { restoreFromArchive } from "../data/archive_job.ts";
 import { ArchivedLog, type ArchivedPlaces } from "../data/archived_log.ts";
+import { HISTORY_FOLDER, LOG_FILE, WHOLE_FOLDER } from "../data/layout.ts";
 import { WholeLog } from "../data/whole_log.ts";
 import { EventsArchived } from "../engine/archives.ts";
 import { FrameWriter, readRequests } from "../engine/frames.ts";
@@ -40,7 +41,7 @@ interface Open {
   readonly past: Past;
 }
 
-const folder = join(data, places === null ? "history" : "whole");
+const folder = join(data, places === null ? HISTORY_FOLDER : WHOLE_FOLDER);
 const history = new Derived<Open>({
   part: "history",
   open: openPast,
@@ -85,7 +86,7 @@ async function openPast(): Promise<Open> {
 }
 
 async function openKept(): Promise<Open> {
-  const log = new SqlitePastLog(join(data, "events.sqlite"));
+  const log = new SqlitePastLog(join(data, LOG_FILE));
   const host = { ...readHost(), possibleCpus: log.possibleCpus };
   try {
     const store = await openHistory(log, host);

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import { snapshotOf } from "../data/archive_job.ts";
+import { INDEX_FILE, LOG_FILE } from "../data/layout.ts";
 import { EventsArchived } from "../engine/archives.ts";
 import type { ReaderAnswer, ReaderRequest } from "../index/client.ts";
 import { discardIndex, EventIndex, isIndexSound, withoutIndex } from "../index/event_index.ts";
@@ -21,8 +22,8 @@ const port = parentPort;
 if (port === null) throw new Error("threads/reader.ts is the reader's thread: start src/main.ts");
 const { data, gate } = workerData as ReaderData;
 passGate(gate);
-const logFile = join(data, "events.sqlite");
-const indexFile = join(data, "index.sqlite");
+const logFile = join(data, LOG_FILE);
+const indexFile = join(data, INDEX_FILE);
 const post = (message: ReaderAnswer | OfPart): void => port.postMessage(message);
 const index = new Derived<EventIndex>({
   part: "index",

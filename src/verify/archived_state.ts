@@ -1,7 +1,7 @@
 import { join } from "node:path";
-import { ARCHIVE_FOLDER } from "../archive/archive.ts";
 import { usableSnapshot } from "../archive/restore.ts";
 import type { Snapshot } from "../archive/snapshot.ts";
+import { ARCHIVE_FOLDER } from "../data/layout.ts";
 import type { Archived } from "../engine/archives.ts";
 import { LAYOUT } from "../lmdb/store.ts";
 

@@ -1,6 +1,7 @@
 import { existsSync, lstatSync } from "node:fs";
 import { join } from "node:path";
-import { KEY_FILE, NEXT_KEY_FILE, readLogKey } from "../data/log_key.ts";
+import { CHECKPOINT_FILE, KEY_FILE, LOCK_FILE, NEXT_KEY_FILE } from "../data/layout.ts";
+import { readLogKey } from "../data/log_key.ts";
 import { readSmall } from "../files/contents.ts";
 import type { TreeFile } from "../sqlite/tree_store.ts";
 import { treeRoot } from "../tlog/merkle.ts";
@@ -9,8 +10,6 @@ import { subtreesOf, TILE_BYTES } from "../tlog/tiles.ts";
 import { checkpointFault } from "../tree/log_tree.ts";
 import type { Finding } from "./finding.ts";
 
-const CHECKPOINT_FILE = "checkpoint";
-const LOCK_FILE = "lock.sqlite";
 const OTHERS = 0o077;
 
 export interface FilesCheckParts {

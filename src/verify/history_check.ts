@@ -2,6 +2,7 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { restoreArchived } from "../archive/restore.ts";
+import { HISTORY_FOLDER, LOG_FILE } from "../data/layout.ts";
 import type { StateStore } from "../engine/ports.ts";
 import { readHost } from "../host.ts";
 import { StateFile } from "../lmdb/state_file.ts";
@@ -19,15 +20,15 @@ const ALL = ["\x01", "\xff".repeat(8)] as const;
 /** Makes the history of a data directory anew and compares: what `?at=` says is to be what the events say. */
 export async function checkHistory(places: Places): Promise<Finding[]> {
   const { data } = places;
-  const folder = join(data, "history");
-  const log = new SqlitePastLog(join(data, "events.sqlite"));
+  const folder = join(data, HISTORY_FOLDER);
+  const log = new SqlitePastLog(join(data, LOG_FILE));
   if (!existsSync(folder) || reasonToDiscard(folder, log.id) !== null) {
     log.close();
     return [];
   }
   const scratch = mkdtempSync(join(tmpdir(), "mapledger-verify-"));
   const file = new StateFile(folder);
-  const store = new LmdbStore(join(scratch, "history"), log.id);
+  const store = new LmdbStore(join(scratch, HISTORY_FOLDER), log.id);
   try {
     const seq = file.look();
     const { through } = log.archived;

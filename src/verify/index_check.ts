@@ -2,13 +2,13 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import Sqlite, { type Database } from "better-sqlite3";
+import { INDEX_FILE, LOG_FILE } from "../data/layout.ts";
 import { EventIndex } from "../index/event_index.ts";
 import type { MapRecord } from "../maps/map.ts";
 import { mapsIn } from "../syscall/state.ts";
 import { archivedState, type Places } from "./archived_state.ts";
 import type { Finding } from "./finding.ts";
 
-const INDEX_FILE = "index.sqlite";
 const PROGRESS = "SELECT log, seq FROM kept.progress";
 /** By what the index finds events; each table's key is that and the seq. */
 const COLUMNS = ["map", "session", "caller", "cmd", "errno", "key"] as const;
@@ -51,7 +51,7 @@ export async function checkIndex(places: Places): Promise<Finding[]> {
 }
 
 async function makeIndex(places: Places, file: string): Promise<{ log: string; through: number }> {
-  const index = new EventIndex(join(places.data, "events.sqlite"), file);
+  const index = new EventIndex(join(places.data, LOG_FILE), file);
   try {
     const archived = index.archived();
     if (index.isCutOff()) {

@@ -2,8 +2,9 @@ import { randomUUID } from "node:crypto";
 import { existsSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { CMD } from "../abi/service.ts";
-import { KEY_FILE, openLogKey, settleKey } from "../data/log_key.ts";
-import { CHECKPOINT_FILE, openTree, originOf, readPublished, TREE_FILE } from "../data/open_tree.ts";
+import { CHECKPOINT_FILE, KEY_FILE, LOG_FILE, TREE_FILE } from "../data/layout.ts";
+import { openLogKey, settleKey } from "../data/log_key.ts";
+import { openTree, originOf, readPublished } from "../data/open_tree.ts";
 import { StoppedLog } from "../data/stopped_log.ts";
 import { sync } from "../files/contents.ts";
 import { BRANCH, SIGNING_KEY } from "../sqlite/facts.ts";
@@ -50,7 +51,7 @@ const BRANCH_DIGITS = 8;
  */
 export function beginTree({ data, origin, archive }: BeginTree): BegunTree {
   const stopped = StoppedLog.open(data);
-  const log = new SqliteLogRows(join(data, "events.sqlite"), false);
+  const log = new SqliteLogRows(join(data, LOG_FILE), false);
   try {
     const reason = refusalOf(data, origin);
     if (reason === null) throw new Error("nothing is begun anew: the tree is sound");

@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import Sqlite from "better-sqlite3";
+import { LOG_FILE, STATE_FOLDER } from "../data/layout.ts";
 import { readHost } from "../host.ts";
 import { StateFile } from "../lmdb/state_file.ts";
 import { reasonToDiscard } from "../lmdb/store.ts";
@@ -36,11 +37,11 @@ export async function checkState(places: Places, progress: (seq: number) => void
 
 async function compareState(places: Places, progress: (seq: number) => void): Promise<StateReport> {
   const { data } = places;
-  const db = new Sqlite(join(data, "events.sqlite"), { readonly: true, fileMustExist: true });
+  const db = new Sqlite(join(data, LOG_FILE), { readonly: true, fileMustExist: true });
   const fact = (name: string): string => (db.prepare(FACT).pluck().get(name) as string | undefined) ?? "";
   const log = fact(LOG_ID);
   const host = { ...readHost(), possibleCpus: Number(fact(POSSIBLE_CPUS)) };
-  const folder = join(data, "state");
+  const folder = join(data, STATE_FOLDER);
   let file: StateFile | null = null;
   try {
     const archived = readArchived(fact(ARCHIVED));

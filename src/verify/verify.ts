@@ -1,7 +1,8 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { checkData } from "../data/entries.ts";
+import { INDEX_FILE, LOG_FILE, TREE_FILE } from "../data/layout.ts";
 import { logFault, tablesFault } from "../data/version.ts";
-import { checkData } from "../files/entries.ts";
 import { DATABASES } from "../sqlite/databases.ts";
 import { SIGNING_KEY } from "../sqlite/facts.ts";
 import { ledgerFindings } from "../sqlite/ledger_check.ts";
@@ -20,10 +21,6 @@ import { type Finding, inOrder } from "./finding.ts";
 import { checkIndex } from "./index_check.ts";
 import { checkLog, type LogReport, type Signed } from "./log_check.ts";
 import type { StateReport } from "./state_check.ts";
-
-const INDEX_FILE = "index.sqlite";
-const LOG_FILE = "events.sqlite";
-const TREE_FILE = "tree.sqlite";
 
 export interface VerifyParts extends Places {
   /** Whose signatures count; empty: those of the key that the tree names. */

@@ -1,8 +1,9 @@
 import { once } from "node:events";
 import { chmodSync, chownSync, lstatSync, readFileSync, rmSync } from "node:fs";
 import { connect, type Server } from "node:net";
+import { join } from "node:path";
 import type { Settings } from "../../config.ts";
-import { ownSocketFile } from "../../data/own_access.ts";
+import { SOCKET_FILE } from "../../data/layout.ts";
 
 /** sockaddr_un's sun_path has room for these, and a NUL behind. */
 const SOCKET_PATH_BYTES_MAX = 107;
@@ -39,7 +40,7 @@ export function socketPath({ socket, data }: Pick<Settings, "socket" | "data">):
   readonly warning: string | null;
 } {
   if (socket === NO_SOCKET) return { path: null, warning: null };
-  const path = socket === "" ? ownSocketFile(data) : socket;
+  const path = socket === "" ? join(data, SOCKET_FILE) : socket;
   const bytes = Buffer.byteLength(path);
   if (bytes <= SOCKET_PATH_BYTES_MAX) return { path, warning: null };
   const warning =
