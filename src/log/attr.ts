@@ -1,3 +1,9 @@
+/**
+ * The log's `attr` column: every part of a command that has no column of its own, as JSON in the names of union
+ * bpf_attr. Bytes are in hex, u64 are decimal strings. A command without such parts has null. `attrText` writes,
+ * `readCommand` reads.
+ */
+
 import { OBJ_NAME_LEN } from "../abi/bpf.ts";
 import { CMD } from "../abi/service.ts";
 import type { MirrorShape, OnReplace } from "../maps/map.ts";
@@ -17,10 +23,6 @@ import type {
   Target,
 } from "../syscall/command.ts";
 
-/**
- * What a command says beside its target, key, value and flags, as the text that the log keeps in `attr`: JSON in the
- * names of union bpf_attr, bytes in hex, u64 as decimal strings. Commands that say no more have none.
- */
 export function attrText(
   command: Action & Pick<Origin, "restore" | "imported" | "part" | "cut" | "peer">,
 ): string | null {
@@ -31,7 +33,7 @@ export function attrText(
   return text === null || text === "{}" ? `{${more}` : `${text.slice(0, -1)},${more}`;
 }
 
-/** The same without the command's peer. */
+/** The `attr` text without the caller's peer. */
 export function commandText(command: Action & Pick<Origin, "restore" | "imported" | "part" | "cut">): string | null {
   const attr = attrOf(command);
   const { restore, imported, part, cut } = command;
@@ -157,7 +159,7 @@ function attrOf(command: Action): Attr | null {
   }
 }
 
-/** The columns from which a command is put together again. */
+/** The columns that `readCommand` makes a command of. */
 export interface CommandParts {
   readonly session: number;
   readonly caller: string;
@@ -168,11 +170,11 @@ export interface CommandParts {
   readonly value: Buffer | null;
   readonly flags: bigint;
   readonly exact: boolean;
-  /** What attrText gave. */
+  /** The text that `attrText` wrote. */
   readonly attr: string | null;
 }
 
-/** Reads back a command that attrText and its columns have written. */
+/** Makes a command of its columns: the inverse of `attrText`. */
 export function readCommand(parts: CommandParts): Command {
   const { session, caller, timeUs, key, value, flags, exact } = parts;
   const target = parts.target as Target;
@@ -332,13 +334,13 @@ export function readCommand(parts: CommandParts): Command {
   }
 }
 
-/** What a command names: a map by any reference, or the descriptor that it closes or duplicates. */
+/** The reference to a map that a command names, or the descriptor that it closes or duplicates. */
 export function targetOf(command: Action): Target | null {
   if ("target" in command) return command.target;
   return "fd" in command ? { by: "fd", fd: command.fd } : null;
 }
 
-/** Of commands whose attr is kept as it is: without what stands beside it. */
+/** The attr of a command of the service's own, which the log keeps field by field: `peer` is not part of it. */
 function ownAttr({ peer: _, ...attr }: Attr): never {
   return attr as never;
 }
@@ -348,12 +350,15 @@ function fdOf(target: Target): number {
   return target.fd;
 }
 
-/** Omitted if the event has none, so that the command is equal to the one that was decided. */
+/** `found` is left out if the event has none, so that the command read is equal to the command written. */
 function foundAttr({ found }: Attr): { readonly found?: Occupied } {
   return found === undefined ? {} : { found: found as Occupied };
 }
 
-/** Left out stays left out: most sessions have all capabilities, and live by no process. */
+/**
+ * Fields that the event has not are left out: a session without `capabilities` has all of them, one without `process`
+ * outlives its client.
+ */
 function sessionAttr({ name, ttl_ms: ttlMs, capabilities, process }: Attr): SessionOpenCommand["attr"] {
   return {
     name: name as string,
@@ -395,7 +400,7 @@ function hex(buffer: Buffer | null): string | null {
   return buffer === null ? null : buffer.toString("hex");
 }
 
-/** The name up to its first NUL, one character a byte: the kernel does not look beyond. */
+/** The name up to its first NUL, one character a byte (latin1): the kernel ignores the rest. */
 function nameText(name: Buffer): string {
   const end = name.indexOf(0);
   return name.toString("latin1", 0, end === -1 ? name.length : end);

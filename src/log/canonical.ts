@@ -1,12 +1,12 @@
 import { hash } from "node:crypto";
 import type { EventRow } from "./event.ts";
 
-/** An integer column: as a number, or as decimal digits where a number would round it. */
+/** An integer column: a number, or decimal digits if a number would round it. */
 type Digits = number | string;
-/** Bytes of a column, as they are or in hex; of a text, those that are stored. null: NULL. */
+/** The bytes of a column, raw or in hex; of a text column its UTF-8 bytes. null: NULL. */
 type ColumnBytes = Buffer | string | null;
 
-/** An event's columns in their order, each without loss. */
+/** An event's columns in their order, none of them rounded. */
 export type RowBytes = readonly [
   seq: Digits,
   time_us: Digits,
@@ -25,32 +25,33 @@ export type RowBytes = readonly [
   out: ColumnBytes,
 ];
 
-/** What the canonical bytes are laid out as; and the first line of a log entry, which is of their layout. */
+/** The layout of the canonical bytes. The first line of a log entry names it. */
 const LAYOUT = 1;
 const ENTRY_HEAD = Buffer.from(`mapledger event v${LAYOUT}\n`);
 export const ENTRY_BYTES = ENTRY_HEAD.length + 32;
 
 const INTEGERS_AT = 2;
 const CALLER_AT = INTEGERS_AT + 8 * 8;
-/** Bits of what may be NULL. */
+/** Bits for the columns that are not NULL. */
 const PRESENT = { fd: 1, key: 2, value: 4, detail: 8, attr: 16, out: 32 } as const;
 const INITIAL_BYTES = 64 * 1024;
-/** Views of the buffer's beginning that are kept: to make one costs as much as to hash it. */
+/** Views of the buffer are cached up to this length: to make a view costs as much as to hash it. */
 const VIEWS_BYTES = 4096;
 const TWO_32 = 2 ** 32;
 
 /**
- * Writes the canonical bytes of events, and hashes them. All columns are in, texts as the bytes that are stored:
+ * Writes the canonical bytes of events, and hashes them. They have all columns; of a text its stored bytes:
  *
- *      0 u8 layout: 1
- *      1 u8 which columns are not NULL: 1 fd, 2 key, 4 value, 8 detail, 16 attr, 32 out
- *      2 i64 each: seq, time_us, session, cmd, map, flags, ret, errno
- *     66 u32 length of caller, caller
- *        i64 fd, if it is there
- *        u32 length and bytes of key, value, detail, attr, out, each if it is there
+ *   0  u8   layout: 1
+ *   1  u8   the columns that are not NULL: 1 fd, 2 key, 4 value, 8 detail, 16 attr, 32 out
+ *   2  i64  each: seq, time_us, session, cmd, map, flags, ret, errno
+ *  66  u32  length of caller, caller
+ *      i64  fd, if not NULL
+ *      u32  length and bytes of key, value, detail, attr, out, each if not NULL
  *
- * Integers are big-endian. Two rows with the same bytes are the same row. What the log's tree has for an entry is not
- * these bytes but `"mapledger event v1\n" || SHA-256(bytes)`: small, however large the event, and without its contents.
+ * Integers are big-endian. Two rows with the same bytes are the same row. The leaf of the log's tree is not these bytes
+ * but the entry `"mapledger event v1\n" || SHA-256(bytes)`: it is small for every event, and shows nothing of the
+ * event's contents.
  */
 export class CanonicalWriter {
   #buffer = Buffer.allocUnsafeSlow(INITIAL_BYTES);
@@ -68,13 +69,13 @@ export class CanonicalWriter {
     return Buffer.from(this.#sha256(row), "latin1");
   }
 
-  /** The log entry that stands for an event. */
+  /** An event's log entry: the leaf data of the log's tree. */
   entry(row: RowBytes): Buffer {
     this.#digest(row);
     return Buffer.from(this.#entry.subarray(1));
   }
 
-  /** RFC 6962's hash of that entry, SHA-256(0x00 || entry), written into a buffer. */
+  /** Writes RFC 6962's leaf hash of the event's entry, SHA-256(0x00 || entry), into `target` at offset `at`. */
   leafHash(row: RowBytes, target: Buffer, at: number): void {
     this.#digest(row);
     target.write(hash("sha256", this.#entry, "binary"), at, "latin1");
@@ -84,7 +85,7 @@ export class CanonicalWriter {
     this.#entry.write(this.#sha256(row), 1 + ENTRY_HEAD.length, "latin1");
   }
 
-  /** In latin1. */
+  /** SHA-256 of an event's canonical bytes, as a latin1 string. */
   #sha256(row: RowBytes): string {
     const length = this.#write(row);
     const digest = hash("sha256", this.#view(length), "binary");
@@ -92,7 +93,7 @@ export class CanonicalWriter {
     return digest;
   }
 
-  /** Answers how many bytes there are. */
+  /** Writes an event's canonical bytes into the buffer; returns their number. */
   #write(row: RowBytes): number {
     const [seq, time, session, caller, cmd, map, fd, key, value, flags, ret, errno, detail, attr, out] = row;
     this.#reserve(
@@ -144,7 +145,7 @@ export class CanonicalWriter {
   }
 }
 
-/** An event's columns as canonical bytes are written from. */
+/** A row's columns in the form that the canonical bytes are written from. */
 export function rowBytes(row: EventRow): RowBytes {
   const { seq, time_us, session, caller, cmd, map, fd, key, value, flags, ret, errno, detail, attr, out } = row;
   const text = (value: string | null): Buffer | null => (value === null ? null : Buffer.from(value));
@@ -167,7 +168,7 @@ export function rowBytes(row: EventRow): RowBytes {
   ];
 }
 
-/** Reads an event back from its canonical bytes; null where they are none. */
+/** Reads an event back from its canonical bytes; null if the bytes are not those of an event. */
 export function readCanonical(bytes: Buffer): EventRow | null {
   if (bytes.length < CALLER_AT + 4 || bytes[0] !== LAYOUT) return null;
   const present = bytes[1] as number;
@@ -215,17 +216,17 @@ export function readCanonical(bytes: Buffer): EventRow | null {
   }
 }
 
-/** The entry that stands for an event of these canonical bytes. */
+/** The log entry of the event that has these canonical bytes. */
 export function entryOf(canonical: Buffer): Buffer {
   return Buffer.concat([ENTRY_HEAD, hash("sha256", canonical, "buffer")]);
 }
 
-/** Most bytes that a column may take. */
+/** The most bytes that a column can take. A hex string takes half its length. */
 function most(bytes: ColumnBytes): number {
   return bytes === null ? 0 : bytes.length;
 }
 
-/** Two's complement in eight bytes. */
+/** Writes an integer in two's complement, eight bytes. */
 function writeInteger(buffer: Buffer, digits: Digits, at: number): void {
   if (typeof digits === "string") {
     buffer.writeBigInt64BE(BigInt(digits), at);
@@ -243,7 +244,7 @@ function writeInteger(buffer: Buffer, digits: Digits, at: number): void {
   buffer[at + 7] = low;
 }
 
-/** Length and bytes, or nothing for NULL; answers where they end. */
+/** Writes a column's length and bytes, nothing for NULL; returns the offset after them. */
 function writeBytes(buffer: Buffer, bytes: ColumnBytes, at: number): number {
   if (bytes === null) return at;
   const start = at + 4;

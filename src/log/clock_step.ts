@@ -2,12 +2,16 @@ import { SERVICE_CMD } from "../abi/service.ts";
 import type { ClockStepCommand } from "../syscall/command.ts";
 import { timeText } from "./event_json.ts";
 
-/** By how much a clock may be put back, microseconds, without an event that says so: until then events have the time of the one before. */
+/**
+ * The largest step back of the clock, in microseconds, that needs no CLOCK_STEP event. Until the clock has caught up,
+ * events get the time of the event before them.
+ */
 const UNTOLD_US = 10_000_000;
 
 /**
- * The time of what comes next, by the clock and by the last event; microseconds since the epoch. `step`: what the event before it
- * says, at the same time; null: times ascend.
+ * The time of the next event, in microseconds since the epoch: `nowUs`, but not before the last event's time. If the
+ * clock was put back by more than UNTOLD_US, `step` is the CLOCK_STEP command to log first, with the same time; null:
+ * none is needed.
  */
 export function nextTime(
   nowUs: number,

@@ -2,10 +2,10 @@ import { cmdName } from "../abi/service.ts";
 import type { Action, Origin } from "../syscall/command.ts";
 import { attrText, targetOf } from "./attr.ts";
 
-/** Ids from here on stand for what is yet to be made. */
+/** From this id on there are no maps: `MADE` of engine/atomic_requests.ts is the map that the same plan creates. */
 const ID_END = 0xffff_ffff;
 
-/** A command that has not been sent, in the words in which events tell of those that were. */
+/** The JSON of a command that has not been sent, with the same field names as the events of the API. */
 export function commandJson(command: Action & Omit<Origin, "timeUs">): object {
   const { key = null, value = null } = command as { key?: Buffer | null; value?: Buffer | null };
   const target = targetOf(command);

@@ -12,33 +12,40 @@ export interface Event {
   readonly outcome: Outcome;
 }
 
-/** An event as the log's columns hold it, in their order. Numbers are integers; flags has u64's 64 bits as an int64. */
+/**
+ * An event as the log's columns have it, in their order. Numbers are integers; `flags` has u64's 64 bits as an int64.
+ */
 export interface EventRow {
   readonly seq: number;
   readonly time_us: number;
   readonly session: number;
   readonly caller: string;
   readonly cmd: number;
-  /** The map that was meant, 0 where none was found. */
+  /** The id of the map that the command named; 0 if the command names no map, or none was found. */
   readonly map: number;
-  /** The descriptor that was named. One that was opened is in `ret`. */
+  /** The descriptor that the command named. A descriptor that it opened is in `ret`. */
   readonly fd: number | null;
-  /** The key given; of a batch that was answered, the keys: see keptAnswer. */
+  /** The key that the caller gave. Of an answered batch lookup: the keys answered, cut as `keptAnswer` says. */
   readonly key: Buffer | null;
-  /** The value given, or the value, next key, values or info answered, likewise. */
+  /**
+   * The value that the caller gave; or the value, next key, values or info that was answered, cut as `keptAnswer` says.
+   */
   readonly value: Buffer | null;
   readonly flags: bigint | number;
   readonly ret: number;
   readonly errno: number;
   /** The rule that chose the errno. */
   readonly detail: string | null;
-  /** JSON: what else the command said. */
+  /** JSON: the parts of the command that have no column. */
   readonly attr: string | null;
-  /** JSON: what else was answered. */
+  /** JSON: the parts of the outcome that have no column. */
   readonly out: string | null;
 }
 
-/** Commands whose `value` column is an answer; the room that a caller gave for one is not kept. */
+/**
+ * Commands whose `value` column has the answer, not the caller's output buffer. The size of that buffer is in `attr`
+ * (`value_room`) if the caller gave one.
+ */
 const ANSWERS_VALUE: ReadonlySet<number> = new Set([
   CMD.BPF_MAP_LOOKUP_ELEM,
   CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM,
@@ -49,23 +56,28 @@ const ANSWERS_VALUE: ReadonlySet<number> = new Set([
   CMD.MEMORY_READ,
 ]);
 
-/** Commands whose `key` column is an answer, likewise. */
+/** Commands whose `key` column has the answer; the size of the caller's output buffer is in `attr` (`key_room`). */
 const ANSWERS_KEY: ReadonlySet<number> = new Set([CMD.BPF_MAP_LOOKUP_BATCH, CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH]);
 
-/** What of a command is kept in `attr` beside its own text, as far as there is any; replays send it again. */
+/** Fields that `attr` has beside the command's own, each only if there is a value for it. Replays send them again. */
 interface Kept {
-  /** What an operator's reference was, where the map's id does not say it. */
+  /**
+   * The caller's reference to the map (a pin, a name, an id that was not found), if the `map` column does not say it.
+   */
   readonly map?: Target;
-  /** Bytes of room for an answer, where the caller gave less or more than it takes. */
+  /**
+   * The size in bytes of an output buffer that the caller gave itself; the service's own has the right size and is not
+   * kept.
+   */
   readonly key_room?: number;
   readonly value_room?: number;
-  /** The buffer of a BPF_OBJ_GET_INFO_BY_FD that was refused, in hex. One that was answered is in the answer. */
+  /** The caller's buffer of a refused BPF_OBJ_GET_INFO_BY_FD, in hex. An answered one is in the answer. */
   readonly info?: string;
-  /** A key or value was refused for its length, which bpf(2) itself does not see. */
+  /** A key or value was refused for its length. bpf(2) itself sees pointers only, and cannot refuse that. */
   readonly exact?: true;
 }
 
-/** A page of elements or of memory is not kept: it is the state at its seq. */
+/** Pages of elements and of memory are not kept in the log: the state as of their seq has them. */
 function isKept(cmd: number): boolean {
   return cmd !== CMD.MAP_ELEMENTS && cmd !== CMD.MEMORY_READ;
 }
@@ -94,7 +106,7 @@ export function eventRow({ seq, command, outcome: answered }: Event): EventRow {
   };
 }
 
-/** Reads an event back from its row. Throws, with its seq, where it is none that eventRow could have written. */
+/** Reads an event back from its row. Throws, naming the seq, if `eventRow` cannot have written the row. */
 export function rowEvent(row: EventRow): Event {
   try {
     return readRow(row);
@@ -132,8 +144,8 @@ function readRow(row: EventRow): Event {
 }
 
 /**
- * The event of a command on one element that has succeeded, as far as a replay needs it: who sent it and when, and what it
- * was answered, is left out.
+ * The event of a command on one element that succeeded, with no more than a replay needs: session, caller, time and
+ * answer are empty.
  */
 export function elementChange(
   seq: number,
@@ -162,7 +174,7 @@ function columnFlags(flags: bigint | undefined): bigint | number {
   return flags <= 0xffff_ffffn ? Number(flags) : BigInt.asIntN(64, flags);
 }
 
-/** The attr's text with what is kept beside it. */
+/** The `attr` column: the command's own text, with the fields of `kept` before it. */
 function columnAttr(command: Command, kept: Kept | null): string | null {
   const text = attrText(command);
   if (kept === null) return text;
@@ -170,7 +182,7 @@ function columnAttr(command: Command, kept: Kept | null): string | null {
   return text === null ? more : `${more.slice(0, -1)},${text.slice(1)}`;
 }
 
-/** null, which most commands have: everything is said in their columns. */
+/** The fields that `attr` has beside the command's own; null for most commands, whose columns say everything. */
 function keptOf(command: Command, target: Target | null, { map, errno, value }: Outcome): Kept | null {
   const given = command as { key?: Buffer | null; value?: Buffer | null; exact?: boolean };
   const byReference = target !== null && target.by !== "fd" && (target.by !== "id" || map === 0);

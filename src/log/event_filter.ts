@@ -1,32 +1,36 @@
 import type { EventRow } from "./event.ts";
 import { effectsIn, hasChanged, READS, touchedMaps } from "./event_subjects.ts";
 
-/** Which events: those that match every field given. */
+/** A filter of events: an event matches if it matches every field that is given. */
 export interface EventFilter {
-  /** The map that was meant, or that lost elements or its life by it. */
+  /** The map that the command named, or that lost elements or was freed by it. */
   readonly map?: number;
   readonly session?: number;
   readonly caller?: string;
   readonly cmd?: number;
-  /** 0: those that succeeded. */
+  /** 0: events that succeeded. */
   readonly errno?: number;
-  /** What the key begins with; of a batch, any of its keys; or of a key that was stored or evicted. */
+  /** The beginning of the key, of any key of a batch, or of a key that was stored or evicted. */
   readonly key?: Buffer;
   /**
-   * From this moment on, and up to that one; microseconds since the epoch, both included. That is behind the last event stamped before
-   * the one, and up to the last that is stamped at or before the other: a clock that was put back was ahead until then.
+   * A stretch of time in microseconds since the epoch, both ends included. It begins after the last event whose time is
+   * before `sinceUs`, and ends with the last event whose time is not after `untilUs`. So it may contain events of other
+   * times, if the clock was ahead and was put back.
    */
   readonly sinceUs?: number;
   readonly untilUs?: number;
-  /** Only commands that may have changed a map. */
+  /** Only commands that may change a map. */
   readonly changing?: boolean;
-  /** Only events that have changed a map, an element, a pin or a directory; false: only others. */
+  /** true: only events that changed a map, an element, a pin or a directory; false: only the others. */
   readonly changed?: boolean;
-  /** Only events that were refused; false: only those that succeeded. */
+  /** true: only events that were refused; false: only events that succeeded. */
   readonly failed?: boolean;
 }
 
-/** Whether an event matches all that can be told of it alone: everything but `key`, and its time, which others' may contradict. */
+/**
+ * Whether an event matches every field of the filter but `key`, `sinceUs` and `untilUs`: for those the event alone is
+ * not enough (a batch's key size, other events' times).
+ */
 export function matches(row: EventRow, filter: EventFilter): boolean {
   const { map, session, caller, cmd, errno, changed, failed } = filter;
   return (

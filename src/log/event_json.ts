@@ -6,8 +6,9 @@ const MS = 1000;
 const US = 1_000_000;
 
 /**
- * An event in the API's words: what GET /v1/events answers and an export holds a line of. `sessionPeer`: what its session says,
- * null if it says nothing; left out: nobody has looked.
+ * An event in the API's words, as GET /v1/events answers it and a line of an export has it. `sessionPeer`: the peer of
+ * an event that has none of its own, from its session; null: its session has none; left out: not looked up, and `peer`
+ * is left out too.
  */
 export function eventJson(row: EventRow, sessionPeer?: string | null): object {
   const { peer = sessionPeer, ...said } = row.attr === null ? {} : JSON.parse(row.attr);
@@ -32,7 +33,7 @@ export function eventJson(row: EventRow, sessionPeer?: string | null): object {
   };
 }
 
-/** RFC 3339 with microseconds. */
+/** RFC 3339 with microseconds: "2026-01-31T12:00:00.000001Z". */
 export function timeText(timeUs: number): string {
   const seconds = Math.floor(timeUs / US);
   const micros = String(timeUs - seconds * US).padStart(6, "0");

@@ -1,8 +1,10 @@
+/**
+ * The maps, keys and cells that an event is about beyond those that its command names: its effects have changed them.
+ */
+
 import { CMD } from "../abi/service.ts";
 import type { Out } from "../syscall/outcome.ts";
 import type { EventRow } from "./event.ts";
-
-/** What an event is about beside what its command names: maps and keys that its effects have touched. */
 
 const BATCHES: ReadonlySet<number> = new Set([
   CMD.BPF_MAP_LOOKUP_BATCH,
@@ -11,7 +13,7 @@ const BATCHES: ReadonlySet<number> = new Set([
   CMD.BPF_MAP_DELETE_BATCH,
 ]);
 
-/** Commands that change neither elements nor the life of a map. */
+/** Commands that change no element, and neither make nor free a map. */
 export const READS: ReadonlySet<number> = new Set([
   CMD.BPF_MAP_LOOKUP_ELEM,
   CMD.BPF_MAP_GET_NEXT_KEY,
@@ -25,10 +27,10 @@ export const READS: ReadonlySet<number> = new Set([
   CMD.MEMORY_READ,
 ]);
 
-/** Of these the ones that make descriptors and pins, which are cells of the state. */
+/** The commands of READS that make descriptors or pins, which are cells of the state. */
 const MAKE_CELLS: ReadonlySet<number> = new Set([CMD.BPF_MAP_GET_FD_BY_ID, CMD.BPF_OBJ_GET, CMD.BPF_OBJ_PIN]);
 
-/** Commands beside reads that change no cell, or only one that is there: their session's. */
+/** Other commands that add no cell: they change none, or only their session's, which exists already. */
 const ADD_NOTHING: ReadonlySet<number> = new Set([
   CMD.SESSION_RENEW,
   CMD.ACCESS_REFUSED,
@@ -38,18 +40,21 @@ const ADD_NOTHING: ReadonlySet<number> = new Set([
   CMD.ARCHIVE,
 ]);
 
-/** Whether a command adds no cell to the state, whatever comes of it. */
+/** Whether a command adds no cell to the state, with every outcome that it can have. */
 export function addsNoCells(cmd: number): boolean {
   return ADD_NOTHING.has(cmd) || (READS.has(cmd) && !MAKE_CELLS.has(cmd));
 }
 
-/** Commands that show the values that they take out. */
+/** Commands that answer the values that they delete. */
 export const TAKES: ReadonlySet<number> = new Set([
   CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM,
   CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH,
 ]);
 
-/** Commands that change a map, elements, pins or directories if they succeed, unless they say that they have not. */
+/**
+ * Commands that change maps, elements, pins or directories if they succeed. An outcome with `unchanged`, or a batch
+ * with count 0, has changed nothing.
+ */
 const CHANGES: ReadonlySet<number> = new Set([
   CMD.BPF_MAP_CREATE,
   CMD.BPF_MAP_UPDATE_ELEM,
@@ -66,7 +71,10 @@ const CHANGES: ReadonlySet<number> = new Set([
   CMD.MEMORY_WRITE,
 ]);
 
-/** Whether an event has changed a map, an element, a pin or a directory: by its command, or by what went with it. */
+/**
+ * Whether an event changed a map, an element, a pin or a directory, itself or by its effects (freed maps, evicted
+ * elements, elements deleted with their object).
+ */
 export function hasChanged({ cmd, errno }: Pick<EventRow, "cmd" | "errno">, effects: Out | null): boolean {
   const { freed = [], gone = [], evicted = [], taken, unchanged, count } = effects ?? {};
   if (freed.length > 0 || gone.length > 0 || evicted.length > 0) return true;
@@ -75,12 +83,12 @@ export function hasChanged({ cmd, errno }: Pick<EventRow, "cmd" | "errno">, effe
   return errno === 0 ? unchanged !== true : taken === true;
 }
 
-/** What `out` of a row may tell of effects; null: nothing, which is what most rows tell. */
+/** The outcome's `out`, which has the effects of an event; null for most events. */
 export function effectsIn({ out }: Pick<EventRow, "out">): Out | null {
   return out === null ? null : (JSON.parse(out) as Out);
 }
 
-/** The map that was meant, and those that lost elements or their life by it. */
+/** The map that the command named, and the maps that lost elements or were freed by it. */
 export function touchedMaps({ map }: Pick<EventRow, "map">, effects: Out | null): ReadonlySet<number> {
   const maps = new Set([map]);
   for (const id of effects?.freed ?? []) maps.add(id);
@@ -88,7 +96,7 @@ export function touchedMaps({ map }: Pick<EventRow, "map">, effects: Out | null)
   return maps;
 }
 
-/** Every map that an event tells of: those that it has touched, and the one that a restore was for. */
+/** Every map that an event names: those that it touched, and the map that it restores. */
 export function namedMaps(row: Pick<EventRow, "map" | "attr" | "out">): ReadonlySet<number> {
   const maps = new Set(touchedMaps(row, effectsIn(row)));
   maps.delete(0);
@@ -96,7 +104,11 @@ export function namedMaps(row: Pick<EventRow, "map" | "attr" | "out">): Readonly
   return typeof restored === "number" ? maps.add(restored) : maps;
 }
 
-/** The keys that were named, stored, or went: evicted, or with what they belonged to. `keySizeOf` takes those of a batch apart; undefined: it is not known. */
+/**
+ * The keys that the command named or stored, and those of elements that were evicted or were deleted with their object.
+ * `keySizeOf` gives the key size at which a batch's keys are cut apart; undefined if it is not known: then the batch's
+ * keys stay in one piece.
+ */
 export function touchedKeys(
   { cmd, map, key }: Pick<EventRow, "cmd" | "map" | "key">,
   effects: Out | null,

@@ -1,11 +1,12 @@
+/**
+ * The part of an answer that its event keeps. The state as of that seq has the rest; for commands that delete elements,
+ * the state before it. So a small request with a large answer costs the log no more than one with a small answer.
+ */
+
 import { hash } from "node:crypto";
 import { CMD } from "../abi/service.ts";
 import type { CutAnswer, Outcome } from "../syscall/outcome.ts";
 
-/**
- * How much of an answer its event keeps. The state at that seq has the rest; of commands that take elements out, the state
- * before it. So a small request whose answer is large costs the log no more than a small answer does.
- */
 export const ANSWER_BYTES = 4096;
 
 const BATCHES: ReadonlySet<number> = new Set([CMD.BPF_MAP_LOOKUP_BATCH, CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH]);
@@ -17,11 +18,11 @@ const READS: ReadonlySet<number> = new Set([
 ]);
 
 /**
- * An outcome as its event keeps it. An answer of more than ANSWER_BYTES in all is cut: of a batch, the first elements that
- * fit are kept, of a value or a key its beginning; `out.answer` has the length and SHA-256 of what was whole. The keys that
- * a batch took out are kept: they are what it has done.
+ * Cuts an outcome's answer to ANSWER_BYTES. Of a batch the first elements that fit are kept, of a single value or key
+ * its beginning; `out.answer` has length and SHA-256 of the whole. The keys that a LOOKUP_AND_DELETE_BATCH deleted are
+ * all kept: replays need them.
  *
- *     100 keys of 4 bytes, values of 100 bytes  ->  39 keys, 39 values, {"key": {"bytes": 400, ...}, "value": {"bytes": 10000, ...}}
+ *   100 keys of 4 bytes, values of 100 bytes -> 39 keys, 39 values, {"key": {"bytes": 400, ...}, "value": {"bytes": 10000, ...}}
  */
 export function keptAnswer(cmd: number, outcome: Outcome): Outcome {
   const { key, value, out } = outcome;

@@ -1,14 +1,17 @@
 import type { Command } from "../syscall/command.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 
-/** From here on what a refused command was given is cut: larger than that is no key and value that anybody is refused in earnest. */
+/**
+ * A refused command whose key and value have more bytes than this together is cut. Commands that callers send by
+ * mistake are smaller.
+ */
 const INPUT_BYTES = 1024 * 1024;
-/** What is kept of each. */
+/** The bytes that are kept of a cut key, and of a cut value. */
 const KEPT_BYTES = 4096;
 
 /**
- * A command as its event keeps it. Of one that was refused, and has done nothing, the beginning of a large key or value is kept, and `cut`
- * says how long it was: what is refused costs the log, and those who wait for it, no more than what is done.
+ * Cuts the key and value of a refused command that changed nothing and is larger than INPUT_BYTES; `cut` has their
+ * lengths. So refused commands cannot fill the log, or hold up others, more than commands that succeed.
  */
 export function keptInput(command: Command, { errno, out }: Outcome): Command {
   if (errno === 0 || (out?.count ?? 0) > 0 || !("value" in command)) return command;

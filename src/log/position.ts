@@ -3,29 +3,32 @@ import { HASH_BYTES } from "../tlog/merkle.ts";
 import { CanonicalWriter, type RowBytes, rowBytes } from "./canonical.ts";
 import type { EventRow } from "./event.ts";
 
-/** Which ledger a position is in: the facts `id` and `life`. */
+/** The ledger that a position is in: its facts `id` and `life`. */
 export interface Ledger {
   readonly id: string;
   readonly life: string;
 }
 
-/** A point in a log, and what it takes to know the log again. */
+/** A point in a log, with enough of the ledger to recognise it. */
 export interface Position {
-  /** Six bytes each in hex: see `ledgerKey`. */
+  /** Six bytes in hex, each: see `ledgerKey`. */
   readonly log: string;
   readonly life: string;
-  /** The event that it stands at; 0: in front of all. */
+  /** The seq of the event that the position is at; 0: before the first event. */
   readonly seq: number;
-  /** That event's mark; 0 in front of all. */
+  /** That event's mark (see `Marks`); 0 before the first event. */
   readonly mark: number;
-  /** The map whose watch it is of, or that a filter meant by a name or a pin; null: it is one in the log. */
+  /**
+   * The map whose watch the position is of, or that the stream's filter named by name or pin; null: the position is one
+   * in the log.
+   */
   readonly map: number | null;
   readonly place: Place;
 }
 
 /**
- * `at`: it names the event. `behind`: it stands between that event and the next one, which may not be there yet. `snapshot`: in
- * front of a snapshot's end. `changes`: behind so many changes that the event has made, with more to come.
+ * `at`: all of the event was sent. `behind`: between that event and the next one, which may not exist yet. `snapshot`:
+ * within the snapshot that a watch begins with. `changes`: that many changes of the event were sent, and more follow.
  */
 type Place = "at" | "behind" | "snapshot" | { readonly changes: number };
 
@@ -44,23 +47,23 @@ const CHECK_BYTES = 4;
 const TEXT = /^[A-Za-z0-9_-]{39,60}$/;
 
 /**
- * Writes positions of one ledger as texts: base64url of
+ * Writes the positions of one ledger as texts, base64url of
  *
- *      0 u8 0x10, and the place: 0 at an event, 1 behind one, 2 in a snapshot, 3 within an event; 8 more: it is of a map
- *      1 6 bytes of the log's id; 6 of SHA-256 of its life
- *     13 u48 seq
- *     19 u48 mark of that event
- *        u32 map, if it is of one
- *        u32 changes, within an event
- *        4 bytes of SHA-256 of all before them: a text that was cut or garbled is none
+ *   0 u8 0x10 + the place: 0 at an event, 1 after one, 2 in a snapshot, 3 within an event; + 8: of a map
+ *   1 6 bytes of the log's id; 6 of SHA-256 of its life
+ *  13 u48 seq
+ *  19 u48 mark of that event
+ *     u32 map, if it is of a map
+ *     u32 changes, if it is within an event
+ *     4 bytes of SHA-256 of all bytes before: a text that was cut or changed is refused
  *
- * Integers are big-endian. No text is all digits, so that none is taken for a seq.
+ * Integers are big-endian. No text consists of digits alone, so none can be taken for a seq.
  */
 export class PositionWriter {
   readonly #bytes: Buffer;
   readonly #map: number | null;
 
-  /** `map`: of whose watch, or by whose name or pin, the positions are told; null: they are of the log. */
+  /** `map`: the map whose watch the positions are of, or that the stream's filter named; null: they are of the log. */
   constructor(ledger: Ledger, map: number | null = null) {
     this.#map = map;
     this.#bytes = Buffer.alloc(CHANGES_AT + 4 + CHECK_BYTES);
@@ -69,12 +72,12 @@ export class PositionWriter {
     this.#bytes.write(life, LIFE_AT, "hex");
   }
 
-  /** Of an event: all of it has been told. */
+  /** All of the event was sent. */
   at(seq: number, mark: number): string {
     return this.#text(PLACES.at, seq, mark);
   }
 
-  /** Between an event and the one that comes next. */
+  /** Between an event and the next one. */
   behind(seq: number, mark: number): string {
     return this.#text(PLACES.behind, seq, mark);
   }
@@ -83,7 +86,7 @@ export class PositionWriter {
     return this.#text(PLACES.snapshot, seq, mark);
   }
 
-  /** So many changes of that event to the map have been told. */
+  /** The first `changes` changes of the event to the map were sent. */
   changes(seq: number, mark: number, changes: number): string {
     this.#bytes.writeUInt32BE(changes, CHANGES_AT);
     return this.#text(PLACES.changes, seq, mark);
@@ -101,7 +104,7 @@ export class PositionWriter {
   }
 }
 
-/** null: it is none, or not whole. */
+/** Reads a position; null if the text is not a whole one. */
 export function parsePosition(text: string): Position | null {
   const bytes = TEXT.test(text) ? checkedBytes(text) : null;
   if (bytes === null) return null;
@@ -109,7 +112,7 @@ export function parsePosition(text: string): Position | null {
   const place = kind & PLACE_BITS;
   const isOfMap = (kind & OF_MAP) !== 0;
   if ((kind & ~(PLACE_BITS | OF_MAP)) !== LAYOUT || bytes.length !== endOf(place, isOfMap)) return null;
-  // Within a snapshot or an event a watch alone stands.
+  // Only a watch of a map has positions within a snapshot or an event.
   if (!isOfMap && (place === PLACES.snapshot || place === PLACES.changes)) return null;
   return {
     log: bytes.toString("hex", LOG_AT, LIFE_AT),
@@ -132,7 +135,7 @@ function placeOf(place: number, bytes: Buffer): Place {
   return place === PLACES.behind ? "behind" : "at";
 }
 
-/** A place among a map's elements: behind the one with a key. */
+/** A place among a map's elements: after the element with this key. */
 export interface KeyPlace {
   readonly log: string;
   readonly life: string;
@@ -145,7 +148,9 @@ const KEY_MAP_AT = SEQ_AT;
 const KEY_AT = KEY_MAP_AT + 4;
 const BASE64URL = /^[A-Za-z0-9_-]+$/;
 
-/** base64url of u8 0x20, log and life as a position has them, u32 map, the key, and 4 bytes of SHA-256 of all that. */
+/**
+ * base64url of u8 0x20, log and life as a position has them, u32 map, the key, and 4 bytes of SHA-256 of all of these.
+ */
 export function keyPlaceText(ledger: Ledger, map: number, key: Buffer): string {
   const { log, life } = ledgerKey(ledger);
   const place = Buffer.alloc(4);
@@ -154,7 +159,7 @@ export function keyPlaceText(ledger: Ledger, map: number, key: Buffer): string {
   return Buffer.concat([bytes, Buffer.from(check(bytes), "hex")]).toString("base64url");
 }
 
-/** null: it is none, or not whole. */
+/** Reads a place among elements; null if the text is not a whole one. */
 export function parseKeyPlace(text: string): KeyPlace | null {
   const bytes = BASE64URL.test(text) ? checkedBytes(text) : null;
   if (bytes === null || bytes[0] !== KEY_LAYOUT || bytes.length < KEY_AT) return null;
@@ -166,7 +171,7 @@ export function parseKeyPlace(text: string): KeyPlace | null {
   };
 }
 
-/** What stands in a text in front of its check; null: that does not fit. */
+/** The bytes of a text before its checksum; null if the checksum is wrong. */
 function checkedBytes(text: string): Buffer | null {
   const bytes = Buffer.from(text, "base64url");
   if (bytes.length <= CHECK_BYTES || bytes.toString("base64url") !== text) return null;
@@ -179,8 +184,8 @@ function check(bytes: Buffer): string {
 }
 
 /**
- * What positions have of their ledger. Of the life a hash: the life itself is the key of the marks, and is told to nobody who may not see
- * every event.
+ * The parts of a ledger that positions have. The life is hashed: it is the key of the marks, and callers who may not
+ * see every event must not learn it.
  */
 export function ledgerKey({ id, life }: Ledger): Pick<Position, "log" | "life"> {
   return {
@@ -193,12 +198,13 @@ export function ledgerKey({ id, life }: Ledger): Pick<Position, "log" | "life"> 
 }
 
 /**
- * An event's mark: 48 bits of SHA-256(life || leaf hash), by which another event with its seq is told from it. Not of the leaf hash alone:
- * a position may stand at an event that its reader is not to see, and guesses at what that is could be checked.
+ * Computes marks. An event's mark is 48 bits of SHA-256(life || leaf hash); it tells the event from any other with its
+ * seq. The leaf hash alone would not do: a position may name an event that its reader may not see, and the reader could
+ * confirm a guess of its contents.
  */
 export class Marks {
   readonly #canonical = new CanonicalWriter();
-  /** The life, and behind it a leaf hash. */
+  /** The life's bytes, then 32 bytes for a leaf hash. */
   readonly #bytes: Buffer;
   readonly #leafAt: number;
 

@@ -1,15 +1,17 @@
+/**
+ * Rows that have crossed threads: structured clone turns their Buffers into Uint8Arrays, which these functions turn
+ * back.
+ */
+
 import type { RowBytes } from "./canonical.ts";
 import type { EventRow } from "./event.ts";
 import type { EventFilter } from "./event_filter.ts";
-
-// What has crossed threads: Buffers cross as plain byte arrays.
 
 export function withBuffers<Row extends EventRow>(row: Row): Row {
   const { key, value } = row;
   return { ...row, key: key === null ? null : asBuffer(key), value: value === null ? null : asBuffer(value) };
 }
 
-/** The same of a row's columns. */
 export function columnsWithBuffers(row: RowBytes): RowBytes {
   return row.map((column) => (column instanceof Uint8Array ? asBuffer(column) : column)) as unknown as RowBytes;
 }
@@ -18,7 +20,7 @@ export function filterWithBuffer(filter: EventFilter): EventFilter {
   return filter.key === undefined ? filter : { ...filter, key: asBuffer(filter.key) };
 }
 
-/** The same bytes as a Buffer: structured clone makes a Uint8Array of one. */
+/** A Buffer over the same memory. */
 export function asBuffer({ buffer, byteOffset, byteLength }: Uint8Array): Buffer {
   return Buffer.from(buffer, byteOffset, byteLength);
 }

@@ -1,17 +1,17 @@
+/** Proofs that an event is in the log: https://c2sp.org/tlog-proof, with the event's canonical bytes as extra data. */
+
 import { HASH_BYTES, leafHash, provesInclusion } from "../tlog/merkle.ts";
 import { type Checkpoint, noteParts, openNote, readBase64, readCheckpoint, type Verifier } from "../tlog/note.ts";
 import { entryOf, readCanonical } from "./canonical.ts";
 import type { EventRow } from "./event.ts";
 
-/** Proofs that an event is in the log: https://c2sp.org/tlog-proof, with its canonical bytes as the extra data. */
-
 const FIRST_LINE = "c2sp.org/tlog-proof@v1";
-/** A tree of 2^53 leaves is as high. */
+/** The longest inclusion proof: that of a tree with 2^53 leaves. */
 const HASHES_MAX = 53;
 
 export interface Proof {
   readonly canonical: Buffer;
-  /** Of the event among all, from 0: its seq less 1. */
+  /** The event's index in the tree, from 0: its seq - 1. */
   readonly index: number;
   readonly hashes: readonly Buffer[];
   /** The signed note. */
@@ -29,8 +29,9 @@ export interface Proven {
 }
 
 /**
- * What a proof proves to those who trust the key (null: nobody's), or why it proves nothing. `fault`: what else there is against its
- * checkpoint's note; null: nothing.
+ * The event and checkpoint that a proof proves, or `wrong`: why it proves nothing. `verifier` null: signatures are not
+ * checked. `fault`: a further check of the checkpoint's note by the caller; it returns the reason to refuse the note,
+ * or null.
  */
 export function readProof(
   text: string,
@@ -45,14 +46,14 @@ export function readProof(
   const wrong = fault(proof.checkpoint);
   if (wrong !== null) return { wrong: `its checkpoint: ${wrong}` };
   const checkpoint = readCheckpoint(note.text);
-  if (checkpoint === null) return { wrong: "its checkpoint: the note that is signed is no checkpoint" };
+  if (checkpoint === null) return { wrong: "its checkpoint: the signed note is not a checkpoint" };
   if (verifier !== null && checkpoint.origin !== verifier.name)
     return { wrong: `its checkpoint is of ${checkpoint.origin}, the key of ${verifier.name}` };
   const event = readCanonical(canonical);
   if (event === null) return { wrong: "its extra data are not the canonical bytes of an event" };
-  if (event.seq !== index + 1) return { wrong: `it is for index ${index}, its event has seq ${event.seq}` };
+  if (event.seq !== index + 1) return { wrong: `the proof is for index ${index}, its event has seq ${event.seq}` };
   if (!provesInclusion(leafHash(entryOf(canonical)), index, checkpoint.size, hashes, checkpoint.root))
-    return { wrong: `event ${event.seq} as it stands there is not in the tree of size ${checkpoint.size}` };
+    return { wrong: `event ${event.seq} with these contents is not in the tree of size ${checkpoint.size}` };
   return { event, checkpoint };
 }
 
@@ -61,11 +62,11 @@ function parse(text: string): Proof | { readonly wrong: string } {
   const [first, extra = "", indexLine = "", ...rest] = text.slice(0, Math.max(end, 0)).split("\n");
   if (end === -1 || first !== FIRST_LINE) return { wrong: `it does not begin with ${FIRST_LINE}` };
   const canonical = extra.startsWith("extra ") ? readBase64(extra.slice("extra ".length)) : null;
-  if (canonical === null) return { wrong: "its second line is to be extra and base64" };
+  if (canonical === null) return { wrong: "its second line must be `extra` and base64" };
   const [, index] = /^index (0|[1-9]\d{0,15})$/.exec(indexLine) ?? [];
-  if (index === undefined) return { wrong: "its third line is to be index and a number" };
+  if (index === undefined) return { wrong: "its third line must be `index` and a number" };
   const hashes = rest.map(readBase64);
   if (rest.length > HASHES_MAX || !hashes.every((hash) => hash?.length === HASH_BYTES))
-    return { wrong: "the lines of its inclusion proof are to be hashes in base64" };
+    return { wrong: "the lines of its inclusion proof must be hashes in base64" };
   return { canonical, index: Number(index), hashes: hashes as Buffer[], checkpoint: text.slice(end + 2) };
 }

@@ -1,18 +1,20 @@
+/** The request that a log sends to its witnesses: `add-checkpoint` of https://c2sp.org/tlog-witness. */
+
 import { HASH_BYTES } from "./merkle.ts";
 import { readBase64, readSize } from "./note.ts";
 
-/** What a log sends to its witnesses: `add-checkpoint` of https://c2sp.org/tlog-witness. */
-
-/** The content type of a tree's size, which a witness answers to one that begins elsewhere. */
+/**
+ * The content type of a tree's size: a witness answers it with 409 if `old` is not the size that it has cosigned last.
+ */
 export const SIZE_TYPE = "text/x.tlog.size";
 const HASHES_MAX = 63;
 
 export interface AddCheckpoint {
-  /** The size from which the proof leads on. */
+  /** The size of the tree that the witness has cosigned last; 0 if it has cosigned none. */
   readonly old: number;
-  /** RFC 6962's consistency proof from there. */
+  /** RFC 6962's consistency proof from `old` to the checkpoint's size. */
   readonly proof: readonly Buffer[];
-  /** The signed checkpoint. */
+  /** The signed checkpoint, with its signature lines. */
   readonly note: string;
 }
 
@@ -20,7 +22,7 @@ export function addCheckpointBody({ old, proof, note }: AddCheckpoint): string {
   return `${[`old ${old}`, ...proof.map((hash) => hash.toString("base64"))].join("\n")}\n\n${note}`;
 }
 
-/** null: it is no such body. */
+/** Reads the body of an add-checkpoint request; null if the text is not one. */
 export function readAddCheckpoint(text: string): AddCheckpoint | null {
   const end = text.indexOf("\n\n");
   if (end === -1) return null;
@@ -31,7 +33,7 @@ export function readAddCheckpoint(text: string): AddCheckpoint | null {
   return { old, proof: proof as Buffer[], note: text.slice(end + 2) };
 }
 
-/** The size that a witness answers; null: the text is none. */
+/** Reads the tree size in the body of a witness' 409; null if the text is not one line with a size. */
 export function readSizeBody(text: string): number | null {
   return text.endsWith("\n") ? readSize(text.slice(0, -1)) : null;
 }

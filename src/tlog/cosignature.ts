@@ -1,14 +1,16 @@
+/** Witnesses' cosignatures of checkpoints, with Ed25519 or ML-DSA-44 keys: https://c2sp.org/tlog-cosignature. */
+
 import { createPublicKey, hash, type KeyObject, sign, verify } from "node:crypto";
 import { type Checkpoint, isKeyName, noteParts, readBase64, readCheckpoint, signatureLine } from "./note.ts";
 
-/** Witnesses' cosignatures of checkpoints, of both types: https://c2sp.org/tlog-cosignature. */
-
 const ID_BYTES = 4;
 const TIME_BYTES = 8;
-/** A name, or an origin, that an ML-DSA-44 cosignature can be of: its length is a byte. */
+/** The longest name or origin that an ML-DSA-44 cosignature can sign: its message has one byte for each length. */
 const OPAQUE_BYTES_MAX = 255;
 
-/** What each type of signature is made with, by its number. */
+/**
+ * The algorithm and the sizes of each signature type, by the type's number. `spki`: the DER bytes before the raw key.
+ */
 const TYPES = {
   4: { name: "ed25519", keyBytes: 32, signatureBytes: 64, spki: "302a300506032b6570032100" },
   6: {
@@ -21,10 +23,10 @@ const TYPES = {
 
 type Type = keyof typeof TYPES;
 
-/** What node:crypto calls the algorithms. */
+/** node:crypto's names of the algorithms that a witness may sign with. */
 export const COSIGNING = [TYPES[4].name, TYPES[6].name] as const;
 
-/** Who cosigns, as those who verify know it. */
+/** A witness' public key, as verifiers know it. */
 export interface WitnessKey {
   readonly name: string;
   readonly vkey: string;
@@ -37,19 +39,23 @@ export interface WitnessSigner extends WitnessKey {
   readonly privateKey: KeyObject;
 }
 
-/** A cosignature that holds. */
+/** A cosignature that has been verified. */
 export interface Cosignature {
   readonly witness: WitnessKey;
   /** Seconds since the epoch. */
   readonly time: bigint;
-  /** The id of the key, the time and the signature, as a note's line has them. */
+  /** Key id (4 bytes), time (8) and signature: the bytes that the note's line has in base64. */
   readonly bytes: Buffer;
 }
 
-/** Signs with an Ed25519 or an ML-DSA-44 key, which signs nothing else. Throws where the key is another one. */
+/**
+ * A signer with an Ed25519 or ML-DSA-44 key. Throws if the key is of another type. A key used here must sign nothing
+ * else.
+ */
 export function witnessSigner(name: string, privateKey: KeyObject): WitnessSigner {
   const type = Object.entries(TYPES).find(([, { name: algorithm }]) => algorithm === privateKey.asymmetricKeyType)?.[0];
-  if (type === undefined) throw new Error(`no cosignature is made with a key of type ${privateKey.asymmetricKeyType}`);
+  if (type === undefined)
+    throw new Error(`a key of type ${privateKey.asymmetricKeyType} cannot cosign: Ed25519 or ML-DSA-44 required`);
   const { keyBytes } = TYPES[Number(type) as Type];
   const spki = createPublicKey(privateKey).export({ type: "spki", format: "der" });
   const typed = Buffer.concat([Buffer.from([Number(type)]), spki.subarray(-keyBytes)]);
@@ -57,7 +63,7 @@ export function witnessSigner(name: string, privateKey: KeyObject): WitnessSigne
   return { ...(readWitnessKey(vkey) as WitnessKey), privateKey };
 }
 
-/** The line that a witness adds to a note of that text at a time, in seconds since the epoch. */
+/** The signature line that a witness adds to the note of `text`. `time`: seconds since the epoch. */
 export function cosign(text: string, checkpoint: Checkpoint, signer: WitnessSigner, time: bigint): string {
   const message = cosignedMessage(text, checkpoint, signer, time);
   const stamp = Buffer.alloc(TIME_BYTES);
@@ -65,12 +71,12 @@ export function cosign(text: string, checkpoint: Checkpoint, signer: WitnessSign
   return signatureLine(signer.name, Buffer.concat([signer.id, stamp, sign(null, message, signer.privateKey)]));
 }
 
-/** Whether witnesses can cosign a log's checkpoints. */
+/** Whether a log's origin is short enough for witnesses to cosign its checkpoints. */
 export function canBeCosigned(origin: string): boolean {
   return Buffer.byteLength(origin) <= OPAQUE_BYTES_MAX;
 }
 
-/** Reads a witness' verifier key; null: the text is none of either type. */
+/** Reads a witness' verifier key; null if the text is not one of an Ed25519 or ML-DSA-44 key. */
 export function readWitnessKey(text: string): WitnessKey | null {
   const [, name = "", id, base64 = ""] = /^([^+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/=]+)$/.exec(text) ?? [];
   const typed = readBase64(base64);
@@ -88,7 +94,7 @@ function keyId(name: string, typed: Buffer): Buffer {
   return hash("sha256", Buffer.concat([Buffer.from(`${name}\n`), typed]), "buffer").subarray(0, ID_BYTES);
 }
 
-/** What a witness has signed of a checkpoint at a time, in seconds since the epoch. */
+/** The bytes that a witness signs for a checkpoint. `time`: seconds since the epoch. */
 export function cosignedMessage(
   text: string,
   checkpoint: Checkpoint,
@@ -112,7 +118,7 @@ export function cosignedMessage(
   ]);
 }
 
-/** A note's cosignatures by these witnesses, of each key one; one that does not hold counts for nothing. */
+/** The verified cosignatures in a note, at most one for each of the witnesses' keys; others are ignored. */
 export function cosignaturesIn(note: string, witnesses: readonly WitnessKey[]): Cosignature[] {
   const parts = noteParts(note);
   const checkpoint = "wrong" in parts ? null : readCheckpoint(parts.text);
@@ -127,12 +133,12 @@ export function cosignaturesIn(note: string, witnesses: readonly WitnessKey[]): 
   });
 }
 
-/** How many of the witnesses have cosigned: one that has several keys is one. */
+/** The number of witnesses that have cosigned; a witness with several keys counts once. */
 export function countWitnesses(witnesses: Iterable<Pick<WitnessKey, "name">>): number {
   return new Set(Array.from(witnesses, ({ name }) => name)).size;
 }
 
-/** When a cosignature was made; null: it does not hold. */
+/** The time of a cosignature in seconds since the epoch; null if it does not verify. */
 function heldTime(bytes: Buffer, text: string, checkpoint: Checkpoint, witness: WitnessKey): bigint | null {
   if (bytes.length !== TIME_BYTES + TYPES[witness.type].signatureBytes || !canBeCosigned(checkpoint.origin))
     return null;
@@ -142,7 +148,7 @@ function heldTime(bytes: Buffer, text: string, checkpoint: Checkpoint, witness: 
   return verify(null, message, witness.key, bytes.subarray(TIME_BYTES)) ? time : null;
 }
 
-/** A text with its length before it, in a byte. */
+/** The text's UTF-8 bytes after one byte with their number. */
 function opaque(text: string): Buffer {
   const bytes = Buffer.from(text);
   return Buffer.concat([Buffer.from([bytes.length]), bytes]);

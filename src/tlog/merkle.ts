@@ -1,6 +1,8 @@
-import { hash } from "node:crypto";
+/**
+ * RFC 6962's Merkle trees over SHA-256. Sizes and indices may pass 2^32, so none of them goes through bit operators.
+ */
 
-/** RFC 6962's Merkle trees over SHA-256. Sizes and indices are numbers, and may pass 2^32. */
+import { hash } from "node:crypto";
 
 export const HASH_BYTES = 32;
 
@@ -23,7 +25,7 @@ export function nodeHash(left: Buffer, right: Buffer): Buffer {
   return node;
 }
 
-/** The root over so many hashes that lie end to end, a power of two of them. */
+/** The root of a full tree. `hashes`: its leaves' hashes end to end; their number is a power of two. */
 export function fullRoot(hashes: Buffer): Buffer {
   const nodes = Buffer.from(hashes);
   for (let count = hashes.length / HASH_BYTES; count > 1; count /= 2)
@@ -34,7 +36,7 @@ export function fullRoot(hashes: Buffer): Buffer {
   return Buffer.from(nodes.subarray(0, HASH_BYTES));
 }
 
-/** The root of the full subtree over the 2^height leaves from `start` on, which is a multiple of as many. */
+/** The root of the full subtree over the 2^height leaves that begin at `start`, a multiple of 2^height. */
 export type Subtrees = (start: number, height: number) => Buffer;
 
 /** The root of the tree of the first `size` leaves. */
@@ -79,7 +81,7 @@ export function consistencyProof(old: number, size: number, subtrees: Subtrees):
   return proof;
 }
 
-/** Whether a proof leads from a leaf's hash to the root of a tree. */
+/** Whether an inclusion proof leads from a leaf's hash to the tree's root. */
 export function provesInclusion(
   leaf: Buffer,
   index: number,
@@ -103,7 +105,7 @@ export function provesInclusion(
   return last === 0 && node.equals(root);
 }
 
-/** Whether a proof shows that a tree begins with all the leaves of a smaller one. */
+/** Whether a consistency proof shows that the tree `now` begins with all leaves of the tree `old`. */
 export function provesConsistency(
   old: { readonly size: number; readonly root: Buffer },
   now: { readonly size: number; readonly root: Buffer },
@@ -132,10 +134,12 @@ export function provesConsistency(
   return last === 0 && oldRoot.equals(old.root) && nowRoot.equals(now.root);
 }
 
-/** The root over the leaves from `from` (included) to `to` (excluded), as they lie in a tree that ends at `to`. */
+/**
+ * The root over the leaves from `from` (included) to `to` (excluded), for a range that RFC 6962's split can produce.
+ */
 function rangeRoot(from: number, to: number, subtrees: Subtrees): Buffer {
   let root: Buffer | null = null;
-  // Full subtrees from the right, each as large as the number of leaves before it allows.
+  // Full subtrees from right to left, one for each bit that is set in the number of leaves.
   for (let [end, count, height] = [to, to - from, 0]; count > 0; height++) {
     if (count % 2 === 1) {
       end -= 2 ** height;
@@ -147,7 +151,7 @@ function rangeRoot(from: number, to: number, subtrees: Subtrees): Buffer {
   return root as Buffer;
 }
 
-/** The largest power of two below. */
+/** The largest power of two below `count`: 5 -> 4, 4 -> 2. */
 function split(count: number): number {
   let power = 1;
   while (power * 2 < count) power *= 2;

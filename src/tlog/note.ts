@@ -1,20 +1,20 @@
-import { createPublicKey, hash, type KeyObject, sign, verify } from "node:crypto";
-
 /** Signed notes with Ed25519 keys: https://c2sp.org/signed-note. */
+
+import { createPublicKey, hash, type KeyObject, sign, verify } from "node:crypto";
 
 const ED25519 = 1;
 const KEY_BYTES = 32;
 const SIGNATURE_BYTES = 64;
 const ID_BYTES = 4;
-/** A note has no more signatures than these; witnesses may have added theirs. */
+/** The most signature lines that are read from a note: the log's, and those that witnesses have added. */
 const SIGNATURES_MAX = 100;
 
-/** Who signs, and how the signatures are known. */
+/** A key that verifies notes, with the name and id by which a signature line refers to it. */
 export interface Verifier {
   readonly name: string;
   readonly id: Buffer;
   readonly key: KeyObject;
-  /** `name+id+key`, as it is given to those who verify. */
+  /** The key's text form, `name+id+key`, as verifiers are given it. */
   readonly vkey: string;
 }
 
@@ -22,7 +22,7 @@ export interface Signer extends Verifier {
   readonly privateKey: KeyObject;
 }
 
-/** A key's name: no spaces, no plus sign, not empty. */
+/** Whether a text can name a key: not empty, without spaces, plus signs and control characters. */
 export function isKeyName(name: string): boolean {
   return name !== "" && !/[\s+\p{Cc}]/u.test(name);
 }
@@ -38,7 +38,7 @@ export function signerOf(name: string, privateKey: KeyObject): Signer {
   return { ...verifierOf(name, createPublicKey(privateKey)), privateKey };
 }
 
-/** Reads a verifier key; null where the text is none of an Ed25519 key. */
+/** Reads a verifier key; null if the text is not one of an Ed25519 key. */
 export function readVkey(text: string): Verifier | null {
   const [, name = "", id, key = ""] = /^([^+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/=]+)$/.exec(text) ?? [];
   const typed = readBase64(key);
@@ -48,12 +48,14 @@ export function readVkey(text: string): Verifier | null {
   return verifier.id.toString("hex") === id ? verifier : null;
 }
 
-/** What a verifier key has behind its name and id: the same if a log gets another name. */
+/**
+ * The last part of a verifier key: type and public key. A log that is renamed keeps it. "log+1a2b3c4d+AbCd" -> "AbCd"
+ */
 export function publicKeyOf(vkey: string): string {
   return vkey.split("+").slice(2).join("+");
 }
 
-/** Signs a text, which ends in a newline: a line for each signer. */
+/** Signs a text that ends in a newline; each signer adds one signature line. */
 export function signNote(text: string, ...signers: readonly Signer[]): string {
   const lines = signers.map(({ name, id, privateKey }) =>
     signatureLine(name, Buffer.concat([id, sign(null, Buffer.from(text), privateKey)])),
@@ -61,34 +63,37 @@ export function signNote(text: string, ...signers: readonly Signer[]): string {
   return `${text}\n${lines.join("")}`;
 }
 
-/** A note's line of a signature, which has the key's id before it. */
+/** The signature line of a note. `signature`: the key's id (4 bytes) and the signature. */
 export function signatureLine(name: string, signature: Buffer): string {
   return `\u2014 ${name} ${signature.toString("base64")}\n`;
 }
 
-/** A note's text and its signatures, each with the key's id before it, or why it is no signed note. */
+/**
+ * Splits a note into its text and its signatures (key id and signature bytes), unverified; `wrong`: why it is no signed
+ * note.
+ */
 export function noteParts(
   note: string,
 ):
   | { readonly text: string; readonly signatures: readonly { readonly name: string; readonly signature: Buffer }[] }
   | { readonly wrong: string } {
   const end = note.lastIndexOf("\n\n");
-  if (end === -1 || !note.endsWith("\n")) return { wrong: "it is no signed note" };
+  if (end === -1 || !note.endsWith("\n")) return { wrong: "not a signed note" };
   const text = note.slice(0, end + 1);
   const lines = note.slice(end + 2, -1).split("\n");
-  if (lines.length > SIGNATURES_MAX) return { wrong: `it has more than ${SIGNATURES_MAX} signatures` };
+  if (lines.length > SIGNATURES_MAX) return { wrong: `more than ${SIGNATURES_MAX} signatures` };
   const signatures: { name: string; signature: Buffer }[] = [];
   for (const line of lines) {
     const [, name, base64 = ""] = /^\u2014 ([^ ]+) ([^ ]+)$/.exec(line) ?? [];
     const signature = readBase64(base64);
     if (name === undefined || signature === null || signature.length <= ID_BYTES)
-      return { wrong: `"${line.slice(0, 80)}" is no signature` };
+      return { wrong: `not a signature line: "${line.slice(0, 80)}"` };
     signatures.push({ name, signature });
   }
   return { text, signatures };
 }
 
-/** The text of a note that the key has signed, or why it is not to be believed. */
+/** The note's text if the key has signed it; `wrong`: why it cannot be trusted. */
 export function openNote(note: string, verifier: Verifier): { readonly text: string } | { readonly wrong: string } {
   const parts = noteParts(note);
   if ("wrong" in parts) return parts;
@@ -101,10 +106,10 @@ export function openNote(note: string, verifier: Verifier): { readonly text: str
       return { wrong: `the signature of ${name} does not hold` };
     signed = true;
   }
-  return signed ? { text } : { wrong: `it is not signed by ${verifier.vkey}` };
+  return signed ? { text } : { wrong: `not signed by ${verifier.vkey}` };
 }
 
-/** A tree's head, https://c2sp.org/tlog-checkpoint. */
+/** The head of a tree: https://c2sp.org/tlog-checkpoint. */
 export interface Checkpoint {
   readonly origin: string;
   readonly size: number;
@@ -115,7 +120,7 @@ export function checkpointText({ origin, size, root }: Checkpoint): string {
   return `${origin}\n${size}\n${root.toString("base64")}\n`;
 }
 
-/** Reads a checkpoint's text; null where it is none. What lines it has beyond the third say nothing here. */
+/** Reads a checkpoint's text; null if it is not one. Extension lines, from the fourth on, are ignored. */
 export function readCheckpoint(text: string): Checkpoint | null {
   const [origin = "", size = "", base64 = ""] = text.split("\n");
   const root = readBase64(base64);
@@ -124,18 +129,18 @@ export function readCheckpoint(text: string): Checkpoint | null {
   return { origin, size: number, root };
 }
 
-/** A tree's size, as it is written; null: it is none that can be counted exactly. */
+/** Reads a tree's size in decimal digits; null if the text is not one, or the size is above 2^53 - 1. */
 export function readSize(text: string): number | null {
   return /^(0|[1-9]\d{0,15})$/.test(text) && Number.isSafeInteger(Number(text)) ? Number(text) : null;
 }
 
-/** What a note says whose signatures nobody has looked at; null: it is no checkpoint. */
+/** The checkpoint in a note whose signatures are not verified; null if its text is not one. */
 export function notedCheckpoint(note: string): Checkpoint | null {
   const end = note.lastIndexOf("\n\n");
   return end === -1 ? null : readCheckpoint(note.slice(0, end + 1));
 }
 
-/** null: it is no base64 of RFC 4648, section 4, written as it is to be. */
+/** Reads base64 of RFC 4648, section 4, with padding; null if the text is not its only spelling. */
 export function readBase64(text: string): Buffer | null {
   const bytes = Buffer.from(text, "base64");
   return bytes.toString("base64") === text ? bytes : null;

@@ -1,20 +1,23 @@
-import { EMPTY_ROOT, fullRoot, HASH_BYTES, nodeHash, type Subtrees } from "./merkle.ts";
+/** The tiles of a tree, of height 8: https://c2sp.org/tlog-tiles. */
 
-/** A tree in tiles of height 8, as https://c2sp.org/tlog-tiles has them. */
+import { EMPTY_ROOT, fullRoot, HASH_BYTES, nodeHash, type Subtrees } from "./merkle.ts";
 
 const TILE_HEIGHT = 8;
 export const TILE_HASHES = 2 ** TILE_HEIGHT;
 export const TILE_BYTES = TILE_HASHES * HASH_BYTES;
 const LEVEL_MAX = 63;
 
-/** A tile, or the entries whose hashes are one of level 0. Its first `width` hashes or entries: 256, unless it is partial. */
+/**
+ * The name of a tile, or of the bundle of entries whose hashes are a tile of level 0. `width`: 256, or less if it is
+ * partial.
+ */
 export interface TileName {
   readonly level: number | "entries";
   readonly index: number;
   readonly width: number;
 }
 
-/** What stands behind /tile/: "0/x001/x234/067.p/12". */
+/** The path below /tile/: level 0, index 1234067, width 12 -> "0/x001/x234/067.p/12". */
 export function tilePath({ level, index, width }: TileName): string {
   const groups = String(index)
     .padStart(Math.ceil(String(index).length / 3) * 3, "0")
@@ -25,7 +28,7 @@ export function tilePath({ level, index, width }: TileName): string {
 
 const PATH = /^(\d{1,2}|entries)\/((?:x\d{3}\/){0,4}\d{3})(?:\.p\/([1-9]\d{0,2}))?$/;
 
-/** Reads a path; null where it is none, or not written as tlog-tiles has it. */
+/** Reads a path below /tile/; null if it is not one, or not spelt as `tilePath` spells it. */
 export function readTilePath(path: string): TileName | null {
   const [, level = "", groups = "", width] = PATH.exec(path) ?? [];
   const name: TileName = {
@@ -36,10 +39,10 @@ export function readTilePath(path: string): TileName | null {
   return tilePath(name) === path && (level === "entries" || Number(level) <= LEVEL_MAX) ? name : null;
 }
 
-/** Hashes of a tile, as many as there are; a tile that is not there is asked for by nobody. */
+/** Reads the hashes that a tile has, end to end. Callers ask only for tiles that the tree has. */
 export type Tiles = (level: number, index: number) => Buffer;
 
-/** Subtrees of any height, out of tiles. */
+/** Finds the root of a full subtree of any height in the tree's tiles. */
 export function subtreesOf(tiles: Tiles): Subtrees {
   return (start, height) => {
     const level = Math.floor(height / TILE_HEIGHT);
@@ -51,19 +54,20 @@ export function subtreesOf(tiles: Tiles): Subtrees {
   };
 }
 
-/** Told of every tile that has become full. Its bytes are the edge's own: they are written over. */
+/** Called for every tile that has become full. `hashes` is memory that the edge reuses: copy it to keep it. */
 export type OnFull = (level: number, index: number, hashes: Buffer) => void;
 
 /**
- * The right edge of a tree: of each level the tile that is not full yet. Leaves are appended to it, and tiles that become
- * full are handed on. A tree of 70,000 leaves has at its edge 112 hashes of level 0, 17 of level 1 and one of level 2.
+ * The right edge of a tree: the one tile of each level that is not full yet. Leaves are appended to it; tiles that
+ * become full are passed to `onFull`. Example: at the edge of a tree of 70,000 leaves are 112 hashes of level 0, 17 of
+ * level 1 and 1 of level 2.
  */
 export class Edge {
   readonly #onFull: OnFull;
   readonly #levels: Buffer[] = [Buffer.allocUnsafeSlow(TILE_BYTES)];
   #size: number;
 
-  /** Of a tree that has `size` leaves already. */
+  /** The edge of a tree that has `size` leaves already; `tiles` reads its partial tiles. */
   constructor(size: number, tiles: Tiles, onFull: OnFull) {
     this.#size = size;
     this.#onFull = onFull;
@@ -77,7 +81,7 @@ export class Edge {
     return this.#size;
   }
 
-  /** Appends a leaf: `write` puts its hash where it is told to. */
+  /** Appends a leaf: `write` puts the leaf's hash (32 bytes) into `target` at offset `at`. */
   append(write: (target: Buffer, at: number) => void): void {
     write(this.#levels[0] as Buffer, (this.#size % TILE_HASHES) * HASH_BYTES);
     this.#size++;
@@ -89,7 +93,7 @@ export class Edge {
     }
   }
 
-  /** The tiles that are not full, with the hashes that they have. Their bytes are the edge's own. */
+  /** The partial tiles with their hashes, as views of memory that the edge reuses. */
   *partial(): Iterable<{ readonly level: number; readonly index: number; readonly hashes: Buffer }> {
     for (let level = 0, count = this.#size; count > 0; level++, count = Math.floor(count / TILE_HASHES)) {
       const hashes = this.#level(level).subarray(0, (count % TILE_HASHES) * HASH_BYTES);
@@ -97,7 +101,6 @@ export class Edge {
     }
   }
 
-  /** The root of the tree. */
   root(): Buffer {
     let root: Buffer | null = null;
     for (const { hashes } of this.partial()) {

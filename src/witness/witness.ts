@@ -136,7 +136,7 @@ function logSignatures(
     const opened = openNote(note, key);
     if ("wrong" in opened) return { lines: null, wrong: opened.wrong };
   }
-  if (known.length === 0) return { lines: null, wrong: "it is not signed by a key of the log that is known here" };
+  if (known.length === 0) return { lines: null, wrong: "not signed by a key of the log that is known here" };
   return { lines: known.map(({ name, signature }) => signatureLine(name, signature)).join(""), wrong: "" };
 }
 

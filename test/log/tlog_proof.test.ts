@@ -63,21 +63,21 @@ test("readProof says why a proof proves nothing", async (t) => {
   const forged = Buffer.from(canonical[2] as Buffer);
   forged[forged.length - 1] = 99;
   const rows: readonly [text: string, wrong: RegExp][] = [
-    [proof(2, { canonical: forged }), /^event 3 as it stands there is not in the tree of size 5$/],
-    [proof(2, { canonical: canonical[3] as Buffer }), /^it is for index 2, its event has seq 4$/],
+    [proof(2, { canonical: forged }), /^event 3 with these contents is not in the tree of size 5$/],
+    [proof(2, { canonical: canonical[3] as Buffer }), /^the proof is for index 2, its event has seq 4$/],
     [proof(2, { canonical: Buffer.from("x") }), /^its extra data are not the canonical bytes/],
-    [good.replace("index 2", "index 3"), /^it is for index 3, its event has seq 3$/],
+    [good.replace("index 2", "index 3"), /^the proof is for index 3, its event has seq 3$/],
     [good.replace("index 2", "index 02"), /^its third line/],
     [good.replace("extra ", "extra"), /^its second line/],
     [good.replace("@v1", "@v2"), /^it does not begin with/],
     [good.replace(/index 2\n.*\n/, "index 2\n"), /is not in the tree/],
     [good.replace(/index 2\n.*\n/, "index 2\nAAAA\n"), /^the lines of its inclusion proof/],
     [good.replace("\n5\n", "\n6\n"), /^its checkpoint: the signature of mapledger\/x does not hold$/],
-    [proof(2, { signer: other }), /^its checkpoint: it is not signed by mapledger\/x\+/],
+    [proof(2, { signer: other }), /^its checkpoint: not signed by mapledger\/x\+/],
     [proof(2, { origin: "mapledger/z" }), /^its checkpoint is of mapledger\/z, the key of mapledger\/x$/],
     [
       proofText({ canonical: canonical[0] as Buffer, index: 0, hashes: [], checkpoint: signNote("x\n", signer) }),
-      /no checkpoint$/,
+      /not a checkpoint$/,
     ],
     ["", /^it does not begin with/],
   ];

@@ -30,13 +30,13 @@ test("openNote says why it does not open a note", async (t) => {
   const rows: readonly [note: string, wrong: RegExp][] = [
     [NOTE.replace("an example", "no example"), /^the signature of example.com\/foo does not hold$/],
     [NOTE.replace("kn8", "kn9"), /does not hold/],
-    [NOTE.replace("example.com/foo", "example.com/bar"), /^it is not signed by example.com\/foo\+530d903a/],
-    [signNote("This is an example message.\n", signer), /^it is not signed by/],
-    [NOTE.trimEnd(), /^it is no signed note$/],
-    ["This is an example message.\n", /^it is no signed note$/],
-    [NOTE.replace("\u2014", "-"), /is no signature$/],
-    [NOTE.replace("Uw2Q", "Uw2"), /is no signature$/],
-    [NOTE + "\u2014 a AAAAAAA=\n".repeat(100), /^it has more than 100 signatures$/],
+    [NOTE.replace("example.com/foo", "example.com/bar"), /^not signed by example.com\/foo\+530d903a/],
+    [signNote("This is an example message.\n", signer), /^not signed by/],
+    [NOTE.trimEnd(), /^not a signed note$/],
+    ["This is an example message.\n", /^not a signed note$/],
+    [NOTE.replace("\u2014", "-"), /^not a signature line: /],
+    [NOTE.replace("Uw2Q", "Uw2"), /^not a signature line: /],
+    [NOTE + "\u2014 a AAAAAAA=\n".repeat(100), /^more than 100 signatures$/],
   ];
   for (const [note, wrong] of rows) t.match(openNote(note, verifier), { wrong });
 });

@@ -227,7 +227,7 @@ const CONTRADICTIONS: readonly [what: string, damage: (data: Data) => void, refu
   [
     "a note was changed",
     (d) => d.run(d.treeFile, `${DROP} UPDATE checkpoints SET note = replace(note, 'mapledger', 'mapladger')`),
-    /^the checkpoint of size 299: it is not signed by/,
+    /^the checkpoint of size 299: not signed by/,
   ],
   [
     "tiles were removed, and the log is shorter than what was signed",

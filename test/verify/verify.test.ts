@@ -324,7 +324,7 @@ t.test("another key's signatures do not count", async (t) => {
   const other = signerOf("mapledger/x", generateKeyPairSync("ed25519").privateKey);
   const { findings } = await verified(data, null, other);
   t.equal(findings.length, 4);
-  t.match(findings[0]?.text, /^the checkpoint of size 300: it is not signed by mapledger\/x\+/);
+  t.match(findings[0]?.text, /^the checkpoint of size 300: not signed by mapledger\/x\+/);
 });
 
 t.test("how far the tree vouches is told, also where there is none", async (t) => {
