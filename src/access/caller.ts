@@ -1,16 +1,16 @@
 import type { MapLimits } from "./map_limits.ts";
 import { ALL_SCOPES, type Scopes } from "./scopes.ts";
 
-/** Who sends a request: the name that events have, and what he may do. */
+/** The sender of a request: the name that its events have, and the scopes that it is allowed. */
 export interface Caller {
   readonly name: string;
-  /** With or without a glob. */
+  /** All scopes of the caller, whether or not they are limited by globs. */
   readonly scopes: Scopes;
-  /** On which maps he may use them; left out: on all. */
+  /** The maps on which the caller may use its scopes; left out: all maps. */
   readonly limits?: MapLimits;
 }
 
-/** A caller's scopes as they were given. */
+/** A caller's scopes as the tokens file spells them. */
 export function scopeTexts({
   scopes,
   limits,
@@ -21,16 +21,19 @@ export function scopeTexts({
   return limits?.texts ?? [...scopes];
 }
 
-/** Root, the service's own user, and who has the token of the data directory. */
+/** Root, the service's own user, and callers with the token of the data directory. */
 export const OWNER: Caller = { name: "owner", scopes: ALL_SCOPES };
 
-/** Everybody who comes by TCP where that needs no token; in logs of earlier releases everybody who had none. */
+/** Callers over TCP if that requires no token; in logs of earlier releases every caller without a token. */
 export const ANONYMOUS: Caller = { name: "anonymous", scopes: ALL_SCOPES };
 
 /** The service's own name in the log. */
 export const SERVICE_NAME = "mapledger";
 
-/** Whether a session that one caller has opened is another's to use: what was anonymous passes to the owner. */
+/**
+ * Whether a caller may use a session that `opener` has opened: its own, and as the owner also sessions opened
+ * anonymously.
+ */
 export function mayUseSessionOf(opener: string, caller: string): boolean {
   return opener === caller || (opener === ANONYMOUS.name && caller === OWNER.name);
 }

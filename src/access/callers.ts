@@ -5,24 +5,24 @@ import type { Line } from "./tokens_file.ts";
 
 const ROOT = 0;
 
-/** Who is known to the service: by tokens, by uids and by certificates. */
+/** The callers that the service knows: by token, by uid, by certificate. */
 export class Callers {
   readonly #ownUid: number;
   readonly #ownDigest: Buffer | null;
   #lines: readonly Line[] = [];
-  /** By their texts: those of a line that stays as it is keep their number. */
+  /** The limits of callers, by their texts. If the tokens file is read again, unchanged texts keep their limits' id. */
   #limits: ReadonlyMap<string, MapLimits> = new Map();
   #lastLimits = 0;
   readonly #lent = new Map<string, Caller>();
 
-  /** `ownToken`: that of the data directory, if there is one. */
+  /** `ownToken`: the token of the data directory; null: it has none. */
   constructor(ownUid: number, ownToken: string | null, lines: readonly Line[] = []) {
     this.#ownUid = ownUid;
     this.#ownDigest = ownToken === null ? null : hash("sha256", ownToken, "buffer");
     this.replace(lines);
   }
 
-  /** Lines of a tokens' file take the place of those before. */
+  /** Replaces all lines of the tokens file. */
   replace(lines: readonly Line[]): void {
     const known = new Map<string, MapLimits>();
     this.#lines = lines.map((line) => {
@@ -35,7 +35,7 @@ export class Callers {
     this.#limits = known;
   }
 
-  /** Those of all callers: the engine is to know them before it gets a command of theirs. */
+  /** The limits of all callers. The engine must have them before it gets commands that name them by id. */
   get limits(): readonly MapLimits[] {
     return [...this.#limits.values()];
   }
@@ -45,19 +45,19 @@ export class Callers {
     return new Set([OWNER.name, ANONYMOUS.name, SERVICE_NAME, ...this.#lines.map(({ name }) => name)]);
   }
 
-  /** The caller whose token it is, or null. */
+  /** The caller with this token, or null. */
   byToken(token: string): Caller | null {
     const lent = this.#lent.get(token);
     if (lent !== undefined) return lent;
     const given = hash("sha256", token, "buffer");
     let caller: Caller | null = null;
     if (this.#ownDigest !== null && timingSafeEqual(this.#ownDigest, given)) caller = OWNER;
-    // All of them are compared, so that the time taken tells nothing.
+    // All lines are compared, also after a match, so that the time taken does not depend on the token.
     for (const line of this.#lines) if (line.by === "token" && timingSafeEqual(line.digest, given)) caller = line;
     return caller;
   }
 
-  /** A token for requests that the service sends to itself on a caller's behalf, until it is taken back. */
+  /** Makes a token for requests that the service sends to itself as this caller; valid until `takeBack`. */
   lend(caller: Caller): string {
     const token = randomBytes(32).toString("hex");
     this.#lent.set(token, caller);
@@ -68,13 +68,13 @@ export class Callers {
     this.#lent.delete(token);
   }
 
-  /** The user at the other end of a unix socket, or null. */
+  /** The caller with the uid of a unix socket's peer, or null. */
   byUid(uid: number): Caller | null {
     if (uid === ROOT || uid === this.#ownUid) return OWNER;
     return this.#lines.find((line) => line.by === "uid" && line.uid === uid) ?? null;
   }
 
-  /** Whom a client's certificate names: its first URI, else its CN; or null. */
+  /** The caller that a client certificate names (its first URI, else its CN), or null. */
   byCertificate(subject: string): Caller | null {
     return this.#lines.find((line) => line.by === "certificate" && line.subject === subject) ?? null;
   }

@@ -1,28 +1,28 @@
 /**
- * Globs of scopes. One that begins with a slash is of pins, as in /sys/fs/bpf/tc/*, any other of maps' names, as in block*.
- * `*` stands for any characters but a slash, also for none; nothing else is special.
+ * The globs of scopes. A glob that begins with a slash matches pins (/sys/fs/bpf/tc/*), any other matches map names
+ * (block*). `*` matches any number of characters except slashes; no other character is special.
  */
 
 const BPFFS = "/sys/fs/bpf/";
 const PIN = /^(?:\/[^/\p{Cc}]+)+$/u;
 const NAME = /^[A-Za-z0-9_.*\xc0-\xff]+$/;
 
-/** Throws an Error that says why a text is no glob. */
+/** Throws an Error with the reason if a text is not a glob. */
 export function checkGlob(glob: string): void {
-  if (glob === "") throw new Error("a glob is missing behind @");
-  if (glob.includes(":")) throw new Error(`"${glob}" has a colon, which no glob may have`);
+  if (glob === "") throw new Error("a glob is required after @");
+  if (glob.includes(":")) throw new Error(`"${glob}" has a colon, which is not allowed in a glob`);
   if (!glob.startsWith("/")) {
     if (NAME.test(glob)) return;
-    throw new Error(`"${glob}" is no glob: names have letters, digits, "_" and ".", paths begin with ${BPFFS}`);
+    throw new Error(`"${glob}" is not a glob: names have letters, digits, "_" and ".", paths begin with ${BPFFS}`);
   }
   const isBelow = glob.startsWith(BPFFS) && PIN.test(glob);
   if (!isBelow || glob.split("/").some((name) => name === "." || name === ".."))
     throw new Error(
-      `"${glob}" is no glob: pins lie below ${BPFFS}, and a path has no "." or ".." and no slash at its end`,
+      `"${glob}" is not a glob: pins lie below ${BPFFS}, and a path has no "." or ".." and no slash at its end`,
     );
 }
 
-/** Whether a glob is of pins, not of names. */
+/** Whether a glob matches pins; if not, it matches map names. */
 export function isOfPins(glob: string): boolean {
   return glob.startsWith("/");
 }
@@ -32,14 +32,14 @@ export function matchesGlob(glob: string, text: string): boolean {
   return startsLike(glob, text) && text.split("/").length === glob.split("/").length;
 }
 
-/** Whether a path is one that leads to a place that the glob matches, or such a place itself. */
+/** Whether a path, or one that it leads to, can match the glob: /sys/fs/bpf does for /sys/fs/bpf/tc/*. */
 export function startsLike(glob: string, path: string): boolean {
   const wanted = glob.split("/");
   const given = path.split("/");
   return given.length <= wanted.length && given.every((name, at) => matchesName(wanted[at] as string, name));
 }
 
-/** Goes back to the last star alone: a name takes as many steps as it has characters, times those of the glob. */
+/** Backtracks to the last star only, so that it takes at most glob length x name length steps. */
 function matchesName(glob: string, name: string): boolean {
   let at = 0;
   let star = -1;

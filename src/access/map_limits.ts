@@ -1,28 +1,29 @@
 import { isOfPins, matchesGlob, startsLike } from "./globs.ts";
 import { type Grant, grantText, MAP_SCOPES, type MapScope } from "./scopes.ts";
 
-/** The maps that a scope is of: all, or those that one of these globs matches; [] is none. */
+/** The maps on which a scope may be used: all, or those that one of these globs matches; []: none. */
 export type Reach = "all" | readonly string[];
 
 /**
- * What a caller may do of whose scopes some have globs. It crosses threads as it is; commands carry its `id` alone.
+ * The maps on which a caller may use each scope, for callers that have scopes with globs. Limits are sent to other
+ * threads once; commands name them by `id`.
  */
 export interface MapLimits extends Readonly<Record<MapScope, Reach>> {
-  /** Another text has another one, for as long as the service runs. */
+  /** Unique to the limits' texts for as long as the service runs; 0: not assigned yet. */
   readonly id: number;
   readonly admin: boolean;
-  /** The scopes as they were given. */
+  /** The scopes as the tokens file spells them. */
   readonly texts: readonly string[];
 }
 
-/** By what a map is known to globs. */
+/** The names by which globs match a map. */
 export interface Belonging {
   readonly name: string;
-  /** Its present pins; of a freed map, those at its end. */
+  /** The map's pins; for a freed map, those that it had when it was freed. */
   readonly pins: Iterable<string>;
 }
 
-/** null: none of these has a glob, and scopes say it all. */
+/** The limits of these grants; null if no grant has a glob: then the scopes suffice. */
 export function mapLimitsOf(grants: readonly Grant[]): MapLimits | null {
   if (grants.every(({ glob }) => glob === null)) return null;
   const [read, write, pin] = MAP_SCOPES.map((scope) => reachOf(grants, scope)) as [Reach, Reach, Reach];
@@ -42,22 +43,22 @@ export function covers(reach: Reach, { name, pins }: Belonging): boolean {
   return false;
 }
 
-/** Whether what a map's pins are may matter. */
+/** Whether a map's pins must be looked up to know if it is covered. */
 export function isByPins(reach: Reach): boolean {
   return reach !== "all" && reach.some(isOfPins);
 }
 
-/** Whether a map is covered for its name, whatever its pins are. */
+/** Whether a map is covered by its name, whatever its pins are. */
 export function coversName(reach: Reach, name: string): boolean {
   return reach === "all" || reach.some((glob) => !isOfPins(glob) && matchesGlob(glob, name));
 }
 
-/** Whether a map is covered for being pinned there. */
+/** Whether a map is covered by a pin at this path. */
 export function coversPath(reach: Reach, path: string): boolean {
   return reach === "all" || reach.some((glob) => isOfPins(glob) && matchesGlob(glob, path));
 }
 
-/** Whether a directory is of use to a caller: it leads to where his globs are. */
+/** Whether a caller may use a directory: it lies on the path to pins that the caller's globs match. */
 export function coversDirectory(limits: MapLimits, path: string): boolean {
   return MAP_SCOPES.some((scope) => {
     const reach = limits[scope];

@@ -1,10 +1,13 @@
 import { SERVICE_NAME } from "./caller.ts";
 
 /**
- * What a caller may have at once. `errno` is what a process gets at a limit of its own: EAGAIN of fork(2) at RLIMIT_NPROC, EMFILE at
- * RLIMIT_NOFILE, ENOMEM of bpf(2) at memory.max of its cgroup, ENOSPC where numbers of kernel objects end (ids of maps; inotify(7)'s
- * limits a user; inodes, which is what bpf_get_inode() answers when bpffs can have no other: it has no disk quota, whose EDQUOT it
- * would be).
+ * How much each caller may have at once. `errno` is the one that a process gets at the kernel's comparable limit:
+ *
+ *   sessions  EAGAIN  fork(2) at RLIMIT_NPROC
+ *   fds       EMFILE  RLIMIT_NOFILE
+ *   bytes     ENOMEM  bpf(2) at memory.max of its cgroup
+ *   maps      ENOSPC  the ids are used up
+ *   pins      ENOSPC  bpf_get_inode() without a free inode (EDQUOT is for disk quotas, which bpffs has not)
  */
 export const QUOTAS = {
   sessions: { variable: "MAPLEDGER_CALLER_SESSIONS_MAX", errno: "EAGAIN", of: "sessions" },
@@ -20,11 +23,11 @@ export const QUOTAS = {
 
 export type QuotaName = keyof typeof QUOTAS;
 
-/** The quotas of things that the state has: what commands make. */
+/** The quotas on things that are in the state, which commands make. Streams and jobs are not in it. */
 export const STATE_QUOTAS = ["sessions", "maps", "descriptors", "pins", "objects", "bytes", "kernel_bytes"] as const;
 export type StateQuota = (typeof STATE_QUOTAS)[number];
 
-/** How much of each a caller may have; 0: as much as he wants. */
+/** The quota of each kind; 0: unlimited. */
 export type Limits = Readonly<Record<QuotaName, number>>;
 
 export const UNLIMITED: Limits = {
@@ -39,7 +42,7 @@ export const UNLIMITED: Limits = {
   jobs: 0,
 };
 
-/** How much a caller has of that which the state has. */
+/** The amount that a caller uses of each quota on the state. */
 export type Amounts = Record<StateQuota, number>;
 
 const NOTHING: Readonly<Amounts> = {
@@ -52,10 +55,10 @@ const NOTHING: Readonly<Amounts> = {
   kernel_bytes: 0,
 };
 
-/** Who has how much: sums of what the state says, kept up while it changes. */
+/** The amounts that callers use, kept up to date while the state changes. */
 export class Usage {
   readonly #byCaller = new Map<string, Amounts>();
-  /** What was added since it was settled. */
+  /** Changes since the last `settle`, which `rollback` can undo. */
   readonly #added: [caller: string, quota: StateQuota, amount: number][] = [];
 
   add(caller: string, quota: StateQuota, amount: number): void {
@@ -77,12 +80,12 @@ export class Usage {
     return this.#byCaller.get(caller) ?? NOTHING;
   }
 
-  /** Of callers who have, or have had, anything. */
+  /** Callers that use something, or have used something since the start. */
   all(): Iterable<readonly [caller: string, amounts: Readonly<Amounts>]> {
     return this.#byCaller;
   }
 
-  /** A point to go back to, until it is settled. */
+  /** A mark for `rollback`; valid until `settle`. */
   mark(): number {
     return this.#added.length;
   }
@@ -96,14 +99,17 @@ export class Usage {
   }
 }
 
-/** Whether so much more is over a caller's quota; the service itself has none. Whoever has more than a quota of today keeps it. */
+/**
+ * Whether `more` would exceed a caller's quota. The service itself has no quota. A caller that is over a quota that was
+ * lowered keeps what it has.
+ */
 export function isOver(limits: Limits, quota: QuotaName, caller: string, used: number, more: number): boolean {
   const limit = limits[quota];
   return limit !== 0 && more > 0 && used + more > limit && caller !== SERVICE_NAME;
 }
 
-/** For who is refused: whose quota it is, how much of it is used, and which setting it is. */
+/** The refusal's text: caller, quota, use and the setting's name. */
 export function overQuota(limits: Limits, quota: QuotaName, caller: string, used: number, more: number): string {
   const { of, variable } = QUOTAS[quota];
-  return `quota of ${of}: ${caller} has ${used} of ${limits[quota]}, ${more} more are needed (${variable})`;
+  return `quota of ${of}: ${caller} has ${used} of ${limits[quota]}, ${more} more required (${variable})`;
 }

@@ -2,7 +2,7 @@ import { ANONYMOUS, type Caller, OWNER, SERVICE_NAME } from "./caller.ts";
 import { mapLimitsOf } from "./map_limits.ts";
 import { ALL_SCOPES, parseGrants } from "./scopes.ts";
 
-/** What a line of the tokens' file says: how a caller is known, his name, and what he may do. */
+/** One line of the tokens file: how a caller is recognised, its name and its scopes. */
 export type Line = Caller &
   (
     | { readonly by: "token"; readonly digest: Buffer }
@@ -10,7 +10,7 @@ export type Line = Caller &
     | { readonly by: "certificate"; readonly subject: string }
   );
 
-/** The lines of a tokens' file, and what is told to an operator about them. */
+/** `warnings`: lines that are allowed but may not be intended, for the operator. */
 export interface TokensFile {
   readonly lines: readonly Line[];
   readonly warnings: readonly string[];
@@ -24,10 +24,15 @@ const RESERVED: readonly string[] = [OWNER.name, ANONYMOUS.name, SERVICE_NAME];
 const FORMS = "name:sha256:scopes, uid:N:scopes or cert:NAME:scopes";
 
 /**
- * Reads a tokens' file. A line is `name:sha256:scopes`, the hash in hex of the token's bytes; `uid:N:scopes`, a user who comes
- * over the unix socket; or `cert:NAME:scopes`, whom a client's certificate names. Scopes have commas between them, and those of maps
- * may have a glob, as in `write@block*`; a line without scopes allows everything, which a warning tells. Empty lines and lines that begin with # say nothing. A name may have
- * several tokens. Throws an Error that names the file and the line.
+ * Reads a tokens file. Each line is one of
+ *
+ *   name:sha256:scopes  sha256: of the token's bytes, in hex; one name may have several tokens
+ *   uid:N:scopes        a user who connects to the unix socket
+ *   cert:NAME:scopes    a client whose certificate has this name
+ *
+ * Scopes are separated by commas; those on maps may have a glob, as in `write@block*`. A line without scopes allows
+ * everything, with a warning. Empty lines and lines that begin with # are ignored. Throws an Error that names file and
+ * line.
  */
 export function parseTokens(text: string, file: string): TokensFile {
   const lines: Line[] = [];
@@ -39,7 +44,7 @@ export function parseTokens(text: string, file: string): TokensFile {
     try {
       const read = readLine(line);
       if (read.scopes === ALL_SCOPES && at === all.length - 1)
-        throw new Error("it has neither scopes nor a line's end: is it whole?");
+        throw new Error("the last line has neither scopes nor a newline: the file may be cut off");
       lines.push(read);
       if (read.scopes === ALL_SCOPES) warnings.push(`${file}:${at + 1}: without scopes ${read.name} may do everything`);
     } catch (error) {
@@ -53,7 +58,7 @@ function readLine(line: string): Line {
   if (line.startsWith(UID)) {
     const [, digits = "", rest] = /^uid:(\d{1,10})(?::(.*))?$/.exec(line) ?? [];
     const uid = Number(digits);
-    if (digits === "" || uid > UID_MAX) throw new Error(`"uid:", a uid and ":scopes" are needed`);
+    if (digits === "" || uid > UID_MAX) throw new Error(`required: "uid:", a uid and ":scopes"`);
     return { by: "uid", uid, name: `${UID}${uid}`, ...allowed(rest) };
   }
   if (line.startsWith(CERT)) return readCertificate(line.slice(CERT.length));
@@ -62,17 +67,17 @@ function readLine(line: string): Line {
   return { by: "token", digest: Buffer.from(digits, "hex"), name: checkName(name.trim()), ...allowed(rest) };
 }
 
-/** A URI has colons of its own: scopes stand behind the last. */
+/** The scopes begin after the last colon: a certificate's name may be a URI with colons. */
 function readCertificate(text: string): Line {
   const colon = text.lastIndexOf(":");
   const subject = text.slice(0, Math.max(colon, 0)).trim();
-  if (subject === "") throw new Error(`"cert:", a certificate's name and ":scopes" are needed`);
+  if (subject === "") throw new Error(`required: "cert:", a certificate's name and ":scopes"`);
   const name = checkLength(`${CERT}${subject}`);
   return { by: "certificate", subject, name, ...allowed(text.slice(colon + 1)) };
 }
 
 function checkName(name: string): string {
-  if (RESERVED.includes(name)) throw new Error(`${name} is a name of the service's own`);
+  if (RESERVED.includes(name)) throw new Error(`${name} is reserved for the service`);
   return checkLength(name);
 }
 
@@ -82,7 +87,7 @@ function checkLength(name: string): string {
   return name;
 }
 
-/** ALL_SCOPES itself where none are given. */
+/** The scopes of a line. Without any: ALL_SCOPES, the same object, which `parseTokens` compares by identity. */
 function allowed(text: string | undefined): Pick<Caller, "scopes" | "limits"> {
   if (text === undefined || text.trim() === "") return { scopes: ALL_SCOPES };
   const grants = parseGrants(text);

@@ -24,11 +24,11 @@ t.test("token add makes a line that the service reads, or leaves the file as it 
   const kept = readFileSync(file, "utf8");
   t.match(kept, /^# who may\nalice:/);
   for (const [words, says] of [
-    [["bob", "--scopes", "reed"], /"reed" is no scope/],
+    [["bob", "--scopes", "reed"], /"reed" is not a scope/],
     [["bob", "--scopes", "read@/tmp/*"], /pins lie below/],
-    [["bob", "--scopes", "admin@a"], /admin takes no glob/],
+    [["bob", "--scopes", "admin@a"], /admin is not a scope on maps/],
     [["bob", "--scopes", ""], /there are no scopes/],
-    [["owner", "--scopes", "read"], /a name of the service's own/],
+    [["owner", "--scopes", "read"], /owner is reserved for the service/],
     [["uid:0", "--scopes", "read"], /uid:0 needs no token/],
     [["#bob", "--scopes", "read"], /is no name/],
     [["bob\ncarol", "--scopes", "read"], /a name is one line/],

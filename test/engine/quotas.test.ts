@@ -106,7 +106,7 @@ t.test("sessions: EAGAIN, for that caller alone, until one ends", async (t) => {
   const first = ledger.session("alice");
   ledger.session("alice");
   const open = { cmd: CMD.SESSION_OPEN, attr: { name: "", ttlMs: 1 } } as const;
-  const text = "quota of sessions: alice has 2 of 2, 1 more are needed (MAPLEDGER_CALLER_SESSIONS_MAX)";
+  const text = "quota of sessions: alice has 2 of 2, 1 more required (MAPLEDGER_CALLER_SESSIONS_MAX)";
   refuses(t, ledger.run("alice", 0, open), "EAGAIN", "sessions", text);
   t.equal(ledger.run("bob", 0, open).errno, 0, "another caller");
   for (let at = 0; at < 3; at++) t.equal(ledger.run(SERVICE_NAME, 0, open).errno, 0, "the service itself");
@@ -123,7 +123,7 @@ t.test("maps: ENOSPC, until one is freed; a pinned map stays its creator's", asy
   const attr = { pathname: "/sys/fs/bpf/a", fileFlags: 0, pathFd: 0 };
   ledger.run("alice", session, { cmd: CMD.BPF_OBJ_PIN, target: { by: "fd", fd }, attr });
   ledger.create("alice", session);
-  const text = "quota of maps: alice has 2 of 2, 1 more are needed (MAPLEDGER_CALLER_MAPS_MAX)";
+  const text = "quota of maps: alice has 2 of 2, 1 more required (MAPLEDGER_CALLER_MAPS_MAX)";
   refuses(t, ledger.create("alice", session), "ENOSPC", "maps", text);
   t.equal(ledger.create("bob", ledger.session("bob")).errno, 0);
   ledger.run("alice", session, { cmd: CMD.SESSION_END, attr: { reason: "ended by request" } });
@@ -141,7 +141,7 @@ t.test("descriptors: EMFILE in all sessions of a caller, by whatever command", a
   ledger.run("alice", other, { cmd: CMD.BPF_MAP_GET_FD_BY_ID, attr: { mapId: map, openFlags: 0 } });
   const attr = { pathname: "/sys/fs/bpf/a", fileFlags: 0, pathFd: 0 };
   ledger.run("alice", one, { cmd: CMD.BPF_OBJ_PIN, target: { by: "fd", fd }, attr });
-  const text = "quota of descriptors: alice has 2 of 2, 1 more are needed (MAPLEDGER_CALLER_DESCRIPTORS_MAX)";
+  const text = "quota of descriptors: alice has 2 of 2, 1 more required (MAPLEDGER_CALLER_DESCRIPTORS_MAX)";
   const commands: Action[] = [
     { cmd: CMD.DUP, fd },
     { cmd: CMD.BPF_MAP_GET_FD_BY_ID, attr: { mapId: map, openFlags: 0 } },
@@ -163,7 +163,7 @@ t.test("objects: EMFILE for a new one, not for one that is there", async (t) => 
   const self: Action = { cmd: CMD.OPEN, attr: { kind: "pidfd", pid: 7 } };
   const { ret: fd } = ledger.run("alice", session, self);
   t.equal(ledger.run("alice", session, self).errno, 0, "the same process");
-  const text = "quota of objects: alice has 1 of 1, 1 more are needed (MAPLEDGER_CALLER_OBJECTS_MAX)";
+  const text = "quota of objects: alice has 1 of 1, 1 more required (MAPLEDGER_CALLER_OBJECTS_MAX)";
   refuses(t, ledger.run("alice", session, { cmd: CMD.OPEN, attr: { kind: "pipe" } }), "EMFILE", "objects", text);
   t.equal(ledger.run("bob", ledger.session("bob"), self).errno, 0, "of another caller's making");
   t.match(ledger.has("bob"), { objects: 0, descriptors: 1 });
@@ -178,7 +178,7 @@ t.test("bytes: a preallocated map is charged when it is made, ENOMEM, and refuse
   const session = ledger.session("alice");
   const { out } = ledger.create("alice", session, { mapFlags: 0 });
   t.match(ledger.has("alice"), { bytes: 64 });
-  const text = "quota of bytes of keys and values: alice has 64 of 64, 12 more are needed (MAPLEDGER_CALLER_BYTES_MAX)";
+  const text = "quota of bytes of keys and values: alice has 64 of 64, 12 more required (MAPLEDGER_CALLER_BYTES_MAX)";
   const array = { type: ARRAY, valueSize: 8, maxEntries: 1, mapFlags: 0 };
   refuses(t, ledger.create("alice", session, array), "ENOMEM", "bytes", text);
   for (let key = 0; key < 8; key++) t.equal(ledger.put("alice", out?.map_id ?? 0, key).errno, 0);
@@ -193,7 +193,7 @@ t.test("bytes: elsewhere elements are charged to the map's creator, whoever puts
   const map = ledger.create("alice", session).out?.map_id ?? 0;
   ledger.put("alice", map, 1);
   ledger.put("bob", map, 2);
-  const text = "quota of bytes of keys and values: alice has 16 of 16, 8 more are needed (MAPLEDGER_CALLER_BYTES_MAX)";
+  const text = "quota of bytes of keys and values: alice has 16 of 16, 8 more required (MAPLEDGER_CALLER_BYTES_MAX)";
   refuses(t, ledger.put("bob", map, 3), "ENOMEM", "bytes", text);
   t.equal(ledger.put("bob", map, 2).errno, 0, "an element that is there is written anew");
   t.match(ledger.has("bob"), { bytes: 0 });
@@ -234,7 +234,7 @@ t.test("kernel bytes: buckets, elements and BTF, ENOMEM", async (t) => {
   const map = ledger.create("alice", session).out?.map_id ?? 0;
   t.equal(ledger.put("alice", map, 1).errno, 0);
   const text =
-    "quota of bytes of kernel memory: alice has 200 of 200, 72 more are needed (MAPLEDGER_CALLER_KERNEL_BYTES_MAX)";
+    "quota of bytes of kernel memory: alice has 200 of 200, 72 more required (MAPLEDGER_CALLER_KERNEL_BYTES_MAX)";
   refuses(t, ledger.put("alice", map, 2), "ENOMEM", "kernel_bytes", text);
   const load: Action = { cmd: CMD.BPF_BTF_LOAD, value: blob, attr: { btfSize: blob.length } };
   t.match(ledger.run("alice", session, load), { errno: 12, out: { quota: "kernel_bytes" } });
@@ -272,7 +272,7 @@ t.test("pins and directories: ENOSPC, of who made them, whoever takes them away"
     ledger.run(caller, 0, { cmd, attr: { pathname: path(name).pathname } });
   t.equal(change("alice", CMD.MKDIR, "d").errno, 0);
   t.equal(pin("alice", "d/a").errno, 0);
-  const text = "quota of pins and directories: alice has 2 of 2, 1 more are needed (MAPLEDGER_CALLER_PINS_MAX)";
+  const text = "quota of pins and directories: alice has 2 of 2, 1 more required (MAPLEDGER_CALLER_PINS_MAX)";
   refuses(t, pin("alice", "d/b"), "ENOSPC", "pins", text);
   refuses(t, change("alice", CMD.MKDIR, "e"), "ENOSPC", "pins", text);
   t.equal(errnoName(pin("alice", "d/a").errno), "EEXIST", "bpffs looks for another inode last");

@@ -30,7 +30,7 @@ t.test("routes and the syscall door say which quota it is; other callers go on",
     status: 503,
     errno: "EAGAIN",
     quota: "sessions",
-    detail: "quota of sessions: alice has 1 of 1, 1 more are needed (MAPLEDGER_CALLER_SESSIONS_MAX)",
+    detail: "quota of sessions: alice has 1 of 1, 1 more required (MAPLEDGER_CALLER_SESSIONS_MAX)",
   });
   t.ok(many.headers["retry-after"]);
   t.equal((await service.send("POST", "/v1/sessions", {}, BOB)).statusCode, 201);
@@ -64,7 +64,7 @@ t.test("pins and directories: ENOSPC by the routes and the syscall door", async 
     status: 409,
     errno: "ENOSPC",
     quota: "pins",
-    detail: "quota of pins and directories: alice has 1 of 1, 1 more are needed (MAPLEDGER_CALLER_PINS_MAX)",
+    detail: "quota of pins and directories: alice has 1 of 1, 1 more required (MAPLEDGER_CALLER_PINS_MAX)",
   };
   t.match((await service.send("PUT", `${directory}e`, undefined, ALICE)).json(), over);
   t.match((await service.send("POST", `${fd}/pin`, { pathname: "/sys/fs/bpf/p" }, ALICE)).json(), over);
@@ -121,7 +121,7 @@ t.test("jobs: replays, imports and archives of a caller are bounded together", a
     status: 503,
     errno: "EAGAIN",
     quota: "jobs",
-    detail: "quota of jobs: alice has 1 of 1, 1 more are needed (MAPLEDGER_CALLER_JOBS_MAX)",
+    detail: "quota of jobs: alice has 1 of 1, 1 more required (MAPLEDGER_CALLER_JOBS_MAX)",
   };
   t.match((await service.send("POST", "/v1/replays", replay, ALICE)).json(), refused);
   t.match((await service.send("POST", "/v1/archive", { before: 1 }, ALICE)).json(), refused);

@@ -114,7 +114,7 @@ const EXAMPLES: Partial<Record<Name, string>> = {
   "range-not-satisfiable": "bytes=8192-: the memory has 4096 bytes",
   bug: "the service failed; its log tells more",
   busy: "10000 commands with 1234567 bytes are waiting",
-  "too-many-jobs": "quota of jobs: bob has 4 of 4, 1 more are needed (MAPLEDGER_CALLER_JOBS_MAX)",
+  "too-many-jobs": "quota of jobs: bob has 4 of 4, 1 more required (MAPLEDGER_CALLER_JOBS_MAX)",
   "too-many-replays": "4 replays run",
   "target-not-named": "MAPLEDGER_REPLAY_TARGETS does not name http://127.0.0.1:8621",
   "no-such-replay": "there is no replay 7",
@@ -135,6 +135,6 @@ const EXAMPLES: Partial<Record<Name, string>> = {
   EOPNOTSUPP: "a trie has no such command",
   ENOTSUPP: "an array has no such command",
   ENOMEM: "the map takes 1099511627776 bytes: the machine has 8589934592",
-  EAGAIN: "quota of sessions: bob has 10000 of 10000, 1 more are needed (MAPLEDGER_CALLER_SESSIONS_MAX)",
+  EAGAIN: "quota of sessions: bob has 10000 of 10000, 1 more required (MAPLEDGER_CALLER_SESSIONS_MAX)",
   EBUSY: "the map is in use",
 };
