@@ -67,7 +67,7 @@ export async function* segmentRows(
   let seq = first - 1;
   try {
     await using handle = await open(file, AS_IT_IS);
-    if (!(await handle.stat()).isFile()) throw new Error("it is no plain file");
+    if (!(await handle.stat()).isFile()) throw new Error("it is not a regular file");
     const text = createZstdDecompress();
     const packed = handle.createReadStream({ highWaterMark: READ_BYTES, autoClose: false });
     const unpacking = pipeline(packed, hashed(digest), text);

@@ -22,18 +22,21 @@ const PRIVATE_MODE = 0o600;
 const POLL_MS = 1000;
 const SMALL_BYTES = 1024 * 1024;
 
-/** A link is not followed, and a FIFO does not hold up who opens it. */
+/**
+ * Open flags for a file that somebody else may have put there: a symbolic link is refused, and a FIFO does not block
+ * the open.
+ */
 export const AS_IT_IS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
-/** Opens a file in whose place somebody may have put another since it was looked at. Throws an Error where it is no plain file. */
+/** Opens a file that may have been replaced since it was checked. Throws an Error if it is not a regular file. */
 export function openPlain(file: string): number {
   const fd = openSync(file, AS_IT_IS);
   if (fstatSync(fd).isFile()) return fd;
   closeSync(fd);
-  throw new Error(`${file} is no plain file`);
+  throw new Error(`${file} is not a regular file`);
 }
 
-/** A plain file's SHA-256 in hex; `told` hears of the bytes of each chunk. */
+/** The SHA-256 of a regular file, in hex. `told` gets the number of bytes of each chunk that was read. */
 export async function sha256Of(file: string, told: (bytes: number) => void = () => {}): Promise<string> {
   const digest = createHash("sha256");
   for await (const chunk of createReadStream(file, { fd: openPlain(file), highWaterMark: CHUNK_BYTES })) {
@@ -43,7 +46,10 @@ export async function sha256Of(file: string, told: (bytes: number) => void = () 
   return digest.digest("hex");
 }
 
-/** Copies a file to where none is, for its owner alone, whatever the modes of the original are: it may be a key. */
+/**
+ * Copies a file to a new path with mode 0600, whatever the original's mode: it may be a private key. Throws if the path
+ * exists.
+ */
 export function copyContents(from: string, to: string): void {
   const source = openSync(from, "r");
   try {
@@ -53,7 +59,7 @@ export function copyContents(from: string, to: string): void {
   }
 }
 
-/** The same of what is open, from where it is read. */
+/** Copies the rest of an open file, from its current offset on, to a new path with mode 0600. */
 export function copyOpened(source: number, to: string): void {
   const copy = openSync(to, "wx", PRIVATE_MODE);
   try {
@@ -66,14 +72,14 @@ export function copyOpened(source: number, to: string): void {
 }
 
 /**
- * The bytes of a small file that somebody else has put where it is. Throws an Error where it is no regular file, nobody having been
- * waited for, or has more bytes than `most`.
+ * Reads a small file that somebody else has put there. Throws an Error if it is not a regular file or has more than
+ * `most` bytes. A FIFO does not block the call.
  */
 export function readSmall(file: string, most = SMALL_BYTES): Buffer {
   const fd = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
   try {
     const stat = fstatSync(fd);
-    if (!stat.isFile()) throw new Error(`${file} is no regular file`);
+    if (!stat.isFile()) throw new Error(`${file} is not a regular file`);
     if (stat.size > most) throw new Error(`${file} has ${stat.size} bytes: more than ${most}`);
     return readFileSync(fd);
   } finally {
@@ -82,8 +88,8 @@ export function readSmall(file: string, most = SMALL_BYTES): Buffer {
 }
 
 /**
- * Writes a private key, PKCS #8 in PEM, for its owner alone, in place of one that may be there: the file is whole or not there, and on
- * the disk when this returns.
+ * Writes a private key (PKCS #8, PEM, mode 0600) in place of the file that may be there. The file is complete or absent
+ * at every moment, and on the disk when this returns.
  */
 export function writeKey(file: string, key: KeyObject): void {
   const unfinished = `${file}.new`;
@@ -97,14 +103,17 @@ export function writeKey(file: string, key: KeyObject): void {
   sync(dirname(file));
 }
 
-/** Calls `then` whenever a file is another than before. It is polled, because mounts of secrets swap links, which no watch sees. */
+/**
+ * Calls `then` whenever the file's content or inode has changed. The file is polled: mounted secrets are replaced by
+ * swapping symbolic links, which file watchers do not see.
+ */
 export function whenReplaced(file: string, then: () => void): void {
   watchFile(file, { interval: POLL_MS, persistent: false }, (now: Stats, before: Stats) => {
     if (now.mtimeMs !== before.mtimeMs || now.ino !== before.ino || now.size !== before.size) then();
   });
 }
 
-/** Until a file, or what stands in a folder, has reached the disk. */
+/** Waits until a file, or the entries of a directory, are on the disk: fsync(2). */
 export function sync(path: string): void {
   const file = openSync(path, "r");
   try {
@@ -114,7 +123,7 @@ export function sync(path: string): void {
   }
 }
 
-/** Writes a small file, whole or not at all; durable when this returns. */
+/** Writes a small file that is complete or absent at every moment, and on the disk when this returns. */
 export function writeWhole(file: string, text: string): void {
   writeFileSync(`${file}.partial`, text, { flush: true });
   renameSync(`${file}.partial`, file);

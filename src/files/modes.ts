@@ -1,3 +1,8 @@
+/**
+ * Directories and files that only their owner can open: 0700 and 0600. New ones get these modes from UMASK, which the
+ * service and the command line set before anything else; existing ones are narrowed.
+ */
+
 import {
   closeSync,
   constants,
@@ -12,23 +17,20 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 
-/**
- * Directories and files that are their owner's alone: 0700 and 0600. New ones are made so by UMASK, which the service and
- * the command line set before anything else; those that are there already are narrowed.
- */
 export const UMASK = 0o077;
 
 const OTHERS = 0o077;
 const OTHERS_WRITE = 0o022;
 const DIRECTORY_MODE = 0o700;
 const FILE_MODE = 0o600;
-/** A link is not followed, and a FIFO does not hold up who opens it. */
+/** Open flags that refuse a symbolic link and do not block on a FIFO. */
 const AS_IT_IS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
 /**
- * Makes a data directory, or narrows the one that is there with all that is in it, from the top down: nobody else can reach
- * what is below a directory that has been narrowed. Answers the paths that were open to others. Links within it are not
- * followed, and sockets are left to who listens. Throws an Error that says what to run if something cannot be narrowed.
+ * Makes a data directory, or narrows an existing one with everything in it, from the top down: once a directory is
+ * narrowed, nobody else can reach the files below it. Returns the paths that were open to others. Symbolic links are
+ * not followed; sockets keep their modes, which their listener sets. Throws an Error that says which command to run if
+ * something cannot be narrowed.
  */
 export function makePrivate(directory: string): readonly string[] {
   if (mkdirSync(directory, { recursive: true, mode: DIRECTORY_MODE }) !== undefined) return [];
@@ -42,7 +44,7 @@ export function makePrivate(directory: string): readonly string[] {
   return narrowed;
 }
 
-/** Narrows files that lie in a folder that others may use as well. Those that cannot be narrowed stay as they are. */
+/** Narrows files in a folder that is shared with others. Files that cannot be narrowed keep their modes. */
 export function narrowFiles(folder: string, names: Iterable<string>): void {
   for (const name of names) {
     const stats = lstatSync(join(folder, name), { throwIfNoEntry: false });
@@ -58,7 +60,7 @@ function tryNarrow(path: string, stats: Stats): void {
   }
 }
 
-/** `within`: the directory around it as it was found; null: it is the data directory. */
+/** `within`: the stat of the parent directory; null: `path` is the data directory. */
 function narrowTree(path: string, within: Stats | null, narrowed: string[]): void {
   const stats = lstatSync(path, { throwIfNoEntry: false });
   if (stats === undefined || !(stats.isFile() || stats.isDirectory())) return;
@@ -70,13 +72,18 @@ function narrowTree(path: string, within: Stats | null, narrowed: string[]): voi
   for (const name of entriesOf(path, stats)) narrowTree(join(path, name), stats, narrowed);
 }
 
-/** A file that others may have linked into the directory, from where it is theirs or the machine's. */
+/**
+ * Whether a file may be a hard link that others put into the directory, to a file that is not the service's to narrow.
+ */
 function mayBeForeign(stats: Stats, within: Stats | null): boolean {
   if (within === null || !stats.isFile() || stats.nlink === 1) return false;
   return (within.mode & OTHERS_WRITE) !== 0 || within.uid !== stats.uid;
 }
 
-/** A directory of somebody else's, such as a volume's lost+found, may be closed to us. */
+/**
+ * The names in a directory. One that belongs to another user, such as a volume's lost+found, may be unreadable: then
+ * none.
+ */
 function entriesOf(path: string, { uid }: Stats): readonly string[] {
   try {
     return readdirSync(path);
@@ -91,9 +98,9 @@ function narrow(path: string, found: Stats): void {
   try {
     fd = openSync(path, AS_IT_IS);
     const opened = fstatSync(fd);
-    if (opened.ino !== found.ino || opened.dev !== found.dev) throw new Error("it was replaced meanwhile");
+    if (opened.ino !== found.ino || opened.dev !== found.dev) throw new Error("it was replaced during the check");
     fchmodSync(fd, opened.mode & (opened.isDirectory() ? DIRECTORY_MODE : FILE_MODE));
-    if ((fstatSync(fd).mode & OTHERS) !== 0) throw new Error("its file system keeps no modes");
+    if ((fstatSync(fd).mode & OTHERS) !== 0) throw new Error("its file system does not keep modes");
   } catch (error) {
     throw new StillOpen(path, found, error as NodeJS.ErrnoException);
   } finally {
@@ -101,7 +108,7 @@ function narrow(path: string, found: Stats): void {
   }
 }
 
-/** Something that others can open, and that this process cannot close to them. */
+/** A file or directory is open to others, and this process cannot narrow it. */
 class StillOpen extends Error {
   readonly #path: string;
   readonly #found: Stats;

@@ -8,7 +8,7 @@ export interface Owner {
 
 const ROOT = 0;
 
-/** Whose a directory is, if it is another's and this process is root, who may write to it all the same; null otherwise. */
+/** The owner of a directory if it is not root and this process is root; null otherwise: no change of user is needed. */
 export function foreignOwner(directory: string): Owner | null {
   const found = statSync(directory, { throwIfNoEntry: false });
   if (found === undefined || process.geteuid?.() !== ROOT || found.uid === ROOT) return null;
@@ -16,8 +16,9 @@ export function foreignOwner(directory: string): Owner | null {
 }
 
 /**
- * From here on this process, if it is root's, is the directory's owner, with no other right: what it makes there the service can open,
- * and nothing that the owner may have put there leads it elsewhere.
+ * If this process is root, gives up its rights for good and continues as the directory's owner. So the service can open
+ * the files that it makes there, and links that the owner may have put there lead to nothing that the owner could not
+ * open.
  */
 export function becomeOwner(directory: string): void {
   const owner = foreignOwner(directory);
@@ -27,7 +28,7 @@ export function becomeOwner(directory: string): void {
   process.setuid?.(owner.uid);
 }
 
-/** The same for as long as `run` takes: of who needs root's rights for something else besides. */
+/** Runs `run` as the directory's owner, if this process is root, and then continues as root. */
 export function asOwner<Answer>(directory: string, run: () => Answer): Answer {
   const owner = foreignOwner(directory);
   if (owner === null) return run();
@@ -42,7 +43,7 @@ export function asOwner<Answer>(directory: string, run: () => Answer): Answer {
   }
 }
 
-/** Gives something that root has made to a directory's owner; null: it is who made it. */
+/** Gives a file that root has made to the directory's owner; null: the owner made it. */
 export function giveTo(owner: Owner | null, path: string): void {
   if (owner !== null) chownSync(path, owner.uid, owner.gid);
 }

@@ -258,8 +258,8 @@ t.test("what has taken a file's place since it was looked at is not waited for, 
   const folder = t.testdir({ other: "x" });
   const file = join(folder, stateName(7));
   execFileSync("mkfifo", [file]);
-  await t.rejects(sha256Of(file), /is no plain file/);
-  await t.rejects(readSnapshot(file), /is no plain file/);
+  await t.rejects(sha256Of(file), /is not a regular file/);
+  await t.rejects(readSnapshot(file), /is not a regular file/);
   rmSync(file);
   symlinkSync("/dev/zero", file);
   await t.rejects(sha256Of(file), { code: "ELOOP" });

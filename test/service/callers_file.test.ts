@@ -44,7 +44,7 @@ t.test("a file that is read again replaces the callers, or leaves them as they w
   t.match(warned.at(-1), /ENOENT/);
   execFileSync("mkfifo", [file]);
   tokens.reread();
-  t.match(warned.at(-1), /is no regular file/, "nobody waits for who might write to it");
+  t.match(warned.at(-1), /is not a regular file/, "nobody waits for who might write to it");
   unlinkSync(file);
   writeFileSync(file, `${"#".repeat(2 ** 20)}\n`);
   tokens.reread();
