@@ -2,28 +2,28 @@ import type { Server, Socket } from "node:net";
 import { Server as TlsServer } from "node:tls";
 import { responseOf } from "./pipelines.ts";
 
-/** Requests that are under way when a service stops have this long. */
+/** How long requests in progress may take after the service began to stop. */
 const GRACE_MS = 5000;
 
-/** An application, as far as it is closed here. */
+/** The part of a Fastify application that is needed to close it. */
 interface App {
   readonly server: Server;
   close(): PromiseLike<unknown>;
 }
 
 /**
- * The servers of a service and their open connections. A server that is closed waits for every connection by which a request may still
- * come; one that its client opened and forgot, or holds open on purpose, would keep the service from stopping.
+ * The servers of a service and their open connections. Server.close() waits for every connection on which a request may
+ * still arrive, so a connection that a client keeps open would keep the service from stopping.
  */
 export class Connections {
   readonly #app: App;
   readonly #unix: Server | null;
-  /** Everything that was accepted; of TLS these are the connections below it. */
+  /** Every accepted connection; for TLS, the TCP connection below it. */
   readonly #accepted = new Set<Socket>();
-  /** The connections that requests come by. */
+  /** The connections that carry HTTP; for TLS, the TLS sockets. */
   readonly #http = new Set<Socket>();
 
-  /** `unix`: a second server of the application's routes; null: there is none. */
+  /** `unix`: a second server for the same routes on a unix socket; null: there is none. */
   constructor(app: App, unix: Server | null) {
     this.#app = app;
     this.#unix = unix;
@@ -33,7 +33,7 @@ export class Connections {
     }
   }
 
-  /** Closes the servers: connections without a request under way now, all others if they are still open when GRACE_MS are over. */
+  /** Stops the servers. Connections without a request in progress are closed at once, all others after GRACE_MS. */
   async close(): Promise<void> {
     const unix = this.#unix;
     const closed = Promise.all([

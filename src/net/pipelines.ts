@@ -1,17 +1,23 @@
+/**
+ * Pipelined requests: a client may send further requests on a connection before the first is answered. Each connection
+ * has at most UNDER_WAY_MAX requests in progress beside the one whose response is being sent; others wait in order.
+ * Without this limit a client that reads no responses could make the service hold one for each request: small responses
+ * are not counted in http's bytes in flight.
+ */
+
 import type { IncomingMessage, RequestListener, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 
-/**
- * Requests of one connection that are answered at once, beside the one whose answer is being taken. Whoever sends more waits: small
- * answers are not counted as in flight, and a reader that takes nothing would have the service hold one for each of his requests.
- */
 const UNDER_WAY_MAX = 32;
-/** Of those that wait, over all connections, so many are begun in a turn of the event loop: others are read from between. */
+/**
+ * The most waiting requests, over all connections, that are begun in one turn of the event loop. Other connections are
+ * read between turns.
+ */
 const BEGUN_MAX = 32;
-/** While more than so many of a connection's wait, nothing more is read from it. */
+/** If more requests than this wait on a connection, the connection is paused: nothing more is read from it. */
 const WAITING_MAX = 32;
 
-/** What came by one connection behind the request whose answer is being taken. */
+/** The pipelined requests of a connection, those after the one whose response is being sent. */
 interface Line {
   readonly socket: Socket;
   underWay: number;
@@ -20,7 +26,7 @@ interface Line {
   isPaused: boolean;
 }
 
-/** Answers no more than so many pipelined requests of a connection at once, and begins them in their order. */
+/** A listener that passes requests on to `answer` within these limits, in the order in which they arrived. */
 export function inLine(answer: RequestListener): RequestListener {
   const lines = new Lines(answer);
   return (request, response) => lines.add(request, response);
@@ -29,7 +35,7 @@ export function inLine(answer: RequestListener): RequestListener {
 class Lines {
   readonly #answer: RequestListener;
   readonly #lines = new WeakMap<Socket, Line>();
-  /** Those of which a request may be begun. */
+  /** Lines that may have a waiting request to begin. */
   readonly #ready = new Set<Line>();
   #scheduled = false;
 
@@ -53,7 +59,7 @@ class Lines {
     if (line.waiting.length > WAITING_MAX) this.#pause(line);
   }
 
-  /** Behind all that was read at once: Node reads on after each request of it. */
+  /** Pauses the socket in the next tick: Node resumes it after each request of the chunk that it is parsing. */
   #pause(line: Line): void {
     line.isPaused = true;
     if (line.isPausing) return;
@@ -73,7 +79,7 @@ class Lines {
     this.#answer(request, response);
   }
 
-  /** What is to be done with a line after one of its requests has begun or ended. */
+  /** Begins, continues or ends the waiting of a line after one of its requests has begun or ended. */
   #settle(line: Line): void {
     if (line.socket.destroyed) line.waiting.length = 0;
     if (line.waiting.length > 0) {
@@ -95,7 +101,7 @@ class Lines {
     });
   }
 
-  /** One of each line, and again from the first. */
+  /** Begins one request of each ready line, then a second of each, up to BEGUN_MAX in all. */
   #turn(): void {
     let left = BEGUN_MAX;
     for (const line of this.#ready) {
@@ -108,7 +114,7 @@ class Lines {
   }
 }
 
-/** The response that is being written to a connection; null: none is. Node tells it nowhere else. */
+/** The response that is being sent on a connection, or null. Only this private field of Node's has it. */
 export function responseOf(socket: Socket): ServerResponse | null {
   return (socket as { _httpMessage?: ServerResponse | null })._httpMessage ?? null;
 }
