@@ -1,15 +1,15 @@
 import type { Worker } from "node:worker_threads";
 import { PartFailed, type PartFault, type PartName } from "./derived_parts.ts";
 
-/** What a thread says: the question's id, and what the thread failed with, or what its answer is read from. */
+/** A thread's answer to the question with this id: an error, or further fields that `read` takes the answer from. */
 interface Answering {
   readonly id: number;
   readonly error?: string;
-  /** It has failed because a part has. */
+  /** The question failed because the part that the thread keeps has failed. */
   readonly fault?: PartFault;
 }
 
-/** What a thread that keeps a part says of it beside its answers. */
+/** A thread's messages about the part that it keeps, sent beside its answers. */
 export type OfPart =
   | { readonly kind: "part"; readonly fault: PartFault | null }
   | { readonly kind: "part report"; readonly message: string };
@@ -19,7 +19,7 @@ interface Waiting {
   readonly reject: (error: Error) => void;
 }
 
-/** There is no thread to answer: it has not started, or has died and is started again in a moment. */
+/** No thread can answer: it has not started, or has died and is about to be started again. */
 export class NoThread extends Error {
   constructor(doing: string, why: string) {
     super(`${doing}: ${why}`);
@@ -28,34 +28,34 @@ export class NoThread extends Error {
 }
 
 export interface AskedThreadOptions<Answer extends Answering> {
-  /** How its errors begin. */
+  /** How the messages of its errors begin, such as "reading the index". */
   readonly doing: string;
   readonly start: () => Worker;
-  /** An answer as the asker sees it, or throws. */
+  /** Makes the answer that `ask` resolves to; may throw. */
   readonly read: (answer: Answer) => unknown;
-  /** Told when the thread has died. */
+  /** Called with a message for the log if the thread has died, and with reports of its part. */
   readonly report: (message: string) => void;
-  /** The part that the thread keeps, and who is told how it stands with it. */
+  /** The part that the thread keeps; `told` is called when the part fails, and with null when it works again. */
   readonly part?: { readonly name: PartName; readonly told: (fault: PartFault | null) => void };
-  /** It is started when it is first asked. */
+  /** The thread is started by the first question. */
   readonly onDemand?: true;
-  /** Before a thread that has died is started again for the first time; each time it dies without an answer, twice as long. */
+  /** Milliseconds before a dead thread is started again; doubles each time it dies without having answered. */
   readonly pauseMs?: number;
 }
 
 const PAUSE_MS = 1000;
 const PAUSE_MOST_MS = 60_000;
 
-/** A thread that answers questions by their ids. One that dies is started again: what it was asked has failed. */
+/** A thread that answers questions. If it dies, its open questions fail and it is started again. */
 export class AskedThread<Question extends object, Answer extends Answering> {
   readonly #options: AskedThreadOptions<Answer>;
   #worker: Worker | null = null;
-  /** Why there is none. */
+  /** Why there is no worker. */
   #why = "its thread has not started";
   readonly #asked = new Map<number, Waiting>();
   #last = 0;
   #closed = false;
-  /** It has died, and has not answered since. */
+  /** The worker has died, and its successor has not answered yet. */
   #isDead = false;
   #pauseMs: number;
   #restarting: NodeJS.Timeout | undefined;
@@ -65,7 +65,7 @@ export class AskedThread<Question extends object, Answer extends Answering> {
     this.#pauseMs = options.pauseMs ?? PAUSE_MS;
   }
 
-  /** Again: nothing happens. */
+  /** Starts the thread; does nothing if it runs already. */
   start(): void {
     if (this.#worker !== null || this.#closed) return;
     clearTimeout(this.#restarting);

@@ -1,11 +1,11 @@
 import type { PartFault, PartName } from "./derived_parts.ts";
 
-/** Which of the parts that are made from the log do not serve at present. */
+/** The parts made from the log that fail at present. */
 export class Degraded {
   readonly #faults = new Map<PartName, PartFault>();
   readonly #log: (fault: PartFault | null, message: string) => void;
 
-  /** `log`: told of each change. */
+  /** `log` is called for each change. */
   constructor(log: (fault: PartFault | null, message: string) => void) {
     this.#log = log;
   }
@@ -14,7 +14,7 @@ export class Degraded {
     return [...this.#faults.values()];
   }
 
-  /** Takes what is told of a part. */
+  /** A function that takes news of this part: its fault, or null if it works again. */
   teller(part: PartName): (fault: PartFault | null) => void {
     return (fault) => this.#tell(part, fault);
   }

@@ -1,18 +1,22 @@
-/** What is made from the log, and can be made again; the tree by an operator's order alone. */
+/**
+ * Parts of a data directory that are made from the log: the state, the index, the history and the tree. `Derived` keeps
+ * one in use although its disk may fail. See ARCHITECTURE.md, "What is made from the log never ends the service".
+ */
+
 export const PARTS = ["state", "index", "history", "tree"] as const;
 export type PartName = (typeof PARTS)[number];
 
-/** Why a part does not serve, or does not keep what it should, at present. */
+/** Why a part does not work at present, or cannot write. */
 export interface PartFault {
   readonly part: PartName;
-  /** refused: it stays as it is until somebody does something about it; failed: it is tried again by itself. */
+  /** failed: it is retried by itself; refused: it stays as it is until the operator acts. */
   readonly state: "failed" | "refused";
   readonly detail: string;
-  /** For want of room on the disk. */
+  /** The disk is full. */
   readonly full: boolean;
 }
 
-/** What was asked needs a part that has failed. */
+/** A question needs a part that has failed. */
 export class PartFailed extends Error {
   readonly fault: PartFault;
 
@@ -25,7 +29,7 @@ export class PartFailed extends Error {
   }
 }
 
-/** What a part has on the disk is not what was written there. */
+/** The part's files on the disk are not as they were written. */
 export class Damaged extends Error {
   constructor(message: string, cause?: unknown) {
     super(message, { cause });
@@ -35,7 +39,7 @@ export class Damaged extends Error {
 
 export type Found = "damaged" | "full" | "failed";
 
-/** What an error tells of a part; null: nothing, whoever asked has to know what to make of it. */
+/** The kind of failure of a part that an error shows; null: none, so the error is the caller's to handle. */
 export function faultIn(error: unknown): Found | null {
   if (error instanceof Damaged) return "damaged";
   const { code, name } = error as { readonly code?: unknown; readonly name?: unknown };
@@ -44,9 +48,12 @@ export function faultIn(error: unknown): Found | null {
   return typeof code === "string" && MACHINES.has(code) ? "failed" : null;
 }
 
-/** What SQLite says of the machine, or of others who use the file; anything else it says of the file. */
+/**
+ * SQLite's codes for failures of the machine, or of other users of the file; all other codes are about the file's
+ * contents.
+ */
 const TRANSIENT = /^SQLITE_(IOERR|CANTOPEN|READONLY|BUSY|LOCKED|PROTOCOL|NOMEM|PERM|AUTH|NOLFS)/;
-/** Errors of system calls that are no bug. */
+/** Codes of failed system calls that show a failure of the machine, not a bug. */
 const MACHINES: ReadonlySet<string> = new Set([
   "EIO",
   "EMFILE",
@@ -62,41 +69,42 @@ const MACHINES: ReadonlySet<string> = new Set([
   "ESTALE",
 ]);
 
-/** How a part is opened, closed and made again. */
+/** How a part is opened, closed and discarded. */
 export interface DerivedParts<Open> {
   readonly part: PartName;
-  /** Opens what is there, or begins it anew where nothing is. */
+  /** Opens the part, or begins a new one if there is none. */
   open(): Open | Promise<Open>;
-  /** Whatever it throws is of no interest. */
+  /** Closes the part; errors are ignored. */
   close(open: Open): void | Promise<void>;
-  /** Throws away what is there; left out: that is evidence, and stays. */
+  /** Deletes the part's files so that it is made again from the log; left out: the files are evidence and are kept. */
   readonly discard?: () => void;
-  /** Told when it fails, how, and when it serves again: null. */
+  /** Called with the fault if the part fails, with null if it works again. */
   readonly told: (fault: PartFault | null) => void;
-  /** Told that it is made again, and why. */
+  /** Called with a message for the log if the part is made again. */
   readonly report: (message: string) => void;
-  /** Whether it has all that it should: only then a failure is over. */
+  /** Whether the part has everything that the log has by now: a failure ends only then. */
   readonly isWhole: (open: Open) => boolean;
-  /** As faultIn, which is what it is if it is left out. */
+  /** Used in place of `faultIn`. */
   readonly judge?: (error: unknown) => Found | null;
 }
 
-/** After it was made again to no avail, and at most: each time twice as long. */
+/** The shortest and the longest time between two discards of a part that stays damaged; doubles each time. */
 const PAUSE_MS = 1000;
 const PAUSE_MOST_MS = 60_000;
 
 /**
- * A part that is made from the log, kept in use through what its disk does: it is opened when it is first needed; what fails it is tried once
- * more with all closed and opened anew, and again whenever it is needed; what is damaged is thrown away and made again. Nobody waits
- * for a part that has failed, and who does not need it does not notice.
+ * A part that is opened by its first use. If a use fails because of the part, the part is closed, opened anew and the
+ * use retried once; if it is damaged, it is discarded in between, so that it is made again from the log. After that the
+ * use fails, and every later use tries again. Nobody waits for a failed part, and requests that do not need it are not
+ * affected.
  */
 export class Derived<Open> {
   readonly #parts: DerivedParts<Open>;
   #open: Promise<Open> | null = null;
   #fault: PartFault | null = null;
-  /** One use after the other while it is being closed or made again. */
+  /** Resolves if the part is closed: uses wait for it. */
   #mending: Promise<void> = Promise.resolve();
-  /** Until when it is not made again: it was, and is damaged still. */
+  /** How long after a discard the part is not discarded again, although it is still damaged. */
   #pauseMs = PAUSE_MS;
   #discardAfterMs = Number.NEGATIVE_INFINITY;
 
@@ -104,12 +112,15 @@ export class Derived<Open> {
     this.#parts = parts;
   }
 
-  /** Why it does not serve; null: it does, as far as is known. */
+  /** Why the part does not work; null: it works, as far as is known. */
   get fault(): PartFault | null {
     return this.#fault;
   }
 
-  /** Uses it. Rejects with PartFailed where it has failed, and with whatever else `run` throws. */
+  /**
+   * Runs `run` with the open part. Rejects with PartFailed if the part has failed, and with other errors that `run`
+   * throws.
+   */
   async use<Answer>(run: (open: Open) => Answer | Promise<Answer>): Promise<Answer> {
     for (let tries = 1; ; tries++) {
       await this.#mending;
@@ -122,9 +133,9 @@ export class Derived<Open> {
         if (this.#fault !== null && this.#parts.isWhole(open)) this.tell(null);
         return answer;
       } catch (error) {
-        // Whatever keeps it from being opened is its own, and may pass.
+        // An error while opening is always the part's own, and may be temporary.
         const found = this.#judge(error) ?? (isOpen ? null : "failed");
-        // Closed by another who has found it failed.
+        // Another use found a failure and closed the part while this one ran.
         const isOver = opening !== this.#open;
         if (found === null && isOver && tries < TRIES) continue;
         if (found === null && isOver && this.#fault !== null) throw new PartFailed(this.#fault);
@@ -135,7 +146,10 @@ export class Derived<Open> {
     }
   }
 
-  /** Beside all uses it has failed: it is closed, and opened anew by the next of them. Answers whether the error says so. */
+  /**
+   * Reports a failure that was seen outside of `use`, as by a timer: the part is closed, and the next use opens it.
+   * Returns whether the error shows a failure of the part.
+   */
   async failed(error: unknown): Promise<boolean> {
     const found = this.#judge(error);
     if (found === null || this.#open === null) return false;
@@ -150,7 +164,7 @@ export class Derived<Open> {
     this.#parts.told(fault);
   }
 
-  /** Whatever is under way fails. */
+  /** Closes the part; uses in progress fail. */
   async close(): Promise<void> {
     await this.#mending;
     const open = await this.#open?.catch(() => null);
@@ -167,7 +181,7 @@ export class Derived<Open> {
     return this.#open;
   }
 
-  /** Closes what has failed, once for all who have used it; what is damaged goes. */
+  /** Closes a part that has failed, once for all uses of it, and discards it if it is damaged. */
   #mend(opening: Promise<Open>, found: Found, error: Error): Promise<void> {
     if (opening !== this.#open) return this.#mending;
     this.#open = null;
@@ -176,7 +190,7 @@ export class Derived<Open> {
       try {
         if (open !== null) await this.#parts.close(open);
       } catch {
-        // What has failed may fail here, too.
+        // A failed part may fail to close.
       }
       if (found === "damaged") this.#discard(error);
     })();
@@ -192,7 +206,7 @@ export class Derived<Open> {
       this.#parts.discard();
       this.#parts.report(`the ${this.#parts.part} is damaged, and is made again from the log: ${message}`);
     } catch {
-      // It is opened as it is, and fails again.
+      // The next use opens the part as it is, and fails again.
     }
   }
 
@@ -209,7 +223,7 @@ export class Derived<Open> {
   }
 }
 
-/** As it is, and with all opened anew. */
+/** One try with the part as it is, one with the part opened anew. */
 const TRIES = 2;
 
 function isSame(one: PartFault, other: PartFault | null): boolean {

@@ -1,25 +1,26 @@
 /**
- * Threads load their modules before the service listens, so that none needs a descriptor for that when connections have taken
- * them all; they begin their work when they are let through, which is when the engine has recovered and leaves them the cores.
+ * Lets threads load their modules before the service listens, when descriptors are still free (connections may use up
+ * all of them later), and begin their work when the engine has recovered and no longer needs all cores.
  */
+
 export class ThreadGate {
   readonly memory = new SharedArrayBuffer(BYTES);
   readonly #gate = new Int32Array(this.memory, 0, WORDS);
 
-  /** Resolves when a thread stands at the gate. */
+  /** Resolves when the thread has loaded its modules. */
   async loaded(): Promise<void> {
     const waiting = Atomics.waitAsync(this.#gate, LOADED, 0);
     await waiting.value;
   }
 
-  /** From now on whoever comes passes through. */
+  /** Lets the thread begin; it passes if it arrives later, too. */
   open(): void {
     Atomics.store(this.#gate, OPEN, 1);
     Atomics.notify(this.#gate, OPEN);
   }
 }
 
-/** In a thread: its modules are loaded; returns when it may begin. */
+/** Called in the thread when its modules are loaded; returns when the thread may begin. */
 export function passGate(memory: SharedArrayBuffer): void {
   const gate = new Int32Array(memory, 0, WORDS);
   Atomics.store(gate, LOADED, 1);
