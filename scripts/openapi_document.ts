@@ -10,7 +10,7 @@ import { tcpIdentity } from "../src/http/server/auth.ts";
 import type { OpenApiVersion } from "../src/http/server/document.ts";
 import { Flight } from "../src/http/server/flight.ts";
 import { Metrics } from "../src/http/server/metrics.ts";
-import { UnderWay } from "../src/http/server/under_way.ts";
+import { UnderWay } from "../src/http/server/requests_under_way.ts";
 import { UnknownCallers } from "../src/http/server/unknown_callers.ts";
 import { LogStreams } from "../src/http/streams/log_streams.ts";
 import { VERSION } from "../src/version.ts";

@@ -6,7 +6,7 @@
 import { get } from "node:http";
 import { get as getByTls } from "node:https";
 import { readSettings, type Settings } from "../config.ts";
-import { socketPath } from "../http/server/listen.ts";
+import { socketPath } from "../http/server/listeners.ts";
 
 const ANY: ReadonlyMap<string, string> = new Map([
   ["0.0.0.0", "127.0.0.1"],

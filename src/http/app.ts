@@ -17,6 +17,7 @@ import { inLine } from "../net/pipelines.ts";
 import { NotYet } from "../past/past.ts";
 import { NoThread } from "../supervisor/asked_thread.ts";
 import { PartFailed } from "../supervisor/derived_parts.ts";
+import type { App, Parts, RouteOptions } from "./parts.ts";
 import { adoptRoutes } from "./routes/adopt.ts";
 import { archiveRoutes } from "./routes/archive.ts";
 import { batchRoutes } from "./routes/batches.ts";
@@ -46,16 +47,15 @@ import { contextOf, type Tls } from "./server/certificates.ts";
 import { type OpenApiVersion, registerDocument } from "./server/document.ts";
 import { hotPath } from "./server/hot.ts";
 import { Names } from "./server/names.ts";
-import type { App, Parts, RouteOptions } from "./server/parts.ts";
 import { Problem, partProblem, SAFETY_HEADERS, StatusProblem } from "./server/problems.ts";
 import { logRead } from "./server/read_log.ts";
+import type { Pending } from "./server/requests_under_way.ts";
 import { ALSO_READ, type Need, OF_ALL_MAPS, PUBLIC_EVIDENCE, READ_ONLY, ROUTE_SCOPES } from "./server/route_scopes.ts";
 import { Slashes } from "./server/slashes.ts";
-import type { Pending } from "./server/under_way.ts";
 import { validationFault, validators } from "./server/validation.ts";
 import { refusedType } from "./server/wanted_bodies.ts";
 
-export type { App, EngineDoor, Parts } from "./server/parts.ts";
+export type { App, EngineDoor, Parts } from "./parts.ts";
 
 declare module "fastify" {
   interface FastifyContextConfig {

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { test } from "tap";
 import { readSettings } from "../../src/config.ts";
 import { ownToken } from "../../src/data/own_access.ts";
-import { checkListen, listenOnSocket, socketPath } from "../../src/http/server/listen.ts";
+import { checkListen, listenOnSocket, socketPath } from "../../src/http/server/listeners.ts";
 
 test("no setting opens the service to others by chance", async (t) => {
   const check = (environment: Record<string, string>) => checkListen(readSettings(environment));

@@ -2,8 +2,8 @@ import type { Readable } from "node:stream";
 import type { Caller } from "../../access/caller.ts";
 import type { Transport } from "../../replay/api_target.ts";
 import type { HttpRequest, HttpResponse } from "../../replay/http_call.ts";
+import type { App, Parts } from "../parts.ts";
 import { SMALL_BYTES } from "../server/flight.ts";
-import type { App, Parts } from "../server/parts.ts";
 
 /** Of an answer that is compared with the recorded one, which is done at once. */
 const ANSWER_BYTES_MAX = 512 * 1024;

@@ -1,9 +1,9 @@
 import { Type } from "typebox";
 import { InvalidInput } from "../../codec/invalid.ts";
 import { type ArchiveJobStatus, ArchiveRefused } from "../../engine/archives.ts";
+import type { App, Parts, RouteOptions } from "../parts.ts";
 import { body, problems, told } from "../schemas/answers.ts";
 import { CLOSED, Moment, nullable } from "../schemas/fields.ts";
-import type { App, Parts, RouteOptions } from "../server/parts.ts";
 import { Problem, type ProblemName } from "../server/problems.ts";
 
 const TAGS = ["archive"];

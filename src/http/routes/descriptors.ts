@@ -7,11 +7,11 @@ import { type ObjectBody, readCreateBody, readObject } from "../../codec/body.ts
 import { InvalidInput } from "../../codec/invalid.ts";
 import type { Request } from "../../engine/request.ts";
 import type { Action, OpenCommand, OpenKind, Origin } from "../../syscall/command.ts";
+import { type App, must, type Parts, type Ran, type RouteOptions } from "../parts.ts";
 import { body, problems, ran, told } from "../schemas/answers.ts";
 import { CreateSchema } from "../schemas/attr.ts";
 import { CLOSED, FdParams, oneOf, SessionParams, seq } from "../schemas/fields.ts";
 import { asAllowed } from "../server/access.ts";
-import { type App, must, type Parts, type Ran, type RouteOptions } from "../server/parts.ts";
 import { Problem } from "../server/problems.ts";
 import { bodyByHand } from "../server/validation.ts";
 import { AS_OF, type Asked, AtQuery, presentOf, stateOf } from "../views/as_of.ts";

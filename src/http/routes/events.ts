@@ -5,11 +5,9 @@ import type { EventReader, MarkedRow } from "../../engine/events.ts";
 import type { EventRow } from "../../log/event.ts";
 import type { EventFilter } from "../../log/event_filter.ts";
 import { PositionWriter } from "../../log/position.ts";
+import type { App, Parts, RouteOptions } from "../parts.ts";
 import { problems, told } from "../schemas/answers.ts";
 import { CLOSED, EventLines, limit, nullable } from "../schemas/fields.ts";
-import { archivedProblem } from "../server/archive_problem.ts";
-import { sendJson, sendPieces } from "../server/bulk.ts";
-import { type Load, SMALL_BYTES } from "../server/flight.ts";
 import {
   EVENT_STREAM,
   FOLLOWED,
@@ -17,16 +15,18 @@ import {
   message,
   messagesOf as messageSchema,
   messageText,
-} from "../server/messages.ts";
-import { NDJSON, wants } from "../server/negotiate.ts";
-import type { App, Parts, RouteOptions } from "../server/parts.ts";
+} from "../schemas/messages.ts";
+import { archivedProblem } from "../server/archive_problem.ts";
+import { sendJson, sendPieces } from "../server/bulk.ts";
+import { type Load, SMALL_BYTES } from "../server/flight.ts";
+import { NDJSON, wants } from "../server/negotiation.ts";
 import { Problem } from "../server/problems.ts";
 import { eventBytes, eventText } from "../streams/event_text.ts";
 import { follow } from "../streams/follow.ts";
-import { FROM_FIELDS, markGiven, readPoint, seqBefore, seqBehind, startAsked } from "../streams/positions.ts";
 import { presentOf } from "../views/as_of.ts";
 import { FilterFields, type FilterQuery, readFilter, referredMap } from "../views/event_filter.ts";
 import { SessionPeers } from "../views/peers.ts";
+import { FROM_FIELDS, markGiven, readPoint, seqBefore, seqBehind, startAsked } from "../views/positions.ts";
 import { eventsSeen } from "../views/sight.ts";
 
 const TAGS = ["events"];

@@ -2,10 +2,10 @@ import { Type } from "typebox";
 import { scopeTexts } from "../../access/caller.ts";
 import { readTilePath, TILE_HASHES } from "../../tlog/tiles.ts";
 import type { NoAnswer } from "../../tree/ports.ts";
+import type { App, RouteOptions } from "../parts.ts";
 import { octets, problems, told } from "../schemas/answers.ts";
 import { CLOSED, nullable } from "../schemas/fields.ts";
 import { archivedProblem } from "../server/archive_problem.ts";
-import type { App, RouteOptions } from "../server/parts.ts";
 import { Problem } from "../server/problems.ts";
 import { sightOf } from "../views/sight.ts";
 

@@ -14,13 +14,14 @@ import { PositionWriter } from "../../log/position.ts";
 import type { ElementVersion } from "../../past/element_history.ts";
 import type { RestoreCounts } from "../../past/restore.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
+import type { App, Parts, RouteOptions } from "../parts.ts";
 import { problems, told } from "../schemas/answers.ts";
 import { EventAttr } from "../schemas/events.ts";
 import { CLOSED, hex, Key, limit, MapParams, Moment, nextPage, nullable, nullableHex, seq } from "../schemas/fields.ts";
 import { notDone } from "../server/access.ts";
 import { sendList } from "../server/bulk.ts";
-import type { App, Parts, RouteOptions } from "../server/parts.ts";
 import { Problem, refused } from "../server/problems.ts";
+import { oneMap } from "../views/lookups.ts";
 import {
   below,
   checkBehind,
@@ -30,8 +31,7 @@ import {
   nextPlace,
   readKeyPlace,
   readPoint,
-} from "../streams/positions.ts";
-import { oneMap } from "../views/lookups.ts";
+} from "../views/positions.ts";
 import { sightOf } from "../views/sight.ts";
 import { readReference } from "../views/targets.ts";
 

@@ -1,10 +1,10 @@
 import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
 import { readPeekBody, readValueBody } from "../../codec/body.ts";
+import { type App, must, type RouteOptions } from "../parts.ts";
 import { body, problems, ran, told } from "../schemas/answers.ts";
 import { after, CLOSED, hex, LIST_MAX, limit, MapParams, nullable, ValueBody } from "../schemas/fields.ts";
 import { sendValue } from "../server/bulk.ts";
-import { type App, must, type RouteOptions } from "../server/parts.ts";
 import { bodyByHand } from "../server/validation.ts";
 import { VALUE_EXAMPLE } from "../server/wanted_bodies.ts";
 import { AS_OF, AtQuery, at, mustRead, stateOf } from "../views/as_of.ts";

@@ -1,10 +1,10 @@
 import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
+import { type App, must, type RouteOptions } from "../parts.ts";
 import { body, octets, problems, ran } from "../schemas/answers.ts";
 import { takeOctets } from "../server/bodies.ts";
-import { OCTETS } from "../server/negotiate.ts";
-import { type App, must, type RouteOptions } from "../server/parts.ts";
+import { OCTETS } from "../server/negotiation.ts";
 import { Problem, refused } from "../server/problems.ts";
 import { bodyByHand } from "../server/validation.ts";
 import { AS_OF, AtQuery, read } from "../views/as_of.ts";

@@ -1,11 +1,11 @@
 import { Type } from "typebox";
 import { CMD, DRIFT_POLICIES } from "../../abi/service.ts";
 import type { DriftAnswer } from "../../engine/drift.ts";
+import { type App, must, type RouteOptions } from "../parts.ts";
 import { body, problems, ran, told } from "../schemas/answers.ts";
 import { CLOSED, driftPolicy, limit, MapParams, nullable, nullableHex } from "../schemas/fields.ts";
 import { requestText } from "../server/access.ts";
 import { sendList } from "../server/bulk.ts";
-import { type App, must, type RouteOptions } from "../server/parts.ts";
 import { Problem, refusedOrder } from "../server/problems.ts";
 import { presentOf } from "../views/as_of.ts";
 import { driftCountsJson, driftJson, kernelMapJson, mirrorJson } from "../views/json.ts";

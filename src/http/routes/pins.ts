@@ -1,8 +1,8 @@
 import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
+import { type App, must, type RouteOptions } from "../parts.ts";
 import { problems, ran, told } from "../schemas/answers.ts";
 import { CLOSED, LIST_MAX, limit, nullable, PathnameParams } from "../schemas/fields.ts";
-import { type App, must, type RouteOptions } from "../server/parts.ts";
 import { AS_OF, at, stateOf } from "../views/as_of.ts";
 import { pinJson } from "../views/json.ts";
 import { readPathname } from "../views/targets.ts";

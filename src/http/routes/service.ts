@@ -1,10 +1,10 @@
 import { readFileSync } from "node:fs";
 import { Type } from "typebox";
 import { PARTS } from "../../supervisor/derived_parts.ts";
+import type { App, RouteOptions } from "../parts.ts";
 import { problems, told } from "../schemas/answers.ts";
 import { CLOSED, nullable } from "../schemas/fields.ts";
 import { accessFigures } from "../server/caller_figures.ts";
-import type { App, RouteOptions } from "../server/parts.ts";
 import { Problem } from "../server/problems.ts";
 
 const TAGS = ["service"];

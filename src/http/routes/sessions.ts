@@ -4,12 +4,12 @@ import { type TSchema, Type } from "typebox";
 import { CAPABILITIES, CMD } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
 import type { Capability, ClientProcess } from "../../syscall/command.ts";
+import { type App, must, type Parts, type RouteOptions } from "../parts.ts";
 import { problems, ran, told } from "../schemas/answers.ts";
 import { after, CLOSED, clientProcess, limit, nullable, SessionParams, seq, sessionTtl } from "../schemas/fields.ts";
-import { type AskedProcess, askedProcess, findProcess } from "../server/client_process.ts";
-import { NDJSON } from "../server/negotiate.ts";
-import { type App, must, type Parts, type RouteOptions } from "../server/parts.ts";
+import { NDJSON } from "../server/negotiation.ts";
 import { AS_OF, AtQuery, at, stateOf } from "../views/as_of.ts";
+import { type AskedProcess, askedProcess, findProcess } from "../views/client_process.ts";
 import { processJson, sessionJson } from "../views/json.ts";
 import { askOwnSession, askSession } from "../views/lookups.ts";
 

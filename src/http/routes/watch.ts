@@ -1,19 +1,19 @@
 import { Type } from "typebox";
 import { PositionWriter } from "../../log/position.ts";
 import { WHOLE_MAP } from "../../syscall/elements.ts";
+import { type App, must, type RouteOptions } from "../parts.ts";
 import { problems } from "../schemas/answers.ts";
 import { CLOSED, hex, MapParams, type NamedObject, nullable, position, seq } from "../schemas/fields.ts";
+import { EVENT_STREAM, FOLLOWED, inPieces, linesOf, messagesOf, messageText } from "../schemas/messages.ts";
 import { isHead } from "../server/bulk.ts";
-import { EVENT_STREAM, FOLLOWED, inPieces, linesOf, messagesOf, messageText } from "../server/messages.ts";
-import { NDJSON, wants } from "../server/negotiate.ts";
-import { type App, must, type RouteOptions } from "../server/parts.ts";
+import { NDJSON, wants } from "../server/negotiation.ts";
 import { Problem } from "../server/problems.ts";
 import { elementsRequest } from "../streams/element_pages.ts";
-import { FROM_FIELDS, startAsked } from "../streams/positions.ts";
 import { ANEW_REASONS, freedSince, resumed } from "../streams/resumed_watch.ts";
 import { changes, dataText, snapshot, type Told } from "../streams/watch.ts";
 import { presentOf } from "../views/as_of.ts";
 import { askMap } from "../views/lookups.ts";
+import { FROM_FIELDS, startAsked } from "../views/positions.ts";
 import { sightOf } from "../views/sight.ts";
 import { readReference } from "../views/targets.ts";
 

@@ -6,7 +6,7 @@ import type { Scope, Scopes } from "../../access/scopes.ts";
 import type { NotDone } from "../../engine/request.ts";
 import type { Action, Who } from "../../syscall/command.ts";
 import { asModesAllow } from "../../syscall/permission.ts";
-import type { EngineDoor, Parts } from "./parts.ts";
+import type { EngineDoor, Parts } from "../parts.ts";
 import { doneText, failure, Problem } from "./problems.ts";
 
 /** Events a caller and second that tell of refusals; the rest are counted. */

@@ -4,11 +4,11 @@ import type { FastifyRequest, RouteOptions as FastifyRouteOptions } from "fastif
 import { elementsInLines } from "../../codec/element_lines.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
 import { NotJson, parseInPieces } from "../../codec/json_pieces.ts";
+import type { App, Parts } from "../parts.ts";
 import { problems } from "../schemas/answers.ts";
 import { SMALL_BYTES } from "./flight.ts";
-import { inflated, packing } from "./inflate.ts";
-import { NDJSON, OCTETS } from "./negotiate.ts";
-import type { App, Parts } from "./parts.ts";
+import { inflated, packing } from "./inflation.ts";
+import { NDJSON, OCTETS } from "./negotiation.ts";
 import { Problem } from "./problems.ts";
 import { bodyByHand } from "./validation.ts";
 import { isOptional, needed, notJson, refusedType, sampleOf, takes, whyNot, withoutMark } from "./wanted_bodies.ts";

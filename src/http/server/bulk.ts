@@ -3,10 +3,10 @@ import { pipeline, Readable } from "node:stream";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { elementItems, elementLines, withHex } from "../../codec/elements.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
+import type { App, Parts } from "../parts.ts";
+import { inPieces } from "../schemas/messages.ts";
 import { SMALL_BYTES } from "./flight.ts";
-import { inPieces } from "./messages.ts";
-import { NDJSON } from "./negotiate.ts";
-import type { App, Parts } from "./parts.ts";
+import { NDJSON } from "./negotiation.ts";
 
 /**
  * Large answers: made in pieces, each when the reader has taken the one before, and one a turn of the event loop. What they are

@@ -1,7 +1,7 @@
 import { type Limits, type QuotaName, STATE_QUOTAS } from "../../access/quotas.ts";
 import { limitsOf } from "../../config.ts";
 import type { CallerStats, EngineStats } from "../../engine/queries.ts";
-import type { Parts } from "./parts.ts";
+import type { Parts } from "../parts.ts";
 
 /** What the metrics tell of a caller. */
 export interface CallerFigures {

@@ -5,12 +5,12 @@ import type { Scope } from "../../access/scopes.ts";
 import { readValueBody } from "../../codec/body.ts";
 import type { Reply, Request } from "../../engine/request.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
+import type { Parts } from "../parts.ts";
 import type { Origin } from "../views/targets.ts";
 import { notDone } from "./access.ts";
 import { isOfOwnPage, isOwnHost } from "./auth.ts";
 import { pipePieces, valueText } from "./bulk.ts";
 import { SMALL_BYTES } from "./flight.ts";
-import type { Parts } from "./parts.ts";
 import { type Problem, refused, SAFETY_HEADERS } from "./problems.ts";
 import { notJson, VALUE_EXAMPLE, whyNot, withoutMark } from "./wanted_bodies.ts";
 

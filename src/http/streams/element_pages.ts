@@ -2,8 +2,8 @@ import { CMD } from "../../abi/service.ts";
 import { asBuffer } from "../../log/row_transfer.ts";
 import { WHOLE_MAP } from "../../syscall/elements.ts";
 import { done, type Outcome } from "../../syscall/outcome.ts";
+import type { Parts, Ran } from "../parts.ts";
 import { type Load, outcomeBytes } from "../server/flight.ts";
-import type { Parts, Ran } from "../server/parts.ts";
 
 /** A page that is asked for ends behind so many bytes, however few its elements are; a whole map does not. */
 const PAGE_BYTES = 16 * 1024 * 1024;

@@ -1,6 +1,6 @@
 import type { MarkedRow } from "../../engine/events.ts";
 import type { EventFilter } from "../../log/event_filter.ts";
-import type { EngineDoor, Parts } from "../server/parts.ts";
+import type { EngineDoor, Parts } from "../parts.ts";
 
 /** Events that are read at once. */
 const CHUNK_EVENTS = 64;

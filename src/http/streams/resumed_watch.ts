@@ -2,10 +2,18 @@ import type { FastifyRequest } from "fastify";
 import { InvalidInput } from "../../codec/invalid.ts";
 import type { MapReference, MapView } from "../../engine/queries.ts";
 import { type Position, PositionWriter } from "../../log/position.ts";
+import type { Parts } from "../parts.ts";
 import { archivedProblem } from "../server/archive_problem.ts";
-import type { Parts } from "../server/parts.ts";
+import {
+  type Elsewhere,
+  markAt,
+  noSuchEvent,
+  notThatEvent,
+  otherLedger,
+  otherMap,
+  type Point,
+} from "../views/positions.ts";
 import { sightOf } from "../views/sight.ts";
-import { type Elsewhere, markAt, noSuchEvent, notThatEvent, otherLedger, otherMap, type Point } from "./positions.ts";
 
 /** Why a watch cannot go on where it was asked to, and tells the map anew. */
 export interface Anew {

@@ -1,5 +1,5 @@
 import type { EventRow } from "../../log/event.ts";
-import type { Parts } from "../server/parts.ts";
+import type { Parts } from "../parts.ts";
 
 /** Sessions whose peer is remembered. */
 const KNOWN_MAX = 65_536;

@@ -17,8 +17,8 @@ import type { EventRow } from "../../log/event.ts";
 import type { EventFilter } from "../../log/event_filter.ts";
 import { namedMaps } from "../../log/event_subjects.ts";
 import type { Out } from "../../syscall/outcome.ts";
+import type { Parts, PastDoor } from "../parts.ts";
 import { requestText } from "../server/access.ts";
-import type { Parts, PastDoor } from "../server/parts.ts";
 import type { Problem } from "../server/problems.ts";
 
 /** Events that are read at once, unless more are asked for. */

@@ -1,5 +1,5 @@
 import { type TSchema, Type } from "typebox";
-import { CLOSED, type NamedObject, oneOfNamed } from "../schemas/fields.ts";
+import { CLOSED, type NamedObject, oneOfNamed } from "./fields.ts";
 
 /** Server-sent events, as https://html.spec.whatwg.org/multipage/server-sent-events.html has them. */
 export const EVENT_STREAM = "text/event-stream";

@@ -13,8 +13,8 @@ import {
 } from "../../log/position.ts";
 import { HASH_BYTES } from "../../tlog/merkle.ts";
 import { TILE_HASHES } from "../../tlog/tiles.ts";
+import type { Parts } from "../parts.ts";
 import { archivedProblem } from "../server/archive_problem.ts";
-import type { Parts } from "../server/parts.ts";
 import { Problem } from "../server/problems.ts";
 
 /** What positions are held against. */
