@@ -68,6 +68,15 @@ const RINGS = {
   sets: ["typed", "btf", "maps", "abi"],
   run: ["native", "client", "replay", "log", "codec", ...CORE],
 };
+/** The rooms of src/http, a ladder of their own below app.ts and parts.ts, which no room imports. */
+const HTTP_ROOMS = {
+  schemas: [],
+  server: ["schemas"],
+  jobs: ["server", "schemas"],
+  views: ["server", "schemas"],
+  streams: ["views", "server", "schemas"],
+  routes: ["streams", "views", "jobs", "server", "schemas"],
+};
 const PURE = ["abi", "access", "maps", "btf", "syscall", "codec", "tlog", "log", "replay", "typed", "sets"];
 
 module.exports = {
@@ -78,6 +87,18 @@ module.exports = {
       from: { path: `^src/${ring}/` },
       to: { path: "^src/", pathNot: `^src/(${[ring, ...below].join("|")}|config\\.ts|data/layout\\.ts)(/|$)` },
     })),
+    ...Object.entries(HTTP_ROOMS).map(([room, below]) => ({
+      name: `http-${room}-imports-down`,
+      severity: "error",
+      from: { path: `^src/http/${room}/` },
+      to: { path: "^src/http/", pathNot: `^src/http/(${[room, ...below].join("|")})/` },
+    })),
+    {
+      name: "http-has-no-circles-of-types",
+      severity: "error",
+      from: { path: "^src/http/" },
+      to: { circular: true },
+    },
     {
       name: "pure-rings-know-no-settings",
       severity: "error",

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { test } from "tap";
 import { openApiDocument } from "../../scripts/openapi_document.ts";
 import { ERRNO } from "../../src/abi/errno.ts";
-import { ERRNO_PROBLEMS, PROBLEMS } from "../../src/http/server/problems.ts";
+import { ERRNO_PROBLEMS, PROBLEMS } from "../../src/http/schemas/problems.ts";
 import type { Document, Payload } from "./document.ts";
 import { documentFaults, globalNames } from "./document_faults.ts";
 import { Service } from "./service.ts";

@@ -1,4 +1,4 @@
-import type { App } from "../../src/http/app.ts";
+import type { App } from "../../src/http/server/instance.ts";
 import type { EventRow } from "../../src/log/event.ts";
 import { ApiTarget, type Transport } from "../../src/replay/api_target.ts";
 import type { Difference } from "../../src/replay/compare.ts";

@@ -1,29 +1,31 @@
 import type { Readable } from "node:stream";
 import type { Caller } from "../../access/caller.ts";
+import type { Callers } from "../../access/callers.ts";
+import type { Turns } from "../../engine/turn_queue.ts";
 import type { Transport } from "../../replay/api_target.ts";
 import type { HttpRequest, HttpResponse } from "../../replay/http_call.ts";
-import type { App, Parts } from "../parts.ts";
 import { SMALL_BYTES } from "../server/flight.ts";
+import type { App } from "../server/instance.ts";
 
 /** Of an answer that is compared with the recorded one, which is done at once. */
 const ANSWER_BYTES_MAX = 512 * 1024;
 const LF = 10;
 
+export interface OwnParts {
+  readonly callers: Pick<Callers, "lend" | "takeBack">;
+  readonly turns: Pick<Turns, "take">;
+}
+
 /** Requests to the service itself, as the caller's whose request has them sent. */
 export class OwnRequests implements Transport {
   readonly #app: App;
-  readonly #callers: Parts["callers"];
-  readonly #turns: Parts["turns"];
+  readonly #callers: OwnParts["callers"];
+  readonly #turns: OwnParts["turns"];
   readonly #token: string;
   readonly #peer: string | undefined;
 
   /** To be ended. `peer`: from where that request came. */
-  constructor(
-    app: App,
-    { callers, turns }: Pick<Parts, "callers" | "turns">,
-    caller: Caller,
-    peer: string | undefined,
-  ) {
+  constructor(app: App, { callers, turns }: OwnParts, caller: Caller, peer: string | undefined) {
     this.#app = app;
     this.#turns = turns;
     this.#peer = peer;

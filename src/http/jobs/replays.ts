@@ -8,7 +8,7 @@ import { isFiltered, type Selection } from "../../replay/selection.ts";
 import type { Source } from "../../replay/source.ts";
 import type { Summary } from "../../replay/summary.ts";
 import type { Target } from "../../replay/target.ts";
-import type { App } from "../parts.ts";
+import type { App } from "../server/instance.ts";
 import { Problem } from "../server/problems.ts";
 
 /** Replays under way at once, and those that are remembered when they are over. */

@@ -2,9 +2,10 @@ import { Type } from "typebox";
 import { DRIFT_POLICIES, ON_REPLACE } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
 import type { DriftPolicy, OnReplace } from "../../maps/map.ts";
-import type { App, RouteOptions } from "../parts.ts";
 import { body, problems, ran } from "../schemas/answers.ts";
 import { CLOSED } from "../schemas/fields.ts";
+import type { App, RouteOptions } from "../server/instance.ts";
+import type { EngineDoor } from "../server/ports.ts";
 import { failure, refusedOrder } from "../server/problems.ts";
 import { mapJson } from "../views/json.ts";
 import { askMap } from "../views/lookups.ts";
@@ -58,8 +59,12 @@ const AdoptSchema = Type.Object(
 
 const MapAdopted = Type.Object({ map: Type.Ref("BpfMap"), seq: Type.Ref("Seq") }, { $id: "MapAdopted", ...CLOSED });
 
+interface AdoptParts {
+  readonly engine: Pick<EngineDoor, "query">;
+}
+
 /** Maps that other programs have made, as maps of the ledger. */
-export async function adoptRoutes(app: App, { parts: { engine } }: RouteOptions): Promise<void> {
+export async function adoptRoutes(app: App, { parts: { engine } }: RouteOptions<AdoptParts>): Promise<void> {
   app.post("/maps/adopt", {
     schema: {
       operationId: "adoptMap",

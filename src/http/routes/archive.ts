@@ -1,10 +1,13 @@
 import { Type } from "typebox";
 import { InvalidInput } from "../../codec/invalid.ts";
-import { type ArchiveJobStatus, ArchiveRefused } from "../../engine/archives.ts";
-import type { App, Parts, RouteOptions } from "../parts.ts";
+import { type ArchiveJobStatus, ArchiveRefused, type Archiver } from "../../engine/archives.ts";
+import type { EventReader } from "../../engine/events.ts";
+import type { Jobs } from "../jobs/jobs.ts";
 import { body, problems, told } from "../schemas/answers.ts";
 import { CLOSED, Moment, nullable } from "../schemas/fields.ts";
-import { Problem, type ProblemName } from "../server/problems.ts";
+import type { ProblemName } from "../schemas/problems.ts";
+import type { App, RouteOptions } from "../server/instance.ts";
+import { Problem } from "../server/problems.ts";
 
 const TAGS = ["archive"];
 
@@ -47,13 +50,19 @@ const JOB_EXAMPLE = {
   error: null,
 };
 
+interface ArchiveParts {
+  readonly archiver: Archiver;
+  readonly jobs: Pick<Jobs, "checkRoom">;
+  readonly events: Pick<EventReader, "keptSeq">;
+}
+
 /** Older events, moved to files. */
-export async function archiveRoutes(app: App, { parts }: RouteOptions): Promise<void> {
+export async function archiveRoutes(app: App, { parts }: RouteOptions<ArchiveParts>): Promise<void> {
   beginArchive(app, parts);
   getArchive(app, parts);
 }
 
-function beginArchive(app: App, { archiver, jobs }: Parts): void {
+function beginArchive(app: App, { archiver, jobs }: ArchiveParts): void {
   app.post("/archive", {
     schema: {
       operationId: "beginArchive",
@@ -87,7 +96,7 @@ const REFUSALS: Partial<Record<ArchiveRefused["why"], ProblemName>> = {
   "nothing to archive": "nothing-to-archive",
 };
 
-function getArchive(app: App, { archiver, events }: Parts): void {
+function getArchive(app: App, { archiver, events }: ArchiveParts): void {
   app.get("/archive", {
     schema: {
       operationId: "getArchive",

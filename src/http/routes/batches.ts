@@ -4,11 +4,12 @@ import { ERRNO } from "../../abi/errno.ts";
 import { CMD } from "../../abi/service.ts";
 import { readDeleteBatchBody, readLookupBatchBody, readUpdateBatchBody } from "../../codec/body.ts";
 import type { Request } from "../../engine/request.ts";
-import { type App, type Parts, type Ran, type RouteOptions, run } from "../parts.ts";
 import { body, problems, ran } from "../schemas/answers.ts";
 import { CLOSED, ElementLines, hex, nullable, nullableHex, scalar, seq } from "../schemas/fields.ts";
 import { takeElementLines } from "../server/bodies.ts";
-import { sendElements } from "../server/bulk.ts";
+import { type Bulk, sendElements } from "../server/bulk.ts";
+import { type CommandParts, type Ran, run } from "../server/commands.ts";
+import type { App, RouteOptions } from "../server/instance.ts";
 import { NDJSON } from "../server/negotiation.ts";
 import { refused } from "../server/problems.ts";
 import { bodyByHand } from "../server/validation.ts";
@@ -16,8 +17,10 @@ import { VIEWS, type View } from "../views/targets.ts";
 
 const COUNT_DEFAULT = 1000;
 
+type BatchParts = CommandParts & Bulk;
+
 /** The four batch commands below both views of a map. A request is one command, however many elements it has. */
-export async function batchRoutes(app: App, options: RouteOptions): Promise<void> {
+export async function batchRoutes(app: App, options: RouteOptions<BatchParts>): Promise<void> {
   takeElementLines(app, options.parts);
   for (const view of VIEWS) {
     readBatch(app, view, options, "lookup");
@@ -42,7 +45,7 @@ const READS = {
   },
 } as const;
 
-function readBatch(app: App, view: View, { parts }: RouteOptions, name: keyof typeof READS): void {
+function readBatch(app: App, view: View, { parts }: RouteOptions<BatchParts>, name: keyof typeof READS): void {
   const { cmd, operationId, summary, description } = READS[name];
   app.post(`${view.prefix}/batch/${name}`, {
     schema: {
@@ -108,7 +111,7 @@ const ElementList = Type.Object(
   { $id: "UpdateBatchBody", ...CLOSED },
 );
 
-function updateBatch(app: App, view: View, { parts }: RouteOptions): void {
+function updateBatch(app: App, view: View, { parts }: RouteOptions<BatchParts>): void {
   app.post(`${view.prefix}/batch/update`, {
     schema: {
       operationId: `updateBatch${view.suffix}`,
@@ -159,7 +162,7 @@ function updateBatch(app: App, view: View, { parts }: RouteOptions): void {
   });
 }
 
-function deleteBatch(app: App, view: View, { parts }: RouteOptions): void {
+function deleteBatch(app: App, view: View, { parts }: RouteOptions<BatchParts>): void {
   app.post(`${view.prefix}/batch/delete`, {
     schema: {
       operationId: `deleteBatch${view.suffix}`,
@@ -210,7 +213,7 @@ const ONE_BY_ONE =
 
 /** How far a batch has come; where it was refused, its problem says so. */
 async function batchDone(
-  parts: Parts,
+  parts: BatchParts,
   reply: FastifyReply,
   command: Request,
   given: number,

@@ -7,14 +7,16 @@ import { type ObjectBody, readCreateBody, readObject } from "../../codec/body.ts
 import { InvalidInput } from "../../codec/invalid.ts";
 import type { Request } from "../../engine/request.ts";
 import type { Action, OpenCommand, OpenKind, Origin } from "../../syscall/command.ts";
-import { type App, must, type Parts, type Ran, type RouteOptions } from "../parts.ts";
 import { body, problems, ran, told } from "../schemas/answers.ts";
 import { CreateSchema } from "../schemas/attr.ts";
 import { CLOSED, FdParams, oneOf, SessionParams, seq } from "../schemas/fields.ts";
 import { asAllowed } from "../server/access.ts";
+import { must, type Ran } from "../server/commands.ts";
+import type { App, RouteOptions } from "../server/instance.ts";
+import type { ObjectOpener } from "../server/ports.ts";
 import { Problem } from "../server/problems.ts";
 import { bodyByHand } from "../server/validation.ts";
-import { AS_OF, type Asked, AtQuery, presentOf, stateOf } from "../views/as_of.ts";
+import { AS_OF, type Asked, AtQuery, presentOf, type ReadParts, stateOf } from "../views/as_of.ts";
 import { descriptorJson, mapJson } from "../views/json.ts";
 import { askFds, askMap, askOwnSession } from "../views/lookups.ts";
 import { readTarget } from "../views/targets.ts";
@@ -26,8 +28,13 @@ const PATH_LENGTH_MAX = 4095;
 /** PID_MAX_LIMIT, include/linux/threads.h. */
 const PID_MAX = 4_194_304;
 
+interface DescriptorParts extends ReadParts {
+  /** null: no machine has real objects for this service. */
+  readonly objects: ObjectOpener | null;
+}
+
 /** A session's descriptors: what opens and closes them. */
-export async function descriptorRoutes(app: App, options: RouteOptions): Promise<void> {
+export async function descriptorRoutes(app: App, options: RouteOptions<DescriptorParts>): Promise<void> {
   createMap(app, options);
   listDescriptors(app, options);
   getDescriptor(app, options);
@@ -35,7 +42,7 @@ export async function descriptorRoutes(app: App, options: RouteOptions): Promise
   closeDescriptor(app, options);
 }
 
-function createMap(app: App, { parts }: RouteOptions): void {
+function createMap(app: App, { parts }: RouteOptions<DescriptorParts>): void {
   app.post("/sessions/:session/maps", {
     schema: {
       operationId: "createMap",
@@ -82,7 +89,7 @@ function createMap(app: App, { parts }: RouteOptions): void {
 
 const DescriptorList = Type.Object({ fds: Type.Array(Type.Ref("Descriptor")) }, { $id: "DescriptorList", ...CLOSED });
 
-function listDescriptors(app: App, { parts }: RouteOptions): void {
+function listDescriptors(app: App, { parts }: RouteOptions<DescriptorParts>): void {
   app.get("/sessions/:session/fds", {
     schema: {
       operationId: "listDescriptors",
@@ -104,7 +111,7 @@ function listDescriptors(app: App, { parts }: RouteOptions): void {
   });
 }
 
-function getDescriptor(app: App, { parts }: RouteOptions): void {
+function getDescriptor(app: App, { parts }: RouteOptions<DescriptorParts>): void {
   app.get("/sessions/:session/fds/:fd", {
     schema: {
       operationId: "getDescriptor",
@@ -153,7 +160,7 @@ interface OpenBody extends ObjectBody {
 
 const ACCESS = { rw: 0, r: BPF_F.BPF_F_RDONLY, w: BPF_F.BPF_F_WRONLY } as const;
 
-function openDescriptor(app: App, { parts }: RouteOptions): void {
+function openDescriptor(app: App, { parts }: RouteOptions<DescriptorParts>): void {
   app.post("/sessions/:session/fds", {
     schema: {
       operationId: "openDescriptor",
@@ -238,7 +245,7 @@ function openDescriptor(app: App, { parts }: RouteOptions): void {
 }
 
 /** Asks the machine for a real object first, if the session is the caller's: without that no path is looked at. */
-async function open(parts: Parts, reply: FastifyReply, request: Request): Promise<Ran> {
+async function open(parts: DescriptorParts, reply: FastifyReply, request: Request): Promise<Ran> {
   const { engine, objects } = parts;
   if (!isOpen(request) || objects === null) return must(parts, reply, request);
   const { session, caller } = request;
@@ -292,7 +299,7 @@ async function openMapAction(state: Asked, reference: string, flags: number): Pr
   }
 }
 
-function closeDescriptor(app: App, { parts }: RouteOptions): void {
+function closeDescriptor(app: App, { parts }: RouteOptions<DescriptorParts>): void {
   app.delete("/sessions/:session/fds/:fd", {
     schema: {
       operationId: "closeDescriptor",

@@ -4,13 +4,14 @@ import { withHex } from "../../codec/elements.ts";
 import { TAKES } from "../../log/event_subjects.ts";
 import type { Action } from "../../syscall/command.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
-import { type App, type RouteOptions, run } from "../parts.ts";
 import { body, problems, ran } from "../schemas/answers.ts";
 import { DoorAnswerSchema, DoorRequestSchema } from "../schemas/attr.ts";
 import { SessionParams } from "../schemas/fields.ts";
 import { asAllowed, checkScopes } from "../server/access.ts";
-import { sendJson } from "../server/bulk.ts";
+import { type Bulk, sendJson } from "../server/bulk.ts";
+import { type CommandParts, run } from "../server/commands.ts";
 import { outcomeBytes, SMALL_BYTES } from "../server/flight.ts";
+import type { App, RouteOptions } from "../server/instance.ts";
 import { refused } from "../server/problems.ts";
 import { COMMAND_SCOPES, OTHER_COMMANDS } from "../server/route_scopes.ts";
 import { bodyByHand } from "../server/validation.ts";
@@ -30,8 +31,10 @@ function doorText(action: Action, outcome: Outcome, seq: number): Iterable<strin
   return withHex(JSON.stringify(answer), fields);
 }
 
+type DoorParts = CommandParts & Bulk;
+
 /** The syscall door: bpf(2) as it is, for those who know it. */
-export async function doorRoutes(app: App, { parts }: RouteOptions): Promise<void> {
+export async function doorRoutes(app: App, { parts }: RouteOptions<DoorParts>): Promise<void> {
   app.post("/sessions/:session/bpf", {
     schema: {
       operationId: "bpf",

@@ -2,26 +2,34 @@ import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
 import { readValueBody } from "../../codec/body.ts";
 import { bytes } from "../../codec/scalars.ts";
+import type { Settings } from "../../config.ts";
 import { WHOLE_MAP } from "../../syscall/elements.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
-import { type App, must, type RouteOptions } from "../parts.ts";
 import { body, octets, problems, ran } from "../schemas/answers.ts";
 import { CLOSED, ElementLines, hex, Key, limit, seq, ValueBody } from "../schemas/fields.ts";
 import { takeOctets } from "../server/bodies.ts";
-import { isHead, sendElements, sendLines, sendPages, sendValue } from "../server/bulk.ts";
+import { type Bulk, isHead, sendElements, sendLines, sendPages, sendValue } from "../server/bulk.ts";
+import { must } from "../server/commands.ts";
+import type { Flight } from "../server/flight.ts";
+import type { App, RouteOptions } from "../server/instance.ts";
 import { conditionalFlags, NDJSON, OCTETS, wants } from "../server/negotiation.ts";
 import { refused } from "../server/problems.ts";
 import { bodyByHand } from "../server/validation.ts";
 import { VALUE_EXAMPLE } from "../server/wanted_bodies.ts";
 import { elementPages, isAll, lastKey } from "../streams/element_pages.ts";
-import { AS_OF, AtQuery, at, mustRead, read } from "../views/as_of.ts";
-import { checkKeyPlace, nextPlace, readKeyPlace } from "../views/positions.ts";
+import { AS_OF, AtQuery, at, mustRead, type ReadParts, read } from "../views/as_of.ts";
+import { checkKeyPlace, type LedgerParts, nextPlace, readKeyPlace } from "../views/positions.ts";
 import { VIEWS, type View } from "../views/targets.ts";
 
 const PAGE_DEFAULT = 1000;
 
+interface ElementRouteParts extends ReadParts, LedgerParts, Bulk {
+  readonly flight: Flight;
+  readonly settings: Pick<Settings, "pageElementsMax">;
+}
+
 /** Elements one by one, and pages of them, below both views of a map. */
-export async function elementRoutes(app: App, options: RouteOptions): Promise<void> {
+export async function elementRoutes(app: App, options: RouteOptions<ElementRouteParts>): Promise<void> {
   for (const view of VIEWS) {
     lookupElement(app, view, options);
     await app.register(async (scope: App) => updateElement(scope, view, options));
@@ -31,7 +39,7 @@ export async function elementRoutes(app: App, options: RouteOptions): Promise<vo
   }
 }
 
-function lookupElement(app: App, view: View, { parts }: RouteOptions): void {
+function lookupElement(app: App, view: View, { parts }: RouteOptions<ElementRouteParts>): void {
   app.get(`${view.prefix}/elements/:key`, {
     schema: {
       operationId: `lookupElement${view.suffix}`,
@@ -73,7 +81,7 @@ function lookupElement(app: App, view: View, { parts }: RouteOptions): void {
   });
 }
 
-function updateElement(app: App, view: View, { parts }: RouteOptions): void {
+function updateElement(app: App, view: View, { parts }: RouteOptions<ElementRouteParts>): void {
   takeOctets(app, parts);
   app.put(`${view.prefix}/elements/:key`, {
     schema: {
@@ -136,7 +144,7 @@ function updateElement(app: App, view: View, { parts }: RouteOptions): void {
   });
 }
 
-function deleteElement(app: App, view: View, { parts }: RouteOptions): void {
+function deleteElement(app: App, view: View, { parts }: RouteOptions<ElementRouteParts>): void {
   app.delete(`${view.prefix}/elements/:key`, {
     schema: {
       operationId: `deleteElement${view.suffix}`,
@@ -165,7 +173,7 @@ function deleteElement(app: App, view: View, { parts }: RouteOptions): void {
   });
 }
 
-function listElements(app: App, view: View, { parts }: RouteOptions): void {
+function listElements(app: App, view: View, { parts }: RouteOptions<ElementRouteParts>): void {
   const pageMax = parts.settings.pageElementsMax;
   app.get(`${view.prefix}/elements`, {
     schema: {
@@ -218,7 +226,7 @@ function listElements(app: App, view: View, { parts }: RouteOptions): void {
   });
 }
 
-function nextKey(app: App, view: View, { parts }: RouteOptions): void {
+function nextKey(app: App, view: View, { parts }: RouteOptions<ElementRouteParts>): void {
   app.get(`${view.prefix}/next-key`, {
     schema: {
       operationId: `nextKey${view.suffix}`,

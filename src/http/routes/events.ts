@@ -1,32 +1,37 @@
 import type { FastifyReply } from "fastify";
 import { Type } from "typebox";
+import type { Settings } from "../../config.ts";
 import { checkKept } from "../../engine/archives.ts";
 import type { EventReader, MarkedRow } from "../../engine/events.ts";
 import type { EventRow } from "../../log/event.ts";
 import type { EventFilter } from "../../log/event_filter.ts";
 import { PositionWriter } from "../../log/position.ts";
-import type { App, Parts, RouteOptions } from "../parts.ts";
 import { problems, told } from "../schemas/answers.ts";
 import { CLOSED, EventLines, limit, nullable } from "../schemas/fields.ts";
-import {
-  EVENT_STREAM,
-  FOLLOWED,
-  inPieces,
-  message,
-  messagesOf as messageSchema,
-  messageText,
-} from "../schemas/messages.ts";
-import { archivedProblem } from "../server/archive_problem.ts";
-import { sendJson, sendPieces } from "../server/bulk.ts";
+import { FOLLOWED, messagesOf as messageSchema } from "../schemas/messages.ts";
+import { type Bulk, sendJson, sendPieces } from "../server/bulk.ts";
 import { type Load, SMALL_BYTES } from "../server/flight.ts";
+import type { App, RouteOptions } from "../server/instance.ts";
 import { NDJSON, wants } from "../server/negotiation.ts";
-import { Problem } from "../server/problems.ts";
+import { inPieces } from "../server/pieces.ts";
+import type { EngineDoor } from "../server/ports.ts";
+import { archivedProblem, Problem } from "../server/problems.ts";
 import { eventBytes, eventText } from "../streams/event_text.ts";
 import { follow } from "../streams/follow.ts";
-import { presentOf } from "../views/as_of.ts";
+import type { LogStreams } from "../streams/log_streams.ts";
+import { EVENT_STREAM, message, messageText } from "../streams/messages.ts";
+import { presentOf, type StateParts } from "../views/as_of.ts";
 import { FilterFields, type FilterQuery, readFilter, referredMap } from "../views/event_filter.ts";
 import { SessionPeers } from "../views/peers.ts";
-import { FROM_FIELDS, markGiven, readPoint, seqBefore, seqBehind, startAsked } from "../views/positions.ts";
+import {
+  FROM_FIELDS,
+  type LogParts,
+  markGiven,
+  readPoint,
+  seqBefore,
+  seqBehind,
+  startAsked,
+} from "../views/positions.ts";
 import { eventsSeen } from "../views/sight.ts";
 
 const TAGS = ["events"];
@@ -87,8 +92,15 @@ const EXPORT_HEADERS = {
   "mapledger-oldest-seq": Type.Integer({ description: "Of lines: the log's beginning." }),
 };
 
+interface EventParts extends StateParts, LogParts, Bulk {
+  readonly engine: Pick<EngineDoor, "query" | "seq" | "onGrowth">;
+  readonly events: EventReader;
+  readonly streams: LogStreams;
+  readonly settings: Pick<Settings, "pageElementsMax" | "bookmarkSeconds" | "lagEventsMax">;
+}
+
 /** The log: every command that ever ran. */
-export async function eventRoutes(app: App, { parts }: RouteOptions): Promise<void> {
+export async function eventRoutes(app: App, { parts }: RouteOptions<EventParts>): Promise<void> {
   parts.streams.endWith(app);
   const peers = new SessionPeers(parts);
   listEvents(app, parts, peers);
@@ -96,7 +108,7 @@ export async function eventRoutes(app: App, { parts }: RouteOptions): Promise<vo
   getEvent(app, parts, peers);
 }
 
-function listEvents(app: App, parts: Parts, peers: SessionPeers): void {
+function listEvents(app: App, parts: EventParts, peers: SessionPeers): void {
   const { settings } = parts;
   app.get("/events", {
     schema: {
@@ -172,7 +184,7 @@ function listEvents(app: App, parts: Parts, peers: SessionPeers): void {
   });
 }
 
-function streamEvents(app: App, parts: Parts, peers: SessionPeers): void {
+function streamEvents(app: App, parts: EventParts, peers: SessionPeers): void {
   app.get("/events/stream", {
     schema: {
       operationId: "streamEvents",
@@ -215,7 +227,7 @@ function streamEvents(app: App, parts: Parts, peers: SessionPeers): void {
   });
 }
 
-function getEvent(app: App, parts: Parts, peers: SessionPeers): void {
+function getEvent(app: App, parts: EventParts, peers: SessionPeers): void {
   app.get("/events/:seq", {
     schema: {
       operationId: "getEvent",
@@ -259,7 +271,7 @@ interface PageQuery {
 
 /** Behind seq 0 the log begins with what is not archived. */
 async function readRange(
-  parts: Parts,
+  parts: EventParts,
   { after = "0", before, limit }: ListQuery,
   map: number | null,
 ): Promise<PageQuery> {
@@ -431,7 +443,7 @@ function* messagesOf(rows: readonly MarkedRow[], writer: PositionWriter, peerOf:
 }
 
 async function* eventMessages(
-  parts: Parts & Telling,
+  parts: EventParts & Telling,
   load: Load,
   filter: EventFilter,
   start: { readonly seq: number; readonly position: string },

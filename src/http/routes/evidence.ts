@@ -1,13 +1,13 @@
 import { Type } from "typebox";
 import { scopeTexts } from "../../access/caller.ts";
+import type { Settings } from "../../config.ts";
 import { readTilePath, TILE_HASHES } from "../../tlog/tiles.ts";
-import type { NoAnswer } from "../../tree/ports.ts";
-import type { App, RouteOptions } from "../parts.ts";
+import type { NoAnswer, TreeReader, WitnessStatus } from "../../tree/ports.ts";
 import { octets, problems, told } from "../schemas/answers.ts";
 import { CLOSED, nullable } from "../schemas/fields.ts";
-import { archivedProblem } from "../server/archive_problem.ts";
-import { Problem } from "../server/problems.ts";
-import { sightOf } from "../views/sight.ts";
+import type { App, RouteOptions } from "../server/instance.ts";
+import { archivedProblem, Problem } from "../server/problems.ts";
+import { type SightParts, sightOf } from "../views/sight.ts";
 
 const TAGS = ["evidence"];
 const TEXT = "text/plain; charset=utf-8";
@@ -67,19 +67,26 @@ class AnybodysCheckpoint {
   }
 }
 
+interface EvidenceParts extends SightParts {
+  readonly tree: TreeReader;
+  readonly settings: Pick<Settings, "auth" | "publicEvidence">;
+  /** How it stands with the log's witnesses. */
+  readonly witnesses: () => readonly WitnessStatus[];
+}
+
 /** The tree as https://c2sp.org/tlog-tiles has it, below no prefix. */
-export async function tileRoutes(app: App, options: RouteOptions): Promise<void> {
+export async function tileRoutes(app: App, options: RouteOptions<EvidenceParts>): Promise<void> {
   checkpoint(app, options);
   tile(app, options);
 }
 
 /** The proof of an event, and who signs. */
-export async function proofRoutes(app: App, options: RouteOptions): Promise<void> {
+export async function proofRoutes(app: App, options: RouteOptions<EvidenceParts>): Promise<void> {
   proof(app, options);
   log(app, options);
 }
 
-function checkpoint(app: App, { parts: { tree } }: RouteOptions): void {
+function checkpoint(app: App, { parts: { tree } }: RouteOptions<EvidenceParts>): void {
   const anybodys = new AnybodysCheckpoint();
   app.get("/checkpoint", {
     schema: {
@@ -104,7 +111,7 @@ a second old.`,
   });
 }
 
-function tile(app: App, { parts: { tree } }: RouteOptions): void {
+function tile(app: App, { parts: { tree } }: RouteOptions<EvidenceParts>): void {
   const anybodys = new Anybodys();
   app.get("/tile/:level/*", {
     schema: {
@@ -139,7 +146,7 @@ ${PUBLIC}.`,
   });
 }
 
-function proof(app: App, { parts }: RouteOptions): void {
+function proof(app: App, { parts }: RouteOptions<EvidenceParts>): void {
   const { tree, events } = parts;
   app.get("/events/:seq/proof", {
     schema: {
@@ -171,7 +178,7 @@ that has the event and that a witness has cosigned, if there is one; \`cosigned\
   });
 }
 
-function log(app: App, { parts: { tree, settings, witnesses } }: RouteOptions): void {
+function log(app: App, { parts: { tree, settings, witnesses } }: RouteOptions<EvidenceParts>): void {
   app.get("/log", {
     schema: {
       operationId: "getLog",

@@ -4,7 +4,9 @@ import { CMD, cmdName } from "../../abi/service.ts";
 import type { MapScope } from "../../access/scopes.ts";
 import { readMoment } from "../../codec/moments.ts";
 import { bytes } from "../../codec/scalars.ts";
+import type { Settings } from "../../config.ts";
 import { MADE } from "../../engine/atomic_requests.ts";
+import type { EventReader } from "../../engine/events.ts";
 import { readRequests } from "../../engine/frames.ts";
 import type { MapReference } from "../../engine/queries.ts";
 import type { Request } from "../../engine/request.ts";
@@ -14,12 +16,12 @@ import { PositionWriter } from "../../log/position.ts";
 import type { ElementVersion } from "../../past/element_history.ts";
 import type { RestoreCounts } from "../../past/restore.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
-import type { App, Parts, RouteOptions } from "../parts.ts";
 import { problems, told } from "../schemas/answers.ts";
 import { EventAttr } from "../schemas/events.ts";
 import { CLOSED, hex, Key, limit, MapParams, Moment, nextPage, nullable, nullableHex, seq } from "../schemas/fields.ts";
 import { notDone } from "../server/access.ts";
-import { sendList } from "../server/bulk.ts";
+import { type Bulk, sendList } from "../server/bulk.ts";
+import type { App, RouteOptions } from "../server/instance.ts";
 import { Problem, refused } from "../server/problems.ts";
 import { oneMap } from "../views/lookups.ts";
 import {
@@ -27,12 +29,13 @@ import {
   checkBehind,
   checkInFront,
   checkKeyPlace,
+  type LogParts,
   markGiven,
   nextPlace,
   readKeyPlace,
   readPoint,
 } from "../views/positions.ts";
-import { sightOf } from "../views/sight.ts";
+import { type SightParts, sightOf } from "../views/sight.ts";
 import { readReference } from "../views/targets.ts";
 
 const TAGS = ["history"];
@@ -121,14 +124,19 @@ const RESTORE_EXAMPLE = {
   created: null,
 };
 
+interface HistoryParts extends SightParts, LogParts, Bulk {
+  readonly events: EventReader;
+  readonly settings: Pick<Settings, "pageElementsMax" | "restoreElementsMax">;
+}
+
 /** What became of maps and their elements. */
-export async function historyRoutes(app: App, { parts }: RouteOptions): Promise<void> {
+export async function historyRoutes(app: App, { parts }: RouteOptions<HistoryParts>): Promise<void> {
   elementHistory(app, parts);
   diffMap(app, parts);
   restoreMap(app, parts);
 }
 
-function elementHistory(app: App, parts: Parts): void {
+function elementHistory(app: App, parts: HistoryParts): void {
   const { past, settings } = parts;
   app.get("/maps/:map/elements/:key/history", {
     schema: {
@@ -222,7 +230,7 @@ const Change = Type.Object(
   { $id: "ElementChange", ...CLOSED },
 );
 
-function diffMap(app: App, parts: Parts): void {
+function diffMap(app: App, parts: HistoryParts): void {
   const { past, settings } = parts;
   const moment = (description: string, example: string) => Type.String({ description, examples: [example] });
   app.get("/maps/:map/diff", {
@@ -298,7 +306,7 @@ interface RestoreBody {
   readonly session?: number;
 }
 
-function restoreMap(app: App, parts: Parts): void {
+function restoreMap(app: App, parts: HistoryParts): void {
   const commandsMax = Math.min(parts.settings.pageElementsMax, COMMANDS_MAX);
   app.post("/maps/:map/restore", {
     schema: {
@@ -435,7 +443,7 @@ type PastAnswer = null | string | { readonly map: number } | { readonly ambiguou
 
 /** Throws the problem of a caller who may not see what was found, whatever was found of it. */
 async function checkSeen(
-  parts: Parts,
+  parts: HistoryParts,
   request: FastifyRequest,
   scope: MapScope,
   reference: MapReference,

@@ -1,13 +1,16 @@
 import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
 import { readPeekBody, readValueBody } from "../../codec/body.ts";
-import { type App, must, type RouteOptions } from "../parts.ts";
+import type { Settings } from "../../config.ts";
 import { body, problems, ran, told } from "../schemas/answers.ts";
 import { after, CLOSED, hex, LIST_MAX, limit, MapParams, nullable, ValueBody } from "../schemas/fields.ts";
-import { sendValue } from "../server/bulk.ts";
+import { type Bulk, sendValue } from "../server/bulk.ts";
+import { must } from "../server/commands.ts";
+import type { Flight } from "../server/flight.ts";
+import type { App, RouteOptions } from "../server/instance.ts";
 import { bodyByHand } from "../server/validation.ts";
 import { VALUE_EXAMPLE } from "../server/wanted_bodies.ts";
-import { AS_OF, AtQuery, at, mustRead, stateOf } from "../views/as_of.ts";
+import { AS_OF, AtQuery, at, mustRead, type ReadParts, stateOf } from "../views/as_of.ts";
 import { mapJson } from "../views/json.ts";
 import { askMap } from "../views/lookups.ts";
 import { readPathname, readReference, VIEWS, type View } from "../views/targets.ts";
@@ -41,8 +44,13 @@ export const MAP_EXAMPLE = {
   drift: null,
 };
 
+interface MapParts extends ReadParts, Bulk {
+  readonly flight: Flight;
+  readonly settings: Pick<Settings, "pageElementsMax">;
+}
+
 /** Maps as wholes: what they are, and what concerns all of a map. */
-export async function mapRoutes(app: App, options: RouteOptions): Promise<void> {
+export async function mapRoutes(app: App, options: RouteOptions<MapParts>): Promise<void> {
   listMaps(app, options);
   getMap(app, options);
   for (const view of VIEWS) {
@@ -59,7 +67,7 @@ const MapPage = Type.Object(
   { $id: "MapPage", ...CLOSED },
 );
 
-function listMaps(app: App, { parts }: RouteOptions): void {
+function listMaps(app: App, { parts }: RouteOptions<MapParts>): void {
   app.get("/maps", {
     schema: {
       operationId: "listMaps",
@@ -87,7 +95,7 @@ function listMaps(app: App, { parts }: RouteOptions): void {
   });
 }
 
-function getMap(app: App, { parts }: RouteOptions): void {
+function getMap(app: App, { parts }: RouteOptions<MapParts>): void {
   app.get("/maps/:map", {
     schema: {
       operationId: "getMap",
@@ -107,7 +115,7 @@ function getMap(app: App, { parts }: RouteOptions): void {
   });
 }
 
-function freezeMap(app: App, view: View, { parts }: RouteOptions): void {
+function freezeMap(app: App, view: View, { parts }: RouteOptions<MapParts>): void {
   app.post(`${view.prefix}/freeze`, {
     schema: {
       operationId: view.suffix === "" ? "freezeMap" : "freezeAnyMap",
@@ -128,7 +136,7 @@ function freezeMap(app: App, view: View, { parts }: RouteOptions): void {
   });
 }
 
-function pinMap(app: App, view: View, { parts }: RouteOptions): void {
+function pinMap(app: App, view: View, { parts }: RouteOptions<MapParts>): void {
   app.post(`${view.prefix}/pin`, {
     schema: {
       operationId: view.suffix === "" ? "pinMap" : "pinAnyMap",
@@ -165,7 +173,7 @@ function pinMap(app: App, view: View, { parts }: RouteOptions): void {
   });
 }
 
-function pushElement(app: App, view: View, { parts }: RouteOptions): void {
+function pushElement(app: App, view: View, { parts }: RouteOptions<MapParts>): void {
   app.post(`${view.prefix}/push`, {
     schema: {
       operationId: `pushElement${view.suffix}`,
@@ -206,7 +214,7 @@ function pushElement(app: App, view: View, { parts }: RouteOptions): void {
   });
 }
 
-function popElement(app: App, view: View, { parts }: RouteOptions): void {
+function popElement(app: App, view: View, { parts }: RouteOptions<MapParts>): void {
   app.post(`${view.prefix}/pop`, {
     schema: {
       operationId: `popElement${view.suffix}`,
@@ -228,7 +236,7 @@ function popElement(app: App, view: View, { parts }: RouteOptions): void {
   });
 }
 
-function peekElement(app: App, view: View, { parts }: RouteOptions): void {
+function peekElement(app: App, view: View, { parts }: RouteOptions<MapParts>): void {
   app.post(`${view.prefix}/peek`, {
     schema: {
       operationId: `peekElement${view.suffix}`,

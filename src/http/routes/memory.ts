@@ -1,13 +1,17 @@
 import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
-import { type App, must, type RouteOptions } from "../parts.ts";
+import type { Settings } from "../../config.ts";
 import { body, octets, problems, ran } from "../schemas/answers.ts";
 import { takeOctets } from "../server/bodies.ts";
+import type { Bulk } from "../server/bulk.ts";
+import { must } from "../server/commands.ts";
+import type { Flight } from "../server/flight.ts";
+import type { App, RouteOptions } from "../server/instance.ts";
 import { OCTETS } from "../server/negotiation.ts";
 import { Problem, refused } from "../server/problems.ts";
 import { bodyByHand } from "../server/validation.ts";
-import { AS_OF, AtQuery, read } from "../views/as_of.ts";
+import { AS_OF, AtQuery, type ReadParts, read } from "../views/as_of.ts";
 import { VIEWS, type View } from "../views/targets.ts";
 
 /** The most that one request reads or stores, so that nobody waits for its copies; more is for ranges. */
@@ -16,8 +20,13 @@ const BYTES_MAX = 16 * 1024 * 1024;
 const RANGE = /^bytes=(?:(\d{1,15})-(\d{1,15})?|-(\d{1,15}))$/;
 const CONTENT_RANGE = /^bytes (\d{1,15})-(\d{1,15})\/(?:\d{1,15}|\*)$/;
 
+interface MemoryParts extends ReadParts, Bulk {
+  readonly flight: Flight;
+  readonly settings: Pick<Settings, "bodyBytesMax">;
+}
+
 /** The memory of a BPF_F_MMAPABLE array, as mmap(2) would show it, below both views of a map. */
-export async function memoryRoutes(app: App, options: RouteOptions): Promise<void> {
+export async function memoryRoutes(app: App, options: RouteOptions<MemoryParts>): Promise<void> {
   takeOctets(app, options.parts);
   for (const view of VIEWS) {
     readMemory(app, view, options);
@@ -27,7 +36,7 @@ export async function memoryRoutes(app: App, options: RouteOptions): Promise<voi
 
 const ERRNOS = ["EACCES", "ENOTSUPP"] as const;
 
-function readMemory(app: App, view: View, { parts }: RouteOptions): void {
+function readMemory(app: App, view: View, { parts }: RouteOptions<MemoryParts>): void {
   app.get(`${view.prefix}/memory`, {
     schema: {
       operationId: `readMemory${view.suffix}`,
@@ -66,7 +75,7 @@ function readMemory(app: App, view: View, { parts }: RouteOptions): void {
   });
 }
 
-function writeMemory(app: App, view: View, { parts }: RouteOptions): void {
+function writeMemory(app: App, view: View, { parts }: RouteOptions<MemoryParts>): void {
   app.put(`${view.prefix}/memory`, {
     schema: {
       operationId: `writeMemory${view.suffix}`,

@@ -1,13 +1,15 @@
 import { Type } from "typebox";
 import { CMD, DRIFT_POLICIES } from "../../abi/service.ts";
 import type { DriftAnswer } from "../../engine/drift.ts";
-import { type App, must, type RouteOptions } from "../parts.ts";
 import { body, problems, ran, told } from "../schemas/answers.ts";
 import { CLOSED, driftPolicy, limit, MapParams, nullable, nullableHex } from "../schemas/fields.ts";
 import { requestText } from "../server/access.ts";
-import { sendList } from "../server/bulk.ts";
+import { type Bulk, sendList } from "../server/bulk.ts";
+import { must } from "../server/commands.ts";
+import type { Flight } from "../server/flight.ts";
+import type { App, RouteOptions } from "../server/instance.ts";
 import { Problem, refusedOrder } from "../server/problems.ts";
-import { presentOf } from "../views/as_of.ts";
+import { presentOf, type ReadParts } from "../views/as_of.ts";
 import { driftCountsJson, driftJson, kernelMapJson, mirrorJson } from "../views/json.ts";
 import { askMap } from "../views/lookups.ts";
 import { readReference } from "../views/targets.ts";
@@ -60,15 +62,19 @@ const Drift = Type.Object(
   { $id: "MapDrift", ...CLOSED },
 );
 
+interface MirrorParts extends ReadParts, Bulk {
+  readonly flight: Flight;
+}
+
 /** Comparing maps with their kernel maps, and the kernel maps that other programs have made. */
-export async function mirrorRoutes(app: App, options: RouteOptions): Promise<void> {
+export async function mirrorRoutes(app: App, options: RouteOptions<MirrorParts>): Promise<void> {
   resyncMap(app, options);
   getDrift(app, options);
   setPolicy(app, options);
   listKernelMaps(app, options);
 }
 
-function resyncMap(app: App, { parts: { engine } }: RouteOptions): void {
+function resyncMap(app: App, { parts: { engine } }: RouteOptions<MirrorParts>): void {
   app.post("/maps/:map/mirror/resync", {
     schema: {
       operationId: "resyncMap",
@@ -110,7 +116,7 @@ function resyncMap(app: App, { parts: { engine } }: RouteOptions): void {
   });
 }
 
-function getDrift(app: App, { parts }: RouteOptions): void {
+function getDrift(app: App, { parts }: RouteOptions<MirrorParts>): void {
   const { engine } = parts;
   app.get("/maps/:map/drift", {
     schema: {
@@ -155,7 +161,7 @@ function reportJson(id: number, shown: string, answer: DriftAnswer): object {
 
 const PolicySet = Type.Object({ drift: driftPolicy(), seq: Type.Ref("Seq") }, { $id: "DriftPolicySet", ...CLOSED });
 
-function setPolicy(app: App, { parts }: RouteOptions): void {
+function setPolicy(app: App, { parts }: RouteOptions<MirrorParts>): void {
   app.put("/maps/:map/mirror", {
     schema: {
       operationId: "setDriftPolicy",
@@ -203,7 +209,7 @@ function setPolicy(app: App, { parts }: RouteOptions): void {
   });
 }
 
-async function checkImportable(engine: RouteOptions["parts"]["engine"], id: number): Promise<void> {
+async function checkImportable(engine: MirrorParts["engine"], id: number): Promise<void> {
   const why = await engine.query("cannotImport", { id });
   if (why !== null) throw new Problem("EOPNOTSUPP", `nothing can be imported: ${why}`, { errno: "EOPNOTSUPP" });
 }
@@ -248,7 +254,7 @@ const KernelMapList = Type.Object(
   { $id: "KernelMapList", ...CLOSED },
 );
 
-function listKernelMaps(app: App, { parts }: RouteOptions): void {
+function listKernelMaps(app: App, { parts }: RouteOptions<MirrorParts>): void {
   app.get("/kernel/maps", {
     schema: {
       operationId: "listKernelMaps",

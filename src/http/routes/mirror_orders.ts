@@ -3,11 +3,13 @@ import { Type } from "typebox";
 import { SIDES } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
 import { bytes } from "../../codec/scalars.ts";
+import type { Settings } from "../../config.ts";
 import type { MirrorView, Order, Ordered } from "../../engine/kernel_maps.ts";
 import type { Who } from "../../syscall/command.ts";
-import type { App, Parts, RouteOptions } from "../parts.ts";
 import { body, problems, ran, told } from "../schemas/answers.ts";
 import { CLOSED, MapParams, nullable } from "../schemas/fields.ts";
+import type { App, RouteOptions } from "../server/instance.ts";
+import type { EngineDoor } from "../server/ports.ts";
 import { failure, refusedOrder } from "../server/problems.ts";
 import { mirrorJson } from "../views/json.ts";
 import { askMap } from "../views/lookups.ts";
@@ -17,8 +19,13 @@ import { ON_EXAMPLE } from "./mirror.ts";
 const TAGS = ["mirror"];
 const KEYS_MAX = 10_000;
 
+interface MirrorOrderParts {
+  readonly engine: Pick<EngineDoor, "query">;
+  readonly settings: Pick<Settings, "bpffs">;
+}
+
 /** The mirror as a whole, and what operators order about kernel maps. */
-export async function mirrorOrderRoutes(app: App, options: RouteOptions): Promise<void> {
+export async function mirrorOrderRoutes(app: App, options: RouteOptions<MirrorOrderParts>): Promise<void> {
   getMirror(app, options);
   decideDrift(app, options);
   recreateKernelMap(app, options);
@@ -63,7 +70,7 @@ const VIEW = {
 };
 const View = Type.Object(VIEW, { $id: "MirrorStatus", ...CLOSED });
 
-function getMirror(app: App, { parts: { engine, settings } }: RouteOptions): void {
+function getMirror(app: App, { parts: { engine, settings } }: RouteOptions<MirrorOrderParts>): void {
   app.get("/mirror", {
     schema: {
       operationId: "getMirror",
@@ -102,7 +109,7 @@ const OrderedSchema = Type.Object(
 );
 const ORDERED_EXAMPLE = { seq: 17, mirror: ON_EXAMPLE };
 
-function decideDrift(app: App, { parts }: RouteOptions): void {
+function decideDrift(app: App, { parts }: RouteOptions<MirrorOrderParts>): void {
   app.post("/maps/:map/mirror/decide", {
     schema: {
       operationId: "decideDrift",
@@ -157,7 +164,7 @@ function readKey(key: string, where: string, keySize: number): string {
   throw new InvalidInput(where, `the key has ${read.length} bytes: this map's keys have ${keySize}`);
 }
 
-function recreateKernelMap(app: App, { parts }: RouteOptions): void {
+function recreateKernelMap(app: App, { parts }: RouteOptions<MirrorOrderParts>): void {
   app.post("/maps/:map/mirror/recreate", {
     schema: {
       operationId: "recreateKernelMap",
@@ -181,7 +188,7 @@ function recreateKernelMap(app: App, { parts }: RouteOptions): void {
   });
 }
 
-function releaseKernelMap(app: App, { parts }: RouteOptions): void {
+function releaseKernelMap(app: App, { parts }: RouteOptions<MirrorOrderParts>): void {
   app.post("/maps/:map/mirror/release", {
     schema: {
       operationId: "releaseKernelMap",
@@ -203,7 +210,7 @@ function releaseKernelMap(app: App, { parts }: RouteOptions): void {
   });
 }
 
-function repinMap(app: App, { parts }: RouteOptions): void {
+function repinMap(app: App, { parts }: RouteOptions<MirrorOrderParts>): void {
   app.post("/maps/:map/mirror/repin", {
     schema: {
       operationId: "repinMap",
@@ -255,7 +262,7 @@ function repinMap(app: App, { parts }: RouteOptions): void {
   });
 }
 
-function takeOverPins(app: App, { parts }: RouteOptions): void {
+function takeOverPins(app: App, { parts }: RouteOptions<MirrorOrderParts>): void {
   app.post("/mirror/take-over", {
     schema: {
       operationId: "takeOverPins",
@@ -281,7 +288,7 @@ function takeOverPins(app: App, { parts }: RouteOptions): void {
 }
 
 async function orderOnMap(
-  parts: Parts,
+  parts: MirrorOrderParts,
   { params, caller, peer }: { readonly params: { readonly map: string } } & Who,
   reply: FastifyReply,
   what: "recreate" | "release",
@@ -296,12 +303,16 @@ function whoOf({ caller, peer }: Who): Who {
   return { caller, peer };
 }
 
-async function mirrorOf({ engine }: Parts, id: number, shown: string): Promise<object> {
+async function mirrorOf({ engine }: MirrorOrderParts, id: number, shown: string): Promise<object> {
   return mirrorJson((await askMap(engine, { id }, shown)).mirror);
 }
 
 /** Has an order done. Throws the problem of one that was not. */
-async function must({ engine }: Parts, reply: FastifyReply, order: Order): Promise<Extract<Ordered, { seq: number }>> {
+async function must(
+  { engine }: MirrorOrderParts,
+  reply: FastifyReply,
+  order: Order,
+): Promise<Extract<Ordered, { seq: number }>> {
   const answer = await engine.query("order", order);
   if ("refused" in answer) throw refusedOrder(answer.refused);
   if ("failure" in answer) throw failure(answer);

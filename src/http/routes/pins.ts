@@ -1,9 +1,11 @@
 import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
-import { type App, must, type RouteOptions } from "../parts.ts";
+import type { Settings } from "../../config.ts";
 import { problems, ran, told } from "../schemas/answers.ts";
 import { CLOSED, LIST_MAX, limit, nullable, PathnameParams } from "../schemas/fields.ts";
-import { AS_OF, at, stateOf } from "../views/as_of.ts";
+import { must } from "../server/commands.ts";
+import type { App, RouteOptions } from "../server/instance.ts";
+import { AS_OF, at, type ReadParts, stateOf } from "../views/as_of.ts";
 import { pinJson } from "../views/json.ts";
 import { readPathname } from "../views/targets.ts";
 
@@ -23,8 +25,12 @@ const ERRNOS = [
   "ENAMETOOLONG",
 ] as const;
 
+interface PinParts extends ReadParts {
+  readonly settings: Pick<Settings, "pageElementsMax">;
+}
+
 /** Pins and directories of bpffs. */
-export async function pinRoutes(app: App, options: RouteOptions): Promise<void> {
+export async function pinRoutes(app: App, options: RouteOptions<PinParts>): Promise<void> {
   listPins(app, options);
   listDirectories(app, options);
   for (const name in CHANGES) changePath(app, options, name as keyof typeof CHANGES);
@@ -35,7 +41,7 @@ const PinPage = Type.Object(
   { $id: "PinPage", ...CLOSED },
 );
 
-function listPins(app: App, { parts }: RouteOptions): void {
+function listPins(app: App, { parts }: RouteOptions<PinParts>): void {
   app.get("/pins", {
     schema: {
       operationId: "listPins",
@@ -58,7 +64,7 @@ function listPins(app: App, { parts }: RouteOptions): void {
   });
 }
 
-function listDirectories(app: App, { parts }: RouteOptions): void {
+function listDirectories(app: App, { parts }: RouteOptions<PinParts>): void {
   app.get("/directories", {
     schema: {
       operationId: "listDirectories",
@@ -85,7 +91,7 @@ function listDirectories(app: App, { parts }: RouteOptions): void {
   });
 }
 
-const pageQuery = ({ settings }: RouteOptions["parts"], example: string) =>
+const pageQuery = ({ settings }: PinParts, example: string) =>
   Type.Object({
     after: Type.Optional(Type.String({ default: "", description: "The last page's `next`.", examples: [example] })),
     limit: limit(settings.pageElementsMax, PAGE_DEFAULT),
@@ -126,7 +132,7 @@ const CHANGES = {
   },
 } as const;
 
-function changePath(app: App, { parts }: RouteOptions, operationId: keyof typeof CHANGES): void {
+function changePath(app: App, { parts }: RouteOptions<PinParts>, operationId: keyof typeof CHANGES): void {
   const { cmd, method, url, summary, description, done } = CHANGES[operationId];
   app.route({
     method,

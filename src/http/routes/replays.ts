@@ -1,6 +1,8 @@
 import type { Readable } from "node:stream";
 import { Type } from "typebox";
 import { InvalidInput } from "../../codec/invalid.ts";
+import type { Settings } from "../../config.ts";
+import type { Turns } from "../../engine/turn_queue.ts";
 import { timeText } from "../../log/event_json.ts";
 import { ApiTarget } from "../../replay/api_target.ts";
 import { tooLarge } from "../../replay/bounds.ts";
@@ -10,19 +12,21 @@ import { BadLine, readEventLines } from "../../replay/lines.ts";
 import { Replay } from "../../replay/replay.ts";
 import type { Selection } from "../../replay/selection.ts";
 import { TargetFailed } from "../../replay/target.ts";
+import type { Jobs } from "../jobs/jobs.ts";
 import { OwnLogSource } from "../jobs/log_source.ts";
-import { OwnRequests } from "../jobs/own_requests.ts";
-import { DIFFERENCES_MAX, type Job, shortened, type TargetSpec } from "../jobs/replays.ts";
-import type { App, RouteOptions } from "../parts.ts";
+import { type OwnParts, OwnRequests } from "../jobs/own_requests.ts";
+import { DIFFERENCES_MAX, type Job, type Replays, shortened, type TargetSpec } from "../jobs/replays.ts";
 import { body, problems, told } from "../schemas/answers.ts";
 import { CLOSED, EventLines, nullable, oneOf } from "../schemas/fields.ts";
 import { refuseOthers } from "../server/bodies.ts";
-import { sendList } from "../server/bulk.ts";
+import { type Bulk, sendList } from "../server/bulk.ts";
 import type { Load } from "../server/flight.ts";
+import type { App, RouteOptions } from "../server/instance.ts";
 import { NDJSON } from "../server/negotiation.ts";
+import type { EngineDoor } from "../server/ports.ts";
 import { Problem } from "../server/problems.ts";
 import { FilterFields, type FilterQuery, readFilter, referredMap } from "../views/event_filter.ts";
-import { readPoint, seqBefore, seqBehind } from "../views/positions.ts";
+import { type LogParts, readPoint, seqBefore, seqBehind } from "../views/positions.ts";
 
 const TAGS = ["replays"];
 const SPEED_MIN = 0.001;
@@ -144,8 +148,16 @@ interface ReplayRequest {
 
 const ReplayParams = Type.Object({ replay: Type.Integer({ minimum: 1, maximum: 2 ** 32 - 1, examples: [1] }) });
 
+interface ReplayParts extends LogParts, Bulk, OwnParts {
+  readonly engine: Pick<EngineDoor, "query">;
+  readonly replays: Replays;
+  readonly jobs: Jobs;
+  readonly turns: Turns;
+  readonly settings: Pick<Settings, "replayTargets">;
+}
+
 /** Recorded commands again: as jobs of the service's, and out of an export. */
-export async function replayRoutes(app: App, options: RouteOptions): Promise<void> {
+export async function replayRoutes(app: App, options: RouteOptions<ReplayParts>): Promise<void> {
   options.parts.replays.endWith(app);
   startReplay(app, options);
   listReplays(app, options);
@@ -154,7 +166,7 @@ export async function replayRoutes(app: App, options: RouteOptions): Promise<voi
   await app.register(async (scope: App) => importEvents(scope, options));
 }
 
-function startReplay(app: App, { parts }: RouteOptions): void {
+function startReplay(app: App, { parts }: RouteOptions<ReplayParts>): void {
   app.post("/replays", {
     schema: {
       operationId: "startReplay",
@@ -225,7 +237,7 @@ function checkTarget(spec: TargetSpec, named: readonly string[]): void {
 
 const ReplayList = Type.Object({ replays: Type.Array(Type.Ref("Replay")) }, { $id: "ReplayList", ...CLOSED });
 
-function listReplays(app: App, { parts }: RouteOptions): void {
+function listReplays(app: App, { parts }: RouteOptions<ReplayParts>): void {
   app.get("/replays", {
     schema: {
       operationId: "listReplays",
@@ -240,7 +252,7 @@ function listReplays(app: App, { parts }: RouteOptions): void {
   });
 }
 
-function getReplay(app: App, { parts }: RouteOptions): void {
+function getReplay(app: App, { parts }: RouteOptions<ReplayParts>): void {
   app.get("/replays/:replay", {
     schema: {
       operationId: "getReplay",
@@ -256,7 +268,7 @@ function getReplay(app: App, { parts }: RouteOptions): void {
   });
 }
 
-function cancelReplay(app: App, { parts }: RouteOptions): void {
+function cancelReplay(app: App, { parts }: RouteOptions<ReplayParts>): void {
   app.delete("/replays/:replay", {
     schema: {
       operationId: "cancelReplay",
@@ -273,7 +285,7 @@ function cancelReplay(app: App, { parts }: RouteOptions): void {
   });
 }
 
-function importEvents(app: App, { parts }: RouteOptions): void {
+function importEvents(app: App, { parts }: RouteOptions<ReplayParts>): void {
   const { jobs, flight, turns } = parts;
   app.removeAllContentTypeParsers();
   refuseOthers(app, parts);

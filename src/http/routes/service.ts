@@ -1,16 +1,34 @@
 import { readFileSync } from "node:fs";
 import { Type } from "typebox";
-import { PARTS } from "../../supervisor/derived_parts.ts";
-import type { App, RouteOptions } from "../parts.ts";
+import { PARTS, type PartFault } from "../../supervisor/derived_parts.ts";
+import type { TreeReader, WitnessStatus } from "../../tree/ports.ts";
 import { problems, told } from "../schemas/answers.ts";
 import { CLOSED, nullable } from "../schemas/fields.ts";
-import { accessFigures } from "../server/caller_figures.ts";
+import { accessFigures, type FigureSources } from "../server/caller_figures.ts";
+import type { App, RouteOptions } from "../server/instance.ts";
+import type { Metrics } from "../server/metrics.ts";
+import type { EngineDoor } from "../server/ports.ts";
 import { Problem } from "../server/problems.ts";
+import type { LogStreams } from "../streams/log_streams.ts";
 
 const TAGS = ["service"];
 
+interface ServiceParts extends FigureSources {
+  readonly engine: Pick<EngineDoor, "query" | "waiting">;
+  readonly metrics: Metrics;
+  readonly streams: Pick<LogStreams, "count" | "countOf">;
+  readonly tree: Pick<TreeReader, "status">;
+  readonly witnesses: () => readonly WitnessStatus[];
+  /** Why the service is not ready, or null. */
+  readonly ready: () => string | null;
+  /** Why kernel maps do not follow at present, or null. */
+  readonly mirrorOff: () => string | null;
+  /** Which of the parts that are made from the log do not serve at present. */
+  readonly degraded: () => readonly PartFault[];
+}
+
 /** What the service says about itself. */
-export async function serviceRoutes(app: App, options: RouteOptions): Promise<void> {
+export async function serviceRoutes(app: App, options: RouteOptions<ServiceParts>): Promise<void> {
   live(app);
   ready(app, options);
   metrics(app, options);
@@ -65,7 +83,7 @@ function live(app: App): void {
   });
 }
 
-function ready(app: App, { parts }: RouteOptions): void {
+function ready(app: App, { parts }: RouteOptions<ServiceParts>): void {
   app.get("/readyz", {
     schema: {
       operationId: "getReadiness",
@@ -100,7 +118,7 @@ function probeProblems(): ReturnType<typeof problems> {
   return rest;
 }
 
-function metrics(app: App, { parts }: RouteOptions): void {
+function metrics(app: App, { parts }: RouteOptions<ServiceParts>): void {
   const { engine, metrics, streams, tree, witnesses } = parts;
   app.get("/metrics", {
     schema: {

@@ -3,12 +3,15 @@ import { PassThrough } from "node:stream";
 import { type TSchema, Type } from "typebox";
 import { CAPABILITIES, CMD } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
+import type { Settings } from "../../config.ts";
 import type { Capability, ClientProcess } from "../../syscall/command.ts";
-import { type App, must, type Parts, type RouteOptions } from "../parts.ts";
 import { problems, ran, told } from "../schemas/answers.ts";
 import { after, CLOSED, clientProcess, limit, nullable, SessionParams, seq, sessionTtl } from "../schemas/fields.ts";
+import { must } from "../server/commands.ts";
+import type { App, RouteOptions } from "../server/instance.ts";
 import { NDJSON } from "../server/negotiation.ts";
-import { AS_OF, AtQuery, at, stateOf } from "../views/as_of.ts";
+import type { ClientProcesses } from "../server/ports.ts";
+import { AS_OF, AtQuery, at, type ReadParts, stateOf } from "../views/as_of.ts";
 import { type AskedProcess, askedProcess, findProcess } from "../views/client_process.ts";
 import { processJson, sessionJson } from "../views/json.ts";
 import { askOwnSession, askSession } from "../views/lookups.ts";
@@ -34,8 +37,14 @@ const EXAMPLE = {
   capabilities: ["CAP_BPF", "CAP_NET_ADMIN", "CAP_SYS_ADMIN"],
 };
 
+interface SessionRouteParts extends ReadParts {
+  /** Who is at the other end of a connection; null: it is none of the unix socket's. */
+  readonly processesAt: (connection: Socket) => ClientProcesses | null;
+  readonly settings: Pick<Settings, "sessionTtlSeconds" | "sessionTtlMaxSeconds" | "pageElementsMax">;
+}
+
 /** What the kernel calls processes: owners of descriptors, with a lease on life. */
-export async function sessionRoutes(app: App, options: RouteOptions): Promise<void> {
+export async function sessionRoutes(app: App, options: RouteOptions<SessionRouteParts>): Promise<void> {
   openSession(app, options);
   listSessions(app, options);
   getSession(app, options);
@@ -45,7 +54,7 @@ export async function sessionRoutes(app: App, options: RouteOptions): Promise<vo
   endSession(app, options, streams);
 }
 
-function openSession(app: App, { parts }: RouteOptions): void {
+function openSession(app: App, { parts }: RouteOptions<SessionRouteParts>): void {
   const { sessionTtlSeconds, sessionTtlMaxSeconds } = parts.settings;
   app.post("/sessions", {
     schema: {
@@ -127,7 +136,7 @@ interface Asked {
 
 /** What the session is to live by; undefined: its TTL, or a stream. */
 function processOf(
-  { processesAt }: Parts,
+  { processesAt }: SessionRouteParts,
   connection: Socket,
   { ttl_seconds, process }: Asked,
 ): ClientProcess | undefined {
@@ -137,7 +146,7 @@ function processOf(
   return findProcess(processesAt(connection), connection, process);
 }
 
-function listSessions(app: App, { parts }: RouteOptions): void {
+function listSessions(app: App, { parts }: RouteOptions<SessionRouteParts>): void {
   app.get("/sessions", {
     schema: {
       operationId: "listSessions",
@@ -170,7 +179,7 @@ function listSessions(app: App, { parts }: RouteOptions): void {
   });
 }
 
-function getSession(app: App, { parts }: RouteOptions): void {
+function getSession(app: App, { parts }: RouteOptions<SessionRouteParts>): void {
   app.get("/sessions/:session", {
     schema: {
       operationId: "getSession",
@@ -188,7 +197,7 @@ function getSession(app: App, { parts }: RouteOptions): void {
   });
 }
 
-function renewSession(app: App, { parts }: RouteOptions): void {
+function renewSession(app: App, { parts }: RouteOptions<SessionRouteParts>): void {
   app.post("/sessions/:session/renew", {
     schema: {
       operationId: "renewSession",
@@ -218,7 +227,7 @@ function renewSession(app: App, { parts }: RouteOptions): void {
   });
 }
 
-function endSession(app: App, { parts }: RouteOptions, streams: Streams): void {
+function endSession(app: App, { parts }: RouteOptions<SessionRouteParts>, streams: Streams): void {
   app.delete("/sessions/:session", {
     schema: {
       operationId: "endSession",
@@ -246,7 +255,7 @@ const AttachedLine: TSchema = Type.Object(
   { $id: "AttachedLine", ...CLOSED, description: "Each line of the stream." },
 );
 
-function attachSession(app: App, { parts: { engine } }: RouteOptions, streams: Streams): void {
+function attachSession(app: App, { parts: { engine } }: RouteOptions<SessionRouteParts>, streams: Streams): void {
   app.post("/sessions/:session/attach", {
     schema: {
       operationId: "attachSession",

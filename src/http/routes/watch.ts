@@ -1,17 +1,24 @@
 import { Type } from "typebox";
+import type { Settings } from "../../config.ts";
+import type { EventReader } from "../../engine/events.ts";
 import { PositionWriter } from "../../log/position.ts";
 import { WHOLE_MAP } from "../../syscall/elements.ts";
-import { type App, must, type RouteOptions } from "../parts.ts";
 import { problems } from "../schemas/answers.ts";
 import { CLOSED, hex, MapParams, type NamedObject, nullable, position, seq } from "../schemas/fields.ts";
-import { EVENT_STREAM, FOLLOWED, inPieces, linesOf, messagesOf, messageText } from "../schemas/messages.ts";
+import { FOLLOWED, linesOf, messagesOf } from "../schemas/messages.ts";
 import { isHead } from "../server/bulk.ts";
+import { must } from "../server/commands.ts";
+import type { App, RouteOptions } from "../server/instance.ts";
 import { NDJSON, wants } from "../server/negotiation.ts";
+import { inPieces } from "../server/pieces.ts";
+import type { EngineDoor, PastDoor } from "../server/ports.ts";
 import { Problem } from "../server/problems.ts";
 import { elementsRequest } from "../streams/element_pages.ts";
-import { ANEW_REASONS, freedSince, resumed } from "../streams/resumed_watch.ts";
+import type { LogStreams } from "../streams/log_streams.ts";
+import { EVENT_STREAM, messageText } from "../streams/messages.ts";
+import { ANEW_REASONS, freedSince, type ResumeParts, resumed } from "../streams/resumed_watch.ts";
 import { changes, dataText, snapshot, type Told } from "../streams/watch.ts";
-import { presentOf } from "../views/as_of.ts";
+import { presentOf, type ReadParts } from "../views/as_of.ts";
 import { askMap } from "../views/lookups.ts";
 import { FROM_FIELDS, startAsked } from "../views/positions.ts";
 import { sightOf } from "../views/sight.ts";
@@ -47,8 +54,16 @@ const LINE = linesOf("WatchLine", "Watch", TOLD, { position: position() });
 const EXAMPLE = { seq: 18, time: "2026-11-23T20:00:00.000000Z", key: "02000000", value: "2b000000" };
 const POSITION = "EitPf1x6LuAot08y0QAAAAAAEpHSB6o-ZAAAAAFb1Zk5";
 
+interface WatchParts extends ReadParts, ResumeParts {
+  readonly engine: EngineDoor;
+  readonly past: PastDoor;
+  readonly events: EventReader;
+  readonly streams: LogStreams;
+  readonly settings: Pick<Settings, "bookmarkSeconds" | "lagEventsMax">;
+}
+
 /** Maps, followed. */
-export async function watchRoutes(app: App, { parts }: RouteOptions): Promise<void> {
+export async function watchRoutes(app: App, { parts }: RouteOptions<WatchParts>): Promise<void> {
   app.get("/maps/:map/watch", {
     schema: {
       operationId: "watchMap",

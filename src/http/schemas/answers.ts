@@ -1,7 +1,7 @@
 import { type TSchema, Type } from "typebox";
 import { ERRNO, type Errno } from "../../abi/errno.ts";
-import { type ProblemDocument, type ProblemExtras, type ProblemName, problemDocument } from "../server/problems.ts";
 import { OctetsSchema } from "./fields.ts";
+import { type ProblemDocument, type ProblemExtras, type ProblemName, problemDocument } from "./problems.ts";
 
 // Bodies and answers, as the document and the serializer take them.
 

@@ -1,20 +1,6 @@
+/** The messages of streams, as the document tells of them. */
 import { type TSchema, Type } from "typebox";
 import { CLOSED, type NamedObject, oneOfNamed } from "./fields.ts";
-
-/** Server-sent events, as https://html.spec.whatwg.org/multipage/server-sent-events.html has them. */
-export const EVENT_STREAM = "text/event-stream";
-
-/** A message; `data` is one line. Its id is what a reader that comes back says that it has. */
-export function message(event: string, data: string, id?: string): string {
-  return [...messageText(event, [data], id)].join("");
-}
-
-/** The same, of data in pieces. */
-export function* messageText(event: string, data: Iterable<string>, id?: string): Iterable<string> {
-  yield `${id === undefined ? "" : `id: ${id}\n`}event: ${event}\ndata: `;
-  yield* data;
-  yield "\n\n";
-}
 
 /** What every stream that follows the log may tell beside what it is about. */
 export const FOLLOWED = {
@@ -69,18 +55,4 @@ export function linesOf(
 
 function capitalized(word: string): string {
   return `${word.slice(0, 1).toUpperCase()}${word.slice(1)}`;
-}
-
-/** Small texts put together, so that not each of them is a piece of its own. */
-const PIECE_CHARACTERS = 64 * 1024;
-
-export function* inPieces(texts: Iterable<string>): Iterable<string> {
-  let piece = "";
-  for (const text of texts) {
-    piece += text;
-    if (piece.length < PIECE_CHARACTERS) continue;
-    yield piece;
-    piece = "";
-  }
-  if (piece !== "") yield piece;
 }

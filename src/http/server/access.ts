@@ -6,58 +6,55 @@ import type { Scope, Scopes } from "../../access/scopes.ts";
 import type { NotDone } from "../../engine/request.ts";
 import type { Action, Who } from "../../syscall/command.ts";
 import { asModesAllow } from "../../syscall/permission.ts";
-import type { EngineDoor, Parts } from "../parts.ts";
+import type { EngineDoor } from "./ports.ts";
 import { doneText, failure, Problem } from "./problems.ts";
 
 /** Events a caller and second that tell of refusals; the rest are counted. */
 const EVENTS_MAX = 10;
 const SECOND_MS = 1000;
 
-interface Told {
+/** The refusals of a caller in one second. */
+interface CallersRefusals {
   readonly sinceMs: number;
+  /** Those that have an event, and those behind them that have none. */
   events: number;
   more: number;
+}
+
+export interface RefusalParts {
+  readonly refusals: Refusals;
 }
 
 /** Bytes of a path that an event tells. */
 const PATH_MAX = 256;
 
 /** Throws the problem of a caller who has none of the scopes that a request needs. */
-export function checkScopes(
-  { refusals }: Pick<Parts, "refusals">,
-  request: FastifyRequest,
-  need: readonly Scope[],
-): void {
+export function checkScopes({ refusals }: RefusalParts, request: FastifyRequest, need: readonly Scope[]): void {
   if (!isAllowed(request.scopes, need)) throw refusals.refuse(request, need, requestText(request));
 }
 
 /** The command with the mode that the caller's scopes leave its descriptor. Throws the problem of a caller who may not have it. */
-export function asAllowed({ refusals }: Pick<Parts, "refusals">, request: FastifyRequest, action: Action): Action {
+export function asAllowed({ refusals }: RefusalParts, request: FastifyRequest, action: Action): Action {
   const allowed = asModesAllow(action, request.scopes);
   if (typeof allowed === "string") throw refusals.refuse(request, [allowed], requestText(request));
   return allowed;
 }
 
 /** Throws the problem of a caller who sees some maps, where an answer is of all of them. */
-export function checkSeesAll({ refusals }: Pick<Parts, "refusals">, request: FastifyRequest): void {
+export function checkSeesAll({ refusals }: RefusalParts, request: FastifyRequest): void {
   const { limits } = request;
   if (limits !== undefined && limits.read !== "all" && !limits.admin)
     throw refusals.refuseMap(request, "read", requestText(request));
 }
 
 /** The problem of a command that did not happen. */
-export function notDone(
-  { refusals }: Pick<Parts, "refusals">,
-  who: Refused,
-  request: Requested,
-  answer: NotDone,
-): Problem {
+export function notDone({ refusals }: RefusalParts, who: RefusedCaller, request: Requested, answer: NotDone): Problem {
   if (answer.scope === undefined) return failure(answer);
   return refusals.refuseMap(who, answer.scope, requestText(request), answer.done);
 }
 
 /** Who is refused, and what he may do where his scopes have globs. */
-type Refused = Who & { readonly limits?: MapLimits | undefined };
+type RefusedCaller = Who & { readonly limits?: MapLimits | undefined };
 
 type Requested = Pick<IncomingMessage, "method" | "url">;
 
@@ -76,7 +73,7 @@ export function isAllowed(scopes: Scopes, need: readonly Scope[]): boolean {
 export class Refusals {
   readonly #engine: Pick<EngineDoor, "run">;
   readonly #nowMs: () => number;
-  readonly #told = new Map<string, Told>();
+  readonly #told = new Map<string, CallersRefusals>();
   /** Since the start, by caller. */
   readonly totals = new Map<string, number>();
 
@@ -95,7 +92,7 @@ export class Refusals {
    * The same where his scopes do not cover the map or the path: it tells those of the kind that he has, and nothing of what he asked for.
    * `done`: what was done before, if anything was.
    */
-  refuseMap(who: Refused, scope: Scope, request: string, done?: NotDone["done"]): Problem {
+  refuseMap(who: RefusedCaller, scope: Scope, request: string, done?: NotDone["done"]): Problem {
     const has = (who.limits?.texts ?? []).filter((text) => text === scope || text.startsWith(`${scope}@`));
     this.#tell(who, scope, request, has);
     const own = has.length === 0 ? `${who.caller} has no ${scope}` : `${who.caller} has ${has.join(", ")}`;

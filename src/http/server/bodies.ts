@@ -4,10 +4,12 @@ import type { FastifyRequest, RouteOptions as FastifyRouteOptions } from "fastif
 import { elementsInLines } from "../../codec/element_lines.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
 import { NotJson, parseInPieces } from "../../codec/json_pieces.ts";
-import type { App, Parts } from "../parts.ts";
+import type { Settings } from "../../config.ts";
 import { problems } from "../schemas/answers.ts";
+import type { Bulk } from "./bulk.ts";
 import { SMALL_BYTES } from "./flight.ts";
 import { inflated, packing } from "./inflation.ts";
+import type { App } from "./instance.ts";
 import { NDJSON, OCTETS } from "./negotiation.ts";
 import { Problem } from "./problems.ts";
 import { bodyByHand } from "./validation.ts";
@@ -25,11 +27,15 @@ declare module "fastify" {
   }
 }
 
+export interface BodyParts extends Bulk {
+  readonly settings: Pick<Settings, "bodyBytesMax">;
+}
+
 type Done = (error: Error | null, body?: unknown) => void;
 type WholeParser = (request: FastifyRequest, body: string, done: Done) => void;
 
 /** How bodies are received: counted before they are read where they are large, and parsed in pieces. */
-export function addBodies(app: App, parts: Parts): void {
+export function addBodies(app: App, parts: BodyParts): void {
   const { flight, settings, turns } = parts;
   const parseWhole = app.getDefaultJsonParser("error", "error") as unknown as WholeParser;
   app.addHook("onRoute", (route) => {
@@ -82,7 +88,7 @@ export function addBodies(app: App, parts: Parts): void {
 }
 
 /** Bodies of types that the routes of a plugin do not take: nothing is of any type. */
-export function refuseOthers(app: App, parts: Parts): void {
+export function refuseOthers(app: App, parts: Bulk): void {
   app.addContentTypeParser("*", async (request: FastifyRequest, payload: IncomingMessage) => {
     const refusal = refusedType(request);
     if (declaredBytes(request.raw) > 0) throw refusal;
@@ -103,14 +109,14 @@ function isEmpty(headers: IncomingMessage["headers"]): boolean {
 }
 
 /** Bytes as they are, on the routes of a plugin. */
-export function takeOctets(app: App, parts: Parts): void {
+export function takeOctets(app: App, parts: Bulk): void {
   app.addContentTypeParser(OCTETS, (request: FastifyRequest, payload: IncomingMessage) =>
     receive(parts, request, payload),
   );
 }
 
 /** Elements, one a line, on the routes of a plugin that take them. */
-export function takeElementLines(app: App, parts: Parts): void {
+export function takeElementLines(app: App, parts: Bulk): void {
   app.addContentTypeParser(NDJSON, async (request: FastifyRequest, payload: IncomingMessage) => {
     const bytes = await receive(parts, request, payload, takes(request, NDJSON) ? null : refusedType(request));
     if (bytes.length === 0 && !takes(request, NDJSON)) return undefined;
@@ -132,7 +138,7 @@ function checkLength(bytes: number, bytesMax: number): void {
  * they come. `unwanted`: thrown if there are any.
  */
 function receive(
-  { flight }: Parts,
+  { flight }: Bulk,
   { raw, routeOptions: { bodyLimit } }: FastifyRequest,
   payload: Readable,
   unwanted: Problem | null = null,

@@ -2,17 +2,22 @@ import type { ServerResponse } from "node:http";
 import { pipeline, Readable } from "node:stream";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { elementItems, elementLines, withHex } from "../../codec/elements.ts";
+import type { Turns } from "../../engine/turn_queue.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
-import type { App, Parts } from "../parts.ts";
-import { inPieces } from "../schemas/messages.ts";
-import { SMALL_BYTES } from "./flight.ts";
+import { type Flight, SMALL_BYTES } from "./flight.ts";
+import type { App } from "./instance.ts";
 import { NDJSON } from "./negotiation.ts";
+import { inPieces } from "./pieces.ts";
 
 /**
  * Large answers: made in pieces, each when the reader has taken the one before, and one a turn of the event loop. What they are
  * made from has been counted (`Load`), and is until the reader has all of it, or is gone.
  */
-export type Bulk = Pick<Parts, "flight" | "turns">;
+export interface Bulk {
+  readonly flight: Flight;
+  readonly turns: Pick<Turns, "take">;
+}
+
 type Pieces = Iterable<string> | AsyncIterable<string>;
 
 const JSON_TYPE = "application/json; charset=utf-8";

@@ -1,7 +1,9 @@
+import type { Callers } from "../../access/callers.ts";
 import { type Limits, type QuotaName, STATE_QUOTAS } from "../../access/quotas.ts";
-import { limitsOf } from "../../config.ts";
+import { limitsOf, type Settings } from "../../config.ts";
 import type { CallerStats, EngineStats } from "../../engine/queries.ts";
-import type { Parts } from "../parts.ts";
+import type { Refusals } from "./access.ts";
+import type { UnknownCallers } from "./unknown_callers.ts";
 
 /** What the metrics tell of a caller. */
 export interface CallerFigures {
@@ -19,23 +21,38 @@ export interface AccessFigures {
   readonly unknown: Readonly<Record<string, number>>;
 }
 
+/** What a caller has of something at present. */
+interface Count {
+  countOf(caller: string): number;
+}
+
+/** Who counts what callers have, and what they were refused. */
+export interface FigureSources {
+  readonly callers: Pick<Callers, "names">;
+  readonly refusals: Pick<Refusals, "totals">;
+  readonly unknownCallers: Pick<UnknownCallers, "totals">;
+  readonly streams: Count;
+  readonly jobs: Count;
+  readonly settings: Settings;
+}
+
 /** A row for each known caller, and one for those who have gone: as many as the tokens' file has names, whatever the log has. */
-export function accessFigures(parts: Parts, stats: Pick<EngineStats, "callers">): AccessFigures {
-  const known = parts.callers.names();
+export function accessFigures(sources: FigureSources, stats: Pick<EngineStats, "callers">): AccessFigures {
+  const known = sources.callers.names();
   const rows = new Map<string, CallerFigures>();
   const rowOf = (name: string): CallerFigures => {
     const caller = known.has(name) ? name : "";
-    const row = rows.get(caller) ?? newRow(parts, caller);
+    const row = rows.get(caller) ?? newRow(sources, caller);
     rows.set(caller, row);
     return row;
   };
   for (const name of known) rowOf(name);
   for (const one of stats.callers) add(rowOf(one.caller), one);
-  for (const [name, count] of parts.refusals.totals) rowOf(name).refused.scope += count;
-  return { callers: [...rows.values()], limits: limitsOf(parts.settings), unknown: parts.unknownCallers.totals };
+  for (const [name, count] of sources.refusals.totals) rowOf(name).refused.scope += count;
+  return { callers: [...rows.values()], limits: limitsOf(sources.settings), unknown: sources.unknownCallers.totals };
 }
 
-function newRow({ streams, jobs }: Parts, caller: string): CallerFigures {
+function newRow({ streams, jobs }: FigureSources, caller: string): CallerFigures {
   const state = { sessions: 0, maps: 0, descriptors: 0, pins: 0, objects: 0, bytes: 0, kernel_bytes: 0 };
   const used = { ...state, streams: streams.countOf(caller), jobs: jobs.countOf(caller) };
   return { caller, commands: 0, refused: { errno: 0, quota: 0, scope: 0 }, used };

@@ -1,6 +1,6 @@
 import swagger from "@fastify/swagger";
 import swaggerUi from "@fastify/swagger-ui";
-import type { App } from "../parts.ts";
+import type { App } from "./instance.ts";
 
 const DESCRIPTION = `bpf(2)'s map commands as a REST service with a memory: each command is an event in a durable log before it
 is answered, and what the events add up to is served, and mirrored into the kernel's maps where there is a kernel below.

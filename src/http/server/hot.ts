@@ -1,16 +1,18 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
 import { CMD } from "../../abi/service.ts";
 import type { Caller } from "../../access/caller.ts";
+import type { Callers } from "../../access/callers.ts";
 import type { Scope } from "../../access/scopes.ts";
 import { readValueBody } from "../../codec/body.ts";
+import type { Settings } from "../../config.ts";
 import type { Reply, Request } from "../../engine/request.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
-import type { Parts } from "../parts.ts";
-import type { Origin } from "../views/targets.ts";
-import { notDone } from "./access.ts";
-import { isOfOwnPage, isOwnHost } from "./auth.ts";
-import { pipePieces, valueText } from "./bulk.ts";
+import { notDone, type RefusalParts } from "./access.ts";
+import { type Identity, isOfOwnPage, isOwnHost } from "./auth.ts";
+import { type Bulk, pipePieces, valueText } from "./bulk.ts";
+import type { CommandOrigin } from "./commands.ts";
 import { SMALL_BYTES } from "./flight.ts";
+import type { EngineDoor } from "./ports.ts";
 import { type Problem, refused, SAFETY_HEADERS } from "./problems.ts";
 import { notJson, VALUE_EXAMPLE, whyNot, withoutMark } from "./wanted_bodies.ts";
 
@@ -29,13 +31,21 @@ const NO_SNIFFING = Object.entries(SAFETY_HEADERS).flat();
 const PROBLEM_TYPE = "application/problem+json; charset=utf-8";
 
 /** What a request's path says. */
-type Element = Origin & { readonly key: Buffer; readonly peer: string | undefined; readonly limits?: number };
+type Element = CommandOrigin & { readonly key: Buffer; readonly peer: string | undefined; readonly limits?: number };
+
+export interface HotParts extends RefusalParts, Bulk {
+  readonly callers: Pick<Callers, "limits">;
+  readonly engine: Pick<EngineDoor, "run">;
+  readonly identity: Identity;
+  readonly ready: () => string | null;
+  readonly settings: Pick<Settings, "bodyBytesMax">;
+}
 
 /** Answers true where it has taken the request on, false where Fastify is to answer it. */
 export type HotPath = (request: IncomingMessage, response: ServerResponse) => boolean;
 
 /** `problemOf` makes an answer of what was thrown, as for every other route. */
-export function hotPath(parts: Parts, problemOf: (error: unknown) => Problem): HotPath {
+export function hotPath(parts: HotParts, problemOf: (error: unknown) => Problem): HotPath {
   const { callers, engine, identity } = parts;
 
   const send = (
@@ -128,7 +138,7 @@ export function hotPath(parts: Parts, problemOf: (error: unknown) => Problem): H
 function elementOf(
   found: RegExpExecArray,
   request: IncomingMessage,
-  { identity }: Parts,
+  { identity }: Pick<HotParts, "identity">,
   scope: Scope,
 ): Element | null {
   const [, session, fd, map, hex] = found;

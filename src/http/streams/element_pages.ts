@@ -2,11 +2,17 @@ import { CMD } from "../../abi/service.ts";
 import { asBuffer } from "../../log/row_transfer.ts";
 import { WHOLE_MAP } from "../../syscall/elements.ts";
 import { done, type Outcome } from "../../syscall/outcome.ts";
-import type { Parts, Ran } from "../parts.ts";
+import type { Ran } from "../server/commands.ts";
 import { type Load, outcomeBytes } from "../server/flight.ts";
+import type { EngineDoor, PastDoor } from "../server/ports.ts";
 
 /** A page that is asked for ends behind so many bytes, however few its elements are; a whole map does not. */
 const PAGE_BYTES = 16 * 1024 * 1024;
+
+export interface ElementParts {
+  readonly engine: Pick<EngineDoor, "query">;
+  readonly past: Pick<PastDoor, "run">;
+}
 
 /** What reads a map's elements from behind a key on; `after` null: from the first. Answers as many as the engine reads at once. */
 export function elementsRequest(map: number, caller: string, limit: number, after: Buffer | null = null) {
@@ -21,7 +27,7 @@ export function elementsRequest(map: number, caller: string, limit: number, afte
  * that is held; it has the first already.
  */
 export async function* elementPages(
-  parts: Pick<Parts, "engine" | "past">,
+  parts: ElementParts,
   load: Load,
   caller: string,
   limit: number,
@@ -53,7 +59,7 @@ export async function* elementPages(
 }
 
 async function pageBehind(
-  { engine, past }: Pick<Parts, "engine" | "past">,
+  { engine, past }: ElementParts,
   caller: string,
   limit: number,
   { seq, outcome }: Ran,

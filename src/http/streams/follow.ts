@@ -1,12 +1,19 @@
-import type { MarkedRow } from "../../engine/events.ts";
+import type { Settings } from "../../config.ts";
+import type { EventReader, MarkedRow } from "../../engine/events.ts";
 import type { EventFilter } from "../../log/event_filter.ts";
-import type { EngineDoor, Parts } from "../parts.ts";
+import type { EngineDoor } from "../server/ports.ts";
 
 /** Events that are read at once. */
 const CHUNK_EVENTS = 64;
 /** However fast the log grows, it is read at most so often: what has come meanwhile comes in one go. */
 const PAUSE_MS = 10;
 const MS = 1000;
+
+export interface FollowParts {
+  readonly engine: Pick<EngineDoor, "seq" | "onGrowth">;
+  readonly events: Pick<EventReader, "query">;
+  readonly settings: Pick<Settings, "bookmarkSeconds" | "lagEventsMax">;
+}
 
 /** What somebody who follows the log is told. */
 export type Followed =
@@ -21,7 +28,7 @@ export type Followed =
  * none: bookmarks. Ends when the signal is aborted, or when nothing can match any more.
  */
 export async function* follow(
-  { engine, events, settings }: Pick<Parts, "engine" | "events" | "settings">,
+  { engine, events, settings }: FollowParts,
   filter: EventFilter,
   after: number,
   signal: AbortSignal,
@@ -55,7 +62,7 @@ export async function* follow(
 }
 
 /** Waits until the log has events after `seq`, the time is over or the signal is aborted. */
-function grown(engine: EngineDoor, seq: number, ms: number, signal: AbortSignal): Promise<void> {
+function grown(engine: FollowParts["engine"], seq: number, ms: number, signal: AbortSignal): Promise<void> {
   if (engine.seq > seq) return Promise.resolve();
   return until(ms, signal, (done) => engine.onGrowth(() => engine.seq > seq && done()));
 }

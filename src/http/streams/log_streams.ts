@@ -1,7 +1,7 @@
 import type { FastifyReply } from "fastify";
 import { isOver, type Limits, QUOTAS } from "../../access/quotas.ts";
-import type { App } from "../parts.ts";
 import { type Bulk, isHead, sendPieces } from "../server/bulk.ts";
+import type { App } from "../server/instance.ts";
 import { Problem } from "../server/problems.ts";
 
 /** How long a stop waits for a reader to take the end of its stream. */

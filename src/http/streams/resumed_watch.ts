@@ -2,10 +2,11 @@ import type { FastifyRequest } from "fastify";
 import { InvalidInput } from "../../codec/invalid.ts";
 import type { MapReference, MapView } from "../../engine/queries.ts";
 import { type Position, PositionWriter } from "../../log/position.ts";
-import type { Parts } from "../parts.ts";
-import { archivedProblem } from "../server/archive_problem.ts";
+import type { PastDoor } from "../server/ports.ts";
+import { archivedProblem } from "../server/problems.ts";
 import {
   type Elsewhere,
+  type LogParts,
   markAt,
   noSuchEvent,
   notThatEvent,
@@ -13,7 +14,7 @@ import {
   otherMap,
   type Point,
 } from "../views/positions.ts";
-import { sightOf } from "../views/sight.ts";
+import { type SightParts, sightOf } from "../views/sight.ts";
 
 /** Why a watch cannot go on where it was asked to, and tells the map anew. */
 export interface Anew {
@@ -42,7 +43,9 @@ export interface Resumed {
   readonly position: string;
 }
 
-type WatchParts = Pick<Parts, "events" | "tree" | "past" | "ledger">;
+export interface ResumeParts extends LogParts {
+  readonly past: Pick<PastDoor, "query">;
+}
 
 /** The map that is watched, and what the request calls it. */
 export interface Watched {
@@ -55,7 +58,7 @@ export interface Watched {
  * Where the watch of a map goes on behind a point. What a position cannot be held to, the watch begins anew for; a seq alone that is
  * archived or yet to come is refused.
  */
-export async function resumed(parts: WatchParts, watched: Watched, point: Point): Promise<Resumed | Anew> {
+export async function resumed(parts: ResumeParts, watched: Watched, point: Point): Promise<Resumed | Anew> {
   const { events } = parts;
   const { seq, position } = point;
   const anew = position === null ? await anewBySeq(parts, watched, point) : await anewByPosition(parts, watched, point);
@@ -79,7 +82,7 @@ export async function resumed(parts: WatchParts, watched: Watched, point: Point)
 }
 
 /** What a position says of itself that is not so here; null: nothing. */
-async function anewByPosition(parts: WatchParts, watched: Watched, point: Point): Promise<Anew | null> {
+async function anewByPosition(parts: ResumeParts, watched: Watched, point: Point): Promise<Anew | null> {
   const { seq, position } = point;
   if (position === null) return null;
   const elsewhere = otherLedger(parts.ledger(), position);
@@ -93,14 +96,14 @@ async function anewByPosition(parts: WatchParts, watched: Watched, point: Point)
   return { reason: "in-snapshot", detail: `the snapshot of event ${seq} was not told to its end` };
 }
 
-async function anewBySeq(parts: WatchParts, watched: Watched, { where, seq }: Point): Promise<Anew | null> {
+async function anewBySeq(parts: ResumeParts, watched: Watched, { where, seq }: Point): Promise<Anew | null> {
   const last = await parts.events.lastSeq();
   if (seq > last) throw new InvalidInput(where, `there is no event ${seq}: the log ends at ${last}`);
   return otherMapThen(parts, watched, seq);
 }
 
 /** Where nothing says of which map's watch a point is: what a name or a pin meant then. In front of the log nobody had anything. */
-async function otherMapThen({ past }: WatchParts, watched: Watched, seq: number): Promise<Anew | null> {
+async function otherMapThen({ past }: ResumeParts, watched: Watched, seq: number): Promise<Anew | null> {
   const { reference, shown } = watched;
   const { id } = watched.map;
   if ("id" in reference || seq === 0) return null;
@@ -115,7 +118,7 @@ async function otherMapThen({ past }: WatchParts, watched: Watched, seq: number)
  * position says of no such map, or its watch has told the end already.
  */
 export async function freedSince(
-  parts: Parts,
+  parts: SightParts & Pick<ResumeParts, "ledger">,
   request: FastifyRequest,
   reference: MapReference,
   position: Position | null,

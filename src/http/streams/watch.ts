@@ -9,13 +9,13 @@ import type { PositionWriter } from "../../log/position.ts";
 import { type EffectShape, effectsOn } from "../../syscall/effects.ts";
 import { WHOLE_MAP } from "../../syscall/elements.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
-import type { Parts, Ran } from "../parts.ts";
+import type { Ran } from "../server/commands.ts";
 import type { Load } from "../server/flight.ts";
 import { mapJson } from "../views/json.ts";
 import type { Sight } from "../views/sight.ts";
-import { elementPages } from "./element_pages.ts";
+import { type ElementParts, elementPages } from "./element_pages.ts";
 import { eventBytes } from "./event_text.ts";
-import { follow } from "./follow.ts";
+import { type FollowParts, follow } from "./follow.ts";
 import type { Anew, Resumed } from "./resumed_watch.ts";
 
 /** Of values up to here the hex is made at once. */
@@ -45,7 +45,7 @@ export interface Watching {
 
 /** The elements as they were when the first page was read. `anew`: why they are told to who asked for what had become of them. */
 export async function* snapshot(
-  parts: Pick<Parts, "engine" | "past">,
+  parts: ElementParts,
   load: Load,
   { map, writer }: Watching,
   caller: string,
@@ -63,7 +63,7 @@ export async function* snapshot(
  * which is looked at before anything is told.
  */
 export async function* changes(
-  parts: Pick<Parts, "engine" | "events" | "settings">,
+  parts: FollowParts,
   load: Load,
   { map, writer }: Watching,
   { after, told: toldBefore }: Pick<Resumed, "after" | "told">,

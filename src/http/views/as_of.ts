@@ -4,9 +4,12 @@ import { mayUseSessionOf } from "../../access/caller.ts";
 import type { MapScope } from "../../access/scopes.ts";
 import { type Moment, readMoment } from "../../codec/moments.ts";
 import type { ReadName, Reads } from "../../engine/queries.ts";
-import { type Parts, type Ran, run } from "../parts.ts";
+import type { Request } from "../../engine/request.ts";
+import { type Ran, run } from "../server/commands.ts";
+import type { Flight } from "../server/flight.ts";
+import type { EngineDoor } from "../server/ports.ts";
 import { type Problem, refused } from "../server/problems.ts";
-import { sightOf } from "./sight.ts";
+import { type SightParts, sightOf } from "./sight.ts";
 import { referenceOf } from "./targets.ts";
 
 // Reads of an earlier moment: `?at=` beside what a route takes otherwise.
@@ -26,6 +29,17 @@ export const AtQuery = Type.Object({ at });
 /** What such a route may answer, besides: the moment is not there yet, or not any more. */
 export const AS_OF = ["no-such-event", "archived"] as const;
 
+export interface StateParts extends SightParts {
+  /** The log's last event, of a service that only reads: all is as it was right after it. Left out: it takes commands. */
+  readonly present?: Moment;
+}
+
+/** What runs a command as of now, or asks the past. */
+export interface ReadParts extends StateParts {
+  readonly engine: Pick<EngineDoor, "query" | "run">;
+  readonly flight: Flight;
+}
+
 /** Who is asked about the state: the engine, or the past. */
 export interface Asked {
   query<Name extends ReadName>(name: Name, ask: Reads[Name]["ask"]): Promise<Reads[Name]["answer"]>;
@@ -34,13 +48,13 @@ export interface Asked {
 }
 
 /** The state that a request asks about, as its caller sees it. */
-export function stateOf(parts: Parts, request: FastifyRequest, reply: FastifyReply): Asked {
+export function stateOf(parts: StateParts, request: FastifyRequest, reply: FastifyReply): Asked {
   const moment = momentOf(parts, request);
   return moment === null ? presentOf(parts, request) : pastOf(parts, request, moment, reply);
 }
 
 /** The state right after a moment, which the answer says. */
-function pastOf(parts: Parts, request: FastifyRequest, moment: Moment, reply: FastifyReply | null): Asked {
+function pastOf(parts: StateParts, request: FastifyRequest, moment: Moment, reply: FastifyReply | null): Asked {
   const sight = sightOf(parts, request);
   return {
     async query(name, ask) {
@@ -55,7 +69,7 @@ function pastOf(parts: Parts, request: FastifyRequest, moment: Moment, reply: Fa
 }
 
 /** The state as it is, as a request's caller sees it. */
-export function presentOf(parts: Parts, request: FastifyRequest): Asked {
+export function presentOf(parts: StateParts, request: FastifyRequest): Asked {
   const { engine, present } = parts;
   if (present !== undefined) return pastOf(parts, request, present, null);
   const sight = sightOf(parts, request);
@@ -68,7 +82,12 @@ export function presentOf(parts: Parts, request: FastifyRequest): Asked {
 }
 
 /** Runs a command that only reads; or says what it would have been answered. */
-export async function read(parts: Parts, request: FastifyRequest, reply: FastifyReply, command: Request): Promise<Ran> {
+export async function read(
+  parts: ReadParts,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  command: Request,
+): Promise<Ran> {
   const moment = momentOf(parts, request);
   if (moment === null) return run(parts, reply, command);
   await checkPast(parts, request, moment, command);
@@ -80,7 +99,7 @@ export async function read(parts: Parts, request: FastifyRequest, reply: Fastify
 
 /** The same for one that must succeed. Throws the problem of its errno. */
 export async function mustRead(
-  parts: Parts,
+  parts: ReadParts,
   request: FastifyRequest,
   reply: FastifyReply,
   command: Request,
@@ -91,7 +110,7 @@ export async function mustRead(
 }
 
 /** Which map a command meant then is looked up; whether its caller may read it is told by what the map is now. */
-async function checkPast(parts: Parts, request: FastifyRequest, moment: Moment, command: Request): Promise<void> {
+async function checkPast(parts: StateParts, request: FastifyRequest, moment: Moment, command: Request): Promise<void> {
   const sight = sightOf(parts, request);
   const target = "target" in command ? command.target : null;
   if (sight === null || target === null) return;
@@ -109,7 +128,7 @@ async function checkPast(parts: Parts, request: FastifyRequest, moment: Moment, 
   if (file !== undefined && file.map !== 0) await sight.check("read", file.map);
 }
 
-function momentOf({ present }: Pick<Parts, "present">, request: FastifyRequest): Moment | null {
+function momentOf({ present }: Pick<StateParts, "present">, request: FastifyRequest): Moment | null {
   const { at } = request.query as { at?: string };
   return at === undefined ? (present ?? null) : readMoment(at, "at");
 }

@@ -1,9 +1,9 @@
 import type { Socket } from "node:net";
 import { Type } from "typebox";
 import type { ClientProcess } from "../../syscall/command.ts";
-import type { ClientProcesses } from "../parts.ts";
 import { CLOSED, oneOf } from "../schemas/fields.ts";
 import { descriptorOf } from "../server/auth.ts";
+import type { ClientProcesses } from "../server/ports.ts";
 import { Problem } from "../server/problems.ts";
 
 const PID_MAX = 2 ** 31 - 1;

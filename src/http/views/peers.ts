@@ -1,15 +1,21 @@
+import type { EventReader } from "../../engine/events.ts";
 import type { EventRow } from "../../log/event.ts";
-import type { Parts } from "../parts.ts";
+import type { EngineDoor } from "../server/ports.ts";
 
 /** Sessions whose peer is remembered. */
 const KNOWN_MAX = 65_536;
 
+export interface PeerParts {
+  readonly engine: Pick<EngineDoor, "query">;
+  readonly events: Pick<EventReader, "peers">;
+}
+
 /** From where sessions were opened: an event that has no peer of its own has its session's. */
 export class SessionPeers {
-  readonly #parts: Pick<Parts, "engine" | "events">;
+  readonly #parts: PeerParts;
   readonly #known = new Map<number, string>();
 
-  constructor(parts: Pick<Parts, "engine" | "events">) {
+  constructor(parts: PeerParts) {
     this.#parts = parts;
   }
 

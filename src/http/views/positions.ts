@@ -2,6 +2,7 @@ import type { FastifyRequest } from "fastify";
 import { Type } from "typebox";
 import { InvalidInput } from "../../codec/invalid.ts";
 import { bytes } from "../../codec/scalars.ts";
+import type { EventReader } from "../../engine/events.ts";
 import {
   keyPlaceText,
   type Ledger,
@@ -13,12 +14,19 @@ import {
 } from "../../log/position.ts";
 import { HASH_BYTES } from "../../tlog/merkle.ts";
 import { TILE_HASHES } from "../../tlog/tiles.ts";
-import type { Parts } from "../parts.ts";
-import { archivedProblem } from "../server/archive_problem.ts";
-import { Problem } from "../server/problems.ts";
+import type { TreeReader } from "../../tree/ports.ts";
+import { archivedProblem, Problem } from "../server/problems.ts";
 
 /** What positions are held against. */
-export type LogParts = Pick<Parts, "events" | "tree" | "ledger">;
+export interface LogParts extends LedgerParts {
+  readonly events: EventReader;
+  readonly tree: Pick<TreeReader, "tile">;
+}
+
+export interface LedgerParts {
+  /** Which ledger it is, once it is ready. */
+  readonly ledger: () => Ledger;
+}
 
 /** A place in the log that a request names: by a position, or by a seq alone. */
 export interface Point {
@@ -212,7 +220,7 @@ function checkPlace({ where, seq, position }: Point): void {
 }
 
 /** Where the next page of a map's elements begins. */
-export function nextPlace({ ledger }: Pick<Parts, "ledger">, map: number, key: Buffer): string {
+export function nextPlace({ ledger }: LedgerParts, map: number, key: Buffer): string {
   return keyPlaceText(ledger(), map, key);
 }
 
@@ -223,7 +231,7 @@ export interface AskedKey {
 }
 
 /** Throws the problem of a place in another log. */
-export function readKeyPlace({ ledger }: Pick<Parts, "ledger">, text: string, where: string): AskedKey {
+export function readKeyPlace({ ledger }: LedgerParts, text: string, where: string): AskedKey {
   const place = parseKeyPlace(text);
   if (place === null) return { key: bytes(text, where), map: null };
   refuse(where, otherLedger(ledger(), place), FROM_FIRST);

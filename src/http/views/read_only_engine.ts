@@ -1,7 +1,8 @@
 import { covers, type MapLimits } from "../../access/map_limits.ts";
 import type { MapScope } from "../../access/scopes.ts";
 import type { MapView, Queries, QueryName } from "../../engine/queries.ts";
-import type { EngineDoor, PastDoor } from "../parts.ts";
+import type { Reply, Request } from "../../engine/request.ts";
+import type { EngineDoor, PastDoor } from "../server/ports.ts";
 
 /** Pins that are read at once. */
 const PAGE = 1000;

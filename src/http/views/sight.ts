@@ -17,8 +17,8 @@ import type { EventRow } from "../../log/event.ts";
 import type { EventFilter } from "../../log/event_filter.ts";
 import { namedMaps } from "../../log/event_subjects.ts";
 import type { Out } from "../../syscall/outcome.ts";
-import type { Parts, PastDoor } from "../parts.ts";
-import { requestText } from "../server/access.ts";
+import { type RefusalParts, requestText } from "../server/access.ts";
+import type { EngineDoor, PastDoor } from "../server/ports.ts";
 import type { Problem } from "../server/problems.ts";
 
 /** Events that are read at once, unless more are asked for. */
@@ -31,7 +31,12 @@ const PAGE = 1000;
 /** Freed maps that are remembered. */
 const FREED_MAX = 65_536;
 
-type SightParts = Pick<Parts, "engine" | "past" | "events" | "refusals">;
+export interface SightParts extends RefusalParts {
+  readonly engine: Pick<EngineDoor, "query">;
+  readonly past: PastDoor;
+  readonly events: EventReader;
+}
+
 type Answer<Name extends ReadName> = Reads[Name]["answer"];
 
 /** What somebody sees whose scopes have globs. null: he sees everything. */

@@ -8,13 +8,7 @@ import type { MapReference } from "../../engine/queries.ts";
 import type { Target } from "../../syscall/command.ts";
 import { BPFFS } from "../../syscall/pins.ts";
 import { FdParams, MapParams } from "../schemas/fields.ts";
-
-/** Who sends a command, and the map that it means. */
-export interface Origin {
-  readonly session: number;
-  readonly caller: string;
-  readonly target: Target;
-}
+import type { CommandOrigin } from "../server/commands.ts";
 
 /** One of the two places below which a map's elements hang. */
 export interface View {
@@ -26,7 +20,7 @@ export interface View {
   readonly is: { readonly command: true; readonly session?: true };
   /** Errnos of finding the map. */
   readonly errnos: readonly Errno[];
-  readonly origin: (request: FastifyRequest) => Origin;
+  readonly origin: (request: FastifyRequest) => CommandOrigin;
 }
 
 /** A process's view: what the descriptor allows. */

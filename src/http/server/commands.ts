@@ -1,0 +1,45 @@
+/** Running a request's commands: with who sends them, and the problem of one that is refused or did not happen. */
+import type { FastifyReply } from "fastify";
+import type { Request } from "../../engine/request.ts";
+import type { Target } from "../../syscall/command.ts";
+import type { Outcome } from "../../syscall/outcome.ts";
+import { notDone, type RefusalParts } from "./access.ts";
+import type { Flight } from "./flight.ts";
+import type { EngineDoor } from "./ports.ts";
+import { refused } from "./problems.ts";
+
+export interface CommandParts extends RefusalParts {
+  readonly engine: Pick<EngineDoor, "run">;
+  readonly flight: Flight;
+}
+
+/** Who sends a command, and the map that it means. */
+export interface CommandOrigin {
+  readonly session: number;
+  readonly caller: string;
+  readonly target: Target;
+}
+
+/** A command that ran. */
+export interface Ran {
+  readonly seq: number;
+  readonly outcome: Outcome;
+}
+
+/** Runs a command whatever its errno. Throws the problem of one that did not happen. */
+export async function run(parts: CommandParts, reply: FastifyReply, request: Request): Promise<Ran> {
+  const { raw, caller, peer, limits } = reply.request;
+  const asked = limits === undefined ? { ...request, peer } : { ...request, peer, limits: limits.id };
+  const answer = await parts.engine.run(asked, raw.socket);
+  if ("failure" in answer) throw notDone(parts, { caller, peer, limits }, raw, answer);
+  parts.flight.answered(reply.raw, request, answer.outcome);
+  reply.header("mapledger-seq", String(answer.seq));
+  return answer;
+}
+
+/** Runs a command that must succeed. Throws the problem of its errno. */
+export async function must(parts: CommandParts, reply: FastifyReply, request: Request): Promise<Ran> {
+  const ran = await run(parts, reply, request);
+  if (ran.outcome.errno !== 0) throw refused(request, ran.outcome, ran.seq);
+  return ran;
+}

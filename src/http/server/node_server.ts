@@ -1,0 +1,63 @@
+/** Node's servers below Fastify: the fast path comes first, and what no parser can read is answered on the socket. */
+import { createServer, type RequestListener, type Server } from "node:http";
+import { createServer as createTlsServer } from "node:https";
+import type { Socket } from "node:net";
+import type { TlsOptions } from "node:tls";
+import { inLine } from "../../net/pipelines.ts";
+import { contextOf, type Tls } from "./certificates.ts";
+import { type HotParts, hotPath } from "./hot.ts";
+import { problemOf } from "./problem_answers.ts";
+import { Problem, SAFETY_HEADERS } from "./problems.ts";
+
+/** Bytes of request line and headers: room for a key of 15,000 bytes in hex. */
+export const HEADER_BYTES_MAX = 32 * 1024;
+
+export interface ServerParts extends HotParts {
+  /** null: the port has no TLS. */
+  readonly tls: Tls | null;
+  /** There is one if the service only reads. */
+  readonly present?: unknown;
+}
+
+/** Idle connections end after this; Fastify's own choice, longer than load balancers'. */
+const KEEP_ALIVE_MS = 72_000;
+
+/** Node's server: what carries the load is answered before Fastify routes the rest. */
+export function serverOf(parts: ServerParts, route: RequestListener): Server {
+  const hot = parts.present === undefined ? hotPath(parts, problemOf) : () => false;
+  const options = { maxHeaderSize: HEADER_BYTES_MAX, keepAliveTimeout: KEEP_ALIVE_MS };
+  const answer = inLine((request, response) => {
+    if (!hot(request, response)) route(request, response);
+  });
+  const server =
+    parts.tls === null
+      ? createServer(options, answer)
+      : createTlsServer({ ...options, ...tlsOptions(parts.tls) }, answer);
+  return server.on("clientError", (error, socket) => answerUnreadable(error, socket as Socket));
+}
+
+/** A client's certificate is asked for; who has none may have a token. */
+function tlsOptions(tls: Tls): TlsOptions {
+  return { ...contextOf(tls), ...(tls.clientCa !== null && { requestCert: true, rejectUnauthorized: false }) };
+}
+
+/** What Node's parser could not read: there is no request to answer, only a socket. */
+function answerUnreadable(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === "ECONNRESET" || socket.destroyed) return;
+  const problem =
+    error.code === "HPE_HEADER_OVERFLOW"
+      ? new Problem("header-too-large", `they have more than ${HEADER_BYTES_MAX} bytes`)
+      : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
+        ? new Problem("request-timeout", "the request was not complete")
+        : new Problem("invalid-input", "this is not HTTP/1.1");
+  const text = problem.text();
+  const head = [
+    `HTTP/1.1 ${problem.status} ${problem.name}`,
+    "content-type: application/problem+json; charset=utf-8",
+    `content-length: ${Buffer.byteLength(text)}`,
+    ...Object.entries(SAFETY_HEADERS).map(([name, value]) => `${name}: ${value}`),
+    "connection: close",
+  ];
+  if (socket.writable) socket.write(`${head.join("\r\n")}\r\n\r\n${text}`);
+  socket.destroySoon();
+}

@@ -1,0 +1,140 @@
+/** What every request passes before its route: who sends it, what he may do, and whether the service is ready. */
+import type { FastifyReply, FastifyRequest, RouteOptions } from "fastify";
+import type { Settings } from "../../config.ts";
+import { checkScopes, checkSeesAll, isAllowed, type RefusalParts } from "./access.ts";
+import { checkOrigin, type Identity } from "./auth.ts";
+import type { Flight } from "./flight.ts";
+import type { App } from "./instance.ts";
+import { Problem, SAFETY_HEADERS } from "./problems.ts";
+import { logRead } from "./read_log.ts";
+import type { Pending, UnderWay } from "./requests_under_way.ts";
+import { ALSO_READ, type Need, OF_ALL_MAPS, PUBLIC_EVIDENCE, READ_ONLY, ROUTE_SCOPES } from "./route_scopes.ts";
+import type { UnknownCallers } from "./unknown_callers.ts";
+
+declare module "fastify" {
+  interface FastifyContextConfig {
+    /** What a caller needs. */
+    need?: Need;
+    /** It shows values besides. */
+    alsoReads?: boolean;
+    /** Its answer is of all maps. */
+    ofAll?: boolean;
+    /** Whoever asks is answered. */
+    isPublic?: boolean;
+    /** It changes something, or asks a kernel, and the service only reads. */
+    isRefused?: boolean;
+  }
+}
+
+export interface CheckParts extends RefusalParts {
+  readonly identity: Identity;
+  readonly ready: () => string | null;
+  readonly settings: Pick<Settings, "publicEvidence">;
+  readonly unknownCallers: UnknownCallers;
+  readonly flight: Pick<Flight, "isOf">;
+  readonly underWay: UnderWay;
+  /** There is one if the service only reads. */
+  readonly present?: unknown;
+}
+
+const NO_CHANGES = "the service is read-only: it was started with --read-only, and nothing can be changed";
+
+/** What every request passes before its route. */
+export function addChecks(app: App, parts: CheckParts): void {
+  const { identity, ready, settings, unknownCallers } = parts;
+  app.removeContentTypeParser("text/plain");
+  app.addHook("onRoute", (route) => {
+    const operation = operationOf(route);
+    const isPublic = settings.publicEvidence === "on" && PUBLIC_EVIDENCE.has(operation);
+    const [alsoReads, ofAll] = [ALSO_READ.has(operation), OF_ALL_MAPS.has(operation)];
+    const isRefused = parts.present !== undefined && needOf(route) !== "open" && !READ_ONLY.has(operation);
+    route.config = { ...route.config, need: needOf(route), alsoReads, ofAll, isPublic, isRefused };
+  });
+  app.decorateRequest("isAnybodys", false);
+  app.decorateRequest("caller", "");
+  app.decorateRequest("peer");
+  app.decorateRequest("scopes");
+  app.decorateRequest("limits");
+  app.addHook("onRequest", async (request, reply) => {
+    reply.headers(SAFETY_HEADERS);
+    checkOrigin(request, identity);
+    const { need } = request.routeOptions.config;
+    // Open ones are answered while the service is not ready, too.
+    if (need === "open") return;
+    if (request.routeOptions.config.isPublic && !isKnown(identity, request)) {
+      request.isAnybodys = true;
+      checkReady(ready);
+      return;
+    }
+    const caller = unknownCallers.watch(request.raw, (raw) => identity.callerOf(raw));
+    request.caller = caller.name;
+    parts.flight.isOf(request.raw, caller.name);
+    request.peer = identity.peerOf(request.raw);
+    request.scopes = caller.scopes;
+    request.limits = caller.limits;
+    checkReady(ready);
+    if (request.routeOptions.config.isRefused === true) throw new Problem("read-only", NO_CHANGES);
+    if (need !== undefined && need !== "by command") checkScopes(parts, request, need);
+    if (request.routeOptions.config.alsoReads === true) checkScopes(parts, request, ["read"]);
+    if (request.routeOptions.config.ofAll === true) checkSeesAll(parts, request);
+    follow(parts, request, reply, need);
+  });
+}
+
+/** Who reads what no event tells of. */
+export function addReadLog(app: App, { settings }: { readonly settings: Pick<Settings, "readLog"> }): void {
+  if (settings.readLog === "off") return;
+  app.addHook("preHandler", async (request) => logRead(request, operationOf(request.routeOptions)));
+}
+
+function checkReady(ready: CheckParts["ready"]): void {
+  const reason = ready();
+  if (reason !== null) throw new Problem("unavailable", reason);
+}
+
+/** Whether somebody who may see the log's evidence sends a request. */
+function isKnown(identity: Identity, { raw }: FastifyRequest): boolean {
+  try {
+    return isAllowed(identity.callerOf(raw).scopes, ["evidence"]);
+  } catch {
+    return false;
+  }
+}
+
+/** A caller who may no longer have what he has begun does not get the rest. */
+function follow(
+  { identity, underWay }: Pick<CheckParts, "identity" | "underWay">,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  need: Need | undefined,
+): void {
+  const { raw, caller, limits } = request;
+  const pending: Pending = {
+    isAllowed() {
+      try {
+        const { name, scopes, limits: now } = identity.callerOf(raw);
+        if (now?.id !== limits?.id) return false;
+        return name === caller && (need === undefined || typeof need === "string" || isAllowed(scopes, need));
+      } catch {
+        return false;
+      }
+    },
+    end: () => reply.raw.destroy(),
+  };
+  underWay.add(pending);
+  reply.raw.once("close", () => underWay.delete(pending));
+}
+
+/** Throws where a route is not in the table of what each needs. */
+function needOf(route: RouteOptions): Need {
+  const { url } = route;
+  if (url === "/" || url.startsWith("/docs")) return "open";
+  const operation = operationOf(route);
+  const need = Object.hasOwn(ROUTE_SCOPES, operation) ? ROUTE_SCOPES[operation] : undefined;
+  if (need === undefined) throw new Error(`registering ${url}: no scope is said for its operation "${operation}"`);
+  return need;
+}
+
+function operationOf({ schema }: { readonly schema?: unknown }): string {
+  return (schema as { operationId?: string } | undefined)?.operationId ?? "";
+}
