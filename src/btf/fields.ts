@@ -1,5 +1,5 @@
 import { BTF_KIND } from "../maps/btf_types.ts";
-import type { SpecialKind } from "../maps/map.ts";
+import type { SpecialKind } from "../maps/map_facts.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
 import type { Btf } from "./btf.ts";
 

@@ -1,6 +1,6 @@
-import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { BTF_KIND } from "../maps/btf_types.ts";
-import type { SpecialField, SpecialKind } from "../maps/map.ts";
+import type { SpecialField } from "../maps/map.ts";
+import { SPECIAL_KINDS, type SpecialKind } from "../maps/map_facts.ts";
 import { isRefusal, Refusal, refuse } from "../maps/refusal.ts";
 import type { Btf } from "./btf.ts";
 import { Finder } from "./field_finder.ts";
@@ -8,37 +8,17 @@ import { FIELDS, type Field, type FieldKind } from "./fields.ts";
 
 /** The fields in values that only programs touch: btf_parse_fields() and what calls it, kernel/bpf/btf.c. */
 
-const DATA_TYPES: ReadonlySet<number> = new Set([
-  BPF_MAP_TYPE.BPF_MAP_TYPE_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY,
-]);
-const LOCKED_TYPES: ReadonlySet<number> = new Set([
-  BPF_MAP_TYPE.BPF_MAP_TYPE_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_CGROUP_STORAGE,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_SK_STORAGE,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_INODE_STORAGE,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_TASK_STORAGE,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_CGRP_STORAGE,
-]);
-
-/** In values of which map types: map_check_btf(). */
-const SPECIAL: Readonly<Record<SpecialKind, ReadonlySet<number>>> = {
-  bpf_spin_lock: LOCKED_TYPES,
-  bpf_res_spin_lock: LOCKED_TYPES,
-  bpf_timer: DATA_TYPES,
-  bpf_wq: DATA_TYPES,
-  bpf_task_work: DATA_TYPES,
-};
-
 /** A map's record keeps those of SpecialKind alone. */
-const IN_VALUES: ReadonlySet<FieldKind> = new Set([...(Object.keys(SPECIAL) as SpecialKind[]), "bpf_refcount"]);
+const IN_VALUES: ReadonlySet<FieldKind> = new Set([...SPECIAL_KINDS, "bpf_refcount"]);
 
-/** EOPNOTSUPP where a map of this type cannot have one of these fields. */
-export function checkSpecial(mapType: number, fields: readonly SpecialField[]): Refusal | null {
-  const wrong = fields.find(({ kind }) => !SPECIAL[kind].has(mapType));
+/** EOPNOTSUPP if one of these fields is not among those that maps of a type can have. */
+export function checkSpecial(allowed: readonly SpecialKind[], fields: readonly SpecialField[]): Refusal | null {
+  const wrong = fields.find(({ kind }) => !allowed.includes(kind));
   return wrong === undefined ? null : refuse("EOPNOTSUPP", `values of this map type cannot have a ${wrong.kind}`);
+}
+
+function isKept(kind: FieldKind): kind is SpecialKind {
+  return (SPECIAL_KINDS as readonly FieldKind[]).includes(kind);
 }
 
 /**
@@ -50,7 +30,7 @@ export function specialFields(btf: Btf, id: number): readonly SpecialField[] {
   const parsed = parseFields(new Finder(btf, IN_VALUES), id);
   const fields = parsed instanceof Warned ? parsed.fields : isRefusal(parsed) ? [] : parsed;
   return fields
-    .filter((field): field is Field & SpecialField => Object.hasOwn(SPECIAL, field.kind))
+    .filter((field): field is Field & SpecialField => isKept(field.kind))
     .map(({ kind, offset }) => ({ kind, offset, size: FIELDS[kind].size }));
 }
 

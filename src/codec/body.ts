@@ -1,5 +1,5 @@
 import { MIRROR_SHAPES, SERVICE_CMD } from "../abi/service.ts";
-import { isLru } from "../maps/lru_shape.ts";
+import { isLru } from "../maps/facts.ts";
 import type { CreateAttr } from "../maps/map.ts";
 import type { ObjectSpec, OpenKind } from "../syscall/command.ts";
 import { type DoorRequest, readCreate } from "./door.ts";

@@ -1,7 +1,7 @@
 import { BPF_ATTR_BYTES, BPF_ATTR_BYTES_MAX, BPF_ATTR_END, BPF_CMD, OBJ_NAME_LEN } from "../abi/bpf.ts";
 import { errnoName } from "../abi/errno.ts";
 import { CMD, cmdName } from "../abi/service.ts";
-import { isLru } from "../maps/lru_shape.ts";
+import { isLru } from "../maps/facts.ts";
 import type { CreateAttr } from "../maps/map.ts";
 import type { Action, Target, UnknownCommand } from "../syscall/command.ts";
 import type { Outcome } from "../syscall/outcome.ts";

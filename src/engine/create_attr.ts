@@ -1,5 +1,5 @@
 import { OBJ_NAME_LEN } from "../abi/bpf.ts";
-import { mirrorShapeOf } from "../maps/lru_shape.ts";
+import { mirrorShapeOf } from "../maps/facts.ts";
 import type { CreateAttr, MapRecord } from "../maps/map.ts";
 
 /** What of a map's record its creation has said. */

@@ -1,7 +1,7 @@
 import { errnoName } from "../abi/errno.ts";
 import { CMD, cmdName } from "../abi/service.ts";
 import { SERVICE_NAME } from "../access/caller.ts";
-import { isOfMaps } from "../maps/inner_maps.ts";
+import { isOfMaps } from "../maps/facts.ts";
 import type { MapRecord } from "../maps/map.ts";
 import type { KernelMapCommand, Who } from "../syscall/command.ts";
 import type { State } from "../syscall/state.ts";

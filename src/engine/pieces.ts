@@ -1,7 +1,6 @@
 import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
 import { memoryBytes } from "../maps/array.ts";
-import { isLru } from "../maps/lru_shape.ts";
 import { isRefusal } from "../maps/refusal.ts";
 import type { BatchCommand, MemoryCommand, NextIdCommand, Part } from "../syscall/command.ts";
 import { elementsDone } from "../syscall/effects.ts";
@@ -122,7 +121,7 @@ function writePieces(state: State, request: BatchRequest, map: OpenMap): Pieces 
   const keyBytes = map.map.keySize;
   const updates = request.cmd === CMD.BPF_MAP_UPDATE_BATCH;
   const valueBytes = updates ? map.type.valueBytes(map.map, state.host) : 0;
-  const size = elementsIn(keyBytes + valueBytes, isLru(map.map.type) ? EVICTING_ELEMENTS : WRITTEN_ELEMENTS);
+  const size = elementsIn(keyBytes + valueBytes, map.type.facts.evicts ? EVICTING_ELEMENTS : WRITTEN_ELEMENTS);
   if (count <= size) return null;
   // What is refused for its length is refused before anything is done.
   if (

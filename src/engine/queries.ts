@@ -2,7 +2,6 @@ import { coversDirectory, type MapLimits } from "../access/map_limits.ts";
 import type { Amounts } from "../access/quotas.ts";
 import type { MapScope, Scope } from "../access/scopes.ts";
 import { u32Key } from "../maps/cells.ts";
-import { isPerCpu } from "../maps/common.ts";
 import { writtenCount } from "../maps/index_keys.ts";
 import type { MapRecord, MapType } from "../maps/map.ts";
 import type { ObjectRecord } from "../maps/object.ts";
@@ -454,8 +453,8 @@ function mapView(told: Told, map: MapRecord): MapView {
     ...map,
     valueBytes: type.valueBytes(map, host),
     entries: told.state.listedCount(map),
-    written: type.dense ? writtenCount(new OpenMap(told.state, map, OPERATOR)) : null,
-    possibleCpus: isPerCpu(map.type) ? host.possibleCpus : null,
+    written: type.facts.dense ? writtenCount(new OpenMap(told.state, map, OPERATOR)) : null,
+    possibleCpus: type.facts.perCpu ? host.possibleCpus : null,
     holds: told.state.holds(map.id),
     pinned: [...pins].sort().slice(0, PINNED_MAX),
     pins: pins.size,

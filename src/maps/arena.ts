@@ -2,6 +2,7 @@ import { BPF_F } from "../abi/bpf.ts";
 import { ARENA_PAGES_MAX } from "../abi/limits.ts";
 import { checkEntries, checkFlags, checkKeySize, checkValueSize } from "./common.ts";
 import type { CreateAttr, Host, MapType } from "./map.ts";
+import { PLAIN_FACTS } from "./map_facts.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import { withoutElements } from "./without_elements.ts";
 
@@ -29,6 +30,7 @@ function checkArena(attr: CreateAttr, { pageBytes }: Host): Refusal | null {
 
 export const arena: MapType = {
   ...withoutElements(NO_LOOKUP, NO_ELEMENTS),
+  facts: { ...PLAIN_FACTS, mapExtra: true, memory: "kernel only" },
   first: () => null,
   second: checkArena,
 };

@@ -4,6 +4,7 @@ import { checkArray, checkArrayBtf, DATA_ARRAY_FLAGS } from "./array_create.ts";
 import { byKeys, checkUpdateFlags, noTake, roundUp8, USUAL, u32Buffer } from "./common.ts";
 import { cellAt, checkIndex, countWritten, filled, indexAt, indexOf, nextIndex } from "./index_keys.ts";
 import type { Host, MapRecord, MapStore, MapType } from "./map.ts";
+import { CALLBACKS, LOCKS, PLAIN_FACTS } from "./map_facts.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
 
 /**
@@ -118,6 +119,15 @@ function isPartly(offset: number, bytes: number, valueSize: number): boolean {
 
 export const array: MapType = {
   ...USUAL,
+  facts: {
+    ...PLAIN_FACTS,
+    dense: true,
+    offload: true,
+    special: [...LOCKS, ...CALLBACKS],
+    memory: "values",
+    digest: true,
+    inner: "same size",
+  },
   checkBtf: checkArrayBtf,
 
   first(attr) {
@@ -159,8 +169,6 @@ export const array: MapType = {
     if (index >= map.maxEntries) return null;
     return { key: u32Buffer(index), value: bytes?.subarray(0, map.valueSize) ?? zeros(map) };
   },
-
-  dense: true,
 
   *stored(store) {
     for (const [index, bytes] of filled(store))

@@ -4,6 +4,7 @@ import { checkHolderArray, heldAt, holderArray } from "./holder_array.ts";
 import { nextIndex } from "./index_keys.ts";
 import { checkTemplate, innerMap, templateOf } from "./inner_maps.ts";
 import type { MapType } from "./map.ts";
+import { MAPS, PLAIN_FACTS } from "./map_facts.ts";
 import { refuse } from "./refusal.ts";
 
 /** BPF_MAP_TYPE_ARRAY_OF_MAPS: descriptors of maps go in, ids come out. Source: kernel/bpf/arraymap.c, map_in_map.c. */
@@ -18,6 +19,7 @@ export const arrayOfMaps: MapType = {
     hold: ({ world }, id) => world.hold(id),
     release: ({ world }, id) => world.release(id),
   }),
+  facts: { ...PLAIN_FACTS, value: MAPS },
   checkBtf: noBtf,
   first: (attr) => checkHolderArray(attr, ARRAY_FLAGS, "an array of maps'"),
   second: (attr, _host, creator) => checkTemplate(attr, creator),

@@ -15,6 +15,7 @@ import {
   USUAL,
 } from "./common.ts";
 import { type MapStore, type MapType, POSITION_BYTES } from "./map.ts";
+import { PLAIN_FACTS } from "./map_facts.ts";
 import { refuse, refused } from "./refusal.ts";
 
 /**
@@ -50,6 +51,7 @@ function positionOf(cell: CellKey): Buffer {
 
 export const bloomFilter: MapType = {
   ...USUAL,
+  facts: { ...PLAIN_FACTS, asks: true, mapExtra: true },
 
   checkBtf(_attr, key) {
     return key === undefined ? null : refuse("EINVAL", "a bloom filter has no keys");
@@ -77,8 +79,6 @@ export const bloomFilter: MapType = {
 
   /** Its bits are; the values that were added are kept beside them. */
   preallocated: () => false,
-
-  asks: true,
 
   lookup(store, _key, value) {
     return store.cells.get(cellOf(store, value as Buffer)) ?? NEVER_ADDED;

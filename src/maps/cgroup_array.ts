@@ -3,6 +3,7 @@ import { noBtf, u32Buffer } from "./common.ts";
 import { cgroupAt } from "./fd_object.ts";
 import { checkHolderArray, holderArray } from "./holder_array.ts";
 import type { MapType } from "./map.ts";
+import { NOT_SHOWN, PLAIN_FACTS } from "./map_facts.ts";
 import { refused } from "./refusal.ts";
 
 /** BPF_MAP_TYPE_CGROUP_ARRAY: descriptors of cgroup directories. Source: cgroup_fd_array_*, kernel/bpf/arraymap.c. */
@@ -15,6 +16,7 @@ export const cgroupArray: MapType = {
     hold: ({ world }, id) => world.holdObject(id),
     release: ({ world }, id) => world.releaseObject(id),
   }),
+  facts: { ...PLAIN_FACTS, value: NOT_SHOWN },
   checkBtf: noBtf,
   first: (attr) => checkHolderArray(attr, ARRAY_FLAGS, "a cgroup array's"),
   second: () => null,

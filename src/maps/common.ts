@@ -1,4 +1,4 @@
-import { BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";
+import { BPF_F } from "../abi/bpf.ts";
 import { type CellKey, u32Key } from "./cells.ts";
 import type { BatchWalk, CreateAttr, Element, Host, MapRecord, MapSizes, MapType } from "./map.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
@@ -113,7 +113,7 @@ export const NO_BATCHES: MapType["batch"] = {
 /** For rows of types that nothing can be taken out of. */
 export const noTake = refused("ENOTSUPP", "this type has no lookup-and-delete");
 
-/** What most types are like; each row says what is its own. */
+/** What most types do; each row says what is its own, and its facts. */
 export const USUAL = {
   checkBtf: null,
   recorded: (): Partial<MapRecord> => ({}),
@@ -121,10 +121,8 @@ export const USUAL = {
   preallocated: (): boolean => true,
   elementBytes: (): number => 0,
   valueBytes: (map: MapSizes): number => map.valueSize,
-  asks: false,
   fileClosed: null,
   freed: null,
-  dense: false,
 } as const satisfies Partial<MapType>;
 
 /** A value as it is kept: fields that only programs touch are not copied in, and read as zeros. */
@@ -143,18 +141,6 @@ export function roundUp8(bytes: number): number {
 /** The least power of two that is not below a number of 1 or more. */
 export function powerOf2(number: number): number {
   return 2 ** Math.ceil(Math.log2(number));
-}
-
-const PER_CPU_TYPES: ReadonlySet<number> = new Set([
-  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE,
-]);
-
-/** Whether values of a map of this type are one for each CPU. */
-export function isPerCpu(type: number): boolean {
-  return PER_CPU_TYPES.has(type);
 }
 
 /** Values of all CPUs, in their order. */

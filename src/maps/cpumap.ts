@@ -4,6 +4,7 @@ import { checkArray } from "./array_create.ts";
 import { checkUpdateFlags, checkValueSize } from "./common.ts";
 import { checkIndex, indexOf } from "./index_keys.ts";
 import type { MapType } from "./map.ts";
+import { PLAIN_FACTS, SECOND_PROGRAM } from "./map_facts.ts";
 import { refuse } from "./refusal.ts";
 import { fill, TARGET_SLOTS } from "./target_slots.ts";
 import { programIn } from "./xdp_programs.ts";
@@ -12,6 +13,7 @@ import { programIn } from "./xdp_programs.ts";
 
 export const cpumap: MapType = {
   ...TARGET_SLOTS,
+  facts: { ...PLAIN_FACTS, value: SECOND_PROGRAM },
   first: () => null,
 
   second(attr) {

@@ -3,11 +3,19 @@ import { ARRAY_FLAGS, checkArray } from "./array_create.ts";
 import { checkUpdateFlags, checkValueSize } from "./common.ts";
 import { checkIndex, indexOf } from "./index_keys.ts";
 import type { CreateAttr, MapRecord, MapStore, MapType } from "./map.ts";
+import { type MapFacts, PLAIN_FACTS, SECOND_PROGRAM } from "./map_facts.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import { fill, TARGET_SLOTS } from "./target_slots.ts";
 import { programIn } from "./xdp_programs.ts";
 
 /** BPF_MAP_TYPE_DEVMAP: interfaces by index. Source: kernel/bpf/devmap.c. */
+
+export const DEVMAP_FACTS: MapFacts = {
+  ...PLAIN_FACTS,
+  value: SECOND_PROGRAM,
+  toInterfaces: true,
+  capability: "CAP_NET_ADMIN",
+};
 
 export function checkDevmap(attr: CreateAttr): Refusal | null {
   return checkArray(attr, ARRAY_FLAGS, "a devmap's") ?? checkValueSize(attr, 4, 8);
@@ -30,6 +38,7 @@ export function interfaceProgram(store: MapStore, value: Buffer): number | Refus
 
 export const devmap: MapType = {
   ...TARGET_SLOTS,
+  facts: DEVMAP_FACTS,
   first: checkDevmap,
   second: () => null,
   recorded: readOnlyForPrograms,

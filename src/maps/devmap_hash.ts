@@ -1,6 +1,6 @@
 import { DEVMAP_HASH_ENTRIES_MAX } from "../abi/limits.ts";
 import { checkUpdateFlags, NO_BATCHES, noBtf, noTake, powerOf2, USUAL, u32Buffer } from "./common.ts";
-import { checkDevmap, interfaceProgram, readOnlyForPrograms } from "./devmap.ts";
+import { checkDevmap, DEVMAP_FACTS, interfaceProgram, readOnlyForPrograms } from "./devmap.ts";
 import { ABSENT, byKey, cellKey, cellsOf, checkFull, elementOf, erase, nextKey, write } from "./hash_table.ts";
 import type { MapStore, MapType } from "./map.ts";
 import { refuse } from "./refusal.ts";
@@ -30,6 +30,7 @@ function remove(store: MapStore, key: Buffer): void {
 
 export const devmapHash: MapType = {
   ...USUAL,
+  facts: { ...DEVMAP_FACTS, ordered: false },
   checkBtf: noBtf,
 
   first(attr) {

@@ -2,6 +2,7 @@ import { BPF_F } from "../abi/bpf.ts";
 import { HASH_ELEMENT_BYTES_MAX, HASH_ENTRIES_MAX, PERCPU_VALUE_BYTES_MAX } from "../abi/limits.ts";
 import { ACCESS_FLAGS, checkFlags, PROG_FLAGS, powerOf2, roundUp8 } from "./common.ts";
 import type { CreateAttr, Host, MapSizes, MapType } from "./map.ts";
+import type { MapFacts } from "./map_facts.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
 /** htab_map_alloc_check() and htab_map_alloc(), kernel/bpf/hashtab.c: what all hash maps are made by. */
@@ -24,18 +25,15 @@ const POINTER_BYTES = 8;
 /** NUMA_NO_NODE */
 const ANY_NODE = -1;
 
-export interface HashKind {
-  readonly lru: boolean;
-  readonly perCpu: boolean;
-}
+type HashFacts = Pick<MapFacts, "evicts" | "perCpu">;
 
-export function checkHash(attr: CreateAttr, { lru, perCpu }: HashKind): Refusal | null {
+export function checkHash(attr: CreateAttr, { evicts, perCpu }: HashFacts): Refusal | null {
   const { mapFlags, keySize, valueSize } = attr;
   const unknown = checkFlags(attr, HASH_FLAGS, "a hash's");
   if (unknown !== null) return unknown;
   const ownLists = (mapFlags & BPF_F.BPF_F_NO_COMMON_LRU) !== 0;
-  if (ownLists && !lru) return refuse("EINVAL", "BPF_F_NO_COMMON_LRU is for LRU maps alone");
-  if (lru && (mapFlags & BPF_F.BPF_F_NO_PREALLOC) !== 0)
+  if (ownLists && !evicts) return refuse("EINVAL", "BPF_F_NO_COMMON_LRU is for LRU maps alone");
+  if (evicts && (mapFlags & BPF_F.BPF_F_NO_PREALLOC) !== 0)
     return refuse("ENOTSUPP", "an LRU map is always preallocated: BPF_F_NO_PREALLOC cannot be");
   const node = (mapFlags & BPF_F.BPF_F_NUMA_NODE) === 0 ? ANY_NODE : attr.numaNode;
   if (node !== ANY_NODE && (perCpu || ownLists))
@@ -57,13 +55,13 @@ export function checkHashEntries(attr: CreateAttr): Refusal | null {
 }
 
 /** htab_map_mem_usage(): what stands in the rows of all hash maps. */
-export function hashMemory(kind: HashKind): Pick<MapType, "allocatedBytes" | "preallocated" | "elementBytes"> {
+export function hashMemory({ perCpu }: HashFacts): Pick<MapType, "allocatedBytes" | "preallocated" | "elementBytes"> {
   const elementBytes = ({ keySize, valueSize }: MapSizes, host: Host): number => {
-    const values = roundUp8(valueSize) * (kind.perCpu ? host.possibleCpus : 1);
-    return ELEMENT_HEAD_BYTES + roundUp8(keySize) + values + (kind.perCpu ? POINTER_BYTES : 0);
+    const values = roundUp8(valueSize) * (perCpu ? host.possibleCpus : 1);
+    return ELEMENT_HEAD_BYTES + roundUp8(keySize) + values + (perCpu ? POINTER_BYTES : 0);
   };
   const preallocated = ({ mapFlags }: MapSizes): boolean => (mapFlags & BPF_F.BPF_F_NO_PREALLOC) === 0;
-  const lists = kind.perCpu ? 2 * LIST_NODE_BYTES + POINTER_BYTES : LIST_NODE_BYTES;
+  const lists = perCpu ? 2 * LIST_NODE_BYTES + POINTER_BYTES : LIST_NODE_BYTES;
   return {
     preallocated,
     elementBytes: (map, host) => elementBytes(map, host) + lists,

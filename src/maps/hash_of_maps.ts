@@ -16,9 +16,10 @@ import {
 } from "./hash_table.ts";
 import { checkTemplate, innerMap, templateOf } from "./inner_maps.ts";
 import type { MapStore, MapType } from "./map.ts";
+import { HASH_FACTS, MAPS, type MapFacts } from "./map_facts.ts";
 
 /** BPF_MAP_TYPE_HASH_OF_MAPS: descriptors of maps go in, ids come out. Source: kernel/bpf/hashtab.c, map_in_map.c. */
-const KIND = { lru: false, perCpu: false };
+const FACTS: MapFacts = { ...HASH_FACTS, value: MAPS };
 
 const walk = byBuckets(elementOf);
 
@@ -41,11 +42,12 @@ function remove(store: MapStore, key: Buffer): void {
 
 export const hashOfMaps: MapType = {
   ...USUAL,
+  facts: FACTS,
   checkBtf: noBtf,
-  first: (attr) => checkValueSize(attr, 4) ?? checkHash(attr, KIND),
+  first: (attr) => checkValueSize(attr, 4) ?? checkHash(attr, FACTS),
   second: (attr, _host, creator) => checkTemplate(attr, creator) ?? checkHashEntries(attr),
   recorded: (attr, _host, creator) => templateOf(attr, creator),
-  ...hashMemory(KIND),
+  ...hashMemory(FACTS),
 
   lookup(store, key) {
     const bytes = store.cells.get(cellKey(store.map, key));

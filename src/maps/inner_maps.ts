@@ -1,21 +1,10 @@
-import { BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";
-import { hasOwnLists, mirrorShapeOf } from "./lru_shape.ts";
+import { BPF_F } from "../abi/bpf.ts";
+import { hasOwnLists, lruShapeOf } from "./lru_shape.ts";
 import type { CreateAttr, Creator, InnerShape, MapRecord, MapStore } from "./map.ts";
+import type { MapFacts } from "./map_facts.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
 /** What maps of maps hold. Source: kernel/bpf/map_in_map.c. */
-
-/** Types without map_meta_equal: they can be no inner maps. */
-const NEVER_INNER: ReadonlySet<number> = new Set([
-  BPF_MAP_TYPE.BPF_MAP_TYPE_PROG_ARRAY,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_CGROUP_STORAGE,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_STRUCT_OPS,
-]);
-
-export function isOfMaps(type: number): boolean {
-  return type === BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY_OF_MAPS || type === BPF_MAP_TYPE.BPF_MAP_TYPE_HASH_OF_MAPS;
-}
 
 /** The map behind a descriptor: EBADF, EINVAL. */
 function mapAt({ world, session }: Creator, fd: number): MapRecord | Refusal {
@@ -29,7 +18,8 @@ export function checkTemplate(attr: CreateAttr, creator: Creator): Refusal | nul
   const template = mapAt(creator, attr.innerMapFd);
   if (!("id" in template)) return refuse(template.errno, `inner_map_fd: ${template.detail}`);
   if (template.inner !== null) return refuse("EINVAL", "inner_map_fd: a map of maps cannot be an inner map");
-  if (NEVER_INNER.has(template.type)) return refuse("ENOTSUPP", "inner_map_fd: maps of its type cannot be inner maps");
+  if (creator.world.factsOf(template).inner === "never")
+    return refuse("ENOTSUPP", "inner_map_fd: maps of its type cannot be inner maps");
   return template.exclusive ? refuse("ENOTSUPP", "inner_map_fd: an exclusive map cannot be an inner map") : null;
 }
 
@@ -46,26 +36,21 @@ export function innerMap(store: MapStore, value: Buffer): number | Refusal {
   const map = mapAt(store, value.readInt32LE(0));
   if (!("id" in map)) return map;
   if (map.exclusive) return refuse("ENOTSUPP", `map ${map.id} is exclusive: it cannot be an inner map`);
-  const differing = difference(store.map.inner as InnerShape, map);
+  const differing = difference(store.map.inner as InnerShape, map, store.world.factsOf(map));
   return differing === null ? map.id : refuse("EINVAL", `map ${map.id} has another ${differing} than the template had`);
 }
 
 /** map_meta_equal of struct bpf_map_ops, of the maps and of their kernel maps; null: they agree. */
-function difference(inner: InnerShape, map: MapRecord): string | null {
+function difference(inner: InnerShape, map: MapRecord, facts: MapFacts): string | null {
   if (inner.type !== map.type) return "map_type";
   if (inner.keySize !== map.keySize) return "key_size";
   if (inner.valueSize !== map.valueSize) return "value_size";
   if (inner.mapFlags !== map.mapFlags) return "map_flags";
-  if (hasOwnLists(map.mapFlags) && mirrorShapeOf(inner) !== mirrorShapeOf(map)) return OTHER_SHAPE;
+  if (hasOwnLists(map.mapFlags) && lruShapeOf(inner) !== lruShapeOf(map)) return OTHER_SHAPE;
   if (JSON.stringify(inner.special) !== JSON.stringify(map.special)) return "set of special fields";
-  return checksEntries(map) && inner.maxEntries !== map.maxEntries ? "max_entries" : null;
+  if (facts.inner !== "same size" || (map.mapFlags & BPF_F.BPF_F_INNER_MAP) !== 0) return null;
+  return inner.maxEntries === map.maxEntries ? null : "max_entries";
 }
 
 /** The kernel map of a roomy map has one list, whatever the map's flags; and the kernel compares the kernel maps' flags. */
 const OTHER_SHAPE = "mirror_shape (with BPF_F_NO_COMMON_LRU the flags of their kernel maps differ)";
-
-/** Programs index these without a check of their own. */
-function checksEntries({ type, mapFlags }: MapRecord): boolean {
-  if (type === BPF_MAP_TYPE.BPF_MAP_TYPE_XSKMAP) return true;
-  return type === BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY && (mapFlags & BPF_F.BPF_F_INNER_MAP) === 0;
-}

@@ -6,7 +6,7 @@ import { refuse } from "./refusal.ts";
  * BPF_MAP_TYPE_INODE_STORAGE: by the inode of any descriptor. Source: kernel/bpf/bpf_inode_storage.c. Maps, programs, BTF
  * and perf events are anonymous files, which share one inode.
  */
-export const inodeStorage = localStorage(({ world, session }, fd) => {
+export const inodeStorage = localStorage("inode", ({ world, session }, fd) => {
   const file = world.fd(session, fd);
   if (file === undefined) return refuse("EBADF", `fd ${fd} is not open`);
   const object = world.object(file.object);

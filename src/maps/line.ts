@@ -13,6 +13,7 @@ import {
   USUAL,
 } from "./common.ts";
 import { type MapRecord, type MapStore, type MapType, POSITION_BYTES } from "./map.ts";
+import { PLAIN_FACTS } from "./map_facts.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
 
 /**
@@ -84,6 +85,7 @@ export function line({ newest }: { newest: boolean }): MapType {
 
   return {
     ...USUAL,
+    facts: { ...PLAIN_FACTS, line: true },
 
     first(attr) {
       const refusal = checkEntries(attr) ?? checkKeySize(attr, 0);

@@ -15,6 +15,7 @@ import {
 import { checkPresence } from "./hash_table.ts";
 import { byIndex, cellAt, filled } from "./index_keys.ts";
 import type { CreateAttr, MapStore, MapType } from "./map.ts";
+import { LOCKS, type MapFacts, PLAIN_FACTS } from "./map_facts.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
 
 /**
@@ -61,10 +62,14 @@ function remove(store: MapStore, key: Buffer): void {
   store.changed(store.map, key, null);
 }
 
-/** Storage whose keys `owner` turns into an object's id. */
-export function localStorage(owner: (store: MapStore, fd: number) => number | Refusal): MapType {
+/** Storage whose keys are descriptors of `keyFd`, which `owner` turns into an object's id. */
+export function localStorage(
+  keyFd: MapFacts["keyFd"],
+  owner: (store: MapStore, fd: number) => number | Refusal,
+): MapType {
   return {
     ...USUAL,
+    facts: { ...PLAIN_FACTS, keyFd, special: LOCKS },
 
     checkBtf(_attr, key) {
       return isInteger(key, 32) ? null : refuse("EINVAL", "the key's BTF is no integer of 32 bits");

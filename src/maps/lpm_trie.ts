@@ -5,6 +5,7 @@ import { BTF_KIND } from "./btf_types.ts";
 import { afterKey, afterPrefix, type Cell, type CellKey, firstIn } from "./cells.ts";
 import { byKeys, checkFlags, elementsPrefix, USUAL } from "./common.ts";
 import type { Element, MapRecord, MapStore, MapType } from "./map.ts";
+import { PLAIN_FACTS } from "./map_facts.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
 
 /**
@@ -132,6 +133,7 @@ function remove(store: MapStore, key: Buffer): void {
 
 export const lpmTrie: MapType = {
   ...USUAL,
+  facts: PLAIN_FACTS,
 
   /** trie_check_btf() */
   checkBtf(_attr, key) {

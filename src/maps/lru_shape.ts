@@ -1,22 +1,8 @@
-import { BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";
+import { BPF_F } from "../abi/bpf.ts";
 import type { MapRecord, MirrorShape } from "./map.ts";
 
-const LRU_TYPES: ReadonlySet<number> = new Set([
-  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH,
-]);
-
-export function isLru(type: number): boolean {
-  return LRU_TYPES.has(type);
-}
-
-/** A record or an attr without a shape is of a log that has none: roomy, unless the kernel map was there already. */
-export function mirrorShapeOf({
-  type,
-  mirrorShape,
-  adopted,
-}: Pick<MapRecord, "type" | "mirrorShape" | "adopted">): MirrorShape | null {
-  if (!isLru(type)) return null;
+/** Of an LRU map. A record or an attr without a shape is of a log that has none: roomy, unless the kernel map was there already. */
+export function lruShapeOf({ mirrorShape, adopted }: Pick<MapRecord, "mirrorShape" | "adopted">): MirrorShape {
   return mirrorShape ?? (adopted === undefined ? "roomy" : "exact");
 }
 

@@ -1,5 +1,6 @@
 import type { DRIFT_POLICIES, MIRROR_SHAPES, ON_REPLACE } from "../abi/service.ts";
 import type { CellKey, Cells } from "./cells.ts";
+import type { MapFacts, SpecialKind } from "./map_facts.ts";
 import type { ObjectRecord } from "./object.ts";
 import type { Refusal } from "./refusal.ts";
 
@@ -123,8 +124,6 @@ export interface SpecialField {
   readonly size: number;
 }
 
-export type SpecialKind = "bpf_spin_lock" | "bpf_res_spin_lock" | "bpf_timer" | "bpf_wq" | "bpf_task_work";
-
 /** struct bpf_map_owner, as far as programs here can differ in it. */
 export interface ProgOwner {
   readonly progType: number;
@@ -156,6 +155,8 @@ export interface World {
   /** undefined: not open. */
   fd(session: number, fd: number): OpenFile | undefined;
   map(id: number): MapRecord | undefined;
+  /** Of the type of a map. */
+  factsOf(map: Pick<MapRecord, "type">): MapFacts;
   object(id: number): ObjectRecord | undefined;
   /** A map or an object lives as long as anything holds it. */
   hold(map: number): void;
@@ -257,6 +258,7 @@ export interface BatchWalk {
  * what an event says has happened (what was `stored`, where that was told; what was `evicted` is removed first).
  */
 export interface MapType {
+  readonly facts: MapFacts;
   /** The checks of BPF_MAP_CREATE that come before token and privilege, and those after. */
   readonly first: (attr: CreateAttr, host: Host) => Refusal | null;
   readonly second: (attr: CreateAttr, host: Host, creator: Creator) => Refusal | null;
@@ -272,9 +274,7 @@ export interface MapType {
   readonly elementBytes: (map: MapSizes, host: Host) => number;
   /** Bytes of a value in user space. */
   readonly valueBytes: (map: MapSizes, host: Host) => number;
-  /** A lookup reads the value instead of writing it: it asks whether the map may have it. */
-  readonly asks: boolean;
-  /** `value` is what is asked for, and only there where `asks` is. */
+  /** `value` is what is asked for, and only there where the type's facts say `asks`. */
   readonly lookup: (store: MapStore, key: Buffer, value?: Buffer) => Buffer | Refusal;
   readonly update: (store: MapStore, key: Buffer, value: Buffer, flags: bigint) => Refusal | null;
   readonly delete: (store: MapStore, key: Buffer) => Refusal | null;
@@ -302,8 +302,6 @@ export interface MapType {
    * element is there.
    */
   readonly element: (store: MapStore, cell: CellKey, bytes: Buffer | undefined) => Element | null;
-  /** Every place up to max_entries holds an element, whether it has a cell or not. */
-  readonly dense: boolean;
   /** The elements that differ from a map just created, with values as `put` takes them: what a mirror has to carry over. */
   readonly stored: (store: MapStore) => Iterable<Element>;
 }

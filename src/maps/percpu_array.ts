@@ -4,6 +4,7 @@ import { checkArray, checkArrayBtf, DATA_ARRAY_FLAGS } from "./array_create.ts";
 import { byKeys, checkUpdateFlags, noTake, perCpuBytes, roundUp8, USUAL, u32Buffer } from "./common.ts";
 import { cellAt, checkIndex, countWritten, filled, indexAt, indexOf, nextIndex } from "./index_keys.ts";
 import type { MapStore, MapType } from "./map.ts";
+import { PLAIN_FACTS } from "./map_facts.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
 
 /**
@@ -34,6 +35,7 @@ function put(store: MapStore, key: Buffer, value: Buffer): void {
 
 export const percpuArray: MapType = {
   ...USUAL,
+  facts: { ...PLAIN_FACTS, perCpu: true, dense: true },
   checkBtf: checkArrayBtf,
 
   first(attr) {
@@ -77,8 +79,6 @@ export const percpuArray: MapType = {
   element({ map, host }, cell, bytes) {
     return { key: u32Buffer(indexAt(cell)), value: bytes ?? Buffer.alloc(perCpuBytes(map, host)) };
   },
-
-  dense: true,
 
   *stored(store) {
     for (const [index, value] of filled(store)) yield { key: u32Buffer(index), value };

@@ -5,6 +5,7 @@ import { objectAt } from "./fd_object.ts";
 import { checkHolderArray, holderArray } from "./holder_array.ts";
 import { filled } from "./index_keys.ts";
 import type { MapType } from "./map.ts";
+import { NOT_SHOWN, PLAIN_FACTS } from "./map_facts.ts";
 import { refused } from "./refusal.ts";
 
 /**
@@ -20,6 +21,7 @@ export const perfEventArray: MapType = {
     hold: ({ world }, id) => world.holdObject(id),
     release: ({ world }, id) => world.releaseObject(id),
   }),
+  facts: { ...PLAIN_FACTS, value: NOT_SHOWN },
   checkBtf: noBtf,
   first: (attr) => checkHolderArray(attr, ARRAY_FLAGS | BPF_F.BPF_F_PRESERVE_ELEMS, "a perf event array's"),
   second: () => null,

@@ -14,18 +14,19 @@ import {
   write,
 } from "./hash_table.ts";
 import type { MapType } from "./map.ts";
+import type { MapFacts } from "./map_facts.ts";
 
 const walk = byBuckets(elementOf);
 
 /** Hash maps that refuse what they have no room for: one value a key, or one a key and CPU. */
-export function plainHash({ perCpu }: { perCpu: boolean }): MapType {
-  const kind = { lru: false, perCpu };
+export function plainHash(facts: MapFacts): MapType {
   return {
     ...USUAL,
-    first: (attr) => checkHash(attr, kind),
+    facts,
+    first: (attr) => checkHash(attr, facts),
     second: (attr) => checkHashEntries(attr),
-    ...hashMemory(kind),
-    valueBytes: perCpu ? perCpuBytes : (map) => map.valueSize,
+    ...hashMemory(facts),
+    valueBytes: facts.perCpu ? perCpuBytes : (map) => map.valueSize,
 
     lookup(store, key) {
       const bytes = store.cells.get(cellKey(store.map, key));

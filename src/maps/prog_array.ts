@@ -4,6 +4,7 @@ import { objectAt } from "./fd_object.ts";
 import { checkHolderArray, heldAt, holderArray } from "./holder_array.ts";
 import { byIndex } from "./index_keys.ts";
 import type { MapStore, MapType } from "./map.ts";
+import { PLAIN_FACTS, PROGRAMS } from "./map_facts.ts";
 import type { ProgFacts } from "./object.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
@@ -39,6 +40,7 @@ export const progArray: MapType = {
     hold,
     release: ({ world }, id) => world.releaseObject(id),
   }),
+  facts: { ...PLAIN_FACTS, value: PROGRAMS, inner: "never" },
   first: (attr) => checkHolderArray(attr, ARRAY_FLAGS, "a program array's"),
   second: () => null,
   allocatedBytes: (attr) => attr.maxEntries * 8,

@@ -12,6 +12,7 @@ import {
   USUAL,
 } from "./common.ts";
 import type { BtfType, CreateAttr, MapType } from "./map.ts";
+import { LOCKS, PLAIN_FACTS } from "./map_facts.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
 import { NEVER_FILLED } from "./without_elements.ts";
 
@@ -52,6 +53,7 @@ export function programStorage({ perCpu }: { perCpu: boolean }): MapType {
   const valueMax = perCpu ? PERCPU_VALUE_BYTES_MAX : CGROUP_STORAGE_VALUE_BYTES_MAX;
   return {
     ...USUAL,
+    facts: { ...PLAIN_FACTS, perCpu, cgroupKeys: true, special: perCpu ? [] : LOCKS, inner: "never" },
     checkBtf: checkKey,
     first: () => null,
     second: (attr) => checkStorage(attr, valueMax),

@@ -16,6 +16,7 @@ import {
 } from "./hash_table.ts";
 import { lruEntries } from "./lru_shape.ts";
 import type { Element, MapRecord, MapStore, MapType } from "./map.ts";
+import type { MapFacts } from "./map_facts.ts";
 
 /**
  * Hash maps that make room: a new key in a full map puts the least recently updated out. The kernel promises less and
@@ -79,14 +80,14 @@ function remove(store: MapStore, key: Buffer): void {
 
 const walk = byBuckets(elementIn);
 
-export function recentHash({ perCpu }: { perCpu: boolean }): MapType {
-  const kind = { lru: true, perCpu };
+export function recentHash(facts: MapFacts): MapType {
   return {
     ...USUAL,
-    first: (attr) => checkHash(attr, kind),
+    facts,
+    first: (attr) => checkHash(attr, facts),
     second: (attr, { possibleCpus }) => checkHashEntries({ ...attr, maxEntries: lruEntries(attr, possibleCpus) }),
-    ...hashMemory(kind),
-    valueBytes: perCpu ? perCpuBytes : (map) => map.valueSize,
+    ...hashMemory(facts),
+    valueBytes: facts.perCpu ? perCpuBytes : (map) => map.valueSize,
 
     /** The kernel has rounded the max_entries of a kernel map that was there already. */
     recorded(attr, { possibleCpus }) {

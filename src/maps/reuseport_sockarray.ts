@@ -5,6 +5,7 @@ import { checkPresence } from "./hash_table.ts";
 import { SLOT_EMPTY } from "./holder_array.ts";
 import { cellAt, checkIndex, indexOf, nextIndex } from "./index_keys.ts";
 import type { MapStore, MapType } from "./map.ts";
+import { PLAIN_FACTS, SOCKETS } from "./map_facts.ts";
 import type { SocketFacts } from "./object.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import { cookieOf, fdIn, NO_COOKIE, socketAt, socketSlots } from "./sockets.ts";
@@ -33,6 +34,7 @@ function isTaken({ world }: MapStore, id: number): boolean {
 export const reuseportSockarray: MapType = {
   ...USUAL,
   ...socketSlots(),
+  facts: { ...PLAIN_FACTS, value: SOCKETS },
   first: (attr) => checkValueSize(attr, 4, 8) ?? checkArray(attr, DATA_ARRAY_FLAGS, "a reuseport array's"),
   second: () => null,
   allocatedBytes: (attr) => attr.maxEntries * 8,

@@ -1,6 +1,7 @@
 import { BPF_F } from "../abi/bpf.ts";
 import { checkFlags, checkKeySize, checkValueSize } from "./common.ts";
 import type { CreateAttr, Host, MapType } from "./map.ts";
+import { PLAIN_FACTS } from "./map_facts.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import { RING_ONLY, withoutElements } from "./without_elements.ts";
 
@@ -18,6 +19,7 @@ export function checkRing(attr: CreateAttr, host: Host): Refusal | null {
 
 export const ringbuf: MapType = {
   ...withoutElements(RING_ONLY, RING_ONLY),
+  facts: { ...PLAIN_FACTS, memory: "kernel only" },
   first: () => null,
   second: checkRing,
   allocatedBytes: (attr) => attr.maxEntries,

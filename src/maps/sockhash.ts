@@ -26,6 +26,7 @@ import {
   write,
 } from "./hash_table.ts";
 import type { CreateAttr, MapStore, MapType } from "./map.ts";
+import { PLAIN_FACTS, SOCKETS } from "./map_facts.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import {
   checkNotInReuseport,
@@ -72,6 +73,7 @@ function remove(store: MapStore, key: Buffer): void {
 
 export const sockhash: MapType = {
   ...USUAL,
+  facts: { ...PLAIN_FACTS, ordered: false, value: SOCKETS, capability: "CAP_NET_ADMIN" },
   checkBtf: noBtf,
   first: () => null,
   second: checkSizes,

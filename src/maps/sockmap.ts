@@ -4,6 +4,7 @@ import { checkPresence } from "./hash_table.ts";
 import { SLOT_EMPTY } from "./holder_array.ts";
 import { cellAt, checkIndex, indexOf, nextIndex } from "./index_keys.ts";
 import type { MapType } from "./map.ts";
+import { PLAIN_FACTS, SOCKETS } from "./map_facts.ts";
 import { refuse } from "./refusal.ts";
 import {
   checkNotInReuseport,
@@ -19,6 +20,7 @@ import {
 export const sockmap: MapType = {
   ...USUAL,
   ...socketSlots(),
+  facts: { ...PLAIN_FACTS, value: SOCKETS, capability: "CAP_NET_ADMIN" },
   checkBtf: noBtf,
   first: () => null,
   second: (attr) => checkArray(attr, ARRAY_FLAGS, "a sockmap's") ?? checkValueSize(attr, 4, 8),

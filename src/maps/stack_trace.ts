@@ -3,6 +3,7 @@ import { STACK_FRAMES_MAX, STACK_TRACE_ENTRIES_MAX } from "../abi/limits.ts";
 import { ARRAY_FLAGS } from "./array_create.ts";
 import { checkEntries, checkFlags, checkKeySize, NO_BATCHES, noBtf, powerOf2, USUAL } from "./common.ts";
 import type { CreateAttr, MapRecord, MapType } from "./map.ts";
+import { PLAIN_FACTS } from "./map_facts.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
 import { NEVER_FILLED } from "./without_elements.ts";
 
@@ -39,6 +40,7 @@ function bucketCount(map: Pick<MapRecord, "maxEntries">): number {
 
 export const stackTrace: MapType = {
   ...USUAL,
+  facts: PLAIN_FACTS,
   checkBtf: noBtf,
   first: () => null,
   second: checkSizes,

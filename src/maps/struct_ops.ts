@@ -2,6 +2,7 @@ import { BPF_F } from "../abi/bpf.ts";
 import { checkFlags, checkKeySize } from "./common.ts";
 import { objectAt } from "./fd_object.ts";
 import type { CreateAttr, Creator, MapType } from "./map.ts";
+import { PLAIN_FACTS } from "./map_facts.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import { withoutElements } from "./without_elements.ts";
 
@@ -30,6 +31,7 @@ function checkType(attr: CreateAttr, creator: Creator): Refusal {
 
 export const structOps: MapType = {
   ...withoutElements(KERNEL_ONLY, KERNEL_ONLY),
+  facts: { ...PLAIN_FACTS, inner: "never", kernelStruct: true },
   first: checkAttr,
   second: (attr, _host, creator) => checkType(attr, creator),
 };

@@ -1,10 +1,12 @@
 import type { MapType } from "./map.ts";
+import { PLAIN_FACTS } from "./map_facts.ts";
 import { checkRing } from "./ringbuf.ts";
 import { RING_ONLY, withoutElements } from "./without_elements.ts";
 
 /** BPF_MAP_TYPE_USER_RINGBUF: memory that programs read from. Source: kernel/bpf/ringbuf.c. */
 export const userRingbuf: MapType = {
   ...withoutElements(RING_ONLY, RING_ONLY),
+  facts: { ...PLAIN_FACTS, memory: "kernel only" },
   first: () => null,
   second: checkRing,
   allocatedBytes: (attr) => attr.maxEntries,

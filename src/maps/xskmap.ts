@@ -3,6 +3,7 @@ import { checkUpdateFlags, checkValueSize, NO_BATCHES, noBtf, noTake, USUAL, u32
 import { checkPresence } from "./hash_table.ts";
 import { cellAt, checkIndex, indexOf, nextIndex } from "./index_keys.ts";
 import type { MapType } from "./map.ts";
+import { NOT_SHOWN, PLAIN_FACTS } from "./map_facts.ts";
 import { refuse, refused } from "./refusal.ts";
 import { socketAt, socketSlots } from "./sockets.ts";
 
@@ -16,6 +17,7 @@ export const xskmap: MapType = {
     filled: ({ world, map }) => world.hold(map.id),
     emptied: ({ world, map }) => world.release(map.id),
   }),
+  facts: { ...PLAIN_FACTS, value: NOT_SHOWN, capability: "CAP_NET_ADMIN", inner: "same size" },
   checkBtf: noBtf,
   first: () => null,
   second: (attr) => checkArray(attr, ARRAY_FLAGS, "an xskmap's") ?? checkValueSize(attr, 4),

@@ -1,6 +1,6 @@
 import { ERRNO } from "../abi/errno.ts";
 import type { KernelMapFacts } from "../engine/ports.ts";
-import { isOfMaps } from "../maps/inner_maps.ts";
+import { isOfMaps } from "../maps/facts.ts";
 import type { InnerShape } from "../maps/map.ts";
 import type { MapInfo } from "../native/map_info.ts";
 import { isFrozenFd } from "./fdinfo.ts";

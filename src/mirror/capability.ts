@@ -1,7 +1,7 @@
 import { accessSync, constants, readFileSync } from "node:fs";
 import { BPF_F, BPF_PROG_TYPE } from "../abi/bpf.ts";
 import { ERRNO, errnoName } from "../abi/errno.ts";
-import { SEEDED_TYPES, SENDING_TYPES } from "../syscall/create.ts";
+import { factsOf } from "../maps/facts.ts";
 
 /** Bits of CapEff, include/uapi/linux/capability.h. */
 const BITS = {
@@ -67,12 +67,9 @@ export function isClosed(path: string, mode = constants.R_OK): boolean {
 
 /** For BPF_MAP_CREATE: map_create() and the types' own map_alloc_check(). */
 export function neededToCreate(mapType: number, mapFlags: number): readonly Privilege[] {
-  const zeroSeed = (mapFlags & BPF_F.BPF_F_ZERO_SEED) !== 0 && SEEDED_TYPES.has(mapType);
-  return [
-    "CAP_BPF",
-    ...(SENDING_TYPES.has(mapType) ? (["CAP_NET_ADMIN"] as const) : []),
-    ...(zeroSeed ? (["CAP_SYS_ADMIN"] as const) : []),
-  ];
+  const { capability = null, seeded = false } = factsOf(mapType) ?? {};
+  const zeroSeed = (mapFlags & BPF_F.BPF_F_ZERO_SEED) !== 0 && seeded;
+  return ["CAP_BPF", ...(capability === null ? [] : [capability]), ...(zeroSeed ? (["CAP_SYS_ADMIN"] as const) : [])];
 }
 
 /** For BPF_PROG_LOAD: is_net_admin_prog_type() and is_perfmon_prog_type(), kernel/bpf/syscall.c. */

@@ -1,5 +1,7 @@
-import { BPF_ATTR_BYTES, BPF_MAP_TYPE, MAP_INFO, OBJ_NAME_LEN } from "../abi/bpf.ts";
+import { BPF_ATTR_BYTES, MAP_INFO, OBJ_NAME_LEN } from "../abi/bpf.ts";
 import type { DoorAttr } from "../codec/door.ts";
+import { roundUp8 } from "../maps/common.ts";
+import { factsOf } from "../maps/facts.ts";
 import type { Bpf } from "../native/bpf.ts";
 import type { Guarded, Room } from "../native/guard_pages.ts";
 
@@ -30,14 +32,6 @@ const CREATE = {
   map_token_fd: [76, 4],
   excl_prog_hash_size: [88, 4],
 } as const;
-
-/** Map types whose values come as one slot a CPU. */
-const PERCPU: ReadonlySet<number> = new Set([
-  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE,
-]);
 
 /** What an answer's buffers are made of: fields of the attr that the kernel writes behind. */
 export interface PackedCall {
@@ -136,11 +130,11 @@ export class DoorPacker {
     if (known !== null) return known;
     const info = this.#bpf.infoByFd(fd as number);
     if (typeof info === "number") return NO_MAP;
-    const slotBytes = Math.ceil(info.valueSize / 8) * 8;
+    const { perCpu = false, asks = false } = factsOf(info.type) ?? {};
     const shape = {
       keyBytes: info.keySize,
-      valueBytes: PERCPU.has(info.type) ? slotBytes * this.#possibleCpus : info.valueSize,
-      asks: info.type === BPF_MAP_TYPE.BPF_MAP_TYPE_BLOOM_FILTER,
+      valueBytes: perCpu ? roundUp8(info.valueSize) * this.#possibleCpus : info.valueSize,
+      asks,
     };
     this.#shapes.set(fd as number, shape);
     return shape;

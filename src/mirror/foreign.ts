@@ -4,7 +4,7 @@ import { errnoName } from "../abi/errno.ts";
 import { Btf } from "../btf/btf.ts";
 import { specialFields } from "../btf/special_fields.ts";
 import type { ForeignElement, ForeignMap, ForeignName } from "../engine/ports.ts";
-import { isOfMaps } from "../maps/inner_maps.ts";
+import { isOfMaps } from "../maps/facts.ts";
 import type { InnerShape, MapRecord } from "../maps/map.ts";
 import type { MapInfo } from "../native/map_info.ts";
 import { neededAt, type Privilege, refusedFor } from "./capability.ts";

@@ -1,22 +1,10 @@
-import { BPF_MAP_TYPE as TYPE } from "../abi/bpf.ts";
 import { CMD } from "../abi/service.ts";
 import type { Event } from "../log/event.ts";
+import type { MapType } from "../maps/map.ts";
+import { mapType } from "../maps/types.ts";
 import type { Answer } from "../replay/answer.ts";
 import type { Difference } from "../replay/compare.ts";
 import type { Shape } from "../replay/ids.ts";
-
-/** Where a kernel promises no order of keys. */
-const UNORDERED: ReadonlySet<number> = new Set([
-  TYPE.BPF_MAP_TYPE_HASH,
-  TYPE.BPF_MAP_TYPE_PERCPU_HASH,
-  TYPE.BPF_MAP_TYPE_LRU_HASH,
-  TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH,
-  TYPE.BPF_MAP_TYPE_HASH_OF_MAPS,
-  TYPE.BPF_MAP_TYPE_DEVMAP_HASH,
-  TYPE.BPF_MAP_TYPE_SOCKHASH,
-]);
-
-const LRU: ReadonlySet<number> = new Set([TYPE.BPF_MAP_TYPE_LRU_HASH, TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH]);
 
 const TAKES = CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH;
 const WALKS: ReadonlySet<number> = new Set([CMD.BPF_MAP_GET_NEXT_KEY, CMD.BPF_MAP_LOOKUP_BATCH, TAKES]);
@@ -43,24 +31,25 @@ export class KernelFreedom {
     recorded: Answer,
     got: Answer,
   ): Difference | null {
-    const type = shape?.type ?? -1;
-    const walks = WALKS.has(command.cmd) && UNORDERED.has(type);
+    const type = mapType(shape?.type ?? -1);
+    const walks = WALKS.has(command.cmd) && type?.facts.ordered === false;
     // Refused alike for want of room, a take-out has lost what it came to first.
     if (walks && outcome.out?.taken === true) this.#apart.set(outcome.map, NO_ORDER);
     if (difference === null || (walks && sameElements(recorded, got))) return null;
     const free = reasonFor(command.cmd, type, recorded, got) ?? this.#apart.get(outcome.map);
     if (free === undefined) return difference;
-    if (command.cmd === TAKES || LRU.has(type)) this.#apart.set(outcome.map, free);
+    if (command.cmd === TAKES || type?.facts.evicts === true) this.#apart.set(outcome.map, free);
     return { ...difference, free };
   }
 }
 
-function reasonFor(cmd: number, type: number, recorded: Answer, got: Answer): string | undefined {
-  if (WALKS.has(cmd) && UNORDERED.has(type) && both(recorded, got, BY_PLACE)) return NO_ORDER;
-  if (LRU.has(type) && both(recorded, got, BY_PRESENCE)) return "which elements an LRU map lets go, and when";
+function reasonFor(cmd: number, type: MapType | undefined, recorded: Answer, got: Answer): string | undefined {
+  if (WALKS.has(cmd) && type?.facts.ordered === false && both(recorded, got, BY_PLACE)) return NO_ORDER;
+  if (type?.facts.evicts === true && both(recorded, got, BY_PRESENCE))
+    return "which elements an LRU map lets go, and when";
   if (cmd === CMD.BPF_MAP_GET_FD_BY_ID && recorded.errno === "ENOENT" && got.errno === null)
     return "a map goes a moment after it was let go";
-  const asked = type === TYPE.BPF_MAP_TYPE_BLOOM_FILTER && cmd === CMD.BPF_MAP_LOOKUP_ELEM;
+  const asked = type?.facts.asks === true && cmd === CMD.BPF_MAP_LOOKUP_ELEM;
   return asked && recorded.errno === "ENOENT" && got.errno === null ? "a bloom filter may say perhaps" : undefined;
 }
 

@@ -1,9 +1,11 @@
-import { BPF_ATTACH_TYPE, BPF_F, BPF_MAP_TYPE, mapTypeName } from "../abi/bpf.ts";
+import { BPF_ATTACH_TYPE, BPF_F, type MapTypeName, mapTypeName } from "../abi/bpf.ts";
 import type { Errno } from "../abi/errno.ts";
 import { u32Buffer } from "../maps/common.ts";
-import { lruEntries, mirrorShapeOf } from "../maps/lru_shape.ts";
+import { isPerCpu, mirrorShapeOf } from "../maps/facts.ts";
+import { lruEntries } from "../maps/lru_shape.ts";
 import type { InnerShape, MapRecord } from "../maps/map.ts";
 import { ANON_INODE, type ObjectFacts } from "../maps/object.ts";
+import { hasFdKeys } from "../maps/references.ts";
 
 /** What the state names by its own ids, as the kernel has it. undefined: the kernel does not. */
 export interface References {
@@ -41,6 +43,8 @@ export interface MirroredType {
    * is asked for, and no keys; nothing.
    */
   readonly told: "all" | "keys" | "slots" | "asked" | "nothing";
+  /** The same of a map of sockets whose values have no room for a cookie. */
+  readonly toldWithoutCookies?: "keys" | "slots";
   /** Bytes of a position in BPF_MAP_LOOKUP_BATCH: a bucket's number, or a key. */
   readonly positionBytes: (map: MapRecord) => number;
   /** What the kernel says to deleting what is not there. */
@@ -203,6 +207,7 @@ const COOKIE_BYTES = 8;
 const SOCKETS: MirroredType = {
   ...HOLDER,
   told: "all",
+  toldWithoutCookies: "slots",
   valueGiven(refs, { valueSize }, value) {
     const fd = objectFd(refs, idIn(value));
     return "lacking" in fd ? fd : Buffer.concat([fd, Buffer.alloc(valueSize - fd.length)]);
@@ -263,83 +268,49 @@ const STORAGE: MirroredType = {
   },
 };
 
-const {
-  BPF_MAP_TYPE_HASH,
-  BPF_MAP_TYPE_ARRAY,
-  BPF_MAP_TYPE_PROG_ARRAY,
-  BPF_MAP_TYPE_PERF_EVENT_ARRAY,
-  BPF_MAP_TYPE_PERCPU_HASH,
-  BPF_MAP_TYPE_PERCPU_ARRAY,
-  BPF_MAP_TYPE_STACK_TRACE,
-  BPF_MAP_TYPE_CGROUP_ARRAY,
-  BPF_MAP_TYPE_LRU_HASH,
-  BPF_MAP_TYPE_LRU_PERCPU_HASH,
-  BPF_MAP_TYPE_LPM_TRIE,
-  BPF_MAP_TYPE_ARRAY_OF_MAPS,
-  BPF_MAP_TYPE_HASH_OF_MAPS,
-  BPF_MAP_TYPE_DEVMAP,
-  BPF_MAP_TYPE_SOCKMAP,
-  BPF_MAP_TYPE_CPUMAP,
-  BPF_MAP_TYPE_XSKMAP,
-  BPF_MAP_TYPE_SOCKHASH,
-  BPF_MAP_TYPE_CGROUP_STORAGE,
-  BPF_MAP_TYPE_REUSEPORT_SOCKARRAY,
-  BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE,
-  BPF_MAP_TYPE_QUEUE,
-  BPF_MAP_TYPE_STACK,
-  BPF_MAP_TYPE_SK_STORAGE,
-  BPF_MAP_TYPE_DEVMAP_HASH,
-  BPF_MAP_TYPE_STRUCT_OPS,
-  BPF_MAP_TYPE_RINGBUF,
-  BPF_MAP_TYPE_INODE_STORAGE,
-  BPF_MAP_TYPE_TASK_STORAGE,
-  BPF_MAP_TYPE_BLOOM_FILTER,
-  BPF_MAP_TYPE_USER_RINGBUF,
-  BPF_MAP_TYPE_CGRP_STORAGE,
-  BPF_MAP_TYPE_ARENA,
-} = BPF_MAP_TYPE;
+/** A string says why maps of a type are not mirrored. */
+const MIRRORED: Readonly<Record<Exclude<MapTypeName, "BPF_MAP_TYPE_UNSPEC">, MirroredType | string>> = {
+  BPF_MAP_TYPE_HASH: HASH,
+  BPF_MAP_TYPE_PERCPU_HASH: HASH,
+  BPF_MAP_TYPE_LRU_HASH: LRU,
+  BPF_MAP_TYPE_LRU_PERCPU_HASH: LRU,
+  BPF_MAP_TYPE_ARRAY: ARRAY,
+  BPF_MAP_TYPE_PERCPU_ARRAY: ARRAY,
+  BPF_MAP_TYPE_LPM_TRIE: { ...PLAIN, identity: prefix, exact: false },
+  BPF_MAP_TYPE_QUEUE: QUEUE,
+  BPF_MAP_TYPE_STACK: { ...QUEUE, filled: "stack" },
+  BPF_MAP_TYPE_BLOOM_FILTER: { ...QUEUE, filled: "for good" },
+  BPF_MAP_TYPE_ARRAY_OF_MAPS: { ...PLAIN, ...OF_MAPS },
+  BPF_MAP_TYPE_HASH_OF_MAPS: { ...HASH, ...OF_MAPS },
+  BPF_MAP_TYPE_PROG_ARRAY: PROGRAMS,
+  BPF_MAP_TYPE_PERF_EVENT_ARRAY: HOLDER,
+  BPF_MAP_TYPE_CGROUP_ARRAY: HOLDER,
+  BPF_MAP_TYPE_XSKMAP: HOLDER,
+  BPF_MAP_TYPE_SOCKMAP: SOCKMAP,
+  BPF_MAP_TYPE_SOCKHASH: { ...SOCKETS, toldWithoutCookies: "keys" },
+  BPF_MAP_TYPE_REUSEPORT_SOCKARRAY: SOCKETS,
+  BPF_MAP_TYPE_DEVMAP: DEVICES,
+  BPF_MAP_TYPE_DEVMAP_HASH: DEVICES,
+  BPF_MAP_TYPE_CPUMAP: QUEUES,
+  BPF_MAP_TYPE_SK_STORAGE: STORAGE,
+  BPF_MAP_TYPE_INODE_STORAGE: STORAGE,
+  BPF_MAP_TYPE_TASK_STORAGE: STORAGE,
+  BPF_MAP_TYPE_CGRP_STORAGE: STORAGE,
+  BPF_MAP_TYPE_STACK_TRACE: FOR_PROGRAMS,
+  BPF_MAP_TYPE_RINGBUF: FOR_PROGRAMS,
+  BPF_MAP_TYPE_USER_RINGBUF: FOR_PROGRAMS,
+  BPF_MAP_TYPE_ARENA: FOR_PROGRAMS,
+  BPF_MAP_TYPE_CGROUP_STORAGE: FOR_PROGRAMS,
+  BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE: FOR_PROGRAMS,
+  BPF_MAP_TYPE_STRUCT_OPS:
+    "a struct_ops is not mirrored: it is made of a type of the running kernel, which the ledger does not keep",
+};
 
-const MIRRORED: ReadonlyMap<number, MirroredType> = new Map([
-  [BPF_MAP_TYPE_HASH, HASH],
-  [BPF_MAP_TYPE_PERCPU_HASH, HASH],
-  [BPF_MAP_TYPE_LRU_HASH, LRU],
-  [BPF_MAP_TYPE_LRU_PERCPU_HASH, LRU],
-  [BPF_MAP_TYPE_ARRAY, ARRAY],
-  [BPF_MAP_TYPE_PERCPU_ARRAY, ARRAY],
-  [BPF_MAP_TYPE_LPM_TRIE, { ...PLAIN, identity: prefix, exact: false }],
-  [BPF_MAP_TYPE_QUEUE, QUEUE],
-  [BPF_MAP_TYPE_STACK, { ...QUEUE, filled: "stack" }],
-  [BPF_MAP_TYPE_BLOOM_FILTER, { ...QUEUE, filled: "for good" }],
-  [BPF_MAP_TYPE_ARRAY_OF_MAPS, { ...PLAIN, ...OF_MAPS }],
-  [BPF_MAP_TYPE_HASH_OF_MAPS, { ...HASH, ...OF_MAPS }],
-  [BPF_MAP_TYPE_PROG_ARRAY, PROGRAMS],
-  [BPF_MAP_TYPE_PERF_EVENT_ARRAY, HOLDER],
-  [BPF_MAP_TYPE_CGROUP_ARRAY, HOLDER],
-  [BPF_MAP_TYPE_XSKMAP, HOLDER],
-  [BPF_MAP_TYPE_SOCKMAP, SOCKMAP],
-  [BPF_MAP_TYPE_SOCKHASH, SOCKETS],
-  [BPF_MAP_TYPE_REUSEPORT_SOCKARRAY, SOCKETS],
-  [BPF_MAP_TYPE_DEVMAP, DEVICES],
-  [BPF_MAP_TYPE_DEVMAP_HASH, DEVICES],
-  [BPF_MAP_TYPE_CPUMAP, QUEUES],
-  [BPF_MAP_TYPE_SK_STORAGE, STORAGE],
-  [BPF_MAP_TYPE_INODE_STORAGE, STORAGE],
-  [BPF_MAP_TYPE_TASK_STORAGE, STORAGE],
-  [BPF_MAP_TYPE_CGRP_STORAGE, STORAGE],
-  [BPF_MAP_TYPE_STACK_TRACE, FOR_PROGRAMS],
-  [BPF_MAP_TYPE_RINGBUF, FOR_PROGRAMS],
-  [BPF_MAP_TYPE_USER_RINGBUF, FOR_PROGRAMS],
-  [BPF_MAP_TYPE_ARENA, FOR_PROGRAMS],
-  [BPF_MAP_TYPE_CGROUP_STORAGE, FOR_PROGRAMS],
-  [BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE, FOR_PROGRAMS],
-]);
-
-/** Types with a value for each CPU that is possible. */
-const PER_CPU: ReadonlySet<number> = new Set([
-  BPF_MAP_TYPE_PERCPU_HASH,
-  BPF_MAP_TYPE_LRU_PERCPU_HASH,
-  BPF_MAP_TYPE_PERCPU_ARRAY,
-]);
+/** The row of a type's number; undefined: the kernel has no such type. */
+function rowOf(type: number): MirroredType | string | undefined {
+  const name = mapTypeName(type);
+  return name === undefined || name === "BPF_MAP_TYPE_UNSPEC" ? undefined : MIRRORED[name];
+}
 
 /** For how many CPUs the ledger's values are, and how many the machine may have. */
 export interface Cpus {
@@ -349,23 +320,23 @@ export interface Cpus {
 
 /** How a map is mirrored, or why it is not. */
 export function mirrored(map: MapRecord, cpus: Cpus): MirroredType | string {
-  if (map.type === BPF_MAP_TYPE_STRUCT_OPS)
-    return "a struct_ops is not mirrored: it is made of a type of the running kernel, which the ledger does not keep";
-  const type = MIRRORED.get(map.type);
-  if (type === undefined) return `${mapTypeName(map.type) ?? `map type ${map.type}`} is not mirrored`;
+  const type = rowOf(map.type);
+  if (typeof type === "string") return type;
+  if (type === undefined) return `map type ${map.type} is not mirrored`;
   if (map.exclusive) return "a map with excl_prog_hash is not mirrored: the hash of its program is not kept";
-  if (PER_CPU.has(map.type) && cpus.ledger !== cpus.machine)
+  // Values that programs put in are of the machine alone.
+  if (isPerCpu(map.type) && type.filled !== "by programs" && cpus.ledger !== cpus.machine)
     return `values of ${cpus.ledger} CPUs are not mirrored: the kernel's would be of ${cpus.machine}`;
   const described = map.inner === null ? null : needsBtf(map.inner);
   if (described !== null)
     return `maps with ${described} inside another are not mirrored: the template's BTF is not kept`;
-  if ((type !== SOCKETS && type !== SOCKMAP) || map.valueSize === COOKIE_BYTES) return type;
-  return { ...type, told: map.type === BPF_MAP_TYPE_SOCKHASH ? "keys" : "slots" };
+  if (type.toldWithoutCookies === undefined || map.valueSize === COOKIE_BYTES) return type;
+  return { ...type, told: type.toldWithoutCookies };
 }
 
 /** What of a map cannot be had without BTF; null: nothing. */
 function needsBtf({ type, special }: InnerShape): string | null {
-  if (MIRRORED.get(type) === STORAGE) return "local storage";
+  if (hasFdKeys(type)) return "local storage";
   return special[0] === undefined ? null : `a ${special[0].kind}`;
 }
 

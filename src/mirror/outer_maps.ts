@@ -1,6 +1,6 @@
 import { BPF_CMD, BPF_F } from "../abi/bpf.ts";
 import { ERRNO } from "../abi/errno.ts";
-import { isOfMaps } from "../maps/inner_maps.ts";
+import { isOfMaps } from "../maps/facts.ts";
 import type { Bpf } from "../native/bpf.ts";
 import type { MapInfo } from "../native/map_info.ts";
 import type { Pace } from "./pace.ts";

@@ -1,12 +1,11 @@
-import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { CMD } from "../abi/service.ts";
 import { MADE, Whole } from "../engine/atomic_requests.ts";
 import { batch, inBatches, update, updates } from "../engine/batches.ts";
 import { createAttr } from "../engine/create_attr.ts";
 import type { Request } from "../engine/request.ts";
 import { u32Buffer } from "../maps/common.ts";
-import { isOfMaps } from "../maps/inner_maps.ts";
 import type { Element, MapRecord } from "../maps/map.ts";
+import type { Reference } from "../maps/map_facts.ts";
 import type { Action, RestoreNote, Target } from "../syscall/command.ts";
 import { elementsOf } from "../syscall/elements.ts";
 import { OPERATOR, OpenMap, type State } from "../syscall/state.ts";
@@ -35,34 +34,6 @@ export interface RestoreFor {
   readonly note: RestoreNote;
   readonly session: number | null;
 }
-
-const T = BPF_MAP_TYPE;
-const LINES: ReadonlySet<number> = new Set([T.BPF_MAP_TYPE_QUEUE, T.BPF_MAP_TYPE_STACK]);
-/** Types whose values are a number, and maybe a program's descriptor. */
-const TARGETS: ReadonlySet<number> = new Set([
-  T.BPF_MAP_TYPE_DEVMAP,
-  T.BPF_MAP_TYPE_DEVMAP_HASH,
-  T.BPF_MAP_TYPE_CPUMAP,
-]);
-/** Types whose elements are descriptors of what is no map. */
-const OF_OBJECTS: ReadonlySet<number> = new Set([
-  T.BPF_MAP_TYPE_PROG_ARRAY,
-  T.BPF_MAP_TYPE_PERF_EVENT_ARRAY,
-  T.BPF_MAP_TYPE_CGROUP_ARRAY,
-  T.BPF_MAP_TYPE_SOCKMAP,
-  T.BPF_MAP_TYPE_SOCKHASH,
-  T.BPF_MAP_TYPE_REUSEPORT_SOCKARRAY,
-  T.BPF_MAP_TYPE_XSKMAP,
-]);
-/** Types whose keys are. */
-const BY_OBJECTS: ReadonlySet<number> = new Set([
-  T.BPF_MAP_TYPE_SK_STORAGE,
-  T.BPF_MAP_TYPE_INODE_STORAGE,
-  T.BPF_MAP_TYPE_TASK_STORAGE,
-  T.BPF_MAP_TYPE_CGRP_STORAGE,
-]);
-
-const MAKES_ROOM: ReadonlySet<number> = new Set([T.BPF_MAP_TYPE_LRU_HASH, T.BPF_MAP_TYPE_LRU_PERCPU_HASH]);
 
 /** A batch has at most so many elements. */
 const BATCH_ELEMENTS = 8192;
@@ -126,7 +97,7 @@ const TEMPLATE = { name: "", mapExtra: 0n, numaNode: -1, btf: null } as const;
 /** Makes the elements what they were. `now` null: the map has been created by the plan, and is empty. */
 function fill(plan: Plan, then: OpenMap, now: OpenMap | null, state: State): string | null {
   const target: Target = { by: "id", id: now === null ? MADE : then.map.id };
-  if (LINES.has(then.map.type)) return fillLine(plan, then, now, target);
+  if (then.type.facts.line) return fillLine(plan, then, now, target);
   const removed: Buffer[] = [];
   const written: Element[] = [];
   for (const { key, before, after } of changedElements(now, then)) {
@@ -134,15 +105,15 @@ function fill(plan: Plan, then: OpenMap, now: OpenMap | null, state: State): str
     if (after === null) removed.push(key);
     else written.push({ key, value: after });
   }
-  const refusal = checkPossible(then.map, removed, written, state);
+  const refusal = checkPossible(then, removed, written, state);
   if (refusal !== null) return refusal;
-  if (then.map.type === T.BPF_MAP_TYPE_BLOOM_FILTER) {
+  if (then.type.facts.asks) {
     for (const { value } of written) plan.add(push(target, value));
     return null;
   }
   const hasRoom = now !== null && hasRoomBeside(now, plan.counts.added);
   if (!hasRoom) addRemoved(plan, then, target, removed);
-  if (isOfMaps(then.map.type)) fillMaps(plan, then.map, now === null, written);
+  if (holdsMaps(then)) fillMaps(plan, then.map, now === null, written);
   else for (const action of updates(then.type, target, written, BATCH_ELEMENTS)) plan.add(action);
   if (hasRoom) addRemoved(plan, then, target, removed);
   return null;
@@ -153,7 +124,7 @@ function fill(plan: Plan, then: OpenMap, now: OpenMap | null, state: State): str
  * least one of them. A map that lets go of elements to make room would let go of the wrong ones.
  */
 function hasRoomBeside(now: OpenMap, added: number): boolean {
-  return !MAKES_ROOM.has(now.map.type) && now.entryCount() + added <= now.map.maxEntries;
+  return !now.type.facts.evicts && now.entryCount() + added <= now.map.maxEntries;
 }
 
 function addRemoved(plan: Plan, { type }: OpenMap, target: Target, removed: readonly Buffer[]): void {
@@ -190,24 +161,34 @@ function fillMaps(plan: Plan, map: MapRecord, made: boolean, written: readonly E
 
 /** What no command can bring back. */
 function checkPossible(
-  { type }: MapRecord,
+  map: OpenMap,
   removed: readonly Buffer[],
   written: readonly Element[],
   state: State,
 ): string | null {
-  if (type === T.BPF_MAP_TYPE_BLOOM_FILTER && removed.length > 0)
+  const { asks, keyFd, value } = map.type.facts;
+  if (asks && removed.length > 0)
     return `${removed.length} values have been added since: nothing takes them out of a bloom filter`;
-  if (BY_OBJECTS.has(type) && removed.length + written.length > 0)
+  if (keyFd !== null && removed.length + written.length > 0)
     return "its keys are descriptors of objects: no command of a restore has them";
-  if (OF_OBJECTS.has(type) && written.length > 0)
+  if (value?.at === 0 && !holdsMaps(map) && written.length > 0)
     return `${written.length} values are descriptors of objects: no command of a restore has them`;
-  if (TARGETS.has(type) && written.some(({ value }) => value.length === 8 && value.readUInt32LE(4) !== 0))
+  if (value !== null && value.at > 0 && written.some((element) => hasReference(element, value)))
     return "some of its values have programs: no command of a restore has their descriptors";
-  if (!isOfMaps(type)) return null;
+  if (!holdsMaps(map)) return null;
   const gone = written.find(({ value }) => state.map(value.readUInt32LE(0)) === undefined);
   return gone === undefined
     ? null
     : `map ${gone.value.readUInt32LE(0)}, which it held, has been freed: restore it first`;
+}
+
+function holdsMaps({ type }: OpenMap): boolean {
+  return type.facts.value?.answers === "map";
+}
+
+/** Whether the place of a value's descriptor, which not all values have, names anything. */
+function hasReference({ value }: Element, { at }: Reference): boolean {
+  return value.length > at && value.readUInt32LE(at) !== 0;
 }
 
 function push(target: Target, value: Buffer): Action {

@@ -3,7 +3,7 @@ import { ERRNO } from "../abi/errno.ts";
 import { FIRST_FD } from "../abi/limits.ts";
 import { CMD, cmdName } from "../abi/service.ts";
 import type { Event } from "../log/event.ts";
-import { mirrorShapeOf } from "../maps/lru_shape.ts";
+import { mirrorShapeOf } from "../maps/facts.ts";
 import type { CreateAttr } from "../maps/map.ts";
 import { fdInValue, hasCgroupKeys, hasFdKeys } from "../maps/references.ts";
 import type {

@@ -1,5 +1,5 @@
 import { ID_MAX } from "../abi/limits.ts";
-import type { IdKind } from "../maps/references.ts";
+import type { IdKind } from "../maps/map_facts.ts";
 
 /** A number of the target's; or a text that stands for one, where the target is a script that will learn it. */
 export type Id = number | string;

@@ -1,10 +1,12 @@
-import { BPF_F, BPF_MAP_TYPE, OBJ_NAME_LEN } from "../abi/bpf.ts";
+import { BPF_F, OBJ_NAME_LEN } from "../abi/bpf.ts";
 import { ID_MAX } from "../abi/limits.ts";
 import { Btf } from "../btf/btf.ts";
 import { checkSpecial, specialFields, valueWarning } from "../btf/special_fields.ts";
 import { PROG_FLAGS } from "../maps/common.ts";
+import { factsOf } from "../maps/facts.ts";
 import { objectAt } from "../maps/fd_object.ts";
 import type { CreateAttr, Host, MapBtf, MapRecord, MapType, SpecialField } from "../maps/map.ts";
+import type { MapFacts } from "../maps/map_facts.ts";
 import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import { mapType } from "../maps/types.ts";
 import type { CreateCommand, Origin } from "./command.ts";
@@ -123,24 +125,21 @@ function checkCreate(state: State, session: number, attr: CreateAttr): Refusal |
 }
 
 function checkCommon(attr: CreateAttr, host: Host): Refusal | null {
+  const facts = factsOf(attr.mapType);
   if (attr.btfVmlinuxValueTypeId !== 0) {
-    if (attr.mapType !== BPF_MAP_TYPE.BPF_MAP_TYPE_STRUCT_OPS)
+    if (facts?.kernelStruct !== true)
       return refuse("EINVAL", "btf_vmlinux_value_type_id is for BPF_MAP_TYPE_STRUCT_OPS alone");
     if (attr.btfKeyTypeId !== 0 || attr.btfValueTypeId !== 0)
       return refuse("EINVAL", "btf_vmlinux_value_type_id excludes btf_key_type_id and btf_value_type_id");
   } else if (attr.btfKeyTypeId !== 0 && attr.btfValueTypeId === 0) {
     return refuse("EINVAL", "btf_key_type_id without btf_value_type_id");
   }
-  if (attr.mapExtra !== 0n && !usesMapExtra(attr.mapType))
+  if (attr.mapExtra !== 0n && facts?.mapExtra !== true)
     return refuse("EINVAL", "map_extra is for BPF_MAP_TYPE_BLOOM_FILTER and BPF_MAP_TYPE_ARENA alone");
   if ((attr.mapFlags & ACCESS) === ACCESS) return refuse("EINVAL", "BPF_F_RDONLY excludes BPF_F_WRONLY");
   if ((attr.mapFlags & BPF_F.BPF_F_NUMA_NODE) !== 0 && !isNode(attr.numaNode, host))
     return refuse("EINVAL", `numa_node ${attr.numaNode} is not online`);
   return null;
-}
-
-function usesMapExtra(type: number): boolean {
-  return type === BPF_MAP_TYPE.BPF_MAP_TYPE_BLOOM_FILTER || type === BPF_MAP_TYPE.BPF_MAP_TYPE_ARENA;
 }
 
 function isNode(node: number, host: Host): boolean {
@@ -152,40 +151,28 @@ function checkType(state: State, session: number, attr: CreateAttr): Refusal | n
   const type = mapType(attr.mapType);
   if (type === undefined) return refuse("EINVAL", `map_type ${attr.mapType} is unknown`);
   // TOKEN_FD is cleared before any type sees its flags.
+  const { capability } = type.facts;
   const seen = { ...attr, mapFlags: attr.mapFlags & ~BPF_F.BPF_F_TOKEN_FD };
   const refusal =
-    checkSeed(state, session, attr) ??
+    checkSeed(state, session, attr, type.facts) ??
     type.first(seen, host) ??
     checkToken(state, session, attr) ??
     checkCapability(state, session, "CAP_BPF", "making maps") ??
-    (SENDING_TYPES.has(attr.mapType) ? checkCapability(state, session, "CAP_NET_ADMIN", "making such maps") : null);
+    (capability === null ? null : checkCapability(state, session, capability, "making such maps"));
   if (refusal !== null) return refusal;
-  if (attr.mapIfindex !== 0) return checkOffload(state, session, attr);
+  if (attr.mapIfindex !== 0) return checkOffload(state, session, attr, type.facts);
   return type.second(seen, host, { world: state, session }) ?? checkMemory(type.allocatedBytes(seen, host), host);
 }
 
-/** Maps that packets are sent by: the kernel wants CAP_NET_ADMIN. */
-export const SENDING_TYPES: ReadonlySet<number> = new Set([
-  BPF_MAP_TYPE.BPF_MAP_TYPE_SOCKMAP,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_SOCKHASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_XSKMAP,
-]);
-
-/** Maps that BPF_F_ZERO_SEED is for: the kernel wants CAP_SYS_ADMIN for it. */
-export const SEEDED_TYPES: ReadonlySet<number> = new Set([
-  BPF_MAP_TYPE.BPF_MAP_TYPE_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_HASH_OF_MAPS,
-]);
-
 /** A hash without a random seed is asked of before anything else is; only that a map of maps holds ids comes before. */
-function checkSeed(state: State, session: number, { mapType, mapFlags, valueSize }: CreateAttr): Refusal | null {
-  if ((mapFlags & BPF_F.BPF_F_ZERO_SEED) === 0 || !SEEDED_TYPES.has(mapType)) return null;
-  if (mapType === BPF_MAP_TYPE.BPF_MAP_TYPE_HASH_OF_MAPS && valueSize !== 4) return null;
+function checkSeed(
+  state: State,
+  session: number,
+  { mapFlags, valueSize }: CreateAttr,
+  { seeded, value }: MapFacts,
+): Refusal | null {
+  if ((mapFlags & BPF_F.BPF_F_ZERO_SEED) === 0 || !seeded) return null;
+  if (value !== null && valueSize !== value.bytes) return null;
   return checkCapability(state, session, "CAP_SYS_ADMIN", "BPF_F_ZERO_SEED");
 }
 
@@ -201,11 +188,10 @@ function checkToken(state: State, session: number, attr: CreateAttr): Refusal | 
 }
 
 /** bpf_map_offload_map_alloc(), kernel/bpf/offload.c. */
-function checkOffload(state: State, session: number, attr: CreateAttr): Refusal {
+function checkOffload(state: State, session: number, attr: CreateAttr, { offload }: MapFacts): Refusal {
   const refusal = checkCapability(state, session, "CAP_SYS_ADMIN", "offloading maps");
   if (refusal !== null) return refusal;
-  if (attr.mapType !== BPF_MAP_TYPE.BPF_MAP_TYPE_HASH && attr.mapType !== BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY)
-    return refuse("EINVAL", "map_ifindex: only BPF_MAP_TYPE_HASH and BPF_MAP_TYPE_ARRAY can be offloaded");
+  if (!offload) return refuse("EINVAL", "map_ifindex: only BPF_MAP_TYPE_HASH and BPF_MAP_TYPE_ARRAY can be offloaded");
   if (!state.hasInterface(attr.mapIfindex))
     return refuse("EINVAL", `map_ifindex ${attr.mapIfindex}: no such interface`);
   return refuse("EOPNOTSUPP", `map_ifindex ${attr.mapIfindex}: the interface offloads no maps`);
@@ -248,7 +234,7 @@ function checkBtf(state: State, session: number, attr: CreateAttr): Refusal | nu
   const special = specialFields(btf, value.id);
   if (special.length > 0 && (attr.mapFlags & PROG_FLAGS) !== 0)
     return refuse("EACCES", `a ${special[0]?.kind} in the value excludes BPF_F_RDONLY_PROG and BPF_F_WRONLY_PROG`);
-  return checkSpecial(attr.mapType, special) ?? type.checkBtf?.(attr, key, value) ?? null;
+  return checkSpecial(type.facts.special, special) ?? type.checkBtf?.(attr, key, value) ?? null;
 }
 
 function btfAt(state: State, session: number, fd: number): Btf | Refusal {

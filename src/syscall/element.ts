@@ -1,4 +1,3 @@
-import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { CMD } from "../abi/service.ts";
 import { keptValue } from "../maps/common.ts";
 import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
@@ -30,7 +29,7 @@ export function lookupElem(state: State, command: Request): Outcome {
   if (refusal !== null) return failed(refusal, map.map.id);
   const key = readKey(map, command);
   if (isRefusal(key)) return failed(key, map.map.id);
-  if (map.type.asks) return ask(map, key, command);
+  if (map.type.facts.asks) return ask(map, key, command);
   const value = map.type.lookup(map, key);
   if (isRefusal(value)) return failed(value, map.map.id);
   const room = checkRoom(command.value, value.length, "value");
@@ -154,8 +153,8 @@ export function redoElement(state: State, command: Request, outcome: Outcome): v
   else map.apply(elementEffects(map, command, outcome));
 }
 
-function checkFreezable({ map }: OpenMap): Refusal | null {
-  if (map.type === BPF_MAP_TYPE.BPF_MAP_TYPE_STRUCT_OPS) return refuse("ENOTSUPP", "a struct_ops cannot be frozen");
+function checkFreezable({ map, type }: OpenMap): Refusal | null {
+  if (type.facts.kernelStruct) return refuse("ENOTSUPP", "a struct_ops cannot be frozen");
   if (map.special.length === 0) return null;
   return refuse("ENOTSUPP", `a ${map.special[0]?.kind} in its values: the map cannot be frozen`);
 }
@@ -171,12 +170,8 @@ function readKey(map: OpenMap, command: Request): Buffer | Refusal {
 
 /** A queue's and a stack's take-out has no flags at all. */
 function checkTakeFlags(map: OpenMap, flags: bigint): Refusal | null {
-  if (flags !== 0n && isQueueOrStack(map.map.type)) return refuse("EINVAL", `flags ${flags}: popping takes none`);
+  if (flags !== 0n && map.type.facts.line) return refuse("EINVAL", `flags ${flags}: popping takes none`);
   return checkLock(map, flags);
-}
-
-function isQueueOrStack(type: number): boolean {
-  return type === BPF_MAP_TYPE.BPF_MAP_TYPE_QUEUE || type === BPF_MAP_TYPE.BPF_MAP_TYPE_STACK;
 }
 
 function checkLookupFlags(flags: bigint): Refusal | null {

@@ -53,7 +53,7 @@ export function* elementsOf(store: OpenMap, after: Buffer | null): Iterable<Elem
   const prefix = elementsPrefix(map);
   const from = after === null ? prefix : afterKey(type.cellOf(map, after));
   const written = cells.range(from, afterPrefix(prefix));
-  if (type.dense) return yield* denseElements(store, after === null ? 0 : indexOf(after) + 1, written);
+  if (type.facts.dense) return yield* denseElements(store, after === null ? 0 : indexOf(after) + 1, written);
   for (const [cell, bytes] of written) {
     const element = type.element(store, cell, bytes);
     if (element !== null) yield element;

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { BPF_MAP_TYPE, MAP_INFO, MAP_INFO_BYTES, MAP_INFO_TAIL_BYTES } from "../abi/bpf.ts";
+import { MAP_INFO, MAP_INFO_BYTES, MAP_INFO_TAIL_BYTES } from "../abi/bpf.ts";
 import { INFO_BYTES_MAX } from "../abi/limits.ts";
 import { memory } from "../maps/array.ts";
 import type { MapRecord } from "../maps/map.ts";
@@ -67,7 +67,7 @@ function digest(map: OpenMap, info: Buffer): string | null | Refusal {
   if (pointer === 0n && size === 0) return null;
   if (pointer === 0n || size !== DIGEST_BYTES)
     return refuse("EINVAL", `hash and a hash_size of ${DIGEST_BYTES} must come together`);
-  if (map.map.type !== BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY) return refuse("EINVAL", "only an array has a digest");
+  if (!map.type.facts.digest) return refuse("EINVAL", "only an array has a digest");
   if (!map.map.frozen) return refuse("EPERM", "only a frozen array has a digest");
   const sha = createHash("sha256");
   for (const bytes of memory(map)) sha.update(bytes);

@@ -1,4 +1,4 @@
-import { BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";
+import { BPF_F } from "../abi/bpf.ts";
 import { CMD } from "../abi/service.ts";
 import { isMmapable, memoryBytes, readMemory, writeMemory } from "../maps/array.ts";
 import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
@@ -9,12 +9,6 @@ import { done, failed, type Outcome } from "./outcome.ts";
 import type { OpenMap, State } from "./state.ts";
 
 type Request = Origin & MemoryCommand;
-
-const RINGS: ReadonlySet<number> = new Set([
-  BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_USER_RINGBUF,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_ARENA,
-]);
 
 /** What is loaded through a shared mapping of a map's memory. */
 export function readMapMemory(state: State, command: Request): Outcome {
@@ -48,13 +42,13 @@ export function redoWriteMapMemory(state: State, command: Request, outcome: Outc
 
 /** bpf_map_mmap(), kernel/bpf/syscall.c: its checks in its order. */
 function checkMapping(map: OpenMap, { cmd }: Request): Refusal | null {
-  const { map: record } = map;
+  const { map: record, type } = map;
   const writes = cmd === CMD.MEMORY_WRITE;
   if (!map.readable) return refuse("EACCES", "the fd was opened with BPF_F_WRONLY: memory cannot be mapped through it");
   if (writes && !map.openedWritable) return refuse("EACCES", "the fd was opened with BPF_F_RDONLY");
-  if (RINGS.has(record.type))
+  if (type.facts.memory === "kernel only")
     return refuse("ENOTSUPP", "the memory of a ring buffer or an arena exists inside a kernel only");
-  if (record.type !== BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY || record.special.length > 0)
+  if (type.facts.memory === null || record.special.length > 0)
     return refuse("ENOTSUPP", "the map's memory cannot be mapped");
   if (writes && record.frozen) return refuse("EPERM", "the map is frozen");
   if (writes && (record.mapFlags & BPF_F.BPF_F_RDONLY_PROG) !== 0)

@@ -1,5 +1,4 @@
 import { createHash } from "node:crypto";
-import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { FIRST_FD, SESSION_FDS_MAX } from "../abi/limits.ts";
 import { OWNER } from "../access/caller.ts";
 import { type Limits, UNLIMITED, Usage } from "../access/quotas.ts";
@@ -15,6 +14,7 @@ import {
 } from "../maps/cells.ts";
 import { type Charge, chargeOf, elementCharge } from "../maps/charge.ts";
 import { elementsPrefix, usesPrefix } from "../maps/common.ts";
+import { factsOf, sendsToInterfaces } from "../maps/facts.ts";
 import type {
   DriftPolicy,
   Element,
@@ -26,6 +26,7 @@ import type {
   ProgOwner,
   World,
 } from "../maps/map.ts";
+import type { MapFacts } from "../maps/map_facts.ts";
 import { ANON_INODE, type BtfFacts, type ObjectKind, type ObjectRecord, objectBytes } from "../maps/object.ts";
 import type { Refusal } from "../maps/refusal.ts";
 import { mapType } from "../maps/types.ts";
@@ -372,7 +373,8 @@ export class State implements World {
   }
 
   #isOfInode({ map }: Tie): boolean {
-    return this.map(map)?.type === INODE_STORAGE;
+    const record = this.map(map);
+    return record !== undefined && this.factsOf(record).keyFd === "inode";
   }
 
   /** Elements that go with an object: as many as may go at once, or all later. */
@@ -447,6 +449,10 @@ export class State implements World {
   }
 
   // Maps.
+
+  factsOf({ type }: Pick<MapRecord, "type">): MapFacts {
+    return (mapType(type) as MapType).facts;
+  }
 
   map(id: number): MapRecord | undefined {
     return this.maps.get(u32Key(id));
@@ -553,7 +559,7 @@ export class State implements World {
 
   /** How many elements pages of a map list. */
   listedCount({ id, type, maxEntries }: Pick<MapRecord, "id" | "type" | "maxEntries">): number {
-    return mapType(type)?.dense === true ? maxEntries : this.entryCount(id);
+    return factsOf(type)?.dense === true ? maxEntries : this.entryCount(id);
   }
 
   entryCount(id: number): number {
@@ -882,18 +888,6 @@ export function mapsIn(cells: Iterable<Cell>): MapRecord[] {
 
 /** Ids that are given out in ascending order and never again. */
 type Counter = "map" | "session" | "file" | "object" | "prog" | "cookie" | "cgroup" | "btf" | "use";
-
-const INODE_STORAGE = BPF_MAP_TYPE.BPF_MAP_TYPE_INODE_STORAGE;
-
-/** Maps whose values begin with an interface's index. */
-const SENDS_TO_INTERFACES: ReadonlySet<number> = new Set([
-  BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP_HASH,
-]);
-
-export function sendsToInterfaces(type: number): boolean {
-  return SENDS_TO_INTERFACES.has(type);
-}
 
 /** How a map is opened: through a descriptor of a session, or by the operator, who may do everything. */
 export interface Access {

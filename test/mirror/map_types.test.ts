@@ -11,7 +11,7 @@ import { ERRNO } from "../../src/abi/errno.ts";
 import type { Engine } from "../../src/engine/engine.ts";
 import type { Mirror, MirrorSource, MirrorStatus } from "../../src/engine/ports.ts";
 import { readHost } from "../../src/host.ts";
-import { mirrorShapeOf } from "../../src/maps/lru_shape.ts";
+import { mirrorShapeOf } from "../../src/maps/facts.ts";
 import type { MapRecord } from "../../src/maps/map.ts";
 import { mapType } from "../../src/maps/types.ts";
 import { MadeCgroups } from "../../src/mirror/made_cgroups.ts";

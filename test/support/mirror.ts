@@ -16,7 +16,7 @@ import type {
 } from "../../src/engine/ports.ts";
 import type { Request } from "../../src/engine/request.ts";
 import type { Window } from "../../src/engine/windows.ts";
-import { isOfMaps } from "../../src/maps/inner_maps.ts";
+import { isOfMaps } from "../../src/maps/facts.ts";
 import type { Element, Host, MapRecord } from "../../src/maps/map.ts";
 import { mapType } from "../../src/maps/types.ts";
 import { KernelMirror, type KernelMirrorParts } from "../../src/mirror/kernel_mirror.ts";

@@ -4,7 +4,7 @@ import { type DriftCounts, policyOf } from "../../engine/drift.ts";
 import type { KernelMapFacts, MirrorStatus } from "../../engine/ports.ts";
 import type { FdView, MapView, PinView, SessionView } from "../../engine/queries.ts";
 import { timeText } from "../../log/event_json.ts";
-import { mirrorShapeOf } from "../../maps/lru_shape.ts";
+import { mirrorShapeOf } from "../../maps/facts.ts";
 import type { DriftPolicy, InnerShape, MapBtf, MapRecord, SpecialField } from "../../maps/map.ts";
 import type { ObjectRecord } from "../../maps/object.ts";
 import type { ClientProcess } from "../../syscall/command.ts";
