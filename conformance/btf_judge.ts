@@ -3,7 +3,8 @@ import { checkedBtf } from "../src/btf/check.ts";
 import { Warned } from "../src/btf/special_fields.ts";
 import { readHost } from "../src/host.ts";
 import { isRefusal } from "../src/maps/refusal.ts";
-import { Bpf, openBpf } from "../src/native/bpf.ts";
+import { Bpf } from "../src/native/bpf.ts";
+import { openBpf } from "../src/native/probe.ts";
 import { BtfGenerator } from "./btf_random.ts";
 
 /** Answers of the kernel, each with how often it came; "taken": without an errno. */

@@ -1,5 +1,6 @@
 import { errnoName } from "../../src/abi/errno.ts";
-import { type Bpf, openBpf } from "../../src/native/bpf.ts";
+import type { Bpf } from "../../src/native/bpf.ts";
+import { openBpf } from "../../src/native/probe.ts";
 import {
   add,
   assemble,

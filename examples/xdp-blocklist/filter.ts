@@ -1,6 +1,7 @@
 import { BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
 import { errnoName } from "../../src/abi/errno.ts";
-import { type Bpf, openBpf } from "../../src/native/bpf.ts";
+import type { Bpf } from "../../src/native/bpf.ts";
+import { openBpf } from "../../src/native/probe.ts";
 import {
   add,
   addAtomically,

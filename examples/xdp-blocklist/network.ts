@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
-import { probe } from "../../src/native/bpf.ts";
+import { probe } from "../../src/native/probe.ts";
 import { type Packets, RECEIVER, type Received, SENDER, SOURCES } from "./addresses.ts";
 import { ip } from "./asked.ts";
 

@@ -8,7 +8,8 @@ import { Layout } from "../mirror/layout.ts";
 import { type Left, leave, toRemove } from "../mirror/leave.ts";
 import { differs, type Mark, markOf, readMark } from "../mirror/mark.ts";
 import { atOnce } from "../mirror/pace.ts";
-import { type Bpf, openBpf, probe } from "../native/bpf.ts";
+import type { Bpf } from "../native/bpf.ts";
+import { openBpf, probe } from "../native/probe.ts";
 
 /** A ledger, and where its kernel maps are pinned: MAPLEDGER_DATA and MAPLEDGER_BPFFS. */
 export interface Offline {

@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import type { Mirror } from "../engine/ports.ts";
 import type { Host } from "../maps/map.ts";
-import { openBpf, probe } from "../native/bpf.ts";
+import { openBpf, probe } from "../native/probe.ts";
 import { KernelMirror } from "./kernel_mirror.ts";
 import type { MapMaker } from "./map_maker.ts";
 import { openPlaces } from "./real_objects.ts";

@@ -1,6 +1,7 @@
 import { constants } from "node:fs";
 import { ERRNO } from "../abi/errno.ts";
-import { AT_FDCWD, type Bpf } from "../native/bpf.ts";
+import type { Bpf } from "../native/bpf.ts";
+import { AT_FDCWD } from "../native/libc.ts";
 import type { Privilege } from "./capability.ts";
 
 /**

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { ERRNO, errnoName } from "../abi/errno.ts";
-import { type Bpf, openBpf } from "../native/bpf.ts";
+import type { Bpf } from "../native/bpf.ts";
+import { openBpf } from "../native/probe.ts";
 import { isShortage } from "./refusal.ts";
 
 const POLLIN = 0x1;

@@ -2,7 +2,8 @@ import { lstatSync, renameSync, rmdirSync, type Stats, unlinkSync } from "node:f
 import { basename, dirname, join } from "node:path";
 import { ERRNO } from "../abi/errno.ts";
 import type { MirrorRefusal } from "../engine/ports.ts";
-import { type Bpf, RENAME } from "../native/bpf.ts";
+import type { Bpf } from "../native/bpf.ts";
+import { RENAME } from "../native/libc.ts";
 import type { Occupied } from "../syscall/command.ts";
 import { isClosed } from "./capability.ts";
 import { makeDirectories } from "./directories.ts";

@@ -1,28 +1,15 @@
-import { createRequire } from "node:module";
-import { BPF_CMD, BPF_F, BPF_MAP_TYPE, MAP_INFO_BYTES, OBJ_NAME_LEN } from "../abi/bpf.ts";
-import { ERRNO, errnoName } from "../abi/errno.ts";
-import { type MapInfo, type MapShape, readInfo } from "./map_info.ts";
-
 /**
- * bpf(2), and all of mapledger's native memory. Calls give a number >= 0, or a negative errno as the kernel says it
- * (ENOTSUPP is -524); nothing throws for what the kernel refuses.
+ * bpf(2). Calls answer a number >= 0, or a negative errno as the kernel says it (ENOTSUPP is -524); nothing throws for a refusal of the
+ * kernel.
  *
- * The kernel gets addresses, so what it may read or write has to stay alive and in place: the attrs, the two slots and
- * the room for batches are fields (and memory of their own, not of Node's shared pool); what callers bring is held in a
- * field during the call, since V8 may drop a variable after its last use.
+ * The kernel gets addresses, so memory that it may read or write has to stay alive and in place: the attrs, the two slots and the room for
+ * batches are fields (and memory of their own, not of Node's shared pool); `keepAlive` holds the caller's buffers during a call.
  */
-type Koffi = typeof import("koffi");
-type Syscall = (number: number, cmd: number, attr: Buffer | bigint | null, size: number) => number;
-type Call = (...args: readonly (number | bigint | Buffer | null)[]) => number;
-type Mmap = (addr: null, length: number, prot: number, flags: number, fd: number, offset: number) => bigint;
 
-/** __NR_bpf: arch/x86/entry/syscalls/syscall_64.tbl, scripts/syscall.tbl. Both machines are little-endian. */
-const SYSCALL_NUMBER: Partial<Record<NodeJS.Architecture, number>> = { x64: 321, arm64: 280 };
-
-/** Other system calls: the same numbers on both machines but for perf_event_open. */
-const PIDFD_OPEN = 434;
-const OPENAT2 = 437;
-const PERF_EVENT_OPEN: Partial<Record<NodeJS.Architecture, number>> = { x64: 298, arm64: 241 };
+import { BPF_CMD, BPF_F, MAP_INFO_BYTES, OBJ_NAME_LEN } from "../abi/bpf.ts";
+import { ERRNO } from "../abi/errno.ts";
+import { type Koffi, Libc } from "./libc.ts";
+import { type MapInfo, type MapShape, readInfo } from "./map_info.ts";
 
 /** Where each command's part of union bpf_attr ends, as far as it is used here. */
 const ATTR_BYTES = {
@@ -49,42 +36,10 @@ const GROWING_TRIES = 4;
 /** struct bpf_btf_info: 0 u64 btf, 8 u32 btf_size, 12 u32 id, 16 u64 name, 24 u32 name_len, 28 u32 kernel_btf. */
 const BTF_INFO_BYTES = 32;
 
-/** struct open_how: 0 u64 flags, 8 u64 mode, 16 u64 resolve. */
-const OPEN_HOW_BYTES = 24;
-
 const NUL = Buffer.from([0]);
 
 /** Keys and values up to here are copied next to their attr; the address of a larger one is taken for the call. */
 const SLOT_BYTES = 4096;
-
-const LIBC = {
-  pipe: "int pipe(void *fds)",
-  socket: "int socket(int domain, int type, int protocol)",
-  socketpair: "int socketpair(int domain, int type, int protocol, void *fds)",
-  bind: "int bind(int fd, void *addr, uint length)",
-  listen: "int listen(int fd, int backlog)",
-  connect: "int connect(int fd, void *addr, uint length)",
-  accept: "int accept(int fd, void *addr, void *length)",
-  setsockopt: "int setsockopt(int fd, int level, int name, void *value, uint length)",
-  getsockopt: "int getsockopt(int fd, int level, int name, void *value, void *length)",
-  getsockname: "int getsockname(int fd, void *addr, void *length)",
-  poll: "int poll(void *fds, ulong count, int timeout)",
-  dup: "int dup(int fd)",
-  fstatfs: "int fstatfs(int fd, void *buf)",
-  flock: "int flock(int fd, int operation)",
-  renameat2: "int renameat2(int olddirfd, void *old, int newdirfd, void *new, uint flags)",
-  waitpid: "int waitpid(int pid, void *status, int options)",
-  mprotect: "int mprotect(void *addr, ulong length, int prot)",
-  munmap: "int munmap(void *addr, ulong length)",
-  syscall: "long syscall(long number, long a, void *b, long c, long d, long e)",
-  perf: "long syscall(long number, void *attr, long pid, long cpu, long group, long flags)",
-} as const;
-type LibcCall = keyof typeof LIBC;
-
-export const AT_FDCWD = -100;
-
-/** renameat2(2)'s flags, include/uapi/linux/fs.h: bpffs has both. */
-export const RENAME = { NOREPLACE: 1, EXCHANGE: 2 } as const;
 
 /**
  * EAGAIN says that something came in between and another try decides. An element of a local storage is put while the
@@ -105,13 +60,8 @@ interface CreateWith {
 
 const ALONE: CreateWith = { innerMapFd: 0, btfFd: 0, btfKeyTypeId: 0, btfValueTypeId: 0 };
 
-export class Bpf {
-  readonly #koffi: Koffi;
+export class Bpf extends Libc {
   readonly #number: number;
-  readonly #syscall: Syscall;
-  readonly #close: (fd: number) => number;
-  readonly #libc: Readonly<Record<LibcCall, Call>>;
-  readonly #mmap: Mmap;
 
   readonly #attr = Buffer.allocUnsafeSlow(ATTR_BYTES.max).fill(0);
   readonly #element = Buffer.allocUnsafeSlow(ATTR_BYTES.element).fill(0);
@@ -119,23 +69,14 @@ export class Bpf {
   readonly #key = Buffer.allocUnsafeSlow(SLOT_BYTES);
   readonly #value = Buffer.allocUnsafeSlow(SLOT_BYTES);
   readonly #info = Buffer.allocUnsafeSlow(MAP_INFO_BYTES);
-  readonly #how = Buffer.allocUnsafeSlow(OPEN_HOW_BYTES).fill(0);
   #keys = Buffer.allocUnsafeSlow(SLOT_BYTES);
   #values = Buffer.allocUnsafeSlow(SLOT_BYTES);
   #count = 0;
-  // biome-ignore lint/correctness/noUnusedPrivateClassMembers: it is there to keep buffers alive
-  #held: readonly unknown[] = [];
 
+  /** `number`: __NR_bpf of this machine. */
   constructor(koffi: Koffi, number: number) {
-    const libc = koffi.load("libc.so.6");
-    this.#koffi = koffi;
+    super(koffi);
     this.#number = number;
-    this.#syscall = libc.func("long syscall(long number, long cmd, void *attr, uint size)") as Syscall;
-    this.#close = libc.func("int close(int fd)") as (fd: number) => number;
-    this.#libc = Object.fromEntries(
-      Object.entries(LIBC).map(([name, prototype]) => [name, libc.func(prototype)]),
-    ) as unknown as Record<LibcCall, Call>;
-    this.#mmap = libc.func("void *mmap(void *addr, ulong length, int prot, int flags, int fd, int64_t offset)") as Mmap;
     this.#element.writeBigUInt64LE(this.address(this.#key), 8);
     this.#element.writeBigUInt64LE(this.address(this.#value), 16);
   }
@@ -148,22 +89,6 @@ export class Bpf {
   /** The same with an attr that lies somewhere in memory; null: nowhere. */
   bpfAt(cmd: number, address: bigint | null, size: number): number {
     return this.#call(cmd, address, size);
-  }
-
-  /** Pages of this process, or of what a descriptor is of (fd -1: of nothing); their address, or a negative errno. */
-  mmap(length: number, prot: number, flags: number, fd: number, offset: number): bigint | number {
-    const address = this.#mmap(null, length, prot, flags, fd, offset);
-    return BigInt.asIntN(64, address) === -1n ? -this.#koffi.errno() : address;
-  }
-
-  /** Memory at an address, as long as it is mapped. */
-  view(address: bigint, length: number): Buffer {
-    return Buffer.from(this.#koffi.view(address, length));
-  }
-
-  /** Valid as long as the caller keeps `buffer`. */
-  address(buffer: Buffer): bigint {
-    return this.#koffi.address(buffer);
   }
 
   /** The new map's fd. BPF_F_RDONLY and BPF_F_WRONLY are left out: the mirror reads and writes. */
@@ -251,7 +176,7 @@ export class Bpf {
     this.#batch.writeBigUInt64LE(this.address(next), 8);
     const ret = this.#many(BPF_CMD.BPF_MAP_LOOKUP_BATCH, fd, keys, values, count);
     this.#batch.fill(0, 0, 16);
-    this.#held = [position, next];
+    this.keepAlive([position, next]);
     return ret;
   }
 
@@ -276,7 +201,7 @@ export class Bpf {
    */
   getReadOnly(path: Buffer): number {
     const bytes = Buffer.concat([path, NUL]);
-    this.#held = [bytes];
+    this.keepAlive([bytes]);
     const attr = this.#attr.fill(0);
     attr.writeBigUInt64LE(this.address(bytes), 0);
     attr.writeUInt32LE(BPF_F.BPF_F_RDONLY, 12);
@@ -350,7 +275,7 @@ export class Bpf {
     attr.writeUInt32LE(fd, 0);
     attr.writeUInt32LE(info.length, 4);
     attr.writeBigUInt64LE(this.address(info), 8);
-    this.#held = [info, pointed];
+    this.keepAlive([info, pointed]);
     return this.#call(BPF_CMD.BPF_OBJ_GET_INFO_BY_FD, attr, ATTR_BYTES.info);
   }
 
@@ -363,7 +288,7 @@ export class Bpf {
     attr.writeBigUInt64LE(this.address(insns), 8);
     attr.writeBigUInt64LE(this.address(license), 16);
     attr.writeUInt32LE(expectedAttachType, 68);
-    this.#held = [insns, license];
+    this.keepAlive([insns, license]);
     return this.#call(BPF_CMD.BPF_PROG_LOAD, attr, ATTR_BYTES.prog);
   }
 
@@ -372,7 +297,7 @@ export class Bpf {
     const attr = this.#attr.fill(0);
     attr.writeBigUInt64LE(this.address(blob), 0);
     attr.writeUInt32LE(blob.length, 16);
-    this.#held = [blob];
+    this.keepAlive([blob]);
     return this.#call(BPF_CMD.BPF_BTF_LOAD, attr, ATTR_BYTES.btf);
   }
 
@@ -389,62 +314,18 @@ export class Bpf {
     return ret < 0 ? ret : attr.readUInt32LE(4);
   }
 
-  /** A call of libc's: what it returns, or a negative errno. Buffers are read and written during the call only. */
-  libc(name: LibcCall, ...args: readonly (number | bigint | Buffer | null)[]): number {
-    this.#held = args;
-    const ret = this.#libc[name](...args);
-    return ret < 0 ? -this.#koffi.errno() : ret;
-  }
-
-  /** Moves in one step; `flags` of RENAME: not over anything that is there, or the two change places. */
-  rename(from: string, to: string, flags: number): number {
-    const paths = [Buffer.from(`${from}\0`), Buffer.from(`${to}\0`)] as const;
-    return this.libc("renameat2", AT_FDCWD, paths[0], AT_FDCWD, paths[1], flags);
-  }
-
-  /** openat2(2); `directory` may be AT_FDCWD, `resolve` is of RESOLVE_* in <linux/openat2.h>. */
-  openat2(directory: number, path: string, flags: number, resolve: number): number {
-    this.#how.writeBigUInt64LE(BigInt(flags), 0);
-    this.#how.writeBigUInt64LE(BigInt(resolve), 16);
-    return this.libc(
-      "syscall",
-      OPENAT2,
-      directory,
-      Buffer.from(`${path}\0`),
-      this.address(this.#how),
-      OPEN_HOW_BYTES,
-      0,
-    );
-  }
-
-  pidfdOpen(pid: number): number {
-    return this.libc("syscall", PIDFD_OPEN, pid, null, 0, 0, 0);
-  }
-
-  /** Of this process, on any CPU; `attr` is a struct perf_event_attr. */
-  perfEventOpen(attr: Buffer, cpu: number, flags: number): number {
-    const number = PERF_EVENT_OPEN[process.arch] as number;
-    this.#held = [attr];
-    const ret = this.#libc.perf(number, attr, -1, cpu, -1, flags);
-    return ret < 0 ? -this.#koffi.errno() : ret;
-  }
-
-  close(fd: number): number {
-    return this.#close(fd) < 0 ? -this.#koffi.errno() : 0;
-  }
-
   #call(cmd: number, attr: Buffer | bigint | null, size: number): number {
     for (let left = TRIES_MAX; ; left--) {
-      const ret = this.#syscall(this.#number, cmd, attr, size);
+      const ret = this.syscall4(this.#number, cmd, attr, size);
       if (ret >= 0) return ret;
-      const errno = this.#koffi.errno();
+      const errno = this.errno();
       if (errno !== ERRNO.EAGAIN || !TRIED_AGAIN.has(cmd) || left === 1) return -errno;
     }
   }
 
   /** An element command on the caller's own buffers. */
   #direct(cmd: number, fd: number, key: Buffer | null, value: Buffer | null, flags = 0): number {
-    this.#held = [key, value];
+    this.keepAlive([key, value]);
     const attr = this.#attr.fill(0, 0, ATTR_BYTES.element);
     attr.writeUInt32LE(fd, 0);
     if (key !== null) attr.writeBigUInt64LE(this.address(key), 8);
@@ -458,7 +339,7 @@ export class Bpf {
    * is refused later never reaches its full count, so the two can be told apart. ENOENT never comes that early.
    */
   #many(cmd: number, fd: number, keys: Buffer, values: Buffer | null, count: number): number {
-    this.#held = [keys, values];
+    this.keepAlive([keys, values]);
     this.#batch.writeBigUInt64LE(this.address(keys), 16);
     this.#batch.writeBigUInt64LE(values === null ? 0n : this.address(values), 24);
     this.#batch.writeUInt32LE(count, 32);
@@ -471,51 +352,10 @@ export class Bpf {
 
   #path(cmd: number, path: string, fd: number): number {
     const bytes = Buffer.from(`${path}\0`);
-    this.#held = [bytes];
+    this.keepAlive([bytes]);
     const attr = this.#attr.fill(0);
     attr.writeBigUInt64LE(this.address(bytes), 0);
     attr.writeUInt32LE(fd, 8);
     return this.#call(cmd, attr, ATTR_BYTES.path);
   }
-}
-
-/** bpf(2) on this machine, or why there is none. Whether it lets this process in is another question: probe. */
-export function openBpf(): Bpf | { readonly off: string } {
-  if (process.platform !== "linux") return { off: `bpf(2) is Linux's, and this is ${process.platform}` };
-  const number = SYSCALL_NUMBER[process.arch];
-  if (number === undefined) return { off: `bpf(2)'s number is known for x64 and arm64, and this is ${process.arch}` };
-  try {
-    return new Bpf(createRequire(import.meta.url)("koffi") as Koffi, number);
-  } catch (error) {
-    return { off: `loading koffi: ${error instanceof Error ? error.message : String(error)}` };
-  }
-}
-
-const ENOSYS = 38;
-
-/** A trie, since the kernel never gives one to a process without CAP_BPF, whatever unprivileged_bpf_disabled says. */
-const PROBE: MapShape = {
-  type: BPF_MAP_TYPE.BPF_MAP_TYPE_LPM_TRIE,
-  keySize: 5,
-  valueSize: 1,
-  maxEntries: 1,
-  mapFlags: BPF_F.BPF_F_NO_PREALLOC,
-  name: "",
-  mapExtra: 0n,
-  numaNode: 0,
-};
-
-/** Why bpf(2) cannot be used, or null: found out by making a map. */
-export function probe(bpf: Bpf | { readonly off: string } = openBpf()): string | null {
-  if ("off" in bpf) return bpf.off;
-  const fd = bpf.create(PROBE);
-  if (fd >= 0) {
-    bpf.close(fd);
-    return null;
-  }
-  const errno = errnoName(-fd);
-  if (errno === "EPERM")
-    return "bpf(2) is refused: EPERM: it needs CAP_BPF or CAP_SYS_ADMIN, and a seccomp profile that lets it through";
-  if (-fd === ENOSYS) return "bpf(2) is refused: ENOSYS: this kernel was built without it";
-  return `bpf(2) is refused: making a map: ${errno}`;
 }

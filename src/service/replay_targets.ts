@@ -2,7 +2,8 @@ import { Connection, type Room } from "../client/connection.ts";
 import { readHost } from "../host.ts";
 import type { OpenTarget, TargetSpec } from "../http/jobs/replays.ts";
 import { KernelTarget } from "../mirror/kernel_target.ts";
-import { type Bpf, openBpf, probe } from "../native/bpf.ts";
+import type { Bpf } from "../native/bpf.ts";
+import { openBpf, probe } from "../native/probe.ts";
 import { ApiTarget } from "../replay/api_target.ts";
 
 /** Where replays may go: another mapledger, or this machine's kernel where bpf(2) lets this process in. */

@@ -1,7 +1,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { type FromMaker, makeFor, type ToMaker } from "../mirror/map_maker.ts";
 import type { Cpus } from "../mirror/map_types.ts";
-import { openBpf } from "../native/bpf.ts";
+import { openBpf } from "../native/probe.ts";
 import { passGate } from "../supervisor/gate.ts";
 
 /** The thread that makes kernel maps which take the kernel long. */

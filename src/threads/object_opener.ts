@@ -1,7 +1,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { type FromOpener, openForSession, type ToOpener } from "../mirror/object_opener.ts";
 import { openPlaces } from "../mirror/real_objects.ts";
-import { openBpf } from "../native/bpf.ts";
+import { openBpf } from "../native/probe.ts";
 import { passGate } from "../supervisor/gate.ts";
 
 /** The thread that opens real objects for sessions: what it waits for, nobody else does. */

@@ -1,6 +1,7 @@
 import { mkdirSync, rmSync } from "node:fs";
 import t, { type Test } from "tap";
-import { type Bpf, openBpf } from "../../src/native/bpf.ts";
+import type { Bpf } from "../../src/native/bpf.ts";
+import { openBpf } from "../../src/native/probe.ts";
 import { BPFFS, unfitForKernel } from "../support/bpffs.ts";
 import { hex, type Json, Ledger, until } from "../support/ledger.ts";
 import { hash, u32, u64 } from "../support/mirror.ts";

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
 import t, { type Test } from "tap";
-import { type Bpf, openBpf } from "../../src/native/bpf.ts";
+import type { Bpf } from "../../src/native/bpf.ts";
+import { openBpf } from "../../src/native/probe.ts";
 import { unfitForKernel } from "../support/bpffs.ts";
 import { hex, type Json, Ledger, until } from "../support/ledger.ts";
 import { u32, u64 } from "../support/mirror.ts";

@@ -5,7 +5,8 @@ import { readHost } from "../../src/host.ts";
 import { chargeOf } from "../../src/maps/charge.ts";
 import type { MapRecord, MapType } from "../../src/maps/map.ts";
 import { mapType } from "../../src/maps/types.ts";
-import { type Bpf, openBpf } from "../../src/native/bpf.ts";
+import type { Bpf } from "../../src/native/bpf.ts";
+import { openBpf } from "../../src/native/probe.ts";
 import { unfitForKernel } from "../support/bpffs.ts";
 
 const NO_PREALLOC = BPF_F.BPF_F_NO_PREALLOC;

@@ -3,7 +3,8 @@ import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, unlinkSync, wr
 import { setTimeout as sleep } from "node:timers/promises";
 import t, { type Test } from "tap";
 import { BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
-import { type Bpf, openBpf } from "../../src/native/bpf.ts";
+import type { Bpf } from "../../src/native/bpf.ts";
+import { openBpf } from "../../src/native/probe.ts";
 import { unfitForKernel } from "../support/bpffs.ts";
 import { mapledger } from "../support/cli.ts";
 import { leaveAsEarlier } from "../support/earlier_release.ts";

@@ -4,9 +4,9 @@ import { errnoName } from "../../src/abi/errno.ts";
 import { readHost } from "../../src/host.ts";
 import type { MapFacts } from "../../src/maps/map_facts.ts";
 import { mapType } from "../../src/maps/types.ts";
-import { openBpf, probe } from "../../src/native/bpf.ts";
 import { Guarded } from "../../src/native/guard_pages.ts";
 import type { MapShape } from "../../src/native/map_info.ts";
+import { openBpf, probe } from "../../src/native/probe.ts";
 
 /** The facts of the map types against the running kernel. */
 

@@ -7,7 +7,8 @@ import { ERRNO } from "../../src/abi/errno.ts";
 import type { ElementChange, MirrorChange, MirrorSource } from "../../src/engine/ports.ts";
 import type { MapRecord } from "../../src/maps/map.ts";
 import { disabledMirror, type MirrorOptions, openMirror } from "../../src/mirror/mirror.ts";
-import { Bpf, openBpf, probe } from "../../src/native/bpf.ts";
+import { Bpf } from "../../src/native/bpf.ts";
+import { openBpf, probe } from "../../src/native/probe.ts";
 import { BPFFS, unfitForKernel } from "../support/bpffs.ts";
 import { fdinfo } from "../support/fdinfo.ts";
 import {

@@ -8,7 +8,8 @@ import { openForSession } from "../../src/mirror/object_opener.ts";
 import { ObjectTable } from "../../src/mirror/object_table.ts";
 import { openRoots } from "../../src/mirror/open_below.ts";
 import { DEFAULT_PLACES, type OpenPlaces } from "../../src/mirror/real_objects.ts";
-import { Bpf, openBpf } from "../../src/native/bpf.ts";
+import { Bpf } from "../../src/native/bpf.ts";
+import { openBpf } from "../../src/native/probe.ts";
 import type { ObjectSpec } from "../../src/syscall/command.ts";
 import { unfitForKernel } from "../support/bpffs.ts";
 

@@ -2,7 +2,8 @@ import { existsSync, lstatSync, mkdirSync, rmdirSync, rmSync, symlinkSync, unlin
 import t, { type Test } from "tap";
 import { BPF_PROG_TYPE } from "../../src/abi/bpf.ts";
 import { openRealObject } from "../../src/mirror/real_objects.ts";
-import { type Bpf, openBpf } from "../../src/native/bpf.ts";
+import type { Bpf } from "../../src/native/bpf.ts";
+import { openBpf } from "../../src/native/probe.ts";
 import { BPFFS, unfitForKernel } from "../support/bpffs.ts";
 import { type Json, Ledger } from "../support/ledger.ts";
 import { hash } from "../support/mirror.ts";

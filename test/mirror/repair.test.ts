@@ -4,7 +4,8 @@ import { BPF_F, BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
 import { ERRNO } from "../../src/abi/errno.ts";
 import type { ElementChange, MirrorSource } from "../../src/engine/ports.ts";
 import type { MapRecord } from "../../src/maps/map.ts";
-import { type Bpf, openBpf } from "../../src/native/bpf.ts";
+import type { Bpf } from "../../src/native/bpf.ts";
+import { openBpf } from "../../src/native/probe.ts";
 import { BPFFS, unfitForKernel } from "../support/bpffs.ts";
 import {
   type Driven,

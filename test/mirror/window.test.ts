@@ -1,5 +1,6 @@
 import t, { type Test } from "tap";
-import { type Bpf, openBpf } from "../../src/native/bpf.ts";
+import type { Bpf } from "../../src/native/bpf.ts";
+import { openBpf } from "../../src/native/probe.ts";
 import { unfitForKernel } from "../support/bpffs.ts";
 import { KernelSide } from "../support/kernel_side.ts";
 import { Ledger, until } from "../support/ledger.ts";

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { probe } from "../../src/native/bpf.ts";
+import { probe } from "../../src/native/probe.ts";
 
 export const BPFFS = "/sys/fs/bpf";
 

@@ -1,6 +1,7 @@
 import { mkdirSync, rmSync } from "node:fs";
 import { BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
-import { type Bpf, openBpf } from "../../src/native/bpf.ts";
+import type { Bpf } from "../../src/native/bpf.ts";
+import { openBpf } from "../../src/native/probe.ts";
 import { hash, u32 } from "./mirror.ts";
 
 /** Makes and removes maps, programs, pins and directories on a bpffs until it is killed; says so once it does. */

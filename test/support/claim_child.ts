@@ -1,6 +1,6 @@
 import { DirectoryLock } from "../../src/mirror/lock.ts";
 import { ProgressMap } from "../../src/mirror/progress_map.ts";
-import { openBpf } from "../../src/native/bpf.ts";
+import { openBpf } from "../../src/native/probe.ts";
 import { hashOfSeq, MAPS } from "./progress.ts";
 
 /** Another process in a directory of pins: `hold` takes its lock, `write` writes its progress map until it is killed. */

@@ -1,7 +1,8 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Bpf, openBpf } from "../../src/native/bpf.ts";
+import type { Bpf } from "../../src/native/bpf.ts";
+import { openBpf } from "../../src/native/probe.ts";
 import { BPFFS } from "./bpffs.ts";
 import { type Libbpf, openLibbpf } from "./libbpf.ts";
 import { startService } from "./service_process.ts";

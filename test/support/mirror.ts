@@ -22,7 +22,8 @@ import { mapType } from "../../src/maps/types.ts";
 import { KernelMirror, type KernelMirrorParts } from "../../src/mirror/kernel_mirror.ts";
 import { mirrored } from "../../src/mirror/map_types.ts";
 import { DEFAULT_PLACES } from "../../src/mirror/real_objects.ts";
-import { type Bpf, openBpf } from "../../src/native/bpf.ts";
+import type { Bpf } from "../../src/native/bpf.ts";
+import { openBpf } from "../../src/native/probe.ts";
 
 /** Maps and elements for tests of the mirror, and a mirror that is told of them. */
 

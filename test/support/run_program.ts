@@ -1,6 +1,6 @@
 import { workerData } from "node:worker_threads";
 import { PACKET_BYTES_MIN, runXdp } from "../../examples/bpf/xdp.ts";
-import { openBpf } from "../../src/native/bpf.ts";
+import { openBpf } from "../../src/native/probe.ts";
 
 /** A thread that runs a program over and over, and looks whether pins are where they were. */
 export interface RunData {
