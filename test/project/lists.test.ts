@@ -1,26 +1,27 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import t from "tap";
-import { metricsTable, settingsTable } from "../../scripts/readme_tables.ts";
+import { metricsTable, settingsTable } from "../../scripts/document_tables.ts";
 import { BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
 import { mapType } from "../../src/maps/types.ts";
 
 const read = (file: string): string => readFileSync(new URL(`../../${file}`, import.meta.url), "utf8");
-const readme = read("README.md");
+const operating = read("docs/operating.md");
 
-t.test("the README has every setting, as config.ts has it", (t) => {
-  t.ok(readme.includes(settingsTable()), `the table is to be:\n${settingsTable()}`);
+t.test("docs/operating.md has every setting, as config.ts has it", (t) => {
+  t.ok(operating.includes(settingsTable()), `the table is to be:\n${settingsTable()}`);
   t.end();
 });
 
-t.test("the README has every metric, as metrics.ts has it", (t) => {
-  t.ok(readme.includes(metricsTable()), `the table is to be:\n${metricsTable()}`);
+t.test("docs/operating.md has every metric, as metrics.ts has it", (t) => {
+  t.ok(operating.includes(metricsTable()), `the table is to be:\n${metricsTable()}`);
   t.end();
 });
 
-t.test("the README has every script", (t) => {
+t.test("docs/development.md has every script", (t) => {
+  const development = read("docs/development.md");
   const internal = new Set(["start", "npm", "check", "typecheck", "lint", "openapi:check"]);
   for (const script of Object.keys(JSON.parse(read("package.json")).scripts))
-    if (!internal.has(script)) t.match(readme, script === "test" ? "npm test" : `npm run ${script}`, script);
+    if (!internal.has(script)) t.match(development, script === "test" ? "npm test" : `npm run ${script}`, script);
   t.end();
 });
 
@@ -63,7 +64,7 @@ t.test("the image holds every file outside src/ that src/ opens", (t) => {
   t.end();
 });
 
-t.test("the changelog and the README name every map type that is served", (t) => {
+t.test("the changelog names every map type that is served", (t) => {
   for (const [name, number] of Object.entries(BPF_MAP_TYPE))
     if (mapType(number) !== undefined) t.match(read("CHANGELOG.md"), name, name);
   t.end();

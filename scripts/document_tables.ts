@@ -1,7 +1,7 @@
 import { SETTINGS } from "../src/config.ts";
 import { METRICS } from "../src/http/server/metrics.ts";
 
-/** The README's table of settings, a row each. */
+/** docs/operating.md's table of settings, a row each. */
 export function settingsTable(): string {
   return Object.values(SETTINGS)
     .map(({ variable, fallback, what, takes, written = fallback }) => {
@@ -11,7 +11,7 @@ export function settingsTable(): string {
     .join("\n");
 }
 
-/** The README's table of metrics. */
+/** docs/operating.md's table of metrics. */
 export function metricsTable(): string {
   return Object.entries(METRICS)
     .map(([name, help]) => `| \`${name}\` | ${help} |`)
