@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import t from "tap";
-import { metricsTable, settingsTable } from "../../scripts/document_tables.ts";
+import { errorsTable, metricsTable, settingsTable } from "../../scripts/document_tables.ts";
 import { BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
 import { mapType } from "../../src/maps/types.ts";
 
@@ -14,6 +14,11 @@ t.test("docs/operating.md has every setting, as config.ts has it", (t) => {
 
 t.test("docs/operating.md has every metric, as metrics.ts has it", (t) => {
   t.ok(operating.includes(metricsTable()), `the table is to be:\n${metricsTable()}`);
+  t.end();
+});
+
+t.test("docs/api.md has every errno and problem by its status, as problems.ts has them", (t) => {
+  t.ok(read("docs/api.md").includes(errorsTable()), `the table is to be:\n${errorsTable()}`);
   t.end();
 });
 

@@ -106,7 +106,7 @@ for (const mirror of mirrors)
   });
 
 t.test(
-  "a shell names itself, as the README has it; a client of a short life may name any process of its uid",
+  "a shell names itself, as docs/api.md has it; a client of a short life may name any process of its uid",
   async (t) => {
     const { socket, start } = place(t);
     await start();
