@@ -84,7 +84,7 @@ t.test("the mirror's situations are held by tests that there are", (t) => {
   }
   const noted = new Set(notes.map(([, note]) => note));
   for (const [, note] of page.matchAll(/\[\^(\w+)\](?!:)/g)) t.ok(noted.has(note), `there is a note ${note}`);
-  const situations = page.split("## What happens when")[1]?.split("\n## ")[0] ?? "";
+  const situations = page.split("## Situations")[1]?.split("\n## ")[0] ?? "";
   const rows = situations.split("\n").filter((line) => line.startsWith("| **"));
   t.ok(rows.length > 0);
   for (const row of rows)
