@@ -1,4 +1,5 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import t from "tap";
 import { errorsTable, metricsTable, settingsTable } from "../../scripts/document_tables.ts";
 import { BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
@@ -89,5 +90,34 @@ t.test("the mirror's situations are held by tests that there are", (t) => {
   t.ok(rows.length > 0);
   for (const row of rows)
     for (const cell of row.split(" | ").slice(1)) t.match(cell, /\[\^\w+\]/, `a test holds "${cell}"`);
+  t.end();
+});
+
+t.test("the documents' links lead to files and headings that there are", (t) => {
+  const pages = ["README.md", "SECURITY.md", "ARCHITECTURE.md", "CHANGELOG.md", "COMPATIBILITY.md"];
+  for (const name of readdirSync(new URL("../../docs", import.meta.url))) pages.push(`docs/${name}`);
+  const anchors = (page: string): ReadonlySet<string> =>
+    new Set([...read(page).matchAll(/^#+ (.+)$/gm)].map(([, heading]) => anchor(heading as string)));
+  for (const page of pages)
+    for (const [, path = "", heading] of read(page).matchAll(/\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)/g)) {
+      const file = path === "" ? page : join(dirname(page), path);
+      t.ok(existsSync(new URL(`../../${file}`, import.meta.url)), `${page} links to ${file}`);
+      if (heading !== undefined) t.ok(anchors(file).has(heading), `${page} links to ${file}#${heading}`);
+    }
+  t.end();
+});
+
+/** A heading's anchor, as GitHub makes it. */
+function anchor(heading: string): string {
+  return heading
+    .toLowerCase()
+    .replaceAll(/[^\p{Letter}\p{Number} _-]/gu, "")
+    .replaceAll(" ", "-");
+}
+
+t.test("the tests that docs/security.md names are there", (t) => {
+  const named = [...read("docs/security.md").matchAll(/`(test\/[\w/]+\.test\.ts)`/g)].map(([, path]) => path as string);
+  t.ok(named.length > 0);
+  for (const path of new Set(named)) t.ok(existsSync(new URL(`../../${path}`, import.meta.url)), path);
   t.end();
 });
