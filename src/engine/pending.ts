@@ -1,3 +1,11 @@
+/**
+ * Cells that were changed and are not in LMDB yet. Commands change cells in memory, because LMDB's cost is per transaction and per page
+ * touched; the state writer writes them when there are 65,536, or when the engine rests. Reads see a pending cell over the stored one.
+ * A process that dies loses nothing: the log has the events, and recovery does those after LMDB's seq again.
+ *
+ * While LMDB fails, cells stay pending, up to three transactions. A command that could add more is refused then.
+ */
+
 import sortedBtree from "sorted-btree";
 import { type Cell, type CellKey, type Cells, compareKeys } from "../maps/cells.ts";
 import { CellTable } from "./cell_table.ts";

@@ -1,3 +1,5 @@
+/** The parts that fail at present, as their threads report them to the service's thread: /readyz and a metric name them. */
+
 import type { PartFault, PartName } from "./derived_parts.ts";
 
 /** The parts made from the log that fail at present. */

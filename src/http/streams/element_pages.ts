@@ -1,3 +1,8 @@
+/**
+ * Elements of a map, page by page, all as of the event of the first page (`engine/moments.ts`). If the engine no longer keeps that moment,
+ * the thread of the past goes on.
+ */
+
 import { CMD } from "../../abi/service.ts";
 import { asBuffer } from "../../log/row_transfer.ts";
 import { WHOLE_MAP } from "../../syscall/elements.ts";

@@ -1,3 +1,7 @@
+/**
+ * The peer of an event that does not say one: the peer of its session's opening event. The index keeps these, and this the latest of them.
+ */
+
 import type { EventReader } from "../../engine/events.ts";
 import type { EventRow } from "../../log/event.ts";
 import type { EngineDoor } from "../server/ports.ts";
