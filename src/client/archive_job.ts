@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { ask, type Service } from "./ask.ts";
 
-/** As GET /v1/archive tells of it. */
+/** An archive job as GET /v1/archive answers it. */
 export interface Job {
   readonly state: "running" | "done" | "failed";
   readonly directory: string;
@@ -15,8 +15,8 @@ const PATH = "/v1/archive";
 const ASK_MS = 200;
 
 /**
- * Has a service archive events, and waits until it has. null: there is nothing to archive; `why` says so. Throws an Error
- * that says why it cannot.
+ * Makes a service archive events, and waits until it has. `why`: there is nothing to archive. Throws an Error if the
+ * service refuses or fails.
  */
 export async function archiveByService(
   { before, ...service }: Service & { readonly before: string },

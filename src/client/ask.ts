@@ -1,13 +1,13 @@
 import { request } from "node:http";
 
-/** Where a service is, and the bearer token that it wants, if it wants one. */
+/** The address of a service, and the bearer token for it. */
 export interface Service {
-  /** http or https; or `unix:` and the path of its socket. */
+  /** http:, https:, or `unix:` and the path of a socket. */
   readonly url: string;
   readonly token: string | undefined;
 }
 
-/** What a service answers: its JSON, of a problem as well. */
+/** A response with its JSON; of an error, the problem document. */
 export interface Answer {
   readonly status: number;
   readonly json: Readonly<Record<string, unknown>>;
@@ -27,7 +27,7 @@ interface Sent {
 
 const UNIX = "unix:";
 
-/** Sends one request. Throws an Error that says why there is no answer. */
+/** Sends one request. Throws an Error if there is no response, or none with JSON. */
 export async function ask({ url, token }: Service, method: string, path: string, body?: object): Promise<Answer> {
   const headers = {
     ...(token !== undefined && { authorization: `Bearer ${token}` }),

@@ -2,20 +2,28 @@ import { Client, type Dispatcher, errors } from "undici";
 import type { HttpRequest, HttpResponse } from "../replay/http_call.ts";
 import { TargetFailed } from "../replay/target.ts";
 
-/** How long before a server may close a connection that rests it is not used any more: what is sent then is not lost. */
+/**
+ * An idle connection is not used any more this long before the server may close it. A request sent then would be lost.
+ */
 const MARGIN_MS = 1000;
-/** Requests that go out before the first of them is answered. */
+/** The most requests that are sent before the first of them is answered. */
 const PIPELINED_MAX = 64;
 const MIB = 1024 * 1024;
 const LIMITS = {
-  /** Of an answer of which bytes and lines are counted only. */
+  /** The most bytes of a response that is only counted. */
   countedBytesMax: 4096 * MIB,
   keptBytesMax: 64 * MIB,
-  /** A server that says nothing for so long is taken for gone; so is one that does not come to the end of an answer's head. */
+  /**
+   * A server that sends nothing for this long has failed; so has one that does not finish a response's headers in this
+   * time.
+   */
   silenceMs: 120_000,
 };
 
-/** Room for the bytes of answers: what is taken is given back. `own`: bytes that the taker has of it. */
+/**
+ * A budget for the bytes of responses. `take` returns false if it is used up. `own`: the bytes that this connection has
+ * taken already.
+ */
 export interface Room {
   take(bytes: number, own: number): boolean;
   give(bytes: number): void;
@@ -24,24 +32,28 @@ export interface Room {
 const ENDLESS: Room = { take: () => true, give() {} };
 
 /**
- * One connection of HTTP/1.1 at a time, whose requests go out without waiting for the answers before (RFC 9112, 9.3.2): commands
- * reach their target in order, and a commit there is shared by all that are under way.
+ * One HTTP/1.1 connection on which requests are pipelined (RFC 9112, 9.3.2): commands reach the target in order, and
+ * all that are outstanding share a commit there.
  *
- * undici pipelines a POST only if it is told that the request is idempotent, and then sends again by itself what a lost
- * connection has left unanswered. Commands are not idempotent: each starts once, and none starts after one that was lost.
+ * undici pipelines a POST only if it is told that the request is idempotent; it then resends requests that a lost
+ * connection has left unanswered. Commands are not idempotent: here each request starts once, and after a lost
+ * connection none starts.
  */
 export class Connection {
-  /** As errors have it. */
+  /** The target's name in errors. */
   readonly #name: string;
   readonly #headers: Readonly<Record<string, string>>;
   readonly #keptBytesMax: number;
   readonly #client: Client;
   readonly #answers: Answers;
-  /** Those that are not over. */
+  /** Requests whose responses are not complete. */
   readonly #exchanges = new Set<Exchange>();
   #broken: TargetFailed | null = null;
 
-  /** `url` is http: or https:, without a path, or unix: and the path of a socket; `token` goes with every request; answers are kept where `room` has some. */
+  /**
+   * `url`: http: or https: without a path, or unix: with the path of a socket. `token` is sent with every request.
+   * `room`: the budget for responses, shared with other connections.
+   */
   constructor(url: URL, token: string | null, { countedBytesMax, keptBytesMax, silenceMs } = LIMITS, room = ENDLESS) {
     this.#answers = new Answers(room);
     this.#headers = token === null ? {} : { authorization: `Bearer ${token}` };
@@ -55,17 +67,17 @@ export class Connection {
       headersTimeout: silenceMs,
       bodyTimeout: silenceMs,
       keepAliveTimeoutThreshold: MARGIN_MS,
-      // The streams of HTTP/2 have no order.
+      // HTTP/2 streams have no order.
       allowH2: false,
     });
-    // undici tells of it before it connects again.
+    // undici emits this before it reconnects.
     this.#client.on("disconnect", (_origin, _clients, error) => {
       if ([...this.#exchanges].some(({ started }) => started)) this.#break(reasonOf(error));
       if (this.#broken !== null) this.#client.destroy(this.#broken);
     });
   }
 
-  /** Rejects with TargetFailed where there is no answer: the command may have run, or not. */
+  /** Rejects with TargetFailed if there is no response: the command may or may not have run. */
   send({ method, path, body, headers, counted }: HttpRequest): Promise<HttpResponse> {
     if (this.#broken !== null) return Promise.reject(this.#broken);
     return new Promise((resolve, reject) => {
@@ -96,7 +108,7 @@ export class Connection {
   }
 }
 
-/** The bytes of a connection's answers that are kept. */
+/** The response bytes that this connection has taken from the budget. */
 class Answers {
   readonly #room: Room;
   #bytes = 0;
@@ -124,7 +136,7 @@ interface Ends {
   rejected(error: TargetFailed): void;
 }
 
-/** A request's way through undici. */
+/** One request and its response, as undici's handler. */
 class Exchange implements Dispatcher.DispatchHandler {
   readonly #ends: Ends;
   readonly #answers: Answers;
@@ -155,7 +167,7 @@ class Exchange implements Dispatcher.DispatchHandler {
     else this.started = true;
   }
 
-  /** Also called for 100 Continue and its like, which are no answers yet. */
+  /** undici calls this for interim responses (100 Continue) as well; the final one comes last. */
   onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: Fields): void {
     this.#status = status;
     this.#headers = Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, value?.toString()]));
@@ -177,7 +189,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   onResponseEnd(): void {
     const answer = { status: this.#status, headers: this.#headers };
     const [bytes, lines] = [this.#bytes, this.#lines];
-    // Whoever waits for it has read it by then.
+    // The receiver of the response has used its bytes by then.
     setImmediate(() => this.#release());
     this.#ends.answered(
       this.#countsOnly
@@ -206,7 +218,7 @@ type Fields = Parameters<Required<Dispatcher.DispatchHandler>["onResponseStart"]
 
 const LF = 10;
 
-/** Why an exchange was ended here. */
+/** The reason for which this client itself has aborted a request. */
 class Ended extends Error {}
 
 const CLOSED = "it has closed the connection";
@@ -224,7 +236,7 @@ const REASONS: Readonly<Record<string, string>> = {
   UND_ERR_HEADERS_OVERFLOW: NO_HTTP,
 };
 
-/** Nothing of what the server has sent: it need not be ours to tell. */
+/** The reason of a failure, without anything that the server has sent: it may be confidential. */
 function reasonOf(error: Error): string {
   if (error instanceof Ended) return error.message;
   if (error instanceof errors.HTTPParserError) return NO_HTTP;

@@ -4,15 +4,15 @@ import type { EventRow } from "../log/event.ts";
 import { readEventLines } from "../replay/lines.ts";
 import { between, type Source } from "../replay/source.ts";
 
-/** An export in a file, or as standard input brings it. */
+/** An export in a file or on standard input. */
 export class FileSource implements Source {
   readonly extent: Source["extent"];
   done = 0;
   readonly #stream: Readable;
-  /** Reads it a first time, which standard input is not there for. */
+  /** Reads the file once before `read` does; standard input can be read only once, so it has no `between`. */
   readonly between?: NonNullable<Source["between"]>;
 
-  /** `path`: "-" is standard input. Throws where there is no such file. */
+  /** `path` "-": standard input. Throws if the file does not exist. */
   constructor(path: string) {
     const size = path === "-" ? null : statSync(path).size;
     this.extent = size === null ? null : { total: size, unit: "bytes" };

@@ -1,17 +1,20 @@
 import { ask, type Service } from "./ask.ts";
 
-/** What an operator orders about the kernel map of one map. */
+/** An operator's order about the kernel map of one map. */
 export type MapOrder =
   | { readonly what: "decide"; readonly take: "ledger" | "kernel"; readonly keys: readonly string[] | null }
   | { readonly what: "recreate" | "release" }
   | { readonly what: "repin"; readonly pathname: string };
 
-/** Has a service do it; answers the event's seq. Throws an Error that says why it was not done. */
+/** Sends the order to a service; returns the event's seq. Throws an Error with the reason if it was not carried out. */
 export function orderForMap(service: Service, map: number, order: MapOrder): Promise<number> {
   return sent(service, `/v1/maps/${map}/mirror/${order.what}`, bodyOf(order));
 }
 
-/** Has a service make its directory of pins its own; answers the event's seq. Throws likewise. */
+/**
+ * Makes a service take over its directory of pins; returns the event's seq. Throws an Error with the reason if it did
+ * not.
+ */
 export function takeOverByService(service: Service): Promise<number> {
   return sent(service, "/v1/mirror/take-over");
 }

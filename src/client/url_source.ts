@@ -6,7 +6,7 @@ import { readEventLines } from "../replay/lines.ts";
 import type { Selection } from "../replay/selection.ts";
 import type { Source } from "../replay/source.ts";
 
-/** Beyond every seq. */
+/** A seq after every event. */
 const END = Number.MAX_SAFE_INTEGER;
 
 interface EventsPage {
@@ -15,7 +15,7 @@ interface EventsPage {
   readonly prev: string | null;
 }
 
-/** The log of another mapledger, by the export of its API: what is selected is filtered there. */
+/** The log of another mapledger, read by the export of its API. The other mapledger filters the events. */
 export class UrlSource implements Source {
   readonly extent: Source["extent"];
   done = 0;
@@ -30,7 +30,9 @@ export class UrlSource implements Source {
     this.extent = lastSeq === null ? null : { total: lastSeq, unit: "events" };
   }
 
-  /** `selection`: what the other mapledger may leave out; {} asks it for everything. Throws where it does not answer. */
+  /**
+   * `selection`: the filter that the other mapledger applies; {}: all events. Throws an Error if it does not answer.
+   */
   static async open(url: URL, token: string | null, selection: Selection): Promise<UrlSource> {
     return new UrlSource(url, token, selection, await lastSeqOf(url, token));
   }
@@ -47,7 +49,10 @@ export class UrlSource implements Source {
     };
   }
 
-  /** The first event behind one, or the last before one: its seq, undefined where the other mapledger shows none. */
+  /**
+   * The seq of the first event after a seq, or of the last before one; undefined if the other mapledger shows this
+   * caller none.
+   */
   async #found(query: Readonly<Record<string, string | number>>): Promise<number | undefined> {
     const url = new URL("/v1/events", this.#url);
     const asked = Object.entries({ ...query, limit: 1 }).map(([name, value]): [string, string] => [
@@ -68,7 +73,7 @@ export class UrlSource implements Source {
   }
 
   async *read({ afterSeq = 0 }: Pick<Selection, "afterSeq">): AsyncIterable<EventRow> {
-    // Nothing is behind what is not there yet, and nobody is asked for it.
+    // No event can follow this seq, so nothing is requested.
     if (afterSeq >= END - 1) return;
     const url = new URL("/v1/events", this.#url);
     url.search = queryOf({ ...this.#selection, afterSeq }).toString();
@@ -101,7 +106,7 @@ function queryOf(selection: Selection): URLSearchParams {
   return query;
 }
 
-/** As its metrics say it; null where they do not. */
+/** The last seq in the service's metrics; null if they do not have it. */
 async function lastSeqOf(url: URL, token: string | null): Promise<number | null> {
   const response = await get(new URL("/metrics", url), token, "text/plain");
   const [, seq] = /^mapledger_log_seq (\d+)$/m.exec(await response.text()) ?? [];

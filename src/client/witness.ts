@@ -1,8 +1,8 @@
 import { Client } from "undici";
 
-/** Of an answer: 40 signatures of ML-DSA-44. */
+/** The longest response that is read: 40 ML-DSA-44 signatures fit. */
 const ANSWER_BYTES_MAX = 128 * 1024;
-/** How long a witness may say nothing, and take in all. */
+/** The time that a witness may be silent, and that a response may take in all. */
 const SILENCE_MS = 10_000;
 const ANSWER_MS = 30_000;
 
@@ -13,12 +13,12 @@ export interface WitnessAnswer {
   readonly text: string;
 }
 
-/** A witness over HTTP: `add-checkpoint` of https://c2sp.org/tlog-witness. Redirects are not followed. */
+/** A connection to a witness: `add-checkpoint` of https://c2sp.org/tlog-witness. Redirects are not followed. */
 export class WitnessConnection {
   readonly #client: Client;
   readonly #path: string;
 
-  /** The submission prefix. */
+  /** `url`: the witness' submission prefix. */
   constructor(url: URL) {
     this.#path = `${url.pathname.replace(/\/+$/, "")}/add-checkpoint`;
     this.#client = new Client(url.origin, {
@@ -30,7 +30,7 @@ export class WitnessConnection {
     });
   }
 
-  /** Throws an Error that says why there is no answer: it may have been cosigned, or not. */
+  /** Sends a request's body. Throws an Error if there is no response: the witness may or may not have cosigned. */
   async add(body: string): Promise<WitnessAnswer> {
     const headers = { "content-type": "text/plain; charset=utf-8" };
     const signal = AbortSignal.timeout(ANSWER_MS);
@@ -39,7 +39,7 @@ export class WitnessConnection {
     return { status: response.statusCode, type: type.trim().toLowerCase(), text: await response.body.text() };
   }
 
-  /** What is under way fails. */
+  /** Closes the connection; outstanding requests fail. */
   async close(): Promise<void> {
     await this.#client.destroy();
   }

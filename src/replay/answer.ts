@@ -5,34 +5,34 @@ import type { Event } from "../log/event.ts";
 import type { Call, MemoryCall } from "./call.ts";
 import type { Id } from "./ids.ts";
 
-/** What a command was answered with: recorded, or got from a target. */
+/** The outcome of a command as a client sees it: recorded in an event, or received from a target. */
 export interface Answer {
   /** -1, 0, or the descriptor that was opened. */
   readonly ret: Id;
   readonly errno: string | null;
   readonly outputs: Outputs;
-  /** The session or the map that was opened. */
+  /** The session that was opened, and the map that was created or opened. */
   readonly session?: Id;
   readonly map?: Id;
-  /** The cgroup that was opened, by its id. */
+  /** The id of the cgroup that was opened. */
   readonly cgroup?: string;
-  /** The target's event of it. */
+  /** The seq of the target's event. */
   readonly seq?: number;
-  /** The target could not make sense of the request; there is no outcome. */
+  /** Why the target refused the request without an outcome, such as a 400 of its schema. */
   readonly refused?: string;
 }
 
-/** Outputs by the names of union bpf_attr, and what mapledger's own commands answer. */
+/** Outputs by the names of union bpf_attr, and those of mapledger's own commands. */
 export interface Outputs extends DoorAttr {
   readonly freed?: readonly number[];
   readonly pathname?: string;
-  /** Bytes that mmap(2) can reach. */
+  /** The size of the map's memory in bytes, as mmap(2) can map it. */
   readonly memory?: number;
-  /** A page of elements was not the last. */
+  /** Whether more elements follow this page. */
   readonly more?: boolean;
 }
 
-/** What an event says was answered, as far as the call's route would tell it. */
+/** The recorded outcome, reduced to the fields that the response to `call` has. */
 export function recordedAnswer({ command, outcome, seq }: Event, call: Call): Answer {
   const { ret, out } = outcome;
   const errno = outcome.errno === 0 ? null : errnoName(outcome.errno);
@@ -78,13 +78,16 @@ export function recordedAnswer({ command, outcome, seq }: Event, call: Call): An
   }
 }
 
-/** Where nothing was read, its route answers 416 (RFC 9110), which is EINVAL's. */
+/** A range that begins after the memory's end: the route answers 416 (RFC 9110), which stands for EINVAL. */
 function readAnswer({ offset, length }: MemoryCall, memory: number): Answer {
   if (length === 0 || offset >= memory) return { ret: -1, errno: "EINVAL", outputs: {} };
   return { ret: 0, errno: null, outputs: { memory } };
 }
 
-/** A route's batch that was refused tells of its count where some elements were done. */
+/**
+ * The outputs of a batch that was sent by its resource route. A refused batch has a count only if some elements, but
+ * not all, were done.
+ */
 function batchOutputs(name: string, attr: DoorAttr, errno: string | null, given: number): Outputs {
   if (errno === null || (name.startsWith("lookup") && attr.values !== undefined)) return attr;
   if (name.startsWith("lookup")) return {};
@@ -96,7 +99,10 @@ function givenCount(command: object): number {
   return (command as { attr: { count: number } }).attr.count;
 }
 
-/** A cgroup's id: as the machine said, or what the ledger makes one up from. */
+/**
+ * The id of the cgroup that an event opened: recorded from the machine, or made up by the ledger for a cgroup without a
+ * path.
+ */
 function cgroupOf(command: Event["command"], object: number | undefined): { cgroup?: string } {
   if (command.cmd !== CMD.OPEN || !("attr" in command) || object === undefined) return {};
   const { kind, path, found } = command.attr as {

@@ -3,13 +3,14 @@ import { TargetFailed } from "./target.ts";
 
 type Fields = Readonly<Record<string, unknown>>;
 
-/** Outputs of the syscall door that are bytes in hex, and those that are numbers. */
+/** Outputs of the syscall door that are hex strings, and those that are numbers. */
 const TEXTS = ["value", "next_key", "keys", "values", "out_batch", "info", "hash"];
 const NUMBERS = ["next_id", "count", "info_len"];
 
 /**
- * What a target answers in JSON, by the types that mapledger's API gives its fields. For anything else TargetFailed is thrown,
- * which tells nothing of the answer: a target that is no mapledger may have answered to something that is not ours to tell.
+ * Reads the fields of a target's JSON with the types that mapledger's API gives them. If a type differs, TargetFailed
+ * is thrown, with nothing of the response in its message: a target that is not a mapledger may have sent something
+ * confidential.
  */
 export class AnswerFields {
   readonly #fields: Fields;
@@ -67,7 +68,7 @@ export class AnswerFields {
     return this.#list(name).map((fields) => new AnswerFields(fields));
   }
 
-  /** The outputs of the syscall door. */
+  /** The outputs of the syscall door, each with its type checked. */
   outputs(name: string): Outputs {
     const attr = this.fields(name);
     for (const text of TEXTS) if (attr.has(text)) attr.text(text);

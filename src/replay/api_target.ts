@@ -8,16 +8,19 @@ import type { Id } from "./ids.ts";
 import { HeldLeases } from "./session_keepalive.ts";
 import { type Description, type Target, TargetFailed } from "./target.ts";
 
-/** What carries requests, in their order. */
+/** Sends requests in order. */
 export interface Transport {
   send(request: HttpRequest): Promise<HttpResponse>;
 }
 
-/** Door commands under way at once: more share a commit, and answers that are lost with a connection are more. */
+/**
+ * The most door commands sent without waiting for answers. More of them share a commit of the target; if the connection
+ * is lost, the answers to all of them are lost.
+ */
 const WINDOW = 64;
 const MS = 1000;
 
-/** A mapledger by its API. */
+/** Another mapledger, replayed to by its API. */
 export class ApiTarget implements Target {
   readonly answers = true;
   readonly window = WINDOW;
@@ -43,7 +46,7 @@ export class ApiTarget implements Target {
   keepAlive(): number {
     for (const session of this.#leases.due(this.#nowMs())) {
       const renewal = this.#transport.send(httpRequest({ kind: "renew", session, body: {} }));
-      // A session may have ended by itself; and whether there is a target, the next command tells.
+      // Renewals may fail: a session may have ended by itself, and a target that is gone fails the next command.
       renewal.catch(() => {});
     }
     return this.#leases.leftMs(this.#nowMs());

@@ -1,13 +1,13 @@
 import type { Event } from "../log/event.ts";
 
-/** What a command gives and leaves room for. */
+/** The most bytes of a command's inputs and output buffers. */
 const COMMAND_BYTES_MAX = 4 * 1024 * 1024;
-/** Of a batch that a resource route takes, which has each by itself. */
+/** The most elements of a batch that is sent by a resource route, whose body has an object for each. */
 const ROUTE_ELEMENTS_MAX = 32_768;
 
 const INSTEAD = "`mapledger import` sends it";
 
-/** Why a command is not sent where others wait for the thread that sends it; null: it is small enough. */
+/** Why a command is too large for the service's own thread, which other requests wait for; null: it is not. */
 export function tooLarge({ command }: Event): string | null {
   if ("unknown" in command) return null;
   const { key, value, attr, exact } = command as Sent;
@@ -18,7 +18,7 @@ export function tooLarge({ command }: Event): string | null {
   return `it has more than ${ROUTE_ELEMENTS_MAX} elements: ${INSTEAD}`;
 }
 
-/** Fields that some commands have. */
+/** The fields of a command that its size depends on. */
 interface Sent {
   readonly key?: Buffer | null;
   readonly value?: Buffer | null;

@@ -10,9 +10,9 @@ import type { Answer } from "./answer.ts";
 import type { Call } from "./call.ts";
 import type { Target, Write } from "./target.ts";
 
-/** Where maps are pinned that a batch file creates: bpftool has no descriptors, and names maps by their pins. */
+/** The pins of maps that a batch file creates: bpftool has no descriptors, so its commands name maps by pin. */
 const PINS = "/sys/fs/bpf/replay_map_";
-/** Limits of bpftool's on a line of a batch file: BATCH_LINE_LEN_MAX and BATCH_ARG_NB_MAX, tools/bpf/bpftool/main.c. */
+/** bpftool's limits on a line of a batch file: BATCH_LINE_LEN_MAX and BATCH_ARG_NB_MAX, tools/bpf/bpftool/main.c. */
 const LINE_CHARACTERS_MAX = 65_000;
 const WORDS_MAX = 4000;
 
@@ -22,10 +22,13 @@ const HEAD = `# Commands of a mapledger's log, written by mapledger replay --to 
 
 const UPDATE_FLAGS = ["any", "noexist", "exist"] as const;
 
-/** bpftool 7.1 takes what these leave in errno for an error of the file's, once it has run all of it. */
+/**
+ * A command to run by hand. In a batch file dump and show leave an errno behind, which bpftool 7.1 reports as an error
+ * of the file after it has run all lines.
+ */
 const SHOWS = (what: string, map: string): string => `by hand: bpftool map ${what} ${map}`;
 
-/** Thrown on the way to a line: why there is none. */
+/** Thrown if a command has no line in a batch file. */
 class Unsayable {
   readonly why: string;
 
@@ -34,13 +37,16 @@ class Unsayable {
   }
 }
 
-/** A batch file for bpftool. It ends at the first command that is refused, so that commands that were stand as comments. */
+/**
+ * A batch file for bpftool. bpftool stops at the first command that fails, so commands that were refused when recorded
+ * are written as comments.
+ */
 export class BpftoolTarget implements Target {
   readonly answers = false;
   readonly window = 1;
   readonly #write: Write;
   readonly #maps = new Map<number, CreateAttr>();
-  /** Maps by the descriptors that are open, as "session fd". */
+  /** Maps by their open descriptors; the keys are "session fd". */
   readonly #fds = new Map<string, number>();
   #begun = false;
 
@@ -149,7 +155,7 @@ export class BpftoolTarget implements Target {
     return `map update pinned ${PINS}${event.outcome.map}${this.#key(event, key)}${this.#value(event, value)} ${flag}`;
   }
 
-  /** As many commands as it has elements. */
+  /** One command for each element that the batch has done. */
   #batch(event: Event, command: BatchCommand): string[] {
     const { map, out } = event.outcome;
     const { keySize } = this.#attr(map);
@@ -194,7 +200,7 @@ export class BpftoolTarget implements Target {
     return map;
   }
 
-  /** What is open, and what was created. */
+  /** Keeps track of open descriptors and of created maps. */
   #follow({ command, outcome }: Event, { errno, ret }: Answer): void {
     if (errno !== null) return;
     if (command.cmd === CMD.CLOSE) this.#fds.delete(`${command.session} ${(command as CloseCommand).fd}`);
@@ -208,13 +214,13 @@ function pathname({ outcome }: Event, { attr }: PinCommand): string {
   const path = outcome.out?.pathname ?? attr.pathname ?? "";
   if (!/^[\x21-\x7e]+$/.test(path) || /["'#\\]/.test(path))
     throw new Unsayable("its path has characters that a batch file cannot quote");
-  // bpftool mounts a bpffs over a directory that is on none.
+  // bpftool would mount a bpffs over a directory that is on no bpffs.
   if (!path.startsWith("/sys/fs/bpf/") || path.split("/").includes(".."))
     throw new Unsayable("its path is not below /sys/fs/bpf");
   return path;
 }
 
-/** Whether all CPUs have the same value: slots of eight bytes' multiples, end to end. */
+/** Whether all CPUs have the same value. Each CPU's slot is the value size rounded up to 8 bytes. */
 function isAlikeForAll(value: Buffer, valueSize: number): boolean {
   const slot = Math.ceil(valueSize / 8) * 8;
   for (let at = slot; at < value.length; at += slot)

@@ -1,7 +1,7 @@
 import type { DoorRequest } from "../codec/door.ts";
 import type { Id } from "./ids.ts";
 
-/** Where a map's elements hang: below a descriptor, or below what the operator calls the map. */
+/** The reference to a map in a route: a descriptor of a session, or the operator's reference. */
 export type View =
   | { readonly session: Id; readonly fd: Id }
   /** An id, name:NAME or pinned:PATH. */
@@ -10,14 +10,16 @@ export type View =
 /** Fields of a JSON body. */
 export type Body = Readonly<Record<string, unknown>>;
 
-/** What a client sends for a recorded command, in the target's numbers: a request of the syscall door, or of a resource route. */
+/**
+ * The request that replays a recorded command, with the target's ids: one to the syscall door, or to a resource route.
+ */
 export type Call =
   | {
       readonly kind: "bpf";
       readonly session: Id;
       readonly body: Omit<DoorRequest, "tail"> & { readonly tail?: string };
     }
-  /** By its resource route, which alone tells the map's id. */
+  /** Created by the resource route, whose response alone has the map's id. */
   | { readonly kind: "create"; readonly session: Id; readonly body: Body }
   | { readonly kind: "open session" | "mkdir" | "unlink" | "rmdir"; readonly body: Body }
   | { readonly kind: "renew" | "end session"; readonly session: Id; readonly body: Body }
@@ -29,11 +31,11 @@ export type Call =
   | PageCall
   | MemoryCall;
 
-/** Bytes in hex; flags as JSON has them. */
+/** Bytes are in hex; flags are a number, or decimal digits above 2^53. */
 export interface ElementCall {
   readonly kind: "lookup" | "update" | "delete" | "next key" | "take";
   readonly view: View;
-  /** null: the map has no keys, or the first key is asked for. */
+  /** null: the map has no keys, or NEXT_KEY asks for the first. */
   readonly key: string | null;
   readonly value: string | null;
   readonly flags: number | string;
@@ -46,7 +48,7 @@ export interface BatchCall {
   readonly body: Body;
 }
 
-/** `limit` null: all of the map, as of one moment. */
+/** `limit` null: all elements of the map, as of one moment. */
 export interface PageCall {
   readonly kind: "elements";
   readonly view: View;
@@ -67,7 +69,7 @@ export interface LeftOut {
   readonly leftOut: string;
 }
 
-/** A descriptor's close at its session's end: the end does it. */
+/** The close of a descriptor at the end of its session, which the replayed end of the session does. */
 export interface Implied {
   readonly implied: true;
 }

@@ -21,19 +21,22 @@ import type { Id, Ids } from "./ids.ts";
 import { asHex } from "./tokens.ts";
 
 const MS = 1000;
-/** One that no table reaches. */
+/** A descriptor number that is never open: larger than any table. */
 const NO_FD = 2 ** 31 - 1;
-/** A session that no mapledger has. */
+/** A session id that no mapledger has given. */
 const UNKNOWN_SESSION = 999_999_999;
-/** Larger than any union bpf_attr that is read: E2BIG. */
+/** The size of an attr that is larger than every union bpf_attr: E2BIG. */
 const SIZE_TOO_LARGE = 4097;
 const FD_BYTES = 4;
-/** Of a batch whose elements have no bytes, which a route refuses. */
+/**
+ * The most elements of a batch whose elements have no bytes; their number does not follow from the length of keys and
+ * values.
+ */
 const EMPTY_ELEMENTS_MAX = 32_768;
-/** bpf_check_uarg_tail_zero() refuses more than a page, of whatever architecture. */
+/** bpf_check_uarg_tail_zero() refuses more than a page; 64 KiB is the largest page of any architecture. */
 const INFO_BYTES_MAX = 64 * 1024;
 
-/** Thrown on the way, answered at its end. */
+/** Thrown if a command cannot be replayed; `callOf` catches it. */
 class NotSent {
   readonly leftOut: string;
 
@@ -42,7 +45,7 @@ class NotSent {
   }
 }
 
-/** What a client sends so that the target does what an event tells of; `ids` knows the target's numbers. */
+/** The request that makes the target do what the event records. `ids` has the target's ids. */
 export function callOf(event: Event, ids: Ids): Call | LeftOut | Implied {
   try {
     return new Translation(event, ids).call();
@@ -52,7 +55,7 @@ export function callOf(event: Event, ids: Ids): Call | LeftOut | Implied {
   }
 }
 
-/** One event on its way to being a call. */
+/** Translates one event. */
 class Translation {
   readonly #event: Event;
   readonly #ids: Ids;
@@ -64,7 +67,7 @@ class Translation {
 
   call(): Call | Implied {
     const { command } = this.#event;
-    // Without its session nothing else is there: that is what is to be said.
+    // First, so that a command of an unknown session is left out for that reason.
     if (command.session !== 0) this.#session(command);
     if ("unknown" in command) return this.#door(command, unknownBody(command));
     if (command.cut !== undefined) throw new NotSent("it was refused, and its key and value were too large to be kept");
@@ -180,7 +183,10 @@ class Translation {
     }
   }
 
-  /** The operator's commands have no door; and what was refused for its length was so by a route. */
+  /**
+   * Whether a command was sent by its resource route: the operator's commands cannot be sent by the syscall door, and
+   * only routes refuse a key or value for its length.
+   */
   #byRoute(command: Command & { exact?: boolean }): boolean {
     return command.session === 0 || command.exact === true;
   }
@@ -222,7 +228,7 @@ class Translation {
     if (map !== 0 && this.#ids.map(map) === undefined) throw new NotSent("its map was created outside of the range");
   }
 
-  /** An id that a command names: where it found no map, one that none has. */
+  /** The map that a command names by id. If it named no map when recorded, an id that no map of the target has. */
   #map(id: number): Id {
     if (id === 0) return 0;
     const known = this.#ids.map(id);
@@ -247,7 +253,7 @@ class Translation {
     return lost(`its descriptor ${this.#missing()}`);
   }
 
-  /** The same in a path: no descriptor is negative, and routes take none that is. */
+  /** The descriptor in a route's path, where a negative number is not allowed. */
   #routeFd(fd: number): Id {
     return this.#fd(fd < 0 ? NO_FD : fd);
   }
@@ -255,7 +261,7 @@ class Translation {
   /** A descriptor that a field or an element names. */
   #namedFd(fd: number): Id {
     const { session } = this.#event.command;
-    // What a field says that is left out.
+    // 0 is a field left out.
     if (fd === 0) return 0;
     const known = this.#ids.fd(session, fd);
     if (known !== undefined) return known;
@@ -326,7 +332,8 @@ class Translation {
   #infoAttr(command: InfoCommand): Body {
     const { infoLen } = command.attr;
     const { value: answered, out } = this.#event.outcome;
-    // What was answered is what was given, but for what the map itself fills in.
+    // The info that was answered is the caller's buffer with the map's fields written over it. The target writes over
+    // them again.
     const info = answered === null || out === null ? command.value : padded(answered, infoLen);
     return withoutNulls({ bpf_fd: this.#targetFd(command.target), info_len: infoLen, info: hex(info) });
   }
@@ -356,7 +363,7 @@ class Translation {
     });
   }
 
-  /** Keys end to end, with the target's descriptors and ids in the recorded ones' places. */
+  /** Keys end to end, with the target's descriptors and cgroup ids in place of the recorded ones. */
   #keys(keys: Buffer | null, count: number): string | null {
     const shape = this.#ids.shape(this.#event.outcome.map);
     if (keys === null || shape === undefined) return hex(keys);
@@ -413,7 +420,10 @@ const BATCH_NAMES = {
   [CMD.BPF_MAP_DELETE_BATCH]: "delete",
 } as const;
 
-/** A command whose attr was not looked at: with something behind it that is refused likewise. */
+/**
+ * A command that was refused before its attr was read. The request is refused for the same reason: an attr that is too
+ * long, or a byte after its end.
+ */
 function unknownBody({ cmd, name, fault }: UnknownCommand): { cmd: string | number; size?: number; tail?: string } {
   const said = /^-?\d+$/.test(name) ? Number(name) : name;
   if (fault === undefined) return { cmd: said };
@@ -429,7 +439,7 @@ function openBody(attr: OpenCommand["attr"]): Body {
   return withoutNulls({ ...all, prog_type: progType, expected_attach_type: expectedAttachType });
 }
 
-/** `count` elements that lie end to end, taken apart. */
+/** Splits elements that lie end to end into `count` pieces. */
 function pieces(elements: Buffer | null, count: number): Buffer[] {
   if (elements === null || count > Math.max(elements.length, EMPTY_ELEMENTS_MAX))
     throw new NotSent("it has not as many elements as its count says");
@@ -446,7 +456,7 @@ function hex(bytes: Buffer | null): string | null {
   return bytes === null ? null : bytes.toString("hex");
 }
 
-/** Fields left out are zero, or the null pointer. */
+/** The fields that are not null. A field left out is zero, or the null pointer. */
 function withoutNulls(fields: Body): Body {
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== null && value !== undefined));
 }

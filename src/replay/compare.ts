@@ -7,28 +7,29 @@ import type { CutAnswer } from "../syscall/outcome.ts";
 import type { Answer, Outputs } from "./answer.ts";
 import type { Ids, Shape } from "./ids.ts";
 
-/** A command that was answered otherwise than recorded. */
+/** A command whose answer differs from the recorded one. */
 export interface Difference {
   readonly seq: number;
   readonly cmd: string;
-  /** What differs: "ret", "errno", or an output by its name. */
+  /** The names of the fields that differ: "ret", "errno", "order" or an output. */
   readonly differs: readonly string[];
   readonly recorded: Told;
   readonly got: Told & { readonly seq?: number; readonly refused?: string };
-  /** A kernel may choose here, and has chosen otherwise than mapledger. */
+  /** Why this difference is allowed: the kernel may choose here, and has chosen differently from mapledger. */
   readonly free?: string;
 }
 
-/** ret, errno, and the outputs by their names. */
+/** ret, errno and the outputs that differ, by name. */
 type Told = Readonly<Record<string, unknown>>;
 
-/** Keys and values are shown up to here. */
+/** The most hex digits shown of a key or a value. */
 const SHOWN_DIGITS = 256;
 
 /**
- * Holds an answer of the target against the recorded one; null: they are alike. Ids are alike where they are each other's:
- * of sessions, descriptors, maps and cgroups as they were given, of programs, BTF and cookies as they first were met.
- * Compared are ret, errno and every output that both tell. Times, seqs and the wording of `detail` are not.
+ * Compares the target's answer with the recorded one; null if they are equal. ret, errno and the outputs that both have
+ * are compared; times, seqs and the text of `detail` are not. Ids may differ in number but must correspond: ids of
+ * sessions, descriptors, maps and cgroups as they were assigned, ids of programs and BTF and cookies as they were first
+ * met (3 in the recording and 7 in the target are equal if they were met together, and 3 then always is 7).
  */
 export function compare(event: Event, recorded: Answer, got: Answer, ids: Ids): Difference | null {
   const differs = [
@@ -55,13 +56,16 @@ export function differenceOf(event: Event, differs: readonly string[], recorded:
   };
 }
 
-/** Descriptors are alike, whatever their numbers. */
+/** Whether the return values are equal. Descriptors are, whatever their numbers. */
 function sameRet(event: Event, recorded: Answer, got: Answer): boolean {
   if (recorded.ret === got.ret || endedAlready(event, got)) return true;
   return recorded.errno === null && got.errno === null && opensFd(event);
 }
 
-/** A lease that was over in the recording may be over in the target before its session is ended there. */
+/**
+ * Whether a SESSION_END that fails with EBADF is the recorded end of a lease: the target's lease may have ended earlier
+ * by itself.
+ */
 function endedAlready({ command }: Event, got: Answer): boolean {
   if (command.cmd !== CMD.SESSION_END || !("attr" in command) || got.errno !== "EBADF") return false;
   return (command.attr as { reason: string }).reason !== "ended by request";
@@ -76,7 +80,7 @@ const OPENS_FD: ReadonlySet<number> = new Set([
   CMD.DUP,
 ]);
 
-/** Whether a command answers a descriptor where it succeeds. */
+/** Whether a command returns a new descriptor if it succeeds. */
 export function opensFd({ command }: Event): boolean {
   return OPENS_FD.has(command.cmd) && !("unknown" in command);
 }
@@ -87,13 +91,16 @@ function outputsThatDiffer(event: Event, recorded: Outputs, got: Outputs, ids: I
   return [...names].filter((name) => !sameOutput(event, name, recorded, got, ids));
 }
 
-/** Whether more elements were answered than the event tells of: those behind it were read of the past. */
+/**
+ * Whether the event records only the first page of a read that was answered with all elements: later pages were read
+ * from the history.
+ */
 function isFirstPage({ command, outcome }: Event): boolean {
   if (command.cmd !== CMD.MAP_ELEMENTS || !("attr" in command) || outcome.out?.more !== true) return false;
   return (outcome.out.count ?? 0) < (command.attr as { limit: number }).limit;
 }
 
-/** Which column of an event has an output that may be cut. */
+/** The event's column that keeps an output which may be cut. */
 const COLUMNS: Readonly<Partial<Record<keyof Outputs, keyof CutAnswer>>> = {
   value: "value",
   values: "value",
@@ -131,7 +138,7 @@ function sameOutput({ outcome }: Event, name: keyof Outputs, recorded: Outputs, 
 
 type Where = (mapType: number, bytes: number) => AnsweredId | null;
 
-/** Elements end to end: the same but for ids that are each other's. */
+/** Whether elements that lie end to end are equal, except for ids that correspond to each other. */
 function sameElements(
   one: string,
   other: string,
@@ -149,7 +156,7 @@ function sameElements(
     const [mine, theirs] = [one.slice(at, at + size * 2), other.slice(at, at + size * 2)];
     if (mine.slice(0, from) + mine.slice(to) !== theirs.slice(0, from) + theirs.slice(to)) return false;
     const [recorded, got] = [numberOf(mine.slice(from, to)), numberOf(theirs.slice(from, to))];
-    // Nothing is there: no program, no element.
+    // Id 0: no program, no element.
     if (recorded === "0" || got === "0" ? recorded !== got : !ids.isSame(id.kind, recorded, got)) return false;
   }
   return true;
@@ -164,7 +171,10 @@ interface Whole {
   readonly ids: Ids;
 }
 
-/** Of what was recorded the event has the beginning: the rest is alike by length and SHA-256. Where ids are in it, by length. */
+/**
+ * Compares an answer with a recorded one that was cut. The whole is compared by length and SHA-256; if it has ids,
+ * which may differ in number, only the part that was kept and the length are compared.
+ */
 function sameCut(kept: string, got: string, { bytes, sha256, count, shape, where, ids }: Whole): boolean {
   if (got.length !== bytes * 2) return false;
   const size = bytes / count;
@@ -173,7 +183,7 @@ function sameCut(kept: string, got: string, { bytes, sha256, count, shape, where
   return sameElements(kept, got.slice(0, kept.length), kept.length / 2 / size, shape, where, ids);
 }
 
-/** Little-endian, in decimal. */
+/** The decimal number of little-endian hex digits. */
 function numberOf(digits: string): string {
   const bytes = Buffer.alloc(8);
   bytes.write(digits, "hex");
@@ -185,7 +195,7 @@ function sameFreed(one: readonly number[], other: readonly number[], ids: Ids): 
   return one.length === other.length && one.every((map) => left.delete(String(ids.map(map) ?? map)));
 }
 
-/** struct bpf_map_info, but for the ids of the map and of its BTF. */
+/** Compares two struct bpf_map_info; the ids of the map and of its BTF must correspond. */
 function sameInfo(one: string, other: string, ids: Ids): boolean {
   const [mine, theirs] = [Buffer.from(one, "hex"), Buffer.from(other, "hex")];
   for (const [kind, at] of [
@@ -193,13 +203,13 @@ function sameInfo(one: string, other: string, ids: Ids): boolean {
     ["btf", MAP_INFO.btf_id],
   ] as const) {
     if (mine.length < at + 4 || theirs.length < at + 4) {
-      // An id that is cut off says nothing.
+      // A buffer that ends within the id: its bytes are not compared.
       for (const info of [mine, theirs]) info.fill(0, Math.min(at, info.length));
       continue;
     }
     const [recorded, got] = [mine.readUInt32LE(at), theirs.readUInt32LE(at)];
     const same = recorded === 0 || got === 0 ? recorded === got : ids.isSame(kind, String(recorded), String(got));
-    // Without BTF the field is as the caller left it.
+    // The kernel does not write btf_id of a map without BTF: it is as the caller left it.
     if (!same && !mine.subarray(at, at + 4).equals(theirs.subarray(at, at + 4))) return false;
     mine.fill(0, at, at + 4);
     theirs.fill(0, at, at + 4);
@@ -207,7 +217,7 @@ function sameInfo(one: string, other: string, ids: Ids): boolean {
   return mine.equals(theirs);
 }
 
-/** What of an answer is shown: ret and errno, and what differs. */
+/** The part of an answer that is shown: ret, errno and the outputs that differ. */
 function told({ ret, errno, outputs }: Answer, differs: readonly string[]): Told {
   const shown = differs.flatMap((name) => {
     const output = outputs[name as keyof Outputs];

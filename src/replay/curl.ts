@@ -42,7 +42,10 @@ le32() {
 }
 `;
 
-/** A shell script of curl commands, which runs as it stands: sessions, descriptors and maps are variables of its own. */
+/**
+ * A shell script of curl commands. It can run as it is: its variables take the ids of sessions, descriptors and maps
+ * from the responses.
+ */
 export class CurlTarget implements Target {
   readonly answers = false;
   readonly window = 1;
@@ -62,7 +65,7 @@ export class CurlTarget implements Target {
   }
 }
 
-/** What was recorded, with variables for the numbers that it gave. */
+/** The recorded answer, with shell variables in place of ids. */
 function named({ command }: Event, recorded: Answer): Answer {
   if (recorded.errno !== null) return recorded;
   return {
@@ -79,7 +82,7 @@ function comment({ seq, command }: Event, { ret, errno }: Answer): string {
   return visible(`${seq} ${name}: ${errno ?? `returned ${ret}`}`);
 }
 
-/** The fields of an answer that later commands need, and the variables that take them. */
+/** The response fields that later commands need, and the variables that take them. */
 function captures(call: Call, answer: Answer): (readonly [field: string, id: string])[] {
   const ids = [
     ["id", answer.session],
@@ -105,8 +108,8 @@ function sentText({ method, path, body, headers }: HttpRequest): string {
 }
 
 /**
- * A word of the shell's: variables are put in when it runs. Characters that are not seen are in JSON alone, where they may as
- * well be escaped; paths are percent-encoded.
+ * A word in the shell's quotes; variables are outside of the quotes and expanded when the script runs. Invisible
+ * characters are escaped: they occur only within JSON, where an escape means the same; paths are percent-encoded.
  */
 function quoted(text: string): string {
   return parts(text)

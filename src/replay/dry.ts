@@ -3,7 +3,7 @@ import type { Answer } from "./answer.ts";
 import type { Call } from "./call.ts";
 import type { Target } from "./target.ts";
 
-/** Nothing is sent: what would be is counted. */
+/** A target that sends nothing: the replay only counts the commands. */
 export const DRY: Target = {
   answers: false,
   window: 1,

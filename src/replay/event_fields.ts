@@ -8,7 +8,10 @@ import type { Out } from "../syscall/outcome.ts";
 type Fields = Readonly<Record<string, unknown>>;
 type Check = (value: unknown) => boolean;
 
-/** The service's own commands are not sent, and have attrs of their own. */
+/**
+ * Commands that are replayed, so their attr and out are checked. The service's own commands are not sent, and have
+ * other attrs.
+ */
 const SENT: ReadonlySet<number> = new Set([
   ...Object.values(BPF_CMD),
   CMD.SESSION_OPEN,
@@ -26,7 +29,7 @@ const SENT: ReadonlySet<number> = new Set([
 ]);
 
 const SHA256_DIGITS = 64;
-/** Of a caller's room for an answer: no string of hex digits is longer. */
+/** The largest output buffer: a string of its hex digits still is a JavaScript string. */
 const ROOM_BYTES_MAX = 256 * 1024 * 1024;
 const NO_HEX = /[^0-9a-f]/i;
 
@@ -41,7 +44,7 @@ const isList =
   (is: Check): Check =>
   (value) =>
     Array.isArray(value) && value.every(is);
-/** A map or a number, and a key. */
+/** A pair of a map id, or a number, and a key. */
 const isNumbered: Check = (value) =>
   Array.isArray(value) && value.length === 2 && isInteger(value[0]) && isHex(value[1]);
 
@@ -54,7 +57,7 @@ const FLAG = { is: isFlag, needs: "true or false" };
 const INTEGERS = { is: isList(isInteger), needs: "a list of integers" };
 const NUMBERED = { is: isList(isNumbered), needs: "a list of pairs of an integer and hex digits" };
 
-/** What an answer was, of which an event keeps the beginning alone. */
+/** The length and SHA-256 of an answer that was cut. */
 const isDigest: Check = (value) =>
   isObject(value) && isInteger(value.bytes) && isHex(value.sha256) && (value.sha256 as string).length === SHA256_DIGITS;
 const isAnswer: Check = (value) =>
@@ -72,7 +75,7 @@ function isObject(value: unknown): value is Fields {
 
 type Row = { readonly is: Check; readonly needs: string };
 
-/** The fields of an event's attr, as attrText in log/attr.ts writes them, and what is kept beside them. */
+/** The fields of an event's attr: those that `attrText` in log/attr.ts writes, and those of `Kept` in log/event.ts. */
 const ATTR: Readonly<Record<string, Row>> = {
   map_type: INTEGER,
   key_size: INTEGER,
@@ -159,19 +162,19 @@ const OUT = {
   answer: ANSWER,
 } as const satisfies Record<keyof Out, Row>;
 
-/** A map by a reference, as `attr.map` has it. */
+/** A reference to a map, in `attr.map`. */
 const REFERENCE: Readonly<Record<string, Row>> = { by: TEXT, id: INTEGER, name: TEXT, pathname: TEXT, fd: INTEGER };
 
 /**
- * Holds the attr and the out of a command that a client sends against the types that a ledger writes. They may be of anybody's
- * making, and what stands in them becomes numbers of commands and text of scripts. Throws InvalidInput.
+ * Checks the types of attr and out of a command that will be sent. An export may have been written by anybody, and
+ * these fields become parts of requests and of scripts. Throws InvalidInput.
  */
 export function checkFields(cmd: number, attr: Fields | null, out: Fields | null): void {
   if (!SENT.has(cmd)) return;
   check("attr", attr ?? {}, ATTR);
   const reference = attr?.map ?? {};
   if (typeof reference !== "object" || reference instanceof Large)
-    throw new InvalidInput("attr.map", `an object is needed, found ${shown(reference)}`);
+    throw new InvalidInput("attr.map", `an object required, found ${shown(reference)}`);
   check("attr.map", reference as Fields, REFERENCE);
   check("out", out ?? {}, OUT);
 }
@@ -179,11 +182,11 @@ export function checkFields(cmd: number, attr: Fields | null, out: Fields | null
 function check(where: string, fields: Fields, rows: Readonly<Record<string, Row>>): void {
   for (const [name, value] of Object.entries(fields)) {
     const row = Object.hasOwn(rows, name) ? rows[name] : undefined;
-    // The null pointer, and what a command says nothing of.
+    // null: the null pointer, or a field that was left out.
     if (row === undefined || value === null || row.is(value)) continue;
-    // Of the elements that a command took along a replay asks nothing.
+    // The elements that were deleted or evicted by a command are not replayed.
     if (row === NUMBERED && value instanceof Large) continue;
     const found = value instanceof Large ? `${shown(value)}, which is longer than any` : shown(value);
-    throw new InvalidInput(`${where}.${name}`, `${row.needs} is needed, found ${found}`);
+    throw new InvalidInput(`${where}.${name}`, `${row.needs} required, found ${found}`);
   }
 }

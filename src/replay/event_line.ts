@@ -8,21 +8,21 @@ import { bytes, hasMoreThan, isDeeperThan, shown, u64 } from "../codec/scalars.t
 import type { EventRow } from "../log/event.ts";
 import { checkFields } from "./event_fields.ts";
 
-/** What an event has in a command's place that no command has. */
+/** The `cmd` of an event whose command has a name that is not known here. */
 const UNKNOWN = -1;
 
-/** Of lists and objects within each other, in `attr` and `out`: more than any command's have. */
+/** The most levels of nesting in `attr` and `out`. mapledger writes fewer. */
 const LEVELS = 32;
-/** Values in the lists and objects of a long line's event. */
+/** The most values in the lists and objects of a long line. */
 const VALUES_MAX = 32_768;
-/** Of what stands in an event: more is bytes in hex, or a list of elements. */
+/** A field longer than this must be a hex string or a list of elements. */
 const LONG_BYTES = 64 * 1024;
-/** Of a line that is no JSON: more than a message shows. */
+/** The most bytes of a line that is not JSON in an error. */
 const SHOWN_BYTES = 200;
 
 type Fields = Readonly<Record<string, unknown>>;
 
-/** A line of an export read back: what eventJson in log/event_json.ts writes. Throws InvalidInput for anything else. */
+/** Reads one line of an export, as `eventJson` in log/event_json.ts writes it. Throws InvalidInput. */
 export function readEventLine(line: string): EventRow {
   let event: unknown;
   try {
@@ -34,8 +34,9 @@ export function readEventLine(line: string): EventRow {
 }
 
 /**
- * The same of a long line, of which a piece is read at a time; `pause` is awaited between two. What is longer than LONG_BYTES is taken
- * where an event has bytes. A list of elements that the command took along is passed over, since no replay asks for it.
+ * Reads a long line in pieces, and awaits `pause` between two pieces. Fields longer than LONG_BYTES are allowed only if
+ * they are bytes in hex; lists of elements that a command deleted or evicted are skipped, because replays do not need
+ * them.
  */
 export async function readLongEventLine(line: Buffer, pause: () => Promise<void>): Promise<EventRow> {
   const options = { longBytes: LONG_BYTES, name: "event" };
@@ -55,7 +56,7 @@ function readEvent(given: unknown): EventRow {
   const flags = u64(event.flags, "flags");
   const cmd = readCmd(string(event, "cmd"));
   const [said, out] = [object(event, "attr"), object(event, "out")];
-  // Exports of earlier releases have none.
+  // Exports of earlier releases have no peer.
   const attr = event.peer == null ? said : { ...said, peer: string(event, "peer") };
   checkFields(cmd, attr, out);
   return {
@@ -78,12 +79,12 @@ function readEvent(given: unknown): EventRow {
 }
 
 function noJson(line: string): InvalidInput {
-  return new InvalidInput("event", `JSON is needed, found ${shown(line)}`);
+  return new InvalidInput("event", `JSON required, found ${shown(line)}`);
 }
 
 function fieldsOf(event: unknown): Fields {
   if (isFields(event)) return event;
-  throw new InvalidInput("event", `an object is needed, found ${shown(event)}`);
+  throw new InvalidInput("event", `an object required, found ${shown(event)}`);
 }
 
 function isFields(value: unknown): value is Fields {
@@ -99,14 +100,14 @@ function hex(event: Fields, name: string): Buffer | null {
 function integer(event: Fields, name: string, least: number): number {
   const value = event[name];
   if (Number.isSafeInteger(value) && (value as number) >= least) return value as number;
-  throw new InvalidInput(name, `an integer from ${least} on is needed, found ${shown(value)}`);
+  throw new InvalidInput(name, `an integer from ${least} on required, found ${shown(value)}`);
 }
 
 function string(event: Fields, name: string): string {
   const value = event[name];
   if (typeof value === "string") return value;
   if (value instanceof LargeText) throw new InvalidInput(name, `it is longer than ${LONG_BYTES} bytes`);
-  throw new InvalidInput(name, `a string is needed, found ${shown(value)}`);
+  throw new InvalidInput(name, `a string required, found ${shown(value)}`);
 }
 
 function object(event: Fields, name: string): Fields | null {
@@ -114,10 +115,10 @@ function object(event: Fields, name: string): Fields | null {
   if (value === null) return null;
   if (isDeeperThan(value, LEVELS)) throw new InvalidInput(name, `no event has more than ${LEVELS} levels there`);
   if (isFields(value)) return value;
-  throw new InvalidInput(name, `an object or null is needed, found ${shown(value)}`);
+  throw new InvalidInput(name, `an object or null required, found ${shown(value)}`);
 }
 
-/** As the log's column has it: JSON's text. Of what is large, bytes are kept. */
+/** The JSON text of the log's column. Large hex strings are kept; large lists are dropped. */
 function textOf(fields: Fields | null): string | null {
   if (fields === null) return null;
   const kept = Object.entries(fields).flatMap(([name, value]) => {
@@ -135,6 +136,6 @@ function readCmd(name: string): number {
 function readErrno(name: string): number {
   if (Object.hasOwn(ERRNO, name)) return ERRNO[name as keyof typeof ERRNO];
   const [, number] = /^E(\d{1,9})$/.exec(name) ?? [];
-  if (number === undefined) throw new InvalidInput("errno", `an errno's name is needed, found ${shown(name)}`);
+  if (number === undefined) throw new InvalidInput("errno", `an errno's name required, found ${shown(name)}`);
   return Number(number);
 }

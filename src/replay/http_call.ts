@@ -1,3 +1,5 @@
+/** Calls as requests of mapledger's API, and responses as answers. */
+
 import type { Answer, Outputs } from "./answer.ts";
 import { AnswerFields, noMapledger } from "./answer_fields.ts";
 import type { Body, Call, ElementCall, MemoryCall, PageCall, View } from "./call.ts";
@@ -5,16 +7,14 @@ import type { Id } from "./ids.ts";
 import { TargetFailed } from "./target.ts";
 import { isToken } from "./tokens.ts";
 
-/** A call as a request of mapledger's API, and its answer read back. */
-
 export interface HttpRequest {
   readonly method: "GET" | "POST" | "PUT" | "DELETE";
-  /** With its query; percent-encoded. */
+  /** Path and query, percent-encoded. */
   readonly path: string;
-  /** JSON's text, or bytes; null: none. */
+  /** A JSON text or bytes; null: no body. */
   readonly body: string | Buffer | null;
   readonly headers: Readonly<Record<string, string>>;
-  /** Of a good answer its bytes and lines are wanted, and not what they are: it may be longer than memory. */
+  /** Count the bytes and lines of a successful response's body and do not keep them: it may be larger than memory. */
   readonly counted?: true;
 }
 
@@ -22,9 +22,9 @@ export interface HttpResponse {
   readonly status: number;
   readonly headers: Readonly<Record<string, string | undefined>>;
   readonly body: Buffer;
-  /** In place of a body that nobody has kept. */
+  /** The size of a body that was counted and not kept. */
   readonly counted?: { readonly bytes: number; readonly lines: number };
-  /** It was longer than so many bytes, and nothing of it has been kept. */
+  /** The body was longer than this many bytes, and was not kept. */
   readonly longerThan?: number;
 }
 
@@ -115,7 +115,7 @@ function memoryRequest({ kind, view, offset, length, value }: MemoryCall): HttpR
   return { ...bare("GET", path), headers: last < 0 && offset >= 0 ? {} : { range }, counted: true };
 }
 
-/** Throws TargetFailed where the answer tells that the target takes no commands of ours. */
+/** The answer in a response. Throws TargetFailed if the response shows that the target takes no more commands. */
 export function httpAnswer(call: Call, response: HttpResponse): Answer {
   const { status, headers } = response;
   const seq = headers["mapledger-seq"] === undefined ? {} : { seq: Number(headers["mapledger-seq"]) };
@@ -130,7 +130,7 @@ export function httpAnswer(call: Call, response: HttpResponse): Answer {
   return { ret: -1, errno: null, outputs: {}, refused: told };
 }
 
-/** Statuses that every command would get. */
+/** Statuses that every further command would get, too. */
 const ENDS: ReadonlySet<number> = new Set([401, 408, 421, 429]);
 const WHY_CHARACTERS_MAX = 500;
 
@@ -141,7 +141,7 @@ interface ProblemJson {
   readonly count?: number;
 }
 
-/** A problem document of mapledger's; of any other answer nothing is told but its status. */
+/** The fields of a mapledger problem document; {} for any other response. */
 function problemOf({ body, headers }: HttpResponse): ProblemJson {
   if (headers["content-type"]?.includes("problem+json") !== true) return {};
   const problem = AnswerFields.read(body);
@@ -153,7 +153,10 @@ function problemOf({ body, headers }: HttpResponse): ProblemJson {
   };
 }
 
-/** An update's or a delete's batch says how many were done before it was refused; none where it says nothing. */
+/**
+ * The outputs of a refused request. A problem of an update or delete batch has `count` if elements were done before;
+ * without it, none were.
+ */
 function refusedOutputs(call: Call, { count = 0 }: ProblemJson): Outputs {
   return call.kind === "batch" && !call.name.startsWith("lookup") ? { count } : {};
 }

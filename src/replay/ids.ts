@@ -1,25 +1,25 @@
 import { ID_MAX } from "../abi/limits.ts";
 import type { IdKind } from "../maps/map_facts.ts";
 
-/** A number of the target's; or a text that stands for one, where the target is a script that will learn it. */
+/** An id in the target: a number, or a token for a number that a script will learn when it runs. */
 export type Id = number | string;
 
-/** What is known of a map by its creation. */
+/** The facts of a map that its creation records. */
 export interface Shape {
   readonly type: number;
   readonly keySize: number;
   readonly valueSize: number;
 }
 
-/** Descriptors that no table has reach from here on. */
+/** Descriptor numbers from here on are larger than any table: never open. */
 const ABSENT_FD = 1 << 20;
 
-/** Numbers of two sides that are each other's: learned from the first pair, and held against all that come. */
+/** Pairs of a recorded and a target's id that are the same thing's. A pair is learned when both are first met. */
 class Pairs {
   readonly there = new Map<string, string>();
   readonly #back = new Map<string, string>();
 
-  /** Whether two numbers are one thing's; two that are met for the first time are. */
+  /** Whether two ids are a pair; if both are new, they become one. */
   same(recorded: string, got: string): boolean {
     const known = this.there.get(recorded);
     const back = this.#back.get(got);
@@ -33,7 +33,7 @@ class Pairs {
   }
 }
 
-/** What ids a replay keeps from one run to the next. */
+/** The ids that a replay saves for its next run. */
 export interface IdsJson {
   readonly sessions: readonly (readonly [session: number, id: Id])[];
   readonly fds: readonly (readonly [session: number, fds: readonly (readonly [fd: number, id: Id])[]])[];
@@ -42,8 +42,8 @@ export interface IdsJson {
 }
 
 /**
- * What the recorded numbers are in the target: sessions, their descriptors, maps, and what elements hold the numbers of.
- * A number that was given before the replay began is unknown, or, with `same`, the same there.
+ * Maps recorded ids to the target's: sessions, their descriptors, maps, and ids within elements. An id from before the
+ * replay is unknown; with `same`, it is the same number in the target.
  */
 export class Ids {
   readonly #same: boolean;
@@ -51,7 +51,10 @@ export class Ids {
   readonly #oneTable: boolean;
   readonly #sessions = new Map<number, Id>();
   readonly #fds = new Map<number, Map<number, Id>>();
-  /** The target's descriptors of one session, until they change: a batch may name many that are not open. */
+  /**
+   * The target's descriptors of one session, cached until they change: a batch may name many descriptors that are not
+   * open.
+   */
   #taken: { readonly session: number; readonly ids: ReadonlySet<Id> } | null = null;
   readonly #shapes = new Map<number, Shape>();
   readonly #pairs: Record<IdKind, Pairs> = {
@@ -63,8 +66,8 @@ export class Ids {
   };
 
   /**
-   * `partial`: commands between those that are replayed are missing. `oneTable`: the target's descriptors, of whatever
-   * session, are in one table, which others use, too.
+   * `partial`: the replay leaves out commands between those that it sends. `oneTable`: the target has one descriptor
+   * table for all sessions, and other users use it as well.
    */
   constructor({ same = false, partial = false, oneTable = false } = {}) {
     this.#same = same;
@@ -82,7 +85,7 @@ export class Ids {
     return this.#sessions.get(session) ?? (this.#same ? session : undefined);
   }
 
-  /** Whether all of a session's descriptors are known: it was opened under our eyes, and nothing since was left aside. */
+  /** Whether all descriptors of a session are known: the replay has opened it and leaves out no commands. */
   isWhole(session: number): boolean {
     return this.#sessions.has(session) && !this.#partial;
   }
@@ -107,7 +110,7 @@ export class Ids {
     return this.#fds.get(session)?.get(fd) ?? (this.#same && !this.#sessions.has(session) ? fd : undefined);
   }
 
-  /** A descriptor that is not open in the target's session: the recorded number where it can be. */
+  /** A descriptor number that is not open in the target's session: the recorded number if it is free there. */
   absentFd(session: number, fd: number): number {
     if (fd < 0 || fd >= ABSENT_FD) return fd;
     if (this.#oneTable) return ABSENT_FD + fd;
@@ -119,19 +122,19 @@ export class Ids {
     this.#pairs.map.add(String(map), String(id));
   }
 
-  /** undefined: it was created before the replay began. */
+  /** The target's id of a map; undefined if the map was created before the replay. */
   map(map: number): Id | undefined {
     const id = this.#pairs.map.there.get(String(map));
     if (id === undefined) return this.#same ? map : undefined;
     return /^\d+$/.test(id) ? Number(id) : id;
   }
 
-  /** An id that no map has, or will have soon. */
+  /** An id that no map of the target has: ids are assigned from 1 up, this counts from the top down. */
   absentMap(map: number): number {
     return ID_MAX - map;
   }
 
-  /** The map with the greatest id that is not above this one; 0: there is none. */
+  /** The target's id of the known map with the greatest recorded id up to `map`; 0 if there is none. */
   mapUpTo(map: number): Id {
     let floor = 0;
     for (const known of this.#pairs.map.there.keys())
@@ -147,7 +150,7 @@ export class Ids {
     return this.#shapes.get(map);
   }
 
-  /** Whether two numbers are the same thing's on the two sides. */
+  /** Whether two ids of this kind are the same thing's. */
   isSame(kind: IdKind, recorded: string, got: string): boolean {
     if (this.#same && kind === "map" && !this.#pairs.map.there.has(recorded)) return recorded === got;
     return this.#pairs[kind].same(recorded, got);
@@ -167,7 +170,7 @@ export class Ids {
     };
   }
 
-  /** Takes up what another replay has learned. */
+  /** Loads the ids that an earlier run saved. */
   restore({ sessions, fds, shapes, pairs }: IdsJson): void {
     for (const [session, id] of sessions) this.openSession(session, id);
     for (const [session, open] of fds) for (const [fd, id] of open) this.openFd(session, fd, id);

@@ -6,7 +6,10 @@ import { opensFd } from "./compare.ts";
 import type { Ids } from "./ids.ts";
 import type { Description } from "./target.ts";
 
-/** Notes what numbers the target has given where the recording gave others, and which are no more. */
+/**
+ * Learns from an answer the target's ids of things that the command opened or created, and forgets those that it
+ * closed.
+ */
 export function learn(event: Event, recorded: Answer, got: Answer, ids: Ids, described: Description): void {
   const { command } = event;
   if (recorded.errno !== null) return;

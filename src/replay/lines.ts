@@ -2,29 +2,32 @@ import { InvalidInput } from "../codec/invalid.ts";
 import type { EventRow } from "../log/event.ts";
 import { readEventLine, readLongEventLine } from "./event_line.ts";
 
-/** The longest line that is read: an event's key and value in hex, and what stands around them. */
+/** The longest line that is read: an event's key and value in hex, with some space for its other fields. */
 const LINE_BYTES_MAX = 512 * 1024 * 1024 - 64 * 1024;
-/** A line of more is read in pieces, where others wait. */
+/** A longer line is parsed in pieces, if there is a `pause`. */
 const LONG_BYTES = 64 * 1024;
-/** What is read between two pauses; a line that is no blank one counts as so many bytes more, whatever is done with its event. */
+/**
+ * The number of bytes read between two pauses. Each line that is not blank counts as EVENT_BYTES more, for the work
+ * that its event causes.
+ */
 const PIECE_BYTES = 64 * 1024;
 const EVENT_BYTES = 1024;
-/** Of a line that comes in pieces: room for most. */
+/** The initial buffer for a line that comes in pieces; most lines fit. */
 const ROOM_BYTES = 1024;
 
 const [TAB, LF, CR, SPACE] = [9, 10, 13, 32];
 const BYTE_ORDER_MARK = Buffer.from("\ufeff");
 
 export interface LineOptions {
-  /** Of a line, without its end. */
+  /** The most bytes of a line, without its end. */
   readonly bytesMax?: number;
-  /** Awaited between two pieces of what is read: others have their turn. Left out: nobody waits, and lines are read at once. */
+  /** Awaited between two pieces of input, so that other work gets its turn. Left out: lines are parsed in one go. */
   readonly pause?: () => Promise<void>;
 }
 
-/** A line of an export that cannot be read. */
+/** A line of an export cannot be read. */
 export class BadLine extends Error {
-  /** As in "line 17". */
+  /** Such as "line 17". */
   readonly where: string;
 
   constructor(line: number, found: string) {
@@ -35,8 +38,8 @@ export class BadLine extends Error {
 }
 
 /**
- * Events of an export, a line each, as its pieces come. Throws BadLine, which tells the line's number; the events before it
- * have been given by then.
+ * Reads an export, one event a line, while its pieces arrive. Throws BadLine with the line's number, after the events
+ * before it.
  */
 export async function* readEventLines(
   pieces: AsyncIterable<Uint8Array>,
@@ -63,12 +66,12 @@ async function readLine(line: Buffer, number: number, { pause }: LineOptions): P
 }
 
 interface Line {
-  /** From 1 on; blank lines have one, too. */
+  /** From 1; blank lines are counted. */
   readonly number: number;
   readonly bytes: Buffer;
 }
 
-/** Lines without their ends, and without those that are blank; a last one without an end is one, too. */
+/** Splits input into lines. Blank lines are skipped; a last line without an end is a line. */
 async function* splitLines(
   pieces: AsyncIterable<Uint8Array>,
   { bytesMax = LINE_BYTES_MAX, pause }: LineOptions,
@@ -83,7 +86,7 @@ async function* splitLines(
         read = 0;
         await pause?.();
       }
-      // Quickly: there may be many.
+      // A fast path for empty lines: an export may have very many.
       if (bytes[from] === LF && begun.length === 0) {
         from++;
         read++;
@@ -110,7 +113,7 @@ async function* splitLines(
   if (!isBlank(last)) yield { number, bytes: number === 1 ? withoutMark(last) : last };
 }
 
-/** A line whose end has not come: copied end to end, since it may come in pieces of a byte each. */
+/** A line whose end has not arrived. Its pieces are copied into one buffer, since a piece may have a single byte. */
 class Begun {
   #room = Buffer.alloc(ROOM_BYTES);
   #length = 0;
@@ -130,7 +133,7 @@ class Begun {
     this.#length = length;
   }
 
-  /** The whole line, of which this is the rest: until another one begins. */
+  /** The whole line; valid until the next one begins. */
   end(rest: Buffer): Buffer {
     if (this.#length === 0) return rest;
     this.add(rest);

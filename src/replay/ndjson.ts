@@ -7,12 +7,12 @@ import { createdShape, isBehind, isSelected, type Selection } from "./selection.
 import { inSeqs, type Source } from "./source.ts";
 import type { Write } from "./target.ts";
 
-/** Lines gathered before they are written. */
+/** Lines are written in pieces of at least this many characters. */
 const PIECE_CHARACTERS = 64 * 1024;
 
 /**
- * Selected events as GET /v1/events exports them, a line each. An event whose peer only its session says has it as far as the
- * session was opened by an event that was read; otherwise its line has none.
+ * Writes selected events as GET /v1/events exports them, one a line. An event without a peer gets its session's, if the
+ * event that opened the session was read.
  */
 export async function writeEvents(source: Source, asked: Selection, write: Write): Promise<void> {
   const selection = await inSeqs(source, asked);

@@ -1,13 +1,13 @@
-/** A clock to wait by; tests have one of their own. */
+/** The clock to wait by; tests replace it. */
 export interface Clock {
   nowMs(): number;
-  /** Resolves when the time has passed, or at once where the signal says that nobody waits any more. */
+  /** Resolves after `ms`, or at once if the signal is aborted. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
 }
 
 const US = 1000;
 
-/** When recorded moments are due, at a factor of the original speed: the first one is now. */
+/** Says when recorded moments are due, at a factor of the original speed. The first one is due at once. */
 export class Pace {
   readonly #speed: number;
   readonly #clock: Clock;
@@ -20,7 +20,10 @@ export class Pace {
     this.#clock = clock;
   }
 
-  /** Milliseconds until a recorded moment is due; they come in their order. Where the clock was put back, no time has passed. */
+  /**
+   * Milliseconds until a recorded moment is due; moments must be given in order of their events. If the recorded clock
+   * was put back, the step counts as no time.
+   */
   leftMs(timeUs: number): number {
     if (this.#startMs === null) {
       this.#startMs = this.#clock.nowMs();
@@ -32,7 +35,7 @@ export class Pace {
     return this.#startMs + (timeUs - this.#startUs) / US / this.#speed - this.#clock.nowMs();
   }
 
-  /** Until a recorded moment is due, but no longer than `atMostMs`. */
+  /** Waits until a recorded moment is due, but at most `atMostMs`. */
   async wait(timeUs: number, atMostMs: number, signal?: AbortSignal): Promise<void> {
     const ms = Math.min(this.leftMs(timeUs), atMostMs);
     if (ms > 0) await this.#clock.sleep(ms, signal);

@@ -17,17 +17,17 @@ export interface ReplayOptions {
   readonly target: Target;
   readonly ids: Ids;
   readonly selection: Selection;
-  /** Sends what the selected commands need, too: what changed anything before and between them. */
+  /** Also send the commands that selected ones may depend on: those before and between them that changed something. */
   readonly prepare: boolean;
-  /** null: as fast as it goes. */
+  /** null: without pauses. */
   readonly pace: Pace | null;
-  /** Why a command is left out before anything is made of it; unless given, none is. */
+  /** Why a command is left out before it is translated; null: it is not. Default: none is. */
   readonly leaveOut?: (event: Event) => string | null;
   readonly signal?: AbortSignal;
   readonly onDifference: (difference: Difference) => void;
 }
 
-/** A command on its way to the target. */
+/** A command that was sent and whose answer is awaited. */
 interface UnderWay {
   readonly event: Event;
   readonly selected: boolean;
@@ -47,7 +47,7 @@ const ON_ELEMENTS: ReadonlySet<number> = new Set([
   CMD.MEMORY_WRITE,
 ]);
 
-/** Commands that change something where they succeed: what comes after may need them. */
+/** Commands that change something if they succeed, so later commands may depend on them. */
 const CHANGES: ReadonlySet<number> = new Set([
   ...ON_ELEMENTS,
   CMD.BPF_MAP_CREATE,
@@ -81,15 +81,15 @@ const BESIDE: ReadonlySet<string> = new Set([
 const OUTSIDE = "the end of its session is outside of the range";
 
 /**
- * Sends recorded commands to a target, in their order, and holds each answer against the recorded one. What the source or
- * the target throws ends it: `summary` tells how far it came.
+ * Sends recorded commands to a target in order and compares each answer with the recorded one. An error of the source
+ * or the target ends the replay; `summary` then says how far it has come.
  */
 export class Replay {
   readonly #options: ReplayOptions;
   readonly #tally = new Tally();
   #selection: Selection;
   readonly #underWay: UnderWay[] = [];
-  /** Descriptors whose session has not ended yet, though their closes say so. */
+  /** CLOSE events that the end of a session caused, by session, until that end is replayed. */
   readonly #closing = new Map<number, Event[]>();
   #targetSeq = 0;
 
@@ -102,7 +102,7 @@ export class Replay {
     return this.#tally.summary();
   }
 
-  /** Commands that have been sent and not answered: where the target fails, they may have run. */
+  /** The number of commands sent and not answered: if the target fails, they may or may not have run. */
   get unanswered(): number {
     return this.#underWay.length;
   }
@@ -111,7 +111,7 @@ export class Replay {
     const { source, prepare, signal } = this.#options;
     this.#selection = await inSeqs(source, this.#options.selection);
     const selection = this.#selection;
-    // To take batches' keys apart and to prepare, everything from the log's beginning is looked at.
+    // With `prepare`, and for the key size of batches, events are read from the log's beginning on.
     const fromStart = prepare || selection.key !== undefined;
     const range = { ...selection, afterSeq: fromStart ? 0 : (selection.afterSeq ?? 0) };
     try {
@@ -120,7 +120,7 @@ export class Replay {
         await this.#row(row);
       }
     } finally {
-      // Also where the source fails: what was sent is answered.
+      // Also if the source fails: wait for the answers to all commands that were sent.
       await this.#drain();
     }
     for (const event of [...this.#closing.values()].flat()) this.#tally.leftOut(event, OUTSIDE);
@@ -142,7 +142,7 @@ export class Replay {
     await this.#event(rowEvent(row), selected);
   }
 
-  /** While nothing is due, what is under way comes in. */
+  /** Waits until a recorded moment is due. Before that, all outstanding answers are awaited. */
   async #waitFor(pace: Pace, timeUs: number): Promise<void> {
     if (pace.leftMs(timeUs) <= 0) return;
     await this.#drain();
@@ -155,7 +155,7 @@ export class Replay {
     const { ids, target, leaveOut } = this.#options;
     const why = leaveOut?.(event) ?? null;
     let call = why === null ? callOf(event, ids) : { leftOut: why };
-    // What is under way may tell what is missing.
+    // An outstanding answer may contain the id that is missing.
     if (why === null && "leftOut" in call && this.#underWay.length > 0) {
       await this.#drain();
       call = callOf(event, ids);
@@ -174,13 +174,13 @@ export class Replay {
     await this.#drain(together ? target.window - 1 : 0);
     const recorded = recordedAnswer(event, call);
     const answer = target.send(call, event, recorded);
-    // It is awaited in its turn; that it has failed before that is not unheard of.
+    // `#answered` awaits the answer later. Until then a rejection must not count as unhandled.
     answer.catch(() => {});
     this.#underWay.push({ event, selected, recorded, answer });
     if (!together) await this.#drain();
   }
 
-  /** Waits, in their order, for those under way until so many are left. */
+  /** Awaits outstanding answers in order, until `left` are outstanding. */
   async #drain(left = 0): Promise<void> {
     while (this.#underWay.length > left) await this.#answered(this.#underWay[0] as UnderWay);
   }
@@ -201,7 +201,10 @@ export class Replay {
     if (target.answers && selected) this.#compare(event, recorded, got);
   }
 
-  /** What an opening did not say of what it opened, where it matters. */
+  /**
+   * Asks the target for facts about a new descriptor that its answer does not have, if they are needed: the map's id
+   * and shape, the cgroup's id.
+   */
   async #described(event: Event, recorded: Answer, got: Answer): Promise<Description> {
     const { ids, target } = this.#options;
     if (target.describe === undefined || recorded.errno !== null || got.errno !== null || !opensFd(event)) return {};
@@ -230,25 +233,31 @@ export class Replay {
     onDifference(difference);
   }
 
-  /** The target's seqs must ascend as the recorded ones do. */
+  /** The target's seqs must ascend, as the recorded ones do. */
   #misplaced(event: Event, recorded: Answer, got: Answer): Difference | null {
     if (got.seq === undefined || got.seq > this.#targetSeq) return null;
     return differenceOf(event, ["order"], recorded, got);
   }
 }
 
-/** What others need of an event that is not selected: that it has changed something, if only of a map that is. */
+/**
+ * Whether later commands may depend on an event that is not selected: it changed something, and not only elements of a
+ * map that is not selected.
+ */
 function isNeeded(row: EventRow, { map }: Selection): boolean {
   if (!CHANGES.has(row.cmd) || (row.errno !== 0 && !hasDone(row))) return false;
   return map === undefined || row.map === map || !ON_ELEMENTS.has(row.cmd);
 }
 
-/** A batch or a take-out that was refused may have done something before. */
+/** Whether a refused batch, or a refused lookup-and-delete, has changed something before it failed. */
 function hasDone({ cmd, out }: EventRow): boolean {
   return out !== null && ON_ELEMENTS.has(cmd);
 }
 
-/** Commands on the syscall door that give no new numbers and take none away: its requests keep their order. */
+/**
+ * Whether a call may be sent while others are outstanding: the syscall door keeps the order of requests, and these
+ * commands create and close nothing, so later calls do not depend on their answers.
+ */
 function mayRunBesideOthers(call: Call): boolean {
   return call.kind === "bpf" && typeof call.body.cmd === "string" && BESIDE.has(call.body.cmd);
 }

@@ -1,18 +1,18 @@
 import type { Id } from "./ids.ts";
 
-/** Milliseconds of a clock that does not step. */
+/** Times are in milliseconds of a monotonic clock. */
 interface Lease {
   ttlMs: number;
   usedMs: number;
 }
 
 /**
- * Leases of the sessions that a replay has opened. In the recording something kept them, be it a stream, a process, or a
- * client in time; where the replay rests longer than a lease lasts, nothing does, so that they have to be renewed.
+ * The leases of sessions that a replay has opened. In the recording, streams, processes or renewals kept them alive; if
+ * the replay pauses for longer than a lease lasts, it must renew them itself.
  */
 export class HeldLeases {
   readonly #leases = new Map<Id, Lease>();
-  /** None is due before. */
+  /** No renewal is due before this time. */
   #nextMs = Number.POSITIVE_INFINITY;
 
   opened(session: Id, ttlMs: number, nowMs: number): void {
@@ -21,7 +21,7 @@ export class HeldLeases {
     this.#nextMs = Math.min(this.#nextMs, dueMs(lease));
   }
 
-  /** A command renews its session's lease; a renewal may give it another TTL. */
+  /** A command renews its session's lease; a SESSION_RENEW may change its TTL. */
   used(session: Id, nowMs: number, ttlMs = this.#leases.get(session)?.ttlMs): void {
     if (ttlMs !== undefined && this.#leases.has(session)) this.opened(session, ttlMs, nowMs);
   }
@@ -30,7 +30,7 @@ export class HeldLeases {
     this.#leases.delete(session);
   }
 
-  /** Sessions that have rested for half their TTL. */
+  /** Sessions that have not been used for half their TTL. */
   due(nowMs: number): readonly Id[] {
     if (nowMs < this.#nextMs) return [];
     const due = [...this.#leases].filter(([, lease]) => dueMs(lease) <= nowMs).map(([session]) => session);
@@ -39,7 +39,7 @@ export class HeldLeases {
     return due;
   }
 
-  /** How long until there may be some. */
+  /** Milliseconds until a renewal may be due. */
   leftMs(nowMs: number): number {
     return Math.max(this.#nextMs - nowMs, 0);
   }

@@ -1,27 +1,33 @@
 import type { EventRow } from "../log/event.ts";
 import type { Selection } from "./selection.ts";
 
-/** Where events come from: a log's file, another mapledger, an export. */
+/** A source of events: a log's file, another mapledger, an export. */
 export interface Source {
-  /** Throws an Error where a position is none in the log that is read. Left out: it cannot tell. */
+  /** Throws an Error if a position is not one of the log that is read. Left out: the source cannot check positions. */
   check?(position: string): Promise<void>;
-  /** How much there is, for a progress bar; null: nobody knows. */
+  /** The size of the source, for a progress bar; null: unknown. */
   readonly extent: { readonly total: number; readonly unit: "events" | "bytes" } | null;
-  /** How much has been read, in the same unit. */
+  /** The part that has been read, in the same unit. */
   readonly done: number;
-  /** Ascending by seq, those of the range at least; a source may give others, too. Throws an Error that says what is wrong where. */
+  /**
+   * Events by ascending seq: those of the range, and possibly others. Throws an Error that says what is wrong, and
+   * where.
+   */
   read(range: Pick<Selection, "afterSeq" | "beforeSeq">): AsyncIterable<EventRow>;
-  /** The events from one moment to another. Left out: it cannot tell before it is read, and each event's own time decides. */
+  /**
+   * The seqs of the events between two moments. Left out: the source cannot tell before it is read, so each event's own
+   * time decides.
+   */
   between?(sinceUs: number | undefined, untilUs: number | undefined): Promise<Stretch>;
 }
 
-/** Events above one seq, up to another. */
+/** The events with seq > `after` and seq <= `until`. */
 interface Stretch {
   readonly after: number;
   readonly until: number;
 }
 
-/** The same selection with seqs in place of times, if the source can tell. */
+/** Replaces the times of a selection by seqs, if the source can find them. */
 export async function inSeqs(source: Source, selection: Selection): Promise<Selection> {
   const { sinceUs, untilUs, ...fields } = selection;
   if (source.between === undefined || (sinceUs === undefined && untilUs === undefined)) return selection;
@@ -30,7 +36,7 @@ export async function inSeqs(source: Source, selection: Selection): Promise<Sele
   return { ...fields, afterSeq: Math.max(after, afterSeq), beforeSeq: Math.min(until + 1, beforeSeq) };
 }
 
-/** Of all events there are, those from one moment to another, as EventFilter has them. */
+/** Finds the seqs of the events between two moments, as defined in EventFilter, by reading all events. */
 export async function between(
   rows: AsyncIterable<EventRow> | Iterable<EventRow>,
   sinceUs = Number.NEGATIVE_INFINITY,

@@ -1,26 +1,26 @@
 import { cmdName } from "../abi/service.ts";
 import type { Event } from "../log/event.ts";
 
-/** What became of a replay, as it is told of. */
+/** The result of a replay. */
 export interface Summary {
-  /** Events that were selected. */
+  /** The number of selected events. */
   readonly selected: number;
-  /** Commands that were sent, by name. */
+  /** The number of commands sent, by name. */
   readonly sent: Readonly<Record<string, number>>;
-  /** Commands that were sent so that the selected ones find what they need; they are not compared. */
+  /** The number of commands sent only because selected ones may depend on them; they are not compared. */
   readonly prepared: number;
-  /** Descriptors that the ends of their sessions close. */
+  /** The number of descriptors closed by the end of their session. */
   readonly implied: number;
   readonly left_out: readonly { readonly cmd: string; readonly why: string; readonly count: number }[];
   readonly compared: number;
   readonly differences: number;
-  /** Those of them that a kernel is free to make. */
+  /** The differences that the kernel is allowed to make. */
   readonly free: number;
-  /** The last event that was done with; 0: none. */
+  /** The seq of the last event that was finished; 0: none. */
   readonly last_seq: number;
 }
 
-/** The counts of a replay under way. */
+/** The counts of a running replay. */
 export class Tally {
   selected = 0;
   prepared = 0;

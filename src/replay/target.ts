@@ -4,21 +4,26 @@ import type { Call, LeftOut } from "./call.ts";
 import type { Difference } from "./compare.ts";
 import type { Id, Shape } from "./ids.ts";
 
-/** Where commands are replayed to. What it throws ends the replay: it is gone, or takes nothing more. */
+/** A target of a replay. An error that it throws ends the replay: the target is gone, or takes no more commands. */
 export interface Target {
-  /** Whether its answers are its own, to be held against the recorded ones; a script's are what was recorded. */
+  /**
+   * Whether the target's answers are its own and are compared with the recorded ones. A script returns the recorded
+   * ones.
+   */
   readonly answers: boolean;
-  /** Commands that may be under way at once, where their order is certain to hold. */
+  /** The most commands that may be outstanding at once if they keep their order. */
   readonly window: number;
-  /** Does what an event tells of; `call` is the event in the target's numbers, `recorded` what it was answered with. */
+  /** Does what the event records. `call`: the request with the target's ids; `recorded`: the recorded answer. */
   send(call: Call, event: Event, recorded: Answer): Promise<Answer | LeftOut>;
-  /** Keeps what it has open from ending while nothing is sent; answers how many milliseconds may pass until it is asked again. */
+  /**
+   * Keeps the target's sessions alive while nothing is sent; returns the milliseconds after which it must be called
+   * again.
+   */
   keepAlive?(): number;
-  /** What a descriptor is of, where its opening did not say. */
+  /** Facts about a new descriptor that the answer did not have. */
   describe?(session: Id, fd: Id): Promise<Description>;
   /**
-   * What is to be thought of an answer that was held against the recorded one: a difference may be the target's to make,
-   * and says so in `free`; null: there is none.
+   * The target's last word on a comparison: it may mark a difference as allowed (`free`), find another, or none (null).
    */
   judge?(
     difference: Difference | null,
@@ -29,7 +34,7 @@ export interface Target {
   ): Difference | null;
 }
 
-/** Where a script's text goes; resolves when there is room for more. */
+/** Writes a part of a script; resolves when more can be written. */
 export type Write = (text: string) => Promise<void>;
 
 export interface Description {
@@ -38,7 +43,7 @@ export interface Description {
   readonly cgroup?: string;
 }
 
-/** The target takes nothing more; what it answered before stands. */
+/** The target takes no more commands. Earlier answers are valid. */
 export class TargetFailed extends Error {
   constructor(why: string, options?: ErrorOptions) {
     super(why, options);

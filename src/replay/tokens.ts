@@ -1,26 +1,27 @@
+/**
+ * Tokens: texts that stand for ids which a script learns only when it runs. A token is a shell variable's name between
+ * a random secret and a closing mark, so no recorded text can contain one. "#" before the name: the script inserts the
+ * id as the hex digits of a little-endian u32.
+ */
+
 import { randomBytes } from "node:crypto";
 
-/**
- * Texts that stand for numbers which only a script will know when it runs: a variable's name in brackets that no log has in it,
- * since they are made when the script is written, and are not in it. `#` in front of the name: the number is wanted as the
- * hex of a little-endian u32.
- */
 const SECRET = randomBytes(16).toString("hex");
 const OPEN = `\ue000${SECRET}`;
 const CLOSE = "\ue001";
 
 const TOKEN = new RegExp(`^${OPEN}#?\\w+${CLOSE}$`);
-/** Without its quotes, where the whole of a JSON string is one: it is a number. */
+/** A token that is a whole JSON string loses its quotes, because the id is a number. */
 const IN_TEXT = new RegExp(`"${OPEN}(\\w+)${CLOSE}"|${OPEN}(#?)(\\w+)${CLOSE}`, "g");
 
-/** Throws where the variable's name is none that a shell has. */
+/** Makes the token of a variable. Throws an Error if the name is not a shell variable's. */
 export function token(variable: string): string {
   if (!/^[a-z]\w*$/.test(variable))
-    throw new Error(`${JSON.stringify(variable.slice(0, 40))} is no name of a variable`);
+    throw new Error(`${JSON.stringify(variable.slice(0, 40))} is not a variable's name`);
   return `${OPEN}${variable}${CLOSE}`;
 }
 
-/** The same number in hex. */
+/** The token of the same id in hex. */
 export function asHex(text: string): string {
   return text.replace(OPEN, `${OPEN}#`);
 }
@@ -29,12 +30,12 @@ export function isToken(text: unknown): text is string {
   return typeof text === "string" && TOKEN.test(text);
 }
 
-/** The variable that a token stands for. */
+/** The variable of a token. */
 export function variableOf(text: string): string {
   return text.slice(OPEN.length, -CLOSE.length);
 }
 
-/** A text's parts: what stands as it is, and variables. */
+/** A part of a text: a literal, or a variable. */
 export type Part = string | { readonly variable: string; readonly hex: boolean };
 
 export function parts(text: string): Part[] {

@@ -277,7 +277,7 @@ test("a row whose session's number is text is not written to a script, whatever 
   const target = new CurlTarget(async () => {});
   const call: Call = { kind: "open session", body: { name: "x" } };
   const recorded = { ret: 0, errno: null, outputs: {}, session: "1$(touch pwned)" };
-  await t.rejects(target.send(call, event, recorded), { message: /is no name of a variable$/ });
+  await t.rejects(target.send(call, event, recorded), { message: /is not a variable's name$/ });
 });
 
 test("what a terminal acts upon is escaped, and JSON stays the same value's", (t) => {
