@@ -1,3 +1,8 @@
+/**
+ * Reads bodies that no JSON schema validates: those with scalars as in the syscall door, and those of batches, where a
+ * validator would take too long for each element. An error names the place of the wrong part: "elements[3].key".
+ */
+
 import { MIRROR_SHAPES, SERVICE_CMD } from "../abi/service.ts";
 import { isLru } from "../maps/facts.ts";
 import type { CreateAttr } from "../maps/map.ts";
@@ -8,16 +13,12 @@ import { Large, LargeText } from "./large.ts";
 import { PackedPairs, PackedTexts } from "./packed.ts";
 import { bytes, pointer, shown, u32, u64 } from "./scalars.ts";
 
-/**
- * Bodies that are read by hand rather than by a schema: those that take scalars as the syscall door does, and those of
- * batches, where a validator's work per element would be felt. What is wrong is named by its place: "elements[3].key".
- */
 type Fields = Readonly<Record<string, unknown>>;
 
 const NONE: Fields = {};
 const SERVICE_NUMBERS: ReadonlySet<unknown> = new Set(Object.values(SERVICE_CMD));
 
-/** The body of the syscall door; what its `attr` holds is for readDoor to say. */
+/** Reads the body of the syscall door; `readDoor` reads its `attr`. */
 export function readDoorBody(body: unknown): DoorRequest {
   const { cmd, attr, size, tail } = readFields(body, ["cmd", "attr", "size", "tail"]);
   const fields = attr === undefined ? NONE : readPlainObject(attr, "attr");
@@ -27,13 +28,14 @@ export function readDoorBody(body: unknown): DoorRequest {
   };
   if (typeof cmd === "string") return { cmd, attr: fields, ...raw };
   if (typeof cmd !== "number")
-    throw new InvalidInput("cmd", `a command's name or number is needed, found ${shown(cmd)}`);
+    throw new InvalidInput("cmd", `a command's name or number required, found ${shown(cmd)}`);
   const number = u32(cmd, "cmd") | 0;
-  // To the kernel the numbers of mapledger's own commands mean nothing, and so they do here.
+  // mapledger's own commands have numbers too, but by number the syscall door only takes the kernel's: these are
+  // unknown.
   return { cmd: SERVICE_NUMBERS.has(number) ? String(number) : number, attr: fields, ...raw };
 }
 
-/** BPF_MAP_CREATE's fields, and for an LRU map the shape of its kernel map. */
+/** Reads the fields of BPF_MAP_CREATE; for an LRU map also `mirror_shape`. */
 export function readCreateBody(body: unknown): CreateAttr {
   const fields = readPlainObject(body, "body");
   const attr = readCreate(fields, "", ["mirror_shape"]);
@@ -41,25 +43,25 @@ export function readCreateBody(body: unknown): CreateAttr {
   if (shape === null) return attr;
   const mirrorShape = MIRROR_SHAPES.find((known) => known === shape);
   if (mirrorShape === undefined)
-    throw new InvalidInput("mirror_shape", `${MIRROR_SHAPES.join(" or ")} is needed, found ${shown(shape)}`);
+    throw new InvalidInput("mirror_shape", `${MIRROR_SHAPES.join(" or ")} required, found ${shown(shape)}`);
   if (!isLru(attr.mapType))
-    throw new InvalidInput("mirror_shape", "it is for LRU maps alone: all other kernel maps are as asked for");
+    throw new InvalidInput("mirror_shape", "only allowed for LRU maps: all other kernel maps are as requested");
   return { ...attr, mirrorShape };
 }
 
-/** A value with the flags of its update: the body of a PUT and of a push. */
+/** Reads a value with the flags of its update: the body of a PUT and of a push. */
 export function readValueBody(body: unknown): { readonly value: Buffer; readonly flags: bigint } {
   const { value, flags } = readFields(body, ["value", "flags"]);
   return { value: readHex(value, "value"), flags: u64(flags, "flags") };
 }
 
-/** A peek: nothing, or the value that a bloom filter is asked for. */
+/** Reads the body of a peek: empty, or the value to look up in a bloom filter. */
 export function readPeekBody(body: unknown): { readonly value: Buffer | null } {
   const { value } = readFields(body ?? NONE, ["value"]);
   return { value: value === undefined ? null : readHex(value, "value") };
 }
 
-/** Fields that say more of an object that a descriptor is to be opened of, by its kind. */
+/** The fields that describe the object to open, by its kind. */
 const OBJECT_FIELDS: Readonly<Record<OpenKind, readonly (keyof ObjectBody)[]>> = {
   pipe: [],
   file: ["path"],
@@ -90,16 +92,17 @@ export interface ObjectBody {
   readonly expected_attach_type?: unknown;
 }
 
-/** What an object is named by, or made as. */
+/** Reads the fields that name or describe the object to open. */
 export function readObject(kind: OpenKind, body: ObjectBody): ObjectSpec {
   for (const name in body)
-    if (!OBJECT_FIELDS[kind].includes(name as keyof ObjectBody)) throw new InvalidInput(name, `a ${kind} takes none`);
+    if (!OBJECT_FIELDS[kind].includes(name as keyof ObjectBody))
+      throw new InvalidInput(name, `not allowed for kind ${kind}`);
   const { path, pid, id, pinned, reuseport } = body;
   for (const [name, given] of Object.entries({ path, pinned }))
     if (given !== undefined && (!given.startsWith("/") || given.includes("\0")))
-      throw new InvalidInput(name, `an absolute path is needed, found ${shown(given)}`);
-  if (kind === "pidfd" && pid === undefined) throw new InvalidInput("pid", "it is missing");
-  if (id !== undefined && pinned !== undefined) throw new InvalidInput("pinned", "id says already which program");
+      throw new InvalidInput(name, `an absolute path required, found ${shown(given)}`);
+  if (kind === "pidfd" && pid === undefined) throw new InvalidInput("pid", "required");
+  if (id !== undefined && pinned !== undefined) throw new InvalidInput("pinned", "not allowed together with id");
   const progType = u32(body.prog_type, "prog_type");
   const expectedAttachType = u32(body.expected_attach_type, "expected_attach_type");
   return {
@@ -136,27 +139,29 @@ export interface UpdateBatchBody {
   readonly elemFlags: bigint;
 }
 
-/** What pages of elements and batches that read have beside these: such an answer is taken as it is. */
+/**
+ * Fields of pages and of batch lookups, which are ignored here: a client may send such a response back as an update.
+ */
 const OF_ANSWERS = ["count", "next", "seq", "out_batch", "end"];
 
 export function readUpdateBatchBody(body: unknown): UpdateBatchBody {
   const { elements, elem_flags, count } = readFields(body, ["elements", "elem_flags", ...OF_ANSWERS]);
   const packed = elements instanceof PackedPairs ? elements : packPairs(readList(elements, "elements"));
   if (count !== undefined && count !== packed.count)
-    throw new InvalidInput("count", `there are ${packed.count} elements, found ${shown(count)}`);
+    throw new InvalidInput("count", `must be the number of elements, ${packed.count}, found ${shown(count)}`);
   return { ...packed.checked(), elemFlags: u64(elem_flags, "elem_flags") };
 }
 
-/** `ifPresent`: keys without an element are passed over. */
+/** `ifPresent`: keys without an element are skipped. */
 export function readDeleteBatchBody(body: unknown): Omit<UpdateBatchBody, "values"> & { readonly ifPresent: boolean } {
   const { keys, elem_flags, if_present = false } = readFields(body, ["keys", "elem_flags", "if_present"]);
   if (typeof if_present !== "boolean")
-    throw new InvalidInput("if_present", `true or false is needed, found ${shown(if_present)}`);
+    throw new InvalidInput("if_present", `true or false required, found ${shown(if_present)}`);
   const packed = keys instanceof PackedTexts ? keys : packTexts(readList(keys, "keys"));
   return { ...packed.checked(), elemFlags: u64(elem_flags, "elem_flags"), ifPresent: if_present };
 }
 
-/** Lists of a body that are packed as they are read, by their names. */
+/** The lists of a body that are packed while they are read, by field name. */
 export const PACKED_LISTS = {
   elements: (): PackedPairs => new PackedPairs(elementAt, elementFault),
   keys: (): PackedTexts => new PackedTexts("keys"),
@@ -178,13 +183,13 @@ function packTexts(list: readonly unknown[]): PackedTexts {
   return packed;
 }
 
-/** What is wrong with an element that is no object of a key and a value in hex. */
+/** The error of an element that is not an object with key and value in hex. */
 export function elementFault(element: unknown, where: string): InvalidInput {
   try {
     if ((element as { shows?: unknown } | null)?.shows === "ids")
       return new InvalidInput(
         `${where}.shows`,
-        "its value or key is an id, as it was read: an update takes a descriptor",
+        "its value or key is an id, as answered by reads: an update takes a descriptor",
       );
     const { key, value } = readFields(element, ["key", "value"], where);
     readHex(key, `${where}.key`);
@@ -192,35 +197,35 @@ export function elementFault(element: unknown, where: string): InvalidInput {
   } catch (fault) {
     return fault as InvalidInput;
   }
-  return new InvalidInput(where, "an object of key and value is needed");
+  return new InvalidInput(where, "an object with key and value required");
 }
 
 function readHex(value: unknown, where: string): Buffer {
   if (value instanceof LargeText) return value.bytes(where);
   if (typeof value !== "string")
-    throw new InvalidInput(where, `a string of hex digits is needed, found ${shown(value)}`);
+    throw new InvalidInput(where, `a string of hex digits required, found ${shown(value)}`);
   return bytes(value, where);
 }
 
 function readList(value: unknown, where: string): readonly unknown[] {
-  if (!Array.isArray(value)) throw new InvalidInput(where, `a list is needed, found ${shown(value)}`);
+  if (!Array.isArray(value)) throw new InvalidInput(where, `a list required, found ${shown(value)}`);
   return value;
 }
 
 function readPlainObject(value: unknown, where: string): Fields {
   if (typeof value !== "object" || value === null || Array.isArray(value) || value instanceof Large)
-    throw new InvalidInput(where, `an object is needed, found ${shown(value)}`);
+    throw new InvalidInput(where, `an object required, found ${shown(value)}`);
   return value as Fields;
 }
 
-/** An object that has no other fields than these. */
+/** Reads an object, and refuses fields that are not in `known`. */
 function readFields(value: unknown, known: readonly string[], where = ""): Fields {
   const fields = readPlainObject(value, where === "" ? "body" : where);
   for (const name in fields)
     if (!known.includes(name))
       throw new InvalidInput(
         where === "" ? name : `${where}.${name}`,
-        `there is no such field; there are ${known.join(", ")}`,
+        `no such field; the fields are ${known.join(", ")}`,
       );
   return fields;
 }

@@ -8,13 +8,13 @@ import type { Outcome } from "../syscall/outcome.ts";
 import { InvalidInput } from "./invalid.ts";
 import { pointer, s32, text, u32, u64 } from "./scalars.ts";
 
-/** The body of the syscall door: `cmd` by name or number, `attr` as the command's part of union bpf_attr. */
+/** The body of the syscall door: `cmd` by name or number, `attr` with the command's part of union bpf_attr. */
 export interface DoorRequest {
   readonly cmd: string | number;
   readonly attr?: Attr;
-  /** bpf(2)'s third argument, where it is larger than what the attr takes. */
+  /** bpf(2)'s third argument, if it is larger than the attr. */
   readonly size?: number;
-  /** What stands behind the command's last field. */
+  /** Bytes after the command's last field. */
   readonly tail?: Buffer;
 }
 
@@ -22,7 +22,7 @@ export interface DoorAnswer {
   readonly ret: number;
   readonly errno: string | null;
   readonly seq: number;
-  /** Only what the kernel would have written. */
+  /** The fields that the kernel would have written. */
   readonly attr: DoorAttr;
   readonly detail?: string;
 }
@@ -69,7 +69,7 @@ const PATH_FIELDS = ["pathname", "bpf_fd", "file_flags", "path_fd"];
 const ID_FIELDS = ["start_id", "map_id", "next_id", "open_flags"];
 const INFO_FIELDS = ["bpf_fd", "info_len", "info"];
 
-/** Reads a request of the syscall door. Throws InvalidInput for what is not well-formed. */
+/** Reads a request of the syscall door. Throws InvalidInput if it is not well-formed. */
 export function readDoor({ cmd, attr = {}, size = 0, tail }: DoorRequest): Action {
   const number = typeof cmd === "number" ? cmd : bpfCmd(cmd);
   const fault = sizeFault(size) ?? (tail === undefined ? null : tailFault(number, tail));
@@ -127,7 +127,7 @@ export function readDoor({ cmd, attr = {}, size = 0, tail }: DoorRequest): Actio
       checkFields(attr, ID_FIELDS);
       u32(attr.next_id, "attr.next_id");
       const openFlags = u32(attr.open_flags, "attr.open_flags");
-      // One union member: the first u32 of the struct, whatever it is called.
+      // Both names are one union member, the first u32 of the struct.
       const id = u32(attr.start_id ?? attr.map_id, attr.start_id === undefined ? "attr.map_id" : "attr.start_id");
       if (number === CMD.BPF_MAP_GET_NEXT_ID) return { cmd: number, attr: { startId: id, openFlags } };
       return { cmd: number, attr: { mapId: id, openFlags } };
@@ -152,7 +152,7 @@ function sizeFault(size: number): Fault | null {
   return { errno: "E2BIG", detail: `size is ${size}: more than ${BPF_ATTR_BYTES_MAX}` };
 }
 
-/** bpf_check_uarg_tail_zero() of the whole union, then CHECK_ATTR() of the command's part of it. */
+/** bpf_check_uarg_tail_zero() for the whole union, then CHECK_ATTR() for the command's part of it. */
 function tailFault(number: number | undefined, tail: Buffer): Fault | null {
   const name = number === undefined ? undefined : cmdName(number);
   const end = (name !== undefined && BPF_ATTR_END[name as keyof typeof BPF_CMD]) || BPF_ATTR_BYTES;
@@ -164,7 +164,7 @@ function tailFault(number: number | undefined, tail: Buffer): Fault | null {
   return { errno: "EINVAL", detail: `byte ${at} of the attr is not 0: the command's fields end at ${end}` };
 }
 
-/** What an event has as cmd where the caller gave a name that no command has. */
+/** The `cmd` in the event of a command whose name does not exist. */
 const UNKNOWN = -1;
 
 function bpfCmd(name: string): number | undefined {
@@ -172,8 +172,8 @@ function bpfCmd(name: string): number | undefined {
 }
 
 /**
- * BPF_MAP_CREATE's part of union bpf_attr; `at` is what its fields' places begin with, and `besides` names fields that the
- * caller reads. bpf(2) has no word for the shape of an LRU map's kernel map: it is the one asked for.
+ * Reads BPF_MAP_CREATE's part of union bpf_attr. `at`: a prefix for the places in errors. `besides`: further fields,
+ * which the caller reads. bpf(2) cannot choose the shape of an LRU map's kernel map: it is exact.
  */
 export function readCreate(attr: Attr, at: string, besides: readonly string[] = []): CreateAttr {
   checkFields(attr, [...CREATE_FIELDS, ...besides], at);
@@ -201,14 +201,14 @@ export function readCreate(attr: Attr, at: string, besides: readonly string[] = 
   };
 }
 
-/** char map_name[16]: one character a byte; what is beyond U+00FF stands as "?", which no name may have. */
+/** char map_name[16], one byte a character. A character above U+00FF becomes "?", which no map name may contain. */
 function nameBytes(name: string): Buffer {
   const bytes = Buffer.alloc(OBJ_NAME_LEN);
   bytes.write(name.replace(/[^\0-\xff]/gu, "?"), "latin1");
   return bytes;
 }
 
-/** The answer of the syscall door. */
+/** The response of the syscall door. */
 export function doorAnswer(action: Action, outcome: Outcome, seq: number): DoorAnswer {
   const answer = { ret: outcome.ret, errno: outcome.errno === 0 ? null : errnoName(outcome.errno), seq };
   const attr = answeredAttr(action, outcome);
@@ -246,14 +246,14 @@ function countOf(out: Outcome["out"]): DoorAttr {
 function checkFields(attr: Attr, known: readonly string[], at = "attr."): void {
   for (const name in attr)
     if (!known.includes(name))
-      throw new InvalidInput(`${at}${name}`, `the command has no such field; it has ${known.join(", ")}`);
+      throw new InvalidInput(`${at}${name}`, `the command has no such field; its fields are ${known.join(", ")}`);
 }
 
 function fdTarget(attr: Attr, field: string): Target {
   return { by: "fd", fd: s32(attr[field], `attr.${field}`) };
 }
 
-/** value and next_key are one field of the union, by two names. */
+/** value and next_key are two names of one union member. */
 function valueOrNextKey(attr: Attr): Buffer | null {
   if (attr.value !== undefined && attr.next_key !== undefined)
     throw new InvalidInput("attr.next_key", "value and next_key are the same field: give one of them");

@@ -5,14 +5,14 @@ import { PackedPairs } from "./packed.ts";
 import { shown } from "./scalars.ts";
 
 const LF = 10;
-/** Bytes between two pauses. A longer line is read in pieces. */
+/** The number of bytes read between two pauses. A longer line is parsed in pieces. */
 const PIECE_BYTES = 64 * 1024;
 const BYTE_ORDER_MARK = Buffer.from("\ufeff");
 
 /**
- * Lines of `{"key":"..","value":".."}`, as an export has them, as the body of a batch of updates. Lines end with LF or CRLF, the last
- * one need not; blank ones are passed over. Rejects with InvalidInput, by the line's number from 1, where one is no JSON; what is wrong
- * with a key or a value is told when the elements are taken. `pause` is awaited between two pieces.
+ * Reads lines of `{"key":"..","value":".."}`, as exports have them, as a batch of updates. Lines end with LF or CRLF,
+ * except possibly the last; blank ones are skipped. Rejects with InvalidInput, naming the line from 1, if one is not
+ * JSON; wrong keys or values are reported when the elements are taken. `pause` is awaited between two pieces.
  */
 export async function elementsInLines(
   bytes: Buffer,
@@ -36,7 +36,7 @@ export async function elementsInLines(
   return { elements };
 }
 
-/** What a line says; undefined: it is blank. */
+/** The JSON of a line; undefined: the line is blank. */
 async function readLine(line: Buffer, where: string, pause: () => Promise<void>): Promise<unknown> {
   try {
     if (line.length > PIECE_BYTES) return await parseInPieces(line, pause);
@@ -44,6 +44,6 @@ async function readLine(line: Buffer, where: string, pause: () => Promise<void>)
     return text.trim() === "" ? undefined : JSON.parse(text);
   } catch (error) {
     if (!(error instanceof SyntaxError || error instanceof NotJson)) throw error;
-    throw new InvalidInput(where, `JSON is needed, found ${shown(line.toString("utf8", 0, PIECE_BYTES))}`);
+    throw new InvalidInput(where, `JSON required, found ${shown(line.toString("utf8", 0, PIECE_BYTES))}`);
   }
 }

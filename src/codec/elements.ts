@@ -1,24 +1,30 @@
-/** Elements in hex, written by hand: keys and values lie end to end, and are turned to hex many at a time. */
+/**
+ * Writes the JSON of elements. Keys and values lie end to end and are turned to hex many at a time, in pieces, so that
+ * a large response is never one string.
+ */
 
-/** Elements a piece: what is turned to text at once, so that a large answer is never one string. */
+/** About how many bytes of keys and values a piece has. */
 const PIECE_BYTES = 64 * 1024;
 
-/** A list's items, `{"key":"..","value":".."}`, with commas between; in pieces. `more`: fields of each, a comma before each. */
+/**
+ * The items of a list, `{"key":"..","value":".."}`, separated by commas. `more`: further fields of each item, with a
+ * comma before each: `,"shows":"ids"`.
+ */
 export function* elementItems(keys: Buffer, values: Buffer, count: number, more = ""): Iterable<string> {
   yield* pieces(keys, values, count, ",", more);
 }
 
-/** The same, one a line. */
+/** The items one a line. */
 export function* elementLines(keys: Buffer, values: Buffer, count: number, more = ""): Iterable<string> {
   yield* pieces(keys, values, count, "\n", more);
   if (count > 0) yield "\n";
 }
 
-/** Fields of a JSON object that are empty texts in `json`, in their order there; in their place the bytes in hex, in pieces. */
+/** Inserts bytes in hex into a JSON object whose `fields` are "" in `json`, in the order in which they are there. */
 export function* withHex(json: string, fields: readonly (readonly [name: string, bytes: Buffer])[]): Iterable<string> {
   let from = 0;
   for (const [name, bytes] of fields) {
-    // Within a text the quotes would be escaped.
+    // This cannot match within a string: there its quotes would be escaped.
     const at = json.indexOf(`"${name}":""`, from) + name.length + 4;
     yield json.slice(from, at);
     yield* hexPieces(bytes);
@@ -27,7 +33,6 @@ export function* withHex(json: string, fields: readonly (readonly [name: string,
   yield json.slice(from);
 }
 
-/** Bytes in hex, in pieces. */
 function* hexPieces(bytes: Buffer): Iterable<string> {
   for (let at = 0; at < bytes.length; at += PIECE_BYTES) yield bytes.toString("hex", at, at + PIECE_BYTES);
 }

@@ -1,4 +1,4 @@
-/** What a caller sent cannot be read: 400, and no event. `where` is a path into the body, as in "attr.key". */
+/** A request cannot be read: 400, and no event. `where`: a path into the body, such as "attr.key". */
 export class InvalidInput extends Error {
   readonly where: string;
 

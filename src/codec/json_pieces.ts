@@ -1,24 +1,26 @@
+/**
+ * Parses large bodies in pieces, with pauses in between so that nothing else has to wait. The result is the one of
+ * JSON.parse, with three exceptions: a long string is a LargeText (decoded from hex meanwhile), the lists of
+ * PACKED_LISTS are packed, and any other long value is a Large, which readers refuse. No part of the result is larger
+ * than the body.
+ */
+
 import { PACKED_LISTS } from "./body.ts";
 import { InvalidInput } from "./invalid.ts";
 import { Large, LargeText, TEXT_LENGTH_MAX } from "./large.ts";
 import { isHexDigit, type Packed, PackedPairs, type PackedTexts } from "./packed.ts";
 import { digitFault, oddFault } from "./scalars.ts";
 
-/**
- * Large bodies, read so that nothing else waits for it: in pieces, between which the caller does other things. What comes of one is
- * what JSON.parse would have made of it for codec/body.ts, but that a long string is a LargeText (decoded from hex meanwhile), the
- * lists of PACKED_LISTS are packed, and whatever else is long is a Large, which nothing takes. Nothing of it grows beyond the body.
- */
 export interface PieceOptions {
-  /** Bytes between two pauses. */
+  /** The number of bytes between two pauses. */
   readonly pieceBytes?: number;
-  /** Beyond so many bytes a string or a value is large. */
+  /** A string or another value with more bytes than this is long. */
   readonly longBytes?: number;
-  /** What the JSON is called where something is wrong with it; a body unless given. */
+  /** The name of the JSON in errors; default: "body". */
   readonly name?: string;
 }
 
-/** A body that is no JSON. */
+/** The body is not JSON. */
 export class NotJson extends Error {
   readonly statusCode = 400;
 
@@ -28,7 +30,9 @@ export class NotJson extends Error {
   }
 }
 
-/** Rejects with NotJson, or with InvalidInput for what is nested too deeply. `pause` is awaited between two pieces. */
+/**
+ * Rejects with NotJson, or with InvalidInput if values are nested too deeply. `pause` is awaited between two pieces.
+ */
 export async function parseInPieces(
   json: Buffer,
   pause: () => Promise<void>,
@@ -43,17 +47,20 @@ export async function parseInPieces(
 
 const PIECE_BYTES = 256 * 1024;
 const LONG_BYTES = 64 * 1024;
-/** Lists and objects in each other: more than any body has, and than JSON.parse minds. */
+/** The most levels of nesting: more than any valid body has, and few enough for JSON.parse. */
 const LEVELS_MAX = 1000;
-/** Of an object that is read field by field; none that is right has more. */
+/** The most fields that are kept of an object that is read field by field; no valid one has more. */
 const FIELDS_MAX = 64;
-/** Fields of the body, and of an object in it. */
+/** Objects that are read field by field: the body, and objects in it. */
 const FIELD_LEVELS = 2;
 const DIGITS_MAX = 64 * 1024;
 const SPACE_MAX = 64 * 1024;
-/** A field, and what stands in a list by itself, counts as so many bytes more: to make something of it takes as long. */
+/**
+ * A field, and an item of a list that is not packed, counts as this many bytes more: making a value of it takes as
+ * long.
+ */
 const MADE_BYTES = 24;
-/** What is looked through at once for a string's end. */
+/** How far the fast paths look for the end of a string or an object. */
 const NEAR_BYTES = 1024;
 
 const [QUOTE, BACKSLASH, COMMA, COLON, MINUS, PLUS, DOT] = codes('"\\,:-+.');
@@ -65,7 +72,7 @@ const ESCAPED = new Map([...'"\\/bfnrt'].map((letter) => [codeOf(letter), codeOf
 const KEY = Buffer.from('{"key":"');
 const VALUE = Buffer.from('","value":"');
 const PAIR_END = Buffer.from('"}');
-/** Of a string that is no ASCII: no hex digit. */
+/** Takes the place of a character that is not ASCII; not a hex digit. */
 const FOREIGN = 255;
 const LITTLE = 32;
 const BYTE_ORDER_MARK = Buffer.from("\ufeff");
@@ -106,7 +113,7 @@ class Reader {
     return body;
   }
 
-  /** `levels`: how many objects in each other are read field by field. */
+  /** `levels`: the levels of objects that are read field by field. */
   *#value(levels: number, isBody = false): Steps<unknown> {
     const first = this.#json[this.#at];
     if (first === QUOTE) return yield* this.#text();
@@ -141,7 +148,7 @@ class Reader {
     return name instanceof LargeText ? name.text : name;
   }
 
-  // Lists that are packed.
+  // Packed lists.
 
   *#packedList(name: string): Steps<PackedPairs | PackedTexts | undefined> {
     if (!Object.hasOwn(PACKED_LISTS, name) || this.#json[this.#at] !== LIST) return undefined;
@@ -159,7 +166,10 @@ class Reader {
     return list;
   }
 
-  /** {"key":"..","value":".."} as most write it, of the lengths of those before. */
+  /**
+   * Takes {"key":"..","value":".."} in its usual spelling, if key and value are as long as those before. Returns
+   * whether it did.
+   */
   #takePair({ keys, values }: PackedPairs): boolean {
     if (!isPlain(keys, this.#longBytes) || !isPlain(values, this.#longBytes)) return false;
     const key = this.#at + KEY.length;
@@ -186,7 +196,10 @@ class Reader {
     return true;
   }
 
-  /** A short object without others in it, and without escapes; else undefined, and nothing is passed. */
+  /**
+   * Parses a short object without nested objects, lists and escapes. Otherwise returns undefined and stays at its
+   * beginning.
+   */
   #nearObject(): unknown {
     const json = this.#json;
     const from = this.#at;
@@ -199,7 +212,7 @@ class Reader {
       try {
         return JSON.parse(json.toString("utf8", from, this.#at));
       } catch {
-        // Perhaps the brace stands in a text.
+        // The brace was within a string, or the object is not JSON.
         this.#at = from;
         return undefined;
       }
@@ -230,7 +243,10 @@ class Reader {
     return new LargeText(beginning, yield* this.#decode(plain, beginning));
   }
 
-  /** What most long strings are. null: this is none, and has not been passed. */
+  /**
+   * Takes a long string of hex digits, as most long strings are. Returns null and stays at its beginning if it is
+   * another.
+   */
   *#longHex(): Steps<LargeText | null> {
     const from = this.#at + 1;
     const to = this.#json.indexOf(QUOTE, from);
@@ -243,7 +259,7 @@ class Reader {
     return new LargeText(text.toString("latin1", 0, TEXT_LENGTH_MAX), bytes);
   }
 
-  /** Digits as bytes, or why they are no hex. `beginning`: the first of them as characters. */
+  /** The bytes of hex digits, or an error's text. `beginning`: the first characters of `text`, for that error. */
   *#decode(text: Buffer, beginning: string): Steps<Buffer | string> {
     const digits = withoutPrefix(text);
     const known = beginning.slice(text.length - digits.length);
@@ -257,7 +273,7 @@ class Reader {
     return digits.length % 2 === 0 ? bytes : faultOf(digits, digits.length - 1, known);
   }
 
-  /** Its escapes have been found to be right. */
+  /** Resolves escapes, which `passText` has checked. */
   *#unescaped(text: Buffer): Steps<Buffer> {
     const plain = Buffer.allocUnsafeSlow(text.length);
     let length = 0;
@@ -283,9 +299,9 @@ class Reader {
     return plain.subarray(0, length);
   }
 
-  // What is looked through, and not kept.
+  // Values that are skipped.
 
-  /** Passes a value of whatever kind. */
+  /** Skips a value of any kind. */
   *#pass(): Steps<void> {
     const open: number[] = [];
     for (;;) {
@@ -293,7 +309,7 @@ class Reader {
       if (first === OBJECT || first === LIST) {
         const end = first === OBJECT ? OBJECT_END : LIST_END;
         if (open.length === LEVELS_MAX)
-          throw new InvalidInput(this.#name, `lists and objects stand in each other more than ${LEVELS_MAX} times`);
+          throw new InvalidInput(this.#name, `lists and objects are nested more than ${LEVELS_MAX} times`);
         open.push(end);
         if (this.#opens(end)) {
           if (end === OBJECT_END) yield* this.#passName();
@@ -324,7 +340,7 @@ class Reader {
     this.#space();
   }
 
-  /** Passes a string that is short and has no escapes; else stays where it is. */
+  /** Skips a short string without escapes. Returns false and stays at its beginning if it is another. */
   #passNear(): boolean {
     const json = this.#json;
     const end = this.#at + NEAR_BYTES;
@@ -359,7 +375,7 @@ class Reader {
     }
   }
 
-  /** Bytes of the escape that begins here. */
+  /** The length in bytes of the escape at `at`. */
   #escapeLength(at: number): number {
     const kind = this.#json[at + 1];
     if (kind !== LOWER_U) {
@@ -370,7 +386,7 @@ class Reader {
     return 6;
   }
 
-  /** Passes a number, true, false or null. */
+  /** Skips a number, true, false or null. */
   #passWord(): void {
     for (const word of LITERALS)
       if (this.#isHere(word, this.#at)) {
@@ -391,7 +407,7 @@ class Reader {
     this.#digits();
   }
 
-  /** At least one. */
+  /** Skips digits, of which there must be one at least. */
   #digits(): void {
     const from = this.#at;
     for (let code = this.#json[from] as number; code >= ZERO && code <= NINE; code = this.#json[this.#at] as number) {
@@ -402,7 +418,7 @@ class Reader {
     if (this.#at === from) throw new NotJson();
   }
 
-  /** Behind the beginning of a list or an object: whether there is anything in it. */
+  /** Enters a list or an object. Returns whether it has an item. */
   #opens(end: number): boolean {
     this.#at++;
     this.#space();
@@ -411,7 +427,7 @@ class Reader {
     return false;
   }
 
-  /** Behind something in it: whether there is more. */
+  /** Goes on after an item. Returns whether another one follows. */
   #goesOn(end: number): boolean {
     this.#space();
     const next = this.#json[this.#at++];
@@ -425,8 +441,7 @@ class Reader {
     for (const from = this.#at; ; this.#at++) {
       const code = this.#json[this.#at];
       if (code !== SPACE && code !== LF && code !== CR && code !== TAB) return;
-      if (this.#at - from > SPACE_MAX)
-        throw new InvalidInput(this.#name, `more than ${SPACE_MAX} blanks stand together`);
+      if (this.#at - from > SPACE_MAX) throw new InvalidInput(this.#name, `more than ${SPACE_MAX} blanks in a row`);
     }
   }
 
@@ -437,12 +452,12 @@ class Reader {
   }
 }
 
-/** Whether the next may be taken by its length: it is not so long that a pause is needed within. */
+/** Whether the next item may be taken by the length of those before: it is so short that no pause is needed within. */
 function isPlain({ size, fault }: Packed, longBytes: number): boolean {
   return size >= 0 && 2 * size <= longBytes && fault === null;
 }
 
-/** 0 to 7. */
+/** Whether it is one of 0 to 7. */
 function isLowDigit(code: number): boolean {
   return code >= ZERO && code <= SEVEN;
 }
@@ -452,7 +467,7 @@ function withoutPrefix(digits: Buffer): Buffer {
   return digits[0] === ZERO && (second === LOWER_X || second === UPPER_X) ? digits.subarray(2) : digits;
 }
 
-/** What is wrong from here on, where all digits before are right. `beginning`: the first of them as characters. */
+/** The error of hex digits that are right up to `from`. `beginning`: their first characters. */
 function faultOf(digits: Buffer, from: number, beginning: string): string {
   for (let at = from; at < digits.length; at++)
     if (!isHexDigit(digits[at] as number))
@@ -460,7 +475,7 @@ function faultOf(digits: Buffer, from: number, beginning: string): string {
   return oddFault(digits.length);
 }
 
-/** The first characters of a string's content in JSON. */
+/** The first characters of a string, given as JSON without its quotes. */
 function beginningOf(text: Buffer): string {
   let end = 0;
   while (end < text.length && end < TEXT_LENGTH_MAX) {

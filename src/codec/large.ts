@@ -1,11 +1,14 @@
+/** Placeholders for values of a large body that codec/json_pieces.ts does not make. */
+
 import { InvalidInput } from "./invalid.ts";
 
-// Parts of a large body that codec/json_pieces.ts has not made values of: what is read of them stands here instead.
-
-/** Characters of a text that are kept as they are: more than any name or path has. */
+/** The number of characters that are kept of a long text: more than any name or path has. */
 export const TEXT_LENGTH_MAX = 64 * 1024;
 
-/** Something that is larger than anything that is read, but for hex; `start` is how its JSON begins. */
+/**
+ * A value that is longer than any that readers accept, except hex (LargeText). `start`: the beginning of its JSON, for
+ * errors.
+ */
 export class Large {
   readonly start: string;
 
@@ -14,12 +17,12 @@ export class Large {
   }
 }
 
-/** A long string: bytes, if it is hex, and its beginning. */
+/** A long string: its bytes if it is hex, and its beginning. */
 export class LargeText extends Large {
   readonly text: string;
   readonly #decoded: Buffer | string;
 
-  /** `text`: its first TEXT_LENGTH_MAX characters; `decoded`: the bytes that it is in hex, or why it is none. */
+  /** `text`: its first TEXT_LENGTH_MAX characters. `decoded`: its bytes, or why it is not hex. */
   constructor(text: string, decoded: Buffer | string) {
     super(JSON.stringify(text.slice(0, 64)));
     this.text = text;
@@ -30,7 +33,7 @@ export class LargeText extends Large {
     return typeof this.#decoded !== "string";
   }
 
-  /** Throws InvalidInput where it is no hex. */
+  /** Throws InvalidInput if the string is not hex. */
   bytes(where: string): Buffer {
     if (typeof this.#decoded === "string") throw new InvalidInput(where, this.#decoded);
     return this.#decoded;

@@ -1,23 +1,26 @@
 import { InvalidInput } from "./invalid.ts";
 
-/** Right after an event; or after the last event at or before a time, in microseconds since the epoch. */
+/** The moment after an event, or after the last event that is not later than a time (microseconds since the epoch). */
 export type Moment = { readonly seq: number } | { readonly timeUs: number };
 
 const US = 1000;
-/** In a query an offset's + that was not encoded arrives as a space: nothing else can be meant where a sign has to be. */
+/**
+ * The sign of the offset may be a space: "+" in a query that is not encoded arrives as one, and no other sign is
+ * possible there.
+ */
 const RFC_3339 = /^(\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?([Zz]|[+ -]\d{2}:\d{2})$/;
 const DAY_CHARACTERS = "2026-11-23".length;
 const SEQ = /^\d{1,15}$/;
 
-/** Microseconds since the epoch; digits beyond them are cut. */
+/** Reads a time in microseconds since the epoch; further digits are cut off. */
 export function readTimeUs(text: string, where: string): number {
-  return timeUs(text) ?? invalid(text, where, "a moment as in 2026-11-23T20:00:00Z is needed");
+  return timeUs(text) ?? invalid(text, where, "a time such as 2026-11-23T20:00:00Z required");
 }
 
-/** A seq, or a time as in RFC 3339. */
+/** Reads a seq, or a time of RFC 3339. */
 export function readMoment(text: string, where: string): Moment {
   if (SEQ.test(text)) return { seq: Number(text) };
-  return { timeUs: timeUs(text) ?? invalid(text, where, "a seq, or a moment as in 2026-11-23T20:00:00Z, is needed") };
+  return { timeUs: timeUs(text) ?? invalid(text, where, "a seq, or a time such as 2026-11-23T20:00:00Z, required") };
 }
 
 function timeUs(text: string): number | undefined {
@@ -27,7 +30,7 @@ function timeUs(text: string): number | undefined {
   return Number.isNaN(ms) ? undefined : ms * US + Number(fraction.padEnd(6, "0").slice(0, 6));
 }
 
-/** Date.parse takes the 30th of February for a day in March. */
+/** Date.parse reads the 30th of February as a day in March, so the day is compared. */
 function isDay(day: string): boolean {
   const ms = Date.parse(`${day}T00:00:00Z`);
   return !Number.isNaN(ms) && new Date(ms).toISOString().startsWith(day);

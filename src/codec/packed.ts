@@ -7,7 +7,7 @@ const DIGIT_0 = 48;
 const LOWER_X = 120;
 const UPPER_X = 88;
 
-/** The value of each hex digit by its character; NO_DIGIT for all others. */
+/** The value of each hex digit by its character code; NO_DIGIT for other codes. */
 const NO_DIGIT = 255;
 const DIGITS = new Uint8Array(256).fill(NO_DIGIT);
 for (const [value, digit] of [..."0123456789abcdef"].entries()) {
@@ -19,29 +19,32 @@ export function isHexDigit(code: number): boolean {
   return DIGITS[code] !== NO_DIGIT;
 }
 
-/** Hex of equal lengths, decoded end to end into one buffer. The first fault is kept, and thrown when the bytes are asked for. */
+/**
+ * Hex texts of equal length, decoded end to end into one buffer. The first error is kept, and thrown when the bytes are
+ * taken.
+ */
 export class Packed {
   readonly #where: (at: number) => string;
   #countHint: number;
   #room = NOTHING;
   #length = 0;
-  /** Bytes of each; -1 before the first. */
+  /** The bytes of each text; -1 before the first. */
   size = -1;
   count = 0;
   fault: InvalidInput | null = null;
 
-  /** `where`: the place of an item; `countHint`: how many there will be, if that is known. */
+  /** `where`: the place of a text, for errors. `countHint`: the number of texts to come, if known. */
   constructor(where: (at: number) => string, countHint = 0) {
     this.#where = where;
     this.#countHint = countHint;
   }
 
-  /** How many there may be. */
+  /** Sets the number of texts to come. */
   expect(count: number): void {
     this.#countHint = count;
   }
 
-  /** The next text, with or without 0x. */
+  /** Adds a text, with or without 0x. */
   add(text: string | LargeText): void {
     const at = this.count++;
     if (this.fault !== null) return;
@@ -54,8 +57,8 @@ export class Packed {
   }
 
   /**
-   * The next text, if it is as long as those before and stands in JSON at `from` as nothing but digits: answers whether it was
-   * taken.
+   * Adds the text in `json` from offset `from` on, if its characters, as many as the texts before have, are all hex
+   * digits. Returns whether it did.
    */
   addDigits(json: Buffer, from: number): boolean {
     const { size } = this;
@@ -65,7 +68,7 @@ export class Packed {
     for (const end = to + size; to < end; to++) {
       const high = DIGITS[json[at++] as number] as number;
       const low = DIGITS[json[at++] as number] as number;
-      // Beyond the end of the JSON there are no digits either.
+      // After the end of `json` the codes are undefined, so this is not 0 to 15 either.
       if ((high | low) > 15) return false;
       room[to] = (high << 4) | low;
     }
@@ -74,13 +77,13 @@ export class Packed {
     return true;
   }
 
-  /** Takes the last one back. */
+  /** Removes the last text. */
   drop(): void {
     this.#length -= this.size;
     this.count--;
   }
 
-  /** Throws InvalidInput where one of them was no hex, or of another length than the first. */
+  /** The bytes of all texts. Throws InvalidInput if one was not hex, or not as long as the first. */
   bytes(): Buffer {
     if (this.fault !== null) throw this.fault;
     return this.#room.subarray(0, this.#length);
@@ -111,7 +114,7 @@ export class Packed {
     return new InvalidInput(this.#where(at), text);
   }
 
-  /** Room for one more. */
+  /** The buffer, with space for one more text. */
   #reserve(): Buffer {
     const needed = this.#length + this.size;
     if (needed > this.#room.length) {
@@ -123,7 +126,7 @@ export class Packed {
   }
 }
 
-/** The items of a list of hex. */
+/** A list of hex texts. */
 export class PackedTexts {
   readonly texts: Packed;
   readonly #name: string;
@@ -138,7 +141,7 @@ export class PackedTexts {
     return this.texts.count;
   }
 
-  /** An item is no text: whatever the others are, nothing comes of the list. */
+  /** Whether an item was not a text, so that the list is refused and further items need not be decoded. */
   get isRefused(): boolean {
     return this.#fault !== null;
   }
@@ -154,14 +157,14 @@ export class PackedTexts {
     } else this.texts.add(item);
   }
 
-  /** Throws InvalidInput. */
+  /** Throws InvalidInput with the first error. */
   checked(): { readonly count: number; readonly keys: Buffer } {
     if (this.#fault !== null) throw this.#fault;
     return { count: this.texts.count, keys: this.texts.bytes() };
   }
 }
 
-/** The items of a list of elements: objects of `key` and `value`. */
+/** A list of elements: objects with `key` and `value`. */
 export class PackedPairs {
   readonly keys: Packed;
   readonly values: Packed;
@@ -169,7 +172,7 @@ export class PackedPairs {
   readonly #faultOf: (item: unknown, where: string) => InvalidInput;
   #fault: InvalidInput | null = null;
 
-  /** `where`: the place of an item; `faultOf`: what is wrong with one that is no object of two texts. */
+  /** `where`: the place of an item, for errors. `faultOf`: the error of an item that is not an object of two texts. */
   constructor(where: (at: number) => string, faultOf: (item: unknown, where: string) => InvalidInput, countHint = 0) {
     this.#where = where;
     this.#faultOf = faultOf;
@@ -181,7 +184,7 @@ export class PackedPairs {
     return this.keys.count;
   }
 
-  /** An item is no element: whatever the others are, nothing comes of the list. */
+  /** Whether an item was not an element, so that the list is refused and further items need not be decoded. */
   get isRefused(): boolean {
     return this.#fault !== null;
   }
@@ -203,7 +206,7 @@ export class PackedPairs {
     this.values.count++;
   }
 
-  /** Throws InvalidInput. */
+  /** Throws InvalidInput with the first error. */
   checked(): { readonly count: number; readonly keys: Buffer; readonly values: Buffer } {
     if (this.#fault !== null) throw this.#fault;
     return { count: this.keys.count, keys: this.keys.bytes(), values: this.values.bytes() };
@@ -223,5 +226,5 @@ function hasTwoFields(element: object): boolean {
 }
 
 function noHex(item: unknown, where: string): InvalidInput {
-  return new InvalidInput(where, `a string of hex digits is needed, found ${shown(item)}`);
+  return new InvalidInput(where, `a string of hex digits required, found ${shown(item)}`);
 }

@@ -2,7 +2,7 @@ import { BPF_ATTACH_TYPE, BPF_ELEM, BPF_F, BPF_MAP_TYPE, BPF_PROG_TYPE } from ".
 import { InvalidInput } from "./invalid.ts";
 import { Large, LargeText } from "./large.ts";
 
-/** Constants of <linux/bpf.h> that stand for a number wherever one is taken. */
+/** Constants of <linux/bpf.h> whose names are allowed in place of a number. */
 const CONSTANTS = new Map<string, number>(
   Object.entries({ ...BPF_MAP_TYPE, ...BPF_F, ...BPF_ELEM, ...BPF_PROG_TYPE, ...BPF_ATTACH_TYPE }),
 );
@@ -11,14 +11,15 @@ const U64_MAX = 2n ** 64n - 1n;
 const DIGITS = /^(0x[0-9a-fA-F]{1,16}|[0-9]{1,20}|-[0-9]{1,10})$/;
 
 /**
- * An integer as JSON has it: a number, a string of digits (or 0x and hex digits) for what passes 2^53, the name of a
- * constant, or a list of these, which are or-ed. Absent is 0.
+ * Reads an integer: a number, a string of decimal or 0x digits (for u64 above 2^53), the name of a constant, or a list
+ * of these, which are or-ed: ["BPF_F_NO_PREALLOC", 4] -> 5. Absent is 0.
  */
 function integer(value: unknown, where: string): bigint {
   if (value === undefined) return 0n;
   if (typeof value === "number") {
-    if (!Number.isInteger(value)) throw new InvalidInput(where, `an integer is needed, found ${value}`);
-    // Beyond 2^53 the digits are lost already; what is left to say is that it is large.
+    if (!Number.isInteger(value)) throw new InvalidInput(where, `an integer required, found ${value}`);
+    // JSON.parse has already rounded a number above 2^53; clamp it to u64's maximum, so that a u32 still refuses it as
+    // too large.
     const big = BigInt(value);
     return big > U64_MAX ? U64_MAX : big;
   }
@@ -26,63 +27,65 @@ function integer(value: unknown, where: string): bigint {
     const constant = CONSTANTS.get(value);
     if (constant !== undefined) return BigInt(constant);
     if (!DIGITS.test(value))
-      throw new InvalidInput(where, `an integer or the name of a constant is needed, found ${shown(value)}`);
+      throw new InvalidInput(where, `an integer or the name of a constant required, found ${shown(value)}`);
     return BigInt(value);
   }
   if (Array.isArray(value)) return value.reduce((all: bigint, one, at) => all | member(one, `${where}[${at}]`), 0n);
-  throw new InvalidInput(where, `an integer is needed, found ${shown(value)}`);
+  throw new InvalidInput(where, `an integer required, found ${shown(value)}`);
 }
 
-/** Lists do not nest: a caller says how deep they would be. */
+/** Lists must not be nested: the recursion's depth would be the caller's choice. */
 function member(value: unknown, where: string): bigint {
-  if (Array.isArray(value)) throw new InvalidInput(where, `an integer is needed, found ${shown(value)}`);
+  if (Array.isArray(value)) throw new InvalidInput(where, `an integer required, found ${shown(value)}`);
   return integer(value, where);
 }
 
-/** A u32. Negative numbers down to -2^31 are taken as C takes them. */
+/** Reads a u32. Negative numbers down to -2^31 wrap around as in C: -1 -> 4294967295. */
 export function u32(value: unknown, where: string): number {
   const number = integer(value, where);
-  if (number < -(2n ** 31n) || number >= 2n ** 32n)
-    throw new InvalidInput(where, `32 bits are needed, found ${number}`);
+  if (number < -(2n ** 31n) || number >= 2n ** 32n) throw new InvalidInput(where, `32 bits required, found ${number}`);
   return Number(BigInt.asUintN(32, number));
 }
 
-/** An s32: descriptors and NUMA nodes. 4294967295 is -1. */
+/** Reads an s32, as descriptors and NUMA nodes are: 4294967295 -> -1. */
 export function s32(value: unknown, where: string): number {
   return u32(value, where) | 0;
 }
 
 export function u64(value: unknown, where: string): bigint {
   const number = integer(value, where);
-  if (number < -(2n ** 63n) || number > U64_MAX) throw new InvalidInput(where, `64 bits are needed, found ${number}`);
+  if (number < -(2n ** 63n) || number > U64_MAX) throw new InvalidInput(where, `64 bits required, found ${number}`);
   return BigInt.asUintN(64, number);
 }
 
 const HEX = /^(?:[0-9a-f]{2})*$/i;
 
-/** Hex digits, two a byte, either case, a leading 0x allowed. */
+/** Decodes hex digits of either case, with or without 0x. */
 export function bytes(value: string, where: string): Buffer {
   const digits = value.startsWith("0x") || value.startsWith("0X") ? value.slice(2) : value;
   const decoded = Buffer.from(digits, "hex");
-  // Buffer.from stops at what is no hex: a short answer tells.
+  // Buffer.from stops at the first character that is not hex, so the result is shorter.
   if (decoded.length * 2 !== digits.length) throw new InvalidInput(where, hexFault(digits));
   return decoded;
 }
 
-/** A pointer: null and absent are the null pointer. */
+/** Reads a pointer: hex, or null (also absent) for the null pointer. */
 export function pointer(value: unknown, where: string): Buffer | null {
   if (value === undefined || value === null) return null;
   if (value instanceof LargeText) return value.bytes(where);
   if (typeof value !== "string")
-    throw new InvalidInput(where, `a string of hex digits or null is needed, found ${shown(value)}`);
+    throw new InvalidInput(where, `a string of hex digits or null required, found ${shown(value)}`);
   return bytes(value, where);
 }
 
-/** A C string behind a pointer: it ends at its first NUL. Of a longer one than any that the kernel reads the beginning is enough. */
+/**
+ * Reads a C string behind a pointer, up to its first NUL. Of a long text the first TEXT_LENGTH_MAX characters are
+ * enough: the kernel reads no longer string.
+ */
 export function text(given: unknown, where: string): string | null {
   const value = given instanceof LargeText ? given.text : given;
   if (value === undefined || value === null) return null;
-  if (typeof value !== "string") throw new InvalidInput(where, `a string or null is needed, found ${shown(value)}`);
+  if (typeof value !== "string") throw new InvalidInput(where, `a string or null required, found ${shown(value)}`);
   const end = value.indexOf("\0");
   return end === -1 ? value : value.slice(0, end);
 }
@@ -94,23 +97,26 @@ function hexFault(digits: string): string {
 }
 
 export function oddFault(digits: number): string {
-  return `hex digits come in pairs, found ${digits} of them`;
+  return `an even number of hex digits required, found ${digits}`;
 }
 
 export function digitFault(found: string, at: number): string {
-  return `hex digits are needed, found ${JSON.stringify(found)} at ${at}`;
+  return `hex digits required, found ${JSON.stringify(found)} at ${at}`;
 }
 
 const SHOWN_LENGTH = 40;
 const SHOWN_LEVELS = 4;
 
-/** A value as a message shows it: not more than fits, of however much there is, and however deep. */
+/**
+ * A value as an error shows it: JSON of at most about 40 characters, without visiting more of the value than that
+ * needs.
+ */
 export function shown(value: unknown): string {
   const text = beginning(value, SHOWN_LEVELS);
   return text.length > SHOWN_LENGTH ? `${text.slice(0, SHOWN_LENGTH)}...` : text;
 }
 
-/** JSON, of which at least as much is there as is shown. */
+/** The beginning of a value's JSON, at least SHOWN_LENGTH characters if there are as many. */
 function beginning(value: unknown, levels: number): string {
   if (value instanceof Large) return value.start;
   if (typeof value === "string") return JSON.stringify(value.slice(0, SHOWN_LENGTH));
@@ -129,7 +135,7 @@ function beginning(value: unknown, levels: number): string {
   return isList ? `[${items.join(",")}]` : `{${items.join(",")}}`;
 }
 
-/** Whether there are more than so many values in lists and objects: no more of them are looked at. */
+/** Whether a value has more than `most` values nested in its lists and objects; visits no more than that. */
 export function hasMoreThan(value: unknown, most: number): boolean {
   const open = [value];
   for (let count = 0; open.length > 0; count++) {
@@ -144,7 +150,7 @@ export function hasMoreThan(value: unknown, most: number): boolean {
   return false;
 }
 
-/** Whether lists and objects stand in each other more than so many times; found without a call for each. */
+/** Whether lists and objects are nested more than `levels` deep; without recursion. */
 export function isDeeperThan(value: unknown, levels: number): boolean {
   let here = [value];
   for (let level = 0; here.length > 0; level++) {

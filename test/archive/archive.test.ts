@@ -374,7 +374,7 @@ t.test("what cannot be archived is refused, and changes nothing", async (t) => {
     t.equal(keptRows(data).length, last);
   };
   await refuses("99999", /^the log ends at event \d+: there is none before 99999 yet$/);
-  await refuses("yesterday", /a seq, or a moment as in/);
+  await refuses("yesterday", /a seq, or a time such as/);
   writeFileSync(join(folder, "file"), "");
   await refuses("10", /EEXIST|ENOTDIR/, join(folder, "file"));
   await refuses("10", /is no archive, and not empty/, folder);

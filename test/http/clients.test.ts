@@ -85,9 +85,9 @@ test("a body that is missing, of another type, or no JSON is told what is to be 
   await told(415, ["POST", `${fd}/freeze`, "x", form], "takes no body");
   await told(415, ["POST", "/v1/replays/import", "{}", JSON_TYPE], "application/x-ndjson is needed");
   await told(415, ["PUT", put, Buffer.from('{"value":"01000000"}'), { "content-type": "" }], "application/json");
-  await told(400, ["PUT", put], "body: it is missing", '{"value":"2a000000"}');
-  await told(400, ["POST", `${fd}/batch/update`], "body: it is missing", '"elements"');
-  await told(400, ["POST", "/v1/sessions/1/maps"], "body: it is missing", "BPF_MAP_TYPE_HASH");
+  await told(400, ["PUT", put], "body: required", '{"value":"2a000000"}');
+  await told(400, ["POST", `${fd}/batch/update`], "body: required", '"elements"');
+  await told(400, ["POST", "/v1/sessions/1/maps"], "body: required", "BPF_MAP_TYPE_HASH");
   await told(400, ["PUT", put, "value=01", JSON_TYPE], "the body is not JSON", '{"value":"2a000000"}');
   await told(400, ["POST", "/v1/sessions", "name=x", JSON_TYPE], "the body is not JSON", '"ttl_seconds"');
   const large = `{"elements":[${"x".repeat(100_000)}`;

@@ -50,7 +50,7 @@ test("bodies of orders are checked before anything is asked of the engine", asyn
     t.match(answer.json(), { status: 400, type: "urn:mapledger:problem:invalid-input", detail }, JSON.stringify(body));
   };
   const decide = `${map}/mirror/decide`;
-  await refuses(decide, {}, /take: it is missing/);
+  await refuses(decide, {}, /take: required/);
   await refuses(decide, { take: "both" }, /take: it must be one of ledger, kernel/);
   await refuses(decide, { take: "ledger", keys: [] }, /keys/);
   await refuses(decide, { take: "ledger", keys: Array(10_001).fill("00000001") }, /keys/);

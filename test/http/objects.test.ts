@@ -31,14 +31,14 @@ test("openDescriptor refuses fields that a kind has not, and paths that are not 
   const service = await Service.start(t);
   const session = (await service.send("POST", "/v1/sessions", {})).headers.location as string;
   const rows: readonly [body: object, where: RegExp][] = [
-    [{ kind: "pipe", path: "/tmp/x" }, /^path: a pipe takes none/],
-    [{ kind: "file", path: "tmp/x" }, /^path: an absolute path is needed/],
-    [{ kind: "cgroup", pid: 1 }, /^pid: a cgroup takes none/],
-    [{ kind: "pidfd" }, /^pid: it is missing/],
+    [{ kind: "pipe", path: "/tmp/x" }, /^path: not allowed for kind pipe/],
+    [{ kind: "file", path: "tmp/x" }, /^path: an absolute path required/],
+    [{ kind: "cgroup", pid: 1 }, /^pid: not allowed for kind cgroup/],
+    [{ kind: "pidfd" }, /^pid: required/],
     [{ kind: "pidfd", pid: 0 }, /^body\.pid|^pid/],
-    [{ kind: "prog", id: 1, pinned: "/sys/fs/bpf/p" }, /^pinned: id says already/],
+    [{ kind: "prog", id: 1, pinned: "/sys/fs/bpf/p" }, /^pinned: not allowed together with id/],
     [{ kind: "prog", prog_type: "BPF_PROG_TYPE_NONE" }, /^prog_type: an integer or the name of a constant/],
-    [{ kind: "xsk", fd: 3 }, /^fd: a xsk takes none/],
+    [{ kind: "xsk", fd: 3 }, /^fd: not allowed for kind xsk/],
     [{ kind: "socket" }, /kind: it must be one of/],
   ];
   for (const [body, detail] of rows) {

@@ -292,6 +292,6 @@ test("an import leaves out what is too large to be sent or compared in one go, a
   const bad = `${text}${JSON.stringify({ ...EXPORTED_EVENT, ...lookup, seq: 8, attr: { value_room: 2 ** 40 } })}`;
   t.match((await there.send("POST", "/v1/replays/import", bad, LINES)).json(), {
     status: 400,
-    detail: /^line 8: attr.value_room: an integer from 0 to 268435456 is needed/,
+    detail: /^line 8: attr.value_room: an integer from 0 to 268435456 required/,
   });
 });

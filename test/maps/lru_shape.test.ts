@@ -69,8 +69,8 @@ t.test("a map of another type has no shape, and is created with none", async (t)
   t.equal(await shapeOf(map_id), null);
   t.notOk("mirror_shape" in (creations(service)[0] ?? {}));
   for (const [url, body, detail] of [
-    [`${session}/maps`, { ...HASH, mirror_shape: "exact" }, /it is for LRU maps alone/],
-    [`${session}/maps`, { ...LRU, mirror_shape: "large" }, /exact or roomy is needed, found "large"/],
+    [`${session}/maps`, { ...HASH, mirror_shape: "exact" }, /only allowed for LRU maps/],
+    [`${session}/maps`, { ...LRU, mirror_shape: "large" }, /exact or roomy required, found "large"/],
     [`${session}/bpf`, { cmd: "BPF_MAP_CREATE", attr: { ...LRU, mirror_shape: "exact" } }, /no such field/],
   ] as const) {
     const response = await service.send("POST", url, body);

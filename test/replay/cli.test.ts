@@ -218,7 +218,7 @@ t.test(
     writeFileSync(file, [...lines.slice(0, 4), lines[4]?.slice(0, 40), ...lines.slice(5)].join("\n"));
     const bad = await mapledger("import", file, "--to", here.url);
     t.equal(bad.code, 1);
-    t.match(bad.stderr, /line 5: event: JSON is needed.*: it came up to event 4; go on with --after 4 and --prepare/);
+    t.match(bad.stderr, /line 5: event: JSON required.*: it came up to event 4; go on with --after 4 and --prepare/);
     t.match(summaryOf(bad), { compared: 4, differences: 0, last_seq: 4 });
 
     const gone = await mapledger("replay", join(folder, "here"), "--to", "http://127.0.0.1:1");
@@ -249,8 +249,8 @@ t.test(
     for (const [words, message] of [
       [["--to", "ftp://x"], /ndjson, curl, bpftool, http:\/\/\.\.\. or unix:PATH/],
       [["--speed", "0"], /above 0/],
-      [["--key", "0"], /hex digits come in pairs/],
-      [["--since", "noon"], /a moment/],
+      [["--key", "0"], /an even number of hex digits required/],
+      [["--since", "noon"], /a time such as/],
       [["--cmd", "BPF_NOTHING"], /a name or a number/],
     ] as const) {
       const refused = await mapledger("replay", file, ...words);

@@ -350,15 +350,15 @@ test("an export that cannot be read says which line is wrong, after the events b
   const lines = rows.map((row) => JSON.stringify(eventJson(row)));
   const good = JSON.parse(lines[2] as string);
   const broken: [line: string, message: RegExp][] = [
-    ["{", /^line 3: event: JSON is needed/],
-    ["[]", /^line 3: event: an object is needed/],
-    [JSON.stringify({ ...good, seq: "3" }), /^line 3: seq: an integer from 1 on is needed, found "3"/],
+    ["{", /^line 3: event: JSON required/],
+    ["[]", /^line 3: event: an object required/],
+    [JSON.stringify({ ...good, seq: "3" }), /^line 3: seq: an integer from 1 on required, found "3"/],
     [JSON.stringify({ ...good, seq: 2 }), /^line 3: seq is 2: it must be more than 2/],
-    [JSON.stringify({ ...good, key: "0g" }), /^line 3: key: hex digits are needed/],
+    [JSON.stringify({ ...good, key: "0g" }), /^line 3: key: hex digits required/],
     [JSON.stringify({ ...good, time: "noon" }), /^line 3: time: a moment/],
     [JSON.stringify({ ...good, errno: "EWHAT" }), /^line 3: errno: /],
     [JSON.stringify({ ...good, attr: 5 }), /^line 3: attr: /],
-    [JSON.stringify({ ...good, cmd: undefined }), /^line 3: cmd: a string is needed/],
+    [JSON.stringify({ ...good, cmd: undefined }), /^line 3: cmd: a string required/],
   ];
   for (const [line, message] of broken) {
     const found: EventRow[] = [];

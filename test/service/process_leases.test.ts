@@ -134,8 +134,8 @@ t.test("a process that cannot be had is refused, with a detail that says why, an
     [{ process: { pid: gone.pid } }, 400, "no-process", new RegExp(`^there is no process ${gone.pid}$`)],
     [{ process: { pid: 2 ** 31 - 1 } }, 400, "no-process", /^there is no process 2147483647$/],
     [{ process: { pid: 0 } }, 400, "invalid-input", /^process\.pid: it must be >= 1$/],
-    [{ process: { pid: process.pid, uid: 0 } }, 400, "invalid-input", /^process\.uid: there is no such field$/],
-    [{ process: {} }, 400, "invalid-input", /^process\.pid: it is missing$/],
+    [{ process: { pid: process.pid, uid: 0 } }, 400, "invalid-input", /^process\.uid: no such field$/],
+    [{ process: {} }, 400, "invalid-input", /^process\.pid: required$/],
     [{ process: "self" }, 400, "invalid-input", /^process: it must be one of peer$/],
     [{ process: "peer", ttl_seconds: 5 }, 400, "invalid-input", /by a process or by a TTL, not by both/],
   ];

@@ -132,7 +132,7 @@ function kernelMapMeant({ kernel_id: kernelId, pinned, on_replace: onReplace }: 
     throw new InvalidInput("kernel_id", "`kernel_id` and `pinned` exclude each other");
   if (pinned !== undefined) return { pinned: readPathname(pinned, "pinned") };
   if (kernelId !== undefined) return { kernelId };
-  throw new InvalidInput("pinned", "it is missing: `kernel_id` or `pinned` is needed");
+  throw new InvalidInput("pinned", "`kernel_id` or `pinned` is required");
 }
 
 function askedPolicy({ policy, interval_seconds: seconds }: AdoptBody): DriftPolicy | null {

@@ -266,15 +266,15 @@ function isOpen(request: Request): request is OpenCommand & Omit<Origin, "timeUs
 }
 
 async function openAction(state: Asked, { kind, fd, map, access, ...object }: OpenBody): Promise<Action> {
-  if (fd !== undefined && kind !== "dup") throw new InvalidInput("fd", `a ${kind} takes none`);
-  if (map !== undefined && kind !== "map") throw new InvalidInput("map", `a ${kind} takes none`);
+  if (fd !== undefined && kind !== "dup") throw new InvalidInput("fd", `not allowed for kind ${kind}`);
+  if (map !== undefined && kind !== "map") throw new InvalidInput("map", `not allowed for kind ${kind}`);
   switch (kind) {
     case "dup":
-      if (access !== undefined) throw new InvalidInput("access", "a dup takes none");
-      if (fd === undefined) throw new InvalidInput("fd", "it is missing");
+      if (access !== undefined) throw new InvalidInput("access", "not allowed for kind dup");
+      if (fd === undefined) throw new InvalidInput("fd", "required");
       return { cmd: CMD.DUP, fd };
     case "map":
-      if (map === undefined) throw new InvalidInput("map", "it is missing");
+      if (map === undefined) throw new InvalidInput("map", "required");
       return openMapAction(state, String(map), ACCESS[access ?? "rw"]);
     default:
       if (access === "w") throw new InvalidInput("access", `a ${kind} takes r or rw`);

@@ -219,10 +219,7 @@ function readTargetSpec(target: ReplayRequest["target"]): TargetSpec {
   const { url: text, token } = target;
   const url = URL.canParse(text) ? new URL(text) : null;
   if (url === null || !/^https?:$/.test(url.protocol))
-    throw new InvalidInput(
-      "target.url",
-      `a URL of http or https is needed, found ${JSON.stringify(text.slice(0, 40))}`,
-    );
+    throw new InvalidInput("target.url", `a URL of http or https required, found ${JSON.stringify(text.slice(0, 40))}`);
   if (token !== undefined && !/^[\x21-\x7e]+$/.test(token))
     throw new InvalidInput("target.token", "a token has no spaces, and nothing beyond ASCII");
   return { url, token: token ?? null };

@@ -88,7 +88,7 @@ function exampleOf(name: Name): [detail: string, extras: ProblemExtras] {
 }
 
 const EXAMPLES: Partial<Record<Name, string>> = {
-  "invalid-input": 'key: hex digits are needed, found "x" at 2',
+  "invalid-input": 'key: hex digits required, found "x" at 2',
   unauthorized: "the request has no bearer token",
   "foreign-page": "the request comes from a page of http://example.org",
   "scope-missing": "bob has none of these scopes: write",

@@ -83,7 +83,7 @@ export function addBodies(app: App, parts: BodyParts): void {
   app.addHook("preValidation", async (request) => {
     const { schema } = request.routeOptions;
     if (request.body !== undefined || schema?.body === undefined || isOptional(schema)) return;
-    throw new InvalidInput("body", `it is missing: ${needed(request)}`);
+    throw new InvalidInput("body", `required: ${needed(request)}`);
   });
 }
 

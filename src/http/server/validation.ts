@@ -64,8 +64,8 @@ export function validationFault(errors: FastifySchemaValidationError[], part: st
   const error = errors.reduce((deepest, other) => (rankOf(other) > rankOf(deepest) ? other : deepest));
   const { missingProperty, additionalProperty, allowedValues } = error.params as Params;
   const where = [PARTS[part] ?? "", ...placeOf(error)].filter((name) => name !== "").join(".") || part;
-  if (missingProperty !== undefined) return new InvalidInput(where, "it is missing");
-  if (additionalProperty !== undefined) return new InvalidInput(where, "there is no such field");
+  if (missingProperty !== undefined) return new InvalidInput(where, "required");
+  if (additionalProperty !== undefined) return new InvalidInput(where, "no such field");
   if (allowedValues !== undefined) return new InvalidInput(where, `it must be one of ${allowedValues.join(", ")}`);
   return new InvalidInput(where, `it ${error.message ?? "is not valid"}`);
 }

@@ -97,5 +97,5 @@ async function readMap(state: Asked, reference: string): Promise<number> {
 function readNamed(names: Readonly<Record<string, number>>, given: string, where: string): number {
   if (Object.hasOwn(names, given)) return names[given] as number;
   if (/^-?\d{1,9}$/.test(given)) return Number(given);
-  throw new InvalidInput(where, `a name or a number is needed, found ${JSON.stringify(given.slice(0, 40))}`);
+  throw new InvalidInput(where, `a name or a number required, found ${JSON.stringify(given.slice(0, 40))}`);
 }

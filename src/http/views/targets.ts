@@ -66,7 +66,7 @@ export function readTarget(reference: string, where: string): Exclude<Target, { 
   if (id >= 0 && id <= ID_MAX) return { by: "id", id };
   throw new InvalidInput(
     where,
-    `a map's id, name:NAME or pinned:PATH is needed, found ${JSON.stringify(reference.slice(0, 40))}`,
+    `a map's id, name:NAME or pinned:PATH required, found ${JSON.stringify(reference.slice(0, 40))}`,
   );
 }
 
