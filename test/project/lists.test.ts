@@ -115,9 +115,13 @@ function anchor(heading: string): string {
     .replaceAll(" ", "-");
 }
 
-t.test("the tests that docs/security.md names are there", (t) => {
-  const named = [...read("docs/security.md").matchAll(/`(test\/[\w/]+\.test\.ts)`/g)].map(([, path]) => path as string);
-  t.ok(named.length > 0);
-  for (const path of new Set(named)) t.ok(existsSync(new URL(`../../${path}`, import.meta.url)), path);
+t.test("the files that ARCHITECTURE.md and docs/security.md name are there", (t) => {
+  for (const page of ["ARCHITECTURE.md", "docs/security.md"]) {
+    const tests = [...read(page).matchAll(/`(test\/[\w/]+\.test\.ts)`/g)].map(([, path]) => path as string);
+    const sources = [...read(page).matchAll(/`([a-z]+\/[\w/]+\.ts)`/g)].map(([, path]) => path as string);
+    t.ok(tests.length > 0, page);
+    const paths = [...tests, ...sources.filter((path) => !path.startsWith("test/")).map((path) => `src/${path}`)];
+    for (const path of new Set(paths)) t.ok(existsSync(new URL(`../../${path}`, import.meta.url)), `${page}: ${path}`);
+  }
   t.end();
 });
