@@ -41,7 +41,7 @@ test("an event that is yet to come is no moment, and neither is what is no seq a
   for (const at of ["yesterday", "-1", "1.5", "", "2026-13-01T00:00:00Z"]) {
     const wrong = await service.send("GET", `/v1/maps?at=${encodeURIComponent(at)}`);
     t.equal(wrong.statusCode, 400, at);
-    t.match(wrong.json().detail, /^at: a seq, or a moment/);
+    t.match(wrong.json().detail, /^at: a seq, or a time/);
   }
 });
 

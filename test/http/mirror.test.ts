@@ -54,7 +54,7 @@ test("bodies of orders are checked before anything is asked of the engine", asyn
   await refuses(decide, { take: "both" }, /take: it must be one of ledger, kernel/);
   await refuses(decide, { take: "ledger", keys: [] }, /keys/);
   await refuses(decide, { take: "ledger", keys: Array(10_001).fill("00000001") }, /keys/);
-  await refuses(decide, { take: "ledger", keys: ["00000001", "x0000000"] }, /keys\[1\]: hex digits are needed/);
+  await refuses(decide, { take: "ledger", keys: ["00000001", "x0000000"] }, /keys\[1\]: hex digits required/);
   await refuses(decide, { take: "ledger", keys: ["0001"] }, /keys\[0\]: the key has 2 bytes: this map's keys have 4/);
   await refuses(`${map}/mirror/repin`, { pathname: "a\0b" }, /pathname/);
   const adopt = "/v1/maps/adopt";

@@ -355,7 +355,7 @@ test("an export that cannot be read says which line is wrong, after the events b
     [JSON.stringify({ ...good, seq: "3" }), /^line 3: seq: an integer from 1 on required, found "3"/],
     [JSON.stringify({ ...good, seq: 2 }), /^line 3: seq is 2: it must be more than 2/],
     [JSON.stringify({ ...good, key: "0g" }), /^line 3: key: hex digits required/],
-    [JSON.stringify({ ...good, time: "noon" }), /^line 3: time: a moment/],
+    [JSON.stringify({ ...good, time: "noon" }), /^line 3: time: a time such as/],
     [JSON.stringify({ ...good, errno: "EWHAT" }), /^line 3: errno: /],
     [JSON.stringify({ ...good, attr: 5 }), /^line 3: attr: /],
     [JSON.stringify({ ...good, cmd: undefined }), /^line 3: cmd: a string required/],
