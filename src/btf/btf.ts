@@ -1,20 +1,22 @@
+/**
+ * BTF as a table of types with their sizes and members. Source: kernel/bpf/btf.c, <linux/btf.h>. All numbers are
+ * little-endian. After the header (header.ts) come the types and then the strings, which names are offsets into. A type
+ * begins with struct btf_type, followed by further fields that depend on its kind:
+ *
+ *   0 u32 name  4 u32 info (vlen, kind << 24, kind_flag << 31)  8 u32 size or type
+ */
+
 import { BTF_KIND, BTF_TYPE_ID_MAX, MODIFIERS, REST } from "../maps/btf_types.ts";
 import type { BtfType } from "../maps/map.ts";
 import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import { readHeader } from "./header.ts";
 
-/**
- * BTF, read: types, their sizes, their members. Source: kernel/bpf/btf.c, <linux/btf.h>. Everything is little-endian.
- * Behind the header (btf_header.ts) stand types, and strings, in which names begin:
- *
- *     0 u32 name    4 u32 info (vlen, kind << 24, kind_flag << 31)    8 u32 size or type, then what the kind has
- */
 const TYPE_BYTES = 12;
 const MEMBER_BYTES = 12;
 const PARAM_BYTES = 8;
 const VOID = 0;
 const POINTER_BYTES = 8;
-/** More than any name that is looked for. */
+/** The bytes that `name` reads of a name: more than any name that it is compared with. */
 const NAME_BYTES_MAX = 32;
 
 export const SIZED: ReadonlySet<number> = new Set([
@@ -26,16 +28,16 @@ export const SIZED: ReadonlySet<number> = new Set([
   BTF_KIND.DATASEC,
   BTF_KIND.FLOAT,
 ]);
-/** Of another type, whose size they have. */
+/** Kinds that have the size of another type. */
 const NAMED: ReadonlySet<number> = new Set([...MODIFIERS, BTF_KIND.VAR]);
 
-/** What the size of a type is before it has been asked for; NaN: it has none. */
+/** The size of a type that was not computed yet; NaN: the type has no size. */
 const UNKNOWN = -1;
 
-/** struct btf_type, one an id, in columns: id 0 is void. */
+/** struct btf_type by id, in columns. Id 0 is void. */
 interface Types {
   readonly count: number;
-  /** Where it stands in the blob. */
+  /** The offset of the type in the blob. */
   readonly at: Uint32Array;
   readonly kind: Uint8Array;
   readonly vlen: Uint16Array;
@@ -44,14 +46,14 @@ interface Types {
 }
 
 /**
- * A blob whose header and types are well-formed. Ids go from 0, which is void, to below `count`. Each type is resolved once:
- * to ask for all types and members takes a time that is linear in the blob, however long its chains are.
+ * A blob whose header and types are well-formed. Ids go from 0 (void) to `count` - 1. Each type is resolved once, so
+ * asking for all types and members takes time linear in the blob, however long its chains of types are.
  */
 export class Btf {
   readonly #blob: Buffer;
   readonly #types: Types;
   readonly #strings: Buffer;
-  /** By id: the type without names and modifiers, plus one; 0: not asked yet. */
+  /** By id: the id of the type without typedefs and modifiers, plus one; 0: not resolved yet. */
   readonly #plain: Uint32Array;
   readonly #sizes: Float64Array;
 
@@ -64,8 +66,8 @@ export class Btf {
   }
 
   /**
-   * Of what BPF_BTF_LOAD has taken: earlier releases took more than `checkedBtf` (btf_check.ts) does, and their logs are
-   * read by this. EINVAL or ENOTSUPP for what is no BTF at all.
+   * Parses a blob that some release of BPF_BTF_LOAD has accepted. It checks less than `checkedBtf` (check.ts): earlier
+   * releases accepted more, and their logs must be readable. EINVAL or ENOTSUPP if it is not BTF at all.
    */
   static parse(blob: Buffer): Btf | Refusal {
     const header = readHeader(blob);
@@ -90,12 +92,11 @@ export class Btf {
     return this.#types.kind[id];
   }
 
-  /** kind_flag. */
   kindFlag(id: number): boolean {
     return this.#types.kindFlag[id] === 1;
   }
 
-  /** The beginning of its name. */
+  /** The first NAME_BYTES_MAX bytes of the type's name. */
   name(id: number): string {
     const at = this.#types.at[id];
     if (at === undefined || this.kind(id) === VOID) return "";
@@ -105,7 +106,7 @@ export class Btf {
     return beginning.toString("latin1", 0, end === -1 ? undefined : end);
   }
 
-  /** All of it, however long that is. */
+  /** The type's whole name, however long it is. */
   wholeName(id: number): string {
     return this.#string(this.#blob.readUInt32LE(this.#types.at[id] as number));
   }
@@ -114,12 +115,12 @@ export class Btf {
     return this.#string(this.#blob.readUInt32LE(this.#rest(id) + at * MEMBER_BYTES));
   }
 
-  /** The type that a modifier or a pointer is of; of others the size. */
+  /** The type that a modifier or pointer refers to; for other kinds the size. */
   target(id: number): number {
     return this.#types.sizeOrType[id] ?? 0;
   }
 
-  /** The types of an array's elements and of its index, and how many elements it has. */
+  /** The types of an array's elements and of its index, and its number of elements. */
   array(id: number): { readonly element: number; readonly index: number; readonly count: number } {
     const at = this.#rest(id);
     const word = (offset: number): number => this.#blob.readUInt32LE(at + offset);
@@ -130,7 +131,7 @@ export class Btf {
     return this.#strings;
   }
 
-  /** vlen: of a struct or union, its members; of a data section, its variables; of a prototype, its parameters. */
+  /** vlen: the number of members of a struct or union, variables of a data section, parameters of a prototype. */
   memberCount(id: number): number {
     return this.#types.vlen[id] ?? 0;
   }
@@ -144,37 +145,37 @@ export class Btf {
     return this.kindFlag(id) ? offset & 0xffffff : offset;
   }
 
-  /** Where a member is, and how many bits it has; 0: it is no bit field. */
+  /** A member's offset, and its width if it is a bit field; 0: it is not one. */
   member(id: number, at: number): { readonly offsetBits: number; readonly bits: number } {
     const offset = this.#blob.readUInt32LE(this.#rest(id) + at * MEMBER_BYTES + 8);
     return this.kindFlag(id) ? { offsetBits: offset & 0xffffff, bits: offset >>> 24 } : { offsetBits: offset, bits: 0 };
   }
 
-  /** Of a prototype. `name`: an offset in the strings. */
+  /** A parameter of a prototype. `name`: an offset in the strings. */
   param(id: number, at: number): { readonly name: number; readonly type: number } {
     const start = this.#rest(id) + at * PARAM_BYTES;
     return { name: this.#blob.readUInt32LE(start), type: this.#blob.readUInt32LE(start + 4) };
   }
 
-  /** Of an integer: how far behind its first bit it begins, and how many it has. */
+  /** An integer's offset and width, in bits. */
   int(id: number): { readonly offset: number; readonly bits: number } {
     const word = this.#blob.readUInt32LE(this.#rest(id));
     return { offset: (word >>> 16) & 0xff, bits: word & 0xff };
   }
 
-  /** Of a tag for a declaration, which member or parameter it is for; -1: for the whole. */
+  /** The index of the member or parameter that a declaration tag is for; -1: it is for the whole type. */
   component(id: number): number {
     return this.#blob.readInt32LE(this.#rest(id));
   }
 
-  /** struct btf_var_secinfo, of a data section. */
+  /** A variable of a data section: struct btf_var_secinfo. */
   variable(id: number, at: number): { readonly type: number; readonly offset: number; readonly size: number } {
     const start = this.#rest(id) + at * MEMBER_BYTES;
     const word = (offset: number): number => this.#blob.readUInt32LE(start + offset);
     return { type: word(0), offset: word(4), size: word(8) };
   }
 
-  /** btf_type_id_size(): the type that a map's keys or values are of; undefined where it has no size. */
+  /** btf_type_id_size(): the type of a map's keys or values; undefined if it has no size. */
   type(id: number): BtfType | undefined {
     const type = this.#sized(id);
     if (type?.kind !== BTF_KIND.STRUCT) return type;
@@ -185,19 +186,19 @@ export class Btf {
     return { ...type, members };
   }
 
-  /** In bytes; undefined where it has none. */
+  /** The size in bytes of a type; undefined if it has none. */
   size(id: number): number | undefined {
     const size = this.#sizeOf(this.plain(id));
     return Number.isNaN(size) ? undefined : size;
   }
 
-  /** Of an integer, its bits; of others 0. */
+  /** The width in bits of an integer; 0 for other types. */
   bits(id: number): number {
     const plain = this.plain(id);
     return this.kind(plain) === BTF_KIND.INT ? this.int(plain).bits : 0;
   }
 
-  /** A type without its names and modifiers, as many as there may be. */
+  /** A type without typedefs and modifiers, however many there are. */
   plain(id: number): number {
     if (!NAMED.has(this.#types.kind[id] ?? VOID)) return id;
     let plain = id;
@@ -212,7 +213,7 @@ export class Btf {
     return plain;
   }
 
-  /** Without its members. */
+  /** A sized type, without its members. */
   #sized(id: number): BtfType | undefined {
     const size = this.size(id);
     const plain = this.plain(id);
@@ -221,7 +222,10 @@ export class Btf {
       : { id: plain, kind: this.kind(plain) ?? VOID, size, bits: this.bits(id), members: [] };
   }
 
-  /** Of a type without names and modifiers; an array's elements first, however deep they are arrays themselves. */
+  /**
+   * The size in bytes of a type without typedefs and modifiers; NaN: none. The innermost element type of an array of
+   * arrays is sized first, without recursion.
+   */
   #sizeOf(id: number): number {
     if (this.#types.kind[id] !== BTF_KIND.ARRAY) return this.#bytes(id);
     const arrays: number[] = [];
@@ -242,7 +246,7 @@ export class Btf {
     return size;
   }
 
-  /** Of what is no array. */
+  /** The size in bytes of a type that is not an array; NaN: none. */
   #bytes(id: number): number {
     const kind = this.kind(id) ?? VOID;
     if (kind === BTF_KIND.PTR) return POINTER_BYTES;
@@ -253,13 +257,13 @@ export class Btf {
     return this.#strings.toString("latin1", start, this.#strings.indexOf(0, start));
   }
 
-  /** Where that begins which a type has behind struct btf_type. */
+  /** The offset of the fields that follow struct btf_type. */
   #rest(id: number): number {
     return (this.#types.at[id] as number) + TYPE_BYTES;
   }
 }
 
-/** Ids end below BTF_TYPE_ID_MAX: the kernel checks what stands behind, and passes over it. */
+/** Reads at most BTF_TYPE_ID_MAX types: the kernel checks further ones and then ignores them. */
 function readTypes(blob: Buffer, start: number, length: number, strLen: number): Types | Refusal {
   const end = start + length;
   const room = Math.min(BTF_TYPE_ID_MAX, 1 + Math.floor(length / TYPE_BYTES));
@@ -270,7 +274,6 @@ function readTypes(blob: Buffer, start: number, length: number, strLen: number):
     kindFlag: new Uint8Array(room),
     sizeOrType: new Uint32Array(room),
   };
-  // Id 0 is void.
   let id = 1;
   for (let at = start; at < end && id < BTF_TYPE_ID_MAX; id++) {
     if (at + TYPE_BYTES > end) return refuse("EINVAL", "BTF's types end in the middle of one");

@@ -8,8 +8,9 @@ import { checkTypes } from "./resolve.ts";
 import { checkTypeTags } from "./type_tags.ts";
 
 /**
- * btf_parse(), kernel/bpf/btf.c, in its order: the header and its sections, each type by itself, what types say of each
- * other, chains of type tags, and what programs may allocate. What the kernel would print a WARNING for is a Warned.
+ * btf_parse(), kernel/bpf/btf.c, in its order: the header and its sections, each type by itself, the references between
+ * types, chains of type tags, and the objects that programs may allocate. BTF that would make the kernel print a
+ * WARNING is refused with a `Warned`.
  */
 export function checkedBtf(blob: Buffer, undestroyed?: Undestroyed): Btf | Refusal {
   const header = checkHeader(blob);

@@ -1,17 +1,19 @@
+/** Finds the special fields of a struct or data section, at any depth: btf_find_field(), kernel/bpf/btf.c. */
+
 import { BTF_KIND } from "../maps/btf_types.ts";
 import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import type { Btf } from "./btf.ts";
 import { type Contents, FIELDS, type Field, type FieldKind, kernelPointer, POINTERS } from "./fields.ts";
 
-/** Where special fields are in a struct or section, however deep: btf_find_field(), kernel/bpf/btf.c. */
-
-/** MAX_RESOLVE_DEPTH: of structs, and of arrays of arrays. */
+/** MAX_RESOLVE_DEPTH: the most levels of nested structs, and of nested arrays. */
 const DEPTH_MAX = 32;
 /** BTF_FIELDS_MAX */
 const FIELDS_MAX = 11;
 const { ARRAY, DATASEC, STRUCT } = BTF_KIND;
 
-/** What a list or a tree contains, as a tag of this member, or -1: of this variable, says. */
+/**
+ * Reads the declaration tag that says what a list or tree contains. `member` -1: the tag of the variable `id` itself.
+ */
 export type Declared = (id: number, member: number) => Contents | Refusal;
 
 const NO_TAGS: Declared = () => refuse("EINVAL", "what a list or a tree contains is not looked for");
@@ -23,7 +25,10 @@ interface Elements {
   readonly count: number;
 }
 
-/** What a walk over a struct comes to. `need`: how many fields there must be room for, up to where it ends. */
+/**
+ * The result of a walk over a struct. `need`: the number of fields, including those up to a refusal, that must fit in
+ * BTF_FIELDS_MAX.
+ */
 interface Walked {
   readonly need: number;
   readonly fields: readonly Field[];
@@ -40,13 +45,13 @@ export class Finder {
   readonly #kinds: ReadonlySet<FieldKind>;
   readonly #declared: Declared;
   readonly #pointers: boolean;
-  /** By id. A struct may be in many others: each is looked into once. */
+  /** By id: a struct may be part of many others, and is walked once. */
   readonly #walked: (Walked | undefined)[] = [];
   readonly #arrays = new Map<number, Elements | Refusal>();
-  /** By type: the kind that it has the name of. */
+  /** By type: the kind of special field that the type has the name of; null: none. */
   readonly #named = new Map<number, FieldKind | null>();
   readonly #pointersTo = new Map<number, PointerFound>();
-  /** By id, how many structs are nested in each, one in the other, up to DEPTH_MAX; UNKNOWN: not asked yet. */
+  /** By id: the levels of structs nested in each struct, at most DEPTH_MAX; UNKNOWN: not computed yet. */
   readonly #heights: Int8Array;
 
   constructor(btf: Btf, kinds: ReadonlySet<FieldKind>, declared: Declared = NO_TAGS) {
@@ -57,13 +62,16 @@ export class Finder {
     this.#heights = new Int8Array(btf.count).fill(UNKNOWN);
   }
 
-  /** In the order of members. E2BIG for more than BTF_FIELDS_MAX, or structs in structs without end. */
+  /**
+   * The fields in the order of members. E2BIG if there are more than BTF_FIELDS_MAX, or if structs are nested too
+   * deeply.
+   */
   find(id: number): readonly Field[] | Refusal {
     const { fields, refusal } = this.#btf.kind(id) === DATASEC ? this.#inSection(id) : this.#inStruct(id, 0, 0);
     return refusal ?? fields;
   }
 
-  /** btf_find_datasec_var(): a variable's section says its size, too. */
+  /** btf_find_datasec_var(): the section, too, says the size of each variable. */
   #inSection(id: number): Walked {
     const walk = new Walk(0);
     const seen: FieldKind[] = [];
@@ -75,9 +83,10 @@ export class Finder {
   }
 
   /**
-   * btf_find_struct_field(): offsets are those in this struct, of which each kind may be once. `used`: fields that have been
-   * found before. How deep the struct stands, and how much room is left, makes no difference to one in which nothing is too
-   * deep: such a one is walked once. Another comes to a refusal, wherever its walk begins, and with it all walks.
+   * btf_find_struct_field(): offsets count from this struct's beginning; each kind of field may occur in it once.
+   * `used`: the number of fields found before. The result is cached, because it does not depend on `level` and `used`,
+   * unless the struct is nested too deeply at this level. Then it is not cached: such a walk ends with a refusal, and
+   * all walks around it end, too.
    */
   #inStruct(id: number, level: number, used: number): Walked {
     if (this.#btf.kind(id) !== STRUCT) return NOTHING;
@@ -101,8 +110,8 @@ export class Finder {
   }
 
   /**
-   * btf_find_field_one(): what has the name of a special field but not its size, or lies crookedly, is ignored; so is a
-   * variable whose section says another size than its type.
+   * btf_find_field_one(): a member with the name of a special field but with another size or alignment is ignored, and
+   * so is a variable whose section gives it another size than its type.
    */
   #inMember(walk: Walk, { owner, member, type, offset, size, seen, level }: Around): void {
     const elements = this.#elements(type);
@@ -150,7 +159,7 @@ export class Finder {
     return field;
   }
 
-  /** What has the name of this kind; null: it is none. */
+  /** The field of this kind; null: the member has only its name. */
   #ofKind(
     kind: FieldKind,
     id: number,
@@ -171,7 +180,10 @@ export class Finder {
     return kind;
   }
 
-  /** What an array has, an array of arrays, too, and how many of it in 32 bits; anything else is one of itself. */
+  /**
+   * The element type of an array, or of an array of arrays, and the number of elements, modulo 2^32. A type that is not
+   * an array counts as one element of itself.
+   */
   #elements(type: number): Elements | Refusal {
     if (this.#btf.kind(type) !== ARRAY) return { id: type, count: 1 };
     const known = this.#arrays.get(type) ?? this.#elementsOf(type);
@@ -189,7 +201,10 @@ export class Finder {
     return refuse("E2BIG", `arrays are nested deeper than ${DEPTH_MAX}`);
   }
 
-  /** Those that it has first, by a stack of our own: there may be a million, one in the other. */
+  /**
+   * The levels of structs nested in a struct. The nested ones come first, on an explicit stack: a million may be
+   * nested.
+   */
   #height(id: number): number {
     const known = this.#heights[id] as number;
     if (known !== UNKNOWN) return known;
@@ -212,7 +227,7 @@ export class Finder {
     return this.#heights[id] as number;
   }
 
-  /** The struct that is looked into for a member of this type; null: none is. */
+  /** The struct that is searched for a member of this type; null: none is. */
   #nestedIn(type: number): number | null {
     const elements = this.#elements(type);
     if (isRefusal(elements) || elements.count === 0) return null;
@@ -220,7 +235,7 @@ export class Finder {
   }
 }
 
-/** Fields as they are found: each needs room, and where there is none the walk ends. */
+/** The fields found so far. A field that exceeds BTF_FIELDS_MAX ends the walk with E2BIG. */
 class Walk implements Walked {
   need: number;
   readonly fields: Field[] = [];
@@ -230,7 +245,7 @@ class Walk implements Walked {
     this.need = used;
   }
 
-  /** Fields of an element, and those of the others behind it. */
+  /** Adds the fields of an array's element once for each of `count` elements of `bytes` each. */
   add(fields: readonly Field[], count: number, bytes: number): void {
     if (!this.#room(fields.length)) return;
     if (count > 1 && fields.some(({ kind }) => !FIELDS[kind].repeats)) {
@@ -242,7 +257,7 @@ class Walk implements Walked {
       this.fields.push(...fields.map((field) => ({ ...field, offset: field.offset + at * bytes })));
   }
 
-  /** What a nested struct's walk came to; `fields` are its, as the outer struct has them. */
+  /** Adds the result of a nested struct's walk. `fields`: its fields with offsets in the outer struct. */
   take({ need, refusal }: Walked, fields: readonly Field[], count: number, bytes: number): void {
     if (this.need + need > FIELDS_MAX) this.refusal = TOO_MANY;
     else if (refusal !== null) this.refusal = refusal;
@@ -256,7 +271,10 @@ class Walk implements Walked {
   }
 }
 
-/** `seen`: kinds that the struct or section has had; `size`: of a section's variable, null in a struct. */
+/**
+ * `seen`: kinds found in this struct or section before. `size`: the size that a section gives its variable; null in a
+ * struct.
+ */
 interface Around {
   readonly owner: number;
   readonly member: number;

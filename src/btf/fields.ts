@@ -1,9 +1,9 @@
+/** Special fields, which only programs access: enum btf_field_type, and the facts of each kind. */
+
 import { BTF_KIND } from "../maps/btf_types.ts";
 import type { SpecialKind } from "../maps/map_facts.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
 import type { Btf } from "./btf.ts";
-
-/** Fields that only programs touch: enum btf_field_type, and what is known of each. */
 
 const { PTR, STRUCT, TYPE_TAG, VOLATILE } = BTF_KIND;
 
@@ -17,11 +17,11 @@ export type FieldKind =
 interface Facts {
   readonly size: number;
   readonly align: number;
-  /** A struct may have several beside each other: struct btf_field_desc's is_unique. */
+  /** Whether a struct may have several of them: the opposite of struct btf_field_desc's is_unique. */
   readonly beside: boolean;
-  /** Any number may be recorded of one struct. */
+  /** Whether a second one is recorded without a WARNING of btf_parse_fields(). */
   readonly many: boolean;
-  /** An array of several may have it: btf_repeat_fields(). */
+  /** Whether it may be in an array of several elements: btf_repeat_fields(). */
   readonly repeats: boolean;
 }
 
@@ -29,7 +29,7 @@ const single = (size: number, align: number): Facts => ({ size, align, beside: f
 const node = (size: number): Facts => ({ size, align: 8, beside: true, many: true, repeats: false });
 const holder = (size: number): Facts => ({ size, align: 8, beside: true, many: true, repeats: true });
 
-/** Sizes in <linux/bpf.h>. */
+/** Sizes and alignments as in <linux/bpf.h>. */
 export const FIELDS: Readonly<Record<FieldKind, Facts>> = {
   bpf_spin_lock: single(4, 4),
   bpf_res_spin_lock: single(4, 4),
@@ -46,17 +46,17 @@ export const FIELDS: Readonly<Record<FieldKind, Facts>> = {
   percpu_kptr: holder(8),
 };
 
-/** What a field is to others, by its kind: a pointer's struct; of a list or a tree what declares it. */
+/** A special field of a value or object. `offset`: in bytes. */
 export interface Field {
   readonly kind: FieldKind;
   readonly offset: number;
-  /** Of a kernel pointer: the struct that it is to. */
+  /** The struct that a kernel pointer points to; 0 for other kinds. */
   readonly to: number;
-  /** Of a list or a tree: what its elements are. */
+  /** The elements of a list or tree; null for other kinds. */
   readonly contains: Contents | null;
 }
 
-/** Of a declaration tag "contains:struct:member". */
+/** A declaration tag "contains:struct:member". */
 export interface Contents {
   readonly struct: number;
   readonly member: string;
@@ -68,8 +68,8 @@ export const POINTERS: ReadonlySet<string> = new Set([
   "percpu_kptr",
 ] satisfies KernelPointer[]);
 /**
- * btf_find_kptr(): a pointer to a struct whose first type tag says so, or `volatile` one. null: it is another pointer, or
- * none; EINVAL for tags that cannot be.
+ * btf_find_kptr(): a pointer (also a volatile one) to a struct, whose first type tag is one of POINTERS. null: it is
+ * another pointer, or none. EINVAL if the tags are not allowed.
  */
 export function kernelPointer(btf: Btf, type: number): { kind: KernelPointer; to: number } | Refusal | null {
   const pointer = btf.kind(type) === VOLATILE ? btf.target(type) : type;

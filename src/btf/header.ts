@@ -1,15 +1,16 @@
+/**
+ * struct btf_header, <linux/btf.h>, little-endian. Offsets of the two sections count from the header's end:
+ *
+ *   0 u16 magic  2 u8 version  3 u8 flags  4 u32 hdr_len
+ *   8 u32 type_off  12 u32 type_len  16 u32 str_off  20 u32 str_len
+ */
+
 import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 
-/**
- * struct btf_header, <linux/btf.h>, little-endian; offsets of the two sections count from its end:
- *
- *     0 u16 magic   2 u8 version   3 u8 flags   4 u32 hdr_len
- *     8 u32 type_off   12 u32 type_len   16 u32 str_off   20 u32 str_len
- */
 const MAGIC = 0xeb9f;
 const VERSION = 1;
 const HEADER_BYTES = 24;
-/** Up to and with hdr_len, which says how much of the rest there is. */
+/** The bytes up to and including hdr_len, which says how long the header is. */
 const LENGTH_BYTES = 8;
 
 export interface Header {
@@ -20,7 +21,10 @@ export interface Header {
   readonly strLen: number;
 }
 
-/** EINVAL for what is no BTF, ENOTSUPP for a version or flags of another time. What a short header does not have is 0. */
+/**
+ * Reads a header. EINVAL if it is not one, ENOTSUPP if its version or flags are unknown. Fields that a short header has
+ * not are 0.
+ */
 export function readHeader(blob: Buffer): Header | Refusal {
   if (blob.length < LENGTH_BYTES)
     return refuse("EINVAL", `BTF has ${blob.length} bytes: its header takes ${HEADER_BYTES}`);
@@ -40,8 +44,8 @@ export function readHeader(blob: Buffer): Header | Refusal {
 }
 
 /**
- * btf_parse_hdr() and btf_parse_str_sec(): behind the header stand the types, then the strings, and nothing else. E2BIG for
- * a header of more fields than are known, where one of them is not 0.
+ * btf_parse_hdr() and btf_parse_str_sec(): after the header come the types, then the strings, and nothing else. E2BIG
+ * if a longer header has bytes other than 0 after the known fields.
  */
 export function checkHeader(blob: Buffer): Header | Refusal {
   if (blob.length >= LENGTH_BYTES) {

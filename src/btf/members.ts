@@ -1,22 +1,25 @@
+/**
+ * Checks the places of members in structs and unions: check_member and check_kflag_member of each kind,
+ * kernel/bpf/btf.c.
+ */
+
 import { BTF_KIND } from "../maps/btf_types.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
 import type { Btf } from "./btf.ts";
 
-/** Where a member of a struct or union may be: check_member and check_kflag_member of each kind, kernel/bpf/btf.c. */
-
 const U32_MAX = 2 ** 32 - 1;
 /** BITS_PER_U128 */
 const COPIED_BITS_MAX = 128;
-/** A bit field of an enum is one of an int, whatever the enum's size is. */
+/** A bit field of an enum has at most the bits of an int, whatever the enum's size is. */
 const ENUM_BITS = 32;
-/** Sizes of a regular int: u8 to __int128. */
+/** Widths of a regular int: u8 to __int128. */
 const REGULAR_BITS: ReadonlySet<number> = new Set([8, 16, 32, 64, 128]);
 
-/** As types have been resolved. */
+/** Answers about types that have been resolved. */
 export interface Sizes {
-  /** The type without names and modifiers; undefined: it has no size. */
+  /** The type without typedefs and modifiers; undefined: it has no size. */
   sized(id: number): number | undefined;
-  /** Of what `sized` answers. */
+  /** The size in bytes of a type that `sized` returned. */
   bytes(id: number): number;
 }
 
@@ -36,7 +39,7 @@ interface Member {
   readonly struct: number;
   readonly type: number;
   readonly offsetBits: number;
-  /** 0: it is no bit field. */
+  /** 0: it is not a bit field. */
   readonly bits: number;
 }
 
@@ -60,13 +63,13 @@ function fits(btf: Btf, sizes: Sizes, { struct, type, offsetBits, bits }: Member
   return offsetBits % alignedBits === 0 && offsetBits / 8 + bytes <= size;
 }
 
-/** A field of `bits`, or all of a regular int. */
+/** Whether a bit field, or a whole regular int if `bits` is 0, fits in the struct. */
 function fieldFits(intBits: number, offsetBits: number, bits: number, size: number): boolean {
   if (bits === 0 ? offsetBits % 8 !== 0 : bits > intBits) return false;
   return bitsFit(offsetBits, bits || intBits, size);
 }
 
-/** They are copied from the byte that has the first of them on. */
+/** Whether bits fit in the struct. The kernel copies them from the byte that has the first of them. */
 function bitsFit(offsetBits: number, bits: number, size: number): boolean {
   const copied = bits + (offsetBits % 8);
   return copied <= COPIED_BITS_MAX && Math.floor(offsetBits / 8) + Math.ceil(copied / 8) <= size;

@@ -1,26 +1,26 @@
+/** Checks each type by itself, without the types it refers to: btf_check_all_metas(), kernel/bpf/btf.c. */
+
 import { BTF_KIND, BTF_TYPE_ID_MAX, REST } from "../maps/btf_types.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
 import type { Header } from "./header.ts";
 import type { Names } from "./names.ts";
 
-/** What each type says of itself, whatever the others are: btf_check_all_metas(), kernel/bpf/btf.c. */
-
 const TYPE_BYTES = 12;
-/** BTF_INFO_MASK: vlen, kind and kind_flag. */
+/** The bits outside of BTF_INFO_MASK, which has vlen, kind and kind_flag. */
 const INFO_UNUSED = ~0x9f00ffff;
-/** BTF_INT_MASK: encoding << 24, offset << 16, bits. */
+/** The bits outside of BTF_INT_MASK, which has encoding << 24, offset << 16 and bits. */
 const INT_UNUSED = ~0x0fffffff;
-/** None, BTF_INT_SIGNED, BTF_INT_CHAR, BTF_INT_BOOL. */
+/** No encoding, BTF_INT_SIGNED, BTF_INT_CHAR, BTF_INT_BOOL. */
 const ENCODINGS: ReadonlySet<number> = new Set([0, 1, 2, 4]);
 const INT_BITS_MAX = 128;
 const ENUM_SIZES: ReadonlySet<number> = new Set([1, 2, 4, 8]);
 const FLOAT_SIZES: ReadonlySet<number> = new Set([2, 4, 8, 12, 16]);
-/** BTF_FUNC_STATIC and BTF_VAR_STATIC are 0, BTF_FUNC_GLOBAL and BTF_VAR_GLOBAL_ALLOCATED 1; what is extern is for linkers. */
+/** BTF_FUNC_GLOBAL and BTF_VAR_GLOBAL_ALLOCATED are 1, the static ones 0. Linkage 2 (extern) is for linkers only. */
 const LINKAGE_MAX = 1;
-/** component_idx of a tag that is for the whole. */
+/** The component_idx of a tag for a whole type. */
 const WHOLE = -1;
 
-/** struct btf_type, and where that begins which stands behind it. */
+/** struct btf_type. `rest`: the offset of the fields that follow it. */
 interface Type {
   readonly name: number;
   readonly vlen: number;
@@ -29,7 +29,7 @@ interface Type {
   readonly rest: number;
 }
 
-/** Answers what is wrong, null for nothing. */
+/** Returns why the type is refused (as a text: EINVAL); null: it is valid. */
 type Rule = (type: Type, blob: Buffer, names: Names) => string | Refusal | null;
 
 const reference: Rule = (type) => bare(type) ?? (type.name !== 0 ? NAMED : target(type));
@@ -96,7 +96,10 @@ const RULES: Readonly<Record<number, Rule>> = {
   [BTF_KIND.ENUM64]: enumeration(12),
 };
 
-/** In the order of the blob, up to the first that cannot be. EINVAL, but ENOTSUPP for an integer's unknown encoding. */
+/**
+ * Checks types in the order of the blob, up to the first that is invalid. EINVAL, but ENOTSUPP for an integer with an
+ * unknown encoding.
+ */
 export function checkMetas(blob: Buffer, { headerBytes, typeOff, typeLen }: Header, names: Names): Refusal | null {
   const end = headerBytes + typeOff + typeLen;
   for (let [at, id] = [headerBytes + typeOff, 1]; at < end; id++) {
@@ -125,7 +128,7 @@ function isNameOrNone(name: number, names: Names): boolean {
   return name === 0 || isName(name, names);
 }
 
-/** Neither vlen nor kind_flag. */
+/** Refuses vlen and kind_flag other than 0. */
 function bare({ vlen, kindFlag }: Type): string | null {
   return vlen !== 0 || kindFlag ? "has a vlen or kind_flag: its kind has none" : null;
 }
@@ -134,7 +137,7 @@ function target({ sizeOrType }: Type): string | null {
   return sizeOrType > BTF_TYPE_ID_MAX ? `is of type ${sizeOrType}: there are no more than ${BTF_TYPE_ID_MAX}` : null;
 }
 
-/** What something else is made of is not void. */
+/** Refuses void as a part of another type. */
 function part(type: number): string | null {
   return type === 0 || type > BTF_TYPE_ID_MAX ? `is made of type ${type}` : null;
 }
@@ -146,7 +149,7 @@ function integer({ sizeOrType }: Type, word: number): string | Refusal | null {
   return ENCODINGS.has(encoding) ? null : refuse("ENOTSUPP", `BTF has an integer of encoding ${encoding}`);
 }
 
-/** Members of a struct do not go back; those of a union all begin at 0. */
+/** The offsets of a struct's members must not decrease; those of a union must be 0. */
 function members(
   { vlen, kindFlag, sizeOrType, rest }: Type,
   { blob, names, isUnion }: { blob: Buffer; names: Names; isUnion: boolean },
@@ -166,7 +169,7 @@ function members(
   return null;
 }
 
-/** In the order of their offsets, none on another, which is told from sums of 32 bits. */
+/** Variables must be in the order of their offsets and must not overlap. The kernel computes their ends modulo 2^32. */
 function variables({ vlen, sizeOrType, rest }: Type, blob: Buffer): string | null {
   let [last, sum] = [0, 0];
   for (let at = 0; at < vlen; at++) {

@@ -4,7 +4,7 @@ const DIGIT = 1;
 const LETTER = 2;
 const PRINTED = 4;
 
-/** isalpha(), isdigit() and isprint() of the kernel are those of Latin-1; "_" and "." are letters to BTF. */
+/** The kernel's isalpha(), isdigit() and isprint() are those of Latin-1; BTF counts "_" and "." as letters. */
 const CLASSES = Uint8Array.from({ length: 256 }, (_, byte) => {
   if (byte >= 0x30 && byte <= 0x39) return DIGIT | PRINTED;
   const latin = byte >= 0xc0 && byte !== 0xd7 && byte !== 0xf7;
@@ -12,20 +12,23 @@ const CLASSES = Uint8Array.from({ length: 256 }, (_, byte) => {
   return (byte >= 0x20 && byte <= 0x7e) || byte >= 0xa0 ? PRINTED : 0;
 });
 
-/** From here to the next NUL: letters and digits; printed characters. Both: no more than KSYM_NAME_LEN. */
+/**
+ * Bits for an offset: the bytes up to the next NUL are all letters and digits (WORD), or all printable (TEXT), and are
+ * not more than KSYM_NAME_LEN.
+ */
 const WORD = 1;
 const TEXT = 2;
 
 /**
- * What the names of a string section are good for. Any byte of it may be where a name begins, and many names may end
- * alike: the section is looked at once, from its end.
+ * Answers which names of a string section are valid. A name may begin at every byte of it, and many names may share
+ * their end, so the section is read once, from its end.
  */
 export class Names {
   readonly #strings: Buffer;
-  /** WORD and TEXT, a byte of the section. */
+  /** WORD and TEXT for each offset of the section. */
   readonly #from: Uint8Array;
 
-  /** `strings` ends with NUL. */
+  /** `strings` must end with NUL. */
   constructor(strings: Buffer) {
     this.#strings = strings;
     this.#from = new Uint8Array(strings.length);
@@ -52,7 +55,7 @@ export class Names {
     return this.#strings[offset] === 0;
   }
 
-  /** btf_name_valid_identifier(): as in C, but for "." and the letters of Latin-1. */
+  /** btf_name_valid_identifier(): an identifier of C that may also have "." and the letters of Latin-1. */
   isIdentifier(offset: number): boolean {
     const first = CLASSES[this.#strings[offset] as number] as number;
     return (first & LETTER) !== 0 && ((this.#from[offset] as number) & WORD) !== 0;

@@ -1,3 +1,8 @@
+/**
+ * Checks the objects that programs may allocate: btf_parse_struct_metas() and btf_check_and_fixup_fields(),
+ * kernel/bpf/btf.c.
+ */
+
 import { BTF_KIND } from "../maps/btf_types.ts";
 import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import type { Btf } from "./btf.ts";
@@ -5,11 +10,9 @@ import { Finder } from "./field_finder.ts";
 import { type Contents, type Field, type FieldKind, kernelPointer } from "./fields.ts";
 import { parseFields } from "./special_fields.ts";
 
-/** Objects that programs may allocate: btf_parse_struct_metas() and btf_check_and_fixup_fields(), kernel/bpf/btf.c. */
-
 const { DECL_TAG, STRUCT } = BTF_KIND;
 
-/** alloc_obj_fields: a struct with a member of one of these, or with a kernel pointer, is such an object. */
+/** alloc_obj_fields: a struct with a member of one of these kinds, or with a kernel pointer, is such an object. */
 const OBJECTS_HAVE: ReadonlySet<string> = new Set<FieldKind>([
   "bpf_spin_lock",
   "bpf_list_head",
@@ -18,19 +21,22 @@ const OBJECTS_HAVE: ReadonlySet<string> = new Set<FieldKind>([
   "bpf_rb_node",
   "bpf_refcount",
 ]);
-/** Those that are looked for in it. */
+/** The kinds of fields that are searched for in an object. */
 const IN_OBJECTS: ReadonlySet<FieldKind> = new Set([
   ...(OBJECTS_HAVE as ReadonlySet<FieldKind>),
   ...(["bpf_res_spin_lock", "kptr", "kptr_untrusted", "percpu_kptr"] as const),
 ]);
-/** BPF_GRAPH_NODE, and of which each root has the elements. */
+/** BPF_GRAPH_NODE: nodes, and the kind of node that the elements of each root have. */
 const NODES: ReadonlySet<FieldKind> = new Set(["bpf_list_node", "bpf_rb_node"]);
 const NODE_OF: Readonly<Partial<Record<FieldKind, FieldKind>>> = {
   bpf_list_head: "bpf_list_node",
   bpf_rb_root: "bpf_rb_node",
 };
 const NODE_ALIGN_BITS = 64;
-/** register_btf_id_dtor_kfuncs(): structs that the kernel can destroy, each with the function that does, or is beside it. */
+/**
+ * register_btf_id_dtor_kfuncs(): structs that the kernel can destroy. Each has the name of its destructor, or of a
+ * function that is in the kernel exactly if the destructor is.
+ */
 const DESTRUCTORS: Readonly<Record<string, string>> = {
   task_struct: "bpf_task_release_dtor",
   cgroup: "bpf_cgroup_release_dtor",
@@ -40,13 +46,16 @@ const DESTRUCTORS: Readonly<Record<string, string>> = {
   prog_test_member: "bpf_kfunc_call_memb_release_dtor",
   sk_buff: "bpf_kfree_skb",
 };
-/** How the kernel reads a name that is none. */
+/** The kernel's name for types and members without a name. */
 const NO_NAME = "(anon)";
 
-/** Names of structs of the kernel's own that it cannot destroy. */
+/** Names of the kernel's structs that have no destructor: a kptr must not point to one. */
 export type Undestroyed = () => ReadonlySet<string>;
 
-/** In the kernel's own BTF, whose strings have the names of all of its functions. */
+/**
+ * The kernel's structs without a destructor. `btf`: the kernel's own, whose strings contain the names of all of its
+ * functions.
+ */
 export function undestroyed(btf: Btf): ReadonlySet<string> {
   const names = new Set(structsOf(btf).keys());
   for (const [name, destructor] of Object.entries(DESTRUCTORS))
@@ -57,9 +66,9 @@ export function undestroyed(btf: Btf): ReadonlySet<string> {
 const NONE: ReadonlySet<string> = new Set();
 
 /**
- * In each such struct there must be something to find (EFAULT), lists and trees must say what they have (ENOENT where there
- * is no such struct or member), a pointer that owns one of the kernel's structs must be to one that the kernel can destroy
- * (ENOENT), and none may come to have itself (ELOOP).
+ * An object must have a field that can be found (EFAULT). Its lists and trees must have a tag that names their elements
+ * (EINVAL), with a struct and member that exist (ENOENT). A kptr that owns a kernel struct must point to one with a
+ * destructor (ENOENT). No object may contain itself through lists and trees (ELOOP).
  */
 export function checkObjects(btf: Btf, undestroyed: Undestroyed = () => NONE): Refusal | null {
   const marks = marksOfObjects(btf);
@@ -83,7 +92,10 @@ export function checkObjects(btf: Btf, undestroyed: Undestroyed = () => NONE): R
   return null;
 }
 
-/** By type, 1: what has a member of it is an object. Of structs of a name the first counts. null: there is none. */
+/**
+ * By type id, 1: a struct with a member of this type is an object. Of several structs with one name only the first
+ * counts. null: there are none.
+ */
 function marksOfObjects(btf: Btf): Uint8Array | null {
   const marks = new Uint8Array(btf.count);
   const found = new Set<string>();
@@ -105,14 +117,14 @@ function hasMarked(btf: Btf, id: number, marks: Uint8Array): boolean {
   return false;
 }
 
-/** btf_parse_kptr(): what the kernel does not know is an object of a program's own. */
+/** btf_parse_kptr(): a kptr to a struct that the kernel does not know is one to a program's own object. */
 function checkPointer(btf: Btf, { kind, to }: Field, undestroyed: Undestroyed): Refusal | null {
   if (kind !== "kptr") return null;
   const name = btf.wholeName(to) || NO_NAME;
   return undestroyed().has(name) ? refuse("ENOENT", `a kptr is to a ${name}, which the kernel does not destroy`) : null;
 }
 
-/** What is in a list or a tree, and has one itself, is owned by none that is in another. */
+/** An object with a node may not own elements that have a list or tree themselves: ownership could be circular. */
 function checkOwnership(fields: readonly Field[], objects: ReadonlyMap<number, readonly Field[]>): Refusal | null {
   const isNode = fields.some(({ kind }) => NODES.has(kind));
   for (const { kind, contains } of fields) {
@@ -128,7 +140,7 @@ function checkOwnership(fields: readonly Field[], objects: ReadonlyMap<number, r
 
 const CONTAINS = "contains:";
 
-/** What lists and trees contain. Tags, structs and members by their names are looked up once all have been read. */
+/** The elements of lists and trees. Indexes of tags, structs and members are built when they are first needed. */
 class Graph {
   readonly #btf: Btf;
   #tags: ReadonlyMap<number, number> | null = null;
@@ -155,7 +167,7 @@ class Graph {
     return { struct, member: text.slice(colon + 1) };
   }
 
-  /** btf_parse_graph_root(): elements have a node, in its place. */
+  /** btf_parse_graph_root(): the elements must have the node that the tag names, aligned to 8 bytes. */
   checkElements({ kind, contains }: Field): Refusal | null {
     if (contains === null) return null;
     const { struct, member } = contains;
@@ -180,10 +192,10 @@ class Graph {
   }
 }
 
-/** Where one was looked for, there are more. */
+/** The entry of a table in which a tag, or a member's name, occurs more than once. */
 const SEVERAL = -1;
 
-/** Tags that say what something contains, by it. */
+/** The "contains:" tags, by the member or variable that they are for. */
 function tagsOf(btf: Btf): ReadonlyMap<number, number> {
   const tags = new Map<number, number>();
   for (let id = 1; id < btf.count; id++) {
@@ -194,12 +206,12 @@ function tagsOf(btf: Btf): ReadonlyMap<number, number> {
   return tags;
 }
 
-/** A member's number takes 16 bits; -1: the whole. */
+/** A key for a type and a member (-1: the type itself); a member's number takes 16 bits. */
 function tagKey(id: number, member: number): number {
   return id * 2 ** 17 + member + 1;
 }
 
-/** By name, the first of each. */
+/** Structs by name; of several with one name the first. */
 function structsOf(btf: Btf): ReadonlyMap<string, number> {
   const structs = new Map<string, number>();
   for (let id = btf.count - 1; id > 0; id--) if (btf.kind(id) === STRUCT) structs.set(btf.wholeName(id), id);

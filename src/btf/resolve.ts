@@ -1,17 +1,19 @@
+/**
+ * Checks the references between types: btf_check_all_types(), kernel/bpf/btf.c. Each type is resolved once, after the
+ * types that it is made of, with a stack of at most MAX_RESOLVE_DEPTH types (E2BIG). A type that is reached again while
+ * it is on the stack is refused with EEXIST; everything else with EINVAL. As in the kernel, the verdict may depend on
+ * the type at the bottom of the stack, because it decides which references are followed (OPENED):
+ *
+ *   typedef -> func             resolving begins with the typedef: the function is resolved first, and the typedef refers to its prototype
+ *   pointer -> typedef -> func  resolving begins with the pointer: functions are not followed, so the typedef refers to a type without size and is refused, unless the function was resolved earlier
+ */
+
 import { BTF_KIND, MODIFIERS } from "../maps/btf_types.ts";
 import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import { type Btf, SIZED } from "./btf.ts";
 import { checkMember, isRegularInt, type Sizes } from "./members.ts";
 import type { Names } from "./names.ts";
 
-/**
- * What types say of each other: btf_check_all_types(), kernel/bpf/btf.c. Each type is resolved once, those that it is made
- * of before it, on a stack of MAX_RESOLVE_DEPTH (E2BIG); what comes upon itself there is EEXIST, all else EINVAL. What a type
- * that is not resolved yet is to another depends on what the stack began with, and so does what is refused:
- *
- *     typedef -> func              the function is resolved, and the typedef is of its prototype
- *     pointer -> typedef -> func   the typedef is of what has no size, and refused, unless the function came first
- */
 const DEPTH_MAX = 32;
 const U32_MAX = 2 ** 32 - 1;
 const VOID = 0;
@@ -26,21 +28,21 @@ const RESOLVABLE: ReadonlySet<number> = new Set([
   ...MODIFIERS,
   ...[PTR, STRUCT, UNION, ARRAY, VAR, FUNC, DECL_TAG, DATASEC],
 ]);
-/** btf_type_is_resolve_source_only(): nothing is made of these, or refers to them, but sections to variables. */
+/** btf_type_is_resolve_source_only(): no type may refer to these, except sections to variables. */
 const SOURCES: ReadonlySet<number> = new Set([VAR, DECL_TAG, DATASEC]);
 /** btf_type_nosize() */
 const SIZELESS: ReadonlySet<number> = new Set([VOID, FWD, FUNC, FUNC_PROTO, DECL_TAG]);
-/** What a pointer or a name may be of without a size. */
+/** Types without a size that a pointer, typedef or modifier may refer to. */
 const NAMELESS_SIZE: ReadonlySet<number> = new Set([VOID, FWD, FUNC_PROTO]);
 const TAGGED: ReadonlySet<number> = new Set([FUNC, STRUCT, UNION, VAR, TYPEDEF]);
 
-/** enum resolve_mode: which types are opened on the way from the bottom of the stack. */
+/** enum resolve_mode: the kinds of types that are followed, which depends on the bottom of the stack. */
 const OPENED = {
   /** RESOLVE_TBD */
   any: RESOLVABLE,
-  /** RESOLVE_PTR: a pointer's target may be made of what it likes. */
+  /** RESOLVE_PTR: structs and arrays that a pointer leads to are not followed. */
   pointer: new Set([...MODIFIERS, PTR]) as ReadonlySet<number>,
-  /** RESOLVE_STRUCT_OR_ARRAY: pointers in it may lead back to it. */
+  /** RESOLVE_STRUCT_OR_ARRAY: pointers are not followed, since they may lead back to the struct. */
   content: new Set([...MODIFIERS, ARRAY, STRUCT, UNION]) as ReadonlySet<number>,
 } as const;
 
@@ -52,13 +54,13 @@ class Resolver implements Sizes {
   readonly #btf: Btf;
   readonly #names: Names;
   readonly #state: Uint8Array;
-  /** By id, of what is resolved: the type that it is of, and of an array its bytes. */
+  /** For resolved types, by id: the type that it refers to, without typedefs and modifiers. */
   readonly #of: Uint32Array;
   readonly #bytes: Uint32Array;
-  /** Types that are open, and which of their members comes next. */
+  /** Types that are being resolved, each with the next member to look at. */
   readonly #stack: { readonly id: number; next: number }[] = [];
   #opened: ReadonlySet<number> = OPENED.any;
-  /** Prototypes that functions have been found to be of. */
+  /** Prototypes whose parameters' names a function has checked already. */
   readonly #named: Uint8Array;
 
   constructor(btf: Btf, names: Names) {
@@ -98,7 +100,10 @@ class Resolver implements Sizes {
     return SIZED.has(kind) || kind === ARRAY || kind === PTR;
   }
 
-  /** VOID for what is not there: neither has a size, and where void may stand that is asked first. */
+  /**
+   * The kind of a type; VOID if there is none with this id. Both have no size and are refused alike; where void is
+   * allowed, callers check the id first.
+   */
   #kind(id: number): number {
     return this.#btf.kind(id) ?? VOID;
   }
@@ -128,7 +133,7 @@ class Resolver implements Sizes {
     return null;
   }
 
-  /** undefined: there is nothing to open; null: it is open now, and comes first. */
+  /** Pushes a type that must be resolved first. undefined: it need not be; null: it is pushed now. */
   #open(id: number): Refusal | null | undefined {
     return this.#opened.has(this.#kind(id)) && this.#state[id] !== RESOLVED ? this.#push(id) : undefined;
   }
@@ -142,7 +147,7 @@ class Resolver implements Sizes {
     return null;
   }
 
-  /** Opens what the type is made of, or closes it. */
+  /** Pushes the next type that this one is made of; if there is none, resolves this one. */
   #step(top: { readonly id: number; next: number }): Refusal | null {
     const { id } = top;
     switch (this.#kind(id)) {
@@ -166,7 +171,7 @@ class Resolver implements Sizes {
     }
   }
 
-  /** Of a type that is there, and that others may refer to. */
+  /** The type that `id` refers to; it must exist, and must be of a kind that others may refer to. */
   #target(id: number): number | Refusal {
     const next = this.#btf.target(id);
     return this.#isTarget(next) ? next : wrong(id, `is of type ${next}`);
@@ -176,7 +181,10 @@ class Resolver implements Sizes {
     return id < this.#btf.count && !SOURCES.has(this.#kind(id));
   }
 
-  /** A modifier that was resolved as a part may end at a pointer that is not: it is gone on from there. */
+  /**
+   * A modifier that was resolved as a part of a struct may end at a pointer that was not followed. Then the pointer is
+   * pushed.
+   */
   #openBehind(id: number): Refusal | null | undefined {
     if (!MODIFIERS.has(this.#kind(id))) return undefined;
     const of = this.#of[id] as number;
@@ -228,7 +236,7 @@ class Resolver implements Sizes {
     return bytes > U32_MAX ? wrong(id, `is an array of ${bytes} bytes`) : this.#close(of, bytes);
   }
 
-  /** What arrays, structs and unions may be made of. */
+  /** Whether arrays, structs and unions may be made of a type. */
   #isPart(id: number): boolean {
     const kind = this.#kind(id);
     return !SIZELESS.has(kind) && !SOURCES.has(kind);
@@ -256,7 +264,7 @@ class Resolver implements Sizes {
     for (let at = top.next; at < this.#btf.memberCount(id); at++) {
       const { type, size } = this.#btf.variable(id, at);
       if (this.#kind(type) !== VAR) return wrong(id, `is a section of type ${type}, which is no variable`);
-      // A variable that is resolved on the way is not asked for its size.
+      // As in the kernel, the size of a variable is not checked if it had to be pushed here.
       top.next = at + 1;
       const opened = this.#open(type);
       if (opened !== undefined) return opened;
@@ -266,7 +274,7 @@ class Resolver implements Sizes {
     return this.#close(VOID);
   }
 
-  /** btf_func_check(): parameters have names, but for the one without a type, which is "..." */
+  /** btf_func_check(): each parameter must have a name, except the one without a type, which is "...". */
   #func(id: number): Refusal | null {
     const prototype = this.#btf.target(id);
     if (this.#kind(prototype) !== FUNC_PROTO) return wrong(id, `is a function of type ${prototype}`);
@@ -290,14 +298,14 @@ class Resolver implements Sizes {
       : wrong(id, `is a tag of type ${next}, which has no component ${component}`);
   }
 
-  /** How many there are that a tag may be for. */
+  /** The number of members or parameters that a tag may be for. */
   #components(id: number): number {
     const kind = this.#kind(id);
     if (kind === VAR || kind === TYPEDEF) return 0;
     return this.#btf.memberCount(kind === FUNC ? this.#btf.target(id) : id);
   }
 
-  /** btf_resolve_valid(), as far as it can be that it is not. */
+  /** The conditions of btf_resolve_valid() that can fail here. */
   #isSound(id: number): boolean {
     const kind = this.#kind(id);
     if (!MODIFIERS.has(kind) && kind !== PTR && kind !== VAR) return true;
@@ -327,7 +335,7 @@ class Resolver implements Sizes {
     return null;
   }
 
-  /** What is given to a function, or comes from it, has a size. */
+  /** The type of a parameter or of a return value must have a size. */
   #checkValue(id: number, type: number): Refusal | null {
     if (!this.#isTarget(type)) return wrong(id, `is a prototype with a type ${type}`);
     const refusal = this.#resolve(type);

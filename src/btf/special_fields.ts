@@ -1,3 +1,5 @@
+/** The special fields in maps' values: btf_parse_fields() and its callers, kernel/bpf/btf.c. */
+
 import { BTF_KIND } from "../maps/btf_types.ts";
 import type { SpecialField } from "../maps/map.ts";
 import { SPECIAL_KINDS, type SpecialKind } from "../maps/map_facts.ts";
@@ -6,12 +8,10 @@ import type { Btf } from "./btf.ts";
 import { Finder } from "./field_finder.ts";
 import { FIELDS, type Field, type FieldKind } from "./fields.ts";
 
-/** The fields in values that only programs touch: btf_parse_fields() and what calls it, kernel/bpf/btf.c. */
-
-/** A map's record keeps those of SpecialKind alone. */
+/** The kinds that are searched for in values. A map's record keeps only those of SpecialKind. */
 const IN_VALUES: ReadonlySet<FieldKind> = new Set([...SPECIAL_KINDS, "bpf_refcount"]);
 
-/** EOPNOTSUPP if one of these fields is not among those that maps of a type can have. */
+/** EOPNOTSUPP if a map of this type cannot have one of these fields: map_check_btf(). */
 export function checkSpecial(allowed: readonly SpecialKind[], fields: readonly SpecialField[]): Refusal | null {
   const wrong = fields.find(({ kind }) => !allowed.includes(kind));
   return wrong === undefined ? null : refuse("EOPNOTSUPP", `values of this map type cannot have a ${wrong.kind}`);
@@ -22,8 +22,8 @@ function isKept(kind: FieldKind): kind is SpecialKind {
 }
 
 /**
- * What is special in a value of this type, in nested structs and arrays, too. A type whose fields the kernel cannot make
- * sense of has none: map_check_btf() passes over the error.
+ * The special fields in a value of this type, also in nested structs and arrays. If the kernel refuses the type's
+ * fields, there are none: map_check_btf() ignores that error.
  */
 export function specialFields(btf: Btf, id: number): readonly SpecialField[] {
   if (btf.kind(id) !== BTF_KIND.STRUCT) return [];
@@ -35,15 +35,18 @@ export function specialFields(btf: Btf, id: number): readonly SpecialField[] {
 }
 
 /**
- * Why a map cannot have values of this type, although the kernel would make it: btf_parse_fields() prints a WARNING for it,
- * which stops a machine that has panic_on_warn.
+ * Why a map with values of this type is refused although the kernel would create it: btf_parse_fields() prints a
+ * WARNING, which halts a machine with panic_on_warn.
  */
 export function valueWarning(btf: Btf, id: number): Refusal | null {
   const parsed = parseFields(new Finder(btf, IN_VALUES), id);
   return parsed instanceof Warned ? parsed : null;
 }
 
-/** A refusal in place of a WARNING of the kernel's. `fields`: those that the kernel has behind it, and maps of older logs. */
+/**
+ * A refusal in place of a WARNING of the kernel. `fields`: those that the kernel would go on with, which maps of older
+ * logs have.
+ */
 export class Warned extends Refusal {
   readonly fields: readonly Field[];
 
@@ -54,8 +57,8 @@ export class Warned extends Refusal {
 }
 
 /**
- * btf_parse_fields(): in the order of their offsets. `check`: what else there is to say of a field of its kind. What the
- * kernel would refuse behind a WARNING is a Warned with that errno.
+ * btf_parse_fields(): the fields in the order of their offsets. `check`: further checks of one field. A field that
+ * makes the kernel print a WARNING results in a `Warned`, with the errno that the kernel would return after it.
  */
 export function parseFields(
   finder: Finder,
@@ -83,14 +86,14 @@ export function parseFields(
   return refusal ?? found;
 }
 
-/** What makes the kernel print a WARNING, one of WARN_ON_ONCE() in btf_parse_fields(); null: nothing. */
+/** Why the kernel would print a WARNING, a WARN_ON_ONCE() in btf_parse_fields(); null: it would not. */
 function warningOf({ kind, offset }: Field, seen: readonly FieldKind[]): string | null {
   const first = kind === "bpf_res_spin_lock" ? "bpf_spin_lock" : kind;
   if (!seen.includes(first) || FIELDS[kind].many) return null;
   return `the ${kind} at ${offset} stands behind a ${first}, for which the kernel would print a WARNING`;
 }
 
-/** What fields that are all in their places cannot be beside each other. */
+/** Refuses combinations of fields that are valid one by one. */
 function contradiction(kinds: readonly FieldKind[]): Refusal | null {
   const [lock, resilient] = [kinds.includes("bpf_spin_lock"), kinds.includes("bpf_res_spin_lock")];
   if (lock && resilient) return refuse("EINVAL", "the value has a bpf_spin_lock and a bpf_res_spin_lock");
