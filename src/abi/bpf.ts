@@ -1,4 +1,4 @@
-/** Facts of <linux/bpf.h> as Linux 6.18 has them: numbers and names, no behaviour. */
+/** Facts of <linux/bpf.h> as of Linux 6.18: numbers and names, no behaviour. */
 
 /** enum bpf_cmd. The kernel answers 38 and above with EINVAL. */
 export const BPF_CMD = {
@@ -42,11 +42,14 @@ export const BPF_CMD = {
   BPF_PROG_STREAM_READ_BY_FD: 37,
 } as const;
 
-/** sizeof(union bpf_attr), and the largest that bpf(2) reads: what is behind must be zero. */
+/**
+ * sizeof(union bpf_attr), and the largest attr that bpf(2) reads. Bytes from 168 to 4095 must be zero; a longer attr is
+ * E2BIG.
+ */
 export const BPF_ATTR_BYTES = 168;
 export const BPF_ATTR_BYTES_MAX = 4096;
 
-/** Where the last field of each command's part of union bpf_attr ends: what is behind must be zero, too. */
+/** The end of the last field that each command has in union bpf_attr. The bytes after it must be zero, too. */
 export const BPF_ATTR_END: Readonly<Partial<Record<keyof typeof BPF_CMD, number>>> = {
   BPF_MAP_CREATE: 92,
   BPF_MAP_LOOKUP_ELEM: 32,
@@ -111,7 +114,7 @@ const MAP_TYPE_NAMES = new Map<number, MapTypeName>(
   Object.entries(BPF_MAP_TYPE).map(([name, number]) => [number, name as MapTypeName]),
 );
 
-/** The name of a map type's number, or undefined where enum bpf_map_type has none. */
+/** The name of a map type; undefined if enum bpf_map_type has no such number. */
 export function mapTypeName(number: number): MapTypeName | undefined {
   return MAP_TYPE_NAMES.get(number);
 }
@@ -153,7 +156,7 @@ export const BPF_PROG_TYPE = {
   BPF_PROG_TYPE_NETFILTER: 32,
 } as const;
 
-/** Those of enum bpf_attach_type that decide which map a program may be in. */
+/** The values of enum bpf_attach_type that decide which maps a program may be in. */
 export const BPF_ATTACH_TYPE = { BPF_XDP_DEVMAP: 33, BPF_XDP_CPUMAP: 35, BPF_XDP: 37 } as const;
 
 /** Flags of BPF_MAP_CREATE, BPF_OBJ_PIN/GET (`file_flags`) and BPF_MAP_GET_FD_BY_ID (`open_flags`). */
@@ -179,18 +182,18 @@ export const BPF_F = {
   BPF_F_NO_USER_CONV: 1 << 18,
 } as const;
 
-/** Flags of an element's update; BPF_F_LOCK also of lookups and of batches (`elem_flags`). */
+/** Flags of an element's update. BPF_F_LOCK is a flag of lookups and of batches (`elem_flags`), too. */
 export const BPF_ELEM = { BPF_ANY: 0, BPF_NOEXIST: 1, BPF_EXIST: 2, BPF_F_LOCK: 4 } as const;
 
-/** BPF_OBJ_NAME_LEN: bytes of a map's name, its NUL included. */
+/** BPF_OBJ_NAME_LEN: the bytes of a map's name, with its NUL. */
 export const OBJ_NAME_LEN = 16;
 
-/** sizeof(struct bpf_map_info), padding included. */
+/** sizeof(struct bpf_map_info), with padding. */
 export const MAP_INFO_BYTES = 104;
-/** Where the kernel begins to insist on zeros in an info buffer: the end of `hash_size`. */
+/** The end of `hash_size`: the kernel requires zeros in an info buffer from here on. */
 export const MAP_INFO_TAIL_BYTES = 100;
 
-/** Byte offsets in struct bpf_map_info; u32 each unless said otherwise. */
+/** Byte offsets of the fields in struct bpf_map_info. Fields are u32, if nothing else is noted. */
 export const MAP_INFO = {
   type: 0,
   id: 4,

@@ -1,4 +1,4 @@
-/** Error numbers as Linux numbers them. Source: include/uapi/asm-generic/errno*.h; ENOTSUPP from include/linux/errno.h. */
+/** Linux' error numbers. Source: include/uapi/asm-generic/errno*.h; ENOTSUPP from include/linux/errno.h. */
 export const ERRNO = {
   EPERM: 1,
   ENOENT: 2,
@@ -28,7 +28,7 @@ export const ERRNO = {
   EOPNOTSUPP: 95,
   EAFNOSUPPORT: 97,
   EINPROGRESS: 115,
-  /** The kernel's own, not part of POSIX, and not EOPNOTSUPP: user space sees the bare number 524. */
+  /** The kernel's own: not in POSIX, and not EOPNOTSUPP. User space sees the number 524. */
   ENOTSUPP: 524,
 } as const;
 
@@ -36,7 +36,9 @@ export type Errno = keyof typeof ERRNO;
 
 const NAMES = new Map<number, Errno>(Object.entries(ERRNO).map(([name, number]) => [number, name as Errno]));
 
-/** The name of an error number; a number outside the table (only a live kernel gives those) reads as `E<number>`. */
+/**
+ * The name of an error number. A number that is not in the table, which only a live kernel returns, reads "E<number>".
+ */
 export function errnoName(number: number): Errno {
   return NAMES.get(number) ?? (`E${number}` as Errno);
 }

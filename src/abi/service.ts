@@ -1,21 +1,21 @@
 import { BPF_CMD } from "./bpf.ts";
 
 /**
- * What happens to sessions and their descriptors beside bpf(2): each is a command with an event of its own.
- * Numbers are mapledger's; they stand far above enum bpf_cmd, so that both fit one column of the log.
+ * Commands beside bpf(2), on sessions, descriptors, bpffs and the mirror; each has events of its own. The numbers are
+ * mapledger's, far above enum bpf_cmd, so that both share a column of the log.
  */
 export const SERVICE_CMD = {
-  /** A session's birth: what fork(2) is to a process. */
+  /** A session begins, as a process does by fork(2). */
   SESSION_OPEN: 4096,
-  /** A session's end, after each of its descriptors has been closed by a CLOSE of its own. */
+  /** A session ends. Before this event, each of its descriptors has a CLOSE event. */
   SESSION_END: 4097,
-  /** A lease renewed on request. */
+  /** A caller renews a session's lease. */
   SESSION_RENEW: 4098,
   /** close(2). */
   CLOSE: 4099,
   /** dup(2). */
   DUP: 4100,
-  /** A descriptor that no bpf command on maps makes: a pipe, a socket, a cgroup. */
+  /** Opens a descriptor that no map command of bpf(2) makes: of a pipe, a socket, a cgroup, ... */
   OPEN: 4101,
   /** unlink(2) on bpffs. */
   UNLINK: 4102,
@@ -23,65 +23,71 @@ export const SERVICE_CMD = {
   MKDIR: 4103,
   /** rmdir(2) on bpffs. */
   RMDIR: 4104,
-  /** A page of a map's elements, in the state's order. */
+  /** A page of a map's elements, in the order of the state's cells. */
   MAP_ELEMENTS: 4105,
-  /** What the kernel refused when the mirror followed an earlier event. */
+  /** The kernel refused a change when the mirror repeated an earlier event. */
   MIRROR_REFUSED: 4106,
-  /** The mirror of a map made equal to the state again. */
+  /** The mirror has made a kernel map equal to the state again. */
   MIRROR_RESYNC: 4107,
-  /** What mmap(2) of a map's memory would show. */
+  /** Reads a map's memory, as an mmap(2) of it would show it. */
   MEMORY_READ: 4108,
-  /** A store through such a mapping. */
+  /** Writes to a map's memory, as through an mmap(2) of it. */
   MEMORY_WRITE: 4109,
-  /** A process has exited, a cgroup was removed. */
+  /** A process has exited, or a cgroup was removed. */
   OBJECT_END: 4110,
-  /** The machine's network interfaces are others than before. */
+  /** The machine's network interfaces have changed. */
   INTERFACES: 4111,
   /** Events were moved to an archive; those up to attr.through are no longer in the log. */
   ARCHIVE: 4112,
-  /** What a comparison of a map with its kernel map has found. */
+  /** The differences that a comparison of a map with its kernel map has found. */
   MIRROR_DRIFT: 4113,
-  /** What is done about that from now on, and how often it is looked. */
+  /** Sets a map's drift policy (DRIFT_POLICIES), and the interval between comparisons. */
   MIRROR_POLICY: 4114,
-  /** The mirror noticed something on the host: a pin replaced or gone, bpffs unmounted, a kernel map that nothing holds. */
+  /**
+   * The mirror has noticed a change on the host: a pin was replaced or removed, bpffs was unmounted, or a kernel map
+   * has no holder any more.
+   */
   MIRROR_FOUND: 4115,
-  /** A map follows another kernel map from now on: its pin names a new one. */
+  /** A map follows another kernel map from now on, because its pin names it. */
   MIRROR_FOLLOW: 4116,
-  /** An operator decided a drift: the ledger's values or the kernel's. */
+  /** An operator has decided a drift in favour of the ledger's values, or the kernel's. */
   MIRROR_DECIDE: 4117,
-  /** An operator had a map's kernel map made anew. */
+  /** An operator had the kernel map of a map created again. */
   MIRROR_RECREATE: 4118,
-  /** An operator gave the directory of pins to this log. */
+  /** An operator had this log take over the directory of pins from another one. */
   MIRROR_TAKE_OVER: 4119,
-  /** An operator ended an adoption: the kernel map stays, the map no longer follows it. */
+  /** An operator has ended an adoption: the kernel map is kept, and the map has none any more. */
   MIRROR_RELEASE: 4120,
-  /** An operator had a pin of a map put back where another object was pinned. */
+  /** An operator had a map pinned again at a path where another object was pinned. */
   MIRROR_REPIN: 4121,
   /** An operator had the mirror's pins removed from the host. */
   MIRROR_LEAVE: 4122,
-  /** The ledger freed a map whose kernel map lives on: a program or another pin holds it. */
+  /** The ledger has freed a map; its kernel map still exists, because a program or another pin refers to it. */
   MIRROR_FREED: 4123,
-  /** A checkpoint of the log's tree was signed; it has every event up to attr.size. */
+  /** A checkpoint of the log's tree was signed; the tree has every event up to attr.size. */
   CHECKPOINT: 4124,
-  /** An operator had the log's tree begun anew: the former one was missing, damaged, or of another log. */
+  /** An operator had the log's tree built again: the former one was missing, damaged, or of another log. */
   TREE_BEGIN: 4125,
-  /** A backup was restored: from here on this is a ledger of its own, beside the one that the backup is of. */
+  /** A backup was restored. From here on this log is a ledger of its own, apart from the one that was backed up. */
   BACKUP_RESTORE: 4126,
-  /** A caller asked for what he may not do. */
+  /** A request was refused because the caller's scopes do not allow it. */
   ACCESS_REFUSED: 4127,
-  /** The tokens' file was read: who may do what from now on. */
+  /** The tokens file was read: the callers and scopes that are valid from now on. */
   CALLERS: 4128,
-  /** An operator gave the log another key: it signs checkpoints from here on. */
+  /** An operator had the log's key replaced: the new one signs checkpoints from here on. */
   KEY_ROTATE: 4129,
-  /** The files of the TCP port's certificates were read: what is in force from now on. */
+  /** The TCP port's certificates were read: those that are valid from now on. */
   CERTIFICATES: 4130,
-  /** The machine's clock was put back: later events have its time, which is before that of the event before this one. */
+  /** The machine's clock was put back: later events have earlier times than those before this event. */
   CLOCK_STEP: 4131,
-  /** What an event has put off (out.deferred): elements of a map let go of what they refer to, or go with an object. */
+  /**
+   * Work that an earlier event has deferred (out.deferred) was done: a freed map's references were dropped, or elements
+   * were deleted with their object.
+   */
   FREE_DEFERRED: 4132,
 } as const;
 
-/** Kinds of descriptors that are of no map: what a process may hand to bpf(2) instead of one. */
+/** Kinds of descriptors that are not of maps, but that a process may pass to bpf(2). */
 export const OPEN_KINDS = [
   "pipe",
   "file",
@@ -102,32 +108,35 @@ export const OPEN_KINDS = [
   "prog",
 ] as const;
 
-/** What is done about elements that others have written into a kernel map: tell of them, undo them, or take them over. */
+/**
+ * The reactions to elements that others have written to a kernel map: report them, repair the kernel map, or import
+ * them into the ledger.
+ */
 export const DRIFT_POLICIES = ["report", "repair", "import"] as const;
 
-/** What is done where the pin of an adopted map names another kernel map. */
+/** The reactions if the pin of an adopted map names another kernel map: follow that one, or report it. */
 export const ON_REPLACE = ["follow", "report"] as const;
 
 /**
- * Which shape the kernel map of an LRU map has. "exact": the max_entries and map_flags that were asked for, so that
- * programs and libbpf find the map that they expect; the kernel evicts elements by its own rules. "roomy": one list and
- * room beside max_entries, so that the kernel never evicts an element by itself.
+ * The shape of an LRU map's kernel map. "exact": it has the max_entries and map_flags that were requested, so that
+ * programs and libbpf find the map they expect; the kernel then evicts by its own rules. "roomy": it has one LRU list
+ * and spare entries, so that the kernel never evicts an element by itself.
  */
 export const MIRROR_SHAPES = ["exact", "roomy"] as const;
 
-/** Whose values win where an operator decides a drift. */
+/** The sides that an operator may choose if a map and its kernel map differ. */
 export const SIDES = ["ledger", "kernel"] as const;
 
-/** Those that bpf(2) asks for, <linux/capability.h>. */
+/** The capabilities that bpf(2) checks, <linux/capability.h>. */
 export const CAPABILITIES = ["CAP_BPF", "CAP_NET_ADMIN", "CAP_SYS_ADMIN"] as const;
 
-/** Every command that an event can be of, by name. */
+/** All commands that events can have, by name. */
 export const CMD = { ...BPF_CMD, ...SERVICE_CMD } as const;
 export type CmdName = keyof typeof CMD;
 
 const NAMES = new Map<number, CmdName>(Object.entries(CMD).map(([name, number]) => [number, name as CmdName]));
 
-/** The name of a command's number, or undefined where there is none. */
+/** The name of a command; undefined if there is no such number. */
 export function cmdName(number: number): CmdName | undefined {
   return NAMES.get(number);
 }
