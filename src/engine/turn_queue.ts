@@ -1,7 +1,8 @@
 /**
- * What takes long is done in pieces, and between two of them everything else has its turn. However many are at it at once, one
- * piece is done a turn of the event loop.
+ * Turns of the event loop. Long work is done in pieces, and takes a turn for each. Each turn of the event loop gives
+ * one piece its turn, however many requests have some, and everything else runs between two turns.
  */
+
 export class Turns {
   readonly #waiting: (() => void)[] = [];
   #scheduled = false;

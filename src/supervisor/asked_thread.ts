@@ -1,3 +1,9 @@
+/**
+ * Threads that answer questions of another thread, such as those of the index, the past and the tree. If one dies, its
+ * open questions fail, and it is started again after a pause that doubles each time. `gate.ts` says when the threads of
+ * a service load and begin.
+ */
+
 import type { Worker } from "node:worker_threads";
 import { PartFailed, type PartFault, type PartName } from "./derived_parts.ts";
 

@@ -1,4 +1,7 @@
-/** The parts that fail at present, as their threads report them to the service's thread: /readyz and a metric name them. */
+/**
+ * Collects the parts that fail at present in the service's thread, as the threads report them (`derived_parts.ts`):
+ * /readyz and a metric name them.
+ */
 
 import type { PartFault, PartName } from "./derived_parts.ts";
 

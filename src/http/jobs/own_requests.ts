@@ -1,3 +1,8 @@
+/**
+ * Requests that the service sends to itself, for the caller whose request has them sent. An import replays an export
+ * into this service: its commands pass through the same routes, scopes and limits as those of any client.
+ */
+
 import type { Readable } from "node:stream";
 import type { Caller } from "../../access/caller.ts";
 import type { Callers } from "../../access/callers.ts";
@@ -16,7 +21,7 @@ export interface OwnParts {
   readonly turns: Pick<Turns, "take">;
 }
 
-/** Requests to the service itself, as the caller's whose request has them sent. */
+/** A transport that leads back into the service. */
 export class OwnRequests implements Transport {
   readonly #app: App;
   readonly #callers: OwnParts["callers"];

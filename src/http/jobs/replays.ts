@@ -1,3 +1,9 @@
+/**
+ * Replays that run inside the service, as jobs. A job reads the log as every reader does, from the reader's thread.
+ * `service/replay_targets.ts` opens its target, because that may be in a ring that `http` does not import: another
+ * mapledger (`client`) or this machine's kernel (`mirror`).
+ */
+
 import { setTimeout as sleep } from "node:timers/promises";
 import { InvalidInput } from "../../codec/invalid.ts";
 import type { Difference } from "../../replay/compare.ts";

@@ -1,3 +1,9 @@
+/**
+ * Large answers. The service's thread makes an answer of more than 64 KiB in pieces, each when the reader has taken the
+ * one before, and one piece a turn of the event loop over all requests (`engine/turn_queue.ts`), so that it delays
+ * nobody. Large bodies are read in pieces likewise (`codec/json_pieces.ts`, `replay/lines.ts`).
+ */
+
 import type { ServerResponse } from "node:http";
 import { pipeline, Readable } from "node:stream";
 import type { FastifyReply, FastifyRequest } from "fastify";

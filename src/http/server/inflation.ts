@@ -1,12 +1,15 @@
+/**
+ * Packed bodies. A body counts in flight by the bytes that it inflates to, as they come (`bodies.ts`). Only gzip and
+ * deflate are accepted: they need little memory, whatever is sent. With brotli and zstd a few bytes of a body could
+ * demand a window of megabytes, which would not be counted.
+ */
+
 import type { IncomingMessage } from "node:http";
 import type { Readable, Transform } from "node:stream";
 import { createGunzip, createInflate } from "node:zlib";
 import { Problem } from "./problems.ts";
 
-/**
- * How a body may be packed: what takes little memory to undo, whatever is sent. Brotli and zstd let a few bytes of a body ask for
- * a window of megabytes, which nobody would have counted.
- */
+/** The encodings that are accepted. */
 const DECODERS: ReadonlyMap<string, () => Transform> = new Map([
   ["gzip", createGunzip],
   ["x-gzip", createGunzip],

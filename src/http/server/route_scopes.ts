@@ -1,3 +1,9 @@
+/**
+ * The scopes that each operation of the API needs, and sets of operations that are treated alike. `READ_ONLY` has all
+ * that a service without an engine answers (`service/read_only.ts`); any other operation is refused there before it
+ * reaches its route.
+ */
+
 import { CMD } from "../../abi/service.ts";
 import { SCOPES, type Scope } from "../../access/scopes.ts";
 

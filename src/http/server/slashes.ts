@@ -1,7 +1,8 @@
 /**
- * Paths of pins in a URL's path whose slashes were not encoded, or which a proxy has decoded. What follows `pinned:` is the pin up to
- * where a route begins: `/v1/maps/pinned:/sys/fs/bpf/x/elements/01` is an element of x. A pin whose last names are a route's has to be
- * encoded; it cannot be mixed up with another: where x is a map, nothing is below it.
+ * Encodes the slashes of a pin's path in a URL if the client did not, or a proxy decoded them, before anything is
+ * routed. The pin ends where the path of a route begins: /v1/maps/pinned:/sys/fs/bpf/x/elements/01 is element 01 of the
+ * map pinned at /sys/fs/bpf/x. A client must encode a pin whose last names are those of a route. No other map can be
+ * meant by mistake: if x is a map, bpffs has nothing below it.
  */
 
 /** The root of bpffs is no map. */

@@ -1,7 +1,11 @@
+/**
+ * Refusals of bodies name the body that the route takes: its type, with an example out of the route's schema. For
+ * example, a PUT of text/plain is answered with `application/json as in {"value":"2a000000"} is needed, found
+ * "text/plain"`.
+ */
+
 import type { FastifyRequest } from "fastify";
 import { Problem } from "./problems.ts";
-
-// What is wrong with a body is told with what is to be sent instead.
 
 const BYTE_ORDER_MARK = 0xfeff;
 const JSON_TYPE = "application/json";

@@ -1,3 +1,10 @@
+/**
+ * Resumes the watch of a map at a position or a seq. If the position fits (see `views/positions.ts`), the watch goes on
+ * right behind it, also within an event with many changes, and across archived events if none of them touched the map.
+ * If it does not fit, the watch begins anew with all elements, and says why. A seq that is archived or not there yet is
+ * refused.
+ */
+
 import type { FastifyRequest } from "fastify";
 import { InvalidInput } from "../../codec/invalid.ts";
 import type { MapReference, MapView } from "../../engine/queries.ts";
@@ -54,10 +61,7 @@ export interface Watched {
   readonly shown: string;
 }
 
-/**
- * Where the watch of a map goes on behind a point. What a position cannot be held to, the watch begins anew for; a seq alone that is
- * archived or yet to come is refused.
- */
+/** Finds where the watch of a map goes on behind a point, or why it begins anew. Throws the problem of a seq that is archived or not there yet. */
 export async function resumed(parts: ResumeParts, watched: Watched, point: Point): Promise<Resumed | Anew> {
   const { events } = parts;
   const { seq, position } = point;

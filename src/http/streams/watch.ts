@@ -1,3 +1,9 @@
+/**
+ * Watches of a map. A watch begins with all elements: a command reads the first page, and the other pages are read as
+ * of that command's seq (`element_pages.ts`). Then it follows the log from there, and sends each change that an event
+ * made to the map's elements (`syscall/effects.ts`).
+ */
+
 import { CMD } from "../../abi/service.ts";
 import { withHex } from "../../codec/elements.ts";
 import type { MarkedRow } from "../../engine/events.ts";

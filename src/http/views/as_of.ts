@@ -1,3 +1,9 @@
+/**
+ * Reads of an earlier moment: `?at=` on every route that reads. The past answers them instead of the engine. A service
+ * that only reads has no engine: its present is the moment right after the log's last event (`present`), so all its
+ * reads come here.
+ */
+
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { Type } from "typebox";
 import { mayUseSessionOf } from "../../access/caller.ts";
@@ -11,8 +17,6 @@ import type { EngineDoor } from "../server/ports.ts";
 import { type Problem, refused } from "../server/problems.ts";
 import { type SightParts, sightOf } from "./sight.ts";
 import { referenceOf } from "./targets.ts";
-
-// Reads of an earlier moment: `?at=` beside what a route takes otherwise.
 
 /** In the query of every route that reads. */
 export const at = Type.Optional(

@@ -1,3 +1,10 @@
+/**
+ * Compares positions with the log. A position that comes back (`log/position.ts`) is accepted only if its log, life and
+ * map are the same, and its event has the same hash here; otherwise the problem names the difference.
+ * `streams/resumed_watch.ts` does this for watches. For an archived event the tree has the hash, so a page can go on
+ * from one although its row is gone.
+ */
+
 import type { FastifyRequest } from "fastify";
 import { Type } from "typebox";
 import { InvalidInput } from "../../codec/invalid.ts";

@@ -1,3 +1,8 @@
+/**
+ * The engine of a service that only reads (`service/read_only.ts`). The past answers all commands that read and all
+ * questions, as of right after the last event; the others never reach it (`READ_ONLY` in `server/route_scopes.ts`).
+ */
+
 import { covers, type MapLimits } from "../../access/map_limits.ts";
 import type { MapScope } from "../../access/scopes.ts";
 import type { MapView, Queries, QueryName } from "../../engine/queries.ts";
@@ -7,7 +12,7 @@ import type { EngineDoor, PastDoor } from "../server/ports.ts";
 /** Pins that are read at once. */
 const PAGE = 1000;
 
-/** In the engine's place where nothing is changed: what it is asked about the present is the past's, right after the last event. */
+/** Answers in place of an engine; nothing can be changed by it. */
 export class ReadOnlyEngine implements EngineDoor {
   readonly waiting = 0;
   readonly seq: number;

@@ -1,3 +1,10 @@
+/**
+ * The maps that a caller with globs in its scopes may see. The engine checks commands, and questions about the present,
+ * by the id of the caller's limits (`syscall/permission.ts`). Answers of the reader's thread and of the past's thread
+ * (events, earlier moments) are filtered here by map id, in the service's thread. The engine says which maps the globs
+ * cover now; for a freed map the past says its last name and pins.
+ */
+
 import type { FastifyRequest } from "fastify";
 import { CMD } from "../../abi/service.ts";
 import {
@@ -50,10 +57,7 @@ export function eventsSeen(parts: SightParts, request: FastifyRequest): EventRea
   return sightOf(parts, request)?.events ?? parts.events;
 }
 
-/**
- * Reads that are no commands are held against a caller's globs here: which maps belong to them the engine says, as of now; of
- * freed maps the past says what they were called, and where they were pinned at their end.
- */
+/** Filters answers by the globs of one caller. */
 export class Sight {
   readonly #parts: SightParts;
   readonly #limits: MapLimits;
