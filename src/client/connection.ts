@@ -1,3 +1,9 @@
+/**
+ * One connection to another mapledger, for a replay. Each request starts at most once: undici would send requests again
+ * by itself that were under way when a connection broke, so after a break none starts any more, and the replay ends
+ * with TargetFailed. For example, a push that was sent twice would leave two elements in the queue.
+ */
+
 import { Client, type Dispatcher, errors } from "undici";
 import type { HttpRequest, HttpResponse } from "../replay/http_call.ts";
 import { TargetFailed } from "../replay/target.ts";

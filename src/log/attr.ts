@@ -2,6 +2,10 @@
  * The log's `attr` column: every part of a command that has no column of its own, as JSON in the names of union
  * bpf_attr. Bytes are in hex, u64 are decimal strings. A command without such parts has null. `attrText` writes,
  * `readCommand` reads.
+ *
+ * Whatever a decision depended on is here, too: the size of the buffer that the caller gave for an answer
+ * (`value_room`, `key_room`), and that a route refuses a key or a value of another length (`exact`). A replay elsewhere
+ * then gets the same answer.
  */
 
 import { OBJ_NAME_LEN } from "../abi/bpf.ts";

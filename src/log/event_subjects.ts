@@ -1,5 +1,7 @@
 /**
  * The maps, keys and cells that an event is about beyond those that its command names: its effects have changed them.
+ * `addsNoCells` names the commands that the engine still accepts if the state's disk has failed and no more cells may
+ * become pending (`engine/pending.ts`).
  */
 
 import { CMD } from "../abi/service.ts";

@@ -1,3 +1,8 @@
+/**
+ * Checks the `attr` and `out` of events before they are replayed: each field must have a type that a ledger writes. An
+ * export may come from anybody, and its fields become requests and lines of scripts.
+ */
+
 import { BPF_CMD } from "../abi/bpf.ts";
 import { CMD } from "../abi/service.ts";
 import { InvalidInput } from "../codec/invalid.ts";

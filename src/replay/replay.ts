@@ -1,3 +1,14 @@
+/**
+ * Replays recorded commands:
+ *
+ *     source -> event -> callOf: a request with the target's ids -> target -> its answer -> learn: pairs of ids -> compare
+ *
+ * `replay` does no I/O: `http`, `sqlite`, `mirror` and `client` give it sources and targets. Commands keep their order.
+ * There is one connection, and only commands of the syscall door that create no ids are sent before earlier answers
+ * have come: their requests take the same way through the service, one behind the other. The target's seqs prove the
+ * order; a seq that does not ascend is a difference.
+ */
+
 import { CMD, type CmdName } from "../abi/service.ts";
 import { type Event, type EventRow, rowEvent } from "../log/event.ts";
 import { type Answer, recordedAnswer } from "./answer.ts";

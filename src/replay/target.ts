@@ -1,3 +1,9 @@
+/**
+ * Targets of a replay: another mapledger (`client`, through `api_target.ts`), this machine's kernel
+ * (`mirror/kernel_target.ts`), or a writer of a script (`curl.ts`, `bpftool.ts`). A writer returns the recorded
+ * answers, and a token (`tokens.ts`) for an id that only the running script will know.
+ */
+
 import type { Event } from "../log/event.ts";
 import type { Answer } from "./answer.ts";
 import type { Call, LeftOut } from "./call.ts";
