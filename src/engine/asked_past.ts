@@ -1,3 +1,8 @@
+/**
+ * Questions of the engine to the thread of the past. They go through the service's thread, which is the one that talks
+ * to both.
+ */
+
 import type { MessagePort } from "node:worker_threads";
 import type { Lagging } from "./ports.ts";
 import type { PastOfMaps, Stale, Window } from "./windows.ts";

@@ -1,3 +1,12 @@
+/**
+ * The engine as the service's thread sees it. Commands of one turn of the event loop make a batch, in one ArrayBuffer
+ * that is handed over. The next batch gathers meanwhile, and is sent when it is as large as the one under way, so both
+ * threads work at once and a sync is shared by all that wait for it.
+ *
+ * A connection's command that may be large (`pieces.ts`) leaves its batch; later commands of that connection wait here
+ * until it is answered, and other connections do not.
+ */
+
 import { availableParallelism } from "node:os";
 import type { Worker } from "node:worker_threads";
 import type { BatchFigures } from "./engine.ts";
@@ -67,11 +76,7 @@ interface Waiting {
 const BUSY_COMMANDS = 8;
 const CAN_POLL = availableParallelism() > 1;
 
-/**
- * The engine as the service's thread sees it. Commands of one turn of the event loop make a batch; while one is under way
- * the next gathers, so that a sync is shared by all that wait for it, and nobody waits for a timer. The next goes as soon
- * as it is as large as the one under way: then the two threads work at once, one on each, and neither on crumbs.
- */
+/** Sends commands in batches, and gives each answer to its command. No batch waits for a timer. */
 export class EngineClient {
   readonly #worker: Worker;
   readonly #limits: QueueLimits;

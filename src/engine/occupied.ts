@@ -1,3 +1,9 @@
+/**
+ * Pins and directories whose path another program has taken. The machine is asked before the command is decided; the
+ * command carries the refusal in `attr.found`, and fails with EEXIST at the place in the kernel's order where the
+ * ledger's own EEXIST is.
+ */
+
 import type { Command, PathCommand, PinCommand } from "../syscall/command.ts";
 import { newEntry } from "../syscall/pins.ts";
 import type { State } from "../syscall/state.ts";

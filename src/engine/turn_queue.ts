@@ -1,6 +1,7 @@
 /**
  * Turns of the event loop. Long work is done in pieces, and takes a turn for each. Each turn of the event loop gives
- * one piece its turn, however many requests have some, and everything else runs between two turns.
+ * one piece its turn, however many requests have some, and everything else runs between two turns. Requests with large
+ * bodies or answers take turns in the service's thread, questions about all maps or pins in the engine's.
  */
 
 export class Turns {

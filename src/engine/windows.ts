@@ -1,3 +1,10 @@
+/**
+ * The window of a kernel map: the elements that the ledger changed after the map's place, which is the event up to
+ * which the kernel map has followed (`mirror/progress_map.ts`), each with its value before. A recovery notes windows
+ * while it does events again. Older ones come from the thread of the past (`asked_past.ts`). Only elements in the
+ * window can lag behind the ledger; any other difference was made by somebody else (`drift.ts`).
+ */
+
 import { CMD } from "../abi/service.ts";
 import type { Event } from "../log/event.ts";
 import type { CellKey } from "../maps/cells.ts";
