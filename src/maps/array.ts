@@ -1,3 +1,11 @@
+/**
+ * BPF_MAP_TYPE_ARRAY. Source: kernel/bpf/arraymap.c.
+ *
+ * An index that was ever written has a cell with its value; all other indexes below max_entries exist, too, and are
+ * zeros. User space can write the memory of a BPF_F_MMAPABLE array after its values as well, so its cells have elements
+ * with their padding, and one more cell, at index max_entries, has the rest of the last page.
+ */
+
 import { BPF_F } from "../abi/bpf.ts";
 import { ARRAY_VALUE_BYTES_MAX } from "../abi/limits.ts";
 import { checkArray, checkArrayBtf, DATA_ARRAY_FLAGS } from "./array_create.ts";
@@ -7,13 +15,6 @@ import type { Host, MapRecord, MapStore, MapType } from "./map.ts";
 import { CALLBACKS, LOCKS, PLAIN_FACTS } from "./map_facts.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
 
-/**
- * BPF_MAP_TYPE_ARRAY. Source: kernel/bpf/arraymap.c.
- *
- * An index that was ever written has a cell with the value as it is; all others below max_entries exist, too: they are
- * zeros. The memory of a BPF_F_MMAPABLE array can be written behind its values as well, so its cells hold elements with
- * their padding, and one more cell, at index max_entries, holds the rest of the last page.
- */
 const FLAGS = DATA_ARRAY_FLAGS | BPF_F.BPF_F_MMAPABLE | BPF_F.BPF_F_INNER_MAP;
 const STAYS = refuse("ENOTSUPP", "the elements of an array cannot be deleted");
 
@@ -36,7 +37,7 @@ function put(store: MapStore, key: Buffer, value: Buffer): void {
   store.changed(store.map, key, value);
 }
 
-/** A value over an element as it was: the padding behind it stays. */
+/** Writes a value over an element, whose padding after the value is kept. */
 function overlay(before: Buffer | undefined, value: Buffer, map: MapRecord): Buffer {
   const element = before === undefined ? Buffer.alloc(roundUp8(map.valueSize)) : Buffer.from(before);
   value.copy(element);
@@ -47,12 +48,12 @@ function zeros(map: MapRecord): Buffer {
   return Buffer.alloc(map.valueSize);
 }
 
-/** Bytes that mmap(2) can reach: the elements at their stride, rounded up to a page. */
+/** The bytes that mmap(2) can map: the elements with their padding, rounded up to a page. */
 export function memoryBytes(map: Pick<MapRecord, "valueSize" | "maxEntries">, host: Host): number {
   return Math.ceil((roundUp8(map.valueSize) * map.maxEntries) / host.pageBytes) * host.pageBytes;
 }
 
-/** Elements at their stride, padding included, in order: what SHA-256 is over, as BPF_OBJ_GET_INFO_BY_FD gives it. */
+/** The elements with their padding, in order: the bytes of which BPF_OBJ_GET_INFO_BY_FD answers the SHA-256. */
 export function* memory(store: MapStore): Iterable<Buffer> {
   for (let index = 0; index < store.map.maxEntries; index++) yield elementMemory(store, index);
 }
@@ -66,7 +67,7 @@ function elementMemory(store: MapStore, index: number): Buffer {
   return element;
 }
 
-/** The pieces that a range of memory is made of: an element each, or the rest of the last page behind them. */
+/** The elements that a range of memory overlaps; the last may be the rest of the last page, at index max_entries. */
 function* pieces(
   store: MapStore,
   offset: number,
@@ -82,7 +83,7 @@ function* pieces(
   }
 }
 
-/** Reads a range of memory, which lies within memoryBytes. */
+/** Reads a range of memory, which must be within `memoryBytes`. */
 export function readMemory(store: MapStore, offset: number, length: number): Buffer {
   const read = Buffer.alloc(length);
   for (const { index, start } of pieces(store, offset, length)) {
@@ -92,7 +93,7 @@ export function readMemory(store: MapStore, offset: number, length: number): Buf
   return read;
 }
 
-/** Stores into memory of a BPF_F_MMAPABLE array, within memoryBytes. */
+/** Writes to the memory of a BPF_F_MMAPABLE array, within `memoryBytes`. */
 export function writeMemory(store: MapStore, offset: number, data: Buffer): void {
   const { map } = store;
   for (const { index, start, size } of pieces(store, offset, data.length)) {
@@ -111,7 +112,7 @@ export function writeMemory(store: MapStore, offset: number, data: Buffer): void
   }
 }
 
-/** Whether a store of so many bytes, from `offset` of an element on, leaves some of its value as it was, but not all. */
+/** Whether a write of `bytes` bytes at `offset` of an element changes a part of its value only. */
 function isPartly(offset: number, bytes: number, valueSize: number): boolean {
   const end = offset + bytes;
   return offset < valueSize && end > 0 && (offset > 0 || end < valueSize);

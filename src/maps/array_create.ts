@@ -1,14 +1,14 @@
+/** The checks of a new array: array_map_alloc_check(), kernel/bpf/arraymap.c. */
+
 import { BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { BTF_KIND, isInteger } from "./btf_types.ts";
 import { ACCESS_FLAGS, checkEntries, checkFlags, checkKeySize, PROG_FLAGS } from "./common.ts";
 import type { BtfType, CreateAttr } from "./map.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
-/** array_map_alloc_check(), kernel/bpf/arraymap.c: what arrays are made by. */
-
 const INDEX_BYTES = 4;
 
-/** Flags that every array may have. */
+/** Flags that every array type allows. */
 export const ARRAY_FLAGS = BPF_F.BPF_F_NUMA_NODE | ACCESS_FLAGS;
 export const DATA_ARRAY_FLAGS = ARRAY_FLAGS | PROG_FLAGS;
 
@@ -21,7 +21,10 @@ export function checkArray(attr: CreateAttr, flags: number, whose: string): Refu
   );
 }
 
-/** array_map_check_btf(): the key is an index, or there is none: then it is the one element of a data section. */
+/**
+ * array_map_check_btf(): the key must be an integer of 32 bits; only an array of one element, a data section, may have
+ * none.
+ */
 export function checkArrayBtf(attr: CreateAttr, key: BtfType | undefined, value: BtfType): Refusal | null {
   if (key !== undefined) return isInteger(key, 32) ? null : refuse("EINVAL", "the key's BTF is no integer of 32 bits");
   const plain = attr.mapType === BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY;

@@ -1,3 +1,8 @@
+/**
+ * BPF_MAP_TYPE_ARRAY_OF_MAPS: updates take descriptors of maps, lookups answer ids. Source: kernel/bpf/arraymap.c,
+ * map_in_map.c.
+ */
+
 import { ARRAY_FLAGS } from "./array_create.ts";
 import { byKeys, noBtf, u32Buffer } from "./common.ts";
 import { checkHolderArray, heldAt, holderArray } from "./holder_array.ts";
@@ -7,7 +12,6 @@ import type { MapType } from "./map.ts";
 import { MAPS, PLAIN_FACTS } from "./map_facts.ts";
 import { refuse } from "./refusal.ts";
 
-/** BPF_MAP_TYPE_ARRAY_OF_MAPS: descriptors of maps go in, ids come out. Source: kernel/bpf/arraymap.c, map_in_map.c. */
 const NO_TAKE = refuse("ENOTSUPP", "an array of maps has no such batch");
 
 export const arrayOfMaps: MapType = {

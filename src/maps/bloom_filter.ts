@@ -1,3 +1,8 @@
+/**
+ * BPF_MAP_TYPE_BLOOM_FILTER. Source: kernel/bpf/bloom_filter.c. Values are kept whole, by their SHA-256. So a lookup
+ * finds only values that were added, while the kernel also finds some that were not.
+ */
+
 import { createHash } from "node:crypto";
 import { BPF_F } from "../abi/bpf.ts";
 import { QUEUE_VALUE_BYTES_MAX } from "../abi/limits.ts";
@@ -18,10 +23,6 @@ import { type MapStore, type MapType, POSITION_BYTES } from "./map.ts";
 import { PLAIN_FACTS } from "./map_facts.ts";
 import { refuse, refused } from "./refusal.ts";
 
-/**
- * BPF_MAP_TYPE_BLOOM_FILTER. Source: kernel/bpf/bloom_filter.c. What was added is kept as it is, under its SHA-256: the
- * kernel answers "perhaps" for some of what was never added, we for none of it.
- */
 const FLAGS = BPF_F.BPF_F_NUMA_NODE | BPF_F.BPF_F_ZERO_SEED | ACCESS_FLAGS | PROG_FLAGS;
 const HASHES_MAX = 15n;
 const HASHES_USUAL = 5;
@@ -44,7 +45,7 @@ function put(store: MapStore, place: Buffer, value: Buffer): void {
   store.changed(store.map, place, value);
 }
 
-/** A position is what a digest begins with. */
+/** A value's position: the first bytes of its digest. */
 function positionOf(cell: CellKey): Buffer {
   return Buffer.from(cell.slice(ELEMENT_PREFIX_BYTES, ELEMENT_PREFIX_BYTES + POSITION_BYTES), "latin1");
 }
@@ -71,13 +72,15 @@ export const bloomFilter: MapType = {
       : null;
   },
 
-  /** Bits: entries times hash functions over the logarithm of 2, a power of two up to 2^32. */
+  /**
+   * The size of the kernel's bitmap: entries x hash functions / ln 2 bits, rounded up to a power of two, at most 2^32.
+   */
   allocatedBytes(attr) {
     const bits = (attr.maxEntries * (Number(attr.mapExtra) || HASHES_USUAL) * 7) / 5;
     return Math.min(2 ** Math.ceil(Math.log2(bits)), 2 ** 32) / 8;
   },
 
-  /** Its bits are; the values that were added are kept beside them. */
+  /** The bitmap is preallocated in the kernel, but the values, which the ledger keeps, are not. */
   preallocated: () => false,
 
   lookup(store, _key, value) {
@@ -104,7 +107,7 @@ export const bloomFilter: MapType = {
     throw new Error("bloom_filter remove: nothing removes what was added");
   },
 
-  /** The last place that it might be at: a position does not say all of a digest. */
+  /** The last cell that can have this position, since a position is only the beginning of a digest. */
   cellOf: (map, position) => elementsPrefix(map) + bytesKey(position).padEnd(DIGEST_BYTES, "\xff"),
   element: (_store, cell, bytes) => (bytes === undefined ? null : { key: positionOf(cell), value: bytes }),
 

@@ -1,6 +1,6 @@
 import type { BtfType } from "./map.ts";
 
-/** Facts of <linux/btf.h>. */
+/** Kinds of types, as in <linux/btf.h>. */
 export const BTF_KIND = {
   INT: 1,
   PTR: 2,
@@ -35,7 +35,7 @@ export const MODIFIERS: ReadonlySet<number> = new Set([
 /** BTF_MAX_TYPE */
 export const BTF_TYPE_ID_MAX = 0xfffff;
 
-/** Bytes behind struct btf_type, a kind: once, and for each of vlen. */
+/** The bytes that follow struct btf_type, by kind: once, and for each of vlen. */
 export const REST: Readonly<Record<number, readonly [once: number, each: number]>> = {
   [BTF_KIND.INT]: [4, 0],
   [BTF_KIND.PTR]: [0, 0],

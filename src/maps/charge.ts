@@ -1,16 +1,16 @@
 import type { Host, MapSizes, MapType } from "./map.ts";
 
-/** What a map takes of its creator's quotas, in bytes. */
+/** The bytes that a map is charged to its creator's quotas. */
 export interface Charge {
-  /** Of keys, and of values as user space has them. */
+  /** Of keys, and of values in the size that user space sees. */
   readonly bytes: number;
-  /** Of the kernel's memory, about, whether a kernel map follows or not. */
+  /** Of the kernel's memory, approximately, whether or not the map is mirrored. */
   readonly kernelBytes: number;
 }
 
 /**
- * Charged as the kernel charges a process: where there is room for all elements from the creation on, for all of them then, and for
- * nothing later; elsewhere for those that are there.
+ * The charge of a map, by the kernel's rule: a preallocated map is charged for max_entries elements when it is created
+ * and never more; another map for the elements that it has.
  */
 export function chargeOf(type: MapType, map: MapSizes, entries: number, host: Host): Charge {
   const each = elementCharge(type, map, host);
@@ -19,7 +19,7 @@ export function chargeOf(type: MapType, map: MapSizes, entries: number, host: Ho
   return { bytes: each.bytes * entries, kernelBytes: kernelBytes + each.kernelBytes * entries };
 }
 
-/** Of an element of a map that is not preallocated. */
+/** The charge of one element of a map that is not preallocated. */
 export function elementCharge(type: MapType, map: MapSizes, host: Host): Charge {
   return { bytes: map.keySize + type.valueBytes(map, host), kernelBytes: type.elementBytes(map, host) };
 }

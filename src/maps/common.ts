@@ -3,37 +3,39 @@ import { type CellKey, u32Key } from "./cells.ts";
 import type { BatchWalk, CreateAttr, Element, Host, MapRecord, MapSizes, MapType } from "./map.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
 
-/** The first byte of every cell that holds an element; the others are the syscall ring's tables. */
+/** The first byte of the cells of elements. Cells with other first bytes are tables of src/syscall. */
 const ELEMENT_TABLE = "e";
 
-/** The first byte of cells that tell in which order a map's elements were used. */
+/** The first byte of the cells that keep the order in which a map's elements were used. */
 const USE_TABLE = "u";
 
-/** The table's letter and the map's id. */
+/** One byte for the table, four for the map's id. */
 export const ELEMENT_PREFIX_BYTES = 5;
 
-/** What the keys of a map's element cells begin with. */
+/** The prefix of all cells of a map's elements. */
 export function elementsPrefix(map: Pick<MapRecord, "id">): CellKey {
   return ELEMENT_TABLE + u32Key(map.id);
 }
 
-/** The same as bytes, at the beginning of a key that is put together there. */
+/** Writes that prefix to the beginning of `target`. */
 export function writeElementsPrefix(map: Pick<MapRecord, "id">, target: Buffer): void {
   target[0] = ELEMENT_TABLE.charCodeAt(0);
   target.writeUInt32BE(map.id, 1);
 }
 
-/** What the keys of a map's cells of uses begin with. */
+/** The prefix of all cells of a map's uses. */
 export function usesPrefix(map: Pick<MapRecord, "id">): CellKey {
   return USE_TABLE + u32Key(map.id);
 }
 
-/** Flags that are a caller's choice of access in any type that has it. */
+/** Flags that limit the access by descriptors. */
 export const ACCESS_FLAGS = BPF_F.BPF_F_RDONLY | BPF_F.BPF_F_WRONLY;
-/** And those that limit programs. */
+/** Flags that limit the access by programs. */
 export const PROG_FLAGS = BPF_F.BPF_F_RDONLY_PROG | BPF_F.BPF_F_WRONLY_PROG;
 
-/** map_flags that a type does not know are EINVAL; and bpf_map_flags_access_ok(), include/linux/bpf.h. */
+/**
+ * Refuses map_flags that a type does not know, and contradictory ones: bpf_map_flags_access_ok(), include/linux/bpf.h.
+ */
 export function checkFlags(attr: CreateAttr, known: number, whose: string): Refusal | null {
   if ((attr.mapFlags & ~known) !== 0)
     return refuse("EINVAL", `map_flags ${attr.mapFlags}: not all of them are ${whose}`);
@@ -55,12 +57,12 @@ export function checkEntries(attr: CreateAttr): Refusal | null {
   return attr.maxEntries === 0 ? refuse("EINVAL", "max_entries is 0") : null;
 }
 
-/** For types whose elements come and go by themselves. */
+/** For types whose number of elements has no limit: max_entries must be 0. */
 export function checkNoEntries(attr: CreateAttr): Refusal | null {
   return attr.maxEntries === 0 ? null : refuse("EINVAL", `max_entries is ${attr.maxEntries}: this type's is 0`);
 }
 
-/** An update's flags beside BPF_F_LOCK, which has been checked: one of three. */
+/** Checks an update's flags; BPF_F_LOCK was checked and removed before. */
 export function checkUpdateFlags(flags: bigint): Refusal | null {
   return flags > 2n ? refuse("EINVAL", `flags ${flags}: BPF_ANY, BPF_NOEXIST or BPF_EXIST is needed`) : null;
 }
@@ -72,7 +74,8 @@ const END = refuse("ENOENT", "the keys end here");
 
 /**
  * Lookup batches by key: generic_map_lookup_batch(), kernel/bpf/syscall.c. The position is the last key visited; keys
- * without a value (ENOENT) are skipped. To have delivered `count` elements is success even if they were the last.
+ * without a value (ENOENT) are skipped. A batch of `count` elements succeeds even if there are no more: the next one is
+ * ENOENT.
  */
 export function byKeys(type: Pick<MapType, "nextKey" | "lookup">): BatchWalk {
   return {
@@ -102,7 +105,7 @@ export function byKeys(type: Pick<MapType, "nextKey" | "lookup">): BatchWalk {
 
 const NO_BATCH = refuse("ENOTSUPP", "this type has no such batch");
 
-/** For rows of types that have no batches. */
+/** For types without batches. */
 export const NO_BATCHES: MapType["batch"] = {
   lookup: NO_BATCH,
   lookupAndDelete: NO_BATCH,
@@ -110,10 +113,10 @@ export const NO_BATCHES: MapType["batch"] = {
   delete: NO_BATCH,
 };
 
-/** For rows of types that nothing can be taken out of. */
+/** For types without lookup-and-delete. */
 export const noTake = refused("ENOTSUPP", "this type has no lookup-and-delete");
 
-/** What most types do; each row says what is its own, and its facts. */
+/** The defaults for a type's row; each row adds its own functions and facts. */
 export const USUAL = {
   checkBtf: null,
   recorded: (): Partial<MapRecord> => ({}),
@@ -125,7 +128,7 @@ export const USUAL = {
   freed: null,
 } as const satisfies Partial<MapType>;
 
-/** A value as it is kept: fields that only programs touch are not copied in, and read as zeros. */
+/** The value as it is stored: special fields, which only programs access, become zeros. */
 export function keptValue(map: Pick<MapRecord, "special">, value: Buffer): Buffer {
   if (map.special.length === 0) return value;
   const kept = Buffer.from(value);
@@ -133,17 +136,17 @@ export function keptValue(map: Pick<MapRecord, "special">, value: Buffer): Buffe
   return kept;
 }
 
-/** A value as the kernel keeps it, and as user space sees each CPU's. */
+/** Rounds up to 8 bytes, as the kernel does for values and for each CPU's slot. */
 export function roundUp8(bytes: number): number {
   return Math.ceil(bytes / 8) * 8;
 }
 
-/** The least power of two that is not below a number of 1 or more. */
+/** The smallest power of two that is not less than `number`, which is 1 or more. */
 export function powerOf2(number: number): number {
   return 2 ** Math.ceil(Math.log2(number));
 }
 
-/** Values of all CPUs, in their order. */
+/** The size in user space of a per-CPU value: one slot for each possible CPU. */
 export function perCpuBytes(map: MapSizes, host: Host): number {
   return roundUp8(map.valueSize) * host.possibleCpus;
 }

@@ -1,3 +1,5 @@
+/** BPF_MAP_TYPE_CPUMAP: queues by CPU. Source: kernel/bpf/cpumap.c. */
+
 import { BPF_ATTACH_TYPE, BPF_F } from "../abi/bpf.ts";
 import { CPUMAP_ENTRIES_MAX, CPUMAP_QUEUE_MAX } from "../abi/limits.ts";
 import { checkArray } from "./array_create.ts";
@@ -8,8 +10,6 @@ import { PLAIN_FACTS, SECOND_PROGRAM } from "./map_facts.ts";
 import { refuse } from "./refusal.ts";
 import { fill, TARGET_SLOTS } from "./target_slots.ts";
 import { programIn } from "./xdp_programs.ts";
-
-/** BPF_MAP_TYPE_CPUMAP: queues by CPU. Source: kernel/bpf/cpumap.c. */
 
 export const cpumap: MapType = {
   ...TARGET_SLOTS,

@@ -1,3 +1,5 @@
+/** BPF_MAP_TYPE_DEVMAP: interfaces by index. Source: kernel/bpf/devmap.c. */
+
 import { BPF_ATTACH_TYPE, BPF_F } from "../abi/bpf.ts";
 import { ARRAY_FLAGS, checkArray } from "./array_create.ts";
 import { checkUpdateFlags, checkValueSize } from "./common.ts";
@@ -7,8 +9,6 @@ import { type MapFacts, PLAIN_FACTS, SECOND_PROGRAM } from "./map_facts.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import { fill, TARGET_SLOTS } from "./target_slots.ts";
 import { programIn } from "./xdp_programs.ts";
-
-/** BPF_MAP_TYPE_DEVMAP: interfaces by index. Source: kernel/bpf/devmap.c. */
 
 export const DEVMAP_FACTS: MapFacts = {
   ...PLAIN_FACTS,
@@ -21,7 +21,9 @@ export function checkDevmap(attr: CreateAttr): Refusal | null {
   return checkArray(attr, ARRAY_FLAGS, "a devmap's") ?? checkValueSize(attr, 4, 8);
 }
 
-/** Lookups from programs give a pointer: the kernel makes these read-only for them. */
+/**
+ * The flags in the map's record: the kernel makes the map read-only for programs, which get a pointer from a lookup.
+ */
 export function readOnlyForPrograms(attr: CreateAttr): Pick<MapRecord, "mapFlags"> {
   return {
     mapFlags:
@@ -29,7 +31,7 @@ export function readOnlyForPrograms(attr: CreateAttr): Pick<MapRecord, "mapFlags
   };
 }
 
-/** __dev_map_alloc_node(): the program of a value whose interface exists; 0: none. */
+/** __dev_map_alloc_node(): the program in a value whose interface must exist; 0: none. */
 export function interfaceProgram(store: MapStore, value: Buffer): number | Refusal {
   const ifindex = value.readUInt32LE(0);
   if (!store.world.hasInterface(ifindex)) return refuse("EINVAL", `there is no interface ${ifindex}`);

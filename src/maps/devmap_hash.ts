@@ -1,3 +1,8 @@
+/**
+ * BPF_MAP_TYPE_DEVMAP_HASH: interfaces by a key of four bytes. Source: kernel/bpf/devmap.c. Its cells have the same
+ * layout as DEVMAP's (xdp_programs.ts).
+ */
+
 import { DEVMAP_HASH_ENTRIES_MAX } from "../abi/limits.ts";
 import { checkUpdateFlags, NO_BATCHES, noBtf, noTake, powerOf2, USUAL, u32Buffer } from "./common.ts";
 import { checkDevmap, DEVMAP_FACTS, interfaceProgram, readOnlyForPrograms } from "./devmap.ts";
@@ -9,7 +14,6 @@ import { holdProgram, releaseProgram, shown } from "./xdp_programs.ts";
 /** sizeof(struct bpf_dtab_netdev). */
 const ELEMENT_BYTES = 64;
 
-/** BPF_MAP_TYPE_DEVMAP_HASH: interfaces by a key of four bytes. Source: kernel/bpf/devmap.c. Cells are as DEVMAP's. */
 function put(store: MapStore, key: Buffer, value: Buffer): void {
   const cell = cellKey(store.map, key);
   const before = store.cells.get(cell);

@@ -3,7 +3,10 @@ import type { Creator } from "./map.ts";
 import type { ObjectKind, ObjectRecord } from "./object.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
-/** The object behind a descriptor, of a kind: EBADF where it is not open, `wrongKind` where it is of another. */
+/**
+ * The object that a descriptor refers to. EBADF if the descriptor is not open, `wrongKind` if it refers to another
+ * kind.
+ */
 export function objectAt<Kind extends ObjectKind>(
   { world, session }: Creator,
   fd: number,
@@ -17,7 +20,7 @@ export function objectAt<Kind extends ObjectKind>(
   return refuse(wrongKind, `fd ${fd} is a ${object?.kind ?? "map"}: a ${kind} is needed`);
 }
 
-/** cgroup_get_from_fd(): EBADF, and ENOENT for a cgroup that was removed. */
+/** cgroup_get_from_fd(): EBADF; ENOENT if the cgroup was removed. */
 export function cgroupAt(creator: Creator, fd: number): Extract<ObjectRecord, { kind: "cgroup" }> | Refusal {
   const cgroup = objectAt(creator, fd, "cgroup", "EBADF");
   if (!("id" in cgroup) || !cgroup.removed) return cgroup;

@@ -1,11 +1,11 @@
+/** The checks of a new hash map, and its memory: htab_map_alloc_check() and htab_map_alloc(), kernel/bpf/hashtab.c. */
+
 import { BPF_F } from "../abi/bpf.ts";
 import { HASH_ELEMENT_BYTES_MAX, HASH_ENTRIES_MAX, PERCPU_VALUE_BYTES_MAX } from "../abi/limits.ts";
 import { ACCESS_FLAGS, checkFlags, PROG_FLAGS, powerOf2, roundUp8 } from "./common.ts";
 import type { CreateAttr, Host, MapSizes, MapType } from "./map.ts";
 import type { MapFacts } from "./map_facts.ts";
 import { type Refusal, refuse } from "./refusal.ts";
-
-/** htab_map_alloc_check() and htab_map_alloc(), kernel/bpf/hashtab.c: what all hash maps are made by. */
 
 /** HTAB_CREATE_FLAG_MASK */
 const HASH_FLAGS =
@@ -16,7 +16,7 @@ const HASH_FLAGS =
   ACCESS_FLAGS |
   PROG_FLAGS;
 
-/** sizeof(struct htab_elem), struct bucket and struct llist_node, and of a pointer to the values of all CPUs. */
+/** sizeof(struct htab_elem), struct bucket and struct llist_node, and of a pointer to per-CPU values. */
 const ELEMENT_HEAD_BYTES = 48;
 const BUCKET_BYTES = 16;
 const LIST_NODE_BYTES = 8;
@@ -54,7 +54,7 @@ export function checkHashEntries(attr: CreateAttr): Refusal | null {
   return refuse("E2BIG", `max_entries is ${attr.maxEntries}: more than ${HASH_ENTRIES_MAX}`);
 }
 
-/** htab_map_mem_usage(): what stands in the rows of all hash maps. */
+/** htab_map_mem_usage(): the part of a row that says how much memory a hash map takes. */
 export function hashMemory({ perCpu }: HashFacts): Pick<MapType, "allocatedBytes" | "preallocated" | "elementBytes"> {
   const elementBytes = ({ keySize, valueSize }: MapSizes, host: Host): number => {
     const values = roundUp8(valueSize) * (perCpu ? host.possibleCpus : 1);

@@ -1,3 +1,8 @@
+/**
+ * BPF_MAP_TYPE_HASH_OF_MAPS: updates take descriptors of maps, lookups answer ids. Source: kernel/bpf/hashtab.c,
+ * map_in_map.c.
+ */
+
 import type { CellKey } from "./cells.ts";
 import { checkValueSize, noBtf, noTake, USUAL, u32Buffer } from "./common.ts";
 import { checkHash, checkHashEntries, hashMemory } from "./hash_create.ts";
@@ -18,7 +23,6 @@ import { checkTemplate, innerMap, templateOf } from "./inner_maps.ts";
 import type { MapStore, MapType } from "./map.ts";
 import { HASH_FACTS, MAPS, type MapFacts } from "./map_facts.ts";
 
-/** BPF_MAP_TYPE_HASH_OF_MAPS: descriptors of maps go in, ids come out. Source: kernel/bpf/hashtab.c, map_in_map.c. */
 const FACTS: MapFacts = { ...HASH_FACTS, value: MAPS };
 
 const walk = byBuckets(elementOf);

@@ -1,18 +1,21 @@
+/**
+ * Elements by key, for all hash-like types. Source: kernel/bpf/hashtab.c.
+ *
+ * An element's cell has the key: prefix of the map, u32 bucket, key. Its bytes are the value. A walk goes by bucket,
+ * and by key within a bucket. The kernel promises no order; it does promise that the order is stable while the map is
+ * not changed, and that batches consist of whole buckets. The number of buckets is the kernel's: max_entries, rounded
+ * up to a power of two.
+ *
+ * A key longer than KEY_IN_CELL_BYTES_MAX is replaced by its SHA-256 in the cell's key, and is put before the value in
+ * the cell's bytes.
+ */
+
 import { createHash } from "node:crypto";
 import { afterKey, afterPrefix, type Cell, type CellKey, readU32Key, u32Key } from "./cells.ts";
 import { checkUpdateFlags, ELEMENT_PREFIX_BYTES, elementsPrefix, u32Buffer, writeElementsPrefix } from "./common.ts";
 import type { BatchPage, BatchWalk, Element, MapRecord, MapStore, MapType } from "./map.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
-/**
- * Elements by key, as all hash-like types keep them. Source: kernel/bpf/hashtab.c.
- *
- * A cell a key: prefix of the map, u32 bucket, key; the value as it is. A walk goes by bucket and by key within a
- * bucket: the kernel promises no order, only that it is stable while the map is not changed and that a batch is made of
- * whole buckets. The number of buckets is the kernel's: max_entries, rounded up to a power of two.
- *
- * A key longer than KEY_IN_CELL_BYTES_MAX stands in its cell's key as a digest, and in front of the value as it is.
- */
 const KEY_IN_CELL_BYTES_MAX = 512;
 
 const BUCKET_BYTES = 4;
@@ -28,10 +31,10 @@ function bucketCount(map: MapRecord): number {
   return 2 ** (32 - Math.clz32(map.maxEntries - 1));
 }
 
-/** Where a cell's key is put together: one string made of bytes at once is cheaper than one joined from parts. */
+/** A buffer in which cells' keys are assembled: one string made of it is cheaper than strings joined. */
 const scratch = Buffer.alloc(ELEMENT_PREFIX_BYTES + BUCKET_BYTES + KEY_IN_CELL_BYTES_MAX);
 
-/** Where the element with this key is, or would be. */
+/** The key of the cell that has, or would have, the element with this key. */
 export function cellKey(map: MapRecord, key: Buffer): CellKey {
   const rest = key.length <= KEY_IN_CELL_BYTES_MAX ? key : createHash("sha256").update(key).digest();
   writeElementsPrefix(map, scratch);
@@ -40,7 +43,7 @@ export function cellKey(map: MapRecord, key: Buffer): CellKey {
   return scratch.toString("latin1", 0, ELEMENT_PREFIX_BYTES + BUCKET_BYTES + rest.length);
 }
 
-/** FNV-1a over the key, finished by Murmur3's fmix32, so that close keys land in far buckets. */
+/** FNV-1a over the key, finished by Murmur3's fmix32, so that similar keys get different buckets. */
 function mix(key: Buffer): number {
   let hash = 0x811c9dc5;
   for (let at = 0; at < key.length; at++) hash = Math.imul(hash ^ (key[at] as number), 0x01000193);
@@ -49,7 +52,7 @@ function mix(key: Buffer): number {
   return hash ^ (hash >>> 16);
 }
 
-/** The value in an element's cell. */
+/** The value in the bytes of an element's cell. */
 export function valueIn(map: MapRecord, bytes: Buffer): Buffer {
   return map.keySize <= KEY_IN_CELL_BYTES_MAX ? bytes : bytes.subarray(map.keySize);
 }
@@ -59,12 +62,15 @@ function keyOf(map: MapRecord, [cell, bytes]: Cell): Buffer {
   return Buffer.from(cell.slice(cell.length - map.keySize), "latin1");
 }
 
-/** Reads an element back from its cell. */
+/** Reads an element from its cell. */
 export function elementOf(map: MapRecord, cell: Cell): Element {
   return { key: keyOf(map, cell), value: valueIn(map, cell[1]) };
 }
 
-/** For rows of types whose cells stand by key: what a value is shown as. */
+/**
+ * The part of a row that finds and shows elements by key. `shown`: makes the value that is shown of the bytes that are
+ * stored.
+ */
 export function byKey(shown: (store: MapStore, value: Buffer) => Buffer) {
   return {
     cellOf: cellKey,
@@ -76,7 +82,7 @@ export function byKey(shown: (store: MapStore, value: Buffer) => Buffer) {
   } as const satisfies Partial<MapType>;
 }
 
-/** Counts nothing: who writes a new element has counted it. */
+/** Writes an element. It does not change the entry count: callers count new elements themselves. */
 export function write(store: MapStore, cell: CellKey, key: Buffer, value: Buffer): void {
   store.cells.put(cell, store.map.keySize <= KEY_IN_CELL_BYTES_MAX ? value : Buffer.concat([key, value]));
 }
@@ -86,14 +92,14 @@ export function erase(store: MapStore, cell: CellKey): void {
   store.cells.delete(cell);
 }
 
-/** check_flags() of hashtab.c. */
+/** check_flags() of hashtab.c: BPF_NOEXIST and BPF_EXIST. */
 export function checkPresence(present: boolean, flags: bigint): Refusal | null {
   if (present && flags === 1n) return PRESENT;
   if (!present && flags === 2n) return MISSING;
   return null;
 }
 
-/** Guards of an update that all hash maps share; `full`: whether a map that is full refuses new keys. */
+/** The checks of an update that all hash maps share. `full`: whether a full map refuses new keys. */
 export function checkUpdate(store: MapStore, present: boolean, flags: bigint, full: boolean): Refusal | null {
   const refusal = flags === 0n ? null : (checkUpdateFlags(flags) ?? checkPresence(present, flags));
   if (refusal !== null || present || !full) return refusal;
@@ -120,18 +126,20 @@ export function nextKey(store: MapStore, key: Buffer | null): Buffer | Refusal {
   return EMPTY;
 }
 
-/** Cells of all elements. */
+/** The cells of all elements. */
 export function cellsOf(store: MapStore): Iterable<Cell> {
   const prefix = elementsPrefix(store.map);
   return store.cells.range(prefix, afterPrefix(prefix));
 }
 
 /**
- * Lookup batches of hash maps: the position is the number of the next bucket, and a bucket comes whole or not at all.
+ * Lookup batches of hash maps. The position is the number of the next bucket; a bucket is answered whole or not at all.
+ * Example with 8 buckets:
  *
- *     buckets 0: a   2: b c   5: d        count 2: a            position 2 (bucket 2 does not fit beside a)
- *                                         then     b c          position 5
- *                                         then     d, ENOENT    position 8 (of 8 buckets)
+ *   bucket 0: a   bucket 2: b c   bucket 5: d
+ *   count 2: a         next position 2 (bucket 2 does not fit beside a)
+ *            b c       next position 5
+ *            d, ENOENT next position 8
  */
 export function byBuckets(elementOf: (map: MapRecord, cell: Cell) => Element): BatchWalk {
   return {

@@ -1,15 +1,18 @@
+/**
+ * Arrays of descriptors: bpf_fd_array_map_update_elem() and its neighbours, kernel/bpf/arraymap.c. The cell of a filled
+ * slot begins with the id (u32) of the map or object that the slot refers to.
+ */
+
 import { checkArray } from "./array_create.ts";
 import { checkValueSize, NO_BATCHES, noTake, USUAL, u32Buffer } from "./common.ts";
 import { byIndex, cellAt, checkIndex, filled, indexOf, nextIndex } from "./index_keys.ts";
 import type { CreateAttr, MapStore, MapType } from "./map.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
-/**
- * Arrays of descriptors: bpf_fd_array_map_update_elem() and what goes with it, kernel/bpf/arraymap.c. A filled slot has a
- * cell that begins with the id (u32) of what it holds.
- */
 interface Holder {
-  /** What a value's descriptor refers to, as the cell has it: an id, and what else the type keeps. */
+  /**
+   * The bytes to store for a value's descriptor: the id of the map or object, and further bytes that the type keeps.
+   */
   readonly resolve: (store: MapStore, fd: number) => Buffer | Refusal;
   readonly hold: (store: MapStore, id: number) => void;
   readonly release: (store: MapStore, id: number) => void;
@@ -21,13 +24,13 @@ export function checkHolderArray(attr: CreateAttr, flags: number, whose: string)
   return checkArray(attr, flags, whose) ?? checkValueSize(attr, 4);
 }
 
-/** What the slot holds, as its cell has it; ENOENT where it is empty or outside. */
+/** The bytes that a slot's cell has; ENOENT if the slot is empty or its index too large. */
 export function heldAt(store: MapStore, key: Buffer): Buffer | Refusal {
   const index = indexOf(key);
   return checkIndex(store.map, index, "ENOENT") ?? store.cells.get(cellAt(store.map, index)) ?? SLOT_EMPTY;
 }
 
-/** What the rows of these types share; lookups, and what creation checks, are their own. */
+/** The part of a row that these types share; each adds its lookup and the checks of a creation. */
 export function holderArray({ resolve, hold, release }: Holder) {
   function put(store: MapStore, key: Buffer, value: Buffer): void {
     const cell = cellAt(store.map, indexOf(key));

@@ -1,12 +1,13 @@
+/**
+ * Keys that are indexes, for all array-like types. A filled index has a cell with the key: prefix of the map, index
+ * (most significant byte first, so that a walk is in order).
+ */
+
 import { afterPrefix, type CellKey, readU32Key, u32Key } from "./cells.ts";
 import { ELEMENT_PREFIX_BYTES, elementsPrefix, u32Buffer } from "./common.ts";
 import type { MapRecord, MapStore, MapType } from "./map.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
-/**
- * Keys that are indices, as all array-like types have them. A cell an index that holds anything: prefix of the map, index
- * (most significant byte first, to walk in order).
- */
 export function indexOf(key: Buffer): number {
   return key.readUInt32LE(0);
 }
@@ -15,12 +16,12 @@ export function cellAt(map: MapRecord, index: number): CellKey {
   return elementsPrefix(map) + u32Key(index);
 }
 
-/** The index that a cell is of. */
+/** The index in a cell's key. */
 export function indexAt(cell: CellKey): number {
   return readU32Key(cell, ELEMENT_PREFIX_BYTES);
 }
 
-/** array_map_get_next_key(): whether slots are filled or not. */
+/** array_map_get_next_key(): the next index, whether its slot is filled or not. */
 export function nextIndex(store: MapStore, key: Buffer | null): Buffer | Refusal {
   const index = key === null ? store.map.maxEntries : indexOf(key);
   if (index >= store.map.maxEntries) return u32Buffer(0);
@@ -32,20 +33,20 @@ function outside(map: MapRecord, index: number): string {
   return `index ${index} is outside: the array has ${map.maxEntries} entries`;
 }
 
-/** E2BIG, or what the type answers instead. */
+/** Refuses an index that is too large, with the errno that the type's operation has for that. */
 export function checkIndex(map: MapRecord, index: number, errno: "E2BIG" | "ENOENT" | "EINVAL"): Refusal | null {
   return index < map.maxEntries ? null : refuse(errno, outside(map, index));
 }
 
-/** Filled indices, with what their cells hold. */
+/** The filled indexes and the bytes of their cells, ascending. */
 export function* filled(store: MapStore): Iterable<readonly [index: number, bytes: Buffer]> {
   const prefix = elementsPrefix(store.map);
   for (const [cell, bytes] of store.cells.range(prefix, afterPrefix(prefix))) yield [indexAt(cell), bytes];
 }
 
 /**
- * Counts an element of an array that is written for the first time. A state of an earlier release has counted none: where some were
- * written before, none is, and writtenCount answers null.
+ * Counts an element of an array when it is first written. States made by earlier releases have no such count: if such
+ * an array has elements, it is not counted from then on either, and `writtenCount` returns null.
  */
 export function countWritten(store: MapStore, before: Buffer | undefined): void {
   if (before !== undefined) return;
@@ -53,7 +54,7 @@ export function countWritten(store: MapStore, before: Buffer | undefined): void 
   if (count > 0 || !isAnyWritten(store)) store.setEntryCount(count + 1);
 }
 
-/** How many elements of an array were ever written; null: they were not counted. */
+/** The number of elements of an array that were ever written; null: not counted. */
 export function writtenCount(store: MapStore): number | null {
   const count = store.entryCount();
   return count > 0 || !isAnyWritten(store) ? count : null;
@@ -64,7 +65,10 @@ function isAnyWritten(store: MapStore): boolean {
   return false;
 }
 
-/** For rows of types whose cells stand by index: what a filled one is shown as. */
+/**
+ * The part of a row that finds and shows elements by index. `shown`: makes the value that is shown of the bytes that
+ * are stored.
+ */
 export function byIndex(shown: (store: MapStore, bytes: Buffer) => Buffer) {
   return {
     cellOf: (map, key) => cellAt(map, indexOf(key)),

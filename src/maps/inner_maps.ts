@@ -1,19 +1,19 @@
+/** The maps inside maps of maps. Source: kernel/bpf/map_in_map.c. */
+
 import { BPF_F } from "../abi/bpf.ts";
 import { hasOwnLists, lruShapeOf } from "./lru_shape.ts";
 import type { CreateAttr, Creator, InnerShape, MapRecord, MapStore } from "./map.ts";
 import type { MapFacts } from "./map_facts.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
-/** What maps of maps hold. Source: kernel/bpf/map_in_map.c. */
-
-/** The map behind a descriptor: EBADF, EINVAL. */
+/** The map that a descriptor refers to: EBADF, EINVAL. */
 function mapAt({ world, session }: Creator, fd: number): MapRecord | Refusal {
   const file = world.fd(session, fd);
   if (file === undefined) return refuse("EBADF", `fd ${fd} is not open`);
   return world.map(file.map) ?? refuse("EINVAL", `fd ${fd} is no map`);
 }
 
-/** bpf_map_meta_alloc(): inner_map_fd at creation. It is only looked at. */
+/** bpf_map_meta_alloc(): checks inner_map_fd, the template of the inner maps. The new map keeps no reference to it. */
 export function checkTemplate(attr: CreateAttr, creator: Creator): Refusal | null {
   const template = mapAt(creator, attr.innerMapFd);
   if (!("id" in template)) return refuse(template.errno, `inner_map_fd: ${template.detail}`);
@@ -23,7 +23,7 @@ export function checkTemplate(attr: CreateAttr, creator: Creator): Refusal | nul
   return template.exclusive ? refuse("ENOTSUPP", "inner_map_fd: an exclusive map cannot be an inner map") : null;
 }
 
-/** For the record of a map of maps. */
+/** The template's properties, for the record of a map of maps. */
 export function templateOf(attr: CreateAttr, creator: Creator): { readonly inner: InnerShape } {
   const template = mapAt(creator, attr.innerMapFd) as MapRecord;
   const { type, keySize, valueSize, maxEntries, mapFlags, special, mirrorShape } = template;
@@ -31,7 +31,7 @@ export function templateOf(attr: CreateAttr, creator: Creator): { readonly inner
   return { inner: { type, keySize, valueSize, maxEntries, mapFlags, special, ...shape } };
 }
 
-/** bpf_map_fd_get_ptr(): the inner map that a value names by descriptor. */
+/** bpf_map_fd_get_ptr(): the id of the inner map that a value names by descriptor. */
 export function innerMap(store: MapStore, value: Buffer): number | Refusal {
   const map = mapAt(store, value.readInt32LE(0));
   if (!("id" in map)) return map;
@@ -40,7 +40,10 @@ export function innerMap(store: MapStore, value: Buffer): number | Refusal {
   return differing === null ? map.id : refuse("EINVAL", `map ${map.id} has another ${differing} than the template had`);
 }
 
-/** map_meta_equal of struct bpf_map_ops, of the maps and of their kernel maps; null: they agree. */
+/**
+ * map_meta_equal of struct bpf_map_ops, for the maps and for their kernel maps: the first property that differs; null:
+ * they agree.
+ */
 function difference(inner: InnerShape, map: MapRecord, facts: MapFacts): string | null {
   if (inner.type !== map.type) return "map_type";
   if (inner.keySize !== map.keySize) return "key_size";
@@ -52,5 +55,8 @@ function difference(inner: InnerShape, map: MapRecord, facts: MapFacts): string 
   return inner.maxEntries === map.maxEntries ? null : "max_entries";
 }
 
-/** The kernel map of a roomy map has one list, whatever the map's flags; and the kernel compares the kernel maps' flags. */
+/**
+ * The kernel map of a roomy map has no BPF_F_NO_COMMON_LRU, whatever the map's flags are, and the kernel compares the
+ * flags of the kernel maps.
+ */
 const OTHER_SHAPE = "mirror_shape (with BPF_F_NO_COMMON_LRU the flags of their kernel maps differ)";

@@ -3,8 +3,9 @@ import { ANON_INODE } from "./object.ts";
 import { refuse } from "./refusal.ts";
 
 /**
- * BPF_MAP_TYPE_INODE_STORAGE: by the inode of any descriptor. Source: kernel/bpf/bpf_inode_storage.c. Maps, programs, BTF
- * and perf events are anonymous files, which share one inode.
+ * BPF_MAP_TYPE_INODE_STORAGE: keys are descriptors of any kind, and name the inode. Source:
+ * kernel/bpf/bpf_inode_storage.c. Descriptors of maps, programs, BTF and perf events are anonymous files, which share
+ * one inode.
  */
 export const inodeStorage = localStorage("inode", ({ world, session }, fd) => {
   const file = world.fd(session, fd);

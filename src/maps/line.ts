@@ -1,3 +1,13 @@
+/**
+ * Queues and stacks: values without keys, pushed at the tail and popped from one end. Source:
+ * kernel/bpf/queue_stack_maps.c. Each value gets a number (eight bytes), by which its cell is found; numbers are never
+ * used again. One more cell, number 0, has the numbers of both ends:
+ *
+ *   push a, push b, push c   0: head 1, tail 4   1: a   2: b   3: c
+ *   pop of a queue: a        0: head 2, tail 4          2: b   3: c
+ *   pop of a stack: c        0: head 2, tail 3          2: b
+ */
+
 import { BPF_F } from "../abi/bpf.ts";
 import { QUEUE_VALUE_BYTES_MAX } from "../abi/limits.ts";
 import { afterPrefix, bytesKey, type CellKey } from "./cells.ts";
@@ -16,14 +26,6 @@ import { type MapRecord, type MapStore, type MapType, POSITION_BYTES } from "./m
 import { PLAIN_FACTS } from "./map_facts.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
 
-/**
- * Values without keys, in a line: pushed at its tail, popped from one end. Source: kernel/bpf/queue_stack_maps.c. The cell
- * of a value has its number, eight bytes; numbers ascend for good. One more cell, 0, has the numbers of both ends:
- *
- *     push a, push b, push c       0: head 1, tail 4     1: a   2: b   3: c
- *     pop of a queue: a            0: head 2, tail 4              2: b   3: c
- *     pop of a stack: c            0: head 2, tail 3              2: b
- */
 const FLAGS = BPF_F.BPF_F_NUMA_NODE | ACCESS_FLAGS | PROG_FLAGS;
 const EMPTY = refuse("ENOENT", "the map is empty");
 /** The number of the cell that has the numbers of both ends. */
@@ -58,7 +60,7 @@ function setEnds(store: MapStore, { head, tail }: Ends): void {
   store.setEntryCount(Number(tail - head));
 }
 
-/** Puts a value at the tail. */
+/** Pushes a value at the tail. */
 function put(store: MapStore, place: Buffer, value: Buffer): void {
   const { head, tail } = ends(store);
   store.cells.put(cellOf(store.map, tail), value);
@@ -66,7 +68,7 @@ function put(store: MapStore, place: Buffer, value: Buffer): void {
   store.changed(store.map, place, value);
 }
 
-/** Takes out what has this place: one of the ends. */
+/** Removes the value with this number, which is at one of the ends. */
 function remove(store: MapStore, place: Buffer): void {
   const { head, tail } = ends(store);
   const number = place.readBigUInt64BE(0);
@@ -75,7 +77,7 @@ function remove(store: MapStore, place: Buffer): void {
   store.changed(store.map, place, null);
 }
 
-/** `newest`: what was pushed last goes first. */
+/** `newest`: a pop takes the value that was pushed last. */
 export function line({ newest }: { newest: boolean }): MapType {
   const next = ({ head, tail }: Ends): bigint => (newest ? tail - 1n : head);
 

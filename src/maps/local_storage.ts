@@ -1,3 +1,9 @@
+/**
+ * Local storage: values that belong to a socket, an inode, a task or a cgroup. Source: kernel/bpf/bpf_local_storage.c.
+ * A key is a descriptor of the object; the cell's key has the object's id. The element is deleted together with the
+ * object.
+ */
+
 import { BPF_F } from "../abi/bpf.ts";
 import { STORAGE_VALUE_BYTES_MAX } from "../abi/limits.ts";
 import { isInteger } from "./btf_types.ts";
@@ -18,10 +24,6 @@ import type { CreateAttr, MapStore, MapType } from "./map.ts";
 import { LOCKS, type MapFacts, PLAIN_FACTS } from "./map_facts.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
 
-/**
- * Values that belong to an object: a socket, an inode, a task, a cgroup. Source: kernel/bpf/bpf_local_storage.c. A key is a
- * descriptor of the object; cells stand under the object's id, and go when the object does.
- */
 const FLAGS = BPF_F.BPF_F_NO_PREALLOC | BPF_F.BPF_F_CLONE;
 /** sizeof(struct bpf_local_storage_elem), before its value. */
 const ELEMENT_HEAD_BYTES = 128;
@@ -62,7 +64,7 @@ function remove(store: MapStore, key: Buffer): void {
   store.changed(store.map, key, null);
 }
 
-/** Storage whose keys are descriptors of `keyFd`, which `owner` turns into an object's id. */
+/** The row of a local storage. `owner`: finds the object's id for a descriptor of `keyFd`. */
 export function localStorage(
   keyFd: MapFacts["keyFd"],
   owner: (store: MapStore, fd: number) => number | Refusal,

@@ -1,3 +1,18 @@
+/**
+ * BPF_MAP_TYPE_LPM_TRIE. Source: kernel/bpf/lpm_trie.c.
+ *
+ * A key is a u32 prefixlen in host order, then data, most significant bit first. The kernel walks its trie in
+ * post-order: of two nested prefixes the longer comes first; disjoint prefixes come in the order of their bits. Cells
+ * have that same order, so that a walk reads a range of cells. A cell's key is: prefix of the map; the data with all
+ * bits after the prefix set (the last address that the prefix covers); 65535 - prefixlen in two bytes.
+ *
+ *   10.0.0.0/9   0a 7f ff ff ff f6
+ *   10.1.2.0/24  0a 01 02 ff ff e7   before 10.0.0.0/9: its last address is smaller
+ *   10.0.0.0/8   0a ff ff ff ff f7   after both
+ *
+ * A cell's bytes are the data as given, including the bits after the prefix (GET_NEXT_KEY shows them), then the value.
+ */
+
 import { BPF_ELEM, BPF_F } from "../abi/bpf.ts";
 import { LPM_KEY_BYTES_MAX, LPM_KEY_BYTES_MIN, LPM_VALUE_BYTES_MAX } from "../abi/limits.ts";
 import { DATA_ARRAY_FLAGS } from "./array_create.ts";
@@ -8,20 +23,6 @@ import type { Element, MapRecord, MapStore, MapType } from "./map.ts";
 import { PLAIN_FACTS } from "./map_facts.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
 
-/**
- * BPF_MAP_TYPE_LPM_TRIE. Source: kernel/bpf/lpm_trie.c.
- *
- * A key is a u32 prefixlen in host order, then data, most significant bit first. The kernel walks its trie in post-order:
- * of two nested prefixes the longer comes first, disjoint ones come in the order of their bits. Cells stand in that very
- * order, so that a walk is a range. A cell's key is: prefix of the map; the data with every bit behind the prefix set
- * (the last address that the prefix covers); 65535 - prefixlen in two bytes.
- *
- *     10.0.0.0/9   0a 7f ff ff  ff f6
- *     10.1.2.0/24  0a 01 02 ff  ff e7      comes before 10.0.0.0/9: its last address is smaller
- *     10.0.0.0/8   0a ff ff ff  ff f7      comes after both
- *
- * A cell's value is the data as it was given, bits behind the prefix included (GET_NEXT_KEY shows them), then the value.
- */
 const TRIE_FLAGS = DATA_ARRAY_FLAGS | BPF_F.BPF_F_NO_PREALLOC;
 
 const PREFIXLEN_BYTES = 4;
@@ -51,7 +52,7 @@ function tooLong(map: MapRecord, key: Buffer): Refusal | null {
   return bits > most ? refuse("EINVAL", `prefixlen is ${bits}: more than the ${most} bits of the key`) : null;
 }
 
-/** Where the first `bits` bits of a key's data stand among the cells. */
+/** The key of the cell for the first `bits` bits of a key's data. */
 function cellKey(map: MapRecord, key: Buffer, bits: number): CellKey {
   const whole = bits >> 3;
   let data = key.toString("latin1", PREFIXLEN_BYTES, PREFIXLEN_BYTES + whole);
@@ -72,7 +73,7 @@ function elementOf(map: MapRecord, [cell, bytes]: Cell): Element {
   return { key, value: bytes.subarray(dataBytes(map)) };
 }
 
-/** How many of the first `most` bits two pieces of data share. */
+/** The number of leading bits, at most `most`, that stored data and a key have in common. */
 function commonBits(stored: Buffer, key: Buffer, most: number): number {
   for (let at = 0; at * 8 < most; at++) {
     const differing = (stored[at] as number) ^ (key[PREFIXLEN_BYTES + at] as number);
@@ -82,9 +83,10 @@ function commonBits(stored: Buffer, key: Buffer, most: number): number {
 }
 
 /**
- * The longest prefix that covers the key: of the prefixes that do, it is the first in the cells' order, and none stands
- * before the key's own place. Seek there; a prefix found there that does not cover the key shares only its first `bits`
- * bits with it, so that what covers the key is at most that long: seek the place of these.
+ * Finds the longest prefix that covers the key. In the order of cells, all prefixes that cover the key come at or after
+ * the key's own place, the longest first. So seek to that place. If the prefix found there does not cover the key, it
+ * shares only the first `bits` bits with the key, so a covering prefix has at most that length: seek to the place of
+ * those bits, and so on.
  */
 function lookup(store: MapStore, key: Buffer): Buffer | Refusal {
   let bits = prefixlenOf(key);
@@ -114,7 +116,10 @@ function nextKey(store: MapStore, key: Buffer | null): Buffer | Refusal {
   return first === undefined ? EMPTY : elementOf(store.map, first).key;
 }
 
-/** The event tells where an element was kept under a key with other bits behind its prefix. */
+/**
+ * Notes in the event the key under which the element was stored, if its bits after the prefix differ from those of the
+ * given key.
+ */
 function noteKey(store: MapStore, cell: CellKey, bytes: Buffer, key: Buffer): void {
   if (bytes.compare(key, PREFIXLEN_BYTES, key.length, 0, dataBytes(store.map)) !== 0)
     store.knownAs(elementOf(store.map, [cell, bytes]).key);

@@ -4,10 +4,10 @@ import type { MapFacts, SpecialKind } from "./map_facts.ts";
 import type { ObjectRecord } from "./object.ts";
 import type { Refusal } from "./refusal.ts";
 
-/** How large a map is: of an attr, or a record. */
+/** The sizes of a map: fields that a creation's attr and a map's record have in common. */
 export type MapSizes = Pick<MapRecord, "keySize" | "valueSize" | "maxEntries" | "mapFlags" | "mapExtra">;
 
-/** BPF_MAP_CREATE's part of union bpf_attr, as the kernel would read it. Sizes in bytes. */
+/** BPF_MAP_CREATE's part of union bpf_attr, as the kernel reads it. Sizes are in bytes. */
 export interface CreateAttr {
   readonly mapType: number;
   readonly keySize: number;
@@ -26,40 +26,43 @@ export interface CreateAttr {
   readonly mapExtra: bigint;
   readonly valueTypeBtfObjFd: number;
   readonly mapTokenFd: number;
-  /** null is the null pointer. */
+  /** null: the null pointer. */
   readonly exclProgHash: Buffer | null;
   readonly exclProgHashSize: number;
-  /** The kernel's id of the map that was there already, and becomes this one's; left out: a new one is made. */
+  /** The kernel's id of the existing map that this map adopts; left out: a new kernel map is created. */
   readonly adopted?: number;
-  /** The path on the host's bpffs by which it was adopted; left out: it was adopted by its kernel id. */
+  /** The path on the host's bpffs by which the kernel map was adopted; left out: it was adopted by id. */
   readonly adoptedPin?: string;
-  /** What is done where that pin names another kernel map. */
+  /** The reaction if that pin names another kernel map. */
   readonly onReplace?: OnReplace;
-  /** Of an LRU map alone; left out: the event is of a log that has no shapes. */
+  /** Only of LRU maps; left out: the event is of a log without shapes. */
   readonly mirrorShape?: MirrorShape;
 }
 
-/** What is done where the pin of an adopted map names another kernel map: the map follows it, or it is told. */
+/** The reaction if the pin of an adopted map names another kernel map: follow that one, or report it. */
 export type OnReplace = (typeof ON_REPLACE)[number];
 
 export type MirrorShape = (typeof MIRROR_SHAPES)[number];
 
-/** What the machine below is like: the facts that bpf(2) asks it for. Taken once, at start. */
+/** The facts of the machine that bpf(2) depends on, read once at the start. */
 export interface Host {
   readonly possibleCpus: number;
   readonly pageBytes: number;
   readonly memoryBytes: number;
   readonly onlineNodes: readonly number[];
   readonly ifindexes: readonly number[];
-  /** Most bytes of BTF that are loaded, where the service has a bound below the kernel's. */
+  /** The service's own limit on the bytes of BTF; left out: the kernel's applies. */
   readonly btfBytesMax?: number;
-  /** Most bytes that a value of a new map may have, those of all CPUs together, where the service has a bound. */
+  /** The service's own limit on the bytes of a new map's value, for all CPUs together; left out: none. */
   readonly valueBytesMax?: number;
-  /** Names of structs of the kernel's own that it cannot destroy, as far as its BTF can be read: no `kptr` is to one. */
+  /**
+   * Names of the kernel's structs that have no destructor, as far as the kernel's BTF can be read: a kptr must not
+   * point to one.
+   */
   readonly undestroyed?: () => ReadonlySet<string>;
 }
 
-/** A map as the kernel records it at creation, plus what FREEZE and BPF_OBJ_PIN change. */
+/** A map as it is recorded at its creation, with the later effects of FREEZE, BPF_OBJ_PIN and the mirror. */
 export interface MapRecord {
   readonly id: number;
   readonly type: number;
@@ -73,35 +76,49 @@ export interface MapRecord {
   readonly mapExtra: bigint;
   readonly numaNode: number;
   readonly frozen: boolean;
-  /** Nobody's fd may be its template or its outer map: it was created with excl_prog_hash. */
+  /** Created with excl_prog_hash: the map can be neither a template (inner_map_fd) nor an inner map. */
   readonly exclusive: boolean;
-  /** Of a map of maps: what the inner maps have to agree with. */
+  /** Of a map of maps: the properties that inner maps must agree with. */
   readonly inner: InnerShape | null;
-  /** What describes its keys and values, if anything does. */
+  /** The BTF types of keys and values; null: none. */
   readonly btf: MapBtf | null;
-  /** Fields of a value that only programs touch, ascending. */
+  /** The special fields of a value, which only programs access, by ascending offset. */
   readonly special: readonly SpecialField[];
-  /** Of a BPF_MAP_TYPE_PROG_ARRAY: what its first program was like, and all others must be. */
+  /**
+   * Of a BPF_MAP_TYPE_PROG_ARRAY: the type of its first program, which all others must have; null: none was put in yet.
+   */
   readonly owner: ProgOwner | null;
-  /** What is done where its kernel map is found to differ; left out: nobody looks. */
+  /**
+   * The drift policy that was set for this map; left out: the default, repair for the mirror's own kernel maps and
+   * report for adopted ones.
+   */
   readonly drift?: DriftPolicy;
-  /** The kernel's id of what was there already, made by some other program, and became its kernel map. */
+  /** The kernel's id of the kernel map that was adopted: another program had created it. */
   readonly adopted?: number;
   readonly adoptedPin?: string;
   readonly onReplace?: OnReplace;
-  /** Its adoption was ended: it has no kernel map, and none is made. */
+  /** The adoption was ended: the map has no kernel map, and gets none. */
   readonly released?: true;
-  /** Its log took over the directory of pins, and nobody has decided yet whose values are right: policy `report` until then. */
+  /**
+   * The log took over its directory of pins, and no operator has decided yet whose values are right: until then the
+   * drift policy is report.
+   */
   readonly undecided?: true;
-  /** The caller who made it; left out: its state was archived by a release that kept none, and it is the owner's. */
+  /**
+   * The caller who created the map; left out: the owner, because the state was archived by a release that kept no
+   * creators.
+   */
   readonly creator?: string;
-  /** Of an LRU map alone: the shape of its kernel map. Left out if its creation is of a log that has no shapes: mirrorShapeOf. */
+  /**
+   * The shape of an LRU map's kernel map. Left out for other maps, and in logs without shapes: read it by
+   * `mirrorShapeOf`.
+   */
   readonly mirrorShape?: MirrorShape;
 }
 
 export interface DriftPolicy {
   readonly policy: (typeof DRIFT_POLICIES)[number];
-  /** Milliseconds between two comparisons; 0: none is made. */
+  /** Milliseconds between two comparisons; 0: none at intervals. */
   readonly intervalMs: number;
 }
 
@@ -117,25 +134,25 @@ export interface MapBtf {
   readonly valueTypeId: number;
 }
 
-/** A field of struct btf_record, in bytes. Nothing of it is copied in, and it reads as zeros. */
+/** A field of struct btf_record; offset and size in bytes. Updates do not write it, and lookups show zeros. */
 export interface SpecialField {
   readonly kind: SpecialKind;
   readonly offset: number;
   readonly size: number;
 }
 
-/** struct bpf_map_owner, as far as programs here can differ in it. */
+/** struct bpf_map_owner, reduced to the fields in which the ledger's programs can differ. */
 export interface ProgOwner {
   readonly progType: number;
   readonly expectedAttachType: number;
 }
 
-/** A type of BTF, modifiers and typedefs resolved. `size` in bytes. */
+/** A BTF type without modifiers and typedefs. `size` in bytes. */
 export interface BtfType {
   readonly id: number;
   readonly kind: number;
   readonly size: number;
-  /** Of an integer: its bits; of others 0. */
+  /** The width of an integer in bits; 0 for other types. */
   readonly bits: number;
   readonly members: readonly { readonly type: BtfType | undefined; readonly offsetBits: number }[];
 }
@@ -143,75 +160,78 @@ export interface BtfType {
 /** map_check_btf of struct bpf_map_ops. `key` undefined: there is no key type. */
 type CheckBtf = (attr: CreateAttr, key: BtfType | undefined, value: BtfType) => Refusal | null;
 
-/** What a descriptor refers to: a map or an object, the other is 0. Duplicates share `file`. */
+/**
+ * An open file. It refers to a map or to an object; the other id is 0. Duplicates of a descriptor have the same `file`.
+ */
 export interface OpenFile {
   readonly file: number;
   readonly map: number;
   readonly object: number;
 }
 
-/** What maps see of each other, of descriptors and of objects. */
+/** A map type's access to other maps, to descriptors and to objects. */
 export interface World {
   /** undefined: not open. */
   fd(session: number, fd: number): OpenFile | undefined;
   map(id: number): MapRecord | undefined;
-  /** Of the type of a map. */
+  /** The facts of the type of a map. */
   factsOf(map: Pick<MapRecord, "type">): MapFacts;
   object(id: number): ObjectRecord | undefined;
-  /** A map or an object lives as long as anything holds it. */
+  /** References: a map or an object is freed when its last reference is released. */
   hold(map: number): void;
   release(map: number): void;
   holdObject(object: number): void;
   releaseObject(object: number): void;
-  /** An element that goes when an object does: `remove` is called with `key` then. */
+  /** Ties an element to an object: when the object ends, the map type's `remove` is called with `key`. */
   tie(object: number, map: number, key: Buffer): void;
   untie(object: number, map: number, key: Buffer): void;
-  /** Whether an object is tied to any element of a map of this type. */
+  /** Whether an object is tied to an element of any map of this type. */
   isTied(object: number, mapType: number): boolean;
-  /** Whether there is a network interface with this index. */
   hasInterface(ifindex: number): boolean;
-  /** For the map's record: what its first program was like. */
+  /** Records the type of the map's first program. */
   own(map: number, owner: ProgOwner): void;
-  /** A number that was never given before and is larger than all that were: the order of uses. */
+  /** The next number of the order of uses: larger than all that it returned before. */
   nextUse(): number;
 }
 
-/** Who creates a map: where inner_map_fd is looked up. */
+/** The session in which a map is created: inner_map_fd and other descriptors are looked up in it. */
 export interface Creator {
   readonly world: World;
   readonly session: number;
 }
 
-/** What happened to a map's contents, for those who follow: the mirror. `value` null: the element is gone. */
+/** Reports a changed element to the mirror. `value` null: the element was deleted. */
 type ElementChanged = (map: MapRecord, key: Buffer, value: Buffer | null) => void;
 
-/** One map, opened for an operation: its record and the cells that hold its elements. */
+/** A map opened for one operation: its record and the cells with its elements. */
 export interface MapStore {
   readonly map: MapRecord;
   readonly cells: Cells;
   readonly host: Host;
   readonly world: World;
-  /** Whose descriptors keys and values name; 0: the operator's view, which has none. */
+  /** The session whose descriptors are in keys and values; 0: the operator's view, which has none. */
   readonly session: number;
-  /** The open file that the map was reached through, 0 for none. */
+  /** The open file by which the map was reached; 0: none. */
   readonly file: number;
-  /** Elements present; of an array, those that were ever written. */
+  /** The number of elements; of an array, of those ever written. */
   entryCount(): number;
   setEntryCount(count: number): void;
-  /** ENOMEM: one element more would be over a quota of the map's creator. To be asked before an element that was not there. */
+  /** ENOMEM if another element would exceed a quota of the map's creator. Call it before a new element is stored. */
   growth(): Refusal | null;
   readonly changed: ElementChanged;
   /**
-   * For the event: what a decision has stored or removed, where that is not the key and value given. A descriptor, say,
-   * means nothing to whoever replays the event; the object that it referred to does. `value` is as `put` took it, null where
-   * it is the one given.
+   * Notes in the event the element that was stored or removed, if it is not the key and value given: a descriptor, for
+   * example, means nothing in a replay; the id of its object does. `value`: as `put` takes it; null: the value given.
    */
   stored(key: Buffer, value: Buffer | null): void;
-  /** For the event: an update has emptied the slot. */
+  /** Notes in the event that an update has emptied the slot. */
   emptied(key: Buffer): void;
-  /** For the event: an element that had to make room. */
+  /** Notes in the event an element that was evicted. */
   evicted(key: Buffer): void;
-  /** For the event: the element of this key was kept under another, which means the same. */
+  /**
+   * Notes in the event the key under which the element was stored, if it is an equivalent other one: in a trie,
+   * 10.1.2.3/8 for 10.0.0.0/8.
+   */
   knownAs(key: Buffer): void;
 }
 
@@ -221,60 +241,66 @@ export interface Element {
   readonly value: Buffer;
 }
 
-/** What a lookup batch found: whole buckets of a hash, or the next keys of an array or trie. */
+/** The result of a lookup batch: whole buckets of a hash, or the next keys of an array or trie. */
 export interface BatchPage {
   readonly elements: readonly Element[];
   /**
-   * How many of them there are at the end of each bucket: the kernel takes out, and copies to the caller, one bucket
-   * after the other. Where nothing can be taken out there are no buckets to tell.
+   * The number of elements at the end of each bucket: the kernel deletes, and copies to the caller, one bucket after
+   * the other. Empty for types without LOOKUP_AND_DELETE_BATCH.
    */
   readonly bucketEnds: readonly number[];
-  /** Where the next call goes on: a u32 bucket number, or the last key; null if nothing was visited. */
+  /**
+   * The position from which the next call continues: a u32 bucket number, or the last key; null if nothing was visited.
+   */
   readonly position: Buffer | null;
-  /** ENOENT at the end of the map, ENOSPC where the first bucket does not fit, null otherwise. */
+  /** ENOENT at the end of the map, ENOSPC if the first bucket does not fit, null otherwise. */
   readonly end: Refusal | null;
 }
 
-/** Bytes that stand for a key in pages of maps that have none. */
+/** The length of a position, which takes the place of a key in pages of maps without keys. */
 export const POSITION_BYTES = 8;
 
-/** How a type walks itself in BPF_MAP_LOOKUP_BATCH and _LOOKUP_AND_DELETE_BATCH. */
+/** A type's walk for BPF_MAP_LOOKUP_BATCH and _LOOKUP_AND_DELETE_BATCH. */
 export interface BatchWalk {
-  /** `flags` (not `elem_flags`) must be 0: only the hash family insists. */
+  /** Whether `flags` (not `elem_flags`) must be 0, as the hash family requires. */
   readonly checksFlags: boolean;
-  /** Bytes of in_batch and out_batch. */
+  /** The bytes of in_batch and out_batch. */
   positionBytes(map: MapRecord): number;
-  /** hash maps write the position even when nothing was delivered. */
+  /** Whether the position is written although no element was delivered, as hash maps do. */
   readonly positionAlways: boolean;
-  /** At most `count` elements from `position` (null: the start). */
+  /** Reads at most `count` elements from `position` (null: from the start). */
   read(store: MapStore, position: Buffer | null, count: number): BatchPage | Refusal;
 }
 
 /**
- * What a map type is. Callers hand in well-formed operations only: the fd's mode, frozen, BPF_F_LOCK, and the lengths of
- * keys and values have been checked. Operations that refuse have changed nothing.
+ * A map type. Operations get well-formed arguments only: the descriptor's mode, frozen, BPF_F_LOCK and the lengths of
+ * keys and values were checked before. An operation that refuses has changed nothing.
  *
- * `put` and `remove` are the effects of `update`, `delete` and `take` alone, without a decision: replay calls them with
- * what an event says has happened (what was `stored`, where that was told; what was `evicted` is removed first).
+ * `put` and `remove` are the effects of `update`, `delete` and `take` without their checks. Replay calls them with the
+ * elements that the event records: first `remove` for those that were `evicted`, then `put` or `remove` for the element
+ * that was `stored`, or that the command named.
  */
 export interface MapType {
   readonly facts: MapFacts;
-  /** The checks of BPF_MAP_CREATE that come before token and privilege, and those after. */
+  /** The checks of BPF_MAP_CREATE: `first` before the check of token and privilege, `second` after it. */
   readonly first: (attr: CreateAttr, host: Host) => Refusal | null;
   readonly second: (attr: CreateAttr, host: Host, creator: Creator) => Refusal | null;
-  /** What the record has other than the attr asked for. */
+  /** Fields of the map's record that differ from the creation's attr. */
   readonly recorded: (attr: CreateAttr, host: Host, creator: Creator) => Partial<MapRecord>;
-  /** What it says of BTF for its keys and values, once their sizes have been checked; null: it is not asked. */
+  /** Checks the BTF of keys and values, after their sizes were checked; null: the type accepts any. */
   readonly checkBtf: CheckBtf | null;
-  /** Bytes that the kernel allocates at creation, about, as map_mem_usage of struct bpf_map_ops has them: more than the machine's memory is ENOMEM. */
+  /**
+   * The bytes that the kernel allocates when the map is created, approximately as map_mem_usage of struct bpf_map_ops.
+   * More than the machine's memory is ENOMEM.
+   */
   readonly allocatedBytes: (map: MapSizes, host: Host) => number;
-  /** Whether there is room for max_entries elements from the creation on. */
+  /** Whether memory for max_entries elements is allocated when the map is created. */
   readonly preallocated: (map: MapSizes) => boolean;
-  /** Bytes that the kernel allocates for an element, about, where its room is not preallocated. */
+  /** The bytes that the kernel allocates for one element, approximately, if they are not preallocated. */
   readonly elementBytes: (map: MapSizes, host: Host) => number;
-  /** Bytes of a value in user space. */
+  /** The bytes of a value in user space. */
   readonly valueBytes: (map: MapSizes, host: Host) => number;
-  /** `value` is what is asked for, and only there where the type's facts say `asks`. */
+  /** `value`: the value to look up; given only if the type's facts have `asks`. */
   readonly lookup: (store: MapStore, key: Buffer, value?: Buffer) => Buffer | Refusal;
   readonly update: (store: MapStore, key: Buffer, value: Buffer, flags: bigint) => Refusal | null;
   readonly delete: (store: MapStore, key: Buffer) => Refusal | null;
@@ -290,18 +316,29 @@ export interface MapType {
   };
   readonly put: (store: MapStore, key: Buffer, value: Buffer) => void;
   readonly remove: (store: MapStore, key: Buffer) => void;
-  /** map_release of struct bpf_map_ops, where it does anything: the last descriptor of an open file has been closed. */
+  /**
+   * map_release of struct bpf_map_ops, called when the last descriptor of an open file was closed; null: it does
+   * nothing.
+   */
   readonly fileClosed: ((store: MapStore, file: number) => void) | null;
-  /** map_free, where elements hold anything: what one that is `stored` lets go of. Their cells are reclaimed later. */
+  /**
+   * map_free: releases the references of one `stored` element of a freed map; null: elements have none. The map's cells
+   * are reclaimed later.
+   */
   readonly freed: ((store: MapStore, element: Element) => void) | null;
-  /** Where the element with this key stands among the map's cells, or would. Maps without keys: with this position. */
+  /**
+   * The key of the cell that has, or would have, the element with this key; for maps without keys, with this position.
+   */
   readonly cellOf: (map: MapRecord, key: Buffer) => CellKey;
   /**
-   * The element that a cell holds, as it is shown: where lookups are refused for good, the value is the id of the object.
-   * Elements of a map without keys go by POSITION_BYTES of their place. `bytes` undefined: there is no such cell. null: no
-   * element is there.
+   * The element in a cell, as pages of elements show it. If lookups are refused for good, the value is the id of the
+   * object. In a map without keys, the key is the element's position (POSITION_BYTES). `bytes` undefined: there is no
+   * such cell. null: there is no element.
    */
   readonly element: (store: MapStore, cell: CellKey, bytes: Buffer | undefined) => Element | null;
-  /** The elements that differ from a map just created, with values as `put` takes them: what a mirror has to carry over. */
+  /**
+   * The elements in which the map differs from a newly created one, with values as `put` takes them: the mirror copies
+   * these to a new kernel map.
+   */
   readonly stored: (store: MapStore) => Iterable<Element>;
 }

@@ -1,10 +1,13 @@
 /**
- * Kernel objects that are no maps, as far as bpf(2)'s map commands look at them. A descriptor refers to one; maps of some
- * types hold them, or lose what belongs to them when they go.
+ * Kernel objects that are not maps, with the facts that bpf(2)'s map commands look at. Descriptors refer to objects;
+ * maps of some types hold references to them, or lose elements when they end.
  */
 export type ObjectRecord = {
   readonly id: number;
-  /** The caller who opened it first; left out: as of a map. */
+  /**
+   * The caller who opened it first; left out: the owner, because the state was archived by a release that kept no
+   * creators.
+   */
   readonly creator?: string;
 } & ObjectFacts;
 
@@ -22,11 +25,11 @@ interface PipeFacts {
   readonly kind: "pipe";
 }
 
-/** A file or a directory. Without a path: a file that nobody else can open. */
+/** A file or a directory. `path` null: a file that nobody else can open. */
 interface InodeFacts {
   readonly kind: "file" | "dir";
   readonly path: string | null;
-  /** Of a real one with a path: device and inode number. */
+  /** Device and inode number of a real file with a path. */
   readonly inode?: string;
 }
 
@@ -40,11 +43,11 @@ export interface SocketFacts {
   readonly cookie: string;
 }
 
-/** What a pidfd refers to. */
+/** The process that a pidfd refers to. */
 export interface ProcessFacts {
   readonly kind: "process";
   readonly pid: number;
-  /** Ticks since boot, as in /proc/PID/stat: tells a process from a later one with its pid. */
+  /** Ticks since boot, as in /proc/PID/stat: tells a process from a later one with the same pid. */
   readonly startTime: string;
   readonly exited: boolean;
 }
@@ -52,9 +55,9 @@ export interface ProcessFacts {
 interface CgroupFacts {
   readonly kind: "cgroup";
   readonly path: string | null;
-  /** Its inode number: u64 as decimal. */
+  /** The inode number: u64 as decimal. */
   readonly cgroupId: string;
-  /** rmdir(2) has taken it away, descriptors of it may be open all the same. */
+  /** Removed by rmdir(2); descriptors may still be open. */
   readonly removed: boolean;
 }
 
@@ -64,23 +67,23 @@ interface PerfEventFacts {
 
 export interface ProgFacts {
   readonly kind: "prog";
-  /** What BPF_PROG_GET_FD_BY_ID takes, and a lookup in a PROG_ARRAY answers. */
+  /** The id that BPF_PROG_GET_FD_BY_ID takes, and a lookup in a PROG_ARRAY answers. */
   readonly progId: number;
   /** enum bpf_prog_type and enum bpf_attach_type. */
   readonly progType: number;
   readonly expectedAttachType: number;
   readonly name: string;
   /**
-   * bpf_prog_info.tag in hex, bpf_prog_info.load_time (ns since boot, decimal) and /proc/sys/kernel/random/boot_id. A real
-   * program has all three, and they tell it from a later program with its id. Programs of the ledger alone have none, nor
-   * have real programs in events that were written before events kept them.
+   * bpf_prog_info.tag in hex, bpf_prog_info.load_time (ns since boot, decimal) and /proc/sys/kernel/random/boot_id.
+   * Together they tell a real program from a later one with the same id. Programs that exist in the ledger only have
+   * none of them, and neither have real programs in events of releases that did not record them.
    */
   readonly tag?: string;
   readonly loadTime?: string;
   readonly boot?: string;
 }
 
-/** What BPF_BTF_LOAD made. */
+/** BTF that BPF_BTF_LOAD has loaded. */
 export interface BtfFacts {
   readonly kind: "btf";
   readonly btfId: number;
@@ -88,17 +91,23 @@ export interface BtfFacts {
   readonly data: string;
 }
 
-/** Bytes of the kernel's memory that an object is charged with. */
+/** The bytes of kernel memory that an object is charged. */
 export function objectBytes(facts: ObjectFacts): number {
   return facts.kind === "btf" ? facts.data.length / 2 : 0;
 }
 
 export type ObjectKind = ObjectFacts["kind"];
 
-/** The inode that all anonymous files share: those of maps, programs, BTF and perf events. No object has this id. */
+/**
+ * The inode number that all anonymous files share: descriptors of maps, programs, BTF and perf events. No object has it
+ * as its id.
+ */
 export const ANON_INODE = 0xffff_ffff;
 
-/** What makes two descriptors refer to one object, beside being duplicates; null: nothing does. */
+/**
+ * A text that is equal for two descriptors of the same object; null: only duplicates of a descriptor refer to the same
+ * object.
+ */
 export function identityOf(facts: ObjectFacts): string | null {
   switch (facts.kind) {
     case "file":
@@ -120,7 +129,7 @@ export function identityOf(facts: ObjectFacts): string | null {
   }
 }
 
-/** Whether a program can be told from every other that has had, or will have, its id. */
+/** Whether a program can be told from every earlier and later one with its id. */
 export function isFullyKnown({ tag, loadTime, boot }: ProgFacts): boolean {
   return tag !== undefined && loadTime !== undefined && boot !== undefined;
 }

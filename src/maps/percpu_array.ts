@@ -1,3 +1,8 @@
+/**
+ * BPF_MAP_TYPE_PERCPU_ARRAY. Source: kernel/bpf/arraymap.c. A value has one slot for each CPU, stored with its padding;
+ * an index that was never written is zeros.
+ */
+
 import { BPF_F } from "../abi/bpf.ts";
 import { PERCPU_VALUE_BYTES_MAX } from "../abi/limits.ts";
 import { checkArray, checkArrayBtf, DATA_ARRAY_FLAGS } from "./array_create.ts";
@@ -7,14 +12,10 @@ import type { MapStore, MapType } from "./map.ts";
 import { PLAIN_FACTS } from "./map_facts.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
 
-/**
- * BPF_MAP_TYPE_PERCPU_ARRAY. Source: kernel/bpf/arraymap.c. A value is a slot a CPU, all of which is kept; slots that were
- * never written are zeros.
- */
 const STAYS = refuse("ENOTSUPP", "the elements of an array cannot be deleted");
 /** NUMA_NO_NODE */
 const ANY_NODE = -1;
-/** Of the pointer to the values of all CPUs. */
+/** The pointer to an element's per-CPU values. */
 const POINTER_BYTES = 8;
 
 function lookup(store: MapStore, key: Buffer): Buffer | Refusal {

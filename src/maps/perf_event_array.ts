@@ -1,3 +1,9 @@
+/**
+ * BPF_MAP_TYPE_PERF_EVENT_ARRAY: descriptors of perf events. Source: perf_event_fd_array_*, kernel/bpf/arraymap.c. A
+ * slot's cell also has, after the event's id, the open file of the map (u32) through which the slot was filled: when
+ * that file is closed, the slot is emptied.
+ */
+
 import { BPF_F } from "../abi/bpf.ts";
 import { ARRAY_FLAGS } from "./array_create.ts";
 import { noBtf, u32Buffer } from "./common.ts";
@@ -8,10 +14,6 @@ import type { MapType } from "./map.ts";
 import { NOT_SHOWN, PLAIN_FACTS } from "./map_facts.ts";
 import { refused } from "./refusal.ts";
 
-/**
- * BPF_MAP_TYPE_PERF_EVENT_ARRAY: descriptors of perf events. Source: perf_event_fd_array_*, kernel/bpf/arraymap.c. A slot
- * knows the open file of the map that it was filled through (u32, behind the event's id): with it the entry goes.
- */
 export const perfEventArray: MapType = {
   ...holderArray({
     resolve(store, fd) {

@@ -18,7 +18,7 @@ import type { MapFacts } from "./map_facts.ts";
 
 const walk = byBuckets(elementOf);
 
-/** Hash maps that refuse what they have no room for: one value a key, or one a key and CPU. */
+/** Hash maps that refuse new keys when they are full. `facts.perCpu`: one value for each key and CPU. */
 export function plainHash(facts: MapFacts): MapType {
   return {
     ...USUAL,

@@ -1,3 +1,9 @@
+/**
+ * BPF_MAP_TYPE_PROG_ARRAY: updates take descriptors of programs, lookups answer ids. Source: prog_fd_array_get_ptr(),
+ * kernel/bpf/arraymap.c; __bpf_prog_map_compatible(), kernel/bpf/core.c: all programs must have the type of the first
+ * one, for as long as the map exists.
+ */
+
 import { ARRAY_FLAGS } from "./array_create.ts";
 import { u32Buffer } from "./common.ts";
 import { objectAt } from "./fd_object.ts";
@@ -8,11 +14,6 @@ import { PLAIN_FACTS, PROGRAMS } from "./map_facts.ts";
 import type { ProgFacts } from "./object.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
-/**
- * BPF_MAP_TYPE_PROG_ARRAY: descriptors of programs go in, ids come out. Source: prog_fd_array_get_ptr(),
- * kernel/bpf/arraymap.c; __bpf_prog_map_compatible(), kernel/bpf/core.c: the first program fixes what all others must be
- * like, for good.
- */
 function program(store: MapStore, fd: number): Buffer | Refusal {
   const found = objectAt(store, fd, "prog", "EINVAL");
   if (!("id" in found)) return found;
@@ -29,7 +30,7 @@ function hold({ map, world }: MapStore, id: number): void {
   if (map.owner === null) world.own(map.id, { progType, expectedAttachType });
 }
 
-/** What a lookup shows of a filled slot. */
+/** The value that a lookup answers for a filled slot. */
 function idOf({ world }: MapStore, held: Buffer): Buffer {
   return u32Buffer((world.object(held.readUInt32LE(0)) as ProgFacts).progId);
 }

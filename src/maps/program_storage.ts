@@ -1,3 +1,8 @@
+/**
+ * Storage of cgroup programs. The kernel makes an element when a program that uses the map is attached to a cgroup. The
+ * ledger attaches no programs, so it has no elements, and answers as a map that no program uses.
+ */
+
 import { BPF_F } from "../abi/bpf.ts";
 import { CGROUP_STORAGE_VALUE_BYTES_MAX, PERCPU_VALUE_BYTES_MAX } from "../abi/limits.ts";
 import { BTF_KIND, isInteger } from "./btf_types.ts";
@@ -16,10 +21,6 @@ import { LOCKS, PLAIN_FACTS } from "./map_facts.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
 import { NEVER_FILLED } from "./without_elements.ts";
 
-/**
- * Storage of cgroup programs: an element appears when a program that uses the map is attached to a cgroup, which only a
- * kernel can do. So no element is ever there, and every command is answered as on a map that no program uses.
- */
 const FLAGS = BPF_F.BPF_F_NUMA_NODE | ACCESS_FLAGS | PROG_FLAGS;
 const CGROUP_ID_BYTES = 8;
 const CGROUP_KEY_BYTES = 16;

@@ -1,3 +1,14 @@
+/**
+ * LRU hash maps: an update with a new key in a full map evicts the least recently updated element. The kernel promises
+ * less and evicts earlier (in groups per CPU, from half of max_entries on, and by updates that fail). We choose the
+ * strict rule, so that a map can hold max_entries elements and events name every evicted one.
+ *
+ * An element's value follows its use: a number of eight bytes that ascends over all maps. A second cell leads from the
+ * use to the key:
+ *
+ *   e map bucket key -> use, value      u map use -> key
+ */
+
 import { afterPrefix, bytesKey, type Cell, type CellKey } from "./cells.ts";
 import { perCpuBytes, USUAL, usesPrefix } from "./common.ts";
 import { checkHash, checkHashEntries, hashMemory } from "./hash_create.ts";
@@ -18,15 +29,6 @@ import { lruEntries } from "./lru_shape.ts";
 import type { Element, MapRecord, MapStore, MapType } from "./map.ts";
 import type { MapFacts } from "./map_facts.ts";
 
-/**
- * Hash maps that make room: a new key in a full map puts the least recently updated out. The kernel promises less and
- * does it earlier (in groups a CPU, from half of max_entries on, and by updates that fail); we choose the strict rule, so
- * that a map holds max_entries elements and the event names each that went.
- *
- * In front of an element's value stands its use, eight bytes, ascending over all maps; a cell a use leads to the element:
- *
- *     e map bucket key  -> use, value          u map use -> key
- */
 const USE_BYTES = 8;
 
 function useBytes(use: number): Buffer {
@@ -63,7 +65,7 @@ function drop(store: MapStore, cell: CellKey, key: Buffer, bytes: Buffer): void 
   store.changed(store.map, key, null);
 }
 
-/** Puts the least recently updated element out. */
+/** Evicts the least recently updated element. */
 function evict(store: MapStore): void {
   const prefix = usesPrefix(store.map);
   for (const [, key] of store.cells.range(prefix, afterPrefix(prefix))) {
@@ -89,7 +91,7 @@ export function recentHash(facts: MapFacts): MapType {
     ...hashMemory(facts),
     valueBytes: facts.perCpu ? perCpuBytes : (map) => map.valueSize,
 
-    /** The kernel has rounded the max_entries of a kernel map that was there already. */
+    /** The kernel has rounded the max_entries of an adopted map already. */
     recorded(attr, { possibleCpus }) {
       return attr.adopted === undefined ? { maxEntries: lruEntries(attr, possibleCpus) } : {};
     },

@@ -1,7 +1,7 @@
+/** Numbers in keys and values that differ between two mapledgers: descriptors, ids and cookies. */
+
 import { factsOf } from "./facts.ts";
 import type { IdKind } from "./map_facts.ts";
-
-/** What stands in a map's keys and values and is another number in every mapledger: descriptors, ids, cookies. */
 
 const FD_BYTES = 4;
 const CGROUP_ID_BYTES = 8;
@@ -11,7 +11,7 @@ export function fdInValue(mapType: number, valueBytes: number): number | null {
   return at === undefined || valueBytes < at + FD_BYTES ? null : at;
 }
 
-/** Whether what is read of a map shows ids of what its elements hold, where an update takes descriptors. */
+/** Whether reads show ids of objects in keys or values, while updates take descriptors. */
 export function showsIds(mapType: number, valueBytes: number): boolean {
   return fdInValue(mapType, valueBytes) !== null || hasFdKeys(mapType);
 }
@@ -24,7 +24,7 @@ export function hasCgroupKeys(mapType: number, keyBytes: number): boolean {
   return factsOf(mapType)?.cgroupKeys === true && keyBytes >= CGROUP_ID_BYTES;
 }
 
-/** An id in what was answered: where, how long, and of what kind. */
+/** The place of an id in a key or value that was answered, and the kind of the id. */
 export interface AnsweredId {
   readonly at: number;
   readonly bytes: number;

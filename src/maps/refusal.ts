@@ -1,10 +1,10 @@
 import { ERRNO, type Errno } from "../abi/errno.ts";
 
-/** What the kernel refuses: the errno, and in `detail` the rule that chose it, for people. */
+/** A refusal of the kernel, as a value: the errno, and in `detail` the rule that chose it, for people. */
 export class Refusal {
   readonly errno: Errno;
   readonly detail: string;
-  /** The caller's quota that it would be over; null: it is refused for something else. */
+  /** The caller's quota that would be exceeded; null: the reason is another. */
   readonly quota: string | null;
 
   constructor(errno: Errno, detail: string, quota: string | null = null) {
@@ -18,18 +18,17 @@ export class Refusal {
   }
 }
 
-/** A refusal as a value: `return refuse("EEXIST", "...")`. */
+/** Makes a refusal: `return refuse("EEXIST", "...")`. */
 export function refuse(errno: Errno, detail: string): Refusal {
   return new Refusal(errno, detail);
 }
 
-/** An operation that a map type never does: what stands in its row in place of a function. */
+/** An operation that a map type always refuses, in place of a function in its row. */
 export function refused(errno: Errno, detail: string): () => Refusal {
   const refusal = new Refusal(errno, detail);
   return () => refusal;
 }
 
-/** Narrows the answer of an operation. */
 export function isRefusal<T>(answer: T | Refusal): answer is Refusal {
   return answer instanceof Refusal;
 }

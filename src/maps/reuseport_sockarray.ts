@@ -1,3 +1,5 @@
+/** BPF_MAP_TYPE_REUSEPORT_SOCKARRAY: sockets that share a port. Source: kernel/bpf/reuseport_array.c. */
+
 import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { checkArray, DATA_ARRAY_FLAGS } from "./array_create.ts";
 import { checkUpdateFlags, checkValueSize, NO_BATCHES, noTake, USUAL, u32Buffer } from "./common.ts";
@@ -10,7 +12,6 @@ import type { SocketFacts } from "./object.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import { cookieOf, fdIn, NO_COOKIE, socketAt, socketSlots } from "./sockets.ts";
 
-/** BPF_MAP_TYPE_REUSEPORT_SOCKARRAY: sockets that share a port. Source: kernel/bpf/reuseport_array.c. */
 function checkKind({ protocol, state, reuseport }: SocketFacts): Refusal | null {
   if (protocol !== "tcp" && protocol !== "udp")
     return refuse("ENOTSUPP", `the socket is ${protocol}: TCP or UDP over IP is needed`);
@@ -18,7 +19,7 @@ function checkKind({ protocol, state, reuseport }: SocketFacts): Refusal | null 
   return refuse("EINVAL", `the socket is ${state}${reuseport ? "" : ", without SO_REUSEPORT"}`);
 }
 
-/** A u64 is checked, a u32 is taken as an int. */
+/** The descriptor in a value: a u64 is checked for its range, a u32 is read as an int. */
 function fdOf(value: Buffer): number | Refusal {
   return value.length === 8 ? fdIn(value) : value.readInt32LE(0);
 }

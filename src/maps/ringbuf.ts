@@ -1,11 +1,11 @@
+/** BPF_MAP_TYPE_RINGBUF: it has no elements, only memory that programs write to. Source: kernel/bpf/ringbuf.c. */
+
 import { BPF_F } from "../abi/bpf.ts";
 import { checkFlags, checkKeySize, checkValueSize } from "./common.ts";
 import type { CreateAttr, Host, MapType } from "./map.ts";
 import { PLAIN_FACTS } from "./map_facts.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import { RING_ONLY, withoutElements } from "./without_elements.ts";
-
-/** BPF_MAP_TYPE_RINGBUF: no elements, but memory that programs write to. Source: kernel/bpf/ringbuf.c. */
 
 /** ringbuf_map_alloc() */
 export function checkRing(attr: CreateAttr, host: Host): Refusal | null {

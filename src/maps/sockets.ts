@@ -1,3 +1,7 @@
+/**
+ * The parts that maps of sockets share. They hold no reference to a socket: when it is closed, its entries are deleted.
+ */
+
 import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { u32Buffer } from "./common.ts";
 import { objectAt } from "./fd_object.ts";
@@ -6,24 +10,22 @@ import type { MapStore, MapType } from "./map.ts";
 import type { ObjectRecord, SocketFacts } from "./object.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
-/** What maps of sockets share. They do not hold a socket: when it is closed, its entries go. */
-
 type Socket = Extract<ObjectRecord, { kind: "socket" }>;
 
 const FD_MAX = 2 ** 31 - 1;
 
-/** sockfd_lookup() of a descriptor's number: EBADF, ENOTSOCK. */
+/** sockfd_lookup(): EBADF, ENOTSOCK. */
 export function socketAt(store: MapStore, fd: number): Socket | Refusal {
   return objectAt(store, fd, "socket", "ENOTSOCK");
 }
 
-/** A value as u64, or as u32: a descriptor's number, or EINVAL for what can be none. */
+/** The descriptor in a value, a u64 or u32; EINVAL if it is larger than every descriptor. */
 export function fdIn(value: Buffer): number | Refusal {
   const fd = value.length === 8 ? value.readBigUInt64LE(0) : BigInt(value.readUInt32LE(0));
   return fd > FD_MAX ? refuse("EINVAL", `${fd} is more than a descriptor's number can be`) : Number(fd);
 }
 
-/** SO_COOKIE of the socket that a cell has the id of. */
+/** The SO_COOKIE of the socket whose id is in a cell. */
 export function cookieOf(store: MapStore, cell: Buffer): Buffer {
   const { cookie } = store.world.object(cell.readUInt32LE(0)) as SocketFacts;
   const bytes = Buffer.allocUnsafe(8);
@@ -31,12 +33,15 @@ export function cookieOf(store: MapStore, cell: Buffer): Buffer {
   return bytes;
 }
 
-/** A cell as elements show it: as lookups do, or where they are refused for good the socket's id. */
+/**
+ * The value that pages of elements show for a cell: the cookie, or the socket's id if value_size is 4, for which
+ * lookups are refused.
+ */
 export function shownSocket(store: MapStore, cell: Buffer): Buffer {
   return store.map.valueSize === 8 ? cookieOf(store, cell) : cell;
 }
 
-/** For lookups: a value of four bytes has no room for a cookie. */
+/** The refusal of lookups if value_size is 4. */
 export const NO_COOKIE = refuse("ENOSPC", "value_size is 4: a cookie takes 8");
 
 interface SlotHooks {
@@ -46,9 +51,9 @@ interface SlotHooks {
 
 const NO_HOOKS: SlotHooks = { filled() {}, emptied() {} };
 
-/** Sockets by index: a cell a filled slot, with the socket's id. */
+/** The part of a row for sockets by index. A filled slot has a cell with the socket's id. */
 export function socketSlots(hooks: SlotHooks = NO_HOOKS) {
-  /** An empty slot is emptied without more ado: some of these types succeed in that. */
+  /** Empties a slot; does nothing if it is empty, since some of these types' deletes succeed then. */
   function remove(store: MapStore, key: Buffer): void {
     const cell = cellAt(store.map, indexOf(key));
     const before = store.cells.get(cell);
@@ -85,7 +90,9 @@ export function socketSlots(hooks: SlotHooks = NO_HOOKS) {
   } as const satisfies Partial<MapType>;
 }
 
-/** sk_psock_init(), net/core/skmsg.c: a socket belongs to one kind of map, and sk_user_data says to which. */
+/**
+ * sk_psock_init(), net/core/skmsg.c: a socket can be in maps of one of these kinds only; sk_user_data says of which.
+ */
 export function checkNotInReuseport({ world }: MapStore, { id }: Socket): Refusal | null {
   if (!world.isTied(id, BPF_MAP_TYPE.BPF_MAP_TYPE_REUSEPORT_SOCKARRAY)) return null;
   return refuse("EBUSY", `socket ${id} is in a BPF_MAP_TYPE_REUSEPORT_SOCKARRAY`);

@@ -16,7 +16,7 @@ import {
   socketSlots,
 } from "./sockets.ts";
 
-/** BPF_MAP_TYPE_SOCKMAP: descriptors of sockets go in, cookies come out. Source: net/core/sock_map.c. */
+/** BPF_MAP_TYPE_SOCKMAP: updates take descriptors of sockets, lookups answer cookies. Source: net/core/sock_map.c. */
 export const sockmap: MapType = {
   ...USUAL,
   ...socketSlots(),

@@ -1,3 +1,8 @@
+/**
+ * BPF_MAP_TYPE_STACK_TRACE. Source: kernel/bpf/stackmap.c. Only programs store stacks. The ledger runs none, so it has
+ * no elements, and answers as a map that no program uses.
+ */
+
 import { BPF_F } from "../abi/bpf.ts";
 import { STACK_FRAMES_MAX, STACK_TRACE_ENTRIES_MAX } from "../abi/limits.ts";
 import { ARRAY_FLAGS } from "./array_create.ts";
@@ -7,10 +12,6 @@ import { PLAIN_FACTS } from "./map_facts.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
 import { NEVER_FILLED } from "./without_elements.ts";
 
-/**
- * BPF_MAP_TYPE_STACK_TRACE. Source: kernel/bpf/stackmap.c. Only programs put stacks in, so that here a map has none: it
- * answers as one that no program uses.
- */
 const ADDRESS_BYTES = 8;
 /** sizeof(struct bpf_stack_build_id) */
 const BUILD_ID_BYTES = 32;

@@ -1,3 +1,9 @@
+/**
+ * BPF_MAP_TYPE_STRUCT_OPS. Source: kernel/bpf/bpf_struct_ops.c. Its one element is a struct of functions which the
+ * running kernel calls, of a type that only this kernel's BTF has. The ledger has no such BTF: it makes the checks that
+ * come before the type is looked up, and then finds no type.
+ */
+
 import { BPF_F } from "../abi/bpf.ts";
 import { checkFlags, checkKeySize } from "./common.ts";
 import { objectAt } from "./fd_object.ts";
@@ -6,11 +12,6 @@ import { PLAIN_FACTS } from "./map_facts.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import { withoutElements } from "./without_elements.ts";
 
-/**
- * BPF_MAP_TYPE_STRUCT_OPS. Source: kernel/bpf/bpf_struct_ops.c. Its one element is a struct of functions that the running
- * kernel calls, of a type that only this kernel has: what comes before the look into its BTF is checked, and then such a
- * type is not found.
- */
 const FLAGS = BPF_F.BPF_F_LINK | BPF_F.BPF_F_VTYPE_BTF_OBJ_FD;
 const KERNEL_ONLY = refuse("ENOTSUPP", "struct_ops exist inside a kernel only: mapledger has none of its types");
 
@@ -22,7 +23,9 @@ function checkAttr(attr: CreateAttr): Refusal | null {
   return attr.btfVmlinuxValueTypeId === 0 ? refuse("EINVAL", "btf_vmlinux_value_type_id is 0") : null;
 }
 
-/** bpf_struct_ops_map_alloc(): BTF of modules may be named, others cannot have such types. */
+/**
+ * bpf_struct_ops_map_alloc(): value_type_btf_obj_fd must be the BTF of a kernel module, which the ledger cannot have.
+ */
 function checkType(attr: CreateAttr, creator: Creator): Refusal {
   if ((attr.mapFlags & BPF_F.BPF_F_VTYPE_BTF_OBJ_FD) === 0) return KERNEL_ONLY;
   const btf = objectAt(creator, attr.valueTypeBtfObjFd, "btf", "EINVAL");

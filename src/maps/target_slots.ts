@@ -1,10 +1,13 @@
+/**
+ * The parts that DEVMAP and CPUMAP share: slots by index that say where packets are sent. A cell has a number
+ * (interface, queue size) and a program's object id, four bytes each.
+ */
+
 import { NO_BATCHES, noBtf, noTake, USUAL, u32Buffer } from "./common.ts";
 import { SLOT_EMPTY } from "./holder_array.ts";
 import { byIndex, cellAt, checkIndex, filled, indexOf, nextIndex } from "./index_keys.ts";
 import type { MapStore, MapType } from "./map.ts";
 import { holdProgram, releaseProgram, shown } from "./xdp_programs.ts";
-
-/** Where packets are sent, by index: what DEVMAP and CPUMAP share. A cell is a number and a program; 0 empties a slot. */
 
 function remove(store: MapStore, key: Buffer): void {
   const cell = cellAt(store.map, indexOf(key));
@@ -16,7 +19,7 @@ function remove(store: MapStore, key: Buffer): void {
   store.changed(store.map, key, null);
 }
 
-/** `number` 0 empties the slot. */
+/** Fills a slot. A number of 0 empties it. */
 function put(store: MapStore, key: Buffer, value: Buffer): void {
   holdProgram(store, value);
   remove(store, key);
@@ -26,7 +29,7 @@ function put(store: MapStore, key: Buffer, value: Buffer): void {
   store.changed(store.map, key, value);
 }
 
-/** Puts a number and a program where the guards have let them. */
+/** Fills a slot after the checks, and notes the element in the event. A number of 0 empties it. */
 export function fill(store: MapStore, key: Buffer, number: number, program: number): null {
   const value = u32Buffer(number, program);
   put(store, key, value);

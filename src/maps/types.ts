@@ -34,7 +34,7 @@ import { taskStorage } from "./task_storage.ts";
 import { userRingbuf } from "./user_ringbuf.ts";
 import { xskmap } from "./xskmap.ts";
 
-/** Every map type that the kernel knows. */
+/** The rows of all map types that the kernel has. */
 const ROWS: Readonly<Record<Exclude<MapTypeName, "BPF_MAP_TYPE_UNSPEC">, MapType>> = {
   BPF_MAP_TYPE_HASH: hash,
   BPF_MAP_TYPE_ARRAY: array,
@@ -76,7 +76,7 @@ const BY_NUMBER: readonly (MapType | undefined)[] = Object.entries(ROWS).reduce(
   return rows;
 }, []);
 
-/** The row of a map type's number, or undefined where the kernel has no such type. */
+/** The row of a map type; undefined if the kernel has no such type. */
 export function mapType(number: number): MapType | undefined {
   return BY_NUMBER[number];
 }

@@ -6,7 +6,7 @@ function neverStored(): never {
   throw new Error("without_elements: such a map has none");
 }
 
-/** For rows of types whose elements only programs make, or nobody. */
+/** The part of a row for types whose elements only programs can make, or that have none. */
 export const NEVER_FILLED = {
   put: neverStored,
   remove: neverStored,
@@ -14,7 +14,7 @@ export const NEVER_FILLED = {
   element: () => null,
 } as const satisfies Partial<MapType>;
 
-/** Types whose contents only mmap(2) reaches, or none at all: what the kernel refuses, and an empty map for all else. */
+/** The row of a type without elements. `lookup`: the refusal of lookups; `others`: of the other operations. */
 export function withoutElements(lookup: Refusal, others: Refusal) {
   return {
     ...USUAL,
@@ -29,5 +29,5 @@ export function withoutElements(lookup: Refusal, others: Refusal) {
   } as const satisfies Partial<MapType>;
 }
 
-/** What a ring buffer refuses. */
+/** The refusal of ring buffers. */
 export const RING_ONLY = refuse("ENOTSUPP", "a ring buffer has no elements");

@@ -1,18 +1,18 @@
+/**
+ * The values of DEVMAP, DEVMAP_HASH and CPUMAP: a number (interface, queue size) and, if value_size is 8, a program.
+ * Updates take the program's descriptor, lookups answer its id, and cells have its object id.
+ */
+
 import { BPF_PROG_TYPE } from "../abi/bpf.ts";
 import { objectAt } from "./fd_object.ts";
 import type { MapStore } from "./map.ts";
 import type { ProgFacts } from "./object.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
-/**
- * Values of DEVMAP, DEVMAP_HASH and CPUMAP: a number (interface, queue size), and where value_size is 8 a program, whose
- * descriptor goes in and whose id comes out. In cells the program's object id stands in its place.
- */
-
 /** No program. */
 const NONE = 0;
 
-/** The program that a value names; 0: none. EINVAL where it is not loaded for this kind of map. */
+/** The object id of the program that a value names; 0: none. EINVAL if it is not loaded for this kind of map. */
 export function programIn(store: MapStore, value: Buffer, attachType: number): number | Refusal {
   const fd = value.length < 8 ? NONE : value.readInt32LE(4);
   if (fd <= NONE) return NONE;
@@ -23,7 +23,7 @@ export function programIn(store: MapStore, value: Buffer, attachType: number): n
   return found.id;
 }
 
-/** A cell's bytes as a lookup shows them. */
+/** The value that a lookup answers for a cell. */
 export function shown(store: MapStore, cell: Buffer): Buffer {
   if (store.map.valueSize < 8) return cell.subarray(0, 4);
   const object = cell.readUInt32LE(4);

@@ -1,3 +1,8 @@
+/**
+ * BPF_MAP_TYPE_XSKMAP: descriptors of AF_XDP sockets. Source: net/xdp/xskmap.c. Each entry holds a reference to the map
+ * itself, so a map without descriptors exists until the sockets in it are closed.
+ */
+
 import { ARRAY_FLAGS, checkArray } from "./array_create.ts";
 import { checkUpdateFlags, checkValueSize, NO_BATCHES, noBtf, noTake, USUAL, u32Buffer } from "./common.ts";
 import { checkPresence } from "./hash_table.ts";
@@ -7,10 +12,6 @@ import { NOT_SHOWN, PLAIN_FACTS } from "./map_facts.ts";
 import { refuse, refused } from "./refusal.ts";
 import { socketAt, socketSlots } from "./sockets.ts";
 
-/**
- * BPF_MAP_TYPE_XSKMAP: descriptors of AF_XDP sockets. Source: net/xdp/xskmap.c. Each entry holds the map itself: with a
- * socket inside, a map without descriptors lives until the socket is closed.
- */
 export const xskmap: MapType = {
   ...USUAL,
   ...socketSlots({
