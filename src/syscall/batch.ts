@@ -22,7 +22,7 @@ import type { OpenMap, State } from "./state.ts";
 
 type Request = Origin & BatchCommand;
 
-/** bpf_map_do_batch() and what follows for the four commands, kernel/bpf/syscall.c, kernel/bpf/hashtab.c. */
+/** bpf_map_do_batch() and the functions of the four commands, kernel/bpf/syscall.c, kernel/bpf/hashtab.c. */
 export function batch(state: State, command: Request): Outcome {
   const map = openMap(state, command, command.target);
   if (isRefusal(map)) return failed(map, 0, untouched(command));
@@ -46,24 +46,24 @@ function writes(command: Request): boolean {
   return command.cmd !== CMD.BPF_MAP_LOOKUP_BATCH;
 }
 
-/** What programs have written into a frozen map is there all the same. */
+/** An import of elements that programs have written may change a frozen map, too: freezing does not bind programs. */
 function checkWritableBy({ imported }: Request, map: OpenMap): Refusal | null {
   return imported === true ? null : checkWritable(map);
 }
 
-/** `count` is an output only from the first write to it on; before, it is as the caller left it. */
+/** `count` is an output only after the kernel has written to it; before, it is the caller's. */
 function untouched(command: Request): { count: number } {
   return { count: command.attr.count };
 }
 
-/** elem_flags may be BPF_F_LOCK, if the value has a lock: an update batch acts as BPF_ANY. */
+/** elem_flags may be BPF_F_LOCK, if the value has a lock: an update batch writes each element as with BPF_ANY. */
 function checkElemFlags(command: Request, map: OpenMap): Refusal | null {
   const flags = command.attr.elemFlags;
   if ((flags & ~4n) !== 0n) return refuse("EINVAL", `elem_flags ${flags}: a batch takes BPF_F_LOCK alone`);
   return checkLock(map, flags);
 }
 
-/** generic_map_update_batch() and generic_map_delete_batch(): one after the other, the first error ends it. */
+/** generic_map_update_batch() and generic_map_delete_batch(): one element after the other, up to the first error. */
 function eachElement(state: State, command: Request, map: OpenMap, unsupported: Refusal | null): Outcome {
   const refusal = unsupported ?? checkElemFlags(command, map);
   if (refusal !== null) return failed(refusal, map.map.id, untouched(command));
@@ -102,8 +102,8 @@ function eachElement(state: State, command: Request, map: OpenMap, unsupported: 
 }
 
 /**
- * A delete batch and its outcome as they are recorded: without the keys that had no element, so that it is a command of bpf(2)'s that
- * does the same, here and in a kernel. All other commands as they are.
+ * The delete batch and outcome to record, without the keys that had no element: the recorded batch is one of bpf(2)
+ * that does the same, in a replay and in a kernel. Other commands are returned unchanged.
  */
 export function withoutAbsent(command: Command, outcome: Outcome): readonly [Command, Outcome] {
   const { absent, ...out } = outcome.out ?? {};
@@ -160,12 +160,18 @@ function readBatch(command: Request, map: OpenMap, walk: OpenMap["type"]["batch"
   return takes ? lost(unwritten, map, delivered, keys) : failed(unwritten, map.map.id, { count: delivered });
 }
 
-/** A take-out whose answer cannot be written: `keys` are gone all the same. */
+/**
+ * The outcome of a lookup-and-delete batch whose answer cannot be written: the elements of `keys` are deleted all the
+ * same.
+ */
 function lost(fault: Refusal, map: OpenMap, count: number, keys: Buffer): Outcome {
   return failed(fault, map.map.id, { count, taken: true }, keys);
 }
 
-/** What a take-out has lost that cannot be written: a bucket is deleted before it is copied, and a fault ends the walk. */
+/**
+ * The number of elements that such a batch has deleted: the kernel deletes a bucket before it copies it to the caller,
+ * and stops at the fault.
+ */
 function lostElements(
   command: Request,
   { elements, bucketEnds }: BatchPage,
@@ -193,7 +199,7 @@ function checkFlags(flags: bigint): Refusal | null {
   return flags === 0n ? null : refuse("EINVAL", `flags ${flags}: a hash's batch takes none`);
 }
 
-/** What the event of a batch has done. */
+/** Replays a batch's event. */
 export function redoBatch(state: State, command: Request, outcome: Outcome): void {
   if (outcome.map === 0) return;
   const map = replayedMap(state, outcome.map);

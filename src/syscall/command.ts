@@ -4,8 +4,8 @@ import type { CreateAttr, DriftPolicy } from "../maps/map.ts";
 import type { ObjectFacts } from "../maps/object.ts";
 
 /**
- * The map that a command means. A session's commands name a descriptor of its own; the operator's name the map, as
- * bpftool does: by id, by name or by pin.
+ * A reference to a map. Commands of a session use a descriptor; the operator's commands use an id, a name or a pin, as
+ * bpftool does.
  */
 export type Target =
   | { readonly by: "fd"; readonly fd: number }
@@ -13,30 +13,33 @@ export type Target =
   | { readonly by: "name"; readonly name: string }
   | { readonly by: "pinned"; readonly pathname: string };
 
-/** Who sent a command, and when. Session 0 is no session: the operator's view, or the service itself. */
+/**
+ * The sender and the time of a command. Session 0 is not a session: it stands for the operator's view and for the
+ * service itself.
+ */
 export interface Origin {
   readonly session: number;
   readonly caller: string;
   /**
-   * From where he sent it: an address, or uid and pid. Left out: the session says it, or the service sent it itself. Events from
-   * before there were peers have none.
+   * The sender's address, or uid and pid. Left out: the session's peer, or none, because the service itself is the
+   * sender. Events of releases without peers have none.
    */
   readonly peer?: string | undefined;
-  /** Microseconds since the epoch; the engine stamps it, never stepping back. */
+  /** Microseconds since the epoch, stamped by the engine. Times ascend, except after a CLOCK_STEP event. */
   readonly timeUs: number;
-  /** Of a command that is part of a restore. */
+  /** Only of a command that is part of a restore. */
   readonly restore?: RestoreNote;
-  /** Of a command of the service's own: what it writes was found in the kernel map, which has it already. */
+  /** Only of the service's own imports: the kernel map has the written elements already. */
   readonly imported?: true;
-  /** Of a piece of a large command. */
+  /** Only of a piece of a large command. */
   readonly part?: Part;
-  /** Of a refused command whose key or value was too large to be kept: how many bytes it had. */
+  /** Only of a refused command whose key or value was too large to keep: the bytes that it had. */
   readonly cut?: { readonly key?: number; readonly value?: number };
 }
 
 /**
- * Which part of a command a piece of it is: elements (of reads and stores of memory, bytes) before it, and of how many. `seq`: of the
- * first piece's event; left out: it is the first.
+ * The position of a piece within a large command: the number of elements (of memory commands, bytes) before it, and of
+ * the whole. `seq`: the seq of the first piece's event; left out: this is the first piece.
  */
 export interface Part {
   readonly at: number;
@@ -44,10 +47,10 @@ export interface Part {
   readonly seq?: number;
 }
 
-/** Whose a command is, and from where it came. */
+/** The caller and peer of a command. */
 export type Who = Pick<Origin, "caller" | "peer">;
 
-/** What a restore was for: which map, as of which event, and why. */
+/** The reason of a restore: the map that is restored, the seq as of which, and the operator's words. */
 export interface RestoreNote {
   readonly map: number;
   readonly at: number;
@@ -64,19 +67,21 @@ export interface ElementCommand {
     | typeof CMD.BPF_MAP_GET_NEXT_KEY
     | typeof CMD.BPF_MAP_FREEZE;
   readonly target: Target;
-  /** null is the null pointer. A buffer ends where its bytes end: reading on faults. */
+  /** null: the null pointer. Reading beyond a buffer's end is EFAULT. */
   readonly key: Buffer | null;
   /**
-   * Where the kernel reads: the value. Where it writes (a lookup's value, next_key): null for as much room as it
-   * takes, or a buffer of the room there is.
+   * An input: the value. An output (a lookup's value, next_key): null for a buffer of the right size, or a buffer whose
+   * length is the caller's.
    */
   readonly value: Buffer | null;
   readonly flags: bigint;
-  /** The resource routes': a key or value of another length than the map's is EINVAL. bpf(2) itself cannot tell. */
+  /**
+   * Set by resource routes: a key or value that is not as long as the map's is EINVAL. bpf(2) itself gets pointers
+   * without a length.
+   */
   readonly exact?: boolean;
 }
 
-/** The four batch commands. */
 export interface BatchCommand {
   readonly cmd:
     | typeof CMD.BPF_MAP_LOOKUP_BATCH
@@ -84,11 +89,11 @@ export interface BatchCommand {
     | typeof CMD.BPF_MAP_UPDATE_BATCH
     | typeof CMD.BPF_MAP_DELETE_BATCH;
   readonly target: Target;
-  /** Keys and values end to end; for those that are answered as for ElementCommand.value. */
+  /** Keys and values end to end. Outputs are null or a buffer, as in ElementCommand.value. */
   readonly key: Buffer | null;
   readonly value: Buffer | null;
   readonly flags: bigint;
-  /** As in ElementCommand, of each key and value. */
+  /** As in ElementCommand, for each key and value. */
   readonly exact?: boolean;
   readonly attr: {
     readonly count: number;
@@ -96,8 +101,8 @@ export interface BatchCommand {
     readonly inBatch: Buffer | null;
     readonly outBatch: Buffer | null;
     /**
-     * Of a delete batch of the resource routes: how many keys were given, of which those without an element are passed over. The
-     * event has those alone that had one.
+     * Set by the resource route of a delete batch: the number of keys given, of which those without an element are
+     * skipped. The event has only the keys that had one.
      */
     readonly ifPresent?: number;
   };
@@ -112,12 +117,14 @@ export interface PinCommand {
   readonly cmd: typeof CMD.BPF_OBJ_PIN;
   readonly target: Target;
   readonly attr: PathAttr & {
-    /** The machine's refusal of the path; omitted if nothing is in the way there, or if nobody has asked the machine. */
+    /** Why the machine refuses the path; left out: nothing is in the way, or the machine was not asked. */
     readonly found?: Occupied;
   };
 }
 
-/** EEXIST: the machine's bpffs has an entry at the path that the ledger does not have, or the mirror reserves the path. */
+/**
+ * EEXIST: the machine's bpffs has an entry at this path that the ledger does not have, or the mirror reserves the path.
+ */
 export interface Occupied {
   readonly errno: Errno;
   readonly detail: string;
@@ -129,7 +136,7 @@ export interface GetPinCommand {
 }
 
 interface PathAttr {
-  /** null is the null pointer. */
+  /** null: the null pointer. */
   readonly pathname: string | null;
   readonly fileFlags: number;
   readonly pathFd: number;
@@ -148,18 +155,20 @@ export interface FdByIdCommand {
 export interface InfoCommand {
   readonly cmd: typeof CMD.BPF_OBJ_GET_INFO_BY_FD;
   readonly target: Target;
-  /** The info buffer, which is input, too; null for one of info_len zeros. */
+  /** The info buffer, whose contents are an input, too; null: info_len zeros. */
   readonly value: Buffer | null;
   readonly attr: { readonly infoLen: number };
 }
 
-/** A bpf command that is not about maps, or none at all; or one whose attr has something behind its last field. */
+/**
+ * A command that is not on maps, or does not exist; or one whose attr has bytes other than zero after its last field.
+ */
 export interface UnknownCommand {
   readonly cmd: number;
   readonly unknown: true;
-  /** As the caller wrote it. */
+  /** The command as the caller spelt it. */
   readonly name: string;
-  /** Why its attr was not looked at, where it might have been known. */
+  /** Why the attr of a known command was not read. */
   readonly fault?: { readonly errno: "E2BIG" | "EINVAL"; readonly detail: string };
 }
 
@@ -170,16 +179,16 @@ export interface SessionOpenCommand {
     readonly ttlMs: number;
     /** Left out: all of them. */
     readonly capabilities?: readonly Capability[];
-    /** Left out: it lives by its TTL, or by a stream. */
+    /** Left out: the session lives by its TTL, or by a stream. */
     readonly process?: ClientProcess;
   };
 }
 
-/** The process that a session lives by: a pid alone may be another's later. */
+/** The process with whose exit a session ends. The pid alone would not do: it may be given to a later process. */
 export interface ClientProcess {
-  /** As the service's pid namespace has it. */
+  /** In the service's pid namespace. */
   readonly pid: number;
-  /** Its effective one when the session was opened. */
+  /** The effective uid when the session was opened. */
   readonly uid: number;
   /** Field 22 of /proc/PID/stat, clock ticks since the boot. */
   readonly startTime: string;
@@ -187,16 +196,16 @@ export interface ClientProcess {
   readonly boot: string;
 }
 
-/** What bpf(2) asks of a process, <linux/capability.h>. */
+/** The capabilities that bpf(2) checks, <linux/capability.h>. */
 export type Capability = (typeof CAPABILITIES)[number];
 
 export interface SessionRenewCommand {
   readonly cmd: typeof SERVICE_CMD.SESSION_RENEW;
-  /** null: the lease it was born with. */
+  /** null: the TTL with which the session was opened. */
   readonly attr: { readonly ttlMs: number | null };
 }
 
-/** The end of a session; its descriptors are closed first, each by a CLOSE of its own. */
+/** The end of a session. Before it, each descriptor has a CLOSE event. */
 export interface SessionEndCommand {
   readonly cmd: typeof SERVICE_CMD.SESSION_END;
   readonly attr: { readonly reason: EndReason };
@@ -215,46 +224,46 @@ export interface DupCommand {
   readonly fd: number;
 }
 
-/** A descriptor of what no bpf command on maps makes. */
+/** Opens a descriptor that no map command of bpf(2) makes. */
 export interface OpenCommand {
   readonly cmd: typeof SERVICE_CMD.OPEN;
   readonly attr: ObjectSpec & {
-    /** BPF_F_RDONLY, or left out: the descriptor is read-write. */
+    /** BPF_F_RDONLY; left out: the descriptor is read-write. */
     readonly openFlags?: number;
-    /** What the machine says of the real object, or why there is none; left out: nobody has asked it. */
+    /** The facts of the machine's real object, or why there is none; left out: the machine was not asked. */
     readonly found?: Found;
-    /** The real object, on its way to the engine: no event has it. */
+    /** The real object, handed to the engine with the command; events do not have it. */
     readonly held?: HeldObject;
   };
 }
 
-/** What a real object is held by: descriptors of the service. */
+/** The service's descriptors that keep a real object open. */
 export interface HeldObject {
   readonly fd: number;
-  /** Of what was opened with it: a peer, say. */
+  /** Descriptors of objects that were opened with it, such as a socket's peer. */
   readonly others: readonly number[];
-  /** The cgroup that was made for it, and goes with it. */
+  /** A cgroup that was made for the object, and is removed with it. */
   readonly made: MadeCgroup | null;
 }
 
 export interface MadeCgroup {
   readonly path: string;
-  /** Device and inode number, as in "30:1234". */
+  /** Device and inode number, such as "30:1234". */
   readonly inode: string;
 }
 
 export type Found = { readonly facts: ObjectFacts } | { readonly errno: Errno; readonly detail: string };
 
-/** What names an object, or says what kind of one to make. */
+/** Names an object, or describes the object to make. */
 export interface ObjectSpec {
   readonly kind: OpenKind;
-  /** Of a file, a directory or a cgroup; a program's pin. */
+  /** The path of a file, a directory or a cgroup; a program's pin. */
   readonly path?: string;
   readonly pid?: number;
   /** A program's id. */
   readonly id?: number;
   readonly reuseport?: boolean;
-  /** enum bpf_prog_type and bpf_attach_type, of a program that only the ledger knows. */
+  /** enum bpf_prog_type and bpf_attach_type of a program that exists in the ledger only. */
   readonly progType?: number;
   readonly expectedAttachType?: number;
 }
@@ -264,28 +273,31 @@ export type OpenKind = (typeof OPEN_KINDS)[number];
 /** BPF_BTF_LOAD */
 export interface BtfLoadCommand {
   readonly cmd: typeof CMD.BPF_BTF_LOAD;
-  /** The blob; null is the null pointer. */
+  /** The blob; null: the null pointer. */
   readonly value: Buffer | null;
   readonly attr: { readonly btfSize: number };
 }
 
-/** pread(2) and pwrite(2), so to speak, on the memory that mmap(2) of a map would give. */
+/** Reads or writes the memory that an mmap(2) of a map would show. */
 export interface MemoryCommand {
   readonly cmd: typeof SERVICE_CMD.MEMORY_READ | typeof SERVICE_CMD.MEMORY_WRITE;
   readonly target: Target;
-  /** What is stored; null where it is read. */
+  /** The bytes to write; null for a read. */
   readonly value: Buffer | null;
-  /** A read ends where the memory does; from a negative offset on it is its last bytes. */
+  /**
+   * In bytes. A read ends with the memory at the latest; with a negative offset it returns the last bytes of the
+   * memory.
+   */
   readonly attr: { readonly offset: number; readonly length: number };
 }
 
-/** What became of objects beside all commands: a process has exited, a cgroup was removed. */
+/** The end of an object that no command has caused: a process has exited, or a cgroup was removed. */
 export interface ObjectEndCommand {
   readonly cmd: typeof SERVICE_CMD.OBJECT_END;
   readonly attr: { readonly object: number };
 }
 
-/** The machine's network interfaces, where they are others than before. */
+/** The machine's network interfaces, after they have changed. */
 export interface InterfacesCommand {
   readonly cmd: typeof SERVICE_CMD.INTERFACES;
   readonly attr: { readonly ifindexes: readonly number[] };
@@ -295,41 +307,44 @@ export interface PathCommand {
   readonly cmd: typeof SERVICE_CMD.UNLINK | typeof SERVICE_CMD.MKDIR | typeof SERVICE_CMD.RMDIR;
   readonly attr: {
     readonly pathname: string;
-    /** MKDIR's alone; as PinCommand's. */
+    /** Of MKDIR only; see PinCommand. */
     readonly found?: Occupied;
   };
 }
 
-/** A page of elements: at most `limit` after the position that an earlier page gave. */
+/** A page of elements: at most `limit` elements after the position at which an earlier page ended. */
 export interface ElementsCommand {
   readonly cmd: typeof SERVICE_CMD.MAP_ELEMENTS;
   readonly target: Target;
   readonly attr: { readonly after: Buffer | null; readonly limit: number };
 }
 
-/** What came back from the mirror about an earlier event; the service is its caller. */
+/** A report of the mirror about an earlier event; the service is the caller. */
 export interface MirrorCommand {
   readonly cmd: typeof SERVICE_CMD.MIRROR_REFUSED | typeof SERVICE_CMD.MIRROR_RESYNC;
   readonly target: Target;
   readonly attr: { readonly operation: string; readonly errno: string; readonly detail: string };
 }
 
-/** What a comparison of a map with its kernel map has found; the service is its caller. */
+/** The result of a comparison of a map with its kernel map; the service is the caller. */
 export interface DriftCommand {
   readonly cmd: typeof SERVICE_CMD.MIRROR_DRIFT;
   readonly target: Target;
-  /** Elements in the ledger alone, in both with other values, in the kernel alone. */
+  /**
+   * `missing`: elements that only the ledger has; `changed`: with different values; `extra`: that only the kernel map
+   * has.
+   */
   readonly attr: Pick<DriftPolicy, "policy"> & {
     readonly missing: number;
     readonly changed: number;
     readonly extra: number;
-    /** Of these: changed in the ledger, too, since the kernel map had the ledger's value last. */
+    /** The changed elements whose ledger value has changed, too, since the kernel map last had it. */
     readonly both_changed?: number;
-    /** Beside these: elements that an LRU map's kernel map has let go. */
+    /** Further elements, which the kernel has evicted from an LRU map's kernel map. */
     readonly evicted?: number;
-    /** When it was found: at a start, say. Left out: by a comparison at the map's interval. */
+    /** The occasion, such as a start; left out: a comparison at the map's interval. */
     readonly at?: string;
-    /** The first of them, in hex. */
+    /** The first of these keys, in hex. */
     readonly first_keys?: readonly string[];
   };
 }
@@ -340,12 +355,15 @@ export interface DriftPolicyCommand {
   readonly attr: DriftPolicy;
 }
 
-/** What the mirror noticed on the host; the service is its caller. A target of id 0: it concerns no single map. */
+/**
+ * A change on the host that the mirror has noticed; the service is the caller. A target with id 0: it concerns no
+ * single map.
+ */
 export interface FoundCommand {
   readonly cmd: typeof SERVICE_CMD.MIRROR_FOUND;
   readonly target: Target;
   readonly attr: {
-    /** As in "pin replaced", "pin gone", "off", "on". */
+    /** Such as "pin replaced", "pin gone", "off", "on". */
     readonly what: string;
     readonly path?: string;
     readonly kernel_id?: number;
@@ -353,39 +371,38 @@ export interface FoundCommand {
   };
 }
 
-/** A map follows another kernel map from now on. */
 export interface FollowCommand {
   readonly cmd: typeof SERVICE_CMD.MIRROR_FOLLOW;
   readonly target: Target;
-  /** The kernel's ids; `pin`: the path that names the new one. */
+  /** `kernel_id` and `was`: the kernel's ids of the new and the former map; `pin`: the path that names the new one. */
   readonly attr: { readonly kernel_id: number; readonly was: number; readonly pin: string };
 }
 
 export interface DecideCommand {
   readonly cmd: typeof SERVICE_CMD.MIRROR_DECIDE;
   readonly target: Target;
-  /** `keys`: in hex; null: all that differ. */
+  /** `keys`: in hex; null: all keys that differ. */
   readonly attr: { readonly take: (typeof SIDES)[number]; readonly keys: readonly string[] | null };
 }
 
-/** What operators order about a map's kernel map, and say no more. */
+/** An operator's order about a kernel map that has no parameters. */
 export interface KernelMapCommand {
   readonly cmd: typeof SERVICE_CMD.MIRROR_RECREATE | typeof SERVICE_CMD.MIRROR_RELEASE;
   readonly target: Target;
-  /** `was`: the kernel's id of the map that is meant; null: there was none. */
+  /** `was`: the kernel's id of the kernel map; null: there was none. */
   readonly attr: { readonly was: number | null };
 }
 
 export interface RepinCommand {
   readonly cmd: typeof SERVICE_CMD.MIRROR_REPIN;
   readonly target: Target;
-  /** `aside`: where the object that was pinned there is pinned from now on; null: there was none. */
+  /** `aside`: the path at which the object that was pinned there is pinned from now on; null: none was. */
   readonly attr: { readonly path: string; readonly aside: string | null };
 }
 
 export interface TakeOverCommand {
   readonly cmd: typeof SERVICE_CMD.MIRROR_TAKE_OVER;
-  /** The directory of pins, and whose it was. */
+  /** The directory of pins, and the log that it belonged to. */
   readonly attr: { readonly directory: string; readonly owner: string };
 }
 
@@ -394,26 +411,26 @@ interface LeaveCommand {
   readonly attr: { readonly directory: string; readonly removed: readonly string[] };
 }
 
-/** The tokens' file was read; the service is its caller. */
+/** The tokens file was read; the service is the caller. */
 interface CallersCommand {
   readonly cmd: typeof SERVICE_CMD.CALLERS;
   readonly attr: {
-    /** A line each, without hashes. */
+    /** The file's lines, without hashes. */
     readonly callers: readonly { readonly name: string; readonly by: string; readonly scopes: readonly string[] }[];
   };
 }
 
-/** The files of the TCP port's certificates were read; the service is its caller. Nothing of a key is in it. */
+/** The files of the TCP port's certificates were read; the service is the caller. Keys are not recorded. */
 export interface CertificatesCommand {
   readonly cmd: typeof SERVICE_CMD.CERTIFICATES;
   readonly attr: {
     readonly certificate: CertificateFacts;
-    /** Those that sign clients' certificates; null: none is asked for. */
+    /** The authorities that clients' certificates must be signed by; null: clients need no certificate. */
     readonly client_authorities: readonly CertificateFacts[] | null;
   };
 }
 
-/** Of a certificate: names, serial number and SHA-256 in hex, times of RFC 3339. */
+/** A certificate's names, serial number and SHA-256 (in hex), and times of RFC 3339. */
 export interface CertificateFacts {
   readonly subject: string;
   readonly issuer: string;
@@ -423,63 +440,66 @@ export interface CertificateFacts {
   readonly sha256: string;
 }
 
-/** A caller asked for what none of his scopes allows. */
+/** A request that none of the caller's scopes allows. */
 export interface AccessRefusedCommand {
   readonly cmd: typeof SERVICE_CMD.ACCESS_REFUSED;
   readonly attr: {
-    /** Any of them would have done, with commas between them. */
+    /** The scopes that would allow it, separated by commas; each of them would suffice. */
     readonly scope: string;
-    /** The scopes of the kind that he has, none of which covers what he asked for; left out: he has none of those in `scope` at all. */
+    /**
+     * The caller's scopes of these kinds, none of which covers the map or pin; left out: the caller has no scope of
+     * these kinds.
+     */
     readonly has?: readonly string[];
     /** Method and path. */
     readonly request: string;
-    /** How many of his requests were refused since the event before this one, and have none. */
+    /** The number of the caller's refused requests since the last such event that have no event of their own. */
     readonly more: number;
   };
 }
 
-/** A map is freed, its kernel map is not; the service is its caller. */
+/** A map was freed but its kernel map lives on; the service is the caller. */
 export interface FreedCommand {
   readonly cmd: typeof SERVICE_CMD.MIRROR_FREED;
   readonly attr: {
     /** The freed map's id. */
     readonly map: number;
-    /** The kernel's id, of this boot. */
+    /** The kernel's id in this boot. */
     readonly kernel_id: number;
     readonly boot: string;
     readonly detail: string;
   };
 }
 
-/** A part of what went with a map or an object, and was too much for one moment; the service is its caller. */
+/** Work that an earlier event has deferred, done in part; the service is the caller. */
 export interface FreeDeferredCommand {
   readonly cmd: typeof SERVICE_CMD.FREE_DEFERRED;
   readonly attr: {
-    /** The freed map, whose elements let go of what they refer to. */
+    /** The freed map whose elements drop their references. */
     readonly map?: number;
-    /** The object, with which elements go. */
+    /** The object together with which elements are deleted. */
     readonly object?: number;
-    /** The map in which elements of interfaces that are gone are looked for. */
+    /** The map in which elements of removed interfaces are looked for. */
     readonly interfaces?: number;
-    /** How many elements, at most. */
+    /** The most elements to work on. */
     readonly elements: number;
   };
 }
 
-/** Events that have been written to an archive, and go from the log. */
+/** Events that were written to an archive, and are removed from the log. */
 export interface ArchiveCommand {
   readonly cmd: typeof SERVICE_CMD.ARCHIVE;
   readonly attr: {
-    /** As it was asked for: a seq or a time. */
+    /** As the operator gave it: a seq or a time. */
     readonly before: string;
-    /** The first event and the last. */
+    /** The seqs of the first and the last archived event. */
     readonly first: number;
     readonly through: number;
-    /** When that one was. */
+    /** The time of the event `through`. */
     readonly time_us: number;
     readonly directory: string;
     readonly segments: readonly { readonly name: string; readonly sha256: string }[];
-    /** The snapshot of the state right after `through`. */
+    /** The snapshot of the state after the event `through`. */
     readonly state: { readonly name: string; readonly sha256: string };
   };
 }
@@ -488,9 +508,9 @@ export interface ArchiveCommand {
 export interface CheckpointCommand {
   readonly cmd: typeof SERVICE_CMD.CHECKPOINT;
   readonly attr: {
-    /** Events that it has: those up to this seq. */
+    /** The tree's size: it has the events up to this seq. */
     readonly size: number;
-    /** The ledger's facts, so that the tree vouches for them. */
+    /** The ledger's facts, recorded here so that the tree proves them. */
     readonly log: string;
     readonly possible_cpus: string;
     readonly life: string;
@@ -499,44 +519,47 @@ export interface CheckpointCommand {
   };
 }
 
-/** The log's tree is built anew from all events before this one. */
+/** The log's tree is built again from all events before this one. */
 export interface TreeBeginCommand {
   readonly cmd: typeof SERVICE_CMD.TREE_BEGIN;
   readonly attr: {
-    /** Why nothing was signed any more. */
+    /** Why the former tree could not be signed any more. */
     readonly reason: string;
-    /** The newest checkpoint that is known to have been signed: its note; null: none is known. */
+    /** The note of the newest checkpoint that is known to have been signed; null: none is known. */
     readonly signed: string | null;
-    /** Whether the events are those of that checkpoint, so that the new tree continues it. */
+    /** Whether the log has the events of that checkpoint, so that the new tree continues it. */
     readonly continues: boolean;
-    /** Set behind the log's name in its checkpoints from now on; "": nothing. Another one if the tree does not continue. */
+    /**
+     * The suffix of the log's name in checkpoints from now on; "": none. It is a new one if the tree does not continue
+     * the old one.
+     */
     readonly branch: string;
   };
 }
 
-/** The first event of a ledger that was made from a backup. */
+/** The first event of a ledger that was restored from a backup. */
 export interface BackupRestoreCommand {
   readonly cmd: typeof SERVICE_CMD.BACKUP_RESTORE;
   readonly attr: {
-    /** The ledger's life, and that of the ledger that the backup is of. */
+    /** The ledger's life, and the life of the ledger that was backed up. */
     readonly life: string;
     readonly was: string;
-    /** The newest checkpoint in the backup, which this log continues: its note; null: there is none. */
+    /** The note of the newest checkpoint in the backup, which this log continues; null: there is none. */
     readonly continues: string | null;
-    /** Who signed it. */
+    /** The verifier key of its signer. */
     readonly signer: string | null;
-    /** Set behind the log's name in its checkpoints from now on: two ledgers must not sign under one. */
+    /** The suffix of the log's name in checkpoints from now on: two ledgers must not sign under the same name. */
     readonly branch: string;
   };
 }
 
-/** Another key signs the log's checkpoints, under the name that the log has. */
+/** The log's key is replaced; the log's name is kept. */
 export interface KeyRotateCommand {
   readonly cmd: typeof SERVICE_CMD.KEY_ROTATE;
   readonly attr: {
-    /** The verifier key of the key that signed until now. */
+    /** The verifier key of the former key. */
     readonly signer: string;
-    /** The verifier key of the key that signs checkpoints that have this event. */
+    /** The verifier key of the new key, which signs checkpoints from this event on. */
     readonly vkey: string;
   };
 }
@@ -545,7 +568,7 @@ export interface KeyRotateCommand {
 export interface ClockStepCommand {
   readonly cmd: typeof SERVICE_CMD.CLOCK_STEP;
   readonly attr: {
-    /** The time of the event before this one, and the time that it was by then: this event's. RFC 3339. */
+    /** The time of the event before this one, and this event's time, both in RFC 3339. */
     readonly was: string;
     readonly is: string;
   };

@@ -3,26 +3,28 @@ import { u32Key } from "../maps/cells.ts";
 import type { MapRecord } from "../maps/map.ts";
 import type { State } from "./state.ts";
 
-/** Maps that are looked at in one turn of the engine's: some milliseconds. */
+/** The most maps that are matched in one turn of the engine, which takes some milliseconds. */
 export const LOOKED_AT_MAX = 2048;
 
-/** Ids of the maps that some globs cover, as far as anybody has looked. */
+/** The maps that a list of globs covers, for the map ids that were matched so far. */
 interface Index {
   readonly globs: readonly string[];
-  /** Ascending. */
+  /** Covered ids, ascending. */
   readonly ids: number[];
-  /** Maps with ids up to it have been looked at, and what becomes of them is followed. */
+  /** All maps with ids up to this one were matched, and are updated when they change. */
   through: number;
 }
 
 /**
- * Which maps globs cover. Each list of globs has an index, made by a walk over the maps that goes no further than anybody asks, and
- * kept up from then on: a map that comes, goes, is pinned or unpinned is looked at alone.
+ * Finds the maps that globs cover. Each list of globs has an index of map ids, built only as far as callers ask. An
+ * indexed map is matched again when it is created, freed, pinned or unpinned.
  */
 export class Coverage {
   readonly state: State;
   readonly #indexes = new Map<string, Index>();
-  /** By globs: of maps that have pins and were asked for, how many of these the globs match. A map may have thousands. */
+  /**
+   * By globs: for maps with pins that were matched, the number of pins that the globs match. A map may have thousands.
+   */
   readonly #matching = new Map<string, { readonly globs: readonly string[]; readonly counts: Map<number, number> }>();
 
   constructor(state: State) {
@@ -36,25 +38,28 @@ export class Coverage {
     return record !== undefined && this.#coversMap(reach, record);
   }
 
-  /** The smallest covered id above another; undefined: there is none. Looks at all that are in between and not known. */
+  /** The smallest covered id above `after`; undefined: there is none. Matches all maps up to it. */
   next(globs: readonly string[], after: number): number | undefined {
     while (!this.walk(globs, after, 1)) {}
     const { ids } = this.#index(globs);
     return ids[firstAbove(ids, after)];
   }
 
-  /** Covered ids above another, ascending, as far as walks have come. */
+  /** The covered ids above `after`, ascending, as far as the index goes. */
   *known(globs: readonly string[], after: number): Iterable<number> {
     const { ids } = this.#index(globs);
     for (let at = firstAbove(ids, after); at < ids.length; at++) yield ids[at] as number;
   }
 
-  /** Whether so few maps have not been looked at that a command may do it on its way. */
+  /** Whether so few maps are left to match that a command may do it itself. */
   isNear(globs: readonly string[]): boolean {
     return this.state.lastId("map") - this.#index(globs).through <= LOOKED_AT_MAX;
   }
 
-  /** Looks at more maps, LOOKED_AT_MAX at most. Answers whether all is known for `count` covered ids above another. */
+  /**
+   * Matches more maps, LOOKED_AT_MAX at most. Returns whether the first `count` covered ids above `after` are known (or
+   * all of them, if there are fewer).
+   */
   walk(globs: readonly string[], after: number, count: number): boolean {
     const { state } = this;
     const index = this.#index(globs);
@@ -74,7 +79,7 @@ export class Coverage {
     return true;
   }
 
-  /** Indexes for other globs than these are dropped, and so is what is known of pins. */
+  /** Drops the indexes of other globs than these, and the numbers of matching pins. */
   keep(reaches: readonly Reach[]): void {
     const kept = new Set(reaches.map((reach) => (reach === "all" ? "" : keyOf(reach))));
     for (const key of this.#indexes.keys()) if (!kept.has(key)) this.#indexes.delete(key);
@@ -95,7 +100,7 @@ export class Coverage {
     return isByPins(reach) && this.#matchingPins(reach, id) > 0;
   }
 
-  /** They are matched when they are first asked for; from then on each that comes or goes is matched alone. */
+  /** The number of a map's pins that the globs match. Counted at the first call, then updated with each pin. */
   #matchingPins(globs: readonly string[], map: number): number {
     const pins = this.state.pinsOf(map);
     if (pins.size === 0) return 0;
@@ -110,7 +115,7 @@ export class Coverage {
     return count;
   }
 
-  /** null: whatever was known may be otherwise. */
+  /** Called with null if any map or pin may have changed. */
   #changed(map: number | null, pathname: string): void {
     if (map === null) {
       this.#indexes.clear();
@@ -138,12 +143,12 @@ export class Coverage {
   }
 }
 
-/** No glob has a comma. */
+/** The key of a list of globs: joined with commas, which no glob contains. */
 function keyOf(globs: readonly string[]): string {
   return globs.join();
 }
 
-/** Where the first number above another stands in an ascending list. */
+/** The index of the first number above `number` in an ascending list. */
 function firstAbove(numbers: readonly number[], number: number): number {
   let low = 0;
   for (let high = numbers.length; low < high; ) {

@@ -22,7 +22,7 @@ const ACCESS = BPF_F.BPF_F_RDONLY | BPF_F.BPF_F_WRONLY;
 const ANY_NODE = -1;
 const HASH_BYTES = 32;
 
-/** map_create(), kernel/bpf/syscall.c: the checks in its order, then id and descriptor. */
+/** map_create(), kernel/bpf/syscall.c: its checks in its order, then the map's id and descriptor. */
 export function createMap(state: State, command: Request): Outcome {
   const { attr } = command;
   const refusal = checkCreate(state, command.session, attr);
@@ -42,8 +42,8 @@ export function createMap(state: State, command: Request): Outcome {
 }
 
 /**
- * A value is written in one moment, for which all others wait: the service may have a bound below the kernel's. A kernel map that is
- * adopted is there already, as it is.
+ * Refuses values larger than MAPLEDGER_VALUE_MAX: a value is written in one go, during which everything else waits.
+ * Adopted kernel maps exist already, and are accepted.
  */
 function checkValueBytes(map: MapRecord, host: Host): Refusal | null {
   const bytes = (mapType(map.type) as MapType).valueBytes(map, host);
@@ -53,7 +53,7 @@ function checkValueBytes(map: MapRecord, host: Host): Refusal | null {
     : null;
 }
 
-/** Memory is charged for first, as map_create() allocates first. */
+/** Memory is checked first, because map_create() allocates it first. */
 function checkQuotas(state: State, caller: string, map: MapRecord): Refusal | null {
   const { bytes, kernelBytes } = state.chargeOf(map, 0);
   return (
@@ -63,7 +63,7 @@ function checkQuotas(state: State, caller: string, map: MapRecord): Refusal | nu
   );
 }
 
-/** What the event of a creation has done; without a descriptor it used up an id. */
+/** Replays a creation's event. A creation without a free descriptor has used up an id. */
 export function redoCreate(state: State, command: Request, outcome: Outcome): void {
   const id = outcome.out?.map_id;
   if (id === undefined) return;
@@ -76,7 +76,7 @@ function make(state: State, command: Request, id: number, fd: number): void {
   state.openFd(command.session, fd, mapFile(state, id, command.attr.mapFlags));
 }
 
-/** A new open file of a map, with the access that BPF_F_RDONLY or BPF_F_WRONLY leave. */
+/** A new open file of a map; BPF_F_RDONLY and BPF_F_WRONLY limit its access. */
 export function mapFile(state: State, map: number, flags: number): FdRecord {
   return {
     kind: "map",
@@ -150,7 +150,7 @@ function checkType(state: State, session: number, attr: CreateAttr): Refusal | n
   const { host } = state;
   const type = mapType(attr.mapType);
   if (type === undefined) return refuse("EINVAL", `map_type ${attr.mapType} is unknown`);
-  // TOKEN_FD is cleared before any type sees its flags.
+  // The kernel clears TOKEN_FD before the type's checks.
   const { capability } = type.facts;
   const seen = { ...attr, mapFlags: attr.mapFlags & ~BPF_F.BPF_F_TOKEN_FD };
   const refusal =
@@ -164,7 +164,7 @@ function checkType(state: State, session: number, attr: CreateAttr): Refusal | n
   return type.second(seen, host, { world: state, session }) ?? checkMemory(type.allocatedBytes(seen, host), host);
 }
 
-/** A hash without a random seed is asked of before anything else is; only that a map of maps holds ids comes before. */
+/** Checks BPF_F_ZERO_SEED before all other checks of a hash, except the value size of a map of maps. */
 function checkSeed(
   state: State,
   session: number,
@@ -197,7 +197,7 @@ function checkOffload(state: State, session: number, attr: CreateAttr, { offload
   return refuse("EOPNOTSUPP", `map_ifindex ${attr.mapIfindex}: the interface offloads no maps`);
 }
 
-/** bpf_obj_name_cpy(): isalnum() is that of Latin-1, and what follows the first NUL is not looked at. */
+/** bpf_obj_name_cpy(): its isalnum() is that of Latin-1, and bytes after the first NUL are not checked. */
 function checkName(name: Buffer): Refusal | null {
   const end = name.indexOf(0);
   if (end === -1 || end >= OBJ_NAME_LEN) return refuse("EINVAL", `map_name is longer than ${OBJ_NAME_LEN - 1} bytes`);
@@ -216,7 +216,7 @@ function nameOf(name: Buffer): string {
   return name.toString("latin1", 0, name.indexOf(0));
 }
 
-/** map_check_btf(), and what map_create() does around it. */
+/** map_check_btf(), and its caller's checks in map_create(). */
 function checkBtf(state: State, session: number, attr: CreateAttr): Refusal | null {
   if (attr.btfKeyTypeId === 0 && attr.btfValueTypeId === 0 && attr.btfVmlinuxValueTypeId === 0) return null;
   const btf = btfAt(state, session, attr.btfFd);
@@ -243,7 +243,7 @@ function btfAt(state: State, session: number, fd: number): Btf | Refusal {
   return Btf.parse(Buffer.from(found.data, "hex"));
 }
 
-/** For the record of a map whose attr has been checked. */
+/** The BTF and special fields for the record of a map whose attr has been checked. */
 function btfOf(
   state: State,
   session: number,

@@ -38,7 +38,7 @@ export function redoOpenSession(state: State, command: Origin & SessionOpenComma
   state.openSession({ id, caller, ...(peer !== undefined && { peer }), openedUs, ...attr });
 }
 
-/** The lease itself is the engine's; the log keeps the length that was asked for. */
+/** Renews a lease. The engine keeps the lease itself; the state keeps the TTL. */
 export function renewSession(state: State, command: Origin & SessionRenewCommand): Outcome {
   const outcome = done(0);
   redoRenewSession(state, command, outcome);
@@ -52,7 +52,7 @@ export function redoRenewSession(state: State, command: Origin & SessionRenewCom
     state.sessions.put(u32Key(session.id), { ...session, ttlMs });
 }
 
-/** The engine has closed the descriptors before, each by a command of its own. */
+/** Ends a session, whose descriptors the engine has closed before, each by a command of its own. */
 export function endSession(state: State, command: Origin & SessionEndCommand): Outcome {
   const outcome = done(0);
   redoEndSession(state, command, outcome);
@@ -66,7 +66,7 @@ export function redoEndSession(state: State, command: Origin & SessionEndCommand
   state.endSession(command.session);
 }
 
-/** The process that a session stands for, where no machine has a real one. */
+/** The process of a session, for machines where no real process is known. */
 export function ownProcess(session: number): ProcessFacts {
   return { kind: "process", pid: 0, startTime: `session ${session}`, exited: false };
 }
@@ -122,7 +122,7 @@ export function redoGetFdById(state: State, command: Origin & FdByIdCommand, out
     state.openFd(command.session, outcome.ret, mapFile(state, outcome.map, command.attr.openFlags));
 }
 
-/** The lowest free number for an open file, or EMFILE. */
+/** Opens the lowest free descriptor for an open file, or EMFILE. */
 export function openAt(state: State, session: number, file: FdRecord): Outcome {
   const fd = newFd(state, session);
   if (isRefusal(fd)) return failed(fd, file.map);
@@ -130,7 +130,7 @@ export function openAt(state: State, session: number, file: FdRecord): Outcome {
   return opened(fd, file.map);
 }
 
-/** A piece of what an earlier event has put off. */
+/** Does a piece of the work that an earlier event has deferred. */
 export function freeDeferred(state: State, { attr }: Origin & FreeDeferredCommand): Outcome {
   const { map, object, interfaces, elements } = attr;
   let count = 0;

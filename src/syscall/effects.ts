@@ -6,8 +6,8 @@ import type { BatchCommand, Command, ElementCommand, MemoryCommand, Origin } fro
 import type { Out, Outcome } from "./outcome.ts";
 
 /**
- * What an event has done to elements, told from the event alone: what a replay does again (`put` and `remove` of the map's
- * type), and what those see who watch a map.
+ * A change of an element, derived from an event alone: replays apply it by `put` and `remove` of the map's type, and
+ * watches of the map report it.
  */
 export type Effect =
   | {
@@ -15,15 +15,15 @@ export type Effect =
       readonly key: Buffer;
       /** As MapType.put takes it. */
       readonly value: Buffer;
-      /** As pages of elements have it. */
+      /** As pages of elements show it. */
       readonly shown: Buffer;
     }
   | { readonly kind: "remove"; readonly key: Buffer };
 
-/** A map, as far as its events have to be read by it. */
+/** The properties of a map that are needed to read its events. */
 export interface EffectShape {
   readonly map: Pick<MapRecord, "id" | "keySize" | "valueSize" | "maxEntries" | "special">;
-  /** Of a value in user space. */
+  /** The bytes of a value in user space. */
   readonly valueBytes: number;
 }
 
@@ -31,7 +31,10 @@ type Batch = Origin & BatchCommand;
 
 const NOTHING = Buffer.alloc(0);
 
-/** All that an event has done to the elements of a map, whether it names the map or not. */
+/**
+ * All changes of a map's elements by an event, including those deleted with an object, where the event names another
+ * map.
+ */
 export function* effectsOn(shape: EffectShape, command: Command, outcome: Outcome): Iterable<Effect> {
   if (outcome.map === shape.map.id && !("unknown" in command)) yield* namedEffects(shape, command, outcome);
   for (const [map, key] of outcome.out?.gone ?? []) if (map === shape.map.id) yield removal(Buffer.from(key, "hex"));
@@ -54,7 +57,7 @@ function namedEffects(shape: EffectShape, command: Command, outcome: Outcome): I
   }
 }
 
-/** Of BPF_MAP_UPDATE_ELEM, _DELETE_ELEM and _LOOKUP_AND_DELETE_ELEM. */
+/** The effects of BPF_MAP_UPDATE_ELEM, _DELETE_ELEM and _LOOKUP_AND_DELETE_ELEM. */
 export function elementEffects(
   { map, valueBytes }: EffectShape,
   command: Pick<ElementCommand, "cmd" | "key" | "value">,
@@ -74,7 +77,10 @@ export function elementEffects(
   return effects;
 }
 
-/** Of an update or a delete batch: its first elements; of a take-out: the keys that were taken. */
+/**
+ * The effects of an update or delete batch on its first elements, and of a lookup-and-delete batch on all keys that it
+ * deleted.
+ */
 export function* batchEffects({ map, valueBytes }: EffectShape, command: Batch, outcome: Outcome): Iterable<Effect> {
   const takes = command.cmd === CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH;
   const keys = takes ? keysTaken(outcome, map.keySize) : (command.key ?? NOTHING);
@@ -95,20 +101,29 @@ export function* batchEffects({ map, valueBytes }: EffectShape, command: Batch, 
   }
 }
 
-/** How many elements an update or a delete batch has written or deleted. One that is refused on the way never reaches its
- * full count: where an error stands beside the full count, it is as the caller left it, and nothing was done. */
+/**
+ * The number of elements that an update or delete batch has written or deleted. A batch that fails at an element has a
+ * smaller count than it was given; an error with the full count means that nothing was done, and the count is the
+ * caller's.
+ */
 export function elementsDone(command: BatchCommand, { errno, out }: Outcome): number {
   const count = out?.count ?? 0;
   return errno === 0 || count < command.attr.count ? count : 0;
 }
 
-/** The keys that a take-out has taken: all that it answered, or all that it lost. A refused one has answered none. */
+/**
+ * The keys that a lookup-and-delete batch has deleted: all that it answered, or that it lost because the answer could
+ * not be written. A refused one has answered none.
+ */
 function keysTaken({ errno, out, key }: Outcome, keySize: number): Buffer {
   const answered = errno === 0 || errno === ERRNO.ENOENT ? (out?.count ?? 0) * keySize : 0;
   return (key ?? NOTHING).subarray(0, out?.taken === true ? undefined : answered);
 }
 
-/** Of a store to an array's memory: the elements that it has covered, or written into; padding belongs to none. */
+/**
+ * The effects of a write to an array's memory: the elements that it has covered at least in part. Padding belongs to no
+ * element.
+ */
 function* memoryEffects({ map }: EffectShape, command: MemoryCommand, { errno, out }: Outcome): Iterable<Effect> {
   if (errno !== 0) return;
   const { offset } = command.attr;
@@ -138,7 +153,7 @@ function removal(key: Buffer): Effect {
   return { kind: "remove", key };
 }
 
-/** What stands in front; nearly always all of it. */
+/** The first `bytes` bytes, which nearly always are all. */
 function upTo(buffer: Buffer, bytes: number): Buffer {
   return buffer.length <= bytes ? buffer : buffer.subarray(0, bytes);
 }

@@ -36,7 +36,7 @@ export function lookupElem(state: State, command: Request): Outcome {
   return room === null ? done(map.map.id, value) : failed(room, map.map.id);
 }
 
-/** A lookup whose value is an input: may the map have it? */
+/** A lookup with the value as input: may the map contain it? */
 function ask(map: OpenMap, key: Buffer, command: Request): Outcome {
   const size = map.type.valueBytes(map.map, map.host);
   const value = checkExact(command, command.value, size, 1, "value") ?? readUser(command.value, size, "value");
@@ -77,7 +77,7 @@ export function deleteElem(state: State, command: Request): Outcome {
   return answer === null ? done(map.map.id, null, elementOut(map)) : failed(answer, map.map.id);
 }
 
-/** map_get_next_key(), kernel/bpf/syscall.c: the null pointer asks for the first key. */
+/** map_get_next_key(), kernel/bpf/syscall.c: with the null pointer, the first key. */
 export function getNextKey(state: State, command: Request): Outcome {
   if (command.flags !== 0n) return failed(unusedFields("flags"));
   const map = openMap(state, command, command.target);
@@ -92,7 +92,10 @@ export function getNextKey(state: State, command: Request): Outcome {
   return room === null ? done(map.map.id, next) : failed(room, map.map.id);
 }
 
-/** map_lookup_and_delete_elem(), kernel/bpf/syscall.c: if the value cannot be written, the element is gone all the same. */
+/**
+ * map_lookup_and_delete_elem(), kernel/bpf/syscall.c: the element is deleted even if the value cannot be written
+ * (EFAULT).
+ */
 export function lookupAndDeleteElem(state: State, command: Request): Outcome {
   const unknown = checkLookupFlags(command.flags);
   if (unknown !== null) return failed(unknown);
@@ -121,7 +124,7 @@ export function freeze(state: State, command: Request): Outcome {
   return done(map.map.id);
 }
 
-/** What an event tells of its effects; null where the command and its errno say it all. */
+/** The effects for the event's `out`; null if command and errno say everything. */
 export function effectsOut({ effects }: OpenMap): Out | null {
   if (effects === null) return null;
   const { keys, values, shown, emptied, evicted, knownAs } = effects;
@@ -139,13 +142,13 @@ function inHex([after, key]: readonly [number, Buffer]): readonly [number, strin
   return [after, key.toString("hex")];
 }
 
-/** The same of an update or a delete of one element: some succeed where there is nothing to do. */
+/** The effects of an update or delete of one element; `unchanged` if it succeeded without changing anything. */
 function elementOut(map: OpenMap): Out | null {
   const out = effectsOut(map);
   return map.isChanged ? out : { ...out, unchanged: true };
 }
 
-/** What the event of an element command has done. */
+/** Replays an element command's event. */
 export function redoElement(state: State, command: Request, outcome: Outcome): void {
   if (outcome.errno !== 0 && outcome.out?.taken === undefined) return;
   const map = replayedMap(state, outcome.map);
@@ -159,7 +162,7 @@ function checkFreezable({ map, type }: OpenMap): Refusal | null {
   return refuse("ENOTSUPP", `a ${map.special[0]?.kind} in its values: the map cannot be frozen`);
 }
 
-/** ___bpf_copy_key(): a map without keys takes the null pointer only. */
+/** ___bpf_copy_key(): in a map without keys, key must be the null pointer. */
 function readKey(map: OpenMap, command: Request): Buffer | Refusal {
   const { key } = command;
   const inexact = checkExact(command, key, map.map.keySize, 1, "key");
@@ -168,7 +171,7 @@ function readKey(map: OpenMap, command: Request): Buffer | Refusal {
   return key === null ? Buffer.alloc(0) : refuse("EINVAL", "the map has no keys: key must be null");
 }
 
-/** A queue's and a stack's take-out has no flags at all. */
+/** A pop of a queue or stack allows no flags at all. */
 function checkTakeFlags(map: OpenMap, flags: bigint): Refusal | null {
   if (flags !== 0n && map.type.facts.line) return refuse("EINVAL", `flags ${flags}: popping takes none`);
   return checkLock(map, flags);
@@ -178,7 +181,7 @@ function checkLookupFlags(flags: bigint): Refusal | null {
   return (flags & ~4n) === 0n ? null : refuse("EINVAL", `flags ${flags}: a lookup takes BPF_F_LOCK alone`);
 }
 
-/** CHECK_ATTR(): fields behind the last one that a command uses must be zero. */
+/** CHECK_ATTR(): fields after the last one that the command uses must be zero. */
 function unusedFields(names: string): Refusal {
   return refuse("EINVAL", `the command does not use ${names}: they must be 0`);
 }

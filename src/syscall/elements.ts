@@ -9,17 +9,17 @@ import { checkReadable, openMap } from "./guards.ts";
 import { done, failed, type Outcome } from "./outcome.ts";
 import type { OpenMap, State } from "./state.ts";
 
-/** The limit that asks for the whole map as it is at one moment. */
+/** The limit that requests the whole map, as of one moment. */
 export const WHOLE_MAP = 2 ** 32 - 1;
 
 /**
- * What is read at once, whatever was asked for, unless a single element has more: some 20 ms. Whoever wants more reads on as of
- * the event's seq.
+ * The most elements and bytes that are read at once, which takes some 20 ms, whatever the limit; at least one element
+ * is read. Further elements are read as of the event's seq.
  */
 const ELEMENTS_MAX = 4096;
 const BYTES_MAX = 4 * 1024 * 1024;
 
-/** Elements in the state's order: what mapledger adds to bpf(2) for people who look into maps. */
+/** A page of a map's elements in the order of the state's cells: a command of mapledger's, for people. */
 export function elements(state: State, command: Origin & ElementsCommand): Outcome {
   const { after, limit } = command.attr;
   const map = openMap(state, command, command.target);
@@ -42,12 +42,12 @@ export function elements(state: State, command: Origin & ElementsCommand): Outco
   return done(map.map.id, values, out, keys);
 }
 
-/** Says of what is read of a map that it shows ids. */
+/** Marks an answer that shows ids of objects in keys or values. */
 export function idsShown({ map }: OpenMap): { readonly ids?: true } {
   return showsIds(map.type, map.valueSize) ? { ids: true } : {};
 }
 
-/** Elements in the state's order, after the one with the key `after`; null: from the start. */
+/** The elements in the order of the state's cells, after the one with the key `after`; null: from the start. */
 export function* elementsOf(store: OpenMap, after: Buffer | null): Iterable<Element> {
   const { map, type, cells } = store;
   const prefix = elementsPrefix(map);
@@ -60,7 +60,7 @@ export function* elementsOf(store: OpenMap, after: Buffer | null): Iterable<Elem
   }
 }
 
-/** Those that were written, and between them those that never were. */
+/** All elements of a dense map: those that were written, and the zeros between them. */
 function* denseElements(store: OpenMap, first: number, written: Iterable<Cell>): Iterable<Element> {
   const { map, type } = store;
   let index = first;

@@ -42,13 +42,13 @@ import { done, failed, type Outcome } from "./outcome.ts";
 import { changePath, objGet, objPin, redoChangePath, redoObjGet, redoObjPin } from "./pins.ts";
 import type { State } from "./state.ts";
 
-/** What a command does: decide and do it; and, in a replay, do what its event says has happened. */
+/** A command's functions: `run` decides and does it; `redo` does what its event records. */
 interface Row {
   readonly run: (state: State, command: Command) => Outcome;
   readonly redo: (state: State, command: Command, outcome: Outcome) => void;
 }
 
-/** A row for commands of one type. A command without a redo changes nothing. */
+/** The row of a command. Without `redo` the command changes nothing. */
 function row<One extends Command>(
   run: (state: State, command: One) => Outcome,
   redo: (state: State, command: One, outcome: Outcome) => unknown = redoNothing,
@@ -60,7 +60,7 @@ function redoNothing(): void {}
 
 type KnownCmd = Exclude<Action, UnknownCommand>["cmd"];
 
-/** Every command there is. */
+/** The rows of all commands. */
 const COMMANDS: Readonly<Record<KnownCmd, Row>> = {
   [CMD.BPF_MAP_CREATE]: row(createMap, redoCreate),
   [CMD.BPF_MAP_LOOKUP_ELEM]: row(lookupElem),
@@ -118,12 +118,15 @@ const COMMANDS: Readonly<Record<KnownCmd, Row>> = {
   [CMD.FREE_DEFERRED]: row(freeDeferred, freeDeferred),
 };
 
-/** Commands that change nothing, whatever becomes of them. */
+/** The commands that never change the state. */
 export const CMDS_WITHOUT_REDO: readonly number[] = Object.entries(COMMANDS)
   .filter(([, { redo }]) => redo === redoNothing)
   .map(([cmd]) => Number(cmd));
 
-/** Decides a command and does it. Pure: the state is all that it reads and changes, and no caller can make it throw. */
+/**
+ * Decides a command and does it. A pure function of state and command, which changes only the state, and throws for
+ * nothing that a caller can cause.
+ */
 export function execute(state: State, command: Command): Outcome {
   const outcome = checkSession(state, command) ?? rowOf(command)?.run(state, command) ?? unknown(command);
   const freed = state.takeFreed();
@@ -134,7 +137,7 @@ export function execute(state: State, command: Command): Outcome {
   return { ...outcome, out: { ...outcome.out, ...went } };
 }
 
-/** Replay: does what an event says has happened, and decides nothing. */
+/** Replays an event: applies its recorded outcome without deciding anything. */
 export function redo(state: State, command: Command, outcome: Outcome): void {
   state.redoing(outcome.out?.deferred ?? {});
   rowOf(command)?.redo(state, command, outcome);
@@ -154,7 +157,7 @@ function unknown(command: Command): Outcome {
   return failed(refuse("EINVAL", `${name} is no command on maps, or exists inside a kernel only`));
 }
 
-/** What the mirror met changes nothing: it is told of. */
+/** The mirror's reports change nothing; they are only recorded. */
 function mirrored(_state: State, { target }: Origin & (MirrorCommand | DriftCommand | FoundCommand)): Outcome {
   return done(target.by === "id" ? target.id : 0);
 }

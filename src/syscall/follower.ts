@@ -1,10 +1,10 @@
 import type { MapRecord } from "../maps/map.ts";
 
-/** Who follows what the commands do: the mirror. */
+/** Receives the changes that commands make: the mirror, or nobody. */
 export interface Follower {
-  /** `btf`: the blob that describes it; null: nothing does. */
+  /** `btf`: the blob that describes the map's keys and values; null: none does. */
   created(map: MapRecord, btf: Buffer | null): void;
-  /** `flags`: BPF_NOEXIST or BPF_EXIST, if the command said so, else 0. */
+  /** `flags`: BPF_NOEXIST or BPF_EXIST if the command had it, else 0. */
   changed(map: MapRecord, key: Buffer, value: Buffer | null, flags: number): void;
   frozen(map: MapRecord): void;
   freed(map: MapRecord): void;
@@ -12,6 +12,6 @@ export interface Follower {
   unpinned(pathname: string): void;
   directoryMade(pathname: string): void;
   directoryRemoved(pathname: string): void;
-  /** Nothing holds an object any more. */
+  /** The last reference to an object is gone. */
   objectGone(id: number): void;
 }

@@ -7,7 +7,10 @@ import { failed, type Outcome } from "./outcome.ts";
 import { checkQuota } from "./quota.ts";
 import { type FdRecord, OPERATOR, OpenMap, type State, severalNamed } from "./state.ts";
 
-/** That the session lives and is the caller's own; null: go on. Session 0, the operator's view, always does. */
+/**
+ * Checks that the session exists and belongs to the caller; null: it does. Session 0, the operator's view, always
+ * passes.
+ */
 export function checkSession(state: State, origin: Origin): Outcome | null {
   if (origin.session === 0) return null;
   const session = state.session(origin.session);
@@ -23,18 +26,18 @@ export function checkSession(state: State, origin: Origin): Outcome | null {
 
 const FULL = refuse("EMFILE", "the session's descriptor table is full");
 
-/** The lowest free number in a session, or EMFILE. */
+/** The lowest free descriptor of a session, or EMFILE. */
 export function newFd(state: State, session: number): number | Refusal {
   const caller = state.session(session)?.caller ?? "";
   return checkQuota(state, caller, "descriptors", 1) ?? state.freeFd(session) ?? FULL;
 }
 
-/** An open descriptor of any kind. */
+/** The open file of a descriptor of any kind. */
 export function openFile(state: State, session: number, fd: number): FdRecord | Refusal {
   return state.fd(session, fd) ?? refuse("EBADF", `fd ${fd} is not open in session ${session}`);
 }
 
-/** The map that a command means: EBADF and EINVAL for descriptors, ENOENT for the operator's references. */
+/** The map that a command refers to. EBADF and EINVAL for descriptors, ENOENT for the operator's references. */
 export function openMap(state: State, origin: Origin, target: Target): OpenMap | Refusal {
   if (target.by === "fd") {
     const file = state.fd(origin.session, target.fd);
@@ -50,10 +53,13 @@ export function openMap(state: State, origin: Origin, target: Target): OpenMap |
   return map === undefined ? refuse("ENOENT", `no map has id ${id}`) : new OpenMap(state, map, OPERATOR);
 }
 
-/** From here on a buffer is looked at before it is taken on. */
+/** Buffers longer than this are cut before a command is passed on. */
 const LONG_BYTES = 64 * 1024;
 
-/** An element command with no more of its caller's buffers than the kernel reads of them: a key of its map, and of an update a value. */
+/**
+ * Cuts the buffers of an element command to the bytes that the kernel would read: the map's key size, and for an update
+ * the value size.
+ */
 export function asRead(state: State, command: Command): Command {
   if (!isOnElement(command)) return command;
   const { cmd, key, value, target, exact } = command;
@@ -64,7 +70,7 @@ export function asRead(state: State, command: Command): Command {
   const updates = cmd === CMD.BPF_MAP_UPDATE_ELEM;
   return {
     ...command,
-    // Where no key is taken, that there is one is refused.
+    // A map without keys refuses a key, so it is kept.
     key: keySize === 0 ? key : (key?.subarray(0, keySize) ?? null),
     value: updates ? (value?.subarray(0, map.type.valueBytes(map.map, state.host)) ?? null) : value,
   };
@@ -74,7 +80,7 @@ function isOnElement(command: Command): command is Command & ElementCommand {
   return "key" in command && !("attr" in command);
 }
 
-/** The map that an event was about. Throws where there is none: then the state is not the one before the event. */
+/** The map of a replayed event. Throws if it does not exist: then the state is not the one before the event. */
 export function replayedMap(state: State, id: number): OpenMap {
   const map = state.map(id);
   if (map === undefined) throw new Error(`there is no map ${id}`);
@@ -100,13 +106,13 @@ export function checkReadable(map: OpenMap): Refusal | null {
   return map.readable ? null : refuse("EPERM", "the fd was opened with BPF_F_WRONLY");
 }
 
-/** FMODE_CAN_WRITE, which freezing takes from every fd. */
+/** FMODE_CAN_WRITE, which freezing removes from every descriptor. */
 export function checkWritable(map: OpenMap): Refusal | null {
   if (map.map.frozen) return refuse("EPERM", "the map is frozen");
   return map.writable ? null : refuse("EPERM", "the fd was opened with BPF_F_RDONLY");
 }
 
-/** BPF_F_LOCK needs a lock in the value. */
+/** BPF_F_LOCK requires a lock in the value. */
 export function checkLock({ map }: OpenMap, flags: bigint): Refusal | null {
   if ((flags & BPF_F_LOCK) === 0n || map.special.some(({ kind }) => kind === "bpf_spin_lock")) return null;
   return refuse("EINVAL", "BPF_F_LOCK, but the value has no bpf_spin_lock");
@@ -114,12 +120,12 @@ export function checkLock({ map }: OpenMap, flags: bigint): Refusal | null {
 
 const BPF_F_LOCK = 4n;
 
-/** An update's flags as a map type sees them: elements are written one at a time here, so that a lock changes nothing. */
+/** An update's flags without BPF_F_LOCK: elements are written one at a time here, so the lock makes no difference. */
 export function withoutLock(flags: bigint): bigint {
   return flags & ~BPF_F_LOCK;
 }
 
-/** capable() of the session's process; CAP_SYS_ADMIN stands for the others. The operator may do everything. */
+/** capable() of the session's process. CAP_SYS_ADMIN implies the others; the operator passes always. */
 export function checkCapability(state: State, session: number, needed: Capability, what: string): Refusal | null {
   const held = state.session(session)?.capabilities;
   if (held === undefined || held.includes(needed) || held.includes("CAP_SYS_ADMIN")) return null;
@@ -128,7 +134,7 @@ export function checkCapability(state: State, session: number, needed: Capabilit
 
 const NOTHING = Buffer.alloc(0);
 
-/** copy_from_user(): exactly `size` bytes are read, what is longer is not looked at. */
+/** copy_from_user(): reads exactly `size` bytes and ignores further ones. */
 export function readUser(buffer: Buffer | null, size: number, what: string): Buffer | Refusal {
   if (size === 0) return NOTHING;
   if (buffer === null) return refuse("EFAULT", `${what} is the null pointer: ${size} bytes are read`);
@@ -136,7 +142,7 @@ export function readUser(buffer: Buffer | null, size: number, what: string): Buf
   return buffer.length === size ? buffer : buffer.subarray(0, size);
 }
 
-/** Whoever names a key in a URL or a list has miscounted where it is not the map's: `count` of them lie end to end. */
+/** A key or value in a URL or list that is not as long as the map's is EINVAL. `count` of them lie end to end. */
 export function checkExact(
   command: { exact?: boolean },
   buffer: Buffer | null,
@@ -148,7 +154,7 @@ export function checkExact(
   return refuse("EINVAL", `the request's ${what} has ${buffer.length / count} bytes: this map's have ${size}`);
 }
 
-/** copy_to_user() into a buffer of the caller's; null stands for one with room for everything. */
+/** copy_to_user() to the caller's buffer; null: a buffer of the right size. */
 export function checkRoom(buffer: Buffer | null, size: number, what: string): Refusal | null {
   if (buffer === null || buffer.length >= size) return null;
   return refuse("EFAULT", `${what} has room for ${buffer.length} bytes: ${size} are written`);

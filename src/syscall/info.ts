@@ -12,8 +12,8 @@ import type { OpenMap, State } from "./state.ts";
 const DIGEST_BYTES = 32;
 
 /**
- * bpf_map_get_info_by_fd(), kernel/bpf/syscall.c. The buffer is input, too: fields that do not apply keep what the caller
- * put there, and `hash` with `hash_size` ask for a SHA-256 digest over the contents of a frozen array.
+ * bpf_map_get_info_by_fd(), kernel/bpf/syscall.c. The buffer is an input, too: fields that do not apply keep the
+ * caller's bytes, and `hash` with `hash_size` request a SHA-256 of a frozen array's contents.
  */
 export function getInfo(state: State, command: Origin & InfoCommand): Outcome {
   const { infoLen } = command.attr;
@@ -32,10 +32,10 @@ export function getInfo(state: State, command: Origin & InfoCommand): Outcome {
   return done(map.map.id, info.subarray(0, length), out);
 }
 
-/** bpf_check_uarg_tail_zero() and the copy of what comes before the tail. */
+/** bpf_check_uarg_tail_zero(), then the copy of the bytes before the tail. */
 function checkBuffer(buffer: Buffer, infoLen: number): Refusal | null {
   if (infoLen > INFO_BYTES_MAX) return refuse("E2BIG", `info_len is ${infoLen}: more than ${INFO_BYTES_MAX}`);
-  // The tail is read first, and what is found there comes before a fault behind it.
+  // The kernel reads the tail first, so E2BIG comes before EFAULT.
   for (let at = MAP_INFO_TAIL_BYTES; at < Math.min(infoLen, buffer.length); at++)
     if (buffer[at] !== 0) return refuse("E2BIG", `info has something at byte ${at}, which must be 0`);
   if (buffer.length < infoLen) return refuse("EFAULT", `info has ${buffer.length} bytes: info_len is ${infoLen}`);
@@ -60,7 +60,7 @@ function writeInfo(info: Buffer, map: MapRecord): void {
   info.writeBigUInt64LE(map.mapExtra, MAP_INFO.map_extra);
 }
 
-/** The digest in hex where it was asked for, null where it was not. */
+/** The digest in hex; null: not requested. */
 function digest(map: OpenMap, info: Buffer): string | null | Refusal {
   const pointer = info.readBigUInt64LE(MAP_INFO.hash);
   const size = info.readUInt32LE(MAP_INFO.hash_size);

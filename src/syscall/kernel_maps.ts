@@ -1,3 +1,8 @@
+/**
+ * Commands about the kernel maps that follow the ledger's maps. The mirror carries them out; the state keeps only which
+ * kernel map an adopted map follows, and whether an operator must decide whose values are right.
+ */
+
 import { CMD } from "../abi/service.ts";
 import type { MapRecord } from "../maps/map.ts";
 import { isRefusal, refuse } from "../maps/refusal.ts";
@@ -15,12 +20,7 @@ import { openMap, replayedMap } from "./guards.ts";
 import { done, failed, type Outcome } from "./outcome.ts";
 import type { State } from "./state.ts";
 
-/**
- * Commands about the kernel maps that follow the ledger's. The mirror acts on them; the state keeps only which kernel map
- * an adopted map follows, and whose values win where the two differ.
- */
-
-/** How often a map is compared with its kernel map from now on, and what is done about what is found. */
+/** Sets a map's drift policy and the interval between comparisons. */
 export function setDriftPolicy(state: State, command: Origin & DriftPolicyCommand): Outcome {
   const map = openMap(state, command, command.target);
   if (isRefusal(map)) return failed(map);
@@ -34,7 +34,7 @@ export function redoDriftPolicy(state: State, { attr }: DriftPolicyCommand, outc
 
 type OnMap = FollowCommand | DecideCommand | KernelMapCommand | RepinCommand;
 
-/** A command that names a map and changes nothing of it. */
+/** A command that refers to a map and changes nothing in the state. */
 export function onMap(state: State, command: Origin & OnMap): Outcome {
   const map = openMap(state, command, command.target);
   return isRefusal(map) ? failed(map) : done(map.map.id);
@@ -87,7 +87,7 @@ export function redoOnMap(state: State, command: OnMap, { errno, map }: Outcome)
   }
 }
 
-/** Every map is in policy `report` until somebody decides. */
+/** Makes every map's drift policy `report` until an operator decides. */
 export function takeOver(state: State, _command: Origin & TakeOverCommand): Outcome {
   state.undecide();
   return done(0);

@@ -10,7 +10,7 @@ import type { OpenMap, State } from "./state.ts";
 
 type Request = Origin & MemoryCommand;
 
-/** What is loaded through a shared mapping of a map's memory. */
+/** Reads a map's memory, as through a shared mapping. */
 export function readMapMemory(state: State, command: Request): Outcome {
   const map = openMap(state, command, command.target);
   if (isRefusal(map)) return failed(map);
@@ -24,7 +24,7 @@ export function readMapMemory(state: State, command: Request): Outcome {
   return done(map.map.id, readMemory(map, start, Math.min(length, memory - start)), { memory });
 }
 
-/** What is stored through one. */
+/** Writes to a map's memory, as through a shared mapping. */
 export function writeMapMemory(state: State, command: Request): Outcome {
   const map = openMap(state, command, command.target);
   if (isRefusal(map)) return failed(map);

@@ -3,29 +3,32 @@ import { identityOf, type ObjectFacts, type ObjectRecord } from "../maps/object.
 import type { Follower } from "./follower.ts";
 import { jsonCodec, numberCodec, Table } from "./table.ts";
 
-/** An element that goes when its object does. */
+/** An element that is deleted together with an object. */
 export interface Tie {
   readonly map: number;
   readonly key: Buffer;
 }
 
-/** Why ties go: nothing holds the object any more, or it has exited or was removed. */
+/**
+ * Why tied elements are deleted: the object's last reference was released, or it has ended (a process exited, a cgroup
+ * was removed).
+ */
 export type Leaving = "released" | "ended";
 
-/** The letter of the table of objects. */
+/** The table of objects. */
 export const OBJECTS = "o";
 
 /**
- * Objects that are no maps, as tables over cells:
+ * Objects that are not maps, as tables over cells:
  *
- *     o  object id                    -> object
- *     i  identity                     -> object id, of objects that can be opened again
- *     q  object id                    -> how many descriptors and elements hold it
- *     t  object id, map id, key       -> (nothing): an element that goes when the object does
- *     y  object id                    -> why elements that are tied to it go, later than it: "released" or "ended"
+ *   o object id                    -> object
+ *   i identity                     -> object id, for objects that can be opened again
+ *   q object id                    -> number of references by descriptors and elements
+ *   t object id, map id, key       -> (empty): a tie, an element that is deleted together with the object
+ *   y object id                    -> the deletion of its ties is deferred, because of "released" or "ended"
  *
- * An object that nothing holds any more is gone, and its ties with it. One that the machine keeps without a descriptor
- * (a cgroup, a process, a file with a path) stays as long as an element is tied to it.
+ * An object without references is deleted together with its ties. A cgroup, a process or a file with a path exists on
+ * the machine without descriptors: it is kept as long as an element is tied to it.
  */
 export class Objects {
   readonly #cells: Cells;
@@ -33,9 +36,9 @@ export class Objects {
   readonly #records: Table<ObjectRecord>;
   readonly #identities: Table<number>;
   readonly #holds: Table<number>;
-  /** The object whose elements are being removed: looked at once they are. 0: none. */
+  /** The object whose ties are being deleted: whether it is deleted itself is decided after that. 0: none. */
   #leaves = 0;
-  /** Told of each object that comes (1) and goes (-1). */
+  /** Called for each object that is added (1) or deleted (-1). */
   readonly #counted: (object: ObjectRecord, by: 1 | -1) => void;
 
   constructor(
@@ -66,21 +69,21 @@ export class Objects {
     for (const [, object] of this.#records.from("")) yield object;
   }
 
-  /** The object that these facts are about, if it is known. */
+  /** The known object with these facts' identity. */
   known(facts: ObjectFacts): ObjectRecord | undefined {
     const identity = identityOf(facts);
     const id = identity === null ? undefined : this.#identities.get(bytesKey(Buffer.from(identity)));
     return id === undefined ? undefined : this.get(id);
   }
 
-  /** A program by its id alone: the last one of those that had the id, one after the other. */
+  /** The program with this id; if several had the id one after the other, the last. */
   program(progId: number): ObjectRecord | undefined {
     let last: ObjectRecord | undefined;
     for (const object of this.all()) if (object.kind === "prog" && object.progId === progId) last = object;
     return last;
   }
 
-  /** A new object, or what is known of one by other facts: a process that has exited since, say. */
+  /** Adds an object, or changes a known one's facts: a process that has exited. */
   put(object: ObjectRecord): void {
     if (this.get(object.id) === undefined) this.#counted(object, 1);
     this.#records.put(u32Key(object.id), object);
@@ -92,7 +95,10 @@ export class Objects {
     this.#holds.put(u32Key(id), (this.#holds.get(u32Key(id)) ?? 0) + 1);
   }
 
-  /** Lets go of it; answers the ties that go with the last hold. `ofInode`: the element belongs to the inode, not to what it is of. */
+  /**
+   * Releases a reference. Returns the ties to delete if it was the last. `ofInode`: whether a tie's element belongs to
+   * the object's inode, not to the object itself (INODE_STORAGE).
+   */
   release(id: number, ofInode: (tie: Tie) => boolean): Iterable<Tie> {
     const holds = (this.#holds.get(u32Key(id)) ?? 0) - 1;
     if (holds > 0) {
@@ -103,7 +109,10 @@ export class Objects {
     return this.#leaving(id, "released", ofInode);
   }
 
-  /** A process has exited, a cgroup was removed: notes it, and answers the ties that go. An inode stays while it is open. */
+  /**
+   * Notes that a process has exited or a cgroup was removed. Returns the ties to delete; ties of an inode that is still
+   * open are kept.
+   */
   end(id: number, ofInode: (tie: Tie) => boolean): Iterable<Tie> {
     const object = this.get(id);
     if (object?.kind === "process") this.put({ ...object, exited: true });
@@ -112,7 +121,7 @@ export class Objects {
     return this.#leaving(id, "ended", ofInode);
   }
 
-  /** Removes elements that go with an object, and the object, if nothing is tied to it any more. */
+  /** Deletes ties by `remove`, then the object if it has neither references nor ties left. */
   leave(id: number, remove: () => void): void {
     const outer = this.#leaves;
     this.#leaves = id;
@@ -121,7 +130,7 @@ export class Objects {
     this.#settle(id);
   }
 
-  /** An object that nothing holds, and nothing is tied to, is gone. */
+  /** Deletes an object that has neither references nor ties. */
   #settle(id: number): void {
     if (id === this.#leaves) return;
     const object = this.get(id);
@@ -130,24 +139,24 @@ export class Objects {
     this.#delete(object);
   }
 
-  /** Its ties go later. */
+  /** Defers the deletion of an object's ties. */
   defer(id: number, why: Leaving): void {
     this.#cells.put(`y${u32Key(id)}`, Buffer.from(why));
   }
 
-  /** The first object of which ties go later. */
+  /** The first object with a deferred deletion of ties. */
   deferred(): number | undefined {
     for (const [cell] of this.#cells.range("y", afterPrefix("y"))) return readU32Key(cell, 1);
     return undefined;
   }
 
-  /** The ties that are to go; none where it was opened again meanwhile. */
+  /** The deferred ties to delete; none if the object was opened again meanwhile. */
   leavingLater(id: number, ofInode: (tie: Tie) => boolean): Iterable<Tie> {
     const why = this.#cells.get(`y${u32Key(id)}`)?.toString() as Leaving | undefined;
     return why === undefined ? [] : this.#leaving(id, why, ofInode);
   }
 
-  /** All of them have gone. */
+  /** Ends the deferral: all ties were deleted. */
   undefer(id: number): void {
     this.#cells.delete(`y${u32Key(id)}`);
   }
@@ -171,7 +180,7 @@ export class Objects {
     this.#settle(id);
   }
 
-  /** Each map once, however many of its elements are tied to it. */
+  /** The maps with elements tied to an object, each once. */
   *tiedMaps(id: number): Iterable<number> {
     const prefix = `t${u32Key(id)}`;
     for (let from: CellKey = prefix; ; ) {
@@ -204,7 +213,10 @@ function tieKey(id: number, map: number, key: Buffer): CellKey {
   return `t${u32Key(id)}${u32Key(map)}${bytesKey(key)}`;
 }
 
-/** The inode of a pidfd is gone with the last of them, whatever the process does. */
+/**
+ * Whether an object exists on the machine without descriptors. A pidfd's inode does not: it ends with the last
+ * descriptor, whether or not the process lives.
+ */
 function outlivesDescriptors(object: ObjectRecord, asInode: boolean): boolean {
   switch (object.kind) {
     case "file":

@@ -19,9 +19,8 @@ import { checkQuota } from "./quota.ts";
 import type { FdRecord, State } from "./state.ts";
 
 /**
- * Descriptors of things that are no maps: what a process's other fds are to bpf(2). Where the machine has the real object
- * it has been asked, and its facts came with the command; elsewhere the object exists in the ledger only, and its facts
- * are made up here from what the caller said.
+ * Opens descriptors of objects that are not maps. If the machine was asked for a real object, the command has its
+ * facts. Otherwise the object exists in the ledger only, and its facts are derived from the command.
  */
 export function open(state: State, command: Origin & OpenCommand): Outcome {
   const { found } = command.attr;
@@ -59,12 +58,12 @@ function openObject(state: State, { session, caller }: Origin, facts: ObjectFact
   return { ...outcome, out: { ...outcome.out, object: id } };
 }
 
-/** One object more, and the kernel's memory for a blob of BTF. */
+/** The quotas of a new object: one object, and for BTF the blob's bytes of kernel memory. */
 function checkNew(state: State, caller: string, facts: ObjectFacts): Refusal | null {
   return checkQuota(state, caller, "kernel_bytes", objectBytes(facts)) ?? checkQuota(state, caller, "objects", 1);
 }
 
-/** Numbers that were given are not given again. */
+/** Marks the object's numbers as used, so that they are not assigned again. */
 function count(state: State, facts: ObjectFacts): void {
   if (facts.kind === "socket") state.usedId("cookie", Number(facts.cookie));
   else if (facts.kind === "prog") state.usedId("prog", facts.progId);
@@ -82,7 +81,7 @@ const SOCKETS = {
   xsk: ["xsk", "idle"],
 } as const satisfies Record<string, readonly [SocketFacts["protocol"], SocketFacts["state"]]>;
 
-/** The facts of an object that no machine has. */
+/** The facts of an object that exists in the ledger only. */
 function imagined(state: State, { session, attr }: Origin & { attr: ObjectSpec }): ObjectFacts | Refusal {
   const { kind, path = null } = attr;
   switch (kind) {
@@ -113,7 +112,7 @@ function imagined(state: State, { session, attr }: Origin & { attr: ObjectSpec }
   }
 }
 
-/** A program that only the ledger knows: a new one, or one that has this id. */
+/** A program that exists in the ledger only: a new one, or the known one with this id. */
 function program(state: State, { id, path, progType = 0, expectedAttachType = 0 }: ObjectSpec): ObjectFacts | Refusal {
   if (path !== undefined) return refuse("ENOENT", `there is no kernel to find what is pinned at ${path}`);
   const progId = id ?? state.lastId("prog") + 1;
@@ -125,7 +124,7 @@ function program(state: State, { id, path, progType = 0, expectedAttachType = 0 
     : facts;
 }
 
-/** A cgroup that is known by its path alone gets an id that depends on nothing else. */
+/** The id of a cgroup of which only the path is known; it depends on the path alone. */
 function idOfPath(path: string): string {
   return String(createHash("sha256").update(path).digest().readBigUInt64LE(0) >> 1n);
 }

@@ -1,6 +1,9 @@
 import type { Refusal } from "../maps/refusal.ts";
 
-/** What an answer was, of which an event keeps the beginning alone: of its keys and of its values, end to end. */
+/**
+ * The length and SHA-256 of an answer of which the event keeps only the beginning: of its keys and of its values, end
+ * to end.
+ */
 export interface CutAnswer {
   readonly key?: Digest;
   readonly value?: Digest;
@@ -12,18 +15,24 @@ interface Digest {
   readonly sha256: string;
 }
 
-/** As bpf_map_free_deferred() of kernel/bpf/syscall.c: what would take too long in one moment. */
+/**
+ * Work that an event has deferred because it would take too long at once, as bpf_map_free_deferred() of
+ * kernel/bpf/syscall.c does.
+ */
 export interface Deferred {
   readonly maps?: readonly number[];
   readonly objects?: readonly number[];
-  /** Maps whose elements of interfaces that are gone go later; they are looked through for them. */
+  /** Maps that must be searched for elements of removed interfaces. */
   readonly interfaces?: readonly number[];
 }
 
-/** Outputs beside key and value, by the names of union bpf_attr; bytes in hex. */
+/** Outputs besides key and value, with the names of union bpf_attr; bytes are in hex. */
 export interface Out {
   readonly count?: number;
-  /** Of a delete batch that passes over keys without an element: which these were, from 0. No event has it: see withoutAbsent. */
+  /**
+   * The keys without an element that a delete batch has skipped, by index from 0. Events do not have it: see
+   * `withoutAbsent`.
+   */
   readonly absent?: readonly number[];
   readonly out_batch?: string;
   readonly next_id?: number;
@@ -31,62 +40,71 @@ export interface Out {
   readonly hash?: string;
   /** The session that was opened. */
   readonly session_id?: number;
-  /** The id that BPF_MAP_CREATE used up, also where no descriptor was left for it. */
+  /** The id that BPF_MAP_CREATE has used up, even if it then found no free descriptor. */
   readonly map_id?: number;
-  /** What was taken out is gone although the answer could not be written (EFAULT). */
+  /** The elements were deleted although the answer could not be written (EFAULT). */
   readonly taken?: true;
-  /** What was read shows ids of what the elements hold, where an update takes descriptors. */
+  /** The answer has ids of objects, where an update takes descriptors. */
   readonly ids?: true;
-  /** A page of elements was not the last. */
+  /** More elements follow this page. */
   readonly more?: boolean;
-  /** Where a pin or directory of bpffs was made or removed: absolute, without "." and "..". */
+  /** The pin or directory that was made or removed: absolute, without "." and "..". */
   readonly pathname?: string;
-  /** Maps that nothing holds any more. */
+  /** The maps that were freed, because their last reference was released. */
   readonly freed?: readonly number[];
-  /** Of maps in `freed`, of objects and of interfaces that are gone, those whose elements go later: FREE_DEFERRED events tell of that. */
+  /**
+   * Of freed maps, ended objects and removed interfaces: those whose elements are deleted later, by FREE_DEFERRED
+   * events.
+   */
   readonly deferred?: Deferred;
-  /** Bytes that mmap(2) can reach. */
+  /** The bytes of the map's memory. */
   readonly memory?: number;
-  /** The object that a descriptor was opened of. */
+  /** The object that the opened descriptor refers to. */
   readonly object?: number;
-  /** What was stored or removed, end to end, where it is not what was given: see MapStore.stored. */
+  /** Elements that were stored or removed, end to end, if they are not the key and value given: see MapStore.stored. */
   readonly stored_keys?: string;
   readonly stored_values?: string;
-  /** Stored values as lookups and pages show them, where they do not begin as they are shown. */
+  /** The stored value as lookups and pages show it, if it is not the beginning of the stored bytes. */
   readonly shown_values?: string;
-  /** What an update stored is that the slot is empty. */
+  /** The update has emptied the slot. */
   readonly emptied?: true;
-  /** All was well, and nothing is other than before: there was nothing to delete, or it was there already. */
+  /** The command succeeded but changed nothing: the element was absent already, or had this value already. */
   readonly unchanged?: true;
-  /** Elements that went though the command does not name them: what they belonged to is gone. */
+  /**
+   * Elements that were deleted although the command does not name them, because they belonged to an object that has
+   * ended.
+   */
   readonly gone?: readonly (readonly [map: number, key: string])[];
-  /** Elements that had to make room, each with the number of elements that the command had stored before. */
+  /** Elements that were evicted, each with the number of elements that the command had stored before. */
   readonly evicted?: readonly (readonly [after: number, key: string])[];
-  /** Keys of a trie as they were kept until then, where those given differ behind the prefix; likewise with a number. */
+  /**
+   * Keys of a trie under which elements were stored until now, if the given keys differ in bits after the prefix; each
+   * with the number of elements stored before.
+   */
   readonly known_as?: readonly (readonly [after: number, key: string])[];
-  /** The value that a lookup asked for. */
+  /** The value that a lookup took as input. */
   readonly asked?: string;
-  /** In an event: key and value are the beginning of what was answered, which is this. */
+  /** Only in events: key and value are cut, and these are the length and SHA-256 of the whole. */
   readonly answer?: CutAnswer;
-  /** The caller's quota that the command would have been over. */
+  /** The caller's quota that the command would exceed. */
   readonly quota?: string;
-  /** Why a command never ran: there is no such session, or it has ended. */
+  /** Why the command did not run: there is no such session, it has ended, or it is another caller's. */
   readonly session?: "unknown" | "ended" | "foreign";
 }
 
-/** What became of a command. */
+/** The result of a command. */
 export interface Outcome {
-  /** What bpf(2) returns: -1, 0, or the descriptor that was opened. */
+  /** The return value of bpf(2): -1, 0, or the descriptor that was opened. */
   readonly ret: number;
   /** 0, or a number of ERRNO. */
   readonly errno: number;
   /** The rule that chose the errno. */
   readonly detail: string | null;
-  /** The map that was meant, 0 where none was found. */
+  /** The map that the command named; 0 if it names none, or none was found. */
   readonly map: number;
-  /** The keys that were given out. */
+  /** The keys that were answered. */
   readonly key: Buffer | null;
-  /** The value, next key, values or info that was given out. */
+  /** The value, next key, values or info that was answered. */
   readonly value: Buffer | null;
   readonly out: Out | null;
 }
@@ -100,7 +118,7 @@ export function done(
   return { ret: 0, errno: 0, detail: null, map, key, value, out };
 }
 
-/** A command that opened a descriptor. */
+/** The outcome of a command that opened a descriptor. */
 export function opened(fd: number, map: number, out: Out | null = null): Outcome {
   return { ret: fd, errno: 0, detail: null, map, key: null, value: null, out };
 }

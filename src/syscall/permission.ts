@@ -23,17 +23,21 @@ import { placeOf } from "./pins.ts";
 import type { State } from "./state.ts";
 
 /**
- * What a caller whose scopes have globs may do to the maps that there are at this moment. A map belongs to a glob by its name or
- * by its present pins. It is decided right before the command is, so that nothing changes between the two.
+ * The decision whether a caller whose scopes have globs may run a command, with the maps and pins of this moment. A
+ * glob covers a map by its name or by its present pins. The decision is made immediately before the command runs, so
+ * nothing changes in between.
  */
 export type Permit =
-  /** To be decided: it opens a descriptor with what the caller may do, and finds what he may see. */
+  /**
+   * Run this command. It may differ from the given one: it opens a descriptor with the access that the caller has, or
+   * finds only maps that the caller may read.
+   */
   | { readonly command: Command }
-  /** It is not to be decided: this scope does not cover what it means. */
+  /** Do not run it: the caller has no scope of this kind that covers the map or path. */
   | { readonly missing: Scope };
 
 type Asked = { readonly state: State; readonly limits: MapLimits; readonly coverage: Coverage };
-/** The scope that is missing, or null; or the command in another form. */
+/** The missing scope; null: none; or the command in a changed form. */
 type Answer = Scope | null | Command;
 type Check<One extends Action> = (asked: Asked, command: Origin & One) => Answer;
 type KnownCmd = Exclude<Action, UnknownCommand>["cmd"];
@@ -46,10 +50,10 @@ const OF_ADMIN = ({ limits }: Asked): Scope | null => (limits.admin ? null : "ad
 const READ = (asked: Asked, command: WithTarget): Scope | null => onTarget(asked, command, "read");
 const WRITE = (asked: Asked, command: WithTarget): Scope | null => onTarget(asked, command, "write");
 
-/** What is taken out is shown. */
+/** A lookup-and-delete shows the values that it deletes. */
 const TAKE = (asked: Asked, command: WithTarget): Scope | null => WRITE(asked, command) ?? READ(asked, command);
 
-/** What each command needs; there is no other place that says it. */
+/** The check of each command. No other place says which scopes a command needs. */
 const CHECKS: Readonly<Record<KnownCmd, Check<never>>> = {
   [CMD.BPF_MAP_CREATE]: createsMap,
   [CMD.BPF_MAP_LOOKUP_ELEM]: READ,
@@ -68,8 +72,8 @@ const CHECKS: Readonly<Record<KnownCmd, Check<never>>> = {
   [CMD.BPF_MAP_GET_NEXT_ID]: nextId,
   [CMD.BPF_MAP_GET_FD_BY_ID]: getsById,
   [CMD.BPF_OBJ_GET_INFO_BY_FD]: asksInfo,
-  // Sessions and their descriptors are their callers' own; what a descriptor is of is looked at when it is used. What opening one of an
-  // object needs is no matter of maps: `asModesAllow` looked at it, before the machine was asked for the object.
+  // Sessions and descriptors belong to their callers; the map of a descriptor is checked when it is used. Opening an
+  // object is not a matter of maps: `asModesAllow` has checked it before the machine was asked for the object.
   [CMD.SESSION_OPEN]: NOT_OF_MAPS,
   [CMD.SESSION_RENEW]: NOT_OF_MAPS,
   [CMD.SESSION_END]: NOT_OF_MAPS,
@@ -111,14 +115,14 @@ const CHECKS: Readonly<Record<KnownCmd, Check<never>>> = {
 
 export function permit(coverage: Coverage, command: Command, limits: MapLimits): Permit {
   const { state } = coverage;
-  // Of another's session nothing is looked at; a command that nobody knows fails whoever sends it.
+  // The command itself refuses another caller's session and an unknown command.
   if ("unknown" in command || checkSession(state, command) !== null) return { command };
   const answer = (CHECKS[command.cmd] as Check<Action>)({ state, limits, coverage }, command);
   if (answer === null) return { command };
   return typeof answer === "string" ? { missing: answer } : { command: answer };
 }
 
-/** The scope that is missing for what a reference means, of several that would do; null: none. */
+/** The missing scope for a reference, if one of several scopes would suffice; null: none is missing. */
 export function missingFor(
   coverage: Coverage,
   target: Exclude<Target, { by: "fd" }>,
@@ -130,7 +134,7 @@ export function missingFor(
   const isCovered = (map: number): boolean => reaches.some((reach) => coverage.covers(reach, map));
   switch (target.by) {
     case "id":
-      // That a map has no such id is told to anybody: ids are given out in order.
+      // That an id is not in use is no secret: ids are assigned in order.
       return state.map(target.id) === undefined || isCovered(target.id) ? null : (scopes[0] as Scope);
     case "name": {
       const ids = state.mapsNamed(target.name);
@@ -145,7 +149,10 @@ export function missingFor(
   }
 }
 
-/** A descriptor that lets nothing through is refused by the command itself, as bpf(2) refuses it. */
+/**
+ * The scope that a target lacks; null: none. If the descriptor's mode does not allow the access, the command itself
+ * refuses it, as bpf(2) does.
+ */
 function onTarget({ state, coverage, limits }: Asked, command: WithTarget, scope: "read" | "write"): Scope | null {
   const { target } = command;
   if (target.by !== "fd") return missingFor(coverage, target, limits, [scope]);
@@ -154,7 +161,7 @@ function onTarget({ state, coverage, limits }: Asked, command: WithTarget, scope
   return coverage.covers(limits[scope], file.map) ? null : scope;
 }
 
-/** Any descriptor of a map will do for bpf(2). */
+/** For bpf(2), a descriptor with any mode suffices. */
 function asksInfo({ state, coverage, limits }: Asked, { session, target }: WithTarget): Scope | null {
   if (target.by !== "fd") return missingFor(coverage, target, limits, ["read"]);
   const file = state.fd(session, target.fd);
@@ -165,14 +172,14 @@ function freezes(asked: Asked, command: WithTarget): Scope | null {
   return command.target.by === "fd" ? WRITE(asked, command) : OF_ADMIN(asked);
 }
 
-/** A new map has no pin yet. */
+/** Only names count here: a new map has no pins yet. */
 function createsMap({ limits }: Asked, { attr: { mapName } }: Origin & CreateCommand): Scope | null {
   const end = mapName.indexOf(0);
   const name = mapName.toString("latin1", 0, end === -1 ? mapName.length : end);
   return coversName(limits.write, name) ? null : "write";
 }
 
-/** Walks by what the caller may read alone: the event has the id that the walk really begins at. */
+/** Lets a walk of ids find only maps that the caller may read: the event has the start_id that was really used. */
 function nextId({ state, limits, coverage }: Asked, command: Origin & NextIdCommand): Answer {
   const { startId, openFlags } = command.attr;
   if (limits.read === "all" || openFlags !== 0 || startId > ID_MAX) return null;
@@ -203,7 +210,7 @@ function getsPin(asked: Asked, command: Origin & GetPinCommand): Answer {
   return flags === attr.fileFlags ? null : { ...command, attr: { ...attr, fileFlags: flags } };
 }
 
-/** The flags with which a descriptor lets through what the caller may do, and no more; or the scope that is missing. */
+/** The flags with which a descriptor gets the access that the caller has, and no more; or the missing scope. */
 function openFlagsFor({ coverage, limits }: Asked, map: number, flags: number): number | Scope {
   const reads = coverage.covers(limits.read, map);
   const writes = coverage.covers(limits.write, map);
@@ -220,9 +227,9 @@ function narrowed(flags: number, reads: boolean, writes: boolean): number | Scop
 }
 
 /**
- * A command as the caller's scopes let it be, whatever their globs are: the descriptor that it opens has the mode that `read` and
- * `write` leave; or the scope that is missing. What makes an object needs `write`, and what refers to one is for `read` alone
- * read-only.
+ * Limits a command to the caller's scopes, without their globs: a descriptor of a map gets the mode that `read` and
+ * `write` allow; making an object requires `write`; a descriptor of an existing object is read-only without `write`.
+ * Returns the missing scope if nothing is left.
  */
 export function asModesAllow(action: Action, scopes: Scopes): Action | Scope {
   if ("unknown" in action) return action;
@@ -246,7 +253,7 @@ export function asModesAllow(action: Action, scopes: Scopes): Action | Scope {
   }
 }
 
-/** Whether a descriptor's object is made for it, on the machine or in the ledger alone, not found by what names it. */
+/** Whether opening makes a new object, on the machine or in the ledger, and does not find an existing one. */
 function makesObject({ kind, path, id, progType }: ObjectSpec): boolean {
   switch (kind) {
     case "file":
@@ -274,8 +281,9 @@ function makesObject({ kind, path, id, progType }: ObjectSpec): boolean {
 }
 
 /**
- * The path must be one that the caller may pin at, and the map one that he may use. A pin moves a map into globs: it may move it
- * into those of others, for which it takes the path; what the caller himself may not do to the map he does not gain by a pin.
+ * Pinning requires that the caller may pin at the path and may use the map. A new pin can move the map into globs. It
+ * may move it into globs of other callers, for which the path's scope suffices; but it must not give this caller an
+ * access to the map that the caller does not have.
  */
 function pins({ state, coverage, limits }: Asked, command: Origin & PinCommand): Scope | null {
   const { target, attr, session } = command;
@@ -294,7 +302,7 @@ function pins({ state, coverage, limits }: Asked, command: Origin & PinCommand):
   return used.find((scope) => coversPath(limits[scope], place) && !coverage.covers(limits[scope], map)) ?? null;
 }
 
-/** undefined: the command finds none, or several. */
+/** The map of a reference; undefined: none, or several. */
 function mapOf(state: State, session: number, target: Target): number | undefined {
   switch (target.by) {
     case "fd": {

@@ -1,3 +1,8 @@
+/**
+ * bpffs as sessions see it: mounted at /sys/fs/bpf, which is also their working directory. mapledger knows no other
+ * file system: pins can be neither made nor found elsewhere.
+ */
+
 import { BPF_F } from "../abi/bpf.ts";
 import { NAME_BYTES_MAX, PATH_BYTES_MAX } from "../abi/limits.ts";
 import { CMD } from "../abi/service.ts";
@@ -11,26 +16,23 @@ import { done, failed, type Outcome } from "./outcome.ts";
 import { checkQuota } from "./quota.ts";
 import type { State } from "./state.ts";
 
-/**
- * bpffs as a session sees it: mounted at /sys/fs/bpf, which is its working directory, too. Of other file systems
- * mapledger knows nothing: no pin can be made there, none is found there.
- */
 export const BPFFS = "/sys/fs/bpf";
 
 const ANCESTORS = new Set(["", "/sys", "/sys/fs"]);
 const ACCESS = BPF_F.BPF_F_RDONLY | BPF_F.BPF_F_WRONLY;
 
-/** A pin or a directory that a command would make. */
+/** A pin or directory that a command is about to make. */
 export interface NewEntry {
   /** Absolute, below BPFFS, without ".", ".." and double slashes. */
   readonly pathname: string;
-  /** The map that the command pins; null: it makes a directory. */
+  /** The map to pin; null: the command makes a directory. */
   readonly map: MapRecord | null;
 }
 
 /**
- * The entry that a command makes unless the machine has one there already. null: it makes none, or the ledger refuses it at
- * or before its own EEXIST; so the machine's answer is in an event only if it is the reason why the command failed.
+ * The entry that a command will make if the machine has none at that path. null: the command makes no entry, or the
+ * ledger refuses it no later than by its own EEXIST. So an event has the machine's answer only if it was the reason of
+ * the refusal.
  */
 export function newEntry(state: State, command: Command): NewEntry | null {
   if ("unknown" in command || (command.cmd !== CMD.BPF_OBJ_PIN && command.cmd !== CMD.MKDIR)) return null;
@@ -53,7 +55,7 @@ export function objPin(state: State, command: Origin & PinCommand): Outcome {
   return done(map.id, null, { pathname: path.pathname });
 }
 
-/** What is to be pinned, and where: all guards before those about what is there. */
+/** The map and the path of a pin, after all checks that do not depend on the entries at the path. */
 function lookUpPin(state: State, command: Origin & PinCommand): { path: Path; map: MapRecord } | Outcome {
   const { pathname, fileFlags, pathFd } = command.attr;
   if ((fileFlags & ~BPF_F.BPF_F_PATH_FD) !== 0)
@@ -61,7 +63,8 @@ function lookUpPin(state: State, command: Origin & PinCommand): { path: Path; ma
   const unused = checkPathFd(fileFlags, pathFd);
   if (unused !== null) return failed(unused);
   const map = openMap(state, command, command.target);
-  // bpf_fd is looked up as a map, a program and a link: whatever it is else is EINVAL, also if it is not open.
+  // The kernel looks bpf_fd up as a map, a program and a link; anything else is EINVAL, even a descriptor that is not
+  // open.
   if (isRefusal(map)) return failed(command.target.by === "fd" ? refuse("EINVAL", map.detail) : map);
   const path = resolve(state, command.session, pathname, fileFlags, pathFd);
   return isRefusal(path) ? failed(path, map.map.id) : { path, map: map.map };
@@ -139,11 +142,11 @@ function checkChange(state: State, command: Origin & PathCommand, path: Path): R
   return state.hasEntries(path.pathname) ? refuse("ENOTEMPTY", `${shown(path)} is not empty`) : null;
 }
 
-/** A path whose parents all exist; whether something is there is another question. */
+/** A path whose parent directories exist; the entry itself may not. */
 interface Path {
-  /** Absolute, without ".", ".." and double slashes; "" is the root. */
+  /** Absolute, without ".", ".." and double slashes; "": the root. */
   readonly pathname: string;
-  /** It was written with a slash behind: it means a directory. */
+  /** It ends in a slash, so it must be a directory. */
   readonly slash: boolean;
 }
 
@@ -195,8 +198,8 @@ function resolve(
 }
 
 /**
- * The place on bpffs that a command's path names; null: the command fails before anything is looked up there; "nowhere": it
- * leads through what is no directory, or begins at a descriptor that is none.
+ * The place on bpffs that a command's path names. null: the command fails before it looks there. "nowhere": the path
+ * leads through something that is not a directory, or starts at a descriptor that is none.
  */
 export function placeOf(
   state: State,
@@ -218,7 +221,7 @@ interface PathAttr {
   readonly pathFd: number;
 }
 
-/** Whether a directory is on bpffs. */
+/** Whether a path is bpffs or below it. */
 function isBelow(pathname: string): boolean {
   return pathname === BPFFS || pathname.startsWith(`${BPFFS}/`);
 }
@@ -233,7 +236,7 @@ function exists(state: State, { pathname }: Path): boolean {
 
 type NewCommand = Pick<Origin, "caller"> & { readonly attr: { readonly found?: Occupied } };
 
-/** filename_create(), fs/namei.c, then bpf_get_inode(). What the machine has at the path counts as what the ledger has. */
+/** filename_create(), fs/namei.c, then bpf_get_inode(). An entry of the machine counts like one of the ledger. */
 function checkNew(state: State, path: Path, { caller, attr: { found } }: NewCommand): Refusal | null {
   if (exists(state, path)) return refuse("EEXIST", `${shown(path)} exists`);
   if (found !== undefined) return refuse(found.errno, found.detail);

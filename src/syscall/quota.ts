@@ -1,13 +1,16 @@
 import { isOver, type Limits, overQuota, QUOTAS, type StateQuota, type Usage } from "../access/quotas.ts";
 import { Refusal } from "../maps/refusal.ts";
 
-/** What callers may have, and have. */
+/** The callers' limits and usage. */
 interface Accounts {
   readonly limits: Limits;
   readonly usage: Usage;
 }
 
-/** That so much more is within a caller's quota; null: it is. `taken`: by the command so far, not counted yet. */
+/**
+ * Refuses `more` if it would exceed the caller's quota. `taken`: the command's own use so far, which is not counted
+ * yet.
+ */
 export function checkQuota(
   accounts: Accounts,
   caller: string,

@@ -42,17 +42,17 @@ export interface SessionRecord {
   readonly id: number;
   readonly name: string;
   readonly caller: string;
-  /** From where it was opened. */
+  /** The peer that opened the session. */
   readonly peer?: string;
   readonly ttlMs: number;
   readonly openedUs: number;
   /** Left out: all of them. */
   readonly capabilities?: readonly Capability[];
-  /** What it lives by; left out: its TTL, or a stream. */
+  /** The process with whose exit the session ends; left out: it lives by its TTL, or by a stream. */
   readonly process?: ClientProcess;
 }
 
-/** An open file: what a descriptor refers to. */
+/** An open file, which descriptors refer to. */
 export interface FdRecord extends OpenFile {
   readonly kind: "map" | ObjectKind;
   readonly readable: boolean;
@@ -62,23 +62,23 @@ export interface FdRecord extends OpenFile {
 export interface PinRecord {
   readonly pathname: string;
   readonly map: number;
-  /** The caller who made it; left out: as of a map. */
+  /** The caller who made it; left out: the owner, because the state was archived by a release that kept no creators. */
   readonly creator?: string;
 }
 
 interface DirectoryRecord {
   readonly pathname: string;
-  /** Likewise. */
+  /** The caller who made it; left out: the owner, because the state was archived by a release that kept no creators. */
   readonly creator?: string;
 }
 
-/** A freed map whose kernel map lived on, in a boot. */
+/** A freed map whose kernel map lived on, in this boot. */
 interface FormerMap {
   readonly map: number;
   readonly boot: string;
 }
 
-/** Whose elements go later: a freed map's, an object's; or a map's whose interfaces are gone. */
+/** Deferred work: the elements of a freed map, those tied to an object, or those of a map's removed interfaces. */
 export type DeferredPiece = { readonly map: number } | { readonly object: number } | { readonly interfaces: number };
 
 const MAPS = "m";
@@ -92,26 +92,26 @@ const mapCodec: RowCodec<MapRecord> = {
 };
 
 /**
- * Everything that the log adds up to, as tables over cells. One letter a table:
+ * The state: everything that the log adds up to, as tables over cells. Each table has a letter:
  *
- *     c  counters: the last id that was given to a map, a session, an open file, ...
- *     s  session id                   -> session
- *     f  session id, fd               -> open file
- *     m  map id                       -> map
- *     n  map id                       -> number of its elements
- *     r  map id                       -> how many descriptors, pins and outer maps hold it
- *     k  name, 0, map id              -> (nothing): maps by name
- *     p  pathname                     -> a pin of bpffs: which map
- *     d  pathname                     -> a directory of bpffs
- *     g  map id                       -> (nothing): freed, but its elements are not reclaimed yet; the map: nor have they let go
- *                                        of what they refer to
- *     e  map id, ...                  -> elements, as the map's type lays them out
- *     u  map id, ...                  -> in which order they were used, where the type keeps that
- *     h  (nothing)                    -> the machine's network interfaces
- *     x  map id                       -> the key behind which elements of interfaces that are gone are still to be looked for; none: all
- *     w  kernel's map id              -> the freed map that it was the kernel map of
+ *   c counters: the last id given to a map, a session, an open file, ...
+ *   s session id             -> session
+ *   f session id, fd         -> open file
+ *   m map id                 -> map
+ *   n map id                 -> number of its elements
+ *   r map id                 -> number of references by descriptors, pins and outer maps
+ *   k name, 0, map id        -> (empty): maps by name
+ *   p pathname               -> a pin of bpffs: its map
+ *   d pathname               -> a directory of bpffs
+ *   g map id                 -> (empty): freed, its elements' cells are not reclaimed yet; or the map: its elements have
+ *                               not dropped their references either
+ *   e map id, ...            -> elements, in the layout of the map's type
+ *   u map id, ...            -> the order in which elements were used, if the type keeps it
+ *   h (empty)                -> the machine's network interfaces
+ *   x map id                 -> the key after which elements of removed interfaces must still be looked for; empty: all
+ *   w kernel's map id        -> the freed map that it was the kernel map of
  *
- * and o, i, q, t of objects that are no maps: objects.ts.
+ * and o, i, q, t and y, for objects that are not maps: objects.ts.
  */
 export class State implements World {
   readonly cells: Cells;
@@ -120,7 +120,7 @@ export class State implements World {
   readonly sessions: Table<SessionRecord>;
   readonly maps: Table<MapRecord>;
   readonly objects: Objects;
-  /** What a caller may have. */
+  /** The callers' quotas. */
   readonly limits: Limits;
   readonly #pins: Table<PinRecord>;
   readonly #directories: Table<DirectoryRecord>;
@@ -130,24 +130,24 @@ export class State implements World {
   readonly #holds: Table<number>;
   readonly #interfaces: Table<readonly number[]>;
   readonly #former: Table<FormerMap>;
-  /** Made when it is asked for, and kept up to date from then on. */
+  /** Built when it is first needed, then kept up to date. */
   #pinsByMap: Map<number, Set<string>> | null = null;
   /**
-   * Told of each map that comes or goes, or a pin of which does, with the pin's path when `pinsOf` has it, or has it no more. null: of
-   * any of them; "": of the map itself, or of any of its pins.
+   * Called for each map that is created or freed, and each pin that is made or removed, after `pinsOf` has changed.
+   * `pathname`: the pin's path; "": the map itself, or any of its pins. `map` null: any map may have changed.
    */
   onBelonging: ((map: number | null, pathname: string) => void) | null = null;
-  /** Which of these there were since it was settled, with the pin's path; "": the map itself. */
+  /** The maps and pins that have changed since the last `settle`; pathname "": the map itself. */
   #unsettled: [map: number, pathname: string][] = [];
-  /** Descriptors of sessions, of which somebody has asked for it: kept up to date from then on. */
+  /** The number of descriptors of sessions; counted when it is first needed, then kept up to date. */
   readonly #fdCounts = new Map<number, number>();
-  /** null: nobody has asked for it yet. A replay, which decides nothing, never does. */
+  /** null: not needed yet. Replays decide nothing, so they never need it. */
   #usage: Usage | null = null;
   #freed: number[] = [];
   #deferred: Deferred | null = null;
-  /** What the event that is being done again has put off; null: none is. */
+  /** The work that the event being replayed has deferred; null: none is being replayed. */
   #redone: Deferred | null = null;
-  /** Whether there may be anything that was put off. */
+  /** Whether there may be deferred work. */
   #mayDefer = true;
   #gone: [map: number, key: string][] = [];
 
@@ -169,15 +169,15 @@ export class State implements World {
     this.#former = new Table(cells, "w", jsonCodec());
   }
 
-  /** What the cells say is there for good. */
+  /** Makes the changes so far final: `forget` goes back no further than here. */
   settle(): void {
     this.usage.settle();
     this.#unsettled = [];
   }
 
   /**
-   * After the cells went back to an earlier state. `usage`: a mark of then, of no earlier state than was settled last; left out: all is
-   * made again.
+   * Drops everything cached after the cells have gone back to an earlier state. `usage`: the usage's mark of that time,
+   * not before the last `settle`; left out: the usage is counted again.
    */
   forget(usage?: number): void {
     if (usage === undefined) this.#usage = null;
@@ -204,7 +204,7 @@ export class State implements World {
     this.#mayDefer = true;
   }
 
-  /** What the cells that have gone back say of maps and pins is noted again. */
+  /** Notes again the maps and pins that have changed back. */
   #takeBack(): void {
     for (const [map, pathname] of this.#unsettled) {
       if (pathname === "" || this.#pinsByMap === null) continue;
@@ -220,14 +220,17 @@ export class State implements World {
     this.onBelonging?.(map, pathname);
   }
 
-  // Who has how much.
+  // Usage of quotas.
 
   get usage(): Usage {
     this.#usage ??= this.#countAll();
     return this.#usage;
   }
 
-  /** From the tables of sessions, descriptors, pins, directories, objects and maps: elements are not walked. */
+  /**
+   * Counts the usage from the tables of sessions, descriptors, pins, directories, objects and maps, without walking
+   * elements.
+   */
   #countAll(): Usage {
     const usage = new Usage();
     const callers = new Map<number, string>();
@@ -260,7 +263,7 @@ export class State implements World {
     return chargeOf(mapType(map.type) as MapType, map, entries, this.host);
   }
 
-  // Counters: what was given out last is never given out again.
+  // Counters: an id is never assigned again.
 
   lastId(counter: Counter): number {
     return this.#counters.get(counter) ?? 0;
@@ -309,7 +312,7 @@ export class State implements World {
     if (count !== undefined) this.#fdCounts.set(session, count + by);
   }
 
-  /** The lowest number from FIRST_FD on that is free in the session, or undefined: EMFILE. */
+  /** The lowest free descriptor from FIRST_FD on; undefined: EMFILE. */
   freeFd(session: number): number | undefined {
     let free = FIRST_FD;
     for (const key of this.#fds.keysUnder(u32Key(session))) {
@@ -339,13 +342,13 @@ export class State implements World {
     this.release(file.map);
   }
 
-  /** Whether a duplicate is left: only its own session can have one. */
+  /** Whether a duplicate of the descriptor is open: only the same session can have one. */
   #isOpen(session: number, { file }: FdRecord): boolean {
     for (const [, other] of this.fds(session)) if (other.file === file) return true;
     return false;
   }
 
-  // Objects that are no maps.
+  // Objects that are not maps.
 
   object(id: number): ObjectRecord | undefined {
     return this.objects.get(id);
@@ -363,7 +366,7 @@ export class State implements World {
     );
   }
 
-  /** A process has exited, a cgroup was removed: what belonged to it goes. */
+  /** Notes that a process has exited or a cgroup was removed, and deletes the elements tied to it. */
   endObject(id: number): void {
     this.#removeTied(
       id,
@@ -377,7 +380,7 @@ export class State implements World {
     return record !== undefined && this.factsOf(record).keyFd === "inode";
   }
 
-  /** Elements that go with an object: as many as may go at once, or all later. */
+  /** Deletes the elements tied to an object, or defers all of them if they are too many. */
   #removeTied(id: number, why: Leaving, leaving: Iterable<Tie>): void {
     const ties: Tie[] = [];
     for (const tie of leaving) {
@@ -392,7 +395,7 @@ export class State implements World {
     this.objects.leave(id, () => this.#removeAll(id, ties));
   }
 
-  /** Removing an element may free its map, and with it what else was tied. */
+  /** Deletes tied elements. Deleting one may free its map, and thereby delete others. */
   #removeAll(object: number, ties: readonly Tie[]): void {
     for (const { map, key } of ties) {
       const tied = this.map(map) === undefined ? null : this.#opened(map);
@@ -424,7 +427,7 @@ export class State implements World {
     return this.#interfaces.get("") ?? this.host.ifindexes;
   }
 
-  /** Elements of interfaces that are gone go with them. */
+  /** Sets the machine's interfaces, and deletes the elements of removed ones. */
   setInterfaces(ifindexes: readonly number[]): void {
     this.#interfaces.put("", ifindexes);
     for (const [, record] of [...this.maps.from("")]) {
@@ -441,7 +444,7 @@ export class State implements World {
     }
   }
 
-  /** Those of some elements whose interface is gone. */
+  /** Deletes those of the given elements whose interface was removed. */
   #removeOfInterfaces(map: OpenMap, elements: Iterable<Element>): void {
     const { interfaces } = this;
     const gone = [...elements].filter(({ value }) => !interfaces.includes(value.readUInt32LE(0)));
@@ -458,13 +461,13 @@ export class State implements World {
     return this.maps.get(u32Key(id));
   }
 
-  /** The smallest id above `id` that a map has. */
+  /** The smallest id of a map above `id`. */
   mapAfter(id: number): number | undefined {
     for (const [, map] of this.maps.from(u32Key(id + 1))) return map.id;
     return undefined;
   }
 
-  /** Ids of maps with this name, ascending: of more than NAMED_MAX one more than that. */
+  /** The ids of maps with this name, ascending; at most NAMED_MAX + 1 of them. */
   mapsNamed(name: string): number[] {
     const prefix = `k${nameKey(name)}`;
     const ids: number[] = [];
@@ -487,7 +490,7 @@ export class State implements World {
     this.follower.created(map, this.btfBlob(map));
   }
 
-  /** The BTF that describes a map's keys and values, which holds it; null: nothing does. */
+  /** The BTF blob that describes a map's keys and values; null: none does. The map holds a reference to it. */
   btfBlob(map: MapRecord): Buffer | null {
     const btf = this.#btfOf(map);
     return btf === null ? null : Buffer.from(btf.data, "hex");
@@ -513,35 +516,35 @@ export class State implements World {
     this.maps.put(u32Key(id), { ...map, drift });
   }
 
-  /** An operator has decided whose values are right. */
+  /** Notes that an operator has decided whose values are right. */
   decide(id: number): void {
     const { undecided: _, ...map } = this.map(id) as MapRecord;
     this.maps.put(u32Key(id), map);
   }
 
-  /** Of every map it is to be decided whose values are right. */
+  /** Notes for every map that an operator must decide whose values are right. */
   undecide(): void {
     for (const [key, map] of [...this.maps.from("")]) this.maps.put(key, { ...map, undecided: true });
   }
 
-  /** A map that was adopted follows this kernel map from now on. */
+  /** Makes an adopted map follow another kernel map. */
   follow(id: number, kernelId: number): void {
     this.maps.put(u32Key(id), { ...(this.map(id) as MapRecord), adopted: kernelId });
   }
 
-  /** A map that was adopted follows no kernel map any more. */
+  /** Ends an adoption: the map follows no kernel map any more. */
   releaseKernelMap(id: number): void {
     const { adopted: _, adoptedPin: __, onReplace: ___, ...map } = this.map(id) as MapRecord;
     this.maps.put(u32Key(id), { ...map, released: true });
   }
 
-  /** A map's kernel map is one of the ledger's own from now on. */
+  /** Makes a map's kernel map one of the ledger's own. */
   recreateKernelMap(id: number): void {
     const { adopted: _, adoptedPin: __, onReplace: ___, released: ____, ...map } = this.map(id) as MapRecord;
     this.maps.put(u32Key(id), map);
   }
 
-  /** The freed map that a kernel map of this boot was the kernel map of; undefined: of none that is known. */
+  /** The freed map whose kernel map this was, in this boot; undefined: none is known. */
   formerMap(kernelId: number, boot: string): number | undefined {
     const former = this.#former.get(u32Key(kernelId));
     return former?.boot === boot ? former.map : undefined;
@@ -557,7 +560,7 @@ export class State implements World {
     return use;
   }
 
-  /** How many elements pages of a map list. */
+  /** The number of elements that pages of the map list. */
   listedCount({ id, type, maxEntries }: Pick<MapRecord, "id" | "type" | "maxEntries">): number {
     return factsOf(type)?.dense === true ? maxEntries : this.entryCount(id);
   }
@@ -586,7 +589,10 @@ export class State implements World {
     this.#holds.put(u32Key(id), this.holds(id) + 1);
   }
 
-  /** Lets go of a map. Where that was the last hold its id is gone; its elements are reclaimed later. */
+  /**
+   * Releases a reference to a map. If it was the last, the map is freed: its id is gone at once; its cells are
+   * reclaimed later.
+   */
   release(id: number): void {
     const holds = this.holds(id) - 1;
     if (holds > 0) {
@@ -616,16 +622,22 @@ export class State implements World {
       return;
     }
     this.#goAtOnce(entries);
-    // Letting go changes cells, and they must not change while they are walked.
+    // Dropping references changes cells, which must not change while they are iterated.
     for (const element of [...opened.type.stored(opened)]) freed(opened, element);
   }
 
-  // What would take too long in one moment goes later, by events of its own. Which that is has been decided once, and stands in the event.
+  // Deferred work: deletions that would take too long at once are done later, by events of their own. The decision to
+  // defer is made once, and recorded in the event.
 
-  /** How many elements more may go beside what commands are about; what is beyond that goes later. */
+  /**
+   * The number of elements that may still be deleted at once, besides those that commands name; larger deletions are
+   * deferred.
+   */
   atOnce = Number.POSITIVE_INFINITY;
 
-  /** What follows does what an event says: what that has put off goes later, and nothing else. null: it is decided. */
+  /**
+   * Begins the replay of an event: exactly the work that it has recorded is deferred. null: commands are decided again.
+   */
   redoing(deferred: Deferred | null): void {
     this.#redone = deferred;
   }
@@ -643,14 +655,14 @@ export class State implements World {
     this.#deferred = { ...this.#deferred, [kind]: [...(this.#deferred?.[kind] ?? []), id] };
   }
 
-  /** What was put off since this was asked last; null: nothing. */
+  /** The work deferred since the last call; null: none. */
   takeDeferred(): Deferred | null {
     const deferred = this.#deferred;
     this.#deferred = null;
     return deferred;
   }
 
-  /** A map or an object whose elements are still to go, or a map that is to be looked through; null: there is none. */
+  /** The next piece of deferred work; null: there is none. */
   deferred(): DeferredPiece | null {
     if (!this.#mayDefer) return null;
     for (const [cell, bytes] of this.cells.range("g", afterPrefix("g")))
@@ -662,12 +674,12 @@ export class State implements World {
     return null;
   }
 
-  /** Whether a freed map's elements are still to let go of what they refer to. */
+  /** Whether a freed map's elements have yet to drop their references. */
   isDeferred(id: number): boolean {
     return (this.cells.get(`g${u32Key(id)}`)?.length ?? 0) > 0;
   }
 
-  /** Has at most `limit` elements of a freed map let go of what they refer to, and takes them out. Answers how many. */
+  /** Lets at most `limit` elements of a freed map drop their references, and deletes them. Returns their number. */
   freeElements(id: number, limit: number): number {
     if (!this.isDeferred(id)) return 0;
     const opened = new OpenMap(this, mapCodec.decode(this.cells.get(`g${u32Key(id)}`) as Buffer), OPERATOR);
@@ -682,7 +694,10 @@ export class State implements World {
     return elements.length;
   }
 
-  /** Looks at the next `limit` elements of a map, and removes those of interfaces that are gone. Answers at how many it has looked. */
+  /**
+   * Checks the next `limit` elements of a map, and deletes those of removed interfaces. Returns the number of elements
+   * checked.
+   */
   freeOfInterfaces(id: number, limit: number): number {
     const cell = `x${u32Key(id)}`;
     const behind = this.cells.get(cell);
@@ -701,7 +716,7 @@ export class State implements World {
     return elements.length;
   }
 
-  /** Removes at most `limit` of the elements that go with an object. Answers how many. */
+  /** Deletes at most `limit` of the elements tied to an object. Returns their number. */
   freeTied(id: number, limit: number): number {
     const ties: Tie[] = [];
     for (const tie of this.objects.leavingLater(id, (tie) => this.#isOfInode(tie))) if (ties.push(tie) === limit) break;
@@ -710,7 +725,7 @@ export class State implements World {
     return ties.length;
   }
 
-  /** The maps that went since this was asked last; null: none. */
+  /** The maps freed since the last call; null: none. */
   takeFreed(): readonly number[] | null {
     if (this.#freed.length === 0) return null;
     const freed = this.#freed;
@@ -718,7 +733,7 @@ export class State implements World {
     return freed;
   }
 
-  /** Elements that went since this was asked last though no command named them; null: none. */
+  /** The elements deleted since the last call that no command named; null: none. */
   takeGone(): readonly (readonly [map: number, key: string])[] | null {
     if (this.#gone.length === 0) return null;
     const gone = this.#gone;
@@ -726,12 +741,12 @@ export class State implements World {
     return gone;
   }
 
-  /** A map that something happens to beside what a command does to the map that it names. */
+  /** Opens a map for a side effect, not for the command on it: deleted elements are noted in `#gone`. */
   #opened(id: number): OpenMap {
     return new OpenMap(this, this.map(id) as MapRecord, OPERATOR, (key) => this.#gone.push([id, key.toString("hex")]));
   }
 
-  /** Removes elements of freed maps, at most `limit` of them; answers whether any may be left. */
+  /** Reclaims at most `limit` cells of freed maps. Returns whether any may be left. */
   reclaim(limit: number): boolean {
     const garbage: CellKey[] = [];
     for (const [key, bytes] of this.cells.range("g", afterPrefix("g"))) if (bytes.length === 0) garbage.push(key);
@@ -778,7 +793,7 @@ export class State implements World {
     this.release(id);
   }
 
-  /** The paths that a map is pinned at. */
+  /** The paths at which a map is pinned. */
   pinsOf(id: number): ReadonlySet<string> {
     if (this.#pinsByMap === null) {
       this.#pinsByMap = new Map();
@@ -804,42 +819,42 @@ export class State implements World {
     this.follower.directoryRemoved(pathname);
   }
 
-  /** Whether any pin or directory stands below. */
+  /** Whether there is a pin or directory below a path. */
   hasEntries(pathname: string): boolean {
     const below = `${pathname}/`;
-    // Longer paths stand by their beginning and a hash: what begins alike may be another's.
+    // Keys of long paths end in a hash, so rows with this prefix may have another path.
     const prefix = bytesKey(Buffer.from(below).subarray(0, PATH_IN_KEY_BYTES_MAX));
     for (const rows of [this.#pins.under(prefix), this.#directories.under(prefix)])
       for (const [, row] of rows) if (row.pathname.startsWith(below)) return true;
     return false;
   }
 
-  /** In the order of their keys; behind the one at `after`, "": all of them. */
+  /** Pins in the order of their keys, after the one at the path `after`; "": all of them. */
   *pinned(after = ""): Iterable<PinRecord> {
     for (const [, pin] of this.#pins.from(behindPath(after))) yield pin;
   }
 
-  /** Likewise. */
+  /** Directories in the order of their keys, after the one at the path `after`; "": all of them. */
   *directories(after = ""): Iterable<string> {
     for (const [, { pathname }] of this.#directories.from(behindPath(after))) yield pathname;
   }
 }
 
-/** Maps of one name that are told of to who means one of them. */
+/** The most maps of one name that a refusal lists. */
 export const NAMED_MAX = 16;
 
-/** Why a name means no map: several, as `mapsNamed` answers them, have it. `name`: as it was given. */
+/** The refusal of a name that several maps have. `ids`: as `mapsNamed` returns them. */
 export function severalNamed(name: string, ids: readonly number[]): string {
   if (ids.length <= NAMED_MAX) return `${ids.length} maps have the name ${name}: ids ${ids.join(", ")}`;
   return `more than ${NAMED_MAX} maps have the name ${name}: ids ${ids.slice(0, NAMED_MAX).join(", ")} and others`;
 }
 
-/** Where a map's record stands. */
+/** The key of the cell that has a map's record. */
 export function mapCell(id: number): CellKey {
   return `${MAPS}${u32Key(id)}`;
 }
 
-/** Whose quotas a map, or an object, is charged to. */
+/** The caller whose quotas a map, an object, a pin or a directory is charged to. */
 function creatorOf({ creator }: { readonly creator?: string }): string {
   return creator ?? OWNER.name;
 }
@@ -868,7 +883,7 @@ function nameKey(name: string): CellKey {
   return `${name}\0`;
 }
 
-/** LMDB's keys end at 1978 bytes, paths at 4095: the rest of a long one stands as a digest. */
+/** LMDB's keys have at most 1978 bytes, paths up to 4095: the rest of a long path is replaced by its SHA-256. */
 const PATH_IN_KEY_BYTES_MAX = 1024;
 
 function pathKey(pathname: string): CellKey {
@@ -881,15 +896,15 @@ function behindPath(pathname: string): CellKey {
   return pathname === "" ? "" : afterKey(pathKey(pathname));
 }
 
-/** The maps among cells of a state. */
+/** The maps among the cells of a state. */
 export function mapsIn(cells: Iterable<Cell>): MapRecord[] {
   return [...cells].filter(([key]) => key.startsWith(MAPS)).map(([, bytes]) => mapCodec.decode(bytes));
 }
 
-/** Ids that are given out in ascending order and never again. */
+/** Ids are assigned in ascending order and never again. */
 type Counter = "map" | "session" | "file" | "object" | "prog" | "cookie" | "cgroup" | "btf" | "use";
 
-/** How a map is opened: through a descriptor of a session, or by the operator, who may do everything. */
+/** The way by which a map is opened: a session's descriptor, or the operator's view, which allows everything. */
 export interface Access {
   readonly session: number;
   readonly file: number;
@@ -899,13 +914,13 @@ export interface Access {
 
 export const OPERATOR: Access = { session: 0, file: 0, readable: true, writable: true };
 
-/** What an event has to say beside its command, so that it can be replayed, and watched. */
+/** The part of an event beyond its command that replays and watches need. */
 interface Effects {
   readonly keys: Buffer[];
   readonly values: Buffer[];
   shown: Buffer | null;
   emptied: boolean;
-  /** With the number of elements that the command had stored by then. */
+  /** With the number of elements that the command had stored before. */
   readonly evicted: [after: number, key: Buffer][];
   readonly knownAs: [after: number, key: Buffer][];
 }
@@ -920,7 +935,7 @@ export class OpenMap implements MapStore {
   readonly session: number;
   readonly file: number;
   readonly readable: boolean;
-  /** The open file's own mode; freezing takes `writable` from every one. */
+  /** The open file's own mode; freezing removes `writable` from every one. */
   readonly openedWritable: boolean;
   readonly writable: boolean;
   readonly #state: State;
@@ -929,14 +944,14 @@ export class OpenMap implements MapStore {
   #effects: Effects | null = null;
   /** Of an update: BPF_NOEXIST, BPF_EXIST or 0. */
   updateFlags = 0;
-  /** The command has written or removed an element. */
+  /** The command has written or deleted an element. */
   isChanged = false;
-  /** What it writes is in the kernel map already: no quota keeps it out. */
+  /** The kernel map has the elements already: quotas do not apply. */
   isImported = false;
-  /** How many elements the command has come past. */
+  /** The number of elements that the command has stored or deleted so far. */
   at = 0;
 
-  /** `gone` is told of each element that goes. */
+  /** `gone`: called for each deleted element. */
   constructor(state: State, map: MapRecord, access: Access, gone: (key: Buffer) => void = () => {}) {
     this.#state = state;
     this.#gone = gone;
@@ -972,7 +987,7 @@ export class OpenMap implements MapStore {
     );
   }
 
-  /** Many changes after which the count is written once. */
+  /** Runs many changes and writes the count once after them. */
   deferCount<Answer>(change: () => Answer): Answer {
     const before = this.entryCount();
     this.#deferredCount = before;
@@ -987,7 +1002,7 @@ export class OpenMap implements MapStore {
     return this.type.valueBytes(this.map, this.host);
   }
 
-  /** Does again what an event says has happened. */
+  /** Applies the effects that an event records. */
   apply(effects: Iterable<Effect>): void {
     for (const effect of effects) {
       if (effect.kind === "put") this.type.put(this, effect.key, effect.value);
@@ -1025,7 +1040,7 @@ export class OpenMap implements MapStore {
     this.#noted().knownAs.push([this.at, key]);
   }
 
-  /** null: the command and its errno say it all. */
+  /** null: command and errno say everything. */
   get effects(): Effects | null {
     return this.#effects;
   }

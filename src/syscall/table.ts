@@ -1,6 +1,6 @@
 import { afterPrefix, type CellKey, type Cells } from "../maps/cells.ts";
 
-/** How a row is written into a cell's bytes and read back. */
+/** Writes rows to cells' bytes and reads them back. */
 export interface RowCodec<Row> {
   encode(row: Row): Buffer;
   decode(bytes: Buffer): Row;
@@ -8,7 +8,7 @@ export interface RowCodec<Row> {
 
 const CACHED_ROWS_MAX = 65_536;
 
-/** Rows of one kind in the cells, under keys that begin with one letter; decoded rows are remembered. */
+/** A table: rows of one kind in cells whose keys begin with one letter. Decoded rows are cached. */
 export class Table<Row extends {}> {
   readonly #cells: Cells;
   readonly #letter: string;
@@ -41,33 +41,33 @@ export class Table<Row extends {}> {
     this.#decoded.delete(key);
   }
 
-  /** Rows whose key begins with `prefix`, in key order. */
+  /** The rows whose keys begin with `prefix`, in key order. */
   *under(prefix: CellKey): Iterable<readonly [key: CellKey, row: Row]> {
     const from = this.#letter + prefix;
     for (const [key, bytes] of this.#cells.range(from, afterPrefix(from)))
       yield [key.slice(this.#letter.length), this.#codec.decode(bytes)];
   }
 
-  /** The keys alone, for whom rows would be read in vain. */
+  /** The keys that begin with `prefix`, without decoding rows. */
   *keysUnder(prefix: CellKey): Iterable<CellKey> {
     const from = this.#letter + prefix;
     for (const [key] of this.#cells.range(from, afterPrefix(from))) yield key.slice(this.#letter.length);
   }
 
-  /** How many rows there are whose key begins with `prefix`. */
+  /** The number of rows whose keys begin with `prefix`. */
   countUnder(prefix: CellKey): number {
     let count = 0;
     for (const _ of this.keysUnder(prefix)) count++;
     return count;
   }
 
-  /** Rows from `from` on, in key order. */
+  /** The rows from the key `from` on, in key order. */
   *from(from: CellKey): Iterable<readonly [key: CellKey, row: Row]> {
     for (const [key, bytes] of this.#cells.range(this.#letter + from, afterPrefix(this.#letter)))
       yield [key.slice(this.#letter.length), this.#codec.decode(bytes)];
   }
 
-  /** The cells have gone back to an earlier state. */
+  /** Drops the cache: the cells have gone back to an earlier state. */
   forget(): void {
     this.#decoded.clear();
   }
@@ -78,7 +78,7 @@ export class Table<Row extends {}> {
   }
 }
 
-/** A count or an id: eight bytes, so that no number of theirs is too large. */
+/** Counts and ids, as doubles of eight bytes: exact up to 2^53. */
 export const numberCodec: RowCodec<number> = {
   encode(number) {
     const bytes = Buffer.allocUnsafe(8);
@@ -88,7 +88,7 @@ export const numberCodec: RowCodec<number> = {
   decode: (bytes) => bytes.readDoubleLE(0),
 };
 
-/** Rows that are read far more often than written. */
+/** Rows as JSON, for rows that are read far more often than written. */
 export function jsonCodec<Row>(): RowCodec<Row> {
   return {
     encode: (row) => Buffer.from(JSON.stringify(row)),
