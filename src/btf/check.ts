@@ -1,3 +1,9 @@
+/**
+ * Checks BTF in the kernel's order, a file for each step: `header.ts`, `names.ts`, each type by itself (`metas.ts`),
+ * references between types (`resolve.ts`), type tags, and objects that programs may allocate (`objects.ts`). `btf.ts`
+ * reads the BTF of any log: it refuses little, because an earlier release may have taken more.
+ */
+
 import { isRefusal, type Refusal } from "../maps/refusal.ts";
 import { Btf } from "./btf.ts";
 import { checkHeader } from "./header.ts";

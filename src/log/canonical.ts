@@ -1,3 +1,14 @@
+/**
+ * The canonical bytes of an event, and its entry in the log's Merkle tree:
+ *
+ *     entry = "mapledger event v1\n" || SHA-256(canonical bytes)       51 bytes
+ *
+ * An entry does not have the event itself, because tlog-tiles gives its length 16 bits, and an event may have
+ * megabytes. So bundles of entries are always small, and tell nothing of values (though a guess can be checked). The
+ * price is a second hash for each event. The canonical bytes have every column: texts as they are stored, NULL distinct
+ * from empty, integers in two's complement.
+ */
+
 import { hash } from "node:crypto";
 import type { EventRow } from "./event.ts";
 

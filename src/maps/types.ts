@@ -1,3 +1,13 @@
+/**
+ * All map types. A type is a file that ends in its row; the row says where its elements are and what their cells show,
+ * so pages, history and diffs need nothing else. The files that families share: `hash_table.ts` (keys in buckets),
+ * `index_keys.ts` (slots by index), `holder_array.ts` (slots that hold objects or maps), `sockets.ts`,
+ * `target_slots.ts` (where packets go), `local_storage.ts`, `line.ts` (queues and stacks), `inner_maps.ts`.
+ *
+ * To add a type: a file that ends in its row, a line here, a row in `mirror/map_types.ts`, and its test. Its recorded
+ * transcripts are replayed by the tests from then on.
+ */
+
 import { BPF_MAP_TYPE, type MapTypeName } from "../abi/bpf.ts";
 import { arena } from "./arena.ts";
 import { array } from "./array.ts";

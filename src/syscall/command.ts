@@ -1,3 +1,8 @@
+/**
+ * Commands, as the core runs them. To add a command, add its type here: the compiler then names every place that must
+ * know it.
+ */
+
 import type { Errno } from "../abi/errno.ts";
 import type { CAPABILITIES, CMD, OPEN_KINDS, SERVICE_CMD, SIDES } from "../abi/service.ts";
 import type { CreateAttr, DriftPolicy } from "../maps/map.ts";

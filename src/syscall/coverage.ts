@@ -1,3 +1,9 @@
+/**
+ * The maps that globs cover. Each list of globs has an index, which walks make only as far as anybody asks, and a count
+ * of the pins that it matches for each map; changes keep both up to date. A walk that has far to go looks at 2,048 maps
+ * a turn before the command runs (`engine/pieces.ts`, `engine/queries.ts`).
+ */
+
 import { coversName, coversPath, isByPins, type Reach } from "../access/map_limits.ts";
 import { u32Key } from "../maps/cells.ts";
 import type { MapRecord } from "../maps/map.ts";

@@ -1,3 +1,5 @@
+/** The changes of elements, derived from events alone: a replay applies them, and a watch shows them. */
+
 import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
 import { keptValue, roundUp8, u32Buffer } from "../maps/common.ts";

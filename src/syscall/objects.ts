@@ -1,3 +1,13 @@
+/**
+ * Programs, sockets, cgroups, processes, files: objects that are no maps. A descriptor refers to one. Elements hold it,
+ * or are tied to it and go when it does. If the mirror is on, a thread of its own opens the real object before the
+ * command is decided (`mirror/object_opener.ts`), and its facts (a cookie, a program's id and type) come with the
+ * command. So the core asks nobody, and neither does a replay. Without a machine `open.ts` makes up the facts.
+ *
+ * If the machine ends an object, or its network interfaces change, that is a command, too (OBJECT_END, INTERFACES), so
+ * that a replay needs no machine.
+ */
+
 import { afterPrefix, bytesKey, type CellKey, type Cells, firstIn, readU32Key, u32Key } from "../maps/cells.ts";
 import { identityOf, type ObjectFacts, type ObjectRecord } from "../maps/object.ts";
 import type { Follower } from "./follower.ts";

@@ -1,3 +1,20 @@
+/**
+ * The outcome of a command. A replay decides nothing: `redo` does what the event says. So `out` has each choice that
+ * the command does not show:
+ *
+ *     stored_keys, stored_values   a descriptor became an object or a map; the place of a value that a queue or stack
+ *                                  took or gave; elements that a store to memory covers in part
+ *     shown_values                 pages show other values than the stored ones
+ *     emptied, unchanged           an update emptied a slot; there was nothing to do
+ *     evicted                      elements that made room for others
+ *     known_as                     a trie kept a key with other bits after its prefix
+ *     gone                         elements that went with an object, an open file or an interface
+ *     freed                        maps that nothing holds any more
+ *     deferred                     elements that go later, as the kernel frees maps by its workqueue: if maps and objects
+ *                                  take more than 2,048 elements along in one turn, FREE_DEFERRED events record them,
+ *                                  2,048 elements each
+ */
+
 import type { Refusal } from "../maps/refusal.ts";
 
 /**

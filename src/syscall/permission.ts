@@ -1,3 +1,10 @@
+/**
+ * The checks of callers whose scopes have globs. Each of their commands carries the id of their limits; all other
+ * commands carry 0 and cost nothing. The check comes right before the decision, because names, pins and descriptors are
+ * the state's knowledge and can change until then. It may narrow the command (the flags of a descriptor, the first id
+ * of a walk), and the event then has the narrowed one.
+ */
+
 import { BPF_F } from "../abi/bpf.ts";
 import { ID_MAX } from "../abi/limits.ts";
 import { CMD } from "../abi/service.ts";

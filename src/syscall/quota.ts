@@ -1,3 +1,10 @@
+/**
+ * Checks of quotas. A caller's usage is a sum over the state: maps, objects, pins and directories name their creator,
+ * and the count of a map's elements gives its bytes (`maps/charge.ts`), so a start counts from tables and walks no
+ * elements. Commands keep the sums up to date; a replay decides nothing and has none. A map type that is not
+ * preallocated calls `growth()` before it takes an element.
+ */
+
 import { isOver, type Limits, overQuota, QUOTAS, type StateQuota, type Usage } from "../access/quotas.ts";
 import { Refusal } from "../maps/refusal.ts";
 
