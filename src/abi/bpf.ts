@@ -42,6 +42,32 @@ export const BPF_CMD = {
   BPF_PROG_STREAM_READ_BY_FD: 37,
 } as const;
 
+/** Commands on programs, links, tokens and the kernel's own BTF: mapledger has none of them. All others are commands on maps. */
+type OtherCmdName =
+  | "BPF_PROG_LOAD"
+  | "BPF_PROG_ATTACH"
+  | "BPF_PROG_DETACH"
+  | "BPF_PROG_TEST_RUN"
+  | "BPF_PROG_GET_NEXT_ID"
+  | "BPF_PROG_GET_FD_BY_ID"
+  | "BPF_PROG_QUERY"
+  | "BPF_RAW_TRACEPOINT_OPEN"
+  | "BPF_BTF_GET_FD_BY_ID"
+  | "BPF_TASK_FD_QUERY"
+  | "BPF_BTF_GET_NEXT_ID"
+  | "BPF_LINK_CREATE"
+  | "BPF_LINK_UPDATE"
+  | "BPF_LINK_GET_FD_BY_ID"
+  | "BPF_LINK_GET_NEXT_ID"
+  | "BPF_ENABLE_STATS"
+  | "BPF_ITER_CREATE"
+  | "BPF_LINK_DETACH"
+  | "BPF_PROG_BIND_MAP"
+  | "BPF_TOKEN_CREATE"
+  | "BPF_PROG_STREAM_READ_BY_FD";
+
+export type MapCmdName = Exclude<keyof typeof BPF_CMD, OtherCmdName>;
+
 /**
  * sizeof(union bpf_attr), and the largest attr that bpf(2) reads. Bytes from 168 to 4095 must be zero; a longer attr is
  * E2BIG.

@@ -1,4 +1,4 @@
-import { BPF_CMD } from "./bpf.ts";
+import { BPF_CMD, type MapCmdName } from "./bpf.ts";
 
 /**
  * Commands beside bpf(2), on sessions, descriptors, bpffs and the mirror; each has events of its own. The numbers are
@@ -133,6 +133,10 @@ export const CAPABILITIES = ["CAP_BPF", "CAP_NET_ADMIN", "CAP_SYS_ADMIN"] as con
 /** All commands that events can have, by name. */
 export const CMD = { ...BPF_CMD, ...SERVICE_CMD } as const;
 export type CmdName = keyof typeof CMD;
+
+/** Those that mapledger has. */
+export type KnownCmdName = MapCmdName | keyof typeof SERVICE_CMD;
+export type KnownCmd = (typeof CMD)[KnownCmdName];
 
 const NAMES = new Map<number, CmdName>(Object.entries(CMD).map(([name, number]) => [number, name as CmdName]));
 

@@ -3,11 +3,9 @@ import { EventsArchived } from "../engine/archives.ts";
 import { type EventRow, rowEvent } from "../log/event.ts";
 import type { Changes, EventOrigin, PastLog } from "../past/history.ts";
 import { Origins } from "../sqlite/origins.ts";
-import { CMDS_WITHOUT_REDO } from "../syscall/execute.ts";
+import { commandFacts } from "../syscall/command_facts.ts";
 import type { ArchivedLog } from "./archived_log.ts";
 import { SENDERS_FILE } from "./layout.ts";
-
-const NO_CHANGES: ReadonlySet<number> = new Set(CMDS_WITHOUT_REDO);
 
 /** The log from its first event on, for who tells of the past: archived ones are read from their archive once, in their order. */
 export class WholeLog implements PastLog {
@@ -58,7 +56,7 @@ export class WholeLog implements PastLog {
   async #archivedAfter(seq: number): Promise<Changes> {
     const rows = await this.#rowsAfter(seq);
     const until = (rows.at(-1) as EventRow).seq;
-    const changing = rows.filter(({ cmd }) => !NO_CHANGES.has(cmd));
+    const changing = rows.filter(({ cmd }) => commandFacts(cmd)?.changesState !== false);
     this.#origins.add(changing, until);
     return { events: changing.map(rowEvent), until };
   }

@@ -7,13 +7,14 @@ import { type Limits, UNLIMITED } from "../access/quotas.ts";
 import type { Scope } from "../access/scopes.ts";
 import { nextTime } from "../log/clock_step.ts";
 import { type Event, eventRow } from "../log/event.ts";
-import { addsNoCells, READS, touchedMaps } from "../log/event_subjects.ts";
+import { touchedMaps } from "../log/event_subjects.ts";
 import { keptInput } from "../log/kept_input.ts";
 import { sendsToInterfaces } from "../maps/facts.ts";
 import type { Host, MapRecord } from "../maps/map.ts";
 import { faultIn, type PartFault } from "../supervisor/derived_parts.ts";
 import { withoutAbsent } from "../syscall/batch.ts";
 import type { Command, CreateCommand, ElementsCommand, EndReason, OpenCommand } from "../syscall/command.ts";
+import { commandFacts } from "../syscall/command_facts.ts";
 import { Coverage } from "../syscall/coverage.ts";
 import { execute, redo } from "../syscall/execute.ts";
 import { asRead, checkSession } from "../syscall/guards.ts";
@@ -490,7 +491,7 @@ export class Engine {
   #hasChanged(map: number, seq: number): boolean {
     for (const event of this.#parts.log.read(seq)) {
       const row = eventRow(event);
-      if (!READS.has(row.cmd) && touchedMaps(row, event.outcome.out).has(map)) return true;
+      if (commandFacts(row.cmd)?.leavesMaps !== true && touchedMaps(row, event.outcome.out).has(map)) return true;
     }
     return false;
   }
@@ -547,7 +548,8 @@ export class Engine {
   /** What a caller has sent. While the store fails, and as much is pending as may be, nothing that would be pending, too. */
   #answer(request: Request, timeUs: number, events: Event[]): Reply {
     const fault = this.#stateFault;
-    if (fault !== null && this.#isLarge(OVERRUN) && !addsNoCells(request.cmd)) return noRoom(fault);
+    if (fault !== null && this.#isLarge(OVERRUN) && commandFacts(request.cmd)?.addsCells !== false)
+      return noRoom(fault);
     return this.#runOne(request, timeUs, events);
   }
 

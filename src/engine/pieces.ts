@@ -3,6 +3,7 @@ import { CMD } from "../abi/service.ts";
 import { memoryBytes } from "../maps/array.ts";
 import { isRefusal } from "../maps/refusal.ts";
 import type { BatchCommand, MemoryCommand, NextIdCommand, Part } from "../syscall/command.ts";
+import { commandFacts } from "../syscall/command_facts.ts";
 import { elementsDone } from "../syscall/effects.ts";
 import { idsShown } from "../syscall/elements.ts";
 import { checkSession, openMap } from "../syscall/guards.ts";
@@ -52,21 +53,18 @@ export interface LargeEngine {
 /** Whether a command may need pieces, as far as can be told without its map: it then runs behind what came with it. */
 export function mayBeLarge(request: Request): request is LargeRequest {
   if ("unknown" in request) return false;
-  switch (request.cmd) {
-    case CMD.BPF_MAP_LOOKUP_BATCH:
-    case CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH:
+  switch (commandFacts(request.cmd)?.pieces ?? null) {
+    case "elements read":
       return (request as BatchRequest).attr.count > UNKNOWN_ELEMENTS;
-    case CMD.BPF_MAP_UPDATE_BATCH:
-    case CMD.BPF_MAP_DELETE_BATCH: {
+    case "elements written": {
       const { key, value, attr } = request as BatchRequest;
       return attr.count > EVICTING_ELEMENTS || lengthOf(key) + lengthOf(value) > PIECE_BYTES;
     }
-    case CMD.MEMORY_READ:
-    case CMD.MEMORY_WRITE:
+    case "memory":
       return (request as MemoryRequest).attr.length > WRITTEN_ELEMENTS;
-    case CMD.BPF_MAP_GET_NEXT_ID:
+    case "maps":
       return request.limits !== undefined;
-    default:
+    case null:
       return false;
   }
 }
@@ -102,8 +100,9 @@ function mapOf(state: State, request: BatchRequest | MemoryRequest): OpenMap | n
 /** null: one is enough. */
 function piecesOn(state: State, request: BatchRequest | MemoryRequest, map: OpenMap): Pieces | null {
   if (isMemory(request)) return memoryPieces(state, request, map);
-  const reads = request.cmd === CMD.BPF_MAP_LOOKUP_BATCH || request.cmd === CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH;
-  return reads ? readPieces(state, request, map) : writePieces(state, request, map);
+  return commandFacts(request.cmd)?.pieces === "elements read"
+    ? readPieces(state, request, map)
+    : writePieces(state, request, map);
 }
 
 function isWalk(request: LargeRequest): request is WalkRequest {
@@ -111,7 +110,7 @@ function isWalk(request: LargeRequest): request is WalkRequest {
 }
 
 function isMemory(request: BatchRequest | MemoryRequest): request is MemoryRequest {
-  return request.cmd === CMD.MEMORY_READ || request.cmd === CMD.MEMORY_WRITE;
+  return commandFacts(request.cmd)?.pieces === "memory";
 }
 
 /** An update or a delete batch: its elements, one after the other; the first that is refused ends it. */

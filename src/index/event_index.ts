@@ -7,7 +7,7 @@ import type { EventPage, EventRange, KeptTimes, MarkedRow } from "../engine/even
 import type { RowBytes } from "../log/canonical.ts";
 import type { EventRow } from "../log/event.ts";
 import { type EventFilter, matches } from "../log/event_filter.ts";
-import { effectsIn, hasChanged, READS, touchedKeys, touchedMaps } from "../log/event_subjects.ts";
+import { effectsIn, hasChanged, touchedKeys, touchedMaps } from "../log/event_subjects.ts";
 import { Marks } from "../log/position.ts";
 import type { MapRecord } from "../maps/map.ts";
 import { ARCHIVED, readArchived } from "../sqlite/archive_facts.ts";
@@ -18,7 +18,7 @@ import { LogTimes, type Stretch } from "../sqlite/log_times.ts";
 import { migrate } from "../sqlite/migrate.ts";
 import type { Out } from "../syscall/outcome.ts";
 import { LOOKED_AT_MAX, Page } from "./page.ts";
-import { type Direction, eventQuery, KEYS_BETWEEN, type Source } from "./queries.ts";
+import { type Direction, eventQuery, KEYS_BETWEEN, READS, type Source } from "./queries.ts";
 
 const MIGRATIONS = DATABASES[INDEX_FILE];
 
@@ -42,7 +42,7 @@ const EVENT = "SELECT * FROM log.events WHERE seq = ?";
 /** Of a map's events in a range: how many there are, of the first so many, and how many of these only read. */
 const READS_OF_MAP = `
   SELECT count(*) AS events, coalesce(sum(EXISTS (
-    SELECT 1 FROM by_cmd AS c WHERE c.cmd IN (${[...READS].join(", ")}) AND c.seq = m.seq)), 0) AS reads
+    SELECT 1 FROM by_cmd AS c WHERE c.cmd IN (${READS.join(", ")}) AND c.seq = m.seq)), 0) AS reads
   FROM (SELECT seq FROM by_map WHERE map = ? AND seq > ? AND seq <= ? LIMIT ?) AS m`;
 const IN_ORDER = "SELECT * FROM log.events WHERE seq > ? AND seq <= ? ORDER BY seq";
 

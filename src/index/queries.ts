@@ -1,4 +1,7 @@
-import { READS } from "../log/event_subjects.ts";
+import { cmdsThat } from "../syscall/command_facts.ts";
+
+/** Commands that change neither elements nor the life of a map. */
+export const READS = cmdsThat(({ leavesMaps }) => leavesMaps);
 
 /** What an index offers: the seqs of one filter's value. Each is ordered by seq within a value, so that it serves both directions. */
 export const SOURCES = {
@@ -36,7 +39,7 @@ export function eventQuery(source: Source, direction: Direction): string {
     AND (:caller IS NULL OR e.caller = :caller)
     AND (:cmd IS NULL OR e.cmd = :cmd)
     AND (:errno IS NULL OR e.errno = :errno)
-    AND (:changing IS NULL OR e.cmd NOT IN (${[...READS].join(", ")}))
+    AND (:changing IS NULL OR e.cmd NOT IN (${READS.join(", ")}))
     AND (:failed IS NULL OR (e.errno != 0) = :failed)
     AND (:changed IS NULL OR EXISTS (SELECT 1 FROM changes AS c WHERE c.seq = i.seq) = :changed)
     AND (${source === "map" ? ":map IS NOT NULL" : ofMap})

@@ -1,6 +1,7 @@
 import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
 import type { Command, ElementCommand, Target } from "../syscall/command.ts";
+import { commandFacts } from "../syscall/command_facts.ts";
 import { done, type Out, type Outcome } from "../syscall/outcome.ts";
 import { attrText, readCommand, targetOf } from "./attr.ts";
 import { keptAnswer } from "./kept_answer.ts";
@@ -42,23 +43,6 @@ export interface EventRow {
   readonly out: string | null;
 }
 
-/**
- * Commands whose `value` column has the answer, not the caller's output buffer. The size of that buffer is in `attr`
- * (`value_room`) if the caller gave one.
- */
-const ANSWERS_VALUE: ReadonlySet<number> = new Set([
-  CMD.BPF_MAP_LOOKUP_ELEM,
-  CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM,
-  CMD.BPF_MAP_GET_NEXT_KEY,
-  CMD.BPF_MAP_LOOKUP_BATCH,
-  CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH,
-  CMD.BPF_OBJ_GET_INFO_BY_FD,
-  CMD.MEMORY_READ,
-]);
-
-/** Commands whose `key` column has the answer; the size of the caller's output buffer is in `attr` (`key_room`). */
-const ANSWERS_KEY: ReadonlySet<number> = new Set([CMD.BPF_MAP_LOOKUP_BATCH, CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH]);
-
 /** Fields that `attr` has beside the command's own, each only if there is a value for it. Replays send them again. */
 interface Kept {
   /**
@@ -77,15 +61,11 @@ interface Kept {
   readonly exact?: true;
 }
 
-/** Pages of elements and of memory are not kept in the log: the state as of their seq has them. */
-function isKept(cmd: number): boolean {
-  return cmd !== CMD.MAP_ELEMENTS && cmd !== CMD.MEMORY_READ;
-}
-
 export function eventRow({ seq, command, outcome: answered }: Event): EventRow {
   const outcome = keptAnswer(command.cmd, answered);
   const target = targetOf(command);
-  const kept = isKept(command.cmd);
+  const answers = commandFacts(command.cmd)?.answers ?? null;
+  const kept = answers !== "page";
   const given = command as { key?: Buffer | null; value?: Buffer | null; flags?: bigint };
   return {
     seq,
@@ -95,8 +75,8 @@ export function eventRow({ seq, command, outcome: answered }: Event): EventRow {
     cmd: command.cmd,
     map: outcome.map,
     fd: target !== null && target.by === "fd" ? target.fd : null,
-    key: kept ? (outcome.key ?? (ANSWERS_KEY.has(command.cmd) ? null : given.key) ?? null) : null,
-    value: kept ? (outcome.value ?? (ANSWERS_VALUE.has(command.cmd) ? null : given.value) ?? null) : null,
+    key: kept ? (outcome.key ?? (answers === "elements" ? null : given.key) ?? null) : null,
+    value: kept ? (outcome.value ?? (answers !== null ? null : given.value) ?? null) : null,
     flags: columnFlags(given.flags),
     ret: outcome.ret,
     errno: outcome.errno,
@@ -117,8 +97,9 @@ export function rowEvent(row: EventRow): Event {
 
 function readRow(row: EventRow): Event {
   const kept: Kept = row.attr === null ? {} : JSON.parse(row.attr);
-  const answersKey = ANSWERS_KEY.has(row.cmd);
-  const answersValue = ANSWERS_VALUE.has(row.cmd);
+  const answers = commandFacts(row.cmd)?.answers ?? null;
+  const answersKey = answers === "elements";
+  const answersValue = answers !== null;
   const command = readCommand({
     session: row.session,
     caller: row.caller,
@@ -186,9 +167,10 @@ function columnAttr(command: Command, kept: Kept | null): string | null {
 function keptOf(command: Command, target: Target | null, { map, errno, value }: Outcome): Kept | null {
   const given = command as { key?: Buffer | null; value?: Buffer | null; exact?: boolean };
   const byReference = target !== null && target.by !== "fd" && (target.by !== "id" || map === 0);
-  const keyRoom = ANSWERS_KEY.has(command.cmd) ? given.key : null;
+  const answers = commandFacts(command.cmd)?.answers ?? null;
+  const keyRoom = answers === "elements" ? given.key : null;
   const isInfo = command.cmd === CMD.BPF_OBJ_GET_INFO_BY_FD;
-  const valueRoom = ANSWERS_VALUE.has(command.cmd) && !(isInfo && value !== null) ? given.value : null;
+  const valueRoom = answers !== null && !(isInfo && value !== null) ? given.value : null;
   const exact = given.exact === true && errno === ERRNO.EINVAL;
   if (!byReference && !exact && keyRoom == null && valueRoom == null) return null;
   return {

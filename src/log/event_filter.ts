@@ -1,5 +1,6 @@
+import { commandFacts } from "../syscall/command_facts.ts";
 import type { EventRow } from "./event.ts";
-import { effectsIn, hasChanged, READS, touchedMaps } from "./event_subjects.ts";
+import { effectsIn, hasChanged, touchedMaps } from "./event_subjects.ts";
 
 /** A filter of events: an event matches if it matches every field that is given. */
 export interface EventFilter {
@@ -38,7 +39,7 @@ export function matches(row: EventRow, filter: EventFilter): boolean {
     (caller === undefined || row.caller === caller) &&
     (cmd === undefined || row.cmd === cmd) &&
     (errno === undefined || row.errno === errno) &&
-    !(filter.changing === true && READS.has(row.cmd)) &&
+    !(filter.changing === true && commandFacts(row.cmd)?.leavesMaps === true) &&
     (failed === undefined || (row.errno !== 0) === failed) &&
     (changed === undefined || hasChanged(row, effectsIn(row)) === changed) &&
     (map === undefined || row.map === map || touchedMaps(row, effectsIn(row)).has(map))

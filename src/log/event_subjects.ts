@@ -4,84 +4,20 @@
  * become pending (`engine/pending.ts`).
  */
 
-import { CMD } from "../abi/service.ts";
+import { commandFacts } from "../syscall/command_facts.ts";
 import type { Out } from "../syscall/outcome.ts";
 import type { EventRow } from "./event.ts";
 
-const BATCHES: ReadonlySet<number> = new Set([
-  CMD.BPF_MAP_LOOKUP_BATCH,
-  CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH,
-  CMD.BPF_MAP_UPDATE_BATCH,
-  CMD.BPF_MAP_DELETE_BATCH,
-]);
-
-/** Commands that change no element, and neither make nor free a map. */
-export const READS: ReadonlySet<number> = new Set([
-  CMD.BPF_MAP_LOOKUP_ELEM,
-  CMD.BPF_MAP_GET_NEXT_KEY,
-  CMD.BPF_MAP_LOOKUP_BATCH,
-  CMD.BPF_MAP_GET_NEXT_ID,
-  CMD.BPF_MAP_GET_FD_BY_ID,
-  CMD.BPF_OBJ_GET,
-  CMD.BPF_OBJ_GET_INFO_BY_FD,
-  CMD.BPF_OBJ_PIN,
-  CMD.MAP_ELEMENTS,
-  CMD.MEMORY_READ,
-]);
-
-/** The commands of READS that make descriptors or pins, which are cells of the state. */
-const MAKE_CELLS: ReadonlySet<number> = new Set([CMD.BPF_MAP_GET_FD_BY_ID, CMD.BPF_OBJ_GET, CMD.BPF_OBJ_PIN]);
-
-/** Other commands that add no cell: they change none, or only their session's, which exists already. */
-const ADD_NOTHING: ReadonlySet<number> = new Set([
-  CMD.SESSION_RENEW,
-  CMD.ACCESS_REFUSED,
-  CMD.CALLERS,
-  CMD.CERTIFICATES,
-  CMD.CHECKPOINT,
-  CMD.ARCHIVE,
-]);
-
-/** Whether a command adds no cell to the state, with every outcome that it can have. */
-export function addsNoCells(cmd: number): boolean {
-  return ADD_NOTHING.has(cmd) || (READS.has(cmd) && !MAKE_CELLS.has(cmd));
-}
-
-/** Commands that answer the values that they delete. */
-export const TAKES: ReadonlySet<number> = new Set([
-  CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM,
-  CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH,
-]);
-
-/**
- * Commands that change maps, elements, pins or directories if they succeed. An outcome with `unchanged`, or a batch
- * with count 0, has changed nothing.
- */
-const CHANGES: ReadonlySet<number> = new Set([
-  CMD.BPF_MAP_CREATE,
-  CMD.BPF_MAP_UPDATE_ELEM,
-  CMD.BPF_MAP_DELETE_ELEM,
-  CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM,
-  CMD.BPF_MAP_FREEZE,
-  CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH,
-  CMD.BPF_MAP_UPDATE_BATCH,
-  CMD.BPF_MAP_DELETE_BATCH,
-  CMD.BPF_OBJ_PIN,
-  CMD.UNLINK,
-  CMD.MKDIR,
-  CMD.RMDIR,
-  CMD.MEMORY_WRITE,
-]);
-
 /**
  * Whether an event changed a map, an element, a pin or a directory, itself or by its effects (freed maps, evicted
- * elements, elements deleted with their object).
+ * elements, elements deleted with their object). An outcome with `unchanged`, or a batch with count 0, has changed nothing.
  */
 export function hasChanged({ cmd, errno }: Pick<EventRow, "cmd" | "errno">, effects: Out | null): boolean {
   const { freed = [], gone = [], evicted = [], taken, unchanged, count } = effects ?? {};
   if (freed.length > 0 || gone.length > 0 || evicted.length > 0) return true;
-  if (!CHANGES.has(cmd)) return false;
-  if (BATCHES.has(cmd)) return (count ?? 0) > 0;
+  const facts = commandFacts(cmd);
+  if (facts === undefined || facts.changes === null) return false;
+  if (facts.elements === "batch") return (count ?? 0) > 0;
   return errno === 0 ? unchanged !== true : taken === true;
 }
 
@@ -116,7 +52,7 @@ export function touchedKeys(
   effects: Out | null,
   keySizeOf: (map: number) => number | undefined,
 ): Buffer[] {
-  const size = BATCHES.has(cmd) ? keySizeOf(map) : undefined;
+  const size = commandFacts(cmd)?.elements === "batch" ? keySizeOf(map) : undefined;
   const keys = key === null ? [] : apart(key, size);
   if (effects === null) return keys;
   const { stored_keys: stored, evicted = [], known_as: knownAs = [], gone = [] } = effects;

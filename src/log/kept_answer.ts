@@ -7,17 +7,10 @@
 
 import { hash } from "node:crypto";
 import { CMD } from "../abi/service.ts";
+import { commandFacts } from "../syscall/command_facts.ts";
 import type { CutAnswer, Outcome } from "../syscall/outcome.ts";
 
 export const ANSWER_BYTES = 4096;
-
-const BATCHES: ReadonlySet<number> = new Set([CMD.BPF_MAP_LOOKUP_BATCH, CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH]);
-const READS: ReadonlySet<number> = new Set([
-  ...BATCHES,
-  CMD.BPF_MAP_LOOKUP_ELEM,
-  CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM,
-  CMD.BPF_MAP_GET_NEXT_KEY,
-]);
 
 /**
  * Cuts an outcome's answer to ANSWER_BYTES. Of a batch the first elements that fit are kept, of a single value or key
@@ -28,10 +21,11 @@ const READS: ReadonlySet<number> = new Set([
  */
 export function keptAnswer(cmd: number, outcome: Outcome): Outcome {
   const { key, value, out } = outcome;
-  if (value === null || !READS.has(cmd) || out?.answer !== undefined) return outcome;
+  const answers = commandFacts(cmd)?.answers ?? null;
+  if (value === null || answers === null || answers === "page" || out?.answer !== undefined) return outcome;
   const isCut = cmd === CMD.BPF_MAP_LOOKUP_BATCH ? key : null;
   if ((isCut?.length ?? 0) + value.length <= ANSWER_BYTES) return outcome;
-  const elements = BATCHES.has(cmd) ? (out?.count ?? 0) : 0;
+  const elements = answers === "elements" ? (out?.count ?? 0) : 0;
   const answer: CutAnswer = { ...(isCut !== null && { key: cutOf(isCut) }), value: cutOf(value) };
   const kept = keptElements(((isCut?.length ?? 0) + value.length) / elements);
   return {

@@ -5,9 +5,7 @@ import { mapType } from "../maps/types.ts";
 import type { Answer } from "../replay/answer.ts";
 import type { Difference } from "../replay/compare.ts";
 import type { Shape } from "../replay/ids.ts";
-
-const TAKES = CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH;
-const WALKS: ReadonlySet<number> = new Set([CMD.BPF_MAP_GET_NEXT_KEY, CMD.BPF_MAP_LOOKUP_BATCH, TAKES]);
+import { commandFacts } from "../syscall/command_facts.ts";
 
 const NO_ORDER = "a hash's walk has no order";
 
@@ -32,19 +30,22 @@ export class KernelFreedom {
     got: Answer,
   ): Difference | null {
     const type = mapType(shape?.type ?? -1);
-    const walks = WALKS.has(command.cmd) && type?.facts.ordered === false;
+    const facts = commandFacts(command.cmd);
+    const walks = facts?.walks === true && type?.facts.ordered === false;
     // Refused alike for want of room, a take-out has lost what it came to first.
     if (walks && outcome.out?.taken === true) this.#apart.set(outcome.map, NO_ORDER);
     if (difference === null || (walks && sameElements(recorded, got))) return null;
     const free = reasonFor(command.cmd, type, recorded, got) ?? this.#apart.get(outcome.map);
     if (free === undefined) return difference;
-    if (command.cmd === TAKES || type?.facts.evicts === true) this.#apart.set(outcome.map, free);
+    if (command.cmd === CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH || type?.facts.evicts === true)
+      this.#apart.set(outcome.map, free);
     return { ...difference, free };
   }
 }
 
 function reasonFor(cmd: number, type: MapType | undefined, recorded: Answer, got: Answer): string | undefined {
-  if (WALKS.has(cmd) && type?.facts.ordered === false && both(recorded, got, BY_PLACE)) return NO_ORDER;
+  if (commandFacts(cmd)?.walks === true && type?.facts.ordered === false && both(recorded, got, BY_PLACE))
+    return NO_ORDER;
   if (type?.facts.evicts === true && both(recorded, got, BY_PRESENCE))
     return "which elements an LRU map lets go, and when";
   if (cmd === CMD.BPF_MAP_GET_FD_BY_ID && recorded.errno === "ENOENT" && got.errno === null)

@@ -13,6 +13,7 @@ import type { Difference } from "../replay/compare.ts";
 import type { Id } from "../replay/ids.ts";
 import type { Target } from "../replay/target.ts";
 import type { ObjectSpec } from "../syscall/command.ts";
+import { factsOfNamed } from "../syscall/command_facts.ts";
 import { btfWarning } from "./btf_warning.ts";
 import { lacking, neededToCreate, type Privilege } from "./capability.ts";
 import { DoorPacker } from "./door_attr.ts";
@@ -30,8 +31,6 @@ const TURN_COMMANDS = 64;
 /** A grace period of RCU, and then some; and how many are waited for. */
 const GRACE_MS = 10;
 const BUSY_TRIES = 20;
-
-const OPENS_MAP: ReadonlySet<unknown> = new Set(["BPF_MAP_CREATE", "BPF_MAP_GET_FD_BY_ID", "BPF_OBJ_GET"]);
 
 const ELEMENT_CMDS = {
   lookup: "BPF_MAP_LOOKUP_ELEM",
@@ -213,7 +212,7 @@ export class KernelTarget implements Target {
   #bpfCall(event: Event, cmd: string, attr: Body, recorded?: Answer): Answer {
     const packed = this.#packer.pack(cmd, attr);
     const answer = answered(this.#bpf.bpf(BPF_CMD[cmd as keyof typeof BPF_CMD], packed.attr));
-    if (answer.errno === null && OPENS_MAP.has(cmd)) this.#packer.openedMap(answer.ret as number);
+    if (answer.errno === null && factsOfNamed(cmd)?.opens === "map") this.#packer.openedMap(answer.ret as number);
     if (answer.errno === null && cmd === "BPF_BTF_LOAD") {
       this.#packer.openedOther(answer.ret as number);
       this.#btfs.set(answer.ret as number, blobOf(attr as BtfAttr));

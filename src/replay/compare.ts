@@ -3,6 +3,7 @@ import { MAP_INFO } from "../abi/bpf.ts";
 import { CMD, cmdName } from "../abi/service.ts";
 import type { Event } from "../log/event.ts";
 import { type AnsweredId, idInKey, idInValue } from "../maps/references.ts";
+import { commandFacts } from "../syscall/command_facts.ts";
 import type { CutAnswer } from "../syscall/outcome.ts";
 import type { Answer, Outputs } from "./answer.ts";
 import type { Ids, Shape } from "./ids.ts";
@@ -71,18 +72,9 @@ function endedAlready({ command }: Event, got: Answer): boolean {
   return (command.attr as { reason: string }).reason !== "ended by request";
 }
 
-const OPENS_FD: ReadonlySet<number> = new Set([
-  CMD.BPF_MAP_CREATE,
-  CMD.BPF_OBJ_GET,
-  CMD.BPF_MAP_GET_FD_BY_ID,
-  CMD.BPF_BTF_LOAD,
-  CMD.OPEN,
-  CMD.DUP,
-]);
-
 /** Whether a command returns a new descriptor if it succeeds. */
 export function opensFd({ command }: Event): boolean {
-  return OPENS_FD.has(command.cmd) && !("unknown" in command);
+  return !("unknown" in command) && (commandFacts(command.cmd)?.opens ?? null) !== null;
 }
 
 function outputsThatDiffer(event: Event, recorded: Outputs, got: Outputs, ids: Ids): string[] {

@@ -3,35 +3,15 @@
  * export may come from anybody, and its fields become requests and lines of scripts.
  */
 
-import { BPF_CMD } from "../abi/bpf.ts";
-import { CMD } from "../abi/service.ts";
+import { cmdName } from "../abi/service.ts";
 import { InvalidInput } from "../codec/invalid.ts";
 import { Large, LargeText } from "../codec/large.ts";
 import { shown } from "../codec/scalars.ts";
+import { commandFacts } from "../syscall/command_facts.ts";
 import type { Out } from "../syscall/outcome.ts";
 
 type Fields = Readonly<Record<string, unknown>>;
 type Check = (value: unknown) => boolean;
-
-/**
- * Commands that are replayed, so their attr and out are checked. The service's own commands are not sent, and have
- * other attrs.
- */
-const SENT: ReadonlySet<number> = new Set([
-  ...Object.values(BPF_CMD),
-  CMD.SESSION_OPEN,
-  CMD.SESSION_RENEW,
-  CMD.SESSION_END,
-  CMD.CLOSE,
-  CMD.DUP,
-  CMD.OPEN,
-  CMD.UNLINK,
-  CMD.MKDIR,
-  CMD.RMDIR,
-  CMD.MAP_ELEMENTS,
-  CMD.MEMORY_READ,
-  CMD.MEMORY_WRITE,
-]);
 
 const SHA256_DIGITS = 64;
 /** The largest output buffer: a string of its hex digits still is a JavaScript string. */
@@ -175,13 +155,18 @@ const REFERENCE: Readonly<Record<string, Row>> = { by: TEXT, id: INTEGER, name: 
  * these fields become parts of requests and of scripts. Throws InvalidInput.
  */
 export function checkFields(cmd: number, attr: Fields | null, out: Fields | null): void {
-  if (!SENT.has(cmd)) return;
+  if (!isSent(cmd)) return;
   check("attr", attr ?? {}, ATTR);
   const reference = attr?.map ?? {};
   if (typeof reference !== "object" || reference instanceof Large)
     throw new InvalidInput("attr.map", `an object required, found ${shown(reference)}`);
   check("attr.map", reference as Fields, REFERENCE);
   check("out", out ?? {}, OUT);
+}
+
+/** The service's own commands are not sent, and have attrs of their own. Those of bpf(2) that are not about maps are refused. */
+function isSent(cmd: number): boolean {
+  return commandFacts(cmd)?.sent ?? cmdName(cmd) !== undefined;
 }
 
 function check(where: string, fields: Fields, rows: Readonly<Record<string, Row>>): void {

@@ -9,8 +9,9 @@
  * order; a seq that does not ascend is a difference.
  */
 
-import { CMD, type CmdName } from "../abi/service.ts";
+import { CMD } from "../abi/service.ts";
 import { type Event, type EventRow, rowEvent } from "../log/event.ts";
+import { commandFacts, factsOfNamed } from "../syscall/command_facts.ts";
 import { type Answer, recordedAnswer } from "./answer.ts";
 import type { Call, LeftOut } from "./call.ts";
 import { callOf } from "./calls.ts";
@@ -45,49 +46,6 @@ interface UnderWay {
   readonly recorded: Answer;
   readonly answer: Promise<Answer | LeftOut>;
 }
-
-/** Commands that change a map's elements. */
-const ON_ELEMENTS: ReadonlySet<number> = new Set([
-  CMD.BPF_MAP_UPDATE_ELEM,
-  CMD.BPF_MAP_DELETE_ELEM,
-  CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM,
-  CMD.BPF_MAP_UPDATE_BATCH,
-  CMD.BPF_MAP_DELETE_BATCH,
-  CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH,
-  CMD.BPF_MAP_FREEZE,
-  CMD.MEMORY_WRITE,
-]);
-
-/** Commands that change something if they succeed, so later commands may depend on them. */
-const CHANGES: ReadonlySet<number> = new Set([
-  ...ON_ELEMENTS,
-  CMD.BPF_MAP_CREATE,
-  CMD.BPF_OBJ_PIN,
-  CMD.BPF_OBJ_GET,
-  CMD.BPF_MAP_GET_FD_BY_ID,
-  CMD.BPF_BTF_LOAD,
-  CMD.SESSION_OPEN,
-  CMD.SESSION_RENEW,
-  CMD.SESSION_END,
-  CMD.CLOSE,
-  CMD.DUP,
-  CMD.OPEN,
-  CMD.UNLINK,
-  CMD.MKDIR,
-  CMD.RMDIR,
-]);
-
-const BESIDE: ReadonlySet<string> = new Set([
-  "BPF_MAP_LOOKUP_ELEM",
-  "BPF_MAP_UPDATE_ELEM",
-  "BPF_MAP_DELETE_ELEM",
-  "BPF_MAP_LOOKUP_AND_DELETE_ELEM",
-  "BPF_MAP_GET_NEXT_KEY",
-  "BPF_MAP_UPDATE_BATCH",
-  "BPF_MAP_DELETE_BATCH",
-  "BPF_MAP_FREEZE",
-  "BPF_OBJ_GET_INFO_BY_FD",
-] satisfies CmdName[]);
 
 const OUTSIDE = "the end of its session is outside of the range";
 
@@ -256,13 +214,14 @@ export class Replay {
  * map that is not selected.
  */
 function isNeeded(row: EventRow, { map }: Selection): boolean {
-  if (!CHANGES.has(row.cmd) || (row.errno !== 0 && !hasDone(row))) return false;
-  return map === undefined || row.map === map || !ON_ELEMENTS.has(row.cmd);
+  const facts = commandFacts(row.cmd);
+  if (facts?.sent !== true || !facts.changesState || (row.errno !== 0 && !hasDone(row))) return false;
+  return map === undefined || row.map === map || facts.changes !== "map";
 }
 
 /** Whether a refused batch, or a refused lookup-and-delete, has changed something before it failed. */
 function hasDone({ cmd, out }: EventRow): boolean {
-  return out !== null && ON_ELEMENTS.has(cmd);
+  return out !== null && commandFacts(cmd)?.changes === "map";
 }
 
 /**
@@ -270,5 +229,5 @@ function hasDone({ cmd, out }: EventRow): boolean {
  * commands create and close nothing, so later calls do not depend on their answers.
  */
 function mayRunBesideOthers(call: Call): boolean {
-  return call.kind === "bpf" && typeof call.body.cmd === "string" && BESIDE.has(call.body.cmd);
+  return call.kind === "bpf" && factsOfNamed(call.body.cmd)?.runsBeside === true;
 }

@@ -1,7 +1,6 @@
 import type { Database, Statement } from "better-sqlite3";
-import { CMD } from "../abi/service.ts";
 import { type Event, type EventRow, elementChange, rowEvent } from "../log/event.ts";
-import { CMDS_WITHOUT_REDO } from "../syscall/execute.ts";
+import { cmdsThat } from "../syscall/command_facts.ts";
 import type { Out } from "../syscall/outcome.ts";
 
 /**
@@ -40,13 +39,13 @@ const OTHERS_BYTES = 16 * 1024 * 1024;
 /** What is larger comes as a whole row. */
 const PLAIN_BYTES_MAX = 4096;
 
-const { BPF_MAP_UPDATE_ELEM, BPF_MAP_DELETE_ELEM, BPF_MAP_LOOKUP_AND_DELETE_ELEM } = CMD;
-const ELEMENT_CMDS = `cmd IN (${BPF_MAP_UPDATE_ELEM}, ${BPF_MAP_DELETE_ELEM}, ${BPF_MAP_LOOKUP_AND_DELETE_ELEM})`;
+const among = (cmds: readonly number[]): string => `cmd IN (${cmds.join(", ")})`;
+const ELEMENT_CMDS = among(cmdsThat(({ elements, changes }) => elements === "one" && changes === "map"));
 /** No attr has more than a peer, which a replay does not look at, unless there is a comma in it. */
 const SAYS_NO_MORE = `(attr IS NULL OR attr LIKE '{"peer":"%' AND instr(attr, ',') = 0)`;
 const IS_PLAIN = `${ELEMENT_CMDS} AND errno = 0 AND ${SAYS_NO_MORE}
   AND ifnull(length(key), 0) + ifnull(length(value), 0) + ifnull(length(out), 0) <= ${PLAIN_BYTES_MAX}`;
-const CHANGES_NOTHING = `cmd IN (${CMDS_WITHOUT_REDO.join(", ")})
+const CHANGES_NOTHING = `${among(cmdsThat(({ changesState }) => !changesState))}
   OR ${ELEMENT_CMDS} AND errno <> 0 AND out IS NULL`;
 
 /** Bytes pass through text unchanged: SQLite does not look at them, whether they are UTF-8 or not. */

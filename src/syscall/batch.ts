@@ -4,6 +4,7 @@ import { keptValue } from "../maps/common.ts";
 import type { BatchPage } from "../maps/map.ts";
 import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import type { BatchCommand, Command, Origin } from "./command.ts";
+import { commandFacts } from "./command_facts.ts";
 import { batchEffects } from "./effects.ts";
 import { effectsOut } from "./element.ts";
 import { idsShown } from "./elements.ts";
@@ -27,7 +28,7 @@ export function batch(state: State, command: Request): Outcome {
   const map = openMap(state, command, command.target);
   if (isRefusal(map)) return failed(map, 0, untouched(command));
   map.isImported = command.imported === true;
-  const reads = command.cmd === CMD.BPF_MAP_LOOKUP_BATCH || command.cmd === CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH;
+  const reads = commandFacts(command.cmd)?.answers === "elements";
   const refusal = (reads ? checkReadable(map) : null) ?? (writes(command) ? checkWritableBy(command, map) : null);
   if (refusal !== null) return failed(refusal, map.map.id, untouched(command));
   switch (command.cmd) {

@@ -4,7 +4,7 @@
  */
 
 import type { Errno } from "../abi/errno.ts";
-import type { CAPABILITIES, CMD, OPEN_KINDS, SERVICE_CMD, SIDES } from "../abi/service.ts";
+import type { CAPABILITIES, CMD, KnownCmd, OPEN_KINDS, SERVICE_CMD, SIDES } from "../abi/service.ts";
 import type { CreateAttr, DriftPolicy } from "../maps/map.ts";
 import type { ObjectFacts } from "../maps/object.ts";
 
@@ -624,3 +624,7 @@ export type Action =
   | ClockStepCommand;
 
 export type Command = Origin & Action;
+
+/** Commands that have no type above: there are none. */
+type Untyped = Exclude<KnownCmd, Exclude<Action, UnknownCommand>["cmd"]>;
+true satisfies Untyped extends never ? true : Untyped;

@@ -1,8 +1,8 @@
-import { CMD } from "../abi/service.ts";
+import { CMD, type KnownCmd } from "../abi/service.ts";
 import { refuse } from "../maps/refusal.ts";
 import { accessRefused } from "./access.ts";
 import { batch, redoBatch } from "./batch.ts";
-import type { Action, Command, DriftCommand, FoundCommand, MirrorCommand, Origin, UnknownCommand } from "./command.ts";
+import type { Command, DriftCommand, FoundCommand, MirrorCommand, Origin, UnknownCommand } from "./command.ts";
 import { createMap, redoCreate } from "./create.ts";
 import {
   close,
@@ -57,8 +57,6 @@ function row<One extends Command>(
 }
 
 function redoNothing(): void {}
-
-type KnownCmd = Exclude<Action, UnknownCommand>["cmd"];
 
 /** The rows of all commands. */
 const COMMANDS: Readonly<Record<KnownCmd, Row>> = {
@@ -118,10 +116,10 @@ const COMMANDS: Readonly<Record<KnownCmd, Row>> = {
   [CMD.FREE_DEFERRED]: row(freeDeferred, freeDeferred),
 };
 
-/** The commands that never change the state. */
-export const CMDS_WITHOUT_REDO: readonly number[] = Object.entries(COMMANDS)
-  .filter(([, { redo }]) => redo === redoNothing)
-  .map(([cmd]) => Number(cmd));
+/** Whether a replay has anything to do for a command. */
+export function hasRedo(cmd: KnownCmd): boolean {
+  return COMMANDS[cmd].redo !== redoNothing;
+}
 
 /**
  * Decides a command and does it. A pure function of state and command, which changes only the state, and throws for

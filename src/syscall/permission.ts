@@ -7,7 +7,7 @@
 
 import { BPF_F } from "../abi/bpf.ts";
 import { ID_MAX } from "../abi/limits.ts";
-import { CMD } from "../abi/service.ts";
+import { CMD, type KnownCmd } from "../abi/service.ts";
 import { coversName, coversPath, type MapLimits } from "../access/map_limits.ts";
 import { MAP_SCOPES, type MapScope, type Scope, type Scopes } from "../access/scopes.ts";
 import type {
@@ -22,7 +22,6 @@ import type {
   PathCommand,
   PinCommand,
   Target,
-  UnknownCommand,
 } from "./command.ts";
 import type { Coverage } from "./coverage.ts";
 import { checkSession } from "./guards.ts";
@@ -47,7 +46,6 @@ type Asked = { readonly state: State; readonly limits: MapLimits; readonly cover
 /** The missing scope; null: none; or the command in a changed form. */
 type Answer = Scope | null | Command;
 type Check<One extends Action> = (asked: Asked, command: Origin & One) => Answer;
-type KnownCmd = Exclude<Action, UnknownCommand>["cmd"];
 type WithTarget = Origin & { readonly target: Target };
 
 const ACCESS = BPF_F.BPF_F_RDONLY | BPF_F.BPF_F_WRONLY;

@@ -9,18 +9,12 @@ import type {
   KeyRotateCommand,
   TreeBeginCommand,
 } from "../syscall/command.ts";
+import { commandFacts } from "../syscall/command_facts.ts";
 import type { Finding } from "./finding.ts";
 import { attrOf, CMD_COLUMN } from "./row_attr.ts";
 
 /** Commands that set facts of the ledger. */
 type FactCommand = ArchiveCommand | CheckpointCommand | TreeBeginCommand | BackupRestoreCommand | KeyRotateCommand;
-const SETTING_FACTS: ReadonlySet<number> = new Set([
-  CMD.ARCHIVE,
-  CMD.CHECKPOINT,
-  CMD.TREE_BEGIN,
-  CMD.BACKUP_RESTORE,
-  CMD.KEY_ROTATE,
-]);
 type Attr = FactCommand["attr"];
 
 const ERRNO_COLUMN = 11;
@@ -45,7 +39,7 @@ export class FactsCheck {
 
   look(row: RowBytes): void {
     const cmd = row[CMD_COLUMN];
-    if (!SETTING_FACTS.has(Number(cmd)) || row[ERRNO_COLUMN] !== 0) return;
+    if (commandFacts(Number(cmd))?.setsFact !== true || row[ERRNO_COLUMN] !== 0) return;
     const said = attrOf(row) as Attr | null;
     if (said === null) return;
     const seq = Number(row[0]);

@@ -1,8 +1,8 @@
 import { readDoorBody } from "../../codec/body.ts";
 import { doorAnswer, readDoor } from "../../codec/door.ts";
 import { withHex } from "../../codec/elements.ts";
-import { TAKES } from "../../log/event_subjects.ts";
 import type { Action } from "../../syscall/command.ts";
+import { commandFacts } from "../../syscall/command_facts.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
 import { body, problems, ran } from "../schemas/answers.ts";
 import { DoorAnswerSchema, DoorRequestSchema } from "../schemas/attr.ts";
@@ -13,7 +13,7 @@ import { type CommandParts, run } from "../server/commands.ts";
 import { outcomeBytes, SMALL_BYTES } from "../server/flight.ts";
 import type { App, RouteOptions } from "../server/instance.ts";
 import { refused } from "../server/problems.ts";
-import { COMMAND_SCOPES, OTHER_COMMANDS } from "../server/route_scopes.ts";
+import { scopesOfCommand } from "../server/route_scopes.ts";
 import { bodyByHand } from "../server/validation.ts";
 
 const NOTHING = Buffer.alloc(0);
@@ -54,8 +54,8 @@ export async function doorRoutes(app: App, { parts }: RouteOptions<DoorParts>): 
     validatorCompiler: bodyByHand,
     handler: async (request, reply) => {
       const asked = readDoor(readDoorBody(request.body));
-      checkScopes(parts, request, COMMAND_SCOPES.get(asked.cmd) ?? OTHER_COMMANDS);
-      if (TAKES.has(asked.cmd)) checkScopes(parts, request, ["read"]);
+      checkScopes(parts, request, scopesOfCommand(asked.cmd));
+      if (commandFacts(asked.cmd)?.takes === true) checkScopes(parts, request, ["read"]);
       const action = asAllowed(parts, request, asked);
       const command = { ...action, session: (request.params as { session: number }).session, caller: request.caller };
       const { outcome, seq } = await run(parts, reply, command);

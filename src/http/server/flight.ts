@@ -9,7 +9,7 @@ import type { Socket } from "node:net";
 import { ANONYMOUS, OWNER } from "../../access/caller.ts";
 import type { Settings } from "../../config.ts";
 import type { Request } from "../../engine/request.ts";
-import { TAKES } from "../../log/event_subjects.ts";
+import { commandFacts } from "../../syscall/command_facts.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
 import { Problem } from "./problems.ts";
 
@@ -133,7 +133,7 @@ export class Flight {
     const bytes = outcomeBytes(outcome);
     if (bytes <= SMALL_BYTES) return;
     this.isOf(response.req, caller);
-    if (TAKES.has(cmd)) this.loadOf(response).hold(bytes);
+    if (commandFacts(cmd)?.takes === true) this.loadOf(response).hold(bytes);
     else this.loadOf(response).take(bytes);
   }
 

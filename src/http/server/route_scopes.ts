@@ -4,7 +4,8 @@
  * reaches its route.
  */
 
-import { CMD } from "../../abi/service.ts";
+import type { MapCmdName } from "../../abi/bpf.ts";
+import { cmdName } from "../../abi/service.ts";
 import { SCOPES, type Scope } from "../../access/scopes.ts";
 
 /**
@@ -13,9 +14,11 @@ import { SCOPES, type Scope } from "../../access/scopes.ts";
  */
 export type Need = "open" | "by command" | readonly Scope[];
 
-const READ: Need = ["read"];
-const WRITE: Need = ["write"];
-const PIN: Need = ["pin"];
+const READ: readonly Scope[] = ["read"];
+const WRITE: readonly Scope[] = ["write"];
+const PIN: readonly Scope[] = ["pin"];
+/** A descriptor that lets through what the caller may do. */
+const OPENS: readonly Scope[] = ["read", "write"];
 const ADMIN: Need = ["admin"];
 /** Sessions are their callers' own. */
 const SESSION: Need = ["read", "write", "pin", "admin"];
@@ -40,7 +43,7 @@ export const ROUTE_SCOPES: Readonly<Record<string, Need>> = {
   listDescriptors: SESSION,
   getDescriptor: SESSION,
   closeDescriptor: SESSION,
-  openDescriptor: ["read", "write"],
+  openDescriptor: OPENS,
 
   listMaps: READ,
   getMap: READ,
@@ -164,28 +167,35 @@ export const READ_ONLY: ReadonlySet<string> = new Set([
   "getReplay",
 ]);
 
-/** What each command of the syscall door needs. Commands that mapledger does not have fail whoever asks: any scope will do. */
-export const COMMAND_SCOPES: ReadonlyMap<number, readonly Scope[]> = new Map<number, readonly Scope[]>([
-  [CMD.BPF_MAP_CREATE, WRITE],
-  [CMD.BPF_MAP_LOOKUP_ELEM, READ],
-  [CMD.BPF_MAP_UPDATE_ELEM, WRITE],
-  [CMD.BPF_MAP_DELETE_ELEM, WRITE],
-  [CMD.BPF_MAP_GET_NEXT_KEY, READ],
-  [CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM, WRITE],
-  [CMD.BPF_MAP_FREEZE, WRITE],
-  [CMD.BPF_MAP_LOOKUP_BATCH, READ],
-  [CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH, WRITE],
-  [CMD.BPF_MAP_UPDATE_BATCH, WRITE],
-  [CMD.BPF_MAP_DELETE_BATCH, WRITE],
-  [CMD.BPF_OBJ_PIN, PIN],
-  [CMD.BPF_OBJ_GET, ["read", "write"]],
-  [CMD.BPF_MAP_GET_NEXT_ID, READ],
-  [CMD.BPF_MAP_GET_FD_BY_ID, ["read", "write"]],
-  [CMD.BPF_BTF_GET_NEXT_ID, READ],
-  [CMD.BPF_BTF_GET_FD_BY_ID, ["read", "write"]],
-  [CMD.BPF_OBJ_GET_INFO_BY_FD, READ],
-  [CMD.BPF_BTF_LOAD, WRITE],
-]);
+/** What each command of the syscall door needs; of those that mapledger does not have, the two that name BTF by its id. */
+export const COMMAND_SCOPES: Readonly<
+  Record<MapCmdName | "BPF_BTF_GET_NEXT_ID" | "BPF_BTF_GET_FD_BY_ID", readonly Scope[]>
+> = {
+  BPF_MAP_CREATE: WRITE,
+  BPF_MAP_LOOKUP_ELEM: READ,
+  BPF_MAP_UPDATE_ELEM: WRITE,
+  BPF_MAP_DELETE_ELEM: WRITE,
+  BPF_MAP_GET_NEXT_KEY: READ,
+  BPF_MAP_LOOKUP_AND_DELETE_ELEM: WRITE,
+  BPF_MAP_FREEZE: WRITE,
+  BPF_MAP_LOOKUP_BATCH: READ,
+  BPF_MAP_LOOKUP_AND_DELETE_BATCH: WRITE,
+  BPF_MAP_UPDATE_BATCH: WRITE,
+  BPF_MAP_DELETE_BATCH: WRITE,
+  BPF_OBJ_PIN: PIN,
+  BPF_OBJ_GET: OPENS,
+  BPF_MAP_GET_NEXT_ID: READ,
+  BPF_MAP_GET_FD_BY_ID: OPENS,
+  BPF_BTF_GET_NEXT_ID: READ,
+  BPF_BTF_GET_FD_BY_ID: OPENS,
+  BPF_OBJ_GET_INFO_BY_FD: READ,
+  BPF_BTF_LOAD: WRITE,
+};
 
-/** Of a command that the table does not have. */
-export const OTHER_COMMANDS: readonly Scope[] = SCOPES;
+/** By a command's number. All others fail whoever asks: any scope will do. */
+export function scopesOfCommand(cmd: number): readonly Scope[] {
+  const name = cmdName(cmd);
+  return name !== undefined && Object.hasOwn(COMMAND_SCOPES, name)
+    ? COMMAND_SCOPES[name as keyof typeof COMMAND_SCOPES]
+    : SCOPES;
+}
