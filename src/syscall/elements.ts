@@ -1,3 +1,8 @@
+/**
+ * Pages of elements, in the state's order. In pages of maps without keys a position of eight bytes takes the place of
+ * the key. If the kernel refuses lookups in a map, its pages show the ids of the objects that its elements hold.
+ */
+
 import { afterKey, afterPrefix, type Cell } from "../maps/cells.ts";
 import { elementsPrefix } from "../maps/common.ts";
 import { cellAt, indexAt, indexOf } from "../maps/index_keys.ts";

@@ -1,6 +1,6 @@
 /**
- * bpffs as sessions see it: mounted at /sys/fs/bpf, which is also their working directory. mapledger knows no other
- * file system: pins can be neither made nor found elsewhere.
+ * bpffs as sessions see it: mounted at /sys/fs/bpf, which is also their working directory. "." and ".." in a path are
+ * resolved. mapledger knows no other file system: pins can be neither made nor found elsewhere.
  */
 
 import { BPF_F } from "../abi/bpf.ts";
