@@ -72,7 +72,7 @@ const RINGS = {
 const HTTP_ROOMS = {
   schemas: [],
   server: ["schemas"],
-  jobs: ["server", "schemas"],
+  jobs: ["views", "server", "schemas"],
   views: ["server", "schemas"],
   streams: ["views", "server", "schemas"],
   routes: ["streams", "views", "jobs", "server", "schemas"],

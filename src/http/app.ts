@@ -8,6 +8,7 @@ import { batchRoutes } from "./routes/batches.ts";
 import { descriptorRoutes } from "./routes/descriptors.ts";
 import { doorRoutes } from "./routes/door.ts";
 import { elementRoutes } from "./routes/elements.ts";
+import { eventImportRoutes } from "./routes/event_import.ts";
 import { eventRoutes } from "./routes/events.ts";
 import { proofRoutes, tileRoutes } from "./routes/evidence.ts";
 import { historyRoutes } from "./routes/history.ts";
@@ -16,12 +17,14 @@ import { memoryRoutes } from "./routes/memory.ts";
 import { mirrorRoutes } from "./routes/mirror.ts";
 import { mirrorOrderRoutes } from "./routes/mirror_orders.ts";
 import { pinRoutes } from "./routes/pins.ts";
-import { REPLAY_SCHEMAS, replayRoutes } from "./routes/replays.ts";
+import { replayRoutes } from "./routes/replays.ts";
+import { restoreRoutes } from "./routes/restore.ts";
 import { serviceRoutes } from "./routes/service.ts";
 import { sessionRoutes } from "./routes/sessions.ts";
 import { watchRoutes } from "./routes/watch.ts";
 import { LogEventSchema } from "./schemas/events.ts";
 import { SHARED } from "./schemas/fields.ts";
+import { REPLAY_SCHEMAS } from "./schemas/replays.ts";
 import { addBodies } from "./server/bodies.ts";
 import { addAnswers } from "./server/bulk.ts";
 import { type OpenApiVersion, registerDocument } from "./server/document.ts";
@@ -84,9 +87,11 @@ const ROUTES: readonly Routes[] = [
   eventRoutes,
   archiveRoutes,
   historyRoutes,
+  restoreRoutes,
   proofRoutes,
   watchRoutes,
   replayRoutes,
+  eventImportRoutes,
 ];
 
 function newApp(parts: Parts, slashes: Slashes, names: Names): App {

@@ -16,14 +16,11 @@ import type { Summary } from "../../replay/summary.ts";
 import type { Target } from "../../replay/target.ts";
 import type { App } from "../server/instance.ts";
 import { Problem } from "../server/problems.ts";
+import { FirstDifferences } from "./differences.ts";
 
 /** Replays under way at once, and those that are remembered when they are over. */
 const RUNNING_MAX = 4;
 const KEPT_MAX = 64;
-/** Differences that are told of one by one; all are counted. */
-export const DIFFERENCES_MAX = 100;
-/** Characters of an output that are told of one. */
-const OUTPUT_LENGTH_MAX = 4096;
 
 const US = 1000;
 
@@ -127,29 +124,17 @@ function missing(id: number): never {
   throw new Problem("no-such-replay", `there is no replay ${id}`);
 }
 
-/** What differed, as it is kept and told: outputs may be as long as an answer. */
-export function shortened(difference: Difference): Difference {
-  const short = <Told extends object>(told: Told): Told =>
-    Object.fromEntries(Object.entries(told).map(([name, value]) => [name, shortText(value)])) as Told;
-  return { ...difference, recorded: short(difference.recorded), got: short(difference.got) };
-}
-
-function shortText(value: unknown): unknown {
-  if (typeof value !== "string" || value.length <= OUTPUT_LENGTH_MAX) return value;
-  return `${value.slice(0, OUTPUT_LENGTH_MAX)}... (${value.length} characters)`;
-}
-
 class RunningJob implements Job {
   readonly id: number;
   readonly spec: ReplaySpec;
   readonly startedUs = Date.now() * US;
-  readonly differences: Difference[] = [];
   state: JobState = "running";
   endedUs: number | null = null;
   detail: string | null = null;
   readonly #replay: Replay;
   readonly #opened: OpenedTarget;
   readonly #cancelled = new AbortController();
+  readonly #differences = new FirstDifferences();
 
   constructor(id: number, spec: ReplaySpec, opened: OpenedTarget) {
     this.id = id;
@@ -164,11 +149,13 @@ class RunningJob implements Job {
       prepare,
       pace: speed === null ? null : new Pace(speed, CLOCK),
       signal: this.#cancelled.signal,
-      onDifference: (difference) => {
-        if (this.differences.length < DIFFERENCES_MAX) this.differences.push(shortened(difference));
-      },
+      onDifference: (difference) => this.#differences.add(difference),
     });
     this.#run();
+  }
+
+  get differences(): readonly Difference[] {
+    return this.#differences.list;
   }
 
   get summary(): Summary {

@@ -1,29 +1,18 @@
-import type { FastifyRequest } from "fastify";
 import { Type } from "typebox";
-import { CMD, cmdName } from "../../abi/service.ts";
-import type { MapScope } from "../../access/scopes.ts";
+import { cmdName } from "../../abi/service.ts";
 import { readMoment } from "../../codec/moments.ts";
 import { bytes } from "../../codec/scalars.ts";
 import type { Settings } from "../../config.ts";
-import { MADE } from "../../engine/atomic_requests.ts";
 import type { EventReader } from "../../engine/events.ts";
-import { readRequests } from "../../engine/frames.ts";
-import type { MapReference } from "../../engine/queries.ts";
-import type { Request } from "../../engine/request.ts";
-import { commandJson } from "../../log/command_json.ts";
 import { timeText } from "../../log/event_json.ts";
 import { PositionWriter } from "../../log/position.ts";
 import type { ElementVersion } from "../../past/element_history.ts";
-import type { RestoreCounts } from "../../past/restore.ts";
-import type { Outcome } from "../../syscall/outcome.ts";
 import { problems, told } from "../schemas/answers.ts";
-import { EventAttr } from "../schemas/events.ts";
-import { CLOSED, hex, Key, limit, MapParams, Moment, nextPage, nullable, nullableHex, seq } from "../schemas/fields.ts";
-import { notDone } from "../server/access.ts";
+import { CLOSED, hex, Key, limit, MapParams, nextPage, nullable, nullableHex, seq } from "../schemas/fields.ts";
 import { type Bulk, sendList } from "../server/bulk.ts";
 import type { App, RouteOptions } from "../server/instance.ts";
-import { Problem, refused } from "../server/problems.ts";
 import { oneMap } from "../views/lookups.ts";
+import { checkSeen, wellAsked } from "../views/past_answers.ts";
 import {
   below,
   checkBehind,
@@ -35,7 +24,7 @@ import {
   readKeyPlace,
   readPoint,
 } from "../views/positions.ts";
-import { type SightParts, sightOf } from "../views/sight.ts";
+import type { SightParts } from "../views/sight.ts";
 import { readReference } from "../views/targets.ts";
 
 const TAGS = ["history"];
@@ -79,61 +68,15 @@ const DIFF_EXAMPLE = {
   next: null,
 };
 
-/** A command that a restore sends. */
-const Command = Type.Object(
-  {
-    cmd: Type.String(),
-    map: nullable("integer", { description: "null: the one that is created." }),
-    key: nullableHex(),
-    value: nullableHex(),
-    attr: EventAttr,
-  },
-  { $id: "RestoreCommand", ...CLOSED },
-);
-
-const COMMANDS_MAX = 1000;
-const KIB = 1024;
-const COMMANDS_BYTES_MAX = 4 * 1024 * 1024;
-
-const RESTORE_ERRNOS = [
-  "ENOENT",
-  "EINVAL",
-  "EPERM",
-  "EEXIST",
-  "E2BIG",
-  "EAGAIN",
-  "EMFILE",
-  "ENOMEM",
-  "ENOSPC",
-  "EOPNOTSUPP",
-  "EBADF",
-] as const;
-
-const RESTORE_EXAMPLE = {
-  map: 1,
-  at: 17,
-  dry_run: true,
-  reason: "the deploy of 12:00 emptied it",
-  added: 1,
-  changed: 0,
-  removed: 0,
-  commands: [{ cmd: "BPF_MAP_UPDATE_BATCH", map: 1, key: "01000000", value: "2a000000", attr: { count: 1 } }],
-  command_count: 1,
-  first_seq: null,
-  last_seq: null,
-  created: null,
-};
-
 interface HistoryParts extends SightParts, LogParts, Bulk {
   readonly events: EventReader;
-  readonly settings: Pick<Settings, "pageElementsMax" | "restoreElementsMax">;
+  readonly settings: Pick<Settings, "pageElementsMax">;
 }
 
 /** What became of maps and their elements. */
 export async function historyRoutes(app: App, { parts }: RouteOptions<HistoryParts>): Promise<void> {
   elementHistory(app, parts);
   diffMap(app, parts);
-  restoreMap(app, parts);
 }
 
 function elementHistory(app: App, parts: HistoryParts): void {
@@ -188,8 +131,8 @@ function elementHistory(app: App, parts: HistoryParts): void {
       },
     },
     handler: async (request, reply) => {
-      const { map: reference, key } = request.params as { map: string; key: string };
-      const { after = "0", before, limit } = request.query as { after?: string; before?: string; limit: number };
+      const { map: reference, key } = request.params;
+      const { after = "0", before, limit } = request.query;
       const point = before === undefined ? readPoint(after, "after") : readPoint(before, "before");
       const place = before === undefined ? { after: point.seq } : { before: below(point) };
       const meant = readReference(reference, "map");
@@ -273,7 +216,7 @@ function diffMap(app: App, parts: HistoryParts): void {
     },
     handler: async (request, reply) => {
       const { map: reference } = request.params;
-      const { from, to, after, limit } = request.query as { from: string; to?: string; after?: string; limit: number };
+      const { from, to, after, limit } = request.query;
       const asked = after === undefined ? null : readKeyPlace(parts, after, "after");
       const ask = {
         reference: readReference(reference, "map"),
@@ -293,181 +236,4 @@ function diffMap(app: App, parts: HistoryParts): void {
       return sendList(parts, reply, "changes", changes, (change) => change, { ...moments, ...counts, next });
     },
   });
-}
-
-const REASON_LENGTH_MAX = 1000;
-/** How often commands are worked out anew, where the map changes meanwhile. */
-const TRIES = 5;
-
-interface RestoreBody {
-  readonly at: string | number;
-  readonly dry_run?: boolean;
-  readonly reason?: string;
-  readonly session?: number;
-}
-
-function restoreMap(app: App, parts: HistoryParts): void {
-  const commandsMax = Math.min(parts.settings.pageElementsMax, COMMANDS_MAX);
-  app.post("/maps/:map/restore", {
-    schema: {
-      operationId: "restoreMap",
-      summary: "Bring a map back to an earlier moment",
-      description:
-        "By ordinary commands, which run as one: all of them, with nothing in between, or none; so their number is bounded by a setting, MAPLEDGER_RESTORE_MAX. Each is an event with the " +
-        "reason in its `attr`. With `dry_run` nothing is done, and the answer shows what would be. A map that has been freed " +
-        "is created again, with another id, pinned where it was pinned then; `session` gets a descriptor of it. What an LRU " +
-        "map would let go next is not brought back.",
-      tags: TAGS,
-      params: MapParams,
-      body: Type.Object(
-        {
-          at: Moment,
-          dry_run: Type.Optional(Type.Boolean({ default: false })),
-          reason: Type.Optional(
-            Type.String({ maxLength: REASON_LENGTH_MAX, default: "", description: "For those who read the log." }),
-          ),
-          session: Type.Optional(
-            Type.Integer({
-              minimum: 1,
-              maximum: 2 ** 32 - 2,
-              description: "Gets a descriptor, if the map is created.",
-            }),
-          ),
-        },
-        {
-          $id: "RestoreMapBody",
-          ...CLOSED,
-          examples: [{ at: 17, reason: "the deploy of 12:00 emptied it", dry_run: true }],
-        },
-      ),
-      response: {
-        200: told(
-          "What was done, or would be.",
-          Type.Object(
-            {
-              map: Type.Integer({ description: "The map that was to be brought back." }),
-              at: seq(),
-              dry_run: Type.Boolean(),
-              reason: Type.String(),
-              added: Type.Integer({ description: "Elements." }),
-              changed: Type.Integer(),
-              removed: Type.Integer(),
-              commands: Type.Array(Command, {
-                description: `The first ${commandsMax} of them, and of their bytes 4 MiB.`,
-              }),
-              command_count: Type.Integer(),
-              first_seq: nullable("integer", { description: "The events that tell of it: the first, and the last." }),
-              last_seq: nullable("integer"),
-              created: nullable("object", {
-                $id: "CreatedMap",
-                properties: { map_id: Type.Integer(), fd: nullable("integer") },
-                required: ["map_id", "fd"],
-                ...CLOSED,
-                description: "The map that was created; null: none was.",
-              }),
-            },
-            { $id: "MapRestored", ...CLOSED },
-          ),
-          RESTORE_EXAMPLE,
-        ),
-        ...problems({ command: true, body: true }, ...RESTORE_ERRNOS, "archived", "no-such-event"),
-      },
-    },
-    handler: async (request) => {
-      const { map: reference } = request.params;
-      const { at, dry_run: dry = false, reason = "", session = null } = request.body as RestoreBody;
-      const ask = {
-        reference: readReference(reference, "map"),
-        at: readMoment(String(at), "at"),
-        reason,
-        caller: request.caller,
-        session,
-      };
-      for (let tries = 1; ; tries++) {
-        const planned = await parts.past.ask("restore", ask);
-        await checkSeen(parts, request, "write", ask.reference, planned);
-        const { frames, length, now, counts, ...told } = oneMap(wellAsked(planned), reference);
-        const requests = readRequests(frames, length);
-        const commands = firstOf(requests, commandsMax).map((request) => commandJson(request));
-        const answer = { ...told, dry_run: dry, reason, ...counts, commands, command_count: requests.length };
-        if (!dry) checkSize(counts, length, parts.settings.restoreElementsMax);
-        if (dry || requests.length === 0) return { ...answer, first_seq: null, last_seq: null, created: null };
-        const { limits } = request;
-        const asking = { peer: request.peer, ...(limits !== undefined && { limits: limits.id }) };
-        const done = await parts.engine.query("whole", { frames, length, map: told.map, seq: now, ...asking });
-        if ("replies" in done)
-          return { ...answer, ...eventsOf(done.replies), created: createdBy(requests, done.replies) };
-        if ("failure" in done) throw notDone(parts, request, request, done);
-        if ("refused" in done) throw refused(done, done.refused);
-        if (tries === TRIES) throw new Problem("busy", `map ${told.map} is being changed: nothing was restored`);
-      }
-    },
-  });
-}
-
-/** It is one moment, for which everybody waits; `bytes`: of its commands. */
-function checkSize({ added, changed, removed }: RestoreCounts, bytes: number, most: number): void {
-  const elements = added + changed + removed;
-  if (elements <= most && bytes <= most * KIB) return;
-  const allowed = `${most} elements, and a KiB for each, that MAPLEDGER_RESTORE_MAX allows`;
-  const detail = `${elements} elements are to be restored by commands of ${bytes} bytes: more than the ${allowed}`;
-  throw new Problem("E2BIG", detail, { errno: "E2BIG" });
-}
-
-/** At most so many, and not more than can be told of. */
-function firstOf(requests: readonly Request[], most: number): readonly Request[] {
-  let bytes = 0;
-  const end = requests.findIndex((request, at) => {
-    const { key, value } = request as { key?: Buffer | null; value?: Buffer | null };
-    bytes += (key?.length ?? 0) + (value?.length ?? 0);
-    return at === most || bytes > COMMANDS_BYTES_MAX;
-  });
-  return end === -1 ? requests : requests.slice(0, end);
-}
-
-function eventsOf(replies: readonly { readonly seq: number }[]): object {
-  return { first_seq: replies[0]?.seq ?? null, last_seq: replies.at(-1)?.seq ?? null };
-}
-
-/** The map that was created, and the descriptor that the session that was named got of it. */
-function createdBy(requests: readonly Request[], replies: readonly { readonly outcome: Outcome }[]): object | null {
-  const made = replies.findLast((_, at) => requests[at]?.cmd === CMD.BPF_MAP_CREATE);
-  if (made === undefined) return null;
-  const opened = replies.find(
-    (_, at) => requests[at]?.cmd === CMD.BPF_MAP_GET_FD_BY_ID && requests[at].session !== MADE,
-  );
-  return { map_id: made.outcome.out?.map_id, fd: opened?.outcome.ret ?? null };
-}
-
-type PastAnswer = null | string | { readonly map: number } | { readonly ambiguous: readonly number[] };
-
-/** Throws the problem of a caller who may not see what was found, whatever was found of it. */
-async function checkSeen(
-  parts: HistoryParts,
-  request: FastifyRequest,
-  scope: MapScope,
-  reference: MapReference,
-  answer: PastAnswer,
-): Promise<void> {
-  const sight = sightOf(parts, request);
-  if (sight === null) return;
-  // Of a map that was found, the answer tells only what is wrong with the question.
-  const maps =
-    typeof answer === "string"
-      ? idsOf(await parts.past.ask("ever", { reference }))
-      : answer === null
-        ? []
-        : idsOf(answer);
-  await sight.checkReference(scope, reference, maps);
-}
-
-function idsOf(answer: Exclude<PastAnswer, string>): readonly number[] {
-  if (answer === null) return [];
-  return "ambiguous" in answer ? answer.ambiguous : [answer.map];
-}
-
-/** A string says what is wrong with the question. */
-function wellAsked<Answer>(answer: Answer | string): Answer {
-  if (typeof answer === "string") throw new Problem("EINVAL", answer, { errno: "EINVAL" });
-  return answer;
 }

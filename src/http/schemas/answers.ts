@@ -26,8 +26,8 @@ export function told(description: string, schema: TSchema, example: unknown): An
 export const octets = { schema: OctetsSchema, example: "*\u0000\u0000\u0000" };
 
 /** A body, with an example of it. What codec/body.ts reads itself, the validator lets pass: see `bodyByHand`. */
-export function body(schema: TSchema, example: unknown): TSchema {
-  return { ...schema, examples: [example] } as TSchema;
+export function body<Schema extends TSchema>(schema: Schema, example: unknown): Schema {
+  return { ...schema, examples: [example] };
 }
 
 /** Every operation may be answered so. */

@@ -30,9 +30,9 @@ const Scalar = oneOf(
 /** A page of a list has at most so many, whatever its limit is: no page takes long. */
 export const LIST_MAX = 1000;
 
-export const hex = (): TSchema => Type.Ref("Hex");
+export const hex = () => Type.Unsafe<string>(Type.Ref("Hex"));
 export const scalar = (): TSchema => Type.Ref("Scalar");
-export const seq = (): TSchema => Type.Ref("Seq");
+export const seq = () => Type.Unsafe<number>(Type.Ref("Seq"));
 /** A type or null, written so that a document of OpenAPI 3.0 can say it, too. */
 export const nullable = (type: "integer" | "number" | "string" | "object", options: object = {}): TSchema =>
   Type.Unsafe({ type: [type, "null"], ...options });
@@ -477,16 +477,31 @@ export const PathnameParams = Type.Object({
   }),
 });
 
-/** How many items a page has. Optional, so that clients need not send what the service fills in. */
+/** A field with a default: clients may omit it, handlers always have it. */
+const filledIn = <Field extends TSchema>(schema: Field) => Type.Unsafe<Static<Field>>(Type.Optional(schema));
+
+/** How many items a page has. */
 export const limit = (most: number, fallback: number) =>
-  Type.Optional(
+  filledIn(
     Type.Integer({
       minimum: 1,
       maximum: most,
       default: Math.min(most, fallback),
-      description: "Most items of the page.",
+      description: "The maximum number of items in the page.",
     }),
   );
 
 /** Where a list of things with numbers goes on. */
-export const after = Type.Optional(Type.Integer({ minimum: 0, default: 0, description: "The last page's `next`." }));
+export const after = filledIn(
+  Type.Integer({ minimum: 0, default: 0, description: "`next` of the last page: the page begins behind it." }),
+);
+
+/** The same for a list of things with names. */
+export const afterName = (example: string) =>
+  filledIn(
+    Type.String({
+      default: "",
+      description: "`next` of the last page: the page begins behind it.",
+      examples: [example],
+    }),
+  );
