@@ -1,7 +1,7 @@
-import { Type } from "typebox";
+import { type Static, Type } from "typebox";
 import { DRIFT_POLICIES, ON_REPLACE } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
-import type { DriftPolicy, OnReplace } from "../../maps/map.ts";
+import type { DriftPolicy } from "../../maps/map.ts";
 import { body, problems, ran } from "../schemas/answers.ts";
 import { CLOSED } from "../schemas/fields.ts";
 import type { App, RouteOptions } from "../server/instance.ts";
@@ -14,15 +14,6 @@ import { MAP_EXAMPLE } from "./maps.ts";
 import { ON_EXAMPLE, POLICY_EXAMPLE, SECONDS_MAX } from "./mirror.ts";
 
 const MS = 1000;
-
-interface AdoptBody {
-  readonly kernel_id?: number;
-  readonly pinned?: string;
-  readonly pathname?: string;
-  readonly policy?: DriftPolicy["policy"];
-  readonly interval_seconds?: number;
-  readonly on_replace?: OnReplace;
-}
 
 const AdoptSchema = Type.Object(
   {
@@ -58,6 +49,8 @@ const AdoptSchema = Type.Object(
 );
 
 const MapAdopted = Type.Object({ map: Type.Ref("BpfMap"), seq: Type.Ref("Seq") }, { $id: "MapAdopted", ...CLOSED });
+
+type AdoptBody = Static<typeof AdoptSchema>;
 
 interface AdoptParts {
   readonly engine: Pick<EngineDoor, "query">;
@@ -110,7 +103,7 @@ export async function adoptRoutes(app: App, { parts: { engine } }: RouteOptions<
       },
     },
     handler: async (request, reply) => {
-      const asked = request.body as AdoptBody;
+      const asked = request.body;
       const which = kernelMapMeant(asked);
       const pathname = asked.pathname === undefined ? null : readPathname(asked.pathname, "pathname");
       const drift = askedPolicy(asked);

@@ -78,7 +78,7 @@ function beginArchive(app: App, { archiver, jobs }: ArchiveParts): void {
       },
     },
     handler: async ({ body, caller, peer }, reply) => {
-      const { before } = body as { before: number | string };
+      const { before } = body;
       if (before === 0) throw new InvalidInput("before", "it is 0: the log's first event is 1");
       jobs.checkRoom(caller);
       try {

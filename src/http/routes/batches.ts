@@ -13,7 +13,7 @@ import type { App, RouteOptions } from "../server/instance.ts";
 import { NDJSON } from "../server/negotiation.ts";
 import { refused } from "../server/problems.ts";
 import { bodyByHand } from "../server/validation.ts";
-import { VIEWS, type View } from "../views/targets.ts";
+import { originOf, VIEWS, type View } from "../views/targets.ts";
 
 const COUNT_DEFAULT = 1000;
 
@@ -85,7 +85,7 @@ function readBatch(app: App, view: View, { parts }: RouteOptions<BatchParts>, na
     handler: async (request, reply) => {
       const { count, inBatch, elemFlags } = readLookupBatchBody(request.body, COUNT_DEFAULT);
       const attr = { count, elemFlags, inBatch, outBatch: null };
-      const command = { cmd, ...view.origin(request), key: null, value: null, flags: 0n, exact: true, attr };
+      const command = { cmd, ...originOf(request), key: null, value: null, flags: 0n, exact: true, attr };
       const { outcome, seq } = await run(parts, reply, command);
       // ENOENT with values is the end of the map; without, there is no such map or position.
       const end = outcome.errno === ERRNO.ENOENT && outcome.value !== null;
@@ -146,7 +146,7 @@ function updateBatch(app: App, view: View, { parts }: RouteOptions<BatchParts>):
     validatorCompiler: bodyByHand,
     handler: async (request, reply) => {
       const { count, keys, values, elemFlags } = readUpdateBatchBody(request.body);
-      const origin = view.origin(request);
+      const origin = originOf(request);
       const attr = { count, elemFlags, inBatch: null, outBatch: null };
       const command = {
         cmd: CMD.BPF_MAP_UPDATE_BATCH,
@@ -191,7 +191,7 @@ function deleteBatch(app: App, view: View, { parts }: RouteOptions<BatchParts>):
     validatorCompiler: bodyByHand,
     handler: async (request, reply) => {
       const { count, keys, elemFlags, ifPresent } = readDeleteBatchBody(request.body);
-      const origin = view.origin(request);
+      const origin = originOf(request);
       const attr = { count, elemFlags, inBatch: null, outBatch: null, ...(ifPresent && { ifPresent: count }) };
       const command = {
         cmd: CMD.BPF_MAP_DELETE_BATCH,

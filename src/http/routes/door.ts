@@ -57,7 +57,7 @@ export async function doorRoutes(app: App, { parts }: RouteOptions<DoorParts>): 
       checkScopes(parts, request, scopesOfCommand(asked.cmd));
       if (commandFacts(asked.cmd)?.takes === true) checkScopes(parts, request, ["read"]);
       const action = asAllowed(parts, request, asked);
-      const command = { ...action, session: (request.params as { session: number }).session, caller: request.caller };
+      const command = { ...action, session: request.params.session, caller: request.caller };
       const { outcome, seq } = await run(parts, reply, command);
       if (outcome.out?.session !== undefined) throw refused(command, outcome, seq);
       if (outcomeBytes(outcome) <= SMALL_BYTES) return doorAnswer(action, outcome, seq);

@@ -6,7 +6,7 @@ import type { Settings } from "../../config.ts";
 import { WHOLE_MAP } from "../../syscall/elements.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
 import { body, octets, problems, ran } from "../schemas/answers.ts";
-import { CLOSED, ElementLines, hex, Key, limit, seq, ValueBody } from "../schemas/fields.ts";
+import { CLOSED, ElementLines, hex, limit, seq, ValueBody } from "../schemas/fields.ts";
 import { takeOctets } from "../server/bodies.ts";
 import { type Bulk, isHead, sendElements, sendLines, sendPages, sendValue } from "../server/bulk.ts";
 import { must } from "../server/commands.ts";
@@ -19,7 +19,7 @@ import { VALUE_EXAMPLE } from "../server/wanted_bodies.ts";
 import { elementPages, isAll, lastKey } from "../streams/element_pages.ts";
 import { AS_OF, AtQuery, at, mustRead, type ReadParts, read } from "../views/as_of.ts";
 import { checkKeyPlace, type LedgerParts, nextPlace, readKeyPlace } from "../views/positions.ts";
-import { VIEWS, type View } from "../views/targets.ts";
+import { originOf, VIEWS, type View } from "../views/targets.ts";
 
 const PAGE_DEFAULT = 1000;
 
@@ -46,7 +46,7 @@ function lookupElement(app: App, view: View, { parts }: RouteOptions<ElementRout
       summary: "Look an element up",
       description: "BPF_MAP_LOOKUP_ELEM. With Accept: application/octet-stream the answer is the value's bytes.",
       tags: [view.tag],
-      params: keyParams(view),
+      params: view.keyParams,
       querystring: AtQuery,
       response: {
         200: withOctets(ran("The value.", Type.Ref("Value"), { value: "2a000000", seq: 17 })),
@@ -64,8 +64,8 @@ function lookupElement(app: App, view: View, { parts }: RouteOptions<ElementRout
       },
     },
     handler: async (request, reply) => {
-      const origin = view.origin(request);
-      const key = bytes((request.params as KeyParams).key, "key");
+      const origin = originOf(request);
+      const key = bytes(request.params.key, "key");
       const ran = await mustRead(parts, request, reply, {
         cmd: CMD.BPF_MAP_LOOKUP_ELEM,
         ...origin,
@@ -91,7 +91,7 @@ function updateElement(app: App, view: View, { parts }: RouteOptions<ElementRout
         "BPF_MAP_UPDATE_ELEM. If-None-Match: * is BPF_NOEXIST, If-Match: * is BPF_EXIST. A body with Content-Type: " +
         "application/octet-stream is the value's bytes.",
       tags: [view.tag],
-      params: keyParams(view),
+      params: view.keyParams,
       headers: Type.Object({
         "if-none-match": Type.Optional(Type.String({ description: "* alone: the key must not be there." })),
         "if-match": Type.Optional(Type.String({ description: "* alone: the key must be there." })),
@@ -127,8 +127,8 @@ function updateElement(app: App, view: View, { parts }: RouteOptions<ElementRout
     },
     validatorCompiler: bodyByHand,
     handler: async (request, reply) => {
-      const origin = view.origin(request);
-      const key = bytes((request.params as KeyParams).key, "key");
+      const origin = originOf(request);
+      const key = bytes(request.params.key, "key");
       const given = Buffer.isBuffer(request.body) ? { value: request.body, flags: 0n } : readValueBody(request.body);
       const flags = conditionalFlags(request.headers, given.flags);
       const { seq } = await must(parts, reply, {
@@ -151,15 +151,15 @@ function deleteElement(app: App, view: View, { parts }: RouteOptions<ElementRout
       summary: "Delete an element",
       description: "BPF_MAP_DELETE_ELEM.",
       tags: [view.tag],
-      params: keyParams(view),
+      params: view.keyParams,
       response: {
         200: ran("The element is gone.", Type.Ref("Done"), { seq: 17 }),
         ...problems(view.is, ...view.errnos, "ENOENT", "EFAULT", "EBUSY", "EOPNOTSUPP", "ENOTSUPP"),
       },
     },
     handler: async (request, reply) => {
-      const origin = view.origin(request);
-      const key = bytes((request.params as KeyParams).key, "key");
+      const origin = originOf(request);
+      const key = bytes(request.params.key, "key");
       const { seq } = await must(parts, reply, {
         cmd: CMD.BPF_MAP_DELETE_ELEM,
         ...origin,
@@ -203,8 +203,8 @@ function listElements(app: App, view: View, { parts }: RouteOptions<ElementRoute
       },
     },
     handler: async (request, reply) => {
-      const origin = view.origin(request);
-      const query = request.query as { after?: string; limit: number };
+      const origin = originOf(request);
+      const { query } = request;
       const whole = wants(request.headers, NDJSON);
       const asked = query.after === undefined ? null : readKeyPlace(parts, query.after, "after");
       const limit = !whole ? query.limit : isHead(request) ? 1 : WHOLE_MAP;
@@ -247,8 +247,8 @@ function nextKey(app: App, view: View, { parts }: RouteOptions<ElementRouteParts
       },
     },
     handler: async (request, reply) => {
-      const origin = view.origin(request);
-      const given = (request.query as { key?: string }).key;
+      const origin = originOf(request);
+      const { key: given } = request.query;
       const key = given === undefined ? null : bytes(given, "key");
       const ran = await mustRead(parts, request, reply, {
         cmd: CMD.BPF_MAP_GET_NEXT_KEY,
@@ -262,12 +262,6 @@ function nextKey(app: App, view: View, { parts }: RouteOptions<ElementRouteParts
     },
   });
 }
-
-interface KeyParams {
-  readonly key: string;
-}
-
-const keyParams = (view: View) => Type.Object({ ...view.params.properties, key: Key });
 
 type Answer = ReturnType<typeof ran>;
 

@@ -13,7 +13,7 @@ import { VALUE_EXAMPLE } from "../server/wanted_bodies.ts";
 import { AS_OF, AtQuery, at, mustRead, type ReadParts, stateOf } from "../views/as_of.ts";
 import { mapJson } from "../views/json.ts";
 import { askMap } from "../views/lookups.ts";
-import { readPathname, readReference, VIEWS, type View } from "../views/targets.ts";
+import { originOf, readPathname, readReference, VIEWS, type View } from "../views/targets.ts";
 
 const TAGS = ["maps"];
 const PAGE_DEFAULT = 100;
@@ -87,7 +87,7 @@ function listMaps(app: App, { parts }: RouteOptions<MapParts>): void {
       },
     },
     handler: async (request, reply) => {
-      const { after, limit } = request.query as { after: number; limit: number };
+      const { after, limit } = request.query;
       const query = { after, limit: Math.min(limit, LIST_MAX) };
       const maps = await stateOf(parts, request, reply).query("maps", query);
       return { maps: maps.map(mapJson), next: maps.length === query.limit ? (maps.at(-1)?.id ?? null) : null };
@@ -129,7 +129,7 @@ function freezeMap(app: App, view: View, { parts }: RouteOptions<MapParts>): voi
       },
     },
     handler: async (request, reply) => {
-      const command = { cmd: CMD.BPF_MAP_FREEZE, ...view.origin(request), key: null, value: null, flags: 0n };
+      const command = { cmd: CMD.BPF_MAP_FREEZE, ...originOf(request), key: null, value: null, flags: 0n };
       const { seq } = await must(parts, reply, command);
       return { seq };
     },
@@ -165,9 +165,9 @@ function pinMap(app: App, view: View, { parts }: RouteOptions<MapParts>): void {
       },
     },
     handler: async (request, reply) => {
-      const pathname = readPathname((request.body as { pathname: string }).pathname, "pathname");
+      const pathname = readPathname(request.body.pathname, "pathname");
       const attr = { pathname, fileFlags: 0, pathFd: 0 };
-      const { outcome, seq } = await must(parts, reply, { cmd: CMD.BPF_OBJ_PIN, ...view.origin(request), attr });
+      const { outcome, seq } = await must(parts, reply, { cmd: CMD.BPF_OBJ_PIN, ...originOf(request), attr });
       return { pathname: outcome.out?.pathname ?? pathname, seq };
     },
   });
@@ -200,7 +200,7 @@ function pushElement(app: App, view: View, { parts }: RouteOptions<MapParts>): v
     validatorCompiler: bodyByHand,
     handler: async (request, reply) => {
       const { value, flags } = readValueBody(request.body);
-      const origin = view.origin(request);
+      const origin = originOf(request);
       const { seq } = await must(parts, reply, {
         cmd: CMD.BPF_MAP_UPDATE_ELEM,
         ...origin,
@@ -228,7 +228,7 @@ function popElement(app: App, view: View, { parts }: RouteOptions<MapParts>): vo
       },
     },
     handler: async (request, reply) => {
-      const origin = view.origin(request);
+      const origin = originOf(request);
       const command = { cmd: CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM, ...origin, key: null, value: null, flags: 0n };
       const { outcome, seq } = await must(parts, reply, command);
       return sendValue(parts, reply, outcome.value as Buffer, seq);
@@ -268,7 +268,7 @@ function peekElement(app: App, view: View, { parts }: RouteOptions<MapParts>): v
       const { value } = readPeekBody(request.body);
       const command = {
         cmd: CMD.BPF_MAP_LOOKUP_ELEM,
-        ...view.origin(request),
+        ...originOf(request),
         key: null,
         value,
         flags: 0n,

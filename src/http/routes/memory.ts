@@ -12,7 +12,7 @@ import { OCTETS } from "../server/negotiation.ts";
 import { Problem, refused } from "../server/problems.ts";
 import { bodyByHand } from "../server/validation.ts";
 import { AS_OF, AtQuery, type ReadParts, read } from "../views/as_of.ts";
-import { VIEWS, type View } from "../views/targets.ts";
+import { originOf, VIEWS, type View } from "../views/targets.ts";
 
 /** The most that one request reads or stores, so that nobody waits for its copies; more is for ranges. */
 const BYTES_MAX = 16 * 1024 * 1024;
@@ -58,7 +58,7 @@ function readMemory(app: App, view: View, { parts }: RouteOptions<MemoryParts>):
       const { range } = request.headers;
       const { offset, length } = readRange(range);
       const attr = { offset, length: Math.min(length, BYTES_MAX) };
-      const command = { cmd: CMD.MEMORY_READ, ...view.origin(request), value: null, attr };
+      const command = { cmd: CMD.MEMORY_READ, ...originOf(request), value: null, attr };
       const { outcome, seq } = await read(parts, request, reply, command);
       const { memory } = outcome.out ?? {};
       const bytes = outcome.value;
@@ -98,7 +98,7 @@ function writeMemory(app: App, view: View, { parts }: RouteOptions<MemoryParts>)
       const value = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
       const offset = readContentRange(request.headers["content-range"], value.length);
       const attr = { offset, length: value.length };
-      const command = { cmd: CMD.MEMORY_WRITE, ...view.origin(request), value, attr };
+      const command = { cmd: CMD.MEMORY_WRITE, ...originOf(request), value, attr };
       const { seq } = await must(parts, reply, command);
       return { seq };
     },

@@ -141,7 +141,7 @@ function getDrift(app: App, { parts }: RouteOptions<MirrorParts>): void {
     },
     handler: async (request) => {
       const { map } = request.params;
-      const { limit } = request.query as { limit: number };
+      const { limit } = request.query;
       const { id } = await askMap(presentOf(parts, request), readReference(map, "map"), map);
       const { limits } = request;
       const answer = await engine.query("drift", { id, limit, ...(limits !== undefined && { limits: limits.id }) });
@@ -197,9 +197,9 @@ function setPolicy(app: App, { parts }: RouteOptions<MirrorParts>): void {
     },
     handler: async (request, reply) => {
       const { map } = request.params;
-      const { policy, interval_seconds: seconds } = request.body as typeof POLICY_EXAMPLE;
+      const { policy, interval_seconds: seconds } = request.body;
       const { id } = await askMap(parts.engine, readReference(map, "map"), map);
-      if ((policy as string) === "import") await checkImportable(parts.engine, id);
+      if (policy === "import") await checkImportable(parts.engine, id);
       const attr = { policy, intervalMs: Math.round(seconds * MS) };
       const target = { by: "id", id } as const;
       const command = { cmd: CMD.MIRROR_POLICY, session: 0, caller: request.caller, target, attr };

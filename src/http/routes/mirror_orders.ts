@@ -147,7 +147,7 @@ function decideDrift(app: App, { parts }: RouteOptions<MirrorOrderParts>): void 
       },
     },
     handler: async (request, reply) => {
-      const { take, keys } = request.body as { take: (typeof SIDES)[number]; keys?: string[] };
+      const { take, keys } = request.body;
       const { map } = request.params;
       const { id, keySize } = await askMap(parts.engine, readReference(map, "map"), map);
       const named = keys?.map((key, at) => readKey(key, `keys[${at}]`, keySize)) ?? null;
@@ -254,7 +254,7 @@ function repinMap(app: App, { parts }: RouteOptions<MirrorOrderParts>): void {
     },
     handler: async (request, reply) => {
       const { map } = request.params;
-      const pathname = readPathname((request.body as { pathname: string }).pathname, "pathname");
+      const pathname = readPathname(request.body.pathname, "pathname");
       const { id } = await askMap(parts.engine, readReference(map, "map"), map);
       const { seq, aside } = await must(parts, reply, { what: "repin", map: id, pathname, ...whoOf(request) });
       return { seq, aside: aside ?? null };

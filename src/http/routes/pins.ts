@@ -2,7 +2,7 @@ import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
 import type { Settings } from "../../config.ts";
 import { problems, ran, told } from "../schemas/answers.ts";
-import { CLOSED, LIST_MAX, limit, nullable, PathnameParams } from "../schemas/fields.ts";
+import { afterName, CLOSED, LIST_MAX, limit, nullable, PathnameParams } from "../schemas/fields.ts";
 import { must } from "../server/commands.ts";
 import type { App, RouteOptions } from "../server/instance.ts";
 import { AS_OF, at, type ReadParts, stateOf } from "../views/as_of.ts";
@@ -92,14 +92,9 @@ function listDirectories(app: App, { parts }: RouteOptions<PinParts>): void {
 }
 
 const pageQuery = ({ settings }: PinParts, example: string) =>
-  Type.Object({
-    after: Type.Optional(Type.String({ default: "", description: "The last page's `next`.", examples: [example] })),
-    limit: limit(settings.pageElementsMax, PAGE_DEFAULT),
-    at,
-  });
+  Type.Object({ after: afterName(example), limit: limit(settings.pageElementsMax, PAGE_DEFAULT), at });
 
-function listQuery(query: unknown): { after: string; limit: number } {
-  const { after, limit } = query as { after: string; limit: number };
+function listQuery({ after, limit }: { after: string; limit: number }): { after: string; limit: number } {
   return { after, limit: Math.min(limit, LIST_MAX) };
 }
 

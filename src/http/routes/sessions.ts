@@ -170,7 +170,7 @@ function listSessions(app: App, { parts }: RouteOptions<SessionRouteParts>): voi
       },
     },
     handler: async (request, reply) => {
-      const { after, limit } = request.query as { after: number; limit: number };
+      const { after, limit } = request.query;
       const query = { after, limit: Math.min(limit, SESSIONS_MAX) };
       const sessions = await stateOf(parts, request, reply).query("sessions", query);
       const next = sessions.length === query.limit ? (sessions.at(-1)?.id ?? null) : null;

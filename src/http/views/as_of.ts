@@ -5,7 +5,7 @@
  */
 
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { Type } from "typebox";
+import { type Static, Type } from "typebox";
 import { mayUseSessionOf } from "../../access/caller.ts";
 import type { MapScope } from "../../access/scopes.ts";
 import { type Moment, readMoment } from "../../codec/moments.ts";
@@ -30,6 +30,9 @@ export const at = Type.Optional(
 
 export const AtQuery = Type.Object({ at });
 
+/** A request whose query has `at`. */
+type AtRequest = FastifyRequest & { readonly query: Static<typeof AtQuery> };
+
 /** What such a route may answer, besides: the moment is not there yet, or not any more. */
 export const AS_OF = ["no-such-event", "archived"] as const;
 
@@ -52,7 +55,7 @@ export interface Asked {
 }
 
 /** The state that a request asks about, as its caller sees it. */
-export function stateOf(parts: StateParts, request: FastifyRequest, reply: FastifyReply): Asked {
+export function stateOf(parts: StateParts, request: AtRequest, reply: FastifyReply): Asked {
   const moment = momentOf(parts, request);
   return moment === null ? presentOf(parts, request) : pastOf(parts, request, moment, reply);
 }
@@ -86,12 +89,7 @@ export function presentOf(parts: StateParts, request: FastifyRequest): Asked {
 }
 
 /** Runs a command that only reads; or says what it would have been answered. */
-export async function read(
-  parts: ReadParts,
-  request: FastifyRequest,
-  reply: FastifyReply,
-  command: Request,
-): Promise<Ran> {
+export async function read(parts: ReadParts, request: AtRequest, reply: FastifyReply, command: Request): Promise<Ran> {
   const moment = momentOf(parts, request);
   if (moment === null) return run(parts, reply, command);
   await checkPast(parts, request, moment, command);
@@ -104,7 +102,7 @@ export async function read(
 /** The same for one that must succeed. Throws the problem of its errno. */
 export async function mustRead(
   parts: ReadParts,
-  request: FastifyRequest,
+  request: AtRequest,
   reply: FastifyReply,
   command: Request,
 ): Promise<Ran> {
@@ -132,7 +130,6 @@ async function checkPast(parts: StateParts, request: FastifyRequest, moment: Mom
   if (file !== undefined && file.map !== 0) await sight.check("read", file.map);
 }
 
-function momentOf({ present }: Pick<StateParts, "present">, request: FastifyRequest): Moment | null {
-  const { at } = request.query as { at?: string };
+function momentOf({ present }: Pick<StateParts, "present">, { query: { at } }: AtRequest): Moment | null {
   return at === undefined ? (present ?? null) : readMoment(at, "at");
 }

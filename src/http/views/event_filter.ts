@@ -1,4 +1,4 @@
-import { Type } from "typebox";
+import { type Static, Type } from "typebox";
 import { ERRNO } from "../../abi/errno.ts";
 import { CMD } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
@@ -53,18 +53,8 @@ export const FilterFields = {
   ),
 };
 
-export interface FilterQuery {
-  readonly map?: string;
-  readonly session?: number;
-  readonly caller?: string;
-  readonly cmd?: string;
-  readonly errno?: string;
-  readonly changes?: boolean;
-  readonly failed?: boolean;
-  readonly key?: string;
-  readonly since?: string;
-  readonly until?: string;
-}
+const Filter = Type.Object(FilterFields);
+export type FilterQuery = Static<typeof Filter>;
 
 /** Throws the problem of a map that the caller may not see. */
 export async function readFilter(state: Asked, query: FilterQuery): Promise<EventFilter> {

@@ -14,6 +14,9 @@ export interface PeerParts {
   readonly events: Pick<EventReader, "peers">;
 }
 
+/** From where an event's command came; null: nothing says it. */
+export type PeerOf = (row: EventRow) => string | null;
+
 /** From where sessions were opened: an event that has no peer of its own has its session's. */
 export class SessionPeers {
   readonly #parts: PeerParts;
@@ -24,7 +27,7 @@ export class SessionPeers {
   }
 
   /** Of the sessions of these events; null: nothing says it. */
-  async of(rows: readonly EventRow[]): Promise<(row: EventRow) => string | null> {
+  async of(rows: readonly EventRow[]): Promise<PeerOf> {
     const asked = new Set(rows.map(({ session }) => session));
     asked.delete(0);
     for (const session of asked) if (this.#known.has(session)) asked.delete(session);

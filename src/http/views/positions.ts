@@ -5,7 +5,7 @@
  * from one although its row is gone.
  */
 
-import type { FastifyRequest } from "fastify";
+import type { IncomingHttpHeaders } from "node:http";
 import { Type } from "typebox";
 import { InvalidInput } from "../../codec/invalid.ts";
 import { bytes } from "../../codec/scalars.ts";
@@ -74,10 +74,16 @@ export const FROM_FIELDS = {
   },
 } as const;
 
+/** A request with FROM_FIELDS. */
+interface StartRequest {
+  readonly query: { readonly after?: string };
+  readonly headers: IncomingHttpHeaders;
+}
+
 /** The point that a stream is asked to begin behind; null: none is named. */
-export function startAsked(request: FastifyRequest): Point | null {
-  const { after } = request.query as { after?: string };
-  const id = request.headers["last-event-id"];
+export function startAsked({ query, headers }: StartRequest): Point | null {
+  const { after } = query;
+  const id = headers["last-event-id"];
   if (typeof id === "string" && id !== "") return readPoint(id, "last-event-id");
   return after === undefined ? null : readPoint(after, "after");
 }

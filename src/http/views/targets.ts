@@ -1,5 +1,4 @@
-import type { FastifyRequest } from "fastify";
-import type { TSchema } from "typebox";
+import { type Static, type TUnsafe, Type } from "typebox";
 import { OBJ_NAME_LEN } from "../../abi/bpf.ts";
 import type { Errno } from "../../abi/errno.ts";
 import { ID_MAX } from "../../abi/limits.ts";
@@ -7,48 +6,53 @@ import { InvalidInput } from "../../codec/invalid.ts";
 import type { MapReference } from "../../engine/queries.ts";
 import type { Target } from "../../syscall/command.ts";
 import { BPFFS } from "../../syscall/pins.ts";
-import { FdParams, MapParams } from "../schemas/fields.ts";
+import { FdParams, Key, MapParams } from "../schemas/fields.ts";
 import type { CommandOrigin } from "../server/commands.ts";
+
+/** The parameters of a path that name the map: a session's descriptor, or any map by what it is called. */
+type ViewParams = Static<typeof FdParams> | Static<typeof MapParams>;
 
 /** One of the two places below which a map's elements hang. */
 export interface View {
   readonly prefix: string;
-  readonly params: { readonly properties: Record<string, TSchema> };
+  readonly params: TUnsafe<ViewParams>;
+  /** The same with an element's key. */
+  readonly keyParams: TUnsafe<ViewParams & { readonly key: string }>;
   /** What its operations' ids end in. */
   readonly suffix: string;
   readonly tag: string;
   readonly is: { readonly command: true; readonly session?: true };
   /** Errnos of finding the map. */
   readonly errnos: readonly Errno[];
-  readonly origin: (request: FastifyRequest) => CommandOrigin;
+}
+
+/** Who sends a command, and the map that the path names. */
+export function originOf({ params, caller }: { readonly params: ViewParams; readonly caller: string }): CommandOrigin {
+  if ("map" in params) return { session: 0, caller, target: readTarget(params.map, "map") };
+  const { session, fd } = params;
+  return { session, caller, target: { by: "fd", fd } };
 }
 
 /** A process's view: what the descriptor allows. */
 const FD_VIEW: View = {
   prefix: "/sessions/:session/fds/:fd",
-  params: FdParams,
+  params: Type.Unsafe(FdParams),
+  keyParams: Type.Unsafe(Type.Object({ ...FdParams.properties, key: Key })),
   suffix: "",
   tag: "elements by descriptor",
   is: { command: true, session: true },
   errnos: ["EBADF", "EINVAL", "EPERM"],
-  origin(request) {
-    const { session, fd } = request.params as { session: number; fd: number };
-    return { session, caller: request.caller, target: { by: "fd", fd } };
-  },
 };
 
 /** An operator's view: any map, by what it is called. */
 const MAP_VIEW: View = {
   prefix: "/maps/:map",
-  params: MapParams,
+  params: Type.Unsafe(MapParams),
+  keyParams: Type.Unsafe(Type.Object({ ...MapParams.properties, key: Key })),
   suffix: "OfMap",
   tag: "elements by map",
   is: { command: true },
   errnos: ["ENOENT", "EINVAL", "EPERM"],
-  origin(request) {
-    const { map } = request.params as { map: string };
-    return { session: 0, caller: request.caller, target: readTarget(map, "map") };
-  },
 };
 
 export const VIEWS: readonly View[] = [FD_VIEW, MAP_VIEW];
