@@ -16,6 +16,7 @@ import { mapRoutes } from "./routes/maps.ts";
 import { memoryRoutes } from "./routes/memory.ts";
 import { mirrorRoutes } from "./routes/mirror.ts";
 import { mirrorOrderRoutes } from "./routes/mirror_orders.ts";
+import { mirrorStatusRoutes } from "./routes/mirror_status.ts";
 import { pinRoutes } from "./routes/pins.ts";
 import { replayRoutes } from "./routes/replays.ts";
 import { restoreRoutes } from "./routes/restore.ts";
@@ -82,6 +83,7 @@ const ROUTES: readonly Routes[] = [
   mapRoutes,
   mirrorRoutes,
   adoptRoutes,
+  mirrorStatusRoutes,
   mirrorOrderRoutes,
   pinRoutes,
   eventRoutes,

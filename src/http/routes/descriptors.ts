@@ -1,37 +1,25 @@
-import type { FastifyReply } from "fastify";
 import { Type } from "typebox";
-import { BPF_F } from "../../abi/bpf.ts";
-import { ID_MAX } from "../../abi/limits.ts";
-import { CMD, OPEN_KINDS } from "../../abi/service.ts";
-import { type ObjectBody, readCreateBody, readObject } from "../../codec/body.ts";
-import { InvalidInput } from "../../codec/invalid.ts";
-import type { Request } from "../../engine/request.ts";
-import type { Action, OpenCommand, OpenKind, Origin } from "../../syscall/command.ts";
+import { CMD } from "../../abi/service.ts";
+import { readCreateBody } from "../../codec/body.ts";
 import { body, problems, ran, told } from "../schemas/answers.ts";
 import { CreateSchema } from "../schemas/attr.ts";
-import { CLOSED, FdParams, oneOf, SessionParams, seq } from "../schemas/fields.ts";
+import { OpenDescriptorBody } from "../schemas/descriptor_opening.ts";
+import { CLOSED, FdParams, SessionParams, seq } from "../schemas/fields.ts";
 import { asAllowed } from "../server/access.ts";
-import { must, type Ran } from "../server/commands.ts";
+import { must } from "../server/commands.ts";
 import type { App, RouteOptions } from "../server/instance.ts";
-import type { ObjectOpener } from "../server/ports.ts";
 import { Problem } from "../server/problems.ts";
 import { bodyByHand } from "../server/validation.ts";
-import { AS_OF, type Asked, AtQuery, presentOf, type ReadParts, stateOf } from "../views/as_of.ts";
+import { AS_OF, AtQuery, presentOf, type ReadParts, stateOf } from "../views/as_of.ts";
+import { type OpeningParts, open, openAction } from "../views/descriptor_opening.ts";
 import { descriptorJson, mapJson } from "../views/json.ts";
 import { askFds, askMap, askOwnSession } from "../views/lookups.ts";
-import { readTarget } from "../views/targets.ts";
 
 const TAGS = ["descriptors"];
 const IN_SESSION = ["no-such-session", "session-ended", "session-foreign"] as const;
 const EXAMPLE = { fd: 3, kind: "map", map_id: 1, access: "rw", object: null };
-const PATH_LENGTH_MAX = 4095;
-/** PID_MAX_LIMIT, include/linux/threads.h. */
-const PID_MAX = 4_194_304;
 
-interface DescriptorParts extends ReadParts {
-  /** null: no machine has real objects for this service. */
-  readonly objects: ObjectOpener | null;
-}
+type DescriptorParts = ReadParts & OpeningParts;
 
 /** A session's descriptors: what opens and closes them. */
 export async function descriptorRoutes(app: App, options: RouteOptions<DescriptorParts>): Promise<void> {
@@ -146,20 +134,6 @@ function getDescriptor(app: App, { parts }: RouteOptions<DescriptorParts>): void
   });
 }
 
-const Constant = oneOf([Type.Integer({ minimum: 0, maximum: 2 ** 32 - 1 }), Type.String({ maxLength: 64 })], {
-  $id: "Constant",
-  description: "A number, or its name in <linux/bpf.h>.",
-});
-
-interface OpenBody extends ObjectBody {
-  readonly kind: "dup" | "map" | OpenKind;
-  readonly fd?: number;
-  readonly map?: string | number;
-  readonly access?: keyof typeof ACCESS;
-}
-
-const ACCESS = { rw: 0, r: BPF_F.BPF_F_RDONLY, w: BPF_F.BPF_F_WRONLY } as const;
-
 function openDescriptor(app: App, { parts }: RouteOptions<DescriptorParts>): void {
   app.post("/sessions/:session/fds", {
     schema: {
@@ -177,43 +151,7 @@ function openDescriptor(app: App, { parts }: RouteOptions<DescriptorParts>): voi
         "`prog_type`.",
       tags: TAGS,
       params: SessionParams,
-      body: Type.Object(
-        {
-          kind: Type.Enum(["dup", "map", ...OPEN_KINDS], { type: "string" }),
-          fd: Type.Optional(Type.Integer({ minimum: 0, maximum: 2 ** 31 - 1, description: "For dup." })),
-          map: Type.Optional(
-            oneOf([Type.Integer({ minimum: 0, maximum: ID_MAX }), Type.String()], {
-              $id: "MapReference",
-              description: "For map: its id, name:NAME or pinned:PATH.",
-            }),
-          ),
-          access: Type.Optional(
-            Type.Enum(["rw", "r", "w"], {
-              type: "string",
-              description:
-                "Not for dup; rw unless given, or what the caller's scopes leave of it. Other objects than maps take no w.",
-            }),
-          ),
-          path: Type.Optional(
-            Type.String({ minLength: 1, maxLength: PATH_LENGTH_MAX, description: "For file, dir, cgroup: absolute." }),
-          ),
-          pid: Type.Optional(Type.Integer({ minimum: 1, maximum: PID_MAX, description: "For pidfd." })),
-          id: Type.Optional(Type.Integer({ minimum: 1, maximum: ID_MAX, description: "For prog: the kernel's id." })),
-          pinned: Type.Optional(
-            Type.String({ minLength: 1, maxLength: PATH_LENGTH_MAX, description: "For prog: where it is pinned." }),
-          ),
-          reuseport: Type.Optional(Type.Boolean({ description: "For tcp and udp sockets: SO_REUSEPORT." })),
-          prog_type: Type.Optional(Constant),
-          expected_attach_type: Type.Optional(Constant),
-        },
-        {
-          $id: "OpenDescriptorBody",
-          ...CLOSED,
-          description:
-            "For prog: `prog_type` is of enum bpf_prog_type, of a program of the ledger's own, and `expected_attach_type` of enum bpf_attach_type, as it was loaded with.",
-          examples: [{ kind: "map", map: "pinned:/sys/fs/bpf/counters", access: "r" }],
-        },
-      ),
+      body: OpenDescriptorBody,
       response: {
         201: ran("The descriptor is open.", Type.Ref("Opened"), { fd: 4, map_id: 1, seq: 17 }),
         ...problems(
@@ -236,67 +174,12 @@ function openDescriptor(app: App, { parts }: RouteOptions<DescriptorParts>): voi
     handler: async (request, reply) => {
       const { caller, body } = request;
       const { session } = request.params;
-      const action = asAllowed(parts, request, await openAction(presentOf(parts, request), body as OpenBody));
-      const { outcome, seq } = await open(parts, reply, { ...action, session, caller } as Request);
+      const action = asAllowed(parts, request, await openAction(presentOf(parts, request), body));
+      const { outcome, seq } = await open(parts, reply, { ...action, session, caller });
       reply.code(201).header("location", `/v1/sessions/${session}/fds/${outcome.ret}`);
       return outcome.map === 0 ? { fd: outcome.ret, seq } : { fd: outcome.ret, map_id: outcome.map, seq };
     },
   });
-}
-
-/** Asks the machine for a real object first, if the session is the caller's: without that no path is looked at. */
-async function open(parts: DescriptorParts, reply: FastifyReply, request: Request): Promise<Ran> {
-  const { engine, objects } = parts;
-  if (!isOpen(request) || objects === null) return must(parts, reply, request);
-  const { session, caller } = request;
-  const opened = (await engine.query("opens", { session, caller })) ? await objects.open(request.attr) : null;
-  if (opened === null) return must(parts, reply, request);
-  if ("later" in opened) throw new Problem("unavailable", opened.later);
-  try {
-    return await must(parts, reply, { ...request, attr: { ...request.attr, ...opened } });
-  } catch (error) {
-    // A command that was run has its problem, and its object is the engine's.
-    if (!(error instanceof Problem)) objects.discard(opened);
-    throw error;
-  }
-}
-
-function isOpen(request: Request): request is OpenCommand & Omit<Origin, "timeUs"> {
-  return request.cmd === CMD.OPEN && !("unknown" in request);
-}
-
-async function openAction(state: Asked, { kind, fd, map, access, ...object }: OpenBody): Promise<Action> {
-  if (fd !== undefined && kind !== "dup") throw new InvalidInput("fd", `not allowed for kind ${kind}`);
-  if (map !== undefined && kind !== "map") throw new InvalidInput("map", `not allowed for kind ${kind}`);
-  switch (kind) {
-    case "dup":
-      if (access !== undefined) throw new InvalidInput("access", "not allowed for kind dup");
-      if (fd === undefined) throw new InvalidInput("fd", "required");
-      return { cmd: CMD.DUP, fd };
-    case "map":
-      if (map === undefined) throw new InvalidInput("map", "required");
-      return openMapAction(state, String(map), ACCESS[access ?? "rw"]);
-    default:
-      if (access === "w") throw new InvalidInput("access", `a ${kind} takes r or rw`);
-      return {
-        cmd: CMD.OPEN,
-        attr: { ...readObject(kind, object), ...(access === "r" && { openFlags: BPF_F.BPF_F_RDONLY }) },
-      };
-  }
-}
-
-async function openMapAction(state: Asked, reference: string, flags: number): Promise<Action> {
-  const target = readTarget(reference, "map");
-  switch (target.by) {
-    case "id":
-      return { cmd: CMD.BPF_MAP_GET_FD_BY_ID, attr: { mapId: target.id, openFlags: flags } };
-    case "name": {
-      const { id } = await askMap(state, { name: target.name }, reference, ["read", "write"]);
-      return { cmd: CMD.BPF_MAP_GET_FD_BY_ID, attr: { mapId: id, openFlags: flags } };
-    }
-    case "pinned":
-      return { cmd: CMD.BPF_OBJ_GET, attr: { pathname: target.pathname, fileFlags: flags, pathFd: 0, bpfFd: 0 } };
-  }
 }
 
 function closeDescriptor(app: App, { parts }: RouteOptions<DescriptorParts>): void {

@@ -1,16 +1,16 @@
 import type { Socket } from "node:net";
-import { PassThrough } from "node:stream";
 import { type TSchema, Type } from "typebox";
 import { CAPABILITIES, CMD } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
 import type { Settings } from "../../config.ts";
-import type { Capability, ClientProcess } from "../../syscall/command.ts";
+import type { ClientProcess } from "../../syscall/command.ts";
 import { problems, ran, told } from "../schemas/answers.ts";
 import { after, CLOSED, clientProcess, limit, nullable, SessionParams, seq, sessionTtl } from "../schemas/fields.ts";
 import { must } from "../server/commands.ts";
 import type { App, RouteOptions } from "../server/instance.ts";
 import { NDJSON } from "../server/negotiation.ts";
 import type { ClientProcesses } from "../server/ports.ts";
+import { AttachedStreams, HEARTBEAT_MS } from "../streams/attached_streams.ts";
 import { AS_OF, AtQuery, at, type ReadParts, stateOf } from "../views/as_of.ts";
 import { type AskedProcess, askedProcess, findProcess } from "../views/client_process.ts";
 import { processJson, sessionJson } from "../views/json.ts";
@@ -22,7 +22,6 @@ const PAGE_DEFAULT = 100;
 /** Of a page, whatever its limit is: the descriptors of each are counted. */
 const SESSIONS_MAX = 100;
 const MS = 1000;
-const HEARTBEAT_MS = 10_000;
 
 const EXAMPLE = {
   id: 1,
@@ -49,7 +48,7 @@ export async function sessionRoutes(app: App, options: RouteOptions<SessionRoute
   listSessions(app, options);
   getSession(app, options);
   renewSession(app, options);
-  const streams = new Streams(app);
+  const streams = new AttachedStreams(app);
   attachSession(app, options, streams);
   endSession(app, options, streams);
 }
@@ -106,8 +105,8 @@ function openSession(app: App, { parts }: RouteOptions<SessionRouteParts>): void
     handler: async (request, reply) => {
       const { caller, body } = request;
       const { name = "" } = body;
-      const capabilities = body.capabilities as Capability[] | undefined;
-      const process = processOf(parts, request.raw.socket, body as Asked);
+      const { capabilities } = body;
+      const process = processOf(parts, request.raw.socket, body);
       // A replay elsewhere, where there is no such process, has a TTL in its place: the longest there is.
       const fallback = process === undefined ? sessionTtlSeconds : sessionTtlMaxSeconds;
       const ttl = body.ttl_seconds ?? Math.min(fallback, sessionTtlMaxSeconds);
@@ -227,7 +226,7 @@ function renewSession(app: App, { parts }: RouteOptions<SessionRouteParts>): voi
   });
 }
 
-function endSession(app: App, { parts }: RouteOptions<SessionRouteParts>, streams: Streams): void {
+function endSession(app: App, { parts }: RouteOptions<SessionRouteParts>, streams: AttachedStreams): void {
   app.delete("/sessions/:session", {
     schema: {
       operationId: "endSession",
@@ -255,7 +254,11 @@ const AttachedLine: TSchema = Type.Object(
   { $id: "AttachedLine", ...CLOSED, description: "Each line of the stream." },
 );
 
-function attachSession(app: App, { parts: { engine } }: RouteOptions<SessionRouteParts>, streams: Streams): void {
+function attachSession(
+  app: App,
+  { parts: { engine } }: RouteOptions<SessionRouteParts>,
+  streams: AttachedStreams,
+): void {
   app.post("/sessions/:session/attach", {
     schema: {
       operationId: "attachSession",
@@ -290,46 +293,6 @@ function attachSession(app: App, { parts: { engine } }: RouteOptions<SessionRout
       return reply.type(NDJSON).send(stream);
     },
   });
-}
-
-/** The attached streams that are open. */
-class Streams {
-  readonly #bySession = new Map<number, Set<PassThrough>>();
-  closing = false;
-
-  constructor(app: App) {
-    app.addHook("preClose", async () => {
-      this.closing = true;
-      for (const streams of this.#bySession.values()) for (const stream of streams) stream.end();
-    });
-  }
-
-  open(session: number, lives: () => Promise<boolean>): PassThrough {
-    const stream = new PassThrough();
-    const streams = this.#bySession.get(session) ?? new Set();
-    this.#bySession.set(session, streams.add(stream));
-    const attached = `${JSON.stringify({ session, attached: true })}\n`;
-    stream.write(attached);
-    const beat = setInterval(async () => {
-      if (await lives().catch(() => false)) stream.write(attached);
-      else this.#end(session, stream);
-    }, HEARTBEAT_MS);
-    stream.once("close", () => {
-      clearInterval(beat);
-      streams.delete(stream);
-      if (streams.size === 0) this.#bySession.delete(session);
-    });
-    return stream;
-  }
-
-  /** The session has ended: its streams say so and close. */
-  endOf(session: number): void {
-    for (const stream of this.#bySession.get(session) ?? []) this.#end(session, stream);
-  }
-
-  #end(session: number, stream: PassThrough): void {
-    if (!stream.writableEnded) stream.end(`${JSON.stringify({ session, attached: false })}\n`);
-  }
 }
 
 async function optionalBody(request: { body: unknown }): Promise<void> {

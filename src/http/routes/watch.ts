@@ -4,7 +4,7 @@ import type { EventReader } from "../../engine/events.ts";
 import { PositionWriter } from "../../log/position.ts";
 import { WHOLE_MAP } from "../../syscall/elements.ts";
 import { problems } from "../schemas/answers.ts";
-import { CLOSED, hex, MapParams, type NamedObject, nullable, position, seq } from "../schemas/fields.ts";
+import { CLOSED, hex, MapParams, type NamedObject, named, nullable, position, seq } from "../schemas/fields.ts";
 import { FOLLOWED, linesOf, messagesOf } from "../schemas/messages.ts";
 import { isHead } from "../server/bulk.ts";
 import { must } from "../server/commands.ts";
@@ -17,7 +17,7 @@ import { elementsRequest } from "../streams/element_pages.ts";
 import type { LogStreams } from "../streams/log_streams.ts";
 import { EVENT_STREAM, messageText } from "../streams/messages.ts";
 import { ANEW_REASONS, freedSince, type ResumeParts, resumed } from "../streams/resumed_watch.ts";
-import { changes, dataText, snapshot, type Told } from "../streams/watch.ts";
+import { changes, dataText, snapshot, type WatchMessage } from "../streams/watch.ts";
 import { presentOf, type ReadParts } from "../views/as_of.ts";
 import { askMap } from "../views/lookups.ts";
 import { FROM_FIELDS, startAsked } from "../views/positions.ts";
@@ -25,7 +25,7 @@ import { sightOf } from "../views/sight.ts";
 import { readReference } from "../views/targets.ts";
 
 const when = { seq: seq(), time: Type.String({ format: "date-time" }) };
-const ends = (name: string) => Type.Object(when, { $id: name, ...CLOSED });
+const ends = (name: string) => named(name, when);
 
 const anew = nullable("object", {
   $id: "WatchAnew",
@@ -37,19 +37,19 @@ const anew = nullable("object", {
 });
 
 /** The data of each message. */
-const TOLD: Readonly<Record<Told["event"], NamedObject>> = {
-  begin: Type.Object({ seq: seq(), map: Type.Ref("BpfMap"), anew }, { $id: "WatchBegin", ...CLOSED }),
-  snapshot: Type.Object({ seq: seq(), key: hex(), value: hex() }, { $id: "WatchSnapshot", ...CLOSED }),
-  synced: Type.Object({ seq: seq() }, { $id: "WatchSynced", ...CLOSED }),
-  put: Type.Object({ ...when, key: hex(), value: hex() }, { $id: "WatchPut", ...CLOSED }),
-  delete: Type.Object({ ...when, key: hex(), value: nullable("string") }, { $id: "WatchDelete", ...CLOSED }),
+const DATA: Readonly<Record<WatchMessage["event"], NamedObject>> = {
+  begin: named("WatchBegin", { seq: seq(), map: Type.Ref("BpfMap"), anew }),
+  snapshot: named("WatchSnapshot", { seq: seq(), key: hex(), value: hex() }),
+  synced: named("WatchSynced", { seq: seq() }),
+  put: named("WatchPut", { ...when, key: hex(), value: hex() }),
+  delete: named("WatchDelete", { ...when, key: hex(), value: nullable("string") }),
   frozen: ends("WatchFrozen"),
   freed: ends("WatchFreed"),
   ...FOLLOWED,
-} as never;
+};
 
-const MESSAGE = messagesOf("WatchMessage", "Watch", TOLD);
-const LINE = linesOf("WatchLine", "Watch", TOLD, { position: position() });
+const MESSAGE = messagesOf("WatchMessage", "Watch", DATA);
+const LINE = linesOf("WatchLine", "Watch", DATA, { position: position() });
 
 const EXAMPLE = { seq: 18, time: "2026-11-23T20:00:00.000000Z", key: "02000000", value: "2b000000" };
 const POSITION = "EitPf1x6LuAot08y0QAAAAAAEpHSB6o-ZAAAAAFb1Zk5";
@@ -105,7 +105,7 @@ export async function watchRoutes(app: App, { parts }: RouteOptions<WatchParts>)
       const watching = { map, writer: new PositionWriter(parts.ledger(), map.id) };
       parts.streams.checkRoom(request.caller);
       const load = parts.flight.loadOf(reply.raw);
-      let whole: (signal: AbortSignal) => AsyncGenerator<Iterable<Told>>;
+      let whole: (signal: AbortSignal) => AsyncGenerator<Iterable<WatchMessage>>;
       if (start !== null && "after" in start)
         whole = async function* (signal) {
           const { seq, position } = start;
@@ -128,22 +128,22 @@ export async function watchRoutes(app: App, { parts }: RouteOptions<WatchParts>)
   });
 }
 
-type Write = (one: Told) => Iterable<string>;
+type Write = (one: WatchMessage) => Iterable<string>;
 
-async function* texts(told: AsyncIterable<Iterable<Told>>, write: Write): AsyncIterable<string> {
+async function* texts(told: AsyncIterable<Iterable<WatchMessage>>, write: Write): AsyncIterable<string> {
   for await (const some of told) yield* inPieces(written(some, write));
 }
 
-function* written(told: Iterable<Told>, write: Write): Iterable<string> {
+function* written(told: Iterable<WatchMessage>, write: Write): Iterable<string> {
   for (const one of told) yield* write(one);
 }
 
 /** An element of a snapshot leaves the id at that of `begin`. */
-function asMessage({ event, data, id }: Told): Iterable<string> {
+function asMessage({ event, data, id }: WatchMessage): Iterable<string> {
   return messageText(event, dataText(data), event === "snapshot" ? undefined : id);
 }
 
-function* asLine({ event, data, id }: Told): Iterable<string> {
+function* asLine({ event, data, id }: WatchMessage): Iterable<string> {
   yield* dataText({ event, ...data, position: id });
   yield "\n";
 }

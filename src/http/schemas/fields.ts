@@ -1,4 +1,4 @@
-import { type Static, type TSchema, Type } from "typebox";
+import { type Static, type TProperties, type TSchema, Type } from "typebox";
 import { DRIFT_POLICIES, MIRROR_SHAPES, ON_REPLACE } from "../../abi/service.ts";
 import { PINNED_MAX } from "../../engine/queries.ts";
 
@@ -50,6 +50,11 @@ export function oneOf<Schemas extends readonly TSchema[]>(schemas: Schemas, opti
 
 /** A schema of an object that has a name. */
 export type NamedObject = TSchema & { readonly $id: string; readonly properties: Readonly<Record<string, TSchema>> };
+
+/** A closed object that has a name. */
+export function named<Properties extends TProperties>($id: string, properties: Properties, options: object = {}) {
+  return Object.assign(Type.Object(properties, { $id, ...CLOSED, ...options }), { $id });
+}
 
 /** One of some objects, each of which says in a field which it is. */
 export function oneOfNamed(field: string, members: Readonly<Record<string, NamedObject>>, options: object): TSchema {

@@ -1,16 +1,18 @@
 /** The messages of streams, as the document tells of them. */
 import { type TSchema, Type } from "typebox";
-import { CLOSED, type NamedObject, oneOfNamed } from "./fields.ts";
+import { type NamedObject, named, oneOfNamed } from "./fields.ts";
 
 /** What every stream that follows the log may tell beside what it is about. */
 export const FOLLOWED = {
-  bookmark: Type.Object(
+  bookmark: named(
+    "Bookmark",
     { seq: Type.Integer({ minimum: 0 }) },
-    { $id: "Bookmark", ...CLOSED, description: "Everything up to this seq has been looked at." },
+    { description: "Everything up to this seq has been looked at." },
   ),
-  lagging: Type.Object(
+  lagging: named(
+    "Lagging",
     { at: Type.Integer({ minimum: 0 }), last: Type.Integer({ minimum: 0 }) },
-    { $id: "Lagging", ...CLOSED, description: "The stream has come to `at`, the log to `last`." },
+    { description: "The stream has come to `at`, the log to `last`." },
   ),
 } as const;
 
@@ -21,14 +23,11 @@ export const FOLLOWED = {
 export function messagesOf(name: string, prefix: string, data: Readonly<Record<string, TSchema>>): TSchema {
   const members = Object.entries(data).map(([event, schema]): [string, NamedObject] => [
     event,
-    Type.Object(
-      {
-        event: Type.Enum([event], { type: "string" }),
-        id: Type.Optional(Type.String({ description: "For Last-Event-ID." })),
-        data: schema,
-      },
-      { $id: `${prefix}${capitalized(event)}Message`, ...CLOSED },
-    ) as unknown as NamedObject,
+    named(`${prefix}${capitalized(event)}Message`, {
+      event: Type.Enum([event], { type: "string" }),
+      id: Type.Optional(Type.String({ description: "For Last-Event-ID." })),
+      data: schema,
+    }),
   ]);
   return oneOfNamed("event", Object.fromEntries(members), {
     $id: name,
@@ -45,10 +44,11 @@ export function linesOf(
 ): TSchema {
   const members = Object.entries(data).map(([event, { properties }]): [string, NamedObject] => [
     event,
-    Type.Object(
-      { event: Type.Enum([event], { type: "string" }), ...properties, ...besides },
-      { $id: `${prefix}${capitalized(event)}Line`, ...CLOSED },
-    ) as unknown as NamedObject,
+    named(`${prefix}${capitalized(event)}Line`, {
+      event: Type.Enum([event], { type: "string" }),
+      ...properties,
+      ...besides,
+    }),
   ]);
   return oneOfNamed("event", Object.fromEntries(members), { $id: name, description: "Each line of the stream." });
 }

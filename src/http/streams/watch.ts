@@ -27,15 +27,15 @@ import type { Anew, Resumed } from "./resumed_watch.ts";
 /** Of values up to here the hex is made at once. */
 const SHORT_BYTES = 64 * 1024;
 
-/** Something that somebody who watches a map is told; bytes are told in hex. `id`: the position behind it. */
-export interface Told {
+/** A message to somebody who watches a map; its bytes are written in hex. `id`: the position behind it. */
+export interface WatchMessage {
   readonly event: "begin" | "snapshot" | "synced" | "put" | "delete" | "frozen" | "freed" | "bookmark" | "lagging";
   readonly data: Readonly<Record<string, unknown>>;
   readonly id: string;
 }
 
 /** The data of something told, as JSON, in pieces where its bytes are many. */
-export function dataText(data: Told["data"]): Iterable<string> {
+export function dataText(data: WatchMessage["data"]): Iterable<string> {
   const fields = Object.entries(data).filter((field): field is [string, Buffer] => Buffer.isBuffer(field[1]));
   const isLong = fields.reduce((sum, [, bytes]) => sum + bytes.length, 0) > SHORT_BYTES;
   const shown = fields.map(([name, bytes]) => [name, isLong ? "" : bytes.toString("hex")]);
@@ -56,7 +56,7 @@ export async function* snapshot(
   { map, writer }: Watching,
   caller: string,
   { anew, first, mark }: { readonly anew: Anew | null; readonly first: Ran; readonly mark: number },
-): AsyncGenerator<Iterable<Told>> {
+): AsyncGenerator<Iterable<WatchMessage>> {
   const { seq } = first;
   const within = writer.snapshot(seq, mark);
   yield [{ event: "begin", data: { seq, map: mapJson(map), anew }, id: within }];
@@ -75,7 +75,7 @@ export async function* changes(
   { after, told: toldBefore }: Pick<Resumed, "after" | "told">,
   signal: AbortSignal,
   sight: Pick<Sight, "covered"> | null,
-): AsyncGenerator<Iterable<Told>> {
+): AsyncGenerator<Iterable<WatchMessage>> {
   const positions = { map, writer };
   const partly = toldBefore === 0 ? null : { seq: after + 1, told: toldBefore };
   for await (const told of follow(parts, { map: map.id, changing: true }, after, signal)) {
@@ -100,11 +100,11 @@ function* changesOf(
   watching: Watching,
   rows: readonly MarkedRow[],
   partly: { readonly seq: number; readonly told: number } | null,
-): Iterable<Told> {
+): Iterable<WatchMessage> {
   for (const row of rows) yield* withIds(watching, row, row.seq === partly?.seq ? partly.told : 0);
 }
 
-function* changesIn(shape: EffectShape, row: EventRow): Iterable<Omit<Told, "id">> {
+function* changesIn(shape: EffectShape, row: EventRow): Iterable<Omit<WatchMessage, "id">> {
   const { command, outcome }: Event = rowEvent(row);
   const { id } = shape.map;
   const when = { seq: row.seq, time: timeText(row.time_us) };
@@ -119,10 +119,10 @@ function* changesIn(shape: EffectShape, row: EventRow): Iterable<Omit<Told, "id"
 }
 
 /** The position behind each change but the last counts them: who was cut off there goes on within the event. */
-function* withIds({ map, writer }: Watching, row: MarkedRow, toldBefore: number): Iterable<Told> {
+function* withIds({ map, writer }: Watching, row: MarkedRow, toldBefore: number): Iterable<WatchMessage> {
   const { seq, mark } = row;
   let count = 0;
-  let last: Omit<Told, "id"> | null = null;
+  let last: Omit<WatchMessage, "id"> | null = null;
   for (const one of changesIn({ map, valueBytes: map.valueBytes }, row)) {
     if (last !== null && count > toldBefore) yield { ...last, id: writer.changes(seq, mark, count) };
     last = one;
@@ -131,7 +131,7 @@ function* withIds({ map, writer }: Watching, row: MarkedRow, toldBefore: number)
   if (last !== null && count > toldBefore) yield { ...last, id: writer.at(seq, mark) };
 }
 
-function* elementsIn({ key: keys, value: values, out }: Outcome, seq: number, id: string): Iterable<Told> {
+function* elementsIn({ key: keys, value: values, out }: Outcome, seq: number, id: string): Iterable<WatchMessage> {
   const count = out?.count ?? 0;
   if (keys === null || values === null) return;
   const keyBytes = keys.length / count;

@@ -37,21 +37,24 @@ export class ReadOnlyEngine implements EngineDoor {
   }
 
   async query<Name extends QueryName>(name: Name, ask: Queries[Name]["ask"]): Promise<Queries[Name]["answer"]> {
-    switch (name as QueryName) {
-      case "covered":
-        return this.#covered(ask as Queries["covered"]["ask"]) as Promise<Queries[Name]["answer"]>;
-      case "peers":
-        return this.#peers(ask as Queries["peers"]["ask"]) as Promise<Queries[Name]["answer"]>;
-      // No moment is kept for readers: all of them are there.
-      case "elements":
-      case "elementsRead":
-        return null as Queries[Name]["answer"];
-      case "stats":
-        return STATS(this.seq) as Queries[Name]["answer"];
-      default:
-        throw new Error(`${name} is no question to a service that only reads`);
-    }
+    const answer = ReadOnlyEngine.#QUERIES[name];
+    if (answer === undefined) throw new Error(`${name} is no question to a service that only reads`);
+    return answer(this, ask);
   }
+
+  static readonly #QUERIES: {
+    readonly [Name in QueryName]?: (
+      engine: ReadOnlyEngine,
+      ask: Queries[Name]["ask"],
+    ) => Queries[Name]["answer"] | Promise<Queries[Name]["answer"]>;
+  } = {
+    covered: (engine, ask) => engine.#covered(ask),
+    peers: (engine, ask) => engine.#peers(ask),
+    // No moment is kept for readers: all of them are there.
+    elements: () => null,
+    elementsRead: () => null,
+    stats: ({ seq }) => STATS(seq),
+  };
 
   async #covered({ limits: id, scope, maps }: Queries["covered"]["ask"]): Promise<(boolean | null)[]> {
     const limits = this.#limits().find((one) => one.id === id);

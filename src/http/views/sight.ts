@@ -19,7 +19,7 @@ import type { MapScope } from "../../access/scopes.ts";
 import type { Moment } from "../../codec/moments.ts";
 import { EventsArchived } from "../../engine/archives.ts";
 import type { EventPage, EventRange, EventReader, MarkedRow } from "../../engine/events.ts";
-import type { MapReference, ReadName, Reads } from "../../engine/queries.ts";
+import type { MapReference, MapView, PinView, ReadName, Reads } from "../../engine/queries.ts";
 import type { EventRow } from "../../log/event.ts";
 import type { EventFilter } from "../../log/event_filter.ts";
 import { namedMaps } from "../../log/event_subjects.ts";
@@ -45,6 +45,15 @@ export interface SightParts extends RefusalParts {
 }
 
 type Answer<Name extends ReadName> = Reads[Name]["answer"];
+
+/** An answer, as it was right after an event. */
+interface AsOf<Found> {
+  readonly seq: number;
+  readonly answer: Found;
+}
+
+const ofMap = { mapOf: ({ id }: MapView) => id, placeOf: ({ id }: MapView) => id };
+const ofPin = { mapOf: ({ map }: PinView) => map, placeOf: ({ pathname }: PinView) => pathname };
 
 /** What somebody sees whose scopes have globs. null: he sees everything. */
 export function sightOf(parts: SightParts, request: FastifyRequest): Sight | null {
@@ -127,67 +136,64 @@ export class Sight {
   }
 
   /** What a question about an earlier moment is answered with. */
-  async ask<Name extends ReadName>(
-    moment: Moment,
-    name: Name,
-    ask: Reads[Name]["ask"],
-  ): Promise<{ seq: number; answer: Answer<Name> }> {
-    const { past } = this.#parts;
-    const at = { moment, past };
-    switch (name as ReadName) {
-      case "map": {
-        const { reference, scopes = ["read"] } = ask as Reads["map"]["ask"];
-        const { seq, answer } = await past.query(moment, "map", { reference });
-        await this.checkReference(scopes[0] as MapScope, reference, idsIn(answer));
-        return { seq, answer: answer as Answer<Name> };
-      }
-      case "maps":
-        return this.#page(at, "maps", ask as Reads["maps"]["ask"], ({ id }) => id) as never;
-      case "pins":
-        return this.#page(at, "pins", ask as Reads["pins"]["ask"], ({ map }) => map) as never;
-      case "directories":
-        return this.#directories(at, ask as Reads["directories"]["ask"]) as never;
-      case "fds": {
-        const { seq, answer } = await past.query(moment, "fds", ask as Reads["fds"]["ask"]);
-        if (typeof answer === "string") return { seq, answer: answer as Answer<Name> };
-        const maps = answer.map(({ map }) => map);
-        const read = await this.covered("read", maps);
-        const written = await this.covered("write", maps);
-        const seen = answer.filter(({ map }) => map === 0 || read.has(map) || written.has(map));
-        return { seq, answer: seen as Answer<Name> };
-      }
-      default:
-        return past.query(moment, name, ask);
-    }
+  ask<Name extends ReadName>(moment: Moment, name: Name, ask: Reads[Name]["ask"]): Promise<AsOf<Answer<Name>>> {
+    return Sight.#READS[name](this, moment, ask);
   }
 
-  async #page<Name extends "maps" | "pins">(
-    { moment, past }: { readonly moment: Moment; readonly past: PastDoor },
-    name: Name,
-    ask: Reads[Name]["ask"],
-    mapOf: (row: Answer<Name>[number]) => number,
-  ): Promise<{ seq: number; answer: Answer<Name> }> {
-    const { limit } = ask;
-    const rows: Answer<Name>[number][] = [];
-    for (let { after } = ask; ; ) {
-      const { seq, answer } = await past.query(moment, name, { after, limit: PAGE } as Reads[Name]["ask"]);
-      const read = answer as readonly Answer<Name>[number][];
+  static readonly #READS: {
+    readonly [Name in ReadName]: (sight: Sight, moment: Moment, ask: Reads[Name]["ask"]) => Promise<AsOf<Answer<Name>>>;
+  } = {
+    session: (sight, moment, ask) => sight.#parts.past.query(moment, "session", ask),
+    sessions: (sight, moment, ask) => sight.#parts.past.query(moment, "sessions", ask),
+    map: (sight, moment, ask) => sight.#map(moment, ask),
+    maps: (sight, moment, { after, limit }) =>
+      sight.#page(after, limit, (from) => sight.#parts.past.query(moment, "maps", { after: from, limit: PAGE }), ofMap),
+    pins: (sight, moment, { after, limit }) =>
+      sight.#page(after, limit, (from) => sight.#parts.past.query(moment, "pins", { after: from, limit: PAGE }), ofPin),
+    directories: (sight, moment, ask) => sight.#directories(moment, ask),
+    fds: (sight, moment, ask) => sight.#fds(moment, ask),
+  };
+
+  async #map(
+    moment: Moment,
+    { reference, scopes: [scope = "read"] = [] }: Reads["map"]["ask"],
+  ): Promise<AsOf<Answer<"map">>> {
+    const found = await this.#parts.past.query(moment, "map", { reference });
+    await this.checkReference(scope, reference, idsIn(found.answer));
+    return found;
+  }
+
+  async #fds(moment: Moment, ask: Reads["fds"]["ask"]): Promise<AsOf<Answer<"fds">>> {
+    const { seq, answer } = await this.#parts.past.query(moment, "fds", ask);
+    if (typeof answer === "string") return { seq, answer };
+    const maps = answer.map(({ map }) => map);
+    const read = await this.covered("read", maps);
+    const written = await this.covered("write", maps);
+    return { seq, answer: answer.filter(({ map }) => map === 0 || read.has(map) || written.has(map)) };
+  }
+
+  /** Of a list, the rows whose maps he may read: so many behind a place. */
+  async #page<Row, Place>(
+    after: Place,
+    limit: number,
+    readFrom: (place: Place) => Promise<AsOf<readonly Row[]>>,
+    { mapOf, placeOf }: { readonly mapOf: (row: Row) => number; readonly placeOf: (row: Row) => Place },
+  ): Promise<AsOf<Row[]>> {
+    const rows: Row[] = [];
+    for (let from = after; ; ) {
+      const { seq, answer: read } = await readFrom(from);
       const covered = await this.covered("read", read.map(mapOf));
       for (const row of read) if (covered.has(mapOf(row)) && rows.length < limit) rows.push(row);
       const last = read.at(-1);
-      if (last === undefined || read.length < PAGE || rows.length === limit)
-        return { seq, answer: rows as Answer<Name> };
-      after = "pathname" in last ? last.pathname : (last as { id: number }).id;
+      if (last === undefined || read.length < PAGE || rows.length === limit) return { seq, answer: rows };
+      from = placeOf(last);
     }
   }
 
-  async #directories(
-    { moment, past }: { readonly moment: Moment; readonly past: PastDoor },
-    { after, limit }: Reads["directories"]["ask"],
-  ): Promise<{ seq: number; answer: string[] }> {
+  async #directories(moment: Moment, { after, limit }: Reads["directories"]["ask"]): Promise<AsOf<string[]>> {
     const seen: string[] = [];
     for (let from = after; ; ) {
-      const { seq, answer } = await past.query(moment, "directories", { after: from, limit: PAGE });
+      const { seq, answer } = await this.#parts.past.query(moment, "directories", { after: from, limit: PAGE });
       seen.push(...answer.filter((path) => coversDirectory(this.#limits, path)));
       const last = answer.at(-1);
       if (last === undefined || answer.length < PAGE || seen.length >= limit)

@@ -1,0 +1,54 @@
+/** The body of what opens a descriptor. */
+import { type Static, Type } from "typebox";
+import { ID_MAX } from "../../abi/limits.ts";
+import { OPEN_KINDS } from "../../abi/service.ts";
+import { CLOSED, oneOf } from "./fields.ts";
+
+const PATH_LENGTH_MAX = 4095;
+/** PID_MAX_LIMIT, include/linux/threads.h. */
+const PID_MAX = 4_194_304;
+
+const Constant = oneOf([Type.Integer({ minimum: 0, maximum: 2 ** 32 - 1 }), Type.String({ maxLength: 64 })], {
+  $id: "Constant",
+  description: "A number, or its name in <linux/bpf.h>.",
+});
+
+export const OpenDescriptorBody = Type.Object(
+  {
+    kind: Type.Enum(["dup", "map", ...OPEN_KINDS], { type: "string" }),
+    fd: Type.Optional(Type.Integer({ minimum: 0, maximum: 2 ** 31 - 1, description: "For dup." })),
+    map: Type.Optional(
+      oneOf([Type.Integer({ minimum: 0, maximum: ID_MAX }), Type.String()], {
+        $id: "MapReference",
+        description: "For map: its id, name:NAME or pinned:PATH.",
+      }),
+    ),
+    access: Type.Optional(
+      Type.Enum(["rw", "r", "w"], {
+        type: "string",
+        description:
+          "Not for dup; rw unless given, or what the caller's scopes leave of it. Other objects than maps take no w.",
+      }),
+    ),
+    path: Type.Optional(
+      Type.String({ minLength: 1, maxLength: PATH_LENGTH_MAX, description: "For file, dir, cgroup: absolute." }),
+    ),
+    pid: Type.Optional(Type.Integer({ minimum: 1, maximum: PID_MAX, description: "For pidfd." })),
+    id: Type.Optional(Type.Integer({ minimum: 1, maximum: ID_MAX, description: "For prog: the kernel's id." })),
+    pinned: Type.Optional(
+      Type.String({ minLength: 1, maxLength: PATH_LENGTH_MAX, description: "For prog: where it is pinned." }),
+    ),
+    reuseport: Type.Optional(Type.Boolean({ description: "For tcp and udp sockets: SO_REUSEPORT." })),
+    prog_type: Type.Optional(Constant),
+    expected_attach_type: Type.Optional(Constant),
+  },
+  {
+    $id: "OpenDescriptorBody",
+    ...CLOSED,
+    description:
+      "For prog: `prog_type` is of enum bpf_prog_type, of a program of the ledger's own, and `expected_attach_type` of enum bpf_attach_type, as it was loaded with.",
+    examples: [{ kind: "map", map: "pinned:/sys/fs/bpf/counters", access: "r" }],
+  },
+);
+
+export type OpenBody = Static<typeof OpenDescriptorBody>;

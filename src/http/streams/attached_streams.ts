@@ -1,0 +1,45 @@
+import { PassThrough } from "node:stream";
+import type { App } from "../server/instance.ts";
+
+/** Between two lines that tell that a session is attached. */
+export const HEARTBEAT_MS = 10_000;
+
+/** The attached streams that are open. */
+export class AttachedStreams {
+  readonly #bySession = new Map<number, Set<PassThrough>>();
+  closing = false;
+
+  constructor(app: App) {
+    app.addHook("preClose", async () => {
+      this.closing = true;
+      for (const streams of this.#bySession.values()) for (const stream of streams) stream.end();
+    });
+  }
+
+  open(session: number, lives: () => Promise<boolean>): PassThrough {
+    const stream = new PassThrough();
+    const streams = this.#bySession.get(session) ?? new Set();
+    this.#bySession.set(session, streams.add(stream));
+    const attached = `${JSON.stringify({ session, attached: true })}\n`;
+    stream.write(attached);
+    const beat = setInterval(async () => {
+      if (await lives().catch(() => false)) stream.write(attached);
+      else this.#end(session, stream);
+    }, HEARTBEAT_MS);
+    stream.once("close", () => {
+      clearInterval(beat);
+      streams.delete(stream);
+      if (streams.size === 0) this.#bySession.delete(session);
+    });
+    return stream;
+  }
+
+  /** The session has ended: its streams say so and close. */
+  endOf(session: number): void {
+    for (const stream of this.#bySession.get(session) ?? []) this.#end(session, stream);
+  }
+
+  #end(session: number, stream: PassThrough): void {
+    if (!stream.writableEnded) stream.end(`${JSON.stringify({ session, attached: false })}\n`);
+  }
+}
