@@ -23,6 +23,20 @@ test("the committed documents are what the routes say", async (t) => {
     t.equal(committed(name), `${JSON.stringify(await openApiDocument(version), null, 2)}\n`, "run npm run openapi");
 });
 
+test("every response says in a sentence what its body holds", (t) => {
+  const { paths } = JSON.parse(committed("openapi.json")) as Document;
+  const operations = Object.values(paths).flatMap((methods) => Object.values(methods));
+  const responses = operations.flatMap(({ operationId, responses }) =>
+    Object.entries(responses).map(([status, { description }]) => ({ of: `${operationId} ${status}`, description })),
+  );
+  t.ok(responses.length > 500);
+  t.same(
+    responses.filter(({ description }) => !/^[A-Z].{20,}\.$/.test(description)),
+    [],
+  );
+  t.end();
+});
+
 test("generators find a name for everything, one type for each field, and nothing that they cannot say", (t) => {
   const globals = globalNames();
   for (const name of ["Map", "Event", "Element", "Path2D", "process"]) t.ok(globals.has(name), name);

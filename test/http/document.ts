@@ -18,7 +18,7 @@ interface Operation {
   readonly operationId: string;
   readonly parameters?: readonly { readonly name: string }[];
   readonly requestBody?: Payload;
-  readonly responses: Readonly<Record<string, Payload>>;
+  readonly responses: Readonly<Record<string, Payload & { readonly description: string }>>;
 }
 
 export interface Schema {
@@ -64,7 +64,7 @@ export class Conformance {
     }
     const operation = this.#document.paths[template]?.[method.toLowerCase()] as Operation;
     const shown = `${method} ${url}: ${operation.operationId} ${response.statusCode} ${type}`;
-    const payload = operation.responses[response.statusCode] ?? {};
+    const payload: Payload = operation.responses[response.statusCode] ?? {};
     const where = payload.content?.[type] === undefined ? "x-other-content" : "content";
     const media = payload[where]?.[type];
     if (media === undefined) throw new Error(`${shown} is not documented: ${response.body.slice(0, 300)}`);

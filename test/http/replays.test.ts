@@ -122,7 +122,10 @@ test("a replay can be cancelled, and only so many run at once; one whose target 
   for (let at = 0; at < 4; at++) t.equal((await start("waits")).statusCode, 201);
   const refused = await start("waits");
   t.equal(refused.statusCode, 503);
-  t.match(refused.json(), { type: "urn:mapledger:problem:too-many-replays", detail: "4 replays run" });
+  t.match(refused.json(), {
+    type: "urn:mapledger:problem:too-many-replays",
+    detail: "4 replays are already running (limit 4)",
+  });
   for (let id = 2; id <= 5; id++) t.equal((await service.send("DELETE", `/v1/replays/${id}`)).statusCode, 200);
   for (const go of held) go();
   for (let id = 2; id <= 5; id++) t.match(await ended(service, id), { state: "cancelled", summary: { last_seq: 1 } });

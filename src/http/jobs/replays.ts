@@ -85,7 +85,8 @@ export class Replays {
   /** Throws the problem of one replay too many, over all callers. */
   checkRoom(): void {
     const running = [...this.#jobs.values()].filter(({ state }) => state === "running").length;
-    if (running >= RUNNING_MAX) throw new Problem("too-many-replays", `${running} replays run`);
+    if (running >= RUNNING_MAX)
+      throw new Problem("too-many-replays", `${running} replays are already running (limit ${RUNNING_MAX})`);
   }
 
   /** Throws as checkRoom does, InvalidInput where its target cannot be had. */

@@ -14,14 +14,16 @@ const TAGS = ["archive"];
 const Job = Type.Object(
   {
     state: Type.Enum(["running", "done", "failed"], { type: "string" }),
-    before: Type.String({ description: "As it was asked for." }),
+    before: Type.String({ description: "The seq or moment of the request." }),
     caller: Type.String(),
     directory: Type.String(),
     first: Type.Integer({ description: "The first event that is archived." }),
-    through: Type.Integer({ description: "And the last." }),
+    through: Type.Integer({ description: "The last event that is archived." }),
     done_events: Type.Integer({ description: "Events that have been written, read back and compared." }),
-    seq: nullable("integer", { description: "The ARCHIVE event, when it is done: from then on they are archived." }),
-    error: nullable("string", { description: "Why it has failed; the log has everything." }),
+    seq: nullable("integer", {
+      description: "The ARCHIVE event of a job that is done: after it the events are archived.",
+    }),
+    error: nullable("string", { description: "The reason for a failure. The log still has all events." }),
   },
   { $id: "ArchiveJob", ...CLOSED },
 );
@@ -31,7 +33,7 @@ const LAST_JOB = { $id: "LastArchiveJob", properties, required, ...CLOSED };
 
 const Archive = Type.Object(
   {
-    directory: Type.String({ description: "Where events are archived to, on the service's machine." }),
+    directory: Type.String({ description: "The directory on the service's machine that events are archived to." }),
     oldest_seq: Type.Integer({ description: "The oldest event that is not archived." }),
     job: nullable("object", { ...LAST_JOB, description: "The last job since the start; null: there was none." }),
   },
@@ -68,12 +70,12 @@ function beginArchive(app: App, { archiver, jobs }: ArchiveParts): void {
       operationId: "beginArchive",
       summary: "Archive events",
       description:
-        "Moves all events before a seq or a moment to compressed files in MAPLEDGER_ARCHIVE: a job, which goes on when this " +
-        "is answered. They go from the log when the files have been read back and compared; an ARCHIVE event tells of it.",
+        "Starts a job that moves all events before a seq or a moment to compressed files in MAPLEDGER_ARCHIVE. The job removes them " +
+        "from the log after it has read the files back and compared them; an ARCHIVE event records it.",
       tags: TAGS,
       body: body(Type.Object({ before: Moment }, { $id: "BeginArchiveBody", ...CLOSED }), { before: 100_001 }),
       response: {
-        202: told("The job has begun.", Job, JOB_EXAMPLE),
+        202: told("The job, which goes on after this answer.", Job, JOB_EXAMPLE),
         ...problems({ body: true }, "archive-running", "nothing-to-archive", "cannot-archive", "too-many-jobs"),
       },
     },
@@ -100,10 +102,14 @@ function getArchive(app: App, { archiver, events }: ArchiveParts): void {
   app.get("/archive", {
     schema: {
       operationId: "getArchive",
-      summary: "What is archived, and how far a job is",
+      summary: "Get the archive's directory and the last job",
       tags: TAGS,
       response: {
-        200: told("It.", Archive, { directory: "/data/archive", oldest_seq: 1, job: JOB_EXAMPLE }),
+        200: told("The directory, the oldest event that is not archived, and the last job.", Archive, {
+          directory: "/data/archive",
+          oldest_seq: 1,
+          job: JOB_EXAMPLE,
+        }),
         ...problems({}),
       },
     },

@@ -51,7 +51,7 @@ function readBatch(app: App, view: View, { parts }: RouteOptions<BatchParts>, na
     schema: {
       operationId: operationId + view.suffix,
       summary,
-      description: `${description} Begins at the start, or where an earlier answer's \`out_batch\` says. A hash walks in whole buckets. Behind 16 MiB it ends with fewer elements than were asked for.`,
+      description: `${description} The batch begins at the start of the map, or at \`in_batch\`, which is \`out_batch\` of an earlier answer. A hash is read in whole buckets. A batch ends after 16 MiB, even with fewer elements than \`count\`.`,
       tags: [view.tag],
       params: view.params,
       "x-body-optional": true,
@@ -65,13 +65,13 @@ function readBatch(app: App, view: View, { parts }: RouteOptions<BatchParts>, na
           {
             $id: "LookupBatchBody",
             ...CLOSED,
-            description: `\`count\` is the most elements; ${COUNT_DEFAULT} unless given.`,
+            description: `\`count\` is the maximum number of elements; the default is ${COUNT_DEFAULT}.`,
           },
         ),
         { count: 1000, in_batch: null },
       ),
       response: {
-        200: ran("What was found.", Type.Ref("Batch"), {
+        200: ran("The elements that were read, and the place where the next batch begins.", Type.Ref("Batch"), {
           elements: [{ key: "01000000", value: "2a000000" }],
           count: 1,
           out_batch: "00020000",
@@ -116,7 +116,7 @@ function updateBatch(app: App, view: View, { parts }: RouteOptions<BatchParts>):
     schema: {
       operationId: `updateBatch${view.suffix}`,
       summary: "Write many elements",
-      description: `BPF_MAP_UPDATE_BATCH. ${ONE_BY_ONE} Pages of elements, their lines, and answers of batches that read are taken as they are: \`count\` has to be right, what else they have is passed over. Lines have Content-Type: application/x-ndjson.`,
+      description: `BPF_MAP_UPDATE_BATCH. ${ONE_BY_ONE} The body may be a page of elements, its lines, or the answer of a batch that read: \`count\` must be right, and other fields are ignored. Lines have Content-Type: application/x-ndjson.`,
       tags: [view.tag],
       params: view.params,
       body: {
@@ -128,7 +128,7 @@ function updateBatch(app: App, view: View, { parts }: RouteOptions<BatchParts>):
         },
       },
       response: {
-        200: ran("All are written.", Type.Ref("BatchDone"), { count: 1, seq: 17 }),
+        200: ran("The number of elements written, which is all of them.", Type.Ref("BatchDone"), { count: 1, seq: 17 }),
         ...problems(
           { ...view.is, body: true },
           ...view.errnos,
@@ -167,7 +167,7 @@ function deleteBatch(app: App, view: View, { parts }: RouteOptions<BatchParts>):
     schema: {
       operationId: `deleteBatch${view.suffix}`,
       summary: "Delete many elements",
-      description: `BPF_MAP_DELETE_BATCH. ${ONE_BY_ONE} A key without an element is refused (ENOENT), or, with \`if_present\`, passed over: the event then has the keys that had an element, and in \`attr.if_present\` how many were given.`,
+      description: `BPF_MAP_DELETE_BATCH. ${ONE_BY_ONE} A key without an element is refused (ENOENT). With \`if_present\` such keys are skipped: the event has only the keys that had an element, and \`attr.if_present\` is the number of given keys.`,
       tags: [view.tag],
       params: view.params,
       body: body(
@@ -184,7 +184,11 @@ function deleteBatch(app: App, view: View, { parts }: RouteOptions<BatchParts>):
         { keys: ["01000000", "02000000"] },
       ),
       response: {
-        200: ran("None of the keys has an element.", Type.Ref("DeleteBatchDone"), { count: 2, absent: 0, seq: 17 }),
+        200: ran("How many elements were deleted, and how many keys had no element.", Type.Ref("DeleteBatchDone"), {
+          count: 2,
+          absent: 0,
+          seq: 17,
+        }),
         ...problems({ ...view.is, body: true }, ...view.errnos, "ENOENT", "EFAULT", "EBUSY", "EOPNOTSUPP", "ENOTSUPP"),
       },
     },
@@ -209,7 +213,7 @@ function deleteBatch(app: App, view: View, { parts }: RouteOptions<BatchParts>):
 }
 
 const ONE_BY_ONE =
-  "Elements are taken one after the other; the first that is refused ends it, and `count` says how many were done.";
+  "Elements are processed one after the other. The first that is refused ends the batch, and `count` says how many were done.";
 
 /** How far a batch has come; where it was refused, its problem says so. */
 async function batchDone(

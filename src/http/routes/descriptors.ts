@@ -35,7 +35,7 @@ function createMap(app: App, { parts }: RouteOptions<DescriptorParts>): void {
     schema: {
       operationId: "createMap",
       summary: "Create a map",
-      description: "BPF_MAP_CREATE: a map, held by a descriptor of the session.",
+      description: "BPF_MAP_CREATE. A descriptor of the session holds the new map.",
       tags: TAGS,
       params: SessionParams,
       body: body(CreateSchema, {
@@ -47,7 +47,7 @@ function createMap(app: App, { parts }: RouteOptions<DescriptorParts>): void {
         map_name: "counters",
       }),
       response: {
-        201: ran("The map is created.", Type.Ref("Opened"), { fd: 3, map_id: 1, seq: 17 }),
+        201: ran("The descriptor and the id of the new map.", Type.Ref("Opened"), { fd: 3, map_id: 1, seq: 17 }),
         ...problems(
           { command: true, session: true, body: true },
           "EINVAL",
@@ -81,12 +81,12 @@ function listDescriptors(app: App, { parts }: RouteOptions<DescriptorParts>): vo
   app.get("/sessions/:session/fds", {
     schema: {
       operationId: "listDescriptors",
-      summary: "A session's open descriptors",
+      summary: "List a session's open descriptors",
       tags: TAGS,
       params: SessionParams,
       querystring: AtQuery,
       response: {
-        200: told("All of them.", DescriptorList, { fds: [EXAMPLE] }),
+        200: told("All open descriptors of the session.", DescriptorList, { fds: [EXAMPLE] }),
         ...problems({}, ...IN_SESSION, ...AS_OF),
       },
     },
@@ -103,13 +103,13 @@ function getDescriptor(app: App, { parts }: RouteOptions<DescriptorParts>): void
   app.get("/sessions/:session/fds/:fd", {
     schema: {
       operationId: "getDescriptor",
-      summary: "A descriptor, and the map that it is of",
+      summary: "Get a descriptor and its map",
       tags: TAGS,
       params: FdParams,
       querystring: AtQuery,
       response: {
         200: told(
-          "The descriptor.",
+          "The descriptor, and the map if it is a map's.",
           Type.Object(
             { descriptor: Type.Ref("Descriptor"), map: Type.Optional(Type.Ref("BpfMap")) },
             { $id: "DescriptorAndMap", ...CLOSED },
@@ -140,20 +140,23 @@ function openDescriptor(app: App, { parts }: RouteOptions<DescriptorParts>): voi
       operationId: "openDescriptor",
       summary: "Open a descriptor",
       description:
-        "kind dup: of `fd`'s open file. map: of a map that lives, by id (BPF_MAP_GET_FD_BY_ID), name, or pin " +
-        "(BPF_OBJ_GET). All others are of what is no map, for maps that hold such things or have them for keys: a " +
-        "program (prog) by `id`, by `pinned`, or a new one that does nothing, of `prog_type`; a cgroup or a file or a " +
-        "directory by `path`, or a new one; a process (pidfd) by `pid`; a perf event, a pipe, or a socket made for the " +
-        "session. Where the kernel mirror is on, each stands for a real object, and what the kernel refuses is refused; " +
-        "`path` and `pinned` are opened below the directories of MAPLEDGER_OPEN_ROOTS (EACCES elsewhere); " +
-        "elsewhere it exists in the ledger only. With read alone the descriptor is read-only, and what would have to be " +
-        "made is refused: every kind but map, dup, pidfd, pidfd_self, and those named by `path`, `id` or `pinned`; so is " +
-        "`prog_type`.",
+        "dup duplicates the descriptor `fd`. map opens a live map by id (BPF_MAP_GET_FD_BY_ID), name, or pin (BPF_OBJ_GET). All other " +
+        "kinds open other objects, for maps that hold such objects or have them as keys: a program (prog) by `id`, by `pinned`, or a " +
+        "new one that does nothing, of `prog_type`; a cgroup, a file or a directory by `path`, or a new one; a process (pidfd) by " +
+        "`pid`; a perf event, a pipe, or a socket made for the session. If the kernel mirror is on, each descriptor stands for a real " +
+        "object, and is refused if the kernel refuses it; `path` and `pinned` must be below the directories of MAPLEDGER_OPEN_ROOTS " +
+        "(EACCES elsewhere). If the mirror is off, the object exists in the ledger only. A caller with read alone gets a read-only " +
+        "descriptor, and may not make objects: only map, dup, pidfd, pidfd_self, and objects named by `path`, `id` or `pinned` are " +
+        "allowed, without `prog_type`.",
       tags: TAGS,
       params: SessionParams,
       body: OpenDescriptorBody,
       response: {
-        201: ran("The descriptor is open.", Type.Ref("Opened"), { fd: 4, map_id: 1, seq: 17 }),
+        201: ran("The new descriptor, and the id of its map if it has one.", Type.Ref("Opened"), {
+          fd: 4,
+          map_id: 1,
+          seq: 17,
+        }),
         ...problems(
           { command: true, session: true, body: true },
           "EBADF",
@@ -192,7 +195,7 @@ function closeDescriptor(app: App, { parts }: RouteOptions<DescriptorParts>): vo
       params: FdParams,
       response: {
         200: ran(
-          "The descriptor is closed.",
+          "The seq of the event, and the ids of maps that were freed.",
           Type.Object(
             { freed: Type.Array(Type.Integer(), { description: "Maps that went with it." }), seq: seq() },
             { $id: "DescriptorClosed", ...CLOSED },

@@ -38,8 +38,9 @@ export async function doorRoutes(app: App, { parts }: RouteOptions<DoorParts>): 
   app.post("/sessions/:session/bpf", {
     schema: {
       operationId: "bpf",
-      summary: "bpf(2)",
-      description: "A command that ran is 200, whatever its errno. A command that bpf(2) does not know is EINVAL.",
+      summary: "Run a command of bpf(2)",
+      description:
+        "A command that ran is answered with 200, whatever its errno. A command that bpf(2) does not have is refused with EINVAL.",
       tags: ["syscall door"],
       params: SessionParams,
       body: body(DoorRequestSchema, {
@@ -47,7 +48,12 @@ export async function doorRoutes(app: App, { parts }: RouteOptions<DoorParts>): 
         attr: { map_fd: 3, key: "01000000", value: "2a000000", flags: 0 },
       }),
       response: {
-        200: ran("The command ran.", DoorAnswerSchema, { ret: 0, errno: null, seq: 17, attr: {} }),
+        200: ran("The return value, the errno, and the output fields of the command.", DoorAnswerSchema, {
+          ret: 0,
+          errno: null,
+          seq: 17,
+          attr: {},
+        }),
         ...problems({ command: true, session: true, body: true }),
       },
     },

@@ -43,13 +43,15 @@ function lookupElement(app: App, view: View, { parts }: RouteOptions<ElementRout
   app.get(`${view.prefix}/elements/:key`, {
     schema: {
       operationId: `lookupElement${view.suffix}`,
-      summary: "Look an element up",
-      description: "BPF_MAP_LOOKUP_ELEM. With Accept: application/octet-stream the answer is the value's bytes.",
+      summary: "Look up an element",
+      description: "BPF_MAP_LOOKUP_ELEM. With Accept: application/octet-stream the body is the bytes of the value.",
       tags: [view.tag],
       params: view.keyParams,
       querystring: AtQuery,
       response: {
-        200: withOctets(ran("The value.", Type.Ref("Value"), { value: "2a000000", seq: 17 })),
+        200: withOctets(
+          ran("The value of the element, and the seq of the event.", Type.Ref("Value"), { value: "2a000000", seq: 17 }),
+        ),
         ...problems(
           view.is,
           ...view.errnos,
@@ -88,8 +90,8 @@ function updateElement(app: App, view: View, { parts }: RouteOptions<ElementRout
       operationId: `updateElement${view.suffix}`,
       summary: "Write an element",
       description:
-        "BPF_MAP_UPDATE_ELEM. If-None-Match: * is BPF_NOEXIST, If-Match: * is BPF_EXIST. A body with Content-Type: " +
-        "application/octet-stream is the value's bytes.",
+        "BPF_MAP_UPDATE_ELEM. If-None-Match: * means BPF_NOEXIST, If-Match: * means BPF_EXIST. A body with Content-Type: " +
+        "application/octet-stream is the bytes of the value.",
       tags: [view.tag],
       params: view.keyParams,
       headers: Type.Object({
@@ -105,7 +107,7 @@ function updateElement(app: App, view: View, { parts }: RouteOptions<ElementRout
         },
       },
       response: {
-        200: ran("The element is written.", Type.Ref("Done"), { seq: 17 }),
+        200: ran("The seq of the event that wrote the element.", Type.Ref("Done"), { seq: 17 }),
         ...problems(
           { ...view.is, body: true },
           ...view.errnos,
@@ -153,7 +155,7 @@ function deleteElement(app: App, view: View, { parts }: RouteOptions<ElementRout
       tags: [view.tag],
       params: view.keyParams,
       response: {
-        200: ran("The element is gone.", Type.Ref("Done"), { seq: 17 }),
+        200: ran("The seq of the event that deleted the element.", Type.Ref("Done"), { seq: 17 }),
         ...problems(view.is, ...view.errnos, "ENOENT", "EFAULT", "EBUSY", "EOPNOTSUPP", "ENOTSUPP"),
       },
     },
@@ -180,8 +182,8 @@ function listElements(app: App, view: View, { parts }: RouteOptions<ElementRoute
       operationId: `listElements${view.suffix}`,
       summary: "List elements",
       description:
-        "A page in the state's order; each page is of its own moment, unless `at` says of which; one of large elements has fewer than `limit`. With Accept: application/x-ndjson the answer is " +
-        "the whole map as it was at one moment, an element a line.",
+        "A page in the state's order. Each page shows its own moment, unless `at` names one; a page of large elements has fewer than " +
+        "`limit`. With Accept: application/x-ndjson the answer is the whole map as it was at one moment, one element a line.",
       tags: [view.tag],
       params: view.params,
       querystring: Type.Object({
@@ -193,7 +195,7 @@ function listElements(app: App, view: View, { parts }: RouteOptions<ElementRoute
       }),
       response: {
         200: withLines(
-          ran("A page, or the whole map.", Type.Ref("ElementPage"), {
+          ran("A page of elements, or the whole map.", Type.Ref("ElementPage"), {
             elements: [{ key: "01000000", value: "2a000000" }],
             next: null,
             seq: 17,
@@ -230,8 +232,8 @@ function nextKey(app: App, view: View, { parts }: RouteOptions<ElementRouteParts
   app.get(`${view.prefix}/next-key`, {
     schema: {
       operationId: `nextKey${view.suffix}`,
-      summary: "The key after a key",
-      description: "BPF_MAP_GET_NEXT_KEY. Without `key`, the first. After the last, ENOENT.",
+      summary: "Get the key after a key",
+      description: "BPF_MAP_GET_NEXT_KEY. Without `key` the first key of the map. ENOENT after the last key.",
       tags: [view.tag],
       params: view.params,
       querystring: Type.Object({
@@ -239,10 +241,14 @@ function nextKey(app: App, view: View, { parts }: RouteOptions<ElementRouteParts
         at,
       }),
       response: {
-        200: ran("The next key.", Type.Object({ next_key: hex(), seq: seq() }, { $id: "NextKey", ...CLOSED }), {
-          next_key: "02000000",
-          seq: 17,
-        }),
+        200: ran(
+          "The next key, and the seq of the event.",
+          Type.Object({ next_key: hex(), seq: seq() }, { $id: "NextKey", ...CLOSED }),
+          {
+            next_key: "02000000",
+            seq: 17,
+          },
+        ),
         ...problems(view.is, ...view.errnos, "ENOENT", "EFAULT", "EOPNOTSUPP", "ENOTSUPP", ...AS_OF),
       },
     },

@@ -55,10 +55,10 @@ const Page = Type.Object(
     prev: nullable("string", { description: "The previous page's `before`, a position; null at its beginning." }),
     position: Type.String({
       description:
-        "Up to here the page has looked, whether anything matched or not: whoever asks again goes on with it as `after`, also where `next` is null.",
+        "The page has looked at everything up to this position. Use it as `after` to go on, also if `next` is null.",
     }),
     oldest_seq: Type.Integer({
-      description: "The first event that is at hand: those below it are archived, and their archive is not there.",
+      description: "The first event that can be read: earlier ones are archived, and their archive is not there.",
     }),
   },
   { $id: "EventPage", ...CLOSED },
@@ -73,9 +73,9 @@ const PAGE_EXAMPLE = {
 const EXPORT_HEADERS = {
   "mapledger-position": Type.String({
     description:
-      "Of lines: where they end, the log's end when they were asked for; `after` it comes what was not there then.",
+      "Of lines: the position of their end, which is the log's end when they were requested. Use it as `after` for later events.",
   }),
-  "mapledger-oldest-seq": Type.Integer({ description: "Of lines: the log's beginning." }),
+  "mapledger-oldest-seq": Type.Integer({ description: "Of lines: the first event that can be read." }),
 };
 
 interface EventParts extends StateParts, LogParts, Bulk {
@@ -101,16 +101,17 @@ function listEvents(app: App, parts: EventParts, peers: SessionPeers): void {
       operationId: "listEvents",
       summary: "List events",
       description:
-        "Ascending by seq, from the oldest event that is at hand on; archived ones come from their archive. A page of large events has fewer than `limit`, and may have none, and a `next` to go on from, where few match. With `before` the page that ends just below it, " +
-        "which for a seq beyond the log's end is the last. `after` and `before` are positions in this log, or seqs. With Accept: " +
-        "application/x-ndjson all of them up to now, an event a line.",
+        "Ascending by seq, from the oldest event that can be read; archived events come from their archive. A page of large events has " +
+        "fewer than `limit`. If few events match, a page may be empty, with a `next` to go on from. With `before` the page ends just " +
+        "below it; if `before` is a seq beyond the log's end, that is the last page. `after` and `before` are positions in this log, " +
+        "or seqs. With Accept: application/x-ndjson the answer has all events up to now, one a line.",
       tags: TAGS,
       querystring: Type.Object({
         ...FilterFields,
         after: Type.Optional(
           Type.String({
             description:
-              "Events behind this position or seq: the last page's `next` or `position`. Left out, or 0: all that there are.",
+              "Events behind this position or seq: `next` or `position` of the last page. Left out, or 0: from the first event that can be read.",
             examples: ["17"],
           }),
         ),
@@ -125,7 +126,7 @@ function listEvents(app: App, parts: EventParts, peers: SessionPeers): void {
       }),
       response: {
         200: {
-          ...told("A page, or all events.", Page, PAGE_EXAMPLE),
+          ...told("A page of events, or all events, one a line.", Page, PAGE_EXAMPLE),
           headers: EXPORT_HEADERS,
           content: {
             "application/json": { schema: Page, example: PAGE_EXAMPLE },
@@ -171,17 +172,17 @@ function streamEvents(app: App, parts: EventParts, peers: SessionPeers): void {
       operationId: "streamEvents",
       summary: "Follow the log",
       description:
-        "Server-sent events: `event`, whose data is what GET /v1/events tells of it; `bookmark`, that " +
-        "everything up to its seq has been looked at: at the beginning, and while there is nothing to tell each " +
-        "MAPLEDGER_BOOKMARK seconds; `lagging`, where the reader stands more than MAPLEDGER_LAG_MAX events behind: it loses " +
-        "nothing by that. Each has a position for an id. Begins with what comes next, or behind Last-Event-ID or `after`. A position that is not " +
-        "one in this log is refused: 410, foreign-position.",
+        "Server-sent events. `event` has the event as GET /v1/events shows it. `bookmark` says that the stream has looked at " +
+        "everything up to its seq: at the beginning, and every MAPLEDGER_BOOKMARK seconds while nothing matches. `lagging` says that " +
+        "the reader is more than MAPLEDGER_LAG_MAX events behind; it loses nothing by that. Each message has a position as its id. The " +
+        "stream begins with the next event, or behind Last-Event-ID or `after`. A position that is not one in this log is refused with " +
+        "410, foreign-position.",
       tags: TAGS,
       headers: FROM_FIELDS.headers,
       querystring: Type.Object({ ...FilterFields, ...FROM_FIELDS.query }),
       response: {
         200: {
-          description: "The stream.",
+          description: "A stream of the events that match, as server-sent events.",
           content: {
             [EVENT_STREAM]: {
               schema: messageSchema("LogMessage", "Log", { event: Type.Ref("LogEvent"), ...FOLLOWED }),
@@ -212,11 +213,11 @@ function getEvent(app: App, parts: EventParts, peers: SessionPeers): void {
   app.get("/events/:seq", {
     schema: {
       operationId: "getEvent",
-      summary: "An event",
+      summary: "Get an event",
       tags: TAGS,
       params: Type.Object({ seq: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, examples: [17] }) }),
       response: {
-        200: told("The event.", Type.Ref("LogEvent"), EXAMPLE),
+        200: told("The event with its outcome and its position in the log.", Type.Ref("LogEvent"), EXAMPLE),
         ...problems({}, "no-such-event", "archived"),
       },
     },

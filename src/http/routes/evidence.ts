@@ -91,14 +91,14 @@ function checkpoint(app: App, { parts: { tree } }: RouteOptions<EvidenceParts>):
   app.get("/checkpoint", {
     schema: {
       operationId: "getCheckpoint",
-      summary: "A signed checkpoint of the log",
-      description: `A signed note of C2SP's tlog-checkpoint, of a tree that has every event that was answered before, with the \
-cosignatures that it has. \`cosigned\`: the newest that so many of the log's witnesses have cosigned instead. ${PUBLIC}; it may then be \
+      summary: "Get a signed checkpoint of the log",
+      description: `A signed note of C2SP's tlog-checkpoint with its cosignatures. Its tree has every event that was answered before. \
+With \`cosigned\`, the newest checkpoint that so many of the log's witnesses have cosigned. ${PUBLIC}; the checkpoint may then be \
 a second old.`,
       tags: TAGS,
       querystring: Type.Object({ cosigned: Cosigned }),
       response: {
-        200: text("The note.", "SignedNote", CHECKPOINT),
+        200: text("The checkpoint as a signed note, with its cosignatures.", "SignedNote", CHECKPOINT),
         ...problems({}, "not-cosigned", "log-contradicted"),
       },
     },
@@ -116,10 +116,10 @@ function tile(app: App, { parts: { tree } }: RouteOptions<EvidenceParts>): void 
   app.get("/tile/:level/*", {
     schema: {
       operationId: "getTile",
-      summary: "A tile of the tree, or the entries below it",
+      summary: "Get a tile of the tree, or the entries below it",
       description: `Paths are those of C2SP's tlog-tiles: /tile/0/x001/x234/067 is a full tile of ${TILE_HASHES} hashes, \
-/tile/0/000.p/12 one of 12, /tile/entries/000 the entries that a tile of level 0 is of. An entry is the line \
-"mapledger event v1" and the SHA-256 of an event's canonical bytes. Of bundles whose events are all archived there are no entries. \
+/tile/0/000.p/12 one of 12, /tile/entries/000 the entries below a tile of level 0. An entry is the line \
+"mapledger event v1" and the SHA-256 of an event's canonical bytes. A bundle whose events are all archived has no entries. \
 ${PUBLIC}.`,
       tags: TAGS,
       params: Type.Object({
@@ -127,7 +127,10 @@ ${PUBLIC}.`,
         "*": Type.String({ description: "The tile's index in groups of three digits.", examples: ["000.p/1"] }),
       }),
       response: {
-        200: { description: "Hashes of 32 bytes, end to end.", content: { "application/octet-stream": octets } },
+        200: {
+          description: "The tile: hashes of 32 bytes each, end to end.",
+          content: { "application/octet-stream": octets },
+        },
         ...problems({}, "no-such-tile", "log-contradicted", "archived", "busy"),
       },
     },
@@ -151,14 +154,18 @@ function proof(app: App, { parts }: RouteOptions<EvidenceParts>): void {
   app.get("/events/:seq/proof", {
     schema: {
       operationId: "getProof",
-      summary: "A proof that an event is in the log",
-      description: `Of C2SP's tlog-proof, with the event's canonical bytes as the extra data: \`mapledger verify-proof\` checks it offline. Against the newest checkpoint \
-that has the event and that a witness has cosigned, if there is one; \`cosigned\`: that so many have cosigned.`,
+      summary: "Get a proof that an event is in the log",
+      description: `A proof of C2SP's tlog-proof, with the event's canonical bytes as the extra data: \`mapledger verify-proof\` checks it offline. It leads to the newest \
+checkpoint that has the event and that a witness has cosigned, if there is one. With \`cosigned\`, to one that so many witnesses have cosigned.`,
       tags: TAGS,
       params: Type.Object({ seq: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, examples: [17] }) }),
       querystring: Type.Object({ cosigned: Cosigned }),
       response: {
-        200: text("The proof.", "LogProof", `c2sp.org/tlog-proof@v1\nextra AQA=\nindex 16\n\n${CHECKPOINT}`),
+        200: text(
+          "The proof, with the event's canonical bytes.",
+          "LogProof",
+          `c2sp.org/tlog-proof@v1\nextra AQA=\nindex 16\n\n${CHECKPOINT}`,
+        ),
         ...problems({}, "no-such-event", "not-cosigned", "log-contradicted", "archived"),
       },
     },
@@ -182,9 +189,12 @@ function log(app: App, { parts: { tree, settings, witnesses } }: RouteOptions<Ev
   app.get("/log", {
     schema: {
       operationId: "getLog",
-      summary: "The log: who signs it, and how far its tree is",
+      summary: "Get the log's key and the size of its tree",
       tags: TAGS,
-      response: { 200: told("The log.", Log, LOG_EXAMPLE), ...problems({}) },
+      response: {
+        200: told("The log's key, its size, its checkpoints' sizes, and its witnesses.", Log, LOG_EXAMPLE),
+        ...problems({}),
+      },
     },
     handler: async (request) => {
       const { log, possibleCpus, origin, vkey, size, lastSeq, signedSize, refusal } = await tree.status();
@@ -208,9 +218,9 @@ function log(app: App, { parts: { tree, settings, witnesses } }: RouteOptions<Ev
 }
 
 const WITNESS = {
-  name: Type.String({ description: "What the witness is called." }),
+  name: Type.String({ description: "The name of the witness." }),
   vkey: Type.String({ description: "The key that verifies its cosignatures." }),
-  url: Type.String({ description: "Where checkpoints are sent to." }),
+  url: Type.String({ description: "The URL that checkpoints are sent to." }),
   cosigned_size: Type.Integer({
     description: "Events that the newest checkpoint has that it has cosigned; 0: none.",
   }),
@@ -219,13 +229,15 @@ const WITNESS = {
     description:
       "waiting: nothing has been sent yet; failing: it does not cosign at present, and is asked again; alarm: it has seen another history of this log.",
   }),
-  detail: nullable("string", { description: "What fails, or what the alarm is about." }),
+  detail: nullable("string", { description: "The reason for the failure or the alarm." }),
 };
 
 const LOG = {
-  id: Type.String({ description: "Which log this is, made with it." }),
-  possible_cpus: Type.Integer({ description: "For how many CPUs the values of per-CPU maps are, made with it." }),
-  origin: Type.String({ description: "What it is called in its checkpoints." }),
+  id: Type.String({ description: "The id of the log, which never changes." }),
+  possible_cpus: Type.Integer({
+    description: "The number of CPUs that values of per-CPU maps are for, which never changes.",
+  }),
+  origin: Type.String({ description: "The log's name in its checkpoints." }),
   vkey: Type.String({
     description:
       "The key that verifies them, as C2SP's signed-note writes it; empty if there is no tree that names it.",
@@ -238,7 +250,7 @@ const LOG = {
     description: "off: whoever reaches the TCP port may write to it, without a token (MAPLEDGER_AUTH).",
   }),
   caller: Type.String({ description: "Who asks, by the name that events have." }),
-  scopes: Type.Array(Type.String(), { description: "What the caller may do, as in write or write@block*." }),
+  scopes: Type.Array(Type.String(), { description: "The scopes of the caller, as in write or write@block*." }),
   public_evidence: Type.Enum(["on", "off"], {
     type: "string",
     description: "on: checkpoints and tiles need no token (MAPLEDGER_PUBLIC_EVIDENCE).",

@@ -84,11 +84,12 @@ function elementHistory(app: App, parts: HistoryParts): void {
   app.get("/maps/:map/elements/:key/history", {
     schema: {
       operationId: "elementHistory",
-      summary: "An element's history",
+      summary: "List an element's versions",
       description:
-        "Every version with the event that made it, ascending by seq, fewer than `limit` where they are large; also of a map that has been freed, by its id. " +
-        "Those of archived events come from their archive where that is at hand: the first such question reads all of it. With " +
-        "`before` the page that ends just below it. Elements of maps without keys go by the place that pages of them show.",
+        "Every version with the event that made it, ascending by seq; a page of large versions has fewer than `limit`. A freed map is " +
+        "found by its id. Versions of archived events come from their archive, if it can be read: the first such request reads the " +
+        "whole archive. With `before` the page ends just below it. Elements of maps without keys are named by the place that pages of " +
+        "elements show.",
       tags: TAGS,
       params: Type.Object({ ...MapParams.properties, key: Key }),
       querystring: Type.Object({
@@ -109,7 +110,7 @@ function elementHistory(app: App, parts: HistoryParts): void {
       }),
       response: {
         200: told(
-          "A page.",
+          "A page of the element's versions, ascending by seq.",
           Type.Object(
             {
               map: Type.Integer(),
@@ -179,10 +180,10 @@ function diffMap(app: App, parts: HistoryParts): void {
   app.get("/maps/:map/diff", {
     schema: {
       operationId: "diffMap",
-      summary: "What has changed in a map between two moments",
+      summary: "Compare a map at two moments",
       description:
-        "How many elements were added, changed and removed, and a page of them in the state's order, fewer than `limit` where they are large. A map that was not " +
-        "there at one of the moments had no elements then.",
+        "Counts the elements that were added, changed and removed, and lists a page of them in the state's order; a page of large " +
+        "elements has fewer than `limit`. A map that did not exist at one of the moments counts as empty then.",
       tags: TAGS,
       params: MapParams,
       querystring: Type.Object({
@@ -195,7 +196,7 @@ function diffMap(app: App, parts: HistoryParts): void {
       }),
       response: {
         200: told(
-          "The changes.",
+          "Counts of the differences, and a page of them.",
           Type.Object(
             {
               map: Type.Integer(),

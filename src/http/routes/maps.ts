@@ -71,7 +71,7 @@ function listMaps(app: App, { parts }: RouteOptions<MapParts>): void {
   app.get("/maps", {
     schema: {
       operationId: "listMaps",
-      summary: "List the maps that live",
+      summary: "List live maps",
       tags: TAGS,
       querystring: Type.Object({
         after,
@@ -79,7 +79,7 @@ function listMaps(app: App, { parts }: RouteOptions<MapParts>): void {
         at,
       }),
       response: {
-        200: told("A page, by id.", MapPage, {
+        200: told("A page of live maps, ordered by id.", MapPage, {
           maps: [MAP_EXAMPLE],
           next: null,
         }),
@@ -99,12 +99,12 @@ function getMap(app: App, { parts }: RouteOptions<MapParts>): void {
   app.get("/maps/:map", {
     schema: {
       operationId: "getMap",
-      summary: "A map",
+      summary: "Get a map",
       tags: TAGS,
       params: MapParams,
       querystring: AtQuery,
       response: {
-        200: told("The map.", Type.Ref("BpfMap"), MAP_EXAMPLE),
+        200: told("The map: its definition, its pins, and its kernel map.", Type.Ref("BpfMap"), MAP_EXAMPLE),
         ...problems({}, "ENOENT", "EINVAL", ...AS_OF),
       },
     },
@@ -120,11 +120,11 @@ function freezeMap(app: App, view: View, { parts }: RouteOptions<MapParts>): voi
     schema: {
       operationId: view.suffix === "" ? "freezeMap" : "freezeAnyMap",
       summary: "Freeze a map",
-      description: "BPF_MAP_FREEZE: from now on no command changes its elements. There is no way back.",
+      description: "BPF_MAP_FREEZE: no command changes the map's elements any more. This cannot be undone.",
       tags: [view.tag],
       params: view.params,
       response: {
-        200: ran("The map is frozen.", Type.Ref("Done"), { seq: 17 }),
+        200: ran("The seq of the event that froze the map.", Type.Ref("Done"), { seq: 17 }),
         ...problems(view.is, ...view.errnos, "EBUSY", "EOPNOTSUPP", "ENOTSUPP"),
       },
     },
@@ -142,8 +142,8 @@ function pinMap(app: App, view: View, { parts }: RouteOptions<MapParts>): void {
       operationId: view.suffix === "" ? "pinMap" : "pinAnyMap",
       summary: "Pin a map",
       description:
-        "BPF_OBJ_PIN: the path holds the map from now on, whatever becomes of descriptors. EEXIST also if the mirror's " +
-        "directory on the machine's bpffs has an entry at this path that is not the ledger's, or if the path is reserved there.",
+        "BPF_OBJ_PIN: the path holds the map, even if all descriptors are closed. EEXIST also if the mirror's directory on the " +
+        "machine's bpffs has an entry at this path that is not the ledger's, or if the path is reserved there.",
       tags: [view.tag],
       params: view.params,
       body: Type.Object(
@@ -151,7 +151,10 @@ function pinMap(app: App, view: View, { parts }: RouteOptions<MapParts>): void {
         { $id: "PinMapBody", ...CLOSED, examples: [{ pathname: "/sys/fs/bpf/counters" }] },
       ),
       response: {
-        200: ran("The map is pinned.", Type.Ref("PinPath"), { pathname: "/sys/fs/bpf/counters", seq: 17 }),
+        200: ran("The path of the pin, and the seq of the event.", Type.Ref("PinPath"), {
+          pathname: "/sys/fs/bpf/counters",
+          seq: 17,
+        }),
         ...problems(
           { ...view.is, body: true },
           ...view.errnos,
@@ -183,7 +186,7 @@ function pushElement(app: App, view: View, { parts }: RouteOptions<MapParts>): v
       params: view.params,
       body: body(ValueBody, VALUE_EXAMPLE),
       response: {
-        200: ran("The value is in.", Type.Ref("Done"), { seq: 17 }),
+        200: ran("The seq of the event that added the value.", Type.Ref("Done"), { seq: 17 }),
         ...problems(
           { ...view.is, body: true },
           ...view.errnos,
@@ -223,7 +226,10 @@ function popElement(app: App, view: View, { parts }: RouteOptions<MapParts>): vo
       tags: [view.tag],
       params: view.params,
       response: {
-        200: ran("The value.", Type.Ref("Value"), { value: "2a000000", seq: 17 }),
+        200: ran("The value that was taken out, and the seq of the event.", Type.Ref("Value"), {
+          value: "2a000000",
+          seq: 17,
+        }),
         ...problems(view.is, ...view.errnos, "ENOENT", "EFAULT", "EBUSY", "EOPNOTSUPP", "ENOTSUPP"),
       },
     },
@@ -240,17 +246,20 @@ function peekElement(app: App, view: View, { parts }: RouteOptions<MapParts>): v
   app.post(`${view.prefix}/peek`, {
     schema: {
       operationId: `peekElement${view.suffix}`,
-      summary: "Peek at the value to be popped next, or ask a bloom filter",
+      summary: "Peek at the next value, or ask a bloom filter",
       description:
-        "BPF_MAP_LOOKUP_ELEM without a key. Of queues and stacks: the value. A bloom filter is asked for the `value` of the " +
-        "body, and gives it back if it may have been pushed; ENOENT if it was not.",
+        "BPF_MAP_LOOKUP_ELEM without a key. A queue or a stack answers with the value that a pop would take. A bloom filter is asked " +
+        "for the `value` of the body: it answers with the same value if it may have been pushed, and with ENOENT if it was not.",
       tags: [view.tag],
       params: view.params,
       querystring: AtQuery,
       "x-body-optional": true,
       body: body(Type.Object({ value: Type.Optional(hex()) }, { $id: "PeekBody", ...CLOSED }), VALUE_EXAMPLE),
       response: {
-        200: ran("The value.", Type.Ref("Value"), { value: "2a000000", seq: 17 }),
+        200: ran("The value, which stays in the map, and the seq of the event.", Type.Ref("Value"), {
+          value: "2a000000",
+          seq: 17,
+        }),
         ...problems(
           { ...view.is, body: true },
           ...view.errnos,

@@ -42,15 +42,16 @@ function readMemory(app: App, view: View, { parts }: RouteOptions<MemoryParts>):
       operationId: `readMemory${view.suffix}`,
       summary: "Read a map's memory",
       description:
-        "What a shared mapping of a BPF_F_MMAPABLE array shows: values rounded up to 8 bytes, the whole to pages. With " +
-        "Range: bytes=FIRST-LAST a part of it. An answer has 16 MiB at most: where the memory has more, it is 206 and Content-Range says which part.",
+        "The bytes that a shared mapping of a BPF_F_MMAPABLE array shows: each value rounded up to 8 bytes, the whole rounded up to " +
+        "pages. With Range: bytes=FIRST-LAST a part of them. An answer has at most 16 MiB: if the memory has more, the status is 206, " +
+        "and Content-Range names the part.",
       tags: [view.tag],
       params: view.params,
       querystring: AtQuery,
       headers: Type.Object({ range: Type.Optional(Type.String({ examples: ["bytes=0-4095"] })) }),
       response: {
-        200: octetsOf("All of it."),
-        206: octetsOf("The range that was asked for."),
+        200: octetsOf("All bytes of the memory."),
+        206: octetsOf("The part of the memory that Content-Range names."),
         ...problems(view.is, ...view.errnos, ...ERRNOS, "range-not-satisfiable", ...AS_OF),
       },
     },
@@ -81,14 +82,14 @@ function writeMemory(app: App, view: View, { parts }: RouteOptions<MemoryParts>)
       operationId: `writeMemory${view.suffix}`,
       summary: "Store to a map's memory",
       description:
-        "A store through a shared mapping of a BPF_F_MMAPABLE array: from the beginning, or where Content-Range: bytes " +
-        "FIRST-LAST/* says; 16 MiB at most.",
+        "A store through a shared mapping of a BPF_F_MMAPABLE array, from the beginning, or at the place that Content-Range: bytes " +
+        "FIRST-LAST/* names. At most 16 MiB.",
       tags: [view.tag],
       params: view.params,
       headers: Type.Object({ "content-range": Type.Optional(Type.String({ examples: ["bytes 16-23/*"] })) }),
       body: { content: { [OCTETS]: { schema: body(octets.schema, octets.example) } } },
       response: {
-        200: ran("It is stored.", Type.Ref("Done"), { seq: 17 }),
+        200: ran("The seq of the event that stored the bytes.", Type.Ref("Done"), { seq: 17 }),
         ...problems({ ...view.is, body: true }, ...view.errnos, ...ERRNOS),
       },
     },

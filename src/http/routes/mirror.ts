@@ -121,12 +121,12 @@ function getDrift(app: App, { parts }: RouteOptions<MirrorParts>): void {
   app.get("/maps/:map/drift", {
     schema: {
       operationId: "getDrift",
-      summary: "What a map and its kernel map differ in",
+      summary: "Compare a map with its kernel map, changing nothing",
       description:
-        "Other programs may write into kernel maps. This compares the whole map, in pieces between commands, and changes nothing. " +
-        "Comparisons that act on what they find record it first, in a MIRROR_DRIFT event. Its attr has `policy`, `missing`, `changed`, `extra`, " +
-        "`both_changed` and `evicted` (left out if 0), `at` (why the comparison ran: start, on, resync, take-over, decided, retry, replaced, " +
-        "followed; left out at the map's interval), and `first_keys` (the first 10 keys).",
+        "Other programs may write into kernel maps. This compares the whole map, in pieces between commands, and changes nothing. A " +
+        "comparison that acts on differences records them first, in a MIRROR_DRIFT event. Its attr has `policy`, `missing`, `changed`, " +
+        "`extra`, `both_changed` and `evicted` (left out if 0), `at` (why the comparison ran: start, on, resync, take-over, decided, " +
+        "retry, replaced, followed; left out at the map's interval), and `first_keys` (the first 10 keys).",
       tags: TAGS,
       params: MapParams,
       querystring: Type.Object({ limit: limit(DIFFERENCES_MAX, DIFFERENCES_DEFAULT) }),
@@ -165,12 +165,13 @@ function setPolicy(app: App, { parts }: RouteOptions<MirrorParts>): void {
   app.put("/maps/:map/mirror", {
     schema: {
       operationId: "setDriftPolicy",
-      summary: "Say what is done about drift",
+      summary: "Set a map's policy about drift",
       description:
-        "From now on the map is compared with its kernel map at the interval, at every start, and if somebody asks by resync. report: a " +
-        "MIRROR_DRIFT event records differences that the last event does not have. repair: a MIRROR_DRIFT event records them, and the mirror " +
-        "writes the map's elements into the kernel map. import: the kernel map's elements become batches of the service's own, with `imported` " +
-        "in their attr. After a take-over of the directory of pins this also decides for the map, which is no longer `undecided`.",
+        "The map is compared with its kernel map at the interval, at every start, and by resync. report: a MIRROR_DRIFT event records " +
+        "all differences, if they are not those that were recorded last. repair: a MIRROR_DRIFT event records them, and the mirror " +
+        "writes the map's elements into the kernel map. import: the kernel map's elements become batches of the service's own, with " +
+        "`imported` in their attr. After a take-over of the directory of pins this also decides for the map, which is no longer " +
+        "`undecided`.",
       tags: TAGS,
       params: MapParams,
       body: body(
@@ -188,7 +189,7 @@ function setPolicy(app: App, { parts }: RouteOptions<MirrorParts>): void {
         POLICY_EXAMPLE,
       ),
       response: {
-        200: ran("The policy is in force.", PolicySet, {
+        200: ran("The policy that is in force now, and the seq of the event.", PolicySet, {
           drift: POLICY_EXAMPLE,
           seq: 17,
         }),
@@ -258,13 +259,13 @@ function listKernelMaps(app: App, { parts }: RouteOptions<MirrorParts>): void {
   app.get("/kernel/maps", {
     schema: {
       operationId: "listKernelMaps",
-      summary: "The maps that the kernel has",
+      summary: "List the machine's kernel maps",
       description:
-        "All of the machine's, whoever has made them. EPERM where the service may not list them, with the capability that it lacks " +
-        "(CAP_SYS_ADMIN); EOPNOTSUPP where MAPLEDGER_MIRROR is off.",
+        "Lists all kernel maps of the machine, including those of other programs. EPERM if the service may not list them, with the " +
+        "capability that it lacks (CAP_SYS_ADMIN); EOPNOTSUPP if MAPLEDGER_MIRROR is off.",
       tags: TAGS,
       response: {
-        200: told("They, by the kernel's id.", KernelMapList, {
+        200: told("All kernel maps of the machine, ordered by the kernel's id.", KernelMapList, {
           kernel_maps: [
             {
               kernel_id: 42,

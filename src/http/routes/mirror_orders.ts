@@ -98,11 +98,12 @@ function recreateKernelMap(app: App, { parts }: RouteOptions<MirrorOrderParts>):
   app.post("/maps/:map/mirror/recreate", {
     schema: {
       operationId: "recreateKernelMap",
-      summary: "Make a map's kernel map anew",
+      summary: "Create a map's kernel map again",
       description:
-        "Creates another kernel map with the map's elements and puts it in the place of the present one, at the mirror's own pins. Programs " +
-        "that use the present kernel map keep it, and no longer see what is written: load them again. If the map was adopted, or its adoption " +
-        "was ended, the new kernel map is the ledger's own, and pins of other programs are left as they are. A MIRROR_RECREATE event records it.",
+        "Creates another kernel map with the map's elements and puts it in the place of the present one, at the mirror's own pins. " +
+        "Programs that use the present kernel map keep it, and no longer see new writes: load them again. If the map was adopted, or " +
+        "its adoption was ended, the new kernel map is the ledger's own, and pins of other programs stay as they are. A " +
+        "MIRROR_RECREATE event records it.",
       tags: TAGS,
       params: MapParams,
       response: {
@@ -159,7 +160,7 @@ function repinMap(app: App, { parts }: RouteOptions<MirrorOrderParts>): void {
       ),
       response: {
         200: ran(
-          "The pin is back.",
+          "The seq of the event, and the new place of the object that was pinned there.",
           Type.Object(
             {
               seq: Type.Ref("Seq"),

@@ -55,9 +55,10 @@ export async function mirrorStatusRoutes(
   app.get("/mirror", {
     schema: {
       operationId: "getMirror",
-      summary: "How the mirror stands",
+      summary: "Get the status of the mirror",
       description:
-        "Whether kernel maps follow the ledger, what is pinned in the mirror's directory, and how many maps have a kernel map.",
+        "Says whether kernel maps follow the ledger, lists the pins in the mirror's directory, and counts maps by the state of their " +
+        "kernel map.",
       tags: ["mirror"],
       response: {
         200: told("The mirror, its pins, and counts of maps.", View, {

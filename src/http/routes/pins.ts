@@ -45,11 +45,11 @@ function listPins(app: App, { parts }: RouteOptions<PinParts>): void {
   app.get("/pins", {
     schema: {
       operationId: "listPins",
-      summary: "List the pins",
+      summary: "List pins",
       tags: TAGS,
       querystring: pageQuery(parts, "/sys/fs/bpf/counters"),
       response: {
-        200: told("A page, by path.", PinPage, {
+        200: told("A page of pins, ordered by path.", PinPage, {
           pins: [{ pathname: "/sys/fs/bpf/counters", map_id: 1 }],
           next: null,
         }),
@@ -68,12 +68,12 @@ function listDirectories(app: App, { parts }: RouteOptions<PinParts>): void {
   app.get("/directories", {
     schema: {
       operationId: "listDirectories",
-      summary: "List the directories below /sys/fs/bpf",
+      summary: "List directories below /sys/fs/bpf",
       tags: TAGS,
       querystring: pageQuery(parts, "/sys/fs/bpf/app"),
       response: {
         200: told(
-          "A page, by path.",
+          "A page of directories, ordered by path.",
           Type.Object(
             { directories: Type.Array(Type.String()), next: nullable("string") },
             { $id: "DirectoryPage", ...CLOSED },
@@ -105,7 +105,7 @@ const CHANGES = {
     url: "/pins/:pathname",
     summary: "Remove a pin",
     description: "unlink(2). A map that nothing else holds is freed.",
-    done: "The pin is gone.",
+    done: "The path of the removed pin, and the seq of the event.",
   },
   makeDirectory: {
     cmd: CMD.MKDIR,
@@ -113,9 +113,9 @@ const CHANGES = {
     url: "/directories/:pathname",
     summary: "Make a directory",
     description:
-      "mkdir(2) on bpffs. EEXIST also if the mirror's directory on the machine's bpffs has something else than a directory at " +
-      "this path, or if the path is reserved there.",
-    done: "The directory is made.",
+      "mkdir(2) on bpffs. EEXIST also if the mirror's directory on the machine's bpffs has an entry at this path that is no " +
+      "directory, or if the path is reserved there.",
+    done: "The path of the new directory, and the seq of the event.",
   },
   removeDirectory: {
     cmd: CMD.RMDIR,
@@ -123,7 +123,7 @@ const CHANGES = {
     url: "/directories/:pathname",
     summary: "Remove an empty directory",
     description: "rmdir(2) on bpffs.",
-    done: "The directory is gone.",
+    done: "The path of the removed directory, and the seq of the event.",
   },
 } as const;
 

@@ -55,7 +55,7 @@ const ReplayBody = Type.Object(
         {
           $id: "ReplaySource",
           ...CLOSED,
-          description: "Which events of the log; all of them up to now unless given.",
+          description: "Selects events of the log. Left out: all events up to now.",
         },
       ),
     ),
@@ -63,11 +63,15 @@ const ReplayBody = Type.Object(
     speed: Type.Optional(
       Type.Number({
         minimum: SPEED_MIN,
-        description: "A factor of the original speed; as fast as it goes unless given.",
+        description: "A factor of the original speed. Left out: as fast as possible.",
       }),
     ),
     prepare: Type.Optional(
-      Type.Boolean({ description: "Send what the selected commands need, too: what changed anything before them." }),
+      Type.Boolean({
+        description:
+          "Also send the earlier commands that changed something. If the source selects a map: its element commands, and all other commands that " +
+          "changed something.",
+      }),
     ),
   },
   {
@@ -102,12 +106,16 @@ function startReplay(app: App, { parts }: RouteOptions<ReplayParts>): void {
       operationId: "startReplay",
       summary: "Replay a part of the log",
       description:
-        "Sends recorded commands to another mapledger, or to the kernel, in their order, and holds each answer against the recorded one. The " +
-        "replay runs inside the service. It goes only to targets that MAPLEDGER_REPLAY_TARGETS names: none, unless that is set.",
+        "Sends recorded commands to another mapledger or to the kernel, in their order, and compares each answer with the recorded " +
+        "one. The replay runs inside the service. MAPLEDGER_REPLAY_TARGETS lists the allowed targets; by default there are none.",
       tags: TAGS,
       body: ReplayBody,
       response: {
-        201: told("It runs.", Type.Ref("Replay"), { ...REPLAY_EXAMPLE, state: "running", ended_at: null }),
+        201: told("The replay, which has begun to run.", Type.Ref("Replay"), {
+          ...REPLAY_EXAMPLE,
+          state: "running",
+          ended_at: null,
+        }),
         ...problems(
           { body: true },
           "target-not-named",
@@ -168,10 +176,10 @@ function listReplays(app: App, { parts }: RouteOptions<ReplayParts>): void {
   app.get("/replays", {
     schema: {
       operationId: "listReplays",
-      summary: "List the replays that run, and the last that are over",
+      summary: "List replays that run or have ended recently",
       tags: TAGS,
       response: {
-        200: told("By id.", ReplayList, { replays: [REPLAY_EXAMPLE] }),
+        200: told("All replays that are remembered, ordered by id.", ReplayList, { replays: [REPLAY_EXAMPLE] }),
         ...problems({}),
       },
     },
@@ -183,11 +191,15 @@ function getReplay(app: App, { parts }: RouteOptions<ReplayParts>): void {
   app.get("/replays/:replay", {
     schema: {
       operationId: "getReplay",
-      summary: "A replay",
+      summary: "Get a replay",
       tags: TAGS,
       params: ReplayParams,
       response: {
-        200: told("How far it is.", Type.Ref("Replay"), REPLAY_EXAMPLE),
+        200: told(
+          "The replay: its state, its progress, and the first differences.",
+          Type.Ref("Replay"),
+          REPLAY_EXAMPLE,
+        ),
         ...problems({}, "no-such-replay"),
       },
     },
@@ -200,11 +212,14 @@ function cancelReplay(app: App, { parts }: RouteOptions<ReplayParts>): void {
     schema: {
       operationId: "cancelReplay",
       summary: "Cancel a replay",
-      description: "It ends behind the command that it is at. One that is over stays as it is.",
+      description: "The replay ends after its current command. A replay that has ended does not change.",
       tags: TAGS,
       params: ReplayParams,
       response: {
-        200: told("It ends.", Type.Ref("Replay"), { ...REPLAY_EXAMPLE, state: "cancelled" }),
+        200: told("The replay, which ends after its current command.", Type.Ref("Replay"), {
+          ...REPLAY_EXAMPLE,
+          state: "cancelled",
+        }),
         ...problems({}, "no-such-replay"),
       },
     },

@@ -65,10 +65,10 @@ export async function restoreRoutes(app: App, { parts }: RouteOptions<RestoreRou
       operationId: "restoreMap",
       summary: "Bring a map back to an earlier moment",
       description:
-        "By ordinary commands, which run as one: all of them, with nothing in between, or none; so their number is bounded by a setting, MAPLEDGER_RESTORE_MAX. Each is an event with the " +
-        "reason in its `attr`. With `dry_run` nothing is done, and the answer shows what would be. A map that has been freed " +
-        "is created again, with another id, pinned where it was pinned then; `session` gets a descriptor of it. What an LRU " +
-        "map would let go next is not brought back.",
+        "Runs ordinary commands as one: all of them, with nothing in between, or none; MAPLEDGER_RESTORE_MAX limits their number. Each " +
+        "is an event with the reason in its `attr`. With `dry_run` nothing is run, and the answer shows the commands. A freed map is " +
+        "created again, with another id, and pinned where it was pinned then; `session` gets a descriptor of it. The order in which an " +
+        "LRU map evicts elements is not restored.",
       tags: TAGS,
       params: MapParams,
       body: Type.Object(
@@ -76,13 +76,17 @@ export async function restoreRoutes(app: App, { parts }: RouteOptions<RestoreRou
           at: Moment,
           dry_run: Type.Optional(Type.Boolean({ default: false })),
           reason: Type.Optional(
-            Type.String({ maxLength: REASON_LENGTH_MAX, default: "", description: "For those who read the log." }),
+            Type.String({
+              maxLength: REASON_LENGTH_MAX,
+              default: "",
+              description: "The reason, for readers of the log.",
+            }),
           ),
           session: Type.Optional(
             Type.Integer({
               minimum: 1,
               maximum: 2 ** 32 - 2,
-              description: "Gets a descriptor, if the map is created.",
+              description: "A session that gets a descriptor of the map, if it is created.",
             }),
           ),
         },
@@ -94,10 +98,10 @@ export async function restoreRoutes(app: App, { parts }: RouteOptions<RestoreRou
       ),
       response: {
         200: told(
-          "What was done, or would be.",
+          "The commands of the restore, their counts, and the events that record them.",
           Type.Object(
             {
-              map: Type.Integer({ description: "The map that was to be brought back." }),
+              map: Type.Integer({ description: "The map that the request names." }),
               at: seq(),
               dry_run: Type.Boolean(),
               reason: Type.String(),
@@ -108,7 +112,7 @@ export async function restoreRoutes(app: App, { parts }: RouteOptions<RestoreRou
                 description: `The first ${commandsMax} of them, and of their bytes 4 MiB.`,
               }),
               command_count: Type.Integer(),
-              first_seq: nullable("integer", { description: "The events that tell of it: the first, and the last." }),
+              first_seq: nullable("integer", { description: "The first and the last event of the restore." }),
               last_seq: nullable("integer"),
               created: nullable("object", {
                 $id: "CreatedMap",

@@ -74,10 +74,10 @@ function live(app: App): void {
   app.get("/livez", {
     schema: {
       operationId: "getLiveness",
-      summary: "Whether the service runs",
+      summary: "Check whether the service runs",
       tags: TAGS,
       security: [],
-      response: { 200: told("It runs.", Live, { status: "live" }), ...probeProblems() },
+      response: { 200: told("The service runs and answers requests.", Live, { status: "live" }), ...probeProblems() },
     },
     handler: async () => ({ status: "live" }),
   });
@@ -87,10 +87,10 @@ function ready(app: App, { parts }: RouteOptions<ServiceParts>): void {
   app.get("/readyz", {
     schema: {
       operationId: "getReadiness",
-      summary: "Whether the service takes commands",
+      summary: "Check whether the service takes commands",
       description:
-        "While it recovers or closes, 503 says how far it is. `mirror` says whether kernel maps follow the ledger, `degraded` which parts " +
-        "that are made from the log have failed; the service takes commands either way.",
+        "While the service recovers or closes, a 503 problem says how far it is. `mirror` says whether kernel maps follow the ledger, " +
+        "and `degraded` lists the parts made from the log that have failed; the service takes commands in either case.",
       tags: TAGS,
       security: [],
       response: {
@@ -123,11 +123,11 @@ function metrics(app: App, { parts }: RouteOptions<ServiceParts>): void {
   app.get("/metrics", {
     schema: {
       operationId: "getMetrics",
-      summary: "Metrics, as Prometheus takes them",
+      summary: "Get metrics in Prometheus' text format",
       tags: TAGS,
       response: {
         200: {
-          description: "Prometheus' text format.",
+          description: "All metrics, in Prometheus' text format.",
           content: { "text/plain": { schema: Type.String({ $id: "MetricsText" }), example: "mapledger_sessions 1\n" } },
         },
         ...problems({}),
@@ -160,11 +160,11 @@ function document(app: App): void {
   app.get("/openapi.json", {
     schema: {
       operationId: "getDocument",
-      summary: "This document",
+      summary: "Get this document",
       tags: TAGS,
       security: [],
       response: {
-        200: told("OpenAPI 3.1.", Document, { openapi: "3.1.0" }),
+        200: told("The OpenAPI 3.1 document of the service.", Document, { openapi: "3.1.0" }),
         ...probeProblems(),
       },
     },

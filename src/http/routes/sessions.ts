@@ -60,14 +60,14 @@ function openSession(app: App, { parts }: RouteOptions<SessionRouteParts>): void
       operationId: "openSession",
       summary: "Open a session",
       description:
-        "It lives as long as commands or renewals come within `ttl_seconds`, or a stream is attached; or, with `process`, as " +
-        "long as that process does, whatever comes.",
+        "A session lives as long as commands or renewals arrive within `ttl_seconds`, or a stream is attached to it. With `process` it " +
+        "lives exactly as long as that process.",
       tags: TAGS,
       "x-body-optional": true,
       body: Type.Object(
         {
           name: Type.Optional(
-            Type.String({ maxLength: NAME_LENGTH_MAX, description: "For people who look at lists." }),
+            Type.String({ maxLength: NAME_LENGTH_MAX, description: "A name for people who read lists of sessions." }),
           ),
           ttl_seconds: Type.Optional(ttlSeconds(sessionTtlMaxSeconds)),
           process: Type.Optional(askedProcess),
@@ -75,7 +75,7 @@ function openSession(app: App, { parts }: RouteOptions<SessionRouteParts>): void
             Type.Array(Type.Enum([...CAPABILITIES], { type: "string" }), {
               uniqueItems: true,
               description:
-                "What bpf(2) finds the process to have; all of them unless given. Less is for trying things out.",
+                "The capabilities that bpf(2) finds the process to have; left out: all of them. Fewer are for testing.",
             }),
           ),
         },
@@ -83,7 +83,7 @@ function openSession(app: App, { parts }: RouteOptions<SessionRouteParts>): void
       ),
       response: {
         201: ran(
-          "The session is open.",
+          "The new session: its id, and how long it lives.",
           Type.Object(
             {
               id: Type.Integer(),
@@ -149,7 +149,7 @@ function listSessions(app: App, { parts }: RouteOptions<SessionRouteParts>): voi
   app.get("/sessions", {
     schema: {
       operationId: "listSessions",
-      summary: "List the sessions that live",
+      summary: "List live sessions",
       tags: TAGS,
       querystring: Type.Object({
         after,
@@ -158,7 +158,7 @@ function listSessions(app: App, { parts }: RouteOptions<SessionRouteParts>): voi
       }),
       response: {
         200: told(
-          "A page, by id.",
+          "A page of live sessions, ordered by id.",
           Type.Object(
             { sessions: Type.Array(Type.Ref("Session")), next: nullable("integer") },
             { $id: "SessionPage", ...CLOSED },
@@ -182,12 +182,12 @@ function getSession(app: App, { parts }: RouteOptions<SessionRouteParts>): void 
   app.get("/sessions/:session", {
     schema: {
       operationId: "getSession",
-      summary: "A session",
+      summary: "Get a session",
       tags: TAGS,
       params: SessionParams,
       querystring: AtQuery,
       response: {
-        200: told("The session.", Type.Ref("Session"), EXAMPLE),
+        200: told("The session with its lease and its capabilities.", Type.Ref("Session"), EXAMPLE),
         ...problems({}, "no-such-session", "session-ended", ...AS_OF),
       },
     },
@@ -202,7 +202,7 @@ function renewSession(app: App, { parts }: RouteOptions<SessionRouteParts>): voi
       operationId: "renewSession",
       summary: "Renew a session's lease",
       description:
-        "From now on it has the whole of its TTL, or of the one given. One that lives by a process or a stream is not changed.",
+        "The session has its whole TTL again, or the TTL that is given. A session that lives by a process or a stream does not change.",
       tags: TAGS,
       params: SessionParams,
       "x-body-optional": true,
@@ -211,7 +211,7 @@ function renewSession(app: App, { parts }: RouteOptions<SessionRouteParts>): voi
         { $id: "RenewSessionBody", additionalProperties: false, examples: [{ ttl_seconds: 3600 }] },
       ),
       response: {
-        200: ran("The lease is renewed.", Type.Ref("Done"), { seq: 17 }),
+        200: ran("The seq of the event that renewed the lease.", Type.Ref("Done"), { seq: 17 }),
         ...problems({ command: true, session: true, body: true }),
       },
     },
@@ -232,11 +232,11 @@ function endSession(app: App, { parts }: RouteOptions<SessionRouteParts>, stream
       operationId: "endSession",
       summary: "End a session",
       description:
-        "Each of its descriptors is closed, each by an event of its own; maps that nothing else holds are freed.",
+        "Closes each descriptor of the session, each with an event of its own. Maps that nothing else holds are freed.",
       tags: TAGS,
       params: SessionParams,
       response: {
-        200: ran("The session has ended.", Type.Ref("Done"), { seq: 17 }),
+        200: ran("The seq of the event that ended the session.", Type.Ref("Done"), { seq: 17 }),
         ...problems({ command: true, session: true }),
       },
     },
@@ -264,13 +264,13 @@ function attachSession(
       operationId: "attachSession",
       summary: "Attach a session to a stream",
       description:
-        "From now on the session lives by its streams: when the last has broken and the grace time is over, it ends. A line " +
-        `tells that it is attached, and one more each ${HEARTBEAT_MS / MS} seconds. One that lives by a process goes on doing so.`,
+        "The session lives by its streams: it ends when the last has broken and the grace time is over. A line says that the session is " +
+        `attached, and is repeated every ${HEARTBEAT_MS / MS} seconds. A session that lives by a process still lives by it alone.`,
       tags: TAGS,
       params: SessionParams,
       response: {
         200: {
-          description: "The stream.",
+          description: "A stream of lines that each say whether the session is attached.",
           content: {
             [NDJSON]: { schema: AttachedLine, example: { session: 1, attached: true } },
           },

@@ -33,7 +33,7 @@ const anew = nullable("object", {
   required: ["reason", "detail"],
   ...CLOSED,
   description:
-    "Why the watch does not go on where it was asked to, and tells the whole map. null: it was not asked to go on. Either way all that was known of the map is to be forgotten.",
+    "Why the watch does not go on behind the given position, and shows the whole map. null: no position was given. In both cases, forget all that you know of the map.",
 });
 
 /** The data of each message. */
@@ -69,19 +69,21 @@ export async function watchRoutes(app: App, { parts }: RouteOptions<WatchParts>)
       operationId: "watchMap",
       summary: "Watch a map",
       description:
-        "The map as it is at one seq, then what becomes of its elements: `begin`, a `snapshot` an element, `synced`; then a " +
-        "`put` or a `delete` for each element that an event has changed, with the seq of the event, `frozen`, and `freed` at the " +
-        "end. Between them `bookmark` and `lagging`, as when following the log. Keys and values are as pages of elements have " +
-        "them. Each message has a position for an id, also within an event that has made many changes; a snapshot's elements have the one of `begin`. Behind Last-Event-ID or `after` " +
-        "without a snapshot: what has become of it since. Of a map that was freed meanwhile the rest is told, and its end. If the position is not one in this log, is of another map, or is archived, the map is told from `begin` on, which says " +
-        "why in `anew`. Server-sent events; with Accept: application/x-ndjson lines, with the message's name in `event` and its id in `position`.",
+        "Shows the map as it is at one seq, then each change of its elements. First `begin`, a `snapshot` for each element, and " +
+        "`synced`. Then a `put` or a `delete` for each element that an event changes, with the seq of the event, `frozen`, and `freed` " +
+        "at the end; between them `bookmark` and `lagging`, as in the stream of the log. Keys and values are those of pages of " +
+        "elements. Each message has a position as its id, also within an event that makes many changes; elements of a snapshot have " +
+        "the id of `begin`. With Last-Event-ID or `after` the watch goes on behind that position, without a snapshot; if the map was " +
+        "freed meanwhile, the watch shows the remaining changes and the end. If the position is not one in this log, is of another " +
+        "map, or is archived, the watch begins with `begin` again, and `anew` there says why. Server-sent events; with Accept: " +
+        "application/x-ndjson lines, with the message's name in `event` and its id in `position`.",
       tags: ["maps"],
       params: MapParams,
       headers: FROM_FIELDS.headers,
       querystring: Type.Object(FROM_FIELDS.query),
       response: {
         200: {
-          description: "The stream.",
+          description: "A stream of messages: the map's elements, then each change.",
           content: {
             [EVENT_STREAM]: { schema: MESSAGE, example: { event: "put", id: POSITION, data: EXAMPLE } },
             [NDJSON]: { schema: LINE, example: { event: "put", ...EXAMPLE, position: POSITION } },

@@ -72,7 +72,7 @@ export function problems(
   for (const [status, examples] of [...byStatus].sort(([a], [b]) => a - b)) {
     const titles = Object.values(examples).map(({ value }) => value.title);
     answers[status] = {
-      description: `${[...new Set(titles)].join("; ")}.`,
+      description: `A problem document. ${[...new Set(titles)].join("; ")}.`,
       content: { "application/problem+json": { schema: Type.Ref("Problem"), examples } as never },
     };
   }
@@ -115,7 +115,7 @@ const EXAMPLES: Partial<Record<Name, string>> = {
   bug: "the service failed; its log tells more",
   busy: "10000 commands with 1234567 bytes are waiting",
   "too-many-jobs": "quota of jobs: bob has 4 of 4, 1 more required (MAPLEDGER_CALLER_JOBS_MAX)",
-  "too-many-replays": "4 replays run",
+  "too-many-replays": "4 replays are already running (limit 4)",
   "target-not-named": "MAPLEDGER_REPLAY_TARGETS does not name http://127.0.0.1:8621",
   "no-such-replay": "there is no replay 7",
   "too-many-bytes": "268435456 bytes of bodies and answers are in flight (MAPLEDGER_FLIGHT_BYTES_MAX is 268435456)",
