@@ -1,3 +1,10 @@
+/**
+ * Finds the archived events that can be read: segments without a gap up to the last archived event, in one folder or
+ * several. The threads that read them are started when they are first asked: `threads/archived.ts` for events, and a
+ * second `threads/past.ts` for the past from event 1 on. `index/whole_events.ts` and `past/whole_past.ts` ask the log
+ * first, and these threads if the log answers EventsArchived.
+ */
+
 import { Archive } from "./archive.ts";
 import type { Segment } from "./segment.ts";
 

@@ -1,3 +1,10 @@
+/**
+ * Gives a restored log a life of its own. It keeps its id and gets another `life` and a branch, which is the suffix of
+ * its name in checkpoints: facts of the ledger that its BACKUP_RESTORE event sets. The tree may be behind the log's
+ * last recorded checkpoint, so it is brought to the log's end; `signers` in `tree.sqlite` keeps the key that signed
+ * until then.
+ */
+
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { KEY_FILE, TREE_FILE } from "../data/layout.ts";

@@ -1,3 +1,5 @@
+/** Replaces the key that signs a log's checkpoints. `open_tree.ts` finishes a change that was interrupted. */
+
 import { join } from "node:path";
 import { CMD } from "../abi/service.ts";
 import { signerOf } from "../tlog/note.ts";

@@ -1,3 +1,10 @@
+/**
+ * Finds events by map, session, caller, command, errno, key and time. The index is computed from the log after its
+ * commit, when the log rests or a question comes. The log's last events are searched without it. Each answer says up to
+ * which event all have been looked at. The index also keeps the peer of each session, and the maps that events touched;
+ * before events are archived it takes them in, so that it knows these of archived events, too.
+ */
+
 import { rmSync } from "node:fs";
 import Sqlite, { type Database, type Statement } from "better-sqlite3";
 import { CMD } from "../abi/service.ts";

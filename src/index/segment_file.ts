@@ -1,3 +1,8 @@
+/**
+ * A segment of an archive, unpacked into a database of its own, so that it is read as the log is. It has no index: a
+ * segment is small enough to be read as a whole.
+ */
+
 import Sqlite, { type Database, type Statement } from "better-sqlite3";
 import { CMD } from "../abi/service.ts";
 import { LOG_FILE } from "../data/layout.ts";

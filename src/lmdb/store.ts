@@ -1,3 +1,12 @@
+/**
+ * The state in LMDB, without syncs. A state that an earlier boot of the machine left open, one of another layout, and
+ * one that cannot be opened are discarded, and the log makes the state again. So is one with damaged pages
+ * (`page_check.ts`), because LMDB trusts the pages that it maps: it would end the process, or answer wrongly. After a
+ * write that failed LMDB is opened anew: after a failed write of a meta page it does nothing any more. If LMDB can open
+ * some of its files and not the others, lmdb-js ends the process, so `checkOpening` tries first whether there are
+ * descriptors and room for all.
+ */
+
 import {
   accessSync,
   closeSync,

@@ -1,3 +1,8 @@
+/**
+ * The events of signed checkpoints. The tree's thread decides when a checkpoint is due, and signs it
+ * (`tree/keeper.ts`); its event is a command of the service's own, so the engine signs nothing.
+ */
+
 import type { Logger } from "pino";
 import { CMD } from "../abi/service.ts";
 import { SERVICE_NAME } from "../access/caller.ts";

@@ -1,3 +1,8 @@
+/**
+ * Events that may have changed the state, read in bulk for a replay. No peer is read, because no change depends on it.
+ * If there are many events, a thread of its own reads chunks ahead (`changes_ahead.ts`).
+ */
+
 import type { Database, Statement } from "better-sqlite3";
 import { type Event, type EventRow, elementChange, rowEvent } from "../log/event.ts";
 import { cmdsThat } from "../syscall/command_facts.ts";

@@ -1,3 +1,8 @@
+/**
+ * Compares the ledger's facts that events set (`sqlite/facts.ts`) with the events. CHECKPOINT events repeat the log's
+ * id, `possible_cpus` and `life`, so that the tree covers these facts, too.
+ */
+
 import { CMD } from "../abi/service.ts";
 import type { RowBytes } from "../log/canonical.ts";
 import { ARCHIVED, readArchived } from "../sqlite/archive_facts.ts";
