@@ -69,7 +69,7 @@ export class Service implements Subject {
       store: new MemoryCells(),
       mirror,
       past: noPast,
-      clock: { nowUs: () => ++timeUs },
+      clock: { nowUs: () => ++timeUs, nowMs: () => performance.now() },
       host,
       interfaces: () => [1],
       processes: noProcesses,

@@ -5,7 +5,16 @@ import type { DriftPolicy, MapRecord, MapType } from "../maps/map.ts";
 import { mapType } from "../maps/types.ts";
 import type { BatchCommand } from "../syscall/command.ts";
 import { batch } from "./batches.ts";
-import type { ElementDifference, Lagging, Mirror, MirrorRefusal, MirrorSource, ScanOrder, Untold } from "./ports.ts";
+import type {
+  Clock,
+  ElementDifference,
+  Lagging,
+  Mirror,
+  MirrorRefusal,
+  MirrorSource,
+  ScanOrder,
+  Untold,
+} from "./ports.ts";
 import type { Request } from "./request.ts";
 import type { Window } from "./windows.ts";
 
@@ -47,6 +56,7 @@ export interface DriftParts {
   /** Runs commands of the service's own at once; answers whether the log has them. */
   readonly run: (requests: readonly Request[]) => boolean;
   readonly refused: (refusals: readonly MirrorRefusal[]) => void;
+  readonly clock: Pick<Clock, "nowMs">;
 }
 
 type Policy = DriftPolicy["policy"];
@@ -110,9 +120,14 @@ export class Drift {
   }
 
   /** A map's policy is this from now on. */
-  watch({ id, drift }: Pick<MapRecord, "id" | "drift">, nowMs: number): void {
+  watch({ id, drift }: Pick<MapRecord, "id" | "drift">): void {
     if (drift === undefined || drift.intervalMs === 0) this.#watched.delete(id);
-    else this.#watched.set(id, { policy: drift, nextMs: nowMs + drift.intervalMs, told: NOTHING_TOLD });
+    else
+      this.#watched.set(id, {
+        policy: drift,
+        nextMs: this.#parts.clock.nowMs() + drift.intervalMs,
+        told: NOTHING_TOLD,
+      });
   }
 
   /** Compares a map, and changes nothing. */
@@ -144,7 +159,8 @@ export class Drift {
   }
 
   /** Begins what is due, and does a piece of what is under way; answers whether there is more. */
-  step(nowMs: number): boolean {
+  step(): boolean {
+    const nowMs = this.#parts.clock.nowMs();
     for (const [map, watched] of this.#watched) {
       if (watched.nextMs > nowMs || this.#jobs.some(({ ask }) => ask.map === map && ask.policy !== null)) continue;
       watched.nextMs = nowMs + watched.policy.intervalMs;

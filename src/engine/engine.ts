@@ -175,8 +175,8 @@ export class Engine {
     const follower = parts.mirror.follows ? this.#changes : IGNORE;
     this.state = new State(this.#cells, parts.host, follower, parts.limits ?? UNLIMITED);
     this.coverage = new Coverage(this.state);
-    this.moments = new Moments(this.#cells, parts.host);
-    this.leases = new Leases(parts.graceMs, parts.processes);
+    this.moments = new Moments(this.#cells, parts.host, parts.clock);
+    this.leases = new Leases(parts.graceMs, parts.processes, parts.clock);
     this.#seq = parts.log.lastSeq;
     this.#timeUs = parts.log.lastTimeUs;
     this.kernelMaps = new KernelMaps({
@@ -190,7 +190,7 @@ export class Engine {
       note: (request) => this.#notes.push(request),
       report: parts.report,
       notice: parts.notice ?? (() => {}),
-      nowMs: () => this.#nowMs(),
+      clock: parts.clock,
     });
   }
 
@@ -244,7 +244,7 @@ export class Engine {
     for (const [, session] of this.state.sessions.from("")) this.#lend(session);
     for (const [, map] of this.state.maps.from("")) {
       this.#usesInterfaces ||= sendsToInterfaces(map.type);
-      this.kernelMaps.drift.watch(map, this.#nowMs());
+      this.kernelMaps.drift.watch(map);
     }
     // Counted and noted now, so that no command waits for it.
     this.state.pinsOf(0);
@@ -320,7 +320,7 @@ export class Engine {
 
   #run(requests: readonly Request[], decide: (timeUs: number, events: Event[]) => Reply[]): Reply[] {
     if (this.#ended !== null || this.#isLost()) return requests.map(() => ENDED);
-    const started = performance.now();
+    const started = this.#nowMs();
     this.state.atOnce = FREE_ELEMENTS;
     const { timeUs, step } = nextTime(this.#parts.clock.nowUs(), this.#timeUs);
     const events: Event[] = [];
@@ -330,7 +330,7 @@ export class Engine {
     this.#notes = [];
     for (const note of notes) this.#decide(note, timeUs, events);
     const replies = decide(timeUs, events);
-    const decided = performance.now();
+    const decided = this.#nowMs();
     const failure = this.#append(events);
     const opened = this.#opened;
     this.#opened = [];
@@ -345,10 +345,10 @@ export class Engine {
       this.#follow(command, outcome);
       this.#count(command, outcome);
     }
-    const committed = performance.now();
+    const committed = this.#nowMs();
     const changes = this.#changes.take();
     this.#carry(changes);
-    const mirrored = performance.now();
+    const mirrored = this.#nowMs();
     this.figures = {
       commands: requests.length,
       executeMs: decided - started,
@@ -384,7 +384,7 @@ export class Engine {
    */
   idle(leasesOnly: boolean): boolean {
     const scanning = this.kernelMaps.step();
-    this.moments.trim(this.#nowMs());
+    this.moments.trim();
     const owes = this.#runOwn();
     if (this.#nowMs() - this.#soughtMs >= SEEK_MS) {
       this.#soughtMs = this.#nowMs();
@@ -405,7 +405,7 @@ export class Engine {
 
   /** What a session lives by at present. */
   lease(session: number): Pick<SessionView, "lease" | "leftMs"> {
-    const leftMs = this.leases.leftMs(session, this.#nowMs());
+    const leftMs = this.leases.leftMs(session);
     return {
       lease: this.leases.by(session),
       leftMs: leftMs === Number.POSITIVE_INFINITY ? null : Math.round(leftMs),
@@ -516,7 +516,7 @@ export class Engine {
     this.#look();
     const nowMs = this.#nowMs();
     if (nowMs < this.#ownAfterMs) return false;
-    const over = this.leases.expired(nowMs);
+    const over = this.leases.expired();
     const ended = this.#inOneTurn(over);
     const deferred = this.state.deferred();
     if (ended.length === 0 && this.#notes.length === 0 && deferred === null) return false;
@@ -588,7 +588,7 @@ export class Engine {
       if (opened?.object) this.#noteOpened(opened.object, outcome);
       const seq = this.#seq + events.length + 1;
       events.push({ seq, command, outcome });
-      if (goesOn(request, outcome)) this.moments.open(seq, outcome.map, this.#nowMs());
+      if (goesOn(request, outcome)) this.moments.open(seq, outcome.map);
       return { seq, outcome };
     } catch (error) {
       this.#cells.rollback(mark);
@@ -723,18 +723,18 @@ export class Engine {
     if (command.cmd === CMD.BPF_MAP_CREATE && outcome.errno === 0 && "attr" in command)
       this.#usesInterfaces ||= sendsToInterfaces((command as CreateCommand).attr.mapType);
     if (command.cmd === CMD.MIRROR_POLICY && outcome.errno === 0)
-      this.kernelMaps.drift.watch(this.state.map(outcome.map) as MapRecord, this.#nowMs());
+      this.kernelMaps.drift.watch(this.state.map(outcome.map) as MapRecord);
     const session = command.cmd === CMD.SESSION_OPEN ? (outcome.out?.session_id ?? 0) : command.session;
     if (session === 0 || outcome.out?.session !== undefined) return;
     const record = this.state.session(session);
     if (record === undefined) this.leases.end(session);
     else if (command.cmd === CMD.SESSION_OPEN) this.#lend(record);
-    else if (command.cmd === CMD.SESSION_RENEW) this.leases.renew(session, record.ttlMs, this.#nowMs());
-    else this.leases.used(session, this.#nowMs());
+    else if (command.cmd === CMD.SESSION_RENEW) this.leases.renew(session, record.ttlMs);
+    else this.leases.used(session);
   }
 
   #lend({ id, ttlMs, process }: SessionRecord): void {
-    if (process === undefined) this.leases.renew(id, ttlMs, this.#nowMs());
+    if (process === undefined) this.leases.renew(id, ttlMs);
     else this.leases.bind(id, process);
   }
 
@@ -742,9 +742,8 @@ export class Engine {
     return this.state.session(session)?.caller ?? "";
   }
 
-  /** A clock for leases: it does not step. */
   #nowMs(): number {
-    return performance.now();
+    return this.#parts.clock.nowMs();
   }
 }
 

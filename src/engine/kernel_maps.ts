@@ -9,6 +9,7 @@ import { type AdoptAnswer, type AdoptAsk, adoptRequests } from "./adopt.ts";
 import { Drift, type DriftAnswer, policyOf } from "./drift.ts";
 import type { MirrorSources } from "./mirror_sources.ts";
 import type {
+  Clock,
   ForeignMap,
   FormerKernelMap,
   KernelMapsAnswer,
@@ -40,7 +41,7 @@ export interface KernelMapsParts {
   readonly report: (message: string, error: unknown) => void;
   /** For operators. */
   readonly notice: (message: string) => void;
-  readonly nowMs: () => number;
+  readonly clock: Pick<Clock, "nowMs">;
 }
 
 /** What operators order about kernel maps. */
@@ -115,6 +116,7 @@ export class KernelMaps {
       sourceOf: (map) => parts.sources.of(map),
       run: parts.run,
       refused: (refusals) => this.refused(refusals),
+      clock: parts.clock,
     });
   }
 
@@ -134,7 +136,7 @@ export class KernelMaps {
 
   /** What goes on beside commands; answers whether there is more to do at once. */
   step(): boolean {
-    const { mirror, nowMs } = this.#parts;
+    const { mirror } = this.#parts;
     if (mirror.off !== null) {
       if (mirror.follows) this.#tryToBegin();
     } else if (!this.#takingUp) {
@@ -143,7 +145,7 @@ export class KernelMaps {
       this.#identify();
     }
     const listing = this.#list();
-    return this.drift.step(nowMs()) || listing;
+    return this.drift.step() || listing;
   }
 
   /** At a stop: the directory of pins says which event its kernel maps have come to. */
@@ -152,20 +154,20 @@ export class KernelMaps {
   }
 
   #identify(): void {
-    const { mirror, log, nowMs, report } = this.#parts;
-    if (nowMs() < this.#identifyAfterMs) return;
+    const { mirror, log, clock, report } = this.#parts;
+    if (clock.nowMs() < this.#identifyAfterMs) return;
     try {
       mirror.identify(log);
     } catch (error) {
-      this.#identifyAfterMs = nowMs() + IDENTIFY_AGAIN_MS;
+      this.#identifyAfterMs = clock.nowMs() + IDENTIFY_AGAIN_MS;
       report("hashing the event that the kernel maps have come to", error);
     }
   }
 
   #tryToBegin(): void {
-    const { mirror, log, nowMs } = this.#parts;
-    if (this.#takingUp || nowMs() - this.#beganMs < BEGIN_MS) return;
-    this.#beganMs = nowMs();
+    const { mirror, log, clock } = this.#parts;
+    if (this.#takingUp || clock.nowMs() - this.#beganMs < BEGIN_MS) return;
+    this.#beganMs = clock.nowMs();
     if (mirror.begin(log) === null) this.#takeUpBeside("on");
   }
 

@@ -5,7 +5,7 @@
  */
 
 import type { ClientProcess, EndReason } from "../syscall/command.ts";
-import type { Processes } from "./ports.ts";
+import type { Clock, Processes } from "./ports.ts";
 
 /** What a session lives by. */
 export type LeaseKind = "ttl" | "attached" | "process";
@@ -20,16 +20,18 @@ interface Lease {
   streams: number;
 }
 
-/** The clock of sessions: by what each lives, and until when. Milliseconds of a clock that does not step. */
+/** By what each session lives, and until when. */
 export class Leases {
   readonly #graceMs: number;
   readonly #processes: Processes;
+  readonly #clock: Pick<Clock, "nowMs">;
   readonly #leases = new Map<number, Lease>();
   #processCount = 0;
 
-  constructor(graceMs: number, processes: Processes) {
+  constructor(graceMs: number, processes: Processes, clock: Pick<Clock, "nowMs">) {
     this.#graceMs = graceMs;
     this.#processes = processes;
+    this.#clock = clock;
   }
 
   get count(): number {
@@ -42,14 +44,14 @@ export class Leases {
   }
 
   /** A full TTL from now: at birth, by request, after a restart. */
-  renew(session: number, ttlMs: number, nowMs: number): void {
+  renew(session: number, ttlMs: number): void {
     const lease = this.#leases.get(session);
     if (lease === undefined) {
-      this.#leases.set(session, { by: "ttl", ttlMs, deadlineMs: nowMs + ttlMs, streams: 0 });
+      this.#leases.set(session, { by: "ttl", ttlMs, deadlineMs: this.#clock.nowMs() + ttlMs, streams: 0 });
       return;
     }
     lease.ttlMs = ttlMs;
-    this.used(session, nowMs);
+    this.used(session);
   }
 
   /** At birth and after a restart: from now on it lives by this process alone. */
@@ -61,9 +63,9 @@ export class Leases {
   }
 
   /** A command of the session renews its TTL; a session that lives by something else does not live by commands. */
-  used(session: number, nowMs: number): void {
+  used(session: number): void {
     const lease = this.#leases.get(session);
-    if (lease?.by === "ttl") lease.deadlineMs = nowMs + lease.ttlMs;
+    if (lease?.by === "ttl") lease.deadlineMs = this.#clock.nowMs() + lease.ttlMs;
   }
 
   /** Of a session that lives by a process, streams change nothing. */
@@ -76,11 +78,11 @@ export class Leases {
   }
 
   /** A stream broke: when it was the last, the grace time begins, in which another may be attached. */
-  detach(session: number, nowMs: number): void {
+  detach(session: number): void {
     const lease = this.#leases.get(session);
     if (lease?.by !== "attached") return;
     lease.streams--;
-    if (lease.streams === 0) lease.deadlineMs = nowMs + this.#graceMs;
+    if (lease.streams === 0) lease.deadlineMs = this.#clock.nowMs() + this.#graceMs;
   }
 
   end(session: number): void {
@@ -92,7 +94,8 @@ export class Leases {
   }
 
   /** Milliseconds that a session has left; Infinity while a stream is attached, or where it lives by a process. */
-  leftMs(session: number, nowMs: number): number {
+  leftMs(session: number): number {
+    const nowMs = this.#clock.nowMs();
     return Math.max(0, (this.#leases.get(session)?.deadlineMs ?? nowMs) - nowMs);
   }
 
@@ -100,7 +103,8 @@ export class Leases {
     return this.#leases.get(session)?.by ?? "ttl";
   }
 
-  expired(nowMs: number): { readonly session: number; readonly reason: EndReason }[] {
+  expired(): { readonly session: number; readonly reason: EndReason }[] {
+    const nowMs = this.#clock.nowMs();
     const over: { session: number; reason: EndReason }[] = this.exited();
     for (const [session, lease] of this.#leases)
       if (lease.deadlineMs <= nowMs)

@@ -15,6 +15,7 @@ import type { Outcome } from "../syscall/outcome.ts";
 import { mapCell, State } from "../syscall/state.ts";
 import { IGNORE } from "./followers.ts";
 import { overlaid } from "./overlaid.ts";
+import type { Clock } from "./ports.ts";
 
 /** What moments keep of what has changed since, all of them: beyond that the one read longest ago is let go. */
 const KEPT_BYTES_MAX = 64 * 1024 * 1024;
@@ -109,12 +110,14 @@ class Moment implements Cells {
 export class Moments {
   readonly #cells: ChangingCells;
   readonly #host: Host;
+  readonly #clock: Pick<Clock, "nowMs">;
   /** The one read longest ago comes first. */
   readonly #bySeq = new Map<number, Moment>();
 
-  constructor(cells: ChangingCells, host: Host) {
+  constructor(cells: ChangingCells, host: Host, clock: Pick<Clock, "nowMs">) {
     this.#cells = cells;
     this.#host = host;
+    this.#clock = clock;
   }
 
   get count(): number {
@@ -122,16 +125,16 @@ export class Moments {
   }
 
   /** From now on a map's elements can be read as they are at present, right after the event `seq`. */
-  open(seq: number, map: number, nowMs: number): void {
-    this.#bySeq.set(seq, new Moment(this.#cells, map, this.#host, nowMs));
-    this.trim(nowMs);
+  open(seq: number, map: number): void {
+    this.#bySeq.set(seq, new Moment(this.#cells, map, this.#host, this.#clock.nowMs()));
+    this.trim();
   }
 
   /** The elements behind the key `after`, at most `limit`; null: this moment is not kept, or not any more. */
-  read(seq: number, map: number, after: Buffer | null, limit: number, nowMs: number): Outcome | null {
+  read(seq: number, map: number, after: Buffer | null, limit: number): Outcome | null {
     const moment = this.#bySeq.get(seq);
     if (moment === undefined || moment.map !== map) return null;
-    moment.usedMs = nowMs;
+    moment.usedMs = this.#clock.nowMs();
     this.#bySeq.delete(seq);
     this.#bySeq.set(seq, moment);
     return moment.read(after, limit);
@@ -148,7 +151,9 @@ export class Moments {
   }
 
   /** Lets go of those that nobody reads from, or that keep too much. */
-  trim(nowMs: number): void {
+  trim(): void {
+    if (this.#bySeq.size === 0) return;
+    const nowMs = this.#clock.nowMs();
     let bytes = 0;
     for (const [, moment] of this.#bySeq) bytes += moment.bytes;
     for (const [seq, moment] of [...this.#bySeq]) {

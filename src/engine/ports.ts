@@ -57,9 +57,11 @@ export interface StateStore<Changes extends ChangedCells = ChangedCells> extends
   close(): Promise<void>;
 }
 
-/** Microseconds since the epoch, as the machine has it. */
 export interface Clock {
+  /** Microseconds since the epoch, as the machine has them: they may step. */
   nowUs(): number;
+  /** Milliseconds since any moment: they never step. */
+  nowMs(): number;
 }
 
 /** Indices of the machine's network interfaces, as they are now; null: they cannot be told. */

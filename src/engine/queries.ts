@@ -381,14 +381,14 @@ const ACTS: { [Name in ActName]: Act<Name> } = {
   },
 
   detach({ leases }, { session }) {
-    leases.detach(session, performance.now());
+    leases.detach(session);
     return null;
   },
 
   opens: (engine, { session, caller }) => engine.opensFor(session, caller),
 
   elements({ moments }, { seq, map, after, limit }) {
-    const outcome = moments.read(seq, map, Buffer.from(after, "hex"), limit, performance.now());
+    const outcome = moments.read(seq, map, Buffer.from(after, "hex"), limit);
     if (outcome === null || outcome.errno !== 0) return null;
     const { key, value, out } = outcome;
     return { count: out?.count ?? 0, more: out?.more === true, keys: key as Buffer, values: value as Buffer };

@@ -7,6 +7,7 @@ import type { Engine } from "./engine.ts";
 import { FrameWriter, readRequests } from "./frames.ts";
 import { BUG, LargeCommands } from "./large_commands.ts";
 import { isLarge, type LargeRequest, mayBeLarge } from "./pieces.ts";
+import type { Clock } from "./ports.ts";
 import { answerQuery, type QueryName } from "./queries.ts";
 import type { Reply, Request } from "./request.ts";
 
@@ -77,9 +78,15 @@ const PROCESS_MS = 25;
  * Serves batches and queries from a port until it is told to close; leases and clean-up run between them. What fails is told,
  * and answers its caller: the thread goes on.
  */
-export function serveEngine(engine: Engine, port: MessagePort, closed: () => void, report: Report): void {
+export function serveEngine(
+  engine: Engine,
+  port: MessagePort,
+  clock: Pick<Clock, "nowMs">,
+  closed: () => void,
+  report: Report,
+): void {
   const replies = new FrameWriter();
-  let lastBatchMs = performance.now();
+  let lastBatchMs = clock.nowMs();
 
   /** Runs what may make the log grow without a batch, and tells of it. */
   const growing = <Answer>(run: () => Answer): Answer => {
@@ -106,7 +113,7 @@ export function serveEngine(engine: Engine, port: MessagePort, closed: () => voi
   };
 
   const tick = (): void => {
-    const leasesOnly = performance.now() - lastBatchMs < IDLE_MS;
+    const leasesOnly = clock.nowMs() - lastBatchMs < IDLE_MS;
     const more = attempt("the work between batches", () => growing(() => engine.idle(leasesOnly))) ?? false;
     tellMirror();
     timer = setTimeout(tick, more ? (leasesOnly ? BUSY_MS : 0) : IDLE_MS);
@@ -119,10 +126,10 @@ export function serveEngine(engine: Engine, port: MessagePort, closed: () => voi
   const lookAtProcesses = (): void => {
     clearTimeout(looking);
     if (engine.leases.processCount === 0) return;
-    const dueMs = lookedMs + PROCESS_MS - performance.now();
+    const dueMs = lookedMs + PROCESS_MS - clock.nowMs();
     if (dueMs <= 0) {
       attempt("ending sessions whose process has exited", () => growing(() => engine.endExited()));
-      lookedMs = performance.now();
+      lookedMs = clock.nowMs();
     }
     looking = setTimeout(lookAtProcesses, dueMs <= 0 ? PROCESS_MS : dueMs);
   };
@@ -148,7 +155,7 @@ export function serveEngine(engine: Engine, port: MessagePort, closed: () => voi
   const behindCommands = (): void => {
     attempt("writing the state", () => engine.writeLarge());
     lookAtProcesses();
-    lastBatchMs = performance.now();
+    lastBatchMs = clock.nowMs();
   };
 
   /** A piece each turn of the event loop: what others have sent meanwhile goes between. */

@@ -7,6 +7,7 @@ import { openState } from "../data/open_state.ts";
 import { giveReserve, keepReserve } from "../data/reserve.ts";
 import { AskedPast } from "../engine/asked_past.ts";
 import { Engine } from "../engine/engine.ts";
+import type { Clock } from "../engine/ports.ts";
 import type { FromEngine } from "../engine/worker.ts";
 import { serveEngine } from "../engine/worker.ts";
 import { interfaces, readHost } from "../host.ts";
@@ -119,7 +120,7 @@ const mirror = openMirror({
   host,
   machineCpus: machine.possibleCpus,
 });
-const clock = { nowUs: () => Date.now() * 1000 };
+const clock: Clock = { nowUs: () => Date.now() * 1000, nowMs: () => performance.now() };
 const graceMs = settings.attachGraceSeconds * 1000;
 const engine = new Engine({
   log,
@@ -149,6 +150,6 @@ const closed = (): void => {
   keepReserve(settings.data);
   unlock();
 };
-serveEngine(engine, port, closed, report);
+serveEngine(engine, port, clock, closed, report);
 const ledger = { id: log.id, life: log.life };
 say({ kind: "ready", seq: engine.seq, ledger, mirrorOff: mirror.off, replayed });

@@ -95,7 +95,7 @@ t.test("a map is read page by page as it was at one moment, whatever is done to 
           else run({ cmd: CMD.CLOSE, ...WHO, fd: 3, attr: { reason: "close" } });
         while (engine.state.reclaim(1000));
         const after = Buffer.from((found.at(-1) as string).slice(0, 8), "hex");
-        outcome = engine.moments.read(first.seq, 1, after, limit, 0) as Ran["outcome"];
+        outcome = engine.moments.read(first.seq, 1, after, limit) as Ran["outcome"];
         t.ok(outcome !== null);
         found.push(...pairs({ outcome }));
       }
@@ -113,10 +113,10 @@ t.test("objects are shown as they were, when what they refer to is gone", async 
   run(update(3, 5, socket.outcome.ret));
   const then = elements(engine);
   t.equal(then.length, 1);
-  engine.moments.open(engine.seq, 1, 0);
+  engine.moments.open(engine.seq, 1);
   run({ cmd: CMD.CLOSE, ...WHO, fd: socket.outcome.ret, attr: { reason: "close" } });
   t.same(elements(engine), [], "a socket that is closed leaves the map");
-  t.same(pairs({ outcome: engine.moments.read(engine.seq - 1, 1, null, 10, 0) as Ran["outcome"] }), then);
+  t.same(pairs({ outcome: engine.moments.read(engine.seq - 1, 1, null, 10) as Ran["outcome"] }), then);
 });
 
 t.test("only who asked for more than a page has a moment, and an event that did not happen has none", async (t) => {
@@ -126,30 +126,34 @@ t.test("only who asked for more than a page has a moment, and an event that did 
   t.equal(engine.moments.count, 0, "a page that is full says no more");
   const { seq } = run(page(9000)) as Ran;
   t.equal(engine.moments.count, 1);
-  t.equal(engine.moments.read(seq, 2, null, 10, 0), null, "a moment is one map's");
+  t.equal(engine.moments.read(seq, 2, null, 10), null, "a moment is one map's");
   log.broken = new Error("full");
   t.match(run(page(9000)), { failure: "log failed" });
   t.equal(engine.moments.count, 1);
   engine.moments.close(seq);
-  t.equal(engine.moments.read(seq, 1, null, 10, 0), null);
+  t.equal(engine.moments.read(seq, 1, null, 10), null);
 });
 
 t.test("moments are let go when nobody reads them, and when they keep too much", async (t) => {
   const cells = new PendingCells(new MemoryCells());
-  const moments = new Moments(cells, HOST);
+  let nowMs = 0;
+  const moments = new Moments(cells, HOST, { nowMs: () => nowMs });
   const table = Array.from({ length: 40 }, (_, at) => `e${u32Key(1)}${u32Key(at)}`);
   for (const key of table) cells.put(key, Buffer.alloc(1024 * 1024));
-  moments.open(1, 1, 0);
-  moments.open(2, 1, 5000);
-  moments.trim(10_001);
+  moments.open(1, 1);
+  nowMs = 5000;
+  moments.open(2, 1);
+  nowMs = 10_001;
+  moments.trim();
   t.equal(moments.count, 1, "unread for ten seconds");
-  moments.open(3, 1, 5000);
+  nowMs = 5000;
+  moments.open(3, 1);
   for (const key of table) cells.delete(key);
-  moments.trim(5000);
+  moments.trim();
   t.equal(moments.count, 1, "two with 40 MiB are more than all may keep; the one read longest ago goes");
   moments.close(2);
   t.equal(moments.count, 1, "which was the first");
   moments.close(3);
-  for (let seq = 10; seq < 100; seq++) moments.open(seq, 1, 5000);
+  for (let seq = 10; seq < 100; seq++) moments.open(seq, 1);
   t.equal(moments.count, 64, "so many at once");
 });

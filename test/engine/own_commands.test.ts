@@ -64,7 +64,7 @@ function start(): {
     changes: (after) => log.changes(after),
     close() {},
   };
-  const clock = { nowUs: () => 1 };
+  const clock = { nowUs: () => 1, nowMs: () => performance.now() };
   const engine = new Engine({
     log: breakable,
     store: new MemoryCells(),

@@ -43,7 +43,7 @@ class Ledger {
       store,
       mirror: disabledMirror("no mirror in this test"),
       past: noPast,
-      clock: { nowUs: () => 1 },
+      clock: { nowUs: () => 1, nowMs: () => performance.now() },
       host: HOST,
       interfaces: () => [1],
       processes: noProcesses,

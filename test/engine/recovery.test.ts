@@ -43,7 +43,7 @@ class Ledger {
       store: this.store,
       mirror: disabledMirror("not in this test"),
       past: noPast,
-      clock: { nowUs: () => this.timeUs },
+      clock: { nowUs: () => this.timeUs, nowMs: () => performance.now() },
       host: HOST,
       interfaces: () => [1],
       processes: noProcesses,

@@ -42,7 +42,7 @@ function ordered(reply: WholeReply, unmarked: string | null, off: string | null 
     note: (request: Request) => happened.push(CMD.MIRROR_FOUND === request.cmd ? "taken up" : request),
     notice() {},
     report() {},
-    nowMs: () => 0,
+    clock: { nowMs: () => 0 },
   });
   return { answer: kernelMaps.order(ORDER), happened };
 }

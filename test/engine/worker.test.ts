@@ -13,6 +13,8 @@ import { host } from "../support/mirror.ts";
 import { noPast } from "../support/no_past.ts";
 import { noProcesses } from "../support/processes.ts";
 
+const CLOCK = { nowUs: () => Date.now() * 1000, nowMs: () => performance.now() };
+
 const broken = (): never => {
   throw new Error("out of order");
 };
@@ -35,7 +37,7 @@ t.test("what fails in the engine's thread is told and answered, and the log goes
     log,
     store: new MemoryCells(),
     mirror,
-    clock: { nowUs: () => Date.now() * 1000 },
+    clock: CLOCK,
     host,
     interfaces: broken,
     processes: noProcesses,
@@ -44,7 +46,7 @@ t.test("what fails in the engine's thread is told and answered, and the log goes
     report,
   });
   const { port1, port2 } = new MessageChannel();
-  serveEngine(engine, port1, () => {}, report);
+  serveEngine(engine, port1, CLOCK, () => {}, report);
   const client = new EngineClient(port2 as unknown as Worker, { commandsMax: 10, bytesMax: 10_000 }, () => {});
   t.teardown(() => port2.postMessage({ kind: "close" } satisfies ToEngine));
 
@@ -68,7 +70,7 @@ t.test(
       log,
       store: new MemoryCells(),
       mirror: disabledMirror("not in this test"),
-      clock: { nowUs: () => Date.now() * 1000 },
+      clock: CLOCK,
       host,
       interfaces: () => [1],
       processes: noProcesses,
@@ -80,6 +82,7 @@ t.test(
     serveEngine(
       engine,
       port1,
+      CLOCK,
       () => {},
       () => {},
     );

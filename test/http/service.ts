@@ -257,7 +257,7 @@ export class Service {
       store: new MemoryCells(),
       mirror: NO_MIRROR,
       past: noPast,
-      clock: { nowUs: () => Date.now() * 1000 },
+      clock: { nowUs: () => Date.now() * 1000, nowMs: () => performance.now() },
       host: HOST,
       interfaces: () => [1],
       processes: noProcesses,

@@ -28,7 +28,7 @@ function written(t: Test, times: readonly (number | null)[]): { readonly file: s
   const log = new SqliteEventLog(file);
   const store = new MemoryCells();
   let nowUs = 0;
-  const start = () => memoryEngine({ log, store, clock: { nowUs: () => nowUs } });
+  const start = () => memoryEngine({ log, store, clock: { nowUs: () => nowUs, nowMs: () => performance.now() } });
   let engine = start();
   for (const [at, time] of times.entries()) {
     if (time === null) {

@@ -11,7 +11,7 @@ export function memoryEngine(parts: Pick<EngineParts, "log"> & Partial<EnginePar
     store: new MemoryCells(),
     mirror: disabledMirror("not in this test"),
     past: noPast,
-    clock: { nowUs: () => 1_000_000 },
+    clock: { nowUs: () => 1_000_000, nowMs: () => performance.now() },
     host: HOST,
     interfaces: () => [1],
     processes: noProcesses,

@@ -164,6 +164,7 @@ export function driven(mirror: Mirror): Driven {
       return true;
     },
     refused: (refusals) => refused.push(...refusals),
+    clock: { nowMs: () => performance.now() },
   });
   const taken = (): MirrorRefusal[] => {
     const answer = refused;

@@ -19,7 +19,7 @@ export async function openEngine(data: string): Promise<{ engine: Engine; log: S
     store,
     mirror: disabledMirror("not in this test"),
     past: noPast,
-    clock: { nowUs: () => Date.now() * 1000 },
+    clock: { nowUs: () => Date.now() * 1000, nowMs: () => performance.now() },
     host: HOST,
     interfaces: () => [1],
     processes: noProcesses,

@@ -54,7 +54,7 @@ async function make(): Promise<{ kept400: KeptCheckpoint; kept700: KeptCheckpoin
     store: new LmdbStore(join(clean, "state"), log.id),
     mirror: disabledMirror("not in this test"),
     past: noPast,
-    clock: { nowUs: () => ++timeUs },
+    clock: { nowUs: () => ++timeUs, nowMs: () => performance.now() },
     host: HOST,
     interfaces: () => [1],
     processes: noProcesses,
