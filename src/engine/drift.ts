@@ -1,10 +1,8 @@
-import { CMD } from "../abi/service.ts";
-import { SERVICE_NAME } from "../access/caller.ts";
 import type { CellKey } from "../maps/cells.ts";
 import type { DriftPolicy, MapRecord, MapType } from "../maps/map.ts";
 import { mapType } from "../maps/types.ts";
-import type { BatchCommand } from "../syscall/command.ts";
-import { batch } from "./batches.ts";
+import type { DriftCommand } from "../syscall/command.ts";
+import { imports, mirrorDrift, mirrorResync, SERVICE } from "./own_commands.ts";
 import type {
   Clock,
   ElementDifference,
@@ -217,7 +215,10 @@ export class Drift {
       if (lagging.length > 0) this.#parts.refused(mirror.write(source, lagging));
       redone += lagging.length;
     });
-    if (redone > 0) this.#parts.run([redoneRequest(ask.map, ask.at ?? "interval", redone)]);
+    if (redone > 0) {
+      const detail = `${redone} elements written that the kernel map had not received`;
+      this.#parts.run([mirrorResync(ask.map, SERVICE, ask.at ?? "interval", detail)]);
+    }
     return ended;
   }
 
@@ -239,7 +240,7 @@ export class Drift {
     const isNews = at !== null || policy === "repair" ? !tally.isEmpty : told !== (watched?.told ?? NOTHING_TOLD);
     if (watched !== undefined) watched.told = told;
     if (!isNews) return true;
-    const done = this.#parts.run([driftRequest(map, policy as Policy, tally, at)]);
+    const done = this.#parts.run([mirrorDrift(map, driftAttr(policy as Policy, tally, at))]);
     if (!done && watched !== undefined) watched.told = NOTHING_TOLD;
     return done;
   }
@@ -279,7 +280,7 @@ export class Drift {
     }
     // What others wrote between the comparison that was told and this one.
     if (policy === "repair" && acted.total > tally.total)
-      this.#parts.run([driftRequest(map, policy, acted, "repaired more")]);
+      this.#parts.run([mirrorDrift(map, driftAttr(policy, acted, "repaired more"))]);
     if (full || ended !== null) this.#parts.refused(refusals);
     if (ended !== null) {
       if ("operation" in ended) this.#parts.refused([ended]);
@@ -304,7 +305,7 @@ export class Drift {
 
   /** False: the log has not taken it. */
   #import(map: number, found: readonly ElementDifference[]): boolean {
-    return found.length === 0 || this.#parts.run(importRequests(map, found));
+    return found.length === 0 || this.#parts.run(imports(map, found));
   }
 
   /** null: all of them were handed out. */
@@ -405,11 +406,9 @@ function kindOf({ ledger, kernel }: ElementDifference): "missing" | "changed" | 
   return kernel === null ? "missing" : "changed";
 }
 
-const SERVICE = { session: 0, caller: SERVICE_NAME } as const;
-
-function driftRequest(map: number, policy: Policy, { counts, firstKeys }: Tally, at: string | null): Request {
+function driftAttr(policy: Policy, { counts, firstKeys }: Tally, at: string | null): DriftCommand["attr"] {
   const { missing, changed, extra, both, evicted } = counts;
-  const attr = {
+  return {
     policy,
     missing,
     changed,
@@ -419,26 +418,4 @@ function driftRequest(map: number, policy: Policy, { counts, firstKeys }: Tally,
     ...(at === null ? {} : { at }),
     first_keys: firstKeys,
   };
-  return { cmd: CMD.MIRROR_DRIFT, ...SERVICE, target: { by: "id", id: map }, attr };
-}
-
-function redoneRequest(map: number, operation: string, elements: number): Request {
-  const detail = `${elements} elements written that the kernel map had not received`;
-  const attr = { operation, errno: "", detail };
-  return { cmd: CMD.MIRROR_RESYNC, ...SERVICE, target: { by: "id", id: map }, attr };
-}
-
-/** What the kernel has, as batches: those that are gone there first, so that there is room for the others. */
-function importRequests(map: number, found: readonly ElementDifference[]): Request[] {
-  const gone = found.filter(({ kernel }) => kernel === null);
-  const there = found.filter(({ kernel }) => kernel !== null);
-  const target = { by: "id", id: map } as const;
-  const keysOf = (of: readonly ElementDifference[]): Buffer[] => of.map(({ key }) => key);
-  const batches: BatchCommand[] = [];
-  if (gone.length > 0) batches.push(batch(CMD.BPF_MAP_DELETE_BATCH, target, keysOf(gone), null));
-  if (there.length > 0) {
-    const values = there.map(({ kernel }) => kernel as Buffer);
-    batches.push(batch(CMD.BPF_MAP_UPDATE_BATCH, target, keysOf(there), values));
-  }
-  return batches.map((command) => ({ ...SERVICE, imported: true, ...command }));
 }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
 import { CMD } from "../abi/service.ts";
-import { mayUseSessionOf, SERVICE_NAME } from "../access/caller.ts";
+import { mayUseSessionOf } from "../access/caller.ts";
 import type { MapLimits } from "../access/map_limits.ts";
 import { type Limits, UNLIMITED } from "../access/quotas.ts";
 import type { Scope } from "../access/scopes.ts";
@@ -20,7 +20,7 @@ import { execute, redo } from "../syscall/execute.ts";
 import { asRead, checkSession } from "../syscall/guards.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import { permit } from "../syscall/permission.ts";
-import { type DeferredPiece, type SessionRecord, State } from "../syscall/state.ts";
+import { type SessionRecord, State } from "../syscall/state.ts";
 import { type Made, noteMade, withMade } from "./atomic_requests.ts";
 import type { CellTable } from "./cell_table.ts";
 import { ChangeList, IGNORE } from "./followers.ts";
@@ -29,6 +29,7 @@ import { Leases } from "./leases.ts";
 import { MirrorSources } from "./mirror_sources.ts";
 import { Moments } from "./moments.ts";
 import { withOccupied } from "./occupied.ts";
+import { clockStep, freeDeferred, interfacesChange, objectEnd, sessionEnd } from "./own_commands.ts";
 import { PendingCells } from "./pending.ts";
 import type { WalkRequest } from "./pieces.ts";
 import {
@@ -324,7 +325,7 @@ export class Engine {
     this.state.atOnce = FREE_ELEMENTS;
     const { timeUs, step } = nextTime(this.#parts.clock.nowUs(), this.#timeUs);
     const events: Event[] = [];
-    if (step !== null) this.#decide({ ...step, session: 0, caller: SERVICE_NAME }, timeUs, events);
+    if (step !== null) this.#decide(clockStep(step), timeUs, events);
     this.#look();
     const notes = this.#notes;
     this.#notes = [];
@@ -521,9 +522,9 @@ export class Engine {
     const deferred = this.state.deferred();
     if (ended.length === 0 && this.#notes.length === 0 && deferred === null) return false;
     const requests: Request[] = ended.map(({ session, reason }) =>
-      endRequest(session, this.#callerOf(session), reason),
+      sessionEnd(session, this.#callerOf(session), reason),
     );
-    if (deferred !== null) requests.push(freeRequest(deferred));
+    if (deferred !== null) requests.push(freeDeferred(deferred, FREE_ELEMENTS));
     const before = this.#seq;
     this.#run(requests, (timeUs, events) => requests.map((request) => this.#runOne(request, timeUs, events)));
     if (this.#seq === before) this.#ownAfterMs = nowMs + RETRY_MS;
@@ -656,13 +657,11 @@ export class Engine {
 
   /** What cannot be told is not concluded from. */
   #lookNow(): void {
-    const origin = { session: 0, caller: SERVICE_NAME };
-    for (const object of this.#parts.mirror.endedObjects())
-      this.#notes.push({ cmd: CMD.OBJECT_END, ...origin, attr: { object } });
+    for (const object of this.#parts.mirror.endedObjects()) this.#notes.push(objectEnd(object));
     if (!this.#usesInterfaces) return;
     const ifindexes = this.#parts.interfaces();
     if (ifindexes !== null && !isDeepStrictEqual(ifindexes, this.state.interfaces))
-      this.#notes.push({ cmd: CMD.INTERFACES, ...origin, attr: { ifindexes } });
+      this.#notes.push(interfacesChange(ifindexes));
   }
 
   /** The commit point. Null: durable; otherwise nothing of the batch has happened. */
@@ -782,12 +781,4 @@ function redoEvent(state: State, { seq, command, outcome }: Event): void {
 
 function scopeMissing(scope: Scope): NotDone {
   return { failure: "scope missing", detail: `a scope ${scope} is missing`, scope, done: "nothing" };
-}
-
-function freeRequest(deferred: DeferredPiece): Request {
-  return { cmd: CMD.FREE_DEFERRED, session: 0, caller: SERVICE_NAME, attr: { ...deferred, elements: FREE_ELEMENTS } };
-}
-
-function endRequest(session: number, caller: string, reason: EndReason): Request {
-  return { cmd: CMD.SESSION_END, session, caller, attr: { reason } };
 }

@@ -1,6 +1,5 @@
 import { errnoName } from "../abi/errno.ts";
 import { CMD, cmdName } from "../abi/service.ts";
-import { SERVICE_NAME } from "../access/caller.ts";
 import { isOfMaps } from "../maps/facts.ts";
 import type { MapRecord } from "../maps/map.ts";
 import type { KernelMapCommand, Who } from "../syscall/command.ts";
@@ -8,10 +7,22 @@ import type { State } from "../syscall/state.ts";
 import { type AdoptAnswer, type AdoptAsk, adoptRequests } from "./adopt.ts";
 import { Drift, type DriftAnswer, policyOf } from "./drift.ts";
 import type { MirrorSources } from "./mirror_sources.ts";
+import {
+  kernelMapOrder,
+  mirrorDecide,
+  mirrorDrift,
+  mirrorFollow,
+  mirrorFound,
+  mirrorFreed,
+  mirrorRefused,
+  mirrorRepin,
+  mirrorResync,
+  mirrorTakeOver,
+  SERVICE,
+} from "./own_commands.ts";
 import type {
   Clock,
   ForeignMap,
-  FormerKernelMap,
   KernelMapsAnswer,
   LogEnd,
   Mirror,
@@ -276,7 +287,7 @@ export class KernelMaps {
     const { mirror, sources } = this.#parts;
     const { repaired, refusals, drifted, reopen } = mirror.retry((map) => sources.of(map));
     for (const map of repaired) {
-      this.#parts.note(resyncRequest(map, SERVICE, "retry"));
+      this.#parts.note(mirrorResync(map, SERVICE, "retry"));
       this.#say(map);
     }
     this.refused(refusals);
@@ -292,8 +303,7 @@ export class KernelMaps {
     const first = keys.slice(0, 10).map((key) => key.toString("hex"));
     const counts = { missing: 0, changed: keys.length, extra: 0, both_changed: keys.length };
     const attr = { policy, ...counts, at: "retry", first_keys: first };
-    const told = { cmd: CMD.MIRROR_DRIFT, ...SERVICE, target: { by: "id", id: map }, attr } as const;
-    if (!this.#parts.run([told]) || policy === "report") return;
+    if (!this.#parts.run([mirrorDrift(map, attr)]) || policy === "report") return;
     this.drift.decide(map, policy === "import" ? "kernel" : "ledger", keys);
     this.#parts.mirror.takenUp(map, "unknown");
   }
@@ -303,7 +313,7 @@ export class KernelMaps {
     if (known === undefined) return;
     this.#takeUpMap(map, "beside", at)
       .then(() => {
-        if (this.#parts.mirror.status(map).state === "on") this.#parts.note(resyncRequest(map, SERVICE, at));
+        if (this.#parts.mirror.status(map).state === "on") this.#parts.note(mirrorResync(map, SERVICE, at));
       })
       .catch((error) => this.#parts.report("taking a kernel map up again", error));
   }
@@ -312,7 +322,7 @@ export class KernelMaps {
     const { mirror, sources } = this.#parts;
     const watch: MirrorWatch = mirror.watch(() => sources.all());
     this.#found(watch.found);
-    for (const former of watch.former) this.#parts.note(freedRequest(former));
+    for (const former of watch.former) this.#parts.note(mirrorFreed(former));
     for (const { map, kernelId, pin } of watch.replaced) this.#follow(map, kernelId, pin);
     for (const map of watch.reopen) this.#reopen(map, "watch");
   }
@@ -351,8 +361,7 @@ export class KernelMaps {
       (foreign) => {
         if (foreign.facts.id !== kernelId) return { errno: "EAGAIN", detail: "the pin names yet another by now" };
         if (!importable || !isAlike(before, foreign.facts)) return "another shape";
-        const attr = { kernel_id: kernelId, was: before.adopted ?? 0, pin };
-        const ran = this.#parts.run([{ cmd: CMD.MIRROR_FOLLOW, ...SERVICE, target: { by: "id", id: mapId }, attr }]);
+        const ran = this.#parts.run([mirrorFollow(mapId, kernelId, before.adopted ?? 0, pin)]);
         return ran ? "followed" : { errno: "EIO", detail: "the log did not take it" };
       },
     );
@@ -421,7 +430,7 @@ export class KernelMaps {
     const record = state.map(map);
     if (record === undefined) return { gone: true };
     if (mirror.off !== null) return { untold: mirror.off };
-    run([resyncRequest(map, who, "resync")]);
+    run([mirrorResync(map, who, "resync")]);
     const status = mirror.status(map);
     if (status.state !== "on" && status.state !== "lost")
       return (await this.#takeUpMap(map, "beside", "resync")) ?? this.drift.report(map, 0);
@@ -463,7 +472,7 @@ export class KernelMaps {
   }
 
   /** Whose values are right: of all elements, or of those with these keys. */
-  async #decide({ map, take, keys, caller, peer }: Extract<Order, { what: "decide" }>): Promise<Ordered> {
+  async #decide({ map, take, keys, ...who }: Extract<Order, { what: "decide" }>): Promise<Ordered> {
     const { state, mirror } = this.#parts;
     const record = state.map(map);
     const status = mirror.status(map);
@@ -475,14 +484,7 @@ export class KernelMaps {
       );
     const cannot = record === undefined || take === "ledger" ? null : mirror.cannotImport(record);
     if (cannot !== null) return unsupported(`nothing can be imported: ${cannot}`);
-    const done = this.#run({
-      cmd: CMD.MIRROR_DECIDE,
-      session: 0,
-      caller,
-      peer,
-      target: { by: "id", id: map },
-      attr: { take, keys },
-    });
+    const done = this.#run(mirrorDecide(map, who, take, keys));
     if (!("seq" in done)) return done;
     if (keys === null) await this.drift.settle(map, take === "kernel" ? "import" : "repair", null, "decided");
     else
@@ -495,13 +497,13 @@ export class KernelMaps {
   }
 
   #onKernelMap(
-    { map, caller, peer }: { readonly map: number } & Who,
+    { map, ...who }: { readonly map: number } & Who,
     cmd: KernelMapCommand["cmd"],
     act: (map: number) => void,
   ): Ordered {
     const status = this.#parts.mirror.status(map);
     const was = "kernelId" in status ? (status.kernelId ?? null) : null;
-    const done = this.#run({ cmd, session: 0, caller, peer, target: { by: "id", id: map }, attr: { was } });
+    const done = this.#run(kernelMapOrder(cmd, map, who, was));
     if (!("seq" in done)) return done;
     act(map);
     this.#say(map);
@@ -509,16 +511,14 @@ export class KernelMaps {
   }
 
   /** Puts a map's pin back where another object is pinned, which is put aside. */
-  #repin({ map, pathname, caller, peer }: Extract<Order, { what: "repin" }>): Ordered {
+  #repin({ map, pathname, ...who }: Extract<Order, { what: "repin" }>): Ordered {
     const { mirror, state } = this.#parts;
     const record = state.map(map);
     if (record === undefined || state.pinAt(pathname) !== map)
       return { refused: { errno: "ENOENT", detail: `map ${map} is not pinned at ${pathname}` } };
     const done = mirror.repin(record, pathname);
     if (!("aside" in done)) return { refused: { errno: done.errno, detail: done.detail } };
-    const attr = { path: pathname, aside: done.aside };
-    const target = { by: "id", id: map } as const;
-    const recorded = this.#run({ cmd: CMD.MIRROR_REPIN, session: 0, caller, peer, target, attr });
+    const recorded = this.#run(mirrorRepin(map, who, pathname, done.aside));
     return "seq" in recorded ? { ...recorded, aside: done.aside } : recorded;
   }
 
@@ -526,12 +526,12 @@ export class KernelMaps {
    * Gives the directory of pins to this log: from then on every map is in policy `report` until somebody decides. The event
    * comes before the mark: the mark alone would have the next start repair kernel maps.
    */
-  #takeOver({ directory, caller, peer }: Extract<Order, { what: "take over" }>): Ordered {
+  #takeOver({ directory, ...who }: Extract<Order, { what: "take over" }>): Ordered {
     const { mirror, log } = this.#parts;
     if (mirror.off === null) return { refused: { errno: "EINVAL", detail: "the kernel maps follow this log already" } };
     let done = null as Ordered | null;
     const why = mirror.takeOver(log, (owner) => {
-      done = this.#run({ cmd: CMD.MIRROR_TAKE_OVER, session: 0, caller, peer, attr: { directory, owner } });
+      done = this.#run(mirrorTakeOver(who, directory, owner));
       return "seq" in done ? null : "the take-over could not be recorded";
     });
     if (done !== null && !("seq" in done)) return done;
@@ -600,7 +600,7 @@ export class KernelMaps {
 
   refused(refusals: readonly MirrorRefusal[]): void {
     for (const refusal of refusals) {
-      this.#parts.note(refusalRequest(refusal));
+      this.#parts.note(mirrorRefused(refusal));
       this.#say(refusal.mapId);
     }
     this.refusalCount += refusals.length;
@@ -616,7 +616,7 @@ export class KernelMaps {
 
   #found(found: readonly MirrorFinding[]): void {
     for (const finding of found) {
-      this.#parts.note(foundRequest(finding));
+      this.#parts.note(mirrorFound(finding));
       this.#say(finding.mapId);
     }
   }
@@ -669,8 +669,6 @@ function unsupported(detail: string): { readonly refused: { readonly errno: stri
   return { refused: { errno: "EOPNOTSUPP", detail } };
 }
 
-const SERVICE = { session: 0, caller: SERVICE_NAME } as const;
-
 /** Maps of maps need the kernel maps of the maps that they hold. */
 function innerFirst(sources: Iterable<MirrorSource>): MirrorSource[] {
   const all = [...sources];
@@ -702,28 +700,4 @@ function isAlike(map: MapRecord, facts: ForeignMap["facts"]): boolean {
     map.mapExtra === facts.mapExtra &&
     map.frozen === facts.frozen
   );
-}
-
-function refusalRequest({ mapId, operation, errno, detail }: MirrorRefusal): Request {
-  const target = { by: "id", id: mapId } as const;
-  return { cmd: CMD.MIRROR_REFUSED, ...SERVICE, target, attr: { operation, errno, detail } };
-}
-
-function resyncRequest(mapId: number, who: Who, operation: string): Request {
-  const attr = { operation, errno: "", detail: "" };
-  return { cmd: CMD.MIRROR_RESYNC, session: 0, ...who, target: { by: "id", id: mapId }, attr };
-}
-
-function foundRequest({ mapId, what, path, kernelId, detail }: MirrorFinding): Request {
-  const attr = {
-    what,
-    ...(path === undefined ? {} : { path }),
-    ...(kernelId === undefined ? {} : { kernel_id: kernelId }),
-    detail,
-  };
-  return { cmd: CMD.MIRROR_FOUND, ...SERVICE, target: { by: "id", id: mapId }, attr };
-}
-
-function freedRequest({ map, kernelId, boot, detail }: FormerKernelMap): Request {
-  return { cmd: CMD.MIRROR_FREED, ...SERVICE, attr: { map, kernel_id: kernelId, boot, detail } };
 }
