@@ -1,31 +1,69 @@
 import { FIRST_FD } from "../abi/limits.ts";
 import { CMD } from "../abi/service.ts";
+import { eventRow } from "../log/event.ts";
+import { touchedMaps } from "../log/event_subjects.ts";
 import type { Action, Origin } from "../syscall/command.ts";
+import { commandFacts } from "../syscall/command_facts.ts";
 import type { Outcome } from "../syscall/outcome.ts";
-import type { Request } from "./request.ts";
+import type { EventLog } from "./ports.ts";
+import type { Ran, Reply, Request, WholeReply } from "./request.ts";
+import type { Uncommitted } from "./uncommitted.ts";
 
 /** In requests that run as one: the session, and the map, that an earlier one of them has made. */
 export const MADE = 0xffff_ffff;
 
-/** What has been made so far. */
-export interface Made {
+/** Ids that have been made so far. */
+interface Made {
   session: number;
   map: number;
 }
 
-export function noteMade(made: Made, { out }: Outcome): void {
+function noteMade(made: Made, { out }: Outcome): void {
   made.session = out?.session_id ?? made.session;
   made.map = out?.map_id ?? made.map;
 }
 
 /** A request that speaks of what was made, in the numbers that it has come to have. */
-export function withMade(request: Request, made: Made): Request {
+function withMade(request: Request, made: Made): Request {
   let known = request.session === MADE ? { ...request, session: made.session } : request;
   if ("target" in known && known.target.by === "id" && known.target.id === MADE)
     known = { ...known, target: { by: "id", id: made.map } };
   if ("attr" in known && known.cmd === CMD.BPF_MAP_GET_FD_BY_ID && known.attr.mapId === MADE)
     known = { ...known, attr: { ...known.attr, mapId: made.map } };
   return known;
+}
+
+/** Decides requests one after the other; the first that is refused takes all of them back. */
+export function decideWhole(
+  batch: Uncommitted,
+  requests: readonly Request[],
+  decide: (request: Request) => Reply,
+): WholeReply {
+  const mark = batch.mark();
+  const made: Made = { session: 0, map: 0 };
+  const replies: Ran[] = [];
+  for (const request of requests) {
+    const reply = decide(withMade(request, made));
+    if ("failure" in reply || reply.outcome.errno !== 0) {
+      batch.rollback(mark);
+      return "failure" in reply ? reply : { refused: reply.outcome, cmd: request.cmd };
+    }
+    replies.push(reply);
+    noteMade(made, reply.outcome);
+  }
+  return { replies };
+}
+
+/** Whether any event after a seq may have changed a map. */
+export function hasChanged(
+  log: Pick<EventLog, "read">,
+  { map, seq }: { readonly map: number; readonly seq: number },
+): boolean {
+  for (const event of log.read(seq)) {
+    const row = eventRow(event);
+    if (commandFacts(row.cmd)?.leavesMaps !== true && touchedMaps(row, event.outcome.out).has(map)) return true;
+  }
+  return false;
 }
 
 const TTL_MS = 60_000;

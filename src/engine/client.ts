@@ -9,11 +9,11 @@
 
 import { availableParallelism } from "node:os";
 import type { Worker } from "node:worker_threads";
-import type { BatchFigures } from "./engine.ts";
 import { FrameWriter, type Later, readReplies } from "./frames.ts";
 import { mayBeLarge } from "./pieces.ts";
 import type { Queries, QueryName } from "./queries.ts";
 import type { Reply, Request } from "./request.ts";
+import type { BatchFigures } from "./stats.ts";
 import type { FromEngine, ToEngine } from "./worker.ts";
 
 /** The queue is full: nothing was taken on. */

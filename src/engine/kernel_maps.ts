@@ -131,6 +131,11 @@ export class KernelMaps {
     });
   }
 
+  /** Why kernel maps do not follow at present; null: they do. */
+  get off(): string | null {
+    return this.#parts.mirror.off;
+  }
+
   /** At a start: takes the directory of pins, if that can be had. To be called before anything is done again. */
   begin(windows: () => Windows): Windows | null {
     const { mirror, log } = this.#parts;

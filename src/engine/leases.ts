@@ -4,11 +4,14 @@
  * these (`mirror/watched_processes.ts`) and polls all pidfds every 25 ms and after batches. A replay on another machine uses a TTL instead.
  */
 
-import type { ClientProcess, EndReason } from "../syscall/command.ts";
+import { CMD } from "../abi/service.ts";
+import type { ClientProcess, Command, EndReason } from "../syscall/command.ts";
+import type { Outcome } from "../syscall/outcome.ts";
+import type { SessionRecord } from "../syscall/state.ts";
 import type { Clock, Processes } from "./ports.ts";
 
 /** What a session lives by. */
-export type LeaseKind = "ttl" | "attached" | "process";
+type LeaseKind = "ttl" | "attached" | "process";
 
 interface Lease {
   /** Once a stream has been attached, a session lives by its streams, not by its TTL; by a process, until that exits. */
@@ -20,18 +23,36 @@ interface Lease {
   streams: number;
 }
 
+/** How a session's lease is shown; null: of no session that lives now. */
+export interface LeaseView {
+  readonly lease: LeaseKind | null;
+  /** Milliseconds until it ends unless it is renewed; null while a stream is attached, and by a process. */
+  readonly leftMs: number | null;
+}
+
+export interface LeasesParts {
+  /** How long a session lives on when its last stream has broken. */
+  readonly graceMs: number;
+  readonly processes: Processes;
+  readonly clock: Pick<Clock, "nowMs">;
+  /** The session as it is; undefined: it has ended. */
+  readonly session: (id: number) => SessionRecord | undefined;
+}
+
 /** By what each session lives, and until when. */
 export class Leases {
   readonly #graceMs: number;
   readonly #processes: Processes;
   readonly #clock: Pick<Clock, "nowMs">;
+  readonly #session: LeasesParts["session"];
   readonly #leases = new Map<number, Lease>();
   #processCount = 0;
 
-  constructor(graceMs: number, processes: Processes, clock: Pick<Clock, "nowMs">) {
+  constructor({ graceMs, processes, clock, session }: LeasesParts) {
     this.#graceMs = graceMs;
     this.#processes = processes;
     this.#clock = clock;
+    this.#session = session;
   }
 
   get count(): number {
@@ -43,19 +64,36 @@ export class Leases {
     return this.#processCount;
   }
 
-  /** A full TTL from now: at birth, by request, after a restart. */
-  renew(session: number, ttlMs: number): void {
+  /** A command is in the log: births, renewals, uses and ends of sessions. */
+  follow({ cmd, session: caller }: Command, { out }: Outcome): void {
+    const session = cmd === CMD.SESSION_OPEN ? (out?.session_id ?? 0) : caller;
+    if (session === 0 || out?.session !== undefined) return;
+    const record = this.#session(session);
+    if (record === undefined) this.end(session);
+    else if (cmd === CMD.SESSION_OPEN) this.lend(record);
+    else if (cmd === CMD.SESSION_RENEW) this.#renew(session, record.ttlMs);
+    else this.#used(session);
+  }
+
+  /** At birth and after a restart: a full TTL, or as long as its process lives. */
+  lend({ id, ttlMs, process }: SessionRecord): void {
+    if (process === undefined) this.#renew(id, ttlMs);
+    else this.#bind(id, process);
+  }
+
+  /** A full TTL from now. */
+  #renew(session: number, ttlMs: number): void {
     const lease = this.#leases.get(session);
     if (lease === undefined) {
       this.#leases.set(session, { by: "ttl", ttlMs, deadlineMs: this.#clock.nowMs() + ttlMs, streams: 0 });
       return;
     }
     lease.ttlMs = ttlMs;
-    this.used(session);
+    this.#used(session);
   }
 
-  /** At birth and after a restart: from now on it lives by this process alone. */
-  bind(session: number, process: ClientProcess): void {
+  /** From now on it lives by this process alone. */
+  #bind(session: number, process: ClientProcess): void {
     const endless = Number.POSITIVE_INFINITY;
     this.#leases.set(session, { by: "process", ttlMs: endless, deadlineMs: endless, streams: 0 });
     this.#processCount++;
@@ -63,7 +101,7 @@ export class Leases {
   }
 
   /** A command of the session renews its TTL; a session that lives by something else does not live by commands. */
-  used(session: number): void {
+  #used(session: number): void {
     const lease = this.#leases.get(session);
     if (lease?.by === "ttl") lease.deadlineMs = this.#clock.nowMs() + lease.ttlMs;
   }
@@ -93,14 +131,11 @@ export class Leases {
     this.#leases.delete(session);
   }
 
-  /** Milliseconds that a session has left; Infinity while a stream is attached, or where it lives by a process. */
-  leftMs(session: number): number {
+  view(session: number): LeaseView {
     const nowMs = this.#clock.nowMs();
-    return Math.max(0, (this.#leases.get(session)?.deadlineMs ?? nowMs) - nowMs);
-  }
-
-  by(session: number): LeaseKind {
-    return this.#leases.get(session)?.by ?? "ttl";
+    const { by, deadlineMs } = this.#leases.get(session) ?? { by: "ttl", deadlineMs: nowMs };
+    const leftMs = Math.max(0, deadlineMs - nowMs);
+    return { lease: by, leftMs: leftMs === Number.POSITIVE_INFINITY ? null : Math.round(leftMs) };
   }
 
   expired(): { readonly session: number; readonly reason: EndReason }[] {

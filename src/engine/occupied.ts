@@ -14,7 +14,12 @@ import type { Mirror } from "./ports.ts";
  * Asks the machine whether the path of a new pin or directory is free; the command carries a refusal with it, so that a
  * replay asks nobody. An entry that the same batch removes is the ledger's own, and the mirror removes it first.
  */
-export function withOccupied(state: State, mirror: Mirror, changes: ChangeList, command: Command): Command {
+export function withOccupied(
+  state: State,
+  mirror: Pick<Mirror, "occupied">,
+  changes: ChangeList,
+  command: Command,
+): Command {
   const entry = newEntry(state, command);
   if (entry === null || changes.vacates(entry.pathname)) return command;
   const found = mirror.occupied(entry);

@@ -44,10 +44,12 @@ type Pieces = Generator<Request | null, Reply, Reply>;
 /** The engine as pieces see it. */
 export interface LargeEngine {
   readonly state: State;
-  /** Whether so few maps are to be looked at for it that it runs at once. */
-  isNear(request: WalkRequest): boolean;
-  /** Looks at some of them; answers whether that was enough. */
-  walk(request: WalkRequest): boolean;
+  readonly callerLimits: {
+    /** Whether so few maps are to be looked at for a walk that it runs at once. */
+    isNear(request: WalkRequest): boolean;
+    /** Looks at some of them; answers whether that was enough. */
+    walk(request: WalkRequest): boolean;
+  };
 }
 
 /** Whether a command may need pieces, as far as can be told without its map: it then runs behind what came with it. */
@@ -71,7 +73,7 @@ export function mayBeLarge(request: Request): request is LargeRequest {
 
 /** Whether it does, or nobody can say yet: what came with it may make its map. */
 export function isLarge(engine: LargeEngine, request: LargeRequest): boolean {
-  if (isWalk(request)) return !engine.isNear(request);
+  if (isWalk(request)) return !engine.callerLimits.isNear(request);
   const { state } = engine;
   const map = mapOf(state, request);
   return map === null || piecesOn(state, request, map) !== null;
@@ -80,7 +82,7 @@ export function isLarge(engine: LargeEngine, request: LargeRequest): boolean {
 /** The pieces of a command, by what its map is when the first is asked for; a command that is refused is one. */
 export function* piecesOf(engine: LargeEngine, request: LargeRequest): Pieces {
   if (isWalk(request)) {
-    while (!engine.walk(request)) yield null;
+    while (!engine.callerLimits.walk(request)) yield null;
     return yield request;
   }
   const { state } = engine;

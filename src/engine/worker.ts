@@ -10,6 +10,7 @@ import { isLarge, type LargeRequest, mayBeLarge } from "./pieces.ts";
 import type { Clock } from "./ports.ts";
 import { answerQuery, type QueryName } from "./queries.ts";
 import type { Reply, Request } from "./request.ts";
+import type { BatchFigures } from "./stats.ts";
 
 /** What the service's thread sends to the engine's. */
 export type ToEngine =
@@ -39,7 +40,7 @@ export type FromEngine =
       readonly kind: "replies";
       readonly frames: ArrayBuffer;
       readonly length: number;
-      readonly figures: Engine["figures"];
+      readonly figures: BatchFigures;
       /** Of the log's last event. */
       readonly seq: number;
     }
@@ -207,7 +208,7 @@ export function serveEngine(
           post(port, { kind: "failed", id: message.id, error: error instanceof Error ? error.message : String(error) });
         };
         try {
-          const answer = growing(() => answerQuery(engine, message.name, message.ask as never));
+          const answer = growing(() => answerQuery(engine.sources, message.name, message.ask as never));
           if (answer instanceof Promise) answer.then(tell, fail);
           else tell(answer);
         } catch (error) {

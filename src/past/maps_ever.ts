@@ -1,4 +1,4 @@
-import { type MapReference, referenced } from "../engine/queries.ts";
+import { type MapReference, referenced } from "../engine/map_reference.ts";
 import type { MapRecord } from "../maps/map.ts";
 import { mapCell, type State } from "../syscall/state.ts";
 import type { History } from "./history.ts";

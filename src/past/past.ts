@@ -1,8 +1,8 @@
 import type { Moment } from "../codec/moments.ts";
 import { EventsArchived } from "../engine/archives.ts";
 import { IGNORE } from "../engine/followers.ts";
-import { type ReadName, type Reads, tell } from "../engine/queries.ts";
 import type { Request } from "../engine/request.ts";
+import { type ReadName, type Reads, tell } from "../engine/views.ts";
 import type { Host } from "../maps/map.ts";
 import { execute } from "../syscall/execute.ts";
 import type { Outcome } from "../syscall/outcome.ts";
@@ -29,6 +29,7 @@ export class NotYet extends Error {
   }
 }
 
+const NO_LEASES = { view: () => ({ lease: null, leftMs: null }) };
 const NO_PAST = { state: "off", detail: "kernel maps have no past: this is the ledger's" } as const;
 
 /** Answers about earlier moments: by the state's own code, over the cells as they were. */
@@ -57,10 +58,9 @@ export class Past {
     const seq = await this.#reach(moment);
     const told = {
       state: this.#stateAt(seq),
-      lease: () => ({ lease: null, leftMs: null }),
+      leases: NO_LEASES,
       mirrorStatus: () => NO_PAST,
-      coverage: null,
-      mapLimits: () => undefined,
+      limits: null,
     };
     return { seq, answer: tell(told, name, ask) };
   }

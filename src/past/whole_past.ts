@@ -1,8 +1,8 @@
 import type { Moment } from "../codec/moments.ts";
 import { EventsArchived } from "../engine/archives.ts";
 import type { ArchivedReader, KeptReader } from "../engine/events.ts";
-import type { ReadName, Reads } from "../engine/queries.ts";
 import type { Request } from "../engine/request.ts";
+import type { ReadName, Reads } from "../engine/views.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import type { AsOf, Past } from "./past.ts";
 import type { PastReadName, PastReads } from "./reads.ts";

@@ -6,8 +6,9 @@ import { parseGrants } from "../../src/access/scopes.ts";
 import type { Engine } from "../../src/engine/engine.ts";
 import { LargeCommands } from "../../src/engine/large_commands.ts";
 import { isLarge, mayBeLarge } from "../../src/engine/pieces.ts";
-import { answerQuery, type EngineStats } from "../../src/engine/queries.ts";
+import { answerQuery } from "../../src/engine/queries.ts";
 import type { Ran, Reply, Request } from "../../src/engine/request.ts";
+import type { EngineStats } from "../../src/engine/stats.ts";
 import { MAPS_A_TURN } from "../../src/engine/turns.ts";
 import { Metrics } from "../../src/http/server/metrics.ts";
 import type { MapRecord } from "../../src/maps/map.ts";
@@ -38,7 +39,7 @@ class Subject {
         yield row;
       }
     };
-    this.engine.setMapLimits([this.limits]);
+    this.engine.callerLimits.set([this.limits]);
     this.run({ cmd: CMD.SESSION_OPEN, ...WHO, session: 0, attr: { name: "", ttlMs: 60_000 } });
     for (const pathname of ["/sys/fs/bpf/a", "/sys/fs/bpf/o"])
       this.run({ cmd: CMD.MKDIR, ...WHO, session: 0, attr: { pathname } });
@@ -189,7 +190,7 @@ t.test("lists of what globs cover are looked for a piece a turn", async (t) => {
     turns = 0;
     isOver = false;
     setImmediate(count);
-    const answer = await answerQuery(engine, name, { after, limit: 10, limits: LIMITS });
+    const answer = await answerQuery(engine.sources, name, { after, limit: 10, limits: LIMITS });
     isOver = true;
     return answer;
   };
@@ -213,7 +214,7 @@ t.test(
     };
     subject.looked = 0;
     setImmediate(count);
-    const asked = Array.from({ length: 4 }, () => answerQuery(subject.engine, "stats", {}));
+    const asked = Array.from({ length: 4 }, () => answerQuery(subject.engine.sources, "stats", {}));
     const [stats] = (await Promise.all(asked)) as [EngineStats, ...EngineStats[]];
     isOver = true;
     t.match(stats, { mapCount: 3 * MAPS_A_TURN, mirrorMaps: { off: 3 * MAPS_A_TURN } });
@@ -266,11 +267,11 @@ t.test(
       return { size: pins.size, has: pins.has.bind(pins), [Symbol.iterator]: walk } as unknown as ReadonlySet<string>;
     };
     const page = { after: "" as never, limit: COUNT, limits: LIMITS };
-    t.same(await answerQuery(engine, "pins", page), []);
+    t.same(await answerQuery(engine.sources, "pins", page), []);
     t.match(read(), { failure: "scope missing" });
     t.equal(matched, COUNT);
     pin("/sys/fs/bpf/a/x");
-    t.match(await answerQuery(engine, "pins", page), { length: COUNT });
+    t.match(await answerQuery(engine.sources, "pins", page), { length: COUNT });
     t.match(read(), { outcome: { map: id } });
     subject.run({ cmd: CMD.UNLINK, ...WHO, session: 0, attr: { pathname: "/sys/fs/bpf/a/x" } });
     t.match(read(), { failure: "scope missing" });

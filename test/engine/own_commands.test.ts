@@ -110,7 +110,7 @@ t.test("what the kernel refuses the mirror is an event of the next batch, and fa
       },
     ],
   );
-  t.equal((await engine.stats(1)).mirrorRefusals, 1);
+  t.equal((await engine.sources.stats.collect(1)).mirrorRefusals, 1);
 });
 
 t.test("a resync is an event with its caller, before what the kernel refused it", async (t) => {

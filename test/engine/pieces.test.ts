@@ -365,7 +365,7 @@ t.test("each piece is held against the limits of the caller, and tells his peer"
   const subject = new Subject();
   subject.create({ mapName: mapName("ann"), maxEntries: COUNT });
   subject.create({ mapName: mapName("eel"), maxEntries: COUNT });
-  subject.engine.setMapLimits([limits]);
+  subject.engine.callerLimits.set([limits]);
 
   const others = { ...updates(3, COUNT, 4, 8), ...who, target: { by: "id", id: 2 } } as Request;
   t.same(subject.pieces(others), {
@@ -383,7 +383,7 @@ t.test("each piece is held against the limits of the caller, and tells his peer"
 
   let ran = 0;
   subject.between = () => {
-    if (++ran === 2) subject.engine.setMapLimits([]);
+    if (++ran === 2) subject.engine.callerLimits.set([]);
   };
   const deleted = { ...batch(CMD.BPF_MAP_DELETE_BATCH, 3, COUNT, { key: keys(COUNT, 4, (at) => at) }), ...who };
   t.same(subject.pieces(deleted as Request), {

@@ -5,7 +5,8 @@ import { CMD } from "../../src/abi/service.ts";
 import { IGNORE } from "../../src/engine/followers.ts";
 import { FrameWriter } from "../../src/engine/frames.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
-import { answerQuery, tell } from "../../src/engine/queries.ts";
+import { answerQuery } from "../../src/engine/queries.ts";
+import { tell } from "../../src/engine/views.ts";
 import { type Cell, type CellKey, u32Key } from "../../src/maps/cells.ts";
 import { NAMED_MAX, State } from "../../src/syscall/state.ts";
 import { Service } from "../http/service.ts";
@@ -25,7 +26,7 @@ t.test("what commands that run as one have taken out is not carried across threa
   ]);
   const writer = new FrameWriter();
   writer.request({ ...element, cmd: CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM, value: null });
-  const answer = await answerQuery(engine, "whole", { ...writer.take(), map: 1, seq: engine.seq });
+  const answer = await answerQuery(engine.sources, "whole", { ...writer.take(), map: 1, seq: engine.seq });
   t.match(answer, { replies: [{ seq: 4, outcome: { errno: 0, map: 1 } }] });
   t.ok(serialize(answer).length < 1000);
 });
@@ -48,7 +49,7 @@ t.test("of many maps with one name a few are told of", async (t) => {
   engine.run(Array.from({ length: 40 }, () => create));
   const some = { outcome: { detail: `more than 16 maps have the name same: ids ${ids} and others` } };
   t.match(engine.run([lookup]), [some]);
-  t.match(await answerQuery(engine, "map", { reference: { name: "same" } }), { ambiguous: { length: 17 } });
+  t.match(await answerQuery(engine.sources, "map", { reference: { name: "same" } }), { ambiguous: { length: 17 } });
 });
 
 t.test("of many pins of one map the first are shown, and how many there are", async (t) => {
@@ -68,7 +69,7 @@ t.test("of many pins of one map the first are shown, and how many there are", as
         }) as const,
     ),
   ]);
-  const view = await answerQuery(engine, "map", { reference: { id: 1 } });
+  const view = await answerQuery(engine.sources, "map", { reference: { id: 1 } });
   t.match(view, { pins: 70, holds: 71, pinned: paths.slice(0, 64) });
 });
 
@@ -102,10 +103,9 @@ t.test(
     }
     const told = {
       state,
-      lease: () => ({ lease: null, leftMs: null }),
+      leases: { view: () => ({ lease: null, leftMs: null }) },
       mirrorStatus: () => ({ state: "off", detail: "" }) as const,
-      coverage: null,
-      mapLimits: () => undefined,
+      limits: null,
     };
     const walk = (run: () => unknown): unknown => {
       cells.walked = 0;

@@ -1,8 +1,9 @@
 import t from "tap";
 import { CMD } from "../../src/abi/service.ts";
-import type { Engine, Pending } from "../../src/engine/engine.ts";
+import type { Engine } from "../../src/engine/engine.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
 import type { Reply, Request } from "../../src/engine/request.ts";
+import type { Pending } from "../../src/engine/state_writes.ts";
 import type { CellKey } from "../../src/maps/cells.ts";
 import { createAttr } from "../support/commands.ts";
 import { memoryEngine } from "../support/memory_engine.ts";

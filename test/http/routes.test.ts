@@ -439,7 +439,7 @@ test("attachSession holds a session as long as the stream stands", async (t) => 
   const open = await fetch(`${url}${third}/attach`, { method: "POST" });
   await service.app.close();
   t.equal(await open.text(), '{"session":3,"attached":true}\n', "a stop does not wait for it");
-  t.equal(service.engine.leases.by(3), "attached", "and leaves its lease as it is");
+  t.equal(service.engine.leases.view(3).lease, "attached", "and leaves its lease as it is");
 });
 
 test("the syscall door refuses what stands behind a command's last field, as bpf(2) does", async (t) => {

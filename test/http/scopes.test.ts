@@ -207,7 +207,7 @@ test("before the machine is asked for an object, the caller's scopes are looked 
     discard() {},
   };
   const service = await Service.start(t, { authenticate, objects });
-  service.engine.opensFor = () => true;
+  service.engine.sources.commands.opensFor = () => true;
   const session = await service.session(as("read"));
   const open = async (body: object) => (await service.send("POST", `${session}/fds`, body, as("read"))).statusCode;
   t.equal(await open({ kind: "cgroup" }), 403);

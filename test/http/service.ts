@@ -277,7 +277,7 @@ export class Service {
     service.#flight = flight;
     service.#streams = new LogStreams(settings.streamsMax, limits, { flight, turns: service.turns });
     const callers = callersOf(options);
-    service.engine.setMapLimits(callers.limits);
+    service.engine.callerLimits.set(callers.limits);
     service.#callers = callers;
     const isOpen = options.authenticate === undefined && options.tokens === undefined;
     const engine = service.#door();
@@ -320,7 +320,7 @@ export class Service {
   /** The tokens' file has been read again. */
   setTokens(tokens: Readonly<Record<string, string>>): void {
     this.callers.replace(linesOf(tokens));
-    this.engine.setMapLimits(this.callers.limits);
+    this.engine.callerLimits.set(this.callers.limits);
     this.underWay.recheck();
   }
 
@@ -388,7 +388,7 @@ export class Service {
       query: async (name, ask) => {
         const answer = this.canned.has(name)
           ? (this.canned.get(name) as ReturnType<typeof answerQuery<typeof name>>)
-          : answerQuery(engine, name, ask);
+          : answerQuery(engine.sources, name, ask);
         // What takes time goes on while the engine idles.
         while (answer instanceof Promise && engine.idle(true));
         return structuredClone(await answer);

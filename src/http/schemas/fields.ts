@@ -1,6 +1,6 @@
 import { type Static, type TProperties, type TSchema, Type } from "typebox";
 import { DRIFT_POLICIES, MIRROR_SHAPES, ON_REPLACE } from "../../abi/service.ts";
-import { PINNED_MAX } from "../../engine/queries.ts";
+import { PINNED_MAX } from "../../engine/views.ts";
 
 /** The schemas that have a name in the document. Answers are closed: what they may hold is all listed. */
 

@@ -1,7 +1,7 @@
 import type { Callers } from "../../access/callers.ts";
 import { type Limits, type QuotaName, STATE_QUOTAS } from "../../access/quotas.ts";
 import { limitsOf, type Settings } from "../../config.ts";
-import type { CallerStats, EngineStats } from "../../engine/queries.ts";
+import type { CallerStats, EngineStats } from "../../engine/stats.ts";
 import type { Refusals } from "./access.ts";
 import type { UnknownCallers } from "./unknown_callers.ts";
 

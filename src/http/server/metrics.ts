@@ -1,9 +1,8 @@
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import { errnoName } from "../../abi/errno.ts";
 import { cmdName } from "../../abi/service.ts";
-import type { BatchFigures } from "../../engine/engine.ts";
 import type { MirrorStatus } from "../../engine/ports.ts";
-import type { EngineStats } from "../../engine/queries.ts";
+import type { BatchFigures, EngineStats } from "../../engine/stats.ts";
 import { PARTS, type PartFault } from "../../supervisor/derived_parts.ts";
 import type { TreeStatus, WitnessStatus } from "../../tree/ports.ts";
 import type { AccessFigures, CallerFigures } from "./caller_figures.ts";

@@ -7,7 +7,8 @@
 
 import type { FastifyRequest } from "fastify";
 import { InvalidInput } from "../../codec/invalid.ts";
-import type { MapReference, MapView } from "../../engine/queries.ts";
+import type { MapReference } from "../../engine/map_reference.ts";
+import type { MapView } from "../../engine/views.ts";
 import { type Position, PositionWriter } from "../../log/position.ts";
 import type { PastDoor } from "../server/ports.ts";
 import { archivedProblem } from "../server/problems.ts";

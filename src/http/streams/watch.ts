@@ -7,7 +7,7 @@
 import { CMD } from "../../abi/service.ts";
 import { withHex } from "../../codec/elements.ts";
 import type { MarkedRow } from "../../engine/events.ts";
-import type { MapView } from "../../engine/queries.ts";
+import type { MapView } from "../../engine/views.ts";
 import { type Event, type EventRow, rowEvent } from "../../log/event.ts";
 import { timeText } from "../../log/event_json.ts";
 import { effectsIn } from "../../log/event_subjects.ts";

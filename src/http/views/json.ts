@@ -2,7 +2,7 @@ import { BPF_F, mapTypeName } from "../../abi/bpf.ts";
 import { CAPABILITIES } from "../../abi/service.ts";
 import { type DriftCounts, policyOf } from "../../engine/drift.ts";
 import type { KernelMapFacts, MirrorStatus } from "../../engine/ports.ts";
-import type { FdView, MapView, PinView, SessionView } from "../../engine/queries.ts";
+import type { FdView, MapView, PinView, SessionView } from "../../engine/views.ts";
 import { timeText } from "../../log/event_json.ts";
 import { mirrorShapeOf } from "../../maps/facts.ts";
 import type { DriftPolicy, InnerShape, MapBtf, MapRecord, SpecialField } from "../../maps/map.ts";

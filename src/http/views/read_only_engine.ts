@@ -5,8 +5,9 @@
 
 import { covers, type MapLimits } from "../../access/map_limits.ts";
 import type { MapScope } from "../../access/scopes.ts";
-import type { MapView, Queries, QueryName } from "../../engine/queries.ts";
+import type { Queries, QueryName } from "../../engine/queries.ts";
 import type { Reply, Request } from "../../engine/request.ts";
+import type { MapView } from "../../engine/views.ts";
 import type { EngineDoor, PastDoor } from "../server/ports.ts";
 
 /** Pins that are read at once. */

@@ -3,7 +3,7 @@ import { OBJ_NAME_LEN } from "../../abi/bpf.ts";
 import type { Errno } from "../../abi/errno.ts";
 import { ID_MAX } from "../../abi/limits.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
-import type { MapReference } from "../../engine/queries.ts";
+import type { MapReference } from "../../engine/map_reference.ts";
 import type { Target } from "../../syscall/command.ts";
 import { BPFFS } from "../../syscall/pins.ts";
 import { FdParams, Key, MapParams } from "../schemas/fields.ts";

@@ -1,0 +1,54 @@
+import type { MapLimits } from "../access/map_limits.ts";
+import type { Scope } from "../access/scopes.ts";
+import type { Command } from "../syscall/command.ts";
+import { Coverage } from "../syscall/coverage.ts";
+import { permit } from "../syscall/permission.ts";
+import type { State } from "../syscall/state.ts";
+import type { WalkRequest } from "./pieces.ts";
+import type { NotDone } from "./request.ts";
+
+/** Callers' limits by the ids that requests have, and which maps they cover. */
+export class CallerLimits {
+  readonly coverage: Coverage;
+  #byId: ReadonlyMap<number, MapLimits> = new Map();
+
+  constructor(state: State) {
+    this.coverage = new Coverage(state);
+  }
+
+  /** From now on callers may do this; a request with the id of any other limits is refused. */
+  set(limits: readonly MapLimits[]): void {
+    this.#byId = new Map(limits.map((one) => [one.id, one]));
+    this.coverage.keep(limits.map(({ read }) => read));
+  }
+
+  /** undefined: nobody has them any more. */
+  of(id: number): MapLimits | undefined {
+    return this.#byId.get(id);
+  }
+
+  /** A command as its caller may have it run: narrowed, where it may be. */
+  permitted(command: Command, id: number): Command | NotDone {
+    const limits = this.#byId.get(id);
+    // They were taken back while the command was on its way.
+    if (limits === undefined) return scopeMissing("read");
+    const permitted = permit(this.coverage, command, limits);
+    return "missing" in permitted ? scopeMissing(permitted.missing) : permitted.command;
+  }
+
+  /** Whether a walk of ids by globs looks at so few maps that nobody waits for it. */
+  isNear({ limits }: WalkRequest): boolean {
+    const reach = this.#byId.get(limits)?.read ?? [];
+    return reach === "all" || this.coverage.isNear(reach);
+  }
+
+  /** Looks at some maps for such a walk; answers whether that was enough. */
+  walk({ limits, attr }: WalkRequest): boolean {
+    const reach = this.#byId.get(limits)?.read ?? [];
+    return reach === "all" || this.coverage.walk(reach, attr.startId, 1);
+  }
+}
+
+function scopeMissing(scope: Scope): NotDone {
+  return { failure: "scope missing", detail: `a scope ${scope} is missing`, scope, done: "nothing" };
+}

@@ -1,0 +1,92 @@
+import { CMD } from "../abi/service.ts";
+import { mayUseSessionOf } from "../access/caller.ts";
+import { keptInput } from "../log/kept_input.ts";
+import { withoutAbsent } from "../syscall/batch.ts";
+import type { Command, ElementsCommand, EndReason } from "../syscall/command.ts";
+import { execute } from "../syscall/execute.ts";
+import { asRead } from "../syscall/guards.ts";
+import type { Outcome } from "../syscall/outcome.ts";
+import type { State } from "../syscall/state.ts";
+import type { CallerLimits } from "./caller_limits.ts";
+import type { Moments } from "./moments.ts";
+import { withOccupied } from "./occupied.ts";
+import type { Opened, OpenRequest } from "./opened_objects.ts";
+import type { Mirror } from "./ports.ts";
+import type { Reply, Request } from "./request.ts";
+import type { Uncommitted } from "./uncommitted.ts";
+
+export interface DecisionsParts {
+  readonly state: State;
+  readonly batch: Uncommitted;
+  readonly callerLimits: Pick<CallerLimits, "permitted">;
+  readonly moments: Pick<Moments, "open">;
+  readonly mirror: Pick<Mirror, "follows" | "occupied">;
+  readonly report: (message: string, error: unknown) => void;
+}
+
+/** Decides commands, one after the other: each becomes an event of the batch under way, with all that it has changed. */
+export class Decisions {
+  readonly #parts: DecisionsParts;
+
+  constructor(parts: DecisionsParts) {
+    this.#parts = parts;
+  }
+
+  /** One request; to end a session is to close its descriptors first, each by a command of its own. */
+  run(request: Request): Reply {
+    if (request.cmd === CMD.SESSION_END && "attr" in request) this.#closeAll(request);
+    return this.decide(request);
+  }
+
+  #closeAll({ session, caller, peer, restore, attr }: Request & { readonly attr: unknown }): void {
+    const { state } = this.#parts;
+    const by = { session, caller, peer, ...(restore !== undefined && { restore }) };
+    const { reason } = attr as { reason: EndReason };
+    const opener = state.session(session)?.caller;
+    if (opener !== undefined && mayUseSessionOf(opener, caller))
+      for (const [fd] of [...state.fds(session)]) this.decide({ ...by, cmd: CMD.CLOSE, fd, attr: { reason } });
+  }
+
+  /** One command. If it fails inside the service, it has not happened. */
+  decide(request: Request): Reply {
+    const { state, batch, mirror } = this.#parts;
+    const { timeUs } = batch;
+    const mark = batch.mark();
+    let opened: Opened | null = null;
+    try {
+      if (request.cmd === CMD.OPEN && "attr" in request) opened = batch.objects.open(request as OpenRequest, timeUs);
+      const said = opened?.request ?? request;
+      let asked: Command = this.#saysPeer(request) ? { ...said, timeUs, peer: undefined } : { ...said, timeUs };
+      if (request.limits !== undefined) {
+        const permitted = this.#parts.callerLimits.permitted(asked, request.limits);
+        if ("failure" in permitted) return permitted;
+        asked = permitted;
+      }
+      const given = withOccupied(state, mirror, batch.changes, asRead(state, asked));
+      const [done, outcome] = withoutAbsent(given, execute(state, given));
+      const command = keptInput(done, outcome);
+      if (command.imported === true && mirror.follows) batch.changes.imported(mark.changes);
+      if (opened?.object) batch.objects.decided(opened.object, outcome);
+      opened = null;
+      const seq = batch.add(command, outcome);
+      if (goesOn(request, outcome)) this.#parts.moments.open(seq, outcome.map);
+      return { seq, outcome };
+    } catch (error) {
+      batch.rollback(mark);
+      opened?.object?.drop();
+      this.#parts.report(`executing command ${request.cmd}`, error);
+      return { failure: "bug", detail: "the command failed inside the service", done: "nothing" };
+    }
+  }
+
+  /** Whether the peer of a command is its session's, so that its event need not say it again. */
+  #saysPeer({ session, peer }: Request): boolean {
+    return peer !== undefined && session !== 0 && this.#parts.state.session(session)?.peer === peer;
+  }
+}
+
+/** Whether a page of elements has fewer than were asked for, so that whoever asked reads on as of its event. */
+function goesOn(request: Request, { out }: Outcome): boolean {
+  if (request.cmd !== CMD.MAP_ELEMENTS || !("attr" in request) || out?.more !== true) return false;
+  return (out.count ?? 0) < (request.attr as ElementsCommand["attr"]).limit;
+}

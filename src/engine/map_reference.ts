@@ -1,0 +1,19 @@
+import type { Target } from "../syscall/command.ts";
+import type { State } from "../syscall/state.ts";
+
+/** How a question names a map. */
+export type MapReference = { id: number } | { name: string } | { pinned: string };
+
+/** Ids of the maps that a reference means; more than one where several have the name. */
+export function referenced(state: State, reference: MapReference): number[] {
+  if ("id" in reference) return [reference.id];
+  if ("name" in reference) return state.mapsNamed(reference.name);
+  const id = state.pinAt(reference.pinned);
+  return id === undefined ? [] : [id];
+}
+
+export function targetOf(reference: MapReference): Exclude<Target, { by: "fd" }> {
+  if ("id" in reference) return { by: "id", id: reference.id };
+  if ("name" in reference) return { by: "name", name: reference.name };
+  return { by: "pinned", pathname: reference.pinned };
+}
