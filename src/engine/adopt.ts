@@ -1,4 +1,5 @@
-import { CMD } from "../abi/service.ts";
+import { errnoName } from "../abi/errno.ts";
+import { CMD, cmdName } from "../abi/service.ts";
 import type { DriftPolicy, MapType, OnReplace } from "../maps/map.ts";
 import { mapType } from "../maps/types.ts";
 import type { Who } from "../syscall/command.ts";
@@ -6,8 +7,8 @@ import { BPFFS } from "../syscall/pins.ts";
 import { MADE, Whole } from "./atomic_requests.ts";
 import { updates } from "./batches.ts";
 import { createAttr } from "./create_attr.ts";
-import type { ForeignElement, ForeignMap, ForeignName, MirrorRefusal } from "./ports.ts";
-import type { NotDone, Request } from "./request.ts";
+import type { ForeignElement, ForeignMap, ForeignName, Mirror, MirrorRefusal } from "./ports.ts";
+import type { NotDone, Ran, Request, WholeReply } from "./request.ts";
 
 /** Which kernel map is to be taken over, where its map is pinned in the ledger (null: by its name), and who asks. */
 export interface AdoptAsk {
@@ -29,15 +30,46 @@ export type AdoptAnswer =
   | { readonly refused: { readonly errno: string; readonly detail: string } }
   | NotDone;
 
+export interface AdoptParts {
+  readonly mirror: Pick<Mirror, "adopting" | "cannotImport">;
+  readonly state: Bpffs;
+  readonly runWhole: (requests: readonly Request[]) => WholeReply;
+}
+
 const BATCH_ELEMENTS = 4096;
 
 type Refused = Pick<MirrorRefusal, "errno" | "detail">;
+
+/** Makes a kernel map that some other program has made a map of the ledger's. */
+export function adopt({ mirror, state, runWhole }: AdoptParts, ask: AdoptAsk): AdoptAnswer {
+  return mirror.adopting<AdoptAnswer>(ask.which, (foreign) => {
+    const importing = ask.drift?.policy === "import" && ask.replaces === undefined;
+    const cannot = importing
+      ? mirror.cannotImport({ ...foreign.facts, ...NOT_CREATED, adopted: foreign.facts.id })
+      : null;
+    if (cannot !== null) return { refused: { errno: "EOPNOTSUPP", detail: `nothing can be imported: ${cannot}` } };
+    const requests = adoptRequests(foreign, ask, state);
+    if ("errno" in requests) return { refused: requests };
+    const done = runWhole(requests);
+    if ("refused" in done) {
+      const { errno, detail } = done.refused;
+      return { refused: { errno: errnoName(errno), detail: `${cmdName(done.cmd)}: ${detail}` } };
+    }
+    if ("failure" in done) return done;
+    if (!("replies" in done)) throw new Error("adopting a kernel map: its map has changed before it was there");
+    const [pinned, last] = done.replies.slice(-2) as [Ran, Ran];
+    return { map: pinned.outcome.map, seq: last.seq };
+  });
+}
+
+/** Of a map that has no record yet. */
+const NOT_CREATED = { numaNode: -1, exclusive: false, inner: null, special: [], owner: null } as const;
 
 /**
  * The commands that a kernel map's definition and contents come to, and those of the maps that it holds: all of them run,
  * or none. The mirror does not carry the elements, for the kernel has them.
  */
-export function adoptRequests(foreign: ForeignMap, ask: AdoptAsk, bpffs: Bpffs): readonly Request[] | Refused {
+function adoptRequests(foreign: ForeignMap, ask: AdoptAsk, bpffs: Bpffs): readonly Request[] | Refused {
   const adoption = new Adoption({ caller: ask.caller, peer: ask.peer }, "adoption", ask);
   const fd = adoption.adopt(foreign);
   if (typeof fd !== "number") return fd;

@@ -1,7 +1,10 @@
 import type { CellKey } from "../maps/cells.ts";
+import { isOfMaps } from "../maps/facts.ts";
 import type { DriftPolicy, MapRecord, MapType } from "../maps/map.ts";
 import { mapType } from "../maps/types.ts";
 import type { DriftCommand } from "../syscall/command.ts";
+import type { MirrorNotes } from "./mirror_notes.ts";
+import type { MirrorSources } from "./mirror_sources.ts";
 import { imports, mirrorDrift, mirrorResync, SERVICE } from "./own_commands.ts";
 import type {
   Clock,
@@ -49,11 +52,10 @@ export type DriftAnswer = DriftReport | { readonly gone: true } | Untold | Mirro
 
 export interface DriftParts {
   readonly mirror: Mirror;
-  /** null: the map is gone. */
-  readonly sourceOf: (map: number) => MirrorSource | null;
+  readonly sources: Pick<MirrorSources, "of">;
   /** Runs commands of the service's own at once; answers whether the log has them. */
   readonly run: (requests: readonly Request[]) => boolean;
-  readonly refused: (refusals: readonly MirrorRefusal[]) => void;
+  readonly notes: Pick<MirrorNotes, "refused">;
   readonly clock: Pick<Clock, "nowMs">;
 }
 
@@ -138,6 +140,12 @@ export class Drift {
     return this.#queue({ map, policy, window, at, limit: 0, atOnce: false });
   }
 
+  /** Maps of maps, if they hold a map whose kernel map is another now. */
+  settleOuter(inner: number, sources: Iterable<MirrorSource>): void {
+    for (const { map } of sources)
+      if (map.id !== inner && isOfMaps(map.type)) void this.settle(map.id, policyOf(map), null, "inner map");
+  }
+
   /** The same at once: nothing is served before. */
   settleNow(map: number, policy: Policy, window: Window, at: string): DriftAnswer {
     const steps = this.#compare({ map, policy, window, at, limit: 0, atOnce: true });
@@ -149,11 +157,11 @@ export class Drift {
 
   /** Writes elements as the ledger has them, or takes over the kernel's: those with these keys. */
   decide(map: number, take: "ledger" | "kernel", keys: readonly Buffer[]): void {
-    const source = this.#parts.sourceOf(map);
+    const source = this.#parts.sources.of(map);
     if (source === null) return;
     const found = keys.map((key) => this.#parts.mirror.look(source, key)).filter((one) => one != null);
     if (take === "kernel") this.#import(map, found);
-    else this.#parts.refused(this.#mend(source, found));
+    else this.#parts.notes.refused(this.#mend(source, found));
   }
 
   /** Begins what is due, and does a piece of what is under way; answers whether there is more. */
@@ -162,7 +170,7 @@ export class Drift {
     for (const [map, watched] of this.#watched) {
       if (watched.nextMs > nowMs || this.#jobs.some(({ ask }) => ask.map === map && ask.policy !== null)) continue;
       watched.nextMs = nowMs + watched.policy.intervalMs;
-      const record = this.#parts.sourceOf(map)?.map;
+      const record = this.#parts.sources.of(map)?.map;
       if (record === undefined) this.#watched.delete(map);
       else void this.#queue({ map, policy: policyOf(record), window: null, at: null, limit: 0, atOnce: false });
     }
@@ -185,7 +193,7 @@ export class Drift {
     if (policy === "import" && at === null) return yield* this.#act(ask, tally);
     const unread = yield* this.#look(ask, tally);
     if (unread !== null) {
-      if ("operation" in unread && policy !== null) this.#parts.refused([unread]);
+      if ("operation" in unread && policy !== null) this.#parts.notes.refused([unread]);
       return unread;
     }
     if (policy === null) return tally.report;
@@ -212,7 +220,7 @@ export class Drift {
         if (then !== undefined && isThen(difference, mirror.shown(source, then))) lagging.push(difference.key);
         else tally.add(difference, evicts && isMissing(difference), then !== undefined);
       }
-      if (lagging.length > 0) this.#parts.refused(mirror.write(source, lagging));
+      if (lagging.length > 0) this.#parts.notes.refused(mirror.write(source, lagging));
       redone += lagging.length;
     });
     if (redone > 0) {
@@ -226,7 +234,7 @@ export class Drift {
   #changedBy({ map, window }: Ask): (record: MapRecord, key: Buffer) => Buffer | null | undefined {
     if (window === null) return () => undefined;
     if (window === "born") return () => null;
-    const record = this.#parts.sourceOf(map)?.map;
+    const record = this.#parts.sources.of(map)?.map;
     if (record === undefined || window.length === 0) return () => undefined;
     const { cellOf } = mapType(record.type) as MapType;
     const thens = new Map<CellKey, Lagging>(window.map((one) => [cellOf(record, one.key), one]));
@@ -281,9 +289,9 @@ export class Drift {
     // What others wrote between the comparison that was told and this one.
     if (policy === "repair" && acted.total > tally.total)
       this.#parts.run([mirrorDrift(map, driftAttr(policy, acted, "repaired more"))]);
-    if (full || ended !== null) this.#parts.refused(refusals);
+    if (full || ended !== null) this.#parts.notes.refused(refusals);
     if (ended !== null) {
-      if ("operation" in ended) this.#parts.refused([ended]);
+      if ("operation" in ended) this.#parts.notes.refused([ended]);
       return ended;
     }
     mirror.takenUp(map, full || left ? "no" : "yes");
@@ -314,13 +322,13 @@ export class Drift {
     first: ScanOrder,
     take: (source: MirrorSource, found: readonly ElementDifference[]) => void,
   ): Generator<void, { gone: true } | Untold | MirrorRefusal | null> {
-    const begun = this.#parts.sourceOf(map);
+    const begun = this.#parts.sources.of(map);
     if (begun === null) return { gone: true };
     const { mirror } = this.#parts;
     const scan = mirror.scan(begun, first);
     const kernelId = mirror.kernelId(map);
     for (;;) {
-      const source = this.#parts.sourceOf(map);
+      const source = this.#parts.sources.of(map);
       if (source === null) return { gone: true };
       // What was found of the one before says nothing of the next one, and must not be written to it.
       if (mirror.kernelId(map) !== kernelId) return { untold: "it got another kernel map while it was compared" };

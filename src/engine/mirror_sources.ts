@@ -12,6 +12,12 @@ export class MirrorSources {
     this.#state = state;
   }
 
+  /** undefined: it is gone. */
+  map(mapId: number): MapRecord | undefined {
+    return this.#state.map(mapId);
+  }
+
+  /** null: the map is gone. */
   of(mapId: number): MirrorSource | null {
     const map = this.#state.map(mapId);
     return map === undefined ? null : this.#source(map, this.#pathnames().get(mapId) ?? []);

@@ -3,7 +3,8 @@ import type { Amounts } from "../access/quotas.ts";
 import type { Command } from "../syscall/command.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import type { State } from "../syscall/state.ts";
-import type { KernelMaps, MirrorCounts } from "./kernel_maps.ts";
+import type { KernelMaps } from "./kernel_maps.ts";
+import type { MirrorCounts } from "./mirror_notes.ts";
 import { visitMaps } from "./turns.ts";
 
 /** Figures of one batch, for the metrics. */

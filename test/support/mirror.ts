@@ -158,12 +158,12 @@ export function driven(mirror: Mirror): Driven {
   const sources = new Map<number, MirrorSource>();
   const drift = new Drift({
     mirror,
-    sourceOf: (id) => sources.get(id) ?? null,
+    sources: { of: (id) => sources.get(id) ?? null },
     run: (requests) => {
       ran.push(...requests);
       return true;
     },
-    refused: (refusals) => refused.push(...refusals),
+    notes: { refused: (refusals) => refused.push(...refusals) },
     clock: { nowMs: () => performance.now() },
   });
   const taken = (): MirrorRefusal[] => {

@@ -4,7 +4,7 @@ import { SIDES } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
 import { bytes } from "../../codec/scalars.ts";
 import type { Settings } from "../../config.ts";
-import type { Order, Ordered } from "../../engine/kernel_maps.ts";
+import type { Order, Ordered } from "../../engine/kernel_map_orders.ts";
 import type { Who } from "../../syscall/command.ts";
 import { body, problems, ran } from "../schemas/answers.ts";
 import { CLOSED, MapParams, nullable } from "../schemas/fields.ts";

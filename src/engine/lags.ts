@@ -1,0 +1,66 @@
+import type { State } from "../syscall/state.ts";
+import type { LogEnd, Mirror } from "./ports.ts";
+import type { PastOfMaps, Stale, Window, Windows } from "./windows.ts";
+
+export interface LagsParts {
+  readonly mirror: Pick<Mirror, "carried" | "place">;
+  readonly state: Pick<State, "map">;
+  readonly log: Pick<LogEnd, "lastSeq">;
+  readonly past: PastOfMaps;
+  readonly report: (message: string, error: unknown) => void;
+}
+
+/** How far kernel maps lag behind the ledger: by what a recovery has done again, or else by the past. */
+export class Lags {
+  readonly #parts: LagsParts;
+  /** Of the recovery; null: there was none, or all kernel maps have been taken up. */
+  #windows: Windows | null = null;
+
+  constructor(parts: LagsParts) {
+    this.#parts = parts;
+  }
+
+  begin(windows: Windows): void {
+    this.#windows = windows;
+  }
+
+  /** Kernel maps have been taken up. */
+  end(): void {
+    this.#windows = null;
+  }
+
+  /** Changes that the ledger made to a map while its kernel map did not follow. */
+  async of(map: number): Promise<Window> {
+    const { mirror, past, log } = this.#parts;
+    const known = this.#windows?.of(map);
+    if (known !== undefined && (known === null || known === "born" || !("since" in known))) return known;
+    const place = mirror.place(map);
+    if (place === null) return null;
+    if (place >= log.lastSeq) return [];
+    return this.#asked(past.since(map, place));
+  }
+
+  /** Pins and maps that the kernel maps may have still; null: they are not known. */
+  async stale(): Promise<Stale | null> {
+    const { mirror, past, state, log } = this.#parts;
+    const known = this.#windows?.stale ?? null;
+    const { carried } = mirror;
+    if (known !== null || carried === null) return known;
+    if (carried >= log.lastSeq) return { maps: new Set(), pins: [] };
+    const stood = await this.#asked(past.stood(carried));
+    if (stood === null) return null;
+    return { maps: new Set(stood.maps.filter((map) => state.map(map) === undefined)), pins: stood.pins };
+  }
+
+  async #asked<Answer>(answer: Promise<Answer | null>): Promise<Answer | null> {
+    try {
+      return await answer;
+    } catch (error) {
+      this.#parts.report(
+        "asking the past what kernel maps lack: nothing of theirs is taken for the ledger's own",
+        error,
+      );
+      return null;
+    }
+  }
+}
