@@ -1,54 +1,12 @@
-import type { CellKey } from "../maps/cells.ts";
 import { isOfMaps } from "../maps/facts.ts";
-import type { DriftPolicy, MapRecord, MapType } from "../maps/map.ts";
-import { mapType } from "../maps/types.ts";
-import type { DriftCommand } from "../syscall/command.ts";
+import type { DriftPolicy, MapRecord } from "../maps/map.ts";
+import { type Comparison, Comparisons, type DriftAnswer, type LastReport, type Policy } from "./comparisons.ts";
+import { NOTHING_TOLD } from "./drift_tally.ts";
 import type { MirrorNotes } from "./mirror_notes.ts";
 import type { MirrorSources } from "./mirror_sources.ts";
-import { imports, mirrorDrift, mirrorResync, SERVICE } from "./own_commands.ts";
-import type {
-  Clock,
-  ElementDifference,
-  Lagging,
-  Mirror,
-  MirrorRefusal,
-  MirrorSource,
-  ScanOrder,
-  Untold,
-} from "./ports.ts";
+import type { Clock, Mirror, MirrorSource } from "./ports.ts";
 import type { Request } from "./request.ts";
 import type { Window } from "./windows.ts";
-
-/** Elements that are not the same in the ledger and in the kernel. */
-export interface DriftCounts {
-  /** In the ledger alone. */
-  readonly missing: number;
-  /** In both, with other values. */
-  readonly changed: number;
-  /** In the kernel alone. */
-  readonly extra: number;
-  /** Of these: changed by both. */
-  readonly both: number;
-  /** Beside these: let go by the kernel, which may do so in maps of this type. */
-  readonly evicted: number;
-}
-
-/** An ElementDifference in hex: a Buffer would cross threads with all of the memory that it is a view of. */
-interface ToldDifference {
-  readonly key: string;
-  readonly ledger: string | null;
-  readonly kernel: string | null;
-}
-
-/** What a map and its kernel map differ in. */
-interface DriftReport {
-  readonly counts: DriftCounts;
-  /** As many of them as were asked for. */
-  readonly differences: readonly ToldDifference[];
-}
-
-/** Why there is no report: the map is gone; the kernel does not tell; the kernel refused. */
-export type DriftAnswer = DriftReport | { readonly gone: true } | Untold | MirrorRefusal;
 
 export interface DriftParts {
   readonly mirror: Mirror;
@@ -59,39 +17,17 @@ export interface DriftParts {
   readonly clock: Pick<Clock, "nowMs">;
 }
 
-type Policy = DriftPolicy["policy"];
-
-/** What a comparison is for. */
-interface Ask {
-  readonly map: number;
-  /** null: it changes nothing, and is no event. */
-  readonly policy: Policy | null;
-  /** What the ledger did while the kernel map did not follow: that is no drift. */
-  readonly window: Window;
-  /** As the event says it; null: by the map's interval. */
-  readonly at: string | null;
-  /** Differences that are answered. */
-  readonly limit: number;
-  /** No commands run meanwhile. */
-  readonly atOnce: boolean;
-}
-
 interface Job {
-  readonly ask: Ask;
+  readonly ask: Comparison;
   readonly steps: Generator<void, DriftAnswer>;
   readonly answer: (answer: DriftAnswer) => void;
 }
 
 /** What is due to be compared. */
-interface Watched {
+interface Watched extends LastReport {
   readonly policy: DriftPolicy;
   nextMs: number;
-  /** What the last report said. */
-  told: string;
 }
-
-/** Keys that an event shows. */
-const FIRST_KEYS = 10;
 
 /** What is done about drift, unless it was said: what others have made is not the ledger's to change. */
 export function policyOf({ undecided, drift, adopted }: MapRecord): Policy {
@@ -99,24 +35,23 @@ export function policyOf({ undecided, drift, adopted }: MapRecord): Policy {
   return drift?.policy ?? (adopted === undefined ? "repair" : "report");
 }
 
-/**
- * Compares kernel maps with their maps, and does what the map's policy says: at a start, when an operator asks, in intervals.
- * A comparison goes in pieces between batches; what is found in a piece is acted upon with it, before anything else can happen
- * to the map. Before anything is repaired, an event says what was there.
- *
- * Where the kernel map may lag behind the ledger, three values of an element are held together: the ledger's when the kernel map
- * had all of it, the ledger's now, and the kernel's. If the kernel has the first, the ledger's own changes are made; if it has the
- * second, they were made already. Anything else is somebody else's.
- */
+/** When kernel maps are compared with their maps: at a start, when an operator asks, in intervals; a piece between batches. */
 export class Drift {
   readonly #parts: DriftParts;
+  readonly #comparisons: Comparisons;
   readonly #watched = new Map<number, Watched>();
   readonly #jobs: Job[] = [];
-  /** Elements that comparisons by policy have found since the start. */
-  found = 0;
 
   constructor(parts: DriftParts) {
+    const { mirror, sources, run, notes } = parts;
     this.#parts = parts;
+    const lastReport = (map: number): LastReport | undefined => this.#watched.get(map);
+    this.#comparisons = new Comparisons({ mirror, sources, run, notes, lastReport });
+  }
+
+  /** Elements that comparisons by policy have found since the start. */
+  get found(): number {
+    return this.#comparisons.found;
   }
 
   /** A map's policy is this from now on. */
@@ -140,28 +75,24 @@ export class Drift {
     return this.#queue({ map, policy, window, at, limit: 0, atOnce: false });
   }
 
-  /** Maps of maps, if they hold a map whose kernel map is another now. */
-  settleOuter(inner: number, sources: Iterable<MirrorSource>): void {
-    for (const { map } of sources)
-      if (map.id !== inner && isOfMaps(map.type)) void this.settle(map.id, policyOf(map), null, "inner map");
-  }
-
   /** The same at once: nothing is served before. */
   settleNow(map: number, policy: Policy, window: Window, at: string): DriftAnswer {
-    const steps = this.#compare({ map, policy, window, at, limit: 0, atOnce: true });
+    const steps = this.#comparisons.of({ map, policy, window, at, limit: 0, atOnce: true });
     for (;;) {
       const { value, done } = steps.next();
       if (done === true) return value;
     }
   }
 
+  /** Maps of maps, if they hold a map whose kernel map is another now. */
+  settleOuter(inner: number, sources: Iterable<MirrorSource>): void {
+    for (const { map } of sources)
+      if (map.id !== inner && isOfMaps(map.type)) void this.settle(map.id, policyOf(map), null, "inner map");
+  }
+
   /** Writes elements as the ledger has them, or takes over the kernel's: those with these keys. */
   decide(map: number, take: "ledger" | "kernel", keys: readonly Buffer[]): void {
-    const source = this.#parts.sources.of(map);
-    if (source === null) return;
-    const found = keys.map((key) => this.#parts.mirror.look(source, key)).filter((one) => one != null);
-    if (take === "kernel") this.#import(map, found);
-    else this.#parts.notes.refused(this.#mend(source, found));
+    this.#comparisons.decide(map, take, keys);
   }
 
   /** Begins what is due, and does a piece of what is under way; answers whether there is more. */
@@ -182,248 +113,7 @@ export class Drift {
     return this.#jobs.length > 0;
   }
 
-  #queue(ask: Ask): Promise<DriftAnswer> {
-    return new Promise((answer) => this.#jobs.push({ ask, steps: this.#compare(ask), answer }));
+  #queue(ask: Comparison): Promise<DriftAnswer> {
+    return new Promise((answer) => this.#jobs.push({ ask, steps: this.#comparisons.of(ask), answer }));
   }
-
-  *#compare(ask: Ask): Generator<void, DriftAnswer> {
-    const { map, policy, at } = ask;
-    const tally = new Tally(ask.limit);
-    // Imports tell of themselves: at an interval nothing has to be counted before.
-    if (policy === "import" && at === null) return yield* this.#act(ask, tally);
-    const unread = yield* this.#look(ask, tally);
-    if (unread !== null) {
-      if ("operation" in unread && policy !== null) this.#parts.notes.refused([unread]);
-      return unread;
-    }
-    if (policy === null) return tally.report;
-    this.found += tally.total;
-    if (!this.#tell(ask, tally)) return { gone: true };
-    if (policy === "report" || tally.isEmpty) {
-      this.#parts.mirror.takenUp(map, tally.isEmpty ? "yes" : "no");
-      return tally.report;
-    }
-    return yield* this.#act(ask, tally);
-  }
-
-  /** Counts what differs, and writes what the kernel map has not received yet. */
-  *#look(ask: Ask, tally: Tally): Generator<void, { gone: true } | Untold | MirrorRefusal | null> {
-    const { mirror } = this.#parts;
-    let redone = 0;
-    const changed = this.#changedBy(ask);
-    const ended = yield* this.#pieces(ask.map, ask.atOnce ? "at once" : "kernel", (source, found) => {
-      const { evicts } = mirror.traits(source.map);
-      const lagging: Buffer[] = [];
-      for (const difference of found) {
-        if (ask.policy !== null && mirror.isPending(ask.map, difference.key)) continue;
-        const then = changed(source.map, difference.key);
-        if (then !== undefined && isThen(difference, mirror.shown(source, then))) lagging.push(difference.key);
-        else tally.add(difference, evicts && isMissing(difference), then !== undefined);
-      }
-      if (lagging.length > 0) this.#parts.notes.refused(mirror.write(source, lagging));
-      redone += lagging.length;
-    });
-    if (redone > 0) {
-      const detail = `${redone} elements written that the kernel map had not received`;
-      this.#parts.run([mirrorResync(ask.map, SERVICE, ask.at ?? "interval", detail)]);
-    }
-    return ended;
-  }
-
-  /** What an element was when the kernel map had all of the ledger's; undefined: the ledger has not changed it since, or nobody knows. */
-  #changedBy({ map, window }: Ask): (record: MapRecord, key: Buffer) => Buffer | null | undefined {
-    if (window === null) return () => undefined;
-    if (window === "born") return () => null;
-    const record = this.#parts.sources.of(map)?.map;
-    if (record === undefined || window.length === 0) return () => undefined;
-    const { cellOf } = mapType(record.type) as MapType;
-    const thens = new Map<CellKey, Lagging>(window.map((one) => [cellOf(record, one.key), one]));
-    return (_record, key) => thens.get(cellOf(record, key))?.before;
-  }
-
-  /** What a comparison has found is an event. False: the log has not taken it, and nothing may be done. */
-  #tell({ map, policy, at }: Ask, tally: Tally): boolean {
-    const told = tally.described;
-    const watched = this.#watched.get(map);
-    const isNews = at !== null || policy === "repair" ? !tally.isEmpty : told !== (watched?.told ?? NOTHING_TOLD);
-    if (watched !== undefined) watched.told = told;
-    if (!isNews) return true;
-    const done = this.#parts.run([mirrorDrift(map, driftAttr(policy as Policy, tally, at))]);
-    if (!done && watched !== undefined) watched.told = NOTHING_TOLD;
-    return done;
-  }
-
-  /** Repairs or imports, each piece as it is then. */
-  *#act(ask: Ask, tally: Tally): Generator<void, DriftAnswer> {
-    const { map, policy } = ask;
-    const { mirror } = this.#parts;
-    const counts = ask.at === null && policy === "import";
-    const refusals: MirrorRefusal[] = [];
-    const acted = new Tally(0);
-    let full = false;
-    let left = false;
-    const mend = (source: MirrorSource, found: readonly ElementDifference[]): void => {
-      refusals.push(...this.#mend(source, found));
-      if (found.some(({ key }) => mirror.isPending(map, key))) full = true;
-    };
-    const act = (source: MirrorSource, found: readonly ElementDifference[]): void => {
-      const drifted = found.filter(({ key }) => !mirror.isPending(map, key));
-      if (counts) {
-        for (const difference of drifted) tally.add(difference, false, false);
-        this.found += drifted.length;
-      }
-      for (const difference of drifted) acted.add(difference, false, false);
-      if (policy !== "import") mend(source, drifted);
-      else {
-        const fitting = mirror.traits(source.map).evicts ? withinRoom(source, drifted) : drifted;
-        if (!this.#import(map, fitting) || fitting.length < drifted.length) left = true;
-      }
-    };
-    // What is missing first: a program that moves from an element to another finds one of them.
-    let ended = yield* this.#pieces(map, "ledger", act);
-    if (full) {
-      // Strays took up the room that elements needed; they are gone by now, and what was refused for them is not worth telling.
-      full = false;
-      ended ??= yield* this.#pieces(map, "ledger", mend);
-    }
-    // What others wrote between the comparison that was told and this one.
-    if (policy === "repair" && acted.total > tally.total)
-      this.#parts.run([mirrorDrift(map, driftAttr(policy, acted, "repaired more"))]);
-    if (full || ended !== null) this.#parts.notes.refused(refusals);
-    if (ended !== null) {
-      if ("operation" in ended) this.#parts.notes.refused([ended]);
-      return ended;
-    }
-    mirror.takenUp(map, full || left ? "no" : "yes");
-    return tally.report;
-  }
-
-  /** As the ledger has it, but for what an LRU map's kernel map has let go: that is the kernel's to choose. */
-  #mend(source: MirrorSource, found: readonly ElementDifference[]): MirrorRefusal[] {
-    const { mirror } = this.#parts;
-    const { evicts } = mirror.traits(source.map);
-    const evicted = evicts ? found.filter(isMissing) : [];
-    if (evicted.length > 0) this.#import(source.map.id, evicted);
-    const others = evicts ? found.filter((difference) => !isMissing(difference)) : found;
-    return mirror.write(
-      source,
-      others.map(({ key }) => key),
-    );
-  }
-
-  /** False: the log has not taken it. */
-  #import(map: number, found: readonly ElementDifference[]): boolean {
-    return found.length === 0 || this.#parts.run(imports(map, found));
-  }
-
-  /** null: all of them were handed out. */
-  *#pieces(
-    map: number,
-    first: ScanOrder,
-    take: (source: MirrorSource, found: readonly ElementDifference[]) => void,
-  ): Generator<void, { gone: true } | Untold | MirrorRefusal | null> {
-    const begun = this.#parts.sources.of(map);
-    if (begun === null) return { gone: true };
-    const { mirror } = this.#parts;
-    const scan = mirror.scan(begun, first);
-    const kernelId = mirror.kernelId(map);
-    for (;;) {
-      const source = this.#parts.sources.of(map);
-      if (source === null) return { gone: true };
-      // What was found of the one before says nothing of the next one, and must not be written to it.
-      if (mirror.kernelId(map) !== kernelId) return { untold: "it got another kernel map while it was compared" };
-      const { value, done } = scan.next();
-      if (done === true) return value;
-      if (value.length > 0) take(source, value);
-      yield;
-    }
-  }
-}
-
-/** Counts differences, and keeps the first of them. */
-class Tally {
-  readonly #limit: number;
-  readonly #counts = { missing: 0, changed: 0, extra: 0, both: 0, evicted: 0 };
-  readonly #differences: ToldDifference[] = [];
-  readonly firstKeys: string[] = [];
-
-  constructor(limit: number) {
-    this.#limit = limit;
-  }
-
-  add(difference: ElementDifference, evicted: boolean, byBoth: boolean): void {
-    if (evicted) this.#counts.evicted++;
-    else this.#counts[kindOf(difference)]++;
-    if (byBoth) this.#counts.both++;
-    if (this.firstKeys.length < FIRST_KEYS) this.firstKeys.push(difference.key.toString("hex"));
-    if (this.#differences.length < this.#limit) this.#differences.push(inHex(difference));
-  }
-
-  get counts(): DriftCounts {
-    return this.#counts;
-  }
-
-  get total(): number {
-    const { missing, changed, extra, evicted } = this.#counts;
-    return missing + changed + extra + evicted;
-  }
-
-  get isEmpty(): boolean {
-    return this.total === 0;
-  }
-
-  get described(): string {
-    const { missing, changed, extra, evicted } = this.#counts;
-    return `${missing} ${changed} ${extra} ${evicted}`;
-  }
-
-  get report(): DriftReport {
-    return { counts: this.#counts, differences: this.#differences };
-  }
-}
-
-const NOTHING_TOLD = new Tally(0).described;
-
-/** An LRU map of the ledger would evict others for elements that it has no room for, and import these the next time. */
-function withinRoom(source: MirrorSource, found: readonly ElementDifference[]): readonly ElementDifference[] {
-  let room = source.room() + found.filter(isMissing).length;
-  return found.filter(({ ledger }) => ledger !== null || room-- > 0);
-}
-
-/** Only the ledger has it. */
-function isMissing({ ledger, kernel }: ElementDifference): boolean {
-  return ledger !== null && kernel === null;
-}
-
-/** The kernel has what the ledger had. Where the kernel tells keys alone, an element is there or it is not. */
-function isThen({ ledger, kernel }: ElementDifference, before: Buffer | null): boolean {
-  if (ledger === null && kernel === null) return before !== null;
-  return kernel === null || before === null ? kernel === before : kernel.equals(before);
-}
-
-function inHex({ key, ledger, kernel }: ElementDifference): ToldDifference {
-  return {
-    key: key.toString("hex"),
-    ledger: ledger?.toString("hex") ?? null,
-    kernel: kernel?.toString("hex") ?? null,
-  };
-}
-
-function kindOf({ ledger, kernel }: ElementDifference): "missing" | "changed" | "extra" {
-  if (ledger === null) return "extra";
-  return kernel === null ? "missing" : "changed";
-}
-
-function driftAttr(policy: Policy, { counts, firstKeys }: Tally, at: string | null): DriftCommand["attr"] {
-  const { missing, changed, extra, both, evicted } = counts;
-  return {
-    policy,
-    missing,
-    changed,
-    extra,
-    ...(both === 0 ? {} : { both_changed: both }),
-    ...(evicted === 0 ? {} : { evicted }),
-    ...(at === null ? {} : { at }),
-    first_keys: firstKeys,
-  };
 }

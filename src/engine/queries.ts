@@ -6,7 +6,7 @@ import { LOOKED_AT_MAX } from "../syscall/coverage.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import type { AdoptAnswer, AdoptAsk } from "./adopt.ts";
 import type { CallerLimits } from "./caller_limits.ts";
-import type { DriftAnswer } from "./drift.ts";
+import type { DriftAnswer } from "./comparisons.ts";
 import { readRequests } from "./frames.ts";
 import type { Order, Ordered } from "./kernel_map_orders.ts";
 import type { KernelMaps, MirrorView } from "./kernel_maps.ts";

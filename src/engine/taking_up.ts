@@ -1,7 +1,8 @@
 import { isOfMaps } from "../maps/facts.ts";
 import type { MapRecord } from "../maps/map.ts";
 import type { State } from "../syscall/state.ts";
-import { type Drift, type DriftAnswer, policyOf } from "./drift.ts";
+import type { DriftAnswer } from "./comparisons.ts";
+import { type Drift, policyOf } from "./drift.ts";
 import type { Lags } from "./lags.ts";
 import type { MirrorNotes } from "./mirror_notes.ts";
 import type { MirrorSources } from "./mirror_sources.ts";

@@ -1,6 +1,6 @@
 import { Type } from "typebox";
 import { CMD, DRIFT_POLICIES } from "../../abi/service.ts";
-import type { DriftAnswer } from "../../engine/drift.ts";
+import type { DriftAnswer } from "../../engine/comparisons.ts";
 import { body, problems, ran, told } from "../schemas/answers.ts";
 import { CLOSED, driftPolicy, limit, MapParams, nullable, nullableHex } from "../schemas/fields.ts";
 import { requestText } from "../server/access.ts";

@@ -1,6 +1,7 @@
 import { BPF_F, mapTypeName } from "../../abi/bpf.ts";
 import { CAPABILITIES } from "../../abi/service.ts";
-import { type DriftCounts, policyOf } from "../../engine/drift.ts";
+import { policyOf } from "../../engine/drift.ts";
+import type { DriftCounts } from "../../engine/drift_tally.ts";
 import type { KernelMapFacts, MirrorStatus } from "../../engine/ports.ts";
 import type { FdView, MapView, PinView, SessionView } from "../../engine/views.ts";
 import { timeText } from "../../log/event_json.ts";
