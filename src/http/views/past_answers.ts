@@ -1,7 +1,7 @@
 /** Answers of the past about one map: who may see them, and what is wrong with the question. */
 import type { FastifyRequest } from "fastify";
 import type { MapScope } from "../../access/scopes.ts";
-import type { MapReference } from "../../engine/queries.ts";
+import type { MapReference } from "../../engine/map_reference.ts";
 import { Problem } from "../server/problems.ts";
 import { type SightParts, sightOf } from "./sight.ts";
 
