@@ -1,3 +1,5 @@
+/** Compares a target's answers with the recorded ones. Ids may differ if they correspond (ids.ts). */
+
 import { hash } from "node:crypto";
 import { MAP_INFO } from "../abi/bpf.ts";
 import { CMD, cmdName } from "../abi/service.ts";
@@ -14,14 +16,14 @@ export interface Difference {
   readonly cmd: string;
   /** The names of the fields that differ: "ret", "errno", "order" or an output. */
   readonly differs: readonly string[];
-  readonly recorded: Told;
-  readonly got: Told & { readonly seq?: number; readonly refused?: string };
+  readonly recorded: ShownFields;
+  readonly got: ShownFields & { readonly seq?: number; readonly refused?: string };
   /** Why this difference is allowed: the kernel may choose here, and has chosen differently from mapledger. */
   readonly free?: string;
 }
 
 /** ret, errno and the outputs that differ, by name. */
-type Told = Readonly<Record<string, unknown>>;
+type ShownFields = Readonly<Record<string, unknown>>;
 
 /** The most hex digits shown of a key or a value. */
 const SHOWN_DIGITS = 256;
@@ -210,7 +212,7 @@ function sameInfo(one: string, other: string, ids: Ids): boolean {
 }
 
 /** The part of an answer that is shown: ret, errno and the outputs that differ. */
-function told({ ret, errno, outputs }: Answer, differs: readonly string[]): Told {
+function told({ ret, errno, outputs }: Answer, differs: readonly string[]): ShownFields {
   const shown = differs.flatMap((name) => {
     const output = outputs[name as keyof Outputs];
     return output === undefined ? [] : [[name, cut(output)]];
