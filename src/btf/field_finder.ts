@@ -16,7 +16,7 @@ const { ARRAY, DATASEC, STRUCT } = BTF_KIND;
  */
 export type Declared = (id: number, member: number) => Contents | Refusal;
 
-const NO_TAGS: Declared = () => refuse("EINVAL", "what a list or a tree contains is not looked for");
+const NO_TAGS: Declared = () => refuse("EINVAL", "the contents of lists and trees are not looked up");
 
 type PointerFound = Omit<Field, "offset"> | Refusal | null;
 

@@ -77,11 +77,11 @@ export function kernelPointer(btf: Btf, type: number): { kind: KernelPointer; to
   const tag = btf.target(pointer);
   if (btf.kind(tag) !== TYPE_TAG || btf.kindFlag(tag)) return null;
   const of = btf.target(tag);
-  if (btf.kind(of) === TYPE_TAG) return refuse("EINVAL", `BTF's type ${tag} is a type tag behind which is another`);
+  if (btf.kind(of) === TYPE_TAG) return refuse("EINVAL", `BTF's type ${tag} is a type tag followed by another`);
   const name = btf.name(tag);
   if (name === "uptr") return null;
   if (!POINTERS.has(name)) return refuse("EINVAL", `BTF's type ${tag} is a type tag that pointers cannot have`);
   const to = btf.plain(of);
-  if (btf.kind(to) !== STRUCT) return refuse("EINVAL", `BTF's type ${pointer} is a ${name} to what is no struct`);
+  if (btf.kind(to) !== STRUCT) return refuse("EINVAL", `BTF's type ${pointer} is a ${name} that does not point to a struct`);
   return { kind: name as KernelPointer, to };
 }

@@ -53,7 +53,7 @@ export function checkHeader(blob: Buffer): Header | Refusal {
     if (headerBytes > blob.length)
       return refuse("EINVAL", `BTF has ${blob.length} bytes: its header takes ${headerBytes}`);
     if (blob.subarray(HEADER_BYTES, headerBytes).some((byte) => byte !== 0))
-      return refuse("E2BIG", `BTF's header takes ${headerBytes} bytes: what ${HEADER_BYTES} do not have is not known`);
+      return refuse("E2BIG", `BTF's header has ${headerBytes} bytes: those after byte ${HEADER_BYTES} must be 0`);
   }
   const header = readHeader(blob);
   if (isRefusal(header)) return header;

@@ -159,7 +159,7 @@ class Graph {
       return refuse("EINVAL", `member ${member} of BTF's type ${id} needs one tag "contains:struct:member"`);
     const text = this.#btf.wholeName(tag).slice(CONTAINS.length);
     const colon = text.indexOf(":");
-    if (colon === -1) return refuse("EINVAL", `BTF's type ${tag} does not name a member behind its struct`);
+    if (colon === -1) return refuse("EINVAL", `BTF's type ${tag} does not name a member after its struct`);
     this.#structs ??= structsOf(this.#btf);
     const struct = this.#structs.get(text.slice(0, colon));
     if (struct === undefined) return refuse("ENOENT", `BTF's type ${tag} names a struct that is not there`);
@@ -176,7 +176,7 @@ class Graph {
     const type = at === SEVERAL ? 0 : this.#btf.memberType(struct, at);
     const isNode = this.#btf.kind(type) === STRUCT && this.#btf.name(type) === NODE_OF[kind];
     if (isNode && this.#btf.memberOffsetBits(struct, at) % NODE_ALIGN_BITS === 0) return null;
-    return refuse("EINVAL", `a ${kind} contains BTF's type ${struct}, whose member is no ${NODE_OF[kind]}`);
+    return refuse("EINVAL", `a ${kind} contains BTF's type ${struct}, whose member is not a ${NODE_OF[kind]}`);
   }
 
   #membersOf(struct: number): ReadonlyMap<string, number> {

@@ -117,7 +117,7 @@ class Resolver implements Sizes {
       const refusal = this.#step(top);
       if (refusal !== null) return refusal;
     }
-    return this.#isSound(id) ? null : wrong(id, "is of what it cannot be of");
+    return this.#isSound(id) ? null : wrong(id, "refers to a type that it cannot refer to");
   }
 
   /** env_stack_push() */
@@ -263,7 +263,7 @@ class Resolver implements Sizes {
     this.#opened = OPENED.any;
     for (let at = top.next; at < this.#btf.memberCount(id); at++) {
       const { type, size } = this.#btf.variable(id, at);
-      if (this.#kind(type) !== VAR) return wrong(id, `is a section of type ${type}, which is no variable`);
+      if (this.#kind(type) !== VAR) return wrong(id, `is a section of type ${type}, which is not a variable`);
       // As in the kernel, the size of a variable is not checked if it had to be pushed here.
       top.next = at + 1;
       const opened = this.#open(type);

@@ -90,7 +90,7 @@ export function parseFields(
 function warningOf({ kind, offset }: Field, seen: readonly FieldKind[]): string | null {
   const first = kind === "bpf_res_spin_lock" ? "bpf_spin_lock" : kind;
   if (!seen.includes(first) || FIELDS[kind].many) return null;
-  return `the ${kind} at ${offset} stands behind a ${first}, for which the kernel would print a WARNING`;
+  return `the ${kind} at ${offset} comes after a ${first}, for which the kernel would print a WARNING`;
 }
 
 /** Refuses combinations of fields that are valid one by one. */

@@ -20,7 +20,7 @@ export function checkTypeTags(btf: Btf): Refusal | null {
     for (let of = kind; MODIFIERS.has(of); of = btf.kind(at) ?? VOID) {
       if (left-- === 0) return refuse("ELOOP", `BTF's type ${id} has more than ${CHAIN_MAX} modifiers`);
       if (of !== TYPE_TAG) tagsMayCome = false;
-      else if (!tagsMayCome) return refuse("EINVAL", `BTF's type ${id} has a type tag behind another modifier`);
+      else if (!tagsMayCome) return refuse("EINVAL", `BTF's type ${id} has a type tag after another modifier`);
       if (at <= looked) break;
       at = btf.target(at);
     }
