@@ -1,3 +1,8 @@
+/**
+ * The callers of the service, and how a request's caller is recognised: by a token, by the uid of a unix socket's peer,
+ * or by a client certificate. Described in docs/security.md.
+ */
+
 import { hash, randomBytes, timingSafeEqual } from "node:crypto";
 import { ANONYMOUS, type Caller, OWNER, SERVICE_NAME } from "./caller.ts";
 import type { MapLimits } from "./map_limits.ts";

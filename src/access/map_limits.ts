@@ -1,3 +1,5 @@
+/** Scopes with globs: which maps and pins a caller may use. */
+
 import { isOfPins, matchesGlob, startsLike } from "./globs.ts";
 import { type Grant, grantText, MAP_SCOPES, type MapScope } from "./scopes.ts";
 

@@ -1,3 +1,8 @@
+/**
+ * The syscall door, POST /v1/sessions/{id}/bpf: JSON with the fields of union bpf_attr to commands, and outcomes to
+ * JSON.
+ */
+
 import { BPF_ATTR_BYTES, BPF_ATTR_BYTES_MAX, BPF_ATTR_END, BPF_CMD, OBJ_NAME_LEN } from "../abi/bpf.ts";
 import { errnoName } from "../abi/errno.ts";
 import { CMD, cmdName } from "../abi/service.ts";

@@ -1,3 +1,5 @@
+/** Reads a batch of updates from lines of elements (application/x-ndjson). */
+
 import { elementFault } from "./body.ts";
 import { InvalidInput } from "./invalid.ts";
 import { NotJson, parseInPieces } from "./json_pieces.ts";

@@ -1,3 +1,5 @@
+/** Lists of hex in large batches, decoded end to end into one buffer instead of a Buffer for each item. */
+
 import { InvalidInput } from "./invalid.ts";
 import { LargeText } from "./large.ts";
 import { bytes, shown } from "./scalars.ts";

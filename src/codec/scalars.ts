@@ -1,3 +1,5 @@
+/** Reads numbers, bytes, pointers and strings as the API spells them, and shows wrong values in errors. */
+
 import { BPF_ATTACH_TYPE, BPF_ELEM, BPF_F, BPF_MAP_TYPE, BPF_PROG_TYPE } from "../abi/bpf.ts";
 import { InvalidInput } from "./invalid.ts";
 import { Large, LargeText } from "./large.ts";

@@ -1,3 +1,5 @@
+/** Reads, writes and copies files whose directory others may write to, and makes them durable. */
+
 import { createHash, type KeyObject } from "node:crypto";
 import {
   closeSync,

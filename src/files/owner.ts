@@ -1,3 +1,7 @@
+/**
+ * Work as root in a directory that belongs to another user, without making files there that the service could not open.
+ */
+
 import { chownSync, statSync } from "node:fs";
 
 /** Who owns a directory. */

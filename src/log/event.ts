@@ -1,3 +1,8 @@
+/**
+ * Events, and their rows in the log. `rowEvent(eventRow(event))` is the event again, except for answers that were cut
+ * and pages that are not kept.
+ */
+
 import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
 import type { Command, ElementCommand, Target } from "../syscall/command.ts";

@@ -1,3 +1,5 @@
+/** The part of a refused command's key and value that its event keeps. */
+
 import type { Command } from "../syscall/command.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 

@@ -1,3 +1,5 @@
+/** BPF_MAP_TYPE_ARENA: memory that programs and user space share. Source: kernel/bpf/arena.c. */
+
 import { BPF_F } from "../abi/bpf.ts";
 import { ARENA_PAGES_MAX } from "../abi/limits.ts";
 import { checkEntries, checkFlags, checkKeySize, checkValueSize } from "./common.ts";
@@ -6,7 +8,6 @@ import { PLAIN_FACTS } from "./map_facts.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import { withoutElements } from "./without_elements.ts";
 
-/** BPF_MAP_TYPE_ARENA: memory that programs and user space share. Source: kernel/bpf/arena.c. */
 const FLAGS = BPF_F.BPF_F_MMAPABLE | BPF_F.BPF_F_SEGV_ON_FAULT | BPF_F.BPF_F_NO_USER_CONV;
 const NO_LOOKUP = refuse("EINVAL", "an arena has no elements");
 const NO_ELEMENTS = refuse("EOPNOTSUPP", "an arena has no elements");

@@ -1,3 +1,5 @@
+/** The sizes that quotas of bytes and kernel memory are charged by. */
+
 import type { Host, MapSizes, MapType } from "./map.ts";
 
 /** The bytes that a map is charged to its creator's quotas. */

@@ -1,3 +1,5 @@
+/** Checks, defaults and cell prefixes that many map types share. */
+
 import { BPF_F } from "../abi/bpf.ts";
 import { type CellKey, u32Key } from "./cells.ts";
 import type { BatchWalk, CreateAttr, Element, Host, MapRecord, MapSizes, MapType } from "./map.ts";

@@ -1,3 +1,8 @@
+/**
+ * The interfaces between map types and the rest: a type's row (MapType), a map's record, an open map (MapStore), and
+ * the surroundings that a type can see (World).
+ */
+
 import type { DRIFT_POLICIES, MIRROR_SHAPES, ON_REPLACE } from "../abi/service.ts";
 import type { CellKey, Cells } from "./cells.ts";
 import type { MapFacts, SpecialKind } from "./map_facts.ts";

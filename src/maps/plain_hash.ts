@@ -1,3 +1,5 @@
+/** The rows of BPF_MAP_TYPE_HASH and BPF_MAP_TYPE_PERCPU_HASH. */
+
 import { perCpuBytes, USUAL } from "./common.ts";
 import { checkHash, checkHashEntries, hashMemory } from "./hash_create.ts";
 import {

@@ -1,3 +1,7 @@
+/**
+ * BPF_MAP_TYPE_SOCKHASH: sockets by key, with SOCKMAP's rules. Source: net/core/sock_map.c. A cell has the socket's id.
+ */
+
 import { SOCKHASH_ENTRIES_MAX, SOCKHASH_KEY_BYTES_MAX } from "../abi/limits.ts";
 import { ARRAY_FLAGS } from "./array_create.ts";
 import {
@@ -42,9 +46,6 @@ import {
 const BUCKET_BYTES = 16;
 const ELEMENT_HEAD_BYTES = 48;
 
-/**
- * BPF_MAP_TYPE_SOCKHASH: sockets by key, with SOCKMAP's rules. Source: net/core/sock_map.c. A cell has the socket's id.
- */
 function checkSizes(attr: CreateAttr): Refusal | null {
   if (attr.keySize === 0) return refuse("EINVAL", "key_size is 0");
   const refusal = checkEntries(attr) ?? checkValueSize(attr, 4, 8) ?? checkFlags(attr, ARRAY_FLAGS, "a sockhash's");

@@ -1,3 +1,5 @@
+/** Closes a service's connections when it stops. */
+
 import type { Server, Socket } from "node:net";
 import { Server as TlsServer } from "node:tls";
 import { responseOf } from "./pipelines.ts";

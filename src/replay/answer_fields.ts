@@ -1,3 +1,5 @@
+/** Reads responses of a target that may not be a mapledger. */
+
 import type { Outputs } from "./answer.ts";
 import { TargetFailed } from "./target.ts";
 

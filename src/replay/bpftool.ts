@@ -1,3 +1,5 @@
+/** Replays a log as a batch file of bpftool. Commands that bpftool does not have are written as comments. */
+
 import { mapTypeName } from "../abi/bpf.ts";
 import { CMD, cmdName } from "../abi/service.ts";
 import { visible } from "../codec/visible.ts";

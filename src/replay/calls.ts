@@ -1,3 +1,8 @@
+/**
+ * Translates recorded events into requests with the target's ids; described in docs/replay.md. Each command of CMD has
+ * a case in `Translation.call`.
+ */
+
 import { BPF_F } from "../abi/bpf.ts";
 import { ERRNO } from "../abi/errno.ts";
 import { FIRST_FD } from "../abi/limits.ts";

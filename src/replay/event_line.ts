@@ -1,3 +1,5 @@
+/** Reads lines of exports, which may come from anybody: every field is checked. */
+
 import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
 import { InvalidInput } from "../codec/invalid.ts";

@@ -1,3 +1,5 @@
+/** The correspondence of recorded ids to the target's, learned while a replay runs. */
+
 import { ID_MAX } from "../abi/limits.ts";
 import type { IdKind } from "../maps/map_facts.ts";
 

@@ -1,3 +1,5 @@
+/** Splits exports into lines and reads their events, in pieces if other work must not wait. */
+
 import { InvalidInput } from "../codec/invalid.ts";
 import type { EventRow } from "../log/event.ts";
 import { readEventLine, readLongEventLine } from "./event_line.ts";

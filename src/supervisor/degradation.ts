@@ -5,7 +5,6 @@
 
 import type { PartFault, PartName } from "./derived_parts.ts";
 
-/** The parts made from the log that fail at present. */
 export class Degraded {
   readonly #faults = new Map<PartName, PartFault>();
   readonly #log: (fault: PartFault | null, message: string) => void;

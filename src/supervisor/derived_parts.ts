@@ -1,14 +1,6 @@
 /**
- * Parts that are computed from the log: state, index, history and tree. A fault of one of them never ends the service:
- * `Derived` opens the part at its first use. If a use fails because of the part, it closes the part, opens it anew and
- * tries once more; if the files are damaged, it discards them in between, so that they are made again from the log. The
- * tree is evidence and is never discarded. While a part has failed, only requests that need it fail: without an index,
- * for example, the log is read by itself. The threads report faults, and the service's thread collects them
- * (`degradation.ts`).
- *
- * The engine handles faults of the state by itself: cells that cannot be written stay pending, up to a bound
- * (`engine/pending.ts`, `log/event_subjects.ts`), and a state that cannot be opened is held in memory until it can be
- * (`data/open_state.ts`).
+ * Parts of a data directory that are derived from the log: the state, the index, the history and the tree. `Derived`
+ * keeps one in use although its disk may fail. See ARCHITECTURE.md, "Everything derived can be rebuilt".
  */
 
 export const PARTS = ["state", "index", "history", "tree"] as const;

@@ -1,3 +1,8 @@
+/**
+ * The four batch commands: kernel/bpf/syscall.c. A batch may fail in its middle; outcome and event then have the count
+ * that was done.
+ */
+
 import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
 import { keptValue } from "../maps/common.ts";

@@ -1,3 +1,5 @@
+/** BPF_MAP_CREATE. */
+
 import { BPF_F, OBJ_NAME_LEN } from "../abi/bpf.ts";
 import { ID_MAX } from "../abi/limits.ts";
 import { Btf } from "../btf/btf.ts";

@@ -1,3 +1,5 @@
+/** Sessions and their descriptors: open, renew, end, close, dup, and descriptors by map id. */
+
 import { BPF_F } from "../abi/bpf.ts";
 import { ID_MAX } from "../abi/limits.ts";
 import { u32Key } from "../maps/cells.ts";

@@ -1,3 +1,5 @@
+/** The commands on one element, and BPF_MAP_FREEZE. */
+
 import { CMD } from "../abi/service.ts";
 import { keptValue } from "../maps/common.ts";
 import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";

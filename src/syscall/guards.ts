@@ -1,3 +1,5 @@
+/** Checks that several commands share, in the kernel's order within each command. */
+
 import { CMD } from "../abi/service.ts";
 import { mayUseSessionOf } from "../access/caller.ts";
 import type { MapRecord } from "../maps/map.ts";

@@ -1,3 +1,5 @@
+/** Opens descriptors of objects that are not maps, and BPF_BTF_LOAD. */
+
 import { createHash } from "node:crypto";
 import { BPF_F } from "../abi/bpf.ts";
 import { BTF_BYTES_MAX } from "../abi/limits.ts";
