@@ -82,6 +82,7 @@ export function kernelPointer(btf: Btf, type: number): { kind: KernelPointer; to
   if (name === "uptr") return null;
   if (!POINTERS.has(name)) return refuse("EINVAL", `BTF's type ${tag} is a type tag that pointers cannot have`);
   const to = btf.plain(of);
-  if (btf.kind(to) !== STRUCT) return refuse("EINVAL", `BTF's type ${pointer} is a ${name} that does not point to a struct`);
+  if (btf.kind(to) !== STRUCT)
+    return refuse("EINVAL", `BTF's type ${pointer} is a ${name} that does not point to a struct`);
   return { kind: name as KernelPointer, to };
 }

@@ -1,5 +1,3 @@
-/** Pipelined requests to a replay's target, in order and each sent at most once. */
-
 /**
  * One connection to another mapledger, for a replay. Each request starts at most once: undici would send requests again
  * by itself that were under way when a connection broke, so after a break none starts any more, and the replay ends

@@ -1,3 +1,5 @@
+/** The filter that GET /v1/events, streams, exports and replays share. */
+
 import { commandFacts } from "../syscall/command_facts.ts";
 import type { EventRow } from "./event.ts";
 import { effectsIn, hasChanged, touchedMaps } from "./event_subjects.ts";

@@ -1,37 +1,37 @@
 /**
- * The facts of every command, once: what an event of it means, beside its command and its outcome, to all who read events. A row
- * begins with the facts of its family, and names the facts in which it differs. `execute.ts` says what a command does.
+ * The facts of every command, for all code that runs commands or reads their events. A row begins with the facts of its
+ * family, and names the facts in which it differs. `execute.ts` has the functions that carry commands out.
  */
 
 import { CMD, type KnownCmdName } from "../abi/service.ts";
 
 export interface CommandFacts {
-  /** A client sends it, and a replay sends it again; not: the service makes it itself, or an operator's order. */
+  /** Clients send it, so replays send it, too. If false, the service itself issues it, or it is an operator's order. */
   readonly sent: boolean;
-  /** It changes the state, so that a replay of the log does it again; not: it has no redo. */
+  /** It may change the state, so it has a `redo`. */
   readonly changesState: boolean;
-  /** If it succeeds it changes a map's elements or freezes it; or which maps, pins and directories there are. */
+  /** A success changes a map's elements, or freezes it ("map"); or creates or removes maps, pins or directories ("names"). */
   readonly changes: "map" | "names" | null;
-  /** It changes neither elements nor the life of a map, whatever becomes of it. */
+  /** With every outcome, it changes no element, and neither makes nor frees a map. */
   readonly leavesMaps: boolean;
-  /** It may add a cell to the state; not: it changes none, or only one that is there, its session's. */
+  /** It may add a cell to the state. If false, it changes none, or only its session's, which exists already. */
   readonly addsCells: boolean;
-  /** It is about elements that it names: one, or as many as the batch has. */
+  /** It names elements: one, or those of a batch. */
   readonly elements: "one" | "batch" | null;
-  /** It goes through a map in the order in which the map walks. */
+  /** It walks a map, so its answer depends on the map's order. */
   readonly walks: boolean;
   /** It answers the values that it deletes. */
   readonly takes: boolean;
   /**
-   * The columns of its event that have its answer, not the caller's output buffer: the value; keys and values. "page": the value,
-   * which is not kept in the log, since the state as of its seq has it.
+   * The columns of its event that have the answer, not the caller's output buffer: the value, or keys and values
+   * ("elements"). "page": the answer is not kept in the log; the state as of the event's seq has it.
    */
   readonly answers: "value" | "elements" | "page" | null;
-  /** It answers a descriptor: of a map, of another object, of what an open descriptor refers to. */
+  /** It opens a descriptor: of a map, of another object, or a duplicate of an open one. */
   readonly opens: "map" | "object" | "copy" | null;
-  /** A replay may send it while others of its map are under way. */
+  /** A replay may send it while other commands on its map are outstanding. */
   readonly runsBeside: boolean;
-  /** A large one runs in pieces of what it goes through: elements that it reads or writes, memory, all maps; null: it runs at once. */
+  /** The things that a large one is split by, to run in pieces; null: it always runs in one go. */
   readonly pieces: "elements read" | "elements written" | "memory" | "maps" | null;
   /** It sets a fact of the ledger. */
   readonly setsFact: boolean;
@@ -51,13 +51,13 @@ const NONE: Omit<CommandFacts, "sent" | "changesState"> = {
   setsFact: false,
 };
 
-/** A client reads. */
+/** A read of a client. */
 const READ: CommandFacts = { sent: true, changesState: false, ...NONE, leavesMaps: true, addsCells: false };
-/** A client changes something. */
+/** A change by a client. */
 const CHANGE: CommandFacts = { sent: true, changesState: true, ...NONE };
 const CHANGE_MAP: CommandFacts = { ...CHANGE, changes: "map" };
 const CHANGE_NAMES: CommandFacts = { ...CHANGE, changes: "names" };
-/** The service says something, or an operator orders it. */
+/** A note of the service itself, or an operator's order. */
 const NOTE: CommandFacts = { sent: false, changesState: false, ...NONE };
 const ORDER: CommandFacts = { sent: false, changesState: true, ...NONE };
 
