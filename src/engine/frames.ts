@@ -1,19 +1,20 @@
+/**
+ * The form in which batches go between threads: frames end to end in one ArrayBuffer, which is handed over, not copied.
+ *
+ *     request  0 u32 length   4 i32 cmd       8 u32 session  12 i32 fd or u32 map id   16 u64 flags
+ *             24 u32 key     28 u32 value    32 u32 text     36 u8 target  37 u8 caller's bytes  38 u8 exact  39 u8 dropped
+ *             40 u32 limits, 0 for none      44 u8 peer's bytes, 0 for none   48 caller, peer, key, value, text (JSON)
+ *     reply    0 u32 length   4 u8 kind       8 f64 seq      16 i32 ret    20 i32 errno   24 u32 map
+ *             28 u32 key     32 u32 value    36 u32 text     40 key, value, text (JSON)
+ *
+ * `u32 key`, `value` and `text` are lengths in bytes; ABSENT stands for null. Frames begin at multiples of 8.
+ */
+
 import { commandText, readCommand, targetOf } from "../log/attr.ts";
 import type { Target } from "../syscall/command.ts";
 import type { Out } from "../syscall/outcome.ts";
 import type { Reply, Request } from "./request.ts";
 
-/**
- * How batches travel between the threads: frames end to end in one buffer that is handed over, not copied.
- *
- *     request  0 u32 length   4 i32 cmd       8 u32 session  12 i32 fd or u32 map id   16 u64 flags
- *             24 u32 key     28 u32 value    32 u32 text     36 u8 target  37 u8 caller's bytes  38 u8 exact  39 u8 dropped
- *             40 u32 limits, 0 for none           44 u8 peer's bytes, 0 for none        48 caller, peer, key, value, text (JSON)
- *     reply    0 u32 length   4 u8 kind       8 f64 seq      16 i32 ret    20 i32 errno   24 u32 map
- *             28 u32 key     32 u32 value    36 u32 text     40 key, value, text (JSON)
- *
- * Lengths of key, value and text: ABSENT for null. Frames begin at multiples of 8.
- */
 const REQUEST_BYTES = 48;
 const REPLY_BYTES = 40;
 const ABSENT = 0xffffffff;

@@ -1,3 +1,10 @@
+/**
+ * The fast path: requests for single elements, by session and descriptor or by map id, which are most of the load. They
+ * are answered here, before Fastify routes them, as `routes/elements.ts` answers them. A request with anything unusual
+ * (its Accept, a condition, a body that is not JSON, a key that is not plain hex) is left to these routes. A test
+ * checks that both give the same answers.
+ */
+
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
 import { CMD } from "../../abi/service.ts";
 import type { Caller } from "../../access/caller.ts";
@@ -16,11 +23,6 @@ import type { EngineDoor } from "./ports.ts";
 import { type Problem, refused, SAFETY_HEADERS } from "./problems.ts";
 import { notJson, VALUE_EXAMPLE, whyNot, withoutMark } from "./wanted_bodies.ts";
 
-/**
- * Single elements by session and descriptor, or by map id: the requests that carry the load. They are answered here, before
- * Fastify routes them, with what the routes in routes/elements.ts answer; whatever is unusual about one (its Accept, a
- * condition, a body that is not JSON, a key that is not plain hex) is left to these. A test holds both to the same answers.
- */
 const PATH =
   /^\/v1\/(?:sessions\/([1-9]\d{0,8})\/fds\/(0|[1-9]\d{0,8})|maps\/(0|[1-9]\d{0,8}))\/elements\/((?:[0-9a-f]{2}){1,512})$/;
 
