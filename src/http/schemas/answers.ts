@@ -1,9 +1,9 @@
+/** Bodies and answers that several routes share, for the API's document and for the serializer. */
+
 import { type TSchema, Type } from "typebox";
 import { ERRNO, type Errno } from "../../abi/errno.ts";
 import { OctetsSchema } from "./fields.ts";
 import { type ProblemDocument, type ProblemExtras, type ProblemName, problemDocument } from "./problems.ts";
-
-// Bodies and answers, as the document and the serializer take them.
 
 interface Answer {
   readonly description: string;

@@ -1,8 +1,8 @@
+/** The body of the syscall door; its `attr` is a part of union bpf_attr. */
+
 import { type TSchema, Type } from "typebox";
 import { MIRROR_SHAPES } from "../../abi/service.ts";
 import { CLOSED, hex, nullable, nullableHex, nullableWord, oneOf, scalar, seq } from "./fields.ts";
-
-// The syscall door, whose attr is a part of union bpf_attr.
 
 const BPF_ATTR_SCALARS = [
   "map_fd",

@@ -1,10 +1,10 @@
+/** An event of the log: a command and its outcome. */
+
 import { type TSchema, Type } from "typebox";
 import { CAPABILITIES, DRIFT_POLICIES, MIRROR_SHAPES, ON_REPLACE, SIDES } from "../../abi/service.ts";
 import type { Action } from "../../syscall/command.ts";
 import type { Out } from "../../syscall/outcome.ts";
 import { CLOSED, hex, nullable, nullableHex, oneOf, position, seq } from "./fields.ts";
-
-// An event: what a command said, and what was answered.
 
 const integer = (description?: string): TSchema => Type.Integer(description === undefined ? {} : { description });
 const text = (description?: string): TSchema => Type.String(description === undefined ? {} : { description });
