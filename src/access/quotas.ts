@@ -3,11 +3,11 @@ import { SERVICE_NAME } from "./caller.ts";
 /**
  * How much each caller may have at once. `errno` is the one that a process gets at the kernel's comparable limit:
  *
- *   sessions  EAGAIN  fork(2) at RLIMIT_NPROC
- *   fds       EMFILE  RLIMIT_NOFILE
- *   bytes     ENOMEM  bpf(2) at memory.max of its cgroup
- *   maps      ENOSPC  the ids are used up
- *   pins      ENOSPC  bpf_get_inode() without a free inode (EDQUOT is for disk quotas, which bpffs has not)
+ *   EAGAIN  sessions, jobs                 fork(2) at RLIMIT_NPROC
+ *   EMFILE  descriptors, objects, streams  RLIMIT_NOFILE
+ *   ENOMEM  bytes, kernel_bytes            bpf(2) at memory.max of its cgroup
+ *   ENOSPC  maps                           all ids are used up
+ *   ENOSPC  pins                           bpf_get_inode() without a free inode (EDQUOT is for disk quotas)
  */
 export const QUOTAS = {
   sessions: { variable: "MAPLEDGER_CALLER_SESSIONS_MAX", errno: "EAGAIN", of: "sessions" },

@@ -1,7 +1,7 @@
 /**
  * Queues and stacks: values without keys, pushed at the tail and popped from one end. Source:
- * kernel/bpf/queue_stack_maps.c. Each value gets a number (eight bytes), by which its cell is found; numbers are never
- * used again. One more cell, number 0, has the numbers of both ends:
+ * kernel/bpf/queue_stack_maps.c. A pushed value gets the number of the tail (eight bytes), by which its cell is found.
+ * One more cell, number 0, has the numbers of both ends:
  *
  *   push a, push b, push c   0: head 1, tail 4   1: a   2: b   3: c
  *   pop of a queue: a        0: head 2, tail 4          2: b   3: c
