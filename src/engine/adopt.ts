@@ -1,3 +1,10 @@
+/**
+ * Adopts a kernel map that another program has made. To adopt is to create: the commands that would make such a map run
+ * as one, and the creation names the kernel map that is already there (`mirror/foreign.ts` reads it). Programs and maps
+ * that its values name are opened by the kernel's ids, in the same session. Elements are written with `imported`, so
+ * that the mirror does not carry them back.
+ */
+
 import { errnoName } from "../abi/errno.ts";
 import { CMD, cmdName } from "../abi/service.ts";
 import type { DriftPolicy, MapType, OnReplace } from "../maps/map.ts";
@@ -65,10 +72,7 @@ export function adopt({ mirror, state, runWhole }: AdoptParts, ask: AdoptAsk): A
 /** Of a map that has no record yet. */
 const NOT_CREATED = { numaNode: -1, exclusive: false, inner: null, special: [], owner: null } as const;
 
-/**
- * The commands that a kernel map's definition and contents come to, and those of the maps that it holds: all of them run,
- * or none. The mirror does not carry the elements, for the kernel has them.
- */
+/** The commands that create such a map, and the maps that it holds. All of them run, or none. */
 function adoptRequests(foreign: ForeignMap, ask: AdoptAsk, bpffs: Bpffs): readonly Request[] | Refused {
   const adoption = new Adoption({ caller: ask.caller, peer: ask.peer }, "adoption", ask);
   const fd = adoption.adopt(foreign);

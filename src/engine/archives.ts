@@ -1,3 +1,5 @@
+/** Archived events as the engine and the readers of the log see them. */
+
 import type { Moment } from "../codec/moments.ts";
 import type { EventRow } from "../log/event.ts";
 import type { ArchiveCommand, Who } from "../syscall/command.ts";

@@ -1,3 +1,8 @@
+/**
+ * Requests that run as one: all succeed, or none has happened. Later ones can refer to the session and the map that
+ * earlier ones made.
+ */
+
 import { FIRST_FD } from "../abi/limits.ts";
 import { CMD } from "../abi/service.ts";
 import { eventRow } from "../log/event.ts";

@@ -1,3 +1,5 @@
+/** Batch commands in pieces. */
+
 import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
 import { elementsDone } from "../syscall/effects.ts";

@@ -1,3 +1,8 @@
+/**
+ * The limits of callers whose scopes have globs, by the ids that their requests carry. `syscall/permission.ts` checks a
+ * command by them right before it is decided.
+ */
+
 import type { MapLimits } from "../access/map_limits.ts";
 import type { Scope } from "../access/scopes.ts";
 import type { Command } from "../syscall/command.ts";
@@ -7,7 +12,6 @@ import type { State } from "../syscall/state.ts";
 import type { WalkRequest } from "./pieces.ts";
 import type { NotDone } from "./request.ts";
 
-/** Callers' limits by the ids that requests have, and which maps they cover. */
 export class CallerLimits {
   readonly coverage: Coverage;
   #byId: ReadonlyMap<number, MapLimits> = new Map();

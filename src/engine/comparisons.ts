@@ -1,3 +1,15 @@
+/**
+ * Compares a kernel map with its map, and does what the map's policy says (docs/mirror.md). A comparison runs in pieces
+ * between batches, and a piece acts on the differences that it found before another command can run, so commands
+ * meanwhile are no drift. At a start nothing is served yet, and it runs in one go. Before a repair an event records the
+ * kernel's elements. An import is an ordinary batch of the service's own, which the mirror does not carry back: the
+ * kernel may have something newer by then.
+ *
+ * Three values tell lag from drift: the ledger's at the map's place (`windows.ts`), the ledger's now, and the kernel's.
+ * For example, 1, 2 and 1: the kernel map lags, and 2 is written. 1, 2 and 3: another program wrote 3, and the policy
+ * decides. A key that is in no window does not lag.
+ */
+
 import type { CellKey } from "../maps/cells.ts";
 import type { DriftPolicy, MapRecord, MapType } from "../maps/map.ts";
 import { mapType } from "../maps/types.ts";
@@ -44,14 +56,7 @@ export interface ComparisonsParts {
   readonly lastReport: (map: number) => LastReport | undefined;
 }
 
-/**
- * Compares a kernel map with its map, and does what the policy says. A comparison goes in pieces between batches; the differences of a piece
- * are acted upon with it, before anything else can happen to the map. Before anything is repaired, an event says what was there.
- *
- * Where the kernel map may lag behind the ledger, three values of an element are held together: the ledger's when the kernel map
- * had all of it, the ledger's now, and the kernel's. If the kernel has the first, the ledger's own changes are made; if it has the
- * second, they were made already. Anything else is somebody else's.
- */
+/** Runs comparisons, and acts on their differences. */
 export class Comparisons {
   readonly #parts: ComparisonsParts;
   /** Elements that comparisons by policy have found since the start. */

@@ -1,3 +1,9 @@
+/**
+ * Decides the commands of a batch, one after the other. A command comes with everything that it depends on besides the
+ * state: the time, the peer, the facts of a real object (`opened_objects.ts`), a refusal that only the host can know
+ * (`occupied.ts`). So a replay asks nobody.
+ */
+
 import { CMD } from "../abi/service.ts";
 import { mayUseSessionOf } from "../access/caller.ts";
 import { keptInput } from "../log/kept_input.ts";
@@ -24,7 +30,6 @@ export interface DecisionsParts {
   readonly report: (message: string, error: unknown) => void;
 }
 
-/** Decides commands, one after the other: each becomes an event of the batch under way, with all that it has changed. */
 export class Decisions {
   readonly #parts: DecisionsParts;
 

@@ -1,3 +1,8 @@
+/**
+ * When kernel maps are compared with their maps, and by which policy: at a start, when an operator asks, and in
+ * intervals. `comparisons.ts` does it.
+ */
+
 import { isOfMaps } from "../maps/facts.ts";
 import type { DriftPolicy, MapRecord } from "../maps/map.ts";
 import { type Comparison, Comparisons, type DriftAnswer, type LastReport, type Policy } from "./comparisons.ts";
@@ -35,7 +40,6 @@ export function policyOf({ undecided, drift, adopted }: MapRecord): Policy {
   return drift?.policy ?? (adopted === undefined ? "repair" : "report");
 }
 
-/** When kernel maps are compared with their maps: at a start, when an operator asks, in intervals; a piece between batches. */
 export class Drift {
   readonly #parts: DriftParts;
   readonly #comparisons: Comparisons;

@@ -1,3 +1,9 @@
+/**
+ * The path of a command: decide, append to the log in one durable transaction with its batch, carry to the kernel maps,
+ * answer. Changed cells stay pending until a transaction of the store is worth it (`state_writes.ts`); if the process
+ * dies before, the log has the events.
+ */
+
 import { CMD } from "../abi/service.ts";
 import { type Limits, UNLIMITED } from "../access/quotas.ts";
 import { nextTime } from "../log/clock_step.ts";
@@ -59,11 +65,7 @@ export interface EngineParts {
 /** Cells reclaimed between two batches. */
 const RECLAIM_CELLS = 2048;
 
-/**
- * The one path. A batch is decided command by command, appended to the log in one durable transaction, carried into the
- * mirror, and answered; its cells stay pending until there are enough for a transaction of the store's. If the process dies before, the
- * log has them.
- */
+/** Runs batches and queries, and does the engine's own work between batches. */
 export class Engine {
   readonly state: State;
   readonly leases: Leases;

@@ -1,3 +1,5 @@
+/** The interface of the log's readers: pages of events, and marks that positions know events by. */
+
 import type { RowBytes } from "../log/canonical.ts";
 import type { EventRow } from "../log/event.ts";
 import type { EventFilter } from "../log/event_filter.ts";

@@ -1,3 +1,5 @@
+/** Followers of commands: nobody, or a list of a batch's changes that the mirror then carries out. */
+
 import type { MapRecord } from "../maps/map.ts";
 import type { Follower } from "../syscall/follower.ts";
 import type { MirrorChange } from "./ports.ts";

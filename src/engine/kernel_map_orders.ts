@@ -1,3 +1,8 @@
+/**
+ * Orders of operators about kernel maps. An order is an event before it is carried out. A repin is carried out first,
+ * because its event has the path to which the object at the pin was moved.
+ */
+
 import { errnoName } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
 import type { KernelMapCommand, Who } from "../syscall/command.ts";
@@ -44,7 +49,6 @@ export interface KernelMapOrdersParts {
   readonly runWhole: (requests: readonly Request[]) => WholeReply;
 }
 
-/** Does what operators order about single kernel maps: the order is an event before anything is done. */
 export class KernelMapOrders {
   readonly #parts: KernelMapOrdersParts;
 

@@ -1,3 +1,10 @@
+/**
+ * The engine's work on kernel maps. It takes them up when the mirror comes on, at a start or later (`taking_up.ts`),
+ * compares them by each map's policy (`drift.ts`), follows pins that name another kernel map (`replaced_pins.ts`),
+ * adopts (`adopt.ts`), and carries out orders of operators (`kernel_map_orders.ts`). It writes over no change of others
+ * unless the map's policy or an order says so.
+ */
+
 import type { MapRecord } from "../maps/map.ts";
 import type { Who } from "../syscall/command.ts";
 import type { State } from "../syscall/state.ts";
@@ -45,10 +52,7 @@ export interface MirrorView extends MirrorListing {
 const BEGIN_MS = 1000;
 const IDENTIFY_AGAIN_MS = 60_000;
 
-/**
- * The engine's work on kernel maps: takes them up when the mirror can be on, keeps them equal by each map's policy, and
- * does what operators order. Nothing of it writes over what others have made unless the map's policy or an order says so.
- */
+/** Takes kernel maps up, keeps them equal, and passes orders on. */
 export class KernelMaps {
   readonly drift: Drift;
   readonly #parts: KernelMapsParts;

@@ -1,3 +1,8 @@
+/**
+ * How far kernel maps lag behind the ledger. A recovery notes it (`windows.ts`) for maps that lag a little; for the
+ * others the past is asked (`asked_past.ts`).
+ */
+
 import type { State } from "../syscall/state.ts";
 import type { LogEnd, Mirror } from "./ports.ts";
 import type { PastOfMaps, Stale, Window, Windows } from "./windows.ts";
@@ -10,7 +15,6 @@ export interface LagsParts {
   readonly report: (message: string, error: unknown) => void;
 }
 
-/** How far kernel maps lag behind the ledger: by what a recovery has done again, or else by the past. */
 export class Lags {
   readonly #parts: LagsParts;
   /** Of the recovery; null: there was none, or all kernel maps have been taken up. */

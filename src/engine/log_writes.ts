@@ -1,3 +1,9 @@
+/**
+ * Writes to the log. If an append fails, nothing happened. If its sync fails, nobody can know (LogUncertain in
+ * `ports.ts`): the engine then accepts nothing any more, and the process ends. It also ends if the log's files are
+ * gone.
+ */
+
 import type { Event } from "../log/event.ts";
 import { type Clock, type EventLog, LogUncertain } from "./ports.ts";
 import type { NotDone } from "./request.ts";
@@ -17,7 +23,6 @@ const SEEK_MS = 1000;
 /** Archived events removed from the log between two batches. */
 const DELETE_EVENTS = 1000;
 
-/** Writes to the log, and ends that for good when a sync has failed, or the log's files are gone. */
 export class LogWrites {
   readonly #parts: LogWritesParts;
   #ended = false;

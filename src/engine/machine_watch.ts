@@ -1,3 +1,8 @@
+/**
+ * Changes of the machine become commands: an object that ended (a process that exited, a cgroup that was removed) is
+ * OBJECT_END, network interfaces that came or went are INTERFACES. So a replay needs no machine.
+ */
+
 import { isDeepStrictEqual } from "node:util";
 import { sendsToInterfaces } from "../maps/facts.ts";
 import type { State } from "../syscall/state.ts";
@@ -18,7 +23,6 @@ export interface MachineWatchParts {
 /** How old knowledge of interfaces and of processes may be. */
 const MACHINE_MS = 100;
 
-/** Turns changes of the machine into commands: objects that it has ended, interfaces that came or went. */
 export class MachineWatch {
   readonly #parts: MachineWatchParts;
   /** Whether any map has interfaces for elements. */

@@ -1,3 +1,5 @@
+/** Loads and stores through a mapping, in pieces. */
+
 import { CMD } from "../abi/service.ts";
 import { memoryBytes } from "../maps/array.ts";
 import type { OpenMap, State } from "../syscall/state.ts";

@@ -1,3 +1,5 @@
+/** Events and messages to operators about kernel maps: refusals, and maps whose kernel map does not follow. */
+
 import type { State } from "../syscall/state.ts";
 import { mirrorFound, mirrorFreed, mirrorRefused, mirrorResync, SERVICE } from "./own_commands.ts";
 import type { FormerKernelMap, Mirror, MirrorFinding, MirrorRefusal, MirrorStatus } from "./ports.ts";
@@ -19,7 +21,6 @@ export interface MirrorNotesParts {
   readonly report: (message: string, error: unknown) => void;
 }
 
-/** Notes of kernel maps, each an event; and what operators are told beside: which maps have a kernel map that does not follow. */
 export class MirrorNotes {
   readonly #parts: MirrorNotesParts;
   /** Maps whose kernel map does not follow, and the state in which operators have been told of them. */

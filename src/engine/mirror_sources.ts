@@ -1,10 +1,11 @@
+/** Maps of the state, with their elements and pins, in the form that the mirror compares and writes. */
+
 import type { Element, MapRecord, MapType } from "../maps/map.ts";
 import { mapType } from "../maps/types.ts";
 import { elementsOf } from "../syscall/elements.ts";
 import { OPERATOR, OpenMap, type State } from "../syscall/state.ts";
 import type { MirrorSource } from "./ports.ts";
 
-/** The maps of a state, as a mirror must find them. */
 export class MirrorSources {
   readonly #state: State;
 

@@ -1,3 +1,8 @@
+/**
+ * The real objects behind descriptors that the batch under way opens. If its events become durable they are kept,
+ * otherwise they are closed.
+ */
+
 import type { OpenCommand } from "../syscall/command.ts";
 import { checkSession } from "../syscall/guards.ts";
 import type { Outcome } from "../syscall/outcome.ts";
@@ -13,7 +18,6 @@ export interface Opened {
   readonly object: OpenedObject | null;
 }
 
-/** Real objects behind descriptors that the batch under way opens: they are kept if its events are durable, and closed again if not. */
 export class OpenedObjects {
   readonly #state: State;
   readonly #mirror: Pick<Mirror, "off" | "openObject" | "heldObject">;

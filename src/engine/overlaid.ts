@@ -1,3 +1,5 @@
+/** Changed cells over stored ones, in the order of their keys. */
+
 import type { Cell, CellKey } from "../maps/cells.ts";
 import type { Change } from "./sorted_cells.ts";
 

@@ -1,3 +1,5 @@
+/** A piece of a large command, and its answer. */
+
 import { ERRNO } from "../abi/errno.ts";
 import type { BatchCommand, MemoryCommand, Part } from "../syscall/command.ts";
 import type { OpenMap, State } from "../syscall/state.ts";

@@ -1,7 +1,8 @@
 /**
- * Large commands are run in pieces, with others' commands between them: the kernel's batches, and loads and stores through a
- * mapping, are not one moment either. Each piece is a command with an event of its own, whose `part` says which part of which
- * command it is. A walk of ids by what globs cover is one command, before which maps are looked at, a piece of them a turn.
+ * Large commands run in pieces, one a turn of the event loop, with commands of others between them: the kernel's
+ * batches, and loads and stores through a mapping, are not one moment either. Each piece is a command with an event of
+ * its own, whose `part` says which part of which command it is (`batch_pieces.ts`, `memory_pieces.ts`). A walk of ids
+ * by globs is one command; before it runs, a piece of the maps is looked at in each turn.
  */
 
 import { CMD } from "../abi/service.ts";

@@ -1,3 +1,8 @@
+/**
+ * The interfaces that the engine needs of the rim: log, state, clock, host, processes and mirror. `sqlite`, `lmdb` and
+ * `mirror` implement them.
+ */
+
 import type { Event } from "../log/event.ts";
 import type { Cell, CellKey, Cells } from "../maps/cells.ts";
 import type { Element, MapRecord } from "../maps/map.ts";

@@ -1,3 +1,8 @@
+/**
+ * Questions to the engine. They are no commands and leave no event. A question about all maps or pins runs in pieces,
+ * one a turn of the event loop, because there may be many that the caller does not see.
+ */
+
 import { coversDirectory, type MapLimits } from "../access/map_limits.ts";
 import type { MapScope } from "../access/scopes.ts";
 import type { MapRecord } from "../maps/map.ts";

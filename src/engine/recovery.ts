@@ -1,3 +1,8 @@
+/**
+ * Recovers the state: applies all events that the store does not have (`redo`; it decides nothing). Only events that
+ * may have changed the state are read, many in one row (`sqlite/changes.ts`).
+ */
+
 import type { Event } from "../log/event.ts";
 import { redo } from "../syscall/execute.ts";
 import type { State } from "../syscall/state.ts";

@@ -1,3 +1,8 @@
+/**
+ * Follows the pins of adopted maps. If such a pin comes to name another kernel map, the map follows it, or, if the
+ * definition is another one, a new map takes its place.
+ */
+
 import type { MapRecord } from "../maps/map.ts";
 import type { AdoptAnswer, AdoptAsk } from "./adopt.ts";
 import type { Drift } from "./drift.ts";
@@ -17,7 +22,6 @@ export interface ReplacedPinsParts {
   readonly adopt: (ask: AdoptAsk) => AdoptAnswer;
 }
 
-/** Follows pins of adopted maps that come to name another kernel map. */
 export class ReplacedPins {
   readonly #parts: ReplacedPinsParts;
   /** Maps whose pin names another kernel map, which cannot be followed; and that kernel map. */

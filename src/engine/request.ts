@@ -1,3 +1,5 @@
+/** Commands as they reach the engine, and its answers. */
+
 import type { Scope } from "../access/scopes.ts";
 import type { Action, Origin } from "../syscall/command.ts";
 import type { Outcome } from "../syscall/outcome.ts";

@@ -1,3 +1,8 @@
+/**
+ * The maps that a caller with globs in its scopes may see, for questions about the present. `http/views/sight.ts` does
+ * the same for answers that do not come from the engine.
+ */
+
 import type { MapLimits } from "../access/map_limits.ts";
 import type { MapScope, Scope } from "../access/scopes.ts";
 import type { Coverage } from "../syscall/coverage.ts";

@@ -1,3 +1,9 @@
+/**
+ * Decides when pending cells (`pending.ts`) are written to the store: 65,536 cells or 64 MiB at a time, or when the
+ * engine rests. A replay writes a million cells at a time, because most change many times over. If a write fails, it is
+ * tried again, and the cells stay pending up to a bound; then commands that could add cells are refused.
+ */
+
 import { setTimeout as sleep } from "node:timers/promises";
 import { faultIn, type PartFault } from "../supervisor/derived_parts.ts";
 import type { PendingCells } from "./pending.ts";
@@ -32,7 +38,6 @@ const REPLAY_OVERRUN = 8;
 /** How long a store that has failed is left alone. */
 const RETRY_MS = 5000;
 
-/** When pending cells are written to the store, and how many may be pending. A write that fails leaves them pending: the log has them. */
 export class StateWrites {
   readonly #parts: StateWritesParts;
   readonly #large: Pending;

@@ -1,3 +1,9 @@
+/**
+ * Takes kernel maps up, one by one: at a start before anything is served, beside commands if the mirror comes on later.
+ * A kernel map is opened, or made if there is none, and then compared by the map's policy. If the kernel does not show
+ * the elements of its type, the ledger's changes in the window (`windows.ts`) are made and nothing else.
+ */
+
 import { isOfMaps } from "../maps/facts.ts";
 import type { MapRecord } from "../maps/map.ts";
 import type { State } from "../syscall/state.ts";
@@ -21,7 +27,6 @@ export interface TakingUpParts {
 /** How kernel maps are taken up: at once, where nothing is served before; piece by piece beside commands. */
 export type Way = "at once" | "beside";
 
-/** Takes kernel maps up: opens them, or makes them, and makes them equal by each map's policy. */
 export class TakingUp {
   readonly #parts: TakingUpParts;
   #isUnderWay = false;

@@ -1,3 +1,5 @@
+/** Walks over all maps in pieces, each in a turn of the event loop (`turn_queue.ts`). */
+
 import { u32Key } from "../maps/cells.ts";
 import type { MapRecord } from "../maps/map.ts";
 import type { State } from "../syscall/state.ts";

@@ -1,3 +1,8 @@
+/**
+ * The batch under way: its events, and everything that they changed. If the log does not take the events, all of it is
+ * rolled back.
+ */
+
 import type { Event } from "../log/event.ts";
 import type { Command } from "../syscall/command.ts";
 import type { Outcome } from "../syscall/outcome.ts";
@@ -27,7 +32,6 @@ export interface UncommittedParts {
   readonly moments: Moments;
 }
 
-/** The batch under way: its events, and all that they have changed, which goes back with them if they do not become durable. */
 export class Uncommitted {
   readonly #state: State;
   readonly #cells: PendingCells;

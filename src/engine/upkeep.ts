@@ -1,3 +1,8 @@
+/**
+ * Commands that the engine runs by itself between batches: sessions that are over end, elements that were put off are
+ * freed (FREE_DEFERRED, 2,048 a command), and notes of the mirror and of the machine become events.
+ */
+
 import type { State } from "../syscall/state.ts";
 import type { Leases } from "./leases.ts";
 import type { LogWrites } from "./log_writes.ts";
@@ -19,10 +24,6 @@ export const FREE_ELEMENTS = 2048;
 /** Descriptors of sessions that end by themselves in one turn, unless one alone has more. */
 const END_FDS = 4096;
 
-/**
- * Commands that are due without anybody sending them: sessions that are over end, elements that were put off go, and notes of the mirror
- * and of the machine become events.
- */
 export class Upkeep {
   readonly #parts: UpkeepParts;
   /** Of the next batch. */

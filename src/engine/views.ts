@@ -1,3 +1,5 @@
+/** Questions about the state, at present or at an earlier moment, and their answers. */
+
 import type { MapScope } from "../access/scopes.ts";
 import { u32Key } from "../maps/cells.ts";
 import { writtenCount } from "../maps/index_keys.ts";

@@ -1,3 +1,8 @@
+/**
+ * The engine in its thread: batches and questions come from the service's thread, and the engine's own work is done
+ * between them.
+ */
+
 import type { MessagePort } from "node:worker_threads";
 import { CMD } from "../abi/service.ts";
 import type { Ledger } from "../log/position.ts";

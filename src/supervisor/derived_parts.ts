@@ -1,6 +1,13 @@
 /**
  * Parts of a data directory that are derived from the log: the state, the index, the history and the tree. `Derived`
- * keeps one in use although its disk may fail. See ARCHITECTURE.md, "Everything derived can be rebuilt".
+ * keeps one in use although its disk may fail. While a part has failed, only requests that need it fail: without an
+ * index, for example, the log is read by itself. The tree is evidence and is never discarded. The threads report
+ * faults, and the service's thread collects them (`degradation.ts`). See ARCHITECTURE.md, "Everything derived can be
+ * rebuilt".
+ *
+ * The engine handles faults of the state: cells that cannot be written stay pending, up to a bound
+ * (`engine/state_writes.ts`), and a state that cannot be opened is held in memory until it can be
+ * (`data/open_state.ts`).
  */
 
 export const PARTS = ["state", "index", "history", "tree"] as const;
