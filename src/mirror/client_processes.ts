@@ -1,3 +1,9 @@
+/**
+ * Finds the process at the other end of a connection, for a session that is to live by it (`engine/leases.ts`), in the
+ * service's thread. It takes a pidfd, reads /proc, and uses what it read only if the process still lives afterwards.
+ * Pid, start time and boot come with the command.
+ */
+
 import { readFileSync } from "node:fs";
 import { ERRNO, errnoName } from "../abi/errno.ts";
 import type { Bpf } from "../native/bpf.ts";

@@ -1,3 +1,9 @@
+/**
+ * The holders of kernel maps, for the whole machine at once and in pieces of a few milliseconds: programs and maps of
+ * maps by their ids, pins by a walk over every bpffs (`mounts.ts`, `pinned_maps.ts`). If any of that is refused, or
+ * another mount covers a bpffs, holders are unknown, with the reason. Unknown counts as held.
+ */
+
 import { BPF_CMD } from "../abi/bpf.ts";
 import { ERRNO } from "../abi/errno.ts";
 import type { Bpf } from "../native/bpf.ts";

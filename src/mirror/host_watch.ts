@@ -1,3 +1,9 @@
+/**
+ * Watches the host, about every second and in pieces: pins and their inodes, holders of adopted kernel maps, and kernel
+ * maps that live on although their map was freed. If the pin of an adopted map names another kernel map, the engine
+ * follows it (`engine/replaced_pins.ts`).
+ */
+
 import { lstatSync } from "node:fs";
 import { ERRNO } from "../abi/errno.ts";
 import type { FormerKernelMap, MirrorFinding, MirrorSource, MirrorStatus, MirrorWatch } from "../engine/ports.ts";

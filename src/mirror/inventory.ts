@@ -1,3 +1,9 @@
+/**
+ * Finds the mirror's own pins on the host. No list of them is kept; they are recognized: a pin in `by_id` by the id of
+ * a map of just that definition, and a pin at a session's pathname if it names the same kernel map. `mapledger mirror
+ * leave` removes these (`leave.ts`), and the mark last.
+ */
+
 import { type BigIntStats, lstatSync } from "node:fs";
 import { basename, join } from "node:path";
 import type { PinningLedger } from "../engine/ports.ts";

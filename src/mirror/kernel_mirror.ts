@@ -1,3 +1,10 @@
+/**
+ * The mirror: kernel maps that follow the state. While the directory of pins cannot be claimed, the mirror is off:
+ * kernel maps stay open, nothing is written to them, and the claim is tried again each second. The log knows which
+ * changes they lack then (`engine/windows.ts`). A kernel map is frozen only after its last refused write has succeeded,
+ * because nothing can be written to it afterwards.
+ */
+
 import { BPF_ELEM } from "../abi/bpf.ts";
 import { ERRNO } from "../abi/errno.ts";
 import type {

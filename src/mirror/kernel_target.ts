@@ -1,3 +1,9 @@
+/**
+ * The running kernel as a target of replays. The attr of the syscall door becomes union bpf_attr over memory that ends
+ * where it says (`door_attr.ts`, `native/guard_pages.ts`), as in the conformance suite. `kernel_freedom.ts` has the
+ * answers that the kernel is free to give, and `replay_directory.ts` the only place where a replay makes pins.
+ */
+
 import { mkdirSync, rmdirSync, unlinkSync } from "node:fs";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import { BPF_ATTR_BYTES, BPF_ATTR_END, BPF_CMD, BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";

@@ -1,3 +1,13 @@
+/**
+ * Elements of kernel maps with keys: read, compared, written. Missing elements are written before strays are deleted,
+ * so a program that moves from one to the other finds one of them.
+ *
+ * The kernel frees a map later than the state does. Until then it refuses changes: a socket of the freed map is busy
+ * (EBUSY), so a write is tried again, for 0.1 s a write of changes at most; an element of local storage that is put
+ * while the last one of its owner goes is refused with EAGAIN. That write is made again like every refused one
+ * (`refused_writes.ts`).
+ */
+
 import { BPF_ELEM } from "../abi/bpf.ts";
 import { ERRNO } from "../abi/errno.ts";
 import type {

@@ -1,3 +1,11 @@
+/**
+ * The place of each kernel map: the last event that it has, kept in a map in the kernel that goes when the kernel maps
+ * go. One update a batch notes the last event that all kernel maps have. Its hash is made beside commands; until then,
+ * the map has the hash of an event shortly before. A kernel map that refused a change has a place of its own, and
+ * `refused_keys.ts` keeps the elements. If the log does not have the noted event, or another one with its seq, the
+ * kernel maps belong to another log.
+ */
+
 import { renameSync, unlinkSync } from "node:fs";
 import { dirname } from "node:path";
 import { BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";

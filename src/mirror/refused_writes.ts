@@ -1,3 +1,9 @@
+/**
+ * Refused writes. Each is kept with the kernel's value at that place, and is tried again, each time later. If that
+ * value has changed since, somebody else has written, and the map's policy decides. Values of a queue or stack wait for
+ * the refused one before them.
+ */
+
 import type { ElementChange } from "../engine/ports.ts";
 
 /** A write that the kernel refused, and what it had in its place: null: nothing; undefined: it does not tell. */

@@ -1,3 +1,8 @@
+/**
+ * A history that begins at the snapshot after archived events: the snapshot's cells become versions as of the last
+ * archived event.
+ */
+
 import type { StateStore } from "../engine/ports.ts";
 import type { Cell, CellKey } from "../maps/cells.ts";
 import { CellsAsOf, versionKey } from "./versions.ts";

@@ -1,3 +1,8 @@
+/**
+ * The past from event 1 on. The thread of the past is asked first. If it answers EventsArchived, a second one is asked,
+ * which has folded the whole log (`data/whole_log.ts`), if the archive is at hand (`archive/at_hand.ts`).
+ */
+
 import type { Moment } from "../codec/moments.ts";
 import { EventsArchived } from "../engine/archives.ts";
 import type { ArchivedReader, KeptReader } from "../engine/events.ts";

@@ -1,3 +1,8 @@
+/**
+ * The witnesses' cosignatures of checkpoints. `service/witnesses.ts` collects them; each is verified before it is kept
+ * in `tree.sqlite`.
+ */
+
 import { cosignaturesIn, countWitnesses, type WitnessKey } from "../tlog/cosignature.ts";
 import { signatureLine } from "../tlog/note.ts";
 import type { KeptCheckpoint, KeptCosignature, TreeStore } from "./ports.ts";

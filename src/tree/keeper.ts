@@ -1,3 +1,9 @@
+/**
+ * Keeps the tree near the log's end and decides when a checkpoint is due. It hashes when the log rests, is 65,536
+ * events ahead, or somebody asks for a checkpoint. CHECKPOINT events do not count as events that need one; otherwise
+ * each checkpoint would cause the next.
+ */
+
 import type { CheckpointCommand } from "../syscall/command.ts";
 import type { LogTree } from "./log_tree.ts";
 import type { NoAnswer, SigningRule } from "./ports.ts";

@@ -1,3 +1,15 @@
+/**
+ * The log's Merkle tree: leaf n - 1 is the event of seq n (`log/canonical.ts`). It hashes events after their commit,
+ * 4,096 in one transaction, so no reply waits for it. It is never ahead of the log: a tree that is shows
+ * that the log was put back.
+ *
+ * A checkpoint is signed only after the last signed one was proven to be its beginning, from the tiles as they are on
+ * the disk. It is in `tree.sqlite`, synced, before anybody gets it. At a start the events of the last tile are hashed
+ * again, the hashes above it are made from the tiles below, and the last checkpoint's root from both: a log that
+ * another log has replaced ends otherwise. If any of this fails, the tree stays as it is, for evidence, and signs
+ * nothing (see `data/open_tree.ts`).
+ */
+
 import { CanonicalWriter, type RowBytes } from "../log/canonical.ts";
 import { proofText } from "../log/tlog_proof.ts";
 import type { WitnessKey } from "../tlog/cosignature.ts";
