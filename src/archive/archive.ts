@@ -1,3 +1,9 @@
+/**
+ * The folder of an archive: a mark with the log's id, segments of events, snapshots of the state, tiles of the log's
+ * tree, and SHA256SUMS, which lists the segments and snapshots. A segment or snapshot that it does not list is left
+ * over from a job that died. ARCHITECTURE.md says in which order an archive is written.
+ */
+
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { readSmall, writeWhole } from "../files/contents.ts";
@@ -8,31 +14,30 @@ import { readSegment, type Segment } from "./segment.ts";
 import { readSums, SUMS, type Summed } from "./sums.ts";
 import { isTileFile, isTileFolder, tileFile, tilesOver } from "./tiles.ts";
 
-/** Says whose archive a folder is. */
+/** Holds the id of the log that the archive belongs to, as JSON. */
 const MARK = "archive.json";
 
-/** The archived events of a log, for whoever reads a log from its beginning. */
+/** The archived events of a log, ascending. A reader of a whole log begins here. */
 export class Archive {
   readonly folder: string;
-  /** The log's id. */
   readonly log: string;
-  /** Without a gap, ascending. */
+  /** Ascending by seq, without a gap. */
   readonly segments: readonly Segment[];
 
-  /** Throws an Error that says why the folder is no archive, or that it lacks events between others. */
+  /** Throws an Error if the folder is not an archive, or if events are missing between two of its segments. */
   constructor(folder: string) {
     const log = archivedLog(folder);
-    if (log === null) throw new Error(`${folder} is no archive: it has no ${MARK}`);
+    if (log === null) throw new Error(`${folder} is not an archive: it has no ${MARK}`);
     this.folder = folder;
     this.log = log;
     this.segments = readSums(folder).filter(isSegment);
     this.segments.forEach(({ first }, at) => {
       const before = this.segments[at - 1]?.through ?? first - 1;
-      if (first !== before + 1) throw new Error(`${folder} does not go on: event ${before} is followed by ${first}`);
+      if (first !== before + 1) throw new Error(`${folder} has a gap: event ${before} is followed by event ${first}`);
     });
   }
 
-  /** The first event, and the last; 0 where there is none. */
+  /** Seq of the first archived event, and below of the last; 0 if the archive has no events. */
   get oldestSeq(): number {
     return this.segments[0]?.first ?? 0;
   }
@@ -42,8 +47,8 @@ export class Archive {
   }
 
   /**
-   * Events after one seq up to another, ascending. Throws an Error that names a damaged segment, or says which events the
-   * archive does not have.
+   * Events afterSeq + 1 to throughSeq, ascending. Throws an Error that names the damaged segment, or the range of
+   * events that the archive has.
    */
   *rows(afterSeq: number, throughSeq: number): Iterable<EventRow> {
     if (throughSeq <= afterSeq) return;
@@ -57,7 +62,10 @@ export class Archive {
   }
 }
 
-/** The first folder's archive that has all events of a log up to one, or why there is none. */
+/**
+ * The first of the folders' archives that has all events of a log up to `through`; if there is none, the reasons,
+ * joined.
+ */
 export function openArchive(folders: readonly string[], log: string, through: number): Archive | string {
   const reasons: string[] = [];
   for (const folder of folders)
@@ -71,14 +79,17 @@ export function openArchive(folders: readonly string[], log: string, through: nu
   return [...new Set(reasons)].join("; ");
 }
 
-/** Which log's archive a folder is, null where it is none. Throws where its mark cannot be read, and where there is a link or a FIFO for a file. */
+/**
+ * The id of the log that a folder is the archive of; null if the folder is not an archive. Throws if the mark cannot be
+ * read, or if a name of an archive's file belongs to a symbolic link or a FIFO.
+ */
 export function archivedLog(folder: string): string | null {
   const file = join(folder, MARK);
   checkEntries(folder, kindInArchive, true);
   if (!existsSync(file)) return null;
   try {
     const { log } = JSON.parse(readSmall(file).toString());
-    if (typeof log !== "string") throw new Error("it names no log");
+    if (typeof log !== "string") throw new Error("it does not name a log");
     return log;
   } catch (error) {
     throw new Error(`${file} is damaged: ${(error as Error).message}`);
@@ -89,7 +100,7 @@ export function markArchive(folder: string, log: string): void {
   writeWhole(join(folder, MARK), `${JSON.stringify({ log })}\n`);
 }
 
-/** All files of an archive; none where a folder is none. */
+/** Names of all files of an archive, relative to its folder; empty if the folder is not an archive. */
 export function* archiveFiles(folder: string): Iterable<string> {
   if (!existsSync(join(folder, MARK))) return;
   yield MARK;
@@ -98,17 +109,20 @@ export function* archiveFiles(folder: string): Iterable<string> {
   const files = readSums(folder);
   for (const { name } of files) yield name;
   const segments = files.filter(isSegment);
-  // Of as many events as a name says there may be more tiles than names can be held.
+  // Yielded one by one: a segment's name may claim so many events that a list of their tiles would not fit into memory.
   for (const tile of tilesOver(segments[0]?.first ?? 1, segments.at(-1)?.through ?? 0)) yield tileFile(tile);
 }
 
-/** Files that are an archive's by their names, whether it lists them or not; none where there is no archive. */
+/**
+ * Names of all files that look like an archive's, whether SHA256SUMS lists them or not; empty if the folder is not an
+ * archive.
+ */
 export function* archiveFilesIn(folder: string): Iterable<string> {
   if (!existsSync(join(folder, MARK))) return;
   for (const name of readdirSync(folder, { recursive: true, encoding: "utf8" })) if (isArchiveFile(name)) yield name;
 }
 
-/** What is to be under a name in an archive's folder. */
+/** The kind of entry that a name in an archive's folder must have; null if no file of an archive has that name. */
 export function kindInArchive(name: string): Kind | null {
   if (isTileFolder(name)) return "directory";
   return isArchiveFile(name) ? "file" : null;

@@ -8,12 +8,14 @@
 import { Archive } from "./archive.ts";
 import type { Segment } from "./segment.ts";
 
-/** A segment, and the archive's folder that it lies in. */
+/** A segment with the folder of the archive that has it. */
 export type PlacedSegment = Segment & { readonly folder: string };
 
 /**
- * The segments of a log's archived events that are at hand, ascending: without a gap up to the last archived event, which is in the last
- * of them. A log may have been archived to one folder after the other. None: why.
+ * The available segments of a log's archived events, ascending and without a gap; the last one ends with event
+ * `through`. They may come from several folders, if a log was archived to one folder after the other. For example, with
+ * events 1 to 300 archived and the segment of 101 to 200 missing, the answer is the segment of 201 to 300. If there is
+ * none, the answer is the reason.
  */
 export function segmentsAtHand(
   folders: readonly string[],

@@ -1,8 +1,9 @@
 import type { EventRow } from "../log/event.ts";
 
 /**
- * An event as a line of a segment: a JSON object with the log's columns by their names, in their order, each without loss.
- * Integers are numbers, beyond 2^53 digits in a string; bytes are hex in lower case; texts (attr and out, too) are strings.
+ * An event as a line of a segment: a JSON object of the log's columns, by name and in their order, without loss.
+ * Integers are numbers, and strings of digits if they are beyond 2^53; bytes are lower-case hex; texts (attr and out,
+ * too) are strings.
  */
 export function eventLine(row: EventRow): string {
   const { seq, time_us, session, caller, cmd, map, fd, key, value, flags, ret, errno, detail, attr, out } = row;
@@ -26,15 +27,15 @@ export function eventLine(row: EventRow): string {
   return `${JSON.stringify(columns)}\n`;
 }
 
-/** Reads an event back from its line. Throws where it is none: a column is missing, or of another type. */
+/** Throws if the line is not JSON, or if a column is missing or has another type. */
 export function readEventLine(line: string): EventRow {
   const { seq, time_us, session, caller, cmd, map, fd, key, value, flags, ret, errno, detail, attr, out } =
     JSON.parse(line);
   const integers = [seq, time_us, session, cmd, map, ret, errno];
   const texts = [detail, attr, out];
   if (!integers.every(Number.isSafeInteger) || !(fd === null || Number.isSafeInteger(fd)) || !isFlags(flags))
-    throw new Error("it has an event whose numbers are none");
-  if (typeof caller !== "string" || !texts.every(isText)) throw new Error("it has an event whose texts are none");
+    throw new Error("an event has a number that is not an integer");
+  if (typeof caller !== "string" || !texts.every(isText)) throw new Error("an event has a text that is not a string");
   return {
     seq,
     time_us,
@@ -64,11 +65,11 @@ function isText(found: unknown): boolean {
   return found === null || typeof found === "string";
 }
 
-/** Only of a text: of an object with a length Buffer.from makes as many bytes. */
+/** Buffer.from gets strings only: from an object with a `length` it would allocate that many bytes. */
 function bytes(hex: unknown): Buffer | null {
   if (hex === null) return null;
   const read = typeof hex === "string" ? Buffer.from(hex, "hex") : null;
   if (read === null || 2 * read.length !== (hex as string).length)
-    throw new Error("it has an event whose bytes are no hex");
+    throw new Error("an event has bytes that are not hex");
   return read;
 }

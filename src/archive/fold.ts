@@ -1,3 +1,5 @@
+/** Fills a store from archived events (`fold`) or from a snapshot (`load`). */
+
 import { IGNORE } from "../engine/followers.ts";
 import { PendingCells } from "../engine/pending.ts";
 import type { StateStore } from "../engine/ports.ts";
@@ -8,15 +10,15 @@ import { redo } from "../syscall/execute.ts";
 import { State } from "../syscall/state.ts";
 import type { Snapshot } from "./snapshot.ts";
 
-/** Cells, and bytes of theirs, that make a transaction of the store's. */
+/** A transaction of the store is written once it has this many cells, or this many bytes. */
 const WRITE_CELLS = 65_536;
 const WRITE_BYTES = 64 * 1024 * 1024;
-/** Cells of freed maps that are reclaimed at once. */
+/** Cells of freed maps that one call reclaims. */
 const RECLAIM_CELLS = 8192;
 
 /**
- * Does to a store what events say, and answers when the last of them was; freed maps' cells are reclaimed, so that only the
- * events decide what is left.
+ * Applies events to a store. Returns the time of the last event in microseconds, 0 if there was none. Cells of freed
+ * maps are reclaimed before it returns, so that the resulting cells depend on the events alone.
  */
 export async function fold(store: StateStore, host: Host, events: Iterable<EventRow>): Promise<number> {
   const cells = new PendingCells(store);
@@ -48,7 +50,10 @@ async function write(cells: PendingCells, seq: number): Promise<void> {
   if (failure.error !== undefined) throw failure.error;
 }
 
-/** Puts a snapshot's cells into an empty store. It has the snapshot's seq when all of them are in. */
+/**
+ * Puts a snapshot's cells into an empty store. The store gets the snapshot's seq with the last cells only, so that a
+ * store that was filled in part still has seq 0.
+ */
 export async function load(store: StateStore, { head, cells }: Snapshot): Promise<void> {
   let waiting: [CellKey, Buffer][] = [];
   let bytes = 0;

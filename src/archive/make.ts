@@ -1,3 +1,8 @@
+/**
+ * Writes events into an archive, with a snapshot of the state after them, and proves both by reading them back. The log
+ * keeps the events: they are removed by the ARCHIVE event, whose attr `prepareArchive` returns.
+ */
+
 import { hash } from "node:crypto";
 import { existsSync, linkSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -16,39 +21,43 @@ import { readSnapshot, type SnapshotHead, writeSnapshot } from "./snapshot.ts";
 import { readSums, writeSums } from "./sums.ts";
 import { type TileSource, writeTiles } from "./tiles.ts";
 
-/** What a job works with. */
+/** Everything that an archive job uses. */
 export interface ArchiveParts {
   readonly source: ArchiveSource;
-  /** The data directory; it gets the snapshot, too. */
+  /** The data directory; it gets a copy of the snapshot. */
   readonly data: string;
-  /** The archive's folder, absolute. */
+  /** The archive's folder, as an absolute path. */
   readonly folder: string;
   readonly host: Host;
   readonly layout: number;
-  /** The tree over the log, with all events that are archived. */
+  /** The log's tree; it covers all events that are to be archived. */
   readonly tiles: TileSource;
-  /** An empty store, to make the snapshot in. */
+  /** An empty store, in which the snapshot's state is built. */
   readonly store: StateStore;
-  /** Events in a segment. */
+  /** The most events that a segment has. */
   readonly segmentEvents: number;
   readonly progress: (progress: ArchiveProgress) => void;
 }
 
 export interface ArchiveProgress {
-  /** Segments are written; read back, compared and folded; the snapshot is written; all is in the archive. */
+  /**
+   * In order: segments are being written; they are being read back, compared and applied; the snapshot is written;
+   * SHA256SUMS lists all files.
+   */
   readonly step: "writing" | "comparing" | "snapshot" | "kept";
   readonly doneEvents: number;
   readonly totalEvents: number;
 }
 
 export const SEGMENT_EVENTS = 100_000;
-/** A segment ends after so many bytes of lines, however few its events. */
+/** A segment ends once its lines have this many bytes, even if it has fewer events than `segmentEvents`. */
 const SEGMENT_BYTES = 32 * 1024 * 1024;
 
 /**
- * Writes events to an archive, and the state right after them; reads all of it back and compares it with the log. Nothing
- * goes from the log: that is for the ARCHIVE event to say, whose attr this answers. What it leaves when it is broken off
- * is no part of the archive, and removed the next time. Throws ArchiveRefused; an Error where the disk or the log fails.
+ * Writes events `first` to `through` and the state right after them to an archive, reads both back, and compares the
+ * events with the log. Returns the attr of the ARCHIVE event, which the engine then writes; only that event lets the
+ * log remove its rows. If the job is interrupted, its files are not part of the archive, and the next job removes them.
+ * Throws ArchiveRefused if the folder cannot become this log's archive, an Error if the disk or the log fails.
  */
 export async function prepareArchive(
   parts: ArchiveParts,
@@ -74,7 +83,10 @@ export async function prepareArchive(
   return { before, first, through, time_us: timeUs, directory: folder, segments: named, state };
 }
 
-/** Removes snapshots that a later one has replaced, and such as no ARCHIVE event names, from the data directory. */
+/**
+ * Removes from the data directory all snapshots but that of the last ARCHIVE event: replaced ones, and those of jobs
+ * that died before their event.
+ */
 export function removeSnapshots(data: string, archivedThrough: number): void {
   for (const name of readdirSync(data)) {
     const file = readName(name);
@@ -82,13 +94,17 @@ export function removeSnapshots(data: string, archivedThrough: number): void {
   }
 }
 
-/** A folder that is new, or this log's archive up to what the log says is archived: what lies beyond was never logged. */
+/**
+ * Takes a new or empty folder, or this log's archive. Segments, snapshots and sums beyond `archived.through` are
+ * removed: they are left over from a job whose ARCHIVE event was never written. Throws ArchiveRefused for any other
+ * folder, and if the archive does not end with the last archived event.
+ */
 function openFolder({ id, archived }: ArchiveSource, folder: string): void {
   mkdirSync(folder, { recursive: true });
   const log = archivedLog(folder);
   const refused = (why: string): ArchiveRefused => new ArchiveRefused("not this log's archive", `${folder} ${why}`);
-  if (log === null && readdirSync(folder).length > 0) throw refused("is no archive, and not empty");
-  if (log !== null && log !== id) throw refused(`is the archive of log ${log}, this is ${id}`);
+  if (log === null && readdirSync(folder).length > 0) throw refused("is not empty, and not an archive");
+  if (log !== null && log !== id) throw refused(`is the archive of log ${log}; this log is ${id}`);
   if (log === null) markArchive(folder, id);
   const sums = readSums(folder);
   if (sums.some(({ through }) => through > archived.through))
@@ -124,7 +140,7 @@ function writeSegments(
     bytes = 0;
   }
   if (segments.at(-1)?.through !== through)
-    throw new Error(`reading the log: it does not have all events up to ${through}`);
+    throw new Error(`reading the log: it does not have all events from ${first} to ${through}`);
   return segments;
 }
 
@@ -135,7 +151,7 @@ function writeSegment(folder: string, first: number, through: number, lines: rea
   return { is: "events", name, first, through, sha256: hash("sha256", bytes) };
 }
 
-/** The segments' events as the disk has them. Throws where one of them is not what the log has. */
+/** The segments' events, read back from the disk. Throws if one of them differs from the log's. */
 function* comparedRows(
   { source, folder, progress }: ArchiveParts,
   segments: readonly Segment[],
@@ -147,14 +163,14 @@ function* comparedRows(
     for (const row of readSegment(folder, segment)) {
       const next = logged.next();
       if (next.done || eventLine(next.value) !== eventLine(row))
-        throw new Error(`${join(folder, segment.name)} has not event ${row.seq} as the log has it`);
+        throw new Error(`${join(folder, segment.name)}: event ${row.seq} differs from the log's`);
       yield row;
     }
     progress({ step: "comparing", doneEvents: segment.through - first + 1, totalEvents: through - first + 1 });
   }
 }
 
-/** The store's cells as a snapshot, in the archive and in the data directory. */
+/** Writes the store's cells as a snapshot into the archive, and links or copies it into the data directory. */
 async function keepState(
   { source, data, folder, layout, store }: ArchiveParts,
   through: number,
@@ -173,7 +189,7 @@ const FIRST_CELL = "\x01";
 const AFTER_CELLS = "\xff";
 
 async function compareSnapshot(file: string, head: SnapshotHead, store: StateStore): Promise<void> {
-  const damaged = new Error(`${file} has not the cells that were written to it`);
+  const damaged = new Error(`${file} does not have the cells that were written to it`);
   const snapshot = await readSnapshot(file);
   if (JSON.stringify(snapshot.head) !== JSON.stringify(head)) throw damaged;
   const cells = store.range(FIRST_CELL, AFTER_CELLS)[Symbol.iterator]();
@@ -185,7 +201,10 @@ async function compareSnapshot(file: string, head: SnapshotHead, store: StateSto
   if (!cells.next().done) throw damaged;
 }
 
-/** The same file twice where one file system has both folders: it never changes. */
+/**
+ * Makes a hard link if both folders are on one file system, otherwise a copy. A link is safe because a snapshot never
+ * changes.
+ */
 function copy(from: string, to: string): void {
   if (existsSync(to)) rmSync(to);
   try {

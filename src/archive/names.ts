@@ -1,9 +1,9 @@
-/** A file of an archive: events `first` to `through`, or the state right after `through`. */
+/** A file of an archive: events `first` to `through`, or the snapshot of the state right after event `through`. */
 export type ArchiveFile =
   | { readonly is: "events"; readonly name: string; readonly first: number; readonly through: number }
   | { readonly is: "state"; readonly name: string; readonly through: number };
 
-/** Seqs are written with so many digits, so that names order as they do. */
+/** Seqs are padded to this many digits, so that names sort by seq: events-000000000001-000000100000.ndjson.zst. */
 const DIGITS = 12;
 const EVENTS = /^events-(\d{12,})-(\d{12,})\.ndjson\.zst$/;
 const STATE = /^state-(\d{12,})\.ndjson\.zst$/;
@@ -16,7 +16,10 @@ export function stateName(through: number): string {
   return `state-${digits(through)}.ndjson.zst`;
 }
 
-/** null: it is no name of an archive's file. A segment has an event at least: one that ends before it begins would lead back to itself. */
+/**
+ * Returns null if the name is not that of a segment or snapshot. A segment must have an event: with one that ends
+ * before it begins, a walk from segment to segment would not end.
+ */
 export function readName(name: string): ArchiveFile | null {
   const [, state = ""] = STATE.exec(name) ?? [];
   if (state !== "") return Number.isSafeInteger(Number(state)) ? { is: "state", name, through: Number(state) } : null;

@@ -1,3 +1,5 @@
+/** Restores the state at the end of a log's archived events, for whoever folds the rest of the log. */
+
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { Archived } from "../engine/archives.ts";
@@ -9,21 +11,21 @@ import { fold, load } from "./fold.ts";
 import { stateName } from "./names.ts";
 import { readSnapshot, type Snapshot } from "./snapshot.ts";
 
-/** What is needed to make the state of archived events again. */
 export interface ArchivedState {
   readonly archived: Archived;
-  /** The log's id. */
   readonly log: string;
-  /** Folders in which a snapshot or the archive may lie: the data directory first. */
+  /** Folders to look in for a snapshot and an archive, in this order; the data directory comes first. */
   readonly folders: readonly string[];
   readonly host: Host;
-  /** How cells are laid out: a snapshot of another layout is of no use, but for those of AS_THEY_ARE. */
+  /**
+   * The layout of cells that the store needs. A snapshot of another layout can be used only if AS_THEY_ARE lists it.
+   */
   readonly layout: number;
 }
 
 /**
- * Brings an empty store to where the archived events end: from their snapshot, or else by doing again what the archive
- * says. Throws an Error that says what is missing.
+ * Brings an empty store to the end of the archived events: it loads their snapshot, or, if no folder has a usable one,
+ * applies the archive's events. Throws an Error with each folder's reason if neither can be used.
  */
 export async function restoreArchived(store: StateStore, state: ArchivedState): Promise<void> {
   const reasons: string[] = [];
@@ -41,27 +43,27 @@ export async function restoreArchived(store: StateStore, state: ArchivedState): 
     reasons.push(archive);
   }
   throw new Error(
-    `events 1 to ${state.archived.through} are archived, and neither their snapshot nor they can be used: ${reasons.join("; ")}`,
+    `events 1 to ${state.archived.through} are archived, and neither their snapshot nor the archive can be used: ${reasons.join("; ")}`,
   );
 }
 
-/** The snapshot at a log's archived events, for whoever needs its cells; or why there is none. */
+/** The snapshot at the end of a log's archived events, or the reason why a folder's snapshot cannot be used. */
 export async function usableSnapshot(
   folder: string,
   { archived, log, layout }: Omit<ArchivedState, "folders" | "host">,
 ): Promise<Snapshot | string> {
   const file = join(folder, stateName(archived.through));
-  if (!existsSync(file)) return `${file} is not there`;
-  if ((await sha256Of(file)) !== archived.state) return `${file} has another SHA-256 than it had`;
+  if (!existsSync(file)) return `${file} does not exist`;
+  if ((await sha256Of(file)) !== archived.state) return `${file} does not match its recorded SHA-256`;
   const snapshot = await readSnapshot(file);
-  if (snapshot.head.log !== log) return `${file} is of log ${snapshot.head.log}`;
+  if (snapshot.head.log !== log) return `${file} belongs to log ${snapshot.head.log}`;
   if (!isOf(snapshot.head.layout, layout)) return `${file} has layout ${snapshot.head.layout}, not ${layout}`;
   return snapshot;
 }
 
 /**
- * Earlier layouts of snapshots that can be taken up as they are: in 5 no map and no object tells its creator, up to 6 no pin and no
- * directory, and up to 7 the elements of arrays that were written are not counted.
+ * Earlier layouts of snapshots that are loaded unchanged. Layout 5 records no creators, layout 6 those of maps and
+ * objects only, and up to layout 7 written elements of arrays are not counted.
  */
 const AS_THEY_ARE: ReadonlyMap<number, readonly number[]> = new Map([[8, [5, 6, 7]]]);
 
@@ -74,7 +76,7 @@ function usableArchive(folder: string, { archived, log }: ArchivedState): Archiv
     const archive = new Archive(folder);
     if (archive.log !== log) return `${folder} is the archive of log ${archive.log}`;
     if (archive.oldestSeq !== 1 || archive.lastSeq < archived.through)
-      return `${folder} has events ${archive.oldestSeq} to ${archive.lastSeq} only`;
+      return `${folder} has only events ${archive.oldestSeq} to ${archive.lastSeq}`;
     return archive;
   } catch (error) {
     return (error as Error).message;

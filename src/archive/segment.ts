@@ -1,3 +1,8 @@
+/**
+ * A segment of an archive: consecutive events, one line each (event_line.ts), as a single zstd frame with a checksum.
+ * SHA256SUMS has the SHA-256 of the file.
+ */
+
 import { constants as limits } from "node:buffer";
 import { createHash, hash } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -12,17 +17,20 @@ import type { Summed } from "./sums.ts";
 
 export type Segment = Extract<Summed, { is: "events" }>;
 
-/** A segment was one string when it was written: what unpacks to more is none. */
+/** The writer held a segment's text in one string, so no intact segment unpacks to more than this. */
 const TEXT_BYTES_MAX = limits.MAX_STRING_LENGTH;
 
 const CHECKED = { params: { [constants.ZSTD_c_checksumFlag]: 1 } };
 
-/** A segment's bytes, of its lines end to end: one frame of zstd. */
+/** Compresses the lines of a segment, which are joined without separators. */
 export function segmentBytes(lines: string): Buffer {
   return zstdCompressSync(lines, CHECKED);
 }
 
-/** A segment's events, ascending. Throws an Error that names the file where anything of it is not as it was written. */
+/**
+ * A segment's events, ascending. Throws an Error that names the file if its SHA-256, its lines or its seqs are not
+ * those of `segment`.
+ */
 export function readSegment(
   folder: string,
   { name, first, through, sha256 }: Segment,
@@ -35,7 +43,7 @@ export function readSegment(
   } catch (error) {
     throw damaged(`cannot be read: ${(error as Error).message}`);
   }
-  if (hash("sha256", bytes) !== sha256) throw damaged("has another SHA-256 than it had");
+  if (hash("sha256", bytes) !== sha256) throw damaged("does not match its recorded SHA-256");
   let rows: EventRow[];
   try {
     rows = zstdDecompressSync(bytes, { maxOutputLength: textBytesMax })
@@ -47,15 +55,15 @@ export function readSegment(
     throw damaged(`cannot be read: ${(error as Error).message}`);
   }
   if (rows.length !== through - first + 1 || rows.some(({ seq }, at) => seq !== first + at))
-    throw damaged(`has not the events ${first} to ${through}`);
+    throw damaged(`does not have exactly the events ${first} to ${through}`);
   return rows;
 }
 
 const READ_BYTES = 256 * 1024;
 
 /**
- * The same for who cannot hold all of it: some events at a time. Only behind the last of them it is known that the file is what it was, so
- * nothing of it is to be used before.
+ * Yields a segment's events in batches, for a caller that cannot hold all of them. The SHA-256 is known only after the
+ * last batch, so the caller must not use an event before the iterator has ended without an Error.
  */
 export async function* segmentRows(
   folder: string,
@@ -71,16 +79,17 @@ export async function* segmentRows(
     const text = createZstdDecompress();
     const packed = handle.createReadStream({ highWaterMark: READ_BYTES, autoClose: false });
     const unpacking = pipeline(packed, hashed(digest), text);
-    // It fails the loop, too.
+    // Without a handler node would report an unhandled rejection; the loop below fails with the same error.
     unpacking.catch(() => {});
     for await (const lines of linesOf(text.setEncoding("utf8"), textBytesMax)) {
       const rows = lines.map(readEventLine);
-      for (const row of rows) if (row.seq !== ++seq) throw new Error(`it has event ${row.seq} for event ${seq}`);
+      for (const row of rows)
+        if (row.seq !== ++seq) throw new Error(`it has event ${row.seq} in place of event ${seq}`);
       if (rows.length > 0) yield rows;
     }
     await unpacking;
     if (seq !== through) throw new Error(`it ends at event ${seq}`);
-    if (digest.digest("hex") !== sha256) throw new Error("it has another SHA-256 than it had");
+    if (digest.digest("hex") !== sha256) throw new Error("it does not match its recorded SHA-256");
   } catch (error) {
     throw new Error(`the archive is damaged: ${file} cannot be read: ${(error as Error).message}`, { cause: error });
   }
@@ -95,7 +104,7 @@ function hashed(digest: ReturnType<typeof createHash>) {
   };
 }
 
-/** The lines that each piece of a text completes. */
+/** Yields the lines that each piece of a text completes. */
 async function* linesOf(pieces: AsyncIterable<string>, charactersMax: number): AsyncGenerator<readonly string[]> {
   let begun: string[] = [];
   let characters = 0;
@@ -110,5 +119,5 @@ async function* linesOf(pieces: AsyncIterable<string>, charactersMax: number): A
     yield (begun.join("") + piece.slice(0, end)).split("\n");
     begun = [piece.slice(end + 1)];
   }
-  if (begun.some((piece) => piece !== "")) throw new Error("its last line has no end");
+  if (begun.some((piece) => piece !== "")) throw new Error("its last line is incomplete");
 }

@@ -1,3 +1,8 @@
+/**
+ * A snapshot: all cells of a state, as one zstd frame with a checksum. Its first line is the head as JSON; each other
+ * line is a cell, `["key","value"]` in hex, in the order of keys.
+ */
+
 import { constants as limits } from "node:buffer";
 import { createReadStream, createWriteStream } from "node:fs";
 import { Readable } from "node:stream";
@@ -6,7 +11,7 @@ import { constants, createZstdCompress, createZstdDecompress } from "node:zlib";
 import { openPlain, sync } from "../files/contents.ts";
 import type { Cell } from "../maps/cells.ts";
 
-/** Of which log a state is, right after which event, and how its cells are laid out. */
+/** The log that the state is of, the last event that it includes, and the layout of its cells (STATE_LAYOUT). */
 export interface SnapshotHead {
   readonly log: string;
   readonly seq: number;
@@ -15,10 +20,9 @@ export interface SnapshotHead {
 
 const CHECKED = { params: { [constants.ZSTD_c_checksumFlag]: 1 } };
 const CELLS_AT_ONCE = 1024;
-/** A cell's line was a string when it was written. */
+/** The writer held a cell's line in one string, so no intact line is longer than this. */
 const LINE_CHARACTERS_MAX = limits.MAX_STRING_LENGTH;
 
-/** Writes all cells of a state: a line for its head, then a line `["key","value"]` each, in hex and in order, as one zstd frame. */
 export async function writeSnapshot(file: string, head: SnapshotHead, cells: Iterable<Cell>): Promise<void> {
   await pipeline(Readable.from(snapshotText(head, cells)), createZstdCompress(CHECKED), createWriteStream(file));
   sync(file);
@@ -38,11 +42,14 @@ function* snapshotText(head: SnapshotHead, cells: Iterable<Cell>): Iterable<stri
 
 export interface Snapshot {
   readonly head: SnapshotHead;
-  /** All of them in order, some at a time. */
+  /** All cells in the order of keys, in batches. */
   readonly cells: AsyncIterable<readonly Cell[]>;
 }
 
-/** A snapshot, of which the head is read. Throws an Error where the file is none; so do the cells, where they are damaged. */
+/**
+ * Opens a snapshot and reads its head. Throws an Error if the file is not a snapshot; iterating `cells` throws one if
+ * they are damaged.
+ */
 export async function readSnapshot(file: string, lineCharactersMax = LINE_CHARACTERS_MAX): Promise<Snapshot> {
   const batches = readLines(file, lineCharactersMax);
   const [first = "", ...rest] = (await batches.next()).value ?? [];
@@ -59,7 +66,7 @@ function readCell(line: string): Cell {
   return [Buffer.from(key, "hex").toString("latin1"), Buffer.from(value, "hex")];
 }
 
-/** The lines that each piece of the text completes: at least one. */
+/** Yields, for each piece of the text that completes a line, the lines that it completes. */
 async function* readLines(file: string, lineCharactersMax: number): AsyncGenerator<readonly string[], undefined> {
   const source = createReadStream(file, { fd: openPlain(file) });
   const text = createZstdDecompress().setEncoding("latin1");

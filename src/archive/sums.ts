@@ -3,18 +3,23 @@ import { join } from "node:path";
 import { readSmall, writeWhole } from "../files/contents.ts";
 import { type ArchiveFile, readName } from "./names.ts";
 
-/** Which files an archive has, as `sha256sum -c` takes it. A file that is not listed is not the archive's. */
+/**
+ * Lists the archive's files in the format of `sha256sum -c`. A file that it does not list is not part of the archive.
+ */
 export const SUMS = "SHA256SUMS";
-/** Of a log of 10^10 events. */
+/** Enough for the segments of 10^10 events. */
 const BYTES_MAX = 64 * 1024 * 1024;
 const LINE = /^([0-9a-f]{64}) [ *](.+)$/;
 
 export type Summed = ArchiveFile & {
-  /** In hex. */
+  /** As 64 hex digits. */
   readonly sha256: string;
 };
 
-/** In the order of their seqs; none where the archive is not there. Throws an Error that names a line that is none. */
+/**
+ * The listed files, ascending by `through`; empty if SHA256SUMS does not exist. Throws an Error with the line that it
+ * cannot read.
+ */
 export function readSums(folder: string): Summed[] {
   const file = join(folder, SUMS);
   if (!existsSync(file)) return [];
@@ -31,7 +36,7 @@ export function readSums(folder: string): Summed[] {
   return files.sort((a, b) => a.through - b.through);
 }
 
-/** Durable when this returns. */
+/** The file is durable when this returns. */
 export function writeSums(folder: string, files: readonly Summed[]): void {
   writeWhole(join(folder, SUMS), files.map(({ sha256, name }) => `${sha256}  ${name}\n`).join(""));
 }

@@ -1,12 +1,14 @@
+/** The files that a backup contains, and the order in which they are copied. */
+
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { archiveFiles, isArchiveFile } from "../archive/archive.ts";
 import { readName } from "../archive/names.ts";
 import { ARCHIVE_FOLDER, KEY_FILE, LOG_FILE, NEXT_KEY_FILE, TREE_FILE } from "../data/layout.ts";
 
-/** A file of a data directory that cannot be made again from the rest. */
+/** A file of a data directory that cannot be derived from the other files. */
 export interface Kept {
-  /** Within the data directory. */
+  /** Relative to the data directory. */
   readonly name: string;
   readonly is: "file" | "database";
 }
@@ -19,8 +21,10 @@ const FOLLOWERS: readonly Kept[] = [
 ];
 
 /**
- * What is to be taken along, in this order: what follows the log before it, so that nothing in a backup is ahead of its
- * log; what the log refers to after it, so that it is there. Snapshots are asked for twice: a later one may replace them meanwhile.
+ * The files of a backup, in the order of copying. Files that follow the log (its key, its tree) are copied before it,
+ * so that none of them is ahead of the log's copy. Files that the log refers to (snapshots, the archive) are copied
+ * after it, so that they exist. Snapshots are listed before the log as well, because a job of the service may replace
+ * one while the log is copied.
  */
 export function* keptFiles(data: string): Iterable<Kept> {
   for (const kept of FOLLOWERS) if (existsSync(join(data, kept.name))) yield kept;
@@ -30,7 +34,9 @@ export function* keptFiles(data: string): Iterable<Kept> {
   for (const name of archiveFiles(join(data, ARCHIVE_FOLDER))) yield { name: `${ARCHIVE_FOLDER}/${name}`, is: "file" };
 }
 
-/** Names are those of a backup's files alone: none leads elsewhere. */
+/**
+ * Whether a name from a manifest is that of a backup's file. Any other name, for example one with `..`, is refused.
+ */
 export function isKept(name: string): boolean {
   if (name.startsWith(`${ARCHIVE_FOLDER}/`)) return isArchiveFile(name.slice(ARCHIVE_FOLDER.length + 1));
   return name === LOG_FILE || FOLLOWERS.some((kept) => kept.name === name) || isSnapshot(name);

@@ -1,3 +1,8 @@
+/**
+ * Makes a backup of a data directory, also while a service uses it (ARCHITECTURE.md, "A backup is what cannot be
+ * derived").
+ */
+
 import {
   existsSync,
   mkdirSync,
@@ -21,16 +26,16 @@ import { MANIFEST, type Manifest, type ManifestFile, readLogEnd } from "./manife
 
 const BYTES = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
 
-/** Pages that are copied before others have their turn. */
+/** Database pages that one step copies before the event loop runs again. */
 const STEP_PAGES = 1024;
 
 /**
- * Makes a backup of a data directory that may be in use, beside `folder`, and gives it that name when it is complete and
- * on the disk. Throws an Error that says why there is none; nothing is left of it then.
+ * Copies a data directory, which may be in use, into a folder beside `folder`; renames it to `folder` once it is
+ * complete and durable. Throws an Error with the reason if it fails, and removes the partial copy.
  */
 export async function makeBackup(data: string, folder: string, progress: Progress): Promise<Manifest> {
   checkData(data);
-  if (!existsSync(join(data, LOG_FILE))) throw new Error(`${data} is no data directory: it has no ${LOG_FILE}`);
+  if (!existsSync(join(data, LOG_FILE))) throw new Error(`${data} is not a data directory: it has no ${LOG_FILE}`);
   const target = resolve(folder);
   checkEmpty(target);
   mkdirSync(dirname(target), { recursive: true });
@@ -49,7 +54,7 @@ export async function makeBackup(data: string, folder: string, progress: Progres
     }
     for (const name of [KEY_FILE, NEXT_KEY_FILE])
       if (!isSame(join(data, name), join(partial, name)))
-        throw new Error("the key that signs the log was replaced meanwhile: make the backup again");
+        throw new Error("the key that signs the log was replaced while the backup was made: make the backup again");
     const manifest: Manifest = {
       ...readLogEnd(join(partial, LOG_FILE)),
       version: VERSION,
@@ -67,23 +72,23 @@ export async function makeBackup(data: string, folder: string, progress: Progres
   }
 }
 
-/** Whether two files have the same bytes, or neither is there. */
+/** Whether two files have the same bytes, or both do not exist. */
 function isSame(one: string, other: string): boolean {
   const [a, b] = [one, other].map((file) => (existsSync(file) ? readFileSync(file) : null));
   return a?.equals(b ?? Buffer.alloc(0)) ?? b === null;
 }
 
-/** Told of a database's pages. */
+/** Called with the pages of the database that is being copied. */
 export type Progress = (donePages: number, totalPages: number) => void;
 
 function checkEmpty(folder: string): void {
   if (existsSync(folder) && readdirSync(folder).length > 0) throw new Error(`${folder} is not empty`);
 }
 
-/** What stands beside a database while it is copied. */
+/** Room for the manifest and the smaller files that are copied after a database. */
 const SPARE_BYTES = 1024 * 1024;
 
-/** SQLite would call a full disk an I/O error here. */
+/** Checks for room first, because SQLite reports a full disk as an I/O error here. */
 function checkRoom(folder: string, bytes: number): void {
   const needed = bytes + SPARE_BYTES;
   const { bavail, bsize } = statfsSync(folder);
@@ -92,8 +97,8 @@ function checkRoom(folder: string, bytes: number): void {
 }
 
 /**
- * Copies a database as of one moment, while others may write to it: the transaction holds that moment, without which
- * each write by another process would begin the copy anew. The copy is one file.
+ * Copies a database as of one moment while other processes write to it. The read transaction pins that moment; without
+ * it, each write by another process would restart the copy. The copy needs no -wal file: its journal mode is DELETE.
  */
 async function copyDatabase(from: string, to: string, progress: Progress): Promise<void> {
   const db = new Sqlite(from, { readonly: true, fileMustExist: true });

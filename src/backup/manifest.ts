@@ -1,3 +1,5 @@
+/** The manifest of a backup: the log that it is of, the log's end, and all files with their SHA-256. */
+
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import Sqlite from "better-sqlite3";
@@ -6,16 +8,17 @@ import { isKept } from "./contents.ts";
 
 export const MANIFEST = "manifest.json";
 
-/** What a backup holds, and of which log up to where. */
 export interface Manifest {
-  /** The log's id. */
   readonly log: string;
-  /** The last event in the backup, and its time in RFC 3339; null where there is none. */
+  /** The last event in the backup, 0 if it has none; below its time in RFC 3339, or null. */
   readonly seq: number;
   readonly time: string | null;
-  /** The mapledger that made it. */
+  /** The version of mapledger that made the backup. */
   readonly version: string;
-  /** Whether it holds the key that signs the log's checkpoints: who reads the backup can then sign as the log does. */
+  /**
+   * Whether the backup has the key that signs the log's checkpoints. If it does, everybody who can read the backup can
+   * sign as the log.
+   */
   readonly has_key: boolean;
   readonly files: readonly ManifestFile[];
 }
@@ -23,7 +26,7 @@ export interface Manifest {
 export interface ManifestFile {
   readonly name: string;
   readonly bytes: number;
-  /** In hex. */
+  /** As 64 hex digits. */
   readonly sha256: string;
 }
 
@@ -31,7 +34,7 @@ const ID = "SELECT value FROM ledger WHERE name = 'id'";
 const LAST = "SELECT seq, time_us FROM events ORDER BY seq DESC LIMIT 1";
 const US = 1000;
 
-/** Which log a file is of, and where it ends. */
+/** The id of a log, with the seq and the time of its last event. */
 export function readLogEnd(file: string): Pick<Manifest, "log" | "seq" | "time"> {
   const db = new Sqlite(file, { readonly: true, fileMustExist: true });
   try {
@@ -43,16 +46,17 @@ export function readLogEnd(file: string): Pick<Manifest, "log" | "seq" | "time">
   }
 }
 
-/** Throws an Error that says why a folder is no backup. */
+/** Throws an Error with the reason if the folder is not a backup. */
 export function readManifest(folder: string): Manifest {
   let text: string;
   try {
     text = readFileSync(join(folder, MANIFEST), "utf8");
   } catch (error) {
-    throw new Error(`${folder} is no backup: reading its ${MANIFEST}: ${(error as Error).message}`);
+    throw new Error(`${folder} is not a backup: reading its ${MANIFEST}: ${(error as Error).message}`);
   }
   const manifest = parse(text);
-  if (!isManifest(manifest)) throw new Error(`${folder} is no backup: its ${MANIFEST} is not a backup's`);
+  if (!isManifest(manifest))
+    throw new Error(`${folder} is not a backup: its ${MANIFEST} does not have the fields of a backup's manifest`);
   return manifest;
 }
 

@@ -19,9 +19,10 @@ import { subtreesOf } from "../tlog/tiles.ts";
 import { LogTree } from "../tree/log_tree.ts";
 
 /**
- * Makes a ledger of its own of restored files: the log, which nobody has open, gets a new life and a first event that names the
- * checkpoint that it continues; the tree, if there is one, is brought to there, and signs under a name of its own from then on.
- * Throws an Error if the tree is not that of the log.
+ * Turns restored files into a ledger of its own, so that it never contradicts the ledger that was backed up, which may
+ * still run. The log, which no process has open, gets a new life, and a first event that names the checkpoint that it
+ * continues. If there is a tree, it is brought to the log's end, and signs under a name of its own from then on. Throws
+ * an Error if the tree does not belong to the log.
  */
 export function beginNewLife(data: string, logFile: string): void {
   const before = new SqliteLogRows(logFile, false);
@@ -33,14 +34,20 @@ export function beginNewLife(data: string, logFile: string): void {
   if (existsSync(join(data, TREE_FILE)) && existsSync(join(data, KEY_FILE))) renameTree(data, logFile, formerBranch);
 }
 
-/** The event that was written did not come from outside: the tree is closed no more. */
+/**
+ * Clears the tree's closing mark: the event that the restore has just appended must not be reported as one from outside
+ * (data/closing_mark.ts).
+ */
 function reopen(file: string): void {
   const store = new SqliteTreeStore(file);
   store.setClosed(null);
   store.close();
 }
 
-/** The newest checkpoint: the log may have the event of one that its tree, which was copied before, does not have. */
+/**
+ * The newest checkpoint of log and tree. The log may have recorded a checkpoint that the tree's copy lacks, because a
+ * backup copies the tree first.
+ */
 function continued(file: string, recorded: string): { continues: string | null; signer: string | null } {
   if (!existsSync(file)) return { continues: null, signer: null };
   const tree = new TreeFile(file);
@@ -73,12 +80,14 @@ function renameTree(data: string, logFile: string, formerBranch: string): void {
     const subtrees = subtreesOf((level, index) => store.tile(level, index) as Buffer);
     const signed = notedCheckpoint(log.recorded());
     if (signed !== null && !(signed.size <= tree.size && treeRoot(signed.size, subtrees).equals(signed.root)))
-      throw new Error(`the backup is damaged: its log is not what a checkpoint of size ${signed.size} has signed`);
+      throw new Error(
+        `the backup is damaged: its log differs from the one that a checkpoint of size ${signed.size} signed`,
+      );
     const end = `/${formerBranch}`;
     const base =
       formerBranch !== "" && identity.origin.endsWith(end) ? identity.origin.slice(0, -end.length) : identity.origin;
     const { name, vkey } = signerOf(`${base}/${log.fact(BRANCH)}`, key);
-    // The event of the new life is the first that the former name never signs.
+    // The new name signs sizes from the event of the new life on; the former name signed smaller ones only.
     store.changeSigner({ origin: name, vkey }, tree.size - 1);
   } finally {
     tree.close(false);

@@ -1,3 +1,5 @@
+/** Restores a backup into an unused data directory, completely or not at all. */
+
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import Sqlite from "better-sqlite3";
@@ -13,13 +15,15 @@ import { isKept } from "./contents.ts";
 import { MANIFEST, type Manifest, readLogEnd, readManifest } from "./manifest.ts";
 import { beginNewLife } from "./new_life.ts";
 
-/** Told of the backup's bytes: each is read to be checked. */
+/** Called with the bytes of the backup's files that have been read and checked. */
 export type Progress = (doneBytes: number, totalBytes: number) => void;
 
 /**
- * Makes a data directory of a backup that is whole: of its files' SHA-256, and of a sound log that ends where the manifest
- * says. The log comes last, with its id, a new life and another name in its checkpoints: kernel maps, and those who keep
- * checkpoints, may follow the ledger that the backup is of, which may be ahead of this one. Throws an Error that says why not; `data` is as it was then.
+ * Makes a data directory from an intact backup: each file has its SHA-256, and the log is a sound database that ends
+ * with the event that the manifest names. The log takes its place last, because it makes the directory usable. It keeps
+ * its id, and gets a new life and a new name in its checkpoints: the ledger that was backed up may have gone on, and
+ * kernel maps and keepers of checkpoints may follow it. Throws an Error with the reason if it fails, and leaves `data`
+ * as it was.
  */
 export async function restoreBackup(folder: string, data: string, progress: Progress): Promise<Manifest> {
   checkEntries(folder, kindInBackup);
@@ -77,7 +81,7 @@ async function checkFiles(folder: string, { files }: Manifest, progress: Progres
       doneBytes += read;
       progress(doneBytes, totalBytes);
     });
-    if (digest !== sha256) throw new Error(`the backup is damaged: ${name} has another SHA-256 than its manifest says`);
+    if (digest !== sha256) throw new Error(`the backup is damaged: the SHA-256 of ${name} differs from the manifest's`);
   }
 }
 
@@ -90,15 +94,16 @@ function checkLog(folder: string, { log, seq }: Manifest): void {
     db.close();
   }
   const [wrong] = logSchemaFindings(join(folder, LOG_FILE));
-  if (wrong !== undefined) throw new Error(`the backup is not what mapledger makes: ${LOG_FILE}: ${wrong}`);
+  if (wrong !== undefined)
+    throw new Error(`the backup's log does not have the schema of mapledger: ${LOG_FILE}: ${wrong}`);
   const end = readLogEnd(join(folder, LOG_FILE));
   if (end.log !== log || end.seq !== seq)
     throw new Error(
-      `the backup is damaged: its log is ${end.log} up to ${end.seq}, the manifest says ${log} up to ${seq}`,
+      `the backup is damaged: it has log ${end.log} up to event ${end.seq}, its manifest names log ${log} up to event ${seq}`,
     );
 }
 
-/** A lock that nobody holds any more may lie there. */
+/** Throws unless the directory is empty but for a lock that no process holds. */
 function checkUnused(data: string): void {
   if (!existsSync(data)) return;
   checkData(data);

@@ -37,7 +37,7 @@ function placesOf({ data, archive, ...given }: Options, isNamed: boolean): Proof
   const { checkpoint = null } = given;
   if (archive === undefined) return { data, archive: null, checkpoint };
   const log = archivedLog(archive);
-  if (log === null) throw new Error(`${archive} is no archive: it has no archive.json`);
+  if (log === null) throw new Error(`${archive} is not an archive: it has no archive.json`);
   const isSame = logOf(data) === log;
   if (isNamed && !isSame) throw new Error(`${archive} is the archive of log ${log}, which is not that of ${data}`);
   return { data: isSame ? data : null, archive, checkpoint };

@@ -98,7 +98,7 @@ export class ArchivedLog {
     const file = join(segment.folder, segment.name);
     try {
       if ((await sha256Of(file)) !== segment.sha256)
-        throw new Error(`the archive is damaged: ${file} has another SHA-256 than it had`);
+        throw new Error(`the archive is damaged: ${file} does not match its recorded SHA-256`);
     } catch (error) {
       throw this.#unreadableFrom(segment, error as Error);
     }

@@ -74,7 +74,7 @@ export function logOf(data: string): string | null {
 
 async function ofData(seq: number, data: string, archive: string | null): Promise<Evidence> {
   checkData(data);
-  if (!existsSync(join(data, LOG_FILE))) throw new Error(`${data} is no data directory: it has no ${LOG_FILE}`);
+  if (!existsSync(join(data, LOG_FILE))) throw new Error(`${data} is not a data directory: it has no ${LOG_FILE}`);
   if (!existsSync(join(data, TREE_FILE))) throw new Error(`${data} has no ${TREE_FILE}`);
   const log = new SqliteLogRows(join(data, LOG_FILE), true);
   const tree = new TreeFile(join(data, TREE_FILE));
@@ -109,7 +109,7 @@ function notesOf(tree: TreeFile): string[] {
 
 async function ofArchive(seq: number, folder: string): Promise<Evidence> {
   const log = archivedLog(folder);
-  if (log === null) throw new Error(`${folder} is no archive: it has no archive.json`);
+  if (log === null) throw new Error(`${folder} is not an archive: it has no archive.json`);
   const through = readSums(folder).findLast(({ is }) => is === "events")?.through ?? 0;
   const segments = segmentsAtHand([folder], log, through);
   if (typeof segments === "string") throw new Error(segments);

@@ -138,7 +138,7 @@ export async function readOnlyData(
   checkData(from);
   checkWritten(from);
   const fault = logFault(from);
-  if (fault !== null) throw new Error(`${directory} is no data directory, backup or archive: ${fault}`);
+  if (fault !== null) throw new Error(`${directory} is not a data directory, backup or archive: ${fault}`);
   checkUnused(from, directory);
   const places = [archive === "" ? join(from, ARCHIVE_FOLDER) : archive, join(from, ARCHIVE_FOLDER)];
   copyLog(from, directory, scratch);

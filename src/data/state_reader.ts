@@ -38,7 +38,7 @@ export interface LedgerRead {
 export async function readState<Answer>(data: string, look: (ledger: LedgerRead) => Answer): Promise<Answer> {
   checkData(data);
   const log = join(data, LOG_FILE);
-  if (!existsSync(log)) throw new Error(`${data} is no data directory: it has no events.sqlite`);
+  if (!existsSync(log)) throw new Error(`${data} is not a data directory: it has no events.sqlite`);
   const db = new Sqlite(log, { readonly: true, fileMustExist: true });
   let file: StateFile | null = null;
   try {

@@ -32,7 +32,7 @@ export class StoppedLog {
     checkData(data);
     checkWritten(data);
     const file = join(data, LOG_FILE);
-    if (!existsSync(file)) throw new Error(`${data} is no data directory: it has no ${LOG_FILE}`);
+    if (!existsSync(file)) throw new Error(`${data} is not a data directory: it has no ${LOG_FILE}`);
     // Mirrors need root's rights, and are ordered by it: what SQLite makes is to be the service's all the same.
     return asOwner(data, () => {
       const unlock = holdLock(join(data, LOCK_FILE), data);

@@ -246,9 +246,12 @@ t.test(
     truncateSync(join(data, "archive", stateName(200)), 100);
     t.strictSame(await recoverBehind(), expected, "from the archived events");
     truncateSync(join(data, "archive", eventsName(1, 200)), 100);
-    await t.rejects(recoverBehind(), /damaged: .*events-0+1-0+200\.ndjson\.zst has another SHA-256/);
+    await t.rejects(recoverBehind(), /damaged: .*events-0+1-0+200\.ndjson\.zst does not match its recorded SHA-256/);
     rmSync(join(data, "archive"), { recursive: true });
-    await t.rejects(recoverBehind(), /events 1 to 200 are archived, and neither their snapshot nor they can be used/);
+    await t.rejects(
+      recoverBehind(),
+      /events 1 to 200 are archived, and neither their snapshot nor the archive can be used/,
+    );
   },
 );
 
@@ -377,11 +380,11 @@ t.test("what cannot be archived is refused, and changes nothing", async (t) => {
   await refuses("yesterday", /a seq, or a time such as/);
   writeFileSync(join(folder, "file"), "");
   await refuses("10", /EEXIST|ENOTDIR/, join(folder, "file"));
-  await refuses("10", /is no archive, and not empty/, folder);
+  await refuses("10", /is not empty, and not an archive/, folder);
   const other = join(folder, "other");
   mkdirSync(other);
   writeFileSync(join(other, "archive.json"), '{"log":"another"}');
-  await refuses("10", /is the archive of log another, this is/, other);
+  await refuses("10", /is the archive of log another; this log is/, other);
   const unlock = holdLock(join(data, "lock.sqlite"), data);
   await refuses("10", /another mapledger is using it/);
   unlock();
@@ -394,7 +397,7 @@ t.test("mapledger archive says in one line why it cannot", async (t) => {
   const data = copyOf(t);
   t.match(await mapledger("archive"), { code: 2, stderr: /required option '--before <seq\|time>'/ });
   const nowhere = await mapledger("archive", "--before", "1", "--data", join(folder, "nowhere"));
-  t.match(nowhere, { code: 1, stderr: /^mapledger: [^\n]+ is no data directory: it has no events\.sqlite\n$/ });
+  t.match(nowhere, { code: 1, stderr: /^mapledger: [^\n]+ is not a data directory: it has no events\.sqlite\n$/ });
   const beyond = await mapledger("archive", "--before", "99999", "--data", data);
   t.match(beyond, { code: 1, stderr: /^mapledger: the log ends at event \d+: [^\n]+\n$/ });
   const nothing = await mapledger("archive", "--before", "1", "--data", data);

@@ -110,12 +110,12 @@ t.test("a segment that is not as it was written is named", (t) => {
   flipped[20] = (flipped[20] as number) ^ 1;
   writeFileSync(file, flipped);
   t.throws(() => readSegment(folder, whole), {
-    message: `the archive is damaged: ${file} has another SHA-256 than it had`,
+    message: `the archive is damaged: ${file} does not match its recorded SHA-256`,
   });
   t.throws(() => readSegment(folder, segment(flipped)), /damaged: .*events-0+1-0+3\.ndjson\.zst cannot be read/);
   t.throws(() => readSegment(folder, segment(written.subarray(0, -9))), /cannot be read/);
   const lacking = segment(segmentBytes(given.slice(1).map(eventLine).join("")));
-  t.throws(() => readSegment(folder, lacking), /has not the events 1 to 3/);
+  t.throws(() => readSegment(folder, lacking), /does not have exactly the events 1 to 3/);
   rmSync(file);
   t.throws(() => readSegment(folder, whole), /cannot be read: ENOENT/);
   t.end();
@@ -199,7 +199,7 @@ t.test("a line whose columns are not an event's is refused, and costs no more th
     ["attr", {}],
     ["out", undefined],
   ] as const)
-    t.throws(() => readEventLine(JSON.stringify({ ...line, [name]: wrong })), /it has an event whose/, name);
+    t.throws(() => readEventLine(JSON.stringify({ ...line, [name]: wrong })), /an event has/, name);
   for (const other of ["null", "5", "[]"]) t.throws(() => readEventLine(other), other);
   t.notOk("more" in readEventLine(JSON.stringify({ ...line, more: 1 })));
 });
@@ -245,7 +245,7 @@ t.test("an archive's mark that is large, or names no log, is damaged", (t) => {
   const mark = join(folder, "archive.json");
   for (const [text, why] of [
     [`{"log":"l"${" ".repeat(2 ** 20)}}`, /is damaged: .* has 1048587 bytes: more than 1048576/],
-    ['{"log":{"length":1}}', /is damaged: it names no log/],
+    ['{"log":{"length":1}}', /is damaged: it does not name a log/],
     ["null", /is damaged/],
   ] as const) {
     writeFileSync(mark, text);

@@ -192,7 +192,7 @@ t.test("a backup that cannot be made says why in one line, and leaves nothing", 
   };
   await isOneLine(
     ["backup", backup, "--data", join(folder, "no")],
-    /no is no data directory: it has no events\.sqlite/,
+    /no is not a data directory: it has no events\.sqlite/,
   );
   t.equal((await mapledger("backup", backup, "--data", data)).code, 0, "an empty directory will do");
   await isOneLine(["backup", backup, "--data", data], /backup is not empty/);
@@ -234,20 +234,20 @@ t.test("a damaged backup is not restored, and says which file", async (t) => {
   const flipped = Buffer.from(whole);
   flipped[whole.length - 7] = (flipped[whole.length - 7] as number) ^ 1;
   writeFileSync(log, flipped);
-  await refuses(/damaged: events\.sqlite has another SHA-256/);
+  await refuses(/damaged: the SHA-256 of events\.sqlite differs/);
   truncateSync(log, 4096);
   await refuses(/damaged: events\.sqlite has 4096 of \d+ bytes/);
   rmSync(log);
   await refuses(/damaged: events\.sqlite is missing/);
   writeFileSync(log, whole);
   writeFileSync(join(backup, "manifest.json"), manifest.replace(/"seq": \d+/, '"seq": 99'));
-  await refuses(/damaged: its log is .* up to 5, the manifest says .* up to 99/);
+  await refuses(/damaged: it has log .* up to event 5, its manifest names log .* up to event 99/);
   writeFileSync(join(backup, "manifest.json"), manifest.replace("events.sqlite", "../events.sqlite"));
-  await refuses(/no backup: its manifest\.json is not a backup's/);
+  await refuses(/not a backup: its manifest\.json does not have/);
   writeFileSync(join(backup, "manifest.json"), "{");
-  await refuses(/no backup: its manifest\.json is not a backup's/);
+  await refuses(/not a backup: its manifest\.json does not have/);
   rmSync(join(backup, "manifest.json"));
-  await refuses(/no backup: reading its manifest\.json/);
+  await refuses(/not a backup: reading its manifest\.json/);
 });
 
 t.test("a data directory that is in use or not empty is not restored to", async (t) => {

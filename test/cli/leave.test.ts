@@ -26,7 +26,7 @@ function run(bpf: Bpf): void {
     const { fs, root } = bpffs(t);
     const data = new Data(t, root);
     const none = await data.run("mirror", "leave");
-    t.match(none, { code: 1, stderr: /is no data directory/ });
+    t.match(none, { code: 1, stderr: /is not a data directory/ });
     await data.start("required");
     const map = await data.map(1);
     await data.must("PUT", `/directories/${encodeURIComponent("/sys/fs/bpf/tc")}`);

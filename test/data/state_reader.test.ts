@@ -17,7 +17,7 @@ function cells({ state }: LedgerRead): ReturnType<typeof dump> {
 t.test("the state of a data directory is read from its file, from the log, or from what was archived", async (t) => {
   const data = mkdtempSync(join(tmpdir(), "mapledger-read-"));
   t.teardown(() => rmSync(data, { recursive: true }));
-  await t.rejects(readState(data, cells), /is no data directory/);
+  await t.rejects(readState(data, cells), /is not a data directory/);
   t.same(readdirSync(data), []);
   await writeLog(data);
   const expected = (await recover(data)).cells;

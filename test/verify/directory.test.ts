@@ -300,18 +300,18 @@ const HARM: readonly [what: string, harm: (data: string) => unknown, says: RegEx
   [
     "an older snapshot",
     (d) => flip(join(d, "archive", STATES[0])),
-    /archive\/state-000000000300.* has another SHA-256 than it had$/,
+    /archive\/state-000000000300.* does not match its recorded SHA-256$/,
   ],
   [
     "the newest snapshot",
     (d) => writeFileSync(join(d, "archive", STATES[1]), "x"),
-    /archive\/state-000000000340.* has another SHA-256 than it had$/,
+    /archive\/state-000000000340.* does not match its recorded SHA-256$/,
   ],
   ["no snapshot", (d) => rmSync(join(d, "archive", STATES[1])), /archive\/state-000000000340.* is missing$/],
   [
     "the directory's snapshot",
     (d) => writeFileSync(join(d, STATES[1]), "x"),
-    /copy\d+\/state-000000000340.* has another SHA-256 than it had$/,
+    /copy\d+\/state-000000000340.* does not match its recorded SHA-256$/,
   ],
   ["no snapshot in the directory", (d) => rmSync(join(d, STATES[1])), /copy\d+\/state-000000000340.* is missing$/],
   [

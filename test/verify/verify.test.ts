@@ -566,13 +566,13 @@ t.test("archived events are verified from their archive, and without it as far a
     segment,
     Buffer.concat([bytes.subarray(0, 99), Buffer.from([(bytes[99] as number) ^ 1]), bytes.subarray(100)]),
   );
-  t.match(await firstFinding(data), /^event 1: it cannot be read: the archive is damaged: .*another SHA-256/);
+  t.match(await firstFinding(data), /^event 1: it cannot be read: the archive is damaged: .*recorded SHA-256/);
 
   rmSync(join(data, "archive"), { recursive: true });
   const without = await verified(data);
-  t.match(without.findings.map(findingText), [/^archived events cannot be read: .* is no archive/]);
+  t.match(without.findings.map(findingText), [/^archived events cannot be read: .* is not an archive/]);
   t.same([without.findings.length, without.log.checkpoints, without.log.events], [1, 3, EVENTS + 1]);
-  t.match(without.archived, { through: 300, unread: /is no archive/ });
+  t.match(without.archived, { through: 300, unread: /is not an archive/ });
   run(
     data,
     "tree",
