@@ -13,22 +13,25 @@ import { archivePlaces, type Places } from "./archived_state.ts";
 import { FactsCheck } from "./facts_check.ts";
 import type { Finding } from "./finding.ts";
 
-/** A log's events from the first on, as of one moment: the archived ones from its archive, where that is there. */
+/**
+ * All events of a log as of one moment. Archived events come from the archive, if it is available. The class also
+ * compares the archive and the ledger's facts with the events that a caller hands to `look` and `lookTile`.
+ */
 export class AllEvents implements Pick<LogRows, "rows"> {
   readonly lastSeq: number;
   readonly archivedThrough: number;
-  /** Why the archived events cannot be read; null: they can, or there are none. */
+  /** The reason why the archived events cannot be read; null if they can, or if there are none. */
   readonly unread: string | null;
   readonly #log: SqliteLogRows;
   readonly #archive: Archive | null;
   readonly #facts: FactsCheck;
-  /** Of archived events, as the ledger has them. */
+  /** Entries of archived events that the ledger keeps for the last entry bundle. */
   readonly #entries: KeptEntries;
-  /** The last archived event of which there is no row. */
+  /** The last archived event whose row has been removed from the log. */
   readonly #rowsGone: number;
-  /** Facts of the ledger that cannot be read: they are as if they were not there. */
+  /** Facts of the ledger that cannot be read. The other checks treat them as unset. */
   readonly unreadable: Finding[] = [];
-  /** Tiles of the archive, and entries. */
+  /** Findings about the archive's tiles and the ledger's entries. */
   readonly #wrong: Finding[] = [];
 
   constructor(places: Places, log: SqliteLogRows) {
@@ -47,12 +50,12 @@ export class AllEvents implements Pick<LogRows, "rows"> {
     this.unread = typeof found === "string" ? found : null;
   }
 
-  /** The last event that cannot be read. */
+  /** The last event that cannot be read, 0 if all can. */
   get goneThrough(): number {
     return this.unread === null ? 0 : this.archivedThrough;
   }
 
-  /** Verifier keys that events name as those of before. */
+  /** Verifier keys of former signers that events name. */
   get signers(): ReadonlySet<string> {
     return this.#facts.signers;
   }
@@ -67,7 +70,10 @@ export class AllEvents implements Pick<LogRows, "rows"> {
     this.#facts.look(row);
   }
 
-  /** The archive's tile, where it has one of it, and the ledger's entries are to have the hashes that were made anew. */
+  /**
+   * Compares the hashes of a tile, which were computed from the events, with the archive's tile and the ledger's
+   * entries.
+   */
   lookTile(level: number, index: number, hashes: Buffer): void {
     if (level === 0) this.#lookAtEntries(index, hashes);
     const tile = tileOver(level, index, this.archivedThrough);
@@ -75,7 +81,7 @@ export class AllEvents implements Pick<LogRows, "rows"> {
     const { folder } = this.#archive;
     const kept = readTile(folder, tile);
     if (kept?.equals(hashes.subarray(0, tile.width * HASH_BYTES)) === true) return;
-    const fault = kept === undefined ? "is missing" : "is not that of the archived events";
+    const fault = kept === undefined ? "is missing" : "differs from the tile of the archived events";
     this.#wrong.push({ seq: null, text: `${join(folder, tileFile(tile))} ${fault}` });
   }
 
@@ -86,12 +92,15 @@ export class AllEvents implements Pick<LogRows, "rows"> {
       const entry = entries[before + at + 1 - first];
       if (entry === undefined || leafHash(entry).equals(hashes.subarray(at * HASH_BYTES, (at + 1) * HASH_BYTES)))
         continue;
-      this.#wrong.push({ seq: before + at + 1, text: "the ledger keeps another entry of it for its entry bundle" });
+      this.#wrong.push({ seq: before + at + 1, text: "the ledger's entry of it for its entry bundle differs" });
       return;
     }
   }
 
-  /** When all rows and tiles have been looked at: what the ledger and the archive say is what events say. */
+  /**
+   * Call this after all rows and tiles: the findings compare the ledger's facts and the archive's files with the
+   * events.
+   */
   findings(): Finding[] {
     return [
       ...this.#facts.findings(this.unread === null),
@@ -100,24 +109,30 @@ export class AllEvents implements Pick<LogRows, "rows"> {
     ];
   }
 
-  /** The ledger keeps an entry of each archived event that is to be had whole with later ones, and of no other event. */
+  /**
+   * The ledger must keep an entry for each archived event that shares an entry bundle with later events, and for no
+   * other event.
+   */
   *#entryFaults(): Iterable<string> {
     const kept = this.#entries;
     const last = kept.first + kept.entries.length - 1;
     if (last > this.archivedThrough) yield `the ledger keeps entries of events up to ${last}, which are not archived`;
     const { first, count } = entriesToKeep(this.archivedThrough, this.#rowsGone);
     if (count > 0 && (kept.first !== first || kept.entries.length < count))
-      yield `the ledger does not keep the entries of events ${first} to ${first + count - 1}, whose entry bundle has later ones`;
+      yield `the ledger does not keep the entries of events ${first} to ${first + count - 1}, whose entry bundle also has later events`;
   }
 
-  /** An archive has the files that ARCHIVE events name, byte for byte; what it does not list is not its own. */
+  /**
+   * SHA256SUMS must list the files that ARCHIVE events name, with the same SHA-256; a file that it does not list is not
+   * checked.
+   */
   *#archiveFaults(): Iterable<string> {
     if (this.#archive === null) return;
     const { folder } = this.#archive;
     const said = this.#facts.archiveFiles;
     const listed = readSums(folder).filter(({ through }) => through <= this.archivedThrough);
     for (const { name, sha256 } of listed)
-      if (said.get(name) !== sha256) yield `${join(folder, SUMS)}: no ARCHIVE event says this of ${name}`;
+      if (said.get(name) !== sha256) yield `${join(folder, SUMS)}: no ARCHIVE event has this SHA-256 of ${name}`;
     const names = new Set(listed.map(({ name }) => name));
     for (const name of said.keys())
       if (!names.has(name)) yield `${join(folder, SUMS)} does not list ${name}, which an ARCHIVE event names`;

@@ -5,23 +5,26 @@ import { ARCHIVE_FOLDER } from "../data/layout.ts";
 import type { Archived } from "../engine/archives.ts";
 import { LAYOUT } from "../lmdb/store.ts";
 
-/** A data directory that is verified, and where its archive is looked for first; null: nowhere else. */
+/** A data directory to verify, and the folder of an archive to try first; null: no such folder. */
 export interface Places {
   readonly data: string;
   readonly archive: string | null;
 }
 
-/** Where archived events may lie. */
+/** Folders in which the archived events may be, the first to try first. */
 export function archivePlaces({ data, archive }: Places, { directory }: Pick<Archived, "directory">): string[] {
   return [...new Set([...(archive === null ? [] : [archive]), directory, join(data, ARCHIVE_FOLDER)])];
 }
 
-/** Where the snapshot behind archived events may lie, and the events themselves. */
+/** Folders in which the snapshot at the end of the archived events, or the events themselves, may be. */
 export function archiveFolders(places: Places, archived: Archived): string[] {
   return [places.data, ...archivePlaces(places, archived)];
 }
 
-/** The state right after the last archived event. Its cells must be read to their end. Throws an Error that says why there is none. */
+/**
+ * The snapshot right after the last archived event. The caller must iterate its cells to the end, which closes the
+ * file. Throws an Error with each folder's reason if there is none.
+ */
 export async function archivedState(places: Places, log: string, archived: Archived): Promise<Snapshot> {
   const reasons: string[] = [];
   for (const folder of archiveFolders(places, archived)) {

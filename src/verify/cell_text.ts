@@ -19,7 +19,7 @@ const TABLES: Readonly<Record<string, string>> = {
 
 const SHOWN_BYTES = 32;
 
-/** "an element of map 1 (cell 65000000010100…)". */
+/** Names a cell for a finding: "an element of map 1 (cell 65000000010100…)". */
 export function cellText(key: CellKey): string {
   const table = TABLES[key[0] as string] ?? "an object";
   const of = (key[0] === ELEMENT || key[0] === USE) && key.length >= 5 ? ` of map ${readU32Key(key, 1)}` : "";

@@ -18,24 +18,27 @@ import { commandFacts } from "../syscall/command_facts.ts";
 import type { Finding } from "./finding.ts";
 import { attrOf, CMD_COLUMN } from "./row_attr.ts";
 
-/** Commands that set facts of the ledger. */
+/** Commands whose events set facts of the ledger. */
 type FactCommand = ArchiveCommand | CheckpointCommand | TreeBeginCommand | BackupRestoreCommand | KeyRotateCommand;
 type Attr = FactCommand["attr"];
 
 const ERRNO_COLUMN = 11;
 
-/** What is set by events alone: where none was read that sets it, there is no such fact. */
+/** Facts that only events set: without such an event the ledger must not have the fact. */
 const SET_BY_EVENTS = [ARCHIVED, CHECKPOINT, BRANCH, SIGNING_KEY];
 
-/** What a log's events say of the ledger's facts, and of what belongs to it, against what there is. */
+/**
+ * Compares the ledger's facts with the values that the log's events set, and collects the files and former keys that
+ * events name.
+ */
 export class FactsCheck {
   readonly #facts: ReadonlyMap<string, string>;
-  /** What the last events that tell of a fact say. */
+  /** The facts, by name, as the events read so far have set them. */
   readonly #said = new Map<string, string>();
   readonly #wrong: Finding[] = [];
-  /** Verifier keys that events name as those of before. */
+  /** Verifier keys of former signers that events name. */
   readonly signers = new Set<string>();
-  /** SHA-256 in hex of an archive's files, by their names. */
+  /** SHA-256 in hex of the archive's files that ARCHIVE events name, by file name. */
   readonly archiveFiles = new Map<string, string>();
 
   constructor(facts: ReadonlyMap<string, string>) {
@@ -55,7 +58,10 @@ export class FactsCheck {
     if ("signer" in said && said.signer !== null) this.signers.add(said.signer);
   }
 
-  /** `areAllRead`: without the archive nobody knows what its events said. */
+  /**
+   * `areAllRead`: whether archived events were read, too. If not, only facts that the read events set are compared, and
+   * ARCHIVED.
+   */
   findings(areAllRead: boolean): Finding[] {
     const named = new Set([...(areAllRead ? SET_BY_EVENTS : [ARCHIVED]), ...this.#said.keys()]);
     const wrong = [...named].flatMap((name): Finding[] => {
@@ -71,20 +77,19 @@ export class FactsCheck {
     return this.#facts.get(name) ?? "";
   }
 
-  /** A checkpoint's event has what the ledger was then; its log and its CPUs were never others. */
+  /** A CHECKPOINT event has the ledger's log id, CPU count and life at that time. Id and CPU count never change. */
   #lookAtLedger(seq: number, { log, possible_cpus: cpus, life }: CheckpointCommand["attr"]): void {
     const [id, now] = [this.#fact(LOG_ID), this.#fact(POSSIBLE_CPUS)];
-    if (log !== id) this.#wrong.push({ seq, text: `it is of the log ${log}, this log is ${id}` });
+    if (log !== id) this.#wrong.push({ seq, text: `its log is ${log}, this log is ${id}` });
     if (cpus !== now) this.#wrong.push({ seq, text: `the log was for ${cpus} possible CPUs, now it says ${now}` });
-    // Events of before there was such a field do not tell.
+    // Events of earlier releases do not have this field.
     if (life !== undefined) this.#lookAtLife(seq, life);
   }
 
-  /** A ledger's life ends with a BACKUP_RESTORE event alone. */
+  /** Only a BACKUP_RESTORE event may start a new life. */
   #lookAtLife(seq: number, life: string): void {
     const said = this.#said.get(LIFE) ?? life;
-    if (said !== life)
-      this.#wrong.push({ seq, text: `it is of the ledger's life ${life}, events before it are of ${said}` });
+    if (said !== life) this.#wrong.push({ seq, text: `its ledger life is ${life}, that of earlier events is ${said}` });
     this.#said.set(LIFE, life);
   }
 
@@ -94,13 +99,13 @@ export class FactsCheck {
 }
 
 function factText(name: string): string {
-  return `the ledger's fact "${name}" is not what the log's events say`;
+  return `the ledger's fact "${name}" differs from the log's events`;
 }
 
 function archivedText(fact: string, said: string): string {
   const [now, then] = [throughIn(fact), readArchived(said).through];
   if (now === null || now === then) return factText(ARCHIVED);
-  return `the ledger says that events up to ${now} are archived, the log says: up to ${then}`;
+  return `the ledger says that events up to ${now} are archived, the log's events say up to ${then}`;
 }
 
 function throughIn(fact: string): number | null {

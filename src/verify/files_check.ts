@@ -14,33 +14,36 @@ const OTHERS = 0o077;
 
 export interface FilesCheckParts {
   readonly data: string;
-  /** null: there is none. */
+  /** null: the directory has no tree. */
   readonly tree: TreeFile | null;
-  /** The ledger's fact of who signs: a public key as a verifier key ends; "": none is named. */
+  /** The ledger's fact SIGNING_KEY: the public key part of a verifier key; "" if no event has named a key. */
   readonly signingKey: string;
-  /** Whose signatures count for a checkpoint of that size. */
+  /** The key that signs checkpoints of that size; null if it is unknown. */
   readonly verifierOf: (size: number) => Verifier | null;
-  /** The file `checkpoint`, as it was before the tree was looked at; null: it is not there. */
+  /** The content of the file `checkpoint`, read before the tree; null if the file does not exist. */
   readonly published: string | null;
 }
 
-/** What is wrong with the files of a data directory beside its databases: the lock, the keys, the newest checkpoint. */
+/** Findings about the files beside the databases: the lock, the keys, and the newest checkpoint. */
 export function fileFindings(parts: FilesCheckParts): Finding[] {
   const texts = [...lockFaults(parts.data), ...keyFaults(parts), ...publishedFaults(parts)];
   return texts.map((text) => ({ seq: null, text }));
 }
 
-/** The file `checkpoint` of a data directory, read before its tree is, which may grow; null: it is not there. */
+/**
+ * Reads the file `checkpoint`; null if it does not exist. Call this before the tree is read: the tree of a running
+ * service grows, and must not end before the checkpoint.
+ */
 export function readPublishedNote(data: string): string | null {
   const file = join(data, CHECKPOINT_FILE);
   return existsSync(file) ? readSmall(file).toString() : null;
 }
 
-/** SQLite's lock is one on the file: nothing is ever written to it. */
+/** The lock is SQLite's lock on this file; the file stays empty. */
 function* lockFaults(data: string): Iterable<string> {
   const bytes = lstatSync(join(data, LOCK_FILE), { throwIfNoEntry: false })?.size ?? 0;
   if (bytes > 0)
-    yield `${LOCK_FILE} has ${bytes} bytes: it is a lock, which nothing is written to; remove it while the service is stopped`;
+    yield `${LOCK_FILE} has ${bytes} bytes: it is only a lock, and must be empty; remove it while the service is stopped`;
 }
 
 function* keyFaults({ data, tree, signingKey }: FilesCheckParts): Iterable<string> {
@@ -60,7 +63,7 @@ function* keyFaults({ data, tree, signingKey }: FilesCheckParts): Iterable<strin
     }
   }
   const signed = tree?.lastCheckpoint()?.size;
-  // As long as nothing was signed, any key may begin.
+  // Until a checkpoint is signed, any key may become the signer.
   if (tree === null || signed === undefined) return;
   if (!keys.has(KEY_FILE)) {
     yield `${KEY_FILE} is missing: it has signed a checkpoint of size ${signed}`;
@@ -70,15 +73,15 @@ function* keyFaults({ data, tree, signingKey }: FilesCheckParts): Iterable<strin
   const known = new Set(keys.values());
   if (!known.has(publicKeyOf(vkey))) yield `${KEY_FILE} is not the key that the tree names, ${vkey}`;
   else if (signingKey !== "" && !known.has(signingKey))
-    yield `${KEY_FILE} is not the key that the last KEY_ROTATE event names, and ${NEXT_KEY_FILE} is not, either`;
+    yield `neither ${KEY_FILE} nor ${NEXT_KEY_FILE} is the key that the last KEY_ROTATE event names`;
 }
 
-/** What is sent away is to be what the tree vouches for. */
+/** The published checkpoint must be signed by the right key, and have the tree's root. */
 function* publishedFaults({ tree, published: note, verifierOf }: FilesCheckParts): Iterable<string> {
   if (note === null) return;
   const said = notedCheckpoint(note);
   if (said === null) {
-    yield `the file ${CHECKPOINT_FILE} is no checkpoint`;
+    yield `the file ${CHECKPOINT_FILE} is not a checkpoint`;
     return;
   }
   const { size, root } = said;
@@ -86,7 +89,7 @@ function* publishedFaults({ tree, published: note, verifierOf }: FilesCheckParts
   const fault = verifier === null ? null : checkpointFault({ size, root, note, timeUs: 0 }, verifier);
   if (fault !== null) yield `the file ${CHECKPOINT_FILE}: ${fault}`;
   else if (tree !== null && size > tree.size)
-    yield `the file ${CHECKPOINT_FILE} is of size ${size}, the tree has ${tree.size} events`;
+    yield `the file ${CHECKPOINT_FILE} has size ${size}, the tree has ${tree.size} events`;
   else if (
     tree !== null &&
     !treeRoot(
@@ -94,10 +97,10 @@ function* publishedFaults({ tree, published: note, verifierOf }: FilesCheckParts
       subtreesOf((level, index) => tileOf(tree, level, index)),
     ).equals(root)
   )
-    yield `the file ${CHECKPOINT_FILE} of size ${size} has another root than the tree`;
+    yield `the root of the file ${CHECKPOINT_FILE}, of size ${size}, differs from the tree's`;
 }
 
-/** Hashes that are missing are zeros: they fit nothing. */
+/** Missing hashes are read as zeros, so that the root does not match. */
 function tileOf(tree: TreeFile, level: number, index: number): Buffer {
   return Buffer.concat([tree.tile(level, index) ?? Buffer.alloc(0)], TILE_BYTES);
 }

@@ -1,10 +1,10 @@
-/** Something that is wrong, and with which event it begins; null: with none in particular. */
+/** A fault, and the first event that it concerns; null if it concerns no event in particular. */
 export interface Finding {
   readonly seq: number | null;
   readonly text: string;
 }
 
-/** By the event that it begins with, and what is of none at the end. */
+/** Sorts findings by their event; those without an event come last. */
 export function inOrder(findings: readonly Finding[]): Finding[] {
   return [...findings].sort((a, b) => (a.seq ?? Number.POSITIVE_INFINITY) - (b.seq ?? Number.POSITIVE_INFINITY));
 }

@@ -1,3 +1,5 @@
+/** Compares the history (history/, the versions of cells) with one that is built anew from the events. */
+
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -17,7 +19,10 @@ import type { Finding } from "./finding.ts";
 
 const ALL = ["\x01", "\xff".repeat(8)] as const;
 
-/** Makes the history of a data directory anew and compares: what `?at=` says is to be what the events say. */
+/**
+ * Builds the history of a data directory anew and compares. Without a finding, an answer to `?at=` is the one that the
+ * events give.
+ */
 export async function checkHistory(places: Places): Promise<Finding[]> {
   const { data } = places;
   const folder = join(data, HISTORY_FOLDER);
@@ -32,7 +37,8 @@ export async function checkHistory(places: Places): Promise<Finding[]> {
   try {
     const seq = file.look();
     const { through } = log.archived;
-    // One that the service would make again says nothing.
+    // A history that is ahead of the log, or behind the archived events, is not compared: the service discards it at
+    // its next start.
     if (seq > log.lastSeq || seq < through) return [];
     const found = await compare({ file, seq, log, store, places });
     return found === null ? [] : [found];
@@ -54,7 +60,10 @@ interface Compared {
   readonly places: Places;
 }
 
-/** How versions are laid out depends on when they were written; what they say does not. */
+/**
+ * The two histories may store a version in different layouts, which depend on when it was written. So their contents
+ * are compared: each version of one must be a version of the other.
+ */
 async function compare({ file, seq, log, store, places }: Compared): Promise<Finding | null> {
   const host = { ...readHost(), possibleCpus: log.possibleCpus };
   const { archived } = log;
@@ -73,7 +82,10 @@ async function compare({ file, seq, log, store, places }: Compared): Promise<Fin
 
 type Versions = Pick<StateStore, "range">;
 
-/** The first version that one has, and the other does not as of that seq. */
+/**
+ * The first version of `one`, from after `after` to `until`, that differs from the other's version of the same cell and
+ * seq.
+ */
 function firstUnlike(
   one: Versions,
   other: Versions,
@@ -90,7 +102,7 @@ function firstUnlike(
   return null;
 }
 
-/** Gone and empty are told apart. */
+/** Encodes a deleted cell and an empty one differently. */
 function bytesOf(bytes: Buffer | null): Buffer {
   return bytes === null ? Buffer.from("gone") : Buffer.concat([Buffer.from([0]), bytes]);
 }

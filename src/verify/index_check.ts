@@ -1,3 +1,5 @@
+/** Compares index.sqlite with an index that is built anew from the log. */
+
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,9 +12,9 @@ import { archivedState, type Places } from "./archived_state.ts";
 import type { Finding } from "./finding.ts";
 
 const PROGRESS = "SELECT log, seq FROM kept.progress";
-/** By what the index finds events; each table's key is that and the seq. */
+/** Columns that the index has a table for. The key of a table is the column and the seq. */
 const COLUMNS = ["map", "session", "caller", "cmd", "errno", "key"] as const;
-/** The first event that one index has under something, and the other does not. */
+/** SQL for the first event that index `one` has under a value of the column and index `other` does not. */
 const firstOnlyIn = (one: string, other: string, column: string): string => `
   SELECT min(a.seq) FROM ${one}.by_${column} AS a WHERE a.seq > ? AND a.seq <= ?
   AND NOT EXISTS (SELECT 1 FROM ${other}.by_${column} AS b WHERE b.${column} = a.${column} AND b.seq = a.seq)`;
@@ -22,12 +24,16 @@ const KEY_SIZES =
 const PEERS =
   "SELECT min(a.session) FROM main.session_peers AS a JOIN kept.session_peers AS b ON b.session = a.session WHERE a.peer <> b.peer";
 
-/** What an index that has come as far must have, too. */
+/**
+ * SQL for the first row that the kept index lacks. It is used only if the kept index is at least as far as the new one.
+ */
 const KEY_SIZE_GONE = "SELECT min(map) FROM (SELECT map FROM main.key_sizes EXCEPT SELECT map FROM kept.key_sizes)";
 const PEER_GONE =
   "SELECT min(session) FROM (SELECT session FROM main.session_peers EXCEPT SELECT session FROM kept.session_peers)";
 
-/** Makes the index of a data directory anew and compares: an event that a query does not find is as good as removed. */
+/**
+ * Builds the index of a data directory anew and compares: an event that no query finds would be as good as removed.
+ */
 export async function checkIndex(places: Places): Promise<Finding[]> {
   const { data } = places;
   const kept = join(data, INDEX_FILE);
@@ -39,7 +45,7 @@ export async function checkIndex(places: Places): Promise<Finding[]> {
     const db = new Sqlite(file);
     try {
       db.prepare("ATTACH ? AS kept").run(kept);
-      // One moment of an index that a service may be writing.
+      // The transaction pins one moment of the index, which a service may be writing.
       db.exec("BEGIN");
       return differences(db, log, through);
     } finally {
@@ -67,7 +73,7 @@ async function makeIndex(places: Places, file: string): Promise<{ log: string; t
   }
 }
 
-/** Of the events that both have; an index of another log the service would throw away. */
+/** Compares the events that both indexes have. An index of another log has no findings: the service discards it. */
 function differences(db: Database, log: string, through: number): Finding[] {
   const progress = db.prepare(PROGRESS).get() as { log: string; seq: number } | undefined;
   if (progress === undefined || progress.log !== log) return [];
@@ -80,7 +86,7 @@ function differences(db: Database, log: string, through: number): Finding[] {
     const added = first(firstOnlyIn("kept", "main", column));
     if (missing !== null) findings.push({ seq: missing, text: `${INDEX_FILE} does not find it by its ${column}` });
     if (added !== null)
-      findings.push({ seq: added, text: `${INDEX_FILE} finds it by a ${column} that it does not have` });
+      findings.push({ seq: added, text: `${INDEX_FILE} finds it by a ${column} that the event does not have` });
   }
   const besides: readonly [sql: string, text: (number: number) => string][] = [
     [KEY_SIZES, (map) => `${INDEX_FILE} has another size for the keys of map ${map}`],

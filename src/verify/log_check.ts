@@ -1,3 +1,8 @@
+/**
+ * Reads a whole log, computes its Merkle tree anew, and compares it with the stored tree and the signed checkpoints.
+ * The check stops at the first event that is wrong, because all later hashes depend on it.
+ */
+
 import { setImmediate as turn } from "node:timers/promises";
 import { CMD } from "../abi/service.ts";
 import { CanonicalWriter, type RowBytes } from "../log/canonical.ts";
@@ -11,10 +16,10 @@ import type { KeptCheckpoint, LogRows } from "../tree/ports.ts";
 import type { Finding } from "./finding.ts";
 import { attrOf, CMD_COLUMN } from "./row_attr.ts";
 
-/** Events after which others have their turn. */
+/** Events after which the check lets the event loop run. */
 const TURN_EVENTS = 16_384;
 
-/** The tree as it was handed down, of which nothing is taken for granted. */
+/** The stored tree. The check trusts none of it. */
 interface Tree {
   readonly size: number;
   tile(level: number, index: number): Buffer | undefined;
@@ -22,44 +27,51 @@ interface Tree {
   checkpoints(): Iterable<Signed>;
 }
 
-/** A checkpoint of the directory's own, or one that was kept outside of it: that one's signatures are looked at already. */
+/**
+ * A checkpoint of the data directory, or one that was kept outside of it. The signatures of an outside one have been
+ * verified before.
+ */
 export interface Signed extends KeptCheckpoint {
-  /** The file that has it. */
+  /** The file that has the checkpoint; only of one that was kept outside. */
   readonly outside?: string;
 }
 
 export interface LogReport {
   readonly findings: readonly Finding[];
-  /** Events that were read: up to the first that is wrong, and the rest of its tile. */
+  /** Events that were read. If an event is wrong, this includes the rest of its tile of 256 events. */
   readonly events: number;
-  /** Checkpoints that are signed, and whose roots are those of the events. */
+  /** Checkpoints whose signature holds and whose root is that of the events. */
   readonly checkpoints: number;
-  /** The size of the last of these. */
+  /** The size of the last such checkpoint. */
   readonly signedSize: number;
-  /** The size of the last of these that was kept outside of the directory; 0: none was. */
+  /** The size of the last such checkpoint that was kept outside of the directory; 0 if there is none. */
   readonly outsideSize: number;
 }
 
 export interface LogCheckParts {
   readonly log: Pick<LogRows, "rows">;
   readonly lastSeq: number;
-  /** Events up to this one cannot be read any more: of them there is what the tree has. 0: all can. */
+  /** The last event that cannot be read any more; its hash comes from the tree. 0: all events can be read. */
   readonly goneThrough: number;
-  /** Told of each row. */
+  /** Called with each row. */
   readonly look: (row: RowBytes) => void;
-  /** Told of each tile that was made anew, full or, at the end, as far as it goes. The hashes are to be read at once. */
+  /**
+   * Called with each tile that was computed from the events; the last tile of a level may be partial. `hashes` is valid
+   * only during the call.
+   */
   readonly lookTile: (level: number, index: number, hashes: Buffer) => void;
-  /** null: there is none. */
+  /** null: the directory has no tree. */
   readonly tree: Tree | null;
-  /** Whose signatures count for a checkpoint of that size; asked only if there is one. */
+  /** The key that signs checkpoints of that size; called only if there is a checkpoint. */
   readonly verifierOf: (size: number) => Verifier;
-  /** Told of events that were read. */
+  /** Called with the number of events that were read. */
   readonly progress: (events: number) => void;
 }
 
 /**
- * Reads the whole log and hashes it anew: seqs without a gap, times that step back where a CLOCK_STEP says so alone, each event's hash against the
- * tree's, each node's of the tree against those below it, each signed checkpoint's root. Ends behind the first that is wrong.
+ * Reads and hashes the whole log. It checks that seqs have no gap; that times go back only at a CLOCK_STEP event; that
+ * the hashes of events, and of the nodes above them, are the tree's; and that the roots of signed checkpoints are those
+ * of the events. It stops after the first wrong event.
  */
 export function checkLog(parts: LogCheckParts): Promise<LogReport> {
   return new LogCheck(parts).run();
@@ -71,7 +83,10 @@ class LogCheck {
   readonly #edge: Edge;
   readonly #checkpoints: Iterator<Signed>;
   #next: Signed | undefined;
-  /** The events are not those of the tree, or the tree is not of one piece: what comes behind follows from that. */
+  /**
+   * Whether a hash has differed from the tree's or a checkpoint's. Later differences would only follow from the first,
+   * so they are not reported.
+   */
   #differed = false;
   #good = 0;
   #signedSize = 0;
@@ -108,7 +123,7 @@ class LogCheck {
     };
   }
 
-  /** Answers whether it came to the end of the log. */
+  /** Returns whether it reached the end of the log. */
   async #read(): Promise<boolean> {
     const { log, lastSeq, goneThrough, look, progress } = this.#parts;
     const canonical = new CanonicalWriter();
@@ -137,7 +152,10 @@ class LogCheck {
     return edge.size === lastSeq;
   }
 
-  /** Events that cannot be read are in the tree as it has them, so that its nodes and what was signed of it are made anew. */
+  /**
+   * Appends the tree's own hashes for events that cannot be read, so that the nodes above them and the signed roots are
+   * still checked.
+   */
   #takeGone(): boolean {
     const { goneThrough, tree } = this.#parts;
     while (this.#edge.size < goneThrough) {
@@ -152,7 +170,7 @@ class LogCheck {
     return true;
   }
 
-  /** Of a tile, the hashes that the tree has are to be those that were made anew. */
+  /** Compares the hashes of a computed tile with those that the tree has. */
   #compare(level: number, index: number, hashes: Buffer): void {
     const { tree } = this.#parts;
     if (tree === null || this.#differed) return;
@@ -174,16 +192,16 @@ class LogCheck {
     if (level > 0) {
       this.#found(
         first,
-        `the tree's hash over events ${first} to ${first + span - 1} is not that of the hashes below it`,
+        `the tree's hash over events ${first} to ${first + span - 1} does not match the hashes below it`,
       );
     } else if (fitsAbove) {
-      this.#found(first, "the tree's hash of it has changed: the event fits the hash above that");
+      this.#found(first, "the tree's hash of it has changed: the event matches the hash above that one");
     } else {
-      this.#found(first, "it is not the one that the tree has");
+      this.#found(first, "it differs from the event that the tree has");
     }
   }
 
-  /** Whether a full tile that was made anew is the one that the tree's next level has. */
+  /** Whether a full computed tile gives the hash that the tree's next level has for it. */
   #fitsAbove(tree: Tree, level: number, index: number, hashes: Buffer): boolean {
     if (hashes.length < TILE_HASHES * HASH_BYTES) return false;
     const at = (index % TILE_HASHES) * HASH_BYTES;
@@ -195,7 +213,7 @@ class LogCheck {
     for (const { level, index, hashes } of this.#edge.partial()) this.#compare(level, index, hashes);
   }
 
-  /** Checkpoints of the tree as it is now. */
+  /** Checks the checkpoints whose size the computed tree has reached. */
   #checkSigned(): void {
     for (; this.#next !== undefined && this.#next.size <= this.#edge.size; this.#next = this.#nextCheckpoint()) {
       const kept = this.#next;
@@ -210,17 +228,18 @@ class LogCheck {
   }
 
   /**
-   * The range that what was signed gives. Whoever had the directory's key may have signed its checkpoints anew: one that was kept
-   * outside is only narrowed by others of these.
+   * Reports the range of events in which the contradiction begins: from after the last checkpoint that matched. For a
+   * checkpoint that was kept outside, only other outside ones narrow the range, because whoever had the directory's key
+   * may have signed the directory's checkpoints anew.
    */
   #contradicted({ size, outside }: Signed): void {
     this.#compareEdge();
     if (this.#differed && outside === undefined) return;
     this.#differed = true;
     const first = (outside === undefined ? this.#signedSize : this.#outsideSize) + 1;
-    const which = first === size ? "it is not" : `it, or an event up to ${size}, is not`;
+    const which = first === size ? "it differs" : `it, or an event up to ${size}, differs`;
     const where = outside === undefined ? "" : ` in ${outside}`;
-    this.#found(first, `${which} what was signed: the checkpoint of size ${size}${where} has another root`);
+    this.#found(first, `${which} from the signed log: the checkpoint of size ${size}${where} has another root`);
   }
 
   #nextCheckpoint(): Signed | undefined {
@@ -237,15 +256,15 @@ function noTiles(): never {
   throw new Error("an empty tree has no tiles");
 }
 
-/** `beforeUs`: the time of the event before it; null: that cannot be read. */
+/** `beforeUs`: the time of the previous event; null if it cannot be read. */
 function timeFault(row: RowBytes, beforeUs: number | null): string | null {
   const timeUs = Number(row[1]);
   if (row[CMD_COLUMN] !== CMD.CLOCK_STEP)
-    return beforeUs !== null && timeUs < beforeUs ? "its time is before that of the event before it" : null;
+    return beforeUs !== null && timeUs < beforeUs ? "its time is before that of the previous event" : null;
   const { was, is } = attrOf(row) as ClockStepCommand["attr"];
-  if (is !== timeText(timeUs)) return "it tells of a clock that was put back to another time than its own";
+  if (is !== timeText(timeUs)) return "the clock step that it records does not end at its own time";
   if (beforeUs === null) return null;
   return was === timeText(beforeUs) && timeUs < beforeUs
     ? null
-    : "it tells of a clock that was put back from another time than that of the event before it";
+    : "the clock step that it records does not start at the time of the previous event";
 }

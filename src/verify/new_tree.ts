@@ -1,3 +1,5 @@
+/** Rebuilds a log's tree from the events, for a log whose tree was lost or damaged (`mapledger tree begin`). */
+
 import { randomUUID } from "node:crypto";
 import { existsSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -18,21 +20,21 @@ import { AllEvents } from "./all_events.ts";
 
 export interface BeginTree {
   readonly data: string;
-  /** MAPLEDGER_ORIGIN. */
+  /** The setting MAPLEDGER_ORIGIN. */
   readonly origin: string;
-  /** Where archived events are looked for first. */
+  /** The folder of an archive to try first; null: no such folder. */
   readonly archive: string | null;
 }
 
 export interface BegunTree {
   readonly seq: number;
   readonly reason: string;
-  /** Size of the newest checkpoint that is known to have been signed; null: none is known. */
+  /** Size of the newest checkpoint that is known to have been signed; null if none is known. */
   readonly signedSize: number | null;
   readonly continues: boolean;
   readonly origin: string;
   readonly vkey: string;
-  /** What the former tree is called now; null: there was none. */
+  /** The former tree's new file name; null if there was no tree. */
   readonly aside: string | null;
 }
 
@@ -44,17 +46,17 @@ const NEW_FILE = `${TREE_FILE}.new`;
 const BRANCH_DIGITS = 8;
 
 /**
- * Builds the tree of a stopped service's log anew from all of its events, if nothing is signed any more; an event says so. The new
- * tree continues what was signed if the events are those of the newest checkpoint that is known; otherwise the log gets another
- * name in its checkpoints, since nobody may sign two histories under one. The former tree is kept beside it. Throws an Error that
- * says why not.
+ * Rebuilds the tree of a stopped service's log from all events, if the service refuses to sign with the present one; a
+ * TREE_BEGIN event records it. If the events match the newest known checkpoint, the new tree continues the signed
+ * history. Otherwise the log gets another name in its checkpoints, because no key may sign two histories under one
+ * name. The former tree is renamed and kept. Throws an Error with the reason if the tree cannot be rebuilt.
  */
 export function beginTree({ data, origin, archive }: BeginTree): BegunTree {
   const stopped = StoppedLog.open(data);
   const log = new SqliteLogRows(join(data, LOG_FILE), false);
   try {
     const reason = refusalOf(data, origin);
-    if (reason === null) throw new Error("nothing is begun anew: the tree is sound");
+    if (reason === null) throw new Error("the tree is not begun anew: it is sound");
     const signed = newestSigned(data, log);
     settleKey(data, log.fact(SIGNING_KEY));
     const key = openLogKey(join(data, KEY_FILE));
@@ -84,7 +86,7 @@ function refusalOf(data: string, origin: string): string | null {
   return refusal;
 }
 
-/** As the log's own fact, the file of the newest one and the former tree have it. */
+/** The newest checkpoint of three places: the log's own fact, the file `checkpoint`, and the former tree. */
 function newestSigned(data: string, log: SqliteLogRows): Signed | null {
   const notes = [log.recorded()];
   const file = join(data, CHECKPOINT_FILE);
@@ -97,7 +99,7 @@ function newestSigned(data: string, log: SqliteLogRows): Signed | null {
   return signed.reduce<Signed | null>((most, one) => (most === null || one.size > most.size ? one : most), null);
 }
 
-/** A tree that cannot be read says nothing. */
+/** Returns "" if the tree cannot be read. */
 function lastOf(file: string): string {
   try {
     const tree = new TreeFile(file);
@@ -118,7 +120,7 @@ function build(
   { signer, signed }: { readonly signer: Signer; readonly signed: Signed | null },
 ): { store: SqliteTreeStore; continues: boolean } {
   const events = new AllEvents({ data, archive }, log);
-  if (events.unread !== null) throw new Error(`archived events are needed for the tree: ${events.unread}`);
+  if (events.unread !== null) throw new Error(`the tree needs the archived events: ${events.unread}`);
   removeDatabase(join(data, NEW_FILE));
   const store = new SqliteTreeStore(join(data, NEW_FILE));
   const rows = {
@@ -130,27 +132,32 @@ function build(
   const alone = { missing: null, published: null, publish() {}, witnesses: [] };
   const tree = new LogTree({ store, log: rows, signer, nowUs, ...alone });
   while (tree.catchUp());
-  if (tree.refusal !== null) throw new Error(`the log is not whole: ${tree.refusal}`);
+  if (tree.refusal !== null) throw new Error(`the log is not complete: ${tree.refusal}`);
   const subtrees = subtreesOf((level, index) => store.tile(level, index) as Buffer);
   const continues =
     signed === null || (signed.size <= tree.size && treeRoot(signed.size, subtrees).equals(signed.root));
   return { store, continues };
 }
 
-/** Since the log got the branch that it has, it has signed under a name that ends so. */
+/**
+ * Whether a checkpoint was signed after the log got its present branch: from then on the names of its checkpoints end
+ * with the branch.
+ */
 function isOfBranch({ origin }: Checkpoint, log: SqliteLogRows): boolean {
   const branch = log.fact(BRANCH);
   return branch === "" || origin.endsWith(`/${branch}`);
 }
 
-/** The log's name without a branch. */
+/** The log's name without its branch. */
 function baseOf(was: string, origin: string, log: SqliteLogRows): string {
   const branch = `/${log.fact(BRANCH)}`;
   if (origin !== "") return origin;
   return branch !== "/" && was.endsWith(branch) ? was.slice(0, -branch.length) : was;
 }
 
-/** Answers what the former tree is called now. */
+/**
+ * Puts the new tree in place of the former one. Returns the former tree's new file name, null if there was no tree.
+ */
 function replaceTree(data: string, seq: number, continues: boolean): string | null {
   const former = join(data, TREE_FILE);
   const aside = existsSync(former) ? `tree-until-${seq}.sqlite` : null;

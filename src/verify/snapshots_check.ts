@@ -1,3 +1,5 @@
+/** Folds the archived events of a log, and compares the result with the snapshots that were made of it. */
+
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { Archive, openArchive } from "../archive/archive.ts";
@@ -16,19 +18,18 @@ import { cellText } from "./cell_text.ts";
 import type { Finding } from "./finding.ts";
 import { Fold, NoReplay } from "./state_fold.ts";
 
-/** Archived events that are done again at once. */
+/** Archived events that one step applies. */
 const CHUNK_EVENTS = 4096;
 
 interface ArchivedLog {
   readonly places: Places;
   readonly archived: Archived;
-  /** The log's id. */
   readonly log: string;
   readonly host: Host;
   readonly progress: (seq: number) => void;
 }
 
-/** A state right after some event, as it was kept. */
+/** A snapshot file: the state right after event `through`. */
 interface Kept {
   readonly file: string;
   readonly through: number;
@@ -36,9 +37,9 @@ interface Kept {
 }
 
 /**
- * What a log's archived events add up to, and what there is between that and the snapshots that were made of it, in the data
- * directory and in the archive. Events that cannot be read are taken for what their snapshot says. Throws an Error where there is
- * neither.
+ * Folds a log's archived events, and compares each snapshot of them, in the archive and in the data directory, with the
+ * fold. If the events cannot be read, the last snapshot takes the place of the fold. Throws an Error if neither can be
+ * read.
  */
 export async function foldArchived(parts: ArchivedLog): Promise<{ fold: Fold; findings: readonly Finding[] }> {
   const { places, archived, log, host } = parts;
@@ -53,7 +54,7 @@ export async function foldArchived(parts: ArchivedLog): Promise<{ fold: Fold; fi
     try {
       return { fold, findings: await foldArchive(fold, archive, own, parts) };
     } catch (error) {
-      // A damaged segment is found by who hashes the events.
+      // Ignored here: the check that hashes the events (log_check.ts) reports a damaged segment.
       if (error instanceof NoReplay) throw error;
     }
   }
@@ -98,18 +99,18 @@ async function foldRows(fold: Fold, rows: Iterable<EventRow>, progress: (seq: nu
 
 async function bytesFault({ file, sha256 }: Kept): Promise<string | null> {
   if (!existsSync(file)) return `${file} is missing`;
-  return (await sha256Of(file)) === sha256 ? null : `${file} has another SHA-256 than it had`;
+  return (await sha256Of(file)) === sha256 ? null : `${file} does not match its recorded SHA-256`;
 }
 
-/** Of one of another layout the bytes alone can be told. */
+/** If the snapshot has another layout, only its SHA-256 can be checked. */
 async function contentFault({ file, through }: Kept, log: string, fold: Fold): Promise<string | null> {
   try {
     const { head, cells } = await readSnapshot(file);
-    if (head.log !== log || head.seq !== through) return `${file} is of event ${head.seq} of log ${head.log}`;
+    if (head.log !== log || head.seq !== through) return `${file} belongs to event ${head.seq} of log ${head.log}`;
     if (head.layout !== LAYOUT) return null;
     const expected = fold.cells()[Symbol.iterator]();
     const differs = (key: string): string =>
-      `${file} is not the state that the events up to ${through} add up to: ${cellText(key)} is another, missing or too much`;
+      `${file} differs from the state after event ${through}: ${cellText(key)} differs, is missing or is extra`;
     for await (const batch of cells)
       for (const [key, value] of batch) {
         const next = expected.next();

@@ -1,3 +1,5 @@
+/** Compares the state of a data directory with the fold of the log's events. */
+
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import Sqlite from "better-sqlite3";
@@ -22,14 +24,17 @@ const FACT = "SELECT value FROM ledger WHERE name = ?";
 
 export interface StateReport {
   readonly findings: readonly Finding[];
-  /** Why there was nothing to compare, or null. */
+  /** The reason why there was no state to compare, or null. */
   readonly none: string | null;
-  /** The seq that the state has reached, and its cells. */
+  /** The last event that the state includes; below the number of its cells that were compared. */
   readonly seq: number;
   readonly cells: number;
 }
 
-/** Folds the events of a data directory up to where its state has come, and holds the state against that; its history, too. */
+/**
+ * Folds the events up to the last one that the state includes, and compares the cells. Checks the history and the
+ * snapshots, too.
+ */
 export async function checkState(places: Places, progress: (seq: number) => void): Promise<StateReport> {
   const report = await compareState(places, progress);
   return { ...report, findings: [...report.findings, ...(await checkHistory(places))] };
@@ -63,7 +68,7 @@ async function compareState(places: Places, progress: (seq: number) => void): Pr
   }
 }
 
-/** `fold`: of the archived events. */
+/** `fold` begins after the archived events. */
 async function compareFile(
   fold: Fold,
   file: StateFile,
@@ -75,7 +80,8 @@ async function compareFile(
     const seq = file.look();
     const last = lastSeq.get() as number;
     if (seq > last) return wrong(seq, null, `the state has events up to ${seq}, the log ends at ${last}`);
-    if (seq < fold.seq) return { findings: [], none: `it ends before archived events, at ${seq}`, seq, cells: 0 };
+    if (seq < fold.seq)
+      return { findings: [], none: `it ends at event ${seq}, before the last archived event`, seq, cells: 0 };
     if (fold.seq === seq) {
       const differs = compare(fold, file);
       if (typeof differs === "string") return wrong(seq, null, `after event ${seq} ${differs}`);
@@ -101,8 +107,8 @@ function wrong(seq: number, first: number | null, text: string): StateReport {
 }
 
 /**
- * How many cells there are, or which is the first that differs. Elements of freed maps are reclaimed at leisure, so they may
- * still be there: where the state says that they are garbage they do not count.
+ * Returns the number of cells if all are equal, otherwise a text about the first that differs. Cells of freed maps that
+ * the state marks as garbage are ignored: the service reclaims them when it rests.
  */
 function compare(fold: Fold, file: StateFile): number | string {
   let count = 0;
@@ -110,10 +116,10 @@ function compare(fold: Fold, file: StateFile): number | string {
   let next = expected.next();
   for (const [key, value] of file.cells()) {
     if (isGarbage(key, fold.state, file)) continue;
-    if (next.done === true || key < next.value[0]) return `${cellText(key)} is in the state, and no event put it there`;
+    if (next.done === true || key < next.value[0]) return `${cellText(key)} is in the state, but no event put it there`;
     if (key > next.value[0]) return `${cellText(next.value[0])} is missing in the state`;
     if (!value.equals(next.value[1]))
-      return `${cellText(key)} is ${shown(value)} in the state, the events add up to ${shown(next.value[1])}`;
+      return `${cellText(key)} is ${shown(value)} in the state, the events give ${shown(next.value[1])}`;
     count++;
     next = expected.next();
   }

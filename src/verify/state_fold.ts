@@ -7,13 +7,16 @@ import type { Host } from "../maps/map.ts";
 import { redo } from "../syscall/execute.ts";
 import { State } from "../syscall/state.ts";
 
-/** When what has been folded is put in order: cells change many times over, and only what they are in the end is. */
+/**
+ * Pending cells are written, which sorts them, once there are this many cells or bytes. A cell that changes many times
+ * before that is sorted once.
+ */
 const WRITE_CELLS = 1_048_576;
 const WRITE_BYTES = 256 * 1024 * 1024;
-/** Cells of freed maps that are removed at once. */
+/** Cells of freed maps that one call reclaims. */
 const RECLAIM_CELLS = 100_000;
 
-/** Greater than every key: none begins with so many. */
+/** Greater than every key, because no key begins with eight 0xff. */
 const END = "\xff".repeat(8);
 
 export class NoReplay extends Error {
@@ -25,14 +28,14 @@ export class NoReplay extends Error {
   }
 }
 
-/** What events add up to. */
+/** The state that events give, in memory. */
 export class Fold {
   readonly state: State;
   readonly #cells: MemoryCells;
   readonly #pending: PendingCells;
   seq: number;
 
-  /** From where the cells are on. */
+  /** `cells`: the cells to start from. */
   constructor(host: Host, cells = new MemoryCells()) {
     this.#cells = cells;
     this.seq = cells.seq;
@@ -40,12 +43,12 @@ export class Fold {
     this.state = new State(this.#pending, host, IGNORE);
   }
 
-  /** All of them in order, once it has settled. */
+  /** All cells in the order of keys. Call `settle` first. */
   cells(): Iterable<Cell> {
     return this.#cells.range("\x01", END);
   }
 
-  /** Events that may have changed something, of all up to `until`. */
+  /** Applies events. `events` may leave out those up to `until` that changed nothing. */
   async through(events: readonly Event[], until: number): Promise<void> {
     for (const { seq, command, outcome } of events)
       try {
@@ -57,7 +60,7 @@ export class Fold {
     if (this.#pending.size >= WRITE_CELLS || this.#pending.bytes >= WRITE_BYTES) await this.#write();
   }
 
-  /** The cells are what the events add up to, and nothing else. */
+  /** Removes the cells of freed maps and writes all pending ones, so that the cells depend on the events alone. */
   async settle(): Promise<void> {
     while (this.state.reclaim(RECLAIM_CELLS));
     await this.#write();

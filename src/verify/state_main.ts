@@ -1,8 +1,8 @@
 import { checkState, type StateReport } from "./state_check.ts";
 
 /**
- * Checks the state in a process of its own: beside the one that reads the log, and one that may die, for LMDB trusts what
- * it maps.
+ * The process that checks the state. It runs beside the one that reads the log, and may die alone: LMDB trusts the
+ * pages that it maps, and a damaged page can end the process.
  */
 export type FromStateCheck =
   | { readonly kind: "progress"; readonly seq: number }

@@ -3,10 +3,10 @@ import type { Places } from "./archived_state.ts";
 import type { StateReport } from "./state_check.ts";
 import type { FromStateCheck } from "./state_main.ts";
 
-/** Cells that are folded live long: with more room for young ones fewer are copied before they are known for old. In MiB. */
+/** In MiB. Folded cells live long; a larger young generation copies fewer of them before it promotes them. */
 const SEMI_SPACE = "--max-semi-space-size=64";
 
-/** Checks the state in a process of its own; where that dies, that is what was found out. */
+/** Checks the state in a process of its own. If the process dies, the report has that as its finding. */
 export function checkStateApart({ data, archive }: Places, progress: (seq: number) => void): Promise<StateReport> {
   const child = fork(new URL("state_main.ts", import.meta.url), [data, ...(archive === null ? [] : [archive])], {
     stdio: ["ignore", "ignore", "inherit", "ipc"],
@@ -20,6 +20,8 @@ export function checkStateApart({ data, archive }: Places, progress: (seq: numbe
       else fail(`the state cannot be read: ${message.error}`);
     });
     child.on("error", (error) => fail(`the state cannot be read: ${error.message}`));
-    child.on("exit", (code, signal) => fail(`the state cannot be read: what read it ended with ${signal ?? code}`));
+    child.on("exit", (code, signal) =>
+      fail(`the state cannot be read: the process that read it ended with ${signal ?? code}`),
+    );
   });
 }

@@ -1,3 +1,8 @@
+/**
+ * Checks a whole data directory: the databases' schemas, the log against tree and checkpoints, the archive, the index,
+ * the history, the state and the files beside them.
+ */
+
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { checkData } from "../data/entries.ts";
@@ -23,11 +28,11 @@ import { checkLog, type LogReport, type Signed } from "./log_check.ts";
 import type { StateReport } from "./state_check.ts";
 
 export interface VerifyParts extends Places {
-  /** Whose signatures count; empty: those of the key that the tree names. */
+  /** Keys whose signatures count; if empty, the key that the tree names counts. */
   readonly trusted: readonly Verifier[];
-  /** Checkpoints that were kept elsewhere, whose signatures are known to count. */
+  /** Checkpoints that were kept elsewhere; their signatures have been verified. */
   readonly outside: readonly Signed[];
-  /** Checks the state, here or in another process; told of the events that it has folded. */
+  /** Checks the state, in this process or another one. `progress` is called with the last event that was folded. */
   readonly checkState: (places: Places, progress: (seq: number) => void) => Promise<StateReport>;
   readonly progress: (events: number, total: number) => void;
 }
@@ -36,26 +41,31 @@ export interface Verified {
   readonly findings: readonly Finding[];
   readonly log: LogReport;
   readonly lastSeq: number;
-  /** Events that the tree vouches for; null: there is no tree. */
+  /** The number of events in the tree; null if there is no tree. */
   readonly treeSize: number | null;
   readonly vkey: string | null;
-  /** Events up to this one are archived, and why they could not be read; null: they could. */
+  /**
+   * The last archived event, 0 if there is none, and the reason why archived events could not be read; null if they
+   * could.
+   */
   readonly archived: { readonly through: number; readonly unread: string | null };
   readonly state: StateReport;
 }
 
-/** Checks all that a data directory has, whether its service runs or not. Throws where it has no log. */
+/** Checks a data directory, whether its service runs or not. Throws if it has no log. */
 export async function verify(parts: VerifyParts): Promise<Verified> {
   const { data, progress } = parts;
   checkData(data);
   const log = openLog(data);
-  // The newest checkpoint first, then the tree, then the log: none of them runs ahead of what is read after it.
+  // A running service adds to all three, so the checkpoint is read first, then the tree, then the log: none of them may
+  // be ahead of the next.
   const published = readPublishedNote(data);
   const { tree, fault } = openTree(data);
   const { size: treeSize, closedAt } = tree?.moment() ?? { size: null, closedAt: null };
   const events = new AllEvents(parts, log);
   const { lastSeq } = events;
-  // Behind the log: a service that has started meanwhile has taken the mark away before its first event.
+  // The closing mark is read again after the log. A service that has started in between removed the mark before its
+  // first event, which must not be reported as one from outside.
   const stillClosedAt = tree?.closedAt ?? null;
   const done = { log: 0, state: 0 };
   const told = (): void => progress(Math.min(done.log, done.state), lastSeq);
@@ -124,7 +134,7 @@ export async function verify(parts: VerifyParts): Promise<Verified> {
   };
 }
 
-/** Those that the tree has, and those that were kept elsewhere, in order. */
+/** The tree's checkpoints and those that were kept elsewhere, ascending by size. */
 function* checkpoints(tree: TreeFile | null, outside: readonly Signed[]): Iterable<Signed> {
   const left = [...outside].sort((a, b) => a.size - b.size);
   for (const one of tree?.checkpoints() ?? []) {
@@ -147,7 +157,7 @@ function openLog(data: string): SqliteLogRows {
   }
 }
 
-/** Or why there is none. */
+/** The tree, or the reason why it cannot be read. */
 function openTree(data: string): { readonly tree: TreeFile | null; readonly fault: string | null } {
   const file = join(data, TREE_FILE);
   if (!existsSync(file)) return { tree: null, fault: `there is no ${TREE_FILE}` };
@@ -162,11 +172,11 @@ function openTree(data: string): { readonly tree: TreeFile | null; readonly faul
   }
 }
 
-/** Former keys count only if events tell of them, which the present one has signed. */
+/** A former key counts only if an event names it; the present key has signed that event. */
 function signerFindings(former: readonly FormerSigner[], told: ReadonlySet<string>): Finding[] {
   return former.flatMap(({ vkey, origin }): Finding[] => {
     if (!told.has(vkey))
-      return [{ seq: null, text: `${TREE_FILE} names the former key ${vkey}, of which no event tells` }];
+      return [{ seq: null, text: `${TREE_FILE} names the former key ${vkey}, which no event names` }];
     return nameFindings("former key", vkey, origin);
   });
 }
@@ -175,7 +185,7 @@ async function indexFindings(places: Places): Promise<Finding[]> {
   const version = schemaVersion(join(places.data, INDEX_FILE));
   const known = migrationsIn(DATABASES[INDEX_FILE]).length;
   if (version !== null && version < known) {
-    const text = version === 0 ? "it has no tables" : `it is of version ${version}, this mapledger's of ${known}`;
+    const text = version === 0 ? "it has no tables" : `its version is ${version}, this mapledger's is ${known}`;
     return [{ seq: null, text: `${INDEX_FILE} cannot be compared: ${text}; the next start brings it up to date` }];
   }
   try {
@@ -189,12 +199,12 @@ function namesAndFacts(data: string): Finding[] {
   try {
     return ledgerFindings(join(data, LOG_FILE));
   } catch {
-    // A table is missing: the schema says so.
+    // A missing table is reported with the schema's findings.
     return [];
   }
 }
 
-/** A view or a trigger that somebody put there would make a sound log look or become another. */
+/** A view or a trigger that somebody added could make a sound log look different, or change it. */
 function databaseFindings(data: string): Finding[] {
   return Object.entries(DATABASES).flatMap(([name, migrations]) => {
     const file = join(data, name);
@@ -207,12 +217,12 @@ function databaseFindings(data: string): Finding[] {
   });
 }
 
-/** A key signs under the name that it has. */
+/** The name in a verifier key must be the origin under which it signs. */
 function nameFindings(what: string, vkey: string, origin: string): Finding[] {
   const name = readVkey(vkey)?.name ?? origin;
   return name === origin
     ? []
-    : [{ seq: null, text: `${TREE_FILE} has the origin ${origin} for its ${what}, which is that of ${name}` }];
+    : [{ seq: null, text: `${TREE_FILE} has the origin ${origin} for its ${what}, but that key is named ${name}` }];
 }
 
 function identityFindings(log: SqliteLogRows, tree: TreeFile | null, verifier: Verifier | null): Finding[] {
@@ -220,12 +230,12 @@ function identityFindings(log: SqliteLogRows, tree: TreeFile | null, verifier: V
   if (identity === null) return [];
   const wrong: Finding[] = nameFindings("key", identity.vkey, identity.origin);
   const { log: id, possibleCpus } = identity;
-  if (id !== log.id) wrong.push({ seq: null, text: `the tree is of the log ${id}, this log is ${log.id}` });
+  if (id !== log.id) wrong.push({ seq: null, text: `the tree's log is ${id}, this log is ${log.id}` });
   if (possibleCpus !== log.possibleCpus)
     wrong.push({
       seq: null,
       text: `the log was for ${possibleCpus} possible CPUs, now it says ${log.possibleCpus}`,
     });
-  if (verifier === null) wrong.push({ seq: null, text: `the tree's key "${identity.vkey}" is none` });
+  if (verifier === null) wrong.push({ seq: null, text: `the tree's key "${identity.vkey}" is not a verifier key` });
   return wrong;
 }

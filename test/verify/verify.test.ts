@@ -200,31 +200,31 @@ const TAMPERED: readonly [sql: string, found: string | RegExp][] = [
     "out = ''",
   ].map((change): [string, string] => [
     `UPDATE events SET ${change} WHERE seq = 17`,
-    change.startsWith("seq") ? "event 17: it is missing" : "event 17: it is not the one that the tree has",
+    change.startsWith("seq") ? "event 17: it is missing" : "event 17: it differs from the event that the tree has",
   ]),
-  ["UPDATE events SET flags = flags - 1 WHERE seq = 59", "event 59: it is not the one that the tree has"],
+  ["UPDATE events SET flags = flags - 1 WHERE seq = 59", "event 59: it differs from the event that the tree has"],
   [
     "UPDATE events SET attr = replace(attr, char(65533), CAST(x'FF' AS TEXT)) WHERE seq = 1",
-    "event 1: it is not the one that the tree has",
+    "event 1: it differs from the event that the tree has",
   ],
-  ["UPDATE events SET detail = 'x' WHERE seq = 600", "event 600: it is not the one that the tree has"],
-  ["UPDATE events SET errno = 5 WHERE seq IN (500, 20, 300)", "event 20: it is not the one that the tree has"],
+  ["UPDATE events SET detail = 'x' WHERE seq = 600", "event 600: it differs from the event that the tree has"],
+  ["UPDATE events SET errno = 5 WHERE seq IN (500, 20, 300)", "event 20: it differs from the event that the tree has"],
   ["DELETE FROM events WHERE seq = 1", "event 1: it is missing"],
   ["DELETE FROM events WHERE seq = 300", "event 300: it is missing"],
   ["DELETE FROM events WHERE seq = 700", "event 700: it is missing: the tree has events up to 700"],
   ["DELETE FROM events", "event 1: it is missing: the tree has events up to 700"],
   [
     "DELETE FROM events WHERE seq = 300; UPDATE events SET seq = seq - 1 WHERE seq > 300",
-    "event 300: it is not the one that the tree has",
+    "event 300: it differs from the event that the tree has",
   ],
   [
     `UPDATE events SET seq = -seq WHERE seq >= 300; UPDATE events SET seq = 1 - seq WHERE seq < 0;
     INSERT INTO events SELECT 300, time_us, session, caller, cmd, map, fd, key, value, flags, ret, errno, detail, attr, out FROM events WHERE seq = 299`,
-    "event 300: it is not the one that the tree has",
+    "event 300: it differs from the event that the tree has",
   ],
   [
     "UPDATE events SET seq = 0 WHERE seq = 310; UPDATE events SET seq = 310 WHERE seq = 311; UPDATE events SET seq = 311 WHERE seq = 0",
-    "event 310: it is not the one that the tree has",
+    "event 310: it differs from the event that the tree has",
   ],
   [
     "INSERT INTO events SELECT 701, time_us, session, caller, cmd, map, fd, key, value, flags, ret, errno, detail, attr, out FROM events WHERE seq = 699",
@@ -257,19 +257,19 @@ const STAY = "DROP TRIGGER IF EXISTS checkpoints_stay; DROP TRIGGER IF EXISTS ch
 const TAMPERED_TREE: readonly [sql: string, found: string | RegExp][] = [
   [
     "UPDATE tiles SET hashes = CAST(substr(hashes, 1, 32 * 16) || zeroblob(32) || substr(hashes, 1 + 32 * 17) AS BLOB) WHERE level = 0 AND tile = 0",
-    "event 17: the tree's hash of it has changed: the event fits the hash above that",
+    "event 17: the tree's hash of it has changed: the event matches the hash above that one",
   ],
   [
     "UPDATE tiles SET hashes = CAST(zeroblob(32) || substr(hashes, 33) AS BLOB) WHERE level = 0 AND tile = 2",
-    "event 513: it is not the one that the tree has",
+    "event 513: it differs from the event that the tree has",
   ],
   [
     "UPDATE tiles SET hashes = CAST(substr(hashes, 1, 32) || zeroblob(32) AS BLOB) WHERE level = 1",
-    "event 257: the tree's hash over events 257 to 512 is not that of the hashes below it",
+    "event 257: the tree's hash over events 257 to 512 does not match the hashes below it",
   ],
   [
     "DELETE FROM tiles WHERE level = 1",
-    "event 1: the tree's hash over events 1 to 256 is not that of the hashes below it",
+    "event 1: the tree's hash over events 1 to 256 does not match the hashes below it",
   ],
   [
     `${STAY} UPDATE checkpoints SET root = zeroblob(32) WHERE size = 400`,
@@ -302,7 +302,7 @@ t.test("an event and the whole tree that were made to fit each other contradict 
   t.throws(() => sign(data, true), { message: /^the tree has 0 events, a checkpoint of size 700 was signed$/ });
   t.equal(
     await firstFinding(data),
-    "event 301: it, or an event up to 400, is not what was signed: the checkpoint of size 400 has another root",
+    "event 301: it, or an event up to 400, differs from the signed log: the checkpoint of size 400 has another root",
   );
   // Whoever has the key as well, and removes what was signed, is found out by who has kept a checkpoint.
   run(data, "tree", `${STAY} DELETE FROM checkpoints`);
@@ -311,7 +311,7 @@ t.test("an event and the whole tree that were made to fit each other contradict 
   t.equal(await firstFinding(data), "nothing is wrong");
   t.equal(
     await firstFinding(data, kept400),
-    "event 1: it, or an event up to 400, is not what was signed: the checkpoint of size 400 in kept has another root",
+    "event 1: it, or an event up to 400, differs from the signed log: the checkpoint of size 400 in kept has another root",
   );
   run(data, "events", "DELETE FROM events WHERE seq > 390");
   run(data, "tree", `${STAY} DELETE FROM checkpoints; DELETE FROM tiles; UPDATE tree SET closed = NULL`);
@@ -338,7 +338,7 @@ t.test("how far the tree vouches is told, also where there is none", async (t) =
   const behind = await verified(data);
   t.same([behind.findings, behind.treeSize, behind.log.checkpoints], [[], 512, 2]);
   run(data, "events", "UPDATE events SET time_us = 5 WHERE seq = 600");
-  t.equal(await firstFinding(data), "event 600: its time is before that of the event before it");
+  t.equal(await firstFinding(data), "event 600: its time is before that of the previous event");
   rmSync(join(data, "tree.sqlite"));
   const without = await verified(data);
   t.same([without.treeSize, without.findings.length], [null, 2]);
@@ -352,7 +352,7 @@ const TAMPERED_STATE: readonly [what: string, change: (cells: Cells) => void, fo
   [
     "a byte of a value",
     (cells) => flip(cells, "e\0\0\0\x01"),
-    /^after event 700 an element of map 1 \(cell 6500000001.*\) is .* in the state, the events add up to /,
+    /^after event 700 an element of map 1 \(cell 6500000001.*\) is .* in the state, the events give /,
   ],
   [
     "an element less",
@@ -362,7 +362,7 @@ const TAMPERED_STATE: readonly [what: string, change: (cells: Cells) => void, fo
   [
     "an element more",
     (cells) => cells.putSync("e\0\0\0\x01zzzz", Buffer.alloc(8)),
-    /^after event 700 an element of map 1 .* is in the state, and no event put it there$/,
+    /^after event 700 an element of map 1 .* is in the state, but no event put it there$/,
   ],
   [
     "an element of a map that is no more",
@@ -475,7 +475,7 @@ t.test("a state that kills who reads it is a finding, and a damaged log is one, 
   writeFileSync(log, pages);
   t.match(
     findingText((await verify(parts)).findings[0] as Finding),
-    /^event \d+: it (cannot be read: |is missing|is not the one)/,
+    /^event \d+: it (cannot be read: |is missing|differs from)/,
   );
 });
 
@@ -484,7 +484,7 @@ t.test("an event that cannot be replayed is named", async (t) => {
   run(data, "events", "UPDATE events SET attr = '{' WHERE seq = 3");
   const { findings } = await verified(data);
   t.match(findings.map(findingText), [
-    "event 3: it is not the one that the tree has",
+    "event 3: it differs from the event that the tree has",
     /^the log cannot be replayed: reading event 3: /,
   ]);
 });
@@ -498,11 +498,11 @@ t.test("mapledger verify says what it looked at, names what is wrong, and ends w
     new RegExp(
       [
         "^events       700",
-        "tree         vouches for all of them",
+        "tree         has all events",
         "checkpoints  3 hold, up to event 700",
         "signed       events 1 to 700",
         "key          mapledger/x\\+.*",
-        "state        \\d+ cells are what the events up to 700 add up to",
+        "state        \\d+ cells equal those that the events up to 700 give",
         "$",
       ].join("\n"),
     ),
@@ -510,8 +510,8 @@ t.test("mapledger verify says what it looked at, names what is wrong, and ends w
   run(data, "events", "UPDATE events SET value = x'00' WHERE seq = 650");
   const bad = await mapledger("verify", data);
   t.equal(bad.code, 1);
-  t.match(bad.stdout, /^WRONG event 650: it is not the one that the tree has\n/);
-  t.match(bad.stdout, "as the directory itself says");
+  t.match(bad.stdout, /^WRONG event 650: it differs from the event that the tree has\n/);
+  t.match(bad.stdout, "named by the directory itself");
   const file = join(root, "kept");
   writeFileSync(file, kept400.note);
   writeFileSync(`${file}.key`, `${signer.vkey}\n`);
@@ -522,7 +522,7 @@ t.test("mapledger verify says what it looked at, names what is wrong, and ends w
 t.test("mapledger verify says what it cannot do", async (t) => {
   const rows: readonly [words: string[], code: number, said: RegExp][] = [
     [["verify", join(root, "nowhere")], 1, /^mapledger: verifying .*nowhere: it has no events.sqlite\n$/],
-    [["verify", clean, "--key", "x"], 2, /It is no verifier key/],
+    [["verify", clean, "--key", "x"], 2, /It is neither a verifier key/],
     [["verify", clean, "--checkpoint", "x"], 2, /--checkpoint needs --key or --witness/],
     [["verify", clean, "--key", signer.vkey, "--checkpoint", join(clean, "marker")], 1, /no such file/],
   ];
@@ -538,20 +538,20 @@ t.test("archived events are verified from their archive, and without it as far a
   t.match(whole, { archived: { through: 300, unread: null }, state: { none: null, seq: EVENTS } });
 
   run(data, "events", "UPDATE events SET caller = 'bob' WHERE seq = 310");
-  t.equal(await firstFinding(data), "event 310: it is not the one that the tree has");
+  t.equal(await firstFinding(data), "event 310: it differs from the event that the tree has");
   run(data, "events", "UPDATE events SET caller = 'alice' WHERE seq = 310");
 
   const entries = JSON.parse(factOf(data, "archived_entries")) as { first: number; entries: string };
   t.equal(entries.first, 257);
   const other = { ...entries, entries: Buffer.alloc(44 * ENTRY_BYTES).toString("base64") };
   run(data, "events", `UPDATE ledger SET value = '${JSON.stringify(other)}' WHERE name = 'archived_entries'`);
-  t.equal(await firstFinding(data), "event 257: the ledger keeps another entry of it for its entry bundle");
+  t.equal(await firstFinding(data), "event 257: the ledger's entry of it for its entry bundle differs");
   run(data, "events", `UPDATE ledger SET value = '${JSON.stringify(entries)}' WHERE name = 'archived_entries'`);
 
   const tile = join(data, "archive", "tile", "0", "001.p", "44");
   const hashes = readFileSync(tile);
   writeFileSync(tile, Buffer.concat([hashes.subarray(0, -1), Buffer.from([(hashes.at(-1) as number) ^ 1])]));
-  t.match(await firstFinding(data), /tile\/0\/001\.p\/44 is not that of the archived events$/);
+  t.match(await firstFinding(data), /tile\/0\/001\.p\/44 differs from the tile of the archived events$/);
   rmSync(tile);
   t.match(await firstFinding(data), /tile\/0\/001\.p\/44 is missing$/);
   writeFileSync(tile, hashes);
@@ -578,7 +578,7 @@ t.test("archived events are verified from their archive, and without it as far a
     "tree",
     "UPDATE tiles SET hashes = CAST(zeroblob(32) || substr(hashes, 33) AS BLOB) WHERE level = 0 AND tile = 0",
   );
-  t.equal(await firstFinding(data), "event 1: the tree's hash over events 1 to 256 is not that of the hashes below it");
+  t.equal(await firstFinding(data), "event 1: the tree's hash over events 1 to 256 does not match the hashes below it");
 });
 
 t.test("a ledger that says more is archived than an event does is found", async (t) => {
@@ -586,7 +586,10 @@ t.test("a ledger that says more is archived than an event does is found", async 
   const fact = JSON.stringify({ through: 300, timeUs: 0, directory: "", state: "" });
   run(data, "events", `INSERT INTO ledger VALUES ('archived', '${fact}'); DELETE FROM events WHERE seq <= 300`);
   const texts = (await verified(data)).findings.map(findingText);
-  t.ok(texts.includes("the ledger says that events up to 300 are archived, the log says: up to 0"), texts.join("; "));
+  t.ok(
+    texts.includes("the ledger says that events up to 300 are archived, the log's events say up to 0"),
+    texts.join("; "),
+  );
 });
 
 /** What somebody puts into a database that changes nothing that is hashed. */
@@ -635,7 +638,10 @@ t.test("an index that does not find an event is found", async (t) => {
   t.same((await verified(data)).findings, []);
   const rows: readonly [sql: string, found: string][] = [
     ["DELETE FROM by_caller WHERE seq = 77", "event 77: index.sqlite does not find it by its caller"],
-    ["INSERT INTO by_caller VALUES ('eve', 77)", "event 77: index.sqlite finds it by a caller that it does not have"],
+    [
+      "INSERT INTO by_caller VALUES ('eve', 77)",
+      "event 77: index.sqlite finds it by a caller that the event does not have",
+    ],
     ["DELETE FROM by_key WHERE seq = 80", "event 80: index.sqlite does not find it by its key"],
     ["UPDATE key_sizes SET key_size = 5 WHERE map = 2", "index.sqlite has another size for the keys of map 2"],
   ];
@@ -689,7 +695,7 @@ t.test("a checkpoint's event holds the ledger's facts", async (t) => {
   run(data, "events", "UPDATE ledger SET value = '2' WHERE name = 'possible_cpus'");
   run(data, "tree", "UPDATE tree SET possible_cpus = '2'");
   run(data, "events", "DELETE FROM ledger WHERE name = 'checkpoint'");
-  t.equal(await firstFinding(data), `the ledger's fact "checkpoint" is not what the log's events say`);
+  t.equal(await firstFinding(data), `the ledger's fact "checkpoint" differs from the log's events`);
 });
 
 t.test("with a stolen key, checkpoints that were kept elsewhere give the narrowest range", async (t) => {
@@ -707,7 +713,7 @@ t.test("with a stolen key, checkpoints that were kept elsewhere give the narrowe
   const { findings } = await verify({ data, archive: null, trusted: [signer], outside, checkState, progress() {} });
   t.equal(
     findings.map(findingText)[0],
-    "event 401: it, or an event up to 700, is not what was signed: the checkpoint of size 700 in b has another root",
+    "event 401: it, or an event up to 700, differs from the signed log: the checkpoint of size 700 in b has another root",
   );
 });
 
@@ -723,7 +729,7 @@ t.test("mapledger verify takes the cosignatures of witnesses, of both types", as
   t.equal(good.code, 0, good.stderr);
   t.match(
     good.stdout,
-    "outside      events 1 to 400 are as they were when the checkpoint was kept elsewhere; for events 401 to 700",
+    "outside      events 1 to 400 are unchanged since the checkpoint that was kept elsewhere; only the directory's own key vouches for events 401 to 700",
   );
   t.match(await mapledger(...words, ...by([...witnesses, stranger])), {
     code: 1,
@@ -732,6 +738,6 @@ t.test("mapledger verify takes the cosignatures of witnesses, of both types", as
   t.match(await mapledger(...words, ...by([...witnesses, stranger]), "--quorum", "2"), { code: 0 });
   t.match(await mapledger(...words, ...by([stranger]), "--quorum", "2"), {
     code: 2,
-    stderr: /--quorum is 2, there are 1/,
+    stderr: /--quorum is 2, but there are 1/,
   });
 });
