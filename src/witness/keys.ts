@@ -1,3 +1,8 @@
+/**
+ * The keys of a witness. It has one for each type of cosignature, made at its first start, and keeps them for good: a
+ * witness with other keys is another witness.
+ */
+
 import { createPrivateKey, generateKeyPairSync, type KeyObject } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -7,17 +12,17 @@ import type { WitnessStore } from "./store.ts";
 
 const keyFile = (algorithm: string): string => `${algorithm}.key`;
 
-/** Files of a witness' keys, by which it is seen that there was one. */
+/** The files of a witness' keys. If one exists, the directory has belonged to a witness. */
 export const KEY_FILES: readonly string[] = COSIGNING.map(keyFile);
 
 /**
- * The keys of a witness, one for each type of cosignature, made at its first start. From then on they are those that the store
- * names: a witness that has lost a key, or gets another name, is another witness. Throws an Error that says so.
+ * Opens a witness' keys, or makes them if the store is new. Throws an Error if a key is missing or differs from the one
+ * that the store names, or if `name` differs from the witness' name.
  */
 export function openKeys(directory: string, store: WitnessStore, name: string | null): readonly WitnessSigner[] {
   const known = store.identity;
   if (known !== null && name !== null && name !== known.name)
-    throw new Error(`this witness is called ${known.name}: one of another name needs a directory of its own`);
+    throw new Error(`this witness is named ${known.name}: a witness with another name needs its own directory`);
   const called = known?.name ?? name;
   if (called === null) throw new Error("a new witness needs a name: --name, such as witness.example.org");
   const signers = COSIGNING.map((algorithm) => {
@@ -32,9 +37,9 @@ export function openKeys(directory: string, store: WitnessStore, name: string | 
   return signers;
 }
 
-/** Whole or not at all, and on the disk when this returns. */
+/** The key file is complete and durable when this returns. */
 function makeKey(file: string, algorithm: (typeof COSIGNING)[number]): KeyObject {
-  // Their types are told apart by the algorithm alone.
+  // The cast picks one overload; the algorithm alone selects the key's type.
   const { privateKey } = generateKeyPairSync(algorithm as "ed25519");
   writeKey(file, privateKey);
   return privateKey;

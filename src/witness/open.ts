@@ -12,14 +12,15 @@ const LOCK_FILE = "lock.sqlite";
 
 export interface OpenWitness {
   readonly data: string;
-  /** null: as it is called already. */
+  /** null: the witness keeps the name that it has. */
   readonly name: string | null;
   readonly logs: readonly Verifier[];
 }
 
 /**
- * Opens a witness' directory, for this process alone until it is closed, and makes one that is new. Throws an Error that says why
- * not: above all, a witness that has its keys but does not know what it has cosigned is none any more.
+ * Opens a witness' directory for this process alone, until `close` is called; makes the directory if it does not exist.
+ * Throws an Error with the reason if it cannot. If keys exist but the store does not, it refuses: the witness no longer
+ * knows what it has cosigned, and could cosign a second history.
  */
 export function openWitness({ data, name, logs }: OpenWitness): { readonly witness: Witness; close(): void } {
   makePrivate(data);
@@ -28,7 +29,7 @@ export function openWitness({ data, name, logs }: OpenWitness): { readonly witne
     const file = join(data, STORE_FILE);
     if (!existsSync(file) && KEY_FILES.some((key) => existsSync(join(data, key))))
       throw new Error(
-        `${file} is missing: without it nobody knows what this witness has cosigned. Put it back, or begin another witness, with other keys, in an empty directory`,
+        `${file} is missing: without it this witness does not know which checkpoints it has cosigned. Put the file back, or begin another witness, with other keys, in an empty directory`,
       );
     const store = new WitnessStore(file);
     try {

@@ -1,11 +1,19 @@
+/** Limits the connections of a single peer, so that one network cannot use up a server's connections. */
+
 import { isIPv6, type Server, type Socket } from "node:net";
 
-/** Groups of 16 bits of an IPv6 address that are one network's: whoever has that has all addresses in it. */
+/**
+ * The 16-bit groups of an IPv6 address that identify a network. Its owner has all addresses in the network, so they
+ * count as one peer.
+ */
 const NETWORK_GROUPS = 4;
 const GROUPS = 8;
 const MAPPED = "::ffff:";
 
-/** A server that closes what one peer opens beyond so many connections; a peer is an IPv4 address, or an IPv6 network of 64 bits. */
+/**
+ * Makes a server close connections of a peer that already has `connectionsMax` open ones. A peer is an IPv4 address or
+ * an IPv6 network of 64 bits.
+ */
 export function boundPeers<Bounded extends Server>(server: Bounded, connectionsMax: number): Bounded {
   const open = new Map<string, number>();
   server.on("connection", (socket: Socket) => {
@@ -25,7 +33,7 @@ export function boundPeers<Bounded extends Server>(server: Bounded, connectionsM
   return server;
 }
 
-/** "2001:db8::1" is of "2001:db8:0:0". */
+/** The peer of an address: "2001:db8::1" belongs to "2001:db8:0:0", "::ffff:10.0.0.1" to "10.0.0.1". */
 export function peerOf(address: string): string {
   if (!isIPv6(address)) return address;
   if (address.startsWith(MAPPED)) return address.slice(MAPPED.length);

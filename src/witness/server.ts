@@ -5,11 +5,14 @@ import { boundPeers } from "./peers.ts";
 import type { Latest } from "./store.ts";
 import { originHash, type Witness } from "./witness.ts";
 
-/** Room for a proof, and for 30 signatures of ML-DSA-44. */
+/** Enough for a proof and 30 signatures of ML-DSA-44. */
 const BODY_BYTES_MAX = 128 * 1024;
-/** Time for a request to arrive, the line and the headers in half of it, and for a connection to be silent. */
+/**
+ * The time in which a request must arrive, its line and headers in half of it; also how long a connection may be
+ * silent.
+ */
 const REQUEST_MS = 10_000;
-/** How often it is looked at whether that is over. */
+/** How often the server checks these times. */
 const CHECK_MS = 1000;
 const CONNECTIONS_MAX = 256;
 const HEADER_BYTES_MAX = 8 * 1024;
@@ -17,9 +20,9 @@ const JSON_TYPE = "application/json; charset=utf-8";
 const TEXT_TYPE = "text/plain; charset=utf-8";
 
 /**
- * A witness over HTTP: `POST /add-checkpoint`, `GET /HASH/checkpoint`, and `GET /`, which lists its keys and what it has cosigned last
- * of each log. There is no TLS and nobody logs in: a checkpoint's signature is what counts. `tell` hears what concerns operators;
- * `requestMs` is the time for a request to arrive.
+ * Serves a witness over HTTP: `POST /add-checkpoint`, `GET /HASH/checkpoint`, and `GET /`, which lists the witness'
+ * keys and the checkpoint that it cosigned last for each log. There is no TLS and no login, because only a checkpoint's
+ * signature counts. `tell` is called with lines for operators.
  */
 export function witnessServer(witness: Witness, tell: (line: string) => void, requestMs = REQUEST_MS): FastifyInstance {
   const app = fastify({
@@ -41,7 +44,7 @@ export function witnessServer(witness: Witness, tell: (line: string) => void, re
       .type(TEXT_TYPE)
       .send(status >= 500 ? "the witness failed\n" : `${error.message}\n`);
   });
-  app.setNotFoundHandler((_request, reply) => reply.code(404).type(TEXT_TYPE).send("there is nothing here\n"));
+  app.setNotFoundHandler((_request, reply) => reply.code(404).type(TEXT_TYPE).send("no such resource\n"));
 
   app.post("/add-checkpoint", async (request, reply) => {
     const { status, type, body, told } = witness.add((request.body as Buffer | undefined) ?? Buffer.alloc(0));
@@ -62,7 +65,10 @@ export function witnessServer(witness: Witness, tell: (line: string) => void, re
   return app;
 }
 
-/** Whoever sends no end of requests, or no end of one, keeps nobody else from being answered. */
+/**
+ * Limits headers, times and connections, so that a client that sends endless requests, or an endless one, does not
+ * block others.
+ */
 function serverOf(route: RequestListener, requestMs: number): Server {
   const options = {
     maxHeaderSize: HEADER_BYTES_MAX,

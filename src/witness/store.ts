@@ -12,14 +12,14 @@ const KEEP = `
   INSERT INTO latest (origin, size, root, note, time_s) VALUES (:origin, :size, :root, :note, :timeS)
   ON CONFLICT (origin) DO UPDATE SET size = :size, root = :root, note = :note, time_s = :timeS`;
 
-/** A checkpoint that was cosigned. */
+/** The checkpoint of a log that was cosigned last. */
 export interface Latest {
   readonly origin: string;
   readonly size: number;
   readonly root: Buffer;
-  /** With the log's signatures that were verified, and the witness' own. */
+  /** The note with the log's signatures, which were verified, and the witness' own. */
   readonly note: string;
-  /** When it was cosigned, in seconds since the epoch. */
+  /** When the witness cosigned it, in seconds since the epoch. */
   readonly timeS: number;
 }
 
@@ -28,7 +28,10 @@ export interface Identity {
   readonly vkeys: readonly string[];
 }
 
-/** What a witness has cosigned, in SQLite: WAL, and synchronous=FULL, so that what is kept is on the disk when `keep` returns. */
+/**
+ * The last cosigned checkpoint of each log, in SQLite with WAL and synchronous=FULL: a checkpoint is durable before the
+ * witness hands out its cosignature.
+ */
 export class WitnessStore {
   readonly #db: Database;
   readonly #latest: Statement<[string], Latest>;
@@ -43,7 +46,7 @@ export class WitnessStore {
     this.#keep = this.#db.prepare(KEEP);
   }
 
-  /** null: it is new. */
+  /** null: the store is new. */
   get identity(): Identity | null {
     const known = this.#db.prepare(GET_IDENTITY).get() as { name: string; vkeys: string } | undefined;
     return known === undefined ? null : { name: known.name, vkeys: known.vkeys.split("\n") };
@@ -53,7 +56,10 @@ export class WitnessStore {
     this.#db.prepare(SET_IDENTITY).run(name, vkeys.join("\n"));
   }
 
-  /** Looks at what was cosigned last of a log, and keeps what is to be cosigned now, in one step; `decide` answers null to keep nothing. */
+  /**
+   * Reads the last cosigned checkpoint of a log, lets `decide` choose, and keeps its choice (null: nothing), in one
+   * transaction. Two requests at once cannot both continue the same checkpoint.
+   */
   step<Answer>(
     origin: string,
     decide: (latest: Latest | null) => { readonly keep: Latest | null; readonly answer: Answer },

@@ -5,12 +5,12 @@ import { EMPTY_ROOT, provesConsistency } from "../tlog/merkle.ts";
 import { type Checkpoint, noteParts, openNote, readCheckpoint, signatureLine, type Verifier } from "../tlog/note.ts";
 import type { Latest, WitnessStore } from "./store.ts";
 
-/** What is answered to a log. */
+/** The response to a log. */
 export interface Answer {
   readonly status: 200 | 400 | 403 | 404 | 409 | 422;
   readonly type: string;
   readonly body: string;
-  /** For those who run the witness; null: nothing happened that concerns them. */
+  /** A line for the witness' operators; null if nothing happened that concerns them. */
   readonly told: string | null;
 }
 
@@ -26,12 +26,12 @@ interface Submitted extends AddCheckpoint {
 export interface WitnessParts {
   readonly store: WitnessStore;
   readonly signers: readonly WitnessSigner[];
-  /** Keys of the logs that are known; several of one name are those of one log. */
+  /** Keys of the logs that the witness knows. Keys with the same name belong to the same log. */
   readonly logs: readonly Verifier[];
   readonly nowS: () => number;
 }
 
-/** Cosigns checkpoints of the logs that it knows, each only if it continues the one before: https://c2sp.org/tlog-witness. */
+/** Cosigns checkpoints of known logs, each only if it continues the last one: https://c2sp.org/tlog-witness. */
 export class Witness {
   readonly #parts: WitnessParts;
   readonly #keys: ReadonlyMap<string, readonly Verifier[]>;
@@ -51,26 +51,30 @@ export class Witness {
     return [...this.#keys.keys()];
   }
 
-  /** The body of `add-checkpoint`. What is answered with 200 is on the disk. Throws where the disk fails. */
+  /**
+   * Answers the body of an `add-checkpoint` request. A cosignature is durable before it is returned. Throws if the disk
+   * fails.
+   */
   add(body: Buffer): Answer {
     const submitted = readSubmitted(body);
     if (typeof submitted === "string") return refusal(400, submitted);
     const { checkpoint, note, old } = submitted;
     const keys = this.#keys.get(checkpoint.origin);
-    if (keys === undefined) return refusal(404, "the log is not known here");
+    if (keys === undefined) return refusal(404, "this witness does not know the log");
     const { lines, wrong } = logSignatures(note, keys);
     if (lines === null) return refusal(403, wrong);
-    if (old > checkpoint.size) return refusal(400, `old is ${old}, the checkpoint has ${checkpoint.size}`);
+    if (old > checkpoint.size)
+      return refusal(400, `the old size is ${old}, but the checkpoint has size ${checkpoint.size}`);
     return this.#parts.store.step(checkpoint.origin, (latest) => this.#decide(submitted, lines, latest));
   }
 
-  /** Of a log, by the SHA-256 of its origin, in hex; null: there is none. */
+  /** The last cosigned checkpoint of the log whose origin has this SHA-256 in hex; null if there is none. */
   latest(hashOfOrigin: string): Latest | null {
     const origin = this.#origins.get(hashOfOrigin);
     return origin === undefined ? null : this.#parts.store.latest(origin);
   }
 
-  /** Of each log that is known: what was cosigned last, or null. */
+  /** Each known log with its last cosigned checkpoint, or null. */
   all(): { readonly origin: string; readonly latest: Latest | null }[] {
     return this.origins.map((origin) => ({ origin, latest: this.#parts.store.latest(origin) }));
   }
@@ -85,10 +89,11 @@ export class Witness {
     }
     const fault = inconsistency(submitted, latest);
     if (fault !== null) {
-      const told = `${origin}: a signed checkpoint was refused, it may be evidence of a fork: ${fault}\n${text}${signed}`;
+      const told = `${origin}: refused a signed checkpoint, which may be evidence of a fork: ${fault}\n${text}${signed}`;
       return { keep: null, answer: refusal(422, fault, told) };
     }
-    // A clock that was put back must not make an older statement of a newer one.
+    // The time never goes back, even if the clock was put back: otherwise a newer statement would look older than the
+    // one before.
     const timeS = Math.max(this.#parts.nowS(), latest?.timeS ?? 1, 1);
     const lines = this.#parts.signers.map((signer) => cosign(text, checkpoint, signer, BigInt(timeS))).join("");
     const keep = { origin, size, root, note: `${text}\n${signed}${lines}`, timeS };
@@ -96,7 +101,7 @@ export class Witness {
   }
 }
 
-/** How the monitoring API calls a log. */
+/** The SHA-256 of an origin in hex, by which the monitoring API identifies a log. */
 export function originHash(origin: string): string {
   return hash("sha256", origin, "hex");
 }
@@ -105,25 +110,28 @@ function refusal(status: Exclude<Answer["status"], 200 | 409>, why: string, told
   return { status, type: TEXT, body: `${why}\n`, told };
 }
 
-/** Or what is wrong with the body. */
+/** Returns the parsed body, or the reason why it cannot be parsed. */
 function readSubmitted(body: Buffer): Submitted | string {
   let text: string;
   try {
     text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(body);
   } catch {
-    return "the body is no UTF-8";
+    return "the body is not valid UTF-8";
   }
   if (body.some((byte) => byte < FIRST_PRINTABLE && byte !== NEWLINE)) return "the body has control characters";
   const read = readAddCheckpoint(text);
-  if (read === null) return "the body is no old size, consistency proof and checkpoint";
+  if (read === null) return "the body does not consist of an old size, a consistency proof and a checkpoint";
   const parts = noteParts(read.note);
   if ("wrong" in parts) return `the checkpoint: ${parts.wrong}`;
   const checkpoint = readCheckpoint(parts.text);
-  if (checkpoint === null || parts.text.includes("\n\n")) return "the note is no checkpoint";
+  if (checkpoint === null || parts.text.includes("\n\n")) return "the note is not a checkpoint";
   return { ...read, text: parts.text, checkpoint };
 }
 
-/** The signatures by the log's keys, a line each; or null and why it is not the log's. A signature that does not hold spoils the note. */
+/**
+ * The signatures of the log's known keys, one line each. `lines` is null if no known key has signed, or if any of their
+ * signatures is invalid; `wrong` is then the reason.
+ */
 function logSignatures(
   note: string,
   keys: readonly Verifier[],
@@ -136,7 +144,7 @@ function logSignatures(
     const opened = openNote(note, key);
     if ("wrong" in opened) return { lines: null, wrong: opened.wrong };
   }
-  if (known.length === 0) return { lines: null, wrong: "not signed by a key of the log that is known here" };
+  if (known.length === 0) return { lines: null, wrong: "not signed by any key of the log that this witness knows" };
   return { lines: known.map(({ name, signature }) => signatureLine(name, signature)).join(""), wrong: "" };
 }
 
@@ -144,11 +152,11 @@ function isBy({ name, signature }: { readonly name: string; readonly signature: 
   return name === key.name && signature.subarray(0, key.id.length).equals(key.id);
 }
 
-/** Why a checkpoint does not continue the one before; null: it does. */
+/** The reason why a checkpoint does not continue the last one; null if it does. */
 function inconsistency({ checkpoint, proof }: Submitted, latest: Latest | null): string | null {
   const { size, root } = checkpoint;
-  if (size === 0 && !root.equals(EMPTY_ROOT)) return "the root of an empty tree is another one";
+  if (size === 0 && !root.equals(EMPTY_ROOT)) return "it does not have the root of an empty tree";
   const known = latest ?? { size: 0, root: EMPTY_ROOT };
   if (provesConsistency(known, checkpoint, proof)) return null;
-  return `it is not proved that the tree of size ${size} continues the one of size ${known.size} that was cosigned`;
+  return `it does not prove that the tree of size ${size} continues the cosigned one of size ${known.size}`;
 }

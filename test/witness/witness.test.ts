@@ -288,7 +288,7 @@ test("a witness that has lost a part of itself is none any more", async (t) => {
   first.close();
   for (const name of ["ed25519.key", "ml-dsa-44.key", "witness.sqlite"])
     t.equal(statSync(join(data, name)).mode & 0o777, 0o600, name);
-  refuses(/this witness is called witness.example.org/, "other.example.org");
+  refuses(/this witness is named witness.example.org/, "other.example.org");
   const key = readFileSync(join(data, "ed25519.key"));
   rmSync(join(data, "ed25519.key"));
   refuses(/ed25519.key is missing: this witness has cosigned with it/);
@@ -369,9 +369,9 @@ test("mapledger witness says what it cannot do", async (t) => {
   const data = directory(t);
   const vkey = log.signer.vkey;
   const rows: readonly [words: string[], code: number, stderr: RegExp][] = [
-    [["--name", "w"], 2, /it knows no log: give --log or --logs/],
+    [["--name", "w"], 2, /--log or --logs is needed/],
     [["--name", "a b", "--log", vkey], 2, /A name without spaces/],
-    [["--name", "w", "--log", "x"], 2, /It is no verifier key of an Ed25519 key, and no file with one/],
+    [["--name", "w", "--log", "x"], 2, /It is neither a verifier key of type Ed25519 nor a file that has one/],
     [["--name", "w", "--log", vkey, "--listen", "8630"], 2, /An address and a port are needed/],
     [["--log", vkey], 1, /a new witness needs a name/],
   ];
