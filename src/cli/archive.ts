@@ -20,19 +20,21 @@ interface Options {
 export function addArchive(program: Command): void {
   program
     .command("archive")
-    .description("Moves older events to compressed files; the state stays, and the log says what was archived.")
-    .requiredOption("--before <seq|time>", "events before this one, or before this moment (RFC 3339)")
+    .description(
+      "Moves older events into compressed files. The state stays complete, and an event records the archived range.",
+    )
+    .requiredOption("--before <seq|time>", "archive the events before this seq, or before this moment (RFC 3339)")
     .addOption(
-      new Option("--archive <dir>", "folder of the archive; archive/ in the data directory by default")
+      new Option("--archive <dir>", "folder of the archive (default: archive/ in the data directory)")
         .env("MAPLEDGER_ARCHIVE")
         .default("", ""),
     )
     .addOption(dataOption())
-    .addOption(urlOption("ask a service that runs to do it, to the folder of its MAPLEDGER_ARCHIVE"))
+    .addOption(urlOption("ask a running service to archive, to the folder of its MAPLEDGER_ARCHIVE"))
     .addOption(tokenOption())
     .action(async (options: Options, command: Command) => {
       if (options.url !== undefined && command.getOptionValueSource("archive") === "cli")
-        command.error("error: with --url the folder is the service's: its MAPLEDGER_ARCHIVE");
+        command.error("error: --archive cannot be used with --url: the service archives to its own MAPLEDGER_ARCHIVE");
       const told = new Told();
       const done = await (options.url === undefined ? archiveHere(options, told) : archiveThere(options, told)).finally(
         () => told.stop(),
@@ -61,7 +63,7 @@ function archiveThere({ url = "", token, before }: Options, told: Told): Promise
   );
 }
 
-/** A bar for each step that goes through the events. */
+/** Draws one progress bar for each step that goes through events. */
 class Told {
   #step = "";
   #bar: Progress | null = null;

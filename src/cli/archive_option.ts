@@ -1,6 +1,6 @@
 import { Option } from "commander";
 
-/** Where archived events are, unless they are where the log says. */
+/** --archive: the folder with a log's archived events, if they are no longer in the folder that the log names. */
 export function archiveOption(): Option {
-  return new Option("--archive <dir>", "archive that the log's older events are in, if it has been moved");
+  return new Option("--archive <dir>", "archive with the log's older events, if it has been moved");
 }

@@ -8,7 +8,7 @@ import { between, type Source } from "../replay/source.ts";
 import { LogSource } from "../sqlite/log_source.ts";
 import type { Stretch } from "../sqlite/log_times.ts";
 
-/** All events of a data directory's log: the archived ones, where any are asked for, from its archive. */
+/** All events of a data directory's log. Archived events come from the archive, if the selection may need them. */
 export function openLog(data: string, archive: string | null, { afterSeq = 0 }: Selection): Source {
   checkData(data);
   const log = new LogSource(join(data, LOG_FILE));
@@ -17,7 +17,9 @@ export function openLog(data: string, archive: string | null, { afterSeq = 0 }: 
   const folders = [...(archive === null ? [] : [archive]), directory, join(data, ARCHIVE_FOLDER)];
   const found = openArchive(folders, log.id, through);
   if (typeof found !== "string") return new ArchivedSource(found, through, log);
-  throw new Error(`events up to ${through} are archived (--after ${through} leaves them out): ${found}`);
+  throw new Error(
+    `events up to ${through} are archived (use --after ${through} to skip them), and cannot be read: ${found}`,
+  );
 }
 
 class ArchivedSource implements Source {

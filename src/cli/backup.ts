@@ -11,8 +11,10 @@ const MIB = 1024 * 1024;
 export function addBackup(program: Command): void {
   program
     .command("backup")
-    .description("Copies the log, and what else cannot be made again, as of one moment; the service may run meanwhile.")
-    .argument("<dir>", "the backup: a directory that is empty or not there")
+    .description(
+      "Copies the log as of one moment, and all other files that cannot be derived from it; the service may be running.",
+    )
+    .argument("<dir>", "the backup: a directory that is empty or does not exist")
     .addOption(dataOption())
     .action(async (folder: string, { data }: { data: string }) => {
       const told = new Told("backing up", "pages");
@@ -22,7 +24,7 @@ export function addBackup(program: Command): void {
       process.stdout.write(`${visible(`${folder} has ${described(manifest)}`)}\n`);
       if (manifest.has_key)
         process.stdout.write(
-          "it holds log.key: keep it as you keep that, since who reads it can sign as this log does\n",
+          "the backup contains log.key: protect it as you protect that key, because anyone who reads it can sign as this log\n",
         );
     });
 }
@@ -30,7 +32,7 @@ export function addBackup(program: Command): void {
 export function addRestoreBackup(program: Command): void {
   program
     .command("restore-backup")
-    .description("Makes a data directory of a backup; the state is made from the log at the next start.")
+    .description("Makes a data directory from a backup. The next start builds the state from the log.")
     .argument("<dir>", "the backup")
     .addOption(dataOption())
     .action(async (folder: string, { data }: { data: string }) => {
@@ -51,7 +53,7 @@ function described({ log, seq, time, files }: Manifest): string {
   return `log ${log} ${events}: ${files.length} files, ${(bytes / MIB).toFixed(1)} MiB`;
 }
 
-/** A progress that learns how much there is when it is first told. */
+/** A progress bar that starts with the first update, which brings the total. */
 class Told {
   readonly #what: string;
   readonly #unit: string;
@@ -72,7 +74,7 @@ class Told {
     this.#progress.update(done);
   };
 
-  /** Does something that tells it; what fails says what it was about. */
+  /** Runs an operation with the progress bar; an Error of it is prefixed with `what`. */
   async around<Answer>(what: string, run: () => Promise<Answer>): Promise<Answer> {
     try {
       return await run();

@@ -1,7 +1,7 @@
 import { InvalidArgumentError, Option } from "commander";
 import { SETTINGS } from "../config.ts";
 
-/** --bpffs, as the service takes it: where kernel maps are pinned. */
+/** --bpffs, with the name, default and check of the service's setting: the bpffs on which kernel maps are pinned. */
 export function bpffsOption(): Option {
   const { variable, fallback, takes, what, read } = SETTINGS.bpffs;
   return new Option("--bpffs <dir>", what)

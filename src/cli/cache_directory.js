@@ -7,8 +7,9 @@ const OTHERS_WRITE = 0o022;
 const ROOT = 0;
 
 /**
- * The directory of node's compile cache, made if it is not there: what lies in it is run, so that it is used only if nobody else can
- * write to it, nor put another in its place. null: there is none, and nothing is kept.
+ * The directory of node's compile cache; it is made if it does not exist. Node runs the code that it finds in there, so
+ * the directory is used only if no other user can write to it or replace it. Returns null if there is no such
+ * directory; then nothing is cached.
  * @param {NodeJS.ProcessEnv} environment
  * @returns {string | null}
  */
@@ -17,7 +18,7 @@ export function cacheDirectory(environment = process.env) {
     const caches = cachesIn(environment);
     if (caches === null) return null;
     make(caches);
-    // Links above it are followed once, here: node is given the path that was looked at.
+    // Symbolic links in the path are resolved once, here: node gets the same path that was checked.
     const directory = join(realpathSync(caches), "mapledger");
     if (!isOutOfReach(dirname(directory))) return null;
     make(directory);
@@ -25,13 +26,13 @@ export function cacheDirectory(environment = process.env) {
     const isOurs = found.isDirectory() && found.uid === process.geteuid?.() && (found.mode & 0o7777) === MODE;
     return isOurs ? directory : null;
   } catch {
-    // A home that is not there or may not be written to, say: it goes without.
+    // For example, the home directory does not exist or is not writable: node runs without a cache.
     return null;
   }
 }
 
 /**
- * As the XDG Base Directory Specification has it: a path that is not absolute does not count.
+ * The caches' directory by the XDG Base Directory Specification, which ignores relative paths.
  * @param {NodeJS.ProcessEnv} environment
  */
 function cachesIn({ XDG_CACHE_HOME = "", HOME = "" }) {
@@ -49,7 +50,8 @@ function make(path) {
 }
 
 /**
- * Whether nobody but this user and root can rename what is in a directory, or one above it; below /tmp others can at least be first.
+ * Whether only this user and root can create or rename entries of a directory and of all directories above it. Below
+ * /tmp the answer is false, despite the sticky bit: another user could create the directory first.
  * @param {string} path without links
  * @returns {boolean}
  */

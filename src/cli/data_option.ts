@@ -1,6 +1,6 @@
 import { Option } from "commander";
 
-/** --data, as the service takes it: which data directory is meant. */
+/** --data, with the name and default of the service's setting. */
 export function dataOption(): Option {
   return new Option("--data <dir>", "data directory of the service").env("MAPLEDGER_DATA").default("./data");
 }

@@ -1,6 +1,7 @@
 /**
- * Ends with 0 if the service with these settings answers /livez, for a container's health check: over the unix socket, which needs
- * neither TLS nor a token, else over TCP. The certificate is not looked at: its name is not the loopback's, and nothing secret is sent.
+ * The health check of a container: exits with 0 if the service with these settings answers /livez. It uses the unix
+ * socket if there is one, because that needs neither TLS nor a token, and TCP otherwise. It does not verify the TLS
+ * certificate, which names another host than the loopback address; nothing secret is sent.
  */
 
 import { get } from "node:http";
@@ -29,6 +30,6 @@ request.once("error", ({ message }) => {
 
 function tcp({ host, port }: Settings): { readonly host: string; readonly port: number; readonly path: string } {
   if (port === null)
-    throw new Error("the service listens nowhere: MAPLEDGER_PORT is empty, and there is no unix socket");
+    throw new Error("the service does not listen: MAPLEDGER_PORT is empty, and there is no unix socket");
   return { host: ANY.get(host) ?? host, port, path: "/livez" };
 }

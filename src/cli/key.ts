@@ -10,23 +10,23 @@ interface Options {
 }
 
 const MORE = `
-The service must be stopped. An event (KEY_ROTATE) names both keys, and a checkpoint that
-has this event is signed by both: who knows the former key can tell from it that the new
-one is the log's. The former key is removed; what it has signed stays verifiable. Give the
-new verifier key to those who verify the log, and to its witnesses.`;
+The service must be stopped. An event (KEY_ROTATE) names both keys, and both sign a
+checkpoint that includes this event: with it, anyone who knows the former key can verify
+that the new key is the log's. The former key is removed; its signatures stay verifiable.
+Give the new verifier key to those who verify the log, and to its witnesses.`;
 
 export function addKey(program: Command): void {
   program
     .command("key")
-    .description("Orders about the key that signs the log's checkpoints.")
+    .description("Commands for the key that signs the log's checkpoints.")
     .command("rotate")
-    .description("Makes a new key, which signs from now on.")
+    .description("Makes a new key, which signs all further checkpoints.")
     .addOption(dataOption())
     .option("--origin <name>", "MAPLEDGER_ORIGIN of the service", process.env.MAPLEDGER_ORIGIN ?? "")
     .addHelpText("after", MORE)
     .action((options: Options) => {
       const { seq, signer, vkey } = rotate(options);
-      process.stdout.write(`event ${seq}: another key signs the log from now on\nformer ${signer}\nkey    ${vkey}\n`);
+      process.stdout.write(`event ${seq}: a new key signs the log from now on\nformer ${signer}\nkey    ${vkey}\n`);
     });
 }
 

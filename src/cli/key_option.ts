@@ -2,12 +2,12 @@ import { existsSync, readFileSync } from "node:fs";
 import { InvalidArgumentError, Option } from "commander";
 import { readVkey, type Verifier } from "../tlog/note.ts";
 
-/** --key, by which a log's signatures are known: as GET /v1/log has it in `vkey`, or a file with that. */
+/** --key: the verifier key of a log (`vkey` of GET /v1/log), or a file that has it. */
 export function keyOption(description: string): Option {
   return new Option("--key <vkey>", description).argParser(readKey);
 }
 
-/** The same, which may be repeated. */
+/** --key, which may be repeated. */
 export function keysOption(description: string): Option {
   return new Option("--key <vkey>", description)
     .argParser((given: string, before: readonly Verifier[]) => [...before, readKey(given)])
@@ -18,6 +18,6 @@ function readKey(given: string): Verifier {
   const text = existsSync(given) ? readFileSync(given, "utf8").trim() : given;
   const verifier = readVkey(text);
   if (verifier === null)
-    throw new InvalidArgumentError("It is no verifier key of an Ed25519 key, and no file with one.");
+    throw new InvalidArgumentError("It is neither a verifier key of type Ed25519 nor a file that has one.");
   return verifier;
 }

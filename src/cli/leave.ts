@@ -13,19 +13,19 @@ interface Options extends Offline {
 }
 
 const MORE = `
-Without --unpin nothing is changed, and the service may be running. With --unpin the
-service must be stopped. Removed are pins that mapledger has made, and its mark: not the
-pin from which a map was adopted, no foreign pin, nothing that lies in aside/, and no
-kernel map that a program uses.
+Without --unpin, nothing is changed, and the service may be running. With --unpin, the
+service must be stopped. mapledger then removes the pins that it has made, and its mark.
+It does not remove pins from which maps were adopted, foreign pins, anything in aside/,
+or kernel maps that programs use.
 If mapledger starts again afterwards, it makes new kernel maps for its own maps, which
-programs that run do not use; an adopted map waits until its owner's pin names its
+running programs do not use; an adopted map waits until its owner's pin names its
 kernel map.`;
 
 export function addLeave(group: Command): void {
   group
     .command("leave")
-    .description("Lists what mapledger has pinned on this host, and removes it with --unpin.")
-    .option("--unpin", "remove it", false)
+    .description("Lists the pins that mapledger has made on this host; with --unpin, removes them.")
+    .option("--unpin", "remove the pins", false)
     .addOption(dataOption())
     .addOption(bpffsOption())
     .addHelpText("after", MORE)
@@ -72,7 +72,7 @@ function told({ path, map, name, kernelId }: MapPin): string {
 }
 
 function nothingIn(directory: OnHost["directory"]): string {
-  return `nothing in ${directory} is mapledger's: it has no mark`;
+  return `${directory} has no mark of mapledger, so nothing in it belongs to one`;
 }
 
 function say(line: string): void {

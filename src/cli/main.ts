@@ -8,10 +8,10 @@ import { addSubcommands } from "./subcommands.ts";
 process.umask(UMASK);
 
 const program = new Command("mapledger")
-  .description("Runs a mapledger, and works on its log.")
+  .description("Runs a mapledger service, and works on its log.")
   .version(VERSION)
   .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : EXIT.usage))
-  .showHelpAfterError("(mapledger --help tells more)");
+  .showHelpAfterError("(see mapledger --help)");
 
 try {
   await addSubcommands(program, process.argv.slice(2));

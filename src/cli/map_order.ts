@@ -21,7 +21,7 @@ export function addRelease(group: Command): void {
 }
 
 export function addDecide(group: Command): void {
-  orderCommand(group, "decide", "Decides whose elements are right if a map and its kernel map differ.")
+  orderCommand(group, "decide", "Decides whose elements are kept if a map and its kernel map differ.")
     .addOption(
       new Option(
         "--take <side>",
@@ -31,7 +31,7 @@ export function addDecide(group: Command): void {
         .makeOptionMandatory(),
     )
     .addOption(
-      new Option("--key <hex...>", "only for elements with these keys; all that differ by default").argParser(keys),
+      new Option("--key <hex...>", "decide only elements with these keys (default: all that differ)").argParser(keys),
     )
     .action((map: number, { take, key, ...service }: DecideOptions) =>
       send(map, service, { what: "decide", take, keys: key ?? null }),
@@ -42,7 +42,7 @@ export function addRecreate(group: Command): void {
   orderCommand(
     group,
     "recreate",
-    "Makes a new kernel map for a map, with all of its elements; programs that run keep the one that they have.",
+    "Makes a new kernel map with all elements of a map. Running programs keep the former kernel map.",
   ).action((map: number, service: ServiceOptions) => send(map, service, { what: "recreate" }));
 }
 

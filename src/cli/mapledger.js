@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-// JavaScript, and so is what it imports: until node's compile cache is on, each TypeScript file costs its own stripping.
+// This file and its imports are JavaScript: until node's compile cache is on, node would strip the types of each
+// TypeScript file anew.
 import { enableCompileCache } from "node:module";
 import { cacheDirectory } from "./cache_directory.js";
 

@@ -3,10 +3,10 @@ import { addLeave } from "./leave.ts";
 import { addDecide, addRecreate, addRelease, addRepin } from "./map_order.ts";
 
 export function addMirror(program: Command): void {
-  const group = program.command("mirror").description("Orders about the kernel maps that follow the ledger's maps.");
+  const group = program.command("mirror").description("Commands for the kernel maps that follow the ledger's maps.");
   for (const add of [addLeave, addDecide, addRecreate, addRepin]) add(group);
 }
 
 export function addMap(program: Command): void {
-  addRelease(program.command("map").description("Orders about one map."));
+  addRelease(program.command("map").description("Commands for one map."));
 }

@@ -1,3 +1,5 @@
+/** Orders about the mirror that the command line carries out by itself, without a service. */
+
 import { CMD } from "../abi/service.ts";
 import { readState } from "../data/state_reader.ts";
 import { StoppedLog } from "../data/stopped_log.ts";
@@ -11,24 +13,26 @@ import { atOnce } from "../mirror/pace.ts";
 import type { Bpf } from "../native/bpf.ts";
 import { openBpf, probe } from "../native/probe.ts";
 
-/** A ledger, and where its kernel maps are pinned: MAPLEDGER_DATA and MAPLEDGER_BPFFS. */
+/**
+ * A ledger's data directory, and the bpffs on which its kernel maps are pinned: MAPLEDGER_DATA and MAPLEDGER_BPFFS.
+ */
 export interface Offline {
   readonly data: string;
   readonly bpffs: string;
 }
 
-/** What of a ledger's is on the host. */
+/** The pins of a ledger on this host. */
 export interface OnHost {
-  /** The mirror's directory. */
+  /** The mirror's directory of pins. */
   readonly directory: string;
   readonly log: string;
-  /** null: the directory has no mark, so that nothing in it is known to be mapledger's. */
+  /** null: the directory has no mark, so that no pin in it is known to be mapledger's. */
   readonly inventory: Inventory | null;
-  /** Directories of sessions, as the ledger has them. */
+  /** Pathnames of the directories that sessions have made. */
   readonly pathnames: readonly string[];
 }
 
-/** Which paths were to be removed, and those that could not be. */
+/** The paths that were to be removed, and those that could not be. */
 export interface HasLeft {
   readonly seq: number;
   readonly directory: string;
@@ -37,9 +41,9 @@ export interface HasLeft {
 }
 
 /**
- * Gives a directory of pins to a ledger whose service is stopped, if no process holds it. The event is durable before the mark
- * changes: what dies in between leaves the directory to its former owner. Throws InUse if the service runs, and an Error that
- * says why else the directory cannot be had.
+ * Gives a directory of pins to a ledger whose service is stopped, if no process holds the directory. The event is
+ * durable before the mark changes, so a process that dies in between leaves the directory to its former owner. Throws
+ * InUse if the service runs, otherwise an Error with the reason if the directory cannot be taken over.
  */
 export function takeOverOffline({ data, bpffs }: Offline): { seq: number; directory: string; owner: string } {
   const stopped = StoppedLog.open(data);
@@ -62,7 +66,10 @@ export function takeOverOffline({ data, bpffs }: Offline): { seq: number; direct
   }
 }
 
-/** Looks at what a ledger has on the host; a service may be running. Throws an Error if the directory is another ledger's. */
+/**
+ * Lists the pins of a ledger on this host; its service may be running. Throws an Error if the directory belongs to
+ * another ledger.
+ */
 export function lookOffline({ data, bpffs }: Offline): Promise<OnHost> {
   const bpf = usableBpf();
   const layout = new Layout(bpffs);
@@ -82,8 +89,8 @@ export function lookOffline({ data, bpffs }: Offline): Promise<OnHost> {
 }
 
 /**
- * Removes from the host what a ledger has there, whose service is stopped; an event has the paths before the first is removed.
- * null: there is nothing. Throws as takeOverOffline does.
+ * Removes the pins of a ledger whose service is stopped. An event lists the paths before the first is removed. Returns
+ * null if the directory has no mark. Throws as takeOverOffline does.
  */
 export async function leaveOffline(offline: Offline): Promise<HasLeft | null> {
   const stopped = StoppedLog.open(offline.data);

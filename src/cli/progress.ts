@@ -1,16 +1,18 @@
 import { Presets, SingleBar } from "cli-progress";
 
-/** How often a line tells of progress where there is no terminal to draw a bar on. */
+/** How often a line reports progress if standard error is not a terminal. */
 const LINE_MS = 5000;
 
-/** How far something is: a bar on a terminal, a line now and then elsewhere; on standard error. */
+/** Reports progress on standard error: as a bar on a terminal, otherwise as a line every few seconds. */
 export class Progress {
   readonly #what: string;
   readonly #total: number;
   readonly #bar: SingleBar | null;
   #toldMs = performance.now();
 
-  /** `what`: "verifying"; `total` in `unit`s: "events". */
+  /**
+   * `what` names the activity, for example "verifying"; `unit` the things that `total` counts, for example "events".
+   */
   constructor(what: string, total: number, unit: string) {
     this.#what = what;
     this.#total = total;

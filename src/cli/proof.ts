@@ -12,19 +12,20 @@ interface Options {
 }
 
 const MORE = `
-The proof is what GET /v1/events/{seq}/proof answers, for mapledger verify-proof; no service
-is needed. Nothing is signed: the event must be in a checkpoint that was. With --archive the
-event is read from there; tree and checkpoint are the data directory's if that is of the
-same log, else the archive's own: its tiles, and the newest checkpoint that its events tell of.`;
+The proof is the same as that of GET /v1/events/{seq}/proof, for mapledger verify-proof, but
+needs no service. No checkpoint is signed for it: a signed one must already include the event.
+With --archive, the event is read from the archive. Tree and checkpoint come from the data
+directory if it belongs to the same log; otherwise from the archive's tiles, and from the
+newest checkpoint that is recorded in its events.`;
 
 export function addProof(program: Command): void {
   program
     .command("proof")
-    .description("Makes a proof that an event is in the log, of a data directory's files or of an archive's.")
+    .description("Proves that an event is in the log, from the files of a data directory or an archive.")
     .argument("<seq>", "the event", seqOf)
     .addOption(dataOption())
     .addOption(archiveOption())
-    .option("--checkpoint <file>", "a checkpoint that was kept elsewhere, to prove the event against")
+    .option("--checkpoint <file>", "prove the event against this checkpoint, which was kept elsewhere")
     .addHelpText("after", MORE)
     .action(async (seq: number, options: Options, command: Command) => {
       const places = placesOf(options, command.getOptionValueSource("data") === "cli");
@@ -39,7 +40,7 @@ function placesOf({ data, archive, ...given }: Options, isNamed: boolean): Proof
   const log = archivedLog(archive);
   if (log === null) throw new Error(`${archive} is not an archive: it has no archive.json`);
   const isSame = logOf(data) === log;
-  if (isNamed && !isSame) throw new Error(`${archive} is the archive of log ${log}, which is not that of ${data}`);
+  if (isNamed && !isSame) throw new Error(`${archive} is the archive of log ${log}, but ${data} has another log`);
   return { data: isSame ? data : null, archive, checkpoint };
 }
 

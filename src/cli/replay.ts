@@ -57,7 +57,7 @@ export function addReplay(program: Command): void {
 export function addImport(program: Command): void {
   const command = program
     .command("import")
-    .description("Sends the commands of an NDJSON export to a mapledger: replay, of a file, to a URL.")
+    .description("Sends the commands of an NDJSON export to a mapledger: a replay from a file to a URL.")
     .argument("<file>", "NDJSON as GET /v1/events exports it, or - for stdin")
     .addOption(toOption().makeOptionMandatory());
   addSelectionOptions(addReplayOptions(command)).action((file: string, options: Options) => run(file, options));
@@ -66,7 +66,7 @@ export function addImport(program: Command): void {
 function toOption(): Option {
   return new Option(
     "--to <target>",
-    "a mapledger, by its URL or unix:PATH of its socket; kernel: its maps; ndjson, curl, bpftool: written on stdout",
+    "URL of a mapledger, or unix:PATH of its socket; kernel: this machine's kernel; ndjson, curl, bpftool: write to stdout in this form",
   ).argParser(target);
 }
 
@@ -77,12 +77,19 @@ function addReplayOptions(command: Command): Command {
       new Option("--source-token <token>", "bearer token for a source that is a URL").env("MAPLEDGER_SOURCE_TOKEN"),
     )
     .addOption(
-      new Option("--speed <factor>", "of the original speed; as fast as it goes unless given").argParser(factor),
+      new Option("--speed <factor>", "multiple of the original speed (default: as fast as possible)").argParser(factor),
     )
-    .option("--prepare", "send what the selected commands need, too: what changed anything before them", false)
-    .option("--same-ids", "what was opened before the range has the same ids in the target: a restored copy", false)
-    .option("--ids <file>", "keep in a file which ids are which, and go on with those that are there")
-    .option("--dry-run", "count what would be sent, by command", false);
+    .option(
+      "--prepare",
+      "also send other commands that changed something, up to the last selected one; with --map, of element commands only that map's",
+      false,
+    )
+    .option("--same-ids", "the target is a restored copy: objects from before the range have the same ids there", false)
+    .option(
+      "--ids <file>",
+      "load the mapping of recorded ids to the target's from this file if it exists, and save it there",
+    )
+    .option("--dry-run", "send nothing, but count the commands that would be sent", false);
 }
 
 function target(text: string): string {
@@ -100,7 +107,7 @@ function isUrl(text: string): boolean {
   return /^https?:\/\//.test(text) && URL.canParse(text);
 }
 
-/** What a mapledger is named by that commands are sent to. */
+/** Whether the target is a mapledger service. */
 function isService(text: string): boolean {
   return isUrl(text) || /^unix:./.test(text);
 }
@@ -125,7 +132,10 @@ async function run(from: string, options: Options): Promise<void> {
   }
 }
 
-/** What is left out at the source is missing where commands need it: --prepare looks at everything. */
+/**
+ * With --prepare the source is read without the selection: earlier commands that are not selected may have to be sent,
+ * too.
+ */
 async function openSource(
   from: string,
   { sourceToken, prepare, archive }: Options,
@@ -133,16 +143,16 @@ async function openSource(
 ): Promise<Source> {
   if (isUrl(from)) return UrlSource.open(new URL(from), sourceToken ?? null, prepare ? {} : selection);
   if (from !== "-" && !existsSync(from))
-    throw new Error(`there is no ${from}: a data directory, a URL or a file is needed`);
+    throw new Error(`${from} does not exist: a data directory, a URL or a file is needed`);
   if (from !== "-" && statSync(from).isDirectory()) return openLog(from, archive ?? null, prepare ? {} : selection);
   return new FileSource(from);
 }
 
-/** A position tells whether the source is the log that has given it out. */
+/** Checks that the source is the log that has given out these positions. */
 async function checkPositions(source: Source, positions: readonly string[]): Promise<void> {
   for (const position of positions) {
     if (source.check === undefined)
-      throw new Error("an export does not say of which log it is: a seq is needed instead of a position");
+      throw new Error("an export does not name its log: give a seq instead of a position");
     await source.check(position);
   }
 }
@@ -194,24 +204,24 @@ function targetOf({ to, token, dryRun }: Options): ReturnType<OpenTarget> {
   return { target: to === "curl" ? new CurlTarget(write) : new BpftoolTarget(write), close() {} };
 }
 
-/** Waits for a reader that is slower. */
+/** Resolves when the reader of stdout has taken the text, so that a slow reader slows down the replay. */
 function write(text: string): Promise<void> {
   return new Promise((resolve, reject) => {
     process.stdout.write(text, (error) => (error ? reject(error) : resolve()));
   });
 }
 
-/** The summary: where stdout has differences, behind them; beside a script, on stderr. */
+/** Writes the summary: to stdout, after the differences; to stderr if a script is on stdout. */
 function tell(summary: Summary, { to, dryRun }: Options, ms: number): void {
   const stream = dryRun || isService(to) || to === "kernel" ? process.stdout : process.stderr;
   stream.write(`${visibleJson({ summary: { ...summary, seconds: Math.round(ms) / 1000 } })}\n`);
 }
 
-/** How far it came, and how to go on. */
+/** An Error that says how far the replay came, and how to continue it. */
 function stopped(why: Error, { summary, unanswered }: Replay, { ids, to }: Options): Error {
   const { last_seq } = summary;
-  const maybe = why instanceof TargetFailed && unanswered > 0 ? `; ${unanswered} more may have run` : "";
-  const how = ids === undefined ? "--prepare, to an empty target" : `--ids ${ids}, while its sessions live`;
-  const on = isService(to) ? `; go on with --after ${last_seq} and ${how}` : "";
-  return new Error(`${why.message}: it came up to event ${last_seq}${maybe}${on}`);
+  const maybe = why instanceof TargetFailed && unanswered > 0 ? `; ${unanswered} more commands may have run` : "";
+  const how = ids === undefined ? "--prepare to an empty target" : `--ids ${ids} while its sessions live`;
+  const on = isService(to) ? `; to continue, use --after ${last_seq} and ${how}` : "";
+  return new Error(`${why.message}: the replay reached event ${last_seq}${maybe}${on}`);
 }

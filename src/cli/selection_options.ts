@@ -7,7 +7,7 @@ import { bytes } from "../codec/scalars.ts";
 import { parsePosition } from "../log/position.ts";
 import type { Selection } from "../replay/selection.ts";
 
-/** What the options below give. */
+/** The parsed options of addSelectionOptions. */
 export interface SelectionOptions {
   readonly map?: number;
   readonly session?: number;
@@ -23,27 +23,39 @@ export interface SelectionOptions {
   readonly before?: Place;
 }
 
-/** A seq, or the position that it stands in. */
+/** A seq, and the position that it was given as; null: it was given as a number. */
 interface Place {
   readonly seq: number;
   readonly position: string | null;
 }
 
-/** The filters of GET /v1/events. */
+/** Adds the filters of GET /v1/events as options. */
 export function addSelectionOptions(command: Command): Command {
   return command
-    .addOption(new Option("--map <id>", "commands on this map").argParser(integer))
-    .addOption(new Option("--session <id>", "of this session; 0: of none").argParser(integer))
-    .addOption(new Option("--caller <name>", "sent by this caller"))
-    .addOption(new Option("--cmd <cmd>", "of this name or number").argParser(named(CMD)))
-    .addOption(new Option("--errno <errno>", "refused with it; 0: those that succeeded").argParser(named(ERRNO)))
-    .addOption(new Option("--changes", "that changed a map, an element, a pin or a directory"))
-    .addOption(new Option("--failed", "that were refused, with whatever errno"))
-    .addOption(new Option("--key <hex>", "whose key begins so; of a batch, any key").argParser(read(bytes)))
-    .addOption(new Option("--since <time>", "from this moment on, RFC 3339").argParser(read(readTimeUs)))
-    .addOption(new Option("--until <time>", "up to this moment").argParser(read(readTimeUs)))
-    .addOption(new Option("--after <seq>", "behind this event, or a position in the log").argParser(place))
-    .addOption(new Option("--before <seq>", "in front of this event, or a position").argParser(place));
+    .addOption(new Option("--map <id>", "select commands on this map").argParser(integer))
+    .addOption(
+      new Option("--session <id>", "commands of this session; 0: commands without a session").argParser(integer),
+    )
+    .addOption(new Option("--caller <name>", "commands of this caller"))
+    .addOption(new Option("--cmd <cmd>", "commands with this name or number").argParser(named(CMD)))
+    .addOption(
+      new Option("--errno <errno>", "commands that failed with this errno; 0: commands that succeeded").argParser(
+        named(ERRNO),
+      ),
+    )
+    .addOption(new Option("--changes", "commands that changed a map, an element, a pin or a directory"))
+    .addOption(new Option("--failed", "commands that failed with any errno"))
+    .addOption(
+      new Option("--key <hex>", "commands whose key has this prefix; of a batch, if any of its keys has it").argParser(
+        read(bytes),
+      ),
+    )
+    .addOption(new Option("--since <time>", "commands at or after this moment (RFC 3339)").argParser(read(readTimeUs)))
+    .addOption(new Option("--until <time>", "commands at or before this moment").argParser(read(readTimeUs)))
+    .addOption(
+      new Option("--after <seq>", "commands after this event, or after a position in the log").argParser(place),
+    )
+    .addOption(new Option("--before <seq>", "commands before this event or position").argParser(place));
 }
 
 export function selectionOf({ since, until, after, before, changes, ...fields }: SelectionOptions): Selection {
@@ -57,7 +69,7 @@ export function selectionOf({ since, until, after, before, changes, ...fields }:
   };
 }
 
-/** The positions among the options, for the log that has given them out. */
+/** The positions among the options. They must be checked against the log that gave them out. */
 export function positionsIn({ after, before }: SelectionOptions): string[] {
   return [after, before].flatMap((place) => place?.position ?? []);
 }
@@ -65,7 +77,7 @@ export function positionsIn({ after, before }: SelectionOptions): string[] {
 function place(text: string): Place {
   const position = parsePosition(text);
   if (position === null) return { seq: integer(text), position: null };
-  if (position.place !== "at") throw new InvalidArgumentError("an event's position is needed, or a page's.");
+  if (position.place !== "at") throw new InvalidArgumentError("the position of an event or of a page is needed.");
   return { seq: position.seq, position: text };
 }
 

@@ -4,21 +4,21 @@ import type { Service } from "../client/ask.ts";
 import { SETTINGS } from "../config.ts";
 import { ownSocketFile, ownTokenFile, readOwnToken } from "../data/own_access.ts";
 
-/** A service as it listens on TCP if nothing is set. */
+/** The address of a service whose settings are all at their defaults. */
 const DEFAULT_URL = `http://${SETTINGS.host.fallback}:${SETTINGS.port.fallback}`;
-/** Where a service of the system's may have its socket. */
+/** The usual socket of a service that the system runs. */
 const SYSTEM_SOCKET = "/run/mapledger/mapledger.sock";
 
-/** --url without a default: the command does it itself unless it is given. */
+/** --url without a default: unless it is given, the command acts on the files itself. */
 export function urlOption(what: string): Option {
   return new Option("--url <url>", `${what}: http://..., https://... or unix:PATH of its socket`).argParser(url);
 }
 
-/** --url of the service that is asked; `findService` finds one if it is not given. */
+/** --url of the service to ask; if it is not given, `findService` finds one. */
 export function serviceOption(): Option {
   return urlOption(
-    `the service that is asked; by default the unix socket of MAPLEDGER_SOCKET, of ./data or ${SYSTEM_SOCKET}, whichever is there, ` +
-      `else ${DEFAULT_URL} with the token in the data directory`,
+    `the service to ask; by default the first unix socket that exists, of MAPLEDGER_SOCKET, ./data and ${SYSTEM_SOCKET}, ` +
+      `otherwise ${DEFAULT_URL} with the token in the data directory`,
   );
 }
 
@@ -26,7 +26,7 @@ export function tokenOption(): Option {
   return new Option("--token <token>", "bearer token for the service").env("MAPLEDGER_TOKEN");
 }
 
-/** The service that is asked if none is named. */
+/** The service that --url names; otherwise that of the first socket that exists; otherwise the one at the default address. */
 export function findService({ url, token }: { readonly url?: string; readonly token?: string }): Service {
   if (url !== undefined) return { url, token };
   const data = process.env[SETTINGS.data.variable] ?? SETTINGS.data.fallback;

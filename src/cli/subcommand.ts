@@ -1,6 +1,9 @@
 import type { Command } from "commander";
 
-/** Adds itself to the program: its words, its options, what it does. Throws an Error that says why, if it cannot. */
+/**
+ * Adds a subcommand to the program: its name, options and action. The action throws an Error with the reason if it
+ * fails.
+ */
 export type Subcommand = (program: Command) => void;
 
 export const EXIT = { found: 1, failed: 1, usage: 2 } as const;

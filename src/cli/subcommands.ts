@@ -1,34 +1,40 @@
 import type { Command } from "commander";
 import type { Subcommand } from "./subcommand.ts";
 
-/** What `mapledger --help` shows of a subcommand, and its module, which is loaded when it is called. */
+/**
+ * A row of `mapledger --help`, with the module of the subcommand. The module is loaded only if the subcommand is
+ * called.
+ */
 interface Listed {
-  /** Its name and what may stand behind it. */
+  /** Its name and arguments. */
   readonly usage: string;
   readonly description: string;
   readonly load: () => Promise<Subcommand>;
 }
 
-/** In the order of the help. A test holds each row to what the module itself says. */
+/** In the order of the help. A test compares each row with the command that its module adds. */
 export const SUBCOMMANDS: readonly Listed[] = [
   {
     usage: "serve [options]",
-    description: "Runs the service; or, for an auditor, serves reads of a data directory, a backup or an archive.",
+    description:
+      "Runs the service. With --read-only, serves reads of a data directory, a backup or an archive, for auditors.",
     load: async () => (await import("./serve.ts")).addServe,
   },
   {
     usage: "archive [options]",
-    description: "Moves older events to compressed files; the state stays, and the log says what was archived.",
+    description:
+      "Moves older events into compressed files. The state stays complete, and an event records the archived range.",
     load: async () => (await import("./archive.ts")).addArchive,
   },
   {
     usage: "backup [options] <dir>",
-    description: "Copies the log, and what else cannot be made again, as of one moment; the service may run meanwhile.",
+    description:
+      "Copies the log as of one moment, and all other files that cannot be derived from it; the service may be running.",
     load: async () => (await import("./backup.ts")).addBackup,
   },
   {
     usage: "restore-backup [options] <dir>",
-    description: "Makes a data directory of a backup; the state is made from the log at the next start.",
+    description: "Makes a data directory from a backup. The next start builds the state from the log.",
     load: async () => (await import("./backup.ts")).addRestoreBackup,
   },
   {
@@ -39,33 +45,33 @@ export const SUBCOMMANDS: readonly Listed[] = [
   },
   {
     usage: "import [options] <file>",
-    description: "Sends the commands of an NDJSON export to a mapledger: replay, of a file, to a URL.",
+    description: "Sends the commands of an NDJSON export to a mapledger: a replay from a file to a URL.",
     load: async () => (await import("./replay.ts")).addImport,
   },
   {
     usage: "verify [options] [data]",
     description:
-      "Reads the whole log and computes everything anew: hashes, tree, checkpoints, state. Names the first event that is wrong.",
+      "Reads the whole log, computes hashes, tree, checkpoints and state anew, and names the first event that is wrong.",
     load: async () => (await import("./verify.ts")).addVerify,
   },
   {
     usage: "proof [options] <seq>",
-    description: "Makes a proof that an event is in the log, of a data directory's files or of an archive's.",
+    description: "Proves that an event is in the log, from the files of a data directory or an archive.",
     load: async () => (await import("./proof.ts")).addProof,
   },
   {
     usage: "verify-proof [options] <file>",
-    description: "Checks a proof of GET /v1/events/{seq}/proof offline, and shows the event that it proves.",
+    description: "Checks a proof from GET /v1/events/{seq}/proof offline, and prints the event that it proves.",
     load: async () => (await import("./verify_proof.ts")).addVerifyProof,
   },
   {
     usage: "tree",
-    description: "Orders about the log's Merkle tree.",
+    description: "Commands for the log's Merkle tree.",
     load: async () => (await import("./tree.ts")).addTree,
   },
   {
     usage: "key",
-    description: "Orders about the key that signs the log's checkpoints.",
+    description: "Commands for the key that signs the log's checkpoints.",
     load: async () => (await import("./key.ts")).addKey,
   },
   {
@@ -75,27 +81,29 @@ export const SUBCOMMANDS: readonly Listed[] = [
   },
   {
     usage: "take-over [options]",
-    description: "Makes the kernel maps in the directory of pins follow this log, whichever log they followed before.",
+    description: "Makes the kernel maps in the directory of pins follow this log, whatever log they followed before.",
     load: async () => (await import("./take_over.ts")).addTakeOver,
   },
   {
     usage: "mirror",
-    description: "Orders about the kernel maps that follow the ledger's maps.",
+    description: "Commands for the kernel maps that follow the ledger's maps.",
     load: async () => (await import("./mirror.ts")).addMirror,
   },
   {
     usage: "map",
-    description: "Orders about one map.",
+    description: "Commands for one map.",
     load: async () => (await import("./mirror.ts")).addMap,
   },
   {
     usage: "token",
-    description: "Tokens of callers.",
+    description: "Commands for callers' tokens.",
     load: async () => (await import("./token.ts")).addToken,
   },
 ];
 
-/** Adds all of them: the one that the words call as it is, of the others what the help lists. */
+/**
+ * Adds all subcommands to the program: the called one from its module, the others with the text that the help shows.
+ */
 export async function addSubcommands(program: Command, words: readonly string[]): Promise<void> {
   const [first, second] = words.filter((word) => !word.startsWith("-"));
   const called = first === "help" ? second : first;

@@ -16,19 +16,19 @@ const BYTES = 32;
 const MODE = 0o600;
 
 export function addToken(program: Command): void {
-  const group = program.command("token").description("Tokens of callers.");
+  const group = program.command("token").description("Commands for callers' tokens.");
   group
     .command("add")
     .description(
-      "Makes a token, adds the caller's line to the tokens' file, and prints the token: it is kept nowhere else.",
+      "Makes a token, adds the caller's line to the tokens file, and prints the token, which is not stored anywhere.",
     )
-    .argument("<name>", "the caller's name, as events have it")
+    .argument("<name>", "the caller's name, which events record")
     .requiredOption(
       "--scopes <scopes>",
-      `what the caller may do, with commas between: ${SCOPES.join(", ")}; of some maps: read@/sys/fs/bpf/tc/*, write@block*`,
+      `scopes of the caller, separated by commas: ${SCOPES.join(", ")}; for some maps only: read@/sys/fs/bpf/tc/*, write@block*`,
     )
     .addOption(
-      new Option("--tokens <file>", "the tokens' file; made if it is not there")
+      new Option("--tokens <file>", "the tokens file; it is made if it does not exist")
         .env("MAPLEDGER_TOKENS")
         .makeOptionMandatory(),
     )
@@ -37,24 +37,28 @@ export function addToken(program: Command): void {
     });
 }
 
-/** Answers the token. The file has the line when this returns, or is what it was. */
+/** Returns the new token. When this returns, the file has the new line; if it throws, the file is unchanged. */
 function add(file: string, name: string, scopes: string): string {
   const token = randomBytes(BYTES).toString("hex");
   const line = `${name}:${hash("sha256", token, "hex")}:${scopes}`;
-  if (/[\r\n]/.test(line)) throw new Error("a name is one line");
-  if (/^(uid|cert):/.test(name)) throw new Error(`${name} needs no token: write its line into ${file}`);
+  if (/[\r\n]/.test(line)) throw new Error("a name and its scopes must be on one line");
+  if (/^(uid|cert):/.test(name)) throw new Error(`${name} needs no token: write its line into ${file} yourself`);
   const known = existsSync(file) ? readFileSync(file, "utf8") : "";
   const text = `${known}${known === "" || known.endsWith("\n") ? "" : "\n"}${line}\n`;
-  if (scopes.trim() === "") throw new Error("there are no scopes");
+  if (scopes.trim() === "") throw new Error("at least one scope is needed");
   const added = parseTokens(`${line}\n`, "the new line").lines[0];
-  if (added?.by !== "token" || added.name !== name) throw new Error(`${name} is no name that a token may have`);
-  // What is wrong in it already would keep the service from reading it.
+  if (added?.by !== "token" || added.name !== name)
+    throw new Error(`${name} is not a valid name of a caller with a token`);
+  // The whole file is parsed, because a line that is already wrong would keep the service from reading it.
   parseTokens(text, file);
   replace(file, text);
   return token;
 }
 
-/** With the mode and the owner that it has, or the owner of its directory: the service may be another user. */
+/**
+ * Replaces the file atomically. It keeps its mode and owner; a new file gets the owner of its directory, because the
+ * service may run as another user.
+ */
 function replace(file: string, text: string): void {
   const partial = `${file}.${process.pid}.partial`;
   try {

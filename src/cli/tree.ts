@@ -12,19 +12,19 @@ interface Options {
 }
 
 const MORE = `
-Use it if the service says that no checkpoint is signed any more, and neither the log nor
-the tree can be put back. The service must be stopped. An event (TREE_BEGIN) has the
-reason, and the newest checkpoint that was signed. If the events are still those of that
-checkpoint, the new tree continues it. If they are not, checkpoints have another origin
-from then on: witnesses and those who have kept a checkpoint then see another log, which
-is what it is. The former tree stays in the data directory as tree-until-SEQ.sqlite.`;
+Use this command if the service says that it no longer signs checkpoints, and neither the
+log nor the tree can be restored. The service must be stopped. An event (TREE_BEGIN) records
+the reason and the newest signed checkpoint. If the log still has the events of that
+checkpoint, the new tree continues it. If not, checkpoints get another origin: to witnesses,
+and to those who have kept a checkpoint, the log is then another log. The former tree stays
+in the data directory as tree-until-SEQ.sqlite.`;
 
 export function addTree(program: Command): void {
   program
     .command("tree")
-    .description("Orders about the log's Merkle tree.")
+    .description("Commands for the log's Merkle tree.")
     .command("begin-anew")
-    .description("Builds the tree anew from the log, if it is missing, damaged, or not that of the log.")
+    .description("Builds the tree anew from the log, if it is missing, damaged, or does not belong to the log.")
     .addOption(dataOption())
     .option("--origin <name>", "MAPLEDGER_ORIGIN of the service", process.env.MAPLEDGER_ORIGIN ?? "")
     .addOption(archiveOption())
@@ -45,9 +45,10 @@ function begin(asked: Parameters<typeof beginTree>[0]): BegunTree {
 
 function* told({ seq, reason, signedSize, continues, origin, vkey, aside }: BegunTree): Iterable<string> {
   yield `event ${seq}: the tree was begun anew: ${reason}`;
-  if (signedSize === null) yield "no checkpoint is known that was signed before";
-  else if (continues) yield `it continues the checkpoint of size ${signedSize}`;
-  else yield `it does not continue the checkpoint of size ${signedSize}: checkpoints have another origin from now on`;
+  if (signedSize === null) yield "no earlier signed checkpoint is known";
+  else if (continues) yield `the new tree continues the checkpoint of size ${signedSize}`;
+  else
+    yield `the new tree does not continue the checkpoint of size ${signedSize}: checkpoints have another origin from now on`;
   yield `origin ${origin}`;
   yield `key    ${vkey}`;
   if (aside !== null) yield `the former tree is kept as ${aside}`;

@@ -23,35 +23,36 @@ interface Options extends WitnessOptions {
   readonly archive?: string;
 }
 
-/** Whose word counts for a checkpoint that was kept elsewhere. */
+/** The keys and witnesses that vouch for a checkpoint that was kept elsewhere. */
 interface Trust extends Quorum {
-  /** Any of these; empty: nobody's. */
+  /** One of these keys must have signed; empty: no key has to. */
   readonly keys: readonly Verifier[];
 }
 
 const MORE = `
-Who could write to the data directory could read its key, and sign another history anew: of
-that only evidence from outside tells. Give --checkpoint once for each checkpoint that was
-kept elsewhere. It counts if a --key has signed it, or as many of the witnesses as --quorum
-says have cosigned it; if both are given, both are needed. With --witness and no --checkpoint,
-the cosigned checkpoints in the directory count: no key that lies there can cosign. The first
-that does not hold, with the last that does, names the narrowest range of changed events.`;
+Anyone who can write to the data directory can read its key, and sign a changed history
+anew. Only evidence from elsewhere shows that. Give --checkpoint once for each checkpoint
+that was kept elsewhere. A checkpoint counts if a --key has signed it, or if --quorum
+witnesses have cosigned it; if both are given, both are needed. With --witness and without
+--checkpoint, the cosigned checkpoints in the directory count, because no key in the directory
+can cosign. If a checkpoint does not match, the changed events lie between the last one that
+matches and the first one that does not.`;
 
 export function addVerify(program: Command): void {
   program
     .command("verify")
     .description(
-      "Reads the whole log and computes everything anew: hashes, tree, checkpoints, state. Names the first event that is wrong.",
+      "Reads the whole log, computes hashes, tree, checkpoints and state anew, and names the first event that is wrong.",
     )
-    .argument("[data]", "data directory of a service, which may run meanwhile", process.env.MAPLEDGER_DATA ?? "./data")
+    .argument("[data]", "data directory of a service, which may be running", process.env.MAPLEDGER_DATA ?? "./data")
     .addOption(
       keysOption(
-        "whose signatures count: `vkey` of GET /v1/log, or a file with it; may be repeated (default: the directory's own)",
+        "verifier key whose signatures count: `vkey` of GET /v1/log, or a file with it; may be repeated (default: the directory's own)",
       ),
     )
     .option(
       "--checkpoint <file>",
-      "a checkpoint that was kept elsewhere, to be held against the log; may be repeated",
+      "a checkpoint that was kept elsewhere, to compare the log with; may be repeated",
       more,
       [],
     )
@@ -62,11 +63,13 @@ export function addVerify(program: Command): void {
     .action(async (data: string, options: Options, command: Command) => {
       const { key, checkpoint, witness, archive } = options;
       if (checkpoint.length > 0 && key.length === 0 && witness.length === 0)
-        command.error("error: --checkpoint needs --key or --witness: whose it is to be", { exitCode: EXIT.usage });
+        command.error("error: --checkpoint needs --key or --witness, to verify its signatures", {
+          exitCode: EXIT.usage,
+        });
       checkData(data);
       const trust: Trust = { keys: key, ...quorumOf(options, command) };
       const given = checkpoint.map((file) => readOutside(file, trust));
-      // Files that were kept elsewhere may be root's.
+      // The files above may be readable for root only, so the owner changes after they are read.
       becomeOwner(data);
       const outside = checkpoint.length === 0 && witness.length > 0 ? cosignedIn(data, trust) : given;
       await run(data, archive ?? null, key, outside);
@@ -102,7 +105,7 @@ async function run(
   if (verified.findings.length > 0) process.exitCode = EXIT.found;
 }
 
-/** Throws if it is no checkpoint, or nobody vouches for it whose word counts. */
+/** Throws if the file is not a checkpoint, or is not signed and cosigned as `trust` demands. */
 function readOutside(file: string, trust: Trust): Signed {
   const note = readFileSync(file, "utf8");
   const checkpoint = checkedOutside(note, trust);
@@ -110,7 +113,10 @@ function readOutside(file: string, trust: Trust): Signed {
   return { size: checkpoint.size, root: checkpoint.root, note, timeUs: 0, outside: file };
 }
 
-/** Checkpoints that the directory itself keeps, which no key in it can have cosigned. Throws if there are none with the quorum. */
+/**
+ * The directory's own checkpoints that enough witnesses have cosigned. No key in the directory can cosign, so they
+ * count as kept outside. Throws if there are none.
+ */
 function cosignedIn(data: string, trust: Trust): Signed[] {
   const file = join(data, TREE_FILE);
   const tree = existsSync(file) ? new TreeFile(file) : null;
@@ -128,26 +134,26 @@ function cosignedIn(data: string, trust: Trust): Signed[] {
           : [{ ...kept, size: checkpoint.size, root: checkpoint.root, outside: file }];
       });
     if (found.length > 0) return found;
-    throw new Error(`verifying ${data}: it has no checkpoint that ${trust.quorum} of the witnesses have cosigned`);
+    throw new Error(`verifying ${data}: no checkpoint in it is cosigned by ${trust.quorum} of the witnesses`);
   } finally {
     tree?.close();
   }
 }
 
-/** Or why it does not count. */
+/** The checkpoint, or the reason why it does not count. */
 function checkedOutside(note: string, trust: Trust): Checkpoint | string {
   const opened = trust.keys.length === 0 ? noteParts(note) : openByAny(note, trust.keys);
   if ("wrong" in opened) return opened.wrong;
-  return cosignedFault(note, trust) ?? readCheckpoint(opened.text) ?? "what is signed is no checkpoint";
+  return cosignedFault(note, trust) ?? readCheckpoint(opened.text) ?? "the signed text is not a checkpoint";
 }
 
-/** By the first key that has signed it; otherwise what the first says. */
+/** Opens the note with the first key that has signed it; if none has, returns the first key's reason. */
 function openByAny(note: string, keys: readonly Verifier[]): ReturnType<typeof openNote> {
   const opened = keys.map((key) => openNote(note, key));
   return opened.find((one) => "text" in one) ?? (opened[0] as ReturnType<typeof openNote>);
 }
 
-/** What was looked at, also where nothing is wrong. */
+/** The lines of the report. They are printed even if nothing is wrong. */
 function* summary(
   { log, lastSeq, treeSize, vkey, archived, state }: Verified,
   isTrusted: boolean,
@@ -156,31 +162,31 @@ function* summary(
   const until = log.events < lastSeq ? `; reading ended at ${log.events}` : "";
   yield `events       ${lastSeq}${until}`;
   if (archived.unread !== null)
-    yield `archive      events up to ${archived.through} are the tree's, for they could not be read: ${archived.unread}`;
-  else if (archived.through > 0) yield `archive      events up to ${archived.through} are from there`;
+    yield `archive      events up to ${archived.through} could not be read, only their hashes in the tree: ${archived.unread}`;
+  else if (archived.through > 0) yield `archive      events up to ${archived.through} were read from the archive`;
   if (treeSize === null) yield "tree         there is none";
-  else if (treeSize < lastSeq)
-    yield `tree         vouches for events up to ${treeSize}, nothing does yet for ${treeSize + 1} to ${lastSeq}`;
-  else yield `tree         vouches for all of them`;
+  else if (treeSize < lastSeq) yield `tree         has events up to ${treeSize}, not yet ${treeSize + 1} to ${lastSeq}`;
+  else yield `tree         has all events`;
   yield `checkpoints  ${log.checkpoints} hold${log.checkpoints === 0 ? "" : `, up to event ${log.signedSize}`}`;
   const hashed = Math.max(Math.min(treeSize ?? 0, log.events), log.signedSize);
   if (log.signedSize > 0) yield `signed       ${range(1, log.signedSize)}`;
-  if (hashed > log.signedSize) yield `hashed only  ${range(log.signedSize + 1, hashed)}: in the tree, in no checkpoint`;
+  if (hashed > log.signedSize)
+    yield `hashed only  ${range(log.signedSize + 1, hashed)}: in the tree, but in no checkpoint`;
   if (lastSeq > hashed) yield `neither      ${range(hashed + 1, lastSeq)}`;
   if (outside > 0) yield outsideText(log.outsideSize, lastSeq);
-  if (vkey !== null) yield `key          ${vkey}${isTrusted ? "" : ", as the directory itself says"}`;
+  if (vkey !== null) yield `key          ${vkey}${isTrusted ? "" : ", named by the directory itself"}`;
   if (state.none !== null) yield `state        not compared: ${state.none}`;
   else if (state.findings.length === 0)
-    yield `state        ${state.cells} cells are what the events up to ${state.seq} add up to`;
+    yield `state        ${state.cells} cells equal those that the events up to ${state.seq} give`;
 }
 
 function range(first: number, last: number): string {
   return first === last ? `event ${first}` : `events ${first} to ${last}`;
 }
 
-/** Of the rest the directory's own key alone vouches. */
+/** Only events up to `size` are proved by outside evidence; the directory's own key alone vouches for the others. */
 function outsideText(size: number, lastSeq: number): string {
-  if (size === 0) return "outside      no checkpoint that was kept elsewhere holds";
-  const rest = size < lastSeq ? `; for ${range(size + 1, lastSeq)} there is the directory's own word alone` : "";
-  return `outside      ${range(1, size)} are as they were when the checkpoint was kept elsewhere${rest}`;
+  if (size === 0) return "outside      no checkpoint that was kept elsewhere matches";
+  const rest = size < lastSeq ? `; only the directory's own key vouches for ${range(size + 1, lastSeq)}` : "";
+  return `outside      ${range(1, size)} are unchanged since the checkpoint that was kept elsewhere${rest}`;
 }

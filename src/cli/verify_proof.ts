@@ -13,22 +13,24 @@ interface Options extends WitnessOptions {
 }
 
 const MORE = `
-A proof counts if --key has signed its checkpoint, or as many of the witnesses as --quorum
-says have cosigned it; if both are given, both are needed.`;
+A proof counts if --key has signed its checkpoint, or if --quorum witnesses have cosigned
+it; if both are given, both are needed.`;
 
 export function addVerifyProof(program: Command): void {
   program
     .command("verify-proof")
-    .description("Checks a proof of GET /v1/events/{seq}/proof offline, and shows the event that it proves.")
+    .description("Checks a proof from GET /v1/events/{seq}/proof offline, and prints the event that it proves.")
     .argument("<file>", "the proof, or - for stdin")
-    .addOption(keyOption("who must have signed it: `vkey` of GET /v1/log, or a file with it"))
+    .addOption(keyOption("verifier key that must have signed: `vkey` of GET /v1/log, or a file with it"))
     .addOption(witnessOption())
     .addOption(quorumOption())
     .addHelpText("after", MORE)
     .action((file: string, options: Options, command: Command) => {
       const { key = null, witness } = options;
       if (key === null && witness.length === 0)
-        command.error("error: --key or --witness is needed: whose it is to be", { exitCode: EXIT.usage });
+        command.error("error: --key or --witness is needed, to verify the proof's signatures", {
+          exitCode: EXIT.usage,
+        });
       run(file, key, quorumOf(options, command));
     });
 }

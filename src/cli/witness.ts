@@ -18,45 +18,48 @@ interface Options {
 
 const MORE = `
 A witness knows logs by their verifier keys (\`vkey\` of GET /v1/log), whose names are the logs'
-origins; a log that has changed its key has two lines for a while. Of each log it keeps the
-checkpoint that it cosigned last, and cosigns only what provably continues that one. Its own
-keys, one for each type of cosignature (Ed25519 and ML-DSA-44), are made at the first start
-and printed at each; give both to the logs (MAPLEDGER_WITNESSES) and to those who verify them.
+origins; a log that has changed its key has two lines for a while. For each log the witness
+keeps the checkpoint that it cosigned last, and cosigns only a checkpoint that provably
+continues that one. Its own keys, one for each type of cosignature (Ed25519 and ML-DSA-44),
+are made at the first start and printed at every start; give both to the logs
+(MAPLEDGER_WITNESSES) and to those who verify them.
 
-Run it on another machine than the logs, and keep its directory: a witness that has lost what
-it has cosigned refuses to start. For the same reason do not bring it back from a backup.
-It does no TLS: put something in front of it that does, if the network is not your own.
-GET / lists its keys and each log's latest checkpoint; GET /HASH/checkpoint has one of them.`;
+Run the witness on another machine than the logs, and keep its directory: if its record of
+cosigned checkpoints is lost, it refuses to start. Do not restore the directory from a backup:
+the witness would not know its latest cosignatures. It does not speak TLS: if others can read
+the network, use a proxy that does. GET / lists its keys and each log's latest checkpoint;
+GET /HASH/checkpoint returns the latest checkpoint of one log.`;
 
 export function addWitness(program: Command): void {
   program
     .command("witness")
     .description("Cosigns checkpoints of other machines' logs (C2SP tlog-witness).")
-    .option("--data <dir>", "directory of the witness, which is made if it is not there", "./witness")
+    .option("--data <dir>", "directory of the witness, which is made if it does not exist", "./witness")
     .addOption(
-      new Option("--name <name>", "what it is called in its cosignatures, needed at the first start").argParser(
+      new Option("--name <name>", "name of the witness in its cosignatures, needed at the first start").argParser(
         readName,
       ),
     )
     .addOption(
-      new Option("--listen <host:port>", "where it listens; port 0 takes a free one")
+      new Option("--listen <host:port>", "address to listen on; port 0 takes a free port")
         .argParser(readListen)
         .default({ host: "127.0.0.1", port: 8630 }, "127.0.0.1:8630"),
     )
     .addOption(
-      new Option("--log <vkey>", "a log that it knows; may be repeated")
+      new Option("--log <vkey>", "verifier key of a log, or a file with it; may be repeated")
         .argParser((given: string, before: readonly Verifier[]) => [...before, readLog(given)])
         .default([], "none"),
     )
     .addOption(
-      new Option("--logs <file>", "a file of logs that it knows: a verifier key a line, # begins a comment").argParser(
+      new Option("--logs <file>", "a file with a verifier key of a log on each line; # begins a comment").argParser(
         readLogs,
       ),
     )
     .addHelpText("after", MORE)
     .action(async ({ data, name, listen, log, logs }: Options, command: Command) => {
       const known = [...log, ...(logs ?? [])];
-      if (known.length === 0) command.error("error: it knows no log: give --log or --logs", { exitCode: EXIT.usage });
+      if (known.length === 0)
+        command.error("error: --log or --logs is needed: the witness knows no log", { exitCode: EXIT.usage });
       await run(data, name ?? null, listen, known);
     });
 }
@@ -98,7 +101,7 @@ function readListen(given: string): Options["listen"] {
 function readLog(given: string): Verifier {
   const verifier = readVkey(existsSync(given) ? readFileSync(given, "utf8").trim() : given);
   if (verifier === null)
-    throw new InvalidArgumentError("It is no verifier key of an Ed25519 key, and no file with one.");
+    throw new InvalidArgumentError("It is neither a verifier key of type Ed25519 nor a file that has one.");
   if (!canBeCosigned(verifier.name)) throw new InvalidArgumentError("An origin has at most 255 bytes.");
   return verifier;
 }

@@ -94,11 +94,7 @@ t.test("backup under load has every event up to its seq; a start from it has the
   const store = new LmdbStore(join(restored, "state"), manifests[1]?.log as string);
   const cells = dump(store);
   await store.close();
-  t.strictSame(
-    cells,
-    foldLog(join(restored, "events.sqlite"), seq + 1, HOST),
-    "the state is what the events add up to",
-  );
+  t.strictSame(cells, foldLog(join(restored, "events.sqlite"), seq + 1, HOST), "the state is what the events give");
   t.equal(entries, cells.filter(([key]) => key.startsWith("e\0\0\0\x01")).length);
   t.equal(rows(restored).length, seq + 1, "asking leaves no event");
 });
@@ -165,7 +161,7 @@ t.test("a ledger that was restored continues a checkpoint under another origin; 
   const db = new Sqlite(join(restored, "tree.sqlite"));
   db.exec(`INSERT INTO signers SELECT 0, origin, '${vkey}' FROM tree`);
   db.close();
-  t.match(await mapledger("verify", restored), { code: 1, stdout: /names the former key .*, of which no event tells/ });
+  t.match(await mapledger("verify", restored), { code: 1, stdout: /names the former key .*, which no event names/ });
 });
 
 t.test("every file of a data directory is known to be kept or derived", async (t) => {

@@ -88,7 +88,7 @@ t.test("key rotate makes a key that signs from its event on, and both keys sign 
   t.equal(code, 0, stderr);
   const [{ seq, attr } = { seq: 0, attr: { signer: "", vkey: "" } }] = rotations(data);
   t.equal(attr.signer, first.vkey);
-  t.equal(stdout, `event ${seq}: another key signs the log from now on\nformer ${first.vkey}\nkey    ${attr.vkey}\n`);
+  t.equal(stdout, `event ${seq}: a new key signs the log from now on\nformer ${first.vkey}\nkey    ${attr.vkey}\n`);
   t.not(readFileSync(join(data, "log.key"), "utf8"), before, "the former key is gone");
   t.notOk(existsSync(join(data, "log.key.next")));
   t.equal(statSync(join(data, "log.key")).mode & 0o777, 0o600);
@@ -204,7 +204,7 @@ t.test("a next key that is lost is told of, and beginning the tree anew takes th
   for (const suffix of ["", "-wal", "-shm"]) rmSync(join(data, `tree.sqlite${suffix}`), { force: true });
   cpSync(join(original, "tree.sqlite"), join(data, "tree.sqlite"));
   rmSync(join(data, "log.key.next"));
-  const refusal = "log.key is not the key that the last KEY_ROTATE event names, and log.key.next is not, either";
+  const refusal = "neither log.key nor log.key.next is the key that the last KEY_ROTATE event names";
   t.equal(
     withTree(data, (tree) => tree.refusal),
     refusal,

@@ -30,8 +30,8 @@ t.test("token add makes a line that the service reads, or leaves the file as it 
     [["bob", "--scopes", ""], /there are no scopes/],
     [["owner", "--scopes", "read"], /owner is reserved for the service/],
     [["uid:0", "--scopes", "read"], /uid:0 needs no token/],
-    [["#bob", "--scopes", "read"], /is no name/],
-    [["bob\ncarol", "--scopes", "read"], /a name is one line/],
+    [["#bob", "--scopes", "read"], /is not a valid name/],
+    [["bob\ncarol", "--scopes", "read"], /must be on one line/],
   ] as const)
     t.match(await add(...words), { code: 1, stderr: says }, words.join(" "));
   t.match(await mapledger("token", "add", "bob", "--scopes", "read"), { code: 2, stderr: /--tokens/ });

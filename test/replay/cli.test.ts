@@ -218,12 +218,12 @@ t.test(
     writeFileSync(file, [...lines.slice(0, 4), lines[4]?.slice(0, 40), ...lines.slice(5)].join("\n"));
     const bad = await mapledger("import", file, "--to", here.url);
     t.equal(bad.code, 1);
-    t.match(bad.stderr, /line 5: event: JSON required.*: it came up to event 4; go on with --after 4 and --prepare/);
+    t.match(bad.stderr, /line 5: event: JSON required.*: the replay reached event 4; to continue, use --after 4 and --prepare/);
     t.match(summaryOf(bad), { compared: 4, differences: 0, last_seq: 4 });
 
     const gone = await mapledger("replay", join(folder, "here"), "--to", "http://127.0.0.1:1");
     t.equal(gone.code, 1);
-    t.match(gone.stderr, /ECONNREFUSED.*: it came up to event 0/);
+    t.match(gone.stderr, /ECONNREFUSED.*: the replay reached event 0/);
 
     const ids = join(folder, "ids.json");
     const { server, url } = await breakingProxy(here.url, 5);
@@ -231,7 +231,7 @@ t.test(
     const broken = await mapledger("replay", join(folder, "here"), "--to", url, "--ids", ids);
     t.equal(broken.code, 1);
     const [, after] =
-      /closed the connection: it came up to event (\d+).*go on with --after \d+ and --ids/.exec(broken.stderr) ?? [];
+      /closed the connection: the replay reached event (\d+).*to continue, use --after \d+ and --ids/.exec(broken.stderr) ?? [];
     t.ok(Number(after) >= 2, broken.stderr);
     const rest = await mapledger(
       "replay",

@@ -353,7 +353,7 @@ test("a service and two witnesses: cosigned checkpoints and proofs, over restart
   const stranger = ["--witness", (await listening(t, "c.example.org", [verifier])).witness.vkeys[0] as string];
   t.match(await mapledger("verify", data, ...stranger), {
     code: 1,
-    stderr: /it has no checkpoint that 1 of the witnesses have cosigned/,
+    stderr: /no checkpoint in it is cosigned by 1 of the witnesses/,
   });
   // Who puts an older copy of the directory back, and goes on from there, is found out.
   ledger = await service(t, older, file);

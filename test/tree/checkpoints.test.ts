@@ -186,7 +186,7 @@ test("a tree that is missing is not begun anew by itself; a command does it, and
   t.notOk(existsSync(data.file("tree.sqlite")), "none was made");
   const began = await mapledger("tree", "begin-anew", "--data", data.folder);
   t.equal(began.code, 0, began.stderr);
-  t.match(began.stdout, `event 5: the tree was begun anew: ${refusal}\nit continues the checkpoint of size 2\n`);
+  t.match(began.stdout, `event 5: the tree was begun anew: ${refusal}\nthe new tree continues the checkpoint of size 2\n`);
   t.match(data.rows().at(-1), { seq: 5, cmd: TREE_BEGIN, attr: /"continues":true/ });
   await data.start(0, 3600);
   t.match(await data.ask("/checkpoint"), { status: 200, text: /\n5\n/ });
@@ -220,5 +220,5 @@ test("a tree of other events than those that were signed gets another origin, an
   t.match(await data.ask("/checkpoint"), { status: 200, text: /^ledger\.example\.org\/[0-9a-f]{8}\n5\n/ });
   await data.stop();
   const again = await mapledger("tree", "begin-anew", "--data", data.folder, "--origin", "ledger.example.org");
-  t.match(again, { code: 1, stderr: "mapledger: nothing is begun anew: the tree is sound\n" });
+  t.match(again, { code: 1, stderr: "mapledger: the tree is not begun anew: it is sound\n" });
 });
