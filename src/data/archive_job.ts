@@ -1,3 +1,8 @@
+/**
+ * Archives events of a data directory's log: the job of a running service's thread (`runArchive`), and the whole job if
+ * the service is stopped (`archiveStopped`).
+ */
+
 import { rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { CMD } from "../abi/service.ts";
@@ -16,31 +21,30 @@ import { ARCHIVE_FOLDER, ARCHIVING_FOLDER, LOG_FILE, TREE_FILE } from "./layout.
 import { openTree } from "./open_tree.ts";
 import { StoppedLog } from "./stopped_log.ts";
 
-/** What is to be archived, and where to. */
+/** The events to archive, and the folder that they go to. */
 export interface ArchiveJob {
   readonly data: string;
-  /** The archive's folder; empty: archive/ in the data directory. */
+  /** The archive's folder; "": archive/ in the data directory. */
   readonly directory: string;
-  /** A seq or a time. */
+  /** Archive the events before this seq, or before this time in RFC 3339. */
   readonly before: string;
 }
 
-/** How it is done. */
 export interface ArchiveOptions {
-  /** Events that the log's tree has: others stay. */
+  /** The number of events that the log's tree has. Later events are not archived. */
   readonly treeSize: number;
-  /** Told which events it will be about. */
+  /** Called with the range of events before any is written. */
   readonly planned?: (plan: ArchivePlan) => void;
-  /** Events in a segment, at most. */
+  /** The most events that a segment has. */
   readonly segmentEvents?: number;
 }
 
-/** Events that go from the log in one transaction. */
+/** The folder, in the data directory, in which a job builds its snapshot. */
 const DELETE_EVENTS = 10_000;
 
 /**
- * Prepares an archive of a log that may be in use: answers what the ARCHIVE event is to say. Throws InvalidInput,
- * ArchiveRefused, or an Error where the disk or the log fails.
+ * Writes the archive's files for a log that may be in use. Returns the attr of the ARCHIVE event, which the caller must
+ * append. Throws InvalidInput, ArchiveRefused, or an Error if the disk or the log fails.
  */
 export async function runArchive(
   { data, directory, before }: ArchiveJob,
@@ -80,8 +84,9 @@ export async function runArchive(
 }
 
 /**
- * Archives events of a log whose service is stopped, and brings its tree along. Throws as runArchive does, and an Error
- * where the data directory is in use or none, or the log is not what its tree has.
+ * Archives events of a stopped service's log, from the files to the removal of rows, after it has brought the tree to
+ * the log's end. Throws as runArchive does, and an Error if the directory is in use or is not a data directory, or if
+ * the log differs from its tree.
  */
 export async function archiveStopped(
   job: ArchiveJob,
@@ -94,7 +99,7 @@ export async function archiveStopped(
   try {
     while (log.deleteArchived(DELETE_EVENTS));
     while (tree.catchUp());
-    if (tree.refusal !== null) throw new Error(`the log is not what its tree has: ${tree.refusal}`);
+    if (tree.refusal !== null) throw new Error(`the log differs from its tree: ${tree.refusal}`);
     const attr = await runArchive(job, { treeSize: tree.size }, progress);
     stopped.append({ cmd: CMD.ARCHIVE, attr });
     appended = true;
@@ -103,13 +108,16 @@ export async function archiveStopped(
     removeSnapshots(job.data, attr.through);
     return attr;
   } finally {
-    // Otherwise it is closed where it was.
+    // If no event was appended, the closing mark stays as it was.
     tree.close(appended && tree.size === log.lastSeq);
     stopped.close();
   }
 }
 
-/** The state right after the last archived event. Its cells must be read to their end. Throws an Error that says why there is none. */
+/**
+ * The snapshot right after the last archived event. The caller must iterate its cells to the end, which closes the
+ * file. Throws an Error with each folder's reason if there is none.
+ */
 export async function snapshotOf(log: Pick<ArchiveSource, "id" | "archived">, data: string): Promise<Snapshot> {
   const reasons: string[] = [];
   for (const folder of foldersOf(log, data)) {
@@ -120,17 +128,20 @@ export async function snapshotOf(log: Pick<ArchiveSource, "id" | "archived">, da
   throw new Error(`events up to ${log.archived.through} are archived, and ${reasons.join("; ")}`);
 }
 
-/** The folder of an archive, absolute. */
+/** The absolute path of the archive's folder. */
 export function archiveFolder({ data, directory }: Pick<ArchiveJob, "data" | "directory">): string {
   return resolve(directory === "" ? join(data, ARCHIVE_FOLDER) : directory);
 }
 
-/** Where snapshots and segments may lie. */
+/** Folders in which snapshots and segments may be, in the order in which to try them. */
 function foldersOf({ archived }: Pick<ArchiveSource, "archived">, data: string): string[] {
   return [...new Set([data, archived.directory, join(data, ARCHIVE_FOLDER)])];
 }
 
-/** Brings an empty store to where a log's archived events end. Throws an Error that says what is missing for that. */
+/**
+ * Brings an empty store to the end of a log's archived events. Throws an Error with the reasons if neither snapshot nor
+ * archive can be used.
+ */
 export function restoreFromArchive(
   store: StateStore,
   log: Pick<ArchiveSource, "id" | "archived">,

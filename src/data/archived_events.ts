@@ -1,3 +1,8 @@
+/**
+ * Answers queries of archived events. A segment has no index: it is unpacked into a database of its own when a query
+ * first needs it, and the few that were used last stay unpacked.
+ */
+
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { PlacedSegment } from "../archive/at_hand.ts";
@@ -10,28 +15,31 @@ import { Marks } from "../log/position.ts";
 import type { ArchivedLog, ArchivedPlaces } from "./archived_log.ts";
 import { UNPACKED_FOLDER } from "./layout.ts";
 
-/** Segments that stay unpacked, those that were used last. */
+/** Segments that stay unpacked: the least recently used one is removed first. */
 const UNPACKED_MAX = 4;
 
-/** Segments whose sessions' peers are remembered. */
+/** Segments whose sessions' peers are kept in memory. */
 const PEERS_MAX = 64;
 
-/** Segments that are unpacked for one question about peers: it may be asked again, and goes on. */
+/**
+ * Segments that one query of peers unpacks. If they are not enough, its answer is null, and the next query continues
+ * from there.
+ */
 const PEERS_UNPACKED_MAX = 8;
 
-/** The first and the last session that was opened in a segment; null: none was. */
+/** The first and last session that was opened in a segment; null if none was. */
 type Opened = readonly [first: number, last: number] | null;
 
-/** What one question may still have unpacked. */
+/** The segments that a query may still unpack. */
 interface Budget {
   segments: number;
 }
 
-/** Archived events as the log's reader gives those that it has: a segment is unpacked when it is asked for. */
+/** Archived events, with the same queries as the log's reader. */
 export class ArchivedEvents {
   readonly #archived: ArchivedLog;
   readonly #folder: string;
-  /** The last one that was used is the last. */
+  /** In the order of use: the segment that was used last is the last entry. */
   readonly #unpacked = new Map<string, SegmentFile>();
   readonly #earliestUs = new Map<string, number>();
   readonly #keySizes = new Map<number, number>();
@@ -51,7 +59,9 @@ export class ArchivedEvents {
     return this.#archived.oldestSeq;
   }
 
-  /** Of one segment at a time: `more` says that it goes on behind it, or with the log. */
+  /**
+   * A page of events. It has events of a single segment; `more` says that later segments, or the log, may have more.
+   */
   async query(filter: EventFilter, range: EventRange, kept: KeptTimes): Promise<EventPage> {
     const { oldestSeq } = this;
     const { through } = this.#archived.log.archived;
@@ -73,7 +83,7 @@ export class ArchivedEvents {
     { after, until, through }: { readonly after: number; readonly until: number; readonly through: number },
     { last }: KeptTimes,
   ): Promise<EventPage> {
-    // Nothing that comes later is stamped so early.
+    // `over`: no later event has a time in the filter's range, so the query ends here.
     const over = { rows: [], reached: last, mark: 0, lookedAt: 0, more: false, over: true };
     if (after >= until) return until < through ? over : { ...over, reached: through, more: true, over: false };
     const file = await this.#open(this.#archived.segmentOf(after + 1));
@@ -107,7 +117,9 @@ export class ArchivedEvents {
     return row === null ? null : { ...row, mark: this.#markIn(file, seq) };
   }
 
-  /** By which positions know an event. */
+  /**
+   * The mark of an event, by which positions identify it (log/position.ts); 0 if its segment does not have the event.
+   */
   async mark(seq: number): Promise<number | null> {
     if (seq === 0) return 0;
     return this.#markIn(await this.#open(this.#archived.segmentOf(seq)), seq);
@@ -118,7 +130,7 @@ export class ArchivedEvents {
     return row === null ? 0 : this.#marks.of(row);
   }
 
-  /** As the log's reader has it, with the marks of its events; 0 of one that is not in the segment. */
+  /** The page with the marks of its events, as the log's reader returns it. */
   #marked({ rows, ...page }: FoundPage, file: SegmentFile): EventPage {
     const marked = rows.map((row) => ({ ...row, mark: this.#markIn(file, row.seq) }));
     return { ...page, rows: marked, mark: this.#markIn(file, page.reached) };
@@ -129,7 +141,11 @@ export class ArchivedEvents {
     return (await this.#open(this.#archived.segmentOf(seq))).row(seq);
   }
 
-  /** From where sessions were opened; null: it is not said, not at hand, or not found yet. Their ids ascend from segment to segment. */
+  /**
+   * The peers that opened sessions. An entry is null if the event does not name a peer, if its segment is not
+   * available, or if it was not found within the budget of segments. Session ids ascend from segment to segment, which
+   * allows a binary search.
+   */
   async peers(sessions: readonly number[]): Promise<(string | null)[]> {
     const budget = { segments: PEERS_UNPACKED_MAX };
     const peers: (string | null)[] = [];
@@ -142,7 +158,7 @@ export class ArchivedEvents {
     let [first, last] = [0, segments.length - 1];
     while (first <= last) {
       const middle = Math.ceil((first + last) / 2);
-      // The last one up to there that any session was opened in.
+      // The last segment, from `first` to `middle`, in which any session was opened.
       let at = middle;
       let opened = await this.#openedIn(segments[at] as PlacedSegment, budget);
       while (opened === null && at > first) opened = await this.#openedIn(segments[--at] as PlacedSegment, budget);
@@ -157,7 +173,7 @@ export class ArchivedEvents {
     return null;
   }
 
-  /** undefined: enough has been unpacked. */
+  /** undefined: the budget of segments is used up. */
   async #openedIn(segment: PlacedSegment, budget: Budget): Promise<Opened | undefined> {
     const { name } = segment;
     if (!this.#opened.has(name)) await this.#peersIn(segment, budget);
@@ -177,7 +193,10 @@ export class ArchivedEvents {
     return found;
   }
 
-  /** The last archived event that is stamped before a moment; 0 where there is none. Throws EventsArchived where it is not at hand. */
+  /**
+   * The last archived event with a time before `timeUs`, 0 if there is none. Throws EventsArchived if that event is not
+   * available.
+   */
   async lastBefore(timeUs: number): Promise<number> {
     const { segments } = this.#archived;
     for (const segment of segments.toReversed()) {

@@ -1,3 +1,8 @@
+/**
+ * Reads archived events segment by segment, and verifies them: each segment by its SHA-256, and each event by its hash
+ * in the log's tree.
+ */
+
 import { join } from "node:path";
 import { type PlacedSegment, segmentsAtHand } from "../archive/at_hand.ts";
 import { segmentRows } from "../archive/segment.ts";
@@ -12,28 +17,31 @@ import { TILE_HASHES } from "../tlog/tiles.ts";
 import { archiveFolder } from "./archive_job.ts";
 import { ARCHIVE_FOLDER, LOG_FILE, TREE_FILE } from "./layout.ts";
 
-/** Where a log is, and where its archived events may be. */
+/** A log's data directory, and the folder of its archive. */
 export interface ArchivedPlaces {
   readonly data: string;
-  /** MAPLEDGER_ARCHIVE; empty: archive/ in the data directory. */
+  /** The setting MAPLEDGER_ARCHIVE; "": archive/ in the data directory. */
   readonly archive: string;
-  /** Somebody else has made the data directory: the folder that its log names is not looked at. */
+  /**
+   * Whether somebody else has made the data directory. Its log may then name any folder as its archive, so that folder
+   * is not read.
+   */
   readonly foreign: boolean;
 }
 
-/** How long what could not be read is left alone. */
+/** How long to wait before a segment that could not be read is tried again. */
 const RETRY_MS = 10_000;
 
-/** The archived events of a log that are at hand, segment by segment, each held against the hash that it had and against the log's tree. */
+/** The available archived events of a log. */
 export class ArchivedLog {
   readonly log: SqlitePastLog;
   readonly #places: ArchivedPlaces;
   readonly #report: (message: string) => void;
   #segments: readonly PlacedSegment[] = [];
-  /** The last archived event that they were looked for with. */
+  /** The last archived event at the time of the last search for segments. */
   #through = 0;
   #retryMs = Number.NEGATIVE_INFINITY;
-  /** The end of the last segment that cannot be read: what is at hand begins behind it. */
+  /** The last event of the last segment that could not be read; only later segments count as available. */
   #unreadable = 0;
   readonly #told = new Set<string>();
 
@@ -43,7 +51,10 @@ export class ArchivedLog {
     this.#report = report;
   }
 
-  /** Ascending, up to the last archived event. Throws EventsArchived where there are none. */
+  /**
+   * The available segments, ascending; the last one ends with the last archived event. Throws EventsArchived if there
+   * is none.
+   */
   get segments(): readonly PlacedSegment[] {
     const { archived, id } = this.log;
     const { through } = archived;
@@ -52,7 +63,7 @@ export class ArchivedLog {
     if (through !== this.#through || (isOld && (this.#segments.length === 0 || this.#unreadable > 0))) {
       this.#unreadable = 0;
       const found = segmentsAtHand(this.#folders(archived.directory), id, through);
-      if (typeof found === "string") this.#tell(`events up to ${through} are archived, and not at hand: ${found}`);
+      if (typeof found === "string") this.#tell(`events up to ${through} are archived, and not available: ${found}`);
       this.#segments = typeof found === "string" ? [] : found;
       this.#through = through;
       this.#retryMs = nowMs + RETRY_MS;
@@ -62,12 +73,12 @@ export class ArchivedLog {
     return segments;
   }
 
-  /** The first event that is at hand. Throws EventsArchived where none is that is archived. */
+  /** The first available event. Throws EventsArchived if no archived event is available. */
   get oldestSeq(): number {
     return (this.segments[0] as PlacedSegment).first;
   }
 
-  /** The segment that an event is in. Throws EventsArchived where it is not at hand. */
+  /** The segment that has an event. Throws EventsArchived if it is not available. */
   segmentOf(seq: number): PlacedSegment {
     const { segments } = this;
     const found = segments.find(({ first, through }) => first <= seq && seq <= through);
@@ -76,8 +87,8 @@ export class ArchivedLog {
   }
 
   /**
-   * A segment's events, some at a time; nothing of them counts before the last. Throws EventsArchived, behind the segment, where it cannot
-   * be read.
+   * Yields a segment's events in batches. The caller must not rely on any of them before the iterator has ended. Throws
+   * EventsArchived, with the event after the segment as the oldest, if the segment cannot be read or verified.
    */
   async *rows(segment: PlacedSegment): AsyncGenerator<readonly EventRow[], undefined> {
     const leaves = new Leaves(this.#places.data);
@@ -93,7 +104,10 @@ export class ArchivedLog {
     }
   }
 
-  /** Reads a segment's file, for who uses its events before the last is read. Throws EventsArchived where it is not what it was. */
+  /**
+   * Verifies a segment's SHA-256 first, for callers that use events before the last one is read. Throws EventsArchived
+   * if it does not match.
+   */
   async check(segment: PlacedSegment): Promise<void> {
     const file = join(segment.folder, segment.name);
     try {
@@ -104,7 +118,7 @@ export class ArchivedLog {
     }
   }
 
-  /** What is at hand begins behind a segment from now on, until it is looked for again. */
+  /** Marks a segment and all earlier ones as unavailable, until the next retry. */
   #unreadableFrom({ through }: PlacedSegment, { message }: Error): EventsArchived {
     this.#tell(message);
     this.#unreadable = Math.max(this.#unreadable, through);
@@ -122,7 +136,7 @@ export class ArchivedLog {
     return [...new Set([...folders, join(data, ARCHIVE_FOLDER)])];
   }
 
-  /** Once: it may be asked for often. */
+  /** Reports each message once, because queries may repeat it often. */
   #tell(message: string): void {
     if (this.#told.has(message)) return;
     this.#told.add(message);
@@ -130,7 +144,7 @@ export class ArchivedLog {
   }
 }
 
-/** The hashes of events that a log's tree has, if it has one. */
+/** Compares events with their hashes in the log's tree, if there is a tree. */
 export class Leaves {
   readonly #tree: TreeFile | null;
   readonly #canonical = new CanonicalWriter();
@@ -142,7 +156,7 @@ export class Leaves {
     this.#tree = openedTree(join(data, TREE_FILE));
   }
 
-  /** Throws where the tree has another event. */
+  /** Throws if the tree has another event with this seq. Events that the tree does not have pass. */
   check(row: EventRow): void {
     if (this.#tree === null) return;
     const index = Math.floor((row.seq - 1) / TILE_HASHES);
@@ -152,7 +166,7 @@ export class Leaves {
     const known = this.#tile?.subarray(at, at + HASH_BYTES);
     if (known?.length !== HASH_BYTES) return;
     this.#canonical.leafHash(rowBytes(row), this.#leaf, 0);
-    if (!known.equals(this.#leaf)) throw new Error(`event ${row.seq} is not the one that the log's tree has`);
+    if (!known.equals(this.#leaf)) throw new Error(`event ${row.seq} differs from the one in the log's tree`);
   }
 
   close(): void {

@@ -16,13 +16,13 @@ import type { Who } from "../syscall/command.ts";
 import type { TreeReader } from "../tree/ports.ts";
 import { type ArchiveJob, archiveFolder } from "./archive_job.ts";
 
-/** The data of a job's thread. */
+/** The workerData of a job's thread. */
 export interface ArchiveData {
   readonly job: ArchiveJob;
   readonly treeSize: number;
 }
 
-/** The messages of a job's thread, in this order; one of the last three is its end. */
+/** Messages of a job's thread, in this order. It sends exactly one of the last three, as its last. */
 export type FromArchive =
   | { readonly kind: "planned"; readonly plan: ArchivePlan }
   | { readonly kind: "progress"; readonly doneEvents: number }
@@ -32,7 +32,7 @@ export type FromArchive =
 
 export interface ArchiverParts {
   readonly data: string;
-  /** The folder of the archive; empty: archive/ in the data directory. */
+  /** The archive's folder; "": archive/ in the data directory. */
   readonly directory: string;
   readonly engine: Pick<EngineClient, "run">;
   readonly past: Pick<PastClient, "query">;
@@ -45,7 +45,9 @@ interface Planning {
   readonly reject: (error: Error) => void;
 }
 
-/** Archives while the service runs: a thread writes the files, the engine the event, and removes the rows. */
+/**
+ * Archives events while the service runs. A thread writes the files; the engine appends the event and removes the rows.
+ */
 export class ThreadedArchiver implements Archiver {
   readonly directory: string;
   readonly #parts: ArchiverParts;
@@ -77,12 +79,12 @@ export class ThreadedArchiver implements Archiver {
     }
   }
 
-  /** A job that is under way is broken off: nothing has gone from the log. */
+  /** Ends a running job. It leaves the log unchanged, because the ARCHIVE event comes last. */
   async close(): Promise<void> {
     await this.#worker?.terminate();
   }
 
-  /** The tree is brought to where the log ends: what goes from the log must be in it. */
+  /** Brings the tree to the log's end first: events may leave the log only if the tree has them. */
   async #treeSize(): Promise<number> {
     const { tree } = this.#parts;
     const answer = await tree.checkpoint();
@@ -105,7 +107,7 @@ export class ThreadedArchiver implements Archiver {
     let ended = false;
     worker.on("exit", () => {
       this.#worker = null;
-      if (!ended) failed("it was broken off");
+      if (!ended) failed("it was interrupted");
     });
     worker.on("message", (message: FromArchive) => {
       ended = message.kind !== "planned" && message.kind !== "progress";
@@ -136,11 +138,11 @@ export class ThreadedArchiver implements Archiver {
     return { ...plan, state: "running", before, caller, directory, doneEvents: 0, seq: null, error: null };
   }
 
-  /** From the event on the events are archived. What follows the log has to have come past them before. */
+  /** Appends the ARCHIVE event. Before it, the past and the index must have passed the events that leave the log. */
   async #record(attr: ArchiveAttr, who: Who): Promise<void> {
     const { engine, past, events, data } = this.#parts;
     await past.query({ seq: attr.through }, "directories", { after: "", limit: 1 });
-    // An index that has failed goes on behind them: who watches a map then begins anew.
+    // An index that has failed will begin after the archived events, and streams that watch a map begin anew.
     await events.takeIn().catch(() => {});
     const reply = await engine.run({ cmd: CMD.ARCHIVE, session: 0, ...who, attr });
     if ("failure" in reply) throw new Error(reply.detail);
@@ -148,7 +150,7 @@ export class ThreadedArchiver implements Archiver {
     this.#update({ state: "done", seq: reply.seq, doneEvents: attr.through - attr.first + 1 });
   }
 
-  /** A job that has ended stays as it is. */
+  /** Changes a running job only; the status of an ended job stays. */
   #update(change: Partial<ArchiveJobStatus>): void {
     if (this.#job?.state === "running") this.#job = { ...this.#job, ...change };
   }

@@ -1,23 +1,31 @@
+/**
+ * The closing mark. A service that stops in order records in its tree how many events the log has; the mark is removed
+ * before the next event is written. If a log has more events than its mark says, another program has written them.
+ */
+
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { SqliteTreeStore, TreeFile } from "../sqlite/tree_store.ts";
 import { addedSince } from "../tree/log_tree.ts";
 import { TREE_FILE } from "./layout.ts";
 
-/** A log that is held, before anything is written to it. */
+/** An open log, before this process writes to it. */
 interface FoundLog {
   readonly id: string;
   readonly lastSeq: number;
 }
 
-/** What came into a log since its tree was closed with all of it, which no service has written; null: nothing that is known of. */
+/**
+ * A text about events that were added to a log after its service closed it, by a program that is not mapledger; null if
+ * there are none, or if nothing is known.
+ */
 export function addedTo(data: string, { id, lastSeq }: FoundLog): string | null {
   return addedSince(closedAt(data, id), lastSeq);
 }
 
 /**
- * From here on events are those of who holds the log: the tree is not closed any more, and that has reached the disk before the
- * first of them can. A tree that cannot be read, or is another log's, stays as it is.
+ * Removes the closing mark, durably, so that the events that the caller is about to write do not count as added from
+ * outside. A tree that cannot be read, or belongs to another log, stays as it is.
  */
 export function takeUp(data: string, id: string): void {
   if (closedAt(data, id) === null) return;

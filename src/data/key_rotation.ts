@@ -11,21 +11,22 @@ import { StoppedLog } from "./stopped_log.ts";
 
 export interface RotateKey {
   readonly data: string;
-  /** MAPLEDGER_ORIGIN. */
+  /** The setting MAPLEDGER_ORIGIN. */
   readonly origin: string;
 }
 
 export interface RotatedKey {
-  /** Of the event, and of the checkpoint that both keys have signed. */
+  /** The seq of the KEY_ROTATE event; the checkpoint that both keys have signed includes it. */
   readonly seq: number;
   readonly signer: string;
   readonly vkey: string;
 }
 
 /**
- * Gives a stopped service's log another key for its checkpoints. The key is on the disk before an event names it, and signs when
- * the event is in a checkpoint that the former key has signed, too; whatever of that is still to do when the process dies, the
- * next one does that opens the tree. Throws an Error that says why not.
+ * Replaces the key that signs a stopped service's log. The steps, each durable before the next: the new key is written
+ * to log.key.next, an event names it, both keys sign a checkpoint that includes the event, and the new key takes the
+ * place of the former. If the process dies in between, the next opening of the tree finishes the change. Throws an
+ * Error with the reason if the key cannot be replaced.
  */
 export function rotateKey({ data, origin }: RotateKey): RotatedKey {
   const stopped = StoppedLog.open(data);
@@ -40,7 +41,10 @@ export function rotateKey({ data, origin }: RotateKey): RotatedKey {
   }
 }
 
-/** Opens the tree, which finishes a change of keys, and brings it to the log's end. Throws if nothing is signed any more. `last`: no event follows. */
+/**
+ * Opens the tree, which finishes an interrupted change of keys, and brings it to the log's end. Throws if the log
+ * cannot be signed. `last`: no event will follow, so the closing mark is set.
+ */
 function bringTree(data: string, origin: string, last: boolean): TreeStatus {
   const tree = openTree(data, origin);
   try {

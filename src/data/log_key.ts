@@ -5,15 +5,18 @@ import { readSmall, sync, writeKey } from "../files/contents.ts";
 import { publicKeyOf, signerOf } from "../tlog/note.ts";
 import { KEY_FILE, NEXT_KEY_FILE } from "./layout.ts";
 
-/** The key that signs a log's checkpoints, PKCS #8 in PEM; made where there is none. Throws where the file holds another key. */
+/**
+ * The key that signs a log's checkpoints, PKCS #8 in PEM; it is made if the file does not exist. Throws NoKey if the
+ * file has no Ed25519 key.
+ */
 export function openLogKey(file: string): KeyObject {
   return readLogKey(file) ?? makeLogKey(file);
 }
 
-/** A file that should have a key that signs has none. */
+/** A key file that has no usable key. */
 export class NoKey extends Error {}
 
-/** null: there is no such file. Throws NoKey where it holds something else. */
+/** Returns null if the file does not exist. Throws NoKey if it has no Ed25519 key. */
 export function readLogKey(file: string): KeyObject | null {
   if (!existsSync(file)) return null;
   const bytes = readSmall(file);
@@ -28,20 +31,22 @@ export function readLogKey(file: string): KeyObject | null {
   return key;
 }
 
-/** Makes a key, in place of one that may be there: the file is whole or not there, and on the disk when this returns. */
+/**
+ * Makes a key and writes it to the file, replacing one that exists. The file is complete and durable when this returns.
+ */
 export function makeLogKey(file: string): KeyObject {
   const { privateKey } = generateKeyPairSync("ed25519");
   writeKey(file, privateKey);
   return privateKey;
 }
 
-/** The next key becomes the one that signs, and the former one is gone; on the disk when this returns. */
+/** Replaces the signing key by the next one; durable when this returns. */
 export function takeNextKey(data: string): void {
   renameSync(join(data, NEXT_KEY_FILE), join(data, KEY_FILE));
   sync(data);
 }
 
-/** Ends a change of keys that was cut short, if the next one is the public key that is named. */
+/** Finishes an interrupted change of keys, if the next key has this public key. */
 export function settleKey(data: string, publicKey: string): void {
   const next = readLogKey(join(data, NEXT_KEY_FILE));
   if (next !== null && publicKeyOf(signerOf("next", next).vkey) === publicKey) takeNextKey(data);

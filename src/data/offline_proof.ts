@@ -1,3 +1,5 @@
+/** Proves that an event is in a log, from files alone: those of a data directory, or those of an archive. */
+
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { CMD } from "../abi/service.ts";
@@ -18,25 +20,25 @@ import { subtreesOf, TILE_BYTES, type Tiles } from "../tlog/tiles.ts";
 import { checkData } from "./entries.ts";
 import { ARCHIVE_FOLDER, LOG_FILE, TREE_FILE } from "./layout.ts";
 
-/** Where the event and the tree are. */
+/** The data directory and the archive that have the event and the tree. */
 export interface ProofPlaces {
-  /** null: the archive has all that is needed. */
+  /** null: the archive alone must have everything. */
   readonly data: string | null;
   readonly archive: string | null;
-  /** A file of a checkpoint that was kept elsewhere; null: the newest that the places have. */
+  /** A file with a checkpoint that was kept elsewhere; null: the newest checkpoint of data directory or archive. */
   readonly checkpoint: string | null;
 }
 
-/** What a proof is made of. */
+/** Everything that a proof needs. */
 interface Evidence {
   readonly row: RowBytes;
   readonly tiles: Tiles;
-  /** Signed notes, the ones to be preferred first. */
+  /** Signed notes; the first one that includes the event is used. */
   readonly notes: readonly string[];
   close(): void;
 }
 
-/** A proof of an event, of files alone. Throws an Error that says what is missing for it, or contradicts it. */
+/** Returns the proof of an event as text. Throws an Error that says what is missing or contradicts the event. */
 export async function makeProof(seq: number, { data, archive, checkpoint }: ProofPlaces): Promise<string> {
   const evidence = await (data === null ? ofArchive(seq, archive as string) : ofData(seq, data, archive));
   try {
@@ -50,16 +52,16 @@ function proofOf(seq: number, { row, tiles }: Evidence, notes: readonly string[]
   const note = notes.find((one) => (notedCheckpoint(one)?.size ?? 0) >= seq);
   const checkpoint = note === undefined ? null : notedCheckpoint(note);
   if (note === undefined || checkpoint === null)
-    throw new Error(`event ${seq} is in no checkpoint that is at hand: give one with --checkpoint, or ask the service`);
+    throw new Error(`no available checkpoint includes event ${seq}: give one with --checkpoint, or ask the service`);
   const { size, root } = checkpoint;
   const canonical = new CanonicalWriter();
   const hashes = inclusionProof(seq - 1, size, subtreesOf(whole(tiles)));
   if (!provesInclusion(leafHash(canonical.entry(row)), seq - 1, size, hashes, root))
-    throw new Error(`event ${seq}, as it is there, is not in the tree of ${size} events that was signed`);
+    throw new Error(`event ${seq}, as it was found, is not in the signed tree of ${size} events`);
   return proofText({ canonical: canonical.bytes(row), index: seq - 1, hashes, checkpoint: note });
 }
 
-/** Which log an archive's or a data directory's is; null: there is none. */
+/** The id of a data directory's log; null if there is no log. */
 export function logOf(data: string): string | null {
   const file = join(data, LOG_FILE);
   if (!existsSync(file)) return null;
@@ -95,11 +97,11 @@ async function ofData(seq: number, data: string, archive: string | null): Promis
   }
 }
 
-/** The newest that a witness has cosigned, then the newest of all. */
+/** The newest checkpoint that a witness has cosigned, then the newest of all. */
 function notesOf(tree: TreeFile): string[] {
   const [newest] = tree.cosigners();
   const cosigned = newest === undefined ? null : tree.checkpoint(newest.size);
-  // A tree without any may be of a release that did not keep them.
+  // A tree of an earlier release may have no table for cosignatures.
   const lines = (size: number): string[] =>
     newest === undefined ? [] : tree.cosignatures(size).map(({ name, bytes }) => signatureLine(name, bytes));
   return [cosigned, tree.lastCheckpoint()]
@@ -124,7 +126,7 @@ async function ofArchive(seq: number, folder: string): Promise<Evidence> {
 
 async function rowIn(folders: readonly string[], log: string, through: number, seq: number): Promise<RowBytes> {
   const segments = segmentsAtHand(folders, log, through);
-  if (typeof segments === "string") throw new Error(`event ${seq} is archived, and not at hand: ${segments}`);
+  if (typeof segments === "string") throw new Error(`event ${seq} is archived, and not available: ${segments}`);
   return rowOf(segments, seq);
 }
 
@@ -136,7 +138,10 @@ async function rowOf(segments: readonly PlacedSegment[], seq: number): Promise<R
   return rowBytes(found as EventRow);
 }
 
-/** Of the newest checkpoint that an archived event tells of and the archive has all hashes for; null: none does. */
+/**
+ * The note of the newest checkpoint that an archived event records and whose tree the archive has in full; null if
+ * there is none.
+ */
 async function newestNote(segments: readonly PlacedSegment[], through: number): Promise<string | null> {
   for (const segment of segments.toReversed()) {
     const isTold = ({ cmd, attr }: EventRow): boolean =>
@@ -147,14 +152,14 @@ async function newestNote(segments: readonly PlacedSegment[], through: number): 
   return null;
 }
 
-/** All of a segment is read: only then is it known to be what it was. */
+/** Reads the segment to its end, because only then is its SHA-256 verified. */
 async function findLast(segment: PlacedSegment, is: (row: EventRow) => boolean): Promise<EventRow | null> {
   let found: EventRow | null = null;
   for await (const rows of segmentRows(segment.folder, segment)) found = rows.findLast(is) ?? found;
   return found;
 }
 
-/** Hashes that are missing are zeros: they fit nothing. */
+/** Pads missing hashes with zeros, so that no proof verifies with them. */
 function whole(tiles: Tiles): Tiles {
   return (level, index) => {
     const hashes = tiles(level, index);

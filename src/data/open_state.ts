@@ -1,3 +1,5 @@
+/** Opens the state of a log, or builds it from the log if it cannot be used. */
+
 import { join } from "node:path";
 import type { ArchiveSource } from "../engine/archives.ts";
 import type { StateStore } from "../engine/ports.ts";
@@ -11,24 +13,25 @@ import { STATE_FOLDER } from "./layout.ts";
 export interface StateOptions {
   readonly data: string;
   readonly host: Host;
-  /** Make it again, whatever is there. */
+  /** Whether to discard the present state and build a new one. */
   readonly rebuild: boolean;
-  /** Told why it is made again. */
+  /** Called if the state is built anew or cannot be opened, with the reason. */
   readonly report: (message: string, why: string) => void;
-  /** Told that it cannot be opened. */
+  /** Called with the fault if the state cannot be opened. */
   readonly told: (fault: PartFault) => void;
 }
 
 /** A state on disk, which may turn out to be damaged. */
 export interface KeptState extends StateStore {
-  /** It is damaged, and is not to be opened again. */
+  /** Marks the state as damaged, so that the next start builds it anew. */
   condemn(why: string): void;
 }
 
 /**
- * The state of a log, at an event from which on the log has all: one that is of no use is made again, from where the log
- * begins; where the disk does not let it be opened, it is held in memory until it does. Throws an Error where that is behind archived events
- * and nothing is left of their state.
+ * Opens the state of a log. The log has all events after the state's seq. An unusable state is discarded; it then
+ * begins at the log's beginning, or at the snapshot after the archived events. If the disk fails, the state is held in
+ * memory until the disk works again. Throws an Error if events are archived and neither their snapshot nor the archive
+ * can be used, or if the disk fails then.
  */
 export async function openState(
   log: Pick<ArchiveSource, "id" | "lastSeq" | "archived">,
@@ -38,7 +41,7 @@ export async function openState(
     return await openStore(log, options);
   } catch (error) {
     const found = faultIn(error);
-    // What is archived cannot be had without a store to put it into.
+    // A snapshot needs a store to be loaded into.
     if (found === null || log.archived.through > 0) throw error;
     const detail = (error as Error).message;
     options.report("the state cannot be opened, and is held in memory until it can be", detail);
@@ -72,7 +75,10 @@ async function emptied(store: LmdbStore, folder: string, log: string): Promise<L
   return new LmdbStore(folder, log);
 }
 
-/** Has nothing until it is written to: then it is opened, and begun anew with what has been pending until then, which is all. */
+/**
+ * Empty until the first write. That write opens the store and gets all cells since the start, because they were pending
+ * in memory until then.
+ */
 class LateStore implements KeptState {
   readonly #folder: string;
   readonly #log: string;

@@ -1,3 +1,5 @@
+/** Opens the tree of a data directory's log, with the key that signs its checkpoints. */
+
 import { generateKeyPairSync } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -11,19 +13,20 @@ import { LogTree } from "../tree/log_tree.ts";
 import { CHECKPOINT_FILE, KEY_FILE, LOG_FILE, NEXT_KEY_FILE, TREE_FILE } from "./layout.ts";
 import { NoKey, openLogKey, readLogKey, settleKey, takeNextKey } from "./log_key.ts";
 
-/** Who has to do with the tree's checkpoints. */
+/** The receivers of the tree's checkpoints. */
 export interface Watchers {
-  /** Whose cosignatures count. */
+  /** Witnesses whose cosignatures are kept. */
   readonly witnesses: readonly WitnessKey[];
-  /** Told whenever one was signed. */
+  /** Called after each new checkpoint. */
   readonly published: () => void;
 }
 
 const NOBODY: Watchers = { witnesses: [], published() {} };
 
 /**
- * The tree of a data directory's log. A tree or a key that is missing, although something was signed, is not made again: the
- * tree that is answered then says so and signs nothing. A change of keys that was cut short is finished. `origin`: MAPLEDGER_ORIGIN.
+ * Opens the tree of a data directory's log, and finishes an interrupted change of keys. If the tree or the key is
+ * missing although a checkpoint was signed, neither is made anew: the returned tree has a `refusal` and signs nothing.
+ * `origin`: the setting MAPLEDGER_ORIGIN.
  */
 export function openTree(data: string, origin: string, watchers: Watchers = NOBODY): LogTree {
   const log = new SqliteLogRows(join(data, LOG_FILE), false);
@@ -40,7 +43,7 @@ export function openTree(data: string, origin: string, watchers: Watchers = NOBO
   }
 }
 
-/** The tree of a copy of a data directory, which is brought to the log's end, and signs nothing. */
+/** Opens the tree of a copied data directory. It can be brought to the log's end, but signs nothing. */
 export function openTreeToRead(data: string, { witnesses }: Pick<Watchers, "witnesses">): LogTree {
   const log = new SqliteLogRows(join(data, LOG_FILE), false);
   const store = new SqliteTreeStore(existsSync(join(data, TREE_FILE)) ? join(data, TREE_FILE) : ":memory:");
@@ -93,36 +96,39 @@ function treeOver(
   return tree;
 }
 
-/** An event has said that another key signs: it does from here on. */
+/** Signs with both keys, and lets the next key take over: the KEY_ROTATE event has named it. */
 function handOver(data: string, tree: LogTree, next: Signer): void {
   while (tree.catchUp());
   if (tree.handOver(next) === null) takeNextKey(data);
 }
 
-/** What a log is called in its checkpoints: MAPLEDGER_ORIGIN, or mapledger/ with its id; and its branch, where it has one. */
+/**
+ * The name of a log in its checkpoints: MAPLEDGER_ORIGIN, or "mapledger/" and the log's id; and "/" and its branch, if
+ * it has one.
+ */
 export function originOf(log: Pick<SqliteLogRows, "id" | "fact">, origin: string): string {
   const branch = log.fact(BRANCH);
   return `${origin || `mapledger/${log.id}`}${branch === "" ? "" : `/${branch}`}`;
 }
 
-/** null: there is none yet. */
+/** null: no checkpoint was published. */
 export function readPublished(data: string): Checkpoint | null | "unreadable" {
   const file = join(data, CHECKPOINT_FILE);
   if (!existsSync(file)) return null;
   return notedCheckpoint(readFileSync(file, "utf8")) ?? "unreadable";
 }
 
-/** Why there is no tree, although the log had one; null: there is, or none was ever begun. */
+/** The reason why the tree is missing although the log had one; null if it exists, or if the log never had a tree. */
 function missingTree(data: string, log: SqliteLogRows, published: ReturnType<typeof readPublished>): string | null {
-  if (published === "unreadable") return `the file ${CHECKPOINT_FILE} is no checkpoint`;
+  if (published === "unreadable") return `the file ${CHECKPOINT_FILE} is not a checkpoint`;
   if (existsSync(join(data, TREE_FILE))) return null;
   const signed = Math.max(published?.size ?? 0, notedCheckpoint(log.recorded())?.size ?? 0);
   if (signed > 0) return `${TREE_FILE} is missing: a checkpoint of size ${signed} was signed`;
   const hasKey = existsSync(join(data, KEY_FILE));
-  return hasKey && log.lastSeq() > 0 ? `${TREE_FILE} is missing: the log has a key, and so had a tree` : null;
+  return hasKey && log.lastSeq() > 0 ? `${TREE_FILE} is missing: the log has a key, so it had a tree` : null;
 }
 
-/** A key that cannot be read is one that is missing. */
+/** As keysOf; a key that cannot be read counts as missing. */
 function settledKeys(...of: Parameters<typeof keysOf>): ReturnType<typeof keysOf> {
   const [data, store] = of;
   try {
@@ -134,7 +140,10 @@ function settledKeys(...of: Parameters<typeof keysOf>): ReturnType<typeof keysOf
   }
 }
 
-/** Who signs, and, if an event says so of another key, who is to sign next; or why nobody can. */
+/**
+ * The signer, and the next signer if a KEY_ROTATE event has named it and it has not taken over yet; or the reason why
+ * no key can sign.
+ */
 function keysOf(
   data: string,
   store: SqliteTreeStore,
@@ -153,11 +162,11 @@ function keysOf(
   const next = key === null ? null : signerOf(name, key);
   if (next !== null && isNamed(next)) return { signer, next };
   return {
-    missing: `${KEY_FILE} is not the key that the last KEY_ROTATE event names, and ${NEXT_KEY_FILE} is not, either`,
+    missing: `neither ${KEY_FILE} nor ${NEXT_KEY_FILE} is the key that the last KEY_ROTATE event names`,
   };
 }
 
-/** The name alone: what it would sign, nobody knows a key for. */
+/** A signer with the right name and a throwaway key, for a tree that signs nothing. */
 function nobody(name: string): Signer {
   return signerOf(name, generateKeyPairSync("ed25519").privateKey);
 }

@@ -1,3 +1,5 @@
+/** The owner's access to a service: a token in the data directory, and the default path of the unix socket. */
+
 import { randomBytes } from "node:crypto";
 import { linkSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -7,15 +9,18 @@ import { SOCKET_FILE, TOKEN_FILE } from "./layout.ts";
 const BYTES = 32;
 const MODE = 0o600;
 
-/** The owner's token, by which he comes over TCP, and where it is. */
+/** The owner's token for TCP, and its file. */
 export interface OwnToken {
   readonly token: string;
   readonly file: string;
-  /** Made at this start. */
+  /** Whether this start has made the token. */
   readonly isNew: boolean;
 }
 
-/** The token in a data directory, which the first start makes. Throws an Error that names the file if it has none. */
+/**
+ * Reads the token of a data directory, or makes it at the first start. Throws an Error that names the file if it has no
+ * token.
+ */
 export function ownToken(data: string): OwnToken {
   const file = ownTokenFile(data);
   const known = readOwnToken(file);
@@ -32,7 +37,7 @@ export function ownToken(data: string): OwnToken {
   return { token, file, isNew: true };
 }
 
-/** Where the unix socket is if nothing else is set. */
+/** The path of the unix socket if no other is set. */
 export function ownSocketFile(data: string): string {
   return join(data, SOCKET_FILE);
 }
@@ -41,7 +46,7 @@ export function ownTokenFile(data: string): string {
   return join(data, TOKEN_FILE);
 }
 
-/** null: there is no such file. */
+/** null: the file does not exist. */
 export function readOwnToken(file: string): string | null {
   let text: string;
   try {

@@ -1,3 +1,9 @@
+/**
+ * Copies a data directory, a backup or an archive to a private directory, from which a service serves reads. Nothing in
+ * the original is written, and only plain files are opened. A stranger may have made the original, so its schema is
+ * checked before any query runs on the copy.
+ */
+
 import { randomUUID } from "node:crypto";
 import {
   chmodSync,
@@ -49,23 +55,23 @@ const SCRATCH = "mapledger-read-only-";
 const PRIVATE_MODE = 0o600;
 const OTHERS = 0o077;
 const SEQS = "SELECT coalesce(min(seq), 1), coalesce(max(seq), 0), count(*) FROM events";
-/** What SQLite and the index take beside the copies, at least. */
+/** Least room that SQLite and the index need besides the copies. */
 const SPARE_BYTES = 16 * 1024 * 1024;
 
-/** What is read, and the private copy that it is read from. */
+/** The kind of directory that is read, and its private copy. */
 export interface ReadOnlyData {
   readonly kind: "data directory" | "backup" | "archive";
-  /** A directory that looks like a data directory, and is removed at the end. */
+  /** The private directory. It has the form of a data directory, and is removed at the end. */
   readonly scratch: string;
-  /** Where its archived events are. */
+  /** The folder of the log's archive. */
   readonly archive: string;
   readonly lastSeq: number;
   readonly ledger: Ledger;
 }
 
 /**
- * A private directory beside which nothing of the log is written. It goes with the process; what one that was killed has left behind goes
- * before, `removed`: its lock is nobody's any more.
+ * Makes the private directory, and locks it; it is removed when the process exits. Directories whose lock no process
+ * holds were left by services that were killed: they are removed first, and listed in `removed`.
  */
 export function makeScratch(): { readonly scratch: string; readonly removed: readonly string[] } {
   const folder = tmpdir();
@@ -76,14 +82,14 @@ export function makeScratch(): { readonly scratch: string; readonly removed: rea
     if (release === null) continue;
     process.on("exit", () => {
       rmSync(scratch, { recursive: true, force: true });
-      // Whom nobody holds on to is closed before.
+      // `release` must stay reachable: if the lock's database were garbage collected, its lock would end.
       release();
     });
     return { scratch, removed };
   }
 }
 
-/** Takes a new directory's lock; null: somebody else has removed it as one that was left. */
+/** Locks a new directory; null if another process has removed it as a leftover before the lock was taken. */
 function held(scratch: string): (() => void) | null {
   try {
     const release = holdLock(join(scratch, LOCK_FILE), scratch);
@@ -95,7 +101,10 @@ function held(scratch: string): (() => void) | null {
   return null;
 }
 
-/** Of this user alone, and none that is being made: it has no lock yet. What cannot be removed stays. */
+/**
+ * Removes leftovers of this user that have a lock file; a directory without one is just being made. A leftover that
+ * cannot be removed stays.
+ */
 function removeLeft(folder: string): string[] {
   return readdirSync(folder, { withFileTypes: true })
     .filter((entry) => entry.name.startsWith(SCRATCH) && entry.isDirectory())
@@ -118,9 +127,8 @@ function removeLeft(folder: string): string[] {
 }
 
 /**
- * Copies of a data directory, a backup or an archive what cannot be made again: SQLite writes beside a database that is in WAL mode even to
- * read it, and LMDB into its lock. Nothing in `directory` is written, and nothing but plain files is read. Throws an Error that says why it cannot
- * be served.
+ * Copies the files that cannot be derived. The original is not opened with SQLite, which writes beside a database in
+ * WAL mode even to read it. Throws an Error with the reason if the directory cannot be served.
  */
 export async function readOnlyData(
   directory: string,
@@ -128,8 +136,8 @@ export async function readOnlyData(
   scratch: string,
 ): Promise<ReadOnlyData> {
   const from = resolve(directory);
-  if (!existsSync(from)) throw new Error(`there is no ${directory}`);
-  if (!statSync(from).isDirectory()) throw new Error(`${directory} is no directory`);
+  if (!existsSync(from)) throw new Error(`${directory} does not exist`);
+  if (!statSync(from).isDirectory()) throw new Error(`${directory} is not a directory`);
   const hasLog = existsSync(join(from, LOG_FILE));
   if (!hasLog && isArchive(from)) {
     const lastSeq = await unpackArchive([from, ...(archive === "" ? [] : [resolve(archive)])], scratch, cpus);
@@ -158,16 +166,19 @@ function isArchive(folder: string): boolean {
   return archivedLog(folder) !== null;
 }
 
-/** A copy that is made while a service writes is none of one moment. Of other machines' services nothing is known here. */
+/**
+ * Throws if a service on this machine uses the directory, because a copy would then mix several moments. Services on
+ * other machines are not detected here.
+ */
 function checkUnused(from: string, directory: string): void {
   for (const name of [LOCK_FILE, LOG_FILE])
     if (isLocked(join(from, name)))
       throw new Error(
-        `${directory} is in use by a service: make a backup (mapledger backup), and read that, or stop the service`,
+        `${directory} is in use by a service: stop the service, or make a backup (mapledger backup) and serve that`,
       );
 }
 
-/** Whether a process of this machine holds a lock on a file; where the machine does not say, nobody does. */
+/** Whether a process of this machine holds a lock on a file, by /proc/locks; false if that cannot be read. */
 function isLocked(file: string): boolean {
   try {
     const { ino, dev } = statSync(file, { bigint: true });
@@ -181,7 +192,7 @@ function isLocked(file: string): boolean {
   }
 }
 
-/** What a log's own directory has of it. */
+/** Copies the log, the tree and the newest checkpoint. */
 function copyLog(from: string, directory: string, scratch: string): void {
   const files = [LOG_FILE, `${LOG_FILE}-wal`, TREE_FILE, `${TREE_FILE}-wal`, CHECKPOINT_FILE];
   const before = files.map((name) => statSync(join(from, name), { bigint: true, throwIfNoEntry: false }));
@@ -189,11 +200,11 @@ function copyLog(from: string, directory: string, scratch: string): void {
   const { bavail, bsize } = statfsSync(scratch);
   if (bavail * bsize < bytes + SPARE_BYTES)
     throw new Error(
-      `${scratch} has ${bavail * bsize} bytes left, and copies of the log and its tree take ${bytes}: set TMPDIR to where there is room`,
+      `${scratch} has ${bavail * bsize} bytes left, and copies of the log and its tree take ${bytes}: set TMPDIR to a directory with more room`,
     );
   for (const [at, name] of files.entries())
     if (before[at] !== undefined) copyPlain(join(from, name), join(scratch, name));
-  // A service in another container, or on another machine, is in no list of locks.
+  // A service in another container, or on another machine, is not in /proc/locks; but its writes change these fields.
   for (const [at, name] of files.entries()) {
     const after = statSync(join(from, name), { bigint: true, throwIfNoEntry: false });
     if (["ino", "size", "mtimeNs"].some((field) => after?.[field as "ino"] !== before[at]?.[field as "ino"]))
@@ -201,7 +212,7 @@ function copyLog(from: string, directory: string, scratch: string): void {
   }
 }
 
-/** The snapshot behind a log's archived events, from wherever that is. */
+/** Copies the snapshot after a log's archived events from the first folder that has it. */
 function copySnapshot(from: string, scratch: string, archives: readonly string[]): void {
   const db = new Sqlite(join(scratch, LOG_FILE));
   try {
@@ -211,7 +222,7 @@ function copySnapshot(from: string, scratch: string, archives: readonly string[]
     const name = stateName(archived.through);
     const found = [from, ...archives].map((folder) => join(folder, name)).find((file) => existsSync(file));
     if (found !== undefined) copyPlain(found, join(scratch, name));
-    // The folder that it names is one of another machine's, or of somebody's choice.
+    // The folder that the log names may belong to another machine, or may be chosen by a stranger.
     const own = JSON.stringify({ ...archived, directory: scratch });
     db.prepare("UPDATE ledger SET value = ? WHERE name = ?").run(own, ARCHIVED);
   } finally {
@@ -220,8 +231,9 @@ function copySnapshot(from: string, scratch: string, archives: readonly string[]
 }
 
 /**
- * Opens the copy as a service does, and reads all pages of its tables. Nothing is asked of it before it is known to have nothing but what
- * mapledger makes: a view may never come to an end. `sound`: called then. Answers the last event's seq.
+ * Opens the copy as a service does, and checks all pages of its tables. The schemas are checked first: a view or
+ * trigger that somebody added could run for ever. Calls `sound` once schema and pages are sound. Returns the last
+ * event's seq.
  */
 function checkLog(directory: string, scratch: string, cpus: number, sound: () => void): number {
   const [foreign] = treeFindings(join(scratch, TREE_FILE));
@@ -248,7 +260,10 @@ function throwFirst([wrong]: readonly string[]): void {
   if (wrong !== undefined) throw new Error(wrong);
 }
 
-/** Of the tables that mapledger makes: what somebody has added is not looked at, and what it has to hold takes as long as it likes. */
+/**
+ * Checks the pages of mapledger's own tables only. A check of an added table would run the CHECK constraints that
+ * somebody gave it, which may take for ever.
+ */
 function pageFindings(file: string): string[] {
   const db = new Sqlite(file);
   try {
@@ -260,7 +275,7 @@ function pageFindings(file: string): string[] {
   }
 }
 
-/** Of a tree whose file is none the tree's own thread tells. */
+/** Findings about the tree's schema. A file that is not a database has none here: the tree's thread reports it. */
 function treeFindings(file: string): string[] {
   try {
     return existsSync(file) ? schemaFindings(file, DATABASES[TREE_FILE]) : [];
@@ -269,7 +284,7 @@ function treeFindings(file: string): string[] {
   }
 }
 
-/** Throws where events are missing between others, or one has a seq that cannot be counted. */
+/** Throws if an event is missing between others, or if a seq is not a safe integer. */
 function checkSeqs(file: string, archivedThrough: number): void {
   const db = new Sqlite(file, { readonly: true });
   try {
@@ -284,12 +299,12 @@ function checkSeqs(file: string, archivedThrough: number): void {
 
 function checkCpus(cpus: number): void {
   if (!Number.isInteger(cpus) || cpus < 1 || cpus > CPUS_MAX)
-    throw new Error(`its per-CPU values are for ${cpus} CPUs: from 1 to ${CPUS_MAX} can be`);
+    throw new Error(`its per-CPU values are for ${cpus} CPUs: only 1 to ${CPUS_MAX} are possible`);
 }
 
 /**
- * Makes a log and a tree of an archive: of all its events, with the checkpoints that they tell of. Of several folders the first one is
- * where it ends. Answers the last event's seq.
+ * Builds a log and a tree from an archive: all its events, and the checkpoints that they record. Of several folders,
+ * the first has the end of the log. Returns the last event's seq.
  */
 async function unpackArchive(folders: readonly string[], scratch: string, cpus: number): Promise<number> {
   const [folder = "", ...others] = folders;
@@ -307,14 +322,15 @@ async function unpackArchive(folders: readonly string[], scratch: string, cpus: 
         ? `MAPLEDGER_ARCHIVE may name the folder that ends with ${before}`
         : `${other} does not end with ${before}`;
     throw new Error(
-      `${folder} begins with event ${first}, and is served from event 1 on: ${where}; or name the data directory`,
+      `${folder} begins with event ${first}, but events from 1 on are needed: ${where}; or name the data directory`,
     );
   }
   copyTiles(folders, scratch, through);
   const file = new SegmentFile(join(scratch, LOG_FILE), { first, through });
   const leaves = new Leaves(scratch);
   let told: Told = {};
-  // It is what marks are keyed by: an archive that does not tell it has positions of this run alone.
+  // Positions depend on the life. If no event of the archive names one, a random life is used, so that positions are
+  // valid in this run only.
   let life: string = randomUUID();
   try {
     for (const segment of segments)
@@ -342,10 +358,10 @@ async function unpackArchive(folders: readonly string[], scratch: string, cpus: 
   return through;
 }
 
-/** What the newest CHECKPOINT event says. */
+/** Fields of the newest CHECKPOINT event. */
 type Told = Partial<Pick<CheckpointCommand["attr"], "possible_cpus" | "note">> & { readonly timeUs?: number };
 
-/** The tree of archived events, as their archive has it. */
+/** Copies the archive's tiles into a tree. */
 function copyTiles(folders: readonly string[], scratch: string, through: number): void {
   const store = new SqliteTreeStore(join(scratch, TREE_FILE));
   try {
@@ -363,13 +379,16 @@ function* tilesIn(folders: readonly string[], through: number): Iterable<TileHas
       .find((hashes) => hashes?.length === width * HASH_BYTES);
     if (found === undefined)
       throw new Error(
-        `the archive is damaged: ${join(folders[0] as string, tileFile(tile))} is not there, or has not ${width} hashes`,
+        `the archive is damaged: ${join(folders[0] as string, tileFile(tile))} does not exist, or does not have ${width} hashes`,
       );
     yield { level, index, hashes: found };
   }
 }
 
-/** The newest checkpoint that archived events tell of. Whose key has signed it they do not say. */
+/**
+ * Keeps the newest checkpoint that an event records. The event does not name the key that signed it, so `vkey` stays
+ * empty.
+ */
 function keepCheckpoint(
   scratch: string,
   of: Pick<TreeIdentity, "log" | "possibleCpus">,
@@ -385,7 +404,7 @@ function keepCheckpoint(
   }
 }
 
-/** The bytes of a plain file; on file systems that can, both share them until one is written. */
+/** Copies a plain file; on file systems with reflinks, both files share their bytes until one is written. */
 function copyPlain(from: string, to: string): void {
   const fd = openPlain(from);
   try {
@@ -394,7 +413,7 @@ function copyPlain(from: string, to: string): void {
       chmodSync(to, PRIVATE_MODE);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-      // There is no /proc.
+      // /proc is not mounted.
       copyOpened(fd, to);
     }
   } finally {

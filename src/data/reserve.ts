@@ -3,12 +3,15 @@ import { rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { RESERVE_FILE } from "./layout.ts";
 
-/** The -shm files of the databases, and a first transaction. Random: a file system that packs would keep nothing of zeros. */
+/**
+ * Enough for the databases' -shm files and a first transaction. The bytes are random, because a file system that
+ * compresses would reserve no room for zeros.
+ */
 const BYTES = 256 * 1024;
 
 /**
- * Room that is kept in a data directory for a start on a full disk: SQLite has to make the log's -shm file before it can read the log, if the
- * last stop has removed it. Where there is no room for that either, none is kept.
+ * Keeps a file whose room a start on a full disk can use: SQLite must create the log's -shm file before it can read the
+ * log, if the last stop has removed it. If there is no room for the file, none is kept.
  */
 export function keepReserve(data: string): void {
   const file = join(data, RESERVE_FILE);
@@ -21,7 +24,7 @@ export function keepReserve(data: string): void {
   }
 }
 
-/** Makes room; answers whether there was any. */
+/** Removes the reserve. Returns whether there was one. */
 export function giveReserve(data: string): boolean {
   const file = join(data, RESERVE_FILE);
   const was = statSync(file, { throwIfNoEntry: false });

@@ -22,7 +22,7 @@ import { LOG_FILE, STATE_FOLDER } from "./layout.ts";
 const LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM events";
 const FACT = "SELECT value FROM ledger WHERE name = ?";
 
-/** A ledger as its log's last event leaves it. */
+/** A ledger right after its log's last event. */
 export interface LedgerRead {
   readonly log: string;
   readonly life: string;
@@ -31,9 +31,9 @@ export interface LedgerRead {
 }
 
 /**
- * Reads the state of a data directory on which a service may be running: nothing is locked or written there. What the state's
- * file does not have yet comes from the log. Calls `look` with it, and answers what that does. Throws an Error that says why
- * it cannot be read.
+ * Reads the state of a data directory whose service may be running, without a lock or a write. Events that the state
+ * does not include yet are applied from the log. Returns the result of `look`, which must not keep the state. Throws an
+ * Error with the reason if the state cannot be read.
  */
 export async function readState<Answer>(data: string, look: (ledger: LedgerRead) => Answer): Promise<Answer> {
   checkData(data);
@@ -46,7 +46,7 @@ export async function readState<Answer>(data: string, look: (ledger: LedgerRead)
     const id = fact("id");
     const folder = join(data, STATE_FOLDER);
     if (existsSync(folder) && reasonToDiscard(folder, id) === null) file = asOwner(data, () => new StateFile(folder));
-    // The state first: the log has all that is in it.
+    // The state is read before the log, so that the log has all events that the state includes.
     const reached = file?.look() ?? 0;
     db.exec("BEGIN");
     const host = { ...readHost(), possibleCpus: Number(fact("possible_cpus")) };
@@ -76,7 +76,7 @@ function readOnly(file: StateFile, seq: number): Base {
   };
 }
 
-/** Where the log begins. */
+/** The state at the beginning of the log: empty, or the one right after the archived events. */
 async function begun(
   log: { readonly id: string; readonly archived: Archived },
   where: { readonly data: string; readonly host: Host },

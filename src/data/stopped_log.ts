@@ -1,3 +1,5 @@
+/** Appends events to a stopped service's log, for orders of the command line. */
+
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { SERVICE_NAME } from "../access/caller.ts";
@@ -15,7 +17,7 @@ import { checkWritten } from "./version.ts";
 
 const US = 1000;
 
-/** The log of a data directory whose service is stopped, held for this process alone until it is closed. */
+/** The log of a stopped service's data directory, locked for this process until it is closed. */
 export class StoppedLog {
   readonly log: SqliteEventLog;
   readonly #data: string;
@@ -27,13 +29,16 @@ export class StoppedLog {
     this.#unlock = unlock;
   }
 
-  /** Who orders something is told of events that no service has written. Throws InUse if a service runs on the data directory, and an Error if there is no log in it. */
+  /**
+   * Warns on stderr if a program other than mapledger has added events. Throws InUse if a service runs on the data
+   * directory, an Error if it has no log.
+   */
   static open(data: string): StoppedLog {
     checkData(data);
     checkWritten(data);
     const file = join(data, LOG_FILE);
     if (!existsSync(file)) throw new Error(`${data} is not a data directory: it has no ${LOG_FILE}`);
-    // Mirrors need root's rights, and are ordered by it: what SQLite makes is to be the service's all the same.
+    // Orders about the mirror need root, but the files that SQLite creates must belong to the service's user.
     return asOwner(data, () => {
       const unlock = holdLock(join(data, LOCK_FILE), data);
       try {
@@ -49,8 +54,9 @@ export class StoppedLog {
   }
 
   /**
-   * Appends a command that names no map and always succeeds, as the engine would have written it, behind the event of a clock that was put back; the user stands for the
-   * caller. It is durable when this returns, and in the state from the next start on. Answers its seq.
+   * Appends a command that names no map and always succeeds. Its caller is the user who runs this process. If the clock
+   * was put back, a CLOCK_STEP event precedes it, as in the engine. The event is durable when this returns; the next
+   * start applies it to the state. Returns its seq.
    */
   append(action: Action): number {
     const { lastSeq, lastTimeUs } = this.log;

@@ -1,3 +1,5 @@
+/** A log from its first event on, archived ones included, for the history of `whole/`. */
+
 import { join } from "node:path";
 import { EventsArchived } from "../engine/archives.ts";
 import { type EventRow, rowEvent } from "../log/event.ts";
@@ -7,9 +9,9 @@ import { commandFacts } from "../syscall/command_facts.ts";
 import type { ArchivedLog } from "./archived_log.ts";
 import { SENDERS_FILE } from "./layout.ts";
 
-/** The log from its first event on, for who tells of the past: archived ones are read from their archive once, in their order. */
+/** Reads archived events from their archive, once and in order, and later ones from the log. */
 export class WholeLog implements PastLog {
-  /** To it, none are. */
+  /** 0, because this log includes the archived events. */
   readonly archivedThrough = 0;
   readonly #archived: ArchivedLog;
   readonly #origins: Origins;
@@ -24,7 +26,7 @@ export class WholeLog implements PastLog {
     return this.#archived.log.lastSeq;
   }
 
-  /** Up to where it can tell who has sent archived commands. */
+  /** The last archived event whose sender is known. */
   get origins(): number {
     return this.#origins.reached;
   }
@@ -33,7 +35,7 @@ export class WholeLog implements PastLog {
     const { log } = this.#archived;
     if (seq < log.archivedThrough) return this.#archivedAfter(seq);
     const changes = log.changesAfter(seq);
-    // Behind the reading: archived events may go at any time.
+    // Checked again after the read, because events may have been archived during it.
     return seq < log.archivedThrough ? this.#archivedAfter(seq) : changes;
   }
 
@@ -75,7 +77,7 @@ export class WholeLog implements PastLog {
     }
   }
 
-  /** What is being read, if it goes on behind that event. */
+  /** The reading that continues after that event; another one is closed. */
   async #readingAt(seq: number): Promise<Reading> {
     if (this.#reading?.at === seq) return this.#reading;
     await this.#reading?.rows.return(undefined);
@@ -88,6 +90,6 @@ export class WholeLog implements PastLog {
 
 interface Reading {
   readonly rows: AsyncGenerator<readonly EventRow[], undefined>;
-  /** The last event that was taken. */
+  /** The last event that was read. */
   at: number;
 }

@@ -103,7 +103,7 @@ const LOST: readonly [what: string, damage: (data: Data) => void, refusal: strin
       rmSync(data.file("checkpoint"));
       data.run("DELETE FROM ledger WHERE name = 'checkpoint'");
     },
-    "tree.sqlite is missing: the log has a key, and so had a tree",
+    "tree.sqlite is missing: the log has a key, so it had a tree",
   ],
   [
     "an older copy of the tree is put back",
@@ -118,7 +118,7 @@ const LOST: readonly [what: string, damage: (data: Data) => void, refusal: strin
   [
     "the newest checkpoint's file is written over",
     (data) => copyFileSync(data.file("log.key"), data.file("checkpoint")),
-    "the file checkpoint is no checkpoint",
+    "the file checkpoint is not a checkpoint",
   ],
 ];
 

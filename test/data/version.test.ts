@@ -110,21 +110,21 @@ const REFUSED: readonly [what: string, change: (data: string) => void, says: Reg
   [
     "a newer log",
     (d) => setVersion(d, "events"),
-    /^\S+ was written by a newer mapledger: events.sqlite is of version 99,/,
+    /^\S+ was written by a newer mapledger: events.sqlite has version 99,/,
   ],
   [
     "a newer tree",
     (d) => setVersion(d, "tree"),
-    /newer mapledger: tree.sqlite is of version 99, this one knows \d+; noth/,
+    /newer mapledger: tree.sqlite has version 99, this mapledger knows \d+; noth/,
   ],
-  ["a newer index", (d) => setVersion(d, "index"), /newer mapledger: index.sqlite is of version 99, /],
+  ["a newer index", (d) => setVersion(d, "index"), /newer mapledger: index.sqlite has version 99, /],
+  ["a newer log, in its -wal", (d) => setVersionInWal(d, "events"), /newer mapledger: events.sqlite has version 99, /],
+  ["a newer tree, in its -wal", (d) => setVersionInWal(d, "tree"), /newer mapledger: tree.sqlite has version 99, /],
   [
-    "a newer log, in its -wal",
-    (d) => setVersionInWal(d, "events"),
-    /newer mapledger: events.sqlite is of version 99, /,
+    "a newer state",
+    (d) => setLayout(d, "state", LAYOUT + 1),
+    /newer mapledger: state\/ has layout \d+, this mapledger kn/,
   ],
-  ["a newer tree, in its -wal", (d) => setVersionInWal(d, "tree"), /newer mapledger: tree.sqlite is of version 99, /],
-  ["a newer state", (d) => setLayout(d, "state", LAYOUT + 1), /newer mapledger: state\/ is of layout \d+, this one kn/],
   [
     "a newer history",
     (d) => setLayout(d, "history", LAYOUT + 1),
@@ -187,9 +187,9 @@ t.test("the service and the command line look before they touch anything", async
   const child = spawnService({ MAPLEDGER_DATA: data, MAPLEDGER_MIRROR: "off" });
   const [lines, [code]] = await Promise.all([text(child.stdout), once(child, "exit")]);
   t.match([code, lines], [1, /the service cannot start.*|was written by a newer mapledger: index.sqlite/]);
-  t.match(lines, /was written by a newer mapledger: index.sqlite is of version 99/);
+  t.match(lines, /was written by a newer mapledger: index.sqlite has version 99/);
   const { code: rotated, stderr } = await mapledger("key", "rotate", "--data", data);
-  t.match([rotated, stderr], [1, /was written by a newer mapledger: index.sqlite is of version 99/]);
+  t.match([rotated, stderr], [1, /was written by a newer mapledger: index.sqlite has version 99/]);
   t.same(contents(data), before);
 });
 

@@ -231,7 +231,9 @@ t.test(
     const broken = await mapledger("replay", join(folder, "here"), "--to", url, "--ids", ids);
     t.equal(broken.code, 1);
     const [, after] =
-      /closed the connection: the replay reached event (\d+).*to continue, use --after \d+ and --ids/.exec(broken.stderr) ?? [];
+      /closed the connection: the replay reached event (\d+).*to continue, use --after \d+ and --ids/.exec(
+        broken.stderr,
+      ) ?? [];
     t.ok(Number(after) >= 2, broken.stderr);
     const rest = await mapledger(
       "replay",

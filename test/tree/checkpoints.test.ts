@@ -186,7 +186,10 @@ test("a tree that is missing is not begun anew by itself; a command does it, and
   t.notOk(existsSync(data.file("tree.sqlite")), "none was made");
   const began = await mapledger("tree", "begin-anew", "--data", data.folder);
   t.equal(began.code, 0, began.stderr);
-  t.match(began.stdout, `event 5: the tree was begun anew: ${refusal}\nthe new tree continues the checkpoint of size 2\n`);
+  t.match(
+    began.stdout,
+    `event 5: the tree was begun anew: ${refusal}\nthe new tree continues the checkpoint of size 2\n`,
+  );
   t.match(data.rows().at(-1), { seq: 5, cmd: TREE_BEGIN, attr: /"continues":true/ });
   await data.start(0, 3600);
   t.match(await data.ask("/checkpoint"), { status: 200, text: /\n5\n/ });

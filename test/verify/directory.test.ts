@@ -270,7 +270,7 @@ const HARM: readonly [what: string, harm: (data: string) => unknown, says: RegEx
     /^log.key.next is open to others: its mode is 0644$/,
   ],
   // What is sent away.
-  ["no checkpoint", (d) => writeFileSync(join(d, "checkpoint"), "x"), /^the file checkpoint is no checkpoint$/],
+  ["no checkpoint", (d) => writeFileSync(join(d, "checkpoint"), "x"), /^the file checkpoint is not a checkpoint$/],
   [
     "a checkpoint's size",
     (d) => change(join(d, "checkpoint"), (note) => note.replace(/\n\d+\n/, "\n5\n")),

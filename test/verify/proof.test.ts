@@ -47,7 +47,10 @@ test("a proof of the running service is checked offline, and so is the whole dir
     code: 1,
     stderr: /proves nothing: its checkpoint: 2 of the witnesses have cosigned it, 3 are needed/,
   });
-  t.match(await check(...by(stranger), "--quorum", "2"), { code: 2, stderr: /--quorum is 2, but there are 1 witnesses/ });
+  t.match(await check(...by(stranger), "--quorum", "2"), {
+    code: 2,
+    stderr: /--quorum is 2, but there are 1 witnesses/,
+  });
   const others = signerOf("other", generateKeyPairSync("ed25519").privateKey).vkey;
   t.match(await check(...by(...witnesses), "--key", others), { code: 1, stderr: /not signed by other/ });
   const namesakes = [newWitness("w1.example.org", "ed25519"), newWitness("w2.example.org", "ml-dsa-44")];
