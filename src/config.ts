@@ -1,10 +1,14 @@
+/**
+ * The service's settings. SETTINGS is the only list of them: the documented table must equal it, which a test checks.
+ */
+
 import { BTF_BYTES_MAX } from "./abi/limits.ts";
 import { type Limits, QUOTAS, type QuotaName } from "./access/quotas.ts";
 import { isKeyName } from "./tlog/note.ts";
 
 export interface Settings {
   readonly host: string;
-  /** null: none. */
+  /** null: the service does not listen on TCP. */
   readonly port: number | null;
   readonly socket: string;
   readonly socketMode: number;
@@ -43,7 +47,7 @@ export interface Settings {
   readonly lagEventsMax: number;
   readonly readLog: "on" | "off";
   readonly streamsMax: number;
-  /** What each caller may have: 0 for as much as he wants. */
+  /** Quotas of each caller; 0: no limit. */
   readonly callerSessionsMax: number;
   readonly callerMapsMax: number;
   readonly callerDescriptorsMax: number;
@@ -53,19 +57,22 @@ export interface Settings {
   readonly callerKernelBytesMax: number;
   readonly callerStreamsMax: number;
   readonly callerJobsMax: number;
-  /** "kernel", and origins of URLs. */
+  /** "kernel", and URLs' origins. */
   readonly replayTargets: readonly string[];
 }
 
-/** One setting: its variable, its default, what it takes, in words and as a reader. */
+/**
+ * A setting: its variable and default; `takes` describes the accepted values, `what` its effect, and `read` parses a
+ * value.
+ */
 interface Setting<Value> {
   readonly variable: string;
   readonly fallback: Value;
   readonly takes: string;
   readonly what: string;
-  /** The default as it is written, where that is not plain. */
+  /** The default as the documented table shows it, if it is not just the text of `fallback`. */
   readonly written?: string;
-  /** undefined: the text is not what it takes. */
+  /** Returns undefined if the text is not an accepted value. */
   readonly read: (text: string) => Value | undefined;
 }
 
@@ -73,12 +80,11 @@ const ON_OFF = ["on", "off"] as const;
 const MODES = ["auto", "off", "required"] as const;
 const LEVELS = ["fatal", "error", "warn", "info", "debug", "trace", "silent"];
 const MIB = 1024 * 1024;
-/** Of a quota: 256 TiB, more than any machine has of anything. */
+/** The largest quota, 256 TiB: more than a machine has of any of these. */
 const QUOTA_MAX = 2 ** 48;
 /** NR_CPUS of an x86-64 kernel with CONFIG_MAXSMP. */
 export const CPUS_MAX = 8192;
 
-/** Every setting there is. The README's table is this one; a test holds them together. */
 export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Name]> } = {
   host: text(
     "MAPLEDGER_HOST",
@@ -358,14 +364,14 @@ export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Nam
   },
 };
 
-/** What the command line, the examples and exported scripts take: which the service passes over. */
+/** Variables of the command line, the examples and exported scripts, which the service ignores. */
 const OF_CLIENTS: ReadonlySet<string> = new Set(["MAPLEDGER_URL", "MAPLEDGER_TOKEN", "MAPLEDGER_SOURCE_TOKEN"]);
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * A warning for each variable that is called as if it were the service's. They stop nothing: a container may be given more than the
- * service takes.
+ * Warns of variables that have the service's prefix but are not settings. The service starts nevertheless, because a
+ * container may be given more variables.
  */
 export function settingWarnings(environment: Environment): string[] {
   const known = Object.values(SETTINGS).map(({ variable }) => variable);
@@ -373,17 +379,17 @@ export function settingWarnings(environment: Environment): string[] {
     (variable) => variable.startsWith("MAPLEDGER_") && !known.includes(variable) && !OF_CLIENTS.has(variable),
   );
   return strange.map(
-    (variable) => `${variable} is no setting, and is ignored: the nearest is ${nearest(variable, known)}`,
+    (variable) => `${variable} is not a setting, and is ignored: the nearest one is ${nearest(variable, known)}`,
   );
 }
 
-/** The one that fewest changes of a character make of it, whatever its case; the first of several. */
+/** The name with the smallest edit distance, ignoring case; of several, the first. */
 function nearest(text: string, names: readonly string[]): string {
   const upper = text.toUpperCase();
   return names.reduce((best, name) => (changes(upper, name) < changes(upper, best) ? name : best));
 }
 
-/** Characters that are to be added, removed or replaced to make `to` of `from`: Levenshtein's distance. */
+/** Levenshtein's distance: the least number of added, removed or replaced characters that turns `from` into `to`. */
 function changes(from: string, to: string): number {
   let row = Array.from({ length: to.length + 1 }, (_, at) => at);
   for (const [at, character] of [...from].entries()) {
@@ -401,7 +407,7 @@ function changes(from: string, to: string): number {
   return row.at(-1) as number;
 }
 
-/** Reads the settings. Throws an Error that names the variable and what it takes. */
+/** Throws an Error that names the variable and the accepted values. */
 export function readSettings(environment: Environment): Settings {
   const settings: Record<string, unknown> = {};
   for (const [name, setting] of Object.entries(SETTINGS)) {
@@ -420,7 +426,7 @@ function readTargets(given: string): readonly string[] | undefined {
   return targets.every((target) => target !== null) ? targets : undefined;
 }
 
-/** Scheme, host and port of a URL that has nothing else. */
+/** The origin of a URL that has only a scheme, a host and a port; null if it has more. */
 function originOf(text: string): string | null {
   const url = URL.canParse(text) ? new URL(text) : null;
   return url !== null && /^https?:$/.test(url.protocol) && url.href === `${url.origin}/` ? url.origin : null;
@@ -445,12 +451,12 @@ function portSetting(): Setting<number | null> {
   };
 }
 
-/** A setting of what each caller may have; 0: there is no such quota. */
+/** A quota of each caller; 0: no limit. */
 function quota(name: QuotaName, fallback: number, what: string): Setting<number> {
   return integer(QUOTAS[name].variable, fallback, 0, QUOTA_MAX, `${what}; 0: no quota`);
 }
 
-/** Each caller's quotas, as the settings have them. */
+/** Each caller's quotas, from the settings. */
 export function limitsOf(settings: Settings): Limits {
   return {
     sessions: settings.callerSessionsMax,

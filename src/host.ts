@@ -7,7 +7,7 @@ import { isRefusal } from "./maps/refusal.ts";
 
 const PAGE_BYTES = 4096;
 
-/** What the machine is like, as far as bpf(2) asks it; elsewhere than on Linux, what a plain machine would be. */
+/** Facts of this machine that bpf(2)'s rules depend on. On systems other than Linux, the facts of a plain machine. */
 export function readHost(): Host {
   return {
     possibleCpus: countList(readLine("/sys/devices/system/cpu/possible")) || availableParallelism(),
@@ -21,7 +21,10 @@ export function readHost(): Host {
 
 let structs: ReadonlySet<string> | null = null;
 
-/** Read when it is first asked for: a few megabytes. Of modules, which come and go, nothing is known. */
+/**
+ * Read on first use, because the kernel's BTF has a few megabytes. BTF of modules is not read, because modules come and
+ * go.
+ */
 function undestroyedHere(): ReadonlySet<string> {
   structs ??= structsIn("/sys/kernel/btf/vmlinux");
   return structs;
@@ -37,8 +40,9 @@ function structsIn(file: string): ReadonlySet<string> {
 }
 
 /**
- * Indices of network interfaces, ascending; one that goes away while it is looked at is left out. null: they cannot be read, for
- * want of descriptors or of sysfs, which says nothing about any of them.
+ * Indices of network interfaces, ascending. An interface that goes away during the walk is skipped. null:
+ * /sys/class/net cannot be read, for example because no descriptors are left; nothing is known about any interface
+ * then.
  */
 export function interfaces(directory = "/sys/class/net"): number[] | null {
   try {
@@ -51,7 +55,7 @@ export function interfaces(directory = "/sys/class/net"): number[] | null {
   }
 }
 
-/** 0: there is no such interface, or it is something else, as bonding_masters is. */
+/** The index in a file of sysfs; 0 if the interface is gone or the entry is not an interface (bonding_masters). */
 function ifindexOf(file: string): number {
   try {
     return Number(readFileSync(file, "utf8"));
@@ -67,7 +71,7 @@ function countList(list: string | null): number {
   return list === null ? 0 : expandList(list).length;
 }
 
-/** The kernel's lists of numbers: "0-3,8". */
+/** Parses a list of numbers as the kernel writes it: "0-3,8" gives 0, 1, 2, 3, 8. */
 function expandList(list: string): number[] {
   return list.split(",").flatMap((range) => {
     const [first, last = first] = range.split("-").map(Number) as [number, number?];

@@ -1,3 +1,8 @@
+/**
+ * The service's process: reads the settings, starts the threads, and listens. ARCHITECTURE.md has the life of a request
+ * through these threads.
+ */
+
 import type { Socket } from "node:net";
 import { Server as TlsServer } from "node:tls";
 import { Worker } from "node:worker_threads";
@@ -57,15 +62,17 @@ import { ThreadedTree } from "./tree/client.ts";
 import { VERSION } from "./version.ts";
 
 const USAGE = `usage: npm start [-- --rebuild]
-  --rebuild   make the state again from the log
-Everything else is set by environment variables: see the README.`;
+  --rebuild   discard the state and build it from the log
+All other settings are environment variables: see the README.`;
 
-/** A stop takes no longer than this: five seconds for requests that are under way, the others for what is kept on disk. */
+/**
+ * The longest time that a stop takes: five seconds for requests that are being answered, the rest for writes to disk.
+ */
 const STOP_MS = 10_000;
-/** How long a service that has to end answers what was under way. */
+/** The time for the last answers if the service must end at once. */
 const END_MS = 1000;
 const ROOT = 0;
-/** Between two looks at which clients' certificates have ended. */
+/** How often connections of clients whose certificate has ended are closed. */
 const CLIENTS_MS = 1000;
 
 process.umask(UMASK);
@@ -74,11 +81,11 @@ const rebuild = argumentsOrExit();
 const logger = pino({ level: settings.logLevel });
 const RECOVERING = "the state is being recovered";
 let notReady: string | null = RECOVERING;
-/** Nothing is asked of it before the service is ready. */
+/** Set when the engine has recovered; no request reads it before. */
 let ledger: Ledger = { id: "", life: "" };
-/** How far the recovery is, as in ": 12 of 40 kernel maps". */
+/** The progress of the recovery, for example ": 12 of 40 kernel maps". */
 let howFar = "";
-/** Why kernel maps do not follow; null: they do. */
+/** The reason why kernel maps do not follow; null if they do. */
 let mirrorOff: string | null = null;
 
 try {
@@ -89,7 +96,7 @@ try {
   process.exit(1);
 }
 
-/** Listens first: while the engine recovers, /livez says that the service lives and /readyz what it waits for. */
+/** Listens before the engine has recovered: until then /livez answers, and /readyz names the step of the recovery. */
 async function start(): Promise<void> {
   for (const warning of settingWarnings(process.env)) logger.warn(warning);
   checkDescriptors();
@@ -107,7 +114,8 @@ async function start(): Promise<void> {
   const started = performance.now();
   const worker = thread("threads/engine.ts", { settings, rebuild } satisfies EngineData);
   const recovered = engineReady(worker);
-  // Awaited below; whatever fails before that is told first.
+  // The promise is awaited below. Without this handler, a failure before that would be reported as an unhandled
+  // rejection.
   recovered.catch(() => {});
   const limits = { commandsMax: settings.queueCommandsMax, bytesMax: settings.queueBytesMax };
   const engine = new EngineClient(worker, limits, (figures) => metrics.batch(figures));
@@ -126,7 +134,7 @@ async function start(): Promise<void> {
   const callerLimits = limitsOf(settings);
   const bulk = { flight: new Flight(settings), turns: new Turns() };
   const streams = new LogStreams(settings.streamsMax, callerLimits, bulk);
-  // The engine may ask it before it has recovered.
+  // The engine may need the past during its recovery, so this thread has a gate of its own.
   const pastGate = new ThreadGate();
   const past = new PastClient(
     gated("threads/past.ts", pastGate, { data, archived: null }),
@@ -203,7 +211,7 @@ async function start(): Promise<void> {
     logger.info({ waiting: engine.waiting }, `stopping: ${why}`);
     setTimeout(() => process.exit(1), STOP_MS).unref();
     await connections.close();
-    // A recovery that is broken off is begun anew at the next start.
+    // An interrupted recovery starts anew at the next start.
     if (!wasReady) process.exit(0);
     await archiver.close();
     const last = await tree.last().catch(() => null);
@@ -213,7 +221,7 @@ async function start(): Promise<void> {
     await Promise.all([events.close(), past.close(), whole.close(), tree.close(), objects?.close()]);
     logger.info("stopped");
   });
-  /** What was under way is answered; nothing is written any more. */
+  /** Answers the requests that are being handled, and writes nothing any more. */
   const end = once(async (why: string) => {
     notReady = `the service is ending: ${why}`;
     logger.fatal({ detail: why }, "the service ends");
@@ -231,7 +239,7 @@ async function start(): Promise<void> {
   if (most !== null) for (const server of servers) server.maxConnections = Math.ceil(most / servers.length);
   if (unix !== null && socket !== null) await listenOnSocket(unix, socket, settings);
   const listening = settings.port === null ? null : await app.listen({ host: settings.host, port: settings.port });
-  // Fastify does not know of the TLS below it.
+  // Fastify does not know that its server speaks TLS.
   const url = tlsFiles === null ? listening : (listening?.replace(/^http:/, "https:") ?? null);
   const { seq, replayed, ...ready } = await recovered;
   mirrorOff = ready.mirrorOff;
@@ -239,7 +247,7 @@ async function start(): Promise<void> {
   if (notReady !== RECOVERING) return;
   for (const gate of gates) gate.open();
   witnesses.wake();
-  process.on("uncaughtException", (error) => logger.error({ err: error }, "something has failed beside all requests"));
+  process.on("uncaughtException", (error) => logger.error({ err: error }, "an error occurred outside of any request"));
   notReady = null;
   worker.on("exit", (code) => {
     if (notReady !== null) return;
@@ -254,7 +262,10 @@ async function start(): Promise<void> {
   );
 }
 
-/** Nobody else may read what the ledger keeps, nor hold up the log by a lock on a file. */
+/**
+ * Makes the data directory and the archive private. Another user could otherwise read the ledger, or block the log by
+ * locking a file.
+ */
 function closeToOthers({ data, archive }: Settings): void {
   checkData(data);
   checkWritten(data, rebuild);
@@ -262,12 +273,12 @@ function closeToOthers({ data, archive }: Settings): void {
   if (narrowed.length > 0)
     logger.warn(
       { count: narrowed.length, first: narrowed[0] },
-      `${data} was open to others: ${narrowed.length} files and directories are their owner's alone from now on`,
+      `${data} was open to other users: ${narrowed.length} files and directories are now accessible to their owner only`,
     );
   if (archive !== "") narrowFiles(archive, archiveFilesIn(archive));
 }
 
-/** Waits until the engine has recovered; from then on its reports go to the log lines. */
+/** Resolves when the engine has recovered. Forwards the engine's progress and reports to the service's log. */
 function engineReady(worker: Worker): Promise<FromEngine & { kind: "ready" }> {
   return new Promise((resolve, reject) => {
     worker.once("error", reject);
@@ -283,13 +294,17 @@ function engineReady(worker: Worker): Promise<FromEngine & { kind: "ready" }> {
   });
 }
 
-/** The engine asks what kernel maps lack that have not followed for long; perhaps before it has recovered. */
+/**
+ * Answers the engine's question about changes that a kernel map lacks if it has not followed for long. The engine may
+ * ask before it has recovered.
+ */
 function answerPast(past: PastClient, engine: Worker, { id, ask }: FromEngine & { kind: "past" }): void {
   const tell = (answer: unknown, error: string | null): void =>
     engine.postMessage({ kind: "past", id, answer, error } satisfies ToEngine);
   past.ask(ask.name, ask.ask as never).then(
     (answer) => tell(answer, null),
-    // What is archived is not known: nothing is taken for the ledger's own then.
+    // Archived events are unknown to the past. The answer null means that, and the engine then attributes no difference
+    // to the ledger.
     (error) => (error instanceof EventsArchived ? tell(null, null) : tell(null, (error as Error).message)),
   );
 }
@@ -297,7 +312,8 @@ function answerPast(past: PastClient, engine: Worker, { id, ask }: FromEngine & 
 function tellOfWitness(told: WitnessTold): void {
   const { url, state, detail, size } = told;
   if (state === "alarm") logger.error(told, `the witness ${url} has seen another history of this log: ${detail}`);
-  else if (state === "failing") logger.warn(told, `the witness ${url} does not cosign, and is asked again: ${detail}`);
+  else if (state === "failing")
+    logger.warn(told, `the witness ${url} does not cosign, and will be asked again: ${detail}`);
   else logger.info(told, `the witness ${url} has cosigned a checkpoint of ${size} events`);
 }
 
@@ -311,12 +327,15 @@ function thread(file: string, workerData: unknown): Worker {
   return new Worker(new URL(file, import.meta.url), { workerData });
 }
 
-/** A thread that loads at once, and begins when its gate is open. */
+/** Starts a thread that loads at once and runs when its gate opens. */
 function gated<Data extends object>(file: string, { memory }: ThreadGate, data: Data): () => Worker {
   return () => thread(file, { ...data, gate: memory });
 }
 
-/** Descriptors that this thread opens are the engine's: they stay open whatever becomes of the thread. */
+/**
+ * Starts the thread that opens objects of the host. The engine owns the descriptors that it opens: they stay open if
+ * the thread ends (trackUnmanagedFds).
+ */
 function openerOf({ data, openRoots }: Settings, gate: ThreadGate, report: (message: string) => void): ObjectOpener {
   const workerData = { data, openRoots, gate: gate.memory } satisfies OpenerData;
   const start = (): Worker =>
@@ -324,7 +343,7 @@ function openerOf({ data, openRoots }: Settings, gate: ThreadGate, report: (mess
   return new ObjectOpener(start, openPlaces({ data, openRoots }), report);
 }
 
-/** The tokens' file, read now and whenever it changes, or at SIGHUP; each reading is an event. */
+/** Reads the tokens file now, whenever it changes, and at SIGHUP; each reading is recorded as an event. */
 function followTokens(callers: Callers, underWay: UnderWay, engine: EngineClient, recovered: Promise<unknown>): void {
   const changed = (lines: readonly Line[]): void => {
     underWay.recheck();
@@ -341,7 +360,7 @@ function followTokens(callers: Callers, underWay: UnderWay, engine: EngineClient
   process.on("SIGHUP", () => file?.reread());
 }
 
-/** The files of certificates, read now and whenever one changes, or at SIGHUP; each reading is an event. */
+/** Reads the certificates now, whenever a file changes, and at SIGHUP; each reading is recorded as an event. */
 function followCertificates(
   files: TlsFiles,
   server: ReturnType<typeof unixServer>,
@@ -367,7 +386,7 @@ function followCertificates(
   process.on("SIGHUP", () => files.reread());
 }
 
-/** The owner's token; operators are told of what they should know. */
+/** Makes the callers with the owner's token. Logs how to use a new token, and warns if MAPLEDGER_AUTH is off. */
 function knownCallers(): Callers {
   const own = settings.port === null ? null : ownToken(settings.data);
   if (own?.isNew && settings.auth === "on")
@@ -377,8 +396,8 @@ function knownCallers(): Callers {
     );
   if (settings.port !== null && settings.auth === "off")
     logger.warn(
-      "MAPLEDGER_AUTH is off: every user of this machine may read and change every map and all of its history, pin, archive and " +
-        "replay, and have the kernel's maps changed with them",
+      "MAPLEDGER_AUTH is off: every user of this machine can read every map and all of its history, change maps and the " +
+        "kernel maps that follow them, pin, archive and replay",
     );
   return new Callers(process.geteuid?.() ?? ROOT, own?.token ?? null);
 }

@@ -57,7 +57,7 @@ t.test("a wrong setting is named, with what it takes and what was found", (t) =>
   t.end();
 });
 
-t.test("a variable that is no setting is warned of, with the nearest setting, and stops nothing", async (t) => {
+t.test("a variable that is not a setting is warned of, with the nearest setting, and stops nothing", async (t) => {
   const rows: readonly (readonly [variable: string, nearest: string])[] = [
     ["MAPLEDGER_PROT", "MAPLEDGER_PORT"],
     ["MAPLEDGER_TOKENFILE", "MAPLEDGER_TOKENS"],
@@ -67,7 +67,7 @@ t.test("a variable that is no setting is warned of, with the nearest setting, an
     ["MAPLEDGER_CALLER_MAPS", "MAPLEDGER_CALLER_MAPS_MAX"],
   ];
   for (const [variable, nearest] of rows) {
-    const warning = `${variable} is no setting, and is ignored: the nearest is ${nearest}`;
+    const warning = `${variable} is not a setting, and is ignored: the nearest one is ${nearest}`;
     t.same(settingWarnings({ [variable]: "1", PATH: "/bin", MAPLEDGER_PORT: "0" }), [warning]);
     t.doesNotThrow(() => readSettings({ [variable]: "1" }));
   }
@@ -76,8 +76,8 @@ t.test("a variable that is no setting is warned of, with the nearest setting, an
   const data = join(t.testdir(), "data");
   const given = { MAPLEDGER_DATA: data, MAPLEDGER_MIRROR: "off", MAPLEDGER_PROT: "1", ...ofClients };
   const service = await startService(given);
-  const warned = service.lines.filter(({ level, msg }) => level === 40 && /is no setting/.test(String(msg)));
-  t.match(warned, [{ msg: /^MAPLEDGER_PROT is no setting, .* MAPLEDGER_PORT$/ }]);
+  const warned = service.lines.filter(({ level, msg }) => level === 40 && /is not a setting/.test(String(msg)));
+  t.match(warned, [{ msg: /^MAPLEDGER_PROT is not a setting, .* MAPLEDGER_PORT$/ }]);
   t.equal(warned.length, 1);
   t.equal(await service.end("SIGTERM"), 0);
 });

@@ -1,45 +1,50 @@
+/** The tokens file (MAPLEDGER_TOKENS), read again whenever it changes. */
+
 import type { Callers } from "../access/callers.ts";
 import { type Line, parseTokens } from "../access/tokens_file.ts";
 import { readSmall, whenReplaced } from "../files/contents.ts";
 
-/** What is done about readings of the file. */
+/** The receivers of the file's content. */
 export interface CallersFileParts {
   readonly file: string;
   readonly callers: Callers;
-  /** The file was read: these may do what they may from now on. */
+  /** Called after each reading, with the lines that are in force from now on. */
   readonly changed: (lines: readonly Line[]) => void;
   readonly warn: (message: string) => void;
 }
 
-/** The tokens' file, read again whenever it changes. One that cannot be read, or is half written, leaves the callers as they were. */
+/**
+ * Keeps the callers up to date with the file. A file that cannot be read, or is only half written, leaves the callers
+ * unchanged.
+ */
 export class CallersFile {
   readonly #parts: CallersFileParts;
   #text = "";
 
-  /** Reads it. Throws where that cannot be. */
+  /** Throws an Error if the file cannot be read. */
   constructor(parts: CallersFileParts) {
     this.#parts = parts;
     this.#text = readSmall(parts.file).toString();
     this.#take(this.#text);
   }
 
-  /** From now on changes are noticed. */
+  /** Starts to watch the file for changes. */
   watch(): void {
     whenReplaced(this.#parts.file, () => this.reread());
   }
 
-  /** Reads it again, if it is another than before. */
+  /** Reads the file again, and does nothing if its text is the same. */
   reread(): void {
     const { file, warn } = this.#parts;
     try {
       const text = readSmall(file).toString();
       if (text === this.#text) return;
-      // One that is being written is cut somewhere: in front of scopes, perhaps, without which a line means all.
-      if (!text.endsWith("\n")) throw new Error(`${file} does not end with a line's end: it is not whole yet`);
+      // A half-written line could lack its scopes, and a line without scopes grants all of them.
+      if (!text.endsWith("\n")) throw new Error(`${file} does not end with a newline: it is not complete yet`);
       this.#take(text);
       this.#text = text;
     } catch (error) {
-      warn(`the tokens' file cannot be read, and callers stay as they were: ${(error as Error).message}`);
+      warn(`the tokens file cannot be read, and callers stay unchanged: ${(error as Error).message}`);
     }
   }
 

@@ -9,7 +9,7 @@ import { SERVICE_NAME } from "../access/caller.ts";
 import type { EngineClient } from "../engine/client.ts";
 import type { CheckpointCommand } from "../syscall/command.ts";
 
-/** Writes the event of a checkpoint that was signed, and a log line; answers whether the event is in the log. */
+/** Appends the event of a signed checkpoint, and writes a log line. Resolves to whether the event is in the log. */
 export type RecordCheckpoint = (checkpoint: CheckpointCommand["attr"]) => Promise<boolean>;
 
 export function checkpointRecorder(engine: Pick<EngineClient, "run">, logger: Logger): RecordCheckpoint {
@@ -21,7 +21,10 @@ export function checkpointRecorder(engine: Pick<EngineClient, "run">, logger: Lo
       logger.info({ seq: reply.seq, size, note }, `a checkpoint of ${size} events was signed`);
       return true;
     } catch (error) {
-      logger.error({ err: error, note }, `a checkpoint of ${size} events was signed, its event could not be written`);
+      logger.error(
+        { err: error, note },
+        `a checkpoint of ${size} events was signed, but its event could not be written`,
+      );
       return false;
     }
   };

@@ -1,3 +1,5 @@
+/** The service without an engine (`mapledger serve --read-only`). main.ts puts together the service that writes. */
+
 import type { Socket } from "node:net";
 import { resolve } from "node:path";
 import { Worker } from "node:worker_threads";
@@ -39,16 +41,16 @@ import { checkSettingFiles } from "./setting_files.ts";
 import { TlsFiles } from "./tls_files.ts";
 import { readWitnesses } from "./witnesses_file.ts";
 
-/** How long a stop waits for requests that are under way. */
+/** The longest time that a stop waits for requests that are being answered. */
 const STOP_MS = 10_000;
 const CLIENTS_MS = 1000;
 const READ_ONLY = "the service is read-only";
-/** Of a service that signs nothing. */
+/** The rule of checkpoints for a service that signs none. */
 const NEVER = { events: 0, seconds: 0 };
 
 /**
- * Serves reads of a copied data directory, a backup or an archive, of which nothing is changed: no engine runs, and no kernel is asked. What it
- * needs of its own stands in a private directory that goes with it.
+ * Serves reads of a copied data directory, a backup or an archive. The directory is not changed, no engine runs, and
+ * the kernel is not used. Everything that the service writes is in a private directory, which is removed when it ends.
  */
 export async function serveReadOnly(directory: string): Promise<void> {
   process.umask(UMASK);
@@ -71,10 +73,10 @@ async function serve(directory: string, settings: Settings, logger: Logger): Pro
   const socket = ownSocket(settings, directory);
   if (socket === null && settings.port === null)
     throw new Error(
-      "there is nothing to listen on: MAPLEDGER_PORT is empty, and MAPLEDGER_SOCKET names no unix socket",
+      "there is nothing to listen on: MAPLEDGER_PORT is empty, and MAPLEDGER_SOCKET does not name a unix socket",
     );
   const { scratch, removed } = makeScratch();
-  for (const left of removed) logger.info(`removed ${left}, which a service that was killed had left`);
+  for (const left of removed) logger.info(`removed ${left}, left by a service that was killed`);
   process.on("SIGINT", () => stop("SIGINT"));
   process.on("SIGTERM", () => stop("SIGTERM"));
   let closing: (() => Promise<void>) | null = null;
@@ -85,7 +87,7 @@ async function serve(directory: string, settings: Settings, logger: Logger): Pro
     notReady = "the service is stopping";
     logger.info(`stopping: ${why}`);
     setTimeout(() => process.exit(1), STOP_MS).unref();
-    // Leaving removes the scratch.
+    // The exit removes the private directory.
     (closing?.() ?? Promise.resolve()).finally(() => process.exit(0));
   };
   let notReady: string | null = "the log is being read";
@@ -173,9 +175,9 @@ async function serve(directory: string, settings: Settings, logger: Logger): Pro
   if (unix !== null && socket !== null) await listenOnSocket(unix, socket, settings);
   const listening = settings.port === null ? null : await app.listen({ host: settings.host, port: settings.port });
   const url = tlsFiles === null ? listening : (listening?.replace(/^http:/, "https:") ?? null);
-  // What the present is asked about is read once, before anybody waits for it.
+  // The state at the log's end is read once before the service is ready, so that no request waits for it.
   await keptPast.query({ seq: lastSeq }, "directories", { after: "", limit: 1 }).catch((error: Error) => {
-    throw new Error(`what the events of ${directory} have done cannot be told: ${error.message}`);
+    throw new Error(`the state after the events of ${directory} cannot be read: ${error.message}`);
   });
   if (isStopping) return;
   notReady = null;
@@ -190,16 +192,19 @@ async function serve(directory: string, settings: Settings, logger: Logger): Pro
   );
 }
 
-/** Where the unix socket is; null: there is none unless a path is set, for it may not lie in the directory that is read. */
+/**
+ * The path of the unix socket; null unless MAPLEDGER_SOCKET is set, because the default path is in the data directory,
+ * in which nothing is made. Throws an Error if the path is in that directory.
+ */
 function ownSocket(settings: Settings, directory: string): string | null {
   if (settings.socket === "") return null;
   const { path } = socketPath(settings);
   if (path !== null && resolve(path).startsWith(`${resolve(directory)}/`))
-    throw new Error(`MAPLEDGER_SOCKET is ${path}: nothing is made in ${directory}, which is only read`);
+    throw new Error(`MAPLEDGER_SOCKET is ${path}, but nothing can be made in ${directory}, which is only read`);
   return path;
 }
 
-/** The owner's token is made for this run. */
+/** Makes an owner's token for this run. */
 function knownCallers(
   settings: Settings,
   scratch: string,
@@ -208,7 +213,7 @@ function knownCallers(
   return { callers: new Callers(process.geteuid?.() ?? 0, own?.token ?? null), file: own?.file ?? null };
 }
 
-/** Who may do what, and certificates, as their files say. */
+/** Keeps callers and certificates up to date with their files. */
 function followFiles(
   settings: Settings,
   callers: Callers,

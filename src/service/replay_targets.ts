@@ -6,10 +6,10 @@ import type { Bpf } from "../native/bpf.ts";
 import { openBpf, probe } from "../native/probe.ts";
 import { ApiTarget } from "../replay/api_target.ts";
 
-/** Where replays may go: another mapledger, or this machine's kernel where bpf(2) lets this process in. */
+/** Opens the target of a replay: another mapledger, or this machine's kernel if the process may use bpf(2). */
 export const openTarget: OpenTarget = (spec) => openIn(spec);
 
-/** The same, where answers of another mapledger are kept in what `room` has. */
+/** As openTarget; `room` bounds the bytes of another mapledger's answers that are held. */
 export function openTargetIn(room: Room): OpenTarget {
   return (spec) => openIn(spec, room);
 }

@@ -1,16 +1,16 @@
 import { SETTINGS, type Settings } from "../config.ts";
 import { readSmall } from "../files/contents.ts";
 
-/** Settings that name a file which must be there. */
+/** Settings that name a file, which must exist. */
 const FILES = ["tokens", "witnesses", "tlsCert", "tlsKey", "tlsClientCa"] as const;
 
 const WHY: Readonly<Record<string, string>> = {
-  ENOENT: "there is no such file",
-  ENOTDIR: "there is no such file",
-  EACCES: "it may not be read by this user",
+  ENOENT: "this file does not exist",
+  ENOTDIR: "this file does not exist",
+  EACCES: "this user may not read it",
 };
 
-/** Throws an Error that names the setting and its file if one of them cannot be read. */
+/** Throws an Error that names the setting and the file if one of them cannot be read. */
 export function checkSettingFiles(settings: Pick<Settings, (typeof FILES)[number]>): void {
   for (const name of FILES) {
     const file = settings[name];

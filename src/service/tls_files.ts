@@ -1,3 +1,5 @@
+/** The files of certificates and keys (MAPLEDGER_TLS_*), read again whenever one of them changes. */
+
 import type { X509Certificate } from "node:crypto";
 import type { Settings } from "../config.ts";
 import { readSmall, whenReplaced } from "../files/contents.ts";
@@ -8,14 +10,17 @@ const DAY_MS = 86_400_000;
 
 type TlsSettings = Pick<Settings, "tlsCert" | "tlsKey" | "tlsClientCa">;
 
-/** The files of certificates and keys, read again whenever one changes. What does not go together leaves all as they were. */
+/**
+ * Holds the certificates that are in force. New files are used only if they match each other; otherwise the former ones
+ * stay in force.
+ */
 export class TlsFiles {
   readonly #settings: TlsSettings;
   readonly #warn: (message: string) => void;
   #tls: Tls;
   #watched: ((tls: Tls) => void) | null = null;
 
-  /** Reads them. Throws an Error that names the file where that cannot be. */
+  /** Throws an Error that names the file if one cannot be read or does not match the others. */
   constructor(settings: TlsSettings, warn: (message: string) => void) {
     this.#settings = settings;
     this.#warn = warn;
@@ -27,7 +32,7 @@ export class TlsFiles {
     return this.#tls;
   }
 
-  /** Of what is in force, as an event tells it. */
+  /** The attr of the CERTIFICATES event: the facts of the certificates in force. */
   get inForce(): CertificatesCommand["attr"] {
     const [own] = this.#own;
     const authorities = this.#authorities;
@@ -37,7 +42,10 @@ export class TlsFiles {
     };
   }
 
-  /** From now on changes are noticed, and `changed` is told of what is in force then. Certificates that end are warned of each day. */
+  /**
+   * Starts to watch the files, and to warn once a day of certificates that end soon. `changed` is called after each
+   * change.
+   */
   watch(changed: (tls: Tls) => void): void {
     this.#watched = changed;
     const { tlsCert, tlsKey, tlsClientCa } = this.#settings;
@@ -46,21 +54,21 @@ export class TlsFiles {
     setInterval(() => this.warnOfTime(Date.now()), DAY_MS).unref();
   }
 
-  /** Reads them again; nothing happens if they are what they were. */
+  /** Reads the files again, and does nothing if they are unchanged. */
   reread(): void {
     try {
       const tls = this.#read();
       if (isSame(tls, this.#tls)) return;
       this.#tls = tls;
     } catch (error) {
-      this.#warn(`the certificates cannot be renewed, and stay as they were: ${(error as Error).message}`);
+      this.#warn(`the certificates cannot be renewed, and stay unchanged: ${(error as Error).message}`);
       return;
     }
     this.warnOfTime(Date.now());
     this.#watched?.(this.#tls);
   }
 
-  /** Tells of certificates that have ended, or end soon. */
+  /** Warns of certificates that have ended or end soon. */
   warnOfTime(nowMs: number): void {
     const { tlsCert, tlsClientCa } = this.#settings;
     for (const warning of timeWarnings(this.#own, tlsCert, nowMs)) this.#warn(warning);

@@ -1,9 +1,14 @@
+/**
+ * Sends each new checkpoint to the witnesses of MAPLEDGER_WITNESSES, and keeps their cosignatures in the tree. It runs
+ * beside all requests: a witness that does not answer delays nothing.
+ */
+
 import type { WitnessAnswer } from "../client/witness.ts";
 import { addCheckpointBody, readSizeBody, SIZE_TYPE } from "../tlog/add_checkpoint.ts";
 import type { NoAnswer, Submission, WitnessStatus } from "../tree/ports.ts";
 import type { WitnessAt } from "./witnesses_file.ts";
 
-/** The tree as witnesses need it. */
+/** The methods of the tree that submissions need. */
 interface WitnessedTree {
   submission(old: number): Promise<Submission | NoAnswer | null>;
   keepCosignatures(size: number, lines: string): Promise<readonly string[]>;
@@ -15,7 +20,7 @@ interface Connection {
   close(): Promise<void>;
 }
 
-/** What the service's log lines tell. */
+/** A witness' new state, for the service's log. */
 export interface WitnessTold {
   readonly url: string;
   readonly state: WitnessStatus["state"];
@@ -26,21 +31,21 @@ export interface WitnessTold {
 export interface WitnessesParts {
   readonly tree: WitnessedTree;
   readonly connect: (url: URL) => Connection;
-  /** Told whenever it stands otherwise with a witness. */
+  /** Called when a witness' state or detail changes. */
   readonly tell: (told: WitnessTold) => void;
-  /** After the first failure, and at most: each failure waits twice as long. */
+  /** The pause after the first failure. Each further failure doubles it, up to `pauseMostMs`. */
   readonly pauseMs?: number;
   readonly pauseMostMs?: number;
 }
 
 const PAUSE_MS = 1000;
 const PAUSE_MOST_MS = 5 * 60_000;
-/** A witness that answers other sizes each time is left alone for a while. */
+/** Submissions in a row to a witness that answers with another size each time; after them it counts as failing. */
 const TRIES = 4;
-/** How long a stop waits for the last checkpoint to be cosigned. */
+/** The longest time that a stop waits for the last checkpoint's cosignatures. */
 const CLOSE_MS = 2000;
 
-/** Sends each checkpoint to the witnesses, beside everything else, and keeps what they cosign. */
+/** All witnesses; each has its own Submitter. */
 export class Witnesses {
   readonly #all: readonly Submitter[];
 
@@ -48,7 +53,7 @@ export class Witnesses {
     this.#all = witnesses.map((witness) => new Submitter(witness, parts));
   }
 
-  /** There is a checkpoint that they may not have. */
+  /** Tells all submitters that there may be a newer checkpoint. */
   wake(): void {
     for (const each of this.#all) each.wake();
   }
@@ -57,27 +62,27 @@ export class Witnesses {
     return this.#all.flatMap(({ statuses }) => statuses);
   }
 
-  /** Sends what there is once more, if that is soon done. */
+  /** Sends the newest checkpoint once more, within CLOSE_MS. */
   async close(): Promise<void> {
     const late = new Promise((resolve) => setTimeout(resolve, CLOSE_MS).unref());
     await Promise.all(this.#all.map((each) => each.close(late)));
   }
 }
 
-/** How a submission ended. */
+/** The outcome of a submission. */
 type Outcome =
   | { readonly state: "cosigning"; readonly size: number; readonly by: readonly string[] }
   | { readonly state: "failing" | "alarm"; readonly detail: string }
-  /** There is nothing to send. */
+  /** Nothing to send: the witness has the newest checkpoint. */
   | null;
 
 class Submitter {
   readonly #witness: WitnessAt;
   readonly #parts: WitnessesParts;
   readonly #connection: Connection;
-  /** Sizes that keys have cosigned; null: the tree has not been asked. */
+  /** The largest size that each key has cosigned, by verifier key; null until the tree was asked. */
   #cosigned: Map<string, number> | null = null;
-  /** What the witness has cosigned, as far as is known. */
+  /** The size that the witness has cosigned last, as far as this service knows. */
   #old = 0;
   #state: WitnessStatus["state"] = "waiting";
   #detail: string | null = null;
@@ -164,7 +169,7 @@ class Submitter {
     if (isNew) this.#parts.tell({ url: this.#witness.url.href, state, detail, size });
   }
 
-  /** Never rejects. */
+  /** Never rejects: a failure is an outcome. */
   async #submit(): Promise<Outcome> {
     try {
       await this.#recall();
@@ -172,7 +177,7 @@ class Submitter {
         const outcome = await this.#trySubmit();
         if (outcome !== "again") return outcome;
       }
-      return { state: "failing", detail: `it has answered another size ${TRIES} times` };
+      return { state: "failing", detail: `it answered with another size ${TRIES} times in a row` };
     } catch (error) {
       return {
         state: "failing",
@@ -181,7 +186,7 @@ class Submitter {
     }
   }
 
-  /** What it had cosigned when the service stopped. */
+  /** Loads the sizes that the witness had cosigned before the service started. */
   async #recall(): Promise<void> {
     if (this.#cosigned !== null) return;
     const sizes = new Map<string, number>();
@@ -202,20 +207,19 @@ class Submitter {
     if (status === 200) {
       const by = await tree.keepCosignatures(size, text);
       if (by.length > 0) return { state: "cosigning", size, by };
-      return { state: "failing", detail: "it has answered without a cosignature that holds by a key of its line" };
+      return { state: "failing", detail: "it answered without a valid cosignature by a configured key" };
     }
     if (status === 409 && type === SIZE_TYPE) return this.#goOnFrom(readSizeBody(text), old, size);
     if (status === 422 || (status === 409 && old === size)) return refusedHistory(old, size);
-    return { state: "failing", detail: `it has answered ${status}${reasonIn(text)}` };
+    return { state: "failing", detail: `it answered ${status}${reasonIn(text)}` };
   }
 
   async #goOnFrom(known: number | null, old: number, sent: number): Promise<Outcome | "again"> {
-    // Earlier witnesses answer so to another tree of the same size.
+    // Witnesses of earlier versions of the protocol answer 409 with the same size to another tree of that size.
     if (known === old && old === sent) return refusedHistory(old, sent);
-    if (known === null || known === old)
-      return { state: "failing", detail: "it has answered 409 without another size" };
+    if (known === null || known === old) return { state: "failing", detail: "it answered 409 without another size" };
     if (known > sent) {
-      // More may have been signed since.
+      // The log may have signed a larger checkpoint since.
       const now = await this.#parts.tree.submission(known);
       if (now === null || !("note" in now)) return null;
       if (now.proof === null) return otherHistory(known, now.size);
@@ -226,17 +230,17 @@ class Submitter {
 }
 
 function refusedHistory(old: number, size: number): Outcome {
-  return { state: "alarm", detail: `it refuses that the tree of size ${size} continues the one of size ${old}` };
+  return { state: "alarm", detail: `it denies that the tree of size ${size} continues the one of size ${old}` };
 }
 
 function otherHistory(known: number, size: number): Outcome {
   return {
     state: "alarm",
-    detail: `it has cosigned a tree of size ${known}, the newest that this log has signed is of size ${size}`,
+    detail: `it has cosigned a tree of size ${known}, but the newest that this log has signed has size ${size}`,
   };
 }
 
-/** What a refusal says, in its first line. */
+/** The first line of a refusal, if it is short and printable. */
 function reasonIn(text: string): string {
   const [, line] = /^([\x20-\x7e]{1,100})\n?$/.exec(text) ?? [];
   return line === undefined ? "" : `: ${line}`;

@@ -213,7 +213,7 @@ t.test(
       chmodSync(join(data, path), statSync(join(data, path)).isDirectory() ? 0o755 : 0o644);
     service = await startService({ ...settings, MAPLEDGER_ARCHIVE: archive });
     t.same(openToOthers(data), [], "a data directory of an earlier release");
-    t.equal(service.lines.filter(({ msg }) => /was open to others: \d+ files/.test(String(msg))).length, 1);
+    t.equal(service.lines.filter(({ msg }) => /was open to other users: \d+ files/.test(String(msg))).length, 1);
     await service.end("SIGTERM");
   },
 );

@@ -32,12 +32,12 @@ t.test("a file that is read again replaces the callers, or leaves them as they w
   t.equal(told.length, 1, "it is what it was");
   writeFileSync(file, `alice:${digest("a")}:read\nbob:\n`);
   tokens.reread();
-  t.match(warned, [/cannot be read, and callers stay as they were: .*tokens:2: /]);
+  t.match(warned, [/cannot be read, and callers stay unchanged: .*tokens:2: /]);
   t.match(callers.byToken("a"), { name: "alice" });
   for (const half of [`alice:${digest("a")}`, `alice:${digest("a")}:read`, "uid:1000:read\nuid:10", ""]) {
     writeFileSync(file, half);
     tokens.reread();
-    t.match(warned.at(-1), /does not end with a line's end: it is not whole yet/, half);
+    t.match(warned.at(-1), /does not end with a newline: it is not complete yet/, half);
   }
   unlinkSync(file);
   tokens.reread();

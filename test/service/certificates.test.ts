@@ -86,7 +86,7 @@ t.test("what does not go together leaves the certificates as they were, and says
   for (const [change, why] of refused) {
     change();
     files.reread();
-    t.match(warned.at(-1), /^the certificates cannot be renewed, and stay as they were: /);
+    t.match(warned.at(-1), /^the certificates cannot be renewed, and stay unchanged: /);
     t.match(warned.at(-1), why);
     t.same(files.inForce, was);
   }

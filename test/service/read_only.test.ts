@@ -371,7 +371,7 @@ t.test("what a service that was killed has left goes with the next one; what oth
   t.ok(existsSync(scratchOf(killed)));
   const next = await read(data);
   t.notOk(existsSync(scratchOf(killed)));
-  t.equal(next.lines[0]?.msg, `removed ${scratchOf(killed)}, which a service that was killed had left`);
+  t.equal(next.lines[0]?.msg, `removed ${scratchOf(killed)}, left by a service that was killed`);
   for (const stays of [scratchOf(living), beingMade, others, linked, join(elsewhere, "lock.sqlite")])
     t.ok(existsSync(stays), stays);
   await check(living);

@@ -37,7 +37,7 @@ t.test("a start that cannot be says why, by the setting's name, and ends", async
   await t.rejects(startService({ ...off, MAPLEDGER_HOST: "0.0.0.0" }), /ended with 1:.*on loopback alone/);
   await t.rejects(
     startService({ ...off, MAPLEDGER_TOKENS: "/no/such/file" }),
-    /ended with 2: MAPLEDGER_TOKENS is \/no\/such\/file: there is no such file/,
+    /ended with 2: MAPLEDGER_TOKENS is \/no\/such\/file: this file does not exist/,
   );
   await t.rejects(startService(off, ["--rebild"]), /ended with 2: usage: npm start/);
   await t.rejects(

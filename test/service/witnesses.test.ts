@@ -136,10 +136,10 @@ test("a witness that has seen another history is an alarm, until it cosigns agai
     [
       "a larger tree",
       log.body(0, 50),
-      /^it has cosigned a tree of size 50, the newest that this log has signed is of size 10$/,
+      /^it has cosigned a tree of size 50, but the newest that this log has signed has size 10$/,
     ],
-    ["a fork of the same size", fork.body(0, 10), /^it refuses that the tree of size 10 continues the one of size 10$/],
-    ["a smaller fork", fork.body(0, 4), /^it refuses that the tree of size 10 continues the one of size 4$/],
+    ["a fork of the same size", fork.body(0, 10), /^it denies that the tree of size 10 continues the one of size 10$/],
+    ["a smaller fork", fork.body(0, 4), /^it denies that the tree of size 10 continues the one of size 4$/],
   ];
   for (const [what, seen, detail] of rows) {
     const { url, witness } = await listening(t, "w.example.org", [log.signer]);
@@ -169,20 +169,20 @@ test("whatever else is answered is told, and asked again", async (t) => {
     return (_request, response) => response.writeHead(status, { "content-type": type }).end(body);
   };
   const rows: readonly [what: string, answer: RequestListener, detail: RegExp][] = [
-    ["an unknown log", of(404), /^it has answered 404$/],
-    ["an unknown key", of(403, "who is that?\n"), /^it has answered 403: who is that\?$/],
-    ["a failure", of(500), /^it has answered 500$/],
+    ["an unknown log", of(404), /^it answered 404$/],
+    ["an unknown key", of(403, "who is that?\n"), /^it answered 403: who is that\?$/],
+    ["a failure", of(500), /^it answered 500$/],
     [
       "a redirect",
       (_, response) => response.writeHead(307, { location: `${real}/add-checkpoint` }).end(),
-      /^it has answered 307$/,
+      /^it answered 307$/,
     ],
-    ["no cosignature", of(200), /^it has answered without a cosignature/],
-    ["a stranger's", of(200, strangers), /^it has answered without a cosignature/],
-    ["nonsense", of(200, "\u2014 w.example.org nonsense\n"), /^it has answered without a cosignature/],
-    ["a conflict without a size", of(409), /^it has answered 409$/],
-    ["a size that is none", of(409, "x\n", "text/x.tlog.size"), /^it has answered 409 without another size$/],
-    ["the same size", of(409, "0\n", "text/x.tlog.size"), /^it has answered 409 without another size$/],
+    ["no cosignature", of(200), /^it answered without a cosignature/],
+    ["a stranger's", of(200, strangers), /^it answered without a cosignature/],
+    ["nonsense", of(200, "\u2014 w.example.org nonsense\n"), /^it answered without a cosignature/],
+    ["a conflict without a size", of(409), /^it answered 409$/],
+    ["a size that is none", of(409, "x\n", "text/x.tlog.size"), /^it answered 409 without another size$/],
+    ["the same size", of(409, "0\n", "text/x.tlog.size"), /^it answered 409 without another size$/],
     ["an endless answer", (_, response) => void response.writeHead(200).write("x".repeat(1024 * 1024)), /./],
     ["a cut", (request) => request.socket.destroy(), /./],
   ];
@@ -219,7 +219,7 @@ test("an earlier witness answers 409 to another tree of the same size, with the 
     const { witnesses } = run(t, url, witness.vkeys.map(keyOf));
     witnesses.wake();
     await until("it is an alarm", async () => witnesses.statuses[0]?.state === "alarm");
-    t.match(witnesses.statuses[0]?.detail, "it refuses that the tree of size 10 continues the one of size 10");
+    t.match(witnesses.statuses[0]?.detail, "it denies that the tree of size 10 continues the one of size 10");
   }
 });
 
@@ -232,7 +232,7 @@ test("a witness that answers other sizes without end is left alone for a while",
   const { witnesses } = run(t, url, witness.vkeys.map(keyOf));
   witnesses.wake();
   await until("it fails", async () => witnesses.statuses[0]?.state === "failing");
-  t.match(witnesses.statuses[0]?.detail, "it has answered another size 4 times");
+  t.match(witnesses.statuses[0]?.detail, "it answered with another size 4 times");
 });
 
 test("the file of witnesses is read, and a line that is wrong is named", async (t) => {
@@ -259,7 +259,7 @@ test("the file of witnesses is read, and a line that is wrong is named", async (
     [`${a} https://user:password@w.example.org`, /line 1 has no URL/],
     [`${a} https://w.example.org/?a=b`, /line 1 has no URL/],
     [`${a} https://w.example.org more`, /line 1 has more than a key and a URL/],
-    [`${a} https://w.example.org\n${a} https://x.example.org`, /line 2 has a key that a line before has/],
+    [`${a} https://w.example.org\n${a} https://x.example.org`, /line 2 has a key that an earlier line has/],
   ];
   for (const [text, why] of rows) t.throws(() => read(text), why, text);
 });
