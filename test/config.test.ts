@@ -96,7 +96,7 @@ t.test("a file that a setting names and that is not there ends the start in one 
     const child = spawnService({ ...given, MAPLEDGER_DATA: "/nowhere", MAPLEDGER_MIRROR: "off" });
     const [said, lines, [code]] = await Promise.all([text(child.stderr), text(child.stdout), once(child, "exit")]);
     const [variable, named] = Object.entries(given).find(([, value]) => value !== here) as [string, string];
-    const why = named === file ? "there is no such file" : "/dev/null is not a regular file";
+    const why = named === file ? "this file does not exist" : "/dev/null is not a regular file";
     t.same([code, lines, said], [2, "", `${variable} is ${named}: ${why}\n`]);
   }
 });

@@ -17,9 +17,9 @@ export const KEY_FILE = "log.key";
 export const NEXT_KEY_FILE = "log.key.next";
 /** Segments and snapshots of archived events, if no other folder is set. */
 export const ARCHIVE_FOLDER = "archive";
-/** By what events are found. */
+/** The index, by which queries find events. */
 export const INDEX_FILE = "index.sqlite";
-/** Cells as the log's last event left them; LMDB. */
+/** The state: all cells right after the last event that it includes; LMDB. */
 export const STATE_FOLDER = "state";
 /** All versions of cells; LMDB. */
 export const HISTORY_FOLDER = "history";

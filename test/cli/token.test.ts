@@ -27,7 +27,7 @@ t.test("token add makes a line that the service reads, or leaves the file as it 
     [["bob", "--scopes", "reed"], /"reed" is not a scope/],
     [["bob", "--scopes", "read@/tmp/*"], /pins lie below/],
     [["bob", "--scopes", "admin@a"], /admin is not a scope on maps/],
-    [["bob", "--scopes", ""], /there are no scopes/],
+    [["bob", "--scopes", ""], /at least one scope is needed/],
     [["owner", "--scopes", "read"], /owner is reserved for the service/],
     [["uid:0", "--scopes", "read"], /uid:0 needs no token/],
     [["#bob", "--scopes", "read"], /is not a valid name/],
