@@ -1,17 +1,19 @@
+/** Facts of the ledger about archived events: the range that is archived, and the entries of its last events. */
+
 import type { Archived } from "../engine/archives.ts";
 import { ENTRY_BYTES } from "../log/canonical.ts";
 import type { ArchiveCommand } from "../syscall/command.ts";
 import { TILE_HASHES } from "../tlog/tiles.ts";
 import type { KeptEntries } from "../tree/ports.ts";
 
-/** The ledger's fact of what is archived: written with the ARCHIVE event, in one transaction. */
+/** The ledger's fact about the archived range. It is written with the ARCHIVE event, in one transaction. */
 export const ARCHIVED = "archived";
 
 export function archivedFact({ through, time_us, directory, state }: ArchiveCommand["attr"]): string {
   return JSON.stringify({ through, timeUs: time_us, directory, state: state.sha256 } satisfies Archived);
 }
 
-/** undefined, or "": there is no such fact yet. Throws an Error that says so where it is none that a command has set. */
+/** undefined or "": nothing is archived. Throws an Error if the fact is not one that an ARCHIVE event sets. */
 export function readArchived(fact: string | undefined): Archived {
   if (fact === undefined || fact === "") return NONE;
   const archived = parsed<Archived>(fact);
@@ -38,17 +40,17 @@ function areTexts(...values: readonly unknown[]): boolean {
 }
 
 function unreadable(name: string): Error {
-  return new Error(`the ledger's fact "${name}" is none that mapledger writes`);
+  return new Error(`the ledger's fact "${name}" does not have the form in which mapledger writes it`);
 }
 
 const NONE: Archived = { through: 0, timeUs: 0, directory: "", state: "" };
 
-/** The ledger's fact of the entries of archived events whose entry bundle has others, too. */
+/** The ledger's fact with the entries of archived events that share their entry bundle with later events. */
 export const ARCHIVED_ENTRIES = "archived_entries";
 
 const NO_ENTRIES: KeptEntries = { first: 1, entries: [] };
 
-/** "": there is no such fact. Throws an Error that says so where it is none that goes with the removal of rows. */
+/** "": no entries are kept. Throws an Error if the fact is not one that the removal of rows sets. */
 export function readEntries(fact: string): KeptEntries {
   if (fact === "") return NO_ENTRIES;
   const { first, entries } = parsed<{ first: number; entries: string }>(fact) ?? { first: 0, entries: "" };
@@ -62,7 +64,10 @@ export function readEntries(fact: string): KeptEntries {
   };
 }
 
-/** The entries of archived events that are to be kept: of those whose rows are gone, the ones that are in the bundle behind `through`. */
+/**
+ * The entries to keep once rows up to `goneThrough` are removed: those of archived events in the bundle that also has
+ * event `through` + 1. For example, with `through` 340 and all rows gone: entries 257 to 340.
+ */
 export function entriesToKeep(
   through: number,
   goneThrough: number,
@@ -72,8 +77,8 @@ export function entriesToKeep(
 }
 
 /**
- * The fact with the entries of archived events `from` to `until` that are in the same bundle as the first one behind `through`;
- * null: there are none of these, or those before them were not kept.
+ * The fact after entries of events `from` to `until` were added, as far as they belong to the bundle that also has
+ * event `through` + 1. Returns null if none do, or if entries before `from` were not kept.
  */
 export function addEntries(
   fact: string,

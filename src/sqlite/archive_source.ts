@@ -4,23 +4,23 @@ import type { EventRow } from "../log/event.ts";
 import { ARCHIVED, readArchived } from "./archive_facts.ts";
 import { LogTimes } from "./log_times.ts";
 
-/** Flags as text: a number would round what is beyond 2^53. */
+/** Flags are read as text, because a number beyond 2^53 would be rounded. */
 const ROWS = `
   SELECT seq, time_us, session, caller, cmd, map, fd, key, value, CAST(flags AS TEXT) AS flags, ret, errno, detail, attr, out
   FROM events WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?`;
 const LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM events";
 const FACT = "SELECT value FROM ledger WHERE name = ?";
 
-/** Read at once: the transaction is short, so that the log's WAL does not grow meanwhile. */
+/** Rows of one read transaction. A short transaction lets the service check its WAL into the database meanwhile. */
 const ROWS_AT_ONCE = 256;
 
-/** The log's rows for those who archive them. */
+/** Reads the log's rows for an archive job. */
 export class SqliteArchiveSource implements ArchiveSource {
   readonly id: string;
   readonly possibleCpus: number;
   readonly #db: Database;
 
-  /** The log must exist. */
+  /** Throws if the file does not exist. */
   constructor(file: string) {
     this.#db = new Sqlite(file, { readonly: true, fileMustExist: true });
     const fact = this.#db.prepare(FACT).pluck();

@@ -9,24 +9,28 @@ import { cmdsThat } from "../syscall/command_facts.ts";
 import type { Out } from "../syscall/outcome.ts";
 
 /**
- * What a replay needs of the log, read in bulk. A row that comes by itself costs more than to do again what it says, most
- * of it for the Buffers of its columns. But most events that change anything change one element, and their command, map,
- * key, value and what they put out say it all: of those, a chunk of the log comes as one row, each column from end to end.
+ * Events that may have changed the state, read in bulk for a replay. Reading an event as a row of its own takes longer
+ * than applying it, mostly because of a Buffer for each column. But most changing events change one element, and are
+ * described completely by their columns cmd, map, key, value and out. A chunk has those events as a single row, in
+ * which each column of all events is joined:
  *
  *     seq cmd map key value out      seqs   cmds   maps   keyBytes  keys    valueBytes  values   outs
  *     7   2   1   aa  01 02 NULL     [7,9]  [2,3]  [1,1]  [1,1]     aa bb   [2,0]       01 02    [null,null]
  *     9   3   1   bb  NULL  NULL
  *
- * Whatever else may have changed the state comes as whole rows.
+ * All other events that may have changed the state are whole rows.
  */
 export interface Chunk {
   readonly plain: PlainColumns;
   readonly others: readonly EventRow[];
-  /** The last seq that it covers. */
+  /** The last seq that the chunk covers. */
   readonly until: number;
 }
 
-/** What is no bytes is JSON. All is null where nothing is plain; keys and values also where no event has any. */
+/**
+ * JSON texts, except `keys` and `values`, which are bytes. All are null if the chunk has no such event; `keys` and
+ * `values` are also null if no event has a key or a value.
+ */
 interface PlainColumns {
   readonly seqs: string | null;
   readonly cmds: string;
@@ -39,21 +43,21 @@ interface PlainColumns {
 }
 
 const CHUNK_EVENTS = 4096;
-/** A chunk ends early where its whole rows are larger than this. */
+/** A chunk ends early once its whole rows have more bytes than this. */
 const OTHERS_BYTES = 16 * 1024 * 1024;
-/** What is larger comes as a whole row. */
+/** An event whose columns have more bytes than this is read as a whole row. */
 const PLAIN_BYTES_MAX = 4096;
 
 const among = (cmds: readonly number[]): string => `cmd IN (${cmds.join(", ")})`;
 const ELEMENT_CMDS = among(cmdsThat(({ elements, changes }) => elements === "one" && changes === "map"));
-/** No attr has more than a peer, which a replay does not look at, unless there is a comma in it. */
+/** The attr is NULL, or has only a peer, which a replay ignores. A comma would separate a second field. */
 const SAYS_NO_MORE = `(attr IS NULL OR attr LIKE '{"peer":"%' AND instr(attr, ',') = 0)`;
 const IS_PLAIN = `${ELEMENT_CMDS} AND errno = 0 AND ${SAYS_NO_MORE}
   AND ifnull(length(key), 0) + ifnull(length(value), 0) + ifnull(length(out), 0) <= ${PLAIN_BYTES_MAX}`;
 const CHANGES_NOTHING = `${among(cmdsThat(({ changesState }) => !changesState))}
   OR ${ELEMENT_CMDS} AND errno <> 0 AND out IS NULL`;
 
-/** Bytes pass through text unchanged: SQLite does not look at them, whether they are UTF-8 or not. */
+/** The CASTs keep bytes unchanged, because SQLite does not validate text as UTF-8. */
 const PLAIN = `
   SELECT
     '[' || group_concat(seq) || ']' AS seqs,
@@ -68,7 +72,7 @@ const PLAIN = `
 const OTHERS = `
   SELECT * FROM events WHERE seq > ? AND seq <= ? AND NOT (${IS_PLAIN}) AND NOT (${CHANGES_NOTHING}) ORDER BY seq`;
 
-/** Chunks of the log after `afterSeq` and up to `lastSeq`. */
+/** Yields the chunks of a log with events after `afterSeq`, up to `lastSeq`. */
 export function* readChunks(db: Database, afterSeq: number, lastSeq: number): Iterable<Chunk> {
   const plain: Statement = db.prepare(PLAIN);
   const others: Statement = db.prepare(OTHERS);
@@ -87,7 +91,7 @@ export function* readChunks(db: Database, afterSeq: number, lastSeq: number): It
   }
 }
 
-/** A chunk's events, ascending, as EventLog.changes() gives them. */
+/** A chunk's events, ascending, as EventLog.changes() yields them. */
 export function chunkEvents({ plain, others }: Chunk): Event[] {
   const changes = elementChanges(plain);
   if (others.length === 0) return changes;
@@ -116,7 +120,10 @@ function elementChanges({ seqs, ...columns }: PlainColumns): Event[] {
   });
 }
 
-/** Cuts a column into its cells. They stand in buffers as small as those of Node's pool: one that stays keeps few others. */
+/**
+ * Cuts a joined column into cells. Several cells share a Buffer of at least the size of Node's pool, so that a cell
+ * that is kept holds little more memory than its own.
+ */
 class Cutter {
   readonly #column: Uint8Array;
   #piece = NOTHING;

@@ -1,19 +1,21 @@
+/** Reads chunks of a log in a thread of its own, while earlier chunks are applied. */
+
 import { on } from "node:events";
 import { Worker } from "node:worker_threads";
 import { withBuffers } from "../log/row_transfer.ts";
 import type { Chunk } from "./changes.ts";
 
-/** Which part of which log. */
+/** A range of events of a log's file. */
 export interface Stretch {
   readonly file: string;
   readonly afterSeq: number;
   readonly lastSeq: number;
 }
 
-/** Chunks that may wait to be taken. */
+/** The most chunks that are read but not taken. */
 const AHEAD_CHUNKS = 8;
 
-/** Chunks of a log, read by a thread of their own while the ones before are replayed. */
+/** As readChunks. Throws an Error if the thread ends early. */
 export async function* readChunksAhead(stretch: Stretch): AsyncIterable<Chunk> {
   const worker = new Worker(new URL("../threads/changes.ts", import.meta.url), { workerData: stretch });
   try {

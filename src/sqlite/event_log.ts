@@ -1,3 +1,8 @@
+/**
+ * The event log in SQLite. A batch of events is durable when `append` returns: the database is in WAL mode with
+ * synchronous=FULL, and its commit is the point at which commands count as done.
+ */
+
 import { randomUUID } from "node:crypto";
 import { statSync } from "node:fs";
 import Sqlite, { type Database, type Statement } from "better-sqlite3";
@@ -23,7 +28,7 @@ const MIGRATIONS = DATABASES[LOG_FILE];
 const INSERT = `
   INSERT INTO events (seq, time_us, session, caller, cmd, map, fd, key, value, flags, ret, errno, detail, attr, out)
   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;
-/** For rows that have no more to say, which are most: NULLs that are bound cost as much as values. */
+/** For rows without detail, attr and out, which are most rows: binding a NULL costs as much as binding a value. */
 const INSERT_PLAIN = `
   INSERT INTO events (seq, time_us, session, caller, cmd, map, fd, key, value, flags, ret, errno)
   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;
@@ -39,28 +44,33 @@ const REPLACE_FACT = "INSERT OR REPLACE INTO ledger (name, value) VALUES (?, ?)"
 const OLDEST = "SELECT coalesce(min(seq), 0) FROM events";
 const DELETE = "DELETE FROM events WHERE seq BETWEEN ? AND ?";
 
-/** What somebody may have added for queries of his own. A trigger changes what is written. */
+/**
+ * Entries of the schema that somebody may have added for queries of their own. A trigger is not among them, because it
+ * changes what is written.
+ */
 const MAY_BE_ADDED: ReadonlySet<string> = new Set(["index", "table", "view"]);
 
-/** From so many events on a thread of its own reads them ahead. */
+/** If a replay has this many events, another thread reads them ahead. */
 const THREAD_EVENTS = 20_000;
 
 const PAGE_BYTES = 4096;
-/** A log of up to so many bytes is checked page by page at a start: a millisecond a MiB. */
+/** A start checks all pages of a log that has at most this many bytes; it takes a millisecond for each MiB. */
 const CHECKED_BYTES = 64 * 1024 * 1024;
 
-/** What is in a log's file, of a backup say, by which writing to it might do something else than to write. */
+/**
+ * Findings about the schema of a log's file, for example in a backup: entries, such as triggers, that would make a
+ * write do something else.
+ */
 export function logSchemaFindings(file: string): string[] {
   return schemaFindings(file, MIGRATIONS, MAY_BE_ADDED);
 }
 
-/** The event log in SQLite: WAL, and synchronous=FULL, so that a commit has reached the disk when it returns. */
 export class SqliteEventLog implements EventLog {
-  /** Which log this is, for good: made with it. */
+  /** The log's id, made with the log. */
   readonly id: string;
-  /** Which of the ledgers that have this log: a copy that was restored from a backup has another one. */
+  /** The life of the ledger. Ledgers restored from backups of the same log have its id, but each has another life. */
   readonly life: string;
-  /** What must have been done before anything is written; null: it has been. */
+  /** Called before the first write, and then set to null. */
   beforeFirst: (() => void) | null = null;
   readonly #db: Database;
   readonly #insert: Statement;
@@ -71,9 +81,9 @@ export class SqliteEventLog implements EventLog {
   #lastSeq: number;
   #lastTimeUs: number;
   #archived: Archived;
-  /** Its files, by the inodes that are written to. */
+  /** The log's files, with the inodes that this connection writes to. */
   readonly #files: readonly (readonly [file: string, inode: number])[];
-  /** The first row there is: archived ones go bit by bit. */
+  /** The first row that the log still has: archived rows are removed in steps. */
   #oldestRow: number;
 
   constructor(file: string) {
@@ -100,7 +110,7 @@ export class SqliteEventLog implements EventLog {
     this.#files = files.map((name) => [name, inodeOf(name)]);
   }
 
-  /** Throws where writing to it might do something else than to write. */
+  /** Throws if the schema has an entry that would make a write do something else. */
   #checkSchema(file: string): void {
     const [wrong] = foreignSchema(this.#db, MIGRATIONS, MAY_BE_ADDED);
     if (wrong === undefined) return;
@@ -109,8 +119,9 @@ export class SqliteEventLog implements EventLog {
   }
 
   /**
-   * Throws if a page of the events' table is damaged: commands would go on being written to a file whose past cannot be read. A larger log
-   * is checked by `mapledger verify` alone, because a start would wait for its disk.
+   * Throws if a page of the events' table is damaged: otherwise new events would be appended to a log whose past cannot
+   * be read. A log of more than CHECKED_BYTES is not checked here, because the check would delay the start; `mapledger
+   * verify` checks it.
    */
   #checkPages(file: string): void {
     const bytes = Number(this.#db.pragma("page_count", { simple: true })) * PAGE_BYTES;
@@ -119,14 +130,15 @@ export class SqliteEventLog implements EventLog {
     if (found === "ok") return;
     this.#db.close();
     throw new Error(
-      `opening ${file}: the log is damaged (${found}): put it back from a backup (mapledger restore-backup); mapledger verify tells ` +
+      `opening ${file}: the log is damaged (${found}): restore it from a backup (mapledger restore-backup); mapledger verify shows ` +
         "which events can be read",
     );
   }
 
   /**
-   * For how many CPUs per-CPU values are: as the log says, once it does. Throws where the setting (0: none) says
-   * otherwise: values that are in the log would not fit.
+   * The number of CPUs that per-CPU values have room for. The first start writes it to the log; from then on it cannot
+   * change. Throws if the setting (0: not set) differs from the log's number, because recorded values would have
+   * another size.
    */
   possibleCpus(setting: number, machine: number): number {
     const kept = this.#db.prepare(GET_FACT).pluck().get(POSSIBLE_CPUS) as string | undefined;
@@ -166,8 +178,9 @@ export class SqliteEventLog implements EventLog {
   }
 
   /**
-   * Removes archived events, at most `limit`, durably; answers whether any are left. Of those whose entry bundle has events that are
-   * not archived, the entries stay: the bundle can be had whole (tlog-tiles, "Pruning").
+   * Removes at most `limit` archived events, durably, and returns whether any are left. Entries of events that share
+   * their entry bundle with events that are not archived are kept, so that the bundle stays available (tlog-tiles,
+   * "Pruning").
    */
   deleteArchived(limit: number): boolean {
     const { through } = this.#archived;
@@ -181,7 +194,7 @@ export class SqliteEventLog implements EventLog {
     return until < through;
   }
 
-  /** In one transaction. Throws LogUncertain where it is not known whether the disk has it. */
+  /** Runs `write` in one transaction. Throws LogUncertain if nobody knows whether the disk has the transaction. */
   #durably(doing: string, write: () => void): void {
     let committing = false;
     try {
@@ -194,16 +207,16 @@ export class SqliteEventLog implements EventLog {
       const missing = this.missing();
       if (missing !== null) throw new Error(missing);
     } catch (error) {
-      // A full disk may have rolled back already.
+      // SQLite may have rolled back already if the disk is full.
       if (this.#db.inTransaction) this.#db.exec("ROLLBACK");
       throw mayBeWritten((error as { code?: string }).code, committing) ? new LogUncertain(doing, error) : error;
     }
   }
 
-  /** Files that have been removed, or replaced, go on taking commits, and are gone with the process. */
+  /** Files that were removed or replaced still accept commits, but the commits are lost when the process ends. */
   missing(): string | null {
     for (const [file, inode] of this.#files)
-      if (inodeOf(file) !== inode) return `${file} was removed, or is another file than the one that is written to`;
+      if (inodeOf(file) !== inode) return `${file} was removed, or replaced by another file`;
     return null;
   }
 
@@ -237,7 +250,7 @@ export class SqliteEventLog implements EventLog {
     for await (const chunk of chunks) yield chunkEvents(chunk);
   }
 
-  /** SHA-256 of an event's canonical bytes, from its columns as they are stored; null: the log does not have it. */
+  /** SHA-256 of an event's canonical bytes, from its stored columns; null if the log does not have the event. */
   hashOf(seq: number): Buffer | null {
     const row = this.#db.prepare(WHOLE_ROW).raw().get(seq) as RowBytes | undefined;
     return row === undefined ? null : this.#canonical.hash(row);
@@ -247,7 +260,7 @@ export class SqliteEventLog implements EventLog {
     this.#db.close();
   }
 
-  /** A fact that is made at random when there is none yet. */
+  /** Reads a fact, or sets it to a random UUID if it is not set. */
   #uuid(name: string): string {
     const known = this.#db.prepare(GET_FACT).pluck().get(name) as string | undefined;
     if (known !== undefined) return known;
@@ -256,7 +269,7 @@ export class SqliteEventLog implements EventLog {
     return made;
   }
 
-  /** Only what is not there yet: a disk that is full keeps no log from being opened. */
+  /** Writes only names that are missing, so that a log on a full disk can be opened. */
   #writeNames(): void {
     for (const [names, known, write] of [
       [CMD, NAMED_COMMANDS, NAME_COMMAND],
@@ -273,14 +286,15 @@ export class SqliteEventLog implements EventLog {
   }
 }
 
-/** 0: there is no such file. */
+/** Returns 0 if the file does not exist. */
 function inodeOf(file: string): number {
   return statSync(file, { throwIfNoEntry: false })?.ino ?? 0;
 }
 
 /**
- * A frame that could not be written ends no transaction in the -wal file; behind the last one there come the sync and the -shm file, and what
- * fails there leaves a transaction that a recovery finds, or does not.
+ * Whether a failed transaction may still be in the log. If a frame could not be written to the -wal file, the
+ * transaction is incomplete and never counts. The sync and the update of the -shm file come after the last frame: if
+ * one of them fails, a recovery may find the transaction or may not.
  */
 function mayBeWritten(code: string | undefined, committing: boolean): boolean {
   if (code?.endsWith("FSYNC") === true) return true;

@@ -1,3 +1,8 @@
+/**
+ * Facts of the ledger: single values beside the events. Each is set when the log is made, or by a command, in one
+ * transaction with its event.
+ */
+
 import { CMD } from "../abi/service.ts";
 import type {
   Action,
@@ -10,19 +15,21 @@ import type {
 import { publicKeyOf } from "../tlog/note.ts";
 import { ARCHIVED, ARCHIVED_ENTRIES, archivedFact } from "./archive_facts.ts";
 
-/** Made with the log, for good: which log it is, and for how many CPUs per-CPU values are. */
+/** Set when the log is made, and never changed: its id, and the number of CPUs that per-CPU values have room for. */
 export const LOG_ID = "id";
 export const POSSIBLE_CPUS = "possible_cpus";
-/** The ledger's fact that tells ledgers of one log apart: what follows one of them must not be taken for another's. */
+/** Distinguishes ledgers that have the same log, because one was restored from another's backup. */
 export const LIFE = "life";
-/** The note of the last checkpoint that a CHECKPOINT event tells of; "" if the tree was begun anew and does not continue it. */
+/** The note of the last checkpoint that an event records; "" after a TREE_BEGIN whose tree does not continue it. */
 export const CHECKPOINT = "checkpoint";
-/** Set behind the log's name in its checkpoints. */
+/** The suffix of the log's name in its checkpoints. */
 export const BRANCH = "branch";
-/** The public key, as a verifier key ends, that signs by the last KEY_ROTATE event; "" if any that lies there may. */
+/**
+ * The public key, as at the end of a verifier key, that the last KEY_ROTATE event names; "" if no key is prescribed.
+ */
 export const SIGNING_KEY = "key";
 
-/** All that a ledger may have. */
+/** All facts that a ledger may have. */
 export const FACTS: ReadonlySet<string> = new Set([
   LOG_ID,
   POSSIBLE_CPUS,
@@ -38,7 +45,7 @@ type Fact = readonly [name: string, value: string];
 
 const NONE: readonly Fact[] = [];
 
-/** Facts of the ledger that a command sets: they are written with its event, in one transaction. */
+/** The facts that a command sets. */
 export function factsOf(command: Action): readonly Fact[] {
   if (!("attr" in command)) return NONE;
   switch (command.cmd) {

@@ -9,12 +9,12 @@ import { userCaller } from "./user_caller.ts";
 const US = 1000;
 const BRANCH_DIGITS = 8;
 
-/** What a restored log continues: the newest checkpoint that was signed of it, and who signed it. */
+/** The newest signed checkpoint of the log that was restored, and its signer. */
 export type Continued = Pick<BackupRestoreCommand["attr"], "continues" | "signer">;
 
 /**
- * Gives the log in a file, which nobody has open, a life and a branch of its own; its next event says so. One file, and durable,
- * when this returns. Answers the event's seq.
+ * Gives a log its own life and branch, recorded by a BACKUP_RESTORE event. No process has the log open. When this
+ * returns, the log is a single durable file without a -wal. Returns the event's seq.
  */
 export function giveNewLife(file: string, continued: Continued): number {
   const log = new SqliteEventLog(file);
@@ -22,7 +22,8 @@ export function giveNewLife(file: string, continued: Continued): number {
   try {
     const life = randomUUID();
     const attr = { life, was: log.life, ...continued, branch: life.slice(0, BRANCH_DIGITS) };
-    // It is the first event of its life: that a clock was put back the next one tells.
+    // No CLOCK_STEP event comes first, because this event must be the first of the new life; the next event gets one if
+    // the clock was put back.
     const timeUs = Math.max(Date.now() * US, log.lastTimeUs);
     const caller = userCaller();
     seq = log.lastSeq + 1;

@@ -1,16 +1,16 @@
 import Sqlite from "better-sqlite3";
 
-/** Another process holds it. */
+/** Another process holds the lock. */
 export class InUse extends Error {}
 
 /**
- * Holds a file for this process alone, by SQLite's own file lock: it ends with the process, however that ends.
- * Throws InUse where another process holds it.
+ * Locks a file for this process with SQLite's file lock, which ends with the process, however it ends. Returns a
+ * function that releases it. Throws InUse if another process holds the lock.
  */
 export function holdLock(file: string, what: string): () => void {
   const db = new Sqlite(file, { timeout: 0 });
   try {
-    // Nothing is written: there may be no room.
+    // Nothing may be written, because the disk may be full.
     db.pragma("journal_mode = MEMORY");
     db.exec("BEGIN EXCLUSIVE");
   } catch (error) {

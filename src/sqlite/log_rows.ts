@@ -1,3 +1,5 @@
+/** Reads the log's rows as stored bytes, for their canonical form (log/canonical.ts) and hashes. */
+
 import Sqlite, { type Database, type Statement } from "better-sqlite3";
 import { CMD } from "../abi/service.ts";
 import type { RowBytes } from "../log/canonical.ts";
@@ -6,13 +8,14 @@ import { ARCHIVED, ARCHIVED_ENTRIES, readArchived, readEntries } from "./archive
 import { CHECKPOINT, LIFE, LOG_ID, POSSIBLE_CPUS } from "./facts.ts";
 
 /**
- * Bytes in hex cost a third of what a Buffer each does (measured); beyond so many a column is read as it is, in a row by
- * itself. Texts are cast, so that what is stored is hashed, and not what a decoder makes of it.
+ * A column of bytes is read as hex, which costs a third of a Buffer for each column (measured). A column with more
+ * bytes than this is read in a row by itself. Texts are cast to BLOBs, so that the stored bytes are hashed and not the
+ * result of decoding them.
  */
 const HEX_BYTES_MAX = 4096;
-/** Numbers end there: what is larger comes as digits. */
+/** An integer beyond this is read as a string of digits. */
 const INTEGER_MAX = Number.MAX_SAFE_INTEGER;
-/** What stands for a column that is too large for that: no hex, and no digits. */
+/** Marks a column with more bytes than HEX_BYTES_MAX; it is neither hex nor digits. */
 const LARGE = "*";
 
 const integer = (column: string): string =>
@@ -28,7 +31,7 @@ const select = (bytes: (column: string) => string): string => `
     ${integer("errno")}, ${bytes("detail")}, ${bytes("attr")}, ${bytes("out")}
   FROM events`;
 const ROWS = `${select(hex)} WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?`;
-/** One row, each text as the bytes that are stored. */
+/** One row; all texts and blobs are Buffers with the stored bytes. */
 export const WHOLE_ROW = `${select(whole)} WHERE seq = ?`;
 const LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM events";
 const BEFORE_FIRST = "SELECT count(*) FROM events WHERE seq < 1";
@@ -37,10 +40,13 @@ const FACT = "SELECT value FROM ledger WHERE name = ?";
 const FACTS = "SELECT name, value FROM ledger";
 const OLDEST = "SELECT min(seq) FROM events WHERE seq >= 1";
 
-/** Read at once: more of them cost more each. */
+/** Rows of one query: with more, each row costs more. */
 const ROWS_AT_ONCE = 256;
 
-/** The same rows, of a log of which no event tells of a checkpoint: of a tree that is to become what the log says. */
+/**
+ * The log without its recorded checkpoints: for a tree that is rebuilt to match the log, and must not be refused
+ * because of them.
+ */
 export function unrecorded(log: LogRows): LogRows {
   return {
     id: log.id,
@@ -56,15 +62,14 @@ export function unrecorded(log: LogRows): LogRows {
   };
 }
 
-/** A log as of one moment, whatever is written to it meanwhile. */
+/** A log as of one moment, even if another process writes to it. */
 export interface LogMoment {
   readonly lastSeq: number;
-  /** Of the first row that there is; null: there is none. */
+  /** The first row's seq; null if the log has no rows. */
   readonly oldestSeq: number | null;
   readonly facts: ReadonlyMap<string, string>;
 }
 
-/** The log's rows for those who hash them. */
 export class SqliteLogRows implements LogRows {
   readonly id: string;
   readonly possibleCpus: string;
@@ -75,7 +80,9 @@ export class SqliteLogRows implements LogRows {
   readonly #last: Statement;
   readonly #others: Statement;
 
-  /** The log must exist. One that may only be read leaves SQLite's -wal file behind when it is closed last. */
+  /**
+   * Throws if the file does not exist. If a read-only connection is the last to close, SQLite leaves the -wal file.
+   */
   constructor(file: string, readonly: boolean) {
     this.#db = new Sqlite(file, { readonly, fileMustExist: true });
     this.#rows = this.#db.prepare(ROWS).raw();
@@ -87,7 +94,7 @@ export class SqliteLogRows implements LogRows {
     this.life = this.fact(LIFE);
   }
 
-  /** Rows in front of the first event: no log has any. */
+  /** Counts rows with a seq below 1, which no log has. */
   beforeFirst(): number {
     return this.#db.prepare(BEFORE_FIRST).pluck().get() as number;
   }
@@ -137,7 +144,7 @@ export class SqliteLogRows implements LogRows {
     return this.#wholeRow.get(BigInt(row[0])) as RowBytes;
   }
 
-  /** A fact of the ledger; "": it says none. */
+  /** A fact of the ledger; "" if it is not set. */
   fact(name: string): string {
     return (this.#db.prepare(FACT).pluck().get(name) as string | undefined) ?? "";
   }

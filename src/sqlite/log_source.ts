@@ -14,10 +14,16 @@ import { LogTimes, type Stretch } from "./log_times.ts";
 const READ = "SELECT * FROM events WHERE seq > ? ORDER BY seq LIMIT ?";
 const FACT = "SELECT value FROM ledger WHERE name = ?";
 const LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM events";
-/** Events that are read at once: no transaction stays open meanwhile, so that the service's checkpoints are not held up. */
+/**
+ * Events of one read transaction. No transaction stays open in between, so that the service can check its WAL into the
+ * database.
+ */
 const CHUNK_EVENTS = 256;
 
-/** The log of a data directory, read only; a service may be writing to it. Its end is where it was when this was opened. */
+/**
+ * The log of a data directory as a source of replays, read only. A service may be writing to it; the source ends with
+ * the event that was the last when it was opened.
+ */
 export class LogSource implements Source {
   readonly extent: { readonly total: number; readonly unit: "events" };
   done = 0;
@@ -27,9 +33,9 @@ export class LogSource implements Source {
   readonly #db: Database;
   readonly #read: Statement<[number, number], EventRow>;
 
-  /** Throws where there is no log. */
+  /** Throws if the file does not exist. */
   constructor(file: string) {
-    if (!existsSync(file)) throw new Error(`reading the log: there is no ${file}`);
+    if (!existsSync(file)) throw new Error(`reading the log: ${file} does not exist`);
     this.#db = new Sqlite(file, { readonly: true, fileMustExist: true });
     this.#read = this.#db.prepare(READ);
     const fact = this.#db.prepare(FACT).pluck();
@@ -47,11 +53,11 @@ export class LogSource implements Source {
       .raw()
       .get(position?.seq ?? 0) as RowBytes | undefined;
     if (position === null || position.log !== log || position.life !== life)
-      throw new Error("the position is of another log, or of another life of this one");
+      throw new Error("the position belongs to another log, or to another life of this log");
     if (row === undefined && position.seq > 0)
-      throw new Error(`the log does not have event ${position.seq}: whether it is the position's is not known`);
+      throw new Error(`the log does not have event ${position.seq}, so the position cannot be checked`);
     if (row !== undefined && new Marks(this.#life).of(row) !== position.mark)
-      throw new Error(`event ${position.seq} is another one than the position's: the log has gone on otherwise`);
+      throw new Error(`event ${position.seq} differs from the position's event: the log has another history`);
   }
 
   async *read({ afterSeq = 0 }: Pick<Selection, "afterSeq">): AsyncIterable<EventRow> {
@@ -67,7 +73,7 @@ export class LogSource implements Source {
     }
   }
 
-  /** Of events that are not archived. */
+  /** Finds events that are not archived only. */
   async between(sinceUs: number | undefined, untilUs: number | undefined): Promise<Stretch> {
     const within = { after: this.archived.through, until: this.extent.total };
     return new LogTimes(this.#db).between(sinceUs, untilUs, within);

@@ -1,35 +1,36 @@
 import type { Database, Statement } from "better-sqlite3";
 import { CMD } from "../abi/service.ts";
 
-/** Events above one seq, up to another. */
+/** Events above `after`, up to `until`. */
 export interface Stretch {
   readonly after: number;
   readonly until: number;
 }
 
 /**
- * Finds events by their times, which ascend but where a clock was put back: each such event begins a stretch in which they do, and
- * the log's own index has these events. So a moment is found by a binary search a stretch.
+ * Finds events by time. Times ascend, except at CLOCK_STEP events: each begins a stretch in which they ascend again.
+ * The log has an index of these events, so a time is found by a binary search of each stretch.
  */
 export class LogTimes {
   readonly #timeAt: Statement;
   readonly #steps: Statement;
 
-  /** `events`: the table, as this connection names it. */
+  /** `events`: the name of the table in this connection. */
   constructor(db: Database, events: "events" | "log.events" = "events") {
     this.#timeAt = db.prepare(`SELECT time_us FROM ${events} WHERE seq = ?`).pluck();
-    // The number stands there as it does in the index: SQLite uses that for this text alone.
+    // The number must be part of the SQL text: SQLite uses the partial index only if the condition is the same as the
+    // index's.
     this.#steps = db
       .prepare(`SELECT seq FROM ${events} WHERE cmd = ${CMD.CLOCK_STEP} AND seq > ? AND seq <= ? ORDER BY seq`)
       .pluck();
   }
 
-  /** Microseconds since the epoch; undefined: there is no such event. */
+  /** The time of an event in microseconds since the epoch; undefined if there is no such event. */
   at(seq: number): number | undefined {
     return this.#timeAt.get(seq) as number | undefined;
   }
 
-  /** The last event that is stamped before a moment; `within.after` where there is none. */
+  /** The last event with a time before `timeUs`; `within.after` if there is none. */
   lastBefore(timeUs: number, within: Stretch): number {
     for (const stretch of this.#stretches(within).reverse()) {
       const seq = this.#lastBefore(timeUs, stretch);
@@ -39,8 +40,9 @@ export class LogTimes {
   }
 
   /**
-   * From one moment to another, both included: behind the last event that is stamped before the one, up to the last that is stamped at
-   * or before the other. A clock that was put back was ahead: what it has stamped until then was earlier.
+   * The events from one time to another, both included. If the clock was put back, the same times occur twice: the
+   * range then ends at the later event, and begins after the last event that is too early. For example, with times 5 9
+   * | 4 6 of events 1 to 4, the range from 6 on begins after event 3.
    */
   between(sinceUs: number | undefined, untilUs: number | undefined, within: Stretch): Stretch {
     return {

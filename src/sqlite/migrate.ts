@@ -4,9 +4,9 @@ import type { Database } from "better-sqlite3";
 const FILE_NAME = /^(\d{4})_[a-z0-9_]+\.sql$/;
 
 /**
- * Brings a database to the newest of the numbered files in a folder, each in one transaction with its user_version.
- * Throws where the database is of a newer mapledger, and where the files are not 0001, 0002, ... without a gap. `until`: only
- * to that one of them.
+ * Applies the numbered files of a folder that a database does not have yet, each in one transaction with its
+ * user_version. `until`: only so many of them. Throws if a newer mapledger has written the database, or if the files
+ * are not 0001, 0002, ... without a gap.
  */
 export function migrate(db: Database, folder: URL, until?: number): void {
   const files = migrationsIn(folder).slice(0, until);
@@ -17,7 +17,7 @@ export function migrate(db: Database, folder: URL, until?: number): void {
   const version = db.pragma("user_version", { simple: true }) as number;
   if (version > files.length)
     throw new Error(
-      `opening ${db.name}: it was written by a newer mapledger (version ${version}, this one knows ${files.length})`,
+      `opening ${db.name}: it was written by a newer mapledger (version ${version}, this mapledger knows ${files.length})`,
     );
   files.slice(version).forEach((name, at) => {
     const sql = readFileSync(new URL(name, folder), "utf8");
@@ -28,7 +28,7 @@ export function migrate(db: Database, folder: URL, until?: number): void {
   });
 }
 
-/** Their files' names, in order. */
+/** The file names of a folder's migrations, in order. */
 export function migrationsIn(folder: URL): string[] {
   return readdirSync(folder)
     .filter((name) => name.endsWith(".sql"))

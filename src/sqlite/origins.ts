@@ -12,7 +12,10 @@ const ADD = `
   INSERT OR REPLACE INTO origins (seq, time_us, session, caller, cmd) VALUES (:seq, :time_us, :session, :caller, :cmd)`;
 const GET = "SELECT seq, time_us, session, caller, cmd FROM origins WHERE seq = ?";
 
-/** Who sent the commands of archived events that may have changed the state, and when: for who tells of that, so that no archive is unpacked for it. */
+/**
+ * The session, caller and time of archived commands that may have changed the state. History answers include them, and
+ * would otherwise have to unpack an archive.
+ */
 export class Origins {
   readonly #db: Database;
   readonly #log: string;
@@ -27,7 +30,7 @@ export class Origins {
     this.#get = this.#db.prepare(GET);
   }
 
-  /** Events up to this one have been added; 0: none, or those of another log. */
+  /** The last event that was added; 0 if there is none, or if the file belongs to another log. */
   get reached(): number {
     return (this.#db.prepare(REACHED).pluck().get(this.#log) as number | undefined) ?? 0;
   }

@@ -10,7 +10,7 @@ const ORIGIN = "SELECT seq, time_us, session, caller, cmd FROM events WHERE seq 
 const LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM events";
 const FACT = "SELECT value FROM ledger WHERE name = ?";
 
-/** The event log in SQLite, read beside the engine that writes it. */
+/** The log as the past reads it, while the engine writes to it. */
 export class SqlitePastLog implements PastLog {
   readonly #db: Database;
   readonly #origin: Statement;
@@ -18,7 +18,10 @@ export class SqlitePastLog implements PastLog {
   readonly #facts: Statement;
   readonly #times: LogTimes;
 
-  /** The log must exist. A connection that may only read would leave SQLite's -wal file behind when it is closed last. */
+  /**
+   * Throws if the file does not exist. The connection may write, because SQLite leaves the -wal file if a read-only
+   * connection is the last to close.
+   */
   constructor(file: string) {
     this.#db = new Sqlite(file, { fileMustExist: true });
     this.#origin = this.#db.prepare(ORIGIN);
@@ -61,7 +64,10 @@ export class SqlitePastLog implements PastLog {
     return this.#origin.get(seq) as EventOrigin;
   }
 
-  /** Of a moment before every event that is kept and before the last archived one: some seq below that. */
+  /**
+   * For a time before the last archived event, returns a seq below that event, which the caller then refuses as
+   * archived.
+   */
   seqAt(timeUs: number): number {
     const { through, timeUs: archivedUs } = this.archived;
     const seq = this.#times.lastBefore(timeUs + 1, { after: through, until: this.lastSeq });

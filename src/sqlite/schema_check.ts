@@ -10,7 +10,10 @@ interface Entry {
   readonly sql: string | null;
 }
 
-/** What a database has that its migrations do not make, and what they make that it does not have: a trigger, a changed view. */
+/**
+ * Findings about a database's schema: entries that no migration makes, entries that are missing, and entries that
+ * differ. `besides`: types of entries that somebody may have added, for example "index".
+ */
 export function schemaFindings(file: string, folder: URL, besides?: ReadonlySet<string>): string[] {
   const db = new Sqlite(file, { readonly: true, fileMustExist: true });
   try {
@@ -20,13 +23,14 @@ export function schemaFindings(file: string, folder: URL, besides?: ReadonlySet<
   }
 }
 
-/** The same of one that is open. `besides`: types of entries that somebody may have added, such as an index. */
+/** As schemaFindings, for a database that is open. */
 export function foreignSchema(db: Database, folder: URL, besides: ReadonlySet<string> = new Set()): string[] {
   const fresh = new Sqlite(":memory:");
   try {
     const version = db.pragma("user_version", { simple: true }) as number;
     const known = migrationsIn(folder).length;
-    if (version > known) return [`it was written by a newer mapledger (version ${version}, this one knows ${known})`];
+    if (version > known)
+      return [`it was written by a newer mapledger (version ${version}, this mapledger knows ${known})`];
     migrate(fresh, folder, version);
     const found = entriesOf(db);
     const right = entriesOf(fresh);
@@ -36,7 +40,7 @@ export function foreignSchema(db: Database, folder: URL, besides: ReadonlySet<st
       if (made === undefined && besides.has(entry.type)) continue;
       if (made === undefined) texts.push(`it has ${named(entry)}, which no migration makes`);
       else if (made.sql !== entry.sql || made.of !== entry.of)
-        texts.push(`${named(entry)} is not as the migrations make it`);
+        texts.push(`${named(entry)} differs from the one that the migrations make`);
     }
     for (const [key, entry] of right) if (!found.has(key)) texts.push(`it does not have ${named(entry)}`);
     return texts;
@@ -45,7 +49,7 @@ export function foreignSchema(db: Database, folder: URL, besides: ReadonlySet<st
   }
 }
 
-/** The tables that a database's migrations make. */
+/** The tables that the migrations of a folder make. */
 export function tablesMade(folder: URL): string[] {
   const fresh = new Sqlite(":memory:");
   try {

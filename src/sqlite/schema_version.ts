@@ -1,10 +1,15 @@
+/**
+ * Reads a database's user_version from the bytes of its files, without SQLite, which would make files beside the
+ * database even to read it.
+ */
+
 import { closeSync, openSync, readSync } from "node:fs";
 
-/** https://www.sqlite.org/fileformat.html: what the file begins with, and where page 1 has `user_version`. */
+/** https://www.sqlite.org/fileformat.html: the first bytes of the file, and the offset of `user_version` in page 1. */
 const MAGIC = Buffer.from("SQLite format 3\0");
 const VERSION_AT = 60;
 const PAGE_HEAD_BYTES = 100;
-/** The same, 4: the -wal file. */
+/** Section 4 of the same document: the -wal file. */
 const WAL_HEAD_BYTES = 32;
 const WAL_MAGIC = 0x377f0682;
 const PAGE_SIZE_AT = 8;
@@ -15,9 +20,9 @@ const FRAME_SALTS_AT = 8;
 const SALTS_BYTES = 8;
 
 /**
- * By how many migrations a database was made, of which it and its -wal file tell, by their bytes alone: SQLite would make files beside
- * it even to read it. 0: it has no tables yet; null: there is no such file, or it is no database. Not for a file that this process has
- * open: to close it here would end SQLite's locks on it (fcntl(2)).
+ * The number of migrations that a database has. 0: it has no tables yet; null: the file does not exist or is not a
+ * database. Must not be called for a file that this process has open: closing it here would release SQLite's locks on
+ * it (fcntl(2)).
  */
 export function schemaVersion(file: string): number | null {
   const head = headOf(file);
@@ -29,11 +34,14 @@ function headOf(file: string): Buffer | null {
   return reading(file, (read) => read(0, PAGE_HEAD_BYTES));
 }
 
-/** As the last transaction that changed page 1 left it; null: none there did. Frames of an earlier use of the file have other salts. */
+/**
+ * The version in the last committed frame of page 1 in a -wal file; null if there is none. Frames left from an earlier
+ * use of the file have other salts, and end the search.
+ */
 function versionInWal(file: string): number | null {
   return reading(file, (read) => {
     const head = read(0, WAL_HEAD_BYTES);
-    // The lowest bit is the byte order of its checksums.
+    // The lowest bit is the byte order of the checksums.
     if (head.length < WAL_HEAD_BYTES || (head.readUInt32BE(0) & ~1) !== WAL_MAGIC) return null;
     const pageBytes = head.readUInt32BE(PAGE_SIZE_AT);
     if (pageBytes < PAGE_HEAD_BYTES) return null;
@@ -45,7 +53,7 @@ function versionInWal(file: string): number | null {
       const frame = read(at, FRAME_HEAD_BYTES + PAGE_HEAD_BYTES);
       if (frame.length < FRAME_HEAD_BYTES + PAGE_HEAD_BYTES) return committed;
       if (!frame.subarray(FRAME_SALTS_AT, FRAME_SALTS_AT + SALTS_BYTES).equals(salts)) return committed;
-      // As SQLite has it: there is no page 0, also in what was only made room for.
+      // SQLite has no page 0; preallocated room consists of zeros.
       const page = frame.readUInt32BE(0);
       if (page === 0) return committed;
       if (page === 1) written = frame.readInt32BE(FRAME_HEAD_BYTES + VERSION_AT);
@@ -54,10 +62,10 @@ function versionInWal(file: string): number | null {
   });
 }
 
-/** Reads up to so many bytes from a place on. */
+/** Reads up to `bytes` bytes from offset `at`. */
 type Read = (at: number, bytes: number) => Buffer;
 
-/** null: there is no such file. */
+/** Returns null if the file does not exist. */
 function reading<Answer>(file: string, use: (read: Read) => Answer): Answer | null {
   let fd: number;
   try {

@@ -1,9 +1,10 @@
 import type { Database } from "better-sqlite3";
 
 /**
- * Copies what a -wal file has into its database and syncs that. A process that died of a failed sync leaves a -wal file that the page cache
- * shows and the disk may not have: every sync of it succeeds from then on. What has been copied is written anew, and is there. Without
- * room, and beside others who read, it stays for later; throws where a sync fails.
+ * Copies the -wal file into its database, and syncs that. If a process died of a failed sync, the page cache may hold
+ * frames that the disk lacks, and every later sync of the -wal file succeeds without writing them. Copying writes their
+ * contents anew. If there is no room, or if another process reads, the frames stay in the -wal file. Throws if a sync
+ * fails.
  */
 export function settleWal(db: Database): void {
   try {

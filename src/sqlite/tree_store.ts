@@ -37,7 +37,7 @@ const COSIGNERS = "SELECT size, name, key_id AS keyId FROM cosignatures ORDER BY
 const KEEP_COSIGNATURE = "INSERT OR IGNORE INTO cosignatures (size, name, key_id, bytes) VALUES (?, ?, ?, ?)";
 const KEEP = "INSERT INTO checkpoints (size, root, note, time_us) VALUES (?, ?, ?, ?)";
 
-/** The tree as its file has it, to be looked at: what verifies it changes nothing. */
+/** The tree's file, opened for reading: verifying a tree must not change it. */
 export class TreeFile {
   protected readonly db: Database;
   #tile: Statement<[number, number], Buffer> | null = null;
@@ -51,7 +51,7 @@ export class TreeFile {
   }
 
   get formerSigners(): readonly FormerSigner[] {
-    // A tree that only verifiers have opened since there is such a table has none.
+    // The table is missing if the file was written by a release before it existed and has only been read since.
     return this.db.prepare(HAS_SIGNERS).pluck().get() === 0 ? [] : (this.db.prepare(SIGNERS).all() as FormerSigner[]);
   }
 
@@ -60,12 +60,12 @@ export class TreeFile {
     return last === undefined ? 0 : last.tile * TILE_HASHES + last.bytes / HASH_BYTES;
   }
 
-  /** Its size, and where it was closed, as of one moment. */
+  /** The tree's size and its closing mark, as of one moment. */
   moment(): { readonly size: number; readonly closedAt: number | null } {
     return this.db.transaction(() => ({ size: this.size, closedAt: this.closedAt }))();
   }
 
-  /** Where it ended when it was closed; null where it was not. */
+  /** The closing mark: the tree's size when the service closed it; null if it is open. */
   get closedAt(): number | null {
     return (this.db.prepare(CLOSED).pluck().get() as number | null | undefined) ?? null;
   }
@@ -88,7 +88,7 @@ export class TreeFile {
   }
 
   cosigners(): Iterable<Cosigner> {
-    // A tree that only verifiers have opened since there is such a table has none.
+    // The table is missing if a release before it existed has written the file.
     if (this.db.prepare(HAS_COSIGNATURES).pluck().get() === 0) return [];
     return this.db.prepare(COSIGNERS).iterate() as Iterable<Cosigner>;
   }
@@ -103,13 +103,17 @@ export class TreeFile {
   }
 }
 
-/** The tree in a database of its own. Tiles may be lost with the machine, for they are made again; checkpoints may not. */
+/**
+ * The tree in a database of its own. A crash of the machine may lose tiles, which are computed again from the log, but
+ * never checkpoints.
+ */
 export class SqliteTreeStore extends TreeFile implements TreeStore {
   constructor(file: string) {
     super(file, {});
     this.db.pragma("journal_mode = WAL");
     this.db.pragma("synchronous = NORMAL");
-    // What is handed out of what another process has signed must be on the disk, too.
+    // Checkpoints that an earlier process signed may only be in the page cache; they must be durable before they are
+    // handed out.
     settleWal(this.db);
     migrate(this.db, MIGRATIONS);
   }
@@ -156,7 +160,7 @@ export class SqliteTreeStore extends TreeFile implements TreeStore {
     this.db.prepare(KEEP).run(size, root, note, timeUs);
   }
 
-  /** In one transaction, which has reached the disk when this returns. */
+  /** Runs `write` in one transaction, which is durable when this returns. */
   #durably(write: () => void): void {
     this.db.pragma("synchronous = FULL");
     try {

@@ -1,6 +1,6 @@
 import { userInfo } from "node:os";
 
-/** The caller in events of the command line: whose process it is. A uid that no /etc/passwd has stands for itself. */
+/** The caller in events of the command line: "user:" and the name of the user, or the uid if the user has no name. */
 export function userCaller(): string {
   try {
     return `user:${userInfo().username}`;

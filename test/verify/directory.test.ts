@@ -167,21 +167,25 @@ const HARM: readonly [what: string, harm: (data: string) => unknown, says: RegEx
     (d) => setFact(d, "archived", (fact) => fact.replace('"directory":"', '"directory":"/x')),
     /^the ledger's fact "archived" is not/,
   ],
-  ["no JSON", (d) => setFact(d, "archived", () => "{"), /^the ledger's fact "archived" is none that mapledger writes$/],
+  [
+    "no JSON",
+    (d) => setFact(d, "archived", () => "{"),
+    /^the ledger's fact "archived" does not have the form in which mapledger writes it$/,
+  ],
   [
     "JSON of another form",
     (d) => setFact(d, "archived", () => "[]"),
-    /^the ledger's fact "archived" is none that mapledger writes$/,
+    /^the ledger's fact "archived" does not have the form in which mapledger writes it$/,
   ],
   [
     "a strange command",
     (d) => run(d, "events", "INSERT INTO commands VALUES (999, 'X')"),
-    /^the log calls command 999 X, this mapledger knows none/,
+    /^the log names command 999 X, but this mapledger knows no such command/,
   ],
   [
     "a strange errno",
     (d) => run(d, "events", "INSERT INTO errors VALUES (999, 'EX')"),
-    /^the log calls errno 999 EX, this mapledger knows none/,
+    /^the log names errno 999 EX, but this mapledger knows no such errno/,
   ],
   // The entries of archived events.
   [
@@ -207,7 +211,7 @@ const HARM: readonly [what: string, harm: (data: string) => unknown, says: RegEx
   [
     "half an entry",
     (d) => setEntries(d, (entries) => ({ entries: entries.subarray(0, -1) })),
-    /^the ledger's fact "archived_entries" is none that mapledger writes$/,
+    /^the ledger's fact "archived_entries" does not have the form in which mapledger writes it$/,
   ],
   [
     "entries of another bundle",
@@ -431,7 +435,10 @@ t.test("without the archive the snapshot, the entries and the facts that later e
 
 t.test("mapledger verify ends with 1, and without a stack, whatever it finds", async (t) => {
   const rows: readonly [harm: (data: string) => unknown, says: RegExp][] = [
-    [(d) => setFact(d, "archived", () => "{"), /^WRONG .*"archived" is none that mapledger writes/m],
+    [
+      (d) => setFact(d, "archived", () => "{"),
+      /^WRONG .*"archived" does not have the form in which mapledger writes it/m,
+    ],
     [
       (d) => writeFileSync(join(d, "events.sqlite"), "x".repeat(4096)),
       /events.sqlite cannot be read: file is not a database/,

@@ -238,9 +238,9 @@ const TAMPERED: readonly [sql: string, found: string | RegExp][] = [
   ["UPDATE ledger SET value = '3' WHERE name = 'possible_cpus'", "the log was for 2 possible CPUs, now it says 3"],
   [
     "UPDATE commands SET name = 'BPF_MAP_LOOKUP_ELEM' WHERE cmd = 3",
-    "the log calls command 3 BPF_MAP_LOOKUP_ELEM, it is BPF_MAP_DELETE_ELEM",
+    "the log names command 3 BPF_MAP_LOOKUP_ELEM, but its name is BPF_MAP_DELETE_ELEM",
   ],
-  ["UPDATE errors SET name = 'EPERM' WHERE errno = 2", "the log calls errno 2 EPERM, it is ENOENT"],
+  ["UPDATE errors SET name = 'EPERM' WHERE errno = 2", "the log names errno 2 EPERM, but its name is ENOENT"],
 ];
 
 for (const [sql, found] of TAMPERED)
@@ -602,7 +602,7 @@ const SCHEMAS: readonly [file: "events" | "tree", sql: string, found: string][] 
   [
     "events",
     "DROP VIEW readable; CREATE VIEW readable AS SELECT * FROM events WHERE caller <> 'eve'",
-    'events.sqlite: the view "readable" is not as the migrations make it',
+    'events.sqlite: the view "readable" differs from the one that the migrations make',
   ],
   ["events", "DROP VIEW readable", 'events.sqlite: it does not have the view "readable"'],
   [
@@ -614,7 +614,7 @@ const SCHEMAS: readonly [file: "events" | "tree", sql: string, found: string][] 
   [
     "events",
     "PRAGMA user_version = 99",
-    "events.sqlite: it was written by a newer mapledger (version 99, this one knows 2)",
+    "events.sqlite: it was written by a newer mapledger (version 99, this mapledger knows 2)",
   ],
 ];
 
