@@ -1,9 +1,12 @@
+/**
+ * Checks the pages of an LMDB file before it is opened. LMDB trusts the pages that it maps: a damaged page gives a
+ * wrong answer, or ends the process. The offsets are those of lmdb-js's mdb.c, little-endian: MDB_page_header,
+ * MDB_meta, MDB_db, MDB_node and MDB_ovpage.
+ */
+
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 
-// LMDB trusts the pages that it maps: one that is not what it should be is a wrong answer, or the process's end. This is the layout of
-// lmdb-js's mdb.c, little-endian: MDB_page_header, MDB_meta, MDB_db, MDB_node and MDB_ovpage.
-
-/** Behind the header of a page. */
+/** The size of a page's header, and offsets in it. */
 const HEADER_BYTES = 24;
 const FLAGS_AT = 18;
 const LOWER_AT = 20;
@@ -12,11 +15,14 @@ const NODE_BYTES = 8;
 const BRANCH = 0x01;
 const LEAF = 0x02;
 const OVERFLOW = 0x04;
-/** Of a node: its value stands on pages of its own. */
+/** A flag of a node: its value is on overflow pages. */
 const BIG = 0x01;
 const OVERFLOW_REF_BYTES = 24;
 
-/** In a meta page: its magic number, the size of pages, where its two databases' records begin, and the transaction. */
+/**
+ * Offsets in a meta page: the magic number, the page size, the records of its two databases (with depth and root), and
+ * the transaction id.
+ */
 const MAGIC_AT = 24;
 const MAGIC = 0xbeefc0de;
 const PAGE_SIZE_AT = 48;
@@ -24,17 +30,17 @@ const DATABASES_AT = [48, 96];
 const DEPTH_AT = 6;
 const ROOT_AT = 40;
 const TXN_AT = 152;
-/** The two meta pages, where pages have the size that lmdb-js gives them. */
+/** Offsets of the two meta pages in a file with the page size of lmdb-js. */
 const META_AT = [0, 4096];
 const NO_PAGE = 0xffff_ffff_ffff_ffffn;
 
-/** A page that a database refers to, and how many levels it stands above the last, its own included. */
+/** A page that a database refers to, and its height in the tree: 1 for a leaf. */
 type Expected = readonly [page: number, levels: number];
 
 /**
- * What is wrong with the pages of a file that is not being written to, or null: the pages above the leaves first, then leaves, `most` in
- * all. It is found whether they are the pages that they should be, lie within the file, and hold what lies within them; not whether values
- * were changed.
+ * The first fault of at most `most` pages, or null. The file must not be written to meanwhile. Pages are checked from
+ * the root down, so that a limited check covers the branch pages first. The check finds pages that lie beyond the file,
+ * pages in the wrong place, and nodes that exceed their page; it does not find changed values.
  */
 export function pageFault(path: string, most: number): string | null {
   const file = openSync(path, "r");
@@ -71,11 +77,11 @@ class PageCheck {
     return null;
   }
 
-  /** Of the newest meta page; a string says what is wrong. */
+  /** The root pages by the newest meta page, or the fault of the meta pages. */
   #roots(): Expected[] | string {
     let newest: { readonly txn: bigint; readonly roots: Expected[]; readonly pageBytes: number } | null = null;
     for (const at of META_AT) {
-      if (!this.#read(at) || this.#page.readUInt32LE(MAGIC_AT) !== MAGIC) return "it is no LMDB file";
+      if (!this.#read(at) || this.#page.readUInt32LE(MAGIC_AT) !== MAGIC) return "it is not an LMDB file";
       const txn = this.#page.readBigUInt64LE(TXN_AT);
       if (newest !== null && txn < newest.txn) continue;
       const roots = DATABASES_AT.flatMap((database): Expected[] => {
@@ -84,23 +90,23 @@ class PageCheck {
       });
       newest = { txn, roots, pageBytes: this.#page.readUInt32LE(PAGE_SIZE_AT) };
     }
-    if (newest === null || newest.pageBytes !== this.#page.length) return "its pages are of another size";
+    if (newest === null || newest.pageBytes !== this.#page.length) return "its pages have another size";
     return newest.roots;
   }
 
-  /** What is wrong with a page, or null; the pages that it refers to come to `below`. */
+  /** The fault of a page, or null. Adds the pages that it refers to to `below`. */
   #look([page, levels]: Expected, below: Expected[]): string | null {
     const bytes = this.#page.length;
     if (!this.#read(page * bytes)) return "is beyond the file's end";
-    if (Number(this.#page.readBigUInt64LE(0)) !== page) return "is another page";
+    if (Number(this.#page.readBigUInt64LE(0)) !== page) return "has the number of another page";
     const flags = this.#page.readUInt16LE(FLAGS_AT);
-    if (flags !== (levels > 1 ? BRANCH : LEAF)) return `is of another kind: ${flags}`;
+    if (flags !== (levels > 1 ? BRANCH : LEAF)) return `has unexpected flags: ${flags}`;
     const lower = this.#page.readUInt16LE(LOWER_AT);
     const upper = this.#page.readUInt16LE(UPPER_AT);
-    if (lower > upper || HEADER_BYTES + upper > bytes) return "has no place for what it holds";
+    if (lower > upper || HEADER_BYTES + upper > bytes) return "has bounds that exceed it";
     for (let at = HEADER_BYTES; at < HEADER_BYTES + lower; at += 2) {
       const node = HEADER_BYTES + this.#page.readUInt16LE(at);
-      if (node < HEADER_BYTES + upper || node + NODE_BYTES > bytes) return "refers to something outside of it";
+      if (node < HEADER_BYTES + upper || node + NODE_BYTES > bytes) return "refers to a node outside of it";
       const wrong = levels > 1 ? this.#branch(node, levels, below) : this.#leaf(node);
       if (wrong !== null) return wrong;
     }
@@ -130,10 +136,10 @@ class PageCheck {
     const header = Buffer.alloc(HEADER_BYTES);
     readSync(this.#file, header, 0, HEADER_BYTES, first * page.length);
     const isThere = Number(header.readBigUInt64LE(0)) === first && header.readUInt16LE(FLAGS_AT) === OVERFLOW;
-    return isThere ? null : `refers to page ${first}, which is another page`;
+    return isThere ? null : `refers to page ${first}, which is not an overflow page with that number`;
   }
 
-  /** Whether the file has a whole page there. */
+  /** Reads the page at an offset. Returns false if the file ends before its end. */
   #read(at: number): boolean {
     return (
       at + this.#page.length <= this.#bytes &&

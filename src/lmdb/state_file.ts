@@ -2,10 +2,10 @@ import { open, type RootDatabase, type Transaction } from "lmdb";
 import type { Cell, CellKey } from "../maps/cells.ts";
 import { dataFile, KEYS_AS_BYTES, SEQ_KEY } from "./store.ts";
 
-/** Behind the seq, and up to the last key that LMDB can hold. */
+/** All cells: after the key of the seq, up to the largest key that LMDB can hold. */
 const ALL = { start: "\x01", end: "\xff".repeat(1978) };
 
-/** The state as its file has it, to be looked at only; a service may be writing to it. */
+/** The state's file, opened for reading; a service may be writing to it. Call `look` before any read. */
 export class StateFile {
   readonly #db: RootDatabase<Buffer, CellKey>;
   #moment: Transaction | null = null;
@@ -20,14 +20,16 @@ export class StateFile {
     } as Parameters<typeof open>[0] & { keyEncoder: typeof KEYS_AS_BYTES });
   }
 
-  /** From here on everything is seen as of one moment; answers the seq that the state had reached. */
+  /**
+   * Pins the present moment, as of which all reads are until `leave`. Returns the last seq that the state includes.
+   */
   look(): number {
     this.leave();
     this.#moment = this.#db.useReadTransaction();
     return this.get(SEQ_KEY)?.readDoubleLE(0) ?? 0;
   }
 
-  /** The moment is over: what is held for it, the service may write over. */
+  /** Releases the pinned moment, so that the service can reuse its pages. */
   leave(): void {
     this.#moment?.done();
     this.#moment = null;
@@ -38,7 +40,7 @@ export class StateFile {
   }
 
   get(key: CellKey): Buffer | undefined {
-    // With "binary" as the encoding, which takes options where getBinary() does not.
+    // The encoding "binary" makes get() return a Buffer; getBinary() takes no options.
     return this.#db.get(key, { transaction: this.#moment as Transaction });
   }
 
@@ -48,7 +50,7 @@ export class StateFile {
       yield [key, value];
   }
 
-  /** All of them, ascending. */
+  /** All cells, ascending. */
   cells(): Iterable<Cell> {
     return this.range(ALL.start, ALL.end);
   }

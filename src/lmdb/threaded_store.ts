@@ -1,3 +1,5 @@
+/** The state's store with its writes in another thread (threads/state_writer.ts). */
+
 import type { Worker } from "node:worker_threads";
 import type { CellTable } from "../engine/cell_table.ts";
 import type { StateStore } from "../engine/ports.ts";
@@ -12,29 +14,29 @@ interface Written {
   readonly bytes: number;
 }
 
-/** What the writer's thread is asked, and answers. */
+/** Messages to the writer's thread, and its replies. */
 export type ToWriter = (Written & { readonly id: number }) | { readonly kind: "close" };
 export interface FromWriter {
   readonly id: number;
-  /** Nothing was written, and why; `code` as faultIn takes it. */
+  /** The reason why nothing was written; absent if it was. `code` is the error's, for faultIn. */
   readonly failure?: string;
   readonly code?: string;
 }
 
-/** What the thread does. */
+/** Carries out a write in the writer's thread. */
 export function writeCells(writer: StoreWriter, { cells, seq, bytes }: Written): void {
   writer.write(new SortedCells(cells).entries(), seq, bytes);
 }
 
 /**
- * A store that is read in this thread, and written to by another: to put 65,536 cells in order and to hand them to LMDB takes
- * 0.1 s, in which nothing else would be answered here. The cells are in memory that both share; nothing is copied.
+ * A store that this thread reads and another thread writes to. Sorting 65,536 cells and handing them to LMDB takes 0.1
+ * s, during which this thread could answer no request. Both threads share the cells' memory, so nothing is copied.
  */
 export class ThreadedStore implements StateStore<CellTable> {
   readonly #store: LmdbStore;
   readonly #start: () => Worker;
   readonly #report: (message: string) => void;
-  /** null: a write has failed, and the next one has another. */
+  /** null after a write has failed; the next write starts another thread. */
   #thread: AskedThread<Written, FromWriter> | null;
 
   constructor(store: LmdbStore, start: () => Worker, report: (message: string) => void) {
@@ -86,7 +88,10 @@ export class ThreadedStore implements StateStore<CellTable> {
     this.#store.wrote(seq);
   }
 
-  /** LMDB, which all threads of a process share, does nothing any more after a meta page that it could not write (MDB_PANIC). */
+  /**
+   * Closes the thread and opens LMDB anew. After a meta page could not be written (MDB_PANIC), LMDB refuses all work in
+   * every thread of the process.
+   */
   async #startOver(): Promise<void> {
     const thread = this.#thread;
     this.#thread = null;

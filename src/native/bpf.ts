@@ -1,9 +1,10 @@
 /**
- * bpf(2). Calls answer a number >= 0, or a negative errno as the kernel says it (ENOTSUPP is -524); nothing throws for a refusal of the
- * kernel.
+ * bpf(2). Calls return a number >= 0, or a negative errno as the kernel returns it (ENOTSUPP is -524); they do not
+ * throw if the kernel refuses.
  *
- * The kernel gets addresses, so memory that it may read or write has to stay alive and in place: the attrs, the two slots and the room for
- * batches are fields (and memory of their own, not of Node's shared pool); `keepAlive` holds the caller's buffers during a call.
+ * The kernel gets addresses, so the memory that it reads and writes must stay alive and in place. Attrs, the two slots
+ * and the room for batches are fields of their own, allocated outside of Node's shared pool; `keepAlive` holds callers'
+ * buffers during a call.
  */
 
 import { BPF_CMD, BPF_F, MAP_INFO_BYTES, OBJ_NAME_LEN } from "../abi/bpf.ts";
@@ -11,7 +12,7 @@ import { ERRNO } from "../abi/errno.ts";
 import { type Koffi, Libc } from "./libc.ts";
 import { type MapInfo, type MapShape, readInfo } from "./map_info.ts";
 
-/** Where each command's part of union bpf_attr ends, as far as it is used here. */
+/** The size of each command's part of union bpf_attr, up to the last field that is used here. */
 const ATTR_BYTES = {
   create: 72,
   element: 32,
@@ -30,7 +31,7 @@ const ATTR_BYTES = {
 const PROG_INFO_BYTES = 64;
 /** MAX_USED_MAPS, include/linux/bpf_verifier.h. BPF_PROG_BIND_MAP goes beyond it. */
 const USED_MAPS = 64;
-/** How often BPF_OBJ_GET_INFO_BY_FD is tried if the list of maps grows meanwhile. */
+/** The most times that BPF_OBJ_GET_INFO_BY_FD is called if the list of maps grows in between. */
 const GROWING_TRIES = 4;
 
 /** struct bpf_btf_info: 0 u64 btf, 8 u32 btf_size, 12 u32 id, 16 u64 name, 24 u32 name_len, 28 u32 kernel_btf. */
@@ -38,19 +39,23 @@ const BTF_INFO_BYTES = 32;
 
 const NUL = Buffer.from([0]);
 
-/** Keys and values up to here are copied next to their attr; the address of a larger one is taken for the call. */
+/**
+ * Keys and values of at most this many bytes are copied to the slots that the attr points to; larger ones are passed by
+ * their own address.
+ */
 const SLOT_BYTES = 4096;
 
 /**
- * EAGAIN says that something came in between and another try decides. An element of a local storage is put while the
- * kernel, a grace period late, takes the last one of a freed map from the same owner (bpf_local_storage_update): each
- * try loses to another freed map, so there is an end. A signal is pending while the verifier is at a program (do_check):
- * it is taken before the next try. A batch is not tried again: its attr says how far it came.
+ * Commands that are tried again after EAGAIN, because another try can succeed. BPF_MAP_UPDATE_ELEM on a local storage
+ * gets it if the kernel is still deleting the owner's last element of a freed map (bpf_local_storage_update); each try
+ * loses to another freed map, so the tries end. BPF_PROG_LOAD gets it if a signal is pending in the verifier
+ * (do_check); the signal is handled before the next try. Batches are not tried again, because their attr has the
+ * progress.
  */
 const TRIED_AGAIN: ReadonlySet<number> = new Set([BPF_CMD.BPF_MAP_UPDATE_ELEM, BPF_CMD.BPF_PROG_LOAD]);
 const TRIES_MAX = 1000;
 
-/** What else a map may be created with; 0: nothing. */
+/** File descriptors and BTF types for a new map; 0: none. */
 interface CreateWith {
   readonly innerMapFd: number;
   readonly btfFd: number;
@@ -81,17 +86,20 @@ export class Bpf extends Libc {
     this.#element.writeBigUInt64LE(this.address(this.#value), 16);
   }
 
-  /** Any command with an attr of the caller's, as long as it is. Pointers in it: `address`. */
+  /** Calls bpf(2) with the caller's attr, whose length is the size. Use `address` for pointers in it. */
   bpf(cmd: number, attr: Buffer): number {
     return this.#call(cmd, attr, attr.length);
   }
 
-  /** The same with an attr that lies somewhere in memory; null: nowhere. */
+  /** Calls bpf(2) with an attr at an address; null: a NULL pointer. */
   bpfAt(cmd: number, address: bigint | null, size: number): number {
     return this.#call(cmd, address, size);
   }
 
-  /** The new map's fd. BPF_F_RDONLY and BPF_F_WRONLY are left out: the mirror reads and writes. */
+  /**
+   * Creates a map and returns its fd. BPF_F_RDONLY and BPF_F_WRONLY are removed from the flags, because the mirror
+   * reads and writes every map.
+   */
   create(shape: MapShape, { innerMapFd, btfFd, btfKeyTypeId, btfValueTypeId }: CreateWith = ALONE): number {
     const attr = this.#attr.fill(0);
     attr.writeUInt32LE(shape.type, 0);
@@ -109,7 +117,7 @@ export class Bpf extends Libc {
     return this.#call(BPF_CMD.BPF_MAP_CREATE, attr, ATTR_BYTES.create);
   }
 
-  /** `key` null: the map has none. */
+  /** `key` null: the map has no keys. */
   update(fd: number, key: Buffer | null, value: Buffer, flags = 0): number {
     if (key === null || key.length > SLOT_BYTES || value.length > SLOT_BYTES)
       return this.#direct(BPF_CMD.BPF_MAP_UPDATE_ELEM, fd, key, value, flags);
@@ -127,28 +135,33 @@ export class Bpf extends Libc {
     return this.#call(BPF_CMD.BPF_MAP_DELETE_ELEM, this.#element, ATTR_BYTES.delete);
   }
 
-  /** `value` is written to; a bloom filter reads it. `key` null: the map has none. */
+  /**
+   * Writes the element to `value`; of a bloom filter, tests whether it has `value`. `key` null: the map has no keys.
+   */
   lookup(fd: number, key: Buffer | null, value: Buffer): number {
     return this.#direct(BPF_CMD.BPF_MAP_LOOKUP_ELEM, fd, key, value);
   }
 
-  /** BPF_MAP_LOOKUP_AND_DELETE_ELEM: a pop, where the map has no keys (`key` null). `value` is written to. */
+  /**
+   * BPF_MAP_LOOKUP_AND_DELETE_ELEM: writes the deleted element to `value`. `key` null: the map has no keys, and this is
+   * a pop.
+   */
   take(fd: number, key: Buffer | null, value: Buffer): number {
     return this.#direct(BPF_CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM, fd, key, value);
   }
 
-  /** `next` is written to; `key` null: the first key. */
+  /** Writes the key after `key` to `next`; `key` null: the first key. */
   nextKey(fd: number, key: Buffer | null, next: Buffer): number {
     return this.#direct(BPF_CMD.BPF_MAP_GET_NEXT_KEY, fd, key, next);
   }
 
-  /** `keys` and `values` become at least this large, for the batch that comes next; what was in them may be gone. */
+  /** Makes `keys` and `values` large enough for the next batch. Their contents may be lost. */
   room(keyBytes: number, valueBytes: number): void {
     if (this.#keys.length < keyBytes) this.#keys = Buffer.allocUnsafeSlow(keyBytes);
     if (this.#values.length < valueBytes) this.#values = Buffer.allocUnsafeSlow(valueBytes);
   }
 
-  /** Keys and values of batches stand end to end in these two. */
+  /** The keys and values of batches, end to end. */
   get keys(): Buffer {
     return this.#keys;
   }
@@ -157,7 +170,7 @@ export class Bpf extends Libc {
     return this.#values;
   }
 
-  /** How many elements the last batch wrote, deleted or delivered, also where it was refused in the middle. */
+  /** The elements that the last batch has written, deleted or returned, even if it failed in the middle. */
   get count(): number {
     return this.#count;
   }
@@ -170,7 +183,10 @@ export class Bpf extends Libc {
     return this.#many(BPF_CMD.BPF_MAP_DELETE_BATCH, fd, keys, null, count);
   }
 
-  /** From `position` (null: the start); `next`, `keys` and `values` are written to. -ENOENT: the map ends here. */
+  /**
+   * Reads elements after `position` (null: from the start) into `keys` and `values`, and the next position into `next`.
+   * -ENOENT: the end of the map was reached.
+   */
   lookupBatch(fd: number, position: Buffer | null, next: Buffer, keys: Buffer, values: Buffer, count: number): number {
     this.#batch.writeBigUInt64LE(position === null ? 0n : this.address(position), 0);
     this.#batch.writeBigUInt64LE(this.address(next), 8);
@@ -190,14 +206,14 @@ export class Bpf extends Libc {
     return this.#path(BPF_CMD.BPF_OBJ_PIN, path, fd);
   }
 
-  /** A new fd of what is pinned at `path`: a map, but a program or a link, too. */
+  /** Opens the object that is pinned at `path`, which may be a map, a program or a link. Returns its fd. */
   get(path: string): number {
     return this.#path(BPF_CMD.BPF_OBJ_GET, path, 0);
   }
 
   /**
-   * A new fd, for reading alone, of the map that is pinned at `path`: mode 0400 of the pin is enough. -EINVAL: a program
-   * or a link is pinned there.
+   * Opens the map that is pinned at `path`, for reading only: mode 0400 of the pin is enough. Returns its fd; -EINVAL
+   * if the pin is a program's or a link's.
    */
   getReadOnly(path: Buffer): number {
     const bytes = Buffer.concat([path, NUL]);
@@ -208,7 +224,7 @@ export class Bpf extends Libc {
     return this.#call(BPF_CMD.BPF_OBJ_GET, attr, ATTR_BYTES.path);
   }
 
-  /** `fd` has to be a map's: a program has an info of its own, in another shape. */
+  /** The info of a map. `fd` must be a map's, because programs have another struct. */
   infoByFd(fd: number): MapInfo | number {
     const info = this.#info.fill(0);
     const attr = this.#attr.fill(0);
@@ -223,7 +239,7 @@ export class Bpf extends Libc {
     return this.byId(BPF_CMD.BPF_MAP_GET_FD_BY_ID, id);
   }
 
-  /** BPF_MAP_GET_FD_BY_ID and its like. `openFlags`: of a map, BPF_F_RDONLY. */
+  /** BPF_MAP_GET_FD_BY_ID, or the same command of another kind of object. `openFlags`: BPF_F_RDONLY, for maps only. */
   byId(cmd: number, id: number, openFlags = 0): number {
     const attr = this.#attr.fill(0);
     attr.writeUInt32LE(id, 0);
@@ -231,14 +247,14 @@ export class Bpf extends Libc {
     return this.#call(cmd, attr, ATTR_BYTES.id);
   }
 
-  /** BPF_OBJ_GET_INFO_BY_FD of anything but a map: as many bytes as there are. */
+  /** BPF_OBJ_GET_INFO_BY_FD of an object other than a map: the first `bytes` bytes of its info. */
   objectInfo(fd: number, bytes: number): Buffer | number {
     const info = Buffer.allocUnsafeSlow(bytes).fill(0);
     const ret = this.#askInfo(fd, info);
     return ret < 0 ? ret : info;
   }
 
-  /** The kernel's ids of the maps that a program uses, by its fd. */
+  /** The kernel's ids of the maps that a program uses. `fd` is the program's. */
   progMapIds(fd: number): readonly number[] | number {
     const info = Buffer.allocUnsafeSlow(PROG_INFO_BYTES);
     let room = USED_MAPS;
@@ -256,7 +272,7 @@ export class Bpf extends Libc {
     }
   }
 
-  /** The blob that BPF_BTF_LOAD was given for what has this id. */
+  /** The BTF blob with this id, as it was given to BPF_BTF_LOAD. */
   btfById(id: number): Buffer | number {
     const fd = this.byId(BPF_CMD.BPF_BTF_GET_FD_BY_ID, id);
     if (fd < 0) return fd;
@@ -269,7 +285,7 @@ export class Bpf extends Libc {
     return ret < 0 ? ret : blob;
   }
 
-  /** `pointed`: what pointers in the info are of. */
+  /** `pointed`: a buffer that the info points to, kept alive during the call. */
   #askInfo(fd: number, info: Buffer, pointed: Buffer | null = null): number {
     const attr = this.#attr.fill(0);
     attr.writeUInt32LE(fd, 0);
@@ -279,7 +295,7 @@ export class Bpf extends Libc {
     return this.#call(BPF_CMD.BPF_OBJ_GET_INFO_BY_FD, attr, ATTR_BYTES.info);
   }
 
-  /** BPF_PROG_LOAD of bare instructions, under the GPL. */
+  /** BPF_PROG_LOAD of instructions without BTF, with the GPL as license. */
   loadProgram(progType: number, expectedAttachType: number, insns: Buffer): number {
     const license = Buffer.from("GPL\0");
     const attr = this.#attr.fill(0);
@@ -292,7 +308,6 @@ export class Bpf extends Libc {
     return this.#call(BPF_CMD.BPF_PROG_LOAD, attr, ATTR_BYTES.prog);
   }
 
-  /** BPF_BTF_LOAD. */
   loadBtf(blob: Buffer): number {
     const attr = this.#attr.fill(0);
     attr.writeBigUInt64LE(this.address(blob), 0);
@@ -301,12 +316,12 @@ export class Bpf extends Libc {
     return this.#call(BPF_CMD.BPF_BTF_LOAD, attr, ATTR_BYTES.btf);
   }
 
-  /** The smallest id above `id`. */
+  /** The smallest id of a map above `id`. */
   mapGetNextId(id: number): number {
     return this.nextId(BPF_CMD.BPF_MAP_GET_NEXT_ID, id);
   }
 
-  /** BPF_MAP_GET_NEXT_ID and its like. */
+  /** BPF_MAP_GET_NEXT_ID, or the same command of another kind of object. */
   nextId(cmd: number, id: number): number {
     const attr = this.#attr.fill(0);
     attr.writeUInt32LE(id, 0);
@@ -323,7 +338,7 @@ export class Bpf extends Libc {
     }
   }
 
-  /** An element command on the caller's own buffers. */
+  /** An element command with the addresses of the caller's own buffers. */
   #direct(cmd: number, fd: number, key: Buffer | null, value: Buffer | null, flags = 0): number {
     this.keepAlive([key, value]);
     const attr = this.#attr.fill(0, 0, ATTR_BYTES.element);
@@ -335,8 +350,10 @@ export class Bpf extends Libc {
   }
 
   /**
-   * The kernel writes count once its first checks have passed; where they have not, count is what went in. A batch that
-   * is refused later never reaches its full count, so the two can be told apart. ENOENT never comes that early.
+   * Runs a batch and sets `count`. The kernel writes the attr's count once its first checks have passed; before that,
+   * it still has the value that went in. A batch that fails later never reaches the full count, so after an error the
+   * full count means that nothing was done. -ENOENT is an exception: it comes only after the checks, and with the real
+   * count.
    */
   #many(cmd: number, fd: number, keys: Buffer, values: Buffer | null, count: number): number {
     this.keepAlive([keys, values]);

@@ -11,7 +11,10 @@ export interface Room {
   readonly bytes: Buffer;
 }
 
-/** Memory that ends exactly where it says: the next byte faults. One area a role, used again by the next command. */
+/**
+ * Memory for kernel calls that ends exactly at its length: an access to the next byte faults. There is one area for
+ * each role; the next command reuses it.
+ */
 export class Guarded {
   readonly #bpf: Bpf;
   readonly #areas = new Map<string, { start: bigint; bytes: Buffer }>();
@@ -20,7 +23,7 @@ export class Guarded {
     this.#bpf = bpf;
   }
 
-  /** `length` zero bytes and where they are. */
+  /** `length` zero bytes, and their address. */
   room(role: string, length: number): Room {
     const { start, bytes } = this.#area(role, length);
     const at = bytes.length - length;

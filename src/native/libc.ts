@@ -43,7 +43,7 @@ type LibcCall = keyof typeof LIBC;
 
 export const AT_FDCWD = -100;
 
-/** renameat2(2)'s flags, include/uapi/linux/fs.h: bpffs has both. */
+/** Flags of renameat2(2), include/uapi/linux/fs.h; bpffs supports both. */
 export const RENAME = { NOREPLACE: 1, EXCHANGE: 2 } as const;
 
 export class Libc {
@@ -55,7 +55,7 @@ export class Libc {
   // biome-ignore lint/correctness/noUnusedPrivateClassMembers: it is there to keep buffers alive
   #held: readonly unknown[] = [];
 
-  /** syscall(2) with four arguments, as bpf(2) takes them; -1: `errno()` says why. */
+  /** syscall(2) with four arguments, as bpf(2) takes them. After -1, `errno()` is the reason. */
   protected readonly syscall4: Syscall4;
 
   constructor(koffi: Koffi) {
@@ -67,36 +67,38 @@ export class Libc {
     this.#mmap = libc.func("void *mmap(void *addr, ulong length, int prot, int flags, int fd, int64_t offset)") as Mmap;
   }
 
-  /** Pages of this process, or of what a descriptor is of (fd -1: of nothing); their address, or a negative errno. */
+  /**
+   * mmap(2): maps pages of a file descriptor, or anonymous ones if fd is -1. Returns the address, or a negative errno.
+   */
   mmap(length: number, prot: number, flags: number, fd: number, offset: number): bigint | number {
     const address = this.#mmap(null, length, prot, flags, fd, offset);
     return BigInt.asIntN(64, address) === -1n ? -this.#koffi.errno() : address;
   }
 
-  /** Memory at an address, as long as it is mapped. */
+  /** A Buffer over mapped memory. It must not be used after munmap. */
   view(address: bigint, length: number): Buffer {
     return Buffer.from(this.#koffi.view(address, length));
   }
 
-  /** Valid as long as the caller keeps `buffer`. */
+  /** The address of a buffer, valid as long as the caller keeps `buffer`. */
   address(buffer: Buffer): bigint {
     return this.#koffi.address(buffer);
   }
 
-  /** A call of libc's: what it returns, or a negative errno. Buffers are read and written during the call only. */
+  /** Calls a function of libc. Returns its result, or a negative errno. Buffers are used during the call only. */
   libc(name: LibcCall, ...args: readonly (number | bigint | Buffer | null)[]): number {
     this.keepAlive(args);
     const ret = this.#calls[name](...args);
     return ret < 0 ? -this.#koffi.errno() : ret;
   }
 
-  /** Moves in one step; `flags` of RENAME: not over anything that is there, or the two change places. */
+  /** renameat2(2): atomic. `flags` is 0 or one of RENAME: NOREPLACE fails if `to` exists, EXCHANGE swaps the two. */
   rename(from: string, to: string, flags: number): number {
     const paths = [Buffer.from(`${from}\0`), Buffer.from(`${to}\0`)] as const;
     return this.libc("renameat2", AT_FDCWD, paths[0], AT_FDCWD, paths[1], flags);
   }
 
-  /** openat2(2); `directory` may be AT_FDCWD, `resolve` is of RESOLVE_* in <linux/openat2.h>. */
+  /** openat2(2); `directory` may be AT_FDCWD; `resolve` has flags RESOLVE_* of <linux/openat2.h>. */
   openat2(directory: number, path: string, flags: number, resolve: number): number {
     this.#how.writeBigUInt64LE(BigInt(flags), 0);
     this.#how.writeBigUInt64LE(BigInt(resolve), 16);
@@ -115,7 +117,7 @@ export class Libc {
     return this.libc("syscall", PIDFD_OPEN, pid, null, 0, 0, 0);
   }
 
-  /** Of this process, on any CPU; `attr` is a struct perf_event_attr. */
+  /** perf_event_open(2) for any process on one CPU; `attr` is a struct perf_event_attr. */
   perfEventOpen(attr: Buffer, cpu: number, flags: number): number {
     const number = PERF_EVENT_OPEN[process.arch] as number;
     this.keepAlive([attr]);
@@ -127,12 +129,12 @@ export class Libc {
     return this.#close(fd) < 0 ? -this.#koffi.errno() : 0;
   }
 
-  /** Of the last call that failed. */
+  /** The errno of the last call that failed. */
   protected errno(): number {
     return this.#koffi.errno();
   }
 
-  /** Until the next call. */
+  /** Keeps buffers alive until the next call. */
   protected keepAlive(buffers: readonly unknown[]): void {
     this.#held = buffers;
   }

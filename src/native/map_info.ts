@@ -1,20 +1,20 @@
 import { MAP_INFO, OBJ_NAME_LEN } from "../abi/bpf.ts";
 import type { MapBtf, MapRecord } from "../maps/map.ts";
 
-/** The part of a map's record that BPF_MAP_CREATE takes. */
+/** The fields of a map's record that BPF_MAP_CREATE takes. */
 export type MapShape = Pick<
   MapRecord,
   "type" | "keySize" | "valueSize" | "maxEntries" | "mapFlags" | "name" | "mapExtra" | "numaNode"
 >;
 
-/** What the kernel tells of a map; where numa_node is, it does not. */
+/** The fields that BPF_OBJ_GET_INFO_BY_FD reports of a map; numa_node is not among them. */
 export type MapInfo = Omit<MapShape, "numaNode"> & {
   readonly id: number;
-  /** What describes its keys and values, by the kernel's id of it. */
+  /** The BTF types of keys and values, with the kernel's id of the BTF. */
   readonly btf: MapBtf | null;
 };
 
-/** Reads struct bpf_map_info. */
+/** Parses a struct bpf_map_info. */
 export function readInfo(info: Buffer): MapInfo {
   const name = info.toString("latin1", MAP_INFO.name, MAP_INFO.name + OBJ_NAME_LEN);
   const btfId = info.readUInt32LE(MAP_INFO.btf_id);

@@ -11,7 +11,10 @@ export interface Access {
   readonly writable: boolean;
 }
 
-/** A shared mapping of a map's memory for one access, so that it is not in the way of what comes after. 0, or a negative errno. */
+/**
+ * Maps a map's memory for one access and unmaps it afterwards, because a mapping would prevent later commands such as
+ * BPF_MAP_FREEZE. Returns 0, or a negative errno.
+ */
 export function mapped(
   bpf: Bpf,
   fd: number,

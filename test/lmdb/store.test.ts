@@ -60,7 +60,7 @@ t.test("pages that are not what they should be are found, and nothing where they
     t.match(pageFault(other, 1000), /beyond the file's end/, `cut at ${share}`);
   }
   writeFileSync(other, "");
-  t.equal(pageFault(other, 1000), "it is no LMDB file");
+  t.equal(pageFault(other, 1000), "it is not an LMDB file");
 });
 
 t.test("a store that the machine did not let be opened is opened as it is when it does", async (t) => {
