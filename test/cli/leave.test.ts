@@ -110,7 +110,7 @@ function run(bpf: Bpf): void {
     await data.must("POST", `/maps/${map}/pin`, { pathname: "/sys/fs/bpf/tc/routes" });
     const other = new Data(t, `${fs}/elsewhere`);
     const nothing = await mapledger("mirror", "leave", "--data", data.path, "--bpffs", other.root);
-    t.match(nothing, { code: 0, stdout: /nothing in .*\/elsewhere is mapledger's/ });
+    t.match(nothing, { code: 0, stdout: /elsewhere has no mark of mapledger/ });
     t.notOk(existsSync(other.root), "looking makes nothing");
     const kernel = opened(bpf, `${root}/by_id/${map}`);
     t.teardown(() => bpf.close(kernel));
