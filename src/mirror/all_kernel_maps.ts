@@ -1,3 +1,5 @@
+/** Lists all kernel maps of the machine, with their holders, and with the reason why each cannot be adopted. */
+
 import { ERRNO } from "../abi/errno.ts";
 import type { KernelMapFacts } from "../engine/ports.ts";
 import { isOfMaps } from "../maps/facts.ts";
@@ -11,13 +13,16 @@ import type { Making } from "./make.ts";
 import { Pace } from "./pace.ts";
 import { errnoOf } from "./refusal.ts";
 
-/** All kernel maps that there are, in pieces, `known` as it is when a piece is looked at; or why they cannot be listed. */
+/**
+ * Lists all kernel maps in pieces; or returns the reason why they cannot be listed. `known` is called again for each
+ * piece, because the ledger's maps change between pieces.
+ */
 export function* kernelMaps(
   making: Making,
   known: () => KnownMaps,
 ): Generator<void, readonly KernelMapFacts[] | { readonly refused: NoForeignMap }> {
   const { bpf } = making;
-  // Without the right to list there is nothing to scan either.
+  // Checked first: if this process may not list maps, it cannot scan their holders, either.
   const first = bpf.mapGetNextId(0);
   if (first < 0 && first !== -ERRNO.ENOENT) return { refused: none("listing kernel maps", first, BY_ID) };
   const scan = yield* HolderScan.scan(bpf);
@@ -60,15 +65,18 @@ export function* kernelMaps(
   return id === -ERRNO.ENOENT ? found : { refused: none("listing kernel maps", id, BY_ID) };
 }
 
-/** What an inner map is like; or why it cannot be adopted. */
+/** The definition of an inner map, or the reason why it cannot be adopted. */
 type Held = InnerShape | { readonly cannot: string };
 
-/** Whether kernel maps could be adopted, for one listing: a map of maps is adopted with the maps that it holds, and by what these are. */
+/**
+ * Decides for one listing whether kernel maps can be adopted. A map of maps is adopted together with its inner maps, so
+ * it can be adopted only if they can.
+ */
 class Adoptable {
   readonly #making: Making;
   readonly #known: () => KnownMaps;
   readonly #pace: Pace;
-  /** Those that maps of maps hold, by the kernel's ids. */
+  /** Results for inner maps, by the kernel's ids. */
   readonly #held = new Map<number, Held>();
 
   constructor(making: Making, known: () => KnownMaps, pace: Pace) {
@@ -77,7 +85,7 @@ class Adoptable {
     this.#pace = pace;
   }
 
-  /** In pieces; null: it can be adopted. */
+  /** In pieces; null: the map can be adopted. */
   *whyNot(fd: number, info: MapInfo): Generator<void, string | null> {
     const cannot = whyNot(this.#making, this.#known(), info)?.detail ?? this.#unreadBtf(info);
     return cannot ?? (isOfMaps(info.type) ? yield* this.#cannotHold(fd, info) : null);
@@ -93,7 +101,7 @@ class Adoptable {
     let inner: InnerShape | null = null;
     let key: Buffer | null = null;
     const value = Buffer.alloc(4);
-    // A hash that changes meanwhile may be walked from its beginning again: no longer than it can be.
+    // If the hash changes meanwhile, the walk may start again; the limit ends it.
     for (let at = 0; at < info.maxEntries; at++) {
       yield* this.#pace.step();
       const next: Buffer = Buffer.alloc(info.keySize);

@@ -3,9 +3,9 @@ import { valueWarning, Warned } from "../btf/special_fields.ts";
 import { isRefusal, type Refusal } from "../maps/refusal.ts";
 
 /**
- * Why the kernel must not be given a blob, or be asked for a map whose values are of a type in it: it would print a
- * WARNING, which stops a machine that has panic_on_warn. The ledger refuses such commands; logs of earlier releases may have
- * some that it took. null: the kernel may have it, if only to refuse it.
+ * The reason why the kernel must not get a BTF blob, or a map whose values have a type of it: the kernel would print a
+ * WARNING, which stops a machine with panic_on_warn. The ledger refuses such commands, but logs of earlier releases may
+ * have some. null: the kernel may have it, even if it will refuse it.
  */
 export function btfWarning(blob: Buffer, valueTypeId: number | null): Refusal | null {
   const btf = checkedBtf(blob);

@@ -1,3 +1,5 @@
+/** Capabilities that bpf(2) and bpffs demand, so that a refusal can name the missing one. */
+
 import { accessSync, constants, readFileSync } from "node:fs";
 import { BPF_F, BPF_PROG_TYPE } from "../abi/bpf.ts";
 import { ERRNO, errnoName } from "../abi/errno.ts";
@@ -15,10 +17,12 @@ const BITS = {
   CAP_BPF: 39n,
 } as const;
 
-/** What the kernel asks this process for, where it asks for more than an open descriptor. */
+/** A capability that the kernel may demand beyond an open descriptor. */
 export type Privilege = keyof typeof BITS;
 
-/** Capabilities that the kernel takes in another's place: bpf_ns_capable(), perfmon_capable(), generic_permission(). */
+/**
+ * Capabilities that the kernel accepts in place of another: bpf_ns_capable(), perfmon_capable(), generic_permission().
+ */
 const STANDS_FOR: Partial<Record<Privilege, Privilege>> = {
   CAP_BPF: "CAP_SYS_ADMIN",
   CAP_NET_ADMIN: "CAP_SYS_ADMIN",
@@ -26,13 +30,14 @@ const STANDS_FOR: Partial<Record<Privilege, Privilege>> = {
   CAP_DAC_READ_SEARCH: "CAP_DAC_OVERRIDE",
 };
 
-/** Refusals that a capability would change: of a path's permissions the kernel says EACCES alone. */
+/** The errnos that a missing capability causes. For a path's permissions, that is only EACCES. */
 const OF_PATHS: readonly number[] = [-ERRNO.EACCES];
 const OF_OTHERS: readonly number[] = [-ERRNO.EPERM, -ERRNO.EACCES];
 
 /**
- * The first of the capabilities that this process lacks; null: it has all of them, or was not refused for want of one. A process
- * in a user namespace below the machine's first has capabilities that bpf(2) does not count: they are not known to be missing.
+ * The first of the needed capabilities that this process lacks; null if it has all, or if `ret` has another cause. A
+ * process in a user namespace other than the initial one has capabilities that bpf(2) ignores, so null does not prove
+ * that none is missing.
  */
 export function lacking(ret: number, needed: readonly Privilege[]): Privilege | null {
   const may = needed.filter((one) => (one.startsWith("CAP_DAC_") ? OF_PATHS : OF_OTHERS).includes(ret));
@@ -41,21 +46,21 @@ export function lacking(ret: number, needed: readonly Privilege[]): Privilege | 
   return may.find((one) => !has(held, one) && !has(held, STANDS_FOR[one] ?? one)) ?? null;
 }
 
-/** What was attempted, colon, what the kernel said, and which capability it needs: "listing maps: EPERM: it needs CAP_SYS_ADMIN". */
+/** For example "listing maps: EPERM: it needs CAP_SYS_ADMIN". */
 export function refusedFor(attempted: string, ret: number, needed: readonly Privilege[]): string {
   const missing = lacking(ret, needed);
   return `${attempted}: ${errnoName(-ret)}${missing === null ? "" : `: it needs ${missing}`}`;
 }
 
 /**
- * For opening what is pinned at a path to read and write: the kernel says EACCES of what its permissions close, and of what no
- * command of bpf(2) has pinned, which no capability opens.
+ * Capabilities for opening the pin at a path to read and write. The kernel returns EACCES if the path's permissions
+ * forbid it, and also if no command of bpf(2) has made the entry; only in the first case a capability helps.
  */
 export function neededAt(path: string): readonly Privilege[] {
   return isClosed(path, constants.R_OK | constants.W_OK) ? ["CAP_DAC_OVERRIDE"] : [];
 }
 
-/** Whether permissions close a path to this process's user. */
+/** Whether permissions forbid this process's user to access a path. */
 export function isClosed(path: string, mode = constants.R_OK): boolean {
   try {
     accessSync(path, mode);
@@ -65,7 +70,7 @@ export function isClosed(path: string, mode = constants.R_OK): boolean {
   }
 }
 
-/** For BPF_MAP_CREATE: map_create() and the types' own map_alloc_check(). */
+/** For BPF_MAP_CREATE: map_create(), and map_alloc_check() of the types. */
 export function neededToCreate(mapType: number, mapFlags: number): readonly Privilege[] {
   const { capability = null, seeded = false } = factsOf(mapType) ?? {};
   const zeroSeed = (mapFlags & BPF_F.BPF_F_ZERO_SEED) !== 0 && seeded;
@@ -102,7 +107,7 @@ function has(held: bigint, one: Privilege): boolean {
   return ((held >> BITS[one]) & 1n) === 1n;
 }
 
-/** None where it cannot be read: what was refused may well be for want of one. */
+/** 0 if it cannot be read: the refusal is then attributed to a missing capability. */
 function effective(): bigint {
   try {
     const found = /^CapEff:\t([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "latin1"))?.[1];

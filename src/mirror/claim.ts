@@ -1,3 +1,8 @@
+/**
+ * The claim of a directory of pins. One process of one log writes to the kernel maps of a directory; see
+ * docs/mirror.md.
+ */
+
 import { unlinkSync } from "node:fs";
 import type { LogEnd } from "../engine/ports.ts";
 import type { Bpf } from "../native/bpf.ts";
@@ -9,13 +14,13 @@ import { ProgressMap } from "./progress_map.ts";
 import { errnoOf } from "./refusal.ts";
 import { RefusedKeys } from "./refused_keys.ts";
 
-/** Why the directory of pins cannot be had. `owner`: whose it is by its mark, if it is somebody else's. */
+/** The reason why the directory cannot be claimed. `owner`: the owner by the mark, if it is somebody else. */
 export interface NotClaimed {
   readonly why: string;
   readonly owner: string | null;
 }
 
-/** What a directory of pins is claimed with. */
+/** Everything that a claim needs. */
 export interface Claiming {
   readonly bpf: Bpf;
   readonly layout: Layout;
@@ -24,8 +29,9 @@ export interface Claiming {
 }
 
 /**
- * The directory of pins, for this process and this log alone: locked, marked, and with how far its kernel maps have come. A
- * process without it writes nothing to any kernel map. It is over once the path names another directory, or nothing.
+ * A directory of pins that this process has claimed for its log: locked, marked, and with the progress of its kernel
+ * maps. A process without a claim writes to no kernel map. The claim ends if the path names another directory, or
+ * nothing.
  */
 export class Claim {
   readonly layout: Layout;
@@ -42,7 +48,7 @@ export class Claim {
     this.#ours = ours;
   }
 
-  /** Takes the directory if nobody holds it and its mark is this log's; makes it if it is not there. */
+  /** Claims the directory if no process holds it and its mark is this log's. Makes it if it does not exist. */
   static take(claiming: Claiming): Claim | NotClaimed {
     const held = HeldDirectory.hold(claiming);
     if (!(held instanceof HeldDirectory)) return held;
@@ -53,11 +59,11 @@ export class Claim {
   }
 
   /**
-   * Takes the directory that follows another log, or another history of this one, if nobody holds it: how far its kernel maps
-   * have come is not known then. `record` is called before anything in the directory changes, and makes the take-over known for
-   * good; it answers why it could not, or null. A process that dies between the two leaves the mark as it was, so that the
-   * next start takes the directory for another log's still; in the other order it would repair kernel maps that nobody has
-   * decided about.
+   * Claims a directory whose kernel maps follow another log, or another history of this one, if no process holds it.
+   * The progress of the kernel maps is then unknown. `record` is called before anything in the directory changes; it
+   * records the take-over durably, and returns null, or the reason why it could not. A process that dies between the
+   * two leaves the mark unchanged, so the next start still sees another log's directory. In the other order the next
+   * start would repair kernel maps that nobody has decided about.
    */
   static takeOver(claiming: Claiming, record: (owner: string) => string | null): Claim | NotClaimed {
     const held = HeldDirectory.hold(claiming);
@@ -77,20 +83,20 @@ export class Claim {
     return held.mark();
   }
 
-  /** Whether the path still names the directory that was taken, and its mark is still the one that was set. */
+  /** Whether the path still names the claimed directory, with the mark that the claim set. */
   isStill(): boolean {
     if (!this.#lock.isStill()) return false;
     const mark = readMark(this.layout.own);
     return mark !== null && "log" in mark && differs(mark, this.#ours) === null;
   }
 
-  /** Keeps the progress map open: it says how far the kernel maps have come that are still held. */
+  /** Releases the lock. The progress map stays open, for kernel maps that are still held. */
   release(): void {
     this.#lock.release();
   }
 }
 
-/** The directory of pins, locked by this process; nothing in it has changed yet. */
+/** A directory of pins that this process has locked, and not changed yet. */
 export class HeldDirectory {
   readonly #claiming: Claiming;
   readonly #lock: DirectoryLock;
@@ -100,7 +106,10 @@ export class HeldDirectory {
     this.#lock = lock;
   }
 
-  /** Locks the directory if nobody holds it; makes it if it is not there. Pins that are not known to be mapledger's stand against it. */
+  /**
+   * Locks the directory if no process holds it; makes it if it does not exist. Refuses a directory with pins that may
+   * not be mapledger's.
+   */
   static hold(claiming: Claiming): HeldDirectory | NotClaimed {
     const { bpf, layout } = claiming;
     const unusable = makeOwn(layout);
@@ -115,7 +124,7 @@ export class HeldDirectory {
     return refused(foreign);
   }
 
-  /** Why its kernel maps follow another log, or another history of this one; null: they do not. */
+  /** The reason why the kernel maps follow another log, or another history of this one; null if they do not. */
   other(): NotClaimed | null {
     const { bpf, layout, ours, log } = this.#claiming;
     const mark = readMark(layout.own);
@@ -129,7 +138,7 @@ export class HeldDirectory {
     return ahead;
   }
 
-  /** Makes it this log's. */
+  /** Sets this log's mark, which completes the claim. */
   mark(): Claim | NotClaimed {
     const { bpf, layout, ours } = this.#claiming;
     const kept = openKept(bpf, layout);
@@ -148,14 +157,14 @@ export class HeldDirectory {
   }
 }
 
-/** A first mark stands before `by_id` and `carried` do: without one, pins there are somebody else's. */
+/** Opens the progress map, or makes it. */
 function openProgress(bpf: Bpf, layout: Layout): ProgressMap | string {
   const progress = ProgressMap.open(bpf, layout.carried);
   if (typeof progress !== "number") return progress;
   return refusedIn(layout.own, `opening ${layout.carried}`, progress) as string;
 }
 
-/** What is kept in the kernel about kernel maps. */
+/** The maps in the kernel that record the state of the mirror. */
 interface Kept {
   readonly progress: ProgressMap;
   readonly refused: RefusedKeys;
@@ -170,7 +179,9 @@ function openKept(bpf: Bpf, layout: Layout): Kept | string {
   return refusedIn(layout.own, `opening ${layout.refused}`, refused) as string;
 }
 
-/** The kernel maps have an event that the log does not have, or has otherwise. */
+/**
+ * Refuses kernel maps that are ahead of the log: they have an event that the log lacks, or that differs from the log's.
+ */
 function aheadOf(progress: ProgressMap, log: LogEnd, { own }: Layout): NotClaimed | null {
   const all = progress.all();
   if (all === null) return null;

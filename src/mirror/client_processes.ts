@@ -21,7 +21,7 @@ const SO_PEERPIDFD = 77;
 const ENOPROTOOPT = 92;
 const ROOT = 0;
 
-/** Why a process cannot be had. */
+/** The reason why a client's process cannot be found. */
 export interface NoProcess {
   readonly refused: "no-process" | "process-foreign" | "process-hidden";
   readonly detail: string;
@@ -29,17 +29,19 @@ export interface NoProcess {
 
 interface Living {
   readonly process: ClientProcess;
-  /** It is in a pid namespace below the service's: what it calls processes is not what the service calls them. */
+  /**
+   * Whether the process is in a pid namespace below the service's, so that pids that it names are not the service's.
+   */
   readonly isNested: boolean;
 }
 
-/** Which processes are at the other ends of unix sockets. */
+/** Finds the processes at the other ends of unix sockets. */
 export class ClientProcesses {
   #pidfds: ReturnType<typeof openPidfds> | undefined;
 
   /**
-   * The effective uid and the pid of who made the connection whose end here is `socket`; null where the machine does not tell.
-   * `pid` 0: it is in a pid namespace that the service does not see.
+   * The effective uid and the pid of the process that made the connection; `socket` is this end of it. null if the
+   * machine does not report them. `pid` 0: the process is in a pid namespace that the service does not see.
    */
   peerOf(socket: number): { readonly uid: number; readonly pid: number } | null {
     this.#pidfds ??= openPidfds();
@@ -50,8 +52,8 @@ export class ClientProcesses {
   }
 
   /**
-   * The process that made the connection whose end here is `socket`; or another, by its pid, that runs as the same uid, or
-   * as any if that process is root's.
+   * The process that made the connection, or, if `pid` is given, the process with that pid. The latter must run as the
+   * same uid as the client, unless the client is root.
    */
   find(socket: number, pid: number | null): ClientProcess | NoProcess {
     if (this.#pidfds === undefined || ("off" in this.#pidfds && this.#pidfds.later)) this.#pidfds = openPidfds();
@@ -74,7 +76,10 @@ export class ClientProcesses {
   }
 }
 
-/** The kernel keeps who connected; with a pidfd it keeps the process, too, otherwise its pid alone. */
+/**
+ * The kernel keeps the uid and pid of the process that connected. With SO_PEERPIDFD it keeps the process itself;
+ * without, another process may have the pid by now.
+ */
 function peerOf(bpf: Bpf, socket: number): Living | NoProcess {
   const credentials = option(bpf, socket, SO_PEERCRED, CREDENTIALS_BYTES);
   if (typeof credentials === "number") return none(`SO_PEERCRED is refused: ${errnoName(-credentials)}`);
@@ -94,7 +99,7 @@ function peerOf(bpf: Bpf, socket: number): Living | NoProcess {
   return { ...peer, process: { ...peer.process, uid } };
 }
 
-/** What getsockopt(2) tells, or a negative errno. */
+/** The value of getsockopt(2), or a negative errno. */
 function option(bpf: Bpf, socket: number, name: number, bytes: number): Buffer | number {
   const value = Buffer.alloc(bytes);
   const length = Buffer.alloc(4);
@@ -103,7 +108,10 @@ function option(bpf: Bpf, socket: number, name: number, bytes: number): Buffer |
   return ret < 0 ? ret : value;
 }
 
-/** Reads what a process is and closes its pidfd. If it lives afterwards, it is what was read. */
+/**
+ * Reads /proc/PID of a process and closes its pidfd. If the process still lives after the read, the data belongs to it
+ * and not to a later process with its pid.
+ */
 function livingAs(bpf: Bpf, pid: number, pidfd: number): Living | NoProcess {
   if (pidfd === -ERRNO.ESRCH || pidfd === -ERRNO.EINVAL) return none(`there is no process ${pid}`);
   if (pidfd < 0) return none(`opening process ${pid}: ${errnoName(-pidfd)}`);
@@ -121,12 +129,12 @@ function livingAs(bpf: Bpf, pid: number, pidfd: number): Living | NoProcess {
   }
 }
 
-/** Of four: real, effective, saved, file system's. */
+/** The second of four uids: real, effective, saved, file system. */
 function effectiveUid(status: string): number {
   return Number(/^Uid:\t\d+\t(\d+)/m.exec(status)?.[1]);
 }
 
-/** Its pid in the namespace of /proc and in each below, down to its own. */
+/** NSpid lists the pid in the namespace of /proc, and in each namespace below it, down to the process's own. */
 function isNested(status: string): boolean {
   return /^NSpid:\t\d+\t/m.test(status);
 }

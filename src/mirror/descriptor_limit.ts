@@ -1,25 +1,26 @@
-import { readFileSync } from "node:fs";
-import { ERRNO } from "../abi/errno.ts";
-import type { Bpf } from "../native/bpf.ts";
-
 /**
- * How the process's descriptors are shared out, so that neither connections nor what sessions hold can take the ones that the
- * service itself needs to read the host, the log and the state:
+ * Divides the process's file descriptors, so that neither connections nor sessions' objects can take the ones that the
+ * service needs to read the host, the log and the state:
  *
- *     limit     RLIMIT_NOFILE, as /proc/self/limits has it
+ *     limit     RLIMIT_NOFILE, from /proc/self/limits
  *     own       the service's own: threads, databases, logs
  *     reserve   files that are open for a moment
  *     the rest  one half for connections, one half for kernel maps, objects and processes
  */
+
+import { readFileSync } from "node:fs";
+import { ERRNO } from "../abi/errno.ts";
+import type { Bpf } from "../native/bpf.ts";
+
 const OWN = 96;
 const RESERVE = 64;
-/** Where the limit is too small for all of this, so many of each all the same. */
+/** The least number for connections, and for held objects, if the limit is too small for this division. */
 const LEAST = 16;
 
-/** With fewer the service does not start: threads, databases and connections would fail one after the other. */
+/** With a lower limit the service does not start: threads, databases and connections would fail one by one. */
 const DESCRIPTORS_MIN = OWN + 2 * LEAST;
 
-/** Throws where the process may not open as many files as the service needs. */
+/** Throws if the process may open fewer files than the service needs. */
 export function checkDescriptors(limit: number | null = descriptorLimit()): void {
   if (limit === null || limit >= DESCRIPTORS_MIN) return;
   throw new Error(
@@ -28,17 +29,23 @@ export function checkDescriptors(limit: number | null = descriptorLimit()): void
   );
 }
 
-/** Connections that may be open at once; null: that is not known. */
+/** The most connections that may be open at once; null if the limit is unknown. */
 export function connectionsMax(limit: number | null = descriptorLimit()): number | null {
   return limit === null ? null : Math.max(LEAST, Math.floor((limit - OWN - RESERVE) / 2));
 }
 
-/** From this number on descriptors are left to connections and to the service: the kernel gives the lowest that is free. */
+/**
+ * Descriptors from this number on are for connections and the service itself. The kernel always assigns the lowest free
+ * number, so a higher one means that the lower ones are used up.
+ */
 function heldBelow(limit: number): number {
   return Math.max(OWN + LEAST, limit - RESERVE - (connectionsMax(limit) as number));
 }
 
-/** A descriptor that is to be held for long: closed again, and -EMFILE, if too few would be left. */
+/**
+ * Checks a descriptor that is to be kept open for long. If it would leave too few for the service, closes it and
+ * returns -EMFILE.
+ */
 export function toHold(bpf: Bpf, fd: number): number {
   mayHold ??= heldBelow(descriptorLimit() ?? Number.POSITIVE_INFINITY);
   if (fd < mayHold) return fd;

@@ -1,10 +1,16 @@
 import { chmodSync, mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 
-/** What mkdir(1) gives where the umask is 022. Programs pass through directories of pins; each pin has modes of its own. */
+/**
+ * The mode that mkdir(1) gives with umask 022. Programs must be able to pass through directories of pins; each pin has
+ * its own mode.
+ */
 const PASSABLE = 0o755;
 
-/** Makes a directory on bpffs and those above it, if they are not there, for all to pass through: whatever the service's umask is. */
+/**
+ * Makes a directory on bpffs and its parents with a mode that lets all users pass, whatever the umask is. Existing
+ * directories keep their modes.
+ */
 export function makeDirectories(path: string, mode = PASSABLE): void {
   const first = mkdirSync(path, { recursive: true });
   if (first === undefined) return;

@@ -5,15 +5,14 @@ import { factsOf } from "../maps/facts.ts";
 import type { Bpf } from "../native/bpf.ts";
 import type { Guarded, Room } from "../native/guard_pages.ts";
 
-/** The syscall door's attr as union bpf_attr, with real buffers behind its pointers; and back. */
 
 const DIGEST_BYTES = 32;
-/** What a lookup batch is given room for at most, whatever its count. */
+/** The most elements that a lookup batch gets room for, whatever its count is. */
 const ROOM_ELEMENTS_MAX = 4096;
-/** A batch's position is a u32 at least. */
+/** A batch's position has at least the size of a u32. */
 const POSITION_BYTES_MIN = 4;
 
-/** Offsets and sizes in union bpf_attr. */
+/** Offset and size of each field in union bpf_attr. */
 const CREATE = {
   map_type: [0, 4],
   key_size: [4, 4],
@@ -33,17 +32,17 @@ const CREATE = {
   excl_prog_hash_size: [88, 4],
 } as const;
 
-/** What an answer's buffers are made of: fields of the attr that the kernel writes behind. */
+/** An attr with its buffers, ready for the call. */
 export interface PackedCall {
   readonly attr: Buffer;
-  /** Reads what was written; called when the kernel has answered. */
+  /** Reads the results from the buffers, after the call. */
   outputs(errno: string | null): DoorAttr;
 }
 
 interface Shape {
   readonly keyBytes: number;
   readonly valueBytes: number;
-  /** Its lookups read their value. */
+  /** Whether a lookup reads its value, as that of a bloom filter does, instead of writing it. */
   readonly asks: boolean;
 }
 
@@ -52,12 +51,12 @@ type Attr = Readonly<Record<string, unknown>>;
 const NO_OUTPUTS = (): DoorAttr => ({});
 const NO_MAP: Shape = { keyBytes: 64, valueBytes: 64, asks: false };
 
-/** Packs requests; knows what maps the descriptors are of that it is told about, for how much room an answer takes. */
+/** Packs attrs. It must be told which descriptors are maps, because the size of an output depends on the map. */
 export class DoorPacker {
   readonly #bpf: Bpf;
   readonly #memory: Guarded;
   readonly #possibleCpus: number;
-  /** null: it is a map's, and nobody has asked yet. */
+  /** null: the descriptor is a map's whose sizes have not been read yet. */
   readonly #shapes = new Map<number, Shape | null>();
 
   constructor(bpf: Bpf, memory: Guarded, possibleCpus: number) {
@@ -82,7 +81,7 @@ export class DoorPacker {
     this.#shapes.delete(fd);
   }
 
-  /** `bytes`: how long the attr is, if longer than union bpf_attr. */
+  /** `bytes`: the length of the attr, if it is longer than union bpf_attr. */
   pack(cmd: string, attr: Attr, bytes = BPF_ATTR_BYTES): PackedCall {
     const packed = Buffer.alloc(Math.max(BPF_ATTR_BYTES, bytes));
     switch (cmd) {
@@ -123,7 +122,10 @@ export class DoorPacker {
     }
   }
 
-  /** Sizes of a map's keys and values in user space; of what is no map: enough for whatever comes. */
+  /**
+   * The sizes of a map's keys and values in user space; for other descriptors, sizes that are large enough for any of
+   * them.
+   */
   #shape(fd: unknown): Shape {
     const known = this.#shapes.get(fd as number);
     if (known === undefined) return NO_MAP;
@@ -151,7 +153,7 @@ export class DoorPacker {
     write(packed, 0, 4, attr.map_fd);
     packed.writeBigUInt64LE(this.#input("key", attr.key), 8);
     write(packed, 24, 8, attr.flags);
-    // A bloom filter's lookup reads what others write to.
+    // The lookup of a bloom filter reads `value`; that of any other map writes it.
     if (output === null || this.#shape(attr.map_fd).asks) {
       packed.writeBigUInt64LE(this.#input("value", attr.value), 16);
       return { attr: packed, outputs: NO_OUTPUTS };
@@ -208,7 +210,9 @@ export class DoorPacker {
     return { attr: packed, outputs: NO_OUTPUTS };
   }
 
-  /** A hash in the buffer stands for the address of room for one. */
+  /**
+   * If the caller's info has a hash pointer other than 0, it is replaced by the address of a buffer for the digest.
+   */
   #info(packed: Buffer, attr: Attr): PackedCall {
     const length = Number(attr.info_len ?? 0);
     const digest = this.#memory.room("hash", DIGEST_BYTES);
@@ -231,18 +235,18 @@ export class DoorPacker {
     };
   }
 
-  /** The address of an input: null, or bytes that end where they end. */
+  /** The address of an input of exactly its length; 0 if there is none. */
   #input(role: string, value: unknown): bigint {
     return typeof value === "string" ? this.#memory.put(role, Buffer.from(value, "hex")) : 0n;
   }
 
-  /** Room for an output: what the caller has, or as much as it takes. */
+  /** Room for an output: of the caller's length, if given, otherwise of `size`. */
   #output(role: string, value: unknown, size: number): Room {
     return this.#memory.room(role, typeof value === "string" ? value.length / 2 : size);
   }
 }
 
-/** A number of the door into the attr; absent is 0. */
+/** Writes a number from the door's JSON into the attr; 0 if it is absent. */
 function write(attr: Buffer, offset: number, size: 4 | 8, value: unknown): void {
   const number = BigInt((value ?? 0) as number | string);
   if (size === 4) attr.writeUInt32LE(Number(BigInt.asUintN(32, number)), offset);

@@ -1,3 +1,5 @@
+/** Opens kernel maps that other programs have made, for adoption (engine/adopt.ts). */
+
 import { statSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import { errnoName } from "../abi/errno.ts";
@@ -17,34 +19,34 @@ import { isProgressMap } from "./progress_map.ts";
 import { errnoOf } from "./refusal.ts";
 import { isRefusedKeys } from "./refused_keys.ts";
 
-/** Why there is none to be had. */
+/** The reason why a foreign kernel map cannot be had. */
 export interface NoForeignMap {
   readonly errno: string;
   readonly detail: string;
 }
 
-/** Kernel maps that are not some other program's, by the kernel's ids. */
+/** Kernel maps that belong to this mirror, by the kernel's ids. */
 export interface KnownMaps {
-  /** Those that maps of the ledger have. */
+  /** Kernel maps of the ledger's maps. */
   readonly maps: ReadonlyMap<number, MapRecord>;
-  /** The mirror's own. */
+  /** Kernel maps in which the mirror keeps its own data. */
   readonly own: ReadonlySet<number>;
-  /** The map of the ledger that had this one and has been freed, or null. */
+  /** The freed map of the ledger that had this kernel map, or null. */
   was(kernelId: number): number | null;
 }
 
-/** What the kernel asks for an id of a map, a program or BTF. */
+/** The capability that BPF_*_GET_FD_BY_ID demands. */
 export const BY_ID = ["CAP_SYS_ADMIN"] as const;
 
 type Which = { readonly kernelId: number } | { readonly pinned: string };
 
-/** What a value names; of a map also what it is like. */
+/** The object that a value names; for a map, also its definition. */
 interface Resolved {
   readonly name: ForeignName;
   readonly shape: InnerShape | null;
 }
 
-/** Kernel maps that are being adopted, each held by an fd until a map goes on as it. */
+/** Holds the kernel maps of one adoption open, each by an fd, until a map of the ledger takes over its fd. */
 export class Adopting {
   readonly #making: Making;
   readonly #known: KnownMaps;
@@ -67,14 +69,14 @@ export class Adopting {
     return foreign;
   }
 
-  /** The fd of the one that a map goes on as. */
+  /** Hands the fd of a kernel map over to the map that adopts it. */
   take(kernelId: number): number | null {
     const foreign = this.#opened.get(kernelId);
     this.#opened.delete(kernelId);
     return foreign?.fd ?? null;
   }
 
-  /** Closes what no map goes on as. */
+  /** Closes the kernel maps that no map has taken over. */
   close(): void {
     for (const { fd } of this.#opened.values()) this.#making.bpf.close(fd);
     this.#opened.clear();
@@ -107,13 +109,13 @@ export class Adopting {
   }
 }
 
-/** A kernel map that some other program has made, held by an fd. */
+/** A kernel map that another program has made, held by an fd. */
 export class Foreign implements ForeignMap {
   readonly facts: ForeignMap["facts"];
   readonly btf: Buffer | null;
   readonly pin: ForeignMap["pin"];
   readonly fd: number;
-  /** The map that it would be; of a map of maps without what these are like. */
+  /** The definition that the adopted map would have; of a map of maps without the inner maps' definition. */
   readonly map: MapRecord;
   readonly #making: Making;
   readonly #resolve: (named: Named) => Resolved | NoForeignMap;
@@ -152,13 +154,15 @@ export class Foreign implements ForeignMap {
       inner ??= resolved?.shape ?? null;
       elements.push({ key: Buffer.from(key), value: Buffer.from(value), names: resolved?.name ?? null });
     });
-    // Nothing but the maps that it holds tells what a map of maps was made for.
+    // The definition of inner maps is known only from the inner maps that the kernel map has now.
     const cannot = isOfMaps(map.type) ? cannotHold(this.#making, map, inner) : null;
     return unread ?? refused ?? (cannot === null ? elements : { errno: "EOPNOTSUPP", detail: cannot });
   }
 }
 
-/** Why a map of maps that holds maps of this kind cannot be adopted, or null; `inner` null: it holds none. */
+/**
+ * The reason why a map of maps with such inner maps cannot be adopted, or null. `inner` null: it has no inner map now.
+ */
 export function cannotHold({ cpus }: Making, map: MapRecord, inner: InnerShape | null): string | null {
   if (inner === null) return "it holds no map now: of which kind they may be cannot be told";
   const type = mirrored({ ...map, inner }, cpus);
@@ -169,7 +173,7 @@ export function none(attempted: string, ret: number, needed: readonly Privilege[
   return { errno: errnoName(-ret), detail: refusedFor(attempted, ret, needed) };
 }
 
-/** A pin's path within its bpffs: from the root of the mount on. */
+/** A pin's path relative to the root of its bpffs. */
 function belowRoot(path: string): string {
   const names = [basename(path)];
   for (let directory = dirname(resolve(path)); directory !== "/"; directory = dirname(directory)) {
@@ -180,7 +184,7 @@ function belowRoot(path: string): string {
   return names.join("/");
 }
 
-/** Why a kernel map cannot be adopted, as far as is seen without its elements. */
+/** The reason why a kernel map cannot be adopted, judged without its elements; null if none is seen. */
 export function whyNot({ cpus }: Making, { maps, own }: KnownMaps, info: MapInfo): NoForeignMap | null {
   const map = maps.get(info.id);
   if (own.has(info.id)) return { errno: "EEXIST", detail: "it is the mirror's own" };
@@ -190,12 +194,12 @@ export function whyNot({ cpus }: Making, { maps, own }: KnownMaps, info: MapInfo
   return cannot === null ? null : { errno: "EOPNOTSUPP", detail: cannot };
 }
 
-/** Whether a kernel map is of the definition in which a mirror keeps what it knows of kernel maps. */
+/** Whether a kernel map has the definition of one in which a mirror keeps its data. */
 function isKeptByMirror(info: MapInfo): boolean {
   return isProgressMap(info) || isRefusedKeys(info);
 }
 
-/** Flags that the kernel sets by itself, and a creation does not take. */
+/** Flags that the kernel sets by itself and BPF_MAP_CREATE refuses. */
 function ownFlags({ cpus }: Making, map: MapRecord): number {
   const type = mirrored(map, cpus);
   return typeof type === "string" ? 0 : type.ownFlags;

@@ -12,19 +12,20 @@ import { OuterMap } from "./outer_maps.ts";
 import { atOnce, Pace } from "./pace.ts";
 import { PinnedMaps } from "./pinned_maps.ts";
 
-/** Who holds a kernel map, but for descriptors of processes, which the kernel does not tell of. */
+/** The holders of a kernel map. Descriptors of processes are not among them, because the kernel does not list them. */
 export interface KernelHolders {
-  /** Paths of this mount namespace, one for each pin. */
+  /** Paths in this mount namespace, one for each pin. */
   readonly pins: readonly string[];
-  /** The kernel's ids of programs that use it. */
+  /** The kernel's ids of programs that use the map. */
   readonly programs: readonly number[];
-  /** The kernel's ids of maps of maps that it is in. */
+  /** The kernel's ids of maps of maps that contain the map. */
   readonly outer: readonly number[];
 }
 
 /**
- * Who holds which kernel map, on the whole machine. It is made in pieces, and each pin, program and map is as it was when
- * it was looked at: one that comes, goes or moves meanwhile may be in it or not. Pins in other mount namespaces are not seen.
+ * The holders of all kernel maps of the machine. The scan runs in pieces, and sees each pin, program and map as it is
+ * when its turn comes: one that comes, goes or moves during the scan may be missing. Pins in other mount namespaces are
+ * not seen.
  */
 export class HolderScan {
   readonly #pins = new Map<number, string[]>();
@@ -43,12 +44,12 @@ export class HolderScan {
     return scan;
   }
 
-  /** Why some holders may be missing in it, or null. */
+  /** The reason why holders may be missing, or null. */
   get unknown(): string | null {
     return this.#reasons.length === 0 ? null : this.#reasons.join("; ");
   }
 
-  /** Those that were found. */
+  /** The holders of a kernel map that the scan has found. */
   of(kernelId: number): KernelHolders {
     return {
       pins: this.#pins.get(kernelId) ?? [],
@@ -58,8 +59,8 @@ export class HolderScan {
   }
 
   /**
-   * Whether anything but our own pins and maps of maps holds a kernel map. If holders are unknown, the answer is true: a map
-   * that nobody is known to hold may be held all the same.
+   * Whether a kernel map has a holder other than our own pins and maps of maps. If holders may be missing, the answer
+   * is true, because an unseen holder must be assumed.
    */
   heldByOthers(kernelId: number, isOurs: (path: string) => boolean, ourOuter: ReadonlySet<number>): boolean {
     const { pins, programs, outer } = this.of(kernelId);
@@ -101,12 +102,12 @@ export class HolderScan {
   }
 }
 
-/** The whole scan at once. */
+/** Runs the whole scan in one piece. */
 export function holdersNow(bpf: Bpf): HolderScan {
   return atOnce(HolderScan.scan(bpf));
 }
 
-/** null: ENOENT ends a walk, and says that what had this id is gone. */
+/** null for ENOENT, which ends a walk, or means that the object with this id is gone. */
 function refused(ret: number, attempted: string): string | null {
   if (ret === -ERRNO.ENOENT) return null;
   return refusedFor(attempted, ret, ["CAP_SYS_ADMIN"]);

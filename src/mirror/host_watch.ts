@@ -17,18 +17,18 @@ import { bootId } from "./pidfd.ts";
 import type { PinTree } from "./pin_tree.ts";
 import { errnoOf, isShortage } from "./refusal.ts";
 
-/** A path at which a kernel map is pinned: by the mirror, or by the owner of one that was adopted. */
+/** A path at which a kernel map should be pinned: a pin of the mirror, or that of an adopted map's owner. */
 interface Expected {
   readonly map: MapRecord;
-  /** Of a session's pin: as the ledger has it; null: the pin is its owner's. */
+  /** The pathname in the ledger; null if the pin is the owner's. */
   readonly pathname: string | null;
-  /** null: none is there yet, whatever appears is news. */
+  /** null: no kernel map is pinned yet, and any that appears is reported. */
   readonly kernelId: number | null;
-  /** Of the pin, when it was looked at last. */
+  /** The pin's inode at the last look. */
   inode: bigint | null;
-  /** What is there instead, as it was told; null: all is well. */
+  /** The difference that was reported; null if there is none. */
   told: string | null;
-  /** When an owner's pin was first found gone. */
+  /** When an owner's pin was first found missing. */
   goneMs: number | null;
 }
 
@@ -36,32 +36,38 @@ interface Adopted {
   readonly map: MapRecord;
   readonly kernelId: number;
   held: "yes" | "no" | "unknown";
-  /** The last scan has found no holder. A scan misses what moves, or came when it had begun: another one must say the same. */
+  /**
+   * Whether the last scan found no holder. A scan can miss a pin that moves, or a holder that came after it began, so a
+   * second one must agree.
+   */
   suspected: boolean;
   why: string;
 }
 
-/** What a look has found; `status` null: the map is on again. */
+/** The result of a look. `status` null: the map is on again. */
 export interface Looked extends MirrorWatch {
   readonly statuses: readonly { readonly map: number; readonly status: MirrorStatus | null }[];
 }
 
 const INTERVAL_MS = 1000;
-/** Paths that are looked at in one piece. */
+/** Paths that one piece looks at. */
 const PINS = 1024;
-/** Between two looks at who holds adopted kernel maps; where there is much to look at, so many times as long as a look takes. */
+/** The time between two scans of holders. If a scan takes long, the next one waits this many times as long. */
 const HOLDERS_MS = 5000;
 const HOLDERS_REST = 50;
-/** A freed kernel map is gone by then, unless something holds it: the kernel frees those of maps of maps a grace period later. */
+/**
+ * The time after which a freed kernel map is gone unless something holds it. The kernel frees inner maps of maps of
+ * maps a grace period later.
+ */
 const FREED_MS = 1000;
 
-/** What becomes of kernel maps and their pins on the host, whoever does it: looked at about every second. */
+/** Watches the kernel maps and their pins on the host, about every second, and reports changes that others make. */
 export class HostWatch {
   readonly #bpf: Bpf;
   readonly #nowMs: () => number;
   #tree: PinTree | null = null;
   readonly #expected = new Map<string, Expected>();
-  /** Of those the ones that are not as they should be: few, and asked for with every map. */
+  /** The expected pins that differ: they are few, and each status of a map asks for them. */
   readonly #troubled = new Map<string, Expected>();
   readonly #adopted = new Map<number, Adopted>();
   #freed: { readonly map: number; readonly kernelId: number; readonly atMs: number }[] = [];
@@ -85,7 +91,7 @@ export class HostWatch {
     return this.#holders !== null || this.#walk !== null || this.#nowMs() >= this.#dueMs;
   }
 
-  /** A session's pin of a kernel map is, or should be, there. */
+  /** Expects a session's pin of a kernel map. */
   expect({ map, id }: KernelMap, pathname: string): void {
     const path = this.#tree?.place(pathname);
     if (typeof path !== "string" || path === map.adoptedPin) return;
@@ -105,7 +111,7 @@ export class HostWatch {
       .map(({ pathname }) => pathname as string);
   }
 
-  /** A kernel map that was adopted is open. */
+  /** Watches the holders and the owner's pin of an adopted kernel map that was opened. */
   adopted({ map, id }: KernelMap): void {
     this.#adopted.set(map.id, { map, kernelId: id, held: "yes", suspected: false, why: "" });
     this.#holdersMs = Math.min(this.#holdersMs, this.#nowMs() + INTERVAL_MS);
@@ -115,7 +121,7 @@ export class HostWatch {
     this.#expected.set(adoptedPin, { map, pathname: null, kernelId: id, inode, told: null, goneMs: null });
   }
 
-  /** An adopted map's kernel map is gone: whatever its pin comes to name is the next one. */
+  /** An adopted map's kernel map is gone. The next kernel map that appears at its owner's pin will be reported. */
   waits(map: MapRecord): void {
     if (map.adoptedPin !== undefined)
       this.#expected.set(map.adoptedPin, {
@@ -138,7 +144,7 @@ export class HostWatch {
     this.#freed.push({ map, kernelId, atMs: this.#nowMs() });
   }
 
-  /** What is to be said of a map that is on. */
+  /** Details for the status of a map that is on. */
   about(mapId: number): { readonly held?: "yes" | "unknown"; readonly detail?: string } {
     const adopted = this.#adopted.get(mapId);
     const details: string[] = [];
@@ -213,7 +219,7 @@ export class HostWatch {
     if (kernelId !== null) statuses.push({ map: map.id, status: { state: "lost", kernelId, detail: told } });
   }
 
-  /** Neither gone nor there, as far as the service may see. */
+  /** Reports a pin that the service may not look at: it may be there or gone. */
   #tellClosed(path: string, expected: Expected, found: MirrorFinding[]): void {
     const detail = refusedFor(`what is pinned at ${path} is not known: reading it`, -ERRNO.EACCES, [
       "CAP_DAC_READ_SEARCH",
@@ -291,13 +297,13 @@ export class HostWatch {
     }
   }
 
-  /** What an adopted map of maps holds, those hold who hold that one. */
+  /** Whether an adopted map of maps has holders of its own. If it does, its inner maps are held by others, too. */
   #isHeldElsewhere(map: MapRecord): boolean {
     const adopted = this.#adopted.get(map.id);
     return adopted !== undefined && adopted.held !== "no";
   }
 
-  /** A pin of the mirror's own. */
+  /** Whether a pin is the mirror's own. */
   #isOurs(path: string): boolean {
     const expected = this.#expected.get(path);
     return (expected !== undefined && expected.pathname !== null) || this.#tree?.isOwn(path) === true;
@@ -318,7 +324,9 @@ function knownInodeAt(path: string): bigint | null {
   return typeof inode === "bigint" ? inode : null;
 }
 
-/** null: nothing is there; "unknown": the machine could not be asked; "closed": the service may not look there. */
+/**
+ * null: nothing is pinned there; "unknown": the machine could not answer; "closed": the service may not look there.
+ */
 function inodeAt(path: string): bigint | "unknown" | "closed" | null {
   let inode: bigint | null = null;
   const ret = errnoOf(() => {

@@ -18,47 +18,46 @@ import { Pace } from "./pace.ts";
 import { ProgressMap } from "./progress_map.ts";
 import { RefusedKeys } from "./refused_keys.ts";
 
-/** The pin of a map's kernel map. */
+/** A pin of a map's kernel map. */
 export interface MapPin {
   readonly path: string;
   readonly map: number;
-  /** The map's name; null: the map is freed. */
+  /** The map's name; null if the map is freed. */
   readonly name: string | null;
-  /** The kernel's. */
+  /** The kernel's id. */
   readonly kernelId: number;
 }
 
-/** What the mirror of one ledger has on the host, and what of others lies in its directory. */
+/** The pins of one ledger on the host, and the foreign pins in its directory. */
 export interface Inventory {
-  /** At pathnames that sessions have pinned. */
+  /** Pins at pathnames that sessions have pinned. */
   readonly sessions: readonly MapPin[];
-  /** In `by_id`: also of freed maps, and what a process that was killed has left beside. */
+  /** Pins in `by_id`, including those of freed maps and leftovers of processes that were killed. */
   readonly own: readonly MapPin[];
-  /** `carried`, `refused`, `owner`, and unfinished ones of these; no pins of maps. */
+  /** `carried`, `refused` and `owner`, and unfinished ones of these; none is a map's pin. */
   readonly kept: readonly string[];
-  /** Pins of adopted maps that their owners have made. */
+  /** Pins of adopted maps, made by their owners. */
   readonly owners: readonly MapPin[];
-  /** Foreign pins that an operator had put aside. */
+  /** Foreign pins that an operator had moved aside. */
   readonly aside: readonly string[];
-  /** Other foreign pins below the mirror's directory; the first of them. */
+  /** The first of the other foreign pins below the mirror's directory. */
   readonly foreign: readonly string[];
-  /** There are more pins of others than `aside` and `foreign` list. */
+  /** Whether there are more foreign pins than `aside` and `foreign` list. */
   readonly more: boolean;
-  /** Directories of these that could not be read, and why. */
+  /** Directories that could not be read, with the reasons. */
   readonly unread: readonly string[];
 }
 
-/** A map's own pin is named by its id. */
+/** The name of a map's own pin is the map's id. */
 const MAP_ID = /^[1-9]\d{0,9}$/;
-/** And a pin that is about to be moved over it or a session's: pin_tree.ts. */
+/** The name of a pin that is about to replace another one: pin_tree.ts. */
 const NEW_PIN = /^new_([1-9]\d{0,9})$/;
 
 /**
- * Looks at the directory of pins, and at sessions' pins, of a ledger whose mark it has. A pin is the mirror's if it stands in
- * `by_id` under the id of a map of just that definition, or of a map that is freed; or if it stands at a pathname that the
- * ledger has a pin at, and names the kernel map that the map's own pin names. Of an adopted map, a pin that is older than the
- * map's own pin was there before the map was adopted: it is its owner's. Nothing is changed. In pieces, the ledger as it is when a
- * piece is looked at.
+ * Lists the pins of a ledger in a directory that has its mark, in pieces, and changes nothing. A pin in `by_id` is the
+ * mirror's if its name is the id of a freed map, or of a map with the definition of the pinned kernel map. A pin at a
+ * session's pathname is the mirror's if it pins the same kernel map as the map's own pin. If the map was adopted, a pin
+ * that is older than the map's own pin is its owner's. The ledger may change between pieces.
  */
 export function* takeInventory(
   bpf: Bpf,
@@ -132,20 +131,20 @@ function* sessionPins(
   return { sessions, owners };
 }
 
-/** A pin's mtime is when it was made: renaming it changes its ctime alone (simple_rename, fs/libfs.c). */
+/** The mtime of a pin is the time when it was made. A rename changes only its ctime (simple_rename, fs/libfs.c). */
 function isOlder(path: string, than: string): boolean {
   const [made, other] = [entryAt(path), entryAt(than)];
   return made !== null && other !== null && made.mtimeNs < other.mtimeNs;
 }
 
-/** Whether a path that the mirror keeps for itself has just that. */
+/** Whether a path that the mirror reserves has the mirror's own entry. */
 function isKept(bpf: Bpf, { owner, carried, refused }: Layout, path: string): boolean {
   if (basename(path) === basename(owner)) return entryAt(path)?.isSymbolicLink() === true;
   if (basename(path) === basename(refused)) return RefusedKeys.isAt(bpf, path);
   return basename(path) === basename(carried) && ProgressMap.isAt(bpf, path);
 }
 
-/** The kernel map that is pinned at `path`; null: none is. A symbolic link is no pin, whatever it leads to. */
+/** The info of the kernel map that is pinned at `path`; null if none is. A symbolic link does not count. */
 export function mapPinnedAt(bpf: Bpf, path: string): MapInfo | null {
   if (entryAt(path)?.isFile() !== true) return null;
   const fd = bpf.getReadOnly(Buffer.from(path));

@@ -3,7 +3,7 @@ import type { Element } from "../maps/map.ts";
 import { type KernelElements, type Opened, unreadable, type WindowChange } from "./kernel_elements.ts";
 import { refusal } from "./refusal.ts";
 
-/** Values that stay once they were added: a bloom filter's. What programs add beside them cannot be told, or taken out. */
+/** The values of a bloom filter, which cannot be read or removed. Values that programs add are not seen. */
 export function keptElements({ bpf, fd, map }: Opened): KernelElements {
   const add = (value: Buffer): MirrorRefusal | null => {
     const ret = bpf.update(fd, null, value);
@@ -22,7 +22,7 @@ export function keptElements({ bpf, fd, map }: Opened): KernelElements {
   return {
     ...unreadable("the kernel does not show what a bloom filter holds"),
     write,
-    /** A value that was added already may be added again: the same bits are set. */
+    /** Adding a value again is harmless, because it sets the same bits. */
     catchUp: (_elements: Iterable<Element>, changes: readonly WindowChange[], failed) =>
       write(
         changes.map(({ key, now }): ElementChange => ({ key, value: now })),

@@ -5,7 +5,7 @@ import { mapType } from "../maps/types.ts";
 import type { Bpf } from "../native/bpf.ts";
 import type { Cpus, MirroredType, References } from "./map_types.ts";
 
-/** A kernel map, and what there is to know for writing to it. */
+/** A kernel map, with everything that writing to it needs. */
 export interface Opened {
   readonly bpf: Bpf;
   readonly refs: References;
@@ -16,21 +16,25 @@ export interface Opened {
   readonly fd: number;
 }
 
-/** The elements of a kernel map. */
+/** Reads and writes the elements of a kernel map. */
 export interface KernelElements {
   /**
-   * Carries changes, in their order: a program never sees a state that the map did not go through. A refused one does not
-   * keep the rest from being written, unless they build upon it; the first refusal is given, `failed` is told of each.
+   * Writes changes in their order, so that a program never sees a state that the map did not go through. If one is
+   * refused, the others are written all the same, unless they depend on it. Returns the first refusal; `failed` is
+   * called for each.
    */
   write(changes: readonly ElementChange[], failed?: (change: ElementChange) => void): MirrorRefusal | null;
-  /** The kernel's value of an element now, as it shows it; null: it has none; undefined: it does not tell. */
+  /**
+   * The kernel's present value of an element in the kernel's form; null: there is none; undefined: the kernel does not
+   * show it.
+   */
   look(key: Buffer): Buffer | null | undefined;
-  /** What `look` gives for an element that the ledger shows with this value (null: has not). */
+  /** The value that `look` returns for an element with this value in the ledger (null: no element). */
   shown(value: Buffer | null): Buffer | null;
   scan(source: MirrorSource, first: ScanOrder): MirrorScan;
   /**
-   * Of a kernel map that cannot be compared: writes what the ledger changed since the kernel map had all of it, and nothing
-   * else. `elements` are the ledger's now; `failed` as of write.
+   * For a kernel map that cannot be compared: writes the changes that the ledger made while the kernel map did not
+   * follow, and nothing else. `elements` are the ledger's present ones; `failed` is called as by `write`.
    */
   catchUp(
     elements: Iterable<Element>,
@@ -39,16 +43,16 @@ export interface KernelElements {
   ): MirrorRefusal | null;
 }
 
-/** An element that the ledger changed while its kernel map did not follow; null: it was, or is, not there. */
+/** A change that the ledger made while its kernel map did not follow; null: no element before, or none now. */
 export interface WindowChange {
   readonly key: Buffer;
-  /** As the ledger showed it. */
+  /** In the form that the ledger shows. */
   readonly before: Buffer | null;
-  /** As `put` of its map type takes it. */
+  /** In the form that `put` of the map's type takes. */
   readonly now: Buffer | null;
 }
 
-/** What only programs fill, or nothing shows. */
+/** For types that only programs fill, or that the kernel does not show. */
 export function unreadable(untold: string): Pick<KernelElements, "look" | "shown" | "scan"> {
   return {
     look: () => undefined,
@@ -60,17 +64,17 @@ export function unreadable(untold: string): Pick<KernelElements, "look" | "shown
   };
 }
 
-/** Bytes of a value in user space. */
+/** The size of a value in user space, in bytes. */
 export function valueBytesOf({ map, host }: Pick<Opened, "map" | "host">): number {
   return mapType(map.type)?.valueBytes(map, host) ?? map.valueSize;
 }
 
-/** The command is unknown to this kernel (EINVAL), or it is, but not for this type. */
+/** Whether the kernel does not know the command (EINVAL), or not for this type (ENOTSUPP). */
 export function unsupported(ret: number): boolean {
   return ret === -ERRNO.ENOTSUPP || ret === -ERRNO.EINVAL;
 }
 
-/** Bytes of a key that a refusal shows. */
+/** The bytes of a key that a refusal shows. */
 const SHOWN_KEY_BYTES = 16;
 
 export function shownKey(key: Buffer): string {

@@ -9,19 +9,23 @@ import { commandFacts } from "../syscall/command_facts.ts";
 
 const NO_ORDER = "a hash's walk has no order";
 
-/** What a walk is answered according to where it is; and an LRU map according to what is still there. */
+/**
+ * Answers that depend on the position of a walk; and below, answers that depend on the elements that an LRU map still
+ * has.
+ */
 const BY_PLACE: ReadonlySet<string | null> = new Set([null, "ENOENT", "ENOSPC", "EFAULT"]);
 const BY_PRESENCE: ReadonlySet<string | null> = new Set([null, "ENOENT", "EEXIST", "E2BIG", "ENOSPC", "EFAULT"]);
 
 /**
- * What a kernel may do otherwise than mapledger, as ARCHITECTURE.md says: a difference of that kind gets the reason. What it has
- * taken out or let go otherwise it no longer has, so that later differences on the same map are of that kind, too.
+ * Judges differences between mapledger and a kernel that the kernel is free to have (ARCHITECTURE.md). Such a
+ * difference gets its reason. If a free answer removed other elements than the recorded one, the two maps differ from
+ * then on, and later differences on the same map are free, too.
  */
 export class KernelFreedom {
-  /** Recorded maps whose elements are others by now, and why. */
+  /** Recorded maps whose elements may differ by now, with the reason. */
   readonly #apart = new Map<number, string>();
 
-  /** null: there is no difference; the same elements, walked in another order, are none. */
+  /** null: there is no difference. The same elements in another order are no difference. */
   judge(
     difference: Difference | null,
     { command, outcome }: Event,
@@ -32,7 +36,7 @@ export class KernelFreedom {
     const type = mapType(shape?.type ?? -1);
     const facts = commandFacts(command.cmd);
     const walks = facts?.walks === true && type?.facts.ordered === false;
-    // Refused alike for want of room, a take-out has lost what it came to first.
+    // A lookup-and-delete batch that both refuse for lack of room has still deleted the first elements that it met.
     if (walks && outcome.out?.taken === true) this.#apart.set(outcome.map, NO_ORDER);
     if (difference === null || (walks && sameElements(recorded, got))) return null;
     const free = reasonFor(command.cmd, type, recorded, got) ?? this.#apart.get(outcome.map);
@@ -58,7 +62,7 @@ function both(recorded: Answer, got: Answer, errnos: ReadonlySet<string | null>)
   return errnos.has(recorded.errno) && errnos.has(got.errno);
 }
 
-/** Two batches with the same pairs, in whatever order. */
+/** Whether two batches have the same pairs, in any order. */
 function sameElements(recorded: Answer, got: Answer): boolean {
   const [one, other] = [pairs(recorded), pairs(got)];
   if (one === null || other === null || recorded.errno !== got.errno) return false;

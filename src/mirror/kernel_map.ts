@@ -9,15 +9,15 @@ import { LineElements } from "./line_elements.ts";
 import type { MirroredType } from "./map_types.ts";
 import { errnoOf, refusal } from "./refusal.ts";
 
-/** How many elements are gathered before they are written: more would only cost memory. */
+/** Elements that are gathered before they are written; a larger number would only use more memory. */
 const FILL_ENTRIES = 16_384;
 
-/** A kernel map, held by an fd. */
+/** A kernel map that this process holds by an fd. */
 export class KernelMap {
   readonly map: MapRecord;
   readonly type: MirroredType;
   readonly fd: number;
-  /** The kernel's id of it. */
+  /** The kernel's id of the map. */
   readonly id: number;
   readonly elements: KernelElements;
   readonly #bpf: Bpf;
@@ -31,7 +31,7 @@ export class KernelMap {
     this.elements = elementsOf(opened);
   }
 
-  /** Writes elements into a kernel map that has just been made. */
+  /** Writes the elements of the ledger's map into a new kernel map. */
   fill(elements: Iterable<Element>, failed: (change: ElementChange) => void): MirrorRefusal | null {
     let first: MirrorRefusal | null = null;
     let changes: ElementChange[] = [];

@@ -55,30 +55,33 @@ import type { ProgressMap } from "./progress_map.ts";
 import type { OpenPlaces } from "./real_objects.ts";
 import { type RefusedWrite, RefusedWrites } from "./refused_writes.ts";
 
-/** A map of the state, and its kernel map, if it has one. */
+/** A map of the state, with its kernel map if there is one. */
 interface Entry {
   kernel: KernelMap | null;
-  /** How it stands with the kernel map itself: `on` as long as nothing else is known. */
+  /** The status of the kernel map itself; `on` unless a fault is known. */
   status: MirrorStatus;
   equal: Equality;
   /** Writes that the kernel has refused. */
   readonly refused: RefusedWrites;
-  /** It has to be opened again: it could not be, or refused too much. */
+  /** Whether the kernel map must be opened again, because it could not be opened or refused too many writes. */
   broken: boolean;
-  /** It is being opened again by itself. */
+  /** Whether it is being opened again automatically. */
   reopening: boolean;
-  /** The ledger's is frozen. */
+  /** Whether the ledger's map is frozen. */
   frozen: boolean;
-  /** A pin was refused. */
+  /** Whether a pin was refused. */
   unpinned: boolean;
-  /** When what was refused is tried again, and how long after that once more. */
+  /** When the refused writes are tried again; below, the delay after that. */
   retryMs: number;
   delayMs: number;
 }
 
-/** So many events may pass by that change no kernel map before it is noted how far these have come: the next start looks at few. */
+/**
+ * Progress is also noted after this many events that change no kernel map, so that the next start has few events to
+ * look at.
+ */
 const REACHED_EVENTS = 1000;
-/** Refused writes that are tried again in one piece. */
+/** Refused writes that one piece tries again. */
 const RETRY_WRITES = 1024;
 const RETRY_FIRST_MS = 1000;
 const RETRY_MOST_MS = 5 * 60_000;
@@ -87,31 +90,31 @@ const NOT_BEGUN = "the mirror has not begun";
 const NO_RETRY: MirrorRetry = { repaired: [], refusals: [], drifted: [], reopen: [] };
 const NO_WATCH: MirrorWatch = { found: [], former: [], replaced: [], reopen: [] };
 
-/** What a mirror is made with. */
+/** Everything that a mirror is made from. */
 export interface KernelMirrorParts {
   readonly bpf: Bpf;
-  /** MAPLEDGER_BPFFS. */
+  /** The setting MAPLEDGER_BPFFS. */
   readonly root: string;
   readonly host: Host;
-  /** CPUs that the machine may have. */
+  /** The number of CPUs that the machine may have. */
   readonly machineCpus: number;
-  /** Path of the data directory: the mark says whose the directory of pins is. */
+  /** The path of the data directory, which is part of the mark. */
   readonly data: string;
-  /** Where real objects are opened and made. */
+  /** The directories below which objects of the host are opened and made. */
   readonly places: OpenPlaces;
-  /** Why bpf(2) cannot be used at present, or null. */
+  /** The reason why bpf(2) cannot be used at present, or null. */
   readonly unfit: () => string | null;
-  /** Milliseconds of a clock that does not step. */
+  /** Milliseconds of a monotonic clock. */
   readonly nowMs: () => number;
-  /** Makes kernel maps that take the kernel long; null: they are made while others wait. */
+  /** Makes kernel maps that take the kernel long; null: they are made in this thread. */
   readonly maker: MapMaker | null;
 }
 
 /**
- * The mirror. It is on while it holds the directory of pins; kernel maps that it has open stay open while it is off, and nothing
- * is written to them. What the kernel refuses stands for itself: it is tried again, ever less often, for the elements that were
- * refused alone, unless somebody else has changed them meanwhile. Of refusals that follow each other on one map and are alike
- * (operation and errno), only the first is told.
+ * The mirror: kernel maps that follow the ledger's maps. It is on while it has claimed the directory of pins. While it
+ * is off, its kernel maps stay open, but it writes to none of them. A write that the kernel refuses is tried again at
+ * growing intervals, for the refused elements alone, unless another program has changed them. Of consecutive refusals
+ * on one map with the same operation and errno, only the first is reported.
  */
 export class KernelMirror implements Mirror {
   readonly follows = true;
@@ -122,22 +125,25 @@ export class KernelMirror implements Mirror {
   readonly #objects: ObjectTable;
   readonly #watch: HostWatch;
   readonly #entries = new Map<number, Entry>();
-  /** Of them those that have refused something: they are few, and looked at often. */
+  /** The entries with refusals: they are few, and are visited often. */
   readonly #failing = new Map<number, Entry>();
   #claim: Claim | null = null;
   #tree: PinTree;
-  /** How far kernel maps have come that were open already when the directory was taken: it may be another one than before. */
+  /**
+   * The progress of kernel maps that were open when the directory was claimed again, perhaps a new directory. It is
+   * used until they are taken up.
+   */
   #before: ProgressMap | null = null;
-  /** Until the maps are created that they go on as. */
+  /** The kernel maps of the adoption that is under way. */
   #adopting: Adopting | null = null;
-  /** Kernel maps that are being made beside commands; and those that have been, and are to be taken up. */
+  /** Kernel maps that another thread is making; and below, those that are made but not yet taken up. */
   readonly #beingMade = new Map<number, Promise<void>>();
   readonly #justMade = new Map<number, Created | MirrorRefusal>();
-  /** Not all maps have been taken up: how far they have come stays as it was found. */
+  /** Whether some maps have not been taken up yet. Until they are, the recorded progress stays unchanged. */
   #settling = true;
-  /** Maps were taken up before: commands go on beside whatever is done now. */
+  /** Whether all maps have been taken up once, so that commands run beside the mirror's work. */
   #isServed = false;
-  /** The last event that the progress map was told of. */
+  /** The last event in the progress map. */
   #written = 0;
 
   constructor(parts: KernelMirrorParts) {
@@ -213,7 +219,7 @@ export class KernelMirror implements Mirror {
   open(source: MirrorSource): { readonly opening: Opening; readonly refusals: readonly MirrorRefusal[] } {
     const before = this.#entries.get(source.map.id);
     const { opening, refusals } = this.#open(source);
-    // Of one that is tried again by itself, what was told already is not told again.
+    // An automatic retry does not report the same refusal again.
     return before?.reopening === true
       ? { opening, refusals: refusals.filter((refused) => !isAlike(before.status, refused)) }
       : { opening, refusals };
@@ -251,12 +257,13 @@ export class KernelMirror implements Mirror {
     return this.#make(entry, type, source);
   }
 
-  /** The kernel map that an earlier start has left. */
+  /** Opens the kernel map that an earlier start has left. */
   #find(type: MirroredType, map: MapRecord): KernelMap | MirrorStatus | MirrorRefusal {
     const found = openKernelMap(this.#making, type, map, this.#tree.byId(map.id));
     if (found instanceof KernelMap) return found;
     if (found.errno !== "ENOENT" || map.adoptedPin === undefined) return found;
-    // The directory is new, as after a reboot: another kernel map may have the id by now. What the pin names is followed.
+    // In a new directory, for example after a reboot, the recorded kernel id may belong to another map, so the owner's
+    // pin is followed.
     if (this.#claim?.progress.found === "new" && this.#before === null)
       return { state: "waiting", detail: waitsFor(map) };
     const pinned = openKernelMap(this.#making, type, map, map.adoptedPin);
@@ -278,14 +285,14 @@ export class KernelMirror implements Mirror {
     return { opening: "made", refusals };
   }
 
-  /** A new kernel map; null: it is being made, `making` says until when. */
+  /** A new kernel map; null while it is being made: `making` returns a promise of its end. */
   #obtain(type: MirroredType, wanted: Wanted): KernelMap | MirrorRefusal | null {
     const { map } = wanted;
     const made = this.#justMade.get(map.id);
     this.#justMade.delete(map.id);
     if (made !== undefined) return "fd" in made ? heldAs(this.#making, type, map, made) : made;
     const { maker, host } = this.#parts;
-    // Until all maps have been taken up for the first time nothing is served, and nobody waits.
+    // Until all maps have been taken up once, nothing is served, so this thread may wait.
     if (maker === null || !this.#isServed || !takesLong(map, host)) return makeKernelMap(this.#making, type, wanted);
     if (!this.#beingMade.has(map.id)) this.#beingMade.set(map.id, this.#makeBeside(maker, wanted));
     return null;
@@ -307,7 +314,7 @@ export class KernelMirror implements Mirror {
     return this.#beingMade.get(mapId) ?? null;
   }
 
-  /** It could not be opened or made: it is tried again. */
+  /** Marks a map that could not be opened or made for another try. */
   #breaks(entry: Entry, refused: MirrorRefusal): MirrorRefusal[] {
     entry.broken = true;
     return this.#fails(refused) ? [refused] : [];
@@ -330,7 +337,9 @@ export class KernelMirror implements Mirror {
     };
   }
 
-  /** Whether somebody else has frozen it, and its pins, where nothing is in their place. */
+  /**
+   * Checks whether another program has frozen the kernel map, and restores missing pins where nothing else is pinned.
+   */
   #around(kernel: KernelMap, source: MirrorSource): MirrorRefusal[] {
     const { map, pathnames } = source;
     const entry = this.#entries.get(map.id) as Entry;
@@ -349,7 +358,10 @@ export class KernelMirror implements Mirror {
     return refusals;
   }
 
-  /** Objects of the service's own end with its process, and their elements with them: those that were made in their place are put in. */
+  /**
+   * Objects that the service made end with its process, and the kernel deletes their elements. Writes the elements of
+   * the objects that were made in their place.
+   */
   #renewObjects(kernel: KernelMap, source: MirrorSource): MirrorRefusal | null {
     if (kernel.type.refers !== "always" || !this.#objects.hasRenewed) return null;
     const { told } = kernel.type;
@@ -407,7 +419,10 @@ export class KernelMirror implements Mirror {
     return changed.map(({ key, before }, at) => ({ key, before, now: (now[at] as ElementChange).value }));
   }
 
-  /** Elements as `put` of their map's type takes them: of a type that refers to others a page shows something else. */
+  /**
+   * Elements in the form that `put` of the map's type takes. For types whose values refer to objects, pages show
+   * another form.
+   */
   #given(source: MirrorSource, keys: readonly Buffer[]): ElementChange[] {
     const kernel = this.#kernelOf(source.map);
     if (kernel === null || kernel.type.refers === "never")
@@ -432,7 +447,7 @@ export class KernelMirror implements Mirror {
     const { kernel } = entry;
     if (kernel === null || entry.refused.size > 0 || entry.broken || entry.unpinned) return;
     if (equal !== "no" && this.#freeze(entry) !== null) {
-      // The next try, which is due now, tells of it.
+      // The next try, which is due now, reports the refusal.
       this.#failing.set(mapId, entry);
       entry.retryMs = this.#parts.nowMs();
       return;
@@ -445,7 +460,7 @@ export class KernelMirror implements Mirror {
     this.#claim?.refused.forget(mapId);
   }
 
-  /** Once it has all that it is to have: nothing could be written to it afterwards. */
+  /** Freezes the kernel map once nothing more is to be written to it. */
   #freeze({ kernel, frozen, refused }: Entry): MirrorRefusal | null {
     return kernel === null || !frozen || refused.size > 0 || kernel.isFrozen() ? null : kernel.freeze();
   }
@@ -473,7 +488,7 @@ export class KernelMirror implements Mirror {
     if (hash !== null && progress.all()?.seq === log.lastSeq) progress.identify(hash);
   }
 
-  /** Others go on: where this map is stays where it was found. */
+  /** Keeps a map's recorded place while that of the other maps advances. */
   #staysBehind(mapId: number): void {
     const progress = this.#claim?.progress;
     if (progress === undefined || progress.exceptions().has(mapId)) return;
@@ -511,7 +526,7 @@ export class KernelMirror implements Mirror {
     return refusals;
   }
 
-  /** A map whose change could not be carried for a bug's sake is taken up again from where it is. */
+  /** If a change fails because of a bug, the map is taken up again from its recorded place. */
   #tryToCarry(change: MirrorChange): MirrorRefusal | null {
     try {
       return this.#carry(change);
@@ -557,7 +572,10 @@ export class KernelMirror implements Mirror {
     }
   }
 
-  /** While it is off, the kernel maps stay as they are: the next one to take them up learns from the log what they lack. */
+  /**
+   * While the mirror is off, kernel maps stay unchanged. When they are taken up again, the log has the changes that
+   * they lack.
+   */
   #passBy(change: MirrorChange): null {
     if (change.kind === "object gone") this.#objects.gone(change.id);
     if (change.kind === "free") this.#drop(change.map.id);
@@ -576,7 +594,7 @@ export class KernelMirror implements Mirror {
     return elements.write(changes, (change) => this.#refuses(entry, change));
   }
 
-  /** Notes a write that the kernel has refused, with what the kernel has in its place. */
+  /** Records a write that the kernel has refused, with the kernel's present value. */
   #refuses(entry: Entry, change: ElementChange): void {
     const kernel = entry.kernel as KernelMap;
     const id = kernel.map.id;
@@ -610,7 +628,7 @@ export class KernelMirror implements Mirror {
     return this.#tree.replaceById(made);
   }
 
-  /** The kernel map that is being adopted as this one's. */
+  /** The kernel map that is being adopted for this map. */
   #adopted(type: MirroredType, map: MapRecord): KernelMap | null {
     const { adopted } = map;
     const fd = adopted === undefined ? null : (this.#adopting?.take(adopted) ?? null);
@@ -754,7 +772,7 @@ export class KernelMirror implements Mirror {
     return NO_RETRY;
   }
 
-  /** Each refused write again, unless somebody else has changed the element since. */
+  /** Tries each refused write again, unless another program has changed the element since. */
   #tryAgain(source: MirrorSource, entry: Entry, kernel: KernelMap): MirrorRetry {
     const { id } = source.map;
     const told = entry.status;
@@ -762,7 +780,7 @@ export class KernelMirror implements Mirror {
     const again: RefusedWrite[] = [];
     const drifted: Buffer[] = [];
     const all = entry.refused.all();
-    // What is left behind a refused one would be pushed before it.
+    // Values of a line must be pushed in order, so all of them are tried at once.
     for (const write of isLine(kernel.type) ? all : all.slice(0, RETRY_WRITES)) {
       const there = kernel.elements.look(write.key);
       if (there === undefined || isSame(there, write.base)) again.push(write);
@@ -786,13 +804,15 @@ export class KernelMirror implements Mirror {
     else if (refusals.length === 0) {
       this.takenUp(id, entry.equal);
     }
-    // What was told already is not told again.
+    // A refusal that was reported before is not reported again.
     const news = refusals.filter((refusal) => !isAlike(told, refusal));
     const repaired = refusals.length === 0 && !more && drifted.length === 0 ? [id] : [];
     return { ...NO_RETRY, repaired, refusals: news, drifted: drifted.length > 0 ? [{ map: id, keys: drifted }] : [] };
   }
 
-  /** Those that are written are forgotten afterwards: a process that dies meanwhile leaves them noted. */
+  /**
+   * Written ones are removed from the record afterwards, so that a process that dies in between leaves them recorded.
+   */
   #writeAgain(entry: Entry, kernel: KernelMap, writes: readonly ElementChange[]): MirrorRefusal | null {
     const { identity } = kernel.type;
     const still = new Set<string>();
@@ -818,7 +838,10 @@ export class KernelMirror implements Mirror {
     return looked;
   }
 
-  /** The directory of pins is another one, or gone: nothing is written before it has been taken anew. */
+  /**
+   * Turns the mirror off because the directory of pins was replaced or is gone. Nothing is written until it is claimed
+   * again.
+   */
   #suspend(): MirrorWatch {
     const claim = this.#claim as Claim;
     claim.release();
@@ -903,7 +926,7 @@ export class KernelMirror implements Mirror {
     return this.#objects.take(facts, held);
   }
 
-  /** A map that is being adopted has no entry yet, but its kernel map exists already. */
+  /** A map that is being adopted has no entry yet, but already has a kernel map. */
   occupied({ pathname, map }: NewEntry): Occupied | null {
     if (this.off !== null) return null;
     if (map === null) return this.#tree.occupied(pathname, "directory");
@@ -970,7 +993,7 @@ export class KernelMirror implements Mirror {
     return { kernel, status: found, equal: "unknown", refused, frozen: false, ...well };
   }
 
-  /** Notes a refusal at its map. False: it is noted already. */
+  /** Records a refusal at its map. Returns false if the same refusal is recorded already. */
   #fails(refused: MirrorRefusal): boolean {
     const { operation, errno, detail } = refused;
     const entry = this.#entries.get(refused.mapId);
@@ -991,7 +1014,7 @@ const NOT_OPEN: MirrorStatus = { state: "off", detail: "its kernel map is not op
 const BEING_MADE: MirrorStatus = { state: "waiting", detail: "its kernel map is being made" };
 const RELEASED = "its adoption was ended: the kernel map stays, this map no longer follows it";
 
-/** What follows where the kernel gives no maps by their ids. */
+/** Functions that are missing if this process may not open maps by their ids. */
 function unlistedIn(bpf: Bpf): readonly string[] {
   const ret = bpf.mapGetNextId(0);
   if (ret >= 0 || ret === -ERRNO.ENOENT) return [];
@@ -999,7 +1022,7 @@ function unlistedIn(bpf: Bpf): readonly string[] {
   return [refusedFor(unknown, ret, ["CAP_SYS_ADMIN"])];
 }
 
-/** What was pushed behind a refused value would stand in its place. */
+/** Whether a refused value blocks those that were pushed after it: they would otherwise take its place. */
 function isLine({ filled }: MirroredType): boolean {
   return filled === "queue" || filled === "stack";
 }
@@ -1008,13 +1031,16 @@ function some(refused: MirrorRefusal | null): readonly MirrorRefusal[] {
   return refused === null ? [] : [refused];
 }
 
-/** With what the kernel has in its place; a write that was meant for another case than that is not tried again. */
+/**
+ * The value that the kernel map must still have when a refused write is tried again. null for BPF_NOEXIST: there must
+ * be no element. For BPF_EXIST no value matches, so such a write is not tried again.
+ */
 function baseOf({ key, flags }: ElementChange, { elements }: KernelMap): Buffer | null | undefined {
   if (flags === BPF_ELEM.BPF_NOEXIST) return null;
   return flags === BPF_ELEM.BPF_EXIST ? ANOTHER : elements.look(key);
 }
 
-/** No element of the kernel is ever this. */
+/** A value that no element of a kernel map has, because values are never empty. */
 const ANOTHER = Buffer.alloc(0);
 
 function isSame(there: Buffer | null, base: Buffer | null | undefined): boolean {
@@ -1038,7 +1064,10 @@ function frozenByOthers({ id }: KernelMap): MirrorStatus {
   };
 }
 
-/** A kernel map that somebody else has frozen cannot be written to, whatever else is well. */
+/**
+ * The status of a kernel map that is well otherwise: failed if another program has frozen it, because it cannot be
+ * written to.
+ */
 function standing({ frozen }: Entry, kernel: KernelMap, on: MirrorStatus): MirrorStatus {
   return !frozen && kernel.isFrozen() ? frozenByOthers(kernel) : on;
 }

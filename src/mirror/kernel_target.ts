@@ -28,13 +28,13 @@ import { DEFAULT_PLACES, type OpenPlaces, openRealObject, type RealObject } from
 import { errnoOf } from "./refusal.ts";
 import { ReplayDirectory, type Unreached } from "./replay_directory.ts";
 
-/** The replay's directory has looked at each path. */
+/** No roots, because ReplayDirectory has checked each path. */
 const PLACES: OpenPlaces = { ...DEFAULT_PLACES, roots: null };
 
-/** Commands after which other work of the thread gets its turn. */
+/** Commands after which the event loop runs. */
 const TURN_COMMANDS = 64;
 
-/** A grace period of RCU, and then some; and how many are waited for. */
+/** A little more than a grace period of RCU; and below, the number of tries. */
 const GRACE_MS = 10;
 const BUSY_TRIES = 20;
 
@@ -53,7 +53,7 @@ const BATCH_CMDS = {
   delete: "BPF_MAP_DELETE_BATCH",
 } as const;
 
-/** The fields of an attr that say where. */
+/** The fields of an attr that name a path. */
 interface PathAttr {
   readonly pathname?: string;
   readonly file_flags?: number;
@@ -62,13 +62,14 @@ interface PathAttr {
 
 interface Held {
   readonly object: RealObject;
-  /** How many descriptors it has. */
+  /** The number of its descriptors. */
   fds: number;
 }
 
 /**
- * The running kernel: bpf(2) in this process, whose one table has the descriptors of all recorded sessions. Pins that were
- * below /sys/fs/bpf are made below a directory of the replay's own, and stay there; what nothing pins is gone with close().
+ * The running kernel as the target of a replay: bpf(2) in this process. All recorded sessions share its table of
+ * descriptors. Pins below /sys/fs/bpf are made in a directory of the replay's own, and stay there; everything that is
+ * not pinned is freed by close().
  */
 export class KernelTarget implements Target {
   readonly answers = true;
@@ -77,19 +78,19 @@ export class KernelTarget implements Target {
   readonly #directory: ReplayDirectory;
   readonly #bpf: Bpf;
   readonly #packer: DoorPacker;
-  /** By recorded session. */
+  /** Descriptors by recorded session. */
   readonly #fds = new Map<number, Set<number>>();
-  /** By descriptor: those of duplicates have the same one. */
+  /** Objects by descriptor; duplicates share one. */
   readonly #objects = new Map<number, Held>();
-  /** Blobs of BTF by descriptor. */
+  /** BTF blobs by descriptor. */
   readonly #btfs = new Map<number, Buffer>();
-  /** Kernel's ids of recorded maps. */
+  /** The kernel's ids of recorded maps. */
   readonly #maps = new Map<number, number>();
-  /** Where batches of the kernel's have ended, by recorded map and position. */
+  /** The kernel's batch positions, by recorded map and recorded position. */
   readonly #positions = new Map<string, string>();
-  /** Sessions that lacked what this process has. */
+  /** Sessions that lacked capabilities which this process has. */
   readonly #unable = new Set<number>();
-  /** Capabilities that the object which was opened last takes. */
+  /** Capabilities that the last object needed to be opened. */
   #neededToOpen: readonly Privilege[] = [];
   #commands = 0;
 
@@ -99,7 +100,10 @@ export class KernelTarget implements Target {
     this.#directory = directory;
   }
 
-  /** What the kernel has not let go of yet (EBUSY) it will have a moment later. */
+  /**
+   * Sends a command. EBUSY is tried again, because the kernel frees objects a moment after their last reference is
+   * gone.
+   */
   async send(call: Call, event: Event, recorded: Answer): Promise<Answer | LeftOut> {
     if (++this.#commands % TURN_COMMANDS === 0) await turn();
     for (let left = BUSY_TRIES; ; left--) {
@@ -109,7 +113,10 @@ export class KernelTarget implements Target {
     }
   }
 
-  /** What this process lacks a capability for is left out: the kernel's answer would say nothing of the command. */
+  /**
+   * Leaves out a command that failed because this process lacks a capability: the kernel's answer would say nothing
+   * about the command.
+   */
   #allowed(call: Call, got: Answer | LeftOut, recorded: Answer): Answer | LeftOut {
     if ("leftOut" in got || got.errno === null || got.errno === recorded.errno) return got;
     const needed = call.kind === "open" ? this.#neededToOpen : neededBy(call);
@@ -164,7 +171,7 @@ export class KernelTarget implements Target {
     return this.#freedom.judge(...met);
   }
 
-  /** Lets go of everything that is not pinned. */
+  /** Frees everything that is not pinned. */
   close(): void {
     for (const [session, fds] of this.#fds) for (const fd of [...fds]) this.#close(session, fd);
     this.#directory.close();
@@ -182,7 +189,7 @@ export class KernelTarget implements Target {
     return cmd === "BPF_OBJ_GET" || cmd === "BPF_MAP_GET_FD_BY_ID" ? this.#created(answer, event) : answer;
   }
 
-  /** A command with its path in the replay's directory, if it has one. */
+  /** Runs a command with its path translated to the replay's directory, if it has a path. */
   #atPath(cmd: string, attr: Body, call: (attr: Body) => Answer): Answer | LeftOut {
     const { pathname, file_flags = 0, path_fd = 0 } = attr as PathAttr;
     if (pathname === undefined) return call(attr);
@@ -191,7 +198,8 @@ export class KernelTarget implements Target {
     const reached = (): Answer | LeftOut | Unreached => {
       if ((file_flags & BPF_F.BPF_F_PATH_FD) === 0 || path.startsWith("/"))
         return cmd === "BPF_OBJ_PIN" ? this.#directory.entry(path, at) : this.#directory.existing(path, at);
-      // Nor is it AT_FDCWD, or a descriptor of the process's own.
+      // -1 is an invalid descriptor. The recorded one may not be used: it could be one of the process's own, or
+      // AT_FDCWD.
       if (!this.#isOpen(path_fd)) return call({ ...attr, path_fd: -1 });
       return cmd === "BPF_OBJ_PIN"
         ? this.#directory.entryBelow(path_fd, path, at)
@@ -199,7 +207,8 @@ export class KernelTarget implements Target {
     };
     const answer = reached();
     if (!("unreached" in answer)) return answer;
-    // With a path that names nothing the kernel refuses all that it looks at before the path.
+    // The kernel checks other fields before the path. With an empty path it returns the error of those checks, or
+    // ENOENT if there is none.
     const without = at("");
     return without.errno === "ENOENT" ? answered(answer.unreached) : without;
   }
@@ -208,7 +217,7 @@ export class KernelTarget implements Target {
     return [...this.#fds.values()].some((fds) => fds.has(fd));
   }
 
-  /** A size that is too large, or something behind the command's last field. */
+  /** Calls with an attr that is too large, or with bytes after the command's last field. */
   #oversized(cmd: string, size = BPF_ATTR_BYTES, tail = ""): Answer {
     const attr = Buffer.alloc(Math.max(size, BPF_ATTR_BYTES));
     attr.write(tail, BPF_ATTR_END[cmd as keyof typeof BPF_ATTR_END] ?? BPF_ATTR_BYTES, "hex");
@@ -228,12 +237,12 @@ export class KernelTarget implements Target {
     return { ...answer, outputs: recorded === undefined ? outputs : this.#withoutPosition(event, outputs, recorded) };
   }
 
-  /** A kernel does not tell which maps went with a descriptor. */
+  /** The kernel does not report maps that were freed with a descriptor, so the recorded ones are taken. */
   #freed({ outputs: { freed } }: Answer): Outputs {
     return freed === undefined ? {} : { freed: freed.map((map) => this.#maps.get(map) ?? map) };
   }
 
-  /** A map's id is known by its descriptor. */
+  /** Reads the new map's id by its descriptor. */
   #created(answer: Answer, { outcome }: Event): Answer {
     if (answer.errno !== null) return answer;
     const info = this.#bpf.infoByFd(answer.ret as number);
@@ -242,7 +251,7 @@ export class KernelTarget implements Target {
     return { ...answer, map: info.id };
   }
 
-  /** Where a batch of this kernel's has ended, in place of where the recorded one had. */
+  /** Replaces a recorded batch position by the kernel's. */
   #withPosition({ outcome }: Event, attr: Body): Body {
     const known = this.#positions.get(`${outcome.map} ${attr.in_batch}`);
     return known === undefined ? attr : { ...attr, in_batch: known };
@@ -297,7 +306,10 @@ export class KernelTarget implements Target {
     this.#objects.set(fd, held);
   }
 
-  /** The operator's commands, by a descriptor for the while; and stores to memory, of anybody. */
+  /**
+   * Runs an operator's command on a map, with a descriptor that is opened for it; and stores to a map's memory, by any
+   * session.
+   */
   #onMap(
     call: ElementCall | BatchCall | MemoryCall | Extract<Call, { kind: "pin" | "freeze" }>,
     event: Event,
@@ -363,7 +375,7 @@ export class KernelTarget implements Target {
     }
   }
 
-  /** What is read is not in the log: only whether it can be. */
+  /** Only writes are replayed: the log does not have the bytes that were read. */
   #memory({ kind, offset, length, value }: MemoryCall, fd: number, recorded: Answer): Answer | LeftOut {
     if (offset < 0 || length === 0 || recorded.errno === "EINVAL") return { leftOut: "a mapping is of whole pages" };
     if (kind === "read memory") return { leftOut: "what was read is not in the log" };
@@ -400,7 +412,7 @@ export class KernelTarget implements Target {
   }
 }
 
-/** Capabilities that the kernel asks who makes a call for. */
+/** Capabilities that the kernel demands from the caller of a command. */
 function neededBy(call: Call): readonly Privilege[] {
   const cmd = call.kind === "create" ? "BPF_MAP_CREATE" : call.kind === "bpf" ? call.body.cmd : null;
   const attr = ((call.kind === "bpf" ? call.body.attr : call.kind === "create" ? call.body : null) ?? {}) as CreateBody;
@@ -416,7 +428,7 @@ function neededBy(call: Call): readonly Privilege[] {
   }
 }
 
-/** What a creation says that capabilities depend on; types go by names, too. */
+/** The fields of a creation that decide which capabilities it needs. A type may be given by its name. */
 interface CreateBody {
   readonly map_type?: number | string;
   readonly map_flags?: number;
@@ -430,7 +442,7 @@ function answered(ret: number): Answer {
   return ret < 0 ? { ret: -1, errno: errnoName(-ret), outputs: {} } : { ret, errno: null, outputs: {} };
 }
 
-/** What commands say of BTF. */
+/** The fields of a command that are about BTF. */
 interface BtfAttr {
   readonly btf?: string;
   readonly btf_size?: number;
@@ -442,7 +454,7 @@ function blobOf({ btf = "", btf_size = 0 }: BtfAttr): Buffer {
   return Buffer.from(btf, "hex").subarray(0, btf_size);
 }
 
-/** As C reads a string. */
+/** The text up to its first NUL, as C reads a string. */
 function untilNul(text: string): string {
   return text.split("\0", 1)[0] as string;
 }
@@ -451,7 +463,7 @@ function elementAttr(attr: Body): Body {
   return Object.fromEntries(Object.entries(attr).filter(([, value]) => value !== null));
 }
 
-/** Keys and values end to end, as the kernel takes them. */
+/** Keys and values joined end to end, as the kernel takes them. */
 function batchAttr({ name, body }: BatchCall, fd: Id): Body {
   const { elements, keys, count, in_batch, elem_flags } = body as {
     readonly elements?: readonly { readonly key: string; readonly value: string }[];
@@ -469,7 +481,7 @@ function batchAttr({ name, body }: BatchCall, fd: Id): Body {
   return elementAttr({ map_fd: fd, count, in_batch, elem_flags });
 }
 
-/** What POST /v1/sessions/{session}/fds takes, as what names an object. */
+/** Converts the body of POST /v1/sessions/{session}/fds. */
 function specOf({ prog_type, expected_attach_type, pinned, ...body }: Body): ObjectSpec {
   return {
     ...(body as unknown as ObjectSpec),

@@ -31,36 +31,36 @@ import {
 import type { Lacking } from "./map_types.ts";
 import { refusal } from "./refusal.ts";
 
-/** The most that goes into one batch command: nothing else happens in this process until the kernel has done it. */
+/** The most elements and bytes of one batch command: this thread does nothing else until the kernel has run it. */
 const BATCH_ENTRIES_MAX = 65_536;
 const BATCH_BYTES_MAX = 4 * 1024 * 1024;
 
-/** Elements that a scan looks at in one piece: others have their turn between two. */
+/** Elements that a scan looks at in one piece; commands run between two pieces. */
 const SCAN_ENTRIES = 2048;
 
 /**
- * The kernel frees a map a moment after its last descriptor, and its sockets are busy until then: so many more tries for
- * all the changes of a command, which has to be answered.
+ * The tries after EBUSY, shared by all changes of a command. The kernel frees a map a moment after its last descriptor
+ * is closed, and the map's sockets are busy until then. The tries are limited because the command must be answered.
  */
 const BUSY_TRIES = 100;
 const BUSY_MS = 1;
 const NEVER_WOKEN = new Int32Array(new SharedArrayBuffer(4));
 
-/** What the kernel refused, or what it lacks. */
+/** null: the kernel refused nothing. */
 type Refused = MirrorRefusal | null;
 
 interface Wanted extends Element {
-  /** The kernel has it, byte for byte. */
+  /** Whether the kernel has the element, byte for byte. */
   met: boolean;
 }
 
 /**
- * Elements by key. Batches are tried first; a kernel that has none for this type (they came with 5.6, later for some
- * types) gets one command an element.
+ * Elements of types with keys. Batches are tried first. If the kernel has none for the type (they came with Linux 5.6,
+ * for some types later), each element gets a command of its own.
  */
 export class KeyedElements implements KernelElements {
   readonly #opened: Opened;
-  /** Bytes of a value in user space. */
+  /** The size of a value in user space, in bytes. */
   readonly #valueBytes: number;
   readonly #batchEntries: number;
   #batches = true;
@@ -75,8 +75,8 @@ export class KeyedElements implements KernelElements {
   }
 
   /**
-   * To delete what is gone is no refusal: a program may have been there first. What goes for another to take its place is
-   * replaced at once, so that no program finds nothing there.
+   * Deleting an absent element is not a refusal, because a program may have deleted it. An element that is deleted and
+   * written again is overwritten, so that no program finds it missing in between.
    */
   write(changes: readonly ElementChange[], failed: (change: ElementChange) => void = () => {}): Refused {
     if (this.#opened.type.refers === "never") return this.#write(changes, (at) => failed(changes[at] as ElementChange));
@@ -90,7 +90,7 @@ export class KeyedElements implements KernelElements {
         given.push(known);
         asked.push(change);
       } else if (change.value !== null) {
-        // What the kernel lacks is in none of its maps.
+        // An object that the kernel lacks is an element of none of its maps, so a deletion has nothing to do.
         first ??= this.#lacks(change.key, known);
         failed(change);
       }
@@ -99,7 +99,7 @@ export class KeyedElements implements KernelElements {
     return first ?? refused;
   }
 
-  /** The kernel's value of an element now, as it shows it; null: it has none; undefined: it does not tell. */
+  /** See KernelElements. */
   look(key: Buffer): Buffer | null | undefined {
     const { bpf, fd, type, refs } = this.#opened;
     if (type.told !== "all" && type.told !== "asked") return undefined;
@@ -112,7 +112,10 @@ export class KeyedElements implements KernelElements {
     return ret === -ERRNO.ENOENT ? null : undefined;
   }
 
-  /** What a lookup shows for an element that the ledger shows with this value; null: for none, or for one that the kernel lacks. */
+  /**
+   * The value that a lookup returns for an element with this value in the ledger. null: there is no element, or the
+   * kernel lacks the object that the value names.
+   */
   shown(value: Buffer | null): Buffer | null {
     const { type, refs, map } = this.#opened;
     if (value === null) return type.absent === "zeros" ? Buffer.alloc(this.#valueBytes) : null;
@@ -131,7 +134,7 @@ export class KeyedElements implements KernelElements {
     );
   }
 
-  /** In one piece where the kernel cannot be asked for an element by its key, or names what it holds in its own way. */
+  /** One piece, if the kernel cannot be asked for an element by its key, or shows references in a form of its own. */
   *scan(source: MirrorSource, first: ScanOrder): MirrorScan {
     const { type } = this.#opened;
     if (first === "at once" || type.refers !== "never" || type.told !== "all") {
@@ -150,7 +153,7 @@ export class KeyedElements implements KernelElements {
     return null;
   }
 
-  /** Elements that the kernel has, and the ledger has not, or has otherwise. */
+  /** Yields elements that the kernel has and the ledger lacks, or has with another value. */
   *#readable(source: MirrorSource): Generator<readonly ElementDifference[], Refused> {
     let piece: ElementDifference[] = [];
     const pages = this.#pages(SCAN_ENTRIES, (key, kernel) => {
@@ -165,7 +168,7 @@ export class KeyedElements implements KernelElements {
     }
   }
 
-  /** Every element, but for what reads as zeros in an array. */
+  /** Reads all elements, except zeros in an array. */
   read(each: (key: Buffer, value: Buffer) => void): Refused {
     const zeros = Buffer.alloc(this.#valueBytes);
     return this.#visit((key, value) => {
@@ -173,7 +176,7 @@ export class KeyedElements implements KernelElements {
     });
   }
 
-  /** In one piece. Where values are not told, elements are compared by their keys alone. */
+  /** Compares in one piece. If the kernel does not show values, only keys are compared. */
   #compare(elements: Iterable<Element>, each: (difference: ElementDifference) => void): Refused | Untold {
     const { type } = this.#opened;
     if (type.told === "slots") return { untold: "the kernel does not show what the slots of this type hold" };
@@ -201,7 +204,7 @@ export class KeyedElements implements KernelElements {
     return null;
   }
 
-  /** Elements of the map that the kernel has not. */
+  /** Yields elements of the ledger that the kernel lacks. */
   *#missing(source: MirrorSource): Generator<readonly ElementDifference[], void> {
     for (let after: Buffer | null = null; ; ) {
       const page: readonly Element[] = source.after(after, SCAN_ENTRIES);
@@ -218,7 +221,10 @@ export class KeyedElements implements KernelElements {
     return (key) => bpf.lookup(fd, key, value) !== -ERRNO.ENOENT;
   }
 
-  /** Where a lookup finds what is not asked for: what follows a key that is not there is the first one. */
+  /**
+   * A lookup in an LPM trie also matches covering prefixes, so it cannot test for presence. BPF_MAP_GET_NEXT_KEY can:
+   * for an absent key it returns the map's first key.
+   */
   #walked(): (key: Buffer) => boolean {
     const { bpf, fd, map } = this.#opened;
     const first = Buffer.alloc(map.keySize);
@@ -227,7 +233,7 @@ export class KeyedElements implements KernelElements {
     return (key) => bpf.nextKey(fd, key, next) === -ERRNO.ENOENT || !next.equals(first);
   }
 
-  /** Every element, at once. */
+  /** Reads all elements in one piece. */
   #visit(each: (key: Buffer, value: Buffer | null) => void): Refused {
     const pages = this.#pages(this.#batchEntries, each);
     for (;;) {
@@ -237,8 +243,8 @@ export class KeyedElements implements KernelElements {
   }
 
   /**
-   * Every element, in the kernel's order, a page and then the next. The buffers are the reader's during its call only; the
-   * map must not be written from it. What programs change meanwhile may be seen or not, or seen twice.
+   * Reads all elements page by page, in the kernel's order. The buffers are valid only during the call of `each`, which
+   * must not write to the map. Changes that programs make during the walk may be seen, missed, or seen twice.
    */
   *#pages(entries: number, each: (key: Buffer, value: Buffer | null) => void): Generator<void, Refused> {
     const { bpf, fd, type, map } = this.#opened;
@@ -253,13 +259,13 @@ export class KeyedElements implements KernelElements {
       bpf.room(room * keySize, room * this.#valueBytes);
       const ret = bpf.lookupBatch(fd, position, next, bpf.keys, bpf.values, room);
       if (position === null && unsupported(ret)) return yield* this.#walk(entries, each, true);
-      // A bucket that is larger than the room: the position has not moved.
+      // A bucket has more elements than the room; the position has not moved.
       if (ret === -ERRNO.ENOSPC && room < most) {
         room = Math.min(2 * room, most);
         continue;
       }
       if (ret < 0 && ret !== -ERRNO.ENOENT) return this.#refusal("BPF_MAP_LOOKUP_BATCH", ret, "reading the kernel map");
-      // Taken before the yield: the attr and the buffers are every scan's, and another one may run meanwhile.
+      // Taken before the yield, because all scans share these buffers, and another one may run in between.
       const { keys, values, count } = bpf;
       seen += count;
       for (let at = 0; at < count; at++)
@@ -276,7 +282,7 @@ export class KeyedElements implements KernelElements {
     return this.#changing("BPF_MAP_LOOKUP_BATCH");
   }
 
-  /** The same by GET_NEXT_KEY. A key that a program deletes meanwhile makes the walk start again. */
+  /** As #pages, with BPF_MAP_GET_NEXT_KEY. If a program deletes the current key, the walk starts again. */
   *#walk(
     entries: number,
     each: (key: Buffer, value: Buffer | null) => void,
@@ -303,7 +309,7 @@ export class KeyedElements implements KernelElements {
     return this.#changing("BPF_MAP_GET_NEXT_KEY");
   }
 
-  /** Elements that the kernel, asked for them, has not, or has others. */
+  /** Yields elements that the kernel, asked by key, lacks or has with another value. */
   *#unmet(elements: Iterable<Element>): Iterable<Element & { readonly found: Buffer | null }> {
     const { bpf, fd, refs, type } = this.#opened;
     for (const element of elements) {
@@ -318,7 +324,7 @@ export class KeyedElements implements KernelElements {
     return key.equals(element.key) && this.#shown(element)?.equals(value) === true;
   }
 
-  /** null: the kernel lacks what it is of. */
+  /** null: the kernel lacks the object that the value names. */
   #shown({ value }: Element): Buffer | null {
     const { type, refs, map } = this.#opened;
     const shown = type.valueShown(refs, map, value);
@@ -335,7 +341,7 @@ export class KeyedElements implements KernelElements {
       : { key: keyGiven, value: valueGiven, ...(flags === undefined ? {} : { flags }) };
   }
 
-  /** `failed` is told of each that was refused, by its place among the changes. */
+  /** `failed` is called with the index of each refused change. */
   #write(changes: readonly ElementChange[], failed: (at: number) => void): Refused {
     let first: Refused = null;
     this.#triesLeft = BUSY_TRIES;
@@ -352,12 +358,12 @@ export class KeyedElements implements KernelElements {
     return first;
   }
 
-  /** Where the changes of the same kind that begin at `from` end, or would be too many for a batch. */
+  /** The end of the run of changes of the same kind that begins at `from`, limited to one batch. */
   #runEnd(changes: readonly ElementChange[], from: number): number {
     const most = Math.min(changes.length, from + this.#batchEntries);
     const { value, flags } = changes[from] as ElementChange;
     let to = from + 1;
-    // A batch has no flags for its elements but BPF_F_LOCK.
+    // A batch has no flags for its elements except BPF_F_LOCK.
     if (flags !== undefined) return to;
     for (; to < most; to++) {
       const next = changes[to] as ElementChange;
@@ -366,7 +372,7 @@ export class KeyedElements implements KernelElements {
     return to;
   }
 
-  /** How many of a run one command could carry. */
+  /** The number of changes of a run that one batch command has carried out. */
   #batch(changes: readonly ElementChange[], from: number, to: number): number {
     const count = to - from;
     if (count === 1 || !this.#batches) return 0;
@@ -389,19 +395,20 @@ export class KeyedElements implements KernelElements {
   #one({ key, value, flags = 0 }: ElementChange): Refused {
     const { bpf, fd, type } = this.#opened;
     if (value !== null) {
-      // An LRU map's kernel map may have let the element go: that is no reason not to write it.
+      // The kernel may have evicted the element from an LRU map; it is written nevertheless.
       const ret = this.#put(key, value, type.evicts && flags === BPF_ELEM.BPF_EXIST ? 0 : flags);
       if (ret === 0) return null;
       return this.#refusal("BPF_MAP_UPDATE_ELEM", ret, `updating element ${shownKey(key)} of the kernel map`);
     }
     const ret = bpf.delete(fd, key);
     if (ret === 0 || ret === -ERRNO[type.nothingThere]) return null;
-    // From a frozen map only what it was of takes an element away, and takes it from the kernel's, too.
+    // Elements of a frozen map are deleted only when the object that they belong to ends. The kernel then deletes them
+    // from its own map.
     if (ret === -ERRNO.EPERM && type.refers !== "never") return null;
     return this.#refusal("BPF_MAP_DELETE_ELEM", ret, `deleting element ${shownKey(key)} of the kernel map`);
   }
 
-  /** Waits for what is busy. */
+  /** Waits while the kernel returns EBUSY. */
   #put(key: Buffer, value: Buffer, flags: number): number {
     const { bpf, fd } = this.#opened;
     for (;;) {

@@ -1,3 +1,5 @@
+/** The paths of pins on bpffs. */
+
 import { closeSync, lstatSync, openSync, type Stats, statfsSync, statSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { ERRNO, errnoName } from "../abi/errno.ts";
@@ -7,25 +9,25 @@ import { errnoOf } from "./refusal.ts";
 
 /** BPF_FS_MAGIC, include/uapi/linux/magic.h. */
 export const BPF_FS_MAGIC = 0xcafe4a11;
-/** The inode of a bpffs' own root: simple_fill_super(), fs/libfs.c. */
+/** The inode of the root of a bpffs: simple_fill_super(), fs/libfs.c. */
 const ROOT_INO = 1;
 
-/** The service's directory in a bpffs' own root. */
+/** The name of the service's directory in the root of a bpffs. */
 const OWN = "mapledger";
-/** Names in the service's directory that no session's pin can have. */
+/** Names in the service's directory that a session's pin cannot have. */
 const RESERVED = { owner: "owner", byId: "by_id", carried: "carried", refused: "refused", aside: "aside" } as const;
 const RESERVED_NAMES: ReadonlySet<string> = new Set(Object.values(RESERVED));
 
 /**
- * Who may open a directory may hold its lock, so only the service's user lists its directory. Others still pass through it to
- * the pins below, of which each has a mode of its own.
+ * Whoever can open a directory can hold its lock, so only the service's user may list this directory. Other users pass
+ * through it to the pins, which have modes of their own.
  */
 const OWN_MODE = 0o711;
 
 /**
- * Where kernel maps are pinned. MAPLEDGER_BPFFS is `root`: a bpffs' own root, which others use as well, or a directory below
- * one. Either way what the service keeps for itself is in one directory, `own`, with the same content, so that the kernel maps
- * are found again if the setting changes from one to the other:
+ * The layout of pins for a root, the setting MAPLEDGER_BPFFS: either the root of a bpffs, which others use as well, or
+ * a directory below one. In both cases the service's own entries are in one directory, `own`, with the same content, so
+ * that kernel maps are found again if the setting changes from one to the other:
  *
  *     root                      /sys/fs/bpf                   /sys/fs/bpf/mapledger
  *     own                       /sys/fs/bpf/mapledger         /sys/fs/bpf/mapledger
@@ -33,21 +35,21 @@ const OWN_MODE = 0o711;
  *     a session's pin
  *     /sys/fs/bpf/tc/routes     /sys/fs/bpf/tc/routes         /sys/fs/bpf/mapledger/tc/routes
  *
- * Which of the two a directory is, is asked once: a layout is of the root as it was then.
+ * The constructor checks once which of the two the root is.
  */
 export class Layout {
   readonly root: string;
-  /** The service's directory: its lock, its mark, and all that it keeps for itself. */
+  /** The service's directory: its lock, its mark, and its other entries. */
   readonly own: string;
-  /** A symbolic link whose target says whose the directory is: mark.ts. */
+  /** A symbolic link whose target names the owner of the directory: mark.ts. */
   readonly owner: string;
-  /** A directory with a pin of every kernel map. */
+  /** A directory with a pin of each kernel map. */
   readonly byIds: string;
-  /** The pin of the map that says how far each kernel map has come: progress_map.ts. */
+  /** The pin of the map with the progress of each kernel map: progress_map.ts. */
   readonly carried: string;
-  /** The pin of the map that says which elements the kernel has refused: refused_keys.ts. */
+  /** The pin of the map with the elements that the kernel has refused: refused_keys.ts. */
   readonly refused: string;
-  /** A directory where an operator has foreign pins put. */
+  /** A directory to which foreign pins are moved by an operator's order. */
   readonly aside: string;
 
   constructor(root: string) {
@@ -64,7 +66,10 @@ export class Layout {
     return join(this.byIds, String(mapId));
   }
 
-  /** Where a session's pathname lies, or the negative errno that stands against it: EEXIST, if the place is the service's own. */
+  /**
+   * The path of a session's pathname, or a negative errno: -EEXIST if the path is the service's own, -EPERM if bpffs
+   * cannot have it.
+   */
   place(pathname: string): string | number {
     if (pathname === BPFFS) return this.root;
     const names = namesOf(pathname);
@@ -74,7 +79,10 @@ export class Layout {
     return isTaken ? -ERRNO.EEXIST : join(this.root, ...names);
   }
 
-  /** Where a session's pathname lay while MAPLEDGER_BPFFS was `own`; null: it is so still, or the pathname had no place then. */
+  /**
+   * The path of a session's pathname with MAPLEDGER_BPFFS set to `own`; null if that is the same, or if the pathname
+   * had none then.
+   */
   legacyPlace(pathname: string): string | null {
     if (this.own === this.root) return null;
     const names = namesOf(pathname);
@@ -82,7 +90,9 @@ export class Layout {
   }
 }
 
-/** Where a file of the service's is made before it is moved over another in one step: among the maps' pins, which are numbers. */
+/**
+ * A path for making a file before it replaces another one atomically. It is in `by_id`, whose other names are numbers.
+ */
 export function temporaryFor(own: string, name: string): string {
   return join(own, RESERVED.byId, name);
 }
@@ -91,7 +101,10 @@ export function ownerIn(own: string): string {
   return join(own, RESERVED.owner);
 }
 
-/** Makes the service's directory if there is none. Null, or why the root cannot be used and what an operator can do about it. */
+/**
+ * Makes the service's directory if it does not exist. Returns null, or the reason why the root cannot be used, with
+ * advice for an operator.
+ */
 export function makeOwn({ root, own }: Layout): string | null {
   const { standing, errno } = nearest(own);
   const isBpffs = statfsSync(standing).type === BPF_FS_MAGIC;
@@ -108,7 +121,10 @@ export function makeOwn({ root, own }: Layout): string | null {
   return refusedIn(own, "making it", unmade) ?? refusedIn(own, "opening it", openable(own));
 }
 
-/** Why pins that lie in the service's directory are not the service's, or null. Asked while the directory's lock is held. */
+/**
+ * The reason why pins in the service's directory may not be the service's, or null. Call this while the directory is
+ * locked. The mark is made before `by_id`, so `by_id` without a mark is somebody else's.
+ */
 export function foreignPins({ own, owner, byIds }: Layout): string | null {
   if (exists(owner) || !exists(byIds)) return null;
   return (
@@ -117,7 +133,7 @@ export function foreignPins({ own, owner, byIds }: Layout): string | null {
   );
 }
 
-/** What a negative errno means for an operation in the service's directory; null for what is none. */
+/** The text for a negative errno of an operation in the service's directory; null if `errno` is not negative. */
 export function refusedIn(own: string, attempted: string, errno: number): string | null {
   if (errno >= 0) return null;
   if (errno === -ERRNO.EACCES) return closed(nearest(own).standing);
@@ -135,7 +151,7 @@ function closed(directory: string): string {
   );
 }
 
-/** The names below bpffs; null: the pathname is no place on it. */
+/** The names below /sys/fs/bpf; null if the pathname cannot be on bpffs. */
 function namesOf(pathname: string): string[] | null {
   if (!pathname.startsWith(`${BPFFS}/`)) return null;
   const names = pathname.slice(BPFFS.length + 1).split("/");
@@ -147,7 +163,7 @@ function isRootOfBpffs(path: string): boolean {
   return typeof found !== "number" && found.ino === ROOT_INO && statfsSync(path).type === BPF_FS_MAGIC;
 }
 
-/** The path itself, or the closest directory above it that can be seen; and the errno that the path was refused with. */
+/** The path, or its closest visible parent directory; and the errno of looking at the path. */
 function nearest(path: string): { readonly standing: string; readonly errno: number } {
   const first = stat(path);
   let standing = path;

@@ -11,15 +11,15 @@ export interface Left {
   readonly why: string;
 }
 
-/** Paths that `leave` removes, in its order. Each pin of a map by itself is not all that holds its kernel map: programs may, too. */
+/** The paths that `leave` removes, in its order. A kernel map that a program uses outlives its pins. */
 export function toRemove({ sessions, own, kept }: Inventory): string[] {
   return [...[...sessions, ...own].map(({ path }) => path), ...kept];
 }
 
 /**
- * Removes what the mirror has on the host, and directories of it and of sessions (`pathnames`) that are empty then. Sessions'
- * pins go first: that they are ours is known by the maps' own pins. The mark goes last, and stays if anything else does, so that
- * this can be run again.
+ * Removes a ledger's pins from the host, and the directories of the mirror and of sessions (`pathnames`) that are empty
+ * then. Sessions' pins go first, because they are recognized by the maps' own pins. The mark goes last, and stays if
+ * anything else stays, so that the command can be repeated.
  */
 export function leave(bpf: Bpf, layout: Layout, inventory: Inventory, pathnames: Iterable<string>): Left[] {
   const left: Left[] = [];
@@ -43,13 +43,13 @@ export function leave(bpf: Bpf, layout: Layout, inventory: Inventory, pathnames:
   return left;
 }
 
-/** 0 also if there is none. */
+/** Returns 0 also if the directory does not exist. */
 function removeDirectory(path: string): number {
   const errno = errnoOf(() => rmdirSync(path));
   return errno === -ERRNO.ENOENT ? 0 : errno;
 }
 
-/** Where sessions' directories lie, those below before those above. */
+/** The paths of sessions' directories, children before their parents. */
 function directoriesOf(layout: Layout, pathnames: Iterable<string>): string[] {
   const paths = [...pathnames].flatMap((pathname) => [layout.place(pathname), layout.legacyPlace(pathname)]);
   return paths

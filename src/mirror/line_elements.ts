@@ -6,16 +6,17 @@ import { type KernelElements, type Opened, unreadable, valueBytesOf, type Window
 import { refusal } from "./refusal.ts";
 
 /**
- * Values in a line, pushed and popped: of what is there the kernel shows the next one alone, so that what programs push
- * and pop beside the state cannot be told. Changes name places, numbers that ascend; what is not at the end that values
- * are popped from was let go of to make room, which the kernel does itself when the next value is pushed.
+ * The values of a queue or a stack. The kernel shows only the value that is popped next, so pushes and pops by programs
+ * are not seen. The key of a change is a place, a number that ascends. If a value is deleted that is not at the end
+ * from which values are popped, the map dropped it to make room, and the kernel map does the same when the next value
+ * is pushed.
  */
 export class LineElements implements KernelElements {
   readonly look: KernelElements["look"];
   readonly shown: KernelElements["shown"];
   readonly scan: KernelElements["scan"];
   readonly #opened: Opened;
-  /** The place that was filled last, where it is still there. */
+  /** The place of the last pushed value that is still there. */
   #newest = 0n;
 
   constructor(opened: Opened) {
@@ -27,7 +28,7 @@ export class LineElements implements KernelElements {
     } = unreadable("of a queue or a stack the kernel shows the next value alone"));
   }
 
-  /** What is pushed behind a value that was refused would stand in its place: it is refused with it. */
+  /** If a push is refused, all later changes are refused with it: a later value would otherwise take its place. */
   write(changes: readonly ElementChange[], failed: (change: ElementChange) => void = () => {}): MirrorRefusal | null {
     let first: MirrorRefusal | null = null;
     for (const change of changes) {
@@ -38,13 +39,15 @@ export class LineElements implements KernelElements {
     return first;
   }
 
-  /** Pops what went and pushes what came: what stands between is left, whatever programs did to it. */
+  /**
+   * Pops the deleted values and pushes the new ones. Values between them stay, whatever programs have done to them.
+   */
   catchUp(
     elements: Iterable<Element>,
     changes: readonly WindowChange[],
     failed: (change: ElementChange) => void,
   ): MirrorRefusal | null {
-    // A stack's place may have been popped and pushed to.
+    // A place of a stack that was popped and pushed again is in both lists.
     const others = changes.filter(({ before, now }) => before === null || now === null || !before.equals(now));
     const came = others.filter(({ now }) => now !== null);
     const gone = others.filter(({ before }) => before !== null);

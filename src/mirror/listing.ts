@@ -4,18 +4,21 @@ import { ERRNO } from "../abi/errno.ts";
 import { refusedFor } from "./capability.ts";
 import { errnoOf } from "./refusal.ts";
 
-/** Paths of others that are listed. */
+/** The most foreign paths that are listed. */
 export const FOREIGN_MAX = 1000;
 
-/** Pins below a directory, and directories that could not be read, each as a sentence. */
+/** Pins below a directory, and sentences about directories that could not be read. */
 export interface Listed {
   readonly pins: string[];
   readonly unread: string[];
-  /** There are more than were listed. */
+  /** Whether there are more pins than the list has. */
   more: boolean;
 }
 
-/** Adds pins below a directory, up to a limit, but for the known ones: directories are anybody's. */
+/**
+ * Adds the pins below a directory that are not known, up to the limit. The limit is needed because anybody can make
+ * pins there.
+ */
 export function collect(directory: string, known: ReadonlySet<string>, listed: Listed): void {
   for (const entry of namesIn(directory, listed.unread)) {
     if (listed.more) return;
@@ -27,14 +30,14 @@ export function collect(directory: string, known: ReadonlySet<string>, listed: L
   }
 }
 
-/** All pins below a directory, up to the same limit. */
+/** All pins below a directory, up to the limit. */
 export function pinsBelow(directory: string): Listed {
   const listed: Listed = { pins: [], unread: [], more: false };
   collect(directory, new Set(), listed);
   return listed;
 }
 
-/** Entries of a directory; none if there is none, or if it cannot be read, which `unread` is told. */
+/** The entries of a directory; none if it does not exist, or if it cannot be read, which is added to `unread`. */
 export function namesIn(directory: string, unread: string[]): Dirent[] {
   let names: Dirent[] = [];
   const ret = errnoOf(() => {
