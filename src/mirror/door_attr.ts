@@ -5,7 +5,6 @@ import { factsOf } from "../maps/facts.ts";
 import type { Bpf } from "../native/bpf.ts";
 import type { Guarded, Room } from "../native/guard_pages.ts";
 
-
 const DIGEST_BYTES = 32;
 /** The most elements that a lookup batch gets room for, whatever its count is. */
 const ROOM_ELEMENTS_MAX = 4096;

@@ -8,19 +8,20 @@ import { errnoOf } from "./refusal.ts";
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 
-/** Each try loses to somebody who removes the directory and makes it anew just then. */
+/** A try fails if somebody removes the directory and makes it anew just then. */
 const TRIES_MAX = 10;
 
-/** Why a directory cannot be locked: who holds it, or what the kernel refused. */
+/** The process that holds the directory, or the kernel's refusal. */
 export type NotLocked = { readonly heldBy: string } | { readonly refused: string };
 
 /**
- * Holds a directory for this process alone: of two services that start at once, one gets it. The kernel lets go of it when
- * the process ends, however that ends. While it is held the file system can be unmounted lazily only (umount -l).
+ * A lock on a directory for this process: of two services that start at once, only one gets it. The kernel releases the
+ * lock when the process ends, however it ends. While it is held, the file system can only be unmounted lazily (umount
+ * -l).
  */
 export class DirectoryLock {
   readonly path: string;
-  /** The directory that is locked, whatever its path names later. */
+  /** Device and inode of the locked directory, whatever its path names later. */
   readonly dev: bigint;
   readonly ino: bigint;
   readonly #fd: number;
@@ -37,7 +38,7 @@ export class DirectoryLock {
   static take(bpf: Bpf, path: string): DirectoryLock | NotLocked {
     for (let left = TRIES_MAX; left > 0; left--) {
       let fd = -1;
-      // Node opens with O_CLOEXEC: a child process does not hold the lock on.
+      // Node opens with O_CLOEXEC, so no child process keeps the lock.
       const unopened = errnoOf(() => {
         fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
       });
@@ -52,7 +53,7 @@ export class DirectoryLock {
     return { refused: `${path}: locking it: it is removed and made again all the time` };
   }
 
-  /** Whether the path still names the directory that is locked: not once it was removed, unmounted or mounted over. */
+  /** Whether the path still names the locked directory: false once it was removed, unmounted, or mounted over. */
   isStill(): boolean {
     let found = null as { readonly dev: bigint; readonly ino: bigint } | null;
     errnoOf(() => {
@@ -71,7 +72,10 @@ function refused(path: string, attempted: string, errno: number): NotLocked {
   return { refused: refusedIn(path, attempted, errno) ?? `${path}: ${attempted}: ${errnoName(-errno)}` };
 }
 
-/** /proc/locks has `1: FLOCK  ADVISORY  WRITE PID MAJOR:MINOR:INODE 0 EOF`, of processes that this pid namespace has. */
+/**
+ * Parses /proc/locks, whose lines are `1: FLOCK  ADVISORY  WRITE PID MAJOR:MINOR:INODE 0 EOF`. It lists processes of
+ * this pid namespace only.
+ */
 function holderOf({ dev, ino }: DirectoryLock): string {
   let locks = "";
   errnoOf(() => {
@@ -85,7 +89,7 @@ function holderOf({ dev, ino }: DirectoryLock): string {
   return pids.length === 0 ? "another process" : pids.join(", ");
 }
 
-/** glibc's gnu_dev_makedev(): 12 of the major's bits stand at 8, 8 of the minor's at 0, the others above. */
+/** As glibc's gnu_dev_makedev(): 12 bits of the major at bit 8, 8 bits of the minor at bit 0, the rest above. */
 function deviceOf(majorText: string, minorText: string): bigint {
   const [major, minor] = [BigInt(majorText), BigInt(minorText)];
   return ((major & 0xfffn) << 8n) | ((major & ~0xfffn) << 32n) | (minor & 0xffn) | ((minor & ~0xffn) << 12n);

@@ -17,32 +17,32 @@ import { bootId } from "./pidfd.ts";
 import { errnoOf } from "./refusal.ts";
 
 /**
- * The cgroups that this ledger has made, each with a note in a directory of its own: the note is written before the cgroup is
- * made, and completed by the cgroup's device and inode number, so that a service that is killed at any step leaves no cgroup
- * behind that the next start cannot tell. Only such a cgroup is ever removed; a name is nobody's proof.
+ * The note of a cgroup that this ledger has made; each has a file of its own. The note is written before the cgroup is
+ * made, and completed with the cgroup's device and inode. So a service that is killed at any step leaves no cgroup that
+ * the next start cannot recognize. Only a recognized cgroup is removed; a name alone proves nothing.
  */
 interface Note {
   readonly path: string;
-  /** /proc/sys/kernel/random/boot_id: cgroups do not outlive a boot, their inode numbers come again. */
+  /** /proc/sys/kernel/random/boot_id. Cgroups do not outlive a boot, and their inode numbers are reused. */
   readonly boot: string;
-  /** Device and inode number of the note itself: a copy of the data directory owns nothing. */
+  /** Device and inode of the note itself, so that a copy of the data directory owns no cgroup. */
   readonly note: string;
-  /** Device and inode number of the cgroup; left out until it is there. */
+  /** Device and inode of the cgroup; absent until it is made. */
   readonly inode?: string;
 }
 
-/** The name that a cgroup gets: nobody else happens to choose it. */
+/** The length of a cgroup's random name, which nobody else chooses by chance. */
 const NAME_BYTES = 16;
 
 export class MadeCgroups {
   readonly #directory: string | null;
 
-  /** null: what is made is noted nowhere, and removed by whoever has made it. */
+  /** null: no notes are kept, and the caller removes the cgroups that it makes. */
   constructor(directory: string | null) {
     this.#directory = directory;
   }
 
-  /** A new one below a cgroup. Throws what node:fs throws. */
+  /** Makes a cgroup below another one. Throws errors of node:fs. */
   make(parent: string): MadeCgroup {
     const name = `mapledger-${randomBytes(NAME_BYTES).toString("hex")}`;
     const path = join(parent, name);
@@ -58,32 +58,33 @@ export class MadeCgroups {
     }
   }
 
-  /** The one with this path and inode number, if this ledger has made it. */
+  /** The cgroup with this path and inode number, if this ledger has made it. */
   find(path: string, ino: string): MadeCgroup | null {
     const note = this.#read(nameOf(path));
     if (note === null || note === "unreadable" || note.path !== path) return null;
     return note.inode?.endsWith(`:${ino}`) === true ? { path, inode: note.inode } : null;
   }
 
-  /** One that somebody has moved into stays, and so does another at its path. */
+  /** Removes a cgroup. It stays if a process has moved into it, or if another cgroup has its path. */
   remove({ path, inode }: MadeCgroup): void {
     if (inodeOf(path) === inode) errnoOf(() => rmdirSync(path));
     this.#forget(nameOf(path));
   }
 
-  /** Removes those that a service which was killed has left, but for the ones that are in use. */
+  /** Removes cgroups that a killed service has left, except those in use. */
   removeLeft(used: ReadonlySet<string>): void {
     for (const name of this.#names()) {
       const note = this.#read(name);
       if (note === "unreadable" || (note !== null && used.has(note.path))) continue;
-      // Killed between the note and its completion: the random name is this ledger's alone.
+      // A note without an inode is from a service that was killed before it completed the note. The random name is this
+      // ledger's alone, so the cgroup may be removed.
       if (note !== null && (note.inode === undefined || note.inode === inodeOf(note.path)))
         errnoOf(() => rmdirSync(note.path));
       this.#forget(name);
     }
   }
 
-  /** Notes what is about to be made; what it answers completes the note. */
+  /** Writes a note; the returned function completes it. */
   #begin(name: string, path: string): (inode: string) => void {
     if (this.#directory === null) return () => {};
     mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
@@ -112,7 +113,7 @@ export class MadeCgroups {
     }
   }
 
-  /** null: there is none, or it says nothing any more: of another boot, a copy, or not written to its end. */
+  /** null: there is no note, or it is void: of another boot, a copy, or incomplete. */
   #read(name: string): Note | "unreadable" | null {
     if (this.#directory === null) return null;
     const file = join(this.#directory, name);
@@ -139,7 +140,7 @@ function nameOf(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1);
 }
 
-/** Device and inode number of what lies at a path; null: nothing, or it cannot be told. */
+/** Device and inode number of the entry at a path; null if there is none or it cannot be read. */
 function inodeOf(path: string): string | null {
   try {
     const { dev, ino } = lstatSync(path, { bigint: true });

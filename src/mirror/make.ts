@@ -1,3 +1,5 @@
+/** Makes kernel maps for maps of the state, and opens those that exist. */
+
 import { BPF_F } from "../abi/bpf.ts";
 import type { MirrorRefusal, MirrorSource } from "../engine/ports.ts";
 import type { Host, InnerShape, MapRecord } from "../maps/map.ts";
@@ -11,7 +13,7 @@ import { KernelMap } from "./kernel_map.ts";
 import { type Cpus, type MirroredType, mirrored, type References } from "./map_types.ts";
 import { refusal } from "./refusal.ts";
 
-/** What kernel maps are made with. */
+/** Everything that making a kernel map needs. */
 export interface Making {
   readonly bpf: Bpf;
   readonly host: Host;
@@ -19,30 +21,33 @@ export interface Making {
   readonly refs: References;
 }
 
-/** Flags that no map remembers. */
+/** Creation flags that the kernel does not keep in a map's info. */
 const MODES = BPF_F.BPF_F_RDONLY | BPF_F.BPF_F_WRONLY | BPF_F.BPF_F_TOKEN_FD;
 
-/** A map of the state that is to have a kernel map. */
+/** A map of the state that needs a kernel map. */
 export type Wanted = Pick<MirrorSource, "map" | "btf">;
 
-/** A kernel map that was just made: its descriptor, and the kernel's id of it. */
+/** A new kernel map: its descriptor and the kernel's id. */
 export interface Created {
   readonly fd: number;
   readonly id: number;
 }
 
-/** A new, empty kernel map of a map's definition. */
+/** Makes an empty kernel map with a map's definition. */
 export function makeKernelMap(making: Making, type: MirroredType, wanted: Wanted): KernelMap | MirrorRefusal {
   const created = createKernelMap(making, type, wanted);
   return "fd" in created ? heldAs(making, type, wanted.map, created) : created;
 }
 
-/** One that was created as this map's. */
+/** Wraps a kernel map that was created for a map. */
 export function heldAs(making: Making, type: MirroredType, map: MapRecord, { fd, id }: Created): KernelMap {
   return new KernelMap({ ...making, type, map, fd }, id);
 }
 
-/** What of it any thread can do: the kernel allocates, and looks at BTF, for as long as it takes. */
+/**
+ * The part of making a kernel map that any thread can do. The kernel allocates memory and checks BTF, which may take
+ * long.
+ */
 export function createKernelMap(
   making: Pick<Making, "bpf" | "cpus">,
   type: MirroredType,
@@ -88,8 +93,9 @@ export function createKernelMap(
 }
 
 /**
- * The kernel map that is pinned at `path`, if it is of just this definition (numa_node alone cannot be seen) and, if the map
- * was adopted, the very one. Else why not: ENOENT, nothing is pinned there; EEXIST, something else is.
+ * Opens the kernel map that is pinned at `path`, if it has the map's definition (numa_node cannot be checked) and, for
+ * an adopted map, the recorded kernel id. Otherwise returns a refusal: ENOENT if nothing is pinned there, EEXIST if
+ * something else is.
  */
 export function openKernelMap(
   making: Making,
@@ -109,7 +115,7 @@ export function openKernelMap(
   return { mapId: map.id, operation: "BPF_OBJ_GET", errno: "EEXIST", detail };
 }
 
-/** Why a kernel map is not of a map's definition or, if the map was adopted, is not the very one; null: it is. */
+/** The reason why a kernel map does not have a map's definition, or is not the adopted one; null if it fits. */
 export function otherThan(
   { cpus }: Pick<Making, "cpus">,
   type: MirroredType,
@@ -134,7 +140,7 @@ function shapeOf({ cpus }: Pick<Making, "cpus">, type: MirroredType, map: MapRec
   return { ...map, maxEntries, mapFlags: (mapFlags & ~type.ownFlags) >>> 0 };
 }
 
-/** In which field of its definition a kernel map is another; null: in none. */
+/** Names the first field in which a kernel map's definition differs; null if none does. */
 function misfit(info: MapInfo, map: MapRecord, shape: Pick<MapRecord, "maxEntries" | "mapFlags">): string | null {
   const wanted = { ...map, maxEntries: shape.maxEntries, mapFlags: (shape.mapFlags & ~MODES) >>> 0 };
   for (const [name, field] of FIELDS)

@@ -8,13 +8,16 @@ import { AskedThread } from "../supervisor/asked_thread.ts";
 import { type Created, createKernelMap, type Wanted } from "./make.ts";
 import { type Cpus, mirrored } from "./map_types.ts";
 
-/** Makes kernel maps beside the engine's thread: the kernel takes a second for 250 MiB, and as long as BTF makes it. */
+/**
+ * Makes kernel maps outside of the engine's thread. The kernel takes a second for 250 MiB, and with BTF as long as its
+ * checks take.
+ */
 export interface MapMaker {
   make(wanted: Wanted): Promise<Created | MirrorRefusal>;
   close(): Promise<void>;
 }
 
-/** What the maker's thread is asked, and answers. */
+/** Messages to the maker's thread, and its replies. */
 export type ToMaker = { readonly id: number; readonly wanted: Wanted } | { readonly kind: "close" };
 export interface FromMaker {
   readonly id: number;
@@ -22,16 +25,16 @@ export interface FromMaker {
   readonly error?: string;
 }
 
-/** What the kernel allocates in some 20 ms. */
+/** The kernel allocates this much in about 20 ms. */
 const QUICK_BYTES = 4 * 1024 * 1024;
 
-/** Whether others would have to wait for the kernel to make this map. */
+/** Whether the kernel may take long to make this map. */
 export function takesLong(map: MapRecord, host: Host): boolean {
   if (map.btf !== null) return true;
   return (mapType(map.type)?.allocatedBytes(createAttr(map, 0, 0), host) ?? 0) > QUICK_BYTES;
 }
 
-/** What the thread does. */
+/** Carries out a request in the maker's thread. */
 export function makeFor(bpf: Bpf, cpus: Cpus, wanted: Wanted): Created | MirrorRefusal {
   const type = mirrored(wanted.map, cpus);
   if (typeof type === "string") throw new Error(type);
@@ -39,7 +42,7 @@ export function makeFor(bpf: Bpf, cpus: Cpus, wanted: Wanted): Created | MirrorR
   return createKernelMap({ bpf, cpus }, type, { ...wanted, btf: btf === null ? null : Buffer.from(btf) });
 }
 
-/** The maker in a thread of its own. Descriptors are the process's: they stay open whatever becomes of the thread. */
+/** The maker as a thread. Its descriptors belong to the process, and stay open if the thread ends. */
 export class ThreadedMapMaker implements MapMaker {
   readonly #thread: AskedThread<{ readonly wanted: Wanted }, FromMaker>;
 

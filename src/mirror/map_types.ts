@@ -1,3 +1,8 @@
+/**
+ * How each map type is mirrored: a row says how elements get into its kernel map, which of them the kernel shows, and
+ * how references are translated. To mirror another type, add its row.
+ */
+
 import { BPF_ATTACH_TYPE, BPF_F, type MapTypeName, mapTypeName } from "../abi/bpf.ts";
 import type { Errno } from "../abi/errno.ts";
 import { u32Buffer } from "../maps/common.ts";
@@ -7,70 +12,80 @@ import type { InnerShape, MapRecord } from "../maps/map.ts";
 import { ANON_INODE, type ObjectFacts } from "../maps/object.ts";
 import { hasFdKeys } from "../maps/references.ts";
 
-/** What the state names by its own ids, as the kernel has it. undefined: the kernel does not. */
+/** Translates the state's ids to the kernel's. undefined: the kernel does not have the object. */
 export interface References {
   /** A descriptor of the real object. */
   objectFd(id: number): number | undefined;
   objectFacts(id: number): ObjectFacts | undefined;
-  /** Why a start could not open it again; undefined: it could, or there was nothing to open. */
+  /** The reason why a start could not open the object again; undefined: it could, or there was nothing to open. */
   untaken(id: number): string | undefined;
   /** The kernel map of a map. */
   kernelMap(id: number): { readonly fd: number; readonly id: number } | undefined;
-  /** Any descriptor of an anonymous file. */
+  /** A descriptor of any anonymous file. */
   anonymousFd(): number | undefined;
 }
 
-/** What the kernel lacks, so that an element cannot be there. */
+/** Names an object that the kernel lacks, so that an element cannot be in the kernel map. */
 export interface Lacking {
   readonly lacking: string;
 }
 
-/** What a value names, by the kernel's id of it. */
+/** The object that a value names, by the kernel's id. */
 export type Named =
   | { readonly map: number }
-  /** `expectedAttachType`: what programs in a map of this type must have; the kernel does not tell it of others, 0. */
+  /**
+   * `expectedAttachType`: the attach type that programs in values of DEVMAP and CPUMAP must have; 0 for other maps,
+   * because the kernel does not report it.
+   */
   | { readonly prog: number; readonly expectedAttachType: number };
 
-/** What the mirror must know of a map type. To mirror another type: its row. */
 export interface MirroredType {
   /**
-   * How elements get into the kernel map: by their keys; pushed and popped, the stack at one end; added, and never
-   * taken out; not at all, for only programs put any in.
+   * How elements get into the kernel map: by their keys; pushed and popped (a stack at one end); added for good; or
+   * only by programs.
    */
   readonly filled: "by key" | "queue" | "stack" | "for good" | "by programs";
   /**
-   * What the kernel tells of them: all; which keys there are, and no values; which slots there are, filled or not; what it
-   * is asked for, and no keys; nothing.
+   * The elements that the kernel shows: all of them; keys but no values; slots, without telling whether they are
+   * filled; an element asked for by its key, but no list of keys; or nothing.
    */
   readonly told: "all" | "keys" | "slots" | "asked" | "nothing";
   /** The same of a map of sockets whose values have no room for a cookie. */
   readonly toldWithoutCookies?: "keys" | "slots";
-  /** Bytes of a position in BPF_MAP_LOOKUP_BATCH: a bucket's number, or a key. */
+  /** The size of a position in BPF_MAP_LOOKUP_BATCH, in bytes: that of a bucket's number, or of a key. */
   readonly positionBytes: (map: MapRecord) => number;
-  /** What the kernel says to deleting what is not there. */
+  /** The errno of deleting an absent element. */
   readonly nothingThere: Errno;
-  /** What the kernel shows where the state has no element: nothing, or zeros. */
+  /** The kernel's value of an element that the state lacks: nothing, or zeros. */
   readonly absent: "nothing" | "zeros";
-  /** Two keys mean the same element if and only if this is the same. */
+  /** Two keys name the same element if and only if their identities are equal. */
   readonly identity: (key: Buffer) => string;
-  /** A lookup finds what has the very key, or nothing; not: something that covers it. */
+  /** Whether a lookup finds the exact key only. For an LPM trie, a lookup also finds a covering prefix. */
   readonly exact: boolean;
-  /** Whether keys or values name something else: the kernel takes descriptors, and shows ids of its own. */
+  /** Whether keys or values name objects: the kernel then takes descriptors, and shows ids of its own. */
   readonly refers: "never" | "some do" | "always";
-  /** A key as the kernel takes it, and a value; of an element as `put` of its map type takes it. */
+  /**
+   * Converts a key, or a value, of an element in the form that `put` of its map type takes, to the form that the kernel
+   * takes.
+   */
   readonly keyGiven: (refs: References, key: Buffer) => Buffer | Lacking;
   readonly valueGiven: (refs: References, map: MapRecord, value: Buffer) => Buffer | Lacking;
-  /** The value as the kernel shows it. */
+  /** Converts such a value to the form that the kernel shows. */
   readonly valueShown: (refs: References, map: MapRecord, value: Buffer) => Buffer | Lacking;
-  /** The same of a value as the ledger shows it. */
+  /** Converts a value in the ledger's form to the form that the kernel shows. */
   readonly ledgerShown: (refs: References, map: MapRecord, value: Buffer) => Buffer | Lacking;
-  /** What a value names, by the value as the kernel shows it; null: nothing. Left out: that does not tell. */
+  /**
+   * The object that a value names, given in the kernel's form; null: the value names none. Without this function, the
+   * type's values do not identify their objects.
+   */
   readonly named?: (shown: Buffer) => Named | null;
-  /** The kernel lets elements go by itself: one that is missing in the kernel map is no fault. */
+  /** Whether the kernel evicts elements by itself, so that a missing one is no fault. */
   readonly evicts: boolean;
-  /** What the kernel map is other than the map, as the kernel shows it; `cpus`: that the machine may have. */
+  /**
+   * Fields in which the kernel map's definition differs from the map's. `cpus`: the number that the machine may have.
+   */
   readonly shape: (map: MapRecord, cpus: number) => ShapedMap;
-  /** Flags that the kernel sets by itself, and does not take. */
+  /** Flags that the kernel sets by itself and BPF_MAP_CREATE refuses. */
   readonly ownFlags: number;
 }
 
@@ -82,7 +97,7 @@ function allBytes(key: Buffer): string {
   return key.toString("latin1");
 }
 
-/** prefixlen and the bits that count: those behind it are kept as they were given, but do not tell keys apart. */
+/** prefixlen and its bits. A key keeps its further bits as they were given, but they do not distinguish keys. */
 function prefix(key: Buffer): string {
   const bits = key.readUInt32LE(0);
   const whole = 4 + (bits >> 3);
@@ -93,7 +108,7 @@ function prefix(key: Buffer): string {
 
 const asItIs = (_refs: References, _map: MapRecord, value: Buffer): Buffer => value;
 
-/** A kernel map like its map, with elements by key that read as they were written. */
+/** A type whose kernel map has the same definition, with elements by key that read as they were written. */
 const PLAIN: MirroredType = {
   filled: "by key",
   told: "all",
@@ -115,7 +130,7 @@ const PLAIN: MirroredType = {
 const HASH: MirroredType = { ...PLAIN, positionBytes: () => BUCKET_BYTES };
 const ARRAY: MirroredType = { ...PLAIN, absent: "zeros" };
 
-/** LOCAL_FREE_TARGET, kernel/bpf/bpf_lru_list.c: so many free elements a CPU may keep to itself. */
+/** LOCAL_FREE_TARGET, kernel/bpf/bpf_lru_list.c: the free elements that each CPU may keep in its own list. */
 const FREE_OF_A_CPU = 128;
 
 const LRU: MirroredType = {
@@ -125,9 +140,9 @@ const LRU: MirroredType = {
 };
 
 /**
- * The kernel begins to evict before a map is full: if all free elements are in other CPUs' lists, or if there are none.
- * With room for these beside max_entries elements it never comes to that, and only the ledger evicts. For the same
- * reason there is one list: with a list for each CPU the elements would have to fit into any of them.
+ * The kernel evicts before a map is full if all free elements are in the lists of other CPUs, or if there are none.
+ * With room for these lists beyond max_entries it never does, and only the ledger evicts. A common list is used for the
+ * same reason: with a list for each CPU, all elements would have to fit into any of them.
  */
 function roomy({ maxEntries, mapFlags }: ShapedMap, cpus: number): ShapedMap {
   return {
@@ -136,13 +151,13 @@ function roomy({ maxEntries, mapFlags }: ShapedMap, cpus: number): ShapedMap {
   };
 }
 
-/** The ledger may have rounded for another number of CPUs than the machine has: the kernel rounds again. */
+/** The ledger may have rounded max_entries for another number of CPUs than the machine's. */
 function exact(map: ShapedMap, cpus: number): ShapedMap {
   return { maxEntries: lruEntries(map, cpus), mapFlags: map.mapFlags };
 }
 
 const QUEUE: MirroredType = { ...PLAIN, filled: "queue", told: "nothing" };
-/** A map that programs fill: the kernel map is there for them, empty at first. */
+/** A type that only programs fill. Its kernel map is empty at first. */
 const FOR_PROGRAMS: MirroredType = { ...PLAIN, filled: "by programs", told: "nothing" };
 
 function idIn(value: Buffer): number {
@@ -168,7 +183,7 @@ function innerMap(refs: References, value: Buffer): { readonly fd: number; reado
   return refs.kernelMap(idIn(value)) ?? { lacking: `map ${idIn(value)} has no kernel map` };
 }
 
-/** Values that are maps: written as a descriptor, read as the kernel's id. */
+/** Values that are maps: the kernel takes a descriptor, and shows its id. */
 const OF_MAPS: Pick<MirroredType, "refers" | "valueGiven" | "valueShown" | "ledgerShown" | "named"> = {
   refers: "always",
   valueGiven(refs, _map, value) {
@@ -186,7 +201,7 @@ const OF_MAPS: Pick<MirroredType, "refers" | "valueGiven" | "valueShown" | "ledg
   named: (shown) => ({ map: idIn(shown) }),
 };
 
-/** Values that are descriptors of objects; the kernel does not tell which are there. */
+/** Values that are descriptors of objects. The kernel does not show which slots are filled. */
 const HOLDER: MirroredType = {
   ...PLAIN,
   told: "slots",
@@ -203,7 +218,10 @@ const PROGRAMS: MirroredType = {
 
 const COOKIE_BYTES = 8;
 
-/** Of four or eight bytes; a socket is shown as its cookie, which four have no room for. */
+/**
+ * Values of four or eight bytes that are sockets. The kernel shows a socket as its cookie, for which four bytes have no
+ * room.
+ */
 const SOCKETS: MirroredType = {
   ...HOLDER,
   told: "all",
@@ -221,10 +239,10 @@ const SOCKETS: MirroredType = {
   },
 };
 
-/** __sock_map_delete(), net/core/sock_map.c. */
+/** Deleting an absent element is EINVAL: __sock_map_delete(), net/core/sock_map.c. */
 const SOCKMAP: MirroredType = { ...SOCKETS, nothingThere: "EINVAL" };
 
-/** An interface or a queue's size, and a program where the value has room for one. */
+/** Values that are an interface or a queue's size, with a program if the value has room for one. */
 const TARGETS: MirroredType = {
   ...PLAIN,
   refers: "some do",
@@ -234,7 +252,7 @@ const TARGETS: MirroredType = {
 
 const QUEUES: MirroredType = { ...TARGETS, named: (shown) => targetNamed(shown, BPF_ATTACH_TYPE.BPF_XDP_CPUMAP) };
 
-/** dev_map_init_map(): programs get a pointer to what they look up, which they may not write to. */
+/** dev_map_init_map() adds BPF_F_RDONLY_PROG: programs get a pointer to the value, which they may not write to. */
 const DEVICES: MirroredType = {
   ...TARGETS,
   ownFlags: BPF_F.BPF_F_RDONLY_PROG,
@@ -258,7 +276,9 @@ function targetNamed(shown: Buffer, expectedAttachType: number): Named | null {
   return prog === 0 ? null : { prog, expectedAttachType };
 }
 
-/** Values by the objects that they belong to: a key is a descriptor, and one that is not asked for is not told. */
+/**
+ * Values that belong to objects. The key is a descriptor, and the kernel shows an element only if it is asked for it.
+ */
 const STORAGE: MirroredType = {
   ...PLAIN,
   told: "asked",
@@ -312,13 +332,13 @@ function rowOf(type: number): MirroredType | string | undefined {
   return name === undefined || name === "BPF_MAP_TYPE_UNSPEC" ? undefined : MIRRORED[name];
 }
 
-/** For how many CPUs the ledger's values are, and how many the machine may have. */
+/** The number of CPUs that the ledger's values have slots for, and the number that the machine may have. */
 export interface Cpus {
   readonly ledger: number;
   readonly machine: number;
 }
 
-/** How a map is mirrored, or why it is not. */
+/** The row of a map's type, adjusted to the map; or the reason why the map is not mirrored. */
 export function mirrored(map: MapRecord, cpus: Cpus): MirroredType | string {
   const type = rowOf(map.type);
   if (typeof type === "string") return type;
@@ -334,13 +354,13 @@ export function mirrored(map: MapRecord, cpus: Cpus): MirroredType | string {
   return { ...type, told: type.toldWithoutCookies };
 }
 
-/** What of a map cannot be had without BTF; null: nothing. */
+/** A feature of a map that needs BTF; null if it has none. */
 function needsBtf({ type, special }: InnerShape): string | null {
   if (hasFdKeys(type)) return "local storage";
   return special[0] === undefined ? null : `a ${special[0].kind}`;
 }
 
-/** Why what the kernel has of a map cannot be taken over into the ledger, or null: it can. */
+/** The reason why elements of a kernel map cannot be imported into the ledger; null if they can. */
 export function cannotTake(map: MapRecord, cpus: Cpus): string | null {
   const type = mirrored(map, cpus);
   if (typeof type === "string") return type;
@@ -348,7 +368,10 @@ export function cannotTake(map: MapRecord, cpus: Cpus): string | null {
   return type.refers === "never" ? null : "what the kernel has in a map of this type are ids of its own";
 }
 
-/** The same of a kernel map that some other program has made: what it names can be opened by the kernel's ids. */
+/**
+ * The reason why a foreign kernel map cannot be adopted; null if it can. Unlike an import, an adoption may have values
+ * that name objects, if the kernel opens those objects by id.
+ */
 export function cannotAdopt(map: MapRecord, cpus: Cpus): string | null {
   const type = mirrored(map, cpus);
   if (typeof type === "string") return type;

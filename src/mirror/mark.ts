@@ -7,29 +7,29 @@ import { bootId } from "./pidfd.ts";
 import { errnoOf } from "./refusal.ts";
 
 /**
- * Whose the kernel maps are: the text that a symbolic link has as its target, since bpffs has no files that could hold it.
- * A link's target is replaced as a whole or not at all.
+ * The mark of a directory of pins. It is the target of a symbolic link, because bpffs has no files that could hold
+ * text; a link's target is replaced atomically.
  *
  *     mapledger 1 log=ID life=ID device=2049 inode=131 boot=ID data=%2Fvar%2Flib%2Fmapledger
  *
- * Each value is percent-encoded; names that are not known are passed over. The text begins with a word and never is a log's
- * id alone, which is what releases before it wrote: these take another target for another instance's, and leave all as it is.
+ * Each value is percent-encoded; unknown names are ignored. Earlier releases wrote the log's id alone, and leave the
+ * directory alone if they find any other text.
  */
 export interface Mark {
-  /** Which log the kernel maps follow. */
+  /** The log that the kernel maps follow. */
   readonly log: string;
-  /** Which of the ledgers that have that log: one that was restored from a backup is another. */
+  /** The life of the ledger. One that was restored from a backup has another life. */
   readonly life: string;
-  /** The data directory: a copy of it has other numbers. */
+  /** Device and inode of the data directory; a copy of it has others. */
   readonly device: string;
   readonly inode: string;
-  /** Which boot of the machine. */
+  /** The boot of the machine. */
   readonly boot: string;
-  /** Where the data directory is, for people: a very long path is cut short. */
+  /** The path of the data directory, for people; a very long one is shortened. */
   readonly data: string;
 }
 
-/** What the mark of an earlier release, or text that is no mark, says. */
+/** A mark of an earlier release, or text that is not a mark. */
 export type OtherMark = { readonly old: string } | { readonly garbled: string };
 
 const HEAD = "mapledger";
@@ -37,18 +37,18 @@ const VERSION = "1";
 const FIELDS = ["log", "life", "device", "inode", "boot", "data"] as const satisfies readonly (keyof Mark)[];
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
-/** A symbolic link's target ends at PATH_MAX, 4096 bytes. One character takes up to twelve bytes here. */
+/** The target of a symbolic link has at most PATH_MAX, 4096 bytes; a character takes up to twelve bytes in it. */
 const DATA_BYTES_MAX = 2400;
 const DATA_CHARACTERS_MAX = 200;
 
-/** The mark of a ledger on this machine, as it is now. */
+/** The present mark of a ledger on this machine. */
 export function markOf(ledger: Pick<Mark, "log" | "life" | "data">): Mark {
   const data = resolve(ledger.data);
   const { dev, ino } = statSync(data, { bigint: true });
   return { ...ledger, data, device: String(dev), inode: String(ino), boot: bootId() };
 }
 
-/** Null: there is none. */
+/** null: there is no mark. */
 export function readMark(own: string): Mark | OtherMark | null {
   const link = ownerIn(own);
   let text = "";
@@ -63,8 +63,8 @@ export function readMark(own: string): Mark | OtherMark | null {
 }
 
 /**
- * Sets the mark, over any that is there. Null, or why that is refused. The first one stands before `by_id` does, so that
- * nothing but foreign pins is ever without a mark.
+ * Sets the mark, and replaces one that exists. Returns null, or the reason why it cannot. The first mark is made before
+ * `by_id`, so that `by_id` without a mark is always somebody else's.
  */
 export function writeMark(own: string, mark: Mark): string | null {
   const link = ownerIn(own);
@@ -84,8 +84,8 @@ export function writeMark(own: string, mark: Mark): string | null {
 }
 
 /**
- * Null: the kernel maps are those of `ours`. Else why they are not, and what an operator can do. A log that an earlier release
- * has left, which says nothing but its id, is the same log if that is.
+ * null if the mark is that of `ours`; otherwise the difference, and advice for an operator. A mark of an earlier
+ * release has only the log's id, and only that is compared.
  */
 export function differs(mark: Mark | OtherMark, ours: Mark): string | null {
   if ("garbled" in mark)

@@ -7,22 +7,22 @@ import type { MapMaker } from "./map_maker.ts";
 import { openPlaces } from "./real_objects.ts";
 
 export interface MirrorOptions {
-  /** `off`: never. Otherwise it is on as soon as the machine lets it. */
+  /** `off`: the mirror stays off. Otherwise it is on as soon as the machine allows it. */
   readonly mode: "auto" | "off" | "required";
-  /** MAPLEDGER_BPFFS: a directory of bpffs below which maps are pinned. It need not exist, but its file system must be mounted. */
+  /** The setting MAPLEDGER_BPFFS: a directory on bpffs. It need not exist, but the bpffs must be mounted. */
   readonly bpffs: string;
-  /** The data directory: whose the kernel maps are. */
+  /** The data directory, which is part of the mark. */
   readonly data: string;
-  /** MAPLEDGER_OPEN_ROOTS. */
+  /** The setting MAPLEDGER_OPEN_ROOTS. */
   readonly openRoots: string;
   readonly host: Host;
-  /** CPUs that the machine may have; `host` has those of the ledger. */
+  /** The number of CPUs that the machine may have; `host` has the ledger's. */
   readonly machineCpus: number;
   /** Makes kernel maps that take the kernel long. */
   readonly maker: () => MapMaker | null;
 }
 
-/** The mirror, not begun yet. */
+/** Makes the mirror. It is off until `begin`. */
 export function openMirror({ mode, bpffs, data, openRoots, host, machineCpus, maker }: MirrorOptions): Mirror {
   if (mode === "off") return disabledMirror("the mirror is switched off by its setting");
   const bpf = openBpf();
@@ -35,7 +35,7 @@ export function openMirror({ mode, bpffs, data, openRoots, host, machineCpus, ma
 
 const NO_PROCFS = "no procfs is mounted at /proc: whether a map is frozen cannot be told without it";
 
-/** Follows nothing, ever. */
+/** A mirror that is always off. */
 export function disabledMirror(reason: string): Mirror {
   return {
     follows: false,

@@ -1,34 +1,36 @@
 /**
- * The mounts of bpffs in this mount namespace, by /proc/self/mountinfo (proc_pid_mountinfo(5)) alone: no file system is
- * touched, so that none of them can hang. Paths are bytes, one to a character ("latin1"): the names of pins need not be UTF-8.
+ * The mounts of bpffs in this mount namespace, parsed from /proc/self/mountinfo (proc_pid_mountinfo(5)). No file system
+ * is accessed, because any of them could hang. Paths are bytes, one in each character ("latin1"), because names of pins
+ * need not be UTF-8.
  */
+
 export interface BpffsMount {
   readonly point: string;
   /** The superblock's st_dev. */
   readonly dev: number;
-  /** Paths below the mount point that other mounts cover. */
+  /** Paths below the mount point that are covered by other mounts. */
   readonly covered: ReadonlySet<string>;
 }
 
 export interface BpffsMounts {
-  /** Mounts that a path leads to. */
+  /** Mounts that can be reached by a path. */
   readonly visible: readonly BpffsMount[];
-  /** A place on a bpffs that no path leads to, since another mount covers it; null: there is none. */
+  /** A place on a bpffs that no path reaches, because another mount covers it; null if there is none. */
   readonly hidden: string | null;
 }
 
 interface Mount {
   readonly id: string;
   readonly parent: string;
-  /** As in "0:38". */
+  /** For example "0:38". */
   readonly device: string;
-  /** The directory of its superblock that is mounted: not "/" where a subdirectory is bind-mounted. */
+  /** The directory of the superblock that is mounted; other than "/" for a bind mount of a subdirectory. */
   readonly root: string;
   readonly point: string;
   readonly isBpffs: boolean;
 }
 
-/** `mountinfo` as it is read: bytes. */
+/** `mountinfo`: the bytes of /proc/self/mountinfo. */
 export function bpffsMounts(mountinfo: Buffer): BpffsMounts {
   const table = new MountTable(mountinfo.toString("latin1").split("\n").flatMap(parse));
   const visible = table.bpffs.filter((mount) => table.isVisible(mount));
@@ -56,7 +58,7 @@ class MountTable {
     const ids = new Set(mounts.map(({ id }) => id));
     const isTop = ({ id, parent }: Mount): boolean => parent === id || !ids.has(parent);
     this.bpffs = mounts.filter(({ isBpffs }) => isBpffs);
-    // A chroot below a mount's root: that mount is not listed, and those on it have no parent.
+    // After a chroot below a mount's root, that mount is not listed, and the mounts on it have no listed parent.
     this.#root = mounts.find((mount) => mount.point === "/" && isTop(mount)) ?? null;
     for (const mount of mounts) {
       if (mount === this.#root) continue;
@@ -65,12 +67,12 @@ class MountTable {
     }
   }
 
-  /** Mounts that are mounted on this one. */
+  /** Mounts whose parent is this mount. */
   over({ id }: Pick<Mount, "id">): readonly Mount[] {
     return this.#over.get(id) ?? [];
   }
 
-  /** Whether its mount point leads to it: neither it nor one above it is covered there. */
+  /** Whether the mount can be reached by its mount point: neither it nor a parent is covered there. */
   isVisible(mount: Mount): boolean {
     let at: string = this.#root?.id ?? "";
     if (mount.id === at) return true;
@@ -84,7 +86,7 @@ class MountTable {
     return at === mount.id;
   }
 
-  /** Whether a visible mount shows this path of a superblock. */
+  /** Whether this mount shows a path of a superblock. */
   shows(mount: Mount, device: string, path: string): boolean {
     if (mount.device !== device || !isBelow(path, mount.root)) return false;
     const shown = join(mount.point, path.slice(mount.root === "/" ? 1 : mount.root.length + 1));
@@ -92,7 +94,7 @@ class MountTable {
   }
 }
 
-/** "/a", "/a/b", "/a/b/c" */
+/** "/a/b/c" gives "/a", "/a/b", "/a/b/c". */
 function prefixes(path: string): readonly string[] {
   const names = path.split("/").slice(1);
   return names.map((_, at) => `/${names.slice(0, at + 1).join("/")}`);
@@ -112,7 +114,10 @@ export function join(directory: string, name: string): string {
   return directory === "/" ? `/${name}` : `${directory}/${name}`;
 }
 
-/** "36 35 98:0 /root /point rw,noatime master:1 - bpf source rw": any number of optional fields before the dash. */
+/**
+ * Parses "36 35 98:0 /root /point rw,noatime master:1 - bpf source rw"; any number of optional fields precedes the
+ * dash.
+ */
 function parse(line: string): readonly Mount[] {
   const [id, parent, device, root, point, ...rest] = line.split(" ");
   if (id === undefined || parent === undefined || device === undefined || root === undefined || point === undefined)
@@ -121,12 +126,15 @@ function parse(line: string): readonly Mount[] {
   return [{ id, parent, device, root: unmangled(root), point: unmangled(point), isBpffs }];
 }
 
-/** mangle_path(), fs/seq_file.c: space, tab, newline, backslash and, of late, the hash sign are \ and three octal digits. */
+/**
+ * Reverts mangle_path(), fs/seq_file.c: space, tab, newline, backslash and, in newer kernels, the hash sign are written
+ * as \ and three octal digits.
+ */
 function unmangled(field: string): string {
   return field.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }
 
-/** gnu_dev_makedev(), which st_dev is made by. */
+/** As gnu_dev_makedev(), which makes st_dev. */
 function makedev(device: string): number {
   const [major, minor] = device.split(":").map(Number) as [number, number];
   return (major % 0x1000) * 0x100 + (minor % 0x100) + Math.floor(minor / 0x100) * 0x100000;

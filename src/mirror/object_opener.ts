@@ -9,23 +9,26 @@ import { isLedgersOwn, notFound } from "./object_table.ts";
 import { closeObject, type OpenPlaces, openRealObject } from "./real_objects.ts";
 import { errnoOf, isShortage } from "./refusal.ts";
 
-/** What the opener's thread is asked. */
+/** Messages to the opener's thread. */
 export type ToOpener = { readonly id: number; readonly spec: ObjectSpec } | { readonly kind: "close" };
 
-/** And answers. */
+/** Replies of the opener's thread. */
 export interface FromOpener {
   readonly id: number;
   readonly answer?: OpenAnswer;
   readonly error?: string;
 }
 
-/** `later`: why the machine could not be asked at present. */
+/** `later`: the reason why the machine cannot be asked at present. */
 type OpenAnswer = { readonly found: Found; readonly held?: HeldObject } | { readonly later: string };
 
-/** How long an open may take before its caller is told to try again: a file system that does not answer holds up this thread alone. */
+/**
+ * The longest wait for an object; after it the caller is told to try again. A file system that does not answer blocks
+ * the opener's thread only.
+ */
 const PATIENCE_MS = 10_000;
 
-/** What the thread does. */
+/** Opens an object in the opener's thread. */
 export function openForSession(bpf: Bpf, spec: ObjectSpec, places: OpenPlaces): OpenAnswer {
   const object = openRealObject(bpf, spec, places);
   if ("facts" in object) {
@@ -39,7 +42,7 @@ export function openForSession(bpf: Bpf, spec: ObjectSpec, places: OpenPlaces): 
   return { found: notFound(object) };
 }
 
-/** Real objects, opened by a thread of their own and passed to the engine by their descriptors, which all threads share. */
+/** Opens real objects in a thread of its own, and passes their descriptors, which all threads share, to the engine. */
 export class ObjectOpener {
   readonly #thread: AskedThread<{ readonly spec: ObjectSpec }, FromOpener>;
   readonly #places: OpenPlaces;
@@ -53,7 +56,7 @@ export class ObjectOpener {
     this.#thread.start();
   }
 
-  /** null: an object of the ledger's own, which the machine has none of. */
+  /** null: the object exists in the ledger only. */
   async open(spec: ObjectSpec): Promise<OpenAnswer | null> {
     if (isLedgersOwn(spec)) return null;
     const asked = this.#thread.ask<OpenAnswer>({ spec });
@@ -61,7 +64,7 @@ export class ObjectOpener {
     const late = new Promise<OpenAnswer>((resolve) => {
       timer = setTimeout(() => {
         resolve({ later: `opening ${spec.path ?? `a ${spec.kind}`}: the machine has not answered yet` });
-        // What comes of it afterwards is nobody's.
+        // Nobody waits for the answer any more, so the object is closed when it comes.
         asked.then(
           (answer) => this.discard(answer),
           () => {},
@@ -75,7 +78,7 @@ export class ObjectOpener {
     }
   }
 
-  /** Closes one that the engine has not taken. */
+  /** Closes an object that the engine has not taken. */
   discard(answer: OpenAnswer): void {
     if (!("held" in answer) || answer.held === undefined) return;
     closeObject((fd) => errnoOf(() => closeSync(fd)), answer.held);

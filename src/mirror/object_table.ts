@@ -11,12 +11,12 @@ import { haveExited } from "./pidfd.ts";
 import { closeObject, type OpenPlaces, openRealObject, type RealObject } from "./real_objects.ts";
 import { errnoOf, isShortage } from "./refusal.ts";
 
-/** A directory of bpffs as sessions see it is the ledger's own: the machine has none. */
+/** Whether a spec names a directory of bpffs as sessions see it, which exists in the ledger only. */
 export function isLedgersOwn({ kind, path }: ObjectSpec): boolean {
   return kind === "dir" && (path === BPFFS || path?.startsWith(`${BPFFS}/`) === true);
 }
 
-/** Why there is no object, as an event tells it. */
+/** A refusal in the form that an event records. */
 export function notFound(refused: Refused): Found {
   const errno = errnoName(-refused.ret);
   return { errno: errno in ERRNO ? errno : "EIO", detail: sentenceOf(refused) };
@@ -26,20 +26,20 @@ function sentenceOf({ ret, detail, needed = [] }: Refused): string {
   return refusedFor(detail, ret, needed);
 }
 
-/** The kernel's objects that descriptors of sessions stand for, each held by a descriptor of the service's own. */
+/** The kernel objects that sessions' descriptors refer to, each held by a descriptor of the service. */
 export class ObjectTable {
   readonly #bpf: Bpf;
   readonly #places: OpenPlaces;
   readonly #objects = new Map<number, RealObject>();
-  /** Ended, and told of. */
+  /** Objects whose end has been reported. */
   readonly #ended = new Set<number>();
-  /** Ended before the service looked. */
+  /** Objects that ended before the service looked. */
   #unseen: number[] = [];
-  /** Not opened at the start for want of descriptors or memory, or processes that /proc hides. */
+  /** Objects that the start could not open for lack of descriptors or memory, and processes that /proc hides. */
   #later: ObjectRecord[] = [];
-  /** Not opened at the start, and why. */
+  /** Objects that the start could not open, with the reasons. */
   readonly #untaken = new Map<number, string>();
-  /** Made at this start in place of others of the same kind, which ended with the process before. */
+  /** Objects that this start has made anew, because the former ones ended with the former process. */
   readonly #renewed = new Set<number>();
 
   constructor(bpf: Bpf, places: OpenPlaces) {
@@ -47,22 +47,26 @@ export class ObjectTable {
     this.#places = places;
   }
 
-  /** null: a directory of bpffs as sessions see it. A path is not opened here: it may lead to a file system that does not answer. */
+  /**
+   * null: a directory of bpffs as sessions see it. Specs with a path are refused here (EAGAIN), because a path may lead
+   * to a file system that does not answer; ObjectOpener opens them.
+   */
   open(spec: ObjectSpec): OpenedObject | null {
     if (isLedgersOwn(spec)) return null;
     const object = spec.path === undefined ? openRealObject(this.#bpf, spec, this.#places) : NOT_HERE;
     return "facts" in object ? this.take(object.facts, object) : { found: notFound(object), keep() {}, drop() {} };
   }
 
-  /** One that has been opened. */
+  /** Takes over an object that was opened elsewhere. */
   take(facts: ObjectFacts, held: HeldObject): OpenedObject {
     const object = { ...held, facts };
     return { found: { facts }, keep: (id) => this.#keep(id, object), drop: () => this.#drop(object) };
   }
 
   /**
-   * After a restart: what has a name is opened by it, the rest is made anew. What is gone has ended meanwhile; what could not be
-   * asked has not. Cgroups that were made, and that nothing refers to any more, are removed.
+   * Opens the recorded objects again after a restart: by their names, or anew if they have none. An object that is gone
+   * has ended meanwhile; one that could not be looked at has not. Cgroups of the ledger that no record refers to are
+   * removed.
    */
   takeUp(records: Iterable<ObjectRecord>): void {
     const used = new Set<string>();
@@ -111,7 +115,10 @@ export class ObjectTable {
     return this.#objects.get(id)?.facts;
   }
 
-  /** Why the machine's object could not be had at the start; undefined: it could, or the object is the ledger's only. */
+  /**
+   * The reason why the machine's object could not be opened at the start; undefined: it could, or the object exists in
+   * the ledger only.
+   */
   untaken(id: number): string | undefined {
     return this.#untaken.get(id);
   }
@@ -125,7 +132,7 @@ export class ObjectTable {
     if (object !== undefined) this.#drop(object);
   }
 
-  /** Processes that have exited and cgroups that were removed, each once. */
+  /** Processes that have exited and cgroups that were removed, each reported once. */
   ended(): readonly number[] {
     const later = this.#later;
     this.#later = [];
@@ -136,14 +143,14 @@ export class ObjectTable {
     return ended;
   }
 
-  /** Leaves cgroups that were made as they are, for the next start. */
+  /** Leaves cgroups of the ledger in place for the next start. */
   close(): void {
     for (const object of this.#objects.values()) this.#close(object);
     this.#objects.clear();
   }
 
   #keep(id: number, object: RealObject): void {
-    // Known already: another descriptor of the same.
+    // An object that is known already was opened once more; one descriptor is enough.
     if (this.#objects.has(id)) this.#close(object);
     else this.#objects.set(id, object);
     this.#untaken.delete(id);
@@ -179,16 +186,16 @@ export class ObjectTable {
   }
 }
 
-/** Kinds of which there is nothing to open again: another one is made. */
+/** Kinds that end with the process and cannot be opened again; a start makes new ones. */
 const ENDS_WITH_US: ReadonlySet<ObjectRecord["kind"]> = new Set(["socket", "perf_event", "pipe"]);
 
-/** Why a path is not opened by the engine's thread. */
+/** The refusal of specs with a path in the engine's thread. */
 const NOT_HERE: Refused = { ret: -ERRNO.EAGAIN, detail: "a path is opened before its command reaches the engine" };
 
-/** Errnos that say that a process or a cgroup is no more. EINVAL: the pid is a thread's by now. */
+/** Errnos that mean that a process or a cgroup no longer exists. EINVAL: the pid belongs to a thread by now. */
 const GONE: readonly number[] = [ERRNO.ESRCH, ERRNO.ENOENT, ERRNO.ENOTDIR, ERRNO.EINVAL];
 
-/** A directory that rmdir(2) has taken away has no entries, not even those that every cgroup has. */
+/** A removed directory has no entries, not even the ones that every cgroup has. */
 function wasRemoved(cgroup: number): boolean {
   return errnoOf(() => accessSync(`/proc/self/fd/${cgroup}/cgroup.procs`)) === -ERRNO.ENOENT;
 }
@@ -204,7 +211,7 @@ const SOCKET_KINDS: Readonly<Record<string, OpenKind>> = {
   "xsk idle": "xsk",
 };
 
-/** What opens an object again, or makes one like it; null: nothing has to be opened. */
+/** The spec that opens an object again, or makes a similar one; null if nothing has to be opened. */
 function specOf(record: ObjectRecord): ObjectSpec | null {
   switch (record.kind) {
     case "pipe":
@@ -230,8 +237,8 @@ function specOf(record: ObjectRecord): ObjectSpec | null {
 }
 
 /**
- * Whether the object that a name has opened is the recorded one. If the record of a program lacks its tag, load time or
- * boot, nothing shows that it is: another program may have the id by now.
+ * Whether the opened object is the recorded one. If a program's record lacks its tag, load time or boot, the answer is
+ * false, because another program may have the id by now.
  */
 function isSame(record: ObjectRecord, { facts }: RealObject): boolean {
   if (record.kind === "process" && facts.kind === "process") return record.startTime === facts.startTime;

@@ -1,21 +1,21 @@
+/**
+ * Opens paths that clients name, only below the directories of MAPLEDGER_OPEN_ROOTS. openat2(2) with RESOLVE_BENEATH
+ * refuses a `..`, a symbolic link or a rename that leads out of the root, even during the walk. O_PATH reads nothing
+ * and never waits: a FIFO, a device or an automount point is refused by its type, and not opened. Inode storage accepts
+ * an O_PATH descriptor of a file (fdget_raw()); directories are opened once they are known to be directories.
+ */
+
 import { constants } from "node:fs";
 import { ERRNO } from "../abi/errno.ts";
 import type { Bpf } from "../native/bpf.ts";
 import { AT_FDCWD } from "../native/libc.ts";
 import type { Privilege } from "./capability.ts";
 
-/**
- * Paths that clients name are opened below the directories of MAPLEDGER_OPEN_ROOTS, and nowhere else: openat2(2) with
- * RESOLVE_BENEATH refuses a `..`, a symbolic link or a rename that leads out of the root, whenever it happens. O_PATH reads
- * nothing and waits for nobody: a FIFO, a device or an automount point is refused by its type, and never opened. Inode storage
- * takes such a descriptor of a file (fdget_raw()); directories are opened once they are known to be some.
- */
-
-/** Why a path was not opened. */
+/** The reason why a path was not opened. */
 export interface Refused {
   readonly ret: number;
   readonly detail: string;
-  /** Capabilities that opening it takes. */
+  /** Capabilities that opening it may need. */
   readonly needed?: readonly Privilege[];
 }
 
@@ -25,14 +25,14 @@ const O_CLOEXEC = 0o2000000;
 /** <linux/openat2.h> */
 const RESOLVE_NO_MAGICLINKS = 0x02;
 const RESOLVE_BENEATH = 0x08;
-/** A path with `..` is refused with EAGAIN if anything on the machine is renamed meanwhile. */
+/** The kernel refuses a path with `..` (EAGAIN) if anything on the machine is renamed during the walk. */
 const TRIES = 16;
 const ENOSYS = 38;
 const EXDEV = 18;
 
 export const OPEN_ROOTS_DEFAULT = "/sys/fs/bpf:/sys/fs/cgroup";
 
-/** The directories that the setting names, without a slash at the end. */
+/** The directories that the setting names, without trailing slashes. */
 export function openRoots(setting: string): readonly string[] {
   return setting
     .split(":")
@@ -40,7 +40,10 @@ export function openRoots(setting: string): readonly string[] {
     .map((root) => root.replace(/\/+$/, ""));
 }
 
-/** A descriptor by O_PATH. `roots` null: the path is known to lead where it may. EACCES: the path is below none of the roots, or leads out of its root. */
+/**
+ * Returns an O_PATH descriptor. `roots` null: the caller has checked the path. EACCES: the path is below none of the
+ * roots, or leads out of its root.
+ */
 export function openBelow(
   bpf: Bpf,
   roots: readonly string[] | null,
@@ -65,7 +68,7 @@ export function openBelow(
   return fd < 0 ? failed(fd, path) : fd;
 }
 
-/** The longest of those that a path is below. */
+/** The longest root that a path is below. */
 function rootOf(roots: readonly string[], path: string): string | null {
   const found = roots.filter((root) => path === root || path.startsWith(`${root}/`));
   return found.reduce<string | null>((best, root) => (best !== null && best.length > root.length ? best : root), null);

@@ -6,14 +6,14 @@ import type { MapInfo } from "../native/map_info.ts";
 import type { Pace } from "./pace.ts";
 
 const ID_BYTES = 4;
-/** Of BPF_MAP_LOOKUP_BATCH: a bucket's number, or an array's key. */
+/** The size of a position in BPF_MAP_LOOKUP_BATCH: a bucket's number, or an array's key. */
 const POSITION_BYTES = 4;
-/** Elements of a batch; a bucket of a hash that is larger doubles it. */
+/** Elements of a batch; it is doubled if a hash has a larger bucket. */
 const BATCH_ENTRIES = 2048;
-/** Keys that are walked while the map is open. */
+/** Keys that are read while the map is open. */
 const WALKED_KEYS = 256;
 
-/** What a map of maps holds, piece by piece; it is open for reading during each piece only. */
+/** Reads the inner maps of a map of maps, in pieces. The map is open only during a piece. */
 export class OuterMap {
   readonly #bpf: Bpf;
   readonly #pace: Pace;
@@ -25,7 +25,10 @@ export class OuterMap {
     this.#info = info;
   }
 
-  /** A kernel map by its id if it is a map of maps; null if it is another; a negative errno if it cannot be asked. */
+  /**
+   * The kernel map with this id if it is a map of maps; null if it is another map; a negative errno if it cannot be
+   * read.
+   */
   static find(bpf: Bpf, pace: Pace, id: number): OuterMap | null | number {
     const fd = openForReading(bpf, id);
     if (fd < 0) return fd;
@@ -35,13 +38,13 @@ export class OuterMap {
     return isOfMaps(info.type) ? new OuterMap(bpf, pace, info) : null;
   }
 
-  /** The kernel's ids of the maps in it, or a negative errno. */
+  /** The kernel's ids of the inner maps, or a negative errno. */
   *innerIds(): Generator<void, ReadonlySet<number> | number> {
     const ids = yield* this.#batches();
     return ids === null ? yield* this.#walk() : ids;
   }
 
-  /** null: the kernel has no batches for it, or gives up on an array with empty slots, as older kernels do (EINTR). */
+  /** null: the kernel has no batches for this map, or stops at an array's empty slots, as older kernels do (EINTR). */
   *#batches(): Generator<void, ReadonlySet<number> | number | null> {
     const { id, keySize, maxEntries } = this.#info;
     const bpf = this.#bpf;
@@ -57,7 +60,7 @@ export class OuterMap {
       const next: Buffer = Buffer.allocUnsafeSlow(POSITION_BYTES);
       const ret = bpf.lookupBatch(fd, position, next, bpf.keys, bpf.values, entries);
       bpf.close(fd);
-      // The position has not moved.
+      // A bucket has more elements than the room; the position has not moved.
       if (ret === -ERRNO.ENOSPC && entries < most) {
         entries = Math.min(2 * entries, most);
         continue;
@@ -70,7 +73,7 @@ export class OuterMap {
     return -ERRNO.EAGAIN;
   }
 
-  /** By BPF_MAP_GET_NEXT_KEY. If a key is deleted meanwhile, the kernel starts again at the first. */
+  /** Reads with BPF_MAP_GET_NEXT_KEY. If the current key is deleted, the kernel starts again at the first. */
   *#walk(): Generator<void, ReadonlySet<number> | number> {
     const { id, keySize, maxEntries } = this.#info;
     const bpf = this.#bpf;

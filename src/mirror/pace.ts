@@ -1,10 +1,10 @@
 const PIECE_MS = 4;
 
-/** Cuts work into pieces of a few milliseconds, between which the thread does something else. */
+/** Divides work into pieces of a few milliseconds; other work of the thread runs between them. */
 export class Pace {
   #sinceMs = performance.now();
 
-  /** To be called between steps: yields once if they have taken long enough. */
+  /** Call between steps; yields if the present piece has lasted long enough. */
   *step(): Generator<void> {
     if (performance.now() - this.#sinceMs < PIECE_MS) return;
     yield;
@@ -12,7 +12,7 @@ export class Pace {
   }
 }
 
-/** All pieces one after the other. */
+/** Runs all pieces without a break. */
 export function atOnce<Result>(steps: Generator<void, Result>): Result {
   for (;;) {
     const { value, done } = steps.next();

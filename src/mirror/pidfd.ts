@@ -9,7 +9,7 @@ const POLLHUP = 0x10;
 /** struct pollfd: 0 i32 fd, 4 i16 events, 6 i16 revents */
 const POLLFD_BYTES = 8;
 
-/** What pidfds are had with on this machine, or why there are none. `later`: there may be some later. */
+/** Access to pidfds, or the reason why this machine has none. `later`: it may have them later. */
 export function openPidfds(): Bpf | { readonly off: string; readonly later: boolean } {
   const bpf = openBpf();
   if ("off" in bpf) return { ...bpf, later: false };
@@ -19,7 +19,9 @@ export function openPidfds(): Bpf | { readonly off: string; readonly later: bool
   return bpf;
 }
 
-/** Of each pidfd, whether its process has exited: a pidfd is readable from then on, a zombie's, too. */
+/**
+ * For each pidfd, whether its process has exited. A pidfd is readable from then on, also while the process is a zombie.
+ */
 export function haveExited(bpf: Bpf, pidfds: readonly number[]): boolean[] {
   if (pidfds.length === 0) return [];
   const polled = Buffer.alloc(POLLFD_BYTES * pidfds.length);
@@ -31,18 +33,21 @@ export function haveExited(bpf: Bpf, pidfds: readonly number[]): boolean[] {
   return pidfds.map((_, at) => (polled.readInt16LE(at * POLLFD_BYTES + 6) & (POLLIN | POLLHUP)) !== 0);
 }
 
-/** Field 22 of /proc/PID/stat; behind the name, which may hold anything. Throws where there is no such process. */
+/**
+ * Field 22 of /proc/PID/stat. The fields are counted from the end of the name, which may contain any character. Throws
+ * if the process does not exist.
+ */
 export function startTimeOf(pid: number): string {
   const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
   return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] as string;
 }
 
-/** Where /proc is mounted with hidepid=, it has no directory of a process that lives, unless this process may trace that one. */
+/** If /proc is mounted with hidepid=, it has no directory of a process that this process may not trace. */
 export const HIDDEN = "which hidepid= hides from the service";
 
 /**
- * The start time of a process whose pidfd is open; or a negative errno. ESRCH: it is no more. EPERM: it lives, and /proc does not
- * show it. Others say nothing of it.
+ * The start time of a process whose pidfd is open, or a negative errno. ESRCH: it has exited. EPERM: it lives, but
+ * /proc does not show it. Other errnos say nothing about the process.
  */
 export function startTimeByPidfd(bpf: Bpf, pidfd: number, pid: number): string | number {
   try {
@@ -57,7 +62,7 @@ export function startTimeByPidfd(bpf: Bpf, pidfd: number, pid: number): string |
 
 const UNSEEN: readonly number[] = [-ERRNO.ENOENT, -ERRNO.ESRCH, -ERRNO.EPERM, -ERRNO.EACCES];
 
-/** Which boot of the machine this is: start times count from it. */
+/** The id of this boot. Start times are relative to it. */
 export function bootId(): string {
   return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
 }

@@ -12,17 +12,17 @@ import type { KernelMap } from "./kernel_map.ts";
 import { type Layout, temporaryFor } from "./layout.ts";
 import { errnoOf, isShortage, refusal as refusedAt } from "./refusal.ts";
 
-/** Directories and pins that are not the service's own are closed to it without this. */
+/** The capability that other users' directories and pins may need. */
 const NEEDED = ["CAP_DAC_OVERRIDE"] as const;
 
-/** Of an operation that concerns no map. */
+/** The map id in refusals of operations that concern no map. */
 const NO_MAP = 0;
-/** Names that are tried for a pin that is put aside. */
+/** The most names that are tried for a pin that is moved aside. */
 const ASIDE_TRIES = 1000;
 
 /**
- * The pins of the mirror: a map's own, and those of sessions, where the layout has them. What others have pinned, and pins of
- * adopted maps that their owners made, are never replaced or removed, but by `exchange`, which puts them aside.
+ * The mirror's pins: maps' own pins and sessions' pins, at the paths of the layout. Pins of others, among them those of
+ * adopted maps' owners, are never replaced or removed; `exchange` moves them aside.
  */
 export class PinTree {
   readonly #bpf: Bpf;
@@ -37,21 +37,21 @@ export class PinTree {
     return this.#layout.byId(mapId);
   }
 
-  /** Where a session's pathname is mirrored, or the negative errno that stands against it. */
+  /** The path of a session's pathname, or a negative errno if it has none. */
   place(pathname: string): string | number {
     return this.#layout.place(pathname);
   }
 
-  /** Whether a path lies where the service alone keeps pins. */
+  /** Whether a path is in a directory that the service keeps for itself. */
   isOwn(path: string): boolean {
     const { byIds, aside, carried, refused } = this.#layout;
     return path.startsWith(`${byIds}/`) || path.startsWith(`${aside}/`) || path === carried || path === refused;
   }
 
   /**
-   * The refusal of a session's new pin or directory whose path is not free. A pin of the same kernel map (`kernelId`) is as
-   * good as the new pin, and a directory as good as a new directory. null if the path is free, and if lstat(2) fails
-   * otherwise: then the attempt to make the entry tells.
+   * The refusal of a session's new pin or directory if its path is taken. A pin of the same kernel map (`kernelId`)
+   * does not count, nor does a directory for a new directory. null if the path is free, or if lstat(2) fails otherwise:
+   * the attempt to make the entry then shows the error.
    */
   occupied(pathname: string, as: "pin" | "directory", kernelId?: number): Occupied | null {
     const path = this.place(pathname);
@@ -63,7 +63,9 @@ export class PinTree {
     return taken(`the machine has ${kindOf(entry)} at ${path} that the ledger does not have`);
   }
 
-  /** Pins where nothing is yet. The map's own pin there already is as good. */
+  /**
+   * Pins a map at a session's pathname that is free. If the same kernel map is pinned there, nothing is to be done.
+   */
   pin(kernel: KernelMap, pathname: string): MirrorRefusal | null {
     const path = this.place(pathname);
     if (path === kernel.map.adoptedPin) return null;
@@ -73,7 +75,10 @@ export class PinTree {
     return refusal(kernel.map.id, "BPF_OBJ_PIN", ret, `pinning at ${path === ret ? pathname : path}`);
   }
 
-  /** The same, with the directories above; what is there instead is left, and is no refusal: the watch tells of it. */
+  /**
+   * As pin, and makes the parent directories. Another entry at the path stays, and is not a refusal: the watch reports
+   * it.
+   */
   pinWhereNothingIs(kernel: KernelMap, pathname: string): MirrorRefusal | null {
     const path = this.place(pathname);
     if (typeof path === "number" || path === kernel.map.adoptedPin) return null;
@@ -83,7 +88,7 @@ export class PinTree {
     return refusal(kernel.map.id, "BPF_OBJ_PIN", ret, `pinning at ${path}`);
   }
 
-  /** A map's own pin, where nothing is, or where it is already. */
+  /** Makes a map's own pin, if its path is free or has it already. */
   pinById(kernel: KernelMap): MirrorRefusal | null {
     const path = this.byId(kernel.map.id);
     const ret = this.#bpf.pin(kernel.fd, path);
@@ -91,7 +96,9 @@ export class PinTree {
     return refusal(kernel.map.id, "BPF_OBJ_PIN", ret, `pinning at ${path}`);
   }
 
-  /** A map's own pin, from now on of this kernel map. What another log has left there is put aside. */
+  /**
+   * Makes a map's own pin for this kernel map, in place of `before`. A pin that another log has left is moved aside.
+   */
   replaceById(kernel: KernelMap, before: number | null = null): MirrorRefusal | null {
     const path = this.byId(kernel.map.id);
     const there = lstatSync(path, { throwIfNoEntry: false }) === undefined ? null : this.idAt(path);
@@ -101,7 +108,7 @@ export class PinTree {
     return "aside" in done ? null : done;
   }
 
-  /** A session's pin, from now on of this kernel map, if it is of the one before, or nothing is there. */
+  /** Makes a session's pin for this kernel map, if its path is free or pins `before`. */
   replaceOurs(kernel: KernelMap, pathname: string, before: number | null): MirrorRefusal | null {
     const path = this.place(pathname);
     if (typeof path === "number" || path === kernel.map.adoptedPin) return null;
@@ -110,7 +117,7 @@ export class PinTree {
       : this.pinWhereNothingIs(kernel, pathname);
   }
 
-  /** Pins in the place of another pin in one step, so that the path is never without one. */
+  /** Replaces a pin atomically, so that its path is never empty. */
   #moveOver(kernel: KernelMap, path: string): MirrorRefusal | null {
     const temporary = this.#temporary(kernel);
     if (typeof temporary !== "string") return temporary;
@@ -120,7 +127,7 @@ export class PinTree {
     return refusal(kernel.map.id, "rename", unmoved, `moving ${temporary} to ${path}`);
   }
 
-  /** Pins a map at a session's pathname; what is pinned there is pinned in the directory `aside` from then on. */
+  /** Pins a map at a session's pathname, and moves an entry of others to the directory `aside`. */
   exchange(kernel: KernelMap, pathname: string): { readonly aside: string | null } | MirrorRefusal {
     const path = this.place(pathname);
     if (typeof path === "number") return refusal(kernel.map.id, "BPF_OBJ_PIN", path, `pinning at ${pathname}`);
@@ -140,7 +147,7 @@ export class PinTree {
       errnoOf(() => unlinkSync(temporary));
       return refusal(mapId, "renameat2", unexchanged, `exchanging ${temporary} and ${path}`);
     }
-    // From here on the temporary path has what was there.
+    // The temporary path now has the former entry.
     const { aside } = this.#layout;
     errnoOf(() => makeDirectories(aside));
     for (let at = 1; at <= ASIDE_TRIES; at++) {
@@ -164,7 +171,7 @@ export class PinTree {
     return unlink(mapId, this.byId(mapId));
   }
 
-  /** Removes a session's pin if it names a kernel map of the mirror's; what others have pinned there stays. */
+  /** Removes a session's pin if it pins a kernel map of the mirror. Pins of others stay. */
   unpin(pathname: string, isOurs: (kernelId: number) => boolean): MirrorRefusal | null {
     let first: MirrorRefusal | null = null;
     for (const path of this.#places(pathname)) {
@@ -175,17 +182,17 @@ export class PinTree {
     return first;
   }
 
-  /** Removes a session's pin if it names just this kernel map. */
+  /** Removes a session's pin if it pins this kernel map. */
   unpinIf(pathname: string, kernelId: number): MirrorRefusal | null {
     return this.unpin(pathname, (id) => id === kernelId);
   }
 
-  /** Where a session's pin may be: also where an earlier setting of MAPLEDGER_BPFFS had it. */
+  /** The paths at which a session's pin may be, also by an earlier MAPLEDGER_BPFFS. */
   #places(pathname: string): string[] {
     return [this.place(pathname), this.#layout.legacyPlace(pathname)].filter((path) => typeof path === "string");
   }
 
-  /** Makes a directory, ancestors too. One that is there is as good. */
+  /** Makes a directory and its parents, if they do not exist. */
   mkdir(pathname: string): MirrorRefusal | null {
     const path = this.place(pathname);
     const ret = typeof path === "number" ? path : errnoOf(() => makeDirectories(path));
@@ -194,7 +201,7 @@ export class PinTree {
     return refusal(NO_MAP, "mkdir", ret, `making ${path === ret ? pathname : path}`);
   }
 
-  /** One that others have pinned in stays. */
+  /** Removes a directory; it stays if others have pinned in it. */
   rmdir(pathname: string): MirrorRefusal | null {
     const path = this.place(pathname);
     if (typeof path === "number") return null;
@@ -203,13 +210,16 @@ export class PinTree {
     return left.includes(ret) ? null : refusal(NO_MAP, "rmdir", ret, `removing ${path}`);
   }
 
-  /** The kernel's id of the map that is pinned at `path`; null where none is known to be. */
+  /** The kernel's id of the map that is pinned at `path`; null if none is known to be. */
   idAt(path: string): number | null {
     const id = this.lookAt(path);
     return typeof id === "number" ? id : null;
   }
 
-  /** The same; "unknown": it cannot be told at present, for want of descriptors, say; "closed": the service may not read it. */
+  /**
+   * As idAt, but "unknown" if it cannot be read at present, for example because no descriptors are left, and "closed"
+   * if the service may not read it.
+   */
   lookAt(path: string): number | "unknown" | "closed" | null {
     const fd = this.#bpf.getReadOnly(Buffer.from(path));
     if (fd === -ERRNO.EACCES && isClosed(path)) return "closed";

@@ -6,20 +6,20 @@ import { type BpffsMount, bpffsMounts, join } from "./mounts.ts";
 import type { Pace } from "./pace.ts";
 import { errnoOf } from "./refusal.ts";
 
-/** Names that were there a moment ago. */
+/** Errnos of a name that has vanished since the directory was read. */
 const VANISHED: ReadonlySet<number> = new Set([-ERRNO.ENOENT, -ERRNO.ENOTDIR]);
 
 /**
- * Every pin of a map in the bpffs mounts that paths lead to in this mount namespace. Answers why some may be missing, or
- * null. Nothing but directories and pins of these mounts is opened: symbolic links are not followed, and other file
- * systems that are mounted on a bpffs are left alone. No descriptor stays open between two pieces, so that a file system can
- * be unmounted meanwhile.
+ * Finds all pins of maps on the bpffs mounts that can be reached in this mount namespace. Returns the reason why some
+ * may be missing, or null. Only directories and pins of these mounts are opened: symbolic links are not followed, and
+ * other file systems that are mounted on a bpffs are skipped. No descriptor stays open between two pieces, so that a
+ * file system can be unmounted.
  */
 export class PinnedMaps {
   readonly #bpf: Bpf;
   readonly #pace: Pace;
   readonly #each: (path: string, kernelId: number) => void;
-  /** Inodes by their device: a pin may have more names, by hard links and by bind mounts. */
+  /** Device and inode of the pins that were read: a pin may have several paths, by hard links and bind mounts. */
   readonly #seen = new Set<string>();
   #missing: string | null = null;
 
@@ -66,7 +66,7 @@ export class PinnedMaps {
     return names;
   }
 
-  /** What is at a path, if it is of this mount still. */
+  /** The entry at a path, if it still belongs to this mount. */
   #found(mount: BpffsMount, path: string): Stats | null {
     let found: Stats | undefined;
     const refused = errnoOf(() => {
@@ -87,11 +87,14 @@ export class PinnedMaps {
       if (kernelId !== null) this.#each(shown(path), kernelId);
       return;
     }
-    // A program or a link; or it has made room for something else.
+    // EINVAL: the pin is a program or a link. If the path has another inode by now, the pin was replaced.
     if (fd !== -ERRNO.EINVAL && this.#found(mount, path)?.ino === ino) this.#note(fd, path);
   }
 
-  /** null: it is no map. Older kernels open programs and links for reading alone, too. /proc/self/fdinfo is ten times slower. */
+  /**
+   * null: it is not a map. Older kernels open programs and links for reading, too. The link is read because
+   * /proc/self/fdinfo takes ten times as long.
+   */
   #kernelId(fd: number, path: string): number | null {
     let kind = "";
     const unread = errnoOf(() => {

@@ -18,7 +18,7 @@ import { isMapFd } from "./fdinfo.ts";
 import { temporaryFor } from "./layout.ts";
 import { errnoOf } from "./refusal.ts";
 
-/** Elements are allocated one by one: room for more of them costs 16 bytes each. */
+/** Without preallocation, so that each unused element costs 16 bytes only. */
 const SHAPE: MapShape = {
   type: BPF_MAP_TYPE.BPF_MAP_TYPE_HASH,
   keySize: 4,
@@ -29,7 +29,7 @@ const SHAPE: MapShape = {
   mapExtra: 0n,
   numaNode: 0,
 };
-/** Earlier releases kept one u64: the seq. */
+/** Earlier releases kept a single u64, the seq. */
 const OLD_SHAPE: MapShape = {
   ...SHAPE,
   type: BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY,
@@ -39,7 +39,7 @@ const OLD_SHAPE: MapShape = {
   name: "ml_carried",
 };
 
-/** The key of what holds for all maps that have no element of their own. Map ids begin at 1. */
+/** The key of the element for all maps without an element of their own. Map ids begin at 1. */
 const ALL = 0;
 const HASH_AT = 8;
 const NO_HASH = Buffer.alloc(HASH_BYTES);
@@ -48,55 +48,58 @@ const BEFORE_AT = 44;
 const FLAG = { hash: 1, unknown: 2, old: 4 } as const;
 const TWO_32 = 2 ** 32;
 
-/** An event, and SHA-256 of its canonical bytes. */
+/** An event, with the SHA-256 of its canonical bytes. */
 export interface Hashed {
   readonly seq: number;
   readonly hash: Buffer;
 }
 
-/** An event that the kernel maps have come to. `hashed`: this one, or one shortly before it; null: none is known. */
+/**
+ * The event that kernel maps have reached. `hashed`: that event, or one shortly before it, with its hash; null if no
+ * hash is known.
+ */
 export interface Reached {
   readonly seq: number;
   readonly hashed: Hashed | null;
 }
 
 /**
- * How far each kernel map has come, kept where the kernel maps are: in a map of its own, which goes when they go. Its key is a
- * map's id, or 0 for all maps that have no element of their own:
+ * The progress of each kernel map: the last event that was carried to it. It is kept in a kernel map of its own, which
+ * goes when the kernel maps go. Its key is a map's id, or 0 for all maps without an element of their own; its value:
  *
  *      0 u64 seq, the last event that was carried
  *      8 the hash of an event, 32 bytes
- *     40 u32 flags: 1 the hash is there, 2 the seq is not known, 4 the seq is of an earlier release, each map's own is not known
- *     44 u32 how many events that event is before seq
+ *     40 u32 flags: 1 the hash is set, 2 the seq is unknown, 4 the seq is of an earlier release, which kept none for single maps
+ *     44 u32 how many events the hashed event is before seq
  *
- * The seq is written before a batch is answered. To hash an event takes as long as the event is large: that is done beside
- * commands, and until it is done the hash is that of an event before. All that happens to one batch is one update of 0. Only a
- * map that refused a change gets an element, until it has caught up:
+ * The seq is written before a batch is answered, with one update of element 0. Hashing takes longer for larger events,
+ * so it is done beside commands; until then the hash is that of an earlier event. A map gets an element of its own only
+ * if it refuses a change, until it has caught up:
  *
- *     { 0: 41 }            all maps have come to event 41
- *     { 0: 41, 7: 41 }     keep(7, 41): map 7 refused what event 42 does
+ *     { 0: 41 }            all maps have reached event 41
+ *     { 0: 41, 7: 41 }     keep(7, 41): map 7 refused the change of event 42
  *     { 0: 42, 7: 41 }     reached(42)
  *     { 0: 42 }            caughtUp(7)
  *
- * An update is one command of bpf(2), which a signal that kills does not interrupt: who opens the map afterwards finds the
- * value before it or the one behind it. This process is the only writer (the directory's lock), so that the elements are known
- * without asking.
+ * An update is one bpf(2) command, which a kill cannot interrupt: the next process finds the value before it or after
+ * it. This process is the only writer, because it holds the directory's lock, so it knows the elements without reading
+ * them.
  */
 export class ProgressMap {
-  /** `new`: nothing is known of any map. `old`: an earlier release has left its seq, without the maps' own. */
+  /** `new`: no progress is known. `old`: an earlier release has left its seq, but none for single maps. */
   readonly found: "new" | "known" | "old";
   readonly #bpf: Bpf;
   readonly #path: string;
   #fd: number;
   #id: number;
   #maxEntries: number;
-  /** An earlier release's map is left as it is until there is something to write. */
+  /** Whether the map is an earlier release's. It is replaced at the first write. */
   #isOldMap: boolean;
   #all: Reached | null = null;
-  /** `#all` is of an earlier release. */
+  /** Whether `#all` comes from an earlier release. */
   #isOld = false;
   readonly #exceptions = new Map<number, number | null>();
-  /** Exceptions that the kernel has refused to keep: nothing is reached before it has them. */
+  /** Exceptions that the kernel has refused to store. No progress is recorded before it has stored them. */
   readonly #unsaved = new Set<number>();
   readonly #key = Buffer.alloc(SHAPE.keySize);
   readonly #value = Buffer.alloc(SHAPE.valueSize);
@@ -114,8 +117,9 @@ export class ProgressMap {
   }
 
   /**
-   * What an earlier start has left at `path`, or a new map. A negative errno where the kernel refuses it; EEXIST: something
-   * else is pinned there, which is left as it is. New maps are made beside the maps' pins, whose directory must be there.
+   * Opens the map that an earlier start has left at `path`, or makes one. Returns a negative errno if the kernel
+   * refuses; -EEXIST: something else is pinned there, and stays. A new map is made beside the maps' own pins, whose
+   * directory must exist.
    */
   static open(bpf: Bpf, path: string): ProgressMap | number {
     const found = bpf.get(path);
@@ -128,7 +132,7 @@ export class ProgressMap {
     return typeof info === "number" ? info : -ERRNO.EEXIST;
   }
 
-  /** Whether such a map is pinned at `path`. Nothing is made. */
+  /** Whether a progress map is pinned at `path`. */
   static isAt(bpf: Bpf, path: string): boolean {
     const fd = bpf.get(path);
     if (fd < 0) return false;
@@ -147,42 +151,42 @@ export class ProgressMap {
     return info;
   }
 
-  /** Another one once there was no room for an exception. */
+  /** Changes if the map is replaced to get more room. */
   get fd(): number {
     return this.#fd;
   }
 
-  /** The kernel's id of this map; another one likewise. */
+  /** The kernel's id of this map; changes as `fd` does. */
   get id(): number {
     return this.#id;
   }
 
-  /** Null: not known. */
+  /** null: unknown. */
   all(): Reached | null {
     return this.#all;
   }
 
-  /** The last event that a map has; null: not known. */
+  /** The last event that was carried to a map; null: unknown. */
   place(mapId: number): number | null {
     const own = this.#exceptions.get(mapId);
     if (own !== undefined) return own;
     return this.#isOld ? null : (this.#all?.seq ?? null);
   }
 
-  /** Maps that have not come as far as the others, and where they are; null: not known. */
+  /** Maps that have not come as far as the others, with their last events; null: unknown. */
   exceptions(): ReadonlyMap<number, number | null> {
     return this.#exceptions;
   }
 
   /**
-   * All maps but the exceptions have come to this event. Before that, the kernel gets each exception that it has refused to
-   * keep so far: if it refuses one still, nothing is reached, and its errno is answered.
+   * Records that all maps but the exceptions have reached an event. Stores exceptions first that the kernel has refused
+   * so far. If it refuses one again, records nothing and returns its errno.
    */
   reached(seq: number): number {
     return this.#saveExceptions() || this.#reach({ seq, hashed: this.#all?.hashed ?? null });
   }
 
-  /** Keeps the hash of the event that all maps but the exceptions have come to; it is not copied. */
+  /** Records the hash of the event that all maps but the exceptions have reached. Keeps the Buffer without a copy. */
   identify(hash: Buffer): number {
     if (this.#all === null) return 0;
     const { seq } = this.#all;
@@ -197,17 +201,17 @@ export class ProgressMap {
     return 0;
   }
 
-  /** A map stays at this event, while others go on. */
+  /** Records that a map stays at this event while others go on. */
   keep(mapId: number, seq: number): number {
     return this.#except(mapId, seq);
   }
 
-  /** Where a map is, is not known. */
+  /** Records that the progress of a map is unknown. */
   unknown(mapId: number): number {
     return this.#except(mapId, null);
   }
 
-  /** A map is where all are, or is no more. */
+  /** Records that a map has come as far as the others, or no longer exists. */
   caughtUp(mapId: number): number {
     if (!this.#exceptions.has(mapId)) return 0;
     const ret = this.#isOldMap ? 0 : this.#bpf.delete(this.#fd, u32Buffer(mapId));
@@ -262,7 +266,7 @@ export class ProgressMap {
     return this.#bpf.update(fd, this.#key, value);
   }
 
-  /** A map with the same elements takes this one's place in one step, with room for more of them. */
+  /** Replaces the map atomically by one with the same elements and room for more. */
   #replace(maxEntries: number): number {
     const fd = this.#bpf.create({ ...SHAPE, maxEntries });
     if (fd < 0) return fd;
@@ -321,7 +325,7 @@ export class ProgressMap {
     }
   }
 
-  /** An earlier release had 0 for a seq that is not known. */
+  /** An earlier release wrote 0 for an unknown seq. */
   #readOld(): void {
     const value = Buffer.alloc(OLD_SHAPE.valueSize);
     if (this.#bpf.lookup(this.#fd, u32Buffer(0), value) !== 0) return;
@@ -336,7 +340,7 @@ export function isProgressMap(info: MapInfo): boolean {
   return isShape(info, SHAPE) || isShape(info, OLD_SHAPE);
 }
 
-/** Room for more elements makes no other shape, but an array's. */
+/** max_entries is not compared, because it grows. */
 function isShape(info: MapInfo, shape: MapShape): boolean {
   return (
     info.type === shape.type &&

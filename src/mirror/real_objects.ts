@@ -1,3 +1,5 @@
+/** Opens the kernel objects that sessions' descriptors refer to, or makes them. */
+
 import { spawn } from "node:child_process";
 import { constants, fstatSync, mkdtempSync, openSync, readFileSync, rmdirSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -14,19 +16,19 @@ import { OPEN_ROOTS_DEFAULT, openBelow, openRoots, type Refused } from "./open_b
 import { bootId, HIDDEN, startTimeByPidfd, startTimeOf } from "./pidfd.ts";
 import { errnoOf } from "./refusal.ts";
 
-/** A kernel object that a descriptor of a session stands for, held by a descriptor of the service's own. */
+/** A kernel object, held by a descriptor of the service. */
 export interface RealObject extends HeldObject {
   readonly facts: ObjectFacts;
 }
 
-/** Where objects may be opened, and what notes the ones that are made. */
+/** The places at which objects may be opened, and the notes of cgroups that are made. */
 export interface OpenPlaces {
-  /** Directories below which paths are opened; null: those that are given are known to lead where they may. */
+  /** Directories below which paths may be opened; null: the caller has checked the paths. */
   readonly roots: readonly string[] | null;
   readonly cgroups: MadeCgroups;
 }
 
-/** The setting's default, and notes of nothing. */
+/** The default of the setting, without notes. */
 export const DEFAULT_PLACES: OpenPlaces = { roots: openRoots(OPEN_ROOTS_DEFAULT), cgroups: new MadeCgroups(null) };
 
 const AF_UNIX = 1;
@@ -39,13 +41,13 @@ const SOL_SOCKET = 1;
 const SO_REUSEPORT = 15;
 const SO_COOKIE = 57;
 const ADDRESS_BYTES = 16;
-/** O_TMPFILE, asm-generic/fcntl.h, with O_DIRECTORY, which it takes. */
+/** O_TMPFILE, asm-generic/fcntl.h; it needs O_DIRECTORY. */
 const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
 const READ_DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NONBLOCK | constants.O_NOCTTY;
 const CGROUP2_SUPER_MAGIC = 0x63677270;
-/** More than struct statfs has on any machine. */
+/** More than the size of struct statfs on any machine. */
 const STATFS_BYTES = 256;
-/** struct perf_event_attr of PERF_TYPE_SOFTWARE, PERF_COUNT_SW_BPF_OUTPUT; PERF_FLAG_FD_CLOEXEC. */
+/** struct perf_event_attr with PERF_TYPE_SOFTWARE, PERF_COUNT_SW_BPF_OUTPUT; PERF_FLAG_FD_CLOEXEC. */
 const PERF_ATTR_BYTES = 128;
 const PERF_TYPE_SOFTWARE = 1;
 const PERF_COUNT_SW_BPF_OUTPUT = 10;
@@ -55,12 +57,15 @@ const PROG_INFO_BYTES = 128;
 /** r0 = 0; exit */
 const RETURN_0 = Buffer.from("b7000000000000009500000000000000", "hex");
 
-/** Those of a service. */
+/** The places of a service. */
 export function openPlaces({ data, openRoots: roots }: { data: string; openRoots: string }): OpenPlaces {
   return { roots: openRoots(roots), cgroups: new MadeCgroups(join(data, CGROUPS_FOLDER)) };
 }
 
-/** Opens what a spec names, or makes it. Every answer is the kernel's, but for paths that are not below a root. */
+/**
+ * Opens the object that a spec names, or makes it. Refusals are the kernel's, except for paths that are not below a
+ * root.
+ */
 export function openRealObject(bpf: Bpf, spec: ObjectSpec, places: OpenPlaces = DEFAULT_PLACES): RealObject | Refused {
   try {
     return open(bpf, spec, places);
@@ -72,7 +77,7 @@ export function openRealObject(bpf: Bpf, spec: ObjectSpec, places: OpenPlaces = 
   }
 }
 
-/** Closes an object; a cgroup that was made for it is left to whoever removes it. */
+/** Closes an object's descriptors. A cgroup that was made for it stays, and is removed separately. */
 export function closeObject(close: (fd: number) => void, { fd, others }: HeldObject): void {
   for (const open of [fd, ...others]) close(open);
 }
@@ -124,7 +129,7 @@ function held(
   return { fd, facts, others, made };
 }
 
-/** Judged by the descriptor: what lies at the path may be another thing by now. */
+/** The type is checked by the descriptor, because the path may name another entry by now. */
 function inode(bpf: Bpf, kind: "file" | "dir", path: string, { roots }: OpenPlaces): RealObject | Refused {
   const fd = openBelow(bpf, roots, path, kind === "dir" ? "directory" : "anything");
   if (typeof fd !== "number") return fd;
@@ -136,7 +141,10 @@ function inode(bpf: Bpf, kind: "file" | "dir", path: string, { roots }: OpenPlac
   return { ret: -ERRNO.EOPNOTSUPP, detail: `opening ${path}, which is neither a file nor a directory` };
 }
 
-/** The directory of an O_PATH descriptor, which to most of bpf(2) is no open file (EBADF), opened; that one is closed. */
+/**
+ * Opens the directory of an O_PATH descriptor, which most commands of bpf(2) refuse (EBADF), and closes that
+ * descriptor.
+ */
 function opened(bpf: Bpf, fd: number): number {
   try {
     return openSync(`/proc/self/fd/${fd}`, READ_DIRECTORY);
@@ -145,7 +153,7 @@ function opened(bpf: Bpf, fd: number): number {
   }
 }
 
-/** One that nobody else can open: it is removed while it is open. */
+/** Makes a directory and removes it while it is open, so that nobody else can open it. */
 function newDirectory(): RealObject {
   const path = mkdtempSync(join(tmpdir(), "mapledger-"));
   try {
@@ -160,7 +168,7 @@ type SocketKind = Exclude<
   "pipe" | "file" | "dir" | "cgroup" | "pidfd" | "pidfd_self" | "pidfd_dead" | "perf_event" | "prog"
 >;
 
-/** Made for the session; on loopback, on a port that was free. */
+/** Makes a socket for a session; an INET one is bound to a free port of the loopback address. */
 function socket(bpf: Bpf, kind: SocketKind, reuseport: boolean): RealObject | Refused {
   const opened: number[] = [];
   const fail = (ret: number, detail: string): Refused => {
@@ -243,7 +251,9 @@ function cookieOf(bpf: Bpf, fd: number): string {
   return String(cookie.readBigUInt64LE(0));
 }
 
-/** A cgroup of version 2 by path, or a new one below the root of the hierarchy, which goes with its last descriptor. */
+/**
+ * Opens a cgroup of version 2, or makes one below the root of the hierarchy, which is removed with its last descriptor.
+ */
 function cgroup(bpf: Bpf, path: string | undefined, { roots, cgroups }: OpenPlaces): RealObject | Refused {
   if (path !== undefined) return existingCgroup(bpf, path, roots);
   const parent = cgroupRoot();
@@ -270,13 +280,13 @@ function existingCgroup(bpf: Bpf, path: string, roots: readonly string[] | null)
   return { ret: -ERRNO.EBADF, detail: `${path} is no cgroup of version 2, which is needed` };
 }
 
-/** struct statfs begins with its f_type, a long. */
+/** struct statfs begins with f_type, a long. */
 function fileSystemOf(bpf: Bpf, fd: number): number {
   const statfs = Buffer.alloc(STATFS_BYTES);
   return bpf.libc("fstatfs", fd, statfs) < 0 ? 0 : Number(statfs.readBigInt64LE(0));
 }
 
-/** Where a cgroup2 is mounted; null: nowhere. */
+/** The path at which a cgroup2 is mounted; null if none is. */
 function cgroupRoot(): string | null {
   const mounts = readFileSync("/proc/mounts", "utf8").split("\n");
   return mounts.map((line) => line.split(" ")).find(([, , type]) => type === "cgroup2")?.[1] ?? null;
@@ -292,7 +302,7 @@ function process_(bpf: Bpf, pid: number): RealObject | Refused {
   return { ret: startTime, detail: `reading /proc of process ${pid}, ${HIDDEN}`, needed: ["CAP_SYS_PTRACE"] };
 }
 
-/** A child that has run to its end, and been waited for. */
+/** A child process that has exited and been waited for. */
 function deadProcess(bpf: Bpf): RealObject | Refused {
   const child = spawn("sleep", ["60"], { stdio: "ignore" }).on("error", () => {});
   const { pid } = child;
@@ -307,7 +317,7 @@ function deadProcess(bpf: Bpf): RealObject | Refused {
     : held(fd, { kind: "process", pid, startTime, exited: true });
 }
 
-/** A program by id or pin; without either, one that returns 0, of the type that is asked for. */
+/** Opens a program by id or pin; without either, loads one of the given type that returns 0. */
 function program(bpf: Bpf, spec: ObjectSpec, { roots }: OpenPlaces): RealObject | Refused {
   const { id, path, progType = 0, expectedAttachType = 0 } = spec;
   const boot = bootId();
@@ -340,7 +350,7 @@ function program(bpf: Bpf, spec: ObjectSpec, { roots }: OpenPlaces): RealObject 
   });
 }
 
-/** BPF_OBJ_GET of what the path has led to below a root, by its descriptor. */
+/** BPF_OBJ_GET with the descriptor that the path leads to below a root. */
 function pinned(bpf: Bpf, path: string, roots: readonly string[] | null): number | Refused {
   const at = openBelow(bpf, roots, path, "anything");
   if (typeof at !== "number") return at;

@@ -3,8 +3,8 @@ import type { MirrorRefusal } from "../engine/ports.ts";
 import { type Privilege, refusedFor } from "./capability.ts";
 
 /**
- * What the kernel refused with the negative errno `ret`, as a sentence: what was attempted, colon, what it said. `needed`: the
- * capabilities that the operation takes, of which the sentence names one that is missing.
+ * A refusal of the kernel as a sentence: the attempt, colon, the errno. `needed`: capabilities of the operation; the
+ * sentence names the first missing one.
  */
 export function refusal(
   mapId: number,
@@ -31,7 +31,7 @@ export function errnoOf(call: () => void): number {
 const ENFILE = 23;
 const SHORTAGES: readonly number[] = [-ERRNO.EMFILE, -ENFILE, -ERRNO.ENOMEM];
 
-/** Whether a call was refused for want of descriptors or memory: that says nothing of what it was about. */
+/** Whether a call failed for lack of descriptors or memory, which says nothing about the object. */
 export function isShortage(ret: number): boolean {
   return SHORTAGES.includes(ret);
 }

@@ -20,9 +20,9 @@ const SHAPE: MapShape = {
 const NOTHING = Buffer.alloc(SHAPE.valueSize);
 
 /**
- * The elements whose write the kernel has refused, kept beside the progress map: these alone are the ledger's to write again at
- * the next start, for all others of their maps were carried. A key here is a map's id, u32, and 28 bytes of SHA-256 over what
- * tells the element's key from others.
+ * The elements whose write the kernel has refused, in a kernel map beside the progress map. The next start writes only
+ * these of their maps, because all other changes were carried. A key is the map's id, u32, and 28 bytes of the SHA-256
+ * of the element's identity.
  */
 export class RefusedKeys {
   readonly #bpf: Bpf;
@@ -56,7 +56,7 @@ export class RefusedKeys {
     return pinned;
   }
 
-  /** Whether one is pinned at `path`; nothing is made. */
+  /** Whether such a map is pinned at `path`. */
   static isAt(bpf: Bpf, path: string): boolean {
     const fd = bpf.get(path);
     if (fd < 0) return false;
@@ -69,7 +69,10 @@ export class RefusedKeys {
     return this.#keys.get(mapId)?.has(digestOf(identity)) === true;
   }
 
-  /** False: the kernel does not keep it, so that nobody can tell later which elements of the map were refused. */
+  /**
+   * Returns false if the kernel refuses to store the key: which elements of the map were refused is then unknown to the
+   * next start.
+   */
   add(mapId: number, identity: string): boolean {
     const digest = digestOf(identity);
     const keys = this.#of(mapId);
@@ -91,7 +94,7 @@ export class RefusedKeys {
     keys?.delete(digest);
   }
 
-  /** All of a map's writes have been made, or it is no more. */
+  /** Deletes the keys of a map whose writes have all been made, or that no longer exists. */
   forget(mapId: number): void {
     for (const key of this.#keys.get(mapId)?.values() ?? []) this.#bpf.delete(this.#fd, key);
     this.#keys.delete(mapId);

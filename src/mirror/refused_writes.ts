@@ -6,30 +6,33 @@
 
 import type { ElementChange } from "../engine/ports.ts";
 
-/** A write that the kernel refused, and what it had in its place: null: nothing; undefined: it does not tell. */
+/**
+ * A write that the kernel refused. `base`: the kernel's value at that time; null: there was no element; undefined: the
+ * kernel does not show it.
+ */
 export interface RefusedWrite extends ElementChange {
   readonly base: Buffer | null | undefined;
 }
 
-/** From so many on it is not kept which they are: the whole map is taken up again instead. */
+/** If there are more refused writes, they are not kept, and the whole map is taken up again. */
 const REFUSED_MAX = 65_536;
 
-/** Where it is kept which elements were refused, for the next start. */
+/** Stores which elements were refused, for the next start. */
 export interface KeptKeys {
   add(identity: string): void;
   delete(identity: string): void;
 }
 
 /**
- * The writes of one map that the kernel has refused, the last of each element, in their order. In a line (`isLine`) each push and
- * each pop counts: a place may be popped and then pushed to, and what was never pushed is not popped.
+ * The refused writes of one map, the last one of each element, in their order. In a queue or a stack (`isLine`), each
+ * push and pop counts: a place may be popped and pushed again, and a value that was never pushed is not popped.
  */
 export class RefusedWrites {
   readonly #identity: (key: Buffer) => string;
   readonly #isLine: boolean;
   readonly #kept: KeptKeys;
   readonly #writes = new Map<string, RefusedWrite>();
-  /** They were too many. */
+  /** Whether there were more than REFUSED_MAX. */
   overflown = false;
 
   constructor(identity: (key: Buffer) => string, isLine: boolean, kept: KeptKeys) {
@@ -65,7 +68,7 @@ export class RefusedWrites {
       });
   }
 
-  /** The element was written, or is somebody else's by now. */
+  /** Removes the write of an element that was written, or that another program has changed. */
   delete(key: Buffer): void {
     const identity = this.#identity(key);
     const written = this.#isLine ? [identity, popOf(identity)] : [identity];
@@ -78,7 +81,7 @@ export class RefusedWrites {
   }
 }
 
-/** No place is written so. */
+/** A key that no place has. */
 function popOf(place: string): string {
   return `pop ${place}`;
 }

@@ -17,15 +17,15 @@ const NO_PATH: Unreached = { unreached: -ERRNO.ENOENT };
 
 type Call<T> = (path: string) => T;
 
-/** The path cannot be walked: the kernel's negative errno. */
+/** The kernel's negative errno for a path that cannot be walked. */
 export interface Unreached {
   readonly unreached: number;
 }
 
 /**
- * The directory of bpffs in which a replay has its pins and directories, and the only place where it makes or removes any.
- * Paths are data from a log: they may have `..` in them or meet links. So the kernel walks a path first, to a descriptor;
- * the descriptor's place is judged, and the command then goes by the descriptor, whatever has become of the path meanwhile.
+ * The directory on bpffs in which a replay makes its pins and directories; it makes and removes none elsewhere. Paths
+ * are data from a log, so they may have `..`, or meet links. A path is therefore walked to a descriptor first, the
+ * descriptor's place is checked, and the command then uses the descriptor, whatever the path names by then.
  */
 export class ReplayDirectory {
   readonly path: string;
@@ -35,23 +35,26 @@ export class ReplayDirectory {
     this.path = path;
   }
 
-  /** It goes, too, if nothing is in it. */
+  /** Removes the directory if it is empty. */
   close(): void {
     if (this.#made) errnoOf(() => rmdirSync(this.path));
   }
 
-  /** Calls with a path to an entry that need not exist, for a command that makes or removes the entry: its parent is walked to. */
+  /**
+   * Calls with the path of an entry that need not exist, for a command that makes or removes it. Its parent is walked
+   * to and checked.
+   */
   entry<T>(pathname: string, call: Call<T>): T | LeftOut | Unreached {
     const placed = this.#place(pathname);
     return typeof placed === "string" ? this.#walkToParent(placed, call) : placed;
   }
 
-  /** The same below a directory that a descriptor of the replay's refers to. */
+  /** As entry, below a directory that a descriptor of the replay refers to. */
   entryBelow<T>(fd: number, pathname: string, call: Call<T>): T | LeftOut | Unreached {
     return pathname === "" ? NO_PATH : this.#walkToParent(`/proc/self/fd/${fd}/${pathname}`, call);
   }
 
-  /** Calls with a path to an entry that exists, for a command that opens the entry. */
+  /** Calls with the path of an entry that exists, for a command that opens it. */
   existing<T>(pathname: string, call: Call<T>): T | LeftOut | Unreached {
     const placed = this.#place(pathname);
     return typeof placed === "string" ? this.#walk(placed, this.path, call) : placed;
@@ -61,20 +64,23 @@ export class ReplayDirectory {
     return pathname === "" ? NO_PATH : this.#walk(`/proc/self/fd/${fd}/${pathname}`, this.path, call);
   }
 
-  /** Calls with a path to what others have pinned, which stands where it stood. */
+  /** Calls with the path of a pin that others have made, at its recorded place. */
   others<T>(pathname: string, call: Call<T>): T | LeftOut | Unreached {
     const recorded = behindBpffs(pathname);
     return recorded === null ? ELSEWHERE : this.#walk(BPFFS + recorded, BPFFS, call);
   }
 
-  /** Where a recorded path lies in the replay's directory. */
+  /** The path of a recorded pathname in the replay's directory. */
   #place(pathname: string): string | LeftOut | Unreached {
     if (pathname === "") return NO_PATH;
     const recorded = behindBpffs(pathname);
     return recorded === null ? ELSEWHERE : (this.#make() ?? this.path + recorded);
   }
 
-  /** Makes the directory, or says why it is of no use. One that is there already is an earlier replay's. */
+  /**
+   * Makes the directory, or returns the reason why it cannot be used. An existing one is left over from an earlier
+   * replay, and is used if it is this user's.
+   */
   #make(): LeftOut | null {
     if (this.#made) return null;
     if (!isBpffs(BPFFS)) return { leftOut: `no bpffs is mounted at ${BPFFS}` };
@@ -112,8 +118,9 @@ export class ReplayDirectory {
 }
 
 /**
- * What a path has behind /sys/fs/bpf, which is where relative ones begin; null: it names a place elsewhere. The kernel shall
- * refuse what it would have refused, so that a path is taken as it is written, unless it leaves /sys/fs/bpf on its way.
+ * The part of a path after /sys/fs/bpf, where relative paths begin; null if it names another place. The path is kept as
+ * it is written, so that the kernel refuses it as it refused the recorded one; it is normalized only if it leaves
+ * /sys/fs/bpf on its way.
  */
 function behindBpffs(pathname: string): string | null {
   const absolute = pathname.startsWith("/") ? pathname : `${BPFFS}/${pathname}`;
@@ -123,7 +130,7 @@ function behindBpffs(pathname: string): string | null {
   return (written ? absolute : normal).slice(BPFFS.length);
 }
 
-/** Whether a path below a directory leaves it on its way. */
+/** Whether a path leaves the directory that it begins in. */
 function leaves(path: string): boolean {
   let depth = 0;
   for (const name of path.split("/")) {

@@ -5,7 +5,10 @@ import type { ClientProcess } from "../syscall/command.ts";
 import { toHold } from "./descriptor_limit.ts";
 import { bootId, haveExited, openPidfds, startTimeByPidfd } from "./pidfd.ts";
 
-/** A pidfd; "gone": its process is no more; "later": that cannot be told at present, for want of descriptors, or as /proc hides it. */
+/**
+ * A pidfd; "gone": the process has exited; "later": unknown at present, because no descriptors are left or /proc hides
+ * the process.
+ */
 type Watch = number | "gone" | "later";
 
 interface Watched {
@@ -13,10 +16,13 @@ interface Watched {
   watch: Watch;
 }
 
-/** What says that there is no such process. EINVAL: the pid is a thread's by now. */
+/** Errnos that mean that the process does not exist. EINVAL: the pid belongs to a thread by now. */
 const GONE: readonly number[] = [-ERRNO.ESRCH, -ERRNO.EINVAL];
 
-/** The processes that sessions live by, each held by a pidfd of the service's own: whoever gets its pid later is another. */
+/**
+ * The processes whose exit ends a session. Each is held by a pidfd, so that a later process with its pid is not taken
+ * for it.
+ */
 export class WatchedProcesses implements Processes {
   readonly #watched = new Map<number, Watched>();
   #pidfds: ReturnType<typeof openPidfds> | undefined;
@@ -49,7 +55,10 @@ export class WatchedProcesses implements Processes {
     return [...gone, ...polled.filter((_, at) => exited[at])];
   }
 
-  /** Opened before its start time is read: if that is the one that is wanted, so is what was opened. */
+  /**
+   * Opens the pidfd before the start time is read: if the start time is the recorded one, the pidfd refers to the
+   * recorded process.
+   */
   #open({ pid, startTime, boot }: ClientProcess): Watch {
     try {
       if (boot !== bootId()) return "gone";
