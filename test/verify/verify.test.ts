@@ -234,7 +234,7 @@ const TAMPERED: readonly [sql: string, found: string | RegExp][] = [
     "INSERT INTO events SELECT -5, time_us, session, caller, cmd, map, fd, key, value, flags, ret, errno, detail, attr, out FROM events WHERE seq = 699",
     "the log has 1 rows with a seq below 1",
   ],
-  ["UPDATE ledger SET value = 'x' WHERE name = 'id'", /^the tree is of the log .*, this log is x$/],
+  ["UPDATE ledger SET value = 'x' WHERE name = 'id'", /^the tree's log is .*, this log is x$/],
   ["UPDATE ledger SET value = '3' WHERE name = 'possible_cpus'", "the log was for 2 possible CPUs, now it says 3"],
   [
     "UPDATE commands SET name = 'BPF_MAP_LOOKUP_ELEM' WHERE cmd = 3",
@@ -283,7 +283,7 @@ const TAMPERED_TREE: readonly [sql: string, found: string | RegExp][] = [
     `${STAY} DELETE FROM checkpoints WHERE size = 300; UPDATE checkpoints SET size = 300 WHERE size = 400`,
     "the checkpoint of size 300: what was signed says otherwise",
   ],
-  ["UPDATE tree SET log = 'x'", /^the tree is of the log x, this log is /],
+  ["UPDATE tree SET log = 'x'", /^the tree's log is x, this log is /],
 ];
 
 for (const [sql, found] of TAMPERED_TREE)
