@@ -38,7 +38,10 @@ t.test("a wrong setting is named, with what it takes and what was found", (t) =>
     [{ MAPLEDGER_PORT: "65536" }, /^MAPLEDGER_PORT takes an integer from 0 to 65535, or nothing, found "65536"$/],
     [{ MAPLEDGER_PORT: "-1" }, /^MAPLEDGER_PORT takes/],
     [{ MAPLEDGER_PORT: " " }, /^MAPLEDGER_PORT takes/],
-    [{ MAPLEDGER_SOCKET_MODE: "0999" }, /^MAPLEDGER_SOCKET_MODE takes a mode in octal, as 0660, found "0999"$/],
+    [
+      { MAPLEDGER_SOCKET_MODE: "0999" },
+      /^MAPLEDGER_SOCKET_MODE takes a mode in octal, for example 0660, found "0999"$/,
+    ],
     [{ MAPLEDGER_AUTH: "no" }, /^MAPLEDGER_AUTH takes on or off, found "no"$/],
     [{ MAPLEDGER_MIRROR: "on" }, /^MAPLEDGER_MIRROR takes auto, off or required, found "on"$/],
     [{ MAPLEDGER_BPFFS: "bpf" }, /^MAPLEDGER_BPFFS takes an absolute path, found "bpf"$/],
