@@ -49,7 +49,7 @@ t.test("a wrong setting is named, with what it takes and what was found", (t) =>
     [{ MAPLEDGER_SESSION_TTL: "0" }, /^MAPLEDGER_SESSION_TTL takes an integer from 1/],
     [
       { MAPLEDGER_REPLAY_TARGETS: "kernel,10.0.0.5:8620" },
-      /^MAPLEDGER_REPLAY_TARGETS takes kernel and URLs of http or/,
+      /^MAPLEDGER_REPLAY_TARGETS takes `kernel` and http or https URLs/,
     ],
     [{ MAPLEDGER_REPLAY_TARGETS: "http://10.0.0.5:8620/v1" }, /^MAPLEDGER_REPLAY_TARGETS takes/],
     [{ MAPLEDGER_REPLAY_TARGETS: "http://a@10.0.0.5" }, /^MAPLEDGER_REPLAY_TARGETS takes/],

@@ -140,7 +140,7 @@ t.test("a ledger that was restored continues a checkpoint under another origin; 
   t.equal(await service.end("SIGTERM"), 0);
   const note = readFileSync(join(data, "checkpoint"), "utf8");
   const made = await mapledger("backup", backup, "--data", data);
-  t.match(made.stdout, /\nit holds log\.key: /);
+  t.match(made.stdout, /\nthe backup contains log\.key: /);
   t.match(JSON.parse(readFileSync(join(backup, "manifest.json"), "utf8")), { has_key: true });
   const ran = await mapledger("restore-backup", backup, "--data", restored);
   t.equal(ran.code, 0, ran.stderr);

@@ -300,7 +300,7 @@ test("a witness that has lost a part of itself is none any more", async (t) => {
   t.same(shown(add(again.witness, log.body(0, 9))), [409, "5\n"], "it goes on where it was");
   again.close();
   for (const suffix of ["", "-wal", "-shm"]) rmSync(join(data, `witness.sqlite${suffix}`), { force: true });
-  refuses(/witness.sqlite is missing: without it nobody knows what this witness has cosigned/);
+  refuses(/witness.sqlite is missing: without it this witness does not know which checkpoints it has cosigned/);
   t.throws(() => openWitness({ data: directory(t), name: null, logs: [] }), /a new witness needs a name: --name/);
 });
 
@@ -381,6 +381,6 @@ test("mapledger witness says what it cannot do", async (t) => {
   writeFileSync(logs, `# of ours\n${vkey} # the ledger\n\nnonsense\n`);
   t.match(await mapledger("witness", "--data", data, "--name", "w", "--logs", logs), {
     code: 2,
-    stderr: /no verifier key/,
+    stderr: /neither a verifier key/,
   });
 });
