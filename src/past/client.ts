@@ -10,7 +10,7 @@ import type { Outcome } from "../syscall/outcome.ts";
 import { type AsOf, NotYet } from "./past.ts";
 import type { PastReadName, PastReads } from "./reads.ts";
 
-/** What the service's thread asks the thread of the past. */
+/** Requests of the service's thread to the thread of the past. */
 export type ToPast = (PastQuestion & { readonly id: number }) | { readonly kind: "close" };
 
 type PastQuestion =
@@ -18,7 +18,7 @@ type PastQuestion =
   | { readonly kind: "query"; readonly moment: Moment; readonly name: ReadName; readonly ask: unknown }
   | { readonly kind: "ask"; readonly name: PastReadName; readonly ask: unknown };
 
-/** And back. `notYet`: the seq that was asked for, and where the log ends. */
+/** Replies. `notYet`: the requested seq, and the log's last. */
 export type FromPast =
   | { readonly id: number; readonly frames: ArrayBuffer; readonly length: number }
   | { readonly id: number; readonly answer: unknown }
@@ -28,12 +28,15 @@ export type FromPast =
   | { readonly id: number; readonly fault: PartFault }
   | { readonly id: number; readonly error: string };
 
-/** The past as the service's thread sees it. */
+/** The past, for the service's thread. */
 export class PastClient {
   readonly #thread: AskedThread<PastQuestion, FromPast>;
   readonly #writer = new FrameWriter();
 
-  /** `told`: how it stands with the part that the thread keeps; null: that is no part of the service's, and the thread is started when it is first asked. */
+  /**
+   * `told`: called with the faults of the part that the thread keeps. null: the thread keeps no part of the service,
+   * and starts with the first request.
+   */
   constructor(
     start: () => Worker,
     report: (message: string) => void,
@@ -43,7 +46,7 @@ export class PastClient {
     this.#thread = new AskedThread({ doing: "reading the past", start, read, report, ...kind });
   }
 
-  /** Nothing may be asked before. */
+  /** Call before any request. */
   start(): void {
     this.#thread.start();
   }

@@ -2,7 +2,9 @@ import { afterPrefix, type Cell, type CellKey } from "../maps/cells.ts";
 import { elementsPrefix } from "../maps/common.ts";
 import type { OpenMap } from "../syscall/state.ts";
 
-/** An element that is not what it was, as it is shown; null: it was not, or is not, there. */
+/**
+ * An element that differs between two moments, in the form that pages show; null: no element before, or none after.
+ */
 export interface ChangedElement {
   readonly key: Buffer;
   readonly before: Buffer | null;
@@ -10,8 +12,8 @@ export interface ChangedElement {
 }
 
 /**
- * Elements of a map that differ between two moments, in the state's order; null: there was no such map. It costs what the
- * map holds at both. Of an array that was not there, only what was written counts.
+ * Elements of a map that differ between two moments, in the state's order; null: the map did not exist. The cost
+ * depends on the elements of both moments. If an array did not exist at one of them, only its written elements count.
  */
 export function* changedElements(before: OpenMap | null, after: OpenMap | null): Iterable<ChangedElement> {
   const type = (before ?? after)?.type;
@@ -31,7 +33,7 @@ function cellsOf(map: OpenMap | null): Iterable<Cell> {
   return map.cells.range(prefix, afterPrefix(prefix));
 }
 
-/** Cells of either side by key, with the bytes of both. */
+/** Joins the cells of both sides by key. */
 function* joined(
   left: Iterable<Cell>,
   right: Iterable<Cell>,

@@ -1,3 +1,5 @@
+/** The history of one element: its versions, and the events that made them. */
+
 import type { CellKey } from "../maps/cells.ts";
 import { POSITION_BYTES } from "../maps/map.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
@@ -6,13 +8,16 @@ import type { EventOrigin, History } from "./history.ts";
 import type { MapEver } from "./maps_ever.ts";
 import type { Version } from "./versions.ts";
 
-/** One version of an element: what an event made of it. Values in hex, as they are shown; null: it was, or is, not there. */
+/**
+ * A version of an element, made by one event. Values are hex, in the form that pages show; null: no element before, or
+ * none after.
+ */
 export interface ElementVersion extends EventOrigin {
   readonly before: string | null;
   readonly value: string | null;
 }
 
-/** Which versions: those of events above a seq, or the last below one, and up to `upTo`. */
+/** The versions of events above `after`, or the last ones below `before`; none above `upTo`. */
 export interface VersionRange {
   readonly after?: number;
   readonly before?: number;
@@ -23,10 +28,10 @@ export interface VersionRange {
 export interface VersionPage {
   /** Ascending by seq. */
   readonly versions: readonly ElementVersion[];
-  /** Whether there are older and newer ones within the range's end. */
+  /** Whether there are older versions, and newer ones up to the end of the range. */
   readonly older: boolean;
   readonly newer: boolean;
-  /** The oldest event that is not archived, where the page ends at it and the map is older; null: nothing is missing. */
+  /** The oldest event that is not archived, if the page ends there and the map is older; null: nothing is missing. */
   readonly oldestSeq: number | null;
 }
 
@@ -34,11 +39,11 @@ export interface HistoryOf {
   readonly history: History;
   readonly stateAt: (seq: number) => State;
   readonly originOf: (seq: number) => EventOrigin;
-  /** Nobody can say who made versions up to this seq. */
+  /** The last archived event. The senders of versions up to it are unknown. */
   readonly archivedThrough: number;
 }
 
-/** What became of an element, event by event. A map that is freed takes its elements along. */
+/** A page of an element's versions. If the map was freed, its elements end with the event that freed it. */
 export function elementVersions(
   past: HistoryOf,
   ever: MapEver,
@@ -46,7 +51,7 @@ export function elementVersions(
   range: VersionRange,
 ): VersionPage | Refusal {
   const { map } = ever;
-  // Its cells may go later than it.
+  // The cells of a freed map may be reclaimed after its event, and would seem to live longer.
   const upTo = Math.min(range.upTo, ever.freed ?? range.upTo);
   const within = { ...range, upTo };
   const bytes = map.keySize === 0 ? POSITION_BYTES : map.keySize;
@@ -79,14 +84,14 @@ export function elementVersions(
   };
 }
 
-/** Versions in ascending order, behind the one that came before the first of them. */
+/** Versions, ascending; the first one precedes the page, so that the page's first version has a `before`. */
 interface Found {
   readonly found: readonly Version[];
   readonly older: boolean;
   readonly newer: boolean;
 }
 
-/** A page ends behind so many bytes of versions, however few these are. */
+/** A page ends once its versions have this many bytes. */
 const PAGE_BYTES = 4 * 1024 * 1024;
 
 const NEVER: Version = { seq: 0, bytes: null };
@@ -140,7 +145,7 @@ function above(
   return { found, older: first.seq > floor, newer: isAnyAbove(history, cell, ever, Math.max(end, after), upTo) };
 }
 
-/** Versions from the newest on; where the map was freed by then, what it still held goes with it. */
+/** Versions from the newest on. If the map was freed by then with the element, the list begins with its deletion. */
 function* withEnd(versions: Iterable<Version>, { freed }: MapEver, last: number): Iterable<Version> {
   let newest = true;
   for (const version of versions) {

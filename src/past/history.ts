@@ -1,3 +1,5 @@
+/** Records a version of each cell that an event changes (versions.ts), so that the state can be read as of any seq. */
+
 import { setImmediate } from "node:timers/promises";
 import { IGNORE } from "../engine/followers.ts";
 import { PendingCells } from "../engine/pending.ts";
@@ -24,27 +26,27 @@ import {
 
 export type EventOrigin = Pick<EventRow, "seq" | "time_us" | "session" | "caller" | "cmd">;
 
-/** The log, read beside the engine that writes it. */
+/** The log as the history reads it, while the engine writes to it. */
 export interface PastLog {
   readonly lastSeq: number;
-  /** Events up to this seq are archived: they cannot be read any more. 0: none. */
+  /** The last archived event, which cannot be read any more; 0: none is archived. */
   readonly archivedThrough: number;
-  /** What comes after a seq: as much of it as is good to handle at once. */
+  /** The changes after a seq, as many as are handled at once. */
   changesAfter(seq: number): Changes | Promise<Changes>;
-  /** Who sent an event's command, what it was, and when. The event must be there. */
+  /** The sender, command and time of an event, which must exist. */
   origin(seq: number): EventOrigin;
-  /** The last event that is stamped at or before a moment, 0 where there is none; microseconds since the epoch. */
+  /** The last event with a time at or before `timeUs`, in microseconds since the epoch; 0 if there is none. */
   seqAt(timeUs: number): number;
 }
 
-/** Of a stretch of the log the events that may have changed the state, ascending, as redo() takes them. */
+/** The events of a range of the log that may have changed the state, ascending, as redo() takes them. */
 export interface Changes {
   readonly events: readonly Event[];
-  /** The last seq of the stretch; that which it was to come after: there are no more. */
+  /** The last seq of the range. If it is the seq that was asked after, the log has no more events. */
   readonly until: number;
 }
 
-/** Events that the history does not have yet have been archived: it must be begun anew, behind them. */
+/** Events that the history has not recorded have been archived. It must begin anew after them. */
 export class Overtaken extends Error {
   constructor() {
     super("events have been archived before their history was written");
@@ -52,16 +54,18 @@ export class Overtaken extends Error {
   }
 }
 
-/** Versions that are written in one transaction, about. */
+/** The approximate number of versions in a transaction. */
 const WRITE_VERSIONS = 65_536;
-/** So many more cells than an image began with may be gone in it before the next one begins. */
+/**
+ * A group gets a new image if the present one has this many more deleted cells than cells that were copied into it.
+ */
 const GONE_MAX = 1024;
-/** Versions that are copied into a new image in one transaction. */
+/** Versions that one transaction copies into a new image. */
 const COPY_VERSIONS = 16_384;
 
 /**
- * What the cells held at every moment: a projection of the log, behind the commit and made by the same `redo` that recovers
- * the state; it knows the seq that it has reached.
+ * The versions of all cells. They are made after the commit, from the log, by the same `redo` that recovers the state.
+ * `seq` is the last event that is recorded.
  */
 export class History {
   readonly #log: PastLog;
@@ -80,27 +84,27 @@ export class History {
     this.#done = store.seq;
   }
 
-  /** The last event that it knows of. */
+  /** The last recorded event. */
   get seq(): number {
     return this.#store.seq;
   }
 
-  /** The cells as they were right after an event that has been reached. */
+  /** The cells right after a recorded event. */
   at(seq: number): Cells {
     return new CellsAsOf(this.#store, seq);
   }
 
-  /** What a cell held, from `seq` back to its beginning. */
+  /** Versions of a cell, from `seq` down. */
   versions(cell: CellKey, seq: number): Iterable<Version> {
     return versionsOf(this.#store, cell, seq);
   }
 
-  /** What a cell came to hold after `seq`, ascending. */
+  /** Versions of a cell after `seq`, ascending. */
   versionsAfter(cell: CellKey, seq: number): Iterable<Version> {
     return versionsAfter(this.#store, cell, seq);
   }
 
-  /** Takes in events until `seq` is reached. Rejects where the store fails; what was reached stays. */
+  /** Records events up to `seq`. Rejects if the store fails; events that were recorded before stay. */
   reach(seq: number): Promise<void> {
     this.#working = this.#working.catch(() => {}).then(() => this.#reach(seq));
     return this.#working;
@@ -110,7 +114,7 @@ export class History {
     while (this.#store.seq < seq) {
       if (this.#closing) throw new Error("the history is being closed");
       const { events, until } = await this.#log.changesAfter(this.#done);
-      // After the reading: archived events may go at any time.
+      // Checked after the read, because events may be archived at any time.
       if (this.#done < this.#log.archivedThrough) throw new Overtaken();
       if (until === this.#done && until < seq) throw new Error(`reading the log: it ends at ${until}, before ${seq}`);
       for (const event of events) this.#takeIn(event);
@@ -132,7 +136,7 @@ export class History {
     for (const group of crowded) await this.#recorder.renew(group);
   }
 
-  /** What is being taken in is broken off, and taken in the next time. */
+  /** An interrupted recording starts anew the next time. */
   async close(): Promise<void> {
     this.#closing = true;
     await this.#working.catch(() => {});
@@ -140,16 +144,18 @@ export class History {
   }
 }
 
-/** The newest versions as cells that can be written; every write becomes a version when its event is settled. */
+/** The newest versions as writable cells. `settle` turns an event's writes into versions. */
 class Recorder implements Cells {
   readonly #store: StateStore;
   readonly #cells: PendingCells;
-  /** The store's cells, by images that were the newest when each was first asked for. */
+  /**
+   * The store's cells as of now. For each group it reads the image that was the newest when the group was first read.
+   */
   #latest: CellsAsOf;
   readonly #newest = new Map<Group, Image>();
-  /** Groups whose newest image has come to have more cells that are gone, since the last write. */
+  /** Groups in whose newest image cells were deleted since the last write. */
   readonly #grown = new Set<Group>();
-  /** What the event under way has changed. */
+  /** The changes of the present event. */
   #changed = new Map<CellKey, Buffer | null>();
   #versions = new Map<CellKey, Buffer>();
   #bytes = 0;
@@ -165,7 +171,7 @@ class Recorder implements Cells {
     });
   }
 
-  /** Versions that are not written yet. */
+  /** The number of versions that are not written yet. */
   get size(): number {
     return this.#versions.size;
   }
@@ -188,7 +194,7 @@ class Recorder implements Cells {
     return this.#cells.range(from, to);
   }
 
-  /** The event under way is over. */
+  /** Ends the present event. */
   settle(seq: number): void {
     for (const [cell, bytes] of this.#changed) {
       const group = groupOf(cell);
@@ -203,7 +209,7 @@ class Recorder implements Cells {
     this.#cells.settle();
   }
 
-  /** Writes what has been recorded. Where the store fails it is pending again. */
+  /** Writes the recorded versions. If the store fails, they are pending again. */
   async write(seq: number): Promise<void> {
     let failure: { error: unknown } | null = null;
     this.#cells.write(seq, (error) => {
@@ -220,7 +226,7 @@ class Recorder implements Cells {
     return this.crowded().length > 0;
   }
 
-  /** Groups that have come to have more cells that are gone than a walk should pass. */
+  /** Groups with more deleted cells than a walk should skip. */
   crowded(): readonly Group[] {
     return [...this.#grown].filter((group) => {
       const { copied, gone } = this.#image(group);
@@ -228,7 +234,10 @@ class Recorder implements Cells {
     });
   }
 
-  /** Begins a new image of a group, piece by piece; it counts once all of it is there. Nothing may wait to be written. */
+  /**
+   * Makes a new image of a group, in several transactions; it is used only once it is complete. Nothing else may be
+   * pending.
+   */
   async renew(group: Group): Promise<void> {
     const { start: old } = this.#image(group);
     const start = this.#store.seq;

@@ -3,15 +3,18 @@ import type { MapRecord } from "../maps/map.ts";
 import { mapCell, type State } from "../syscall/state.ts";
 import type { History } from "./history.ts";
 
-/** A map that lives, or has lived. */
+/** A map that exists, or has existed. */
 export interface MapEver {
-  /** As it was when it last lived. */
+  /** As it was right before it was freed, or as it is. */
   readonly map: MapRecord;
-  /** The event that freed it; null: it lives. */
+  /** The event that freed it; null: it exists. */
   readonly freed: number | null;
 }
 
-/** What a reference means right after an event: by id also a map that was freed before. More than one id: several have the name. */
+/**
+ * The map that a reference names right after an event; an id may also name a map that was freed before. `ambiguous`:
+ * the ids of several maps with the same name.
+ */
 export function mapEver(
   history: History,
   stateAt: (seq: number) => State,

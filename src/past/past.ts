@@ -10,13 +10,13 @@ import { State } from "../syscall/state.ts";
 import type { History, PastLog } from "./history.ts";
 import { PAST_READS, type PastContext, type PastReadName, type PastReads } from "./reads.ts";
 
-/** What was answered, and the event right after which that was so. */
+/** An answer, and the event right after which it holds. */
 export interface AsOf<Answer> {
   readonly seq: number;
   readonly answer: Answer;
 }
 
-/** The event has not happened yet. */
+/** The requested event does not exist yet. */
 export class NotYet extends Error {
   readonly seq: number;
   readonly last: number;
@@ -32,7 +32,7 @@ export class NotYet extends Error {
 const NO_LEASES = { view: () => ({ lease: null, leftMs: null }) };
 const NO_PAST = { state: "off", detail: "kernel maps have no past: this is the ledger's" } as const;
 
-/** Answers about earlier moments: by the state's own code, over the cells as they were. */
+/** Answers requests as of earlier moments, with the state's own code over earlier cells. */
 export class Past {
   readonly #log: PastLog;
   readonly #history: History;
@@ -44,7 +44,7 @@ export class Past {
     this.#host = host;
   }
 
-  /** What a command that only reads would have been answered. It leaves no event. */
+  /** Runs a command that only reads, as of a moment. It leaves no event. */
   async run(moment: Moment, request: Request): Promise<AsOf<Outcome>> {
     const seq = await this.#reach(moment);
     return { seq, answer: execute(this.#stateAt(seq), { ...request, timeUs: 0 }) };
@@ -77,7 +77,7 @@ export class Past {
     return PAST_READS[name](past, ask);
   }
 
-  /** Takes in what is new, where there is any: as long as nobody waits for it. */
+  /** Records new events, while no request waits. */
   async catchUp(): Promise<void> {
     await this.#history.reach(this.#log.lastSeq);
   }
@@ -92,7 +92,7 @@ export class Past {
     return seq;
   }
 
-  /** Right after the last archived event is the earliest moment. */
+  /** Throws EventsArchived for moments before the last archived event. */
   #checkKept(seq: number): void {
     const through = this.#log.archivedThrough;
     if (seq < through) throw new EventsArchived(through + 1);

@@ -11,7 +11,9 @@ import { elementVersions, type HistoryOf, type VersionPage } from "./element_his
 import { mapEver } from "./maps_ever.ts";
 import { planRestore, type RestorePlan } from "./restore.ts";
 
-/** Questions about more than one moment. Bytes are in hex; a string in place of an answer says what is wrong with a key. */
+/**
+ * Requests that concern more than one moment. Bytes are hex; a string in place of an answer names the fault of a key.
+ */
 export interface PastReads {
   elementVersions: {
     ask: {
@@ -27,26 +29,29 @@ export interface PastReads {
     ask: {
       readonly reference: MapReference;
       readonly from: Moment;
-      /** null: as it is now. */
+      /** null: the present state. */
       readonly to: Moment | null;
-      /** The key of the last page's last change. */
+      /** The key of the last change of the previous page. */
       readonly after: string | null;
       readonly limit: number;
     };
     answer: NoMap | string | Diff;
   };
-  /** What became of a map's elements after an event, up to the last: what each of them was then. "born": the map came later. */
+  /**
+   * Elements of a map that changed after an event, with their values right after it. "born": the map was created later.
+   * null: too many to list.
+   */
   lagging: { ask: { readonly map: number; readonly after: number }; answer: readonly LaggingHex[] | "born" | null };
-  /** The map that a reference means now; by its id also one that has been freed. */
+  /** The map that a reference names now; an id may also name a freed map. */
   ever: { ask: { readonly reference: MapReference }; answer: NoMap | { readonly map: number } };
-  /** A map that has been freed, and the event that freed it; null: there has been none with this id, or it lives. */
+  /** A freed map, and the event that freed it; null: no map has had this id, or it exists. */
   former: { ask: { readonly map: number }; answer: { readonly name: string; readonly freed: number } | null };
-  /** The maps and pins that there were right after an event. */
+  /** The maps and pins right after an event. */
   stood: {
     ask: { readonly seq: number };
     answer: { readonly maps: readonly number[]; readonly pins: readonly PinView[] };
   };
-  /** The commands that bring a map back: for `runWhole` of the engine. */
+  /** The commands that restore a map, for the engine's `runWhole`. */
   restore: {
     ask: {
       readonly reference: MapReference;
@@ -62,10 +67,10 @@ export interface PastReads {
 interface Restore {
   readonly map: number;
   readonly at: number;
-  /** The event right after which the commands were worked out. */
+  /** The event on whose state the commands are based. */
   readonly now: number;
   readonly counts: RestorePlan["counts"];
-  /** As engine/frames.ts has requests. */
+  /** Requests in the form of engine/frames.ts. */
   readonly frames: ArrayBuffer;
   readonly length: number;
 }
@@ -75,23 +80,23 @@ export type PastReadName = keyof PastReads;
 
 interface Diff {
   readonly map: number;
-  /** The events right after which it was so, and so. */
+  /** The events right after which the map is compared. */
   readonly from: number;
   readonly to: number;
   readonly counts: { readonly added: number; readonly changed: number; readonly removed: number };
   readonly changes: readonly { readonly key: string; readonly before: string | null; readonly after: string | null }[];
-  /** There are more behind the last of them. */
+  /** Whether more changes follow. */
   readonly more: boolean;
 }
 
-/** A page ends behind so many bytes of changes, however few these are. */
+/** A page ends once its changes have this many bytes. */
 const PAGE_BYTES = 4 * 1024 * 1024;
 
-/** What these questions are answered from. */
+/** Everything that the answers are made from. */
 export interface PastContext extends HistoryOf {
-  /** The seq that a moment stands for, once the history has come to it; null: the log's last. */
+  /** The seq of a moment, once the history has recorded it; null: the log's last. */
   readonly reach: (moment: Moment | null) => Promise<number>;
-  /** Throws where the moment right after an event cannot be told of any more. */
+  /** Throws if the state right after an event can no longer be read. */
   readonly checkKept: (seq: number) => void;
 }
 
@@ -180,7 +185,10 @@ export const PAST_READS: {
   },
 };
 
-/** As mapEver. Throws EventsArchived of a map that was freed by an archived event, of which the history may know nothing. */
+/**
+ * As mapEver, but throws EventsArchived if the map may have been freed by an archived event, which the history does not
+ * know.
+ */
 function everOf(past: PastContext, reference: MapReference, seq: number): ReturnType<typeof mapEver> {
   const ever = mapEver(past.history, past.stateAt, reference, seq);
   const { archivedThrough: through } = past;
@@ -189,7 +197,7 @@ function everOf(past: PastContext, reference: MapReference, seq: number): Return
   throw new EventsArchived(through + 1);
 }
 
-/** Of more elements nobody is told what they were. */
+/** If more elements changed, the answer is null. */
 const LAGGING_MAX = 1_000_000;
 
 const writer = new FrameWriter();

@@ -12,33 +12,33 @@ import { OPERATOR, OpenMap, type State } from "../syscall/state.ts";
 import { changedElements } from "./diff.ts";
 
 /**
- * The commands that bring a map back to what it was: ordinary ones, in an order in which each succeeds. Deletions come first
- * where they have to make room. A map that was freed is created again, by a session of the restore's own, filled, and pinned where it
- * was pinned then.
+ * A plan that restores a map: ordinary commands, in an order in which each succeeds. Elements are deleted first if the
+ * map would otherwise have no room. A freed map is created again by a session of the restore's own, filled, and pinned
+ * at its former pathnames.
  */
 export interface RestorePlan {
   readonly requests: readonly Request[];
   readonly counts: RestoreCounts;
 }
 
-/** Elements that the commands add, change and remove. */
+/** The elements that the commands add, change and remove. */
 export interface RestoreCounts {
   readonly added: number;
   readonly changed: number;
   readonly removed: number;
 }
 
-/** Who restores, and why; `session` gets a descriptor of a map that is created again, where one is named. */
+/** The caller and reason of a restore; `session`, if named, gets a descriptor of a map that is created again. */
 export interface RestoreFor {
   readonly caller: string;
   readonly note: RestoreNote;
   readonly session: number | null;
 }
 
-/** A batch has at most so many elements. */
+/** The most elements of a batch. */
 const BATCH_ELEMENTS = 8192;
 
-/** `then`: the map as it should be again; `now`: the state at present. A string says why it cannot be done. */
+/** `then`: the map to restore; `now`: the present state. Returns the reason if it cannot be restored. */
 export function planRestore(then: OpenMap, thenState: State, now: State, who: RestoreFor): RestorePlan | string {
   const { map } = then;
   const living = now.map(map.id);
@@ -63,7 +63,7 @@ export function planRestore(then: OpenMap, thenState: State, now: State, who: Re
   return plan;
 }
 
-/** Puts a plan together. */
+/** Collects the commands of a plan. */
 class Plan extends Whole implements RestorePlan {
   readonly counts = { added: 0, changed: 0, removed: 0 };
 
@@ -72,7 +72,7 @@ class Plan extends Whole implements RestorePlan {
   }
 }
 
-/** A map of the same definition; a string says what of it cannot be had again. */
+/** Adds the creation of a map with the same definition; returns the reason if it cannot be created again. */
 function create(plan: Plan, { map }: OpenMap, thenState: State): string | null {
   if (map.exclusive) return "the map was created with excl_prog_hash, which is not kept: it cannot be created again";
   let btfFd = 0;
@@ -91,10 +91,10 @@ function create(plan: Plan, { map }: OpenMap, thenState: State): string | null {
   return null;
 }
 
-/** What of a template is not in its shape. */
+/** Creation fields that the definition of an inner map does not have. */
 const TEMPLATE = { name: "", mapExtra: 0n, numaNode: -1, btf: null } as const;
 
-/** Makes the elements what they were. `now` null: the map has been created by the plan, and is empty. */
+/** Adds the changes that restore the elements. `now` null: the plan has created the map, which is empty. */
 function fill(plan: Plan, then: OpenMap, now: OpenMap | null, state: State): string | null {
   const target: Target = { by: "id", id: now === null ? MADE : then.map.id };
   if (then.type.facts.line) return fillLine(plan, then, now, target);
@@ -120,8 +120,8 @@ function fill(plan: Plan, then: OpenMap, now: OpenMap | null, state: State): str
 }
 
 /**
- * Elements are written before others go, where the map has room for both: a program that looks up meanwhile then finds at
- * least one of them. A map that lets go of elements to make room would let go of the wrong ones.
+ * If the map has room for both, elements are written before others are deleted, so that a program always finds one of
+ * them. A map that evicts elements to make room could evict the wrong ones.
  */
 function hasRoomBeside(now: OpenMap, added: number): boolean {
   return !now.type.facts.evicts && now.entryCount() + added <= now.map.maxEntries;
@@ -134,7 +134,7 @@ function addRemoved(plan: Plan, { type }: OpenMap, target: Target, removed: read
   else for (const key of removed) plan.add({ cmd: CMD.BPF_MAP_DELETE_ELEM, target, key, value: null, flags: 0n });
 }
 
-/** A queue or stack is emptied, and what it held is pushed in the order in which it stood. */
+/** Empties a queue or stack, and pushes its former values in their order. */
 function fillLine(plan: Plan, then: OpenMap, now: OpenMap | null, target: Target): null {
   const values = [...elementsOf(then, null)].map(({ value }) => value);
   const held = now === null ? [] : [...elementsOf(now, null)].map(({ value }) => value);
@@ -147,7 +147,9 @@ function fillLine(plan: Plan, then: OpenMap, now: OpenMap | null, target: Target
   return null;
 }
 
-/** Values are descriptors: the plan's session opens one of the outer map, and one of each inner map for as long as it takes. */
+/**
+ * The values are descriptors: the plan's session opens one of the outer map, and for each write one of the inner map.
+ */
 function fillMaps(plan: Plan, map: MapRecord, made: boolean, written: readonly Element[]): void {
   if (written.length === 0) return;
   const open = (mapId: number): number => plan.open({ cmd: CMD.BPF_MAP_GET_FD_BY_ID, attr: { mapId, openFlags: 0 } });
@@ -159,7 +161,7 @@ function fillMaps(plan: Plan, map: MapRecord, made: boolean, written: readonly E
   }
 }
 
-/** What no command can bring back. */
+/** The reason why no command can restore some elements; null if commands can. */
 function checkPossible(
   map: OpenMap,
   removed: readonly Buffer[],
@@ -186,7 +188,7 @@ function holdsMaps({ type }: OpenMap): boolean {
   return type.facts.value?.answers === "map";
 }
 
-/** Whether the place of a value's descriptor, which not all values have, names anything. */
+/** Whether a value has a descriptor at the place where only some values have one. */
 function hasReference({ value }: Element, { at }: Reference): boolean {
   return value.length > at && value.readUInt32LE(at) !== 0;
 }

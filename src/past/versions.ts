@@ -2,29 +2,29 @@ import type { StateStore } from "../engine/ports.ts";
 import { afterPrefix, type Cell, type CellKey, type Cells, firstIn, u32Key } from "../maps/cells.ts";
 
 /**
- * Cells with all that they ever held. A version of a cell is a cell of the history's store:
+ * The layout of the history's store, in which each version of a cell is a cell:
  *
- *     table [map]  image  rest of the cell's key, escaped  0 1  seq, inverted  held   ->  the bytes; none where it was gone
+ *     table [map]  image  rest of the cell's key, escaped  0 1  seq, inverted  held   ->  the bytes; none if the cell was deleted
  *
- * so that the versions of a cell stand together, the newest first, and cells stand in their own order: what a cell held right
- * after a seq is one seek, and a range of cells is a walk. Cells that are gone would make walks long, so that from time to
- * time what lives in a group of cells (a table, or the elements of one map) is copied into a new *image*: the versions since a
- * seq, which a walk at a later moment needs alone. A copy has the seq of what it copies.
+ * The versions of a cell are adjacent, the newest first, and the cells keep their order. So reading a cell as of a seq
+ * is one seek, and reading a range of cells is a walk. Deleted cells would make walks long. So from time to time the
+ * living cells of a group (a table, or the elements of one map) are copied into a new *image*; walks as of later
+ * moments read only this image. A copy keeps the seq of its original.
  */
 type Store = Pick<StateStore, "get" | "range" | "rangeDown">;
-/** What it takes to walk upwards. */
+/** The part of a store that upward walks need. */
 type Walked = Pick<StateStore, "range">;
 
-/** A cell as one event left it; `bytes` null: gone. */
+/** The content of a cell after one event; `bytes` null: the cell was deleted. */
 export interface Version {
   readonly seq: number;
   readonly bytes: Buffer | null;
 }
 
-/** Cells of one table, or of one map in the tables that go by map. */
+/** The cells of one table, or of one map in the tables that are divided by map. */
 export type Group = string;
 
-/** Tables whose cells are a map's: their letter, and the map's id. */
+/** Tables that are divided by map: their keys begin with the table's letter and the map's id. */
 const BY_MAP = "eu";
 const MAP_GROUP_BYTES = 5;
 
@@ -35,11 +35,11 @@ export function groupOf(cell: CellKey): Group {
 const SEQ_BYTES = 7;
 const GONE = "\0";
 const HELD = "\x01";
-/** Ends a cell's key: less than what any zero in it is escaped to. */
+/** The end of a cell's key. It sorts before the escape sequence of a zero. */
 const END = "\0\x01";
 const AFTER_END = "\0\x02";
 
-/** Ascending numbers in descending order. */
+/** Encodes ascending numbers in descending order. */
 function inverted(seq: number): CellKey {
   const left = Number.MAX_SAFE_INTEGER - seq;
   return u32Key(Math.floor(left / 2 ** 32)).slice(1) + u32Key(left % 2 ** 32);
@@ -59,7 +59,7 @@ function unescaped(rest: CellKey): CellKey {
   return rest.replaceAll("\0\xff", "\0");
 }
 
-/** Where an image of a group's cells stands. */
+/** The prefix of a group's image. */
 function imagePrefix(group: Group, image: number): CellKey {
   return group + inverted(image);
 }
@@ -69,15 +69,18 @@ export function versionKey(cell: CellKey, image: number, seq: number, held: bool
   return `${imagePrefix(group, image)}${escaped(cell.slice(group.length))}${END}${inverted(seq)}${held ? HELD : GONE}`;
 }
 
-// Images: which a group has, and what each begins with.
+// Images: the table of each group's images.
 
-/** Before every table's letter; what a group's images are known by. */
+/** Sorts before each table's letter. */
 const IMAGE_TABLE = "!";
 
 export interface Image {
-  /** The seq that it begins at: walks at moments before it need an older one. 0: the first, which is never written down. */
+  /**
+   * The seq at which the image begins; earlier moments need an older image. 0: the first image, which has no entry in
+   * the table.
+   */
   readonly start: number;
-  /** Cells that were copied into it, and versions in it that say that a cell was gone. */
+  /** The cells that were copied into the image, and the deletions that it has. */
   readonly copied: number;
   readonly gone: number;
 }
@@ -95,7 +98,7 @@ export function imageBytes({ copied, gone }: Image): Buffer {
   return bytes;
 }
 
-/** The image that holds what a group's cells were right after a seq. */
+/** The image to read a group's cells from as of a seq. */
 export function imageAt(store: Walked, group: Group, seq: number): Image {
   const prefix = IMAGE_TABLE + group;
   const found = firstIn(store, imageKey(group, seq), afterPrefix(prefix));
@@ -106,10 +109,13 @@ export function imageAt(store: Walked, group: Group, seq: number): Image {
 
 // Reading.
 
-/** After so many versions that are too new, a walk looks for the next by its key: a seek costs about as much as so many steps. */
+/**
+ * After this many versions that are too new, a walk seeks the next one by its key; a seek costs about as much as this
+ * many steps.
+ */
 const STEPS_MAX = 8;
 
-/** The cells as they were right after an event. They are what they were: nobody writes to them. */
+/** The cells right after an event, read-only. */
 export class CellsAsOf implements Cells {
   readonly #store: Store;
   readonly #seq: number;
@@ -175,7 +181,7 @@ export class CellsAsOf implements Cells {
   }
 }
 
-/** The version that a cell of the history's store is; null: it tells of an image. */
+/** Parses a cell of the history's store as a version; null: the cell belongs to the table of images. */
 export function versionIn([key, bytes]: Cell): (Version & { readonly cell: CellKey }) | null {
   if (key.startsWith(IMAGE_TABLE)) return null;
   const group = groupOf(key);
@@ -184,7 +190,7 @@ export function versionIn([key, bytes]: Cell): (Version & { readonly cell: CellK
   return { cell: group + unescaped(rest), seq: readInverted(key, ends), bytes: isGone(key) ? null : bytes };
 }
 
-/** What a cell held over time, from the newest version at or before `seq` to the oldest. */
+/** The versions of a cell, from the newest at or before `seq` to the oldest. */
 export function* versionsOf(store: Walked, cell: CellKey, seq: number): Iterable<Version> {
   const group = groupOf(cell);
   let before = seq;
@@ -199,7 +205,7 @@ export function* versionsOf(store: Walked, cell: CellKey, seq: number): Iterable
   }
 }
 
-/** What a cell came to hold after a seq, from the oldest version to the newest. */
+/** The versions of a cell after `seq`, from the oldest to the newest. */
 export function* versionsAfter(store: Store, cell: CellKey, seq: number): Iterable<Version> {
   const group = groupOf(cell);
   let after = seq;
@@ -213,14 +219,14 @@ export function* versionsAfter(store: Store, cell: CellKey, seq: number): Iterab
   }
 }
 
-/** The image that comes after one, if there is any. */
+/** The next newer image, null if there is none. */
 function imageAfter(store: Store, group: Group, start: number): number | null {
   const prefix = IMAGE_TABLE + group;
   for (const [key] of store.rangeDown(prefix, imageKey(group, start))) return readInverted(key, prefix.length);
   return null;
 }
 
-/** At most `limit` cells that live in an image of a group, after a cell, each as the version that it is. */
+/** At most `limit` living cells of an image after the cell `after`, each with the seq of its version. */
 export function livingVersions(
   store: Store,
   group: Group,

@@ -9,13 +9,13 @@ import { CellsAsOf, versionKey } from "./versions.ts";
 
 const NOTHING = Buffer.alloc(0);
 
-/** A history as a store of cells, of those that a log begins with where older events are archived. */
+/** A history as a store of cells, to fill a new history with the state at the end of the archived events. */
 export class VersionsStore implements StateStore {
   readonly #store: StateStore;
   readonly #latest: CellsAsOf;
   readonly #first: number;
 
-  /** `first`: the seq right after which the log begins; cells that are written as of none have it. */
+  /** `first`: the last archived event; cells that are written with seq 0 become versions of it. */
   constructor(store: StateStore, first: number) {
     this.#store = store;
     this.#latest = new CellsAsOf(store, Number.MAX_SAFE_INTEGER);

@@ -12,19 +12,19 @@ import type { Outcome } from "../syscall/outcome.ts";
 import type { AsOf, Past } from "./past.ts";
 import type { PastReadName, PastReads } from "./reads.ts";
 
-/** Who tells of the past. */
+/** The methods that both pasts have. */
 type Door = Pick<Past, "run" | "query" | "ask">;
 
 export interface WholePastParts {
-  /** From where the log begins. */
+  /** The past from the beginning of the log. */
   readonly kept: Door;
-  /** From the first event on, as far as the archive of the others is at hand: asked for what the first cannot tell alone. */
+  /** The past from event 1, as far as the archive is available. It is asked if `kept` cannot answer alone. */
   readonly whole: Door;
   readonly events: Pick<KeptReader, "keptTimes">;
   readonly archived: Pick<ArchivedReader, "lastBefore">;
 }
 
-/** The past from the log's first event on. Rejects with EventsArchived where that takes an archive that is not at hand. */
+/** The past from event 1. Rejects with EventsArchived if the answer needs an archive that is not available. */
 export class WholePast implements Door {
   readonly #parts: WholePastParts;
 
@@ -57,14 +57,14 @@ export class WholePast implements Door {
     });
   }
 
-  /** Moments of a question, by their events. */
+  /** Replaces the moments in a request by seqs. */
   async #askAt<Ask extends object>(ask: Ask): Promise<Ask> {
     const moments = Object.entries(ask).filter((field): field is [string, Moment] => isTime(field[1]));
     const seqs = await Promise.all(moments.map(async ([name, moment]) => [name, await this.#at(moment)] as const));
     return { ...ask, ...Object.fromEntries(seqs) };
   }
 
-  /** By the last event that is stamped at or before it. */
+  /** Replaces a time by the last event at or before it. */
   async #at(moment: Moment): Promise<Moment> {
     if (!("timeUs" in moment)) return moment;
     const { events, archived } = this.#parts;
@@ -79,7 +79,7 @@ async function elseWhole<Answer>(asked: Promise<Answer>, wholly: () => Promise<A
   } catch (error) {
     if (!(error instanceof EventsArchived)) throw error;
     return wholly().catch((other) => {
-      // From where on it can be told is what the log says.
+      // The log's own error names the oldest event that can be read without the archive.
       throw other instanceof EventsArchived ? error : other;
     });
   }
@@ -89,7 +89,7 @@ function isTime(value: unknown): value is Moment {
   return typeof value === "object" && value !== null && "timeUs" in value;
 }
 
-/** Whether an answer ends where archived events would go on. */
+/** Whether an answer ends where archived events would continue it. */
 function isCut(answer: unknown): boolean {
   return (
     typeof answer === "object" && answer !== null && typeof (answer as { oldestSeq?: unknown }).oldestSeq === "number"
