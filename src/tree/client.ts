@@ -7,7 +7,7 @@ import type { CheckpointCommand } from "../syscall/command.ts";
 import type { TileName } from "../tlog/tiles.ts";
 import type { NoAnswer, Submission, TreeReader, TreeStatus } from "./ports.ts";
 
-/** What the tree's thread is asked. */
+/** Requests to the tree's thread. */
 export type TreeQuestion =
   | { readonly kind: "status" }
   | { readonly kind: "checkpoint" }
@@ -21,11 +21,11 @@ export type TreeQuestion =
 
 export type ToTree =
   | (TreeQuestion & { readonly id: number })
-  /** What became of the event of a checkpoint that was signed. */
+  /** Whether the event of a checkpoint that the thread has signed is in the log. */
   | { readonly kind: "recorded"; readonly isInLog: boolean }
   | { readonly kind: "close" };
 
-/** A checkpoint that an event is to tell of, as the event has it. */
+/** A checkpoint, in the form of its event. */
 type SignedCheckpoint = CheckpointCommand["attr"];
 
 type TreeAnswer =
@@ -34,18 +34,18 @@ type TreeAnswer =
 
 export type FromTree =
   | TreeAnswer
-  /** A checkpoint was signed without being asked for. */
+  /** The thread has signed a checkpoint by its rule. */
   | { readonly kind: "signed"; readonly checkpoint: SignedCheckpoint }
-  /** A checkpoint was signed, by itself or because somebody has asked. */
+  /** The thread has signed a checkpoint, by its rule or on request. */
   | { readonly kind: "published" }
-  /** What the operator must know: the log is not what the tree has, or the disk fails it. */
+  /** A message for the operator: the log differs from the tree, or the disk fails. */
   | { readonly kind: "report"; readonly message: string };
 
 export interface TreeListeners {
   readonly report: (message: string) => void;
-  /** Writes the event of a checkpoint that was signed by itself, and answers whether it is in the log. */
+  /** Appends the event of a checkpoint that was signed by the rule. Resolves to whether the event is in the log. */
   readonly record: (checkpoint: SignedCheckpoint) => Promise<boolean>;
-  /** Told of every one that was signed. */
+  /** Called for each signed checkpoint. */
   readonly published: () => void;
   readonly told: (fault: PartFault | null) => void;
 }
@@ -76,7 +76,7 @@ export class ThreadedTree implements TreeReader {
     });
   }
 
-  /** Nothing may be asked before. */
+  /** Call before any request. */
   start(): void {
     this.#thread.start();
   }
@@ -97,19 +97,19 @@ export class ThreadedTree implements TreeReader {
     return this.#ask({ kind: "proof", seq, cosigned, ...(row !== undefined && { row }) });
   }
 
-  /** What to send to a witness that has cosigned size `old`; null: nothing was signed. */
+  /** The submission for a witness that has cosigned size `old`; null: nothing was signed. */
   async submission(old: number): Promise<Submission | NoAnswer | null> {
     const answer = await this.#ask<Submission | NoAnswer | null>({ kind: "submission", old });
     if (answer === null || !("proof" in answer)) return answer;
     return { ...answer, proof: answer.proof?.map(asBuffer) ?? null };
   }
 
-  /** Keeps what a witness has answered, if it holds; answers the verifier keys that have cosigned. */
+  /** Keeps the valid cosignatures of a witness' answer. Resolves to their verifier keys. */
   keepCosignatures(size: number, lines: string): Promise<readonly string[]> {
     return this.#ask({ kind: "keep cosignatures", size, lines });
   }
 
-  /** Size of the newest checkpoint that a witness' key has cosigned; 0: there is none. */
+  /** The size of the newest checkpoint that a witness' key has cosigned; 0 if there is none. */
   cosignedBy(vkey: string): Promise<number> {
     return this.#ask({ kind: "cosigned by", vkey });
   }
@@ -120,7 +120,7 @@ export class ThreadedTree implements TreeReader {
     return { bytes: asBuffer(answer.bytes) };
   }
 
-  /** The checkpoint to stop with, which the log's last event is to tell of; null: none is needed. */
+  /** The final checkpoint, to be recorded by the log's last event; null: none is needed. */
   last(): Promise<SignedCheckpoint | null> {
     return this.#ask({ kind: "last" });
   }

@@ -7,14 +7,14 @@ import { cosignaturesIn, countWitnesses, type WitnessKey } from "../tlog/cosigna
 import { signatureLine } from "../tlog/note.ts";
 import type { KeptCheckpoint, KeptCosignature, TreeStore } from "./ports.ts";
 
-/** A key among those of the witnesses that are known. */
+/** The key of a cosignature. */
 type Key = Pick<KeptCosignature, "name" | "keyId">;
 
-/** Which checkpoints the known witnesses have cosigned. */
+/** The checkpoints that the known witnesses have cosigned. */
 export class Cosigned {
   readonly #store: TreeStore;
   readonly #witnesses: readonly WitnessKey[];
-  /** At n, the newest size that n witnesses have cosigned; null: nobody has asked yet. */
+  /** Element n is the newest size with n cosignatures; null until it is first needed. */
   #newest: number[] | null = null;
 
   constructor(store: TreeStore, witnesses: readonly WitnessKey[]) {
@@ -22,18 +22,18 @@ export class Cosigned {
     this.#witnesses = witnesses;
   }
 
-  /** Witnesses that are known: one that has several keys is one. */
+  /** The number of known witnesses; one with several keys counts once. */
   get count(): number {
     return countWitnesses(this.#witnesses);
   }
 
-  /** Size of the newest checkpoint that so many witnesses have cosigned; 0: there is none. */
+  /** The size of the newest checkpoint that `count` witnesses have cosigned; 0 if there is none. */
   newest(count: number): number {
     this.#newest ??= this.#read();
     return this.#newest[count] ?? 0;
   }
 
-  /** Size of the newest checkpoint that a key has cosigned; 0: there is none. */
+  /** The size of the newest checkpoint that a key has cosigned; 0 if there is none. */
   newestOf(key: Key): number {
     for (const one of this.#store.cosigners()) if (isSame(one, key)) return one.size;
     return 0;
@@ -48,7 +48,7 @@ export class Cosigned {
     return note + lines.join("");
   }
 
-  /** Keeps those of the lines that are cosignatures of known witnesses, at a time; answers the verifier keys of these. */
+  /** Keeps the lines that are cosignatures of known witnesses with a time. Returns their verifier keys. */
   add({ size, note }: KeptCheckpoint, lines: string): string[] {
     const found = cosignaturesIn(note + lines, this.#witnesses).filter(({ time }) => time > 0n);
     if (found.length === 0) return [];

@@ -8,18 +8,20 @@ import type { CheckpointCommand } from "../syscall/command.ts";
 import type { LogTree } from "./log_tree.ts";
 import type { NoAnswer, SigningRule } from "./ports.ts";
 
-/** A checkpoint, as its event has it. */
+/** A checkpoint, in the form of its event. */
 type Signed = CheckpointCommand["attr"];
 
-/** The log must have rested this long before it is hashed without being asked: hashing shares the cores. */
+/**
+ * The log must have rested this long before the tree hashes its events without a request, because hashing takes a core.
+ */
 const REST_MS = 250;
-/** Unless it has run ahead so far: then whoever asks would wait for too long. */
+/** If the log is this far ahead, the tree hashes without waiting for a rest: a later request would wait too long. */
 const BEHIND_MAX = 65_536;
-/** How long somebody who asks may wait for the tree. */
+/** The longest that a request waits for the tree. */
 const WAIT_MS = 30_000;
-/** How long a stop may take to bring the tree to the end of the log. */
+/** The longest that a stop takes to bring the tree to the end of the log. */
 const CLOSE_MS = 3000;
-/** How long a disk that has failed is left alone, and a log that did not take a checkpoint's event. */
+/** The pause after a failure of the disk, or of the append of a checkpoint's event. */
 const RETRY_MS = 5000;
 const S = 1000;
 
@@ -33,15 +35,18 @@ interface Waiting {
 export interface TreeKeeperParts {
   readonly rule: SigningRule;
   readonly report: (message: string) => void;
-  /** Told of a checkpoint that was signed without being asked for, of which an event is to tell. */
+  /** Called with each checkpoint that was signed by the rule; the receiver must record it. */
   readonly signed: (checkpoint: Signed) => void;
-  /** Told once why nothing is signed any more. Left out: nobody is. */
+  /** Called once with the reason if the tree signs no more. Absent: nobody is informed. */
   readonly refused?: (why: string) => void;
-  /** Told of what has failed beside those who ask: the disk, or the log. Left out: nobody is. */
+  /** Called with failures that concern no request: of the disk, or of the log. Absent: nobody is informed. */
   readonly failed?: (error: unknown) => void;
 }
 
-/** Keeps the tree near the log, and those who ask waiting until it is there; has checkpoints signed by the rule. */
+/**
+ * Keeps the tree near the end of the log, lets requests wait until it has their events, and signs checkpoints by the
+ * rule.
+ */
 export class TreeKeeper {
   readonly #tree: LogTree;
   readonly #parts: TreeKeeperParts;
@@ -49,9 +54,9 @@ export class TreeKeeper {
   #seenSeq = -1;
   #told: string | null = null;
   #retryAtMs = 0;
-  /** Since when there may be events that no recorded checkpoint has. */
+  /** Since when the log may have events that no recorded checkpoint includes. */
   #unrecordedMs: number | null = null;
-  /** A checkpoint was signed, and its event is under way. */
+  /** Whether the event of a signed checkpoint is being appended. */
   #recording = false;
   #signAfterMs = 0;
   #isOver = false;
@@ -64,7 +69,7 @@ export class TreeKeeper {
     this.#timer = setTimeout(() => this.#tick(), REST_MS);
   }
 
-  /** Null when the tree has the event, or all that there are now; otherwise why not. */
+  /** Resolves to null once the tree has the event, or all that the log has; otherwise to the reason. */
   reach(seq: number): Promise<NoAnswer | null> {
     if (this.#tree.size >= seq) return Promise.resolve(null);
     return new Promise((resolve, reject) => {
@@ -74,7 +79,7 @@ export class TreeKeeper {
     });
   }
 
-  /** Says, once, why nothing is signed any more. */
+  /** Reports once why nothing is signed any more. */
   tell(): void {
     const { refusal } = this.#tree;
     if (refusal !== null && refusal !== this.#told) {
@@ -84,7 +89,7 @@ export class TreeKeeper {
     this.#told = refusal;
   }
 
-  /** Whether the event that tells of the checkpoint is in the log. */
+  /** Notes whether the event of the last checkpoint is in the log. */
   recorded(isInLog: boolean): void {
     this.#recording = false;
     if (isInLog) this.#tree.noteRecorded();
@@ -92,7 +97,7 @@ export class TreeKeeper {
     this.#unrecordedMs = null;
   }
 
-  /** The checkpoint to stop with, of all events; null: none is needed, or the tree does not come to the log's end in time. */
+  /** The final checkpoint, of all events; null: none is needed, or the tree cannot reach the log's end in time. */
   last(): Signed | null {
     const { events, seconds } = this.#parts.rule;
     if (events === 0 && seconds === 0) return null;
@@ -101,14 +106,14 @@ export class TreeKeeper {
     return this.#tree.size === this.#tree.lastSeq() ? this.#sign() : null;
   }
 
-  /** Brings the tree to the end of the log, if that is near, and closes it. */
+  /** Brings the tree to the end of the log if that takes no longer than CLOSE_MS, and closes it. */
   close(): void {
     clearTimeout(this.#timer);
     this.#hurry();
     this.#tree.close(this.#tree.size === this.#tree.lastSeq());
   }
 
-  /** Closes the tree as it is; whoever waits has to ask anew. */
+  /** Closes the tree as it is. Waiting requests are rejected. */
   abandon(): void {
     clearTimeout(this.#timer);
     this.#isOver = true;
@@ -138,7 +143,7 @@ export class TreeKeeper {
     this.#parts.failed(error);
   }
 
-  /** Answers whether there is more to do at once. */
+  /** Returns whether more can be done at once. */
   #keepUp(): boolean {
     const last = this.#tree.lastSeq();
     const rested = last === this.#seenSeq;
@@ -152,7 +157,7 @@ export class TreeKeeper {
     return more;
   }
 
-  /** Whether the rule asks for a checkpoint, unless all that has come is the event of the last one. */
+  /** Whether the rule demands a checkpoint. The event of the last checkpoint alone does not count. */
   #isDue(behind: number): boolean {
     const nowMs = performance.now();
     const pending = this.#tree.unrecorded + Math.max(behind, 0);
@@ -174,7 +179,7 @@ export class TreeKeeper {
     this.#parts.signed(checkpoint);
   }
 
-  /** null: there is nothing to sign, or it fails. */
+  /** null: there is nothing to sign, or signing fails. */
   #sign(): Signed | null {
     if (this.#tree.unrecorded === 0) return null;
     try {
@@ -191,7 +196,7 @@ export class TreeKeeper {
     }
   }
 
-  /** Answers whether there is more that can be done now. */
+  /** Returns whether more can be done now. */
   #catchUp(): boolean {
     if (performance.now() < this.#retryAtMs) return false;
     try {

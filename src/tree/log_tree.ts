@@ -48,9 +48,9 @@ import type {
   TreeStore,
 } from "./ports.ts";
 
-/** Events that are hashed and written at once. */
+/** Events that are hashed and written in one step. */
 const CHUNK_EVENTS = 4096;
-/** The longest entry bundle or proof is made in memory: an event's canonical bytes end here, for what is proven. */
+/** The largest event, in canonical bytes, for which a proof is made: proofs are built in memory. */
 const PROVEN_BYTES_MAX = 256 * 1024 * 1024;
 
 const CHANGED = "the tree's tiles have changed since they were written";
@@ -64,22 +64,25 @@ export interface LogTreeParts {
   readonly log: LogRows;
   readonly signer: Signer;
   readonly nowUs: () => number;
-  /** Why there is no tree to go on with, so that nothing is hashed and nothing is signed; null: there is one. */
+  /**
+   * The reason why the log's tree is missing, so that nothing is hashed or signed; null: it exists, or the log never
+   * had one.
+   */
   readonly missing: string | null;
-  /** A checkpoint that was signed, as it is known outside of the tree's store; null: none is. */
+  /** The newest signed checkpoint that is known outside of the tree's store; null if there is none. */
   readonly published: Checkpoint | null;
-  /** Told of each checkpoint that is signed, before anybody has it. */
+  /** Called with each signed checkpoint before anyone else gets it. */
   readonly publish: (note: string) => void;
-  /** Whose cosignatures count. */
+  /** Witnesses whose cosignatures are kept. */
   readonly witnesses: readonly WitnessKey[];
-  /** Nothing is signed: what was is given out. */
+  /** The tree signs nothing, and returns checkpoints that were signed before. */
   readonly readOnly?: true;
 }
 
 /**
  * The Merkle tree over the log: leaf n - 1 is the event of seq n. It follows the log in chunks, and signs checkpoints.
- * Whatever was signed is kept, and nothing is signed that contradicts it; where the log is not what the tree has, the
- * tree stays as it is, for evidence, and signs nothing any more.
+ * Signed checkpoints are kept, and the tree never signs one that contradicts them. If the log differs from the tree,
+ * the tree stays as it is, as evidence, and signs nothing any more.
  */
 export class LogTree {
   readonly #parts: LogTreeParts;
@@ -90,7 +93,10 @@ export class LogTree {
   #refusal: string | null;
   #signer: Signer;
   readonly #cosigned: Cosigned;
-  /** Events up to here are in a checkpoint that an event tells of; and how many of the tree's others are no CHECKPOINT. */
+  /**
+   * The size of the last recorded checkpoint; and below, how many of the later events in the tree are not CHECKPOINT
+   * events.
+   */
   #recorded = 0;
   #unrecorded = 0;
 
@@ -114,7 +120,7 @@ export class LogTree {
     return this.#refusal;
   }
 
-  /** Events of the tree that no recorded checkpoint has, CHECKPOINT events aside. */
+  /** The number of events in the tree, except CHECKPOINT events, that no recorded checkpoint includes. */
   get unrecorded(): number {
     return this.#unrecorded;
   }
@@ -127,7 +133,7 @@ export class LogTree {
     return { ...(store.identity ?? none), size, lastSeq: this.lastSeq(), signedSize, refusal };
   }
 
-  /** The ledger's. */
+  /** The ledger's life. */
   get life(): string {
     return this.#parts.log.life;
   }
@@ -136,7 +142,9 @@ export class LogTree {
     return this.#parts.log.lastSeq();
   }
 
-  /** Hashes a chunk of what is new; answers whether there is more. Throws where the disk fails it: nothing was done. */
+  /**
+   * Hashes a chunk of new events. Returns whether there are more. Throws if the disk fails; nothing is changed then.
+   */
   catchUp(): boolean {
     if (this.#refusal !== null) return false;
     const { log, store } = this.#parts;
@@ -162,7 +170,7 @@ export class LogTree {
     return until < last;
   }
 
-  /** A signed checkpoint of the tree as it is. The one that was signed of the same tree before is the same. */
+  /** A signed checkpoint of the present tree. If its size was signed before, that checkpoint is returned. */
   checkpoint(): KeptCheckpoint | Refused {
     const now = this.#head();
     if ("refused" in now) return now;
@@ -175,7 +183,7 @@ export class LogTree {
     return checkpoint;
   }
 
-  /** The newest checkpoint that was signed, if the tree continues it: for who signs nothing. */
+  /** The newest signed checkpoint, if the tree continues it. A service that signs nothing uses this. */
   signed(): KeptCheckpoint | Refused | Uncosigned {
     const now = this.#head();
     if ("refused" in now) return now;
@@ -185,8 +193,9 @@ export class LogTree {
   }
 
   /**
-   * From now on another key signs, under the same name. A checkpoint of the tree as it is has both signatures: who knows only the
-   * former key learns from it which events the other one goes on from. Answers why not, or null.
+   * Lets another key sign, under the same name. A checkpoint of the present tree gets both signatures: it shows anyone
+   * who knows only the former key that the new one continues these events. Returns the reason if the tree refuses,
+   * otherwise null.
    */
   handOver(to: Signer): Refused | null {
     const now = this.#head();
@@ -204,7 +213,7 @@ export class LogTree {
     return null;
   }
 
-  /** The head of the tree, if it continues what was signed. */
+  /** The head of the tree, if it continues the signed checkpoints. */
   #head(): Checkpoint | Refused {
     if (this.#refusal !== null) return { refused: this.#refusal };
     const kept = this.#parts.store.lastCheckpoint();
@@ -219,14 +228,14 @@ export class LogTree {
     return this.#refusal === null ? now : { refused: this.#refusal };
   }
 
-  /** An event tells of a checkpoint: from now on it is what comes behind that has none. */
+  /** Reads the newest recorded checkpoint from the log; only later events count as unrecorded. */
   noteRecorded(): void {
     const { log } = this.#parts;
     this.#recorded = notedCheckpoint(log.recorded())?.size ?? 0;
     this.#unrecorded = this.#recorded < this.size ? log.others(this.#recorded, this.size) : 0;
   }
 
-  /** The newest checkpoint that so many of the known witnesses have cosigned, and the present key has signed. */
+  /** The newest checkpoint that `count` of the known witnesses have cosigned and the present key has signed. */
   cosigned(count: number): KeptCheckpoint | Refused | Uncosigned {
     if (this.#refusal !== null) return { refused: this.#refusal };
     const known = this.#cosigned.count;
@@ -238,24 +247,30 @@ export class LogTree {
     return { uncosigned: `no checkpoint has ${count} cosignatures of known witnesses${since}` };
   }
 
-  /** A checkpoint's note, with the cosignatures that there are. */
+  /** A checkpoint's note with all its cosignatures. */
   noteOf(checkpoint: KeptCheckpoint): string {
     return this.#cosigned.noteOf(checkpoint);
   }
 
-  /** Keeps what a witness has answered to a checkpoint, if it holds; answers the verifier keys that have cosigned. */
+  /** Keeps the valid cosignatures of a witness' answer. Returns their verifier keys. */
   keepCosignatures(size: number, lines: string): string[] {
     const kept = this.#parts.store.checkpoint(size);
     return kept === null ? [] : this.#cosigned.add(kept, lines);
   }
 
-  /** Size of the newest checkpoint that the present key has signed and a witness' key has cosigned; 0: there is none. */
+  /**
+   * The size of the newest checkpoint that the present key has signed and this witness' key has cosigned; 0 if there is
+   * none.
+   */
   cosignedBy({ name, id }: WitnessKey): number {
     const size = this.#cosigned.newestOf({ name, keyId: id.toString("hex") });
     return this.#isBySigner({ size }) ? size : 0;
   }
 
-  /** The newest checkpoint of the present key, for a witness that has cosigned size `old`; null: it has signed none. */
+  /**
+   * The newest checkpoint of the present key, for a witness that has cosigned size `old`; null: the present key has
+   * signed none.
+   */
   submission(old: number): Submission | Refused | null {
     if (this.#refusal !== null) return { refused: this.#refusal };
     const kept = this.#parts.store.lastCheckpoint();
@@ -266,8 +281,9 @@ export class LogTree {
   }
 
   /**
-   * A proof of an event that is in the tree, against the newest checkpoint that has it and that so many witnesses have cosigned; null:
-   * that any has cosigned, or else the last one. Of an archived event its row is needed, as the archive has it.
+   * A proof of an event in the tree, against the newest checkpoint that includes it and that `cosigned` witnesses have
+   * cosigned. If `cosigned` is null, one witness is enough, and without any, the newest signed checkpoint is used. For
+   * an archived event, the caller gives its row from the archive.
    */
   proof(
     seq: number,
@@ -280,7 +296,7 @@ export class LogTree {
     if ("refused" in checkpoint || "uncosigned" in checkpoint) return checkpoint;
     const [row] = seq <= archived ? [archivedRow as RowBytes] : this.#parts.log.rows(seq - 1, seq);
     const found = this.#checked(row, seq);
-    // An archive that has another event is none of this log's.
+    // An archive with another event does not belong to this log.
     if ("refused" in found) return seq <= archived ? { oldestSeq: archived + 1 } : found;
     const canonical = this.#canonical.bytes(found.row);
     if (canonical.length > PROVEN_BYTES_MAX) return { refused: `event ${seq} is too large for a proof` };
@@ -302,7 +318,7 @@ export class LogTree {
     return readOnly ? { uncosigned: `event ${seq} is in no checkpoint that was signed` } : this.checkpoint();
   }
 
-  /** A tile's hashes, or a bundle's entries; null where the tree has fewer. */
+  /** The hashes of a tile, or the entries of a bundle; null if the tree has fewer. */
   tile({ level, index, width }: TileName): { readonly bytes: Buffer } | Refused | Archived | null {
     if (this.#parts.missing !== null) return { refused: this.#parts.missing };
     if (level !== "entries") {
@@ -314,14 +330,17 @@ export class LogTree {
     return first + width > this.size ? null : this.#bundle(first, width);
   }
 
-  /** Entries that are refused by themselves are those of bundles whose events are all archived. */
+  /**
+   * The entries of a bundle. If all of its events are archived, the log may have none of them, so the answer names the
+   * oldest event that is not archived.
+   */
   #bundle(first: number, width: number): { readonly bytes: Buffer } | Refused | Archived {
     const { log } = this.#parts;
     const archived = log.archivedThrough();
     if (first + TILE_HASHES <= archived) return { oldestSeq: archived + 1 };
     const entries = new Map<number, Buffer>();
     for (const row of log.rows(first, first + width)) entries.set(Number(row[0]), this.#canonical.entry(row));
-    // Read behind the rows: what goes from these is there by then.
+    // Read after the rows: entries of rows that are removed in between are kept by then.
     const kept = log.archivedEntries();
     kept.entries.forEach((entry, at) => void entries.set(kept.first + at, entry));
     const parts: Buffer[] = [];
@@ -335,7 +354,7 @@ export class LogTree {
     return { bytes: Buffer.concat(parts) };
   }
 
-  /** `whole`: it has all of the log, and nothing will be added unless the service is there. */
+  /** `whole`: the tree has all events, and only the service will add more; the closing mark is set. */
   close(whole: boolean): void {
     const { store, log } = this.#parts;
     if (whole && this.#refusal === null) store.setClosed(this.size);
@@ -343,7 +362,7 @@ export class LogTree {
     log.close();
   }
 
-  /** Whether it was not signed by one that signs no more. */
+  /** Whether no former signer has signed checkpoints of this size. */
   #isBySigner({ size }: Pick<KeptCheckpoint, "size">): boolean {
     return size > (this.#parts.store.formerSigners.at(-1)?.until ?? -1);
   }
@@ -353,7 +372,7 @@ export class LogTree {
     return false;
   }
 
-  /** As long as nothing was signed, another key or name may do so. */
+  /** Until a checkpoint is signed, another key or name may become the signer. */
   #begin(): void {
     const { store, log } = this.#parts;
     const signer = this.#signer;
@@ -371,13 +390,13 @@ export class LogTree {
     return new Edge(this.#parts.store.size, (level, index) => this.#tile(level, index), keep);
   }
 
-  /** Hashes that are missing are zeros: they fit nothing. */
+  /** Missing hashes are read as zeros, so that no root matches. */
   #tile(level: number, index: number): Buffer {
     const hashes = this.#parts.store.tile(level, index) ?? Buffer.alloc(0);
     return hashes.length < TILE_BYTES ? Buffer.concat([hashes], TILE_BYTES) : hashes;
   }
 
-  /** What there is between the tree and the log, the key, and what was signed; null: nothing. */
+  /** The contradiction between the tree and the log, the key, or the signed checkpoints; null if there is none. */
   #contradiction(): string | null {
     const { store, log } = this.#parts;
     const signer = this.#signer;
@@ -397,7 +416,10 @@ export class LogTree {
     );
   }
 
-  /** A tree that has not all of the events that were signed is no beginning of one that has: it is not filled up by itself. */
+  /**
+   * The fault of a tree that has fewer events than were signed, or another root. Such a tree is not extended: it may be
+   * another log's.
+   */
   #shorter(kept: KeptCheckpoint | null): string | null {
     const { log, published } = this.#parts;
     const signed = [kept, published, notedCheckpoint(log.recorded())].filter((one) => one !== null);
@@ -408,7 +430,7 @@ export class LogTree {
     return null;
   }
 
-  /** At the edge every hash above the leaves is made again from the full tile that it stands for. */
+  /** Computes each hash at the right edge above the leaves again from the full tile below it. */
   #edgeFault(): string | null {
     for (const { level, index, hashes } of this.#edge.partial())
       for (let at = 0; level > 0 && at < hashes.length / HASH_BYTES; at++) {
@@ -421,7 +443,7 @@ export class LogTree {
 
   #damage(kept: KeptCheckpoint): string | null {
     const { store } = this.#parts;
-    // An archive does not have the key: who reads it does.
+    // The archive does not name the key; whoever reads it must know the key.
     const isKnown = store.identity?.vkey === this.#signer.vkey;
     const signer = signerOfSize(store.formerSigners, kept.size) ?? (isKnown ? this.#signer : null);
     const wrong = signer === null ? null : checkpointFault(kept, signer);
@@ -430,7 +452,7 @@ export class LogTree {
     return rootFault(kept.size);
   }
 
-  /** The last events of the tree are compared: a log that another one has replaced ends otherwise. */
+  /** Compares the last events of the tree with the log's: a log that was replaced by another ends differently. */
   #tailDifference(): string | null {
     let seq = Math.max(this.#parts.log.archivedThrough(), this.size - TILE_HASHES);
     for (const row of this.#parts.log.rows(seq, this.size)) {
@@ -440,7 +462,7 @@ export class LogTree {
     return seq >= this.size ? null : `event ${seq + 1} is missing in the log`;
   }
 
-  /** An event that is the one that the tree has. */
+  /** An event with its leaf hash, if the tree has the same event. */
   #checked(row: RowBytes | undefined, seq: number): { readonly row: RowBytes; readonly leaf: Buffer } | Refused {
     if (row === undefined || row[0] !== seq) return { refused: `event ${seq} is missing in the log` };
     const leaf = Buffer.allocUnsafe(HASH_BYTES);
@@ -463,13 +485,13 @@ function rootFault(size: number): string {
   return `the tree's root at size ${size} is not the one that was signed`;
 }
 
-/** Who has signed checkpoints of a size, of those who sign no more; null: none of them. */
+/** The former signer of checkpoints of this size; null: the present one signs them. */
 export function signerOfSize(former: readonly FormerSigner[], size: number): Verifier | null {
   const signer = former.find(({ until }) => size <= until);
   return signer === undefined ? null : readVkey(signer.vkey);
 }
 
-/** What is wrong with a kept checkpoint by itself; null: nothing. */
+/** The fault of a kept checkpoint's note; null if it has none. */
 export function checkpointFault({ size, root, note }: KeptCheckpoint, verifier: Verifier): string | null {
   const opened = openNote(note, verifier);
   if ("wrong" in opened) return `the checkpoint of size ${size}: ${opened.wrong}`;
@@ -479,7 +501,10 @@ export function checkpointFault({ size, root, note }: KeptCheckpoint, verifier: 
   return `the checkpoint of size ${size}: what was signed says otherwise`;
 }
 
-/** What was added to a log after its tree was closed with all of it. */
+/**
+ * A text about events that were added to a log after its tree was closed with all of its events; null if there are
+ * none.
+ */
 export function addedSince(closedAt: number | null, lastSeq: number): string | null {
   if (closedAt === null || lastSeq <= closedAt) return null;
   const events = lastSeq === closedAt + 1 ? `event ${lastSeq}` : `events ${closedAt + 1} to ${lastSeq}`;

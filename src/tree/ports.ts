@@ -1,23 +1,25 @@
+/** The interfaces of the tree: its store, the log that it reads, and its readers. */
+
 import type { RowBytes } from "../log/canonical.ts";
 import type { TileName } from "../tlog/tiles.ts";
 
-/** Whose tree it is: facts of the log's, and who signs. */
+/** The log that a tree belongs to, and its signer. */
 export interface TreeIdentity {
   readonly log: string;
   readonly possibleCpus: string;
-  /** The first line of its checkpoints, and the name of the key. */
+  /** The first line of the tree's checkpoints, and the name of the key. */
   readonly origin: string;
   readonly vkey: string;
 }
 
-/** Who signed checkpoints of sizes up to `until`. */
+/** A key that has signed checkpoints of sizes up to `until`. */
 export interface FormerSigner {
   readonly until: number;
   readonly origin: string;
   readonly vkey: string;
 }
 
-/** A checkpoint that was signed. */
+/** A signed checkpoint. */
 export interface KeptCheckpoint {
   readonly size: number;
   readonly root: Buffer;
@@ -25,17 +27,17 @@ export interface KeptCheckpoint {
   readonly timeUs: number;
 }
 
-/** A witness' cosignature of a checkpoint, verified. */
+/** A verified cosignature of a checkpoint. */
 export interface KeptCosignature {
   readonly size: number;
-  /** The witness', and the id of its key in hex. */
+  /** The name of the witness, and the id of its key in hex. */
   readonly name: string;
   readonly keyId: string;
-  /** The id, the time and the signature, as they stand in the note's line. */
+  /** The key's id, the time and the signature, as in the line of the note. */
   readonly bytes: Buffer;
 }
 
-/** Whose cosignature there is of which size. */
+/** The size and the key of a cosignature. */
 export type Cosigner = Omit<KeptCosignature, "bytes">;
 
 export interface TileHashes {
@@ -44,47 +46,53 @@ export interface TileHashes {
   readonly hashes: Buffer;
 }
 
-/** Where the tree is kept. */
+/** The storage of a tree. */
 export interface TreeStore {
-  /** null: it is new. */
+  /** null: the tree is new. */
   readonly identity: TreeIdentity | null;
-  /** Leaves in its tiles. */
+  /** The number of leaves in its tiles. */
   readonly size: number;
   begin(identity: TreeIdentity): void;
-  /** Who signed before, ascending by the sizes that each has signed. */
+  /** Former signers, ascending by the sizes that they have signed. */
   readonly formerSigners: readonly FormerSigner[];
-  /** From now on another one signs; the present one has signed sizes up to `until`. With a checkpoint to keep, in one transaction. */
+  /**
+   * Sets the signer of larger sizes; the present one has signed sizes up to `until`. Keeps `checkpoint`, if given, in
+   * the same transaction.
+   */
   changeSigner(signer: Pick<TreeIdentity, "origin" | "vkey">, until: number, checkpoint?: KeptCheckpoint): void;
-  /** It is in use from now on (null), or ends here; durable when this returns. */
+  /** Sets the closing mark (null: removes it); durable when this returns. */
   setClosed(size: number | null): void;
-  /** The hashes that a tile has, of a partial one those that there are. */
+  /** The hashes of a tile; of a partial tile, those that exist. */
   tile(level: number, index: number): Buffer | undefined;
-  /** In one transaction; a tile that is there is written over. */
+  /** Writes tiles in one transaction, and replaces existing ones. */
   write(tiles: Iterable<TileHashes>): void;
-  /** The largest. */
+  /** The one with the largest size. */
   lastCheckpoint(): KeptCheckpoint | null;
   /** Durable when this returns. */
   keep(checkpoint: KeptCheckpoint): void;
-  /** Of that size. */
+  /** The checkpoint of a size. */
   checkpoint(size: number): KeptCheckpoint | null;
-  /** In one transaction, durable when this returns; a key's first of a size is the one that is kept. */
+  /**
+   * Keeps cosignatures in one transaction, durable when this returns. A cosignature of a key and size that is kept
+   * already stays.
+   */
   keepCosignatures(cosignatures: readonly KeptCosignature[]): void;
-  /** Of a checkpoint. */
+  /** Cosignatures of the checkpoint of a size. */
   cosignatures(size: number): readonly KeptCosignature[];
-  /** Of all of them, descending by size. */
+  /** All cosignatures, descending by size. */
   cosigners(): Iterable<Cosigner>;
   close(): void;
 }
 
-/** Entries of the tree for events from seq `first` on. */
+/** Entries of the tree for events from `first` on. */
 export interface KeptEntries {
   readonly first: number;
   readonly entries: readonly Buffer[];
 }
 
 /**
- * The log as the tree reads it. To make proofs of events and to verify them their columns are needed; the tiles are not
- * made again, so that those of archived events stay.
+ * The log as the tree reads it. Proofs need the columns of events. Tiles of archived events are never computed again,
+ * so their rows are not needed.
  */
 export interface LogRows {
   /** The ledger's facts. */
@@ -92,32 +100,32 @@ export interface LogRows {
   readonly possibleCpus: string;
   readonly life: string;
   lastSeq(): number;
-  /** Events up to this one are archived: there are no rows of them here. */
+  /** The last archived event. The log has no rows up to it. */
   archivedThrough(): number;
-  /** Of archived events, those whose entry bundle has others, too, as far as there are no rows of them. */
+  /** Entries of archived events that share an entry bundle with later events, as far as their rows are removed. */
   archivedEntries(): KeptEntries;
-  /** Events after one seq, up to another, ascending. */
+  /** Events afterSeq + 1 to untilSeq, ascending. */
   rows(afterSeq: number, untilSeq: number): Iterable<RowBytes>;
-  /** How many events in that range are anything but a CHECKPOINT. */
+  /** How many events of that range are not CHECKPOINT events. */
   others(afterSeq: number, untilSeq: number): number;
-  /** The checkpoint that the last CHECKPOINT event tells of: its note; "": there is none. */
+  /** The note of the checkpoint that the last CHECKPOINT event records; "" if there is none. */
   recorded(): string;
   close(): void;
 }
 
-/** What there is to say of a tree. */
+/** The status of a tree. */
 export interface TreeStatus extends TreeIdentity {
   readonly size: number;
   readonly lastSeq: number;
-  /** Size of the last checkpoint that was signed; 0: none was. */
+  /** The size of the last signed checkpoint; 0 if there is none. */
   readonly signedSize: number;
-  /** Why nothing is signed any more, or null. */
+  /** The reason why nothing is signed any more, or null. */
   readonly refusal: string | null;
 }
 
 /**
- * Why there is no answer: the log is not what the tree has, the tree is not there yet, the events are archived, or witnesses have not
- * cosigned what is asked for.
+ * The reason why there is no answer: the log differs from the tree; the tree has not reached the event yet; too few
+ * witnesses have cosigned; or the events are archived.
  */
 export type NoAnswer =
   | { readonly refused: string }
@@ -125,45 +133,49 @@ export type NoAnswer =
   | { readonly uncosigned: string }
   | Archived;
 
-/** What a witness is sent: the newest checkpoint, and the proof that it continues the one of size `old`; null: it is smaller. */
+/**
+ * The newest checkpoint for a witness, with the proof that it continues the one of size `old`. `proof` null: the newest
+ * checkpoint is smaller than `old`.
+ */
 export interface Submission {
   readonly size: number;
   readonly note: string;
   readonly proof: readonly Buffer[] | null;
 }
 
-/** How it stands with a witness' key. */
+/** The status of a witness' key. */
 export interface WitnessStatus {
   readonly name: string;
   readonly vkey: string;
   readonly url: string;
-  /** Size of the newest checkpoint that it has cosigned; 0: none. */
+  /** The size of the newest checkpoint that the key has cosigned; 0 if there is none. */
   readonly cosignedSize: number;
   /** alarm: the witness has seen another history of this log. */
   readonly state: "waiting" | "cosigning" | "failing" | "alarm";
-  /** What fails, or what the alarm is about; null: nothing. */
+  /** The cause of the failure or alarm; null: there is none. */
   readonly detail: string | null;
 }
 
 /** The oldest event that is not archived. */
 type Archived = { readonly oldestSeq: number };
 
-/** When checkpoints are signed without being asked for: after so many events, after so many seconds. 0: not by that. */
+/** When checkpoints are signed without a request: after this many events, or this many seconds. 0: no limit. */
 export interface SigningRule {
   readonly events: number;
   readonly seconds: number;
 }
 
-/** The tree, for those who ask: built and signed beside the engine. */
+/** The tree, for its readers. It is built and signed beside the engine. */
 export interface TreeReader {
   status(): Promise<TreeStatus>;
-  /** The signed note of a tree that has every event of now. */
+  /** The signed note of a tree that includes all present events. */
   checkpoint(): Promise<{ readonly note: string } | NoAnswer>;
-  /** The newest that so many of the known witnesses have cosigned. */
+  /** The newest checkpoint that `count` of the known witnesses have cosigned. */
   cosigned(count: number): Promise<{ readonly note: string } | NoAnswer>;
   /**
-   * A proof of an event; null where there is no such event. Against the newest checkpoint that so many of the known witnesses have
-   * cosigned; null: that any of them has cosigned, if one has the event. `row`: of an archived event, as its archive has it.
+   * A proof of an event; null: there is no such event. It uses the newest checkpoint that `cosigned` of the known
+   * witnesses have cosigned. null: one that any of them has cosigned, if it includes the event, otherwise the newest
+   * signed one. `row`: an archived event, from its archive.
    */
   proof(seq: number, cosigned: number | null, row?: RowBytes): Promise<{ readonly text: string } | NoAnswer | null>;
   /** null: there is no such tile. */
