@@ -218,7 +218,10 @@ t.test(
     writeFileSync(file, [...lines.slice(0, 4), lines[4]?.slice(0, 40), ...lines.slice(5)].join("\n"));
     const bad = await mapledger("import", file, "--to", here.url);
     t.equal(bad.code, 1);
-    t.match(bad.stderr, /line 5: event: JSON required.*: the replay reached event 4; to continue, use --after 4 and --prepare/);
+    t.match(
+      bad.stderr,
+      /line 5: event: JSON required.*: the replay reached event 4; to continue, use --after 4 and --prepare/,
+    );
     t.match(summaryOf(bad), { compared: 4, differences: 0, last_seq: 4 });
 
     const gone = await mapledger("replay", join(folder, "here"), "--to", "http://127.0.0.1:1");
