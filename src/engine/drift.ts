@@ -34,7 +34,10 @@ interface Watched extends LastReport {
   nextMs: number;
 }
 
-/** What is done about drift, unless it was said: what others have made is not the ledger's to change. */
+/**
+ * The policy of a map that names none: `report` for an adopted map, so that the work of its owner stays; `repair` for a
+ * map of the ledger's own, which writes over changes of others.
+ */
 export function policyOf({ undecided, drift, adopted }: MapRecord): Policy {
   if (undecided === true) return "report";
   return drift?.policy ?? (adopted === undefined ? "repair" : "report");

@@ -300,9 +300,9 @@ export interface OpenedObject {
 }
 
 /**
- * The kernel maps that follow the state, and the kernel's objects that descriptors of sessions stand for. Nothing here throws
- * for what the kernel refuses. What others have made is never written over: where the ledger and a kernel map differ, the
- * mirror tells, and whoever asked decides by the map's policy.
+ * The kernel maps that follow the state, and the kernel's objects that sessions' descriptors refer to. No method throws
+ * if the kernel refuses. The mirror itself does not write over differences: it reports them, and the caller decides by
+ * the map's policy, which may be to repair.
  */
 export interface Mirror {
   /** False: it is off for good, and need not be told of changes. */
