@@ -1,6 +1,6 @@
 /**
- * The service's process: reads the settings, starts the threads, and listens. ARCHITECTURE.md has the life of a request
- * through these threads.
+ * The service's process: reads the settings, starts the threads, and listens. ARCHITECTURE.md describes the life of a
+ * command through these threads.
  */
 
 import type { Socket } from "node:net";

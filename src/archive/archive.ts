@@ -1,7 +1,7 @@
 /**
  * The folder of an archive: a mark with the log's id, segments of events, snapshots of the state, tiles of the log's
  * tree, and SHA256SUMS, which lists the segments and snapshots. A segment or snapshot that it does not list is left
- * over from a job that died. ARCHITECTURE.md says in which order an archive is written.
+ * over from a job that died. make.ts says in which order a job writes these files.
  */
 
 import { existsSync, readdirSync } from "node:fs";

@@ -1,6 +1,16 @@
 /**
- * Writes events into an archive, with a snapshot of the state after them, and proves both by reading them back. The log
- * keeps the events: they are removed by the ARCHIVE event, whose attr `prepareArchive` returns.
+ * Writes events into an archive, with a snapshot of the state after them, and proves both by reading them back. A job's
+ * steps, each durable before the next:
+ *
+ * 1. Segments are written and read back; each event is compared with the log's, and applied to the previous snapshot.
+ * 2. The resulting snapshot is written, compared, and copied to the data directory.
+ * 3. SHA256SUMS lists the new files.
+ * 4. The engine appends the ARCHIVE event, whose attr `prepareArchive` returns, with the ledger's fact `archived`, in
+ *    one transaction. From then on the log begins after the last archived event.
+ * 5. Rows are removed, some at a time between batches; a start goes on with it.
+ *
+ * Before step 4, the tree, the history and the index have taken in all of these events. A job that dies before step 4
+ * leaves files beyond the fact, which the next job removes.
  */
 
 import { hash } from "node:crypto";

@@ -1,6 +1,6 @@
 /**
- * Makes a backup of a data directory, also while a service uses it (ARCHITECTURE.md, "A backup is what cannot be
- * derived").
+ * Makes a backup of a data directory, also while a service uses it. A backup has the files that cannot be derived
+ * (contents.ts). The log is copied inside one read transaction, so that it is as of one moment while commands go on.
  */
 
 import {

@@ -1,3 +1,9 @@
+/**
+ * The subcommands of the command line. Only the module of the called one is loaded, which makes every call fast, and it
+ * is loaded before the command does anything: a command that root calls becomes the owner of the data directory, who
+ * may not be able to read the code.
+ */
+
 import type { Command } from "commander";
 import type { Subcommand } from "./subcommand.ts";
 

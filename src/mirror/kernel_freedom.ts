@@ -17,7 +17,8 @@ const BY_PLACE: ReadonlySet<string | null> = new Set([null, "ENOENT", "ENOSPC", 
 const BY_PRESENCE: ReadonlySet<string | null> = new Set([null, "ENOENT", "EEXIST", "E2BIG", "ENOSPC", "EFAULT"]);
 
 /**
- * Judges differences between mapledger and a kernel that the kernel is free to have (ARCHITECTURE.md). Such a
+ * Judges differences between mapledger and a kernel that the kernel is free to have: the order in which a hash is
+ * walked, evictions from an LRU map, the moment when a map is freed, and false positives of a bloom filter. Such a
  * difference gets its reason. If a free answer removed other elements than the recorded one, the two maps differ from
  * then on, and later differences on the same map are free, too.
  */

@@ -9,8 +9,9 @@ import { type Created, createKernelMap, type Wanted } from "./make.ts";
 import { type Cpus, mirrored } from "./map_types.ts";
 
 /**
- * Makes kernel maps outside of the engine's thread. The kernel takes a second for 250 MiB, and with BTF as long as its
- * checks take.
+ * Makes kernel maps outside of the engine's thread: those that allocate more than 4 MiB, or have BTF. The kernel takes
+ * a second for 250 MiB, and with BTF as long as its checks take. Such a map is `waiting` until then, and its creation
+ * is answered afterwards; at a start, when nobody waits, all maps are made in the engine's thread.
  */
 export interface MapMaker {
   make(wanted: Wanted): Promise<Created | MirrorRefusal>;

@@ -1,3 +1,8 @@
+/**
+ * Opens the objects that sessions name. The thread opens an object before its command reaches the engine, and the facts
+ * that it finds come with the command, so that neither the engine nor a replay asks the machine.
+ */
+
 import { closeSync } from "node:fs";
 import type { Worker } from "node:worker_threads";
 import { errnoName } from "../abi/errno.ts";

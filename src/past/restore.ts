@@ -1,3 +1,8 @@
+/**
+ * Plans the commands that restore a map. The thread of the past makes the plan from two moments; the engine runs it as
+ * one (`runWhole`) if no event has changed the map since, and otherwise asks for a new plan.
+ */
+
 import { CMD } from "../abi/service.ts";
 import { MADE, Whole } from "../engine/atomic_requests.ts";
 import { batch, inBatches, update, updates } from "../engine/batches.ts";

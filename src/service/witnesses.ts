@@ -1,6 +1,9 @@
 /**
- * Sends each new checkpoint to the witnesses of MAPLEDGER_WITNESSES, and keeps their cosignatures in the tree. It runs
- * beside all requests: a witness that does not answer delays nothing.
+ * Sends each new checkpoint to the witnesses of MAPLEDGER_WITNESSES, and keeps their cosignatures in the tree. Each URL
+ * has a loop of its own, beside all requests: a witness that does not answer delays nothing. The loop gets the newest
+ * note from the tree's thread, with the proof that it continues the size that the witness has cosigned, and hands the
+ * witness' answer back to be verified and kept. A witness that names another size is believed, unless that size is
+ * beyond everything that was signed: then it is an alarm.
  */
 
 import type { WitnessAnswer } from "../client/witness.ts";
