@@ -128,7 +128,7 @@ const REFUSED: readonly [what: string, change: (data: string) => void, says: Reg
   [
     "a newer history",
     (d) => setLayout(d, "history", LAYOUT + 1),
-    /newer mapledger: history\/ is of layout .*; nothing was changed\. A start with --rebuild ma/,
+    /newer mapledger: history\/ has layout .*; nothing was changed\. A start with --rebuild builds/,
   ],
   [
     "no log beside a tree",

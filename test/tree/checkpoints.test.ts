@@ -214,7 +214,7 @@ test("a tree of other events than those that were signed gets another origin, an
   t.equal(began.code, 0, began.stderr);
   t.match(
     began.stdout,
-    /\nit does not continue the checkpoint of size 3: .*\norigin ledger\.example\.org\/[0-9a-f]{8}\n/,
+    /\nthe new tree does not continue the checkpoint of size 3: .*\norigin ledger\.example\.org\/[0-9a-f]{8}\n/,
   );
   t.match(began.stdout, /\nthe former tree is kept as tree-until-5\.sqlite\n/);
   t.ok(existsSync(data.file("tree-until-5.sqlite")));
