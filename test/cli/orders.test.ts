@@ -50,7 +50,7 @@ t.test("orders are sent to the service, with what it takes", async (t) => {
     [["mirror", "decide", "7", "--take", "both"], /Allowed choices are ledger, kernel/],
     [["mirror", "decide", "7", "--take", "ledger", "--key", "0"], /a key in hex is needed/],
     [["take-over", "--bpffs", "relative"], /an absolute path is needed/],
-    [["take-over", "--url", url, "--bpffs", "/x"], /the directory is the service's/],
+    [["take-over", "--url", url, "--bpffs", "/x"], /--bpffs cannot be used with --url/],
   ];
   const refusals = await Promise.all(usage.map(([words]) => mapledger(...words)));
   for (const [at, [words, says]] of usage.entries()) t.match(refusals[at], { code: 2, stderr: says }, words.join(" "));

@@ -207,7 +207,7 @@ t.test("a backup and an archive are served", async (t) => {
 
 t.test("what cannot be served is refused by what is wrong with it", async (t) => {
   const cases: readonly [what: string, make: (copy: string) => void, why: RegExp][] = [
-    ["nothing", (copy) => rmSync(copy, { recursive: true }), /there is no/],
+    ["nothing", (copy) => rmSync(copy, { recursive: true }), /does not exist/],
     ["no log", (copy) => rmSync(join(copy, "events.sqlite")), /its log is gone|there is no events.sqlite/],
     ["another file", (copy) => garble(copy), /damaged/],
     ["a cut log", (copy) => cut(copy), /damaged/],
@@ -252,7 +252,7 @@ t.test("what cannot be served is refused by what is wrong with it", async (t) =>
     [
       "an event that cannot be",
       (copy) => sql(copy, "events.sqlite", "UPDATE events SET attr = '{' WHERE seq = 2"),
-      /what the events of .* have done/,
+      /the state after the events of .* cannot be read/,
     ],
   ];
   for (const [what, make, why] of cases) {
