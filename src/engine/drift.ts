@@ -91,7 +91,9 @@ export class Drift {
     }
   }
 
-  /** Maps of maps, if they hold a map whose kernel map is another now. */
+  /**
+   * Compares all maps of maps except `inner` itself with their kernel maps, because `inner` has another kernel map now.
+   */
   settleOuter(inner: number, sources: Iterable<MirrorSource>): void {
     for (const { map } of sources)
       if (map.id !== inner && isOfMaps(map.type)) void this.settle(map.id, policyOf(map), null, "inner map");

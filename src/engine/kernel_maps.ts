@@ -199,66 +199,6 @@ export class KernelMaps {
       .catch((error) => this.#parts.report("following the pin of an adopted map", error));
   }
 
-<<<<<<< HEAD
-=======
-  /** Null, or why not. */
-  async #followNow(mapId: number, kernelId: number, pin: string): Promise<string | null> {
-    const { mirror, state, sources } = this.#parts;
-    const before = state.map(mapId);
-    if (before === undefined) return null;
-    const importable = mirror.cannotImport(before) === null;
-    // What the old one came to is recorded before the map leaves it.
-    if (importable && mirror.status(mapId).state !== "waiting")
-      await this.drift.settle(mapId, "import", null, "replaced");
-    const done = mirror.adopting<"followed" | { readonly errno: string; readonly detail: string } | "another shape">(
-      { pinned: pin },
-      (foreign) => {
-        if (foreign.facts.id !== kernelId) return { errno: "EAGAIN", detail: "the pin names yet another by now" };
-        if (!importable || !isAlike(before, foreign.facts)) return "another shape";
-        const attr = { kernel_id: kernelId, was: before.adopted ?? 0, pin };
-        const ran = this.#parts.run([{ cmd: CMD.MIRROR_FOLLOW, ...SERVICE, target: { by: "id", id: mapId }, attr }]);
-        return ran ? "followed" : { errno: "EIO", detail: "the log did not take it" };
-      },
-    );
-    if (typeof done === "object") return "refused" in done ? done.refused.detail : done.detail;
-    if (done === "another shape") return this.#adoptAnew(before, kernelId, pin);
-    const map = state.map(mapId);
-    const source = sources.of(mapId);
-    if (map === undefined || source === null) return null;
-    this.refused(mirror.follow(map));
-    await this.drift.settle(mapId, "import", null, "followed");
-    this.#resyncOuter(mapId);
-    return null;
-  }
-
-  /** A map of the same pathname takes the place of one whose pin names a kernel map of another definition. */
-  #adoptAnew(before: MapRecord, kernelId: number, pin: string): string | null {
-    const pathname = this.#parts.sources.of(before.id)?.pathnames[0];
-    if (pathname === undefined) return "it is pinned nowhere in the ledger, so that no other map can take its place";
-    const detail = `${pin} names a kernel map of another definition: another map takes the place of map ${before.id} at ${pathname}`;
-    this.#found([{ mapId: before.id, what: "pin names another definition", path: pin, kernelId, detail }]);
-    const answer = this.adopt({
-      which: { pinned: pin },
-      pathname,
-      replaces: pathname,
-      caller: SERVICE.caller,
-      drift: before.drift ?? null,
-      onReplace: before.onReplace ?? "follow",
-    });
-    return "refused" in answer ? answer.refused.detail : "failure" in answer ? answer.detail : null;
-  }
-
-  /**
-   * Compares all maps of maps except `inner` itself with their kernel maps, because `inner` has another kernel map now.
-   */
-  #resyncOuter(inner: number): void {
-    for (const { map } of this.#parts.sources.all())
-      if (map.id !== inner && isOfMaps(map.type)) void this.drift.settle(map.id, policyOf(map), null, "inner map");
-  }
-
-  // What operators order.
-
->>>>>>> c14b596 (engine: three comments that said more than the code does)
   /** Makes a kernel map that some other program has made a map of the ledger's. */
   adopt(ask: AdoptAsk): AdoptAnswer {
     return adopt(this.#parts, ask);
