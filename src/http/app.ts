@@ -1,6 +1,6 @@
 import type { RequestListener, Server } from "node:http";
 import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
-import fastify, { type FastifyReply, LogController } from "fastify";
+import fastify, { type FastifyReply, LogController, type RawServerDefault } from "fastify";
 import type { Parts } from "./parts.ts";
 import { adoptRoutes } from "./routes/adopt.ts";
 import { archiveRoutes } from "./routes/archive.ts";
@@ -99,7 +99,7 @@ const ROUTES: readonly Routes[] = [
 function newApp(parts: Parts, slashes: Slashes, names: Names): App {
   const { settings, logger } = parts;
   const compileValidator = validators(names);
-  return fastify({
+  return fastify<RawServerDefault>({
     ...(logger === undefined ? { logger: { level: settings.logLevel } } : { loggerInstance: logger }),
     bodyLimit: settings.bodyBytesMax,
     exposeHeadRoutes: true,
@@ -110,8 +110,9 @@ function newApp(parts: Parts, slashes: Slashes, names: Names): App {
     rewriteUrl: ({ url = "" }) => slashes.encoded(url),
     schemaErrorFormatter: validationFault,
     schemaController: {
+      // Fastify types this as a factory of Ajv's own compilers alone; it calls whatever compiler it gets.
       compilersFactory: { buildSerializer: names.serializers, buildValidator: () => compileValidator as never },
     },
     frameworkErrors: (error, request, reply) => sendProblem(request, reply as FastifyReply, problemOf(error)),
-  }).withTypeProvider<TypeBoxTypeProvider>() as unknown as App;
+  }).withTypeProvider<TypeBoxTypeProvider>();
 }

@@ -25,7 +25,7 @@ const AdoptSchema = Type.Object(
     policy: Type.Optional(
       Type.Enum([...DRIFT_POLICIES], {
         type: "string",
-        description: "What is done about differences between the map and the kernel map; left out: report.",
+        description: "The policy about differences between the map and the kernel map. Left out: report.",
       }),
     ),
     interval_seconds: Type.Optional(
@@ -40,7 +40,7 @@ const AdoptSchema = Type.Object(
       Type.Enum([...ON_REPLACE], {
         type: "string",
         description:
-          "What the mirror does if `pinned` names another kernel map, as after its program was loaded again; needs `pinned`. follow: the map " +
+          "The reaction of the mirror if `pinned` names another kernel map, as after its program was loaded again; needs `pinned`. follow: the map " +
           "follows the new kernel map, and its elements become the map's. report: the mirror of the map is lost. Left out: follow.",
       }),
     ),

@@ -259,7 +259,8 @@ const LOG = {
     description: "Who cosigns the log's checkpoints, a row for each key (MAPLEDGER_WITNESSES).",
   }),
   refusal: nullable("string", {
-    description: "Why nothing is signed any more: the tree is missing, or the log is not what it has.",
+    description:
+      "The reason why nothing is signed any more: the tree is missing, or contradicts the log. null: checkpoints are signed.",
   }),
 };
 const Log = Type.Object(LOG, { $id: "LogStatus", ...CLOSED });

@@ -43,7 +43,7 @@ const Version = Type.Object(
   {
     $id: "ElementVersion",
     ...CLOSED,
-    description: "What an event made of an element; `value` null: it is gone from then on.",
+    description: "A version of an element, which an event made. `value` null: the event deleted it.",
   },
 );
 
@@ -73,7 +73,7 @@ interface HistoryParts extends SightParts, LogParts, Bulk {
   readonly settings: Pick<Settings, "pageElementsMax">;
 }
 
-/** What became of maps and their elements. */
+/** Earlier versions of maps and their elements. */
 export async function historyRoutes(app: App, { parts }: RouteOptions<HistoryParts>): Promise<void> {
   elementHistory(app, parts);
   diffMap(app, parts);

@@ -80,7 +80,7 @@ function resyncMap(app: App, { parts: { engine } }: RouteOptions<MirrorParts>): 
       operationId: "resyncMap",
       summary: "Compare a map with its kernel map now",
       description:
-        "Compares the map with its kernel map and does what the map's policy says: report records the differences in a MIRROR_DRIFT event, " +
+        "Compares the map with its kernel map and applies the map's policy: report records the differences in a MIRROR_DRIFT event, " +
         "repair writes the map's elements into the kernel map, import records the kernel map's elements in the map. If the kernel map could not " +
         "be opened or made before, the mirror tries that first. To choose a side for once, use decide.",
       tags: TAGS,

@@ -25,7 +25,7 @@ const VIEW = {
   foreign_more: Type.Boolean({ description: "There are more than `foreign` lists." }),
   unknown: Type.Array(Type.String(), {
     description:
-      "What the service cannot ask the machine, with the capability that it lacks: who holds kernel maps (CAP_SYS_ADMIN), or directories that " +
+      "Questions that the service cannot ask the machine, with the capability that it lacks: who holds kernel maps (CAP_SYS_ADMIN), or directories that " +
       "are closed to it (CAP_DAC_READ_SEARCH). Such pins are missing in `pins` and `foreign`.",
   }),
   maps: Type.Object(

@@ -27,7 +27,7 @@ interface ServiceParts extends FigureSources {
   readonly degraded: () => readonly PartFault[];
 }
 
-/** What the service says about itself. */
+/** The state of the service itself. */
 export async function serviceRoutes(app: App, options: RouteOptions<ServiceParts>): Promise<void> {
   live(app);
   ready(app, options);
@@ -47,7 +47,7 @@ const DegradedPart = Type.Object(
       description:
         "failed: it is tried again by itself; refused: it stays as it is until somebody does something about it.",
     }),
-    detail: Type.String({ description: "What has failed." }),
+    detail: Type.String({ description: "The failure, in words." }),
   },
   { $id: "DegradedPart", ...CLOSED },
 );
@@ -64,7 +64,7 @@ const Ready = Type.Object(
     ),
     degraded: Type.Array(DegradedPart, {
       description:
-        "What is made from the log and does not serve at present; commands, and reads that do not need it, go on.",
+        "Parts made from the log that do not serve at present. Commands go on, and so do reads that do not need them.",
     }),
   },
   { $id: "Readiness", ...CLOSED },

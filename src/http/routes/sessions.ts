@@ -42,7 +42,7 @@ interface SessionRouteParts extends ReadParts {
   readonly settings: Pick<Settings, "sessionTtlSeconds" | "sessionTtlMaxSeconds" | "pageElementsMax">;
 }
 
-/** What the kernel calls processes: owners of descriptors, with a lease on life. */
+/** The kernel's processes: owners of descriptors, with a lease on life. */
 export async function sessionRoutes(app: App, options: RouteOptions<SessionRouteParts>): Promise<void> {
   openSession(app, options);
   listSessions(app, options);

@@ -5,10 +5,16 @@ import { ERRNO, type Errno } from "../../abi/errno.ts";
 import { OctetsSchema } from "./fields.ts";
 import { type ProblemDocument, type ProblemExtras, type ProblemName, problemDocument } from "./problems.ts";
 
+interface Media {
+  readonly schema: TSchema;
+  readonly example?: unknown;
+  readonly examples?: Readonly<Record<string, object>>;
+}
+
 interface Answer {
   readonly description: string;
   readonly headers?: Record<string, TSchema>;
-  readonly content?: Record<string, { schema: TSchema; example: unknown }>;
+  readonly content?: Record<string, Media>;
 }
 
 const SEQ_HEADER = { "mapledger-seq": Type.Integer({ description: "Seq of the event that tells of the command." }) };
@@ -73,7 +79,7 @@ export function problems(
     const titles = Object.values(examples).map(({ value }) => value.title);
     answers[status] = {
       description: `A problem document. ${[...new Set(titles)].join("; ")}.`,
-      content: { "application/problem+json": { schema: Type.Ref("Problem"), examples } as never },
+      content: { "application/problem+json": { schema: Type.Ref("Problem"), examples } },
     };
   }
   return answers;

@@ -63,7 +63,8 @@ export const DoorRequestSchema = Type.Object(
     ),
     tail: Type.Optional(
       Type.String({
-        description: "Hex: what stands behind the command's last field. Not zero: EINVAL, beyond 168 E2BIG.",
+        description:
+          "The bytes behind the command's last field, in hex. EINVAL if they are not zero, E2BIG beyond 168.",
       }),
     ),
     attr: Type.Optional(
@@ -86,7 +87,7 @@ export const DoorRequestSchema = Type.Object(
 
 export const DoorAnswerSchema = Type.Object(
   {
-    ret: Type.Integer({ description: "What bpf(2) returns: -1, 0, or a descriptor." }),
+    ret: Type.Integer({ description: "The return value of bpf(2): -1, 0, or a descriptor." }),
     errno: nullable("string"),
     seq: seq(),
     attr: Type.Object(
@@ -94,7 +95,7 @@ export const DoorAnswerSchema = Type.Object(
         ...optional(["value", "next_key", "keys", "values", "out_batch", "info", "hash"], hex),
         ...optional(["next_id", "count", "info_len"], () => Type.Integer()),
       },
-      { $id: "BpfAttrOut", ...CLOSED, description: "What the kernel would have written." },
+      { $id: "BpfAttrOut", ...CLOSED, description: "The output fields, which the kernel would have written." },
     ),
     detail: Type.Optional(Type.String({ description: "The rule that chose the errno." })),
   },

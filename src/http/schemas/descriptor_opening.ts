@@ -27,7 +27,7 @@ export const OpenDescriptorBody = Type.Object(
       Type.Enum(["rw", "r", "w"], {
         type: "string",
         description:
-          "Not for dup; rw unless given, or what the caller's scopes leave of it. Other objects than maps take no w.",
+          "Not for dup. Left out: rw, or the access that the caller's scopes allow. Other objects than maps take no w.",
       }),
     ),
     path: Type.Optional(

@@ -45,16 +45,16 @@ const ObjectFacts = Type.Object(
       data: text("Of BTF: the blob, in hex."),
     }),
   },
-  { $id: "ObjectFacts", ...CLOSED, description: "What the machine says of an object." },
+  { $id: "ObjectFacts", ...CLOSED, description: "The machine's facts about an object." },
 );
 
 const Found = Type.Object(
   optional({
     facts: ObjectFacts,
-    errno: text("What the machine refused it with."),
+    errno: text("The errno with which the machine refused it."),
     detail: text("Why the machine refused it."),
   }),
-  { $id: "Found", ...CLOSED, description: "What the machine was found to have: an object, or why there is none." },
+  { $id: "Found", ...CLOSED, description: "The machine's object, or the reason why there is none." },
 );
 
 const AttrProcess = Type.Object(
@@ -73,7 +73,7 @@ const ArchiveFile = Type.Object(
 );
 
 const ConfiguredCaller = Type.Object(
-  { name: text(), by: text("By what the caller is known."), scopes: Type.Array(text()) },
+  { name: text(), by: text("The hash, uid or certificate by which the caller is known."), scopes: Type.Array(text()) },
   { $id: "ConfiguredCaller", ...CLOSED, description: "A line of the tokens' file, without its hash." },
 );
 
@@ -114,11 +114,11 @@ const MAP = Type.Unsafe({
 });
 const WAS = Type.Unsafe({
   description:
-    "What was there before: of MIRROR_ commands the kernel's id of a kernel map or null, of CLOCK_STEP a time, of BACKUP_RESTORE a ledger's life.",
+    "The earlier state: of MIRROR_ commands the kernel's id of a kernel map or null, of CLOCK_STEP a time, of BACKUP_RESTORE a ledger's life.",
 });
 const CONTINUES = Type.Unsafe({
   description:
-    "What goes on: of TREE_BEGIN whether the new tree continues the checkpoint in `signed`, of BACKUP_RESTORE the note of the newest checkpoint in the backup, or null.",
+    "The continuation: of TREE_BEGIN whether the new tree continues the checkpoint in `signed`, of BACKUP_RESTORE the note of the newest checkpoint in the backup, or null.",
 });
 
 const CutInput = Type.Object(optional({ key: integer(), value: integer() }), {
@@ -188,7 +188,7 @@ const ATTR = {
   ...integers(["interval_ms", "missing", "changed", "extra", "both_changed", "evicted", "kernel_id"]),
   at: text("When differences were found."),
   first_keys: Type.Array(hex()),
-  what: text("What the mirror noticed."),
+  what: text("The change that the mirror noticed."),
   was: WAS,
   pin: text(),
   take: word(SIDES),
@@ -228,7 +228,9 @@ const ATTR = {
     description: "A key or a value was refused for its length, which bpf(2) itself does not see.",
   }),
   restore: RestoreNote,
-  imported: Type.Boolean({ description: "The service's own: what it writes was found in the kernel map." }),
+  imported: Type.Boolean({
+    description: "The command is the service's own: it writes elements that were found in the kernel map.",
+  }),
   part: Part,
   cut: CutInput,
 } satisfies Record<Snake<Said> | "restore" | "imported" | "part" | "cut" | Kept, TSchema>;
@@ -238,7 +240,7 @@ export const EventAttr = Type.Unsafe({
   type: ["object", "null"],
   properties: ATTR,
   ...CLOSED,
-  description: "What a command said beside its key, value and flags; the fields are the command's. null: nothing.",
+  description: "The fields of the command apart from key, value and flags. null: it has none.",
 });
 
 const Digest = Type.Object({ bytes: integer(), sha256: text("In hex.") }, { $id: "Digest", ...CLOSED });
@@ -271,20 +273,22 @@ const OUT = {
   hash: hex(),
   session_id: integer("The session that was opened."),
   map_id: integer("The id that BPF_MAP_CREATE has used up."),
-  taken: Type.Boolean({ description: "What was taken out is gone although the answer could not be written (EFAULT)." }),
-  ids: Type.Boolean({ description: "What was read shows ids where an update takes descriptors." }),
+  taken: Type.Boolean({
+    description: "The elements that were taken out are gone, although the answer could not be written (EFAULT).",
+  }),
+  ids: Type.Boolean({ description: "The answer shows ids where an update takes descriptors." }),
   more: Type.Boolean({ description: "A page of elements was not the last." }),
   pathname: text("Where a pin or a directory was made or removed."),
   freed: Type.Array(Type.Integer(), { description: "Maps that nothing holds any more." }),
   deferred: Deferred,
   memory: integer("Bytes that mmap(2) can reach."),
   object: integer("The object that a descriptor was opened of."),
-  stored_keys: text("What was stored or removed, end to end in hex, where it is not what was given."),
+  stored_keys: text("The keys that were stored or removed, end to end in hex, if they are not the given ones."),
   stored_values: text("Likewise."),
   shown_values: text("Stored values as lookups show them, where that is otherwise."),
-  emptied: Type.Boolean({ description: "What an update stored is that the slot is empty." }),
+  emptied: Type.Boolean({ description: "The update stored that the slot is empty." }),
   unchanged: Type.Boolean({ description: "The command succeeded but changed nothing." }),
-  gone: keyed("Elements that went with what they belonged to: each by its map's id and its key."),
+  gone: keyed("Elements that were deleted with their owner: each by its map's id and its key."),
   evicted: keyed("Elements that were evicted: each by how many the command had stored before, and its key."),
   known_as: keyed("Keys of a trie as they were kept until then, where others were given: by number and key."),
   asked: hex(),
@@ -299,7 +303,7 @@ const EventOut = Type.Unsafe({
   properties: OUT,
   ...CLOSED,
   description:
-    "What else was answered. If the answer of a read has more than 4,096 bytes, `answer` has the length and SHA-256 of its keys and of its " +
+    "The other fields of the answer. If the answer of a read has more than 4,096 bytes, `answer` has the length and SHA-256 of its keys and of its " +
     "values: `key` and `value` then are their beginning, of a batch the first elements. The state at this seq has the rest, as has, " +
     "of commands that take elements out, the state before it.",
 });

@@ -182,14 +182,14 @@ const Session = Type.Object(
     ttl_seconds: sessionTtl(),
     opened_at: Type.String({ format: "date-time" }),
     lease: nullableWord(["ttl", "attached", "process"], {
-      description: "What it lives by; null as of an earlier moment.",
+      description: "The kind of lease on which the session lives; null as of an earlier moment.",
     }),
     process: clientProcess(),
     left_seconds: nullable("number", {
       description: "Until it ends unless renewed; null while a stream is attached, and where it lives by a process.",
     }),
     fd_count: Type.Integer(),
-    capabilities: Type.Array(Type.String(), { description: "What bpf(2) finds the process to have." }),
+    capabilities: Type.Array(Type.String(), { description: "The capabilities that bpf(2) finds the process to have." }),
   },
   { $id: "Session", ...CLOSED },
 );
@@ -203,7 +203,7 @@ const DescriptorObject = nullable("object", {
     exited: Type.Boolean({ description: "Of a process." }),
     cgroup_id: Type.String({ description: "Of a cgroup: its inode number, a u64 as digits." }),
     removed: Type.Boolean({ description: "Of a cgroup: rmdir(2) has taken it away." }),
-    prog_id: Type.Integer({ description: "Of a program: what BPF_PROG_GET_FD_BY_ID takes." }),
+    prog_id: Type.Integer({ description: "Of a program: its id, for BPF_PROG_GET_FD_BY_ID." }),
     prog_type: Type.Integer({ description: "Of a program: enum bpf_prog_type." }),
     expected_attach_type: Type.Integer({ description: "Of a program: enum bpf_attach_type." }),
     name: Type.String({ description: "Of a program." }),
@@ -220,16 +220,19 @@ const DescriptorObject = nullable("object", {
   },
   required: ["id"],
   ...CLOSED,
-  description: "Of what is no map: its id in the ledger, and what is known of it. null: it is a map.",
+  description: "The object's id in the ledger, and the known facts about it. null: the descriptor is a map's.",
 });
 
 const Descriptor = Type.Object(
   {
     fd: Type.Integer(),
-    kind: Type.String({ description: "map, or what the object is: pipe, file, dir, socket, process, cgroup, ..." }),
+    kind: Type.String({ description: "map, or the kind of object: pipe, file, dir, socket, process, cgroup, ..." }),
     map_id: nullable("integer"),
     object: DescriptorObject,
-    access: Type.Enum(["rw", "r", "w"], { type: "string", description: "What the descriptor lets its session do." }),
+    access: Type.Enum(["rw", "r", "w"], {
+      type: "string",
+      description: "The access that the descriptor gives its session.",
+    }),
   },
   { $id: "Descriptor", ...CLOSED },
 );
@@ -300,7 +303,7 @@ export const driftPolicy = (): TSchema =>
     required: ["policy", "interval_seconds"],
     ...CLOSED,
     description:
-      "What is done about differences between the map and its kernel map. null: no policy was set; differences are repaired at a start, and " +
+      "The policy about differences between the map and its kernel map. null: no policy was set; differences are repaired at a start, and " +
       "if somebody asks. Adopted maps begin with report.",
   });
 
@@ -323,7 +326,7 @@ const InnerMap = nullable("object", {
   },
   required: ["map_type", "key_size", "value_size", "max_entries", "map_flags", "mirror_shape"],
   ...CLOSED,
-  description: "Of a map of maps: what its inner maps have to agree with. null: of other maps.",
+  description: "Of a map of maps: the definition that its inner maps must match. null: of other maps.",
 });
 
 const MapBtf = nullable("object", {
@@ -356,7 +359,7 @@ const Adoption = nullable("object", {
       description: "The path by which it was adopted; null: it was adopted by its kernel id.",
     }),
     on_replace: nullableWord(ON_REPLACE, {
-      description: "What the mirror does if `pin` names another kernel map; null if there is no `pin`.",
+      description: "The reaction of the mirror if `pin` names another kernel map; null if there is no `pin`.",
     }),
   },
   required: ["kernel_id", "pin", "on_replace"],

@@ -31,13 +31,10 @@ export interface BodyParts extends Bulk {
   readonly settings: Pick<Settings, "bodyBytesMax">;
 }
 
-type Done = (error: Error | null, body?: unknown) => void;
-type WholeParser = (request: FastifyRequest, body: string, done: Done) => void;
-
 /** How bodies are received: counted before they are read where they are large, and parsed in pieces. */
 export function addBodies(app: App, parts: BodyParts): void {
   const { flight, settings, turns } = parts;
-  const parseWhole = app.getDefaultJsonParser("error", "error") as unknown as WholeParser;
+  const parseWhole = app.getDefaultJsonParser("error", "error");
   app.addHook("onRoute", (route) => {
     const byHand = route.validatorCompiler === bodyByHand;
     route.config = { ...route.config, byHand };

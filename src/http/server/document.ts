@@ -1,5 +1,6 @@
 import swagger from "@fastify/swagger";
 import swaggerUi from "@fastify/swagger-ui";
+import type { FastifySchema } from "fastify";
 import type { App } from "./instance.ts";
 
 const DESCRIPTION = `bpf(2)'s map commands as a REST service with a memory: each command is an event in a durable log before it
@@ -11,20 +12,20 @@ seq of the event that tells of it.`;
 
 const TAGS = {
   "syscall door": "bpf(2) as it is.",
-  sessions: "What the kernel calls processes: owners of descriptors, with a lease on life.",
-  descriptors: "What opens and closes a session's descriptors.",
+  sessions: "The kernel's processes: owners of descriptors, with a lease on life.",
+  descriptors: "Opening and closing a session's descriptors.",
   "elements by descriptor": "A process's view of a map: what the descriptor allows.",
   "elements by map": "An operator's view of a map: by id, name or pin.",
   maps: "Maps as wholes.",
   mirror: "Kernel maps that follow.",
   pins: "Pins and directories of bpffs.",
   events: "The log.",
-  history: "What became of maps and their elements.",
+  history: "Earlier versions of maps and their elements.",
   archive: "Older events, moved to compressed files.",
   evidence:
-    "What proves that the log is what it was: its Merkle tree, as C2SP's tlog-tiles has it, and signed checkpoints.",
+    "Proofs that the log was not changed: its Merkle tree, as C2SP's tlog-tiles has it, and signed checkpoints.",
   replays: "Recorded commands again: in another mapledger, and in this one.",
-  service: "What the service says about itself.",
+  service: "The state of the service itself.",
 } as const;
 
 const JSON_TYPE = "application/json";
@@ -50,7 +51,7 @@ export async function registerDocument(app: App, version: string, openapi: OpenA
   await app.register(swagger, {
     openapi: {
       openapi,
-      info: { title: "mapledger", version, description: DESCRIPTION, license: LICENSES[openapi] as never },
+      info: { title: "mapledger", version, description: DESCRIPTION, license: LICENSES[openapi] },
       servers: [{ url: "/", description: "Where this document came from." }],
       tags: Object.entries(TAGS).map(([name, description]) => ({ name, description })),
       components: {
@@ -65,14 +66,13 @@ export async function registerDocument(app: App, version: string, openapi: OpenA
       security: [{}, { bearer: [] }],
     },
     refResolver: { buildLocalReference: (schema, _base, _fragment, at) => (schema.$id as string) ?? `schema-${at}` },
-    transform: ({ schema, url }) => ({ schema: problemsApart(schema) as never, url }),
-    transformObject: (document) =>
-      finished(("openapiObject" in document ? document.openapiObject : {}) as Document) as never,
+    transform: ({ schema, url }) => ({ schema: problemsApart(schema ?? {}), url }),
+    transformObject: (document) => finished(("openapiObject" in document ? document.openapiObject : {}) as Document),
   });
   await app.register(swaggerUi, {
     routePrefix: PAGE,
     staticCSP: CONTENT_SECURITY,
-    uiConfig: { validatorUrl: null, deepLinking: true } as never,
+    uiConfig: { validatorUrl: null, deepLinking: true },
     theme: { title: "mapledger" },
     uiHooks: {
       onRequest: async ({ routeOptions: { url = "" } }, reply) =>
@@ -112,12 +112,12 @@ interface Document {
 const REST = "index";
 
 /** Nine answers in ten are problems, of one schema: what collects the schemas need not look into them. */
-function problemsApart(schema: object | undefined): object | undefined {
-  const { response } = (schema ?? {}) as { response?: Record<string, object> };
+function problemsApart(schema: FastifySchema): FastifySchema {
+  const { response } = schema as { response?: Record<string, object> };
   if (response === undefined) return schema;
   const [good, problems] = [{}, {}] as [Record<string, object>, Record<string, object>];
   for (const [status, answer] of Object.entries(response)) (status < "400" ? good : problems)[status] = answer;
-  return { ...schema, response: good, "x-problems": problems };
+  return Object.assign({ ...schema, response: good }, { "x-problems": problems });
 }
 
 /** What Fastify's schemas have no word for: bodies that may be left out, rests of paths, and examples that are shared. */

@@ -23,7 +23,7 @@ export const FilterFields = {
   caller: Type.Optional(Type.String()),
   cmd: Type.Optional(Type.String({ description: "A command's name or number.", examples: ["BPF_MAP_UPDATE_ELEM"] })),
   errno: Type.Optional(
-    Type.String({ description: "An errno's name or number; 0 for what succeeded.", examples: ["ENOENT"] }),
+    Type.String({ description: "An errno's name or number; 0 for commands that succeeded.", examples: ["ENOENT"] }),
   ),
   changes: Type.Optional(
     Type.Boolean({
@@ -39,12 +39,12 @@ export const FilterFields = {
   key: Type.Optional(
     Type.String({
       description:
-        "What the key begins with, in hex; of a batch, any of its keys that the event keeps; or a key that was stored or evicted.",
+        "The beginning of the key, in hex; of a batch, any of its keys that the event keeps; or a key that was stored or evicted.",
     }),
   ),
   since: Type.Optional(
     Type.String({
-      description: "From this moment on, in RFC 3339: what comes behind the last event stamped before it.",
+      description: "A moment in RFC 3339: selects the events behind the last one stamped before it.",
       examples: ["2026-11-23T20:00:00Z"],
     }),
   ),
