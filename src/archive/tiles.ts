@@ -1,6 +1,8 @@
 /**
  * Tiles of the log's tree in an archive, below tile/ as C2SP's tlog-tiles names them. With them an archive proves its
- * events without the log (data/offline_proof.ts).
+ * events without the log (`data/offline_proof.ts`), and `mapledger verify` compares them with the hashes of the
+ * archived events. The tree in the data directory keeps the tiles of archived events, too, but proves only events that
+ * the log has.
  */
 
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";

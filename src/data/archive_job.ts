@@ -1,6 +1,6 @@
 /**
  * Archives events of a data directory's log: the job of a running service's thread (`runArchive`), and the whole job if
- * the service is stopped (`archiveStopped`).
+ * the service is stopped (`archiveStopped`). `archive/make.ts` has the order of its steps.
  */
 
 import { rmSync } from "node:fs";

@@ -1,6 +1,6 @@
 /**
  * Reads archived events segment by segment, and verifies them: each segment by its SHA-256, and each event by its hash
- * in the log's tree.
+ * in the log's tree. No event of a segment counts before both hold.
  */
 
 import { join } from "node:path";

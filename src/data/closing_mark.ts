@@ -1,6 +1,8 @@
 /**
- * The closing mark. A service that stops in order records in its tree how many events the log has; the mark is removed
- * before the next event is written. If a log has more events than its mark says, another program has written them.
+ * The closing mark, `closed` in `tree.sqlite`. A service that stops in order records in its tree how many events the
+ * log has. Whoever takes up the log next (the engine's thread, or an order of the command line) reports events that
+ * were added meanwhile, and removes the mark, durably, before its own first event. If a log has more events than its
+ * mark says, another program has written them.
  */
 
 import { existsSync } from "node:fs";

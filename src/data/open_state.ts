@@ -1,4 +1,7 @@
-/** Opens the state of a log, or builds it from the log if it cannot be used. */
+/**
+ * Opens the state of a log, or builds it from the log if it cannot be used. If the disk fails, the state is held in
+ * memory until the disk works again.
+ */
 
 import { join } from "node:path";
 import type { ArchiveSource } from "../engine/archives.ts";

@@ -1,4 +1,13 @@
-/** Opens the tree of a data directory's log, with the key that signs its checkpoints. */
+/**
+ * Opens the tree of a data directory's log, with the key that signs its checkpoints. The newest signed checkpoint is
+ * known three times: to `tree.sqlite`, to the file `checkpoint`, and to the ledger, whose fact is written with the
+ * CHECKPOINT event. If the tree is missing or behind any of them, nothing is signed: the tree stays as it is, for
+ * evidence. It is never cut, filled up or made anew by itself; `verify/new_tree.ts` builds a tree anew on an operator's
+ * order.
+ *
+ * A change of keys (`key_rotation.ts`) is finished here: `log.key.next`, the ledger's fact `key` and the tree's signer
+ * say which of its steps are left.
+ */
 
 import { generateKeyPairSync } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";

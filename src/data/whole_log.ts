@@ -1,4 +1,8 @@
-/** A log from its first event on, archived ones included, for the history of `whole/`. */
+/**
+ * A log from its first event on, archived ones included, for the history of `whole/`. The second thread of the past
+ * folds it once, and notes in `whole.sqlite` who sent each archived command, so that no archive has to be unpacked to
+ * name the sender of a version.
+ */
 
 import { join } from "node:path";
 import { EventsArchived } from "../engine/archives.ts";

@@ -1,10 +1,12 @@
 /**
- * The state in LMDB, without syncs. A state that an earlier boot of the machine left open, one of another layout, and
- * one that cannot be opened are discarded, and the log makes the state again. So is one with damaged pages
- * (`page_check.ts`), because LMDB trusts the pages that it maps: it would end the process, or answer wrongly. After a
- * write that failed LMDB is opened anew: after a failed write of a meta page it does nothing any more. If LMDB can open
- * some of its files and not the others, lmdb-js ends the process, so `checkOpening` tries first whether there are
- * descriptors and room for all.
+ * The state in LMDB, without syncs. A process that dies loses nothing: the machine has the pages by then. A machine
+ * that dies may leave any mixture of pages, so a state that an earlier boot left open is discarded, and the log makes
+ * it again. So is one that cannot be opened, has another layout, has lost bytes, or has damaged pages
+ * (`page_check.ts`): LMDB trusts the pages that it maps, and would end the process or answer wrongly.
+ *
+ * After a write that failed LMDB is opened anew: after a failed write of a meta page it does nothing any more. If LMDB
+ * can open some of its files and not the others, lmdb-js ends the process, so `checkOpening` tries first whether there
+ * are descriptors and room for all.
  */
 
 import {
@@ -107,11 +109,6 @@ const META_PAGES = [0, 4096];
 const MAGIC_AT = 24;
 const MAGIC = 0xbeefc0de;
 
-/**
- * The state in LMDB, unsynced: a process that dies loses nothing, for the pages are the machine's by then. A machine that
- * dies may leave any mixture of pages; so what an earlier boot left without closing is thrown away, and so is what cannot
- * be opened, has another layout, or has lost bytes: the log makes it again.
- */
 export class LmdbStore implements StateStore {
   /** Why an earlier state was thrown away, or null. */
   readonly discarded: string | null;

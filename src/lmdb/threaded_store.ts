@@ -1,4 +1,8 @@
-/** The state's store with its writes in another thread (threads/state_writer.ts). */
+/**
+ * The state's store with its writes in another thread (`threads/state_writer.ts`). Sorting 65,536 cells and handing
+ * them to LMDB takes 0.1 s, in which the engine's thread could answer nobody. Both threads share the memory of the
+ * cells (`engine/cell_table.ts`), which does not change until the write is over.
+ */
 
 import type { Worker } from "node:worker_threads";
 import type { CellTable } from "../engine/cell_table.ts";
@@ -28,10 +32,7 @@ export function writeCells(writer: StoreWriter, { cells, seq, bytes }: Written):
   writer.write(new SortedCells(cells).entries(), seq, bytes);
 }
 
-/**
- * A store that this thread reads and another thread writes to. Sorting 65,536 cells and handing them to LMDB takes 0.1
- * s, during which this thread could answer no request. Both threads share the cells' memory, so nothing is copied.
- */
+/** A store that this thread reads and another thread writes to. */
 export class ThreadedStore implements StateStore<CellTable> {
   readonly #store: LmdbStore;
   readonly #start: () => Worker;

@@ -1,6 +1,10 @@
 /**
- * The claim of a directory of pins. One process of one log writes to the kernel maps of a directory; see
- * docs/mirror.md.
+ * The claim of a directory of pins: it is locked (`lock.ts`), marked with the log, its life and the data directory
+ * (`mark.ts`), and has the progress of its kernel maps (`progress_map.ts`). Without the claim nothing is written to any
+ * kernel map; see docs/mirror.md.
+ *
+ * A take-over is an event first, and a mark second. A process that dies between the two leaves the directory to its
+ * former log. If the mark came first, the next start would repair kernel maps by a decision that no event records.
  */
 
 import { unlinkSync } from "node:fs";

@@ -61,7 +61,7 @@ const HOLDERS_REST = 50;
  */
 const FREED_MS = 1000;
 
-/** Watches the kernel maps and their pins on the host, about every second, and reports changes that others make. */
+/** Reports the changes that others make. */
 export class HostWatch {
   readonly #bpf: Bpf;
   readonly #nowMs: () => number;

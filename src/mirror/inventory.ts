@@ -1,7 +1,6 @@
 /**
- * Finds the mirror's own pins on the host. No list of them is kept; they are recognized: a pin in `by_id` by the id of
- * a map of just that definition, and a pin at a session's pathname if it names the same kernel map. `mapledger mirror
- * leave` removes these (`leave.ts`), and the mark last.
+ * Finds the mirror's own pins on the host. No list of them is kept, because a list could be out of date: they are
+ * recognized (see `takeInventory`). `mapledger mirror leave` removes these (`leave.ts`), and the mark last.
  */
 
 import { type BigIntStats, lstatSync } from "node:fs";

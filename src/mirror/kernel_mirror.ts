@@ -111,10 +111,9 @@ export interface KernelMirrorParts {
 }
 
 /**
- * The mirror: kernel maps that follow the ledger's maps. It is on while it has claimed the directory of pins. While it
- * is off, its kernel maps stay open, but it writes to none of them. A write that the kernel refuses is tried again at
- * growing intervals, for the refused elements alone, unless another program has changed them. Of consecutive refusals
- * on one map with the same operation and errno, only the first is reported.
+ * Carries changes to kernel maps. A write that the kernel refuses is tried again at growing intervals, for the refused
+ * elements alone, unless another program has changed them. Of consecutive refusals on one map with the same operation
+ * and errno, only the first is reported.
  */
 export class KernelMirror implements Mirror {
   readonly follows = true;

@@ -1,4 +1,7 @@
-/** The paths of pins on bpffs. */
+/**
+ * The paths of pins on bpffs, and of the directory of pins. `pin_tree.ts` makes and removes pins, and replaces one of
+ * its own in one step (renameat2).
+ */
 
 import { closeSync, lstatSync, openSync, type Stats, statfsSync, statSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";

@@ -1,6 +1,7 @@
 /**
- * How each map type is mirrored: a row says how elements get into its kernel map, which of them the kernel shows, and
- * how references are translated. To mirror another type, add its row.
+ * How each map type is mirrored: a row says how elements get into its kernel map (by key, as a line, for good, by
+ * programs alone), which of them the kernel shows, and how references are translated: a descriptor goes in, an id comes
+ * out. To mirror another type, add its row.
  */
 
 import { BPF_ATTACH_TYPE, BPF_F, type MapTypeName, mapTypeName } from "../abi/bpf.ts";

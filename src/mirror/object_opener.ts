@@ -1,6 +1,8 @@
 /**
- * Opens the objects that sessions name. The thread opens an object before its command reaches the engine, and the facts
- * that it finds come with the command, so that neither the engine nor a replay asks the machine.
+ * Opens the objects that sessions name: below the directories of MAPLEDGER_OPEN_ROOTS only (`open_below.ts`), and for a
+ * session that was checked. The thread opens an object before its command reaches the engine, and the facts that it
+ * finds come with the command, so that neither the engine nor a replay asks the machine. `object_table.ts` keeps the
+ * descriptor.
  */
 
 import { closeSync } from "node:fs";

@@ -1,4 +1,8 @@
-/** Records a version of each cell that an event changes (versions.ts), so that the state can be read as of any seq. */
+/**
+ * The history: `redo` of the log over cells that keep every version (`versions.ts`), in an LMDB of its own, so that the
+ * state can be read as of any seq. It is computed from the log after its commit, when the log rests or a question
+ * comes.
+ */
 
 import { setImmediate } from "node:timers/promises";
 import { IGNORE } from "../engine/followers.ts";

@@ -1,7 +1,7 @@
 /**
  * The service without an engine (`mapledger serve --read-only`). The threads of index, history and tree work on the
  * private copy as they do in main.ts, which puts together the service that writes; but the tree signs nothing. The
- * present is the past right after the last event: routes read it from the history (http/server/read_only_engine.ts).
+ * present is the past right after the last event: routes read it from the history (http/views/read_only_engine.ts).
  */
 
 import type { Socket } from "node:net";

@@ -1,4 +1,8 @@
-/** Facts of the ledger about archived events: the range that is archived, and the entries of its last events. */
+/**
+ * Facts of the ledger about archived events: the range that is archived, and the entries of its last events. An entry
+ * bundle has 256 events; if the last archived ones share it with events of the log, the entries of the archived ones
+ * are kept here, written with the removal of their rows, so that the bundle can still be served.
+ */
 
 import type { Archived } from "../engine/archives.ts";
 import { ENTRY_BYTES } from "../log/canonical.ts";

@@ -1,4 +1,8 @@
-/** The interfaces of the tree: its store, the log that it reads, and its readers. */
+/**
+ * The interfaces of the tree: its store, the log that it reads, and its readers. Roots, proofs and consistency need
+ * only tiles. The events are read, through `LogRows`, for entry bundles and for the event in a proof; whatever takes
+ * events out of the log's table must offer them there.
+ */
 
 import type { RowBytes } from "../log/canonical.ts";
 import type { TileName } from "../tlog/tiles.ts";

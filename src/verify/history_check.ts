@@ -1,4 +1,7 @@
-/** Compares the history (history/, the versions of cells) with one that is built anew from the events. */
+/**
+ * Compares the history (history/, the versions of cells) with one that is built anew from the events. The versions are
+ * compared, not the stored cells, because their layout depends on when they were written.
+ */
 
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

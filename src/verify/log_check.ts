@@ -1,6 +1,8 @@
 /**
  * Reads a whole log, computes its Merkle tree anew, and compares it with the stored tree and the signed checkpoints.
- * The check stops at the first event that is wrong, because all later hashes depend on it.
+ * The hashes of a tile are compared as a whole, so a sound event costs three SHA-256. If a tile differs, the tile above
+ * it tells whether the event or the tree was changed. The check stops at the first event that is wrong, because all
+ * later hashes depend on it.
  */
 
 import { setImmediate as turn } from "node:timers/promises";

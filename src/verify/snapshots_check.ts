@@ -1,4 +1,6 @@
-/** Folds the archived events of a log, and compares the result with the snapshots that were made of it. */
+/**
+ * Folds the archived events of a log from its archive, and compares the result with the snapshots that were made of it.
+ */
 
 import { existsSync } from "node:fs";
 import { join } from "node:path";

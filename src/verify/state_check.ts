@@ -1,4 +1,4 @@
-/** Compares the state of a data directory with the fold of the log's events. */
+/** Compares the state of a data directory with the fold of the log's events, both as of one moment. */
 
 import { existsSync } from "node:fs";
 import { join } from "node:path";

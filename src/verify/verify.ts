@@ -1,6 +1,11 @@
 /**
  * Checks a whole data directory: the databases' schemas, the log against tree and checkpoints, the archive, the index,
- * the history, the state and the files beside them.
+ * the history, the state and the files beside them. It consists of two processes: this one hashes the log
+ * (`log_check.ts`); the other folds it and compares LMDB with the fold (`state_check.ts`), and may die of a damaged
+ * LMDB, which is a finding then.
+ *
+ * Schemas are compared with those of fresh databases (`sqlite/schema_check.ts`). Index and history are built anew
+ * beside the data directory and compared (`index_check.ts`, `history_check.ts`).
  */
 
 import { existsSync } from "node:fs";
