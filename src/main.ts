@@ -59,6 +59,7 @@ import { ThreadGate } from "./supervisor/gate.ts";
 import type { EngineData } from "./threads/engine.ts";
 import type { OpenerData } from "./threads/object_opener.ts";
 import { ThreadedTree } from "./tree/client.ts";
+import { TREE } from "./tree/protocol.ts";
 import { VERSION } from "./version.ts";
 
 const USAGE = `usage: npm start [-- --rebuild]
@@ -153,8 +154,8 @@ async function start(): Promise<void> {
   const treeGate = new ThreadGate();
   const known = readWitnesses(settings.witnesses);
   const vkeys = known.flatMap(({ keys }) => keys.map(({ vkey }) => vkey));
-  const treeThread = gated("threads/tree.ts", treeGate, { data, origin, rule, witnesses: vkeys });
-  const tree = new ThreadedTree(treeThread, {
+  const treeData = { data, origin, rule, witnesses: vkeys, gate: treeGate.memory };
+  const tree = new ThreadedTree(() => TREE.start(treeData), {
     report,
     record,
     published: () => witnesses.wake(),

@@ -4,7 +4,7 @@ import type { ArchivedReader, EventPage, EventRange, KeptTimes, MarkedRow } from
 import type { RowBytes } from "../log/canonical.ts";
 import type { EventFilter } from "../log/event_filter.ts";
 import { columnsWithBuffers, withBuffers } from "../log/row_transfer.ts";
-import { AskedThread } from "../supervisor/asked_thread.ts";
+import { AskedById } from "../supervisor/asked_by_id.ts";
 
 type Question =
   | { readonly kind: "query"; readonly filter: EventFilter; readonly range: EventRange; readonly kept: KeptTimes }
@@ -23,14 +23,14 @@ export type ArchivedAnswer =
 
 /** Archived events, read by a thread that is started when it is first asked: most services never are. */
 export class ArchivedClient implements ArchivedReader {
-  readonly #thread: AskedThread<Question, ArchivedAnswer>;
+  readonly #thread: AskedById<Question, ArchivedAnswer>;
 
   constructor(start: () => Worker, report: (message: string) => void) {
     const read = (message: ArchivedAnswer): unknown => {
       if ("archived" in message) throw new EventsArchived(message.archived);
       return message.answer;
     };
-    this.#thread = new AskedThread({ doing: "reading archived events", start, read, report, onDemand: true });
+    this.#thread = new AskedById({ doing: "reading archived events", start, read, report, onDemand: true });
   }
 
   oldestSeq(): Promise<number> {

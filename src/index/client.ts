@@ -3,7 +3,7 @@ import { EventsArchived } from "../engine/archives.ts";
 import type { EventPage, EventRange, KeptReader, KeptTimes, MarkedRow } from "../engine/events.ts";
 import type { EventFilter } from "../log/event_filter.ts";
 import { withBuffers } from "../log/row_transfer.ts";
-import { AskedThread } from "../supervisor/asked_thread.ts";
+import { AskedById } from "../supervisor/asked_by_id.ts";
 import type { PartFault } from "../supervisor/derived_parts.ts";
 
 /** What the service's thread asks the reader's. */
@@ -28,14 +28,14 @@ export interface ReaderAnswer {
 
 /** Queries over the log, answered by a thread of their own. */
 export class ThreadedEventReader implements KeptReader {
-  readonly #thread: AskedThread<ReaderQuestion, ReaderAnswer>;
+  readonly #thread: AskedById<ReaderQuestion, ReaderAnswer>;
 
   constructor(start: () => Worker, report: (message: string) => void, told: (fault: PartFault | null) => void) {
     const read = ({ answer, archived }: ReaderAnswer): unknown => {
       if (archived !== undefined) throw new EventsArchived(archived);
       return answer;
     };
-    this.#thread = new AskedThread({ doing: "reading the log", start, read, report, part: { name: "index", told } });
+    this.#thread = new AskedById({ doing: "reading the log", start, read, report, part: { name: "index", told } });
   }
 
   /** Nothing may be asked before. */

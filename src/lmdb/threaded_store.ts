@@ -9,7 +9,7 @@ import type { CellTable } from "../engine/cell_table.ts";
 import type { StateStore } from "../engine/ports.ts";
 import { type CellMemory, SortedCells } from "../engine/sorted_cells.ts";
 import type { Cell, CellKey } from "../maps/cells.ts";
-import { AskedThread } from "../supervisor/asked_thread.ts";
+import { AskedById } from "../supervisor/asked_by_id.ts";
 import type { LmdbStore, StoreWriter } from "./store.ts";
 
 interface Written {
@@ -37,8 +37,8 @@ export class ThreadedStore implements StateStore<CellTable> {
   readonly #store: LmdbStore;
   readonly #start: () => Worker;
   readonly #report: (message: string) => void;
-  /** null after a write has failed; the next write starts another thread. */
-  #thread: AskedThread<Written, FromWriter> | null;
+  /** null: a write has failed, and the next one has another. */
+  #thread: AskedById<Written, FromWriter> | null;
 
   constructor(store: LmdbStore, start: () => Worker, report: (message: string) => void) {
     this.#store = store;
@@ -47,11 +47,11 @@ export class ThreadedStore implements StateStore<CellTable> {
     this.#thread = this.#started();
   }
 
-  #started(): AskedThread<Written, FromWriter> {
+  #started(): AskedById<Written, FromWriter> {
     const read = ({ failure, code }: FromWriter): void => {
       if (failure !== undefined) throw Object.assign(new Error(failure), { code });
     };
-    const thread = new AskedThread<Written, FromWriter>({
+    const thread = new AskedById<Written, FromWriter>({
       doing: "writing to the state",
       start: this.#start,
       read,

@@ -4,20 +4,38 @@
  */
 
 import type { RowBytes } from "./canonical.ts";
-import type { EventRow } from "./event.ts";
 import type { EventFilter } from "./event_filter.ts";
 
-export function withBuffers<Row extends EventRow>(row: Row): Row {
+/** A value that has crossed threads: its Buffers are Uint8Arrays. */
+export type Crossed<Value> = Value extends Uint8Array
+  ? Uint8Array
+  : Value extends object
+    ? { readonly [Name in keyof Value]: Crossed<Value[Name]> }
+    : Value;
+
+interface RowValues {
+  readonly key: Uint8Array | null;
+  readonly value: Uint8Array | null;
+}
+
+export function withBuffers<Row extends RowValues>(row: Row): Row & { key: Buffer | null; value: Buffer | null } {
   const { key, value } = row;
   return { ...row, key: key === null ? null : asBuffer(key), value: value === null ? null : asBuffer(value) };
 }
 
-export function columnsWithBuffers(row: RowBytes): RowBytes {
-  return row.map((column) => (column instanceof Uint8Array ? asBuffer(column) : column)) as unknown as RowBytes;
+export function columnsWithBuffers(row: Crossed<RowBytes>): RowBytes {
+  const [seq, timeUs, session, caller, cmd, map, fd, key, value, flags, ret, errno, detail, attr, out] = row;
+  const [callerBytes, keyBytes, valueBytes] = [bytesOf(caller), bytesOf(key), bytesOf(value)];
+  const texts = [bytesOf(detail), bytesOf(attr), bytesOf(out)] as const;
+  return [seq, timeUs, session, callerBytes, cmd, map, fd, keyBytes, valueBytes, flags, ret, errno, ...texts];
 }
 
-export function filterWithBuffer(filter: EventFilter): EventFilter {
-  return filter.key === undefined ? filter : { ...filter, key: asBuffer(filter.key) };
+function bytesOf(column: Uint8Array | string | null): Buffer | string | null {
+  return column instanceof Uint8Array ? asBuffer(column) : column;
+}
+
+export function filterWithBuffer({ key, ...filter }: Crossed<EventFilter>): EventFilter {
+  return key === undefined ? filter : { ...filter, key: asBuffer(key) };
 }
 
 /** A Buffer over the same memory. */

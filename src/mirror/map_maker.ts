@@ -4,7 +4,7 @@ import type { MirrorRefusal } from "../engine/ports.ts";
 import type { Host, MapRecord } from "../maps/map.ts";
 import { mapType } from "../maps/types.ts";
 import type { Bpf } from "../native/bpf.ts";
-import { AskedThread } from "../supervisor/asked_thread.ts";
+import { AskedById } from "../supervisor/asked_by_id.ts";
 import { type Created, createKernelMap, type Wanted } from "./make.ts";
 import { type Cpus, mirrored } from "./map_types.ts";
 
@@ -45,10 +45,10 @@ export function makeFor(bpf: Bpf, cpus: Cpus, wanted: Wanted): Created | MirrorR
 
 /** The maker as a thread. Its descriptors belong to the process, and stay open if the thread ends. */
 export class ThreadedMapMaker implements MapMaker {
-  readonly #thread: AskedThread<{ readonly wanted: Wanted }, FromMaker>;
+  readonly #thread: AskedById<{ readonly wanted: Wanted }, FromMaker>;
 
   constructor(start: () => Worker, report: (message: string) => void) {
-    this.#thread = new AskedThread({ doing: "making a kernel map", start, read: ({ answer }) => answer, report });
+    this.#thread = new AskedById({ doing: "making a kernel map", start, read: ({ answer }) => answer, report });
     this.#thread.start();
   }
 

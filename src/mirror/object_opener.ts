@@ -9,7 +9,7 @@ import { closeSync } from "node:fs";
 import type { Worker } from "node:worker_threads";
 import { errnoName } from "../abi/errno.ts";
 import type { Bpf } from "../native/bpf.ts";
-import { AskedThread } from "../supervisor/asked_thread.ts";
+import { AskedById } from "../supervisor/asked_by_id.ts";
 import type { Found, HeldObject, ObjectSpec } from "../syscall/command.ts";
 import { toHold } from "./descriptor_limit.ts";
 import { isLedgersOwn, notFound } from "./object_table.ts";
@@ -51,11 +51,11 @@ export function openForSession(bpf: Bpf, spec: ObjectSpec, places: OpenPlaces): 
 
 /** Opens real objects in a thread of its own, and passes their descriptors, which all threads share, to the engine. */
 export class ObjectOpener {
-  readonly #thread: AskedThread<{ readonly spec: ObjectSpec }, FromOpener>;
+  readonly #thread: AskedById<{ readonly spec: ObjectSpec }, FromOpener>;
   readonly #places: OpenPlaces;
 
   constructor(start: () => Worker, places: OpenPlaces, report: (message: string) => void) {
-    this.#thread = new AskedThread({ doing: "opening an object", start, read: ({ answer }) => answer, report });
+    this.#thread = new AskedById({ doing: "opening an object", start, read: ({ answer }) => answer, report });
     this.#places = places;
   }
 

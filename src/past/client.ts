@@ -4,7 +4,7 @@ import { EventsArchived } from "../engine/archives.ts";
 import { FrameWriter, readReplies } from "../engine/frames.ts";
 import type { Request } from "../engine/request.ts";
 import type { ReadName, Reads } from "../engine/views.ts";
-import { AskedThread } from "../supervisor/asked_thread.ts";
+import { AskedById } from "../supervisor/asked_by_id.ts";
 import type { PartFault } from "../supervisor/derived_parts.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import { type AsOf, NotYet } from "./past.ts";
@@ -30,7 +30,7 @@ export type FromPast =
 
 /** The past, for the service's thread. */
 export class PastClient {
-  readonly #thread: AskedThread<PastQuestion, FromPast>;
+  readonly #thread: AskedById<PastQuestion, FromPast>;
   readonly #writer = new FrameWriter();
 
   /**
@@ -43,7 +43,7 @@ export class PastClient {
     told: ((fault: PartFault | null) => void) | null,
   ) {
     const kind = told === null ? { onDemand: true as const } : { part: { name: "history", told } as const };
-    this.#thread = new AskedThread({ doing: "reading the past", start, read, report, ...kind });
+    this.#thread = new AskedById({ doing: "reading the past", start, read, report, ...kind });
   }
 
   /** Call before any request. */

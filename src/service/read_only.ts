@@ -39,6 +39,7 @@ import { WholePast } from "../past/whole_past.ts";
 import { Degraded } from "../supervisor/degradation.ts";
 import { ThreadGate } from "../supervisor/gate.ts";
 import { ThreadedTree } from "../tree/client.ts";
+import { TREE } from "../tree/protocol.ts";
 import { VERSION } from "../version.ts";
 import { CallersFile } from "./callers_file.ts";
 import { checkSettingFiles } from "./setting_files.ts";
@@ -118,8 +119,8 @@ async function serve(directory: string, settings: Settings, logger: Logger): Pro
     null,
   );
   const vkeys = readWitnesses(settings.witnesses).flatMap(({ keys }) => keys.map(({ vkey }) => vkey));
-  const treeData = { ...data, origin: "", rule: NEVER, witnesses: vkeys, readOnly: true };
-  const tree = new ThreadedTree(() => thread("../threads/tree.ts", treeData), {
+  const treeData = { ...data, origin: "", rule: NEVER, witnesses: vkeys, readOnly: true } as const;
+  const tree = new ThreadedTree(() => TREE.start(treeData), {
     report,
     record: async () => false,
     published: () => {},

@@ -14,7 +14,7 @@ import { History, Overtaken } from "../past/history.ts";
 import { NotYet, Past } from "../past/past.ts";
 import { VersionsStore } from "../past/versions_store.ts";
 import { SqlitePastLog } from "../sqlite/past_log.ts";
-import type { OfPart } from "../supervisor/asked_thread.ts";
+import type { OfPart } from "../supervisor/asked_by_id.ts";
 import { Damaged, Derived, faultIn, PartFailed } from "../supervisor/derived_parts.ts";
 import { passGate } from "../supervisor/gate.ts";
 

@@ -7,7 +7,7 @@ import type { ReaderAnswer, ReaderRequest } from "../index/client.ts";
 import { discardIndex, EventIndex, isIndexSound, withoutIndex } from "../index/event_index.ts";
 import { filterWithBuffer } from "../log/row_transfer.ts";
 import type { MapRecord } from "../maps/map.ts";
-import type { OfPart } from "../supervisor/asked_thread.ts";
+import type { OfPart } from "../supervisor/asked_by_id.ts";
 import { Derived, faultIn, PartFailed } from "../supervisor/derived_parts.ts";
 import { passGate } from "../supervisor/gate.ts";
 import { mapsIn } from "../syscall/state.ts";

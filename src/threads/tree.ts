@@ -1,46 +1,31 @@
-import { parentPort, workerData } from "node:worker_threads";
+/** The tree's thread: hashes the log's events, beside the engine and not in its way, and signs checkpoints. */
 import { openTree, openTreeToRead } from "../data/open_tree.ts";
 import { columnsWithBuffers } from "../log/row_transfer.ts";
-import type { OfPart } from "../supervisor/asked_thread.ts";
-import { Derived, PartFailed } from "../supervisor/derived_parts.ts";
+import { Derived } from "../supervisor/derived_parts.ts";
 import { passGate } from "../supervisor/gate.ts";
+import { thisThread } from "../supervisor/thread.ts";
 import { readWitnessKey } from "../tlog/cosignature.ts";
-import type { FromTree, ToTree, TreeQuestion } from "../tree/client.ts";
 import { TreeKeeper } from "../tree/keeper.ts";
 import type { LogTree } from "../tree/log_tree.ts";
-import type { KeptCheckpoint, SigningRule } from "../tree/ports.ts";
+import { type SignedCheckpoint, TREE } from "../tree/protocol.ts";
 
-/** The tree's thread: hashes what the log has, beside the engine and not in its way, and signs checkpoints. */
-interface TreeData {
-  readonly data: string;
-  /** "": what it was, and mapledger/ with the log's id where it was none. */
-  readonly origin: string;
-  readonly gate: SharedArrayBuffer;
-  /** Verifier keys of the witnesses whose cosignatures count. */
-  readonly witnesses: readonly string[];
-  readonly rule: SigningRule;
-  /** Nothing is signed. */
-  readonly readOnly?: true;
-}
-
-const port = parentPort;
-if (port === null) throw new Error("threads/tree.ts is the tree's thread: start src/main.ts");
-const { data, origin, rule, gate, witnesses, readOnly = false } = workerData as TreeData;
-passGate(gate);
-const say = (message: FromTree | OfPart): void => port.postMessage(message);
-const report = (message: string): void => say({ kind: "report", message });
-const keys = witnesses.map((vkey) => readWitnessKey(vkey)).filter((key) => key !== null);
 interface Open {
   readonly tree: LogTree;
   readonly keeper: TreeKeeper;
 }
+
+const thread = thisThread(TREE);
+const { data, origin, rule, gate, witnesses, readOnly = false } = thread.data;
+passGate(gate);
+const report = (message: string): void => thread.report(message);
+const keys = witnesses.map((vkey) => readWitnessKey(vkey)).filter((key) => key !== null);
 
 /** It is never thrown away: it is evidence. */
 const kept = new Derived<Open>({
   part: "tree",
   open: openKept,
   close: ({ keeper }) => keeper.abandon(),
-  told: (fault) => say({ kind: "part", fault }),
+  told: (fault) => thread.tell(fault),
   report,
   isWhole: ({ tree }) => tree.refusal === null && tree.size >= tree.lastSeq(),
 });
@@ -48,15 +33,20 @@ const kept = new Derived<Open>({
 function openKept(): Open {
   const tree = readOnly
     ? openTreeToRead(data, { witnesses: keys })
-    : openTree(data, origin, { witnesses: keys, published: () => say({ kind: "published" }) });
+    : openTree(data, origin, { witnesses: keys, published: () => thread.say("published", {}) });
   const keeper = new TreeKeeper(tree, {
     rule,
     report,
-    signed: (checkpoint) => say({ kind: "signed", checkpoint }),
+    signed: (checkpoint) => void record(checkpoint),
     refused: (detail) => kept.tell({ part: "tree", state: "refused", detail, full: false }),
     failed: (error) => void kept.failed(error),
   });
   return { tree, keeper };
+}
+
+async function record(checkpoint: SignedCheckpoint): Promise<void> {
+  const isInLog = await thread.ask("record", { checkpoint }).catch(() => false);
+  await kept.use(({ keeper }) => keeper.recorded(isInLog)).catch(() => {});
 }
 
 /** How often it is looked at whether a tree that has failed serves again. */
@@ -69,80 +59,62 @@ async function look(): Promise<void> {
   looking = setTimeout(look, LOOK_MS);
 }
 
-port.on("message", (message: ToTree) => {
-  switch (message.kind) {
-    case "close":
+/** What contradicts the tree is told to the operator, too. */
+function told<Answer>({ tree, keeper }: Open, answer: Answer): Answer {
+  keeper.tell();
+  if (answer !== null && typeof answer === "object" && "refused" in answer && answer.refused !== tree.refusal)
+    report(String(answer.refused));
+  return answer;
+}
+
+thread.serve(
+  {
+    status: () => kept.use(({ tree }) => tree.status),
+
+    checkpoint: () =>
+      kept.use(async (open) => {
+        const { tree, keeper } = open;
+        const unreached = await keeper.reach(tree.lastSeq());
+        if (unreached !== null) return unreached;
+        const answer = told(open, readOnly ? tree.signed() : tree.checkpoint());
+        return "note" in answer ? { note: tree.noteOf(answer) } : answer;
+      }),
+
+    cosigned: ({ count }) =>
+      kept.use((open) => {
+        const answer = told(open, open.tree.cosigned(count));
+        return "note" in answer ? { note: open.tree.noteOf(answer) } : answer;
+      }),
+
+    proof: ({ seq, cosigned, row }) =>
+      kept.use(async (open) => {
+        const { tree, keeper } = open;
+        if (seq > tree.lastSeq()) return null;
+        const unreached = await keeper.reach(seq);
+        return unreached ?? told(open, tree.proof(seq, cosigned, row === null ? null : columnsWithBuffers(row)));
+      }),
+
+    tile: ({ name }) => kept.use((open) => told(open, open.tree.tile(name))),
+
+    submission: ({ old }) => kept.use(({ tree }) => tree.submission(old)),
+
+    keepCosignatures: ({ size, lines }) => kept.use(({ tree }) => tree.keepCosignatures(size, lines)),
+
+    cosignedBy: ({ vkey }) =>
+      kept.use(({ tree }) => {
+        const key = keys.find((one) => one.vkey === vkey);
+        return key === undefined ? 0 : tree.cosignedBy(key);
+      }),
+
+    last: () => kept.use(({ keeper }) => keeper.last()),
+  },
+  {
+    close() {
       clearTimeout(looking);
       kept
         .use(({ keeper }) => keeper.close())
         .catch((error: Error) => report(`closing the tree: ${error.message}`))
         .finally(() => process.exit());
-      break;
-    case "recorded":
-      kept.use(({ keeper }) => keeper.recorded(message.isInLog)).catch(() => {});
-      break;
-    default:
-      kept
-        .use((open) => answer(open, message))
-        .then(
-          (answer) => say({ kind: "answer", id: message.id, answer }),
-          (error: Error) =>
-            say({
-              kind: "failed",
-              id: message.id,
-              error: error.message,
-              ...(error instanceof PartFailed && { fault: error.fault }),
-            }),
-        );
-  }
-});
-
-async function answer({ tree, keeper }: Open, question: TreeQuestion): Promise<unknown> {
-  switch (question.kind) {
-    case "status":
-      return tree.status;
-    case "last":
-      return keeper.last();
-    case "checkpoint":
-      return (await keeper.reach(tree.lastSeq())) ?? noted(told(readOnly ? tree.signed() : tree.checkpoint()));
-    case "cosigned":
-      return noted(told(tree.cosigned(question.count)));
-    case "submission":
-      return tree.submission(question.old);
-    case "keep cosignatures":
-      return tree.keepCosignatures(question.size, question.lines);
-    case "cosigned by":
-      return newestBy(question.vkey);
-    case "proof":
-      if (question.seq > tree.lastSeq()) return null;
-      return (
-        (await keeper.reach(question.seq)) ??
-        told(
-          tree.proof(
-            question.seq,
-            question.cosigned,
-            question.row === undefined ? null : columnsWithBuffers(question.row),
-          ),
-        )
-      );
-    case "tile":
-      return told(tree.tile(question.name));
-  }
-
-  function noted<Other extends object>(answer: KeptCheckpoint | Other): { readonly note: string } | Other {
-    return "note" in answer ? { note: tree.noteOf(answer) } : answer;
-  }
-
-  function newestBy(vkey: string): number {
-    const key = keys.find((one) => one.vkey === vkey);
-    return key === undefined ? 0 : tree.cosignedBy(key);
-  }
-
-  /** What contradicts the tree is told to the operator, too. */
-  function told<Answer>(answer: Answer): Answer {
-    keeper.tell();
-    if (answer !== null && typeof answer === "object" && "refused" in answer && answer.refused !== tree.refusal)
-      report(String(answer.refused));
-    return answer;
-  }
-}
+    },
+  },
+);

@@ -1,0 +1,109 @@
+import type {
+  Answer,
+  Answers,
+  Asked,
+  Asker,
+  ErrorsThatCross,
+  Listeners,
+  Questions,
+  Said,
+  Sayings,
+} from "./protocol.ts";
+
+type Post = (message: object, transfer: ArrayBuffer[]) => void;
+
+interface Waiting {
+  readonly resolve: (answer: never) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** Questions that were asked and are not answered yet. */
+export class OpenQuestions<Table extends Questions<Table>> implements Asker<Table> {
+  readonly #errors: Pick<ErrorsThatCross, "received">;
+  readonly #post: Post;
+  readonly #waiting = new Map<number, Waiting>();
+  #last = 0;
+
+  /** `post` throws if nobody can be asked. */
+  constructor(errors: Pick<ErrorsThatCross, "received">, post: Post) {
+    this.#errors = errors;
+    this.#post = post;
+  }
+
+  /** Buffers in `transfer` are handed over. */
+  ask<Name extends keyof Table>(
+    name: Name,
+    ask: Table[Name]["ask"],
+    transfer: ArrayBuffer[] = [],
+  ): Promise<Table[Name]["answer"]> {
+    return new Promise((resolve, reject) => {
+      const id = ++this.#last;
+      this.#post({ id, name, ask }, transfer);
+      this.#waiting.set(id, { resolve, reject });
+    });
+  }
+
+  receive(message: Answer<never>): void {
+    const waiting = this.#waiting.get(message.id);
+    this.#waiting.delete(message.id);
+    if ("error" in message) waiting?.reject(this.#errors.received(message.error));
+    else waiting?.resolve(message.answer);
+  }
+
+  /** Nobody answers any more. */
+  reject(error: () => Error): void {
+    for (const { reject } of this.#waiting.values()) reject(error());
+    this.#waiting.clear();
+  }
+}
+
+/** One end of what two threads write to each other: all that may arrive is in its types. */
+export interface End<
+  AskedHere extends Questions<AskedHere>,
+  AskedThere extends Questions<AskedThere>,
+  SaidHere extends Sayings<SaidHere>,
+> {
+  readonly answers: Answers<AskedHere>;
+  readonly listeners: Listeners<SaidHere>;
+  /** What this end has asked. */
+  readonly open: OpenQuestions<AskedThere>;
+  readonly errors: Pick<ErrorsThatCross, "sent">;
+  readonly post: Post;
+}
+
+export function receive<
+  AskedHere extends Questions<AskedHere>,
+  AskedThere extends Questions<AskedThere>,
+  SaidHere extends Sayings<SaidHere>,
+>(
+  { answers, listeners, open, errors, post }: End<AskedHere, AskedThere, SaidHere>,
+  message: Asked<AskedHere> | Answer<never> | Said<SaidHere>,
+): void {
+  if ("say" in message) hear(listeners, message);
+  else if ("name" in message) void answerTo(answers, message, errors, post);
+  else open.receive(message);
+}
+
+/** Answers a question: by its answer, by what that throws, or by an error if there is no such question. */
+async function answerTo<Table extends Questions<Table>, Name extends keyof Table>(
+  answers: Answers<Table>,
+  { id, name, ask }: Asked<Table, Name>,
+  errors: Pick<ErrorsThatCross, "sent">,
+  post: Post,
+): Promise<void> {
+  const transfer: ArrayBuffer[] = [];
+  try {
+    if (!Object.hasOwn(answers, name)) throw new Error(`there is no question ${String(name)}`);
+    const answer = await answers[name](ask, transfer);
+    post({ id, answer } satisfies Answer, transfer);
+  } catch (error) {
+    post({ id, error: errors.sent(error) } satisfies Answer, []);
+  }
+}
+
+function hear<Table extends Sayings<Table>, Name extends keyof Table>(
+  listeners: Listeners<Table>,
+  message: Said<Table, Name>,
+): void {
+  listeners[message.say](message);
+}

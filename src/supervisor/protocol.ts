@@ -1,0 +1,177 @@
+/**
+ * A thread's messages, each declared once: a type with the tables of all that is asked and said, and a value that names the thread's file and
+ * the errors that cross.
+ *
+ *     export interface CounterProtocol {
+ *       readonly data: { readonly from: number };
+ *       readonly questions: { add: { ask: { readonly by: number }; answer: number } };
+ *       readonly inquiries: Nothing;
+ *       readonly orders: ThreadOrders;
+ *       readonly news: { full: { readonly at: number } };
+ *     }
+ *     export const COUNTER = new Protocol<CounterProtocol>({ thread: "counter", doing: "counting" });
+ *
+ * The service's thread calls `ask("add", { by: 1 })`, and the counter's serves `{ add: ({ by }) => ... }`. Both take their types from the table,
+ * so that a question without an answer does not compile.
+ */
+import { Worker } from "node:worker_threads";
+import { PartFailed, type PartFault } from "./derived_parts.ts";
+
+/** A question and its answer. Both are cloned: a Buffer arrives as a Uint8Array. */
+interface Question {
+  readonly ask: object;
+  readonly answer: unknown;
+}
+
+export type Questions<Table> = { readonly [Name in keyof Table]: Question };
+/** Messages that have no answer: name and fields. */
+export type Sayings<Table> = { readonly [Name in keyof Table]: object };
+
+/** The fields of a message whose name says everything. */
+export type Nothing = Readonly<Record<never, never>>;
+
+interface Tables {
+  /** What the thread is started with. */
+  readonly data: object;
+  /** Asked of the thread. */
+  readonly questions: object;
+  /** Asked by the thread. */
+  readonly inquiries: object;
+  /** Said to the thread. */
+  readonly orders: object;
+  /** Said by the thread, beside what it says of itself. */
+  readonly news: object;
+}
+
+export interface ThreadTables<Of extends Tables> extends Tables {
+  readonly questions: Questions<Of["questions"]>;
+  readonly inquiries: Questions<Of["inquiries"]>;
+  readonly orders: Sayings<Of["orders"]> & ThreadOrders;
+  readonly news: Sayings<Of["news"]>;
+}
+
+/** Every thread can be closed. */
+export interface ThreadOrders {
+  close: Nothing;
+}
+
+/** A thread's news of itself, on its way. */
+export type OwnNews =
+  /** Whether the part that it keeps serves; null: it does. */
+  | { readonly own: "part"; readonly fault: PartFault | null }
+  /** For the operator. */
+  | { readonly own: "report"; readonly message: string };
+
+/** A question on its way. */
+export type Asked<Table extends Questions<Table>, Name extends keyof Table = keyof Table> = {
+  readonly [Each in Name]: { readonly id: number; readonly name: Each; readonly ask: Table[Each]["ask"] };
+}[Name];
+
+/** An answer on its way; `Of` is never where it arrives, since only the id says which question it is for. */
+export type Answer<Of = unknown> =
+  | { readonly id: number; readonly answer: Of }
+  | { readonly id: number; readonly error: SentError<Of> };
+
+/** A message without an answer on its way. */
+export type Said<Table extends Sayings<Table>, Name extends keyof Table = keyof Table> = {
+  readonly [Each in Name]: { readonly say: Each } & Table[Each];
+}[Name];
+
+/** Whoever can be asked. */
+export interface Asker<Table extends Questions<Table>> {
+  ask<Name extends keyof Table>(name: Name, ask: Table[Name]["ask"]): Promise<Table[Name]["answer"]>;
+}
+
+/** How each question is answered. Buffers that are pushed to `transfer` are handed over with the answer. */
+export type Answers<Table extends Questions<Table>> = {
+  readonly [Name in keyof Table]: (
+    ask: Table[Name]["ask"],
+    transfer: ArrayBuffer[],
+  ) => Table[Name]["answer"] | Promise<Table[Name]["answer"]>;
+};
+
+/** What is done about each message that has no answer. */
+export type Listeners<Table extends Sayings<Table>> = {
+  readonly [Name in keyof Table]: (said: Table[Name]) => void;
+};
+
+/** An error as it crosses; `given`: what its class is constructed with. */
+export interface SentError<Given = unknown> {
+  readonly name: string;
+  readonly message: string;
+  readonly given: Given | null;
+}
+
+/** How errors cross: the thread's end sends them, and whoever asked receives them. */
+export interface ErrorsThatCross {
+  sent(error: unknown): SentError;
+  received(error: SentError<never>): Error;
+}
+
+/** An error class whose instances arrive as what they were. */
+export interface CrossingError {
+  readonly name: string;
+  /** null: the error is of another class. */
+  readonly given: (error: unknown) => readonly unknown[] | null;
+  readonly make: (given: never) => Error;
+}
+
+export function crossing<Given extends readonly unknown[], Kind extends Error>(
+  type: new (...given: Given) => Kind,
+  given: (error: Kind) => Given,
+): CrossingError {
+  return {
+    name: type.name,
+    given: (error) => (error instanceof type ? given(error) : null),
+    make: (all: Given) => new type(...all),
+  };
+}
+
+interface ProtocolOptions {
+  /** The name of its file in src/threads/. */
+  readonly thread: string;
+  /** How errors that have no class of their own begin; empty: as they were thrown. */
+  readonly doing: string;
+  /** Beside PartFailed, which every thread may answer. */
+  readonly errors?: readonly CrossingError[];
+  /** Descriptors that the thread opens stay open when it ends. */
+  readonly keepsDescriptors?: boolean;
+}
+
+const PART_FAILED = crossing(PartFailed, ({ fault }): [PartFault] => [fault]);
+
+export class Protocol<Of extends ThreadTables<Of>> implements ErrorsThatCross {
+  readonly thread: string;
+  readonly doing: string;
+  readonly keepsDescriptors: boolean;
+  readonly #errors: readonly CrossingError[];
+
+  constructor({ thread, doing, errors = [], keepsDescriptors = false }: ProtocolOptions) {
+    this.thread = thread;
+    this.doing = doing;
+    this.keepsDescriptors = keepsDescriptors;
+    this.#errors = [PART_FAILED, ...errors];
+  }
+
+  start(data: Of["data"]): Worker {
+    const file = new URL(`../threads/${this.thread}.ts`, import.meta.url);
+    return new Worker(file, { workerData: data, trackUnmanagedFds: !this.keepsDescriptors });
+  }
+
+  /** An error in a form that can be cloned. */
+  sent(error: unknown): SentError {
+    const message = error instanceof Error ? error.message : String(error);
+    for (const { name, given } of this.#errors) {
+      const all = given(error);
+      if (all !== null) return { name, message, given: all };
+    }
+    return { name: "Error", message, given: null };
+  }
+
+  /** The error that was sent. */
+  received({ name, message, given }: SentError<never>): Error {
+    const kind = given === null ? undefined : this.#errors.find((each) => each.name === name);
+    if (given !== null && kind !== undefined) return kind.make(given);
+    return new Error(this.doing === "" ? message : `${this.doing}: ${message}`);
+  }
+}

@@ -1,0 +1,57 @@
+import type { RowBytes } from "../log/canonical.ts";
+import type { Crossed } from "../log/row_transfer.ts";
+import { type Nothing, Protocol, type ThreadOrders } from "../supervisor/protocol.ts";
+import type { CheckpointCommand } from "../syscall/command.ts";
+import type { TileName } from "../tlog/tiles.ts";
+import type { NoAnswer, SigningRule, Submission, TreeStatus } from "./ports.ts";
+
+/** A checkpoint that an event is to tell of, as the event has it. */
+export type SignedCheckpoint = CheckpointCommand["attr"];
+
+interface TreeData {
+  readonly data: string;
+  /** "": the name that the tree has; a new tree gets mapledger/ and the log's id. */
+  readonly origin: string;
+  readonly gate: SharedArrayBuffer;
+  /** Verifier keys of the witnesses whose cosignatures count. */
+  readonly witnesses: readonly string[];
+  readonly rule: SigningRule;
+  /** Nothing is signed. */
+  readonly readOnly?: true;
+}
+
+/** As TreeReader has them, and what witnesses and a stop need beside. */
+interface TreeQuestions {
+  status: { ask: Nothing; answer: TreeStatus };
+  checkpoint: { ask: Nothing; answer: { readonly note: string } | NoAnswer };
+  cosigned: { ask: { readonly count: number }; answer: { readonly note: string } | NoAnswer };
+  proof: {
+    ask: { readonly seq: number; readonly cosigned: number | null; readonly row: Crossed<RowBytes> | null };
+    answer: { readonly text: string } | NoAnswer | null;
+  };
+  tile: { ask: { readonly name: TileName }; answer: { readonly bytes: Uint8Array } | NoAnswer | null };
+  /** What to send to a witness that has cosigned size `old`; null: nothing was signed. */
+  submission: { ask: { readonly old: number }; answer: Crossed<Submission> | NoAnswer | null };
+  /** Keeps what a witness has answered, if it holds; answers the verifier keys that have cosigned. */
+  keepCosignatures: { ask: { readonly size: number; readonly lines: string }; answer: readonly string[] };
+  /** Size of the newest checkpoint that a witness' key has cosigned; 0: there is none. */
+  cosignedBy: { ask: { readonly vkey: string }; answer: number };
+  /** The checkpoint to stop with, which the log's last event is to tell of; null: none is needed. */
+  last: { ask: Nothing; answer: SignedCheckpoint | null };
+}
+
+export interface TreeProtocol {
+  readonly data: TreeData;
+  readonly questions: TreeQuestions;
+  readonly inquiries: {
+    /** Writes the event of a checkpoint that was signed without being asked for; answers whether it is in the log. */
+    record: { ask: { readonly checkpoint: SignedCheckpoint }; answer: boolean };
+  };
+  readonly orders: ThreadOrders;
+  readonly news: {
+    /** A checkpoint was signed, by itself or because somebody has asked. */
+    published: Nothing;
+  };
+}
+
+export const TREE = new Protocol<TreeProtocol>({ thread: "tree", doing: "asking the tree" });
