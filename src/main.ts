@@ -14,12 +14,11 @@ import type { Line } from "./access/tokens_file.ts";
 import { archiveFilesIn } from "./archive/archive.ts";
 import { WitnessConnection } from "./client/witness.ts";
 import { limitsOf, readSettings, type Settings, settingWarnings } from "./config.ts";
-import type { ArchivedPlaces } from "./data/archived_log.ts";
 import { ThreadedArchiver } from "./data/archiver.ts";
 import { checkData } from "./data/entries.ts";
 import { ownToken } from "./data/own_access.ts";
 import { checkWritten } from "./data/version.ts";
-import { EventsArchived } from "./engine/archives.ts";
+import { type ArchivedPlaces, EventsArchived } from "./engine/archives.ts";
 import { EngineClient } from "./engine/client.ts";
 import { Turns } from "./engine/turn_queue.ts";
 import type { FromEngine, ToEngine } from "./engine/worker.ts";
@@ -38,14 +37,17 @@ import { UnknownCallers } from "./http/server/unknown_callers.ts";
 import { LogStreams } from "./http/streams/log_streams.ts";
 import { ArchivedClient } from "./index/archived_client.ts";
 import { ThreadedEventReader } from "./index/client.ts";
+import { ARCHIVED, READER } from "./index/protocol.ts";
 import { WholeEvents } from "./index/whole_events.ts";
 import type { Ledger } from "./log/position.ts";
 import { ClientProcesses } from "./mirror/client_processes.ts";
 import { checkDescriptors, connectionsMax } from "./mirror/descriptor_limit.ts";
 import { ObjectOpener } from "./mirror/object_opener.ts";
+import { OBJECT_OPENER } from "./mirror/protocol.ts";
 import { openPlaces } from "./mirror/real_objects.ts";
 import { Connections } from "./net/connections.ts";
 import { PastClient } from "./past/client.ts";
+import { PAST } from "./past/protocol.ts";
 import { WholePast } from "./past/whole_past.ts";
 import { CallersFile } from "./service/callers_file.ts";
 import { checkpointRecorder } from "./service/checkpoint_events.ts";
@@ -57,7 +59,6 @@ import { readWitnesses } from "./service/witnesses_file.ts";
 import { Degraded } from "./supervisor/degradation.ts";
 import { ThreadGate } from "./supervisor/gate.ts";
 import type { EngineData } from "./threads/engine.ts";
-import type { OpenerData } from "./threads/object_opener.ts";
 import { ThreadedTree } from "./tree/client.ts";
 import { TREE } from "./tree/protocol.ts";
 import { VERSION } from "./version.ts";
@@ -125,12 +126,12 @@ async function start(): Promise<void> {
   const readerGate = new ThreadGate();
   const report = (message: string): void => logger.error(message);
   const kept = new ThreadedEventReader(
-    gated("threads/reader.ts", readerGate, { data }),
+    () => READER.start({ data, gate: readerGate.memory }),
     report,
     degraded.teller("index"),
   );
   const places = { data, archive: settings.archive, foreign: false } satisfies ArchivedPlaces;
-  const archived = new ArchivedClient(() => thread("threads/archived.ts", places), report);
+  const archived = new ArchivedClient(() => ARCHIVED.start(places), report);
   const events = new WholeEvents(kept, archived);
   const callerLimits = limitsOf(settings);
   const bulk = { flight: new Flight(settings), turns: new Turns() };
@@ -138,11 +139,11 @@ async function start(): Promise<void> {
   // The engine may need the past during its recovery, so this thread has a gate of its own.
   const pastGate = new ThreadGate();
   const past = new PastClient(
-    gated("threads/past.ts", pastGate, { data, archived: null }),
+    () => PAST.start({ data, gate: pastGate.memory, archived: null }),
     report,
     degraded.teller("history"),
   );
-  const whole = new PastClient(() => thread("threads/past.ts", { data, gate: null, archived: places }), report, null);
+  const whole = new PastClient(() => PAST.start({ data, gate: null, archived: places }), report, null);
   worker.on("message", (message: FromEngine) => {
     if (message.kind === "past") pastGate.open();
     if (message.kind === "past") answerPast(past, worker, message);
@@ -328,19 +329,8 @@ function thread(file: string, workerData: unknown): Worker {
   return new Worker(new URL(file, import.meta.url), { workerData });
 }
 
-/** Starts a thread that loads at once and runs when its gate opens. */
-function gated<Data extends object>(file: string, { memory }: ThreadGate, data: Data): () => Worker {
-  return () => thread(file, { ...data, gate: memory });
-}
-
-/**
- * Starts the thread that opens objects of the host. The engine owns the descriptors that it opens: they stay open if
- * the thread ends (trackUnmanagedFds).
- */
 function openerOf({ data, openRoots }: Settings, gate: ThreadGate, report: (message: string) => void): ObjectOpener {
-  const workerData = { data, openRoots, gate: gate.memory } satisfies OpenerData;
-  const start = (): Worker =>
-    new Worker(new URL("threads/object_opener.ts", import.meta.url), { workerData, trackUnmanagedFds: false });
+  const start = (): Worker => OBJECT_OPENER.start({ data, openRoots, gate: gate.memory });
   return new ObjectOpener(start, openPlaces({ data, openRoots }), report);
 }
 

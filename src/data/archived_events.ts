@@ -6,13 +6,13 @@
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { PlacedSegment } from "../archive/at_hand.ts";
-import { EventsArchived } from "../engine/archives.ts";
+import { type ArchivedPlaces, EventsArchived } from "../engine/archives.ts";
 import type { EventPage, EventRange, KeptTimes, MarkedRow } from "../engine/events.ts";
 import { type FoundPage, SegmentFile } from "../index/segment_file.ts";
 import type { RowBytes } from "../log/canonical.ts";
 import type { EventFilter } from "../log/event_filter.ts";
 import { Marks } from "../log/position.ts";
-import type { ArchivedLog, ArchivedPlaces } from "./archived_log.ts";
+import type { ArchivedLog } from "./archived_log.ts";
 import { UNPACKED_FOLDER } from "./layout.ts";
 
 /** Segments that stay unpacked: the least recently used one is removed first. */

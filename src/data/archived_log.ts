@@ -6,7 +6,7 @@
 import { join } from "node:path";
 import { type PlacedSegment, segmentsAtHand } from "../archive/at_hand.ts";
 import { segmentRows } from "../archive/segment.ts";
-import { EventsArchived } from "../engine/archives.ts";
+import { type ArchivedPlaces, EventsArchived } from "../engine/archives.ts";
 import { sha256Of } from "../files/contents.ts";
 import { CanonicalWriter, rowBytes } from "../log/canonical.ts";
 import type { EventRow } from "../log/event.ts";
@@ -17,19 +17,7 @@ import { TILE_HASHES } from "../tlog/tiles.ts";
 import { archiveFolder } from "./archive_job.ts";
 import { ARCHIVE_FOLDER, LOG_FILE, TREE_FILE } from "./layout.ts";
 
-/** A log's data directory, and the folder of its archive. */
-export interface ArchivedPlaces {
-  readonly data: string;
-  /** The setting MAPLEDGER_ARCHIVE; "": archive/ in the data directory. */
-  readonly archive: string;
-  /**
-   * Whether somebody else has made the data directory. Its log may then name any folder as its archive, so that folder
-   * is not read.
-   */
-  readonly foreign: boolean;
-}
-
-/** How long to wait before a segment that could not be read is tried again. */
+/** How long what could not be read is left alone. */
 const RETRY_MS = 10_000;
 
 /** The available archived events of a log. */

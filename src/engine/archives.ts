@@ -2,6 +2,7 @@
 
 import type { Moment } from "../codec/moments.ts";
 import type { EventRow } from "../log/event.ts";
+import { crossing } from "../supervisor/protocol.ts";
 import type { ArchiveCommand, Who } from "../syscall/command.ts";
 
 /** What the log says of its archived events: they are those up to `through`, and are no longer read from it. */
@@ -14,6 +15,15 @@ export interface Archived {
   readonly state: string;
 }
 
+/** Where a log is, and where its archived events may be. */
+export interface ArchivedPlaces {
+  readonly data: string;
+  /** MAPLEDGER_ARCHIVE; empty: archive/ in the data directory. */
+  readonly archive: string;
+  /** Somebody else has made the data directory: the folder that its log names is not looked at. */
+  readonly foreign: boolean;
+}
+
 /** What was asked for is archived, or of a moment before the oldest event that is not. */
 export class EventsArchived extends Error {
   readonly oldestSeq: number;
@@ -24,6 +34,8 @@ export class EventsArchived extends Error {
     this.oldestSeq = oldestSeq;
   }
 }
+
+export const EVENTS_ARCHIVED = crossing(EventsArchived, ({ oldestSeq }): [number] => [oldestSeq]);
 
 /** Throws EventsArchived where a range names an archived event to begin or to end at. 0 names none, unless the range is `whole`. */
 export function checkKept(
@@ -62,6 +74,11 @@ export class ArchiveRefused extends Error {
     this.why = why;
   }
 }
+
+export const ARCHIVE_REFUSED = crossing(ArchiveRefused, ({ why, message }): [ArchiveRefused["why"], string] => [
+  why,
+  message,
+]);
 
 /** Which events are to be archived. */
 export interface ArchivePlan {

@@ -1,41 +1,23 @@
 import type { Worker } from "node:worker_threads";
-import { EventsArchived } from "../engine/archives.ts";
 import type { EventPage, EventRange, KeptReader, KeptTimes, MarkedRow } from "../engine/events.ts";
 import type { EventFilter } from "../log/event_filter.ts";
 import { withBuffers } from "../log/row_transfer.ts";
-import { AskedById } from "../supervisor/asked_by_id.ts";
+import { AskedThread } from "../supervisor/asked_thread.ts";
 import type { PartFault } from "../supervisor/derived_parts.ts";
-
-/** What the service's thread asks the reader's. */
-export type ReaderRequest = (ReaderQuestion & { readonly id: number }) | { readonly kind: "close" };
-
-type ReaderQuestion =
-  | { readonly kind: "query"; readonly filter: EventFilter; readonly range: EventRange }
-  | { readonly kind: "event" | "mark"; readonly seq: number }
-  | { readonly kind: "untouched"; readonly map: number; readonly afterSeq: number; readonly untilSeq: number }
-  | { readonly kind: "keptTimes"; readonly filter: EventFilter }
-  | { readonly kind: "peers"; readonly sessions: readonly number[] }
-  | { readonly kind: "lastSeq" | "oldestSeq" | "take in" };
-
-/** And back: what was asked for; where the log begins, if that is behind it; or what has failed. */
-export interface ReaderAnswer {
-  readonly id: number;
-  readonly answer?: unknown;
-  readonly archived?: number;
-  readonly fault?: PartFault;
-  readonly error?: string;
-}
+import { READER, type ReaderProtocol } from "./protocol.ts";
 
 /** Queries over the log, answered by a thread of their own. */
 export class ThreadedEventReader implements KeptReader {
-  readonly #thread: AskedById<ReaderQuestion, ReaderAnswer>;
+  readonly #thread: AskedThread<ReaderProtocol>;
 
   constructor(start: () => Worker, report: (message: string) => void, told: (fault: PartFault | null) => void) {
-    const read = ({ answer, archived }: ReaderAnswer): unknown => {
-      if (archived !== undefined) throw new EventsArchived(archived);
-      return answer;
-    };
-    this.#thread = new AskedById({ doing: "reading the log", start, read, report, part: { name: "index", told } });
+    this.#thread = new AskedThread(READER, {
+      start,
+      report,
+      part: { name: "index", told },
+      listeners: {},
+      answers: {},
+    });
   }
 
   /** Nothing may be asked before. */
@@ -44,49 +26,45 @@ export class ThreadedEventReader implements KeptReader {
   }
 
   async query(filter: EventFilter, range: EventRange): Promise<EventPage> {
-    const page = await this.#ask<EventPage>({ kind: "query", filter, range });
+    const page = await this.#thread.ask("query", { filter, range });
     return { ...page, rows: page.rows.map(withBuffers) };
   }
 
   async event(seq: number): Promise<MarkedRow | null> {
-    const row = await this.#ask<MarkedRow | null>({ kind: "event", seq });
+    const row = await this.#thread.ask("event", { seq });
     return row === null ? null : withBuffers(row);
   }
 
   mark(seq: number): Promise<number | null> {
-    return this.#ask({ kind: "mark", seq });
+    return this.#thread.ask("mark", { seq });
   }
 
   isUntouched(map: number, afterSeq: number, untilSeq: number): Promise<boolean> {
-    return this.#ask({ kind: "untouched", map, afterSeq, untilSeq });
+    return this.#thread.ask("isUntouched", { map, afterSeq, untilSeq });
   }
 
   keptTimes(filter: EventFilter): Promise<KeptTimes> {
-    return this.#ask({ kind: "keptTimes", filter });
+    return this.#thread.ask("keptTimes", { filter });
   }
 
   /** The oldest event that is not archived. */
   oldestSeq(): Promise<number> {
-    return this.#ask({ kind: "oldestSeq" });
+    return this.#thread.ask("oldestSeq", {});
   }
 
   lastSeq(): Promise<number> {
-    return this.#ask({ kind: "lastSeq" });
+    return this.#thread.ask("lastSeq", {});
   }
 
   async takeIn(): Promise<void> {
-    await this.#ask({ kind: "take in" });
+    await this.#thread.ask("takeIn", {});
   }
 
   peers(sessions: readonly number[]): Promise<(string | null)[]> {
-    return this.#ask({ kind: "peers", sessions });
+    return this.#thread.ask("peers", { sessions });
   }
 
   close(): Promise<void> {
     return this.#thread.close();
-  }
-
-  #ask<Answer>(question: ReaderQuestion): Promise<Answer> {
-    return this.#thread.ask(question);
   }
 }

@@ -7,28 +7,14 @@
 import type { Worker } from "node:worker_threads";
 import type { CellTable } from "../engine/cell_table.ts";
 import type { StateStore } from "../engine/ports.ts";
-import { type CellMemory, SortedCells } from "../engine/sorted_cells.ts";
+import { SortedCells } from "../engine/sorted_cells.ts";
 import type { Cell, CellKey } from "../maps/cells.ts";
-import { AskedById } from "../supervisor/asked_by_id.ts";
+import { AskedThread } from "../supervisor/asked_thread.ts";
 import type { LmdbStore, StoreWriter } from "./store.ts";
+import { STATE_WRITER, type WriterProtocol, type WrittenCells } from "./writer_protocol.ts";
 
-interface Written {
-  readonly cells: CellMemory;
-  readonly seq: number;
-  readonly bytes: number;
-}
-
-/** Messages to the writer's thread, and its replies. */
-export type ToWriter = (Written & { readonly id: number }) | { readonly kind: "close" };
-export interface FromWriter {
-  readonly id: number;
-  /** The reason why nothing was written; absent if it was. `code` is the error's, for faultIn. */
-  readonly failure?: string;
-  readonly code?: string;
-}
-
-/** Carries out a write in the writer's thread. */
-export function writeCells(writer: StoreWriter, { cells, seq, bytes }: Written): void {
+/** What the thread does. */
+export function writeCells(writer: StoreWriter, { cells, seq, bytes }: WrittenCells): void {
   writer.write(new SortedCells(cells).entries(), seq, bytes);
 }
 
@@ -38,7 +24,7 @@ export class ThreadedStore implements StateStore<CellTable> {
   readonly #start: () => Worker;
   readonly #report: (message: string) => void;
   /** null: a write has failed, and the next one has another. */
-  #thread: AskedById<Written, FromWriter> | null;
+  #thread: AskedThread<WriterProtocol> | null;
 
   constructor(store: LmdbStore, start: () => Worker, report: (message: string) => void) {
     this.#store = store;
@@ -47,15 +33,12 @@ export class ThreadedStore implements StateStore<CellTable> {
     this.#thread = this.#started();
   }
 
-  #started(): AskedById<Written, FromWriter> {
-    const read = ({ failure, code }: FromWriter): void => {
-      if (failure !== undefined) throw Object.assign(new Error(failure), { code });
-    };
-    const thread = new AskedById<Written, FromWriter>({
-      doing: "writing to the state",
+  #started(): AskedThread<WriterProtocol> {
+    const thread = new AskedThread(STATE_WRITER, {
       start: this.#start,
-      read,
       report: this.#report,
+      listeners: {},
+      answers: {},
     });
     thread.start();
     return thread;
@@ -81,7 +64,7 @@ export class ThreadedStore implements StateStore<CellTable> {
     this.#store.mayWrite();
     this.#thread ??= this.#started();
     try {
-      await this.#thread.ask({ cells: memory, seq, bytes });
+      await this.#thread.ask("write", { cells: memory, seq, bytes });
     } catch (error) {
       await this.#startOver();
       throw error;

@@ -4,9 +4,10 @@ import type { MirrorRefusal } from "../engine/ports.ts";
 import type { Host, MapRecord } from "../maps/map.ts";
 import { mapType } from "../maps/types.ts";
 import type { Bpf } from "../native/bpf.ts";
-import { AskedById } from "../supervisor/asked_by_id.ts";
+import { AskedThread } from "../supervisor/asked_thread.ts";
 import { type Created, createKernelMap, type Wanted } from "./make.ts";
 import { type Cpus, mirrored } from "./map_types.ts";
+import { MAP_MAKER, type MakerProtocol } from "./protocol.ts";
 
 /**
  * Makes kernel maps outside of the engine's thread: those that allocate more than 4 MiB, or have BTF. The kernel takes
@@ -18,15 +19,7 @@ export interface MapMaker {
   close(): Promise<void>;
 }
 
-/** Messages to the maker's thread, and its replies. */
-export type ToMaker = { readonly id: number; readonly wanted: Wanted } | { readonly kind: "close" };
-export interface FromMaker {
-  readonly id: number;
-  readonly answer?: Created | MirrorRefusal;
-  readonly error?: string;
-}
-
-/** The kernel allocates this much in about 20 ms. */
+/** What the kernel allocates in some 20 ms. */
 const QUICK_BYTES = 4 * 1024 * 1024;
 
 /** Whether the kernel may take long to make this map. */
@@ -45,15 +38,15 @@ export function makeFor(bpf: Bpf, cpus: Cpus, wanted: Wanted): Created | MirrorR
 
 /** The maker as a thread. Its descriptors belong to the process, and stay open if the thread ends. */
 export class ThreadedMapMaker implements MapMaker {
-  readonly #thread: AskedById<{ readonly wanted: Wanted }, FromMaker>;
+  readonly #thread: AskedThread<MakerProtocol>;
 
   constructor(start: () => Worker, report: (message: string) => void) {
-    this.#thread = new AskedById({ doing: "making a kernel map", start, read: ({ answer }) => answer, report });
+    this.#thread = new AskedThread(MAP_MAKER, { start, report, listeners: {}, answers: {} });
     this.#thread.start();
   }
 
   make(wanted: Wanted): Promise<Created | MirrorRefusal> {
-    return this.#thread.ask({ wanted });
+    return this.#thread.ask("make", { wanted });
   }
 
   close(): Promise<void> {

@@ -9,30 +9,15 @@ import { closeSync } from "node:fs";
 import type { Worker } from "node:worker_threads";
 import { errnoName } from "../abi/errno.ts";
 import type { Bpf } from "../native/bpf.ts";
-import { AskedById } from "../supervisor/asked_by_id.ts";
-import type { Found, HeldObject, ObjectSpec } from "../syscall/command.ts";
+import { AskedThread } from "../supervisor/asked_thread.ts";
+import type { ObjectSpec } from "../syscall/command.ts";
 import { toHold } from "./descriptor_limit.ts";
 import { isLedgersOwn, notFound } from "./object_table.ts";
+import { OBJECT_OPENER, type OpenAnswer, type OpenerProtocol } from "./protocol.ts";
 import { closeObject, type OpenPlaces, openRealObject } from "./real_objects.ts";
 import { errnoOf, isShortage } from "./refusal.ts";
 
-/** Messages to the opener's thread. */
-export type ToOpener = { readonly id: number; readonly spec: ObjectSpec } | { readonly kind: "close" };
-
-/** Replies of the opener's thread. */
-export interface FromOpener {
-  readonly id: number;
-  readonly answer?: OpenAnswer;
-  readonly error?: string;
-}
-
-/** `later`: the reason why the machine cannot be asked at present. */
-type OpenAnswer = { readonly found: Found; readonly held?: HeldObject } | { readonly later: string };
-
-/**
- * The longest wait for an object; after it the caller is told to try again. A file system that does not answer blocks
- * the opener's thread only.
- */
+/** How long an open may take before its caller is told to try again: a file system that does not answer holds up this thread alone. */
 const PATIENCE_MS = 10_000;
 
 /** Opens an object in the opener's thread. */
@@ -51,11 +36,11 @@ export function openForSession(bpf: Bpf, spec: ObjectSpec, places: OpenPlaces): 
 
 /** Opens real objects in a thread of its own, and passes their descriptors, which all threads share, to the engine. */
 export class ObjectOpener {
-  readonly #thread: AskedById<{ readonly spec: ObjectSpec }, FromOpener>;
+  readonly #thread: AskedThread<OpenerProtocol>;
   readonly #places: OpenPlaces;
 
   constructor(start: () => Worker, places: OpenPlaces, report: (message: string) => void) {
-    this.#thread = new AskedById({ doing: "opening an object", start, read: ({ answer }) => answer, report });
+    this.#thread = new AskedThread(OBJECT_OPENER, { start, report, listeners: {}, answers: {} });
     this.#places = places;
   }
 
@@ -66,7 +51,7 @@ export class ObjectOpener {
   /** null: the object exists in the ledger only. */
   async open(spec: ObjectSpec): Promise<OpenAnswer | null> {
     if (isLedgersOwn(spec)) return null;
-    const asked = this.#thread.ask<OpenAnswer>({ spec });
+    const asked = this.#thread.ask("open", { spec });
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<OpenAnswer>((resolve) => {
       timer = setTimeout(() => {

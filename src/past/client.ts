@@ -1,36 +1,22 @@
 import type { Worker } from "node:worker_threads";
 import type { Moment } from "../codec/moments.ts";
-import { EventsArchived } from "../engine/archives.ts";
 import { FrameWriter, readReplies } from "../engine/frames.ts";
 import type { Request } from "../engine/request.ts";
 import type { ReadName, Reads } from "../engine/views.ts";
-import { AskedById } from "../supervisor/asked_by_id.ts";
+import { AskedThread } from "../supervisor/asked_thread.ts";
 import type { PartFault } from "../supervisor/derived_parts.ts";
+import type { Asker } from "../supervisor/protocol.ts";
 import type { Outcome } from "../syscall/outcome.ts";
-import { type AsOf, NotYet } from "./past.ts";
+import type { AsOf } from "./past.ts";
+import { type AsOfReads, PAST, type PastProtocol } from "./protocol.ts";
 import type { PastReadName, PastReads } from "./reads.ts";
 
-/** Requests of the service's thread to the thread of the past. */
-export type ToPast = (PastQuestion & { readonly id: number }) | { readonly kind: "close" };
-
-type PastQuestion =
-  | { readonly kind: "run"; readonly moment: Moment; readonly frames: ArrayBuffer; readonly length: number }
-  | { readonly kind: "query"; readonly moment: Moment; readonly name: ReadName; readonly ask: unknown }
-  | { readonly kind: "ask"; readonly name: PastReadName; readonly ask: unknown };
-
-/** Replies. `notYet`: the requested seq, and the log's last. */
-export type FromPast =
-  | { readonly id: number; readonly frames: ArrayBuffer; readonly length: number }
-  | { readonly id: number; readonly answer: unknown }
-  | { readonly id: number; readonly notYet: readonly [seq: number, last: number] }
-  /** The oldest event that is not archived. */
-  | { readonly id: number; readonly archived: number }
-  | { readonly id: number; readonly fault: PartFault }
-  | { readonly id: number; readonly error: string };
-
-/** The past, for the service's thread. */
+/** The past as the service's thread sees it. */
 export class PastClient {
-  readonly #thread: AskedById<PastQuestion, FromPast>;
+  readonly #thread: AskedThread<PastProtocol>;
+  /** The same thread, for questions whose name is not known here. */
+  readonly #asOf: Asker<AsOfReads>;
+  readonly #reads: Asker<PastReads>;
   readonly #writer = new FrameWriter();
 
   /**
@@ -42,8 +28,10 @@ export class PastClient {
     report: (message: string) => void,
     told: ((fault: PartFault | null) => void) | null,
   ) {
-    const kind = told === null ? { onDemand: true as const } : { part: { name: "history", told } as const };
-    this.#thread = new AskedById({ doing: "reading the past", start, read, report, ...kind });
+    const kind = told === null ? { onDemand: true } : { part: { name: "history", told } as const };
+    this.#thread = new AskedThread(PAST, { start, report, listeners: {}, answers: {}, ...kind });
+    this.#asOf = this.#thread;
+    this.#reads = this.#thread;
   }
 
   /** Call before any request. */
@@ -51,10 +39,13 @@ export class PastClient {
     this.#thread.start();
   }
 
-  run(moment: Moment, request: Request): Promise<AsOf<Outcome>> {
+  async run(moment: Moment, request: Request): Promise<AsOf<Outcome>> {
     this.#writer.request(request);
-    const { frames, length } = this.#writer.take();
-    return this.#thread.ask({ kind: "run", moment, frames, length }, [frames]);
+    const asked = this.#writer.take();
+    const { frames, length } = await this.#thread.ask("run", { moment, ...asked }, [asked.frames]);
+    const [reply] = readReplies(frames, length);
+    if (reply === undefined || !("outcome" in reply)) throw new Error("reading the past: a reply without an outcome");
+    return { seq: reply.seq, answer: reply.outcome };
   }
 
   query<Name extends ReadName>(
@@ -62,24 +53,14 @@ export class PastClient {
     name: Name,
     ask: Reads[Name]["ask"],
   ): Promise<AsOf<Reads[Name]["answer"]>> {
-    return this.#thread.ask({ kind: "query", moment, name, ask });
+    return this.#asOf.ask(name, { moment, ask });
   }
 
   ask<Name extends PastReadName>(name: Name, ask: PastReads[Name]["ask"]): Promise<PastReads[Name]["answer"]> {
-    return this.#thread.ask({ kind: "ask", name, ask });
+    return this.#reads.ask(name, ask);
   }
 
   close(): Promise<void> {
     return this.#thread.close();
   }
-}
-
-function read(message: FromPast): unknown {
-  if ("notYet" in message) throw new NotYet(...message.notYet);
-  if ("archived" in message) throw new EventsArchived(message.archived);
-  if ("frames" in message) {
-    const [reply] = readReplies(message.frames, message.length) as [{ seq: number; outcome: Outcome }];
-    return { seq: reply.seq, answer: reply.outcome };
-  }
-  return "answer" in message ? message.answer : undefined;
 }

@@ -6,14 +6,12 @@
 
 import type { Socket } from "node:net";
 import { resolve } from "node:path";
-import { Worker } from "node:worker_threads";
 import { type Logger, pino } from "pino";
 import { Callers } from "../access/callers.ts";
 import { limitsOf, readSettings, type Settings, settingWarnings } from "../config.ts";
-import type { ArchivedPlaces } from "../data/archived_log.ts";
 import { ownToken } from "../data/own_access.ts";
 import { makeScratch, readOnlyData } from "../data/read_only_copy.ts";
-import { ArchiveRefused, type Archiver } from "../engine/archives.ts";
+import { type ArchivedPlaces, ArchiveRefused, type Archiver } from "../engine/archives.ts";
 import { Turns } from "../engine/turn_queue.ts";
 import { UMASK } from "../files/modes.ts";
 import { buildApp, unixServer } from "../http/app.ts";
@@ -31,10 +29,12 @@ import { LogStreams } from "../http/streams/log_streams.ts";
 import { ReadOnlyEngine } from "../http/views/read_only_engine.ts";
 import { ArchivedClient } from "../index/archived_client.ts";
 import { ThreadedEventReader } from "../index/client.ts";
+import { ARCHIVED, READER } from "../index/protocol.ts";
 import { WholeEvents } from "../index/whole_events.ts";
 import { ClientProcesses } from "../mirror/client_processes.ts";
 import { Connections } from "../net/connections.ts";
 import { PastClient } from "../past/client.ts";
+import { PAST } from "../past/protocol.ts";
 import { WholePast } from "../past/whole_past.ts";
 import { Degraded } from "../supervisor/degradation.ts";
 import { ThreadGate } from "../supervisor/gate.ts";
@@ -102,22 +102,12 @@ async function serve(directory: string, settings: Settings, logger: Logger): Pro
   const report = (message: string): void => logger.error(message);
   const gate = new ThreadGate();
   gate.open();
-  const thread = (file: string, workerData: object): Worker =>
-    new Worker(new URL(file, import.meta.url), { workerData });
   const data = { data: scratch, gate: gate.memory };
-  const kept = new ThreadedEventReader(() => thread("../threads/reader.ts", data), report, degraded.teller("index"));
-  const keptPast = new PastClient(
-    () => thread("../threads/past.ts", { ...data, archived: null }),
-    report,
-    degraded.teller("history"),
-  );
+  const kept = new ThreadedEventReader(() => READER.start(data), report, degraded.teller("index"));
+  const keptPast = new PastClient(() => PAST.start({ ...data, archived: null }), report, degraded.teller("history"));
   const places = { data: scratch, archive: resolve(archive), foreign: true } satisfies ArchivedPlaces;
-  const archived = new ArchivedClient(() => thread("../threads/archived.ts", places), report);
-  const whole = new PastClient(
-    () => thread("../threads/past.ts", { data: scratch, gate: null, archived: places }),
-    report,
-    null,
-  );
+  const archived = new ArchivedClient(() => ARCHIVED.start(places), report);
+  const whole = new PastClient(() => PAST.start({ data: scratch, gate: null, archived: places }), report, null);
   const vkeys = readWitnesses(settings.witnesses).flatMap(({ keys }) => keys.map(({ vkey }) => vkey));
   const treeData = { ...data, origin: "", rule: NEVER, witnesses: vkeys, readOnly: true } as const;
   const tree = new ThreadedTree(() => TREE.start(treeData), {

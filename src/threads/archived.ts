@@ -1,63 +1,53 @@
-import { parentPort, workerData } from "node:worker_threads";
+/** The thread of archived events: unpacks the segments that questions need, beside all others. */
 import { ArchivedEvents } from "../data/archived_events.ts";
-import { ArchivedLog, type ArchivedPlaces } from "../data/archived_log.ts";
+import { ArchivedLog } from "../data/archived_log.ts";
 import { EventsArchived } from "../engine/archives.ts";
-import type { ArchivedAnswer, ArchivedRequest } from "../index/archived_client.ts";
+import { ARCHIVED } from "../index/protocol.ts";
 import { filterWithBuffer } from "../log/row_transfer.ts";
+import { thisThread } from "../supervisor/thread.ts";
 
-/** The thread of archived events: unpacks what is asked for of an archive, beside all others. */
-const port = parentPort;
-if (port === null) throw new Error("threads/archived.ts is the thread of archived events: start src/main.ts");
-const places = workerData as ArchivedPlaces;
-const post = (message: ArchivedAnswer): void => port.postMessage(message);
-const report = (message: string): void => port.postMessage({ kind: "part report", message });
-const archived = new ArchivedLog(places, report);
+const thread = thisThread(ARCHIVED);
+const places = thread.data;
+const archived = new ArchivedLog(places, (message) => thread.report(message));
 const events = new ArchivedEvents(archived, places);
 
 /** One after the other: each may have to unpack a segment. */
-let answering: Promise<void> = Promise.resolve();
+let answering: Promise<unknown> = Promise.resolve();
 
-port.on("message", (message: ArchivedRequest) => {
-  // Every page of events asks, also one of events that are not archived: it is not to wait for those that are.
-  if (message.kind === "oldestSeq") void reply(message);
-  else answering = answering.then(() => (message.kind === "close" ? close() : reply(message)));
-});
-
-function close(): void {
-  events.close();
-  port?.close();
+function inTurn<Answer>(read: () => Answer | Promise<Answer>): Promise<Answer> {
+  const answer = answering.then(() => atHand(read));
+  answering = answer.catch(() => {});
+  return answer;
 }
 
-type Asked = Exclude<ArchivedRequest, { kind: "close" }>;
-
-async function reply(message: Asked): Promise<void> {
-  const { id } = message;
+/** Events that the disk does not let be unpacked are not at hand, either. */
+async function atHand<Answer>(read: () => Answer | Promise<Answer>): Promise<Answer> {
   try {
-    post({ id, answer: await answer(message) });
+    return await read();
   } catch (error) {
-    if (!(error instanceof EventsArchived)) report(`reading archived events: ${(error as Error).message}`);
-    // What the disk does not let be unpacked is not at hand, either.
-    post({ id, archived: error instanceof EventsArchived ? error.oldestSeq : archived.log.archivedThrough + 1 });
+    if (error instanceof EventsArchived) throw error;
+    thread.report(`reading archived events: ${(error as Error).message}`);
+    throw new EventsArchived(archived.log.archivedThrough + 1);
   }
 }
 
-async function answer(message: Asked): Promise<unknown> {
-  switch (message.kind) {
-    case "oldestSeq":
-      return events.oldestSeq;
-    case "query": {
-      const { filter, range, kept } = message;
-      return events.query(filterWithBuffer(filter), range, kept);
-    }
-    case "event":
-      return events.event(message.seq);
-    case "mark":
-      return events.mark(message.seq);
-    case "row":
-      return events.row(message.seq);
-    case "peers":
-      return events.peers(message.sessions);
-    case "lastBefore":
-      return events.lastBefore(message.timeUs);
-  }
-}
+thread.serve(
+  {
+    // Every page of events asks, also one of events that are not archived: it is not to wait for those that are.
+    oldestSeq: () => atHand(() => events.oldestSeq),
+    query: ({ filter, range, kept }) => inTurn(() => events.query(filterWithBuffer(filter), range, kept)),
+    event: ({ seq }) => inTurn(() => events.event(seq)),
+    mark: ({ seq }) => inTurn(() => events.mark(seq)),
+    row: ({ seq }) => inTurn(() => events.row(seq)),
+    peers: ({ sessions }) => inTurn(() => events.peers(sessions)),
+    lastBefore: ({ timeUs }) => inTurn(() => events.lastBefore(timeUs)),
+  },
+  {
+    close() {
+      answering.then(() => {
+        events.close();
+        thread.close();
+      });
+    },
+  },
+);

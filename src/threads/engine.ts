@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { parentPort, Worker, workerData } from "node:worker_threads";
+import { parentPort, workerData } from "node:worker_threads";
 import { limitsOf, type Settings } from "../config.ts";
 import { addedTo, takeUp } from "../data/closing_mark.ts";
 import { LOCK_FILE, LOG_FILE, STATE_FOLDER } from "../data/layout.ts";
@@ -13,15 +13,15 @@ import { serveEngine } from "../engine/worker.ts";
 import { interfaces, readHost } from "../host.ts";
 import { LmdbStore } from "../lmdb/store.ts";
 import { ThreadedStore } from "../lmdb/threaded_store.ts";
+import { STATE_WRITER } from "../lmdb/writer_protocol.ts";
 import { ThreadedMapMaker } from "../mirror/map_maker.ts";
 import { openMirror } from "../mirror/mirror.ts";
+import { MAP_MAKER } from "../mirror/protocol.ts";
 import { WatchedProcesses } from "../mirror/watched_processes.ts";
 import { SqliteEventLog } from "../sqlite/event_log.ts";
 import { holdLock } from "../sqlite/lock.ts";
 import { Damaged, faultIn, type PartFault } from "../supervisor/derived_parts.ts";
 import { ThreadGate } from "../supervisor/gate.ts";
-import type { MakerData } from "./map_maker.ts";
-import type { WriterData } from "./state_writer.ts";
 
 /** The engine's thread: everything that touches the disk or the kernel. */
 export interface EngineData {
@@ -82,10 +82,10 @@ const writerGate = new ThreadGate();
 writerGate.open();
 const store = opened instanceof LmdbStore ? threaded(opened) : opened;
 function threaded(opened: LmdbStore): ThreadedStore {
-  const data = { folder: join(settings.data, STATE_FOLDER), gate: writerGate.memory } satisfies WriterData;
+  const data = { folder: join(settings.data, STATE_FOLDER), gate: writerGate.memory };
   return new ThreadedStore(
     opened,
-    () => startThread("state_writer.ts", data),
+    () => STATE_WRITER.start(data),
     (message) => say({ kind: "notice", message }),
   );
 }
@@ -102,14 +102,11 @@ function maker(): ThreadedMapMaker {
   const gate = new ThreadGate();
   gate.open();
   makerLoaded = gate.loaded();
-  const data = { cpus, gate: gate.memory } satisfies MakerData;
+  const data = { cpus, gate: gate.memory };
   return new ThreadedMapMaker(
-    () => startThread("map_maker.ts", data),
+    () => MAP_MAKER.start(data),
     (message) => say({ kind: "notice", message }),
   );
-}
-function startThread(file: string, workerData: MakerData | WriterData): Worker {
-  return new Worker(new URL(file, import.meta.url), { workerData, trackUnmanagedFds: false });
 }
 const mirror = openMirror({
   maker,

@@ -1,35 +1,27 @@
+/** The thread of the past: all cells as of every moment, beside the engine and not in its way. */
 import { join } from "node:path";
-import { parentPort, workerData } from "node:worker_threads";
 import { restoreFromArchive } from "../data/archive_job.ts";
-import { ArchivedLog, type ArchivedPlaces } from "../data/archived_log.ts";
+import { ArchivedLog } from "../data/archived_log.ts";
 import { HISTORY_FOLDER, LOG_FILE, WHOLE_FOLDER } from "../data/layout.ts";
 import { WholeLog } from "../data/whole_log.ts";
-import { EventsArchived } from "../engine/archives.ts";
+import { type ArchivedPlaces, EventsArchived } from "../engine/archives.ts";
 import { FrameWriter, readRequests } from "../engine/frames.ts";
+import type { ReadName, Reads } from "../engine/views.ts";
 import { readHost } from "../host.ts";
 import { discard, LmdbStore } from "../lmdb/store.ts";
 import type { Host } from "../maps/map.ts";
-import type { FromPast, ToPast } from "../past/client.ts";
 import { History, Overtaken } from "../past/history.ts";
-import { NotYet, Past } from "../past/past.ts";
+import { type AsOf, Past } from "../past/past.ts";
+import { type AsOfReads, PAST } from "../past/protocol.ts";
+import type { PastReadName, PastReads } from "../past/reads.ts";
 import { VersionsStore } from "../past/versions_store.ts";
 import { SqlitePastLog } from "../sqlite/past_log.ts";
-import type { OfPart } from "../supervisor/asked_by_id.ts";
-import { Damaged, Derived, faultIn, PartFailed } from "../supervisor/derived_parts.ts";
+import { Damaged, Derived, faultIn } from "../supervisor/derived_parts.ts";
 import { passGate } from "../supervisor/gate.ts";
+import { thisThread } from "../supervisor/thread.ts";
 
-/** The thread of the past: what the cells held at every moment, beside the engine and not in its way. */
-interface PastData {
-  readonly data: string;
-  /** null: it begins at once. */
-  readonly gate: SharedArrayBuffer | null;
-  /** Of archived events, too: from the first one on. null: from where the log begins. */
-  readonly archived: ArchivedPlaces | null;
-}
-
-const port = parentPort;
-if (port === null) throw new Error("threads/past.ts is the thread of the past: start src/main.ts");
-const { data, gate, archived: places } = workerData as PastData;
+const thread = thisThread(PAST);
+const { data, gate, archived: places } = thread.data;
 if (gate !== null) passGate(gate);
 
 /** The log must have rested this long before its history is written without being asked: that shares the disk and the cores. */
@@ -53,8 +45,8 @@ const history = new Derived<Open>({
     }
   },
   discard: () => discard(folder),
-  told: (fault) => post({ kind: "part", fault }),
-  report: (message) => post({ kind: "part report", message }),
+  told: (fault) => thread.tell(fault),
+  report: (message) => thread.report(message),
   isWhole: ({ log, history }) => history.seq >= log.lastSeq,
   // What SQLite says is said of the log.
   judge(error) {
@@ -67,19 +59,6 @@ let seen = -1;
 let timer = places === null ? setTimeout(catchUp, REST_MS) : undefined;
 let isClosing = false;
 const writer = new FrameWriter();
-
-port.on("message", async (message: ToPast) => {
-  switch (message.kind) {
-    case "close":
-      isClosing = true;
-      clearTimeout(timer);
-      await history.close();
-      port.close();
-      break;
-    default:
-      await answer(message);
-  }
-});
 
 async function openPast(): Promise<Open> {
   return places === null ? openKept() : openWhole(places);
@@ -99,7 +78,7 @@ async function openKept(): Promise<Open> {
 }
 
 async function openWhole(places: ArchivedPlaces): Promise<Open> {
-  const archived = new ArchivedLog(places, (message) => post({ kind: "part report", message }));
+  const archived = new ArchivedLog(places, (message) => thread.report(message));
   const { id, possibleCpus, archivedThrough, lastSeq } = archived.log;
   const log = new WholeLog(archived, places);
   const host = { ...readHost(), possibleCpus };
@@ -116,7 +95,7 @@ async function openWhole(places: ArchivedPlaces): Promise<Open> {
 
 /** Throws EventsArchived unless the log is at hand from its first event on. Before anything is made of it. */
 function checkAtHand(places: ArchivedPlaces): void {
-  const archived = new ArchivedLog(places, (message) => post({ kind: "part report", message }));
+  const archived = new ArchivedLog(places, (message) => thread.report(message));
   try {
     if (archived.log.archivedThrough > 0 && archived.oldestSeq > 1) throw new EventsArchived(archived.oldestSeq);
   } finally {
@@ -136,37 +115,28 @@ async function openHistory(log: SqlitePastLog, host: Host): Promise<LmdbStore> {
   return store;
 }
 
-async function answer(message: Extract<ToPast, { id: number }>): Promise<void> {
-  const { id } = message;
+async function using<Answer>(answer: (past: Past) => Promise<Answer>): Promise<Answer> {
+  if (places !== null) checkAtHand(places);
   try {
-    if (places !== null) checkAtHand(places);
-    await history.use((open) => answerFrom(upToLog(open), message));
+    return await history.use((open) => answer(upToLog(open).past));
   } catch (error) {
-    if (error instanceof Overtaken) return again(message);
-    if (error instanceof NotYet) post({ id, notYet: [error.seq, error.last] });
-    else if (error instanceof EventsArchived) post({ id, archived: error.oldestSeq });
-    else if (error instanceof PartFailed) post({ id, fault: error.fault });
-    else post({ id, error: (error as Error).message });
+    if (!(error instanceof Overtaken)) throw error;
+    // A history that the archive has overtaken is opened anew.
+    await history.close();
+    return using(answer);
   }
 }
 
-async function answerFrom({ past }: Open, message: Extract<ToPast, { id: number }>): Promise<void> {
-  const { id } = message;
-  if (message.kind === "ask") return post({ id, answer: await past.ask(message.name, message.ask as never) });
-  const { moment } = message;
-  if (message.kind === "query")
-    return post({ id, answer: await past.query(moment, message.name, message.ask as never) });
-  const [request] = readRequests(message.frames, message.length);
-  const { seq, answer } = await past.run(moment, request as never);
-  writer.reply({ seq, outcome: answer });
-  const { frames, length } = writer.take();
-  post({ id, frames, length }, [frames]);
+function asOf<Name extends ReadName>(
+  name: Name,
+): (question: AsOfReads[Name]["ask"]) => Promise<AsOf<Reads[Name]["answer"]>> {
+  return ({ moment, ask }) => using((past) => past.query(moment, name, ask));
 }
 
-/** What has been overtaken by the archive is opened anew. */
-async function again(message: Extract<ToPast, { id: number }>): Promise<void> {
-  await history.close();
-  return answer(message);
+function read<Name extends PastReadName>(
+  name: Name,
+): (ask: PastReads[Name]["ask"]) => Promise<PastReads[Name]["answer"]> {
+  return (ask) => using((past) => past.ask(name, ask));
 }
 
 function upToLog(open: Open): Open {
@@ -189,6 +159,40 @@ async function catchUp(): Promise<void> {
   if (!isClosing) timer = setTimeout(catchUp, REST_MS);
 }
 
-function post(message: FromPast | OfPart, transfer: ArrayBuffer[] = []): void {
-  (port as NonNullable<typeof port>).postMessage(message, transfer);
-}
+thread.serve(
+  {
+    session: asOf("session"),
+    sessions: asOf("sessions"),
+    fds: asOf("fds"),
+    map: asOf("map"),
+    maps: asOf("maps"),
+    pins: asOf("pins"),
+    directories: asOf("directories"),
+
+    elementVersions: read("elementVersions"),
+    diff: read("diff"),
+    lagging: read("lagging"),
+    ever: read("ever"),
+    former: read("former"),
+    stood: read("stood"),
+    restore: read("restore"),
+
+    async run({ moment, frames, length }, transfer) {
+      const [request] = readRequests(frames, length);
+      if (request === undefined) throw new Error("there is no request in its frames");
+      const { seq, answer } = await using((past) => past.run(moment, request));
+      writer.reply({ seq, outcome: answer });
+      const reply = writer.take();
+      transfer.push(reply.frames);
+      return reply;
+    },
+  },
+  {
+    async close() {
+      isClosing = true;
+      clearTimeout(timer);
+      await history.close();
+      thread.close();
+    },
+  },
+);

@@ -1,37 +1,29 @@
+/** The reader's thread: queries over the log, beside the engine and not in its way. */
 import { join } from "node:path";
-import { parentPort, workerData } from "node:worker_threads";
 import { snapshotOf } from "../data/archive_job.ts";
 import { INDEX_FILE, LOG_FILE } from "../data/layout.ts";
 import { EventsArchived } from "../engine/archives.ts";
-import type { ReaderAnswer, ReaderRequest } from "../index/client.ts";
 import { discardIndex, EventIndex, isIndexSound, withoutIndex } from "../index/event_index.ts";
+import { READER } from "../index/protocol.ts";
 import { filterWithBuffer } from "../log/row_transfer.ts";
 import type { MapRecord } from "../maps/map.ts";
-import type { OfPart } from "../supervisor/asked_by_id.ts";
 import { Derived, faultIn, PartFailed } from "../supervisor/derived_parts.ts";
 import { passGate } from "../supervisor/gate.ts";
+import { thisThread } from "../supervisor/thread.ts";
 import { mapsIn } from "../syscall/state.ts";
 
-/** The reader's thread: queries over the log, beside the engine and not in its way. */
-interface ReaderData {
-  readonly data: string;
-  readonly gate: SharedArrayBuffer;
-}
-
-const port = parentPort;
-if (port === null) throw new Error("threads/reader.ts is the reader's thread: start src/main.ts");
-const { data, gate } = workerData as ReaderData;
+const thread = thisThread(READER);
+const { data, gate } = thread.data;
 passGate(gate);
 const logFile = join(data, LOG_FILE);
 const indexFile = join(data, INDEX_FILE);
-const post = (message: ReaderAnswer | OfPart): void => port.postMessage(message);
 const index = new Derived<EventIndex>({
   part: "index",
   open: () => new EventIndex(logFile, indexFile),
   close: (open) => open.close(),
   discard: () => discardIndex(indexFile),
-  told: (fault) => post({ kind: "part", fault }),
-  report: (message) => post({ kind: "part report", message }),
+  told: (fault) => thread.tell(fault),
+  report: (message) => thread.report(message),
   isWhole: (open) => open.isWhole(),
   // Both files are SQLite's: an index that is sound is not made again for what the log is.
   judge(error) {
@@ -63,69 +55,55 @@ async function catchUp(): Promise<void> {
   if (!isClosing) timer = setTimeout(catchUp, more ? 0 : REST_MS);
 }
 
-port.on("message", (message: ReaderRequest) => {
-  switch (message.kind) {
-    case "close":
-      isClosing = true;
-      clearTimeout(timer);
-      answering
-        .then(() => index.close())
-        .finally(() => {
-          bare?.close();
-          port.close();
-        });
-      break;
-    default:
-      answering = answering.then(() => reply(message));
-  }
-});
-
 /** One after the other: an answer may have to wait for a snapshot. */
-let answering: Promise<void> = Promise.resolve();
+let answering: Promise<unknown> = Promise.resolve();
 
-async function reply(message: Asked): Promise<void> {
-  const { id } = message;
-  try {
-    const found = await index.use(async (open) => {
-      if (TAKE_IN.has(message.kind) && open.isCutOff()) await skipArchived(open);
-      return answer(open, message);
-    });
-    if (index.fault === null) withBare(null);
-    post({ id, answer: found });
-  } catch (error) {
-    if (error instanceof PartFailed) replyWithout(message, error);
-    else if (error instanceof EventsArchived) post({ id, archived: error.oldestSeq });
-    else post({ id, error: (error as Error).message });
-  }
+function inTurn<Answer>(run: () => Promise<Answer>): Promise<Answer> {
+  const answer = answering.then(run);
+  answering = answer.catch(() => {});
+  return answer;
 }
 
-/** What needs no index is answered all the same. */
-function replyWithout(message: Asked, { fault }: PartFailed): void {
-  const { id } = message;
+/** Answers from the index, or from the log without one, if the index has failed. */
+interface Reading<Answer> {
+  readonly from: (index: EventIndex) => Answer;
+  /** undefined: only the index knows. Left out: as `from`. */
+  readonly without?: (log: EventIndex) => Answer | undefined;
+  /** The index takes in new events for it. */
+  readonly takesIn?: boolean;
+}
+
+function read<Answer>({ from, without = from, takesIn = false }: Reading<Answer>): Promise<Answer> {
+  return inTurn(async () => {
+    try {
+      const answer = await index.use(async (open) => {
+        if (takesIn && open.isCutOff()) await skipArchived(open);
+        return from(open);
+      });
+      if (index.fault === null) withBare(null);
+      return answer;
+    } catch (error) {
+      if (error instanceof PartFailed) return readWithout(without, error);
+      throw error;
+    }
+  });
+}
+
+function readWithout<Answer>(without: (log: EventIndex) => Answer | undefined, failed: PartFailed): Answer {
   try {
-    const found = answerWithout(withBare(bare ?? withoutIndex(logFile)), message);
-    if (found === undefined) post({ id, fault });
-    else post({ id, answer: found });
+    const answer = without(withBare(bare ?? withoutIndex(logFile)));
+    if (answer !== undefined) return answer;
   } catch (error) {
     withBare(null);
-    if (error instanceof EventsArchived) post({ id, archived: error.oldestSeq });
-    else post({ id, fault });
+    if (error instanceof EventsArchived) throw error;
   }
+  throw failed;
 }
 
 function withBare<Bare extends EventIndex | null>(now: Bare): Bare {
   if (bare !== now) bare?.close();
   bare = now;
   return now;
-}
-
-function answerWithout(open: EventIndex, message: Asked): unknown {
-  if (message.kind === "query") return open.queryWithout(filterWithBuffer(message.filter), message.range);
-  if (message.kind === "peers") return open.peersWithout(message.sessions);
-  // What archived events have touched is known to the index alone.
-  if (message.kind === "untouched") return false;
-  if (message.kind === "take in") return undefined;
-  return answer(open, message);
 }
 
 /** What the index needs to know of maps that archived events have made is in the state behind them. */
@@ -137,31 +115,58 @@ async function skipArchived(open: EventIndex): Promise<void> {
   open.skip(archived.through, maps);
 }
 
-type Asked = Exclude<ReaderRequest, { kind: "close" }>;
+thread.serve(
+  {
+    query({ filter, range }) {
+      const wanted = filterWithBuffer(filter);
+      return read({
+        takesIn: true,
+        from: (index) => index.query(wanted, range),
+        without: (log) => log.queryWithout(wanted, range),
+      });
+    },
 
-/** Questions for which the index takes in what is new. */
-const TAKE_IN: ReadonlySet<Asked["kind"]> = new Set(["query", "peers", "take in"]);
+    event: ({ seq }) => read({ from: (index) => index.event(seq) }),
 
-function answer(index: EventIndex, message: Asked): unknown {
-  switch (message.kind) {
-    case "query":
-      return index.query(filterWithBuffer(message.filter), message.range);
-    case "event":
-      return index.event(message.seq);
-    case "peers":
-      return index.peers(message.sessions);
-    case "mark":
-      return index.mark(message.seq);
-    case "untouched":
-      return index.isUntouched(message.map, message.afterSeq, message.untilSeq);
-    case "take in":
-      while (index.catchUp());
-      return null;
-    case "keptTimes":
-      return index.keptTimes(message.filter);
-    case "oldestSeq":
-      return index.archived().through + 1;
-    case "lastSeq":
-      return index.lastSeq();
-  }
-}
+    mark: ({ seq }) => read({ from: (index) => index.mark(seq) }),
+
+    peers: ({ sessions }) =>
+      read({
+        takesIn: true,
+        from: (index) => index.peers(sessions),
+        without: (log) => log.peersWithout(sessions),
+      }),
+
+    // The log does not know which maps archived events have touched.
+    isUntouched: ({ map, afterSeq, untilSeq }) =>
+      read({ from: (index) => index.isUntouched(map, afterSeq, untilSeq), without: () => false }),
+
+    takeIn: () =>
+      read({
+        takesIn: true,
+        from(index) {
+          while (index.catchUp());
+          return null;
+        },
+        without: () => undefined,
+      }),
+
+    keptTimes: ({ filter }) => read({ from: (index) => index.keptTimes(filterWithBuffer(filter)) }),
+
+    oldestSeq: () => read({ from: (index) => index.archived().through + 1 }),
+
+    lastSeq: () => read({ from: (index) => index.lastSeq() }),
+  },
+  {
+    close() {
+      isClosing = true;
+      clearTimeout(timer);
+      answering
+        .then(() => index.close())
+        .finally(() => {
+          bare?.close();
+          thread.close();
+        });
+    },
+  },
+);

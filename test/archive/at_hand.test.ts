@@ -1,16 +1,15 @@
 import { hash } from "node:crypto";
-import { once } from "node:events";
 import { cpSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Worker } from "node:worker_threads";
 import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import t from "tap";
 import { CMD } from "../../src/abi/service.ts";
 import { Archive } from "../../src/archive/archive.ts";
 import { ArchivedEvents } from "../../src/data/archived_events.ts";
-import type { ArchivedLog, ArchivedPlaces } from "../../src/data/archived_log.ts";
-import type { ArchivedRequest } from "../../src/index/archived_client.ts";
+import type { ArchivedLog } from "../../src/data/archived_log.ts";
+import { ArchivedClient } from "../../src/index/archived_client.ts";
+import { ARCHIVED } from "../../src/index/protocol.ts";
 import type { EventRow } from "../../src/log/event.ts";
 import { mapledger } from "../support/cli.ts";
 import { type ServiceProcess, startService } from "../support/service_process.ts";
@@ -217,21 +216,15 @@ t.test(
 );
 
 t.test("who asks from where on events are at hand does not wait for those who have a segment unpacked", async (t) => {
-  const workerData = { data, archive, foreign: false } satisfies ArchivedPlaces;
-  const thread = new Worker(new URL("../../src/threads/archived.ts", import.meta.url), { workerData });
-  const answered: unknown[] = [];
-  const all = new Promise<void>((resolve) => {
-    thread.on("message", ({ id }: { id?: number }) => {
-      if (id !== undefined) answered.push(id);
-      if (answered.length === 2) resolve();
-    });
-  });
-  thread.postMessage({ id: 1, kind: "event", seq: 3 } satisfies ArchivedRequest);
-  thread.postMessage({ id: 2, kind: "oldestSeq" } satisfies ArchivedRequest);
-  await all;
-  t.strictSame(answered, [2, 1]);
-  thread.postMessage({ kind: "close" } satisfies ArchivedRequest);
-  await once(thread, "exit");
+  const places = { data, archive, foreign: false };
+  const thread = new ArchivedClient(() => ARCHIVED.start(places), t.comment);
+  const answered: string[] = [];
+  await Promise.all([
+    thread.event(3).then(() => answered.push("event")),
+    thread.oldestSeq().then(() => answered.push("oldest")),
+  ]);
+  t.strictSame(answered, ["oldest", "event"]);
+  await thread.close();
 });
 
 t.test("whose session it was is looked for in so many segments at a time, and found by who asks again", async (t) => {

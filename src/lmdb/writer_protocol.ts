@@ -1,0 +1,41 @@
+import type { CellMemory } from "../engine/sorted_cells.ts";
+import { crossing, type Nothing, Protocol, type ThreadOrders } from "../supervisor/protocol.ts";
+
+/** Cells that are to be written in one transaction, and the seq that the state then has. */
+export interface WrittenCells {
+  readonly cells: CellMemory;
+  readonly seq: number;
+  readonly bytes: number;
+}
+
+/** Nothing was written. */
+export class NotWritten extends Error {
+  /** As faultIn takes it. */
+  readonly code: string | undefined;
+
+  constructor(message: string, code: string | undefined) {
+    super(message);
+    this.name = "NotWritten";
+    this.code = code;
+  }
+}
+
+/** The thread that writes to the state. */
+export interface WriterProtocol {
+  readonly data: {
+    /** The state's; the engine's thread has it open. */
+    readonly folder: string;
+    readonly gate: SharedArrayBuffer;
+  };
+  readonly questions: { write: { ask: WrittenCells; answer: null } };
+  readonly inquiries: Nothing;
+  readonly orders: ThreadOrders;
+  readonly news: Nothing;
+}
+
+export const STATE_WRITER = new Protocol<WriterProtocol>({
+  thread: "state_writer",
+  doing: "writing to the state",
+  errors: [crossing(NotWritten, ({ message, code }): [string, string | undefined] => [message, code])],
+  keepsDescriptors: true,
+});
