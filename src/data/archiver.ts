@@ -1,4 +1,4 @@
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 import { CMD } from "../abi/service.ts";
 import { removeSnapshots } from "../archive/make.ts";
 import { readMoment } from "../codec/moments.ts";
@@ -12,23 +12,12 @@ import {
 import type { EngineClient } from "../engine/client.ts";
 import type { EventReader } from "../engine/events.ts";
 import type { PastClient } from "../past/client.ts";
+import { OpenQuestions, receive } from "../supervisor/correspondence.ts";
+import type { Answer, Listeners, Said } from "../supervisor/protocol.ts";
 import type { Who } from "../syscall/command.ts";
 import type { TreeReader } from "../tree/ports.ts";
-import { type ArchiveJob, archiveFolder } from "./archive_job.ts";
-
-/** The workerData of a job's thread. */
-export interface ArchiveData {
-  readonly job: ArchiveJob;
-  readonly treeSize: number;
-}
-
-/** Messages of a job's thread, in this order. It sends exactly one of the last three, as its last. */
-export type FromArchive =
-  | { readonly kind: "planned"; readonly plan: ArchivePlan }
-  | { readonly kind: "progress"; readonly doneEvents: number }
-  | { readonly kind: "prepared"; readonly attr: ArchiveAttr }
-  | { readonly kind: "refused"; readonly why: ArchiveRefused["why"]; readonly detail: string }
-  | { readonly kind: "failed"; readonly error: string };
+import { archiveFolder } from "./archive_job.ts";
+import { ARCHIVE_JOB, type ArchiveProtocol } from "./archive_protocol.ts";
 
 export interface ArchiverParts {
   readonly data: string;
@@ -95,42 +84,32 @@ export class ThreadedArchiver implements Archiver {
 
   #start(before: string, who: Who, treeSize: number, planning: Planning): void {
     const job = { data: this.#parts.data, directory: this.directory, before };
-    const worker = new Worker(new URL("../threads/archive.ts", import.meta.url), {
-      workerData: { job, treeSize } satisfies ArchiveData,
-    });
+    const worker = ARCHIVE_JOB.start({ job, treeSize });
     this.#worker = worker;
-    const failed = (error: string): void => {
-      planning.reject(new Error(`archiving: ${error}`));
-      this.#update({ state: "failed", error });
+    const post = (message: object, transfer: ArrayBuffer[]): void => worker.postMessage(message, transfer);
+    const open = new OpenQuestions<ArchiveProtocol["questions"]>(ARCHIVE_JOB, post);
+    const listeners: Listeners<ArchiveProtocol["news"]> = {
+      planned: ({ plan }) => {
+        this.#job = this.#begun(before, who.caller, plan);
+        planning.resolve(this.#job);
+      },
+      progress: ({ doneEvents }) => this.#update({ doneEvents }),
     };
-    worker.on("error", (error) => failed(error.message));
-    let ended = false;
+    const end = { answers: {}, listeners, open, errors: ARCHIVE_JOB, post };
+    worker.on("message", (message: Answer<never> | Said<ArchiveProtocol["news"]>) => receive(end, message));
+    worker.on("error", (error) => open.reject(() => error));
     worker.on("exit", () => {
       this.#worker = null;
-      if (!ended) failed("it was interrupted");
+      open.reject(() => new Error("it was broken off"));
     });
-    worker.on("message", (message: FromArchive) => {
-      ended = message.kind !== "planned" && message.kind !== "progress";
-      switch (message.kind) {
-        case "planned":
-          this.#job = this.#begun(before, who.caller, message.plan);
-          planning.resolve(this.#job);
-          break;
-        case "progress":
-          this.#update({ doneEvents: message.doneEvents });
-          break;
-        case "prepared":
-          this.#record(message.attr, who).catch((error: Error) => failed(error.message));
-          break;
-        case "refused":
-          planning.reject(new ArchiveRefused(message.why, message.detail));
-          failed(message.detail);
-          break;
-        case "failed":
-          failed(message.error);
-          break;
-      }
-    });
+    open
+      .ask("archive", {})
+      .finally(() => post({ say: "close" }, []))
+      .then((attr) => this.#record(attr, who))
+      .catch((error: Error) => {
+        planning.reject(error instanceof ArchiveRefused ? error : new Error(`archiving: ${error.message}`));
+        this.#update({ state: "failed", error: error.message });
+      });
   }
 
   #begun(before: string, caller: string, plan: ArchivePlan): ArchiveJobStatus {
