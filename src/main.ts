@@ -5,7 +5,7 @@
 
 import type { Socket } from "node:net";
 import { Server as TlsServer } from "node:tls";
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 import { pino } from "pino";
 import { CMD } from "./abi/service.ts";
 import { SERVICE_NAME, scopeTexts } from "./access/caller.ts";
@@ -18,10 +18,10 @@ import { ThreadedArchiver } from "./data/archiver.ts";
 import { checkData } from "./data/entries.ts";
 import { ownToken } from "./data/own_access.ts";
 import { checkWritten } from "./data/version.ts";
-import { type ArchivedPlaces, EventsArchived } from "./engine/archives.ts";
+import type { ArchivedPlaces } from "./engine/archives.ts";
 import { EngineClient } from "./engine/client.ts";
+import type { EngineInquiries, FromEngine, ServiceNews } from "./engine/protocol.ts";
 import { Turns } from "./engine/turn_queue.ts";
-import type { FromEngine, ToEngine } from "./engine/worker.ts";
 import { makePrivate, narrowFiles, UMASK } from "./files/modes.ts";
 import { buildApp, unixServer } from "./http/app.ts";
 import { Jobs } from "./http/jobs/jobs.ts";
@@ -51,14 +51,16 @@ import { PAST } from "./past/protocol.ts";
 import { WholePast } from "./past/whole_past.ts";
 import { CallersFile } from "./service/callers_file.ts";
 import { checkpointRecorder } from "./service/checkpoint_events.ts";
+import { ENGINE_THREAD } from "./service/engine_thread.ts";
 import { openTargetIn } from "./service/replay_targets.ts";
 import { checkSettingFiles } from "./service/setting_files.ts";
 import { TlsFiles } from "./service/tls_files.ts";
 import { Witnesses, type WitnessTold } from "./service/witnesses.ts";
 import { readWitnesses } from "./service/witnesses_file.ts";
+import { answerTo, hear, isHeard } from "./supervisor/correspondence.ts";
 import { Degraded } from "./supervisor/degradation.ts";
 import { ThreadGate } from "./supervisor/gate.ts";
-import type { EngineData } from "./threads/engine.ts";
+import type { Answers, Listeners } from "./supervisor/protocol.ts";
 import { ThreadedTree } from "./tree/client.ts";
 import { TREE } from "./tree/protocol.ts";
 import { VERSION } from "./version.ts";
@@ -114,10 +116,11 @@ async function start(): Promise<void> {
   const metrics = new Metrics();
   const degraded = new Degraded((fault, message) => logger[fault === null ? "info" : "error"]({ ...fault }, message));
   const started = performance.now();
-  const worker = thread("threads/engine.ts", { settings, rebuild } satisfies EngineData);
-  const recovered = engineReady(worker);
-  // The promise is awaited below. Without this handler, a failure before that would be reported as an unhandled
-  // rejection.
+  const worker = ENGINE_THREAD.start({ settings, rebuild });
+  const ready = Promise.withResolvers<ServiceNews["ready"]>();
+  const recovered = ready.promise;
+  worker.once("error", ready.reject);
+  // Awaited below; whatever fails before that is told first.
   recovered.catch(() => {});
   const limits = { commandsMax: settings.queueCommandsMax, bytesMax: settings.queueBytesMax };
   const engine = new EngineClient(worker, limits, (figures) => metrics.batch(figures));
@@ -144,12 +147,30 @@ async function start(): Promise<void> {
     degraded.teller("history"),
   );
   const whole = new PastClient(() => PAST.start({ data, gate: null, archived: places }), report, null);
+  const listeners: Listeners<ServiceNews> = {
+    ready: ready.resolve,
+    progress: recovering,
+    mirror: ({ off }) => mirrorTurned(off),
+    report: ({ message, error }) => logger.error({ detail: error }, message),
+    notice: ({ message }) => logger.warn(message),
+    part: ({ part, fault }) => degraded.teller(part)(fault),
+    ended: ({ why }) => end(why),
+  };
+  // What kernel maps lack that have not followed for long is asked before the engine has recovered, too.
+  const answers: Answers<EngineInquiries> = {
+    lagging(ask) {
+      pastGate.open();
+      return past.ask("lagging", ask);
+    },
+    stood(ask) {
+      pastGate.open();
+      return past.ask("stood", ask);
+    },
+  };
   worker.on("message", (message: FromEngine) => {
-    if (message.kind === "past") pastGate.open();
-    if (message.kind === "past") answerPast(past, worker, message);
-    if (message.kind === "mirror") mirrorTurned(message.off);
-    if (message.kind === "part") degraded.teller(message.part)(message.fault);
-    if (message.kind === "ended") end(message.why);
+    if ("say" in message) {
+      if (isHeard(listeners, message)) hear(listeners, message);
+    } else if ("name" in message) answerTo(answers, message, ENGINE_THREAD, (answer) => worker.postMessage(answer));
   });
   const record = checkpointRecorder(engine, logger);
   const treeGate = new ThreadGate();
@@ -243,9 +264,9 @@ async function start(): Promise<void> {
   const listening = settings.port === null ? null : await app.listen({ host: settings.host, port: settings.port });
   // Fastify does not know that its server speaks TLS.
   const url = tlsFiles === null ? listening : (listening?.replace(/^http:/, "https:") ?? null);
-  const { seq, replayed, ...ready } = await recovered;
-  mirrorOff = ready.mirrorOff;
-  ledger = ready.ledger;
+  const { seq, replayed, ...facts } = await recovered;
+  mirrorOff = facts.mirrorOff;
+  ledger = facts.ledger;
   if (notReady !== RECOVERING) return;
   for (const gate of gates) gate.open();
   witnesses.wake();
@@ -280,35 +301,9 @@ function closeToOthers({ data, archive }: Settings): void {
   if (archive !== "") narrowFiles(archive, archiveFilesIn(archive));
 }
 
-/** Resolves when the engine has recovered. Forwards the engine's progress and reports to the service's log. */
-function engineReady(worker: Worker): Promise<FromEngine & { kind: "ready" }> {
-  return new Promise((resolve, reject) => {
-    worker.once("error", reject);
-    worker.on("message", (message: FromEngine) => {
-      if (message.kind === "ready") resolve(message);
-      if (message.kind === "progress") {
-        howFar = `: ${message.done} of ${message.total} ${message.what}`;
-        logger.info(message, `recovering${howFar}`);
-      }
-      if (message.kind === "report") logger.error({ detail: message.error }, message.message);
-      if (message.kind === "notice") logger.warn(message.message);
-    });
-  });
-}
-
-/**
- * Answers the engine's question about changes that a kernel map lacks if it has not followed for long. The engine may
- * ask before it has recovered.
- */
-function answerPast(past: PastClient, engine: Worker, { id, ask }: FromEngine & { kind: "past" }): void {
-  const tell = (answer: unknown, error: string | null): void =>
-    engine.postMessage({ kind: "past", id, answer, error } satisfies ToEngine);
-  past.ask(ask.name, ask.ask as never).then(
-    (answer) => tell(answer, null),
-    // Archived events are unknown to the past. The answer null means that, and the engine then attributes no difference
-    // to the ledger.
-    (error) => (error instanceof EventsArchived ? tell(null, null) : tell(null, (error as Error).message)),
-  );
+function recovering({ what, done, total }: ServiceNews["progress"]): void {
+  howFar = `: ${done} of ${total} ${what}`;
+  logger.info({ what, done, total }, `recovering${howFar}`);
 }
 
 function tellOfWitness(told: WitnessTold): void {
@@ -323,10 +318,6 @@ function mirrorTurned(off: string | null): void {
   mirrorOff = off;
   if (off === null) logger.info("the kernel mirror is on");
   else logger.warn({ detail: off }, "the kernel mirror is off");
-}
-
-function thread(file: string, workerData: unknown): Worker {
-  return new Worker(new URL(file, import.meta.url), { workerData });
 }
 
 function openerOf({ data, openRoots }: Settings, gate: ThreadGate, report: (message: string) => void): ObjectOpener {

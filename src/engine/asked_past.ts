@@ -4,42 +4,27 @@
  */
 
 import type { MessagePort } from "node:worker_threads";
+import { OpenQuestions } from "../supervisor/correspondence.ts";
+import type { Asker } from "../supervisor/protocol.ts";
+import { EventsArchived } from "./archives.ts";
 import type { Lagging } from "./ports.ts";
+import { ENGINE, type EngineInquiries, type ToEngine } from "./protocol.ts";
 import type { PastOfMaps, Stale, Window } from "./windows.ts";
-import type { FromEngine, ToEngine } from "./worker.ts";
-
-/** What the engine asks of the past, which another thread keeps; bytes are in hex. */
-export type AskPast =
-  | { readonly name: "lagging"; readonly ask: { readonly map: number; readonly after: number } }
-  | { readonly name: "stood"; readonly ask: { readonly seq: number } };
-
-/** An element that was changed after an event, as it was then, in hex. */
-export interface LaggingHex {
-  readonly key: string;
-  readonly before: string | null;
-}
-
-interface Waiting {
-  readonly resolve: (answer: never) => void;
-  readonly reject: (error: Error) => void;
-}
 
 /** The past as the engine's thread sees it: asked through the service's thread. */
 export class AskedPast implements PastOfMaps {
-  readonly #port: MessagePort;
-  readonly #asked = new Map<number, Waiting>();
-  #last = 0;
+  readonly #past: Asker<EngineInquiries>;
 
   constructor(port: MessagePort) {
-    this.#port = port;
-    port.on("message", (message: ToEngine) => this.#receive(message));
+    const open = new OpenQuestions<EngineInquiries>(ENGINE, (message) => port.postMessage(message));
+    this.#past = open;
+    port.on("message", (message: ToEngine) => {
+      if (!("say" in message) && !("name" in message)) open.receive(message);
+    });
   }
 
   async since(map: number, seq: number): Promise<Window> {
-    const answer = await this.#ask<readonly LaggingHex[] | "born" | null>({
-      name: "lagging",
-      ask: { map, after: seq },
-    });
+    const answer = await unlessArchived(this.#past.ask("lagging", { map, after: seq }));
     if (answer === null || answer === "born") return answer;
     return answer.map(
       ({ key, before }): Lagging => ({
@@ -50,22 +35,16 @@ export class AskedPast implements PastOfMaps {
   }
 
   stood(seq: number): Promise<{ readonly maps: readonly number[]; readonly pins: Stale["pins"] } | null> {
-    return this.#ask({ name: "stood", ask: { seq } });
+    return unlessArchived(this.#past.ask("stood", { seq }));
   }
+}
 
-  #ask<Answer>(ask: AskPast): Promise<Answer> {
-    return new Promise((resolve, reject) => {
-      const id = ++this.#last;
-      this.#asked.set(id, { resolve, reject });
-      this.#port.postMessage({ kind: "past", id, ask } satisfies FromEngine);
-    });
-  }
-
-  #receive(message: ToEngine): void {
-    if (message.kind !== "past") return;
-    const asked = this.#asked.get(message.id);
-    this.#asked.delete(message.id);
-    if (message.error === null) asked?.resolve(message.answer as never);
-    else asked?.reject(new Error(message.error));
+/** null: what is archived is not known. Nothing is taken for the ledger's own then. */
+async function unlessArchived<Answer>(asked: Promise<Answer>): Promise<Answer | null> {
+  try {
+    return await asked;
+  } catch (error) {
+    if (error instanceof EventsArchived) return null;
+    throw error;
   }
 }

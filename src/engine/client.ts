@@ -8,13 +8,14 @@
  */
 
 import { availableParallelism } from "node:os";
-import type { Worker } from "node:worker_threads";
+import { hear, isHeard, OpenQuestions } from "../supervisor/correspondence.ts";
+import type { Listeners } from "../supervisor/protocol.ts";
 import { FrameWriter, type Later, readReplies } from "./frames.ts";
 import { mayBeLarge } from "./pieces.ts";
+import { type CommandNews, ENGINE, type FromEngine } from "./protocol.ts";
 import type { Queries, QueryName } from "./queries.ts";
 import type { Reply, Request } from "./request.ts";
 import type { BatchFigures } from "./stats.ts";
-import type { FromEngine, ToEngine } from "./worker.ts";
 
 /** The queue is full: nothing was taken on. */
 export class EngineBusy extends Error {
@@ -60,6 +61,14 @@ export interface Connection {
   readonly destroyed: boolean;
 }
 
+/** The engine's thread, as it is written to. */
+interface EngineEnd {
+  on(event: "message", listener: (message: FromEngine) => void): unknown;
+  on(event: "exit", listener: () => void): unknown;
+  once(event: "exit", listener: () => void): unknown;
+  postMessage(message: object, transfer: readonly ArrayBuffer[]): void;
+}
+
 interface Waiting {
   /** Where its frame begins. */
   readonly at: number;
@@ -78,7 +87,7 @@ const CAN_POLL = availableParallelism() > 1;
 
 /** Sends commands in batches, and gives each answer to its command. No batch waits for a timer. */
 export class EngineClient {
-  readonly #worker: Worker;
+  readonly #worker: EngineEnd;
   readonly #limits: QueueLimits;
   readonly #onBatch: (figures: BatchFigures) => void;
   readonly #writer = new FrameWriter();
@@ -88,8 +97,7 @@ export class EngineClient {
   readonly #later = new Map<number, Waiting>();
   /** What each connection has sent last that may be large: what comes behind it on the connection waits for it. */
   readonly #before = new Map<Connection, Promise<unknown>>();
-  readonly #questions = new Map<number, { resolve: (answer: never) => void; reject: (error: Error) => void }>();
-  #lastQuestion = 0;
+  readonly #questions: OpenQuestions<Queries>;
   #scheduled = false;
   #closed: Promise<void> | null = null;
   #gone = false;
@@ -100,11 +108,12 @@ export class EngineClient {
   #commands = 0;
   #bytes = 0;
 
-  constructor(worker: Worker, limits: QueueLimits, onBatch: (figures: BatchFigures) => void) {
+  constructor(worker: EngineEnd, limits: QueueLimits, onBatch: (figures: BatchFigures) => void) {
     this.#worker = worker;
     this.#limits = limits;
     this.#onBatch = onBatch;
-    worker.on("message", (message: FromEngine) => this.#receive(message));
+    this.#questions = new OpenQuestions(ENGINE, (message) => worker.postMessage(message, []));
+    worker.on("message", (message) => this.#receive(message));
     worker.on("exit", () => this.#lost());
   }
 
@@ -164,11 +173,7 @@ export class EngineClient {
 
   query<Name extends QueryName>(name: Name, ask: Queries[Name]["ask"]): Promise<Queries[Name]["answer"]> {
     if (this.#closed !== null || this.#gone) return Promise.reject(new EngineClosed());
-    return new Promise((resolve, reject) => {
-      const id = ++this.#lastQuestion;
-      this.#questions.set(id, { resolve, reject });
-      this.#post({ kind: "query", id, name, ask });
-    });
+    return this.#questions.ask(name, ask);
   }
 
   /** Takes nothing more on, answers what was taken on, then stops the engine. */
@@ -182,7 +187,7 @@ export class EngineClient {
     if (this.#commands > 0) await new Promise<void>((resolve) => (this.#drained = resolve));
     if (this.#gone) return;
     const stopped = new Promise<void>((resolve) => this.#worker.once("exit", () => resolve()));
-    this.#post({ kind: "close" });
+    this.#worker.postMessage({ say: "close" }, []);
     await stopped;
   }
 
@@ -216,7 +221,7 @@ export class EngineClient {
     this.#underWay.push(this.#gathering);
     if (this.#underWay.length === 1 && this.#gathering.length >= BUSY_COMMANDS && CAN_POLL) this.#poll();
     this.#gathering = [];
-    this.#post({ kind: "batch", frames, length }, [frames]);
+    this.#worker.postMessage({ say: "batch", frames, length }, [frames]);
   }
 
   #dropGone(): void {
@@ -233,44 +238,35 @@ export class EngineClient {
     if (this.#commands === 0) this.#drained?.();
   }
 
+  readonly #listeners: Listeners<CommandNews> = {
+    replies: ({ frames, length, figures, seq }) => {
+      const batch = this.#underWay.shift() ?? [];
+      this.#send();
+      const replies = readReplies(frames, length);
+      batch.forEach((waiting, at) => {
+        const reply = replies[at] as Reply | Later;
+        if ("later" in reply) this.#later.set(reply.later, waiting);
+        else this.#settle(waiting, reply);
+      });
+      this.#onBatch(figures);
+      this.#grow(seq);
+      if (this.#commands === 0) this.#drained?.();
+    },
+
+    reply: ({ id, frames, length }) => {
+      const [reply] = readReplies(frames, length) as [Reply];
+      this.#settle(this.#later.get(id) as Waiting, reply);
+      this.#later.delete(id);
+      if (this.#commands === 0) this.#drained?.();
+    },
+
+    grown: ({ seq }) => this.#grow(seq),
+  };
+
   #receive(message: FromEngine): void {
-    switch (message.kind) {
-      case "replies": {
-        const batch = this.#underWay.shift() ?? [];
-        this.#send();
-        const replies = readReplies(message.frames, message.length);
-        batch.forEach((waiting, at) => {
-          const reply = replies[at] as Reply | Later;
-          if ("later" in reply) this.#later.set(reply.later, waiting);
-          else this.#settle(waiting, reply);
-        });
-        this.#onBatch(message.figures);
-        this.#grow(message.seq);
-        if (this.#commands === 0) this.#drained?.();
-        break;
-      }
-      case "reply": {
-        const [reply] = readReplies(message.frames, message.length) as [Reply];
-        this.#settle(this.#later.get(message.id) as Waiting, reply);
-        this.#later.delete(message.id);
-        if (this.#commands === 0) this.#drained?.();
-        break;
-      }
-      case "ready":
-      case "grown":
-        this.#grow(message.seq);
-        break;
-      case "answer":
-        this.#questions.get(message.id)?.resolve(message.answer as never);
-        this.#questions.delete(message.id);
-        break;
-      case "failed":
-        this.#questions.get(message.id)?.reject(new Error(message.error));
-        this.#questions.delete(message.id);
-        break;
-      default:
-        break;
-    }
+    if ("say" in message) {
+      if (isHeard(this.#listeners, message)) hear(this.#listeners, message);
+    } else if (!("name" in message)) this.#questions.receive(message);
   }
 
   #settle({ bytes, resolve }: Waiting, reply: Reply): void {
@@ -285,10 +281,6 @@ export class EngineClient {
     for (const listener of [...this.#onGrowth]) listener();
   }
 
-  #post(message: ToEngine, transfer: ArrayBuffer[] = []): void {
-    this.#worker.postMessage(message, transfer);
-  }
-
   /** The engine's thread is gone: whoever waits is told. */
   #lost(): void {
     this.#gone = true;
@@ -298,8 +290,7 @@ export class EngineClient {
     this.#gathering = [];
     this.#commands = 0;
     this.#bytes = 0;
-    for (const { reject } of this.#questions.values()) reject(new EngineLost());
-    this.#questions.clear();
+    this.#questions.reject(() => new EngineLost());
     this.#drained?.();
   }
 }

@@ -5,68 +5,16 @@
 
 import type { MessagePort } from "node:worker_threads";
 import { CMD } from "../abi/service.ts";
-import type { Ledger } from "../log/position.ts";
-import type { PartFault, PartName } from "../supervisor/derived_parts.ts";
-import type { AskPast } from "./asked_past.ts";
+import { hear } from "../supervisor/correspondence.ts";
+import type { Answer, Asked, Listeners, Said } from "../supervisor/protocol.ts";
 import type { Engine } from "./engine.ts";
 import { FrameWriter, readRequests } from "./frames.ts";
 import { BUG, LargeCommands } from "./large_commands.ts";
 import { isLarge, type LargeRequest, mayBeLarge } from "./pieces.ts";
 import type { Clock } from "./ports.ts";
-import { answerQuery, type QueryName } from "./queries.ts";
+import { type CommandNews, ENGINE, type EngineOrders, type ServiceNews, type ToEngine } from "./protocol.ts";
+import { answerQuery, type Queries, type QueryName } from "./queries.ts";
 import type { Reply, Request } from "./request.ts";
-import type { BatchFigures } from "./stats.ts";
-
-/** What the service's thread sends to the engine's. */
-export type ToEngine =
-  | { readonly kind: "batch"; readonly frames: ArrayBuffer; readonly length: number }
-  | { readonly kind: "query"; readonly id: number; readonly name: QueryName; readonly ask: unknown }
-  /** The answer to what the engine has asked of the past; `error`: why there is none. */
-  | { readonly kind: "past"; readonly id: number; readonly answer: unknown; readonly error: string | null }
-  | { readonly kind: "close" };
-
-/** And back. */
-export type FromEngine =
-  | {
-      readonly kind: "ready";
-      readonly seq: number;
-      readonly ledger: Ledger;
-      readonly mirrorOff: string | null;
-      readonly replayed: number;
-    }
-  /** Of the recovery: events replayed, then kernel maps taken up. */
-  | {
-      readonly kind: "progress";
-      readonly what: "events" | "kernel maps";
-      readonly done: number;
-      readonly total: number;
-    }
-  | {
-      readonly kind: "replies";
-      readonly frames: ArrayBuffer;
-      readonly length: number;
-      readonly figures: BatchFigures;
-      /** Of the log's last event. */
-      readonly seq: number;
-    }
-  /** One that a batch's replies said comes later. */
-  | { readonly kind: "reply"; readonly id: number; readonly frames: ArrayBuffer; readonly length: number }
-  /** The log has grown without a batch: what the service does of its own accord, and pieces of large commands. */
-  | { readonly kind: "grown"; readonly seq: number }
-  | { readonly kind: "past"; readonly id: number; readonly ask: AskPast }
-  /** Whether kernel maps follow: null, or why not. Told whenever it changes. */
-  | { readonly kind: "mirror"; readonly off: string | null }
-  | { readonly kind: "answer"; readonly id: number; readonly answer: unknown }
-  /** A query that had none. */
-  | { readonly kind: "failed"; readonly id: number; readonly error: string }
-  | { readonly kind: "report"; readonly message: string; readonly error: string }
-  /** What an operator should know. */
-  | { readonly kind: "notice"; readonly message: string }
-  /** A part that is made from the log does not serve, or serves again: null. */
-  | { readonly kind: "part"; readonly part: PartName; readonly fault: PartFault | null }
-  /** Nothing is taken on any more, and the process is to end: the answers that are due are the last ones. */
-  | { readonly kind: "ended"; readonly why: string }
-  | { readonly kind: "closed" };
 
 /** Where a bug or a broken machine is told of. */
 type Report = (message: string, error: unknown) => void;
@@ -98,7 +46,7 @@ export function serveEngine(
   const growing = <Answer>(run: () => Answer): Answer => {
     const before = engine.seq;
     const answer = run();
-    if (engine.seq > before) post(port, { kind: "grown", seq: engine.seq });
+    if (engine.seq > before) post(port, { say: "grown", seq: engine.seq });
     return answer;
   };
 
@@ -115,7 +63,7 @@ export function serveEngine(
   const tellMirror = (): void => {
     if (engine.mirrorOff === mirrorOff) return;
     mirrorOff = engine.mirrorOff;
-    post(port, { kind: "mirror", off: mirrorOff });
+    post(port, { say: "mirror", off: mirrorOff });
   };
 
   const tick = (): void => {
@@ -154,7 +102,7 @@ export function serveEngine(
     return (reply) => {
       replies.reply(reply);
       const { frames, length } = replies.take();
-      post(port, { kind: "reply", id, frames, length }, [frames]);
+      post(port, { say: "reply", id, frames, length }, [frames]);
     };
   };
 
@@ -176,67 +124,62 @@ export function serveEngine(
     if (large.count > 0) setImmediate(step);
   };
 
-  const serve = (message: ToEngine): void => {
-    switch (message.kind) {
-      case "batch": {
-        const requests = readRequests(message.frames, message.length);
-        const isLater = (request: Request): boolean =>
-          mayBeLarge(request) && attempt("looking at a large command", () => isLarge(engine, request)) === true;
-        const later = new Set(requests.filter(isLater));
-        const now = later.size === 0 ? requests : requests.filter((request) => !later.has(request));
-        const ran = attempt("running a batch", () => engine.run(now)) ?? now.map(() => BUG);
-        let at = 0;
-        for (const request of requests) {
-          if (later.has(request)) {
-            if (large.count === 0) setImmediate(step);
-            large.add(request as LargeRequest, replyLater());
-            continue;
-          }
-          const reply = ran[at++] as Reply;
-          const making = request.cmd === CMD.BPF_MAP_CREATE ? makingOf(engine, reply) : null;
-          if (making === null) replies.reply(reply);
-          else making.then(replyLater().bind(null, reply));
+  const orders: Listeners<EngineOrders> = {
+    batch({ frames, length }) {
+      const requests = readRequests(frames, length);
+      const isLater = (request: Request): boolean =>
+        mayBeLarge(request) && attempt("looking at a large command", () => isLarge(engine, request)) === true;
+      const later = new Set(requests.filter(isLater));
+      const now = later.size === 0 ? requests : requests.filter((request) => !later.has(request));
+      const ran = attempt("running a batch", () => engine.run(now)) ?? now.map(() => BUG);
+      let at = 0;
+      for (const request of requests) {
+        if (later.has(request)) {
+          if (large.count === 0) setImmediate(step);
+          large.add(request as LargeRequest, replyLater());
+          continue;
         }
-        const { frames, length } = replies.take();
-        post(port, { kind: "replies", frames, length, figures: engine.figures, seq: engine.seq }, [frames]);
-        behindCommands();
-        break;
+        const reply = ran[at++] as Reply;
+        const making = request.cmd === CMD.BPF_MAP_CREATE ? makingOf(engine, reply) : null;
+        if (making === null) replies.reply(reply);
+        else making.then(replyLater().bind(null, reply));
       }
-      case "query": {
-        const tell = (answer: unknown): void => {
-          // Whoever has ordered a take-over finds the mirror on when it is answered.
-          tellMirror();
-          post(port, { kind: "answer", id: message.id, answer });
-        };
-        const fail = (error: unknown): void => {
-          report(`answering the query ${message.name}`, error);
-          post(port, { kind: "failed", id: message.id, error: error instanceof Error ? error.message : String(error) });
-        };
-        try {
-          const answer = growing(() => answerQuery(engine.sources, message.name, message.ask as never));
-          if (answer instanceof Promise) answer.then(tell, fail);
-          else tell(answer);
-        } catch (error) {
-          fail(error);
-        }
-        break;
-      }
-      case "past":
-        break;
-      case "close":
-        clearTimeout(timer);
-        clearTimeout(looking);
-        engine.close().then(() => {
-          closed();
-          post(port, { kind: "closed" });
-          port.close();
-        });
-        break;
+      const taken = replies.take();
+      post(port, { say: "replies", ...taken, figures: engine.figures, seq: engine.seq }, [taken.frames]);
+      behindCommands();
+    },
+
+    close() {
+      clearTimeout(timer);
+      clearTimeout(looking);
+      engine.close().then(() => {
+        closed();
+        port.close();
+      });
+    },
+  };
+
+  const answer = <Name extends QueryName>({ id, name, ask }: Asked<Queries, Name>): void => {
+    const tell = (answer: Queries[Name]["answer"]): void => {
+      // Whoever has ordered a take-over finds the mirror on when it is answered.
+      tellMirror();
+      port.postMessage({ id, answer } satisfies Answer);
+    };
+    const fail = (error: unknown): void => {
+      report(`answering the query ${name}`, error);
+      port.postMessage({ id, error: ENGINE.sent(error) } satisfies Answer);
+    };
+    try {
+      const answer = growing(() => answerQuery(engine.sources, name, ask));
+      if (answer instanceof Promise) answer.then(tell, fail);
+      else tell(answer);
+    } catch (error) {
+      fail(error);
     }
   };
 
   // Messages wait here, in their order, while the store is too far behind to take on more.
-  const waiting: ToEngine[] = [];
+  const waiting: (Said<EngineOrders> | Asked<Queries>)[] = [];
   const pump = (): void => {
     for (let message = waiting[0]; message !== undefined; message = waiting[0]) {
       const { room } = engine;
@@ -245,11 +188,13 @@ export function serveEngine(
         return;
       }
       waiting.shift();
-      serve(message);
+      if ("say" in message) hear(orders, message);
+      else answer(message);
     }
   };
   port.on("message", (message: ToEngine) => {
-    if (message.kind === "past") return;
+    // The answers to its inquiries are AskedPast's.
+    if (!("say" in message) && !("name" in message)) return;
     waiting.push(message);
     if (waiting.length === 1) pump();
   });
@@ -260,6 +205,6 @@ function makingOf({ kernelMaps }: Engine, reply: Reply): Promise<void> | null {
   return "outcome" in reply && reply.outcome.errno === 0 ? kernelMaps.making(reply.outcome.map) : null;
 }
 
-function post(port: MessagePort, message: FromEngine, transfer: ArrayBuffer[] = []): void {
+function post(port: MessagePort, message: Said<CommandNews> | Said<ServiceNews>, transfer: ArrayBuffer[] = []): void {
   port.postMessage(message, transfer);
 }

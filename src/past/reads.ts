@@ -1,9 +1,8 @@
 import type { Moment } from "../codec/moments.ts";
 import { EventsArchived } from "../engine/archives.ts";
-import type { LaggingHex } from "../engine/asked_past.ts";
 import { FrameWriter } from "../engine/frames.ts";
 import type { MapReference } from "../engine/map_reference.ts";
-import type { PinView } from "../engine/views.ts";
+import type { EngineInquiries, LaggingHex } from "../engine/protocol.ts";
 import { isRefusal } from "../maps/refusal.ts";
 import { OPERATOR, OpenMap, type State } from "../syscall/state.ts";
 import { changedElements } from "./diff.ts";
@@ -11,10 +10,8 @@ import { elementVersions, type HistoryOf, type VersionPage } from "./element_his
 import { mapEver } from "./maps_ever.ts";
 import { planRestore, type RestorePlan } from "./restore.ts";
 
-/**
- * Requests that concern more than one moment. Bytes are hex; a string in place of an answer names the fault of a key.
- */
-export interface PastReads {
+/** Questions about more than one moment. Bytes are in hex; a string in place of an answer says what is wrong with a key. */
+export interface PastReads extends EngineInquiries {
   elementVersions: {
     ask: {
       readonly reference: MapReference;
@@ -37,21 +34,11 @@ export interface PastReads {
     };
     answer: NoMap | string | Diff;
   };
-  /**
-   * Elements of a map that changed after an event, with their values right after it. "born": the map was created later.
-   * null: too many to list.
-   */
-  lagging: { ask: { readonly map: number; readonly after: number }; answer: readonly LaggingHex[] | "born" | null };
-  /** The map that a reference names now; an id may also name a freed map. */
+  /** The map that a reference means now; by its id also one that has been freed. */
   ever: { ask: { readonly reference: MapReference }; answer: NoMap | { readonly map: number } };
   /** A freed map, and the event that freed it; null: no map has had this id, or it exists. */
   former: { ask: { readonly map: number }; answer: { readonly name: string; readonly freed: number } | null };
-  /** The maps and pins right after an event. */
-  stood: {
-    ask: { readonly seq: number };
-    answer: { readonly maps: readonly number[]; readonly pins: readonly PinView[] };
-  };
-  /** The commands that restore a map, for the engine's `runWhole`. */
+  /** The commands that bring a map back: for `runWhole` of the engine. */
   restore: {
     ask: {
       readonly reference: MapReference;

@@ -85,7 +85,7 @@ export function receive<
 }
 
 /** Answers a question: by its answer, by what that throws, or by an error if there is no such question. */
-async function answerTo<Table extends Questions<Table>, Name extends keyof Table>(
+export async function answerTo<Table extends Questions<Table>, Name extends keyof Table>(
   answers: Answers<Table>,
   { id, name, ask }: Asked<Table, Name>,
   errors: Pick<ErrorsThatCross, "sent">,
@@ -101,9 +101,17 @@ async function answerTo<Table extends Questions<Table>, Name extends keyof Table
   }
 }
 
-function hear<Table extends Sayings<Table>, Name extends keyof Table>(
+export function hear<Table extends Sayings<Table>, Name extends keyof Table>(
   listeners: Listeners<Table>,
   message: Said<Table, Name>,
 ): void {
   listeners[message.say](message);
+}
+
+/** Of news that several listen to, each to their own. */
+export function isHeard<Table extends Sayings<Table>>(
+  listeners: Listeners<Table>,
+  message: { readonly say: PropertyKey },
+): message is Said<Table> {
+  return Object.hasOwn(listeners, message.say);
 }

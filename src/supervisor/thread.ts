@@ -13,27 +13,28 @@ export function thisThread<Of extends ThreadTables<Of>>(protocol: Protocol<Of>):
 class OwnThread<Of extends ThreadTables<Of>> {
   readonly data: Of["data"] = workerData;
   readonly #protocol: Protocol<Of>;
-  readonly #port: MessagePort;
+  /** For whoever reads or writes messages apart from `serve`. */
+  readonly port: MessagePort;
   readonly #open: OpenQuestions<Of["inquiries"]>;
 
   constructor(protocol: Protocol<Of>, port: MessagePort) {
     this.#protocol = protocol;
-    this.#port = port;
+    this.port = port;
     this.#open = new OpenQuestions(protocol, this.#post);
   }
 
   say<Name extends keyof Of["news"]>(name: Name, fields: Of["news"][Name]): void {
-    this.#port.postMessage({ ...fields, say: name });
+    this.port.postMessage({ ...fields, say: name });
   }
 
   /** How it stands with the part that the thread keeps; null: it serves. */
   tell(fault: PartFault | null): void {
-    this.#port.postMessage({ own: "part", fault } satisfies OwnNews);
+    this.port.postMessage({ own: "part", fault } satisfies OwnNews);
   }
 
   /** For the operator. */
   report(message: string): void {
-    this.#port.postMessage({ own: "report", message } satisfies OwnNews);
+    this.port.postMessage({ own: "report", message } satisfies OwnNews);
   }
 
   ask<Name extends keyof Of["inquiries"]>(
@@ -46,15 +47,15 @@ class OwnThread<Of extends ThreadTables<Of>> {
   /** Messages are read from now on. */
   serve(answers: Answers<Of["questions"]>, listeners: Listeners<Of["orders"]>): void {
     const end = { answers, listeners, open: this.#open, errors: this.#protocol, post: this.#post };
-    this.#port.on("message", (message: Asked<Of["questions"]> | Answer<never> | Said<Of["orders"]>) =>
+    this.port.on("message", (message: Asked<Of["questions"]> | Answer<never> | Said<Of["orders"]>) =>
       receive(end, message),
     );
   }
 
   /** Nothing more is read: the thread ends when it has nothing else to do. */
   close(): void {
-    this.#port.close();
+    this.port.close();
   }
 
-  readonly #post = (message: object, transfer: ArrayBuffer[]): void => this.#port.postMessage(message, transfer);
+  readonly #post = (message: object, transfer: ArrayBuffer[]): void => this.port.postMessage(message, transfer);
 }

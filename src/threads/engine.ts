@@ -1,6 +1,6 @@
+/** The engine's thread: everything that touches the disk or the kernel. */
 import { join } from "node:path";
-import { parentPort, workerData } from "node:worker_threads";
-import { limitsOf, type Settings } from "../config.ts";
+import { limitsOf } from "../config.ts";
 import { addedTo, takeUp } from "../data/closing_mark.ts";
 import { LOCK_FILE, LOG_FILE, STATE_FOLDER } from "../data/layout.ts";
 import { openState } from "../data/open_state.ts";
@@ -8,7 +8,6 @@ import { giveReserve, keepReserve } from "../data/reserve.ts";
 import { AskedPast } from "../engine/asked_past.ts";
 import { Engine } from "../engine/engine.ts";
 import type { Clock } from "../engine/ports.ts";
-import type { FromEngine } from "../engine/worker.ts";
 import { serveEngine } from "../engine/worker.ts";
 import { interfaces, readHost } from "../host.ts";
 import { LmdbStore } from "../lmdb/store.ts";
@@ -18,27 +17,20 @@ import { ThreadedMapMaker } from "../mirror/map_maker.ts";
 import { openMirror } from "../mirror/mirror.ts";
 import { MAP_MAKER } from "../mirror/protocol.ts";
 import { WatchedProcesses } from "../mirror/watched_processes.ts";
+import { ENGINE_THREAD } from "../service/engine_thread.ts";
 import { SqliteEventLog } from "../sqlite/event_log.ts";
 import { holdLock } from "../sqlite/lock.ts";
 import { Damaged, faultIn, type PartFault } from "../supervisor/derived_parts.ts";
 import { ThreadGate } from "../supervisor/gate.ts";
+import { thisThread } from "../supervisor/thread.ts";
 
-/** The engine's thread: everything that touches the disk or the kernel. */
-export interface EngineData {
-  readonly settings: Settings;
-  /** Make the state again from the log. */
-  readonly rebuild: boolean;
-}
-
-const port = parentPort;
-if (port === null) throw new Error("threads/engine.ts is the engine's thread: start src/main.ts");
-const { settings, rebuild } = workerData as EngineData;
-const say = (message: FromEngine): void => port.postMessage(message);
+const thread = thisThread(ENGINE_THREAD);
+const { settings, rebuild } = thread.data;
 const report = (message: string, error: unknown): void => {
-  say({ kind: "report", message, error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+  thread.say("report", { message, error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
   if (error instanceof Damaged) endDamaged(error);
 };
-const stateTold = (fault: PartFault | null): void => say({ kind: "part", part: "state", fault });
+const stateTold = (fault: PartFault | null): void => thread.say("part", { part: "state", fault });
 
 const unlock = holdLock(join(settings.data, LOCK_FILE), settings.data);
 const log = openLog();
@@ -86,13 +78,13 @@ function threaded(opened: LmdbStore): ThreadedStore {
   return new ThreadedStore(
     opened,
     () => STATE_WRITER.start(data),
-    (message) => say({ kind: "notice", message }),
+    (message) => thread.say("notice", { message }),
   );
 }
 /** What is in memory of a state that is damaged is not to be relied upon, either: another process makes it again. */
 function endDamaged({ message }: Damaged): void {
   opened.condemn(message);
-  say({ kind: "ended", why: `the state is damaged, and the next start makes it again: ${message}` });
+  thread.say("ended", { why: `the state is damaged, and the next start makes it again: ${message}` });
 }
 const replayed = log.lastSeq - store.seq;
 const cpus = { ledger: host.possibleCpus, machine: machine.possibleCpus };
@@ -105,7 +97,7 @@ function maker(): ThreadedMapMaker {
   const data = { cpus, gate: gate.memory };
   return new ThreadedMapMaker(
     () => MAP_MAKER.start(data),
-    (message) => say({ kind: "notice", message }),
+    (message) => thread.say("notice", { message }),
   );
 }
 const mirror = openMirror({
@@ -127,17 +119,17 @@ const engine = new Engine({
   host,
   interfaces,
   processes: new WatchedProcesses(),
-  past: new AskedPast(port),
+  past: new AskedPast(thread.port),
   graceMs,
   limits: limitsOf(settings),
   report,
   stateTold,
-  ended: (why) => say({ kind: "ended", why: `${why}; what the log has, the next start finds out` }),
-  notice: (message) => say({ kind: "notice", message }),
+  ended: (why) => thread.say("ended", { why: `${why}; what the log has, the next start finds out` }),
+  notice: (message) => thread.say("notice", { message }),
 });
 await engine.recover(
-  (done, total) => say({ kind: "progress", what: "events", done, total }),
-  (done, total) => say({ kind: "progress", what: "kernel maps", done, total }),
+  (done, total) => thread.say("progress", { what: "events", done, total }),
+  (done, total) => thread.say("progress", { what: "kernel maps", done, total }),
 );
 await Promise.all([makerLoaded, opened instanceof LmdbStore ? writerGate.loaded() : null]);
 if (settings.mirror === "required" && mirror.off !== null) throw new Error(`the mirror is required: ${mirror.off}`);
@@ -147,6 +139,7 @@ const closed = (): void => {
   keepReserve(settings.data);
   unlock();
 };
-serveEngine(engine, port, clock, closed, report);
+serveEngine(engine, thread.port, clock, closed, report);
 const ledger = { id: log.id, life: log.life };
-say({ kind: "ready", seq: engine.seq, ledger, mirrorOff: mirror.off, replayed });
+thread.say("grown", { seq: engine.seq });
+thread.say("ready", { seq: engine.seq, ledger, mirrorOff: mirror.off, replayed });

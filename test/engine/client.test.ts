@@ -1,11 +1,10 @@
 import { EventEmitter } from "node:events";
-import type { Worker } from "node:worker_threads";
 import t from "tap";
 import { CMD } from "../../src/abi/service.ts";
 import { CallerGone, EngineBusy, EngineClient, EngineClosed, EngineLost } from "../../src/engine/client.ts";
 import { FrameWriter, readRequests } from "../../src/engine/frames.ts";
+import type { ToEngine } from "../../src/engine/protocol.ts";
 import type { Request } from "../../src/engine/request.ts";
-import type { ToEngine } from "../../src/engine/worker.ts";
 import { done } from "../../src/syscall/outcome.ts";
 
 /** An engine's thread that answers when it is told to. */
@@ -16,8 +15,9 @@ class HeldWorker extends EventEmitter {
   closing = false;
 
   postMessage(message: ToEngine): void {
-    if (message.kind === "batch") this.batches.push(readRequests(message.frames, message.length));
-    if (message.kind === "close") this.closing = true;
+    if (!("say" in message)) return;
+    if (message.say === "batch") this.batches.push(readRequests(message.frames, message.length));
+    if (message.say === "close") this.closing = true;
   }
 
   /** Answers the oldest batch that is not answered yet. */
@@ -25,7 +25,7 @@ class HeldWorker extends EventEmitter {
     const writer = new FrameWriter();
     for (const _ of this.batches[this.#answered++] ?? []) writer.reply({ seq: ++this.#seq, outcome: done(1) });
     const figures = { commands: 1, executeMs: 0, commitMs: 0, mirrorMs: 0 };
-    this.emit("message", { kind: "replies", ...writer.take(), figures });
+    this.emit("message", { say: "replies", ...writer.take(), figures });
   }
 }
 
@@ -34,7 +34,7 @@ const turn = (): Promise<void> => new Promise((resolve) => setImmediate(() => se
 
 function start(commandsMax = 100, bytesMax = 1_000_000): { worker: HeldWorker; client: EngineClient } {
   const worker = new HeldWorker();
-  const client = new EngineClient(worker as unknown as Worker, { commandsMax, bytesMax }, () => {});
+  const client = new EngineClient(worker, { commandsMax, bytesMax }, () => {});
   return { worker, client };
 }
 

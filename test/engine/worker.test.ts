@@ -1,11 +1,12 @@
-import { MessageChannel, type Worker } from "node:worker_threads";
+import { MessageChannel } from "node:worker_threads";
 import t from "tap";
 import { CMD } from "../../src/abi/service.ts";
 import { EngineClient } from "../../src/engine/client.ts";
 import { Engine } from "../../src/engine/engine.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
+import type { ToEngine } from "../../src/engine/protocol.ts";
 import type { Ran } from "../../src/engine/request.ts";
-import { serveEngine, type ToEngine } from "../../src/engine/worker.ts";
+import { serveEngine } from "../../src/engine/worker.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
 import { createAttr } from "../support/commands.ts";
 import { MemoryLog } from "../support/memory_log.ts";
@@ -47,8 +48,8 @@ t.test("what fails in the engine's thread is told and answered, and the log goes
   });
   const { port1, port2 } = new MessageChannel();
   serveEngine(engine, port1, CLOCK, () => {}, report);
-  const client = new EngineClient(port2 as unknown as Worker, { commandsMax: 10, bytesMax: 10_000 }, () => {});
-  t.teardown(() => port2.postMessage({ kind: "close" } satisfies ToEngine));
+  const client = new EngineClient(port2, { commandsMax: 10, bytesMax: 10_000 }, () => {});
+  t.teardown(() => port2.postMessage({ say: "close" } satisfies ToEngine));
 
   const open = { cmd: CMD.SESSION_OPEN, session: 0, caller: "a", attr: { name: "", ttlMs: 60_000 } } as const;
   t.match(await client.run(open), { seq: 1, outcome: { errno: 0 } });
@@ -87,8 +88,8 @@ t.test(
       () => {},
       () => {},
     );
-    const client = new EngineClient(port2 as unknown as Worker, { commandsMax: 100, bytesMax: 10_000_000 }, () => {});
-    t.teardown(() => port2.postMessage({ kind: "close" } satisfies ToEngine));
+    const client = new EngineClient(port2, { commandsMax: 100, bytesMax: 10_000_000 }, () => {});
+    t.teardown(() => port2.postMessage({ say: "close" } satisfies ToEngine));
     const who = { session: 1, caller: "a" } as const;
     const target = { by: "fd", fd: 3 } as const;
     const count = 10_000;

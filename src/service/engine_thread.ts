@@ -1,0 +1,10 @@
+import type { Settings } from "../config.ts";
+import { engineProtocol } from "../engine/protocol.ts";
+
+interface EngineData {
+  readonly settings: Settings;
+  /** Make the state again from the log. */
+  readonly rebuild: boolean;
+}
+
+export const ENGINE_THREAD = engineProtocol<EngineData>();
