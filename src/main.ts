@@ -120,7 +120,8 @@ async function start(): Promise<void> {
   const ready = Promise.withResolvers<ServiceNews["ready"]>();
   const recovered = ready.promise;
   worker.once("error", ready.reject);
-  // Awaited below; whatever fails before that is told first.
+  // The promise is awaited below. Without this handler, a failure before that would be reported as an unhandled
+  // rejection.
   recovered.catch(() => {});
   const limits = { commandsMax: settings.queueCommandsMax, bytesMax: settings.queueBytesMax };
   const engine = new EngineClient(worker, limits, (figures) => metrics.batch(figures));
@@ -156,7 +157,7 @@ async function start(): Promise<void> {
     part: ({ part, fault }) => degraded.teller(part)(fault),
     ended: ({ why }) => end(why),
   };
-  // What kernel maps lack that have not followed for long is asked before the engine has recovered, too.
+  // The engine asks for changes that a kernel map lacks if it has not followed for long, even before it has recovered.
   const answers: Answers<EngineInquiries> = {
     lagging(ask) {
       pastGate.open();

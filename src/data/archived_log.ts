@@ -17,7 +17,7 @@ import { TILE_HASHES } from "../tlog/tiles.ts";
 import { archiveFolder } from "./archive_job.ts";
 import { ARCHIVE_FOLDER, LOG_FILE, TREE_FILE } from "./layout.ts";
 
-/** How long what could not be read is left alone. */
+/** How long to wait before a segment that could not be read is tried again. */
 const RETRY_MS = 10_000;
 
 /** The available archived events of a log. */

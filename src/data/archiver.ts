@@ -100,7 +100,7 @@ export class ThreadedArchiver implements Archiver {
     worker.on("error", (error) => open.reject(() => error));
     worker.on("exit", () => {
       this.#worker = null;
-      open.reject(() => new Error("it was broken off"));
+      open.reject(() => new Error("it was interrupted"));
     });
     open
       .ask("archive", {})

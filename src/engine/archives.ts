@@ -15,12 +15,15 @@ export interface Archived {
   readonly state: string;
 }
 
-/** Where a log is, and where its archived events may be. */
+/** A log's data directory, and the folder of its archive. */
 export interface ArchivedPlaces {
   readonly data: string;
-  /** MAPLEDGER_ARCHIVE; empty: archive/ in the data directory. */
+  /** The setting MAPLEDGER_ARCHIVE; "": archive/ in the data directory. */
   readonly archive: string;
-  /** Somebody else has made the data directory: the folder that its log names is not looked at. */
+  /**
+   * Whether somebody else has made the data directory. Its log may then name any folder as its archive, so that folder
+   * is not read.
+   */
   readonly foreign: boolean;
 }
 

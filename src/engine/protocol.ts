@@ -25,9 +25,12 @@ export interface LaggingHex {
 
 /** Asked of the past, which another thread keeps. Both reject with EventsArchived, and are asked before the engine has recovered, too. */
 export interface EngineInquiries {
-  /** What became of a map's elements after an event, up to the last: what each of them was then. "born": the map came later. */
+  /**
+   * Elements of a map that changed after an event, with their values right after it. "born": the map was created later.
+   * null: too many to list.
+   */
   lagging: { ask: { readonly map: number; readonly after: number }; answer: readonly LaggingHex[] | "born" | null };
-  /** The maps and pins that there were right after an event. */
+  /** The maps and pins right after an event. */
   stood: {
     ask: { readonly seq: number };
     answer: { readonly maps: readonly number[]; readonly pins: readonly PinView[] };

@@ -13,7 +13,7 @@ import { AskedThread } from "../supervisor/asked_thread.ts";
 import type { LmdbStore, StoreWriter } from "./store.ts";
 import { STATE_WRITER, type WriterProtocol, type WrittenCells } from "./writer_protocol.ts";
 
-/** What the thread does. */
+/** Carries out a write in the writer's thread. */
 export function writeCells(writer: StoreWriter, { cells, seq, bytes }: WrittenCells): void {
   writer.write(new SortedCells(cells).entries(), seq, bytes);
 }
@@ -23,7 +23,7 @@ export class ThreadedStore implements StateStore<CellTable> {
   readonly #store: LmdbStore;
   readonly #start: () => Worker;
   readonly #report: (message: string) => void;
-  /** null: a write has failed, and the next one has another. */
+  /** null after a write has failed; the next write starts another thread. */
   #thread: AskedThread<WriterProtocol> | null;
 
   constructor(store: LmdbStore, start: () => Worker, report: (message: string) => void) {

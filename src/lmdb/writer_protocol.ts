@@ -10,7 +10,7 @@ export interface WrittenCells {
 
 /** Nothing was written. */
 export class NotWritten extends Error {
-  /** As faultIn takes it. */
+  /** The error's, for faultIn. */
   readonly code: string | undefined;
 
   constructor(message: string, code: string | undefined) {

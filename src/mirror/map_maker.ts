@@ -19,7 +19,7 @@ export interface MapMaker {
   close(): Promise<void>;
 }
 
-/** What the kernel allocates in some 20 ms. */
+/** The kernel allocates this much in about 20 ms. */
 const QUICK_BYTES = 4 * 1024 * 1024;
 
 /** Whether the kernel may take long to make this map. */

@@ -17,7 +17,10 @@ import { OBJECT_OPENER, type OpenAnswer, type OpenerProtocol } from "./protocol.
 import { closeObject, type OpenPlaces, openRealObject } from "./real_objects.ts";
 import { errnoOf, isShortage } from "./refusal.ts";
 
-/** How long an open may take before its caller is told to try again: a file system that does not answer holds up this thread alone. */
+/**
+ * The longest wait for an object; after it the caller is told to try again. A file system that does not answer blocks
+ * the opener's thread only.
+ */
 const PATIENCE_MS = 10_000;
 
 /** Opens an object in the opener's thread. */

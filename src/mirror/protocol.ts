@@ -20,7 +20,7 @@ export const MAP_MAKER = new Protocol<MakerProtocol>({
   keepsDescriptors: true,
 });
 
-/** `later`: why the machine could not be asked at present. */
+/** `later`: the reason why the machine cannot be asked at present. */
 export type OpenAnswer = { readonly found: Found; readonly held?: HeldObject } | { readonly later: string };
 
 export interface OpenerProtocol {

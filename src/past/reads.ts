@@ -10,7 +10,9 @@ import { elementVersions, type HistoryOf, type VersionPage } from "./element_his
 import { mapEver } from "./maps_ever.ts";
 import { planRestore, type RestorePlan } from "./restore.ts";
 
-/** Questions about more than one moment. Bytes are in hex; a string in place of an answer says what is wrong with a key. */
+/**
+ * Requests that concern more than one moment. Bytes are hex; a string in place of an answer names the fault of a key.
+ */
 export interface PastReads extends EngineInquiries {
   elementVersions: {
     ask: {
@@ -34,11 +36,11 @@ export interface PastReads extends EngineInquiries {
     };
     answer: NoMap | string | Diff;
   };
-  /** The map that a reference means now; by its id also one that has been freed. */
+  /** The map that a reference names now; an id may also name a freed map. */
   ever: { ask: { readonly reference: MapReference }; answer: NoMap | { readonly map: number } };
   /** A freed map, and the event that freed it; null: no map has had this id, or it exists. */
   former: { ask: { readonly map: number }; answer: { readonly name: string; readonly freed: number } | null };
-  /** The commands that bring a map back: for `runWhole` of the engine. */
+  /** The commands that restore a map, for the engine's `runWhole`. */
   restore: {
     ask: {
       readonly reference: MapReference;

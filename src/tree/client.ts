@@ -8,7 +8,7 @@ import type { NoAnswer, Submission, TreeReader, TreeStatus } from "./ports.ts";
 import { type SignedCheckpoint, TREE, type TreeProtocol } from "./protocol.ts";
 
 export interface TreeListeners {
-  /** What the operator must know: the log is not what the tree has, or the disk fails it. */
+  /** Called with a message for the operator: the log differs from the tree, or the disk fails. */
   readonly report: (message: string) => void;
   /** Appends the event of a checkpoint that was signed by the rule. Resolves to whether the event is in the log. */
   readonly record: (checkpoint: SignedCheckpoint) => Promise<boolean>;

@@ -5,7 +5,7 @@ import type { CheckpointCommand } from "../syscall/command.ts";
 import type { TileName } from "../tlog/tiles.ts";
 import type { NoAnswer, SigningRule, Submission, TreeStatus } from "./ports.ts";
 
-/** A checkpoint that an event is to tell of, as the event has it. */
+/** A checkpoint, in the form of its event. */
 export type SignedCheckpoint = CheckpointCommand["attr"];
 
 interface TreeData {
@@ -30,13 +30,13 @@ interface TreeQuestions {
     answer: { readonly text: string } | NoAnswer | null;
   };
   tile: { ask: { readonly name: TileName }; answer: { readonly bytes: Uint8Array } | NoAnswer | null };
-  /** What to send to a witness that has cosigned size `old`; null: nothing was signed. */
+  /** The submission for a witness that has cosigned size `old`; null: nothing was signed. */
   submission: { ask: { readonly old: number }; answer: Crossed<Submission> | NoAnswer | null };
-  /** Keeps what a witness has answered, if it holds; answers the verifier keys that have cosigned. */
+  /** Keeps the valid cosignatures of a witness' answer; answers their verifier keys. */
   keepCosignatures: { ask: { readonly size: number; readonly lines: string }; answer: readonly string[] };
-  /** Size of the newest checkpoint that a witness' key has cosigned; 0: there is none. */
+  /** The size of the newest checkpoint that a witness' key has cosigned; 0 if there is none. */
   cosignedBy: { ask: { readonly vkey: string }; answer: number };
-  /** The checkpoint to stop with, which the log's last event is to tell of; null: none is needed. */
+  /** The final checkpoint, to be recorded by the log's last event; null: none is needed. */
   last: { ask: Nothing; answer: SignedCheckpoint | null };
 }
 
@@ -44,12 +44,12 @@ export interface TreeProtocol {
   readonly data: TreeData;
   readonly questions: TreeQuestions;
   readonly inquiries: {
-    /** Writes the event of a checkpoint that was signed without being asked for; answers whether it is in the log. */
+    /** Appends the event of a checkpoint that was signed by the rule; answers whether the event is in the log. */
     record: { ask: { readonly checkpoint: SignedCheckpoint }; answer: boolean };
   };
   readonly orders: ThreadOrders;
   readonly news: {
-    /** A checkpoint was signed, by itself or because somebody has asked. */
+    /** The thread has signed a checkpoint, by its rule or on request. */
     published: Nothing;
   };
 }
