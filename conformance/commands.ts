@@ -1,3 +1,4 @@
+import { CREATE_FIELDS } from "../src/abi/attr.ts";
 import { BPF_MAP_TYPE, MAP_INFO, MAP_INFO_BYTES, type MapTypeName, mapTypeName } from "../src/abi/bpf.ts";
 import type { DoorAttr } from "../src/codec/door.ts";
 import type { ObjectSpec, OpenKind } from "../src/syscall/command.ts";
@@ -58,20 +59,6 @@ const INFO_U64 = new Set(["netns_dev", "netns_ino", "map_extra", "hash"]);
 const MAPS_IN_MAPS = new Set(["ARRAY_OF_MAPS", "HASH_OF_MAPS"]);
 const PERCPU = new Set(["PERCPU_HASH", "PERCPU_ARRAY", "LRU_PERCPU_HASH", "PERCPU_CGROUP_STORAGE"]);
 const UNORDERED_BATCH = new Set(["HASH", "PERCPU_HASH", "LRU_HASH", "LRU_PERCPU_HASH", "HASH_OF_MAPS"]);
-const CREATE_NUMBERS = [
-  "key_size",
-  "value_size",
-  "max_entries",
-  "map_flags",
-  "numa_node",
-  "map_ifindex",
-  "btf_key_type_id",
-  "btf_value_type_id",
-  "btf_vmlinux_value_type_id",
-  "map_extra",
-  "excl_prog_hash_size",
-];
-
 /** A transcript's lines as requests to a subject, and its answers as a transcript shows them; the names of one file. */
 export class Commands {
   readonly names = new Map<string, Descriptor>();
@@ -165,9 +152,11 @@ export class Commands {
 
   #createAttr(line: Line): Record<string, unknown> {
     const attr: Record<string, unknown> = { map_type: typeNumber(line.type) };
-    for (const field of CREATE_NUMBERS) if (field in line) attr[field] = line[field];
-    for (const field of ["inner_map_fd", "btf_fd", "value_type_btf_obj_fd", "map_token_fd"])
-      if (field in line) attr[field] = this.#fd(line[field]);
+    for (const { name, kind } of CREATE_FIELDS) {
+      if (!(name in line) || name === "map_type") continue;
+      if (kind === "fd") attr[name] = this.#fd(line[name]);
+      if (kind === "u32" || kind === "s32" || kind === "u64") attr[name] = line[name];
+    }
     if ("map_name_hex" in line) attr.map_name = Buffer.from(line.map_name_hex as string, "hex").toString("latin1");
     else if (typeof line.map_name === "string") attr.map_name = Buffer.from(line.map_name).toString("latin1");
     if ("excl_prog_hash" in line) attr.excl_prog_hash = this.#input(line.excl_prog_hash);

@@ -1,6 +1,7 @@
 import { mkdirSync, mkdtempSync, readdirSync, rmdirSync, statSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
-import { BPF_ATTR_BYTES, BPF_CMD } from "../src/abi/bpf.ts";
+import { BPF_ATTR_BYTES } from "../src/abi/attr.ts";
+import { BPF_CMD } from "../src/abi/bpf.ts";
 import { errnoName } from "../src/abi/errno.ts";
 import type { DoorRequest } from "../src/codec/door.ts";
 import { DoorPacker } from "../src/mirror/door_attr.ts";

@@ -1,4 +1,5 @@
-import { BPF_ATTR_END, BPF_F, MAP_INFO, MAP_INFO_BYTES } from "../src/abi/bpf.ts";
+import { attrEnd } from "../src/abi/attr.ts";
+import { BPF_F, MAP_INFO, MAP_INFO_BYTES, type MapCmdName } from "../src/abi/bpf.ts";
 import type { Bench } from "./bench.ts";
 import type { Contents } from "./contents.ts";
 import type { Judge, Side } from "./judge.ts";
@@ -166,7 +167,7 @@ export class MapSteps {
   }
 
   tail({ cmd, more, size }: Of<"tail">): void {
-    const end = BPF_ATTR_END[cmd] as number;
+    const end = attrEnd(cmd);
     const poke = more === 0 ? {} : { [end + more - 1]: "01" };
     const raw = { size: Math.max(end + more, size), poke };
     const attr = NOWHERE[cmd] ?? { map_fd: -1 };
@@ -191,7 +192,7 @@ const OF_MAPS_NUMBERS: ReadonlySet<number> = new Set(
 );
 
 /** Attributes that are refused. 0 is a descriptor in the kernel's process, and not in a session. */
-const NOWHERE: Partial<Record<keyof typeof BPF_ATTR_END, Attr>> = {
+const NOWHERE: Partial<Record<MapCmdName, Attr>> = {
   BPF_MAP_CREATE: {},
   BPF_OBJ_PIN: { bpf_fd: -1 },
   BPF_OBJ_GET: {},

@@ -1,4 +1,4 @@
-import { BPF_ATTR_BYTES, BPF_ATTR_END } from "../src/abi/bpf.ts";
+import { attrEnd, BPF_ATTR_BYTES } from "../src/abi/attr.ts";
 import { Commands, isBad, type MapObject } from "./commands.ts";
 import type { Subject } from "./subject.ts";
 import { agrees, type Line, type LineOut, type Transcript } from "./transcript.ts";
@@ -242,7 +242,7 @@ class Replayer implements Report {
 
 /** Whether the raw attribute is as it would be but for what stands behind the command's last field, or for its size. */
 function isTail({ cmd, attr_size: size, attr_poke: poke }: Line): boolean {
-  const end = BPF_ATTR_END[`BPF_${cmd}` as keyof typeof BPF_ATTR_END] ?? BPF_ATTR_BYTES;
+  const end = attrEnd(`BPF_${cmd}`);
   if (size !== undefined && (size as number) < BPF_ATTR_BYTES) return false;
   return (size !== undefined || poke !== undefined) && Object.keys(poke ?? {}).every((offset) => Number(offset) >= end);
 }

@@ -1,4 +1,4 @@
-import { BPF_ATTR_BYTES, BPF_ATTR_BYTES_MAX, BPF_ATTR_END } from "../src/abi/bpf.ts";
+import { attrEnd, BPF_ATTR_BYTES, BPF_ATTR_BYTES_MAX } from "../src/abi/attr.ts";
 import { errnoName } from "../src/abi/errno.ts";
 import { CMD } from "../src/abi/service.ts";
 import type { Usage } from "../src/access/quotas.ts";
@@ -197,7 +197,7 @@ function shaped(action: Action, mirrorShape: MirrorShape): Action {
 
 /** What a raw attribute has behind the command's last field, and its size. */
 function behindFields(cmd: string | number, { size = BPF_ATTR_BYTES, poke = {} }: Raw): Partial<DoorRequest> {
-  const end = BPF_ATTR_END[cmd as keyof typeof BPF_ATTR_END] ?? BPF_ATTR_BYTES;
+  const end = attrEnd(String(cmd));
   const tail = Buffer.alloc(Math.max(Math.min(size, BPF_ATTR_BYTES_MAX) - end, 0));
   for (const [offset, bytes] of Object.entries(poke)) Buffer.from(bytes, "hex").copy(tail, Number(offset) - end);
   return { size, tail };

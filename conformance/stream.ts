@@ -1,5 +1,6 @@
 import * as fc from "fast-check";
-import { BPF_ATTR_BYTES, BPF_ATTR_END, BPF_F } from "../src/abi/bpf.ts";
+import { BPF_ATTR_BYTES, COMMAND_ATTR } from "../src/abi/attr.ts";
+import { BPF_F, type MapCmdName } from "../src/abi/bpf.ts";
 import type { ObjectSpec } from "../src/syscall/command.ts";
 import { seldom } from "./chance.ts";
 import { type Shape, type StreamType, shape, usualShape } from "./shapes.ts";
@@ -48,11 +49,10 @@ export type Step =
   | { readonly do: "unlink" | "mkdir" | "rmdir"; readonly path: string }
   | { readonly do: "unknown"; readonly cmd: number }
   /** Behind the fields of a command that gets no further: `more` bytes, the last of them not 0, and a larger size. */
-  | { readonly do: "tail"; readonly cmd: TailCommand; readonly more: number; readonly size: number };
+  | { readonly do: "tail"; readonly cmd: MapCmdName; readonly more: number; readonly size: number };
 
 /** A path of the stream's directory by itself, or from a descriptor, as OnMap.map has it, with BPF_F_PATH_FD. */
 type From = number | null;
-type TailCommand = keyof typeof BPF_ATTR_END;
 
 /** The step, or the steps, that do this. */
 export type Of<Do extends Step["do"]> = Extract<Step, { do: Do }>;
@@ -289,7 +289,7 @@ export function streams(types: readonly StreamType[]): fc.Arbitrary<Step[]> {
       0.4,
       fc.record({
         do: fc.constant("tail"),
-        cmd: fc.constantFrom(...(Object.keys(BPF_ATTR_END) as TailCommand[])),
+        cmd: fc.constantFrom(...(Object.keys(COMMAND_ATTR) as MapCmdName[])),
         more: fc.oneof(fc.nat(4), fc.nat(120)),
         size: fc.oneof(fc.constantFrom(BPF_ATTR_BYTES, 4096, 4097), fc.nat(200)),
       }),

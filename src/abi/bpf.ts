@@ -68,34 +68,6 @@ type OtherCmdName =
 
 export type MapCmdName = Exclude<keyof typeof BPF_CMD, OtherCmdName>;
 
-/**
- * sizeof(union bpf_attr), and the largest attr that bpf(2) reads. Bytes from 168 to 4095 must be zero; a longer attr is
- * E2BIG.
- */
-export const BPF_ATTR_BYTES = 168;
-export const BPF_ATTR_BYTES_MAX = 4096;
-
-/** The end of the last field that each command has in union bpf_attr. The bytes after it must be zero, too. */
-export const BPF_ATTR_END: Readonly<Partial<Record<keyof typeof BPF_CMD, number>>> = {
-  BPF_MAP_CREATE: 92,
-  BPF_MAP_LOOKUP_ELEM: 32,
-  BPF_MAP_UPDATE_ELEM: 32,
-  BPF_MAP_DELETE_ELEM: 16,
-  BPF_MAP_GET_NEXT_KEY: 24,
-  BPF_OBJ_PIN: 20,
-  BPF_OBJ_GET: 20,
-  BPF_MAP_GET_NEXT_ID: 8,
-  BPF_MAP_GET_FD_BY_ID: 12,
-  BPF_OBJ_GET_INFO_BY_FD: 16,
-  BPF_BTF_LOAD: 40,
-  BPF_MAP_LOOKUP_AND_DELETE_ELEM: 32,
-  BPF_MAP_FREEZE: 4,
-  BPF_MAP_LOOKUP_BATCH: 56,
-  BPF_MAP_LOOKUP_AND_DELETE_BATCH: 56,
-  BPF_MAP_UPDATE_BATCH: 56,
-  BPF_MAP_DELETE_BATCH: 56,
-};
-
 /** enum bpf_map_type. */
 export const BPF_MAP_TYPE = {
   BPF_MAP_TYPE_UNSPEC: 0,

@@ -3,7 +3,22 @@
  * JSON.
  */
 
-import { BPF_ATTR_BYTES, BPF_ATTR_BYTES_MAX, BPF_ATTR_END, BPF_CMD, OBJ_NAME_LEN } from "../abi/bpf.ts";
+import {
+  type AttrField,
+  attrEnd,
+  BATCH_FIELDS,
+  BPF_ATTR_BYTES,
+  BPF_ATTR_BYTES_MAX,
+  BTF_FIELDS,
+  CREATE_FIELDS,
+  ELEMENT_FIELDS,
+  type FieldKind,
+  ID_FIELDS,
+  INFO_FIELDS,
+  PATH_FIELDS,
+  readAttr,
+} from "../abi/attr.ts";
+import { BPF_CMD, OBJ_NAME_LEN } from "../abi/bpf.ts";
 import { errnoName } from "../abi/errno.ts";
 import { CMD, cmdName } from "../abi/service.ts";
 import { isLru } from "../maps/facts.ts";
@@ -47,33 +62,6 @@ export interface DoorAttr {
 
 type Attr = Readonly<Record<string, unknown>>;
 
-const ELEMENT_FIELDS = ["map_fd", "key", "value", "next_key", "flags"];
-const BATCH_FIELDS = ["in_batch", "out_batch", "keys", "values", "count", "map_fd", "elem_flags", "flags"];
-const CREATE_FIELDS = [
-  "map_type",
-  "key_size",
-  "value_size",
-  "max_entries",
-  "map_flags",
-  "inner_map_fd",
-  "numa_node",
-  "map_name",
-  "map_ifindex",
-  "btf_fd",
-  "btf_key_type_id",
-  "btf_value_type_id",
-  "btf_vmlinux_value_type_id",
-  "map_extra",
-  "value_type_btf_obj_fd",
-  "map_token_fd",
-  "excl_prog_hash",
-  "excl_prog_hash_size",
-];
-const BTF_FIELDS = ["btf", "btf_size"];
-const PATH_FIELDS = ["pathname", "bpf_fd", "file_flags", "path_fd"];
-const ID_FIELDS = ["start_id", "map_id", "next_id", "open_flags"];
-const INFO_FIELDS = ["bpf_fd", "info_len", "info"];
-
 /** Reads a request of the syscall door. Throws InvalidInput if it is not well-formed. */
 export function readDoor({ cmd, attr = {}, size = 0, tail }: DoorRequest): Action {
   const number = typeof cmd === "number" ? cmd : bpfCmd(cmd);
@@ -86,7 +74,7 @@ export function readDoor({ cmd, attr = {}, size = 0, tail }: DoorRequest): Actio
     case CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM:
     case CMD.BPF_MAP_GET_NEXT_KEY:
     case CMD.BPF_MAP_FREEZE:
-      checkFields(attr, ELEMENT_FIELDS);
+      checkFields(attr, namesOf(ELEMENT_FIELDS));
       return {
         cmd: number,
         target: fdTarget(attr, "map_fd"),
@@ -98,7 +86,7 @@ export function readDoor({ cmd, attr = {}, size = 0, tail }: DoorRequest): Actio
     case CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH:
     case CMD.BPF_MAP_UPDATE_BATCH:
     case CMD.BPF_MAP_DELETE_BATCH:
-      checkFields(attr, BATCH_FIELDS);
+      checkFields(attr, namesOf(BATCH_FIELDS));
       return {
         cmd: number,
         target: fdTarget(attr, "map_fd"),
@@ -115,21 +103,21 @@ export function readDoor({ cmd, attr = {}, size = 0, tail }: DoorRequest): Actio
     case CMD.BPF_MAP_CREATE:
       return { cmd: number, attr: readCreate(attr, "attr.") };
     case CMD.BPF_BTF_LOAD:
-      checkFields(attr, BTF_FIELDS);
+      checkFields(attr, namesOf(BTF_FIELDS));
       return {
         cmd: number,
         value: pointer(attr.btf, "attr.btf"),
         attr: { btfSize: u32(attr.btf_size, "attr.btf_size") },
       };
     case CMD.BPF_OBJ_PIN:
-      checkFields(attr, PATH_FIELDS);
+      checkFields(attr, namesOf(PATH_FIELDS));
       return { cmd: number, target: fdTarget(attr, "bpf_fd"), attr: readPath(attr) };
     case CMD.BPF_OBJ_GET:
-      checkFields(attr, PATH_FIELDS);
+      checkFields(attr, namesOf(PATH_FIELDS));
       return { cmd: number, attr: { ...readPath(attr), bpfFd: u32(attr.bpf_fd, "attr.bpf_fd") } };
     case CMD.BPF_MAP_GET_NEXT_ID:
     case CMD.BPF_MAP_GET_FD_BY_ID: {
-      checkFields(attr, ID_FIELDS);
+      checkFields(attr, namesOf(ID_FIELDS));
       u32(attr.next_id, "attr.next_id");
       const openFlags = u32(attr.open_flags, "attr.open_flags");
       // Both names are one union member, the first u32 of the struct.
@@ -138,7 +126,7 @@ export function readDoor({ cmd, attr = {}, size = 0, tail }: DoorRequest): Actio
       return { cmd: number, attr: { mapId: id, openFlags } };
     }
     case CMD.BPF_OBJ_GET_INFO_BY_FD:
-      checkFields(attr, INFO_FIELDS);
+      checkFields(attr, namesOf(INFO_FIELDS));
       return {
         cmd: number,
         target: fdTarget(attr, "bpf_fd"),
@@ -159,8 +147,7 @@ function sizeFault(size: number): Fault | null {
 
 /** bpf_check_uarg_tail_zero() for the whole union, then CHECK_ATTR() for the command's part of it. */
 function tailFault(number: number | undefined, tail: Buffer): Fault | null {
-  const name = number === undefined ? undefined : cmdName(number);
-  const end = (name !== undefined && BPF_ATTR_END[name as keyof typeof BPF_CMD]) || BPF_ATTR_BYTES;
+  const end = attrEnd((number === undefined ? undefined : cmdName(number)) ?? "");
   const beyond = tail.findLastIndex((byte) => byte !== 0);
   if (beyond === -1) return null;
   const at = end + beyond;
@@ -181,29 +168,24 @@ function bpfCmd(name: string): number | undefined {
  * which the caller reads. bpf(2) cannot choose the shape of an LRU map's kernel map: it is exact.
  */
 export function readCreate(attr: Attr, at: string, besides: readonly string[] = []): CreateAttr {
-  checkFields(attr, [...CREATE_FIELDS, ...besides], at);
-  const mapType = u32(attr.map_type, `${at}map_type`);
-  return {
-    mapType,
-    keySize: u32(attr.key_size, `${at}key_size`),
-    valueSize: u32(attr.value_size, `${at}value_size`),
-    maxEntries: u32(attr.max_entries, `${at}max_entries`),
-    mapFlags: u32(attr.map_flags, `${at}map_flags`),
-    innerMapFd: s32(attr.inner_map_fd, `${at}inner_map_fd`),
-    numaNode: s32(attr.numa_node, `${at}numa_node`),
-    mapName: nameBytes(text(attr.map_name, `${at}map_name`) ?? ""),
-    mapIfindex: u32(attr.map_ifindex, `${at}map_ifindex`),
-    btfFd: s32(attr.btf_fd, `${at}btf_fd`),
-    btfKeyTypeId: u32(attr.btf_key_type_id, `${at}btf_key_type_id`),
-    btfValueTypeId: u32(attr.btf_value_type_id, `${at}btf_value_type_id`),
-    btfVmlinuxValueTypeId: u32(attr.btf_vmlinux_value_type_id, `${at}btf_vmlinux_value_type_id`),
-    mapExtra: u64(attr.map_extra, `${at}map_extra`),
-    valueTypeBtfObjFd: s32(attr.value_type_btf_obj_fd, `${at}value_type_btf_obj_fd`),
-    mapTokenFd: s32(attr.map_token_fd, `${at}map_token_fd`),
-    exclProgHash: pointer(attr.excl_prog_hash, `${at}excl_prog_hash`),
-    exclProgHashSize: u32(attr.excl_prog_hash_size, `${at}excl_prog_hash_size`),
-    ...(isLru(mapType) ? { mirrorShape: "exact" } : {}),
-  };
+  checkFields(attr, [...namesOf(CREATE_FIELDS), ...besides], at);
+  const read = readAttr(CREATE_FIELDS, ({ name, kind }) => READ[kind](attr[name], `${at}${name}`));
+  return isLru(read.mapType) ? { ...read, mirrorShape: "exact" } : read;
+}
+
+/** A field of each kind, of the JSON of a request; `where` names its place. */
+const READ: Readonly<Record<FieldKind, (value: unknown, where: string) => unknown>> = {
+  u32,
+  s32,
+  u64,
+  fd: s32,
+  char16: (value, where) => nameBytes(text(value, where) ?? ""),
+  pointer,
+  path: text,
+};
+
+function namesOf(fields: readonly AttrField[]): readonly string[] {
+  return fields.map(({ name }) => name);
 }
 
 /** char map_name[16], one byte a character. A character above U+00FF becomes "?", which no map name may contain. */

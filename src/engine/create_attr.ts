@@ -1,3 +1,4 @@
+import { CREATE_FIELDS, readAttr } from "../abi/attr.ts";
 import { OBJ_NAME_LEN } from "../abi/bpf.ts";
 import { mirrorShapeOf } from "../maps/facts.ts";
 import type { CreateAttr, MapRecord } from "../maps/map.ts";
@@ -18,6 +19,19 @@ type Definition = Pick<
   | "mirrorShape"
 >;
 
+const NOTHING = readAttr(CREATE_FIELDS, ({ kind }) => {
+  switch (kind) {
+    case "u64":
+      return 0n;
+    case "char16":
+      return Buffer.alloc(OBJ_NAME_LEN);
+    case "pointer":
+      return null;
+    default:
+      return 0;
+  }
+});
+
 /**
  * What creates a map of this definition, with a kernel map of the same shape. Descriptors: of its BTF, of its template; 0
  * where it has none.
@@ -27,6 +41,7 @@ export function createAttr(map: Definition, btfFd: number, innerMapFd: number): 
   mapName.write(map.name, "latin1");
   const mirrorShape = mirrorShapeOf(map);
   return {
+    ...NOTHING,
     mapType: map.type,
     keySize: map.keySize,
     valueSize: map.valueSize,
@@ -35,16 +50,10 @@ export function createAttr(map: Definition, btfFd: number, innerMapFd: number): 
     innerMapFd,
     numaNode: Math.max(map.numaNode, 0),
     mapName,
-    mapIfindex: 0,
     btfFd,
     btfKeyTypeId: map.btf?.keyTypeId ?? 0,
     btfValueTypeId: map.btf?.valueTypeId ?? 0,
-    btfVmlinuxValueTypeId: 0,
     mapExtra: map.mapExtra,
-    valueTypeBtfObjFd: 0,
-    mapTokenFd: 0,
-    exclProgHash: null,
-    exclProgHashSize: 0,
     ...(mirrorShape === null ? {} : { mirrorShape }),
   };
 }

@@ -8,6 +8,7 @@
  * then gets the same answer.
  */
 
+import { CREATE_FIELDS, type FieldKind, namedAttr, readAttr } from "../abi/attr.ts";
 import { OBJ_NAME_LEN } from "../abi/bpf.ts";
 import { CMD } from "../abi/service.ts";
 import type { MirrorShape, OnReplace } from "../maps/map.ts";
@@ -54,24 +55,7 @@ function attrOf(command: Action): Attr | null {
     case CMD.BPF_MAP_CREATE: {
       const { attr } = command;
       return {
-        map_type: attr.mapType,
-        key_size: attr.keySize,
-        value_size: attr.valueSize,
-        max_entries: attr.maxEntries,
-        map_flags: attr.mapFlags,
-        inner_map_fd: attr.innerMapFd,
-        numa_node: attr.numaNode,
-        map_name: nameText(attr.mapName),
-        map_ifindex: attr.mapIfindex,
-        btf_fd: attr.btfFd,
-        btf_key_type_id: attr.btfKeyTypeId,
-        btf_value_type_id: attr.btfValueTypeId,
-        btf_vmlinux_value_type_id: attr.btfVmlinuxValueTypeId,
-        map_extra: String(attr.mapExtra),
-        value_type_btf_obj_fd: attr.valueTypeBtfObjFd,
-        map_token_fd: attr.mapTokenFd,
-        excl_prog_hash: hex(attr.exclProgHash),
-        excl_prog_hash_size: attr.exclProgHashSize,
+        ...namedAttr(CREATE_FIELDS, attr, (kind, value) => SAY[kind](value as never)),
         adopted: attr.adopted,
         adopted_pin: attr.adoptedPin,
         on_replace: attr.onReplace,
@@ -224,24 +208,7 @@ export function readCommand(parts: CommandParts): Command {
         ...origin,
         cmd,
         attr: {
-          mapType: attr.map_type,
-          keySize: attr.key_size,
-          valueSize: attr.value_size,
-          maxEntries: attr.max_entries,
-          mapFlags: attr.map_flags,
-          innerMapFd: attr.inner_map_fd,
-          numaNode: attr.numa_node,
-          mapName: nameBytes(attr.map_name),
-          mapIfindex: attr.map_ifindex,
-          btfFd: attr.btf_fd,
-          btfKeyTypeId: attr.btf_key_type_id,
-          btfValueTypeId: attr.btf_value_type_id,
-          btfVmlinuxValueTypeId: attr.btf_vmlinux_value_type_id,
-          mapExtra: BigInt(attr.map_extra),
-          valueTypeBtfObjFd: attr.value_type_btf_obj_fd,
-          mapTokenFd: attr.map_token_fd,
-          exclProgHash: bytes(attr.excl_prog_hash),
-          exclProgHashSize: attr.excl_prog_hash_size,
+          ...readAttr(CREATE_FIELDS, ({ name, kind }) => READ[kind](attr[name] as never)),
           ...(attr.adopted === undefined ? {} : { adopted: attr.adopted as number }),
           ...(attr.adopted_pin === undefined ? {} : { adoptedPin: attr.adopted_pin as string }),
           ...(attr.on_replace === undefined ? {} : { onReplace: attr.on_replace as OnReplace }),
@@ -399,6 +366,28 @@ function readOpenAttr({
     ...(open_flags === undefined ? {} : { openFlags: open_flags as number }),
   };
 }
+
+const asItIs = (value: unknown): unknown => value;
+
+/** A field of each kind in JSON, and back. */
+const SAY: Readonly<Record<FieldKind, (value: never) => unknown>> = {
+  u32: asItIs,
+  s32: asItIs,
+  u64: String,
+  fd: asItIs,
+  char16: nameText,
+  pointer: hex,
+  path: asItIs,
+};
+const READ: Readonly<Record<FieldKind, (value: never) => unknown>> = {
+  u32: asItIs,
+  s32: asItIs,
+  u64: BigInt,
+  fd: asItIs,
+  char16: nameBytes,
+  pointer: bytes,
+  path: asItIs,
+};
 
 function hex(buffer: Buffer | null): string | null {
   return buffer === null ? null : buffer.toString("hex");

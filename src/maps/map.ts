@@ -3,6 +3,7 @@
  * the surroundings that a type can see (World).
  */
 
+import type { AttrOf, CREATE_FIELDS } from "../abi/attr.ts";
 import type { DRIFT_POLICIES, MIRROR_SHAPES, ON_REPLACE } from "../abi/service.ts";
 import type { CellKey, Cells } from "./cells.ts";
 import type { MapFacts, SpecialKind } from "./map_facts.ts";
@@ -12,28 +13,8 @@ import type { Refusal } from "./refusal.ts";
 /** The sizes of a map: fields that a creation's attr and a map's record have in common. */
 export type MapSizes = Pick<MapRecord, "keySize" | "valueSize" | "maxEntries" | "mapFlags" | "mapExtra">;
 
-/** BPF_MAP_CREATE's part of union bpf_attr, as the kernel reads it. Sizes are in bytes. */
-export interface CreateAttr {
-  readonly mapType: number;
-  readonly keySize: number;
-  readonly valueSize: number;
-  readonly maxEntries: number;
-  readonly mapFlags: number;
-  readonly innerMapFd: number;
-  readonly numaNode: number;
-  /** The 16 bytes of `map_name`. */
-  readonly mapName: Buffer;
-  readonly mapIfindex: number;
-  readonly btfFd: number;
-  readonly btfKeyTypeId: number;
-  readonly btfValueTypeId: number;
-  readonly btfVmlinuxValueTypeId: number;
-  readonly mapExtra: bigint;
-  readonly valueTypeBtfObjFd: number;
-  readonly mapTokenFd: number;
-  /** null: the null pointer. */
-  readonly exclProgHash: Buffer | null;
-  readonly exclProgHashSize: number;
+/** BPF_MAP_CREATE's part of union bpf_attr, as the kernel reads it, and fields that bpf(2) has not. Sizes are in bytes. */
+export interface CreateAttr extends AttrOf<typeof CREATE_FIELDS> {
   /** The kernel's id of the existing map that this map adopts; left out: a new kernel map is created. */
   readonly adopted?: number;
   /** The path on the host's bpffs by which the kernel map was adopted; left out: it was adopted by id. */

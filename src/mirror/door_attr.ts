@@ -1,4 +1,16 @@
-import { BPF_ATTR_BYTES, MAP_INFO, OBJ_NAME_LEN } from "../abi/bpf.ts";
+import {
+  type AttrField,
+  BATCH_FIELDS,
+  BPF_ATTR_BYTES,
+  BTF_FIELDS,
+  CREATE_FIELDS,
+  ELEMENT_FIELDS,
+  type FieldKind,
+  ID_FIELDS,
+  INFO_FIELDS,
+  PATH_FIELDS,
+} from "../abi/attr.ts";
+import { MAP_INFO, OBJ_NAME_LEN } from "../abi/bpf.ts";
 import type { DoorAttr } from "../codec/door.ts";
 import { roundUp8 } from "../maps/common.ts";
 import { factsOf } from "../maps/facts.ts";
@@ -10,26 +22,6 @@ const DIGEST_BYTES = 32;
 const ROOM_ELEMENTS_MAX = 4096;
 /** A batch's position has at least the size of a u32. */
 const POSITION_BYTES_MIN = 4;
-
-/** Offset and size of each field in union bpf_attr. */
-const CREATE = {
-  map_type: [0, 4],
-  key_size: [4, 4],
-  value_size: [8, 4],
-  max_entries: [12, 4],
-  map_flags: [16, 4],
-  inner_map_fd: [20, 4],
-  numa_node: [24, 4],
-  map_ifindex: [44, 4],
-  btf_fd: [48, 4],
-  btf_key_type_id: [52, 4],
-  btf_value_type_id: [56, 4],
-  btf_vmlinux_value_type_id: [60, 4],
-  map_extra: [64, 8],
-  value_type_btf_obj_fd: [72, 4],
-  map_token_fd: [76, 4],
-  excl_prog_hash_size: [88, 4],
-} as const;
 
 /** An attr with its buffers, ready for the call. */
 export interface PackedCall {
@@ -104,17 +96,16 @@ export class DoorPacker {
       case "BPF_OBJ_GET":
         return this.#path(packed, attr);
       case "BPF_MAP_GET_NEXT_ID":
-        write(packed, 0, 4, attr.start_id);
+        writeNumbers(packed, ID_FIELDS, attr);
         return { attr: packed, outputs: (errno) => (errno === null ? { next_id: packed.readUInt32LE(4) } : {}) };
       case "BPF_MAP_GET_FD_BY_ID":
-        write(packed, 0, 4, attr.map_id);
-        write(packed, 8, 4, attr.open_flags);
+        writeNumbers(packed, ID_FIELDS, attr);
         return { attr: packed, outputs: NO_OUTPUTS };
       case "BPF_OBJ_GET_INFO_BY_FD":
         return this.#info(packed, attr);
       case "BPF_BTF_LOAD":
         packed.writeBigUInt64LE(this.#input("btf", attr.btf), 0);
-        write(packed, 16, 4, attr.btf_size);
+        writeNumbers(packed, BTF_FIELDS, attr);
         return { attr: packed, outputs: NO_OUTPUTS };
       default:
         return { attr: packed, outputs: NO_OUTPUTS };
@@ -142,16 +133,15 @@ export class DoorPacker {
   }
 
   #create(packed: Buffer, attr: Attr): PackedCall {
-    for (const [field, [offset, size]] of Object.entries(CREATE)) write(packed, offset, size, attr[field]);
+    writeNumbers(packed, CREATE_FIELDS, attr);
     packed.write((attr.map_name as string | undefined) ?? "", 28, OBJ_NAME_LEN, "latin1");
     packed.writeBigUInt64LE(this.#input("hash", attr.excl_prog_hash), 80);
     return { attr: packed, outputs: NO_OUTPUTS };
   }
 
   #element(packed: Buffer, attr: Attr, output: "value" | "next_key" | null): PackedCall {
-    write(packed, 0, 4, attr.map_fd);
+    writeNumbers(packed, ELEMENT_FIELDS, attr);
     packed.writeBigUInt64LE(this.#input("key", attr.key), 8);
-    write(packed, 24, 8, attr.flags);
     // The lookup of a bloom filter reads `value`; that of any other map writes it.
     if (output === null || this.#shape(attr.map_fd).asks) {
       packed.writeBigUInt64LE(this.#input("value", attr.value), 16);
@@ -166,10 +156,7 @@ export class DoorPacker {
 
   #batch(packed: Buffer, attr: Attr, reads: boolean): PackedCall {
     const count = Number(attr.count ?? 0);
-    write(packed, 32, 4, attr.count);
-    write(packed, 36, 4, attr.map_fd);
-    write(packed, 40, 8, attr.elem_flags);
-    write(packed, 48, 8, attr.flags);
+    writeNumbers(packed, BATCH_FIELDS, attr);
     packed.writeBigUInt64LE(this.#input("in_batch", attr.in_batch), 0);
     const done = (): number => packed.readUInt32LE(32);
     if (!reads) {
@@ -203,9 +190,7 @@ export class DoorPacker {
     const path = attr.pathname as string | null | undefined;
     const pointer = path == null ? null : Buffer.from(`${path}\0`).toString("hex");
     packed.writeBigUInt64LE(this.#input("path", pointer), 0);
-    write(packed, 8, 4, attr.bpf_fd);
-    write(packed, 12, 4, attr.file_flags);
-    write(packed, 16, 4, attr.path_fd);
+    writeNumbers(packed, PATH_FIELDS, attr);
     return { attr: packed, outputs: NO_OUTPUTS };
   }
 
@@ -220,8 +205,7 @@ export class DoorPacker {
     const asked =
       Math.min(info.bytes.length, length) >= MAP_INFO.hash + 8 && info.bytes.readBigUInt64LE(MAP_INFO.hash) !== 0n;
     if (asked) info.bytes.writeBigUInt64LE(digest.address, MAP_INFO.hash);
-    write(packed, 0, 4, attr.bpf_fd);
-    write(packed, 4, 4, attr.info_len);
+    writeNumbers(packed, INFO_FIELDS, attr);
     packed.writeBigUInt64LE(info.address, 8);
     return {
       attr: packed,
@@ -245,9 +229,28 @@ export class DoorPacker {
   }
 }
 
-/** Writes a number from the door's JSON into the attr; 0 if it is absent. */
+/** Bytes of a number of each kind; what is no number is written by those who have its memory. */
+const NUMBER_BYTES: Readonly<Record<FieldKind, 4 | 8 | null>> = {
+  u32: 4,
+  s32: 4,
+  u64: 8,
+  fd: 4,
+  char16: null,
+  pointer: null,
+  path: null,
+};
+
+/** Numbers of the door into the attr; absent is 0, and two names of one field are given one of them. */
+function writeNumbers(packed: Buffer, fields: readonly AttrField[], attr: Attr): void {
+  for (const { name, offset, kind } of fields) {
+    const size = NUMBER_BYTES[kind];
+    if (size !== null && attr[name] != null) write(packed, offset, size, attr[name]);
+  }
+}
+
+/** Writes a number from the door's JSON into the attr. */
 function write(attr: Buffer, offset: number, size: 4 | 8, value: unknown): void {
-  const number = BigInt((value ?? 0) as number | string);
+  const number = BigInt(value as number | string);
   if (size === 4) attr.writeUInt32LE(Number(BigInt.asUintN(32, number)), offset);
   else attr.writeBigUInt64LE(BigInt.asUintN(64, number), offset);
 }

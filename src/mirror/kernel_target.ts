@@ -6,7 +6,8 @@
 
 import { mkdirSync, rmdirSync, unlinkSync } from "node:fs";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
-import { BPF_ATTR_BYTES, BPF_ATTR_END, BPF_CMD, BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";
+import { attrEnd, BPF_ATTR_BYTES } from "../abi/attr.ts";
+import { BPF_CMD, BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { ERRNO, type Errno, errnoName } from "../abi/errno.ts";
 import type { Event } from "../log/event.ts";
 import type { Refusal } from "../maps/refusal.ts";
@@ -220,7 +221,7 @@ export class KernelTarget implements Target {
   /** Calls with an attr that is too large, or with bytes after the command's last field. */
   #oversized(cmd: string, size = BPF_ATTR_BYTES, tail = ""): Answer {
     const attr = Buffer.alloc(Math.max(size, BPF_ATTR_BYTES));
-    attr.write(tail, BPF_ATTR_END[cmd as keyof typeof BPF_ATTR_END] ?? BPF_ATTR_BYTES, "hex");
+    attr.write(tail, attrEnd(cmd), "hex");
     return answered(this.#bpf.bpf(BPF_CMD[cmd as keyof typeof BPF_CMD], attr));
   }
 

@@ -3,6 +3,7 @@
  * a case in `Translation.call`.
  */
 
+import { CREATE_FIELDS, type FieldKind, namedAttr } from "../abi/attr.ts";
 import { BPF_F } from "../abi/bpf.ts";
 import { ERRNO } from "../abi/errno.ts";
 import { FIRST_FD } from "../abi/limits.ts";
@@ -344,28 +345,28 @@ class Translation {
   }
 
   #createBody(attr: CreateAttr): Body {
-    const end = attr.mapName.indexOf(0);
     return withoutNulls({
-      map_type: attr.mapType,
-      key_size: attr.keySize,
-      value_size: attr.valueSize,
-      max_entries: attr.maxEntries,
-      map_flags: attr.mapFlags,
-      inner_map_fd: this.#namedFd(attr.innerMapFd),
-      numa_node: attr.numaNode,
-      map_name: attr.mapName.toString("latin1", 0, end === -1 ? attr.mapName.length : end),
-      map_ifindex: attr.mapIfindex,
-      btf_fd: this.#namedFd(attr.btfFd),
-      btf_key_type_id: attr.btfKeyTypeId,
-      btf_value_type_id: attr.btfValueTypeId,
-      btf_vmlinux_value_type_id: attr.btfVmlinuxValueTypeId,
-      map_extra: u64Json(attr.mapExtra),
-      value_type_btf_obj_fd: this.#namedFd(attr.valueTypeBtfObjFd),
-      map_token_fd: this.#namedFd(attr.mapTokenFd),
-      excl_prog_hash: hex(attr.exclProgHash),
-      excl_prog_hash_size: attr.exclProgHashSize,
+      ...namedAttr(CREATE_FIELDS, attr, (kind, value) => this.#said(kind, value)),
       mirror_shape: mirrorShapeOf({ type: attr.mapType, ...attr }),
     });
+  }
+
+  /** A field of a creation as the request has it. */
+  #said(kind: FieldKind, value: unknown): unknown {
+    switch (kind) {
+      case "fd":
+        return this.#namedFd(value as number);
+      case "u64":
+        return u64Json(value as bigint);
+      case "char16":
+        return nameText(value as Buffer);
+      case "pointer":
+        return hex(value as Buffer | null);
+      case "u32":
+      case "s32":
+      case "path":
+        return value;
+    }
   }
 
   /** Keys end to end, with the target's descriptors and cgroup ids in place of the recorded ones. */
@@ -455,6 +456,12 @@ function pieces(elements: Buffer | null, count: number): Buffer[] {
 function padded(bytes: Buffer, length: number): Buffer {
   if (length > INFO_BYTES_MAX) throw new NotSent("no kernel fills in so long an info");
   return bytes.length >= length ? bytes : Buffer.concat([bytes, Buffer.alloc(length - bytes.length)]);
+}
+
+/** Up to its first NUL. */
+function nameText(name: Buffer): string {
+  const end = name.indexOf(0);
+  return name.toString("latin1", 0, end === -1 ? name.length : end);
 }
 
 function hex(bytes: Buffer | null): string | null {

@@ -3,6 +3,7 @@
  * export may come from anybody, and its fields become requests and lines of scripts.
  */
 
+import { CREATE_FIELDS, type FieldKind } from "../abi/attr.ts";
 import { cmdName } from "../abi/service.ts";
 import { InvalidInput } from "../codec/invalid.ts";
 import { Large, LargeText } from "../codec/large.ts";
@@ -60,26 +61,19 @@ function isObject(value: unknown): value is Fields {
 
 type Row = { readonly is: Check; readonly needs: string };
 
+const BY_KIND: Readonly<Record<FieldKind, Row>> = {
+  u32: INTEGER,
+  s32: INTEGER,
+  u64: DIGITS,
+  fd: INTEGER,
+  char16: TEXT,
+  pointer: BYTES,
+  path: TEXT,
+};
+
 /** The fields of an event's attr: those that `attrText` in log/attr.ts writes, and those of `Kept` in log/event.ts. */
 const ATTR: Readonly<Record<string, Row>> = {
-  map_type: INTEGER,
-  key_size: INTEGER,
-  value_size: INTEGER,
-  max_entries: INTEGER,
-  map_flags: INTEGER,
-  inner_map_fd: INTEGER,
-  numa_node: INTEGER,
-  map_name: TEXT,
-  map_ifindex: INTEGER,
-  btf_fd: INTEGER,
-  btf_key_type_id: INTEGER,
-  btf_value_type_id: INTEGER,
-  btf_vmlinux_value_type_id: INTEGER,
-  map_extra: DIGITS,
-  value_type_btf_obj_fd: INTEGER,
-  map_token_fd: INTEGER,
-  excl_prog_hash: BYTES,
-  excl_prog_hash_size: INTEGER,
+  ...Object.fromEntries(CREATE_FIELDS.map(({ name, kind }) => [name, BY_KIND[kind]])),
   count: INTEGER,
   if_present: INTEGER,
   elem_flags: DIGITS,

@@ -1,54 +1,53 @@
 /** The body of the syscall door; its `attr` is a part of union bpf_attr. */
 
 import { type TSchema, Type } from "typebox";
+import {
+  type AttrField,
+  BATCH_FIELDS,
+  BTF_FIELDS,
+  CREATE_FIELDS,
+  ELEMENT_FIELDS,
+  type FieldKind,
+  ID_FIELDS,
+  INFO_FIELDS,
+  PATH_FIELDS,
+} from "../../abi/attr.ts";
 import { MIRROR_SHAPES } from "../../abi/service.ts";
 import { CLOSED, hex, nullable, nullableHex, nullableWord, oneOf, scalar, seq } from "./fields.ts";
 
-const BPF_ATTR_SCALARS = [
-  "map_fd",
-  "flags",
-  "count",
-  "elem_flags",
-  "map_type",
-  "key_size",
-  "value_size",
-  "max_entries",
-  "map_flags",
-  "inner_map_fd",
-  "numa_node",
-  "map_ifindex",
-  "btf_fd",
-  "btf_key_type_id",
-  "btf_value_type_id",
-  "btf_vmlinux_value_type_id",
-  "map_extra",
-  "value_type_btf_obj_fd",
-  "map_token_fd",
-  "excl_prog_hash_size",
-  "bpf_fd",
-  "file_flags",
-  "path_fd",
-  "start_id",
-  "map_id",
-  "next_id",
-  "open_flags",
-  "info_len",
-  "btf_size",
-] as const;
-const BPF_ATTR_POINTERS = [
-  "key",
-  "value",
-  "next_key",
-  "keys",
-  "values",
-  "in_batch",
-  "out_batch",
-  "info",
-  "excl_prog_hash",
-  "btf",
-] as const;
-const BPF_ATTR_TEXTS = ["map_name", "pathname"] as const;
+const NUMBERS: ReadonlySet<FieldKind> = new Set(["u32", "s32", "u64", "fd"]);
+const isNumber = ({ kind }: AttrField): boolean => NUMBERS.has(kind);
 
+const FIELDS = [
+  ...ELEMENT_FIELDS,
+  ...BATCH_FIELDS,
+  ...CREATE_FIELDS,
+  ...PATH_FIELDS,
+  ...ID_FIELDS,
+  ...INFO_FIELDS,
+  ...BTF_FIELDS,
+] as const;
+type NamesOf<Kind extends FieldKind> = Extract<(typeof FIELDS)[number], { readonly kind: Kind }>["name"];
+
+/** In the document's order. */
+const POINTERS: Readonly<Record<NamesOf<"pointer">, TSchema>> = {
+  key: nullableHex(),
+  value: nullableHex(),
+  next_key: nullableHex(),
+  keys: nullableHex(),
+  values: nullableHex(),
+  in_batch: nullableHex(),
+  out_batch: nullableHex(),
+  info: nullableHex(),
+  excl_prog_hash: nullableHex(),
+  btf: nullableHex(),
+};
+const TEXTS: Readonly<Record<NamesOf<"char16" | "path">, TSchema>> = {
+  map_name: nullable("string"),
+  pathname: nullable("string"),
+};
+
+const namesOf = (fields: readonly AttrField[]): readonly string[] => fields.map(({ name }) => name);
 const optional = (names: readonly string[], schema: () => TSchema): Record<string, TSchema> =>
   Object.fromEntries(names.map((name) => [name, Type.Optional(schema())]));
 
@@ -70,9 +69,9 @@ export const DoorRequestSchema = Type.Object(
     attr: Type.Optional(
       Type.Object(
         {
-          ...optional(BPF_ATTR_SCALARS, scalar),
-          ...optional(BPF_ATTR_POINTERS, () => nullableHex()),
-          ...optional(BPF_ATTR_TEXTS, () => nullable("string")),
+          ...optional(namesOf(FIELDS.filter(isNumber)), scalar),
+          ...Type.Partial(Type.Object(POINTERS)).properties,
+          ...Type.Partial(Type.Object(TEXTS)).properties,
         },
         {
           $id: "BpfAttr",
@@ -104,10 +103,7 @@ export const DoorAnswerSchema = Type.Object(
 
 export const CreateSchema = Type.Object(
   {
-    ...optional(
-      BPF_ATTR_SCALARS.slice(BPF_ATTR_SCALARS.indexOf("map_type"), BPF_ATTR_SCALARS.indexOf("bpf_fd")),
-      scalar,
-    ),
+    ...optional(namesOf(CREATE_FIELDS.filter(isNumber)), scalar),
     map_name: Type.Optional(nullable("string", { description: "At most 15 bytes: letters, digits, _ and a dot." })),
     excl_prog_hash: Type.Optional(nullableHex()),
     mirror_shape: Type.Optional(

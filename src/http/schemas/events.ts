@@ -1,6 +1,7 @@
 /** An event of the log: a command and its outcome. */
 
 import { type TSchema, Type } from "typebox";
+import { CREATE_FIELDS, type FieldKind } from "../../abi/attr.ts";
 import { CAPABILITIES, DRIFT_POLICIES, MIRROR_SHAPES, ON_REPLACE, SIDES } from "../../abi/service.ts";
 import type { Action } from "../../syscall/command.ts";
 import type { Out } from "../../syscall/outcome.ts";
@@ -137,15 +138,29 @@ type Snake<Name extends string> = Name extends `${infer First}${infer Rest}`
 /** What log/event.ts keeps beside, and what commands that are not known say. */
 type Kept = "fault" | "map" | "key_room" | "value_room" | "info" | "exact";
 
+type CreationName = (typeof CREATE_FIELDS)[number]["name"];
+
+const BY_KIND: Readonly<Record<FieldKind, () => TSchema>> = {
+  u32: integer,
+  s32: integer,
+  u64: () => text("A u64, as digits."),
+  fd: integer,
+  char16: text,
+  pointer: nullableHex,
+  path: text,
+};
+
+/** BPF_MAP_CREATE's fields, pointers last. */
+const CREATION = Object.fromEntries(
+  [...CREATE_FIELDS]
+    .sort((one, other) => Number(one.kind === "pointer") - Number(other.kind === "pointer"))
+    .map(({ name, kind }) => [name, BY_KIND[kind]()]),
+) as Record<CreationName, TSchema>;
+
 /** By the names of union bpf_attr, where it has one. A field that a command has and this has not does not compile. */
 const ATTR = {
   // BPF_MAP_CREATE
-  ...integers(["map_type", "key_size", "value_size", "max_entries", "map_flags", "inner_map_fd", "numa_node"]),
-  map_name: text(),
-  ...integers(["map_ifindex", "btf_fd", "btf_key_type_id", "btf_value_type_id", "btf_vmlinux_value_type_id"]),
-  map_extra: text("A u64, as digits."),
-  ...integers(["value_type_btf_obj_fd", "map_token_fd", "excl_prog_hash_size"]),
-  excl_prog_hash: nullableHex(),
+  ...CREATION,
   adopted: integer("The kernel's id of the kernel map that was adopted."),
   adopted_pin: text(),
   on_replace: word(ON_REPLACE),
