@@ -1,8 +1,9 @@
 /**
- * A data directory: the name of every file and folder that mapledger makes in it. Whatever is derived is made again from the log if it
- * is missing, damaged or of another format; all the rest is evidence, or was given to somebody, and a backup takes it along.
+ * A data directory: the name of every file and folder that mapledger makes in it. Whatever is derived is made again
+ * from the log if it is missing, damaged or of another format; all the rest is evidence, or was given to somebody, and
+ * a backup takes it along.
  *
- * mapledger does not follow links here, and does not open a FIFO: `entries.ts` holds what it finds against this table.
+ * mapledger does not follow links here, and does not open a FIFO: `entries.ts` compares the entries that it finds with this table.
  */
 
 /** The log: events, and facts of the ledger. */

@@ -1,6 +1,7 @@
 /**
- * Cells by key in typed arrays instead of a Map of strings and Buffers. With 200,000 cells a Map's lookups missed the caches so often that
- * they took a third of a replay's time. The memory is shared, so that another thread can write the cells to LMDB.
+ * Cells by key in typed arrays instead of a Map of strings and Buffers. With 200,000 cells a Map's lookups missed the
+ * caches so often that they took a third of a replay's time. The memory is shared, so that another thread can write the
+ * cells to LMDB.
  */
 
 import { randomBytes } from "node:crypto";

@@ -1,6 +1,6 @@
 /**
- * Runs large commands beside all others: in pieces, one a turn of the event loop. Batches of other connections run between two pieces;
- * later requests of the same connection wait in `client.ts`.
+ * Runs large commands beside all others: in pieces, one a turn of the event loop. Batches of other connections run
+ * between two pieces; later requests of the same connection wait in `client.ts`.
  */
 
 import { type LargeEngine, type LargeRequest, piecesOf } from "./pieces.ts";

@@ -1,7 +1,8 @@
 /**
- * How long sessions live: by a TTL, by a connection, or by a process. A client's process is found by its connection in the service's
- * thread (`mirror/client_processes.ts`); its pid, start time and boot come with the command and stay in the state. The engine opens a pidfd of its own from
- * these (`mirror/watched_processes.ts`) and polls all pidfds every 25 ms and after batches. A replay on another machine uses a TTL instead.
+ * How long sessions live: by a TTL, by a connection, or by a process. A client's process is found by its connection in
+ * the service's thread (`mirror/client_processes.ts`); its pid, start time and boot come with the command and stay in
+ * the state. The engine opens a pidfd of its own from these (`mirror/watched_processes.ts`) and polls all pidfds every
+ * 25 ms and after batches. A replay on another machine uses a TTL instead.
  */
 
 import { CMD } from "../abi/service.ts";

@@ -1,7 +1,8 @@
 /**
- * Moments that readers of long maps go back to: the cells of one map as they were right after an event. A page of elements has at most
- * 4,096; the next pages are read as of the event of the first. The engine keeps each cell of that map that changes meanwhile as it was, up to 64 MiB for all
- * readers and 10 s without a read. Later pages come from the thread of the past, which has every moment but may be far behind a busy log.
+ * Moments that readers of long maps go back to: the cells of one map as they were right after an event. A page of
+ * elements has at most 4,096; the next pages are read as of the event of the first. The engine keeps each cell of that
+ * map that changes meanwhile as it was, up to 64 MiB for all readers and 10 s without a read. Later pages come from the
+ * thread of the past, which has every moment but may be far behind a busy log.
  */
 
 import sortedBtree from "sorted-btree";

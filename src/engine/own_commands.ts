@@ -1,6 +1,7 @@
 /**
- * The commands that the engine makes itself, a function each: ends of sessions, changes of the machine, elements that were put off, and all
- * that it notes of kernel maps. They are events as any other, so that a replay asks neither a clock nor a kernel.
+ * The commands that the engine makes itself, a function each: ends of sessions, changes of the machine, elements that
+ * were put off, and all that it notes of kernel maps. They are events as any other, so that a replay asks neither a
+ * clock nor a kernel.
  */
 import { CMD } from "../abi/service.ts";
 import { SERVICE_NAME } from "../access/caller.ts";

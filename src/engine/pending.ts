@@ -1,7 +1,8 @@
 /**
- * Cells that were changed and are not in LMDB yet. Commands change cells in memory, because LMDB's cost is per transaction and per page
- * touched; the state writer writes them when there are 65,536, or when the engine rests. Reads see a pending cell over the stored one.
- * A process that dies loses nothing: the log has the events, and recovery does those after LMDB's seq again.
+ * Cells that were changed and are not in LMDB yet. Commands change cells in memory, because LMDB's cost is per
+ * transaction and per page touched; the state writer writes them when there are 65,536, or when the engine rests. Reads
+ * see a pending cell over the stored one. A process that dies loses nothing: the log has the events, and recovery does
+ * those after LMDB's seq again.
  *
  * While LMDB fails, cells stay pending, up to three transactions. A command that could add more is refused then.
  */

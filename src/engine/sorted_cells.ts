@@ -1,6 +1,7 @@
 /**
- * Changed cells in the order of their keys, as LMDB wants them and as walks need them. To sort 65,536 cells and hand them to LMDB takes
- * 0.1 s, so the state writer's thread does that; a walk in the engine's thread meanwhile sorts the same shared memory for itself.
+ * Changed cells in the order of their keys, as LMDB wants them and as walks need them. To sort 65,536 cells and hand
+ * them to LMDB takes 0.1 s, so the state writer's thread does that; a walk in the engine's thread meanwhile sorts the
+ * same shared memory for itself.
  */
 
 import { asBuffer } from "../log/row_transfer.ts";

@@ -1,6 +1,7 @@
 /**
- * Entries of folders whose contents mapledger opens: a data directory, an archive, a backup. Each must be a plain file or a directory of
- * plain files, so that no link leads elsewhere and no FIFO blocks an open. The folder itself may be a link.
+ * Entries of folders whose contents mapledger opens: a data directory, an archive, a backup. Each must be a plain file
+ * or a directory of plain files, so that no link leads elsewhere and no FIFO blocks an open. The folder itself may be a
+ * link.
  */
 
 import { type Dirent, readdirSync } from "node:fs";

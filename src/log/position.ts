@@ -1,7 +1,8 @@
 /**
- * Positions: places in a log that a stream or a page can go on from. A position names the log, its life, the seq of an event, a hash of that
- * event and the place within it. The reader's thread makes the hash from the log's rows (`Marks`), and `http/views/positions.ts` checks it when a position
- * comes back, so that a position of another log, life or branch is refused. For archived events the tree has the hash.
+ * Positions: places in a log that a stream or a page can go on from. A position names the log, its life, the seq of an
+ * event, a hash of that event and the place within it. The reader's thread makes the hash from the log's rows
+ * (`Marks`), and `http/views/positions.ts` checks it when a position comes back, so that a position of another log,
+ * life or branch is refused. For archived events the tree has the hash.
  */
 
 import { hash } from "node:crypto";

@@ -1,7 +1,9 @@
 /**
- * libc, and all of mapledger's native memory: koffi is used here alone. A call answers what the C function returns, or a negative errno.
+ * libc, and all of mapledger's native memory: koffi is used here alone. A call answers what the C function returns, or
+ * a negative errno.
  *
- * C gets addresses, so a caller's buffers are held in a field during the call: V8 may drop a variable after its last use.
+ * C gets addresses, so a caller's buffers are held in a field during the call: V8 may drop a variable after its last
+ * use.
  */
 
 export type Koffi = typeof import("koffi");

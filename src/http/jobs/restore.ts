@@ -1,7 +1,8 @@
 /**
- * Bringing a map back: the past works out the commands, and the engine runs them as one if the map has not changed meanwhile. If it has,
- * they are worked out again, a few times.
+ * Restores a map: the past plans the commands, and the engine runs them as one if the map has not changed meanwhile. If
+ * it has, they are planned again, a few times.
  */
+
 import type { FastifyRequest } from "fastify";
 import { CMD } from "../../abi/service.ts";
 import type { Moment } from "../../codec/moments.ts";

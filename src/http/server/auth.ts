@@ -1,6 +1,7 @@
 /**
- * Who sends a request: the owner of a token, a user on the other end of the unix socket, or a client's certificate. The identity is found
- * once a connection. The peer (pid, uid, address) stands in the `attr` of a command's event, unless it is the peer of the session's opening event.
+ * Who sends a request: the owner of a token, a user on the other end of the unix socket, or a client's certificate. The
+ * identity is found once a connection. The peer (pid, uid, address) stands in the `attr` of a command's event, unless
+ * it is the peer of the session's opening event.
  */
 
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http";

@@ -1,7 +1,8 @@
 /**
- * The budget of bytes in flight. A body of more than 64 KiB is counted before it is read, an answer of more than that once its command has run; both
- * count until the response has been sent or its connection is closed. A read whose answer has no room is refused. A command that deletes elements as it
- * answers them is not, since the answer is all that is left of them. Smaller bodies and answers are bounded by the number of connections.
+ * The budget of bytes in flight. A body of more than 64 KiB is counted before it is read, an answer of more than that
+ * once its command has run; both count until the response has been sent or its connection is closed. A read whose
+ * answer has no room is refused. A command that deletes elements as it answers them is not, since the answer is all
+ * that is left of them. Smaller bodies and answers are bounded by the number of connections.
  */
 
 import type { IncomingMessage, ServerResponse } from "node:http";

@@ -1,6 +1,6 @@
 /**
- * Elements of a map, page by page, all as of the event of the first page (`engine/moments.ts`). If the engine no longer keeps that moment,
- * the thread of the past goes on.
+ * Elements of a map, page by page, all as of the event of the first page (`engine/moments.ts`). If the engine no longer
+ * keeps that moment, the thread of the past goes on.
  */
 
 import { CMD } from "../../abi/service.ts";

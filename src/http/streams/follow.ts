@@ -1,7 +1,8 @@
 /**
- * Follows the log at a reader's pace: reads a chunk of events, hands it out, and waits at the log's end until the engine reports that the log has
- * grown. No event passes through a stream on its way, so a slow reader costs nobody else anything. Each chunk says up to which seq all
- * events have been looked at, which is where a reader that comes back goes on.
+ * Follows the log at a reader's pace: reads a chunk of events, hands it out, and waits at the log's end until the
+ * engine reports that the log has grown. No event passes through a stream on its way, so a slow reader costs nobody
+ * else anything. Each chunk says up to which seq all events have been looked at, which is where a reader that comes
+ * back goes on.
  */
 
 import type { Settings } from "../../config.ts";

@@ -1,5 +1,6 @@
 /**
- * The peer of an event that does not say one: the peer of its session's opening event. The index keeps these, and this the latest of them.
+ * The peer of an event that does not say one: the peer of its session's opening event. The index keeps these, and this
+ * the latest of them.
  */
 
 import type { EventReader } from "../../engine/events.ts";
