@@ -179,7 +179,7 @@ export class Service implements Subject {
   usage(): { kept: object; counted: object } {
     const { state } = this.#engine;
     const counted = new State(state.cells, this.#host, IGNORE);
-    return { kept: amounts(state.usage), counted: amounts(counted.usage) };
+    return { kept: amounts(state.charges.usage), counted: amounts(counted.charges.usage) };
   }
 
   #call(action: Action): Answer {

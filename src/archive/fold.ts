@@ -33,7 +33,7 @@ export async function fold(store: StateStore, host: Host, events: Iterable<Event
     timeUs = row.time_us;
     if (cells.size >= WRITE_CELLS || cells.bytes >= WRITE_BYTES) await write(cells, seq);
   }
-  while (state.reclaim(RECLAIM_CELLS)) {
+  while (state.garbage.reclaim(RECLAIM_CELLS)) {
     cells.settle();
     await write(cells, seq);
   }

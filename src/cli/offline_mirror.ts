@@ -81,10 +81,10 @@ export function lookOffline({ data, bpffs }: Offline): Promise<OnHost> {
     const ledger = {
       map: (id: number) => state.map(id),
       lastMap: state.lastId("map"),
-      pinned: () => state.pinned(),
+      pinned: () => state.bpffs.pinned(),
     };
     const inventory = mark === null ? null : atOnce(takeInventory(bpf, layout, ledger, cpus));
-    return { directory: layout.own, log, inventory, pathnames: [...state.directories()] };
+    return { directory: layout.own, log, inventory, pathnames: [...state.bpffs.directories()] };
   });
 }
 

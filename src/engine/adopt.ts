@@ -39,7 +39,7 @@ export type AdoptAnswer =
 
 export interface AdoptParts {
   readonly mirror: Pick<Mirror, "adopting" | "cannotImport">;
-  readonly state: Bpffs;
+  readonly bpffs: Bpffs;
   readonly runWhole: (requests: readonly Request[]) => WholeReply;
 }
 
@@ -48,14 +48,14 @@ const BATCH_ELEMENTS = 4096;
 type Refused = Pick<MirrorRefusal, "errno" | "detail">;
 
 /** Makes a kernel map that some other program has made a map of the ledger's. */
-export function adopt({ mirror, state, runWhole }: AdoptParts, ask: AdoptAsk): AdoptAnswer {
+export function adopt({ mirror, bpffs, runWhole }: AdoptParts, ask: AdoptAsk): AdoptAnswer {
   return mirror.adopting<AdoptAnswer>(ask.which, (foreign) => {
     const importing = ask.drift?.policy === "import" && ask.replaces === undefined;
     const cannot = importing
       ? mirror.cannotImport({ ...foreign.facts, ...NOT_CREATED, adopted: foreign.facts.id })
       : null;
     if (cannot !== null) return { refused: { errno: "EOPNOTSUPP", detail: `nothing can be imported: ${cannot}` } };
-    const requests = adoptRequests(foreign, ask, state);
+    const requests = adoptRequests(foreign, ask, bpffs);
     if ("errno" in requests) return { refused: requests };
     const done = runWhole(requests);
     if ("refused" in done) {

@@ -4,8 +4,9 @@ import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
 import { elementsDone } from "../syscall/effects.ts";
 import { idsShown } from "../syscall/elements.ts";
+import type { OpenMap } from "../syscall/open_map.ts";
 import type { Outcome } from "../syscall/outcome.ts";
-import type { OpenMap, State } from "../syscall/state.ts";
+import type { State } from "../syscall/state.ts";
 import {
   type BatchRequest,
   elementsIn,

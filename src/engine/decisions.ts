@@ -49,7 +49,7 @@ export class Decisions {
     const { reason } = attr as { reason: EndReason };
     const opener = state.session(session)?.caller;
     if (opener !== undefined && mayUseSessionOf(opener, caller))
-      for (const [fd] of [...state.fds(session)]) this.decide({ ...by, cmd: CMD.CLOSE, fd, attr: { reason } });
+      for (const [fd] of [...state.fds.of(session)]) this.decide({ ...by, cmd: CMD.CLOSE, fd, attr: { reason } });
   }
 
   /** One command. If it fails inside the service, it has not happened. */

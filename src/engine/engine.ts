@@ -197,7 +197,7 @@ export class Engine {
       this.kernelMaps.drift.watch(map);
     }
     // Counted and noted now, so that no command waits for it.
-    this.state.pinsOf(0);
+    this.state.bpffs.pinsOf(0);
     this.state.settle();
     mirror.takeUpObjects(this.state.objects.all());
     await this.kernelMaps.takeUpFirst(mirroring);
@@ -228,7 +228,7 @@ export class Engine {
     if (refusal !== null) return requests.map(() => refusal);
     const { clock } = this.#parts;
     const started = clock.nowMs();
-    this.state.atOnce = FREE_ELEMENTS;
+    this.state.deferral.atOnce = FREE_ELEMENTS;
     const { timeUs, step } = nextTime(clock.nowUs(), this.#timeUs);
     this.#batch.begin(this.#seq, timeUs);
     if (step !== null) this.#decisions.decide(clockStep(step));
@@ -315,7 +315,7 @@ export class Engine {
     this.#log.seek();
     const archived = this.#log.deleteArchived();
     if (leasesOnly) return scanning || owes;
-    const more = this.state.reclaim(RECLAIM_CELLS) || archived || scanning || owes;
+    const more = this.state.garbage.reclaim(RECLAIM_CELLS) || archived || scanning || owes;
     this.#cells.settle();
     if (this.#cells.size > 0) this.#writes.begin(this.#seq);
     return more;

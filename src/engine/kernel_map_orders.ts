@@ -101,7 +101,7 @@ export class KernelMapOrders {
   repin({ map, pathname, ...who }: OrderOf<"repin">): Ordered {
     const { mirror, state } = this.#parts;
     const record = state.map(map);
-    if (record === undefined || state.pinAt(pathname) !== map)
+    if (record === undefined || state.bpffs.pinAt(pathname) !== map)
       return { refused: { errno: "ENOENT", detail: `map ${map} is not pinned at ${pathname}` } };
     const done = mirror.repin(record, pathname);
     if (!("aside" in done)) return { refused: { errno: done.errno, detail: done.detail } };

@@ -201,7 +201,8 @@ export class KernelMaps {
 
   /** Makes a kernel map that some other program has made a map of the ledger's. */
   adopt(ask: AdoptAsk): AdoptAnswer {
-    return adopt(this.#parts, ask);
+    const { mirror, state, runWhole } = this.#parts;
+    return adopt({ mirror, bpffs: state.bpffs, runWhole }, ask);
   }
 
   /** Compares a map with its kernel map now, and does what its policy says. Answers what has differed. */
@@ -261,7 +262,7 @@ export class KernelMaps {
     const ledger = {
       map: (id: number) => state.map(id),
       lastMap: state.lastId("map"),
-      pinned: () => state.pinned(),
+      pinned: () => state.bpffs.pinned(),
     };
     const listing = await this.#listings.add(mirror.listed(ledger));
     const maps = this.noCounts();

@@ -56,6 +56,7 @@ export class MachineWatch {
     for (const object of mirror.endedObjects()) note(objectEnd(object));
     if (!this.#usesInterfaces) return;
     const ifindexes = interfaces();
-    if (ifindexes !== null && !isDeepStrictEqual(ifindexes, state.interfaces)) note(interfacesChange(ifindexes));
+    if (ifindexes !== null && !isDeepStrictEqual(ifindexes, state.interfaces.indexes))
+      note(interfacesChange(ifindexes));
   }
 }

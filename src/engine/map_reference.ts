@@ -7,8 +7,8 @@ export type MapReference = { id: number } | { name: string } | { pinned: string 
 /** Ids of the maps that a reference means; more than one where several have the name. */
 export function referenced(state: State, reference: MapReference): number[] {
   if ("id" in reference) return [reference.id];
-  if ("name" in reference) return state.mapsNamed(reference.name);
-  const id = state.pinAt(reference.pinned);
+  if ("name" in reference) return state.names.ids(reference.name);
+  const id = state.bpffs.pinAt(reference.pinned);
   return id === undefined ? [] : [id];
 }
 

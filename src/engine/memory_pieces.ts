@@ -2,7 +2,8 @@
 
 import { CMD } from "../abi/service.ts";
 import { memoryBytes } from "../maps/array.ts";
-import type { OpenMap, State } from "../syscall/state.ts";
+import type { OpenMap } from "../syscall/open_map.ts";
+import type { State } from "../syscall/state.ts";
 import {
   elementsIn,
   failedAt,

@@ -3,7 +3,8 @@
 import type { Element, MapRecord, MapType } from "../maps/map.ts";
 import { mapType } from "../maps/types.ts";
 import { elementsOf } from "../syscall/elements.ts";
-import { OPERATOR, OpenMap, type State } from "../syscall/state.ts";
+import { OPERATOR, OpenMap } from "../syscall/open_map.ts";
+import type { State } from "../syscall/state.ts";
 import type { MirrorSource } from "./ports.ts";
 
 export class MirrorSources {
@@ -31,7 +32,7 @@ export class MirrorSources {
 
   #pathnames(): ReadonlyMap<number, readonly string[]> {
     const pathnames = new Map<number, string[]>();
-    for (const { map, pathname } of this.#state.pinned()) {
+    for (const { map, pathname } of this.#state.bpffs.pinned()) {
       const known = pathnames.get(map);
       if (known === undefined) pathnames.set(map, [pathname]);
       else known.push(pathname);

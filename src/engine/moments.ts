@@ -11,9 +11,10 @@ import { afterPrefix, type Cell, type CellKey, type Cells, compareKeys } from ".
 import { elementsPrefix } from "../maps/common.ts";
 import type { Host } from "../maps/map.ts";
 import { elements } from "../syscall/elements.ts";
+import { mapCell } from "../syscall/map_table.ts";
 import { OBJECTS } from "../syscall/objects.ts";
 import type { Outcome } from "../syscall/outcome.ts";
-import { mapCell, State } from "../syscall/state.ts";
+import { State } from "../syscall/state.ts";
 import { IGNORE } from "./followers.ts";
 import { overlaid } from "./overlaid.ts";
 import type { Clock } from "./ports.ts";

@@ -14,7 +14,7 @@ import type {
   Target,
   Who,
 } from "../syscall/command.ts";
-import type { DeferredPiece } from "../syscall/state.ts";
+import type { DeferredPiece } from "../syscall/deferral.ts";
 import { batch } from "./batches.ts";
 import type { ElementDifference, FormerKernelMap, MirrorFinding, MirrorRefusal } from "./ports.ts";
 import type { Request } from "./request.ts";

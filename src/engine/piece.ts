@@ -2,7 +2,8 @@
 
 import { ERRNO } from "../abi/errno.ts";
 import type { BatchCommand, MemoryCommand, Part } from "../syscall/command.ts";
-import type { OpenMap, State } from "../syscall/state.ts";
+import type { OpenMap } from "../syscall/open_map.ts";
+import type { State } from "../syscall/state.ts";
 import type { DoneInPart, NotDone, Ran, Reply, Request } from "./request.ts";
 
 export type BatchRequest = Request & BatchCommand;

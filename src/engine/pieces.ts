@@ -10,7 +10,8 @@ import { isRefusal } from "../maps/refusal.ts";
 import type { NextIdCommand } from "../syscall/command.ts";
 import { commandFacts } from "../syscall/command_facts.ts";
 import { checkSession, openMap } from "../syscall/guards.ts";
-import type { OpenMap, State } from "../syscall/state.ts";
+import type { OpenMap } from "../syscall/open_map.ts";
+import type { State } from "../syscall/state.ts";
 import { EVICTING_ELEMENTS, readPieces, writePieces } from "./batch_pieces.ts";
 import { memoryPieces } from "./memory_pieces.ts";
 import {

@@ -96,7 +96,7 @@ export class Stats {
     let mapCount = 0;
     await visitMaps(state, (map) => {
       const { id, name, type, maxEntries } = map;
-      if (maps.length < mapsMax) maps.push({ id, name, type, maxEntries, entries: state.listedCount(map) });
+      if (maps.length < mapsMax) maps.push({ id, name, type, maxEntries, entries: state.counts.listed(map) });
       kernelMaps.count(id, mirrorMaps);
       mapCount++;
     });
@@ -115,7 +115,7 @@ export class Stats {
   }
 
   #callers(): CallerStats[] {
-    const { usage } = this.#parts.state;
+    const { usage } = this.#parts.state.charges;
     const names = new Set([...this.#byCaller.keys(), ...[...usage.all()].map(([caller]) => caller)]);
     const none = { commands: 0, refused: 0, overQuota: 0 };
     return [...names].map((caller) => ({

@@ -66,7 +66,7 @@ export class TakingUp {
         const stale = await lags.stale();
         // Before anything is pinned: another map may be pinned where a stale pin is.
         if (stale !== null) notes.refused(mirror.dropStale(stillGone(state, stale), stalePins(state, stale)));
-        notes.refused(mirror.ensureDirectories([...state.directories()]));
+        notes.refused(mirror.ensureDirectories([...state.bpffs.directories()]));
         const ids = innerFirst(sources.all()).map(({ map }) => map.id);
         for (const [done, id] of ids.entries()) {
           await this.one(id, way, at);
@@ -158,7 +158,7 @@ function stillGone(state: State, { maps }: Stale): ReadonlySet<number> {
 }
 
 function stalePins(state: State, { pins }: Stale): Stale["pins"] {
-  return pins.filter(({ pathname, map }) => state.pinAt(pathname) !== map);
+  return pins.filter(({ pathname, map }) => state.bpffs.pinAt(pathname) !== map);
 }
 
 /** Every element of a map that was born while its kernel map did not follow came since. */

@@ -75,7 +75,7 @@ export class Uncommitted {
     return {
       events: this.#events.length,
       cells: this.#cells.mark(),
-      usage: this.#state.usage.mark(),
+      usage: this.#state.mark(),
       changes: this.changes.length,
       objects: this.objects.length,
     };
@@ -85,7 +85,7 @@ export class Uncommitted {
     this.#events.length = events;
     this.#cells.rollback(cells);
     this.changes.truncate(changes);
-    this.#state.forget(usage);
+    this.#state.rollback(usage);
     this.objects.drop(objects);
     this.#moments.closeFrom(this.#seq + events + 1);
   }

@@ -11,7 +11,7 @@ import { freeDeferred, sessionEnd } from "./own_commands.ts";
 import type { Request } from "./request.ts";
 
 export interface UpkeepParts {
-  readonly state: Pick<State, "session" | "fdCount" | "deferred">;
+  readonly state: Pick<State, "session" | "fds" | "deferred">;
   readonly leases: Pick<Leases, "expired" | "exited">;
   readonly machine: Pick<MachineWatch, "look">;
   readonly log: Pick<LogWrites, "rests" | "rest">;
@@ -76,7 +76,7 @@ export class Upkeep {
   #inOneTurn<Ended extends { readonly session: number }>(over: readonly Ended[]): readonly Ended[] {
     let fds = 0;
     const end = over.findIndex(({ session }, at) => {
-      fds += 1 + this.#parts.state.fdCount(session);
+      fds += 1 + this.#parts.state.fds.count(session);
       return at > 0 && fds > END_FDS;
     });
     return end < 0 ? over : over.slice(0, end);

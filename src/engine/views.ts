@@ -6,7 +6,9 @@ import { writtenCount } from "../maps/index_keys.ts";
 import type { MapRecord, MapType } from "../maps/map.ts";
 import type { ObjectRecord } from "../maps/object.ts";
 import { mapType } from "../maps/types.ts";
-import { type FdRecord, OPERATOR, OpenMap, type SessionRecord, type State } from "../syscall/state.ts";
+import type { FdRecord } from "../syscall/fd_table.ts";
+import { OPERATOR, OpenMap } from "../syscall/open_map.ts";
+import type { SessionRecord, State } from "../syscall/state.ts";
 import type { LeaseView } from "./leases.ts";
 import { type MapReference, referenced } from "./map_reference.ts";
 import type { MirrorStatus } from "./ports.ts";
@@ -98,7 +100,7 @@ const READS: { [Name in ReadName]: (told: Told, ask: Reads[Name]["ask"]) => Read
     const { state } = told;
     if (state.session(session) === undefined) return missing(state, session);
     const sight = sightOf(told.limits, asking);
-    const fds = [...state.fds(session)].map(([fd, file]) => ({
+    const fds = [...state.fds.of(session)].map(([fd, file]) => ({
       fd,
       ...file,
       about: state.object(file.object) ?? null,
@@ -130,7 +132,7 @@ const READS: { [Name in ReadName]: (told: Told, ask: Reads[Name]["ask"]) => Read
 
   pins(told, { after, limit }) {
     const views: PinView[] = [];
-    for (const pin of told.state.pinned(after)) {
+    for (const pin of told.state.bpffs.pinned(after)) {
       if (views.length === limit) break;
       views.push(pin);
     }
@@ -139,7 +141,7 @@ const READS: { [Name in ReadName]: (told: Told, ask: Reads[Name]["ask"]) => Read
 
   directories(told, { after, limit }) {
     const directories: string[] = [];
-    for (const directory of told.state.directories(after)) {
+    for (const directory of told.state.bpffs.directories(after)) {
       if (directories.length === limit) break;
       directories.push(directory);
     }
@@ -152,7 +154,7 @@ function missing(state: State, session: number): "ended" | "unknown" {
 }
 
 function sessionView(told: Told, session: SessionRecord): SessionView {
-  return { ...session, ...told.leases.view(session.id), fdCount: told.state.fdCount(session.id) };
+  return { ...session, ...told.leases.view(session.id), fdCount: told.state.fds.count(session.id) };
 }
 
 /** Paths may have 4 KiB, and whoever pins a map does not ask for it: the list of pins has all. */
@@ -161,11 +163,11 @@ export const PINNED_MAX = 64;
 export function mapView(told: Told, map: MapRecord): MapView {
   const type = mapType(map.type) as MapType;
   const { host } = told.state;
-  const pins = told.state.pinsOf(map.id);
+  const pins = told.state.bpffs.pinsOf(map.id);
   return {
     ...map,
     valueBytes: type.valueBytes(map, host),
-    entries: told.state.listedCount(map),
+    entries: told.state.counts.listed(map),
     written: type.facts.dense ? writtenCount(new OpenMap(told.state, map, OPERATOR)) : null,
     possibleCpus: type.facts.perCpu ? host.possibleCpus : null,
     holds: told.state.holds(map.id),

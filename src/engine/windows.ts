@@ -12,7 +12,8 @@ import type { MapRecord, MapType } from "../maps/map.ts";
 import { mapType } from "../maps/types.ts";
 import type { CreateCommand } from "../syscall/command.ts";
 import { effectsOn } from "../syscall/effects.ts";
-import { OPERATOR, OpenMap, type State } from "../syscall/state.ts";
+import { OPERATOR, OpenMap } from "../syscall/open_map.ts";
+import type { State } from "../syscall/state.ts";
 import type { Lagging } from "./ports.ts";
 
 /**

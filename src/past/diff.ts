@@ -1,6 +1,6 @@
 import { afterPrefix, type Cell, type CellKey } from "../maps/cells.ts";
 import { elementsPrefix } from "../maps/common.ts";
-import type { OpenMap } from "../syscall/state.ts";
+import type { OpenMap } from "../syscall/open_map.ts";
 
 /**
  * An element that differs between two moments, in the form that pages show; null: no element before, or none after.

@@ -3,7 +3,9 @@
 import type { CellKey } from "../maps/cells.ts";
 import { POSITION_BYTES } from "../maps/map.ts";
 import { type Refusal, refuse } from "../maps/refusal.ts";
-import { mapCell, OPERATOR, OpenMap, type State } from "../syscall/state.ts";
+import { mapCell } from "../syscall/map_table.ts";
+import { OPERATOR, OpenMap } from "../syscall/open_map.ts";
+import type { State } from "../syscall/state.ts";
 import type { EventOrigin, History } from "./history.ts";
 import type { MapEver } from "./maps_ever.ts";
 import type { Version } from "./versions.ts";

@@ -1,6 +1,7 @@
 import { type MapReference, referenced } from "../engine/map_reference.ts";
 import type { MapRecord } from "../maps/map.ts";
-import { mapCell, type State } from "../syscall/state.ts";
+import { mapCell } from "../syscall/map_table.ts";
+import type { State } from "../syscall/state.ts";
 import type { History } from "./history.ts";
 
 /** A map that exists, or has existed. */

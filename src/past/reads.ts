@@ -4,7 +4,8 @@ import { FrameWriter } from "../engine/frames.ts";
 import type { MapReference } from "../engine/map_reference.ts";
 import type { EngineInquiries, LaggingHex } from "../engine/protocol.ts";
 import { isRefusal } from "../maps/refusal.ts";
-import { OPERATOR, OpenMap, type State } from "../syscall/state.ts";
+import { OPERATOR, OpenMap } from "../syscall/open_map.ts";
+import type { State } from "../syscall/state.ts";
 import { changedElements } from "./diff.ts";
 import { elementVersions, type HistoryOf, type VersionPage } from "./element_history.ts";
 import { mapEver } from "./maps_ever.ts";
@@ -155,7 +156,7 @@ export const PAST_READS: {
 
   async stood(past, { seq }) {
     const state = past.stateAt(await past.reach({ seq }));
-    return { maps: [...state.maps.from("")].map(([, { id }]) => id), pins: [...state.pinned()] };
+    return { maps: [...state.maps.from("")].map(([, { id }]) => id), pins: [...state.bpffs.pinned()] };
   },
 
   async restore(past, { reference, reason, caller, session, ...moment }) {

@@ -13,7 +13,8 @@ import type { Element, MapRecord } from "../maps/map.ts";
 import type { Reference } from "../maps/map_facts.ts";
 import type { Action, RestoreNote, Target } from "../syscall/command.ts";
 import { elementsOf } from "../syscall/elements.ts";
-import { OPERATOR, OpenMap, type State } from "../syscall/state.ts";
+import { OPERATOR, OpenMap } from "../syscall/open_map.ts";
+import type { State } from "../syscall/state.ts";
 import { changedElements } from "./diff.ts";
 
 /**
@@ -53,7 +54,7 @@ export function planRestore(then: OpenMap, thenState: State, now: State, who: Re
     plan.end();
     return refusal ?? plan;
   }
-  const pathnames = [...thenState.pinned()].filter((pin) => pin.map === map.id).map(({ pathname }) => pathname);
+  const pathnames = [...thenState.bpffs.pinned()].filter((pin) => pin.map === map.id).map(({ pathname }) => pathname);
   if (pathnames.length === 0 && who.session === null)
     return "the map was not pinned then: name a session that gets a descriptor of it";
   const refusal = create(plan, then, thenState) ?? fill(plan, then, null, now);

@@ -23,8 +23,9 @@ import {
   replayedMap,
   withoutLock,
 } from "./guards.ts";
+import type { OpenMap } from "./open_map.ts";
 import { done, failed, type Out, type Outcome } from "./outcome.ts";
-import type { OpenMap, State } from "./state.ts";
+import type { State } from "./state.ts";
 
 type Request = Origin & BatchCommand;
 

@@ -35,7 +35,7 @@ export class Coverage {
 
   constructor(state: State) {
     this.state = state;
-    state.onBelonging = (map, pathname) => this.#changed(map, pathname);
+    state.watch.onChange = (map, pathname) => this.#changed(map, pathname);
   }
 
   covers(reach: Reach, map: number): boolean {
@@ -108,7 +108,7 @@ export class Coverage {
 
   /** The number of a map's pins that the globs match. Counted at the first call, then updated with each pin. */
   #matchingPins(globs: readonly string[], map: number): number {
-    const pins = this.state.pinsOf(map);
+    const pins = this.state.bpffs.pinsOf(map);
     if (pins.size === 0) return 0;
     const key = keyOf(globs);
     const { counts } = this.#matching.get(key) ?? { counts: new Map<number, number>() };
@@ -135,7 +135,7 @@ export class Coverage {
   #count(globs: readonly string[], counts: Map<number, number>, map: number, pathname: string): void {
     const known = counts.get(map);
     if (known === undefined) return;
-    const pins = this.state.pinsOf(map);
+    const pins = this.state.bpffs.pinsOf(map);
     if (pathname === "" || pins.size === 0) counts.delete(map);
     else if (coversPath(globs, pathname)) counts.set(map, known + (pins.has(pathname) ? 1 : -1));
   }

@@ -12,10 +12,11 @@ import type { MapFacts } from "../maps/map_facts.ts";
 import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import { mapType } from "../maps/types.ts";
 import type { CreateCommand, Origin } from "./command.ts";
+import type { FdRecord } from "./fd_table.ts";
 import { checkCapability, newFd } from "./guards.ts";
 import { failed, type Outcome, opened } from "./outcome.ts";
 import { checkQuota } from "./quota.ts";
-import type { FdRecord, State } from "./state.ts";
+import type { State } from "./state.ts";
 
 type Request = Origin & CreateCommand;
 
@@ -57,11 +58,11 @@ function checkValueBytes(map: MapRecord, host: Host): Refusal | null {
 
 /** Memory is checked first, because map_create() allocates it first. */
 function checkQuotas(state: State, caller: string, map: MapRecord): Refusal | null {
-  const { bytes, kernelBytes } = state.chargeOf(map, 0);
+  const { bytes, kernelBytes } = state.charges.ofMap(map, 0);
   return (
-    checkQuota(state, caller, "kernel_bytes", kernelBytes) ??
-    checkQuota(state, caller, "bytes", bytes) ??
-    checkQuota(state, caller, "maps", 1)
+    checkQuota(state.charges, caller, "kernel_bytes", kernelBytes) ??
+    checkQuota(state.charges, caller, "bytes", bytes) ??
+    checkQuota(state.charges, caller, "maps", 1)
   );
 }
 

@@ -17,15 +17,16 @@ import type {
   SessionRenewCommand,
 } from "./command.ts";
 import { mapFile } from "./create.ts";
+import type { FdRecord } from "./fd_table.ts";
 import { checkCapability, newFd, openFile } from "./guards.ts";
 import { done, failed, type Outcome, opened } from "./outcome.ts";
 import { checkQuota } from "./quota.ts";
-import type { FdRecord, State } from "./state.ts";
+import type { State } from "./state.ts";
 
 const OPEN_FLAGS = BPF_F.BPF_F_RDONLY | BPF_F.BPF_F_WRONLY;
 
 export function openSession(state: State, command: Origin & SessionOpenCommand): Outcome {
-  const refusal = checkQuota(state, command.caller, "sessions", 1);
+  const refusal = checkQuota(state.charges, command.caller, "sessions", 1);
   if (refusal !== null) return failed(refusal);
   const id = state.lastId("session") + 1;
   redoOpenSession(state, command, done(0, null, { session_id: id }));
@@ -64,7 +65,7 @@ export function endSession(state: State, command: Origin & SessionEndCommand): O
 export function redoEndSession(state: State, command: Origin & SessionEndCommand, outcome: Outcome): void {
   if (outcome.errno !== 0) return;
   const self = state.objects.known(ownProcess(command.session));
-  if (self !== undefined) state.endObject(self.id);
+  if (self !== undefined) state.ties.end(self.id);
   state.endSession(command.session);
 }
 
@@ -136,8 +137,8 @@ export function openAt(state: State, session: number, file: FdRecord): Outcome {
 export function freeDeferred(state: State, { attr }: Origin & FreeDeferredCommand): Outcome {
   const { map, object, interfaces, elements } = attr;
   let count = 0;
-  if (map !== undefined) count = state.freeElements(map, elements);
-  else if (object !== undefined) count = state.freeTied(object, elements);
-  else if (interfaces !== undefined) count = state.freeOfInterfaces(interfaces, elements);
+  if (map !== undefined) count = state.garbage.freeElements(map, elements);
+  else if (object !== undefined) count = state.ties.freeElements(object, elements);
+  else if (interfaces !== undefined) count = state.interfaces.freeElements(interfaces, elements);
   return done(0, null, { count });
 }

@@ -2,6 +2,7 @@
 
 import { CMD } from "../abi/service.ts";
 import { keptValue } from "../maps/common.ts";
+import type { MapRecord } from "../maps/map.ts";
 import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import type { ElementCommand, Origin } from "./command.ts";
 import { elementEffects } from "./effects.ts";
@@ -16,8 +17,9 @@ import {
   replayedMap,
   withoutLock,
 } from "./guards.ts";
+import type { OpenMap } from "./open_map.ts";
 import { done, failed, type Out, type Outcome } from "./outcome.ts";
-import type { OpenMap, State } from "./state.ts";
+import type { State } from "./state.ts";
 
 type Request = Origin & ElementCommand;
 
@@ -122,8 +124,14 @@ export function freeze(state: State, command: Request): Outcome {
   if (isRefusal(map)) return failed(map);
   const refusal = checkFreezable(map) ?? checkWritable(map);
   if (refusal !== null) return failed(refusal, map.map.id);
-  state.freezeMap(map.map);
+  setFrozen(state, map.map);
   return done(map.map.id);
+}
+
+function setFrozen(state: State, map: MapRecord): void {
+  const frozen = { ...map, frozen: true };
+  state.changeMap(frozen);
+  state.follower.frozen(frozen);
 }
 
 /** The effects for the event's `out`; null if command and errno say everything. */
@@ -154,7 +162,7 @@ function elementOut(map: OpenMap): Out | null {
 export function redoElement(state: State, command: Request, outcome: Outcome): void {
   if (outcome.errno !== 0 && outcome.out?.taken === undefined) return;
   const map = replayedMap(state, outcome.map);
-  if (command.cmd === CMD.BPF_MAP_FREEZE) state.freezeMap(map.map);
+  if (command.cmd === CMD.BPF_MAP_FREEZE) setFrozen(state, map.map);
   else map.apply(elementEffects(map, command, outcome));
 }
 

@@ -11,8 +11,9 @@ import { showsIds } from "../maps/references.ts";
 import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import type { ElementsCommand, Origin } from "./command.ts";
 import { checkReadable, openMap } from "./guards.ts";
+import type { OpenMap } from "./open_map.ts";
 import { done, failed, type Outcome } from "./outcome.ts";
-import type { OpenMap, State } from "./state.ts";
+import type { State } from "./state.ts";
 
 /** The limit that requests the whole map, as of one moment. */
 export const WHOLE_MAP = 2 ** 32 - 1;

@@ -127,22 +127,16 @@ export function hasRedo(cmd: KnownCmd): boolean {
  */
 export function execute(state: State, command: Command): Outcome {
   const outcome = checkSession(state, command) ?? rowOf(command)?.run(state, command) ?? unknown(command);
-  const freed = state.takeFreed();
-  const gone = state.takeGone();
-  const deferred = state.takeDeferred();
-  if (freed === null && gone === null && deferred === null) return outcome;
-  const went = { ...(freed && { freed }), ...(gone && { gone }), ...(deferred && { deferred }) };
-  return { ...outcome, out: { ...outcome.out, ...went } };
+  const went = state.takeAftermath();
+  return went === null ? outcome : { ...outcome, out: { ...outcome.out, ...went } };
 }
 
 /** Replays an event: applies its recorded outcome without deciding anything. */
 export function redo(state: State, command: Command, outcome: Outcome): void {
-  state.redoing(outcome.out?.deferred ?? {});
+  state.deferral.redoing(outcome.out?.deferred ?? {});
   rowOf(command)?.redo(state, command, outcome);
-  state.redoing(null);
-  state.takeFreed();
-  state.takeGone();
-  state.takeDeferred();
+  state.deferral.redoing(null);
+  state.takeAftermath();
 }
 
 function rowOf(command: Command): Row | undefined {

@@ -5,9 +5,12 @@ import { mayUseSessionOf } from "../access/caller.ts";
 import type { MapRecord } from "../maps/map.ts";
 import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import type { Capability, Command, ElementCommand, Origin, Target } from "./command.ts";
+import type { FdRecord } from "./fd_table.ts";
+import { severalNamed } from "./map_names.ts";
+import { OPERATOR, OpenMap } from "./open_map.ts";
 import { failed, type Outcome } from "./outcome.ts";
 import { checkQuota } from "./quota.ts";
-import { type FdRecord, OPERATOR, OpenMap, type State, severalNamed } from "./state.ts";
+import type { State } from "./state.ts";
 
 /**
  * Checks that the session exists and belongs to the caller; null: it does. Session 0, the operator's view, always
@@ -31,7 +34,7 @@ const FULL = refuse("EMFILE", "the session's descriptor table is full");
 /** The lowest free descriptor of a session, or EMFILE. */
 export function newFd(state: State, session: number): number | Refusal {
   const caller = state.session(session)?.caller ?? "";
-  return checkQuota(state, caller, "descriptors", 1) ?? state.freeFd(session) ?? FULL;
+  return checkQuota(state.charges, caller, "descriptors", 1) ?? state.fds.lowestFree(session) ?? FULL;
 }
 
 /** The open file of a descriptor of any kind. */
@@ -94,9 +97,9 @@ function referencedMap(state: State, target: Exclude<Target, { by: "fd" }>): num
     case "id":
       return target.id;
     case "pinned":
-      return state.pinAt(target.pathname) ?? refuse("ENOENT", `no map is pinned at ${target.pathname}`);
+      return state.bpffs.pinAt(target.pathname) ?? refuse("ENOENT", `no map is pinned at ${target.pathname}`);
     case "name": {
-      const ids = state.mapsNamed(target.name);
+      const ids = state.names.ids(target.name);
       if (ids.length > 1) return refuse("EINVAL", severalNamed(target.name, ids));
       return ids[0] ?? refuse("ENOENT", `no map has the name ${target.name}`);
     }

@@ -6,8 +6,9 @@ import type { MapRecord } from "../maps/map.ts";
 import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import type { InfoCommand, Origin } from "./command.ts";
 import { openMap } from "./guards.ts";
+import type { OpenMap } from "./open_map.ts";
 import { done, failed, type Outcome } from "./outcome.ts";
-import type { OpenMap, State } from "./state.ts";
+import type { State } from "./state.ts";
 
 const DIGEST_BYTES = 32;
 

@@ -4,7 +4,7 @@
  */
 
 import { CMD } from "../abi/service.ts";
-import type { MapRecord } from "../maps/map.ts";
+import type { DriftPolicy, MapRecord } from "../maps/map.ts";
 import { isRefusal, refuse } from "../maps/refusal.ts";
 import type {
   DecideCommand,
@@ -24,12 +24,12 @@ import type { State } from "./state.ts";
 export function setDriftPolicy(state: State, command: Origin & DriftPolicyCommand): Outcome {
   const map = openMap(state, command, command.target);
   if (isRefusal(map)) return failed(map);
-  state.setDrift(map.map.id, command.attr);
+  setDrift(state, map.map, command.attr);
   return done(map.map.id);
 }
 
 export function redoDriftPolicy(state: State, { attr }: DriftPolicyCommand, outcome: Outcome): void {
-  if (outcome.errno === 0) state.setDrift(replayedMap(state, outcome.map).map.id, attr);
+  if (outcome.errno === 0) setDrift(state, replayedMap(state, outcome.map).map, attr);
 }
 
 type OnMap = FollowCommand | DecideCommand | KernelMapCommand | RepinCommand;
@@ -69,27 +69,43 @@ function onAdopted(state: State, command: Origin & OnMap, otherwise: string): Ou
   return outcome;
 }
 
-export function redoOnMap(state: State, command: OnMap, { errno, map }: Outcome): void {
-  if (errno !== 0) return;
+export function redoOnMap(state: State, command: OnMap, outcome: Outcome): void {
+  if (outcome.errno !== 0) return;
+  const map = changedBy(command, state.map(outcome.map) as MapRecord);
+  if (map !== null) state.changeMap(map);
+}
+
+/** The record after a command has succeeded; null: as before. */
+function changedBy(command: OnMap, map: MapRecord): MapRecord | null {
   switch (command.cmd) {
     case CMD.MIRROR_FOLLOW:
-      state.follow(map, command.attr.kernel_id);
-      break;
+      return { ...map, adopted: command.attr.kernel_id };
     case CMD.MIRROR_DECIDE:
-      if (command.attr.keys === null) state.decide(map);
-      break;
-    case CMD.MIRROR_RELEASE:
-      state.releaseKernelMap(map);
-      break;
-    case CMD.MIRROR_RECREATE:
-      state.recreateKernelMap(map);
-      break;
+      return command.attr.keys === null ? decided(map) : null;
+    case CMD.MIRROR_RELEASE: {
+      const { adopted: _, adoptedPin: __, onReplace: ___, ...kept } = map;
+      return { ...kept, released: true };
+    }
+    case CMD.MIRROR_RECREATE: {
+      const { adopted: _, adoptedPin: __, onReplace: ___, released: ____, ...kept } = map;
+      return kept;
+    }
+    case CMD.MIRROR_REPIN:
+      return null;
   }
+}
+
+function setDrift(state: State, map: MapRecord, drift: DriftPolicy): void {
+  state.changeMap({ ...decided(map), drift });
+}
+
+function decided({ undecided: _, ...map }: MapRecord): MapRecord {
+  return map;
 }
 
 /** Makes every map's drift policy `report` until an operator decides. */
 export function takeOver(state: State, _command: Origin & TakeOverCommand): Outcome {
-  state.undecide();
+  for (const [, map] of [...state.maps.from("")]) state.changeMap({ ...map, undecided: true });
   return done(0);
 }
 

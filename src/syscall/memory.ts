@@ -5,8 +5,9 @@ import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import type { MemoryCommand, Origin } from "./command.ts";
 import { effectsOut } from "./element.ts";
 import { openMap, replayedMap } from "./guards.ts";
+import type { OpenMap } from "./open_map.ts";
 import { done, failed, type Outcome } from "./outcome.ts";
-import type { OpenMap, State } from "./state.ts";
+import type { State } from "./state.ts";
 
 type Request = Origin & MemoryCommand;
 

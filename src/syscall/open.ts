@@ -15,10 +15,11 @@ import type {
   Origin,
 } from "./command.ts";
 import { openAt, ownProcess } from "./descriptors.ts";
+import type { FdRecord } from "./fd_table.ts";
 import { checkCapability, newFd, readUser } from "./guards.ts";
 import { done, failed, type Outcome } from "./outcome.ts";
 import { checkQuota } from "./quota.ts";
-import type { FdRecord, State } from "./state.ts";
+import type { State } from "./state.ts";
 
 /**
  * Opens descriptors of objects that are not maps. If the machine was asked for a real object, the command has its
@@ -62,7 +63,10 @@ function openObject(state: State, { session, caller }: Origin, facts: ObjectFact
 
 /** The quotas of a new object: one object, and for BTF the blob's bytes of kernel memory. */
 function checkNew(state: State, caller: string, facts: ObjectFacts): Refusal | null {
-  return checkQuota(state, caller, "kernel_bytes", objectBytes(facts)) ?? checkQuota(state, caller, "objects", 1);
+  return (
+    checkQuota(state.charges, caller, "kernel_bytes", objectBytes(facts)) ??
+    checkQuota(state.charges, caller, "objects", 1)
+  );
 }
 
 /** Marks the object's numbers as used, so that they are not assigned again. */
@@ -160,11 +164,11 @@ function btfFacts(state: State, { value, attr }: BtfLoadCommand): ObjectFacts {
 }
 
 export function endObject(state: State, { attr }: Origin & ObjectEndCommand): Outcome {
-  state.endObject(attr.object);
+  state.ties.end(attr.object);
   return done(0);
 }
 
 export function setInterfaces(state: State, { attr }: Origin & InterfacesCommand): Outcome {
-  state.setInterfaces(attr.ifindexes);
+  state.interfaces.set(attr.ifindexes);
   return done(0);
 }

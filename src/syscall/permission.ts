@@ -142,12 +142,12 @@ export function missingFor(
       // That an id is not in use is no secret: ids are assigned in order.
       return state.map(target.id) === undefined || isCovered(target.id) ? null : (scopes[0] as Scope);
     case "name": {
-      const ids = state.mapsNamed(target.name);
+      const ids = state.names.ids(target.name);
       if (ids.length > 0) return ids.every(isCovered) ? null : (scopes[0] as Scope);
       return reaches.some((reach) => coversName(reach, target.name)) ? null : (scopes[0] as Scope);
     }
     case "pinned": {
-      const map = state.pinAt(target.pathname);
+      const map = state.bpffs.pinAt(target.pathname);
       if (map !== undefined) return isCovered(map) ? null : (scopes[0] as Scope);
       return reaches.some((reach) => coversPath(reach, target.pathname)) ? null : (scopes[0] as Scope);
     }
@@ -207,7 +207,7 @@ function getsPin(asked: Asked, command: Origin & GetPinCommand): Answer {
   const { attr } = command;
   const place = placeOf(state, command.session, attr);
   if (place === null) return null;
-  const map = place === "nowhere" ? undefined : state.pinAt(place);
+  const map = place === "nowhere" ? undefined : state.bpffs.pinAt(place);
   if (map === undefined)
     return place !== "nowhere" && (coversPath(limits.read, place) || coversPath(limits.write, place)) ? null : "read";
   const flags = openFlagsFor(asked, map, attr.fileFlags);
@@ -317,9 +317,9 @@ function mapOf(state: State, session: number, target: Target): number | undefine
     case "id":
       return state.map(target.id)?.id;
     case "pinned":
-      return state.pinAt(target.pathname);
+      return state.bpffs.pinAt(target.pathname);
     case "name": {
-      const ids = state.mapsNamed(target.name);
+      const ids = state.names.ids(target.name);
       return ids.length === 1 ? ids[0] : undefined;
     }
   }
@@ -328,7 +328,7 @@ function mapOf(state: State, session: number, target: Target): number | undefine
 function changesPath({ state, limits }: Asked, command: Origin & PathCommand): Scope | null {
   const place = placeOf(state, command.session, { pathname: command.attr.pathname, fileFlags: 0, pathFd: 0 });
   if (place === null || (place !== "nowhere" && coversPath(limits.pin, place))) return null;
-  const map = command.cmd === CMD.UNLINK ? state.pinAt(place) : undefined;
+  const map = command.cmd === CMD.UNLINK ? state.bpffs.pinAt(place) : undefined;
   const name = map === undefined ? undefined : state.map(map)?.name;
   return name !== undefined && coversName(limits.pin, name) ? null : "pin";
 }

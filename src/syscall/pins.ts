@@ -51,7 +51,7 @@ export function objPin(state: State, command: Origin & PinCommand): Outcome {
   const { path, map } = pin;
   const refusal = checkNew(state, path, command);
   if (refusal !== null) return failed(refusal, map.id);
-  state.pin(map, path.pathname, command.caller);
+  state.bpffs.pin(map, path.pathname, command.caller);
   return done(map.id, null, { pathname: path.pathname });
 }
 
@@ -71,7 +71,8 @@ function lookUpPin(state: State, command: Origin & PinCommand): { path: Path; ma
 }
 
 export function redoObjPin(state: State, { caller }: Origin & PinCommand, outcome: Outcome): void {
-  if (outcome.errno === 0) state.pin(state.map(outcome.map) as MapRecord, outcome.out?.pathname as string, caller);
+  if (outcome.errno === 0)
+    state.bpffs.pin(state.map(outcome.map) as MapRecord, outcome.out?.pathname as string, caller);
 }
 
 /** bpf_obj_get(), kernel/bpf/syscall.c and inode.c. */
@@ -88,7 +89,7 @@ export function objGet(state: State, command: Origin & GetPinCommand): Outcome {
   const path = resolve(state, command.session, pathname, fileFlags, pathFd);
   if (isRefusal(path)) return failed(path);
   if (isDirectory(state, path.pathname)) return failed(refuse("EACCES", `${shown(path)} is a directory`));
-  const id = state.pinAt(path.pathname);
+  const id = state.bpffs.pinAt(path.pathname);
   if (id === undefined) return failed(refuse("ENOENT", `nothing is pinned at ${shown(path)}`));
   if (path.slash) return failed(refuse("ENOTDIR", `${shown(path)} is a pin, not a directory`));
   return openAt(state, command.session, mapFile(state, id, fileFlags));
@@ -105,7 +106,7 @@ export function changePath(state: State, command: Origin & PathCommand): Outcome
   if (isRefusal(path)) return failed(path);
   const refusal = checkChange(state, command, path);
   if (refusal !== null) return failed(refusal);
-  const map = state.pinAt(path.pathname) ?? 0;
+  const map = state.bpffs.pinAt(path.pathname) ?? 0;
   change(state, command, path.pathname);
   return done(map, null, { pathname: path.pathname });
 }
@@ -117,13 +118,13 @@ export function redoChangePath(state: State, command: Origin & PathCommand, outc
 function change(state: State, command: Origin & PathCommand, pathname: string): void {
   switch (command.cmd) {
     case CMD.UNLINK:
-      state.unpin(pathname);
+      state.bpffs.unpin(pathname);
       break;
     case CMD.MKDIR:
-      state.makeDirectory(pathname, command.caller);
+      state.bpffs.makeDirectory(pathname, command.caller);
       break;
     case CMD.RMDIR:
-      state.removeDirectory(pathname);
+      state.bpffs.removeDirectory(pathname);
       break;
   }
 }
@@ -131,15 +132,15 @@ function change(state: State, command: Origin & PathCommand, pathname: string): 
 function checkChange(state: State, command: Origin & PathCommand, path: Path): Refusal | null {
   if (command.cmd === CMD.MKDIR) return checkNew(state, { ...path, slash: false }, command);
   const directory = isDirectory(state, path.pathname);
-  const pin = state.pinAt(path.pathname) !== undefined;
+  const pin = state.bpffs.pinAt(path.pathname) !== undefined;
   if (!directory && !pin) return refuse("ENOENT", `nothing is at ${shown(path)}`);
   if (command.cmd === CMD.UNLINK) {
     if (directory) return refuse("EISDIR", `${shown(path)} is a directory`);
     return path.slash ? refuse("ENOTDIR", `${shown(path)} is a pin, not a directory`) : null;
   }
   if (pin) return refuse("ENOTDIR", `${shown(path)} is a pin, not a directory`);
-  if (!state.isDirectory(path.pathname)) return refuse("EBUSY", `${shown(path)} is where bpffs is mounted`);
-  return state.hasEntries(path.pathname) ? refuse("ENOTEMPTY", `${shown(path)} is not empty`) : null;
+  if (!state.bpffs.isDirectory(path.pathname)) return refuse("EBUSY", `${shown(path)} is where bpffs is mounted`);
+  return state.bpffs.hasEntries(path.pathname) ? refuse("ENOTEMPTY", `${shown(path)} is not empty`) : null;
 }
 
 /** A path whose parent directories exist; the entry itself may not. */
@@ -182,7 +183,7 @@ function resolve(
   for (const name of pathname.split("/")) {
     if (name === "" || name === ".") continue;
     if (!isDirectory(state, at)) {
-      if (state.pinAt(at) !== undefined) return refuse("ENOTDIR", `${at} is a pin, not a directory`);
+      if (state.bpffs.pinAt(at) !== undefined) return refuse("ENOTDIR", `${at} is a pin, not a directory`);
       return refuse("ENOENT", `there is no directory ${at}`);
     }
     if (name === "..") {
@@ -227,11 +228,11 @@ function isBelow(pathname: string): boolean {
 }
 
 function isDirectory(state: State, pathname: string): boolean {
-  return pathname === BPFFS || ANCESTORS.has(pathname) || state.isDirectory(pathname);
+  return pathname === BPFFS || ANCESTORS.has(pathname) || state.bpffs.isDirectory(pathname);
 }
 
 function exists(state: State, { pathname }: Path): boolean {
-  return isDirectory(state, pathname) || state.pinAt(pathname) !== undefined;
+  return isDirectory(state, pathname) || state.bpffs.pinAt(pathname) !== undefined;
 }
 
 type NewCommand = Pick<Origin, "caller"> & { readonly attr: { readonly found?: Occupied } };
@@ -242,5 +243,5 @@ function checkNew(state: State, path: Path, { caller, attr: { found } }: NewComm
   if (found !== undefined) return refuse(found.errno, found.detail);
   if (!isBelow(path.pathname)) return refuse("EPERM", `${path.pathname} is not on bpffs, which is ${BPFFS}`);
   if (path.slash) return refuse("ENOENT", `${path.pathname}/ is no directory`);
-  return checkQuota(state, caller, "pins", 1);
+  return checkQuota(state.charges, caller, "pins", 1);
 }

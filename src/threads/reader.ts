@@ -10,7 +10,7 @@ import type { MapRecord } from "../maps/map.ts";
 import { Derived, faultIn, PartFailed } from "../supervisor/derived_parts.ts";
 import { passGate } from "../supervisor/gate.ts";
 import { thisThread } from "../supervisor/thread.ts";
-import { mapsIn } from "../syscall/state.ts";
+import { mapsIn } from "../syscall/map_table.ts";
 
 const thread = thisThread(READER);
 const { data, gate } = thread.data;

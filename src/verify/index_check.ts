@@ -7,7 +7,7 @@ import Sqlite, { type Database } from "better-sqlite3";
 import { INDEX_FILE, LOG_FILE } from "../data/layout.ts";
 import { EventIndex } from "../index/event_index.ts";
 import type { MapRecord } from "../maps/map.ts";
-import { mapsIn } from "../syscall/state.ts";
+import { mapsIn } from "../syscall/map_table.ts";
 import { archivedState, type Places } from "./archived_state.ts";
 import type { Finding } from "./finding.ts";
 

@@ -130,6 +130,6 @@ function isGarbage(key: CellKey, state: State, file: StateFile): boolean {
   const table = key[0];
   if ((table !== ELEMENT && table !== GARBAGE && table !== USE) || key.length < 5) return false;
   const map = readU32Key(key, 1);
-  if (state.map(map) !== undefined || map > state.lastId("map") || state.isDeferred(map)) return false;
+  if (state.map(map) !== undefined || map > state.lastId("map") || state.garbage.isDeferred(map)) return false;
   return table === GARBAGE || file.has(`${GARBAGE}${key.slice(1, 5)}`);
 }

@@ -62,7 +62,7 @@ export class Fold {
 
   /** Removes the cells of freed maps and writes all pending ones, so that the cells depend on the events alone. */
   async settle(): Promise<void> {
-    while (this.state.reclaim(RECLAIM_CELLS));
+    while (this.state.garbage.reclaim(RECLAIM_CELLS));
     await this.#write();
   }
 

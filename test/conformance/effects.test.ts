@@ -14,7 +14,8 @@ import type { MapRecord } from "../../src/maps/map.ts";
 import { effectsOn } from "../../src/syscall/effects.ts";
 import { elementsOf } from "../../src/syscall/elements.ts";
 import { redo } from "../../src/syscall/execute.ts";
-import { OPERATOR, OpenMap, State } from "../../src/syscall/state.ts";
+import { OPERATOR, OpenMap } from "../../src/syscall/open_map.ts";
+import { State } from "../../src/syscall/state.ts";
 import { SEED } from "../support/seed.ts";
 
 const STREAMS_EACH = 25;
@@ -65,7 +66,7 @@ class Watcher {
     if (touches && !touchedMaps(row, effectsIn(row)).has(id)) throw new Error(`map ${id} is not found: ${tell(event)}`);
     if (record.maxEntries > ENTRIES_MAX) return;
     const shown = page(this.#state, record);
-    const counted = this.#state.listedCount(record);
+    const counted = this.#state.counts.listed(record);
     if (counted !== shown.size) throw new Error(`map ${id}: ${counted} are counted, the page has ${shown.size}`);
     for (const key of new Set([...shown.keys(), ...elements.keys()]))
       if (shown.get(key) !== elements.get(key))

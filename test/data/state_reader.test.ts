@@ -10,7 +10,7 @@ import { writeLog } from "../support/write_log.ts";
 
 /** Every cell, those of freed maps reclaimed. */
 function cells({ state }: LedgerRead): ReturnType<typeof dump> {
-  while (state.reclaim(1000));
+  while (state.garbage.reclaim(1000));
   return dump(state.cells);
 }
 

@@ -102,7 +102,7 @@ class Subject {
   covered(): number[] {
     const { state } = this.engine;
     const all = [...state.maps.from("")].map(([, map]) => map);
-    const pins = [...state.pinned()];
+    const pins = [...state.bpffs.pinned()];
     const pinsOf = (id: number) => pins.filter(({ map }) => map === id).map(({ pathname }) => pathname);
     return all.filter(({ id, name }) => covers(GLOBS, { name, pins: pinsOf(id) })).map(({ id }) => id);
   }
@@ -255,8 +255,8 @@ t.test(
       });
     for (let at = 0; at < COUNT; at++) pin(`/sys/fs/bpf/o/${at}`);
     let matched = 0;
-    const pinsOf = state.pinsOf.bind(state);
-    state.pinsOf = (map) => {
+    const pinsOf = state.bpffs.pinsOf.bind(state.bpffs);
+    state.bpffs.pinsOf = (map) => {
       const pins = pinsOf(map);
       const walk = function* () {
         for (const pathname of pins) {
@@ -338,8 +338,8 @@ t.test("what walks find is what names and pins say, whatever comes, goes and is 
       t.same(walked, covered, `seed ${SEED}, step ${step}`);
       return;
     }
-    const pins = [...engine.state.pinned()];
-    const isNoted = pins.every(({ map, pathname }) => engine.state.pinsOf(map).has(pathname));
+    const pins = [...engine.state.bpffs.pinned()];
+    const isNoted = pins.every(({ map, pathname }) => engine.state.bpffs.pinsOf(map).has(pathname));
     if (!isNoted) t.fail(`a pin is not known, seed ${SEED}, step ${step}`);
   }
 });

@@ -70,7 +70,7 @@ class Ledger {
 
   /** Whether the state is what the log adds up to. */
   get isTheFold(): boolean {
-    while (this.engine.state.reclaim(1000));
+    while (this.engine.state.garbage.reclaim(1000));
     return isDeepStrictEqual(dump(this.engine.state.cells), foldRows(this.log.rows, HOST));
   }
 }

@@ -9,7 +9,7 @@ import { PendingCells } from "../../src/engine/pending.ts";
 import type { Ran, Reply, Request } from "../../src/engine/request.ts";
 import { u32Key } from "../../src/maps/cells.ts";
 import { elementsOf } from "../../src/syscall/elements.ts";
-import { OPERATOR, OpenMap } from "../../src/syscall/state.ts";
+import { OPERATOR, OpenMap } from "../../src/syscall/open_map.ts";
 import { createAttr, HOST } from "../support/commands.ts";
 import { memoryEngine } from "../support/memory_engine.ts";
 import { MemoryLog } from "../support/memory_log.ts";
@@ -93,7 +93,7 @@ t.test("a map is read page by page as it was at one moment, whatever is done to 
           if (what === "update") run(update(3, at, value));
           else if (what === "delete") run(remove(3, at));
           else run({ cmd: CMD.CLOSE, ...WHO, fd: 3, attr: { reason: "close" } });
-        while (engine.state.reclaim(1000));
+        while (engine.state.garbage.reclaim(1000));
         const after = Buffer.from((found.at(-1) as string).slice(0, 8), "hex");
         outcome = engine.moments.read(first.seq, 1, after, limit) as Ran["outcome"];
         t.ok(outcome !== null);

@@ -8,7 +8,8 @@ import { MemoryCells } from "../../src/engine/memory.ts";
 import { answerQuery } from "../../src/engine/queries.ts";
 import { tell } from "../../src/engine/views.ts";
 import { type Cell, type CellKey, u32Key } from "../../src/maps/cells.ts";
-import { NAMED_MAX, State } from "../../src/syscall/state.ts";
+import { NAMED_MAX } from "../../src/syscall/map_names.ts";
+import { State } from "../../src/syscall/state.ts";
 import { Service } from "../http/service.ts";
 import { createAttr } from "../support/commands.ts";
 import { memoryEngine } from "../support/memory_engine.ts";
@@ -95,7 +96,7 @@ t.test(
     // Longer than a key has room for: they are told apart by a hash there.
     const long = ["b", "a", "c"].map((end) => `/sys/fs/bpf/9${"x".repeat(2000)}${end}`);
     for (const pathname of [...names, ...long]) {
-      state.makeDirectory(pathname, "a");
+      state.bpffs.makeDirectory(pathname, "a");
       cells.put(
         `p${pathname.length > 1024 ? `${pathname.slice(0, 1024)}${pathname.at(-1)}` : pathname}`,
         Buffer.from(JSON.stringify({ pathname, map: 1 })),
@@ -124,15 +125,15 @@ t.test(
     }
     t.same(all.toSorted(), [...names, ...long].toSorted(), "each once, long ones, too");
     t.equal(
-      walk(() => state.hasEntries(names[5] as string)),
+      walk(() => state.bpffs.hasEntries(names[5] as string)),
       false,
     );
     t.ok(cells.walked <= 2, `${cells.walked} cells for what is below a directory`);
     for (let id = 1; id <= 3000; id++) cells.put(`ksame\0${u32Key(id)}`, Buffer.alloc(0));
-    t.equal((walk(() => state.mapsNamed("same")) as number[]).length, NAMED_MAX + 1);
+    t.equal((walk(() => state.names.ids("same")) as number[]).length, NAMED_MAX + 1);
     t.ok(cells.walked <= NAMED_MAX + 1, `${cells.walked} cells for what has a name`);
-    state.makeDirectory(`${names[5]}/below`, "a");
-    t.equal(state.hasEntries(names[5] as string), true);
+    state.bpffs.makeDirectory(`${names[5]}/below`, "a");
+    t.equal(state.bpffs.hasEntries(names[5] as string), true);
     t.end();
   },
 );
@@ -150,16 +151,16 @@ t.test(
       { ...who, cmd: CMD.BPF_MAP_CREATE, attr: createAttr({}) },
       ...Array.from({ length: 500 }, () => dup),
     ]);
-    t.equal(state.fdCount(1), 501);
+    t.equal(state.fds.count(1), 501);
     const { range } = state.cells;
     state.cells.range = () => t.fail("the descriptors are walked again") as never;
-    t.equal(state.fdCount(1), 501);
+    t.equal(state.fds.count(1), 501);
     state.cells.range = range;
     engine.run([close(7), close(8), dup]);
-    t.equal(state.fdCount(1), 500);
+    t.equal(state.fds.count(1), 500);
     engine.runWhole([dup, dup, close(2000)], { map: 0, seq: engine.seq });
-    t.equal(state.fdCount(1), 500, "none of which has happened");
-    t.equal([...state.fds(1)].length, 500);
+    t.equal(state.fds.count(1), 500, "none of which has happened");
+    t.equal([...state.fds.of(1)].length, 500);
     t.end();
   },
 );

@@ -81,7 +81,7 @@ class Ledger {
   }
 
   has(caller: string): object {
-    return this.engine.state.usage.of(caller);
+    return this.engine.state.charges.usage.of(caller);
   }
 }
 

@@ -69,13 +69,13 @@ class Ledger {
     const cells = new MemoryCells();
     const state = new State(cells, HOST, IGNORE);
     for (const { command, outcome } of this.log.read(0)) redo(state, command, outcome);
-    while (state.reclaim(1000));
+    while (state.garbage.reclaim(1000));
     return dump(cells);
   }
 
   /** Every cell that the engine has, freed maps' reclaimed. */
   cells(): [string, string][] {
-    while (this.engine.state.reclaim(1000));
+    while (this.engine.state.garbage.reclaim(1000));
     return dump(this.engine.state.cells);
   }
 }

@@ -18,7 +18,7 @@ import { MadeCgroups } from "../../src/mirror/made_cgroups.ts";
 import { DEFAULT_PLACES } from "../../src/mirror/real_objects.ts";
 import type { Bpf } from "../../src/native/bpf.ts";
 import { openBpf } from "../../src/native/probe.ts";
-import { OPERATOR, OpenMap } from "../../src/syscall/state.ts";
+import { OPERATOR, OpenMap } from "../../src/syscall/open_map.ts";
 import { BPFFS, unfitForKernel } from "../support/bpffs.ts";
 import { kernelMirror, scanned } from "../support/mirror.ts";
 import { OWN_NAME } from "../support/own_name.ts";

@@ -12,7 +12,8 @@ import { Bpf } from "../../src/native/bpf.ts";
 import { openBpf } from "../../src/native/probe.ts";
 import { elementsOf } from "../../src/syscall/elements.ts";
 import { redo } from "../../src/syscall/execute.ts";
-import { OPERATOR, OpenMap, State } from "../../src/syscall/state.ts";
+import { OPERATOR, OpenMap } from "../../src/syscall/open_map.ts";
+import { State } from "../../src/syscall/state.ts";
 import { unfitForKernel } from "../support/bpffs.ts";
 import { HOST } from "../support/commands.ts";
 import { OWN_NAME } from "../support/own_name.ts";
@@ -176,7 +177,7 @@ async function compareState(t: Test, url: string, round: number): Promise<void> 
   };
   t.strictSame(
     listed.maps.map(({ id, entries }) => [id, entries]),
-    maps.map((map) => [map.id, folded.listedCount(map)]),
+    maps.map((map) => [map.id, folded.counts.listed(map)]),
     `round ${round}: ${maps.length} maps`,
   );
   let elements = 0;

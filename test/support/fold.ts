@@ -29,6 +29,6 @@ export function foldRows(rows: Iterable<EventRow>, host: Host): Cells {
     const { command, outcome } = rowEvent(row);
     redo(state, command, outcome);
   }
-  while (state.reclaim(1000));
+  while (state.garbage.reclaim(1000));
   return dump(cells);
 }

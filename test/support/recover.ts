@@ -39,7 +39,7 @@ export interface Recovered {
 
 export async function recover(data: string): Promise<Recovered> {
   const { engine, replayed } = await openEngine(data);
-  while (engine.state.reclaim(1000));
+  while (engine.state.garbage.reclaim(1000));
   const cells = dump(engine.state.cells);
   await engine.close();
   return { cells, replayed };

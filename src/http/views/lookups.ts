@@ -2,7 +2,7 @@ import { mayUseSessionOf } from "../../access/caller.ts";
 import type { MapScope } from "../../access/scopes.ts";
 import type { MapReference } from "../../engine/map_reference.ts";
 import type { FdView, MapView, SessionView } from "../../engine/views.ts";
-import { severalNamed } from "../../syscall/state.ts";
+import { severalNamed } from "../../syscall/map_names.ts";
 import { Problem } from "../server/problems.ts";
 import type { Asked } from "./as_of.ts";
 

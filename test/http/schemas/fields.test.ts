@@ -107,7 +107,7 @@ test("an array whose elements an earlier release has not counted is told to have
   const { service, put, get } = await withMap(t, { map_type: "BPF_MAP_TYPE_ARRAY", map_flags: 0 });
   await put("02000000", "01010101");
   const { state } = service.engine;
-  state.setEntryCount(state.map(1) as MapRecord, mapType(BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY) as MapType, 0);
+  state.counts.set(state.map(1) as MapRecord, mapType(BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY) as MapType, 0);
   t.match(await get("/v1/maps/1"), { entries: 4, written: null });
   await put("03000000", "01010101");
   t.match(await get("/v1/maps/1"), { entries: 4, written: null });
