@@ -1,3 +1,10 @@
+/**
+ * Archives events while the service runs. A thread (`threads/archive.ts`) writes the files beside the engine. Before
+ * the ARCHIVE event this file brings the tree, the past and the index up to the last event that is to be archived, so
+ * that they need neither snapshot nor archive. The event is a command like any other, and the engine then removes the
+ * rows.
+ */
+
 import type { Worker } from "node:worker_threads";
 import { CMD } from "../abi/service.ts";
 import { removeSnapshots } from "../archive/make.ts";

@@ -1,3 +1,8 @@
+/**
+ * Questions that are under way between two threads, and the reception of their messages: the part that both ends of a
+ * protocol (`protocol.ts`) share.
+ */
+
 import type {
   Answer,
   Answers,

@@ -1,3 +1,5 @@
+/** A thread's own end of its protocol. `asked_thread.ts` is the other end. */
+
 import { type MessagePort, parentPort, workerData } from "node:worker_threads";
 import { OpenQuestions, receive } from "./correspondence.ts";
 import type { PartFault } from "./derived_parts.ts";

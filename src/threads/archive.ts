@@ -1,4 +1,8 @@
-/** A job's thread: writes the archive, beside the engine and not in its way. */
+/**
+ * A job's thread: writes the archive, beside the engine and not in its way. The event and the removal of rows are the
+ * engine's.
+ */
+
 import { runArchive } from "../data/archive_job.ts";
 import { ARCHIVE_JOB } from "../data/archive_protocol.ts";
 import { thisThread } from "../supervisor/thread.ts";

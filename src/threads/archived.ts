@@ -1,4 +1,8 @@
-/** The thread of archived events: unpacks the segments that questions need, beside all others. */
+/**
+ * The thread of archived events, beside all others. It unpacks the segments that questions need, each into a database
+ * of its own (`index/segment_file.ts`); `archive/at_hand.ts` says who asks it.
+ */
+
 import { ArchivedEvents } from "../data/archived_events.ts";
 import { ArchivedLog } from "../data/archived_log.ts";
 import { EventsArchived } from "../engine/archives.ts";

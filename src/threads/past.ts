@@ -1,4 +1,8 @@
-/** The thread of the past: all cells as of every moment, beside the engine and not in its way. */
+/**
+ * The thread of the past: all cells as of every moment, beside the engine and not in its way. Started a second time, it
+ * folds the whole log from event 1 on, archived events included, into a history of its own, `whole/`.
+ */
+
 import { join } from "node:path";
 import { restoreFromArchive } from "../data/archive_job.ts";
 import { ArchivedLog } from "../data/archived_log.ts";
