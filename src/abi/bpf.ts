@@ -68,6 +68,15 @@ type OtherCmdName =
 
 export type MapCmdName = Exclude<keyof typeof BPF_CMD, OtherCmdName>;
 
+/**
+ * Commands that are tried again after EAGAIN, because another try can succeed. BPF_MAP_UPDATE_ELEM on a local storage
+ * gets it if the kernel is still deleting the owner's last element of a freed map (bpf_local_storage_update); each try
+ * loses to another freed map, so the tries end. BPF_PROG_LOAD gets it if a signal is pending in the verifier
+ * (do_check); the signal is handled before the next try. Batches are not tried again, because their attr has the
+ * progress.
+ */
+export const AGAIN_CMDS: ReadonlySet<number> = new Set([BPF_CMD.BPF_MAP_UPDATE_ELEM, BPF_CMD.BPF_PROG_LOAD]);
+
 /** enum bpf_map_type. */
 export const BPF_MAP_TYPE = {
   BPF_MAP_TYPE_UNSPEC: 0,

@@ -43,6 +43,7 @@ import { SqliteLogRows } from "../sqlite/log_rows.ts";
 import { schemaFindings, tablesMade } from "../sqlite/schema_check.ts";
 import { SqliteTreeStore } from "../sqlite/tree_store.ts";
 import type { CheckpointCommand } from "../syscall/command.ts";
+import { commandFacts } from "../syscall/command_facts.ts";
 import { HASH_BYTES } from "../tlog/merkle.ts";
 import { notedCheckpoint } from "../tlog/note.ts";
 import type { TileHashes, TreeIdentity } from "../tree/ports.ts";
@@ -338,7 +339,7 @@ async function unpackArchive(folders: readonly string[], scratch: string, cpus: 
         for (const row of rows) leaves.check(row);
         file.add(rows);
         for (const { cmd, attr, time_us: timeUs } of rows) {
-          if (cmd !== CMD.CHECKPOINT && cmd !== CMD.BACKUP_RESTORE) continue;
+          if (commandFacts(cmd)?.setsFact !== true) continue;
           const said = JSON.parse(attr ?? "{}");
           if (typeof said.life === "string" && said.life !== "") life = said.life;
           if (cmd === CMD.CHECKPOINT) told = { possible_cpus: said.possible_cpus, note: said.note, timeUs };

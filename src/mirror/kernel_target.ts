@@ -187,7 +187,8 @@ export class KernelTarget implements Target {
     const placed = this.#withPosition(event, attr);
     const answer = this.#atPath(cmd as string, placed, (attr) => this.#bpfCall(event, cmd as string, attr, recorded));
     if ("leftOut" in answer) return answer;
-    return cmd === "BPF_OBJ_GET" || cmd === "BPF_MAP_GET_FD_BY_ID" ? this.#created(answer, event) : answer;
+    const { opens = null, leavesMaps = false } = factsOfNamed(cmd) ?? {};
+    return opens === "map" && leavesMaps ? this.#created(answer, event) : answer;
   }
 
   /** Runs a command with its path translated to the replay's directory, if it has a path. */

@@ -7,7 +7,7 @@
  * buffers during a call.
  */
 
-import { BPF_CMD, BPF_F, MAP_INFO_BYTES, OBJ_NAME_LEN } from "../abi/bpf.ts";
+import { AGAIN_CMDS, BPF_CMD, BPF_F, MAP_INFO_BYTES, OBJ_NAME_LEN } from "../abi/bpf.ts";
 import { ERRNO } from "../abi/errno.ts";
 import { type Koffi, Libc } from "./libc.ts";
 import { type MapInfo, type MapShape, readInfo } from "./map_info.ts";
@@ -45,14 +45,6 @@ const NUL = Buffer.from([0]);
  */
 const SLOT_BYTES = 4096;
 
-/**
- * Commands that are tried again after EAGAIN, because another try can succeed. BPF_MAP_UPDATE_ELEM on a local storage
- * gets it if the kernel is still deleting the owner's last element of a freed map (bpf_local_storage_update); each try
- * loses to another freed map, so the tries end. BPF_PROG_LOAD gets it if a signal is pending in the verifier
- * (do_check); the signal is handled before the next try. Batches are not tried again, because their attr has the
- * progress.
- */
-const TRIED_AGAIN: ReadonlySet<number> = new Set([BPF_CMD.BPF_MAP_UPDATE_ELEM, BPF_CMD.BPF_PROG_LOAD]);
 const TRIES_MAX = 1000;
 
 /** File descriptors and BTF types for a new map; 0: none. */
@@ -334,7 +326,7 @@ export class Bpf extends Libc {
       const ret = this.syscall4(this.#number, cmd, attr, size);
       if (ret >= 0) return ret;
       const errno = this.errno();
-      if (errno !== ERRNO.EAGAIN || !TRIED_AGAIN.has(cmd) || left === 1) return -errno;
+      if (errno !== ERRNO.EAGAIN || !AGAIN_CMDS.has(cmd) || left === 1) return -errno;
     }
   }
 

@@ -35,13 +35,22 @@ export interface NewEntry {
  * the refusal.
  */
 export function newEntry(state: State, command: Command): NewEntry | null {
-  if ("unknown" in command || (command.cmd !== CMD.BPF_OBJ_PIN && command.cmd !== CMD.MKDIR)) return null;
-  if (checkSession(state, command) !== null) return null;
-  const pin = command.cmd === CMD.BPF_OBJ_PIN ? lookUpPin(state, command) : null;
-  if (pin !== null && "errno" in pin) return null;
-  const path = pin?.path ?? resolve(state, command.session, command.attr.pathname, 0, 0);
+  if ("unknown" in command || checkSession(state, command) !== null) return null;
+  switch (command.cmd) {
+    case CMD.BPF_OBJ_PIN: {
+      const pin = lookUpPin(state, command);
+      return "errno" in pin ? null : newEntryAt(state, pin.path, pin.map);
+    }
+    case CMD.MKDIR:
+      return newEntryAt(state, resolve(state, command.session, command.attr.pathname, 0, 0), null);
+    default:
+      return null;
+  }
+}
+
+function newEntryAt(state: State, path: Path | Refusal, map: MapRecord | null): NewEntry | null {
   if (isRefusal(path) || exists(state, path) || !isBelow(path.pathname)) return null;
-  return { pathname: path.pathname, map: pin?.map ?? null };
+  return { pathname: path.pathname, map };
 }
 
 /** bpf_obj_pin(), kernel/bpf/syscall.c and inode.c. */
