@@ -1,3 +1,5 @@
+/** Pins and directories of bpffs in the state. `pins.ts` has the commands. */
+
 import { createHash } from "node:crypto";
 import { afterKey, bytesKey, type CellKey, type Cells } from "../maps/cells.ts";
 import type { MapRecord } from "../maps/map.ts";

@@ -1,3 +1,8 @@
+/**
+ * Work that would take too long in one moment. If more than 2,048 elements would go with maps and objects in one turn,
+ * FREE_DEFERRED events free them later, 2,048 elements each, as the kernel frees maps by its workqueue.
+ */
+
 import type { Deferred } from "./outcome.ts";
 
 /** Deferred work: the elements of a freed map, those tied to an object, or those of a map's removed interfaces. */

@@ -1,3 +1,8 @@
+/**
+ * The commands as one table: each is decided and done by `run`, and done again from its event by `redo`, which decides
+ * nothing.
+ */
+
 import { CMD, type KnownCmd } from "../abi/service.ts";
 import { refuse } from "../maps/refusal.ts";
 import { accessRefused } from "./access.ts";

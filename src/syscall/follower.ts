@@ -1,3 +1,5 @@
+/** The interface of whatever follows the commands' changes. */
+
 import type { MapRecord } from "../maps/map.ts";
 
 /** Receives the changes that commands make: the mirror, or nobody. */

@@ -1,3 +1,5 @@
+/** Freed maps. A map loses its id at once; its cells are reclaimed between batches, a bounded number at a time. */
+
 import { afterPrefix, type CellKey, type Cells, readU32Key, u32Key } from "../maps/cells.ts";
 import { elementsPrefix, usesPrefix } from "../maps/common.ts";
 import type { Element, MapRecord } from "../maps/map.ts";

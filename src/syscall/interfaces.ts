@@ -1,3 +1,5 @@
+/** Network interfaces: the machine's, as the last INTERFACES command records them, and elements that go with one. */
+
 import { afterKey, afterPrefix, type CellKey, type Cells, readU32Key, u32Key } from "../maps/cells.ts";
 import { elementsPrefix } from "../maps/common.ts";
 import { sendsToInterfaces } from "../maps/facts.ts";

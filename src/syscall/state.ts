@@ -1,3 +1,8 @@
+/**
+ * The state, as tables over cells. `bpffs.ts`, `fd_table.ts`, `objects.ts`, `charges.ts` and others have a part of it
+ * each.
+ */
+
 import { type Limits, UNLIMITED } from "../access/quotas.ts";
 import { type Cells, u32Key } from "../maps/cells.ts";
 import type { Host, MapRecord, MapType, ProgOwner, World } from "../maps/map.ts";

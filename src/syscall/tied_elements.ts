@@ -1,3 +1,5 @@
+/** Elements that belong to an object, for example to a socket or a cgroup, and are deleted when it ends. */
+
 import { factsOf } from "../maps/facts.ts";
 import type { MapRecord } from "../maps/map.ts";
 import { ANON_INODE } from "../maps/object.ts";
