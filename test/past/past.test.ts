@@ -51,7 +51,7 @@ test("what has been archived is past telling without its archive; what came afte
   const moved = await mapledger("replay", data, "--archive", join(data, "moved"));
   t.equal(moved.stdout, replayed.stdout, "from where the archive is now");
   const verified = await mapledger("verify", data, "--archive", join(data, "moved"));
-  t.match(verified, { code: 0, stdout: /archive +events up to 4 are from there/ });
+  t.match(verified, { code: 0, stdout: /archive +events up to 4 were read from the archive/ });
 
   const told = async () => {
     const { service, send } = await started(data);
