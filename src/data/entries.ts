@@ -4,7 +4,7 @@ import { CGROUPS_FOLDER, LAYOUT, namesOf } from "./layout.ts";
 
 /** Suffixes of files that SQLite keeps beside a database. */
 const DATABASE_SUFFIXES = ["", "-wal", "-shm", "-journal"];
-/** Suffixes of files that are being written, beside the file whose name they are to take. */
+/** Suffixes of files that are being written, and will be renamed to the name before the suffix. */
 const PARTIAL_SUFFIXES = ["", ".new", ".partial"];
 /** A snapshot of an archive, which lies in the data directory, too: `state-000000001000.ndjson.zst`. */
 const SNAPSHOT = /^state-\d{12,}\.ndjson\.zst$/;
@@ -25,7 +25,10 @@ const KINDS: ReadonlyMap<string, Kind> = new Map(
 const inData: Wanted = (name) => (SNAPSHOT.test(name) ? "file" : (KINDS.get(name) ?? null));
 const inStore: Wanted = (name) => (STORE_FILES.has(name) ? "file" : null);
 
-/** Throws an Error that names the first entry of a data directory that is a link, or of another kind than `layout.ts` says. */
+/**
+ * Throws an Error that names the first entry of a data directory that is a symbolic link, or has another kind than
+ * `layout.ts` says.
+ */
 export function checkData(data: string): void {
   checkEntries(data, inData);
   for (const store of namesOf("store")) checkEntries(join(data, store), inStore);

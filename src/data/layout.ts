@@ -1,9 +1,10 @@
 /**
- * A data directory: the name of every file and folder that mapledger makes in it. Whatever is derived is made again
- * from the log if it is missing, damaged or of another format; all the rest is evidence, or was given to somebody, and
- * a backup takes it along.
+ * A data directory: the name of every file and folder that mapledger makes in it. Derived ones are built from the log
+ * again if they are missing, damaged or of another format. All others are evidence or were given to somebody, so a
+ * backup includes them.
  *
- * mapledger does not follow links here, and does not open a FIFO: `entries.ts` compares the entries that it finds with this table.
+ * mapledger does not follow symbolic links here, and does not open a FIFO: `entries.ts` checks a directory against this
+ * table.
  */
 
 /** The log: events, and facts of the ledger. */

@@ -51,7 +51,7 @@ export interface MirroredType {
    * filled; an element asked for by its key, but no list of keys; or nothing.
    */
   readonly told: "all" | "keys" | "slots" | "asked" | "nothing";
-  /** The same of a map of sockets whose values have no room for a cookie. */
+  /** `told` of a map of sockets whose values have no room for a cookie. */
   readonly toldWithoutCookies?: "keys" | "slots";
   /** The size of a position in BPF_MAP_LOOKUP_BATCH, in bytes: that of a bucket's number, or of a key. */
   readonly positionBytes: (map: MapRecord) => number;
@@ -289,7 +289,7 @@ const STORAGE: MirroredType = {
   },
 };
 
-/** A string says why maps of a type are not mirrored. */
+/** A string is the reason why maps of a type are not mirrored. */
 const MIRRORED: Readonly<Record<Exclude<MapTypeName, "BPF_MAP_TYPE_UNSPEC">, MirroredType | string>> = {
   BPF_MAP_TYPE_HASH: HASH,
   BPF_MAP_TYPE_PERCPU_HASH: HASH,
@@ -327,7 +327,7 @@ const MIRRORED: Readonly<Record<Exclude<MapTypeName, "BPF_MAP_TYPE_UNSPEC">, Mir
     "a struct_ops is not mirrored: it is made of a type of the running kernel, which the ledger does not keep",
 };
 
-/** The row of a type's number; undefined: the kernel has no such type. */
+/** The row of a map type's number; undefined: the kernel has no such type. */
 function rowOf(type: number): MirroredType | string | undefined {
   const name = mapTypeName(type);
   return name === undefined || name === "BPF_MAP_TYPE_UNSPEC" ? undefined : MIRRORED[name];
@@ -345,7 +345,7 @@ export function mirrored(map: MapRecord, cpus: Cpus): MirroredType | string {
   if (typeof type === "string") return type;
   if (type === undefined) return `map type ${map.type} is not mirrored`;
   if (map.exclusive) return "a map with excl_prog_hash is not mirrored: the hash of its program is not kept";
-  // Values that programs put in are of the machine alone.
+  // If only programs fill a per-CPU map, its values need not match the ledger's CPU count.
   if (isPerCpu(map.type) && type.filled !== "by programs" && cpus.ledger !== cpus.machine)
     return `values of ${cpus.ledger} CPUs are not mirrored: the kernel's would be of ${cpus.machine}`;
   const described = map.inner === null ? null : needsBtf(map.inner);

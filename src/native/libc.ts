@@ -1,8 +1,8 @@
 /**
- * libc, and all of mapledger's native memory: koffi is used here alone. A call answers what the C function returns, or
- * a negative errno.
+ * libc, and all of mapledger's native memory; no other file uses koffi. A call returns the C function's result, or a
+ * negative errno.
  *
- * C gets addresses, so a caller's buffers are held in a field during the call: V8 may drop a variable after its last
+ * C gets addresses, so a field references the caller's buffers during the call: V8 may free a variable after its last
  * use.
  */
 
