@@ -4,8 +4,7 @@
  * `index_keys.ts` (slots by index), `holder_array.ts` (slots that hold objects or maps), `sockets.ts`,
  * `target_slots.ts` (where packets go), `local_storage.ts`, `line.ts` (queues and stacks), `inner_maps.ts`.
  *
- * To add a type: a file that ends in its row, a line here, a row in `mirror/map_types.ts`, and its test. Its recorded
- * transcripts are replayed by the tests from then on.
+ * CONTRIBUTING.md says how to add a type.
  */
 
 import { BPF_MAP_TYPE, type MapTypeName } from "../abi/bpf.ts";

@@ -1,7 +1,4 @@
-/**
- * Commands, as the core runs them. To add a command, add its type here: the compiler then names every place that must
- * know it.
- */
+/** Commands, as the core runs them. CONTRIBUTING.md says how to add one; the compiler names the places that need it. */
 
 import type { Errno } from "../abi/errno.ts";
 import type { CAPABILITIES, CMD, KnownCmd, OPEN_KINDS, SERVICE_CMD, SIDES } from "../abi/service.ts";
