@@ -1,9 +1,10 @@
+/** The log from its first event on: archived ones from their archive where that is at hand, the others from the log itself. */
+
 import { EventsArchived } from "../engine/archives.ts";
 import type { ArchivedReader, EventPage, EventRange, EventReader, KeptReader, MarkedRow } from "../engine/events.ts";
 import type { RowBytes } from "../log/canonical.ts";
 import type { EventFilter } from "../log/event_filter.ts";
 
-/** The log from its first event on: archived ones from their archive where that is at hand, the others from the log itself. */
 export class WholeEvents implements EventReader {
   readonly #kept: KeptReader;
   readonly #archived: ArchivedReader;

@@ -1,3 +1,8 @@
+/**
+ * Answers requests as of earlier moments, with the state's own code over earlier cells (history.ts). So no map type has
+ * code for the past.
+ */
+
 import type { Moment } from "../codec/moments.ts";
 import { EventsArchived } from "../engine/archives.ts";
 import { IGNORE } from "../engine/followers.ts";
@@ -32,10 +37,6 @@ export class NotYet extends Error {
 const NO_LEASES = { view: () => ({ lease: null, leftMs: null }) };
 const NO_PAST = { state: "off", detail: "kernel maps have no past: this is the ledger's" } as const;
 
-/**
- * Answers requests as of earlier moments, with the state's own code over earlier cells (history.ts). So no map type has
- * code for the past.
- */
 export class Past {
   readonly #log: PastLog;
   readonly #history: History;

@@ -1,6 +1,3 @@
-import type { StateStore } from "../engine/ports.ts";
-import { afterPrefix, type Cell, type CellKey, type Cells, firstIn, u32Key } from "../maps/cells.ts";
-
 /**
  * The layout of the history's store, in which each version of a cell is a cell:
  *
@@ -11,6 +8,10 @@ import { afterPrefix, type Cell, type CellKey, type Cells, firstIn, u32Key } fro
  * living cells of a group (a table, or the elements of one map) are copied into a new *image*; walks as of later
  * moments read only this image. A copy keeps the seq of its original.
  */
+
+import type { StateStore } from "../engine/ports.ts";
+import { afterPrefix, type Cell, type CellKey, type Cells, firstIn, u32Key } from "../maps/cells.ts";
+
 type Store = Pick<StateStore, "get" | "range" | "rangeDown">;
 /** The part of a store that upward walks need. */
 type Walked = Pick<StateStore, "range">;
