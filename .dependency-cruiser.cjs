@@ -94,12 +94,6 @@ module.exports = {
       to: { path: "^src/http/", pathNot: `^src/http/(${[room, ...below].join("|")})/` },
     })),
     {
-      name: "http-has-no-circles-of-types",
-      severity: "error",
-      from: { path: "^src/http/" },
-      to: { circular: true },
-    },
-    {
       name: "pure-rings-know-no-settings",
       severity: "error",
       from: { path: `^src/(${PURE.join("|")}|tree|engine|past)/` },
@@ -127,7 +121,7 @@ module.exports = {
       name: "no-circles",
       severity: "error",
       from: {},
-      to: { circular: true, viaOnly: { dependencyTypesNot: ["type-only"] } },
+      to: { circular: true },
     },
   ],
   options: {

@@ -1,4 +1,4 @@
-import type { Attr } from "./requests.ts";
+import type { Attr } from "./pair.ts";
 import type { Answer } from "./subject.ts";
 
 /** Answers of two subjects, made comparable. */

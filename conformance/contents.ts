@@ -1,9 +1,10 @@
 import { isDeepStrictEqual } from "node:util";
 import { byKey, shown } from "./answers.ts";
-import type { Judge, Side } from "./judge.ts";
+import type { Judge } from "./judge.ts";
+import type { Pair, Side } from "./pair.ts";
 import { u32Hex } from "./requests.ts";
 import type { StreamType } from "./shapes.ts";
-import type { Pair, Twin, Twins } from "./twins.ts";
+import type { Twin, Twins } from "./twins.ts";
 import { KEY_WANTS } from "./wanted.ts";
 
 /** What is in a map that both have, seen by commands that change nothing. */

@@ -1,11 +1,12 @@
 import type { Bench } from "./bench.ts";
 import { type Contents, UNORDERED } from "./contents.ts";
-import type { Judge, Side } from "./judge.ts";
+import type { Judge } from "./judge.ts";
 import { isLossy, type Lossy } from "./lossy.ts";
-import { type Attr, keyFor, roomFor, sizes, valueFor } from "./requests.ts";
+import type { Attr, Pair, Side } from "./pair.ts";
+import { keyFor, roomFor, sizes, valueFor } from "./requests.ts";
 import type { StreamType } from "./shapes.ts";
 import type { Key, Of, Value } from "./stream.ts";
-import { OF_MAPS, type Pair, type Twin, type Twins } from "./twins.ts";
+import { OF_MAPS, type Twin, type Twins } from "./twins.ts";
 import { KEY_WANTS, VALUE_WANTS } from "./wanted.ts";
 
 /** Maps of sockets: the kernel lets go of a socket some time after its map, and it is busy until then. */

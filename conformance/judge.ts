@@ -1,14 +1,11 @@
 import { isDeepStrictEqual } from "node:util";
 import { plain, shown } from "./answers.ts";
-import type { Attr } from "./requests.ts";
+import type { Attr, Pair, Side } from "./pair.ts";
 import type { Answer, Subject } from "./subject.ts";
-import type { Pair } from "./twins.ts";
 
 /** What is let go of is free after a grace period of the kernel's or a few. */
 const SETTLES_MAX = 10_000;
 const SETTLE_MS = 1;
-
-export type Side = 0 | 1;
 
 /** Asks two subjects the same, and throws where they do not answer alike. */
 export class Judge {

@@ -1,9 +1,10 @@
 import { elementsOf, shown } from "./answers.ts";
 import type { Contents, Elements } from "./contents.ts";
-import type { Judge, Side } from "./judge.ts";
+import type { Judge } from "./judge.ts";
+import type { Pair, Side } from "./pair.ts";
 import { BTF_TYPE } from "./stream_btf.ts";
 import type { Answer } from "./subject.ts";
-import type { Pair, Twin } from "./twins.ts";
+import type { Twin } from "./twins.ts";
 
 /**
  * LRU maps that may have put something out: the service does when a map is full, the kernel earlier, in groups, and for

@@ -2,12 +2,13 @@ import { attrEnd } from "../src/abi/attr.ts";
 import { BPF_F, MAP_INFO, MAP_INFO_BYTES, type MapCmdName } from "../src/abi/bpf.ts";
 import type { Bench } from "./bench.ts";
 import type { Contents } from "./contents.ts";
-import type { Judge, Side } from "./judge.ts";
-import { type Attr, idsOf, u32Hex } from "./requests.ts";
+import type { Judge } from "./judge.ts";
+import type { Attr, Pair, Side } from "./pair.ts";
+import { idsOf, u32Hex } from "./requests.ts";
 import { createAttr, type Shape, STREAM_TYPES, type StreamType, typeNumber, wantsBtf } from "./shapes.ts";
 import { JUNK, type Of } from "./stream.ts";
 import type { Answer, Subject } from "./subject.ts";
-import { type Descriptor, OF_MAPS, type Pair, type Twin, type Twins } from "./twins.ts";
+import { type Descriptor, OF_MAPS, type Twin, type Twins } from "./twins.ts";
 
 /** Steps on maps as a whole: what makes them, says what they are, shows their memory, and where they are found. */
 

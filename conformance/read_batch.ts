@@ -5,11 +5,12 @@ import { bothContents, type Contents, type Elements } from "./contents.ts";
 import type { Judge } from "./judge.ts";
 import type { Lossy } from "./lossy.ts";
 import { isLossy } from "./lossy.ts";
+import type { Pair } from "./pair.ts";
 import { countOf, keyFor, roomFor, sizes, u32Hex } from "./requests.ts";
 import type { StreamType } from "./shapes.ts";
 import type { Of } from "./stream.ts";
 import type { Answer } from "./subject.ts";
-import type { Descriptor, Pair, Twin, Twins } from "./twins.ts";
+import type { Descriptor, Twin, Twins } from "./twins.ts";
 
 type ReadBatch = Of<"read batch" | "take batch">;
 

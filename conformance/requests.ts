@@ -1,13 +1,9 @@
+import type { Attr, Pair } from "./pair.ts";
 import type { StreamType } from "./shapes.ts";
 import type { Key, Room, Value } from "./stream.ts";
-import type { Pair, Twin } from "./twins.ts";
+import type { Twin } from "./twins.ts";
 
 /** What the steps of a stream mean for the maps that there are, as fields of requests. */
-
-export type Attr = Record<string, unknown>;
-
-/** The numbers of the descriptor that a key or a value names, one for each subject; 64 bits, as a raw one may be. */
-export type Named = Pair<bigint>;
 
 /** A shape for keys and values where no map is named. */
 const NO_MAP: Pick<Twin, "type" | "keySize" | "valueBytes" | "maxEntries"> = {

@@ -1,8 +1,8 @@
 import { BPF_MAP_TYPE, MAP_INFO, MAP_INFO_BYTES, type MapTypeName } from "../src/abi/bpf.ts";
 import type { ObjectFacts } from "../src/maps/object.ts";
 import type { ObjectSpec } from "../src/syscall/command.ts";
-import type { Judge, Side } from "./judge.ts";
-import type { Attr, Named } from "./requests.ts";
+import type { Judge } from "./judge.ts";
+import type { Attr, Named, Pair, Side } from "./pair.ts";
 import { STREAM_TYPES, type StreamType } from "./shapes.ts";
 import type { Reference } from "./stream.ts";
 import { BTF_BLOB } from "./stream_btf.ts";
@@ -10,8 +10,6 @@ import type { Answer } from "./subject.ts";
 import type { Want } from "./wanted.ts";
 
 /** What both subjects have: maps and other objects, and the descriptors of each that are open. */
-
-export type Pair<T> = readonly [service: T, kernel: T];
 
 /** A map that both have. */
 export interface Twin {
