@@ -1,4 +1,7 @@
-/** The log from its first event on: archived ones from their archive where that is at hand, the others from the log itself. */
+/**
+ * The log from its first event on. The log itself is asked first; if it answers EventsArchived, the thread of archived
+ * events is asked, which has them if their archive is at hand (`archive/at_hand.ts`).
+ */
 
 import { EventsArchived } from "../engine/archives.ts";
 import type { ArchivedReader, EventPage, EventRange, EventReader, KeptReader, MarkedRow } from "../engine/events.ts";
