@@ -189,8 +189,8 @@ export const BPF_F = {
   BPF_F_NO_USER_CONV: 1 << 18,
 } as const;
 
-/** Flags of an element's update. BPF_F_LOCK is a flag of lookups and of batches (`elem_flags`), too. */
-export const BPF_ELEM = { BPF_ANY: 0, BPF_NOEXIST: 1, BPF_EXIST: 2, BPF_F_LOCK: 4 } as const;
+/** Flags of an element's update, u64. BPF_F_LOCK is a flag of lookups and of batches (`elem_flags`), too. */
+export const BPF_ELEM = { BPF_ANY: 0n, BPF_NOEXIST: 1n, BPF_EXIST: 2n, BPF_F_LOCK: 4n } as const;
 
 /** BPF_OBJ_NAME_LEN: the bytes of a map's name, with its NUL. */
 export const OBJ_NAME_LEN = 16;

@@ -5,7 +5,7 @@ import { InvalidInput } from "./invalid.ts";
 import { Large, LargeText } from "./large.ts";
 
 /** Constants of <linux/bpf.h> whose names are allowed in place of a number. */
-const CONSTANTS = new Map<string, number>(
+const CONSTANTS = new Map<string, number | bigint>(
   Object.entries({ ...BPF_MAP_TYPE, ...BPF_F, ...BPF_ELEM, ...BPF_PROG_TYPE, ...BPF_ATTACH_TYPE }),
 );
 

@@ -32,6 +32,6 @@ function checkArena(attr: CreateAttr, { pageBytes }: Host): Refusal | null {
 export const arena: MapType = {
   ...withoutElements(NO_LOOKUP, NO_ELEMENTS),
   facts: { ...PLAIN_FACTS, mapExtra: true, memory: "kernel only" },
-  first: () => null,
-  second: checkArena,
+  allocCheck: () => null,
+  alloc: checkArena,
 };

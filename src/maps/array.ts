@@ -6,10 +6,10 @@
  * with their padding, and one more cell, at index max_entries, has the rest of the last page.
  */
 
-import { BPF_F } from "../abi/bpf.ts";
+import { BPF_ELEM, BPF_F } from "../abi/bpf.ts";
 import { ARRAY_VALUE_BYTES_MAX } from "../abi/limits.ts";
 import { checkArray, checkArrayBtf, DATA_ARRAY_FLAGS } from "./array_create.ts";
-import { byKeys, checkUpdateFlags, noTake, roundUp8, USUAL, u32Buffer } from "./common.ts";
+import { byKeys, checkUpdateFlags, noLookupAndDelete, roundUp8, USUAL, u32Buffer } from "./common.ts";
 import { cellAt, checkIndex, countWritten, filled, indexAt, indexOf, nextIndex } from "./index_keys.ts";
 import type { Host, MapRecord, MapStore, MapType } from "./map.ts";
 import { CALLBACKS, LOCKS, PLAIN_FACTS } from "./map_facts.ts";
@@ -131,13 +131,13 @@ export const array: MapType = {
   },
   checkBtf: checkArrayBtf,
 
-  first(attr) {
+  allocCheck(attr) {
     const refusal = checkArray(attr, FLAGS, "an array's");
     if (refusal !== null || attr.valueSize <= ARRAY_VALUE_BYTES_MAX) return refusal;
     return refuse("E2BIG", `value_size is ${attr.valueSize}: more than ${ARRAY_VALUE_BYTES_MAX}`);
   },
 
-  second: () => null,
+  alloc: () => null,
 
   allocatedBytes(attr, host) {
     return isMmapable(attr) ? memoryBytes(attr, host) : attr.maxEntries * roundUp8(attr.valueSize);
@@ -148,14 +148,15 @@ export const array: MapType = {
   update(store, key, value, flags) {
     const refusal = checkUpdateFlags(flags) ?? checkIndex(store.map, indexOf(key), "E2BIG");
     if (refusal !== null) return refusal;
-    if (flags === 1n) return refuse("EEXIST", "BPF_NOEXIST, but every index of an array exists from the start");
+    if (flags === BPF_ELEM.BPF_NOEXIST)
+      return refuse("EEXIST", "BPF_NOEXIST, but every index of an array exists from the start");
     put(store, key, value);
     return null;
   },
 
   delete: refused("EINVAL", "the elements of an array cannot be deleted"),
   nextKey: nextIndex,
-  take: noTake,
+  lookupAndDelete: noLookupAndDelete,
   batch: { lookup: byKeys({ nextKey: nextIndex, lookup }), lookupAndDelete: STAYS, update: null, delete: STAYS },
   put,
 

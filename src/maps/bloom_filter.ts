@@ -4,7 +4,7 @@
  */
 
 import { createHash } from "node:crypto";
-import { BPF_F } from "../abi/bpf.ts";
+import { BPF_ELEM, BPF_F } from "../abi/bpf.ts";
 import { QUEUE_VALUE_BYTES_MAX } from "../abi/limits.ts";
 import { afterPrefix, bytesKey, type CellKey } from "./cells.ts";
 import {
@@ -15,7 +15,7 @@ import {
   ELEMENT_PREFIX_BYTES,
   elementsPrefix,
   NO_BATCHES,
-  noTake,
+  noLookupAndDelete,
   PROG_FLAGS,
   USUAL,
 } from "./common.ts";
@@ -58,12 +58,12 @@ export const bloomFilter: MapType = {
     return key === undefined ? null : refuse("EINVAL", "a bloom filter has no keys");
   },
 
-  first(attr) {
+  allocCheck(attr) {
     if (attr.valueSize <= QUEUE_VALUE_BYTES_MAX) return null;
     return refuse("E2BIG", `value_size is ${attr.valueSize}: more than ${QUEUE_VALUE_BYTES_MAX}`);
   },
 
-  second(attr) {
+  alloc(attr) {
     const refusal = checkKeySize(attr, 0) ?? checkEntries(attr) ?? checkFlags(attr, FLAGS, "a bloom filter's");
     if (refusal !== null) return refusal;
     if (attr.valueSize === 0) return refuse("EINVAL", "value_size is 0");
@@ -88,7 +88,7 @@ export const bloomFilter: MapType = {
   },
 
   update(store, _key, value, flags) {
-    if (flags !== 0n) return refuse("EINVAL", `flags ${flags}: a bloom filter takes BPF_ANY alone`);
+    if (flags !== BPF_ELEM.BPF_ANY) return refuse("EINVAL", `flags ${flags}: a bloom filter takes BPF_ANY alone`);
     const growth = store.cells.get(cellOf(store, value)) === undefined ? store.growth() : null;
     if (growth !== null) return growth;
     const place = digestOf(value).subarray(0, POSITION_BYTES);
@@ -99,7 +99,7 @@ export const bloomFilter: MapType = {
 
   delete: refused("EOPNOTSUPP", "what was added to a bloom filter stays"),
   nextKey: refused("EOPNOTSUPP", "a bloom filter has no keys to walk"),
-  take: noTake,
+  lookupAndDelete: noLookupAndDelete,
   batch: NO_BATCHES,
   put,
 

@@ -18,8 +18,8 @@ export const cgroupArray: MapType = {
   }),
   facts: { ...PLAIN_FACTS, value: NOT_SHOWN },
   checkBtf: noBtf,
-  first: (attr) => checkHolderArray(attr, ARRAY_FLAGS, "a cgroup array's"),
-  second: () => null,
+  allocCheck: (attr) => checkHolderArray(attr, ARRAY_FLAGS, "a cgroup array's"),
+  alloc: () => null,
   allocatedBytes: (attr) => attr.maxEntries * 8,
   lookup: refused("ENOTSUPP", "cgroups cannot be looked up"),
 };

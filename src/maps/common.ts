@@ -1,6 +1,6 @@
 /** Checks, defaults and cell prefixes that many map types share. */
 
-import { BPF_F } from "../abi/bpf.ts";
+import { BPF_ELEM, BPF_F } from "../abi/bpf.ts";
 import { type CellKey, u32Key } from "./cells.ts";
 import type { BatchWalk, CreateAttr, Element, Host, MapRecord, MapSizes, MapType } from "./map.ts";
 import { type Refusal, refuse, refused } from "./refusal.ts";
@@ -66,7 +66,9 @@ export function checkNoEntries(attr: CreateAttr): Refusal | null {
 
 /** Checks an update's flags; BPF_F_LOCK was checked and removed before. */
 export function checkUpdateFlags(flags: bigint): Refusal | null {
-  return flags > 2n ? refuse("EINVAL", `flags ${flags}: BPF_ANY, BPF_NOEXIST or BPF_EXIST is needed`) : null;
+  return flags > BPF_ELEM.BPF_EXIST
+    ? refuse("EINVAL", `flags ${flags}: BPF_ANY, BPF_NOEXIST or BPF_EXIST is needed`)
+    : null;
 }
 
 /** map_check_no_btf(), kernel/bpf/syscall.c. */
@@ -116,7 +118,7 @@ export const NO_BATCHES: MapType["batch"] = {
 };
 
 /** For types without lookup-and-delete. */
-export const noTake = refused("ENOTSUPP", "this type has no lookup-and-delete");
+export const noLookupAndDelete = refused("ENOTSUPP", "this type has no lookup-and-delete");
 
 /** The defaults for a type's row; each row adds its own functions and facts. */
 export const USUAL = {
@@ -126,8 +128,8 @@ export const USUAL = {
   preallocated: (): boolean => true,
   elementBytes: (): number => 0,
   valueBytes: (map: MapSizes): number => map.valueSize,
-  fileClosed: null,
-  freed: null,
+  release: null,
+  free: null,
 } as const satisfies Partial<MapType>;
 
 /** The value as it is stored: special fields, which only programs access, become zeros. */

@@ -1,6 +1,6 @@
 /** BPF_MAP_TYPE_CPUMAP: queues by CPU. Source: kernel/bpf/cpumap.c. */
 
-import { BPF_ATTACH_TYPE, BPF_F } from "../abi/bpf.ts";
+import { BPF_ATTACH_TYPE, BPF_ELEM, BPF_F } from "../abi/bpf.ts";
 import { CPUMAP_ENTRIES_MAX, CPUMAP_QUEUE_MAX } from "../abi/limits.ts";
 import { checkArray } from "./array_create.ts";
 import { checkUpdateFlags, checkValueSize } from "./common.ts";
@@ -14,9 +14,9 @@ import { programIn } from "./xdp_programs.ts";
 export const cpumap: MapType = {
   ...TARGET_SLOTS,
   facts: { ...PLAIN_FACTS, value: SECOND_PROGRAM },
-  first: () => null,
+  allocCheck: () => null,
 
-  second(attr) {
+  alloc(attr) {
     const refusal = checkArray(attr, BPF_F.BPF_F_NUMA_NODE, "a cpumap's") ?? checkValueSize(attr, 4, 8);
     if (refusal !== null || attr.maxEntries <= CPUMAP_ENTRIES_MAX) return refusal;
     return refuse("E2BIG", `max_entries is ${attr.maxEntries}: more than ${CPUMAP_ENTRIES_MAX}, the kernel's NR_CPUS`);
@@ -26,7 +26,7 @@ export const cpumap: MapType = {
     const cpu = indexOf(key);
     const refusal = checkUpdateFlags(flags) ?? checkIndex(store.map, cpu, "E2BIG");
     if (refusal !== null) return refusal;
-    if (flags === 1n) return refuse("EEXIST", "BPF_NOEXIST, but every index exists from the start");
+    if (flags === BPF_ELEM.BPF_NOEXIST) return refuse("EEXIST", "BPF_NOEXIST, but every index exists from the start");
     const queueSize = value.readUInt32LE(0);
     if (queueSize > CPUMAP_QUEUE_MAX)
       return refuse("EOVERFLOW", `a queue of ${queueSize}: more than ${CPUMAP_QUEUE_MAX}`);

@@ -1,6 +1,6 @@
 /** BPF_MAP_TYPE_DEVMAP: interfaces by index. Source: kernel/bpf/devmap.c. */
 
-import { BPF_ATTACH_TYPE, BPF_F } from "../abi/bpf.ts";
+import { BPF_ATTACH_TYPE, BPF_ELEM, BPF_F } from "../abi/bpf.ts";
 import { ARRAY_FLAGS, checkArray } from "./array_create.ts";
 import { checkUpdateFlags, checkValueSize } from "./common.ts";
 import { checkIndex, indexOf } from "./index_keys.ts";
@@ -41,15 +41,15 @@ export function interfaceProgram(store: MapStore, value: Buffer): number | Refus
 export const devmap: MapType = {
   ...TARGET_SLOTS,
   facts: DEVMAP_FACTS,
-  first: checkDevmap,
-  second: () => null,
+  allocCheck: checkDevmap,
+  alloc: () => null,
   recorded: readOnlyForPrograms,
   allocatedBytes: (attr) => attr.maxEntries * 8,
 
   update(store, key, value, flags) {
     const refusal = checkUpdateFlags(flags) ?? checkIndex(store.map, indexOf(key), "E2BIG");
     if (refusal !== null) return refusal;
-    if (flags === 1n) return refuse("EEXIST", "BPF_NOEXIST, but every index exists from the start");
+    if (flags === BPF_ELEM.BPF_NOEXIST) return refuse("EEXIST", "BPF_NOEXIST, but every index exists from the start");
     const ifindex = value.readUInt32LE(0);
     if (ifindex === 0) {
       if (value.length === 8 && value.readInt32LE(4) > 0) return refuse("EINVAL", "a program, but ifindex is 0");

@@ -3,8 +3,9 @@
  * layout as DEVMAP's (xdp_programs.ts).
  */
 
+import { BPF_ELEM } from "../abi/bpf.ts";
 import { DEVMAP_HASH_ENTRIES_MAX } from "../abi/limits.ts";
-import { checkUpdateFlags, NO_BATCHES, noBtf, noTake, powerOf2, USUAL, u32Buffer } from "./common.ts";
+import { checkUpdateFlags, NO_BATCHES, noBtf, noLookupAndDelete, powerOf2, USUAL, u32Buffer } from "./common.ts";
 import { checkDevmap, DEVMAP_FACTS, interfaceProgram, readOnlyForPrograms } from "./devmap.ts";
 import { ABSENT, byKey, cellKey, cellsOf, checkFull, elementOf, erase, nextKey, write } from "./hash_table.ts";
 import type { MapStore, MapType } from "./map.ts";
@@ -37,13 +38,13 @@ export const devmapHash: MapType = {
   facts: { ...DEVMAP_FACTS, ordered: false },
   checkBtf: noBtf,
 
-  first(attr) {
+  allocCheck(attr) {
     const refusal = checkDevmap(attr);
     if (refusal !== null || attr.maxEntries <= DEVMAP_HASH_ENTRIES_MAX) return refusal;
     return refuse("EINVAL", `max_entries is ${attr.maxEntries}: more than ${DEVMAP_HASH_ENTRIES_MAX}`);
   },
 
-  second: () => null,
+  alloc: () => null,
   recorded: readOnlyForPrograms,
   allocatedBytes: (attr) => powerOf2(attr.maxEntries) * 8,
   preallocated: () => false,
@@ -60,7 +61,7 @@ export const devmapHash: MapType = {
     if (unknown !== null) return unknown;
     if (ifindex === 0) return refuse("EINVAL", "ifindex is 0");
     const present = store.cells.get(cellKey(store.map, key)) !== undefined;
-    if (present && flags === 1n) return refuse("EEXIST", "BPF_NOEXIST, but an element has this key");
+    if (present && flags === BPF_ELEM.BPF_NOEXIST) return refuse("EEXIST", "BPF_NOEXIST, but an element has this key");
     const program = interfaceProgram(store, value);
     if (typeof program !== "number") return program;
     const full = present ? null : checkFull(store);
@@ -78,12 +79,12 @@ export const devmapHash: MapType = {
   },
 
   nextKey,
-  take: noTake,
+  lookupAndDelete: noLookupAndDelete,
   batch: NO_BATCHES,
   put,
   remove,
 
-  freed: (store, { value }) => releaseProgram(store, value),
+  free: (store, { value }) => releaseProgram(store, value),
 
   ...byKey(shown),
 

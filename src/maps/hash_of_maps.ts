@@ -4,7 +4,7 @@
  */
 
 import type { CellKey } from "./cells.ts";
-import { checkValueSize, noBtf, noTake, USUAL, u32Buffer } from "./common.ts";
+import { checkValueSize, noBtf, noLookupAndDelete, USUAL, u32Buffer } from "./common.ts";
 import { checkHash, checkHashEntries, hashMemory } from "./hash_create.ts";
 import {
   ABSENT,
@@ -48,8 +48,8 @@ export const hashOfMaps: MapType = {
   ...USUAL,
   facts: FACTS,
   checkBtf: noBtf,
-  first: (attr) => checkValueSize(attr, 4) ?? checkHash(attr, FACTS),
-  second: (attr, _host, creator) => checkTemplate(attr, creator) ?? checkHashEntries(attr),
+  allocCheck: (attr) => checkValueSize(attr, 4) ?? checkHash(attr, FACTS),
+  alloc: (attr, _host, creator) => checkTemplate(attr, creator) ?? checkHashEntries(attr),
   recorded: (attr, _host, creator) => templateOf(attr, creator),
   ...hashMemory(FACTS),
 
@@ -77,7 +77,7 @@ export const hashOfMaps: MapType = {
   },
 
   nextKey,
-  take: noTake,
+  lookupAndDelete: noLookupAndDelete,
   batch: { lookup: walk, lookupAndDelete: walk, update: null, delete: null },
 
   put(store, key, value) {
@@ -86,7 +86,7 @@ export const hashOfMaps: MapType = {
 
   remove,
 
-  freed: ({ world }, { value }) => world.release(value.readUInt32LE(0)),
+  free: ({ world }, { value }) => world.release(value.readUInt32LE(0)),
 
   ...byKey((_store, value) => value),
 

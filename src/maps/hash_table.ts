@@ -11,6 +11,7 @@
  */
 
 import { createHash } from "node:crypto";
+import { BPF_ELEM } from "../abi/bpf.ts";
 import { afterKey, afterPrefix, type Cell, type CellKey, readU32Key, u32Key } from "./cells.ts";
 import { checkUpdateFlags, ELEMENT_PREFIX_BYTES, elementsPrefix, u32Buffer, writeElementsPrefix } from "./common.ts";
 import type { BatchPage, BatchWalk, Element, MapRecord, MapStore, MapType } from "./map.ts";
@@ -94,14 +95,14 @@ export function erase(store: MapStore, cell: CellKey): void {
 
 /** check_flags() of hashtab.c: BPF_NOEXIST and BPF_EXIST. */
 export function checkPresence(present: boolean, flags: bigint): Refusal | null {
-  if (present && flags === 1n) return PRESENT;
-  if (!present && flags === 2n) return MISSING;
+  if (present && flags === BPF_ELEM.BPF_NOEXIST) return PRESENT;
+  if (!present && flags === BPF_ELEM.BPF_EXIST) return MISSING;
   return null;
 }
 
 /** The checks of an update that all hash maps share. `full`: whether a full map refuses new keys. */
 export function checkUpdate(store: MapStore, present: boolean, flags: bigint, full: boolean): Refusal | null {
-  const refusal = flags === 0n ? null : (checkUpdateFlags(flags) ?? checkPresence(present, flags));
+  const refusal = flags === BPF_ELEM.BPF_ANY ? null : (checkUpdateFlags(flags) ?? checkPresence(present, flags));
   if (refusal !== null || present || !full) return refusal;
   return checkFull(store);
 }

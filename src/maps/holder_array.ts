@@ -3,8 +3,9 @@
  * slot begins with the id (u32) of the map or object that the slot refers to.
  */
 
+import { BPF_ELEM } from "../abi/bpf.ts";
 import { checkArray } from "./array_create.ts";
-import { checkValueSize, NO_BATCHES, noTake, USUAL, u32Buffer } from "./common.ts";
+import { checkValueSize, NO_BATCHES, noLookupAndDelete, USUAL, u32Buffer } from "./common.ts";
 import { byIndex, cellAt, checkIndex, filled, indexOf, nextIndex } from "./index_keys.ts";
 import type { CreateAttr, MapStore, MapType } from "./map.ts";
 import { type Refusal, refuse } from "./refusal.ts";
@@ -55,7 +56,7 @@ export function holderArray({ resolve, hold, release }: Holder) {
     ...USUAL,
 
     update(store, key, value, flags) {
-      if (flags !== 0n) return refuse("EINVAL", `flags ${flags}: only BPF_ANY is possible`);
+      if (flags !== BPF_ELEM.BPF_ANY) return refuse("EINVAL", `flags ${flags}: only BPF_ANY is possible`);
       const outside = checkIndex(store.map, indexOf(key), "E2BIG");
       if (outside !== null) return outside;
       const held = resolve(store, value.readInt32LE(0));
@@ -75,12 +76,12 @@ export function holderArray({ resolve, hold, release }: Holder) {
     },
 
     nextKey: nextIndex,
-    take: noTake,
+    lookupAndDelete: noLookupAndDelete,
     batch: NO_BATCHES,
     put,
     remove,
 
-    freed: (store, { value }) => release(store, value.readUInt32LE(0)),
+    free: (store, { value }) => release(store, value.readUInt32LE(0)),
 
     ...byIndex((_store, bytes) => bytes.subarray(0, 4)),
 

@@ -8,7 +8,7 @@
  *   pop of a stack: c        0: head 2, tail 3          2: b
  */
 
-import { BPF_F } from "../abi/bpf.ts";
+import { BPF_ELEM, BPF_F } from "../abi/bpf.ts";
 import { QUEUE_VALUE_BYTES_MAX } from "../abi/limits.ts";
 import { afterPrefix, bytesKey, type CellKey } from "./cells.ts";
 import {
@@ -89,7 +89,7 @@ export function line({ newest }: { newest: boolean }): MapType {
     ...USUAL,
     facts: { ...PLAIN_FACTS, line: true },
 
-    first(attr) {
+    allocCheck(attr) {
       const refusal = checkEntries(attr) ?? checkKeySize(attr, 0);
       if (refusal !== null) return refusal;
       if (attr.valueSize === 0) return refuse("EINVAL", "value_size is 0");
@@ -98,16 +98,18 @@ export function line({ newest }: { newest: boolean }): MapType {
       return refuse("E2BIG", `value_size is ${attr.valueSize}: more than ${QUEUE_VALUE_BYTES_MAX}`);
     },
 
-    second: () => null,
+    alloc: () => null,
     allocatedBytes: (attr) => attr.valueSize * (attr.maxEntries + 1),
     lookup: peek,
 
     update(store, _key, value, flags) {
-      if (flags !== 0n && flags !== 2n) return refuse("EINVAL", `flags ${flags}: BPF_ANY or BPF_EXIST is needed`);
+      if (flags !== BPF_ELEM.BPF_ANY && flags !== BPF_ELEM.BPF_EXIST)
+        return refuse("EINVAL", `flags ${flags}: BPF_ANY or BPF_EXIST is needed`);
       const count = store.entryCount();
       const { head, tail } = ends(store);
       const isFull = count >= store.map.maxEntries;
-      if (isFull && flags === 0n) return refuse("E2BIG", `map is full: ${count} of ${store.map.maxEntries} entries`);
+      if (isFull && flags === BPF_ELEM.BPF_ANY)
+        return refuse("E2BIG", `map is full: ${count} of ${store.map.maxEntries} entries`);
       if (isFull) {
         remove(store, positionOf(head));
         store.evicted(positionOf(head));
@@ -120,7 +122,7 @@ export function line({ newest }: { newest: boolean }): MapType {
     delete: refused("EINVAL", "without keys nothing can be deleted: pop"),
     nextKey: refused("EINVAL", "the map has no keys to walk"),
 
-    take(store) {
+    lookupAndDelete(store) {
       const value = peek(store);
       if (!Buffer.isBuffer(value)) return value;
       const place = positionOf(next(ends(store)));

@@ -13,7 +13,7 @@ import {
   checkNoEntries,
   checkUpdateFlags,
   NO_BATCHES,
-  noTake,
+  noLookupAndDelete,
   roundUp8,
   USUAL,
   u32Buffer,
@@ -77,8 +77,8 @@ export function localStorage(
       return isInteger(key, 32) ? null : refuse("EINVAL", "the key's BTF is no integer of 32 bits");
     },
 
-    first: checkStorage,
-    second: () => null,
+    allocCheck: checkStorage,
+    alloc: () => null,
     preallocated: () => false,
     elementBytes: ({ valueSize }) => ELEMENT_HEAD_BYTES + roundUp8(valueSize),
 
@@ -111,12 +111,12 @@ export function localStorage(
     },
 
     nextKey: refused("ENOTSUPP", "local storage has no keys to walk"),
-    take: noTake,
+    lookupAndDelete: noLookupAndDelete,
     batch: NO_BATCHES,
     put,
     remove,
 
-    freed: ({ world, map }, { key }) => world.untie(key.readUInt32LE(0), map.id, key),
+    free: ({ world, map }, { key }) => world.untie(key.readUInt32LE(0), map.id, key),
 
     ...byIndex((_store, value) => value),
 

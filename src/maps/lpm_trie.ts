@@ -36,7 +36,7 @@ const ABSENT = refuse("ENOENT", "the trie has no such prefix");
 const EMPTY = refuse("ENOENT", "the trie is empty");
 const LAST = refuse("ENOENT", "this was the last prefix");
 const PRESENT = refuse("EEXIST", "BPF_NOEXIST, but the trie has this prefix");
-const STAYS = refuse("ENOTSUPP", "a trie has no take-out");
+const STAYS = refuse("ENOTSUPP", "an LPM trie does not support BPF_MAP_LOOKUP_AND_DELETE_ELEM");
 
 function dataBytes(map: MapRecord): number {
   return map.keySize - PREFIXLEN_BYTES;
@@ -145,9 +145,9 @@ export const lpmTrie: MapType = {
     return key?.kind === BTF_KIND.STRUCT ? null : refuse("EINVAL", "the key's BTF is no struct");
   },
 
-  first: () => null,
+  allocCheck: () => null,
 
-  second(attr) {
+  alloc(attr) {
     if (attr.maxEntries === 0) return refuse("EINVAL", "max_entries is 0");
     if ((attr.mapFlags & BPF_F.BPF_F_NO_PREALLOC) === 0)
       return refuse("EINVAL", "a trie is never preallocated: map_flags must have BPF_F_NO_PREALLOC");
@@ -177,8 +177,9 @@ export const lpmTrie: MapType = {
     if (long !== null) return long;
     const cell = cellKey(store.map, key, prefixlenOf(key));
     const before = store.cells.get(cell);
-    if (before !== undefined && flags === 1n) return PRESENT;
-    if (before === undefined && flags === 2n) return refuse("ENOENT", "BPF_EXIST, but the trie has no such prefix");
+    if (before !== undefined && flags === BPF_ELEM.BPF_NOEXIST) return PRESENT;
+    if (before === undefined && flags === BPF_ELEM.BPF_EXIST)
+      return refuse("ENOENT", "BPF_EXIST, but the trie has no such prefix");
     if (before !== undefined) noteKey(store, cell, before, key);
     else {
       const count = store.entryCount();
@@ -205,7 +206,7 @@ export const lpmTrie: MapType = {
 
   nextKey,
 
-  take: refused("ENOTSUPP", "a trie has no take-out"),
+  lookupAndDelete: refused("ENOTSUPP", "an LPM trie does not support BPF_MAP_LOOKUP_AND_DELETE_ELEM"),
 
   batch: { lookup: byKeys({ nextKey, lookup }), lookupAndDelete: STAYS, update: null, delete: null },
 

@@ -262,15 +262,15 @@ export interface BatchWalk {
  * A map type. Operations get well-formed arguments only: the descriptor's mode, frozen, BPF_F_LOCK and the lengths of
  * keys and values were checked before. An operation that refuses has changed nothing.
  *
- * `put` and `remove` are the effects of `update`, `delete` and `take` without their checks. Replay calls them with the
+ * `put` and `remove` are the effects of `update`, `delete` and `lookupAndDelete` without their checks. Replay calls them with the
  * elements that the event records: first `remove` for those that were `evicted`, then `put` or `remove` for the element
  * that was `stored`, or that the command named.
  */
 export interface MapType {
   readonly facts: MapFacts;
-  /** The checks of BPF_MAP_CREATE: `first` before the check of token and privilege, `second` after it. */
-  readonly first: (attr: CreateAttr, host: Host) => Refusal | null;
-  readonly second: (attr: CreateAttr, host: Host, creator: Creator) => Refusal | null;
+  /** The checks of BPF_MAP_CREATE: `allocCheck` before the check of token and privilege, `alloc` after it. */
+  readonly allocCheck: (attr: CreateAttr, host: Host) => Refusal | null;
+  readonly alloc: (attr: CreateAttr, host: Host, creator: Creator) => Refusal | null;
   /** Fields of the map's record that differ from the creation's attr. */
   readonly recorded: (attr: CreateAttr, host: Host, creator: Creator) => Partial<MapRecord>;
   /** Checks the BTF of keys and values, after their sizes were checked; null: the type accepts any. */
@@ -293,7 +293,7 @@ export interface MapType {
   /** `key` null: the first key. */
   readonly nextKey: (store: MapStore, key: Buffer | null) => Buffer | Refusal;
   /** BPF_MAP_LOOKUP_AND_DELETE_ELEM. */
-  readonly take: (store: MapStore, key: Buffer) => Buffer | Refusal;
+  readonly lookupAndDelete: (store: MapStore, key: Buffer) => Buffer | Refusal;
   readonly batch: {
     readonly lookup: BatchWalk | Refusal;
     readonly lookupAndDelete: BatchWalk | Refusal;
@@ -306,12 +306,12 @@ export interface MapType {
    * map_release of struct bpf_map_ops, called when the last descriptor of an open file was closed; null: it does
    * nothing.
    */
-  readonly fileClosed: ((store: MapStore, file: number) => void) | null;
+  readonly release: ((store: MapStore, file: number) => void) | null;
   /**
    * map_free: releases the references of one `stored` element of a freed map; null: elements have none. The map's cells
    * are reclaimed later.
    */
-  readonly freed: ((store: MapStore, element: Element) => void) | null;
+  readonly free: ((store: MapStore, element: Element) => void) | null;
   /**
    * The key of the cell that has, or would have, the element with this key; for maps without keys, with this position.
    */

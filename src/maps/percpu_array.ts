@@ -3,10 +3,10 @@
  * an index that was never written is zeros.
  */
 
-import { BPF_F } from "../abi/bpf.ts";
+import { BPF_ELEM, BPF_F } from "../abi/bpf.ts";
 import { PERCPU_VALUE_BYTES_MAX } from "../abi/limits.ts";
 import { checkArray, checkArrayBtf, DATA_ARRAY_FLAGS } from "./array_create.ts";
-import { byKeys, checkUpdateFlags, noTake, perCpuBytes, roundUp8, USUAL, u32Buffer } from "./common.ts";
+import { byKeys, checkUpdateFlags, noLookupAndDelete, perCpuBytes, roundUp8, USUAL, u32Buffer } from "./common.ts";
 import { cellAt, checkIndex, countWritten, filled, indexAt, indexOf, nextIndex } from "./index_keys.ts";
 import type { MapStore, MapType } from "./map.ts";
 import { PLAIN_FACTS } from "./map_facts.ts";
@@ -39,7 +39,7 @@ export const percpuArray: MapType = {
   facts: { ...PLAIN_FACTS, perCpu: true, dense: true },
   checkBtf: checkArrayBtf,
 
-  first(attr) {
+  allocCheck(attr) {
     const refusal = checkArray(attr, DATA_ARRAY_FLAGS, "a per-CPU array's");
     if (refusal !== null) return refusal;
     if ((attr.mapFlags & BPF_F.BPF_F_NUMA_NODE) !== 0 && attr.numaNode !== ANY_NODE)
@@ -52,7 +52,7 @@ export const percpuArray: MapType = {
     return null;
   },
 
-  second: () => null,
+  alloc: () => null,
   allocatedBytes: (attr, host) => attr.maxEntries * (POINTER_BYTES + roundUp8(attr.valueSize) * host.possibleCpus),
   valueBytes: perCpuBytes,
   lookup,
@@ -60,14 +60,15 @@ export const percpuArray: MapType = {
   update(store, key, value, flags) {
     const refusal = checkUpdateFlags(flags) ?? checkIndex(store.map, indexOf(key), "E2BIG");
     if (refusal !== null) return refusal;
-    if (flags === 1n) return refuse("EEXIST", "BPF_NOEXIST, but every index of an array exists from the start");
+    if (flags === BPF_ELEM.BPF_NOEXIST)
+      return refuse("EEXIST", "BPF_NOEXIST, but every index of an array exists from the start");
     put(store, key, value);
     return null;
   },
 
   delete: refused("EINVAL", "the elements of an array cannot be deleted"),
   nextKey: nextIndex,
-  take: noTake,
+  lookupAndDelete: noLookupAndDelete,
   batch: { lookup: byKeys({ nextKey: nextIndex, lookup }), lookupAndDelete: STAYS, update: null, delete: STAYS },
   put,
 

@@ -25,12 +25,12 @@ export const perfEventArray: MapType = {
   }),
   facts: { ...PLAIN_FACTS, value: NOT_SHOWN },
   checkBtf: noBtf,
-  first: (attr) => checkHolderArray(attr, ARRAY_FLAGS | BPF_F.BPF_F_PRESERVE_ELEMS, "a perf event array's"),
-  second: () => null,
+  allocCheck: (attr) => checkHolderArray(attr, ARRAY_FLAGS | BPF_F.BPF_F_PRESERVE_ELEMS, "a perf event array's"),
+  alloc: () => null,
   allocatedBytes: (attr) => attr.maxEntries * 8,
   lookup: refused("ENOTSUPP", "perf events cannot be looked up"),
 
-  fileClosed(store, file) {
+  release(store, file) {
     if ((store.map.mapFlags & BPF_F.BPF_F_PRESERVE_ELEMS) !== 0) return;
     for (const [index, bytes] of [...filled(store)])
       if (bytes.readUInt32LE(4) === file) perfEventArray.remove(store, u32Buffer(index));

@@ -25,8 +25,8 @@ export function plainHash(facts: MapFacts): MapType {
   return {
     ...USUAL,
     facts,
-    first: (attr) => checkHash(attr, facts),
-    second: (attr) => checkHashEntries(attr),
+    allocCheck: (attr) => checkHash(attr, facts),
+    alloc: (attr) => checkHashEntries(attr),
     ...hashMemory(facts),
     valueBytes: facts.perCpu ? perCpuBytes : (map) => map.valueSize,
 
@@ -56,7 +56,7 @@ export function plainHash(facts: MapFacts): MapType {
 
     nextKey,
 
-    take(store, key) {
+    lookupAndDelete(store, key) {
       const cell = cellKey(store.map, key);
       const bytes = store.cells.get(cell);
       if (bytes === undefined) return ABSENT;

@@ -42,8 +42,8 @@ export const progArray: MapType = {
     release: ({ world }, id) => world.releaseObject(id),
   }),
   facts: { ...PLAIN_FACTS, value: PROGRAMS, inner: "never" },
-  first: (attr) => checkHolderArray(attr, ARRAY_FLAGS, "a program array's"),
-  second: () => null,
+  allocCheck: (attr) => checkHolderArray(attr, ARRAY_FLAGS, "a program array's"),
+  alloc: () => null,
   allocatedBytes: (attr) => attr.maxEntries * 8,
 
   lookup(store, key) {

@@ -3,7 +3,7 @@
  * ledger attaches no programs, so it has no elements, and answers as a map that no program uses.
  */
 
-import { BPF_F } from "../abi/bpf.ts";
+import { BPF_ELEM, BPF_F } from "../abi/bpf.ts";
 import { CGROUP_STORAGE_VALUE_BYTES_MAX, PERCPU_VALUE_BYTES_MAX } from "../abi/limits.ts";
 import { BTF_KIND, isInteger } from "./btf_types.ts";
 import {
@@ -11,7 +11,7 @@ import {
   checkFlags,
   checkNoEntries,
   NO_BATCHES,
-  noTake,
+  noLookupAndDelete,
   PROG_FLAGS,
   perCpuBytes,
   USUAL,
@@ -56,19 +56,20 @@ export function programStorage({ perCpu }: { perCpu: boolean }): MapType {
     ...USUAL,
     facts: { ...PLAIN_FACTS, perCpu, cgroupKeys: true, special: perCpu ? [] : LOCKS, inner: "never" },
     checkBtf: checkKey,
-    first: () => null,
-    second: (attr) => checkStorage(attr, valueMax),
+    allocCheck: () => null,
+    alloc: (attr) => checkStorage(attr, valueMax),
     valueBytes: perCpu ? perCpuBytes : (map) => map.valueSize,
     lookup: () => EMPTY,
 
     update(_store, _key, _value, flags) {
-      if (flags !== 0n && flags !== 2n) return refuse("EINVAL", `flags ${flags}: BPF_ANY or BPF_EXIST is needed`);
+      if (flags !== BPF_ELEM.BPF_ANY && flags !== BPF_ELEM.BPF_EXIST)
+        return refuse("EINVAL", `flags ${flags}: BPF_ANY or BPF_EXIST is needed`);
       return EMPTY;
     },
 
     delete: refused("EINVAL", "elements of cgroup storage cannot be deleted"),
     nextKey: () => EMPTY,
-    take: noTake,
+    lookupAndDelete: noLookupAndDelete,
     batch: NO_BATCHES,
     ...NEVER_FILLED,
     stored: () => [],

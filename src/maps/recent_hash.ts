@@ -86,8 +86,8 @@ export function recentHash(facts: MapFacts): MapType {
   return {
     ...USUAL,
     facts,
-    first: (attr) => checkHash(attr, facts),
-    second: (attr, { possibleCpus }) => checkHashEntries({ ...attr, maxEntries: lruEntries(attr, possibleCpus) }),
+    allocCheck: (attr) => checkHash(attr, facts),
+    alloc: (attr, { possibleCpus }) => checkHashEntries({ ...attr, maxEntries: lruEntries(attr, possibleCpus) }),
     ...hashMemory(facts),
     valueBytes: facts.perCpu ? perCpuBytes : (map) => map.valueSize,
 
@@ -121,7 +121,7 @@ export function recentHash(facts: MapFacts): MapType {
 
     nextKey,
 
-    take(store, key) {
+    lookupAndDelete(store, key) {
       const cell = cellKey(store.map, key);
       const bytes = store.cells.get(cell);
       if (bytes === undefined) return ABSENT;

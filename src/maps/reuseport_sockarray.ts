@@ -2,7 +2,7 @@
 
 import { BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { checkArray, DATA_ARRAY_FLAGS } from "./array_create.ts";
-import { checkUpdateFlags, checkValueSize, NO_BATCHES, noTake, USUAL, u32Buffer } from "./common.ts";
+import { checkUpdateFlags, checkValueSize, NO_BATCHES, noLookupAndDelete, USUAL, u32Buffer } from "./common.ts";
 import { checkPresence } from "./hash_table.ts";
 import { SLOT_EMPTY } from "./holder_array.ts";
 import { cellAt, checkIndex, indexOf, nextIndex } from "./index_keys.ts";
@@ -36,8 +36,8 @@ export const reuseportSockarray: MapType = {
   ...USUAL,
   ...socketSlots(),
   facts: { ...PLAIN_FACTS, value: SOCKETS },
-  first: (attr) => checkValueSize(attr, 4, 8) ?? checkArray(attr, DATA_ARRAY_FLAGS, "a reuseport array's"),
-  second: () => null,
+  allocCheck: (attr) => checkValueSize(attr, 4, 8) ?? checkArray(attr, DATA_ARRAY_FLAGS, "a reuseport array's"),
+  alloc: () => null,
   allocatedBytes: (attr) => attr.maxEntries * 8,
 
   lookup(store, key) {
@@ -76,6 +76,6 @@ export const reuseportSockarray: MapType = {
   },
 
   nextKey: nextIndex,
-  take: noTake,
+  lookupAndDelete: noLookupAndDelete,
   batch: NO_BATCHES,
 };

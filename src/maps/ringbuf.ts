@@ -20,7 +20,7 @@ export function checkRing(attr: CreateAttr, host: Host): Refusal | null {
 export const ringbuf: MapType = {
   ...withoutElements(RING_ONLY, RING_ONLY),
   facts: { ...PLAIN_FACTS, memory: "kernel only" },
-  first: () => null,
-  second: checkRing,
+  allocCheck: () => null,
+  alloc: checkRing,
   allocatedBytes: (attr) => attr.maxEntries,
 };

@@ -80,7 +80,7 @@ export function socketSlots(hooks: SlotHooks = NO_HOOKS) {
     put,
     remove,
 
-    freed: ({ world, map }, { key, value }) => world.untie(value.readUInt32LE(0), map.id, key),
+    free: ({ world, map }, { key, value }) => world.untie(value.readUInt32LE(0), map.id, key),
 
     ...byIndex(shownSocket),
 

@@ -11,7 +11,7 @@ import {
   checkValueSize,
   NO_BATCHES,
   noBtf,
-  noTake,
+  noLookupAndDelete,
   powerOf2,
   roundUp8,
   USUAL,
@@ -78,8 +78,8 @@ export const sockhash: MapType = {
   ...USUAL,
   facts: { ...PLAIN_FACTS, ordered: false, value: SOCKETS, capability: "CAP_NET_ADMIN" },
   checkBtf: noBtf,
-  first: () => null,
-  second: checkSizes,
+  allocCheck: () => null,
+  alloc: checkSizes,
   allocatedBytes: (attr) => powerOf2(attr.maxEntries) * BUCKET_BYTES,
   preallocated: () => false,
   elementBytes: ({ keySize }) => ELEMENT_HEAD_BYTES + roundUp8(keySize),
@@ -116,12 +116,12 @@ export const sockhash: MapType = {
   },
 
   nextKey,
-  take: noTake,
+  lookupAndDelete: noLookupAndDelete,
   batch: NO_BATCHES,
   put,
   remove,
 
-  freed: ({ world, map }, { key, value }) => world.untie(value.readUInt32LE(0), map.id, key),
+  free: ({ world, map }, { key, value }) => world.untie(value.readUInt32LE(0), map.id, key),
 
   ...byKey(shownSocket),
 

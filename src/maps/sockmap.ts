@@ -1,5 +1,5 @@
 import { ARRAY_FLAGS, checkArray } from "./array_create.ts";
-import { checkUpdateFlags, checkValueSize, NO_BATCHES, noBtf, noTake, USUAL, u32Buffer } from "./common.ts";
+import { checkUpdateFlags, checkValueSize, NO_BATCHES, noBtf, noLookupAndDelete, USUAL, u32Buffer } from "./common.ts";
 import { checkPresence } from "./hash_table.ts";
 import { SLOT_EMPTY } from "./holder_array.ts";
 import { cellAt, checkIndex, indexOf, nextIndex } from "./index_keys.ts";
@@ -22,8 +22,8 @@ export const sockmap: MapType = {
   ...socketSlots(),
   facts: { ...PLAIN_FACTS, value: SOCKETS, capability: "CAP_NET_ADMIN" },
   checkBtf: noBtf,
-  first: () => null,
-  second: (attr) => checkArray(attr, ARRAY_FLAGS, "a sockmap's") ?? checkValueSize(attr, 4, 8),
+  allocCheck: () => null,
+  alloc: (attr) => checkArray(attr, ARRAY_FLAGS, "a sockmap's") ?? checkValueSize(attr, 4, 8),
   allocatedBytes: (attr) => attr.maxEntries * 8,
 
   lookup(store, key) {
@@ -64,6 +64,6 @@ export const sockmap: MapType = {
   },
 
   nextKey: nextIndex,
-  take: noTake,
+  lookupAndDelete: noLookupAndDelete,
   batch: NO_BATCHES,
 };

@@ -35,6 +35,6 @@ function checkType(attr: CreateAttr, creator: Creator): Refusal {
 export const structOps: MapType = {
   ...withoutElements(KERNEL_ONLY, KERNEL_ONLY),
   facts: { ...PLAIN_FACTS, inner: "never", kernelStruct: true },
-  first: checkAttr,
-  second: (attr, _host, creator) => checkType(attr, creator),
+  allocCheck: checkAttr,
+  alloc: (attr, _host, creator) => checkType(attr, creator),
 };

@@ -3,7 +3,7 @@
  * (interface, queue size) and a program's object id, four bytes each.
  */
 
-import { NO_BATCHES, noBtf, noTake, USUAL, u32Buffer } from "./common.ts";
+import { NO_BATCHES, noBtf, noLookupAndDelete, USUAL, u32Buffer } from "./common.ts";
 import { SLOT_EMPTY } from "./holder_array.ts";
 import { byIndex, cellAt, checkIndex, filled, indexOf, nextIndex } from "./index_keys.ts";
 import type { MapStore, MapType } from "./map.ts";
@@ -58,12 +58,12 @@ export const TARGET_SLOTS = {
   },
 
   nextKey: nextIndex,
-  take: noTake,
+  lookupAndDelete: noLookupAndDelete,
   batch: NO_BATCHES,
   put,
   remove,
 
-  freed: (store, { value }) => releaseProgram(store, value),
+  free: (store, { value }) => releaseProgram(store, value),
 
   ...byIndex(shown),
 

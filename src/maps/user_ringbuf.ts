@@ -7,7 +7,7 @@ import { RING_ONLY, withoutElements } from "./without_elements.ts";
 export const userRingbuf: MapType = {
   ...withoutElements(RING_ONLY, RING_ONLY),
   facts: { ...PLAIN_FACTS, memory: "kernel only" },
-  first: () => null,
-  second: checkRing,
+  allocCheck: () => null,
+  alloc: checkRing,
   allocatedBytes: (attr) => attr.maxEntries,
 };

@@ -1,4 +1,4 @@
-import { elementsPrefix, NO_BATCHES, noTake, USUAL } from "./common.ts";
+import { elementsPrefix, NO_BATCHES, noLookupAndDelete, USUAL } from "./common.ts";
 import type { MapType } from "./map.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
@@ -22,7 +22,7 @@ export function withoutElements(lookup: Refusal, others: Refusal) {
     update: () => others,
     delete: () => others,
     nextKey: () => others,
-    take: noTake,
+    lookupAndDelete: noLookupAndDelete,
     batch: NO_BATCHES,
     ...NEVER_FILLED,
     stored: () => [],

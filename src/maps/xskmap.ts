@@ -4,7 +4,7 @@
  */
 
 import { ARRAY_FLAGS, checkArray } from "./array_create.ts";
-import { checkUpdateFlags, checkValueSize, NO_BATCHES, noBtf, noTake, USUAL, u32Buffer } from "./common.ts";
+import { checkUpdateFlags, checkValueSize, NO_BATCHES, noBtf, noLookupAndDelete, USUAL, u32Buffer } from "./common.ts";
 import { checkPresence } from "./hash_table.ts";
 import { cellAt, checkIndex, indexOf, nextIndex } from "./index_keys.ts";
 import type { MapType } from "./map.ts";
@@ -20,8 +20,8 @@ export const xskmap: MapType = {
   }),
   facts: { ...PLAIN_FACTS, value: NOT_SHOWN, capability: "CAP_NET_ADMIN", inner: "same size" },
   checkBtf: noBtf,
-  first: () => null,
-  second: (attr) => checkArray(attr, ARRAY_FLAGS, "an xskmap's") ?? checkValueSize(attr, 4),
+  allocCheck: () => null,
+  alloc: (attr) => checkArray(attr, ARRAY_FLAGS, "an xskmap's") ?? checkValueSize(attr, 4),
   allocatedBytes: (attr) => attr.maxEntries * 8,
   lookup: refused("EOPNOTSUPP", "AF_XDP sockets cannot be looked up"),
 
@@ -50,6 +50,6 @@ export const xskmap: MapType = {
   },
 
   nextKey: nextIndex,
-  take: noTake,
+  lookupAndDelete: noLookupAndDelete,
   batch: NO_BATCHES,
 };

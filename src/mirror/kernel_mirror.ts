@@ -1035,8 +1035,8 @@ function some(refused: MirrorRefusal | null): readonly MirrorRefusal[] {
  * be no element. For BPF_EXIST no value matches, so such a write is not tried again.
  */
 function baseOf({ key, flags }: ElementChange, { elements }: KernelMap): Buffer | null | undefined {
-  if (flags === BPF_ELEM.BPF_NOEXIST) return null;
-  return flags === BPF_ELEM.BPF_EXIST ? ANOTHER : elements.look(key);
+  if (flags === Number(BPF_ELEM.BPF_NOEXIST)) return null;
+  return flags === Number(BPF_ELEM.BPF_EXIST) ? ANOTHER : elements.look(key);
 }
 
 /** A value that no element of a kernel map has, because values are never empty. */

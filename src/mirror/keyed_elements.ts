@@ -396,7 +396,7 @@ export class KeyedElements implements KernelElements {
     const { bpf, fd, type } = this.#opened;
     if (value !== null) {
       // The kernel may have evicted the element from an LRU map; it is written nevertheless.
-      const ret = this.#put(key, value, type.evicts && flags === BPF_ELEM.BPF_EXIST ? 0 : flags);
+      const ret = this.#put(key, value, type.evicts && flags === Number(BPF_ELEM.BPF_EXIST) ? 0 : flags);
       if (ret === 0) return null;
       return this.#refusal("BPF_MAP_UPDATE_ELEM", ret, `updating element ${shownKey(key)} of the kernel map`);
     }

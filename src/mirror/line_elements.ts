@@ -62,7 +62,7 @@ export class LineElements implements KernelElements {
 
   #push(place: bigint, value: Buffer): MirrorRefusal | null {
     const { bpf, fd } = this.#opened;
-    const ret = bpf.update(fd, null, value, BPF_ELEM.BPF_EXIST);
+    const ret = bpf.update(fd, null, value, Number(BPF_ELEM.BPF_EXIST));
     if (ret < 0) return this.#refusal("BPF_MAP_UPDATE_ELEM", ret, "pushing a value to");
     this.#newest = place;
     return null;

@@ -3,6 +3,7 @@
  * that was done.
  */
 
+import { BPF_ELEM } from "../abi/bpf.ts";
 import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
 import { keptValue } from "../maps/common.ts";
@@ -66,7 +67,8 @@ function untouched(command: Request): { count: number } {
 /** elem_flags may be BPF_F_LOCK, if the value has a lock: an update batch writes each element as with BPF_ANY. */
 function checkElemFlags(command: Request, map: OpenMap): Refusal | null {
   const flags = command.attr.elemFlags;
-  if ((flags & ~4n) !== 0n) return refuse("EINVAL", `elem_flags ${flags}: a batch takes BPF_F_LOCK alone`);
+  if ((flags & ~BPF_ELEM.BPF_F_LOCK) !== 0n)
+    return refuse("EINVAL", `elem_flags ${flags}: a batch takes BPF_F_LOCK alone`);
   return checkLock(map, flags);
 }
 

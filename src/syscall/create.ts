@@ -158,13 +158,13 @@ function checkType(state: State, session: number, attr: CreateAttr): Refusal | n
   const seen = { ...attr, mapFlags: attr.mapFlags & ~BPF_F.BPF_F_TOKEN_FD };
   const refusal =
     checkSeed(state, session, attr, type.facts) ??
-    type.first(seen, host) ??
+    type.allocCheck(seen, host) ??
     checkToken(state, session, attr) ??
     checkCapability(state, session, "CAP_BPF", "making maps") ??
     (capability === null ? null : checkCapability(state, session, capability, "making such maps"));
   if (refusal !== null) return refusal;
   if (attr.mapIfindex !== 0) return checkOffload(state, session, attr, type.facts);
-  return type.second(seen, host, { world: state, session }) ?? checkMemory(type.allocatedBytes(seen, host), host);
+  return type.alloc(seen, host, { world: state, session }) ?? checkMemory(type.allocatedBytes(seen, host), host);
 }
 
 /** Checks BPF_F_ZERO_SEED before all other checks of a hash, except the value size of a map of maps. */

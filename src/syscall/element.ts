@@ -1,5 +1,6 @@
 /** The commands on one element, and BPF_MAP_FREEZE. */
 
+import { BPF_ELEM } from "../abi/bpf.ts";
 import { CMD } from "../abi/service.ts";
 import { keptValue } from "../maps/common.ts";
 import type { MapRecord } from "../maps/map.ts";
@@ -109,7 +110,7 @@ export function lookupAndDeleteElem(state: State, command: Request): Outcome {
   if (refusal !== null) return failed(refusal, map.map.id);
   const key = readKey(map, command);
   if (isRefusal(key)) return failed(key, map.map.id);
-  const value = map.type.take(map, key);
+  const value = map.type.lookupAndDelete(map, key);
   if (isRefusal(value)) return failed(value, map.map.id);
   const room = checkRoom(command.value, value.length, "value");
   const out = effectsOut(map);
@@ -188,7 +189,9 @@ function checkTakeFlags(map: OpenMap, flags: bigint): Refusal | null {
 }
 
 function checkLookupFlags(flags: bigint): Refusal | null {
-  return (flags & ~4n) === 0n ? null : refuse("EINVAL", `flags ${flags}: a lookup takes BPF_F_LOCK alone`);
+  return (flags & ~BPF_ELEM.BPF_F_LOCK) === 0n
+    ? null
+    : refuse("EINVAL", `flags ${flags}: a lookup takes BPF_F_LOCK alone`);
 }
 
 /** CHECK_ATTR(): fields after the last one that the command uses must be zero. */

@@ -42,11 +42,11 @@ export class Garbage {
   freeElements(id: number, limit: number): number {
     if (!this.isDeferred(id)) return 0;
     const opened = this.#open(mapCodec.decode(this.#cells.get(cellOf(id)) as Buffer));
-    const { freed, stored, cellOf: elementCell } = opened.type;
+    const { free, stored, cellOf: elementCell } = opened.type;
     const elements: Element[] = [];
     for (const element of stored(opened)) if (elements.push(element) === limit) break;
     for (const element of elements) {
-      freed?.(opened, element);
+      free?.(opened, element);
       this.#cells.delete(elementCell(opened.map, element.key));
     }
     if (elements.length < limit) this.add(id);

@@ -1,5 +1,6 @@
 /** Checks that several commands share, in the kernel's order within each command. */
 
+import { BPF_ELEM } from "../abi/bpf.ts";
 import { CMD } from "../abi/service.ts";
 import { mayUseSessionOf } from "../access/caller.ts";
 import type { MapRecord } from "../maps/map.ts";
@@ -117,17 +118,15 @@ export function checkWritable(map: OpenMap): Refusal | null {
   return map.writable ? null : refuse("EPERM", "the fd was opened with BPF_F_RDONLY");
 }
 
-/** BPF_F_LOCK requires a lock in the value. */
+/** BPF_ELEM.BPF_F_LOCK requires a lock in the value. */
 export function checkLock({ map }: OpenMap, flags: bigint): Refusal | null {
-  if ((flags & BPF_F_LOCK) === 0n || map.special.some(({ kind }) => kind === "bpf_spin_lock")) return null;
+  if ((flags & BPF_ELEM.BPF_F_LOCK) === 0n || map.special.some(({ kind }) => kind === "bpf_spin_lock")) return null;
   return refuse("EINVAL", "BPF_F_LOCK, but the value has no bpf_spin_lock");
 }
 
-const BPF_F_LOCK = 4n;
-
 /** An update's flags without BPF_F_LOCK: elements are written one at a time here, so the lock makes no difference. */
 export function withoutLock(flags: bigint): bigint {
-  return flags & ~BPF_F_LOCK;
+  return flags & ~BPF_ELEM.BPF_F_LOCK;
 }
 
 /** capable() of the session's process. CAP_SYS_ADMIN implies the others; the operator passes always. */

@@ -232,7 +232,7 @@ export class State implements World, MapTables {
     if (file.object !== 0) this.releaseObject(file.object);
     if (file.map === 0) return;
     const map = this.#open(file.map);
-    if (map.type.fileClosed !== null && !this.fds.isOpen(session, file)) map.type.fileClosed(map, file.file);
+    if (map.type.release !== null && !this.fds.isOpen(session, file)) map.type.release(map, file.file);
     this.release(file.map);
   }
 
@@ -362,8 +362,8 @@ export class State implements World, MapTables {
     this.#freed.push(id);
     const btf = this.#btfOf(map);
     if (btf !== null) this.releaseObject(btf.id);
-    const { freed } = type;
-    if (freed === null) return;
+    const { free } = type;
+    if (free === null) return;
     if (this.deferral.goesLater("maps", id, entries)) {
       this.garbage.defer(map);
       this.deferral.putOff("maps", id);
@@ -371,7 +371,7 @@ export class State implements World, MapTables {
     }
     this.deferral.goAtOnce(entries);
     // Dropping references changes cells, which must not change while they are iterated.
-    for (const element of [...type.stored(opened)]) freed(opened, element);
+    for (const element of [...type.stored(opened)]) free(opened, element);
   }
 
   /** Opens a map for a side effect, not for the command on it: deleted elements are noted in `#gone`. */

@@ -37,5 +37,5 @@ export function conditionalFlags(headers: IncomingHttpHeaders, flags: bigint): b
       'elements have no tags: "*" alone is taken',
     );
   if ((flags & CONDITION) !== 0n) throw new InvalidInput("flags", "the request's headers say the condition already");
-  return flags | BigInt(absent === undefined ? BPF_ELEM.BPF_EXIST : BPF_ELEM.BPF_NOEXIST);
+  return flags | (absent === undefined ? BPF_ELEM.BPF_EXIST : BPF_ELEM.BPF_NOEXIST);
 }
