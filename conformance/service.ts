@@ -190,7 +190,7 @@ export class Service implements Subject {
 
 /** The door makes exact kernel maps alone. */
 function shaped(action: Action, mirrorShape: MirrorShape): Action {
-  if (action.cmd !== CMD.BPF_MAP_CREATE || "unknown" in action) return action;
+  if (action.cmd !== CMD.BPF_MAP_CREATE) return action;
   const { attr } = action as CreateCommand;
   return attr.mirrorShape === undefined ? action : { cmd: CMD.BPF_MAP_CREATE, attr: { ...attr, mirrorShape } };
 }

@@ -405,15 +405,15 @@ function changes(from: string, to: string): number {
 
 /** Throws an Error that names the variable and the accepted values. */
 export function readSettings(environment: Environment): Settings {
-  const settings: Record<string, unknown> = {};
+  const settings: { -readonly [Name in keyof Settings]?: unknown } = {};
   for (const [name, setting] of Object.entries(SETTINGS)) {
     const given = environment[setting.variable];
     const value = given === undefined ? setting.fallback : (setting as Setting<unknown>).read(given);
     if (value === undefined)
       throw new Error(`${setting.variable} takes ${setting.takes}, found ${JSON.stringify(given)}`);
-    settings[name] = value;
+    settings[name as keyof Settings] = value;
   }
-  return settings as unknown as Settings;
+  return settings as Settings;
 }
 
 function readTargets(given: string): readonly string[] | undefined {

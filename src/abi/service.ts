@@ -130,6 +130,9 @@ export const SIDES = ["ledger", "kernel"] as const;
 /** The capabilities that bpf(2) checks, <linux/capability.h>. */
 export const CAPABILITIES = ["CAP_BPF", "CAP_NET_ADMIN", "CAP_SYS_ADMIN"] as const;
 
+/** The `cmd` of a command that is unknown here, in place of its caller's number: no command has it. */
+export const UNKNOWN_CMD = -1;
+
 /** All commands that events can have, by name. */
 export const CMD = { ...BPF_CMD, ...SERVICE_CMD } as const;
 export type CmdName = keyof typeof CMD;

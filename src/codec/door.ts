@@ -20,7 +20,7 @@ import {
 } from "../abi/attr.ts";
 import { BPF_CMD, OBJ_NAME_LEN } from "../abi/bpf.ts";
 import { errnoName } from "../abi/errno.ts";
-import { CMD, cmdName } from "../abi/service.ts";
+import { CMD, cmdName, UNKNOWN_CMD } from "../abi/service.ts";
 import { isLru } from "../maps/facts.ts";
 import type { CreateAttr } from "../maps/map.ts";
 import type { Action, Target, UnknownCommand } from "../syscall/command.ts";
@@ -66,7 +66,7 @@ type Attr = Readonly<Record<string, unknown>>;
 export function readDoor({ cmd, attr = {}, size = 0, tail }: DoorRequest): Action {
   const number = typeof cmd === "number" ? cmd : bpfCmd(cmd);
   const fault = sizeFault(size) ?? (tail === undefined ? null : tailFault(number, tail));
-  if (fault !== null) return { cmd: number ?? UNKNOWN, unknown: true, name: String(cmd), fault };
+  if (fault !== null) return { cmd: UNKNOWN_CMD, number: number ?? UNKNOWN_CMD, name: String(cmd), fault };
   switch (number) {
     case CMD.BPF_MAP_LOOKUP_ELEM:
     case CMD.BPF_MAP_UPDATE_ELEM:
@@ -134,7 +134,7 @@ export function readDoor({ cmd, attr = {}, size = 0, tail }: DoorRequest): Actio
         attr: { infoLen: u32(attr.info_len, "attr.info_len") },
       };
     default:
-      return { cmd: number ?? UNKNOWN, unknown: true, name: String(cmd) };
+      return { cmd: UNKNOWN_CMD, number: number ?? UNKNOWN_CMD, name: String(cmd) };
   }
 }
 
@@ -155,9 +155,6 @@ function tailFault(number: number | undefined, tail: Buffer): Fault | null {
   if (at >= BPF_ATTR_BYTES) return { errno: "E2BIG", detail: `byte ${at} of the attr is not 0: no command has it` };
   return { errno: "EINVAL", detail: `byte ${at} of the attr is not 0: the command's fields end at ${end}` };
 }
-
-/** The `cmd` in the event of a command whose name does not exist. */
-const UNKNOWN = -1;
 
 function bpfCmd(name: string): number | undefined {
   return Object.hasOwn(BPF_CMD, name) ? BPF_CMD[name as keyof typeof BPF_CMD] : undefined;

@@ -33,7 +33,7 @@ function withMade(request: Request, made: Made): Request {
   let known = request.session === MADE ? { ...request, session: made.session } : request;
   if ("target" in known && known.target.by === "id" && known.target.id === MADE)
     known = { ...known, target: { by: "id", id: made.map } };
-  if ("attr" in known && known.cmd === CMD.BPF_MAP_GET_FD_BY_ID && known.attr.mapId === MADE)
+  if (known.cmd === CMD.BPF_MAP_GET_FD_BY_ID && known.attr.mapId === MADE)
     known = { ...known, attr: { ...known.attr, mapId: made.map } };
   return known;
 }

@@ -8,7 +8,7 @@ import { CMD } from "../abi/service.ts";
 import { mayUseSessionOf } from "../access/caller.ts";
 import { keptInput } from "../log/kept_input.ts";
 import { withoutAbsent } from "../syscall/batch.ts";
-import type { Command, ElementsCommand, EndReason } from "../syscall/command.ts";
+import { type Command, cmdNumber, type ElementsCommand, type EndReason } from "../syscall/command.ts";
 import { execute } from "../syscall/execute.ts";
 import { asRead } from "../syscall/guards.ts";
 import type { Outcome } from "../syscall/outcome.ts";
@@ -16,7 +16,7 @@ import type { State } from "../syscall/state.ts";
 import type { CallerLimits } from "./caller_limits.ts";
 import type { Moments } from "./moments.ts";
 import { withOccupied } from "./occupied.ts";
-import type { Opened, OpenRequest } from "./opened_objects.ts";
+import type { Opened } from "./opened_objects.ts";
 import type { Mirror } from "./ports.ts";
 import type { Reply, Request } from "./request.ts";
 import type { Uncommitted } from "./uncommitted.ts";
@@ -39,7 +39,7 @@ export class Decisions {
 
   /** One request; to end a session is to close its descriptors first, each by a command of its own. */
   run(request: Request): Reply {
-    if (request.cmd === CMD.SESSION_END && "attr" in request) this.#closeAll(request);
+    if (request.cmd === CMD.SESSION_END) this.#closeAll(request);
     return this.decide(request);
   }
 
@@ -59,7 +59,7 @@ export class Decisions {
     const mark = batch.mark();
     let opened: Opened | null = null;
     try {
-      if (request.cmd === CMD.OPEN && "attr" in request) opened = batch.objects.open(request as OpenRequest, timeUs);
+      if (request.cmd === CMD.OPEN) opened = batch.objects.open(request, timeUs);
       const said = opened?.request ?? request;
       let asked: Command = this.#saysPeer(request) ? { ...said, timeUs, peer: undefined } : { ...said, timeUs };
       if (request.limits !== undefined) {
@@ -79,7 +79,7 @@ export class Decisions {
     } catch (error) {
       batch.rollback(mark);
       opened?.object?.drop();
-      this.#parts.report(`executing command ${request.cmd}`, error);
+      this.#parts.report(`executing command ${cmdNumber(request)}`, error);
       return { failure: "bug", detail: "the command failed inside the service", done: "nothing" };
     }
   }
@@ -92,6 +92,6 @@ export class Decisions {
 
 /** Whether a page of elements has fewer than were asked for, so that whoever asked reads on as of its event. */
 function goesOn(request: Request, { out }: Outcome): boolean {
-  if (request.cmd !== CMD.MAP_ELEMENTS || !("attr" in request) || out?.more !== true) return false;
+  if (request.cmd !== CMD.MAP_ELEMENTS || out?.more !== true) return false;
   return (out.count ?? 0) < (request.attr as ElementsCommand["attr"]).limit;
 }

@@ -9,7 +9,7 @@ import { type Limits, UNLIMITED } from "../access/quotas.ts";
 import { nextTime } from "../log/clock_step.ts";
 import type { Host, MapRecord } from "../maps/map.ts";
 import type { PartFault } from "../supervisor/derived_parts.ts";
-import type { Command, CreateCommand } from "../syscall/command.ts";
+import { type Command, cmdNumber } from "../syscall/command.ts";
 import { commandFacts } from "../syscall/command_facts.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import { State } from "../syscall/state.ts";
@@ -270,14 +270,13 @@ export class Engine {
   /** What a caller has sent. While the store fails, and as much is pending as may be, nothing that would be pending, too. */
   #answer(request: Request): Reply {
     const refusal = this.#writes.refusal;
-    if (refusal !== null && commandFacts(request.cmd)?.addsCells !== false) return refusal;
+    if (refusal !== null && commandFacts(cmdNumber(request))?.addsCells !== false) return refusal;
     return this.#decisions.run(request);
   }
 
   /** A command is in the log: whoever keeps count of sessions, maps and commands is told. */
   #follow(command: Command, outcome: Outcome): void {
-    if (command.cmd === CMD.BPF_MAP_CREATE && outcome.errno === 0 && "attr" in command)
-      this.#machine.hasMap((command as CreateCommand).attr.mapType);
+    if (command.cmd === CMD.BPF_MAP_CREATE && outcome.errno === 0) this.#machine.hasMap(command.attr.mapType);
     if (command.cmd === CMD.MIRROR_POLICY && outcome.errno === 0)
       this.kernelMaps.drift.watch(this.state.map(outcome.map) as MapRecord);
     this.leases.follow(command, outcome);

@@ -11,7 +11,7 @@
  */
 
 import { commandText, readCommand, targetOf } from "../log/attr.ts";
-import type { Target } from "../syscall/command.ts";
+import { cmdNumber, type Target } from "../syscall/command.ts";
 import type { Out } from "../syscall/outcome.ts";
 import type { Reply, Request } from "./request.ts";
 
@@ -55,7 +55,7 @@ export class FrameWriter {
     if (peer.length > PEER_BYTES_MAX) throw new Error(`framing a request: its peer has ${peer.length} bytes`);
     const at = this.#reserve(REQUEST_BYTES + callerBytes + peer.length + lengthOf(key) + lengthOf(value) + textBytes);
     const buffer = this.#buffer;
-    buffer.writeInt32LE(request.cmd, at + 4);
+    buffer.writeInt32LE(cmdNumber(request), at + 4);
     buffer.writeUInt32LE(request.session, at + 8);
     buffer.writeInt32LE(numberOf(target), at + 12);
     buffer.writeBigUInt64LE(given.flags ?? FLAGS_NONE, at + 16);

@@ -43,7 +43,6 @@ export interface LargeEngine {
 
 /** Whether a command may need pieces, as far as can be told without its map: it then runs behind what came with it. */
 export function mayBeLarge(request: Request): request is LargeRequest {
-  if ("unknown" in request) return false;
   switch (commandFacts(request.cmd)?.pieces ?? null) {
     case "elements read":
       return (request as BatchRequest).attr.count > UNKNOWN_ELEMENTS;

@@ -1,6 +1,6 @@
 import { CMD } from "../abi/service.ts";
 import type { Amounts } from "../access/quotas.ts";
-import type { Command } from "../syscall/command.ts";
+import { type Command, cmdNumber } from "../syscall/command.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import type { State } from "../syscall/state.ts";
 import type { KernelMaps } from "./kernel_maps.ts";
@@ -73,7 +73,9 @@ export class Stats {
   }
 
   /** A command is in the log. */
-  count({ cmd, caller }: Command, { errno, out }: Outcome): void {
+  count(command: Command, { errno, out }: Outcome): void {
+    const { caller } = command;
+    const cmd = cmdNumber(command);
     const key = cmd * ERRNO_END + errno;
     this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
     // What was refused before it was a command.

@@ -10,7 +10,7 @@
 
 import { CREATE_FIELDS, type FieldKind, namedAttr, readAttr } from "../abi/attr.ts";
 import { OBJ_NAME_LEN } from "../abi/bpf.ts";
-import { CMD } from "../abi/service.ts";
+import { CMD, UNKNOWN_CMD } from "../abi/service.ts";
 import type { MirrorShape, OnReplace } from "../maps/map.ts";
 import type {
   Action,
@@ -50,7 +50,7 @@ export function commandText(command: Action & Pick<Origin, "restore" | "imported
 type Attr = Record<string, unknown>;
 
 function attrOf(command: Action): Attr | null {
-  if ("unknown" in command) return { name: command.name, fault: command.fault };
+  if (command.cmd === UNKNOWN_CMD) return { name: command.name, fault: command.fault };
   switch (command.cmd) {
     case CMD.BPF_MAP_CREATE: {
       const { attr } = command;
@@ -180,7 +180,8 @@ export function readCommand(parts: CommandParts): Command {
     ...(attr.part === undefined ? {} : { part: attr.part as Part }),
     ...(attr.cut === undefined ? {} : { cut: attr.cut as NonNullable<Origin["cut"]> }),
   };
-  if (attr.fault !== undefined) return { ...origin, cmd: parts.cmd, unknown: true, name: attr.name, fault: attr.fault };
+  if (attr.fault !== undefined)
+    return { ...origin, cmd: UNKNOWN_CMD, number: parts.cmd, name: attr.name, fault: attr.fault };
   switch (cmd) {
     case CMD.BPF_MAP_LOOKUP_ELEM:
     case CMD.BPF_MAP_UPDATE_ELEM:
@@ -301,7 +302,7 @@ export function readCommand(parts: CommandParts): Command {
     case CMD.MIRROR_POLICY:
       return { ...origin, cmd, target, attr: { policy: attr.policy, intervalMs: attr.interval_ms } };
     default:
-      return { ...origin, cmd: parts.cmd, unknown: true, name: attr.name };
+      return { ...origin, cmd: UNKNOWN_CMD, number: parts.cmd, name: attr.name };
   }
 }
 
@@ -313,6 +314,7 @@ export function targetOf(command: Action): Target | null {
 
 /** The attr of a command of the service's own, which the log keeps field by field: `peer` is not part of it. */
 function ownAttr({ peer: _, ...attr }: Attr): never {
+  // The log's JSON is any of twenty types, of which the command's number says one: `never` fits each.
   return attr as never;
 }
 
@@ -360,7 +362,7 @@ function readOpenAttr({
   ...spec
 }: Attr): OpenCommand["attr"] {
   return {
-    ...(spec as unknown as ObjectSpec),
+    ...(spec as ObjectSpec),
     ...(prog_type === undefined ? {} : { progType: prog_type as number }),
     ...(expected_attach_type === undefined ? {} : { expectedAttachType: expected_attach_type as number }),
     ...(open_flags === undefined ? {} : { openFlags: open_flags as number }),

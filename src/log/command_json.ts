@@ -1,5 +1,5 @@
 import { cmdName } from "../abi/service.ts";
-import type { Action, Origin } from "../syscall/command.ts";
+import { type Action, cmdNumber, type Origin } from "../syscall/command.ts";
 import { attrText, targetOf } from "./attr.ts";
 
 /** From this id on there are no maps: `MADE` of engine/atomic_requests.ts is the map that the same plan creates. */
@@ -11,7 +11,7 @@ export function commandJson(command: Action & Omit<Origin, "timeUs">): object {
   const target = targetOf(command);
   const { restore: _, peer: __, ...attr } = JSON.parse(attrText(command) ?? "{}");
   return {
-    cmd: cmdName(command.cmd) ?? String(command.cmd),
+    cmd: cmdName(cmdNumber(command)) ?? String(cmdNumber(command)),
     map: target?.by === "id" && target.id < ID_END ? target.id : null,
     key: key?.toString("hex") ?? null,
     value: value?.toString("hex") ?? null,

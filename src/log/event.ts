@@ -5,7 +5,7 @@
 
 import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
-import type { Command, ElementCommand, Target } from "../syscall/command.ts";
+import { type Command, cmdNumber, type ElementCommand, type Target } from "../syscall/command.ts";
 import { commandFacts } from "../syscall/command_facts.ts";
 import { done, type Out, type Outcome } from "../syscall/outcome.ts";
 import { attrText, readCommand, targetOf } from "./attr.ts";
@@ -67,9 +67,10 @@ interface Kept {
 }
 
 export function eventRow({ seq, command, outcome: answered }: Event): EventRow {
-  const outcome = keptAnswer(command.cmd, answered);
+  const cmd = cmdNumber(command);
+  const outcome = keptAnswer(cmd, answered);
   const target = targetOf(command);
-  const answers = commandFacts(command.cmd)?.answers ?? null;
+  const answers = commandFacts(cmd)?.answers ?? null;
   const kept = answers !== "page";
   const given = command as { key?: Buffer | null; value?: Buffer | null; flags?: bigint };
   return {
@@ -77,7 +78,7 @@ export function eventRow({ seq, command, outcome: answered }: Event): EventRow {
     time_us: command.timeUs,
     session: command.session,
     caller: command.caller,
-    cmd: command.cmd,
+    cmd,
     map: outcome.map,
     fd: target !== null && target.by === "fd" ? target.fd : null,
     key: kept ? (outcome.key ?? (answers === "elements" ? null : given.key) ?? null) : null,

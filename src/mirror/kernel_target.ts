@@ -9,6 +9,7 @@ import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises"
 import { attrEnd, BPF_ATTR_BYTES } from "../abi/attr.ts";
 import { BPF_CMD, BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";
 import { ERRNO, type Errno, errnoName } from "../abi/errno.ts";
+import { UNKNOWN_CMD } from "../abi/service.ts";
 import type { Event } from "../log/event.ts";
 import type { Refusal } from "../maps/refusal.ts";
 import type { Bpf } from "../native/bpf.ts";
@@ -180,7 +181,7 @@ export class KernelTarget implements Target {
 
   #door({ body }: Extract<Call, { kind: "bpf" }>, event: Event, recorded: Answer): Answer | LeftOut {
     const { cmd, attr = {}, size, tail } = body;
-    if (size === undefined && tail === undefined && "unknown" in event.command)
+    if (size === undefined && tail === undefined && event.command.cmd === UNKNOWN_CMD)
       return { leftOut: "no command on maps: what it would do in a kernel is another question" };
     if (cmd === "BPF_MAP_GET_NEXT_ID") return { leftOut: "a kernel has other maps, too" };
     if (size !== undefined || tail !== undefined) return this.#oversized(cmd as string, size, tail);
@@ -486,7 +487,7 @@ function batchAttr({ name, body }: BatchCall, fd: Id): Body {
 /** Converts the body of POST /v1/sessions/{session}/fds. */
 function specOf({ prog_type, expected_attach_type, pinned, ...body }: Body): ObjectSpec {
   return {
-    ...(body as unknown as ObjectSpec),
+    ...(body as ObjectSpec),
     ...(pinned !== undefined && { path: pinned as string }),
     ...(prog_type !== undefined && { progType: prog_type as number }),
     ...(expected_attach_type !== undefined && { expectedAttachType: expected_attach_type as number }),

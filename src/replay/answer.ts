@@ -104,7 +104,7 @@ function givenCount(command: object): number {
  * path.
  */
 function cgroupOf(command: Event["command"], object: number | undefined): { cgroup?: string } {
-  if (command.cmd !== CMD.OPEN || !("attr" in command) || object === undefined) return {};
+  if (command.cmd !== CMD.OPEN || object === undefined) return {};
   const { kind, path, found } = command.attr as {
     kind: string;
     path?: string;

@@ -1,3 +1,4 @@
+import { UNKNOWN_CMD } from "../abi/service.ts";
 import type { Event } from "../log/event.ts";
 
 /** The most bytes of a command's inputs and output buffers. */
@@ -9,7 +10,7 @@ const INSTEAD = "`mapledger import` sends it";
 
 /** Why a command is too large for the service's own thread, which other requests wait for; null: it is not. */
 export function tooLarge({ command }: Event): string | null {
-  if ("unknown" in command) return null;
+  if (command.cmd === UNKNOWN_CMD) return null;
   const { key, value, attr, exact } = command as Sent;
   const bytes = (key?.length ?? 0) + (value?.length ?? 0) + (attr?.infoLen ?? 0);
   if (bytes > COMMAND_BYTES_MAX) return `it has more than ${COMMAND_BYTES_MAX} bytes: ${INSTEAD}`;

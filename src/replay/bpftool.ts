@@ -1,13 +1,13 @@
 /** Replays a log as a batch file of bpftool. Commands that bpftool does not have are written as comments. */
 
 import { mapTypeName } from "../abi/bpf.ts";
-import { CMD, cmdName } from "../abi/service.ts";
+import { CMD, cmdName, UNKNOWN_CMD } from "../abi/service.ts";
 import { visible } from "../codec/visible.ts";
 import type { Event } from "../log/event.ts";
 import { isOfMaps, isPerCpu } from "../maps/facts.ts";
 import type { CreateAttr } from "../maps/map.ts";
 import { fdInValue, hasFdKeys } from "../maps/references.ts";
-import type { BatchCommand, CloseCommand, ElementCommand, PinCommand } from "../syscall/command.ts";
+import { type BatchCommand, cmdNumber, type ElementCommand, type PinCommand } from "../syscall/command.ts";
 import type { Answer } from "./answer.ts";
 import type { Call } from "./call.ts";
 import type { Target, Write } from "./target.ts";
@@ -66,7 +66,7 @@ export class BpftoolTarget implements Target {
 
   #text(event: Event, { errno, ret }: Answer): string {
     const { seq, command } = event;
-    const name = `${seq} ${cmdName(command.cmd) ?? "a command of another kind"}`;
+    const name = `${seq} ${cmdName(cmdNumber(command)) ?? "a command of another kind"}`;
     if (errno !== null) return `${visible(`# ${name}: ${errno}`)}\n`;
     try {
       const lines = this.#lines(event);
@@ -84,7 +84,6 @@ export class BpftoolTarget implements Target {
 
   #lines(event: Event): string[] {
     const { command, outcome } = event;
-    if ("unknown" in command) throw new Unsayable("no command of bpftool's");
     const map = `pinned ${PINS}${outcome.map}`;
     switch (command.cmd) {
       case CMD.BPF_MAP_CREATE:
@@ -121,6 +120,8 @@ export class BpftoolTarget implements Target {
       case CMD.SESSION_RENEW:
       case CMD.SESSION_END:
         throw new Unsayable("a session, which bpftool has none of");
+      case UNKNOWN_CMD:
+        throw new Unsayable("no command of bpftool's");
       default:
         throw new Unsayable("bpftool has no such command");
     }
@@ -205,10 +206,9 @@ export class BpftoolTarget implements Target {
   /** Keeps track of open descriptors and of created maps. */
   #follow({ command, outcome }: Event, { errno, ret }: Answer): void {
     if (errno !== null) return;
-    if (command.cmd === CMD.CLOSE) this.#fds.delete(`${command.session} ${(command as CloseCommand).fd}`);
+    if (command.cmd === CMD.CLOSE) this.#fds.delete(`${command.session} ${command.fd}`);
     else if (outcome.map !== 0 && (ret as number) > 0) this.#fds.set(`${command.session} ${ret}`, outcome.map);
-    if (command.cmd === CMD.BPF_MAP_CREATE && "attr" in command)
-      this.#maps.set(outcome.map, command.attr as CreateAttr);
+    if (command.cmd === CMD.BPF_MAP_CREATE) this.#maps.set(outcome.map, command.attr);
   }
 }
 

@@ -7,19 +7,20 @@ import { CREATE_FIELDS, type FieldKind, namedAttr } from "../abi/attr.ts";
 import { BPF_F } from "../abi/bpf.ts";
 import { ERRNO } from "../abi/errno.ts";
 import { FIRST_FD } from "../abi/limits.ts";
-import { CMD, cmdName } from "../abi/service.ts";
+import { CMD, cmdName, UNKNOWN_CMD } from "../abi/service.ts";
 import type { Event } from "../log/event.ts";
 import { mirrorShapeOf } from "../maps/facts.ts";
 import type { CreateAttr } from "../maps/map.ts";
 import { fdInValue, hasCgroupKeys, hasFdKeys } from "../maps/references.ts";
-import type {
-  BatchCommand,
-  Command,
-  ElementCommand,
-  InfoCommand,
-  OpenCommand,
-  Target,
-  UnknownCommand,
+import {
+  type BatchCommand,
+  type Command,
+  cmdNumber,
+  type ElementCommand,
+  type InfoCommand,
+  type OpenCommand,
+  type Target,
+  type UnknownCommand,
 } from "../syscall/command.ts";
 import { WHOLE_MAP } from "../syscall/elements.ts";
 import type { BatchCall, Body, Call, ElementCall, Implied, LeftOut, View } from "./call.ts";
@@ -75,7 +76,7 @@ class Translation {
     const { command } = this.#event;
     // First, so that a command of an unknown session is left out for that reason.
     if (command.session !== 0) this.#session(command);
-    if ("unknown" in command) return this.#door(command, unknownBody(command));
+    if (command.cmd === UNKNOWN_CMD) return this.#door(command, unknownBody(command));
     if (command.cut !== undefined) throw new NotSent("it was refused, and its key and value were too large to be kept");
     switch (command.cmd) {
       case CMD.BPF_MAP_LOOKUP_ELEM:
@@ -198,7 +199,7 @@ class Translation {
   }
 
   #door(command: Command, body: Omit<Extract<Call, { kind: "bpf" }>["body"], "cmd"> & { cmd?: string | number }): Call {
-    const cmd = body.cmd ?? cmdName(command.cmd) ?? command.cmd;
+    const cmd = body.cmd ?? cmdName(cmdNumber(command)) ?? cmdNumber(command);
     return { kind: "bpf", session: this.#session(command), body: { ...body, cmd } };
   }
 
@@ -430,12 +431,12 @@ const BATCH_NAMES = {
  * A command that was refused before its attr was read. The request is refused for the same reason: an attr that is too
  * long, or a byte after its end.
  */
-function unknownBody({ cmd, name, fault }: UnknownCommand): { cmd: string | number; size?: number; tail?: string } {
+function unknownBody({ number, name, fault }: UnknownCommand): { cmd: string | number; size?: number; tail?: string } {
   const said = /^-?\d+$/.test(name) ? Number(name) : name;
   if (fault === undefined) return { cmd: said };
   return fault.errno === "E2BIG"
-    ? { cmd: cmdName(cmd) ?? said, size: SIZE_TOO_LARGE }
-    : { cmd: cmdName(cmd) ?? said, tail: "01" };
+    ? { cmd: cmdName(number) ?? said, size: SIZE_TOO_LARGE }
+    : { cmd: cmdName(number) ?? said, tail: "01" };
 }
 
 function openBody(attr: OpenCommand["attr"]): Body {

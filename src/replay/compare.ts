@@ -2,7 +2,7 @@
 
 import { hash } from "node:crypto";
 import { MAP_INFO } from "../abi/bpf.ts";
-import { CMD, cmdName } from "../abi/service.ts";
+import { CMD, cmdName, UNKNOWN_CMD } from "../abi/service.ts";
 import type { Event } from "../log/event.ts";
 import { type AnsweredId, idInKey, idInValue } from "../maps/references.ts";
 import { commandFacts } from "../syscall/command_facts.ts";
@@ -45,7 +45,7 @@ export function compare(event: Event, recorded: Answer, got: Answer, ids: Ids): 
 
 export function differenceOf(event: Event, differs: readonly string[], recorded: Answer, got: Answer): Difference {
   const { seq, command } = event;
-  const name = "unknown" in command ? command.name : (cmdName(command.cmd) ?? String(command.cmd));
+  const name = command.cmd === UNKNOWN_CMD ? command.name : (cmdName(command.cmd) ?? String(command.cmd));
   return {
     seq,
     cmd: name,
@@ -70,13 +70,13 @@ function sameRet(event: Event, recorded: Answer, got: Answer): boolean {
  * by itself.
  */
 function endedAlready({ command }: Event, got: Answer): boolean {
-  if (command.cmd !== CMD.SESSION_END || !("attr" in command) || got.errno !== "EBADF") return false;
-  return (command.attr as { reason: string }).reason !== "ended by request";
+  if (command.cmd !== CMD.SESSION_END || got.errno !== "EBADF") return false;
+  return command.attr.reason !== "ended by request";
 }
 
 /** Whether a command returns a new descriptor if it succeeds. */
 export function opensFd({ command }: Event): boolean {
-  return !("unknown" in command) && (commandFacts(command.cmd)?.opens ?? null) !== null;
+  return (commandFacts(command.cmd)?.opens ?? null) !== null;
 }
 
 function outputsThatDiffer(event: Event, recorded: Outputs, got: Outputs, ids: Ids): string[] {
@@ -90,8 +90,8 @@ function outputsThatDiffer(event: Event, recorded: Outputs, got: Outputs, ids: I
  * from the history.
  */
 function isFirstPage({ command, outcome }: Event): boolean {
-  if (command.cmd !== CMD.MAP_ELEMENTS || !("attr" in command) || outcome.out?.more !== true) return false;
-  return (outcome.out.count ?? 0) < (command.attr as { limit: number }).limit;
+  if (command.cmd !== CMD.MAP_ELEMENTS || outcome.out?.more !== true) return false;
+  return (outcome.out.count ?? 0) < command.attr.limit;
 }
 
 /** The event's column that keeps an output which may be cut. */

@@ -1,6 +1,7 @@
 import { cmdName } from "../abi/service.ts";
 import { visible } from "../codec/visible.ts";
 import type { Event } from "../log/event.ts";
+import { cmdNumber } from "../syscall/command.ts";
 import type { Answer } from "./answer.ts";
 import type { Call } from "./call.ts";
 import { type HttpRequest, httpRequest } from "./http_call.ts";
@@ -78,7 +79,7 @@ function named({ command }: Event, recorded: Answer): Answer {
 }
 
 function comment({ seq, command }: Event, { ret, errno }: Answer): string {
-  const name = cmdName(command.cmd) ?? "a command of another kind";
+  const name = cmdName(cmdNumber(command)) ?? "a command of another kind";
   return visible(`${seq} ${name}: ${errno ?? `returned ${ret}`}`);
 }
 

@@ -163,12 +163,18 @@ export class Ids {
   }
 
   toJSON(): IdsJson {
-    const pairs = Object.entries(this.#pairs).map(([kind, { there }]) => [kind, [...there]] as const);
+    const { map, prog, cookie, btf, cgroup } = this.#pairs;
     return {
       sessions: [...this.#sessions],
       fds: [...this.#fds].map(([session, fds]) => [session, [...fds]] as const),
       shapes: [...this.#shapes],
-      pairs: Object.fromEntries(pairs) as unknown as IdsJson["pairs"],
+      pairs: {
+        map: [...map.there],
+        prog: [...prog.there],
+        cookie: [...cookie.there],
+        btf: [...btf.there],
+        cgroup: [...cgroup.there],
+      },
     };
   }
 

@@ -1,6 +1,5 @@
 import { CMD } from "../abi/service.ts";
 import type { Event } from "../log/event.ts";
-import type { CloseCommand } from "../syscall/command.ts";
 import type { Answer } from "./answer.ts";
 import { opensFd } from "./compare.ts";
 import type { Ids } from "./ids.ts";
@@ -13,7 +12,7 @@ import type { Description } from "./target.ts";
 export function learn(event: Event, recorded: Answer, got: Answer, ids: Ids, described: Description): void {
   const { command } = event;
   if (recorded.errno !== null) return;
-  if (command.cmd === CMD.CLOSE) ids.closeFd(command.session, (command as CloseCommand).fd);
+  if (command.cmd === CMD.CLOSE) ids.closeFd(command.session, command.fd);
   if (command.cmd === CMD.SESSION_END) ids.endSession(command.session);
   if (got.errno !== null || got.refused !== undefined) return;
   if (recorded.session !== undefined && got.session !== undefined)

@@ -60,5 +60,5 @@ export class Tally {
 }
 
 function nameOf({ command }: Event): string {
-  return "unknown" in command ? "unknown" : (cmdName(command.cmd) ?? "unknown");
+  return cmdName(command.cmd) ?? "unknown";
 }

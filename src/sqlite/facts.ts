@@ -4,14 +4,7 @@
  */
 
 import { CMD } from "../abi/service.ts";
-import type {
-  Action,
-  ArchiveCommand,
-  BackupRestoreCommand,
-  CheckpointCommand,
-  KeyRotateCommand,
-  TreeBeginCommand,
-} from "../syscall/command.ts";
+import type { Action } from "../syscall/command.ts";
 import { publicKeyOf } from "../tlog/note.ts";
 import { ARCHIVED, ARCHIVED_ENTRIES, archivedFact } from "./archive_facts.ts";
 
@@ -47,14 +40,13 @@ const NONE: readonly Fact[] = [];
 
 /** The facts that a command sets. */
 export function factsOf(command: Action): readonly Fact[] {
-  if (!("attr" in command)) return NONE;
   switch (command.cmd) {
     case CMD.ARCHIVE:
-      return [[ARCHIVED, archivedFact((command as ArchiveCommand).attr)]];
+      return [[ARCHIVED, archivedFact(command.attr)]];
     case CMD.CHECKPOINT:
-      return [[CHECKPOINT, (command as CheckpointCommand).attr.note]];
+      return [[CHECKPOINT, command.attr.note]];
     case CMD.TREE_BEGIN: {
-      const { continues, signed, branch } = (command as TreeBeginCommand).attr;
+      const { continues, signed, branch } = command.attr;
       return [
         [CHECKPOINT, continues ? (signed ?? "") : ""],
         [BRANCH, branch],
@@ -62,9 +54,9 @@ export function factsOf(command: Action): readonly Fact[] {
       ];
     }
     case CMD.KEY_ROTATE:
-      return [[SIGNING_KEY, publicKeyOf((command as KeyRotateCommand).attr.vkey)]];
+      return [[SIGNING_KEY, publicKeyOf(command.attr.vkey)]];
     case CMD.BACKUP_RESTORE: {
-      const { life, branch } = (command as BackupRestoreCommand).attr;
+      const { life, branch } = command.attr;
       return [
         [LIFE, life],
         [BRANCH, branch],

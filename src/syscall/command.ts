@@ -1,7 +1,15 @@
 /** Commands, as the core runs them. CONTRIBUTING.md says how to add one; the compiler names the places that need it. */
 
 import type { Errno } from "../abi/errno.ts";
-import type { CAPABILITIES, CMD, KnownCmd, OPEN_KINDS, SERVICE_CMD, SIDES } from "../abi/service.ts";
+import {
+  type CAPABILITIES,
+  type CMD,
+  type KnownCmd,
+  type OPEN_KINDS,
+  type SERVICE_CMD,
+  type SIDES,
+  UNKNOWN_CMD,
+} from "../abi/service.ts";
 import type { CreateAttr, DriftPolicy } from "../maps/map.ts";
 import type { ObjectFacts } from "../maps/object.ts";
 
@@ -166,8 +174,9 @@ export interface InfoCommand {
  * A command that is not on maps, or does not exist; or one whose attr has bytes other than zero after its last field.
  */
 export interface UnknownCommand {
-  readonly cmd: number;
-  readonly unknown: true;
+  readonly cmd: typeof UNKNOWN_CMD;
+  /** The number in the log: the caller's; UNKNOWN_CMD if no command has the name. */
+  readonly number: number;
   /** The command as the caller spelt it. */
   readonly name: string;
   /** Why the attr of a known command was not read. */
@@ -257,7 +266,7 @@ export interface MadeCgroup {
 export type Found = { readonly facts: ObjectFacts } | { readonly errno: Errno; readonly detail: string };
 
 /** Names an object, or describes the object to make. */
-export interface ObjectSpec {
+export type ObjectSpec = {
   readonly kind: OpenKind;
   /** The path of a file, a directory or a cgroup; a program's pin. */
   readonly path?: string;
@@ -268,7 +277,7 @@ export interface ObjectSpec {
   /** enum bpf_prog_type and bpf_attach_type of a program that exists in the ledger only. */
   readonly progType?: number;
   readonly expectedAttachType?: number;
-}
+};
 
 export type OpenKind = (typeof OPEN_KINDS)[number];
 
@@ -621,6 +630,11 @@ export type Action =
   | ClockStepCommand;
 
 export type Command = Origin & Action;
+
+/** The number of a command in the log: of an unknown one, the caller's. */
+export function cmdNumber(action: Action): number {
+  return action.cmd === UNKNOWN_CMD ? action.number : action.cmd;
+}
 
 /** Commands that have no type above: there are none. */
 type Untyped = Exclude<KnownCmd, Exclude<Action, UnknownCommand>["cmd"]>;

@@ -9,6 +9,7 @@ import { factsOf } from "../maps/facts.ts";
 import { objectAt } from "../maps/fd_object.ts";
 import type { CreateAttr, Host, MapBtf, MapRecord, MapType, SpecialField } from "../maps/map.ts";
 import type { MapFacts } from "../maps/map_facts.ts";
+import type { BtfFacts } from "../maps/object.ts";
 import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import { mapType } from "../maps/types.ts";
 import type { CreateCommand, Origin } from "./command.ts";
@@ -253,7 +254,7 @@ function btfOf(
   attr: CreateAttr,
 ): { btf: MapBtf | null; special: readonly SpecialField[] } {
   if (attr.btfValueTypeId === 0) return { btf: null, special: [] };
-  const { btfId } = objectAt({ world: state, session }, attr.btfFd, "btf", "EINVAL") as unknown as MapBtf;
+  const { btfId } = objectAt({ world: state, session }, attr.btfFd, "btf", "EINVAL") as BtfFacts;
   const btf = btfAt(state, session, attr.btfFd) as Btf;
   const value = btf.type(attr.btfValueTypeId);
   return {

@@ -38,7 +38,7 @@ const NOTHING = Buffer.alloc(0);
  * map.
  */
 export function* effectsOn(shape: EffectShape, command: Command, outcome: Outcome): Iterable<Effect> {
-  if (outcome.map === shape.map.id && !("unknown" in command)) yield* namedEffects(shape, command, outcome);
+  if (outcome.map === shape.map.id) yield* namedEffects(shape, command, outcome);
   for (const [map, key] of outcome.out?.gone ?? []) if (map === shape.map.id) yield removal(Buffer.from(key, "hex"));
 }
 
@@ -47,13 +47,13 @@ function namedEffects(shape: EffectShape, command: Command, outcome: Outcome): I
     case CMD.BPF_MAP_UPDATE_ELEM:
     case CMD.BPF_MAP_DELETE_ELEM:
     case CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM:
-      return elementEffects(shape, command as ElementCommand, outcome);
+      return elementEffects(shape, command, outcome);
     case CMD.BPF_MAP_UPDATE_BATCH:
     case CMD.BPF_MAP_DELETE_BATCH:
     case CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH:
-      return batchEffects(shape, command as Batch, outcome);
+      return batchEffects(shape, command, outcome);
     case CMD.MEMORY_WRITE:
-      return memoryEffects(shape, command as MemoryCommand, outcome);
+      return memoryEffects(shape, command, outcome);
     default:
       return [];
   }

@@ -3,7 +3,7 @@
  * nothing.
  */
 
-import { CMD, type KnownCmd } from "../abi/service.ts";
+import { CMD, type KnownCmd, UNKNOWN_CMD } from "../abi/service.ts";
 import { refuse } from "../maps/refusal.ts";
 import { accessRefused } from "./access.ts";
 import { batch, redoBatch } from "./batch.ts";
@@ -145,7 +145,7 @@ export function redo(state: State, command: Command, outcome: Outcome): void {
 }
 
 function rowOf(command: Command): Row | undefined {
-  return "unknown" in command ? undefined : COMMANDS[command.cmd];
+  return command.cmd === UNKNOWN_CMD ? undefined : COMMANDS[command.cmd];
 }
 
 function unknown(command: Command): Outcome {

@@ -7,7 +7,7 @@
 
 import { BPF_F } from "../abi/bpf.ts";
 import { ID_MAX } from "../abi/limits.ts";
-import { CMD, type KnownCmd } from "../abi/service.ts";
+import { CMD, type KnownCmd, UNKNOWN_CMD } from "../abi/service.ts";
 import { coversName, coversPath, type MapLimits } from "../access/map_limits.ts";
 import { MAP_SCOPES, type MapScope, type Scope, type Scopes } from "../access/scopes.ts";
 import type {
@@ -121,7 +121,7 @@ const CHECKS: Readonly<Record<KnownCmd, Check<never>>> = {
 export function permit(coverage: Coverage, command: Command, limits: MapLimits): Permit {
   const { state } = coverage;
   // The command itself refuses another caller's session and an unknown command.
-  if ("unknown" in command || checkSession(state, command) !== null) return { command };
+  if (command.cmd === UNKNOWN_CMD || checkSession(state, command) !== null) return { command };
   const answer = (CHECKS[command.cmd] as Check<Action>)({ state, limits, coverage }, command);
   if (answer === null) return { command };
   return typeof answer === "string" ? { missing: answer } : { command: answer };
@@ -237,7 +237,6 @@ function narrowed(flags: number, reads: boolean, writes: boolean): number | Scop
  * Returns the missing scope if nothing is left.
  */
 export function asModesAllow(action: Action, scopes: Scopes): Action | Scope {
-  if ("unknown" in action) return action;
   const [reads, writes] = [scopes.has("read"), scopes.has("write")];
   switch (action.cmd) {
     case CMD.OPEN:

@@ -35,17 +35,12 @@ export interface NewEntry {
  * the refusal.
  */
 export function newEntry(state: State, command: Command): NewEntry | null {
-  if ("unknown" in command || checkSession(state, command) !== null) return null;
-  switch (command.cmd) {
-    case CMD.BPF_OBJ_PIN: {
-      const pin = lookUpPin(state, command);
-      return "errno" in pin ? null : newEntryAt(state, pin.path, pin.map);
-    }
-    case CMD.MKDIR:
-      return newEntryAt(state, resolve(state, command.session, command.attr.pathname, 0, 0), null);
-    default:
-      return null;
-  }
+  if (command.cmd !== CMD.BPF_OBJ_PIN && command.cmd !== CMD.MKDIR) return null;
+  if (checkSession(state, command) !== null) return null;
+  if (command.cmd === CMD.MKDIR)
+    return newEntryAt(state, resolve(state, command.session, command.attr.pathname, 0, 0), null);
+  const pin = lookUpPin(state, command);
+  return "errno" in pin ? null : newEntryAt(state, pin.path, pin.map);
 }
 
 function newEntryAt(state: State, path: Path | Refusal, map: MapRecord | null): NewEntry | null {

@@ -1,5 +1,5 @@
 import t from "tap";
-import { CMD } from "../../src/abi/service.ts";
+import { CMD, UNKNOWN_CMD } from "../../src/abi/service.ts";
 import { FrameWriter, readReplies, readRequests } from "../../src/engine/frames.ts";
 import type { Reply, Request } from "../../src/engine/request.ts";
 import { eventRow, rowEvent } from "../../src/log/event.ts";
@@ -34,8 +34,8 @@ const ACTIONS: readonly Action[] = [
   { cmd: CMD.BPF_MAP_GET_NEXT_ID, attr: { startId: 7, openFlags: 1 } },
   { cmd: CMD.BPF_MAP_GET_FD_BY_ID, attr: { mapId: 7, openFlags: 1 } },
   { cmd: CMD.BPF_OBJ_GET_INFO_BY_FD, target: { by: "fd", fd: 3 }, value: bytes, attr: { infoLen: 3 } },
-  { cmd: -1, unknown: true, name: "BPF_NO_SUCH" },
-  { cmd: 5, unknown: true, name: "BPF_PROG_LOAD" },
+  { cmd: UNKNOWN_CMD, number: -1, name: "BPF_NO_SUCH" },
+  { cmd: UNKNOWN_CMD, number: 5, name: "BPF_PROG_LOAD" },
   { cmd: CMD.SESSION_OPEN, attr: { name: "ß", ttlMs: 1000 } },
   {
     cmd: CMD.SESSION_OPEN,

@@ -1,5 +1,5 @@
 import { test } from "tap";
-import { CMD } from "../../src/abi/service.ts";
+import { CMD, UNKNOWN_CMD } from "../../src/abi/service.ts";
 import { eventRow, rowEvent } from "../../src/log/event.ts";
 import { eventJson } from "../../src/log/event_json.ts";
 import type { Action } from "../../src/syscall/command.ts";
@@ -22,7 +22,7 @@ const ACTIONS: readonly Action[] = [
   { cmd: CMD.MIRROR_DECIDE, target, attr: { take: "ledger", keys: null } },
   { cmd: CMD.MIRROR_TAKE_OVER, attr: { directory: "/x", owner: "y" } },
   { cmd: CMD.MIRROR_POLICY, target, attr: { policy: "report", intervalMs: 7 } },
-  { cmd: 5, unknown: true, name: "BPF_PROG_LOAD" },
+  { cmd: UNKNOWN_CMD, number: 5, name: "BPF_PROG_LOAD" },
 ];
 
 test("an event keeps its peer in attr, and is as it was without one", async (t) => {

@@ -1,7 +1,7 @@
 import { readDoorBody } from "../../codec/body.ts";
 import { doorAnswer, readDoor } from "../../codec/door.ts";
 import { withHex } from "../../codec/elements.ts";
-import type { Action } from "../../syscall/command.ts";
+import { type Action, cmdNumber } from "../../syscall/command.ts";
 import { commandFacts } from "../../syscall/command_facts.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
 import { body, problems, ran } from "../schemas/answers.ts";
@@ -60,12 +60,12 @@ export async function doorRoutes(app: App, { parts }: RouteOptions<DoorParts>): 
     validatorCompiler: bodyByHand,
     handler: async (request, reply) => {
       const asked = readDoor(readDoorBody(request.body));
-      checkScopes(parts, request, scopesOfCommand(asked.cmd));
-      if (commandFacts(asked.cmd)?.takes === true) checkScopes(parts, request, ["read"]);
+      checkScopes(parts, request, scopesOfCommand(cmdNumber(asked)));
+      if (commandFacts(cmdNumber(asked))?.takes === true) checkScopes(parts, request, ["read"]);
       const action = asAllowed(parts, request, asked);
       const command = { ...action, session: request.params.session, caller: request.caller };
       const { outcome, seq } = await run(parts, reply, command);
-      if (outcome.out?.session !== undefined) throw refused(command, outcome, seq);
+      if (outcome.out?.session !== undefined) throw refused({ cmd: cmdNumber(command) }, outcome, seq);
       if (outcomeBytes(outcome) <= SMALL_BYTES) return doorAnswer(action, outcome, seq);
       return sendJson(parts, reply, doorText(action, outcome, seq), outcomeBytes(outcome));
     },

@@ -1,7 +1,7 @@
 import { STATUS_CODES } from "node:http";
 import { ERRNO, type Errno, errnoName } from "../../abi/errno.ts";
 import { cmdName } from "../../abi/service.ts";
-import type { NotDone, Request } from "../../engine/request.ts";
+import type { NotDone } from "../../engine/request.ts";
 import type { PartFailed } from "../../supervisor/derived_parts.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
 import {
@@ -65,7 +65,7 @@ export class StatusProblem extends Problem {
 
 /** A command that was refused; `seq` of the event that tells of it, where one does. */
 export function refused(
-  { cmd }: Pick<Request, "cmd">,
+  { cmd }: { readonly cmd: number },
   { errno, detail, out }: Outcome,
   seq?: number,
   count?: number,

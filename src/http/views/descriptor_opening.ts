@@ -40,7 +40,7 @@ export async function open(parts: OpeningParts, reply: FastifyReply, request: Re
 }
 
 function isOpen(request: Request): request is OpenCommand & Omit<Origin, "timeUs"> {
-  return request.cmd === CMD.OPEN && !("unknown" in request);
+  return request.cmd === CMD.OPEN;
 }
 
 export async function openAction(state: Asked, { kind, fd, map, access, ...object }: OpenBody): Promise<Action> {
