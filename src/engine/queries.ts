@@ -22,7 +22,7 @@ import type { Request, WholeReply } from "./request.ts";
 import { type Asking, type Hidden, hiddenBy, type Sight, sightOf } from "./sight.ts";
 import type { EngineStats, Stats } from "./stats.ts";
 import { nextTurn } from "./turns.ts";
-import { isRead, type MapView, mapView, type ReadName, type Reads, type Told, tell } from "./views.ts";
+import { type MapView, mapView, READ_NAMES, type ReadName, type Reads, type Told, tell } from "./views.ts";
 
 /** And what the service is asked beside: about the present alone. */
 export interface Queries extends Reads {
@@ -98,10 +98,7 @@ export function answerQuery<Name extends QueryName>(
   name: Name,
   ask: Queries[Name]["ask"],
 ): Queries[Name]["answer"] | Promise<Queries[Name]["answer"]> {
-  const sight = Object.hasOwn(SEEN, name) ? sightOf(sources.told.limits, ask as Asking) : null;
-  if (sight !== null) return SEEN[name as SeenName](sources.told, sight, ask as never) as never;
-  if (isRead(name)) return tell(sources.told, name, ask as never) as Queries[Name]["answer"];
-  return ACTS[name as ActName](sources, ask as never) as Queries[Name]["answer"] | Promise<Queries[Name]["answer"]>;
+  return ANSWERS[name](sources, ask);
 }
 
 type SeenName = "maps" | "pins" | "directories";
@@ -156,7 +153,7 @@ async function pageSeen<Row>(
   }
 }
 
-type Act<Name extends ActName> = (
+type Act<Name extends QueryName> = (
   sources: QuerySources,
   ask: Queries[Name]["ask"],
 ) => Queries[Name]["answer"] | Promise<Queries[Name]["answer"]>;
@@ -227,6 +224,26 @@ const ACTS: { [Name in ActName]: Act<Name> } = {
   mirror: ({ kernelMaps }) => kernelMaps.view(),
 
   stats: ({ stats }) => stats.collect(MAPS_IN_STATS_MAX),
+};
+
+/** A page of the rows that the caller may see. */
+function seen<Name extends SeenName>(name: Name): Act<Name> {
+  return ({ told }, ask) => {
+    const sight = sightOf(told.limits, ask);
+    return sight === null ? tell(told, name, ask) : SEEN[name](told, sight, ask);
+  };
+}
+
+const READ_ACTS = Object.fromEntries(
+  READ_NAMES.map((name) => [name, ({ told }: QuerySources, ask: Reads[ReadName]["ask"]) => tell(told, name, ask)]),
+) as { [Name in ReadName]: Act<Name> };
+
+const ANSWERS: { [Name in QueryName]: Act<Name> } = {
+  ...READ_ACTS,
+  maps: seen("maps"),
+  pins: seen("pins"),
+  directories: seen("directories"),
+  ...ACTS,
 };
 
 /** Nobody asks for what was read; and a Buffer crosses threads with all of the memory that it is a view of. */

@@ -77,10 +77,6 @@ export function tell<Name extends ReadName>(told: Told, name: Name, ask: Reads[N
   return READS[name](told, ask);
 }
 
-export function isRead(name: string): name is ReadName {
-  return Object.hasOwn(READS, name);
-}
-
 const READS: { [Name in ReadName]: (told: Told, ask: Reads[Name]["ask"]) => Reads[Name]["answer"] } = {
   session(told, { id }) {
     const session = told.state.session(id);
@@ -148,6 +144,8 @@ const READS: { [Name in ReadName]: (told: Told, ask: Reads[Name]["ask"]) => Read
     return directories;
   },
 };
+
+export const READ_NAMES = Object.keys(READS) as readonly ReadName[];
 
 function missing(state: State, session: number): "ended" | "unknown" {
   return session > 0 && session <= state.lastId("session") ? "ended" : "unknown";

@@ -35,10 +35,11 @@ export interface NewEntry {
  * the refusal.
  */
 export function newEntry(state: State, command: Command): NewEntry | null {
-  if (command.cmd !== CMD.BPF_OBJ_PIN && command.cmd !== CMD.MKDIR) return null;
-  if (checkSession(state, command) !== null) return null;
-  if (command.cmd === CMD.MKDIR)
+  if (command.cmd === CMD.MKDIR) {
+    if (checkSession(state, command) !== null) return null;
     return newEntryAt(state, resolve(state, command.session, command.attr.pathname, 0, 0), null);
+  }
+  if (command.cmd !== CMD.BPF_OBJ_PIN || checkSession(state, command) !== null) return null;
   const pin = lookUpPin(state, command);
   return "errno" in pin ? null : newEntryAt(state, pin.path, pin.map);
 }
