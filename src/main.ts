@@ -67,7 +67,7 @@ import { VERSION } from "./version.ts";
 
 const USAGE = `usage: npm start [-- --rebuild]
   --rebuild   discard the state and build it from the log
-All other settings are environment variables: see the README.`;
+All other settings are environment variables: see docs/operating.md.`;
 
 /**
  * The longest time that a stop takes: five seconds for requests that are being answered, the rest for writes to disk.

@@ -6,7 +6,7 @@ interface Options {
 }
 
 const MORE = `
-All other settings are environment variables, as for npm start: see the README.
+All other settings are environment variables, as for npm start: see docs/operating.md.
 
 --read-only needs neither a kernel nor write access to <dir>. It copies the log and its tree
 to a private directory below TMPDIR, which must have room for them. The copy is removed at
