@@ -55,6 +55,7 @@ function attrOf(command: Action): Attr | null {
     case CMD.BPF_MAP_CREATE: {
       const { attr } = command;
       return {
+        // The field's kind chooses both the function and the value's type, which the compiler cannot pair: `never` fits each.
         ...namedAttr(CREATE_FIELDS, attr, (kind, value) => SAY[kind](value as never)),
         adopted: attr.adopted,
         adopted_pin: attr.adoptedPin,
@@ -209,6 +210,7 @@ export function readCommand(parts: CommandParts): Command {
         ...origin,
         cmd,
         attr: {
+          // As above: the kind chooses the function for the text.
           ...readAttr(CREATE_FIELDS, ({ name, kind }) => READ[kind](attr[name] as never)),
           ...(attr.adopted === undefined ? {} : { adopted: attr.adopted as number }),
           ...(attr.adopted_pin === undefined ? {} : { adoptedPin: attr.adopted_pin as string }),
