@@ -68,7 +68,7 @@ const TEXTS = [
   "/sys/fs/bpf/pin",
   "/sys/fs/bpf",
   "/",
-  "..",
+  "./.",
   "a/../b",
   "a\0b",
   "\ud800",
