@@ -270,7 +270,7 @@ export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Nam
     10_000,
     1,
     100_000_000,
-    "most elements that a restore adds, changes and removes, and a KiB of commands for each of them; the restore is atomic, and all other commands wait for it",
+    "most elements that a restore adds, changes and removes, and at most 1 KiB of commands for each of them, in total; the restore is atomic, and all other commands wait for it",
   ),
   btfBytesMax: integer(
     "MAPLEDGER_BTF_MAX",

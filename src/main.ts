@@ -157,7 +157,7 @@ async function start(): Promise<void> {
     part: ({ part, fault }) => degraded.teller(part)(fault),
     ended: ({ why }) => end(why),
   };
-  // The engine asks for changes that a kernel map lacks if it has not followed for long, even before it has recovered.
+  // The engine asks the thread of the past which changes a kernel map lacks, if that map is far behind; also before it has recovered.
   const answers: Answers<EngineInquiries> = {
     lagging(ask) {
       pastGate.open();

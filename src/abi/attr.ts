@@ -1,12 +1,12 @@
 /**
  * union bpf_attr as Linux 6.18 has it, as far as commands on maps use it: its structs, field by field, and each command's struct.
- * What reads or writes an attr loops over this table: the syscall door, the log, schemas, replays, and the kernel's own bytes.
+ * The syscall door, the log, schemas, replays and the mirror loop over this table.
  */
 
 import type { MapCmdName } from "./bpf.ts";
 
 /**
- * Where a field stands, and what it is. "fd": an s32 that names a descriptor; 0 is none if the struct has another way to say so.
+ * The offset and the kind of a field. "fd": an s32 that names a descriptor; 0 is none if the struct has another way to say so.
  * "char16": char[16]. "pointer": the address of bytes; "path": of a string with its NUL.
  */
 export interface AttrField {
@@ -115,8 +115,8 @@ export const COMMAND_ATTR: Readonly<Record<MapCmdName, CommandAttr>> = {
 };
 
 /**
- * sizeof(union bpf_attr), and the largest attr that bpf(2) reads. Bytes from 168 to 4095 must be zero; a longer attr is
- * E2BIG.
+ * sizeof(union bpf_attr), and the largest attr that bpf(2) reads. Bytes from 168 to 4095 must be zero, else E2BIG, as
+ * for a longer attr.
  */
 export const BPF_ATTR_BYTES = 168;
 export const BPF_ATTR_BYTES_MAX = 4096;

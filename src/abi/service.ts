@@ -25,7 +25,7 @@ export const SERVICE_CMD = {
   RMDIR: 4104,
   /** A page of a map's elements, in the order of the state's cells. */
   MAP_ELEMENTS: 4105,
-  /** The kernel refused a change when the mirror repeated an earlier event. */
+  /** The kernel refused a change when the mirror applied an event to the kernel map. */
   MIRROR_REFUSED: 4106,
   /** The mirror has made a kernel map equal to the state again. */
   MIRROR_RESYNC: 4107,
@@ -56,7 +56,7 @@ export const SERVICE_CMD = {
   MIRROR_RECREATE: 4118,
   /** An operator had this log take over the directory of pins from another one. */
   MIRROR_TAKE_OVER: 4119,
-  /** An operator has ended an adoption: the kernel map is kept, and the map has none any more. */
+  /** An operator has ended an adoption: the kernel map stays, and the ledger's map is no longer tied to any kernel map. */
   MIRROR_RELEASE: 4120,
   /** An operator had a map pinned again at a path where another object was pinned. */
   MIRROR_REPIN: 4121,

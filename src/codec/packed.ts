@@ -70,7 +70,7 @@ export class Packed {
     for (const end = to + size; to < end; to++) {
       const high = DIGITS[json[at++] as number] as number;
       const low = DIGITS[json[at++] as number] as number;
-      // After the end of `json` the codes are undefined, so this is not 0 to 15 either.
+      // Callers have found the closing quote, so that all digits lie within `json`.
       if ((high | low) > 15) return false;
       room[to] = (high << 4) | low;
     }

@@ -31,7 +31,7 @@ export interface KeptState extends StateStore {
 }
 
 /**
- * Opens the state of a log. The log has all events after the state's seq. An unusable state is discarded; it then
+ * Opens the state of a log; the caller applies the events after its seq. A state that is damaged, or ahead of the log, is discarded; it then
  * begins at the log's beginning, or at the snapshot after the archived events. If the disk fails, the state is held in
  * memory until the disk works again. Throws an Error if events are archived and neither their snapshot nor the archive
  * can be used, or if the disk fails then.

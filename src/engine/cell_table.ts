@@ -239,8 +239,7 @@ function valueBytes(entries: Uint32Array, entry: number): number {
 }
 
 function roomFor(used: number): Buffer<SharedArrayBuffer> {
-  if (used > BYTES_MAX)
-    throw new RangeError(`${used} bytes of changed cells: they must be written before there are as many`);
+  if (used > BYTES_MAX) throw new RangeError(`changed cells take ${used} bytes, more than the limit of ${BYTES_MAX}`);
   return sharedBytes(Math.min(BYTES_MAX, Math.max(BYTES_MIN, used * ROOM)));
 }
 

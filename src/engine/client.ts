@@ -79,7 +79,7 @@ interface Waiting {
 }
 
 /**
- * From so many commands a batch on the service is busy: its event loop does not sleep while the engine syncs, for to be
+ * From this many commands a batch on, the service's thread polls (setImmediate) while the engine syncs: to sleep and be
  * woken takes about as long as the sync (measured: an eighth more answers a second). With one core it would be in the way.
  */
 const BUSY_COMMANDS = 8;

@@ -187,7 +187,7 @@ export class Comparisons {
     return tally.report;
   }
 
-  /** As the ledger has it, but for what an LRU map's kernel map has let go: that is the kernel's to choose. */
+  /** Writes the ledger's elements. Elements that an LRU kernel map evicted are deleted in the ledger instead: the kernel chooses them. */
   #mend(source: MirrorSource, found: readonly ElementDifference[]): MirrorRefusal[] {
     const { mirror } = this.#parts;
     const { evicts } = mirror.traits(source.map);
@@ -229,7 +229,10 @@ export class Comparisons {
   }
 }
 
-/** An LRU map of the ledger would evict others for elements that it has no room for, and import these the next time. */
+/**
+ * The differences that an LRU map of the ledger has room for. An import beyond its room would make the ledger evict other elements, which
+ * the next comparison would import again.
+ */
 function withinRoom(source: MirrorSource, found: readonly ElementDifference[]): readonly ElementDifference[] {
   let room = source.room() + found.filter(isMissing).length;
   return found.filter(({ ledger }) => ledger !== null || room-- > 0);

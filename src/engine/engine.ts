@@ -267,7 +267,7 @@ export class Engine {
     return this.#seq > before;
   }
 
-  /** What a caller has sent. While the store fails, and as much is pending as may be, nothing that would be pending, too. */
+  /** Runs a caller's request. Refuses commands that could add pending cells while the store fails and the bound is reached. */
   #answer(request: Request): Reply {
     const refusal = this.#writes.refusal;
     if (refusal !== null && commandFacts(cmdNumber(request))?.addsCells !== false) return refusal;
@@ -305,7 +305,7 @@ export class Engine {
 
   /**
    * Ends the sessions whose lease is over, removes archived events, tries what the mirror was refused, and looks for drift;
-   * unless there is no time, clears away and writes what is pending, too. Answers whether there is more to do.
+   * unless there is no time, also reclaims freed maps and writes pending cells. Answers whether there is more to do.
    */
   idle(leasesOnly: boolean): boolean {
     const scanning = this.kernelMaps.step();

@@ -37,7 +37,7 @@ export interface EventPage {
 
 /**
  * What reads the log for those who ask about it, beside the engine that writes it. Rejects with EventsArchived where a range names an event
- * to begin or to end at that is archived and not at hand; behind 0 it begins with the oldest event that is.
+ * to begin or to end at that is archived and not at hand; a range after 0 begins with the oldest event that is available.
  */
 export interface EventReader {
   /** The oldest event that is at hand, and the oldest that is not archived. */
@@ -64,7 +64,7 @@ export interface EventReader {
 
 /** Where the moments of a filter are, as the events say that are not archived. */
 export interface KeptTimes {
-  /** Whether one of them is stamped before the filter's first moment, and whether one is at or before its last. */
+  /** Whether an event that is not archived is stamped before the filter's first moment; whether one is at or before its last. */
   readonly since: boolean;
   readonly until: boolean;
   /** The last that is stamped at or before the last moment. */

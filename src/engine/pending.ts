@@ -37,7 +37,7 @@ export class PendingCells implements Cells {
   readonly #base: CellStore;
   #changes = new CellTable();
   #recent = new CellTable();
-  /** The changes in order: made when a range is first asked for, and kept up until a write goes by without one. */
+  /** The changes in order: built by the first range read, dropped at a write if no range was read since the write before it. */
   #sorted: Sorted | null = null;
   /** Whether a range of many has been asked for since the store was last written to. */
   #isWalked = false;

@@ -27,19 +27,19 @@ export interface EventLog extends LogEnd {
   /** Time of the last event, 0 for an empty log. */
   readonly lastTimeUs: number;
   /**
-   * Appends a batch in one transaction that is durable when this returns. Throws LogUncertain where it may be or not; where any other
-   * Error is thrown, nothing was appended.
+   * Appends a batch in one transaction that is durable when this returns. Throws LogUncertain if nobody can tell whether the batch is
+   * durable; after any other Error nothing was appended.
    */
   append(events: readonly Event[]): void;
   /** Removes archived events, at most `limit`, durably; answers whether any are left. Throws LogUncertain as append does. */
   deleteArchived(limit: number): boolean;
-  /** Why what is appended would not be there for the next process; null: it would. Left out: nothing says so. */
+  /** Why the next process would not find appended events (a log file was removed or replaced); null if it would. Optional. */
   missing?(): string | null;
   /** Events after `seq`, ascending, of those that are not archived. */
   read(afterSeq: number): Iterable<Event>;
   /**
-   * Of these the ones that may have changed the state, for a replay, many at a time: of their commands and outcomes there
-   * is what redo() looks at.
+   * The events after `afterSeq` that may have changed the state, in batches, for a replay; only the fields that redo()
+   * reads are set.
    */
   changes(afterSeq: number): AsyncIterable<readonly Event[]>;
   close(): void;
@@ -55,8 +55,8 @@ export interface StateStore<Changes extends ChangedCells = ChangedCells> extends
   /** The last event whose changes are in. */
   readonly seq: number;
   /**
-   * Writes changes (about so many bytes) and seq in one transaction, beside this thread; reads see all of it or nothing.
-   * Until it is over the changes must stay as they are. Rejects where nothing was written, or nobody can say.
+   * Writes the changes (about `bytes` bytes) and seq in one transaction, in another thread; reads see all of it or nothing.
+   * Do not modify `changes` until the promise settles. Rejects if nothing was written, or if that is unknown.
    */
   write(changes: Changes, seq: number, bytes: number): Promise<void>;
   close(): Promise<void>;
@@ -86,7 +86,7 @@ export interface Processes {
 export interface ElementChange {
   readonly key: Buffer;
   readonly value: Buffer | null;
-  /** BPF_NOEXIST or BPF_EXIST, if the command said so: it was not meant for an element that somebody else has made, or deleted. */
+  /** The command's BPF_NOEXIST or BPF_EXIST: a retry must not write to an element that another program has created or deleted since. */
   readonly flags?: number;
 }
 
@@ -172,8 +172,8 @@ export interface Untold {
 }
 
 /**
- * Which elements a scan tells first: those that only the ledger has, or those that the kernel has. "at once": in one piece,
- * which is several times as fast, and for when no commands run meanwhile.
+ * Which elements a scan yields first: those that only the ledger has, or those that the kernel has. "at once" compares in one piece,
+ * several times as fast, only while no commands run; it yields the elements of the kernel first.
  */
 export type ScanOrder = "ledger" | "kernel" | "at once";
 
@@ -201,7 +201,10 @@ export type Opening =
   /** There is none to write to: its status says why. */
   | "none";
 
-/** An element that the ledger changed while its kernel map did not follow, as the ledger showed it then; null: it was not there. */
+/**
+ * An element that the ledger changed while its kernel map did not follow. `before`: its value in the ledger before the first change that
+ * the kernel map lacks; null: it did not exist.
+ */
 export interface Lagging {
   readonly key: Buffer;
   readonly before: Buffer | null;
@@ -324,8 +327,8 @@ export interface Mirror {
   /** Of a kernel map that is there: another takes its place, and its pins. */
   recreate(source: MirrorSource): readonly MirrorRefusal[];
   /**
-   * Of a kernel map that cannot be compared: writes what the ledger changed since the kernel map had all of it, and nothing
-   * else. null: what that is is not known, so that nothing is written.
+   * For a kernel map that cannot be compared: writes the elements that the ledger changed since the kernel map had all changes, and nothing
+   * else. `changed` null: the changes are unknown, and nothing is written.
    */
   catchUp(source: MirrorSource, changed: readonly Lagging[] | null): MirrorRefusal[];
   /** A map has been taken up: its kernel map has all that its policy lets it have. */
@@ -333,8 +336,8 @@ export interface Mirror {
   /** All maps have been taken up: kernel maps have come to this event; 0: the log has none yet. */
   reached(seq: number): void;
   /**
-   * Beside commands: kernel maps have come to the log's end, whatever its last events did, and what that event's hash is. So a
-   * start after a rest asks nobody what they lack, and knows whether the event is this log's.
+   * Records, when the engine is idle or stops, that kernel maps have reached the log's end, with the hash of its last event. The next
+   * start then need not compute the changes that they lack, and can check that the event is this log's.
    */
   identify(log: LogEnd): void;
   /** Removes pins and directories of the mirror's own that the state no longer has. */
@@ -363,7 +366,7 @@ export interface Mirror {
   look(source: MirrorSource, key: Buffer): ElementDifference | null | undefined;
   /** The kernel's form of a value that the ledger showed once. */
   shown(source: MirrorSource, value: Buffer | null): Buffer | null;
-  /** Of elements that the ledger changed after a map's place: those that its kernel map lacks. Others were carried later. */
+  /** Of elements that the ledger changed after a map's place: all; for a map with a place of its own, those whose write was refused. */
   lacks(map: MapRecord, changed: readonly Lagging[]): readonly Lagging[];
   /** Whether a write of this element was refused, and will be tried again. */
   isPending(mapId: number, key: Buffer): boolean;
@@ -372,8 +375,8 @@ export interface Mirror {
   /** All kernel maps of the machine, in pieces; or why they cannot be listed. */
   kernelMaps(former: (kernelId: number, boot: string) => number | undefined): Generator<void, KernelMapsAnswer>;
   /**
-   * Opens one that is to be adopted, calls `adopt` with it, and closes it again, and what it holds, unless maps were created
-   * meanwhile as which they go on. Answers what `adopt` does, or why it cannot be had.
+   * Opens a kernel map for adoption, calls `adopt`, then closes it and its inner objects, except those for which `adopt` created maps of the
+   * ledger. Returns the answer of `adopt`, or why the kernel map cannot be opened.
    */
   adopting<Answer>(
     which: { readonly kernelId: number } | { readonly pinned: string },

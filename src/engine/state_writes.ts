@@ -51,7 +51,7 @@ export class StateWrites {
     this.#large = parts.large ?? LARGE;
   }
 
-  /** Why nothing may be taken on that would be pending, too: the store fails, and as much is pending as may be. null: there is room. */
+  /** The refusal of commands that add cells: the store fails, and the bound of pending cells is reached. null: there is room. */
   get refusal(): NotDone | null {
     return this.#fault !== null && this.#isLarge(OVERRUN, OVERRUN) ? noRoom(this.#fault) : null;
   }

@@ -374,7 +374,7 @@ export function dataFile(folder: string): string {
   return join(folder, "data.mdb");
 }
 
-/** A transaction that finds the disk full in its middle is told of late, and by LMDB's words: it does not come to it. */
+/** Checks for room first: a transaction that fills the disk midway fails late, with an error of LMDB's. */
 function checkRoom(folder: string, bytes: number): void {
   const { bavail, bsize } = statfsSync(folder);
   const free = bavail * bsize;

@@ -215,8 +215,8 @@ export interface MapStore {
   /** Notes in the event an element that was evicted. */
   evicted(key: Buffer): void;
   /**
-   * Notes in the event the key under which the element was stored, if it is an equivalent other one: in a trie,
-   * 10.1.2.3/8 for 10.0.0.0/8.
+   * Notes in the event the key that the element had until now, if it differs from the given key: a trie stored 10.1.2.3/8,
+   * and 10.0.0.0/8 is given.
    */
   knownAs(key: Buffer): void;
 }

@@ -51,7 +51,7 @@ export interface MapFacts {
   readonly digest: boolean;
   /**
    * Whether it can be an inner map: map_meta_equal of struct bpf_map_ops. "same size": with the template's max_entries,
-   * unless it has BPF_F_INNER_MAP, because programs index it without a check of their own.
+   * unless the inner map has BPF_F_INNER_MAP, because programs index it without a check of their own.
    */
   readonly inner: "any size" | "same size" | "never";
   /**

@@ -91,7 +91,7 @@ export function socketSlots(hooks: SlotHooks = NO_HOOKS) {
 }
 
 /**
- * sk_psock_init(), net/core/skmsg.c: a socket can be in maps of one of these kinds only; sk_user_data says of which.
+ * sk_psock_init(), net/core/skmsg.c: a socket is either in a REUSEPORT_SOCKARRAY or in sockmaps and sockhashes; its sk_user_data says which.
  */
 export function checkNotInReuseport({ world }: MapStore, { id }: Socket): Refusal | null {
   if (!world.isTied(id, BPF_MAP_TYPE.BPF_MAP_TYPE_REUSEPORT_SOCKARRAY)) return null;

@@ -154,7 +154,7 @@ function fillLine(plan: Plan, then: OpenMap, now: OpenMap | null, target: Target
 }
 
 /**
- * The values are descriptors: the plan's session opens one of the outer map, and for each write one of the inner map.
+ * The values are descriptors: the plan's session opens one of the outer map, and one for each inner map that is written.
  */
 function fillMaps(plan: Plan, map: MapRecord, made: boolean, written: readonly Element[]): void {
   if (written.length === 0) return;

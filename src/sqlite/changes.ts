@@ -121,8 +121,8 @@ function elementChanges({ seqs, ...columns }: PlainColumns): Event[] {
 }
 
 /**
- * Cuts a joined column into cells. Several cells share a Buffer of at least the size of Node's pool, so that a cell
- * that is kept holds little more memory than its own.
+ * Cuts a joined column into cells. Several cells share a Buffer of about the size of Node's pool (8 KiB), so that a cell
+ * that is kept keeps at most that Buffer in memory, not the whole column.
  */
 class Cutter {
   readonly #column: Uint8Array;

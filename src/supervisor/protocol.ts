@@ -130,7 +130,7 @@ export function crossing<Given extends readonly unknown[], Kind extends Error>(
 interface ProtocolOptions {
   /** The name of its file in src/threads/. */
   readonly thread: string;
-  /** How errors that have no class of their own begin; empty: as they were thrown. */
+  /** Prefix of the message of errors without a class of their own; empty: none. */
   readonly doing: string;
   /** Beside PartFailed, which every thread may answer. */
   readonly errors?: readonly CrossingError[];

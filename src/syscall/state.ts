@@ -169,7 +169,7 @@ export class State implements World, MapTables {
     this.#gone = [];
   }
 
-  /** Charges everything in the tables of sessions, descriptors, pins, objects and maps; elements are not walked. */
+  /** Charges everything in the tables of sessions, descriptors, pins, objects and maps; elements are charged by the number that each map stores. */
   #chargeAll(): void {
     const { charges } = this;
     for (const [, { caller }] of this.sessions.from("")) charges.add(caller, "sessions", 1);

@@ -1,7 +1,7 @@
 /**
  * The tiles of a tree, of height 8: https://c2sp.org/tlog-tiles. A full tile is stored once. At the right edge each
  * level has a partial tile, which is written over until it is full (`Edge`); a partial tile of another width is the
- * beginning of the stored one. So every hash that was ever made can name the event that no longer fits it.
+ * beginning of the stored one. So the hash of every event is kept, and shows which event was changed.
  */
 
 import { EMPTY_ROOT, fullRoot, HASH_BYTES, nodeHash, type Subtrees } from "./merkle.ts";

@@ -59,7 +59,7 @@ export class OwnRequests implements Transport {
       headers: Object.fromEntries(Object.entries(response.headers).map(([name, value]) => [name, String(value)])),
       body: kept ?? Buffer.alloc(0),
     };
-    // What is made of a large one is others' turn to wait for.
+    // A large answer waits for a turn of the event loop before it is processed.
     if (bytes > SMALL_BYTES) await this.#turns.take();
     if (counted === true && answer.status < 300) return { ...answer, counted: { bytes, lines } };
     return kept === null ? { ...answer, longerThan: ANSWER_BYTES_MAX } : answer;

@@ -36,8 +36,8 @@ const COUNTS = {
   extra: Type.Integer({ description: "Elements that only the kernel map has." }),
   both_changed: Type.Integer({
     description:
-      "How many of these the ledger changed, too, while the kernel map did not follow. Only a comparison at a start, or after the mirror was " +
-      "off, can tell: 0 otherwise.",
+      "How many of these the ledger changed, too, while the kernel map did not follow. 0 if it is not known which elements the ledger " +
+      "changed meanwhile.",
   }),
   evicted: Type.Integer({
     description: "Of an LRU map, not counted in `missing`: elements that the kernel evicted from the kernel map.",
@@ -168,7 +168,7 @@ function setPolicy(app: App, { parts }: RouteOptions<MirrorParts>): void {
       summary: "Set a map's policy about drift",
       description:
         "The map is compared with its kernel map at the interval, at every start, and by resync. report: a MIRROR_DRIFT event records " +
-        "all differences, if they are not those that were recorded last. repair: a MIRROR_DRIFT event records them, and the mirror " +
+        "all differences; at the interval, only if they have changed since the last such event. repair: a MIRROR_DRIFT event records them, and the mirror " +
         "writes the map's elements into the kernel map. import: the kernel map's elements become batches of the service's own, with " +
         "`imported` in their attr. After a take-over of the directory of pins this also decides for the map, which is no longer " +
         "`undecided`.",

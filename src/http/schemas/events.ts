@@ -102,8 +102,8 @@ const RestoreNote = Type.Object(
 const Part = Type.Object(
   {
     at: integer("Elements (of reads and stores of memory, bytes) before it."),
-    of: integer("Of how many it is a part."),
-    seq: Type.Optional(integer("Of the first piece's event; left out: it is the first.")),
+    of: integer("Elements (or bytes) of the whole command."),
+    seq: Type.Optional(integer("The seq of the first piece's event; missing in the first piece.")),
   },
   { $id: "CommandPart", ...CLOSED, description: "Of a piece of a large command." },
 );
@@ -299,7 +299,7 @@ const OUT = {
   memory: integer("Bytes that mmap(2) can reach."),
   object: integer("The object that a descriptor was opened of."),
   stored_keys: text("The keys that were stored or removed, end to end in hex, if they are not the given ones."),
-  stored_values: text("Likewise."),
+  stored_values: text("The values that were stored, end to end in hex, if they are not the given ones."),
   shown_values: text("Stored values as lookups show them, where that is otherwise."),
   emptied: Type.Boolean({ description: "The update stored that the slot is empty." }),
   unchanged: Type.Boolean({ description: "The command succeeded but changed nothing." }),

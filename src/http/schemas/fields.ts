@@ -111,7 +111,7 @@ const MapElement = Type.Object(
       Type.Enum(["ids"], {
         type: "string",
         description:
-          "Of a map whose elements hold other maps, programs, sockets or the like: the value, or the key, has the id of that, where an update takes a descriptor. An element that says so is not taken back.",
+          "`ids`: the value (or the key) shows the id of a map, program, socket or the like. An update takes a descriptor there, and refuses elements that have this field.",
       }),
     ),
   },

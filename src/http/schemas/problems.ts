@@ -35,7 +35,7 @@ export const PROBLEMS = {
   "header-too-large": { status: 431, title: "The request line and headers are larger than the service takes" },
   "log-contradicted": {
     status: 503,
-    title: "The log has no tree to sign: it is missing, or the log is not what it has",
+    title: "The log has no tree to sign: the tree is missing, or contradicts the log",
   },
   bug: { status: 500, title: "The service failed" },
   "outcome-unknown": { status: 500, title: "Whether the command is recorded is unknown" },

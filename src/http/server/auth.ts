@@ -152,7 +152,7 @@ function unknown(kind: UnknownKind, who: string): never {
 /** Names by which a service on loopback is called; a page that has made another name mean loopback is found out by it. */
 const LOOPBACK_HOST = /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?$/;
 
-/** Whether a request's Host is one that the service goes by. Where callers must be known any will do: a page is not. */
+/** Whether a request's Host is one that the service goes by. If callers must authenticate, any Host is accepted: a web page has no credentials. */
 export function isOwnHost(request: IncomingMessage, identity: Identity): boolean {
   const { host } = request.headers;
   return !identity.takesAnonymous(request) || host === undefined || LOOPBACK_HOST.test(host);

@@ -58,8 +58,8 @@ export class Flight {
   }
 
   /**
-   * Counts bytes if they fit beside those in flight, and beside the caller's own into his share. Whoever has all of these, `own`, may have
-   * as many as he likes.
+   * Counts bytes if they fit beside those in flight, and into the caller's share beside the caller's own. A request is accepted at any size
+   * if nothing but its own bytes (`own`) is in flight.
    */
   take(bytes: number, own = 0, caller = NOBODY): boolean {
     if (this.#tooMany(bytes, own, caller) !== null) return false;

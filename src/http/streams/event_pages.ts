@@ -7,10 +7,11 @@ import type { PeerOf } from "../views/peers.ts";
 import { type LogParts, readPoint, seqBefore, seqBehind } from "../views/positions.ts";
 import { eventBytes, eventText } from "./event_text.ts";
 
-/** Events that are read at once, and bytes of theirs after which a page ends before its limit: a batch's event may be large. */
+/** Events that one read of the log takes. */
 export const CHUNK_EVENTS = 64;
+/** A page ends before its limit if its events have this many bytes: the event of a batch may be large. */
 const PAGE_BYTES_MAX = 16 * 1024 * 1024;
-/** Of an event beside its key and value, about. */
+/** Bytes of an event without its key and value, about. */
 const ROW_BYTES = 256;
 
 /** A page that is asked for, in seqs. */
@@ -54,8 +55,8 @@ export interface EventPage {
 }
 
 /**
- * Reads of the log after which a page ends, however few events it has: such as have found fewer than were asked for, and all of a caller
- * who may see few of those that there are. Each looks at many events, or at an archive's segment.
+ * Reads of the log after which a page ends, however few events it has. Only reads that found fewer events than asked for count; for a caller
+ * who does not see all events, every read counts. Each looks at many events, or at an archive's segment.
  */
 const READS_MAX = 16;
 
@@ -96,7 +97,7 @@ async function pageOn(
   }
 }
 
-/** At most `limit` events below `before`, those next to it; `last` is the one in front of it, or the log's last. */
+/** At most `limit` events below `before`, the nearest ones. `last`: the event before `before`, or the log's last if `before` is beyond it. */
 async function pageBack(
   events: EventReader,
   filter: EventFilter,

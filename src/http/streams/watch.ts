@@ -118,7 +118,7 @@ function* changesIn(shape: EffectShape, row: EventRow): Iterable<Omit<WatchMessa
   if (outcome.out?.freed?.includes(id) === true) yield { event: "freed", data: when };
 }
 
-/** The position behind each change but the last counts them: who was cut off there goes on within the event. */
+/** The id of each change but an event's last says how many of its changes came before, so that a broken watch resumes within the event. */
 function* withIds({ map, writer }: Watching, row: MarkedRow, toldBefore: number): Iterable<WatchMessage> {
   const { seq, mark } = row;
   let count = 0;

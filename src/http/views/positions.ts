@@ -99,9 +99,9 @@ export function readPoint(text: string, where: string): Point {
 }
 
 /**
- * The seq behind which events are read that are asked for behind a point. Throws the problem of a point that is not in this log, or
- * archived; of a seq that is yet to come, which nobody can have read. `map`: that a filter means by a name or a pin, which may have
- * meant another one.
+ * The seq after which a reader that gives this point goes on. Throws the problem of a point that is not in this log, that is beyond the
+ * log's end, or that is of an archived event whose archive is not available. `map`: the map that the filter's name or pin means now; a
+ * position of another map is refused.
  */
 export async function seqBehind(parts: LogParts, point: Point, map: number | null): Promise<number> {
   const { where, seq, position } = point;
@@ -112,7 +112,7 @@ export async function seqBehind(parts: LogParts, point: Point, map: number | nul
   return seq;
 }
 
-/** Throws if a point is within an event, of another log or map, or of a seq that is yet to come, which nobody can have read. */
+/** Throws if the point lies within an event; if it is of another log, life or map; or if it is beyond the log's end. */
 async function checkThere(parts: LogParts, point: Point, map: number | null): Promise<void> {
   const { where, seq, position } = point;
   checkPlace(point);
