@@ -18,6 +18,8 @@ import { type Replayed, replayedTo } from "./support.ts";
 
 const skip = unfitForKernel() ?? false;
 /** SEED and RUNS by the environment: other streams, and more of them. */
+/** Replays of which one must differ, if the kernel is free to. */
+const REPLAYS_MAX = 20;
 const RUNS = Number(process.env.RUNS ?? 2);
 
 const { possibleCpus } = readHost();
@@ -78,9 +80,14 @@ test("what a take-out has lost is the kernel's to choose, though both refuse it 
   const take = { map_fd, in_batch: "20000000", count: 10, ...room };
   t.equal(recording.bpf({ cmd: "BPF_MAP_LOOKUP_AND_DELETE_BATCH", attr: take }).errno, "EFAULT");
   for (const element of elements) recording.bpf({ cmd: "BPF_MAP_LOOKUP_ELEM", attr: element });
-  const { differences } = await intoKernel(recording.log.rows);
-  t.not(differences.length, 0);
-  t.strictSame(differences.filter(isOwn), []);
+  // The kernel hashes with a seed of each map: once in a while it loses just the recorded elements.
+  let differ = 0;
+  for (let left = REPLAYS_MAX; left > 0 && differ === 0; left--) {
+    const { differences } = await intoKernel(recording.log.rows);
+    t.strictSame(differences.filter(isOwn), []);
+    differ = differences.length;
+  }
+  t.not(differ, 0);
 });
 
 test("a recorded outcome that the kernel does not give is reported", { skip }, async (t) => {
