@@ -459,5 +459,8 @@ test("the syscall door refuses what stands behind a command's last field, as bpf
   const unknown = { cmd: "BPF_PROG_LOAD", tail: `${"00".repeat(168)}01` };
   t.equal((await service.send("POST", `${session}/bpf`, unknown)).json().errno, "E2BIG", "before the command is known");
   const wrong = { cmd: "BPF_MAP_LOOKUP_ELEM", tail: "0x0" };
-  t.match((await service.send("POST", `${session}/bpf`, wrong)).json(), { status: 400, detail: /^tail: an even number of hex digits/ });
+  t.match((await service.send("POST", `${session}/bpf`, wrong)).json(), {
+    status: 400,
+    detail: /^tail: an even number of hex digits/,
+  });
 });
