@@ -141,6 +141,11 @@ export type AttrOf<Fields extends readonly AttrField[]> = {
   readonly [Each in Fields[number] as Each["field"]]: FieldType<Each["kind"]>;
 };
 
+/** Names of fields, as <linux/bpf.h> has them. */
+export function fieldNames(fields: readonly AttrField[]): readonly string[] {
+  return fields.map(({ name }) => name);
+}
+
 /** Builds an attr, field by field. */
 export function readAttr<const Fields extends readonly AttrField[]>(
   fields: Fields,

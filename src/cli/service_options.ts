@@ -1,8 +1,10 @@
 import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { InvalidArgumentError, Option } from "commander";
 import type { Service } from "../client/ask.ts";
 import { SETTINGS } from "../config.ts";
-import { ownSocketFile, ownTokenFile, readOwnToken } from "../data/own_access.ts";
+import { SOCKET_FILE } from "../data/layout.ts";
+import { ownTokenFile, readOwnToken } from "../data/own_access.ts";
 
 /** The address of a service whose settings are all at their defaults. */
 const DEFAULT_URL = `http://${SETTINGS.host.fallback}:${SETTINGS.port.fallback}`;
@@ -37,7 +39,7 @@ export function findService({ url, token }: { readonly url?: string; readonly to
 
 function sockets(data: string): readonly string[] {
   const given = process.env[SETTINGS.socket.variable] ?? "";
-  return [...(given === "" ? [] : [given]), ownSocketFile(data), SYSTEM_SOCKET];
+  return [...(given === "" ? [] : [given]), join(data, SOCKET_FILE), SYSTEM_SOCKET];
 }
 
 function url(text: string): string {

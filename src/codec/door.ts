@@ -4,7 +4,6 @@
  */
 
 import {
-  type AttrField,
   attrEnd,
   BATCH_FIELDS,
   BPF_ATTR_BYTES,
@@ -13,6 +12,7 @@ import {
   CREATE_FIELDS,
   ELEMENT_FIELDS,
   type FieldKind,
+  fieldNames,
   ID_FIELDS,
   INFO_FIELDS,
   PATH_FIELDS,
@@ -74,7 +74,7 @@ export function readDoor({ cmd, attr = {}, size = 0, tail }: DoorRequest): Actio
     case CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM:
     case CMD.BPF_MAP_GET_NEXT_KEY:
     case CMD.BPF_MAP_FREEZE:
-      checkFields(attr, namesOf(ELEMENT_FIELDS));
+      checkFields(attr, fieldNames(ELEMENT_FIELDS));
       return {
         cmd: number,
         target: fdTarget(attr, "map_fd"),
@@ -86,7 +86,7 @@ export function readDoor({ cmd, attr = {}, size = 0, tail }: DoorRequest): Actio
     case CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH:
     case CMD.BPF_MAP_UPDATE_BATCH:
     case CMD.BPF_MAP_DELETE_BATCH:
-      checkFields(attr, namesOf(BATCH_FIELDS));
+      checkFields(attr, fieldNames(BATCH_FIELDS));
       return {
         cmd: number,
         target: fdTarget(attr, "map_fd"),
@@ -103,21 +103,21 @@ export function readDoor({ cmd, attr = {}, size = 0, tail }: DoorRequest): Actio
     case CMD.BPF_MAP_CREATE:
       return { cmd: number, attr: readCreate(attr, "attr.") };
     case CMD.BPF_BTF_LOAD:
-      checkFields(attr, namesOf(BTF_FIELDS));
+      checkFields(attr, fieldNames(BTF_FIELDS));
       return {
         cmd: number,
         value: pointer(attr.btf, "attr.btf"),
         attr: { btfSize: u32(attr.btf_size, "attr.btf_size") },
       };
     case CMD.BPF_OBJ_PIN:
-      checkFields(attr, namesOf(PATH_FIELDS));
+      checkFields(attr, fieldNames(PATH_FIELDS));
       return { cmd: number, target: fdTarget(attr, "bpf_fd"), attr: readPath(attr) };
     case CMD.BPF_OBJ_GET:
-      checkFields(attr, namesOf(PATH_FIELDS));
+      checkFields(attr, fieldNames(PATH_FIELDS));
       return { cmd: number, attr: { ...readPath(attr), bpfFd: u32(attr.bpf_fd, "attr.bpf_fd") } };
     case CMD.BPF_MAP_GET_NEXT_ID:
     case CMD.BPF_MAP_GET_FD_BY_ID: {
-      checkFields(attr, namesOf(ID_FIELDS));
+      checkFields(attr, fieldNames(ID_FIELDS));
       u32(attr.next_id, "attr.next_id");
       const openFlags = u32(attr.open_flags, "attr.open_flags");
       // Both names are one union member, the first u32 of the struct.
@@ -126,7 +126,7 @@ export function readDoor({ cmd, attr = {}, size = 0, tail }: DoorRequest): Actio
       return { cmd: number, attr: { mapId: id, openFlags } };
     }
     case CMD.BPF_OBJ_GET_INFO_BY_FD:
-      checkFields(attr, namesOf(INFO_FIELDS));
+      checkFields(attr, fieldNames(INFO_FIELDS));
       return {
         cmd: number,
         target: fdTarget(attr, "bpf_fd"),
@@ -165,7 +165,7 @@ function bpfCmd(name: string): number | undefined {
  * which the caller reads. bpf(2) cannot choose the shape of an LRU map's kernel map: it is exact.
  */
 export function readCreate(attr: Attr, at: string, besides: readonly string[] = []): CreateAttr {
-  checkFields(attr, [...namesOf(CREATE_FIELDS), ...besides], at);
+  checkFields(attr, [...fieldNames(CREATE_FIELDS), ...besides], at);
   const read = readAttr(CREATE_FIELDS, ({ name, kind }) => READ[kind](attr[name], `${at}${name}`));
   return isLru(read.mapType) ? { ...read, mirrorShape: "exact" } : read;
 }
@@ -180,10 +180,6 @@ const READ: Readonly<Record<FieldKind, (value: unknown, where: string) => unknow
   pointer,
   path: text,
 };
-
-function namesOf(fields: readonly AttrField[]): readonly string[] {
-  return fields.map(({ name }) => name);
-}
 
 /** char map_name[16], one byte a character. A character above U+00FF becomes "?", which no map name may contain. */
 function nameBytes(name: string): Buffer {

@@ -1,7 +1,7 @@
 /**
  * A data directory: the name of every file and folder that mapledger makes in it. Derived ones are built from the log
- * again if they are missing, damaged or of another format. All others are evidence or were given to somebody, so a
- * backup includes them.
+ * again if they are missing, damaged or of another format. All others are evidence, or were given to somebody, or note
+ * what mapledger has made on this machine; `backup/contents.ts` says which of them a backup has.
  *
  * mapledger does not follow symbolic links here, and does not open a FIFO: `entries.ts` checks a directory against this
  * table.

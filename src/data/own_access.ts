@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { linkSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { readSmall, sync } from "../files/contents.ts";
-import { SOCKET_FILE, TOKEN_FILE } from "./layout.ts";
+import { TOKEN_FILE } from "./layout.ts";
 
 const BYTES = 32;
 const MODE = 0o600;
@@ -35,11 +35,6 @@ export function ownToken(data: string): OwnToken {
   }
   sync(data);
   return { token, file, isNew: true };
-}
-
-/** The path of the unix socket if no other is set. */
-export function ownSocketFile(data: string): string {
-  return join(data, SOCKET_FILE);
 }
 
 export function ownTokenFile(data: string): string {

@@ -8,6 +8,7 @@ import {
   CREATE_FIELDS,
   ELEMENT_FIELDS,
   type FieldKind,
+  fieldNames,
   ID_FIELDS,
   INFO_FIELDS,
   PATH_FIELDS,
@@ -47,7 +48,6 @@ const TEXTS: Readonly<Record<NamesOf<"char16" | "path">, TSchema>> = {
   pathname: nullable("string"),
 };
 
-const namesOf = (fields: readonly AttrField[]): readonly string[] => fields.map(({ name }) => name);
 const optional = (names: readonly string[], schema: () => TSchema): Record<string, TSchema> =>
   Object.fromEntries(names.map((name) => [name, Type.Optional(schema())]));
 
@@ -69,7 +69,7 @@ export const DoorRequestSchema = Type.Object(
     attr: Type.Optional(
       Type.Object(
         {
-          ...optional(namesOf(FIELDS.filter(isNumber)), scalar),
+          ...optional(fieldNames(FIELDS.filter(isNumber)), scalar),
           ...Type.Partial(Type.Object(POINTERS)).properties,
           ...Type.Partial(Type.Object(TEXTS)).properties,
         },
@@ -103,7 +103,7 @@ export const DoorAnswerSchema = Type.Object(
 
 export const CreateSchema = Type.Object(
   {
-    ...optional(namesOf(CREATE_FIELDS.filter(isNumber)), scalar),
+    ...optional(fieldNames(CREATE_FIELDS.filter(isNumber)), scalar),
     map_name: Type.Optional(nullable("string", { description: "At most 15 bytes: letters, digits, _ and a dot." })),
     excl_prog_hash: Type.Optional(nullableHex()),
     mirror_shape: Type.Optional(
