@@ -1,6 +1,6 @@
 /**
- * Requests that run as one: all succeed, or none has happened. Later ones can refer to the session and the map that
- * earlier ones made.
+ * Requests that run as one: all succeed, or none happens. Restores, adoptions and orders of operators are such. A later
+ * request can name the session or the map that an earlier one made: it has MADE in place of the id.
  */
 
 import { FIRST_FD } from "../abi/limits.ts";
@@ -14,10 +14,10 @@ import type { EventLog } from "./ports.ts";
 import type { Ran, Reply, Request, WholeReply } from "./request.ts";
 import type { Uncommitted } from "./uncommitted.ts";
 
-/** In requests that run as one: the session, and the map, that an earlier one of them has made. */
+/** In place of an id: the session, or the map, that an earlier request has made. */
 export const MADE = 0xffff_ffff;
 
-/** Ids that have been made so far. */
+/** The ids that were made last; 0: none yet. */
 interface Made {
   session: number;
   map: number;
@@ -28,7 +28,7 @@ function noteMade(made: Made, { out }: Outcome): void {
   made.map = out?.map_id ?? made.map;
 }
 
-/** A request that speaks of what was made, in the numbers that it has come to have. */
+/** The request with the actual ids in place of MADE. */
 function withMade(request: Request, made: Made): Request {
   let known = request.session === MADE ? { ...request, session: made.session } : request;
   if ("target" in known && known.target.by === "id" && known.target.id === MADE)
@@ -38,7 +38,7 @@ function withMade(request: Request, made: Made): Request {
   return known;
 }
 
-/** Decides requests one after the other; the first that is refused takes all of them back. */
+/** Decides requests in order. If one is refused, all are rolled back. */
 export function decideWhole(
   batch: Uncommitted,
   requests: readonly Request[],
@@ -73,7 +73,7 @@ export function hasChanged(
 
 const TTL_MS = 60_000;
 
-/** Requests that run as one. Those that need descriptors are a session's that the first of them opens. */
+/** Collects requests that run as one. If any needs a descriptor, a session is opened for them first. */
 export class Whole {
   readonly requests: Request[] = [];
   readonly #who: Pick<Origin, "caller" | "peer" | "restore">;
@@ -81,7 +81,7 @@ export class Whole {
   #hasSession = false;
   readonly #fds = new Set<number>();
 
-  /** `name` is the session's. */
+  /** `name`: the name of that session. */
   constructor(who: Pick<Origin, "caller" | "peer" | "restore">, name: string) {
     this.#who = who;
     this.#name = name;
@@ -91,7 +91,7 @@ export class Whole {
     this.requests.push({ ...action, session, ...this.#who });
   }
 
-  /** A command that opens a descriptor; answers its number: the lowest that is free. */
+  /** Adds a command that opens a descriptor. Returns the descriptor's number, the lowest that is free. */
   open(action: Action): number {
     if (!this.#hasSession) this.add({ cmd: CMD.SESSION_OPEN, attr: { name: this.#name, ttlMs: TTL_MS } });
     this.#hasSession = true;

@@ -1,4 +1,4 @@
-/** Batch commands in pieces. */
+/** The pieces of batch commands (`pieces.ts`). */
 
 import { ERRNO } from "../abi/errno.ts";
 import { CMD } from "../abi/service.ts";
@@ -22,12 +22,15 @@ import {
 } from "./piece.ts";
 import type { Ran, Reply } from "./request.ts";
 
-/** Of a map that lets go of an element for each that comes. */
+/** The most elements that one piece writes to a map that evicts an element for each new one. */
 export const EVICTING_ELEMENTS = 256;
-/** A batch that reads ends behind so many bytes with fewer elements than were asked for, as one of the kernel's may. */
+/**
+ * A batch that reads ends after this many bytes, with fewer elements than requested. A batch of the kernel may do so,
+ * too.
+ */
 const ANSWER_BYTES = 16 * 1024 * 1024;
 
-/** An update or a delete batch: its elements, one after the other; the first that is refused ends it. */
+/** The pieces of an update or delete batch; null: one is enough. The first refused element ends the batch. */
 export function writePieces(state: State, request: BatchRequest, map: OpenMap): Pieces | null {
   const { key, value, attr } = request;
   const { count } = attr;
@@ -36,7 +39,7 @@ export function writePieces(state: State, request: BatchRequest, map: OpenMap): 
   const valueBytes = updates ? map.type.valueBytes(map.map, state.host) : 0;
   const size = elementsIn(keyBytes + valueBytes, map.type.facts.evicts ? EVICTING_ELEMENTS : WRITTEN_ELEMENTS);
   if (count <= size) return null;
-  // What is refused for its length is refused before anything is done.
+  // A wrong length refuses the batch as a whole, before it has any effect.
   if (
     request.exact === true &&
     (lengthOf(key) !== keyBytes * count || (updates && lengthOf(value) !== valueBytes * count))
@@ -72,8 +75,9 @@ export function writePieces(state: State, request: BatchRequest, map: OpenMap): 
 }
 
 /**
- * A batch that reads or takes out, each piece from where the last one ended. What later pieces are refused stands in no answer:
- * that has what was read until then, as if the walk had ended there; but for EFAULT, which is the caller's.
+ * The pieces of a batch that reads or takes out, each from where the last one ended; null: one is enough. If a later
+ * piece is refused, the batch answers the elements before it, as if the walk had ended there. Only EFAULT is answered
+ * in any case, because it is the caller's fault.
  */
 export function readPieces(state: State, request: BatchRequest, map: OpenMap): Pieces | null {
   const { attr } = request;
@@ -114,13 +118,13 @@ export function readPieces(state: State, request: BatchRequest, map: OpenMap): P
       const { outcome } = reply;
       const { errno, key, value, out } = outcome;
       if (errno === ERRNO.ENOSPC && next < count - got) {
-        // A bucket has more than a piece.
+        // The hash bucket has more elements than the piece: the next piece is larger.
         next = Math.min(next * 2, count - got);
         continue;
       }
       if (errno !== 0 && (errno !== ERRNO.ENOENT || value === null)) {
         if (errno === ERRNO.EFAULT) return reply;
-        // Where the batch is refused as a whole, its count stays as it was given.
+        // If the batch is refused as a whole, `count` stays as the caller gave it.
         if (got === 0) return out?.count === next ? withCount(reply, count) : reply;
         return answer(last as Ran, 0, null);
       }

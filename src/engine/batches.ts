@@ -1,11 +1,13 @@
+/** Builds the batches that the service makes itself: for imports, adoptions and restores. */
+
 import { CMD } from "../abi/service.ts";
 import type { Element, MapType } from "../maps/map.ts";
 import type { BatchCommand, ElementCommand, Target } from "../syscall/command.ts";
 
-/** Batches that the service puts together itself. A batch has about so many bytes. */
+/** A batch ends when it has this many bytes of keys and values. */
 const BATCH_BYTES = 4 * 1024 * 1024;
 
-/** `values` null: of a deletion. */
+/** `values` null: a delete batch. */
 export function batch(
   cmd: typeof CMD.BPF_MAP_UPDATE_BATCH | typeof CMD.BPF_MAP_DELETE_BATCH,
   target: Target,
@@ -17,7 +19,10 @@ export function batch(
   return { cmd, target, key: Buffer.concat(keys), value, flags: 0n, attr };
 }
 
-/** Elements written: in batches of at most so many where the type has them, else one by one. */
+/**
+ * The commands that write elements: batches of at most `most` elements, or single updates if the type has no update
+ * batch.
+ */
 export function* updates(
   type: MapType,
   target: Target,
@@ -37,7 +42,7 @@ export function update(target: Target, { key, value }: Element): ElementCommand 
   return { cmd: CMD.BPF_MAP_UPDATE_ELEM, target, key, value, flags: 0n };
 }
 
-/** At most so many in a batch. */
+/** Groups of at most `most` items, and of about BATCH_BYTES. */
 export function* inBatches<Item extends Buffer | Element>(
   items: readonly Item[],
   most: number,

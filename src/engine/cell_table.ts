@@ -1,7 +1,23 @@
 /**
- * Cells by key in typed arrays instead of a Map of strings and Buffers. With 200,000 cells a Map's lookups missed the
- * caches so often that they took a third of a replay's time. The memory is shared, so that another thread can write the
- * cells to LMDB.
+ * A hash table of changed cells in typed arrays. A Map of strings and Buffers follows pointers over all of the heap:
+ * with 200,000 cells its lookups missed the caches so often that they took a third of a replay's time. All but the
+ * slots is shared memory, so that the state writer's thread can read the cells (`sorted_cells.ts`).
+ *
+ *     slots      1 + an entry's index, or 0: empty; at the key's hash modulo their number, or in the next empty slot
+ *     entries    5 words each: the key's hash, place and length, the value's place and length; without gaps
+ *     keys       the keys' bytes, end to end
+ *     values     the values' bytes, end to end
+ *
+ * For example, with 128 slots, and keys "a" and "bc" whose hashes are 0x105 and 0x205:
+ *
+ *     set("a", 01 02)    slots 5: 1          entries 0x105 0 1 0 2
+ *     set("bc", 03)      slots 5: 1, 6: 2    entries 0x105 0 1 0 2, 0x205 1 2 2 1    slot 5 is taken
+ *     set("a", 04)       slots 5: 1, 6: 2    entries 0x105 0 1 3 1, 0x205 1 2 2 1    values 01 02 03 04
+ *     delete("a")        slots 5: 1          entries 0x205 1 2 2 1                   keys "abc"
+ *
+ * A new value is appended instead of written over the old one, because callers have views of the old one. Bytes that
+ * are no longer used stay until the buffer is full: then all used bytes move to a new buffer. The last entry takes the
+ * place of a deleted one.
  */
 
 import { randomBytes } from "node:crypto";
@@ -21,29 +37,18 @@ import {
 
 const ENTRIES_MIN = 64;
 const BYTES_MIN = 4096;
-/** Of a buffer to what is in use, when that has moved. */
+/** The size of a new buffer, in multiples of the bytes that are used. */
 const ROOM = 3;
-/** Places in it are 32 bits wide. */
+/** Places of keys and values are 32 bits wide. */
 const BYTES_MAX = 2 ** 32;
-/** Up to here a loop is faster than a call. */
+/** Up to this length, copying in a loop is faster than a call of Buffer.copy(). */
 const LOOP_BYTES = 128;
-/** Of slots to entries. */
+/** Slots for each entry. */
 const SLOTS = 2;
-/** Another one in each process, so that nobody can choose keys that meet. */
+/** Random in each process, so that nobody can choose keys that collide. */
 const SEED = randomBytes(4).readInt32LE(0);
 
-/**
- * Changed cells by their keys, as a Map has them, but close together: in a Map of strings and Buffers every lookup
- * follows pointers over all of the heap, and with some hundred thousand cells none of them is in the caches or the TLB.
- *
- *     slots      1 + entry, or 0; where the hash says or in the next that was free
- *     entries    hash, where the key is, where the value is; without gaps: the last one takes the place of one that goes
- *     keys       end to end
- *     values     end to end; views go out, so a value that replaces another stands behind all others
- *
- * All but the slots is memory that threads share: who writes the cells to the store need not be this one.
- * What was replaced goes when there is no more room: all that is in use moves, then, into a buffer with room for more.
- */
+/** Changed cells by key, as in a Map; null: the cell is deleted. The head of the file has an example. */
 export class CellTable {
   #size = 0;
   #slots = new Uint32Array(ENTRIES_MIN * SLOTS);
@@ -54,7 +59,7 @@ export class CellTable {
   #values = sharedBytes(BYTES_MIN);
   #valuesEnd = 0;
   #valuesUsed = 0;
-  /** What was looked for last, and what was found: most cells are asked for before they change. */
+  /** The key that was looked for last, with its hash, slot and entry: most cells are read before they change. */
   #askedKey: CellKey = "";
   #hash = 0;
   #slot = 0;
@@ -64,7 +69,7 @@ export class CellTable {
     return this.#size;
   }
 
-  /** Of keys and values. */
+  /** The bytes of all keys and values. */
   get bytes(): number {
     return this.#keysUsed + this.#valuesUsed;
   }
@@ -105,17 +110,17 @@ export class CellTable {
     this.#entry = -1;
   }
 
-  /** As it is now, for as long as nothing in it changes; another thread may read it, too. */
+  /** The table's memory, for readers in this thread and in others. It is valid until the table changes. */
   get memory(): CellMemory {
     return { size: this.#size, entries: this.#entries, keys: this.#keys, values: this.#values };
   }
 
-  /** In the order of the keys. The table must not change meanwhile. */
+  /** Ascending by key. The table must not change during the walk. */
   [Symbol.iterator](): Iterator<readonly [key: CellKey, change: Change]> {
     return new SortedCells(this.memory).entries();
   }
 
-  /** Leaves the entry, or -1, and where it is or would be. */
+  /** Sets #hash, #slot and #entry. If the key is absent, #entry is -1, and #slot is where its entry would go. */
   #find(key: CellKey): void {
     if (key === this.#askedKey) return;
     let hash = SEED;
@@ -146,7 +151,7 @@ export class CellTable {
     return true;
   }
 
-  /** Adds what was not found. */
+  /** Adds an entry for the key that #find() did not find. */
   #add(key: CellKey): void {
     if ((this.#size + 1) * WIDTH > this.#entries.length) this.#grow();
     if (this.#keysEnd + key.length > this.#keys.length) this.#moveKeys(key.length);
@@ -171,7 +176,7 @@ export class CellTable {
     this.#slot = this.#slotOf(-1, this.#hash);
   }
 
-  /** The slot that leads to an entry, or to none: the first that is free. */
+  /** The slot of an entry; of -1: the first empty slot for the hash. */
   #slotOf(entry: number, hash = hashOf(this.#entries, entry)): number {
     const mask = this.#slots.length - 1;
     let slot = hash & mask;
@@ -179,7 +184,10 @@ export class CellTable {
     return slot;
   }
 
-  /** Empties a slot; those behind it that were put off by it or by others come forward. */
+  /**
+   * Empties a slot. Entries in the slots behind it move forward, each at most to the slot of its hash, so that no
+   * search ends at the gap.
+   */
   #empty(slot: number): void {
     const slots = this.#slots;
     const mask = slots.length - 1;
@@ -205,7 +213,7 @@ export class CellTable {
     this.#valuesEnd = this.#move(from, this.#values, VALUE_AT, VALUE_BYTES);
   }
 
-  /** Answers where what was moved ends. */
+  /** Copies the used bytes of a column. Returns the end of the copy. */
   #move(from: Buffer, to: Buffer, atColumn: number, bytesColumn: number): number {
     const entries = this.#entries;
     let end = 0;

@@ -1,10 +1,11 @@
 /**
- * The engine as the service's thread sees it. Commands of one turn of the event loop make a batch, in one ArrayBuffer
- * that is handed over. The next batch gathers meanwhile, and is sent when it is as large as the one under way, so both
- * threads work at once and a sync is shared by all that wait for it.
+ * The engine, for the service's thread. The commands of one turn of the event loop make a batch, in one ArrayBuffer
+ * that is transferred (`frames.ts`). The next batch gathers meanwhile, and is sent once the engine has replied, or as
+ * soon as it has as many commands as the batch under way: so both threads work at once, and one sync of the log serves
+ * all commands that wait for it.
  *
- * A connection's command that may be large (`pieces.ts`) leaves its batch; later commands of that connection wait here
- * until it is answered, and other connections do not.
+ * A command that may be large (`pieces.ts`) may be answered apart from its batch. Later commands of its connection wait
+ * here until it is answered; other connections do not.
  */
 
 import { availableParallelism } from "node:os";
@@ -17,7 +18,7 @@ import type { Queries, QueryName } from "./queries.ts";
 import type { Reply, Request } from "./request.ts";
 import type { BatchFigures } from "./stats.ts";
 
-/** The queue is full: nothing was taken on. */
+/** The queue is full: the command was not accepted. */
 export class EngineBusy extends Error {
   constructor(commands: number, bytes: number) {
     super(`${commands} commands with ${bytes} bytes are waiting`);
@@ -25,7 +26,7 @@ export class EngineBusy extends Error {
   }
 }
 
-/** The engine is gone, or going: nothing was taken on. */
+/** The engine has stopped or is stopping: the command was not accepted. */
 export class EngineClosed extends Error {
   constructor() {
     super("the engine has stopped");
@@ -33,11 +34,11 @@ export class EngineClosed extends Error {
   }
 }
 
-/** The engine has gone with what it was asked: nobody can say what has become of it. */
+/** The engine's thread has ended before it answered: the outcome is unknown. */
 export class EngineLost extends Error {
   constructor() {
     super(
-      "the engine has stopped: whether the command is recorded is unknown; look at what has become of it before it is sent again",
+      "the engine has stopped: whether the command is recorded is unknown; read what the command changes before you send it again",
     );
     this.name = "EngineLost";
   }
@@ -48,7 +49,7 @@ export interface QueueLimits {
   readonly bytesMax: number;
 }
 
-/** Whoever sent the command has gone before the engine had it: it was not run. */
+/** The client has closed its connection before the command was sent to the engine: it was not run. */
 export class CallerGone extends Error {
   constructor() {
     super("the connection was closed before the command was run");
@@ -61,7 +62,7 @@ export interface Connection {
   readonly destroyed: boolean;
 }
 
-/** The engine's thread, as it is written to. */
+/** The methods of the engine's Worker that are used. */
 interface EngineEnd {
   on(event: "message", listener: (message: FromEngine) => void): unknown;
   on(event: "exit", listener: () => void): unknown;
@@ -70,7 +71,7 @@ interface EngineEnd {
 }
 
 interface Waiting {
-  /** Where its frame begins. */
+  /** The place of its frame. */
   readonly at: number;
   readonly connection: Connection | undefined;
   readonly bytes: number;
@@ -79,13 +80,14 @@ interface Waiting {
 }
 
 /**
- * From this many commands a batch on, the service's thread polls (setImmediate) while the engine syncs: to sleep and be
- * woken takes about as long as the sync (measured: an eighth more answers a second). With one core it would be in the way.
+ * If a batch has at least this many commands, the service's thread polls (setImmediate) until the engine answers,
+ * because sleeping and waking take about as long as the sync. Measured: an eighth more answers a second. With one core,
+ * polling would delay the engine.
  */
 const BUSY_COMMANDS = 8;
 const CAN_POLL = availableParallelism() > 1;
 
-/** Sends commands in batches, and gives each answer to its command. No batch waits for a timer. */
+/** Sends commands in batches, and resolves each with its reply. No batch waits for a timer. */
 export class EngineClient {
   readonly #worker: EngineEnd;
   readonly #limits: QueueLimits;
@@ -93,9 +95,15 @@ export class EngineClient {
   readonly #writer = new FrameWriter();
   #gathering: Waiting[] = [];
   readonly #underWay: Waiting[][] = [];
-  /** Large commands that the engine answers apart from their batch, by the numbers that it has given them. */
+  /**
+   * Requests that the engine answers apart from their batch, by the engine's numbers: large commands, and creations
+   * whose kernel map is being made.
+   */
   readonly #later = new Map<number, Waiting>();
-  /** What each connection has sent last that may be large: what comes behind it on the connection waits for it. */
+  /**
+   * By connection: settles when its last command that may be large is answered. Later commands of the connection wait
+   * for it.
+   */
   readonly #before = new Map<Connection, Promise<unknown>>();
   readonly #questions: OpenQuestions<Queries>;
   #scheduled = false;
@@ -104,7 +112,7 @@ export class EngineClient {
   #drained: (() => void) | null = null;
   #seq = 0;
   readonly #onGrowth = new Set<() => void>();
-  /** Commands and bytes taken on and not yet answered. */
+  /** Accepted commands without a reply, and the bytes of their frames. */
   #commands = 0;
   #bytes = 0;
 
@@ -117,25 +125,26 @@ export class EngineClient {
     worker.on("exit", () => this.#lost());
   }
 
-  /** Commands that are waiting for their answer. */
+  /** The number of accepted commands without a reply. */
   get waiting(): number {
     return this.#commands;
   }
 
-  /** Of the last event that is known to be in the log. */
+  /** The seq of the last event that is known to be in the log. */
   get seq(): number {
     return this.#seq;
   }
 
-  /** Calls the listener whenever the log has grown, until the function that is answered is called. */
+  /** Calls the listener whenever the log has grown. Returns a function that ends this. */
   onGrowth(listener: () => void): () => void {
     this.#onGrowth.add(listener);
     return () => this.#onGrowth.delete(listener);
   }
 
   /**
-   * Takes a command on. Rejects with EngineBusy where the queue is full, EngineClosed after close(), and CallerGone if its
-   * connection is closed before it goes to the engine.
+   * Runs a command. Rejects with EngineBusy if the queue is full, with EngineClosed after close(), with CallerGone if
+   * the connection is closed before the command is sent to the engine, and with EngineLost if the engine's thread ends
+   * before it answers.
    */
   run(request: Request, connection?: Connection): Promise<Reply> {
     const before = connection === undefined || this.#before.size === 0 ? undefined : this.#before.get(connection);
@@ -176,7 +185,7 @@ export class EngineClient {
     return this.#questions.ask(name, ask);
   }
 
-  /** Takes nothing more on, answers what was taken on, then stops the engine. */
+  /** Accepts no more commands, waits until the accepted ones are answered, then stops the engine. */
   close(): Promise<void> {
     this.#closed ??= this.#finish();
     return this.#closed;
@@ -207,7 +216,7 @@ export class EngineClient {
     });
   }
 
-  /** Nothing is under way, or one batch that is no larger than what has gathered. */
+  /** Whether no batch is under way, or a single one that has no more commands than have gathered. */
   #isWorthSending(): boolean {
     const [first] = this.#underWay;
     return first === undefined || (this.#underWay.length === 1 && this.#gathering.length >= first.length);
@@ -281,7 +290,7 @@ export class EngineClient {
     for (const listener of [...this.#onGrowth]) listener();
   }
 
-  /** The engine's thread is gone: whoever waits is told. */
+  /** The engine's thread has ended: rejects everything that waits for it. */
   #lost(): void {
     this.#gone = true;
     for (const { reject } of [...this.#underWay.splice(0).flat(), ...this.#later.values()]) reject(new EngineLost());

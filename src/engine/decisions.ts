@@ -1,7 +1,7 @@
 /**
- * Decides the commands of a batch, one after the other. A command comes with everything that it depends on besides the
- * state: the time, the peer, the facts of a real object (`opened_objects.ts`), a refusal that only the host can know
- * (`occupied.ts`). So a replay asks nobody.
+ * Decides the commands of a batch, one after the other. A decision depends on the state and the command alone, so that
+ * a replay needs no machine. Whatever else it needs is put into the command first: the time, the peer, the facts of a
+ * real object (`opened_objects.ts`), and a refusal that only the host can know (`occupied.ts`).
  */
 
 import { CMD } from "../abi/service.ts";
@@ -37,7 +37,7 @@ export class Decisions {
     this.#parts = parts;
   }
 
-  /** One request; to end a session is to close its descriptors first, each by a command of its own. */
+  /** Runs one request. SESSION_END first closes the session's descriptors, each by a CLOSE command. */
   run(request: Request): Reply {
     if (request.cmd === CMD.SESSION_END) this.#closeAll(request);
     return this.decide(request);
@@ -52,7 +52,7 @@ export class Decisions {
       for (const [fd] of [...state.fds.of(session)]) this.decide({ ...by, cmd: CMD.CLOSE, fd, attr: { reason } });
   }
 
-  /** One command. If it fails inside the service, it has not happened. */
+  /** Decides one command. If it throws, it is rolled back, and the reply is a failure "bug". */
   decide(request: Request): Reply {
     const { state, batch, mirror } = this.#parts;
     const { timeUs } = batch;
@@ -84,13 +84,16 @@ export class Decisions {
     }
   }
 
-  /** Whether the peer of a command is its session's, so that its event need not say it again. */
+  /** Whether a command has the peer of its session; its event then omits the peer. */
   #saysPeer({ session, peer }: Request): boolean {
     return peer !== undefined && session !== 0 && this.#parts.state.session(session)?.peer === peer;
   }
 }
 
-/** Whether a page of elements has fewer than were asked for, so that whoever asked reads on as of its event. */
+/**
+ * Whether a page of elements has fewer than requested although more follow. Its reader then reads on as of the page's
+ * event, so a moment must be opened.
+ */
 function goesOn(request: Request, { out }: Outcome): boolean {
   if (request.cmd !== CMD.MAP_ELEMENTS || out?.more !== true) return false;
   return (out.count ?? 0) < (request.attr as ElementsCommand["attr"]).limit;

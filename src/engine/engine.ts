@@ -1,7 +1,8 @@
 /**
- * The path of a command: decide, append to the log in one durable transaction with its batch, carry to the kernel maps,
- * answer. Changed cells stay pending until a transaction of the store is worth it (`state_writes.ts`); if the process
- * dies before, the log has the events.
+ * The path of a command. The engine decides a batch of commands, appends their events to the log in one durable
+ * transaction, applies the changes to the kernel maps, and replies. If the append fails, it rolls the batch back.
+ * Changed cells stay in memory until a transaction of the store is worth it (`state_writes.ts`); if the process dies
+ * before, the next start redoes their events from the log (`recovery.ts`). `worker.ts` calls the engine in its thread.
  */
 
 import { CMD } from "../abi/service.ts";
@@ -45,37 +46,39 @@ export interface EngineParts {
   readonly host: Host;
   readonly interfaces: Interfaces;
   readonly processes: Processes;
-  /** Asked what kernel maps lack that have not followed for long. */
+  /** Answers which changes a kernel map lacks if the recovery has not noted them (`lags.ts`). */
   readonly past: PastOfMaps;
   readonly graceMs: number;
-  /** What each caller may have; left out: whatever he wants. */
+  /** The quotas of callers. Absent: none has a quota. */
   readonly limits?: Limits;
-  /** How much is pending when it is written to the store; left out: what costs least. */
+  /** The amount of pending cells that is written to the store at once. Absent: the one with the least cost per cell. */
   readonly large?: Pending;
-  /** Where a bug or a broken machine is told of. */
+  /** Called with bugs and with failures of the machine. */
   readonly report: (message: string, error: unknown) => void;
-  /** Told when the state cannot be written, and when it can be again: null. Left out: nobody is. */
+  /** Called after each write to the store: with the fault, or with null if it succeeded. Absent: nobody is informed. */
   readonly stateTold?: (fault: PartFault | null) => void;
-  /** Told, once, that nothing is taken on any more: only another process can find out what the log has. Left out: nobody is. */
+  /**
+   * Called once, with the reason, if nothing can be written to the log any more: the engine then refuses all batches,
+   * and the process must end, because only another process can find out what the log has. Absent: nobody is informed.
+   */
   readonly ended?: (why: string) => void;
-  /** Where an operator is told of maps whose kernel map does not follow; left out: nobody is. */
+  /** Called with messages for the operator about maps whose kernel map does not follow. Absent: nobody is informed. */
   readonly notice?: (message: string) => void;
 }
 
-/** Cells reclaimed between two batches. */
+/** The most cells of freed maps that are deleted between two batches. */
 const RECLAIM_CELLS = 2048;
 
-/** Runs batches and queries, and does the engine's own work between batches. */
+/** Runs batches of commands, and between them the engine's own work. Queries are answered from its `sources`. */
 export class Engine {
   readonly state: State;
   readonly leases: Leases;
-  /** What callers may do on which maps. */
+  /** The limits of callers whose scopes have globs. */
   readonly callerLimits: CallerLimits;
-  /** Of maps whose elements are being read page by page. */
+  /** The moments from which readers of long maps read further pages. */
   readonly moments: Moments;
-  /** What is done about kernel maps. */
   readonly kernelMaps: KernelMaps;
-  /** What queries are answered from. */
+  /** The parts that answer queries (`queries.ts`). */
   readonly sources: QuerySources;
   readonly #parts: EngineParts;
   readonly #cells: PendingCells;
@@ -87,8 +90,9 @@ export class Engine {
   readonly #upkeep: Upkeep;
   readonly #stats: Stats;
   #seq: number;
-  /** The last event's. */
+  /** The time of the last event. */
   #timeUs: number;
+  /** Of the last batch, the engine's own batches included. */
   figures: BatchFigures = { commands: 0, executeMs: 0, commitMs: 0, mirrorMs: 0 };
 
   constructor(parts: EngineParts) {
@@ -172,14 +176,14 @@ export class Engine {
     return this.#seq;
   }
 
-  /** Why kernel maps do not follow at present; null: they do. */
+  /** The reason why kernel maps do not follow at present; null: they follow. */
   get mirrorOff(): string | null {
     return this.#parts.mirror.off;
   }
 
   /**
-   * Brings the state up to the log, then the mirror up to the state. Every living session gets its full lease; one whose process
-   * has exited meanwhile ends.
+   * Redoes the events that the state lacks, then takes up the kernel maps. Each living session gets a full lease; a
+   * session whose process has exited in the meantime ends.
    */
   async recover(
     progress: (done: number, total: number) => void,
@@ -196,7 +200,7 @@ export class Engine {
       this.#machine.hasMap(map.type);
       this.kernelMaps.drift.watch(map);
     }
-    // Counted and noted now, so that no command waits for it.
+    // Collects the pins of each map now, so that no command has to wait for it.
     this.state.bpffs.pinsOf(0);
     this.state.settle();
     mirror.takeUpObjects(this.state.objects.all());
@@ -204,14 +208,14 @@ export class Engine {
     this.endExited();
   }
 
-  /** Decides, records, mirrors and answers a batch, in its order. */
+  /** Runs a batch of commands in order. Returns their replies in the same order. */
   run(requests: readonly Request[]): Reply[] {
     return this.#run(requests, () => requests.map((request) => this.#answer(request)));
   }
 
   /**
-   * Runs commands as one, nothing in between: all of them succeed, or none has happened. `guard`: only if no event after
-   * this one has changed this map.
+   * Runs commands as one: no other command runs between them, and all succeed, or none happens. They are refused if an
+   * event after `guard.seq` may have changed the map `guard.map`.
    */
   runWhole(requests: readonly Request[], guard: { readonly map: number; readonly seq: number }): WholeReply {
     if (hasChanged(this.#parts.log, guard)) return { changed: true };
@@ -260,21 +264,24 @@ export class Engine {
     return replies;
   }
 
-  /** Commands of the service's own; answers whether the log has anything new. */
+  /** Runs the engine's own commands. Returns whether the log has grown. */
   #runOwn(requests: readonly Request[]): boolean {
     const before = this.#seq;
     this.#run(requests, () => requests.map((request) => this.#decisions.run(request)));
     return this.#seq > before;
   }
 
-  /** Runs a caller's request. Refuses commands that could add pending cells while the store fails and the bound is reached. */
+  /**
+   * Decides a caller's request. If the store fails and the bound of pending cells is reached, commands that could add
+   * cells are refused.
+   */
   #answer(request: Request): Reply {
     const refusal = this.#writes.refusal;
     if (refusal !== null && commandFacts(cmdNumber(request))?.addsCells !== false) return refusal;
     return this.#decisions.run(request);
   }
 
-  /** A command is in the log: whoever keeps count of sessions, maps and commands is told. */
+  /** Updates leases, statistics and watches with a command that is in the log. */
   #follow(command: Command, outcome: Outcome): void {
     if (command.cmd === CMD.BPF_MAP_CREATE && outcome.errno === 0) this.#machine.hasMap(command.attr.mapType);
     if (command.cmd === CMD.MIRROR_POLICY && outcome.errno === 0)
@@ -283,7 +290,7 @@ export class Engine {
     this.#stats.count(command, outcome);
   }
 
-  /** What happened has happened: whatever fails here is told of, and the commands are answered. */
+  /** Applies changes to the kernel maps. Their commands are durable already, so a failure is only reported. */
   #carry(changes: readonly MirrorChange[]): void {
     try {
       this.kernelMaps.refused(this.#parts.mirror.apply(changes, this.#seq));
@@ -293,19 +300,23 @@ export class Engine {
     }
   }
 
-  /** Begins to write to the store, if there is enough for that; to be called when the replies are out. */
+  /** Begins to write pending cells to the store, if there are enough. Call after the replies were sent. */
   writeLarge(): void {
     this.#writes.beginLarge(this.#seq);
   }
 
-  /** null: there is room for another batch. Otherwise when there will be: the store is behind. */
+  /**
+   * null: another batch can be accepted. Otherwise too many cells are pending; the promise resolves when the present
+   * write to the store is over.
+   */
   get room(): Promise<void> | null {
     return this.#writes.room;
   }
 
   /**
-   * Ends the sessions whose lease is over, removes archived events, tries what the mirror was refused, and looks for drift;
-   * unless there is no time, also reclaims freed maps and writes pending cells. Answers whether there is more to do.
+   * Does the engine's work between batches: ends sessions whose lease is over, runs a piece of the work on kernel maps,
+   * closes moments and removes archived events. Unless `leasesOnly`, it also deletes cells of freed maps and writes
+   * pending cells. Returns whether there is more to do.
    */
   idle(leasesOnly: boolean): boolean {
     const scanning = this.kernelMaps.step();
@@ -325,7 +336,7 @@ export class Engine {
     this.#upkeep.endExited();
   }
 
-  /** Writes everything that is pending, if the store takes it. */
+  /** Writes all pending cells, unless the store fails. */
   written(): Promise<void> {
     return this.#writes.all(this.#seq);
   }

@@ -1,13 +1,22 @@
 /**
- * The form in which batches go between threads: frames end to end in one ArrayBuffer, which is handed over, not copied.
+ * The form in which batches go between threads: frames end to end in one ArrayBuffer, which is transferred, not copied.
  *
- *     request  0 u32 length   4 i32 cmd       8 u32 session  12 i32 fd or u32 map id   16 u64 flags
- *             24 u32 key     28 u32 value    32 u32 text     36 u8 target  37 u8 caller's bytes  38 u8 exact  39 u8 dropped
- *             40 u32 limits, 0 for none      44 u8 peer's bytes, 0 for none   48 caller, peer, key, value, text (JSON)
- *     reply    0 u32 length   4 u8 kind       8 f64 seq      16 i32 ret    20 i32 errno   24 u32 map
- *             28 u32 key     32 u32 value    36 u32 text     40 key, value, text (JSON)
+ *     request   0 u32 length    4 i32 cmd      8 u32 session  12 i32 fd or u32 map id
+ *              16 u64 flags    24 u32 key     28 u32 value    32 u32 text
+ *              36 u8 target    37 u8 caller   38 u8 exact     39 u8 dropped
+ *              40 u32 limits, 0 for none      44 u8 peer, 0 for none
+ *              48 caller, peer, key, value, text (JSON)
+ *     reply     0 u32 length    4 u8 kind      8 f64 seq      16 i32 ret      20 i32 errno    24 u32 map
+ *              28 u32 key      32 u32 value   36 u32 text     40 key, value, text (JSON)
  *
- * `u32 key`, `value` and `text` are lengths in bytes; ABSENT stands for null. Frames begin at multiples of 8.
+ * `caller`, `peer`, `key`, `value` and `text` are lengths in bytes; ABSENT stands for null. Frames begin at multiples
+ * of 8. `target` is an index of TARGETS, `kind` one of FAILURES, OUTCOME or LATER. For example, caller "ann" sets key
+ * 50000000 to 2a000000 by fd 3 of session 1, BPF_MAP_UPDATE_ELEM (2); `.` is padding:
+ *
+ *      0 40000000 02000000 01000000 03000000    64 bytes, cmd 2, session 1, fd 3
+ *     16 00000000 00000000 04000000 04000000    flags 0, a key of 4 bytes, a value of 4 bytes
+ *     32 ffffffff 00030100 00000000 00......    no text, target fd, caller of 3 bytes, exact, no limits, no peer
+ *     48 616e6e50 0000002a 000000.. ........    "ann", key, value
  */
 
 import { commandText, readCommand, targetOf } from "../log/attr.ts";
@@ -27,12 +36,12 @@ const PEER_BYTES_MAX = 255;
 
 const FAILURES = ["disk full", "log failed", "state failed", "outcome unknown", "bug", "scope missing"] as const;
 const OUTCOME = 255;
-/** The reply comes later, by the number that stands in place of a seq. */
+/** The kind of a frame in place of a reply that comes later. A number stands in place of its seq. */
 const LATER = 254;
 
 type Mutable = { peer?: string; limits?: number };
 
-/** Grows by doubling; what was taken is handed over whole. */
+/** Writes frames into a buffer that grows. take() hands the buffer over. */
 export class FrameWriter {
   #buffer = Buffer.allocUnsafeSlow(INITIAL_BYTES);
   #length = 0;
@@ -77,7 +86,7 @@ export class FrameWriter {
     this.count++;
   }
 
-  /** A request that begins here is not to be run: its caller has gone. */
+  /** Marks the request that begins at `at` as dropped, because its caller is gone: it is not run. */
   drop(at: number): void {
     this.#buffer[at + 39] = 1;
     this.count--;
@@ -114,7 +123,7 @@ export class FrameWriter {
     this.count++;
   }
 
-  /** In place of a reply: it comes later, by this number. */
+  /** Writes a number in place of a reply that comes later. */
   later(id: number): void {
     const at = this.#reserve(REPLY_BYTES);
     this.#buffer[at + 4] = LATER;
@@ -122,7 +131,7 @@ export class FrameWriter {
     this.count++;
   }
 
-  /** Hands over what was written, and begins anew. */
+  /** Returns the frames written so far, and begins a new buffer. */
   take(): { readonly frames: ArrayBuffer; readonly length: number } {
     const taken = { frames: this.#buffer.buffer as ArrayBuffer, length: this.#length };
     this.#buffer = Buffer.allocUnsafeSlow(INITIAL_BYTES);
@@ -181,7 +190,7 @@ export function readRequests(frames: ArrayBuffer, length: number): Request[] {
   return requests;
 }
 
-/** What stands in place of a reply that comes later. */
+/** Stands in place of a reply that comes later, by this number. */
 export interface Later {
   readonly later: number;
 }
@@ -227,7 +236,10 @@ export function readReplies(frames: ArrayBuffer, length: number): (Reply | Later
 type Text = [detail: string | null, out: Out | null];
 const NO_TEXT: Text = [null, null];
 
-/** The attr's text; targets by name or pin stand in it, too, under a name that no field has. */
+/**
+ * The attr as JSON. If the target is a name or a pathname, it is the first member, under the name "", which no field
+ * has.
+ */
 function requestText(request: Request, target: Target | null): string | null {
   const text = commandText(request);
   if (target === null || target.by === "fd" || target.by === "id") return text;

@@ -1,18 +1,18 @@
 /**
- * Runs large commands beside all others: in pieces, one a turn of the event loop. Batches of other connections run
- * between two pieces; later requests of the same connection wait in `client.ts`.
+ * Runs large commands in pieces (`pieces.ts`), one in each turn of the event loop. Batches run between two pieces;
+ * later commands of the same connection wait in `client.ts`.
  */
 
 import { type LargeEngine, type LargeRequest, piecesOf } from "./pieces.ts";
 import type { Reply, Request } from "./request.ts";
 
-/** What commands are answered with that the engine could not run. */
+/** The reply to a command that has failed inside the engine. */
 export const BUG: Reply = { failure: "bug", detail: "the command failed inside the service; its log tells more" };
 
-/** What large commands are run by. */
+/** The engine, as large commands use it. */
 interface LargeParts {
   readonly engine: LargeEngine;
-  /** Runs one piece, whatever happens. */
+  /** Runs one piece. It does not throw. */
   readonly run: (piece: Request) => Reply;
 }
 
@@ -22,7 +22,7 @@ interface UnderWay {
   last: Reply | null;
 }
 
-/** Large commands under way: a piece of each in turn, so that none waits for all of another. */
+/** The large commands under way. They take turns, a piece each, so that none waits for all of another. */
 export class LargeCommands {
   readonly #parts: LargeParts;
   readonly #underWay: UnderWay[] = [];
@@ -35,16 +35,16 @@ export class LargeCommands {
     return this.#underWay.length;
   }
 
-  /** Takes one on. */
+  /** Adds a command. `answer` is called with its reply. */
   add(request: LargeRequest, answer: (reply: Reply) => void): void {
     this.#underWay.push({ pieces: piecesOf(this.#parts.engine, request), answer, last: null });
   }
 
-  /** Runs a piece of the one whose turn it is. */
+  /** Runs a piece of the command whose turn it is. */
   step(): void {
     const one = this.#underWay.shift();
     if (one === undefined) return;
-    // What is given to a generator that has not begun is not looked at.
+    // The first call of next() ignores its argument, so `last` may be null then.
     const piece = this.#next(one);
     if (piece.done === true) {
       one.answer(piece.value);
@@ -54,7 +54,7 @@ export class LargeCommands {
     this.#underWay.push(one);
   }
 
-  /** Whatever fails, it is answered. */
+  /** If the generator throws, the command is answered all the same. */
   #next({ pieces, last, answer }: UnderWay): IteratorResult<Request | null, Reply> {
     try {
       return pieces.next(last as Reply);

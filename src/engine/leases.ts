@@ -1,8 +1,23 @@
 /**
- * How long sessions live: by a TTL, by a connection, or by a process. A client's process is found by its connection in
- * the service's thread (`mirror/client_processes.ts`); its pid, start time and boot come with the command and stay in
- * the state. The engine opens a pidfd of its own from these (`mirror/watched_processes.ts`) and polls all pidfds every
- * 25 ms and after batches. A replay on another machine uses a TTL instead.
+ * The leases of sessions. A session lives by one of three:
+ *
+ *     ttl         for its TTL after its last command; SESSION_RENEW sets a new TTL
+ *     attached    while a stream is attached, and for the grace time after the last one broke
+ *     process     until its client's process exits; commands and streams change nothing
+ *
+ * A session begins with `ttl` or `process`, and goes from `ttl` to `attached` with its first stream. For example, with
+ * a TTL of 60 s and a grace time of 5 s:
+ *
+ *      0 s  SESSION_OPEN           ends at 60 s
+ *     50 s  a command              ends at 110 s
+ *     70 s  a stream is attached   does not end
+ *     80 s  the stream breaks      ends at 85 s, commands do not renew it
+ *     82 s  another is attached    does not end
+ *
+ * Leases are not in the log. After a restart each session gets a full TTL, or lives by its process. A client's process
+ * is found by its connection in the service's thread (`mirror/client_processes.ts`); its pid, start time and boot come
+ * with the command and stay in the state. From these the engine opens a pidfd of its own
+ * (`mirror/watched_processes.ts`), and polls all pidfds every 25 ms (`worker.ts`).
  */
 
 import { CMD } from "../abi/service.ts";
@@ -11,36 +26,38 @@ import type { Outcome } from "../syscall/outcome.ts";
 import type { SessionRecord } from "../syscall/state.ts";
 import type { Clock, Processes } from "./ports.ts";
 
-/** What a session lives by. */
 type LeaseKind = "ttl" | "attached" | "process";
 
 interface Lease {
-  /** Once a stream has been attached, a session lives by its streams, not by its TTL; by a process, until that exits. */
+  /** Set to `attached` by the first stream, and stays so. */
   by: LeaseKind;
   ttlMs: number;
-  /** When it ends unless it is renewed; Infinity while a stream is attached, and for one that lives by a process. */
+  /**
+   * The time at which the session ends unless its lease is renewed; Infinity while a stream is attached, and for
+   * `process`.
+   */
   deadlineMs: number;
-  /** Streams attached now. */
+  /** The number of attached streams. */
   streams: number;
 }
 
-/** How a session's lease is shown; null: of no session that lives now. */
+/** A session's lease as the API shows it. `lease` null: as of an earlier moment it is unknown. */
 export interface LeaseView {
   readonly lease: LeaseKind | null;
-  /** Milliseconds until it ends unless it is renewed; null while a stream is attached, and by a process. */
+  /** Milliseconds until the session ends unless its lease is renewed; null: it has no deadline. */
   readonly leftMs: number | null;
 }
 
 export interface LeasesParts {
-  /** How long a session lives on when its last stream has broken. */
+  /** The grace time: how long a session lives after its last stream broke. */
   readonly graceMs: number;
   readonly processes: Processes;
   readonly clock: Pick<Clock, "nowMs">;
-  /** The session as it is; undefined: it has ended. */
+  /** The present record of a session; undefined: it has ended. */
   readonly session: (id: number) => SessionRecord | undefined;
 }
 
-/** By what each session lives, and until when. */
+/** The leases of all sessions. */
 export class Leases {
   readonly #graceMs: number;
   readonly #processes: Processes;
@@ -60,12 +77,12 @@ export class Leases {
     return this.#leases.size;
   }
 
-  /** Those of them that live by a process. */
+  /** The number of sessions that live by a process. */
   get processCount(): number {
     return this.#processCount;
   }
 
-  /** A command is in the log: births, renewals, uses and ends of sessions. */
+  /** Updates the leases with a command that is in the log: it opens, renews, uses or ends a session. */
   follow({ cmd, session: caller }: Command, { out }: Outcome): void {
     const session = cmd === CMD.SESSION_OPEN ? (out?.session_id ?? 0) : caller;
     if (session === 0 || out?.session !== undefined) return;
@@ -76,13 +93,13 @@ export class Leases {
     else this.#used(session);
   }
 
-  /** At birth and after a restart: a full TTL, or as long as its process lives. */
+  /** Gives a session its first lease, when it was opened or after a restart: its full TTL, or its process. */
   lend({ id, ttlMs, process }: SessionRecord): void {
     if (process === undefined) this.#renew(id, ttlMs);
     else this.#bind(id, process);
   }
 
-  /** A full TTL from now. */
+  /** Gives a session a full TTL from now on, unless it lives by something else. */
   #renew(session: number, ttlMs: number): void {
     const lease = this.#leases.get(session);
     if (lease === undefined) {
@@ -93,7 +110,7 @@ export class Leases {
     this.#used(session);
   }
 
-  /** From now on it lives by this process alone. */
+  /** Makes a session live by a process alone. */
   #bind(session: number, process: ClientProcess): void {
     const endless = Number.POSITIVE_INFINITY;
     this.#leases.set(session, { by: "process", ttlMs: endless, deadlineMs: endless, streams: 0 });
@@ -101,13 +118,16 @@ export class Leases {
     this.#processes.watch(session, process);
   }
 
-  /** A command of the session renews its TTL; a session that lives by something else does not live by commands. */
+  /**
+   * Renews a session's TTL, because a command used the session. A session that lives by something else does not live by
+   * commands.
+   */
   #used(session: number): void {
     const lease = this.#leases.get(session);
     if (lease?.by === "ttl") lease.deadlineMs = this.#clock.nowMs() + lease.ttlMs;
   }
 
-  /** Of a session that lives by a process, streams change nothing. */
+  /** Attaches a stream. A session that lives by a process does not change. */
   attach(session: number): void {
     const lease = this.#leases.get(session);
     if (lease === undefined || lease.by === "process") return;
@@ -116,7 +136,7 @@ export class Leases {
     lease.deadlineMs = Number.POSITIVE_INFINITY;
   }
 
-  /** A stream broke: when it was the last, the grace time begins, in which another may be attached. */
+  /** Call when a stream broke. After the last one the grace time begins, in which another can be attached. */
   detach(session: number): void {
     const lease = this.#leases.get(session);
     if (lease?.by !== "attached") return;
@@ -139,6 +159,7 @@ export class Leases {
     return { lease: by, leftMs: leftMs === Number.POSITIVE_INFINITY ? null : Math.round(leftMs) };
   }
 
+  /** The sessions whose lease is over, with the reason. */
   expired(): { readonly session: number; readonly reason: EndReason }[] {
     const nowMs = this.#clock.nowMs();
     const over: { session: number; reason: EndReason }[] = this.exited();
@@ -148,7 +169,7 @@ export class Leases {
     return over;
   }
 
-  /** Of `expired` those whose process has exited. */
+  /** Those of `expired` whose process has exited. */
   exited(): { readonly session: number; readonly reason: EndReason }[] {
     if (this.#processCount === 0) return [];
     return this.#processes.exited().map((session) => ({ session, reason: "client process exited" }));

@@ -1,7 +1,7 @@
 /**
- * Writes to the log. If an append fails, nothing happened. If its sync fails, nobody can know (LogUncertain in
- * `ports.ts`): the engine then accepts nothing any more, and the process ends. It also ends if the log's files are
- * gone.
+ * Appends batches to the log, and removes archived events from it. If an append fails, the batch has not happened. If
+ * its sync fails, nobody can know whether it has (LogUncertain in `ports.ts`): the engine then refuses all batches, and
+ * the process ends. The process also ends if a file of the log was removed or replaced.
  */
 
 import type { Event } from "../log/event.ts";
@@ -12,35 +12,41 @@ export interface LogWritesParts {
   readonly log: Pick<EventLog, "append" | "deleteArchived" | "missing">;
   readonly clock: Pick<Clock, "nowMs">;
   readonly report: (message: string, error: unknown) => void;
-  /** Told, once, that nothing is taken on any more: only another process can find out what the log has. Left out: nobody is. */
+  /**
+   * Called once, with the reason, if nothing can be written to the log any more: only another process can find out what
+   * the log has. Absent: nobody is informed.
+   */
   readonly ended: ((why: string) => void) | undefined;
 }
 
-/** How long a log that has failed is left alone by the service's own commands. */
+/** The pause of the engine's own commands after the log failed. */
 const RETRY_MS = 5000;
-/** How often it is looked whether the log's files are there, while nobody writes. */
+/** The interval of looks for the log's files. Each batch looks, too. */
 const SEEK_MS = 1000;
-/** Archived events removed from the log between two batches. */
+/** The most archived events that are removed between two batches. */
 const DELETE_EVENTS = 1000;
 
 export class LogWrites {
   readonly #parts: LogWritesParts;
   #ended = false;
-  /** Until when the service runs no commands of its own. */
+  /** The engine runs no commands of its own before this time. */
   #restUntilMs = 0;
-  /** When it was last looked whether the log's files are there. */
+  /** The time of the last look for the log's files between batches. */
   #soughtMs = 0;
 
   constructor(parts: LogWritesParts) {
     this.#parts = parts;
   }
 
-  /** Why a batch cannot be taken on; null: it can. Looks whether the log's files are there. */
+  /** The reason why a batch is refused; null: it is accepted. Looks for the log's files. */
   get refusal(): NotDone | null {
     return this.#ended || this.#isLost() ? ENDED : null;
   }
 
-  /** The commit point. null: the events are durable; otherwise they have not happened, or nobody knows. */
+  /**
+   * The commit point. null: the events are durable. Otherwise they have not happened, or nobody knows whether they
+   * have.
+   */
   append(events: readonly Event[]): NotDone | null {
     if (events.length === 0) return null;
     try {
@@ -61,17 +67,17 @@ export class LogWrites {
     }
   }
 
-  /** Whether the service is to wait before it writes of its own accord. */
+  /** Whether the engine's own commands pause. */
   get rests(): boolean {
     return this.#parts.clock.nowMs() < this.#restUntilMs;
   }
 
-  /** The log has failed a command of the service's own. */
+  /** Begins a pause of the engine's own commands, after the log has failed one. */
   rest(): void {
     this.#restUntilMs = this.#parts.clock.nowMs() + RETRY_MS;
   }
 
-  /** Beside batches, once a second: whether the log's files are there. */
+  /** Looks for the log's files, at most once a second. */
   seek(): void {
     const nowMs = this.#parts.clock.nowMs();
     if (nowMs - this.#soughtMs < SEEK_MS) return;
@@ -79,7 +85,7 @@ export class LogWrites {
     if (!this.#ended) this.#isLost();
   }
 
-  /** Answers whether any are left. If the log fails, they stay for the next time. */
+  /** Removes some archived events. Returns whether more are left. If the log fails, they are removed later. */
   deleteArchived(): boolean {
     if (this.#ended || this.rests) return false;
     try {
@@ -92,7 +98,10 @@ export class LogWrites {
     }
   }
 
-  /** Whether events that are written from now on would be gone with the process: then none are. */
+  /**
+   * Whether a file of the log was removed or replaced. The next process would not find events that are written from now
+   * on, so none are.
+   */
   #isLost(): boolean {
     const missing = this.#parts.log.missing?.() ?? null;
     if (missing !== null) this.#end(missing);
@@ -109,7 +118,7 @@ export class LogWrites {
 const UNKNOWN: NotDone = {
   failure: "outcome unknown",
   detail:
-    "the log could not be synced: whether the command is recorded is unknown until the service, which ends, has been started again; look at what has become of it before it is sent again",
+    "the log could not be synced, so that the service ends: whether the command is recorded is unknown until it has been started again; read what the command changes before you send it again",
 };
 const ENDED: NotDone = {
   failure: "log failed",

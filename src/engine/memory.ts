@@ -2,7 +2,10 @@ import sortedBtree from "sorted-btree";
 import { type Cell, type CellKey, type Cells, compareKeys } from "../maps/cells.ts";
 import type { StateStore } from "./ports.ts";
 
-/** Cells in memory: for tests, and to fold a log without a store. */
+/**
+ * Cells in memory, without a file: for tests, and for tools that fold a log or read a damaged state (`verify/`,
+ * `data/state_reader.ts`).
+ */
 export class MemoryCells implements Cells, StateStore {
   readonly #cells = new sortedBtree.default<CellKey, Buffer>(undefined, compareKeys);
   seq = 0;

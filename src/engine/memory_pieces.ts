@@ -1,4 +1,4 @@
-/** Loads and stores through a mapping, in pieces. */
+/** The pieces of MEMORY_READ and MEMORY_WRITE (`pieces.ts`): loads and stores through a mapping of an array. */
 
 import { CMD } from "../abi/service.ts";
 import { memoryBytes } from "../maps/array.ts";
@@ -17,7 +17,10 @@ import {
 } from "./piece.ts";
 import type { Ran, Reply } from "./request.ts";
 
-/** Loads or stores, each piece behind the last one. A read that is refused on its way answers what it has read. */
+/**
+ * The pieces of a load or store, in ascending order; null: one is enough, or a store beyond the map's end, which is
+ * refused as a whole. If a later piece of a read is refused, the read answers the bytes before it.
+ */
 export function memoryPieces(state: State, request: MemoryRequest, map: OpenMap): Pieces | null {
   const { cmd, value, attr } = request;
   const memory = memoryBytes(map.map, map.host);

@@ -1,11 +1,14 @@
-/** Changed cells over stored ones, in the order of their keys. */
+/**
+ * Merges changes with the cells beneath them, in the order of their keys: pending cells over stored ones
+ * (`pending.ts`), earlier cells over present ones (`moments.ts`).
+ */
 
 import type { Cell, CellKey } from "../maps/cells.ts";
 import type { Change } from "./sorted_cells.ts";
 
 /**
- * Changes over cells, both in order and up to `to`: of two with one key the change counts. `gone` is called for each change that says
- * that its cell is not there.
+ * Both are ascending; the result has keys below `to`. If both have a key, the change counts. `gone` is called for each
+ * change to null, a deleted cell.
  */
 export function* overlaid(
   changes: Iterator<readonly [key: CellKey, change: Change]>,

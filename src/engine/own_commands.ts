@@ -1,8 +1,9 @@
 /**
- * The commands that the engine makes itself, a function each: ends of sessions, changes of the machine, elements that
- * were put off, and all that it notes of kernel maps. They are events as any other, so that a replay asks neither a
- * clock nor a kernel.
+ * The commands that the engine makes itself, a function each: ends of sessions, changes of the machine, deferred
+ * elements, and everything about kernel maps. They are events like all others, so that a replay needs neither a clock
+ * nor a kernel.
  */
+
 import { CMD } from "../abi/service.ts";
 import { SERVICE_NAME } from "../access/caller.ts";
 import type {
@@ -19,7 +20,7 @@ import { batch } from "./batches.ts";
 import type { ElementDifference, FormerKernelMap, MirrorFinding, MirrorRefusal } from "./ports.ts";
 import type { Request } from "./request.ts";
 
-/** The sender of commands that nobody has sent. */
+/** The sender of the service's own commands. */
 export const SERVICE = { session: 0, caller: SERVICE_NAME } as const;
 
 export function clockStep(step: ClockStepCommand): Request {
@@ -30,12 +31,12 @@ export function sessionEnd(session: number, caller: string, reason: EndReason): 
   return { cmd: CMD.SESSION_END, session, caller, attr: { reason } };
 }
 
-/** Elements that go with a map or an object, at most so many; the rest by the next such command. */
+/** Frees at most `elements` deferred elements. The next such command frees the rest. */
 export function freeDeferred(deferred: DeferredPiece, elements: number): Request {
   return { cmd: CMD.FREE_DEFERRED, ...SERVICE, attr: { ...deferred, elements } };
 }
 
-/** The machine has ended an object. */
+/** An object has ended on the machine: a process has exited, or a cgroup was removed. */
 export function objectEnd(object: number): Request {
   return { cmd: CMD.OBJECT_END, ...SERVICE, attr: { object } };
 }
@@ -72,12 +73,12 @@ export function mirrorFreed({ map, kernelId, boot, detail }: FormerKernelMap): R
   return { cmd: CMD.MIRROR_FREED, ...SERVICE, attr: { map, kernel_id: kernelId, boot, detail } };
 }
 
-/** An adopted map follows another kernel map from now on: `was` before. */
+/** An adopted map follows another kernel map from now on. `was`: the former one. */
 export function mirrorFollow(mapId: number, kernelId: number, was: number, pin: string): Request {
   return { cmd: CMD.MIRROR_FOLLOW, ...SERVICE, target: byId(mapId), attr: { kernel_id: kernelId, was, pin } };
 }
 
-/** `keys`: of these elements; null: of all. */
+/** `keys`: the elements whose differences are settled; null: all. */
 export function mirrorDecide(
   mapId: number,
   { caller, peer }: Who,
@@ -87,7 +88,7 @@ export function mirrorDecide(
   return { cmd: CMD.MIRROR_DECIDE, session: 0, caller, peer, target: byId(mapId), attr: { take, keys } };
 }
 
-/** `was`: the kernel map that is let go. */
+/** `was`: the map's present kernel map, which it gives up. */
 export function kernelMapOrder(
   cmd: KernelMapCommand["cmd"],
   mapId: number,
@@ -97,7 +98,7 @@ export function kernelMapOrder(
   return { cmd, session: 0, caller, peer, target: byId(mapId), attr: { was } };
 }
 
-/** `aside`: the path of the object that was pinned there. */
+/** `aside`: the path at which the object that was pinned at `path` is pinned now; null: there was none. */
 export function mirrorRepin(mapId: number, { caller, peer }: Who, path: string, aside: string | null): Request {
   return { cmd: CMD.MIRROR_REPIN, session: 0, caller, peer, target: byId(mapId), attr: { path, aside } };
 }
@@ -106,7 +107,10 @@ export function mirrorTakeOver({ caller, peer }: Who, directory: string, owner: 
   return { cmd: CMD.MIRROR_TAKE_OVER, session: 0, caller, peer, attr: { directory, owner } };
 }
 
-/** The kernel's elements, as batches: those that are gone there first, so that there is room for the others. */
+/**
+ * Batches that import the kernel's elements. Those that the kernel lacks are deleted first, so that there is room for
+ * the others.
+ */
 export function imports(mapId: number, found: readonly ElementDifference[]): Request[] {
   const gone = found.filter(({ kernel }) => kernel === null);
   const there = found.filter(({ kernel }) => kernel !== null);

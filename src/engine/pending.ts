@@ -1,10 +1,24 @@
 /**
  * Cells that were changed and are not in LMDB yet. Commands change cells in memory, because LMDB's cost is per
- * transaction and per page touched; the state writer writes them when there are 65,536, or when the engine rests. Reads
- * see a pending cell over the stored one. A process that dies loses nothing: the log has the events, and recovery does
- * those after LMDB's seq again.
+ * transaction and per page touched; the state writer writes many at once (`state_writes.ts`). A process that dies loses
+ * nothing: recovery redoes the events after LMDB's seq. There are three layers, and a read takes the first that has the
+ * key:
  *
- * While LMDB fails, cells stay pending, up to three transactions. A command that could add more is refused then.
+ *     changes    the changes since the last write began; null: the cell is deleted
+ *     recent     the changes that are being written, or were written last and are a cache
+ *     base       the store
+ *
+ * For example, while the store has a=1 and b=1:
+ *
+ *                           changes        recent         base        get(a)  get(b)
+ *     put(a, 2), delete(b)  a=2 b=null                    a=1 b=1     2       undefined
+ *     write(9) begins                      a=2 b=null     a=1 b=1     2       undefined
+ *     put(a, 3)             a=3            a=2 b=null     a=1 b=1     3       undefined
+ *     the write succeeds    a=3            a=2 b=null     a=2         3       undefined
+ *     or it fails           a=3 b=null                    a=1 b=1     3       undefined
+ *
+ * A command that throws, and a batch that the log refuses, are undone by rollback(), back to a mark. Only changes of
+ * durable batches are written.
  */
 
 import sortedBtree from "sorted-btree";
@@ -14,59 +28,67 @@ import { overlaid } from "./overlaid.ts";
 import type { StateStore } from "./ports.ts";
 import { type Change, SortedCells } from "./sorted_cells.ts";
 
-/** From so many changes on it costs more to put them in order anew than to keep them so. */
+/**
+ * If a range is read among this many changes, sorting them anew for the next range costs more than keeping them sorted.
+ */
 const MANY_CHANGES = 4096;
 
-/** What lies beneath. */
+/** The parts of the store that are used. */
 type CellStore = Pick<StateStore<CellTable>, "get" | "range" | "seq" | "write">;
-/** So many cells that are gone are worth a note; and so many walks have one. */
+/** A range that passes this many deleted cells before its first cell is noted; at most WALKS_MAX are. */
 const MANY_GONE = 32;
 const WALKS_MAX = 16;
 
 type Sorted = InstanceType<typeof sortedBtree.default<CellKey, Change>>;
 
-/**
- * Changed cells over a store that does not have them yet. Reads see, in this order:
- *
- *     changes    since the store was last written to; a mark is a point to go back to: that of a batch until its events
- *                are durable, that of a command until it has been decided
- *     recent     what is being written to the store, or was written last: a cache by then
- *     base       the store
- */
+/** Changed cells over a store that does not have them yet. */
 export class PendingCells implements Cells {
   readonly #base: CellStore;
   #changes = new CellTable();
   #recent = new CellTable();
-  /** The changes in order: built by the first range read, dropped at a write if no range was read since the write before it. */
+  /**
+   * The changes in order; null: not sorted. The first range read sorts them, and each change then keeps them sorted
+   * until a write begins. After that write they are sorted from the beginning if #isWalked.
+   */
   #sorted: Sorted | null = null;
-  /** Whether a range of many has been asked for since the store was last written to. */
+  /** Whether a range was read among at least MANY_CHANGES changes since the last write began. */
   #isWalked = false;
-  /** What is being written, in order. */
+  /** The changes that are being written, in order; null: nothing is being written. */
   #recentSorted: SortedCells | null = null;
-  /** What each change since the oldest mark has replaced; undefined: nothing had changed. null: there is no mark. */
+  /**
+   * What each change since the first mark has replaced in #changes, in order; undefined: nothing. null: there is no
+   * mark.
+   */
   #undo: [key: CellKey, before: Change | undefined][] | null = null;
   #writing: Promise<void> | null = null;
-  /** A write has failed: whoever was to write may have done it all the same, and died before he said so. */
+  /**
+   * A write has failed. Its writer may have committed it and died before it could say so: the store may have cells
+   * although its seq is 0.
+   */
   #mayBeStored = false;
-  /** Of walks that came past many cells that are gone, by where they began: nothing is there before this key. */
+  /**
+   * By the start of a range that passed many deleted cells: the key before which it found no cell. The next range from
+   * there begins at that key.
+   */
   readonly #emptyUpTo = new Map<CellKey, CellKey>();
-  /** Told of each key before its cell changes. */
+  /** Called with each key before its cell changes. Rollbacks do not call it. */
   readonly #onChange = new Set<(key: CellKey) => void>();
 
   constructor(base: CellStore) {
     this.#base = base;
   }
 
-  /** Cells that have changed since the store was last written to, and how many bytes they hold. */
+  /** The number of changes since the last write began. */
   get size(): number {
     return this.#changes.size;
   }
 
+  /** The bytes of their keys and values. */
   get bytes(): number {
     return this.#changes.bytes;
   }
 
-  /** Until when the store is being written to; null: it is not. */
+  /** Resolves when the present write is over; null: nothing is being written. */
   get writing(): Promise<void> | null {
     return this.#writing;
   }
@@ -85,7 +107,10 @@ export class PendingCells implements Cells {
     this.#change(key, null);
   }
 
-  /** In order. A walk that comes past many cells that are gone leaves word of it for the next that begins there. */
+  /**
+   * Cells from `from` up to `to` (excluded), ascending. If it passes many deleted cells before its first, the next
+   * range from `from` skips them.
+   */
   *range(from: CellKey, to: CellKey): Iterable<Cell> {
     if (this.#changes.size === 0 && this.#writing === null) return yield* this.#base.range(from, to);
     const start = this.#emptyUpTo.get(from) ?? from;
@@ -110,12 +135,12 @@ export class PendingCells implements Cells {
     this.#emptyUpTo.set(from, first);
   }
 
-  /** A cell is there, or may be. */
+  /** Notes that a cell may exist at `key`, so that no range skips it. */
   #isThere(key: CellKey): void {
     for (const [from, first] of this.#emptyUpTo) if (key >= from && key < first) this.#emptyUpTo.set(from, key);
   }
 
-  /** From the first mark on, until it is settled, what changes can be taken back. */
+  /** Returns a point for rollback(). Changes can be undone from the first mark on, until settle(). */
   mark(): number {
     this.#undo ??= [];
     return this.#undo.length;
@@ -131,15 +156,15 @@ export class PendingCells implements Cells {
     }
   }
 
-  /** There is no going back behind this point. */
+  /** Forgets all marks: no change so far can be undone. */
   settle(): void {
     this.#undo = null;
   }
 
   /**
-   * Begins to write what has changed, up to an event's seq. It must be settled, and not being written already. Where the
-   * store fails it is pending again, all of it, beneath what has changed since: nobody can say whether it was written. Resolves when it
-   * is over.
+   * Begins to write all changes, and `seq` as the store's last event. Call only without marks, and while nothing is
+   * being written. If the store fails, all of them are changes again, overridden by later ones: nobody can say whether
+   * they were written. Resolves when the write is over, whether or not it failed.
    */
   write(seq: number, failed: (error: unknown) => void): Promise<void> {
     const written = this.#changes;
@@ -164,7 +189,7 @@ export class PendingCells implements Cells {
     return this.#writing;
   }
 
-  /** Calls `before` with each key whose cell is about to change, until the function that is answered is called. */
+  /** Calls `before` with each key before its cell changes. Returns a function that ends this. */
   onChange(before: (key: CellKey) => void): () => void {
     this.#onChange.add(before);
     return () => this.#onChange.delete(before);
@@ -177,7 +202,7 @@ export class PendingCells implements Cells {
     else this.#set(key, change);
   }
 
-  /** Nothing lies beneath the changes: a cell that goes leaves nothing to delete. */
+  /** Whether no layer beneath #changes can have a cell. A deleted cell then needs no null. */
   get #isBottom(): boolean {
     return this.#base.seq === 0 && this.#recent.size === 0 && !this.#mayBeStored;
   }

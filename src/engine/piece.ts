@@ -1,4 +1,7 @@
-/** A piece of a large command, and its answer. */
+/**
+ * The common parts of `batch_pieces.ts` and `memory_pieces.ts`: the size of a piece, the map that all pieces of a
+ * command mean, and answers of commands that end early.
+ */
 
 import { ERRNO } from "../abi/errno.ts";
 import type { BatchCommand, MemoryCommand, Part } from "../syscall/command.ts";
@@ -10,19 +13,23 @@ export type BatchRequest = Request & BatchCommand;
 export type MemoryRequest = Request & MemoryCommand;
 
 /**
- * The pieces of one command, one after the other; each is answered by its reply. null: something was done that is no command, and the
- * next turn is to come. What is returned is the whole's.
+ * The pieces of one command. The generator yields a piece and gets its reply; it returns the reply to the whole
+ * command. If it yields null, it has done work without a command, and goes on in the next turn.
  */
 export type Pieces = Generator<Request | null, Reply, Reply>;
 
-/** What one piece writes or takes out at most: 10 ms of the engine's. */
+/** The most elements that one piece writes or takes out, which takes the engine 10 ms. */
 export const WRITTEN_ELEMENTS = 1024;
-/** What one reads: as long, where a trie's walk is the slowest. */
+/** The most elements that one piece reads, which takes 10 ms for a trie, whose walk is the slowest. */
 export const READ_ELEMENTS = 2048;
-/** What the keys and values of one have, unless a single element has more. */
+/** The most bytes of keys and values in one piece, unless a single element has more. */
 export const PIECE_BYTES = 1024 * 1024;
 
-/** That later pieces mean the map that the first one meant, whatever has become of its name, its pin or the descriptor. */
+/**
+ * Makes all pieces of a command mean the map of the first one: by its id if the command names it by name or pin. If the
+ * command names a descriptor, `holds` says before each piece whether the descriptor was not opened again for something
+ * else.
+ */
 export function sameMap(state: State, request: BatchRequest | MemoryRequest, map: OpenMap) {
   const { target } = request;
   const { id } = map.map;
@@ -33,7 +40,7 @@ export function sameMap(state: State, request: BatchRequest | MemoryRequest, map
       const file = target.by === "fd" ? state.fd(request.session, target.fd) : undefined;
       return file === undefined || file.file === map.file;
     },
-    /** The descriptor is another map's by now: `count` elements were done before. */
+    /** The answer if `holds` is false, after `count` elements were done. */
     gone({ seq, outcome }: Ran, count: number | null): Ran {
       const detail = "the descriptor was closed, and opened again for something else, while the command ran";
       const out = count === null ? outcome.out : { count };
@@ -52,7 +59,7 @@ export function withCount({ seq, outcome }: Ran, count: number): Ran {
   return { seq, outcome: { ...outcome, out } };
 }
 
-/** The log has refused a piece: the ones before it have happened. */
+/** Adds to the failure of a piece how much the pieces before it have done. */
 export function failedAt(failure: NotDone, at: number, of: number, what: DoneInPart["what"]): NotDone {
   if (at === 0) return failure;
   return { ...failure, done: { count: at, of, what } };

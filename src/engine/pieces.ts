@@ -1,8 +1,12 @@
 /**
- * Large commands run in pieces, one a turn of the event loop, with commands of others between them: the kernel's
- * batches, and loads and stores through a mapping, are not one moment either. Each piece is a command with an event of
- * its own, whose `part` says which part of which command it is (`batch_pieces.ts`, `memory_pieces.ts`). A walk of ids
- * by globs is one command; before it runs, a piece of the maps is looked at in each turn.
+ * Large commands run in pieces, one in each turn of the event loop, with commands of others between two pieces
+ * (`large_commands.ts`). That is correct, because the kernel's batches, and loads and stores through a mapping, are not
+ * atomic either. Each piece is a command with an event of its own, whose `part` says which part of which command it is
+ * (`batch_pieces.ts`, `memory_pieces.ts`). For example, a BPF_MAP_UPDATE_BATCH of 2,500 elements in a hash becomes
+ * three, of 1,024, 1,024 and 452 elements.
+ *
+ * BPF_MAP_GET_NEXT_ID of a caller whose scopes have globs is one command. Before it runs, some of the maps are matched
+ * in each turn.
  */
 
 import { CMD } from "../abi/service.ts";
@@ -24,7 +28,7 @@ import {
 } from "./piece.ts";
 import type { Request } from "./request.ts";
 
-/** Of a batch that reads, whose bytes only the map can tell: from here on it is looked at. */
+/** A batch that reads more elements than this may be large: only its map tells how many bytes they have. */
 const UNKNOWN_ELEMENTS = 16;
 
 export type WalkRequest = Request & NextIdCommand & { readonly limits: number };
@@ -34,14 +38,17 @@ export type LargeRequest = BatchRequest | MemoryRequest | WalkRequest;
 export interface LargeEngine {
   readonly state: State;
   readonly callerLimits: {
-    /** Whether so few maps are to be looked at for a walk that it runs at once. */
+    /** Whether so few maps are left to match that the walk can run at once. */
     isNear(request: WalkRequest): boolean;
-    /** Looks at some of them; answers whether that was enough. */
+    /** Matches some maps. Returns whether the walk can run. */
     walk(request: WalkRequest): boolean;
   };
 }
 
-/** Whether a command may need pieces, as far as can be told without its map: it then runs behind what came with it. */
+/**
+ * Whether a command may need pieces, judged without its map. If so, later commands of its connection wait for it
+ * (`client.ts`), and the engine asks isLarge().
+ */
 export function mayBeLarge(request: Request): request is LargeRequest {
   switch (commandFacts(request.cmd)?.pieces ?? null) {
     case "elements read":
@@ -59,7 +66,10 @@ export function mayBeLarge(request: Request): request is LargeRequest {
   }
 }
 
-/** Whether it does, or nobody can say yet: what came with it may make its map. */
+/**
+ * Whether a command needs pieces. Also true if it would be refused at present, because an earlier command of its batch
+ * may create its map.
+ */
 export function isLarge(engine: LargeEngine, request: LargeRequest): boolean {
   if (isWalk(request)) return !engine.callerLimits.isNear(request);
   const { state } = engine;
@@ -67,7 +77,9 @@ export function isLarge(engine: LargeEngine, request: LargeRequest): boolean {
   return map === null || piecesOn(state, request, map) !== null;
 }
 
-/** The pieces of a command, by what its map is when the first is asked for; a command that is refused is one. */
+/**
+ * The pieces of a command, by its map as it is when the first piece runs. A command that is refused is a single piece.
+ */
 export function* piecesOf(engine: LargeEngine, request: LargeRequest): Pieces {
   if (isWalk(request)) {
     while (!engine.callerLimits.walk(request)) yield null;
@@ -87,7 +99,7 @@ function mapOf(state: State, request: BatchRequest | MemoryRequest): OpenMap | n
   return isRefusal(map) ? null : map;
 }
 
-/** null: one is enough. */
+/** null: one piece is enough. */
 function piecesOn(state: State, request: BatchRequest | MemoryRequest, map: OpenMap): Pieces | null {
   if (isMemory(request)) return memoryPieces(state, request, map);
   return commandFacts(request.cmd)?.pieces === "elements read"

@@ -1,3 +1,8 @@
+/**
+ * The messages between the service's thread and the engine's thread (`supervisor/protocol.ts`). Commands and their
+ * replies are frames (`frames.ts`).
+ */
+
 import type { Ledger } from "../log/position.ts";
 import type { PartFault, PartName } from "../supervisor/derived_parts.ts";
 import { type Answer, type Asked, Protocol, type Said, type ThreadOrders } from "../supervisor/protocol.ts";
@@ -6,24 +11,27 @@ import type { Queries } from "./queries.ts";
 import type { BatchFigures } from "./stats.ts";
 import type { PinView } from "./views.ts";
 
-/** As engine/frames.ts lays them out; the buffer is handed over. */
+/** Frames as `frames.ts` has them. The buffer is transferred. */
 interface Frames {
   readonly frames: ArrayBuffer;
   readonly length: number;
 }
 
 export interface EngineOrders extends ThreadOrders {
-  /** Requests. */
+  /** A batch of requests. */
   batch: Frames;
 }
 
-/** An element that was changed after an event, as it was then, in hex. */
+/** An element that changed after an event, with its value right after that event, in hex; null: it did not exist. */
 export interface LaggingHex {
   readonly key: string;
   readonly before: string | null;
 }
 
-/** Asked of the past, which another thread keeps. Both reject with EventsArchived, and are asked before the engine has recovered, too. */
+/**
+ * The engine's questions to the thread of the past, which come before the recovery has ended, too. Both reject with
+ * EventsArchived.
+ */
 export interface EngineInquiries {
   /**
    * Elements of a map that changed after an event, with their values right after it. "born": the map was created later.
@@ -37,17 +45,20 @@ export interface EngineInquiries {
   };
 }
 
-/** What EngineClient listens to. */
+/** The engine's messages to EngineClient. */
 export interface CommandNews {
-  /** A batch's. `seq`: of the log's last event. */
+  /** The replies of a batch. `seq`: the log's last event. */
   replies: Frames & { readonly figures: BatchFigures; readonly seq: number };
-  /** One that a batch's replies said comes later. */
+  /** A reply that comes later than its batch's. */
   reply: Frames & { readonly id: number };
-  /** The log has grown without a batch: by what the service does of its own accord, and by pieces of large commands. */
+  /**
+   * The log has grown without a batch: by the engine's own commands, by queries that run commands, or by pieces of
+   * large commands.
+   */
   grown: { readonly seq: number };
 }
 
-/** What the service listens to. */
+/** The engine's messages to the service. */
 export interface ServiceNews {
   ready: {
     readonly seq: number;
@@ -55,22 +66,22 @@ export interface ServiceNews {
     readonly mirrorOff: string | null;
     readonly replayed: number;
   };
-  /** Of the recovery: events replayed, then kernel maps taken up. */
+  /** The progress of the recovery: events redone, then kernel maps taken up. */
   progress: { readonly what: "events" | "kernel maps"; readonly done: number; readonly total: number };
-  /** Whether kernel maps follow: null, or why not. Told whenever it changes. */
+  /** Sent when it changes. null: kernel maps follow; otherwise the reason why not. */
   mirror: { readonly off: string | null };
   report: { readonly message: string; readonly error: string };
-  /** What an operator should know. */
+  /** A message for the operator. */
   notice: { readonly message: string };
-  /** A part that is made from the log does not serve, or serves again: null. */
+  /** The fault of a part that is derived from the log; null: it works. */
   part: { readonly part: PartName; readonly fault: PartFault | null };
-  /** Nothing is taken on any more, and the process is to end: the answers that are due are the last ones. */
+  /** The engine accepts nothing more, and the process must end after the replies that are due. */
   ended: { readonly why: string };
 }
 
 type EngineNews = CommandNews & ServiceNews;
 
-/** `Data`: what the thread is started with, which this ring does not know. */
+/** `Data`: the thread's start data, whose type belongs to an outer ring. */
 export interface EngineProtocol<Data extends object = object> {
   readonly data: Data;
   readonly questions: Queries;
@@ -87,5 +98,5 @@ export function engineProtocol<Data extends object>(): Protocol<EngineProtocol<D
   return new Protocol({ thread: "engine", doing: "", errors: [EVENTS_ARCHIVED] });
 }
 
-/** For its errors. */
+/** The protocol without start data. It converts errors that cross between the threads. */
 export const ENGINE = engineProtocol();

@@ -1,6 +1,6 @@
 /**
- * Recovers the state: applies all events that the store does not have (`redo`; it decides nothing). Only events that
- * may have changed the state are read, many in one row (`sqlite/changes.ts`).
+ * Recovers the state at a start: redoes all events that the store does not have, with `redo`, which decides nothing
+ * (`syscall/execute.ts`). Only events that may have changed the state are read, many in one row (`sqlite/changes.ts`).
  */
 
 import type { Event } from "../log/event.ts";
@@ -13,22 +13,22 @@ import type { Windows } from "./windows.ts";
 export interface RecoveryParts {
   readonly log: Pick<EventLog, "lastSeq" | "changes">;
   readonly store: Pick<StateStore, "seq">;
-  /** Over the cells of the store, and followed by nobody: kernel maps follow when it has come to the log's end. */
+  /** A state over the store's cells that no mirror follows: kernel maps are taken up after the recovery. */
   readonly state: State;
   readonly writes: Pick<StateWrites, "replayed" | "all">;
-  /** Told of each event before it is done again; null: nobody asks for it. */
+  /** Called with each event before it is redone; null: no kernel map follows. */
   readonly windows: Pick<Windows, "before"> | null;
 }
 
 /** Events between two reports of the progress. */
 const PROGRESS_EVENTS = 10_000;
 
-/** A state cannot have events that its log lacks. */
+/** Throws if the state has events that the log lacks. */
 export function checkBehind({ lastSeq }: Pick<EventLog, "lastSeq">, { seq }: Pick<StateStore, "seq">): void {
   if (seq > lastSeq) throw new Error(`recovering the state: it has events up to ${seq}, the log ends at ${lastSeq}`);
 }
 
-/** Brings the state up to the log: does all events again that the store does not have, and writes them. */
+/** Redoes all events that the store does not have, and writes the changed cells. */
 export async function replayLog(
   { log, store, state, writes, windows }: RecoveryParts,
   progress: (done: number, total: number) => void,

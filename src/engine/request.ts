@@ -1,28 +1,33 @@
-/** Commands as they reach the engine, and its answers. */
+/** The forms of commands that reach the engine, and of its replies. */
 
 import type { Scope } from "../access/scopes.ts";
 import type { Action, Origin } from "../syscall/command.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 
-/** A command as it reaches the engine: everything but the time; and the id of its caller's limits, if he has any. */
+/**
+ * A command without its time, which the engine stamps. `limits`: the id of its caller's limits (`caller_limits.ts`);
+ * absent: the caller's scopes have no globs.
+ */
 export type Request = Action & Omit<Origin, "timeUs"> & { readonly limits?: number };
 
-/** The answer to a request: its outcome and the event that has it, or why there is none. */
+/** The reply to a request: its outcome and its event, or the reason why it has no event. */
 export type Reply = Ran | NotDone;
 
-/** The command has run: this event tells of it. */
+/** The command was decided, and the event `seq` records its outcome, which may be an errno. */
 export interface Ran {
   readonly seq: number;
   readonly outcome: Outcome;
 }
 
-/** The command did not happen: no event tells of it; or nobody knows whether it has: "outcome unknown". */
+/**
+ * The command did not happen and has no event. Only with "outcome unknown" it may have: the log could not be synced.
+ */
 export interface NotDone {
   readonly failure: "disk full" | "log failed" | "state failed" | "outcome unknown" | "bug" | "scope missing";
   readonly detail: string;
-  /** Of "scope missing": its caller may not do it, since this one does not cover what it means. */
+  /** Only with "scope missing": the scope that the caller lacks, or that does not cover the command's map. */
   readonly scope?: Scope;
-  /** What has happened all the same: of a large command what was done before. Left out: nobody can say. */
+  /** The part of a large command that was done before the failure, or "nothing". Absent: unknown. */
   readonly done?: "nothing" | DoneInPart;
 }
 
@@ -35,8 +40,8 @@ export interface DoneInPart {
 /** The answer to requests that run as one. */
 export type WholeReply =
   | { readonly replies: readonly Ran[] }
-  /** This one was refused: none has happened. */
+  /** The command `cmd` was refused with this outcome, so none of them has happened. */
   | { readonly refused: Outcome; readonly cmd: number }
-  /** The map is not what the commands were made for. */
+  /** An event may have changed the map since the commands were made, so none of them has happened. */
   | { readonly changed: true }
   | NotDone;

@@ -1,28 +1,28 @@
 /**
- * Changed cells in the order of their keys, as LMDB wants them and as walks need them. To sort 65,536 cells and hand
- * them to LMDB takes 0.1 s, so the state writer's thread does that; a walk in the engine's thread meanwhile sorts the
- * same shared memory for itself.
+ * Reads the memory of a cell table (`cell_table.ts`) in the order of its keys. To sort 65,536 cells and hand them to
+ * LMDB takes 0.1 s, so the state writer's thread does both. If the engine's thread reads a range during that write, it
+ * sorts the same shared memory for itself.
  */
 
 import { asBuffer } from "../log/row_transfer.ts";
 import type { CellKey } from "../maps/cells.ts";
 
-/** What a cell has become: its bytes, or null: it is no more. */
+/** The new bytes of a cell; null: the cell is deleted. */
 export type Change = Buffer | null;
 
-/** Of an entry: the hash of its key, where key and value are, and how long. */
+/** The words of an entry: their number, and the index of each. */
 export const WIDTH = 5;
 export const HASH = 0;
 export const KEY_AT = 1;
 export const KEY_BYTES = 2;
 export const VALUE_AT = 3;
 export const VALUE_BYTES = 4;
-/** In place of the value's bytes: the cell is no more. */
+/** In place of the value's length: the cell is deleted. */
 export const GONE = 0xffffffff;
 
-/** What a table of cells is made of, in memory that threads share. */
+/** The arrays of a cell table, in memory that threads share. `cell_table.ts` has an example. */
 export interface CellMemory {
-  /** Entries that are in use. */
+  /** The number of entries. */
   readonly size: number;
   /** WIDTH words each. */
   readonly entries: Uint32Array;
@@ -30,7 +30,7 @@ export interface CellMemory {
   readonly values: Uint8Array;
 }
 
-/** The cells of a table that does not change any more, in the order of their keys, which is made when it is first asked for. */
+/** The cells of a table that does not change any more. The first read sorts them. */
 export class SortedCells {
   readonly #memory: CellMemory;
   readonly #keys: Buffer;
@@ -81,12 +81,13 @@ export class SortedCells {
   }
 }
 
-/** Up to here entries are put in their places one by one. */
+/** Ranges of up to this many entries are sorted by insertion. */
 const FEW = 12;
 
 /**
- * The entries in the order of their keys, without making strings of them: quicksort by one byte of the keys after the other
- * (Bentley and Sedgewick's multikey quicksort), so that no byte which keys have in common is looked at twice by one of them.
+ * The entries in the order of their keys, sorted without making strings: Bentley and Sedgewick's multikey quicksort
+ * compares one byte of the keys after the other, and each range of entries with a common prefix begins behind that
+ * prefix.
  */
 function ordered({ size, entries, keys }: CellMemory): Uint32Array {
   const order = Uint32Array.from({ length: size }, (_, entry) => entry);
@@ -113,7 +114,7 @@ function ordered({ size, entries, keys }: CellMemory): Uint32Array {
       order[place] = entry;
     }
   };
-  /** Ranges whose keys have `depth` bytes in common, still to be put in order. */
+  /** Ranges that are not sorted yet. Their keys have the first `depth` bytes in common. */
   const todo: [low: number, high: number, depth: number][] = [[0, size, 0]];
   for (let range = todo.pop(); range !== undefined; range = todo.pop()) {
     const [low, high, depth] = range;

@@ -1,7 +1,8 @@
 /**
- * Decides when pending cells (`pending.ts`) are written to the store: 65,536 cells or 64 MiB at a time, or when the
- * engine rests. A replay writes a million cells at a time, because most change many times over. If a write fails, it is
- * tried again, and the cells stay pending up to a bound; then commands that could add cells are refused.
+ * Decides when pending cells (`pending.ts`) are written to the store: when there are 65,536 cells or 64 MiB, or when
+ * the engine rests. A recovery writes a million cells at a time, because most change many times over. If a write fails,
+ * the cells stay pending, and the write is tried again; at three times the usual amount, commands that could add cells
+ * are refused.
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
@@ -10,7 +11,7 @@ import type { PendingCells } from "./pending.ts";
 import type { Clock, StateStore } from "./ports.ts";
 import type { NotDone } from "./request.ts";
 
-/** Changed cells that the store does not have yet. */
+/** An amount of changed cells that the store does not have yet. */
 export interface Pending {
   readonly cells: number;
   readonly bytes: number;
@@ -20,30 +21,30 @@ export interface StateWritesParts {
   readonly cells: Pick<PendingCells, "size" | "bytes" | "writing" | "write">;
   readonly store: Pick<StateStore, "seq">;
   readonly clock: Pick<Clock, "nowMs">;
-  /** So much is written at once; left out: what costs least. */
+  /** The amount that is written at once. Absent: LARGE. */
   readonly large: Pending | undefined;
   readonly report: (message: string, error: unknown) => void;
-  /** Told when the state cannot be written, and when it can be again: null. Left out: nobody is. */
+  /** Called after each write: with the fault, or with null if the write succeeded. Absent: nobody is informed. */
   readonly told: ((fault: PartFault | null) => void) | undefined;
 }
 
-/** When pending cells are written to the store, unless it rests before: large transactions cost least a cell. */
+/** Pending cells are written at this amount, unless the engine rests before. Larger transactions cost less per cell. */
 const LARGE: Pending = { cells: 65_536, bytes: 64 * 1024 * 1024 };
-/** In a replay so many times as many cells: most change many times over, and only their last values are written. */
+/** The factor of cells in a recovery: most cells change many times over, and only their last values are written. */
 const REPLAY_CELLS = 16;
-/** How far pending cells may outgrow that while the store is still being written to, or fails. */
+/** The most that may be pending while the store is busy or fails, in multiples of the usual amount. */
 const OVERRUN = 3;
-/** The same in a replay whose store fails: a state that is smaller is served from memory. */
+/** The same in a recovery whose store fails, which waits at this amount. A smaller state is served from memory. */
 const REPLAY_OVERRUN = 8;
-/** How long a store that has failed is left alone. */
+/** The pause after a failed write. */
 const RETRY_MS = 5000;
 
 export class StateWrites {
   readonly #parts: StateWritesParts;
   readonly #large: Pending;
-  /** When the store may be tried again, after it has failed. */
+  /** The time before which a store that has failed is not tried again. */
   #retryAtMs = 0;
-  /** Why the store could not be written to last; null: it could. */
+  /** The fault of the last write; null: it succeeded. */
   #fault: PartFault | null = null;
 
   constructor(parts: StateWritesParts) {
@@ -51,24 +52,33 @@ export class StateWrites {
     this.#large = parts.large ?? LARGE;
   }
 
-  /** The refusal of commands that add cells: the store fails, and the bound of pending cells is reached. null: there is room. */
+  /**
+   * The refusal of commands that could add cells: the store fails, and the bound of pending cells is reached. null:
+   * they are accepted.
+   */
   get refusal(): NotDone | null {
     return this.#fault !== null && this.#isLarge(OVERRUN, OVERRUN) ? noRoom(this.#fault) : null;
   }
 
-  /** null: there is room for another batch. Otherwise when there will be: the store is behind. */
+  /**
+   * null: another batch can be accepted. Otherwise too many cells are pending; the promise resolves when the present
+   * write is over.
+   */
   get room(): Promise<void> | null {
     return this.#isLarge(OVERRUN, OVERRUN) ? this.#parts.cells.writing : null;
   }
 
-  /** Begins to write, up to an event's seq, unless the store is being written to, or has failed a moment ago. */
+  /**
+   * Begins to write all pending cells, with `seq` as the store's last event, unless a write is under way or has just
+   * failed.
+   */
   begin(seq: number): void {
     const { cells, clock, report, told } = this.#parts;
     if (cells.writing !== null || clock.nowMs() < this.#retryAtMs) return;
     let fault: PartFault | null = null;
     const written = cells.write(seq, (error) => {
       this.#retryAtMs = clock.nowMs() + RETRY_MS;
-      report("writing to the state: it stays pending, the log has it", error);
+      report("writing the state: its changes stay pending, and the log has their events", error);
       const detail = (error as Error).message;
       fault = { part: "state", state: "failed", detail, full: faultIn(error) === "full" };
     });
@@ -78,12 +88,15 @@ export class StateWrites {
     });
   }
 
-  /** Begins to write, if there is enough for that. */
+  /** Begins to write if the usual amount is pending. */
   beginLarge(seq: number): void {
     if (this.#isLarge(1, 1)) this.begin(seq);
   }
 
-  /** In a replay that has come to this event: writes if there is much, and waits while the store fails and there is too much. */
+  /**
+   * Call in a recovery that has redone the event `seq`: writes if much is pending, and waits while too much is pending
+   * and the store fails.
+   */
   async replayed(seq: number): Promise<void> {
     const { cells, clock } = this.#parts;
     if (!this.#isLarge(REPLAY_CELLS, 1)) return;
@@ -96,7 +109,7 @@ export class StateWrites {
     }
   }
 
-  /** Writes everything that is pending, if the store takes it. */
+  /** Writes all pending cells, unless the store fails. */
   async all(seq: number): Promise<void> {
     const { cells, store } = this.#parts;
     await cells.writing;
@@ -114,7 +127,7 @@ export class StateWrites {
 function noRoom({ detail, full }: PartFault): NotDone {
   return {
     failure: full ? "disk full" : "state failed",
-    detail: `the state cannot be written, and as many changes are pending as may be: ${detail}`,
+    detail: `the state cannot be written, and no more changes may be pending: ${detail}`,
     done: "nothing",
   };
 }

@@ -1,3 +1,5 @@
+/** Counts commands, and collects the engine's figures for the metrics (`http/server/metrics.ts`). */
+
 import { CMD } from "../abi/service.ts";
 import type { Amounts } from "../access/quotas.ts";
 import { type Command, cmdNumber } from "../syscall/command.ts";
@@ -15,17 +17,17 @@ export interface BatchFigures {
   readonly mirrorMs: number;
 }
 
-/** A caller's commands since the start, and what he has. */
+/** A caller's commands since the start, and its usage of quotas. */
 export interface CallerStats {
   readonly caller: string;
   readonly commands: number;
-  /** Of them those that ended with an errno, and of these those that were over a quota. */
+  /** Those that ended with an errno, and of these the ones that would have exceeded a quota. */
   readonly refused: number;
   readonly overQuota: number;
   readonly amounts: Readonly<Amounts>;
 }
 
-/** How far the log is, how far the store, and how many cells are pending between them. */
+/** The last event of the log, the last event of the store, and the cells pending between them. */
 interface Progress {
   readonly seq: number;
   readonly stateSeq: number;
@@ -33,20 +35,20 @@ interface Progress {
 }
 
 export interface EngineStats extends Progress {
-  /** Of everybody who has sent a command since the start, or has anything. */
+  /** All callers that have sent a command since the start or use any quota. */
   readonly callers: readonly CallerStats[];
-  /** Commands that are in the log since the start: cmd, errno, count. */
+  /** The commands since the start: cmd, errno, count. */
   readonly commands: readonly (readonly number[])[];
   readonly sessions: number;
   readonly mirrorOff: string | null;
-  /** Refusals of the kernel's since the start. */
+  /** The kernel's refusals since the start. */
   readonly mirrorRefusals: number;
-  /** Elements that scans have found to differ since the start. */
+  /** The differing elements that comparisons have found since the start. */
   readonly driftFound: number;
-  /** Maps by how they stand with their kernel map. */
+  /** The number of maps by the status of their kernel map. */
   readonly mirrorMaps: MirrorCounts;
   readonly mapCount: number;
-  /** The first of them by id, as many as were asked for; a series each is for some, not for all. */
+  /** The first maps by id, at most as many as requested: each is a series of its own. */
   readonly maps: readonly { id: number; name: string; type: number; entries: number; maxEntries: number }[];
 }
 
@@ -57,13 +59,13 @@ export interface StatsParts {
   readonly progress: () => Progress;
 }
 
-/** Errnos end below: cmd and errno make one key of the counts. */
+/** All errnos are smaller. A key of the counts is cmd * ERRNO_END + errno. */
 const ERRNO_END = 1024;
 
 /** Counts commands, and collects figures of the engine for the metrics. */
 export class Stats {
   readonly #parts: StatsParts;
-  /** Commands that are in the log since the start, by cmd and errno. */
+  /** The commands since the start, by cmd and errno. */
   readonly #counts = new Map<number, number>();
   /** The same by caller. */
   readonly #byCaller = new Map<string, { commands: number; refused: number; overQuota: number }>();
@@ -72,13 +74,13 @@ export class Stats {
     this.#parts = parts;
   }
 
-  /** A command is in the log. */
+  /** Counts a command that is in the log. */
   count(command: Command, { errno, out }: Outcome): void {
     const { caller } = command;
     const cmd = cmdNumber(command);
     const key = cmd * ERRNO_END + errno;
     this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
-    // What was refused before it was a command.
+    // A request that was refused before it became a command.
     if (cmd === CMD.ACCESS_REFUSED) return;
     let counts = this.#byCaller.get(caller);
     if (counts === undefined) {
@@ -90,7 +92,7 @@ export class Stats {
     if (out?.quota !== undefined) counts.overQuota++;
   }
 
-  /** Of at most `mapsMax` maps, the first by id. Maps are counted a piece a turn. */
+  /** `mapsMax`: the most maps that are listed. Maps are counted some in each turn. */
   async collect(mapsMax: number): Promise<EngineStats> {
     const { state, leases, kernelMaps, progress } = this.#parts;
     const maps: { id: number; name: string; type: number; entries: number; maxEntries: number }[] = [];

@@ -1,7 +1,7 @@
 /**
- * Turns of the event loop. Long work is done in pieces, and takes a turn for each. Each turn of the event loop gives
- * one piece its turn, however many requests have some, and everything else runs between two turns. Requests with large
- * bodies or answers take turns in the service's thread, questions about all maps or pins in the engine's.
+ * A queue for long work, which is done in pieces. Each turn of the event loop runs one piece, however many requests
+ * wait for theirs, and everything else runs between two turns. Requests with large bodies or answers use one in the
+ * service's thread, queries about all maps or pins one in the engine's.
  */
 
 export class Turns {
@@ -9,7 +9,7 @@ export class Turns {
   #scheduled = false;
   #taken = 0;
 
-  /** Turns that have been taken since the start. */
+  /** The number of turns since the start. */
   get taken(): number {
     return this.#taken;
   }

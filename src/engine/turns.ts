@@ -5,17 +5,19 @@ import type { MapRecord } from "../maps/map.ts";
 import type { State } from "../syscall/state.ts";
 import { Turns } from "./turn_queue.ts";
 
-/** Maps that are asked about in one turn: some milliseconds of the engine's. */
+/** The number of maps visited in one turn, which takes the engine some milliseconds. */
 export const MAPS_A_TURN = 512;
 
 const TURNS = new Turns();
 
-/** Until what others have sent meanwhile has had its turn, and so have other questions. */
+/**
+ * Resolves in a later turn of the event loop, after messages that have arrived and after the pieces of other queries.
+ */
 export function nextTurn(): Promise<void> {
   return TURNS.take();
 }
 
-/** Visits all maps, ascending by id, a piece a turn: what comes or goes meanwhile behind the piece is not seen. */
+/** Visits all maps, ascending by id, some in each turn. A map that changes after its visit is not visited again. */
 export async function visitMaps(state: State, visit: (map: MapRecord) => void): Promise<void> {
   for (let after = 0, more = true; more; ) {
     await nextTurn();

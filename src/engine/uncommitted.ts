@@ -1,6 +1,7 @@
 /**
- * The batch under way: its events, and everything that they changed. If the log does not take the events, all of it is
- * rolled back.
+ * The batch under way: its events, and marks for everything that they changed: cells, usage of quotas, changes for the
+ * mirror, real objects, moments. A command that throws is rolled back to its mark; if the log does not take the events,
+ * the whole batch is.
  */
 
 import type { Event } from "../log/event.ts";
@@ -13,7 +14,7 @@ import type { OpenedObjects } from "./opened_objects.ts";
 import type { PendingCells } from "./pending.ts";
 import type { MirrorChange } from "./ports.ts";
 
-/** A point of a batch to go back to. */
+/** A point of a batch that it can be rolled back to. */
 export interface Mark {
   readonly events: number;
   readonly cells: number;
@@ -36,14 +37,14 @@ export class Uncommitted {
   readonly #state: State;
   readonly #cells: PendingCells;
   readonly #moments: Moments;
-  /** For the mirror. */
+  /** The batch's changes, for the mirror. */
   readonly changes: ChangeList;
-  /** Real objects that its commands have opened. */
+  /** Real objects that the batch's commands have opened. */
   readonly objects: OpenedObjects;
   #events: Event[] = [];
-  /** Of the event before its first. */
+  /** The seq of the last event before the batch. */
   #seq = 0;
-  /** Of all its events. */
+  /** The time of all its events. */
   timeUs = 0;
 
   constructor({ state, cells, changes, objects, moments }: UncommittedParts) {
@@ -64,7 +65,7 @@ export class Uncommitted {
     this.timeUs = timeUs;
   }
 
-  /** Answers the seq that the event has if the batch becomes durable. */
+  /** Adds an event. Returns the seq that it has if the batch becomes durable. */
   add(command: Command, outcome: Outcome): number {
     const seq = this.#seq + this.#events.length + 1;
     this.#events.push({ seq, command, outcome });
@@ -94,7 +95,7 @@ export class Uncommitted {
     this.rollback(BEGIN);
   }
 
-  /** The batch is durable. Answers its changes that the mirror has to carry. */
+  /** Call when the batch is durable. Returns its changes, for the mirror. */
   settle(): readonly MirrorChange[] {
     this.#cells.settle();
     this.#state.settle();

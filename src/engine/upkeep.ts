@@ -1,5 +1,5 @@
 /**
- * Commands that the engine runs by itself between batches: sessions that are over end, elements that were put off are
+ * The commands that the engine runs by itself between batches: sessions whose lease is over end, deferred elements are
  * freed (FREE_DEFERRED, 2,048 a command), and notes of the mirror and of the machine become events.
  */
 
@@ -15,42 +15,44 @@ export interface UpkeepParts {
   readonly leases: Pick<Leases, "expired" | "exited">;
   readonly machine: Pick<MachineWatch, "look">;
   readonly log: Pick<LogWrites, "rests" | "rest">;
-  /** Runs commands of the service's own; answers whether the log has anything new. */
+  /** Runs the engine's own commands. Returns whether the log has grown. */
   readonly run: (requests: readonly Request[]) => boolean;
 }
 
-/** Elements that go with maps and objects in one event of those that were put off. */
+/** The most elements that one batch, or one FREE_DEFERRED command, frees with their maps and objects. */
 export const FREE_ELEMENTS = 2048;
-/** Descriptors of sessions that end by themselves in one turn, unless one alone has more. */
+/** The most descriptors of sessions that end in one turn, unless one session alone has more. */
 const END_FDS = 4096;
 
 export class Upkeep {
   readonly #parts: UpkeepParts;
-  /** Of the next batch. */
+  /** The requests that become events of the next batch. */
   #notes: Request[] = [];
 
   constructor(parts: UpkeepParts) {
     this.#parts = parts;
   }
 
-  /** Becomes an event of the next batch. */
+  /** Adds an event to the next batch. */
   note(request: Request): void {
     this.#notes.push(request);
   }
 
-  /** The notes: events of the batch under way. */
+  /** Takes the notes, for the batch that begins. */
   take(): readonly Request[] {
     const notes = this.#notes;
     if (notes.length > 0) this.#notes = [];
     return notes;
   }
 
-  /** That batch has not happened. */
+  /** Puts notes back, because their batch has not happened. */
   giveBack(notes: readonly Request[]): void {
     if (notes.length > 0) this.#notes = [...notes, ...this.#notes];
   }
 
-  /** Runs the commands that are due; if the log fails them, it waits before it tries again. Answers whether there are more. */
+  /**
+   * Runs the commands that are due. If the log fails, it pauses before it tries again. Returns whether more are due.
+   */
   run(): boolean {
     const { state, leases, machine, log, run } = this.#parts;
     machine.look();
@@ -72,7 +74,7 @@ export class Upkeep {
     if (this.#parts.leases.exited().length > 0) this.run();
   }
 
-  /** The first of the sessions that are over, as many as have few descriptors; at least one. */
+  /** The first of the sessions: as many as have END_FDS descriptors together, and at least one. */
   #inOneTurn<Ended extends { readonly session: number }>(over: readonly Ended[]): readonly Ended[] {
     let fds = 0;
     const end = over.findIndex(({ session }, at) => {

@@ -1,6 +1,6 @@
 /**
- * The engine in its thread: batches and questions come from the service's thread, and the engine's own work is done
- * between them.
+ * Serves the engine in its thread: batches and queries come from the service's thread, and the engine's own work is
+ * done between them. Messages wait here, in their order, while the store is too far behind.
  */
 
 import type { MessagePort } from "node:worker_threads";
@@ -16,21 +16,24 @@ import { type CommandNews, ENGINE, type EngineOrders, type ServiceNews, type ToE
 import { answerQuery, type Queries, type QueryName } from "./queries.ts";
 import type { Reply, Request } from "./request.ts";
 
-/** Where a bug or a broken machine is told of. */
+/** Called with bugs and with failures of the machine. */
 type Report = (message: string, error: unknown) => void;
 
-/** How long the engine must have been idle before it does what can wait. */
+/** After this time without a batch the engine does work that can wait. It is also the interval of its own work. */
 const IDLE_MS = 100;
 
-/** Between two pieces of what goes on beside batches. */
+/** The pause between two pieces of the engine's own work while batches come. */
 const BUSY_MS = 10;
 
-/** How often the processes that sessions live by are looked at, while there are any: such a session ends within 100 ms. */
+/**
+ * The interval in which the processes of sessions are polled, if any session lives by one. Such a session ends within
+ * 100 ms of its process.
+ */
 const PROCESS_MS = 25;
 
 /**
- * Serves batches and queries from a port until it is told to close; leases and clean-up run between them. What fails is told,
- * and answers its caller: the thread goes on.
+ * Serves batches and queries from a port until it receives `close`. Failures are reported and answered, and the thread
+ * goes on.
  */
 export function serveEngine(
   engine: Engine,
@@ -42,7 +45,7 @@ export function serveEngine(
   const replies = new FrameWriter();
   let lastBatchMs = clock.nowMs();
 
-  /** Runs what may make the log grow without a batch, and tells of it. */
+  /** Runs an operation that may append events without a batch, and says so to the client. */
   const growing = <Answer>(run: () => Answer): Answer => {
     const before = engine.seq;
     const answer = run();
@@ -74,7 +77,7 @@ export function serveEngine(
   };
   let timer = setTimeout(tick, IDLE_MS);
 
-  // By a timer of its own, and behind each batch: timers may have to wait while batches follow one another.
+  // It has a timer of its own, and runs after each batch, too: timers can be late while batches follow one another.
   let lookedMs = Number.NEGATIVE_INFINITY;
   let looking: NodeJS.Timeout | undefined;
   const lookAtProcesses = (): void => {
@@ -95,7 +98,7 @@ export function serveEngine(
   });
 
   let lastLater = 0;
-  /** Puts a number in a reply's place; the reply follows by the function that is answered. */
+  /** Writes a number in place of a reply. Returns the function that sends the reply. */
   const replyLater = (): ((reply: Reply) => void) => {
     const id = ++lastLater;
     replies.later(id);
@@ -112,7 +115,7 @@ export function serveEngine(
     lastBatchMs = clock.nowMs();
   };
 
-  /** A piece each turn of the event loop: what others have sent meanwhile goes between. */
+  /** Runs a piece in each turn of the event loop. Messages that came meanwhile run between two pieces. */
   const step = (): void => {
     const { room } = engine;
     if (room !== null) {
@@ -161,7 +164,7 @@ export function serveEngine(
 
   const answer = <Name extends QueryName>({ id, name, ask }: Asked<Queries, Name>): void => {
     const tell = (answer: Queries[Name]["answer"]): void => {
-      // Whoever has ordered a take-over finds the mirror on when it is answered.
+      // The caller of a take-over must find the mirror on when it has the answer.
       tellMirror();
       port.postMessage({ id, answer } satisfies Answer);
     };
@@ -178,7 +181,7 @@ export function serveEngine(
     }
   };
 
-  // Messages wait here, in their order, while the store is too far behind to take on more.
+  // Messages that wait, in their order, while the store is too far behind to accept more.
   const waiting: (Said<EngineOrders> | Asked<Queries>)[] = [];
   const pump = (): void => {
     for (let message = waiting[0]; message !== undefined; message = waiting[0]) {
@@ -193,14 +196,17 @@ export function serveEngine(
     }
   };
   port.on("message", (message: ToEngine) => {
-    // The answers to its inquiries are AskedPast's.
+    // Answers to the engine's own questions go to AskedPast.
     if (!("say" in message) && !("name" in message)) return;
     waiting.push(message);
     if (waiting.length === 1) pump();
   });
 }
 
-/** Until when the kernel map of a map that was created is being made: programs find it when the creation is answered. */
+/**
+ * Resolves when the kernel map of a created map has been made. The creation is answered then, so that programs find the
+ * kernel map. null: none is being made.
+ */
 function makingOf({ kernelMaps }: Engine, reply: Reply): Promise<void> | null {
   return "outcome" in reply && reply.outcome.errno === 0 ? kernelMaps.making(reply.outcome.map) : null;
 }
