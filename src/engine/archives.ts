@@ -1,16 +1,19 @@
-/** Archived events as the engine and the readers of the log see them. */
+/**
+ * Archived events, for the engine and for readers of the log: the fact that says which they are, the plan and the
+ * status of an archive job, and the errors that readers and jobs get.
+ */
 
 import type { Moment } from "../codec/moments.ts";
 import type { EventRow } from "../log/event.ts";
 import { crossing } from "../supervisor/protocol.ts";
 import type { ArchiveCommand, Who } from "../syscall/command.ts";
 
-/** What the log says of its archived events: they are those up to `through`, and are no longer read from it. */
+/** The log's fact about its archived events. Readers of the log do not get events up to `through` any more. */
 export interface Archived {
-  /** 0: there are none. And when it was. */
+  /** The last archived event, and its time; 0: none is archived. */
   readonly through: number;
   readonly timeUs: number;
-  /** The folder that the last of them went to, and the SHA-256 of the snapshot of the state right after `through`. */
+  /** The folder of the last archive job, and the SHA-256 of its snapshot of the state right after `through`. */
   readonly directory: string;
   readonly state: string;
 }
@@ -27,7 +30,7 @@ export interface ArchivedPlaces {
   readonly foreign: boolean;
 }
 
-/** What was asked for is archived, or of a moment before the oldest event that is not. */
+/** An event or a moment that was asked for is archived. */
 export class EventsArchived extends Error {
   readonly oldestSeq: number;
 
@@ -40,7 +43,10 @@ export class EventsArchived extends Error {
 
 export const EVENTS_ARCHIVED = crossing(EventsArchived, ({ oldestSeq }): [number] => [oldestSeq]);
 
-/** Throws EventsArchived where a range names an archived event to begin or to end at. 0 names none, unless the range is `whole`. */
+/**
+ * Throws EventsArchived if a range begins or ends at an archived event. A range after 0 begins at no event, unless it
+ * is `whole`.
+ */
 export function checkKept(
   archivedThrough: number,
   range: { readonly afterSeq: number; readonly beforeSeq?: number; readonly whole?: true },
@@ -51,18 +57,18 @@ export function checkKept(
     throw new EventsArchived(archivedThrough + 1);
 }
 
-/** The log, as those who archive it read it, beside the engine that writes it. */
+/** The log as an archive job reads it, while the engine writes it. */
 export interface ArchiveSource {
   readonly id: string;
   readonly lastSeq: number;
   readonly archived: Archived;
-  /** The last event that is stamped before a moment, of those that are not archived; `archived.through` where there is none. */
+  /** The last event before a moment that is not archived; `archived.through` if there is none. */
   seqBefore(timeUs: number): number;
-  /** Events after one seq up to another, none of them archived; flags are exact. */
+  /** Events `afterSeq` + 1 to `throughSeq`, none of them archived; flags are exact. */
   rows(afterSeq: number, throughSeq: number): Iterable<EventRow>;
 }
 
-/** What has been asked for cannot be archived: why. */
+/** The reason why events cannot be archived. */
 export class ArchiveRefused extends Error {
   readonly why:
     | "nothing to archive"
@@ -89,7 +95,10 @@ export interface ArchivePlan {
   readonly through: number;
 }
 
-/** All events before a moment that are not archived yet; `treeSize` says which the log's tree has. Throws ArchiveRefused. */
+/**
+ * The events before a moment that are not archived yet. `treeSize`: the number of events in the log's tree. Throws
+ * ArchiveRefused.
+ */
 export function planArchive(source: ArchiveSource, before: Moment, treeSize: number): ArchivePlan {
   const { lastSeq, archived } = source;
   if ("seq" in before && before.seq > lastSeq + 1)
@@ -107,25 +116,25 @@ export function planArchive(source: ArchiveSource, before: Moment, treeSize: num
 
 export type ArchiveAttr = ArchiveCommand["attr"];
 
-/** How far a job of the service is. */
+/** The progress of a job of the service. */
 export interface ArchiveJobStatus extends ArchivePlan {
   readonly state: "running" | "done" | "failed";
   readonly before: string;
   readonly caller: string;
   readonly directory: string;
   readonly doneEvents: number;
-  /** The ARCHIVE event, when it is done. */
+  /** The ARCHIVE event; null: the job is not done. */
   readonly seq: number | null;
-  /** Why it has failed. */
+  /** The reason why the job failed. */
   readonly error: string | null;
 }
 
 /** Archives events while the service runs: one job at a time. */
 export interface Archiver {
-  /** Where it archives to, absolute. */
+  /** The absolute path of the archive's folder. */
   readonly directory: string;
   /** The last job; null: none since the start. */
   readonly job: ArchiveJobStatus | null;
-  /** Begins one, when it is known which events it is about. Rejects with InvalidInput or ArchiveRefused. */
+  /** Begins a job. Resolves once it is known which events it archives. Rejects with InvalidInput or ArchiveRefused. */
   begin(before: string, who: Who): Promise<ArchiveJobStatus>;
 }

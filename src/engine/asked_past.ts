@@ -1,5 +1,5 @@
 /**
- * Questions of the engine to the thread of the past. They go through the service's thread, which is the one that talks
+ * The engine's questions to the thread of the past. They go through the service's thread, which is the one that talks
  * to both.
  */
 
@@ -11,7 +11,7 @@ import type { Lagging } from "./ports.ts";
 import { ENGINE, type EngineInquiries, type ToEngine } from "./protocol.ts";
 import type { PastOfMaps, Stale, Window } from "./windows.ts";
 
-/** The past as the engine's thread sees it: asked through the service's thread. */
+/** The past of maps, for the engine's thread. */
 export class AskedPast implements PastOfMaps {
   readonly #past: Asker<EngineInquiries>;
 
@@ -39,7 +39,7 @@ export class AskedPast implements PastOfMaps {
   }
 }
 
-/** null: what is archived is not known. Nothing is taken for the ledger's own then. */
+/** null: the events are archived, and the answer is unknown. No difference counts as a lag then. */
 async function unlessArchived<Answer>(asked: Promise<Answer>): Promise<Answer | null> {
   try {
     return await asked;

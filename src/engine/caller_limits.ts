@@ -20,33 +20,33 @@ export class CallerLimits {
     this.coverage = new Coverage(state);
   }
 
-  /** From now on callers may do this; a request with the id of any other limits is refused. */
+  /** Replaces all limits. A request with the id of any other limits is refused from now on. */
   set(limits: readonly MapLimits[]): void {
     this.#byId = new Map(limits.map((one) => [one.id, one]));
     this.coverage.keep(limits.map(({ read }) => read));
   }
 
-  /** undefined: nobody has them any more. */
+  /** undefined: these limits were revoked. */
   of(id: number): MapLimits | undefined {
     return this.#byId.get(id);
   }
 
-  /** A command as its caller may have it run: narrowed, where it may be. */
+  /** The command as its caller may run it, which can be narrower than requested; or the refusal. */
   permitted(command: Command, id: number): Command | NotDone {
     const limits = this.#byId.get(id);
-    // They were taken back while the command was on its way.
+    // The limits were revoked while the request was on its way.
     if (limits === undefined) return scopeMissing("read");
     const permitted = permit(this.coverage, command, limits);
     return "missing" in permitted ? scopeMissing(permitted.missing) : permitted.command;
   }
 
-  /** Whether a walk of ids by globs looks at so few maps that nobody waits for it. */
+  /** Whether so few maps are left to match that the walk can run at once. */
   isNear({ limits }: WalkRequest): boolean {
     const reach = this.#byId.get(limits)?.read ?? [];
     return reach === "all" || this.coverage.isNear(reach);
   }
 
-  /** Looks at some maps for such a walk; answers whether that was enough. */
+  /** Matches some maps for a walk. Returns whether it can run. */
   walk({ limits, attr }: WalkRequest): boolean {
     const reach = this.#byId.get(limits)?.read ?? [];
     return reach === "all" || this.coverage.walk(reach, attr.startId, 1);

@@ -1,94 +1,99 @@
-/** The interface of the log's readers: pages of events, and marks that positions know events by. */
+/**
+ * The interfaces of the log's readers, which answer in pages of events. Each event has a mark, by which a position
+ * (`log/position.ts`) recognizes it.
+ */
 
 import type { RowBytes } from "../log/canonical.ts";
 import type { EventRow } from "../log/event.ts";
 import type { EventFilter } from "../log/event_filter.ts";
 
-/** A stretch of the log. */
+/** A range of the log. */
 export interface EventRange {
-  /** Events above this seq, */
+  /** Events after this seq. */
   readonly afterSeq: number;
-  /** and below that one: those next to it first. Left out: from `afterSeq` on. */
+  /** Events before this seq, beginning with the ones next to it. Absent: the page begins at `afterSeq`. */
   readonly beforeSeq?: number;
   readonly limit: number;
-  /** 0, too, names an event to begin behind: archived ones are not passed over. */
+  /** A range after 0 begins with event 1, even if it is archived. Absent: with the oldest event that is available. */
   readonly whole?: true;
 }
 
-/** An event, and the mark that positions in the log know it by. */
+/** An event with its mark. */
 export interface MarkedRow extends EventRow {
   readonly mark: number;
 }
 
 export interface EventPage {
-  /** Ascending; fewer than `limit` where they are large, or far between. */
+  /** Ascending. Fewer than `limit` if events are large, or matches are rare. */
   readonly rows: readonly MarkedRow[];
-  /** Up to this seq all events have been looked at; with `beforeSeq`, from this one on. */
+  /** All events up to this seq were examined; with `beforeSeq`, all from this seq on. */
   readonly reached: number;
-  /** Of the event at `reached`; 0: there is none, or it is archived. */
+  /** The mark of the event at `reached`; 0: there is none, or it is archived. */
   readonly mark: number;
-  /** How many events were looked at for it, those that do not match included. */
+  /** The number of examined events, with those that do not match. */
   readonly lookedAt: number;
-  /** There may be more of the range beyond it. */
+  /** Whether the range may have more events beyond `reached`. */
   readonly more: boolean;
-  /** The log has passed `untilUs`: nothing that is still to come can match. */
+  /** Whether the log has passed `untilUs`, so that no later event can match. */
   readonly over: boolean;
 }
 
 /**
- * What reads the log for those who ask about it, beside the engine that writes it. Rejects with EventsArchived where a range names an event
- * to begin or to end at that is archived and not at hand; a range after 0 begins with the oldest event that is available.
+ * Reads the log while the engine writes it. Rejects with EventsArchived if a range begins or ends at an archived event
+ * that is not available. A range after 0 begins with the oldest event that is available.
  */
 export interface EventReader {
-  /** The oldest event that is at hand, and the oldest that is not archived. */
+  /** The oldest event that is available, and the oldest that is not archived. */
   oldestSeq(): Promise<number>;
   keptSeq(): Promise<number>;
   query(filter: EventFilter, range: EventRange): Promise<EventPage>;
   event(seq: number): Promise<MarkedRow | null>;
-  /** An event's mark, 0 in front of all; null: the log has no such event, or not any more. */
+  /** An event's mark; 0 for seq 0; null: the log has no such event, or no longer. */
   mark(seq: number): Promise<number | null>;
   /**
-   * Whether it is known of a map that no event above one seq and up to another has changed it, though these events may be archived.
-   * false: one has, or nobody knows.
+   * Whether it is known that no event after `afterSeq` up to `untilSeq` has changed a map, though these events may be
+   * archived. false: one has, or nobody knows.
    */
   isUntouched(map: number, afterSeq: number, untilSeq: number): Promise<boolean>;
   lastSeq(): Promise<number>;
-  /** Takes in the events that there are: what they have touched is known from then on, though they be archived. */
+  /**
+   * Indexes all present events. The maps that they changed are known from then on, even after the events are archived.
+   */
   takeIn(): Promise<void>;
-  /** An archived event's columns as they were stored, for proofs; null: it is not at hand. */
+  /** An archived event's columns as they were stored, for proofs; null: it is not available. */
   archivedRow(seq: number): Promise<RowBytes | null>;
-  /** From where sessions were opened that the log tells of; null: it does not say. */
+  /** The peers that have opened sessions, by the log; null: unknown. */
   peers(sessions: readonly number[]): Promise<(string | null)[]>;
   close(): Promise<void>;
 }
 
-/** Where the moments of a filter are, as the events say that are not archived. */
+/** The place of a filter's time range among the events that are not archived. */
 export interface KeptTimes {
-  /** Whether an event that is not archived is stamped before the filter's first moment; whether one is at or before its last. */
+  /** Whether such an event lies before the range's first moment, and whether one lies at or before its last. */
   readonly since: boolean;
   readonly until: boolean;
-  /** The last that is stamped at or before the last moment. */
+  /** The last event at or before the range's last moment, and the log's last event. */
   readonly untilSeq: number;
   readonly last: number;
 }
 
-/** Events that are archived, where their archive is at hand. All reject with EventsArchived where it is not. */
+/** Reads archived events. Rejects with EventsArchived if their archive is not available. */
 export interface ArchivedReader {
   /** The first one. */
   oldestSeq(): Promise<number>;
-  /** As EventReader has it; `more` where it goes on with those that are not archived. */
+  /** As in EventReader. `more` is also true if the range goes on with events that are not archived. */
   query(filter: EventFilter, range: EventRange, kept: KeptTimes): Promise<EventPage>;
   event(seq: number): Promise<MarkedRow | null>;
   mark(seq: number): Promise<number | null>;
   row(seq: number): Promise<RowBytes | null>;
-  /** The last one that is stamped before a moment; 0: there is none. */
+  /** The last event before a moment; 0: there is none. */
   lastBefore(timeUs: number): Promise<number>;
-  /** As EventReader has it. */
+  /** As in EventReader. */
   peers(sessions: readonly number[]): Promise<(string | null)[]>;
   close(): Promise<void>;
 }
 
-/** Those that are not archived. */
+/** Reads events that are not archived. */
 export interface KeptReader extends Omit<EventReader, "keptSeq" | "archivedRow"> {
   keptTimes(filter: EventFilter): Promise<KeptTimes>;
 }

@@ -1,9 +1,9 @@
-/** Answers that are looked up piece by piece between batches, one after the other. */
+/** Answers that are computed in pieces between batches, one answer after the other. */
 export class Listings {
-  /** Each answers whoever asked with its last piece. */
+  /** Each resolves its promise when it ends. */
   readonly #underWay: Generator<void>[] = [];
 
-  /** Answers what `steps` end with. */
+  /** Resolves to the result of `steps`. */
   add<Found>(steps: Generator<void, Found>): Promise<Found> {
     return new Promise((resolve, reject) => {
       this.#underWay.push(
@@ -18,7 +18,7 @@ export class Listings {
     });
   }
 
-  /** Looks up a piece; answers whether there is more. */
+  /** Runs a piece. Returns whether there are more. */
   step(): boolean {
     if (this.#underWay[0]?.next().done === true) this.#underWay.shift();
     return this.#underWay.length > 0;

@@ -1,10 +1,10 @@
 import type { Target } from "../syscall/command.ts";
 import type { State } from "../syscall/state.ts";
 
-/** How a question names a map. */
+/** A reference to a map, in a query. */
 export type MapReference = { id: number } | { name: string } | { pinned: string };
 
-/** Ids of the maps that a reference means; more than one where several have the name. */
+/** The ids of the maps that a reference names; more than one if several maps have the name. An id need not exist. */
 export function referenced(state: State, reference: MapReference): number[] {
   if ("id" in reference) return [reference.id];
   if ("name" in reference) return state.names.ids(reference.name);

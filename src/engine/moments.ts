@@ -1,8 +1,10 @@
 /**
- * Moments that readers of long maps go back to: the cells of one map as they were right after an event. A page of
- * elements has at most 4,096; the next pages are read as of the event of the first. The engine keeps each cell of that
- * map that changes meanwhile as it was, up to 64 MiB for all readers and 10 s without a read. Later pages come from the
- * thread of the past, which has every moment but may be far behind a busy log.
+ * Moments: the elements of one map as they were right after an event, for readers of long maps. A page has at most
+ * 4,096 elements; a reader who wants more reads the next pages as of the first page's event. For example, after the
+ * page of event 7 a command changes k from 1 to 2: the moment keeps k = 1, and a later page as of event 7 has k = 1.
+ *
+ * The engine keeps earlier bytes up to 64 MiB for all readers, and up to 10 s after the last read. After that, pages
+ * come from the thread of the past, which has every moment, but may be far behind a busy log.
  */
 
 import sortedBtree from "sorted-btree";
@@ -19,24 +21,24 @@ import { IGNORE } from "./followers.ts";
 import { overlaid } from "./overlaid.ts";
 import type { Clock } from "./ports.ts";
 
-/** What moments keep of what has changed since, all of them: beyond that the one read longest ago is let go. */
+/** The most bytes that all moments keep. If there are more, the moment that was read longest ago is closed. */
 const KEPT_BYTES_MAX = 64 * 1024 * 1024;
-/** So many readers at once have one. */
+/** The most moments at once. */
 const MOMENTS_MAX = 64;
-/** One that nobody reads from is let go after this time. */
+/** A moment that was not read for this time is closed. */
 const UNUSED_MS = 10_000;
-/** What a kept cell takes beside its bytes, about. */
+/** The approximate bytes that a kept cell takes besides its own. */
 const CELL_BYTES = 100;
 
-/** Cells that tell of each change before it is made. */
+/** Cells that announce each change before it is made. */
 export interface ChangingCells extends Pick<Cells, "get" | "range"> {
-  /** `before` is called with each key that is about to change, until the function that is answered is called. */
+  /** `before` is called with each key that is about to change. Returns a function that ends this. */
   onChange(before: (key: CellKey) => void): () => void;
 }
 
 /**
- * The elements of one map as they were right after an event, while commands go on: what changes is kept as it was. Whoever reads them
- * needs no past, which may be far behind a busy log, and holds up nobody.
+ * The elements of one map as they were right after an event: the present cells, and over them the earlier bytes of
+ * cells that have changed since.
  */
 class Moment implements Cells {
   readonly #now: ChangingCells;
@@ -61,7 +63,7 @@ class Moment implements Cells {
     this.#stop = now.onChange((key) => this.#keep(key));
   }
 
-  /** A page behind the key `after`. */
+  /** A page of elements after the key `after`; null: the first page. */
   read(after: Buffer | null, limit: number): Outcome {
     const target = { by: "id", id: this.map } as const;
     return elements(this.#state, {
@@ -83,20 +85,23 @@ class Moment implements Cells {
     return before === undefined ? this.#now.get(key) : (before ?? undefined);
   }
 
-  /** What was kept over what is as it was. */
+  /** The kept cells over the present ones. */
   range(from: CellKey, to: CellKey): Iterable<Cell> {
     return overlaid(this.#before.entries(from), this.#now.range(from, to), to);
   }
 
   put(): void {
-    throw new Error("what was is not changed");
+    throw new Error("a moment cannot be changed");
   }
 
   delete(): void {
-    throw new Error("what was is not changed");
+    throw new Error("a moment cannot be changed");
   }
 
-  /** Elements, their map, and what they refer to that is no map. */
+  /**
+   * Keeps a cell's bytes before it changes the first time, if it is an element of the map, the map's record, or an
+   * object, which elements may refer to. Objects that did not exist are not kept.
+   */
   #keep(key: CellKey): void {
     const isObject = key.startsWith(OBJECTS);
     if (!isObject && key !== this.#mapKey && (key < this.#from || key >= this.#to)) return;
@@ -108,12 +113,12 @@ class Moment implements Cells {
   }
 }
 
-/** Moments by the event that each is right after, for as long as somebody reads from them. */
+/** The open moments, by the event that each is right after. */
 export class Moments {
   readonly #cells: ChangingCells;
   readonly #host: Host;
   readonly #clock: Pick<Clock, "nowMs">;
-  /** The one read longest ago comes first. */
+  /** The moment that was read longest ago comes first. */
   readonly #bySeq = new Map<number, Moment>();
 
   constructor(cells: ChangingCells, host: Host, clock: Pick<Clock, "nowMs">) {
@@ -126,13 +131,13 @@ export class Moments {
     return this.#bySeq.size;
   }
 
-  /** From now on a map's elements can be read as they are at present, right after the event `seq`. */
+  /** Opens a moment: a map's elements as they are now, right after the event `seq`. */
   open(seq: number, map: number): void {
     this.#bySeq.set(seq, new Moment(this.#cells, map, this.#host, this.#clock.nowMs()));
     this.trim();
   }
 
-  /** The elements behind the key `after`, at most `limit`; null: this moment is not kept, or not any more. */
+  /** At most `limit` elements after the key `after`; null: this moment is not open, or no longer. */
   read(seq: number, map: number, after: Buffer | null, limit: number): Outcome | null {
     const moment = this.#bySeq.get(seq);
     if (moment === undefined || moment.map !== map) return null;
@@ -147,12 +152,12 @@ export class Moments {
     this.#bySeq.delete(seq);
   }
 
-  /** Those of events from `seq` on have not happened. */
+  /** Closes the moments of events from `seq` on, which were rolled back. */
   closeFrom(seq: number): void {
     for (const [one] of [...this.#bySeq]) if (one >= seq) this.close(one);
   }
 
-  /** Lets go of those that nobody reads from, or that keep too much. */
+  /** Closes moments that nobody reads from, or that keep too much. */
   trim(): void {
     if (this.#bySeq.size === 0) return;
     const nowMs = this.#clock.nowMs();

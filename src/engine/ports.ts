@@ -1,6 +1,6 @@
 /**
- * The interfaces that the engine needs of the rim: log, state, clock, host, processes and mirror. `sqlite`, `lmdb` and
- * `mirror` implement them.
+ * The interfaces that the engine needs of the rim: log, store, clock, network interfaces, processes and mirror.
+ * `sqlite/`, `lmdb/`, `mirror/` and `threads/engine.ts` implement them.
  */
 
 import type { Event } from "../log/event.ts";
@@ -11,8 +11,8 @@ import type { ClientProcess, Found, HeldObject, ObjectSpec, Occupied } from "../
 import type { NewEntry } from "../syscall/pins.ts";
 
 /**
- * The log could not be synced. Whether the disk has the batch is unknown, and remains so: a page cache that has dropped what it could not
- * write answers the next sync with success.
+ * The log could not be synced. Whether the disk has the batch is unknown and stays unknown: after a failed write the
+ * page cache may drop its pages, and the next sync succeeds.
  */
 export class LogUncertain extends Error {
   constructor(doing: string, cause: unknown) {
@@ -21,21 +21,27 @@ export class LogUncertain extends Error {
   }
 }
 
-/** The event log: the truth. It throws where the machine fails it (disk full, I/O). */
+/** The event log. Its methods throw if the machine fails (disk full, I/O error). */
 export interface EventLog extends LogEnd {
   readonly lastSeq: number;
-  /** Time of the last event, 0 for an empty log. */
+  /** The time of the last event; 0: the log is empty. */
   readonly lastTimeUs: number;
   /**
-   * Appends a batch in one transaction that is durable when this returns. Throws LogUncertain if nobody can tell whether the batch is
-   * durable; after any other Error nothing was appended.
+   * Appends a batch in one transaction that is durable when this returns. Throws LogUncertain if nobody can tell
+   * whether the batch is durable; after any other Error nothing was appended.
    */
   append(events: readonly Event[]): void;
-  /** Removes archived events, at most `limit`, durably; answers whether any are left. Throws LogUncertain as append does. */
+  /**
+   * Removes at most `limit` archived events, durably. Returns whether any are left. Throws LogUncertain as append()
+   * does.
+   */
   deleteArchived(limit: number): boolean;
-  /** Why the next process would not find appended events (a log file was removed or replaced); null if it would. Optional. */
+  /**
+   * The reason why the next process would not find appended events: a file of the log was removed or replaced. null: it
+   * would. Optional.
+   */
   missing?(): string | null;
-  /** Events after `seq`, ascending, of those that are not archived. */
+  /** Events after `afterSeq`, ascending, without archived ones. */
   read(afterSeq: number): Iterable<Event>;
   /**
    * The events after `afterSeq` that may have changed the state, in batches, for a replay; only the fields that redo()
@@ -45,52 +51,59 @@ export interface EventLog extends LogEnd {
   close(): void;
 }
 
-/** Cells that have changed: ascending, and null where one is no more. */
+/** Changed cells, ascending by key; null: the cell is deleted. */
 export type ChangedCells = Iterable<readonly [CellKey, Buffer | null]>;
 
-/** The state on disk. It may lose its tail when the process dies, never its consistency. `Changes`: what it takes. */
+/**
+ * The state on disk. If the process dies, it may lose its last writes, never its consistency. `Changes`: the form in
+ * which it takes changes.
+ */
 export interface StateStore<Changes extends ChangedCells = ChangedCells> extends Pick<Cells, "get" | "range"> {
-  /** As range, in descending order. */
+  /** Like range(), in descending order. */
   rangeDown(from: CellKey, to: CellKey): Iterable<Cell>;
-  /** The last event whose changes are in. */
+  /** The last event whose changes are in the store. */
   readonly seq: number;
   /**
-   * Writes the changes (about `bytes` bytes) and seq in one transaction, in another thread; reads see all of it or nothing.
-   * Do not modify `changes` until the promise settles. Rejects if nothing was written, or if that is unknown.
+   * Writes the changes (about `bytes` bytes) and `seq` in one transaction; reads see all of it or nothing. Another
+   * thread may write them: do not modify `changes` until the promise settles. Rejects if nothing was written, or if
+   * that is unknown.
    */
   write(changes: Changes, seq: number, bytes: number): Promise<void>;
   close(): Promise<void>;
 }
 
 export interface Clock {
-  /** Microseconds since the epoch, as the machine has them: they may step. */
+  /** Microseconds since the epoch by the machine's clock, which may step. */
   nowUs(): number;
-  /** Milliseconds since any moment: they never step. */
+  /** Milliseconds since an arbitrary moment; they never step. */
   nowMs(): number;
 }
 
-/** Indices of the machine's network interfaces, as they are now; null: they cannot be told. */
+/** The present indices of the machine's network interfaces; null: unknown. */
 export type Interfaces = () => readonly number[] | null;
 
-/** The processes that sessions live by, watched while they do. */
+/** Watches the processes that sessions live by. */
 export interface Processes {
-  /** A process that has exited before, or whose pid another has by now, is one that has exited. */
+  /** A process that has exited already, or whose pid another process has by now, counts as exited. */
   watch(session: number, process: ClientProcess): void;
-  /** The session has ended; one that was not watched may be told of, too. */
+  /** Ends the watch of a session, which need not have been watched. */
   forget(session: number): void;
-  /** Sessions whose process has exited, until they are forgotten. */
+  /** The sessions whose process has exited and that were not forgotten since. */
   exited(): readonly number[];
 }
 
-/** One element written (`value`) or gone (null). */
+/** An element that was written (`value`) or deleted (null). */
 export interface ElementChange {
   readonly key: Buffer;
   readonly value: Buffer | null;
-  /** The command's BPF_NOEXIST or BPF_EXIST: a retry must not write to an element that another program has created or deleted since. */
+  /**
+   * The command's BPF_NOEXIST or BPF_EXIST: a retry must not write to an element that another program has created or
+   * deleted since.
+   */
   readonly flags?: number;
 }
 
-/** What a batch of commands did that the kernel's maps must follow, in order. */
+/** A change that the kernel maps must follow. A batch's changes are in order. */
 export type MirrorChange =
   | { readonly kind: "create"; readonly map: MapRecord; readonly btf: Buffer | null }
   | { readonly kind: "elements"; readonly map: MapRecord; readonly changes: ElementChange[] }
@@ -100,33 +113,39 @@ export type MirrorChange =
   | { readonly kind: "unpin"; readonly pathname: string }
   | { readonly kind: "mkdir" | "rmdir"; readonly pathname: string }
   | { readonly kind: "object gone"; readonly id: number }
-  /** Nothing has to follow: what was imported is there. */
+  /** An import. Nothing has to follow, because the kernel map had the elements first. */
   | { readonly kind: "imported" };
 
-/** What the kernel refused. */
+/** A refusal of the kernel. */
 export interface MirrorRefusal {
   readonly mapId: number;
-  /** As in "BPF_MAP_UPDATE_BATCH". */
+  /** For example "BPF_MAP_UPDATE_BATCH". */
   readonly operation: string;
   readonly errno: string;
   readonly detail: string;
 }
 
-/** Whether a kernel map is equal to its map, as far as was seen last; `unknown` where the kernel does not tell. */
+/**
+ * Whether a kernel map was equal to its map when they were compared last. `unknown`: they were not compared, for
+ * example because the kernel does not show the elements.
+ */
 export type Equality = "yes" | "no" | "unknown";
 
 export type MirrorStatus =
   | {
       readonly state: "on";
       readonly kernelId: number;
-      /** Where the mirror has pinned it. */
+      /** The path of the mirror's own pin. */
       readonly pinned: string;
-      /** Of the kernel map, as the kernel has it. */
+      /** The kernel map's max_entries. */
       readonly maxEntries: number;
       readonly equal: Equality;
-      /** Of an adopted map: whether anything but the mirror holds the kernel map; `unknown`: and why, in `detail`. */
+      /**
+       * Only of an adopted map: whether anything but the mirror holds the kernel map. `unknown`: `detail` has the
+       * reason.
+       */
       readonly held?: "yes" | "unknown";
-      /** Of pins that are not where they should be, or of what is not known. */
+      /** Pins that are not where they should be, or the reason why something is unknown. */
       readonly detail?: string;
     }
   | {
@@ -134,56 +153,63 @@ export type MirrorStatus =
       readonly operation: string;
       readonly errno: string;
       readonly detail: string;
-      /** Of the kernel map that is there all the same. */
+      /** The kernel map, if one exists all the same. */
       readonly kernelId?: number;
     }
   /** An adopted map whose pin is gone or names another kernel map, or whose kernel map nothing else holds. */
   | { readonly state: "lost"; readonly kernelId: number; readonly detail: string }
-  /** An adopted map whose kernel map is gone: none is made in its place. */
+  /** An adopted map whose kernel map is gone. The mirror makes no other. */
   | { readonly state: "waiting"; readonly detail: string }
   | { readonly state: "off"; readonly detail: string };
 
-/** A map as the mirror must find it: for taking up what is pinned, and for repair. */
+/** A map with its elements and pins, by which kernel maps are taken up, compared and repaired. */
 export interface MirrorSource {
   readonly map: MapRecord;
-  /** The blob of the BTF that describes it; null: nothing does. */
+  /** The blob of the BTF that describes the map's keys and values; null: it has none. */
   readonly btf: Buffer | null;
   readonly pathnames: readonly string[];
-  /** With values as `put` of the map's type takes them. */
+  /** All elements, with values in the form that `put` of the map's type takes. */
   elements(): Iterable<Element>;
-  /** The one with this key, as the kernel shows it, of a map whose elements name nothing else. */
+  /**
+   * The element with this key, as the kernel shows it; null: there is none. Only for maps whose elements name no other
+   * objects.
+   */
   element(key: Buffer): Element | null;
-  /** So many more elements it takes, if it evicts rather than refuse more. */
+  /** The number of elements that still fit. Only for maps that evict. */
   room(): number;
-  /** Such elements after the one with a key, at most so many; null: from the first. */
+  /** At most `limit` elements after the one with this key, in the form of element(); null: from the first. */
   after(key: Buffer | null, limit: number): readonly Element[];
 }
 
-/** An element that is not the same on both sides; null: it is not there. Values are as the kernel shows them. */
+/**
+ * An element that differs between the ledger and the kernel map; null: that side does not have it. Values are as the
+ * kernel shows them. If the kernel shows keys alone, an element that only the kernel has is null on both sides.
+ */
 export interface ElementDifference {
   readonly key: Buffer;
   readonly ledger: Buffer | null;
   readonly kernel: Buffer | null;
 }
 
-/** Why a kernel map cannot be compared with its map. */
+/** The reason why a kernel map cannot be compared with its map. */
 export interface Untold {
   readonly untold: string;
 }
 
 /**
- * Which elements a scan yields first: those that only the ledger has, or those that the kernel has. "at once" compares in one piece,
- * several times as fast, only while no commands run; it yields the elements of the kernel first.
+ * The elements that a scan yields first: those that only the ledger has, or those that the kernel has. "at once"
+ * compares in one piece, several times as fast, and only while no commands run; it yields the elements of the kernel
+ * first.
  */
 export type ScanOrder = "ledger" | "kernel" | "at once";
 
 /**
- * A map compared with its kernel map, piece by piece: each piece is as it is when it is looked at, whatever happens between
- * two. The answer is why that cannot be told, or null.
+ * Compares a map with its kernel map, piece by piece: commands may run between two pieces, and each piece compares the
+ * present elements. Returns null, or the reason why the comparison ended early.
  */
 export type MirrorScan = Generator<readonly ElementDifference[], MirrorRefusal | Untold | null>;
 
-/** Where the log ends, and which events it has: whether a directory of pins is this log's. */
+/** The log's id, life, end and events' hashes, by which the mirror knows whether a directory of pins is this log's. */
 export interface LogEnd {
   readonly id: string;
   readonly life: string;
@@ -192,36 +218,36 @@ export interface LogEnd {
   hashOf(seq: number): Buffer | null;
 }
 
-/** What became of a map's kernel map when the mirror opened it. */
+/** The result of opening a map's kernel map. */
 export type Opening =
-  /** It was there, and may differ from its map. */
+  /** It existed, and may differ from its map. */
   | "found"
-  /** It was made, and has all that the map has. */
+  /** It was made, and has all elements of the map. */
   | "made"
-  /** There is none to write to: its status says why. */
+  /** There is none that can be written to. The map's status has the reason. */
   | "none";
 
 /**
- * An element that the ledger changed while its kernel map did not follow. `before`: its value in the ledger before the first change that
- * the kernel map lacks; null: it did not exist.
+ * An element that the ledger changed while its kernel map did not follow. `before`: its value in the ledger before the
+ * first change that the kernel map lacks; null: it did not exist.
  */
 export interface Lagging {
   readonly key: Buffer;
   readonly before: Buffer | null;
 }
 
-/** What the mirror noticed on the host. */
+/** Something on the host that the mirror noticed. */
 export interface MirrorFinding {
-  /** 0: of no single map. */
+  /** 0: it concerns no single map. */
   readonly mapId: number;
-  /** As in "pin replaced". */
+  /** For example "pin closed". */
   readonly what: string;
   readonly path?: string;
   readonly kernelId?: number;
   readonly detail: string;
 }
 
-/** A freed map whose kernel map lives on. */
+/** The kernel map of a freed map, which still exists. */
 export interface FormerKernelMap {
   readonly map: number;
   readonly kernelId: number;
@@ -229,76 +255,79 @@ export interface FormerKernelMap {
   readonly detail: string;
 }
 
-/** A kernel map, as the kernel tells of it. */
+/** A kernel map of the machine, and its part in the ledger. */
 export interface KernelMapFacts
   extends Pick<
     MapRecord,
     "type" | "keySize" | "valueSize" | "maxEntries" | "mapFlags" | "name" | "mapExtra" | "frozen" | "btf"
   > {
-  /** The kernel's. */
+  /** The kernel's id of it. */
   readonly id: number;
-  /** The map that it is the mirror of. */
+  /** The map that it mirrors; null: none. */
   readonly map: number | null;
-  /** The map that has been freed and that it was the mirror of. */
+  /** The freed map that it mirrored; null: none. */
   readonly was: number | null;
-  /** Why it cannot be adopted, or null. */
+  /** The reason why it cannot be adopted; null: it can. */
   readonly cannot: string | null;
-  /** Where it is pinned, as far as this mount namespace shows. */
+  /** The paths of its pins that this mount namespace shows. */
   readonly pins: readonly string[];
-  /** The kernel's ids of programs that use it and of maps of maps that it is in; null: they are not known. */
+  /** The kernel's ids of programs that use it, and of maps of maps that contain it; null: unknown. */
   readonly holders: { readonly programs: readonly number[]; readonly outer: readonly number[] } | null;
-  /** Why its pins and holders are not all known, or null. */
+  /** The reason why pins or holders may be missing; null: none is. */
   readonly holdersUnknown: string | null;
 }
 
-/** All kernel maps of the machine; or why they cannot be listed: for want of a capability, say. */
+/** All kernel maps of the machine; or the reason why they cannot be listed, for example a missing capability. */
 export type KernelMapsAnswer =
   | readonly KernelMapFacts[]
   | { readonly refused: Pick<MirrorRefusal, "errno" | "detail"> };
 
-/** A kernel map that some other program has made. */
+/** A kernel map that another program has made. */
 export interface ForeignMap {
   readonly facts: Omit<KernelMapFacts, "map" | "was" | "cannot" | "pins" | "holders" | "holdersUnknown">;
-  /** The blob that its `facts.btf` is of; null: it has none. */
+  /** The BTF blob that `facts.btf` refers to; null: it has none. */
   readonly btf: Buffer | null;
-  /** The path that it was found by, and what that is below the root of its bpffs; null: it was found by its id. */
+  /** The path by which it was found, and that path below the root of its bpffs; null: it was found by its id. */
   readonly pin: { readonly path: string; readonly below: string } | null;
-  /** All that it holds, but for what reads as zeros in an array; or why it cannot be read. */
+  /** All elements, or the reason why they cannot be read. Of an array, elements that are zero are left out. */
   elements(): readonly ForeignElement[] | Pick<MirrorRefusal, "errno" | "detail">;
 }
 
 export interface ForeignElement extends Element {
-  /** What the value names; a descriptor of it is the last u32 of a value that is written. null: nothing. */
+  /**
+   * The object that the value names; null: none. A value that is written has a descriptor of the object as its last
+   * u32.
+   */
   readonly names: ForeignName | null;
 }
 
 export type ForeignName =
-  /** By the kernel's id. */
+  /** A program, by the kernel's id. */
   | { readonly prog: number; readonly expectedAttachType: number }
-  /** One of the ledger's. */
+  /** A map of the ledger. */
   | { readonly map: number }
-  /** One that has to be adopted with the map. */
+  /** A kernel map that has to be adopted with the map. */
   | { readonly foreign: ForeignMap };
 
-/** What became of writes that the kernel had refused. */
+/** The results of trying refused writes again. */
 export interface MirrorRetry {
   /** Maps whose refused writes have all been made. */
   readonly repaired: readonly number[];
-  /** What was refused now that has not been told of before. */
+  /** New refusals, without those that were reported before. */
   readonly refusals: readonly MirrorRefusal[];
   /** Elements whose write was refused, and that somebody else has changed since. */
   readonly drifted: readonly { readonly map: number; readonly keys: readonly Buffer[] }[];
-  /** Maps whose kernel map could not be opened, or written to, and that have to be taken up again. */
+  /** Maps whose kernel map could not be opened or written to, and that have to be taken up again. */
   readonly reopen: readonly number[];
 }
 
 /** The real object behind a descriptor that a command is about to open. */
 export interface OpenedObject {
-  /** What the machine says of it, or why there is none. */
+  /** The object's facts, or the reason why it was not opened. */
   readonly found: Found;
-  /** The command has happened: the object is the state's from now on, and known by this id. */
+  /** Call when the command is durable: the state knows the object by this id. */
   keep(object: number): void;
-  /** It has not: the object is closed again. */
+  /** Call if the command was refused or rolled back: the object is closed. */
   drop(): void;
 }
 
@@ -308,109 +337,137 @@ export interface OpenedObject {
  * the map's policy, which may be to repair.
  */
 export interface Mirror {
-  /** False: it is off for good, and need not be told of changes. */
+  /** false: the mirror is off for good, and needs no changes. */
   readonly follows: boolean;
-  /** Why it is off at present, or null where it is on. */
+  /** The reason why the mirror is off at present; null: it is on. */
   readonly off: string | null;
-  /** Takes the directory of pins, if it can be had now: it is on from then on. Answers why not, or null. */
+  /**
+   * Claims the directory of pins, which turns the mirror on. Returns null, or the reason why it cannot be claimed now.
+   */
   begin(log: LogEnd): string | null;
-  /** The last event that the kernel map of a map has, when it was taken up last; null: that is not known. */
+  /** A map's place: the last event that its kernel map had received when the mirror was turned on; null: unknown. */
   place(mapId: number): number | null;
-  /** The last event that all kernel maps have, but for those with a place of their own; null: not known. */
+  /** The place of all maps that have none of their own; null: unknown. */
   readonly carried: number | null;
-  /** At start, before maps are opened: opens the objects again that have names, and makes others in place of the rest. */
+  /** Call before maps are opened. Opens the objects that have names again, and makes others in place of the rest. */
   takeUpObjects(objects: Iterable<ObjectRecord>): void;
-  /** Makes the directories that the state has. */
+  /** Makes the directories of the state that do not exist. */
   ensureDirectories(pathnames: readonly string[]): MirrorRefusal[];
-  /** Opens a map's kernel map, or makes it where there is none and the map is the ledger's own. Its pins are made where nothing is. */
+  /**
+   * Opens a map's kernel map. If there is none, makes one, unless the map was adopted. Makes pins that are missing at
+   * free paths.
+   */
   open(source: MirrorSource): { readonly opening: Opening; readonly refusals: readonly MirrorRefusal[] };
-  /** Of a kernel map that is there: another takes its place, and its pins. */
+  /** Makes another kernel map in place of the present one, and gives it the pins. */
   recreate(source: MirrorSource): readonly MirrorRefusal[];
   /**
-   * For a kernel map that cannot be compared: writes the elements that the ledger changed since the kernel map had all changes, and nothing
-   * else. `changed` null: the changes are unknown, and nothing is written.
+   * For a kernel map that cannot be compared: writes the elements that the ledger changed while the kernel map did not
+   * follow, and nothing else. `changed` null: these are unknown, and nothing is written.
    */
   catchUp(source: MirrorSource, changed: readonly Lagging[] | null): MirrorRefusal[];
-  /** A map has been taken up: its kernel map has all that its policy lets it have. */
+  /** Call when a map was taken up or compared: its kernel map has all that the map's policy lets it have. */
   takenUp(mapId: number, equal: Equality): void;
-  /** All maps have been taken up: kernel maps have come to this event; 0: the log has none yet. */
+  /** Call when all maps have been taken up: all kernel maps have received the event `seq`; 0: the log is empty. */
   reached(seq: number): void;
   /**
-   * Records, when the engine is idle or stops, that kernel maps have reached the log's end, with the hash of its last event. The next
-   * start then need not compute the changes that they lack, and can check that the event is this log's.
+   * Records, when the engine is idle or stops, that kernel maps have reached the log's end, with the hash of its last
+   * event. The next start then need not compute the changes that they lack, and can check that the event is this log's.
    */
   identify(log: LogEnd): void;
-  /** Removes pins and directories of the mirror's own that the state no longer has. */
+  /**
+   * Removes pins of the mirror that the state no longer has: those of freed `maps`, and `pins` that still name the
+   * kernel map of their map.
+   */
   dropStale(
     maps: ReadonlySet<number>,
     pins: readonly { readonly pathname: string; readonly map: number }[],
   ): MirrorRefusal[];
-  /** null: such an object exists in the ledger only. What has a path is refused: it is opened beside the engine's thread. */
+  /**
+   * Opens the real object for a descriptor; null: objects of this kind exist in the ledger only. A path is refused,
+   * because paths are opened outside the engine's thread.
+   */
   openObject(spec: ObjectSpec): OpenedObject | null;
-  /** One that was opened beside the engine's thread. */
+  /** An object that was opened outside the engine's thread. */
   heldObject(facts: ObjectFacts, held: HeldObject): OpenedObject;
   /** The refusal of a new pin or directory whose path is not free; null: it is free, or the mirror cannot tell. */
   occupied(entry: NewEntry): Occupied | null;
-  /** Objects that have ended since this was asked last: processes that exited, cgroups that were removed. */
+  /** The objects that have ended since the last call: processes that exited, cgroups that were removed. */
   endedObjects(): readonly number[];
-  /** Carries one batch, up to an event; returns what was refused. */
+  /** Applies the changes of a batch, up to the event `seq`. Returns the kernel's refusals. */
   apply(changes: readonly MirrorChange[], seq: number): MirrorRefusal[];
-  /** Until when a map's kernel map is being made beside commands: then it is to be opened; null: it is not. */
+  /**
+   * Resolves when a map's kernel map was made outside the engine's thread, and is to be opened; null: none is being
+   * made.
+   */
   making(mapId: number): Promise<void> | null;
-  /** The kernel's id of a map's kernel map; null: it has none that is open. */
+  /** The kernel's id of a map's kernel map; null: none is open. */
   kernelId(mapId: number): number | null;
-  /** Whether kernel maps of this map's type can be compared, and let elements go by themselves. */
+  /** Whether the kernel shows the elements of such a map, so that they can be compared, and whether it evicts them. */
   traits(map: MapRecord): { readonly compared: boolean; readonly evicts: boolean };
   scan(source: MirrorSource, first: ScanOrder): MirrorScan;
-  /** What a scan would find of one element, null: nothing; undefined: the kernel does not tell. */
+  /** The difference that a scan would find at a key; null: none; undefined: the kernel does not show it. */
   look(source: MirrorSource, key: Buffer): ElementDifference | null | undefined;
-  /** The kernel's form of a value that the ledger showed once. */
+  /** The value that the kernel shows for a value of the ledger. */
   shown(source: MirrorSource, value: Buffer | null): Buffer | null;
-  /** Of elements that the ledger changed after a map's place: all; for a map with a place of its own, those whose write was refused. */
+  /**
+   * The elements that the kernel map lacks, of those that the ledger has changed after the map's place: all of them,
+   * or, for a map with a place of its own, those whose write was refused.
+   */
   lacks(map: MapRecord, changed: readonly Lagging[]): readonly Lagging[];
   /** Whether a write of this element was refused, and will be tried again. */
   isPending(mapId: number, key: Buffer): boolean;
   /** Writes elements as the ledger has them. */
   write(source: MirrorSource, keys: readonly Buffer[]): MirrorRefusal[];
-  /** All kernel maps of the machine, in pieces; or why they cannot be listed. */
+  /** Lists all kernel maps of the machine, in pieces. `former`: the freed map that had a kernel map in a boot. */
   kernelMaps(former: (kernelId: number, boot: string) => number | undefined): Generator<void, KernelMapsAnswer>;
   /**
-   * Opens a kernel map for adoption, calls `adopt`, then closes it and its inner objects, except those for which `adopt` created maps of the
-   * ledger. Returns the answer of `adopt`, or why the kernel map cannot be opened.
+   * Opens a kernel map for adoption, calls `adopt`, then closes it and its inner objects, except those for which
+   * `adopt` created maps of the ledger. Returns the answer of `adopt`, or the reason why the kernel map cannot be
+   * opened.
    */
   adopting<Answer>(
     which: { readonly kernelId: number } | { readonly pinned: string },
     adopt: (foreign: ForeignMap) => Answer,
   ): Answer | { readonly refused: Pick<MirrorRefusal, "errno" | "detail"> };
-  /** Why what the kernel has of a map cannot be taken over, or null: it can. */
+  /** The reason why a map cannot import elements of its kernel map; null: it can. */
   cannotImport(map: MapRecord): string | null;
-  /** Tries refused writes again, where it is time to: each for its own elements alone, and only what nobody else has changed. */
+  /**
+   * Tries refused writes again that are due. Each writes only its own elements, and of these only those that nobody
+   * else has changed.
+   */
   retry(sourceOf: (mapId: number) => MirrorSource | null): MirrorRetry;
-  /** Looks at the directory of pins, at pins and at who holds adopted kernel maps: a piece of that, about every second. */
+  /**
+   * Looks at the host about every second, a piece in each call: at the directory of pins, at pins, and at the holders
+   * of adopted kernel maps.
+   */
   watch(sources: () => Iterable<MirrorSource>): MirrorWatch;
-  /** An adopted map's pin names a kernel map that it cannot follow. */
+  /** Sets an adopted map's status: its pin names a kernel map that it cannot follow. */
   lost(mapId: number, detail: string): void;
-  /** Lets an adopted map's kernel map go: it is left as it is. */
+  /** Closes a map's kernel map, which stays as it is, and removes the mirror's pins of it. */
   letGo(mapId: number): MirrorRefusal[];
-  /** From now on a map follows the kernel map that its pin names. */
+  /** Makes a map follow the kernel map that its pin names. */
   follow(map: MapRecord): MirrorRefusal[];
-  /** Puts a map's pin back; what is pinned there is pinned aside, and its path answered. */
+  /**
+   * Puts a map's pin back. An object that is pinned there is pinned at another path first, which is returned; null:
+   * there was none.
+   */
   repin(map: MapRecord, pathname: string): { readonly aside: string | null } | MirrorRefusal;
-  /** Whose the directory of pins is by its mark; null: nobody's, or this log's. */
+  /** The owner of the directory of pins by its mark; null: nobody, or this log. */
   readonly owner: string | null;
   /**
-   * Makes it this log's, if no process holds its lock; answers why not, or null. `record` is called with whose it was before
-   * anything in it changes; if it answers why the event could not be recorded, nothing does.
+   * Makes the directory this log's, if no process holds its lock. Returns null, or the reason why not. `record` is
+   * called with the former owner before anything in the directory changes; if it returns the reason why the event could
+   * not be recorded, nothing changes.
    */
   takeOver(log: LogEnd, record: (owner: string) => string | null): string | null;
   status(mapId: number): MirrorStatus;
-  /** What is pinned in its directory, in pieces, the ledger as it is when a piece is looked at. */
+  /** Lists the pins in the mirror's directory, in pieces. The ledger may change between two pieces. */
   listed(ledger: PinningLedger): Generator<void, MirrorListing>;
   /** Leaves kernel maps and pins as they are, for the next start. */
   close(): void;
 }
 
-/** The ledger, as far as it says which pins on the host are its own. */
+/** The part of the ledger that says which pins on the host are its own. */
 export interface PinningLedger {
   map(id: number): MapRecord | undefined;
   /** The last id that a map was given. */
@@ -418,20 +475,23 @@ export interface PinningLedger {
   pinned(): Iterable<{ readonly pathname: string; readonly map: number }>;
 }
 
-/** What is pinned in the mirror's directory, by path; empty while it is not this log's. */
+/** The paths of pins in the mirror's directory; none if it is not this log's. */
 export interface MirrorListing {
   readonly directory: string;
-  /** Of the mirror: maps' own pins, sessions' pins, what it keeps for itself. */
+  /** Pins of the mirror: maps' own pins, sessions' pins, and those of its own data. */
   readonly ours: readonly string[];
-  /** Of somebody else; the first of them. */
+  /** The first of the pins of others. */
   readonly foreign: readonly string[];
-  /** There are more of these. */
+  /** Whether there are more pins of others. */
   readonly more: boolean;
-  /** What the service cannot ask the machine about kernel maps and pins, each as a sentence that names the capability. */
+  /**
+   * Questions about kernel maps and pins that the service may not ask the machine, each a sentence that names the
+   * missing capability.
+   */
   readonly unknown: readonly string[];
 }
 
-/** What a look at the host has found since the last one. */
+/** The findings of a look at the host. */
 export interface MirrorWatch {
   readonly found: readonly MirrorFinding[];
   /** Freed maps whose kernel maps live on. */

@@ -1,6 +1,7 @@
 /**
- * Questions to the engine. They are no commands and leave no event. A question about all maps or pins runs in pieces,
- * one a turn of the event loop, because there may be many that the caller does not see.
+ * The queries to the engine, and their answers. Most read something that commands do not, and leave no event; `whole`,
+ * `adopt`, `order` and `resync` run commands. A query about all maps or pins runs in pieces, one in each turn of the
+ * event loop, because there may be many that the caller does not see.
  */
 
 import { coversDirectory, type MapLimits } from "../access/map_limits.ts";
@@ -24,23 +25,23 @@ import type { EngineStats, Stats } from "./stats.ts";
 import { nextTurn } from "./turns.ts";
 import { type MapView, mapView, READ_NAMES, type ReadName, type Reads, type Told, tell } from "./views.ts";
 
-/** And what the service is asked beside: about the present alone. */
+/** All queries: about the state (`views.ts`), and about the present alone. */
 export interface Queries extends Reads {
-  /** Callers' limits: all of them, in place of those before. */
+  /** Replaces the limits of all callers. */
   mapLimits: { ask: { limits: readonly MapLimits[] }; answer: null };
-  /** Which of these maps a scope covers; null: there is no such map at present. */
+  /** Whether a scope covers each of these maps; null: the map does not exist at present. */
   covered: { ask: { limits: number; scope: MapScope; maps: readonly number[] }; answer: (boolean | null)[] };
-  /** From where sessions that live were opened; undefined: it does not live; null: it does not say. */
+  /** The peers that have opened sessions; null: unknown; undefined: the session does not live. */
   peers: { ask: { sessions: readonly number[] }; answer: (string | null | undefined)[] };
   attach: { ask: { session: number }; answer: boolean };
   detach: { ask: { session: number }; answer: null };
-  /** Whether real objects are opened for a session: it is the caller's, and the mirror is on. */
+  /** Whether real objects are opened for a session: the mirror is on, and the session is the caller's. */
   opens: { ask: { session: number; caller: string }; answer: boolean };
-  /** More of the elements as they were right after a page's event; null: that moment is not kept, or not any more. */
+  /** A later page of elements as of a page's event (`moments.ts`); null: that moment is not open, or no longer. */
   elements: { ask: ElementsAsk; answer: ElementsAnswer | null };
-  /** Nobody reads any more from the moment right after that event. */
+  /** Closes that moment. */
   elementsRead: { ask: { seq: number }; answer: null };
-  /** Requests in frames, that run as one: see Engine.runWhole. */
+  /** Requests in frames that run as one: see Engine.runWhole. */
   whole: {
     ask: { frames: ArrayBuffer; length: number; map: number; seq: number } & Asking & Partial<Pick<Who, "peer">>;
     answer: WholeReply;
@@ -71,7 +72,7 @@ interface ElementsAnswer {
   readonly values: Uint8Array;
 }
 
-/** What queries are answered from: the engine's pieces that know it. */
+/** The parts of the engine that answer queries. */
 export interface QuerySources {
   readonly told: Told & { readonly limits: CallerLimits };
   readonly leases: Leases;
@@ -82,7 +83,7 @@ export interface QuerySources {
 }
 
 interface Commands {
-  /** Commands run as one, if no event after a seq has changed a map. */
+  /** Engine.runWhole. */
   runWhole(requests: readonly Request[], guard: { readonly map: number; readonly seq: number }): WholeReply;
   opensFor(session: number, caller: string): boolean;
 }
@@ -92,7 +93,7 @@ type ActName = Exclude<QueryName, ReadName>;
 
 const MAPS_IN_STATS_MAX = 1000;
 
-/** Answers a query between two batches, or begins to. */
+/** Answers a query. A promise: the answer needs further turns. */
 export function answerQuery<Name extends QueryName>(
   sources: QuerySources,
   name: Name,
@@ -103,7 +104,10 @@ export function answerQuery<Name extends QueryName>(
 
 type SeenName = "maps" | "pins" | "directories";
 
-/** Pages of what somebody sees: looked for a piece a turn of the event loop, since much may stand between that he does not see. */
+/**
+ * Pages of what a caller with limits may see. They are collected in pieces, one in each turn of the event loop, because
+ * many rows may be hidden from the caller.
+ */
 const SEEN: {
   [Name in SeenName]: (told: Told, sight: Sight, ask: Reads[Name]["ask"]) => Promise<Reads[Name]["answer"]>;
 } = {
@@ -246,7 +250,7 @@ const ANSWERS: { [Name in QueryName]: Act<Name> } = {
   ...ACTS,
 };
 
-/** Nobody asks for what was read; and a Buffer crosses threads with all of the memory that it is a view of. */
+/** Without key and value, which nobody needs: a Buffer crosses threads with all of the memory that it is a view of. */
 function withoutBytes<Run extends { readonly outcome: Outcome }>(run: Run): Run {
   return { ...run, outcome: { ...run.outcome, key: null, value: null } };
 }

@@ -1,5 +1,5 @@
 /**
- * The maps that a caller with globs in its scopes may see, for questions about the present. `http/views/sight.ts` does
+ * The maps that a caller with globs in its scopes may see, for queries about the present. `http/views/sight.ts` does
  * the same for answers that do not come from the engine.
  */
 
@@ -9,30 +9,32 @@ import type { Coverage } from "../syscall/coverage.ts";
 import { missingFor } from "../syscall/permission.ts";
 import { type MapReference, targetOf } from "./map_reference.ts";
 
-/** Whose question it is, if there are maps that he may not see: the id of his limits. */
+/** The id of the caller's limits; absent: the caller may see all maps. */
 export interface Asking {
   readonly limits?: number;
 }
 
-/** He may not see the map: this scope does not cover it. */
+/** The caller may not see the map: this scope does not cover it. */
 export interface Hidden {
   readonly missing: Scope;
 }
 
-/** Callers' limits, and which maps they cover. */
+/** The limits of callers, and the maps that they cover. */
 export interface SightLimits {
   readonly coverage: Coverage;
-  /** undefined: nobody has them any more. */
+  /** undefined: these limits were revoked. */
   of(id: number): MapLimits | undefined;
 }
 
-/** The maps that somebody may see. */
+/** The maps that a caller may see. */
 export interface Sight {
   readonly coverage: Coverage;
   readonly limits: MapLimits;
 }
 
-/** `known` null: no question says whose it is. Answers null if the asker may see everything. Limits that were taken back show nothing. */
+/**
+ * null: the caller may see everything, or `known` is null, because queries name no caller. Revoked limits show nothing.
+ */
 export function sightOf(known: SightLimits | null, asking: Asking): Sight | null {
   if (asking.limits === undefined || known === null) return null;
   return { coverage: known.coverage, limits: known.of(asking.limits) ?? NOTHING };
@@ -40,7 +42,7 @@ export function sightOf(known: SightLimits | null, asking: Asking): Sight | null
 
 const NOTHING: MapLimits = { id: 0, read: [], write: [], pin: [], admin: false, texts: [] };
 
-/** null: the map that is meant may be seen, if there is one. Any of the scopes must cover it. */
+/** null: the caller may see the map, if there is one: any of the scopes covers it. */
 export function hiddenBy(
   known: SightLimits | null,
   reference: MapReference,

@@ -1,4 +1,7 @@
-/** Questions about the state, at present or at an earlier moment, and their answers. */
+/**
+ * Queries about the state, and their answers: about the present state (`queries.ts`), or about an earlier one
+ * (`past/past.ts`).
+ */
 
 import type { MapScope } from "../access/scopes.ts";
 import { u32Key } from "../maps/cells.ts";
@@ -14,12 +17,12 @@ import { type MapReference, referenced } from "./map_reference.ts";
 import type { MirrorStatus } from "./ports.ts";
 import { type Asking, type Hidden, hiddenBy, type SightLimits, sightOf } from "./sight.ts";
 
-/** Questions about the state, as it is or as it was. Questions are no commands: they pass no map's door and leave no event. */
+/** Queries about the state. A query is no command: it needs no descriptor and leaves no event. */
 export interface Reads {
   session: { ask: { id: number }; answer: SessionView | "ended" | "unknown" };
   sessions: { ask: { after: number; limit: number }; answer: SessionView[] };
   fds: { ask: { session: number } & Asking; answer: FdView[] | "ended" | "unknown" };
-  /** `scopes`: any of them must cover it; left out: read. */
+  /** `scopes`: one of them must cover the map. Absent: read. */
   map: {
     ask: { reference: MapReference; scopes?: readonly MapScope[] } & Asking;
     answer: MapView | null | { ambiguous: number[] } | Hidden;
@@ -29,28 +32,32 @@ export interface Reads {
   directories: { ask: { after: string; limit: number } & Asking; answer: string[] };
 }
 
-/** As of an earlier moment its lease is null: that is not in the log. */
+/** As of an earlier moment `lease` is null, because leases are not in the log. */
 export interface SessionView extends SessionRecord, LeaseView {
   readonly fdCount: number;
 }
 
 export interface FdView extends FdRecord {
   readonly fd: number;
-  /** What is no map. */
+  /** The object, if the descriptor is not a map's. */
   readonly about: ObjectRecord | null;
 }
 
 export interface MapView extends MapRecord {
-  /** Of a value in user space. */
+  /** The size of a value in user space. */
   readonly valueBytes: number;
-  /** Elements that its pages list. */
+  /** The number of elements in its pages. */
   readonly entries: number;
-  /** Of an array, of which pages list all: how many were ever written; null: it is none, or they were not counted. */
+  /**
+   * Of an array, whose pages have all indices: the number of elements that were ever written. null: not an array, or
+   * not counted.
+   */
   readonly written: number | null;
-  /** For how many CPUs its values are; null: they are not one for each. */
+  /** The number of CPUs that each value has a part for; null: values are not per CPU. */
   readonly possibleCpus: number | null;
+  /** The number of references to the map. */
   readonly holds: number;
-  /** The first of its pins, and how many there are. */
+  /** The first PINNED_MAX of its pins, and the number of all. */
   readonly pinned: readonly string[];
   readonly pins: number;
   readonly mirror: MirrorStatus;
@@ -61,18 +68,18 @@ export interface PinView {
   readonly map: number;
 }
 
-/** What questions about the state are answered from: the state of one moment, and what was known beside it. */
+/** The state that queries are answered from, and the facts besides it that answers need. */
 export interface Told {
   readonly state: State;
   readonly leases: { view(session: number): LeaseView };
-  /** Callers' limits; null where no question says whose it is. */
+  /** The limits of callers; null: queries name no caller. */
   readonly limits: SightLimits | null;
   mirrorStatus(mapId: number): MirrorStatus;
 }
 
 export type ReadName = keyof Reads;
 
-/** Answers a question about the state. */
+/** Answers a query about the state. */
 export function tell<Name extends ReadName>(told: Told, name: Name, ask: Reads[Name]["ask"]): Reads[Name]["answer"] {
   return READS[name](told, ask);
 }
@@ -155,7 +162,7 @@ function sessionView(told: Told, session: SessionRecord): SessionView {
   return { ...session, ...told.leases.view(session.id), fdCount: told.state.fds.count(session.id) };
 }
 
-/** Paths may have 4 KiB, and whoever pins a map does not ask for it: the list of pins has all. */
+/** The most pins that a map's view has, because each path may have 4 KiB. The list of pins has all. */
 export const PINNED_MAX = 64;
 
 export function mapView(told: Told, map: MapRecord): MapView {
