@@ -1,8 +1,8 @@
 /**
  * Adopts a kernel map that another program has made. To adopt is to create: the commands that would make such a map run
- * as one, and the creation names the kernel map that is already there (`mirror/foreign.ts` reads it). Programs and maps
+ * as one, and the creation names the kernel map that already exists (`mirror/foreign.ts` reads it). Programs and maps
  * that its values name are opened by the kernel's ids, in the same session. Elements are written with `imported`, so
- * that the mirror does not carry them back.
+ * that the mirror does not write them to the kernel map again.
  */
 
 import { errnoName } from "../abi/errno.ts";
@@ -17,21 +17,23 @@ import { createAttr } from "./create_attr.ts";
 import type { ForeignElement, ForeignMap, ForeignName, Mirror, MirrorRefusal } from "./ports.ts";
 import type { NotDone, Ran, Request, WholeReply } from "./request.ts";
 
-/** Which kernel map is to be taken over, where its map is pinned in the ledger (null: by its name), and who asks. */
+/**
+ * A request to adopt a kernel map. `pathname`: the new map's pin in the ledger; null: a path made of its pin or name.
+ */
 export interface AdoptAsk {
   readonly which: { readonly kernelId: number } | { readonly pinned: string };
   readonly pathname: string | null;
   readonly caller: string;
   readonly peer?: string | undefined;
-  /** What is done about drift; null: it is reported, at a start and when somebody asks. */
+  /** The drift policy; null: none is set, and drift is reported. */
   readonly drift: DriftPolicy | null;
-  /** What is done where its pin comes to name another kernel map. */
+  /** What happens if its pin comes to name another kernel map. */
   readonly onReplace: OnReplace;
-  /** The pin of another map in the ledger that goes for this one. */
+  /** The pin of another map in the ledger, which is removed in the same step. */
   readonly replaces?: string;
 }
 
-/** The map that a kernel map has become; or why it has become none. */
+/** The new map and the last event of its adoption; or the reason why it was not adopted. */
 export type AdoptAnswer =
   | { readonly map: number; readonly seq: number }
   | { readonly refused: { readonly errno: string; readonly detail: string } }
@@ -47,7 +49,7 @@ const BATCH_ELEMENTS = 4096;
 
 type Refused = Pick<MirrorRefusal, "errno" | "detail">;
 
-/** Makes a kernel map that some other program has made a map of the ledger's. */
+/** Makes a map of the ledger of a kernel map that another program has made. */
 export function adopt({ mirror, bpffs, runWhole }: AdoptParts, ask: AdoptAsk): AdoptAnswer {
   return mirror.adopting<AdoptAnswer>(ask.which, (foreign) => {
     const importing = ask.drift?.policy === "import" && ask.replaces === undefined;
@@ -69,10 +71,10 @@ export function adopt({ mirror, bpffs, runWhole }: AdoptParts, ask: AdoptAsk): A
   });
 }
 
-/** Of a map that has no record yet. */
+/** The fields of a map's record that a foreign kernel map lacks. */
 const NOT_CREATED = { numaNode: -1, exclusive: false, inner: null, special: [], owner: null } as const;
 
-/** The commands that create such a map, and the maps that it holds. All of them run, or none. */
+/** The commands that create the map and the foreign maps that it contains. */
 function adoptRequests(foreign: ForeignMap, ask: AdoptAsk, bpffs: Bpffs): readonly Request[] | Refused {
   const adoption = new Adoption({ caller: ask.caller, peer: ask.peer }, "adoption", ask);
   const fd = adoption.adopt(foreign);
@@ -109,6 +111,7 @@ function directoriesAbove(pathname: string): string[] {
   return names.map((_, at) => `${BPFFS}/${names.slice(0, at + 1).join("/")}`);
 }
 
+/** Collects the commands of an adoption. */
 class Adoption extends Whole {
   readonly #ask: AdoptAsk;
 
@@ -118,10 +121,13 @@ class Adoption extends Whole {
     if (ask.replaces !== undefined) this.add({ cmd: CMD.UNLINK, attr: { pathname: ask.replaces } });
   }
 
-  /** Descriptors of BTF, by the kernel's id of it. */
+  /** Descriptors of BTF, by the kernel's ids of it. */
   readonly #btfs = new Map<number, number>();
 
-  /** Creates a map, fills it, and freezes it where it was frozen; answers its descriptor. */
+  /**
+   * Adds the commands that create a map, fill it, and freeze it if the kernel map is frozen. Returns the map's
+   * descriptor.
+   */
   adopt(foreign: ForeignMap): number | Refused {
     const elements = foreign.elements();
     if ("errno" in elements) return elements;
@@ -176,7 +182,7 @@ interface Group {
   readonly elements: ForeignElement[];
 }
 
-/** Elements whose values name the same. */
+/** Groups elements by the object that their values name. */
 function byNames(elements: readonly ForeignElement[]): readonly Group[] {
   const groups = new Map<ForeignMap | string, Group>();
   for (const element of elements) {
@@ -189,13 +195,14 @@ function byNames(elements: readonly ForeignElement[]): readonly Group[] {
   return [...groups.values()];
 }
 
+/** The value with a descriptor as its last u32. */
 function naming(value: Buffer, fd: number): Buffer {
   const naming = Buffer.from(value);
   naming.writeUInt32LE(fd, value.length - 4);
   return naming;
 }
 
-/** As where it was found below its bpffs; or its own name; bpffs has no names with dots. */
+/** The path below bpffs: the pin's, or the map's name with dots replaced, because bpffs refuses names with dots. */
 function pinName({ facts: { name, id }, pin }: ForeignMap): string {
   if (pin !== null) return pin.below;
   return name === "" ? `map_${id}` : name.replaceAll(".", "_");

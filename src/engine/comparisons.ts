@@ -1,9 +1,9 @@
 /**
  * Compares a kernel map with its map, and does what the map's policy says (docs/mirror.md). A comparison runs in pieces
- * between batches, and a piece acts on the differences that it found before another command can run, so commands
- * meanwhile are no drift. At a start nothing is served yet, and it runs in one go. Before a repair an event records the
- * kernel's elements. An import is an ordinary batch of the service's own, which the mirror does not carry back: the
- * kernel may have something newer by then.
+ * between batches, and a piece acts on the differences that it has found before another command can run, so that
+ * commands are not taken for drift. At a start nothing is served yet, and a comparison is one piece. Before a repair an
+ * event records the kernel's elements. An import is an ordinary batch of the service's own, which the mirror does not
+ * write to the kernel map, where something newer may be by then.
  *
  * Three values tell lag from drift: the ledger's at the map's place (`windows.ts`), the ledger's now, and the kernel's.
  * For example, 1, 2 and 1: the kernel map lags, and 2 is written. 1, 2 and 3: another program wrote 3, and the policy
@@ -21,7 +21,10 @@ import type { ElementDifference, Lagging, Mirror, MirrorRefusal, MirrorSource, S
 import type { Request } from "./request.ts";
 import type { Window } from "./windows.ts";
 
-/** Why there is no report: the map is gone; the kernel does not tell; the kernel refused. */
+/**
+ * A report; or the reason why there is none: the map is gone, the kernel does not show its elements, or the kernel
+ * refused.
+ */
 export type DriftAnswer = DriftReport | { readonly gone: true } | Untold | MirrorRefusal;
 
 export type Policy = DriftPolicy["policy"];
@@ -29,19 +32,19 @@ export type Policy = DriftPolicy["policy"];
 /** The purpose of a comparison. */
 export interface Comparison {
   readonly map: number;
-  /** null: it changes nothing, and is no event. */
+  /** null: nothing is changed, and no event is recorded. */
   readonly policy: Policy | null;
-  /** What the ledger did while the kernel map did not follow: that is no drift. */
+  /** The map's window: its elements lag, and are no drift. */
   readonly window: Window;
-  /** As the event says it; null: by the map's interval. */
+  /** The occasion, for the event; null: the map's interval is over. */
   readonly at: string | null;
-  /** Differences that are answered. */
+  /** The most differences in the report. */
   readonly limit: number;
-  /** No commands run meanwhile. */
+  /** Whether no commands run meanwhile, so that one piece may do everything. */
   readonly atOnce: boolean;
 }
 
-/** The last report of a map that is compared in intervals. */
+/** The counts in the last report of a map that is compared in intervals. */
 export interface LastReport {
   told: string;
 }
@@ -49,7 +52,7 @@ export interface LastReport {
 export interface ComparisonsParts {
   readonly mirror: Mirror;
   readonly sources: Pick<MirrorSources, "of">;
-  /** Runs commands of the service's own at once; answers whether the log has them. */
+  /** Runs the engine's own commands at once. Returns whether the log has them. */
   readonly run: (requests: readonly Request[]) => boolean;
   readonly notes: Pick<MirrorNotes, "refused">;
   /** undefined: the map is not compared in intervals. */
@@ -59,17 +62,18 @@ export interface ComparisonsParts {
 /** Runs comparisons, and acts on their differences. */
 export class Comparisons {
   readonly #parts: ComparisonsParts;
-  /** Elements that comparisons by policy have found since the start. */
+  /** The differing elements that comparisons with a policy have found since the start. */
   found = 0;
 
   constructor(parts: ComparisonsParts) {
     this.#parts = parts;
   }
 
+  /** Compares a map, and acts by the policy. Each step is a piece. */
   *of(ask: Comparison): Generator<void, DriftAnswer> {
     const { map, policy, at } = ask;
     const tally = new Tally(ask.limit);
-    // Imports tell of themselves: at an interval nothing has to be counted before.
+    // An import is an event itself: at an interval, nothing has to be counted before it.
     if (policy === "import" && at === null) return yield* this.#act(ask, tally);
     const unread = yield* this.#look(ask, tally);
     if (unread !== null) {
@@ -86,7 +90,7 @@ export class Comparisons {
     return yield* this.#act(ask, tally);
   }
 
-  /** Writes elements as the ledger has them, or takes over the kernel's: those with these keys. */
+  /** Writes the ledger's elements with these keys to the kernel map, or imports the kernel's. */
   decide(map: number, take: "ledger" | "kernel", keys: readonly Buffer[]): void {
     const source = this.#parts.sources.of(map);
     if (source === null) return;
@@ -95,7 +99,7 @@ export class Comparisons {
     else this.#parts.notes.refused(this.#mend(source, found));
   }
 
-  /** Counts what differs, and writes what the kernel map has not received yet. */
+  /** Counts the differences, and writes elements that only lag. */
   *#look(ask: Comparison, tally: Tally): Generator<void, { gone: true } | Untold | MirrorRefusal | null> {
     const { mirror } = this.#parts;
     let redone = 0;
@@ -119,7 +123,10 @@ export class Comparisons {
     return ended;
   }
 
-  /** What an element was when the kernel map had all of the ledger's; undefined: the ledger has not changed it since, or nobody knows. */
+  /**
+   * Returns a function that gives an element's value at the map's place; null: it did not exist; undefined: the ledger
+   * has not changed it since, or nobody knows.
+   */
   #changedBy({ map, window }: Comparison): (record: MapRecord, key: Buffer) => Buffer | null | undefined {
     if (window === null) return () => undefined;
     if (window === "born") return () => null;
@@ -130,7 +137,7 @@ export class Comparisons {
     return (_record, key) => thens.get(cellOf(record, key))?.before;
   }
 
-  /** What a comparison has found is an event. False: the log has not taken it, and nothing may be done. */
+  /** Records the result of a comparison, if it is news. false: the log has not taken it, and nothing may be done. */
   #tell({ map, policy, at }: Comparison, tally: Tally): boolean {
     const told = tally.described;
     const last = this.#parts.lastReport(map);
@@ -142,7 +149,7 @@ export class Comparisons {
     return done;
   }
 
-  /** Repairs or imports, each piece as it is then. */
+  /** Repairs or imports. It scans again, and acts on the differences that it finds then. */
   *#act(ask: Comparison, tally: Tally): Generator<void, DriftAnswer> {
     const { map, policy } = ask;
     const { mirror } = this.#parts;
@@ -168,14 +175,16 @@ export class Comparisons {
         if (!this.#import(map, fitting) || fitting.length < drifted.length) left = true;
       }
     };
-    // What is missing first: a program that moves from an element to another finds one of them.
+    // Elements that the kernel lacks come first: if one element replaces another, a program that looks for both always
+    // finds one.
     let ended = yield* this.#pieces(map, "ledger", act);
     if (full) {
-      // Strays took up the room that elements needed; they are gone by now, and what was refused for them is not worth telling.
+      // Elements that only the kernel had have taken up the room of others. They are gone by now, so the others are
+      // written again; if that succeeds, the refusals before are not reported.
       full = false;
       ended ??= yield* this.#pieces(map, "ledger", mend);
     }
-    // What others wrote between the comparison that was told and this one.
+    // A second event records what others wrote after the comparison that the first one records.
     if (policy === "repair" && acted.total > tally.total)
       this.#parts.run([mirrorDrift(map, driftAttr(policy, acted, "repaired more"))]);
     if (full || ended !== null) this.#parts.notes.refused(refusals);
@@ -187,7 +196,10 @@ export class Comparisons {
     return tally.report;
   }
 
-  /** Writes the ledger's elements. Elements that an LRU kernel map evicted are deleted in the ledger instead: the kernel chooses them. */
+  /**
+   * Writes the ledger's elements to the kernel map. An element that an LRU kernel map has evicted is deleted in the
+   * ledger instead, because the kernel chooses which elements to evict.
+   */
   #mend(source: MirrorSource, found: readonly ElementDifference[]): MirrorRefusal[] {
     const { mirror } = this.#parts;
     const { evicts } = mirror.traits(source.map);
@@ -200,12 +212,15 @@ export class Comparisons {
     );
   }
 
-  /** False: the log has not taken it. */
+  /** false: the log has not taken the import. */
   #import(map: number, found: readonly ElementDifference[]): boolean {
     return found.length === 0 || this.#parts.run(imports(map, found));
   }
 
-  /** null: all of them were handed out. */
+  /**
+   * Scans a map, and gives the differences of each piece to `take`. null: the scan is complete; otherwise the reason
+   * why it is not.
+   */
   *#pieces(
     map: number,
     first: ScanOrder,
@@ -219,8 +234,8 @@ export class Comparisons {
     for (;;) {
       const source = this.#parts.sources.of(map);
       if (source === null) return { gone: true };
-      // What was found of the one before says nothing of the next one, and must not be written to it.
-      if (mirror.kernelId(map) !== kernelId) return { untold: "it got another kernel map while it was compared" };
+      // Differences of the former kernel map must not be written to the new one.
+      if (mirror.kernelId(map) !== kernelId) return { untold: "the map got another kernel map while it was compared" };
       const { value, done } = scan.next();
       if (done === true) return value;
       if (value.length > 0) take(source, value);
@@ -230,15 +245,18 @@ export class Comparisons {
 }
 
 /**
- * The differences that an LRU map of the ledger has room for. An import beyond its room would make the ledger evict other elements, which
- * the next comparison would import again.
+ * The differences that an LRU map of the ledger has room for. An import beyond its room would make the ledger evict
+ * other elements, which the next comparison would import again.
  */
 function withinRoom(source: MirrorSource, found: readonly ElementDifference[]): readonly ElementDifference[] {
   let room = source.room() + found.filter(isMissing).length;
   return found.filter(({ ledger }) => ledger !== null || room-- > 0);
 }
 
-/** The kernel has what the ledger had. Where the kernel tells keys alone, an element is there or it is not. */
+/**
+ * Whether the kernel has what the ledger had at the map's place. If the kernel shows keys alone, an element is there or
+ * it is not.
+ */
 function isThen({ ledger, kernel }: ElementDifference, before: Buffer | null): boolean {
   if (ledger === null && kernel === null) return before !== null;
   return kernel === null || before === null ? kernel === before : kernel.equals(before);

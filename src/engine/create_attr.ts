@@ -1,9 +1,13 @@
+/**
+ * The attr of BPF_MAP_CREATE for a map that exists or has existed elsewhere: adoptions and restores create it again.
+ */
+
 import { CREATE_FIELDS, readAttr } from "../abi/attr.ts";
 import { OBJ_NAME_LEN } from "../abi/bpf.ts";
 import { mirrorShapeOf } from "../maps/facts.ts";
 import type { CreateAttr, MapRecord } from "../maps/map.ts";
 
-/** What of a map's record its creation has said. */
+/** The fields of a map's record that its creation has set. */
 type Definition = Pick<
   MapRecord,
   | "type"
@@ -33,8 +37,8 @@ const NOTHING = readAttr(CREATE_FIELDS, ({ kind }) => {
 });
 
 /**
- * What creates a map of this definition, with a kernel map of the same shape. Descriptors: of its BTF, of its template; 0
- * where it has none.
+ * The attr that creates a map of this definition, and a kernel map of the same shape. `btfFd`, `innerMapFd`:
+ * descriptors of its BTF and of its inner map's template; 0: it has none.
  */
 export function createAttr(map: Definition, btfFd: number, innerMapFd: number): CreateAttr {
   const mapName = Buffer.alloc(OBJ_NAME_LEN);

@@ -1,6 +1,6 @@
 /**
- * When kernel maps are compared with their maps, and by which policy: at a start, when an operator asks, and in
- * intervals. `comparisons.ts` does it.
+ * Decides when kernel maps are compared with their maps, and by which policy: at a start, when an operator asks, and in
+ * intervals. `comparisons.ts` compares.
  */
 
 import { isOfMaps } from "../maps/facts.ts";
@@ -16,7 +16,7 @@ import type { Window } from "./windows.ts";
 export interface DriftParts {
   readonly mirror: Mirror;
   readonly sources: Pick<MirrorSources, "of">;
-  /** Runs commands of the service's own at once; answers whether the log has them. */
+  /** Runs the engine's own commands at once. Returns whether the log has them. */
   readonly run: (requests: readonly Request[]) => boolean;
   readonly notes: Pick<MirrorNotes, "refused">;
   readonly clock: Pick<Clock, "nowMs">;
@@ -28,15 +28,16 @@ interface Job {
   readonly answer: (answer: DriftAnswer) => void;
 }
 
-/** What is due to be compared. */
+/** A map that is compared in intervals. */
 interface Watched extends LastReport {
   readonly policy: DriftPolicy;
   nextMs: number;
 }
 
 /**
- * The policy of a map that names none: `report` for an adopted map, so that the work of its owner stays; `repair` for a
- * map of the ledger's own, which writes over changes of others.
+ * The policy of a map. If it names none: `report` for an adopted map, so that the work of its owner stays, and `repair`
+ * for a map of the ledger's own, which writes over changes of others. After a take-over it is `report` until an
+ * operator decides.
  */
 export function policyOf({ undecided, drift, adopted }: MapRecord): Policy {
   if (undecided === true) return "report";
@@ -56,12 +57,12 @@ export class Drift {
     this.#comparisons = new Comparisons({ mirror, sources, run, notes, lastReport });
   }
 
-  /** Elements that comparisons by policy have found since the start. */
+  /** The differing elements that comparisons with a policy have found since the start. */
   get found(): number {
     return this.#comparisons.found;
   }
 
-  /** A map's policy is this from now on. */
+  /** Begins, changes or ends a map's interval, after its policy was set. */
   watch({ id, drift }: Pick<MapRecord, "id" | "drift">): void {
     if (drift === undefined || drift.intervalMs === 0) this.#watched.delete(id);
     else
@@ -77,12 +78,12 @@ export class Drift {
     return this.#queue({ map, policy: null, window: null, at: null, limit, atOnce: false });
   }
 
-  /** Compares a map and does what is to be done by its policy, piece by piece. */
+  /** Compares a map and acts by the policy, in pieces. */
   settle(map: number, policy: Policy, window: Window, at: string): Promise<DriftAnswer> {
     return this.#queue({ map, policy, window, at, limit: 0, atOnce: false });
   }
 
-  /** The same at once: nothing is served before. */
+  /** The same in one go: at a start, before anything is served. */
   settleNow(map: number, policy: Policy, window: Window, at: string): DriftAnswer {
     const steps = this.#comparisons.of({ map, policy, window, at, limit: 0, atOnce: true });
     for (;;) {
@@ -99,12 +100,12 @@ export class Drift {
       if (map.id !== inner && isOfMaps(map.type)) void this.settle(map.id, policyOf(map), null, "inner map");
   }
 
-  /** Writes elements as the ledger has them, or takes over the kernel's: those with these keys. */
+  /** Writes the ledger's elements with these keys to the kernel map, or imports the kernel's. */
   decide(map: number, take: "ledger" | "kernel", keys: readonly Buffer[]): void {
     this.#comparisons.decide(map, take, keys);
   }
 
-  /** Begins what is due, and does a piece of what is under way; answers whether there is more. */
+  /** Begins comparisons that are due, and runs a piece. Returns whether there is more. */
   step(): boolean {
     const nowMs = this.#parts.clock.nowMs();
     for (const [map, watched] of this.#watched) {

@@ -1,36 +1,38 @@
+/** Counts the differences of a comparison (`comparisons.ts`), for its event and its report. */
+
 import type { DriftPolicy } from "../maps/map.ts";
 import type { DriftCommand } from "../syscall/command.ts";
 import type { ElementDifference } from "./ports.ts";
 
-/** Elements that are not the same in the ledger and in the kernel. */
+/** The number of elements that differ between the ledger and the kernel map. */
 export interface DriftCounts {
-  /** In the ledger alone. */
+  /** Only the ledger has them. */
   readonly missing: number;
-  /** In both, with other values. */
+  /** Both have them, with different values. */
   readonly changed: number;
-  /** In the kernel alone. */
+  /** Only the kernel has them. */
   readonly extra: number;
-  /** Of these: changed by both. */
+  /** Those of these that both have changed. */
   readonly both: number;
-  /** Beside these: let go by the kernel, which may do so in maps of this type. */
+  /** Not among these: elements that the kernel has evicted, which it may in maps of this type. */
   readonly evicted: number;
 }
 
-/** An ElementDifference in hex: a Buffer would cross threads with all of the memory that it is a view of. */
+/** An ElementDifference in hex: a Buffer crosses threads with all of the memory that it is a view of. */
 interface ToldDifference {
   readonly key: string;
   readonly ledger: string | null;
   readonly kernel: string | null;
 }
 
-/** What a map and its kernel map differ in. */
+/** The differences between a map and its kernel map. */
 export interface DriftReport {
   readonly counts: DriftCounts;
-  /** As many of them as were asked for. */
+  /** The first of them, at most as many as requested. */
   readonly differences: readonly ToldDifference[];
 }
 
-/** Keys that an event shows. */
+/** The most keys in an event. */
 const FIRST_KEYS = 10;
 
 /** Counts differences, and keeps the first of them. */
@@ -75,15 +77,15 @@ export class Tally {
   }
 }
 
-/** The description of a tally that has found nothing. */
+/** The description of an empty tally. */
 export const NOTHING_TOLD = new Tally(0).described;
 
-/** Only the ledger has it. */
+/** Whether only the ledger has the element. */
 export function isMissing({ ledger, kernel }: ElementDifference): boolean {
   return ledger !== null && kernel === null;
 }
 
-/** A tally as an event has it. */
+/** The attr of the event that records a tally. */
 export function driftAttr(
   policy: DriftPolicy["policy"],
   { counts, firstKeys }: Tally,

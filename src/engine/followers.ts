@@ -1,10 +1,13 @@
-/** Followers of commands: nobody, or a list of a batch's changes that the mirror then carries out. */
+/**
+ * The followers of commands (`syscall/follower.ts`): IGNORE, and the list of a batch's changes, which the mirror
+ * applies.
+ */
 
 import type { MapRecord } from "../maps/map.ts";
 import type { Follower } from "../syscall/follower.ts";
 import type { MirrorChange } from "./ports.ts";
 
-/** Nobody follows: the mirror is off, or events are replayed. */
+/** Ignores all changes, because the mirror is off for good or events are redone. */
 export const IGNORE: Follower = {
   created() {},
   changed() {},
@@ -17,11 +20,11 @@ export const IGNORE: Follower = {
   objectGone() {},
 };
 
-/** What a batch did, in its order. */
+/** The changes of a batch, in order. */
 export class ChangeList implements Follower {
   #changes: MirrorChange[] = [];
 
-  /** A point to go back to. */
+  /** A point for truncate(). */
   get length(): number {
     return this.#changes.length;
   }
@@ -30,20 +33,26 @@ export class ChangeList implements Follower {
     this.#changes.length = length;
   }
 
-  /** From a point on they are of an import: the kernel has them already, and by now perhaps something newer. */
+  /**
+   * Replaces the changes from this point on, which are an import's. The kernel map had these elements first, and
+   * perhaps has newer ones by now.
+   */
   imported(length: number): void {
     this.truncate(length);
     this.#changes.push({ kind: "imported" });
   }
 
-  /** Whether the batch removes a pin or a directory at this path. The machine still has it until the mirror applies the batch. */
+  /**
+   * Whether the batch removes a pin or a directory at this path. The machine still has it until the mirror has applied
+   * the batch.
+   */
   vacates(pathname: string): boolean {
     return this.#changes.some(
       (change) => (change.kind === "unpin" || change.kind === "rmdir") && change.pathname === pathname,
     );
   }
 
-  /** Hands everything over; changes of one map that follow each other stand together. */
+  /** Returns all changes, and begins a new list. Changes of one map's elements that follow each other become one. */
   take(): readonly MirrorChange[] {
     const merged: MirrorChange[] = [];
     for (const change of this.#changes) {

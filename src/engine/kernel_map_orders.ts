@@ -1,6 +1,6 @@
 /**
- * Orders of operators about kernel maps. An order is an event before it is carried out. A repin is carried out first,
- * because its event has the path to which the object at the pin was moved.
+ * Orders of operators about kernel maps. An order is recorded as an event before it is carried out. Only a repin is
+ * carried out first, because its event has the path to which the object at the pin was moved.
  */
 
 import { errnoName } from "../abi/errno.ts";
@@ -14,7 +14,6 @@ import { kernelMapOrder, mirrorDecide, mirrorRepin } from "./own_commands.ts";
 import type { Mirror } from "./ports.ts";
 import type { NotDone, Request, WholeReply } from "./request.ts";
 
-/** Orders of operators about kernel maps. */
 export type Order = Who &
   (
     | {
@@ -28,11 +27,11 @@ export type Order = Who &
     | { readonly what: "take over"; readonly directory: string }
   );
 
-/** The order's event; or why it was not done. */
+/** The order's event; or the reason why it was not carried out. */
 export type Ordered =
   | {
       readonly seq: number;
-      /** Of a repin: where the object that was pinned there is pinned from now on; null: there was none. */
+      /** Only of a repin: the path to which the object at the pin was moved; null: there was none. */
       readonly aside?: string | null;
     }
   | { readonly refused: { readonly errno: string; readonly detail: string } }
@@ -56,7 +55,7 @@ export class KernelMapOrders {
     this.#parts = parts;
   }
 
-  /** Whose values are right: of all elements, or of those with these keys. */
+  /** Makes the ledger's or the kernel's elements the right ones: all, or those with these keys. */
   async decide({ map, take, keys, ...who }: OrderOf<"decide">): Promise<Ordered> {
     const { state, mirror, drift } = this.#parts;
     const record = state.map(map);
@@ -81,7 +80,7 @@ export class KernelMapOrders {
     return done;
   }
 
-  /** Another kernel map takes the place of a map's own, which is let go. */
+  /** Makes another kernel map in place of a map's present one. */
   recreate(order: OrderOf<"recreate" | "release">): Ordered {
     const { mirror, sources, drift, notes } = this.#parts;
     return this.#onKernelMap(order, CMD.MIRROR_RECREATE, (map) => {
@@ -91,13 +90,13 @@ export class KernelMapOrders {
     });
   }
 
-  /** An adopted map's kernel map is let go, and left as it is. */
+  /** Gives up an adopted map's kernel map, which stays as it is. */
   release(order: OrderOf<"recreate" | "release">): Ordered {
     const { mirror, notes } = this.#parts;
     return this.#onKernelMap(order, CMD.MIRROR_RELEASE, (map) => notes.refused(mirror.letGo(map)));
   }
 
-  /** Puts a map's pin back where another object is pinned, which is put aside. */
+  /** Puts a map's pin back at a path where another object is pinned, which is moved to another path. */
   repin({ map, pathname, ...who }: OrderOf<"repin">): Ordered {
     const { mirror, state } = this.#parts;
     const record = state.map(map);
@@ -109,7 +108,7 @@ export class KernelMapOrders {
     return "seq" in recorded ? { ...recorded, aside: done.aside } : recorded;
   }
 
-  /** Makes an order an event. */
+  /** Records an order as an event. */
   record(request: Request): Ordered {
     const done = this.#parts.runWhole([request]);
     if ("replies" in done) return { seq: (done.replies[0] as { seq: number }).seq };

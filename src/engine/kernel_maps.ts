@@ -1,8 +1,8 @@
 /**
  * The engine's work on kernel maps. It takes them up when the mirror comes on, at a start or later (`taking_up.ts`),
  * compares them by each map's policy (`drift.ts`), follows pins that name another kernel map (`replaced_pins.ts`),
- * adopts (`adopt.ts`), and carries out orders of operators (`kernel_map_orders.ts`). It writes over no change of others
- * unless the map's policy or an order says so.
+ * adopts (`adopt.ts`), and carries out orders of operators (`kernel_map_orders.ts`). It writes over changes of others
+ * only if the map's policy or an order says so.
  */
 
 import type { MapRecord } from "../maps/map.ts";
@@ -30,21 +30,21 @@ export interface KernelMapsParts {
   readonly sources: MirrorSources;
   readonly log: LogEnd;
   readonly past: PastOfMaps;
-  /** Runs commands of the service's own at once; answers whether the log has them. */
+  /** Runs the engine's own commands at once. Returns whether the log has them. */
   readonly run: (requests: readonly Request[]) => boolean;
   readonly runWhole: (requests: readonly Request[]) => WholeReply;
-  /** Becomes an event of the next batch. */
+  /** Adds an event to the next batch. */
   readonly note: (request: Request) => void;
   readonly report: (message: string, error: unknown) => void;
-  /** For operators. */
+  /** Called with messages for the operator. */
   readonly notice: (message: string) => void;
   readonly clock: Pick<Clock, "nowMs">;
 }
 
-/** How the mirror stands as a whole, and what there is in its directory of pins. */
+/** The status of the mirror, and the pins in its directory. */
 export interface MirrorView extends MirrorListing {
   readonly off: string | null;
-  /** Whose the directory of pins is, if it is somebody else's. */
+  /** The owner of the directory of pins; null: nobody, or this log. */
   readonly owner: string | null;
   readonly maps: MirrorCounts;
 }
@@ -52,7 +52,6 @@ export interface MirrorView extends MirrorListing {
 const BEGIN_MS = 1000;
 const IDENTIFY_AGAIN_MS = 60_000;
 
-/** Takes kernel maps up, keeps them equal, and passes orders on. */
 export class KernelMaps {
   readonly drift: Drift;
   readonly #parts: KernelMapsParts;
@@ -63,7 +62,7 @@ export class KernelMaps {
   readonly #replaced: ReplacedPins;
   readonly #listings = new Listings();
   #beganMs = Number.NEGATIVE_INFINITY;
-  /** When the last event may be hashed again, after the log could not be read. */
+  /** The log's last event is not hashed before this time, because the log could not be read. */
   #identifyAfterMs = Number.NEGATIVE_INFINITY;
 
   constructor(parts: KernelMapsParts) {
@@ -80,17 +79,20 @@ export class KernelMaps {
     this.#replaced = new ReplacedPins({ mirror, sources, drift, notes, run, adopt: (ask) => this.adopt(ask) });
   }
 
-  /** Why kernel maps do not follow at present; null: they do. */
+  /** The reason why kernel maps do not follow at present; null: they follow. */
   get off(): string | null {
     return this.#parts.mirror.off;
   }
 
-  /** Refusals of the kernel's since the start. */
+  /** The kernel's refusals since the start. */
   get refusalCount(): number {
     return this.#notes.refusalCount;
   }
 
-  /** At a start: takes the directory of pins, if that can be had. To be called before anything is done again. */
+  /**
+   * At a start, before events are redone: claims the directory of pins. Returns the windows that the recovery must
+   * note; null: the mirror is off.
+   */
   begin(windows: () => Windows): Windows | null {
     const { mirror, log } = this.#parts;
     if (!mirror.follows || mirror.begin(log) !== null) return null;
@@ -99,12 +101,12 @@ export class KernelMaps {
     return begun;
   }
 
-  /** At a start, when the state is what the log says. */
+  /** At a start, after the recovery: takes up all kernel maps, if the mirror is on. */
   async takeUpFirst(progress: (done: number, total: number) => void): Promise<void> {
     if (this.off === null) await this.#takingUp.all("at once", "start", this.#parts.log, progress);
   }
 
-  /** What goes on beside commands; answers whether there is more to do at once. */
+  /** Does a piece of the work beside commands. Returns whether there is more to do at once. */
   step(): boolean {
     const { mirror } = this.#parts;
     if (mirror.off !== null) {
@@ -118,7 +120,7 @@ export class KernelMaps {
     return this.drift.step() || listing;
   }
 
-  /** At a stop: the directory of pins says which event its kernel maps have come to. */
+  /** At a stop: records the event that the kernel maps have reached. */
   end(): void {
     if (!this.#takingUp.isUnderWay) this.#identify();
   }
@@ -159,7 +161,7 @@ export class KernelMaps {
     for (const map of reopen) this.#reopen(map, "retry");
   }
 
-  /** Elements whose write was refused, and that somebody else has changed since: both have. */
+  /** Records and settles drift: elements whose write was refused, and that somebody else has changed since. */
   #drifted(map: number, keys: readonly Buffer[]): void {
     const record = this.#parts.state.map(map);
     if (record === undefined) return;
@@ -199,13 +201,12 @@ export class KernelMaps {
       .catch((error) => this.#parts.report("following the pin of an adopted map", error));
   }
 
-  /** Makes a kernel map that some other program has made a map of the ledger's. */
   adopt(ask: AdoptAsk): AdoptAnswer {
     const { mirror, state, runWhole } = this.#parts;
     return adopt({ mirror, bpffs: state.bpffs, runWhole }, ask);
   }
 
-  /** Compares a map with its kernel map now, and does what its policy says. Answers what has differed. */
+  /** Compares a map with its kernel map now, and acts by the map's policy. Resolves to the differences. */
   async resync(map: number, who: Who): Promise<DriftAnswer> {
     const { mirror, state, run } = this.#parts;
     const record = state.map(map);
@@ -220,7 +221,7 @@ export class KernelMaps {
       : this.drift.report(map, 0);
   }
 
-  /** Does what an operator orders: the order is an event before anything is done. */
+  /** Carries out an order of an operator. */
   order(order: Order): Ordered | Promise<Ordered> {
     const { follows, off } = this.#parts.mirror;
     if (off !== null && (order.what !== "take over" || !follows)) return unsupported(off);
@@ -239,8 +240,8 @@ export class KernelMaps {
   }
 
   /**
-   * Gives the directory of pins to this log: from then on every map is in policy `report` until somebody decides. The event
-   * comes before the mark: the mark alone would have the next start repair kernel maps.
+   * Gives the directory of pins to this log: from then on every map has the policy `report` until somebody decides. The
+   * event comes before the mark. If the mark came first and the process died, the next start would repair kernel maps.
    */
   #takeOver({ directory, ...who }: OrderOf<"take over">): Ordered {
     const { mirror, log } = this.#parts;
@@ -256,7 +257,7 @@ export class KernelMaps {
     return done;
   }
 
-  /** How the mirror stands as a whole. Maps are counted a piece a turn. */
+  /** The status of the mirror. Maps are counted some in each turn. */
   async view(): Promise<MirrorView> {
     const { mirror, state } = this.#parts;
     const ledger = {
@@ -274,28 +275,28 @@ export class KernelMaps {
     return this.#notes.noCounts();
   }
 
-  /** Counts how a map stands with its kernel map. */
+  /** Counts a map by the status of its kernel map. */
   count(id: number, counts: Counting): void {
     this.#notes.count(id, counts);
   }
 
-  /** Why what the kernel has of a map cannot be taken over, or null. */
+  /** The reason why a map cannot import elements of its kernel map; null: it can. */
   cannotImport(map: MapRecord): string | null {
     return this.#parts.mirror.cannotImport(map);
   }
 
-  /** All of the machine's kernel maps, looked up piece by piece between batches. */
+  /** All kernel maps of the machine, listed in pieces between batches. */
   kernelMaps(): Promise<KernelMapsAnswer> {
     const { mirror, state } = this.#parts;
     return this.#listings.add(mirror.kernelMaps((kernelId, boot) => state.formerMap(kernelId, boot)));
   }
 
-  /** The kernel has refused the mirror something. */
+  /** Notes refusals of the kernel. */
   refused(refusals: readonly MirrorRefusal[]): void {
     this.#notes.refused(refusals);
   }
 
-  /** The mirror has carried a batch. */
+  /** Call after the mirror has applied a batch: notes created and freed maps. */
   applied(changes: readonly MirrorChange[]): void {
     for (const change of changes) {
       if (change.kind === "create") this.#takingUp.stand(change.map.id);
@@ -303,7 +304,7 @@ export class KernelMaps {
     }
   }
 
-  /** Until when a map's kernel map is being made and filled; null: it is not. */
+  /** Resolves when a map's kernel map has been made and filled; null: none is being made. */
   making(id: number): Promise<void> | null {
     return this.#takingUp.making(id);
   }

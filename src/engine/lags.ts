@@ -1,5 +1,5 @@
 /**
- * How far kernel maps lag behind the ledger. A recovery notes it (`windows.ts`) for maps that lag a little; for the
+ * Finds the windows of kernel maps (`windows.ts`). The recovery has noted those of maps that lag a little; for the
  * others the past is asked (`asked_past.ts`).
  */
 
@@ -17,7 +17,7 @@ export interface LagsParts {
 
 export class Lags {
   readonly #parts: LagsParts;
-  /** Of the recovery; null: there was none, or all kernel maps have been taken up. */
+  /** The windows that the recovery has noted; null: it has noted none, or all kernel maps were taken up since. */
   #windows: Windows | null = null;
 
   constructor(parts: LagsParts) {
@@ -28,12 +28,12 @@ export class Lags {
     this.#windows = windows;
   }
 
-  /** Kernel maps have been taken up. */
+  /** Call when all kernel maps have been taken up. */
   end(): void {
     this.#windows = null;
   }
 
-  /** Changes that the ledger made to a map while its kernel map did not follow. */
+  /** The window of a map. */
   async of(map: number): Promise<Window> {
     const { mirror, past, log } = this.#parts;
     const known = this.#windows?.of(map);
@@ -44,7 +44,7 @@ export class Lags {
     return this.#asked(past.since(map, place));
   }
 
-  /** Pins and maps that the kernel maps may have still; null: they are not known. */
+  /** Maps and pins that the state no longer has, and that the mirror may have pinned still; null: unknown. */
   async stale(): Promise<Stale | null> {
     const { mirror, past, state, log } = this.#parts;
     const known = this.#windows?.stale ?? null;
@@ -61,7 +61,7 @@ export class Lags {
       return await answer;
     } catch (error) {
       this.#parts.report(
-        "asking the past what kernel maps lack: nothing of theirs is taken for the ledger's own",
+        "asking the past what kernel maps lack: all differences of theirs count as changes of others",
         error,
       );
       return null;

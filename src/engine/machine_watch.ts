@@ -1,6 +1,6 @@
 /**
- * Changes of the machine become commands: an object that ended (a process that exited, a cgroup that was removed) is
- * OBJECT_END, network interfaces that came or went are INTERFACES. So a replay needs no machine.
+ * Changes of the machine become commands, so that a replay needs no machine: an object that ended (a process that
+ * exited, a cgroup that was removed) is OBJECT_END, network interfaces that came or went are INTERFACES.
  */
 
 import { isDeepStrictEqual } from "node:util";
@@ -15,17 +15,17 @@ export interface MachineWatchParts {
   readonly mirror: Pick<Mirror, "endedObjects">;
   readonly interfaces: Interfaces;
   readonly clock: Pick<Clock, "nowMs">;
-  /** Becomes an event of the next batch. */
+  /** Adds an event to the next batch. */
   readonly note: (request: Request) => void;
   readonly report: (message: string, error: unknown) => void;
 }
 
-/** How old knowledge of interfaces and of processes may be. */
+/** The interval of looks at the machine. */
 const MACHINE_MS = 100;
 
 export class MachineWatch {
   readonly #parts: MachineWatchParts;
-  /** Whether any map has interfaces for elements. */
+  /** Whether a map whose values name network interfaces was ever there. */
   #usesInterfaces = false;
   #lookedMs = Number.NEGATIVE_INFINITY;
 
@@ -33,12 +33,12 @@ export class MachineWatch {
     this.#parts = parts;
   }
 
-  /** There is a map of this type. */
+  /** Call with the type of each map, when it is recovered or created. */
   hasMap(type: number): void {
     this.#usesInterfaces ||= sendsToInterfaces(type);
   }
 
-  /** Notes changes since the last look, which is not repeated for a while. */
+  /** Notes changes since the last look, if that is MACHINE_MS ago. */
   look(): void {
     const nowMs = this.#parts.clock.nowMs();
     if (nowMs - this.#lookedMs < MACHINE_MS) return;
@@ -50,7 +50,7 @@ export class MachineWatch {
     }
   }
 
-  /** If the machine cannot tell, nothing is concluded. */
+  /** If the interfaces are unknown, no change is noted. */
   #lookNow(): void {
     const { state, mirror, interfaces, note } = this.#parts;
     for (const object of mirror.endedObjects()) note(objectEnd(object));

@@ -1,11 +1,14 @@
-/** Events and messages to operators about kernel maps: refusals, and maps whose kernel map does not follow. */
+/**
+ * Notes about kernel maps, as events and as messages to operators: refusals, findings on the host, and maps whose
+ * kernel map does not follow.
+ */
 
 import type { State } from "../syscall/state.ts";
 import { mirrorFound, mirrorFreed, mirrorRefused, mirrorResync, SERVICE } from "./own_commands.ts";
 import type { FormerKernelMap, Mirror, MirrorFinding, MirrorRefusal, MirrorStatus } from "./ports.ts";
 import type { Request } from "./request.ts";
 
-/** How many maps are in each state of MirrorStatus; of those that are on, how many are known to differ. */
+/** The number of maps in each state of MirrorStatus, and of maps that are on and known to differ. */
 export type MirrorCounts = Readonly<Counting>;
 
 /** The same while maps are counted. */
@@ -14,18 +17,18 @@ export type Counting = Record<MirrorStatus["state"] | "unequal", number>;
 export interface MirrorNotesParts {
   readonly mirror: Pick<Mirror, "off" | "status">;
   readonly state: Pick<State, "map">;
-  /** Becomes an event of the next batch. */
+  /** Adds an event to the next batch. */
   readonly note: (request: Request) => void;
-  /** For operators. */
+  /** Called with messages for the operator. */
   readonly notice: (message: string) => void;
   readonly report: (message: string, error: unknown) => void;
 }
 
 export class MirrorNotes {
   readonly #parts: MirrorNotesParts;
-  /** Maps whose kernel map does not follow, and the state in which operators have been told of them. */
+  /** Maps whose kernel map does not follow, with the state that operators were informed of. */
   readonly #said = new Map<number, string>();
-  /** Refusals of the kernel's since the start. */
+  /** The kernel's refusals since the start. */
   refusalCount = 0;
 
   constructor(parts: MirrorNotesParts) {
@@ -47,17 +50,17 @@ export class MirrorNotes {
     }
   }
 
-  /** A freed map's kernel map lives on. */
+  /** Notes that the kernel map of a freed map still exists. */
   livesOn(former: FormerKernelMap): void {
     this.#parts.note(mirrorFreed(former));
   }
 
-  /** A map and its kernel map are equal again. */
+  /** Notes that a map and its kernel map are equal again. */
   resynced(map: number, operation: string): void {
     this.#parts.note(mirrorResync(map, SERVICE, operation));
   }
 
-  /** Operators are told of a map whose kernel map does not follow, once while it stands so. */
+  /** Informs operators of a map whose kernel map does not follow, once for each state. */
   say(id: number): void {
     const { mirror, state, notice } = this.#parts;
     const map = state.map(id);
@@ -73,12 +76,12 @@ export class MirrorNotes {
     }
   }
 
-  /** For whoever mends the service or the machine. */
+  /** Reports a failure of the service or of the machine. */
   failed(doing: string, error: unknown): void {
     this.#parts.report(doing, error);
   }
 
-  /** The map is gone. */
+  /** Call when a map was freed. */
   forget(id: number): void {
     this.#said.delete(id);
   }
@@ -87,7 +90,7 @@ export class MirrorNotes {
     return { on: 0, failed: 0, lost: 0, waiting: 0, off: 0, unequal: 0 };
   }
 
-  /** Counts how a map stands with its kernel map. */
+  /** Counts a map by the status of its kernel map. */
   count(id: number, counts: Counting): void {
     const status = this.#parts.mirror.status(id);
     counts[status.state]++;

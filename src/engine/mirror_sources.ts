@@ -14,7 +14,7 @@ export class MirrorSources {
     this.#state = state;
   }
 
-  /** undefined: it is gone. */
+  /** undefined: the map is gone. */
   map(mapId: number): MapRecord | undefined {
     return this.#state.map(mapId);
   }

@@ -1,7 +1,7 @@
 /**
- * Pins and directories whose path another program has taken. The machine is asked before the command is decided; the
- * command carries the refusal in `attr.found`, and fails with EEXIST at the place in the kernel's order where the
- * ledger's own EEXIST is.
+ * Refuses pins and directories at paths that another program has taken. The machine is asked before the command is
+ * decided. The command carries the refusal in `attr.found`, and fails with EEXIST at the place in the kernel's order
+ * where the ledger's own EEXIST is.
  */
 
 import type { Command, PathCommand, PinCommand } from "../syscall/command.ts";
@@ -11,8 +11,8 @@ import type { ChangeList } from "./followers.ts";
 import type { Mirror } from "./ports.ts";
 
 /**
- * Asks the machine whether the path of a new pin or directory is free; the command carries a refusal with it, so that a
- * replay asks nobody. An entry that the same batch removes is the ledger's own, and the mirror removes it first.
+ * Asks the machine whether the path of a new pin or directory is free, and puts a refusal into the command. A path that
+ * the same batch has vacated is not asked about: the mirror removes the ledger's own entry there first.
  */
 export function withOccupied(
   state: State,

@@ -1,6 +1,6 @@
 /**
- * The real objects behind descriptors that the batch under way opens. If its events become durable they are kept,
- * otherwise they are closed.
+ * The real objects behind descriptors that the batch under way opens. They are kept if its events become durable, and
+ * closed otherwise.
  */
 
 import type { OpenCommand } from "../syscall/command.ts";
@@ -12,7 +12,10 @@ import type { Mirror, OpenedObject } from "./ports.ts";
 /** A request that opens a real object. */
 export type OpenRequest = OpenCommand & { readonly session: number; readonly caller: string };
 
-/** The same with what the machine says of the object; `object` null: the machine has none of this kind. */
+/**
+ * The request with the object's facts, or the reason why there is none, in `attr.found`; `object` null: no real object
+ * was opened.
+ */
 export interface Opened {
   readonly request: OpenRequest;
   readonly object: OpenedObject | null;
@@ -28,19 +31,19 @@ export class OpenedObjects {
     this.#mirror = mirror;
   }
 
-  /** A point to go back to. */
+  /** A point for drop(). */
   get length(): number {
     return this.#opened.length;
   }
 
-  /** Whether the machine is asked for the real objects of a session's descriptors. */
+  /** Whether real objects are opened for a session: the mirror is on, and the session is the caller's. */
   opensFor(session: number, caller: string): boolean {
     return this.#mirror.off === null && checkSession(this.#state, { session, caller, timeUs: 0 }) === null;
   }
 
   /**
-   * Asks the machine for the real object, unless that has been done: its facts come with the command. Nothing is opened for
-   * a session that is not the caller's.
+   * Opens the real object, unless that was done outside the engine's thread, and puts its facts into the command.
+   * Nothing is opened for a session that is not the caller's.
    */
   open(request: OpenRequest, timeUs: number): Opened {
     const { held, found, ...spec } = request.attr;
@@ -55,18 +58,18 @@ export class OpenedObjects {
     return { request: { ...request, attr: known === undefined ? spec : { ...spec, found: known } }, object };
   }
 
-  /** The command has been decided. */
+  /** Call when the command was decided. If its outcome names no object, the real object is closed. */
   decided(object: OpenedObject, outcome: Outcome): void {
     if (outcome.out?.object === undefined) object.drop();
     else this.#opened.push([object, outcome.out.object]);
   }
 
-  /** Commands from this point on have not happened. */
+  /** Closes the objects of commands from this point on, which were rolled back. */
   drop(length: number): void {
     for (const [object] of this.#opened.splice(length)) object.drop();
   }
 
-  /** The batch is durable. */
+  /** Call when the batch is durable. */
   keep(): void {
     if (this.#opened.length === 0) return;
     for (const [object, id] of this.#opened.splice(0)) object.keep(id);

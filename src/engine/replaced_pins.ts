@@ -1,6 +1,6 @@
 /**
- * Follows the pins of adopted maps. If such a pin comes to name another kernel map, the map follows it, or, if the
- * definition is another one, a new map takes its place.
+ * Follows the pins of adopted maps. If such a pin comes to name another kernel map, the map follows that kernel map. If
+ * its definition differs, or the old map cannot import, a new map takes the old one's place.
  */
 
 import type { MapRecord } from "../maps/map.ts";
@@ -17,26 +17,29 @@ export interface ReplacedPinsParts {
   readonly sources: MirrorSources;
   readonly drift: Drift;
   readonly notes: MirrorNotes;
-  /** Runs commands of the service's own at once; answers whether the log has them. */
+  /** Runs the engine's own commands at once. Returns whether the log has them. */
   readonly run: (requests: readonly Request[]) => boolean;
   readonly adopt: (ask: AdoptAsk) => AdoptAnswer;
 }
 
 export class ReplacedPins {
   readonly #parts: ReplacedPinsParts;
-  /** Maps whose pin names another kernel map, which cannot be followed; and that kernel map. */
+  /** Maps whose pin names another kernel map that cannot be followed, with that kernel map's id. */
   readonly #unfollowed = new Map<number, number>();
 
   constructor(parts: ReplacedPinsParts) {
     this.#parts = parts;
   }
 
-  /** Whether that kernel map was found before, and cannot be followed. */
+  /** Whether it is known that a map cannot follow this kernel map. */
   isUnfollowed(mapId: number, kernelId: number): boolean {
     return this.#unfollowed.get(mapId) === kernelId;
   }
 
-  /** The pin of an adopted map names another kernel map: the map follows it, or becomes another of the same pathname. */
+  /**
+   * Call when the pin of an adopted map names another kernel map. The map follows it, or a new map takes the same
+   * pathname.
+   */
   async follow(mapId: number, kernelId: number, pin: string): Promise<void> {
     const { mirror, sources, notes } = this.#parts;
     const why = await this.#follow(mapId, kernelId, pin);
@@ -47,21 +50,22 @@ export class ReplacedPins {
     notes.found([{ mapId, what: "not followed", path: pin, kernelId, detail: why }]);
   }
 
-  /** Null, or why not. */
+  /** Returns null, or the reason why it was not followed. */
   async #follow(mapId: number, kernelId: number, pin: string): Promise<string | null> {
     const { mirror, sources, drift, notes, run } = this.#parts;
     const before = sources.map(mapId);
     if (before === undefined) return null;
     const importable = mirror.cannotImport(before) === null;
-    // What the old one came to is recorded before the map leaves it.
+    // The last elements of the old kernel map are imported before the map leaves it.
     if (importable && mirror.status(mapId).state !== "waiting") await drift.settle(mapId, "import", null, "replaced");
     const done = mirror.adopting<"followed" | { readonly errno: string; readonly detail: string } | "another shape">(
       { pinned: pin },
       (foreign) => {
-        if (foreign.facts.id !== kernelId) return { errno: "EAGAIN", detail: "the pin names yet another by now" };
+        if (foreign.facts.id !== kernelId)
+          return { errno: "EAGAIN", detail: "the pin names yet another kernel map by now" };
         if (!importable || !isAlike(before, foreign.facts)) return "another shape";
         const ran = run([mirrorFollow(mapId, kernelId, before.adopted ?? 0, pin)]);
-        return ran ? "followed" : { errno: "EIO", detail: "the log did not take it" };
+        return ran ? "followed" : { errno: "EIO", detail: "the log did not take the event" };
       },
     );
     if (typeof done === "object") return "refused" in done ? done.refused.detail : done.detail;
@@ -75,7 +79,7 @@ export class ReplacedPins {
     return null;
   }
 
-  /** A map of the same pathname takes the place of one whose pin names a kernel map of another definition. */
+  /** Adopts the kernel map at the pin as a new map, which takes the pathname of the old one. */
   #adoptAnew(before: MapRecord, kernelId: number, pin: string): string | null {
     const { sources, notes, adopt } = this.#parts;
     const pathname = sources.of(before.id)?.pathnames[0];

@@ -1,7 +1,7 @@
 /**
  * Takes kernel maps up, one by one: at a start before anything is served, beside commands if the mirror comes on later.
  * A kernel map is opened, or made if there is none, and then compared by the map's policy. If the kernel does not show
- * the elements of its type, the ledger's changes in the window (`windows.ts`) are made and nothing else.
+ * the elements of its type, only the elements in its window (`windows.ts`) are written.
  */
 
 import { isOfMaps } from "../maps/facts.ts";
@@ -24,25 +24,28 @@ export interface TakingUpParts {
   readonly lags: Lags;
 }
 
-/** How kernel maps are taken up: at once, where nothing is served before; piece by piece beside commands. */
+/** "at once": before anything is served, each comparison in one go. "beside": in pieces, beside commands. */
 export type Way = "at once" | "beside";
 
 export class TakingUp {
   readonly #parts: TakingUpParts;
   #isUnderWay = false;
-  /** Maps whose kernel map is being made, and until when. */
+  /** By map: resolves when its kernel map has been made and taken up. */
   readonly #makings = new Map<number, Promise<void>>();
 
   constructor(parts: TakingUpParts) {
     this.#parts = parts;
   }
 
-  /** Whether all kernel maps are being taken up, or something else is done to them that nothing may be done beside. */
+  /**
+   * Whether work on kernel maps is under way that tolerates no other work on them: all are taken up, or a pin is
+   * followed.
+   */
   get isUnderWay(): boolean {
     return this.#isUnderWay;
   }
 
-  /** Nothing else is begun until `run` has ended. */
+  /** Sets isUnderWay until `run` has ended. */
   async alone<Answer>(run: () => Promise<Answer>): Promise<Answer> {
     this.#isUnderWay = true;
     try {
@@ -52,7 +55,7 @@ export class TakingUp {
     }
   }
 
-  /** Takes all of them up: they have come to the log's end then. */
+  /** Takes all kernel maps up, which then have reached the log's end. */
   all(
     way: Way,
     at: string,
@@ -64,7 +67,7 @@ export class TakingUp {
       try {
         if (way === "beside") mirror.takeUpObjects(state.objects.all());
         const stale = await lags.stale();
-        // Before anything is pinned: another map may be pinned where a stale pin is.
+        // This comes before anything is pinned, because another map may belong where a stale pin is.
         if (stale !== null) notes.refused(mirror.dropStale(stillGone(state, stale), stalePins(state, stale)));
         notes.refused(mirror.ensureDirectories([...state.bpffs.directories()]));
         const ids = innerFirst(sources.all()).map(({ map }) => map.id);
@@ -80,7 +83,7 @@ export class TakingUp {
     });
   }
 
-  /** Takes one of them up. Answers the differences; null: it was not compared. */
+  /** Takes one kernel map up. Resolves to the differences; null: it was not compared. */
   async one(id: number, way: Way, at: string): Promise<DriftAnswer | null> {
     const { mirror, sources, notes, lags } = this.#parts;
     const found = sources.of(id);
@@ -91,7 +94,7 @@ export class TakingUp {
       this.stand(id);
       return null;
     }
-    // Its pins are there again before the past is asked, which may take a while.
+    // The pins exist again by now, because asking the past may take a while.
     const since = opening === "made" ? null : await lags.of(id);
     const source = sources.of(id);
     if (source === null) return null;
@@ -114,13 +117,16 @@ export class TakingUp {
     return way === "beside" ? drift.settle(map.id, policy, window, at) : drift.settleNow(map.id, policy, window, at);
   }
 
-  /** What is done about drift now: what the kernel cannot tell enough of to be imported is reported. */
+  /** The policy of a map. `import` becomes `report` if the map cannot import. */
   policyOf(map: MapRecord): ReturnType<typeof policyOf> {
     const policy = policyOf(map);
     return policy === "import" && this.#parts.mirror.cannotImport(map) !== null ? "report" : policy;
   }
 
-  /** One that is being made is taken up when it has been: until then nobody need be told. */
+  /**
+   * Call with a map that was created, or whose kernel map could not be opened. If its kernel map is being made, it is
+   * taken up afterwards; otherwise operators are informed if it does not follow.
+   */
   stand(id: number): void {
     const { mirror, notes } = this.#parts;
     const making = mirror.making(id);
@@ -129,7 +135,7 @@ export class TakingUp {
       const takenUp = making
         .then(() => {
           this.#makings.delete(id);
-          // While it is off nothing is written; whatever turns it on takes all maps up.
+          // Nothing is written while the mirror is off. When it comes on, all maps are taken up.
           return mirror.off === null ? this.one(id, "beside", "making") : null;
         })
         .then(
@@ -140,13 +146,13 @@ export class TakingUp {
     }
   }
 
-  /** Until when a map's kernel map is being made and filled; null: it is not. */
+  /** Resolves when a map's kernel map has been made and filled; null: none is being made. */
   making(id: number): Promise<void> | null {
     return this.#makings.get(id) ?? null;
   }
 }
 
-/** Maps of maps need the kernel maps of the maps that they hold. */
+/** Maps of maps come last, because they need the kernel maps of the maps that they contain. */
 function innerFirst(sources: Iterable<MirrorSource>): MirrorSource[] {
   const all = [...sources];
   const isOuter = ({ map }: MirrorSource): boolean => isOfMaps(map.type);
@@ -161,7 +167,7 @@ function stalePins(state: State, { pins }: Stale): Stale["pins"] {
   return pins.filter(({ pathname, map }) => state.bpffs.pinAt(pathname) !== map);
 }
 
-/** Every element of a map that was born while its kernel map did not follow came since. */
+/** The window of a map that was born: all its elements. */
 function bornOf(source: MirrorSource): { key: Buffer; before: null }[] {
   return [...source.elements()].map(({ key }) => ({ key, before: null }));
 }

@@ -1,8 +1,17 @@
 /**
- * The window of a kernel map: the elements that the ledger changed after the map's place, which is the event up to
- * which the kernel map has followed (`mirror/progress_map.ts`), each with its value before. A recovery notes windows
- * while it does events again. Older ones come from the thread of the past (`asked_past.ts`). Only elements in the
- * window can lag behind the ledger; any other difference was made by somebody else (`drift.ts`).
+ * The window of a kernel map: the elements that the ledger changed after the map's place, each with its value at the
+ * place. The place is the last event that the kernel map has received (`mirror/progress_map.ts`). Only elements in the
+ * window can lag behind the ledger; any other difference was made by somebody else (`comparisons.ts`). A recovery notes
+ * windows while it redoes events. Windows of events that it does not redo come from the thread of the past
+ * (`asked_past.ts`).
+ *
+ * For example, a kernel map has received events up to 7 when the service is killed:
+ *
+ *     event 6    k = 1
+ *     event 8    k = 2, j = 5    not received
+ *
+ * The window is k: 1, j: absent. After the start, a kernel map with k = 1 lags, and gets k = 2; k = 3 is another
+ * program's change.
  */
 
 import { CMD } from "../abi/service.ts";
@@ -16,33 +25,32 @@ import { OPERATOR, OpenMap } from "../syscall/open_map.ts";
 import type { State } from "../syscall/state.ts";
 import type { Lagging } from "./ports.ts";
 
-/**
- * What the ledger did to a map since its kernel map had all of it: which elements, with what they were then. `born`: the map
- * itself came since then, so that no element was there. null: not known.
- */
+/** The window of a map. "born": the map was created after its place, so that no element existed. null: unknown. */
 export type Window = readonly Lagging[] | "born" | null;
 
-/** Pins and maps that the state no longer has, and the kernel maps may have still. */
+/** Maps and pins that the state no longer has, and that the mirror may have pinned still. */
 export interface Stale {
   readonly maps: ReadonlySet<number>;
   readonly pins: readonly { readonly pathname: string; readonly map: number }[];
 }
 
-/** The past of maps, told by whoever keeps it. Null: events of that time are archived. */
+/**
+ * Answers from the past of maps. null: the events of that time are archived, or too many elements have changed to list
+ * them.
+ */
 export interface PastOfMaps {
-  /** What became of a map's elements after an event, up to the last one. */
+  /** The window of a map whose place is the event `seq`. */
   since(map: number, seq: number): Promise<Window>;
-  /** The maps and pins that there were right after an event. */
+  /** The maps and pins that existed right after an event. */
   stood(seq: number): Promise<{ readonly maps: readonly number[]; readonly pins: Stale["pins"] } | null>;
 }
 
-/** Elements that are kept at most: beyond, the past is asked. */
+/** The most elements that are noted, for all maps. If there are more, the past is asked. */
 const KEPT_MAX = 1_000_000;
 
 /**
- * What a recovery does again that kernel maps may not have: the elements that events behind a map's place change are noted with
- * what they are before that. It costs nothing where the kernel maps have come to the log's end, and little after a kill, which
- * they are a batch behind at most.
+ * Notes windows during a recovery: before an event after a map's place is redone, the elements that it changes. If
+ * kernel maps have reached the log's end, there is nothing to note; after a kill they are at most a batch behind.
  */
 export class Windows {
   readonly #state: State;
@@ -55,7 +63,7 @@ export class Windows {
   readonly #carried: number | null;
   #count = 0;
 
-  /** `from`: the event that the state has come to before anything is done again; `carried`: that which all kernel maps have. */
+  /** `from`: the last event of the stored state. `carried`: the place of all maps that have none of their own. */
   constructor(state: State, from: number, carried: number | null, placeOf: (mapId: number) => number | null) {
     this.#state = state;
     this.#from = from;
@@ -63,7 +71,7 @@ export class Windows {
     this.#placeOf = placeOf;
   }
 
-  /** To be told of each event before it is done again. */
+  /** Call with each event before it is redone. */
   before({ seq, command, outcome }: Event): void {
     if (this.#carried === null || seq <= Math.min(this.#carried, this.#from)) return;
     const { out } = outcome;
@@ -80,13 +88,16 @@ export class Windows {
     }
   }
 
-  /** The kernel map of one that was adopted was there before, with all its elements. */
+  /** Notes that a map was born, unless it was adopted: then its kernel map existed before, with all its elements. */
   #create(seq: number, { attr }: CreateCommand, map: number): void {
     const place = this.#placeOf(map);
     if (place !== null && seq > place && attr.adopted === undefined) this.#born.add(map);
   }
 
-  /** What was imported, the kernel map had: from there on it lacks what comes later. */
+  /**
+   * Notes the elements that an event changes. Imported elements leave the window, because the kernel map had them
+   * first.
+   */
   #note(map: MapRecord, { command, outcome }: Event): void {
     const type = mapType(map.type) as MapType;
     const open = new OpenMap(this.#state, map, OPERATOR);
@@ -103,7 +114,7 @@ export class Windows {
     }
   }
 
-  /** undefined: the past has to be asked, `since` which event. */
+  /** The window of a map, or `since`, its place: the past must be asked for the window. */
   of(mapId: number): Window | { readonly since: number } {
     const place = this.#placeOf(mapId);
     if (place === null) return null;
@@ -112,7 +123,7 @@ export class Windows {
     return [...(this.#kept.get(mapId)?.values() ?? [])];
   }
 
-  /** null: the past has to be asked, or nobody knows. */
+  /** null: not noted. The past must be asked, or nobody knows. */
   get stale(): Stale | null {
     if (this.#carried === null || this.#carried < this.#from) return null;
     return { maps: this.#freed, pins: [...this.#unpinned].map(([pathname, map]) => ({ pathname, map })) };
