@@ -1,3 +1,5 @@
+/** Puts the service over HTTP together: the Fastify instance, its hooks, and all routes. */
+
 import type { RequestListener, Server } from "node:http";
 import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
 import fastify, { type FastifyReply, LogController, type RawServerDefault } from "fastify";
@@ -40,8 +42,8 @@ import { validationFault, validators } from "./server/validation.ts";
 const PREFIX = "/v1";
 
 /**
- * The service over HTTP, put together and ready to listen; the engine behind it is the caller's to start and close. `openapi`: of
- * which version its document is.
+ * Builds the service, ready to listen. The caller starts and closes the engine behind it. `openapi`: the version of
+ * OpenAPI in which `app.swagger()` writes the API's document.
  */
 export async function buildApp(parts: Parts, openapi: OpenApiVersion = "3.1.0"): Promise<App> {
   const slashes = new Slashes();
@@ -60,13 +62,13 @@ export async function buildApp(parts: Parts, openapi: OpenApiVersion = "3.1.0"):
   await app.register(serviceRoutes, options);
   await app.register(tileRoutes, options);
   for (const routes of ROUTES) await app.register(routes, { ...options, prefix: PREFIX });
-  // For the document: validators and serializers have them already.
+  // The document needs the named schemas here; validators and serializers have them already.
   for (const schema of Object.values(names.schemas)) app.addSchema(schema);
   await app.ready();
   return app;
 }
 
-/** Another server for the same routes, for the unix socket. */
+/** A second server with the same routes, for the unix socket: it has no TLS. */
 export function unixServer(app: App, parts: Parts): Server {
   return serverOf({ ...parts, tls: null }, (request, response) => app.routing(request, response));
 }
@@ -110,7 +112,7 @@ function newApp(parts: Parts, slashes: Slashes, names: Names): App {
     rewriteUrl: ({ url = "" }) => slashes.encoded(url),
     schemaErrorFormatter: validationFault,
     schemaController: {
-      // Fastify types this as a factory of Ajv's own compilers alone; it calls whatever compiler it gets.
+      // Fastify's type allows only Ajv's own compilers here; Fastify itself calls any compiler.
       compilersFactory: { buildSerializer: names.serializers, buildValidator: () => compileValidator as never },
     },
     frameworkErrors: (error, request, reply) => sendProblem(request, reply as FastifyReply, problemOf(error)),

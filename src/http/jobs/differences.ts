@@ -1,10 +1,10 @@
 import type { Difference } from "../../replay/compare.ts";
 import { DIFFERENCES_MAX } from "../schemas/replays.ts";
 
-/** Characters of an output that a difference shows: it may be as long as an answer. */
+/** The most characters of an output that is shown. `replay/compare.ts` cuts outputs to fewer already. */
 const OUTPUT_LENGTH_MAX = 4096;
 
-/** The first differences that a replay has found, with their outputs cut. */
+/** Collects the first DIFFERENCES_MAX differences of a replay. */
 export class FirstDifferences {
   readonly list: Difference[] = [];
 

@@ -1,4 +1,8 @@
-/** An import: the commands of an export are sent to the service itself, as its caller's, while their lines come in. */
+/**
+ * Imports an export: sends its commands to the service itself, in the name of the request's caller, while the export's
+ * lines still arrive.
+ */
+
 import type { Readable } from "node:stream";
 import type { FastifyReply } from "fastify";
 import type { Turns } from "../../engine/turn_queue.ts";
@@ -17,7 +21,7 @@ import { FirstDifferences } from "./differences.ts";
 import type { Jobs } from "./jobs.ts";
 import { type OwnParts, OwnRequests } from "./own_requests.ts";
 
-/** Bytes of a line that is imported: apart from reading it, everything is done at once with its event. */
+/** The most bytes of an imported line. It is parsed in pieces; all other work on its event delays other requests. */
 export const LINE_BYTES_MAX = 8 * 1024 * 1024;
 const LF = 10;
 
@@ -27,7 +31,10 @@ export interface ImportParts extends OwnParts {
   readonly turns: Turns;
 }
 
-/** Runs the commands of an export as the sender of a request. Throws the problem of an import that broke off. */
+/**
+ * Imports the export in `lines`. Throws a Problem if the caller has too many jobs, if a line cannot be read, or if the
+ * service cannot go on.
+ */
 export async function importEvents(
   app: App,
   parts: ImportParts,
@@ -60,7 +67,7 @@ export async function importEvents(
   }
 }
 
-/** How far an import came that was broken off. */
+/** The Problem of an import that a bad line or the service has ended: it says how far the import came. */
 function brokenOff(error: unknown, lastSeq: number): unknown {
   const far = `the commands before have run, up to event ${lastSeq}`;
   if (error instanceof BadLine) return new Problem("invalid-input", `${error.message}; ${far}`, { where: error.where });
@@ -68,14 +75,14 @@ function brokenOff(error: unknown, lastSeq: number): unknown {
   return error;
 }
 
-/** Bytes as they come; a line that has not come to its end is counted as in flight. */
+/** Passes the pieces of a stream on. `load` counts the current piece, and the beginning of an unfinished line. */
 async function* counted(stream: AsyncIterable<Buffer>, load: Load): AsyncIterable<Buffer> {
   let held = 0;
   for await (const piece of stream) {
     load.take(piece.length);
     held += piece.length;
     yield piece;
-    // Whoever asks for more has done with the lines before.
+    // The reader asks for more, so it has read all complete lines.
     const begun = piece.length - 1 - piece.lastIndexOf(LF);
     if (begun === piece.length) continue;
     load.give(held - begun);

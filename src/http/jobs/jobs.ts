@@ -3,7 +3,7 @@ import type { Archiver } from "../../engine/archives.ts";
 import { Problem } from "../server/problems.ts";
 import type { Replays } from "./replays.ts";
 
-/** What the service does for callers beside their commands: replays, imports, and the job that archives events. */
+/** Counts each caller's jobs (replays, imports, and the archiving of events) for the quota of jobs. */
 export class Jobs {
   readonly #replays: Pick<Replays, "all">;
   readonly #archiver: Pick<Archiver, "job">;
@@ -16,7 +16,7 @@ export class Jobs {
     this.#limits = limits;
   }
 
-  /** Those of a caller that run. */
+  /** The number of a caller's running jobs. */
   countOf(caller: string): number {
     const running = this.#replays.all().filter(({ state, spec }) => state === "running" && spec.caller === caller);
     const { job } = this.#archiver;
@@ -24,7 +24,7 @@ export class Jobs {
     return running.length + archives + (this.#imports.get(caller) ?? 0);
   }
 
-  /** Throws the problem of one job too many. */
+  /** Throws a Problem if one more job would exceed the caller's quota. */
   checkRoom(caller: string): void {
     const count = this.countOf(caller);
     if (!isOver(this.#limits, "jobs", caller, count, 1)) return;
@@ -32,7 +32,7 @@ export class Jobs {
     throw new Problem("too-many-jobs", overQuota(this.#limits, "jobs", caller, count, 1), extras);
   }
 
-  /** An import begins; it is over when the function that is answered has been called. Throws as checkRoom does. */
+  /** Counts an import as running until the returned function is called. Throws as checkRoom does. */
   beginImport(caller: string): () => void {
     this.checkRoom(caller);
     this.#imports.set(caller, (this.#imports.get(caller) ?? 0) + 1);

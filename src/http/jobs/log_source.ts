@@ -4,18 +4,18 @@ import type { EventFilter } from "../../log/event_filter.ts";
 import type { Selection } from "../../replay/selection.ts";
 import type { Source } from "../../replay/source.ts";
 
-/** Events that are read at once. */
+/** The most events that are read at once. */
 const CHUNK_EVENTS = 64;
 const LAST = { afterSeq: 0, limit: 1 } as const;
 
-/** The service's own log, up to where it ended when this was made; filtered where it is read. */
+/** The service's own log as the source of a replay. It ends at `lastSeq`: events recorded later are not replayed. */
 export class OwnLogSource implements Source {
   readonly extent: { readonly total: number; readonly unit: "events" };
   done = 0;
   readonly #events: EventReader;
   readonly #filter: EventFilter;
 
-  /** `filter`: {} for every event there is. */
+  /** The log's reader applies `filter`; {} matches all events. */
   constructor(events: EventReader, filter: EventFilter, lastSeq: number) {
     this.#events = events;
     this.#filter = filter;
@@ -32,7 +32,10 @@ export class OwnLogSource implements Source {
     return { after, until };
   }
 
-  /** The event in front of the first one that is found, or the last one that is found below a seq. */
+  /**
+   * The seq before the first match (if there is none, the log's last seq); or, if the range has `beforeSeq`, the seq of
+   * the last match below it (if there is none, 0).
+   */
   async #edge(filter: EventFilter, range: EventRange): Promise<number> {
     const isBackward = range.beforeSeq !== undefined;
     const { rows, reached, more } = await this.#events.query(filter, range);

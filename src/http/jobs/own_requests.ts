@@ -1,6 +1,6 @@
 /**
- * Requests that the service sends to itself, for the caller whose request has them sent. An import replays an export
- * into this service: its commands pass through the same routes, scopes and limits as those of any client.
+ * Requests that the service sends to itself in the name of a caller. An import uses them: each command of the export
+ * passes through the same routes, scopes and limits as a command of any client.
  */
 
 import type { Readable } from "node:stream";
@@ -12,7 +12,7 @@ import type { HttpRequest, HttpResponse } from "../../replay/http_call.ts";
 import { SMALL_BYTES } from "../server/flight.ts";
 import type { App } from "../server/instance.ts";
 
-/** Of an answer that is compared with the recorded one, which is done at once. */
+/** The most bytes of an answer that is compared with the recorded one, because a comparison delays other requests. */
 const ANSWER_BYTES_MAX = 512 * 1024;
 const LF = 10;
 
@@ -21,7 +21,7 @@ export interface OwnParts {
   readonly turns: Pick<Turns, "take">;
 }
 
-/** A transport that leads back into the service. */
+/** Sends requests to this service, without a connection. */
 export class OwnRequests implements Transport {
   readonly #app: App;
   readonly #callers: OwnParts["callers"];
@@ -29,7 +29,7 @@ export class OwnRequests implements Transport {
   readonly #token: string;
   readonly #peer: string | undefined;
 
-  /** To be ended. `peer`: from where that request came. */
+  /** Call `end` afterwards. `peer`: the sender's address, as events record it. */
   constructor(app: App, { callers, turns }: OwnParts, caller: Caller, peer: string | undefined) {
     this.#app = app;
     this.#turns = turns;
@@ -38,7 +38,7 @@ export class OwnRequests implements Transport {
     this.#token = callers.lend(caller);
   }
 
-  /** No more is sent. */
+  /** Makes the token of the requests invalid: later ones are refused. */
   end(): void {
     this.#callers.takeBack(this.#token);
   }
@@ -59,14 +59,14 @@ export class OwnRequests implements Transport {
       headers: Object.fromEntries(Object.entries(response.headers).map(([name, value]) => [name, String(value)])),
       body: kept ?? Buffer.alloc(0),
     };
-    // A large answer waits for a turn of the event loop before it is processed.
+    // A large answer is processed in a turn of its own.
     if (bytes > SMALL_BYTES) await this.#turns.take();
     if (counted === true && answer.status < 300) return { ...answer, counted: { bytes, lines } };
     return kept === null ? { ...answer, longerThan: ANSWER_BYTES_MAX } : answer;
   }
 }
 
-/** An answer's bytes and lines, and all of it if it is short enough. */
+/** Counts the bytes and lines of an answer. `kept`: the answer; null if it has more than ANSWER_BYTES_MAX. */
 async function received(
   stream: Readable,
 ): Promise<{ readonly bytes: number; readonly lines: number; readonly kept: Buffer | null }> {

@@ -1,7 +1,7 @@
 /**
- * Replays that run inside the service, as jobs. A job reads the log as every reader does, from the reader's thread.
- * `service/replay_targets.ts` opens its target, because that may be in a ring that `http` does not import: another
- * mapledger (`client`) or this machine's kernel (`mirror`).
+ * Replays that run inside the service, as jobs. A job gets events from the reader's thread, as all readers of the log
+ * do. Its target is another mapledger (`client`) or this machine's kernel (`mirror`). `http` imports neither, so
+ * `service/replay_targets.ts` opens it.
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
@@ -18,7 +18,7 @@ import type { App } from "../server/instance.ts";
 import { Problem } from "../server/problems.ts";
 import { FirstDifferences } from "./differences.ts";
 
-/** Replays under way at once, and those that are remembered when they are over. */
+/** The most running replays, and the most ended ones that are remembered. */
 const RUNNING_MAX = 4;
 const KEPT_MAX = 64;
 
@@ -27,7 +27,7 @@ const US = 1000;
 /** Another mapledger, or this machine's kernel. */
 export type TargetSpec = { readonly url: URL; readonly token: string | null } | "kernel";
 
-/** Opens what a replay's commands are sent to, or says why it cannot. */
+/** Opens the target of a replay, or returns the reason why it cannot. */
 export type OpenTarget = (spec: TargetSpec) => OpenedTarget | { readonly refused: string };
 
 interface OpenedTarget {
@@ -40,14 +40,14 @@ export interface ReplaySpec {
   readonly source: Source;
   readonly selection: Selection;
   readonly target: TargetSpec;
-  /** null: as fast as it goes. */
+  /** A factor of the recorded speed; null: as fast as possible. */
   readonly speed: number | null;
   readonly prepare: boolean;
 }
 
 type JobState = "running" | "done" | "failed" | "cancelled";
 
-/** A replay that runs inside the service, or has run. */
+/** A running or ended replay. */
 export interface Job {
   readonly id: number;
   readonly spec: ReplaySpec;
@@ -56,7 +56,7 @@ export interface Job {
   readonly endedUs: number | null;
   readonly summary: Summary;
   readonly differences: readonly Difference[];
-  /** Why it failed. */
+  /** The reason for a failure; null: there was none. */
   readonly detail: string | null;
 }
 
@@ -65,7 +65,7 @@ const CLOCK: Clock = {
   sleep: (ms, signal) => sleep(ms, undefined, { ref: false, ...(signal && { signal }) }).catch(() => {}),
 };
 
-/** The replays of the service, over all its listeners: a few at a time, the last of those that are over. */
+/** All replays of the service, of all its listeners: the running ones, and the last ended ones. */
 export class Replays {
   readonly #openTarget: OpenTarget;
   readonly #jobs = new Map<number, RunningJob>();
@@ -75,21 +75,21 @@ export class Replays {
     this.#openTarget = openTarget;
   }
 
-  /** When the service stops, replays are cancelled. */
+  /** Cancels all replays when the listener closes. */
   endWith(app: App): void {
     app.addHook("preClose", async () => {
       for (const job of this.#jobs.values()) job.cancel();
     });
   }
 
-  /** Throws the problem of one replay too many, over all callers. */
+  /** Throws a Problem if RUNNING_MAX replays are running, those of all callers together. */
   checkRoom(): void {
     const running = [...this.#jobs.values()].filter(({ state }) => state === "running").length;
     if (running >= RUNNING_MAX)
       throw new Problem("too-many-replays", `${running} replays are already running (limit ${RUNNING_MAX})`);
   }
 
-  /** Throws as checkRoom does, InvalidInput where its target cannot be had. */
+  /** Throws as checkRoom does, and InvalidInput if the target cannot be opened. */
   start(spec: ReplaySpec): Job {
     this.checkRoom();
     const opened = this.#openTarget(spec.target);
@@ -110,11 +110,12 @@ export class Replays {
     return job;
   }
 
-  /** By id. */
+  /** Ascending by id. */
   all(): readonly Job[] {
     return [...this.#jobs.values()];
   }
 
+  /** Called at each start: until the next one, more than KEPT_MAX ended replays may be remembered. */
   #forget(): void {
     const over = this.all().filter(({ state }) => state !== "running");
     for (const { id } of over.slice(0, Math.max(over.length - KEPT_MAX, 0))) this.#jobs.delete(id);

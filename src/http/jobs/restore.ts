@@ -20,9 +20,9 @@ import { checkSeen, wellAsked } from "../views/past_answers.ts";
 import type { SightParts } from "../views/sight.ts";
 import { readReference } from "../views/targets.ts";
 
-/** How often commands are worked out anew, if the map changes meanwhile. */
+/** The number of plans after which a restore gives up, because the map keeps changing. */
 const TRIES = 5;
-/** Bytes of the commands that an answer shows. */
+/** The most bytes of keys and values in the commands that an answer shows. */
 const COMMANDS_BYTES_MAX = 4 * 1024 * 1024;
 const KIB = 1024;
 
@@ -30,7 +30,10 @@ export interface RestoreParts extends SightParts {
   readonly settings: Pick<Settings, "restoreElementsMax">;
 }
 
-/** `session` gets a descriptor of a map that is created again. `dry`: nothing is run. `shown`: the commands that the answer has, at most. */
+/**
+ * `session`, if named, gets a descriptor of a map that is created again. `dry`: nothing is run. `shown`: the most
+ * commands that the answer shows.
+ */
 export interface RestoreOrder {
   readonly map: string;
   readonly at: Moment;
@@ -40,7 +43,7 @@ export interface RestoreOrder {
   readonly shown: number;
 }
 
-/** Restores a map for the sender of a request, and answers how. Throws the problem of a map that cannot be restored. */
+/** Restores a map in the name of the request's caller. Throws a Problem if the map cannot be restored. */
 export async function restore(parts: RestoreParts, request: FastifyRequest, order: RestoreOrder): Promise<object> {
   for (let tries = 1; ; tries++) {
     const { requests, ...plan } = await plannedRestore(parts, request, order);
@@ -57,7 +60,7 @@ export async function restore(parts: RestoreParts, request: FastifyRequest, orde
   }
 }
 
-/** The commands as of now, with the part of the answer that does not depend on how they run. */
+/** Plans the commands from the present state. `answer`: the fields that do not depend on how the commands run. */
 async function plannedRestore(parts: RestoreParts, request: FastifyRequest, order: RestoreOrder) {
   const { at, reason, session, dry, shown } = order;
   const reference = readReference(order.map, "map");
@@ -70,7 +73,7 @@ async function plannedRestore(parts: RestoreParts, request: FastifyRequest, orde
   return { map: about.map, frames, length, now, counts, requests, answer };
 }
 
-/** It is one moment, for which everybody waits; `bytes`: of its commands. */
+/** Refuses a large restore: it runs as one, and all other commands wait for it. `bytes`: the size of its commands. */
 function checkSize({ added, changed, removed }: RestoreCounts, bytes: number, most: number): void {
   const elements = added + changed + removed;
   if (elements <= most && bytes <= most * KIB) return;
@@ -79,7 +82,7 @@ function checkSize({ added, changed, removed }: RestoreCounts, bytes: number, mo
   throw new Problem("E2BIG", detail, { errno: "E2BIG" });
 }
 
-/** At most so many, and not more than can be told of. */
+/** The first commands: at most `most`, and at most COMMANDS_BYTES_MAX bytes. */
 function firstOf(requests: readonly Request[], most: number): readonly Request[] {
   let bytes = 0;
   const end = requests.findIndex((request, at) => {
@@ -94,7 +97,7 @@ function eventsOf(replies: readonly { readonly seq: number }[]): object {
   return { first_seq: replies[0]?.seq ?? null, last_seq: replies.at(-1)?.seq ?? null };
 }
 
-/** The map that was created, and the descriptor that the session that was named got of it. */
+/** The map that the restore created, with the named session's descriptor of it; null: it created none. */
 function createdBy(requests: readonly Request[], replies: readonly { readonly outcome: Outcome }[]): object | null {
   const made = replies.findLast((_, at) => requests[at]?.cmd === CMD.BPF_MAP_CREATE);
   if (made === undefined) return null;
