@@ -1,4 +1,4 @@
-/** Bodies and answers that several routes share, for the API's document and for the serializer. */
+/** Builds bodies, answers and problems of the routes' schemas, for the API's document and the serializers. */
 
 import { type TSchema, Type } from "typebox";
 import { ERRNO, type Errno } from "../../abi/errno.ts";
@@ -17,26 +17,30 @@ interface Answer {
   readonly content?: Record<string, Media>;
 }
 
-const SEQ_HEADER = { "mapledger-seq": Type.Integer({ description: "Seq of the event that tells of the command." }) };
+const SEQ_HEADER = {
+  "mapledger-seq": Type.Integer({
+    description: "Seq of the event that records the command; of a read with `at`, of the last event that it sees.",
+  }),
+};
 
-/** An answer in JSON that ran a command: its seq stands in a header, too. */
+/** The JSON answer to a command, whose seq stands in a header, too. */
 export function ran(description: string, schema: TSchema, example: unknown): Answer {
   return { ...told(description, schema, example), headers: SEQ_HEADER };
 }
 
-/** An answer in JSON that ran none. */
+/** Any other JSON answer. */
 export function told(description: string, schema: TSchema, example: unknown): Answer {
   return { description, content: { "application/json": { schema, example } } };
 }
 
 export const octets = { schema: OctetsSchema, example: "*\u0000\u0000\u0000" };
 
-/** A body, with an example of it. What codec/body.ts reads itself, the validator lets pass: see `bodyByHand`. */
+/** The schema of a body, with an example. Bodies that codec/body.ts reads are not validated by it: see `bodyByHand`. */
 export function body<Schema extends TSchema>(schema: Schema, example: unknown): Schema {
   return { ...schema, examples: [example] };
 }
 
-/** Every operation may be answered so. */
+/** Problems of every operation. */
 const ALWAYS = [
   "part-failed",
   "disk-full",
@@ -48,14 +52,16 @@ const ALWAYS = [
   "too-many-bytes",
   "invalid-input",
 ] as const;
-/** Every command may, besides. */
+/** Further problems of operations that run a command. */
 const COMMAND = ["busy", "log-failed", "outcome-unknown", "read-only"] as const;
+/** Further problems of operations in a session. */
 const IN_SESSION = ["no-such-session", "session-ended", "session-foreign"] as const;
+/** Further problems of operations that take a body. */
 const WITH_BODY = ["body-too-large", "unsupported-media-type"] as const;
 
 type Name = ProblemName | Errno;
 
-/** The problems that an operation may answer with, by what it is, and the errnos of its own. */
+/** The problems of an operation, by status. `more`: problems and errnos of its own. */
 export function problems(
   is: { readonly command?: true; readonly session?: true; readonly body?: true; readonly path?: true },
   ...more: readonly Name[]
@@ -85,7 +91,7 @@ export function problems(
   return answers;
 }
 
-/** What an example of a problem says. */
+/** Detail and further fields of a problem's example. */
 function exampleOf(name: Name): [detail: string, extras: ProblemExtras] {
   if (name === "archived") return ["events up to 100000 are archived", { oldest_seq: 100_001 }];
   if (Object.hasOwn(ERRNO, name))
@@ -106,6 +112,7 @@ const EXAMPLES: Partial<Record<Name, string>> = {
   "no-such-session": "there is no session 7",
   "no-such-event": "there is no event 1000: the log ends at 999",
   "no-such-tile": "the tree has no tile 0/000: its size is 0",
+  "not-cosigned": "no checkpoint has 2 cosignatures of known witnesses",
   "foreign-position":
     "after: it is of another life of this log: the log was put back from a backup, and has gone on otherwise; begin again: without a position, or with after=0 for all that there is",
   "part-failed": "the history has failed, and is tried again: disk I/O error",
@@ -116,7 +123,7 @@ const EXAMPLES: Partial<Record<Name, string>> = {
   "cannot-archive": "the log ends at event 999: there is none before 2000 yet",
   "session-ended": "session 7 has ended",
   "body-too-large": "the body is larger than 67108864 bytes",
-  "unsupported-media-type": "text/plain is not taken here",
+  "unsupported-media-type": 'application/json as in {"value":"2a000000"} is needed, found "text/plain"',
   "range-not-satisfiable": "bytes=8192-: the memory has 4096 bytes",
   bug: "the service failed; its log tells more",
   busy: "10000 commands with 1234567 bytes are waiting",
@@ -125,7 +132,7 @@ const EXAMPLES: Partial<Record<Name, string>> = {
   "target-not-named": "MAPLEDGER_REPLAY_TARGETS does not name http://127.0.0.1:8621",
   "no-such-replay": "there is no replay 7",
   "too-many-bytes": "268435456 bytes of bodies and answers are in flight (MAPLEDGER_FLIGHT_BYTES_MAX is 268435456)",
-  "too-many-streams": "100 streams are open",
+  "too-many-streams": "100 streams are open (MAPLEDGER_STREAMS_MAX)",
   unavailable: "recovering: 10000 of 20000 events",
   "log-failed": "the log could not be written; nothing was changed",
   "disk-full": "the log's disk is full; nothing was changed",
@@ -133,14 +140,14 @@ const EXAMPLES: Partial<Record<Name, string>> = {
   EEXIST: "BPF_NOEXIST, but an element has this key",
   E2BIG: "map is full: 1024 of 1024 entries",
   EFAULT: "key has 2 bytes: 4 are read",
-  EINVAL: "key has 5 bytes: this map's keys have 4",
+  EINVAL: "the request's key has 5 bytes: this map's have 4",
   EBADF: "fd 9 is not open in session 7",
   EPERM: "the map is frozen",
   EMFILE: "the session's descriptor table is full",
-  ENOSPC: "count is 1: the bucket has 3 elements",
-  EOPNOTSUPP: "a trie has no such command",
-  ENOTSUPP: "an array has no such command",
+  ENOSPC: "bucket 5 has more elements than count, 1",
+  EOPNOTSUPP: "a bloom filter has no keys to walk",
+  ENOTSUPP: "this type has no such batch",
   ENOMEM: "the map takes 1099511627776 bytes: the machine has 8589934592",
   EAGAIN: "quota of sessions: bob has 10000 of 10000, 1 more required (MAPLEDGER_CALLER_SESSIONS_MAX)",
-  EBUSY: "the map is in use",
+  EBUSY: "socket 7 is in a BPF_MAP_TYPE_REUSEPORT_SOCKARRAY",
 };

@@ -1,4 +1,7 @@
-/** The body of the syscall door; its `attr` is a part of union bpf_attr. */
+/**
+ * Schemas of the syscall door and of the body that creates a map. Their fields come from abi/attr.ts: a field that is
+ * added there appears here, or does not compile.
+ */
 
 import { type TSchema, Type } from "typebox";
 import {
@@ -30,7 +33,7 @@ const FIELDS = [
 ] as const;
 type NamesOf<Kind extends FieldKind> = Extract<(typeof FIELDS)[number], { readonly kind: Kind }>["name"];
 
-/** In the document's order. */
+/** Pointers, in the order of the API's document. */
 const POINTERS: Readonly<Record<NamesOf<"pointer">, TSchema>> = {
   key: nullableHex(),
   value: nullableHex(),
@@ -58,12 +61,16 @@ export const DoorRequestSchema = Type.Object(
       description: "A name of enum bpf_cmd, or its number.",
     }),
     size: Type.Optional(
-      Type.Integer({ minimum: 0, maximum: 2 ** 32 - 1, description: "bpf(2)'s third argument; beyond 4096 E2BIG." }),
+      Type.Integer({
+        minimum: 0,
+        maximum: 2 ** 32 - 1,
+        description: "bpf(2)'s third argument. More than 4096 is refused with E2BIG.",
+      }),
     ),
     tail: Type.Optional(
       Type.String({
         description:
-          "The bytes behind the command's last field, in hex. EINVAL if they are not zero, E2BIG beyond 168.",
+          "The bytes of the attr after the command's last field, in hex. Bytes that are not zero are refused: with EINVAL, or from byte 168 of the attr on with E2BIG.",
       }),
     ),
     attr: Type.Optional(
@@ -76,7 +83,8 @@ export const DoorRequestSchema = Type.Object(
         {
           $id: "BpfAttr",
           ...CLOSED,
-          description: "The command's own fields of union bpf_attr; others are 400. Left out: zero, or NULL.",
+          description:
+            "The command's own fields of union bpf_attr; any other field is answered with 400. An omitted field is zero, or NULL.",
         },
       ),
     ),
@@ -109,13 +117,13 @@ export const CreateSchema = Type.Object(
     mirror_shape: Type.Optional(
       nullableWord(MIRROR_SHAPES, {
         description:
-          "LRU maps alone: exact (the default: the kernel map has the max_entries and map_flags asked for, so that libbpf reuses it) or roomy (the kernel map has more room, so that only the ledger evicts elements).",
+          "Only for LRU maps: exact (the default: the kernel map has the max_entries and map_flags asked for, so that libbpf reuses it) or roomy (the kernel map has more room, so that only the ledger evicts elements).",
       }),
     ),
   },
   {
     $id: "CreateMapBody",
     ...CLOSED,
-    description: "BPF_MAP_CREATE's fields of union bpf_attr, and mirror_shape. Left out: zero.",
+    description: "BPF_MAP_CREATE's fields of union bpf_attr, and mirror_shape. An omitted field is zero.",
   },
 );

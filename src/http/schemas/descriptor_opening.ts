@@ -1,4 +1,5 @@
-/** The body of what opens a descriptor. */
+/** The schema of the body that opens a descriptor. */
+
 import { type Static, Type } from "typebox";
 import { ID_MAX } from "../../abi/limits.ts";
 import { OPEN_KINDS } from "../../abi/service.ts";
@@ -27,7 +28,7 @@ export const OpenDescriptorBody = Type.Object(
       Type.Enum(["rw", "r", "w"], {
         type: "string",
         description:
-          "Not for dup. Left out: rw, or the access that the caller's scopes allow. Other objects than maps take no w.",
+          "Not for dup. Left out: rw, or the access that the caller's scopes allow. Only maps can be opened with w.",
       }),
     ),
     path: Type.Optional(
@@ -46,7 +47,7 @@ export const OpenDescriptorBody = Type.Object(
     $id: "OpenDescriptorBody",
     ...CLOSED,
     description:
-      "For prog: `prog_type` is of enum bpf_prog_type, of a program of the ledger's own, and `expected_attach_type` of enum bpf_attach_type, as it was loaded with.",
+      "`prog_type` (enum bpf_prog_type) and `expected_attach_type` (enum bpf_attach_type) are for prog: the types of a new program.",
     examples: [{ kind: "map", map: "pinned:/sys/fs/bpf/counters", access: "r" }],
   },
 );

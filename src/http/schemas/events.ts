@@ -1,4 +1,7 @@
-/** An event of the log: a command and its outcome. */
+/**
+ * The schema of an event as the API shows it. `attr` and `out` have the fields of all commands and all outcomes. If the
+ * schema lacks one of them, it does not compile.
+ */
 
 import { type TSchema, Type } from "typebox";
 import { CREATE_FIELDS, type FieldKind } from "../../abi/attr.ts";
@@ -41,7 +44,7 @@ const ObjectFacts = Type.Object(
       name: text("Of a program."),
       tag: text("Of a program, in hex."),
       loadTime: text("Of a program, in ns since the boot, as digits."),
-      boot: text("Of a program: the boot that this counts from."),
+      boot: text("Of a program: the boot in which it was loaded, /proc/sys/kernel/random/boot_id."),
       btfId: integer("Of BTF."),
       data: text("Of BTF: the blob, in hex."),
     }),
@@ -65,7 +68,7 @@ const AttrProcess = Type.Object(
 
 const Fault = Type.Object(
   { errno: text(), detail: text() },
-  { $id: "AttrFault", ...CLOSED, description: "Why an attr was not looked at." },
+  { $id: "AttrFault", ...CLOSED, description: "Why the attr of a known command was not read." },
 );
 
 const ArchiveFile = Type.Object(
@@ -74,7 +77,7 @@ const ArchiveFile = Type.Object(
 );
 
 const ConfiguredCaller = Type.Object(
-  { name: text(), by: text("The hash, uid or certificate by which the caller is known."), scopes: Type.Array(text()) },
+  { name: text(), by: text("How the caller is recognised: token, uid or certificate."), scopes: Type.Array(text()) },
   { $id: "ConfiguredCaller", ...CLOSED, description: "A line of the tokens' file, without its hash." },
 );
 
@@ -95,7 +98,7 @@ const RestoreNote = Type.Object(
   {
     $id: "RestoreNote",
     ...CLOSED,
-    description: "Of a command of a restore: of which map, as of which event, and why.",
+    description: "Of a command of a restore: the restored map, the seq as of which, and the reason.",
   },
 );
 
@@ -108,10 +111,10 @@ const Part = Type.Object(
   { $id: "CommandPart", ...CLOSED, description: "Of a piece of a large command." },
 );
 
-/** Three fields are of another type in one command than in another: they have none here. */
+/** Three fields that have different types in different commands: their schemas have none. */
 const MAP = Type.Unsafe({
   description:
-    "The map that was meant, where the event's `map` does not say it: an object with `by` (id, name or pinned) and `id`, `name` or `pathname`. Of MIRROR_FREED and FREE_DEFERRED: the id of the map that was freed.",
+    "The caller's reference to the map, if the event's `map` does not say it: an object with `by` (id, name or pinned) and `id`, `name` or `pathname`. Of MIRROR_FREED and FREE_DEFERRED: the id of the freed map.",
 });
 const WAS = Type.Unsafe({
   description:
@@ -125,17 +128,17 @@ const CONTINUES = Type.Unsafe({
 const CutInput = Type.Object(optional({ key: integer(), value: integer() }), {
   $id: "CutInput",
   ...CLOSED,
-  description: "Of a refused command: how many bytes a key or a value had of which the event has the beginning.",
+  description: "Of a refused command whose key or value is cut in the event: the bytes that it had.",
 });
 
-/** What commands say, by the names that log/attr.ts gives it; no event has what holds a real object. */
+/** The names of commands' own fields in `attr`, as log/attr.ts writes them. `held`, a real object, is in no event. */
 type Said = Action extends infer One ? (One extends { readonly attr: infer Attr } ? FieldsOf<Attr> : never) : never;
 type FieldsOf<Attr> = Attr extends unknown ? Exclude<keyof Attr, "held"> & string : never;
 type Snake<Name extends string> = Name extends `${infer First}${infer Rest}`
   ? `${First extends Lowercase<First> ? First : `_${Lowercase<First>}`}${Snake<Rest>}`
   : Name;
 
-/** What log/event.ts keeps beside, and what commands that are not known say. */
+/** Fields that log/event.ts adds, and `fault` of a command that was not read. */
 type Kept = "fault" | "map" | "key_room" | "value_room" | "info" | "exact";
 
 type CreationName = (typeof CREATE_FIELDS)[number]["name"];
@@ -157,7 +160,7 @@ const CREATION = Object.fromEntries(
     .map(({ name, kind }) => [name, BY_KIND[kind]()]),
 ) as Record<CreationName, TSchema>;
 
-/** By the names of union bpf_attr, where it has one. A field that a command has and this has not does not compile. */
+/** Fields have the names of union bpf_attr, if it has them. */
 const ATTR = {
   // BPF_MAP_CREATE
   ...CREATION,
@@ -170,7 +173,7 @@ const ATTR = {
   elem_flags: text("A u64, as digits."),
   in_batch: nullableHex(),
   out_batch: nullableHex(),
-  if_present: integer("How many keys were given, of which those without an element were passed over."),
+  if_present: integer("How many keys were given. Those without an element were skipped."),
   after: nullableHex(),
   limit: integer(),
   // Pins, ids and descriptors
@@ -178,7 +181,7 @@ const ATTR = {
   found: Found,
   ...integers(["file_flags", "path_fd", "bpf_fd", "start_id", "map_id", "open_flags", "info_len", "btf_size"]),
   // Sessions
-  name: text("Of a session; of a command that is not known, as the caller wrote it."),
+  name: text("Of a session; or the name of an unknown command, as the caller wrote it."),
   fault: Fault,
   ttl_ms: nullable("integer"),
   capabilities: Type.Array(word(CAPABILITIES)),
@@ -190,8 +193,8 @@ const ATTR = {
   reuseport: Type.Boolean(),
   ...integers(["pid", "id", "prog_type", "expected_attach_type", "object"]),
   // FREE_DEFERRED
-  interfaces: integer("The map in which elements of interfaces that are gone are looked for."),
-  elements: integer("How many elements go at once, at most."),
+  interfaces: integer("The map that is searched for elements of removed interfaces."),
+  elements: integer("The most elements that the command works on."),
   // The memory of an array
   ...integers(["offset", "length"]),
   ifindexes: Type.Array(Type.Integer()),
@@ -201,9 +204,9 @@ const ATTR = {
   detail: text(),
   policy: word(DRIFT_POLICIES),
   ...integers(["interval_ms", "missing", "changed", "extra", "both_changed", "evicted", "kernel_id"]),
-  at: text("When differences were found."),
+  at: text("The occasion of the comparison, such as start; left out: the map's interval."),
   first_keys: Type.Array(hex()),
-  what: text("The change that the mirror noticed."),
+  what: text("Of MIRROR_FOUND: the change that the mirror noticed."),
   was: WAS,
   pin: text(),
   take: word(SIDES),
@@ -213,17 +216,17 @@ const ATTR = {
   owner: text(),
   removed: Type.Array(text()),
   boot: text(),
-  // Who may do what
+  // Callers, scopes and certificates
   scope: text(),
   has: Type.Array(text()),
   request: text("Method and path."),
-  more: integer("Refusals since the event before this one that have no event."),
+  more: integer("How many requests of the caller were refused since the last such event and have no event."),
   callers: Type.Array(ConfiguredCaller),
   certificate: CERTIFICATE,
   client_authorities: Type.Unsafe({
     type: ["array", "null"],
     items: CERTIFICATE,
-    description: "null: none is asked for.",
+    description: "null: clients need no certificate.",
   }),
   // Archives, checkpoints, trees, backups and the clock
   before: text(),
@@ -233,18 +236,19 @@ const ATTR = {
   ...all(["log", "possible_cpus", "life", "note", "branch", "vkey", "is"], text()),
   signed: note("The newest checkpoint that is known to have been signed."),
   continues: CONTINUES,
-  signer: note("The verifier key of the key that signed until then."),
-  // Beside any command's own
+  signer: note("The verifier key of the former key; of BACKUP_RESTORE, of the key that signed `continues`."),
+  // Of any command, beside its own
   map: MAP,
-  key_room: integer("Bytes of room for keys, where that was less or more than the answer takes."),
-  value_room: integer("Bytes of room for values, likewise."),
-  info: text("The buffer of a BPF_OBJ_GET_INFO_BY_FD that was refused, in hex."),
+  key_room: integer("The size of the buffer for keys, if the caller gave one."),
+  value_room: integer("The size of the buffer for values, if the caller gave one."),
+  info: text("The caller's buffer of a refused BPF_OBJ_GET_INFO_BY_FD, in hex."),
   exact: Type.Boolean({
-    description: "A key or a value was refused for its length, which bpf(2) itself does not see.",
+    description:
+      "A key or a value was refused for its length. bpf(2) itself does not see lengths, and cannot refuse them.",
   }),
   restore: RestoreNote,
   imported: Type.Boolean({
-    description: "The command is the service's own: it writes elements that were found in the kernel map.",
+    description: "The service's own command writes elements that the kernel map has already.",
   }),
   part: Part,
   cut: CutInput,
@@ -263,7 +267,7 @@ const Digest = Type.Object({ bytes: integer(), sha256: text("In hex.") }, { $id:
 const CutAnswer = Type.Object(optional({ key: Digest, value: Digest }), {
   $id: "CutAnswer",
   ...CLOSED,
-  description: "An answer of which `key` and `value` of the event are the beginning.",
+  description: "Length and SHA-256 of the whole answer, if the event has only its beginning.",
 });
 
 const IdOrKey = oneOf([Type.Integer(), Type.String()], {
@@ -271,14 +275,15 @@ const IdOrKey = oneOf([Type.Integer(), Type.String()], {
   description: "A number, or a key in hex.",
 });
 
-/** A number and a key in hex, as a list of two. */
+/** A list of pairs of a number and a key in hex. */
 const keyed = (description: string): TSchema =>
   Type.Array(Type.Unsafe({ type: "array", items: IdOrKey, minItems: 2, maxItems: 2 }), { description });
 
 const Deferred = Type.Object(optional(all(["maps", "objects", "interfaces"], Type.Array(Type.Integer()))), {
   $id: "Deferred",
   ...CLOSED,
-  description: "Of which maps and objects elements go later, by FREE_DEFERRED events.",
+  description:
+    "Freed maps, ended objects and removed interfaces whose elements are deleted later, by FREE_DEFERRED events.",
 });
 
 const OUT = {
@@ -289,27 +294,31 @@ const OUT = {
   session_id: integer("The session that was opened."),
   map_id: integer("The id that BPF_MAP_CREATE has used up."),
   taken: Type.Boolean({
-    description: "The elements that were taken out are gone, although the answer could not be written (EFAULT).",
+    description: "The elements were deleted, although the answer could not be written (EFAULT).",
   }),
   ids: Type.Boolean({ description: "The answer shows ids where an update takes descriptors." }),
-  more: Type.Boolean({ description: "A page of elements was not the last." }),
+  more: Type.Boolean({ description: "More elements follow this page." }),
   pathname: text("Where a pin or a directory was made or removed."),
-  freed: Type.Array(Type.Integer(), { description: "Maps that nothing holds any more." }),
+  freed: Type.Array(Type.Integer(), { description: "Maps that were freed, because nothing holds them any more." }),
   deferred: Deferred,
-  memory: integer("Bytes that mmap(2) can reach."),
-  object: integer("The object that a descriptor was opened of."),
+  memory: integer("The bytes of the map's memory."),
+  object: integer("The object that the opened descriptor refers to."),
   stored_keys: text("The keys that were stored or removed, end to end in hex, if they are not the given ones."),
   stored_values: text("The values that were stored, end to end in hex, if they are not the given ones."),
-  shown_values: text("Stored values as lookups show them, where that is otherwise."),
-  emptied: Type.Boolean({ description: "The update stored that the slot is empty." }),
+  shown_values: text("The stored value as lookups show it, if that is not the beginning of the stored bytes."),
+  emptied: Type.Boolean({ description: "The update has emptied the slot." }),
   unchanged: Type.Boolean({ description: "The command succeeded but changed nothing." }),
-  gone: keyed("Elements that were deleted with their owner: each by its map's id and its key."),
-  evicted: keyed("Elements that were evicted: each by how many the command had stored before, and its key."),
-  known_as: keyed("Keys of a trie as they were kept until then, where others were given: by number and key."),
+  gone: keyed(
+    "Elements that were deleted together with an object, an open file or an interface: each by its map's id and its key.",
+  ),
+  evicted: keyed("Evicted elements: each by the number of elements that the command had stored before, and its key."),
+  known_as: keyed(
+    "Keys under which a trie had stored elements until then, if they differ from the given keys after the prefix: each by the number of elements stored before, and the key.",
+  ),
   asked: hex(),
   answer: CutAnswer,
-  quota: text("The caller's quota that the command would have been over."),
-  session: text("Why a command never ran: unknown, ended or foreign."),
+  quota: text("The caller's quota that the command would exceed."),
+  session: text("Why the command did not run: its session is unknown, ended or foreign (another caller's)."),
 } satisfies Record<Exclude<keyof Out, "absent">, TSchema>;
 
 const EventOut = Type.Unsafe({
@@ -319,8 +328,8 @@ const EventOut = Type.Unsafe({
   ...CLOSED,
   description:
     "The other fields of the answer. If the answer of a read has more than 4,096 bytes, `answer` has the length and SHA-256 of its keys and of its " +
-    "values: `key` and `value` then are their beginning, of a batch the first elements. The state at this seq has the rest, as has, " +
-    "of commands that take elements out, the state before it.",
+    "values; `key` and `value` have only its beginning, of a batch the first elements. The whole answer is in the state at this seq; of commands that " +
+    "delete the elements that they answer, in the state before it.",
 });
 
 export const LogEventSchema = Type.Object(
@@ -331,7 +340,7 @@ export const LogEventSchema = Type.Object(
     caller: Type.String(),
     peer: nullable("string", {
       description:
-        "From where the command came: an address, or the uid and pid of who made the connection to the unix socket. null: it is the " +
+        "The sender: an address, or the uid and pid of the process that connected to the unix socket. null: the command is the " +
         "service's own, or of an earlier release.",
     }),
     cmd: Type.String(),

@@ -1,8 +1,11 @@
+/**
+ * Schemas that several routes share; most have a name ($id) in the API's document. Objects in answers are closed: their
+ * schemas list every field that an answer may have.
+ */
+
 import { type Static, type TProperties, type TSchema, Type } from "typebox";
 import { DRIFT_POLICIES, MIRROR_SHAPES, ON_REPLACE } from "../../abi/service.ts";
 import { PINNED_MAX } from "../../engine/views.ts";
-
-/** The schemas that have a name in the document. Answers are closed: what they may hold is all listed. */
 
 export const CLOSED = { additionalProperties: false } as const;
 const U32_MAX = 2 ** 32 - 1;
@@ -15,7 +18,7 @@ const Hex = Type.String({
 const Seq = Type.Integer({
   $id: "Seq",
   minimum: 0,
-  description: "The event's place in the log; 0 only as of before the first.",
+  description: "The event's place in the log. 0: the moment before the first event.",
 });
 
 const Scalar = oneOf(
@@ -27,36 +30,36 @@ const Scalar = oneOf(
   { $id: "Scalar", description: "An integer: as a number, as digits in a string, by name, or as a list of flags." },
 );
 
-/** A page of a list has at most so many, whatever its limit is: no page takes long. */
+/** The most items of a list's page, whatever its `limit`, so that no page takes long. */
 export const LIST_MAX = 1000;
 
 export const hex = () => Type.Unsafe<string>(Type.Ref("Hex"));
 export const scalar = (): TSchema => Type.Ref("Scalar");
 export const seq = () => Type.Unsafe<number>(Type.Ref("Seq"));
-/** A type or null, written so that a document of OpenAPI 3.0 can say it, too. */
+/** A type or null, in a form that OpenAPI 3.0 can express, too. */
 export const nullable = (type: "integer" | "number" | "string" | "object", options: object = {}): TSchema =>
   Type.Unsafe({ type: [type, "null"], ...options });
-/** A position that is given out. */
+/** A position in an answer. */
 export const position = (): TSchema => Type.Ref("Position");
 export const nullableHex = (): TSchema => nullable("string", { description: "Bytes in hex, or null." });
-/** One of some words, or null, which no list of words has. */
+/** One of several words, or null. It has two alternatives, because an enum of type string cannot have null. */
 export const nullableWord = (words: readonly string[], options: object = {}): TSchema =>
   Type.Unsafe({ ...oneOf([Type.Enum([...words], { type: "string" }), Type.Null()]), ...options });
 
-/** A value of one of some JSON types. Objects are told apart by a field: see `oneOfNamed`. */
+/** A value that one of several schemas allows; its JSON type says which. Objects need `oneOfNamed`. */
 export function oneOf<Schemas extends readonly TSchema[]>(schemas: Schemas, options: object = {}) {
   return Type.Unsafe<Static<Schemas[number]>>({ oneOf: schemas, ...options });
 }
 
-/** A schema of an object that has a name. */
+/** The schema of an object, with its name in the document. */
 export type NamedObject = TSchema & { readonly $id: string; readonly properties: Readonly<Record<string, TSchema>> };
 
-/** A closed object that has a name. */
+/** The schema of a closed object, with its name in the document. */
 export function named<Properties extends TProperties>($id: string, properties: Properties, options: object = {}) {
   return Object.assign(Type.Object(properties, { $id, ...CLOSED, ...options }), { $id });
 }
 
-/** One of some objects, each of which says in a field which it is. */
+/** One of several objects. An object's `field` is one of the words in `members`, and says which schema it has. */
 export function oneOfNamed(field: string, members: Readonly<Record<string, NamedObject>>, options: object): TSchema {
   const mapping = Object.entries(members).map(([word, { $id }]) => [word, `#/components/schemas/${$id}`]);
   const discriminator = { propertyName: field, mapping: Object.fromEntries(mapping) };
@@ -68,20 +71,21 @@ export const OctetsSchema: TSchema = Type.Unsafe({ $id: "Octets", type: "string"
 /** Where the next page of elements begins. */
 export const nextPage = (): TSchema =>
   nullable("string", {
-    description: "The next page's `after`, which says of which map it is: opaque; null at the end.",
+    description: "The next page's `after`: an opaque text, valid for this map only. null: this is the last page.",
   });
 
 const PositionSchema = Type.String({
   $id: "Position",
   description:
-    "A point in this log, opaque: `after`, `before` and Last-Event-ID take it, and tell whether this is still the log that it is a point in.",
+    "A place in this log, as an opaque text for `after`, `before` and Last-Event-ID. It is refused if it is not a place in this log, for example after a backup was restored.",
   examples: ["ECtPf1x6LuAot08y0QAAAAAAEVw6keSyB4asdUk"],
 });
 
 const ProblemSchema = Type.Object(
   {
     type: Type.String({
-      description: "urn:mapledger:errno:NAME where a command was refused, else urn:mapledger:problem:NAME.",
+      description:
+        "urn:mapledger:errno:NAME if a command was refused with that errno, otherwise urn:mapledger:problem:NAME.",
     }),
     title: Type.String(),
     status: Type.Integer(),
@@ -90,13 +94,13 @@ const ProblemSchema = Type.Object(
     cmd: Type.Optional(Type.String({ description: "Name of the command." })),
     seq: Type.Optional(seq()),
     count: Type.Optional(Type.Integer({ description: "Elements of a batch that were done before it was refused." })),
-    quota: Type.Optional(Type.String({ description: "The caller's quota that the request would have been over." })),
+    quota: Type.Optional(Type.String({ description: "The caller's quota that the request would exceed." })),
     where: Type.Optional(Type.String({ description: "The place in the request." })),
     oldest_seq: Type.Optional(Type.Integer({ description: "The oldest event that is not archived." })),
     reason: Type.Optional(
       Type.String({
         description:
-          "Why a position is not one in this log: other-log, other-life (it was put back from a backup), other-event, or no-such-event.",
+          "Why a position is refused: other-log, other-life (the log was restored from a backup), other-event, no-such-event, or other-map.",
       }),
     ),
   },
@@ -136,7 +140,7 @@ const Batch = Type.Object(
     elements: Type.Array(Type.Ref("MapElement")),
     count: Type.Integer(),
     out_batch: nullableHex(),
-    end: Type.Boolean({ description: "The map ended here: the kernel said ENOENT." }),
+    end: Type.Boolean({ description: "The batch has reached the end of the map, which bpf(2) reports as ENOENT." }),
     seq: seq(),
   },
   { $id: "Batch", ...CLOSED, description: "`out_batch` is the next call's `in_batch`." },
@@ -155,10 +159,10 @@ const DeleteBatchDone = Type.Object(
 
 const Opened = Type.Object(
   { fd: Type.Integer(), map_id: Type.Optional(Type.Integer()), seq: seq() },
-  { $id: "Opened", ...CLOSED, description: "A descriptor that was opened, and the map that it is of." },
+  { $id: "Opened", ...CLOSED, description: "A descriptor that was opened, and the id of its map if it has one." },
 );
 
-/** What a session lives by, where that is a process. */
+/** The process that a session lives by. */
 export const clientProcess = (): TSchema =>
   nullable("object", {
     $id: "ClientProcess",
@@ -169,10 +173,10 @@ export const clientProcess = (): TSchema =>
     },
     required: ["pid", "uid", "start_time"],
     ...CLOSED,
-    description: "The process that it lives by, or null.",
+    description: "The process that the session lives by; null: it lives by its TTL or a stream.",
   });
 
-export const sessionTtl = (): TSchema => nullable("number", { description: "null where it lives by a process." });
+export const sessionTtl = (): TSchema => nullable("number", { description: "null: it lives by a process." });
 
 const Session = Type.Object(
   {
@@ -186,7 +190,8 @@ const Session = Type.Object(
     }),
     process: clientProcess(),
     left_seconds: nullable("number", {
-      description: "Until it ends unless renewed; null while a stream is attached, and where it lives by a process.",
+      description:
+        "Seconds until it ends unless it is renewed; null while a stream is attached, if it lives by a process, and as of an earlier moment.",
     }),
     fd_count: Type.Integer(),
     capabilities: Type.Array(Type.String(), { description: "The capabilities that bpf(2) finds the process to have." }),
@@ -307,7 +312,7 @@ export const driftPolicy = (): TSchema =>
       "if somebody asks. Adopted maps begin with report.",
   });
 
-/** Of an LRU map: what its kernel map is like. */
+/** The shape of an LRU map's kernel map. */
 const mirrorShape = (): TSchema =>
   nullableWord(MIRROR_SHAPES, {
     description:
@@ -391,9 +396,11 @@ const MapSchema = Type.Object(
     }),
     possible_cpus: nullable("integer", {
       description:
-        "For how many CPUs its values are, each of value_size rounded up to 8 bytes, end to end. null: its values are not one for each CPU.",
+        "Of a per-CPU map: how many CPUs an element has values for; they lie end to end, each of value_size rounded up to 8 bytes. null: of other maps.",
     }),
-    holds: Type.Integer({ description: "Descriptors, pins and outer maps that hold it; at none it is freed." }),
+    holds: Type.Integer({
+      description: "How many descriptors, pins and outer maps hold it. If there are none, the map is freed.",
+    }),
     pinned: Type.Array(Type.String(), {
       description: `Where it is pinned: the first ${PINNED_MAX} paths in their order; \`GET /v1/pins\` has all.`,
     }),
@@ -412,13 +419,13 @@ const PinSchema = Type.Object({ pathname: Type.String(), map_id: Type.Integer() 
 
 const PinPath = Type.Object({ pathname: Type.String(), seq: seq() }, { $id: "PinPath", ...CLOSED });
 
-/** In bodies; queries have it as text. */
+/** A moment in a body. In a query it is text. */
 export const Moment = oneOf([Type.Integer({ minimum: 0 }), Type.String()], {
   $id: "Moment",
   description: "A seq, or a time in RFC 3339.",
 });
 
-/** The body of what writes one value. */
+/** The body of an update of one element, and of a push. */
 export const ValueBody = Type.Object({ value: hex(), flags: Type.Optional(scalar()) }, { $id: "ValueBody", ...CLOSED });
 
 /** Elements, one a line. */
@@ -459,7 +466,7 @@ export const SHARED = [
   PinPath,
 ];
 
-// Paths and queries.
+// Parameters of paths and queries.
 
 export const SessionParams = Type.Object({ session: Type.Integer({ minimum: 1, maximum: U32_MAX, examples: [1] }) });
 
@@ -470,7 +477,7 @@ export const FdParams = Type.Object({
 
 const map = Type.String({
   description:
-    "A map's id, name:NAME, or pinned:PATH, which begins at /sys/fs/bpf if it is relative. Its slashes need not be encoded, unless its last names are a route's.",
+    "A map's id, name:NAME, or pinned:PATH, which begins at /sys/fs/bpf if it is relative. The path's slashes need not be percent-encoded, unless it ends like the path of a route (/elements).",
   examples: ["name:counters"],
 });
 
@@ -480,7 +487,7 @@ export const Key = Type.String({ description: "A key in hex.", examples: ["01000
 
 export const PathnameParams = Type.Object({
   pathname: Type.String({
-    description: "A path on bpffs, percent-encoded; its slashes may stand as they are.",
+    description: "A path on bpffs, percent-encoded; slashes need not be.",
     examples: ["/sys/fs/bpf/counters"],
   }),
 });
@@ -488,7 +495,7 @@ export const PathnameParams = Type.Object({
 /** A field with a default: clients may omit it, handlers always have it. */
 const filledIn = <Field extends TSchema>(schema: Field) => Type.Unsafe<Static<Field>>(Type.Optional(schema));
 
-/** How many items a page has. */
+/** The `limit` of a page: `most` is its maximum, `fallback` its default. */
 export const limit = (most: number, fallback: number) =>
   filledIn(
     Type.Integer({
@@ -499,17 +506,17 @@ export const limit = (most: number, fallback: number) =>
     }),
   );
 
-/** Where a list of things with numbers goes on. */
+/** The `after` of a list whose items have numbers. */
 export const after = filledIn(
-  Type.Integer({ minimum: 0, default: 0, description: "`next` of the last page: the page begins behind it." }),
+  Type.Integer({ minimum: 0, default: 0, description: "`next` of the previous page: the page begins after it." }),
 );
 
-/** The same for a list of things with names. */
+/** The `after` of a list whose items have names. */
 export const afterName = (example: string) =>
   filledIn(
     Type.String({
       default: "",
-      description: "`next` of the last page: the page begins behind it.",
+      description: "`next` of the previous page: the page begins after it.",
       examples: [example],
     }),
   );

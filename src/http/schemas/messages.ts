@@ -1,31 +1,32 @@
-/** The messages of streams, as the document tells of them. */
+/** Schemas of the messages of streams. */
+
 import { type TSchema, Type } from "typebox";
 import { type NamedObject, named, oneOfNamed } from "./fields.ts";
 
-/** What every stream that follows the log may tell beside what it is about. */
+/** Messages that every stream that follows the log has, besides its own. */
 export const FOLLOWED = {
   bookmark: named(
     "Bookmark",
     { seq: Type.Integer({ minimum: 0 }) },
-    { description: "Everything up to this seq has been looked at." },
+    { description: "The stream has looked at all events up to this seq." },
   ),
   lagging: named(
     "Lagging",
     { at: Type.Integer({ minimum: 0 }), last: Type.Integer({ minimum: 0 }) },
-    { description: "The stream has come to `at`, the log to `last`." },
+    { description: "The stream has looked at the events up to `at`; the log ends at `last`." },
   ),
 } as const;
 
 /**
- * The messages of a stream of server-sent events, by their `event`: what each has for data. `name`: of the union; its members are
- * called `prefix`, the event and Message.
+ * The messages of a stream of server-sent events. `data`: the schema of each message's data, by its `event`. `name`:
+ * the name of the union. A member's name is `prefix`, the event and "Message": WatchBeginMessage.
  */
 export function messagesOf(name: string, prefix: string, data: Readonly<Record<string, TSchema>>): TSchema {
   const members = Object.entries(data).map(([event, schema]): [string, NamedObject] => [
     event,
     named(`${prefix}${capitalized(event)}Message`, {
       event: Type.Enum([event], { type: "string" }),
-      id: Type.Optional(Type.String({ description: "For Last-Event-ID." })),
+      id: Type.Optional(Type.String({ description: "A position, for Last-Event-ID." })),
       data: schema,
     }),
   ]);
@@ -35,7 +36,7 @@ export function messagesOf(name: string, prefix: string, data: Readonly<Record<s
   });
 }
 
-/** The same as lines of JSON, which say in `event` what they are; `besides`: fields of every line. */
+/** The same messages as lines of JSON, each with its name in `event`. `besides`: further fields of every line. */
 export function linesOf(
   name: string,
   prefix: string,

@@ -1,9 +1,8 @@
-/**
- * The problems that are answered, RFC 9457: by a name of mapledger's, or by the errno of a command that was refused.
- */
+/** Problem documents of RFC 9457: each has a name of mapledger's, or the errno of a refused command. */
+
 import { ERRNO, type Errno } from "../../abi/errno.ts";
 
-/** Everything that goes wrong before a command or beside it. The list is closed: a test holds the document to it. */
+/** Problems that no errno names. The list is closed: a test compares it with docs/api.md and the API's document. */
 export const PROBLEMS = {
   "invalid-input": { status: 400, title: "The request cannot be read" },
   "no-process": { status: 400, title: "There is no process that the session could live by" },
@@ -39,18 +38,18 @@ export const PROBLEMS = {
   },
   bug: { status: 500, title: "The service failed" },
   "outcome-unknown": { status: 500, title: "Whether the command is recorded is unknown" },
-  busy: { status: 503, title: "The queue is full" },
-  "too-many-bytes": { status: 503, title: "Bodies and answers in flight have as many bytes as they may" },
-  "too-many-streams": { status: 503, title: "There are as many streams as there may be" },
-  "too-many-jobs": { status: 503, title: "The caller has as many jobs as he may have" },
-  "too-many-replays": { status: 503, title: "There are as many replays as there may be" },
+  busy: { status: 503, title: "The service is busy" },
+  "too-many-bytes": { status: 503, title: "The limit of bytes in flight is reached" },
+  "too-many-streams": { status: 503, title: "The limit of streams is reached" },
+  "too-many-jobs": { status: 503, title: "The caller's limit of jobs is reached" },
+  "too-many-replays": { status: 503, title: "The limit of replays is reached" },
   unavailable: { status: 503, title: "The service is not ready" },
   "part-failed": { status: 503, title: "A part that is made from the log has failed, and is tried again" },
   "log-failed": { status: 503, title: "The log could not be written" },
   "disk-full": { status: 507, title: "The disk is full" },
 } as const satisfies Record<string, { readonly status: number; readonly title: string }>;
 
-/** What a map or a session refused, by errno. Titles are strerror's. */
+/** Refusals of commands, by errno. Titles are those of strerror(3), which has none for ENOTSUPP. */
 export const ERRNO_PROBLEMS = {
   EPERM: { status: 403, title: "Operation not permitted" },
   ENOENT: { status: 404, title: "No such file or directory" },
@@ -90,21 +89,21 @@ const ROWS: Readonly<Record<ProblemName | Errno, { readonly status: number; read
   ...ERRNO_PROBLEMS,
 };
 
-/** What a problem says beside its detail. */
+/** Further fields of a problem. */
 export interface ProblemExtras {
   readonly errno?: string;
   readonly cmd?: string;
-  /** The event that tells of it, where a command ran. */
+  /** The event that records the refused command; left out: no event does. */
   readonly seq?: number;
-  /** The caller's quota that it would have been over. */
+  /** The caller's quota that the request would exceed. */
   readonly quota?: string;
-  /** Elements of a batch that were done before it was refused. */
+  /** The number of elements of a batch that were done before it was refused. */
   readonly count?: number;
-  /** Where in the request: "elements[3].key". */
+  /** The place in the request, such as "elements[3].key". */
   readonly where?: string;
   /** The oldest event that is not archived. */
   readonly oldest_seq?: number;
-  /** Why a position is not one in this log. */
+  /** Why a position is refused, such as "other-life". */
   readonly reason?: string;
 }
 

@@ -1,8 +1,9 @@
-/** Replays and imports: how far they are, and the differences that they found. */
+/** Schemas of replays and imports: their state, their summary, and the differences that they found. */
+
 import { Type } from "typebox";
 import { CLOSED, nullable } from "./fields.ts";
 
-/** Differences that are listed one by one; all are counted. */
+/** The most differences that are listed; all are counted. */
 export const DIFFERENCES_MAX = 100;
 
 export const SUMMARY_EXAMPLE = {
@@ -45,7 +46,9 @@ const SummarySchema = Type.Object(
       additionalProperties: Type.Integer(),
       description: "Commands that were sent: how many, by name.",
     }),
-    prepared: Type.Integer({ description: "Commands that were sent for the selected ones' sake." }),
+    prepared: Type.Integer({
+      description: "Commands that were sent only because selected ones may depend on them; they are not compared.",
+    }),
     implied: Type.Integer({ description: "Descriptors that were closed by their session's end." }),
     left_out: Type.Array(
       Type.Object(
@@ -55,13 +58,13 @@ const SummarySchema = Type.Object(
     ),
     compared: Type.Integer(),
     differences: Type.Integer(),
-    free: Type.Integer({ description: "Differences that a kernel is free to make." }),
-    last_seq: Type.Integer({ description: "The last event that was done with." }),
+    free: Type.Integer({ description: "Differences that a kernel is allowed to make." }),
+    last_seq: Type.Integer({ description: "The last event that was finished; 0: none." }),
   },
   { $id: "ReplaySummary", additionalProperties: false },
 );
 
-/** The outputs are those that differ: by the names of union bpf_attr, or as mapledger's own commands answer. */
+/** Outputs have the names of union bpf_attr, or those of mapledger's own answers. */
 const ReplayAnswer = Type.Object(
   {
     ret: Type.Integer(),
@@ -78,7 +81,7 @@ const ReplayAnswer = Type.Object(
     freed: Type.Optional(Type.Array(Type.Integer())),
     more: Type.Optional(Type.Boolean()),
     seq: Type.Optional(Type.Integer({ description: "Of the target's event." })),
-    refused: Type.Optional(Type.String({ description: "Why the target could not make sense of the command." })),
+    refused: Type.Optional(Type.String({ description: "Why the target refused the command, if not with an errno." })),
   },
   { $id: "ReplayAnswer", ...CLOSED, description: "ret, errno, and the outputs that differ; long ones are cut." },
 );
@@ -90,7 +93,7 @@ const DifferenceSchema = Type.Object(
     differs: Type.Array(Type.String(), { description: "ret, errno, order, or an output by its name." }),
     recorded: ReplayAnswer,
     got: ReplayAnswer,
-    free: Type.Optional(Type.String({ description: "Why a kernel is free to answer otherwise." })),
+    free: Type.Optional(Type.String({ description: "Why a kernel is allowed to answer differently." })),
   },
   { $id: "Difference", additionalProperties: false },
 );
