@@ -1,3 +1,8 @@
+/**
+ * Adoption: a kernel map that another program has made becomes a map of the ledger. `engine/adopt.ts` runs the commands
+ * that this takes.
+ */
+
 import { type Static, Type } from "typebox";
 import { DRIFT_POLICIES, ON_REPLACE } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
@@ -56,7 +61,6 @@ interface AdoptParts {
   readonly engine: Pick<EngineDoor, "query">;
 }
 
-/** Maps that other programs have made, as maps of the ledger. */
 export async function adoptRoutes(app: App, { parts: { engine } }: RouteOptions<AdoptParts>): Promise<void> {
   app.post("/maps/adopt", {
     schema: {

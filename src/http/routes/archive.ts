@@ -58,7 +58,7 @@ interface ArchiveParts {
   readonly events: Pick<EventReader, "keptSeq">;
 }
 
-/** Older events, moved to files. */
+/** The job that moves older events from the log to compressed files, and its status. */
 export async function archiveRoutes(app: App, { parts }: RouteOptions<ArchiveParts>): Promise<void> {
   beginArchive(app, parts);
   getArchive(app, parts);
@@ -81,7 +81,7 @@ function beginArchive(app: App, { archiver, jobs }: ArchiveParts): void {
     },
     handler: async ({ body, caller, peer }, reply) => {
       const { before } = body;
-      if (before === 0) throw new InvalidInput("before", "it is 0: the log's first event is 1");
+      if (before === 0) throw new InvalidInput("before", "must be more than 0: the first event is 1");
       jobs.checkRoom(caller);
       try {
         return reply.code(202).send(jobJson(await archiver.begin(String(before), { caller, peer })));

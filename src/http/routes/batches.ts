@@ -19,7 +19,7 @@ const COUNT_DEFAULT = 1000;
 
 type BatchParts = CommandParts & Bulk;
 
-/** The four batch commands below both views of a map. A request is one command, however many elements it has. */
+/** The four batch commands, by descriptor and by map. A request is one command, however many elements it has. */
 export async function batchRoutes(app: App, options: RouteOptions<BatchParts>): Promise<void> {
   takeElementLines(app, options.parts);
   for (const view of VIEWS) {
@@ -87,7 +87,7 @@ function readBatch(app: App, view: View, { parts }: RouteOptions<BatchParts>, na
       const attr = { count, elemFlags, inBatch, outBatch: null };
       const command = { cmd, ...originOf(request), key: null, value: null, flags: 0n, exact: true, attr };
       const { outcome, seq } = await run(parts, reply, command);
-      // ENOENT with values is the end of the map; without, there is no such map or position.
+      // ENOENT with values: the end of the map. ENOENT without: there is no such map or no such position.
       const end = outcome.errno === ERRNO.ENOENT && outcome.value !== null;
       if (outcome.errno !== 0 && !end) throw refused(command, outcome, seq);
       const out = outcome.out ?? {};
@@ -102,7 +102,7 @@ const ElementList = Type.Object(
   {
     elements: Type.Array(Type.Ref("MapElement")),
     elem_flags: Type.Optional(scalar()),
-    count: Type.Optional(Type.Integer({ description: "How many `elements` has." })),
+    count: Type.Optional(Type.Integer({ description: "The number of `elements`." })),
     next: Type.Optional(nullableHex()),
     out_batch: Type.Optional(nullableHex()),
     end: Type.Optional(Type.Boolean()),
@@ -175,9 +175,7 @@ function deleteBatch(app: App, view: View, { parts }: RouteOptions<BatchParts>):
           {
             keys: Type.Array(hex()),
             elem_flags: Type.Optional(scalar()),
-            if_present: Type.Optional(
-              Type.Boolean({ default: false, description: "Keys without an element are passed over." }),
-            ),
+            if_present: Type.Optional(Type.Boolean({ default: false, description: "Skip keys without an element." })),
           },
           { $id: "DeleteBatchBody", ...CLOSED },
         ),
@@ -215,7 +213,7 @@ function deleteBatch(app: App, view: View, { parts }: RouteOptions<BatchParts>):
 const ONE_BY_ONE =
   "Elements are processed one after the other. The first that is refused ends the batch, and `count` says how many were done.";
 
-/** How far a batch has come; where it was refused, its problem says so. */
+/** Runs a batch; resolves to the number of elements done. The Problem of a refused batch has that number, too. */
 async function batchDone(
   parts: BatchParts,
   reply: FastifyReply,
@@ -224,7 +222,7 @@ async function batchDone(
 ): Promise<{ count: number; seq: number }> {
   const { outcome, seq }: Ran = await run(parts, reply, command);
   if (outcome.errno === 0) return { count: outcome.out?.count ?? given, seq };
-  // The kernel leaves `count` as it was where it refuses the batch as a whole.
+  // If the kernel refuses the batch as a whole, it leaves `count` as given, although nothing was done.
   const done = outcome.out?.count ?? 0;
   throw refused(command, outcome, seq, done < given ? done : 0);
 }

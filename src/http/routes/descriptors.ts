@@ -21,7 +21,7 @@ const EXAMPLE = { fd: 3, kind: "map", map_id: 1, access: "rw", object: null };
 
 type DescriptorParts = ReadParts & OpeningParts;
 
-/** A session's descriptors: what opens and closes them. */
+/** A session's descriptors: opened, listed and closed. To create a map is to open a descriptor, too. */
 export async function descriptorRoutes(app: App, options: RouteOptions<DescriptorParts>): Promise<void> {
   createMap(app, options);
   listDescriptors(app, options);
@@ -197,7 +197,7 @@ function closeDescriptor(app: App, { parts }: RouteOptions<DescriptorParts>): vo
         200: ran(
           "The seq of the event, and the ids of maps that were freed.",
           Type.Object(
-            { freed: Type.Array(Type.Integer(), { description: "Maps that went with it." }), seq: seq() },
+            { freed: Type.Array(Type.Integer(), { description: "Maps that nothing holds any more." }), seq: seq() },
             { $id: "DescriptorClosed", ...CLOSED },
           ),
           { freed: [1], seq: 17 },

@@ -1,3 +1,5 @@
+/** The syscall door, POST /v1/sessions/{session}/bpf: commands and fields as bpf(2) has them. */
+
 import { readDoorBody } from "../../codec/body.ts";
 import { doorAnswer, readDoor } from "../../codec/door.ts";
 import { withHex } from "../../codec/elements.ts";
@@ -18,7 +20,7 @@ import { bodyByHand } from "../server/validation.ts";
 
 const NOTHING = Buffer.alloc(0);
 
-/** A large answer's JSON. */
+/** The JSON of a large answer, in pieces: `doorAnswer` gets empty buffers, and the hex digits are filled in later. */
 function doorText(action: Action, outcome: Outcome, seq: number): Iterable<string> {
   const { key, value } = outcome;
   const answer = doorAnswer(action, { ...outcome, key: key === null ? null : NOTHING, value: value && NOTHING }, seq);
@@ -33,7 +35,6 @@ function doorText(action: Action, outcome: Outcome, seq: number): Iterable<strin
 
 type DoorParts = CommandParts & Bulk;
 
-/** The syscall door: bpf(2) as it is, for those who know it. */
 export async function doorRoutes(app: App, { parts }: RouteOptions<DoorParts>): Promise<void> {
   app.post("/sessions/:session/bpf", {
     schema: {

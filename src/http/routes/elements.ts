@@ -1,3 +1,8 @@
+/**
+ * Single elements, and pages of elements, by descriptor and by map. `server/hot.ts` answers most requests for single
+ * elements before they reach these routes.
+ */
+
 import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
 import { readValueBody } from "../../codec/body.ts";
@@ -28,7 +33,6 @@ interface ElementRouteParts extends ReadParts, LedgerParts, Bulk {
   readonly settings: Pick<Settings, "pageElementsMax">;
 }
 
-/** Elements one by one, and pages of them, below both views of a map. */
 export async function elementRoutes(app: App, options: RouteOptions<ElementRouteParts>): Promise<void> {
   for (const view of VIEWS) {
     lookupElement(app, view, options);
@@ -95,8 +99,10 @@ function updateElement(app: App, view: View, { parts }: RouteOptions<ElementRout
       tags: [view.tag],
       params: view.keyParams,
       headers: Type.Object({
-        "if-none-match": Type.Optional(Type.String({ description: "* alone: the key must not be there." })),
-        "if-match": Type.Optional(Type.String({ description: "* alone: the key must be there." })),
+        "if-none-match": Type.Optional(
+          Type.String({ description: "Only `*`: an element with this key must not exist." }),
+        ),
+        "if-match": Type.Optional(Type.String({ description: "Only `*`: an element with this key must exist." })),
       }),
       body: {
         content: {
@@ -188,7 +194,10 @@ function listElements(app: App, view: View, { parts }: RouteOptions<ElementRoute
       params: view.params,
       querystring: Type.Object({
         after: Type.Optional(
-          Type.String({ description: "The last page's `next`; or a key in hex.", examples: ["01000000"] }),
+          Type.String({
+            description: "The previous page's `next`, or a key in hex: the page begins after it.",
+            examples: ["01000000"],
+          }),
         ),
         limit: limit(pageMax, PAGE_DEFAULT),
         at,

@@ -32,11 +32,11 @@ const EventsImported = Type.Object(
   { $id: "EventsImported", ...CLOSED },
 );
 
-/** Commands out of an export, in the service itself. */
+/** The commands of an export, run in this service. */
 export async function eventImportRoutes(app: App, { parts }: RouteOptions<ImportParts>): Promise<void> {
   app.removeAllContentTypeParsers();
   refuseOthers(app, parts);
-  // Read as it comes, and no faster than its commands run: its size has no limit.
+  // The body is read while its commands run, and no faster, so its size has no limit.
   app.addContentTypeParser(NDJSON, (_request, payload, done) => done(null, payload));
   app.post("/replays/import", {
     config: { streamed: true },

@@ -52,7 +52,9 @@ const Page = Type.Object(
   {
     events: Type.Array(Type.Ref("LogEvent")),
     next: nullable("string", { description: "The next page's `after`, a position; null at the end of the log." }),
-    prev: nullable("string", { description: "The previous page's `before`, a position; null at its beginning." }),
+    prev: nullable("string", {
+      description: "The previous page's `before`, a position; null at the beginning of the log.",
+    }),
     position: Type.String({
       description:
         "The page has looked at everything up to this position. Use it as `after` to go on, also if `next` is null.",
@@ -85,7 +87,7 @@ interface EventParts extends StateParts, LogParts, Bulk {
   readonly settings: Pick<Settings, "pageElementsMax" | "bookmarkSeconds" | "lagEventsMax">;
 }
 
-/** The log: every command that ever ran. */
+/** The log: pages of events, exports, single events, and a stream of new ones. */
 export async function eventRoutes(app: App, { parts }: RouteOptions<EventParts>): Promise<void> {
   parts.streams.endWith(app);
   const peers = new SessionPeers(parts);
@@ -111,14 +113,13 @@ function listEvents(app: App, parts: EventParts, peers: SessionPeers): void {
         after: Type.Optional(
           Type.String({
             description:
-              "Events behind this position or seq: `next` or `position` of the last page. Left out, or 0: from the first event that can be read.",
+              "Events after this position or seq: `next` or `position` of the previous page. Left out, or 0: from the first event that can be read.",
             examples: ["17"],
           }),
         ),
         before: Type.Optional(
           Type.String({
-            description:
-              "Events below this position or seq, the last of them first to be found: the next page's `prev`.",
+            description: "The last events before this position or seq: `prev` of the page that follows.",
             examples: ["17"],
           }),
         ),
@@ -242,7 +243,7 @@ function rangeOf({ after, before }: PageQuery): { afterSeq: number; beforeSeq?: 
   return before === undefined ? { afterSeq: after } : { afterSeq: after, beforeSeq: before };
 }
 
-/** Aborted when the reader of an answer has gone. */
+/** A signal that is aborted when the reader of an answer has closed the connection. */
 function gone({ raw }: FastifyReply): AbortSignal {
   const ending = new AbortController();
   if (raw.destroyed) ending.abort();

@@ -1,3 +1,8 @@
+/**
+ * The log's evidence: checkpoints, tiles, proofs, and the key that signs. If MAPLEDGER_PUBLIC_EVIDENCE is on, anybody
+ * gets checkpoints and tiles. Requests without the scope `evidence` (`isAnybodys`) then share the limits below.
+ */
+
 import { Type } from "typebox";
 import { scopeTexts } from "../../access/caller.ts";
 import type { Settings } from "../../config.ts";
@@ -11,7 +16,7 @@ import { type SightParts, sightOf } from "../views/sight.ts";
 
 const TAGS = ["evidence"];
 const TEXT = "text/plain; charset=utf-8";
-/** Hashes of events never change, and a partial tile is what a full one begins with. */
+/** A tile never changes: hashes of events do not, and a partial tile is the beginning of the full one. */
 const FOR_GOOD = "max-age=31536000, immutable";
 
 const CHECKPOINT = `mapledger/2b4f7f5c-7a2e-4c55-9b7e-8f0f2f7f0d11
@@ -27,16 +32,17 @@ const Cosigned = Type.Optional(
   Type.Integer({
     minimum: 1,
     maximum: 32,
-    description: "How many of the log's witnesses are to have cosigned it; one that has several keys is one.",
+    description:
+      "How many of the log's witnesses must have cosigned the checkpoint. A witness with several keys counts once.",
   }),
 );
 
-/** Questions at once of those who are not known. */
+/** The most of anybody's requests for tiles that run at once; more are refused. */
 const ANYBODYS_MAX = 8;
-/** How old a checkpoint may be that those get: signing one costs a write to the disk, and it is kept for good. */
+/** The age up to which anybody's requests get the last checkpoint again: each new one is written to disk and kept. */
 const ANYBODYS_AGE_MS = 1000;
 
-/** Questions of those who are not known, of whom there may be many. */
+/** Runs anybody's requests for tiles, up to ANYBODYS_MAX at once. */
 class Anybodys {
   #waiting = 0;
 
@@ -54,7 +60,7 @@ class Anybodys {
 
 type Noted = { readonly note: string } | NoAnswer;
 
-/** Checkpoints for those: one question a second for each number of cosignatures. */
+/** Checkpoints for anybody: the tree is asked at most once a second for each number of cosignatures. */
 class AnybodysCheckpoint {
   readonly #last = new Map<number, { readonly answer: Promise<Noted>; readonly untilMs: number }>();
 
@@ -70,17 +76,17 @@ class AnybodysCheckpoint {
 interface EvidenceParts extends SightParts {
   readonly tree: TreeReader;
   readonly settings: Pick<Settings, "auth" | "publicEvidence">;
-  /** How it stands with the log's witnesses. */
+  /** The status of each key of the log's witnesses. */
   readonly witnesses: () => readonly WitnessStatus[];
 }
 
-/** The tree as https://c2sp.org/tlog-tiles has it, below no prefix. */
+/** The tree's checkpoint and tiles, at the paths of https://c2sp.org/tlog-tiles. */
 export async function tileRoutes(app: App, options: RouteOptions<EvidenceParts>): Promise<void> {
   checkpoint(app, options);
   tile(app, options);
 }
 
-/** The proof of an event, and who signs. */
+/** Proofs of events, and the status of the log. */
 export async function proofRoutes(app: App, options: RouteOptions<EvidenceParts>): Promise<void> {
   proof(app, options);
   log(app, options);
@@ -171,7 +177,7 @@ checkpoint that has the event and that a witness has cosigned, if there is one. 
     },
     handler: async (request, reply) => {
       const { seq } = request.params;
-      // A proof carries the event.
+      // A proof contains the event, so the caller must be allowed to see it: otherwise this throws the Problem.
       await sightOf(parts, request)?.events.event(seq);
       const cosigned = request.query.cosigned ?? null;
       const kept = await tree.proof(seq, cosigned);
@@ -222,7 +228,7 @@ const WITNESS = {
   vkey: Type.String({ description: "The key that verifies its cosignatures." }),
   url: Type.String({ description: "The URL that checkpoints are sent to." }),
   cosigned_size: Type.Integer({
-    description: "Events that the newest checkpoint has that it has cosigned; 0: none.",
+    description: "The size of the newest checkpoint that this key has cosigned; 0: there is none.",
   }),
   state: Type.Enum(["waiting", "cosigning", "failing", "alarm"], {
     type: "string",
@@ -240,23 +246,23 @@ const LOG = {
   origin: Type.String({ description: "The log's name in its checkpoints." }),
   vkey: Type.String({
     description:
-      "The key that verifies them, as C2SP's signed-note writes it; empty if there is no tree that names it.",
+      "The key that verifies its checkpoints, as C2SP's signed-note writes it; empty if there is no tree that names it.",
   }),
   last_seq: Type.Integer({ description: "Seq of its last event." }),
   tree_size: Type.Integer({ description: "Events that its tree has; the rest waits to be hashed." }),
-  signed_size: Type.Integer({ description: "Events that the newest checkpoint has; 0: none was signed." }),
+  signed_size: Type.Integer({ description: "The size of the newest checkpoint; 0: none was signed." }),
   auth: Type.Enum(["on", "off"], {
     type: "string",
     description: "off: whoever reaches the TCP port may write to it, without a token (MAPLEDGER_AUTH).",
   }),
-  caller: Type.String({ description: "Who asks, by the name that events have." }),
+  caller: Type.String({ description: "The caller's name, as events have it." }),
   scopes: Type.Array(Type.String(), { description: "The scopes of the caller, as in write or write@block*." }),
   public_evidence: Type.Enum(["on", "off"], {
     type: "string",
     description: "on: checkpoints and tiles need no token (MAPLEDGER_PUBLIC_EVIDENCE).",
   }),
   witnesses: Type.Array(Type.Object(WITNESS, { $id: "WitnessStatus", ...CLOSED }), {
-    description: "Who cosigns the log's checkpoints, a row for each key (MAPLEDGER_WITNESSES).",
+    description: "The witnesses of the log's checkpoints, a row for each key (MAPLEDGER_WITNESSES).",
   }),
   refusal: nullable("string", {
     description:

@@ -73,7 +73,7 @@ interface HistoryParts extends SightParts, LogParts, Bulk {
   readonly settings: Pick<Settings, "pageElementsMax">;
 }
 
-/** Earlier versions of maps and their elements. */
+/** The versions of an element, and the differences of a map between two moments. */
 export async function historyRoutes(app: App, { parts }: RouteOptions<HistoryParts>): Promise<void> {
   elementHistory(app, parts);
   diffMap(app, parts);
@@ -95,14 +95,13 @@ function elementHistory(app: App, parts: HistoryParts): void {
       querystring: Type.Object({
         after: Type.Optional(
           Type.String({
-            description: "Versions behind this position or seq: the last page's `next`.",
+            description: "Versions after this position or seq: the previous page's `next`.",
             examples: ["17"],
           }),
         ),
         before: Type.Optional(
           Type.String({
-            description:
-              "Versions below this position or seq, the last of them first to be found: the next page's `prev`.",
+            description: "The last versions before this position or seq: `prev` of the page that follows.",
             examples: ["17"],
           }),
         ),
@@ -190,7 +189,10 @@ function diffMap(app: App, parts: HistoryParts): void {
         from: moment("A seq, or a time in RFC 3339.", "17"),
         to: Type.Optional(moment("The same; left out: now.", "2026-11-23T20:00:00Z")),
         after: Type.Optional(
-          Type.String({ description: "The last page's `next`; or a key in hex.", examples: ["01000000"] }),
+          Type.String({
+            description: "The previous page's `next`, or a key in hex: the page begins after it.",
+            examples: ["01000000"],
+          }),
         ),
         limit: limit(settings.pageElementsMax, PAGE_DEFAULT),
       }),

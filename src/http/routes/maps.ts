@@ -49,7 +49,7 @@ interface MapParts extends ReadParts, Bulk {
   readonly settings: Pick<Settings, "pageElementsMax">;
 }
 
-/** Maps as wholes: what they are, and what concerns all of a map. */
+/** Maps: listed, frozen, pinned; and push, pop and peek, for maps without keys. */
 export async function mapRoutes(app: App, options: RouteOptions<MapParts>): Promise<void> {
   listMaps(app, options);
   getMap(app, options);

@@ -14,7 +14,7 @@ import { bodyByHand } from "../server/validation.ts";
 import { AS_OF, AtQuery, type ReadParts, read } from "../views/as_of.ts";
 import { originOf, VIEWS, type View } from "../views/targets.ts";
 
-/** The most that one request reads or stores, so that nobody waits for its copies; more is for ranges. */
+/** The most bytes that one request reads or stores: to copy more would delay others. Ranges reach the rest. */
 const BYTES_MAX = 16 * 1024 * 1024;
 
 const RANGE = /^bytes=(?:(\d{1,15})-(\d{1,15})?|-(\d{1,15}))$/;
@@ -25,7 +25,7 @@ interface MemoryParts extends ReadParts, Bulk {
   readonly settings: Pick<Settings, "bodyBytesMax">;
 }
 
-/** The memory of a BPF_F_MMAPABLE array, as mmap(2) would show it, below both views of a map. */
+/** The memory of a BPF_F_MMAPABLE array, as mmap(2) would show it, by descriptor and by map. */
 export async function memoryRoutes(app: App, options: RouteOptions<MemoryParts>): Promise<void> {
   takeOctets(app, options.parts);
   for (const view of VIEWS) {
@@ -106,7 +106,7 @@ function writeMemory(app: App, view: View, { parts }: RouteOptions<MemoryParts>)
   });
 }
 
-/** A single range, RFC 9110; several, or what cannot be read, are as none. A negative offset counts from the end. */
+/** A Range of RFC 9110. Several ranges, or one that cannot be read, count as none. A negative offset: from the end. */
 function readRange(header: string | undefined): { readonly offset: number; readonly length: number } {
   const found = header === undefined ? null : RANGE.exec(header);
   if (found === null) return { offset: 0, length: BYTES_MAX };
@@ -124,10 +124,10 @@ function outside(range: string, memory: number): Problem {
 function readContentRange(header: string | undefined, length: number): number {
   if (header === undefined) return 0;
   const found = CONTENT_RANGE.exec(header);
-  if (found === null) throw new InvalidInput("content-range", "bytes FIRST-LAST/* is needed");
+  if (found === null) throw new InvalidInput("content-range", "bytes FIRST-LAST/* required");
   const [first, last] = [Number(found[1]), Number(found[2])];
   if (last - first + 1 === length) return first;
-  throw new InvalidInput("content-range", `it says ${last - first + 1} bytes, the body has ${length}`);
+  throw new InvalidInput("content-range", `the range has ${last - first + 1} bytes, the body has ${length}`);
 }
 
 function octetsOf(description: string) {

@@ -36,7 +36,7 @@ const COUNTS = {
   extra: Type.Integer({ description: "Elements that only the kernel map has." }),
   both_changed: Type.Integer({
     description:
-      "How many of these the ledger changed, too, while the kernel map did not follow. 0 if it is not known which elements the ledger " +
+      "How many of these elements the ledger changed, too, while the kernel map did not follow. 0 if it is not known which elements the ledger " +
       "changed meanwhile.",
   }),
   evicted: Type.Integer({
@@ -66,7 +66,7 @@ interface MirrorParts extends ReadParts, Bulk {
   readonly flight: Flight;
 }
 
-/** Comparing maps with their kernel maps, and the kernel maps that other programs have made. */
+/** Comparisons of maps with kernel maps, policies about the differences, and the list of the machine's kernel maps. */
 export async function mirrorRoutes(app: App, options: RouteOptions<MirrorParts>): Promise<void> {
   resyncMap(app, options);
   getDrift(app, options);

@@ -24,7 +24,7 @@ interface MirrorOrderParts {
   readonly settings: Pick<Settings, "bpffs">;
 }
 
-/** Orders of operators about kernel maps. */
+/** Orders of operators about kernel maps. `engine/kernel_map_orders.ts` carries them out. */
 export async function mirrorOrderRoutes(app: App, options: RouteOptions<MirrorOrderParts>): Promise<void> {
   decideDrift(app, options);
   recreateKernelMap(app, options);
@@ -238,7 +238,7 @@ async function mirrorOf({ engine }: MirrorOrderParts, id: number, shown: string)
   return mirrorJson((await askMap(engine, { id }, shown)).mirror);
 }
 
-/** Has an order done. Throws the problem of one that was not. */
+/** Has an order carried out. Throws a Problem if it is refused or fails. */
 async function must(
   { engine }: MirrorOrderParts,
   reply: FastifyReply,

@@ -17,12 +17,13 @@ const VIEW = {
   }),
   directory: Type.String({ description: "The directory of bpffs that the mirror pins in." }),
   pins: Type.Array(Type.String(), {
-    description: "Paths of the mirror's own in it; as far as paths and kernel maps tell, if the mirror is off.",
+    description: "The mirror's own paths in it; none while the mirror is off.",
   }),
   foreign: Type.Array(Type.String(), {
-    description: "Paths of others in it; the first 1000, and as many that were put aside.",
+    description:
+      "Other paths in it (while the mirror is off, all paths): at most 1000, and at most 1000 that the mirror has put aside.",
   }),
-  foreign_more: Type.Boolean({ description: "There are more than `foreign` lists." }),
+  foreign_more: Type.Boolean({ description: "There are more such paths than `foreign` has." }),
   unknown: Type.Array(Type.String(), {
     description:
       "Questions that the service cannot ask the machine, with the capability that it lacks: who holds kernel maps (CAP_SYS_ADMIN), or directories that " +
@@ -47,7 +48,7 @@ interface MirrorStatusParts {
   readonly settings: Pick<Settings, "bpffs">;
 }
 
-/** The mirror as a whole. */
+/** The status of the mirror as a whole. */
 export async function mirrorStatusRoutes(
   app: App,
   { parts: { engine, settings } }: RouteOptions<MirrorStatusParts>,

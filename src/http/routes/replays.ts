@@ -49,8 +49,8 @@ const ReplayBody = Type.Object(
       Type.Object(
         {
           ...FilterFields,
-          after: place("ReplayAfter", 0, "Behind this event: its seq, or a position in the log."),
-          before: place("ReplayBefore", 1, "In front of this event: its seq, or a position in the log."),
+          after: place("ReplayAfter", 0, "Only events after this one: its seq, or a position in the log."),
+          before: place("ReplayBefore", 1, "Only events before this one: its seq, or a position in the log."),
         },
         {
           $id: "ReplaySource",
@@ -91,7 +91,7 @@ interface ReplayParts extends LogParts, Bulk, OwnParts {
   readonly settings: Pick<Settings, "replayTargets">;
 }
 
-/** Recorded commands again, as jobs of the service's. */
+/** Replays: jobs that send recorded commands again, elsewhere. */
 export async function replayRoutes(app: App, options: RouteOptions<ReplayParts>): Promise<void> {
   options.parts.replays.endWith(app);
   startReplay(app, options);
@@ -163,7 +163,7 @@ function readTargetSpec(target: Static<typeof Target>): TargetSpec {
   return { url, token: token ?? null };
 }
 
-/** What no setting names is not contacted, so that an answer tells nothing of what stands there. */
+/** A target that no setting names is not contacted, so a caller cannot find out what runs there. */
 function checkTarget(spec: TargetSpec, named: readonly string[]): void {
   const target = spec === "kernel" ? spec : spec.url.origin;
   if (!named.includes(target))

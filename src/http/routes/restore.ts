@@ -9,11 +9,11 @@ import type { App, RouteOptions } from "../server/instance.ts";
 
 const TAGS = ["history"];
 
-/** A command that a restore sends. */
+/** A command of a restore, as the answer shows it. */
 const Command = Type.Object(
   {
     cmd: Type.String(),
-    map: nullable("integer", { description: "null: the one that is created." }),
+    map: nullable("integer", { description: "null: the map that the restore creates." }),
     key: nullableHex(),
     value: nullableHex(),
     attr: EventAttr,
@@ -57,7 +57,7 @@ interface RestoreRouteParts extends RestoreParts {
   readonly settings: Pick<Settings, "pageElementsMax" | "restoreElementsMax">;
 }
 
-/** Maps as they were, again. */
+/** Brings maps back to an earlier moment. */
 export async function restoreRoutes(app: App, { parts }: RouteOptions<RestoreRouteParts>): Promise<void> {
   const commandsMax = Math.min(parts.settings.pageElementsMax, COMMANDS_MAX);
   app.post("/maps/:map/restore", {
@@ -65,7 +65,7 @@ export async function restoreRoutes(app: App, { parts }: RouteOptions<RestoreRou
       operationId: "restoreMap",
       summary: "Bring a map back to an earlier moment",
       description:
-        "Runs ordinary commands as one: all of them, with nothing in between, or none; MAPLEDGER_RESTORE_MAX limits their number. Each " +
+        "Runs ordinary commands as one: all of them, with nothing in between, or none. MAPLEDGER_RESTORE_MAX limits the number of elements. Each " +
         "is an event with the reason in its `attr`. With `dry_run` nothing is run, and the answer shows the commands. A freed map is " +
         "created again, with another id, and pinned where it was pinned then; `session` gets a descriptor of it. The order in which an " +
         "LRU map evicts elements is not restored.",
@@ -105,11 +105,11 @@ export async function restoreRoutes(app: App, { parts }: RouteOptions<RestoreRou
               at: seq(),
               dry_run: Type.Boolean(),
               reason: Type.String(),
-              added: Type.Integer({ description: "Elements." }),
-              changed: Type.Integer(),
-              removed: Type.Integer(),
+              added: Type.Integer({ description: "Elements that the restore adds." }),
+              changed: Type.Integer({ description: "Elements that get another value." }),
+              removed: Type.Integer({ description: "Elements that the restore deletes." }),
               commands: Type.Array(Command, {
-                description: `The first ${commandsMax} of them, and of their bytes 4 MiB.`,
+                description: `The first commands: at most ${commandsMax}, and at most 4 MiB of keys and values.`,
               }),
               command_count: Type.Integer(),
               first_seq: nullable("integer", { description: "The first and the last event of the restore." }),

@@ -19,15 +19,15 @@ interface ServiceParts extends FigureSources {
   readonly streams: Pick<LogStreams, "count" | "countOf">;
   readonly tree: Pick<TreeReader, "status">;
   readonly witnesses: () => readonly WitnessStatus[];
-  /** Why the service is not ready, or null. */
+  /** Why the service is not ready; null: it is. */
   readonly ready: () => string | null;
-  /** Why kernel maps do not follow at present, or null. */
+  /** Why kernel maps do not follow the ledger at present; null: they do. */
   readonly mirrorOff: () => string | null;
-  /** Which of the parts that are made from the log do not serve at present. */
+  /** The parts made from the log that do not serve at present. */
   readonly degraded: () => readonly PartFault[];
 }
 
-/** The state of the service itself. */
+/** Probes, metrics, and the API's document. */
 export async function serviceRoutes(app: App, options: RouteOptions<ServiceParts>): Promise<void> {
   live(app);
   ready(app, options);
@@ -112,7 +112,7 @@ function ready(app: App, { parts }: RouteOptions<ServiceParts>): void {
   });
 }
 
-/** A probe sends nothing that could be wrong. */
+/** The problems of a route that takes neither input nor a token: 400 and 401 cannot happen. */
 function probeProblems(): ReturnType<typeof problems> {
   const { 400: _input, 401: _token, ...rest } = problems({});
   return rest;
@@ -136,7 +136,7 @@ function metrics(app: App, { parts }: RouteOptions<ServiceParts>): void {
     handler: async (_request, reply) => {
       const stats = await engine.query("stats", {});
       const access = accessFigures(parts, stats);
-      // What is known without the tree is told without it.
+      // If the tree does not answer, the metrics that do not need it are sent.
       const treeStatus = await tree.status().catch(() => null);
       const text = await metrics.text(
         stats,
@@ -152,7 +152,7 @@ function metrics(app: App, { parts }: RouteOptions<ServiceParts>): void {
 
 const Document = Type.Object({}, { $id: "OpenApiDocument", additionalProperties: true });
 
-/** As `npm run openapi` has written it: to make it of the routes again takes a tenth of a start. */
+/** The document, as `npm run openapi` wrote it. To make it of the routes again would take a tenth of a start. */
 const DOCUMENT = new URL("../../../openapi/openapi.json", import.meta.url);
 
 function document(app: App): void {

@@ -19,7 +19,7 @@ import { askOwnSession, askSession } from "../views/lookups.ts";
 const TAGS = ["sessions"];
 const NAME_LENGTH_MAX = 255;
 const PAGE_DEFAULT = 100;
-/** Of a page, whatever its limit is: the descriptors of each are counted. */
+/** The most sessions of a page, whatever its `limit`, because the descriptors of each are counted. */
 const SESSIONS_MAX = 100;
 const MS = 1000;
 
@@ -37,12 +37,12 @@ const EXAMPLE = {
 };
 
 interface SessionRouteParts extends ReadParts {
-  /** Who is at the other end of a connection; null: it is none of the unix socket's. */
+  /** The processes that the client of a connection may name; null: it is not a connection of the unix socket. */
   readonly processesAt: (connection: Socket) => ClientProcesses | null;
   readonly settings: Pick<Settings, "sessionTtlSeconds" | "sessionTtlMaxSeconds" | "pageElementsMax">;
 }
 
-/** The kernel's processes: owners of descriptors, with a lease on life. */
+/** Sessions, which stand for processes: a session owns descriptors, and lives by a lease. */
 export async function sessionRoutes(app: App, options: RouteOptions<SessionRouteParts>): Promise<void> {
   openSession(app, options);
   listSessions(app, options);
@@ -107,7 +107,7 @@ function openSession(app: App, { parts }: RouteOptions<SessionRouteParts>): void
       const { name = "" } = body;
       const { capabilities } = body;
       const process = processOf(parts, request.raw.socket, body);
-      // A replay elsewhere, where there is no such process, has a TTL in its place: the longest there is.
+      // A session that lives by a process gets a TTL for replays on machines without that process: the longest.
       const fallback = process === undefined ? sessionTtlSeconds : sessionTtlMaxSeconds;
       const ttl = body.ttl_seconds ?? Math.min(fallback, sessionTtlMaxSeconds);
       const attr = {
@@ -133,7 +133,7 @@ interface Asked {
   readonly process?: AskedProcess;
 }
 
-/** What the session is to live by; undefined: its TTL, or a stream. */
+/** The process that the session will live by; undefined: it lives by its TTL, or by a stream. */
 function processOf(
   { processesAt }: SessionRouteParts,
   connection: Socket,
@@ -202,7 +202,7 @@ function renewSession(app: App, { parts }: RouteOptions<SessionRouteParts>): voi
       operationId: "renewSession",
       summary: "Renew a session's lease",
       description:
-        "The session has its whole TTL again, or the TTL that is given. A session that lives by a process or a stream does not change.",
+        "The session has its whole TTL again, or the TTL that is given. The lease of a session that lives by a process or a stream does not change.",
       tags: TAGS,
       params: SessionParams,
       "x-body-optional": true,
@@ -280,14 +280,14 @@ function attachSession(
     },
     handler: async ({ params: { session }, caller }, reply) => {
       await askOwnSession(engine, session, caller);
-      // It may have ended since: then this says how.
+      // The session may have ended since: then this throws the Problem that says so.
       if (!(await engine.query("attach", { session }))) await askSession(engine, session);
       const stream = streams.open(session, async () => {
         const view = await engine.query("session", { id: session });
         return typeof view !== "string";
       });
       stream.once("close", () => {
-        // An engine that is closing keeps the lease as it is.
+        // At a stop of the service the lease stays as it is.
         if (!streams.closing) engine.query("detach", { session }).catch(() => {});
       });
       return reply.type(NDJSON).send(stream);

@@ -62,7 +62,7 @@ interface WatchParts extends ReadParts, ResumeParts {
   readonly settings: Pick<Settings, "bookmarkSeconds" | "lagEventsMax">;
 }
 
-/** Maps, followed. */
+/** Watches of maps: all elements, then each change. */
 export async function watchRoutes(app: App, { parts }: RouteOptions<WatchParts>): Promise<void> {
   app.get("/maps/:map/watch", {
     schema: {
@@ -140,7 +140,7 @@ function* written(told: Iterable<WatchMessage>, write: Write): Iterable<string> 
   for (const one of told) yield* write(one);
 }
 
-/** An element of a snapshot leaves the id at that of `begin`. */
+/** Elements of a snapshot have no id of their own: the reader's last id stays that of `begin`. */
 function asMessage({ event, data, id }: WatchMessage): Iterable<string> {
   return messageText(event, dataText(data), event === "snapshot" ? undefined : id);
 }
