@@ -28,10 +28,10 @@ import type { OpenMap } from "./open_map.ts";
 import { done, failed, type Out, type Outcome } from "./outcome.ts";
 import type { State } from "./state.ts";
 
-type Request = Origin & BatchCommand;
+type BatchCall = Origin & BatchCommand;
 
 /** bpf_map_do_batch() and the functions of the four commands, kernel/bpf/syscall.c, kernel/bpf/hashtab.c. */
-export function batch(state: State, command: Request): Outcome {
+export function batch(state: State, command: BatchCall): Outcome {
   const map = openMap(state, command, command.target);
   if (isRefusal(map)) return failed(map, 0, untouched(command));
   map.isImported = command.imported === true;
@@ -50,22 +50,22 @@ export function batch(state: State, command: Request): Outcome {
   }
 }
 
-function writes(command: Request): boolean {
+function writes(command: BatchCall): boolean {
   return command.cmd !== CMD.BPF_MAP_LOOKUP_BATCH;
 }
 
 /** An import of elements that programs have written may change a frozen map, too: freezing does not bind programs. */
-function checkWritableBy({ imported }: Request, map: OpenMap): Refusal | null {
+function checkWritableBy({ imported }: BatchCall, map: OpenMap): Refusal | null {
   return imported === true ? null : checkWritable(map);
 }
 
 /** `count` is an output only after the kernel has written to it; before, it is the caller's. */
-function untouched(command: Request): { count: number } {
+function untouched(command: BatchCall): { count: number } {
   return { count: command.attr.count };
 }
 
 /** elem_flags may be BPF_F_LOCK, if the value has a lock: an update batch writes each element as with BPF_ANY. */
-function checkElemFlags(command: Request, map: OpenMap): Refusal | null {
+function checkElemFlags(command: BatchCall, map: OpenMap): Refusal | null {
   const flags = command.attr.elemFlags;
   if ((flags & ~BPF_ELEM.BPF_F_LOCK) !== 0n)
     return refuse("EINVAL", `elem_flags ${flags}: a batch takes BPF_F_LOCK alone`);
@@ -73,7 +73,7 @@ function checkElemFlags(command: Request, map: OpenMap): Refusal | null {
 }
 
 /** generic_map_update_batch() and generic_map_delete_batch(): one element after the other, up to the first error. */
-function eachElement(state: State, command: Request, map: OpenMap, unsupported: Refusal | null): Outcome {
+function eachElement(state: State, command: BatchCall, map: OpenMap, unsupported: Refusal | null): Outcome {
   const refusal = unsupported ?? checkElemFlags(command, map);
   if (refusal !== null) return failed(refusal, map.map.id, untouched(command));
   const { count } = command.attr;
@@ -117,13 +117,13 @@ function eachElement(state: State, command: Request, map: OpenMap, unsupported: 
 export function withoutAbsent(command: Command, outcome: Outcome): readonly [Command, Outcome] {
   const { absent, ...out } = outcome.out ?? {};
   if (absent === undefined) return [command, outcome];
-  const { key, attr } = command as Request;
+  const { key, attr } = command as BatchCall;
   const keys = key as Buffer;
   const size = keys.length / attr.count;
   const passed = new Set(absent);
   const kept: Buffer[] = [];
   for (let at = 0; at < attr.count; at++) if (!passed.has(at)) kept.push(keys.subarray(at * size, (at + 1) * size));
-  const told = { ...(command as Request), key: Buffer.concat(kept), attr: { ...attr, count: kept.length } };
+  const told = { ...(command as BatchCall), key: Buffer.concat(kept), attr: { ...attr, count: kept.length } };
   return [told, { ...outcome, out }];
 }
 
@@ -135,7 +135,7 @@ function slice(buffer: Buffer | null, at: number, size: number, what: string): B
 }
 
 /** generic_map_lookup_batch() and __htab_map_lookup_and_delete_batch(). */
-function readBatch(command: Request, map: OpenMap, walk: OpenMap["type"]["batch"]["lookup"]): Outcome {
+function readBatch(command: BatchCall, map: OpenMap, walk: OpenMap["type"]["batch"]["lookup"]): Outcome {
   if (isRefusal(walk)) return failed(walk, map.map.id, untouched(command));
   const refusal = checkElemFlags(command, map) ?? (walk.checksFlags ? checkFlags(command.flags) : null);
   if (refusal !== null) return failed(refusal, map.map.id, untouched(command));
@@ -182,7 +182,7 @@ function lost(fault: Refusal, map: OpenMap, count: number, keys: Buffer): Outcom
  * and stops at the fault.
  */
 function lostElements(
-  command: Request,
+  command: BatchCall,
   { elements, bucketEnds }: BatchPage,
   keysBytes: number,
   valuesBytes: number,
@@ -209,7 +209,7 @@ function checkFlags(flags: bigint): Refusal | null {
 }
 
 /** Replays a batch's event. */
-export function redoBatch(state: State, command: Request, outcome: Outcome): void {
+export function redoBatch(state: State, command: BatchCall, outcome: Outcome): void {
   if (outcome.map === 0) return;
   const map = replayedMap(state, outcome.map);
   map.deferCount(() => map.apply(batchEffects(map, command, outcome)));

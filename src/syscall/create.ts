@@ -19,7 +19,7 @@ import { failed, type Outcome, opened } from "./outcome.ts";
 import { checkQuota } from "./quota.ts";
 import type { State } from "./state.ts";
 
-type Request = Origin & CreateCommand;
+type CreateCall = Origin & CreateCommand;
 
 const ACCESS = BPF_F.BPF_F_RDONLY | BPF_F.BPF_F_WRONLY;
 /** NUMA_NO_NODE */
@@ -27,7 +27,7 @@ const ANY_NODE = -1;
 const HASH_BYTES = 32;
 
 /** map_create(), kernel/bpf/syscall.c: its checks in its order, then the map's id and descriptor. */
-export function createMap(state: State, command: Request): Outcome {
+export function createMap(state: State, command: CreateCall): Outcome {
   const { attr } = command;
   const refusal = checkCreate(state, command.session, attr);
   if (refusal !== null) return failed(refusal);
@@ -68,14 +68,14 @@ function checkQuotas(state: State, caller: string, map: MapRecord): Refusal | nu
 }
 
 /** Replays a creation's event. A creation without a free descriptor has used up an id. */
-export function redoCreate(state: State, command: Request, outcome: Outcome): void {
+export function redoCreate(state: State, command: CreateCall, outcome: Outcome): void {
   const id = outcome.out?.map_id;
   if (id === undefined) return;
   if (outcome.errno === 0) make(state, command, id, outcome.ret);
   else state.usedId("map", id);
 }
 
-function make(state: State, command: Request, id: number, fd: number): void {
+function make(state: State, command: CreateCall, id: number, fd: number): void {
   state.createMap(recordOf(state, command, id));
   state.openFd(command.session, fd, mapFile(state, id, command.attr.mapFlags));
 }
@@ -92,7 +92,7 @@ export function mapFile(state: State, map: number, flags: number): FdRecord {
   };
 }
 
-function recordOf(state: State, { attr, session, caller }: Request, id: number): MapRecord {
+function recordOf(state: State, { attr, session, caller }: CreateCall, id: number): MapRecord {
   const type = mapType(attr.mapType) as MapType;
   return {
     id,

@@ -22,10 +22,10 @@ import type { OpenMap } from "./open_map.ts";
 import { done, failed, type Out, type Outcome } from "./outcome.ts";
 import type { State } from "./state.ts";
 
-type Request = Origin & ElementCommand;
+type ElementCall = Origin & ElementCommand;
 
 /** map_lookup_elem(), kernel/bpf/syscall.c. */
-export function lookupElem(state: State, command: Request): Outcome {
+export function lookupElem(state: State, command: ElementCall): Outcome {
   const unknown = checkLookupFlags(command.flags);
   if (unknown !== null) return failed(unknown);
   const map = openMap(state, command, command.target);
@@ -42,7 +42,7 @@ export function lookupElem(state: State, command: Request): Outcome {
 }
 
 /** A lookup with the value as input: may the map contain it? */
-function ask(map: OpenMap, key: Buffer, command: Request): Outcome {
+function ask(map: OpenMap, key: Buffer, command: ElementCall): Outcome {
   const size = map.type.valueBytes(map.map, map.host);
   const value = checkExact(command, command.value, size, 1, "value") ?? readUser(command.value, size, "value");
   if (isRefusal(value)) return failed(value, map.map.id);
@@ -52,7 +52,7 @@ function ask(map: OpenMap, key: Buffer, command: Request): Outcome {
 }
 
 /** map_update_elem(), kernel/bpf/syscall.c. */
-export function updateElem(state: State, command: Request): Outcome {
+export function updateElem(state: State, command: ElementCall): Outcome {
   const map = openMap(state, command, command.target);
   if (isRefusal(map)) return failed(map);
   const refusal = checkWritable(map) ?? checkLock(map, command.flags);
@@ -70,7 +70,7 @@ export function updateElem(state: State, command: Request): Outcome {
 }
 
 /** map_delete_elem(), kernel/bpf/syscall.c. */
-export function deleteElem(state: State, command: Request): Outcome {
+export function deleteElem(state: State, command: ElementCall): Outcome {
   if (command.value !== null || command.flags !== 0n) return failed(unusedFields("value and flags"));
   const map = openMap(state, command, command.target);
   if (isRefusal(map)) return failed(map);
@@ -83,7 +83,7 @@ export function deleteElem(state: State, command: Request): Outcome {
 }
 
 /** map_get_next_key(), kernel/bpf/syscall.c: with the null pointer, the first key. */
-export function getNextKey(state: State, command: Request): Outcome {
+export function getNextKey(state: State, command: ElementCall): Outcome {
   if (command.flags !== 0n) return failed(unusedFields("flags"));
   const map = openMap(state, command, command.target);
   if (isRefusal(map)) return failed(map);
@@ -101,7 +101,7 @@ export function getNextKey(state: State, command: Request): Outcome {
  * map_lookup_and_delete_elem(), kernel/bpf/syscall.c: the element is deleted even if the value cannot be written
  * (EFAULT).
  */
-export function lookupAndDeleteElem(state: State, command: Request): Outcome {
+export function lookupAndDeleteElem(state: State, command: ElementCall): Outcome {
   const unknown = checkLookupFlags(command.flags);
   if (unknown !== null) return failed(unknown);
   const map = openMap(state, command, command.target);
@@ -118,7 +118,7 @@ export function lookupAndDeleteElem(state: State, command: Request): Outcome {
 }
 
 /** map_freeze(), kernel/bpf/syscall.c. */
-export function freeze(state: State, command: Request): Outcome {
+export function freeze(state: State, command: ElementCall): Outcome {
   if (command.key !== null || command.value !== null || command.flags !== 0n)
     return failed(unusedFields("key, value and flags"));
   const map = openMap(state, command, command.target);
@@ -160,7 +160,7 @@ function elementOut(map: OpenMap): Out | null {
 }
 
 /** Replays an element command's event. */
-export function redoElement(state: State, command: Request, outcome: Outcome): void {
+export function redoElement(state: State, command: ElementCall, outcome: Outcome): void {
   if (outcome.errno !== 0 && outcome.out?.taken === undefined) return;
   const map = replayedMap(state, outcome.map);
   if (command.cmd === CMD.BPF_MAP_FREEZE) setFrozen(state, map.map);
@@ -174,7 +174,7 @@ function checkFreezable({ map, type }: OpenMap): Refusal | null {
 }
 
 /** ___bpf_copy_key(): in a map without keys, key must be the null pointer. */
-function readKey(map: OpenMap, command: Request): Buffer | Refusal {
+function readKey(map: OpenMap, command: ElementCall): Buffer | Refusal {
   const { key } = command;
   const inexact = checkExact(command, key, map.map.keySize, 1, "key");
   if (inexact !== null) return inexact;

@@ -9,10 +9,10 @@ import type { OpenMap } from "./open_map.ts";
 import { done, failed, type Outcome } from "./outcome.ts";
 import type { State } from "./state.ts";
 
-type Request = Origin & MemoryCommand;
+type MemoryCall = Origin & MemoryCommand;
 
 /** Reads a map's memory, as through a shared mapping. */
-export function readMapMemory(state: State, command: Request): Outcome {
+export function readMapMemory(state: State, command: MemoryCall): Outcome {
   const map = openMap(state, command, command.target);
   if (isRefusal(map)) return failed(map);
   const refusal = checkMapping(map, command);
@@ -26,7 +26,7 @@ export function readMapMemory(state: State, command: Request): Outcome {
 }
 
 /** Writes to a map's memory, as through a shared mapping. */
-export function writeMapMemory(state: State, command: Request): Outcome {
+export function writeMapMemory(state: State, command: MemoryCall): Outcome {
   const map = openMap(state, command, command.target);
   if (isRefusal(map)) return failed(map);
   const memory = memoryBytes(map.map, map.host);
@@ -36,13 +36,13 @@ export function writeMapMemory(state: State, command: Request): Outcome {
   return done(map.map.id, null, { ...effectsOut(map), memory });
 }
 
-export function redoWriteMapMemory(state: State, command: Request, outcome: Outcome): void {
+export function redoWriteMapMemory(state: State, command: MemoryCall, outcome: Outcome): void {
   if (outcome.errno !== 0) return;
   writeMemory(replayedMap(state, outcome.map), command.attr.offset, command.value as Buffer);
 }
 
 /** bpf_map_mmap(), kernel/bpf/syscall.c: its checks in its order. */
-function checkMapping(map: OpenMap, { cmd }: Request): Refusal | null {
+function checkMapping(map: OpenMap, { cmd }: MemoryCall): Refusal | null {
   const { map: record, type } = map;
   const writes = cmd === CMD.MEMORY_WRITE;
   if (!map.readable) return refuse("EACCES", "the fd was opened with BPF_F_WRONLY: memory cannot be mapped through it");
