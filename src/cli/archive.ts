@@ -35,10 +35,11 @@ export function addArchive(program: Command): void {
     .action(async (options: Options, command: Command) => {
       if (options.url !== undefined && command.getOptionValueSource("archive") === "cli")
         command.error("error: --archive cannot be used with --url: the service archives to its own MAPLEDGER_ARCHIVE");
-      const told = new Told();
-      const done = await (options.url === undefined ? archiveHere(options, told) : archiveThere(options, told)).finally(
-        () => told.stop(),
-      );
+      const progress = new StepProgress();
+      const done = await (options.url === undefined
+        ? archiveHere(options, progress)
+        : archiveThere(options, progress)
+      ).finally(() => progress.stop());
       process.stdout.write(
         `${visible("why" in done ? done.why : `events ${done.first} to ${done.through} are in ${done.directory}`)}\n`,
       );
@@ -47,28 +48,28 @@ export function addArchive(program: Command): void {
 
 type Done = Pick<ArchiveAttr, "first" | "through" | "directory"> | { readonly why: string };
 
-async function archiveHere({ archive: directory, data, before }: Options, told: Told): Promise<Done> {
+async function archiveHere({ archive: directory, data, before }: Options, progress: StepProgress): Promise<Done> {
   becomeOwner(data);
   try {
-    return await archiveStopped({ data, directory, before }, told.progress);
+    return await archiveStopped({ data, directory, before }, progress.update);
   } catch (error) {
     if (error instanceof ArchiveRefused && error.why === "nothing to archive") return { why: error.message };
     throw error;
   }
 }
 
-function archiveThere({ url = "", token, before }: Options, told: Told): Promise<Done> {
+function archiveThere({ url = "", token, before }: Options, progress: StepProgress): Promise<Done> {
   return archiveByService({ url, token, before }, ({ first, through, done_events: doneEvents }) =>
-    told.progress({ step: "comparing", doneEvents, totalEvents: through - first + 1 }),
+    progress.update({ step: "comparing", doneEvents, totalEvents: through - first + 1 }),
   );
 }
 
 /** Draws one progress bar for each step that goes through events. */
-class Told {
+class StepProgress {
   #step = "";
   #bar: Progress | null = null;
 
-  readonly progress = ({ step, doneEvents, totalEvents }: ArchiveProgress): void => {
+  readonly update = ({ step, doneEvents, totalEvents }: ArchiveProgress): void => {
     if (step !== this.#step) {
       this.stop();
       this.#step = step;

@@ -17,9 +17,9 @@ export function addBackup(program: Command): void {
     .argument("<dir>", "the backup: a directory that is empty or does not exist")
     .addOption(dataOption())
     .action(async (folder: string, { data }: { data: string }) => {
-      const told = new Told("backing up", "pages");
-      const manifest = await told.around(`backing up ${data} to ${folder}`, () =>
-        makeBackup(data, folder, told.update),
+      const progress = new OperationProgress("backing up", "pages");
+      const manifest = await progress.around(`backing up ${data} to ${folder}`, () =>
+        makeBackup(data, folder, progress.update),
       );
       process.stdout.write(`${visible(`${folder} has ${described(manifest)}`)}\n`);
       if (manifest.has_key)
@@ -36,9 +36,9 @@ export function addRestoreBackup(program: Command): void {
     .argument("<dir>", "the backup")
     .addOption(dataOption())
     .action(async (folder: string, { data }: { data: string }) => {
-      const told = new Told("checking", "bytes");
-      const manifest = await told.around(`restoring ${folder} to ${data}`, () =>
-        restoreBackup(folder, data, told.update),
+      const progress = new OperationProgress("checking", "bytes");
+      const manifest = await progress.around(`restoring ${folder} to ${data}`, () =>
+        restoreBackup(folder, data, progress.update),
       );
       process.stdout.write(`${visible(`${data} has ${described(manifest)}`)}\n`);
       process.stdout.write(
@@ -54,7 +54,7 @@ function described({ log, seq, time, files }: Manifest): string {
 }
 
 /** A progress bar that starts with the first update, which brings the total. */
-class Told {
+class OperationProgress {
   readonly #what: string;
   readonly #unit: string;
   #progress: Progress | null = null;

@@ -329,7 +329,7 @@ async function unpackArchive(folders: readonly string[], scratch: string, cpus: 
   copyTiles(folders, scratch, through);
   const file = new SegmentFile(join(scratch, LOG_FILE), { first, through });
   const leaves = new Leaves(scratch);
-  let told: Told = {};
+  let newest: CheckpointFields = {};
   // Positions depend on the life. If no event of the archive names one, a random life is used, so that positions are
   // valid in this run only.
   let life: string = randomUUID();
@@ -342,16 +342,16 @@ async function unpackArchive(folders: readonly string[], scratch: string, cpus: 
           if (commandFacts(cmd)?.setsFact !== true) continue;
           const said = JSON.parse(attr ?? "{}");
           if (typeof said.life === "string" && said.life !== "") life = said.life;
-          if (cmd === CMD.CHECKPOINT) told = { possible_cpus: said.possible_cpus, note: said.note, timeUs };
+          if (cmd === CMD.CHECKPOINT) newest = { possible_cpus: said.possible_cpus, note: said.note, timeUs };
         }
       }
-    const possibleCpus = Number(told.possible_cpus ?? (cpus || readHost().possibleCpus));
+    const possibleCpus = Number(newest.possible_cpus ?? (cpus || readHost().possibleCpus));
     checkCpus(possibleCpus);
     file.setFact(LOG_ID, log);
     file.setFact(POSSIBLE_CPUS, String(possibleCpus));
     file.setFact(LIFE, life);
-    file.setFact(CHECKPOINT, told.note ?? "");
-    keepCheckpoint(scratch, { log, possibleCpus: String(possibleCpus) }, told);
+    file.setFact(CHECKPOINT, newest.note ?? "");
+    keepCheckpoint(scratch, { log, possibleCpus: String(possibleCpus) }, newest);
   } finally {
     leaves.close();
     file.close();
@@ -360,7 +360,9 @@ async function unpackArchive(folders: readonly string[], scratch: string, cpus: 
 }
 
 /** Fields of the newest CHECKPOINT event. */
-type Told = Partial<Pick<CheckpointCommand["attr"], "possible_cpus" | "note">> & { readonly timeUs?: number };
+type CheckpointFields = Partial<Pick<CheckpointCommand["attr"], "possible_cpus" | "note">> & {
+  readonly timeUs?: number;
+};
 
 /** Copies the archive's tiles into a tree. */
 function copyTiles(folders: readonly string[], scratch: string, through: number): void {

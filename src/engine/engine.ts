@@ -160,7 +160,7 @@ export class Engine {
       progress: () => ({ seq: this.#seq, stateSeq: store.seq, pendingCells: this.#cells.size }),
     });
     this.sources = {
-      told: { state, leases: this.leases, limits: this.callerLimits, mirrorStatus: (map) => mirror.status(map) },
+      reads: { state, leases: this.leases, limits: this.callerLimits, mirrorStatus: (map) => mirror.status(map) },
       leases: this.leases,
       moments: this.moments,
       kernelMaps: this.kernelMaps,

@@ -23,7 +23,7 @@ import type { Request, WholeReply } from "./request.ts";
 import { type Asking, type Hidden, hiddenBy, type Sight, sightOf } from "./sight.ts";
 import type { EngineStats, Stats } from "./stats.ts";
 import { nextTurn } from "./turns.ts";
-import { type MapView, mapView, READ_NAMES, type ReadName, type Reads, type Told, tell } from "./views.ts";
+import { type MapView, mapView, READ_NAMES, type ReadName, type ReadSources, type Reads, tell } from "./views.ts";
 
 /** All queries: about the state (`views.ts`), and about the present alone. */
 export interface Queries extends Reads {
@@ -74,7 +74,7 @@ interface ElementsAnswer {
 
 /** The parts of the engine that answer queries. */
 export interface QuerySources {
-  readonly told: Told & { readonly limits: CallerLimits };
+  readonly reads: ReadSources & { readonly limits: CallerLimits };
   readonly leases: Leases;
   readonly moments: Moments;
   readonly kernelMaps: KernelMaps;
@@ -109,32 +109,32 @@ type SeenName = "maps" | "pins" | "directories";
  * many rows may be hidden from the caller.
  */
 const SEEN: {
-  [Name in SeenName]: (told: Told, sight: Sight, ask: Reads[Name]["ask"]) => Promise<Reads[Name]["answer"]>;
+  [Name in SeenName]: (reads: ReadSources, sight: Sight, ask: Reads[Name]["ask"]) => Promise<Reads[Name]["answer"]>;
 } = {
-  async maps(told, { coverage, limits: { read } }, { after, limit }) {
-    if (read === "all") return tell(told, "maps", { after, limit });
+  async maps(reads, { coverage, limits: { read } }, { after, limit }) {
+    if (read === "all") return tell(reads, "maps", { after, limit });
     do await nextTurn();
     while (!coverage.walk(read, after, limit));
     const views: MapView[] = [];
     for (const id of coverage.known(read, after)) {
       if (views.length === limit) break;
-      views.push(mapView(told, told.state.map(id) as MapRecord));
+      views.push(mapView(reads, reads.state.map(id) as MapRecord));
     }
     return views;
   },
 
-  pins: (told, { coverage, limits }, ask) =>
+  pins: (reads, { coverage, limits }, ask) =>
     pageSeen(
       ask,
-      (after) => tell(told, "pins", { after, limit: LOOKED_AT_MAX }),
+      (after) => tell(reads, "pins", { after, limit: LOOKED_AT_MAX }),
       ({ map }) => coverage.covers(limits.read, map),
       ({ pathname }) => pathname,
     ),
 
-  directories: (told, { limits }, ask) =>
+  directories: (reads, { limits }, ask) =>
     pageSeen(
       ask,
-      (after) => tell(told, "directories", { after, limit: LOOKED_AT_MAX }),
+      (after) => tell(reads, "directories", { after, limit: LOOKED_AT_MAX }),
       (path) => coversDirectory(limits, path),
       (path) => path,
     ),
@@ -163,24 +163,24 @@ type Act<Name extends QueryName> = (
 ) => Queries[Name]["answer"] | Promise<Queries[Name]["answer"]>;
 
 const ACTS: { [Name in ActName]: Act<Name> } = {
-  mapLimits({ told }, { limits }) {
-    told.limits.set(limits);
+  mapLimits({ reads }, { limits }) {
+    reads.limits.set(limits);
     return null;
   },
 
-  covered({ told: { state, limits } }, { limits: id, scope, maps }) {
+  covered({ reads: { state, limits } }, { limits: id, scope, maps }) {
     const reach = limits.of(id)?.[scope] ?? [];
     return maps.map((map) => (state.map(map) === undefined ? null : limits.coverage.covers(reach, map)));
   },
 
-  peers({ told: { state } }, { sessions }) {
+  peers({ reads: { state } }, { sessions }) {
     return sessions.map((id) => {
       const session = state.session(id);
       return session === undefined ? undefined : (session.peer ?? null);
     });
   },
 
-  attach({ told: { state }, leases }, { session }) {
+  attach({ reads: { state }, leases }, { session }) {
     if (state.session(session) === undefined) return false;
     leases.attach(session);
     return true;
@@ -213,11 +213,11 @@ const ACTS: { [Name in ActName]: Act<Name> } = {
 
   resync: ({ kernelMaps }, { id, ...who }) => kernelMaps.resync(id, who),
 
-  drift({ told, kernelMaps }, { id, limit, ...asking }) {
-    return hiddenBy(told.limits, { id }, ["read"], asking) ?? kernelMaps.drift.report(id, limit);
+  drift({ reads, kernelMaps }, { id, limit, ...asking }) {
+    return hiddenBy(reads.limits, { id }, ["read"], asking) ?? kernelMaps.drift.report(id, limit);
   },
 
-  cannotImport({ told: { state }, kernelMaps }, { id }) {
+  cannotImport({ reads: { state }, kernelMaps }, { id }) {
     const map = state.map(id);
     return map === undefined ? null : kernelMaps.cannotImport(map);
   },
@@ -232,14 +232,14 @@ const ACTS: { [Name in ActName]: Act<Name> } = {
 
 /** A page of the rows that the caller may see. */
 function seen<Name extends SeenName>(name: Name): Act<Name> {
-  return ({ told }, ask) => {
-    const sight = sightOf(told.limits, ask);
-    return sight === null ? tell(told, name, ask) : SEEN[name](told, sight, ask);
+  return ({ reads }, ask) => {
+    const sight = sightOf(reads.limits, ask);
+    return sight === null ? tell(reads, name, ask) : SEEN[name](reads, sight, ask);
   };
 }
 
 const READ_ACTS = Object.fromEntries(
-  READ_NAMES.map((name) => [name, ({ told }: QuerySources, ask: Reads[ReadName]["ask"]) => tell(told, name, ask)]),
+  READ_NAMES.map((name) => [name, ({ reads }: QuerySources, ask: Reads[ReadName]["ask"]) => tell(reads, name, ask)]),
 ) as { [Name in ReadName]: Act<Name> };
 
 const ANSWERS: { [Name in QueryName]: Act<Name> } = {

@@ -69,7 +69,7 @@ export interface PinView {
 }
 
 /** The state that queries are answered from, and the facts besides it that answers need. */
-export interface Told {
+export interface ReadSources {
   readonly state: State;
   readonly leases: { view(session: number): LeaseView };
   /** The limits of callers; null: queries name no caller. */
@@ -80,29 +80,33 @@ export interface Told {
 export type ReadName = keyof Reads;
 
 /** Answers a query about the state. */
-export function tell<Name extends ReadName>(told: Told, name: Name, ask: Reads[Name]["ask"]): Reads[Name]["answer"] {
-  return READS[name](told, ask);
+export function tell<Name extends ReadName>(
+  sources: ReadSources,
+  name: Name,
+  ask: Reads[Name]["ask"],
+): Reads[Name]["answer"] {
+  return READS[name](sources, ask);
 }
 
-const READS: { [Name in ReadName]: (told: Told, ask: Reads[Name]["ask"]) => Reads[Name]["answer"] } = {
-  session(told, { id }) {
-    const session = told.state.session(id);
-    return session === undefined ? missing(told.state, id) : sessionView(told, session);
+const READS: { [Name in ReadName]: (sources: ReadSources, ask: Reads[Name]["ask"]) => Reads[Name]["answer"] } = {
+  session(sources, { id }) {
+    const session = sources.state.session(id);
+    return session === undefined ? missing(sources.state, id) : sessionView(sources, session);
   },
 
-  sessions(told, { after, limit }) {
+  sessions(sources, { after, limit }) {
     const views: SessionView[] = [];
-    for (const [, session] of told.state.sessions.from(u32Key(after + 1))) {
+    for (const [, session] of sources.state.sessions.from(u32Key(after + 1))) {
       if (views.length === limit) break;
-      views.push(sessionView(told, session));
+      views.push(sessionView(sources, session));
     }
     return views;
   },
 
-  fds(told, { session, ...asking }) {
-    const { state } = told;
+  fds(sources, { session, ...asking }) {
+    const { state } = sources;
     if (state.session(session) === undefined) return missing(state, session);
-    const sight = sightOf(told.limits, asking);
+    const sight = sightOf(sources.limits, asking);
     const fds = [...state.fds.of(session)].map(([fd, file]) => ({
       fd,
       ...file,
@@ -115,36 +119,36 @@ const READS: { [Name in ReadName]: (told: Told, ask: Reads[Name]["ask"]) => Read
     );
   },
 
-  map(told, { reference, scopes = ["read"], ...asking }) {
-    const hidden = hiddenBy(told.limits, reference, scopes, asking);
+  map(sources, { reference, scopes = ["read"], ...asking }) {
+    const hidden = hiddenBy(sources.limits, reference, scopes, asking);
     if (hidden !== null) return hidden;
-    const ids = referenced(told.state, reference);
+    const ids = referenced(sources.state, reference);
     if (ids.length > 1) return { ambiguous: ids };
-    const map = ids[0] === undefined ? undefined : told.state.map(ids[0]);
-    return map === undefined ? null : mapView(told, map);
+    const map = ids[0] === undefined ? undefined : sources.state.map(ids[0]);
+    return map === undefined ? null : mapView(sources, map);
   },
 
-  maps(told, { after, limit }) {
+  maps(sources, { after, limit }) {
     const views: MapView[] = [];
-    for (const [, map] of told.state.maps.from(u32Key(after + 1))) {
+    for (const [, map] of sources.state.maps.from(u32Key(after + 1))) {
       if (views.length === limit) break;
-      views.push(mapView(told, map));
+      views.push(mapView(sources, map));
     }
     return views;
   },
 
-  pins(told, { after, limit }) {
+  pins(sources, { after, limit }) {
     const views: PinView[] = [];
-    for (const pin of told.state.bpffs.pinned(after)) {
+    for (const pin of sources.state.bpffs.pinned(after)) {
       if (views.length === limit) break;
       views.push(pin);
     }
     return views;
   },
 
-  directories(told, { after, limit }) {
+  directories(sources, { after, limit }) {
     const directories: string[] = [];
-    for (const directory of told.state.bpffs.directories(after)) {
+    for (const directory of sources.state.bpffs.directories(after)) {
       if (directories.length === limit) break;
       directories.push(directory);
     }
@@ -158,26 +162,26 @@ function missing(state: State, session: number): "ended" | "unknown" {
   return session > 0 && session <= state.lastId("session") ? "ended" : "unknown";
 }
 
-function sessionView(told: Told, session: SessionRecord): SessionView {
-  return { ...session, ...told.leases.view(session.id), fdCount: told.state.fds.count(session.id) };
+function sessionView(sources: ReadSources, session: SessionRecord): SessionView {
+  return { ...session, ...sources.leases.view(session.id), fdCount: sources.state.fds.count(session.id) };
 }
 
 /** The most pins that a map's view has, because each path may have 4 KiB. The list of pins has all. */
 export const PINNED_MAX = 64;
 
-export function mapView(told: Told, map: MapRecord): MapView {
+export function mapView(sources: ReadSources, map: MapRecord): MapView {
   const type = mapType(map.type) as MapType;
-  const { host } = told.state;
-  const pins = told.state.bpffs.pinsOf(map.id);
+  const { host } = sources.state;
+  const pins = sources.state.bpffs.pinsOf(map.id);
   return {
     ...map,
     valueBytes: type.valueBytes(map, host),
-    entries: told.state.counts.listed(map),
-    written: type.facts.dense ? writtenCount(new OpenMap(told.state, map, OPERATOR)) : null,
+    entries: sources.state.counts.listed(map),
+    written: type.facts.dense ? writtenCount(new OpenMap(sources.state, map, OPERATOR)) : null,
     possibleCpus: type.facts.perCpu ? host.possibleCpus : null,
-    holds: told.state.holds(map.id),
+    holds: sources.state.holds(map.id),
     pinned: [...pins].sort().slice(0, PINNED_MAX),
     pins: pins.size,
-    mirror: told.mirrorStatus(map.id),
+    mirror: sources.mirrorStatus(map.id),
   };
 }

@@ -60,13 +60,13 @@ export class Past {
     ask: Reads[Name]["ask"],
   ): Promise<AsOf<Reads[Name]["answer"]>> {
     const seq = await this.#reach(moment);
-    const told = {
+    const sources = {
       state: this.#stateAt(seq),
       leases: NO_LEASES,
       mirrorStatus: () => NO_PAST,
       limits: null,
     };
-    return { seq, answer: tell(told, name, ask) };
+    return { seq, answer: tell(sources, name, ask) };
   }
 
   async ask<Name extends PastReadName>(name: Name, ask: PastReads[Name]["ask"]): Promise<PastReads[Name]["answer"]> {

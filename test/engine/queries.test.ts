@@ -102,7 +102,7 @@ t.test(
         Buffer.from(JSON.stringify({ pathname, map: 1 })),
       );
     }
-    const told = {
+    const sources = {
       state,
       leases: { view: () => ({ lease: null, leftMs: null }) },
       mirrorStatus: () => ({ state: "off", detail: "" }) as const,
@@ -113,15 +113,15 @@ t.test(
       return run();
     };
     for (const list of ["pins", "directories"] as const) {
-      const page = walk(() => tell(told, list, { after: names[2000] as string, limit: 10 })) as unknown[];
+      const page = walk(() => tell(sources, list, { after: names[2000] as string, limit: 10 })) as unknown[];
       t.match(page[0], list === "pins" ? { pathname: names[2001] } : names[2001]);
       t.equal(page.length, 10);
       t.ok(cells.walked <= 11, `${cells.walked} cells for a page of ${list}`);
     }
     const all: string[] = [];
-    for (let page = tell(told, "directories", { after: "", limit: 700 }); page.length > 0; ) {
+    for (let page = tell(sources, "directories", { after: "", limit: 700 }); page.length > 0; ) {
       all.push(...page);
-      page = tell(told, "directories", { after: page.at(-1) as string, limit: 700 });
+      page = tell(sources, "directories", { after: page.at(-1) as string, limit: 700 });
     }
     t.same(all.toSorted(), [...names, ...long].toSorted(), "each once, long ones, too");
     t.equal(

@@ -11,7 +11,7 @@ import { Service } from "../service.ts";
 const SETTINGS = { replayTargets: ["http://127.0.0.1:1", "kernel"] };
 const LINES = { "content-type": "application/x-ndjson" };
 
-interface Told {
+interface ReplayJob {
   readonly id: number;
   readonly state: string;
   readonly summary: { readonly compared: number; readonly differences: number; readonly last_seq: number };
@@ -32,10 +32,10 @@ function exported({ log }: Service): string {
   return log.rows.map((row) => `${JSON.stringify(eventJson(row))}\n`).join("");
 }
 
-async function ended(service: Service, id: number): Promise<Told> {
+async function ended(service: Service, id: number): Promise<ReplayJob> {
   for (;;) {
-    const told = (await service.send("GET", `/v1/replays/${id}`)).json() as Told;
-    if (told.state !== "running") return told;
+    const job = (await service.send("GET", `/v1/replays/${id}`)).json() as ReplayJob;
+    if (job.state !== "running") return job;
     await new Promise(setImmediate);
   }
 }
