@@ -70,7 +70,8 @@ interface EngineEnd {
   postMessage(message: object, transfer: readonly ArrayBuffer[]): void;
 }
 
-interface Waiting {
+/** An accepted command without a reply. */
+interface QueuedRequest {
   /** The place of its frame. */
   readonly at: number;
   readonly connection: Connection | undefined;
@@ -93,13 +94,13 @@ export class EngineClient {
   readonly #limits: QueueLimits;
   readonly #onBatch: (figures: BatchFigures) => void;
   readonly #writer = new FrameWriter();
-  #gathering: Waiting[] = [];
-  readonly #underWay: Waiting[][] = [];
+  #gathering: QueuedRequest[] = [];
+  readonly #underWay: QueuedRequest[][] = [];
   /**
    * Requests that the engine answers apart from their batch, by the engine's numbers: large commands, and creations
    * whose kernel map is being made.
    */
-  readonly #later = new Map<number, Waiting>();
+  readonly #later = new Map<number, QueuedRequest>();
   /**
    * By connection: settles when its last command that may be large is answered. Later commands of the connection wait
    * for it.
@@ -264,7 +265,7 @@ export class EngineClient {
 
     reply: ({ id, frames, length }) => {
       const [reply] = readReplies(frames, length) as [Reply];
-      this.#settle(this.#later.get(id) as Waiting, reply);
+      this.#settle(this.#later.get(id) as QueuedRequest, reply);
       this.#later.delete(id);
       if (this.#commands === 0) this.#drained?.();
     },
@@ -278,7 +279,7 @@ export class EngineClient {
     } else if (!("name" in message)) this.#questions.receive(message);
   }
 
-  #settle({ bytes, resolve }: Waiting, reply: Reply): void {
+  #settle({ bytes, resolve }: QueuedRequest, reply: Reply): void {
     this.#commands--;
     this.#bytes -= bytes;
     resolve(reply);

@@ -17,7 +17,7 @@ import type {
 
 type Post = (message: object, transfer: ArrayBuffer[]) => void;
 
-interface Waiting {
+interface OpenQuestion {
   readonly resolve: (answer: never) => void;
   readonly reject: (error: Error) => void;
 }
@@ -26,7 +26,7 @@ interface Waiting {
 export class OpenQuestions<Table extends Questions<Table>> implements Asker<Table> {
   readonly #errors: Pick<ErrorsThatCross, "received">;
   readonly #post: Post;
-  readonly #waiting = new Map<number, Waiting>();
+  readonly #waiting = new Map<number, OpenQuestion>();
   #last = 0;
 
   /** `post` throws if nobody can be asked. */

@@ -25,7 +25,8 @@ const CLOSE_MS = 3000;
 const RETRY_MS = 5000;
 const S = 1000;
 
-interface Waiting {
+/** A request that waits until the tree has the event `seq`. */
+interface Waiter {
   readonly seq: number;
   readonly untilMs: number;
   readonly resolve: (there: NoAnswer | null) => void;
@@ -50,7 +51,7 @@ export interface TreeKeeperParts {
 export class TreeKeeper {
   readonly #tree: LogTree;
   readonly #parts: TreeKeeperParts;
-  #waiting: Waiting[] = [];
+  #waiting: Waiter[] = [];
   #seenSeq = -1;
   #told: string | null = null;
   #retryAtMs = 0;
