@@ -47,7 +47,7 @@ export interface AdoptParts {
 
 const BATCH_ELEMENTS = 4096;
 
-type Refused = Pick<MirrorRefusal, "errno" | "detail">;
+type AdoptRefusal = Pick<MirrorRefusal, "errno" | "detail">;
 
 /** Makes a map of the ledger of a kernel map that another program has made. */
 export function adopt({ mirror, bpffs, runWhole }: AdoptParts, ask: AdoptAsk): AdoptAnswer {
@@ -75,7 +75,7 @@ export function adopt({ mirror, bpffs, runWhole }: AdoptParts, ask: AdoptAsk): A
 const NOT_CREATED = { numaNode: -1, exclusive: false, inner: null, special: [], owner: null } as const;
 
 /** The commands that create the map and the foreign maps that it contains. */
-function adoptRequests(foreign: ForeignMap, ask: AdoptAsk, bpffs: Bpffs): readonly Request[] | Refused {
+function adoptRequests(foreign: ForeignMap, ask: AdoptAsk, bpffs: Bpffs): readonly Request[] | AdoptRefusal {
   const adoption = new Adoption({ caller: ask.caller, peer: ask.peer }, "adoption", ask);
   const fd = adoption.adopt(foreign);
   if (typeof fd !== "number") return fd;
@@ -128,7 +128,7 @@ class Adoption extends Whole {
    * Adds the commands that create a map, fill it, and freeze it if the kernel map is frozen. Returns the map's
    * descriptor.
    */
-  adopt(foreign: ForeignMap): number | Refused {
+  adopt(foreign: ForeignMap): number | AdoptRefusal {
     const elements = foreign.elements();
     if ("errno" in elements) return elements;
     const groups = byNames(elements);
@@ -167,7 +167,7 @@ class Adoption extends Whole {
     return fd;
   }
 
-  #openNamed(name: ForeignName): number | Refused {
+  #openNamed(name: ForeignName): number | AdoptRefusal {
     if ("foreign" in name) return this.adopt(name.foreign);
     return this.open(
       "prog" in name

@@ -46,9 +46,6 @@ const BUSY_TRIES = 100;
 const BUSY_MS = 1;
 const NEVER_WOKEN = new Int32Array(new SharedArrayBuffer(4));
 
-/** null: the kernel refused nothing. */
-type Refused = MirrorRefusal | null;
-
 interface Wanted extends Element {
   /** Whether the kernel has the element, byte for byte. */
   met: boolean;
@@ -78,11 +75,11 @@ export class KeyedElements implements KernelElements {
    * Deleting an absent element is not a refusal, because a program may have deleted it. An element that is deleted and
    * written again is overwritten, so that no program finds it missing in between.
    */
-  write(changes: readonly ElementChange[], failed: (change: ElementChange) => void = () => {}): Refused {
+  write(changes: readonly ElementChange[], failed: (change: ElementChange) => void = () => {}): MirrorRefusal | null {
     if (this.#opened.type.refers === "never") return this.#write(changes, (at) => failed(changes[at] as ElementChange));
     const given: ElementChange[] = [];
     const asked: ElementChange[] = [];
-    let first: Refused = null;
+    let first: MirrorRefusal | null = null;
     for (const [at, change] of changes.entries()) {
       if (change.value === null && isReplaced(change, changes[at + 1])) continue;
       const known = this.#given(change);
@@ -127,7 +124,7 @@ export class KeyedElements implements KernelElements {
     _elements: Iterable<Element>,
     changes: readonly WindowChange[],
     failed: (change: ElementChange) => void,
-  ): Refused {
+  ): MirrorRefusal | null {
     return this.write(
       changes.map(({ key, now }) => ({ key, value: now })),
       failed,
@@ -154,7 +151,7 @@ export class KeyedElements implements KernelElements {
   }
 
   /** Yields elements that the kernel has and the ledger lacks, or has with another value. */
-  *#readable(source: MirrorSource): Generator<readonly ElementDifference[], Refused> {
+  *#readable(source: MirrorSource): Generator<readonly ElementDifference[], MirrorRefusal | null> {
     let piece: ElementDifference[] = [];
     const pages = this.#pages(SCAN_ENTRIES, (key, kernel) => {
       const element = source.element(key);
@@ -169,7 +166,7 @@ export class KeyedElements implements KernelElements {
   }
 
   /** Reads all elements, except zeros in an array. */
-  read(each: (key: Buffer, value: Buffer) => void): Refused {
+  read(each: (key: Buffer, value: Buffer) => void): MirrorRefusal | null {
     const zeros = Buffer.alloc(this.#valueBytes);
     return this.#visit((key, value) => {
       if (value !== null && (this.#opened.type.absent === "nothing" || !value.equals(zeros))) each(key, value);
@@ -177,7 +174,7 @@ export class KeyedElements implements KernelElements {
   }
 
   /** Compares in one piece. If the kernel does not show values, only keys are compared. */
-  #compare(elements: Iterable<Element>, each: (difference: ElementDifference) => void): Refused | Untold {
+  #compare(elements: Iterable<Element>, each: (difference: ElementDifference) => void): MirrorRefusal | Untold | null {
     const { type } = this.#opened;
     if (type.told === "slots") return { untold: "the kernel does not show what the slots of this type hold" };
     if (type.told === "asked") {
@@ -234,7 +231,7 @@ export class KeyedElements implements KernelElements {
   }
 
   /** Reads all elements in one piece. */
-  #visit(each: (key: Buffer, value: Buffer | null) => void): Refused {
+  #visit(each: (key: Buffer, value: Buffer | null) => void): MirrorRefusal | null {
     const pages = this.#pages(this.#batchEntries, each);
     for (;;) {
       const { value, done } = pages.next();
@@ -246,7 +243,7 @@ export class KeyedElements implements KernelElements {
    * Reads all elements page by page, in the kernel's order. The buffers are valid only during the call of `each`, which
    * must not write to the map. Changes that programs make during the walk may be seen, missed, or seen twice.
    */
-  *#pages(entries: number, each: (key: Buffer, value: Buffer | null) => void): Generator<void, Refused> {
+  *#pages(entries: number, each: (key: Buffer, value: Buffer | null) => void): Generator<void, MirrorRefusal | null> {
     const { bpf, fd, type, map } = this.#opened;
     if (type.told !== "all") return yield* this.#walk(entries, each, false);
     const { keySize } = map;
@@ -287,7 +284,7 @@ export class KeyedElements implements KernelElements {
     entries: number,
     each: (key: Buffer, value: Buffer | null) => void,
     withValues: boolean,
-  ): Generator<void, Refused> {
+  ): Generator<void, MirrorRefusal | null> {
     const { bpf, fd, map } = this.#opened;
     const value = Buffer.alloc(this.#valueBytes);
     let key: Buffer | null = null;
@@ -342,8 +339,8 @@ export class KeyedElements implements KernelElements {
   }
 
   /** `failed` is called with the index of each refused change. */
-  #write(changes: readonly ElementChange[], failed: (at: number) => void): Refused {
-    let first: Refused = null;
+  #write(changes: readonly ElementChange[], failed: (at: number) => void): MirrorRefusal | null {
+    let first: MirrorRefusal | null = null;
     this.#triesLeft = BUSY_TRIES;
     for (let from = 0; from < changes.length; ) {
       const to = this.#runEnd(changes, from);
@@ -392,7 +389,7 @@ export class KeyedElements implements KernelElements {
     return bpf.count;
   }
 
-  #one({ key, value, flags = 0 }: ElementChange): Refused {
+  #one({ key, value, flags = 0 }: ElementChange): MirrorRefusal | null {
     const { bpf, fd, type } = this.#opened;
     if (value !== null) {
       // The kernel may have evicted the element from an LRU map; it is written nevertheless.

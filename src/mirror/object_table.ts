@@ -6,7 +6,7 @@ import type { Bpf } from "../native/bpf.ts";
 import type { Found, HeldObject, ObjectSpec, OpenKind } from "../syscall/command.ts";
 import { BPFFS } from "../syscall/pins.ts";
 import { refusedFor } from "./capability.ts";
-import type { Refused } from "./open_below.ts";
+import type { OpenRefusal } from "./open_below.ts";
 import { haveExited } from "./pidfd.ts";
 import { closeObject, type OpenPlaces, openRealObject, type RealObject } from "./real_objects.ts";
 import { errnoOf, isShortage } from "./refusal.ts";
@@ -17,12 +17,12 @@ export function isLedgersOwn({ kind, path }: ObjectSpec): boolean {
 }
 
 /** A refusal in the form that an event records. */
-export function notFound(refused: Refused): Found {
+export function notFound(refused: OpenRefusal): Found {
   const errno = errnoName(-refused.ret);
   return { errno: errno in ERRNO ? errno : "EIO", detail: sentenceOf(refused) };
 }
 
-function sentenceOf({ ret, detail, needed = [] }: Refused): string {
+function sentenceOf({ ret, detail, needed = [] }: OpenRefusal): string {
   return refusedFor(detail, ret, needed);
 }
 
@@ -190,7 +190,7 @@ export class ObjectTable {
 const ENDS_WITH_US: ReadonlySet<ObjectRecord["kind"]> = new Set(["socket", "perf_event", "pipe"]);
 
 /** The refusal of specs with a path in the engine's thread. */
-const NOT_HERE: Refused = { ret: -ERRNO.EAGAIN, detail: "a path is opened before its command reaches the engine" };
+const NOT_HERE: OpenRefusal = { ret: -ERRNO.EAGAIN, detail: "a path is opened before its command reaches the engine" };
 
 /** Errnos that mean that a process or a cgroup no longer exists. EINVAL: the pid belongs to a thread by now. */
 const GONE: readonly number[] = [ERRNO.ESRCH, ERRNO.ENOENT, ERRNO.ENOTDIR, ERRNO.EINVAL];

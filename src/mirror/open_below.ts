@@ -12,7 +12,7 @@ import { AT_FDCWD } from "../native/libc.ts";
 import type { Privilege } from "./capability.ts";
 
 /** The reason why a path was not opened. */
-export interface Refused {
+export interface OpenRefusal {
   readonly ret: number;
   readonly detail: string;
   /** Capabilities that opening it may need. */
@@ -49,7 +49,7 @@ export function openBelow(
   roots: readonly string[] | null,
   path: string,
   kind: "directory" | "anything",
-): number | Refused {
+): number | OpenRefusal {
   const flags = O_PATH | O_CLOEXEC | (kind === "directory" ? constants.O_DIRECTORY : 0);
   if (roots === null) {
     const known = bpf.openat2(AT_FDCWD, path, flags, 0);
@@ -74,12 +74,12 @@ function rootOf(roots: readonly string[], path: string): string | null {
   return found.reduce<string | null>((best, root) => (best !== null && best.length > root.length ? best : root), null);
 }
 
-function outside(path: string, why: string): Refused {
+function outside(path: string, why: string): OpenRefusal {
   const detail = `opening ${path}: ${why} (MAPLEDGER_OPEN_ROOTS names the directories below which paths may be opened)`;
   return { ret: -ERRNO.EACCES, detail };
 }
 
-function failed(ret: number, path: string): Refused {
+function failed(ret: number, path: string): OpenRefusal {
   if (ret !== -ENOSYS) return { ret, detail: `opening ${path}`, needed: ["CAP_DAC_READ_SEARCH"] };
   return {
     ret: -ERRNO.EOPNOTSUPP,

@@ -12,7 +12,7 @@ import type { Bpf } from "../native/bpf.ts";
 import type { HeldObject, MadeCgroup, ObjectSpec } from "../syscall/command.ts";
 import { neededAt, neededToLoad, type Privilege } from "./capability.ts";
 import { MadeCgroups } from "./made_cgroups.ts";
-import { OPEN_ROOTS_DEFAULT, openBelow, openRoots, type Refused } from "./open_below.ts";
+import { OPEN_ROOTS_DEFAULT, type OpenRefusal, openBelow, openRoots } from "./open_below.ts";
 import { bootId, HIDDEN, startTimeByPidfd, startTimeOf } from "./pidfd.ts";
 import { errnoOf } from "./refusal.ts";
 
@@ -66,7 +66,11 @@ export function openPlaces({ data, openRoots: roots }: { data: string; openRoots
  * Opens the object that a spec names, or makes it. Refusals are the kernel's, except for paths that are not below a
  * root.
  */
-export function openRealObject(bpf: Bpf, spec: ObjectSpec, places: OpenPlaces = DEFAULT_PLACES): RealObject | Refused {
+export function openRealObject(
+  bpf: Bpf,
+  spec: ObjectSpec,
+  places: OpenPlaces = DEFAULT_PLACES,
+): RealObject | OpenRefusal {
   try {
     return open(bpf, spec, places);
   } catch (error) {
@@ -82,7 +86,7 @@ export function closeObject(close: (fd: number) => void, { fd, others }: HeldObj
   for (const open of [fd, ...others]) close(open);
 }
 
-function open(bpf: Bpf, spec: ObjectSpec, places: OpenPlaces): RealObject | Refused {
+function open(bpf: Bpf, spec: ObjectSpec, places: OpenPlaces): RealObject | OpenRefusal {
   const { kind, path } = spec;
   switch (kind) {
     case "pipe": {
@@ -130,7 +134,7 @@ function held(
 }
 
 /** The type is checked by the descriptor, because the path may name another entry by now. */
-function inode(bpf: Bpf, kind: "file" | "dir", path: string, { roots }: OpenPlaces): RealObject | Refused {
+function inode(bpf: Bpf, kind: "file" | "dir", path: string, { roots }: OpenPlaces): RealObject | OpenRefusal {
   const fd = openBelow(bpf, roots, path, kind === "dir" ? "directory" : "anything");
   if (typeof fd !== "number") return fd;
   const found = fstatSync(fd, { bigint: true });
@@ -169,9 +173,9 @@ type SocketKind = Exclude<
 >;
 
 /** Makes a socket for a session; an INET one is bound to a free port of the loopback address. */
-function socket(bpf: Bpf, kind: SocketKind, reuseport: boolean): RealObject | Refused {
+function socket(bpf: Bpf, kind: SocketKind, reuseport: boolean): RealObject | OpenRefusal {
   const opened: number[] = [];
-  const fail = (ret: number, detail: string): Refused => {
+  const fail = (ret: number, detail: string): OpenRefusal => {
     for (const fd of opened) bpf.close(fd);
     return { ret, detail, ...(kind === "xsk" && { needed: ["CAP_NET_RAW"] }) };
   };
@@ -254,7 +258,7 @@ function cookieOf(bpf: Bpf, fd: number): string {
 /**
  * Opens a cgroup of version 2, or makes one below the root of the hierarchy, which is removed with its last descriptor.
  */
-function cgroup(bpf: Bpf, path: string | undefined, { roots, cgroups }: OpenPlaces): RealObject | Refused {
+function cgroup(bpf: Bpf, path: string | undefined, { roots, cgroups }: OpenPlaces): RealObject | OpenRefusal {
   if (path !== undefined) return existingCgroup(bpf, path, roots);
   const parent = cgroupRoot();
   if (parent === null) return { ret: -ERRNO.ENOENT, detail: "making a cgroup: no cgroup2 is mounted" };
@@ -269,7 +273,7 @@ function cgroup(bpf: Bpf, path: string | undefined, { roots, cgroups }: OpenPlac
   return found;
 }
 
-function existingCgroup(bpf: Bpf, path: string, roots: readonly string[] | null): RealObject | Refused {
+function existingCgroup(bpf: Bpf, path: string, roots: readonly string[] | null): RealObject | OpenRefusal {
   const fd = openBelow(bpf, roots, path, "directory");
   if (typeof fd !== "number") return fd;
   if (fileSystemOf(bpf, fd) === CGROUP2_SUPER_MAGIC) {
@@ -292,7 +296,7 @@ function cgroupRoot(): string | null {
   return mounts.map((line) => line.split(" ")).find(([, , type]) => type === "cgroup2")?.[1] ?? null;
 }
 
-function process_(bpf: Bpf, pid: number): RealObject | Refused {
+function process_(bpf: Bpf, pid: number): RealObject | OpenRefusal {
   const fd = bpf.pidfdOpen(pid);
   if (fd < 0) return { ret: fd, detail: `opening process ${pid}` };
   const startTime = startTimeByPidfd(bpf, fd, pid);
@@ -303,7 +307,7 @@ function process_(bpf: Bpf, pid: number): RealObject | Refused {
 }
 
 /** A child process that has exited and been waited for. */
-function deadProcess(bpf: Bpf): RealObject | Refused {
+function deadProcess(bpf: Bpf): RealObject | OpenRefusal {
   const child = spawn("sleep", ["60"], { stdio: "ignore" }).on("error", () => {});
   const { pid } = child;
   if (pid === undefined) return { ret: -ERRNO.EAGAIN, detail: "starting a process" };
@@ -318,7 +322,7 @@ function deadProcess(bpf: Bpf): RealObject | Refused {
 }
 
 /** Opens a program by id or pin; without either, loads one of the given type that returns 0. */
-function program(bpf: Bpf, spec: ObjectSpec, { roots }: OpenPlaces): RealObject | Refused {
+function program(bpf: Bpf, spec: ObjectSpec, { roots }: OpenPlaces): RealObject | OpenRefusal {
   const { id, path, progType = 0, expectedAttachType = 0 } = spec;
   const boot = bootId();
   const fd =
@@ -351,7 +355,7 @@ function program(bpf: Bpf, spec: ObjectSpec, { roots }: OpenPlaces): RealObject 
 }
 
 /** BPF_OBJ_GET with the descriptor that the path leads to below a root. */
-function pinned(bpf: Bpf, path: string, roots: readonly string[] | null): number | Refused {
+function pinned(bpf: Bpf, path: string, roots: readonly string[] | null): number | OpenRefusal {
   const at = openBelow(bpf, roots, path, "anything");
   if (typeof at !== "number") return at;
   const held = `/proc/self/fd/${at}`;

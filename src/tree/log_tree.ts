@@ -55,7 +55,8 @@ const PROVEN_BYTES_MAX = 256 * 1024 * 1024;
 
 const CHANGED = "the tree's tiles have changed since they were written";
 
-type Refused = { readonly refused: string };
+/** The reason why nothing is signed, or answered. */
+type TreeRefusal = { readonly refused: string };
 type Uncosigned = { readonly uncosigned: string };
 type Archived = { readonly oldestSeq: number };
 
@@ -171,7 +172,7 @@ export class LogTree {
   }
 
   /** A signed checkpoint of the present tree. If its size was signed before, that checkpoint is returned. */
-  checkpoint(): KeptCheckpoint | Refused {
+  checkpoint(): KeptCheckpoint | TreeRefusal {
     const now = this.#head();
     if ("refused" in now) return now;
     const { store, nowUs, publish } = this.#parts;
@@ -184,7 +185,7 @@ export class LogTree {
   }
 
   /** The newest signed checkpoint, if the tree continues it. A service that signs nothing uses this. */
-  signed(): KeptCheckpoint | Refused | Uncosigned {
+  signed(): KeptCheckpoint | TreeRefusal | Uncosigned {
     const now = this.#head();
     if ("refused" in now) return now;
     return (
@@ -197,7 +198,7 @@ export class LogTree {
    * who knows only the former key that the new one continues these events. Returns the reason if the tree refuses,
    * otherwise null.
    */
-  handOver(to: Signer): Refused | null {
+  handOver(to: Signer): TreeRefusal | null {
     const now = this.#head();
     if ("refused" in now) return now;
     const { store, nowUs, publish } = this.#parts;
@@ -214,7 +215,7 @@ export class LogTree {
   }
 
   /** The head of the tree, if it continues the signed checkpoints. */
-  #head(): Checkpoint | Refused {
+  #head(): Checkpoint | TreeRefusal {
     if (this.#refusal !== null) return { refused: this.#refusal };
     const kept = this.#parts.store.lastCheckpoint();
     const now = { origin: this.#signer.name, size: this.size, root: this.#edge.root() };
@@ -236,7 +237,7 @@ export class LogTree {
   }
 
   /** The newest checkpoint that `count` of the known witnesses have cosigned and the present key has signed. */
-  cosigned(count: number): KeptCheckpoint | Refused | Uncosigned {
+  cosigned(count: number): KeptCheckpoint | TreeRefusal | Uncosigned {
     if (this.#refusal !== null) return { refused: this.#refusal };
     const known = this.#cosigned.count;
     if (count > known) return { uncosigned: `${count} cosignatures are asked for, ${known} witnesses are known` };
@@ -271,7 +272,7 @@ export class LogTree {
    * The newest checkpoint of the present key, for a witness that has cosigned size `old`; null: the present key has
    * signed none.
    */
-  submission(old: number): Submission | Refused | null {
+  submission(old: number): Submission | TreeRefusal | null {
     if (this.#refusal !== null) return { refused: this.#refusal };
     const kept = this.#parts.store.lastCheckpoint();
     if (kept === null || !this.#isBySigner(kept)) return null;
@@ -289,7 +290,7 @@ export class LogTree {
     seq: number,
     cosigned: number | null = null,
     archivedRow: RowBytes | null = null,
-  ): { readonly text: string } | Refused | Uncosigned | Archived {
+  ): { readonly text: string } | TreeRefusal | Uncosigned | Archived {
     const archived = this.#parts.log.archivedThrough();
     if (seq <= archived && archivedRow === null) return { oldestSeq: archived + 1 };
     const checkpoint = this.#provingCheckpoint(seq, cosigned);
@@ -306,7 +307,7 @@ export class LogTree {
     return { text: proofText({ canonical, index: seq - 1, hashes, checkpoint: this.noteOf(checkpoint) }) };
   }
 
-  #provingCheckpoint(seq: number, count: number | null): KeptCheckpoint | Refused | Uncosigned {
+  #provingCheckpoint(seq: number, count: number | null): KeptCheckpoint | TreeRefusal | Uncosigned {
     const cosigned = this.cosigned(count ?? 1);
     if ("refused" in cosigned || ("size" in cosigned && cosigned.size >= seq)) return cosigned;
     if (count !== null && "uncosigned" in cosigned) return cosigned;
@@ -319,7 +320,7 @@ export class LogTree {
   }
 
   /** The hashes of a tile, or the entries of a bundle; null if the tree has fewer. */
-  tile({ level, index, width }: TileName): { readonly bytes: Buffer } | Refused | Archived | null {
+  tile({ level, index, width }: TileName): { readonly bytes: Buffer } | TreeRefusal | Archived | null {
     if (this.#parts.missing !== null) return { refused: this.#parts.missing };
     if (level !== "entries") {
       const hashes = this.#parts.store.tile(level, index);
@@ -334,7 +335,7 @@ export class LogTree {
    * The entries of a bundle. If all of its events are archived, the log may have none of them, so the answer names the
    * oldest event that is not archived.
    */
-  #bundle(first: number, width: number): { readonly bytes: Buffer } | Refused | Archived {
+  #bundle(first: number, width: number): { readonly bytes: Buffer } | TreeRefusal | Archived {
     const { log } = this.#parts;
     const archived = log.archivedThrough();
     if (first + TILE_HASHES <= archived) return { oldestSeq: archived + 1 };
@@ -463,7 +464,7 @@ export class LogTree {
   }
 
   /** An event with its leaf hash, if the tree has the same event. */
-  #checked(row: RowBytes | undefined, seq: number): { readonly row: RowBytes; readonly leaf: Buffer } | Refused {
+  #checked(row: RowBytes | undefined, seq: number): { readonly row: RowBytes; readonly leaf: Buffer } | TreeRefusal {
     if (row === undefined || row[0] !== seq) return { refused: `event ${seq} is missing in the log` };
     const leaf = Buffer.allocUnsafe(HASH_BYTES);
     this.#canonical.leafHash(row, leaf, 0);
