@@ -78,7 +78,7 @@ export class StateWrites {
     let fault: PartFault | null = null;
     const written = cells.write(seq, (error) => {
       this.#retryAtMs = clock.nowMs() + RETRY_MS;
-      report("writing the state: its changes stay pending, and the log has their events", error);
+      report("writing to the state: its changes stay pending, and the log has their events", error);
       const detail = (error as Error).message;
       fault = { part: "state", state: "failed", detail, full: faultIn(error) === "full" };
     });
