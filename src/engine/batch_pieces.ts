@@ -76,8 +76,8 @@ export function writePieces(state: State, request: BatchRequest, map: OpenMap): 
 
 /**
  * The pieces of a batch that reads or takes out, each from where the last one ended; null: one is enough. If a later
- * piece is refused, the batch answers the elements before it, as if the walk had ended there. Only EFAULT is answered
- * in any case, because it is the caller's fault.
+ * piece is refused, the batch answers the elements before it, as if the walk had ended there. EFAULT is the caller's
+ * fault, and is answered in place of them.
  */
 export function readPieces(state: State, request: BatchRequest, map: OpenMap): Pieces | null {
   const { attr } = request;

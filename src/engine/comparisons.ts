@@ -1,9 +1,9 @@
 /**
  * Compares a kernel map with its map, and does what the map's policy says (docs/mirror.md). A comparison runs in pieces
  * between batches, and a piece acts on the differences that it has found before another command can run, so that
- * commands are not taken for drift. At a start nothing is served yet, and a comparison is one piece. Before a repair an
- * event records the kernel's elements. An import is an ordinary batch of the service's own, which the mirror does not
- * write to the kernel map, where something newer may be by then.
+ * commands are not taken for drift. At a start nothing is served yet, and a comparison runs in one go. Before a repair
+ * an event records how many elements differ, with the first keys. An import is an ordinary batch of the service's own,
+ * which the mirror does not write to the kernel map, where something newer may be by then.
  *
  * Three values tell lag from drift: the ledger's at the map's place (`windows.ts`), the ledger's now, and the kernel's.
  * For example, 1, 2 and 1: the kernel map lags, and 2 is written. 1, 2 and 3: another program wrote 3, and the policy
@@ -34,7 +34,7 @@ export interface Comparison {
   readonly map: number;
   /** null: nothing is changed, and no event is recorded. */
   readonly policy: Policy | null;
-  /** The map's window: its elements lag, and are no drift. */
+  /** The map's window: only its elements can lag; null: no element counts as lagging. */
   readonly window: Window;
   /** The occasion, for the event; null: the map's interval is over. */
   readonly at: string | null;

@@ -14,7 +14,10 @@ export interface EventRange {
   /** Events before this seq, beginning with the ones next to it. Absent: the page begins at `afterSeq`. */
   readonly beforeSeq?: number;
   readonly limit: number;
-  /** A range after 0 begins with event 1, even if it is archived. Absent: with the oldest event that is available. */
+  /**
+   * A range after 0 begins with event 1, and is rejected if that is archived. Absent: it begins with the oldest event
+   * that is available.
+   */
   readonly whole?: true;
 }
 

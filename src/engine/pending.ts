@@ -162,9 +162,9 @@ export class PendingCells implements Cells {
   }
 
   /**
-   * Begins to write all changes, and `seq` as the store's last event. Call only without marks, and while nothing is
-   * being written. If the store fails, all of them are changes again, overridden by later ones: nobody can say whether
-   * they were written. Resolves when the write is over, whether or not it failed.
+   * Begins to write all changes, and `seq` as the store's last event. Call only if no change can be rolled back any
+   * more, and while nothing is being written. If the store fails, all of them are changes again, overridden by later
+   * ones: nobody can say whether they were written. Resolves when the write is over, whether or not it failed.
    */
   write(seq: number, failed: (error: unknown) => void): Promise<void> {
     const written = this.#changes;

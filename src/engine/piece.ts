@@ -27,8 +27,8 @@ export const PIECE_BYTES = 1024 * 1024;
 
 /**
  * Makes all pieces of a command mean the map of the first one: by its id if the command names it by name or pin. If the
- * command names a descriptor, `holds` says before each piece whether the descriptor was not opened again for something
- * else.
+ * command names a descriptor, `holds` is asked before each piece. It is false if the descriptor was closed and opened
+ * again for another file; a descriptor that is only closed is refused by the piece itself.
  */
 export function sameMap(state: State, request: BatchRequest | MemoryRequest, map: OpenMap) {
   const { target } = request;

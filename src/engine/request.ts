@@ -20,7 +20,8 @@ export interface Ran {
 }
 
 /**
- * The command did not happen and has no event. Only with "outcome unknown" it may have: the log could not be synced.
+ * The command did not happen and has no event; or, if `done` is absent, nobody knows whether it has: the log could not
+ * be synced, or the engine failed on the way.
  */
 export interface NotDone {
   readonly failure: "disk full" | "log failed" | "state failed" | "outcome unknown" | "bug" | "scope missing";

@@ -1,8 +1,8 @@
 /**
  * Decides when pending cells (`pending.ts`) are written to the store: when there are 65,536 cells or 64 MiB, or when
- * the engine rests. A recovery writes a million cells at a time, because most change many times over. If a write fails,
- * the cells stay pending, and the write is tried again; at three times the usual amount, commands that could add cells
- * are refused.
+ * the engine rests. A recovery writes a million cells (or 64 MiB) at a time, because most change many times over. If a
+ * write fails, the cells stay pending, and the write is tried again; at three times the usual amount, commands that
+ * could add cells are refused.
  */
 
 import { setTimeout as sleep } from "node:timers/promises";

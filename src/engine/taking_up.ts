@@ -55,7 +55,7 @@ export class TakingUp {
     }
   }
 
-  /** Takes all kernel maps up, which then have reached the log's end. */
+  /** Takes all kernel maps up, which then have reached the log's end; stops if the mirror goes off. */
   all(
     way: Way,
     at: string,
@@ -94,7 +94,7 @@ export class TakingUp {
       this.stand(id);
       return null;
     }
-    // The pins exist again by now, because asking the past may take a while.
+    // mirror.open() has made the pins already, because asking the past may take a while.
     const since = opening === "made" ? null : await lags.of(id);
     const source = sources.of(id);
     if (source === null) return null;

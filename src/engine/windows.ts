@@ -56,6 +56,7 @@ export class Windows {
   readonly #state: State;
   readonly #placeOf: (mapId: number) => number | null;
   readonly #from: number;
+  /** The noted elements, by map and cell. */
   readonly #kept = new Map<number, Map<CellKey, Lagging>>();
   readonly #born = new Set<number>();
   readonly #freed = new Set<number>();

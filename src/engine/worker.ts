@@ -77,7 +77,8 @@ export function serveEngine(
   };
   let timer = setTimeout(tick, IDLE_MS);
 
-  // It has a timer of its own, and runs after each batch, too: timers can be late while batches follow one another.
+  // The look at processes has a timer of its own, and runs after each batch, too: timers can be late while batches
+  // follow one another.
   let lookedMs = Number.NEGATIVE_INFINITY;
   let looking: NodeJS.Timeout | undefined;
   const lookAtProcesses = (): void => {
