@@ -11,7 +11,7 @@
 import { availableParallelism } from "node:os";
 import { hear, isHeard, OpenQuestions } from "../supervisor/correspondence.ts";
 import type { Listeners } from "../supervisor/protocol.ts";
-import { FrameWriter, type Later, readReplies } from "./frames.ts";
+import { FrameWriter, type Later, readReplies, transferred } from "./frames.ts";
 import { mayBeLarge } from "./pieces.ts";
 import { type CommandNews, ENGINE, type FromEngine } from "./protocol.ts";
 import type { Queries, QueryName } from "./queries.ts";
@@ -172,9 +172,10 @@ export class EngineClient {
       return Promise.reject(new EngineBusy(this.#commands, this.#bytes));
     return new Promise((resolve, reject) => {
       const before = this.#writer.byteLength;
+      const at = this.#writer.end;
       this.#writer.request(request);
       const bytes = this.#writer.byteLength - before;
-      this.#gathering.push({ at: before, connection, bytes, resolve, reject });
+      this.#gathering.push({ at, connection, bytes, resolve, reject });
       this.#commands++;
       this.#bytes += bytes;
       this.#schedule();
@@ -227,11 +228,11 @@ export class EngineClient {
     if (this.#gathering.length === 0 || this.#gone || !this.#isWorthSending()) return;
     this.#dropGone();
     if (this.#gathering.length === 0) return;
-    const { frames, length } = this.#writer.take();
+    const taken = this.#writer.take();
     this.#underWay.push(this.#gathering);
     if (this.#underWay.length === 1 && this.#gathering.length >= BUSY_COMMANDS && CAN_POLL) this.#poll();
     this.#gathering = [];
-    this.#worker.postMessage({ say: "batch", frames, length }, [frames]);
+    this.#worker.postMessage({ say: "batch", ...taken }, transferred(taken));
   }
 
   #dropGone(): void {

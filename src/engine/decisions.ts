@@ -8,7 +8,13 @@ import { CMD } from "../abi/service.ts";
 import { mayUseSessionOf } from "../access/caller.ts";
 import { keptInput } from "../log/kept_input.ts";
 import { withoutAbsent } from "../syscall/batch.ts";
-import { type Command, cmdNumber, type ElementsCommand, type EndReason } from "../syscall/command.ts";
+import {
+  type BatchCommand,
+  type Command,
+  cmdNumber,
+  type ElementsCommand,
+  type EndReason,
+} from "../syscall/command.ts";
 import { execute } from "../syscall/execute.ts";
 import { asRead } from "../syscall/guards.ts";
 import type { Outcome } from "../syscall/outcome.ts";
@@ -16,6 +22,7 @@ import type { State } from "../syscall/state.ts";
 import type { CallerLimits } from "./caller_limits.ts";
 import type { Moments } from "./moments.ts";
 import { withOccupied } from "./occupied.ts";
+import { dividedOn } from "./octets.ts";
 import type { Opened } from "./opened_objects.ts";
 import type { Mirror } from "./ports.ts";
 import type { Reply, Request } from "./request.ts";
@@ -67,7 +74,10 @@ export class Decisions {
         if ("failure" in permitted) return permitted;
         asked = permitted;
       }
-      const given = withOccupied(state, mirror, batch.changes, asRead(state, asked));
+      const octets = request.octets === true;
+      const whole = octets ? dividedOn(state, asked as Command & BatchCommand) : asked;
+      if ("failure" in whole) return whole;
+      const given = withOccupied(state, mirror, batch.changes, asRead(state, whole));
       const [done, outcome] = withoutAbsent(given, execute(state, given));
       const command = keptInput(done, outcome);
       if (command.imported === true && mirror.follows) batch.changes.imported(mark.changes);
@@ -75,7 +85,7 @@ export class Decisions {
       opened = null;
       const seq = batch.add(command, outcome);
       if (goesOn(request, outcome)) this.#parts.moments.open(seq, outcome.map);
-      return { seq, outcome };
+      return octets ? { seq, outcome, given: (whole as BatchCommand).attr.count } : { seq, outcome };
     } catch (error) {
       batch.rollback(mark);
       opened?.object?.drop();

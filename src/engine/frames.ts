@@ -4,7 +4,7 @@
  *     request   0 u32 length    4 i32 cmd      8 u32 session  12 i32 fd or u32 map id
  *              16 u64 flags    24 u32 key     28 u32 value    32 u32 text
  *              36 u8 target    37 u8 caller   38 u8 exact     39 u8 dropped
- *              40 u32 limits, 0 for none      44 u8 peer, 0 for none
+ *              40 u32 limits, 0 for none      44 u8 peer, 0 for none       45 u8 octets
  *              48 caller, peer, key, value, text (JSON)
  *     reply     0 u32 length    4 u8 kind      8 f64 seq      16 i32 ret      20 i32 errno    24 u32 map
  *              28 u32 key      32 u32 value   36 u32 text     40 key, value, text (JSON)
@@ -17,12 +17,15 @@
  *     16 00000000 00000000 04000000 04000000    flags 0, a key of 4 bytes, a value of 4 bytes
  *     32 ffffffff 00030100 00000000 00......    no text, target fd, caller of 3 bytes, exact, no limits, no peer
  *     48 616e6e50 0000002a 000000.. ........    "ann", key, value
+ *
+ * The value of a request with `octets` is not in its frame: it is an ArrayBuffer of its own, transferred beside the
+ * frames, in their order.
  */
 
 import { commandText, readCommand, targetOf } from "../log/attr.ts";
 import { cmdNumber, type Target } from "../syscall/command.ts";
 import type { Out } from "../syscall/outcome.ts";
-import type { Reply, Request } from "./request.ts";
+import type { NotDone, Reply, Request } from "./request.ts";
 
 const REQUEST_BYTES = 48;
 const REPLY_BYTES = 40;
@@ -34,20 +37,48 @@ const NO_TARGET = 255;
 const CALLER_BYTES_MAX = 255;
 const PEER_BYTES_MAX = 255;
 
-const FAILURES = ["disk full", "log failed", "state failed", "outcome unknown", "bug", "scope missing"] as const;
+const FAILURES = [
+  "disk full",
+  "log failed",
+  "state failed",
+  "outcome unknown",
+  "bug",
+  "scope missing",
+  "invalid body",
+] as const satisfies readonly NotDone["failure"][];
 const OUTCOME = 255;
 /** The kind of a frame in place of a reply that comes later. A number stands in place of its seq. */
 const LATER = 254;
 
-type Mutable = { peer?: string; limits?: number };
+type Mutable = { peer?: string; limits?: number; octets?: true };
+
+/** Frames, and the bodies that are transferred beside them. */
+export interface Frames {
+  readonly frames: ArrayBuffer;
+  readonly length: number;
+  /** Absent: no request has octets. */
+  readonly bodies?: readonly ArrayBuffer[];
+}
+
+/** The buffers to transfer. */
+export function transferred({ frames, bodies = [] }: Frames): ArrayBuffer[] {
+  return [frames, ...bodies];
+}
 
 /** Writes frames into a buffer that grows. take() hands the buffer over. */
 export class FrameWriter {
   #buffer = Buffer.allocUnsafeSlow(INITIAL_BYTES);
   #length = 0;
+  #bodies: ArrayBuffer[] = [];
+  #bodyBytes = 0;
   count = 0;
 
   get byteLength(): number {
+    return this.#length + this.#bodyBytes;
+  }
+
+  /** Where the next frame begins. */
+  get end(): number {
     return this.#length;
   }
 
@@ -62,7 +93,9 @@ export class FrameWriter {
     const textBytes = text === null ? 0 : Buffer.byteLength(text);
     const { peer = "" } = request;
     if (peer.length > PEER_BYTES_MAX) throw new Error(`framing a request: its peer has ${peer.length} bytes`);
-    const at = this.#reserve(REQUEST_BYTES + callerBytes + peer.length + lengthOf(key) + lengthOf(value) + textBytes);
+    const body = request.octets === true ? value : null;
+    const framed = body === null ? value : null;
+    const at = this.#reserve(REQUEST_BYTES + callerBytes + peer.length + lengthOf(key) + lengthOf(framed) + textBytes);
     const buffer = this.#buffer;
     buffer.writeInt32LE(cmdNumber(request), at + 4);
     buffer.writeUInt32LE(request.session, at + 8);
@@ -77,12 +110,17 @@ export class FrameWriter {
     buffer[at + 39] = 0;
     buffer.writeUInt32LE(request.limits ?? 0, at + 40);
     buffer[at + 44] = peer.length;
+    buffer[at + 45] = body === null ? 0 : 1;
     let end = at + REQUEST_BYTES;
     end += buffer.write(request.caller, end);
     end += buffer.write(peer, end, "latin1");
     if (key !== null) end += key.copy(buffer, end);
-    if (value !== null) end += value.copy(buffer, end);
+    if (framed !== null) end += framed.copy(buffer, end);
     if (text !== null) buffer.write(text, end);
+    if (body !== null) {
+      this.#bodies.push(handedOver(body));
+      this.#bodyBytes += body.length;
+    }
     this.count++;
   }
 
@@ -104,7 +142,9 @@ export class FrameWriter {
       return;
     }
     const { key, value, detail, out, ret, errno, map } = reply.outcome;
-    const text = detail === null && out === null ? null : JSON.stringify([detail, out]);
+    const { given } = reply;
+    const text =
+      detail === null && out === null && given === undefined ? null : JSON.stringify([detail, out, given ?? null]);
     const textBytes = text === null ? 0 : Buffer.byteLength(text);
     const at = this.#reserve(REPLY_BYTES + lengthOf(key) + lengthOf(value) + textBytes);
     const buffer = this.#buffer;
@@ -132,12 +172,15 @@ export class FrameWriter {
   }
 
   /** Returns the frames written so far, and begins a new buffer. */
-  take(): { readonly frames: ArrayBuffer; readonly length: number } {
+  take(): Frames {
+    const bodies = this.#bodies;
     const taken = { frames: this.#buffer.buffer as ArrayBuffer, length: this.#length };
     this.#buffer = Buffer.allocUnsafeSlow(INITIAL_BYTES);
     this.#length = 0;
+    this.#bodies = [];
+    this.#bodyBytes = 0;
     this.count = 0;
-    return taken;
+    return bodies.length === 0 ? taken : { ...taken, bodies };
   }
 
   #reserve(bytes: number): number {
@@ -156,11 +199,13 @@ export class FrameWriter {
 
 const INITIAL_BYTES = 16 * 1024;
 
-/** The requests in a buffer; keys and values are views into it. */
-export function readRequests(frames: ArrayBuffer, length: number): Request[] {
+/** The requests in a buffer, and the bodies beside it; keys and values are views into them. */
+export function readRequests(frames: ArrayBuffer, length: number, bodies: readonly ArrayBuffer[] = []): Request[] {
   const buffer = Buffer.from(frames, 0, length);
   const requests: Request[] = [];
+  let nextBody = 0;
   for (let at = 0; at < length; at += buffer.readUInt32LE(at)) {
+    const body = buffer[at + 45] === 1 ? (bodies[nextBody++] as ArrayBuffer) : null;
     if (buffer[at + 39] === 1) continue;
     const callerEnd = at + REQUEST_BYTES + (buffer[at + 37] as number);
     const keyBytes = buffer.readUInt32LE(at + 24);
@@ -168,7 +213,8 @@ export function readRequests(frames: ArrayBuffer, length: number): Request[] {
     const textBytes = buffer.readUInt32LE(at + 32);
     const peerEnd = callerEnd + (buffer[at + 44] as number);
     const keyEnd = peerEnd + present(keyBytes);
-    const valueEnd = keyEnd + present(valueBytes);
+    const valueEnd = body === null ? keyEnd + present(valueBytes) : keyEnd;
+    const framed = valueBytes === ABSENT ? null : buffer.subarray(keyEnd, valueEnd);
     const text = textBytes === ABSENT ? null : buffer.toString("utf8", valueEnd, valueEnd + textBytes);
     const request: Request = readCommand({
       session: buffer.readUInt32LE(at + 8),
@@ -177,7 +223,7 @@ export function readRequests(frames: ArrayBuffer, length: number): Request[] {
       cmd: buffer.readInt32LE(at + 4),
       target: readTarget(buffer[at + 36] as number, buffer.readInt32LE(at + 12), text),
       key: keyBytes === ABSENT ? null : buffer.subarray(peerEnd, keyEnd),
-      value: valueBytes === ABSENT ? null : buffer.subarray(keyEnd, valueEnd),
+      value: body === null ? framed : Buffer.from(body, 0, valueBytes),
       flags: buffer.readBigUInt64LE(at + 16),
       exact: buffer[at + 38] === 1,
       attr: text,
@@ -185,6 +231,7 @@ export function readRequests(frames: ArrayBuffer, length: number): Request[] {
     const limits = buffer.readUInt32LE(at + 40);
     if (peerEnd > callerEnd) (request as Mutable).peer = buffer.toString("latin1", callerEnd, peerEnd);
     if (limits !== 0) (request as Mutable).limits = limits;
+    if (body !== null) (request as Mutable).octets = true;
     requests.push(request);
   }
   return requests;
@@ -215,7 +262,7 @@ export function readReplies(frames: ArrayBuffer, length: number): (Reply | Later
     const valueBytes = buffer.readUInt32LE(at + 32);
     const keyEnd = at + REPLY_BYTES + present(keyBytes);
     const valueEnd = keyEnd + present(valueBytes);
-    const [detail, out] =
+    const [detail, out, given] =
       textBytes === ABSENT ? NO_TEXT : (JSON.parse(buffer.toString("utf8", valueEnd, valueEnd + textBytes)) as Text);
     replies.push({
       seq: buffer.readDoubleLE(at + 8),
@@ -228,13 +275,20 @@ export function readReplies(frames: ArrayBuffer, length: number): (Reply | Later
         value: valueBytes === ABSENT ? null : buffer.subarray(keyEnd, valueEnd),
         out,
       },
+      ...(given !== null && { given }),
     });
   }
   return replies;
 }
 
-type Text = [detail: string | null, out: Out | null];
-const NO_TEXT: Text = [null, null];
+type Text = [detail: string | null, out: Out | null, given: number | null];
+const NO_TEXT: Text = [null, null, null];
+
+/** The memory of a body. A body that is a small part of its memory is copied. */
+function handedOver(body: Buffer): ArrayBuffer {
+  const { buffer, byteOffset, length } = body;
+  return byteOffset === 0 && 2 * length > buffer.byteLength ? (buffer as ArrayBuffer) : new Uint8Array(body).buffer;
+}
 
 /**
  * The attr as JSON. If the target is a name or a pathname, it is the first member, under the name "", which no field

@@ -18,6 +18,7 @@ import type { OpenMap } from "../syscall/open_map.ts";
 import type { State } from "../syscall/state.ts";
 import { EVICTING_ELEMENTS, readPieces, writePieces } from "./batch_pieces.ts";
 import { memoryPieces } from "./memory_pieces.ts";
+import { divided } from "./octets.ts";
 import {
   type BatchRequest,
   lengthOf,
@@ -54,7 +55,9 @@ export function mayBeLarge(request: Request): request is LargeRequest {
     case "elements read":
       return (request as BatchRequest).attr.count > UNKNOWN_ELEMENTS;
     case "elements written": {
-      const { key, value, attr } = request as BatchRequest;
+      const { key, value, attr, octets } = request as BatchRequest;
+      // No element has fewer bytes than one.
+      if (octets === true) return lengthOf(value) > EVICTING_ELEMENTS;
       return attr.count > EVICTING_ELEMENTS || lengthOf(key) + lengthOf(value) > PIECE_BYTES;
     }
     case "memory":
@@ -102,9 +105,22 @@ function mapOf(state: State, request: BatchRequest | MemoryRequest): OpenMap | n
 /** null: one piece is enough. */
 function piecesOn(state: State, request: BatchRequest | MemoryRequest, map: OpenMap): Pieces | null {
   if (isMemory(request)) return memoryPieces(state, request, map);
+  if (request.octets === true) return octetPieces(state, request, map);
   return commandFacts(request.cmd)?.pieces === "elements read"
     ? readPieces(state, request, map)
     : writePieces(state, request, map);
+}
+
+/** null also if the body is refused, which is said to a caller only who may use the map. */
+function octetPieces(state: State, request: BatchRequest, map: OpenMap): Pieces | null {
+  const batch = divided(state, request, map);
+  if ("failure" in batch) return null;
+  const pieces = writePieces(state, batch, map);
+  if (pieces === null) return null;
+  return (function* (): Pieces {
+    const reply = yield* pieces;
+    return "seq" in reply ? { ...reply, given: batch.attr.count } : reply;
+  })();
 }
 
 function isWalk(request: LargeRequest): request is WalkRequest {

@@ -7,15 +7,10 @@ import type { Ledger } from "../log/position.ts";
 import type { PartFault, PartName } from "../supervisor/derived_parts.ts";
 import { type Answer, type Asked, Protocol, type Said, type ThreadOrders } from "../supervisor/protocol.ts";
 import { EVENTS_ARCHIVED } from "./archives.ts";
+import type { Frames } from "./frames.ts";
 import type { Queries } from "./queries.ts";
 import type { BatchFigures } from "./stats.ts";
 import type { PinView } from "./views.ts";
-
-/** Frames as `frames.ts` has them. The buffer is transferred. */
-interface Frames {
-  readonly frames: ArrayBuffer;
-  readonly length: number;
-}
 
 export interface EngineOrders extends ThreadOrders {
   /** A batch of requests. */

@@ -5,10 +5,13 @@ import type { Action, Origin } from "../syscall/command.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 
 /**
+/**
  * A command without its time, which the engine stamps. `limits`: the id of its caller's limits (`caller_limits.ts`);
- * absent: the caller's scopes have no globs.
+ * absent: the caller's scopes have no globs. `octets`: only of an update or delete batch, whose `value` is the body of a
+ * request, which the engine divides into keys and values (`octets.ts`). The body's memory is transferred to the engine's
+ * thread, so the sender must not use it any more.
  */
-export type Request = Action & Omit<Origin, "timeUs"> & { readonly limits?: number };
+export type Request = Action & Omit<Origin, "timeUs"> & { readonly limits?: number; readonly octets?: true };
 
 /** The reply to a request: its outcome and its event, or the reason why it has no event. */
 export type Reply = Ran | NotDone;
@@ -17,6 +20,8 @@ export type Reply = Ran | NotDone;
 export interface Ran {
   readonly seq: number;
   readonly outcome: Outcome;
+  /** Only of a batch that came as octets: the number of elements that it had. */
+  readonly given?: number;
 }
 
 /**
@@ -24,7 +29,14 @@ export interface Ran {
  * be synced, or the engine failed on the way.
  */
 export interface NotDone {
-  readonly failure: "disk full" | "log failed" | "state failed" | "outcome unknown" | "bug" | "scope missing";
+  readonly failure:
+    | "disk full"
+    | "log failed"
+    | "state failed"
+    | "outcome unknown"
+    | "bug"
+    | "scope missing"
+    | "invalid body";
   readonly detail: string;
   /** Only with "scope missing": the scope that the caller lacks, or that does not cover the command's map. */
   readonly scope?: Scope;

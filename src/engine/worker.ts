@@ -129,8 +129,8 @@ export function serveEngine(
   };
 
   const orders: Listeners<EngineOrders> = {
-    batch({ frames, length }) {
-      const requests = readRequests(frames, length);
+    batch({ frames, length, bodies }) {
+      const requests = readRequests(frames, length, bodies);
       const isLater = (request: Request): boolean =>
         mayBeLarge(request) && attempt("looking at a large command", () => isLarge(engine, request)) === true;
       const later = new Set(requests.filter(isLater));

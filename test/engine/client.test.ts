@@ -16,7 +16,7 @@ class HeldWorker extends EventEmitter {
 
   postMessage(message: ToEngine): void {
     if (!("say" in message)) return;
-    if (message.say === "batch") this.batches.push(readRequests(message.frames, message.length));
+    if (message.say === "batch") this.batches.push(readRequests(message.frames, message.length, message.bodies));
     if (message.say === "close") this.closing = true;
   }
 

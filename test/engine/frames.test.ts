@@ -86,6 +86,39 @@ t.test("a batch of requests crosses between threads as it is", (t) => {
   t.end();
 });
 
+t.test("octets stand beside the frames, also beside one that is dropped", (t) => {
+  const batch = {
+    cmd: CMD.BPF_MAP_UPDATE_BATCH,
+    ...element,
+    key: null,
+    session: 1,
+    caller: "c",
+    octets: true,
+  } as const;
+  const attr = { count: 0, elemFlags: 0n, inBatch: null, outBatch: null };
+  const own = Buffer.allocUnsafeSlow(70_000).fill(5);
+  const part = Buffer.alloc(16, 6).subarray(1, 4);
+  const writer = new FrameWriter();
+  const places = [own, Buffer.alloc(3, 1), Buffer.alloc(0), part].map((value) => {
+    const at = writer.end;
+    writer.request({ ...batch, value, attr });
+    return at;
+  });
+  t.ok(writer.byteLength > 70_000, "bodies are counted");
+  writer.drop(places[1] as number);
+  const { frames, length, bodies } = writer.take();
+  t.equal(bodies?.[0], own.buffer, "a body of its own is not copied");
+  t.not(bodies?.[3], part.buffer, "part of a larger buffer is");
+  t.ok(length < 1000);
+  const read = readRequests(frames, length, bodies) as { value: Buffer; octets: boolean }[];
+  t.strictSame(
+    read.map(({ value, octets }) => [value, octets]),
+    [own, Buffer.alloc(0), part].map((value) => [value, true]),
+  );
+  t.same(writer.take().bodies, undefined);
+  t.end();
+});
+
 t.test("a batch of replies crosses between threads as it is", (t) => {
   const replies: Reply[] = [
     { seq: 2 ** 53 - 1, outcome: done(2 ** 32 - 1, Buffer.alloc(70_000, 1), { count: 3, out_batch: "00" }, bytes) },
@@ -94,6 +127,7 @@ t.test("a batch of replies crosses between threads as it is", (t) => {
     { failure: "disk full", detail: "the log's disk is full" },
     { failure: "scope missing", detail: "a", scope: "pin", done: { count: 1, of: 2, what: "bytes" } },
     { failure: "bug", detail: "" },
+    { seq: 3, outcome: done(1), given: 7 },
   ];
   const writer = new FrameWriter();
   for (const reply of replies) writer.reply(reply);

@@ -12,6 +12,7 @@ import { LargeCommands } from "../../src/engine/large_commands.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
 import { isLarge, mayBeLarge } from "../../src/engine/pieces.ts";
 import type { Ran, Reply, Request } from "../../src/engine/request.ts";
+import type { BatchCommand } from "../../src/syscall/command.ts";
 import { redo } from "../../src/syscall/execute.ts";
 import type { Outcome } from "../../src/syscall/outcome.ts";
 import { State } from "../../src/syscall/state.ts";
@@ -174,6 +175,37 @@ t.test("in pieces a batch is answered, and changes the state, as it does whole",
     },
   );
   fc.assert(run, { numRuns: 25, seed: SEED });
+});
+
+t.test("octets run in pieces as the batch does that they are", async (t) => {
+  const octets = (request: Request, all: Buffer): Request => {
+    const attr = { ...(request as Request & BatchCommand).attr, count: 0 };
+    return { ...request, key: null, value: all, attr, exact: true, octets: true } as Request;
+  };
+  for (const { mapType, keySize, valueSize, valueBytes, ...more } of TYPES)
+    for (const maxEntries of [3000, 20_000]) {
+      const [plain, packed] = [new Subject(), new Subject()];
+      for (const subject of [plain, packed]) subject.create({ mapType, keySize, valueSize, maxEntries, ...more });
+      const update = updates(3, 5000, keySize, valueBytes) as Request & BatchCommand;
+      const given = { ...update, exact: true };
+      const removal = { ...given, cmd: CMD.BPF_MAP_DELETE_BATCH, value: null };
+      for (const [request, all] of [
+        [given, Buffer.concat([update.key as Buffer, update.value as Buffer])],
+        [removal, update.key as Buffer],
+      ] as const) {
+        const one = plain.pieces(request);
+        const other = packed.pieces(octets(request, all));
+        t.same(other, { ...one, given: 5000 });
+      }
+      const rows = ({ log }: Subject) => log.rows.map((row) => ({ ...row, time_us: 0 }));
+      t.same(rows(packed), rows(plain));
+      t.ok(packed.parts().length > 0);
+    }
+  const subject = new Subject();
+  subject.create({ maxEntries: 10_000 });
+  const before = subject.log.lastSeq;
+  t.match(subject.pieces(octets(updates(3, 1, 4, 8), Buffer.alloc(50_001))), { failure: "invalid body" });
+  t.equal(subject.log.lastSeq, before);
 });
 
 t.test("each event says which part of which command it is", async (t) => {

@@ -419,8 +419,8 @@ export class Service {
   #run(request: Request): Reply {
     const writer = new FrameWriter();
     writer.request(request);
-    const there = writer.take();
-    for (const reply of this.engine.run(readRequests(there.frames, there.length))) writer.reply(reply);
+    const { frames, length, bodies } = writer.take();
+    for (const reply of this.engine.run(readRequests(frames, length, bodies))) writer.reply(reply);
     this.metrics.batch(this.engine.figures);
     this.#grown();
     const back = writer.take();

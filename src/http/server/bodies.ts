@@ -105,11 +105,13 @@ function isEmpty(headers: IncomingMessage["headers"]): boolean {
   return headers["transfer-encoding"] === undefined && (headers["content-length"] ?? "0") === "0";
 }
 
-/** Bytes as they are, on the routes of a plugin. */
+/** Bytes as they are, on the routes of a plugin that take them; each body is a buffer of its own. */
 export function takeOctets(app: App, parts: Bulk): void {
-  app.addContentTypeParser(OCTETS, (request: FastifyRequest, payload: IncomingMessage) =>
-    receive(parts, request, payload),
-  );
+  app.addContentTypeParser(OCTETS, async (request: FastifyRequest, payload: IncomingMessage) => {
+    const isTaken = takes(request, OCTETS);
+    const bytes = await receive(parts, request, payload, isTaken ? null : refusedType(request));
+    return bytes.length === 0 && !isTaken ? undefined : bytes;
+  });
 }
 
 /** Elements, one a line, on the routes of a plugin that take them. */

@@ -12,7 +12,7 @@ import type { Turns } from "../../engine/turn_queue.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
 import { type Flight, SMALL_BYTES } from "./flight.ts";
 import type { App } from "./instance.ts";
-import { NDJSON } from "./negotiation.ts";
+import { NDJSON, OCTETS } from "./negotiation.ts";
 import { inPieces } from "./pieces.ts";
 
 /**
@@ -63,6 +63,19 @@ export function sendElements(
     `],${JSON.stringify(rest).slice(1)}`,
   );
   return sendJson(parts, reply, pieces, keys.length + values.length + count * ITEM_BYTES);
+}
+
+/** All keys of an outcome end to end, then all values. */
+export function sendElementOctets(reply: FastifyReply, outcome: Outcome): FastifyReply {
+  const { keys, values } = elementsOf(outcome);
+  return reply.type(OCTETS).send(endToEnd(keys, values));
+}
+
+/** One buffer, without a copy if one lies behind the other already, as in a reply's frame. */
+function endToEnd(first: Buffer, second: Buffer): Buffer {
+  if (first.buffer !== second.buffer || first.byteOffset + first.length !== second.byteOffset)
+    return Buffer.concat([first, second]);
+  return Buffer.from(first.buffer, first.byteOffset, first.length + second.length);
 }
 
 /** A JSON object that begins with a list, of which each item is made when its turn comes; `rest` are its other fields. */

@@ -24,6 +24,8 @@ export interface CommandOrigin {
 export interface Ran {
   readonly seq: number;
   readonly outcome: Outcome;
+  /** Only of a batch that came as octets: the number of elements that it had. */
+  readonly given?: number;
 }
 
 /** Runs a command whatever its errno. Throws the problem of one that did not happen. */

@@ -97,10 +97,12 @@ const FAILURES = {
   "outcome unknown": "outcome-unknown",
   bug: "bug",
   "scope missing": "scope-missing",
+  "invalid body": "invalid-input",
 } as const;
 
 /** A command that did not happen, or may have. */
 export function failure({ failure, detail, done }: NotDone): Problem {
+  if (failure === "invalid body") return new Problem("invalid-input", `body: ${detail}`, { where: "body" });
   return new Problem(FAILURES[failure], `${detail}${done === "nothing" ? "; nothing was changed" : doneText(done)}`);
 }
 

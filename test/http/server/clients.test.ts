@@ -51,7 +51,7 @@ test("a content type without a body is no body, on every route", async (t) => {
     for (const type of TYPES)
       for (const length of [{}, { "content-length": "0" }] as Record<string, string>[]) {
         // No bytes are a value, and no lines a list, to routes that take these.
-        if (type === "application/octet-stream" && /^(update|write)/.test(operationId)) continue;
+        if (type === "application/octet-stream" && /^(update|write|deleteBatch)/.test(operationId)) continue;
         if (type === "application/x-ndjson" && /^(import|updateBatch)/.test(operationId)) continue;
         t.equal(await answer({ ...length, "content-type": type }), bare, `${operationId} ${type}`);
       }
