@@ -67,7 +67,7 @@ export async function importEvents(
   }
 }
 
-/** The Problem of an import that a bad line or the service has ended: it says how far the import came. */
+/** The Problem of an import that a bad line or the service ended, with how far it came. Other errors are unchanged. */
 function brokenOff(error: unknown, lastSeq: number): unknown {
   const far = `the commands before have run, up to event ${lastSeq}`;
   if (error instanceof BadLine) return new Problem("invalid-input", `${error.message}; ${far}`, { where: error.where });

@@ -48,7 +48,7 @@ class Anybodys {
 
   async run<Answer>(ask: () => Promise<Answer>): Promise<Answer> {
     if (this.#waiting >= ANYBODYS_MAX)
-      throw new Problem("busy", `${this.#waiting} requests without a token are being answered`);
+      throw new Problem("busy", `${this.#waiting} requests without the scope evidence are being answered`);
     this.#waiting++;
     try {
       return await ask();

@@ -174,7 +174,10 @@ test("who is not known has no checkpoint signed more than once a second, and ask
   await service.send("GET", "/checkpoint", undefined, alice);
   t.equal(asked, 2, "who is known gets a new one each time");
   const tiles = Array.from({ length: 9 }, () => service.send("GET", "/tile/0/000.p/1"));
-  t.match((await Promise.race(tiles)).json(), { status: 503, detail: "8 requests without a token are being answered" });
+  t.match((await Promise.race(tiles)).json(), {
+    status: 503,
+    detail: "8 requests without the scope evidence are being answered",
+  });
   answer();
   t.equal((await Promise.all(tiles)).filter(({ statusCode }) => statusCode === 200).length, 8);
 });
