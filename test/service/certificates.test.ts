@@ -55,7 +55,9 @@ t.test("what does not go together leaves the certificates as they were, and says
   copyFileSync(file("server.pem"), cert);
   copyFileSync(file("next.key"), key);
   copyFileSync(file("ca.pem"), ca);
-  t.throws(() => new TlsFiles(settings, warn), { message: `${key} has not the key of the certificate in ${cert}` });
+  t.throws(() => new TlsFiles(settings, warn), {
+    message: `the key in ${key} is not the key of the certificate in ${cert}`,
+  });
   copyFileSync(file("server.key"), key);
   const files = new TlsFiles(settings, warn);
   const used: Tls[] = [];
@@ -68,7 +70,7 @@ t.test("what does not go together leaves the certificates as they were, and says
     truncateSync(cut, bytes);
   };
   const refused: readonly [change: () => void, why: RegExp][] = [
-    [() => copyFileSync(file("next.pem"), cert), /key has not the key of the certificate/],
+    [() => copyFileSync(file("next.pem"), cert), /key is not the key of the certificate/],
     [() => truncateSync(cert, 100), /cert has no certificate/],
     [
       () =>
@@ -109,8 +111,8 @@ t.test("certificates are warned of before they end, and when they have", (t) => 
   const endMs = (found[0] as X509Certificate).validToDate.getTime();
   const at = (days: number) => timeWarnings(found, "f", endMs - days * DAY_MS);
   t.same(at(1.5), []);
-  t.match(at(0.5), [/^the certificate of CN=server in f ends on .*: 0 days are left$/]);
-  t.match(at(-1), [/has ended on .*: clients refuse it$/]);
+  t.match(at(0.5), [/^the certificate of CN=server in f expires on .*: 0 days are left$/]);
+  t.match(at(-1), [/expired on .*: clients refuse it$/]);
   t.match(at(2.5), [/is not valid before/]);
   const long = { ...facts(found[0] as X509Certificate), validFromDate: new Date(endMs - 400 * DAY_MS) };
   const of = (days: number) => timeWarnings([long as X509Certificate], "f", endMs - days * DAY_MS);
@@ -133,10 +135,10 @@ t.test("a certificate that has ended, or whose key is another's, at a start", as
   await until("it has ended", async () => Date.now() > Date.parse(validTo(file("old.pem"))));
   const service = await startService({ ...settings, ...own });
   t.teardown(() => service.child.kill("SIGKILL"));
-  t.ok(service.lines.some(({ level, msg }) => level === 40 && /CN=old .* has ended on/.test(String(msg))));
+  t.ok(service.lines.some(({ level, msg }) => level === 40 && /CN=old .* expired on/.test(String(msg))));
   await service.end("SIGTERM");
   const other = { ...own, MAPLEDGER_TLS_KEY: file("server.key") };
-  await t.rejects(startService({ ...settings, ...other }), /server\.key has not the key of the certificate in/);
+  await t.rejects(startService({ ...settings, ...other }), /server\.key is not the key of the certificate in/);
 });
 
 function validTo(file: string): string {
@@ -297,7 +299,7 @@ t.test(
     t.same([alice.status, bob.status], [200, 200]);
 
     mount({ crt: read("next.pem") });
-    await until("half of a pair is refused", async () => said(/cannot be renewed.*has not the key/));
+    await until("half of a pair is refused", async () => said(/cannot be renewed.*is not the key/));
     const before = await get(url, "/livez", { ca });
     t.equal(before.socket.getPeerCertificate().subject.CN, "server");
     mount({ key: read("next.key") });

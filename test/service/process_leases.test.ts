@@ -133,10 +133,10 @@ t.test("a process that cannot be had is refused, with a detail that says why, an
   const rows: readonly [body: object, status: number, type: string, detail: RegExp][] = [
     [{ process: { pid: gone.pid } }, 400, "no-process", new RegExp(`^there is no process ${gone.pid}$`)],
     [{ process: { pid: 2 ** 31 - 1 } }, 400, "no-process", /^there is no process 2147483647$/],
-    [{ process: { pid: 0 } }, 400, "invalid-input", /^process\.pid: it must be >= 1$/],
+    [{ process: { pid: 0 } }, 400, "invalid-input", /^process\.pid: must be >= 1$/],
     [{ process: { pid: process.pid, uid: 0 } }, 400, "invalid-input", /^process\.uid: no such field$/],
     [{ process: {} }, 400, "invalid-input", /^process\.pid: required$/],
-    [{ process: "self" }, 400, "invalid-input", /^process: it must be one of peer$/],
+    [{ process: "self" }, 400, "invalid-input", /^process: must be one of peer$/],
     [{ process: "peer", ttl_seconds: 5 }, 400, "invalid-input", /by a process or by a TTL, not by both/],
   ];
   for (const [body, status, type, detail] of rows) {
@@ -148,7 +148,7 @@ t.test("a process that cannot be had is refused, with a detail that says why, an
     const body = JSON.stringify({ process: asked });
     const response = await fetch(`${service.url}/v1/sessions`, { method: "POST", headers, body });
     const answer = (await response.json()) as object;
-    t.match(answer, { status: 400, type: "urn:mapledger:problem:no-process", detail: /over the unix socket alone/ });
+    t.match(answer, { status: 400, type: "urn:mapledger:problem:no-process", detail: /only over the unix socket/ });
   }
   t.match(await ask(socket, "GET", "/v1/events"), { events: [] });
 });

@@ -34,7 +34,7 @@ t.test("a start that cannot be says why, by the setting's name, and ends", async
   const data = dataOf(t);
   const off = { MAPLEDGER_DATA: data, MAPLEDGER_MIRROR: "off" };
   await t.rejects(startService({ ...off, MAPLEDGER_PORT: "x" }), /ended with 2: MAPLEDGER_PORT takes an integer/);
-  await t.rejects(startService({ ...off, MAPLEDGER_HOST: "0.0.0.0" }), /ended with 1:.*on loopback alone/);
+  await t.rejects(startService({ ...off, MAPLEDGER_HOST: "0.0.0.0" }), /ended with 1:.*only loopback is allowed/);
   await t.rejects(
     startService({ ...off, MAPLEDGER_TOKENS: "/no/such/file" }),
     /ended with 2: MAPLEDGER_TOKENS is \/no\/such\/file: this file does not exist/,

@@ -1,3 +1,8 @@
+/**
+ * Checks requests against their callers' scopes. A known caller's refusal is a problem, and an ACCESS_REFUSED event
+ * unless the caller has many of them; `unknown_callers.ts` has the refusals of unknown ones.
+ */
+
 import type { IncomingMessage } from "node:http";
 import type { FastifyRequest } from "fastify";
 import { CMD } from "../../abi/service.ts";
@@ -9,14 +14,14 @@ import { asModesAllow } from "../../syscall/permission.ts";
 import type { EngineDoor } from "./ports.ts";
 import { doneText, failure, Problem } from "./problems.ts";
 
-/** Events a caller and second that tell of refusals; the rest are counted. */
+/** The most refusals of one caller in a second that get an event each; the next event's `more` counts the others. */
 const EVENTS_MAX = 10;
 const SECOND_MS = 1000;
 
-/** The refusals of a caller in one second. */
+/** A caller's refusals in one second. */
 interface CallersRefusals {
   readonly sinceMs: number;
-  /** Those that have an event, and those behind them that have none. */
+  /** `more`: the refusals without an event. */
   events: number;
   more: number;
 }
@@ -25,56 +30,58 @@ export interface RefusalParts {
   readonly refusals: Refusals;
 }
 
-/** Bytes of a path that an event tells. */
+/** The most characters of a path in an event. */
 const PATH_MAX = 256;
 
-/** Throws the problem of a caller who has none of the scopes that a request needs. */
+/** Throws the problem of a caller who has none of these scopes. */
 export function checkScopes({ refusals }: RefusalParts, request: FastifyRequest, need: readonly Scope[]): void {
   if (!isAllowed(request.scopes, need)) throw refusals.refuse(request, need, requestText(request));
 }
 
-/** The command with the mode that the caller's scopes leave its descriptor. Throws the problem of a caller who may not have it. */
+/**
+ * Limits a command to the modes that the caller's scopes allow (`asModesAllow`). Throws the problem if they allow none.
+ */
 export function asAllowed({ refusals }: RefusalParts, request: FastifyRequest, action: Action): Action {
   const allowed = asModesAllow(action, request.scopes);
   if (typeof allowed === "string") throw refusals.refuse(request, [allowed], requestText(request));
   return allowed;
 }
 
-/** Throws the problem of a caller who sees some maps, where an answer is of all of them. */
+/** For answers that cover all maps: throws the problem of a caller who may read only some of them, and has no admin. */
 export function checkSeesAll({ refusals }: RefusalParts, request: FastifyRequest): void {
   const { limits } = request;
   if (limits !== undefined && limits.read !== "all" && !limits.admin)
     throw refusals.refuseMap(request, "read", requestText(request));
 }
 
-/** The problem of a command that did not happen. */
+/** The problem of a command that was not run to its end, or whose outcome is unknown. */
 export function notDone({ refusals }: RefusalParts, who: RefusedCaller, request: Requested, answer: NotDone): Problem {
   if (answer.scope === undefined) return failure(answer);
   return refusals.refuseMap(who, answer.scope, requestText(request), answer.done);
 }
 
-/** Who is refused, and what he may do where his scopes have globs. */
+/** The caller whose request is refused; `limits`: if the caller's scopes have globs. */
 type RefusedCaller = Who & { readonly limits?: MapLimits | undefined };
 
 type Requested = Pick<IncomingMessage, "method" | "url">;
 
-/** Method and path. */
+/** The request's method and path, without the query. */
 export function requestText({ method = "", url = "" }: Requested): string {
   const [path = ""] = url.split("?");
   return `${method} ${path.slice(0, PATH_MAX)}`;
 }
 
-/** Whether a caller has one of the scopes that something needs. */
+/** Whether a caller has one of these scopes. */
 export function isAllowed(scopes: Scopes, need: readonly Scope[]): boolean {
   return need.some((scope) => scopes.has(scope));
 }
 
-/** What known callers may not do, and asked for: each is an event, so many a caller and second. */
+/** The refusals of known callers: makes their problems, counts them, and records them as events. */
 export class Refusals {
   readonly #engine: Pick<EngineDoor, "run">;
   readonly #nowMs: () => number;
   readonly #told = new Map<string, CallersRefusals>();
-  /** Since the start, by caller. */
+  /** Refusals since the start, by caller. */
   readonly totals = new Map<string, number>();
 
   constructor(engine: Pick<EngineDoor, "run">, nowMs = (): number => performance.now()) {
@@ -82,15 +89,15 @@ export class Refusals {
     this.#nowMs = nowMs;
   }
 
-  /** The problem to answer with. `request`: method and path. */
+  /** The problem of a caller who has none of the needed scopes. `request`: method and path. */
   refuse(who: Who, need: readonly Scope[], request: string): Problem {
     this.#tell(who, need.join(","), request);
     return problem(`${who.caller} has none of these scopes: ${need.join(", ")}`);
   }
 
   /**
-   * The same where his scopes do not cover the map or the path: it tells those of the kind that he has, and nothing of what he asked for.
-   * `done`: what was done before, if anything was.
+   * The problem of a caller whose globs do not cover the map or the path. It names the caller's own scopes of this
+   * kind, and nothing about the map. `done`: the part of the command that was done before the refusal.
    */
   refuseMap(who: RefusedCaller, scope: Scope, request: string, done?: NotDone["done"]): Problem {
     const has = (who.limits?.texts ?? []).filter((text) => text === scope || text.startsWith(`${scope}@`));
@@ -104,12 +111,12 @@ export class Refusals {
     const more = this.#count(caller);
     if (more !== null) {
       const attr = { scope, ...(has !== undefined && { has }), request, more };
-      // What the log cannot take is not told of; the request is refused all the same.
+      // If the log cannot take the event, only the event is missing: the request is refused all the same.
       this.#engine.run({ cmd: CMD.ACCESS_REFUSED, session: 0, caller, peer, attr }).catch(() => {});
     }
   }
 
-  /** Refusals without an event since the last one; null: neither has this one an event. */
+  /** Counts a refusal. Returns the number of refusals since the last event; null: this refusal gets no event. */
   #count(name: string): number | null {
     const nowMs = this.#nowMs();
     const told = this.#told.get(name);

@@ -1,7 +1,8 @@
 /**
- * Who sends a request: the owner of a token, a user on the other end of the unix socket, or a client's certificate. The
- * identity is found once a connection. The peer (pid, uid, address) stands in the `attr` of a command's event, unless
- * it is the peer of the session's opening event.
+ * Finds the sender of a request: by a bearer token, by the user at the other end of the unix socket, or by a client
+ * certificate. The peer (pid, uid, address) is looked up once per connection. It is in the `attr` of a command's event,
+ * unless the session's opening event has the same peer. Also refuses requests that a web page of another origin has a
+ * browser send.
  */
 
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
@@ -13,20 +14,20 @@ import type { Callers } from "../../access/callers.ts";
 import type { Settings } from "../../config.ts";
 import { Problem } from "./problems.ts";
 
-/** How the service knows who sends a request. */
+/** The caller and the peer of requests. */
 export interface Identity {
-  /** Throws the problem of a caller who is not known. */
+  /** Throws UnknownCaller. */
   callerOf(request: IncomingMessage): Caller;
-  /** From where a request comes, as events tell it: an address, or "uid=1000 pid=4711"; undefined: the machine does not say. */
+  /** The peer as events have it: an address, or "uid=1000 pid=4711"; undefined if the machine does not report it. */
   peerOf(request: IncomingMessage): string | undefined;
   /**
-   * Whether requests are taken that say of nobody that he sent them. A browser sends what a page asks it to: such requests are
-   * taken only if they were sent to a name of loopback.
+   * Whether requests without credentials are accepted. Such a request is accepted only if its Host is a name of
+   * loopback, because a web page can have a browser send it.
    */
   takesAnonymous(request: IncomingMessage): boolean;
 }
 
-/** Over both listeners: by that which a request's connection came in at. */
+/** Both listeners' identities as one: each request is judged by the listener of its connection. */
 export function identityAt(isUnix: (connection: Socket) => boolean, unix: Identity, tcp: Identity): Identity {
   const at = ({ socket }: IncomingMessage): Identity => (isUnix(socket) ? unix : tcp);
   return {
@@ -36,7 +37,9 @@ export function identityAt(isUnix: (connection: Socket) => boolean, unix: Identi
   };
 }
 
-/** On TCP: by a bearer token or a client's certificate; anybody, where the operator has said so. */
+/**
+ * On TCP: by a bearer token or a client certificate; with MAPLEDGER_AUTH=off, a request that has neither is anonymous.
+ */
 export function tcpIdentity(callers: Callers, auth: Settings["auth"]): Identity {
   const takesAnonymous = auth === "off";
   const peers = new WeakMap<Socket, string>();
@@ -60,13 +63,16 @@ export function tcpIdentity(callers: Callers, auth: Settings["auth"]): Identity 
   };
 }
 
-/** Who made a connection. `pid` 0: a process in a pid namespace that the service does not see. */
+/** The process that made a connection. `pid` 0: a process in a pid namespace that the service cannot see. */
 export interface SocketPeer {
   readonly uid: number;
   readonly pid: number;
 }
 
-/** On the unix socket: by the user at its other end, or a bearer token. `peerOf`: null where the machine does not tell. */
+/**
+ * On the unix socket: by a bearer token or the connecting user. `peerOf` returns null if the machine does not report
+ * it.
+ */
 export function socketIdentity(callers: Callers, peerOf: (socket: number) => SocketPeer | null): Identity {
   const peers = new WeakMap<Socket, { readonly uid: number; readonly text: string } | null>();
   const peerAt = (socket: Socket) => {
@@ -90,7 +96,7 @@ export function socketIdentity(callers: Callers, peerOf: (socket: number) => Soc
   };
 }
 
-/** Of a connection; Node tells it nowhere else. undefined: the request came over no connection. */
+/** A connection's file descriptor, which Node exposes nowhere else. undefined: the request came over no connection. */
 export function descriptorOf(connection: Socket): number | undefined {
   return (connection as { _handle?: { readonly fd?: number } | null })._handle?.fd;
 }
@@ -101,7 +107,7 @@ function tokenIn({ authorization }: IncomingHttpHeaders): string | null {
   return token ?? noToken();
 }
 
-/** Whom a client's certificate names, which one of the service's own authorities has signed: its first URI, else its CN. */
+/** The name of a client certificate that one of the service's authorities has signed: its first URI, else its CN. */
 function certificateSubject(socket: Socket): string | null {
   if (!(socket instanceof TLSSocket) || !socket.authorized) return null;
   const certificate = socket.getPeerX509Certificate();
@@ -109,14 +115,17 @@ function certificateSubject(socket: Socket): string | null {
   return uriIn(certificate.subjectAltName ?? "") ?? commonNameIn(certificate.subject ?? "");
 }
 
-/** Names have commas between them; one that has a comma or a quotation mark itself is quoted as JSON quotes it. */
+/**
+ * The first URI in a subjectAltName. Names are separated by commas; a name with a comma or a quotation mark is in JSON
+ * quotes.
+ */
 function uriIn(names: string): string | null {
   for (const [, kind, name = ""] of names.matchAll(/([\w ]+):("(?:[^"\\]|\\.)*"|[^,]*)(?:, |$)/g))
     if (kind === "URI") return name.startsWith('"') ? String(JSON.parse(name)) : name;
   return null;
 }
 
-/** A line each; none where there are several. */
+/** The CN of a subject, which has one name a line; null if there is none, or more than one. */
 function commonNameIn(subject: string): string | null {
   const names = subject.split("\n").filter((line) => line.startsWith("CN="));
   return names.length === 1 ? (names[0] as string).slice("CN=".length) : null;
@@ -124,7 +133,7 @@ function commonNameIn(subject: string): string | null {
 
 export type UnknownKind = "no_token" | "unknown_token" | "unknown_uid" | "unknown_certificate";
 
-/** The problem of a caller who is not known. */
+/** The problem of an unknown caller: 401, with a challenge. */
 export class UnknownCaller extends Problem {
   readonly kind: UnknownKind;
 
@@ -149,38 +158,41 @@ function unknown(kind: UnknownKind, who: string): never {
   );
 }
 
-/** Names by which a service on loopback is called; a page that has made another name mean loopback is found out by it. */
+/**
+ * Names of loopback. A page whose own name resolves to loopback (DNS rebinding) sends that name as Host, and is
+ * refused.
+ */
 const LOOPBACK_HOST = /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?$/;
 
-/** Whether a request's Host is one that the service goes by. If callers must authenticate, any Host is accepted: a web page has no credentials. */
+/** Whether the request's Host is accepted. If callers must authenticate, any Host is: a web page has no credentials. */
 export function isOwnHost(request: IncomingMessage, identity: Identity): boolean {
   const { host } = request.headers;
   return !identity.takesAnonymous(request) || host === undefined || LOOPBACK_HOST.test(host);
 }
 
-/** Whether no browser says that a page of another origin is behind the request. */
+/** Whether Sec-Fetch-Site is absent, or does not say that a page of another origin sends the request. */
 export function isOfOwnPage(headers: IncomingHttpHeaders): boolean {
   const site = headers["sec-fetch-site"];
   return site === undefined || site === "same-origin" || site === "none";
 }
 
-/** What people come to by links from elsewhere, and which has no data: API documents. */
+/** Whether a route is one of the API documents: links from elsewhere may lead there, and they have no data. */
 function isDocument(route: string | undefined): boolean {
   return route !== undefined && (route === "/openapi.json" || route === "/docs" || route.startsWith("/docs/"));
 }
 
 /**
- * A browser sends what a page of any origin asks it to, and a service on loopback without tokens would obey: such
- * requests say where they come from, and are refused.
+ * Refuses requests that a page of another origin has the browser send, because a service without tokens on loopback
+ * would obey them. Browsers report the origin in Sec-Fetch-Site and Origin.
  */
 export function checkOrigin({ headers, method, routeOptions, raw }: FastifyRequest, identity: Identity): void {
   const { origin } = headers;
   const site = headers["sec-fetch-site"];
   const isRead = method === "GET" && headers["sec-fetch-mode"] === "navigate" && isDocument(routeOptions.url);
   if (!isOfOwnPage(headers) && !isRead)
-    throw new Problem("foreign-page", `a page of another origin has the browser send this (Sec-Fetch-Site: ${site})`);
+    throw new Problem("foreign-page", `a page of another origin sent this request (Sec-Fetch-Site: ${site})`);
   if (!isOwnHost(raw, identity))
-    throw new Problem("foreign-page", `the request was sent to ${headers.host}, which is no name of loopback`);
+    throw new Problem("foreign-page", `the request was sent to ${headers.host}, which is not a name of loopback`);
   if (origin !== undefined && origin.slice(origin.indexOf("://") + 3) !== headers.host)
-    throw new Problem("foreign-page", `the request comes from a page of ${origin}`);
+    throw new Problem("foreign-page", `a page of ${origin} sent this request`);
 }

@@ -1,3 +1,8 @@
+/**
+ * Receives request bodies. A body over 64 KiB is counted in the bytes in flight (`flight.ts`); a large JSON body is
+ * parsed in pieces. Refuses bodies that are too large, or of a type that the route does not accept.
+ */
+
 import type { IncomingMessage } from "node:http";
 import type { Readable } from "node:stream";
 import type { FastifyRequest, RouteOptions as FastifyRouteOptions } from "fastify";
@@ -15,14 +20,14 @@ import { Problem } from "./problems.ts";
 import { bodyByHand } from "./validation.ts";
 import { isOptional, needed, notJson, refusedType, sampleOf, takes, whyNot, withoutMark } from "./wanted_bodies.ts";
 
-/** Bodies that a schema describes whole: they name things, and have neither elements nor values. */
+/** The limit for routes whose schema validates the whole body. Such bodies have no elements and no values. */
 const PLAIN_BYTES_MAX = 512 * 1024;
 
 declare module "fastify" {
   interface FastifyContextConfig {
-    /** codec/body.ts reads the body: it may be large, and is parsed in pieces then. */
+    /** `codec/body.ts` reads the body, which may be large. */
     byHand?: boolean;
-    /** The route takes its body as it comes, however long it is. */
+    /** The route reads its body as a stream of any length. */
     streamed?: boolean;
   }
 }
@@ -31,7 +36,7 @@ export interface BodyParts extends Bulk {
   readonly settings: Pick<Settings, "bodyBytesMax">;
 }
 
-/** How bodies are received: counted before they are read where they are large, and parsed in pieces. */
+/** Adds hooks and parsers for the bodies of all routes. */
 export function addBodies(app: App, parts: BodyParts): void {
   const { flight, settings, turns } = parts;
   const parseWhole = app.getDefaultJsonParser("error", "error");
@@ -42,7 +47,8 @@ export function addBodies(app: App, parts: BodyParts): void {
     tellRefusals(route);
   });
   app.addHook("onRequest", async ({ raw: { headers } }) => {
-    // Clients name a type for all that they send: where nothing is sent, it is of no type. No bytes may be a value, no lines a list.
+    // Some clients name a content type in requests without a body. Remove it, unless an empty body has a meaning: no
+    // octets may be a value, no lines an empty list.
     const type = headers["content-type"];
     if (isEmpty(headers) && type !== OCTETS && type !== NDJSON) delete headers["content-type"];
   });
@@ -80,11 +86,11 @@ export function addBodies(app: App, parts: BodyParts): void {
   app.addHook("preValidation", async (request) => {
     const { schema } = request.routeOptions;
     if (request.body !== undefined || schema?.body === undefined || isOptional(schema)) return;
-    throw new InvalidInput("body", `required: ${needed(request)}`);
+    throw new InvalidInput("body", needed(request));
   });
 }
 
-/** Bodies of types that the routes of a plugin do not take: nothing is of any type. */
+/** On the routes of a plugin: refuses bodies of all types without a parser of their own. An empty body is accepted. */
 export function refuseOthers(app: App, parts: Bulk): void {
   app.addContentTypeParser("*", async (request: FastifyRequest, payload: IncomingMessage) => {
     const refusal = refusedType(request);
@@ -94,7 +100,7 @@ export function refuseOthers(app: App, parts: Bulk): void {
   });
 }
 
-/** The answers that every route with a method for bodies may give are in the document, whether it takes one or not. */
+/** Adds 413 and 415 to the document of every route whose method allows a body, also if the route accepts none. */
 function tellRefusals({ method, schema }: FastifyRouteOptions): void {
   if (schema === undefined || [method].flat().some((one) => one === "GET" || one === "HEAD")) return;
   const { 413: tooLarge, 415: ofOtherType } = problems({ body: true });
@@ -105,7 +111,7 @@ function isEmpty(headers: IncomingMessage["headers"]): boolean {
   return headers["transfer-encoding"] === undefined && (headers["content-length"] ?? "0") === "0";
 }
 
-/** Bytes as they are, on the routes of a plugin that take them; each body is a buffer of its own. */
+/** On the routes of a plugin: accepts application/octet-stream. Each body is a Buffer with memory of its own. */
 export function takeOctets(app: App, parts: Bulk): void {
   app.addContentTypeParser(OCTETS, async (request: FastifyRequest, payload: IncomingMessage) => {
     const isTaken = takes(request, OCTETS);
@@ -114,7 +120,7 @@ export function takeOctets(app: App, parts: Bulk): void {
   });
 }
 
-/** Elements, one a line, on the routes of a plugin that take them. */
+/** On the routes of a plugin: accepts elements as NDJSON. */
 export function takeElementLines(app: App, parts: Bulk): void {
   app.addContentTypeParser(NDJSON, async (request: FastifyRequest, payload: IncomingMessage) => {
     const bytes = await receive(parts, request, payload, takes(request, NDJSON) ? null : refusedType(request));
@@ -123,7 +129,7 @@ export function takeElementLines(app: App, parts: Bulk): void {
   });
 }
 
-/** What Content-Length says; 0: nothing. */
+/** The Content-Length; 0 if there is none. */
 function declaredBytes({ headers }: IncomingMessage): number {
   return Number(headers["content-length"] ?? 0);
 }
@@ -133,8 +139,8 @@ function checkLength(bytes: number, bytesMax: number): void {
 }
 
 /**
- * A body that says how long it is has been counted already; the bytes of another, and those of one that is inflated, are counted as
- * they come. `unwanted`: thrown if there are any.
+ * Receives a body. If a body over 64 KiB has a Content-Length and is not inflated, it was counted in flight before;
+ * otherwise its bytes are counted as they arrive. `unwanted`: thrown if the body is not empty.
  */
 function receive(
   { flight }: Bulk,
@@ -176,7 +182,7 @@ function receive(
   });
 }
 
-/** A body's bytes as they come: end to end, in room that is taken as it is written to. */
+/** A body's bytes, collected in one buffer that grows. */
 class Body {
   #room: Buffer;
   #length = 0;

@@ -1,7 +1,7 @@
 /**
- * Large answers. The service's thread makes an answer of more than 64 KiB in pieces, each when the reader has taken the
- * one before, and one piece a turn of the event loop over all requests (`engine/turn_queue.ts`), so that it delays
- * nobody. Large bodies are read in pieces likewise (`codec/json_pieces.ts`, `replay/lines.ts`).
+ * Large answers. An answer of more than 64 KiB is made in pieces: each when the reader has taken the one before, and
+ * over all requests one piece in a turn of the event loop (`engine/turn_queue.ts`), so that other requests are not
+ * delayed. Large bodies are read in pieces too (`codec/json_pieces.ts`, `replay/lines.ts`).
  */
 
 import type { ServerResponse } from "node:http";
@@ -16,8 +16,8 @@ import { NDJSON, OCTETS } from "./negotiation.ts";
 import { inPieces } from "./pieces.ts";
 
 /**
- * Large answers: made in pieces, each when the reader has taken the one before, and one a turn of the event loop. What they are
- * made from has been counted (`Load`), and is until the reader has all of it, or is gone.
+ * The parts that large answers need. The bytes that an answer is made from are counted in flight (`Load`) until the
+ * reader has the whole answer, or is gone.
  */
 export interface Bulk {
   readonly flight: Flight;
@@ -27,15 +27,18 @@ export interface Bulk {
 type Pieces = Iterable<string> | AsyncIterable<string>;
 
 const JSON_TYPE = "application/json; charset=utf-8";
-/** Answers from fewer bytes are made and sent as one text. */
+/** Answers made from at most this many bytes are sent as one text. */
 const WHOLE_BYTES_MAX = 64 * 1024;
 const TEXT_PIECE = 128 * 1024;
-/** What an item of a list takes in JSON beside what it holds, about. */
+/** About the bytes of an item's JSON, without its key and value. */
 const ITEM_BYTES = 256;
 
 const EMPTY = Buffer.alloc(0);
 
-/** Whatever is sent as one text or buffer: counted while it is in flight, and written in pieces, if it is large. */
+/**
+ * If a route answers with one large text, counts it in flight and sends it in pieces. A large Buffer is sent whole: its
+ * bytes were counted with the command's outcome (`Flight.answered`).
+ */
 export function addAnswers(app: App, parts: Bulk): void {
   app.addHook("onSend", (request, { raw }, payload: unknown, done) => {
     const isText = typeof payload === "string";
@@ -49,7 +52,7 @@ export function addAnswers(app: App, parts: Bulk): void {
   });
 }
 
-/** A JSON object that begins with the elements of an outcome; `rest` are its other fields. */
+/** Answers a JSON object: the elements of an outcome, then the fields of `rest`. */
 export function sendElements(
   parts: Bulk,
   reply: FastifyReply,
@@ -65,20 +68,20 @@ export function sendElements(
   return sendJson(parts, reply, pieces, keys.length + values.length + count * ITEM_BYTES);
 }
 
-/** All keys of an outcome end to end, then all values. */
+/** Answers all keys of an outcome end to end, then all values. */
 export function sendElementOctets(reply: FastifyReply, outcome: Outcome): FastifyReply {
   const { keys, values } = elementsOf(outcome);
   return reply.type(OCTETS).send(endToEnd(keys, values));
 }
 
-/** One buffer, without a copy if one lies behind the other already, as in a reply's frame. */
+/** Joins two buffers; without a copy if the second follows the first in memory, as in a frame of replies. */
 function endToEnd(first: Buffer, second: Buffer): Buffer {
   if (first.buffer !== second.buffer || first.byteOffset + first.length !== second.byteOffset)
     return Buffer.concat([first, second]);
   return Buffer.from(first.buffer, first.byteOffset, first.length + second.length);
 }
 
-/** A JSON object that begins with a list, of which each item is made when its turn comes; `rest` are its other fields. */
+/** Answers a JSON object: a list, then the fields of `rest`. An item is made only when its turn comes. */
 export function sendList<Item>(
   parts: Bulk,
   reply: FastifyReply,
@@ -97,36 +100,35 @@ export function sendValue(parts: Bulk, reply: FastifyReply, value: Buffer, seq: 
   return sendJson(parts, reply, valueText(value, seq), value.length);
 }
 
-/** `{"value":"..","seq":17}`, the value in hex. */
+/** `{"value":"2a000000","seq":17}` */
 export function valueText(value: Buffer, seq: number): Iterable<string> {
   return withHex(`{"value":"","seq":${seq}}`, [["value", value]]);
 }
 
-/** JSON in pieces, made from so many bytes. */
+/** Answers JSON, in pieces if it is made from more than WHOLE_BYTES_MAX bytes. */
 export function sendJson(parts: Bulk, reply: FastifyReply, pieces: Iterable<string>, bytes: number): FastifyReply {
   if (bytes <= WHOLE_BYTES_MAX) return reply.type(JSON_TYPE).send([...pieces].join(""));
   return sendPieces(parts, reply, JSON_TYPE, pieces);
 }
 
-/** Texts as the reader takes them; a HEAD is answered without any being made. */
+/** Answers texts at the reader's pace. A HEAD is answered without making any. */
 export function sendPieces(parts: Bulk, reply: FastifyReply, type: string, pieces: Pieces): FastifyReply {
   if (isHead(reply.request)) return reply.type(type).send();
   parts.flight.watchReader(reply.raw);
   return reply.type(type).send(streamOf(parts, pieces));
 }
 
-/** The same beside Fastify; what breaks it off closes the connection. */
+/** The same without Fastify. If a piece fails, the connection is closed. */
 export function pipePieces(parts: Bulk, response: ServerResponse, pieces: Pieces): void {
   parts.flight.watchReader(response);
   pipeline(streamOf(parts, pieces), response, () => {});
 }
 
-/** Whether a request asks how it would be answered, and for nothing else. */
 export function isHead({ method }: FastifyRequest): boolean {
   return method === "HEAD";
 }
 
-/** A JSON object that begins with the elements of a map's pages; its other fields are told behind the last of them. */
+/** Answers a JSON object: the elements of a map's pages, then the fields that `rest` makes of the last page. */
 export function sendPages(
   parts: Bulk,
   reply: FastifyReply,
@@ -136,7 +138,7 @@ export function sendPages(
   return sendPieces(parts, reply, JSON_TYPE, pagesText(pages, rest));
 }
 
-/** The elements of a map's pages, one a line. */
+/** Answers the elements of a map's pages as NDJSON. */
 export function sendLines(parts: Bulk, reply: FastifyReply, pages: AsyncIterable<Outcome>): FastifyReply {
   return sendPieces(parts, reply, NDJSON, linesText(pages));
 }
@@ -162,16 +164,16 @@ async function* linesText(pages: AsyncIterable<Outcome>): AsyncIterable<string> 
   }
 }
 
-/** What elements say that show ids. */
+/** A field of elements that show ids instead of descriptors. */
 const SHOWS_IDS = ',"shows":"ids"';
 
-/** Keys and values of an outcome, end to end, how many there are, and what each says besides. */
+/** An outcome's keys and values, end to end; the number of elements; and further JSON of each element. */
 function elementsOf({ key, value, out }: Outcome): { keys: Buffer; values: Buffer; count: number; more: string } {
   const count = value === null ? 0 : (out?.count ?? 0);
   return { keys: key ?? EMPTY, values: value ?? EMPTY, count, more: out?.ids === true ? SHOWS_IDS : "" };
 }
 
-/** Texts, of which small ones are put together. */
+/** A stream of the pieces, small ones joined; after each, others get a turn. */
 function streamOf({ turns }: Bulk, pieces: Pieces): Readable {
   const paced = async function* (): AsyncIterable<string> {
     for await (const piece of Symbol.iterator in pieces ? inPieces(pieces) : pieces) {
@@ -186,7 +188,7 @@ function* listed<Item>(items: readonly Item[], toJson: (item: Item) => object): 
   for (let at = 0; at < items.length; at++) yield `${at === 0 ? "" : ","}${JSON.stringify(toJson(items[at] as Item))}`;
 }
 
-/** Whole characters, of a text that is there already. */
+/** Cuts a text without splitting a character (surrogate pair). */
 function* slices(text: string): Iterable<string> {
   for (let at = 0; at < text.length; ) {
     const end = at + TEXT_PIECE;

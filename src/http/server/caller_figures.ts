@@ -1,3 +1,5 @@
+/** Figures by caller for the metrics: commands, refusals, and use of quotas. */
+
 import type { Callers } from "../../access/callers.ts";
 import { type Limits, type QuotaName, STATE_QUOTAS } from "../../access/quotas.ts";
 import { limitsOf, type Settings } from "../../config.ts";
@@ -5,28 +7,28 @@ import type { CallerStats, EngineStats } from "../../engine/stats.ts";
 import type { Refusals } from "./access.ts";
 import type { UnknownCallers } from "./unknown_callers.ts";
 
-/** What the metrics tell of a caller. */
+/** The figures of one caller. */
 export interface CallerFigures {
-  /** "": all together who are not known any more. */
+  /** "" for all callers together that are no longer known. */
   readonly caller: string;
   commands: number;
   refused: { errno: number; quota: number; scope: number };
   used: Record<QuotaName, number>;
 }
 
-/** What the metrics tell of callers. */
+/** The figures of all callers, and the requests of unknown ones by kind. */
 export interface AccessFigures {
   readonly callers: readonly CallerFigures[];
   readonly limits: Limits;
   readonly unknown: Readonly<Record<string, number>>;
 }
 
-/** What a caller has of something at present. */
+/** Counts something that each caller has at present. */
 interface Count {
   countOf(caller: string): number;
 }
 
-/** Who counts what callers have, and what they were refused. */
+/** The counters that the figures come from. */
 export interface FigureSources {
   readonly callers: Pick<Callers, "names">;
   readonly refusals: Pick<Refusals, "totals">;
@@ -36,7 +38,10 @@ export interface FigureSources {
   readonly settings: Settings;
 }
 
-/** A row for each known caller, and one for those who have gone: as many as the tokens' file has names, whatever the log has. */
+/**
+ * One row for each known caller, and one for all others that the log has: the number of rows depends on the tokens file
+ * only.
+ */
 export function accessFigures(sources: FigureSources, stats: Pick<EngineStats, "callers">): AccessFigures {
   const known = sources.callers.names();
   const rows = new Map<string, CallerFigures>();

@@ -1,12 +1,14 @@
+/** Certificates and keys of TLS, in PEM: reads and checks them, and warns before they expire. */
+
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { createSecureContext, type SecureContextOptions } from "node:tls";
 import type { CertificateFacts } from "../../syscall/command.ts";
 
-/** What the TCP port speaks TLS with: files in PEM, as they were read. */
+/** The contents of the TCP port's TLS files. */
 export interface Tls {
   readonly cert: Buffer;
   readonly key: Buffer;
-  /** Authorities that sign clients' certificates; null: none is asked for. */
+  /** The authorities that sign clients' certificates; null: clients are not asked for a certificate. */
   readonly clientCa: Buffer | null;
 }
 
@@ -14,11 +16,14 @@ const BEGIN = /-----BEGIN CERTIFICATE-----/g;
 const WHOLE = /-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g;
 
 const DAY_MS = 86_400_000;
-/** How long before its end a certificate is warned of: a month, or the last third of a shorter life. */
+/** A certificate is warned of 30 days before it expires, or in the last third of its life if that is shorter. */
 const SOON_MS = 30 * DAY_MS;
 const SOON_SHARE = 3;
 
-/** The certificates in a file, at least one, the first of which is the one that it is about. Throws where one is cut off or no certificate. */
+/**
+ * The certificates in a PEM file, at least one: its own first, then the chain. Throws if one is cut off or cannot be
+ * read.
+ */
 export function certificatesIn(pem: Buffer, file: string): readonly X509Certificate[] {
   const text = pem.toString("latin1");
   const found = text.match(WHOLE) ?? [];
@@ -31,12 +36,14 @@ export function certificatesIn(pem: Buffer, file: string): readonly X509Certific
   }
 }
 
-/** Throws an Error that names the file where TLS cannot be spoken with these: half of a file, or a key of another certificate. */
+/**
+ * Throws an Error with the file's name if TLS is not possible: a file is cut off, or the key is of another certificate.
+ */
 export function checkTls(tls: Tls, files: Readonly<Record<keyof Tls, string>>): void {
   const [own] = certificatesIn(tls.cert, files.cert);
   if (tls.clientCa !== null) certificatesIn(tls.clientCa, files.clientCa);
   if (own?.checkPrivateKey(keyIn(tls.key, files.key)) !== true)
-    throw new Error(`${files.key} has not the key of the certificate in ${files.cert}`);
+    throw new Error(`the key in ${files.key} is not the key of the certificate in ${files.cert}`);
   createSecureContext(contextOf(tls));
 }
 
@@ -48,7 +55,7 @@ function keyIn(pem: Buffer, file: string): ReturnType<typeof createPrivateKey> {
   }
 }
 
-/** For a new server, and for one that runs. */
+/** Options for a new server, and for a running one. */
 export function contextOf({ cert, key, clientCa }: Tls): SecureContextOptions {
   return { cert, key, ...(clientCa !== null && { ca: clientCa }) };
 }
@@ -69,22 +76,22 @@ export function fingerprintOf({ fingerprint256 }: Pick<X509Certificate, "fingerp
   return fingerprint256.replaceAll(":", "").toLowerCase();
 }
 
-/** Which of the certificates have ended, end soon, or have not begun; a sentence each. */
+/** A sentence for each certificate that has expired, expires soon, or is not yet valid. */
 export function timeWarnings(certificates: readonly X509Certificate[], file: string, nowMs: number): string[] {
   return certificates.flatMap((certificate) => {
     const { subject, not_before: from, not_after: to } = factsOf(certificate);
     const [fromMs, toMs] = [certificate.validFromDate.getTime(), certificate.validToDate.getTime()];
     const named = `the certificate of ${subject} in ${file}`;
     if (nowMs < fromMs) return [`${named} is not valid before ${from}`];
-    if (nowMs > toMs) return [`${named} has ended on ${to}: clients refuse it`];
+    if (nowMs > toMs) return [`${named} expired on ${to}: clients refuse it`];
     const left = toMs - nowMs;
     if (left > Math.min(SOON_MS, (toMs - fromMs) / SOON_SHARE)) return [];
     const days = Math.floor(left / DAY_MS);
-    return [`${named} ends on ${to}: ${days === 1 ? "1 day is" : `${days} days are`} left`];
+    return [`${named} expires on ${to}: ${days === 1 ? "1 day is" : `${days} days are`} left`];
   });
 }
 
-/** "CN=server, O=Example": names of a subject stand on lines of their own. */
+/** "CN=server, O=Example". Node puts each name of a subject on a line of its own. */
 function oneLine(name: string | undefined): string {
   return (name ?? "").split("\n").join(", ");
 }

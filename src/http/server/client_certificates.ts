@@ -1,22 +1,27 @@
+/**
+ * Closes TLS connections whose client's certificate is no longer valid: it has expired, or its authority was removed.
+ */
+
 import type { DetailedPeerCertificate, Server, TLSSocket } from "node:tls";
 import { certificatesIn, contextOf, fingerprintOf, type Tls } from "./certificates.ts";
 
-/** No chain that OpenSSL takes is longer. */
+/** More certificates than any chain that OpenSSL accepts. */
 const CHAIN_MAX = 100;
 
 /**
- * The connections of a TLS server whose client an authority vouches for. When an authority is taken back, or a certificate of the chain
- * ends, its connections are closed, with all that goes on over them: a client whose certificate still counts comes again.
+ * The connections of a TLS server whose client has a certificate that an authority signed. If the authority is removed,
+ * or a certificate of the chain expires, the connection is closed together with its requests. A client whose
+ * certificate is still valid can connect again.
  */
 export class ClientCertificates {
-  /** Until when each is vouched for, in milliseconds since the epoch. */
+  /** By connection: the earliest expiry in its chain, in milliseconds since the epoch. */
   readonly #connections = new Map<TLSSocket, number>();
   readonly #server: Server;
-  /** SHA-256 of each authority; null: none is asked for. */
+  /** SHA-256 of each authority; null: clients are not asked for a certificate. */
   #authorities: ReadonlySet<string> | null;
-  /** An authority is being taken back: whoever might have come by it goes. */
+  /** `use` is removing an authority: connections whose authority is unknown are closed. */
   #isRetaking = false;
-  /** One was: a TLS session of before may be of it. */
+  /** An authority was removed: the client of a resumed TLS session may have been verified by it. */
   #hasRetaken = false;
 
   constructor(server: Server, tls: Tls) {
@@ -25,7 +30,9 @@ export class ClientCertificates {
     server.on("secureConnection", (connection) => this.#add(connection));
   }
 
-  /** From now on the server speaks TLS with these. Connections under way stay, but for those of clients that no authority vouches for. */
+  /**
+   * Makes the server use these from now on. Open connections stay, except those of clients whose authority was removed.
+   */
   use(tls: Tls): void {
     this.#server.setSecureContext(contextOf(tls));
     const before = this.#authorities ?? new Set();
@@ -37,12 +44,12 @@ export class ClientCertificates {
     this.#isRetaking = false;
   }
 
-  /** Closes connections whose client's certificate has ended meanwhile: a handshake looks at times once. */
+  /** Closes connections whose client's certificate has expired: the handshake checks times only once. */
   closeEnded(nowMs: number): void {
     for (const [connection, untilMs] of [...this.#connections]) if (untilMs < nowMs) connection.destroy();
   }
 
-  /** A handshake may have begun before the authorities changed. */
+  /** Registers a connection. The authorities may have changed during its handshake. */
   #add(connection: TLSSocket): void {
     if (!connection.authorized) return;
     const untilMs = this.#vouchedUntil(connection);
@@ -55,8 +62,8 @@ export class ClientCertificates {
   }
 
   /**
-   * Until the first certificate of its chain ends; null: no authority vouches for it. By the very certificate of the authority that the
-   * handshake went by, so that all else that OpenSSL has found of the chain holds on.
+   * The earliest expiry in a connection's chain; null: no authority vouches for the client. The authority
+   * is looked up by the certificate that the handshake verified, so OpenSSL's other checks of the chain remain valid.
    */
   #vouchedUntil(connection: TLSSocket): number | null {
     if (this.#authorities === null) return null;
@@ -66,7 +73,7 @@ export class ClientCertificates {
       untilMs = Math.min(untilMs, Date.parse(at.valid_to));
       if (this.#authorities.has(fingerprintOf(at))) return untilMs;
       if (at.issuerCertificate === at) return null;
-      // Of a chain with an authority between, Node shows the client's own certificate alone.
+      // For a chain with an intermediate authority, Node shows only the client's own certificate.
       if (at.issuerCertificate === undefined) return this.#mayBeOfRetaken(connection) ? null : untilMs;
       at = at.issuerCertificate;
     }

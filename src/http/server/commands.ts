@@ -1,4 +1,5 @@
-/** Running a request's commands: with who sends them, and the problem of one that is refused or did not happen. */
+/** Runs the commands of a route: adds the caller and the peer, and throws the problem if a command fails. */
+
 import type { FastifyReply } from "fastify";
 import type { Request } from "../../engine/request.ts";
 import type { Target } from "../../syscall/command.ts";
@@ -13,14 +14,14 @@ export interface CommandParts extends RefusalParts {
   readonly flight: Flight;
 }
 
-/** Who sends a command, and the map that it means. */
+/** The session and the caller of a command, and the map that it names. */
 export interface CommandOrigin {
   readonly session: number;
   readonly caller: string;
   readonly target: Target;
 }
 
-/** A command that ran. */
+/** The outcome of a command, and the seq of its event. */
 export interface Ran {
   readonly seq: number;
   readonly outcome: Outcome;
@@ -28,7 +29,7 @@ export interface Ran {
   readonly given?: number;
 }
 
-/** Runs a command whatever its errno. Throws the problem of one that did not happen. */
+/** Runs a command, and returns its outcome, whatever the errno. Throws the problem if the command has no outcome. */
 export async function run(parts: CommandParts, reply: FastifyReply, request: Request): Promise<Ran> {
   const { raw, caller, peer, limits } = reply.request;
   const asked = limits === undefined ? { ...request, peer } : { ...request, peer, limits: limits.id };
@@ -39,7 +40,7 @@ export async function run(parts: CommandParts, reply: FastifyReply, request: Req
   return answer;
 }
 
-/** Runs a command that must succeed. Throws the problem of its errno. */
+/** Runs a command. Throws the problem if its errno is not 0, or if it has no outcome. */
 export async function must(parts: CommandParts, reply: FastifyReply, request: Request): Promise<Ran> {
   const ran = await run(parts, reply, request);
   if (ran.outcome.errno !== 0) throw refused(request, ran.outcome, ran.seq);

@@ -1,52 +1,54 @@
+/** The OpenAPI document, collected from the routes' schemas, and the page /docs that shows it. */
+
 import swagger from "@fastify/swagger";
 import swaggerUi from "@fastify/swagger-ui";
 import type { FastifySchema } from "fastify";
 import type { App } from "./instance.ts";
 
-const DESCRIPTION = `bpf(2)'s map commands as a REST service with a memory: each command is an event in a durable log before it
-is answered, and what the events add up to is served, and mirrored into the kernel's maps where there is a kernel below.
+const DESCRIPTION = `bpf(2)'s map commands as a REST service with a memory. Each command is recorded in a durable log before it
+is answered. Maps and elements are computed from the log and, on Linux, written to kernel maps.
 
-Bytes are hex. Integers are taken as numbers, as digits in strings, by the names of <linux/bpf.h>, and as lists of flags.
-Errors are problem documents of RFC 9457; where a command was refused they have its errno, the rule that chose it, and the
-seq of the event that tells of it.`;
+Bytes are hex. Integers may be numbers, decimal strings, names of <linux/bpf.h> or lists of flags.
+Errors are problem documents of RFC 9457. The problem of a refused command has its errno, the rule that was violated, and
+the seq of its event.`;
 
 const TAGS = {
-  "syscall door": "bpf(2) as it is.",
-  sessions: "The kernel's processes: owners of descriptors, with a lease on life.",
+  "syscall door": "bpf(2)'s commands with their attr, as the kernel has them.",
+  sessions: "Sessions stand for the kernel's processes: they own descriptors, and end when their lease does.",
   descriptors: "Opening and closing a session's descriptors.",
-  "elements by descriptor": "A process's view of a map: what the descriptor allows.",
-  "elements by map": "An operator's view of a map: by id, name or pin.",
-  maps: "Maps as wholes.",
-  mirror: "Kernel maps that follow.",
+  "elements by descriptor": "The elements of a map as a process sees them: limited by the descriptor's mode.",
+  "elements by map": "The elements of any map, named by id, name or pin.",
+  maps: "Listing, reading and watching maps.",
+  mirror: "Kernel maps, and how they follow the ledger's maps.",
   pins: "Pins and directories of bpffs.",
   events: "The log.",
   history: "Earlier versions of maps and their elements.",
   archive: "Older events, moved to compressed files.",
   evidence:
     "Proofs that the log was not changed: its Merkle tree, as C2SP's tlog-tiles has it, and signed checkpoints.",
-  replays: "Recorded commands again: in another mapledger, and in this one.",
+  replays: "Recorded commands, sent again to another mapledger or to this one.",
   service: "The state of the service itself.",
 } as const;
 
 const JSON_TYPE = "application/json";
 const PROBLEM_TYPE = "application/problem+json";
 const PAGE = "/docs";
-/** Where the page asks for the document, and where it may be had as YAML: both would make it of the routes, in a third of a second. */
+/** Swagger UI's own copies of the document. They redirect to DOCUMENT, because making one takes a third of a second. */
 const MADE_ANEW: ReadonlySet<string> = new Set([`${PAGE}/json`, `${PAGE}/yaml`]);
 const DOCUMENT = "../openapi.json";
-/** The page loads from here alone. */
+/** The page may load resources from this service only. */
 const CONTENT_SECURITY =
   "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; base-uri 'self'; frame-ancestors 'none'; form-action 'none'";
 
 export type OpenApiVersion = keyof typeof LICENSES;
 
-/** A license's identifier is new in 3.1. */
+/** OpenAPI 3.0 has no license identifier. */
 const LICENSES = {
   "3.1.0": { name: "MIT", identifier: "MIT" },
   "3.0.3": { name: "MIT", url: "https://spdx.org/licenses/MIT.html" },
 } as const;
 
-/** Registers what collects the routes' schemas into the document, and the page that shows it. Comes before the routes. */
+/** Registers the collector of schemas and the page. Must be called before the routes are registered. */
 export async function registerDocument(app: App, version: string, openapi: OpenApiVersion): Promise<void> {
   await app.register(swagger, {
     openapi: {
@@ -59,7 +61,7 @@ export async function registerDocument(app: App, version: string, openapi: OpenA
           bearer: {
             type: "http",
             scheme: "bearer",
-            description: "Where tokens are configured, every request needs one.",
+            description: "If tokens are configured, every request needs one.",
           },
         },
       },
@@ -108,10 +110,10 @@ interface Document {
   paths?: Record<string, Record<string, Operation>>;
 }
 
-/** How the rest of a path is called that may have slashes of its own; Fastify calls it "*". */
+/** The document's name for the last parameter of a path, which may have slashes; Fastify's is "*". */
 const REST = "index";
 
-/** Nine answers in ten are problems, of one schema: what collects the schemas need not look into them. */
+/** Hides problem answers from the schema collector: nine answers in ten are problems, all with the same schema. */
 function problemsApart(schema: FastifySchema): FastifySchema {
   const { response } = schema as { response?: Record<string, object> };
   if (response === undefined) return schema;
@@ -120,7 +122,7 @@ function problemsApart(schema: FastifySchema): FastifySchema {
   return Object.assign({ ...schema, response: good }, { "x-problems": problems });
 }
 
-/** What Fastify's schemas have no word for: bodies that may be left out, rests of paths, and examples that are shared. */
+/** Adds the facts that Fastify's schemas cannot express: optional bodies, rests of paths, shared examples, problems. */
 function finished(document: Document): Document {
   const shared: Record<string, object> = {};
   const paths = Object.fromEntries(
@@ -149,8 +151,8 @@ function finished(document: Document): Document {
 }
 
 /**
- * Where there is JSON, clients that are generated send and get nothing else, or take the wrong one of several types: the other
- * types, which a Content-Type or an Accept has to name, stand beside it.
+ * Leaves JSON as the only content type of a body or an answer, because generated clients would otherwise choose
+ * another. The other types move to x-other-content; a client selects them by Content-Type or Accept.
  */
 function setApart(payload: Payload): void {
   const { [JSON_TYPE]: json, ...others } = payload.content ?? {};

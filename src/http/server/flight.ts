@@ -1,8 +1,8 @@
 /**
- * The budget of bytes in flight. A body of more than 64 KiB is counted before it is read, an answer of more than that
- * once its command has run; both count until the response has been sent or its connection is closed. A read whose
- * answer has no room is refused. A command that deletes elements as it answers them is not, since the answer is all
- * that is left of them. Smaller bodies and answers are bounded by the number of connections.
+ * The budget of bytes in flight. A body of more than 64 KiB is counted before it is read, an answer of more than 64 KiB
+ * when its command has run; both count until the response is closed or its connection is. A read whose answer has no
+ * room is refused. A command that deletes elements and answers their values is not refused: nobody could read the
+ * values again.
  */
 
 import type { IncomingMessage, ServerResponse } from "node:http";
@@ -14,32 +14,35 @@ import { commandFacts } from "../../syscall/command_facts.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
 import { Problem } from "./problems.ts";
 
-/** Bodies and answers up to here are not counted: a connection has few of them at a time (../pipelines.ts), and connections are bounded. */
+/**
+ * Bodies and answers of up to this size are not counted: a connection has few of them at a time (`net/pipelines.ts`),
+ * and the number of connections is bounded.
+ */
 export const SMALL_BYTES = 64 * 1024;
 
 const MS = 1000;
 
-/** Of a command's answer. */
+/** The bytes of a command's answer. */
 export function outcomeBytes({ key, value }: Outcome): number {
   return (key?.length ?? 0) + (value?.length ?? 0);
 }
 
-/** Of the budget, what one caller may have: the rest is for the others. */
+/** The part of the budget that one caller may have. */
 const SHARE = 1 / 2;
-/** Whose bytes have no share: answers that replays' targets give, and those of who may stop the service, or is everybody. */
+/** The caller of bytes that count against no share: answers of replays' targets, and those of WITHOUT_SHARE. */
 const NOBODY = "";
+/** Callers without a share: the owner, who can stop the service anyway, and `anonymous`, who may be several people. */
 const WITHOUT_SHARE: ReadonlySet<string> = new Set([OWNER.name, ANONYMOUS.name]);
 
 /**
- * The bytes of large bodies and answers that the service holds, over all its listeners. A body is counted from before its first
- * byte is read until its request has been answered or given up, whatever is made of it meanwhile; an answer until its reader has
- * taken it or is gone. What is counted goes back in every case: it hangs on the response and on its connection.
+ * Counts the bytes of large bodies and answers that the service holds, over all its listeners. Every count ends when
+ * its response or its connection is closed.
  */
 export class Flight {
   readonly #bytesMax: number;
   readonly #stallMs: number;
   readonly #shareMax: number;
-  /** Who sends a request, from when he is known. */
+  /** The callers of requests, from when they are known; not those of WITHOUT_SHARE. */
   readonly #callers = new WeakMap<IncomingMessage, string>();
   readonly #byCaller = new Map<string, number>();
   readonly #loads = new WeakMap<IncomingMessage, Load>();
@@ -58,8 +61,8 @@ export class Flight {
   }
 
   /**
-   * Counts bytes if they fit beside those in flight, and into the caller's share beside the caller's own. A request is accepted at any size
-   * if nothing but its own bytes (`own`) is in flight.
+   * Counts bytes if they fit into the budget, and into the caller's share. If nothing but the request's own bytes
+   * (`own`) is in flight, any size fits. Returns whether they were counted.
    */
   take(bytes: number, own = 0, caller = NOBODY): boolean {
     if (this.#tooMany(bytes, own, caller) !== null) return false;
@@ -71,7 +74,7 @@ export class Flight {
     this.hold(-bytes, caller);
   }
 
-  /** What is in memory is counted, whether it fits or not. */
+  /** Counts bytes that are in memory already, whether they fit or not. */
   hold(bytes: number, caller = NOBODY): void {
     this.#bytes += bytes;
     const has = this.#of(caller) + bytes;
@@ -79,7 +82,7 @@ export class Flight {
     else this.#byCaller.set(caller, has);
   }
 
-  /** Counts as `take` does, or throws the problem of too many. */
+  /** Counts bytes as `take` does. Throws the problem if they do not fit. */
   mustTake(bytes: number, own: number, caller: string): void {
     const detail = this.#tooMany(bytes, own, caller);
     if (detail !== null) throw new Problem("too-many-bytes", detail);
@@ -100,12 +103,12 @@ export class Flight {
     return null;
   }
 
-  /** To be called as soon as it is known who sends a request. */
+  /** Must be called as soon as a request's caller is known. */
   isOf(request: IncomingMessage, caller: string): void {
     if (!WITHOUT_SHARE.has(caller)) this.#callers.set(request, caller);
   }
 
-  /** What a request holds of it: until its response is closed, or its connection. */
+  /** The bytes that a response's request holds. The count ends when the response or its connection is closed. */
   loadOf(response: ServerResponse): Load {
     const { req } = response;
     const known = this.#loads.get(req);
@@ -124,12 +127,12 @@ export class Flight {
     return load;
   }
 
-  /** The same where it has been asked for before. */
+  /** The same by the request; `loadOf` must have been called for its response. */
   loadOfRequest(request: IncomingMessage): Load {
     return this.#loads.get(request) as Load;
   }
 
-  /** Counts a command's answer, if it is large. One that took elements out has done so: its answer is not refused. */
+  /** Counts a command's answer if it is large. The answer of a command that deleted its elements is never refused. */
   answered(response: ServerResponse, { cmd, caller }: Pick<Request, "cmd" | "caller">, outcome: Outcome): void {
     const bytes = outcomeBytes(outcome);
     if (bytes <= SMALL_BYTES) return;
@@ -138,7 +141,10 @@ export class Flight {
     else this.loadOf(response).take(bytes);
   }
 
-  /** Closes the connection of a reader that takes nothing of its answer for the setting's time. One that has taken all there is to take waits. */
+  /**
+   * Closes the connection if its client reads nothing of the answer for `stallSeconds`, while there is something to
+   * read.
+   */
   watchReader(response: ServerResponse): void {
     if (this.#watched.has(response)) return;
     this.#watched.add(response);
@@ -149,7 +155,10 @@ export class Flight {
     });
   }
 
-  /** The same for whoever sends a body: node:http closes a connection whose timeout nobody handles. */
+  /**
+   * Closes the connection if its client sends nothing for `stallSeconds`: node:http does so if nobody handles the
+   * timeout.
+   */
   watchSender({ socket }: IncomingMessage): void {
     socket.setTimeout?.(this.#stallMs);
   }
@@ -158,7 +167,10 @@ export class Flight {
     socket.setTimeout?.(0);
   }
 
-  /** A response that waits behind others on its connection is not told when this is closed. */
+  /**
+   * Responses that wait behind others on a connection get no event when it is closed, so the connection ends their
+   * counts.
+   */
   #ofSocket(socket: Socket): Set<Load> {
     const known = this.#loadsOf.get(socket);
     if (known !== undefined) return known;
@@ -184,32 +196,33 @@ export class Load {
     this.#caller = caller;
   }
 
-  /** Counts more bytes; throws the problem of too many. */
+  /** Counts more bytes. Throws the problem if they do not fit. */
   take(bytes: number): void {
     if (this.#ended) return;
     this.#flight.mustTake(bytes, this.#bytes, this.#caller);
     this.#bytes += bytes;
   }
 
-  /** Counts what is there already. */
+  /** Counts bytes that are in memory already. */
   hold(bytes: number): void {
     if (this.#ended) return;
     this.#flight.hold(bytes, this.#caller);
     this.#bytes += bytes;
   }
 
-  /** Gives a part back, of what is not needed any more. */
+  /** Ends the count of some bytes. */
   give(bytes: number): void {
     if (this.#ended) return;
     this.#flight.give(bytes, this.#caller);
     this.#bytes -= bytes;
   }
 
-  /** What the request holds is not needed any more; it may hold something again. */
+  /** Ends the count of all bytes; more may be counted later. */
   giveAll(): void {
     this.give(this.#bytes);
   }
 
+  /** Ends the count for good. */
   end(): void {
     this.giveAll();
     this.#ended = true;

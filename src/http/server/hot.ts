@@ -1,8 +1,7 @@
 /**
- * The fast path: requests for single elements, by session and descriptor or by map id, which are most of the load. They
- * are answered here, before Fastify routes them, as `routes/elements.ts` answers them. A request with anything unusual
- * (its Accept, a condition, a body that is not JSON, a key that is not plain hex) is left to these routes. A test
- * checks that both give the same answers.
+ * The fast path: requests for single elements, by session and descriptor or by map id, which are most of the load. It
+ * answers them before Fastify routes them, as `routes/elements.ts` would. Any unusual request (other Accept headers,
+ * conditions, a body that is not JSON, a key that is not plain hex) goes to these routes. A test compares both.
  */
 
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
@@ -32,7 +31,7 @@ const ANSWER_TYPE = "application/json; charset=utf-8";
 const NO_SNIFFING = Object.entries(SAFETY_HEADERS).flat();
 const PROBLEM_TYPE = "application/problem+json; charset=utf-8";
 
-/** What a request's path says. */
+/** The facts that a request's path and connection give. `limits`: the id of the caller's limits. */
 type Element = CommandOrigin & { readonly key: Buffer; readonly peer: string | undefined; readonly limits?: number };
 
 export interface HotParts extends RefusalParts, Bulk {
@@ -43,10 +42,10 @@ export interface HotParts extends RefusalParts, Bulk {
   readonly settings: Pick<Settings, "bodyBytesMax">;
 }
 
-/** Answers true where it has taken the request on, false where Fastify is to answer it. */
+/** Returns true if it answers the request, false if Fastify must. */
 export type HotPath = (request: IncomingMessage, response: ServerResponse) => boolean;
 
-/** `problemOf` makes an answer of what was thrown, as for every other route. */
+/** `problemOf` makes a problem of a thrown error, as for all other routes. */
 export function hotPath(parts: HotParts, problemOf: (error: unknown) => Problem): HotPath {
   const { callers, engine, identity } = parts;
 
@@ -58,7 +57,7 @@ export function hotPath(parts: HotParts, problemOf: (error: unknown) => Problem)
     more: readonly string[],
   ): void => {
     const headers = ["content-type", type, "content-length", String(Buffer.byteLength(text)), ...NO_SNIFFING, ...more];
-    // A connection that is kept alive would hold up a stop.
+    // While the service is stopping, a connection that is kept alive would delay it.
     if (parts.ready() !== null) headers.push("connection", "close");
     response.writeHead(status, headers).end(text);
   };
@@ -161,7 +160,7 @@ function elementOf(
   return limits === undefined ? element : { ...element, limits: limits.id };
 }
 
-/** Nothing in the headers asks for more than JSON, here and now. */
+/** Whether no header asks for anything but JSON and no condition. */
 function isUsual(headers: IncomingHttpHeaders): boolean {
   const { accept } = headers;
   return (
@@ -179,7 +178,7 @@ function hasBody(headers: IncomingHttpHeaders): boolean {
   return headers["content-length"] !== undefined && headers["content-length"] !== "0";
 }
 
-/** Larger ones are counted, and parsed in pieces. */
+/** A larger body is counted in flight and parsed in pieces, which the routes do. */
 function hasSmallJson(headers: IncomingHttpHeaders, bytesMax: number): boolean {
   return (
     headers["content-type"] === JSON_TYPE &&
@@ -189,7 +188,7 @@ function hasSmallJson(headers: IncomingHttpHeaders, bytesMax: number): boolean {
   );
 }
 
-/** A body comes in one piece nearly always. One that breaks off is answered to nobody. */
+/** Nearly all bodies arrive in one piece. If a body breaks off, there is nobody to answer. */
 function readBody(request: IncomingMessage, done: (body: Buffer) => void): void {
   const pieces: Buffer[] = [];
   request.on("data", (piece: Buffer) => pieces.push(piece));

@@ -1,4 +1,5 @@
-/** The Fastify instance that hooks and routes are added to, and what each request has found out about its sender. */
+/** The type of the Fastify instance, and the facts about a request's caller that `request_checks.ts` sets. */
+
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
 import type { FastifyBaseLogger, FastifyInstance, RawServerDefault } from "fastify";
@@ -7,15 +8,15 @@ import type { Scopes } from "../../access/scopes.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
-    /** Who sends it, by the name that events have. */
+    /** The caller's name, as events have it. */
     caller: string;
-    /** From where, as events tell it; undefined: the machine does not say. */
+    /** The peer, as events have it; undefined if the machine does not report it. */
     peer: string | undefined;
-    /** What he may do. */
+    /** The caller's scopes. */
     scopes: Scopes;
-    /** On which maps; undefined: on all. */
+    /** The maps that the scopes cover; undefined: all maps. */
     limits: MapLimits | undefined;
-    /** It comes from nobody who is known, and is answered all the same. */
+    /** The request asks for public evidence, and its caller has no scope for it or is unknown. `caller` is empty. */
     isAnybodys: boolean;
   }
 }
@@ -28,7 +29,7 @@ export type App = FastifyInstance<
   TypeBoxTypeProvider
 >;
 
-/** What a plugin of routes is registered with: the few parts of the service that it needs. */
+/** The options of a plugin of routes: the parts of the service that it needs. */
 export interface RouteOptions<Parts> {
   readonly parts: Parts;
 }

@@ -1,3 +1,5 @@
+/** Checks the settings of the listeners, and listens on the unix socket. */
+
 import { once } from "node:events";
 import { chmodSync, chownSync, lstatSync, readFileSync, rmSync } from "node:fs";
 import { connect, type Server } from "node:net";
@@ -5,28 +7,28 @@ import { join } from "node:path";
 import type { Settings } from "../../config.ts";
 import { SOCKET_FILE } from "../../data/layout.ts";
 
-/** sockaddr_un's sun_path has room for these, and a NUL behind. */
+/** The size of sockaddr_un's sun_path without the final NUL. */
 const SOCKET_PATH_BYTES_MAX = 107;
 const NO_SOCKET = "none";
-/** Nobody but the owner, until the mode is set. */
+/** Until the socket's mode is set, only the owner can connect. */
 const SOCKET_UMASK = 0o177;
 
 type ListenSettings = Pick<Settings, "host" | "port" | "auth" | "tls" | "tlsCert" | "tlsKey" | "tlsClientCa">;
 
-/** Throws where the service would be open to others, or where settings do not go together. */
+/** Throws if the service would be open to other machines without protection, or if settings contradict each other. */
 export function checkListen(settings: ListenSettings): void {
   const { host, port, auth, tls, tlsCert, tlsKey, tlsClientCa } = settings;
   if ((tlsCert === "") !== (tlsKey === ""))
-    throw new Error("MAPLEDGER_TLS_CERT and MAPLEDGER_TLS_KEY are set together, or neither is");
+    throw new Error("MAPLEDGER_TLS_CERT and MAPLEDGER_TLS_KEY must be set together");
   if (tlsClientCa !== "" && tlsCert === "")
     throw new Error("MAPLEDGER_TLS_CLIENT_CA needs MAPLEDGER_TLS_CERT and MAPLEDGER_TLS_KEY");
   if (port === null || isLoopback(host)) return;
   if (auth === "off")
-    throw new Error(`MAPLEDGER_AUTH is off and MAPLEDGER_HOST is ${host}: without tokens it listens on loopback alone`);
+    throw new Error(`MAPLEDGER_AUTH is off and MAPLEDGER_HOST is ${host}: without tokens only loopback is allowed`);
   if (tlsCert === "" && tls !== "off")
     throw new Error(
-      `MAPLEDGER_HOST is ${host}: anything but loopback needs MAPLEDGER_TLS_CERT and MAPLEDGER_TLS_KEY, or MAPLEDGER_TLS=off if ` +
-        "something in front of it does TLS",
+      `MAPLEDGER_HOST is ${host}: other hosts than loopback need MAPLEDGER_TLS_CERT and MAPLEDGER_TLS_KEY, or ` +
+        "MAPLEDGER_TLS=off if a proxy terminates TLS",
     );
 }
 
@@ -34,7 +36,7 @@ function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
 }
 
-/** Where the unix socket is; null: there is none. `warning`: why not. */
+/** The path of the unix socket; null: there is none. `warning`: why there is none although the settings ask for one. */
 export function socketPath({ socket, data }: Pick<Settings, "socket" | "data">): {
   readonly path: string | null;
   readonly warning: string | null;
@@ -44,12 +46,12 @@ export function socketPath({ socket, data }: Pick<Settings, "socket" | "data">):
   const bytes = Buffer.byteLength(path);
   if (bytes <= SOCKET_PATH_BYTES_MAX) return { path, warning: null };
   const warning =
-    `no unix socket: its path has ${bytes} bytes, and may have ${SOCKET_PATH_BYTES_MAX}: set MAPLEDGER_SOCKET to a shorter one ` +
-    `(${path})`;
+    `no unix socket: its path has ${bytes} bytes (limit ${SOCKET_PATH_BYTES_MAX}); set MAPLEDGER_SOCKET to a path shorter than ` +
+    path;
   return { path: null, warning };
 }
 
-/** A socket that a dead process left is removed; one that is served is not, nor is anything else. */
+/** Listens on a unix socket. A socket that a dead process left is removed; if anything else is there, this throws. */
 export async function listenOnSocket(
   server: Server,
   path: string,
@@ -58,10 +60,10 @@ export async function listenOnSocket(
   const group = socketGroup === "" ? null : groupId(socketGroup);
   const found = lstatSync(path, { throwIfNoEntry: false });
   if (found !== undefined) {
-    if (!found.isSocket()) throw new Error(`${path}: there is something that is no socket (MAPLEDGER_SOCKET)`);
+    if (!found.isSocket()) throw new Error(`${path} is not a socket (MAPLEDGER_SOCKET)`);
     if (await isServed(path))
       throw new Error(
-        `${path}: another process serves it; if it is the data directory's, another mapledger is using it`,
+        `${path}: another process serves it; if it is the data directory's, another mapledger uses the directory`,
       );
     rmSync(path);
   }

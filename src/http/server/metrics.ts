@@ -1,3 +1,5 @@
+/** The service's Prometheus metrics. */
+
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import { errnoName } from "../../abi/errno.ts";
 import { cmdName } from "../../abi/service.ts";
@@ -7,67 +9,67 @@ import { PARTS, type PartFault } from "../../supervisor/derived_parts.ts";
 import type { TreeStatus, WitnessStatus } from "../../tree/ports.ts";
 import type { AccessFigures, CallerFigures } from "./caller_figures.ts";
 
-/** Every metric there is. */
+/** The names and help texts of all metrics; docs/operating.md has the same. */
 export const METRICS = {
-  mapledger_commands_total: "Commands recorded since the start, by command and errno (0 where it succeeded).",
+  mapledger_commands_total: "Commands recorded since the start, by command and errno (0 if it succeeded).",
   mapledger_batch_commands: "Commands in a batch of the engine.",
   mapledger_execute_seconds: "Time to decide a batch.",
   mapledger_commit_seconds: "Time to append a batch to the log, durably.",
-  mapledger_mirror_seconds: "Time to carry a batch into the kernel's maps.",
+  mapledger_mirror_seconds: "Time to write a batch to the kernel maps.",
   mapledger_queue_commands: "Commands that wait for their answer.",
   mapledger_streams: "Streams that follow the log.",
   mapledger_log_seq: "Seq of the last event in the log.",
   mapledger_state_seq: "Seq of the last event whose changes the state on disk has; the rest is pending.",
   mapledger_pending_cells: "Cells that wait to be written to the state on disk.",
   mapledger_part_failed:
-    "1 where a part that is made from the log (state, index, history, tree) has failed or is refused, otherwise 0.",
-  mapledger_tree_size: "Events in the Merkle tree; the rest waits to be hashed.",
-  mapledger_tree_refused: "1 where the log is not what its tree has, so that no checkpoint is signed, otherwise 0.",
+    "1 if a part that is computed from the log (state, index, history, tree) has failed or is refused, otherwise 0.",
+  mapledger_tree_size: "Events in the Merkle tree; later events are not hashed yet.",
+  mapledger_tree_refused: "1 if the log contradicts its tree, so that no checkpoint is signed, otherwise 0.",
   mapledger_witness_size: "Size of the newest checkpoint that a witness has cosigned.",
   mapledger_witness_alarm: "1 if a witness has seen another history of this log, otherwise 0.",
   mapledger_witness_failing:
-    "1 if the newest checkpoint could not be cosigned by a witness, and is sent again, otherwise 0.",
-  mapledger_sessions: "Sessions that live.",
-  mapledger_maps: "Maps that live.",
+    "1 if a witness has not cosigned the newest checkpoint, and it is sent again, otherwise 0.",
+  mapledger_sessions: "Live sessions.",
+  mapledger_maps: "Live maps.",
   mapledger_map_entries: "Elements in a map, of the first 1,000 maps by id.",
   mapledger_map_max_entries: "Elements that a map can hold, of the first 1,000 maps by id.",
   mapledger_maps_without_series:
-    "Maps that live, but have neither mapledger_map_entries nor mapledger_map_max_entries: all behind the first 1,000.",
+    "Live maps without mapledger_map_entries and mapledger_map_max_entries: all but the first 1,000 by id.",
   mapledger_mirror_on: "1 if kernel maps follow the state, 0 if the mirror is off.",
-  mapledger_mirror_refusals_total: "What the kernel has refused the mirror since the start.",
+  mapledger_mirror_refusals_total:
+    "Writes and other operations of the mirror that the kernel has refused since the start.",
   mapledger_mirror_drift_total:
     "Elements that comparisons by policy have found to differ in the kernel since the start.",
   mapledger_mirror_maps:
-    "Maps by the state of their mirror (on, failed, lost, waiting, off). In all but on, no kernel map follows the map as it should.",
+    "Maps by the state of their mirror: on, failed, lost, waiting, off. Only a map in the state on is followed by a kernel map as it should be.",
   mapledger_mirror_maps_behind:
     "Maps whose kernel map refused a change that the mirror tries again: those in the state failed.",
   mapledger_caller_commands_total:
-    "Commands recorded since the start, by caller; an empty name is of all who are not known any more.",
+    "Commands recorded since the start, by caller; the empty name stands for all callers that are no longer known.",
   mapledger_caller_refused_total:
-    "Refused since the start, by caller and why: errno (a command's own), quota (over one of the caller's), scope (he may not do it).",
-  mapledger_caller_quota_used: "What a caller has at present, by quota.",
-  mapledger_caller_quota_limit: "What each caller may have, by quota; 0: as much as he wants.",
+    "Refusals since the start, by caller and reason: errno (the command failed), quota (the caller exceeded one), scope (the caller has no scope for it).",
+  mapledger_caller_quota_used: "The present use of each quota, by caller.",
+  mapledger_caller_quota_limit: "The limit of each quota, the same for every caller; 0: no limit.",
   mapledger_unknown_callers_total:
-    "Requests refused since the start because nobody knows who sent them, by kind: no_token, unknown_token, unknown_uid, unknown_certificate.",
+    "Requests of unknown callers refused since the start, by kind: no_token, unknown_token, unknown_uid, unknown_certificate.",
 } as const;
 
 type MetricName = keyof typeof METRICS;
 
 const SECONDS = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 const COMMANDS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096];
-/** Of a map's mirror. */
 const MIRROR_STATES = ["on", "failed", "lost", "waiting", "off"] as const satisfies readonly MirrorStatus["state"][];
 const MS = 1000;
 
-/** What the service's thread knows by itself. */
+/** The figures that the service's thread has itself. */
 interface ServiceFigures {
-  /** Commands that wait for their answer. */
+  /** Commands that wait for their answers. */
   readonly waiting: number;
   readonly streams: number;
   readonly degraded: readonly PartFault[];
 }
 
-/** What the service measures about itself; what the engine counts is asked for when somebody looks. */
+/** Collects figures of batches as they end, and all other figures when the metrics are requested. */
 export class Metrics {
   readonly #registry = new Registry();
   readonly #commands = this.#counter("mapledger_commands_total", ["cmd", "errno"]);
@@ -104,7 +106,6 @@ export class Metrics {
 
   readonly contentType = this.#registry.contentType;
 
-  /** The engine has done a batch. */
   batch({ commands, executeMs, commitMs, mirrorMs }: BatchFigures): void {
     this.#batch.observe(commands);
     this.#execute.observe(executeMs / MS);
@@ -112,7 +113,7 @@ export class Metrics {
     this.#mirror.observe(mirrorMs / MS);
   }
 
-  /** All of it in Prometheus' text format. */
+  /** The metrics in Prometheus' text format. */
   text(
     stats: EngineStats,
     { waiting, streams, degraded }: ServiceFigures,
@@ -182,11 +183,11 @@ export class Metrics {
 }
 
 function labelsOf(cmd: number, errno: number): { cmd: string; errno: string } {
-  // Names that callers made up are not worth a series each.
+  // All unknown commands share one series, because callers choose their names and numbers.
   return { cmd: cmdName(cmd) ?? "unknown", errno: errno === 0 ? "0" : errnoName(errno) };
 }
 
-/** Of a witness' keys the one that has cosigned most comes last, and is what is shown. */
+/** If a witness has several keys, the key that has cosigned most comes last, so that its figures are shown. */
 function bySize(witnesses: readonly WitnessStatus[]): WitnessStatus[] {
   return witnesses.toSorted((a, b) => a.cosignedSize - b.cosignedSize);
 }

@@ -1,7 +1,9 @@
+/** Schemas with a name, their $id: the OpenAPI document has each of them once, and their answers share a serializer. */
+
 import { type SerializerFactory, SerializerSelector } from "@fastify/fast-json-stringify-compiler";
 import type { RouteOptions } from "fastify";
 
-/** A schema, as far as it is looked into here. */
+/** The fields of a schema that this file reads. */
 interface Schema {
   readonly $id?: string;
   readonly type?: string | readonly string[];
@@ -12,18 +14,18 @@ interface Media {
   readonly schema: Schema;
 }
 
-/** A body: of JSON, or by its types. */
+/** A body's schema: one for JSON, or one for each content type. */
 type Body = Schema & { readonly content?: Readonly<Record<string, Media>> };
 
 const JSON_TYPE = "application/json";
-/** Keywords whose values are data, and hold no schemas. */
+/** Keywords whose values are data, not schemas. */
 const DATA: ReadonlySet<string> = new Set(["const", "default", "enum", "example", "examples"]);
-/** Problems are sent as text. */
+/** From this status on, answers are problems, which are sent as text. */
 const PROBLEM_STATUS = 400;
 
 /**
- * The schemas that have a name, which is their $id. Wherever one is written down, it stands once, in the document's components;
- * routes and other schemas refer to it.
+ * Collects the named schemas of all routes. In routes and in other schemas, a reference takes the place of each. They
+ * stand in the document's components.
  */
 export class Names {
   readonly #byName = new Map<string, object>();
@@ -34,7 +36,7 @@ export class Names {
     return Object.fromEntries(this.#byName);
   }
 
-  /** A schema with references in the place of those that have names. Throws where a name is two schemas'. */
+  /** Replaces the named schemas within a schema by references. Throws if two different schemas have one name. */
   referring<Written>(written: Written): Written {
     return this.#referring(written) as Written;
   }
@@ -56,7 +58,7 @@ export class Names {
     return { $ref: copy.$id };
   }
 
-  /** The same of all that a route takes and answers; the examples of its body stand beside the references. */
+  /** Does so for the schemas of a route. The examples of its body move to `x-body-examples`, beside the references. */
   nameIn(route: RouteOptions): void {
     const { schema } = route;
     if (schema === undefined) return;
@@ -70,7 +72,7 @@ export class Names {
     } as object;
   }
 
-  /** Writers of answers: one a name, made when it is first needed. */
+  /** Compiles the serializers of answers: one for each name, when it is first needed. */
   readonly serializers: SerializerFactory = (_schemas, options) => {
     const compile = SerializerSelector()(this.schemas, options);
     return (route) => {

@@ -1,3 +1,5 @@
+/** Accept, If-Match and If-None-Match. */
+
 import type { IncomingHttpHeaders } from "node:http";
 import { BPF_ELEM } from "../../abi/bpf.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
@@ -6,7 +8,7 @@ export const NDJSON = "application/x-ndjson";
 export const OCTETS = "application/octet-stream";
 const JSON_TYPE = "application/json";
 
-/** Whether Accept asks for `type` rather than for JSON, which is what everybody gets who does not say. */
+/** Whether Accept prefers `type` to JSON. JSON is the default. */
 export function wants({ accept }: IncomingHttpHeaders, type: string): boolean {
   if (accept === undefined || !accept.includes(type)) return false;
   const ranges = accept.split(",").map(readRange);
@@ -22,20 +24,22 @@ function readRange(range: string): { readonly type: string; readonly quality: nu
   return { type: type.toLowerCase(), quality: quality === undefined ? 1 : Number(quality) || 0 };
 }
 
+/** BPF_NOEXIST and BPF_EXIST. */
 const CONDITION = 3n;
 
-/** The flags of an update with what its conditions say: If-None-Match: * is BPF_NOEXIST, If-Match: * is BPF_EXIST. */
+/** Adds a request's condition to the flags of an update: If-None-Match: * is BPF_NOEXIST, If-Match: * is BPF_EXIST. */
 export function conditionalFlags(headers: IncomingHttpHeaders, flags: bigint): bigint {
   const absent = headers["if-none-match"];
   const present = headers["if-match"];
   if (absent === undefined && present === undefined) return flags;
   if (absent !== undefined && present !== undefined)
-    throw new InvalidInput("if-match", "If-Match and If-None-Match exclude each other");
+    throw new InvalidInput("if-match", "not allowed together with If-None-Match");
   if ((absent ?? present) !== "*")
     throw new InvalidInput(
       absent === undefined ? "if-match" : "if-none-match",
-      'elements have no tags: "*" alone is taken',
+      'only "*" is allowed: elements have no entity tags',
     );
-  if ((flags & CONDITION) !== 0n) throw new InvalidInput("flags", "the request's headers say the condition already");
+  if ((flags & CONDITION) !== 0n)
+    throw new InvalidInput("flags", "BPF_NOEXIST and BPF_EXIST are not allowed with If-Match or If-None-Match");
   return flags | (absent === undefined ? BPF_ELEM.BPF_EXIST : BPF_ELEM.BPF_NOEXIST);
 }

@@ -1,4 +1,5 @@
-/** Node's servers below Fastify: the fast path comes first, and what no parser can read is answered on the socket. */
+/** Node's HTTP server below Fastify: tries the fast path first, and answers requests that Node's parser cannot read. */
+
 import { createServer, type RequestListener, type Server } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { Socket } from "node:net";
@@ -9,20 +10,20 @@ import { type HotParts, hotPath } from "./hot.ts";
 import { problemOf } from "./problem_answers.ts";
 import { Problem, SAFETY_HEADERS } from "./problems.ts";
 
-/** Bytes of request line and headers: room for a key of 15,000 bytes in hex. */
+/** The limit for request line and headers, with room for a key of 15,000 bytes in hex. */
 export const HEADER_BYTES_MAX = 32 * 1024;
 
 export interface ServerParts extends HotParts {
   /** null: the port has no TLS. */
   readonly tls: Tls | null;
-  /** There is one if the service only reads. */
+  /** Set if the service is read-only. */
   readonly present?: unknown;
 }
 
-/** Idle connections end after this; Fastify's own choice, longer than load balancers'. */
+/** Idle connections are closed after this time: Fastify's default, longer than the usual time of load balancers. */
 const KEEP_ALIVE_MS = 72_000;
 
-/** Node's server: what carries the load is answered before Fastify routes the rest. */
+/** A server that answers by the fast path if it can (`hot.ts`), otherwise by `route`. */
 export function serverOf(parts: ServerParts, route: RequestListener): Server {
   const hot = parts.present === undefined ? hotPath(parts, problemOf) : () => false;
   const options = { maxHeaderSize: HEADER_BYTES_MAX, keepAliveTimeout: KEEP_ALIVE_MS };
@@ -36,20 +37,20 @@ export function serverOf(parts: ServerParts, route: RequestListener): Server {
   return server.on("clientError", (error, socket) => answerUnreadable(error, socket as Socket));
 }
 
-/** A client's certificate is asked for; who has none may have a token. */
+/** With authorities, clients are asked for a certificate; a client without one may send a token. */
 function tlsOptions(tls: Tls): TlsOptions {
   return { ...contextOf(tls), ...(tls.clientCa !== null && { requestCert: true, rejectUnauthorized: false }) };
 }
 
-/** What Node's parser could not read: there is no request to answer, only a socket. */
+/** Answers bytes that are not a valid request with a problem on the socket. */
 function answerUnreadable(error: Error & { code?: string }, socket: Socket): void {
   if (error.code === "ECONNRESET" || socket.destroyed) return;
   const problem =
     error.code === "HPE_HEADER_OVERFLOW"
-      ? new Problem("header-too-large", `they have more than ${HEADER_BYTES_MAX} bytes`)
+      ? new Problem("header-too-large", `request line and headers have more than ${HEADER_BYTES_MAX} bytes`)
       : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
         ? new Problem("request-timeout", "the request was not complete")
-        : new Problem("invalid-input", "this is not HTTP/1.1");
+        : new Problem("invalid-input", "the bytes are not an HTTP/1.1 request");
   const text = problem.text();
   const head = [
     `HTTP/1.1 ${problem.status} ${problem.name}`,

@@ -1,7 +1,6 @@
-/** Small texts put together, so that not each of them is a piece of its own. */
 const PIECE_CHARACTERS = 64 * 1024;
 
-/** Texts, of which small ones are put together. */
+/** Joins small texts into pieces of at least PIECE_CHARACTERS, except the last. */
 export function* inPieces(texts: Iterable<string>): Iterable<string> {
   let piece = "";
   for (const text of texts) {

@@ -1,31 +1,30 @@
-/** What the service over HTTP needs of the rest of mapledger: others implement it. */
+/** The interfaces of engine, past and machine that the HTTP service needs; other folders implement them. */
+
 import type { Connection } from "../../engine/client.ts";
 import type { Queries, QueryName } from "../../engine/queries.ts";
 import type { Reply, Request } from "../../engine/request.ts";
 import type { Past } from "../../past/past.ts";
 import type { ClientProcess, Found, HeldObject, ObjectSpec } from "../../syscall/command.ts";
 
-/** The engine as the routes see it. */
 export interface EngineDoor {
-  /** Commands that are waiting for their answer. */
+  /** The number of commands that wait for their answers. */
   readonly waiting: number;
-  /** Of the last event that is known to be in the log. */
+  /** The last event that is known to be in the log. */
   readonly seq: number;
-  /** Calls the listener whenever the log has grown, until the function that is answered is called. */
+  /** Calls the listener whenever the log has grown. Returns the function that ends this. */
   onGrowth(listener: () => void): () => void;
-  /** `connection`: by which it came; what has not reached the engine when that is closed is not run. */
+  /** `connection`: the client's. If it is closed before the command reaches the engine, the command is not run. */
   run(request: Request, connection?: Connection): Promise<Reply>;
   query<Name extends QueryName>(name: Name, ask: Queries[Name]["ask"]): Promise<Queries[Name]["answer"]>;
 }
 
-/** The past as the routes see it. */
 export type PastDoor = Pick<Past, "run" | "query" | "ask">;
 
-/** Which processes clients are, or may name. */
+/** Finds the client process of a connection, or a process that the client names. */
 export interface ClientProcesses {
   /**
-   * The process that made a connection, by the connection's descriptor in this process; or another by its pid. If it is refused: the
-   * problem's name and detail.
+   * Finds the process that made a connection, or the one with a pid. `socket`: the connection's file descriptor in this
+   * process. `refused`: the name of the problem.
    */
   find(
     socket: number,
@@ -33,15 +32,18 @@ export interface ClientProcesses {
   ): ClientProcess | { readonly refused: "no-process" | "process-foreign" | "process-hidden"; readonly detail: string };
 }
 
-/** Opens real objects, in a thread of its own. */
+/** Opens objects of the machine, in a thread of its own. */
 export interface ObjectOpener {
-  /** null: an object of the ledger's own, which the machine has none of; `later`: why it could not be asked at present. */
+  /**
+   * null: the machine has no such object, and the command gets one of the ledger's own. `later`: why the machine could
+   * not be asked.
+   */
   open(spec: ObjectSpec): Promise<OpenedObject | { readonly later: string } | null>;
-  /** Closes one that the engine has not taken. */
+  /** Closes an object that the engine has not taken over. */
   discard(opened: OpenedObject): void;
 }
 
-/** What the machine says of an object, and what holds it. */
+/** The facts that the machine reports of an object, and the descriptor that holds it. */
 interface OpenedObject {
   readonly found: Found;
   readonly held?: HeldObject;

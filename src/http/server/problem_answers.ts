@@ -1,4 +1,5 @@
-/** The problems of what routes throw, and of requests that no route takes. */
+/** Answers thrown errors, and requests without a route, with problems. */
+
 import type { FastifyError, FastifyReply, FastifyRequest } from "fastify";
 import { InvalidInput } from "../../codec/invalid.ts";
 import { EventsArchived } from "../../engine/archives.ts";
@@ -24,13 +25,13 @@ export function addProblems(app: App): void {
     const allowed = [...methods].find(([url]) => matches(url, pathname))?.[1];
     const problem =
       allowed === undefined
-        ? new Problem("no-such-route", `there is nothing at ${pathname}`)
-        : new Problem("method-not-allowed", `${request.method} is not taken here`, {}, { allow: allowed.join(", ") });
+        ? new Problem("no-such-route", `no route has the path ${pathname}`)
+        : new Problem("method-not-allowed", `${request.method} is not allowed here`, {}, { allow: allowed.join(", ") });
     return sendProblem(request, reply, problem);
   });
 }
 
-/** Whether a path is one of a route's: its parameters are what stands between slashes, a last * is all the rest. */
+/** Whether a path matches a route: a parameter stands for one name between slashes, a final * for the rest. */
 function matches(route: string, pathname: string): boolean {
   const wanted = route.split("/");
   const given = pathname.split("/");
@@ -51,7 +52,10 @@ export function sendProblem(request: FastifyRequest, reply: FastifyReply, proble
     .send(problem.text());
 }
 
-/** What was thrown, as what it is answered with. What no caller can cause is a bug: logged, and told of no further. */
+/**
+ * The problem that a thrown error is answered with. Unknown errors are bugs: the log gets the cause, the caller does
+ * not.
+ */
 export function problemOf(error: unknown): Problem {
   if (error instanceof Problem) return error;
   if (error instanceof InvalidInput) return new Problem("invalid-input", error.message, { where: error.where });
@@ -76,6 +80,12 @@ export function problemOf(error: unknown): Problem {
       return new Problem("unsupported-media-type", message ?? "");
     default:
       if (statusCode > 400 && statusCode < 500) return new StatusProblem(statusCode, message ?? "");
-      return new Problem("bug", "the service failed; its log tells more", {}, {}, error);
+      return new Problem(
+        "bug",
+        "the request failed inside the service; the service's log has the error",
+        {},
+        {},
+        error,
+      );
   }
 }

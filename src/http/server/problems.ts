@@ -1,3 +1,5 @@
+/** Problems, the API's errors: made from outcomes, failures of the engine, and failures of parts. */
+
 import { STATUS_CODES } from "node:http";
 import { ERRNO, type Errno, errnoName } from "../../abi/errno.ts";
 import { cmdName } from "../../abi/service.ts";
@@ -12,14 +14,14 @@ import {
   statusOf,
 } from "../schemas/problems.ts";
 
-/** With every answer: browsers take it for what it says it is. */
+/** Headers of every answer: browsers must not guess another content type. */
 export const SAFETY_HEADERS = { "x-content-type-options": "nosniff" } as const;
 
 const RETRY_SECONDS = "1";
 
 /**
- * A problem document of RFC 9457, to be thrown. It is no Error: it answers a caller and needs no stack, and lookups that
- * find nothing are too common to pay for one.
+ * A problem document of RFC 9457, to be thrown. It is not an Error, because a stack would cost too much: lookups that
+ * find no element are common.
  */
 export class Problem {
   readonly name: ProblemName | Errno;
@@ -27,7 +29,7 @@ export class Problem {
   readonly detail: string;
   readonly extras: ProblemExtras;
   readonly headers: Readonly<Record<string, string>>;
-  /** What the log should tell of, and the caller not. */
+  /** An error for the log only, not for the caller. */
   readonly cause: unknown;
 
   constructor(
@@ -50,7 +52,7 @@ export class Problem {
   }
 }
 
-/** What the framework refused with a status of its own: the status tells what it is. */
+/** A refusal by the framework, with the framework's status. */
 export class StatusProblem extends Problem {
   constructor(status: number, detail: string) {
     super("invalid-input", detail);
@@ -63,7 +65,7 @@ export class StatusProblem extends Problem {
   }
 }
 
-/** A command that was refused; `seq` of the event that tells of it, where one does. */
+/** The problem of a command that an errno refused. `seq`: its event's; `count`: the elements of a batch done before. */
 export function refused(
   { cmd }: { readonly cmd: number },
   { errno, detail, out }: Outcome,
@@ -100,30 +102,32 @@ const FAILURES = {
   "invalid body": "invalid-input",
 } as const;
 
-/** A command that did not happen, or may have. */
+/** The problem of a command that did not happen, or of which nobody knows whether it did. */
 export function failure({ failure, detail, done }: NotDone): Problem {
   if (failure === "invalid body") return new Problem("invalid-input", `body: ${detail}`, { where: "body" });
   return new Problem(FAILURES[failure], `${detail}${done === "nothing" ? "; nothing was changed" : doneText(done)}`);
 }
 
-/** What of a large command was done before it was refused, behind the reason. */
+/** A text for the end of the detail: the part of a large command that was done before it was refused. */
 export function doneText(done: NotDone["done"]): string {
   if (done === undefined || done === "nothing") return "";
   return `; ${done.count} of ${done.of} ${done.what} were done before`;
 }
 
-/** What needs a part that has failed. */
+/** The problem of a request that needs a part that has failed. */
 export function partProblem({ message, fault: { state, full, detail } }: PartFailed): Problem {
   if (state === "refused") return new Problem("log-contradicted", detail);
   return new Problem(full ? "disk-full" : "part-failed", message);
 }
 
-/** What the engine has refused beside the commands of bpf(2). An errno of a live kernel's that has no row is EINVAL's. */
+/**
+ * The problem of an operator's order that was refused. An errno of the live kernel that has no row counts as EINVAL.
+ */
 export function refusedOrder({ errno, detail }: { readonly errno: string; readonly detail: string }): Problem {
   return new Problem(Object.hasOwn(ERRNO, errno) ? (errno as Errno) : "EINVAL", detail, { errno });
 }
 
-/** What is answered to who asks for archived events, or for what the state was before the last of them. */
+/** The problem of a request that needs archived events, or the state before the last of them. */
 export function archivedProblem(oldestSeq: number): Problem {
   return new Problem("archived", `events up to ${oldestSeq - 1} are archived`, { oldest_seq: oldestSeq });
 }

@@ -1,8 +1,10 @@
+/** A log line for each read that leaves no event, so that the service's log has all reads (MAPLEDGER_READ_LOG). */
+
 import type { FastifyRequest } from "fastify";
 import { visible } from "../../codec/visible.ts";
 import { requestText } from "./access.ts";
 
-/** Operations that tell of maps, and of what became of them, and leave no event of it. */
+/** Operations that show maps, elements or events without leaving an event. */
 export const SILENT_READS: ReadonlySet<string> = new Set([
   "listSessions",
   "getSession",
@@ -25,10 +27,10 @@ export const SILENT_READS: ReadonlySet<string> = new Set([
   "listKernelMaps",
 ]);
 
-/** Characters of anything that a caller has written. */
+/** The most characters of a text from a caller. */
 const TEXT_MAX = 256;
 
-/** A line of the service's log about a read that leaves no event: one of these operations, or one of an earlier moment. */
+/** Writes the line of a request whose operation is one of SILENT_READS, or that reads an earlier moment (`at`). */
 export function logRead(request: FastifyRequest, operation: string): void {
   const params = (request.params ?? {}) as Record<string, unknown>;
   const query = (request.query ?? {}) as Record<string, unknown>;
@@ -44,7 +46,9 @@ export function logRead(request: FastifyRequest, operation: string): void {
   request.log.info({ caller, peer, operation, request: shown(requestText(request)), ...what }, "read");
 }
 
-/** What a caller has written can neither fill the log nor change the terminal of who reads it. */
+/**
+ * A caller's text, cut and with control characters escaped: it can neither fill the log nor affect a reader's terminal.
+ */
 function shown(value: unknown): string | undefined {
   return value === undefined ? undefined : visible(String(value).slice(0, TEXT_MAX));
 }

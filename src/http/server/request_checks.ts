@@ -1,4 +1,5 @@
-/** What every request passes before its route: who sends it, what he may do, and whether the service is ready. */
+/** Checks every request before its route: origin, caller, scopes, and whether the service is ready. */
+
 import type { FastifyReply, FastifyRequest, RouteOptions } from "fastify";
 import type { Settings } from "../../config.ts";
 import { checkScopes, checkSeesAll, isAllowed, type RefusalParts } from "./access.ts";
@@ -13,15 +14,15 @@ import type { UnknownCallers } from "./unknown_callers.ts";
 
 declare module "fastify" {
   interface FastifyContextConfig {
-    /** What a caller needs. */
+    /** The scopes that a caller needs. */
     need?: Need;
-    /** It shows values besides. */
+    /** The operation shows values too, so it also needs `read`. */
     alsoReads?: boolean;
-    /** Its answer is of all maps. */
+    /** The answer covers all maps. */
     ofAll?: boolean;
-    /** Whoever asks is answered. */
+    /** MAPLEDGER_PUBLIC_EVIDENCE is on, and the operation is public. */
     isPublic?: boolean;
-    /** It changes something, or asks a kernel, and the service only reads. */
+    /** The service is read-only, and the operation changes something or asks a kernel. */
     isRefused?: boolean;
   }
 }
@@ -33,13 +34,13 @@ export interface CheckParts extends RefusalParts {
   readonly unknownCallers: UnknownCallers;
   readonly flight: Pick<Flight, "isOf">;
   readonly underWay: UnderWay;
-  /** There is one if the service only reads. */
+  /** Set if the service is read-only. */
   readonly present?: unknown;
 }
 
-const NO_CHANGES = "the service is read-only: it was started with --read-only, and nothing can be changed";
+const NO_CHANGES = "the service is read-only: it was started with --read-only";
 
-/** What every request passes before its route. */
+/** Adds the checks to all routes. */
 export function addChecks(app: App, parts: CheckParts): void {
   const { identity, ready, settings, unknownCallers } = parts;
   app.removeContentTypeParser("text/plain");
@@ -59,7 +60,7 @@ export function addChecks(app: App, parts: CheckParts): void {
     reply.headers(SAFETY_HEADERS);
     checkOrigin(request, identity);
     const { need } = request.routeOptions.config;
-    // Open ones are answered while the service is not ready, too.
+    // Open operations, such as health checks, are also answered while the service is not ready.
     if (need === "open") return;
     if (request.routeOptions.config.isPublic && !isKnown(identity, request)) {
       request.isAnybodys = true;
@@ -81,7 +82,7 @@ export function addChecks(app: App, parts: CheckParts): void {
   });
 }
 
-/** Who reads what no event tells of. */
+/** Logs the reads that leave no event, if MAPLEDGER_READ_LOG is on. */
 export function addReadLog(app: App, { settings }: { readonly settings: Pick<Settings, "readLog"> }): void {
   if (settings.readLog === "off") return;
   app.addHook("preHandler", async (request) => logRead(request, operationOf(request.routeOptions)));
@@ -92,7 +93,7 @@ function checkReady(ready: CheckParts["ready"]): void {
   if (reason !== null) throw new Problem("unavailable", reason);
 }
 
-/** Whether somebody who may see the log's evidence sends a request. */
+/** Whether the caller is known and has the scope `evidence`. */
 function isKnown(identity: Identity, { raw }: FastifyRequest): boolean {
   try {
     return isAllowed(identity.callerOf(raw).scopes, ["evidence"]);
@@ -101,7 +102,7 @@ function isKnown(identity: Identity, { raw }: FastifyRequest): boolean {
   }
 }
 
-/** A caller who may no longer have what he has begun does not get the rest. */
+/** Breaks a request off if its caller loses the right to it before it is answered. */
 function follow(
   { identity, underWay }: Pick<CheckParts, "identity" | "underWay">,
   request: FastifyRequest,
@@ -125,13 +126,13 @@ function follow(
   reply.raw.once("close", () => underWay.delete(pending));
 }
 
-/** Throws where a route is not in the table of what each needs. */
+/** The scopes that a route needs. Throws if ROUTE_SCOPES has no entry for its operation. */
 function needOf(route: RouteOptions): Need {
   const { url } = route;
   if (url === "/" || url.startsWith("/docs")) return "open";
   const operation = operationOf(route);
   const need = Object.hasOwn(ROUTE_SCOPES, operation) ? ROUTE_SCOPES[operation] : undefined;
-  if (need === undefined) throw new Error(`registering ${url}: no scope is said for its operation "${operation}"`);
+  if (need === undefined) throw new Error(`registering ${url}: ROUTE_SCOPES has no operation "${operation}"`);
   return need;
 }
 

@@ -1,12 +1,14 @@
-/** A request that has not been answered to its end. */
+/** Breaks off requests whose callers lose the right to them, for example when the tokens file is changed. */
+
+/** A request whose answer is not complete. */
 export interface Pending {
-  /** Whether its caller may still have it. */
+  /** Whether its caller may still have the answer. */
   isAllowed(): boolean;
-  /** Breaks it off. */
+  /** Breaks the request off. */
   end(): void;
 }
 
-/** The requests under way, over all listeners: what a caller has begun ends when he may no longer have it. */
+/** The requests under way on all listeners. */
 export class UnderWay {
   readonly #pending = new Set<Pending>();
 
@@ -22,7 +24,7 @@ export class UnderWay {
     return this.#pending.size;
   }
 
-  /** To be called when callers may do something else than before. */
+  /** Must be called when callers or their scopes have changed. */
   recheck(): void {
     for (const pending of [...this.#pending]) if (!pending.isAllowed()) pending.end();
   }

@@ -1,7 +1,7 @@
 /**
- * The scopes that each operation of the API needs, and sets of operations that are treated alike. `READ_ONLY` has all
- * that a service without an engine answers (`service/read_only.ts`); any other operation is refused there before it
- * reaches its route.
+ * The scopes that each operation of the API needs, and sets of operations. A read-only service (`service/read_only.ts`)
+ * has no engine: it answers the operations of `READ_ONLY` and the open ones, and refuses all others before their
+ * routes.
  */
 
 import type { MapCmdName } from "../../abi/bpf.ts";
@@ -9,21 +9,21 @@ import { cmdName } from "../../abi/service.ts";
 import { SCOPES, type Scope } from "../../access/scopes.ts";
 
 /**
- * What a caller needs for a route: nothing, not even to be known; any scope of these; or what the command in the body
- * needs, `COMMAND_SCOPES`.
+ * The needs of an operation: "open", it may be called without authentication; one of some scopes; or "by command", the
+ * scopes that COMMAND_SCOPES has for the command in the body.
  */
 export type Need = "open" | "by command" | readonly Scope[];
 
 const READ: readonly Scope[] = ["read"];
 const WRITE: readonly Scope[] = ["write"];
 const PIN: readonly Scope[] = ["pin"];
-/** A descriptor that lets through what the caller may do. */
+/** Opening a descriptor: its mode is limited to the caller's scopes. */
 const OPENS: readonly Scope[] = ["read", "write"];
 const ADMIN: Need = ["admin"];
-/** Sessions are their callers' own. */
+/** Sessions: each is used by its own caller only. */
 const SESSION: Need = ["read", "write", "pin", "admin"];
 
-/** Every operation of the API document, and what it needs. */
+/** Every operation of the OpenAPI document. */
 export const ROUTE_SCOPES: Readonly<Record<string, Need>> = {
   getLiveness: "open",
   getReadiness: "open",
@@ -116,7 +116,9 @@ export const ROUTE_SCOPES: Readonly<Record<string, Need>> = {
   importEvents: ADMIN,
 };
 
-/** Operations that show values besides: they need a read as well, as bpf(2) wants both modes of a descriptor. */
+/**
+ * Operations that also show values. They need `read` too, as the kernel requires both modes of a descriptor for them.
+ */
 export const ALSO_READ: ReadonlySet<string> = new Set([
   "popElement",
   "popElementOfMap",
@@ -124,12 +126,12 @@ export const ALSO_READ: ReadonlySet<string> = new Set([
   "lookupAndDeleteBatchOfMap",
   "restoreMap",
 ]);
-/** Operations that answer about all maps at once: they need a read without a glob, or admin. */
+/** Operations whose answer covers all maps: they need `read` without a glob, or `admin`. */
 export const OF_ALL_MAPS: ReadonlySet<string> = new Set(["getMirror"]);
-/** Operations that need nothing where MAPLEDGER_PUBLIC_EVIDENCE is on: hashes alone. */
+/** Operations that need no scope if MAPLEDGER_PUBLIC_EVIDENCE is on: they show only hashes. */
 export const PUBLIC_EVIDENCE: ReadonlySet<string> = new Set(["getCheckpoint", "getTile"]);
 
-/** Operations that read, of which a kernel is not asked: those of a service that changes nothing. */
+/** Operations of a read-only service: they read, and ask no kernel. */
 export const READ_ONLY: ReadonlySet<string> = new Set([
   "getMetrics",
   "getCheckpoint",
@@ -167,7 +169,10 @@ export const READ_ONLY: ReadonlySet<string> = new Set([
   "getReplay",
 ]);
 
-/** What each command of the syscall door needs; of those that mapledger does not have, the two that name BTF by its id. */
+/**
+ * The scopes that each command needs on the syscall door. Two commands that mapledger does not have are among them:
+ * those that find BTF by its id.
+ */
 export const COMMAND_SCOPES: Readonly<
   Record<MapCmdName | "BPF_BTF_GET_NEXT_ID" | "BPF_BTF_GET_FD_BY_ID", readonly Scope[]>
 > = {
@@ -192,7 +197,7 @@ export const COMMAND_SCOPES: Readonly<
   BPF_BTF_LOAD: WRITE,
 };
 
-/** By a command's number. All others fail whoever asks: any scope will do. */
+/** By a command's number. Any other command fails for every caller, so any scope is enough. */
 export function scopesOfCommand(cmd: number): readonly Scope[] {
   const name = cmdName(cmd);
   return name !== undefined && Object.hasOwn(COMMAND_SCOPES, name)

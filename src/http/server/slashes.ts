@@ -1,11 +1,11 @@
 /**
- * Encodes the slashes of a pin's path in a URL if the client did not, or a proxy decoded them, before anything is
- * routed. The pin ends where the path of a route begins: /v1/maps/pinned:/sys/fs/bpf/x/elements/01 is element 01 of the
- * map pinned at /sys/fs/bpf/x. A client must encode a pin whose last names are those of a route. No other map can be
- * meant by mistake: if x is a map, bpffs has nothing below it.
+ * Encodes the slashes in a pin's path, if the client did not, or if a proxy decoded them, before the request is routed.
+ * The path ends where the names of a route begin: /v1/maps/pinned:/sys/fs/bpf/x/elements/01 is element 01 of the map
+ * pinned at /sys/fs/bpf/x. If the last names of a pin's path are a route's names, the client must encode its slashes.
+ * This cannot address another map: if x is a map, bpffs has nothing below it.
  */
 
-/** The root of bpffs is no map. */
+/** The root of bpffs, which cannot be a pin. */
 const BPFFS = ["sys", "fs", "bpf"];
 const BELOW_MAP = "/v1/maps/:map/";
 const PINNED = /^\/v1\/maps\/pinned(?::|%3a)/i;
@@ -15,17 +15,17 @@ const ENCODED_SLASH = /%2f/i;
 const HEX = /^(?:0x)?[0-9a-f]+$/i;
 
 export class Slashes {
-  /** What stands behind a map in the paths of routes, the longest first. */
+  /** The names after the map in the routes' paths, the longest first. */
   readonly #tails: string[][] = [];
 
-  /** To be told of each route. */
+  /** Must be called for each route. */
   add(route: string): void {
     if (!route.startsWith(BELOW_MAP)) return;
     this.#tails.push(route.slice(BELOW_MAP.length).split("/"));
     this.#tails.sort((a, b) => b.length - a.length);
   }
 
-  /** The same URL, in which paths of pins have no slashes. */
+  /** The same URL with the slashes of pins' paths encoded. */
   encoded(url: string): string {
     const head = (PINNED.exec(url) ?? REST_IS_PATH.exec(url))?.[0];
     if (head === undefined) return url;
@@ -38,7 +38,7 @@ export class Slashes {
     return `${head}${names.slice(0, path).join("%2F")}${rest.join("")}${url.slice(end)}`;
   }
 
-  /** How many of the last names are a route's. */
+  /** The number of names at the end that belong to a route; 0: no route has them. */
   #tailOf(names: readonly string[]): number {
     const tail = this.#tails.find((wanted) => isTail(names, wanted) && isPin(names.slice(0, -wanted.length)));
     return tail?.length ?? 0;
@@ -56,8 +56,8 @@ function isTail(names: readonly string[], wanted: readonly string[]): boolean {
 }
 
 /**
- * Whether something may be pinned at a path: it is below the root of bpffs, or relative to it. No path at all is taken for one, so that the
- * route behind it answers that it is empty: with the route's names it would be a path outside bpffs.
+ * Whether a pin may be at a path: the path is relative, or below the root of bpffs. An empty path counts as a pin, so
+ * that the route reports that it is empty; otherwise the route's names would become a path outside bpffs.
  */
 function isPin(names: readonly string[]): boolean {
   if (names.every((name) => name === "")) return true;

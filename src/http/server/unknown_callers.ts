@@ -1,15 +1,17 @@
+/** Counts and logs requests of unknown callers; `access.ts` has the refusals of known ones. */
+
 import type { IncomingMessage } from "node:http";
 import { UnknownCaller, type UnknownKind } from "./auth.ts";
 
-/** Log lines a second; the rest are counted. */
+/** The most log lines in a second; the next line's `more` counts the other requests. */
 const LINES_MAX = 5;
 const SECOND_MS = 1000;
-/** Bytes of a path that a line tells. */
+/** The most characters of a path in a log line. */
 const PATH_MAX = 256;
 
 type Warn = (fields: object, message: string) => void;
 
-/** Requests that were refused because nobody knows who sends them: all of them are counted, so many a second have a log line. */
+/** The requests of unknown callers: all are counted, and some logged. */
 export class UnknownCallers {
   readonly #warn: Warn;
   readonly #nowMs: () => number;
@@ -21,7 +23,7 @@ export class UnknownCallers {
   };
   #sinceMs = Number.NEGATIVE_INFINITY;
   #lines = 0;
-  /** Refused without a line since the last one. */
+  /** Requests without a line, since the last line. */
   #more = 0;
 
   constructor(warn: Warn, nowMs = (): number => performance.now()) {
@@ -29,7 +31,7 @@ export class UnknownCallers {
     this.#nowMs = nowMs;
   }
 
-  /** Answers what `callerOf` does; what it throws of an unknown caller is told of. */
+  /** Calls `callerOf`, and counts the request if it throws UnknownCaller. */
   watch<Answer>(request: IncomingMessage, callerOf: (request: IncomingMessage) => Answer): Answer {
     try {
       return callerOf(request);

@@ -1,3 +1,5 @@
+/** Validators of paths, queries and bodies, and the texts of their errors. */
+
 import { Ajv, type ValidateFunction } from "ajv";
 import type { FastifySchema, FastifySchemaCompiler, FastifySchemaValidationError } from "fastify";
 import { InvalidInput } from "../../codec/invalid.ts";
@@ -12,16 +14,16 @@ const OPTIONS = {
   validateSchema: false,
 } as const;
 
-/** Paths and queries are text, of which numbers are made. */
+/** For paths and queries: converts texts to numbers and booleans. */
 const coercing = new Ajv({ ...OPTIONS, coerceTypes: true });
 
 const anything = (): true => true;
 
-/** Validators of routes whose body codec/body.ts reads; headers are read by hand everywhere. */
+/** Validators of routes whose body `codec/body.ts` checks. Headers have no validator on any route. */
 export const bodyByHand: FastifySchemaCompiler<FastifySchema> = ({ schema, httpPart }) =>
   httpPart === "headers" || httpPart === "body" ? anything : whenAsked(() => coercing.compile(schema));
 
-/** Validators of all others: bodies are taken as they are. */
+/** Validators of all other routes: bodies are validated without conversion. */
 export function validators(names: Pick<Names, "schemas">): FastifySchemaCompiler<FastifySchema> {
   let strict: Ajv | null = null;
   return (route) => {
@@ -33,7 +35,7 @@ export function validators(names: Pick<Names, "schemas">): FastifySchemaCompiler
   };
 }
 
-/** Compiled when the first request comes: a start has hundreds, and most serve none. */
+/** Compiles a validator when its first request comes: a start has hundreds, and most are never used. */
 function whenAsked(compile: () => ValidateFunction) {
   let validate: ValidateFunction | null = null;
   const check = (data: unknown): boolean => {
@@ -46,7 +48,7 @@ function whenAsked(compile: () => ValidateFunction) {
   return check;
 }
 
-/** How the document calls the parts of a request that have names. */
+/** The names that the OpenAPI document has for parts of a request. */
 const PARTS: Readonly<Record<string, string>> = { querystring: "query", params: "path" };
 
 interface Params {
@@ -56,9 +58,9 @@ interface Params {
 }
 
 /**
- * What a validator has found, as the place in the request and what is wrong with it. Of a value that may be this or that, it
- * tells what is wrong with each: what lies deepest is about the one that was meant, and of equals what is about a field that
- * is there.
+ * An error that names the place and the rule. For a value with alternatives Ajv reports an error for each: the deepest
+ * is the one about the alternative that the caller meant. Among equally deep ones, an error about a present field wins
+ * over a missing field.
  */
 export function validationFault(errors: FastifySchemaValidationError[], part: string): InvalidInput {
   const error = errors.reduce((deepest, other) => (rankOf(other) > rankOf(deepest) ? other : deepest));
@@ -66,8 +68,8 @@ export function validationFault(errors: FastifySchemaValidationError[], part: st
   const where = [PARTS[part] ?? "", ...placeOf(error)].filter((name) => name !== "").join(".") || part;
   if (missingProperty !== undefined) return new InvalidInput(where, "required");
   if (additionalProperty !== undefined) return new InvalidInput(where, "no such field");
-  if (allowedValues !== undefined) return new InvalidInput(where, `it must be one of ${allowedValues.join(", ")}`);
-  return new InvalidInput(where, `it ${error.message ?? "is not valid"}`);
+  if (allowedValues !== undefined) return new InvalidInput(where, `must be one of ${allowedValues.join(", ")}`);
+  return new InvalidInput(where, error.message ?? "not valid");
 }
 
 function rankOf(error: FastifySchemaValidationError): number {

@@ -1,10 +1,12 @@
+/** Attached streams: an answer that stays open until its session ends, with a line that says so every ten seconds. */
+
 import { PassThrough } from "node:stream";
 import type { App } from "../server/instance.ts";
 
-/** Between two lines that tell that a session is attached. */
+/** The time between two lines. */
 export const HEARTBEAT_MS = 10_000;
 
-/** The attached streams that are open. */
+/** The open attached streams of one listener. When the listener closes, they end without a last line. */
 export class AttachedStreams {
   readonly #bySession = new Map<number, Set<PassThrough>>();
   closing = false;
@@ -34,7 +36,7 @@ export class AttachedStreams {
     return stream;
   }
 
-  /** The session has ended: its streams say so and close. */
+  /** Ends the streams of a session that has ended, with a last line that says so. */
   endOf(session: number): void {
     for (const stream of this.#bySession.get(session) ?? []) this.#end(session, stream);
   }

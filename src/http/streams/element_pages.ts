@@ -1,6 +1,6 @@
 /**
- * Elements of a map, page by page, all as of the event of the first page (`engine/moments.ts`). If the engine no longer
- * keeps that moment, the thread of the past goes on.
+ * The elements of a map, page by page, all as of the seq of the first page (`engine/moments.ts`). If the engine no
+ * longer keeps that moment, the thread of the past answers the next pages.
  */
 
 import { CMD } from "../../abi/service.ts";
@@ -11,7 +11,7 @@ import type { Ran } from "../server/commands.ts";
 import { type Load, outcomeBytes } from "../server/flight.ts";
 import type { EngineDoor, PastDoor } from "../server/ports.ts";
 
-/** A page that is asked for ends behind so many bytes, however few its elements are; a whole map does not. */
+/** A page with a limit ends after about this many bytes; a read of the whole map does not. */
 const PAGE_BYTES = 16 * 1024 * 1024;
 
 export interface ElementParts {
@@ -19,17 +19,20 @@ export interface ElementParts {
   readonly past: Pick<PastDoor, "run">;
 }
 
-/** What reads a map's elements from behind a key on; `after` null: from the first. Answers as many as the engine reads at once. */
+/**
+ * The command that reads a map's elements after a key; `after` null: from the first. The engine answers what fits in
+ * one read.
+ */
 export function elementsRequest(map: number, caller: string, limit: number, after: Buffer | null = null) {
   const target = { by: "id", id: map } as const;
   return { cmd: CMD.MAP_ELEMENTS, session: 0, caller, target, attr: { after, limit } } as const;
 }
 
 /**
- * At most `limit` elements as they were at one moment, in pages as the engine reads them. The first is the command's own, and its
- * event tells that they were read; each of the others is read when it is taken, so that nobody holds two: of the engine, which keeps
- * the moment for a while, else of the past. The last one's `more` says whether the map has elements behind it. `load` counts the one
- * that is held; it has the first already.
+ * Yields at most `limit` elements as of one moment, in pages. The first page is the command's own outcome, whose event
+ * records the read. Each further page is read when the consumer asks for it, so only one is held at a time: from the
+ * engine while it keeps the moment, then from the past. `more` of the last page says whether the map has further
+ * elements. `load` counts the page that is held; it has counted the first already.
  */
 export async function* elementPages(
   parts: ElementParts,
@@ -58,7 +61,7 @@ export async function* elementPages(
       if (page.out?.more !== true || left <= 0) return;
     }
   } finally {
-    // Whoever breaks off leaves it behind; an engine that has stopped keeps nothing.
+    // Also if the consumer stops early: the engine need not keep the moment. If the engine has stopped, it keeps none.
     await parts.engine.query("elementsRead", { seq }).catch(() => {});
   }
 }
@@ -81,12 +84,12 @@ async function pageBehind(
   return answer;
 }
 
-/** Whether the engine's first page is all that was asked for. */
+/** Whether the first page has all elements that were asked for. */
 export function isAll({ outcome }: Ran, limit: number): boolean {
   return outcome.out?.more !== true || countIn(outcome) >= limit;
 }
 
-/** The last of the keys that an outcome has given out. */
+/** The last key of an outcome's keys. */
 export function lastKey({ key, out }: Outcome): Buffer {
   const keys = key ?? Buffer.alloc(0);
   return keys.subarray(keys.length - keys.length / (out?.count ?? 1));

@@ -1,4 +1,5 @@
-/** Pages of the log: the events that match, read in chunks until the page is full, and their JSON. */
+/** Pages of the log: reads matching events in chunks until the page is full, and makes their JSON. */
+
 import type { EventReader, MarkedRow } from "../../engine/events.ts";
 import type { EventRow } from "../../log/event.ts";
 import type { EventFilter } from "../../log/event_filter.ts";
@@ -7,28 +8,28 @@ import type { PeerOf } from "../views/peers.ts";
 import { type LogParts, readPoint, seqBefore, seqBehind } from "../views/positions.ts";
 import { eventBytes, eventText } from "./event_text.ts";
 
-/** Events that one read of the log takes. */
+/** The most events that one read of the log returns. */
 export const CHUNK_EVENTS = 64;
 /** A page ends before its limit if its events have this many bytes: the event of a batch may be large. */
 const PAGE_BYTES_MAX = 16 * 1024 * 1024;
-/** Bytes of an event without its key and value, about. */
+/** About the bytes of an event without its key and value. */
 const ROW_BYTES = 256;
 
-/** A page that is asked for, in seqs. */
+/** The seqs and the limit of a page. */
 export interface PageQuery {
   readonly after: number;
   readonly before?: number;
   readonly limit: number;
 }
 
-/** The same, in positions or seqs. */
+/** The same as requested: positions or seqs. */
 interface AskedPage {
   readonly after?: string;
   readonly before?: string;
   readonly limit: number;
 }
 
-/** Behind seq 0 the log begins with what is not archived. */
+/** Resolves positions to seqs. After seq 0 a page begins with the oldest event that is available. */
 export async function readPageQuery(
   parts: LogParts,
   { after = "0", before, limit }: AskedPage,
@@ -40,7 +41,6 @@ export async function readPageQuery(
   return before === undefined ? range : { ...range, before: await seqBefore(parts, readPoint(before, "before"), map) };
 }
 
-/** An event, and its mark. */
 interface Spot {
   readonly seq: number;
   readonly mark: number;
@@ -49,25 +49,27 @@ interface Spot {
 export interface EventPage {
   readonly rows: readonly MarkedRow[];
   readonly next: Spot | null;
-  /** `behind`: of the event that follows the spot, which may not be there yet. */
+  /** `behind`: the place between this event and the next one, which may not exist yet. */
   readonly prev: (Spot & { readonly behind?: true }) | null;
   readonly upTo: Spot;
 }
 
 /**
- * Reads of the log after which a page ends, however few events it has. Only reads that found fewer events than asked for count; for a caller
- * who does not see all events, every read counts. Each looks at many events, or at an archive's segment.
+ * Reads of the log after which a page ends, however few events it has. Only reads that found fewer events than asked
+ * for count; for a caller who does not see all events, every read counts. Each looks at many events, or at an archive's
+ * segment.
  */
 const READS_MAX = 16;
 
-/** How a page is read. */
+/** How a page is read for its caller. */
 export interface PageReading {
-  /** Told of events that are held for it. Throws the problem of too many bytes. */
+  /** Called with the events that the page holds. Throws the problem if they are too many bytes. */
   readonly count: (rows: readonly EventRow[]) => void;
+  /** false: the caller's globs hide some events. */
   readonly seesAll: boolean;
 }
 
-/** At most `limit` events above `after`; fewer where they are large, or where the caller sees few. */
+/** The matching events after `after`, up to `limit`. Fewer if they are large, or if READS_MAX ends the page. */
 async function pageOn(
   events: EventReader,
   filter: EventFilter,
@@ -97,7 +99,10 @@ async function pageOn(
   }
 }
 
-/** At most `limit` events below `before`, the nearest ones. `last`: the event before `before`, or the log's last if `before` is beyond it. */
+/**
+ * The last matching events before `before`, up to `limit`. `last`: the event before `before`, but not beyond the log's
+ * end.
+ */
 async function pageBack(
   events: EventReader,
   filter: EventFilter,
@@ -148,7 +153,7 @@ export function* pageText(page: EventPage, writer: PositionWriter, oldest: numbe
   yield `],${JSON.stringify(places).slice(1)}`;
 }
 
-/** A page of the events that match; `last`: the event in front of `before`, or the log's last. */
+/** Reads a page. `last`: the event before `query.before`, but not beyond the log's end. */
 export function readPage(
   events: EventReader,
   filter: EventFilter,

@@ -1,4 +1,5 @@
-/** Events as they are streamed: the lines of an export, and the messages of who follows the log. */
+/** Streams of events: the lines of an export, and the messages to a client that follows the log. */
+
 import type { EventReader, MarkedRow } from "../../engine/events.ts";
 import type { EventFilter } from "../../log/event_filter.ts";
 import type { PositionWriter } from "../../log/position.ts";
@@ -10,13 +11,16 @@ import { eventText } from "./event_text.ts";
 import { type FollowParts, follow } from "./follow.ts";
 import { message, messageText } from "./messages.ts";
 
-/** What events are told with. */
+/** The parts that an event's text is made with. */
 interface Telling {
   readonly peers: SessionPeers;
   readonly writer: PositionWriter;
 }
 
-/** All that match up to `last`, chunk by chunk, as fast as they are taken. Where nothing does, nobody but the signal says when to end. */
+/**
+ * Lines of all matching events up to `last`, at the reader's pace. If nothing matches for long, only the signal ends
+ * it.
+ */
 export async function* eventLines(
   { events, peers, writer }: Telling & { readonly events: EventReader },
   load: Load,
@@ -49,6 +53,7 @@ function* messagesOf(rows: readonly MarkedRow[], writer: PositionWriter, peerOf:
   }
 }
 
+/** Messages of matching events after `start`, as the log grows; between them bookmarks, and `lagging`. */
 export async function* eventMessages(
   parts: FollowParts & Telling,
   load: Load,

@@ -1,12 +1,14 @@
+/** The JSON of an event, made in pieces if its key and value are long. */
+
 import { withHex } from "../../codec/elements.ts";
 import type { EventRow } from "../../log/event.ts";
 import { eventJson } from "../../log/event_json.ts";
 
-/** Of events with fewer bytes of key and value the JSON is made at once. */
+/** Up to this many bytes of key and value, the JSON is made as one text. */
 const WHOLE_BYTES_MAX = 64 * 1024;
 const NOTHING = Buffer.alloc(0);
 
-/** An event's JSON, in pieces where its key and value are long. `sessionPeer`: as eventJson has it. */
+/** The texts of an event's JSON. `sessionPeer`: the peer of its session, for `eventJson`. */
 export function* eventText(row: EventRow, position: string, sessionPeer: string | null): Iterable<string> {
   if (eventBytes(row) <= WHOLE_BYTES_MAX) {
     yield JSON.stringify({ ...eventJson(row, sessionPeer), position });
@@ -22,7 +24,7 @@ export function* eventText(row: EventRow, position: string, sessionPeer: string 
   yield* withHex(JSON.stringify(json), fields);
 }
 
-/** Of its key and its value. */
+/** The bytes of an event's key and value. */
 export function eventBytes({ key, value }: EventRow): number {
   return (key?.length ?? 0) + (value?.length ?? 0);
 }

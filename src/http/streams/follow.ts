@@ -1,8 +1,7 @@
 /**
- * Follows the log at a reader's pace: reads a chunk of events, hands it out, and waits at the log's end until the
- * engine reports that the log has grown. No event passes through a stream on its way, so a slow reader costs nobody
- * else anything. Each chunk says up to which seq all events have been looked at, which is where a reader that comes
- * back goes on.
+ * Follows the log at a reader's pace: reads a chunk of events, yields it, and waits at the log's end until the engine
+ * reports that the log has grown. Events are read from the log, never queued for a reader, so a slow reader costs
+ * others nothing. Each chunk says up to which seq events were examined; a reader that reconnects continues there.
  */
 
 import type { Settings } from "../../config.ts";
@@ -10,9 +9,9 @@ import type { EventReader, MarkedRow } from "../../engine/events.ts";
 import type { EventFilter } from "../../log/event_filter.ts";
 import type { EngineDoor } from "../server/ports.ts";
 
-/** Events that are read at once. */
+/** The most events that one read returns. */
 const CHUNK_EVENTS = 64;
-/** However fast the log grows, it is read at most so often: what has come meanwhile comes in one go. */
+/** The shortest time between two reads at the log's end. Events of a shorter interval are read together. */
 const PAUSE_MS = 10;
 const MS = 1000;
 
@@ -22,17 +21,17 @@ export interface FollowParts {
   readonly settings: Pick<Settings, "bookmarkSeconds" | "lagEventsMax">;
 }
 
-/** What somebody who follows the log is told. */
+/** The items of a followed log. */
 export type Followed =
   | { readonly kind: "events"; readonly rows: readonly MarkedRow[] }
-  /** All events up to this one have been looked at, and told of where they match. */
+  /** All events up to this seq were examined, and all matching ones were yielded. */
   | { readonly kind: "bookmark"; readonly seq: number; readonly mark: number }
-  /** The reader stands further behind than it should; the log goes on without it, and keeps everything for it. */
+  /** The reader is more than `lagEventsMax` events behind the log's end. It misses nothing. */
   | { readonly kind: "lagging"; readonly at: number; readonly mark: number; readonly last: number };
 
 /**
- * The events after `after` that match, as the log grows, at the pace at which they are taken. Between them, and while there are
- * none: bookmarks. Ends when the signal is aborted, or when nothing can match any more.
+ * Yields matching events after `after`, as the log grows, at the consumer's pace; and a bookmark if `bookmarkSeconds`
+ * pass without events. Ends when the signal is aborted, or when no later event can match.
  */
 export async function* follow(
   { engine, events, settings }: FollowParts,
@@ -68,7 +67,7 @@ export async function* follow(
   }
 }
 
-/** Waits until the log has events after `seq`, the time is over or the signal is aborted. */
+/** Waits until the log has events after `seq`, the time is up or the signal is aborted. */
 function grown(engine: FollowParts["engine"], seq: number, ms: number, signal: AbortSignal): Promise<void> {
   if (engine.seq > seq) return Promise.resolve();
   return until(ms, signal, (done) => engine.onGrowth(() => engine.seq > seq && done()));
@@ -78,7 +77,7 @@ function resting(ms: number, signal: AbortSignal): Promise<void> {
   return ms <= 0 ? Promise.resolve() : until(ms, signal, () => () => {});
 }
 
-/** Waits until `watch` calls back, the time is over or the signal is aborted. */
+/** Waits until `watch` calls back, the time is up or the signal is aborted. */
 function until(ms: number, signal: AbortSignal, watch: (done: () => void) => () => void): Promise<void> {
   return new Promise((resolve) => {
     const done = (): void => {

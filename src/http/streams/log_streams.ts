@@ -1,20 +1,22 @@
+/** Counts the streams that follow the log, limits their number, and ends them when the service stops. */
+
 import type { FastifyReply } from "fastify";
 import { isOver, type Limits, QUOTAS } from "../../access/quotas.ts";
 import { type Bulk, isHead, sendPieces } from "../server/bulk.ts";
 import type { App } from "../server/instance.ts";
 import { Problem } from "../server/problems.ts";
 
-/** How long a stop waits for a reader to take the end of its stream. */
+/** The time that a stop gives a reader to receive the end of its stream. */
 const END_MS = 500;
 
-/** The streams that follow the log, over all listeners of the service: so many in all and a caller; none outlives it. */
+/** The streams of all listeners, with a limit for all together and one for each caller. */
 export class LogStreams {
   readonly #most: number;
   readonly #limits: Limits;
   readonly #bulk: Bulk;
   readonly #open = new Map<AbortController, FastifyReply>();
 
-  /** `most`: in all. */
+  /** `most`: the limit for all together. */
   constructor(most: number, limits: Limits, bulk: Bulk) {
     this.#most = most;
     this.#limits = limits;
@@ -25,29 +27,32 @@ export class LogStreams {
     return this.#open.size;
   }
 
-  /** To be called once for each listener: when it closes, all streams end. */
+  /** Must be called once for each listener. When it closes, the streams of all listeners end. */
   endWith(app: App): void {
     app.addHook("preClose", async () => this.#endAll());
   }
 
-  /** Throws the problem of one stream too many. */
+  /** Throws the problem if another stream would exceed a limit. */
   checkRoom(caller: string): void {
-    if (this.#open.size >= this.#most)
-      throw new Problem("too-many-streams", `${this.#open.size} streams are open (MAPLEDGER_STREAMS_MAX)`);
+    if (this.#open.size >= this.#most) {
+      const detail = `${this.#open.size} streams are open (limit ${this.#most}, MAPLEDGER_STREAMS_MAX)`;
+      throw new Problem("too-many-streams", detail);
+    }
     const own = this.countOf(caller);
     if (!isOver(this.#limits, "streams", caller, own, 1)) return;
     const extras = { errno: QUOTAS.streams.errno, quota: "streams" };
-    throw new Problem("too-many-streams", `${caller} has ${own} streams open (${QUOTAS.streams.variable})`, extras);
+    const detail = `${caller} has ${own} streams open (limit ${this.#limits.streams}, ${QUOTAS.streams.variable})`;
+    throw new Problem("too-many-streams", detail, extras);
   }
 
-  /** Those of a caller. */
+  /** The number of a caller's streams. */
   countOf(caller: string): number {
     return [...this.#open.values()].filter(({ request }) => request.caller === caller).length;
   }
 
   /**
-   * Answers with what `tell` yields, as fast as the reader takes it. The signal is aborted when the reader is gone or the
-   * service stops: then `tell` is to return.
+   * Answers with the texts that `tell` yields, at the reader's pace. The signal is aborted when the reader is gone or
+   * the service stops: `tell` must then return.
    */
   send(reply: FastifyReply, type: string, tell: (signal: AbortSignal) => AsyncIterable<string>): FastifyReply {
     this.checkRoom(reply.request.caller);

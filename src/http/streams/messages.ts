@@ -1,12 +1,13 @@
-/** Server-sent events, as https://html.spec.whatwg.org/multipage/server-sent-events.html has them. */
+/** Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html */
+
 export const EVENT_STREAM = "text/event-stream";
 
-/** A message; `data` is one line. Its id is what a reader that comes back says that it has. */
+/** A message; `data` is one line. A client that reconnects sends the last `id` that it received. */
 export function message(event: string, data: string, id?: string): string {
   return [...messageText(event, [data], id)].join("");
 }
 
-/** The same, of data in pieces. */
+/** The same with the data in pieces. */
 export function* messageText(event: string, data: Iterable<string>, id?: string): Iterable<string> {
   yield `${id === undefined ? "" : `id: ${id}\n`}event: ${event}\ndata: `;
   yield* data;

@@ -1,8 +1,7 @@
 /**
- * Resumes the watch of a map at a position or a seq. If the position fits (see `views/positions.ts`), the watch goes on
- * right behind it, also within an event with many changes, and across archived events if none of them touched the map.
- * If it does not fit, the watch begins anew with all elements, and says why. A seq that is archived or not there yet is
- * refused.
+ * Resumes the watch of a map at a position or a seq. If the position fits (`views/positions.ts`), the watch continues
+ * right after it, also within an event with many changes, and across archived events if none of them touched the map.
+ * Otherwise it begins anew with all elements, and says why. A seq that is archived or not in the log yet is refused.
  */
 
 import type { FastifyRequest } from "fastify";
@@ -24,7 +23,7 @@ import {
 } from "../views/positions.ts";
 import { type SightParts, sightOf } from "../views/sight.ts";
 
-/** Why a watch cannot go on where it was asked to, and tells the map anew. */
+/** Why a watch cannot continue, so that it begins anew. */
 export interface Anew {
   readonly reason: Elsewhere["reason"] | "in-snapshot" | "archived";
   readonly detail: string;
@@ -40,13 +39,13 @@ export const ANEW_REASONS = [
   "archived",
 ] as const satisfies readonly Anew["reason"][];
 
-/** Where a watch goes on. */
+/** The place where a watch continues. */
 export interface Resumed {
-  /** Behind this event. */
+  /** After this event. */
   readonly after: number;
-  /** So many changes of the next one have been told. */
+  /** This many changes of the next event were sent before. */
   readonly told: number;
-  /** Up to here all was told before, and the position that says so. */
+  /** All changes up to this event were sent before. `position`: the position of that place. */
   readonly seq: number;
   readonly position: string;
 }
@@ -55,14 +54,17 @@ export interface ResumeParts extends LogParts {
   readonly past: Pick<PastDoor, "query">;
 }
 
-/** The map that is watched, and what the request calls it. */
+/** The watched map, and the request's reference to it. */
 export interface Watched {
   readonly map: Pick<MapView, "id">;
   readonly reference: MapReference;
   readonly shown: string;
 }
 
-/** Finds where the watch of a map goes on behind a point, or why it begins anew. Throws the problem of a seq that is archived or not there yet. */
+/**
+ * Finds the place after a point, or why the watch must begin anew. Throws the problem of a seq that is archived or not
+ * in the log yet.
+ */
 export async function resumed(parts: ResumeParts, watched: Watched, point: Point): Promise<Resumed | Anew> {
   const { events } = parts;
   const { seq, position } = point;
@@ -73,7 +75,7 @@ export async function resumed(parts: ResumeParts, watched: Watched, point: Point
   const wholeSeq = changes > 0 ? seq - 1 : seq;
   const gone = {
     reason: "archived",
-    detail: `what has become of the map behind event ${wholeSeq} is archived`,
+    detail: `the events after ${wholeSeq} that may have changed the map are archived`,
   } as const;
   const isKept = wholeSeq >= through || (changes === 0 && (await events.isUntouched(watched.map.id, seq, through)));
   const mark = isKept ? await markAt(parts, seq).catch(() => null) : null;
@@ -86,7 +88,7 @@ export async function resumed(parts: ResumeParts, watched: Watched, point: Point
   return { after: Math.max(wholeSeq, through), told: changes, seq: wholeSeq, position: told };
 }
 
-/** What a position says of itself that is not so here; null: nothing. */
+/** Why a position cannot be continued; null: none of the checks here failed. */
 async function anewByPosition(parts: ResumeParts, watched: Watched, point: Point): Promise<Anew | null> {
   const { seq, position } = point;
   if (position === null) return null;
@@ -98,7 +100,7 @@ async function anewByPosition(parts: ResumeParts, watched: Watched, point: Point
   const other = otherMap(watched.map.id, position);
   if (other !== null) return other;
   if (position.place !== "snapshot") return null;
-  return { reason: "in-snapshot", detail: `the snapshot of event ${seq} was not told to its end` };
+  return { reason: "in-snapshot", detail: `the snapshot of event ${seq} was not sent to its end` };
 }
 
 async function anewBySeq(parts: ResumeParts, watched: Watched, { where, seq }: Point): Promise<Anew | null> {
@@ -107,7 +109,10 @@ async function anewBySeq(parts: ResumeParts, watched: Watched, { where, seq }: P
   return otherMapThen(parts, watched, seq);
 }
 
-/** Where nothing says of which map's watch a point is: what a name or a pin meant then. In front of the log nobody had anything. */
+/**
+ * For a point that names no map: whether the request's name or pin named the same map then. At seq 0 a watch may always
+ * begin.
+ */
 async function otherMapThen({ past }: ResumeParts, watched: Watched, seq: number): Promise<Anew | null> {
   const { reference, shown } = watched;
   const { id } = watched.map;
@@ -115,12 +120,12 @@ async function otherMapThen({ past }: ResumeParts, watched: Watched, seq: number
   const then = await past.query({ seq }, "map", { reference }).catch(() => null);
   const answer = then?.answer ?? null;
   if (answer !== null && "id" in answer && answer.id === id) return null;
-  return { reason: "other-map", detail: `${shown} is map ${id}: that it was so right after event ${seq} is not known` };
+  return { reason: "other-map", detail: `${shown} is map ${id} now, and may have been another map after event ${seq}` };
 }
 
 /**
- * A map that has been freed since a position in its watch was told: as it was then, so that the rest, and its end, can be told. null: the
- * position says of no such map, or its watch has told the end already.
+ * The map of a watch's position if it may have been freed since: the map as of the position, so that its last changes
+ * and its end can be sent. null: the position names no such map.
  */
 export async function freedSince(
   parts: SightParts & Pick<ResumeParts, "ledger">,

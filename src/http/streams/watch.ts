@@ -1,7 +1,7 @@
 /**
  * Watches of a map. A watch begins with all elements: a command reads the first page, and the other pages are read as
- * of that command's seq (`element_pages.ts`). Then it follows the log from there, and sends each change that an event
- * made to the map's elements (`syscall/effects.ts`).
+ * of that command's seq (`element_pages.ts`). Then it follows the log from that seq, and sends each change that an
+ * event made to the map's elements (`syscall/effects.ts`).
  */
 
 import { CMD } from "../../abi/service.ts";
@@ -24,17 +24,17 @@ import { eventBytes } from "./event_text.ts";
 import { type FollowParts, follow } from "./follow.ts";
 import type { Anew, Resumed } from "./resumed_watch.ts";
 
-/** Of values up to here the hex is made at once. */
+/** Up to this many bytes, the hex of values is made as one text. */
 const SHORT_BYTES = 64 * 1024;
 
-/** A message to somebody who watches a map; its bytes are written in hex. `id`: the position behind it. */
+/** A message to the client of a watch. Buffers in `data` are sent as hex. `id`: the position after the message. */
 export interface WatchMessage {
   readonly event: "begin" | "snapshot" | "synced" | "put" | "delete" | "frozen" | "freed" | "bookmark" | "lagging";
   readonly data: Readonly<Record<string, unknown>>;
   readonly id: string;
 }
 
-/** The data of something told, as JSON, in pieces where its bytes are many. */
+/** The JSON of a message's data, in pieces if its bytes are many. */
 export function dataText(data: WatchMessage["data"]): Iterable<string> {
   const fields = Object.entries(data).filter((field): field is [string, Buffer] => Buffer.isBuffer(field[1]));
   const isLong = fields.reduce((sum, [, bytes]) => sum + bytes.length, 0) > SHORT_BYTES;
@@ -43,13 +43,13 @@ export function dataText(data: WatchMessage["data"]): Iterable<string> {
   return isLong ? withHex(json, fields) : [json];
 }
 
-/** A map, and what writes positions in its watch. */
+/** The watched map, and the writer of its positions. */
 export interface Watching {
   readonly map: MapView;
   readonly writer: PositionWriter;
 }
 
-/** The elements as they were when the first page was read. `anew`: why they are told to who asked for what had become of them. */
+/** The elements as of the first page. `anew`: why a watch that was to continue begins anew. */
 export async function* snapshot(
   parts: ElementParts,
   load: Load,
@@ -65,8 +65,8 @@ export async function* snapshot(
 }
 
 /**
- * What becomes of the elements after `after`, change by change; the first `told` changes of the event behind it were told before. Ends with the map; or when it is no longer the caller's to see,
- * which is looked at before anything is told.
+ * The changes of the elements after the event `after`, without the first `told` changes of the next event. Ends with
+ * the map's end, or if the caller may no longer see the map, which is checked before each group of messages.
  */
 export async function* changes(
   parts: FollowParts,
@@ -95,7 +95,7 @@ export async function* changes(
   }
 }
 
-/** `partly`: an event of which so many changes are passed over. */
+/** `partly`: an event whose first `told` changes are left out. */
 function* changesOf(
   watching: Watching,
   rows: readonly MarkedRow[],
@@ -118,7 +118,10 @@ function* changesIn(shape: EffectShape, row: EventRow): Iterable<Omit<WatchMessa
   if (outcome.out?.freed?.includes(id) === true) yield { event: "freed", data: when };
 }
 
-/** The id of each change but an event's last says how many of its changes came before, so that a broken watch resumes within the event. */
+/**
+ * Adds the ids. Except for an event's last change, an id has the number of the event's changes up to it, so that a
+ * watch that breaks off can continue within the event.
+ */
 function* withIds({ map, writer }: Watching, row: MarkedRow, toldBefore: number): Iterable<WatchMessage> {
   const { seq, mark } = row;
   let count = 0;

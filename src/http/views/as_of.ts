@@ -1,7 +1,7 @@
 /**
- * Reads of an earlier moment: `?at=` on every route that reads. The past answers them instead of the engine. A service
- * that only reads has no engine: its present is the moment right after the log's last event (`present`), so all its
- * reads come here.
+ * Reads of an earlier moment: `?at=` on every route that reads. The past answers them instead of the engine. A
+ * read-only service has no engine: its present is the moment after the log's last event (`present`), so all its reads
+ * come here.
  */
 
 import type { FastifyReply, FastifyRequest } from "fastify";
@@ -18,12 +18,12 @@ import { type Problem, refused } from "../server/problems.ts";
 import { type SightParts, sightOf } from "./sight.ts";
 import { referenceOf } from "./targets.ts";
 
-/** In the query of every route that reads. */
+/** The parameter `at` of all routes that read. */
 export const at = Type.Optional(
   Type.String({
     description:
-      "As of right after the event with this seq, or after the last event stamped at or before this moment (RFC 3339). Such reads " +
-      "leave no event; the answer's seq is that event's.",
+      "The state after the event with this seq, or after the last event stamped at or before this moment (RFC 3339). Such a " +
+      "read leaves no event; the answer's seq is that event's.",
     examples: ["17"],
   }),
 );
@@ -33,34 +33,34 @@ export const AtQuery = Type.Object({ at });
 /** A request whose query has `at`. */
 type AtRequest = FastifyRequest & { readonly query: Static<typeof AtQuery> };
 
-/** What such a route may answer, besides: the moment is not there yet, or not any more. */
+/** Further problems of these routes: the moment is not in the log yet, or is archived. */
 export const AS_OF = ["no-such-event", "archived"] as const;
 
 export interface StateParts extends SightParts {
-  /** The log's last event, of a service that only reads: all is as it was right after it. Left out: it takes commands. */
+  /** For a read-only service: the moment after the log's last event. Undefined: the service takes commands. */
   readonly present?: Moment;
 }
 
-/** What runs a command as of now, or asks the past. */
+/** The parts that answer a command of the present or of the past. */
 export interface ReadParts extends StateParts {
   readonly engine: Pick<EngineDoor, "query" | "run">;
   readonly flight: Flight;
 }
 
-/** Who is asked about the state: the engine, or the past. */
+/** Answers questions about the state: the engine or the past. */
 export interface Asked {
   query<Name extends ReadName>(name: Name, ask: Reads[Name]["ask"]): Promise<Reads[Name]["answer"]>;
-  /** Of what the caller may not see; left out: he sees everything. */
+  /** The problem of a map that the caller may not see; undefined: the caller sees all maps. */
   refusal?(scope: MapScope): Problem;
 }
 
-/** The state that a request asks about, as its caller sees it. */
+/** The state at the moment that a request names, or at present, limited to the maps that its caller may see. */
 export function stateOf(parts: StateParts, request: AtRequest, reply: FastifyReply): Asked {
   const moment = momentOf(parts, request);
   return moment === null ? presentOf(parts, request) : pastOf(parts, request, moment, reply);
 }
 
-/** The state right after a moment, which the answer says. */
+/** The state after a moment. If `reply` is given, each answer sets its header mapledger-seq to the moment's seq. */
 function pastOf(parts: StateParts, request: FastifyRequest, moment: Moment, reply: FastifyReply | null): Asked {
   const sight = sightOf(parts, request);
   return {
@@ -75,7 +75,7 @@ function pastOf(parts: StateParts, request: FastifyRequest, moment: Moment, repl
   };
 }
 
-/** The state as it is, as a request's caller sees it. */
+/** The state at present, limited to the maps that the request's caller may see. */
 export function presentOf(parts: StateParts, request: FastifyRequest): Asked {
   const { engine, present } = parts;
   if (present !== undefined) return pastOf(parts, request, present, null);
@@ -88,7 +88,7 @@ export function presentOf(parts: StateParts, request: FastifyRequest): Asked {
   };
 }
 
-/** Runs a command that only reads; or says what it would have been answered. */
+/** Runs a command that only reads; for an earlier moment, returns the answer that it would have got then. */
 export async function read(parts: ReadParts, request: AtRequest, reply: FastifyReply, command: Request): Promise<Ran> {
   const moment = momentOf(parts, request);
   if (moment === null) return run(parts, reply, command);
@@ -99,7 +99,7 @@ export async function read(parts: ReadParts, request: AtRequest, reply: FastifyR
   return { seq, outcome: answer };
 }
 
-/** The same for one that must succeed. Throws the problem of its errno. */
+/** The same. Throws the problem if the errno is not 0. */
 export async function mustRead(
   parts: ReadParts,
   request: AtRequest,
@@ -111,7 +111,10 @@ export async function mustRead(
   return ran;
 }
 
-/** Which map a command meant then is looked up; whether its caller may read it is told by what the map is now. */
+/**
+ * Throws the problem of a caller who may not read the command's map. The map is the one that the command names at the
+ * moment; the caller's globs are compared with its present name and pins, or with the last ones if it was freed.
+ */
 async function checkPast(parts: StateParts, request: FastifyRequest, moment: Moment, command: Request): Promise<void> {
   const sight = sightOf(parts, request);
   const target = "target" in command ? command.target : null;
@@ -123,7 +126,7 @@ async function checkPast(parts: StateParts, request: FastifyRequest, moment: Mom
   }
   const { session, caller } = command;
   const { answer: opener } = await parts.past.query(moment, "session", { id: session });
-  // Of another's session nothing is looked at: the command itself is refused.
+  // Nothing of another caller's session is looked at: the command itself is refused.
   if (typeof opener === "string" || !mayUseSessionOf(opener.caller, caller)) return;
   const { answer: fds } = await parts.past.query(moment, "fds", { session });
   const file = typeof fds === "string" ? undefined : fds.find(({ fd }) => fd === target.fd);

@@ -1,3 +1,5 @@
+/** Binding a session to a process: the request's field, and how the process is found. */
+
 import type { Socket } from "node:net";
 import { Type } from "typebox";
 import type { ClientProcess } from "../../syscall/command.ts";
@@ -8,7 +10,7 @@ import { Problem } from "../server/problems.ts";
 
 const PID_MAX = 2 ** 31 - 1;
 
-/** What a client says to have a session live by a process. */
+/** The field `process` of a request that opens a session. */
 export const askedProcess = oneOf(
   [
     Type.Enum(["peer"], { type: "string", description: "The process that made the connection." }),
@@ -17,18 +19,20 @@ export const askedProcess = oneOf(
   {
     $id: "AskedProcess",
     description:
-      "The process that it lives by, instead of a TTL, on the unix socket alone: the client's own, or one by its pid, of the " +
-      "same uid unless the client is root's.",
+      "The process whose end ends the session, instead of a TTL; on the unix socket only. It is the client's own process, " +
+      "or another one by its pid: of the client's uid, unless the client is root.",
   },
 );
 
 export type AskedProcess = "peer" | { readonly pid: number };
 
-/** The process that is meant. Throws the problem of one that cannot be had. `processes` null: this is no unix socket. */
+/**
+ * Finds the requested process. Throws the problem if it cannot. `processes` null: the listener is not a unix socket.
+ */
 export function findProcess(processes: ClientProcesses | null, connection: Socket, asked: AskedProcess): ClientProcess {
   const socket = descriptorOf(connection);
   if (processes === null || socket === undefined)
-    throw new Problem("no-process", "a session is bound to a process over the unix socket alone: MAPLEDGER_SOCKET");
+    throw new Problem("no-process", "a session can be bound to a process only over the unix socket (MAPLEDGER_SOCKET)");
   const found = processes.find(socket, asked === "peer" ? null : asked.pid);
   if ("refused" in found) throw new Problem(found.refused, found.detail);
   return found;

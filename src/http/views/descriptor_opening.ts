@@ -1,4 +1,5 @@
-/** Opening a descriptor: the command that a body means, and the machine's object that it is to stand for. */
+/** Opening a descriptor: makes a command of the request's body, and has the machine open the object that it names. */
+
 import type { FastifyReply } from "fastify";
 import { BPF_F } from "../../abi/bpf.ts";
 import { CMD } from "../../abi/service.ts";
@@ -18,11 +19,14 @@ const ACCESS = { rw: 0, r: BPF_F.BPF_F_RDONLY, w: BPF_F.BPF_F_WRONLY } as const;
 
 export interface OpeningParts extends CommandParts {
   readonly engine: Pick<EngineDoor, "query" | "run">;
-  /** null: no machine has real objects for this service. */
+  /** null: this service opens no real objects. */
   readonly objects: ObjectOpener | null;
 }
 
-/** Asks the machine for a real object first, if the session is the caller's: without that no path is looked at. */
+/**
+ * Runs a command of a route for descriptors. For OPEN, the machine opens the object first, but only if the session is
+ * the caller's: without a session of its own a caller must not learn which paths exist.
+ */
 export async function open(parts: OpeningParts, reply: FastifyReply, request: Request): Promise<Ran> {
   const { engine, objects } = parts;
   if (!isOpen(request) || objects === null) return must(parts, reply, request);
@@ -33,7 +37,7 @@ export async function open(parts: OpeningParts, reply: FastifyReply, request: Re
   try {
     return await must(parts, reply, { ...request, attr: { ...request.attr, ...opened } });
   } catch (error) {
-    // A command that was run has its problem, and its object is the engine's.
+    // After a Problem the engine has had the command, and the object is its own. After any other error nobody has it.
     if (!(error instanceof Problem)) objects.discard(opened);
     throw error;
   }
@@ -55,7 +59,7 @@ export async function openAction(state: Asked, { kind, fd, map, access, ...objec
       if (map === undefined) throw new InvalidInput("map", "required");
       return openMapAction(state, String(map), ACCESS[access ?? "rw"]);
     default:
-      if (access === "w") throw new InvalidInput("access", `a ${kind} takes r or rw`);
+      if (access === "w") throw new InvalidInput("access", `r or rw required for kind ${kind}`);
       return {
         cmd: CMD.OPEN,
         attr: { ...readObject(kind, object), ...(access === "r" && { openFlags: BPF_F.BPF_F_RDONLY }) },

@@ -1,3 +1,5 @@
+/** The filter of events in a query. */
+
 import { type Static, Type } from "typebox";
 import { ERRNO } from "../../abi/errno.ts";
 import { CMD } from "../../abi/service.ts";
@@ -9,17 +11,17 @@ import type { Asked } from "./as_of.ts";
 import { askMap } from "./lookups.ts";
 import { readReference } from "./targets.ts";
 
-/** The fields of a query that say which events. */
+/** The query's fields that select events. */
 export const FilterFields = {
   map: Type.Optional(
     Type.String({
       description:
-        "A map's id; name:NAME or pinned:PATH of one that lives. Events that were meant for it, or that took elements or " +
-        "its life from it.",
+        "A map's id; or name:NAME or pinned:PATH of a live map. Selects events whose command named the map, and events that " +
+        "deleted elements of it or freed it.",
       examples: ["1"],
     }),
   ),
-  session: Type.Optional(Type.Integer({ minimum: 0, description: "0: commands of no session." })),
+  session: Type.Optional(Type.Integer({ minimum: 0, description: "0: commands without a session." })),
   caller: Type.Optional(Type.String()),
   cmd: Type.Optional(Type.String({ description: "A command's name or number.", examples: ["BPF_MAP_UPDATE_ELEM"] })),
   errno: Type.Optional(
@@ -28,35 +30,37 @@ export const FilterFields = {
   changes: Type.Optional(
     Type.Boolean({
       description:
-        "true: only events that changed a map, an element, a pin or a directory: no reads, and nothing that was refused without effect. false: only the others.",
+        "true: only events that changed a map, an element, a pin or a directory; reads, and refusals without an effect, are left out. false: only the others.",
     }),
   ),
   failed: Type.Optional(
     Type.Boolean({
-      description: "true: only events that were refused, with whatever errno. false: only those that succeeded.",
+      description: "true: only events with an errno. false: only those that succeeded.",
     }),
   ),
   key: Type.Optional(
     Type.String({
       description:
-        "The beginning of the key, in hex; of a batch, any of its keys that the event keeps; or a key that was stored or evicted.",
+        "The beginning of a key, in hex. It is compared with the command's key or, for a batch, with each of its keys that the event keeps, and with keys that were stored or evicted.",
     }),
   ),
   since: Type.Optional(
     Type.String({
-      description: "A moment in RFC 3339: selects the events behind the last one stamped before it.",
+      description: "A moment in RFC 3339: only events after the last one that is stamped before it.",
       examples: ["2026-11-23T20:00:00Z"],
     }),
   ),
   until: Type.Optional(
-    Type.String({ description: "Up to this moment, itself included: to the last event stamped at or before it." }),
+    Type.String({
+      description: "A moment in RFC 3339: only events up to the last one that is stamped at or before it.",
+    }),
   ),
 };
 
 const Filter = Type.Object(FilterFields);
 export type FilterQuery = Static<typeof Filter>;
 
-/** Throws the problem of a map that the caller may not see. */
+/** Throws the problem if the caller may not see the map. */
 export async function readFilter(state: Asked, query: FilterQuery): Promise<EventFilter> {
   const { map, session, caller, cmd, errno, changes, failed, key, since, until } = query;
   return {
@@ -73,12 +77,15 @@ export async function readFilter(state: Asked, query: FilterQuery): Promise<Even
   };
 }
 
-/** The map that a filter means by a name or a pin: another one may have that later. null: none, or by its id. */
+/**
+ * The map that the filter's name or pin refers to now; later it may refer to another. null: the filter names no map, or
+ * its id.
+ */
 export function referredMap({ map }: Pick<FilterQuery, "map">, filter: EventFilter): number | null {
   return map === undefined || "id" in readReference(map, "map") ? null : (filter.map ?? null);
 }
 
-/** Ids stand for maps that are no more, too; names and pins for those that live. */
+/** An id may be of a freed map; a name or a pin finds only live maps. */
 async function readMap(state: Asked, reference: string): Promise<number> {
   const asked = readReference(reference, "map");
   return "id" in asked ? asked.id : (await askMap(state, asked, reference)).id;

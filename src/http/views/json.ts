@@ -1,3 +1,5 @@
+/** The API's JSON of sessions, descriptors, maps, pins and kernel maps. */
+
 import { BPF_F, mapTypeName } from "../../abi/bpf.ts";
 import { CAPABILITIES } from "../../abi/service.ts";
 import { policyOf } from "../../engine/drift.ts";
@@ -9,8 +11,6 @@ import { mirrorShapeOf } from "../../maps/facts.ts";
 import type { DriftPolicy, InnerShape, MapBtf, MapRecord, SpecialField } from "../../maps/map.ts";
 import type { ObjectRecord } from "../../maps/object.ts";
 import type { ClientProcess } from "../../syscall/command.ts";
-
-/** What the engine and the log tell, in the API's words. */
 
 const MS = 1000;
 /** NUMA_NO_NODE */
@@ -110,7 +110,7 @@ function adoptedJson({ adopted, adoptedPin, onReplace }: MapRecord): object | nu
   return { kernel_id: adopted, pin: adoptedPin ?? null, on_replace: onReplace ?? null };
 }
 
-/** The policy that is in force, whether it was set or not; null: nobody has set one for a map of the ledger's own. */
+/** The policy in force; null: nobody has set one for a map that is not adopted. */
 function mapDriftJson(map: MapRecord): object | null {
   const undecided = map.undecided === true;
   if (map.drift === undefined && map.adopted === undefined && !undecided) return null;

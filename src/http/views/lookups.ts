@@ -1,3 +1,5 @@
+/** Questions about sessions, descriptors and maps that must have an answer; otherwise their problem is thrown. */
+
 import { mayUseSessionOf } from "../../access/caller.ts";
 import type { MapScope } from "../../access/scopes.ts";
 import type { MapReference } from "../../engine/map_reference.ts";
@@ -6,14 +8,12 @@ import { severalNamed } from "../../syscall/map_names.ts";
 import { Problem } from "../server/problems.ts";
 import type { Asked } from "./as_of.ts";
 
-/** Questions that must have an answer; where they have none, its problem is thrown. */
-
 export async function askSession(state: Pick<Asked, "query">, id: number): Promise<SessionView> {
   const session = await state.query("session", { id });
   return typeof session === "string" ? missingSession(id, session) : session;
 }
 
-/** The session, if it is the caller's own. */
+/** The session. Throws the problem if it is another caller's. */
 export async function askOwnSession(state: Asked, id: number, caller: string): Promise<SessionView> {
   const session = await askSession(state, id);
   if (!mayUseSessionOf(session.caller, caller))
@@ -26,7 +26,7 @@ export async function askFds(state: Asked, session: number): Promise<FdView[]> {
   return typeof fds === "string" ? missingSession(session, fds) : fds;
 }
 
-/** `scopes`: the caller may see it by any of these; left out: by read. */
+/** `scopes`: one of these must cover the map. `shown`: the request's reference to the map. */
 export async function askMap(
   state: Asked,
   reference: MapReference,
@@ -35,12 +35,12 @@ export async function askMap(
 ): Promise<MapView> {
   const answer = await state.query("map", { reference, scopes });
   if (answer === null || !("missing" in answer)) return oneMap(answer, shown);
-  throw state.refusal?.(scopes[0] as MapScope) ?? new Problem("scope-missing", `map ${shown} is not to be seen`);
+  throw state.refusal?.(scopes[0] as MapScope) ?? new Problem("scope-missing", `no scope covers map ${shown}`);
 }
 
 type Ambiguous = { readonly ambiguous: readonly number[] };
 
-/** The same for questions that find their map themselves. */
+/** The map that a question found. Throws the problem if there is none, or more than one. */
 export function oneMap<Answer extends object>(answer: Answer | null, shown: string): Exclude<Answer, Ambiguous> {
   if (answer === null) throw new Problem("ENOENT", `there is no map ${shown}`, { errno: "ENOENT" });
   if (!("ambiguous" in answer)) return answer as Exclude<Answer, Ambiguous>;

@@ -1,4 +1,5 @@
-/** Answers of the past about one map: who may see them, and what is wrong with the question. */
+/** Checks of the past's answers about one map: whether the caller may see them, and whether the question was valid. */
+
 import type { FastifyRequest } from "fastify";
 import type { MapScope } from "../../access/scopes.ts";
 import type { MapReference } from "../../engine/map_reference.ts";
@@ -7,7 +8,7 @@ import { type SightParts, sightOf } from "./sight.ts";
 
 type PastAnswer = null | string | { readonly map: number } | { readonly ambiguous: readonly number[] };
 
-/** Throws the problem of a caller who may not see what was found, whatever was found of it. */
+/** Throws the problem if the caller may not see the map or maps of an answer, also if the answer is an error. */
 export async function checkSeen(
   parts: SightParts,
   request: FastifyRequest,
@@ -17,7 +18,7 @@ export async function checkSeen(
 ): Promise<void> {
   const sight = sightOf(parts, request);
   if (sight === null) return;
-  // Of a map that was found, the answer tells only what is wrong with the question.
+  // A text says why the question is not valid, and does not name the map: the past is asked which map it was.
   const maps =
     typeof answer === "string"
       ? idsOf(await parts.past.ask("ever", { reference }))
@@ -32,7 +33,7 @@ function idsOf(answer: Exclude<PastAnswer, string>): readonly number[] {
   return "ambiguous" in answer ? answer.ambiguous : [answer.map];
 }
 
-/** A string says what is wrong with the question. */
+/** The answer. Throws the problem if it is a text, which says why the question is not valid. */
 export function wellAsked<Answer>(answer: Answer | string): Answer {
   if (typeof answer === "string") throw new Problem("EINVAL", answer, { errno: "EINVAL" });
   return answer;

@@ -1,13 +1,13 @@
 /**
- * The peer of an event that does not say one: the peer of its session's opening event. The index keeps these, and this
- * the latest of them.
+ * The peers of events. An event without a peer of its own has the peer of its session's opening event, which the index
+ * keeps; the latest ones are cached here.
  */
 
 import type { EventReader } from "../../engine/events.ts";
 import type { EventRow } from "../../log/event.ts";
 import type { EngineDoor } from "../server/ports.ts";
 
-/** Sessions whose peer is remembered. */
+/** The most sessions whose peer is cached. */
 const KNOWN_MAX = 65_536;
 
 export interface PeerParts {
@@ -15,10 +15,10 @@ export interface PeerParts {
   readonly events: Pick<EventReader, "peers">;
 }
 
-/** From where an event's command came; null: nothing says it. */
+/** Returns the peer of an event's session, or null if it is unknown. */
 export type PeerOf = (row: EventRow) => string | null;
 
-/** From where sessions were opened: an event that has no peer of its own has its session's. */
+/** Finds the peers of sessions. */
 export class SessionPeers {
   readonly #parts: PeerParts;
   readonly #known = new Map<number, string>();
@@ -27,24 +27,24 @@ export class SessionPeers {
     this.#parts = parts;
   }
 
-  /** Of the sessions of these events; null: nothing says it. */
+  /** The peers of these events' sessions. */
   async of(rows: readonly EventRow[]): Promise<PeerOf> {
     const asked = new Set(rows.map(({ session }) => session));
     asked.delete(0);
     for (const session of asked) if (this.#known.has(session)) asked.delete(session);
     const unknown = [...asked];
     const peers = unknown.length === 0 ? [] : await this.#ask(unknown);
-    // What is needed here is kept beside what is remembered.
+    // The answer is complete on its own, because the cache may be cleared below.
     const now = new Map(unknown.map((session, at) => [session, peers[at] ?? null]));
     const peerOf = (session: number): string | null => now.get(session) ?? this.#known.get(session) ?? null;
     const all = new Map(rows.map(({ session }) => [session, peerOf(session)]));
     if (this.#known.size + now.size > KNOWN_MAX) this.#known.clear();
-    // Of others it may be found yet.
+    // An unknown peer is not cached: the session may be indexed later.
     for (const [session, peer] of now) if (peer !== null) this.#known.set(session, peer);
     return ({ session }) => all.get(session) ?? null;
   }
 
-  /** Those that live are the engine's to tell of: its log's end may not be indexed yet. */
+  /** Asks the engine for live sessions, because the log's end may not be indexed yet, and the index for ended ones. */
   async #ask(sessions: readonly number[]): Promise<(string | null)[]> {
     const living = await this.#parts.engine.query("peers", { sessions });
     const ended = sessions.filter((_, at) => living[at] === undefined);

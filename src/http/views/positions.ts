@@ -1,8 +1,8 @@
 /**
  * Compares positions with the log. A position that comes back (`log/position.ts`) is accepted only if its log, life and
  * map are the same, and its event has the same hash here; otherwise the problem names the difference.
- * `streams/resumed_watch.ts` does this for watches. For an archived event the tree has the hash, so a page can go on
- * from one although its row is gone.
+ * `streams/resumed_watch.ts` does so for watches. For an archived event the tree has the hash, so a page can continue
+ * from it although its row is gone.
  */
 
 import type { IncomingHttpHeaders } from "node:http";
@@ -24,50 +24,51 @@ import { TILE_HASHES } from "../../tlog/tiles.ts";
 import type { TreeReader } from "../../tree/ports.ts";
 import { archivedProblem, Problem } from "../server/problems.ts";
 
-/** What positions are held against. */
+/** The parts that positions are compared with. */
 export interface LogParts extends LedgerParts {
   readonly events: EventReader;
   readonly tree: Pick<TreeReader, "tile">;
 }
 
 export interface LedgerParts {
-  /** Which ledger it is, once it is ready. */
+  /** The ledger's id and life. Must not be called before the service is ready. */
   readonly ledger: () => Ledger;
 }
 
-/** A place in the log that a request names: by a position, or by a seq alone. */
+/** A place in the log that a request names, by a position or a seq. */
 export interface Point {
-  /** In the request: "after". */
+  /** The name of the request's field, such as "after". */
   readonly where: string;
   readonly seq: number;
   readonly position: Position | null;
   readonly text: string;
 }
 
-/** Why a position is not one in this log. */
+/** Why a position is not valid here. */
 export interface Elsewhere {
   readonly reason: "other-log" | "other-life" | "other-event" | "no-such-event" | "other-map";
   readonly detail: string;
 }
 
-const AGAIN = "begin again: without a position, or with after=0 for all that there is";
-const FROM_FIRST = "begin with the first page again";
+const AGAIN = "begin again without a position, or with after=0 for everything that the log has";
+const FROM_FIRST = "begin again with the first page";
 const BARE = /^\d{1,16}$/;
 const SHOWN_CHARACTERS = 40;
 
-/** Where a stream may be asked to begin. */
+/** The parameters that a stream may be begun with. */
 export const FROM_FIELDS = {
   headers: Type.Object({
     "last-event-id": Type.Optional(
       Type.String({
-        description: "The last id that was received: the stream goes on behind it. Comes before `after`.",
+        description:
+          "The last id that was received: the stream continues after it. If it is given, `after` is ignored.",
       }),
     ),
   }),
   query: {
     after: Type.Optional(
       Type.String({
-        description: "Begins behind this position: an id, or a line's `position`; or behind the event with this seq.",
+        description: "Begin after this position (an id, or a line's `position`), or after the event with this seq.",
         examples: ["17"],
       }),
     ),
@@ -80,7 +81,7 @@ interface StartRequest {
   readonly headers: IncomingHttpHeaders;
 }
 
-/** The point that a stream is asked to begin behind; null: none is named. */
+/** The point after which a stream is to begin; null: the request names none. */
 export function startAsked({ query, headers }: StartRequest): Point | null {
   const { after } = query;
   const id = headers["last-event-id"];
@@ -88,20 +89,20 @@ export function startAsked({ query, headers }: StartRequest): Point | null {
   return after === undefined ? null : readPoint(after, "after");
 }
 
-/** Throws where it is neither a whole position nor a seq. */
+/** Reads a position or a seq. Throws InvalidInput for any other text, and for a part of a position. */
 export function readPoint(text: string, where: string): Point {
   const position = parsePosition(text);
   if (position !== null) return { where, seq: position.seq, position, text };
   const seq = BARE.test(text) ? Number(text) : Number.NaN;
   if (Number.isSafeInteger(seq)) return { where, seq, position: null, text };
   const found = JSON.stringify(text.slice(0, SHOWN_CHARACTERS));
-  throw new InvalidInput(where, `a seq is needed, or a position as it was given out, whole; found ${found}`);
+  throw new InvalidInput(where, `a seq or a whole position required, found ${found}`);
 }
 
 /**
- * The seq after which a reader that gives this point goes on. Throws the problem of a point that is not in this log, that is beyond the
- * log's end, or that is of an archived event whose archive is not available. `map`: the map that the filter's name or pin means now; a
- * position of another map is refused.
+ * The seq after which a reader that gives this point continues. Throws the problem of a point that is not in this log
+ * or is beyond its end, or of an archived event whose archive is not available. `map`: the map that the filter's name
+ * or pin means now; a position of another map is refused.
  */
 export async function seqBehind(parts: LogParts, point: Point, map: number | null): Promise<number> {
   const { where, seq, position } = point;
@@ -112,7 +113,7 @@ export async function seqBehind(parts: LogParts, point: Point, map: number | nul
   return seq;
 }
 
-/** Throws if the point lies within an event; if it is of another log, life or map; or if it is beyond the log's end. */
+/** Throws if the point is within an event, of another log, life or map, or beyond the log's end. */
 async function checkThere(parts: LogParts, point: Point, map: number | null): Promise<void> {
   const { where, seq, position } = point;
   checkPlace(point);
@@ -124,8 +125,8 @@ async function checkThere(parts: LogParts, point: Point, map: number | null): Pr
 }
 
 /**
- * Throws the problem of a point that is not in this log, or of another map, if what is behind it is asked for. Archived events may be
- * read on, and back: the tree tells of them.
+ * For reads after a point: throws the problem of a point that is not in this log, or of another map. The event may be
+ * archived, because the tree has its hash.
  */
 export async function checkBehind(parts: LogParts, point: Point, map: number): Promise<void> {
   const { where, position } = point;
@@ -133,22 +134,22 @@ export async function checkBehind(parts: LogParts, point: Point, map: number): P
   if (position !== null) refuse(where, await otherEvent(parts, position));
 }
 
-/** The same if what is in front of it is asked for; a seq may be beyond the log's end. */
+/** The same for reads before a point; a seq may be beyond the log's end. */
 export async function checkInFront(parts: LogParts, point: Point, map: number): Promise<void> {
   if (point.position === null) checkNotFirst(point);
   else await checkBehind(parts, point, map);
 }
 
 function checkNotFirst({ where, seq }: Point): void {
-  if (seq === 0) throw new InvalidInput(where, "there is nothing in front of event 1: 1 or more is needed");
+  if (seq === 0) throw new InvalidInput(where, "1 or more required: no event is before event 1");
 }
 
-/** The first seq that is not in front of a point. */
+/** The first seq that is not before a point. */
 export function below({ seq, position }: Point): number {
   return position?.place === "behind" ? seq + 1 : seq;
 }
 
-/** The seq below which events are read that are asked for in front of a point. A seq may be beyond the log's end. */
+/** The seq before which events are read, for a request for events before a point. A seq may be beyond the log's end. */
 export async function seqBefore(parts: LogParts, point: Point, map: number | null): Promise<number> {
   const { seq, position } = point;
   if (position === null) {
@@ -159,41 +160,44 @@ export async function seqBefore(parts: LogParts, point: Point, map: number | nul
   return below(point);
 }
 
-/** null: it is of this ledger. */
+/** null: the position is of this ledger. */
 export function otherLedger(ledger: Ledger, position: Pick<Position, "log" | "life">): Elsewhere | null {
   const { log, life } = ledgerKey(ledger);
   if (position.log !== log)
-    return { reason: "other-log", detail: `it is a position in another log: this is ${ledger.id}` };
+    return { reason: "other-log", detail: `the position is of another log: this log is ${ledger.id}` };
   if (position.life === life) return null;
   return {
     reason: "other-life",
-    detail: "it is of another life of this log: the log was put back from a backup, and has gone on otherwise",
+    detail: "the position is of another life of this log: a backup was restored, and the log has continued differently",
   };
 }
 
-/** null: it is of that map, or of none, or no map is asked for. */
+/** null: the position is of this map or of no map, or `map` is null. */
 export function otherMap(map: number | null, position: { readonly map: number | null }): Elsewhere | null {
   if (map === null || position.map === null || position.map === map) return null;
   return {
     reason: "other-map",
-    detail: `it is a position of map ${position.map}, and what is asked for is map ${map} now`,
+    detail: `the position is of map ${position.map}, and the request now means map ${map}`,
   };
 }
 
 export function noSuchEvent(seq: number, last: number): Elsewhere {
   return {
     reason: "no-such-event",
-    detail: `it is of event ${seq}, but the log ends at ${last}: it is a copy, or was put back`,
+    detail: `the position is of event ${seq}, but the log ends at ${last}: it is a copy, or was restored from a backup`,
   };
 }
 
-/** null: the event is the position's. Throws the problem of an archived one of which nobody can tell at present. */
+/**
+ * null: the log's event is the position's. Throws the problem if that cannot be known, because the tree is not
+ * available.
+ */
 async function otherEvent(parts: LogParts, position: Position): Promise<Elsewhere | null> {
   const mark = await markAt(parts, position.seq);
   if (mark === null)
     throw new Problem(
       "part-failed",
-      `event ${position.seq} is archived, and the tree, which has its hash, does not tell whether it is the position's`,
+      `event ${position.seq} is archived, and the tree, which has its hash, is not available to compare it`,
     );
   return mark === position.mark ? null : notThatEvent(position.seq);
 }
@@ -201,11 +205,11 @@ async function otherEvent(parts: LogParts, position: Position): Promise<Elsewher
 export function notThatEvent(seq: number): Elsewhere {
   return {
     reason: "other-event",
-    detail: `event ${seq} is another one than the position's: the log is a copy, or was put back, and has gone on otherwise`,
+    detail: `event ${seq} is not the position's: the log is a copy, or was restored from a backup, and has continued differently`,
   };
 }
 
-/** Of an event whose row has gone the tree tells; null: it does not. */
+/** An event's mark. If its row is gone, the tree has the hash; null if the tree does not answer it. */
 export async function markAt({ events, tree, ledger }: LogParts, seq: number): Promise<number | null> {
   const mark = await events.mark(seq);
   if (mark !== null) return mark;
@@ -216,34 +220,36 @@ export async function markAt({ events, tree, ledger }: LogParts, seq: number): P
   return new Marks(ledger().life).ofLeaf(answer.bytes.subarray(-HASH_BYTES));
 }
 
-/** The same, for a position that is given out: with 0 it is refused later, where nobody can tell at present. */
+/**
+ * The same for a position to be sent; 0 if the mark is not available. A position with 0 is refused when it comes back.
+ */
 export async function markGiven(parts: LogParts, seq: number): Promise<number> {
   return (await markAt(parts, seq).catch(() => null)) ?? 0;
 }
 
-/** Events are told whole: a point within one says nothing of where to go on. */
+/** Throws if the point is within an event: only watches can continue there. */
 function checkPlace({ where, seq, position }: Point): void {
   if (position === null || position.place === "at" || position.place === "behind") return;
   const { map, place } = position;
   const within = place === "snapshot" ? `the snapshot of event ${seq}` : `event ${seq}`;
   throw new InvalidInput(
     where,
-    `it is a position within ${within}, of a watch of map ${map}: only a watch goes on there`,
+    `the position is within ${within}, in a watch of map ${map}: only a watch can continue there`,
   );
 }
 
-/** Where the next page of a map's elements begins. */
+/** The place after a key, for the next page of a map's elements. */
 export function nextPlace({ ledger }: LedgerParts, map: number, key: Buffer): string {
   return keyPlaceText(ledger(), map, key);
 }
 
-/** A key that a page of elements begins behind: given as such, or by the last page's `next`, which also says of which map. */
+/** The key after which a page begins: a key in hex, or the last page's `next`, which also has the map. */
 export interface AskedKey {
   readonly key: Buffer;
   readonly map: number | null;
 }
 
-/** Throws the problem of a place in another log. */
+/** Throws the problem of a place of another log. */
 export function readKeyPlace({ ledger }: LedgerParts, text: string, where: string): AskedKey {
   const place = parseKeyPlace(text);
   if (place === null) return { key: bytes(text, where), map: null };
@@ -251,12 +257,15 @@ export function readKeyPlace({ ledger }: LedgerParts, text: string, where: strin
   return place;
 }
 
-/** Throws the problem of a place in another map: a name, a pin or a descriptor may have got one. `map`: the one that was read; 0: none. */
+/**
+ * Throws if the place is of another map: a name, a pin or a descriptor may refer to a new one. `map`: the map read; 0:
+ * none.
+ */
 export function checkKeyPlace(asked: AskedKey | null, map: number, where: string): void {
   if (asked !== null && map !== 0) refuse(where, otherMap(map, asked), FROM_FIRST);
 }
 
-/** Throws the problem of a position that is elsewhere. */
+/** Throws the problem of a position that is not valid here. */
 function refuse(where: string, elsewhere: Elsewhere | null, again = AGAIN): void {
   if (elsewhere === null) return;
   const { reason, detail } = elsewhere;

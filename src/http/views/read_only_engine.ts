@@ -1,6 +1,6 @@
 /**
- * The engine of a service that only reads (`service/read_only.ts`). The past answers all commands that read and all
- * questions, as of right after the last event; the others never reach it (`READ_ONLY` in `server/route_scopes.ts`).
+ * Stands in for the engine in a read-only service (`service/read_only.ts`). The past answers the commands that read and
+ * all questions, as of the log's last event; `READ_ONLY` in `server/route_scopes.ts` refuses all other operations.
  */
 
 import { covers, type MapLimits } from "../../access/map_limits.ts";
@@ -10,17 +10,16 @@ import type { Reply, Request } from "../../engine/request.ts";
 import type { MapView } from "../../engine/views.ts";
 import type { EngineDoor, PastDoor } from "../server/ports.ts";
 
-/** Pins that are read at once. */
+/** The pins that one read returns. */
 const PAGE = 1000;
 
-/** Answers in place of an engine; nothing can be changed by it. */
 export class ReadOnlyEngine implements EngineDoor {
   readonly waiting = 0;
   readonly seq: number;
   readonly #past: PastDoor;
   readonly #limits: () => readonly MapLimits[];
 
-  /** `limits`: of callers whose scopes have globs. */
+  /** `limits`: those of callers whose scopes have globs. */
   constructor(past: PastDoor, seq: number, limits: () => readonly MapLimits[]) {
     this.#past = past;
     this.seq = seq;
@@ -31,7 +30,7 @@ export class ReadOnlyEngine implements EngineDoor {
     return () => {};
   }
 
-  /** Only what reads comes here: it is told what it would have been answered. */
+  /** Returns the outcome that the command would have. Only commands that read come here. */
   async run(request: Request): Promise<Reply> {
     const { seq, answer } = await this.#past.run({ seq: this.seq }, request);
     return { seq, outcome: answer };
@@ -39,7 +38,7 @@ export class ReadOnlyEngine implements EngineDoor {
 
   async query<Name extends QueryName>(name: Name, ask: Queries[Name]["ask"]): Promise<Queries[Name]["answer"]> {
     const answer = ReadOnlyEngine.#QUERIES[name];
-    if (answer === undefined) throw new Error(`${name} is no question to a service that only reads`);
+    if (answer === undefined) throw new Error(`the read-only engine has no answer to the question ${name}`);
     return answer(this, ask);
   }
 
@@ -51,7 +50,7 @@ export class ReadOnlyEngine implements EngineDoor {
   } = {
     covered: (engine, ask) => engine.#covered(ask),
     peers: (engine, ask) => engine.#peers(ask),
-    // No moment is kept for readers: all of them are there.
+    // The engine keeps no moments: the past has all of them.
     elements: () => null,
     elementsRead: () => null,
     stats: ({ seq }) => STATS(seq),
@@ -68,7 +67,7 @@ export class ReadOnlyEngine implements EngineDoor {
     return covers(limits?.[scope] ?? [], { name: answer.name, pins: await this.#pinsOf(answer) });
   }
 
-  /** A view shows the first of them. */
+  /** All pins of a map. The view has only the first of them. */
   async #pinsOf({ id, pins, pinned }: MapView): Promise<readonly string[]> {
     if (pins <= pinned.length) return pinned;
     const all: string[] = [];
@@ -99,7 +98,7 @@ const STATS = (seq: number): Queries["stats"]["answer"] => ({
   stateSeq: seq,
   pendingCells: 0,
   sessions: 0,
-  mirrorOff: "nothing is changed",
+  mirrorOff: "the service is read-only",
   mirrorRefusals: 0,
   driftFound: 0,
   mirrorMaps: NO_MAPS,

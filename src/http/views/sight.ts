@@ -1,8 +1,8 @@
 /**
- * The maps that a caller with globs in its scopes may see. The engine checks commands, and questions about the present,
- * by the id of the caller's limits (`syscall/permission.ts`). Answers of the reader's thread and of the past's thread
- * (events, earlier moments) are filtered here by map id, in the service's thread. The engine says which maps the globs
- * cover now; for a freed map the past says its last name and pins.
+ * The maps that a caller with globs in its scopes may see. The engine checks commands and questions about the present
+ * by the id of the caller's limits (`syscall/permission.ts`). Answers of the reader's and the past's threads (events,
+ * earlier moments) are filtered here by map id, in the service's thread. The engine says which live maps the globs
+ * cover; for a freed map its last name and the pin of its end decide.
  */
 
 import type { FastifyRequest } from "fastify";
@@ -29,14 +29,17 @@ import { type RefusalParts, requestText } from "../server/access.ts";
 import type { EngineDoor, PastDoor } from "../server/ports.ts";
 import type { Problem } from "../server/problems.ts";
 
-/** Events that are read at once, unless more are asked for. */
+/** The most events that one read returns, unless the page has a larger limit. */
 const CHUNK_EVENTS = 64;
-/** However few are shown, a page is answered when so many events were read, or so many looked at by the log's reader. */
+/**
+ * A page ends, however few of its events the caller may see, after READ_MAX events were read or LOOKED_AT_MAX were
+ * examined.
+ */
 const READ_MAX = 1024;
 const LOOKED_AT_MAX = 20_000;
-/** Maps and pins of an earlier moment that are read at once. */
+/** The maps or pins of an earlier moment that one read returns. */
 const PAGE = 1000;
-/** Freed maps that are remembered. */
+/** The most freed maps that are remembered. */
 const FREED_MAX = 65_536;
 
 export interface SightParts extends RefusalParts {
@@ -47,7 +50,7 @@ export interface SightParts extends RefusalParts {
 
 type Answer<Name extends ReadName> = Reads[Name]["answer"];
 
-/** An answer, as it was right after an event. */
+/** The answer to a question about an earlier moment: the state after the event `seq`. */
 interface AsOf<Found> {
   readonly seq: number;
   readonly answer: Found;
@@ -56,13 +59,13 @@ interface AsOf<Found> {
 const ofMap = { mapOf: ({ id }: MapView) => id, placeOf: ({ id }: MapView) => id };
 const ofPin = { mapOf: ({ map }: PinView) => map, placeOf: ({ pathname }: PinView) => pathname };
 
-/** What somebody sees whose scopes have globs. null: he sees everything. */
+/** The sight of a request's caller; null: the caller sees all maps. */
 export function sightOf(parts: SightParts, request: FastifyRequest): Sight | null {
   const { limits } = request;
   return limits === undefined ? null : new Sight(parts, limits, request);
 }
 
-/** The log as the sender of a request sees it. */
+/** The log as a request's caller may see it. */
 export function eventsSeen(parts: SightParts, request: FastifyRequest): EventReader {
   return sightOf(parts, request)?.events ?? parts.events;
 }
@@ -79,17 +82,20 @@ export class Sight {
     this.#request = request;
   }
 
-  /** The problem of what he may not see, or do. */
+  /** Refuses the request: the problem of a map or path that the caller's globs do not cover. */
   refusal(scope: MapScope): Problem {
     return this.#parts.refusals.refuseMap(this.#request, scope, requestText(this.#request));
   }
 
-  /** Throws the problem of a map that a scope does not cover. */
+  /** Throws the problem if the scope does not cover all of these maps. */
   async check(scope: MapScope, ...maps: readonly number[]): Promise<void> {
     if ((await this.covered(scope, maps)).size < new Set(maps).size) throw this.refusal(scope);
   }
 
-  /** Throws the problem of what a reference means, or would mean, if a scope does not cover it. `maps`: what was found. */
+  /**
+   * Throws the problem if a scope does not cover the maps that a reference names (`maps`); if there are none, the name
+   * or path.
+   */
   async checkReference(scope: MapScope, reference: MapReference, maps: readonly number[]): Promise<void> {
     if (maps.length > 0) return this.check(scope, ...maps);
     const reach = this.#limits[scope];
@@ -99,7 +105,7 @@ export class Sight {
     if (!isTold) throw this.refusal(scope);
   }
 
-  /** Of these maps, those that a scope covers. */
+  /** The maps that a scope covers, out of these. */
   async covered(scope: MapScope, maps: Iterable<number>): Promise<ReadonlySet<number>> {
     const asked = [...new Set(maps)];
     const reach = this.#limits[scope];
@@ -114,7 +120,10 @@ export class Sight {
     return found;
   }
 
-  /** The log as he sees it: it has the events of his maps; and of those that are of no map, his own, or all for who has admin. */
+  /**
+   * The log with the events that the caller may see: those whose maps are all covered; of events about no map the
+   * caller's own, and with admin all.
+   */
   get events(): EventReader {
     const { events } = this.#parts;
     return {
@@ -136,7 +145,7 @@ export class Sight {
     };
   }
 
-  /** What a question about an earlier moment is answered with. */
+  /** Answers a question about an earlier moment, without the maps that the caller may not see. */
   ask<Name extends ReadName>(moment: Moment, name: Name, ask: Reads[Name]["ask"]): Promise<AsOf<Answer<Name>>> {
     return Sight.#READS[name](this, moment, ask);
   }
@@ -173,7 +182,7 @@ export class Sight {
     return { seq, answer: answer.filter(({ map }) => map === 0 || read.has(map) || written.has(map)) };
   }
 
-  /** Of a list, the rows whose maps he may read: so many behind a place. */
+  /** The first `limit` rows after a place whose maps the caller may read. */
   async #page<Row, Place>(
     after: Place,
     limit: number,
@@ -203,7 +212,7 @@ export class Sight {
     }
   }
 
-  /** As EventReader has it: `reached` goes on however little is seen. */
+  /** `EventReader.query`: `reached` grows with every read, also if the caller may see none of the events. */
   async #query(filter: EventFilter, range: EventRange): Promise<EventPage> {
     const { limit, beforeSeq } = range;
     const isBackward = beforeSeq !== undefined;
@@ -230,7 +239,7 @@ export class Sight {
     }
   }
 
-  /** An event is seen if all maps are that it tells of: what it took from others, or freed, is told with it. */
+  /** The events whose maps the caller may read, all of them, including maps that lost elements or were freed. */
   async #seen<Row extends EventRow>(rows: readonly Row[]): Promise<Row[]> {
     const named = rows.map((row) => namedMaps(row));
     const covered = await this.covered(
@@ -244,7 +253,7 @@ export class Sight {
     });
   }
 
-  /** null: there has been no such map, as far as the log goes back. What a freed map was does not change. */
+  /** A freed map's name and last pin; null: the log that is available has no such map. */
   async #freed(map: number): Promise<Belonging | null> {
     const { past, events } = this.#parts;
     const known = freedMaps(past);
@@ -254,7 +263,7 @@ export class Sight {
     if (former === null) return null;
     const end = await events.event(former.freed).catch(unlessArchived);
     const out = end?.out == null ? null : (JSON.parse(end.out) as Out);
-    // A pin holds its map: one that was freed otherwise had none left.
+    // A pin keeps its map alive, so a map that was not freed by an UNLINK had no pin left.
     const isUnlinked = end?.cmd === CMD.UNLINK && end.map === map && out?.pathname !== undefined;
     const belonging = { name: former.name, pins: isUnlinked ? [out.pathname as string] : [] };
     if (known.size >= FREED_MAX) known.clear();
@@ -263,7 +272,7 @@ export class Sight {
   }
 }
 
-/** What is not at hand is not known. */
+/** Archived events that are not available count as unknown. */
 function unlessArchived(error: unknown): null {
   if (error instanceof EventsArchived) return null;
   throw error;
@@ -271,7 +280,7 @@ function unlessArchived(error: unknown): null {
 
 const FREED = new WeakMap<PastDoor, Map<number, Belonging>>();
 
-/** Shared by all who ask the same log. */
+/** The freed maps of a log, shared by all requests. */
 function freedMaps(past: PastDoor): Map<number, Belonging> {
   const known = FREED.get(past) ?? new Map<number, Belonging>();
   FREED.set(past, known);

@@ -1,3 +1,5 @@
+/** The two ways to address a map in a path, by descriptor and by reference, and how references are read. */
+
 import { type Static, type TUnsafe, Type } from "typebox";
 import { OBJ_NAME_LEN } from "../../abi/bpf.ts";
 import type { Errno } from "../../abi/errno.ts";
@@ -9,31 +11,31 @@ import { BPFFS } from "../../syscall/pins.ts";
 import { FdParams, Key, MapParams } from "../schemas/fields.ts";
 import type { CommandOrigin } from "../server/commands.ts";
 
-/** The parameters of a path that name the map: a session's descriptor, or any map by what it is called. */
+/** A path's parameters for a map: a session's descriptor, or a reference to any map. */
 type ViewParams = Static<typeof FdParams> | Static<typeof MapParams>;
 
-/** One of the two places below which a map's elements hang. */
+/** One of the two prefixes of all routes for a map's elements. */
 export interface View {
   readonly prefix: string;
   readonly params: TUnsafe<ViewParams>;
-  /** The same with an element's key. */
+  /** The parameters with an element's key. */
   readonly keyParams: TUnsafe<ViewParams & { readonly key: string }>;
-  /** What its operations' ids end in. */
+  /** The end of its operations' ids. */
   readonly suffix: string;
   readonly tag: string;
   readonly is: { readonly command: true; readonly session?: true };
-  /** Errnos of finding the map. */
+  /** The errnos that finding the map can have. */
   readonly errnos: readonly Errno[];
 }
 
-/** Who sends a command, and the map that the path names. */
+/** The session and the caller of a command, and the map that the path names. */
 export function originOf({ params, caller }: { readonly params: ViewParams; readonly caller: string }): CommandOrigin {
   if ("map" in params) return { session: 0, caller, target: readTarget(params.map, "map") };
   const { session, fd } = params;
   return { session, caller, target: { by: "fd", fd } };
 }
 
-/** A process's view: what the descriptor allows. */
+/** A map as a process has it, limited by the descriptor's mode. */
 const FD_VIEW: View = {
   prefix: "/sessions/:session/fds/:fd",
   params: Type.Unsafe(FdParams),
@@ -44,7 +46,7 @@ const FD_VIEW: View = {
   errnos: ["EBADF", "EINVAL", "EPERM"],
 };
 
-/** An operator's view: any map, by what it is called. */
+/** Any map, as an operator has it. */
 const MAP_VIEW: View = {
   prefix: "/maps/:map",
   params: Type.Unsafe(MapParams),
@@ -61,7 +63,7 @@ const PINNED = "pinned:";
 const NAME = "name:";
 const NAME_CHARACTERS = /^[^\0\u0100-\uffff]+$/;
 
-/** A map's id, name:NAME or pinned:PATH, as bpftool writes it. */
+/** Reads a map's id, name:NAME or pinned:PATH. */
 export function readTarget(reference: string, where: string): Exclude<Target, { by: "fd" }> {
   if (reference.startsWith(PINNED))
     return { by: "pinned", pathname: fromRoot(readPathname(reference.slice(PINNED.length), where)) };
@@ -74,13 +76,13 @@ export function readTarget(reference: string, where: string): Exclude<Target, { 
   );
 }
 
-/** The same path from the root on, as pins are kept: relative ones begin at bpffs. */
+/** A pin's path as the ledger has it: absolute (relative paths begin at bpffs), without double slashes and ".". */
 function fromRoot(pathname: string): string {
   const absolute = pathname === "" || pathname.startsWith("/") ? pathname : `${BPFFS}/${pathname}`;
   return absolute.replace(/\/(?:\.?\/)+/g, "/");
 }
 
-/** The same, as a query asks for it. */
+/** The same as a reference for queries. */
 export function readReference(reference: string, where: string): MapReference {
   return referenceOf(readTarget(reference, where));
 }
@@ -90,13 +92,13 @@ export function referenceOf(target: Exclude<Target, { by: "fd" }>): MapReference
   return target.by === "name" ? { name: target.name } : { pinned: target.pathname };
 }
 
-/** A map's name is one character a byte; the unnamed have none to be found by. */
+/** A name has one character per byte. A map without a name cannot be found by name. */
 function readName(name: string, where: string): string {
   if (name !== "" && name.length < OBJ_NAME_LEN && NAME_CHARACTERS.test(name)) return name;
-  throw new InvalidInput(where, `a name has 1 to ${OBJ_NAME_LEN - 1} characters up to U+00FF`);
+  throw new InvalidInput(where, `1 to ${OBJ_NAME_LEN - 1} characters up to U+00FF required after name:`);
 }
 
 export function readPathname(pathname: string, where: string): string {
   if (!pathname.includes("\0") && pathname.isWellFormed()) return pathname;
-  throw new InvalidInput(where, "a pathname has no NUL and no half of a character");
+  throw new InvalidInput(where, "a pathname without NUL and unpaired surrogates required");
 }

@@ -80,7 +80,7 @@ test("a replay runs in the service: it is told how far it is, and what differed"
   const elsewhere = await service.send("POST", "/v1/replays", { source: { after: stranger }, target });
   t.match(elsewhere.json(), { status: 410, type: "urn:mapledger:problem:foreign-position", reason: "other-event" });
   const garbled = await service.send("POST", "/v1/replays", { source: { before: before.slice(1) }, target });
-  t.match(garbled.json(), { status: 400, detail: /^source.before: a seq is needed, or a position/ });
+  t.match(garbled.json(), { status: 400, detail: /^source.before: a seq or a whole position required/ });
   await service.send("POST", "/v1/replays", { source: { after, before, errno: "0" }, target });
   t.strictSame((await ended(service, 3)).summary, (await ended(service, 2)).summary, "positions are the events'");
   await there.send("POST", "/v1/sessions");

@@ -28,7 +28,7 @@ const ROWS: readonly Row[] = [
     status: 400,
     type: "problem:invalid-input",
     detail:
-      "the body is not JSON: Expected property name or '}' in JSON at position 1 (line 1 column 2): it is to be as in " +
+      "the body is not JSON: Expected property name or '}' in JSON at position 1 (line 1 column 2); required: a body such as " +
       '{"map_type":"BPF_MAP_TYPE_HASH","key_size":4,"value_size":8,"max_entries":1024,"map_flags":["BPF_F_NO_PREALLOC"],"map_name":"counters"}',
   },
   {
@@ -75,7 +75,7 @@ const ROWS: readonly Row[] = [
     send: ["POST", "/v1/sessions", { ttl_seconds: "5" }],
     status: 400,
     type: "problem:invalid-input",
-    detail: "ttl_seconds: it must be integer",
+    detail: "ttl_seconds: must be integer",
   },
   {
     name: "a TTL of 0",
@@ -88,14 +88,14 @@ const ROWS: readonly Row[] = [
     send: ["POST", "$S/renew", { ttl_seconds: 604_801 }],
     status: 400,
     type: "problem:invalid-input",
-    detail: "ttl_seconds: it must be <= 604800",
+    detail: "ttl_seconds: must be <= 604800",
   },
   {
     name: "a process over another connection than the unix socket's",
     send: ["POST", "/v1/sessions", { process: { pid: 1 } }],
     status: 400,
     type: "problem:no-process",
-    detail: "a session is bound to a process over the unix socket alone: MAPLEDGER_SOCKET",
+    detail: "a session can be bound to a process only over the unix socket (MAPLEDGER_SOCKET)",
   },
   {
     name: "a process and a TTL",
@@ -322,7 +322,7 @@ const ROWS: readonly Row[] = [
     send: ["GET", "$M/elements?limit=0"],
     status: 400,
     type: "problem:invalid-input",
-    detail: "query.limit: it must be >= 1",
+    detail: "query.limit: must be >= 1",
   },
   {
     name: "a page over the limit",
@@ -361,7 +361,7 @@ const ROWS: readonly Row[] = [
     send: ["GET", "/v1/sessions/first"],
     status: 400,
     type: "problem:invalid-input",
-    detail: "path.session: it must be integer",
+    detail: "path.session: must be integer",
   },
   { name: "session 0", send: ["POST", "/v1/sessions/0/bpf", { cmd: 0 }], status: 400, type: "problem:invalid-input" },
   {

@@ -51,7 +51,7 @@ test("bodies of orders are checked before anything is asked of the engine", asyn
   };
   const decide = `${map}/mirror/decide`;
   await refuses(decide, {}, /take: required/);
-  await refuses(decide, { take: "both" }, /take: it must be one of ledger, kernel/);
+  await refuses(decide, { take: "both" }, /take: must be one of ledger, kernel/);
   await refuses(decide, { take: "ledger", keys: [] }, /keys/);
   await refuses(decide, { take: "ledger", keys: Array(10_001).fill("00000001") }, /keys/);
   await refuses(decide, { take: "ledger", keys: ["00000001", "x0000000"] }, /keys\[1\]: hex digits required/);
@@ -59,10 +59,10 @@ test("bodies of orders are checked before anything is asked of the engine", asyn
   await refuses(`${map}/mirror/repin`, { pathname: "a\0b" }, /pathname/);
   const adopt = "/v1/maps/adopt";
   await refuses(adopt, { kernel_id: 1, interval_seconds: 1 }, /interval_seconds: `policy` is required with it/);
-  await refuses(adopt, { kernel_id: 1, policy: "ignore" }, /policy: it must be one of report, repair, import/);
+  await refuses(adopt, { kernel_id: 1, policy: "ignore" }, /policy: must be one of report, repair, import/);
   await refuses(adopt, { kernel_id: 1, policy: "report", interval_seconds: 86_401 }, /interval_seconds/);
   await refuses(adopt, { kernel_id: 1, on_replace: "report" }, /on_replace/);
-  await refuses(adopt, { pinned: "/sys/fs/bpf/m", on_replace: "replace" }, /on_replace: it must be one of/);
+  await refuses(adopt, { pinned: "/sys/fs/bpf/m", on_replace: "replace" }, /on_replace: must be one of/);
   t.equal((await service.send("GET", `${map}/mirror/recreate`)).statusCode, 405, "an order is a POST");
 });
 

@@ -39,7 +39,7 @@ test("openDescriptor refuses fields that a kind has not, and paths that are not 
     [{ kind: "prog", id: 1, pinned: "/sys/fs/bpf/p" }, /^pinned: not allowed together with id/],
     [{ kind: "prog", prog_type: "BPF_PROG_TYPE_NONE" }, /^prog_type: an integer or the name of a constant/],
     [{ kind: "xsk", fd: 3 }, /^fd: not allowed for kind xsk/],
-    [{ kind: "socket" }, /kind: it must be one of/],
+    [{ kind: "socket" }, /kind: must be one of/],
   ];
   for (const [body, detail] of rows) {
     const refused = await service.send("POST", `${session}/fds`, body);

@@ -81,9 +81,9 @@ test("a body that is missing, of another type, or no JSON is told what is to be 
   const form = { "content-type": "application/x-www-form-urlencoded" };
   await told(415, ["PUT", put, "value=01", form], "application/json", '{"value":"2a000000"}', "urlencoded");
   await told(415, ["POST", `${fd}/batch/delete`, "x", { "content-type": "text/plain" }], '{"keys":["01000000"');
-  await told(415, ["PUT", `${fd}/memory`, "{}", JSON_TYPE], "application/octet-stream is needed");
-  await told(415, ["POST", `${fd}/freeze`, "x", form], "takes no body");
-  await told(415, ["POST", "/v1/replays/import", "{}", JSON_TYPE], "application/x-ndjson is needed");
+  await told(415, ["PUT", `${fd}/memory`, "{}", JSON_TYPE], "required: application/octet-stream");
+  await told(415, ["POST", `${fd}/freeze`, "x", form], "no body is allowed");
+  await told(415, ["POST", "/v1/replays/import", "{}", JSON_TYPE], "required: application/x-ndjson");
   await told(415, ["PUT", put, Buffer.from('{"value":"01000000"}'), { "content-type": "" }], "application/json");
   await told(400, ["PUT", put], "body: required", '{"value":"2a000000"}');
   await told(400, ["POST", `${fd}/batch/update`], "body: required", '"elements"');

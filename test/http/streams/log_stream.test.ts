@@ -186,7 +186,7 @@ test("one caller cannot have all streams", async (t) => {
   t.same([await open("alice"), await open("alice"), await open("alice"), await open("bob")], [200, 200, 503, 200]);
   const headers = { authorization: "Bearer alice" };
   const refused = await service.send("GET", "/v1/events/stream", undefined, headers);
-  t.match(refused.json(), { detail: "alice has 2 streams open (MAPLEDGER_CALLER_STREAMS_MAX)" });
+  t.match(refused.json(), { detail: "alice has 2 streams open (limit 2, MAPLEDGER_CALLER_STREAMS_MAX)" });
   await service.map(await service.session(headers), {}, headers);
   const watched = await service.send("GET", "/v1/maps/1/watch", undefined, headers);
   t.match(watched.json(), { detail: /^alice has 2 streams open/ });
@@ -214,7 +214,7 @@ test("a stream cannot begin where the log has not come to, nor at what is no seq
   const rows: [query: string, id: string, detail: RegExp][] = [
     ["?after=3", "", /^after: there is no event 3: the log ends at 2$/],
     ["?after=1", "3", /^last-event-id: there is no event 3/],
-    ["?after=1", "1x", /^last-event-id: a seq is needed, or a position as it was given out, whole; found "1x"$/],
+    ["?after=1", "1x", /^last-event-id: a seq or a whole position required, found "1x"$/],
     ["?after=-1", "", /after/],
     ["?key=0", "", /^key/],
     ["?map=name:nobody", "", /no map/],

@@ -127,7 +127,7 @@ test("a name that another map has got, and a pin that has moved, are told of ane
   const wrong = await (await Watch.open(t, `${url}/maps/2/watch?after=${old[0]}`)).line();
   t.match(wrong, {
     event: "begin",
-    anew: { reason: "other-map", detail: /a position of map 1, and what is asked for is map 2 now$/ },
+    anew: { reason: "other-map", detail: /the position is of map 1, and the request now means map 2$/ },
   });
   const now = String(service.log.rows.length);
   const bare = await (await Watch.open(t, `${url}/maps/name:m/watch?after=${now}`)).line();
@@ -160,7 +160,7 @@ test("a position of another log, life or event is no place in this one", async (
     ] as const) {
       const answer = await service.send("GET", path, undefined, headers);
       t.match(answer.json(), { status: 410, type: "urn:mapledger:problem:foreign-position", reason }, path);
-      t.match(answer.json().detail, /begin again: without a position, or with after=0/);
+      t.match(answer.json().detail, /begin again without a position, or with after=0/);
     }
     for (const text of [writer.at(seq, 1), writer.changes(seq, 1, 1), position]) {
       const watch = await Watch.open(t, `${url}/maps/1/watch?after=${text}`);
@@ -179,7 +179,7 @@ test("a position that is not whole, or within an event of a watch, is refused wh
   const refused = (answer: { json(): object }, detail: RegExp): void => {
     t.match(answer.json(), { status: 400, type: "urn:mapledger:problem:invalid-input", detail });
   };
-  const whole = /a seq is needed, or a position as it was given out, whole/;
+  const whole = /a seq or a whole position required/;
   for (const wrong of [
     position.slice(0, -1),
     position.slice(1),
@@ -199,9 +199,9 @@ test("a position that is not whole, or within an event of a watch, is refused wh
       refused(await service.send("GET", path + wrong), whole);
   for (const within of [writer.changes(3, 1, 1), writer.snapshot(3, 1)])
     for (const path of ["/v1/events?after=", "/v1/events?before=", "/v1/events/stream?after="])
-      refused(await service.send("GET", path + within), /a position within .*event 3, of a watch of map 1/);
+      refused(await service.send("GET", path + within), /position is within .*event 3, in a watch of map 1/);
   refused(await service.send("GET", "/v1/events?after=1000"), /^after: there is no event 1000: the log ends at 3$/);
-  refused(await service.send("GET", "/v1/events?before=0"), /^before: there is nothing in front of event 1/);
+  refused(await service.send("GET", "/v1/events?before=0"), /^before: 1 or more required/);
 });
 
 test("polling with a filter that matches nothing comes to positions from which it goes on", async (t) => {
@@ -383,7 +383,7 @@ test("pages of elements, histories and diffs go on in the map and the log that t
   const third = await service.map(session, { map_name: "n" });
   t.match(await of(`/v1/maps/name:n/diff?from=2&after=${nexts[2]}`), {
     ...gone,
-    detail: /begin with the first page again$/,
+    detail: /begin again with the first page$/,
   });
   t.ok(third);
   const stranger = { id: service.log.id, life: "10000000-0000-4000-8000-000000000001" };
