@@ -18,14 +18,14 @@ function checkArena(attr: CreateAttr, { pageBytes }: Host): Refusal | null {
     checkKeySize(attr, 0) ?? checkValueSize(attr, 0) ?? checkEntries(attr) ?? checkFlags(attr, FLAGS, "an arena's");
   if (refusal !== null) return refusal;
   if ((attr.mapFlags & BPF_F.BPF_F_MMAPABLE) === 0)
-    return refuse("EINVAL", "an arena is memory: map_flags must have BPF_F_MMAPABLE");
+    return refuse("EINVAL", "BPF_F_MMAPABLE is required in an arena's map_flags");
   if (attr.mapExtra % BigInt(pageBytes) !== 0n)
-    return refuse("EINVAL", `map_extra is ${attr.mapExtra}: not the address of a page`);
+    return refuse("EINVAL", `map_extra is ${attr.mapExtra}: a multiple of ${pageBytes} required, the size of a page`);
   if (attr.maxEntries > ARENA_PAGES_MAX)
     return refuse("E2BIG", `max_entries is ${attr.maxEntries} pages: more than ${ARENA_PAGES_MAX}`);
   const last = BigInt.asUintN(64, attr.mapExtra + BigInt(attr.maxEntries * pageBytes) - 1n);
   if (attr.mapExtra >> U32_BITS !== last >> U32_BITS)
-    return refuse("ERANGE", "the arena would cross a multiple of 4 GiB");
+    return refuse("ERANGE", `map_extra is ${attr.mapExtra}: the arena's addresses would cross a multiple of 4 GiB`);
   return null;
 }
 

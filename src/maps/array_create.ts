@@ -26,8 +26,9 @@ export function checkArray(attr: CreateAttr, flags: number, whose: string): Refu
  * none.
  */
 export function checkArrayBtf(attr: CreateAttr, key: BtfType | undefined, value: BtfType): Refusal | null {
-  if (key !== undefined) return isInteger(key, 32) ? null : refuse("EINVAL", "the key's BTF is no integer of 32 bits");
+  if (key !== undefined)
+    return isInteger(key, 32) ? null : refuse("EINVAL", "the key's BTF type is not an integer of 32 bits");
   const plain = attr.mapType === BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY;
   if (plain && attr.maxEntries === 1 && value.kind === BTF_KIND.DATASEC) return null;
-  return refuse("EINVAL", "only the one element of a data section, in an array, can be without a key's BTF");
+  return refuse("EINVAL", "btf_key_type_id is 0: only allowed for an array with one element, a data section");
 }

@@ -12,7 +12,7 @@ import type { MapType } from "./map.ts";
 import { MAPS, PLAIN_FACTS } from "./map_facts.ts";
 import { refuse } from "./refusal.ts";
 
-const NO_TAKE = refuse("ENOTSUPP", "an array of maps has no such batch");
+const NO_TAKE = refuse("ENOTSUPP", "batches that delete are not allowed for an array of maps");
 
 export const arrayOfMaps: MapType = {
   ...holderArray({

@@ -55,7 +55,7 @@ export const bloomFilter: MapType = {
   facts: { ...PLAIN_FACTS, asks: true, mapExtra: true },
 
   checkBtf(_attr, key) {
-    return key === undefined ? null : refuse("EINVAL", "a bloom filter has no keys");
+    return key === undefined ? null : refuse("EINVAL", "btf_key_type_id is not allowed: a bloom filter has no keys");
   },
 
   allocCheck(attr) {
@@ -88,7 +88,8 @@ export const bloomFilter: MapType = {
   },
 
   update(store, _key, value, flags) {
-    if (flags !== BPF_ELEM.BPF_ANY) return refuse("EINVAL", `flags ${flags}: a bloom filter takes BPF_ANY alone`);
+    if (flags !== BPF_ELEM.BPF_ANY)
+      return refuse("EINVAL", `flags ${flags}: only BPF_ANY is allowed for a bloom filter`);
     const growth = store.cells.get(cellOf(store, value)) === undefined ? store.growth() : null;
     if (growth !== null) return growth;
     const place = digestOf(value).subarray(0, POSITION_BYTES);
@@ -97,7 +98,7 @@ export const bloomFilter: MapType = {
     return null;
   },
 
-  delete: refused("EOPNOTSUPP", "what was added to a bloom filter stays"),
+  delete: refused("EOPNOTSUPP", "values cannot be deleted from a bloom filter"),
   nextKey: refused("EOPNOTSUPP", "a bloom filter has no keys to walk"),
   lookupAndDelete: noLookupAndDelete,
   batch: NO_BATCHES,

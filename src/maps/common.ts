@@ -40,19 +40,25 @@ export const PROG_FLAGS = BPF_F.BPF_F_RDONLY_PROG | BPF_F.BPF_F_WRONLY_PROG;
  */
 export function checkFlags(attr: CreateAttr, known: number, whose: string): Refusal | null {
   if ((attr.mapFlags & ~known) !== 0)
-    return refuse("EINVAL", `map_flags ${attr.mapFlags}: not all of them are ${whose}`);
+    return refuse("EINVAL", `map_flags ${hex(attr.mapFlags)}: ${hex(attr.mapFlags & ~known)} not among ${whose} flags`);
   if ((attr.mapFlags & PROG_FLAGS) === PROG_FLAGS)
     return refuse("EINVAL", "BPF_F_RDONLY_PROG excludes BPF_F_WRONLY_PROG");
   return null;
 }
 
+function hex(flags: number): string {
+  return `0x${(flags >>> 0).toString(16)}`;
+}
+
 export function checkKeySize(attr: CreateAttr, size: number): Refusal | null {
-  return attr.keySize === size ? null : refuse("EINVAL", `key_size is ${attr.keySize}: this type's is ${size}`);
+  return attr.keySize === size
+    ? null
+    : refuse("EINVAL", `key_size is ${attr.keySize}: ${size} required for this map type`);
 }
 
 export function checkValueSize(attr: CreateAttr, ...sizes: readonly number[]): Refusal | null {
   if (sizes.includes(attr.valueSize)) return null;
-  return refuse("EINVAL", `value_size is ${attr.valueSize}: this type's is ${sizes.join(" or ")}`);
+  return refuse("EINVAL", `value_size is ${attr.valueSize}: ${sizes.join(" or ")} required for this map type`);
 }
 
 export function checkEntries(attr: CreateAttr): Refusal | null {
@@ -61,20 +67,22 @@ export function checkEntries(attr: CreateAttr): Refusal | null {
 
 /** For types whose number of elements has no limit: max_entries must be 0. */
 export function checkNoEntries(attr: CreateAttr): Refusal | null {
-  return attr.maxEntries === 0 ? null : refuse("EINVAL", `max_entries is ${attr.maxEntries}: this type's is 0`);
+  return attr.maxEntries === 0
+    ? null
+    : refuse("EINVAL", `max_entries is ${attr.maxEntries}: 0 required for this map type`);
 }
 
 /** Checks an update's flags; BPF_F_LOCK was checked and removed before. */
 export function checkUpdateFlags(flags: bigint): Refusal | null {
   return flags > BPF_ELEM.BPF_EXIST
-    ? refuse("EINVAL", `flags ${flags}: BPF_ANY, BPF_NOEXIST or BPF_EXIST is needed`)
+    ? refuse("EINVAL", `flags ${flags}: BPF_ANY, BPF_NOEXIST or BPF_EXIST required`)
     : null;
 }
 
 /** map_check_no_btf(), kernel/bpf/syscall.c. */
-export const noBtf = refused("ENOTSUPP", "this type takes no BTF");
+export const noBtf = refused("ENOTSUPP", "BTF is not allowed for this map type");
 
-const END = refuse("ENOENT", "the keys end here");
+const END = refuse("ENOENT", "no key follows this one");
 
 /**
  * Lookup batches by key: generic_map_lookup_batch(), kernel/bpf/syscall.c. The position is the last key visited; keys
@@ -107,7 +115,7 @@ export function byKeys(type: Pick<MapType, "nextKey" | "lookup">): BatchWalk {
   };
 }
 
-const NO_BATCH = refuse("ENOTSUPP", "this type has no such batch");
+const NO_BATCH = refuse("ENOTSUPP", "this batch command is not allowed for this map type");
 
 /** For types without batches. */
 export const NO_BATCHES: MapType["batch"] = {
@@ -118,7 +126,7 @@ export const NO_BATCHES: MapType["batch"] = {
 };
 
 /** For types without lookup-and-delete. */
-export const noLookupAndDelete = refused("ENOTSUPP", "this type has no lookup-and-delete");
+export const noLookupAndDelete = refused("ENOTSUPP", "BPF_MAP_LOOKUP_AND_DELETE_ELEM is not allowed for this map type");
 
 /** The defaults for a type's row; each row adds its own functions and facts. */
 export const USUAL = {

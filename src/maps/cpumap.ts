@@ -29,8 +29,9 @@ export const cpumap: MapType = {
     if (flags === BPF_ELEM.BPF_NOEXIST) return refuse("EEXIST", "BPF_NOEXIST, but every index exists from the start");
     const queueSize = value.readUInt32LE(0);
     if (queueSize > CPUMAP_QUEUE_MAX)
-      return refuse("EOVERFLOW", `a queue of ${queueSize}: more than ${CPUMAP_QUEUE_MAX}`);
-    if (cpu >= store.host.possibleCpus) return refuse("ENODEV", `CPU ${cpu} is not possible`);
+      return refuse("EOVERFLOW", `qsize is ${queueSize}: more than ${CPUMAP_QUEUE_MAX}`);
+    if (cpu >= store.host.possibleCpus)
+      return refuse("ENODEV", `CPU ${cpu} is not among the ${store.host.possibleCpus} possible CPUs`);
     if (queueSize === 0) return fill(store, key, 0, 0);
     const program = programIn(store, value, BPF_ATTACH_TYPE.BPF_XDP_CPUMAP);
     return typeof program === "number" ? fill(store, key, queueSize, program) : refuse("ENOMEM", program.detail);

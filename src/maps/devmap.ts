@@ -52,7 +52,8 @@ export const devmap: MapType = {
     if (flags === BPF_ELEM.BPF_NOEXIST) return refuse("EEXIST", "BPF_NOEXIST, but every index exists from the start");
     const ifindex = value.readUInt32LE(0);
     if (ifindex === 0) {
-      if (value.length === 8 && value.readInt32LE(4) > 0) return refuse("EINVAL", "a program, but ifindex is 0");
+      if (value.length === 8 && value.readInt32LE(4) > 0)
+        return refuse("EINVAL", "ifindex is 0, but the value has a program");
       return fill(store, key, 0, 0);
     }
     const program = interfaceProgram(store, value);

@@ -17,7 +17,7 @@ export function objectAt<Kind extends ObjectKind>(
   if (file === undefined) return refuse("EBADF", `fd ${fd} is not open`);
   const object = world.object(file.object);
   if (object?.kind === kind) return object as Extract<ObjectRecord, { kind: Kind }>;
-  return refuse(wrongKind, `fd ${fd} is a ${object?.kind ?? "map"}: a ${kind} is needed`);
+  return refuse(wrongKind, `fd ${fd} is a ${object?.kind ?? "map"}: a ${kind} required`);
 }
 
 /** cgroup_get_from_fd(): EBADF; ENOENT if the cgroup was removed. */

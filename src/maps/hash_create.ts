@@ -32,12 +32,12 @@ export function checkHash(attr: CreateAttr, { evicts, perCpu }: HashFacts): Refu
   const unknown = checkFlags(attr, HASH_FLAGS, "a hash's");
   if (unknown !== null) return unknown;
   const ownLists = (mapFlags & BPF_F.BPF_F_NO_COMMON_LRU) !== 0;
-  if (ownLists && !evicts) return refuse("EINVAL", "BPF_F_NO_COMMON_LRU is for LRU maps alone");
+  if (ownLists && !evicts) return refuse("EINVAL", "BPF_F_NO_COMMON_LRU is only allowed for LRU maps");
   if (evicts && (mapFlags & BPF_F.BPF_F_NO_PREALLOC) !== 0)
-    return refuse("ENOTSUPP", "an LRU map is always preallocated: BPF_F_NO_PREALLOC cannot be");
+    return refuse("ENOTSUPP", "BPF_F_NO_PREALLOC is not allowed for an LRU map, which is always preallocated");
   const node = (mapFlags & BPF_F.BPF_F_NUMA_NODE) === 0 ? ANY_NODE : attr.numaNode;
   if (node !== ANY_NODE && (perCpu || ownLists))
-    return refuse("EINVAL", "what every CPU has of its own cannot be on one NUMA node");
+    return refuse("EINVAL", `numa_node is ${node}: memory for each CPU cannot be on one NUMA node`);
   if (attr.maxEntries === 0) return refuse("EINVAL", "max_entries is 0");
   if (keySize === 0) return refuse("EINVAL", "key_size is 0");
   if (valueSize === 0) return refuse("EINVAL", "value_size is 0");

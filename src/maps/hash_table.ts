@@ -26,7 +26,7 @@ const EMPTY = refuse("ENOENT", "the map has no elements");
 const LAST = refuse("ENOENT", "this was the last key");
 const PRESENT = refuse("EEXIST", "BPF_NOEXIST, but an element has this key");
 const MISSING = refuse("ENOENT", "BPF_EXIST, but no element has this key");
-const WALKED = refuse("ENOENT", "the end of the map");
+const WALKED = refuse("ENOENT", "the map has no elements after in_batch");
 
 function bucketCount(map: MapRecord): number {
   return 2 ** (32 - Math.clz32(map.maxEntries - 1));

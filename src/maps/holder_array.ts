@@ -56,7 +56,7 @@ export function holderArray({ resolve, hold, release }: Holder) {
     ...USUAL,
 
     update(store, key, value, flags) {
-      if (flags !== BPF_ELEM.BPF_ANY) return refuse("EINVAL", `flags ${flags}: only BPF_ANY is possible`);
+      if (flags !== BPF_ELEM.BPF_ANY) return refuse("EINVAL", `flags ${flags}: only BPF_ANY is allowed`);
       const outside = checkIndex(store.map, indexOf(key), "E2BIG");
       if (outside !== null) return outside;
       const held = resolve(store, value.readInt32LE(0));

@@ -10,7 +10,7 @@ import { type Refusal, refuse } from "./refusal.ts";
 function mapAt({ world, session }: Creator, fd: number): MapRecord | Refusal {
   const file = world.fd(session, fd);
   if (file === undefined) return refuse("EBADF", `fd ${fd} is not open`);
-  return world.map(file.map) ?? refuse("EINVAL", `fd ${fd} is no map`);
+  return world.map(file.map) ?? refuse("EINVAL", `fd ${fd} is not a map`);
 }
 
 /** bpf_map_meta_alloc(): checks inner_map_fd, the template of the inner maps. The new map keeps no reference to it. */

@@ -104,7 +104,7 @@ export function line({ newest }: { newest: boolean }): MapType {
 
     update(store, _key, value, flags) {
       if (flags !== BPF_ELEM.BPF_ANY && flags !== BPF_ELEM.BPF_EXIST)
-        return refuse("EINVAL", `flags ${flags}: BPF_ANY or BPF_EXIST is needed`);
+        return refuse("EINVAL", `flags ${flags}: BPF_ANY or BPF_EXIST required`);
       const count = store.entryCount();
       const { head, tail } = ends(store);
       const isFull = count >= store.map.maxEntries;
@@ -119,7 +119,7 @@ export function line({ newest }: { newest: boolean }): MapType {
       return null;
     },
 
-    delete: refused("EINVAL", "without keys nothing can be deleted: pop"),
+    delete: refused("EINVAL", "the map has no keys: elements are deleted by popping"),
     nextKey: refused("EINVAL", "the map has no keys to walk"),
 
     lookupAndDelete(store) {

@@ -27,19 +27,19 @@ import { type Refusal, refuse, refused } from "./refusal.ts";
 const FLAGS = BPF_F.BPF_F_NO_PREALLOC | BPF_F.BPF_F_CLONE;
 /** sizeof(struct bpf_local_storage_elem), before its value. */
 const ELEMENT_HEAD_BYTES = 128;
-const ABSENT = refuse("ENOENT", "the object has nothing in this map");
+const ABSENT = refuse("ENOENT", "the object has no element in this map");
 
 /** bpf_local_storage_map_alloc_check() */
 function checkStorage(attr: CreateAttr): Refusal | null {
   const refusal = checkFlags(attr, FLAGS, "local storage's");
   if (refusal !== null) return refusal;
   if ((attr.mapFlags & BPF_F.BPF_F_NO_PREALLOC) === 0)
-    return refuse("EINVAL", "local storage is never preallocated: map_flags must have BPF_F_NO_PREALLOC");
+    return refuse("EINVAL", "BPF_F_NO_PREALLOC is required in local storage's map_flags");
   const sizes = checkNoEntries(attr) ?? checkKeySize(attr, 4);
   if (sizes !== null) return sizes;
   if (attr.valueSize === 0) return refuse("EINVAL", "value_size is 0");
   if (attr.btfKeyTypeId === 0 || attr.btfValueTypeId === 0)
-    return refuse("EINVAL", "local storage needs BTF for its keys and values");
+    return refuse("EINVAL", "btf_key_type_id and btf_value_type_id are required for local storage");
   if (attr.valueSize > STORAGE_VALUE_BYTES_MAX)
     return refuse("E2BIG", `value_size is ${attr.valueSize}: more than ${STORAGE_VALUE_BYTES_MAX}`);
   return null;
@@ -74,7 +74,7 @@ export function localStorage(
     facts: { ...PLAIN_FACTS, keyFd, special: LOCKS },
 
     checkBtf(_attr, key) {
-      return isInteger(key, 32) ? null : refuse("EINVAL", "the key's BTF is no integer of 32 bits");
+      return isInteger(key, 32) ? null : refuse("EINVAL", "the key's BTF type is not an integer of 32 bits");
     },
 
     allocCheck: checkStorage,

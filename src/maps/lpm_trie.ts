@@ -36,7 +36,7 @@ const ABSENT = refuse("ENOENT", "the trie has no such prefix");
 const EMPTY = refuse("ENOENT", "the trie is empty");
 const LAST = refuse("ENOENT", "this was the last prefix");
 const PRESENT = refuse("EEXIST", "BPF_NOEXIST, but the trie has this prefix");
-const STAYS = refuse("ENOTSUPP", "an LPM trie does not support BPF_MAP_LOOKUP_AND_DELETE_ELEM");
+const STAYS = refuse("ENOTSUPP", "BPF_MAP_LOOKUP_AND_DELETE_BATCH is not allowed for an LPM trie");
 
 function dataBytes(map: MapRecord): number {
   return map.keySize - PREFIXLEN_BYTES;
@@ -142,7 +142,7 @@ export const lpmTrie: MapType = {
 
   /** trie_check_btf() */
   checkBtf(_attr, key) {
-    return key?.kind === BTF_KIND.STRUCT ? null : refuse("EINVAL", "the key's BTF is no struct");
+    return key?.kind === BTF_KIND.STRUCT ? null : refuse("EINVAL", "the key's BTF type is not a struct");
   },
 
   allocCheck: () => null,
@@ -150,13 +150,16 @@ export const lpmTrie: MapType = {
   alloc(attr) {
     if (attr.maxEntries === 0) return refuse("EINVAL", "max_entries is 0");
     if ((attr.mapFlags & BPF_F.BPF_F_NO_PREALLOC) === 0)
-      return refuse("EINVAL", "a trie is never preallocated: map_flags must have BPF_F_NO_PREALLOC");
+      return refuse("EINVAL", "BPF_F_NO_PREALLOC is required in a trie's map_flags");
     const flags = checkFlags(attr, TRIE_FLAGS, "a trie's");
     if (flags !== null) return flags;
     if (attr.keySize < LPM_KEY_BYTES_MIN || attr.keySize > LPM_KEY_BYTES_MAX)
-      return refuse("EINVAL", `key_size is ${attr.keySize}: a trie's is ${LPM_KEY_BYTES_MIN} to ${LPM_KEY_BYTES_MAX}`);
+      return refuse(
+        "EINVAL",
+        `key_size is ${attr.keySize}: ${LPM_KEY_BYTES_MIN} to ${LPM_KEY_BYTES_MAX} allowed for a trie`,
+      );
     if (attr.valueSize < 1 || attr.valueSize > LPM_VALUE_BYTES_MAX)
-      return refuse("EINVAL", `value_size is ${attr.valueSize}: a trie's is 1 to ${LPM_VALUE_BYTES_MAX}`);
+      return refuse("EINVAL", `value_size is ${attr.valueSize}: 1 to ${LPM_VALUE_BYTES_MAX} allowed for a trie`);
     return null;
   },
 
@@ -172,7 +175,7 @@ export const lpmTrie: MapType = {
 
   update(store, key, value, flags) {
     if (flags > BPF_ELEM.BPF_EXIST)
-      return refuse("EINVAL", `flags ${flags}: a trie takes BPF_ANY, BPF_NOEXIST or BPF_EXIST`);
+      return refuse("EINVAL", `flags ${flags}: BPF_ANY, BPF_NOEXIST or BPF_EXIST required`);
     const long = tooLong(store.map, key);
     if (long !== null) return long;
     const cell = cellKey(store.map, key, prefixlenOf(key));
@@ -206,7 +209,7 @@ export const lpmTrie: MapType = {
 
   nextKey,
 
-  lookupAndDelete: refused("ENOTSUPP", "an LPM trie does not support BPF_MAP_LOOKUP_AND_DELETE_ELEM"),
+  lookupAndDelete: refused("ENOTSUPP", "BPF_MAP_LOOKUP_AND_DELETE_ELEM is not allowed for an LPM trie"),
 
   batch: { lookup: byKeys({ nextKey, lookup }), lookupAndDelete: STAYS, update: null, delete: null },
 

@@ -43,7 +43,7 @@ export const percpuArray: MapType = {
     const refusal = checkArray(attr, DATA_ARRAY_FLAGS, "a per-CPU array's");
     if (refusal !== null) return refusal;
     if ((attr.mapFlags & BPF_F.BPF_F_NUMA_NODE) !== 0 && attr.numaNode !== ANY_NODE)
-      return refuse("EINVAL", "what every CPU has of its own cannot be on one NUMA node");
+      return refuse("EINVAL", "BPF_F_NUMA_NODE: memory for each CPU cannot be on one NUMA node");
     if (roundUp8(attr.valueSize) > PERCPU_VALUE_BYTES_MAX)
       return refuse(
         "E2BIG",

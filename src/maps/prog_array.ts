@@ -20,7 +20,7 @@ function program(store: MapStore, fd: number): Buffer | Refusal {
   const { progType, expectedAttachType } = found;
   const { owner } = store.map;
   if (owner !== null && (owner.progType !== progType || owner.expectedAttachType !== expectedAttachType))
-    return refuse("EINVAL", `the first program of this map was of type ${owner.progType}, this is of ${progType}`);
+    return refuse("EINVAL", `the program has type ${progType}: the map's first program had type ${owner.progType}`);
   return u32Buffer(found.id);
 }
 

@@ -30,7 +30,10 @@ const EMPTY = refuse("ENOENT", "no program that uses this map was attached to th
 /** cgroup_storage_map_alloc() */
 function checkStorage(attr: CreateAttr, valueMax: number): Refusal | null {
   if (attr.keySize !== CGROUP_ID_BYTES && attr.keySize !== CGROUP_KEY_BYTES)
-    return refuse("EINVAL", `key_size is ${attr.keySize}: a cgroup id has 8 bytes, struct bpf_cgroup_storage_key 16`);
+    return refuse(
+      "EINVAL",
+      `key_size is ${attr.keySize}: 8 (a cgroup id) or 16 (struct bpf_cgroup_storage_key) required`,
+    );
   if (attr.valueSize === 0) return refuse("EINVAL", "value_size is 0");
   if (attr.valueSize > valueMax) return refuse("E2BIG", `value_size is ${attr.valueSize}: more than ${valueMax}`);
   return checkFlags(attr, FLAGS, "cgroup storage's") ?? checkNoEntries(attr);
@@ -39,7 +42,7 @@ function checkStorage(attr: CreateAttr, valueMax: number): Refusal | null {
 /** cgroup_storage_check_btf() */
 function checkKey(attr: CreateAttr, key: BtfType | undefined): Refusal | null {
   const fits = attr.keySize === CGROUP_ID_BYTES ? isInteger(key, 64) : isStorageKey(key);
-  return fits ? null : refuse("EINVAL", "the key's BTF is neither a cgroup id nor struct bpf_cgroup_storage_key");
+  return fits ? null : refuse("EINVAL", "the key's BTF type is neither a cgroup id nor struct bpf_cgroup_storage_key");
 }
 
 function isStorageKey(key: BtfType | undefined): boolean {
@@ -63,7 +66,7 @@ export function programStorage({ perCpu }: { perCpu: boolean }): MapType {
 
     update(_store, _key, _value, flags) {
       if (flags !== BPF_ELEM.BPF_ANY && flags !== BPF_ELEM.BPF_EXIST)
-        return refuse("EINVAL", `flags ${flags}: BPF_ANY or BPF_EXIST is needed`);
+        return refuse("EINVAL", `flags ${flags}: BPF_ANY or BPF_EXIST required`);
       return EMPTY;
     },
 

@@ -14,9 +14,12 @@ import { cookieOf, fdIn, NO_COOKIE, socketAt, socketSlots } from "./sockets.ts";
 
 function checkKind({ protocol, state, reuseport }: SocketFacts): Refusal | null {
   if (protocol !== "tcp" && protocol !== "udp")
-    return refuse("ENOTSUPP", `the socket is ${protocol}: TCP or UDP over IP is needed`);
+    return refuse("ENOTSUPP", `the socket is ${protocol}: TCP or UDP over IP required`);
   if (state === (protocol === "tcp" ? "listening" : "bound") && reuseport) return null;
-  return refuse("EINVAL", `the socket is ${state}${reuseport ? "" : ", without SO_REUSEPORT"}`);
+  return refuse(
+    "EINVAL",
+    `the ${protocol} socket is ${state}, ${reuseport ? "with" : "without"} SO_REUSEPORT: listening (tcp) or bound (udp), with SO_REUSEPORT required`,
+  );
 }
 
 /** The descriptor in a value: a u64 is checked for its range, a u32 is read as an int. */
@@ -59,7 +62,8 @@ export const reuseportSockarray: MapType = {
     if (!("id" in socket)) return socket;
     const unfit = checkPresence(store.cells.get(cellAt(store.map, index)) !== undefined, flags) ?? checkKind(socket);
     if (unfit !== null) return unfit;
-    if (isTaken(store, socket.id)) return refuse("EBUSY", `socket ${socket.id} is in such a map already`);
+    if (isTaken(store, socket.id))
+      return refuse("EBUSY", `socket ${socket.id} is already in a BPF_MAP_TYPE_REUSEPORT_SOCKARRAY`);
     const id = u32Buffer(socket.id);
     reuseportSockarray.put(store, key, id);
     store.stored(key, id);

@@ -14,7 +14,7 @@ export function checkRing(attr: CreateAttr, host: Host): Refusal | null {
   if (refusal !== null) return refusal;
   const bytes = attr.maxEntries;
   if (bytes !== 0 && Number.isInteger(Math.log2(bytes)) && bytes % host.pageBytes === 0) return null;
-  return refuse("EINVAL", `max_entries is ${bytes}: a power of two and whole pages of ${host.pageBytes} are needed`);
+  return refuse("EINVAL", `max_entries is ${bytes}: a power of two, and a multiple of ${host.pageBytes}, required`);
 }
 
 export const ringbuf: MapType = {

@@ -22,7 +22,7 @@ export function socketAt(store: MapStore, fd: number): Socket | Refusal {
 /** The descriptor in a value, a u64 or u32; EINVAL if it is larger than every descriptor. */
 export function fdIn(value: Buffer): number | Refusal {
   const fd = value.length === 8 ? value.readBigUInt64LE(0) : BigInt(value.readUInt32LE(0));
-  return fd > FD_MAX ? refuse("EINVAL", `${fd} is more than a descriptor's number can be`) : Number(fd);
+  return fd > FD_MAX ? refuse("EINVAL", `fd ${fd}: more than ${FD_MAX}, the largest descriptor`) : Number(fd);
 }
 
 /** The SO_COOKIE of the socket whose id is in a cell. */
@@ -42,7 +42,7 @@ export function shownSocket(store: MapStore, cell: Buffer): Buffer {
 }
 
 /** The refusal of lookups if value_size is 4. */
-export const NO_COOKIE = refuse("ENOSPC", "value_size is 4: a cookie takes 8");
+export const NO_COOKIE = refuse("ENOSPC", "value_size is 4: a lookup answers a cookie, which has 8 bytes");
 
 interface SlotHooks {
   readonly filled: (store: MapStore) => void;
@@ -91,7 +91,8 @@ export function socketSlots(hooks: SlotHooks = NO_HOOKS) {
 }
 
 /**
- * sk_psock_init(), net/core/skmsg.c: a socket is either in a REUSEPORT_SOCKARRAY or in sockmaps and sockhashes; its sk_user_data says which.
+ * sk_psock_init(), net/core/skmsg.c: a socket is either in a REUSEPORT_SOCKARRAY or in sockmaps and sockhashes; its
+ * sk_user_data says which.
  */
 export function checkNotInReuseport({ world }: MapStore, { id }: Socket): Refusal | null {
   if (!world.isTied(id, BPF_MAP_TYPE.BPF_MAP_TYPE_REUSEPORT_SOCKARRAY)) return null;
@@ -107,5 +108,7 @@ export function checkSockmapSocket({ id, protocol, state }: Socket): Refusal | n
     unix_dgram: true,
     xsk: false,
   }[protocol];
-  return allowed ? null : refuse("EOPNOTSUPP", `socket ${id} is ${protocol}, ${state}: it cannot be in such a map`);
+  return allowed
+    ? null
+    : refuse("EOPNOTSUPP", `socket ${id} is ${protocol}, ${state}: not allowed in a sockmap or sockhash`);
 }

@@ -15,7 +15,7 @@ import { NEVER_FILLED } from "./without_elements.ts";
 const ADDRESS_BYTES = 8;
 /** sizeof(struct bpf_stack_build_id) */
 const BUILD_ID_BYTES = 32;
-const ABSENT = refuse("ENOENT", "no program has put a stack in with this id");
+const ABSENT = refuse("ENOENT", "no program has stored a stack with this id");
 
 function checkSizes(attr: CreateAttr): Refusal | null {
   const refusal =
@@ -28,7 +28,7 @@ function checkSizes(attr: CreateAttr): Refusal | null {
   if (frames < 1 || !Number.isInteger(frames) || frames > STACK_FRAMES_MAX)
     return refuse(
       "EINVAL",
-      `value_size is ${attr.valueSize}: ${frameBytes} for each of 1 to ${STACK_FRAMES_MAX} frames`,
+      `value_size is ${attr.valueSize}: ${frameBytes} bytes for each of 1 to ${STACK_FRAMES_MAX} frames required`,
     );
   if (attr.maxEntries > STACK_TRACE_ENTRIES_MAX)
     return refuse("E2BIG", `max_entries is ${attr.maxEntries}: more than ${STACK_TRACE_ENTRIES_MAX}`);
@@ -47,11 +47,13 @@ export const stackTrace: MapType = {
   alloc: checkSizes,
   allocatedBytes: (attr) => bucketCount(attr) * 8 + attr.maxEntries * (16 + attr.valueSize),
   lookup: () => ABSENT,
-  update: refused("EINVAL", "only programs put stacks in"),
+  update: refused("EINVAL", "only programs can store stacks"),
 
   delete({ map }, key) {
     const id = key.readUInt32LE(0);
-    return id < bucketCount(map) ? ABSENT : refuse("E2BIG", `id ${id}: ids end at ${bucketCount(map) - 1}`);
+    return id < bucketCount(map)
+      ? ABSENT
+      : refuse("E2BIG", `id ${id}: more than ${bucketCount(map) - 1}, the largest id`);
   },
 
   nextKey: () => ABSENT,

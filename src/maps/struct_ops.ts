@@ -13,13 +13,13 @@ import { type Refusal, refuse } from "./refusal.ts";
 import { withoutElements } from "./without_elements.ts";
 
 const FLAGS = BPF_F.BPF_F_LINK | BPF_F.BPF_F_VTYPE_BTF_OBJ_FD;
-const KERNEL_ONLY = refuse("ENOTSUPP", "struct_ops exist inside a kernel only: mapledger has none of its types");
+const KERNEL_ONLY = refuse("ENOTSUPP", "struct_ops exist inside a kernel only: mapledger has no kernel's types");
 
 /** bpf_struct_ops_map_alloc_check() */
 function checkAttr(attr: CreateAttr): Refusal | null {
   const refusal = checkKeySize(attr, 4) ?? checkFlags(attr, FLAGS, "a struct_ops'");
   if (refusal !== null) return refusal;
-  if (attr.maxEntries !== 1) return refuse("EINVAL", `max_entries is ${attr.maxEntries}: a struct_ops has one element`);
+  if (attr.maxEntries !== 1) return refuse("EINVAL", `max_entries is ${attr.maxEntries}: 1 required for a struct_ops`);
   return attr.btfVmlinuxValueTypeId === 0 ? refuse("EINVAL", "btf_vmlinux_value_type_id is 0") : null;
 }
 

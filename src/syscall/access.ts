@@ -7,5 +7,5 @@ import type { State } from "./state.ts";
 export function accessRefused(_state: State, { attr: { scope, has } }: Origin & AccessRefusedCommand): Outcome {
   if (has === undefined) return failed(refuse("EACCES", `the caller has none of these scopes: ${scope}`));
   const own = has.length === 0 ? "none" : has.join(", ");
-  return failed(refuse("EACCES", `no scope ${scope} of the caller covers this: he has ${own}`));
+  return failed(refuse("EACCES", `no scope ${scope} of the caller covers this: the caller has ${own}`));
 }

@@ -68,7 +68,7 @@ function untouched(command: BatchCall): { count: number } {
 function checkElemFlags(command: BatchCall, map: OpenMap): Refusal | null {
   const flags = command.attr.elemFlags;
   if ((flags & ~BPF_ELEM.BPF_F_LOCK) !== 0n)
-    return refuse("EINVAL", `elem_flags ${flags}: a batch takes BPF_F_LOCK alone`);
+    return refuse("EINVAL", `elem_flags ${flags}: only BPF_F_LOCK is allowed in a batch`);
   return checkLock(map, flags);
 }
 
@@ -143,9 +143,13 @@ function readBatch(command: BatchCall, map: OpenMap, walk: OpenMap["type"]["batc
   if (count === 0) return done(map.map.id, null, { count: 0 });
   const positionBytes = walk.positionBytes(map.map);
   if (inBatch !== null && inBatch.length < positionBytes)
-    return failed(refuse("EFAULT", `in_batch has ${inBatch.length} bytes: ${positionBytes} are read`), map.map.id, {
-      count: 0,
-    });
+    return failed(
+      refuse("EFAULT", `in_batch has ${inBatch.length} bytes: the command reads ${positionBytes}`),
+      map.map.id,
+      {
+        count: 0,
+      },
+    );
   const page = walk.read(map, inBatch, count);
   if (isRefusal(page)) return failed(page, map.map.id, { count: 0 });
 
@@ -205,7 +209,7 @@ function answerPage(map: OpenMap, page: BatchPage, keys: Buffer, values: Buffer,
 }
 
 function checkFlags(flags: bigint): Refusal | null {
-  return flags === 0n ? null : refuse("EINVAL", `flags ${flags}: a hash's batch takes none`);
+  return flags === 0n ? null : refuse("EINVAL", `flags ${flags}: 0 required for a batch of a hash`);
 }
 
 /** Replays a batch's event. */

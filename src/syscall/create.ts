@@ -132,14 +132,14 @@ function checkCommon(attr: CreateAttr, host: Host): Refusal | null {
   const facts = factsOf(attr.mapType);
   if (attr.btfVmlinuxValueTypeId !== 0) {
     if (facts?.kernelStruct !== true)
-      return refuse("EINVAL", "btf_vmlinux_value_type_id is for BPF_MAP_TYPE_STRUCT_OPS alone");
+      return refuse("EINVAL", "btf_vmlinux_value_type_id is only allowed for BPF_MAP_TYPE_STRUCT_OPS");
     if (attr.btfKeyTypeId !== 0 || attr.btfValueTypeId !== 0)
       return refuse("EINVAL", "btf_vmlinux_value_type_id excludes btf_key_type_id and btf_value_type_id");
   } else if (attr.btfKeyTypeId !== 0 && attr.btfValueTypeId === 0) {
     return refuse("EINVAL", "btf_key_type_id without btf_value_type_id");
   }
   if (attr.mapExtra !== 0n && facts?.mapExtra !== true)
-    return refuse("EINVAL", "map_extra is for BPF_MAP_TYPE_BLOOM_FILTER and BPF_MAP_TYPE_ARENA alone");
+    return refuse("EINVAL", "map_extra is only allowed for BPF_MAP_TYPE_BLOOM_FILTER and BPF_MAP_TYPE_ARENA");
   if ((attr.mapFlags & ACCESS) === ACCESS) return refuse("EINVAL", "BPF_F_RDONLY excludes BPF_F_WRONLY");
   if ((attr.mapFlags & BPF_F.BPF_F_NUMA_NODE) !== 0 && !isNode(attr.numaNode, host))
     return refuse("EINVAL", `numa_node ${attr.numaNode} is not online`);
@@ -181,7 +181,9 @@ function checkSeed(
 }
 
 function checkMemory(bytes: number, { memoryBytes }: Host): Refusal | null {
-  return bytes > memoryBytes ? refuse("ENOMEM", `the map takes ${bytes} bytes: the machine has ${memoryBytes}`) : null;
+  return bytes > memoryBytes
+    ? refuse("ENOMEM", `the map needs ${bytes} bytes of memory: the machine has ${memoryBytes}`)
+    : null;
 }
 
 function checkToken(state: State, session: number, attr: CreateAttr): Refusal | null {
@@ -197,8 +199,8 @@ function checkOffload(state: State, session: number, attr: CreateAttr, { offload
   if (refusal !== null) return refusal;
   if (!offload) return refuse("EINVAL", "map_ifindex: only BPF_MAP_TYPE_HASH and BPF_MAP_TYPE_ARRAY can be offloaded");
   if (!state.hasInterface(attr.mapIfindex))
-    return refuse("EINVAL", `map_ifindex ${attr.mapIfindex}: no such interface`);
-  return refuse("EOPNOTSUPP", `map_ifindex ${attr.mapIfindex}: the interface offloads no maps`);
+    return refuse("EINVAL", `map_ifindex ${attr.mapIfindex}: no interface has this index`);
+  return refuse("EOPNOTSUPP", `map_ifindex ${attr.mapIfindex}: the interface does not offload maps`);
 }
 
 /** bpf_obj_name_cpy(): its isalnum() is that of Latin-1, and bytes after the first NUL are not checked. */
@@ -268,6 +270,6 @@ function checkExclusive(attr: CreateAttr): Refusal | null {
   if (attr.exclProgHash === null || attr.exclProgHashSize !== HASH_BYTES)
     return refuse("EINVAL", `excl_prog_hash and an excl_prog_hash_size of ${HASH_BYTES} must come together`);
   if (attr.exclProgHash.length < HASH_BYTES)
-    return refuse("EFAULT", `excl_prog_hash has ${attr.exclProgHash.length} bytes: ${HASH_BYTES} are read`);
+    return refuse("EFAULT", `excl_prog_hash has ${attr.exclProgHash.length} bytes: the command reads ${HASH_BYTES}`);
   return null;
 }

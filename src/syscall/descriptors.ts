@@ -99,8 +99,9 @@ export function redoDup(state: State, command: Origin & DupCommand, outcome: Out
 /** bpf_obj_get_next_id(): the smallest id above start_id. */
 export function getNextId(state: State, command: Origin & NextIdCommand): Outcome {
   const { startId, openFlags } = command.attr;
-  if (openFlags !== 0) return failed(refuse("EINVAL", "the command does not use open_flags: it must be 0"));
-  if (startId > ID_MAX) return failed(refuse("EINVAL", `start_id ${startId}: ids end at ${ID_MAX}`));
+  if (openFlags !== 0)
+    return failed(refuse("EINVAL", `open_flags ${openFlags}: must be 0, because the command does not use this field`));
+  if (startId > ID_MAX) return failed(refuse("EINVAL", `start_id ${startId}: more than ${ID_MAX}, the largest id`));
   const refusal = checkCapability(state, command.session, "CAP_SYS_ADMIN", "walking ids");
   if (refusal !== null) return failed(refusal);
   const next = state.mapAfter(startId);

@@ -170,7 +170,7 @@ export function redoElement(state: State, command: ElementCall, outcome: Outcome
 function checkFreezable({ map, type }: OpenMap): Refusal | null {
   if (type.facts.kernelStruct) return refuse("ENOTSUPP", "a struct_ops cannot be frozen");
   if (map.special.length === 0) return null;
-  return refuse("ENOTSUPP", `a ${map.special[0]?.kind} in its values: the map cannot be frozen`);
+  return refuse("ENOTSUPP", `the map cannot be frozen: its values have a ${map.special[0]?.kind}`);
 }
 
 /** ___bpf_copy_key(): in a map without keys, key must be the null pointer. */
@@ -184,17 +184,17 @@ function readKey(map: OpenMap, command: ElementCall): Buffer | Refusal {
 
 /** A pop of a queue or stack allows no flags at all. */
 function checkTakeFlags(map: OpenMap, flags: bigint): Refusal | null {
-  if (flags !== 0n && map.type.facts.line) return refuse("EINVAL", `flags ${flags}: popping takes none`);
+  if (flags !== 0n && map.type.facts.line) return refuse("EINVAL", `flags ${flags}: 0 required for popping`);
   return checkLock(map, flags);
 }
 
 function checkLookupFlags(flags: bigint): Refusal | null {
   return (flags & ~BPF_ELEM.BPF_F_LOCK) === 0n
     ? null
-    : refuse("EINVAL", `flags ${flags}: a lookup takes BPF_F_LOCK alone`);
+    : refuse("EINVAL", `flags ${flags}: only BPF_F_LOCK is allowed for a lookup`);
 }
 
 /** CHECK_ATTR(): fields after the last one that the command uses must be zero. */
 function unusedFields(names: string): Refusal {
-  return refuse("EINVAL", `the command does not use ${names}: they must be 0`);
+  return refuse("EINVAL", `${names}: must be 0, because the command does not use them`);
 }

@@ -151,7 +151,9 @@ function rowOf(command: Command): Row | undefined {
 function unknown(command: Command): Outcome {
   const { name, fault } = command as UnknownCommand;
   if (fault !== undefined) return failed(refuse(fault.errno, fault.detail));
-  return failed(refuse("EINVAL", `${name} is no command on maps, or exists inside a kernel only`));
+  return failed(
+    refuse("EINVAL", `mapledger does not have ${name}: the command is not about maps, or exists inside a kernel only`),
+  );
 }
 
 /** The mirror's reports change nothing; they are only recorded. */

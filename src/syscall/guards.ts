@@ -133,7 +133,7 @@ export function withoutLock(flags: bigint): bigint {
 export function checkCapability(state: State, session: number, needed: Capability, what: string): Refusal | null {
   const held = state.session(session)?.capabilities;
   if (held === undefined || held.includes(needed) || held.includes("CAP_SYS_ADMIN")) return null;
-  return refuse("EPERM", `${what} takes ${needed}, which session ${session} was opened without`);
+  return refuse("EPERM", `${what} requires ${needed}, which session ${session} does not have`);
 }
 
 const NOTHING = Buffer.alloc(0);
@@ -141,8 +141,8 @@ const NOTHING = Buffer.alloc(0);
 /** copy_from_user(): reads exactly `size` bytes and ignores further ones. */
 export function readUser(buffer: Buffer | null, size: number, what: string): Buffer | Refusal {
   if (size === 0) return NOTHING;
-  if (buffer === null) return refuse("EFAULT", `${what} is the null pointer: ${size} bytes are read`);
-  if (buffer.length < size) return refuse("EFAULT", `${what} has ${buffer.length} bytes: ${size} are read`);
+  if (buffer === null) return refuse("EFAULT", `${what} is the null pointer: the command reads ${size} bytes`);
+  if (buffer.length < size) return refuse("EFAULT", `${what} has ${buffer.length} bytes: the command reads ${size}`);
   return buffer.length === size ? buffer : buffer.subarray(0, size);
 }
 
@@ -155,11 +155,11 @@ export function checkExact(
   what: string,
 ): Refusal | null {
   if (command.exact !== true || buffer === null || buffer.length === size * count) return null;
-  return refuse("EINVAL", `the request's ${what} has ${buffer.length / count} bytes: this map's have ${size}`);
+  return refuse("EINVAL", `the request's ${what} has ${buffer.length / count} bytes: ${size} required for this map`);
 }
 
 /** copy_to_user() to the caller's buffer; null: a buffer of the right size. */
 export function checkRoom(buffer: Buffer | null, size: number, what: string): Refusal | null {
   if (buffer === null || buffer.length >= size) return null;
-  return refuse("EFAULT", `${what} has room for ${buffer.length} bytes: ${size} are written`);
+  return refuse("EFAULT", `${what} has room for ${buffer.length} bytes: the command writes ${size}`);
 }

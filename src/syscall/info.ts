@@ -38,7 +38,8 @@ function checkBuffer(buffer: Buffer, infoLen: number): Refusal | null {
   if (infoLen > INFO_BYTES_MAX) return refuse("E2BIG", `info_len is ${infoLen}: more than ${INFO_BYTES_MAX}`);
   // The kernel reads the tail first, so E2BIG comes before EFAULT.
   for (let at = MAP_INFO_TAIL_BYTES; at < Math.min(infoLen, buffer.length); at++)
-    if (buffer[at] !== 0) return refuse("E2BIG", `info has something at byte ${at}, which must be 0`);
+    if (buffer[at] !== 0)
+      return refuse("E2BIG", `info is not 0 at byte ${at}: bytes from ${MAP_INFO_TAIL_BYTES} on must be 0`);
   if (buffer.length < infoLen) return refuse("EFAULT", `info has ${buffer.length} bytes: info_len is ${infoLen}`);
   return null;
 }
@@ -68,8 +69,9 @@ function digest(map: OpenMap, info: Buffer): string | null | Refusal {
   if (pointer === 0n && size === 0) return null;
   if (pointer === 0n || size !== DIGEST_BYTES)
     return refuse("EINVAL", `hash and a hash_size of ${DIGEST_BYTES} must come together`);
-  if (!map.type.facts.digest) return refuse("EINVAL", "only an array has a digest");
-  if (!map.map.frozen) return refuse("EPERM", "only a frozen array has a digest");
+  if (!map.type.facts.digest)
+    return refuse("EINVAL", "hash is only allowed for arrays: other map types have no digest");
+  if (!map.map.frozen) return refuse("EPERM", "the map is not frozen: only a frozen array has a digest");
   const sha = createHash("sha256");
   for (const bytes of memory(map)) sha.update(bytes);
   return sha.digest("hex");

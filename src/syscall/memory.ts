@@ -55,10 +55,12 @@ function checkMapping(map: OpenMap, { cmd }: MemoryCall): Refusal | null {
   if (writes && (record.mapFlags & BPF_F.BPF_F_RDONLY_PROG) !== 0)
     return refuse("EACCES", "BPF_F_RDONLY_PROG: the map's memory is read-only");
   if (!map.openedWritable)
-    return refuse("EINVAL", "the fd was opened with BPF_F_RDONLY: nothing can be mapped through it");
+    return refuse("EINVAL", "the fd was opened with BPF_F_RDONLY: memory cannot be mapped through it");
   return isMmapable(record) ? null : refuse("EINVAL", "the array was created without BPF_F_MMAPABLE");
 }
 
 function checkEnd(end: number, memory: number): Refusal | null {
-  return end <= memory ? null : refuse("EINVAL", `byte ${end} is outside: the map's memory has ${memory}`);
+  return end <= memory
+    ? null
+    : refuse("EINVAL", `byte ${end} is outside of the map's memory, which has ${memory} bytes`);
 }

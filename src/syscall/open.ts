@@ -98,7 +98,7 @@ function imagined(state: State, { session, attr }: Origin & { attr: ObjectSpec }
     case "dir":
       return { kind, path };
     case "pidfd":
-      if (attr.pid === undefined) return refuse("EINVAL", "a pidfd is of a process: pid is missing");
+      if (attr.pid === undefined) return refuse("EINVAL", "pid is required for a pidfd");
       return { kind: "process", pid: attr.pid, startTime: "", exited: false };
     case "pidfd_self":
       return ownProcess(session);
@@ -120,7 +120,7 @@ function imagined(state: State, { session, attr }: Origin & { attr: ObjectSpec }
 
 /** A program that exists in the ledger only: a new one, or the known one with this id. */
 function program(state: State, { id, path, progType = 0, expectedAttachType = 0 }: ObjectSpec): ObjectFacts | Refusal {
-  if (path !== undefined) return refuse("ENOENT", `there is no kernel to find what is pinned at ${path}`);
+  if (path !== undefined) return refuse("ENOENT", `no kernel is available to open the program pinned at ${path}`);
   const progId = id ?? state.lastId("prog") + 1;
   const facts = { kind: "prog", progId, progType, expectedAttachType, name: "" } as const;
   const known = state.objects.known(facts) ?? (id === undefined ? undefined : state.objects.program(id));

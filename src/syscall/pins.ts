@@ -30,9 +30,9 @@ export interface NewEntry {
 }
 
 /**
- * The entry that a command will make if the machine has none at that path. null: the command makes no entry, or the
- * ledger refuses it no later than by its own EEXIST. So an event has the machine's answer only if it was the reason of
- * the refusal.
+ * The entry that a command is about to make. The machine is then asked whether the path is free (`engine/occupied.ts`),
+ * and its refusal becomes `attr.found`. null: the machine is not asked, because the command makes no entry, an earlier
+ * check refuses it, the ledger has an entry at the path, or the path is outside bpffs.
  */
 export function newEntry(state: State, command: Command): NewEntry | null {
   if (command.cmd === CMD.MKDIR) {
@@ -64,7 +64,7 @@ export function objPin(state: State, command: Origin & PinCommand): Outcome {
 function lookUpPin(state: State, command: Origin & PinCommand): { path: Path; map: MapRecord } | Outcome {
   const { pathname, fileFlags, pathFd } = command.attr;
   if ((fileFlags & ~BPF_F.BPF_F_PATH_FD) !== 0)
-    return failed(refuse("EINVAL", `file_flags ${fileFlags}: pinning takes BPF_F_PATH_FD alone`));
+    return failed(refuse("EINVAL", `file_flags ${fileFlags}: only BPF_F_PATH_FD is allowed for pinning`));
   const unused = checkPathFd(fileFlags, pathFd);
   if (unused !== null) return failed(unused);
   const map = openMap(state, command, command.target);
@@ -83,10 +83,10 @@ export function redoObjPin(state: State, { caller }: Origin & PinCommand, outcom
 /** bpf_obj_get(), kernel/bpf/syscall.c and inode.c. */
 export function objGet(state: State, command: Origin & GetPinCommand): Outcome {
   const { pathname, fileFlags, pathFd, bpfFd } = command.attr;
-  if (bpfFd !== 0) return failed(refuse("EINVAL", `bpf_fd is ${bpfFd}: it must be 0`));
+  if (bpfFd !== 0) return failed(refuse("EINVAL", `bpf_fd is ${bpfFd}: 0 required`));
   if ((fileFlags & ~(ACCESS | BPF_F.BPF_F_PATH_FD)) !== 0)
     return failed(
-      refuse("EINVAL", `file_flags ${fileFlags}: BPF_F_RDONLY, BPF_F_WRONLY and BPF_F_PATH_FD are allowed`),
+      refuse("EINVAL", `file_flags ${fileFlags}: only BPF_F_RDONLY, BPF_F_WRONLY and BPF_F_PATH_FD are allowed`),
     );
   const unused = checkPathFd(fileFlags, pathFd);
   if (unused !== null) return failed(unused);
@@ -144,7 +144,8 @@ function checkChange(state: State, command: Origin & PathCommand, path: Path): R
     return path.slash ? refuse("ENOTDIR", `${shown(path)} is a pin, not a directory`) : null;
   }
   if (pin) return refuse("ENOTDIR", `${shown(path)} is a pin, not a directory`);
-  if (!state.bpffs.isDirectory(path.pathname)) return refuse("EBUSY", `${shown(path)} is where bpffs is mounted`);
+  if (!state.bpffs.isDirectory(path.pathname))
+    return refuse("EBUSY", `${shown(path)} is bpffs itself or a directory above it`);
   return state.bpffs.hasEntries(path.pathname) ? refuse("ENOTEMPTY", `${shown(path)} is not empty`) : null;
 }
 
@@ -162,7 +163,7 @@ function shown(path: Path): string {
 
 function checkPathFd(fileFlags: number, pathFd: number): Refusal | null {
   if ((fileFlags & BPF_F.BPF_F_PATH_FD) !== 0 || pathFd === 0) return null;
-  return refuse("EINVAL", "path_fd without BPF_F_PATH_FD");
+  return refuse("EINVAL", `path_fd is ${pathFd}, but file_flags do not have BPF_F_PATH_FD`);
 }
 
 /** path_lookupat(), fs/namei.c: every component but the last must be a directory. */
@@ -182,7 +183,8 @@ function resolve(
     const directory = openFile(state, session, pathFd);
     if (isRefusal(directory)) return directory;
     const object = state.object(directory.object);
-    if (object?.kind !== "dir" || object.path === null) return refuse("ENOTDIR", `path_fd ${pathFd} is no directory`);
+    if (object?.kind !== "dir" || object.path === null)
+      return refuse("ENOTDIR", `path_fd ${pathFd} is not a directory`);
     at = object.path;
   }
   for (const name of pathname.split("/")) {
@@ -197,7 +199,7 @@ function resolve(
     }
     if (Buffer.byteLength(name) > NAME_BYTES_MAX)
       return refuse("ENAMETOOLONG", `a name in pathname is longer than ${NAME_BYTES_MAX} bytes`);
-    if (isBelow(at) && name.includes(".")) return refuse("EPERM", `${name}: names on bpffs have no dots`);
+    if (isBelow(at) && name.includes(".")) return refuse("EPERM", `${name}: dots are not allowed in names on bpffs`);
     at = `${at}/${name}`;
   }
   return { pathname: at, slash: pathname.endsWith("/") };
@@ -247,6 +249,6 @@ function checkNew(state: State, path: Path, { caller, attr: { found } }: NewComm
   if (exists(state, path)) return refuse("EEXIST", `${shown(path)} exists`);
   if (found !== undefined) return refuse(found.errno, found.detail);
   if (!isBelow(path.pathname)) return refuse("EPERM", `${path.pathname} is not on bpffs, which is ${BPFFS}`);
-  if (path.slash) return refuse("ENOENT", `${path.pathname}/ is no directory`);
+  if (path.slash) return refuse("ENOENT", `${path.pathname}/ is not a directory`);
   return checkQuota(state.charges, caller, "pins", 1);
 }

@@ -211,7 +211,7 @@ onBoth("BPF_MAP_CREATE checks BTF in the kernel's order", (t, subject) => {
       refuses: "a type of the kernel's own with another map type",
       attr: { ...worst, btf_vmlinux_value_type_id: 1, max_entries: 0 },
       errno: "EINVAL",
-      detail: /STRUCT_OPS alone/,
+      detail: /only allowed for BPF_MAP_TYPE_STRUCT_OPS/,
     },
     {
       refuses: "a key type alone",

@@ -39,7 +39,7 @@ t.test("BPF_MAP_TYPE_ARRAY BPF_MAP_CREATE refuses in the kernel's order", async 
       refuses: "a flag of other types",
       attr: { ...large, map_flags: flags },
       errno: "EINVAL",
-      detail: /not all of them/,
+      detail: /not among/,
     },
     {
       refuses: "both program modes",

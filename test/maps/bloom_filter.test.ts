@@ -37,7 +37,7 @@ onBoth("BPF_MAP_TYPE_BLOOM_FILTER BPF_MAP_CREATE refuses in the kernel's order",
       refuses: "a flag of other types",
       attr: { ...second, key_size: 0, max_entries: 1 },
       errno: "EINVAL",
-      detail: /not all of them/,
+      detail: /not among/,
     },
     {
       refuses: "both program modes",

@@ -22,7 +22,7 @@ t.test("BPF_MAP_CREATE without capabilities refuses in the kernel's order", asyn
       refuses: "a hash without a seed, whatever else is wrong",
       attr: { ...unseeded, max_entries: 0 },
       errno: "EPERM",
-      detail: /BPF_F_ZERO_SEED takes CAP_SYS_ADMIN/,
+      detail: /BPF_F_ZERO_SEED requires CAP_SYS_ADMIN/,
     },
     { refuses: "no entries", attr: { ...token, max_entries: 0 }, errno: "EINVAL", detail: /max_entries/ },
     { refuses: "a token that is not open", attr: token, errno: "EBADF", detail: /map_token_fd/ },
@@ -105,7 +105,7 @@ t.test("BPF_MAP_CREATE without CAP_SYS_ADMIN refuses seeds and interfaces in the
       refuses: "an unknown interface",
       attr: { ...offloaded, ...HASH, map_type: 1 },
       errno: "EINVAL",
-      detail: /no such/,
+      detail: /no interface/,
     },
     { refuses: "loopback", attr: { ...offloaded, ...HASH, map_ifindex: 1 }, errno: "EOPNOTSUPP" },
   ]);

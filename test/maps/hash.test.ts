@@ -59,7 +59,7 @@ t.test("BPF_MAP_TYPE_HASH BPF_MAP_CREATE refuses in the kernel's order", async (
       errno: "EINVAL",
       detail: /numa_node/,
     },
-    { refuses: "a flag of other types", attr: { ...first, ...sizes }, errno: "EINVAL", detail: /not all of them/ },
+    { refuses: "a flag of other types", attr: { ...first, ...sizes }, errno: "EINVAL", detail: /not among/ },
     {
       refuses: "both program modes",
       attr: { ...first, ...sizes, map_flags: first.map_flags & ~BPF_F_CLONE },

@@ -89,7 +89,7 @@ for (const [name, map_type, kind] of ROWS) {
         detail: /max_entries/,
       },
       { refuses: "a key that is no u32", attr: { ...foreign, key_size: 8 }, errno: "EINVAL", detail: /key_size/ },
-      { refuses: "a flag of other types", attr: foreign, errno: "EINVAL", detail: /not all of them/ },
+      { refuses: "a flag of other types", attr: foreign, errno: "EINVAL", detail: /not among/ },
       { refuses: "a value that is no u32", attr: value, errno: "EINVAL", detail: /value_size/ },
       { refuses: "a token that is not open", attr: token, errno: "EBADF", detail: /map_token_fd/ },
       { refuses: "a bad name", attr: last, errno: "EINVAL", detail: /map_name/ },

@@ -63,7 +63,7 @@ for (const { map_type, one, other, pipe } of ROWS) {
         refuses: "a descriptor for reading",
         attr: { ...worst, map_flags: BPF_F_TOKEN_FD | BPF_F_RDONLY },
         errno: "EINVAL",
-        detail: /not all of them/,
+        detail: /not among/,
       },
       {
         refuses: "storage that is allocated at once",
@@ -74,12 +74,12 @@ for (const { map_type, one, other, pipe } of ROWS) {
       { refuses: "entries", attr: worst, errno: "EINVAL", detail: /max_entries/ },
       { refuses: "a key that is no fd", attr: { ...worst, max_entries: 0 }, errno: "EINVAL", detail: /key_size/ },
       { refuses: "no value", attr: { ...typeless, value_size: 0 }, errno: "EINVAL", detail: /value_size/ },
-      { refuses: "no key type", attr: typeless, errno: "EINVAL", detail: /needs BTF/ },
+      { refuses: "no key type", attr: typeless, errno: "EINVAL", detail: /required for local storage/ },
       {
         refuses: "no types at all",
         attr: { ...typeless, btf_value_type_id: 0 },
         errno: "EINVAL",
-        detail: /needs BTF/,
+        detail: /required for local storage/,
       },
       { refuses: "a value that is too large", attr: large, errno: "E2BIG", detail: /value_size/ },
       { refuses: "a token that is not open", attr: token, errno: "EBADF", detail: /map_token_fd/ },

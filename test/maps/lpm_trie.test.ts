@@ -36,7 +36,7 @@ t.test("BPF_MAP_TYPE_LPM_TRIE BPF_MAP_CREATE refuses in the kernel's order", asy
       refuses: "a flag of other types",
       attr: { ...worst, max_entries: 1, map_flags: modes | BPF_F_ZERO_SEED },
       errno: "EINVAL",
-      detail: /not all of them/,
+      detail: /not among/,
     },
     {
       refuses: "both program modes",

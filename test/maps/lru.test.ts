@@ -19,7 +19,7 @@ for (const [name, map_type, value_size] of [
         refuses: "unknown flags, before all else",
         attr: { map_type, map_flags: BPF_F.BPF_F_STACK_BUILD_ID | BPF_F.BPF_F_NO_PREALLOC },
         errno: "EINVAL",
-        detail: /not all of them/,
+        detail: /not among/,
       },
       {
         refuses: "to be filled on demand, before sizes",
@@ -107,7 +107,7 @@ for (const [map_type, bytes, valueMax] of [
         refuses: "a flag of other types",
         attr: { ...both, map_flags: both.map_flags | BPF_F.BPF_F_CLONE },
         errno: "EINVAL",
-        detail: /not all of them/,
+        detail: /not among/,
       },
       { refuses: "both program modes", attr: both, errno: "EINVAL", detail: /BPF_F_RDONLY_PROG excludes/ },
       { refuses: "a map that grows", attr: grows, errno: "ENOTSUPP", detail: /BPF_F_NO_PREALLOC/ },

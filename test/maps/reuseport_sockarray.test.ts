@@ -37,7 +37,7 @@ onBoth("BPF_MAP_TYPE_REUSEPORT_SOCKARRAY BPF_MAP_CREATE refuses in the kernel's 
       detail: /max_entries/,
     },
     { refuses: "a key that is no u32", attr: { ...foreign, key_size: 8 }, errno: "EINVAL", detail: /key_size/ },
-    { refuses: "a flag of other types", attr: foreign, errno: "EINVAL", detail: /not all of them/ },
+    { refuses: "a flag of other types", attr: foreign, errno: "EINVAL", detail: /not among/ },
     { refuses: "both program modes", attr: both, errno: "EINVAL", detail: /BPF_F_RDONLY_PROG excludes/ },
     { refuses: "a token that is not open", attr: token, errno: "EBADF" },
     { refuses: "a bad name", attr: last, errno: "EINVAL", detail: /map_name/ },

@@ -25,7 +25,7 @@ onBoth("BPF_MAP_TYPE_XSKMAP BPF_MAP_CREATE refuses in the kernel's order", (t, s
     },
     { refuses: "no entries", attr: first, errno: "EINVAL", detail: /max_entries/ },
     { refuses: "a key that is no u32", attr: { ...foreign, key_size: 8 }, errno: "EINVAL", detail: /key_size/ },
-    { refuses: "a flag of other types", attr: foreign, errno: "EINVAL", detail: /not all of them/ },
+    { refuses: "a flag of other types", attr: foreign, errno: "EINVAL", detail: /not among/ },
     { refuses: "a value that is no u32", attr: value, errno: "EINVAL", detail: /value_size/ },
     { refuses: "a bad name", attr: last, errno: "EINVAL", detail: /map_name/ },
     { refuses: "an xskmap", attr: XSKMAP, errno: null },

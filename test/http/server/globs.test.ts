@@ -257,7 +257,7 @@ test("refusals are events of their callers', which tell the scope", async (t) =>
       caller: "eve",
       errno: "EACCES",
       map: null,
-      detail: "no scope write of the caller covers this: he has write@e*",
+      detail: "no scope write of the caller covers this: the caller has write@e*",
       attr: { scope: "write", has: ["write@e*"], request: "PUT /v1/maps/1/elements/00000001" },
     },
   ]);
