@@ -42,7 +42,10 @@ export const BPF_CMD = {
   BPF_PROG_STREAM_READ_BY_FD: 37,
 } as const;
 
-/** Commands on programs, links, tokens and the kernel's own BTF: mapledger has none of them. All others are commands on maps. */
+/**
+ * Commands on programs, links, tokens and the kernel's own BTF: mapledger has none of them. All others are commands on
+ * maps.
+ */
 type OtherCmdName =
   | "BPF_PROG_LOAD"
   | "BPF_PROG_ATTACH"
@@ -69,11 +72,14 @@ type OtherCmdName =
 export type MapCmdName = Exclude<keyof typeof BPF_CMD, OtherCmdName>;
 
 /**
- * Commands that are tried again after EAGAIN, because another try can succeed. BPF_MAP_UPDATE_ELEM on a local storage
- * gets it if the kernel is still deleting the owner's last element of a freed map (bpf_local_storage_update); each try
- * loses to another freed map, so the tries end. BPF_PROG_LOAD gets it if a signal is pending in the verifier
- * (do_check); the signal is handled before the next try. Batches are not tried again, because their attr has the
- * progress.
+ * The commands that `native/bpf.ts` repeats if they fail with EAGAIN, because the same call can then succeed:
+ *
+ *   BPF_MAP_UPDATE_ELEM, on a local storage (bpf_local_storage_update): the kernel is freeing another map, and has just
+ *                        deleted the last element of the same owner. The next call makes a new storage for the owner
+ *   BPF_PROG_LOAD        a signal is pending during verification (do_check). It is handled before the next call
+ *
+ * Batches fail with EAGAIN, too, but are not repeated: their attr says how far they got, so the same call would begin
+ * at another place.
  */
 export const AGAIN_CMDS: ReadonlySet<number> = new Set([BPF_CMD.BPF_MAP_UPDATE_ELEM, BPF_CMD.BPF_PROG_LOAD]);
 

@@ -58,7 +58,7 @@ function readLine(line: string): Line {
   if (line.startsWith(UID)) {
     const [, digits = "", rest] = /^uid:(\d{1,10})(?::(.*))?$/.exec(line) ?? [];
     const uid = Number(digits);
-    if (digits === "" || uid > UID_MAX) throw new Error(`required: "uid:", a uid and ":scopes"`);
+    if (digits === "" || uid > UID_MAX) throw new Error(`uid:N:scopes required, with N from 0 to ${UID_MAX}`);
     return { by: "uid", uid, name: `${UID}${uid}`, ...allowed(rest) };
   }
   if (line.startsWith(CERT)) return readCertificate(line.slice(CERT.length));
@@ -71,7 +71,7 @@ function readLine(line: string): Line {
 function readCertificate(text: string): Line {
   const colon = text.lastIndexOf(":");
   const subject = text.slice(0, Math.max(colon, 0)).trim();
-  if (subject === "") throw new Error(`required: "cert:", a certificate's name and ":scopes"`);
+  if (subject === "") throw new Error(`cert:NAME:scopes required, with the name in a client's certificate`);
   const name = checkLength(`${CERT}${subject}`);
   return { by: "certificate", subject, name, ...allowed(text.slice(colon + 1)) };
 }

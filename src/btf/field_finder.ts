@@ -159,7 +159,7 @@ export class Finder {
     return field;
   }
 
-  /** The field of this kind; null: the member has only its name. */
+  /** The field of a member whose type has a special name; null: the type is not a struct of the right size. */
   #ofKind(
     kind: FieldKind,
     id: number,

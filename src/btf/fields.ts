@@ -1,4 +1,7 @@
-/** Special fields, which only programs access: enum btf_field_type, and the facts of each kind. */
+/**
+ * Special fields: fields that only programs access, such as locks and timers. enum btf_field_type, and the facts of
+ * each kind.
+ */
 
 import { BTF_KIND } from "../maps/btf_types.ts";
 import type { SpecialKind } from "../maps/map_facts.ts";
@@ -15,13 +18,19 @@ export type FieldKind =
   | ("bpf_refcount" | "bpf_list_head" | "bpf_list_node" | "bpf_rb_root" | "bpf_rb_node");
 
 interface Facts {
+  /** Bytes. */
   readonly size: number;
   readonly align: number;
-  /** Whether a struct may have several of them: the opposite of struct btf_field_desc's is_unique. */
+  /**
+   * A struct may have several members of this kind: is_unique of struct btf_field_desc is false. Structs nested in it
+   * are searched on their own.
+   */
   readonly beside: boolean;
-  /** Whether a second one is recorded without a WARNING of btf_parse_fields(). */
+  /**
+   * A value may have several, counting nested structs. If false, btf_parse_fields() prints a WARNING for the second.
+   */
   readonly many: boolean;
-  /** Whether it may be in an array of several elements: btf_repeat_fields(). */
+  /** It may be the element of an array with several elements: btf_repeat_fields(). */
   readonly repeats: boolean;
 }
 

@@ -29,17 +29,21 @@ interface Type {
   readonly rest: number;
 }
 
-/** Returns why the type is refused (as a text: EINVAL); null: it is valid. */
+/**
+ * Checks a type. Returns null if it is valid, otherwise a refusal; a text stands for EINVAL, and continues "BTF's type
+ * 7 ...".
+ */
 type Rule = (type: Type, blob: Buffer, names: Names) => string | Refusal | null;
 
 const reference: Rule = (type) => bare(type) ?? (type.name !== 0 ? NAMED : target(type));
 const enumeration =
   (valueBytes: number): Rule =>
   (type, blob, names) => {
-    if (!ENUM_SIZES.has(type.sizeOrType)) return `has ${type.sizeOrType} bytes: 1, 2, 4 and 8 can be`;
+    if (!ENUM_SIZES.has(type.sizeOrType)) return `is an enumeration of ${type.sizeOrType} bytes (1, 2, 4 or 8 allowed)`;
     if (!isNameOrNone(type.name, names)) return MISNAMED;
     for (let at = 0; at < type.vlen; at++)
-      if (!isName(blob.readUInt32LE(type.rest + at * valueBytes), names)) return `has a value ${at} without a name`;
+      if (!isName(blob.readUInt32LE(type.rest + at * valueBytes), names))
+        return `is an enumeration whose value ${at} has no valid name`;
     return null;
   };
 const composite =
@@ -47,22 +51,22 @@ const composite =
   (type, blob, names) =>
     isNameOrNone(type.name, names) ? members(type, { blob, names, isUnion }) : MISNAMED;
 
-const MISNAMED = "has no name that can be one";
-const NAMED = "has a name: its kind has none";
+const MISNAMED = "has no valid name";
+const NAMED = "has a name, which its kind does not allow";
 
 const RULES: Readonly<Record<number, Rule>> = {
   [BTF_KIND.INT]: (type, blob) => bare(type) ?? integer(type, blob.readUInt32LE(type.rest)),
   [BTF_KIND.PTR]: reference,
   [BTF_KIND.ARRAY]: (type, blob) => {
     if (type.name !== 0) return NAMED;
-    if (type.sizeOrType !== 0) return "has a size, which its elements give it";
+    if (type.sizeOrType !== 0) return "is an array whose size field is not 0";
     return bare(type) ?? part(blob.readUInt32LE(type.rest)) ?? part(blob.readUInt32LE(type.rest + 4));
   },
   [BTF_KIND.STRUCT]: composite(false),
   [BTF_KIND.UNION]: composite(true),
   [BTF_KIND.ENUM]: enumeration(8),
   [BTF_KIND.FWD]: ({ name, vlen, sizeOrType }, _, names) => {
-    if (vlen !== 0 || sizeOrType !== 0) return "has more than a name";
+    if (vlen !== 0 || sizeOrType !== 0) return "is a forward declaration with more than a name";
     return isName(name, names) ? null : MISNAMED;
   },
   [BTF_KIND.TYPEDEF]: (type, _, names) => bare(type) ?? target(type) ?? (isName(type.name, names) ? null : MISNAMED),
@@ -71,28 +75,32 @@ const RULES: Readonly<Record<number, Rule>> = {
   [BTF_KIND.RESTRICT]: reference,
   [BTF_KIND.FUNC]: ({ name, vlen, kindFlag }, _, names) => {
     if (!isName(name, names)) return MISNAMED;
-    return vlen > LINKAGE_MAX || kindFlag ? `has a linkage of ${vlen}` : null;
+    return vlen > LINKAGE_MAX || kindFlag ? `has linkage ${vlen} (0 or ${LINKAGE_MAX} allowed), or a kind_flag` : null;
   },
   [BTF_KIND.FUNC_PROTO]: ({ name, kindFlag }) => (name !== 0 || kindFlag ? NAMED : null),
   [BTF_KIND.VAR]: (type, blob, names) => {
     if (!isName(type.name, names)) return MISNAMED;
     const linkage = blob.readUInt32LE(type.rest);
-    return bare(type) ?? part(type.sizeOrType) ?? (linkage > LINKAGE_MAX ? `has a linkage of ${linkage}` : null);
+    return (
+      bare(type) ??
+      part(type.sizeOrType) ??
+      (linkage > LINKAGE_MAX ? `has linkage ${linkage} (0 or ${LINKAGE_MAX} allowed)` : null)
+    );
   },
   [BTF_KIND.DATASEC]: (type, blob, names) => {
-    if (type.sizeOrType === 0) return "has 0 bytes: libbpf gives a section of an object file its size";
+    if (type.sizeOrType === 0) return "is a section of 0 bytes (in an object file it has no size yet: libbpf sets it)";
     if (type.kindFlag || type.name === 0 || !names.isSection(type.name)) return MISNAMED;
     return variables(type, blob);
   },
   [BTF_KIND.FLOAT]: (type) =>
     bare(type) ?? (FLOAT_SIZES.has(type.sizeOrType) ? null : `is a float of ${type.sizeOrType} bytes`),
   [BTF_KIND.DECL_TAG]: ({ name, vlen, rest }, blob, names) => {
-    if (vlen !== 0 || names.isEmpty(name)) return "tells nothing";
+    if (vlen !== 0 || names.isEmpty(name)) return "is a tag without a text, or with a vlen";
     const component = blob.readInt32LE(rest);
-    return component < WHOLE ? `is for component ${component}` : null;
+    return component < WHOLE ? `is a tag of component ${component} (${WHOLE} or more allowed)` : null;
   },
   [BTF_KIND.TYPE_TAG]: (type, _, names) =>
-    bare({ ...type, kindFlag: false }) ?? target(type) ?? (names.isEmpty(type.name) ? "tells nothing" : null),
+    bare({ ...type, kindFlag: false }) ?? target(type) ?? (names.isEmpty(type.name) ? "is a tag without a text" : null),
   [BTF_KIND.ENUM64]: enumeration(12),
 };
 
@@ -130,16 +138,16 @@ function isNameOrNone(name: number, names: Names): boolean {
 
 /** Refuses vlen and kind_flag other than 0. */
 function bare({ vlen, kindFlag }: Type): string | null {
-  return vlen !== 0 || kindFlag ? "has a vlen or kind_flag: its kind has none" : null;
+  return vlen !== 0 || kindFlag ? "has a vlen or kind_flag, which its kind does not allow" : null;
 }
 
 function target({ sizeOrType }: Type): string | null {
-  return sizeOrType > BTF_TYPE_ID_MAX ? `is of type ${sizeOrType}: there are no more than ${BTF_TYPE_ID_MAX}` : null;
+  return sizeOrType > BTF_TYPE_ID_MAX ? `refers to type ${sizeOrType} (limit ${BTF_TYPE_ID_MAX})` : null;
 }
 
 /** Refuses void as a part of another type. */
 function part(type: number): string | null {
-  return type === 0 || type > BTF_TYPE_ID_MAX ? `is made of type ${type}` : null;
+  return type === 0 || type > BTF_TYPE_ID_MAX ? `has a part of type ${type} (1 to ${BTF_TYPE_ID_MAX} allowed)` : null;
 }
 
 function integer({ sizeOrType }: Type, word: number): string | Refusal | null {
@@ -157,13 +165,13 @@ function members(
   let last = 0;
   for (let at = 0; at < vlen; at++) {
     const member = rest + at * 12;
-    if (!isNameOrNone(blob.readUInt32LE(member), names)) return `has a member ${at} with a name that cannot be one`;
+    if (!isNameOrNone(blob.readUInt32LE(member), names)) return `has a member ${at} without a valid name`;
     const wrong = part(blob.readUInt32LE(member + 4));
     if (wrong !== null) return wrong;
     const word = blob.readUInt32LE(member + 8);
     const offsetBits = kindFlag ? word & 0xffffff : word;
     if ((isUnion && offsetBits !== 0) || offsetBits < last || Math.ceil(offsetBits / 8) > sizeOrType)
-      return `has a member at bit ${offsetBits}, where it cannot be`;
+      return `has a member at bit ${offsetBits} (${isUnion ? 0 : `${last} to ${8 * sizeOrType}`} allowed)`;
     last = offsetBits;
   }
   return null;

@@ -1,11 +1,14 @@
 /**
  * Checks the references between types: btf_check_all_types(), kernel/bpf/btf.c. Each type is resolved once, after the
- * types that it is made of, with a stack of at most MAX_RESOLVE_DEPTH types (E2BIG). A type that is reached again while
- * it is on the stack is refused with EEXIST; everything else with EINVAL. As in the kernel, the verdict may depend on
- * the type at the bottom of the stack, because it decides which references are followed (OPENED):
+ * types that it refers to, which are put on a stack. Refused with E2BIG: more than MAX_RESOLVE_DEPTH types on the stack;
+ * with EEXIST: a type that is reached again while it is on the stack; with EINVAL: everything else.
  *
- *   typedef -> func             resolving begins with the typedef: the function is resolved first, and the typedef refers to its prototype
- *   pointer -> typedef -> func  resolving begins with the pointer: functions are not followed, so the typedef refers to a type without size and is refused, unless the function was resolved earlier
+ * A stack begins with the first type, by id, that is not resolved yet. The type at its bottom decides which references
+ * are followed (`OPENED`), so the same types in another order may be refused, as in the kernel:
+ *
+ *   typedef -> func             with the typedef at the bottom: the function is resolved, and the typedef is valid
+ *   pointer -> typedef -> func  with the pointer at the bottom: references to functions are not followed. If the function
+ *                               is not resolved yet, the typedef refers to a type without a size, and is refused
  */
 
 import { BTF_KIND, MODIFIERS } from "../maps/btf_types.ts";

@@ -41,11 +41,11 @@ export function addReplay(program: Command): void {
   const command = program
     .command("replay")
     .description(
-      "Replays recorded commands, in their order, and reports every answer that differs from the recorded one.",
+      "Sends recorded commands again, in their order, and reports each answer that differs from the recorded one; or prints the commands.",
     )
     .argument(
       "[source]",
-      "data directory, URL of a mapledger, NDJSON file as GET /v1/events exports it, or - for stdin",
+      "source of the commands: data directory, URL of a mapledger, NDJSON file (exported by GET /v1/events), or - for NDJSON on stdin (default: MAPLEDGER_DATA or ./data)",
     )
     .addOption(toOption().default("ndjson"));
   command.addOption(archiveOption());
@@ -58,7 +58,7 @@ export function addImport(program: Command): void {
   const command = program
     .command("import")
     .description("Sends the commands of an NDJSON export to a mapledger: a replay from a file to a URL.")
-    .argument("<file>", "NDJSON as GET /v1/events exports it, or - for stdin")
+    .argument("<file>", "NDJSON file (exported by GET /v1/events), or - for NDJSON on stdin")
     .addOption(toOption().makeOptionMandatory());
   addSelectionOptions(addReplayOptions(command)).action((file: string, options: Options) => run(file, options));
 }
@@ -66,7 +66,7 @@ export function addImport(program: Command): void {
 function toOption(): Option {
   return new Option(
     "--to <target>",
-    "URL of a mapledger, or unix:PATH of its socket; kernel: this machine's kernel; ndjson, curl, bpftool: write to stdout in this form",
+    "receiver of the commands: URL of a mapledger, unix:PATH of its socket, or kernel (this machine's); or the form in which they are printed to stdout: ndjson, curl or bpftool",
   ).argParser(target);
 }
 

@@ -46,7 +46,7 @@ export const SUBCOMMANDS: readonly Listed[] = [
   {
     usage: "replay [options] [source]",
     description:
-      "Replays recorded commands, in their order, and reports every answer that differs from the recorded one.",
+      "Sends recorded commands again, in their order, and reports each answer that differs from the recorded one; or prints the commands.",
     load: async () => (await import("./replay.ts")).addReplay,
   },
   {

@@ -45,7 +45,7 @@ export function readCreateBody(body: unknown): CreateAttr {
   if (mirrorShape === undefined)
     throw new InvalidInput("mirror_shape", `${MIRROR_SHAPES.join(" or ")} required, found ${shown(shape)}`);
   if (!isLru(attr.mapType))
-    throw new InvalidInput("mirror_shape", "only allowed for LRU maps: all other kernel maps are as requested");
+    throw new InvalidInput("mirror_shape", "only allowed for LRU maps, whose kernel maps can have another max_entries");
   return { ...attr, mirrorShape };
 }
 

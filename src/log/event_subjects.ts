@@ -1,7 +1,6 @@
 /**
- * The maps, keys and cells that an event is about beyond those that its command names: its effects have changed them.
- * `addsNoCells` names the commands that the engine still accepts if the state's disk has failed and no more cells may
- * become pending (`engine/pending.ts`).
+ * The maps and keys that an event is about: those that its command names, and those that its effects changed, such as
+ * maps that were freed and elements that were evicted.
  */
 
 import { commandFacts } from "../syscall/command_facts.ts";
@@ -10,7 +9,8 @@ import type { EventRow } from "./event.ts";
 
 /**
  * Whether an event changed a map, an element, a pin or a directory, itself or by its effects (freed maps, evicted
- * elements, elements deleted with their object). An outcome with `unchanged`, or a batch with count 0, has changed nothing.
+ * elements, elements deleted with their object). An outcome with `unchanged`, or a batch with count 0, has changed
+ * nothing.
  */
 export function hasChanged({ cmd, errno }: Pick<EventRow, "cmd" | "errno">, effects: Out | null): boolean {
   const { freed = [], gone = [], evicted = [], taken, unchanged, count } = effects ?? {};

@@ -19,7 +19,7 @@ const LINE_CHARACTERS_MAX = 65_000;
 const WORDS_MAX = 4000;
 
 const HEAD = `# Commands of a mapledger's log, written by mapledger replay --to bpftool: for bpftool batch file FILE.
-# Maps are pinned at ${PINS}ID. What bpftool cannot say stands behind a #.
+# Maps are pinned at ${PINS}ID. Commands that bpftool does not have are comments.
 `;
 
 const UPDATE_FLAGS = ["any", "noexist", "exist"] as const;
@@ -71,9 +71,9 @@ export class BpftoolTarget implements Target {
     try {
       const lines = this.#lines(event);
       for (const line of lines) {
-        if (!/^[\x20-\x7e]+$/.test(line)) throw new Unsayable("it has characters that a batch file cannot quote");
+        if (!/^[\x20-\x7e]+$/.test(line)) throw new Unsayable("the line has characters that a batch file cannot quote");
         if (line.length > LINE_CHARACTERS_MAX || line.split(" ").length > WORDS_MAX)
-          throw new Unsayable("longer than bpftool reads");
+          throw new Unsayable("the line is too long for bpftool");
       }
       return `${visible(`# ${name}: returned ${ret}`)}\n${lines.map((line) => `${line}\n`).join("")}`;
     } catch (thrown) {
@@ -95,7 +95,7 @@ export class BpftoolTarget implements Target {
       case CMD.BPF_MAP_DELETE_ELEM:
         return [`map delete ${map}${this.#key(event, command.key)}`];
       case CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM:
-        if (command.key !== null) throw new Unsayable("bpftool takes out of queues and stacks only");
+        if (command.key !== null) throw new Unsayable("bpftool has this command for queues and stacks only");
         return [`map dequeue ${map}`];
       case CMD.BPF_MAP_GET_NEXT_KEY:
         return [`map getnext ${map}${command.key === null ? "" : this.#key(event, command.key)}`];
@@ -115,13 +115,13 @@ export class BpftoolTarget implements Target {
       case CMD.BPF_MAP_GET_FD_BY_ID:
       case CMD.DUP:
       case CMD.CLOSE:
-        throw new Unsayable("a descriptor, which bpftool has none of");
+        throw new Unsayable("bpftool has no descriptors");
       case CMD.SESSION_OPEN:
       case CMD.SESSION_RENEW:
       case CMD.SESSION_END:
-        throw new Unsayable("a session, which bpftool has none of");
+        throw new Unsayable("bpftool has no sessions");
       case UNKNOWN_CMD:
-        throw new Unsayable("no command of bpftool's");
+        throw new Unsayable("the command is unknown");
       default:
         throw new Unsayable("bpftool has no such command");
     }
@@ -129,7 +129,7 @@ export class BpftoolTarget implements Target {
 
   #create(session: number, attr: CreateAttr, map: number): string {
     const type = mapTypeName(attr.mapType);
-    if (type === undefined) throw new Unsayable("bpftool has no such type of map");
+    if (type === undefined) throw new Unsayable("the map type is unknown");
     const unsaid = [
       attr.mapExtra !== 0n,
       attr.btfFd !== 0,
@@ -142,9 +142,9 @@ export class BpftoolTarget implements Target {
     const end = attr.mapName.indexOf(0);
     const name = attr.mapName.toString("latin1", 0, end === -1 ? undefined : end) || `map_${map}`;
     // bpf_obj_name_cpy(), kernel/bpf/syscall.c
-    if (!/^[A-Za-z0-9_.]+$/.test(name)) throw new Unsayable("no map has such a name");
+    if (!/^[A-Za-z0-9_.]+$/.test(name)) throw new Unsayable("the kernel does not allow this map name");
     const numbers = [attr.keySize, attr.valueSize, attr.maxEntries, attr.mapFlags];
-    if (!numbers.every(Number.isSafeInteger)) throw new Unsayable("its sizes are no numbers");
+    if (!numbers.every(Number.isSafeInteger)) throw new Unsayable("a size is not an integer");
     const sizes = `key ${attr.keySize} value ${attr.valueSize} entries ${attr.maxEntries}`;
     const inner = isOfMaps(attr.mapType) ? ` inner_map pinned ${PINS}${this.#mapAt(session, attr.innerMapFd)}` : "";
     const flags = attr.mapFlags === 0 ? "" : ` flags ${attr.mapFlags}`;
@@ -153,7 +153,7 @@ export class BpftoolTarget implements Target {
 
   #update(event: Event, { key, value, flags }: ElementCommand): string {
     const flag = UPDATE_FLAGS[Number(flags)];
-    if (flag === undefined) throw new Unsayable(`flags ${flags}: bpftool says any, noexist and exist`);
+    if (flag === undefined) throw new Unsayable(`flags ${flags}: bpftool has only any (0), noexist (1) and exist (2)`);
     if (key === null) return `map push pinned ${PINS}${event.outcome.map}${this.#value(event, value)}`;
     return `map update pinned ${PINS}${event.outcome.map}${this.#key(event, key)}${this.#value(event, value)} ${flag}`;
   }
@@ -176,7 +176,7 @@ export class BpftoolTarget implements Target {
 
   #key({ outcome }: Event, key: Buffer | null): string {
     const { mapType, keySize } = this.#attr(outcome.map);
-    if (hasFdKeys(mapType)) throw new Unsayable("its keys are descriptors, which bpftool has none of");
+    if (hasFdKeys(mapType)) throw new Unsayable("the map's keys are descriptors, which bpftool does not have");
     return key === null ? "" : ` key hex ${hexBytes(key.subarray(0, keySize))}`;
   }
 
@@ -185,21 +185,21 @@ export class BpftoolTarget implements Target {
     const given = value ?? Buffer.alloc(0);
     if (isOfMaps(mapType)) return ` value pinned ${PINS}${this.#mapAt(command.session, given.readInt32LE(0))}`;
     if (fdInValue(mapType, valueSize) !== null)
-      throw new Unsayable("its values are descriptors, which bpftool has none of");
+      throw new Unsayable("the map's values are descriptors, which bpftool does not have");
     if (isPerCpu(mapType) && !isAlikeForAll(given, valueSize))
-      throw new Unsayable("bpftool gives every CPU the same value");
+      throw new Unsayable("the CPUs have different values, and bpftool writes one for all");
     return ` value hex ${hexBytes(given.subarray(0, valueSize))}`;
   }
 
   #attr(map: number): CreateAttr {
     const attr = this.#maps.get(map);
-    if (attr === undefined) throw new Unsayable("its map was created otherwise");
+    if (attr === undefined) throw new Unsayable("no command in this file creates the map");
     return attr;
   }
 
   #mapAt(session: number, fd: number): number {
     const map = this.#fds.get(`${session} ${fd}`);
-    if (map === undefined) throw new Unsayable("the map that it names was opened otherwise");
+    if (map === undefined) throw new Unsayable("no command in this file opens the map of a descriptor");
     return map;
   }
 
@@ -215,10 +215,10 @@ export class BpftoolTarget implements Target {
 function pathname({ outcome }: Event, { attr }: PinCommand): string {
   const path = outcome.out?.pathname ?? attr.pathname ?? "";
   if (!/^[\x21-\x7e]+$/.test(path) || /["'#\\]/.test(path))
-    throw new Unsayable("its path has characters that a batch file cannot quote");
-  // bpftool would mount a bpffs over a directory that is on no bpffs.
+    throw new Unsayable("the path has characters that a batch file cannot quote");
+  // Outside bpffs, bpftool would mount one over the directory.
   if (!path.startsWith("/sys/fs/bpf/") || path.split("/").includes(".."))
-    throw new Unsayable("its path is not below /sys/fs/bpf");
+    throw new Unsayable("the path is not below /sys/fs/bpf");
   return path;
 }
 

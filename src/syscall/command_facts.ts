@@ -6,15 +6,20 @@
 import { CMD, type KnownCmdName } from "../abi/service.ts";
 
 export interface CommandFacts {
-  /** Clients send it, so replays send it, too. If false, the service itself issues it, or it is an operator's order. */
+  /** Clients send it, and replays send it again. If false, only the service issues it, by itself or for an operator. */
   readonly sent: boolean;
   /** It may change the state, so it has a `redo`. */
   readonly changesState: boolean;
-  /** A success changes a map's elements, or freezes it ("map"); or creates or removes maps, pins or directories ("names"). */
+  /**
+   * The effect of a success. "map": it changes elements of a map, or freezes the map. "names": it creates a map, or
+   * makes or removes a pin or a directory. null: neither.
+   */
   readonly changes: "map" | "names" | null;
-  /** With every outcome, it changes no element, and neither makes nor frees a map. */
+  /**
+   * It never changes an element, makes a map or frees one. Pinning is such a command; CLOSE is not: it may free a map.
+   */
   readonly leavesMaps: boolean;
-  /** It may add a cell to the state. If false, it changes none, or only its session's, which exists already. */
+  /** It may add a cell to the state. If false, it changes at most the cell of its session, which exists already. */
   readonly addsCells: boolean;
   /** It names elements: one, or those of a batch. */
   readonly elements: "one" | "batch" | null;
@@ -23,17 +28,18 @@ export interface CommandFacts {
   /** It answers the values that it deletes. */
   readonly takes: boolean;
   /**
-   * The columns of its event that have the answer, not the caller's output buffer: the value, or keys and values
-   * ("elements"). "page": the answer is not kept in the log; the state as of the event's seq has it.
+   * Where its event keeps the answer. "value": in the column `value`. "elements": keys and values, in the columns `key`
+   * and `value`. "page": nowhere, because the state as of the event's seq has it. null: the event's `ret` is the whole
+   * answer, and these columns have the key and value that the caller sent.
    */
   readonly answers: "value" | "elements" | "page" | null;
   /** It opens a descriptor: of a map, of another object, or a duplicate of an open one. */
   readonly opens: "map" | "object" | "copy" | null;
-  /** A replay may send it while other commands on its map are outstanding. */
+  /** A replay may send it before earlier commands are answered, and later ones before it is answered. */
   readonly runsBeside: boolean;
-  /** The things that a large one is split by, to run in pieces; null: it always runs in one go. */
+  /** The things by which a large command is split to run in pieces; null: it is never split. */
   readonly pieces: "elements read" | "elements written" | "memory" | "maps" | null;
-  /** It sets a fact of the ledger. */
+  /** Its event sets a fact of the ledger (`sqlite/facts.ts`), such as the checkpoint or the signing key. */
   readonly setsFact: boolean;
 }
 

@@ -4,7 +4,8 @@ import { HASH_BYTES } from "./merkle.ts";
 import { readBase64, readSize } from "./note.ts";
 
 /**
- * The content type of a tree's size: a witness answers it with 409 if `old` is not the size that it has cosigned last.
+ * The content type of a witness' 409, which refuses an `old` that is not the size that the witness cosigned last. The
+ * body is that size.
  */
 export const SIZE_TYPE = "text/x.tlog.size";
 const HASHES_MAX = 63;

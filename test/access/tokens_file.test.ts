@@ -122,11 +122,11 @@ test("what cannot be read is told with its file and line", async (t) => {
         ] as const,
     ),
     [`alice:${digest}:Read`, `tokens:1: "Read" is not a scope; the scopes are ${SCOPES.join(", ")}`],
-    [`uid:x:read`, `tokens:1: required: "uid:", a uid and ":scopes"`],
-    [`uid:4294967295:read`, `tokens:1: required: "uid:", a uid and ":scopes"`],
-    [`uid:alice:${digest}:read`, `tokens:1: required: "uid:", a uid and ":scopes"`],
-    [`cert::read`, `tokens:1: required: "cert:", a certificate's name and ":scopes"`],
-    [`cert:x`, `tokens:1: required: "cert:", a certificate's name and ":scopes"`],
+    [`uid:x:read`, "tokens:1: uid:N:scopes required, with N from 0 to 4294967294"],
+    [`uid:4294967295:read`, "tokens:1: uid:N:scopes required, with N from 0 to 4294967294"],
+    [`uid:alice:${digest}:read`, "tokens:1: uid:N:scopes required, with N from 0 to 4294967294"],
+    [`cert::read`, "tokens:1: cert:NAME:scopes required, with the name in a client's certificate"],
+    [`cert:x`, "tokens:1: cert:NAME:scopes required, with the name in a client's certificate"],
   ] as const;
   for (const [text, message] of rows) t.throws(() => parseTokens(text, "tokens"), { message }, text);
   t.same(parseTokens("# nobody\n", "tokens").lines, [], "the owner comes without a line");
