@@ -19,6 +19,7 @@ export class Callers {
   #limits: ReadonlyMap<string, MapLimits> = new Map();
   #lastLimits = 0;
   readonly #lent = new Map<string, Caller>();
+  #version = 0;
 
   /** `ownToken`: the token of the data directory; null: it has none. */
   constructor(ownUid: number, ownToken: string | null, lines: readonly Line[] = []) {
@@ -38,6 +39,12 @@ export class Callers {
       return { ...line, limits };
     });
     this.#limits = known;
+    this.#version++;
+  }
+
+  /** Changes whenever a caller may have become another, or nobody. */
+  get version(): number {
+    return this.#version;
   }
 
   /** The limits of all callers. The engine must have them before it gets commands that name them by id. */
@@ -71,6 +78,7 @@ export class Callers {
 
   takeBack(token: string): void {
     this.#lent.delete(token);
+    this.#version++;
   }
 
   /** The caller with the uid of a unix socket's peer, or null. */

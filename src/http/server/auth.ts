@@ -43,6 +43,7 @@ export function identityAt(isUnix: (connection: Socket) => boolean, unix: Identi
 export function tcpIdentity(callers: Callers, auth: Settings["auth"]): Identity {
   const takesAnonymous = auth === "off";
   const peers = new WeakMap<Socket, string>();
+  const tokens = new ConnectionTokens(callers);
   return {
     peerOf({ socket }) {
       const known = peers.get(socket);
@@ -53,8 +54,8 @@ export function tcpIdentity(callers: Callers, auth: Settings["auth"]): Identity 
     },
     takesAnonymous: () => takesAnonymous,
     callerOf({ headers, socket }) {
-      const token = tokenIn(headers);
-      if (token !== null) return callers.byToken(token) ?? unknownToken();
+      const { authorization } = headers;
+      if (authorization !== undefined) return tokens.callerOf(socket, authorization);
       const subject = certificateSubject(socket);
       if (subject !== null)
         return callers.byCertificate(subject) ?? unknown("unknown_certificate", `the certificate of ${subject}`);
@@ -84,12 +85,13 @@ export function socketIdentity(callers: Callers, peerOf: (socket: number) => Soc
     peers.set(socket, peer);
     return peer;
   };
+  const tokens = new ConnectionTokens(callers);
   return {
     takesAnonymous: () => false,
     peerOf: ({ socket }) => peerAt(socket)?.text,
     callerOf({ headers, socket }) {
-      const token = tokenIn(headers);
-      if (token !== null) return callers.byToken(token) ?? unknownToken();
+      const { authorization } = headers;
+      if (authorization !== undefined) return tokens.callerOf(socket, authorization);
       const peer = peerAt(socket);
       return peer === null ? noToken() : (callers.byUid(peer.uid) ?? unknown("unknown_uid", `uid ${peer.uid}`));
     },
@@ -101,10 +103,45 @@ export function descriptorOf(connection: Socket): number | undefined {
   return (connection as { _handle?: { readonly fd?: number } | null })._handle?.fd;
 }
 
-function tokenIn({ authorization }: IncomingHttpHeaders): string | null {
-  if (authorization === undefined) return null;
-  const [, token] = /^Bearer +([^ ]+) *$/i.exec(authorization) ?? [];
-  return token ?? noToken();
+/** The caller whom the last request of a connection named by its token. */
+interface KnownToken {
+  readonly authorization: string;
+  readonly caller: Caller;
+  /** Of the callers when they knew the token. */
+  readonly version: number;
+}
+
+/** Callers by tokens. The requests of a connection have the same token nearly always: it is hashed and looked up once. */
+class ConnectionTokens {
+  readonly #callers: Pick<Callers, "byToken" | "version">;
+  readonly #known = new WeakMap<Socket, KnownToken>();
+
+  constructor(callers: Pick<Callers, "byToken" | "version">) {
+    this.#callers = callers;
+  }
+
+  /** Throws the problem of a caller who is not known. */
+  callerOf(connection: Socket, authorization: string): Caller {
+    const { version } = this.#callers;
+    const known = this.#known.get(connection);
+    if (known !== undefined && known.version === version && isSame(known.authorization, authorization))
+      return known.caller;
+    const [, token] = /^Bearer +([^ ]+) *$/i.exec(authorization) ?? [];
+    const caller = this.#callers.byToken(token ?? noToken()) ?? unknownToken();
+    this.#known.set(connection, { authorization, caller, version });
+    return caller;
+  }
+}
+
+/**
+ * Compares every character, also behind a difference: a proxy may send requests of several clients on one connection, and the time taken must
+ * not tell one of them how much of another's token it has guessed.
+ */
+function isSame(known: string, given: string): boolean {
+  if (known.length !== given.length) return false;
+  let difference = 0;
+  for (let at = 0; at < known.length; at++) difference |= known.charCodeAt(at) ^ given.charCodeAt(at);
+  return difference === 0;
 }
 
 /** The name of a client certificate that one of the service's authorities has signed: its first URI, else its CN. */
