@@ -8,7 +8,6 @@
  * here until it is answered; other connections do not.
  */
 
-import { availableParallelism } from "node:os";
 import { hear, isHeard, OpenQuestions } from "../supervisor/correspondence.ts";
 import type { Listeners } from "../supervisor/protocol.ts";
 import { FrameWriter, type Later, readReplies, transferred } from "./frames.ts";
@@ -79,14 +78,6 @@ interface QueuedRequest {
   readonly resolve: (reply: Reply) => void;
   readonly reject: (error: Error) => void;
 }
-
-/**
- * If a batch has at least this many commands, the service's thread polls (setImmediate) until the engine answers,
- * because sleeping and waking take about as long as the sync. Measured: an eighth more answers a second. With one core,
- * polling would delay the engine.
- */
-const BUSY_COMMANDS = 8;
-const CAN_POLL = availableParallelism() > 1;
 
 /** Sends commands in batches, and resolves each with its reply. No batch waits for a timer. */
 export class EngineClient {
@@ -211,13 +202,6 @@ export class EngineClient {
     });
   }
 
-  /** Keeps the event loop from sleeping until the engine has answered. */
-  #poll(): void {
-    setImmediate(() => {
-      if (this.#underWay.length > 0) this.#poll();
-    });
-  }
-
   /** Whether no batch is under way, or a single one that has no more commands than have gathered. */
   #isWorthSending(): boolean {
     const [first] = this.#underWay;
@@ -230,7 +214,6 @@ export class EngineClient {
     if (this.#gathering.length === 0) return;
     const taken = this.#writer.take();
     this.#underWay.push(this.#gathering);
-    if (this.#underWay.length === 1 && this.#gathering.length >= BUSY_COMMANDS && CAN_POLL) this.#poll();
     this.#gathering = [];
     this.#worker.postMessage({ say: "batch", ...taken }, transferred(taken));
   }
