@@ -10,7 +10,8 @@
 
 import { hear, isHeard, OpenQuestions } from "../supervisor/correspondence.ts";
 import type { Listeners } from "../supervisor/protocol.ts";
-import { FrameWriter, type Later, readReplies, transferred } from "./frames.ts";
+import type { ElementCommand } from "../syscall/command.ts";
+import { type Digits, type ElementHead, FrameWriter, ReplyFrames, transferred } from "./frames.ts";
 import { mayBeLarge } from "./pieces.ts";
 import { type CommandNews, ENGINE, type FromEngine } from "./protocol.ts";
 import type { Queries, QueryName } from "./queries.ts";
@@ -70,13 +71,35 @@ interface EngineEnd {
 }
 
 /** An accepted command without a reply. */
-interface QueuedRequest {
-  /** The place of its frame. */
-  readonly at: number;
+export abstract class QueuedRequest {
   readonly connection: Connection | undefined;
-  readonly bytes: number;
-  readonly resolve: (reply: Reply) => void;
-  readonly reject: (error: Error) => void;
+  /** The place of its frame. */
+  at = 0;
+  bytes = 0;
+
+  constructor(connection: Connection | undefined) {
+    this.connection = connection;
+  }
+
+  /** Called with the reply, which is at hand during the call only. */
+  abstract replied(reply: ReplyFrames): void;
+  /** Called if there is no reply. */
+  abstract failed(error: Error): void;
+}
+
+class PromisedReply extends QueuedRequest {
+  readonly #resolve: (reply: Reply) => void;
+  readonly failed: (error: Error) => void;
+
+  constructor(connection: Connection | undefined, resolve: (reply: Reply) => void, reject: (error: Error) => void) {
+    super(connection);
+    this.#resolve = resolve;
+    this.failed = reject;
+  }
+
+  replied(reply: ReplyFrames): void {
+    this.#resolve(reply.reply());
+  }
 }
 
 /** Sends commands in batches, and resolves each with its reply. No batch waits for a timer. */
@@ -158,19 +181,54 @@ export class EngineClient {
   }
 
   #take(request: Request, connection: Connection | undefined): Promise<Reply> {
-    if (this.#closed !== null || this.#gone) return Promise.reject(new EngineClosed());
-    if (this.#commands >= this.#limits.commandsMax || this.#bytes > this.#limits.bytesMax)
-      return Promise.reject(new EngineBusy(this.#commands, this.#bytes));
     return new Promise((resolve, reject) => {
+      const queued = new PromisedReply(connection, resolve, reject);
+      if (this.#isRefused(queued)) return;
       const before = this.#writer.byteLength;
-      const at = this.#writer.end;
+      queued.at = this.#writer.end;
       this.#writer.request(request);
-      const bytes = this.#writer.byteLength - before;
-      this.#gathering.push({ at, connection, bytes, resolve, reject });
-      this.#commands++;
-      this.#bytes += bytes;
-      this.#schedule();
+      this.#queue(queued, before);
     });
+  }
+
+  /**
+   * Runs a command on one element as `run` does, without a Request and a promise. Returns false, and does nothing, if
+   * the digits are not those, in lower case, of whole bytes, or if the command has to wait for a large one of its
+   * connection: then `run` must be called.
+   */
+  runElement(
+    head: ElementHead,
+    cmd: ElementCommand["cmd"],
+    key: Digits<string>,
+    value: Digits<Uint8Array> | null,
+    queued: QueuedRequest,
+  ): boolean {
+    const { connection } = queued;
+    if (connection !== undefined && this.#before.size > 0 && this.#before.has(connection)) return false;
+    if (this.#isRefused(queued)) return true;
+    const before = this.#writer.byteLength;
+    queued.at = this.#writer.end;
+    if (!this.#writer.element(head, cmd, key, value)) return false;
+    this.#queue(queued, before);
+    return true;
+  }
+
+  /** Whether no more commands are accepted; then the request has failed. */
+  #isRefused(queued: QueuedRequest): boolean {
+    if (this.#closed !== null || this.#gone) queued.failed(new EngineClosed());
+    else if (this.#commands >= this.#limits.commandsMax || this.#bytes > this.#limits.bytesMax)
+      queued.failed(new EngineBusy(this.#commands, this.#bytes));
+    else return false;
+    return true;
+  }
+
+  /** `before`: the bytes of all frames before it. */
+  #queue(queued: QueuedRequest, before: number): void {
+    queued.bytes = this.#writer.byteLength - before;
+    this.#gathering.push(queued);
+    this.#commands++;
+    this.#bytes += queued.bytes;
+    this.#schedule();
   }
 
   query<Name extends QueryName>(name: Name, ask: Queries[Name]["ask"]): Promise<Queries[Name]["answer"]> {
@@ -222,11 +280,11 @@ export class EngineClient {
     const gone = this.#gathering.filter(({ connection }) => connection?.destroyed === true);
     if (gone.length === 0) return;
     this.#gathering = this.#gathering.filter(({ connection }) => connection?.destroyed !== true);
-    for (const { at, bytes, reject } of gone) {
-      this.#writer.drop(at);
+    for (const queued of gone) {
+      this.#writer.drop(queued.at);
       this.#commands--;
-      this.#bytes -= bytes;
-      reject(new CallerGone());
+      this.#bytes -= queued.bytes;
+      queued.failed(new CallerGone());
     }
     if (this.#gathering.length === 0) this.#writer.take();
     if (this.#commands === 0) this.#drained?.();
@@ -236,20 +294,22 @@ export class EngineClient {
     replies: ({ frames, length, figures, seq }) => {
       const batch = this.#underWay.shift() ?? [];
       this.#send();
-      const replies = readReplies(frames, length);
-      batch.forEach((waiting, at) => {
-        const reply = replies[at] as Reply | Later;
-        if ("later" in reply) this.#later.set(reply.later, waiting);
-        else this.#settle(waiting, reply);
-      });
+      const replies = new ReplyFrames(frames, length);
+      for (const queued of batch) {
+        replies.next();
+        const { later } = replies;
+        if (later === null) this.#settle(queued, replies);
+        else this.#later.set(later, queued);
+      }
       this.#onBatch(figures);
       this.#grow(seq);
       if (this.#commands === 0) this.#drained?.();
     },
 
     reply: ({ id, frames, length }) => {
-      const [reply] = readReplies(frames, length) as [Reply];
-      this.#settle(this.#later.get(id) as QueuedRequest, reply);
+      const replies = new ReplyFrames(frames, length);
+      replies.next();
+      this.#settle(this.#later.get(id) as QueuedRequest, replies);
       this.#later.delete(id);
       if (this.#commands === 0) this.#drained?.();
     },
@@ -263,10 +323,10 @@ export class EngineClient {
     } else if (!("name" in message)) this.#questions.receive(message);
   }
 
-  #settle({ bytes, resolve }: QueuedRequest, reply: Reply): void {
+  #settle(queued: QueuedRequest, reply: ReplyFrames): void {
     this.#commands--;
-    this.#bytes -= bytes;
-    resolve(reply);
+    this.#bytes -= queued.bytes;
+    queued.replied(reply);
   }
 
   #grow(seq: number): void {
@@ -278,8 +338,8 @@ export class EngineClient {
   /** The engine's thread has ended: rejects everything that waits for it. */
   #lost(): void {
     this.#gone = true;
-    for (const { reject } of [...this.#underWay.splice(0).flat(), ...this.#later.values()]) reject(new EngineLost());
-    for (const { reject } of this.#gathering) reject(new EngineClosed());
+    for (const queued of [...this.#underWay.splice(0).flat(), ...this.#later.values()]) queued.failed(new EngineLost());
+    for (const queued of this.#gathering) queued.failed(new EngineClosed());
     this.#later.clear();
     this.#gathering = [];
     this.#commands = 0;

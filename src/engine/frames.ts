@@ -22,8 +22,9 @@
  * frames, in their order.
  */
 
+import { CMD } from "../abi/service.ts";
 import { commandText, readCommand, targetOf } from "../log/attr.ts";
-import { cmdNumber, type Target } from "../syscall/command.ts";
+import { cmdNumber, type ElementCommand, type Target } from "../syscall/command.ts";
 import type { Out } from "../syscall/outcome.ts";
 import type { NotDone, Reply, Request } from "./request.ts";
 
@@ -63,6 +64,33 @@ export interface Frames {
 /** The buffers to transfer. */
 export function transferred({ frames, bodies = [] }: Frames): ArrayBuffer[] {
   return [frames, ...bodies];
+}
+
+/** The values of hex digits in lower case, by their codes. */
+const DIGITS = new Uint8Array(256).fill(0xff);
+for (let digit = 0; digit < 16; digit++) DIGITS[digit.toString(16).charCodeAt(0)] = digit;
+
+/** Hex digits within a text or a body. */
+export interface Digits<Of extends string | Uint8Array> {
+  readonly in: Of;
+  readonly start: number;
+  readonly end: number;
+}
+
+/** The sender of commands on single elements, and the map that they name by fd or by id. */
+type ElementOrigin = Pick<Request, "session" | "caller" | "peer" | "limits"> & { readonly target: Target };
+
+/** The beginning of a frame that all commands on elements of one origin share. */
+export type ElementHead = Buffer & { readonly kind: "head of an element command's frame" };
+
+export function elementHead({ session, caller, peer, limits, target }: ElementOrigin): ElementHead {
+  const writer = new FrameWriter();
+  const origin = { session, caller, peer, target, ...(limits !== undefined && { limits }) };
+  const nothing = Buffer.alloc(0);
+  writer.request({ cmd: CMD.BPF_MAP_LOOKUP_ELEM, ...origin, key: nothing, value: null, flags: 0n, exact: true });
+  const { frames } = writer.take();
+  const bytes = REQUEST_BYTES + Buffer.byteLength(caller) + (peer ?? "").length;
+  return Buffer.from(frames, 0, bytes) as ElementHead;
 }
 
 /** Writes frames into a buffer that grows. take() hands the buffer over. */
@@ -122,6 +150,34 @@ export class FrameWriter {
       this.#bodyBytes += body.length;
     }
     this.count++;
+  }
+
+  /**
+   * Writes a command on one element, exact and without flags, whose key and value are given as digits. Returns false,
+   * and writes nothing, if these are not the digits, in lower case, of whole bytes.
+   */
+  element(
+    head: ElementHead,
+    cmd: ElementCommand["cmd"],
+    key: Digits<string>,
+    value: Digits<Uint8Array> | null,
+  ): boolean {
+    const keyBytes = (key.end - key.start) >> 1;
+    const valueBytes = value === null ? 0 : (value.end - value.start) >> 1;
+    const at = this.#reserve(head.length + keyBytes + valueBytes);
+    const buffer = this.#buffer;
+    const keyAt = at + head.length;
+    if (!decode(key, buffer, keyAt) || (value !== null && !decodeBytes(value, buffer, keyAt + keyBytes))) {
+      this.#length = at;
+      return false;
+    }
+    buffer.set(head, at);
+    buffer.writeUInt32LE(this.#length - at, at);
+    buffer.writeInt32LE(cmd, at + 4);
+    buffer.writeUInt32LE(keyBytes, at + 24);
+    if (value !== null) buffer.writeUInt32LE(valueBytes, at + 28);
+    this.count++;
+    return true;
   }
 
   /** Marks the request that begins at `at` as dropped, because its caller is gone: it is not run. */
@@ -237,26 +293,59 @@ export function readRequests(frames: ArrayBuffer, length: number, bodies: readon
   return requests;
 }
 
-/** Stands in place of a reply that comes later, by this number. */
-export interface Later {
-  readonly later: number;
-}
+/** The replies in a buffer, one after the other; keys and values are views into it. */
+export class ReplyFrames {
+  readonly #buffer: Buffer;
+  #at = 0;
+  #next = 0;
 
-/** The replies in a buffer; keys and values are views into it. */
-export function readReplies(frames: ArrayBuffer, length: number): (Reply | Later)[] {
-  const buffer = Buffer.from(frames, 0, length);
-  const replies: (Reply | Later)[] = [];
-  for (let at = 0; at < length; at += buffer.readUInt32LE(at)) {
+  constructor(frames: ArrayBuffer, length: number) {
+    this.#buffer = Buffer.from(frames, 0, length);
+  }
+
+  /** Goes to the next reply. Returns false if there is none. */
+  next(): boolean {
+    this.#at = this.#next;
+    if (this.#at >= this.#buffer.length) return false;
+    this.#next += this.#buffer.readUInt32LE(this.#at);
+    return true;
+  }
+
+  /** The number by which the reply comes later; null: this is the reply. */
+  get later(): number | null {
+    return this.#buffer[this.#at + 4] === LATER ? this.seq : null;
+  }
+
+  /** Whether the command ran, and has no errno. */
+  get isDone(): boolean {
+    return this.#buffer[this.#at + 4] === OUTCOME && this.#buffer.readInt32LE(this.#at + 20) === 0;
+  }
+
+  /** The seq of a command that ran. */
+  get seq(): number {
+    return this.#buffer.readDoubleLE(this.#at + 8);
+  }
+
+  /** The length of the outcome's value; null: it has none. */
+  get valueBytes(): number | null {
+    const bytes = this.#buffer.readUInt32LE(this.#at + 32);
+    return bytes === ABSENT ? null : bytes;
+  }
+
+  /** The outcome's value in hex. */
+  valueDigits(): string {
+    const start = this.#at + REPLY_BYTES + present(this.#buffer.readUInt32LE(this.#at + 28));
+    return this.#buffer.toString("hex", start, start + present(this.#buffer.readUInt32LE(this.#at + 32)));
+  }
+
+  reply(): Reply {
+    const buffer = this.#buffer;
+    const at = this.#at;
     const kind = buffer[at + 4] as number;
-    if (kind === LATER) {
-      replies.push({ later: buffer.readDoubleLE(at + 8) });
-      continue;
-    }
     const textBytes = buffer.readUInt32LE(at + 36);
     if (kind !== OUTCOME) {
       const told = JSON.parse(buffer.toString("utf8", at + REPLY_BYTES, at + REPLY_BYTES + textBytes));
-      replies.push({ failure: FAILURES[kind], ...told } as Reply);
-      continue;
+      return { failure: FAILURES[kind], ...told } as Reply;
     }
     const keyBytes = buffer.readUInt32LE(at + 28);
     const valueBytes = buffer.readUInt32LE(at + 32);
@@ -264,8 +353,8 @@ export function readReplies(frames: ArrayBuffer, length: number): (Reply | Later
     const valueEnd = keyEnd + present(valueBytes);
     const [detail, out, given] =
       textBytes === ABSENT ? NO_TEXT : (JSON.parse(buffer.toString("utf8", valueEnd, valueEnd + textBytes)) as Text);
-    replies.push({
-      seq: buffer.readDoubleLE(at + 8),
+    return {
+      seq: this.seq,
       outcome: {
         ret: buffer.readInt32LE(at + 16),
         errno: buffer.readInt32LE(at + 20),
@@ -276,8 +365,15 @@ export function readReplies(frames: ArrayBuffer, length: number): (Reply | Later
         out,
       },
       ...(given !== null && { given }),
-    });
+    };
   }
+}
+
+/** The replies in a buffer, none of which comes later. */
+export function readReplies(frames: ArrayBuffer, length: number): Reply[] {
+  const read = new ReplyFrames(frames, length);
+  const replies: Reply[] = [];
+  while (read.next()) replies.push(read.reply());
   return replies;
 }
 
@@ -327,4 +423,27 @@ function lengthOf(buffer: Buffer | null): number {
 
 function present(bytes: number): number {
   return bytes === ABSENT ? 0 : bytes;
+}
+
+/** Decodes hex digits into a buffer. Returns false if they are not the digits, in lower case, of whole bytes. */
+function decode({ in: text, start, end }: Digits<string>, to: Uint8Array, at: number): boolean {
+  let wrong = (end - start) & 1;
+  for (let digit = start; digit < end; digit += 2)
+    wrong |= putByte(to, at++, text.charCodeAt(digit), text.charCodeAt(digit + 1));
+  return wrong === 0;
+}
+
+function decodeBytes({ in: bytes, start, end }: Digits<Uint8Array>, to: Uint8Array, at: number): boolean {
+  let wrong = (end - start) & 1;
+  for (let digit = start; digit < end; digit += 2)
+    wrong |= putByte(to, at++, bytes[digit] as number, bytes[digit + 1] as number);
+  return wrong === 0;
+}
+
+/** Puts a byte by the codes of its digits. Returns 0 if they are digits. */
+function putByte(to: Uint8Array, at: number, high: number, low: number): number {
+  const first = DIGITS[high & 0xff] as number;
+  const second = DIGITS[low & 0xff] as number;
+  to[at] = (first << 4) | second;
+  return ((first | second) & 0xf0) | ((high | low) >> 8);
 }

@@ -1,8 +1,15 @@
 import { EventEmitter } from "node:events";
 import t from "tap";
 import { CMD } from "../../src/abi/service.ts";
-import { CallerGone, EngineBusy, EngineClient, EngineClosed, EngineLost } from "../../src/engine/client.ts";
-import { FrameWriter, readRequests } from "../../src/engine/frames.ts";
+import {
+  CallerGone,
+  EngineBusy,
+  EngineClient,
+  EngineClosed,
+  EngineLost,
+  QueuedRequest,
+} from "../../src/engine/client.ts";
+import { elementHead, FrameWriter, type ReplyFrames, readRequests } from "../../src/engine/frames.ts";
 import type { ToEngine } from "../../src/engine/protocol.ts";
 import type { Request } from "../../src/engine/request.ts";
 import { done } from "../../src/syscall/outcome.ts";
@@ -155,4 +162,86 @@ t.test("commands of a connection that is closed do not reach the engine", async 
   const last = client.run(command(7), closed);
   await t.rejects(last, CallerGone, "a batch of nothing else does not go");
   t.equal(worker.batches.length, 2);
+});
+
+/** Notes what becomes of a command. */
+class Noted extends QueuedRequest {
+  seq: number | null = null;
+  error: Error | null = null;
+
+  replied(frame: ReplyFrames): void {
+    this.seq = frame.seq;
+  }
+
+  failed(error: Error): void {
+    this.error = error;
+  }
+}
+
+const head = elementHead({ session: 1, caller: "c", peer: undefined, target: { by: "fd", fd: 3 } });
+
+function lookup(
+  client: EngineClient,
+  key: string,
+  connection?: { destroyed: boolean },
+): { taken: boolean; noted: Noted } {
+  const noted = new Noted(connection);
+  const digits = { in: key, start: 0, end: key.length };
+  return { taken: client.runElement(head, CMD.BPF_MAP_LOOKUP_ELEM, digits, null, noted), noted };
+}
+
+t.test("commands on elements by their digits go with the others, in their order", async (t) => {
+  const { worker, client } = start();
+  const first = client.run(command(1));
+  const second = lookup(client, "00ff");
+  const third = client.run(command(2));
+  t.notOk(lookup(client, "0x").taken, "digits that are none are left to whoever reads them in full");
+  await turn();
+  t.strictSame(
+    worker.batches[0]?.map(({ cmd }) => cmd),
+    [CMD.DUP, CMD.BPF_MAP_LOOKUP_ELEM, CMD.DUP],
+  );
+  worker.answer();
+  t.strictSame(
+    (await Promise.all([first, third])).map((reply) => "seq" in reply && reply.seq),
+    [1, 3],
+  );
+  t.ok(second.taken);
+  t.equal(second.noted.seq, 2);
+  t.equal(client.waiting, 0);
+});
+
+t.test("commands on elements have the same limits as all others", async (t) => {
+  const { worker, client } = start(1);
+  const connection = { destroyed: false };
+  const large = client.run(
+    {
+      cmd: CMD.MEMORY_READ,
+      session: 1,
+      caller: "c",
+      target: { by: "fd", fd: 3 },
+      value: null,
+      attr: { offset: 0, length: 2 ** 30 },
+    },
+    connection,
+  );
+  t.notOk(lookup(client, "00", connection).taken, "behind a large command of its connection it is to wait");
+  const busy = lookup(client, "00");
+  t.ok(busy.taken);
+  t.ok(busy.noted.error instanceof EngineBusy);
+  await turn();
+  worker.answer();
+  await large;
+  await turn();
+  const gone = lookup(client, "00", connection);
+  connection.destroyed = true;
+  await turn();
+  t.ok(gone.noted.error instanceof CallerGone);
+  const lost = lookup(client, "00");
+  await turn();
+  worker.emit("exit", 1);
+  t.ok(lost.noted.error instanceof EngineLost);
+  const late = lookup(client, "00");
+  t.ok(late.taken);
+  t.ok(late.noted.error instanceof EngineClosed);
 });

@@ -1,6 +1,6 @@
 import t from "tap";
 import { CMD, UNKNOWN_CMD } from "../../src/abi/service.ts";
-import { FrameWriter, readReplies, readRequests } from "../../src/engine/frames.ts";
+import { elementHead, FrameWriter, ReplyFrames, readReplies, readRequests } from "../../src/engine/frames.ts";
 import type { Reply, Request } from "../../src/engine/request.ts";
 import { eventRow, rowEvent } from "../../src/log/event.ts";
 import type { Action } from "../../src/syscall/command.ts";
@@ -150,5 +150,78 @@ t.test("an event is read back from its row as it was", (t) => {
     );
     t.strictSame(event.outcome, { ...outcome, key: null }, `outcome of ${action.cmd}`);
   }
+  t.end();
+});
+
+t.test("a command on an element by its digits is the same as the request", (t) => {
+  const update = {
+    cmd: CMD.BPF_MAP_UPDATE_ELEM,
+    session: 7,
+    caller: "zoë",
+    peer: "127.0.0.1",
+    limits: 3,
+    target: { by: "fd", fd: 5 },
+    key: bytes,
+    value: Buffer.from("a5".repeat(64), "hex"),
+    flags: 0n,
+    exact: true,
+  } as const;
+  const lookup = {
+    ...update,
+    cmd: CMD.BPF_MAP_LOOKUP_ELEM,
+    target: { by: "id", id: 2 ** 32 - 1 },
+    value: null,
+  } as const;
+  const writer = new FrameWriter();
+  for (const request of [update, lookup]) {
+    const url = `/elements/${request.key.toString("hex")}`;
+    const body = Buffer.from(`{"value":"${request.value?.toString("hex")}"}`);
+    const value = request.value === null ? null : { in: body, start: 10, end: body.length - 2 };
+    t.ok(writer.element(elementHead(request), request.cmd, { in: url, start: 10, end: url.length }, value));
+    writer.request(request);
+  }
+  t.equal(writer.count, 4);
+  const { frames, length } = writer.take();
+  const [one, two, three, four] = readRequests(frames, length);
+  t.strictSame(one, two);
+  t.strictSame(three, four);
+  t.strictSame({ ...one, timeUs: 0 }, { ...update, timeUs: 0 });
+  t.end();
+});
+
+t.test("what are not the digits of whole bytes in lower case is not written", (t) => {
+  const writer = new FrameWriter();
+  const head = elementHead({ session: 1, caller: "c", peer: undefined, target: { by: "fd", fd: 3 } });
+  const of = <Of extends string | Uint8Array>(text: Of) => ({ in: text, start: 0, end: text.length });
+  for (const wrong of ["0", "0g", "g0", "0A", "A0", "00:0", "/0", "00 0", "`0", "0\u0130", "\u01300", "000"]) {
+    t.notOk(writer.element(head, CMD.BPF_MAP_DELETE_ELEM, of(wrong), null), `key ${wrong}`);
+    t.notOk(writer.element(head, CMD.BPF_MAP_UPDATE_ELEM, of("00"), of(Buffer.from(wrong))), `value ${wrong}`);
+  }
+  t.equal(writer.byteLength, 0);
+  t.equal(writer.count, 0);
+  t.end();
+});
+
+t.test("a reply's figures are read from its frame", (t) => {
+  const writer = new FrameWriter();
+  writer.reply({ seq: 2 ** 53 - 1, outcome: done(1, bytes, null, Buffer.alloc(9)) });
+  writer.reply({ seq: 7, outcome: done(1) });
+  writer.later(8);
+  writer.reply({ seq: 9, outcome: { ret: -1, errno: 2, detail: null, map: 0, key: null, value: null, out: null } });
+  writer.reply({ failure: "bug", detail: "" });
+  const { frames, length } = writer.take();
+  const read = new ReplyFrames(frames, length);
+  t.ok(read.next());
+  t.strictSame([read.later, read.isDone, read.seq, read.valueBytes], [null, true, 2 ** 53 - 1, 3]);
+  t.equal(read.valueDigits(), "00ff10");
+  t.ok(read.next());
+  t.strictSame([read.later, read.isDone, read.seq, read.valueBytes], [null, true, 7, null]);
+  t.ok(read.next());
+  t.equal(read.later, 8);
+  t.ok(read.next());
+  t.strictSame([read.later, read.isDone], [null, false]);
+  t.ok(read.next());
+  t.strictSame([read.later, read.isDone], [null, false]);
+  t.notOk(read.next());
   t.end();
 });

@@ -12,7 +12,7 @@ import { limitsOf, readSettings, type Settings } from "../../src/config.ts";
 import type { ArchiveJobStatus, Archiver } from "../../src/engine/archives.ts";
 import { Engine } from "../../src/engine/engine.ts";
 import type { EventPage, EventRange, EventReader, MarkedRow } from "../../src/engine/events.ts";
-import { FrameWriter, readReplies, readRequests } from "../../src/engine/frames.ts";
+import { FrameWriter, ReplyFrames, readRequests } from "../../src/engine/frames.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
 import { answerQuery } from "../../src/engine/queries.ts";
 import type { Reply, Request } from "../../src/engine/request.ts";
@@ -385,6 +385,14 @@ export class Service {
         return () => this.#onGrowth.delete(listener);
       },
       run: async (request) => this.failing?.() ?? this.#run(request),
+      runElement: (head, cmd, key, value, waiting) => {
+        const writer = new FrameWriter();
+        if (this.failing !== null || !writer.element(head, cmd, key, value)) return false;
+        const back = this.#runFrames(writer);
+        back.next();
+        queueMicrotask(() => waiting.replied(back));
+        return true;
+      },
       query: async (name, ask) => {
         const answer = this.canned.has(name)
           ? (this.canned.get(name) as ReturnType<typeof answerQuery<typeof name>>)
@@ -419,12 +427,18 @@ export class Service {
   #run(request: Request): Reply {
     const writer = new FrameWriter();
     writer.request(request);
+    const back = this.#runFrames(writer);
+    back.next();
+    return back.reply();
+  }
+
+  #runFrames(writer: FrameWriter): ReplyFrames {
     const { frames, length, bodies } = writer.take();
     for (const reply of this.engine.run(readRequests(frames, length, bodies))) writer.reply(reply);
     this.metrics.batch(this.engine.figures);
     this.#grown();
     const back = writer.take();
-    return readReplies(back.frames, back.length)[0] as Reply;
+    return new ReplyFrames(back.frames, back.length);
   }
 }
 

@@ -5,13 +5,17 @@
  */
 
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import { CMD } from "../../abi/service.ts";
 import type { Caller } from "../../access/caller.ts";
 import type { Callers } from "../../access/callers.ts";
 import type { Scope } from "../../access/scopes.ts";
 import { readValueBody } from "../../codec/body.ts";
 import type { Settings } from "../../config.ts";
+import { QueuedRequest } from "../../engine/client.ts";
+import { type Digits, type ElementHead, elementHead, type ReplyFrames } from "../../engine/frames.ts";
 import type { Reply, Request } from "../../engine/request.ts";
+import type { ElementCommand } from "../../syscall/command.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
 import { notDone, type RefusalParts } from "./access.ts";
 import { type Identity, isOfOwnPage, isOwnHost } from "./auth.ts";
@@ -21,9 +25,11 @@ import { SMALL_BYTES } from "./flight.ts";
 import type { EngineDoor } from "./ports.ts";
 import { type Problem, refused, SAFETY_HEADERS } from "./problems.ts";
 import { notJson, VALUE_EXAMPLE, whyNot, withoutMark } from "./wanted_bodies.ts";
+import { httpDate, sendWhole, type WholeRequest } from "./whole_messages.ts";
 
 const PATH =
   /^\/v1\/(?:sessions\/([1-9]\d{0,8})\/fds\/(0|[1-9]\d{0,8})|maps\/(0|[1-9]\d{0,8}))\/elements\/((?:[0-9a-f]{2}){1,512})$/;
+const KEY_DIGITS_MAX = 1024;
 
 const JSON_TYPE = "application/json";
 const VALUE_SAMPLE = JSON.stringify(VALUE_EXAMPLE);
@@ -31,134 +37,276 @@ const ANSWER_TYPE = "application/json; charset=utf-8";
 const NO_SNIFFING = Object.entries(SAFETY_HEADERS).flat();
 const PROBLEM_TYPE = "application/problem+json; charset=utf-8";
 
-/** The facts that a request's path and connection give. `limits`: the id of the caller's limits. */
-type Element = CommandOrigin & { readonly key: Buffer; readonly peer: string | undefined; readonly limits?: number };
+/** A body that has only a value; a space may follow the colon. */
+const BODY_START = Buffer.from('{"value":');
+const BODY_END = Buffer.from('"}');
+const QUOTE = '"'.charCodeAt(0);
+const SPACE = " ".charCodeAt(0);
+
+/** The origin of a connection's last command on an element, and the beginning of its URL. */
+interface LastOrigin {
+  readonly start: string;
+  readonly caller: Caller;
+  readonly origin: CommandOrigin & Requester;
+  readonly head: ElementHead;
+}
+
+/** The sender of a request. */
+interface Requester {
+  readonly caller: string;
+  readonly peer: string | undefined;
+  readonly limits?: number;
+}
+
+/** A request for an element. */
+interface Asked {
+  readonly response: ServerResponse;
+  readonly cmd: ElementCommand["cmd"];
+  readonly by: LastOrigin;
+  readonly key: Digits<string>;
+}
 
 export interface HotParts extends RefusalParts, Bulk {
   readonly callers: Pick<Callers, "limits">;
-  readonly engine: Pick<EngineDoor, "run">;
+  readonly engine: Pick<EngineDoor, "run" | "runElement">;
   readonly identity: Identity;
   readonly ready: () => string | null;
   readonly settings: Pick<Settings, "bodyBytesMax">;
 }
 
 /** Returns true if it answers the request, false if Fastify must. */
-export type HotPath = (request: IncomingMessage, response: ServerResponse) => boolean;
+export type HotPath = (request: WholeRequest, response: ServerResponse) => boolean;
 
-/** `problemOf` makes a problem of a thrown error, as for all other routes. */
-export function hotPath(parts: HotParts, problemOf: (error: unknown) => Problem): HotPath {
-  const { callers, engine, identity } = parts;
-
-  const send = (
-    response: ServerResponse,
-    status: number,
-    type: string,
-    text: string,
-    more: readonly string[],
-  ): void => {
-    const headers = ["content-type", type, "content-length", String(Buffer.byteLength(text)), ...NO_SNIFFING, ...more];
-    // While the service is stopping, a connection that is kept alive would delay it.
-    if (parts.ready() !== null) headers.push("connection", "close");
-    response.writeHead(status, headers).end(text);
-  };
-
-  const sendProblem = (response: ServerResponse, problem: Problem, seq?: number): void => {
-    const headers = Object.entries(problem.headers).flat();
-    if (seq !== undefined) headers.push("mapledger-seq", String(seq));
-    send(response, problem.status, PROBLEM_TYPE, problem.text(), headers);
-  };
-
-  const run = (response: ServerResponse, command: Request): void => {
-    engine.run(command, response.req.socket).then(
-      (reply) => answer(response, command, reply),
-      (error) => sendProblem(response, problemOf(error)),
-    );
-  };
-
-  const answer = (response: ServerResponse, command: Request, reply: Reply): void => {
-    if ("failure" in reply) {
-      const limits = callers.limits.find(({ id }) => id === command.limits);
-      sendProblem(response, notDone(parts, { ...command, limits }, response.req, reply));
-      return;
-    }
-    const { outcome, seq } = reply;
-    if (outcome.errno !== 0) {
-      sendProblem(response, refused(command, outcome, seq), seq);
-      return;
-    }
-    const value = command.cmd === CMD.BPF_MAP_LOOKUP_ELEM ? outcome.value : null;
-    if (value !== null && value.length > SMALL_BYTES) {
-      sendLarge(response, command, outcome, seq);
-      return;
-    }
-    const text = value === null ? `{"seq":${seq}}` : `{"value":"${value.toString("hex")}","seq":${seq}}`;
-    send(response, 200, ANSWER_TYPE, text, ["mapledger-seq", String(seq)]);
-  };
-
-  const sendLarge = (response: ServerResponse, command: Request, outcome: Outcome, seq: number): void => {
-    try {
-      parts.flight.answered(response, command, outcome);
-    } catch (error) {
-      sendProblem(response, problemOf(error), seq);
-      return;
-    }
-    response.writeHead(200, ["content-type", ANSWER_TYPE, ...NO_SNIFFING, "mapledger-seq", String(seq)]);
-    pipePieces(parts, response, valueText(outcome.value as Buffer, seq));
-  };
-
-  const update = (request: IncomingMessage, response: ServerResponse, element: Element): void => {
-    readBody(request, (body) => {
-      let command: Request;
-      try {
-        command = { cmd: CMD.BPF_MAP_UPDATE_ELEM, ...element, ...readValueBody(parse(body)), exact: true };
-      } catch (error) {
-        sendProblem(response, problemOf(error));
-        return;
-      }
-      run(response, command);
-    });
-  };
-
+/**
+ * `problemOf` makes a problem of a thrown error, as for all other routes. `keepAliveSeconds`: how long a connection may
+ * be idle.
+ */
+export function hotPath(parts: HotParts, problemOf: (error: unknown) => Problem, keepAliveSeconds: number): HotPath {
+  const answers = new Answers(parts, problemOf, keepAliveSeconds);
+  const origins = new Origins(parts.identity);
   return (request, response) => {
     const { method, headers } = request;
     if (method !== "GET" && method !== "PUT" && method !== "DELETE") return false;
-    const found = PATH.exec(request.url as string);
-    if (found === null || !isUsual(headers) || !isOwnHost(request, identity) || parts.ready() !== null) return false;
+    if (!isUsual(headers) || !isOwnHost(request, parts.identity) || parts.ready() !== null) return false;
     if (method === "PUT" ? !hasSmallJson(headers, parts.settings.bodyBytesMax) : hasBody(headers)) return false;
-    const element = elementOf(found, request, parts, method === "GET" ? "read" : "write");
-    if (element === null) return false;
-    if (method === "PUT") update(request, response, element);
-    else {
+    const by = origins.of(request, method === "GET" ? "read" : "write");
+    if (by === null) return false;
+    const url = request.url as string;
+    const key = { in: url, start: by.start.length, end: url.length };
+    if (method === "PUT") {
+      const asked = { response, cmd: CMD.BPF_MAP_UPDATE_ELEM, by, key };
+      request.takeBody((body) => update(parts, answers, asked, body));
+    } else {
       const cmd = method === "GET" ? CMD.BPF_MAP_LOOKUP_ELEM : CMD.BPF_MAP_DELETE_ELEM;
-      run(response, { cmd, ...element, value: null, flags: 0n, exact: true });
+      request.takeNothing();
+      run(parts, answers, { response, cmd, by, key }, null);
     }
     return true;
   };
 }
 
-function elementOf(
-  found: RegExpExecArray,
-  request: IncomingMessage,
-  { identity }: Pick<HotParts, "identity">,
-  scope: Scope,
-): Element | null {
-  const [, session, fd, map, hex] = found;
-  let known: Caller;
-  try {
-    known = identity.callerOf(request);
-  } catch {
-    return null;
-  }
-  const { name: caller, scopes, limits } = known;
-  if (!scopes.has(scope)) return null;
-  const peer = identity.peerOf(request);
-  const key = Buffer.from(hex as string, "hex");
-  const element: Element =
-    session === undefined
-      ? { session: 0, caller, peer, target: { by: "id", id: Number(map) }, key }
-      : { session: Number(session), caller, peer, target: { by: "fd", fd: Number(fd) }, key };
-  return limits === undefined ? element : { ...element, limits: limits.id };
+/** Runs a command. Returns false if the value has to be parsed first. */
+function run(parts: HotParts, answers: Answers, asked: Asked, value: Digits<Uint8Array> | null): boolean {
+  const { cmd, by, key } = asked;
+  const waiting = new Answer(answers, asked);
+  if (parts.engine.runElement?.(by.head, cmd, key, value, waiting) === true) return true;
+  if (value !== null) return false;
+  runRequest(parts, answers, asked, { value: null, flags: 0n });
+  return true;
 }
+
+function update(parts: HotParts, answers: Answers, asked: Asked, body: Buffer): void {
+  const digits = valueDigits(body);
+  if (digits !== null && run(parts, answers, asked, digits)) return;
+  let read: ReturnType<typeof readValueBody>;
+  try {
+    read = readValueBody(parse(body));
+  } catch (error) {
+    answers.fail(asked, error);
+    return;
+  }
+  runRequest(parts, answers, asked, read);
+}
+
+function runRequest(
+  { engine }: HotParts,
+  answers: Answers,
+  asked: Asked,
+  value: { readonly value: Buffer | null; readonly flags: bigint },
+): void {
+  const { cmd, by, key, response } = asked;
+  const request: Request = {
+    cmd,
+    ...by.origin,
+    key: Buffer.from(key.in.slice(key.start), "hex"),
+    ...value,
+    exact: true,
+  };
+  engine.run(request, response.req.socket).then(
+    (reply) => answers.reply(asked, reply),
+    (error) => answers.fail(asked, error),
+  );
+}
+
+/** The origins of commands. Most commands have the caller and the map of the last command on their connection. */
+class Origins {
+  readonly #identity: Identity;
+  readonly #last = new WeakMap<Socket, LastOrigin>();
+
+  constructor(identity: Identity) {
+    this.#identity = identity;
+  }
+
+  /** null: the request is not for an element, or its sender is unknown or lacks the scope. */
+  of(request: IncomingMessage, scope: Scope): LastOrigin | null {
+    const url = request.url as string;
+    const { socket } = request;
+    const last = this.#last.get(socket);
+    const isLast = last !== undefined && isElement(last.start, url);
+    const found = isLast ? null : PATH.exec(url);
+    if (!isLast && found === null) return null;
+    let caller: Caller;
+    try {
+      caller = this.#identity.callerOf(request);
+    } catch {
+      return null;
+    }
+    if (!caller.scopes.has(scope)) return null;
+    if (isLast && last.caller === caller) return last;
+    return this.#new(request, caller, found ?? (PATH.exec(url) as RegExpExecArray));
+  }
+
+  #new(request: IncomingMessage, caller: Caller, [url, session, fd, map, key]: RegExpExecArray): LastOrigin {
+    const { name, limits } = caller;
+    const who = {
+      caller: name,
+      peer: this.#identity.peerOf(request),
+      ...(limits !== undefined && { limits: limits.id }),
+    };
+    const origin =
+      session === undefined
+        ? { session: 0, ...who, target: { by: "id" as const, id: Number(map) } }
+        : { session: Number(session), ...who, target: { by: "fd" as const, fd: Number(fd) } };
+    const start = url.slice(0, -(key as string).length);
+    const last = { start, caller, origin, head: elementHead(origin) };
+    this.#last.set(request.socket, last);
+    return last;
+  }
+}
+
+/** Whether a URL is this beginning and a key. */
+function isElement(start: string, url: string): boolean {
+  const digits = url.length - start.length;
+  if (digits <= 0 || digits > KEY_DIGITS_MAX || digits % 2 !== 0 || !url.startsWith(start)) return false;
+  for (let at = start.length; at < url.length; at++) {
+    const code = url.charCodeAt(at);
+    if (!((code >= 0x30 && code <= 0x39) || (code >= 0x61 && code <= 0x66))) return false;
+  }
+  return true;
+}
+
+/** A request that waits for the engine. */
+class Answer extends QueuedRequest {
+  readonly #answers: Answers;
+  readonly #asked: Asked;
+
+  constructor(answers: Answers, asked: Asked) {
+    super(asked.response.req.socket);
+    this.#answers = answers;
+    this.#asked = asked;
+  }
+
+  replied(frame: ReplyFrames): void {
+    this.#answers.frame(this.#asked, frame);
+  }
+
+  failed(error: Error): void {
+    this.#answers.fail(this.#asked, error);
+  }
+}
+
+class Answers {
+  readonly #parts: HotParts;
+  readonly #problemOf: (error: unknown) => Problem;
+  readonly #headEnd: string;
+
+  constructor(parts: HotParts, problemOf: (error: unknown) => Problem, keepAliveSeconds: number) {
+    this.#parts = parts;
+    this.#problemOf = problemOf;
+    this.#headEnd = `\r\nConnection: keep-alive\r\nKeep-Alive: timeout=${keepAliveSeconds}\r\n\r\n`;
+  }
+
+  /** Answers with the seq, and for a lookup with the value, of the frame; any other reply is read in full first. */
+  frame(asked: Asked, frame: ReplyFrames): void {
+    const isLookup = asked.cmd === CMD.BPF_MAP_LOOKUP_ELEM;
+    const valueBytes = isLookup && frame.isDone ? frame.valueBytes : null;
+    if (!frame.isDone || (valueBytes !== null && valueBytes > SMALL_BYTES)) this.reply(asked, frame.reply());
+    else this.#done(asked, frame.seq, valueBytes === null ? null : frame.valueDigits());
+  }
+
+  reply(asked: Asked, reply: Reply): void {
+    const { response, cmd, by } = asked;
+    const { limits: id } = by.origin;
+    if ("failure" in reply) {
+      const limits = this.#parts.callers.limits.find((one) => one.id === id);
+      this.#problem(response, notDone(this.#parts, { ...by.origin, limits }, response.req, reply));
+      return;
+    }
+    const { outcome, seq } = reply;
+    if (outcome.errno !== 0) {
+      this.#problem(response, refused({ cmd }, outcome, seq), seq);
+      return;
+    }
+    const value = cmd === CMD.BPF_MAP_LOOKUP_ELEM ? outcome.value : null;
+    if (value !== null && value.length > SMALL_BYTES) this.#large(asked, outcome, seq);
+    else this.#done(asked, seq, value === null ? null : value.toString("hex"));
+  }
+
+  fail({ response }: Asked, error: unknown): void {
+    this.#problem(response, this.#problemOf(error));
+  }
+
+  #done({ response }: Asked, seq: number, value: string | null): void {
+    const text = value === null ? `{"seq":${seq}}` : `{"value":"${value}","seq":${seq}}`;
+    if (response.shouldKeepAlive && this.#parts.ready() === null)
+      sendWhole(
+        response,
+        `${HEAD}${text.length}\r\nmapledger-seq: ${seq}\r\nDate: ${httpDate()}${this.#headEnd}`,
+        text,
+      );
+    else this.#send(response, 200, ANSWER_TYPE, text, ["mapledger-seq", String(seq)]);
+  }
+
+  #large({ response, cmd, by }: Asked, outcome: Outcome, seq: number): void {
+    try {
+      this.#parts.flight.answered(response, { cmd, caller: by.origin.caller }, outcome);
+    } catch (error) {
+      this.#problem(response, this.#problemOf(error), seq);
+      return;
+    }
+    response.writeHead(200, ["content-type", ANSWER_TYPE, ...NO_SNIFFING, "mapledger-seq", String(seq)]);
+    pipePieces(this.#parts, response, valueText(outcome.value as Buffer, seq));
+  }
+
+  #problem(response: ServerResponse, problem: Problem, seq?: number): void {
+    const headers = Object.entries(problem.headers).flat();
+    if (seq !== undefined) headers.push("mapledger-seq", String(seq));
+    this.#send(response, problem.status, PROBLEM_TYPE, problem.text(), headers);
+  }
+
+  #send(response: ServerResponse, status: number, type: string, text: string, more: readonly string[]): void {
+    const headers = ["content-type", type, "content-length", String(Buffer.byteLength(text)), ...NO_SNIFFING, ...more];
+    // While the service is stopping, a connection that is kept alive would delay it.
+    if (this.#parts.ready() !== null) headers.push("connection", "close");
+    response.writeHead(status, headers).end(text);
+  }
+}
+
+const SAFETY = Object.entries(SAFETY_HEADERS)
+  .map(([name, value]) => `${name}: ${value}\r\n`)
+  .join("");
+/** The head of a done command's answer, up to its length. */
+const HEAD = `HTTP/1.1 200 OK\r\ncontent-type: ${ANSWER_TYPE}\r\n${SAFETY}content-length: `;
 
 /** Whether no header asks for anything but JSON and no condition. */
 function isUsual(headers: IncomingHttpHeaders): boolean {
@@ -188,12 +336,17 @@ function hasSmallJson(headers: IncomingHttpHeaders, bytesMax: number): boolean {
   );
 }
 
-/** Nearly all bodies arrive in one piece. If a body breaks off, there is nobody to answer. */
-function readBody(request: IncomingMessage, done: (body: Buffer) => void): void {
-  const pieces: Buffer[] = [];
-  request.on("data", (piece: Buffer) => pieces.push(piece));
-  request.on("end", () => done(pieces.length === 1 ? (pieces[0] as Buffer) : Buffer.concat(pieces)));
-  request.on("error", () => {});
+/** The digits of a body's value; null: the body has another form. */
+function valueDigits(body: Buffer): Digits<Uint8Array> | null {
+  const start = BODY_START.length + (body[BODY_START.length] === SPACE ? 2 : 1);
+  const end = body.length - BODY_END.length;
+  if (end < start || body[start - 1] !== QUOTE || !has(body, 0, BODY_START) || !has(body, end, BODY_END)) return null;
+  return { in: body, start, end };
+}
+
+function has(body: Buffer, at: number, bytes: Buffer): boolean {
+  for (let byte = 0; byte < bytes.length; byte++) if (body[at + byte] !== bytes[byte]) return false;
+  return true;
 }
 
 function parse(body: Buffer): unknown {

@@ -9,6 +9,7 @@ import { contextOf, type Tls } from "./certificates.ts";
 import { type HotParts, hotPath } from "./hot.ts";
 import { problemOf } from "./problem_answers.ts";
 import { Problem, SAFETY_HEADERS } from "./problems.ts";
+import { WholeRequest } from "./whole_messages.ts";
 
 /** The limit for request line and headers, with room for a key of 15,000 bytes in hex. */
 export const HEADER_BYTES_MAX = 32 * 1024;
@@ -25,10 +26,14 @@ const KEEP_ALIVE_MS = 72_000;
 
 /** A server that answers by the fast path if it can (`hot.ts`), otherwise by `route`. */
 export function serverOf(parts: ServerParts, route: RequestListener): Server {
-  const hot = parts.present === undefined ? hotPath(parts, problemOf) : () => false;
-  const options = { maxHeaderSize: HEADER_BYTES_MAX, keepAliveTimeout: KEEP_ALIVE_MS };
+  const hot = parts.present === undefined ? hotPath(parts, problemOf, KEEP_ALIVE_MS / 1000) : () => false;
+  const options = {
+    maxHeaderSize: HEADER_BYTES_MAX,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    IncomingMessage: WholeRequest,
+  };
   const answer = inLine((request, response) => {
-    if (!hot(request, response)) route(request, response);
+    if (!hot(request as WholeRequest, response)) route(request, response);
   });
   const server =
     parts.tls === null

@@ -1,6 +1,6 @@
 /** The interfaces of engine, past and machine that the HTTP service needs; other folders implement them. */
 
-import type { Connection } from "../../engine/client.ts";
+import type { Connection, EngineClient } from "../../engine/client.ts";
 import type { Queries, QueryName } from "../../engine/queries.ts";
 import type { Reply, Request } from "../../engine/request.ts";
 import type { Past } from "../../past/past.ts";
@@ -15,6 +15,8 @@ export interface EngineDoor {
   onGrowth(listener: () => void): () => void;
   /** `connection`: the client's. If it is closed before the command reaches the engine, the command is not run. */
   run(request: Request, connection?: Connection): Promise<Reply>;
+  /** As in EngineClient. Absent: all commands are run by `run`. */
+  readonly runElement?: EngineClient["runElement"];
   query<Name extends QueryName>(name: Name, ask: Queries[Name]["ask"]): Promise<Queries[Name]["answer"]>;
 }
 

@@ -1,4 +1,6 @@
-import { request } from "node:http";
+import { once } from "node:events";
+import { Agent, request } from "node:http";
+import { connect } from "node:net";
 import { text } from "node:stream/consumers";
 import { gzipSync } from "node:zlib";
 import { type Test, test } from "tap";
@@ -37,6 +39,17 @@ test("single elements are answered alike by the hot path and by the routes", asy
       ["PUT", "00000001", { value: "0000002a" }],
       ["PUT", "00000001", { value: "0x0000002A", flags: "BPF_NOEXIST" }],
       ["PUT", "00000001", { value: "0000002a", flags: 3 }],
+      ["PUT", "00000001", '{"value": "0000002a"}', JSON_TYPE],
+      ["PUT", "00000001", '{"value":  "0000002a"}', JSON_TYPE],
+      ["PUT", "00000001", '{"value":"0000002a" }', JSON_TYPE],
+      ["PUT", "00000001", '{"value":"0000002a"}}', JSON_TYPE],
+      ["PUT", "00000001", '{"value":"0000002a"', JSON_TYPE],
+      ["PUT", "00000001", '{"value":"}', JSON_TYPE],
+      ["PUT", "00000001", '{"value":', JSON_TYPE],
+      ["PUT", "00000001", '{"value":""}', JSON_TYPE],
+      ["PUT", "00000001", '{"value":"0000002a","value":"0000002b"}', JSON_TYPE],
+      ["PUT", "00000001", '{"value":"0000\\u0032a"}', JSON_TYPE],
+      ["PUT", "00000001", { value: "0000002A" }],
       ["PUT", "00000001", { value: "2a" }],
       ["PUT", "00000001", { value: "2a000" }],
       ["PUT", "00000001", { value: 42 }],
@@ -78,6 +91,93 @@ test("single elements are answered alike by the hot path and by the routes", asy
   await both("PUT", "/v1/sessions/1/fds/3/elements/00000001", { value: "0000002a" });
 });
 
+test("a token counts until it is taken back, also on a connection that it has opened", async (t) => {
+  const service = await Service.start(t, { tokens: { first: "read,write", other: "read" } });
+  const url = await service.app.listen({ port: 0, host: "127.0.0.1" });
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  t.teardown(() => agent.destroy());
+  const status = async (token: string, method = "GET"): Promise<number | undefined> => {
+    const headers = { authorization: `Bearer ${token}` };
+    return (await ask(url, method, "/v1/maps/1/elements/00000001", undefined, headers, agent)).status;
+  };
+  t.equal(await status("first"), 404, "there is no map, but the caller is known");
+  t.equal(await status("first"), 404);
+  t.equal(await status("firsT"), 401, "a token of the same length, on the same connection");
+  t.equal(await status("firs"), 401);
+  t.equal(await status("first", "DELETE"), 404);
+  t.equal(await status("other", "DELETE"), 403, "another caller on the same connection has its own scopes");
+  t.equal(await status("first"), 404);
+  service.setTokens({ first: "read", other: "read" });
+  t.equal(await status("first", "DELETE"), 403, "scopes change at once");
+  service.setTokens({ other: "read" });
+  t.equal(await status("first"), 401, "and so does the token");
+  t.equal(await status("other"), 404);
+});
+
+test("a request that breaks off in its body is not run, and leaves its connection alone", async (t) => {
+  const service = await Service.start(t);
+  const session = await service.session();
+  const map = await service.map(session);
+  const { port } = new URL(await service.app.listen({ port: 0, host: "127.0.0.1" }));
+  const put = `PUT ${map}/elements/00000001 HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 20\r\n\r\n`;
+  const before = service.log.lastSeq;
+  const socket = connect(Number(port), "127.0.0.1");
+  socket.write(`${put}{"value":"0000`);
+  await once(socket, "connect");
+  socket.destroy();
+  await once(socket, "close");
+  const second = connect(Number(port), "127.0.0.1");
+  t.teardown(() => second.destroy());
+  for (const piece of [put, '{"value":', '"0000', '002a"}', `${put}{"value":"0000002b"}`]) {
+    second.write(piece);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  let answers = "";
+  while (answers.split("mapledger-seq").length < 3) answers += String((await once(second, "data"))[0]);
+  t.same(answers.match(/HTTP\/1.1 \d+/g), ["HTTP/1.1 200", "HTTP/1.1 200"], "bodies in pieces, and two in a row");
+  t.equal(service.log.lastSeq, before + 2, "only these two ran");
+});
+
+test("pipelined requests that wait for others are answered in their order, and their bodies are not lost", async (t) => {
+  const service = await Service.start(t);
+  const map = await service.map(await service.session(), { max_entries: 200 });
+  const { port } = new URL(await service.app.listen({ port: 0, host: "127.0.0.1" }));
+  const socket = connect(Number(port), "127.0.0.1");
+  t.teardown(() => socket.destroy());
+  const request = (method: string, key: number, body: string): string => {
+    const path = `${map}/elements/${key.toString(16).padStart(8, "0")}`;
+    const length = body === "" ? "" : `content-type: application/json\r\ncontent-length: ${body.length}\r\n`;
+    return `${method} ${path} HTTP/1.1\r\nhost: localhost\r\n${length}\r\n${body}`;
+  };
+  const keys = Array.from({ length: 100 }, (_, key) => key);
+  const value = (key: number): string => key.toString(16).padStart(8, "a");
+  socket.write(keys.map((key) => request("PUT", key, `{"value":"${value(key)}"}`) + request("GET", key, "")).join(""));
+  let answers = "";
+  while (answers.split("HTTP/1.1 200 OK").length <= 200) answers += String((await once(socket, "data"))[0]);
+  t.same(
+    [...answers.matchAll(/"value":"(\w+)"/g)].map(([, found]) => found),
+    keys.map(value),
+  );
+});
+
+test("answers of the fast path say how long a connection is kept, and end it where they are asked to", async (t) => {
+  const service = await Service.start(t);
+  const map = await service.map(await service.session());
+  const { port } = new URL(await service.app.listen({ port: 0, host: "127.0.0.1" }));
+  const raw = async (more: string): Promise<string> => {
+    const socket = connect(Number(port), "127.0.0.1");
+    socket.end(`DELETE ${map}/elements/00000001 HTTP/1.1\r\nhost: localhost\r\n${more}\r\n`);
+    return text(socket);
+  };
+  await service.send("PUT", `${map}/elements/00000001`, { value: "0000002a" });
+  const kept = await raw("");
+  t.match(kept, /^HTTP\/1.1 200 OK\r\n/);
+  t.match(kept, /\r\nDate: [A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT\r\n/);
+  t.match(kept, /\r\nConnection: keep-alive\r\nKeep-Alive: timeout=72\r\n\r\n\{"seq":\d+\}$/);
+  await service.send("PUT", `${map}/elements/00000001`, { value: "0000002a" });
+  t.match(await raw("connection: close\r\n"), /^HTTP\/1.1 200 OK\r\n[\s\S]*\r\nConnection: close\r\n/);
+});
+
 /** Where a service listens: requests that are injected do not pass the hot path. */
 async function listening(t: Test, options: ServiceOptions): Promise<string> {
   const { app } = await Service.start(t, options);
@@ -85,7 +185,14 @@ async function listening(t: Test, options: ServiceOptions): Promise<string> {
 }
 
 /** What is answered, but for what names the moment. */
-async function ask(url: string, method: string, path: string, payload: unknown, headers: Record<string, string>) {
+async function ask(
+  url: string,
+  method: string,
+  path: string,
+  payload: unknown,
+  headers: Record<string, string>,
+  agent?: Agent,
+) {
   const isText = typeof payload === "string" || Buffer.isBuffer(payload);
   const body = payload === undefined ? undefined : Buffer.from(isText ? payload : JSON.stringify(payload));
   const sent = {
@@ -94,7 +201,7 @@ async function ask(url: string, method: string, path: string, payload: unknown, 
     ...headers,
   };
   return new Promise<{ status?: number; headers: object; body: string }>((resolve, reject) => {
-    const sending = request(`${url}${path}`, { method, headers: sent }, async (response) => {
+    const sending = request(`${url}${path}`, { method, headers: sent, ...(agent && { agent }) }, async (response) => {
       const { statusCode: status, headers: all } = response;
       const told = Object.fromEntries(TOLD.map((name) => [name, all[name]]));
       resolve({ ...(status !== undefined && { status }), headers: told, body: await text(response) });
