@@ -50,7 +50,7 @@ export async function openApiDocument(openapi?: OpenApiVersion): Promise<object>
     metrics: new Metrics(),
     replays,
     jobs: new Jobs(replays, archiver, UNLIMITED),
-    streams: new LogStreams(0, UNLIMITED, bulk),
+    streams: new LogStreams({ most: 0, by: "MAPLEDGER_STREAMS_MAX" }, UNLIMITED, bulk),
     processesAt: () => null,
     objects: null,
     ready: () => null,

@@ -321,7 +321,13 @@ export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Nam
     what: "`on`: reads without an event (lists, events, histories, watches, diffs, proofs, `?at=`) write a line to the service's log, at level info",
     read: (given) => ON_OFF.find((word) => word === given),
   },
-  streamsMax: integer("MAPLEDGER_STREAMS_MAX", 100, 0, 100_000, "most streams at once; requests beyond it get 503"),
+  streamsMax: integer(
+    "MAPLEDGER_STREAMS_MAX",
+    10_000,
+    0,
+    100_000,
+    "most streams at once, but never so many that they would take the connections that requests need; requests beyond it get 503",
+  ),
   callerSessionsMax: quota("sessions", 10_000, "most sessions of one caller at once; more fail with EAGAIN"),
   callerMapsMax: quota("maps", 10_000, "most maps at once that one caller has created; more fail with ENOSPC"),
   callerDescriptorsMax: quota(

@@ -41,7 +41,7 @@ import { ARCHIVED, READER } from "./index/protocol.ts";
 import { WholeEvents } from "./index/whole_events.ts";
 import type { Ledger } from "./log/position.ts";
 import { ClientProcesses } from "./mirror/client_processes.ts";
-import { checkDescriptors, connectionsMax } from "./mirror/descriptor_limit.ts";
+import { checkDescriptors, connectionsMax, streamLimit } from "./mirror/descriptor_limit.ts";
 import { ObjectOpener } from "./mirror/object_opener.ts";
 import { OBJECT_OPENER } from "./mirror/protocol.ts";
 import { openPlaces } from "./mirror/real_objects.ts";
@@ -139,7 +139,8 @@ async function start(): Promise<void> {
   const events = new WholeEvents(kept, archived);
   const callerLimits = limitsOf(settings);
   const bulk = { flight: new Flight(settings), turns: new Turns() };
-  const streams = new LogStreams(settings.streamsMax, callerLimits, bulk);
+  const listenerCount = (settings.port === null ? 0 : 1) + (socket === null ? 0 : 1);
+  const streams = new LogStreams(streamLimit(settings.streamsMax, listenerCount), callerLimits, bulk);
   // The engine may need the past during its recovery, so this thread has a gate of its own.
   const pastGate = new ThreadGate();
   const past = new PastClient(

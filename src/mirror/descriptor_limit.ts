@@ -17,6 +17,9 @@ const RESERVE = 64;
 /** The least number for connections, and for held objects, if the limit is too small for this division. */
 const LEAST = 16;
 
+/** Of a listener's connections, those that streams may have. */
+const STREAMS_PART = 3 / 4;
+
 /** With a lower limit the service does not start: threads, databases and connections would fail one by one. */
 const DESCRIPTORS_MIN = OWN + 2 * LEAST;
 
@@ -32,6 +35,17 @@ export function checkDescriptors(limit: number | null = descriptorLimit()): void
 /** The most connections that may be open at once; null if the limit is unknown. */
 export function connectionsMax(limit: number | null = descriptorLimit()): number | null {
   return limit === null ? null : Math.max(LEAST, Math.floor((limit - OWN - RESERVE) / 2));
+}
+
+/** The streams that are asked for, but no more than leave a quarter of each listener's connections to requests. */
+export function streamLimit(
+  asked: number,
+  listeners: number,
+  limit: number | null = descriptorLimit(),
+): { readonly most: number; readonly by: "MAPLEDGER_STREAMS_MAX" | "RLIMIT_NOFILE" } {
+  const connections = connectionsMax(limit);
+  const most = connections === null ? asked : Math.floor((connections / listeners) * STREAMS_PART);
+  return most < asked ? { most, by: "RLIMIT_NOFILE" } : { most: asked, by: "MAPLEDGER_STREAMS_MAX" };
 }
 
 /**

@@ -32,6 +32,7 @@ import { ThreadedEventReader } from "../index/client.ts";
 import { ARCHIVED, READER } from "../index/protocol.ts";
 import { WholeEvents } from "../index/whole_events.ts";
 import { ClientProcesses } from "../mirror/client_processes.ts";
+import { streamLimit } from "../mirror/descriptor_limit.ts";
 import { Connections } from "../net/connections.ts";
 import { PastClient } from "../past/client.ts";
 import { PAST } from "../past/protocol.ts";
@@ -141,7 +142,7 @@ async function serve(directory: string, settings: Settings, logger: Logger): Pro
     metrics: new Metrics(),
     replays,
     jobs: new Jobs(replays, archiver, callerLimits),
-    streams: new LogStreams(settings.streamsMax, callerLimits, bulk),
+    streams: new LogStreams(streamLimit(settings.streamsMax, 2), callerLimits, bulk),
     ...bulk,
     callers,
     refusals: new Refusals({ run: async () => ({ failure: "log failed", detail: READ_ONLY, done: "nothing" }) }),

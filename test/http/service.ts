@@ -30,6 +30,7 @@ import type { EngineDoor, PastDoor } from "../../src/http/server/ports.ts";
 import { UnderWay } from "../../src/http/server/requests_under_way.ts";
 import { UnknownCallers } from "../../src/http/server/unknown_callers.ts";
 import { LogStreams } from "../../src/http/streams/log_streams.ts";
+import type { SharedTails } from "../../src/http/streams/shared_tails.ts";
 import type { EventRow } from "../../src/log/event.ts";
 import { type EventFilter, matches } from "../../src/log/event_filter.ts";
 import { effectsIn, touchedKeys } from "../../src/log/event_subjects.ts";
@@ -275,7 +276,8 @@ export class Service {
     const service = new Service(limits);
     const flight = new Flight(settings);
     service.#flight = flight;
-    service.#streams = new LogStreams(settings.streamsMax, limits, { flight, turns: service.turns });
+    const most = { most: settings.streamsMax, by: "MAPLEDGER_STREAMS_MAX" } as const;
+    service.#streams = new LogStreams(most, limits, { flight, turns: service.turns });
     const callers = callersOf(options);
     service.engine.callerLimits.set(callers.limits);
     service.#callers = callers;
@@ -340,6 +342,11 @@ export class Service {
   /** Streams that are open. */
   get streams(): number {
     return this.#streams?.count ?? 0;
+  }
+
+  /** The ends of the log that streams share. */
+  get tails(): SharedTails {
+    return (this.#streams as LogStreams).tails;
   }
 
   get seen(): ReadonlySet<string> {

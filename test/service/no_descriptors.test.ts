@@ -5,7 +5,7 @@ import { join } from "node:path";
 import t from "tap";
 import { interfaces } from "../../src/host.ts";
 import type { ObjectRecord } from "../../src/maps/object.ts";
-import { connectionsMax } from "../../src/mirror/descriptor_limit.ts";
+import { connectionsMax, streamLimit } from "../../src/mirror/descriptor_limit.ts";
 import { Layout } from "../../src/mirror/layout.ts";
 import { openForSession } from "../../src/mirror/object_opener.ts";
 import { ObjectTable } from "../../src/mirror/object_table.ts";
@@ -33,6 +33,14 @@ t.test("connections take half of the descriptors that the service does not need 
   t.equal(connectionsMax(300), 70);
   t.equal(connectionsMax(100), 16);
   t.equal(connectionsMax(null), null);
+  t.end();
+});
+
+t.test("streams leave a quarter of a listener's connections to requests", (t) => {
+  t.same(streamLimit(10_000, 2, 1024), { most: 162, by: "RLIMIT_NOFILE" });
+  t.same(streamLimit(10_000, 1, 1024), { most: 324, by: "RLIMIT_NOFILE" });
+  t.same(streamLimit(100, 2, 1024), { most: 100, by: "MAPLEDGER_STREAMS_MAX" });
+  t.same(streamLimit(10_000, 2, null), { most: 10_000, by: "MAPLEDGER_STREAMS_MAX" });
   t.end();
 });
 

@@ -15,7 +15,7 @@ import { NDJSON, wants } from "../server/negotiation.ts";
 import type { EngineDoor } from "../server/ports.ts";
 import { archivedProblem, Problem } from "../server/problems.ts";
 import { bytesOf, type PageQuery, pageText, readPage, readPageQuery } from "../streams/event_pages.ts";
-import { eventLines, eventMessages } from "../streams/event_streams.ts";
+import { eventLines, eventMessages, eventSubject } from "../streams/event_streams.ts";
 import { eventText } from "../streams/event_text.ts";
 import type { LogStreams } from "../streams/log_streams.ts";
 import { EVENT_STREAM } from "../streams/messages.ts";
@@ -23,7 +23,7 @@ import { presentOf, type StateParts } from "../views/as_of.ts";
 import { FilterFields, readFilter, referredMap } from "../views/event_filter.ts";
 import { SessionPeers } from "../views/peers.ts";
 import { FROM_FIELDS, type LogParts, markGiven, seqBehind, startAsked } from "../views/positions.ts";
-import { eventsSeen } from "../views/sight.ts";
+import { eventsSeen, sightOf } from "../views/sight.ts";
 
 const TAGS = ["events"];
 const PAGE_DEFAULT = 100;
@@ -201,10 +201,10 @@ function streamEvents(app: App, parts: EventParts, peers: SessionPeers): void {
       const start = asked === null ? await parts.events.lastSeq() : await seqBehind(parts, asked, map);
       const writer = new PositionWriter(parts.ledger(), map);
       const begin = writer.at(start, await markGiven(parts, start));
-      const seen = { ...parts, events: eventsSeen(parts, request), peers, writer };
-      const load = parts.flight.loadOf(reply.raw);
-      return parts.streams.send(reply, EVENT_STREAM, (signal) =>
-        eventMessages(seen, load, filter, { seq: start, position: begin }, signal),
+      const seen = { events: eventsSeen(parts, request), peers, writer };
+      const subject = eventSubject(seen, filter, map, sightOf(parts, request)?.key ?? null);
+      return parts.streams.send(reply, EVENT_STREAM, (reader) =>
+        eventMessages(parts, subject, { seq: start, position: begin }, reader, parts.streams.tails),
       );
     },
   });

@@ -14,10 +14,12 @@ import { inPieces } from "../server/pieces.ts";
 import type { EngineDoor, PastDoor } from "../server/ports.ts";
 import { Problem } from "../server/problems.ts";
 import { elementsRequest } from "../streams/element_pages.ts";
+import { follow } from "../streams/follow.ts";
 import type { LogStreams } from "../streams/log_streams.ts";
-import { EVENT_STREAM, messageText } from "../streams/messages.ts";
+import { EVENT_STREAM } from "../streams/messages.ts";
 import { ANEW_REASONS, freedSince, type ResumeParts, resumed } from "../streams/resumed_watch.ts";
-import { changes, dataText, snapshot, type WatchMessage } from "../streams/watch.ts";
+import type { Reader } from "../streams/subject.ts";
+import { snapshot, WATCH_FORMS, type WatchForm, type WatchMessage, watchSubject } from "../streams/watch.ts";
 import { presentOf, type ReadParts } from "../views/as_of.ts";
 import { askMap } from "../views/lookups.ts";
 import { FROM_FIELDS, startAsked } from "../views/positions.ts";
@@ -105,47 +107,32 @@ export async function watchRoutes(app: App, { parts }: RouteOptions<WatchParts>)
       const sight = sightOf(parts, request);
       const start = asked === null ? null : await resumed(parts, { map, reference, shown }, asked);
       const watching = { map, writer: new PositionWriter(parts.ledger(), map.id) };
-      parts.streams.checkRoom(request.caller);
-      const load = parts.flight.loadOf(reply.raw);
-      let whole: (signal: AbortSignal) => AsyncGenerator<Iterable<WatchMessage>>;
+      const { streams } = parts;
+      streams.checkRoom(request.caller);
+      const [form, type] = wants(request.headers, NDJSON)
+        ? ([WATCH_FORMS.lines, NDJSON] as const)
+        : ([WATCH_FORMS.messages, EVENT_STREAM] as const);
+      const subject = watchSubject(parts, watching, form, sight);
+      const goOn = (from: { seq: number; told: number }, reader: Reader) =>
+        follow(parts, streams.tails, subject, from, reader);
       if (start !== null && "after" in start)
-        whole = async function* (signal) {
-          const { seq, position } = start;
-          yield [{ event: "bookmark", data: { seq }, id: position }];
-          yield* changes(parts, load, watching, start, signal, sight);
-        };
-      else if (isHead(request)) whole = async function* () {};
-      else {
-        const first = await must(parts, reply, elementsRequest(map.id, request.caller, WHOLE_MAP));
-        const mark = (await parts.events.mark(first.seq)) ?? 0;
-        whole = async function* (signal) {
-          yield* snapshot(parts, load, watching, request.caller, { anew: start, first, mark });
-          yield* changes(parts, load, watching, { after: first.seq, told: 0 }, signal, sight);
-        };
-      }
-      if (wants(request.headers, NDJSON))
-        return parts.streams.send(reply, NDJSON, (signal) => texts(whole(signal), asLine));
-      return parts.streams.send(reply, EVENT_STREAM, (signal) => texts(whole(signal), asMessage));
+        return streams.send(reply, type, async function* (reader) {
+          const { seq, position, after, told } = start;
+          yield* form.write({ event: "bookmark", data: { seq }, id: position });
+          yield* goOn({ seq: after, told }, reader);
+        });
+      if (isHead(request)) return streams.send(reply, type, async function* () {});
+      const first = await must(parts, reply, elementsRequest(map.id, request.caller, WHOLE_MAP));
+      const mark = (await parts.events.mark(first.seq)) ?? 0;
+      return streams.send(reply, type, async function* (reader) {
+        const elements = snapshot(parts, reader.load, watching, request.caller, { anew: start, first, mark });
+        for await (const some of elements) yield* inPieces(written(some, form));
+        yield* goOn({ seq: first.seq, told: 0 }, reader);
+      });
     },
   });
 }
 
-type Write = (one: WatchMessage) => Iterable<string>;
-
-async function* texts(told: AsyncIterable<Iterable<WatchMessage>>, write: Write): AsyncIterable<string> {
-  for await (const some of told) yield* inPieces(written(some, write));
-}
-
-function* written(told: Iterable<WatchMessage>, write: Write): Iterable<string> {
+function* written(told: Iterable<WatchMessage>, { write }: WatchForm): Iterable<string> {
   for (const one of told) yield* write(one);
-}
-
-/** Elements of a snapshot have no id of their own: the reader's last id stays that of `begin`. */
-function asMessage({ event, data, id }: WatchMessage): Iterable<string> {
-  return messageText(event, dataText(data), event === "snapshot" ? undefined : id);
-}
-
-function* asLine({ event, data, id }: WatchMessage): Iterable<string> {
-  yield* dataText({ event, ...data, position: id });
-  yield "\n";
 }

@@ -7,9 +7,14 @@ import type { Load } from "../server/flight.ts";
 import { inPieces } from "../server/pieces.ts";
 import type { PeerOf, SessionPeers } from "../views/peers.ts";
 import { bytesOf, CHUNK_EVENTS } from "./event_pages.ts";
-import { eventText } from "./event_text.ts";
-import { type FollowParts, follow } from "./follow.ts";
+import { eventBytes, eventText } from "./event_text.ts";
+import { follow } from "./follow.ts";
 import { message, messageText } from "./messages.ts";
+import type { SharedTails } from "./shared_tails.ts";
+import type { FollowParts, Reader, Subject } from "./subject.ts";
+
+/** A message with more bytes is made in pieces, each when its reader takes it. */
+const LARGE_BYTES = 512 * 1024;
 
 /** The parts that an event's text is made with. */
 interface Telling {
@@ -46,36 +51,51 @@ function* linesOf(rows: readonly MarkedRow[], last: number, writer: PositionWrit
   }
 }
 
-function* messagesOf(rows: readonly MarkedRow[], writer: PositionWriter, peerOf: PeerOf): Iterable<string> {
-  for (const row of rows) {
-    const position = writer.at(row.seq, row.mark);
-    yield* messageText("event", eventText(row, position, peerOf(row)), position);
-  }
+/**
+ * The events that match, for who follows the log. `map`: the map that the filter means by a name or a pin. `sight`: equal for all who see
+ * the same events; null: all events.
+ */
+export function eventSubject(
+  { events, peers, writer }: Telling & { readonly events: Pick<EventReader, "query"> },
+  filter: EventFilter,
+  map: number | null,
+  sight: string | null,
+): Subject {
+  const key = filter.key?.toString("hex");
+  return {
+    key: JSON.stringify(["events", sight, map, filterText({ ...filter, ...(key !== undefined && { key }) })]),
+    // Who may see an event is looked at when it is read.
+    isKept: sight === null,
+    query: (range) => events.query(filter, range),
+    isSeen: async () => true,
+    async telling(rows) {
+      const peerOf = await peers.of(rows);
+      return (row) => [{ texts: messageOf(row, writer, peerOf), told: 0 }];
+    },
+    isLarge: (row) => 2 * eventBytes(row) + (row.attr?.length ?? 0) + (row.out?.length ?? 0) > LARGE_BYTES,
+    isLast: () => false,
+    bookmark: (seq, mark) => message("bookmark", JSON.stringify({ seq }), writer.at(seq, mark)),
+    lagging: (at, mark, last) => message("lagging", JSON.stringify({ at, last }), writer.at(at, mark)),
+  };
+}
+
+function filterText(filter: Readonly<Record<string, unknown>>): readonly unknown[] {
+  return Object.entries(filter).sort(([a], [b]) => (a < b ? -1 : 1));
+}
+
+function messageOf(row: MarkedRow, writer: PositionWriter, peerOf: PeerOf): Iterable<string> {
+  const position = writer.at(row.seq, row.mark);
+  return messageText("event", eventText(row, position, peerOf(row)), position);
 }
 
 /** Messages of matching events after `start`, as the log grows; between them bookmarks, and `lagging`. */
 export async function* eventMessages(
-  parts: FollowParts & Telling,
-  load: Load,
-  filter: EventFilter,
+  parts: FollowParts,
+  subject: Subject,
   start: { readonly seq: number; readonly position: string },
-  signal: AbortSignal,
+  reader: Reader,
+  tails: SharedTails,
 ): AsyncIterable<string> {
-  const { peers, writer } = parts;
   yield message("bookmark", JSON.stringify({ seq: start.seq }), start.position);
-  for await (const told of follow(parts, filter, start.seq, signal)) {
-    switch (told.kind) {
-      case "events":
-        load.hold(bytesOf(told.rows));
-        yield* inPieces(messagesOf(told.rows, writer, await peers.of(told.rows)));
-        load.give(bytesOf(told.rows));
-        break;
-      case "bookmark":
-        yield message("bookmark", JSON.stringify({ seq: told.seq }), writer.at(told.seq, told.mark));
-        break;
-      case "lagging":
-        yield message("lagging", JSON.stringify({ at: told.at, last: told.last }), writer.at(told.at, told.mark));
-        break;
-    }
-  }
+  yield* follow(parts, tails, subject, { seq: start.seq, told: 0 }, reader);
 }

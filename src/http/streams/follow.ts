@@ -1,94 +1,78 @@
 /**
- * Follows the log at a reader's pace: reads a chunk of events, yields it, and waits at the log's end until the engine
- * reports that the log has grown. Events are read from the log, never queued for a reader, so a slow reader costs
- * others nothing. Each chunk says up to which seq events were examined; a reader that reconnects continues there.
+ * Follows the log. A stream reads for itself until it has come to the log's end, or to where others who are told the
+ * same have come; then one read and one text serve them all (`shared_tails.ts`). A reader who is too slow for that reads
+ * for himself again, at his own pace, so he costs the others nothing.
  */
 
-import type { Settings } from "../../config.ts";
-import type { EventReader, MarkedRow } from "../../engine/events.ts";
-import type { EventFilter } from "../../log/event_filter.ts";
-import type { EngineDoor } from "../server/ports.ts";
+import type { MarkedRow } from "../../engine/events.ts";
+import { inPieces } from "../server/pieces.ts";
+import { bytesOf } from "./event_pages.ts";
+import type { SharedTails } from "./shared_tails.ts";
+import type { FollowParts, Message, Reader, Subject } from "./subject.ts";
 
-/** The most events that one read returns. */
+/** Events that one reader reads at once. */
 const CHUNK_EVENTS = 64;
-/** The shortest time between two reads at the log's end. Events of a shorter interval are read together. */
-const PAUSE_MS = 10;
 const MS = 1000;
 
-export interface FollowParts {
-  readonly engine: Pick<EngineDoor, "seq" | "onGrowth">;
-  readonly events: Pick<EventReader, "query">;
-  readonly settings: Pick<Settings, "bookmarkSeconds" | "lagEventsMax">;
-}
-
-/** The items of a followed log. */
-export type Followed =
-  | { readonly kind: "events"; readonly rows: readonly MarkedRow[] }
-  /** All events up to this seq were examined, and all matching ones were yielded. */
-  | { readonly kind: "bookmark"; readonly seq: number; readonly mark: number }
-  /** The reader is more than `lagEventsMax` events behind the log's end. It misses nothing. */
-  | { readonly kind: "lagging"; readonly at: number; readonly mark: number; readonly last: number };
-
 /**
- * Yields matching events after `after`, as the log grows, at the consumer's pace; and a bookmark if `bookmarkSeconds`
- * pass without events. Ends when the signal is aborted, or when no later event can match.
+ * What is told of a subject behind `seq` and the first `told` messages of the event behind that, as the log grows. What is shared is
+ * written to the outlet, and not yielded. Ends when the signal is aborted, or when nothing can follow.
  */
 export async function* follow(
-  { engine, events, settings }: FollowParts,
-  filter: EventFilter,
-  after: number,
-  signal: AbortSignal,
-): AsyncGenerator<Followed> {
-  const bookmarkMs = settings.bookmarkSeconds * MS;
+  parts: FollowParts,
+  tails: SharedTails,
+  subject: Subject,
+  from: { readonly seq: number; readonly told: number },
+  reader: Reader,
+): AsyncGenerator<string> {
+  const { engine, settings } = parts;
+  const { load, signal } = reader;
+  let { seq, told } = from;
   let toldMs = performance.now();
-  let lagging = false;
-  for (let at = after; ; ) {
-    const readMs = performance.now();
-    const { rows, reached, mark, more, over } = await events.query(filter, { afterSeq: at, limit: CHUNK_EVENTS });
-    at = reached;
+  let isLagging = false;
+  while (!signal.aborted) {
+    const { rows, reached, mark, more, over } = await subject.query({ afterSeq: seq, limit: CHUNK_EVENTS });
+    const place = { seq: Math.max(reached, seq), mark };
+    // Taken before anything is told of it, which may take its time: the tail keeps meanwhile what follows.
+    const seat = !more || tails.isBehind(subject, place.seq) ? tails.seat(parts, subject, place, reader) : null;
+    if (!(await subject.isSeen())) return;
     if (rows.length > 0) {
-      yield { kind: "events", rows };
+      const last = rows.findIndex((row) => subject.isLast(row));
+      const shown = last === -1 ? rows : rows.slice(0, last + 1);
+      load.hold(bytesOf(shown));
+      yield* inPieces(textsOf(shown, await subject.telling(shown), { seq: seq + 1, told }));
+      load.giveAll();
+      if (last !== -1) return;
       toldMs = performance.now();
     }
-    const { seq: last } = engine;
-    const isBehind = last - at > settings.lagEventsMax;
-    if (isBehind && !lagging) yield { kind: "lagging", at, mark, last };
-    lagging = isBehind;
-    if (!more && !signal.aborted) {
-      if (over) return;
-      await grown(engine, at, toldMs + bookmarkMs - performance.now(), signal);
-      await resting(readMs + PAUSE_MS - performance.now(), signal);
-    }
-    if (signal.aborted) return;
-    if (performance.now() - toldMs >= bookmarkMs) {
-      yield { kind: "bookmark", seq: at, mark };
+    if (reached > seq) [seq, told] = [reached, 0];
+    const { seq: end } = engine;
+    const isBehind = end - seq > settings.lagEventsMax;
+    if (isBehind && !isLagging) yield subject.lagging(seq, mark, end);
+    isLagging = isBehind;
+    if (over && !more) return;
+    if (seat !== null) {
+      const left = await seat.take({ toldMs, isLagging });
+      if (left === null) return;
+      ({ seq, told, toldMs, isLagging } = left);
+    } else if (performance.now() - toldMs >= settings.bookmarkSeconds * MS) {
+      yield subject.bookmark(seq, mark);
       toldMs = performance.now();
     }
   }
 }
 
-/** Waits until the log has events after `seq`, the time is up or the signal is aborted. */
-function grown(engine: FollowParts["engine"], seq: number, ms: number, signal: AbortSignal): Promise<void> {
-  if (engine.seq > seq) return Promise.resolve();
-  return until(ms, signal, (done) => engine.onGrowth(() => engine.seq > seq && done()));
-}
-
-function resting(ms: number, signal: AbortSignal): Promise<void> {
-  return ms <= 0 ? Promise.resolve() : until(ms, signal, () => () => {});
-}
-
-/** Waits until `watch` calls back, the time is up or the signal is aborted. */
-function until(ms: number, signal: AbortSignal, watch: (done: () => void) => () => void): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      unwatch();
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, Math.max(ms, 0));
-    const unwatch = watch(done);
-    signal.addEventListener("abort", done);
-    if (signal.aborted) done();
-  });
+/** `partly`: an event of which so many messages are passed over. */
+function* textsOf(
+  rows: readonly MarkedRow[],
+  messagesOf: (row: MarkedRow) => Iterable<Message>,
+  partly: { readonly seq: number; readonly told: number },
+): Iterable<string> {
+  for (const row of rows) {
+    let skipped = row.seq === partly.seq ? partly.told : 0;
+    for (const { texts } of messagesOf(row)) {
+      if (skipped > 0) skipped--;
+      else yield* texts;
+    }
+  }
 }

@@ -6,7 +6,7 @@
 
 import { CMD } from "../../abi/service.ts";
 import { withHex } from "../../codec/elements.ts";
-import type { MarkedRow } from "../../engine/events.ts";
+import type { EventReader, MarkedRow } from "../../engine/events.ts";
 import type { MapView } from "../../engine/views.ts";
 import { type Event, type EventRow, rowEvent } from "../../log/event.ts";
 import { timeText } from "../../log/event_json.ts";
@@ -21,11 +21,19 @@ import { mapJson } from "../views/json.ts";
 import type { Sight } from "../views/sight.ts";
 import { type ElementParts, elementPages } from "./element_pages.ts";
 import { eventBytes } from "./event_text.ts";
-import { type FollowParts, follow } from "./follow.ts";
-import type { Anew, Resumed } from "./resumed_watch.ts";
+import { messageText } from "./messages.ts";
+import type { Anew } from "./resumed_watch.ts";
+import type { Message, Subject } from "./subject.ts";
 
 /** Up to this many bytes, the hex of values is made as one text. */
 const SHORT_BYTES = 64 * 1024;
+/** Of one message, and of all of an event, that are kept. */
+const MESSAGE_BYTES_MAX = 512 * 1024;
+const EVENT_BYTES_MAX = 8 * 1024 * 1024;
+/** Of a message beside key and value, about. */
+const FIELDS_BYTES = 256;
+/** Bytes of messages by a byte of an event's `out`, at most. */
+const OUT_TIMES = 16;
 
 /** A message to the client of a watch. Buffers in `data` are sent as hex. `id`: the position after the message. */
 export interface WatchMessage {
@@ -35,13 +43,29 @@ export interface WatchMessage {
 }
 
 /** The JSON of a message's data, in pieces if its bytes are many. */
-export function dataText(data: WatchMessage["data"]): Iterable<string> {
+function dataText(data: WatchMessage["data"]): Iterable<string> {
   const fields = Object.entries(data).filter((field): field is [string, Buffer] => Buffer.isBuffer(field[1]));
   const isLong = fields.reduce((sum, [, bytes]) => sum + bytes.length, 0) > SHORT_BYTES;
   const shown = fields.map(([name, bytes]) => [name, isLong ? "" : bytes.toString("hex")]);
   const json = JSON.stringify({ ...data, ...Object.fromEntries(shown) });
   return isLong ? withHex(json, fields) : [json];
 }
+
+/** Server-sent events. Elements of a snapshot have no id of their own: the reader's last id stays that of `begin`. */
+const MESSAGES: WatchForm = {
+  name: "messages",
+  write: ({ event, data, id }) => messageText(event, dataText(data), event === "snapshot" ? undefined : id),
+};
+
+const LINES: WatchForm = {
+  name: "lines",
+  *write({ event, data, id }) {
+    yield* dataText({ event, ...data, position: id });
+    yield "\n";
+  },
+};
+
+export const WATCH_FORMS = { messages: MESSAGES, lines: LINES } as const;
 
 /** The watched map, and the writer of its positions. */
 export interface Watching {
@@ -64,44 +88,44 @@ export async function* snapshot(
   yield [{ event: "synced", data: { seq }, id: writer.at(seq, mark) }];
 }
 
-/**
- * The changes of the elements after the event `after`, without the first `told` changes of the next event. Ends with
- * the map's end, or if the caller may no longer see the map, which is checked before each group of messages.
- */
-export async function* changes(
-  parts: FollowParts,
-  load: Load,
-  { map, writer }: Watching,
-  { after, told: toldBefore }: Pick<Resumed, "after" | "told">,
-  signal: AbortSignal,
-  sight: Pick<Sight, "covered"> | null,
-): AsyncGenerator<Iterable<WatchMessage>> {
-  const positions = { map, writer };
-  const partly = toldBefore === 0 ? null : { seq: after + 1, told: toldBefore };
-  for await (const told of follow(parts, { map: map.id, changing: true }, after, signal)) {
-    if (sight !== null && !(await sight.covered("read", [map.id])).has(map.id)) return;
-    if (told.kind === "bookmark")
-      yield [{ event: "bookmark", data: { seq: told.seq }, id: writer.at(told.seq, told.mark) }];
-    else if (told.kind === "lagging") {
-      const { at, last } = told;
-      yield [{ event: "lagging", data: { at, last }, id: writer.at(at, told.mark) }];
-    } else {
-      const last = told.rows.findIndex((row) => effectsIn(row)?.freed?.includes(map.id));
-      load.hold(told.rows.reduce((sum, row) => sum + eventBytes(row), 0));
-      yield changesOf(positions, last === -1 ? told.rows : told.rows.slice(0, last + 1), partly);
-      load.giveAll();
-      if (last !== -1) return;
-    }
-  }
+/** How messages are written. */
+export interface WatchForm {
+  readonly name: "messages" | "lines";
+  readonly write: (message: WatchMessage) => Iterable<string>;
 }
 
-/** `partly`: an event whose first `told` changes are left out. */
-function* changesOf(
-  watching: Watching,
-  rows: readonly MarkedRow[],
-  partly: { readonly seq: number; readonly told: number } | null,
-): Iterable<WatchMessage> {
-  for (const row of rows) yield* withIds(watching, row, row.seq === partly?.seq ? partly.told : 0);
+/**
+ * The changes of a map's elements, as streams follow them. Ends with the map's end, or if the caller may no longer see
+ * the map. `sight` null: the caller sees all maps.
+ */
+export function watchSubject(
+  { events }: { readonly events: Pick<EventReader, "query"> },
+  { map, writer }: Watching,
+  { name, write }: WatchForm,
+  sight: { readonly key: string; readonly covered: Sight["covered"] } | null,
+): Subject {
+  const filter = { map: map.id, changing: true };
+  const text = (one: WatchMessage): string => [...write(one)].join("");
+  return {
+    key: JSON.stringify(["watch", sight?.key ?? null, map.id, name]),
+    isKept: true,
+    query: (range) => events.query(filter, range),
+    isSeen: async () => sight === null || (await sight.covered("read", [map.id])).has(map.id),
+    telling: async () => (row) => messagesOf({ map, writer }, row, write),
+    isLarge: (row) => isLarge(map, row),
+    isLast: (row) => effectsIn(row)?.freed?.includes(map.id) === true,
+    bookmark: (seq, mark) => text({ event: "bookmark", data: { seq }, id: writer.at(seq, mark) }),
+    lagging: (at, mark, last) => text({ event: "lagging", data: { at, last }, id: writer.at(at, mark) }),
+  };
+}
+
+/** `out` may tell of elements, each in a few bytes. */
+function isLarge({ keySize, valueSize }: MapView, row: EventRow): boolean {
+  if (2 * (keySize + valueSize) > MESSAGE_BYTES_MAX) return true;
+  const keys = (row.key?.length ?? 0) / Math.max(keySize, 1);
+  const values = (row.value?.length ?? 0) / Math.max(valueSize, 1);
+  const bytes = 2 * eventBytes(row) + FIELDS_BYTES * Math.max(keys, values) + OUT_TIMES * (row.out?.length ?? 0);
+  return bytes > EVENT_BYTES_MAX;
 }
 
 function* changesIn(shape: EffectShape, row: EventRow): Iterable<Omit<WatchMessage, "id">> {
@@ -119,19 +143,19 @@ function* changesIn(shape: EffectShape, row: EventRow): Iterable<Omit<WatchMessa
 }
 
 /**
- * Adds the ids. Except for an event's last change, an id has the number of the event's changes up to it, so that a
- * watch that breaks off can continue within the event.
+ * An event's messages with their ids. Except for an event's last change, an id has the number of the event's changes up
+ * to it, so that a watch that breaks off can continue within the event.
  */
-function* withIds({ map, writer }: Watching, row: MarkedRow, toldBefore: number): Iterable<WatchMessage> {
+function* messagesOf({ map, writer }: Watching, row: MarkedRow, write: WatchForm["write"]): Iterable<Message> {
   const { seq, mark } = row;
   let count = 0;
   let last: Omit<WatchMessage, "id"> | null = null;
   for (const one of changesIn({ map, valueBytes: map.valueBytes }, row)) {
-    if (last !== null && count > toldBefore) yield { ...last, id: writer.changes(seq, mark, count) };
+    if (last !== null) yield { texts: write({ ...last, id: writer.changes(seq, mark, count) }), told: count };
     last = one;
     count++;
   }
-  if (last !== null && count > toldBefore) yield { ...last, id: writer.at(seq, mark) };
+  if (last !== null) yield { texts: write({ ...last, id: writer.at(seq, mark) }), told: 0 };
 }
 
 function* elementsIn({ key: keys, value: values, out }: Outcome, seq: number, id: string): Iterable<WatchMessage> {

@@ -82,6 +82,11 @@ export class Sight {
     this.#request = request;
   }
 
+  /** Equal for callers who see the same. */
+  get key(): string {
+    return JSON.stringify([this.#limits.id, this.#request.caller]);
+  }
+
   /** Refuses the request: the problem of a map or path that the caller's globs do not cover. */
   refusal(scope: MapScope): Problem {
     return this.#parts.refusals.refuseMap(this.#request, scope, requestText(this.#request));
