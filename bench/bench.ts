@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { VERSION } from "../src/version.ts";
 import { unfitForKernel } from "../test/support/bpffs.ts";
 import { crowd } from "./flight.ts";
+import { followers } from "./followers.ts";
 import { hashTree, rebuild, verify } from "./history.ts";
 import { holds } from "./holds.ts";
 import { load, post, postJson } from "./load.ts";
@@ -15,6 +16,7 @@ import { type Subject, startBenchService, startEcho } from "./service.ts";
 import { stalls } from "./stalls.ts";
 import { COMPARED_MAPS, type Stopped, stopped } from "./starts.ts";
 import { median, spread } from "./statistics.ts";
+import { type Figure, type Target, targetText } from "./targets.ts";
 
 /**
  * Measures the service as it is used, over HTTP, each command durably recorded, beside a bare Fastify route of the same
@@ -42,9 +44,17 @@ const VERSION_ASKED = [new URL("../src/cli/mapledger.js", import.meta.url).pathn
 const RESULTS = new URL("results.jsonl", import.meta.url);
 
 const samples = new Map<string, number[]>();
+const targets = new Map<string, Target>();
 
 function sample(name: string, figure: number): void {
   samples.set(name, [...(samples.get(name) ?? []), figure]);
+}
+
+function sampleAll(figures: readonly Figure[]): void {
+  for (const { name, figure, target } of figures) {
+    sample(name, figure);
+    if (target !== undefined) targets.set(name, target);
+  }
 }
 
 function key(number: number): string {
@@ -287,6 +297,14 @@ async function stalled(): Promise<void> {
   }
 }
 
+/** What followers of a map cost those who write to it. */
+async function followed(): Promise<void> {
+  for (let round = 1; round <= ROUNDS; round++) {
+    process.stderr.write(`followers, round ${round} of ${ROUNDS}\n`);
+    sampleAll(await followers(SECONDS));
+  }
+}
+
 const PARTS: Readonly<Record<string, () => Promise<void>>> = {
   throughput,
   mirror,
@@ -297,6 +315,7 @@ const PARTS: Readonly<Record<string, () => Promise<void>>> = {
   held,
   stalls: stalled,
   start: commandLine,
+  followers: followed,
 };
 const asked = process.argv.slice(2);
 const strange = asked.find((part) => !Object.hasOwn(PARTS, part));
@@ -307,10 +326,13 @@ if (strange !== undefined) {
 for (const [part, measure] of Object.entries(PARTS)) if (asked.length === 0 || asked.includes(part)) await measure();
 
 const figures = Object.fromEntries([...samples].map(([name, all]) => [name, { median: median(all), ...spread(all) }]));
-for (const [name, { median, least, most, lower, upper }] of Object.entries(figures))
+for (const [name, { median, least, most, lower, upper }] of Object.entries(figures)) {
+  const target = targets.get(name);
+  const sought = target === undefined ? "" : `  ${targetText(median, target)}`;
   process.stdout.write(
-    `${name.padEnd(44)} ${round(median).padStart(10)}  (${round(least)} - ${round(most)}; half of them ${round(lower)} - ${round(upper)})\n`,
+    `${name.padEnd(44)} ${round(median).padStart(10)}  (${round(least)} - ${round(most)}; half of them ${round(lower)} - ${round(upper)})${sought}\n`,
   );
+}
 const commit = execFileSync("git", ["rev-parse", "--short", "HEAD"], { encoding: "utf8" }).trim();
 const about = { time: new Date().toISOString(), commit, version: VERSION, node: process.version, cpus: cpus().length };
 appendFileSync(RESULTS, `${JSON.stringify({ ...about, rounds: ROUNDS, seconds: SECONDS, figures })}\n`);

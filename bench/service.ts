@@ -27,7 +27,7 @@ export async function startEcho(): Promise<Subject> {
 export async function startBenchService(
   mirror: "off" | "required",
   environment: Readonly<Record<string, string>> = {},
-): Promise<Subject & { readonly pid: number }> {
+): Promise<Subject & { readonly pid: number; readonly data: string }> {
   const data = mkdtempSync(join(tmpdir(), "mapledger-bench-"));
   const bpffs = `/sys/fs/bpf/mapledger_bench_${process.pid}`;
   const service = await startService({
@@ -41,5 +41,5 @@ export async function startBenchService(
     rmSync(data, { recursive: true });
     rmSync(bpffs, { recursive: true, force: true });
   };
-  return { url: service.url, pid: service.child.pid as number, stop: close };
+  return { url: service.url, pid: service.child.pid as number, data, stop: close };
 }
