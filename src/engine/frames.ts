@@ -255,6 +255,39 @@ export class FrameWriter {
 
 const INITIAL_BYTES = 16 * 1024;
 
+/** Most commands have no flags: a BigInt is made only for the others. */
+function readFlags(buffer: Buffer, at: number): bigint {
+  return (buffer.readUInt32LE(at) | buffer.readUInt32LE(at + 4)) === 0 ? FLAGS_NONE : buffer.readBigUInt64LE(at);
+}
+
+/** Reads texts, most of which are the same as the one before. */
+class RepeatedText {
+  readonly #encoding: "utf8" | "latin1";
+  #bytes = Buffer.alloc(0);
+  #text = "";
+
+  constructor(encoding: "utf8" | "latin1") {
+    this.#encoding = encoding;
+  }
+
+  read(buffer: Buffer, start: number, end: number): string {
+    if (this.#isLast(buffer, start, end)) return this.#text;
+    this.#bytes = Buffer.from(buffer.subarray(start, end));
+    this.#text = buffer.toString(this.#encoding, start, end);
+    return this.#text;
+  }
+
+  #isLast(buffer: Buffer, start: number, end: number): boolean {
+    const bytes = this.#bytes;
+    if (end - start !== bytes.length) return false;
+    for (let at = 0; at < bytes.length; at++) if (buffer[start + at] !== bytes[at]) return false;
+    return true;
+  }
+}
+
+const CALLERS = new RepeatedText("utf8");
+const PEERS = new RepeatedText("latin1");
+
 /** The requests in a buffer, and the bodies beside it; keys and values are views into them. */
 export function readRequests(frames: ArrayBuffer, length: number, bodies: readonly ArrayBuffer[] = []): Request[] {
   const buffer = Buffer.from(frames, 0, length);
@@ -274,18 +307,18 @@ export function readRequests(frames: ArrayBuffer, length: number, bodies: readon
     const text = textBytes === ABSENT ? null : buffer.toString("utf8", valueEnd, valueEnd + textBytes);
     const request: Request = readCommand({
       session: buffer.readUInt32LE(at + 8),
-      caller: buffer.toString("utf8", at + REQUEST_BYTES, callerEnd),
+      caller: CALLERS.read(buffer, at + REQUEST_BYTES, callerEnd),
       timeUs: 0,
       cmd: buffer.readInt32LE(at + 4),
       target: readTarget(buffer[at + 36] as number, buffer.readInt32LE(at + 12), text),
       key: keyBytes === ABSENT ? null : buffer.subarray(peerEnd, keyEnd),
       value: body === null ? framed : Buffer.from(body, 0, valueBytes),
-      flags: buffer.readBigUInt64LE(at + 16),
+      flags: readFlags(buffer, at + 16),
       exact: buffer[at + 38] === 1,
       attr: text,
     });
     const limits = buffer.readUInt32LE(at + 40);
-    if (peerEnd > callerEnd) (request as Mutable).peer = buffer.toString("latin1", callerEnd, peerEnd);
+    if (peerEnd > callerEnd) (request as Mutable).peer = PEERS.read(buffer, callerEnd, peerEnd);
     if (limits !== 0) (request as Mutable).limits = limits;
     if (body !== null) (request as Mutable).octets = true;
     requests.push(request);

@@ -86,11 +86,15 @@ export class Leases {
   follow({ cmd, session: caller }: Command, { out }: Outcome): void {
     const session = cmd === CMD.SESSION_OPEN ? (out?.session_id ?? 0) : caller;
     if (session === 0 || out?.session !== undefined) return;
+    const changesLease = cmd === CMD.SESSION_OPEN || cmd === CMD.SESSION_RENEW || cmd === CMD.SESSION_END;
+    if (!changesLease) {
+      this.#used(session);
+      return;
+    }
     const record = this.#session(session);
     if (record === undefined) this.end(session);
     else if (cmd === CMD.SESSION_OPEN) this.lend(record);
     else if (cmd === CMD.SESSION_RENEW) this.#renew(session, record.ttlMs);
-    else this.#used(session);
   }
 
   /** Gives a session its first lease, when it was opened or after a restart: its full TTL, or its process. */

@@ -23,6 +23,8 @@ export interface LogWritesParts {
 const RETRY_MS = 5000;
 /** The interval of looks for the log's files. Each batch looks, too. */
 const SEEK_MS = 1000;
+/** How long an append that found the log's files vouches for them. */
+const FOUND_MS = 10;
 /** The most archived events that are removed between two batches. */
 const DELETE_EVENTS = 1000;
 
@@ -31,6 +33,8 @@ export class LogWrites {
   #ended = false;
   /** The engine runs no commands of its own before this time. */
   #restUntilMs = 0;
+  /** The time of the last append, which found the log's files. */
+  #foundMs = Number.NEGATIVE_INFINITY;
   /** The time of the last look for the log's files between batches. */
   #soughtMs = 0;
 
@@ -38,9 +42,11 @@ export class LogWrites {
     this.#parts = parts;
   }
 
-  /** The reason why a batch is refused; null: it is accepted. Looks for the log's files. */
+  /** The reason why a batch is refused; null: it is accepted. Looks for the log's files, unless the last append just has. */
   get refusal(): NotDone | null {
-    return this.#ended || this.#isLost() ? ENDED : null;
+    if (this.#ended) return ENDED;
+    if (this.#parts.clock.nowMs() - this.#foundMs < FOUND_MS) return null;
+    return this.#isLost() ? ENDED : null;
   }
 
   /**
@@ -51,6 +57,7 @@ export class LogWrites {
     if (events.length === 0) return null;
     try {
       this.#parts.log.append(events);
+      this.#foundMs = this.#parts.clock.nowMs();
       return null;
     } catch (error) {
       this.#parts.report(`appending ${events.length} events to the log`, error);

@@ -133,12 +133,17 @@ export function serveEngine(
       const requests = readRequests(frames, length, bodies);
       const isLater = (request: Request): boolean =>
         mayBeLarge(request) && attempt("looking at a large command", () => isLarge(engine, request)) === true;
-      const later = new Set(requests.filter(isLater));
-      const now = later.size === 0 ? requests : requests.filter((request) => !later.has(request));
+      let later: Set<Request> | null = null;
+      for (const request of requests) {
+        if (!isLater(request)) continue;
+        later ??= new Set();
+        later.add(request);
+      }
+      const now = later === null ? requests : requests.filter((request) => !later.has(request));
       const ran = attempt("running a batch", () => engine.run(now)) ?? now.map(() => BUG);
       let at = 0;
       for (const request of requests) {
-        if (later.has(request)) {
+        if (later?.has(request) === true) {
           if (large.count === 0) setImmediate(step);
           large.add(request as LargeRequest, replyLater());
           continue;

@@ -165,7 +165,8 @@ export class SqliteEventLog implements EventLog {
   }
 
   append(events: readonly Event[]): void {
-    const facts = events.flatMap(({ command }) => factsOf(command));
+    const facts: (readonly [name: string, value: string])[] = [];
+    for (const { command } of events) for (const fact of factsOf(command)) facts.push(fact);
     this.#durably("appending to the log", () => {
       for (const event of events) this.#append(eventRow(event));
       for (const [name, value] of facts) this.#db.prepare(REPLACE_FACT).run(name, value);

@@ -20,6 +20,8 @@ const ACTIONS: readonly Action[] = [
   { cmd: CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM, ...element, target: { by: "pinned", pathname: "/p" }, exact: false },
   { cmd: CMD.BPF_MAP_GET_NEXT_KEY, ...element, key: null },
   { cmd: CMD.BPF_MAP_FREEZE, ...element, key: null, flags: 0n },
+  { cmd: CMD.BPF_MAP_FREEZE, ...element, key: null, flags: 2n ** 63n },
+  { cmd: CMD.BPF_MAP_FREEZE, ...element, key: null, flags: 2n ** 32n },
   { cmd: CMD.BPF_MAP_LOOKUP_BATCH, ...element, attr: batch },
   { cmd: CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH, ...element, attr: batch },
   { cmd: CMD.BPF_MAP_UPDATE_BATCH, ...element, target: { by: "name", name: "n" }, attr: { ...batch, inBatch: null } },
