@@ -13,6 +13,7 @@ import { ANONYMOUS, type Caller } from "../../access/caller.ts";
 import type { Callers } from "../../access/callers.ts";
 import type { Settings } from "../../config.ts";
 import { Problem } from "./problems.ts";
+import { isSecret } from "./secrets.ts";
 
 /** The caller and the peer of requests. */
 export interface Identity {
@@ -124,24 +125,13 @@ class ConnectionTokens {
   callerOf(connection: Socket, authorization: string): Caller {
     const { version } = this.#callers;
     const known = this.#known.get(connection);
-    if (known !== undefined && known.version === version && isSame(known.authorization, authorization))
+    if (known !== undefined && known.version === version && isSecret(known.authorization, authorization))
       return known.caller;
     const [, token] = /^Bearer +([^ ]+) *$/i.exec(authorization) ?? [];
     const caller = this.#callers.byToken(token ?? noToken()) ?? unknownToken();
     this.#known.set(connection, { authorization, caller, version });
     return caller;
   }
-}
-
-/**
- * Compares every character, also behind a difference: a proxy may send requests of several clients on one connection, and the time taken must
- * not tell one of them how much of another's token it has guessed.
- */
-function isSame(known: string, given: string): boolean {
-  if (known.length !== given.length) return false;
-  let difference = 0;
-  for (let at = 0; at < known.length; at++) difference |= known.charCodeAt(at) ^ given.charCodeAt(at);
-  return difference === 0;
 }
 
 /** The name of a client certificate that one of the service's authorities has signed: its first URI, else its CN. */

@@ -5,11 +5,9 @@
  */
 
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
-import type { Socket } from "node:net";
 import { CMD } from "../../abi/service.ts";
 import type { Caller } from "../../access/caller.ts";
 import type { Callers } from "../../access/callers.ts";
-import type { Scope } from "../../access/scopes.ts";
 import { readValueBody } from "../../codec/body.ts";
 import type { Settings } from "../../config.ts";
 import { QueuedRequest } from "../../engine/client.ts";
@@ -25,7 +23,7 @@ import { SMALL_BYTES } from "./flight.ts";
 import type { EngineDoor } from "./ports.ts";
 import { type Problem, refused, SAFETY_HEADERS } from "./problems.ts";
 import { notJson, VALUE_EXAMPLE, whyNot, withoutMark } from "./wanted_bodies.ts";
-import { httpDate, sendWhole, type WholeRequest } from "./whole_messages.ts";
+import { type HeaderLines, httpDate, sendWhole, type WholeRequest } from "./whole_messages.ts";
 
 const PATH =
   /^\/v1\/(?:sessions\/([1-9]\d{0,8})\/fds\/(0|[1-9]\d{0,8})|maps\/(0|[1-9]\d{0,8}))\/elements\/((?:[0-9a-f]{2}){1,512})$/;
@@ -43,12 +41,22 @@ const BODY_END = Buffer.from('"}');
 const QUOTE = '"'.charCodeAt(0);
 const SPACE = " ".charCodeAt(0);
 
-/** The origin of a connection's last command on an element, and the beginning of its URL. */
+/** An origin of commands, and the beginning of their URLs. */
 interface LastOrigin {
   readonly start: string;
-  readonly caller: Caller;
   readonly origin: CommandOrigin & Requester;
   readonly head: ElementHead;
+}
+
+/** What header lines say, on their connection. */
+interface HeaderFacts {
+  readonly caller: Caller;
+  /** Of the callers when they knew the caller. */
+  readonly version: number;
+  readonly hasBody: boolean;
+  readonly hasSmallJson: boolean;
+  /** Of the last command that had these lines. */
+  last: LastOrigin | null;
 }
 
 /** The sender of a request. */
@@ -67,7 +75,7 @@ interface Asked {
 }
 
 export interface HotParts extends RefusalParts, Bulk {
-  readonly callers: Pick<Callers, "limits">;
+  readonly callers: Pick<Callers, "limits" | "version">;
   readonly engine: Pick<EngineDoor, "run" | "runElement">;
   readonly identity: Identity;
   readonly ready: () => string | null;
@@ -83,13 +91,15 @@ export type HotPath = (request: WholeRequest, response: ServerResponse) => boole
  */
 export function hotPath(parts: HotParts, problemOf: (error: unknown) => Problem, keepAliveSeconds: number): HotPath {
   const answers = new Answers(parts, problemOf, keepAliveSeconds);
-  const origins = new Origins(parts.identity);
+  const origins = new Origins(parts);
   return (request, response) => {
-    const { method, headers } = request;
+    const { method } = request;
     if (method !== "GET" && method !== "PUT" && method !== "DELETE") return false;
-    if (!isUsual(headers) || !isOwnHost(request, parts.identity) || parts.ready() !== null) return false;
-    if (method === "PUT" ? !hasSmallJson(headers, parts.settings.bodyBytesMax) : hasBody(headers)) return false;
-    const by = origins.of(request, method === "GET" ? "read" : "write");
+    const facts = origins.factsOf(request);
+    if (facts === null || parts.ready() !== null) return false;
+    if (method === "PUT" ? !facts.hasSmallJson : facts.hasBody) return false;
+    if (!facts.caller.scopes.has(method === "GET" ? "read" : "write")) return false;
+    const by = origins.of(request, facts);
     if (by === null) return false;
     const url = request.url as string;
     const key = { in: url, start: by.start.length, end: url.length };
@@ -148,49 +158,55 @@ function runRequest(
   );
 }
 
-/** The origins of commands. Most commands have the caller and the map of the last command on their connection. */
+/** The origins of commands. Most commands have the header lines and the map of the last command on their connection. */
 class Origins {
-  readonly #identity: Identity;
-  readonly #last = new WeakMap<Socket, LastOrigin>();
+  readonly #parts: HotParts;
+  readonly #facts = new WeakMap<HeaderLines, HeaderFacts>();
 
-  constructor(identity: Identity) {
-    this.#identity = identity;
+  constructor(parts: HotParts) {
+    this.#parts = parts;
   }
 
-  /** null: the request is not for an element, or its sender is unknown or lacks the scope. */
-  of(request: IncomingMessage, scope: Scope): LastOrigin | null {
-    const url = request.url as string;
-    const { socket } = request;
-    const last = this.#last.get(socket);
-    const isLast = last !== undefined && isElement(last.start, url);
-    const found = isLast ? null : PATH.exec(url);
-    if (!isLast && found === null) return null;
+  /** null: the headers have anything unusual, or the sender is unknown. */
+  factsOf(request: WholeRequest): HeaderFacts | null {
+    const { identity, settings, callers } = this.#parts;
+    const { headerLines } = request;
+    const { version } = callers;
+    const known = this.#facts.get(headerLines);
+    if (known !== undefined && known.version === version) return known;
+    const { headers } = headerLines;
+    if (!isUsual(headers) || !isOwnHost(request, identity)) return null;
     let caller: Caller;
     try {
-      caller = this.#identity.callerOf(request);
+      caller = identity.callerOf(request);
     } catch {
       return null;
     }
-    if (!caller.scopes.has(scope)) return null;
-    if (isLast && last.caller === caller) return last;
-    return this.#new(request, caller, found ?? (PATH.exec(url) as RegExpExecArray));
+    const body = { hasBody: hasBody(headers), hasSmallJson: hasSmallJson(headers, settings.bodyBytesMax) };
+    const facts = { caller, version, ...body, last: null };
+    this.#facts.set(headerLines, facts);
+    return facts;
   }
 
-  #new(request: IncomingMessage, caller: Caller, [url, session, fd, map, key]: RegExpExecArray): LastOrigin {
-    const { name, limits } = caller;
-    const who = {
-      caller: name,
-      peer: this.#identity.peerOf(request),
-      ...(limits !== undefined && { limits: limits.id }),
-    };
+  /** null: the request is not for an element. */
+  of(request: WholeRequest, facts: HeaderFacts): LastOrigin | null {
+    const url = request.url as string;
+    const { last } = facts;
+    if (last !== null && isElement(last.start, url)) return last;
+    const found = PATH.exec(url);
+    if (found === null) return null;
+    facts.last = this.#new(request, facts.caller, found);
+    return facts.last;
+  }
+
+  #new(request: IncomingMessage, { name, limits }: Caller, [url, session, fd, map, key]: RegExpExecArray): LastOrigin {
+    const peer = this.#parts.identity.peerOf(request);
+    const who = { caller: name, peer, ...(limits !== undefined && { limits: limits.id }) };
     const origin =
       session === undefined
         ? { session: 0, ...who, target: { by: "id" as const, id: Number(map) } }
         : { session: Number(session), ...who, target: { by: "fd" as const, fd: Number(fd) } };
-    const start = url.slice(0, -(key as string).length);
-    const last = { start, caller, origin, head: elementHead(origin) };
-    this.#last.set(request.socket, last);
-    return last;
+    return { start: url.slice(0, -(key as string).length), origin, head: elementHead(origin) };
   }
 }
 

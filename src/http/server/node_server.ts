@@ -33,7 +33,10 @@ export function serverOf(parts: ServerParts, route: RequestListener): Server {
     IncomingMessage: WholeRequest,
   };
   const answer = inLine((request, response) => {
-    if (!hot(request as WholeRequest, response)) route(request, response);
+    const whole = request as WholeRequest;
+    if (hot(whole, response)) return;
+    whole.unshare();
+    route(request, response);
   });
   const server =
     parts.tls === null
