@@ -4,6 +4,7 @@ import { cpus } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { VERSION } from "../src/version.ts";
 import { unfitForKernel } from "../test/support/bpffs.ts";
+import { cpu } from "./cpu.ts";
 import { crowd } from "./flight.ts";
 import { followers } from "./followers.ts";
 import { hashTree, rebuild, verify } from "./history.ts";
@@ -305,6 +306,11 @@ async function followed(): Promise<void> {
   }
 }
 
+/** What a request costs beside one that node:http answers alone. */
+async function requestCosts(): Promise<void> {
+  for await (const figures of cpu(ROUNDS, SECONDS)) sampleAll(figures);
+}
+
 const PARTS: Readonly<Record<string, () => Promise<void>>> = {
   throughput,
   mirror,
@@ -316,6 +322,7 @@ const PARTS: Readonly<Record<string, () => Promise<void>>> = {
   stalls: stalled,
   start: commandLine,
   followers: followed,
+  cpu: requestCosts,
 };
 const asked = process.argv.slice(2);
 const strange = asked.find((part) => !Object.hasOwn(PARTS, part));

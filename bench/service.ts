@@ -12,15 +12,24 @@ export interface Subject {
 }
 
 /** The bare Fastify route. */
-export async function startEcho(): Promise<Subject> {
-  const file = new URL("echo.ts", import.meta.url).pathname;
+export function startEcho(): Promise<Subject & { readonly pid: number }> {
+  return start("echo.ts");
+}
+
+/** node:http alone. */
+export function startBare(): Promise<Subject & { readonly pid: number }> {
+  return start("bare.ts");
+}
+
+async function start(name: string): Promise<Subject & { readonly pid: number }> {
+  const file = new URL(name, import.meta.url).pathname;
   const child = spawn(process.execPath, [file], { stdio: ["ignore", "pipe", "inherit"] });
   const [line] = (await once(child.stdout, "data")) as [Buffer];
   const stop = async (): Promise<void> => {
     child.kill();
     await once(child, "exit");
   };
-  return { url: `http://127.0.0.1:${JSON.parse(line.toString()).port}`, stop };
+  return { url: `http://127.0.0.1:${JSON.parse(line.toString()).port}`, pid: child.pid as number, stop };
 }
 
 /** The service, with data of its own. */

@@ -155,7 +155,7 @@ export class Protocol<Of extends ThreadTables<Of>> implements ErrorsThatCross {
 
   start(data: Of["data"]): Worker {
     const file = new URL(`../threads/${this.thread}.ts`, import.meta.url);
-    return new Worker(file, { workerData: data, trackUnmanagedFds: !this.keepsDescriptors });
+    return new Worker(file, { name: this.thread, workerData: data, trackUnmanagedFds: !this.keepsDescriptors });
   }
 
   /** An error in a form that can be cloned. */
