@@ -11,8 +11,8 @@
  * has not come to yet: the tail cuts a chunk there. A seat whose connection has not taken what was written before is
  * passed over.
  *
- * The tail reads when the log has grown and a seat is at the end. Reads are apart by 10 to 50 ms, the more the longer the
- * writes take; after a rest the next event is read at once.
+ * The tail reads when the log has grown and a seat is at the end. Reads are apart by 10 to 50 ms, the more the more seats
+ * there are and the longer the writes take; after a rest the next event is read at once.
  */
 
 import { setImmediate as turn } from "node:timers/promises";
@@ -29,8 +29,9 @@ const READ_EVENTS = 1024;
 const CHUNK_CHARACTERS = 60 * 1024;
 const PAUSE_LEAST_MS = 10;
 const PAUSE_MOST_MS = 50;
-/** The pause is so many times as long as reading and writing took. */
+/** The pause is so many times as long as reading and writing took, and so long for each seat: a write takes about 10 us. */
 const PAUSE_TIMES = 4;
+const PAUSE_MS_A_SEAT = 0.5;
 /** While most seats are before too many bytes, the tail waits for them, at most so long. */
 const PATIENCE_MS = 500;
 const PATIENCE_STEP_MS = 20;
@@ -137,7 +138,8 @@ export class SharedTail implements SeatedAt {
         readMs = performance.now();
         const more = await this.#read();
         const tookMs = performance.now() - readMs;
-        pauseMs = more ? 0 : Math.min(Math.max(tookMs * PAUSE_TIMES, PAUSE_LEAST_MS), PAUSE_MOST_MS);
+        const workMs = Math.max(tookMs * PAUSE_TIMES, this.#seats.size * PAUSE_MS_A_SEAT);
+        pauseMs = more ? 0 : Math.min(Math.max(workMs, PAUSE_LEAST_MS), PAUSE_MOST_MS);
         await this.#makeRoom();
       }
     } catch (error) {
