@@ -33,9 +33,13 @@ export function eventJson(row: EventRow, sessionPeer?: string | null): object {
   };
 }
 
+/** The text of the last second that was asked for: consecutive events have the same one. */
+let lastSeconds = Number.NaN;
+let lastText = "";
+
 /** RFC 3339 with microseconds: "2026-01-31T12:00:00.000001Z". */
 export function timeText(timeUs: number): string {
   const seconds = Math.floor(timeUs / US);
-  const micros = String(timeUs - seconds * US).padStart(6, "0");
-  return `${new Date(seconds * MS).toISOString().slice(0, -5)}.${micros}Z`;
+  if (seconds !== lastSeconds) [lastSeconds, lastText] = [seconds, new Date(seconds * MS).toISOString().slice(0, -5)];
+  return `${lastText}.${String(timeUs - seconds * US).padStart(6, "0")}Z`;
 }

@@ -44,11 +44,26 @@ export interface WatchMessage {
 
 /** The JSON of a message's data, in pieces if its bytes are many. */
 function dataText(data: WatchMessage["data"]): Iterable<string> {
+  let bytes = 0;
+  for (const name in data) bytes += Buffer.isBuffer(data[name]) ? (data[name] as Buffer).length : 0;
+  if (bytes <= SHORT_BYTES) return [`{${fieldsText(data, hexText)}}`];
   const fields = Object.entries(data).filter((field): field is [string, Buffer] => Buffer.isBuffer(field[1]));
-  const isLong = fields.reduce((sum, [, bytes]) => sum + bytes.length, 0) > SHORT_BYTES;
-  const shown = fields.map(([name, bytes]) => [name, isLong ? "" : bytes.toString("hex")]);
-  const json = JSON.stringify({ ...data, ...Object.fromEntries(shown) });
-  return isLong ? withHex(json, fields) : [json];
+  return withHex(`{${fieldsText(data, () => "")}}`, fields);
+}
+
+/** Written field by field, because many messages have their bytes: JSON.stringify() takes a copy with their hex. */
+function fieldsText(data: WatchMessage["data"], bytesText: (bytes: Buffer) => string): string {
+  let text = "";
+  for (const name in data) {
+    const value = data[name];
+    const written = Buffer.isBuffer(value) ? `"${bytesText(value)}"` : JSON.stringify(value);
+    if (written !== undefined) text += `${text === "" ? "" : ","}"${name}":${written}`;
+  }
+  return text;
+}
+
+function hexText(bytes: Buffer): string {
+  return bytes.toString("hex");
 }
 
 /** Server-sent events. Elements of a snapshot have no id of their own: the reader's last id stays that of `begin`. */
@@ -59,11 +74,15 @@ const MESSAGES: WatchForm = {
 
 const LINES: WatchForm = {
   name: "lines",
-  *write({ event, data, id }) {
-    yield* dataText({ event, ...data, position: id });
-    yield "\n";
+  write({ event, data, id }) {
+    return ended(dataText({ event, ...data, position: id }), "\n");
   },
 };
+
+function* ended(texts: Iterable<string>, end: string): Iterable<string> {
+  yield* texts;
+  yield end;
+}
 
 export const WATCH_FORMS = { messages: MESSAGES, lines: LINES } as const;
 
