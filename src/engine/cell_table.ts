@@ -79,6 +79,12 @@ export class CellTable {
     return this.#entry < 0 ? undefined : this.#change(this.#entry);
   }
 
+  /** The hash that an entry with this key has. */
+  hashOf(key: CellKey): number {
+    this.#find(key);
+    return this.#hash;
+  }
+
   set(key: CellKey, change: Change): void {
     this.#find(key);
     if (this.#entry < 0) this.#add(key);
@@ -203,14 +209,20 @@ export class CellTable {
 
   #moveKeys(more: number): void {
     const from = this.#keys;
+    const isWhole = this.#keysUsed === this.#keysEnd;
     this.#keys = roomFor(this.#keysUsed + more);
-    this.#keysEnd = this.#move(from, this.#keys, KEY_AT, KEY_BYTES);
+    this.#keysEnd = isWhole
+      ? from.copy(this.#keys, 0, 0, this.#keysEnd)
+      : this.#move(from, this.#keys, KEY_AT, KEY_BYTES);
   }
 
   #moveValues(more: number): void {
     const from = this.#values;
+    const isWhole = this.#valuesUsed === this.#valuesEnd;
     this.#values = roomFor(this.#valuesUsed + more);
-    this.#valuesEnd = this.#move(from, this.#values, VALUE_AT, VALUE_BYTES);
+    this.#valuesEnd = isWhole
+      ? from.copy(this.#values, 0, 0, this.#valuesEnd)
+      : this.#move(from, this.#values, VALUE_AT, VALUE_BYTES);
   }
 
   /** Copies the used bytes of a column. Returns the end of the copy. */

@@ -1,11 +1,12 @@
 /**
  * Cells that were changed and are not in LMDB yet. Commands change cells in memory, because LMDB's cost is per
  * transaction and per page touched; the state writer writes many at once (`state_writes.ts`). A process that dies loses
- * nothing: recovery redoes the events after LMDB's seq. There are three layers, and a read takes the first that has the
+ * nothing: recovery redoes the events after LMDB's seq. There are four layers, and a read takes the first that has the
  * key:
  *
  *     changes    the changes since the last write began; null: the cell is deleted
  *     recent     the changes that are being written, or were written last and are a cache
+ *     older      the changes that were written before those: a cache
  *     base       the store
  *
  * For example, while the store has a=1 and b=1:
@@ -27,11 +28,15 @@ import { CellTable } from "./cell_table.ts";
 import { overlaid } from "./overlaid.ts";
 import type { StateStore } from "./ports.ts";
 import { type Change, SortedCells } from "./sorted_cells.ts";
+import { StoredElements } from "./stored_elements.ts";
 
 /**
  * If a range is read among this many changes, sorting them anew for the next range costs more than keeping them sorted.
  */
 const MANY_CHANGES = 4096;
+
+/** A cache of more bytes is dropped when the next write begins. */
+const OLDER_BYTES_MAX = 16 * 1024 * 1024;
 
 /** The parts of the store that are used. */
 type CellStore = Pick<StateStore<CellTable>, "get" | "range" | "seq" | "write">;
@@ -46,6 +51,8 @@ export class PendingCells implements Cells {
   readonly #base: CellStore;
   #changes = new CellTable();
   #recent = new CellTable();
+  #older = new CellTable();
+  readonly #stored: StoredElements;
   /**
    * The changes in order; null: not sorted. The first range read sorts them, and each change then keeps them sorted
    * until a write begins. After that write they are sorted from the beginning if #isWalked.
@@ -76,6 +83,12 @@ export class PendingCells implements Cells {
 
   constructor(base: CellStore) {
     this.#base = base;
+    this.#stored = new StoredElements(base.seq === 0);
+  }
+
+  /** All maps that were created have an id up to `lastMap`: elements of later ones are stored by this process alone. */
+  recovered(lastMap: number): void {
+    this.#stored.beginsAfter(lastMap);
   }
 
   /** The number of changes since the last write began. */
@@ -94,9 +107,11 @@ export class PendingCells implements Cells {
   }
 
   get(key: CellKey): Buffer | undefined {
-    const change = this.#changes.get(key);
-    const known = change === undefined ? this.#recent.get(key) : change;
-    return known === undefined ? this.#base.get(key) : (known ?? undefined);
+    let known = this.#changes.get(key);
+    if (known === undefined) known = this.#recent.get(key);
+    if (known === undefined) known = this.#older.get(key);
+    if (known !== undefined) return known ?? undefined;
+    return this.#stored.mayHave(key, this.#changes.hashOf(key)) ? this.#base.get(key) : undefined;
   }
 
   put(key: CellKey, value: Buffer): void {
@@ -168,6 +183,8 @@ export class PendingCells implements Cells {
    */
   write(seq: number, failed: (error: unknown) => void): Promise<void> {
     const written = this.#changes;
+    this.#stored.add(written.memory);
+    this.#older = this.#recent.bytes > OLDER_BYTES_MAX ? new CellTable() : this.#recent;
     this.#recent = written;
     this.#recentSorted = new SortedCells(written.memory);
     this.#changes = new CellTable();

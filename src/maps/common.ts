@@ -6,7 +6,7 @@ import type { BatchWalk, CreateAttr, Element, Host, MapRecord, MapSizes, MapType
 import { type Refusal, refuse, refused } from "./refusal.ts";
 
 /** The first byte of the cells of elements. Cells with other first bytes are tables of src/syscall. */
-const ELEMENT_TABLE = "e";
+export const ELEMENT_TABLE = "e";
 
 /** The first byte of the cells that keep the order in which a map's elements were used. */
 const USE_TABLE = "u";
