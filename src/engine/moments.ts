@@ -3,15 +3,18 @@
  * 4,096 elements; a reader who wants more reads the next pages as of the first page's event. For example, after the
  * page of event 7 a command changes k from 1 to 2: the moment keeps k = 1, and a later page as of event 7 has k = 1.
  *
- * The engine keeps earlier bytes up to 64 MiB for all readers, and up to 10 s after the last read. After that, pages
- * come from the thread of the past, which has every moment, but may be far behind a busy log.
+ * A reader goes through the elements in their order, so bytes of elements that it has passed are neither kept nor held
+ * any longer. The engine keeps 64 MiB for all readers. After that, pages come from the thread of the past, which has
+ * every moment, but may be far behind a busy log: to catch up takes time, and memory. So a slow reader keeps its moment:
+ * it is closed with the reader's connection, and each of its pages holds the engine's thread for some milliseconds.
  */
 
 import sortedBtree from "sorted-btree";
 import { CMD } from "../abi/service.ts";
 import { afterPrefix, type Cell, type CellKey, type Cells, compareKeys } from "../maps/cells.ts";
 import { elementsPrefix } from "../maps/common.ts";
-import type { Host } from "../maps/map.ts";
+import type { Host, MapRecord, MapType } from "../maps/map.ts";
+import { mapType } from "../maps/types.ts";
 import { elements } from "../syscall/elements.ts";
 import { mapCell } from "../syscall/map_table.ts";
 import { OBJECTS } from "../syscall/objects.ts";
@@ -25,10 +28,18 @@ import type { Clock } from "./ports.ts";
 const KEPT_BYTES_MAX = 64 * 1024 * 1024;
 /** The most moments at once. */
 const MOMENTS_MAX = 64;
-/** A moment that was not read for this time is closed. */
-const UNUSED_MS = 10_000;
-/** The approximate bytes that a kept cell takes besides its own. */
-const CELL_BYTES = 100;
+/** A moment is closed if its reader has not asked for a second page in this time: he may be gone. */
+const UNREAD_MS = 10_000;
+/**
+ * A moment that was read, and then was not for this time, is closed. The connection's buffers have megabytes, which a
+ * slow reader takes for minutes. A connection that takes nothing is closed before (MAPLEDGER_STALL), and its moment
+ * with it.
+ */
+const UNUSED_MS = 600_000;
+/** The approximate bytes that a kept cell takes besides its value's: its key, its value's head and its place. */
+const CELL_BYTES = 150;
+/** The most elements of a later page: some 5 ms of the engine's. */
+const PAGE_ELEMENTS = 1024;
 
 /** Cells that announce each change before it is made. */
 export interface ChangingCells extends Pick<Cells, "get" | "range"> {
@@ -46,11 +57,16 @@ class Moment implements Cells {
   readonly #to: CellKey;
   readonly #mapKey: CellKey;
   readonly #state: State;
-  readonly #before = new sortedBtree.default<CellKey, Buffer | null>(undefined, compareKeys);
+  /** Bytes as latin1: a Buffer takes 100 bytes more, and would hold on to all memory that it is a view of. */
+  readonly #before = new sortedBtree.default<CellKey, string | null>(undefined, compareKeys);
+  /** The cell of the last element that was read: the reader has passed it, and all cells of elements before it. */
+  #passed: CellKey = "";
   readonly #stop: () => void;
   readonly map: number;
   bytes = 0;
   usedMs: number;
+  /** Whether a page after the first was read. */
+  wasRead = false;
 
   constructor(now: ChangingCells, map: number, host: Host, nowMs: number) {
     this.map = map;
@@ -65,6 +81,8 @@ class Moment implements Cells {
 
   /** A page of elements after the key `after`; null: the first page. */
   read(after: Buffer | null, limit: number): Outcome {
+    this.wasRead = true;
+    if (after !== null) this.#pass(after);
     const target = { by: "id", id: this.map } as const;
     return elements(this.#state, {
       cmd: CMD.MAP_ELEMENTS,
@@ -72,8 +90,23 @@ class Moment implements Cells {
       caller: "",
       timeUs: 0,
       target,
-      attr: { after, limit },
+      attr: { after, limit: Math.min(limit, PAGE_ELEMENTS) },
     });
+  }
+
+  /** Drops the elements up to this key. */
+  #pass(after: Buffer): void {
+    const map = this.#state.map(this.map) as MapRecord;
+    const passed = (mapType(map.type) as MapType).cellOf(map, after);
+    if (passed <= this.#passed) return;
+    this.#passed = passed;
+    const dropped: CellKey[] = [];
+    for (const [key, before] of this.#before.entries(this.#from)) {
+      if (key > passed) break;
+      dropped.push(key);
+      this.bytes -= keptBytes(before);
+    }
+    this.#before.deleteKeys(dropped);
   }
 
   close(): void {
@@ -82,12 +115,16 @@ class Moment implements Cells {
 
   get(key: CellKey): Buffer | undefined {
     const before = this.#before.get(key);
-    return before === undefined ? this.#now.get(key) : (before ?? undefined);
+    return before === undefined ? this.#now.get(key) : (bytesOf(before) ?? undefined);
   }
 
   /** The kept cells over the present ones. */
   range(from: CellKey, to: CellKey): Iterable<Cell> {
-    return overlaid(this.#before.entries(from), this.#now.range(from, to), to);
+    return overlaid(this.#kept(from), this.#now.range(from, to), to);
+  }
+
+  *#kept(from: CellKey): Generator<readonly [CellKey, Buffer | null]> {
+    for (const [key, before] of this.#before.entries(from)) yield [key, bytesOf(before)];
   }
 
   put(): void {
@@ -104,13 +141,22 @@ class Moment implements Cells {
    */
   #keep(key: CellKey): void {
     const isObject = key.startsWith(OBJECTS);
-    if (!isObject && key !== this.#mapKey && (key < this.#from || key >= this.#to)) return;
+    if (!isObject && key !== this.#mapKey && (key < this.#from || key >= this.#to || key <= this.#passed)) return;
     if (this.#before.has(key)) return;
     const before = this.#now.get(key) ?? null;
     if (isObject && before === null) return;
-    this.#before.set(key, before);
-    this.bytes += CELL_BYTES + (before?.length ?? 0);
+    const kept = before === null ? null : before.toString("latin1");
+    this.#before.set(key, kept);
+    this.bytes += keptBytes(kept);
   }
+}
+
+function bytesOf(kept: string | null): Buffer | null {
+  return kept === null ? null : Buffer.from(kept, "latin1");
+}
+
+function keptBytes(kept: string | null): number {
+  return CELL_BYTES + (kept?.length ?? 0);
 }
 
 /** The open moments, by the event that each is right after. */
@@ -129,6 +175,13 @@ export class Moments {
 
   get count(): number {
     return this.#bySeq.size;
+  }
+
+  /** The approximate bytes that all of them keep. */
+  get bytes(): number {
+    let bytes = 0;
+    for (const [, moment] of this.#bySeq) bytes += moment.bytes;
+    return bytes;
   }
 
   /** Opens a moment: a map's elements as they are now, right after the event `seq`. */
@@ -162,9 +215,11 @@ export class Moments {
     if (this.#bySeq.size === 0) return;
     const nowMs = this.#clock.nowMs();
     let bytes = 0;
-    for (const [, moment] of this.#bySeq) bytes += moment.bytes;
+    for (const [seq, moment] of [...this.#bySeq])
+      if (nowMs - moment.usedMs > (moment.wasRead ? UNUSED_MS : UNREAD_MS)) this.close(seq);
+      else bytes += moment.bytes;
     for (const [seq, moment] of [...this.#bySeq]) {
-      if (nowMs - moment.usedMs <= UNUSED_MS && bytes <= KEPT_BYTES_MAX && this.#bySeq.size <= MOMENTS_MAX) return;
+      if (bytes <= KEPT_BYTES_MAX && this.#bySeq.size <= MOMENTS_MAX) return;
       bytes -= moment.bytes;
       this.close(seq);
     }

@@ -134,7 +134,7 @@ t.test("only who asked for more than a page has a moment, and an event that did 
   t.equal(engine.moments.read(seq, 1, null, 10), null);
 });
 
-t.test("moments are let go when nobody reads them, and when they keep too much", async (t) => {
+t.test("moments are let go if nobody reads them, and if they keep too much", async (t) => {
   const cells = new PendingCells(new MemoryCells());
   let nowMs = 0;
   const moments = new Moments(cells, HOST, { nowMs: () => nowMs });
@@ -156,4 +156,39 @@ t.test("moments are let go when nobody reads them, and when they keep too much",
   moments.close(3);
   for (let seq = 10; seq < 100; seq++) moments.open(seq, 1);
   t.equal(moments.count, 64, "so many at once");
+});
+
+t.test("a slow reader keeps its moment, and what it has passed is kept no longer", async (t) => {
+  const log = new MemoryLog();
+  let nowMs = 0;
+  const engine = memoryEngine({ log, clock: { nowUs: () => 1_000_000, nowMs: () => nowMs } });
+  const run = (request: Request): Reply => engine.run([request])[0] as Reply;
+  run({ cmd: CMD.SESSION_OPEN, session: 0, caller: "a", attr: { name: "", ttlMs: 3_600_000 } });
+  const attr = createAttr({ mapType: T.BPF_MAP_TYPE_HASH, valueSize: 8, maxEntries: 9000 });
+  run({ cmd: CMD.BPF_MAP_CREATE, ...WHO, attr });
+  for (let at = 0; at < 9000; at++) run(update(3, at, at));
+  const then = elements(engine);
+  const first = run(page(2 ** 32 - 1)) as Ran;
+  const found = pairs(first);
+  const lastKey = (): Buffer => Buffer.from((found.at(-1) as string).slice(0, 8), "hex");
+  const next = (): void => {
+    const outcome = engine.moments.read(first.seq, 1, lastKey(), 2 ** 32 - 1);
+    if (outcome === null) throw new Error("the moment was closed");
+    found.push(...pairs({ outcome }));
+  };
+  next();
+  for (let at = 0; at < 9000; at++) run(update(3, at, at + 1));
+  const kept = engine.moments.bytes;
+  t.ok(kept > 0 && kept < 9000 * 200, `${kept} bytes`);
+  for (let pages = 0; found.length < then.length; pages++) {
+    nowMs += 300_000;
+    engine.moments.trim();
+    next();
+    t.ok(pages < 9, "pages have many elements");
+  }
+  t.same(found, then);
+  t.ok(engine.moments.bytes < kept / 4, `${engine.moments.bytes} bytes of ${kept} are kept at the end`);
+  nowMs += 600_001;
+  engine.moments.trim();
+  t.equal(engine.moments.count, 0, "a reader that has gone without a word");
 });
