@@ -4,7 +4,9 @@ import { cpus } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { VERSION } from "../src/version.ts";
 import { unfitForKernel } from "../test/support/bpffs.ts";
+import { batches } from "./batches.ts";
 import { cpu } from "./cpu.ts";
+import { slowExport } from "./export.ts";
 import { crowd } from "./flight.ts";
 import { followers } from "./followers.ts";
 import { hashTree, rebuild, verify } from "./history.ts";
@@ -40,6 +42,10 @@ const LOADED = 1_000_000;
 const EVENTS = Number(process.env.BENCH_EVENTS ?? 5_000_000);
 /** Of each mirrored map that a start compares. */
 const ELEMENTS = Number(process.env.BENCH_ELEMENTS ?? 1_000_000);
+/** Of a map that is loaded with new keys, and of one that is exported. */
+const LARGE_MAP = Number(process.env.BENCH_ELEMENTS ?? 5_000_000);
+/** Rows about what lasts run for so many times as long. */
+const LONG = 5;
 const COMMAND_LINE_ROUNDS = 10 * ROUNDS;
 const VERSION_ASKED = [new URL("../src/cli/mapledger.js", import.meta.url).pathname, "--version"];
 const RESULTS = new URL("results.jsonl", import.meta.url);
@@ -311,6 +317,22 @@ async function requestCosts(): Promise<void> {
   for await (const figures of cpu(ROUNDS, SECONDS)) sampleAll(figures);
 }
 
+/** What large batches reach, in each form. */
+async function batchForms(): Promise<void> {
+  for (let round = 1; round <= ROUNDS; round++) {
+    process.stderr.write(`batches, round ${round} of ${ROUNDS}\n`);
+    sampleAll(await batches(LONG * SECONDS, LARGE_MAP));
+  }
+}
+
+/** What an export with a slow reader costs. */
+async function exported(): Promise<void> {
+  for (let round = 1; round <= ROUNDS; round++) {
+    process.stderr.write(`export, round ${round} of ${ROUNDS}\n`);
+    sampleAll(await slowExport(LONG * SECONDS, LARGE_MAP));
+  }
+}
+
 const PARTS: Readonly<Record<string, () => Promise<void>>> = {
   throughput,
   mirror,
@@ -321,6 +343,8 @@ const PARTS: Readonly<Record<string, () => Promise<void>>> = {
   held,
   stalls: stalled,
   start: commandLine,
+  batches: batchForms,
+  export: exported,
   followers: followed,
   cpu: requestCosts,
 };

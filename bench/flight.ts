@@ -55,7 +55,7 @@ export async function crowd({ url, pid }: Subject & { readonly pid: number }): P
   return { before, most, after: anonymousMib(pid) };
 }
 
-function anonymousMib(pid: number): number {
+export function anonymousMib(pid: number): number {
   const [, kib] = /^RssAnon:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? [];
   return Number(kib) / 1024;
 }

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startService } from "../test/support/service_process.ts";
@@ -30,6 +30,15 @@ async function start(name: string): Promise<Subject & { readonly pid: number }> 
     await once(child, "exit");
   };
   return { url: `http://127.0.0.1:${JSON.parse(line.toString()).port}`, pid: child.pid as number, stop };
+}
+
+const MS_A_TICK = 10;
+
+/** The CPU time of all threads of a process. */
+export function cpuMs(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return (Number(fields[11]) + Number(fields[12])) * MS_A_TICK;
 }
 
 /** The service, with data of its own. */
