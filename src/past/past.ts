@@ -34,6 +34,25 @@ export class NotYet extends Error {
   }
 }
 
+/**
+ * The history does not have the requested event yet, and it takes too long to wait: it is being made. `seq`: the last
+ * event that it has.
+ */
+export class HistoryBehind extends Error {
+  readonly seq: number;
+  readonly wanted: number;
+
+  constructor(seq: number, wanted: number) {
+    super(`the history is being made: it has ${seq} of ${wanted} events`);
+    this.name = "HistoryBehind";
+    this.seq = seq;
+    this.wanted = wanted;
+  }
+}
+
+/** A question waits for the history to take in so many events: about a second. */
+const WAIT_EVENTS = 50_000;
+
 const NO_LEASES = { view: () => ({ lease: null, leftMs: null }) };
 const NO_PAST = { state: "off", detail: "kernel maps have no past: this is the ledger's" } as const;
 
@@ -92,7 +111,14 @@ export class Past {
     if (seq <= this.#history.seq) return seq;
     const last = this.#log.lastSeq;
     if (seq > last) throw new NotYet(seq, last);
-    await this.#history.reach(seq);
+    const reached = this.#history.reach(seq);
+    const behind = this.#history.seq;
+    if (seq - behind > WAIT_EVENTS) {
+      // It goes on; if it fails, so does the next question.
+      reached.catch(() => {});
+      throw new HistoryBehind(behind, seq);
+    }
+    await reached;
     return seq;
   }
 

@@ -2,7 +2,7 @@ import type { Moment } from "../codec/moments.ts";
 import { type ArchivedPlaces, EVENTS_ARCHIVED } from "../engine/archives.ts";
 import type { ReadName, Reads } from "../engine/views.ts";
 import { crossing, type Nothing, Protocol, type ThreadOrders } from "../supervisor/protocol.ts";
-import { type AsOf, NotYet } from "./past.ts";
+import { type AsOf, HistoryBehind, NotYet } from "./past.ts";
 import type { PastReads } from "./reads.ts";
 
 interface PastData {
@@ -43,5 +43,9 @@ export interface PastProtocol {
 export const PAST = new Protocol<PastProtocol>({
   thread: "past",
   doing: "reading the past",
-  errors: [EVENTS_ARCHIVED, crossing(NotYet, ({ seq, last }): [number, number] => [seq, last])],
+  errors: [
+    EVENTS_ARCHIVED,
+    crossing(NotYet, ({ seq, last }): [number, number] => [seq, last]),
+    crossing(HistoryBehind, ({ seq, wanted }): [number, number] => [seq, wanted]),
+  ],
 });

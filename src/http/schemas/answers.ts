@@ -42,6 +42,7 @@ export function body<Schema extends TSchema>(schema: Schema, example: unknown): 
 
 /** Problems of every operation. */
 const ALWAYS = [
+  "history-behind",
   "part-failed",
   "disk-full",
   "unauthorized",
@@ -94,6 +95,7 @@ export function problems(
 /** Detail and further fields of a problem's example. */
 function exampleOf(name: Name): [detail: string, extras: ProblemExtras] {
   if (name === "archived") return ["events up to 100000 are archived", { oldest_seq: 100_001 }];
+  if (name === "history-behind") return [EXAMPLES[name] as string, { reached_seq: 250_000 }];
   if (Object.hasOwn(ERRNO, name))
     return [EXAMPLES[name] ?? "the rule that was broken, and the numbers", { errno: name, seq: 17 }];
   return [EXAMPLES[name] ?? "what was found", {}];
@@ -115,6 +117,7 @@ const EXAMPLES: Partial<Record<Name, string>> = {
   "not-cosigned": "no checkpoint has 2 cosignatures of known witnesses",
   "foreign-position":
     "after: the position is of another life of this log: a backup was restored, and the log has continued differently; begin again without a position, or with after=0 for everything that the log has",
+  "history-behind": "the history is being made: it has 250000 of 1000000 events",
   "part-failed": "the history has failed, and is tried again: disk I/O error",
   "outcome-unknown": "the log could not be synced: whether the command is recorded is unknown",
   "log-contradicted": "event 17 in the log is not the one that the tree has",

@@ -97,6 +97,7 @@ const ProblemSchema = Type.Object(
     quota: Type.Optional(Type.String({ description: "The caller's quota that the request would exceed." })),
     where: Type.Optional(Type.String({ description: "The place in the request." })),
     oldest_seq: Type.Optional(Type.Integer({ description: "The oldest event that is not archived." })),
+    reached_seq: Type.Optional(Type.Integer({ description: "The last event that the history has by now." })),
     reason: Type.Optional(
       Type.String({
         description:

@@ -44,6 +44,7 @@ export const PROBLEMS = {
   "too-many-jobs": { status: 503, title: "The caller's limit of jobs is reached" },
   "too-many-replays": { status: 503, title: "The limit of replays is reached" },
   unavailable: { status: 503, title: "The service is not ready" },
+  "history-behind": { status: 503, title: "The history is being made from the log" },
   "part-failed": { status: 503, title: "A part that is made from the log has failed, and is tried again" },
   "log-failed": { status: 503, title: "The log could not be written" },
   "disk-full": { status: 507, title: "The disk is full" },
@@ -103,6 +104,8 @@ export interface ProblemExtras {
   readonly where?: string;
   /** The oldest event that is not archived. */
   readonly oldest_seq?: number;
+  /** The last event that the history has. */
+  readonly reached_seq?: number;
   /** Why a position is refused, such as "other-life". */
   readonly reason?: string;
 }

@@ -4,7 +4,7 @@ import type { FastifyError, FastifyReply, FastifyRequest } from "fastify";
 import { InvalidInput } from "../../codec/invalid.ts";
 import { EventsArchived } from "../../engine/archives.ts";
 import { CallerGone, EngineBusy, EngineClosed, EngineLost } from "../../engine/client.ts";
-import { NotYet } from "../../past/past.ts";
+import { HistoryBehind, NotYet } from "../../past/past.ts";
 import { NoThread } from "../../supervisor/asked_thread.ts";
 import { PartFailed } from "../../supervisor/derived_parts.ts";
 import type { App } from "./instance.ts";
@@ -63,6 +63,7 @@ export function problemOf(error: unknown): Problem {
   if (error instanceof EngineLost) return new Problem("outcome-unknown", error.message);
   if (error instanceof EngineBusy) return new Problem("busy", error.message);
   if (error instanceof EventsArchived) return archivedProblem(error.oldestSeq);
+  if (error instanceof HistoryBehind) return new Problem("history-behind", error.message, { reached_seq: error.seq });
   if (error instanceof NotYet) return new Problem("no-such-event", error.message);
   if (error instanceof EngineClosed || error instanceof CallerGone || error instanceof NoThread)
     return new Problem("unavailable", error.message);
