@@ -31,6 +31,7 @@ const RINGS = {
     "archive",
     "index",
     "lmdb",
+    "runs",
     "sqlite",
     "past",
     "tree",
@@ -51,6 +52,7 @@ const RINGS = {
     "index",
     "sqlite",
     "lmdb",
+    "runs",
     "past",
     "tree",
     "engine",
@@ -62,8 +64,8 @@ const RINGS = {
     "host\\.ts",
   ],
   witness: ["sqlite", "log", "tlog", "files", "net"],
-  // Rooms for what comes: sorted runs, typed values, whole sets of elements, the supervisor of programs.
-  runs: ["files"],
+  runs: ["engine", "supervisor", "files", "log", ...CORE],
+  // Rooms for what comes: typed values, whole sets of elements, the supervisor of programs.
   typed: ["btf", "maps", "abi"],
   sets: ["typed", "btf", "maps", "abi"],
   run: ["native", "client", "replay", "log", "codec", ...CORE],

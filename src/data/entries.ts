@@ -14,7 +14,7 @@ const STORE_FILES = new Set(["data.mdb", "data.mdb-lock", "marker.json"]);
 const KINDS: ReadonlyMap<string, Kind> = new Map(
   Object.entries(LAYOUT).flatMap(([name, { is }]): [string, Kind][] => {
     if (is === "socket") return [];
-    if (is === "folder" || is === "store") return [[name, "directory"]];
+    if (is === "folder" || is === "store" || is === "runs") return [[name, "directory"]];
     if (is === "file") return PARTIAL_SUFFIXES.map((suffix) => [name + suffix, "file"]);
     return ["", ".new"].flatMap((made) =>
       DATABASE_SUFFIXES.map((suffix): [string, Kind] => [name + made + suffix, "file"]),
@@ -24,6 +24,8 @@ const KINDS: ReadonlyMap<string, Kind> = new Map(
 
 const inData: Wanted = (name) => (SNAPSHOT.test(name) ? "file" : (KINDS.get(name) ?? null));
 const inStore: Wanted = (name) => (STORE_FILES.has(name) ? "file" : null);
+/** In a folder of sorted runs. */
+const inRuns: Wanted = () => "file";
 
 /**
  * Throws an Error that names the first entry of a data directory that is a symbolic link, or has another kind than
@@ -32,5 +34,6 @@ const inStore: Wanted = (name) => (STORE_FILES.has(name) ? "file" : null);
 export function checkData(data: string): void {
   checkEntries(data, inData);
   for (const store of namesOf("store")) checkEntries(join(data, store), inStore);
+  for (const runs of namesOf("runs")) checkEntries(join(data, runs), inRuns);
   checkEntries(join(data, CGROUPS_FOLDER), () => "file");
 }

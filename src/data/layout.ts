@@ -23,9 +23,9 @@ export const ARCHIVE_FOLDER = "archive";
 export const INDEX_FILE = "index.sqlite";
 /** The state: all cells right after the last event that it includes; LMDB. */
 export const STATE_FOLDER = "state";
-/** All versions of cells; LMDB. */
+/** All versions of cells, in sorted runs. */
 export const HISTORY_FOLDER = "history";
-/** All versions of cells from event 1 on, archived ones included; LMDB. */
+/** All versions of cells from event 1 on, archived ones included, in sorted runs. */
 export const WHOLE_FOLDER = "whole";
 /** The senders of archived commands, beside `whole`. */
 export const SENDERS_FILE = "whole.sqlite";
@@ -44,8 +44,8 @@ export const TOKEN_FILE = "token";
 /** The unix socket, if no other path is set. */
 export const SOCKET_FILE = "mapledger.sock";
 
-/** `database`: SQLite, with its -wal, -shm and -journal. `store`: a folder of LMDB. */
-type Kind = "database" | "store" | "folder" | "file" | "socket";
+/** `database`: SQLite, with its -wal, -shm and -journal. `store`: a folder of LMDB. `runs`: a folder of sorted runs. */
+type Kind = "database" | "store" | "runs" | "folder" | "file" | "socket";
 
 interface Row {
   readonly is: Kind;
@@ -62,8 +62,8 @@ export const LAYOUT = {
   [ARCHIVE_FOLDER]: { is: "folder", derived: false },
   [INDEX_FILE]: { is: "database", derived: true },
   [STATE_FOLDER]: { is: "store", derived: true },
-  [HISTORY_FOLDER]: { is: "store", derived: true },
-  [WHOLE_FOLDER]: { is: "store", derived: true },
+  [HISTORY_FOLDER]: { is: "runs", derived: true },
+  [WHOLE_FOLDER]: { is: "runs", derived: true },
   [SENDERS_FILE]: { is: "database", derived: true },
   [UNPACKED_FOLDER]: { is: "folder", derived: true },
   [ARCHIVING_FOLDER]: { is: "folder", derived: true },

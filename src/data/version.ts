@@ -3,6 +3,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { LAYOUT, layoutOf } from "../lmdb/store.ts";
+import { LAYOUT as RUNS_LAYOUT, runsLayoutOf } from "../runs/manifest.ts";
 import { DATABASES } from "../sqlite/databases.ts";
 import { migrationsIn } from "../sqlite/migrate.ts";
 import { schemaVersion } from "../sqlite/schema_version.ts";
@@ -58,5 +59,9 @@ function* newerStores(data: string): Iterable<string> {
   for (const name of namesOf("store")) {
     const layout = layoutOf(join(data, name)) ?? 0;
     if (layout > LAYOUT) yield `${name}/ has layout ${layout}, this mapledger knows ${LAYOUT}`;
+  }
+  for (const name of namesOf("runs")) {
+    const layout = runsLayoutOf(join(data, name)) ?? 0;
+    if (layout > RUNS_LAYOUT) yield `${name}/ has layout ${layout}, this mapledger knows ${RUNS_LAYOUT}`;
   }
 }

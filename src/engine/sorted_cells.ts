@@ -89,7 +89,7 @@ const FEW = 12;
  * compares one byte of the keys after the other, and each range of entries with a common prefix begins behind that
  * prefix.
  */
-function ordered({ size, entries, keys }: CellMemory): Uint32Array {
+export function ordered({ size, entries, keys }: CellMemory): Uint32Array {
   const order = Uint32Array.from({ length: size }, (_, entry) => entry);
   /** -1: the key has ended. */
   const byteAt = (entry: number, depth: number): number => {

@@ -5,6 +5,7 @@
  */
 
 import { setImmediate } from "node:timers/promises";
+import type { CellTable } from "../engine/cell_table.ts";
 import { IGNORE } from "../engine/followers.ts";
 import { PendingCells } from "../engine/pending.ts";
 import type { StateStore } from "../engine/ports.ts";
@@ -13,6 +14,7 @@ import type { Cell, CellKey, Cells } from "../maps/cells.ts";
 import type { Host } from "../maps/map.ts";
 import { redo } from "../syscall/execute.ts";
 import { State } from "../syscall/state.ts";
+import { VersionTable } from "./version_table.ts";
 import {
   CellsAsOf,
   type Group,
@@ -64,6 +66,8 @@ const WRITE_VERSIONS = 65_536;
  * A group gets a new image if the present one has this many more deleted cells than cells that were copied into it.
  */
 const GONE_MAX = 1024;
+/** Bytes of cells that are kept after they were written: most events change a cell that was changed before. */
+const CACHE_BYTES = 32 * 1024 * 1024;
 /** Versions that one transaction copies into a new image. */
 const COPY_VERSIONS = 16_384;
 
@@ -152,6 +156,8 @@ export class History {
 class Recorder implements Cells {
   readonly #store: StateStore;
   readonly #cells: PendingCells;
+  /** Cells that were changed before the last writes, the newest first. */
+  readonly #kept: CellTable[] = [];
   /**
    * The store's cells as of now. For each group it reads the image that was the newest when the group was first read.
    */
@@ -161,16 +167,15 @@ class Recorder implements Cells {
   readonly #grown = new Set<Group>();
   /** The changes of the present event. */
   #changed = new Map<CellKey, Buffer | null>();
-  #versions = new Map<CellKey, Buffer>();
-  #bytes = 0;
+  #versions = new VersionTable();
 
   constructor(store: StateStore) {
     this.#store = store;
     this.#latest = new CellsAsOf(store, Number.MAX_SAFE_INTEGER);
     this.#cells = new PendingCells({
-      get: (key) => this.#latest.get(key),
+      get: (key) => this.#newestOf(key),
       range: (from, to) => this.#latest.range(from, to),
-      write: (_changes, seq) => store.write(this.#taken(), seq, this.#bytes),
+      write: (changes) => this.#keep(changes),
       seq: 0,
     });
   }
@@ -203,8 +208,7 @@ class Recorder implements Cells {
     for (const [cell, bytes] of this.#changed) {
       const group = groupOf(cell);
       const image = this.#image(group);
-      this.#versions.set(versionKey(cell, image.start, seq, bytes !== null), bytes ?? NOTHING);
-      this.#bytes += cell.length + (bytes?.length ?? 0);
+      this.#versions.addVersion(cell, image.start, seq, bytes);
       if (bytes !== null) continue;
       this.#newest.set(group, { ...image, gone: image.gone + 1 });
       this.#grown.add(group);
@@ -215,15 +219,34 @@ class Recorder implements Cells {
 
   /** Writes the recorded versions. If the store fails, they are pending again. */
   async write(seq: number): Promise<void> {
-    let failure: { error: unknown } | null = null;
-    this.#cells.write(seq, (error) => {
-      failure = { error };
-    });
-    await this.#cells.writing;
-    if (failure !== null) throw (failure as { error: unknown }).error;
-    this.#versions = new Map();
+    for (const group of this.#grown) {
+      const image = this.#image(group);
+      this.#versions.addCell(imageKey(group, image.start), imageBytes(image));
+    }
+    try {
+      await this.#store.write(this.#versions, seq, this.#versions.bytes);
+    } catch (error) {
+      this.#versions.removeLast(this.#grown.size);
+      throw error;
+    }
     this.#grown.clear();
-    this.#bytes = 0;
+    this.#versions = new VersionTable();
+    await this.#cells.write(seq, () => {});
+  }
+
+  #keep(changes: CellTable): Promise<void> {
+    this.#kept.unshift(changes);
+    let bytes = this.#kept.reduce((sum, table) => sum + table.bytes, 0);
+    for (; bytes > CACHE_BYTES && this.#kept.length > 1; this.#kept.pop()) bytes -= this.#kept.at(-1)?.bytes ?? 0;
+    return Promise.resolve();
+  }
+
+  #newestOf(key: CellKey): Buffer | undefined {
+    for (const table of this.#kept) {
+      const change = table.get(key);
+      if (change !== undefined) return change ?? undefined;
+    }
+    return this.#latest.get(key);
   }
 
   get isCrowded(): boolean {
@@ -270,17 +293,7 @@ class Recorder implements Cells {
     }
     return image;
   }
-
-  *#taken(): Iterable<[CellKey, Buffer]> {
-    for (const group of this.#grown) {
-      const image = this.#image(group);
-      yield [imageKey(group, image.start), imageBytes(image)];
-    }
-    for (const key of [...this.#versions.keys()].sort()) yield [key, this.#versions.get(key) as Buffer];
-  }
 }
-
-const NOTHING = Buffer.alloc(0);
 
 function byteLengthOf(cells: readonly (readonly [CellKey, Buffer])[]): number {
   return cells.reduce((sum, [key, bytes]) => sum + key.length + bytes.length, 0);

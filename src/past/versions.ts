@@ -33,11 +33,14 @@ export function groupOf(cell: CellKey): Group {
   return cell.slice(0, BY_MAP.includes(cell[0] as string) ? MAP_GROUP_BYTES : 1);
 }
 
-const SEQ_BYTES = 7;
+export const SEQ_BYTES = 7;
+/** The last byte of a version: of a deletion, and of a value. */
+export const GONE_BYTE = 0;
+export const HELD_BYTE = 1;
 const GONE = "\0";
 const HELD = "\x01";
 /** The end of a cell's key. It sorts before the escape sequence of a zero. */
-const END = "\0\x01";
+export const END = "\0\x01";
 const AFTER_END = "\0\x02";
 
 /** Encodes ascending numbers in descending order. */
@@ -69,6 +72,22 @@ export function versionKey(cell: CellKey, image: number, seq: number, held: bool
   const group = groupOf(cell);
   return `${imagePrefix(group, image)}${escaped(cell.slice(group.length))}${END}${inverted(seq)}${held ? HELD : GONE}`;
 }
+
+/**
+ * For a store's filters: all versions of a cell begin alike. A range is one of a cell's if it begins with the end of its
+ * key and a seq; no byte of an image's seq can be taken for that, nor of an escaped key.
+ */
+export const VERSION_FILTER = {
+  suffixBytes: SEQ_BYTES + 1,
+  prefixBytes(from: CellKey, to: CellKey): number {
+    const ends = from.length - SEQ_BYTES - 1;
+    const isOfCell =
+      ends >= groupOf(from).length + SEQ_BYTES + END.length &&
+      from.startsWith(END, ends - END.length) &&
+      to.startsWith(from.slice(0, ends));
+    return isOfCell ? ends : 0;
+  },
+};
 
 // Images: the table of each group's images.
 

@@ -12,13 +12,14 @@ import { type ArchivedPlaces, EventsArchived } from "../engine/archives.ts";
 import { FrameWriter, readRequests } from "../engine/frames.ts";
 import type { ReadName, Reads } from "../engine/views.ts";
 import { readHost } from "../host.ts";
-import { discard, LmdbStore } from "../lmdb/store.ts";
 import type { Host } from "../maps/map.ts";
 import { History, Overtaken } from "../past/history.ts";
 import { type AsOf, Past } from "../past/past.ts";
 import { type AsOfReads, PAST } from "../past/protocol.ts";
 import type { PastReadName, PastReads } from "../past/reads.ts";
+import { VERSION_FILTER } from "../past/versions.ts";
 import { VersionsStore } from "../past/versions_store.ts";
+import { discardRuns, RunsStore } from "../runs/store.ts";
 import { SqlitePastLog } from "../sqlite/past_log.ts";
 import { Damaged, Derived, faultIn } from "../supervisor/derived_parts.ts";
 import { passGate } from "../supervisor/gate.ts";
@@ -30,6 +31,9 @@ if (gate !== null) passGate(gate);
 
 /** The log must have rested this long before its history is written without being asked: that shares the disk and the cores. */
 const REST_MS = 2000;
+
+/** A history that is so many events behind the log is written although the log does not rest: many at once cost less. */
+const BEHIND_EVENTS = 65_536;
 
 interface Open {
   readonly log: SqlitePastLog | WholeLog;
@@ -48,7 +52,7 @@ const history = new Derived<Open>({
       await log.close();
     }
   },
-  discard: () => discard(folder),
+  discard: () => discardRuns(folder),
   told: (fault) => thread.tell(fault),
   report: (message) => thread.report(message),
   isWhole: ({ log, history }) => history.seq >= log.lastSeq,
@@ -86,12 +90,12 @@ async function openWhole(places: ArchivedPlaces): Promise<Open> {
   const { id, possibleCpus, archivedThrough, lastSeq } = archived.log;
   const log = new WholeLog(archived, places);
   const host = { ...readHost(), possibleCpus };
-  let store = new LmdbStore(folder, id);
+  let store = openStore(id);
   // What cannot say who has sent a command, and that of another log, is made again.
   if (store.seq > lastSeq || log.origins < Math.min(store.seq, archivedThrough)) {
     await store.close();
-    discard(folder);
-    store = new LmdbStore(folder, id);
+    discardRuns(folder);
+    store = openStore(id);
   }
   const history = new History(log, store, host);
   return { log, history, past: new Past(log, history, host) };
@@ -107,14 +111,18 @@ function checkAtHand(places: ArchivedPlaces): void {
   }
 }
 
+function openStore(log: string): RunsStore {
+  return new RunsStore(folder, log, { filtered: VERSION_FILTER });
+}
+
 /** A history of another log, of more than the log has, or of less than it begins with, is made again. */
-async function openHistory(log: SqlitePastLog, host: Host): Promise<LmdbStore> {
-  let store = new LmdbStore(folder, log.id);
+async function openHistory(log: SqlitePastLog, host: Host): Promise<RunsStore> {
+  let store = openStore(log.id);
   const { through } = log.archived;
   if (store.seq >= through && store.seq <= log.lastSeq) return store;
   await store.close();
-  discard(folder);
-  store = new LmdbStore(folder, log.id);
+  discardRuns(folder);
+  store = openStore(log.id);
   if (through > 0) await restoreFromArchive(new VersionsStore(store, through), log, { data, host });
   return store;
 }
@@ -154,7 +162,7 @@ async function catchUp(): Promise<void> {
       const last = open.log.lastSeq;
       const rested = last === seen;
       seen = last;
-      if (rested) await upToLog(open).past.catchUp();
+      if (rested || last - open.history.seq >= BEHIND_EVENTS) await upToLog(open).past.catchUp();
     });
   } catch (error) {
     // That it has failed is told of already.

@@ -3,19 +3,20 @@
  * compared, not the stored cells, because their layout depends on when they were written.
  */
 
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { restoreArchived } from "../archive/restore.ts";
 import { HISTORY_FOLDER, LOG_FILE } from "../data/layout.ts";
 import type { StateStore } from "../engine/ports.ts";
 import { readHost } from "../host.ts";
-import { StateFile } from "../lmdb/state_file.ts";
-import { LAYOUT, LmdbStore, reasonToDiscard } from "../lmdb/store.ts";
+import { LAYOUT } from "../lmdb/store.ts";
 import type { Cell } from "../maps/cells.ts";
 import { History } from "../past/history.ts";
-import { versionIn, versionsOf } from "../past/versions.ts";
+import { VERSION_FILTER, versionIn, versionsOf } from "../past/versions.ts";
 import { VersionsStore } from "../past/versions_store.ts";
+import { RunsReader } from "../runs/reader.ts";
+import { RunsStore } from "../runs/store.ts";
 import { SqlitePastLog } from "../sqlite/past_log.ts";
 import { archiveFolders, type Places } from "./archived_state.ts";
 import type { Finding } from "./finding.ts";
@@ -30,25 +31,21 @@ export async function checkHistory(places: Places): Promise<Finding[]> {
   const { data } = places;
   const folder = join(data, HISTORY_FOLDER);
   const log = new SqlitePastLog(join(data, LOG_FILE));
-  if (!existsSync(folder) || reasonToDiscard(folder, log.id) !== null) {
-    log.close();
-    return [];
-  }
   const scratch = mkdtempSync(join(tmpdir(), "mapledger-verify-"));
-  const file = new StateFile(folder);
-  const store = new LmdbStore(join(scratch, HISTORY_FOLDER), log.id);
+  const store = new RunsStore(join(scratch, HISTORY_FOLDER), log.id, { filtered: VERSION_FILTER });
+  let file: RunsReader | null = null;
   try {
-    const seq = file.look();
+    file = RunsReader.open(folder, VERSION_FILTER);
     const { through } = log.archived;
-    // A history that is ahead of the log, or behind the archived events, is not compared: the service discards it at
-    // its next start.
-    if (seq > log.lastSeq || seq < through) return [];
-    const found = await compare({ file, seq, log, store, places });
+    // A history of another log, that is ahead of the log, or behind the archived events, is not compared: the service
+    // discards it at its next start.
+    if (file === null || file.log !== log.id || file.seq > log.lastSeq || file.seq < through) return [];
+    const found = await compare({ file, log, store, places });
     return found === null ? [] : [found];
   } catch (error) {
     return [{ seq: null, text: `the history cannot be compared: ${(error as Error).message}` }];
   } finally {
-    await file.close();
+    file?.close();
     await store.close();
     log.close();
     rmSync(scratch, { recursive: true });
@@ -56,10 +53,9 @@ export async function checkHistory(places: Places): Promise<Finding[]> {
 }
 
 interface Compared {
-  readonly file: StateFile;
-  readonly seq: number;
+  readonly file: RunsReader;
   readonly log: SqlitePastLog;
-  readonly store: LmdbStore;
+  readonly store: RunsStore;
   readonly places: Places;
 }
 
@@ -67,7 +63,7 @@ interface Compared {
  * The two histories may store a version in different layouts, which depend on when it was written. So their contents
  * are compared: each version of one must be a version of the other.
  */
-async function compare({ file, seq, log, store, places }: Compared): Promise<Finding | null> {
+async function compare({ file, log, store, places }: Compared): Promise<Finding | null> {
   const host = { ...readHost(), possibleCpus: log.possibleCpus };
   const { archived } = log;
   const { through } = archived;
@@ -76,10 +72,15 @@ async function compare({ file, seq, log, store, places }: Compared): Promise<Fin
     await restoreArchived(new VersionsStore(store, through), { archived, log: log.id, folders, host, layout: LAYOUT });
   }
   const history = new History(log, store, host);
-  await history.reach(seq);
+  await history.reach(file.seq);
   return (
-    firstUnlike(file, store, { after: through, until: seq }, "has a value that no event gave") ??
-    firstUnlike(store, file, { after: through - 1, until: seq }, "lacks a value that an event gave, or has another")
+    firstUnlike(file, store, { after: through, until: file.seq }, "has a value that no event gave") ??
+    firstUnlike(
+      store,
+      file,
+      { after: through - 1, until: file.seq },
+      "lacks a value that an event gave, or has another",
+    )
   );
 }
 

@@ -1,4 +1,4 @@
-import { rmSync, writeFileSync } from "node:fs";
+import { globSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
@@ -13,8 +13,11 @@ interface Row {
 
 /** While a part's file fails, all else goes on, and it is told; when it does not fail any more, it serves. */
 const FAILING: readonly Row[] = [
-  { part: "history", rule: { op: "write", file: "history/data.mdb", action: "EIO" } },
-  { part: "history", rule: { op: "write", file: "history/data.mdb", action: "ENOSPC" } },
+  ...["history/manifest.json.partial", ".sst"].flatMap((file): Row[] => [
+    { part: "history", rule: { op: "write", file, action: "EIO" } },
+    { part: "history", rule: { op: "write", file, action: "ENOSPC" } },
+    { part: "history", rule: { op: "sync", file, action: "EIO" } },
+  ]),
   { part: "index", rule: { op: "write", file: "index.sqlite-wal", action: "EIO" } },
   { part: "index", rule: { op: "write", file: "index.sqlite-wal", action: "ENOSPC" } },
   { part: "tree", rule: { op: "write", file: "tree.sqlite-wal", action: "EIO" } },
@@ -72,7 +75,8 @@ function newestOf(part: Row["part"]): string {
 
 const DAMAGES: readonly (readonly [file: string, name: string, damage: Damage])[] = [
   "state/data.mdb",
-  "history/data.mdb",
+  "history/manifest.json",
+  "history/*.sst",
   "index.sqlite",
 ].flatMap(
   (file) =>
@@ -98,7 +102,7 @@ for (const [signal, names] of ROUNDS)
     for (const name of names) {
       const damages = DAMAGES.filter((one) => one[1] === name);
       await service.end(signal);
-      for (const [file, , damage] of damages) damage(join(disk.data, file));
+      for (const [file, , damage] of damages) for (const each of globSync(join(disk.data, file))) damage(each);
       service = await start(disk);
       await isWhole(t, service, (key) => key, damages.map(([file, name]) => `${file}: ${name}`).join("; "));
     }
@@ -111,7 +115,7 @@ t.test(
     const disk = new Disk(t);
     let service = await prepared(disk);
     const databases = ["events.sqlite", "tree.sqlite", "index.sqlite"];
-    const beside = [...databases.map((name) => `${name}-shm`), "state/data.mdb-lock", "history/data.mdb-lock"];
+    const beside = [...databases.map((name) => `${name}-shm`), "state/data.mdb-lock"];
     for (const [name, damage] of [
       ["cut", cut(0.5)],
       ["empty", cut(0)],

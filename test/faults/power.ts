@@ -15,7 +15,10 @@ const WHERE: readonly Pick<Rule, "op" | "file">[] = [
   { op: "write", file: "tree.sqlite-wal" },
   { op: "sync", file: "tree.sqlite-wal" },
   { op: "write", file: "state/data.mdb" },
-  { op: "write", file: "history/data.mdb" },
+  { op: "write", file: ".sst" },
+  { op: "sync", file: ".sst" },
+  { op: "write", file: "history/manifest.json.partial" },
+  { op: "sync", file: "history/manifest.json.partial" },
   { op: "write", file: "index.sqlite-wal" },
 ];
 const SKIP_MAX = 60;

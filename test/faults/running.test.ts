@@ -1,4 +1,5 @@
 import { once } from "node:events";
+import { globSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import t from "tap";
 import { ask } from "../support/api.ts";
@@ -10,9 +11,10 @@ const cutOff = cut(0);
 const ROWS: readonly (readonly [name: string, files: readonly string[], damage: Damage])[] = [
   ["the state is cut", ["state/data.mdb"], cut(0.5)],
   ["the state is written over", ["state/data.mdb"], garbled(0, 65_536)],
-  ["the history is cut", ["history/data.mdb"], cut(0.5)],
-  ["the history is written over", ["history/data.mdb"], garbled(0, 65_536)],
-  ["LMDB's locks are gone", ["state/data.mdb-lock", "history/data.mdb-lock"], cutOff],
+  ["the history is cut", ["history/*.sst"], cut(0.5)],
+  ["the history is written over", ["history/*.sst"], garbled(0, 65_536)],
+  ["the history's manifest is gone", ["history/manifest.json"], rmSync],
+  ["LMDB's lock is gone", ["state/data.mdb-lock"], cutOff],
   ["the index is cut", ["index.sqlite", "index.sqlite-wal"], cut(0.5)],
   ["the index is written over", ["index.sqlite", "index.sqlite-wal"], garbled(0, 65_536)],
   ["the index's -shm is cut", ["index.sqlite-shm"], cutOff],
@@ -29,7 +31,7 @@ t.test(
     for (const [name, files, damage] of ROWS) {
       value++;
       t.equal((await put(service, 1, value)).status, 200, name);
-      for (const file of files) damage(join(disk.data, file));
+      for (const file of files) for (const each of globSync(join(disk.data, file))) damage(each);
       const { child, url } = service;
       const exited = once(child, "exit");
       // Whatever it answers: another write, and all that looks at what has come, until it has ended or answered.

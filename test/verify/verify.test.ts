@@ -12,8 +12,11 @@ import type { Request } from "../../src/engine/request.ts";
 import { EventIndex } from "../../src/index/event_index.ts";
 import { LmdbStore } from "../../src/lmdb/store.ts";
 import { ENTRY_BYTES } from "../../src/log/canonical.ts";
+import { afterPrefix, type Cell, firstIn } from "../../src/maps/cells.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
 import { History } from "../../src/past/history.ts";
+import { VERSION_FILTER } from "../../src/past/versions.ts";
+import { RunsStore } from "../../src/runs/store.ts";
 import { SqliteEventLog } from "../../src/sqlite/event_log.ts";
 import { holdLock } from "../../src/sqlite/lock.ts";
 import { SqliteLogRows } from "../../src/sqlite/log_rows.ts";
@@ -658,24 +661,32 @@ t.test("an index that does not find an event is found", async (t) => {
 t.test("a history that does not say what events say is found", async (t) => {
   const data = copy();
   const log = new SqlitePastLog(join(data, "events.sqlite"));
-  const store = new LmdbStore(join(data, "history"), log.id);
-  const history = new History(log, store, HOST);
+  const { id } = log;
+  const openIn = (data: string): RunsStore => new RunsStore(join(data, "history"), id, { filtered: VERSION_FILTER });
+  const history = new History(log, openIn(data), HOST);
   await history.reach(EVENTS);
   await history.close();
   log.close();
   t.same((await verified(data)).findings, []);
-  const rows: readonly [what: string, change: (cells: Cells) => void, found: RegExp][] = [
-    ["a value", (cells) => flip(cells, "e\0\0\0\x01"), /^event \d+: the history has a value that no event gave$/],
+  /** What the first version of a map is replaced by. */
+  type Replaced = (bytes: Buffer) => Buffer | null;
+  const flipped: Replaced = (bytes) => Buffer.concat([bytes.subarray(0, -1), Buffer.from([~(bytes.at(-1) as number)])]);
+  const rows: readonly [what: string, map: string, replaced: Replaced, found: RegExp][] = [
+    ["a value", "e\0\0\0\x01", flipped, /^event \d+: the history has a value that no event gave$/],
     [
       "a version less",
-      (cells) => cells.removeSync(first(cells, "e\0\0\0\x02")),
+      "e\0\0\0\x02",
+      () => null,
       /^event \d+: the history lacks a value that an event gave, or has another$/,
     ],
   ];
-  for (const [what, change, found] of rows) {
+  for (const [what, map, replaced, found] of rows) {
     const changed = join(root, `history${++copies}`);
     cpSync(data, changed, { recursive: true });
-    await changeCells(join(changed, "history"), change);
+    const store = openIn(changed);
+    const [key, bytes] = firstIn(store, map, afterPrefix(map)) as Cell;
+    await store.write([[key, replaced(bytes)]], store.seq);
+    await store.close();
     t.match(await firstFinding(changed), found, what);
   }
 });

@@ -1,0 +1,88 @@
+/** Several sorted cursors as one. */
+
+import { type Cursor, compareBytes } from "./block.ts";
+
+/** Upwards or downwards. */
+export type Sign = 1 | -1;
+
+/** Walks cursors as one, in the order of their keys; of entries with the same key it shows that of the first cursor. */
+export class MergedCursor implements Cursor {
+  readonly #sign: Sign;
+  /** Cursors that are at an entry, the next one first. */
+  readonly #order: { readonly cursor: Cursor; readonly rank: number }[] = [];
+  #top: Cursor | undefined;
+
+  /** `cursors` have been sought, the newest first. */
+  constructor(cursors: readonly Cursor[], sign: Sign = 1) {
+    this.#sign = sign;
+    for (const [rank, cursor] of cursors.entries()) {
+      if (!cursor.isAt) continue;
+      this.#order.unshift({ cursor, rank });
+      this.#settle();
+    }
+    this.#top = this.#order[0]?.cursor;
+  }
+
+  get isAt(): boolean {
+    return this.#top !== undefined;
+  }
+
+  get key(): Buffer {
+    return (this.#top as Cursor).key;
+  }
+
+  get keyBytes(): number {
+    return (this.#top as Cursor).keyBytes;
+  }
+
+  get source(): Buffer {
+    return (this.#top as Cursor).source;
+  }
+
+  get valueAt(): number {
+    return (this.#top as Cursor).valueAt;
+  }
+
+  get valueBytes(): number {
+    return (this.#top as Cursor).valueBytes;
+  }
+
+  next(): void {
+    const order = this.#order;
+    const [top, second] = order;
+    if (top === undefined) return;
+    // Older entries of the same key: they stand right behind.
+    if (second !== undefined && compare(top.cursor, second.cursor) === 0) {
+      order.shift();
+      this.#moveFirst();
+      while (order[0] !== undefined && compare(top.cursor, order[0].cursor) === 0) this.#moveFirst();
+      order.unshift(top);
+    }
+    this.#moveFirst();
+    this.#top = order[0]?.cursor;
+  }
+
+  /** Moves the first cursor on, and puts it where it now belongs. */
+  #moveFirst(): void {
+    const { cursor } = this.#order[0] as { cursor: Cursor };
+    cursor.next();
+    if (cursor.isAt) this.#settle();
+    else this.#order.shift();
+  }
+
+  #settle(): void {
+    const order = this.#order;
+    const first = order[0] as { cursor: Cursor; rank: number };
+    let at = 0;
+    for (let next = order[1]; next !== undefined; next = order[at + 1]) {
+      const difference = this.#sign * compare(first.cursor, next.cursor) || first.rank - next.rank;
+      if (difference < 0) break;
+      order[at++] = next;
+    }
+    order[at] = first;
+  }
+}
+
+function compare(left: Cursor, right: Cursor): number {
+  return compareBytes(left.key, left.keyBytes, right.key, right.keyBytes);
+}

@@ -1,0 +1,144 @@
+/**
+ * A run: ascending entries in several files, whose keys do not overlap. While runs are merged, their files go one after
+ * the other, and what is left of them begins after a key.
+ */
+
+import type { Cursor } from "./block.ts";
+import { compareBytes } from "./block.ts";
+import { hashOf } from "./bloom_filter.ts";
+import { type Sst, SstCursor, SstCursorDown, type SstReader } from "./sst.ts";
+
+export interface Run {
+  /** In the order of their keys. */
+  readonly ssts: readonly Sst[];
+  /** Entries up to this key are gone from the run, though its first file has them; null: none are. */
+  readonly after: Buffer | null;
+}
+
+export function bytesOf({ ssts }: Run): number {
+  return ssts.reduce((sum, { bytes }) => sum + bytes, 0);
+}
+
+/** false: no key of the run begins with the bytes of `key` before its suffix. */
+export function mayHaveKey(reader: SstReader, run: Run, key: Uint8Array, keyBytes: number): boolean {
+  const { ssts } = run;
+  const hash = hashOf(key, keyBytes);
+  // Keys that begin with it may go on in the next file.
+  for (let at = fileFrom(ssts, key, keyBytes); at < ssts.length; at++) {
+    const { last } = ssts[at] as Sst;
+    if (reader.mayHave(ssts[at] as Sst, hash)) return true;
+    if (compareBytes(last, Math.min(last.length, keyBytes), key, keyBytes) > 0) return false;
+  }
+  return false;
+}
+
+/** The first file whose last key is not less than `key`. */
+function fileFrom(ssts: readonly Sst[], key: Uint8Array, keyBytes: number): number {
+  let low = 0;
+  let high = ssts.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const { last } = ssts[middle] as Sst;
+    if (compareBytes(last, last.length, key, keyBytes) < 0) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** What both directions of a walk have in common. */
+abstract class RunWalk<Part extends Cursor> implements Cursor {
+  protected readonly reader: SstReader;
+  protected readonly run: Run;
+  protected at = -1;
+  protected part: Part | null = null;
+
+  constructor(reader: SstReader, run: Run) {
+    this.reader = reader;
+    this.run = run;
+  }
+
+  get isAt(): boolean {
+    return this.part?.isAt === true;
+  }
+
+  get key(): Buffer {
+    return (this.part as Part).key;
+  }
+
+  get keyBytes(): number {
+    return (this.part as Part).keyBytes;
+  }
+
+  get source(): Buffer {
+    return (this.part as Part).source;
+  }
+
+  get valueAt(): number {
+    return (this.part as Part).valueAt;
+  }
+
+  get valueBytes(): number {
+    return (this.part as Part).valueBytes;
+  }
+
+  abstract next(): void;
+}
+
+/** Walks a run upwards. */
+export class RunCursor extends RunWalk<SstCursor> {
+  /** Goes to the first entry whose key is not less than `key`. */
+  seek(key: Buffer): void {
+    const { ssts, after } = this.run;
+    const skips = after !== null && key.compare(after) <= 0;
+    const from = skips ? after : key;
+    this.at = fileFrom(ssts, from, from.length);
+    this.#open(from);
+    if (skips && this.isAt && compareBytes(this.key, this.keyBytes, after, after.length) === 0) this.next();
+  }
+
+  next(): void {
+    this.part?.next();
+    if (this.isAt) return;
+    this.at++;
+    this.#open(NOTHING);
+  }
+
+  #open(key: Buffer): void {
+    const sst = this.run.ssts[this.at];
+    this.part = sst === undefined ? null : new SstCursor(this.reader, sst);
+    this.part?.seekKey(key, key.length);
+  }
+}
+
+const NOTHING = Buffer.alloc(0);
+
+/** Walks a run downwards. */
+export class RunCursorDown extends RunWalk<SstCursorDown> {
+  /** Goes to the last entry whose key is less than `key`. */
+  seek(key: Buffer): void {
+    this.at = Math.min(fileFrom(this.run.ssts, key, key.length), this.run.ssts.length - 1);
+    this.#open(key);
+    if (this.part?.isAt !== true) this.#before();
+  }
+
+  override get isAt(): boolean {
+    const { after } = this.run;
+    return super.isAt && (after === null || compareBytes(this.key, this.keyBytes, after, after.length) > 0);
+  }
+
+  next(): void {
+    this.part?.next();
+    if (this.part?.isAt !== true) this.#before();
+  }
+
+  #before(): void {
+    this.at--;
+    this.#open(null);
+  }
+
+  #open(key: Buffer | null): void {
+    const sst = this.run.ssts[this.at];
+    this.part = sst === undefined ? null : new SstCursorDown(this.reader, sst);
+    this.part?.seekKey(key);
+  }
+}

@@ -1,0 +1,311 @@
+/**
+ * Cells in sorted runs: each write is a new run, a file that never changes, and runs are merged as they grow in number
+ * (a log-structured merge tree). So a write costs what it writes, in whatever order its keys come, and what was written
+ * stands close together. A read looks into each run, the newest first:
+ *
+ *     write 1    run 1: a=1 c=1
+ *     write 2    run 2: b=2 c deleted     run 1: a=1 c=1         get(c): deleted; range: a=1 b=2
+ *     merged     run 3: a=1 b=2
+ *
+ * Four or more consecutive runs of similar size are merged into one. A merge makes one file after the other, and deletes
+ * the files that it has passed: it needs room for a few files, not for a second copy. After a crash, the part that was
+ * merged stays merged.
+ *
+ * All is on the disk before a write resolves: files, then the manifest that names them. Files that no manifest names are
+ * deleted by the next start.
+ */
+
+import { closeSync, fdatasync, mkdirSync, openSync, readdirSync, rmSync, writevSync } from "node:fs";
+import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
+import { promisify } from "node:util";
+import type { ChangedCells, StateStore } from "../engine/ports.ts";
+import {
+  type CellMemory,
+  GONE,
+  KEY_AT,
+  KEY_BYTES,
+  ordered,
+  VALUE_AT,
+  VALUE_BYTES,
+  WIDTH,
+} from "../engine/sorted_cells.ts";
+import type { Cell, CellKey } from "../maps/cells.ts";
+import { BlockCache } from "./block_cache.ts";
+import { LAYOUT, MANIFEST, type Manifest, readManifest, writeManifest } from "./manifest.ts";
+import { MergedCursor } from "./merge.ts";
+import { bytesOf, type Run, RunCursor } from "./run.ts";
+import { type Filtered, RunCells, SINGLE, soughtFrom } from "./run_cells.ts";
+import { type Sst, SstReader, SstWriter } from "./sst.ts";
+
+/** Bytes of a file, about. */
+const SST_BYTES = 4 * 1024 * 1024;
+/** So many runs are merged, at least. */
+const MERGED_MIN = 4;
+/**
+ * After a write of n bytes, at most so many times n bytes are merged: each entry is merged less often than this, since
+ * runs grow fourfold with each merge.
+ */
+const MERGED_A_BYTE = 8;
+/** Buffers that one writev(2) takes. */
+const IOV_MAX = 1024;
+const synced = promisify(fdatasync);
+const CACHE_BYTES = 16 * 1024 * 1024;
+const NOTHING = Buffer.alloc(0);
+
+export interface RunsOptions {
+  /** Left out: filters tell of single keys. */
+  readonly filtered?: Filtered;
+  /** Memory for blocks that were read. */
+  readonly cacheBytes?: number;
+  /** Bytes of a file, about. */
+  readonly sstBytes?: number;
+}
+
+/** Changed cells; those of a table are read as the bytes that they are. */
+export type RunChanges = ChangedCells | (ChangedCells & { readonly memory: CellMemory });
+
+export class RunsStore implements StateStore<RunChanges> {
+  /** Why an earlier store was thrown away; null: none was. */
+  readonly discarded: string | null;
+  readonly #folder: string;
+  readonly #filtered: Filtered;
+  readonly #sstBytes: number;
+  readonly #cache: BlockCache;
+  readonly #reader: SstReader;
+  readonly #cells: RunCells;
+  #manifest: Manifest;
+  #merging: Merging | null = null;
+  #writing: Promise<void> = Promise.resolve();
+
+  /** `log`: the id of the log that it is made from. Throws Damaged if the store is not as it was written. */
+  constructor(
+    folder: string,
+    log: string,
+    { filtered = SINGLE, cacheBytes = CACHE_BYTES, sstBytes = SST_BYTES }: RunsOptions = {},
+  ) {
+    this.#folder = folder;
+    this.#filtered = filtered;
+    this.#sstBytes = sstBytes;
+    this.#cache = new BlockCache(cacheBytes);
+    this.#reader = new SstReader(this.#cache);
+    this.#cells = new RunCells(this.#reader, () => this.#manifest.runs, filtered);
+    mkdirSync(folder, { recursive: true });
+    const found = readManifest(folder);
+    this.discarded = reasonToDiscard(found, log);
+    this.#manifest =
+      found === null || this.discarded !== null ? { log, seq: 0, nextFile: 1, runs: [] } : (found as Manifest);
+    const named = new Set(this.#manifest.runs.flatMap(({ ssts }) => ssts.map(({ file }) => file)));
+    for (const name of readdirSync(folder))
+      if (!named.has(join(folder, name)) && (name !== MANIFEST || this.discarded !== null))
+        rmSync(join(folder, name), { recursive: true });
+  }
+
+  get seq(): number {
+    return this.#manifest.seq;
+  }
+
+  /** Bytes of its files, and how many runs they are. */
+  get size(): { readonly bytes: number; readonly runs: number } {
+    const { runs } = this.#manifest;
+    return { bytes: runs.reduce((sum, run) => sum + bytesOf(run), 0), runs: runs.length };
+  }
+
+  get(key: CellKey): Buffer | undefined {
+    return this.#cells.get(key);
+  }
+
+  range(from: CellKey, to: CellKey): Iterable<Cell> {
+    return this.#cells.range(from, to);
+  }
+
+  rangeDown(from: CellKey, to: CellKey): Iterable<Cell> {
+    return this.#cells.rangeDown(from, to);
+  }
+
+  /** As StateStore has it; `changes` ascend. */
+  write(changes: RunChanges, seq: number): Promise<void> {
+    const written = this.#writing.then(async () => {
+      const bytes = await this.#append(changes, seq);
+      for (let merged = 0; merged < bytes * MERGED_A_BYTE; ) {
+        const more = await this.#merge();
+        if (more === 0) break;
+        merged += more;
+        await setImmediate();
+      }
+    });
+    this.#writing = written.catch(() => {});
+    return written;
+  }
+
+  /** Answers the bytes of the new run. */
+  async #append(changes: RunChanges, seq: number): Promise<number> {
+    const ssts: Sst[] = [];
+    try {
+      const writer = new SstWriter(this.#filtered.suffixBytes);
+      for (const _ of added(writer, changes)) if (writer.bytes >= this.#sstBytes) ssts.push(await this.#save(writer));
+      if (writer.entries > 0) ssts.push(await this.#save(writer));
+    } catch (error) {
+      for (const { file } of ssts) rmSync(file, { force: true });
+      throw error;
+    }
+    const run: Run = { ssts, after: null };
+    this.#commit({
+      ...this.#manifest,
+      seq,
+      runs: ssts.length === 0 ? this.#manifest.runs : [run, ...this.#manifest.runs],
+    });
+    return bytesOf(run);
+  }
+
+  /** Writes a file, which is on the disk when this resolves. */
+  async #save(writer: SstWriter): Promise<Sst> {
+    const { chunks, ...facts } = writer.take();
+    const file = join(this.#folder, `${String(this.#manifest.nextFile).padStart(8, "0")}.sst`);
+    this.#manifest = { ...this.#manifest, nextFile: this.#manifest.nextFile + 1 };
+    const fd = openSync(file, "wx", 0o600);
+    try {
+      writeAll(fd, chunks);
+      await synced(fd);
+    } catch (error) {
+      rmSync(file, { force: true });
+      throw error;
+    } finally {
+      closeSync(fd);
+    }
+    return { file, ...facts };
+  }
+
+  #commit(next: Manifest): void {
+    const before = this.#manifest;
+    writeManifest(this.#folder, next);
+    this.#manifest = next;
+    const named = new Set(next.runs.flatMap(({ ssts }) => ssts));
+    for (const { ssts } of before.runs)
+      for (const sst of ssts) {
+        if (named.has(sst)) continue;
+        this.#cache.closeFile(sst.file);
+        rmSync(sst.file, { force: true });
+      }
+  }
+
+  /** Goes on with a merge, or begins one that is due, by one file. Answers the bytes of the file; 0: none is due. */
+  async #merge(): Promise<number> {
+    const merging = this.#merging ?? this.#begun();
+    if (merging === null) return 0;
+    const { runs } = this.#manifest;
+    const end = runs.length - merging.older;
+    const first = end - merging.inputs - (merging.output === null ? 0 : 1);
+    const inputs = runs.slice(end - merging.inputs, end);
+    const { sst, through } = await this.#mergeFile(inputs, merging.older === 0);
+    const output = withSst(merging.output, sst);
+    const left = through === null ? [] : inputs.map((run) => cutOff(run, through));
+    const region = output === null ? left : [output, ...left];
+    this.#commit({ ...this.#manifest, runs: [...runs.slice(0, first), ...region, ...runs.slice(end)] });
+    this.#merging = through === null ? null : { ...merging, output };
+    return sst?.bytes ?? 1;
+  }
+
+  #begun(): Merging | null {
+    const { runs } = this.#manifest;
+    const due = dueMerge(runs.map(bytesOf));
+    return due === null ? null : { output: null, inputs: due.end - due.first, older: runs.length - due.end };
+  }
+
+  /** Merges as many entries as a file has. `through`: the last of them; null: those were all. */
+  async #mergeFile(inputs: readonly Run[], isOldest: boolean): Promise<{ sst: Sst | null; through: Buffer | null }> {
+    const cursor = new MergedCursor(inputs.map((run) => soughtFrom(new RunCursor(this.#reader, run), NOTHING)));
+    const writer = new SstWriter(this.#filtered.suffixBytes);
+    let key = NOTHING;
+    for (; cursor.isAt && writer.bytes < this.#sstBytes; cursor.next()) {
+      // Nothing lies beneath the oldest run that a deleted key would hide.
+      if (isOldest && cursor.valueBytes < 0) key = Buffer.from(cursor.key.subarray(0, cursor.keyBytes));
+      else writer.add(cursor.key, cursor.keyBytes, cursor.source, cursor.valueAt, cursor.valueBytes);
+    }
+    const { isAt } = cursor;
+    const sst = writer.entries === 0 ? null : await this.#save(writer);
+    if (!isAt) return { sst, through: null };
+    const last = sst?.last ?? NOTHING;
+    return { sst, through: last.compare(key) > 0 ? last : key };
+  }
+
+  close(): Promise<void> {
+    return this.#writing.then(() => this.#cache.close());
+  }
+}
+
+/** Removes a store, so that it is made again from the log. */
+export function discardRuns(folder: string): void {
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+}
+
+/** A merge of consecutive runs that is under way; its place is told from the oldest run, since newer ones come. */
+interface Merging {
+  /** What has been merged; it stands before its inputs. */
+  readonly output: Run | null;
+  readonly inputs: number;
+  /** Runs that are older than its inputs. */
+  readonly older: number;
+}
+
+/** Consecutive runs, the newest first, of similar size: none is more than twice as large as the largest newer one. */
+export function dueMerge(sizes: readonly number[]): { readonly first: number; readonly end: number } | null {
+  for (let first = 0; first + MERGED_MIN <= sizes.length; first++) {
+    let largest = sizes[first] as number;
+    let end = first + 1;
+    for (; end < sizes.length && (sizes[end] as number) <= largest * 2; end++)
+      largest = Math.max(largest, sizes[end] as number);
+    if (end - first >= MERGED_MIN) return { first, end };
+  }
+  return null;
+}
+
+/** Adds changes to a file, one at each step. */
+function* added(writer: SstWriter, changes: RunChanges): Iterable<void> {
+  if ("memory" in changes) {
+    const { memory } = changes;
+    let key = new Uint8Array(256);
+    for (const entry of ordered(memory)) {
+      const at = entry * WIDTH;
+      const from = memory.entries[at + KEY_AT] as number;
+      const keyBytes = memory.entries[at + KEY_BYTES] as number;
+      const valueAt = memory.entries[at + VALUE_AT] as number;
+      const valueBytes = memory.entries[at + VALUE_BYTES] as number;
+      if (keyBytes > key.length) key = new Uint8Array(keyBytes * 2);
+      for (let byte = 0; byte < keyBytes; byte++) key[byte] = memory.keys[from + byte] as number;
+      writer.add(key, keyBytes, memory.values, valueAt, valueBytes === GONE ? -1 : valueBytes);
+      yield;
+    }
+    return;
+  }
+  let keyBytes = new Uint8Array(256);
+  for (const [key, value] of changes) {
+    if (key.length > keyBytes.length) keyBytes = new Uint8Array(key.length * 2);
+    for (let at = 0; at < key.length; at++) keyBytes[at] = key.charCodeAt(at);
+    writer.add(keyBytes, key.length, value ?? NOTHING, 0, value?.length ?? -1);
+    yield;
+  }
+}
+
+function withSst(run: Run | null, sst: Sst | null): Run | null {
+  return sst === null ? run : { ssts: [...(run?.ssts ?? []), sst], after: null };
+}
+
+/** The run without its entries up to `through`. */
+function cutOff({ ssts }: Run, through: Buffer): Run {
+  return { ssts: ssts.filter(({ last }) => last.compare(through) > 0), after: through };
+}
+
+function reasonToDiscard(found: Manifest | "other layout" | null, log: string): string | null {
+  if (found === "other layout") return `its layout is not number ${LAYOUT}`;
+  return found === null || found.log === log ? null : "it was made from another log";
+}
+
+function writeAll(fd: number, chunks: readonly Buffer[]): void {
+  for (let left = [...chunks]; left.length > 0; ) {
+    let written = writevSync(fd, left.slice(0, IOV_MAX));
+    while (left.length > 0 && written >= (left[0] as Buffer).length) written -= (left.shift() as Buffer).length;
+    if (written > 0) left = [(left[0] as Buffer).subarray(written), ...left.slice(1)];
+  }
+}
