@@ -247,7 +247,11 @@ async function history(): Promise<void> {
 /** What reads of the past cost, beside those of the present through the same route. */
 async function past(log: MadeLog): Promise<void> {
   const subject = await startPast(log);
-  sample(`history of ${EVENTS}, taken in, events/s`, subject.historyRate);
+  sampleAll([
+    { name: `history of ${EVENTS}, taken in, events/s`, figure: subject.historyRate, target: { least: 115_000 } },
+    { name: "history, bytes an event, at most", figure: subject.historyBytes.most, target: { most: 120 } },
+    { name: "history, bytes an event, made", figure: subject.historyBytes.made },
+  ]);
   for (let round = 1; round <= ROUNDS; round++) {
     process.stderr.write(`past, round ${round} of ${ROUNDS}\n`);
     for (const connections of [1, 64]) {

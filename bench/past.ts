@@ -1,5 +1,6 @@
-import { cpSync, rmSync } from "node:fs";
+import { cpSync, readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { startService } from "../test/support/service_process.ts";
 import { load } from "./load.ts";
 import { HASH_KEYS, hashKey, type MadeLog } from "./log_maker.ts";
@@ -10,6 +11,8 @@ export interface PastSubject {
   readonly events: number;
   /** From the first question about the end of the log until it is answered: events a second that the history takes in. */
   readonly historyRate: number;
+  /** Bytes of the history for each event: the most while it is made, merges included, and then. */
+  readonly historyBytes: { readonly most: number; readonly made: number };
   stop(): Promise<void>;
 }
 
@@ -21,8 +24,13 @@ export async function startPast({ folder, events }: MadeLog): Promise<PastSubjec
     rmSync(join(data, derived), { recursive: true, force: true });
   const service = await startService({ MAPLEDGER_DATA: data, MAPLEDGER_MIRROR: "off" });
   const started = performance.now();
-  await get(`${service.url}/v1/maps/1?at=${events}`);
+  let most = 0;
+  while ((await fetch(`${service.url}/v1/maps/1?at=${events}`)).status === 503) {
+    most = Math.max(most, bytesOf(join(data, "history")));
+    await sleep(POLL_MS);
+  }
   const historyRate = (events * 1000) / (performance.now() - started);
+  const historyBytes = { most: most / events, made: bytesOf(join(data, "history")) / events };
   // The tree and the index come up to the log's end too, so that what follows has the machine to itself.
   while ((await fetch(`${service.url}/checkpoint`)).status !== 200);
   await get(`${service.url}/v1/events?key=00&before=${events}`);
@@ -30,7 +38,17 @@ export async function startPast({ folder, events }: MadeLog): Promise<PastSubjec
     await service.end("SIGTERM");
     rmSync(data, { recursive: true });
   };
-  return { url: service.url, events, historyRate, stop };
+  return { url: service.url, events, historyRate, historyBytes, stop };
+}
+
+const POLL_MS = 100;
+
+/** A merge may delete a file between the two calls. */
+function bytesOf(folder: string): number {
+  return readdirSync(folder).reduce(
+    (sum, name) => sum + (statSync(join(folder, name), { throwIfNoEntry: false })?.size ?? 0),
+    0,
+  );
 }
 
 /** Answers a second of lookups all over a map; `asOf`: each as of another event. */
