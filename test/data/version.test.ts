@@ -19,6 +19,7 @@ import { openTree } from "../../src/data/open_tree.ts";
 import { checkWritten } from "../../src/data/version.ts";
 import { EventIndex } from "../../src/index/event_index.ts";
 import { LAYOUT } from "../../src/lmdb/store.ts";
+import { LAYOUT as RUNS_LAYOUT } from "../../src/runs/manifest.ts";
 import { schemaVersion } from "../../src/sqlite/schema_version.ts";
 import { checkState } from "../../src/verify/state_check.ts";
 import { verify } from "../../src/verify/verify.ts";
@@ -72,9 +73,15 @@ function setVersionInWal(data: string, file: Database): void {
   }
 }
 
-function setLayout(data: string, store: "state" | "history", layout: number): void {
-  mkdirSync(join(data, store), { recursive: true });
-  writeFileSync(join(data, store, "marker.json"), JSON.stringify({ layout }));
+function setLayout(data: string, layout: number): void {
+  mkdirSync(join(data, "state"), { recursive: true });
+  writeFileSync(join(data, "state", "marker.json"), JSON.stringify({ layout }));
+}
+
+/** Whatever else a newer manifest has. */
+function setHistoryLayout(data: string, layout: number): void {
+  mkdirSync(join(data, "history"), { recursive: true });
+  writeFileSync(join(data, "history", "manifest.json"), `${JSON.stringify({ layout, new: true })}\n`);
 }
 
 function remove(data: string, file: Database): void {
@@ -120,14 +127,10 @@ const REFUSED: readonly [what: string, change: (data: string) => void, says: Reg
   ["a newer index", (d) => setVersion(d, "index"), /newer mapledger: index.sqlite has version 99, /],
   ["a newer log, in its -wal", (d) => setVersionInWal(d, "events"), /newer mapledger: events.sqlite has version 99, /],
   ["a newer tree, in its -wal", (d) => setVersionInWal(d, "tree"), /newer mapledger: tree.sqlite has version 99, /],
-  [
-    "a newer state",
-    (d) => setLayout(d, "state", LAYOUT + 1),
-    /newer mapledger: state\/ has layout \d+, this mapledger kn/,
-  ],
+  ["a newer state", (d) => setLayout(d, LAYOUT + 1), /newer mapledger: state\/ has layout \d+, this mapledger kn/],
   [
     "a newer history",
-    (d) => setLayout(d, "history", LAYOUT + 1),
+    (d) => setHistoryLayout(d, RUNS_LAYOUT + 1),
     /newer mapledger: history\/ has layout .*; nothing was changed\. A start with --rebuild builds/,
   ],
   [
@@ -166,10 +169,10 @@ const TAKEN: readonly [what: string, change: (data: string) => void, rebuild?: b
   ["what it has written", () => {}],
   ["a directory that is not there", (d) => rmSync(d, { recursive: true })],
   ["an empty log and nothing of it", (d) => readdirSync(d).map((name) => rmSync(join(d, name), { recursive: true }))],
-  ["an older state", (d) => setLayout(d, "state", LAYOUT - 1)],
+  ["an older state", (d) => setLayout(d, LAYOUT - 1)],
   ["an index without tables", (d) => empty(d, "index")],
   ["no tree", (d) => remove(d, "tree")],
-  ["a newer state that is to be made again", (d) => setLayout(d, "state", LAYOUT + 1), true],
+  ["a newer state that is to be made again", (d) => setLayout(d, LAYOUT + 1), true],
 ];
 
 for (const [what, change, rebuild] of TAKEN)
