@@ -38,6 +38,7 @@ class Ledger {
     const store = new MemoryCells();
     const state = new State(store, HOST, IGNORE);
     for (const { command, outcome } of this.log.read(0)) redo(state, command, outcome);
+    store.seq = this.log.lastSeq;
     this.engine = new Engine({
       log: this.log,
       store,
