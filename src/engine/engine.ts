@@ -196,7 +196,7 @@ export class Engine {
     const windows = this.kernelMaps.begin(() => new Windows(state, before, mirror.carried, (map) => mirror.place(map)));
     await replayLog({ log, store, state, writes: this.#writes, windows }, progress);
     this.#cells.recovered(state.lastId("map"));
-    for (const [, session] of this.state.sessions.from("")) this.leases.lend(session);
+    for (const session of this.state.sessions.after(0)) this.leases.lend(session);
     for (const [, map] of this.state.maps.from("")) {
       this.#machine.hasMap(map.type);
       this.kernelMaps.drift.watch(map);

@@ -23,7 +23,7 @@
 import { CMD } from "../abi/service.ts";
 import type { ClientProcess, Command, EndReason } from "../syscall/command.ts";
 import type { Outcome } from "../syscall/outcome.ts";
-import type { SessionRecord } from "../syscall/state.ts";
+import type { SessionRecord } from "../syscall/sessions.ts";
 import type { Clock, Processes } from "./ports.ts";
 
 type LeaseKind = "ttl" | "attached" | "process";

@@ -11,7 +11,8 @@ import type { ObjectRecord } from "../maps/object.ts";
 import { mapType } from "../maps/types.ts";
 import type { FdRecord } from "../syscall/fd_table.ts";
 import { OPERATOR, OpenMap } from "../syscall/open_map.ts";
-import type { SessionRecord, State } from "../syscall/state.ts";
+import type { SessionRecord } from "../syscall/sessions.ts";
+import type { State } from "../syscall/state.ts";
 import type { LeaseView } from "./leases.ts";
 import { type MapReference, referenced } from "./map_reference.ts";
 import type { MirrorStatus } from "./ports.ts";
@@ -96,7 +97,7 @@ const READS: { [Name in ReadName]: (sources: ReadSources, ask: Reads[Name]["ask"
 
   sessions(sources, { after, limit }) {
     const views: SessionView[] = [];
-    for (const [, session] of sources.state.sessions.from(u32Key(after + 1))) {
+    for (const session of sources.state.sessions.after(after)) {
       if (views.length === limit) break;
       views.push(sessionView(sources, session));
     }

@@ -2,7 +2,6 @@
 
 import { BPF_F } from "../abi/bpf.ts";
 import { ID_MAX } from "../abi/limits.ts";
-import { u32Key } from "../maps/cells.ts";
 import type { ProcessFacts } from "../maps/object.ts";
 import { isRefusal, refuse } from "../maps/refusal.ts";
 import type {
@@ -38,7 +37,7 @@ export function redoOpenSession(state: State, command: Origin & SessionOpenComma
   const id = outcome.out?.session_id as number;
   state.usedId("session", id);
   const { caller, peer, timeUs: openedUs, attr } = command;
-  state.openSession({ id, caller, ...(peer !== undefined && { peer }), openedUs, ...attr });
+  state.sessions.open({ id, caller, ...(peer !== undefined && { peer }), openedUs, ...attr });
 }
 
 /** Renews a lease. The engine keeps the lease itself; the state keeps the TTL. */
@@ -51,8 +50,7 @@ export function renewSession(state: State, command: Origin & SessionRenewCommand
 export function redoRenewSession(state: State, command: Origin & SessionRenewCommand, outcome: Outcome): void {
   const session = state.session(command.session);
   const { ttlMs } = command.attr;
-  if (outcome.errno === 0 && session !== undefined && ttlMs !== null)
-    state.sessions.put(u32Key(session.id), { ...session, ttlMs });
+  if (outcome.errno === 0 && session !== undefined && ttlMs !== null) state.sessions.change({ ...session, ttlMs });
 }
 
 /** Ends a session, whose descriptors the engine has closed before, each by a command of its own. */

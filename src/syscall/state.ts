@@ -11,7 +11,6 @@ import type { BtfFacts, ObjectRecord } from "../maps/object.ts";
 import { mapType } from "../maps/types.ts";
 import { Bpffs } from "./bpffs.ts";
 import { Charges } from "./charges.ts";
-import type { Capability, ClientProcess } from "./command.ts";
 import { Deferral, type DeferredPiece } from "./deferral.ts";
 import { ElementCounts } from "./element_counts.ts";
 import { type FdRecord, FdTable } from "./fd_table.ts";
@@ -24,22 +23,9 @@ import { MapWatch } from "./map_watch.ts";
 import { Objects } from "./objects.ts";
 import { type MapTables, OPERATOR, OpenMap } from "./open_map.ts";
 import type { Out } from "./outcome.ts";
+import { type SessionRecord, Sessions } from "./sessions.ts";
 import { jsonCodec, numberCodec, Table } from "./table.ts";
 import { TiedElements } from "./tied_elements.ts";
-
-export interface SessionRecord {
-  readonly id: number;
-  readonly name: string;
-  readonly caller: string;
-  /** The peer that opened the session. */
-  readonly peer?: string;
-  readonly ttlMs: number;
-  readonly openedUs: number;
-  /** Left out: all of them. */
-  readonly capabilities?: readonly Capability[];
-  /** The process with whose exit the session ends; left out: it lives by its TTL, or by a stream. */
-  readonly process?: ClientProcess;
-}
 
 /** A freed map whose kernel map lived on, in this boot. */
 interface FormerMap {
@@ -57,7 +43,7 @@ type Counter = "map" | "session" | "file" | "object" | "prog" | "cookie" | "cgro
  * The state: everything that the log adds up to, as tables over cells. Each table has a letter:
  *
  *   c counters: the last id given to a map, a session, an open file, ...
- *   s session id             -> session
+ *   s session id             -> session: sessions.ts
  *   f session id, fd         -> open file: fd_table.ts
  *   m map id                 -> map
  *   n map id                 -> number of its elements: element_counts.ts
@@ -78,7 +64,7 @@ export class State implements World, MapTables {
   readonly host: Host;
   readonly follower: Follower;
   readonly world: World = this;
-  readonly sessions: Table<SessionRecord>;
+  readonly sessions: Sessions;
   readonly maps: Table<MapRecord>;
   readonly names: MapNames;
   readonly counts: ElementCounts;
@@ -113,7 +99,7 @@ export class State implements World, MapTables {
     this.counts = counts;
     this.maps = maps;
     this.objects = objects;
-    this.sessions = new Table(cells, "s", jsonCodec());
+    this.sessions = new Sessions(cells, (caller, by) => charges.add(caller, "sessions", by));
     this.names = new MapNames(cells);
     this.fds = new FdTable(cells, (session, by) => charges.add(this.session(session)?.caller ?? "", "descriptors", by));
     this.ties = new TiedElements({ objects, deferral, map, open });
@@ -172,7 +158,7 @@ export class State implements World, MapTables {
   /** Charges everything in the tables of sessions, descriptors, pins, objects and maps; elements are charged by the number that each map stores. */
   #chargeAll(): void {
     const { charges } = this;
-    for (const [, { caller }] of this.sessions.from("")) charges.add(caller, "sessions", 1);
+    this.sessions.chargeAll();
     this.fds.chargeAll();
     this.bpffs.chargeAll();
     for (const object of this.objects.all()) charges.addObject(object, 1);
@@ -198,20 +184,12 @@ export class State implements World, MapTables {
   // Sessions and their descriptors.
 
   session(id: number): SessionRecord | undefined {
-    return this.sessions.get(u32Key(id));
-  }
-
-  openSession(session: SessionRecord): void {
-    this.sessions.put(u32Key(session.id), session);
-    this.charges.add(session.caller, "sessions", 1);
+    return this.sessions.get(id);
   }
 
   endSession(id: number): void {
-    const session = this.session(id);
-    if (session === undefined) return;
-    this.sessions.delete(u32Key(id));
+    this.sessions.end(id);
     this.fds.sessionEnded(id);
-    this.charges.add(session.caller, "sessions", -1);
   }
 
   fd(session: number, fd: number): FdRecord | undefined {
