@@ -288,7 +288,7 @@ export class KernelMaps {
   /** All kernel maps of the machine, listed in pieces between batches. */
   kernelMaps(): Promise<KernelMapsAnswer> {
     const { mirror, state } = this.#parts;
-    return this.#listings.add(mirror.kernelMaps((kernelId, boot) => state.formerMap(kernelId, boot)));
+    return this.#listings.add(mirror.kernelMaps((kernelId, boot) => state.former.of(kernelId, boot)));
   }
 
   /** Notes refusals of the kernel. */

@@ -110,6 +110,6 @@ export function takeOver(state: State, _command: Origin & TakeOverCommand): Outc
 }
 
 export function noteFormer(state: State, { attr: { map, kernel_id, boot } }: Origin & FreedCommand): Outcome {
-  state.setFormerMap(kernel_id, { map, boot });
+  state.former.set(kernel_id, { map, boot });
   return done(map);
 }

@@ -15,6 +15,7 @@ import { Deferral, type DeferredPiece } from "./deferral.ts";
 import { ElementCounts } from "./element_counts.ts";
 import { type FdRecord, FdTable } from "./fd_table.ts";
 import type { Follower } from "./follower.ts";
+import { FormerMaps } from "./former_maps.ts";
 import { Garbage } from "./garbage.ts";
 import { Interfaces } from "./interfaces.ts";
 import { MapNames } from "./map_names.ts";
@@ -26,12 +27,6 @@ import type { Out } from "./outcome.ts";
 import { type SessionRecord, Sessions } from "./sessions.ts";
 import { jsonCodec, numberCodec, Table } from "./table.ts";
 import { TiedElements } from "./tied_elements.ts";
-
-/** A freed map whose kernel map lived on, in this boot. */
-interface FormerMap {
-  readonly map: number;
-  readonly boot: string;
-}
 
 /** The part of an event's `out` that tells of maps and elements that its command does not name. */
 type Aftermath = Pick<Out, "freed" | "gone" | "deferred">;
@@ -54,7 +49,7 @@ type Counter = "map" | "session" | "file" | "object" | "prog" | "cookie" | "cgro
  *   e map id, ...            -> elements, in the layout of the map's type
  *   u map id, ...            -> the order in which elements were used, if the type keeps it
  *   h, x                     -> the machine's network interfaces: interfaces.ts
- *   w kernel's map id        -> the freed map that it was the kernel map of
+ *   w kernel's map id        -> the freed map that it was the kernel map of: former_maps.ts
  *   o, i, q, t, y            -> objects that are not maps: objects.ts
  *
  * Each part has its own tables and asks for few others; the state puts the parts together.
@@ -75,11 +70,11 @@ export class State implements World, MapTables {
   readonly interfaces: Interfaces;
   readonly garbage: Garbage;
   readonly charges: Charges;
+  readonly former: FormerMaps;
   readonly deferral = new Deferral();
   readonly watch = new MapWatch();
   readonly #counters: Table<number>;
   readonly #holds: Table<number>;
-  readonly #former: Table<FormerMap>;
   #freed: number[] = [];
   #gone: [map: number, key: string][] = [];
 
@@ -113,9 +108,9 @@ export class State implements World, MapTables {
     });
     this.interfaces = new Interfaces({ cells, host, counts, deferral, maps, open });
     this.garbage = new Garbage(cells, (freed) => new OpenMap(this, freed, OPERATOR));
+    this.former = new FormerMaps(cells);
     this.#counters = new Table(cells, "c", numberCodec);
     this.#holds = new Table(cells, "r", numberCodec);
-    this.#former = new Table(cells, "w", jsonCodec());
   }
 
   /** Makes the changes so far final: no mark goes back further than here. */
@@ -147,9 +142,9 @@ export class State implements World, MapTables {
   }
 
   #forgetRows(): void {
-    for (const table of [this.sessions, this.maps, this.counts, this.fds, this.objects, this.interfaces])
+    for (const table of [this.sessions, this.maps, this.counts, this.fds, this.objects, this.interfaces, this.former])
       table.forget();
-    for (const table of [this.#counters, this.#holds, this.#former]) table.forget();
+    for (const table of [this.#counters, this.#holds]) table.forget();
     this.deferral.forget();
     this.#freed = [];
     this.#gone = [];
@@ -294,16 +289,6 @@ export class State implements World, MapTables {
   #btfOf({ btf }: MapRecord): (BtfFacts & { readonly id: number }) | null {
     if (btf === null) return null;
     return this.objects.known({ kind: "btf", btfId: btf.btfId, data: "" }) as BtfFacts & { readonly id: number };
-  }
-
-  /** The freed map whose kernel map this was, in this boot; undefined: none is known. */
-  formerMap(kernelId: number, boot: string): number | undefined {
-    const former = this.#former.get(u32Key(kernelId));
-    return former?.boot === boot ? former.map : undefined;
-  }
-
-  setFormerMap(kernelId: number, former: FormerMap): void {
-    this.#former.put(u32Key(kernelId), former);
   }
 
   holds(id: number): number {
