@@ -132,7 +132,7 @@ export function hasRedo(cmd: KnownCmd): boolean {
  */
 export function execute(state: State, command: Command): Outcome {
   const outcome = checkSession(state, command) ?? rowOf(command)?.run(state, command) ?? unknown(command);
-  const went = state.takeAftermath();
+  const went = state.aftermath.take();
   return went === null ? outcome : { ...outcome, out: { ...outcome.out, ...went } };
 }
 
@@ -141,7 +141,7 @@ export function redo(state: State, command: Command, outcome: Outcome): void {
   state.deferral.redoing(outcome.out?.deferred ?? {});
   rowOf(command)?.redo(state, command, outcome);
   state.deferral.redoing(null);
-  state.takeAftermath();
+  state.aftermath.take();
 }
 
 function rowOf(command: Command): Row | undefined {

@@ -9,6 +9,7 @@ import type { Host, MapRecord, MapType, ProgOwner, World } from "../maps/map.ts"
 import type { MapFacts } from "../maps/map_facts.ts";
 import type { BtfFacts, ObjectRecord } from "../maps/object.ts";
 import { mapType } from "../maps/types.ts";
+import { Aftermath } from "./aftermath.ts";
 import { Bpffs } from "./bpffs.ts";
 import { Charges } from "./charges.ts";
 import { Deferral, type DeferredPiece } from "./deferral.ts";
@@ -23,13 +24,9 @@ import { MAPS, mapCodec } from "./map_table.ts";
 import { MapWatch } from "./map_watch.ts";
 import { Objects } from "./objects.ts";
 import { type MapTables, OPERATOR, OpenMap } from "./open_map.ts";
-import type { Out } from "./outcome.ts";
 import { type SessionRecord, Sessions } from "./sessions.ts";
-import { jsonCodec, numberCodec, Table } from "./table.ts";
+import { numberCodec, Table } from "./table.ts";
 import { TiedElements } from "./tied_elements.ts";
-
-/** The part of an event's `out` that tells of maps and elements that its command does not name. */
-type Aftermath = Pick<Out, "freed" | "gone" | "deferred">;
 
 /** Ids are assigned in ascending order and never again. */
 type Counter = "map" | "session" | "file" | "object" | "prog" | "cookie" | "cgroup" | "btf" | "use";
@@ -72,11 +69,10 @@ export class State implements World, MapTables {
   readonly charges: Charges;
   readonly former: FormerMaps;
   readonly deferral = new Deferral();
+  readonly aftermath = new Aftermath(this.deferral);
   readonly watch = new MapWatch();
   readonly #counters: Table<number>;
   readonly #holds: Table<number>;
-  #freed: number[] = [];
-  #gone: [map: number, key: string][] = [];
 
   /** `limits`: of what a caller may have. */
   constructor(cells: Cells, host: Host, follower: Follower, limits: Limits = UNLIMITED) {
@@ -145,9 +141,7 @@ export class State implements World, MapTables {
     for (const table of [this.sessions, this.maps, this.counts, this.fds, this.objects, this.interfaces, this.former])
       table.forget();
     for (const table of [this.#counters, this.#holds]) table.forget();
-    this.deferral.forget();
-    this.#freed = [];
-    this.#gone = [];
+    this.aftermath.forget();
   }
 
   /** Charges everything in the tables of sessions, descriptors, pins, objects and maps; elements are charged by the number that each map stores. */
@@ -322,7 +316,7 @@ export class State implements World, MapTables {
     this.garbage.add(id);
     this.interfaces.mapFreed(map);
     this.follower.freed(map);
-    this.#freed.push(id);
+    this.aftermath.freed(id);
     const btf = this.#btfOf(map);
     if (btf !== null) this.releaseObject(btf.id);
     const { free } = type;
@@ -337,9 +331,9 @@ export class State implements World, MapTables {
     for (const element of [...type.stored(opened)]) free(opened, element);
   }
 
-  /** Opens a map for a side effect, not for the command on it: deleted elements are noted in `#gone`. */
+  /** Opens a map for a side effect, not for the command on it: deleted elements are part of its aftermath. */
   #open(id: number): OpenMap {
-    return new OpenMap(this, this.map(id) as MapRecord, OPERATOR, (key) => this.#gone.push([id, key.toString("hex")]));
+    return new OpenMap(this, this.map(id) as MapRecord, OPERATOR, (key) => this.aftermath.gone(id, key));
   }
 
   /** The next piece of deferred work; null: there is none. */
@@ -352,16 +346,5 @@ export class State implements World, MapTables {
       const interfaces = this.interfaces.deferred();
       return interfaces === undefined ? null : { interfaces };
     });
-  }
-
-  /** The maps and elements that went since the last call, and the deferred work; null: none. */
-  takeAftermath(): Aftermath | null {
-    const deferred = this.deferral.take();
-    const freed = this.#freed;
-    const gone = this.#gone;
-    if (deferred === null && freed.length === 0 && gone.length === 0) return null;
-    this.#freed = [];
-    this.#gone = [];
-    return { ...(freed.length > 0 && { freed }), ...(gone.length > 0 && { gone }), ...(deferred && { deferred }) };
   }
 }
