@@ -30,13 +30,13 @@ import { clockStep } from "./own_commands.ts";
 import { PendingCells } from "./pending.ts";
 import type { Clock, EventLog, Interfaces, Mirror, MirrorChange, Processes, StateStore } from "./ports.ts";
 import type { QuerySources } from "./queries.ts";
-import { checkBehind, replayLog } from "./recovery.ts";
+import { replayLog, resume } from "./recovery.ts";
 import type { Reply, Request, WholeReply } from "./request.ts";
 import { type Pending, StateWrites } from "./state_writes.ts";
 import { type BatchFigures, Stats } from "./stats.ts";
 import { Uncommitted } from "./uncommitted.ts";
 import { FREE_ELEMENTS, Upkeep } from "./upkeep.ts";
-import { type PastOfMaps, Windows } from "./windows.ts";
+import type { PastOfMaps } from "./windows.ts";
 
 export interface EngineParts {
   readonly log: EventLog;
@@ -182,30 +182,21 @@ export class Engine {
   }
 
   /**
-   * Redoes the events that the state lacks, then takes up the kernel maps. Each living session gets a full lease; a
-   * session whose process has exited in the meantime ends.
+   * Redoes the events that the state lacks, then takes up the kernel maps. A session whose process has exited in the
+   * meantime ends.
    */
   async recover(
     progress: (done: number, total: number) => void,
     mirroring: (done: number, total: number) => void = () => {},
   ): Promise<void> {
     const { log, store, mirror, host } = this.#parts;
-    checkBehind(log, store);
+    const { leases, kernelMaps } = this;
     const state = new State(this.#cells, host, IGNORE);
-    const before = store.seq;
-    const windows = this.kernelMaps.begin(() => new Windows(state, before, mirror.carried, (map) => mirror.place(map)));
+    const windows = (from: number) => kernelMaps.begin(state, from);
     await replayLog({ log, store, state, writes: this.#writes, windows }, progress);
     this.#cells.recovered(state.lastId("map"));
-    for (const session of this.state.sessions.after(0)) this.leases.lend(session);
-    for (const [, map] of this.state.maps.from("")) {
-      this.#machine.hasMap(map.type);
-      this.kernelMaps.drift.watch(map);
-    }
-    // Collects the pins of each map now, so that no command has to wait for it.
-    this.state.bpffs.pinsOf(0);
-    this.state.settle();
-    mirror.takeUpObjects(this.state.objects.all());
-    await this.kernelMaps.takeUpFirst(mirroring);
+    resume({ state: this.state, leases, machine: this.#machine, drift: kernelMaps.drift, mirror });
+    await kernelMaps.takeUpFirst(mirroring);
     this.endExited();
   }
 

@@ -22,7 +22,7 @@ import { ReplacedPins } from "./replaced_pins.ts";
 import type { Request, WholeReply } from "./request.ts";
 import { TakingUp } from "./taking_up.ts";
 import { visitMaps } from "./turns.ts";
-import type { PastOfMaps, Windows } from "./windows.ts";
+import { type PastOfMaps, Windows } from "./windows.ts";
 
 export interface KernelMapsParts {
   readonly mirror: Mirror;
@@ -91,14 +91,14 @@ export class KernelMaps {
 
   /**
    * At a start, before events are redone: claims the directory of pins. Returns the windows that the recovery must
-   * note; null: the mirror is off.
+   * note; null: the mirror is off. `state`: the one in which the events after `from` are redone.
    */
-  begin(windows: () => Windows): Windows | null {
+  begin(state: State, from: number): Windows | null {
     const { mirror, log } = this.#parts;
     if (!mirror.follows || mirror.begin(log) !== null) return null;
-    const begun = windows();
-    this.#lags.begin(begun);
-    return begun;
+    const windows = new Windows(state, from, mirror.carried, (map) => mirror.place(map));
+    this.#lags.begin(windows);
+    return windows;
   }
 
   /** At a start, after the recovery: takes up all kernel maps, if the mirror is on. */

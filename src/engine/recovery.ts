@@ -6,7 +6,10 @@
 import type { Event } from "../log/event.ts";
 import { redo } from "../syscall/execute.ts";
 import type { State } from "../syscall/state.ts";
-import type { EventLog, StateStore } from "./ports.ts";
+import type { Drift } from "./drift.ts";
+import type { Leases } from "./leases.ts";
+import type { MachineWatch } from "./machine_watch.ts";
+import type { EventLog, Mirror, StateStore } from "./ports.ts";
 import type { StateWrites } from "./state_writes.ts";
 import type { Windows } from "./windows.ts";
 
@@ -16,29 +19,42 @@ export interface RecoveryParts {
   /** A state over the store's cells that no mirror follows: kernel maps are taken up after the recovery. */
   readonly state: State;
   readonly writes: Pick<StateWrites, "replayed" | "all">;
-  /** Called with each event before it is redone; null: no kernel map follows. */
-  readonly windows: Pick<Windows, "before"> | null;
+  /**
+   * Called once, with the last event of the store. Its answer is called with each event before it is redone; null: no
+   * kernel map follows.
+   */
+  readonly windows: (from: number) => Pick<Windows, "before"> | null;
+}
+
+export interface ResumeParts {
+  /** The state that was recovered. */
+  readonly state: State;
+  readonly leases: Pick<Leases, "lend">;
+  readonly machine: Pick<MachineWatch, "hasMap">;
+  readonly drift: Pick<Drift, "watch">;
+  readonly mirror: Pick<Mirror, "takeUpObjects">;
 }
 
 /** Events between two reports of the progress. */
 const PROGRESS_EVENTS = 10_000;
 
-/** Throws if the state has events that the log lacks. */
-export function checkBehind({ lastSeq }: Pick<EventLog, "lastSeq">, { seq }: Pick<StateStore, "seq">): void {
-  if (seq > lastSeq) throw new Error(`recovering the state: it has events up to ${seq}, the log ends at ${lastSeq}`);
-}
-
-/** Redoes all events that the store does not have, and writes the changed cells. */
+/**
+ * Redoes all events that the store does not have, and writes the changed cells. Throws if the state has events that the
+ * log lacks.
+ */
 export async function replayLog(
   { log, store, state, writes, windows }: RecoveryParts,
   progress: (done: number, total: number) => void,
 ): Promise<void> {
   const before = store.seq;
+  if (before > log.lastSeq)
+    throw new Error(`recovering the state: it has events up to ${before}, the log ends at ${log.lastSeq}`);
+  const noted = windows(before);
   let seq = before;
   let told = before;
   for await (const events of log.changes(before)) {
     for (const event of events) {
-      windows?.before(event);
+      noted?.before(event);
       redoEvent(state, event);
     }
     seq = events.at(-1)?.seq ?? seq;
@@ -48,6 +64,22 @@ export async function replayLog(
     progress(seq - before, log.lastSeq - before);
   }
   await writes.all(log.lastSeq);
+}
+
+/**
+ * Begins again everything that only a running engine has: each living session gets a full lease, maps are watched, and
+ * objects of the host are opened.
+ */
+export function resume({ state, leases, machine, drift, mirror }: ResumeParts): void {
+  for (const session of state.sessions.after(0)) leases.lend(session);
+  for (const [, map] of state.maps.from("")) {
+    machine.hasMap(map.type);
+    drift.watch(map);
+  }
+  // Collects the pins of each map now, so that no command has to wait for it.
+  state.bpffs.pinsOf(0);
+  state.settle();
+  mirror.takeUpObjects(state.objects.all());
 }
 
 function redoEvent(state: State, { seq, command, outcome }: Event): void {
