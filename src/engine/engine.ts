@@ -28,7 +28,7 @@ import { Moments } from "./moments.ts";
 import { OpenedObjects } from "./opened_objects.ts";
 import { clockStep } from "./own_commands.ts";
 import { PendingCells } from "./pending.ts";
-import type { Clock, EventLog, Interfaces, Mirror, MirrorChange, Processes, StateStore } from "./ports.ts";
+import type { Clock, EventLog, Interfaces, Mirror, Processes, StateStore } from "./ports.ts";
 import type { QuerySources } from "./queries.ts";
 import { replayLog, resume } from "./recovery.ts";
 import type { Reply, Request, WholeReply } from "./request.ts";
@@ -245,7 +245,7 @@ export class Engine {
     const changes = this.#batch.settle();
     for (const { command, outcome } of events) this.#follow(command, outcome);
     const committed = clock.nowMs();
-    this.#carry(changes);
+    this.kernelMaps.apply(changes, this.#seq);
     const mirrored = clock.nowMs();
     this.figures = {
       commands: requests.length,
@@ -280,16 +280,6 @@ export class Engine {
       this.kernelMaps.drift.watch(this.state.map(outcome.map) as MapRecord);
     this.leases.follow(command, outcome);
     this.#stats.count(command, outcome);
-  }
-
-  /** Applies changes to the kernel maps. Their commands are durable already, so a failure is only reported. */
-  #carry(changes: readonly MirrorChange[]): void {
-    try {
-      this.kernelMaps.refused(this.#parts.mirror.apply(changes, this.#seq));
-      this.kernelMaps.applied(changes);
-    } catch (error) {
-      this.#parts.report("carrying changes into kernel maps", error);
-    }
   }
 
   /** Begins to write pending cells to the store, if there are enough. Call after the replies were sent. */

@@ -17,7 +17,7 @@ import { Listings } from "./listings.ts";
 import { type Counting, type MirrorCounts, MirrorNotes } from "./mirror_notes.ts";
 import type { MirrorSources } from "./mirror_sources.ts";
 import { mirrorDrift, mirrorResync, mirrorTakeOver } from "./own_commands.ts";
-import type { Clock, KernelMapsAnswer, LogEnd, Mirror, MirrorChange, MirrorListing, MirrorRefusal } from "./ports.ts";
+import type { Clock, KernelMapsAnswer, LogEnd, Mirror, MirrorChange, MirrorListing } from "./ports.ts";
 import { ReplacedPins } from "./replaced_pins.ts";
 import type { Request, WholeReply } from "./request.ts";
 import { TakingUp } from "./taking_up.ts";
@@ -156,7 +156,7 @@ export class KernelMaps {
     for (const map of repaired) {
       this.#notes.resynced(map, "retry");
     }
-    this.refused(refusals);
+    this.#notes.refused(refusals);
     for (const { map, keys } of drifted) this.#drifted(map, keys);
     for (const map of reopen) this.#reopen(map, "retry");
   }
@@ -291,16 +291,19 @@ export class KernelMaps {
     return this.#listings.add(mirror.kernelMaps((kernelId, boot) => state.former.of(kernelId, boot)));
   }
 
-  /** Notes refusals of the kernel. */
-  refused(refusals: readonly MirrorRefusal[]): void {
-    this.#notes.refused(refusals);
-  }
-
-  /** Call after the mirror has applied a batch: notes created and freed maps. */
-  applied(changes: readonly MirrorChange[]): void {
-    for (const change of changes) {
-      if (change.kind === "create") this.#takingUp.stand(change.map.id);
-      else if (change.kind === "free") this.#notes.forget(change.map.id);
+  /**
+   * Applies the changes of a batch that ends with the event `seq`. Its commands are durable already, so a failure is
+   * only reported.
+   */
+  apply(changes: readonly MirrorChange[], seq: number): void {
+    try {
+      this.#notes.refused(this.#parts.mirror.apply(changes, seq));
+      for (const change of changes) {
+        if (change.kind === "create") this.#takingUp.stand(change.map.id);
+        else if (change.kind === "free") this.#notes.forget(change.map.id);
+      }
+    } catch (error) {
+      this.#parts.report("carrying changes into kernel maps", error);
     }
   }
 
