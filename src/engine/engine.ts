@@ -66,9 +66,6 @@ export interface EngineParts {
   readonly notice?: (message: string) => void;
 }
 
-/** The most cells of freed maps that are deleted between two batches. */
-const RECLAIM_CELLS = 2048;
-
 /** Runs batches of commands, and between them the engine's own work. Queries are answered from its `sources`. */
 export class Engine {
   readonly state: State;
@@ -296,21 +293,15 @@ export class Engine {
   }
 
   /**
-   * Does the engine's work between batches: ends sessions whose lease is over, runs a piece of the work on kernel maps,
-   * closes moments and removes archived events. Unless `leasesOnly`, it also deletes cells of freed maps and writes
-   * pending cells. Returns whether there is more to do.
+   * Does the engine's work between batches: a piece of the work on kernel maps, and of the upkeep (`upkeep.ts`). Unless
+   * `leasesOnly`, it also writes pending cells. Returns whether there is more to do.
    */
   idle(leasesOnly: boolean): boolean {
     const scanning = this.kernelMaps.step();
     this.moments.trim();
-    const owes = this.#upkeep.run();
-    this.#log.seek();
-    const archived = this.#log.deleteArchived();
-    if (leasesOnly) return scanning || owes;
-    const more = this.state.garbage.reclaim(RECLAIM_CELLS) || archived || scanning || owes;
-    this.#cells.settle();
-    if (this.#cells.size > 0) this.#writes.begin(this.#seq);
-    return more;
+    const owes = this.#upkeep.step(leasesOnly);
+    if (!leasesOnly) this.#writes.beginRest(this.#seq);
+    return scanning || owes;
   }
 
   /** Ends the sessions whose process has exited. */

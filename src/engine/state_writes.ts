@@ -18,7 +18,7 @@ export interface Pending {
 }
 
 export interface StateWritesParts {
-  readonly cells: Pick<PendingCells, "size" | "bytes" | "writing" | "write">;
+  readonly cells: Pick<PendingCells, "size" | "bytes" | "writing" | "write" | "settle">;
   readonly store: Pick<StateStore, "seq">;
   readonly clock: Pick<Clock, "nowMs">;
   /** The amount that is written at once. Absent: LARGE. */
@@ -91,6 +91,13 @@ export class StateWrites {
   /** Begins to write if the usual amount is pending. */
   beginLarge(seq: number): void {
     if (this.#isLarge(1, 1)) this.begin(seq);
+  }
+
+  /** Call when the engine rests: begins to write whatever is pending. */
+  beginRest(seq: number): void {
+    const { cells } = this.#parts;
+    cells.settle();
+    if (cells.size > 0) this.begin(seq);
   }
 
   /**

@@ -1,6 +1,7 @@
 /**
  * The commands that the engine runs by itself between batches: sessions whose lease is over end, deferred elements are
- * freed (FREE_DEFERRED, 2,048 a command), and notes of the mirror and of the machine become events.
+ * freed (FREE_DEFERRED, 2,048 a command), and notes of the mirror and of the machine become events. Beside them it removes
+ * archived events, and the cells of freed maps.
  */
 
 import type { State } from "../syscall/state.ts";
@@ -11,10 +12,10 @@ import { freeDeferred, sessionEnd } from "./own_commands.ts";
 import type { Request } from "./request.ts";
 
 export interface UpkeepParts {
-  readonly state: Pick<State, "session" | "fds" | "deferred">;
+  readonly state: Pick<State, "session" | "fds" | "deferred" | "garbage">;
   readonly leases: Pick<Leases, "expired" | "exited">;
   readonly machine: Pick<MachineWatch, "look">;
-  readonly log: Pick<LogWrites, "rests" | "rest">;
+  readonly log: Pick<LogWrites, "rests" | "rest" | "seek" | "deleteArchived">;
   /** Runs the engine's own commands. Returns whether the log has grown. */
   readonly run: (requests: readonly Request[]) => boolean;
 }
@@ -23,6 +24,8 @@ export interface UpkeepParts {
 export const FREE_ELEMENTS = 2048;
 /** The most descriptors of sessions that end in one turn, unless one session alone has more. */
 const END_FDS = 4096;
+/** The most cells of freed maps that are deleted between two batches. */
+const RECLAIM_CELLS = 2048;
 
 export class Upkeep {
   readonly #parts: UpkeepParts;
@@ -48,6 +51,18 @@ export class Upkeep {
   /** Puts notes back, because their batch has not happened. */
   giveBack(notes: readonly Request[]): void {
     if (notes.length > 0) this.#notes = [...notes, ...this.#notes];
+  }
+
+  /**
+   * Does everything that is due between two batches. If `leasesOnly`, no cells of freed maps are deleted, and archived
+   * events that are left do not count as more to do. Returns whether there is more to do.
+   */
+  step(leasesOnly: boolean): boolean {
+    const { state, log } = this.#parts;
+    const owes = this.run();
+    log.seek();
+    const archived = log.deleteArchived();
+    return leasesOnly ? owes : state.garbage.reclaim(RECLAIM_CELLS) || archived || owes;
   }
 
   /**
