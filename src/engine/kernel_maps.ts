@@ -17,6 +17,7 @@ import { Listings } from "./listings.ts";
 import { type Counting, type MirrorCounts, MirrorNotes } from "./mirror_notes.ts";
 import type { MirrorSources } from "./mirror_sources.ts";
 import { mirrorDrift, mirrorResync, mirrorTakeOver } from "./own_commands.ts";
+import { PinsClaim } from "./pins_claim.ts";
 import type { Clock, KernelMapsAnswer, LogEnd, Mirror, MirrorChange, MirrorListing } from "./ports.ts";
 import { ReplacedPins } from "./replaced_pins.ts";
 import type { Request, WholeReply } from "./request.ts";
@@ -49,21 +50,16 @@ export interface MirrorView extends MirrorListing {
   readonly maps: MirrorCounts;
 }
 
-const BEGIN_MS = 1000;
-const IDENTIFY_AGAIN_MS = 60_000;
-
 export class KernelMaps {
   readonly drift: Drift;
   readonly #parts: KernelMapsParts;
+  readonly #claim: PinsClaim;
   readonly #notes: MirrorNotes;
   readonly #lags: Lags;
   readonly #takingUp: TakingUp;
   readonly #orders: KernelMapOrders;
   readonly #replaced: ReplacedPins;
   readonly #listings = new Listings();
-  #beganMs = Number.NEGATIVE_INFINITY;
-  /** The log's last event is not hashed before this time, because the log could not be read. */
-  #identifyAfterMs = Number.NEGATIVE_INFINITY;
 
   constructor(parts: KernelMapsParts) {
     const { mirror, state, sources, log, past, run, runWhole, note, notice, report, clock } = parts;
@@ -72,6 +68,7 @@ export class KernelMaps {
     const drift = new Drift({ mirror, sources, run, notes, clock });
     const lags = new Lags({ mirror, state, log, past, report });
     this.drift = drift;
+    this.#claim = new PinsClaim({ mirror, log, clock, report });
     this.#notes = notes;
     this.#lags = lags;
     this.#takingUp = new TakingUp({ mirror, state, sources, drift, notes, lags });
@@ -94,8 +91,8 @@ export class KernelMaps {
    * note; null: the mirror is off. `state`: the one in which the events after `from` are redone.
    */
   begin(state: State, from: number): Windows | null {
-    const { mirror, log } = this.#parts;
-    if (!mirror.follows || mirror.begin(log) !== null) return null;
+    const { mirror } = this.#parts;
+    if (!this.#claim.begin()) return null;
     const windows = new Windows(state, from, mirror.carried, (map) => mirror.place(map));
     this.#lags.begin(windows);
     return windows;
@@ -110,11 +107,11 @@ export class KernelMaps {
   step(): boolean {
     const { mirror } = this.#parts;
     if (mirror.off !== null) {
-      if (mirror.follows) this.#tryToBegin();
+      if (!this.#takingUp.isUnderWay && this.#claim.beginAgain()) this.#takeUpBeside("on");
     } else if (!this.#takingUp.isUnderWay) {
       this.#retry();
       this.#watch();
-      this.#identify();
+      this.#claim.identify();
     }
     const listing = this.#listings.step();
     return this.drift.step() || listing;
@@ -122,25 +119,7 @@ export class KernelMaps {
 
   /** At a stop: records the event that the kernel maps have reached. */
   end(): void {
-    if (!this.#takingUp.isUnderWay) this.#identify();
-  }
-
-  #identify(): void {
-    const { mirror, log, clock, report } = this.#parts;
-    if (clock.nowMs() < this.#identifyAfterMs) return;
-    try {
-      mirror.identify(log);
-    } catch (error) {
-      this.#identifyAfterMs = clock.nowMs() + IDENTIFY_AGAIN_MS;
-      report("hashing the event that the kernel maps have come to", error);
-    }
-  }
-
-  #tryToBegin(): void {
-    const { mirror, log, clock } = this.#parts;
-    if (this.#takingUp.isUnderWay || clock.nowMs() - this.#beganMs < BEGIN_MS) return;
-    this.#beganMs = clock.nowMs();
-    if (mirror.begin(log) === null) this.#takeUpBeside("on");
+    if (!this.#takingUp.isUnderWay) this.#claim.identify();
   }
 
   #takeUpBeside(why: string): void {
@@ -244,10 +223,9 @@ export class KernelMaps {
    * event comes before the mark. If the mark came first and the process died, the next start would repair kernel maps.
    */
   #takeOver({ directory, ...who }: OrderOf<"take over">): Ordered {
-    const { mirror, log } = this.#parts;
-    if (mirror.off === null) return { refused: { errno: "EINVAL", detail: "the kernel maps follow this log already" } };
+    if (this.off === null) return { refused: { errno: "EINVAL", detail: "the kernel maps follow this log already" } };
     let done = null as Ordered | null;
-    const why = mirror.takeOver(log, (owner) => {
+    const why = this.#claim.takeOver((owner) => {
       done = this.#orders.record(mirrorTakeOver(who, directory, owner));
       return "seq" in done ? null : "the take-over could not be recorded";
     });
