@@ -23,7 +23,6 @@ import { KernelMaps } from "./kernel_maps.ts";
 import { Leases } from "./leases.ts";
 import { LogWrites } from "./log_writes.ts";
 import { MachineWatch } from "./machine_watch.ts";
-import { MirrorSources } from "./mirror_sources.ts";
 import { Moments } from "./moments.ts";
 import { OpenedObjects } from "./opened_objects.ts";
 import { clockStep } from "./own_commands.ts";
@@ -140,14 +139,13 @@ export class Engine {
     this.kernelMaps = new KernelMaps({
       mirror,
       state,
-      sources: new MirrorSources(state),
-      log,
-      past: parts.past,
-      run: (requests) => this.run(requests).every((reply) => "seq" in reply),
-      runWhole: (requests) => this.runWhole(requests, { map: 0, seq: this.#seq }),
-      note,
-      report,
-      notice: parts.notice ?? (() => {}),
+      history: { log, past: parts.past },
+      commands: {
+        run: (requests) => this.run(requests).every((reply) => "seq" in reply),
+        runWhole: (requests) => this.runWhole(requests, { map: 0, seq: this.#seq }),
+        note,
+      },
+      operators: { report, notice: parts.notice ?? (() => {}) },
       clock,
     });
     this.#stats = new Stats({

@@ -15,7 +15,7 @@ import { KernelMapOrders, type Order, type Ordered, type OrderOf, unsupported } 
 import { Lags } from "./lags.ts";
 import { Listings } from "./listings.ts";
 import { type Counting, type MirrorCounts, MirrorNotes } from "./mirror_notes.ts";
-import type { MirrorSources } from "./mirror_sources.ts";
+import { MirrorSources } from "./mirror_sources.ts";
 import { mirrorDrift, mirrorResync, mirrorTakeOver } from "./own_commands.ts";
 import { PinsClaim } from "./pins_claim.ts";
 import type { Clock, KernelMapsAnswer, LogEnd, Mirror, MirrorChange, MirrorListing } from "./ports.ts";
@@ -28,18 +28,27 @@ import { type PastOfMaps, Windows } from "./windows.ts";
 export interface KernelMapsParts {
   readonly mirror: Mirror;
   readonly state: State;
-  readonly sources: MirrorSources;
-  readonly log: LogEnd;
-  readonly past: PastOfMaps;
-  /** Runs the engine's own commands at once. Returns whether the log has them. */
+  readonly history: { readonly log: LogEnd; readonly past: PastOfMaps };
+  readonly commands: OwnCommands;
+  readonly operators: Operators;
+  readonly clock: Pick<Clock, "nowMs">;
+}
+
+/** Runs the engine's own commands. */
+interface OwnCommands {
+  /** Runs commands at once. Returns whether the log has them. */
   readonly run: (requests: readonly Request[]) => boolean;
   readonly runWhole: (requests: readonly Request[]) => WholeReply;
   /** Adds an event to the next batch. */
   readonly note: (request: Request) => void;
+}
+
+/** Informs operators. */
+interface Operators {
+  /** Called with bugs and with failures of the machine. */
   readonly report: (message: string, error: unknown) => void;
-  /** Called with messages for the operator. */
+  /** Called with maps whose kernel map does not follow. */
   readonly notice: (message: string) => void;
-  readonly clock: Pick<Clock, "nowMs">;
 }
 
 /** The status of the mirror, and the pins in its directory. */
@@ -53,6 +62,7 @@ export interface MirrorView extends MirrorListing {
 export class KernelMaps {
   readonly drift: Drift;
   readonly #parts: KernelMapsParts;
+  readonly #sources: MirrorSources;
   readonly #claim: PinsClaim;
   readonly #notes: MirrorNotes;
   readonly #lags: Lags;
@@ -62,8 +72,13 @@ export class KernelMaps {
   readonly #listings = new Listings();
 
   constructor(parts: KernelMapsParts) {
-    const { mirror, state, sources, log, past, run, runWhole, note, notice, report, clock } = parts;
+    const { mirror, state, clock } = parts;
+    const { log, past } = parts.history;
+    const { run, runWhole, note } = parts.commands;
+    const { report, notice } = parts.operators;
+    const sources = new MirrorSources(state);
     this.#parts = parts;
+    this.#sources = sources;
     const notes = new MirrorNotes({ mirror, state, note, notice, report });
     const drift = new Drift({ mirror, sources, run, notes, clock });
     const lags = new Lags({ mirror, state, log, past, report });
@@ -100,7 +115,7 @@ export class KernelMaps {
 
   /** At a start, after the recovery: takes up all kernel maps, if the mirror is on. */
   async takeUpFirst(progress: (done: number, total: number) => void): Promise<void> {
-    if (this.off === null) await this.#takingUp.all("at once", "start", this.#parts.log, progress);
+    if (this.off === null) await this.#takingUp.all("at once", "start", this.#parts.history.log, progress);
   }
 
   /** Does a piece of the work beside commands. Returns whether there is more to do at once. */
@@ -125,13 +140,12 @@ export class KernelMaps {
   #takeUpBeside(why: string): void {
     this.#notes.found([{ mapId: 0, what: "on", detail: `kernel maps follow the ledger again: ${why}` }]);
     this.#takingUp
-      .all("beside", why, this.#parts.log, () => {})
-      .catch((error) => this.#parts.report("taking kernel maps up", error));
+      .all("beside", why, this.#parts.history.log, () => {})
+      .catch((error) => this.#parts.operators.report("taking kernel maps up", error));
   }
 
   #retry(): void {
-    const { mirror, sources } = this.#parts;
-    const { repaired, refusals, drifted, reopen } = mirror.retry((map) => sources.of(map));
+    const { repaired, refusals, drifted, reopen } = this.#parts.mirror.retry((map) => this.#sources.of(map));
     for (const map of repaired) {
       this.#notes.resynced(map, "retry");
     }
@@ -148,25 +162,24 @@ export class KernelMaps {
     const first = keys.slice(0, 10).map((key) => key.toString("hex"));
     const counts = { missing: 0, changed: keys.length, extra: 0, both_changed: keys.length };
     const attr = { policy, ...counts, at: "retry", first_keys: first };
-    if (!this.#parts.run([mirrorDrift(map, attr)]) || policy === "report") return;
+    if (!this.#parts.commands.run([mirrorDrift(map, attr)]) || policy === "report") return;
     this.drift.decide(map, policy === "import" ? "kernel" : "ledger", keys);
     this.#parts.mirror.takenUp(map, "unknown");
   }
 
   #reopen(map: number, at: string): void {
-    const { mirror, state, report } = this.#parts;
+    const { mirror, state, operators } = this.#parts;
     if (state.map(map) === undefined) return;
     this.#takingUp
       .one(map, "beside", at)
       .then(() => {
         if (mirror.status(map).state === "on") this.#notes.resynced(map, at);
       })
-      .catch((error) => report("taking a kernel map up again", error));
+      .catch((error) => operators.report("taking a kernel map up again", error));
   }
 
   #watch(): void {
-    const { mirror, sources } = this.#parts;
-    const { found, former, replaced, reopen } = mirror.watch(() => sources.all());
+    const { found, former, replaced, reopen } = this.#parts.mirror.watch(() => this.#sources.all());
     this.#notes.found(found);
     for (const one of former) this.#notes.livesOn(one);
     for (const { map, kernelId, pin } of replaced) this.#follow(map, kernelId, pin);
@@ -177,21 +190,21 @@ export class KernelMaps {
     if (this.#takingUp.isUnderWay || this.#replaced.isUnfollowed(map, kernelId)) return;
     this.#takingUp
       .alone(() => this.#replaced.follow(map, kernelId, pin))
-      .catch((error) => this.#parts.report("following the pin of an adopted map", error));
+      .catch((error) => this.#parts.operators.report("following the pin of an adopted map", error));
   }
 
   adopt(ask: AdoptAsk): AdoptAnswer {
-    const { mirror, state, runWhole } = this.#parts;
-    return adopt({ mirror, bpffs: state.bpffs, runWhole }, ask);
+    const { mirror, state, commands } = this.#parts;
+    return adopt({ mirror, bpffs: state.bpffs, runWhole: commands.runWhole }, ask);
   }
 
   /** Compares a map with its kernel map now, and acts by the map's policy. Resolves to the differences. */
   async resync(map: number, who: Who): Promise<DriftAnswer> {
-    const { mirror, state, run } = this.#parts;
+    const { mirror, state, commands } = this.#parts;
     const record = state.map(map);
     if (record === undefined) return { gone: true };
     if (mirror.off !== null) return { untold: mirror.off };
-    run([mirrorResync(map, who, "resync")]);
+    commands.run([mirrorResync(map, who, "resync")]);
     const status = mirror.status(map);
     if (status.state !== "on" && status.state !== "lost")
       return (await this.#takingUp.one(map, "beside", "resync")) ?? this.drift.report(map, 0);
@@ -281,7 +294,7 @@ export class KernelMaps {
         else if (change.kind === "free") this.#notes.forget(change.map.id);
       }
     } catch (error) {
-      this.#parts.report("carrying changes into kernel maps", error);
+      this.#parts.operators.report("carrying changes into kernel maps", error);
     }
   }
 

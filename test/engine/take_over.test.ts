@@ -3,7 +3,6 @@ import { CMD } from "../../src/abi/service.ts";
 import { IGNORE } from "../../src/engine/followers.ts";
 import { KernelMaps } from "../../src/engine/kernel_maps.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
-import { MirrorSources } from "../../src/engine/mirror_sources.ts";
 import type { LogEnd, Mirror } from "../../src/engine/ports.ts";
 import type { Request, WholeReply } from "../../src/engine/request.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
@@ -31,17 +30,16 @@ function ordered(reply: WholeReply, unmarked: string | null, off: string | null 
   const kernelMaps = new KernelMaps({
     mirror,
     state,
-    sources: new MirrorSources(state),
-    log: LOG,
-    past: { since: () => Promise.resolve(null), stood: () => Promise.resolve(null) },
-    run: () => true,
-    runWhole([request]) {
-      happened.push(request);
-      return reply;
+    history: { log: LOG, past: { since: () => Promise.resolve(null), stood: () => Promise.resolve(null) } },
+    commands: {
+      run: () => true,
+      runWhole([request]) {
+        happened.push(request);
+        return reply;
+      },
+      note: (request: Request) => happened.push(CMD.MIRROR_FOUND === request.cmd ? "taken up" : request),
     },
-    note: (request: Request) => happened.push(CMD.MIRROR_FOUND === request.cmd ? "taken up" : request),
-    notice() {},
-    report() {},
+    operators: { notice() {}, report() {} },
     clock: { nowMs: () => 0 },
   });
   return { answer: kernelMaps.order(ORDER), happened };
