@@ -171,11 +171,6 @@ export class Engine {
     return this.#seq;
   }
 
-  /** The reason why kernel maps do not follow at present; null: they follow. */
-  get mirrorOff(): string | null {
-    return this.#parts.mirror.off;
-  }
-
   /**
    * Redoes the events that the state lacks, then takes up the kernel maps. A session whose process has exited in the
    * meantime ends.

@@ -3,15 +3,14 @@
  * later commands of the same connection wait in `client.ts`.
  */
 
-import { type LargeEngine, type LargeRequest, piecesOf } from "./pieces.ts";
+import { type LargeRequest, type PieceSources, piecesOf } from "./pieces.ts";
 import type { Reply, Request } from "./request.ts";
 
 /** The reply to a command that has failed inside the engine. */
 export const BUG: Reply = { failure: "bug", detail: "the command failed inside the service; its log tells more" };
 
-/** The engine, as large commands use it. */
 interface LargeParts {
-  readonly engine: LargeEngine;
+  readonly sources: PieceSources;
   /** Runs one piece. It does not throw. */
   readonly run: (piece: Request) => Reply;
 }
@@ -37,7 +36,7 @@ export class LargeCommands {
 
   /** Adds a command. `answer` is called with its reply. */
   add(request: LargeRequest, answer: (reply: Reply) => void): void {
-    this.#underWay.push({ pieces: piecesOf(this.#parts.engine, request), answer, last: null });
+    this.#underWay.push({ pieces: piecesOf(this.#parts.sources, request), answer, last: null });
   }
 
   /** Runs a piece of the command whose turn it is. */

@@ -35,10 +35,10 @@ const UNKNOWN_ELEMENTS = 16;
 export type WalkRequest = Request & NextIdCommand & { readonly limits: number };
 export type LargeRequest = BatchRequest | MemoryRequest | WalkRequest;
 
-/** The engine as pieces see it. */
-export interface LargeEngine {
+/** The parts of the engine that pieces read (`QuerySources.reads`). */
+export interface PieceSources {
   readonly state: State;
-  readonly callerLimits: {
+  readonly limits: {
     /** Whether so few maps are left to match that the walk can run at once. */
     isNear(request: WalkRequest): boolean;
     /** Matches some maps. Returns whether the walk can run. */
@@ -73,9 +73,8 @@ export function mayBeLarge(request: Request): request is LargeRequest {
  * Whether a command needs pieces. Also true if it would be refused at present, because an earlier command of its batch
  * may create its map.
  */
-export function isLarge(engine: LargeEngine, request: LargeRequest): boolean {
-  if (isWalk(request)) return !engine.callerLimits.isNear(request);
-  const { state } = engine;
+export function isLarge({ state, limits }: PieceSources, request: LargeRequest): boolean {
+  if (isWalk(request)) return !limits.isNear(request);
   const map = mapOf(state, request);
   return map === null || piecesOn(state, request, map) !== null;
 }
@@ -83,12 +82,11 @@ export function isLarge(engine: LargeEngine, request: LargeRequest): boolean {
 /**
  * The pieces of a command, by its map as it is when the first piece runs. A command that is refused is a single piece.
  */
-export function* piecesOf(engine: LargeEngine, request: LargeRequest): Pieces {
+export function* piecesOf({ state, limits }: PieceSources, request: LargeRequest): Pieces {
   if (isWalk(request)) {
-    while (!engine.callerLimits.walk(request)) yield null;
+    while (!limits.walk(request)) yield null;
     return yield request;
   }
-  const { state } = engine;
   const map = mapOf(state, request);
   const pieces = map === null ? null : piecesOn(state, request, map);
   return pieces === null ? yield request : yield* pieces;

@@ -7,14 +7,15 @@ import type { MessagePort } from "node:worker_threads";
 import { CMD } from "../abi/service.ts";
 import { hear } from "../supervisor/correspondence.ts";
 import type { Answer, Asked, Listeners, Said } from "../supervisor/protocol.ts";
-import type { Engine } from "./engine.ts";
 import { FrameWriter, readRequests } from "./frames.ts";
+import type { KernelMaps } from "./kernel_maps.ts";
 import { BUG, LargeCommands } from "./large_commands.ts";
 import { isLarge, type LargeRequest, mayBeLarge } from "./pieces.ts";
 import type { Clock } from "./ports.ts";
 import { type CommandNews, ENGINE, type EngineOrders, type ServiceNews, type ToEngine } from "./protocol.ts";
-import { answerQuery, type Queries, type QueryName } from "./queries.ts";
+import { answerQuery, type Queries, type QueryName, type QuerySources } from "./queries.ts";
 import type { Reply, Request } from "./request.ts";
+import type { BatchFigures } from "./stats.ts";
 
 /** Called with bugs and with failures of the machine. */
 type Report = (message: string, error: unknown) => void;
@@ -31,25 +32,50 @@ const BUSY_MS = 10;
  */
 const PROCESS_MS = 25;
 
+/** The path of batches. */
+interface BatchPath {
+  readonly seq: number;
+  /** null: another batch can be accepted; otherwise resolves when there is room. */
+  readonly room: Promise<void> | null;
+  readonly figures: BatchFigures;
+  run(requests: readonly Request[]): Reply[];
+  /** Call after the replies were sent: begins to write pending cells, if there are enough. */
+  writeLarge(): void;
+  close(): Promise<void>;
+}
+
+/** The engine's work between batches. */
+interface OwnWork {
+  /** Does a piece; if `leasesOnly`, no work that can wait. Returns whether there is more to do. */
+  idle(leasesOnly: boolean): boolean;
+  /** Ends the sessions whose process has exited. */
+  endExited(): void;
+}
+
+export interface ServedParts {
+  readonly path: BatchPath;
+  readonly ownWork: OwnWork;
+  readonly sources: QuerySources;
+  readonly clock: Pick<Clock, "nowMs">;
+  /** Called when the engine is closed. */
+  readonly closed: () => void;
+  readonly report: Report;
+}
+
 /**
  * Serves batches and queries from a port until it receives `close`. Failures are reported and answered, and the thread
  * goes on.
  */
-export function serveEngine(
-  engine: Engine,
-  port: MessagePort,
-  clock: Pick<Clock, "nowMs">,
-  closed: () => void,
-  report: Report,
-): void {
+export function serveEngine({ path, ownWork, sources, clock, closed, report }: ServedParts, port: MessagePort): void {
+  const { reads, leases, kernelMaps } = sources;
   const replies = new FrameWriter();
   let lastBatchMs = clock.nowMs();
 
   /** Runs an operation that may append events without a batch, and says so to the client. */
   const growing = <Answer>(run: () => Answer): Answer => {
-    const before = engine.seq;
+    const before = path.seq;
     const answer = run();
-    if (engine.seq > before) post(port, { say: "grown", seq: engine.seq });
+    if (path.seq > before) post(port, { say: "grown", seq: path.seq });
     return answer;
   };
 
@@ -62,16 +88,16 @@ export function serveEngine(
     }
   };
 
-  let mirrorOff = engine.mirrorOff;
+  let mirrorOff = kernelMaps.off;
   const tellMirror = (): void => {
-    if (engine.mirrorOff === mirrorOff) return;
-    mirrorOff = engine.mirrorOff;
+    if (kernelMaps.off === mirrorOff) return;
+    mirrorOff = kernelMaps.off;
     post(port, { say: "mirror", off: mirrorOff });
   };
 
   const tick = (): void => {
     const leasesOnly = clock.nowMs() - lastBatchMs < IDLE_MS;
-    const more = attempt("the work between batches", () => growing(() => engine.idle(leasesOnly))) ?? false;
+    const more = attempt("the work between batches", () => growing(() => ownWork.idle(leasesOnly))) ?? false;
     tellMirror();
     timer = setTimeout(tick, more ? (leasesOnly ? BUSY_MS : 0) : IDLE_MS);
   };
@@ -83,10 +109,10 @@ export function serveEngine(
   let looking: NodeJS.Timeout | undefined;
   const lookAtProcesses = (): void => {
     clearTimeout(looking);
-    if (engine.leases.processCount === 0) return;
+    if (leases.processCount === 0) return;
     const dueMs = lookedMs + PROCESS_MS - clock.nowMs();
     if (dueMs <= 0) {
-      attempt("ending sessions whose process has exited", () => growing(() => engine.endExited()));
+      attempt("ending sessions whose process has exited", () => growing(() => ownWork.endExited()));
       lookedMs = clock.nowMs();
     }
     looking = setTimeout(lookAtProcesses, dueMs <= 0 ? PROCESS_MS : dueMs);
@@ -94,8 +120,8 @@ export function serveEngine(
   lookAtProcesses();
 
   const large = new LargeCommands({
-    engine,
-    run: (piece) => attempt("running a piece", () => growing(() => engine.run([piece])))?.[0] ?? BUG,
+    sources: reads,
+    run: (piece) => attempt("running a piece", () => growing(() => path.run([piece])))?.[0] ?? BUG,
   });
 
   let lastLater = 0;
@@ -111,14 +137,14 @@ export function serveEngine(
   };
 
   const behindCommands = (): void => {
-    attempt("writing the state", () => engine.writeLarge());
+    attempt("writing the state", () => path.writeLarge());
     lookAtProcesses();
     lastBatchMs = clock.nowMs();
   };
 
   /** Runs a piece in each turn of the event loop. Messages that came meanwhile run between two pieces. */
   const step = (): void => {
-    const { room } = engine;
+    const { room } = path;
     if (room !== null) {
       room.then(step);
       return;
@@ -132,7 +158,7 @@ export function serveEngine(
     batch({ frames, length, bodies }) {
       const requests = readRequests(frames, length, bodies);
       const isLater = (request: Request): boolean =>
-        mayBeLarge(request) && attempt("looking at a large command", () => isLarge(engine, request)) === true;
+        mayBeLarge(request) && attempt("looking at a large command", () => isLarge(reads, request)) === true;
       let later: Set<Request> | null = null;
       for (const request of requests) {
         if (!isLater(request)) continue;
@@ -140,7 +166,7 @@ export function serveEngine(
         later.add(request);
       }
       const now = later === null ? requests : requests.filter((request) => !later.has(request));
-      const ran = attempt("running a batch", () => engine.run(now)) ?? now.map(() => BUG);
+      const ran = attempt("running a batch", () => path.run(now)) ?? now.map(() => BUG);
       let at = 0;
       for (const request of requests) {
         if (later?.has(request) === true) {
@@ -149,19 +175,19 @@ export function serveEngine(
           continue;
         }
         const reply = ran[at++] as Reply;
-        const making = request.cmd === CMD.BPF_MAP_CREATE ? makingOf(engine, reply) : null;
+        const making = request.cmd === CMD.BPF_MAP_CREATE ? makingOf(kernelMaps, reply) : null;
         if (making === null) replies.reply(reply);
         else making.then(replyLater().bind(null, reply));
       }
       const taken = replies.take();
-      post(port, { say: "replies", ...taken, figures: engine.figures, seq: engine.seq }, [taken.frames]);
+      post(port, { say: "replies", ...taken, figures: path.figures, seq: path.seq }, [taken.frames]);
       behindCommands();
     },
 
     close() {
       clearTimeout(timer);
       clearTimeout(looking);
-      engine.close().then(() => {
+      path.close().then(() => {
         closed();
         port.close();
       });
@@ -179,7 +205,7 @@ export function serveEngine(
       port.postMessage({ id, error: ENGINE.sent(error) } satisfies Answer);
     };
     try {
-      const answer = growing(() => answerQuery(engine.sources, name, ask));
+      const answer = growing(() => answerQuery(sources, name, ask));
       if (answer instanceof Promise) answer.then(tell, fail);
       else tell(answer);
     } catch (error) {
@@ -191,7 +217,7 @@ export function serveEngine(
   const waiting: (Said<EngineOrders> | Asked<Queries>)[] = [];
   const pump = (): void => {
     for (let message = waiting[0]; message !== undefined; message = waiting[0]) {
-      const { room } = engine;
+      const { room } = path;
       if (room !== null) {
         room.then(pump);
         return;
@@ -213,7 +239,7 @@ export function serveEngine(
  * Resolves when the kernel map of a created map has been made. The creation is answered then, so that programs find the
  * kernel map. null: none is being made.
  */
-function makingOf({ kernelMaps }: Engine, reply: Reply): Promise<void> | null {
+function makingOf(kernelMaps: Pick<KernelMaps, "making">, reply: Reply): Promise<void> | null {
   return "outcome" in reply && reply.outcome.errno === 0 ? kernelMaps.making(reply.outcome.map) : null;
 }
 

@@ -139,7 +139,7 @@ const closed = (): void => {
   keepReserve(settings.data);
   unlock();
 };
-serveEngine(engine, thread.port, clock, closed, report);
+serveEngine({ path: engine, ownWork: engine, sources: engine.sources, clock, closed, report }, thread.port);
 const ledger = { id: log.id, life: log.life };
 thread.say("grown", { seq: engine.seq });
 thread.say("ready", { seq: engine.seq, ledger, mirrorOff: mirror.off, replayed });

@@ -139,10 +139,10 @@ t.test("before a walk that has far to go, maps are looked at a piece a turn", as
   const subject = new Subject();
   const { engine } = subject;
   subject.many(3 * LOOKED_AT_MAX - 1, (at) => (at % LOOKED_AT_MAX === 1 ? "ann" : "other"));
-  const pieces = new LargeCommands({ engine, run: (piece) => subject.run(piece) });
+  const pieces = new LargeCommands({ sources: engine.sources.reads, run: (piece) => subject.run(piece) });
   const ask = (startId: number): Reply | null => {
     const request = subject.nextId(startId);
-    if (!mayBeLarge(request) || !isLarge(engine, request)) return subject.run(request);
+    if (!mayBeLarge(request) || !isLarge(engine.sources.reads, request)) return subject.run(request);
     let answer: Reply | null = null;
     pieces.add(request, (reply) => {
       answer = reply;
@@ -157,7 +157,7 @@ t.test("before a walk that has far to go, maps are looked at a piece a turn", as
   t.match(ask(0), { outcome: { map: 3 } });
   t.match(ask(2 * LOOKED_AT_MAX + 3), { outcome: { ret: -1 } });
   t.match(ask(3), { outcome: { map: LOOKED_AT_MAX + 3 } });
-  t.equal(isLarge(engine, subject.nextId(0) as never), false, "nothing is left to look at");
+  t.equal(isLarge(engine.sources.reads, subject.nextId(0) as never), false, "nothing is left to look at");
 });
 
 t.test("lists of what globs cover are looked for a piece a turn", async (t) => {

@@ -36,7 +36,7 @@ class Subject {
   constructor(limits: Limits = UNLIMITED) {
     this.engine = memoryEngine({ log: this.log, limits });
     this.#pieces = new LargeCommands({
-      engine: this.engine,
+      sources: this.engine.sources.reads,
       run: (piece) => this.whole(piece),
     });
     this.whole({ cmd: CMD.SESSION_OPEN, session: 0, caller: "a", attr: { name: "", ttlMs: 60_000 } });
@@ -47,7 +47,7 @@ class Subject {
   }
 
   pieces(request: Request): Reply {
-    if (!mayBeLarge(request) || !isLarge(this.engine, request)) return this.whole(request);
+    if (!mayBeLarge(request) || !isLarge(this.engine.sources.reads, request)) return this.whole(request);
     let answer: Reply | null = null;
     this.#pieces.add(request, (reply) => {
       answer = reply;
@@ -360,7 +360,7 @@ t.test("several large commands take turns", async (t) => {
   for (const _ of [1, 2]) subject.create({ maxEntries: 10_000 });
   const answered: number[] = [];
   const pieces = new LargeCommands({
-    engine: subject.engine,
+    sources: subject.engine.sources.reads,
     run: (piece) => subject.whole(piece),
   });
   for (const [fd, count] of [

@@ -47,7 +47,8 @@ t.test("what fails in the engine's thread is told and answered, and the log goes
     report,
   });
   const { port1, port2 } = new MessageChannel();
-  serveEngine(engine, port1, CLOCK, () => {}, report);
+  const { sources } = engine;
+  serveEngine({ path: engine, ownWork: engine, sources, clock: CLOCK, closed() {}, report }, port1);
   const client = new EngineClient(port2, { commandsMax: 10, bytesMax: 10_000 }, () => {});
   t.teardown(() => port2.postMessage({ say: "close" } satisfies ToEngine));
 
@@ -81,13 +82,8 @@ t.test(
       report() {},
     });
     const { port1, port2 } = new MessageChannel();
-    serveEngine(
-      engine,
-      port1,
-      CLOCK,
-      () => {},
-      () => {},
-    );
+    const { sources } = engine;
+    serveEngine({ path: engine, ownWork: engine, sources, clock: CLOCK, closed() {}, report() {} }, port1);
     const client = new EngineClient(port2, { commandsMax: 100, bytesMax: 10_000_000 }, () => {});
     t.teardown(() => port2.postMessage({ say: "close" } satisfies ToEngine));
     const who = { session: 1, caller: "a" } as const;

@@ -301,7 +301,7 @@ export class Service {
       processesAt: () => null,
       objects: options.objects ?? null,
       ready: options.ready ?? (() => null),
-      mirrorOff: () => service.engine.mirrorOff,
+      mirrorOff: () => service.engine.kernelMaps.off,
       callers,
       refusals: new Refusals(engine),
       unknownCallers: new UnknownCallers((fields, message) => service.warned.push({ ...fields, message })),
