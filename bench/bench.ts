@@ -11,6 +11,7 @@ import { crowd } from "./flight.ts";
 import { followers } from "./followers.ts";
 import { hashTree, rebuild, verify } from "./history.ts";
 import { holds } from "./holds.ts";
+import { indexing } from "./index.ts";
 import { load, post, postJson } from "./load.ts";
 import { type MadeLog, makeLog } from "./log_maker.ts";
 import { dump, historyPage, lookups, startPast } from "./past.ts";
@@ -40,6 +41,8 @@ const VALUE_BYTES = 64;
 const LOADED = 1_000_000;
 /** Of the log that the rows about history share. */
 const EVENTS = Number(process.env.BENCH_EVENTS ?? 5_000_000);
+/** Of the log that the row about the index has. */
+const INDEXED = Number(process.env.BENCH_EVENTS ?? 1_000_000);
 /** Of each mirrored map that a start compares. */
 const ELEMENTS = Number(process.env.BENCH_ELEMENTS ?? 1_000_000);
 /** Of a map that is loaded with new keys, and of one that is exported. */
@@ -337,11 +340,23 @@ async function exported(): Promise<void> {
   }
 }
 
+/** What the index takes to make, and the first question before it is made. */
+async function index(): Promise<void> {
+  process.stderr.write(`making a log of ${INDEXED} events\n`);
+  const log = makeLog(INDEXED);
+  for (let round = 1; round <= ROUNDS; round++) {
+    process.stderr.write(`index, round ${round} of ${ROUNDS}\n`);
+    sampleAll(await indexing(log));
+  }
+  log.remove();
+}
+
 const PARTS: Readonly<Record<string, () => Promise<void>>> = {
   throughput,
   mirror,
   afterLoad,
   history,
+  index,
   processes,
   flight,
   held,

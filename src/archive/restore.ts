@@ -1,6 +1,6 @@
 /**
  * Restores the state at the end of a log's archived events. The state, the history (past/versions_store.ts) and the
- * index (EventIndex.skip) begin there, and then take in the rest of the log.
+ * index (EventIndex.begin) begin there, and then take in the rest of the log.
  */
 
 import { existsSync } from "node:fs";

@@ -19,8 +19,10 @@ export const KEY_FILE = "log.key";
 export const NEXT_KEY_FILE = "log.key.next";
 /** Segments and snapshots of archived events, if no other folder is set. */
 export const ARCHIVE_FOLDER = "archive";
-/** The index, by which queries find events. */
-export const INDEX_FILE = "index.sqlite";
+/** The index, by which queries find events, in sorted runs. */
+export const INDEX_FOLDER = "index";
+/** An index of a former form: a start removes it. */
+export const FORMER_INDEX_FILE = "index.sqlite";
 /** The state: all cells right after the last event that it includes; LMDB. */
 export const STATE_FOLDER = "state";
 /** All versions of cells, in sorted runs. */
@@ -60,7 +62,8 @@ export const LAYOUT = {
   [KEY_FILE]: { is: "file", derived: false },
   [NEXT_KEY_FILE]: { is: "file", derived: false },
   [ARCHIVE_FOLDER]: { is: "folder", derived: false },
-  [INDEX_FILE]: { is: "database", derived: true },
+  [INDEX_FOLDER]: { is: "runs", derived: true },
+  [FORMER_INDEX_FILE]: { is: "database", derived: true },
   [STATE_FOLDER]: { is: "store", derived: true },
   [HISTORY_FOLDER]: { is: "runs", derived: true },
   [WHOLE_FOLDER]: { is: "runs", derived: true },

@@ -1,104 +1,142 @@
-/** Compares index.sqlite with an index that is built anew from the log. */
+/** Compares the index with what the log's events give: each segment is made again in memory, and its cells are compared. */
 
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import Sqlite, { type Database } from "better-sqlite3";
-import { INDEX_FILE, LOG_FILE } from "../data/layout.ts";
+import { INDEX_FOLDER, LOG_FILE } from "../data/layout.ts";
+import type { StateStore } from "../engine/ports.ts";
 import { EventIndex } from "../index/event_index.ts";
-import type { MapRecord } from "../maps/map.ts";
+import { FACETS, isOfSegment, KEY_SIZES, keySizeKey, ownerOf, PEERS, readU48Key } from "../index/facets.ts";
+import { LogColumns } from "../index/log_columns.ts";
+import { OpenSegment } from "../index/open_segment.ts";
+import { offsetsIn } from "../index/postings.ts";
+import { readInfo, type StoredSegment, StoredSegments, u48Bytes } from "../index/stored_segments.ts";
+import { afterKey, type CellKey, firstIn } from "../maps/cells.ts";
+import { RunsReader } from "../runs/reader.ts";
+import { SINGLE } from "../runs/run_cells.ts";
 import { mapsIn } from "../syscall/map_table.ts";
 import { archivedState, type Places } from "./archived_state.ts";
 import type { Finding } from "./finding.ts";
 
-const PROGRESS = "SELECT log, seq FROM kept.progress";
-/** Columns that the index has a table for. The key of a table is the column and the seq. */
-const COLUMNS = ["map", "session", "caller", "cmd", "errno", "key"] as const;
-/** SQL for the first event that index `one` has under a value of the column and index `other` does not. */
-const firstOnlyIn = (one: string, other: string, column: string): string => `
-  SELECT min(a.seq) FROM ${one}.by_${column} AS a WHERE a.seq > ? AND a.seq <= ?
-  AND NOT EXISTS (SELECT 1 FROM ${other}.by_${column} AS b WHERE b.${column} = a.${column} AND b.seq = a.seq)`;
-const KEY_SIZES =
-  "SELECT min(a.map) FROM main.key_sizes AS a JOIN kept.key_sizes AS b ON b.map = a.map WHERE a.key_size <> b.key_size";
+/** All cells. */
+const ALL = ["\0", "\xff"] as const;
+const PLACE = `${INDEX_FOLDER}/`;
 
-const PEERS =
-  "SELECT min(a.session) FROM main.session_peers AS a JOIN kept.session_peers AS b ON b.session = a.session WHERE a.peer <> b.peer";
+/** What is kept of an index. */
+interface Kept {
+  readonly file: Cells;
+  readonly segments: StoredSegments;
+}
 
 /**
- * SQL for the first row that the kept index lacks. It is used only if the kept index is at least as far as the new one.
- */
-const KEY_SIZE_GONE = "SELECT min(map) FROM (SELECT map FROM main.key_sizes EXCEPT SELECT map FROM kept.key_sizes)";
-const PEER_GONE =
-  "SELECT min(session) FROM (SELECT session FROM main.session_peers EXCEPT SELECT session FROM kept.session_peers)";
-
-/**
- * Builds the index of a data directory anew and compares: an event that no query finds would be as good as removed.
+ * Compares the index of a data directory: an event that no query finds would be as good as removed. An index that the
+ * service would discard has no findings.
  */
 export async function checkIndex(places: Places): Promise<Finding[]> {
   const { data } = places;
-  const kept = join(data, INDEX_FILE);
-  if (!existsSync(kept)) return [];
-  const folder = mkdtempSync(join(tmpdir(), "mapledger-verify-"));
+  const log = new EventIndex(join(data, LOG_FILE), null);
+  const [id, last, archived] = [log.logId, log.lastSeq(), log.archived()];
+  await log.close();
+  const reader = RunsReader.open(join(data, INDEX_FOLDER), SINGLE);
+  const db = new Sqlite(join(data, LOG_FILE), { fileMustExist: true });
   try {
-    const file = join(folder, INDEX_FILE);
-    const { log, through } = await makeIndex(places, file);
-    const db = new Sqlite(file);
-    try {
-      db.prepare("ATTACH ? AS kept").run(kept);
-      // The transaction pins one moment of the index, which a service may be writing.
-      db.exec("BEGIN");
-      return differences(db, log, through);
-    } finally {
-      db.close();
-    }
+    if (reader === null || reader.log !== id || reader.seq > last || reader.seq < archived.through) return [];
+    const file = cellsOf(reader);
+    const info = readInfo(file);
+    if (info === null || info.log !== id) return [];
+    const segments = new StoredSegments(file, info.since, reader.seq);
+    const findings = segmentFindings({ file, segments }, db, archived.through);
+    if (archived.through === 0 || !info.hasSizes) return findings;
+    const { cells } = await archivedState(places, id, archived);
+    for await (const batch of cells)
+      for (const { id: map, keySize } of mapsIn(batch)) findings.push(...sizeFindings(file, map, keySize));
+    return findings;
   } finally {
-    rmSync(folder, { recursive: true });
+    db.close();
+    reader?.close();
   }
 }
 
-async function makeIndex(places: Places, file: string): Promise<{ log: string; through: number }> {
-  const index = new EventIndex(join(places.data, LOG_FILE), file);
-  try {
-    const archived = index.archived();
-    if (index.isCutOff()) {
-      const maps: MapRecord[] = [];
-      const { cells } = await archivedState(places, index.logId, archived);
-      for await (const batch of cells) maps.push(...mapsIn(batch));
-      index.skip(archived.through, maps);
-    }
-    while (index.catchUp());
-    return { log: index.logId, through: archived.through };
-  } finally {
-    index.close();
-  }
+type Cells = Pick<StateStore, "get" | "range" | "rangeDown">;
+
+function cellsOf(reader: RunsReader): Cells {
+  return {
+    get: (key) => firstIn(reader, key, afterKey(key))?.[1],
+    range: (from, to) => reader.range(from, to),
+    rangeDown: () => [],
+  };
 }
 
-/** Compares the events that both indexes have. An index of another log has no findings: the service discards it. */
-function differences(db: Database, log: string, through: number): Finding[] {
-  const progress = db.prepare(PROGRESS).get() as { log: string; seq: number } | undefined;
-  if (progress === undefined || progress.log !== log) return [];
-  const made = db.prepare("SELECT seq FROM main.progress").pluck().get() as number | undefined;
-  const until = Math.min(progress.seq, made ?? 0);
-  const first = (sql: string): number | null => db.prepare(sql).pluck().get(through, until) as number | null;
+function segmentFindings({ file, segments }: Kept, db: Database, through: number): Finding[] {
+  const counts = new Map<number, number>();
+  for (const [key] of file.range(...ALL))
+    if (isOfSegment(key)) counts.set(ownerOf(key), (counts.get(ownerOf(key)) ?? 0) + 1);
+  const columns = new LogColumns(db);
   const findings: Finding[] = [];
-  for (const column of COLUMNS) {
-    const missing = first(firstOnlyIn("main", "kept", column));
-    const added = first(firstOnlyIn("kept", "main", column));
-    if (missing !== null) findings.push({ seq: missing, text: `${INDEX_FILE} does not find it by its ${column}` });
-    if (added !== null)
-      findings.push({ seq: added, text: `${INDEX_FILE} finds it by a ${column} that the event does not have` });
+  for (const segment of segments.all()) {
+    const { first } = segment;
+    const count = counts.get(first) ?? 0;
+    counts.delete(first);
+    // Events that are archived are no more in the log.
+    if (first > through) findings.push(...compared(file, segment, columns, count));
   }
-  const besides: readonly [sql: string, text: (number: number) => string][] = [
-    [KEY_SIZES, (map) => `${INDEX_FILE} has another size for the keys of map ${map}`],
-    [PEERS, (session) => `${INDEX_FILE} has another peer for session ${session}`],
-  ];
-  const gone: typeof besides = [
-    [KEY_SIZE_GONE, (map) => `${INDEX_FILE} does not have the size of map ${map}'s keys`],
-    [PEER_GONE, (session) => `${INDEX_FILE} does not have the peer of session ${session}`],
-  ];
-  for (const [sql, text] of progress.seq >= (made ?? 0) ? [...besides, ...gone] : besides) {
-    const number = db.prepare(sql).pluck().get() as number | null;
-    if (number !== null) findings.push({ seq: null, text: text(number) });
-  }
+  for (const first of counts.keys())
+    findings.push({ seq: first, text: `${PLACE} has entries of a segment that begins with it, and no such segment` });
   return findings;
+}
+
+/** `count`: cells that the segment has in the store. */
+function* compared(file: Cells, { first, last }: StoredSegment, columns: LogColumns, count: number): Iterable<Finding> {
+  const made = new OpenSegment(first, (map) => {
+    const bytes = file.get(keySizeKey(map));
+    return bytes === undefined ? undefined : readU48Key(bytes.toString("latin1"), 0);
+  });
+  while (made.last < last) {
+    if (made.isFull) {
+      yield { seq: first, text: `${PLACE} has a segment with more events than it can have, which begins with it` };
+      return;
+    }
+    made.takeIn(columns, last);
+  }
+  const known = new Set<CellKey>();
+  for (const [key, bytes] of made.cells()) {
+    const kept = file.get(key);
+    if (isOfSegment(key)) known.add(key);
+    if (kept?.equals(bytes) !== true) yield unlike([key, bytes], kept, first);
+  }
+  if (known.size === count) return;
+  for (const [key, bytes] of file.range(...ALL))
+    if (isOfSegment(key) && ownerOf(key) === first && !known.has(key)) yield unlike([key, null], bytes, first);
+}
+
+/** What is wrong with a cell; null: there should be none. */
+function unlike([key, made]: readonly [CellKey, Buffer | null], kept: Buffer | undefined, first: number): Finding {
+  const table = key[0] as string;
+  if (table === KEY_SIZES[0]) return sizeFinding(readU48Key(key, 1), kept);
+  if (table === PEERS[0]) {
+    const text = kept === undefined ? "does not have the peer" : "has another peer";
+    return { seq: null, text: `${PLACE} ${text} ${kept === undefined ? "of" : "for"} session ${readU48Key(key, 1)}` };
+  }
+  const facet = Object.entries(FACETS).find(([, letter]) => letter === table)?.[0];
+  if (facet === undefined) return { seq: first, text: `${PLACE} has other entries in the segment that begins with it` };
+  const [wanted, found] = [offsetsIn(made), offsetsIn(kept)];
+  const missing = wanted.find((offset) => !found.includes(offset));
+  return missing !== undefined
+    ? { seq: first + missing, text: `${PLACE} does not find it by its ${facet}` }
+    : {
+        seq: first + (found.find((offset) => !wanted.includes(offset)) ?? 0),
+        text: `${PLACE} finds it by a ${facet} that the event does not have`,
+      };
+}
+
+function* sizeFindings(file: Cells, map: number, keySize: number): Iterable<Finding> {
+  const kept = file.get(keySizeKey(map));
+  if (kept?.equals(u48Bytes(keySize)) !== true) yield sizeFinding(map, kept);
+}
+
+function sizeFinding(map: number, kept: Buffer | undefined): Finding {
+  const text =
+    kept === undefined
+      ? `${PLACE} does not have the size of map ${map}'s keys`
+      : `${PLACE} has another size for the keys of map ${map}`;
+  return { seq: null, text };
 }

@@ -11,15 +11,13 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { checkData } from "../data/entries.ts";
-import { INDEX_FILE, LOG_FILE, TREE_FILE } from "../data/layout.ts";
+import { INDEX_FOLDER, LOG_FILE, TREE_FILE } from "../data/layout.ts";
 import { logFault, tablesFault } from "../data/version.ts";
 import { DATABASES } from "../sqlite/databases.ts";
 import { SIGNING_KEY } from "../sqlite/facts.ts";
 import { ledgerFindings } from "../sqlite/ledger_check.ts";
 import { SqliteLogRows } from "../sqlite/log_rows.ts";
-import { migrationsIn } from "../sqlite/migrate.ts";
 import { schemaFindings } from "../sqlite/schema_check.ts";
-import { schemaVersion } from "../sqlite/schema_version.ts";
 import { TreeFile } from "../sqlite/tree_store.ts";
 import { readVkey, type Verifier } from "../tlog/note.ts";
 import { addedSince, signerOfSize } from "../tree/log_tree.ts";
@@ -187,16 +185,10 @@ function signerFindings(former: readonly FormerSigner[], told: ReadonlySet<strin
 }
 
 async function indexFindings(places: Places): Promise<Finding[]> {
-  const version = schemaVersion(join(places.data, INDEX_FILE));
-  const known = migrationsIn(DATABASES[INDEX_FILE]).length;
-  if (version !== null && version < known) {
-    const text = version === 0 ? "it has no tables" : `its version is ${version}, this mapledger's is ${known}`;
-    return [{ seq: null, text: `${INDEX_FILE} cannot be compared: ${text}; the next start brings it up to date` }];
-  }
   try {
     return await checkIndex(places);
   } catch (error) {
-    return [{ seq: null, text: `${INDEX_FILE} cannot be compared: ${(error as Error).message}` }];
+    return [{ seq: null, text: `${INDEX_FOLDER}/ cannot be compared: ${(error as Error).message}` }];
   }
 }
 

@@ -153,8 +153,7 @@ t.test("what was asked before events are archived is answered likewise afterward
   };
   await check();
   t.equal(await service.end("SIGKILL"), null);
-  for (const name of ["history", "state", "index.sqlite", "index.sqlite-wal", "index.sqlite-shm"])
-    rmSync(join(data, name), { recursive: true, force: true });
+  for (const name of ["history", "state", "index"]) rmSync(join(data, name), { recursive: true, force: true });
   service = await startService(settings);
   await check();
 });

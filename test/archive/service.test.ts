@@ -84,8 +84,7 @@ t.test("a service that is in use archives and goes on; also when all that is der
     all.map(({ seq }) => seq),
     all.map((_, at) => at + 1),
   );
-  for (const derived of ["state", "history", "index.sqlite", "index.sqlite-wal", "index.sqlite-shm"])
-    rmSync(join(data, derived), { recursive: true, force: true });
+  for (const derived of ["state", "history", "index"]) rmSync(join(data, derived), { recursive: true, force: true });
   service = await startService(settings);
   await check();
   t.equal(await service.end("SIGTERM"), 0);

@@ -168,7 +168,7 @@ t.test("every file of a data directory is known to be kept or derived", async (t
   const { data, backup } = await ledger(t);
   await makeBackup(data, backup, () => {});
   // The owner's token opens the service that runs: what is restored gets one of its own.
-  const derived = ["history", "index.sqlite", "lock.sqlite", "reserve", "state", "token"];
+  const derived = ["history", "index", "lock.sqlite", "reserve", "state", "token"];
   const kept = readdirSync(backup).filter((name) => name !== "manifest.json");
   const found = readdirSync(data).filter((name) => !/-(wal|shm)$/.test(name));
   t.strictSame(

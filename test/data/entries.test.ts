@@ -56,23 +56,23 @@ const HARM: Readonly<Record<string, (path: string) => void>> = {
   },
 };
 
-const FILES = [
-  "events.sqlite",
-  "events.sqlite-wal",
-  "tree.sqlite",
-  "index.sqlite",
-  "lock.sqlite",
-  "log.key",
-  "log.key.next",
-]
-  .concat(["checkpoint", "token", "cgroups/note", "state/data.mdb", "state/marker.json", "history/data.mdb"])
+const FILES = ["events.sqlite", "events.sqlite-wal", "tree.sqlite", "lock.sqlite", "log.key", "log.key.next"]
+  .concat([
+    "checkpoint",
+    "token",
+    "cgroups/note",
+    "state/data.mdb",
+    "state/marker.json",
+    "history/data.mdb",
+    "index/manifest.json",
+  ])
   .concat(["state-000000000300.ndjson.zst"]);
 
 for (const [kind, harm] of Object.entries(HARM))
   t.test(`${kind} in a file's place in a data directory is refused, by its name`, async (t) => {
     for (const name of FILES) {
       const data = copyOf(clean);
-      for (const folder of ["history", "cgroups"]) mkdirSync(join(data, folder), { recursive: true });
+      for (const folder of ["history", "index", "cgroups"]) mkdirSync(join(data, folder), { recursive: true });
       harm(join(data, name));
       t.throws(() => checkData(data), {
         message: `${join(data, name)} is ${kind}: there must be a plain file, and no link`,
@@ -81,7 +81,7 @@ for (const [kind, harm] of Object.entries(HARM))
   });
 
 t.test("a link in a directory's place is refused, that to the data directory itself is not", async (t) => {
-  for (const name of ["state", "history", "cgroups", "archive"]) {
+  for (const name of ["state", "history", "index", "cgroups", "archive"]) {
     const data = copyOf(clean);
     rmSync(join(data, name), { recursive: true, force: true });
     symlinkSync(join(clean, name), join(data, name));

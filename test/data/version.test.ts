@@ -17,13 +17,13 @@ import Sqlite from "better-sqlite3";
 import t from "tap";
 import { openTree } from "../../src/data/open_tree.ts";
 import { checkWritten } from "../../src/data/version.ts";
-import { EventIndex } from "../../src/index/event_index.ts";
 import { LAYOUT } from "../../src/lmdb/store.ts";
 import { LAYOUT as RUNS_LAYOUT } from "../../src/runs/manifest.ts";
 import { schemaVersion } from "../../src/sqlite/schema_version.ts";
 import { checkState } from "../../src/verify/state_check.ts";
 import { verify } from "../../src/verify/verify.ts";
 import { mapledger } from "../support/cli.ts";
+import { makeIndex } from "../support/made_index.ts";
 import { spawnService } from "../support/service_process.ts";
 import { writeLog } from "../support/write_log.ts";
 
@@ -36,9 +36,7 @@ t.before(async () => {
   const tree = openTree(clean, "");
   while (tree.catchUp());
   tree.close(true);
-  const index = new EventIndex(join(clean, "events.sqlite"), join(clean, "index.sqlite"));
-  while (index.catchUp());
-  index.close();
+  await makeIndex(clean);
 });
 
 let copies = 0;
@@ -49,7 +47,7 @@ function copy(): string {
   return data;
 }
 
-type Database = "events" | "tree" | "index";
+type Database = "events" | "tree";
 
 function setVersion(data: string, file: Database): void {
   const db = new Sqlite(join(data, `${file}.sqlite`));
@@ -79,9 +77,9 @@ function setLayout(data: string, layout: number): void {
 }
 
 /** Whatever else a newer manifest has. */
-function setHistoryLayout(data: string, layout: number): void {
-  mkdirSync(join(data, "history"), { recursive: true });
-  writeFileSync(join(data, "history", "manifest.json"), `${JSON.stringify({ layout, new: true })}\n`);
+function setRunsLayout(data: string, store: "history" | "index", layout: number): void {
+  mkdirSync(join(data, store), { recursive: true });
+  writeFileSync(join(data, store, "manifest.json"), `${JSON.stringify({ layout, new: true })}\n`);
 }
 
 function remove(data: string, file: Database): void {
@@ -124,13 +122,17 @@ const REFUSED: readonly [what: string, change: (data: string) => void, says: Reg
     (d) => setVersion(d, "tree"),
     /newer mapledger: tree.sqlite has version 99, this mapledger knows \d+; noth/,
   ],
-  ["a newer index", (d) => setVersion(d, "index"), /newer mapledger: index.sqlite has version 99, /],
+  [
+    "a newer index",
+    (d) => setRunsLayout(d, "index", RUNS_LAYOUT + 1),
+    /newer mapledger: index\/ has layout \d+, this mapledger kn/,
+  ],
   ["a newer log, in its -wal", (d) => setVersionInWal(d, "events"), /newer mapledger: events.sqlite has version 99, /],
   ["a newer tree, in its -wal", (d) => setVersionInWal(d, "tree"), /newer mapledger: tree.sqlite has version 99, /],
   ["a newer state", (d) => setLayout(d, LAYOUT + 1), /newer mapledger: state\/ has layout \d+, this mapledger kn/],
   [
     "a newer history",
-    (d) => setHistoryLayout(d, RUNS_LAYOUT + 1),
+    (d) => setRunsLayout(d, "history", RUNS_LAYOUT + 1),
     /newer mapledger: history\/ has layout .*; nothing was changed\. A start with --rebuild builds/,
   ],
   [
@@ -170,7 +172,7 @@ const TAKEN: readonly [what: string, change: (data: string) => void, rebuild?: b
   ["a directory that is not there", (d) => rmSync(d, { recursive: true })],
   ["an empty log and nothing of it", (d) => readdirSync(d).map((name) => rmSync(join(d, name), { recursive: true }))],
   ["an older state", (d) => setLayout(d, LAYOUT - 1)],
-  ["an index without tables", (d) => empty(d, "index")],
+  ["an older index", (d) => setRunsLayout(d, "index", RUNS_LAYOUT - 1)],
   ["no tree", (d) => remove(d, "tree")],
   ["a newer state that is to be made again", (d) => setLayout(d, LAYOUT + 1), true],
 ];
@@ -185,14 +187,14 @@ for (const [what, change, rebuild] of TAKEN)
 
 t.test("the service and the command line look before they touch anything", async (t) => {
   const data = copy();
-  setVersion(data, "index");
+  setVersion(data, "tree");
   const before = contents(data);
   const child = spawnService({ MAPLEDGER_DATA: data, MAPLEDGER_MIRROR: "off" });
   const [lines, [code]] = await Promise.all([text(child.stdout), once(child, "exit")]);
-  t.match([code, lines], [1, /the service cannot start.*|was written by a newer mapledger: index.sqlite/]);
-  t.match(lines, /was written by a newer mapledger: index.sqlite has version 99/);
+  t.match([code, lines], [1, /the service cannot start.*|was written by a newer mapledger: tree.sqlite/]);
+  t.match(lines, /was written by a newer mapledger: tree.sqlite has version 99/);
   const { code: rotated, stderr } = await mapledger("key", "rotate", "--data", data);
-  t.match([rotated, stderr], [1, /was written by a newer mapledger: index.sqlite has version 99/]);
+  t.match([rotated, stderr], [1, /was written by a newer mapledger: tree.sqlite has version 99/]);
   t.same(contents(data), before);
 });
 
@@ -258,8 +260,6 @@ const WORDS: readonly [what: string, harm: (data: string) => void, says: RegExp]
     /^tree.sqlite has no tables: nothing was ever recorded in it: nothing vou/,
   ],
   ["a tree without tables", (d) => bare(d, "tree"), /^tree.sqlite has no tables: /],
-  ["an empty index", (d) => empty(d, "index"), /^index.sqlite cannot be compared: it has no tables; the next start br/],
-  ["an index without tables", (d) => bare(d, "index"), /^index.sqlite cannot be compared: it has no tables; /],
 ];
 
 for (const [what, harm, says] of WORDS)

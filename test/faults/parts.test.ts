@@ -1,13 +1,14 @@
-import { globSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, globSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
 import { ask } from "../support/api.ts";
 import { Disk, type Rule } from "../support/disk.ts";
+import { writeLog } from "../support/write_log.ts";
 import { cut, type Damage, garbled, isWhole, prepared, put, ready, start } from "./parts.ts";
 
 interface Row {
-  readonly part: "state" | "index" | "history" | "tree";
+  readonly part: "state" | "history" | "tree";
   readonly rule: Rule;
 }
 
@@ -18,8 +19,6 @@ const FAILING: readonly Row[] = [
     { part: "history", rule: { op: "write", file, action: "ENOSPC" } },
     { part: "history", rule: { op: "sync", file, action: "EIO" } },
   ]),
-  { part: "index", rule: { op: "write", file: "index.sqlite-wal", action: "EIO" } },
-  { part: "index", rule: { op: "write", file: "index.sqlite-wal", action: "ENOSPC" } },
   { part: "tree", rule: { op: "write", file: "tree.sqlite-wal", action: "EIO" } },
   { part: "tree", rule: { op: "write", file: "tree.sqlite-wal", action: "ENOSPC" } },
   { part: "tree", rule: { op: "sync", file: "tree.sqlite-wal", action: "EIO" } },
@@ -70,14 +69,68 @@ t.test("a part whose file fails is told of, and serves when that is over; all el
 /** What a part can answer only when it has come to the log's end. */
 function newestOf(part: Row["part"]): string {
   if (part === "history") return `/v1/maps/1/elements/01000000/history?limit=1`;
-  return part === "index" ? "/v1/events?map=1&before=1000000&limit=1" : "/checkpoint";
+  return "/checkpoint";
 }
+
+t.test("an index that cannot be stored or opened is told of, and events are found meanwhile", async (t) => {
+  const disk = new Disk(t);
+  await writeLog(disk.data, 900);
+  const asked = "/v1/events?map=1&cmd=BPF_MAP_UPDATE_BATCH&before=5000&limit=3";
+  for (const rule of [
+    { op: "open", file: "index/manifest.json", action: "EIO" },
+    { op: "write", file: "index/00000001.sst", action: "EIO" },
+    { op: "write", file: "index/00000001.sst", action: "ENOSPC" },
+    { op: "sync", file: "index/00000001.sst", action: "EIO" },
+    { op: "write", file: "index/manifest.json.partial", action: "EIO" },
+  ] as const) {
+    const name = `${rule.action} at each ${rule.op} of ${rule.file}`;
+    rmSync(join(disk.data, "index"), { recursive: true, force: true });
+    disk.fail({ ...rule, count: -1 });
+    const service = await start(disk);
+    // The log has rested then, and the index is stored.
+    while ((await ready(service)).body.degraded.length === 0) await sleep(50);
+    t.match((await ready(service)).body.degraded, [{ part: "index", state: "failed" }], name);
+    const found = await ask(service.url, "GET", asked);
+    t.match(found, { status: 200, body: { events: [{}, {}, {}] } }, name);
+    disk.fail();
+    while ((await ready(service)).body.degraded.length > 0) await sleep(50);
+    t.same((await ask(service.url, "GET", asked)).body.events, found.body.events, name);
+    t.equal(await service.end("SIGTERM"), 0);
+  }
+});
+
+t.test("an index that is damaged is made again", async (t) => {
+  const disk = new Disk(t);
+  await writeLog(disk.data, 900);
+  const asked = "/v1/events?map=1&cmd=BPF_MAP_UPDATE_BATCH&before=5000&limit=3";
+  const isStored = async (): Promise<void> => {
+    while (!existsSync(join(disk.data, "index", "manifest.json"))) await sleep(50);
+  };
+  let service = await start(disk);
+  await isStored();
+  const { events } = (await ask(service.url, "GET", asked)).body;
+  t.equal(events.length, 3);
+  for (const [file, damage] of [
+    ["manifest.json", cut(0.5)],
+    ["manifest.json", garbled(0, 64)],
+    ["00000001.sst", cut(0.5)],
+    ["00000001.sst", garbled(0, 1_000_000)],
+    ["00000001.sst", rmSync],
+  ] as const) {
+    await service.end("SIGKILL");
+    damage(join(disk.data, "index", file));
+    service = await start(disk);
+    t.match(await ask(service.url, "GET", asked), { status: 200, body: { events } }, file);
+    await isStored();
+    while ((await ready(service)).body.degraded.length > 0) await sleep(50);
+  }
+  await service.end("SIGTERM");
+});
 
 const DAMAGES: readonly (readonly [file: string, name: string, damage: Damage])[] = [
   "state/data.mdb",
   "history/manifest.json",
   "history/*.sst",
-  "index.sqlite",
 ].flatMap(
   (file) =>
     [
@@ -114,7 +167,7 @@ t.test(
   async (t) => {
     const disk = new Disk(t);
     let service = await prepared(disk);
-    const databases = ["events.sqlite", "tree.sqlite", "index.sqlite"];
+    const databases = ["events.sqlite", "tree.sqlite"];
     const beside = [...databases.map((name) => `${name}-shm`), "state/data.mdb-lock"];
     for (const [name, damage] of [
       ["cut", cut(0.5)],

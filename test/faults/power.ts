@@ -19,7 +19,7 @@ const WHERE: readonly Pick<Rule, "op" | "file">[] = [
   { op: "sync", file: ".sst" },
   { op: "write", file: "history/manifest.json.partial" },
   { op: "sync", file: "history/manifest.json.partial" },
-  { op: "write", file: "index.sqlite-wal" },
+  { op: "write", file: "index/manifest.json.partial" },
 ];
 const SKIP_MAX = 60;
 

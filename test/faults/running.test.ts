@@ -15,10 +15,6 @@ const ROWS: readonly (readonly [name: string, files: readonly string[], damage: 
   ["the history is written over", ["history/*.sst"], garbled(0, 65_536)],
   ["the history's manifest is gone", ["history/manifest.json"], rmSync],
   ["LMDB's lock is gone", ["state/data.mdb-lock"], cutOff],
-  ["the index is cut", ["index.sqlite", "index.sqlite-wal"], cut(0.5)],
-  ["the index is written over", ["index.sqlite", "index.sqlite-wal"], garbled(0, 65_536)],
-  ["the index's -shm is cut", ["index.sqlite-shm"], cutOff],
-  ["the index's -shm is written over", ["index.sqlite-shm"], garbled(0, 32_768)],
   ["the log's and the tree's -shm are cut", ["events.sqlite-shm", "tree.sqlite-shm"], cutOff],
 ];
 

@@ -6,8 +6,11 @@ import { openEngine } from "./recover.ts";
 
 const SESSION = { session: 1, caller: "writer" };
 
-/** A new data directory with a few hundred events of all sorts, batches, refusals, reads and an end of a map among them. */
-export async function writeLog(data: string): Promise<void> {
+/**
+ * A new data directory with a few hundred events of all sorts, batches, refusals, reads and an end of a map among them;
+ * six for each turn.
+ */
+export async function writeLog(data: string, turns = 60): Promise<void> {
   mkdirSync(data, { recursive: true });
   const { engine } = await openEngine(data);
   const create = (attr: object): Request => ({ ...SESSION, cmd: CMD.BPF_MAP_CREATE, attr: createAttr(attr) });
@@ -18,7 +21,7 @@ export async function writeLog(data: string): Promise<void> {
     create({ mapType: 22, keySize: 0, maxEntries: 20 }),
     { session: 0, caller: "writer", cmd: CMD.MKDIR, attr: { pathname: "/sys/fs/bpf/dir\u{1f41d}" } },
   ]);
-  for (let turn = 0; turn < 60; turn++) engine.run(requests(turn));
+  for (let turn = 0; turn < turns; turn++) engine.run(requests(turn));
   engine.run([{ ...SESSION, cmd: CMD.CLOSE, fd: 4, attr: { reason: "close" } }]);
   await engine.close();
 }

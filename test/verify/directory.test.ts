@@ -17,13 +17,13 @@ import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import Sqlite from "better-sqlite3";
 import t from "tap";
 import { sha256Of, writeKey } from "../../src/files/contents.ts";
-import { EventIndex } from "../../src/index/event_index.ts";
 import { ENTRY_BYTES } from "../../src/log/canonical.ts";
 import { findingText } from "../../src/verify/finding.ts";
 import { checkState } from "../../src/verify/state_check.ts";
 import { verify } from "../../src/verify/verify.ts";
 import { mapledger } from "../support/cli.ts";
 import { HOST } from "../support/commands.ts";
+import { changeIndex, makeIndex } from "../support/made_index.ts";
 import { startService } from "../support/service_process.ts";
 import { writeLog } from "../support/write_log.ts";
 
@@ -71,7 +71,7 @@ function copy(): string {
 }
 
 /** Runs SQL on one of its databases. Triggers that are in the way are put back. */
-function run(data: string, file: "events" | "tree" | "index" | "lock", sql: string): void {
+function run(data: string, file: "events" | "tree" | "lock", sql: string): void {
   const db = new Sqlite(join(data, `${file}.sqlite`));
   const triggers = db.prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").all() as Named[];
   for (const { name } of triggers) db.exec(`DROP TRIGGER ${name}`);
@@ -367,19 +367,12 @@ const HARM: readonly [what: string, harm: (data: string) => unknown, says: RegEx
   ],
   // What is made of the log.
   [
-    "an index that is none",
-    (d) => writeFileSync(join(d, "index.sqlite"), "x".repeat(4096)),
-    /^index.sqlite cannot be read: file is not a database$/,
-  ],
-  [
     "no key sizes in the index",
-    (d) => {
-      const index = new EventIndex(join(d, "events.sqlite"), join(d, "index.sqlite"));
-      while (index.catchUp());
-      index.close();
-      run(d, "index", "DELETE FROM key_sizes WHERE map = 1");
+    async (d) => {
+      await makeIndex(d);
+      await changeIndex(d, () => [["z\0\0\0\0\0\x01", null]]);
     },
-    /^index.sqlite does not have the size of map 1's keys$/,
+    /^index\/ does not have the size of map 1's keys$/,
   ],
 ];
 
@@ -410,7 +403,7 @@ t.test("what is left of jobs and keys that died is no harm", async (t) => {
   writeKey(join(data, "log.key.next"), generateKeyPairSync("ed25519").privateKey);
   rmSync(join(data, "checkpoint"));
   rmSync(join(data, "lock.sqlite"));
-  rmSync(join(data, "index.sqlite"));
+  rmSync(join(data, "index"), { recursive: true, force: true });
   rmSync(join(data, "history"), { recursive: true });
   run(data, "events", "DELETE FROM commands; DELETE FROM errors");
   t.same(await found(data), []);

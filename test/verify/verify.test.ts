@@ -8,8 +8,8 @@ import t from "tap";
 import { BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
 import { CMD } from "../../src/abi/service.ts";
 import { Engine } from "../../src/engine/engine.ts";
+import type { StateStore } from "../../src/engine/ports.ts";
 import type { Request } from "../../src/engine/request.ts";
-import { EventIndex } from "../../src/index/event_index.ts";
 import { LmdbStore } from "../../src/lmdb/store.ts";
 import { ENTRY_BYTES } from "../../src/log/canonical.ts";
 import { afterPrefix, type Cell, firstIn } from "../../src/maps/cells.ts";
@@ -32,6 +32,7 @@ import { checkStateApart } from "../../src/verify/state_process.ts";
 import { type Verified, verify } from "../../src/verify/verify.ts";
 import { mapledger } from "../support/cli.ts";
 import { createAttr, HOST } from "../support/commands.ts";
+import { changeIndex, makeIndex } from "../support/made_index.ts";
 import { BY_ITSELF } from "../support/memory_tree.ts";
 import { newWitness } from "../support/new_witness.ts";
 import { noPast } from "../support/no_past.ts";
@@ -628,33 +629,33 @@ for (const [file, sql, found] of SCHEMAS)
     t.ok((await verified(data)).findings.map(findingText).includes(found), found);
   });
 
-/** Makes index.sqlite, as the service does. */
-function index(data: string): void {
-  const made = new EventIndex(join(data, "events.sqlite"), join(data, "index.sqlite"));
-  while (made.catchUp());
-  made.close();
-}
-
 t.test("an index that does not find an event is found", async (t) => {
   const data = copy();
-  index(data);
+  await makeIndex(data);
   t.same((await verified(data)).findings, []);
-  const rows: readonly [sql: string, found: string][] = [
-    ["DELETE FROM by_caller WHERE seq = 77", "event 77: index.sqlite does not find it by its caller"],
+  const seq = (number: number): string => `\0\0\0\0\0${String.fromCharCode(number)}`;
+  const caller = (name: string): string => `a${String.fromCharCode(name.length)}${name}${seq(1)}`;
+  const first = (store: Pick<StateStore, "range">, table: string): string =>
+    firstIn(store, table, afterPrefix(table))?.[0] ?? "";
+  const rows: readonly (readonly [change: Parameters<typeof changeIndex>[1], found: RegExp])[] = [
+    [(store) => [[first(store, "a"), null]], /^event 1: index\/ does not find it by its caller$/],
     [
-      "INSERT INTO by_caller VALUES ('eve', 77)",
-      "event 77: index.sqlite finds it by a caller that the event does not have",
+      () => [[caller("eve"), Buffer.from([0, 76])]],
+      /^event 77: index\/ finds it by a caller that the event does not have$/,
     ],
-    ["DELETE FROM by_key WHERE seq = 80", "event 80: index.sqlite does not find it by its key"],
-    ["UPDATE key_sizes SET key_size = 5 WHERE map = 2", "index.sqlite has another size for the keys of map 2"],
+    [(store) => [[first(store, "k"), null]], /^event 1: index\/ has other entries in the segment that begins with it$/],
+    [
+      () => [[`m${seq(1)}${seq(9)}`, Buffer.from([0, 0])]],
+      /^event 9: index\/ has entries of a segment that begins with it, and no such segment$/,
+    ],
+    [() => [[`z${seq(2)}`, Buffer.from(seq(5), "latin1")]], /^index\/ has another size for the keys of map 2$/],
+    [(store) => [[first(store, "n"), null]], /^index\/ cannot be compared: the index has segments up to/],
   ];
-  for (const [sql, found] of rows) {
-    rmSync(join(data, "index.sqlite"));
-    index(data);
-    const db = new Sqlite(join(data, "index.sqlite"));
-    db.exec(sql);
-    db.close();
-    t.equal(await firstFinding(data), found);
+  for (const [change, found] of rows) {
+    const changed = join(root, `index${++copies}`);
+    cpSync(data, changed, { recursive: true });
+    await changeIndex(changed, change);
+    t.match(await firstFinding(changed), found);
   }
 });
 

@@ -1,0 +1,138 @@
+/**
+ * Reads the log for the index. A row of its own for each event would take longer than to index it, so the columns of a
+ * chunk of events are joined, as in `sqlite/changes.ts`:
+ *
+ *     seq session caller cmd map errno key   out      sessions  callers       cmds   maps   errnos  lengths  keys    outs
+ *     7   3       ann    2   1   0     aabb  NULL     [3,3]     ["ann","bo"]  [2,3]  [1,1]  [0,0]   [12,9]   aabbcc  [{}]
+ *     8   3       bo     3   1   0     cc    {}
+ *
+ * A length is that of the key, plus 1 (0 if there is no key), times 4; plus 1 if `outs` has the event's effects, or 2 if
+ * they are too long for that. A long key is not among the joined ones.
+ */
+
+import type { Database, Statement } from "better-sqlite3";
+import { CMD } from "../abi/service.ts";
+import type { EventRow } from "../log/event.ts";
+import { commandFacts } from "../syscall/command_facts.ts";
+import type { Out } from "../syscall/outcome.ts";
+
+/** Events of a chunk. */
+export const CHUNK_EVENTS = 4096;
+/** A longer key, and longer effects, are not joined. */
+const KEY_BYTES_MAX = 256;
+const OUT_BYTES_MAX = 4096;
+
+export type IndexedRow = Pick<
+  EventRow,
+  "seq" | "session" | "caller" | "cmd" | "map" | "errno" | "key" | "attr" | "out"
+>;
+
+/** The columns of events without a gap, from `first` on. */
+export interface Columns {
+  readonly first: number;
+  readonly sessions: readonly number[];
+  readonly callers: readonly string[];
+  readonly cmds: readonly number[];
+  readonly maps: readonly number[];
+  readonly errnos: readonly number[];
+  readonly lengths: readonly number[];
+  readonly keys: Buffer;
+  readonly outs: readonly Out[];
+}
+
+/** The CAST keeps the keys' bytes as they are. */
+const JOINED = `
+  SELECT
+    count(*) AS count,
+    json_group_array(session) AS sessions,
+    json_group_array(caller) AS callers,
+    json_group_array(cmd) AS cmds,
+    json_group_array(map) AS maps,
+    json_group_array(errno) AS errnos,
+    json_group_array(4 * ifnull(length(key) + 1, 0) + CASE WHEN out IS NULL THEN 0 WHEN length(out) <= ${OUT_BYTES_MAX} THEN 1 ELSE 2 END)
+      AS lengths,
+    CAST(group_concat(CASE WHEN length(key) <= ${KEY_BYTES_MAX} THEN key END, '') AS BLOB) AS keys,
+    '[' || ifnull(group_concat(CASE WHEN length(out) <= ${OUT_BYTES_MAX} THEN out END), '') || ']' AS outs
+  FROM (SELECT session, caller, cmd, map, errno, key, out FROM events WHERE seq > ? AND seq <= ? ORDER BY seq)`;
+const ROW = "SELECT seq, session, caller, cmd, map, errno, key, attr, out FROM events";
+const ONE = `${ROW} WHERE seq = ?`;
+const ALL = `${ROW} WHERE seq > ? AND seq <= ? ORDER BY seq`;
+
+interface JoinedRow {
+  readonly count: number;
+  readonly sessions: string;
+  readonly callers: string;
+  readonly cmds: string;
+  readonly maps: string;
+  readonly errnos: string;
+  readonly lengths: string;
+  readonly keys: Buffer | null;
+  readonly outs: string;
+}
+
+/** The log's events, as the index takes them in. */
+export class LogColumns {
+  readonly #joined: Statement;
+  readonly #one: Statement;
+  readonly #all: Statement;
+
+  constructor(db: Database) {
+    this.#joined = db.prepare(JOINED);
+    this.#one = db.prepare(ONE);
+    this.#all = db.prepare(ALL);
+  }
+
+  /** The events above `after`, up to `until`; null: there are gaps among them. */
+  read(after: number, until: number): Columns | null {
+    const { count, keys, ...joined } = this.#joined.get(after, until) as JoinedRow;
+    if (count !== until - after) return null;
+    return {
+      first: after + 1,
+      sessions: numbers(joined.sessions),
+      callers: JSON.parse(joined.callers) as string[],
+      cmds: numbers(joined.cmds),
+      maps: numbers(joined.maps),
+      errnos: numbers(joined.errnos),
+      lengths: numbers(joined.lengths),
+      keys: keys ?? NOTHING,
+      outs: JSON.parse(joined.outs) as Out[],
+    };
+  }
+
+  /** An event of which the columns do not say all. */
+  row(seq: number): IndexedRow {
+    return this.#one.get(seq) as IndexedRow;
+  }
+
+  /** All events above `after`, up to `until`. */
+  rows(after: number, until: number): Iterable<IndexedRow> {
+    return this.#all.iterate(after, until) as Iterable<IndexedRow>;
+  }
+}
+
+/** The bytes of a key by its length; -1: there is no key. */
+export function keyBytesOf(length: number): number {
+  return (length >>> 2) - 1;
+}
+
+/** The bytes that an event has among the joined keys. */
+export function joinedBytes(keyBytes: number): number {
+  return keyBytes < 0 || keyBytes > KEY_BYTES_MAX ? 0 : keyBytes;
+}
+
+/** Whether `outs` has the effects of an event. */
+export function hasJoinedOut(length: number): boolean {
+  return (length & 3) === 1;
+}
+
+/** Whether the columns say all of an event that the index takes in. */
+export function isWhole(cmd: number, length: number): boolean {
+  const isMore = cmd === CMD.BPF_MAP_CREATE || cmd === CMD.SESSION_OPEN || commandFacts(cmd)?.elements === "batch";
+  return (length & 3) !== 2 && keyBytesOf(length) <= KEY_BYTES_MAX && !isMore;
+}
+
+const NOTHING = Buffer.alloc(0);
+
+function numbers(text: string): readonly number[] {
+  return JSON.parse(text) as number[];
+}

@@ -1,0 +1,156 @@
+/** The segments of the index that are stored: immutable, and without a gap between them. */
+
+import type { StateStore } from "../engine/ports.ts";
+import { type CellKey, readU32Key } from "../maps/cells.ts";
+import { Damaged } from "../supervisor/derived_parts.ts";
+import type { Bits } from "./bits.ts";
+import {
+  type Asked,
+  INFO_KEY,
+  keysPrefix,
+  postingsBetween,
+  postingsPrefix,
+  readU48Key,
+  SEGMENTS,
+  segmentOf,
+  U48_BYTES,
+  u48Key,
+  type Wanted,
+} from "./facets.ts";
+import { addFromBlock, blockStart, type KeyWanted } from "./key_entries.ts";
+import { addPostings } from "./postings.ts";
+import type { SearchedSegment } from "./search.ts";
+
+/** How the cells are laid out; an index of another layout is made again. */
+const LAYOUT = 1;
+/** Sorts behind the number of each block. */
+const AFTER_BLOCKS = "\xff".repeat(5);
+
+type Store = Pick<StateStore, "get" | "range" | "rangeDown">;
+
+/** Which log an index is of. */
+export interface IndexInfo {
+  readonly layout: number;
+  readonly log: string;
+  /** It has taken in all events above this one, which are those that were not archived when it began. */
+  readonly since: number;
+  /** Whether it was told the sizes of the keys of maps that events up to `since` had made. */
+  readonly hasSizes: boolean;
+}
+
+export function infoCell(info: Omit<IndexInfo, "layout">): readonly [CellKey, Buffer] {
+  return [INFO_KEY, Buffer.from(JSON.stringify({ layout: LAYOUT, ...info } satisfies IndexInfo))];
+}
+
+export function u48Bytes(number: number): Buffer {
+  return Buffer.from(u48Key(number), "latin1");
+}
+
+/** null: there is none, or none of this layout. */
+export function readInfo(store: Pick<StateStore, "get">): IndexInfo | null {
+  const bytes = store.get(INFO_KEY);
+  if (bytes === undefined) return null;
+  try {
+    const info = JSON.parse(bytes.toString()) as IndexInfo;
+    return info.layout === LAYOUT && Number.isSafeInteger(info.since) ? info : null;
+  } catch {
+    return null;
+  }
+}
+
+/** A segment, whose cells are in a store. */
+export class StoredSegment implements SearchedSegment {
+  readonly first: number;
+  readonly last: number;
+  readonly #store: Store;
+
+  constructor(store: Store, first: number, last: number) {
+    this.#store = store;
+    this.first = first;
+    this.last = last;
+  }
+
+  add({ facet, value }: Wanted, bits: Bits): void {
+    const bytes = this.#store.get(postingsPrefix(facet, value) + u48Key(this.first));
+    if (bytes !== undefined) addPostings(bytes, bits);
+  }
+
+  addKeys(wanted: KeyWanted, bits: Bits): void {
+    const prefix = keysPrefix(this.first);
+    const least = prefix + blockStart(wanted.least);
+    const end = prefix + blockStart(wanted.greatest) + AFTER_BLOCKS;
+    for (const [key, bytes] of this.#store.rangeDown(prefix, end)) {
+      addFromBlock([readU32Key(key, prefix.length), readU32Key(key, prefix.length + 4)], bytes, wanted, bits);
+      // The block before may end with what this one begins with.
+      if (key < least) return;
+    }
+  }
+}
+
+export class StoredSegments {
+  readonly #store: Store;
+  readonly #firsts: number[] = [];
+  readonly #lasts: number[] = [];
+
+  /** Throws Damaged unless the segments of a store have all events above `since`, up to `last`. */
+  constructor(store: Store, since: number, last: number) {
+    this.#store = store;
+    let end = since;
+    for (const [key, bytes] of store.range(...SEGMENTS)) {
+      const first = readU48Key(key, 1);
+      if (first !== end + 1 || bytes.length !== U48_BYTES)
+        throw new Damaged(`the index has no segment that begins with event ${end + 1}`);
+      end = readU48Key(bytes.toString("latin1"), 0);
+      if (end < first) throw new Damaged(`the index has a segment that ends before its first event, ${first}`);
+      this.push(first, end);
+    }
+    if (end !== last) throw new Damaged(`the index has segments up to event ${end}, and was written up to ${last}`);
+  }
+
+  push(first: number, last: number): void {
+    this.#firsts.push(first);
+    this.#lasts.push(last);
+  }
+
+  /** All of them, ascending. */
+  *all(): Iterable<StoredSegment> {
+    for (let at = 0; at < this.#firsts.length; at++) yield this.#segment(at);
+  }
+
+  /**
+   * The segments that may have what is asked for among the events above `after`, up to `until`, which they must have;
+   * in their order, or against it. Those that have none of the first value are passed over in one go.
+   */
+  *having({ having: [lead] }: Asked, after: number, until: number, isBackward: boolean): Iterable<StoredSegment> {
+    const from = this.#at(after + 1);
+    const to = this.#at(until);
+    if (lead === undefined) {
+      if (isBackward) for (let at = to; at >= from; at--) yield this.#segment(at);
+      else for (let at = from; at <= to; at++) yield this.#segment(at);
+      return;
+    }
+    const prefix = postingsPrefix(lead.facet, lead.value);
+    const range = postingsBetween(prefix, this.#firsts[from] as number, this.#firsts[to] as number);
+    for (const [key] of isBackward ? this.#store.rangeDown(...range) : this.#store.range(...range)) {
+      const first = segmentOf(key);
+      const at = this.#at(first);
+      if (this.#firsts[at] !== first) throw new Damaged(`the index has postings behind ${first}, and no such segment`);
+      yield this.#segment(at);
+    }
+  }
+
+  #segment(at: number): StoredSegment {
+    return new StoredSegment(this.#store, this.#firsts[at] as number, this.#lasts[at] as number);
+  }
+
+  /** The place of the segment that has an event. */
+  #at(seq: number): number {
+    let [low, high] = [0, this.#firsts.length - 1];
+    while (low < high) {
+      const middle = Math.ceil((low + high) / 2);
+      if ((this.#firsts[middle] as number) <= seq) low = middle;
+      else high = middle - 1;
+    }
+    return low;
+  }
+}
