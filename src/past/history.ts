@@ -176,7 +176,9 @@ class Recorder implements Cells {
       get: (key) => this.#newestOf(key),
       range: (from, to) => this.#latest.range(from, to),
       write: (changes) => this.#keep(changes),
-      seq: 0,
+      get seq() {
+        return store.seq;
+      },
     });
   }
 

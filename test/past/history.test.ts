@@ -44,8 +44,9 @@ for (const transcript of readTranscripts().filter(({ name }) => !name.startsWith
     replay(service, transcript);
     service.end();
     const { lastSeq } = service.log;
-    const history = new History(service.log, new MemoryCells(), HOST);
-    await history.reach(Math.floor(lastSeq / 2));
+    const store = new MemoryCells();
+    await new History(service.log, store, HOST).reach(Math.floor(lastSeq / 2));
+    const history = new History(service.log, store, HOST);
     await history.reach(lastSeq);
     t.equal(history.seq, lastSeq);
 
