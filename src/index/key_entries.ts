@@ -68,9 +68,13 @@ function hashOf(bytes: Uint8Array, start: number, end: number): number {
   return (hash ^ (hash >>> 16)) & 0xffff;
 }
 
-const ROOM = 4096;
+/** As many as most segments have. */
+const ROOM = 65_536;
 /** Of so many entries an insertion sort is faster than a radix sort. */
 const NEAR = 24;
+/** If a greater part of the entries has more neighbours than NEAR, all are radix sorted. */
+const CROWDED = 0.25;
+const DIGITS = 0x1_0000;
 
 /** The entries of a segment that is being made. */
 export class KeyEntries {
@@ -154,39 +158,26 @@ export class KeyEntries {
 
   /** The entries by their first 8 bytes, then in the order in which they came, which is that of the events. */
   #sorted(): Uint32Array {
-    let order = Uint32Array.from({ length: this.#count }, (_, at) => at);
-    let other = new Uint32Array(this.#count);
-    const counts = new Uint32Array(0x1_0001);
-    // One pass of a radix sort, by 16 bits; answers how many entries have the same ones at most.
-    const by = (digits: Uint32Array, shift: number): number => {
-      counts.fill(0);
-      let most = 0;
-      for (const at of order) {
-        const digit = ((digits[at] as number) >>> shift) & 0xffff;
-        const count = (counts[digit + 1] as number) + 1;
-        counts[digit + 1] = count;
-        if (count > most) most = count;
+    const order = new Uint32Array(this.#count);
+    for (let at = 0; at < order.length; at++) order[at] = at;
+    const other = new Uint32Array(this.#count);
+    const starts = startsOf(this.#uppers, 16, this.#count);
+    if (crowded(starts) > this.#count * CROWDED) {
+      // Four passes of a radix sort: the last one ends in `order`.
+      for (const halves of [this.#lowers, this.#uppers]) {
+        distribute(order, other, halves, 0, startsOf(halves, 0, this.#count));
+        distribute(other, order, halves, 16, startsOf(halves, 16, this.#count));
       }
-      if (most === this.#count) return most;
-      for (let digit = 1; digit < counts.length; digit++)
-        counts[digit] = (counts[digit] as number) + (counts[digit - 1] as number);
-      for (const at of order) {
-        const digit = ((digits[at] as number) >>> shift) & 0xffff;
-        const place = counts[digit] as number;
-        other[place] = at;
-        counts[digit] = place + 1;
-      }
-      [order, other] = [other, order];
-      return most;
-    };
-    // Keys mostly differ in their first bytes: what is left then is soon in order.
-    if (by(this.#uppers, 16) <= NEAR) {
-      this.#insertInOrder(order);
       return order;
     }
-    order = order.sort();
-    for (const halves of [this.#lowers, this.#uppers]) for (const shift of [0, 16]) by(halves, shift);
-    return order;
+    // Keys mostly differ in their first two bytes: behind one pass they are near their places.
+    distribute(order, other, this.#uppers, 16, starts.slice());
+    for (let digit = 0; digit < DIGITS; digit++) {
+      const [start, end] = [starts[digit] as number, starts[digit + 1] as number];
+      if (end - start > NEAR) other.subarray(start, end).sort((one, two) => this.#compare(one, two));
+    }
+    this.#insertInOrder(other);
+    return other;
   }
 
   /** An insertion sort, for entries that are near their places. */
@@ -194,17 +185,15 @@ export class KeyEntries {
     for (let end = 1; end < order.length; end++) {
       const at = order[end] as number;
       let place = end;
-      for (; place > 0 && this.#isBefore(at, order[place - 1] as number); place--)
+      for (; place > 0 && this.#compare(at, order[place - 1] as number) < 0; place--)
         order[place] = order[place - 1] as number;
       order[place] = at;
     }
   }
 
-  #isBefore(one: number, other: number): boolean {
-    const [upper, otherUpper] = [this.#uppers[one] as number, this.#uppers[other] as number];
-    return (
-      upper < otherUpper || (upper === otherUpper && (this.#lowers[one] as number) < (this.#lowers[other] as number))
-    );
+  #compare(one: number, other: number): number {
+    const upper = (this.#uppers[one] as number) - (this.#uppers[other] as number);
+    return upper !== 0 ? upper : (this.#lowers[one] as number) - (this.#lowers[other] as number);
   }
 
   #grow(): void {
@@ -213,6 +202,44 @@ export class KeyEntries {
     this.#lengths = grown(this.#lengths, Uint16Array);
     this.#hashes = grown(this.#hashes, Uint16Array);
     this.#offsets = grown(this.#offsets, Uint16Array);
+  }
+}
+
+/** Where the entries of each digit, 16 bits of a number, begin in order; one more has the end. */
+function startsOf(numbers: Uint32Array, shift: number, count: number): Uint32Array {
+  const starts = new Uint32Array(DIGITS + 1);
+  for (let at = 0; at < count; at++) {
+    const next = (((numbers[at] as number) >>> shift) & 0xffff) + 1;
+    starts[next] = (starts[next] as number) + 1;
+  }
+  for (let digit = 1; digit <= DIGITS; digit++)
+    starts[digit] = (starts[digit] as number) + (starts[digit - 1] as number);
+  return starts;
+}
+
+/** How many entries share their digit with more than NEAR others. */
+function crowded(starts: Uint32Array): number {
+  let entries = 0;
+  for (let digit = 0; digit < DIGITS; digit++) {
+    const size = (starts[digit + 1] as number) - (starts[digit] as number);
+    if (size > NEAR) entries += size;
+  }
+  return entries;
+}
+
+/** One pass of a radix sort. `places`: as `startsOf` has it; it is used up. */
+function distribute(
+  from: Uint32Array,
+  to: Uint32Array,
+  numbers: Uint32Array,
+  shift: number,
+  places: Uint32Array,
+): void {
+  for (const at of from) {
+    const digit = ((numbers[at] as number) >>> shift) & 0xffff;
+    const place = places[digit] as number;
+    to[place] = at;
+    places[digit] = place + 1;
   }
 }
 
