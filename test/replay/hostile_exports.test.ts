@@ -228,7 +228,7 @@ test("bpftool is not told of paths elsewhere, over which it would mount a bpffs"
       [opened("x"), created("m"), line({ cmd: "BPF_OBJ_PIN", fd: 3, map: 1, attr })],
       (write) => new BpftoolTarget(write),
     );
-    t.match(script, /BPF_OBJ_PIN: returned 0; its path is not below \/sys\/fs\/bpf\n$/);
+    t.match(script, /BPF_OBJ_PIN: returned 0; the path is not below \/sys\/fs\/bpf\n$/);
   }
 });
 
