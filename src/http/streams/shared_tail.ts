@@ -121,6 +121,8 @@ export class SharedTail implements SeatedAt {
       this.#cut = Math.min(this.#cut, seq);
       this.#isWanted = true;
     }
+    // A signal that has been aborted tells nobody who listens to it now.
+    if (reader.signal.aborted) seat.leave(null);
     return seat;
   }
 

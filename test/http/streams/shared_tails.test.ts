@@ -62,6 +62,27 @@ test("streams that are told the same share one read of the log and one text", as
   await until(() => service.tails.count === 0 && service.inFlight === 0);
 });
 
+test("a reader who goes while the log is read for him leaves nothing behind", async (t) => {
+  const { service, url } = await furnish(t);
+  const { reader } = service;
+  const query = reader.query.bind(reader);
+  const asked = Promise.withResolvers<void>();
+  const gate = Promise.withResolvers<void>();
+  reader.query = async (...args) => {
+    asked.resolve();
+    await gate.promise;
+    return query(...args);
+  };
+  const stream = await MessageStream.open(t, `${url}/events/stream`);
+  await asked.promise;
+  stream.break();
+  await until(() => service.streams === 0);
+  gate.resolve();
+  // A seat would be taken in the turn of the query's answer.
+  for (let turn = 0; turn < 20; turn++) await pause(1);
+  t.equal(service.tails.count, 0);
+});
+
 test("streams share only what is the same: the subject, the filter, the form", async (t) => {
   const { service, url } = await furnish(t);
   const opened: [path: string, headers: Record<string, string>][] = [
