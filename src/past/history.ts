@@ -5,7 +5,6 @@
  */
 
 import { setImmediate } from "node:timers/promises";
-import type { CellTable } from "../engine/cell_table.ts";
 import { IGNORE } from "../engine/followers.ts";
 import { PendingCells } from "../engine/pending.ts";
 import type { StateStore } from "../engine/ports.ts";
@@ -66,8 +65,6 @@ const WRITE_VERSIONS = 65_536;
  * A group gets a new image if the present one has this many more deleted cells than cells that were copied into it.
  */
 const GONE_MAX = 1024;
-/** Bytes of cells that are kept after they were written: most events change a cell that was changed before. */
-const CACHE_BYTES = 32 * 1024 * 1024;
 /** Versions that one transaction copies into a new image. */
 const COPY_VERSIONS = 16_384;
 
@@ -156,8 +153,6 @@ export class History {
 class Recorder implements Cells {
   readonly #store: StateStore;
   readonly #cells: PendingCells;
-  /** Cells that were changed before the last writes, the newest first. */
-  readonly #kept: CellTable[] = [];
   /**
    * The store's cells as of now. For each group it reads the image that was the newest when the group was first read.
    */
@@ -173,9 +168,10 @@ class Recorder implements Cells {
     this.#store = store;
     this.#latest = new CellsAsOf(store, Number.MAX_SAFE_INTEGER);
     this.#cells = new PendingCells({
-      get: (key) => this.#newestOf(key),
+      get: (key) => this.#latest.get(key),
       range: (from, to) => this.#latest.range(from, to),
-      write: (changes) => this.#keep(changes),
+      // The versions are written already.
+      write: () => Promise.resolve(),
       get seq() {
         return store.seq;
       },
@@ -234,21 +230,6 @@ class Recorder implements Cells {
     this.#grown.clear();
     this.#versions = new VersionTable();
     await this.#cells.write(seq, () => {});
-  }
-
-  #keep(changes: CellTable): Promise<void> {
-    this.#kept.unshift(changes);
-    let bytes = this.#kept.reduce((sum, table) => sum + table.bytes, 0);
-    for (; bytes > CACHE_BYTES && this.#kept.length > 1; this.#kept.pop()) bytes -= this.#kept.at(-1)?.bytes ?? 0;
-    return Promise.resolve();
-  }
-
-  #newestOf(key: CellKey): Buffer | undefined {
-    for (const table of this.#kept) {
-      const change = table.get(key);
-      if (change !== undefined) return change ?? undefined;
-    }
-    return this.#latest.get(key);
   }
 
   get isCrowded(): boolean {
