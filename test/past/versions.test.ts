@@ -2,6 +2,7 @@ import * as fc from "fast-check";
 import { test } from "tap";
 import { MemoryCells } from "../../src/engine/memory.ts";
 import { afterPrefix } from "../../src/maps/cells.ts";
+import { VersionTable } from "../../src/past/version_table.ts";
 import { CellsAsOf, versionKey, versionsOf } from "../../src/past/versions.ts";
 import { SEED } from "../support/seed.ts";
 
@@ -68,4 +69,25 @@ test("the versions of a cell are told from the newest on, those at and before a 
     [3, "a"],
   ]);
   t.same(told(2), []);
+});
+
+test("a table of versions has them in order, under the keys that versionKey makes", async (t) => {
+  const seqs = fc.constantFrom(0, 1, 255, 2 ** 32 - 1, 2 ** 32, Number.MAX_SAFE_INTEGER - 1);
+  const version = fc.tuple(cellKeys, seqs, seqs, fc.option(fc.uint8Array({ maxLength: 9 })));
+  fc.assert(
+    fc.property(
+      fc.uniqueArray(version, { selector: ([cell, image, seq]) => `${cell} ${image} ${seq}` }),
+      (versions) => {
+        const table = new VersionTable();
+        for (const [cell, image, seq, bytes] of versions)
+          table.addVersion(cell, image, seq, bytes === null ? null : Buffer.from(bytes));
+        const wanted = versions
+          .map(([cell, image, seq, bytes]) => [versionKey(cell, image, seq, bytes !== null), Buffer.from(bytes ?? [])])
+          .sort(([a], [b]) => ((a as string) < (b as string) ? -1 : 1));
+        t.same([...table], wanted);
+      },
+    ),
+    { seed: SEED, numRuns: 50 },
+  );
+  t.end();
 });
