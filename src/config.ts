@@ -216,7 +216,7 @@ export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Nam
     100_000,
     0,
     1_000_000_000,
-    "number of events after which a checkpoint is signed automatically; 0: no limit",
+    "number of events after which a checkpoint is signed automatically; 0: never for their number",
   ),
   checkpointSeconds: integer(
     "MAPLEDGER_CHECKPOINT_SECONDS",
