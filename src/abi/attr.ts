@@ -6,8 +6,9 @@
 import type { MapCmdName } from "./bpf.ts";
 
 /**
- * The offset and the kind of a field. "fd": an s32 that names a descriptor; 0 is none if the struct has another way to say so.
- * "char16": char[16]. "pointer": the address of bytes; "path": of a string with its NUL.
+ * The offset and the kind of a field. "fd": an s32 that names a descriptor; for some, 0 means none unless a flag or
+ * another field says that the descriptor is used. "char16": char[16]. "pointer": the address of bytes; "path": the
+ * address of a string with its NUL.
  */
 export interface AttrField {
   /** As <linux/bpf.h> has it; mapledger's own name is the same in camel case. */
@@ -121,7 +122,7 @@ export const COMMAND_ATTR: Readonly<Record<MapCmdName, CommandAttr>> = {
 export const BPF_ATTR_BYTES = 168;
 export const BPF_ATTR_BYTES_MAX = 4096;
 
-/** Where a command's part of union bpf_attr ends: that of a command which is not about maps, with the union. */
+/** The end of a command's part of union bpf_attr; for a command that is not about maps, the end of the union. */
 export function attrEnd(cmd: string): number {
   return Object.hasOwn(COMMAND_ATTR, cmd) ? COMMAND_ATTR[cmd as MapCmdName].end : BPF_ATTR_BYTES;
 }
@@ -136,7 +137,7 @@ type FieldType<Kind extends FieldKind> = Kind extends "u64"
         ? string | null
         : number;
 
-/** The attr of these fields, read: null is the null pointer. */
+/** The values of these fields, as read from an attr. null: the null pointer. */
 export type AttrOf<Fields extends readonly AttrField[]> = {
   readonly [Each in Fields[number] as Each["field"]]: FieldType<Each["kind"]>;
 };
@@ -154,7 +155,7 @@ export function readAttr<const Fields extends readonly AttrField[]>(
   return Object.fromEntries(fields.map((field) => [field.field, read(field)])) as AttrOf<Fields>;
 }
 
-/** The fields of an attr by the names of <linux/bpf.h>, each as `say` has its value. */
+/** The fields of an attr by the names of <linux/bpf.h>, each with the value that `say` returns for it. */
 export function namedAttr<const Fields extends readonly AttrField[]>(
   fields: Fields,
   attr: AttrOf<Fields>,

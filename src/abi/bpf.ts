@@ -43,8 +43,8 @@ export const BPF_CMD = {
 } as const;
 
 /**
- * Commands on programs, links, tokens and the kernel's own BTF: mapledger has none of them. All others are commands on
- * maps.
+ * Commands on programs, links, tokens and BTF that is loaded already: mapledger has none of them. All other commands
+ * are about maps.
  */
 type OtherCmdName =
   | "BPF_PROG_LOAD"

@@ -137,7 +137,7 @@ export const UNKNOWN_CMD = -1;
 export const CMD = { ...BPF_CMD, ...SERVICE_CMD } as const;
 export type CmdName = keyof typeof CMD;
 
-/** Those that mapledger has. */
+/** The commands that mapledger has. */
 export type KnownCmdName = MapCmdName | keyof typeof SERVICE_CMD;
 export type KnownCmd = (typeof CMD)[KnownCmdName];
 
