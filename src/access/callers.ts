@@ -42,7 +42,7 @@ export class Callers {
     this.#version++;
   }
 
-  /** Changes whenever a caller may have become another, or nobody. */
+  /** Changes whenever a token, uid or certificate may stand for another caller than before, or for none. */
   get version(): number {
     return this.#version;
   }

@@ -32,7 +32,7 @@ export function matchesGlob(glob: string, text: string): boolean {
   return startsLike(glob, text) && text.split("/").length === glob.split("/").length;
 }
 
-/** Whether a path, or one that it leads to, can match the glob: /sys/fs/bpf does for /sys/fs/bpf/tc/*. */
+/** Whether a path, or a path below it, can match the glob. For /sys/fs/bpf/tc/*, a path below /sys/fs/bpf can. */
 export function startsLike(glob: string, path: string): boolean {
   const wanted = glob.split("/");
   const given = path.split("/");
