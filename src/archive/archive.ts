@@ -80,8 +80,8 @@ export function openArchive(folders: readonly string[], log: string, through: nu
 }
 
 /**
- * The id of the log that a folder is the archive of; null if the folder is not an archive. Throws if the mark cannot be
- * read, or if a name of an archive's file belongs to a symbolic link or a FIFO.
+ * The id of the log whose archive a folder is; null if the folder is not an archive. Throws if the mark cannot be read,
+ * or if an entry that has the name of an archive's file is a symbolic link or a FIFO.
  */
 export function archivedLog(folder: string): string | null {
   const file = join(folder, MARK);
