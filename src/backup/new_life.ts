@@ -1,6 +1,6 @@
 /**
- * Gives a restored log a life of its own. It keeps its id and gets another `life` and a branch, which is the suffix of
- * its name in checkpoints: facts of the ledger that its BACKUP_RESTORE event sets. The tree may be behind the log's
+ * Gives a restored log a life of its own. The log keeps its id. Its BACKUP_RESTORE event sets two facts of the ledger:
+ * another `life`, and a branch, which is the suffix of the log's name in checkpoints. The tree may be behind the log's
  * last recorded checkpoint, so it is brought to the log's end; `signers` in `tree.sqlite` keeps the key that signed
  * until then.
  */
