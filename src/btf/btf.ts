@@ -31,7 +31,7 @@ export const SIZED: ReadonlySet<number> = new Set([
 /** Kinds that have the size of another type. */
 const NAMED: ReadonlySet<number> = new Set([...MODIFIERS, BTF_KIND.VAR]);
 
-/** The size of a type that was not computed yet; NaN: the type has no size. */
+/** In place of a type's size that was not computed yet; NaN: the type has no size. */
 const UNKNOWN = -1;
 
 /** struct btf_type by id, in columns. Id 0 is void. */
@@ -145,7 +145,7 @@ export class Btf {
     return this.kindFlag(id) ? offset & 0xffffff : offset;
   }
 
-  /** A member's offset, and its width if it is a bit field; 0: it is not one. */
+  /** A member's offset, and its width in bits if it is a bit field; 0: it is not a bit field. */
   member(id: number, at: number): { readonly offsetBits: number; readonly bits: number } {
     const offset = this.#blob.readUInt32LE(this.#rest(id) + at * MEMBER_BYTES + 8);
     return this.kindFlag(id) ? { offsetBits: offset & 0xffffff, bits: offset >>> 24 } : { offsetBits: offset, bits: 0 };

@@ -26,8 +26,8 @@ interface Elements {
 }
 
 /**
- * The result of a walk over a struct. `need`: the number of fields, including those up to a refusal, that must fit in
- * BTF_FIELDS_MAX.
+ * The result of a walk over a struct. `need`: the number of fields that the walk has counted against BTF_FIELDS_MAX; if
+ * it ended with a refusal, the number up to there.
  */
 interface Walked {
   readonly need: number;
@@ -71,7 +71,7 @@ export class Finder {
     return refusal ?? fields;
   }
 
-  /** btf_find_datasec_var(): the section, too, says the size of each variable. */
+  /** btf_find_datasec_var(): a section gives each of its variables a size, besides the size of the variable's type. */
   #inSection(id: number): Walked {
     const walk = new Walk(0);
     const seen: FieldKind[] = [];
@@ -83,8 +83,8 @@ export class Finder {
   }
 
   /**
-   * btf_find_struct_field(): offsets count from this struct's beginning; each kind of field may occur in it once.
-   * `used`: the number of fields found before. The result is cached, because it does not depend on `level` and `used`,
+   * btf_find_struct_field(): offsets count from this struct's beginning; each kind of field may occur in it once, unless
+   * it is `beside` others (fields.ts). `used`: the number of fields found before. The result is cached, because it does not depend on `level` and `used`,
    * unless the struct is nested too deeply at this level. Then it is not cached: such a walk ends with a refusal, and
    * all walks around it end, too.
    */
@@ -227,7 +227,7 @@ export class Finder {
     return this.#heights[id] as number;
   }
 
-  /** The struct that is searched for a member of this type; null: none is. */
+  /** The nested struct that is searched for fields if a member has this type; null: no struct is searched. */
   #nestedIn(type: number): number | null {
     const elements = this.#elements(type);
     if (isRefusal(elements) || elements.count === 0) return null;

@@ -27,10 +27,11 @@ interface Facts {
    */
   readonly beside: boolean;
   /**
-   * A value may have several, counting nested structs. If false, btf_parse_fields() prints a WARNING for the second.
+   * A value may have several fields of this kind, counting nested structs. If false, btf_parse_fields() prints a WARNING
+   * for the second one.
    */
   readonly many: boolean;
-  /** It may be the element of an array with several elements: btf_repeat_fields(). */
+  /** A field of this kind may be the element of an array with several elements: btf_repeat_fields(). */
   readonly repeats: boolean;
 }
 

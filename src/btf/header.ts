@@ -22,8 +22,8 @@ export interface Header {
 }
 
 /**
- * Reads a header. EINVAL if it is not one, ENOTSUPP if its version or flags are unknown. Fields that a short header has
- * not are 0.
+ * Reads a header. EINVAL if the bytes are not a header, ENOTSUPP if its version or flags are unknown. Fields that a short
+ * header does not have are 0.
  */
 export function readHeader(blob: Buffer): Header | Refusal {
   if (blob.length < LENGTH_BYTES)

@@ -66,7 +66,7 @@ export function undestroyed(btf: Btf): ReadonlySet<string> {
 const NONE: ReadonlySet<string> = new Set();
 
 /**
- * An object must have a field that can be found (EFAULT). Its lists and trees must have a tag that names their elements
+ * An object must have a field of the right size and place (EFAULT). Its lists and trees must have a tag that names their elements
  * (EINVAL), with a struct and member that exist (ENOENT). A kptr that owns a kernel struct must point to one with a
  * destructor (ENOENT). No object may contain itself through lists and trees (ELOOP).
  */
@@ -82,7 +82,10 @@ export function checkObjects(btf: Btf, undestroyed: Undestroyed = () => NONE): R
     const fields = parseFields(finder, id, check);
     if (isRefusal(fields)) return fields;
     if (fields.length === 0)
-      return refuse("EFAULT", `BTF's type ${id} has a bpf_spin_lock, or another such field, of a wrong size or place`);
+      return refuse(
+        "EFAULT",
+        `BTF's type ${id} has a special field, such as a bpf_spin_lock, of a wrong size or place`,
+      );
     objects.set(id, fields);
   }
   for (const fields of objects.values()) {
@@ -133,7 +136,10 @@ function checkOwnership(fields: readonly Field[], objects: ReadonlyMap<number, r
     if (elements === undefined)
       return refuse("EFAULT", `a ${kind} contains BTF's type ${contains.struct}, which programs cannot allocate`);
     if (isNode && elements.some((field) => field.contains !== null))
-      return refuse("ELOOP", `a ${kind} beside a node contains BTF's type ${contains.struct}, which has such, too`);
+      return refuse(
+        "ELOOP",
+        `a ${kind} beside a node contains BTF's type ${contains.struct}, which has a list or tree, too`,
+      );
   }
   return null;
 }

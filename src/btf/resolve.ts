@@ -126,7 +126,7 @@ class Resolver implements Sizes {
   /** env_stack_push() */
   #push(id: number): Refusal | null {
     if (this.#stack.length === DEPTH_MAX) return refuse("E2BIG", `BTF's types are nested deeper than ${DEPTH_MAX}`);
-    if (this.#state[id] !== NOT_VISITED) return refuse("EEXIST", `BTF's type ${id} has itself for a part`);
+    if (this.#state[id] !== NOT_VISITED) return refuse("EEXIST", `BTF's type ${id} is a part of itself`);
     this.#state[id] = OPEN;
     this.#stack.push({ id, next: 0 });
     const kind = this.#kind(id);
@@ -136,7 +136,7 @@ class Resolver implements Sizes {
     return null;
   }
 
-  /** Pushes a type that must be resolved first. undefined: it need not be; null: it is pushed now. */
+  /** Pushes a type if it must be resolved first. Returns null if it was pushed, undefined if it need not be resolved. */
   #open(id: number): Refusal | null | undefined {
     return this.#opened.has(this.#kind(id)) && this.#state[id] !== RESOLVED ? this.#push(id) : undefined;
   }

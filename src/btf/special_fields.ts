@@ -44,8 +44,8 @@ export function valueWarning(btf: Btf, id: number): Refusal | null {
 }
 
 /**
- * A refusal in place of a WARNING of the kernel. `fields`: those that the kernel would go on with, which maps of older
- * logs have.
+ * A refusal in place of a WARNING of the kernel. `fields`: the fields with which the kernel would continue after the
+ * WARNING. Maps of older logs have them.
  */
 export class Warned extends Refusal {
   readonly fields: readonly Field[];

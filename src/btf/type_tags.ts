@@ -7,8 +7,8 @@ const VOID = 0;
 const CHAIN_MAX = 32;
 
 /**
- * btf_check_type_tags(): in a chain of modifiers type tags come first. A chain is followed to a type that comes before one
- * whose chain has been looked at, or for 32 types (ELOOP).
+ * btf_check_type_tags(): in a chain of modifiers type tags come first. As in the kernel, a chain is followed only until
+ * it reaches an id at or below that of the modifier whose chain was checked last, and for 32 types at most (ELOOP).
  */
 export function checkTypeTags(btf: Btf): Refusal | null {
   let looked = 0;
