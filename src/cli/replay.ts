@@ -81,7 +81,7 @@ function addReplayOptions(command: Command): Command {
     )
     .option(
       "--prepare",
-      "also send other commands that changed something, up to the last selected one; with --map, of element commands only that map's",
+      "also send the commands before the last selected one that changed something; with --map, commands on elements of that map only",
       false,
     )
     .option("--same-ids", "the target is a restored copy: objects from before the range have the same ids there", false)
