@@ -30,8 +30,8 @@ export function readDoorBody(body: unknown): DoorRequest {
   if (typeof cmd !== "number")
     throw new InvalidInput("cmd", `a command's name or number required, found ${shown(cmd)}`);
   const number = u32(cmd, "cmd") | 0;
-  // mapledger's own commands have numbers too, but by number the syscall door only takes the kernel's: these are
-  // unknown.
+  // The syscall door takes only the kernel's commands by number. The numbers of mapledger's own commands are unknown to
+  // it.
   return { cmd: SERVICE_NUMBERS.has(number) ? String(number) : number, attr: fields, ...raw };
 }
 

@@ -20,7 +20,7 @@ export function* elementLines(keys: Buffer, values: Buffer, count: number, more 
   if (count > 0) yield "\n";
 }
 
-/** Inserts bytes in hex into a JSON object whose `fields` are "" in `json`, in the order in which they are there. */
+/** Replaces the value "" of each of `fields` in a JSON object by bytes in hex. `fields` has the order of `json`. */
 export function* withHex(json: string, fields: readonly (readonly [name: string, bytes: Buffer])[]): Iterable<string> {
   let from = 0;
   for (const [name, bytes] of fields) {

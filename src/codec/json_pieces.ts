@@ -244,8 +244,8 @@ class Reader {
   }
 
   /**
-   * Takes a long string of hex digits, as most long strings are. Returns null and stays at its beginning if it is
-   * another.
+   * Takes a long string of hex digits, as most long strings are. Returns null and stays at the string's beginning if it
+   * is short or not hex.
    */
   *#longHex(): Steps<LargeText | null> {
     const from = this.#at + 1;
@@ -340,7 +340,7 @@ class Reader {
     this.#space();
   }
 
-  /** Skips a short string without escapes. Returns false and stays at its beginning if it is another. */
+  /** Skips a short string without escapes. Returns false and stays at its beginning if it is long or has escapes. */
   #passNear(): boolean {
     const json = this.#json;
     const end = this.#at + NEAR_BYTES;
@@ -452,12 +452,12 @@ class Reader {
   }
 }
 
-/** Whether the next item may be taken by the length of those before: it is so short that no pause is needed within. */
+/** Whether the fast path may take the next item: the length of the items is known, short, and all were valid so far. */
 function isPlain({ size, fault }: Packed, longBytes: number): boolean {
   return size >= 0 && 2 * size <= longBytes && fault === null;
 }
 
-/** Whether it is one of 0 to 7. */
+/** Whether a character is a digit from 0 to 7. */
 function isLowDigit(code: number): boolean {
   return code >= ZERO && code <= SEVEN;
 }
