@@ -7,7 +7,7 @@ export interface Service {
   readonly token: string | undefined;
 }
 
-/** A response with its JSON; of an error, the problem document. */
+/** A response with its JSON; for an error, the JSON is the problem document. */
 export interface Answer {
   readonly status: number;
   readonly json: Readonly<Record<string, unknown>>;

@@ -1,7 +1,7 @@
 /**
- * One connection to another mapledger, for a replay. Each request starts at most once: undici would send requests again
- * by itself that were under way when a connection broke, so after a break none starts any more, and the replay ends
- * with TargetFailed. For example, a push that was sent twice would leave two elements in the queue.
+ * One connection to another mapledger, for a replay. Each request starts at most once. If a connection breaks, undici by
+ * itself sends the unanswered requests again; therefore no request starts after a break, and the replay ends with
+ * TargetFailed. For example, a push that was sent twice would leave two elements in the queue.
  */
 
 import { Client, type Dispatcher, errors } from "undici";
@@ -9,7 +9,8 @@ import type { HttpRequest, HttpResponse } from "../replay/http_call.ts";
 import { TargetFailed } from "../replay/target.ts";
 
 /**
- * An idle connection is not used any more this long before the server may close it. A request sent then would be lost.
+ * An idle connection is given up this long before the server may close it, because a request could be lost while the
+ * server closes it.
  */
 const MARGIN_MS = 1000;
 /** The most requests that are sent before the first of them is answered. */
@@ -228,7 +229,7 @@ const LF = 10;
 class Ended extends Error {}
 
 const CLOSED = "it has closed the connection";
-const NO_HTTP = "it answers what is not HTTP/1.1";
+const NO_HTTP = "its answer is not HTTP/1.1";
 const REASONS: Readonly<Record<string, string>> = {
   UND_ERR_INFO: CLOSED,
   UND_ERR_SOCKET: CLOSED,
@@ -238,7 +239,7 @@ const REASONS: Readonly<Record<string, string>> = {
   UND_ERR_HEADERS_TIMEOUT: "it is silent",
   UND_ERR_BODY_TIMEOUT: "it is silent",
   UND_ERR_RES_CONTENT_LENGTH_MISMATCH: CLOSED,
-  UND_ERR_RES_EXCEEDED_MAX_SIZE: "it answers more than is read of an answer",
+  UND_ERR_RES_EXCEEDED_MAX_SIZE: "it answers more than is accepted",
   UND_ERR_HEADERS_OVERFLOW: NO_HTTP,
 };
 

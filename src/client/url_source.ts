@@ -50,8 +50,8 @@ export class UrlSource implements Source {
   }
 
   /**
-   * The seq of the first event after a seq, or of the last before one; undefined if the other mapledger shows this
-   * caller none.
+   * The seq of the first matching event if `query` has `after`, of the last one if it has `before`; undefined if the other
+   * mapledger shows this caller none.
    */
   async #found(query: Readonly<Record<string, string | number>>): Promise<number | undefined> {
     const url = new URL("/v1/events", this.#url);

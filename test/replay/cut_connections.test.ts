@@ -157,7 +157,7 @@ test("of a server that is no HTTP's nothing is told", async (t) => {
   const connection = new Connection(server.url, null);
   t.teardown(() => connection.close());
   const failed = await connection.send(request(1)).catch((error: Error) => error.message);
-  t.match(failed, /^http:\/\/127\.0\.0\.1:\d+: it answers what is not HTTP\/1\.1$/);
+  t.match(failed, /^http:\/\/127\.0\.0\.1:\d+: its answer is not HTTP\/1\.1$/);
 });
 
 /** A mapledger that opens one session and answers so many commands of it; then it is gone. */
