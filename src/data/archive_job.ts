@@ -39,7 +39,7 @@ export interface ArchiveOptions {
   readonly segmentEvents?: number;
 }
 
-/** The folder, in the data directory, in which a job builds its snapshot. */
+/** Rows of archived events that one transaction removes from the log. */
 const DELETE_EVENTS = 10_000;
 
 /**

@@ -24,7 +24,7 @@ const KINDS: ReadonlyMap<string, Kind> = new Map(
 
 const inData: Wanted = (name) => (SNAPSHOT.test(name) ? "file" : (KINDS.get(name) ?? null));
 const inStore: Wanted = (name) => (STORE_FILES.has(name) ? "file" : null);
-/** In a folder of sorted runs. */
+/** A folder of sorted runs has only files. */
 const inRuns: Wanted = () => "file";
 
 /**

@@ -7,7 +7,7 @@ import { readInfo } from "../index/stored_segments.ts";
 import { discardRuns, RunsStore } from "../runs/store.ts";
 import { FORMER_INDEX_FILE, INDEX_FOLDER, LOG_FILE } from "./layout.ts";
 
-/** Opens the index, or begins one if there is none. One of another log, or one that is ahead of the log, is discarded. */
+/** Opens the index, or begins an empty one. An index of another log, or one that is ahead of the log, is discarded. */
 export async function openIndex(data: string): Promise<EventIndex> {
   const file = join(data, LOG_FILE);
   removeFormer(data);
@@ -29,7 +29,7 @@ export async function openIndex(data: string): Promise<EventIndex> {
   }
 }
 
-/** The cells of an index, or of one that begins if there is none of this log. */
+/** Opens the sorted runs of a log's index, or begins them if there are none. */
 export function openStore(data: string, log: string): RunsStore {
   return new RunsStore(join(data, INDEX_FOLDER), log);
 }
@@ -39,7 +39,7 @@ export function discardIndex(data: string): void {
   discardRuns(join(data, INDEX_FOLDER));
 }
 
-/** An index of a former form, in SQLite. */
+/** Removes an index of a former form, in SQLite. */
 function removeFormer(data: string): void {
   for (const suffix of ["", "-wal", "-shm", "-journal"])
     rmSync(join(data, FORMER_INDEX_FILE + suffix), { force: true });

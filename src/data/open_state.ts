@@ -31,10 +31,10 @@ export interface KeptState extends StateStore {
 }
 
 /**
- * Opens the state of a log; the caller applies the events after its seq. A state that is damaged, or ahead of the log, is discarded; it then
- * begins at the log's beginning, or at the snapshot after the archived events. If the disk fails, the state is held in
- * memory until the disk works again. Throws an Error if events are archived and neither their snapshot nor the archive
- * can be used, or if the disk fails then.
+ * Opens the state of a log; the caller applies the events after its seq. A state that is damaged, is ahead of the log, or
+ * ends before the last archived event is discarded. The new state is empty or, if events are archived, begins with the
+ * snapshot after them. If the disk fails, the state is held in memory until the disk works again. If events are archived,
+ * throws an Error instead, and also if neither their snapshot nor the archive can be used.
  */
 export async function openState(
   log: Pick<ArchiveSource, "id" | "lastSeq" | "archived">,

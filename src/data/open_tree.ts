@@ -1,6 +1,6 @@
 /**
  * Opens the tree of a data directory's log, with the key that signs its checkpoints. The newest signed checkpoint is
- * known three times: to `tree.sqlite`, to the file `checkpoint`, and to the ledger, whose fact is written with the
+ * recorded three times: in `tree.sqlite`, in the file `checkpoint`, and in a fact of the ledger that is written with the
  * CHECKPOINT event. If the tree is missing or behind any of them, nothing is signed: the tree stays as it is, for
  * evidence. It is never cut, filled up or made anew by itself; `verify/new_tree.ts` builds a tree anew on an operator's
  * order.

@@ -1,7 +1,7 @@
 /**
- * Copies a data directory or a backup to a private directory, from which a service serves reads, or makes the log and
- * its tree there from an archive. Nothing in the original is written, and only plain files are opened. A stranger may
- * have made the original, so its schema is checked before any query runs on the copy.
+ * Makes the private directory from which a service serves reads: a copy of a data directory or a backup, or a log and a
+ * tree that are built from an archive. Nothing in the original is written, and only plain files are opened. A stranger
+ * may have made the original, so its schema is checked before any query runs on the copy.
  */
 
 import { randomUUID } from "node:crypto";

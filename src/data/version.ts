@@ -9,7 +9,7 @@ import { migrationsIn } from "../sqlite/migrate.ts";
 import { schemaVersion } from "../sqlite/schema_version.ts";
 import { LOG_FILE, namesOf, TREE_FILE } from "./layout.ts";
 
-/** Folders with cells in LMDB, which are derived from the log. */
+/** Files that only a log has: if one of them exists without a log, the log is gone. */
 const OF_A_LOG = [TREE_FILE, "checkpoint"] as const;
 
 /**
@@ -40,8 +40,8 @@ export function logFault(data: string): string | null {
 }
 
 /**
- * The reason why an existing database is unusable because it has no tables: a machine that crashed before the first
- * write leaves it so. null: it has tables.
+ * The reason why a database is unusable if it has no tables, as a machine leaves it that crashed before the first write;
+ * null if it has tables or does not exist.
  */
 export function tablesFault(file: string, name: string): string | null {
   return schemaVersion(file) === 0 ? `${name} has no tables: nothing was ever recorded in it` : null;

@@ -81,7 +81,7 @@ export class WholeLog implements PastLog {
     }
   }
 
-  /** The reading that continues after that event; another one is closed. */
+  /** The reading that has come to event `seq`: the present one, or a new one, for which the present one is closed. */
   async #readingAt(seq: number): Promise<Reading> {
     if (this.#reading?.at === seq) return this.#reading;
     await this.#reading?.rows.return(undefined);
