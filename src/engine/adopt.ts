@@ -18,7 +18,8 @@ import type { ForeignElement, ForeignMap, ForeignName, Mirror, MirrorRefusal } f
 import type { NotDone, Ran, Request, WholeReply } from "./request.ts";
 
 /**
- * A request to adopt a kernel map. `pathname`: the new map's pin in the ledger; null: a path made of its pin or name.
+ * A request to adopt a kernel map. `pathname`: the new map's pin in the ledger; null: a path that is made of the kernel
+ * map's pin or name.
  */
 export interface AdoptAsk {
   readonly which: { readonly kernelId: number } | { readonly pinned: string };
@@ -202,7 +203,7 @@ function naming(value: Buffer, fd: number): Buffer {
   return naming;
 }
 
-/** The path below bpffs: the pin's, or the map's name with dots replaced, because bpffs refuses names with dots. */
+/** A path below bpffs: the kernel map's pin, or its name with dots replaced, because bpffs refuses names with dots. */
 function pinName({ facts: { name, id }, pin }: ForeignMap): string {
   if (pin !== null) return pin.below;
   return name === "" ? `map_${id}` : name.replaceAll(".", "_");

@@ -8,7 +8,7 @@ import type { EventRow } from "../log/event.ts";
 import { crossing } from "../supervisor/protocol.ts";
 import type { ArchiveCommand, Who } from "../syscall/command.ts";
 
-/** The log's fact about its archived events. Readers of the log do not get events up to `through` any more. */
+/** The log's fact about its archived events. Events up to `through` are read from the archive, not from the log. */
 export interface Archived {
   /** The last archived event, and its time; 0: none is archived. */
   readonly through: number;
@@ -44,8 +44,8 @@ export class EventsArchived extends Error {
 export const EVENTS_ARCHIVED = crossing(EventsArchived, ({ oldestSeq }): [number] => [oldestSeq]);
 
 /**
- * Throws EventsArchived if a range begins or ends at an archived event. A range after 0 begins at no event, unless it
- * is `whole`.
+ * Throws EventsArchived if a range begins or ends at an archived event. A range whose `afterSeq` is 0 begins at event 1
+ * only if it is `whole`; otherwise it begins at the oldest event that is left.
  */
 export function checkKept(
   archivedThrough: number,

@@ -1,7 +1,7 @@
 /**
  * A hash table of changed cells in typed arrays. A Map of strings and Buffers follows pointers over all of the heap:
- * with 200,000 cells its lookups missed the caches so often that they took a third of a replay's time. All but the
- * slots is shared memory, so that the state writer's thread can read the cells (`sorted_cells.ts`).
+ * with 200,000 cells its lookups missed the caches so often that they took a third of a replay's time. Entries, keys
+ * and values are in shared memory, so that the state writer's thread can read the cells (`sorted_cells.ts`).
  *
  *     slots      1 + an entry's index, or 0: empty; at the key's hash modulo their number, or in the next empty slot
  *     entries    5 words each: the key's hash, place and length, the value's place and length; without gaps
@@ -59,7 +59,7 @@ export class CellTable {
   #values = sharedBytes(BYTES_MIN);
   #valuesEnd = 0;
   #valuesUsed = 0;
-  /** The key that was looked for last, with its hash, slot and entry: most cells are read before they change. */
+  /** The key that was looked for last, with its hash, slot and entry, because most cells are read before a change. */
   #askedKey: CellKey = "";
   #hash = 0;
   #slot = 0;

@@ -193,8 +193,8 @@ export class EngineClient {
 
   /**
    * Runs a command on one element as `run` does, without a Request and a promise. Returns false, and does nothing, if
-   * the digits are not those, in lower case, of whole bytes, or if the command has to wait for a large one of its
-   * connection: then `run` must be called.
+   * the digits are not whole bytes in lower-case hex, or if the command has to wait for a large one of its connection:
+   * then call `run`.
    */
   runElement(
     head: ElementHead,
@@ -213,7 +213,7 @@ export class EngineClient {
     return true;
   }
 
-  /** Whether no more commands are accepted; then the request has failed. */
+  /** Fails the request if the engine is closed or the queue is full. Returns whether it has. */
   #isRefused(queued: QueuedRequest): boolean {
     if (this.#closed !== null || this.#gone) queued.failed(new EngineClosed());
     else if (this.#commands >= this.#limits.commandsMax || this.#bytes > this.#limits.bytesMax)
@@ -260,7 +260,7 @@ export class EngineClient {
     });
   }
 
-  /** Whether no batch is under way, or a single one that has no more commands than have gathered. */
+  /** Whether no batch is under way, or only one, and at least as many commands as it has have gathered. */
   #isWorthSending(): boolean {
     const [first] = this.#underWay;
     return first === undefined || (this.#underWay.length === 1 && this.#gathering.length >= first.length);

@@ -36,7 +36,7 @@ export interface Comparison {
   readonly policy: Policy | null;
   /** The map's window: only its elements can lag; null: no element counts as lagging. */
   readonly window: Window;
-  /** The occasion, for the event; null: the map's interval is over. */
+  /** The occasion that the event names; null: a comparison that the map's interval began. */
   readonly at: string | null;
   /** The most differences in the report. */
   readonly limit: number;
@@ -73,7 +73,7 @@ export class Comparisons {
   *of(ask: Comparison): Generator<void, DriftAnswer> {
     const { map, policy, at } = ask;
     const tally = new Tally(ask.limit);
-    // An import is an event itself: at an interval, nothing has to be counted before it.
+    // An import is an event itself, so a comparison at an interval need not count the differences before it.
     if (policy === "import" && at === null) return yield* this.#act(ask, tally);
     const unread = yield* this.#look(ask, tally);
     if (unread !== null) {

@@ -88,7 +88,7 @@ export class Engine {
   #seq: number;
   /** The time of the last event. */
   #timeUs: number;
-  /** Of the last batch, the engine's own batches included. */
+  /** The figures of the last batch, which may be one of the engine's own. */
   figures: BatchFigures = { commands: 0, executeMs: 0, commitMs: 0, mirrorMs: 0 };
 
   constructor(parts: EngineParts) {

@@ -70,9 +70,9 @@ export interface EventReader {
   close(): Promise<void>;
 }
 
-/** The place of a filter's time range among the events that are not archived. */
+/** The place of the kept events, which are not archived, relative to a filter's time range. */
 export interface KeptTimes {
-  /** Whether such an event lies before the range's first moment, and whether one lies at or before its last. */
+  /** Whether a kept event lies before the range's first moment, and whether one lies at or before its last. */
   readonly since: boolean;
   readonly until: boolean;
   /** The last event at or before the range's last moment, and the log's last event. */
@@ -82,7 +82,7 @@ export interface KeptTimes {
 
 /** Reads archived events. Rejects with EventsArchived if their archive is not available. */
 export interface ArchivedReader {
-  /** The first one. */
+  /** The first archived event. */
   oldestSeq(): Promise<number>;
   /** As in EventReader. `more` is also true if the range goes on with events that are not archived. */
   query(filter: EventFilter, range: EventRange, kept: KeptTimes): Promise<EventPage>;

@@ -15,7 +15,7 @@
  *
  *      0 40000000 02000000 01000000 03000000    64 bytes, cmd 2, session 1, fd 3
  *     16 00000000 00000000 04000000 04000000    flags 0, a key of 4 bytes, a value of 4 bytes
- *     32 ffffffff 00030100 00000000 00......    no text, target fd, caller of 3 bytes, exact, no limits, no peer
+ *     32 ffffffff 00030100 00000000 0000....    no text, target fd, caller of 3 bytes, exact, no limits, no peer
  *     48 616e6e50 0000002a 000000.. ........    "ann", key, value
  *
  * The value of a request with `octets` is not in its frame: it is an ArrayBuffer of its own, transferred beside the
@@ -153,8 +153,8 @@ export class FrameWriter {
   }
 
   /**
-   * Writes a command on one element, exact and without flags, whose key and value are given as digits. Returns false,
-   * and writes nothing, if these are not the digits, in lower case, of whole bytes.
+   * Writes a command on one element, exact and without flags, whose key and value are given as digits. If these are not
+   * whole bytes in lower-case hex, returns false and writes nothing.
    */
   element(
     head: ElementHead,
@@ -458,7 +458,7 @@ function present(bytes: number): number {
   return bytes === ABSENT ? 0 : bytes;
 }
 
-/** Decodes hex digits into a buffer. Returns false if they are not the digits, in lower case, of whole bytes. */
+/** Decodes hex digits into a buffer. Returns false if they are not whole bytes in lower-case hex. */
 function decode({ in: text, start, end }: Digits<string>, to: Uint8Array, at: number): boolean {
   let wrong = (end - start) & 1;
   for (let digit = start; digit < end; digit += 2)

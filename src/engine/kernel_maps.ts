@@ -248,7 +248,7 @@ export class KernelMaps {
     return done;
   }
 
-  /** The status of the mirror. Maps are counted some in each turn. */
+  /** The status of the mirror. Counts some maps in each turn of the event loop. */
   async view(): Promise<MirrorView> {
     const { mirror, state } = this.#parts;
     const ledger = {

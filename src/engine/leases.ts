@@ -173,7 +173,7 @@ export class Leases {
     return over;
   }
 
-  /** Those of `expired` whose process has exited. */
+  /** The sessions whose process has exited, which are a part of expired(). */
   exited(): { readonly session: number; readonly reason: EndReason }[] {
     if (this.#processCount === 0) return [];
     return this.#processes.exited().map((session) => ({ session, reason: "client process exited" }));

@@ -125,7 +125,7 @@ export class LogWrites {
 const UNKNOWN: NotDone = {
   failure: "outcome unknown",
   detail:
-    "the log could not be synced, so that the service ends: whether the command is recorded is unknown until it has been started again; read what the command changes before you send it again",
+    "the log could not be synced, so the service ends: whether the command is recorded is unknown until the service has been started again; read what the command changes before you send it again",
 };
 const ENDED: NotDone = {
   failure: "log failed",

@@ -5,8 +5,8 @@
  *
  * A reader goes through the elements in their order, so bytes of elements that it has passed are neither kept nor held
  * any longer. The engine keeps 64 MiB for all readers. After that, pages come from the thread of the past, which has
- * every moment, but may be far behind a busy log: to catch up takes time, and memory. So a slow reader keeps its moment:
- * it is closed with the reader's connection, and each of its pages holds the engine's thread for some milliseconds.
+ * every moment, but may be far behind a busy log, and needs time and memory to catch up. So a slow reader keeps its
+ * moment until its connection is closed. Each page of a moment holds the engine's thread for some milliseconds.
  */
 
 import sortedBtree from "sorted-btree";
@@ -31,9 +31,9 @@ const MOMENTS_MAX = 64;
 /** A moment is closed if its reader has not asked for a second page in this time: he may be gone. */
 const UNREAD_MS = 10_000;
 /**
- * A moment that was read, and then was not for this time, is closed. The connection's buffers have megabytes, which a
- * slow reader takes for minutes. A connection that takes nothing is closed before (MAPLEDGER_STALL), and its moment
- * with it.
+ * A moment whose second page was read is closed if its reader has not asked for another page in this time. A
+ * connection's buffers hold megabytes, which last a slow reader for minutes. A connection that takes nothing is closed
+ * earlier (MAPLEDGER_STALL), and its moment with it.
  */
 const UNUSED_MS = 600_000;
 /** The approximate bytes that a kept cell takes besides its value's: its key, its value's head and its place. */
@@ -94,7 +94,7 @@ class Moment implements Cells {
     });
   }
 
-  /** Drops the elements up to this key. */
+  /** Drops the kept bytes of elements up to this key. */
   #pass(after: Buffer): void {
     const map = this.#state.map(this.map) as MapRecord;
     const passed = (mapType(map.type) as MapType).cellOf(map, after);
@@ -136,8 +136,8 @@ class Moment implements Cells {
   }
 
   /**
-   * Keeps a cell's bytes before it changes the first time, if it is an element of the map, the map's record, or an
-   * object, which elements may refer to. Objects that did not exist are not kept.
+   * Keeps a cell's bytes before its first change, if the cell is an element of the map that the reader has not passed,
+   * the map's record, or an object, which elements may refer to. Objects that did not exist are not kept.
    */
   #keep(key: CellKey): void {
     const isObject = key.startsWith(OBJECTS);

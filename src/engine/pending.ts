@@ -35,12 +35,12 @@ import { StoredElements } from "./stored_elements.ts";
  */
 const MANY_CHANGES = 4096;
 
-/** A cache of more bytes is dropped when the next write begins. */
+/** If `recent` has more bytes than this when the next write begins, it is dropped instead of becoming `older`. */
 const OLDER_BYTES_MAX = 16 * 1024 * 1024;
 
 /** The parts of the store that are used. */
 type CellStore = Pick<StateStore<CellTable>, "get" | "range" | "seq" | "write">;
-/** A range that passes this many deleted cells before its first cell is noted; at most WALKS_MAX are. */
+/** If a range passes this many deleted cells before its first cell, their end is noted; at most WALKS_MAX ends are. */
 const MANY_GONE = 32;
 const WALKS_MAX = 16;
 
@@ -86,7 +86,7 @@ export class PendingCells implements Cells {
     this.#stored = new StoredElements(base.seq === 0);
   }
 
-  /** All maps that were created have an id up to `lastMap`: elements of later ones are stored by this process alone. */
+  /** Call after a recovery. No map has an id above `lastMap` yet: only this process stores elements of later maps. */
   recovered(lastMap: number): void {
     this.#stored.beginsAfter(lastMap);
   }
@@ -123,8 +123,8 @@ export class PendingCells implements Cells {
   }
 
   /**
-   * Cells from `from` up to `to` (excluded), ascending. If it passes many deleted cells before its first, the next
-   * range from `from` skips them.
+   * Cells from `from` up to `to` (excluded), ascending. If a range passes many deleted cells before its first cell, the
+   * next range from `from` skips them.
    */
   *range(from: CellKey, to: CellKey): Iterable<Cell> {
     if (this.#changes.size === 0 && this.#writing === null) return yield* this.#base.range(from, to);

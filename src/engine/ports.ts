@@ -1,6 +1,6 @@
 /**
- * The interfaces that the engine needs of the rim: log, store, clock, network interfaces, processes and mirror.
- * `sqlite/`, `lmdb/`, `mirror/` and `threads/engine.ts` implement them.
+ * The interfaces of the parts around the engine: log, store, clock, network interfaces, processes and mirror.
+ * `sqlite/`, `lmdb/`, `runs/`, `mirror/` and `threads/engine.ts` implement them.
  */
 
 import type { Event } from "../log/event.ts";
@@ -12,7 +12,7 @@ import type { NewEntry } from "../syscall/pins.ts";
 
 /**
  * The log could not be synced. Whether the disk has the batch is unknown and stays unknown: after a failed write the
- * page cache may drop its pages, and the next sync succeeds.
+ * page cache may drop the batch's pages, and the next sync succeeds without them.
  */
 export class LogUncertain extends Error {
   constructor(doing: string, cause: unknown) {
@@ -55,8 +55,8 @@ export interface EventLog extends LogEnd {
 export type ChangedCells = Iterable<readonly [CellKey, Buffer | null]>;
 
 /**
- * The state on disk. If the process dies, it may lose its last writes, never its consistency. `Changes`: the form in
- * which it takes changes.
+ * The state on disk. If the process dies, the store may lose its last writes, but it stays consistent. `Changes`: the
+ * form in which the store takes changes.
  */
 export interface StateStore<Changes extends ChangedCells = ChangedCells> extends Pick<Cells, "get" | "range"> {
   /** Like range(), in descending order. */
@@ -65,8 +65,8 @@ export interface StateStore<Changes extends ChangedCells = ChangedCells> extends
   readonly seq: number;
   /**
    * Writes the changes (about `bytes` bytes) and `seq` in one transaction; reads see all of it or nothing. Another
-   * thread may write them: do not modify `changes` until the promise settles. Rejects if nothing was written, or if
-   * that is unknown.
+   * thread may write them: do not modify `changes` until the promise settles. Rejects if nothing was written, or if it
+   * is unknown whether anything was.
    */
   write(changes: Changes, seq: number, bytes: number): Promise<void>;
   close(): Promise<void>;
@@ -86,7 +86,7 @@ export type Interfaces = () => readonly number[] | null;
 export interface Processes {
   /** A process that has exited already, or whose pid another process has by now, counts as exited. */
   watch(session: number, process: ClientProcess): void;
-  /** Ends the watch of a session, which need not have been watched. */
+  /** Stops watching the process of a session. Does nothing if none is watched. */
   forget(session: number): void;
   /** The sessions whose process has exited and that were not forgotten since. */
   exited(): readonly number[];
@@ -153,7 +153,7 @@ export type MirrorStatus =
       readonly operation: string;
       readonly errno: string;
       readonly detail: string;
-      /** The kernel map, if one exists all the same. */
+      /** The kernel's id of the kernel map. Absent: the failure left none. */
       readonly kernelId?: number;
     }
   /** An adopted map whose pin is gone or names another kernel map, or whose kernel map nothing else holds. */
@@ -183,7 +183,8 @@ export interface MirrorSource {
 
 /**
  * An element that differs between the ledger and the kernel map; null: that side does not have it. Values are as the
- * kernel shows them. If the kernel shows keys alone, an element that only the kernel has is null on both sides.
+ * kernel shows them. If the kernel shows keys without values, both sides are null for an element that only the kernel
+ * has.
  */
 export interface ElementDifference {
   readonly key: Buffer;
@@ -295,8 +296,8 @@ export interface ForeignMap {
 
 export interface ForeignElement extends Element {
   /**
-   * The object that the value names; null: none. A value that is written has a descriptor of the object as its last
-   * u32.
+   * The object that the value names; null: none. To write the element, put a descriptor of the object in place of the
+   * last u32 of its value.
    */
   readonly names: ForeignName | null;
 }
@@ -327,7 +328,7 @@ export interface OpenedObject {
   readonly found: Found;
   /** Call when the command is durable: the state knows the object by this id. */
   keep(object: number): void;
-  /** Call if the command was refused or rolled back: the object is closed. */
+  /** Call if the command was refused or rolled back. Closes the object. */
   drop(): void;
 }
 
@@ -349,13 +350,13 @@ export interface Mirror {
   place(mapId: number): number | null;
   /** The place of all maps that have none of their own; null: unknown. */
   readonly carried: number | null;
-  /** Call before maps are opened. Opens the objects that have names again, and makes others in place of the rest. */
+  /** Call before maps are opened. Reopens objects that have names, and makes new ones in place of the others. */
   takeUpObjects(objects: Iterable<ObjectRecord>): void;
-  /** Makes the directories of the state that do not exist. */
+  /** Makes those of the state's directories that the host lacks. */
   ensureDirectories(pathnames: readonly string[]): MirrorRefusal[];
   /**
-   * Opens a map's kernel map. If there is none, makes one, unless the map was adopted. Makes pins that are missing at
-   * free paths.
+   * Opens a map's kernel map. If there is none, makes one, unless the map was adopted. Makes missing pins whose paths
+   * are free.
    */
   open(source: MirrorSource): { readonly opening: Opening; readonly refusals: readonly MirrorRefusal[] };
   /** Makes another kernel map in place of the present one, and gives it the pins. */
@@ -375,8 +376,8 @@ export interface Mirror {
    */
   identify(log: LogEnd): void;
   /**
-   * Removes pins of the mirror that the state no longer has: those of freed `maps`, and `pins` that still name the
-   * kernel map of their map.
+   * Removes pins of the mirror that the state no longer has: those of freed `maps`, and each of `pins` whose path still
+   * names the kernel map of its map.
    */
   dropStale(
     maps: ReadonlySet<number>,
@@ -402,7 +403,7 @@ export interface Mirror {
   making(mapId: number): Promise<void> | null;
   /** The kernel's id of a map's kernel map; null: none is open. */
   kernelId(mapId: number): number | null;
-  /** Whether the kernel shows the elements of such a map, so that they can be compared, and whether it evicts them. */
+  /** Whether the kernel shows the elements of this map, so that they can be compared, and whether it evicts any. */
   traits(map: MapRecord): { readonly compared: boolean; readonly evicts: boolean };
   scan(source: MirrorSource, first: ScanOrder): MirrorScan;
   /** The difference that a scan would find at a key; null: none; undefined: the kernel does not show it. */
@@ -410,8 +411,8 @@ export interface Mirror {
   /** The value that the kernel shows for a value of the ledger. */
   shown(source: MirrorSource, value: Buffer | null): Buffer | null;
   /**
-   * The elements that the kernel map lacks, of those that the ledger has changed after the map's place: all of them,
-   * or, for a map with a place of its own, those whose write was refused.
+   * Of the elements that the ledger has changed after the map's place, those that the kernel map lacks. If the map has
+   * a place of its own, these are the elements whose write was refused; otherwise all of them.
    */
   lacks(map: MapRecord, changed: readonly Lagging[]): readonly Lagging[];
   /** Whether a write of this element was refused, and will be tried again. */
@@ -448,11 +449,11 @@ export interface Mirror {
   /** Makes a map follow the kernel map that its pin names. */
   follow(map: MapRecord): MirrorRefusal[];
   /**
-   * Puts a map's pin back. An object that is pinned there is pinned at another path first, which is returned; null:
-   * there was none.
+   * Puts a map's pin back. If another object is pinned at `pathname`, moves its pin aside first, and returns the new
+   * path; null: there was none.
    */
   repin(map: MapRecord, pathname: string): { readonly aside: string | null } | MirrorRefusal;
-  /** The owner of the directory of pins by its mark; null: nobody, or this log. */
+  /** The owner that the mark in the directory of pins names; null: nobody, or this log. */
   readonly owner: string | null;
   /**
    * Makes the directory this log's, if no process holds its lock. Returns null, or the reason why not. `record` is
@@ -480,7 +481,7 @@ export interface MirrorListing {
   readonly directory: string;
   /** Pins of the mirror: maps' own pins, sessions' pins, and those of its own data. */
   readonly ours: readonly string[];
-  /** The first of the pins of others. */
+  /** The first pins of others. */
   readonly foreign: readonly string[];
   /** Whether there are more pins of others. */
   readonly more: boolean;

@@ -34,7 +34,7 @@ const LARGE: Pending = { cells: 65_536, bytes: 64 * 1024 * 1024 };
 const REPLAY_CELLS = 16;
 /** The most that may be pending while the store is busy or fails, in multiples of the usual amount. */
 const OVERRUN = 3;
-/** The same in a recovery whose store fails, which waits at this amount. A smaller state is served from memory. */
+/** The multiple at which a recovery whose store fails waits. If less is pending, its cells are served from memory. */
 const REPLAY_OVERRUN = 8;
 /** The pause after a failed write. */
 const RETRY_MS = 5000;

@@ -9,8 +9,8 @@
  *     add(8's k2)        may be stored       k1 and k2 may be stored
  *
  * A deleted element may be stored all the same. The filter has segments, each four times as large as the one before it,
- * since a filter that is full cannot grow. An element has 4 bits in one block of 64 bytes, so that a question costs one
- * miss of the caches for each segment. 5 million elements take 10.5 MB.
+ * since a filter that is full cannot grow. An element sets 4 bits in one block of 64 bytes, so that a question costs
+ * one miss of the caches for each segment. 5 million elements take 10.5 MiB.
  */
 
 import { type CellKey, readU32Key } from "../maps/cells.ts";
@@ -19,11 +19,11 @@ import { type CellMemory, GONE, HASH, KEY_AT, VALUE_BYTES, WIDTH } from "./sorte
 
 const FIRST_ELEMENTS = 2 ** 18;
 const TIMES = 4;
-/** 2^18, 2^20, 2^22 and 2^24 elements: 42.5 MB. Beyond that, all elements may be stored. */
+/** 2^18, 2^20, 2^22 and 2^24 elements: 42.5 MiB. Beyond that, all elements may be stored. */
 const SEGMENTS_MAX = 4;
 
 const BLOCK_WORDS = 16;
-/** 16 bits for each element: 1 in 200 that are not stored may be. */
+/** With 16 bits of a block for each element, the filter takes 1 in 200 elements that are not stored for stored ones. */
 const ELEMENTS_A_BLOCK = 32;
 /** The 9 highest bits of a product are a bit's place in its block. */
 const FACTORS = [0x9e3779b1, 0x85ebca77, 0xc2b2ae3d, 0x27d4eb2f] as const;

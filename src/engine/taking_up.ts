@@ -124,8 +124,8 @@ export class TakingUp {
   }
 
   /**
-   * Call with a map that was created, or whose kernel map could not be opened. If its kernel map is being made, it is
-   * taken up afterwards; otherwise operators are informed if it does not follow.
+   * Call with a map that was created, or whose kernel map could not be opened. If the kernel map is being made, takes
+   * it up afterwards; otherwise informs operators if it does not follow.
    */
   stand(id: number): void {
     const { mirror, notes } = this.#parts;

@@ -49,8 +49,9 @@ export interface PastOfMaps {
 const KEPT_MAX = 1_000_000;
 
 /**
- * Notes windows during a recovery: before an event after a map's place is redone, the elements that it changes. If
- * kernel maps have reached the log's end, there is nothing to note; after a kill they are at most a batch behind.
+ * Notes windows during a recovery: before it redoes an event after a map's place, notes the elements that the event
+ * changes. If kernel maps have reached the log's end, there is nothing to note; after a kill they are at most a batch
+ * behind.
  */
 export class Windows {
   readonly #state: State;
@@ -124,7 +125,7 @@ export class Windows {
     return [...(this.#kept.get(mapId)?.values() ?? [])];
   }
 
-  /** null: not noted. The past must be asked, or nobody knows. */
+  /** null: these maps and pins were not noted. The past must be asked for them, or nobody knows them. */
   get stale(): Stale | null {
     if (this.#carried === null || this.#carried < this.#from) return null;
     return { maps: this.#freed, pins: [...this.#unpinned].map(([pathname, map]) => ({ pathname, map })) };
