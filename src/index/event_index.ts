@@ -2,11 +2,11 @@
  * Finds events by map, session, caller, command, errno, key and time. The index is computed from the log after its
  * commit. It has segments of consecutive events: those that are stored never change, and the newest one grows in memory
  * (`open_segment.ts`) until it is full, or the log rests. Events that no segment has yet are searched in the log itself
- * (`log_scan.ts`). So no question waits for the index: a page ends after so much work, and says up to which event all
- * have been looked at.
+ * (`log_scan.ts`). So no query waits for the index: a page ends after a bounded amount of work, and says up to which
+ * event it has examined the log.
  *
- * The index also keeps the peer of each session, and the maps that events touched; before events are archived it takes
- * them in, so that it knows these of archived events, too.
+ * The index also keeps the peer of each session, and the maps that events touched. It takes events in before they are
+ * archived, so it has these of archived events, too.
  */
 
 import Sqlite, { type Database, type Statement } from "better-sqlite3";
@@ -39,32 +39,32 @@ const LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM events";
 const EVENT = "SELECT * FROM events WHERE seq = ?";
 const OPENINGS = `SELECT attr, out FROM events WHERE seq > ? AND seq <= ? AND cmd = ${CMD.SESSION_OPEN} ORDER BY seq`;
 
-/** In place of bytes that are no UTF-8. */
+/** Stands in a text in place of bytes that are not UTF-8. */
 const REPLACEMENT = "\ufffd";
 
-/** To search a segment counts as if so many events had been looked at. */
+/** The search of one segment counts as this many examined events. */
 const SEGMENT_LOOKS = 64;
-/** A segment of fewer events is not stored because the log rests: small ones make long searches slow. */
+/** When the log rests, a segment of fewer events is not stored, because many small segments make searches slow. */
 const RESTED_EVENTS = 4096;
-/** Events that are not indexed yet and that one question searches for openings of sessions. */
+/** The most events without an index that one query searches for openings of sessions. */
 const OPENINGS_LOOKED_AT = 1_000_000;
-/** Sessions whose peers are remembered until the index has them. */
+/** The most sessions whose peers are remembered until the index has them. */
 const PEERS_MAX = 262_144;
-/** Segments that are searched to know whether a map was changed. */
+/** The most segments that are searched to know whether a map was changed. */
 const SEGMENTS_READ = 2500;
-/** Maps whose key sizes are remembered. */
+/** The most maps whose key sizes are remembered. */
 const KEY_SIZES_MAX = 65_536;
 
 type FoundPage = Omit<EventPage, "rows" | "mark"> & { readonly rows: readonly EventRow[] };
 
-/** An event that was looked at; `row`: it matches. */
+/** An examined event. `row` null: it does not match. `looked`: the number of events that were examined up to it. */
 interface Look {
   readonly at: number;
   readonly row: EventRow | null;
   readonly looked: number;
 }
 
-/** Of an index that has stored nothing. */
+/** The store of an index that has stored nothing. */
 const NO_STORE: Pick<StateStore, "get" | "range" | "rangeDown"> = {
   get: () => undefined,
   range: () => [],
@@ -91,7 +91,7 @@ export class EventIndex {
   #writing: Promise<void> | null = null;
   #isUnwritten = false;
   readonly #keySizes = new Map<number, number>();
-  /** From where sessions were opened by events that are not indexed, as far as these were searched. */
+  /** The peers of sessions whose opening is not indexed yet, as far as the log was searched for them. */
   readonly #unindexedPeers = new Map<number, string>();
   #searchedForPeers = 0;
 
@@ -124,19 +124,19 @@ export class EventIndex {
     }
   }
 
-  /** Events up to this one are archived. */
+  /** The log's fact about its archived events. */
   archived(): Archived {
     return readArchived(this.#archived.get(ARCHIVED) as string | undefined);
   }
 
-  /** Whether events that it has not taken in are archived: it can go on behind them only with `skip`. */
+  /** Whether events that the index has not taken in are archived: it can continue only after begin(). */
   isCutOff(): boolean {
     return this.seq < this.archived().through;
   }
 
   /**
-   * Begins behind archived events; the maps that there are then take their keys' sizes along; null: they are not known.
-   * Only for an index that has nothing yet: what it has from before them would be of no use.
+   * Begins after the event `seq`, up to which events are archived. `maps`: the maps at that event, for the sizes of
+   * their keys; null: unknown. Call only if the index is empty: it has no use for entries before a gap.
    */
   async begin(seq: number, maps: readonly Pick<MapRecord, "id" | "keySize">[] | null): Promise<void> {
     const info = { log: this.logId, since: seq, hasSizes: maps !== null };
@@ -147,7 +147,7 @@ export class EventIndex {
     this.#open = new OpenSegment(seq + 1, (map) => this.#keySizeOf(map));
   }
 
-  /** Whether it has taken in nothing yet. */
+  /** Whether the index has taken in nothing yet. */
   isEmpty(): boolean {
     return this.seq === 0;
   }
@@ -168,7 +168,7 @@ export class EventIndex {
     return row === undefined ? null : this.#markOf(row);
   }
 
-  /** The same; it is asked of archived events. */
+  /** As EventReader has it, also for archived events. */
   isUntouched(map: number, afterSeq: number, untilSeq: number): boolean {
     if (afterSeq < this.#info.since || untilSeq > this.seq) return false;
     const asked: Asked = {
@@ -184,12 +184,12 @@ export class EventIndex {
     return true;
   }
 
-  /** Whether it has all but the last events, which are sooner searched than indexed, and has stored what it had to. */
+  /** Whether the index has all events but a last few, which are searched faster than indexed, and no write is left. */
   isWhole(): boolean {
     return !this.#isUnwritten && !this.hasChunk();
   }
 
-  /** Whether so many events are new that they are worth a chunk. */
+  /** Whether there are enough new events for a chunk. */
   hasChunk(): boolean {
     return this.lastSeq() - this.seq >= CHUNK_EVENTS;
   }
@@ -200,7 +200,7 @@ export class EventIndex {
   }
 
   /**
-   * Indexes a chunk of what is new, up to `end` at most; answers whether there is more. Rejects if a segment that is full
+   * Indexes a chunk of new events, up to `end` at most. Resolves to whether there are more. Rejects if a full segment
    * cannot be stored.
    */
   async catchUp(end = Number.POSITIVE_INFINITY): Promise<boolean> {
@@ -213,7 +213,7 @@ export class EventIndex {
     return this.seq < last;
   }
 
-  /** The log rests: stores the newest events, if it is worth a segment. */
+  /** Call when the log rests: stores the newest events if they are enough for a segment. */
   async rest(): Promise<void> {
     if (this.#open.count >= RESTED_EVENTS || this.#open.isFull) await this.write();
   }
@@ -264,7 +264,7 @@ export class EventIndex {
     });
   }
 
-  /** Where the moments of a filter are among events that are not archived. */
+  /** The place of the kept events relative to a filter's time range. */
   keptTimes({ sinceUs, untilUs }: EventFilter): KeptTimes {
     const { through } = this.archived();
     const last = this.lastSeq();
@@ -273,8 +273,8 @@ export class EventIndex {
   }
 
   /**
-   * From where sessions were opened; null: their events do not say. Of events that are not indexed a question searches
-   * the next OPENINGS_LOOKED_AT; what is beyond is null until it is found.
+   * The peers of these sessions; null: their opening events have none, or are not found yet. Each query searches up to
+   * OPENINGS_LOOKED_AT more of the events that are not indexed.
    */
   peers(sessions: readonly number[]): (string | null)[] {
     const find = (): (string | undefined)[] => sessions.map((session) => this.#peerOf(session));
@@ -289,12 +289,12 @@ export class EventIndex {
     await this.#store?.close();
   }
 
-  /** The last event that it has taken in. */
+  /** The last event that the index has taken in. */
   get seq(): number {
     return this.#open.last;
   }
 
-  /** Events in their order, or against it: those that the index finds, and those that it does not have. */
+  /** Examined events, ascending or descending: those that the index finds, and those that are not indexed. */
   *#looks(filter: EventFilter, { after, until }: Stretch, isBackward: boolean, page: Page): Iterable<Look> {
     const asked = askedOf(filter);
     const indexed = asksNothing(asked) ? after : Math.max(after, Math.min(this.seq, until));
@@ -315,7 +315,7 @@ export class EventIndex {
     }
   }
 
-  /** The segments, the open one included, that may have what is asked for. */
+  /** The segments, the open one included, that may have matching events. */
   *#segments(asked: Asked, after: number, until: number, isBackward: boolean): Iterable<SearchedSegment> {
     const stored = this.#open.first - 1;
     if (isBackward && until > stored) yield this.#open;
@@ -323,7 +323,7 @@ export class EventIndex {
     if (!isBackward && until > stored) yield this.#open;
   }
 
-  /** The log itself, as far as the page has room. */
+  /** Examined events of the log itself, as many as the page may still examine. */
   *#looksInLog(filter: EventFilter, { after, until }: Stretch, isBackward: boolean, page: Page): Iterable<Look> {
     const from = isBackward ? Math.max(after, until - page.left) : after;
     const to = isBackward ? until : Math.min(until, after + page.left);
@@ -360,7 +360,7 @@ export class EventIndex {
     return { ...row, mark: this.#markOf(row) };
   }
 
-  /** Of its columns as they are stored. */
+  /** An event's mark, which is computed from the columns as they are stored. */
   #markOf(row: EventRow): number {
     return isExact(row) ? this.#marks.ofRow(row) : this.#marks.of(this.#wholeRow.get(row.seq) as RowBytes);
   }
@@ -373,7 +373,7 @@ export class EventIndex {
     return untilUs !== undefined && (this.#times.at(last) ?? 0) > untilUs;
   }
 
-  /** Where the events of a range are by their times: what is stamped behind the range counts, too. */
+  /** The part of a range that a filter's times leave. Events after the range count when the times are looked for. */
   #between({ sinceUs, untilUs }: EventFilter, afterSeq: number, untilSeq: number, last: number): Stretch {
     const { after, until } = this.#times.between(sinceUs, untilUs, { after: this.archived().through, until: last });
     return { after: Math.max(after, afterSeq), until: Math.min(until, untilSeq) };
@@ -395,7 +395,7 @@ export class EventIndex {
     return known ?? this.#store?.get(peerKey(session))?.toString();
   }
 
-  /** Searches more of the events that are not indexed; answers whether any were left. */
+  /** Searches more of the events that are not indexed. Returns whether any were left. */
   #searchForPeers(): boolean {
     const after = Math.max(this.#searchedForPeers, this.seq, this.archived().through);
     const until = Math.min(this.lastSeq(), after + OPENINGS_LOOKED_AT);
@@ -414,7 +414,7 @@ export class EventIndex {
   }
 }
 
-/** Whether a row says exactly what is stored: a large number was not rounded, a text not mended. */
+/** Whether a row has exactly the stored values: no large number was rounded, and no text was repaired. */
 function isExact({ flags, caller, detail, attr, out }: EventRow): boolean {
   return (
     Number.isSafeInteger(flags) && ![caller, detail, attr, out].some((text) => text?.includes(REPLACEMENT) === true)

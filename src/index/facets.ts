@@ -6,10 +6,10 @@
  *     n  first                     a segment: its last event
  *     s m d e  value  first        postings of a session, map, command, errno
  *     a  caller  first             postings of a caller
- *     c f r  first                 postings of events that changed something, failed, leave maps as they are
+ *     c f r  first                 postings of events that changed something, that failed, whose command changes no map
  *     k  first  prefix  block      keys of elements (`key_entries.ts`)
  *     z  map                       the size of a map's keys
- *     p  session                   from where a session was opened
+ *     p  session                   the peer that opened a session
  *
  * Each candidate that the index finds is compared with its event, so two values may share a key: callers are cut.
  */
@@ -37,7 +37,7 @@ export const FACETS = {
 export type Facet = keyof typeof FACETS;
 
 const CALLER_BYTES_MAX = 128;
-/** Of a number in a key. */
+/** The bytes of a number in a key. */
 export const U48_BYTES = 6;
 
 /** Six bytes, most significant first. */
@@ -59,7 +59,7 @@ export function isOfSegment(key: CellKey): boolean {
   return key.startsWith(KEYS) || (Object.values(FACETS) as string[]).includes(key[0] as string);
 }
 
-/** The first event of the segment that has such a cell. */
+/** The first event of the segment that a cell of postings or keys belongs to. */
 export function ownerOf(key: CellKey): number {
   return key.startsWith(KEYS) ? readU48Key(key, KEYS.length) : segmentOf(key);
 }
@@ -99,9 +99,9 @@ export interface Wanted {
   readonly value: number | string;
 }
 
-/** What a filter asks of the index: events with all values of `having`, and none of `lacking`. */
+/** The part of a filter that the index answers: events with all values of `having`, and none of `lacking`. */
 export interface Asked {
-  /** The most selective ones first, as far as their kind says. */
+  /** The most selective values first, judged by their facet. */
   readonly having: readonly Wanted[];
   readonly lacking: readonly Wanted[];
   /** The beginning of a key, not empty; null: any. */
@@ -127,7 +127,7 @@ export function askedOf(filter: EventFilter): Asked {
   return { having, lacking, key: key === undefined || key.length === 0 ? null : key };
 }
 
-/** Whether a filter leaves out no event but for its time. */
+/** Whether a filter leaves out events only by their time. */
 export function asksNothing({ having, lacking, key }: Asked): boolean {
   return having.length === 0 && lacking.length === 0 && key === null;
 }

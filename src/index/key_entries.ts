@@ -1,7 +1,7 @@
 /**
- * Keys of elements, as an index has them: of each key of an event the first 8 bytes, its length, and a hash of what
- * follows the 8 bytes. Fixed-size keys are so found by any beginning, and a whole key is told from others that begin
- * with the same 8 bytes.
+ * Keys of elements, as an index has them: the first 8 bytes of each key of an event, its length, and a hash of its
+ * other bytes. So a search finds keys by any beginning, and tells a whole key from others that begin with the same 8
+ * bytes.
  *
  * A segment's entries are sorted by their first 8 bytes and cut into blocks, a cell each. The key of a block's cell has
  * the 8 bytes of its first entry and the number of the block, so that one seek finds the blocks for a beginning. An
@@ -30,7 +30,7 @@ const BLOCK_ENTRIES = 512;
 const ENTRY_BYTES_MAX = 1 + 4 + 4 + 3 + 2 + 2;
 const HEAD_BYTES_MAX = 3;
 
-/** The beginning of a key that is looked for. */
+/** The beginning of keys that a search wants. */
 export class KeyWanted {
   readonly #length: number;
   readonly #hash: number;
@@ -45,7 +45,7 @@ export class KeyWanted {
     this.greatest = [half(key, 0, 0xff), half(key, 4, 0xff)];
   }
 
-  /** Whether an entry may be one of a key with this beginning. */
+  /** Whether an entry may be that of a key with this beginning. */
   fits(upper: number, lower: number, length: number, hash: number): boolean {
     const [least, greatest] = [this.least, this.greatest];
     if (upper < least[0] || (upper === least[0] && lower < least[1])) return false;
@@ -55,24 +55,24 @@ export class KeyWanted {
   }
 }
 
-/** Four bytes of a key, most significant first; `beyond` in place of those that it does not have. */
+/** Four bytes of a key, most significant first. `beyond` stands in place of bytes that the key does not have. */
 function half(key: Uint8Array, from: number, beyond: number): number {
   const [a = beyond, b = beyond, c = beyond, d = beyond] = key.subarray(from, from + 4);
   return ((a << 24) | (b << 16) | (c << 8) | d) >>> 0;
 }
 
-/** Of the bytes behind the first 8, in 16 bits: FNV-1a. */
+/** The hash of the bytes after the first 8: FNV-1a, in 16 bits. */
 function hashOf(bytes: Uint8Array, start: number, end: number): number {
   let hash = 0x811c9dc5;
   for (let at = start + PREFIX_BYTES; at < end; at++) hash = Math.imul(hash ^ (bytes[at] as number), 0x01000193);
   return (hash ^ (hash >>> 16)) & 0xffff;
 }
 
-/** As many as most segments have. */
+/** The entries that there is room for at first: as many as most segments have. */
 const ROOM = 65_536;
-/** Of so many entries an insertion sort is faster than a radix sort. */
+/** Up to this many entries, an insertion sort is faster than a radix sort. */
 const NEAR = 24;
-/** If a greater part of the entries has more neighbours than NEAR, all are radix sorted. */
+/** If a larger part of the entries is crowded() in their first two bytes, all entries are radix sorted. */
 const CROWDED = 0.25;
 const DIGITS = 0x1_0000;
 
@@ -156,7 +156,7 @@ export class KeyEntries {
     return [key, Buffer.from(bytes.subarray(0, end))];
   }
 
-  /** The entries by their first 8 bytes, then in the order in which they came, which is that of the events. */
+  /** The entries sorted by their first 8 bytes. Equal ones keep the order of their events, in which they were added. */
   #sorted(): Uint32Array {
     const order = new Uint32Array(this.#count);
     for (let at = 0; at < order.length; at++) order[at] = at;
@@ -170,7 +170,7 @@ export class KeyEntries {
       }
       return order;
     }
-    // Keys mostly differ in their first two bytes: behind one pass they are near their places.
+    // Most keys differ in their first two bytes: after one pass, entries are near their places.
     distribute(order, other, this.#uppers, 16, starts.slice());
     for (let digit = 0; digit < DIGITS; digit++) {
       const [start, end] = [starts[digit] as number, starts[digit + 1] as number];
@@ -205,7 +205,7 @@ export class KeyEntries {
   }
 }
 
-/** Where the entries of each digit, 16 bits of a number, begin in order; one more has the end. */
+/** The places where the entries of each digit (16 bits of a number) begin if they are sorted; the last is the end. */
 function startsOf(numbers: Uint32Array, shift: number, count: number): Uint32Array {
   const starts = new Uint32Array(DIGITS + 1);
   for (let at = 0; at < count; at++) {
@@ -217,7 +217,7 @@ function startsOf(numbers: Uint32Array, shift: number, count: number): Uint32Arr
   return starts;
 }
 
-/** How many entries share their digit with more than NEAR others. */
+/** The number of entries with a digit that more than NEAR entries have. */
 function crowded(starts: Uint32Array): number {
   let entries = 0;
   for (let digit = 0; digit < DIGITS; digit++) {
@@ -227,7 +227,7 @@ function crowded(starts: Uint32Array): number {
   return entries;
 }
 
-/** One pass of a radix sort. `places`: as `startsOf` has it; it is used up. */
+/** One pass of a radix sort. `places`: from `startsOf`; the pass changes them. */
 function distribute(
   from: Uint32Array,
   to: Uint32Array,
@@ -259,7 +259,7 @@ function u32At(bytes: Uint8Array, at: number): number {
   );
 }
 
-/** Writes a number in as many bytes as it needs, none for 0; returns where they end. */
+/** Writes a number in as many bytes as it needs, none for 0. Returns their end. */
 function writeBytes(bytes: Uint8Array, at: number, value: number): number {
   let end = at;
   for (let left = value; left !== 0; left >>>= 8) bytes[end++] = left & 0xff;
@@ -272,14 +272,14 @@ function writeU16(bytes: Uint8Array, at: number, value: number): number {
   return at + 2;
 }
 
-/** The beginning of a block's key, up to the first 8 bytes of its first entry. */
+/** The part of a block's key that has the first 8 bytes of its first entry. */
 export function blockStart([upper, lower]: readonly [upper: number, lower: number]): CellKey {
   return u32Key(upper) + u32Key(lower);
 }
 
 /**
- * Adds the events of a block that may have a key with a beginning. `start`: the end of the block's key, as `blocks`
- * yields it. Throws Damaged for bytes that it does not yield.
+ * Adds the events of a block that may have a key with a beginning. `start`: the first 8 bytes of the block's first
+ * entry, in halves, as the block's key has them. Throws Damaged for bytes that `blocks` does not yield.
  */
 export function addFromBlock(
   start: readonly [upper: number, lower: number],

@@ -1,13 +1,13 @@
 /**
- * Reads the log for the index. A row of its own for each event would take longer than to index it, so the columns of a
- * chunk of events are joined, as in `sqlite/changes.ts`:
+ * Reads the log for the index. To read a row for each event would take longer than to index the event, so the columns
+ * of a chunk of events are joined, as in `sqlite/changes.ts`:
  *
  *     seq session caller cmd map errno key   out      sessions  callers       cmds   maps   errnos  lengths  keys    outs
  *     7   3       ann    2   1   0     aabb  NULL     [3,3]     ["ann","bo"]  [2,3]  [1,1]  [0,0]   [12,9]   aabbcc  [{}]
  *     8   3       bo     3   1   0     cc    {}
  *
- * A length is that of the key, plus 1 (0 if there is no key), times 4; plus 1 if `outs` has the event's effects, or 2 if
- * they are too long for that. A long key is not among the joined ones.
+ * An item of `lengths` is 4 times the key's length plus 1 (0 if there is no key). If `outs` has the event's effects, 1
+ * is added; if they are too long for `outs`, 2. Long keys are not joined.
  */
 
 import type { Database, Statement } from "better-sqlite3";
@@ -16,9 +16,9 @@ import type { EventRow } from "../log/event.ts";
 import { commandFacts } from "../syscall/command_facts.ts";
 import type { Out } from "../syscall/outcome.ts";
 
-/** Events of a chunk. */
+/** The most events of a chunk. */
 export const CHUNK_EVENTS = 4096;
-/** A longer key, and longer effects, are not joined. */
+/** Longer keys, and longer effects, are not joined. */
 const KEY_BYTES_MAX = 256;
 const OUT_BYTES_MAX = 4096;
 
@@ -99,7 +99,7 @@ export class LogColumns {
     };
   }
 
-  /** An event of which the columns do not say all. */
+  /** Reads an event whose columns do not have all that the index needs. */
   row(seq: number): IndexedRow {
     return this.#one.get(seq) as IndexedRow;
   }
@@ -110,22 +110,22 @@ export class LogColumns {
   }
 }
 
-/** The bytes of a key by its length; -1: there is no key. */
+/** The bytes of an event's key, by its item of `lengths`; -1: it has no key. */
 export function keyBytesOf(length: number): number {
   return (length >>> 2) - 1;
 }
 
-/** The bytes that an event has among the joined keys. */
+/** The bytes of an event's key that are among the joined keys: all or none. */
 export function joinedBytes(keyBytes: number): number {
   return keyBytes < 0 || keyBytes > KEY_BYTES_MAX ? 0 : keyBytes;
 }
 
-/** Whether `outs` has the effects of an event. */
+/** Whether `outs` has the effects of an event, by its item of `lengths`. */
 export function hasJoinedOut(length: number): boolean {
   return (length & 3) === 1;
 }
 
-/** Whether the columns say all of an event that the index takes in. */
+/** Whether an event's columns have all that the index needs; `length`: its item of `lengths`. */
 export function isWhole(cmd: number, length: number): boolean {
   const isMore = cmd === CMD.BPF_MAP_CREATE || cmd === CMD.SESSION_OPEN || commandFacts(cmd)?.elements === "batch";
   return (length & 3) !== 2 && keyBytesOf(length) <= KEY_BYTES_MAX && !isMore;

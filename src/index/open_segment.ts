@@ -1,6 +1,6 @@
 /**
- * The segment of the newest events, in memory: its columns, from which its cells are made when it is written, and in
- * which events are found until then.
+ * The segment of the newest events, in memory. Events are found in its columns until it is written; its cells are then
+ * made of these columns.
  */
 
 import { CMD } from "../abi/service.ts";
@@ -24,7 +24,7 @@ import {
 } from "./log_columns.ts";
 import { postingsBytes } from "./postings.ts";
 
-/** A segment ends early behind an event with which it has as many keys: batches have many. */
+/** If an event brings a segment to this many keys, the segment ends after it: events of batches have many keys. */
 const KEYS_MAX = 4 * SEGMENT_EVENTS;
 
 /** Bits of an event's flags. */
@@ -36,7 +36,7 @@ type ColumnName = (typeof COLUMNS)[number];
 
 type Touching = Pick<IndexedRow, "cmd" | "map" | "errno" | "key"> & { readonly offset: number };
 
-/** Of a command on one element nobody asks for it. */
+/** The key size for commands on one element, which nothing reads. */
 const noKeySize = (): undefined => undefined;
 
 /** Events of one segment, without a gap from the first on. */
@@ -44,7 +44,7 @@ export class OpenSegment {
   readonly first: number;
   /** Sizes of the keys of maps that were created here. */
   readonly keySizes = new Map<number, number>();
-  /** From where sessions were opened here. */
+  /** The peers of sessions that were opened here. */
   readonly peers = new Map<number, string>();
   readonly #keySizeOf: (map: number) => number | undefined;
   readonly #columns: Readonly<Record<ColumnName, Column>> = {
@@ -55,12 +55,12 @@ export class OpenSegment {
     caller: new Column(),
   };
   readonly #flags = new Uint8Array(SEGMENT_EVENTS);
-  /** Maps that events touched besides the one that they name. */
+  /** Maps that events touched besides the map that each event names. */
   readonly #touched = new Map<number, number[]>();
   readonly #keys = new KeyEntries();
   #count = 0;
 
-  /** `keySizeOf`: the size of the keys of a map that was created before. */
+  /** `keySizeOf`: the size of the keys of a map that was created before this segment. */
   constructor(first: number, keySizeOf: (map: number) => number | undefined) {
     this.first = first;
     this.#keySizeOf = keySizeOf;
@@ -70,7 +70,7 @@ export class OpenSegment {
     return this.#count;
   }
 
-  /** The last event that it has; the one before the first if it has none. */
+  /** The segment's last event; if it has none, the event before `first`. */
   get last(): number {
     return this.first + this.#count - 1;
   }
@@ -79,7 +79,7 @@ export class OpenSegment {
     return this.#count === SEGMENT_EVENTS || this.#keys.count >= KEYS_MAX;
   }
 
-  /** Takes in a chunk of the events behind those that it has, up to `last` at most. */
+  /** Takes in a chunk of the next events, up to `last` at most. */
   takeIn(log: LogColumns, last: number): void {
     const after = this.last;
     const until = Math.min(last, after + CHUNK_EVENTS, this.first + SEGMENT_EVENTS - 1);
@@ -88,7 +88,7 @@ export class OpenSegment {
     else this.#takeColumns(columns, log);
   }
 
-  /** Ends behind an event with which it has no room for more keys. */
+  /** Takes in columns. Stops after an event that leaves no room for more keys. */
   #takeColumns(columns: Columns, log: LogColumns): void {
     const { first, sessions, callers, cmds, maps, errnos, lengths, keys, outs } = columns;
     const start = first - this.first;
@@ -124,7 +124,7 @@ export class OpenSegment {
     }
   }
 
-  /** Events among which some are missing, one by one. Those that are missing have no value. */
+  /** Takes in events one by one, because some are missing in the log. The missing ones have no value. */
   #takeRows(rows: Iterable<IndexedRow>, until: number): void {
     const { session, map, cmd, errno, caller } = this.#columns;
     for (const column of [session, map, cmd, errno, caller]) column.fillNone(this.#count, until - this.first + 1);
@@ -154,7 +154,7 @@ export class OpenSegment {
     this.#takeEffects({ offset, ...row }, effects, sizeOf);
   }
 
-  /** The maps and keys that an event touched, and whether it changed something. */
+  /** Takes in the maps and keys that an event touched, and whether it changed something. */
   #takeEffects(event: Touching, effects: Out | null, keySizeOf: (map: number) => number | undefined): void {
     const { offset } = event;
     for (const map of touchedMaps(event, effects)) if (map !== event.map) push(this.#touched, map, offset);
@@ -189,7 +189,7 @@ export class OpenSegment {
     this.#keys.addFound(wanted, bits);
   }
 
-  /** What is stored of it. */
+  /** The cells that the index stores for this segment. */
   *cells(): Iterable<readonly [CellKey, Buffer]> {
     const end = u48Key(this.first);
     yield [segmentKey(this.first), Buffer.from(u48Key(this.last), "latin1")];
@@ -209,7 +209,7 @@ export class OpenSegment {
   }
 
   *#postingsOf(facet: ColumnName): Iterable<readonly [prefix: CellKey, offsets: Uint16Array]> {
-    // Names that are cut may be the same.
+    // Long callers' names are cut, so two of them may be the same.
     const byPrefix = new Map<CellKey, Uint16Array>();
     const add = (value: number | string, offsets: Uint16Array | readonly number[]): void => {
       const prefix = postingsPrefix(facet, value);
@@ -218,7 +218,7 @@ export class OpenSegment {
       else byPrefix.set(prefix, offsets instanceof Uint16Array ? offsets : merged([], offsets));
     };
     for (const [value, offsets] of this.#columns[facet].postings(this.#count)) {
-      // Most events have errno 0: those that have another are the ones that failed.
+      // Most events have errno 0, so it has no postings: it is found as the events that have not failed.
       if ((facet === "errno" && value === 0) || offsets.length === 0) continue;
       add(value, offsets);
     }
@@ -299,7 +299,7 @@ function push(lists: Map<number, number[]>, name: number, item: number): void {
   else list.push(item);
 }
 
-/** Ascending, none twice. */
+/** Joins offsets: ascending, without duplicates. */
 function merged(one: Uint16Array | readonly number[], other: Uint16Array | readonly number[]): Uint16Array {
   return Uint16Array.from(new Set([...one, ...other])).sort();
 }

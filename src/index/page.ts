@@ -1,11 +1,11 @@
 import type { EventRow } from "../log/event.ts";
 
-/** An answer ends after so many bytes of keys and values, however few its events are. */
+/** A page ends after this many bytes of keys and values, even if it has few events. */
 const ANSWER_BYTES = 1024 * 1024;
-/** And after so many events that were looked at, however few have matched: others want to be answered, too. */
+/** A page ends after this many examined events, even if few match, because other queries wait. */
 const LOOKED_AT_MAX = 20_000;
 
-/** The rows of an answer, as they are found. */
+/** The rows of a page, as they are found. */
 export class Page {
   readonly #limit: number;
   readonly #rows: EventRow[] = [];
@@ -17,14 +17,14 @@ export class Page {
     this.#limit = limit;
   }
 
-  /** How many events it may still look at. */
+  /** The number of events that may still be examined for this page. */
   get left(): number {
     return Math.max(LOOKED_AT_MAX - this.#lookedAt, 1);
   }
 
   /**
-   * An event was looked at, and taken unless it is null; with those before it, it counts as `looked` events. Answers
-   * whether there is room for another.
+   * Call with each examined event. `row` null: it does not match. `looked`: the number of events that were examined up
+   * to it. Returns whether the page has room for another.
    */
   look(seq: number, row: EventRow | null, looked = 1): boolean {
     this.#reached = seq;

@@ -97,7 +97,7 @@ export function addPostings(bytes: Uint8Array, bits: Bits): void {
   }
 }
 
-/** The offsets of postings; none for bytes that are no postings. */
+/** The offsets of postings; none if the bytes are not postings. */
 export function offsetsIn(bytes: Uint8Array | null | undefined): readonly number[] {
   const bits = new Bits();
   try {

@@ -28,10 +28,10 @@ const EARLIEST = "SELECT min(time_us) FROM events";
 const OPENINGS = `SELECT attr, out FROM events WHERE cmd = ${CMD.SESSION_OPEN} AND errno = 0 ORDER BY seq`;
 const CREATIONS = `SELECT map, attr FROM events WHERE cmd = ${CMD.BPF_MAP_CREATE} AND map != 0`;
 
-/** Without marks. */
+/** A page of events without marks. */
 export type FoundPage = Omit<EventPage, "rows" | "mark"> & { readonly rows: readonly EventRow[] };
 
-/** Events of a segment, unpacked to a file that is thrown away when it is closed: read as the log is, without an index. */
+/** The events of a segment, unpacked to a temporary file. They are read as the log is, without an index. */
 export class SegmentFile {
   readonly first: number;
   readonly through: number;
@@ -39,7 +39,7 @@ export class SegmentFile {
   readonly #times: LogTimes;
   readonly #insert: Statement;
 
-  /** A new one: it has nothing yet. */
+  /** Makes a file without events. */
   constructor(file: string, { first, through }: { readonly first: number; readonly through: number }) {
     this.first = first;
     this.through = through;
@@ -52,14 +52,14 @@ export class SegmentFile {
     this.#insert = this.#db.prepare(INSERT);
   }
 
-  /** Throws where a row is none that a log can have. */
+  /** Adds events. Throws if a row is not one that a log can have. */
   add(rows: readonly EventRow[]): void {
     this.#db.transaction(() => {
       for (const row of rows) this.#insert.run(row);
     })();
   }
 
-  /** Of who makes a log of it. */
+  /** Sets a fact of the log, for callers that make a log of this file. */
   setFact(name: string, value: string): void {
     this.#db.prepare(SET_FACT).run(name, value);
   }
@@ -75,7 +75,7 @@ export class SegmentFile {
       yield [map, JSON.parse(attr ?? "{}").key_size];
   }
 
-  /** Sessions that were opened here, ascending, and from where; null: that is not said. */
+  /** Sessions that were opened here, ascending, with their peers; null: the opening event has none. */
   *peers(): Iterable<readonly [session: number, peer: string | null]> {
     for (const row of this.#db.prepare(OPENINGS).all() as Pick<EventRow, "attr" | "out">[]) {
       const { peer = null } = JSON.parse(row.attr ?? "{}");
@@ -84,7 +84,7 @@ export class SegmentFile {
     }
   }
 
-  /** The last event that is stamped before a moment; `first - 1` where there is none. */
+  /** The last event that is stamped before a moment; `first - 1` if there is none. */
   lastBefore(timeUs: number): number {
     return this.#times.lastBefore(timeUs, { after: this.first - 1, until: this.through });
   }
@@ -98,7 +98,7 @@ export class SegmentFile {
     return (this.#db.prepare(WHOLE_ROW).raw().get(seq) as RowBytes | undefined) ?? null;
   }
 
-  /** As EventReader has it, of the events of a stretch; `more`: it was not looked at to its end. */
+  /** As EventReader has it, for the events of a stretch. `more`: the stretch was not examined to its end. */
   query(
     filter: EventFilter,
     { beforeSeq, limit }: Pick<EventRange, "beforeSeq" | "limit">,
@@ -133,7 +133,7 @@ function hasKey(row: EventRow, { key }: EventFilter, keySizeOf: (map: number) =>
   return keys.some((touched) => touched.subarray(0, key.length).equals(key));
 }
 
-/** Of a batch whose map was created in events that were not unpacked: by how many keys it says that it has. */
+/** The key size of a batch whose map was created in events that were not unpacked, by the batch's number of keys. */
 function sizeIn({ key, attr }: EventRow): number | undefined {
   const { count } = JSON.parse(attr ?? "{}");
   if (key === null || !Number.isSafeInteger(count) || count < 1 || key.length % count !== 0) return undefined;

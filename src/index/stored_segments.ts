@@ -1,4 +1,4 @@
-/** The segments of the index that are stored: immutable, and without a gap between them. */
+/** The stored segments of the index, which never change, and have no gaps between them. */
 
 import type { StateStore } from "../engine/ports.ts";
 import { type CellKey, readU32Key } from "../maps/cells.ts";
@@ -21,20 +21,20 @@ import { addFromBlock, blockStart, type KeyWanted } from "./key_entries.ts";
 import { addPostings } from "./postings.ts";
 import type { SearchedSegment } from "./search.ts";
 
-/** How the cells are laid out; an index of another layout is made again. */
+/** The layout of the cells. An index of another layout is made again. */
 const LAYOUT = 1;
-/** Sorts behind the number of each block. */
+/** Sorts after the number of every block. */
 const AFTER_BLOCKS = "\xff".repeat(5);
 
 type Store = Pick<StateStore, "get" | "range" | "rangeDown">;
 
-/** Which log an index is of. */
+/** The log that an index is made from, and the event after which it begins. */
 export interface IndexInfo {
   readonly layout: number;
   readonly log: string;
-  /** It has taken in all events above this one, which are those that were not archived when it began. */
+  /** The index begins after this event: up to here, events were archived when it began. */
   readonly since: number;
-  /** Whether it was told the sizes of the keys of maps that events up to `since` had made. */
+  /** Whether the index was given the sizes of the keys of maps that were created up to `since`. */
   readonly hasSizes: boolean;
 }
 
@@ -46,7 +46,7 @@ export function u48Bytes(number: number): Buffer {
   return Buffer.from(u48Key(number), "latin1");
 }
 
-/** null: there is none, or none of this layout. */
+/** null: the store has no index, or one of another layout. */
 export function readInfo(store: Pick<StateStore, "get">): IndexInfo | null {
   const bytes = store.get(INFO_KEY);
   if (bytes === undefined) return null;
@@ -81,7 +81,7 @@ export class StoredSegment implements SearchedSegment {
     const end = prefix + blockStart(wanted.greatest) + AFTER_BLOCKS;
     for (const [key, bytes] of this.#store.rangeDown(prefix, end)) {
       addFromBlock([readU32Key(key, prefix.length), readU32Key(key, prefix.length + 4)], bytes, wanted, bits);
-      // The block before may end with what this one begins with.
+      // If this block begins with wanted bytes, the block before may end with them.
       if (key < least) return;
     }
   }
@@ -112,14 +112,14 @@ export class StoredSegments {
     this.#lasts.push(last);
   }
 
-  /** All of them, ascending. */
+  /** All segments, ascending. */
   *all(): Iterable<StoredSegment> {
     for (let at = 0; at < this.#firsts.length; at++) yield this.#segment(at);
   }
 
   /**
-   * The segments that may have what is asked for among the events above `after`, up to `until`, which they must have;
-   * in their order, or against it. Those that have none of the first value are passed over in one go.
+   * The segments that may have matching events above `after`, up to `until`, ascending or descending. All these events
+   * must be stored. Segments without the first value of `having` are skipped in one go.
    */
   *having({ having: [lead] }: Asked, after: number, until: number, isBackward: boolean): Iterable<StoredSegment> {
     const from = this.#at(after + 1);

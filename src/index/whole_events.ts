@@ -1,6 +1,6 @@
 /**
- * The log from its first event on. The log itself is asked first; if it answers EventsArchived, the thread of archived
- * events is asked, which has them if their archive is at hand (`archive/at_hand.ts`).
+ * The log from event 1 on. The log's own reader is asked first. If it rejects with EventsArchived, the thread of
+ * archived events is asked, which has them if their archive is available (`archive/at_hand.ts`).
  */
 
 import { EventsArchived } from "../engine/archives.ts";
@@ -39,7 +39,7 @@ export class WholeEvents implements EventReader {
     return sessions.map((session, at) => peers[at] ?? archived.get(session) ?? null);
   }
 
-  /** Of an archived event that is not at hand there is none here. */
+  /** null also if the event is archived, and its archive is not available. */
   async mark(seq: number): Promise<number | null> {
     const kept = await this.#kept.mark(seq);
     if (kept !== null || seq >= (await this.#kept.oldestSeq())) return kept;
@@ -69,12 +69,12 @@ export class WholeEvents implements EventReader {
     if (beforeSeq !== undefined && beforeSeq > oldest) return this.#backFrom(filter, { ...range, beforeSeq }, oldest);
     const page = await archivedElse(this.#archived.query(filter, range, await this.#kept.keptTimes(filter)));
     if (typeof page !== "number") return page;
-    // Nothing that is archived was named, and nothing of it is at hand.
+    // The range names no archived event, and no archive is available: the page begins with the oldest kept event.
     if (afterSeq === 0 && beforeSeq === undefined && page === oldest) return this.#kept.query(filter, range);
     throw new EventsArchived(page);
   }
 
-  /** From a seq that is not archived back to one that is. */
+  /** Reads back from a kept event to an archived one. */
   async #backFrom(
     filter: EventFilter,
     range: EventRange & { readonly beforeSeq: number },
@@ -95,7 +95,7 @@ export class WholeEvents implements EventReader {
     return this.#archived.event(seq);
   }
 
-  /** An archived event's columns as they were stored; null: it is not at hand. */
+  /** An archived event's columns as they were stored; null: it is not available. */
   async archivedRow(seq: number): Promise<RowBytes | null> {
     const row = await archivedElse(this.#archived.row(seq));
     return typeof row === "number" ? null : row;
@@ -110,7 +110,7 @@ export class WholeEvents implements EventReader {
   }
 }
 
-/** What was asked for, or the oldest event that is at hand where that is behind it. */
+/** The answer; or, if it needs archived events that are not available, the oldest event that is. */
 async function archivedElse<Answer>(asked: Promise<Answer>): Promise<Answer | number> {
   try {
     return await asked;
