@@ -1,21 +1,22 @@
 /**
- * A block: some KiB of ascending entries. A key leaves out the bytes that it shares with the key before it, but for each
- * 16th, at which a search can begin. For "ab" = "1" and "abc", deleted:
+ * A block: some KiB of ascending entries. An entry leaves out the first bytes that its key shares with the key before.
+ * Each 16th entry is a restart: it has its whole key, so that a search can begin there. For "ab" = "1" and "abc",
+ * deleted:
  *
  *     entries    shared  rest  value   bytes       three varints; value: 0 of a deleted key, else its length + 1
  *                0       2     2       "ab" "1"
  *                2       1     0       "c"
- *     restarts   where each 16th entry begins, and how many do: u32 each, little-endian
- *     checksum   CRC-32 of all that: u32
+ *     restarts   the places of the restarts, and their number: u32 each, little-endian
+ *     checksum   CRC-32 of all bytes before: u32
  */
 
 import { crc32 } from "node:zlib";
 import { Damaged } from "../supervisor/derived_parts.ts";
 
-/** Entries from one that has its whole key to the next. */
+/** The entries from one restart to the next. */
 const RESTART_EVERY = 16;
 const WORD = 4;
-/** Of three varints: more than they need. */
+/** The bytes that are reserved for three varints, more than they need. */
 const HEAD_BYTES_MAX = 30;
 
 /** A writer of blocks, one after the other. Its memory grows to the largest block. */
@@ -33,7 +34,7 @@ export class BlockWriter {
     this.#restartEvery = restartEvery;
   }
 
-  /** Bytes of the entries so far. */
+  /** The bytes of the block's entries so far. */
   get bytes(): number {
     return this.#end;
   }
@@ -106,7 +107,7 @@ export class BlockWriter {
   }
 }
 
-/** The entries of a block, and where its restarts are. */
+/** The bytes of a block, and the places of its entries and restarts. */
 export interface Block {
   readonly bytes: Buffer;
   /** Where the entries end. */
@@ -150,7 +151,7 @@ function restartBefore(block: Block, key: Uint8Array, keyBytes: number): number 
   return low;
 }
 
-/** Of a block with only whole keys: the first entry whose key is not less than `key`; as many as it has if there is none. */
+/** In a block of whole keys: the first entry whose key is not less than `key`; if there is none, one past the last. */
 export function firstFrom(block: Block, key: Uint8Array, keyBytes: number): number {
   let low = 0;
   let high = block.restarts;
@@ -162,7 +163,7 @@ export function firstFrom(block: Block, key: Uint8Array, keyBytes: number): numb
   return low;
 }
 
-/** Of a block with only whole keys: where the value of an entry begins. */
+/** In a block of whole keys: the place where the value of an entry begins. */
 export function valueAtEntry(block: Block, entry: number): number {
   const head = readHead(block, restartAt(block, entry));
   return head.at + head.rest;
@@ -194,7 +195,7 @@ function readWord(bytes: Uint8Array, at: number): number {
   );
 }
 
-/** What readHead has read last: one object, since each step of a search reads one. */
+/** The result of readHead(): the same object for all calls, because each step of a search makes one. */
 const head = { at: 0, shared: 0, rest: 0, value: 0 };
 
 /** The three numbers before an entry's bytes, and where these begin. */

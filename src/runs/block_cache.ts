@@ -1,6 +1,7 @@
 /**
- * Blocks that were read of a store's files, and the files that are open. Both are bounded: of the files the least
- * recently used is closed, of the blocks one goes that was not used since the clock's hand last passed it.
+ * The blocks of a store's files that were read, and the files that are open. Both are bounded. If there are too many
+ * files, the least recently used one is closed. If there are too many blocks, the hand of a clock goes round them, and
+ * drops one that was not used since it passed last.
  */
 
 import { closeSync, openSync, readSync } from "node:fs";
@@ -8,7 +9,7 @@ import { Damaged } from "../supervisor/derived_parts.ts";
 
 const OPEN_FILES_MAX = 32;
 
-/** A place for something that was read; null: it is to be read (again). */
+/** A place for a block or a filter that was read. `kept` null: it must be read, maybe once more. */
 export class Slot<Read> {
   kept: Read | null = null;
   bytes = 0;
@@ -19,7 +20,7 @@ export class BlockCache {
   readonly #bytesMax: number;
   readonly #filesMax: number;
   #bytes = 0;
-  /** Filled slots, in a circle; the hand is at the next that may go. */
+  /** Filled slots, in a circle. #hand is at the next one that may be emptied. */
   readonly #slots: Slot<unknown>[] = [];
   #hand = 0;
   /** The first was used the longest ago. */
@@ -56,7 +57,7 @@ export class BlockCache {
     }
   }
 
-  /** Bytes of a file. Throws Damaged if the file is missing or ends before. */
+  /** Reads bytes of a file. Throws Damaged if the file is missing or too short. */
   read(file: string, at: number, bytes: number): Buffer {
     const read = Buffer.allocUnsafeSlow(bytes);
     const fd = this.openFile(file);
@@ -68,7 +69,7 @@ export class BlockCache {
     return read;
   }
 
-  /** Answers its descriptor. Throws Damaged if it is missing. */
+  /** Returns the descriptor of a file. Throws Damaged if the file is missing. */
   openFile(file: string): number {
     let fd = this.#files.get(file);
     if (fd === undefined) fd = openExisting(file);

@@ -1,6 +1,6 @@
 /**
- * A Bloom filter: it says of a key that a file surely does not have it, or that the file may have it. With 10 bits for
- * each key, 6 of which a key sets, it is wrong about 1 key in 100.
+ * A Bloom filter: it says that a file certainly does not have a key, or that the file may have it. It has 10 bits for
+ * each key, and a key sets 6 bits. It takes about 1 in 100 absent keys for present ones.
  */
 
 const BITS_A_KEY = 10;

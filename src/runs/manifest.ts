@@ -1,6 +1,6 @@
 /**
- * The manifest: which runs a store has, the newest first, and up to which event. It is replaced as a whole, after the
- * files that it names are on the disk, so that a store is never half of one write and half of another.
+ * The manifest: the list of a store's runs, the newest first, and the last event that they include. It is replaced as a
+ * whole, after the files that it names are on the disk, so that a store never has a part of a write.
  */
 
 import { readFileSync } from "node:fs";
@@ -11,7 +11,7 @@ import { Damaged } from "../supervisor/derived_parts.ts";
 import type { Run } from "./run.ts";
 
 export const MANIFEST = "manifest.json";
-/** How files and manifest are written; a store of another layout is made again. */
+/** The layout of files and manifest. A store of another layout is made again. */
 export const LAYOUT = 1;
 
 export interface Manifest {
@@ -32,7 +32,7 @@ interface ManifestJson extends Omit<Manifest, "runs"> {
   }[];
 }
 
-/** It is on the disk when this returns. */
+/** Writes the manifest, which is on the disk when this returns. */
 export function writeManifest(folder: string, { log, seq, nextFile, runs }: Manifest): void {
   const json: ManifestJson = {
     layout: LAYOUT,
@@ -52,7 +52,7 @@ export function writeManifest(folder: string, { log, seq, nextFile, runs }: Mani
   writeWhole(join(folder, MANIFEST), `${text}\n${crc32(text)}\n`);
 }
 
-/** null: there is none. Throws Damaged if it is not as it was written. */
+/** null: there is no manifest. Throws Damaged if it is not as it was written. */
 export function readManifest(folder: string): Manifest | "other layout" | null {
   let written: string;
   try {
@@ -84,7 +84,7 @@ function nameOf(folder: string, file: string): string {
   return file.slice(join(folder, "/").length);
 }
 
-/** The layout of a store; null: there is none, or nothing that tells. */
+/** The layout of a store; null: there is no manifest, or it cannot be read. */
 export function runsLayoutOf(folder: string): number | null {
   try {
     return (JSON.parse(readFileSync(join(folder, MANIFEST), "utf8").split("\n")[0] as string) as ManifestJson).layout;

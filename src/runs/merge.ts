@@ -12,7 +12,7 @@ export class MergedCursor implements Cursor {
   readonly #order: { readonly cursor: Cursor; readonly rank: number }[] = [];
   #top: Cursor | undefined;
 
-  /** `cursors` have been sought, the newest first. */
+  /** `cursors`: the newest first, each already put to its first entry. */
   constructor(cursors: readonly Cursor[], sign: Sign = 1) {
     this.#sign = sign;
     for (const [rank, cursor] of cursors.entries()) {
@@ -51,7 +51,7 @@ export class MergedCursor implements Cursor {
     const order = this.#order;
     const [top, second] = order;
     if (top === undefined) return;
-    // Older entries of the same key: they stand right behind.
+    // Older entries of the same key come right after it, and are skipped.
     if (second !== undefined && compare(top.cursor, second.cursor) === 0) {
       order.shift();
       this.#moveFirst();

@@ -1,4 +1,4 @@
-/** A store of runs for another process than the one that writes to it, as it is when it is opened. */
+/** Reads a store of runs that another process writes, as the store is when it is opened. */
 
 import type { Cell, CellKey } from "../maps/cells.ts";
 import { Damaged } from "../supervisor/derived_parts.ts";
@@ -8,12 +8,12 @@ import { type Filtered, RunCells } from "./run_cells.ts";
 import { SstReader } from "./sst.ts";
 
 const CACHE_BYTES = 16 * 1024 * 1024;
-/** How often it is opened again if a merge has deleted files in between. */
+/** The most attempts to open a store, because a merge may delete files in between. */
 const TRIES = 10;
 
 export class RunsReader {
   readonly log: string;
-  /** The last event that it includes. */
+  /** The last event that the store includes. */
   readonly seq: number;
   readonly #cache: BlockCache;
   readonly #cells: RunCells;
@@ -25,7 +25,7 @@ export class RunsReader {
     this.#cells = new RunCells(new SstReader(cache), () => runs, filtered);
   }
 
-  /** null: there is no store of this layout. Throws Damaged if it is not as it was written. */
+  /** null: there is no store of this layout. Throws Damaged if the store is not as it was written. */
   static open(folder: string, filtered: Filtered): RunsReader | null {
     for (let tries = 1; ; tries++) {
       const manifest = readManifest(folder);

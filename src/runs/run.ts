@@ -1,6 +1,6 @@
 /**
- * A run: ascending entries in several files, whose keys do not overlap. While runs are merged, their files go one after
- * the other, and what is left of them begins after a key.
+ * A run: ascending entries in several files, whose keys do not overlap. While runs are merged, their files are deleted
+ * one after the other, and the rest of a run begins after the last key that was merged (`after`).
  */
 
 import type { Cursor } from "./block.ts";
@@ -11,7 +11,7 @@ import { type Sst, SstCursor, SstCursorDown, type SstReader } from "./sst.ts";
 export interface Run {
   /** In the order of their keys. */
   readonly ssts: readonly Sst[];
-  /** Entries up to this key are gone from the run, though its first file has them; null: none are. */
+  /** Entries up to this key do not belong to the run any more, though its first file may have them; null: all do. */
   readonly after: Buffer | null;
 }
 
@@ -19,11 +19,11 @@ export function bytesOf({ ssts }: Run): number {
   return ssts.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
-/** false: no key of the run begins with the bytes of `key` before its suffix. */
+/** false: no key of the run is, without its suffix, the first `keyBytes` bytes of `key`. */
 export function mayHaveKey(reader: SstReader, run: Run, key: Uint8Array, keyBytes: number): boolean {
   const { ssts } = run;
   const hash = hashOf(key, keyBytes);
-  // Keys that begin with it may go on in the next file.
+  // Keys that begin with these bytes may continue in the next file.
   for (let at = fileFrom(ssts, key, keyBytes); at < ssts.length; at++) {
     const { last } = ssts[at] as Sst;
     if (reader.mayHave(ssts[at] as Sst, hash)) return true;
@@ -45,7 +45,7 @@ function fileFrom(ssts: readonly Sst[], key: Uint8Array, keyBytes: number): numb
   return low;
 }
 
-/** What both directions of a walk have in common. */
+/** The part that both directions of a walk have in common. */
 abstract class RunWalk<Part extends Cursor> implements Cursor {
   protected readonly reader: SstReader;
   protected readonly run: Run;

@@ -1,4 +1,4 @@
-/** The cells that several runs have together: those of the newest run that has a key. */
+/** The cells of several runs together: for each key, the cell of the newest run that has the key. */
 
 import { afterKey, type Cell, type CellKey } from "../maps/cells.ts";
 import { type Cursor, compareBytes } from "./block.ts";
@@ -6,18 +6,18 @@ import { MergedCursor, type Sign } from "./merge.ts";
 import { mayHaveKey, type Run, RunCursor, RunCursorDown } from "./run.ts";
 import type { SstReader } from "./sst.ts";
 
-/** By what keys have in common, files are told apart that a range needs not read. */
+/** Lets a read of a range skip files, if the keys of the range differ only in their suffix. */
 export interface Filtered {
-  /** Bytes at the end of each key that its filter leaves out. */
+  /** The bytes of the suffix: filters have keys without it. */
   readonly suffixBytes: number;
   /**
-   * So many bytes of `from` are all of each key from `from` up to `to` but its suffix; 0: the keys have less in common.
-   * It must be right, or cells are not found.
+   * The length of the beginning of `from` that each key from `from` up to `to` is without its suffix; 0: these keys
+   * differ in more than the suffix. If the length is wrong, cells are not found.
    */
   prefixBytes(from: CellKey, to: CellKey): number;
 }
 
-/** Filters tell of single keys. */
+/** Filters have whole keys, so only a read of a single key can skip files. */
 export const SINGLE: Filtered = {
   suffixBytes: 0,
   prefixBytes: (from, to) => (to.length === from.length + 1 && to === afterKey(from) ? from.length : 0),
@@ -28,7 +28,7 @@ export class RunCells {
   readonly #runs: () => readonly Run[];
   readonly #filtered: Filtered;
 
-  /** `runs`: as they are now, the newest first; the list is another one when there are others. */
+  /** `runs`: returns the present runs, the newest first. If they have changed, the list is another object. */
   constructor(reader: SstReader, runs: () => readonly Run[], filtered: Filtered) {
     this.#reader = reader;
     this.#runs = runs;
@@ -48,7 +48,7 @@ export class RunCells {
     return this.#walk(from, to, -1);
   }
 
-  /** Goes on in new runs if there are any since the last step: they have the same cells, and more. */
+  /** If the runs have changed since the last step, the walk continues in the new ones, which have the same cells. */
   *#walk(from: CellKey, to: CellKey, sign: Sign): Iterable<Cell> {
     const prefixBytes = this.#filtered.prefixBytes(from, to);
     const low = Buffer.from(from, "latin1");
@@ -70,7 +70,7 @@ export class RunCells {
     }
   }
 
-  /** A cursor over all runs; with `prefixBytes`, only over those that may have keys with so many first bytes of `low`. */
+  /** A cursor over the runs; if `prefixBytes` is not 0, without runs that lack keys with these first bytes of `low`. */
   #cursor(low: Buffer, prefixBytes: number, sign: Sign, start: Buffer): Cursor {
     const cursors: Cursor[] = [];
     for (const run of this.#runs()) {

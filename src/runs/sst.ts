@@ -2,7 +2,7 @@
  * A file of ascending entries that never changes once it is written (a sorted string table):
  *
  *     blocks     of 4 KiB or one entry, as block.ts has them
- *     index      a block: the last key of each block -> where it begins, and its bytes
+ *     index      a block: the last key of each block -> the place where it begins, and its length
  *     filter     a Bloom filter of the keys, without the bytes at their end that the store leaves out
  *     footer     where index and filter begin and end, how many entries there are, checksums; 32 bytes
  *
@@ -27,7 +27,7 @@ import { FilterWriter, hashOf, mayHave } from "./bloom_filter.ts";
 const BLOCK_BYTES = 4096;
 const FOOTER_BYTES = 32;
 const MAGIC = 0x6d6c7373;
-/** Of a block in an index: its place and its bytes. */
+/** The bytes of a block's place and length in the index. */
 const PLACE_BYTES = 8;
 
 /** A file of a run, as the manifest names it. */
@@ -112,12 +112,12 @@ interface Footer {
   readonly filterChecksum: number;
 }
 
-/** What is known of a file that was read. */
+/** The parts of a file that have been read. */
 interface Known {
   readonly footer: Footer;
   readonly index: Slot<Block>;
   readonly filter: Slot<Buffer>;
-  /** In the order of the index. */
+  /** The file's blocks, in the order of the index. */
   readonly blocks: Slot<Block>[];
 }
 
@@ -196,7 +196,7 @@ export class SstCursor extends BlockCursor {
   readonly #reader: SstReader;
   readonly #sst: Sst;
   readonly #index: Block;
-  /** The block that it is in, by its position in the index. */
+  /** The present block, by its position in the index. */
   #at = 0;
 
   constructor(reader: SstReader, sst: Sst) {
@@ -231,7 +231,7 @@ export class SstCursorDown implements Cursor {
   readonly #reader: SstReader;
   readonly #sst: Sst;
   readonly #index: Block;
-  /** The block that it is in, by its position in the index, and all its entries. */
+  /** The present block, by its position in the index, and all its entries. */
   #block = 0;
   #entries: Entry[] = [];
   #at = -1;

@@ -1,7 +1,7 @@
 /**
  * Cells in sorted runs: each write is a new run, a file that never changes, and runs are merged as they grow in number
- * (a log-structured merge tree). So a write costs what it writes, in whatever order its keys come, and what was written
- * stands close together. A read looks into each run, the newest first:
+ * (a log-structured merge tree). So the cost of a write depends on its size, not on how its keys are spread, and cells
+ * of one write lie close together. A read looks into each run, the newest first:
  *
  *     write 1    run 1: a=1 c=1
  *     write 2    run 2: b=2 c deleted     run 1: a=1 c=1         get(c): deleted; range: a=1 b=2
@@ -11,8 +11,8 @@
  * the files that it has passed: it needs room for a few files, not for a second copy. After a crash, the part that was
  * merged stays merged.
  *
- * All is on the disk before a write resolves: files, then the manifest that names them. Files that no manifest names are
- * deleted by the next start.
+ * Before a write resolves, its files are on the disk, and then the manifest that names them. The next start deletes
+ * files that the manifest does not name.
  */
 
 import { closeSync, fdatasync, mkdirSync, openSync, readdirSync, rmSync, writevSync } from "node:fs";
@@ -38,35 +38,35 @@ import { bytesOf, type Run, RunCursor } from "./run.ts";
 import { type Filtered, RunCells, SINGLE, soughtFrom } from "./run_cells.ts";
 import { type Sst, SstReader, SstWriter } from "./sst.ts";
 
-/** Bytes of a file, about. */
+/** About the bytes of a file. */
 const SST_BYTES = 4 * 1024 * 1024;
-/** So many runs are merged, at least. */
+/** The fewest runs that are merged. */
 const MERGED_MIN = 4;
 /**
- * After a write of n bytes, at most so many times n bytes are merged: each entry is merged less often than this, since
- * runs grow fourfold with each merge.
+ * After a write of n bytes, about this many times n bytes are merged at most. Each entry is merged fewer times than
+ * this, because runs grow fourfold with each merge.
  */
 const MERGED_A_BYTE = 8;
-/** Buffers that one writev(2) takes. */
+/** The most buffers that one writev(2) takes. */
 const IOV_MAX = 1024;
 const synced = promisify(fdatasync);
 const CACHE_BYTES = 16 * 1024 * 1024;
 const NOTHING = Buffer.alloc(0);
 
 export interface RunsOptions {
-  /** Left out: filters tell of single keys. */
+  /** The ranges that filters serve. Absent: those of a single key. */
   readonly filtered?: Filtered;
-  /** Memory for blocks that were read. */
+  /** The most bytes of blocks that are cached. */
   readonly cacheBytes?: number;
-  /** Bytes of a file, about. */
+  /** About the bytes of a file. */
   readonly sstBytes?: number;
 }
 
-/** Changed cells; those of a table are read as the bytes that they are. */
+/** Changed cells. If they have `memory`, they are written from there, without objects for each cell. */
 export type RunChanges = ChangedCells | (ChangedCells & { readonly memory: CellMemory });
 
 export class RunsStore implements StateStore<RunChanges> {
-  /** Why an earlier store was thrown away; null: none was. */
+  /** The reason why an earlier store was discarded; null: none was. */
   readonly discarded: string | null;
   readonly #folder: string;
   readonly #filtered: Filtered;
@@ -78,7 +78,7 @@ export class RunsStore implements StateStore<RunChanges> {
   #merging: Merging | null = null;
   #writing: Promise<void> = Promise.resolve();
 
-  /** `log`: the id of the log that it is made from. Throws Damaged if the store is not as it was written. */
+  /** `log`: the id of the log that the store is made from. Throws Damaged if the store is not as it was written. */
   constructor(
     folder: string,
     log: string,
@@ -105,7 +105,7 @@ export class RunsStore implements StateStore<RunChanges> {
     return this.#manifest.seq;
   }
 
-  /** Bytes of its files, and how many runs they are. */
+  /** The bytes of the store's files, and the number of its runs. */
   get size(): { readonly bytes: number; readonly runs: number } {
     const { runs } = this.#manifest;
     return { bytes: runs.reduce((sum, run) => sum + bytesOf(run), 0), runs: runs.length };
@@ -123,7 +123,7 @@ export class RunsStore implements StateStore<RunChanges> {
     return this.#cells.rangeDown(from, to);
   }
 
-  /** As StateStore has it; `changes` ascend. */
+  /** As StateStore has it. `changes`: ascending by key. */
   write(changes: RunChanges, seq: number): Promise<void> {
     const written = this.#writing.then(async () => {
       const bytes = await this.#append(changes, seq);
@@ -138,7 +138,7 @@ export class RunsStore implements StateStore<RunChanges> {
     return written;
   }
 
-  /** Answers the bytes of the new run. */
+  /** Writes changes as a new run. Resolves to its bytes. */
   async #append(changes: RunChanges, seq: number): Promise<number> {
     const ssts: Sst[] = [];
     try {
@@ -189,7 +189,7 @@ export class RunsStore implements StateStore<RunChanges> {
       }
   }
 
-  /** Goes on with a merge, or begins one that is due, by one file. Answers the bytes of the file; 0: none is due. */
+  /** Continues a merge, or begins one that is due, by one file. Resolves to the file's bytes; 0: no merge is due. */
   async #merge(): Promise<number> {
     const merging = this.#merging ?? this.#begun();
     if (merging === null) return 0;
@@ -212,13 +212,13 @@ export class RunsStore implements StateStore<RunChanges> {
     return due === null ? null : { output: null, inputs: due.end - due.first, older: runs.length - due.end };
   }
 
-  /** Merges as many entries as a file has. `through`: the last of them; null: those were all. */
+  /** Merges entries into one file. `through`: the last key that was merged; null: all entries were. */
   async #mergeFile(inputs: readonly Run[], isOldest: boolean): Promise<{ sst: Sst | null; through: Buffer | null }> {
     const cursor = new MergedCursor(inputs.map((run) => soughtFrom(new RunCursor(this.#reader, run), NOTHING)));
     const writer = new SstWriter(this.#filtered.suffixBytes);
     let key = NOTHING;
     for (; cursor.isAt && writer.bytes < this.#sstBytes; cursor.next()) {
-      // Nothing lies beneath the oldest run that a deleted key would hide.
+      // No run is older than the oldest one, so a deleted key has nothing to hide there.
       if (isOldest && cursor.valueBytes < 0) key = Buffer.from(cursor.key.subarray(0, cursor.keyBytes));
       else writer.add(cursor.key, cursor.keyBytes, cursor.source, cursor.valueAt, cursor.valueBytes);
     }
@@ -240,16 +240,16 @@ export function discardRuns(folder: string): void {
   mkdirSync(folder, { recursive: true });
 }
 
-/** A merge of consecutive runs that is under way; its place is told from the oldest run, since newer ones come. */
+/** A merge of consecutive runs that is under way. Its place is counted from the oldest run, because runs are added. */
 interface Merging {
-  /** What has been merged; it stands before its inputs. */
+  /** The run of the entries that have been merged. In the manifest it comes right before the inputs. */
   readonly output: Run | null;
   readonly inputs: number;
-  /** Runs that are older than its inputs. */
+  /** The number of runs that are older than the inputs. */
   readonly older: number;
 }
 
-/** Consecutive runs, the newest first, of similar size: none is more than twice as large as the largest newer one. */
+/** Finds consecutive runs of similar size: none is more than twice as large as the largest newer one of them. */
 export function dueMerge(sizes: readonly number[]): { readonly first: number; readonly end: number } | null {
   for (let first = 0; first + MERGED_MIN <= sizes.length; first++) {
     let largest = sizes[first] as number;
