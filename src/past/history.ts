@@ -1,7 +1,7 @@
 /**
- * The history: `redo` of the log over cells that keep every version (`versions.ts`), in an LMDB of its own, so that the
- * state can be read as of any seq. It is computed from the log after its commit, when the log rests or a question
- * comes.
+ * The history: `redo` of the log over cells that keep every version (`versions.ts`), in a store of its own (`runs/`),
+ * so that the state can be read as of any seq. It is computed from the log after its commit, when the log rests or a
+ * request comes.
  */
 
 import { setImmediate } from "node:timers/promises";
@@ -170,7 +170,7 @@ class Recorder implements Cells {
     this.#cells = new PendingCells({
       get: (key) => this.#latest.get(key),
       range: (from, to) => this.#latest.range(from, to),
-      // The versions are written already.
+      // Recorder.write() has stored the versions before.
       write: () => Promise.resolve(),
       get seq() {
         return store.seq;

@@ -50,7 +50,7 @@ export class HistoryBehind extends Error {
   }
 }
 
-/** A question waits for the history to take in so many events: about a second. */
+/** A request waits until the history has recorded up to this many events, which takes about a second. */
 const WAIT_EVENTS = 50_000;
 
 const NO_LEASES = { view: () => ({ lease: null, leftMs: null }) };
@@ -100,7 +100,7 @@ export class Past {
     return PAST_READS[name](past, ask);
   }
 
-  /** Records new events, while no request waits. */
+  /** Records new events. Call when no request waits. */
   async catchUp(): Promise<void> {
     await this.#history.reach(this.#log.lastSeq);
   }
@@ -114,7 +114,7 @@ export class Past {
     const reached = this.#history.reach(seq);
     const behind = this.#history.seq;
     if (seq - behind > WAIT_EVENTS) {
-      // It goes on; if it fails, so does the next question.
+      // The history goes on recording. If that fails, the next request tries again, and gets the error.
       reached.catch(() => {});
       throw new HistoryBehind(behind, seq);
     }

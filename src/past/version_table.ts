@@ -49,7 +49,7 @@ export class VersionTable {
   /** Adds a version under the key that versionKey() makes. `bytes` null: the cell is deleted. */
   addVersion(cell: CellKey, image: number, seq: number, bytes: Buffer | null): void {
     const groupBytes = groupOf(cell).length;
-    // Each byte of the cell's key may be a zero, which takes two.
+    // Each byte of the cell's key may be a zero, which is escaped as two bytes.
     this.#begin(cell.length * 2 + END.length + 2 * SEQ_BYTES + 1, bytes);
     for (let at = 0; at < groupBytes; at++) this.#keys[this.#keysEnd++] = cell.charCodeAt(at);
     this.#addInverted(image);

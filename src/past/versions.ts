@@ -74,8 +74,9 @@ export function versionKey(cell: CellKey, image: number, seq: number, held: bool
 }
 
 /**
- * For a store's filters: all versions of a cell begin alike. A range is one of a cell's if it begins with the end of its
- * key and a seq; no byte of an image's seq can be taken for that, nor of an escaped key.
+ * Lets a store's filters skip files (`runs/run_cells.ts`): the keys of a cell's versions differ only in the suffix. A
+ * range is within one cell if `from` has END right before its suffix, and `to` begins with the same bytes up to there.
+ * The image's seq is not searched for END, and an escaped key cannot contain it.
  */
 export const VERSION_FILTER = {
   suffixBytes: SEQ_BYTES + 1,
