@@ -1,9 +1,9 @@
 /**
- * Writes to many connections, in slices: a write to each of 1,000 sockets takes 7 to 40 ms, for which nothing else would
- * be answered. Each turn of the event loop has one slice, over all streams.
+ * Writes to many connections, in slices: to write to each of 1,000 sockets takes 7 to 40 ms, and in one go it would
+ * delay all other requests. Each turn of the event loop has one slice, over all streams.
  */
 
-/** The service's thread writes for so long a turn. */
+/** The length of a slice. */
 const SLICE_MS = 1;
 /** Writes between two looks at the clock. */
 const WRITES = 4;
@@ -23,7 +23,7 @@ export class Deliveries {
     this.#nowMs = nowMs;
   }
 
-  /** It is written soon, behind those that are due already. */
+  /** Adds a delivery after those that are due already. */
   add(delivery: Delivery): void {
     this.#due.push(delivery);
     if (this.#isScheduled) return;

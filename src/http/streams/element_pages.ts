@@ -61,7 +61,7 @@ export async function* elementPages(
       if (page.out?.more !== true || left <= 0) return;
     }
   } finally {
-    // Also if the consumer stops early: the engine need not keep the moment. If the engine has stopped, it keeps none.
+    // The engine need no longer keep the moment, even if the consumer stops early. A stopped engine keeps none.
     await parts.engine.query("elementsRead", { seq }).catch(() => {});
   }
 }

@@ -22,7 +22,7 @@ export interface PageQuery {
   readonly limit: number;
 }
 
-/** The same as requested: positions or seqs. */
+/** A page as it was requested, with positions or seqs. */
 interface AskedPage {
   readonly after?: string;
   readonly before?: string;
@@ -49,7 +49,7 @@ interface Spot {
 export interface EventPage {
   readonly rows: readonly MarkedRow[];
   readonly next: Spot | null;
-  /** `behind`: the place between this event and the next one, which may not exist yet. */
+  /** `behind`: the place right after this event; the next event may not exist yet. */
   readonly prev: (Spot & { readonly behind?: true }) | null;
   readonly upTo: Spot;
 }

@@ -23,8 +23,8 @@ interface Telling {
 }
 
 /**
- * Lines of all matching events up to `last`, at the reader's pace. If nothing matches for long, only the signal ends
- * it.
+ * Lines of all matching events up to `last`, at the reader's pace. While no event matches, no line is yielded, so only
+ * the signal can end the stream.
  */
 export async function* eventLines(
   { events, peers, writer }: Telling & { readonly events: EventReader },
@@ -52,8 +52,8 @@ function* linesOf(rows: readonly MarkedRow[], last: number, writer: PositionWrit
 }
 
 /**
- * The events that match, for who follows the log. `map`: the map that the filter means by a name or a pin. `sight`: equal for all who see
- * the same events; null: all events.
+ * The matching events, as a subject that streams follow. `map`: the map that the filter means by a name or a pin.
+ * `sight`: equal for callers who see the same events; null: the caller sees all events.
  */
 export function eventSubject(
   { events, peers, writer }: Telling & { readonly events: Pick<EventReader, "query"> },
@@ -64,7 +64,7 @@ export function eventSubject(
   const key = filter.key?.toString("hex");
   return {
     key: JSON.stringify(["events", sight, map, filterText({ ...filter, ...(key !== undefined && { key }) })]),
-    // Who may see an event is looked at when it is read.
+    // If the caller does not see all events, the query at the read decides which ones are sent.
     isKept: sight === null,
     query: (range) => events.query(filter, range),
     isSeen: async () => true,

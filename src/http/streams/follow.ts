@@ -1,7 +1,8 @@
 /**
- * Follows the log. A stream reads for itself until it has come to the log's end, or to where others who are told the
- * same have come; then one read and one text serve them all (`shared_tails.ts`). A reader who is too slow for that reads
- * for himself again, at his own pace, so he costs the others nothing.
+ * Follows the log. A stream reads for itself until it has reached the log's end, or the place of a shared tail that
+ * sends the same messages; from then on one read and one text serve all streams of that tail (`shared_tails.ts`). If
+ * its reader is too slow for that, the stream reads for itself again, at the reader's pace, and costs the others
+ * nothing.
  */
 
 import type { MarkedRow } from "../../engine/events.ts";
@@ -10,13 +11,14 @@ import { bytesOf } from "./event_pages.ts";
 import type { SharedTails } from "./shared_tails.ts";
 import type { FollowParts, Message, Reader, Subject } from "./subject.ts";
 
-/** Events that one reader reads at once. */
+/** The most events of one read of a stream that reads for itself. */
 const CHUNK_EVENTS = 64;
 const MS = 1000;
 
 /**
- * What is told of a subject behind `seq` and the first `told` messages of the event behind that, as the log grows. What is shared is
- * written to the outlet, and not yielded. Ends when the signal is aborted, or when nothing can follow.
+ * Yields the texts of a subject's messages as the log grows. They begin after the event `from.seq` and the first
+ * `from.told` messages of the next event. Texts of a shared tail are written to the outlet instead of being yielded.
+ * Ends when the signal is aborted, or when no message can follow.
  */
 export async function* follow(
   parts: FollowParts,
@@ -33,7 +35,7 @@ export async function* follow(
   while (!signal.aborted) {
     const { rows, reached, mark, more, over } = await subject.query({ afterSeq: seq, limit: CHUNK_EVENTS });
     const place = { seq: Math.max(reached, seq), mark };
-    // Taken before anything is told of it, which may take its time: the tail keeps meanwhile what follows.
+    // The seat is made before these rows are sent, which may take long: meanwhile the tail keeps the chunks after them.
     const seat = !more || tails.isBehind(subject, place.seq) ? tails.seat(parts, subject, place, reader) : null;
     if (!(await subject.isSeen())) return;
     if (rows.length > 0) {
@@ -62,7 +64,7 @@ export async function* follow(
   }
 }
 
-/** `partly`: an event of which so many messages are passed over. */
+/** The texts of the rows' messages. `partly`: the first `told` messages of this event are left out. */
 function* textsOf(
   rows: readonly MarkedRow[],
   messagesOf: (row: MarkedRow) => Iterable<Message>,

@@ -4,7 +4,7 @@ import type { Place } from "./subject.ts";
 export interface Chunk {
   /** null: the messages of a large event, which are not kept. */
   readonly frame: Frame | null;
-  /** The place behind it. */
+  /** The place where the chunk ends. */
   readonly to: Place;
 }
 
@@ -15,17 +15,17 @@ export class KeptChunks {
   #first = 0;
   #bytes = 0;
 
-  /** `hold`: told of bytes that are kept; of less than 0 where they are not any more. */
+  /** `hold`: called with the number of bytes that are kept, and with a negative number when chunks are dropped. */
   constructor(hold: (bytes: number) => void) {
     this.#hold = hold;
   }
 
-  /** The number of the first that is kept; without one, of the next. */
+  /** The number of the first chunk that is kept; if none is, of the next chunk. */
   get first(): number {
     return this.#first;
   }
 
-  /** The number of the next. */
+  /** The number of the next chunk. */
   get end(): number {
     return this.#first + this.#chunks.length;
   }
@@ -34,19 +34,19 @@ export class KeptChunks {
     return this.#bytes;
   }
 
-  /** undefined: it is not kept. */
+  /** A chunk by its number; undefined: it is not kept. */
   at(number: number): Chunk | undefined {
     return this.#chunks[number - this.#first];
   }
 
-  /** `text` null: of a large event. */
+  /** Adds a chunk. `text` null: it stands for a large event, whose messages are not kept. */
   add(text: string | null, to: Place): void {
     const frame = text === null ? null : new Frame(text);
     this.#chunks.push({ frame, to });
     this.#count(frame?.bytes.length ?? 0);
   }
 
-  /** Drops those in front of a number. */
+  /** Drops the chunks before a number. */
   drop(before: number): void {
     const dropped = this.#chunks.splice(0, Math.max(before - this.#first, 0));
     this.#first += dropped.length;

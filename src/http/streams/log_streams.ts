@@ -14,7 +14,7 @@ import type { Reader } from "./subject.ts";
 const END_MS = 500;
 const HEADERS = { "cache-control": "no-store", "x-accel-buffering": "no", connection: "close" };
 
-/** How many streams may be open at once, and the name of what limits them. */
+/** The most streams that may be open at once, and the name of the setting or resource limit that says so. */
 export interface StreamLimit {
   readonly most: number;
   readonly by: "MAPLEDGER_STREAMS_MAX" | "RLIMIT_NOFILE";

@@ -1,8 +1,8 @@
 /**
  * The connection that a stream is written to. A text that many streams send is framed as a chunk of HTTP/1.1 once
  * (RFC 9112, section 7.1), and each of them writes the same bytes to its socket: ServerResponse.write() would make a
- * frame of four parts for each (measured for 1,000 sockets: a quarter to a half more CPU a write). Nothing is written
- * while something that was written before still waits in this process.
+ * frame of four parts for each (measured for 1,000 sockets: a quarter to a half more CPU a write). Before callers write
+ * the next text, they wait until the former one has left this process (`isFree`, `whenFree`).
  */
 
 import type { ServerResponse } from "node:http";
@@ -27,7 +27,7 @@ export class Frame {
     this.#from = head.length;
   }
 
-  /** Without the frame. */
+  /** The bytes of the text, without the frame around them. */
   get text(): Buffer {
     return this.bytes.subarray(this.#from, this.bytes.length - LINE_END.length);
   }
@@ -40,13 +40,13 @@ export class Outlet {
     if (this.isFree || this.isGone) this.#wake();
   };
 
-  /** The response's head has been sent, or will be by the first write. */
+  /** `response`: its head has been sent, or the first write will send it. */
   constructor(response: ServerResponse) {
     this.#response = response;
     response.once("close", () => this.#wake());
   }
 
-  /** The reader has gone. */
+  /** Whether the reader is gone. */
   get isGone(): boolean {
     return this.#response.destroyed;
   }
@@ -72,14 +72,14 @@ export class Outlet {
     else socket.write(frame.bytes);
   }
 
-  /** Calls back once when everything that was written has left, or the reader has gone; at once if it has. */
+  /** Calls `then` once all written bytes have left this process or the reader is gone, which may be at once. */
   whenFree(then: () => void): void {
     if (this.isFree || this.isGone) {
       then();
       return;
     }
     this.#onFree = then;
-    // Called back behind all that waits; elsewhere each write calls back.
+    // On the bare socket, an empty write calls back after all bytes that wait. A response's own writes have callbacks.
     this.#chunkedSocket()?.write(EMPTY, this.#written);
   }
 

@@ -1,18 +1,19 @@
 /**
- * The end of the log for all streams that are told the same. It reads the log once, writes each message as text once,
- * and gives the same bytes to all of them:
+ * The end of the log for all streams that send the same messages. The tail reads the log once, makes the text of each
+ * message once, and writes the same bytes to all of these streams:
  *
- *     chunks     0        1        2        3          texts of up to 64 KiB, each with the place behind it
+ *     chunks     0        1        2        3          texts of up to 64 KiB, each with the place where it ends
  *                |        |                 |
  *     seats      slow     new               all others: at the end
  *
- * A chunk is kept until all seats are behind it, or until there are too many bytes: a seat before it then leaves, and
- * its stream reads for itself (`follow.ts`). A stream that comes takes a seat at the end, or at a place that the tail
- * has not come to yet: the tail cuts a chunk there. A seat whose connection has not taken what was written before is
- * passed over.
+ * A chunk is kept until all seats have passed it, or until the tail keeps too many bytes. If a seat's next chunk is
+ * dropped, the seat leaves, and its stream reads for itself (`follow.ts`). A new stream takes a seat at the end, or at
+ * a place that the tail has not reached yet: the tail then ends a chunk at that place. A seat whose connection still
+ * has bytes to send is skipped.
  *
- * The tail reads when the log has grown and a seat is at the end. Reads are apart by 10 to 50 ms, the more the more seats
- * there are and the longer the writes take; after a rest the next event is read at once.
+ * The tail reads if the log has grown and a seat is at the end. If a read leaves events, the next one follows at once.
+ * Otherwise the tail pauses for 10 to 50 ms, longer if it has more seats or if its writes take longer. After a rest it
+ * reads the next event at once.
  */
 
 import { setImmediate as turn } from "node:timers/promises";
@@ -23,39 +24,42 @@ import { Frame } from "./outlet.ts";
 import type { FollowParts, Place, Reader, Subject } from "./subject.ts";
 import { type SeatedAt, TailSeat } from "./tail_seat.ts";
 
-/** Events that are read at once. */
+/** The most events of one read. */
 const READ_EVENTS = 1024;
 /** Characters after which a chunk ends. */
 const CHUNK_CHARACTERS = 60 * 1024;
 const PAUSE_LEAST_MS = 10;
 const PAUSE_MOST_MS = 50;
-/** The pause is so many times as long as reading and writing took, and so long for each seat: a write takes about 10 us. */
+/**
+ * From the beginning of a read to the next: this many times the duration of the read and its writes, or this time for
+ * each seat, if that is longer. A write takes about 10 us.
+ */
 const PAUSE_TIMES = 4;
 const PAUSE_MS_A_SEAT = 0.5;
-/** While most seats are before too many bytes, the tail waits for them, at most so long. */
+/** If too many bytes are kept, and most seats still need the first chunk, the tail waits for them up to this time. */
 const PATIENCE_MS = 500;
 const PATIENCE_STEP_MS = 20;
-/** Of the time between two bookmarks: those that are due within it are written together. */
+/** A part of the time between two bookmarks. Bookmarks that become due within it are written together. */
 const BEAT_PART = 1 / 20;
 const MS = 1000;
 
-/** What shared tails have done since the start. */
+/** The counts of all shared tails since the start. */
 export interface TailFigures {
   /** Reads of the log. */
   reads: number;
-  /** Messages that were written as text, once for all. */
+  /** Messages whose text was made, once for all seats. */
   messages: number;
 }
 
-/** What a tail has of the service. */
+/** The parts of the service that a tail uses. */
 export interface TailHost {
   readonly deliveries: Deliveries;
   readonly figures: TailFigures;
-  /** Bytes that one tail may keep at present. */
+  /** The most bytes that one tail may keep at present. */
   readonly keptMax: () => number;
-  /** Bytes that are kept; less than 0: not any more. */
+  /** Counts bytes that the tail keeps; a negative number: bytes that it has dropped. */
   readonly hold: (bytes: number) => void;
-  /** Nobody can take a seat any more. */
+  /** Called when nobody can take a seat any more. */
   readonly ended: () => void;
 }
 
@@ -67,20 +71,20 @@ export class SharedTail implements SeatedAt {
   readonly #subject: Subject;
   readonly #host: TailHost;
   readonly #seats = new Set<TailSeat>();
-  /** Those of them whose places the tail has not come to. */
+  /** The seats whose places the tail has not reached yet. */
   readonly #coming = new Set<TailSeat>();
-  /** The least of their places. */
+  /** The lowest seq of these places: the next chunk ends there. */
   #cut = Number.POSITIVE_INFINITY;
   #place: Place;
   #isOver = false;
-  /** Whether a seat may be at the end, so that more is to be read. */
+  /** Whether a seat may be at the end, so that the tail has to read. */
   #isWanted = false;
   #isLagging = false;
-  /** Seats that are being delivered something. */
+  /** Seats that chunks are being written to. */
   readonly #due = new Set<TailSeat>();
   #whenDelivered: (() => void) | null = null;
   #wake: (() => void) | null = null;
-  /** When bookmarks are looked at. */
+  /** The time at which the tail looks next for bookmarks that are due. */
   #beatMs: number;
   #bookmark: { readonly seq: number; readonly frame: Frame } | null = null;
 
@@ -96,7 +100,7 @@ export class SharedTail implements SeatedAt {
     void this.#run();
   }
 
-  /** Its seats. */
+  /** The number of seats. */
   get size(): number {
     return this.#seats.size;
   }
@@ -109,7 +113,7 @@ export class SharedTail implements SeatedAt {
     return this.#isOver;
   }
 
-  /** null: the tail is beyond the place. */
+  /** Makes a seat at a place; null: the tail is beyond it. */
   seat({ seq, mark }: Omit<Place, "told">, reader: Reader): TailSeat | null {
     const { place } = this;
     if (seq < place.seq || (seq === place.seq && place.told > 0)) return null;
@@ -121,13 +125,13 @@ export class SharedTail implements SeatedAt {
       this.#cut = Math.min(this.#cut, seq);
       this.#isWanted = true;
     }
-    // A signal that has been aborted tells nobody who listens to it now.
+    // A signal that was aborted before does not call the seat's listener.
     if (reader.signal.aborted) seat.leave(null);
     return seat;
   }
 
   async #run(): Promise<void> {
-    // Whoever has opened it takes a seat first.
+    // The caller that made this tail takes a seat before the first look at the seats.
     await Promise.resolve();
     let readMs = Number.NEGATIVE_INFINITY;
     let pauseMs = 0;
@@ -154,7 +158,7 @@ export class SharedTail implements SeatedAt {
     return this.#isWanted && this.#engine.seq > this.place.seq;
   }
 
-  /** Until there is something to read for somebody, or bookmarks are due, or nobody is left. */
+  /** Waits until a seat needs events that the log has, bookmarks may be due, or no seat is left. */
   async #untilWanted(): Promise<void> {
     while (this.#seats.size > 0 && !this.#canRead) {
       const ms = this.#beatMs - performance.now();
@@ -165,7 +169,7 @@ export class SharedTail implements SeatedAt {
     }
   }
 
-  /** `isEnded`: whatever happens to a seat ends it. */
+  /** `isEnded`: #wake ends the sleep early. */
   #sleep(ms: number, isEnded = false): Promise<void> {
     if (ms <= 0) return Promise.resolve();
     return new Promise((resolve) => {
@@ -179,7 +183,7 @@ export class SharedTail implements SeatedAt {
     });
   }
 
-  /** Reads what follows, and delivers it. Answers whether there is more. */
+  /** Reads the next events, and delivers their messages. Returns whether the log has more. */
   async #read(): Promise<boolean> {
     this.#host.figures.reads++;
     const page = await this.#subject.query({ afterSeq: this.place.seq, limit: READ_EVENTS });
@@ -203,7 +207,7 @@ export class SharedTail implements SeatedAt {
     return page.more;
   }
 
-  /** Writes texts of events, once for all seats, as many in a turn as a chunk has. */
+  /** Makes chunks of the events' messages, one in each turn of the event loop. */
   async #write(rows: readonly MarkedRow[]): Promise<void> {
     const messagesOf = await this.#subject.telling(rows);
     let text = "";
@@ -236,7 +240,7 @@ export class SharedTail implements SeatedAt {
     end();
   }
 
-  /** Whoever has been told up to there, or to an event before it, goes on with the next chunk. */
+  /** Gives the next chunk to seats whose place is the event `seq` or an earlier one. */
   #seatUpTo(seq: number): void {
     if (this.#cut > seq) return;
     this.#cut = Number.POSITIVE_INFINITY;
@@ -248,7 +252,7 @@ export class SharedTail implements SeatedAt {
       }
   }
 
-  /** Gives to each seat what it can take; resolves when all have it. */
+  /** Writes chunks or a bookmark to each ready seat that `wanted` selects. Resolves when all of these are served. */
   async #deliver(wanted: (seat: TailSeat) => boolean = () => true): Promise<void> {
     for (const seat of this.#seats) if (seat.isReady && wanted(seat)) this.#makeDue(seat);
     if (this.#due.size > 0) await new Promise<void>((resolve) => (this.#whenDelivered = resolve));
@@ -281,7 +285,7 @@ export class SharedTail implements SeatedAt {
     else seat.leaveForItself();
   }
 
-  /** What was read a while ago is told if it may still be. */
+  /** Delivers chunks that were read a while ago, if the caller may still see them. */
   async #stillSeen(seat: TailSeat): Promise<void> {
     try {
       if (!(await this.#subject.isSeen())) seat.leave(null);
@@ -300,14 +304,14 @@ export class SharedTail implements SeatedAt {
     this.#wake?.();
   }
 
-  /** Chunks that all seats are behind are not kept. */
+  /** Drops chunks that all seats have passed. */
   #trim(): void {
     let least = this.chunks.end;
     for (const { next } of this.#seats) if (next !== null && next < least) least = next;
     this.chunks.drop(least);
   }
 
-  /** So that no more is kept than may be. */
+  /** Drops the first chunks until the tail keeps no more bytes than it may, after a wait for seats that need them. */
   async #makeRoom(): Promise<void> {
     const max = (): number => (this.#seats.size > 1 ? this.#host.keptMax() : 0);
     this.#trim();
@@ -325,7 +329,7 @@ export class SharedTail implements SeatedAt {
     return count > this.#seats.size / 2 && count > 1;
   }
 
-  /** Bookmarks for seats that nothing has been told for long. */
+  /** Writes bookmarks to seats that have not been sent anything for the bookmark interval. */
   async #beat(): Promise<void> {
     const nowMs = performance.now();
     await this.#deliver((seat) => seat.isAtEnd && seat.bookmarkDueMs <= nowMs);

@@ -1,4 +1,4 @@
-/** The ends of the log that streams have come to, each shared by all that are told the same (`shared_tail.ts`). */
+/** The shared tails of all subjects: streams that send the same messages share one (`shared_tail.ts`). */
 
 import type { Flight } from "../server/flight.ts";
 import { Deliveries } from "./deliveries.ts";
@@ -6,7 +6,7 @@ import { SharedTail, type TailFigures } from "./shared_tail.ts";
 import type { FollowParts, Place, Reader, Subject } from "./subject.ts";
 import type { TailSeat } from "./tail_seat.ts";
 
-/** Texts that are kept for slow readers, at most: of one tail, and of all. */
+/** The most bytes of texts that one tail, and all tails together, keep for slow readers. */
 const KEPT_BYTES_MAX = 8 * 1024 * 1024;
 const KEPT_BYTES_ALL = 64 * 1024 * 1024;
 
@@ -24,20 +24,20 @@ export class SharedTails {
     return this.#tails.size;
   }
 
-  /** Streams that have a seat. */
+  /** The number of streams that have a seat. */
   get seats(): number {
     let seats = 0;
     for (const { size } of this.#tails.values()) seats += size;
     return seats;
   }
 
-  /** Whether the tail of a subject has come to a place, or not even there: who is told up to there can join it. */
+  /** Whether a subject has a tail that is not beyond the event `seq`, so that a stream can take a seat there. */
   isBehind(subject: Subject, seq: number): boolean {
     const tail = this.#tails.get(subject.key);
     return tail !== undefined && tail.place.seq <= seq;
   }
 
-  /** A seat behind a place, to be taken when all up to there has been told. null: the tail is beyond the place. */
+  /** Makes a seat at a place. Its stream takes it after sending everything up to there. null: the tail is beyond it. */
   seat(parts: FollowParts, subject: Subject, place: Omit<Place, "told">, reader: Reader): TailSeat | null {
     const tail = this.#tails.get(subject.key) ?? this.#open(parts, subject, place);
     return tail.seat(place, reader);

@@ -1,4 +1,7 @@
-/** What streams follow in the log, and how it is told (`event_streams.ts` and `watch.ts` make subjects); and who is told it. */
+/**
+ * Subjects and readers of streams. A subject is a set of events of the log, and the form of the messages about them
+ * (`event_streams.ts` and `watch.ts` make subjects).
+ */
 
 import type { Settings } from "../../config.ts";
 import type { EventPage, EventRange, MarkedRow } from "../../engine/events.ts";
@@ -11,7 +14,7 @@ export interface FollowParts {
   readonly settings: Pick<Settings, "bookmarkSeconds" | "lagEventsMax">;
 }
 
-/** A stream's connection, what it holds, and the signal of its end. */
+/** A stream's connection, its bytes in flight, and the signal of its end. */
 export interface Reader {
   readonly outlet: Outlet;
   readonly load: Load;
@@ -20,38 +23,41 @@ export interface Reader {
 
 /** A message about an event. */
 export interface Message {
-  /** In pieces, where it is long. */
+  /** The text, in pieces if it is long. */
   readonly texts: Iterable<string>;
-  /** So many of the event's messages have been told with it; 0: all of them. */
+  /** The number of the event's messages up to this one; 0: this is the last one. */
   readonly told: number;
 }
 
 export interface Subject {
   /**
-   * Streams of one key are told the same in the same words: key, filter and form are equal, and whoever may see one of
-   * them may see all that it tells.
+   * Streams of subjects with the same key send the same texts: their filters and forms are equal, and their callers may
+   * see the same events.
    */
   readonly key: string;
-  /** Whether what has been read may be told to a reader who takes it later, if `isSeen` then. */
+  /** Whether a text may be sent later than its event was read, if isSeen() is true then. */
   readonly isKept: boolean;
   query(range: EventRange): Promise<EventPage>;
-  /** Whether it may be told at present; asked before anything is. */
+  /** Whether the caller may see the subject at present. Call before messages are sent. */
   isSeen(): Promise<boolean>;
-  /** How these events are told. */
+  /** Resolves to a function that makes the messages of these events. */
   telling(rows: readonly MarkedRow[]): Promise<(row: MarkedRow) => Iterable<Message>>;
-  /** Whether the messages about an event have too many bytes to be kept: each stream then writes them for itself, piece by piece. */
+  /**
+   * Whether an event's messages have too many bytes for a shared tail to keep: each stream then writes them for itself,
+   * piece by piece.
+   */
   isLarge(row: MarkedRow): boolean;
-  /** Nothing is told behind this event. */
+  /** Whether no message follows those of this event. */
   isLast(row: MarkedRow): boolean;
   bookmark(seq: number, mark: number): string;
   lagging(at: number, mark: number, last: number): string;
 }
 
-/** How far a stream has been told. */
+/** The point up to which a stream has sent its messages. */
 export interface Place {
-  /** All of this event, */
+  /** All messages of this event were sent, */
   readonly seq: number;
   readonly mark: number;
-  /** and so many messages of the next one. */
+  /** and this many messages of the next one. */
   readonly told: number;
 }

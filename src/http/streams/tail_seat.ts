@@ -1,4 +1,4 @@
-/** A stream's seat at a shared tail (`shared_tail.ts`): what is written to its connection, chunk by chunk. */
+/** A stream's seat at a shared tail (`shared_tail.ts`), which writes chunks to the stream's connection. */
 
 import { SMALL_BYTES } from "../server/flight.ts";
 import type { Delivery } from "./deliveries.ts";
@@ -6,30 +6,30 @@ import type { KeptChunks } from "./kept_chunks.ts";
 import type { Frame } from "./outlet.ts";
 import type { Place, Reader } from "./subject.ts";
 
-/** A seat is written so much before others have their turn. */
+/** After this many bytes to one seat, the other seats have their turn. */
 const TURN_BYTES = 256 * 1024;
 
-/** How a stream stands. */
+/** The progress of a stream. */
 export interface Standing extends Place {
-  /** When it was told something last. */
+  /** The time of the last message that was sent. */
   readonly toldMs: number;
   readonly isLagging: boolean;
 }
 
-/** What a seat asks of its tail. */
+/** The tail, as its seats use it. */
 export interface SeatedAt {
   readonly chunks: KeptChunks;
   readonly place: Place;
-  /** Nothing follows. */
+  /** No further message can follow. */
   readonly isOver: boolean;
   readonly bookmarkMs: number;
-  /** Whether a place is so far behind the log that its reader is to be told. */
+  /** Whether a place is so far behind the log's end that the reader gets a `lagging` message. */
   isLagging(seq: number): boolean;
   bookmark(): Frame;
   lagging(place: Place): string;
-  /** It has been delivered what there was; `isMore`: or a part of it. */
+  /** Called when chunks have been written to a seat; `isMore`: it is ready for further ones that exist already. */
   delivered(seat: TailSeat, isMore: boolean): void;
-  /** Its connection takes something again. */
+  /** Called when a seat's connection can be written to again. */
   freed(seat: TailSeat): void;
   left(seat: TailSeat): void;
 }
@@ -45,7 +45,7 @@ export class TailSeat implements Delivery {
   #isTaken = false;
   #isStuck = false;
   #hasLeft = false;
-  /** The next chunk for it; null: the tail has not come to its place. */
+  /** The number of the next chunk for this seat; null: the tail has not reached the seat's place yet. */
   next: number | null;
 
   constructor(tail: SeatedAt, place: Place, next: number | null, reader: Reader) {
@@ -53,7 +53,7 @@ export class TailSeat implements Delivery {
     this.#place = place;
     this.next = next;
     this.#reader = reader;
-    // Who is told of it may not have asked yet.
+    // The promise may be rejected before take() has returned it to anybody.
     this.#done.promise.catch(() => {});
     reader.signal.addEventListener("abort", this.#gone);
   }
@@ -62,7 +62,7 @@ export class TailSeat implements Delivery {
     return this.#place.seq;
   }
 
-  /** Whether it can be delivered something. */
+  /** Whether a chunk or a bookmark can be written to this seat. */
   get isReady(): boolean {
     return this.#isTaken && !this.#isStuck && !this.#hasLeft && !this.#reader.outlet.isGone && this.next !== null;
   }
@@ -76,8 +76,8 @@ export class TailSeat implements Delivery {
   }
 
   /**
-   * Everything up to the seat's place has been told. Answers how the stream stands when it must read for itself; null:
-   * nothing follows, or the reader has gone.
+   * Call when the stream has been sent everything up to the seat's place. Resolves to the stream's progress when it
+   * must read for itself; null: no message can follow, or the reader is gone.
    */
   take({ toldMs, isLagging }: Pick<Standing, "toldMs" | "isLagging">): Promise<Standing | null> {
     this.#toldMs = toldMs;
@@ -93,7 +93,7 @@ export class TailSeat implements Delivery {
     this.#done.resolve(standing);
   }
 
-  /** It must read for itself. */
+  /** Leaves the tail: the stream must read for itself. */
   leaveForItself(): void {
     this.leave({ ...this.#place, toldMs: this.#toldMs, isLagging: this.#isLagging });
   }
@@ -133,7 +133,7 @@ export class TailSeat implements Delivery {
     else if (!this.#waitIfStuck()) this.#tellOfEnd(nowMs);
   }
 
-  /** Where nothing has come for it. */
+  /** At the end of the tail: moves to the tail's place, and writes a `lagging` message or a bookmark if one is due. */
   #tellOfEnd(nowMs: number): void {
     const { place } = this.#tail;
     if (place.seq > this.#place.seq) this.#place = place;
@@ -158,7 +158,10 @@ export class TailSeat implements Delivery {
     this.#toldMs = nowMs;
   }
 
-  /** What its connection has not taken is counted until it has, if it is much. */
+  /**
+   * If the connection still has bytes to send, lets the seat wait until they have left, and counts them in flight if
+   * they are many. Returns whether the seat waits or its reader is gone.
+   */
   #waitIfStuck(): boolean {
     const { outlet, load } = this.#reader;
     if (this.#isStuck || outlet.isFree || outlet.isGone) return this.#isStuck || outlet.isGone;

@@ -27,12 +27,12 @@ import type { Message, Subject } from "./subject.ts";
 
 /** Up to this many bytes, the hex of values is made as one text. */
 const SHORT_BYTES = 64 * 1024;
-/** Of one message, and of all of an event, that are kept. */
+/** The most bytes that a shared tail keeps of one message, and of all messages of one event. */
 const MESSAGE_BYTES_MAX = 512 * 1024;
 const EVENT_BYTES_MAX = 8 * 1024 * 1024;
-/** Of a message beside key and value, about. */
+/** About the bytes of a message without its key and value. */
 const FIELDS_BYTES = 256;
-/** Bytes of messages by a byte of an event's `out`, at most. */
+/** The most bytes of messages for each byte of an event's `out`. */
 const OUT_TIMES = 16;
 
 /** A message to the client of a watch. Buffers in `data` are sent as hex. `id`: the position after the message. */
@@ -51,7 +51,7 @@ function dataText(data: WatchMessage["data"]): Iterable<string> {
   return withHex(`{${fieldsText(data, () => "")}}`, fields);
 }
 
-/** Written field by field, because many messages have their bytes: JSON.stringify() takes a copy with their hex. */
+/** Writes field by field, because many messages have bytes: JSON.stringify() needs a copy of `data` with their hex. */
 function fieldsText(data: WatchMessage["data"], bytesText: (bytes: Buffer) => string): string {
   let text = "";
   for (const name in data) {
@@ -138,7 +138,7 @@ export function watchSubject(
   };
 }
 
-/** `out` may tell of elements, each in a few bytes. */
+/** Whether an event's messages may have too many bytes. Its `out` may name many elements in a few bytes each. */
 function isLarge({ keySize, valueSize }: MapView, row: EventRow): boolean {
   if (2 * (keySize + valueSize) > MESSAGE_BYTES_MAX) return true;
   const keys = (row.key?.length ?? 0) / Math.max(keySize, 1);
