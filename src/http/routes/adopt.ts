@@ -25,7 +25,10 @@ const AdoptSchema = Type.Object(
     kernel_id: Type.Optional(Type.Integer({ minimum: 1, description: "The kernel's id of the kernel map." })),
     pinned: Type.Optional(Type.String({ description: "An absolute path on bpffs: where the kernel map is pinned." })),
     pathname: Type.Optional(
-      Type.String({ description: "Where the map is pinned in the ledger; left out: at /sys/fs/bpf and its name." }),
+      Type.String({
+        description:
+          "Where the map is pinned in the ledger. Left out: the path of `pinned`, with /sys/fs/bpf in place of its bpffs; without `pinned`, the kernel map's name below /sys/fs/bpf.",
+      }),
     ),
     policy: Type.Optional(
       Type.Enum([...DRIFT_POLICIES], {

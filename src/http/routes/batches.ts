@@ -44,7 +44,7 @@ const READS = {
   lookup_and_delete: {
     cmd: CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH,
     operationId: "lookupAndDeleteBatch",
-    summary: "Take out many elements",
+    summary: "Look up and delete many elements",
     description: "BPF_MAP_LOOKUP_AND_DELETE_BATCH.",
   },
 } as const;
@@ -55,7 +55,7 @@ function readBatch(app: App, view: View, { parts }: RouteOptions<BatchParts>, na
     schema: {
       operationId: operationId + view.suffix,
       summary,
-      description: `${description} The batch begins at the start of the map, or at \`in_batch\`, which is \`out_batch\` of an earlier answer. A hash is read in whole buckets. A batch ends after 16 MiB, even with fewer elements than \`count\`. With Accept: application/octet-stream the body is all keys end to end, then all values, as an update takes them; headers have the rest.`,
+      description: `${description} The batch begins at the start of the map, or at \`in_batch\`, which is \`out_batch\` of an earlier answer. A hash is read in whole buckets. A batch ends after 16 MiB, even with fewer elements than \`count\`. With Accept: application/octet-stream the body is all keys end to end, then all values, as an update takes them; the other fields are headers.`,
       tags: [view.tag],
       params: view.params,
       "x-body-optional": true,
@@ -108,7 +108,7 @@ function readBatch(app: App, view: View, { parts }: RouteOptions<BatchParts>, na
   });
 }
 
-/** The fields of a batch that was read, where its elements are octets. */
+/** The headers of a batch that was read, if its elements are octets. */
 const BATCH_HEADERS = {
   "mapledger-count": Type.Integer({ description: "With octets: how many elements were read." }),
   "mapledger-end": Type.Boolean({ description: "With octets: the map ended here." }),
@@ -125,7 +125,10 @@ function withOctets(answer: ReturnType<typeof ran>): ReturnType<typeof ran> {
 }
 
 const ELEM_FLAGS = Type.Optional(
-  Type.String({ description: "As in a body of JSON, for octets and lines.", examples: ["BPF_F_LOCK"] }),
+  Type.String({
+    description: "The flags of each element, if the body is octets or lines; a body of JSON has them itself.",
+    examples: ["BPF_F_LOCK"],
+  }),
 );
 
 const AS_OCTETS = "A body with Content-Type: application/octet-stream is";
@@ -150,7 +153,7 @@ function updateBatch(app: App, view: View, { parts }: RouteOptions<BatchParts>):
     schema: {
       operationId: `updateBatch${view.suffix}`,
       summary: "Write many elements",
-      description: `BPF_MAP_UPDATE_BATCH. ${ONE_BY_ONE} The body may be a page of elements, its lines, or the answer of a batch that read: \`count\` must be right, and other fields are ignored. Lines have Content-Type: application/x-ndjson. ${AS_OCTETS} all keys end to end, then all values; of a per-CPU map a value has a slot of a multiple of 8 bytes for each CPU.`,
+      description: `BPF_MAP_UPDATE_BATCH. ${ONE_BY_ONE} The body may be a page of elements, lines of elements, or the answer of a batch lookup: \`count\` must be the number of elements, and other fields are ignored. Lines have Content-Type: application/x-ndjson. ${AS_OCTETS} all keys end to end, then all values; a value of a per-CPU map has a slot for each CPU, rounded up to 8 bytes.`,
       tags: [view.tag],
       params: view.params,
       querystring: Type.Object({ elem_flags: ELEM_FLAGS }),
@@ -209,7 +212,11 @@ function deleteBatch(app: App, view: View, { parts }: RouteOptions<BatchParts>):
       params: view.params,
       querystring: Type.Object({
         elem_flags: ELEM_FLAGS,
-        if_present: Type.Optional(Type.Boolean({ description: "As in a body of JSON, for octets." })),
+        if_present: Type.Optional(
+          Type.Boolean({
+            description: "Skip keys without an element, if the body is octets; a body of JSON has the field itself.",
+          }),
+        ),
       }),
       body: {
         content: {

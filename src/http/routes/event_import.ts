@@ -45,8 +45,8 @@ export async function eventImportRoutes(app: App, { parts }: RouteOptions<Import
       summary: "Run the commands of an export",
       description:
         "Takes NDJSON as GET /v1/events exports it, runs its commands here in their order, as the caller's own, and compares each answer " +
-        `with the recorded one. A line that cannot be read ends the import, as does a line of more than ${LINE_BYTES_MAX} bytes, which \
-\`mapledger import\` takes: the commands before it have run. A command that is too large for one request is left out, and an answer \
+        `with the recorded one. The import ends at a line that cannot be read or has more than ${LINE_BYTES_MAX} bytes; the commands \
+before it have run. (\`mapledger import\` takes longer lines.) A command that is too large for one request is left out, and an answer \
 that is too long is not compared; \`left_out\` counts both.`,
       tags: ["replays"],
       body: { content: { [NDJSON]: { schema: body(EventLines, EVENT_LINE) } } },

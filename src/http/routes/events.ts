@@ -60,7 +60,7 @@ const Page = Type.Object(
         "The page has looked at everything up to this position. Use it as `after` to go on, also if `next` is null.",
     }),
     oldest_seq: Type.Integer({
-      description: "The first event that can be read: earlier ones are archived, and their archive is not there.",
+      description: "The first event that can be read: earlier ones are archived, and their archive is not available.",
     }),
   },
   { $id: "EventPage", ...CLOSED },
@@ -75,9 +75,9 @@ const PAGE_EXAMPLE = {
 const EXPORT_HEADERS = {
   "mapledger-position": Type.String({
     description:
-      "Of lines: the position of their end, which is the log's end when they were requested. Use it as `after` for later events.",
+      "With lines: the position up to which the log was read: its end at the time of the request, or the event before `before`. Use it as `after` for later events.",
   }),
-  "mapledger-oldest-seq": Type.Integer({ description: "Of lines: the first event that can be read." }),
+  "mapledger-oldest-seq": Type.Integer({ description: "With lines: the first event that can be read." }),
 };
 
 interface EventParts extends StateParts, LogParts, Bulk {
@@ -104,8 +104,8 @@ function listEvents(app: App, parts: EventParts, peers: SessionPeers): void {
       summary: "List events",
       description:
         "Ascending by seq, from the oldest event that can be read; archived events come from their archive. A page of large events has " +
-        "fewer than `limit`. If few events match, a page may be empty, with a `next` to go on from. With `before` the page ends just " +
-        "below it; if `before` is a seq beyond the log's end, that is the last page. `after` and `before` are positions in this log, " +
+        "fewer than `limit`. If few events match, a page may be empty, with a `next` to go on from. With `before` the page ends right " +
+        "before it; if `before` is a seq beyond the log's end, it is the last page. `after` and `before` are positions in this log, " +
         "or seqs. With Accept: application/x-ndjson the answer has all events up to now, one a line.",
       tags: TAGS,
       querystring: Type.Object({
@@ -176,7 +176,7 @@ function streamEvents(app: App, parts: EventParts, peers: SessionPeers): void {
         "Server-sent events. `event` has the event as GET /v1/events shows it. `bookmark` says that the stream has looked at " +
         "everything up to its seq: at the beginning, and every MAPLEDGER_BOOKMARK seconds while nothing matches. `lagging` says that " +
         "the reader is more than MAPLEDGER_LAG_MAX events behind; it loses nothing by that. Each message has a position as its id. The " +
-        "stream begins with the next event, or behind Last-Event-ID or `after`. A position that is not one in this log is refused with " +
+        "stream begins with the next event, or after Last-Event-ID or `after`. A position that is not one in this log is refused with " +
         "410, foreign-position.",
       tags: TAGS,
       headers: FROM_FIELDS.headers,

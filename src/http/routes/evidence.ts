@@ -98,9 +98,9 @@ function checkpoint(app: App, { parts: { tree } }: RouteOptions<EvidenceParts>):
     schema: {
       operationId: "getCheckpoint",
       summary: "Get a signed checkpoint of the log",
-      description: `A signed note of C2SP's tlog-checkpoint with its cosignatures. Its tree has every event that was answered before. \
-With \`cosigned\`, the newest checkpoint that so many of the log's witnesses have cosigned. ${PUBLIC}; the checkpoint may then be \
-a second old.`,
+      description: `A signed note of C2SP's tlog-checkpoint with its cosignatures. Its tree has every event that was answered before this \
+request. With \`cosigned\`, the newest checkpoint that at least this many of the log's witnesses have cosigned. ${PUBLIC}; the checkpoint \
+may then be a second old.`,
       tags: TAGS,
       querystring: Type.Object({ cosigned: Cosigned }),
       response: {
@@ -125,7 +125,7 @@ function tile(app: App, { parts: { tree } }: RouteOptions<EvidenceParts>): void 
       summary: "Get a tile of the tree, or the entries below it",
       description: `Paths are those of C2SP's tlog-tiles: /tile/0/x001/x234/067 is a full tile of ${TILE_HASHES} hashes, \
 /tile/0/000.p/12 one of 12, /tile/entries/000 the entries below a tile of level 0. An entry is the line \
-"mapledger event v1" and the SHA-256 of an event's canonical bytes. A bundle whose events are all archived has no entries. \
+"mapledger event v1" and the SHA-256 of an event's canonical bytes. A bundle of entries whose events are all archived is refused (410). \
 ${PUBLIC}.`,
       tags: TAGS,
       params: Type.Object({
@@ -161,8 +161,9 @@ function proof(app: App, { parts }: RouteOptions<EvidenceParts>): void {
     schema: {
       operationId: "getProof",
       summary: "Get a proof that an event is in the log",
-      description: `A proof of C2SP's tlog-proof, with the event's canonical bytes as the extra data: \`mapledger verify-proof\` checks it offline. It leads to the newest \
-checkpoint that has the event and that a witness has cosigned, if there is one. With \`cosigned\`, to one that so many witnesses have cosigned.`,
+      description: `A proof of C2SP's tlog-proof, with the event's canonical bytes as the extra data: \`mapledger verify-proof\` checks it offline. \
+The proof leads to the newest checkpoint that a witness has cosigned, if that has the event; otherwise to the newest one. With \`cosigned\`, it \
+leads to a checkpoint that at least this many witnesses have cosigned.`,
       tags: TAGS,
       params: Type.Object({ seq: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, examples: [17] }) }),
       querystring: Type.Object({ cosigned: Cosigned }),
@@ -233,7 +234,7 @@ const WITNESS = {
   state: Type.Enum(["waiting", "cosigning", "failing", "alarm"], {
     type: "string",
     description:
-      "waiting: nothing has been sent yet; failing: it does not cosign at present, and is asked again; alarm: it has seen another history of this log.",
+      "waiting: no checkpoint has been sent yet; cosigning: the witness has cosigned the last one; failing: it does not cosign at present, and is asked again; alarm: it has seen another history of this log.",
   }),
   detail: nullable("string", { description: "The reason for the failure or the alarm." }),
 };
@@ -248,12 +249,12 @@ const LOG = {
     description:
       "The key that verifies its checkpoints, as C2SP's signed-note writes it; empty if there is no tree that names it.",
   }),
-  last_seq: Type.Integer({ description: "Seq of its last event." }),
-  tree_size: Type.Integer({ description: "Events that its tree has; the rest waits to be hashed." }),
+  last_seq: Type.Integer({ description: "The seq of the log's last event." }),
+  tree_size: Type.Integer({ description: "The number of events in the log's tree; later ones wait to be hashed." }),
   signed_size: Type.Integer({ description: "The size of the newest checkpoint; 0: none was signed." }),
   auth: Type.Enum(["on", "off"], {
     type: "string",
-    description: "off: whoever reaches the TCP port may write to it, without a token (MAPLEDGER_AUTH).",
+    description: "off: whoever reaches the TCP port may write to the log, without a token (MAPLEDGER_AUTH).",
   }),
   caller: Type.String({ description: "The caller's name, as events have it." }),
   scopes: Type.Array(Type.String(), { description: "The scopes of the caller, as in write or write@block*." }),

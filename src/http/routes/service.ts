@@ -45,7 +45,7 @@ const DegradedPart = Type.Object(
     state: Type.Enum(["failed", "refused"], {
       type: "string",
       description:
-        "failed: it is tried again by itself; refused: it stays as it is until somebody does something about it.",
+        "failed: the service tries the part again by itself; refused: the part stays off until an operator acts.",
     }),
     detail: Type.String({ description: "The failure, in words." }),
   },
@@ -152,7 +152,7 @@ function metrics(app: App, { parts }: RouteOptions<ServiceParts>): void {
 
 const Document = Type.Object({}, { $id: "OpenApiDocument", additionalProperties: true });
 
-/** The document, as `npm run openapi` wrote it. To make it of the routes again would take a tenth of a start. */
+/** The document that `npm run openapi` wrote. To generate it from the routes would take a tenth of a start. */
 const DOCUMENT = new URL("../../../openapi/openapi.json", import.meta.url);
 
 function document(app: App): void {

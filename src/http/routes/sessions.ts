@@ -300,4 +300,8 @@ async function optionalBody(request: { body: unknown }): Promise<void> {
 }
 
 const ttlSeconds = (most: number) =>
-  Type.Integer({ minimum: 1, maximum: most, description: "Seconds that it lives unrenewed." });
+  Type.Integer({
+    minimum: 1,
+    maximum: most,
+    description: "The seconds that the session lives without a command or a renewal.",
+  });

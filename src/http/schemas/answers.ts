@@ -98,7 +98,7 @@ function exampleOf(name: Name): [detail: string, extras: ProblemExtras] {
   if (name === "history-behind") return [EXAMPLES[name] as string, { reached_seq: 250_000 }];
   if (Object.hasOwn(ERRNO, name))
     return [EXAMPLES[name] ?? "the rule that was broken, and the numbers", { errno: name, seq: 17 }];
-  return [EXAMPLES[name] ?? "what was found", {}];
+  return [EXAMPLES[name] ?? "the reason for the refusal", {}];
 }
 
 const EXAMPLES: Partial<Record<Name, string>> = {

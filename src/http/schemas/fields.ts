@@ -177,7 +177,7 @@ export const clientProcess = (): TSchema =>
     description: "The process that the session lives by; null: it lives by its TTL or a stream.",
   });
 
-export const sessionTtl = (): TSchema => nullable("number", { description: "null: it lives by a process." });
+export const sessionTtl = (): TSchema => nullable("number", { description: "null: the session lives by a process." });
 
 const Session = Type.Object(
   {
@@ -214,7 +214,9 @@ const DescriptorObject = nullable("object", {
     expected_attach_type: Type.Integer({ description: "Of a program: enum bpf_attach_type." }),
     name: Type.String({ description: "Of a program." }),
     tag: nullable("string", { description: "Of a program, in hex; null: the kernel has none of it." }),
-    load_time: nullable("string", { description: "Of a program, in ns since the boot, as digits; null likewise." }),
+    load_time: nullable("string", {
+      description: "Of a program, in ns since the boot, as digits; null: the kernel has none of it.",
+    }),
     btf_id: Type.Integer({ description: "Of BTF." }),
     protocol: Type.Enum(["tcp", "udp", "unix_stream", "unix_dgram", "xsk"], {
       type: "string",

@@ -21,7 +21,7 @@ const SECOND_MS = 1000;
 /** A caller's refusals in one second. */
 interface CallersRefusals {
   readonly sinceMs: number;
-  /** `more`: the refusals without an event. */
+  /** The refusals with an event of their own; `more`: the refusals without one. */
   events: number;
   more: number;
 }

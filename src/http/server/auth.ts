@@ -108,7 +108,7 @@ export function descriptorOf(connection: Socket): number | undefined {
 interface KnownToken {
   readonly authorization: string;
   readonly caller: Caller;
-  /** Of the callers when they knew the token. */
+  /** The version of the callers among which the token was found. */
   readonly version: number;
 }
 
@@ -197,7 +197,7 @@ export function isOwnHost(request: IncomingMessage, identity: Identity): boolean
   return !identity.takesAnonymous(request) || host === undefined || LOOPBACK_HOST.test(host);
 }
 
-/** Whether Sec-Fetch-Site is absent, or does not say that a page of another origin sends the request. */
+/** false: by its Sec-Fetch-Site, a page of another origin sends the request. */
 export function isOfOwnPage(headers: IncomingHttpHeaders): boolean {
   const site = headers["sec-fetch-site"];
   return site === undefined || site === "same-origin" || site === "none";

@@ -95,7 +95,7 @@ export function sendList<Item>(
   return sendJson(parts, reply, pieces, items.length * ITEM_BYTES);
 }
 
-/** A value and the seq of its command. */
+/** Answers a value and the seq of its command. */
 export function sendValue(parts: Bulk, reply: FastifyReply, value: Buffer, seq: number): FastifyReply {
   return sendJson(parts, reply, valueText(value, seq), value.length);
 }

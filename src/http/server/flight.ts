@@ -42,7 +42,7 @@ export class Flight {
   readonly #bytesMax: number;
   readonly #stallMs: number;
   readonly #shareMax: number;
-  /** The callers of requests, from when they are known; not those of WITHOUT_SHARE. */
+  /** The callers of requests, as soon as they are known. Callers of WITHOUT_SHARE are left out. */
   readonly #callers = new WeakMap<IncomingMessage, string>();
   readonly #byCaller = new Map<string, number>();
   readonly #loads = new WeakMap<IncomingMessage, Load>();
@@ -156,8 +156,8 @@ export class Flight {
   }
 
   /**
-   * Closes the connection if its client sends nothing for `stallSeconds`: node:http does so if nobody handles the
-   * timeout.
+   * Closes the connection if its client sends nothing for `stallSeconds`. Nothing here listens to the timeout, so
+   * node:http closes the connection.
    */
   watchSender({ socket }: IncomingMessage): void {
     socket.setTimeout?.(this.#stallMs);

@@ -48,14 +48,14 @@ interface LastOrigin {
   readonly head: ElementHead;
 }
 
-/** What header lines say, on their connection. */
+/** The facts that the header lines of a connection's request establish. */
 interface HeaderFacts {
   readonly caller: Caller;
-  /** Of the callers when they knew the caller. */
+  /** The version of the callers among which the caller was found. */
   readonly version: number;
   readonly hasBody: boolean;
   readonly hasSmallJson: boolean;
-  /** Of the last command that had these lines. */
+  /** The origin of the last command that had these lines. */
   last: LastOrigin | null;
 }
 
@@ -324,7 +324,7 @@ const SAFETY = Object.entries(SAFETY_HEADERS)
 /** The head of a done command's answer, up to its length. */
 const HEAD = `HTTP/1.1 200 OK\r\ncontent-type: ${ANSWER_TYPE}\r\n${SAFETY}content-length: `;
 
-/** Whether no header asks for anything but JSON and no condition. */
+/** Whether the headers accept JSON, set no condition, and have nothing else that only the routes handle. */
 function isUsual(headers: IncomingHttpHeaders): boolean {
   const { accept } = headers;
   return (

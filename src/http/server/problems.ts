@@ -65,7 +65,7 @@ export class StatusProblem extends Problem {
   }
 }
 
-/** The problem of a command that an errno refused. `seq`: its event's; `count`: the elements of a batch done before. */
+/** The problem of a command that an errno refused. `seq`: of its event; `count`: the batch's elements done before. */
 export function refused(
   { cmd }: { readonly cmd: number },
   { errno, detail, out }: Outcome,

@@ -19,7 +19,7 @@ interface ResponseInternals {
   _header: string | null;
 }
 
-/** Header lines that a connection is not remembered by: there may be thousands of connections. */
+/** Header lines above these bounds are not remembered, because there may be thousands of connections. */
 const LINES_MAX = 64;
 const CHARACTERS_MAX = 2048;
 
@@ -50,7 +50,7 @@ export class HeaderLines {
   }
 }
 
-/** Of the last request of each connection. */
+/** The header lines of the last request of each connection. */
 const LAST = new WeakMap<Socket, HeaderLines>();
 
 /** A request of which the body can be taken at once instead of being read as a stream. */

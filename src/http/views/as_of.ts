@@ -23,7 +23,7 @@ export const at = Type.Optional(
   Type.String({
     description:
       "The state after the event with this seq, or after the last event stamped at or before this moment (RFC 3339). Such a " +
-      "read leaves no event; the answer's seq is that event's.",
+      "read leaves no event of its own; the answer's seq is the seq of the event that `at` names.",
     examples: ["17"],
   }),
 );
@@ -99,7 +99,7 @@ export async function read(parts: ReadParts, request: AtRequest, reply: FastifyR
   return { seq, outcome: answer };
 }
 
-/** The same. Throws the problem if the errno is not 0. */
+/** As read(), but throws the problem if the errno is not 0. */
 export async function mustRead(
   parts: ReadParts,
   request: AtRequest,
@@ -126,7 +126,7 @@ async function checkPast(parts: StateParts, request: FastifyRequest, moment: Mom
   }
   const { session, caller } = command;
   const { answer: opener } = await parts.past.query(moment, "session", { id: session });
-  // Nothing of another caller's session is looked at: the command itself is refused.
+  // The command itself is refused if the session is another caller's, so its descriptors are not read here.
   if (typeof opener === "string" || !mayUseSessionOf(opener.caller, caller)) return;
   const { answer: fds } = await parts.past.query(moment, "fds", { session });
   const file = typeof fds === "string" ? undefined : fds.find(({ fd }) => fd === target.fd);

@@ -8,7 +8,7 @@ import { type SightParts, sightOf } from "./sight.ts";
 
 type PastAnswer = null | string | { readonly map: number } | { readonly ambiguous: readonly number[] };
 
-/** Throws the problem if the caller may not see the map or maps of an answer, also if the answer is an error. */
+/** Throws the problem if the caller may not see the map or maps of an answer, even if the answer is an error. */
 export async function checkSeen(
   parts: SightParts,
   request: FastifyRequest,

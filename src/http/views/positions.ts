@@ -134,7 +134,7 @@ export async function checkBehind(parts: LogParts, point: Point, map: number): P
   if (position !== null) refuse(where, await otherEvent(parts, position));
 }
 
-/** The same for reads before a point; a seq may be beyond the log's end. */
+/** As checkBehind, for reads before a point: a seq may be beyond the log's end, but not 0. */
 export async function checkInFront(parts: LogParts, point: Point, map: number): Promise<void> {
   if (point.position === null) checkNotFirst(point);
   else await checkBehind(parts, point, map);

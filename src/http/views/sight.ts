@@ -126,8 +126,8 @@ export class Sight {
   }
 
   /**
-   * The log with the events that the caller may see: those whose maps are all covered; of events about no map the
-   * caller's own, and with admin all.
+   * The log with the events that the caller may see. Of an event about maps, all maps must be covered. An event about
+   * no map must be the caller's own, unless the caller has admin.
    */
   get events(): EventReader {
     const { events } = this.#parts;
@@ -187,7 +187,7 @@ export class Sight {
     return { seq, answer: answer.filter(({ map }) => map === 0 || read.has(map) || written.has(map)) };
   }
 
-  /** The first `limit` rows after a place whose maps the caller may read. */
+  /** The first `limit` rows after the place `after`, without rows whose maps the caller may not read. */
   async #page<Row, Place>(
     after: Place,
     limit: number,
@@ -244,7 +244,7 @@ export class Sight {
     }
   }
 
-  /** The events whose maps the caller may read, all of them, including maps that lost elements or were freed. */
+  /** The events that the caller may see. The maps of an event include maps that lost elements or were freed by it. */
   async #seen<Row extends EventRow>(rows: readonly Row[]): Promise<Row[]> {
     const named = rows.map((row) => namedMaps(row));
     const covered = await this.covered(

@@ -82,7 +82,7 @@ function fromRoot(pathname: string): string {
   return absolute.replace(/\/(?:\.?\/)+/g, "/");
 }
 
-/** The same as a reference for queries. */
+/** As readTarget, but as a reference for queries. */
 export function readReference(reference: string, where: string): MapReference {
   return referenceOf(readTarget(reference, where));
 }
