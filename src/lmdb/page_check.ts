@@ -38,9 +38,9 @@ const NO_PAGE = 0xffff_ffff_ffff_ffffn;
 type Expected = readonly [page: number, levels: number];
 
 /**
- * The first fault of at most `most` pages, or null. The file must not be written to meanwhile. Pages are checked from
- * the root down, so that a limited check covers the branch pages first. The check finds pages that lie beyond the file,
- * pages in the wrong place, and nodes that exceed their page; it does not find changed values.
+ * Checks at most `most` pages. Returns the first fault, or null. The file must not be written to meanwhile. Pages are
+ * checked from the root down, so that a limited check covers the branch pages first. The check finds pages that lie
+ * beyond the file, pages in the wrong place, and nodes that exceed their page; it does not find changed values.
  */
 export function pageFault(path: string, most: number): string | null {
   const file = openSync(path, "r");
@@ -94,7 +94,7 @@ class PageCheck {
     return newest.roots;
   }
 
-  /** The fault of a page, or null. Adds the pages that it refers to to `below`. */
+  /** Returns the fault of a page, or null. Adds its child pages to `below`. */
   #look([page, levels]: Expected, below: Expected[]): string | null {
     const bytes = this.#page.length;
     if (!this.#read(page * bytes)) return "is beyond the file's end";
@@ -139,7 +139,7 @@ class PageCheck {
     return isThere ? null : `refers to page ${first}, which is not an overflow page with that number`;
   }
 
-  /** Reads the page at an offset. Returns false if the file ends before its end. */
+  /** Reads the page at an offset. Returns false if the file ends before the page does. */
   #read(at: number): boolean {
     return (
       at + this.#page.length <= this.#bytes &&

@@ -21,7 +21,7 @@ export class StateFile {
   }
 
   /**
-   * Pins the present moment, as of which all reads are until `leave`. Returns the last seq that the state includes.
+   * Begins a read of the present moment: all reads until `leave` show it. Returns the last seq that the state includes.
    */
   look(): number {
     this.leave();

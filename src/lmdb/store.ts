@@ -1,12 +1,13 @@
 /**
- * The state in LMDB, without syncs. A process that dies loses nothing: the machine has the pages by then. A machine
- * that dies may leave any mixture of pages, so a state that an earlier boot left open is discarded, and the log makes
- * it again. So is one that cannot be opened, has another layout, has lost bytes, or has damaged pages
- * (`page_check.ts`): LMDB trusts the pages that it maps, and would end the process or answer wrongly.
+ * The state in LMDB, without syncs. If the process dies, nothing is lost, because the machine has the written pages. If
+ * the machine goes down, the file may have any mixture of old and new pages. So a state that an earlier boot left open
+ * is discarded, and made again from the log. A state is also discarded if it cannot be opened, has another layout, has
+ * lost bytes, or has damaged pages (`page_check.ts`): LMDB trusts the pages that it maps, and would end the process or
+ * answer wrongly.
  *
- * After a write that failed LMDB is opened anew: after a failed write of a meta page it does nothing any more. If LMDB
- * can open some of its files and not the others, lmdb-js ends the process, so `checkOpening` tries first whether there
- * are descriptors and room for all.
+ * LMDB is opened anew after a failed write, because it refuses all work once it could not write a meta page. If LMDB
+ * can open only some of its files, lmdb-js ends the process. So `checkOpening` first tries whether there are
+ * descriptors and room for all of them.
  */
 
 import {
@@ -35,10 +36,10 @@ import { pageFault } from "./page_check.ts";
 
 const { R_OK, W_OK } = constants;
 
-/** Holds the seq; no cell has this key. */
+/** The key of the seq. No cell has this key. */
 export const SEQ_KEY = "\0";
 
-/** Cell keys are strings of bytes already: written as they are, they order as LMDB orders. */
+/** Cell keys are strings of bytes already. They are written unchanged, so that LMDB orders them as the service does. */
 export const KEYS_AS_BYTES = {
   writeKey(key: CellKey, target: Buffer, at: number): number {
     const end = at + key.length;
@@ -58,38 +59,46 @@ export const KEYS_AS_BYTES = {
  */
 const SHORT_FREE_LIST = { maxFreeSpaceToLoad: 1000, maxFreeSpaceToRetain: 200 };
 
-/** What a transaction may need beside the cells: the pages that it copies, and the tree above them. */
+/**
+ * The room on the disk that a transaction may need: ROOM_FACTOR times the bytes of its cells, and ROOM_BYTES for the
+ * pages that it copies and the tree above them.
+ */
 const ROOM_BYTES = 16 * 1024 * 1024;
 const ROOM_FACTOR = 4;
 
-/** How the cells are laid out; a state of another layout is made again from the log. */
+/** The number of the layout of cells. A state with another layout is made again from the log. */
 export const LAYOUT = 8;
 
-/** Beside the data: who wrote it, so that it is known what can be trusted. */
+/** The content of marker.json, a file beside the data. It tells whether the data can be trusted. */
 interface Marker {
   readonly layout: number;
-  /** The log that it is made from. */
+  /** The id of the log from which the state is made. */
   readonly log: string;
-  /** The boot under which it is, or was, written. */
+  /** The machine's boot in which this marker was written. */
   readonly boot: string;
-  /** Bytes of the data when it was closed and synced; null while it is open. */
+  /** The bytes of the data when it was closed and synced; null: it is open, or was not closed. */
   readonly closedBytes: number | null;
-  /** It is being opened. If that is how it is found, opening has killed the process: LMDB trusts what it maps. */
+  /**
+   * LMDB is opening the data. If a start finds this set, the last opening has ended the process, because LMDB trusts
+   * the pages that it maps.
+   */
   readonly opening?: true;
-  /** How often in a row the process died while it was open. */
+  /** The number of times in a row that the process died while the data was open. */
   readonly deaths?: number;
-  /** What was found wrong with it while it was read. */
+  /** The fault that was found in the data while it was read. */
   readonly damaged?: string;
 }
 
-/** Pages that are looked at before they are trusted: those of 64 MiB, in less than 0.1 s. */
+/** The number of pages that are checked before LMDB opens the data: 64 MiB, in less than 0.1 s. */
 const PAGES_CHECKED = 16_384;
-/** From so many deaths in a row on, all of them: it may be one of the others that ends the process. */
+/**
+ * After this many deaths in a row all pages are checked, because one that was not checked may have ended the process.
+ */
 const DEATHS = 2;
 
-/** What LMDB says of a file that is damaged: MDB_CORRUPTED, MDB_PAGE_NOTFOUND, MDB_INVALID, MDB_VERSION_MISMATCH. */
+/** LMDB's error codes for a damaged file: MDB_CORRUPTED, MDB_PAGE_NOTFOUND, MDB_INVALID, MDB_VERSION_MISMATCH. */
 const DAMAGED: ReadonlySet<number> = new Set([-30796, -30797, -30793, -30794]);
-/** What opening it says of the machine: EIO, EAGAIN, ENOMEM, EACCES, ENFILE, EMFILE, ENOSPC, EROFS, EDQUOT. */
+/** Errnos that show a failure of the machine, not damage of the file. */
 const MACHINES: Readonly<Record<number, string>> = {
   5: "EIO",
   11: "EAGAIN",
@@ -101,28 +110,33 @@ const MACHINES: Readonly<Record<number, string>> = {
   30: "EROFS",
   122: "EDQUOT",
 };
-/** How long what LMDB has said of a failed commit is waited for: lmdb-js tells it apart from that it has failed. */
+/**
+ * The longest wait for LMDB's reason of a failed commit: lmdb-js reports the failure first, and the reason by another
+ * promise.
+ */
 const REASON_MS = 1000;
 
-/** LMDB's two meta pages, and the magic number in each: MDB_MAGIC behind a header of 24 bytes. */
+/**
+ * The offsets of LMDB's two meta pages, and in each that of the magic number (MDB_MAGIC), after a header of 24 bytes.
+ */
 const META_PAGES = [0, 4096];
 const MAGIC_AT = 24;
 const MAGIC = 0xbeefc0de;
 
 export class LmdbStore implements StateStore {
-  /** Why an earlier state was thrown away, or null. */
+  /** Why an earlier state was discarded; null: none was. */
   readonly discarded: string | null;
   readonly #folder: string;
   readonly #log: string;
-  /** null: it was closed to be opened anew, which failed. */
+  /** null: the database was closed, and opening it again has failed. The next use tries again. */
   #db: RootDatabase<Buffer, CellKey> | null;
   #seq: number;
   readonly #deaths: number;
-  /** Whether the marker says that it is open: before that nothing is written. */
+  /** Whether the marker says that the state is open. Nothing is written before it does. */
   #isMarked: boolean;
   #condemned: string | null = null;
 
-  /** `log`: the id of the log that it is made from. */
+  /** `log`: the id of the log from which the state is made. */
   constructor(folder: string, log: string) {
     mkdirSync(folder, { recursive: true });
     this.#folder = folder;
@@ -139,7 +153,7 @@ export class LmdbStore implements StateStore {
       const { message } = error as Error;
       const machine = machineError(error);
       if (machine !== null) {
-        // It is not the file that has kept it from being opened.
+        // The machine has failed, not the file, so the file is kept.
         this.#mark({});
         throw machine;
       }
@@ -185,7 +199,7 @@ export class LmdbStore implements StateStore {
     }));
   }
 
-  /** Goes on behind the last cell where LMDB is opened anew meanwhile. */
+  /** If LMDB is opened anew meanwhile, the walk goes on after its last cell. */
   *#walk(rangeAfter: (after: CellKey | null) => RangeOptions): Iterable<Cell> {
     for (let after: CellKey | null = null; ; ) {
       const db = this.#open;
@@ -200,7 +214,7 @@ export class LmdbStore implements StateStore {
       } catch (error) {
         throw readError(error);
       } finally {
-        // Of one that was closed there is no cursor left.
+        // If the database was closed, its cursor no longer exists.
         if (db === this.#db) cells.return?.();
       }
     }
@@ -217,7 +231,8 @@ export class LmdbStore implements StateStore {
           else db.put(key, value);
         db.put(SEQ_KEY, seqBytes(seq));
       });
-      // lmdb-js promises the same once more, of the turn of the event loop that the batch is of: nobody waits for that.
+      // lmdb-js has a second promise, `committed`, for the batches of this turn of the event loop. Nobody awaits it, so
+      // its rejection is handled here.
       setImmediate(() => db.committed.then(undefined, () => {}));
       await done;
     } catch (error) {
@@ -226,22 +241,24 @@ export class LmdbStore implements StateStore {
     this.wrote(seq);
   }
 
-  /** To be called before anything is written: says, once, that it is open. Throws where there is no room for that. */
+  /**
+   * Marks the state as open, once. Call it before anything is written. Throws if the disk has no room for the marker.
+   */
   mayWrite(): void {
     if (this.#isMarked) return;
     writeMarker(this.#folder, this.#marker);
     this.#isMarked = true;
   }
 
-  /** Another thread has written up to here. */
+  /** Notes that another thread has written the cells up to the event `seq`. */
   wrote(seq: number): void {
     this.#open.resetReadTxn();
     this.#seq = seq;
   }
 
   /**
-   * What LMDB has said, which lmdb-js tells by a promise of its own. LMDB is opened anew: after a meta page that it could not write, it does
-   * nothing any more (MDB_PANIC), and lmdb-js waits for that without end.
+   * Returns LMDB's reason for a failed commit, for which lmdb-js has a promise of its own. Also opens LMDB anew: if it
+   * could not write a meta page (MDB_PANIC), it refuses all work, and lmdb-js would wait for it forever.
    */
   async #whyFailed(error: FailedCommit): Promise<Error> {
     const reason = await Promise.race([error.commitError?.catch((why: Error) => why), sleep(REASON_MS)]);
@@ -249,7 +266,7 @@ export class LmdbStore implements StateStore {
     return writeError(reason ?? error);
   }
 
-  /** Nobody else of this process may have it open. */
+  /** Closes the database and opens it anew. No other thread of this process may have it open. */
   async reopen(): Promise<void> {
     const db = this.#db;
     this.#db = null;
@@ -261,7 +278,7 @@ export class LmdbStore implements StateStore {
     return { log: this.#log, closedBytes: null, deaths: this.#deaths };
   }
 
-  /** Answers whether there was room for that. */
+  /** Writes the marker. Returns false if it could not be written. */
   #mark(more: Pick<Marker, "opening" | "damaged">): boolean {
     try {
       writeMarker(this.#folder, { ...this.#marker, ...more });
@@ -271,7 +288,7 @@ export class LmdbStore implements StateStore {
     }
   }
 
-  /** It is damaged, and is not to be opened again. */
+  /** Marks the state as damaged: it is never opened again, but discarded at the next start. */
   condemn(why: string): void {
     this.#condemned = why;
     this.#mark({ damaged: why });
@@ -287,7 +304,9 @@ export class LmdbStore implements StateStore {
   }
 }
 
-/** Writes to a store that another thread of this process has open, in this thread; nobody else may write meanwhile. */
+/**
+ * A writer for another thread of this process than the one that has the store open. Nobody else may write meanwhile.
+ */
 export class StoreWriter {
   readonly #folder: string;
   readonly #db: RootDatabase<Buffer, CellKey>;
@@ -297,7 +316,7 @@ export class StoreWriter {
     this.#db = openData(folder);
   }
 
-  /** As StateStore.write(), but that it has been written when this returns. Throws where nothing was. */
+  /** As `StateStore.write`, but the cells are written when it returns. Throws if nothing was written. */
   write(changes: ChangedCells, seq: number, bytes: number): void {
     checkRoom(this.#folder, bytes);
     try {
@@ -336,7 +355,8 @@ function openData(folder: string): RootDatabase<Buffer, CellKey> {
     keyEncoder: KEYS_AS_BYTES,
     encoding: "binary",
     noSync: true,
-    // With it LMDB 3.5.6 ends the process where a young state loses some hundred cells at once: an assertion in mdb_freelist_save.
+    // With a writemap, LMDB 3.5.6 ends the process (an assertion in mdb_freelist_save) if a young state deletes some
+    // hundred cells in one transaction.
     useWritemap: false,
     ...SHORT_FREE_LIST,
   };
@@ -345,15 +365,16 @@ function openData(folder: string): RootDatabase<Buffer, CellKey> {
 }
 
 /**
- * Where LMDB opens one of its files and not the others, lmdb-js uses what it has freed, which ends the process; and so does a page of the
- * lock file that the disk has no room for. So all that it will need is tried first. Throws what the machine says.
+ * Throws the machine's error if LMDB could not open its files. If LMDB opens only some of them, lmdb-js uses memory
+ * that it has freed, which ends the process. An access to a page of the lock file for which the disk has no room ends
+ * it, too.
  */
 function checkOpening(folder: string): void {
   const file = dataFile(folder);
   const lock = `${file}-lock`;
   if ((statSync(file, { throwIfNoEntry: false })?.size ?? 0) === 0) checkRoom(folder, 0);
   else accessSync(file, R_OK | W_OK);
-  // One that is in use is not opened: to close it again would take away the locks that LMDB has on it.
+  // A lock file that is in use is not opened here: closing it would release the locks that LMDB has on it.
   if ((statSync(lock, { throwIfNoEntry: false })?.size ?? 0) === 0) writeFileSync(lock, Buffer.alloc(LOCK_BYTES));
   else accessSync(lock, R_OK | W_OK);
   const opened: number[] = [];
@@ -364,17 +385,20 @@ function checkOpening(folder: string): void {
   }
 }
 
-/** Of LMDB's lock file, for as many readers as lmdb-js asks for: whole pages. */
+/** The size of LMDB's lock file for as many readers as lmdb-js asks for, in whole pages. */
 const LOCK_BYTES = 3 * 4096;
-/** Descriptors that LMDB takes for a state that it opens, and one more. */
+/** The number of descriptors that LMDB needs to open a state, and one more. */
 const FILES_OPENED = 4;
 
-/** The one file that has the data. */
+/** The path of the one file that has the data. */
 export function dataFile(folder: string): string {
   return join(folder, "data.mdb");
 }
 
-/** Checks for room first: a transaction that fills the disk midway fails late, with an error of LMDB's. */
+/**
+ * Throws ENOSPC if the disk may have too little room for a transaction: one that fills the disk midway fails late, with
+ * an error of LMDB's.
+ */
 function checkRoom(folder: string, bytes: number): void {
   const { bavail, bsize } = statfsSync(folder);
   const free = bavail * bsize;
@@ -382,23 +406,25 @@ function checkRoom(folder: string, bytes: number): void {
   if (free < needed) throw withCode(`the disk has ${free} bytes left: ${needed} might be needed`, "ENOSPC");
 }
 
-/** Why a state cannot be what the log adds up to, or null: it may be. */
+/** The reason why a state cannot be trusted; null: none is known. */
 export function reasonToDiscard(folder: string, log: string): string | null {
   const bytes = statSync(dataFile(folder), { throwIfNoEntry: false })?.size;
   if (bytes === undefined) return null;
   const marker = readMarker(folder);
-  if (marker === null) return "nothing says who wrote it";
-  if (marker.layout !== LAYOUT) return `its layout is number ${marker.layout}, this is number ${LAYOUT}`;
+  if (marker === null) return "its marker is missing or cannot be read";
+  if (marker.layout !== LAYOUT) return `it has layout number ${marker.layout}, this release has number ${LAYOUT}`;
   if (marker.log !== log) return "it was made from another log";
   if (marker.opening) return "the process died when it was opened";
   if (marker.damaged !== undefined) return `it is damaged: ${marker.damaged}`;
   if (!hasMagic(folder)) return "it is no LMDB file";
   if (marker.closedBytes !== null)
-    return marker.closedBytes === bytes ? null : `it has ${bytes} bytes, ${marker.closedBytes} when it was closed`;
+    return marker.closedBytes === bytes
+      ? null
+      : `it has ${bytes} bytes, but had ${marker.closedBytes} when it was closed`;
   return marker.boot !== "" && marker.boot === bootId() ? null : "the machine went down while it was open";
 }
 
-/** What shows that a state is damaged, which may end the process that opens it; null: nothing. */
+/** The fault of a state's pages, which could end the process that opens it; null: none was found. */
 function damage(folder: string, deaths: number): string | null {
   const file = dataFile(folder);
   if (!existsSync(file)) return null;
@@ -411,23 +437,25 @@ function damage(folder: string, deaths: number): string | null {
   }
 }
 
-/** How often the process has died in a row while it was open. */
+/** The number of times in a row that the process died while the state was open. */
 function deathsOf(folder: string): number {
   const marker = readMarker(folder);
   return marker === null || marker.closedBytes !== null ? 0 : (marker.deaths ?? 0) + 1;
 }
 
-/** Of a commit; what LMDB has said comes by a promise. */
+/** The error of a failed commit. `commitError` rejects with LMDB's reason. */
 type FailedCommit = Error & { readonly commitError?: Promise<never> };
 
-/** What has failed to write says of it. */
+/** The error of a failed write, in the form that `faultIn` takes. */
 function writeError(error: unknown): Error {
   const { code, message } = error as { code?: unknown; message: string };
   if (typeof code === "number" && DAMAGED.has(code)) return new Damaged(message, error);
   return withCode(message, typeof code === "number" ? (MACHINES[code] ?? "EIO") : "EIO");
 }
 
-/** As faultIn takes it, where the machine has failed and not the file; null: it is not known. */
+/**
+ * The error in the form that `faultIn` takes, if the machine has failed and not the file; null: the cause is not known.
+ */
 function machineError(error: unknown): Error | null {
   const { code, message } = error as { code?: unknown; message: string };
   if (typeof code === "number") return MACHINES[code] === undefined ? null : withCode(message, MACHINES[code]);
@@ -435,7 +463,10 @@ function machineError(error: unknown): Error | null {
   return found === "failed" || found === "full" ? (error as Error) : null;
 }
 
-/** Whatever else has a number is LMDB's or the machine's, and is over, or not, when LMDB is opened anew. */
+/**
+ * A numeric code is LMDB's or the machine's: such an error of a read is converted as one of a write, because opening
+ * LMDB anew may end the failure. Other errors stay unchanged.
+ */
 function readError(error: unknown): unknown {
   return typeof (error as { code?: unknown }).code === "number" ? writeError(error) : error;
 }
@@ -444,7 +475,7 @@ function withCode(message: string, code: string): Error {
   return Object.assign(new Error(message), { code });
 }
 
-/** Of which layout the cells in a folder are; null: nothing there says. */
+/** The number of the layout of the cells in a folder; null: there is no marker that names it. */
 export function layoutOf(folder: string): number | null {
   try {
     return readMarker(folder)?.layout ?? null;
@@ -453,7 +484,7 @@ export function layoutOf(folder: string): number | null {
   }
 }
 
-/** null: there is none, or none that can be read. Throws where the machine does not let it be read. */
+/** null: there is no marker, or none that is valid. Throws if the machine fails to read it. */
 function readMarker(folder: string): Marker | null {
   try {
     return JSON.parse(readFileSync(join(folder, "marker.json"), "utf8")) as Marker;
@@ -476,12 +507,12 @@ function hasMagic(folder: string): boolean {
 
 function writeMarker(folder: string, state: Omit<Marker, "layout" | "boot">): void {
   const marker: Marker = { layout: LAYOUT, boot: bootId(), ...state };
-  // Whole or not at all: a state without one is of no use.
+  // Replaces the marker atomically, because a state without a marker is discarded.
   writeFileSync(join(folder, "marker.json.new"), `${JSON.stringify(marker)}\n`);
   renameSync(join(folder, "marker.json.new"), join(folder, "marker.json"));
 }
 
-/** Which boot of the machine this is; "" where it cannot be told, and then nothing left open is trusted. */
+/** The id of the machine's boot; "": it is unknown, and a state that was left open is not trusted. */
 function bootId(): string {
   try {
     return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();

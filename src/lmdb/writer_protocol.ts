@@ -8,9 +8,9 @@ export interface WrittenCells {
   readonly bytes: number;
 }
 
-/** Nothing was written. */
+/** The write failed, and nothing was written. */
 export class NotWritten extends Error {
-  /** The error's, for faultIn. */
+  /** The code of the error in the writer's thread, by which `faultIn` judges it. */
   readonly code: string | undefined;
 
   constructor(message: string, code: string | undefined) {
@@ -23,7 +23,7 @@ export class NotWritten extends Error {
 /** The thread that writes to the state. */
 export interface WriterProtocol {
   readonly data: {
-    /** The state's; the engine's thread has it open. */
+    /** The folder of the state, which the engine's thread has open. */
     readonly folder: string;
     readonly gate: SharedArrayBuffer;
   };
