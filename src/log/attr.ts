@@ -308,13 +308,16 @@ export function readCommand(parts: CommandParts): Command {
   }
 }
 
-/** The reference to a map that a command names, or the descriptor that it closes or duplicates. */
+/** The reference to a map in a command. If the command closes or duplicates a descriptor: that descriptor. */
 export function targetOf(command: Action): Target | null {
   if ("target" in command) return command.target;
   return "fd" in command ? { by: "fd", fd: command.fd } : null;
 }
 
-/** The attr of a command of the service's own, which the log keeps field by field: `peer` is not part of it. */
+/**
+ * The attr of a command of the service's own. The log has its fields unchanged; `peer`, which the log has beside them,
+ * is left out.
+ */
 function ownAttr({ peer: _, ...attr }: Attr): never {
   // The log's JSON is any of twenty types, of which the command's number says one: `never` fits each.
   return attr as never;
@@ -331,8 +334,8 @@ function foundAttr({ found }: Attr): { readonly found?: Occupied } {
 }
 
 /**
- * Fields that the event has not are left out: a session without `capabilities` has all of them, one without `process`
- * outlives its client.
+ * Fields that the event does not have are left out: a session without `capabilities` has all of them, and one without
+ * `process` outlives its client.
  */
 function sessionAttr({ name, ttl_ms: ttlMs, capabilities, process }: Attr): SessionOpenCommand["attr"] {
   return {

@@ -1,7 +1,7 @@
 /**
- * Times in the log ascend between CLOCK_STEP events. If the clock was put back, the engine (or an order of the command
- * line) writes such an event before the next one. The log's only index has these events, so that `sqlite/log_times.ts`
- * finds a moment by a binary search of each stretch between two of them, the last stretch first.
+ * Times in the log ascend between CLOCK_STEP events. If the clock was put back, the writer of the next event (the
+ * engine, or a `mapledger` command) writes a CLOCK_STEP event before it. The log's only index has these events, so that
+ * `sqlite/log_times.ts` finds a moment by a binary search of each stretch between two of them, the last stretch first.
  */
 
 import { SERVICE_CMD } from "../abi/service.ts";

@@ -60,7 +60,10 @@ interface Kept {
    */
   readonly key_room?: number;
   readonly value_room?: number;
-  /** The caller's buffer of a refused BPF_OBJ_GET_INFO_BY_FD, in hex. An answered one is in the answer. */
+  /**
+   * The info buffer of a refused BPF_OBJ_GET_INFO_BY_FD, in hex. If the command succeeded, `value` has the answered
+   * info.
+   */
   readonly info?: string;
   /** A key or value was refused for its length. bpf(2) itself sees pointers only, and cannot refuse that. */
   readonly exact?: true;

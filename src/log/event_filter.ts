@@ -13,7 +13,9 @@ export interface EventFilter {
   readonly cmd?: number;
   /** 0: events that succeeded. */
   readonly errno?: number;
-  /** The beginning of the key, of any key of a batch, or of a key that was stored or evicted. */
+  /**
+   * The beginning of the key, of any key of a batch, or of a key that was stored, evicted, or deleted with its object.
+   */
   readonly key?: Buffer;
   /**
    * A stretch of time in microseconds since the epoch, both ends included. It begins after the last event whose time is

@@ -1,8 +1,8 @@
 /**
- * The part of an answer that its event keeps: 4 KiB, and length and SHA-256 of a longer one, with which a replay
- * compares it. The state as of that seq has the rest; for commands that delete elements, the state before it. So a
- * small request with a large answer costs the log no more than one with a small answer. A page of elements
- * (MAP_ELEMENTS) is not kept at all: it is the state at its seq.
+ * The part of an answer that its event keeps: at most 4 KiB. Of a longer answer the event also has the length and
+ * SHA-256, with which a replay compares. The state as of that seq has the rest; for commands that delete elements, the
+ * state before it. So a small request with a large answer costs the log no more than one with a small answer. A page of
+ * elements (MAP_ELEMENTS) is not kept at all: it is the state at its seq.
  */
 
 import { hash } from "node:crypto";

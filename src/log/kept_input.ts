@@ -13,7 +13,8 @@ const KEPT_BYTES = 4096;
 
 /**
  * Cuts the key and value of a refused command that changed nothing and is larger than INPUT_BYTES; `cut` has their
- * lengths. So refused commands cannot fill the log, or hold up others, more than commands that succeed.
+ * lengths. Without this, refused commands could fill the log, and delay other commands, more than commands that
+ * succeed.
  */
 export function keptInput(command: Command, { errno, out }: Outcome): Command {
   if (errno === 0 || (out?.count ?? 0) > 0 || !("value" in command)) return command;

@@ -2,7 +2,7 @@
  * Positions: places in a log that a stream or a page can go on from. A position names the log, its life, the seq of an
  * event, a hash of that event and the place within it. The reader's thread makes the hash from the log's rows
  * (`Marks`), and `http/views/positions.ts` checks it when a position comes back, so that a position of another log,
- * life or branch is refused. For archived events the tree has the hash.
+ * life or branch is refused. For an archived event, the hash is made from the event's leaf hash in the tree.
  */
 
 import { hash } from "node:crypto";
@@ -18,17 +18,14 @@ export interface Ledger {
 
 /** A point in a log, with enough of the ledger to recognise it. */
 export interface Position {
-  /** Six bytes in hex, each: see `ledgerKey`. */
+  /** The log's id and its life, each as six bytes in hex: see `ledgerKey`. */
   readonly log: string;
   readonly life: string;
   /** The seq of the event that the position is at; 0: before the first event. */
   readonly seq: number;
   /** That event's mark (see `Marks`); 0 before the first event. */
   readonly mark: number;
-  /**
-   * The map whose watch the position is of, or that the stream's filter named by name or pin; null: the position is one
-   * in the log.
-   */
+  /** The map that is watched, or that the stream's filter names by name or pin; null: the position is in the log. */
   readonly map: number | null;
   readonly place: Place;
 }
@@ -70,7 +67,7 @@ export class PositionWriter {
   readonly #bytes: Buffer;
   readonly #map: number | null;
 
-  /** `map`: the map whose watch the positions are of, or that the stream's filter named; null: they are of the log. */
+  /** `map`: the map that is watched, or that the stream's filter names; null: the positions are in the log. */
   constructor(ledger: Ledger, map: number | null = null) {
     this.#map = map;
     this.#bytes = Buffer.alloc(CHANGES_AT + 4 + CHECK_BYTES);
