@@ -69,8 +69,7 @@ export function elementOf(map: MapRecord, cell: Cell): Element {
 }
 
 /**
- * The part of a row that finds and shows elements by key. `shown`: makes the value that is shown of the bytes that are
- * stored.
+ * The part of a row that finds and shows elements by key. `shown` converts a stored value to the value that is shown.
  */
 export function byKey(shown: (store: MapStore, value: Buffer) => Buffer) {
   return {

@@ -66,8 +66,7 @@ function isAnyWritten(store: MapStore): boolean {
 }
 
 /**
- * The part of a row that finds and shows elements by index. `shown`: makes the value that is shown of the bytes that
- * are stored.
+ * The part of a row that finds and shows elements by index. `shown` converts stored bytes to the value that is shown.
  */
 export function byIndex(shown: (store: MapStore, bytes: Buffer) => Buffer) {
   return {

@@ -21,7 +21,7 @@ export interface CreateAttr extends AttrOf<typeof CREATE_FIELDS> {
   readonly adoptedPin?: string;
   /** The reaction if that pin names another kernel map. */
   readonly onReplace?: OnReplace;
-  /** Only of LRU maps; left out: the event is of a log without shapes. */
+  /** Only of LRU maps; left out: the event was recorded by a release without shapes. */
   readonly mirrorShape?: MirrorShape;
 }
 
@@ -176,7 +176,7 @@ export interface World {
   hasInterface(ifindex: number): boolean;
   /** Records the type of the map's first program. */
   own(map: number, owner: ProgOwner): void;
-  /** The next number of the order of uses: larger than all that it returned before. */
+  /** The next number in the order of uses; it is larger than all earlier ones. */
   nextUse(): number;
 }
 
@@ -206,8 +206,9 @@ export interface MapStore {
   growth(): Refusal | null;
   readonly changed: ElementChanged;
   /**
-   * Notes in the event the element that was stored or removed, if it is not the key and value given: a descriptor, for
-   * example, means nothing in a replay; the id of its object does. `value`: as `put` takes it; null: the value given.
+   * Notes the stored or removed element in the event, if it differs from the given key and value. Example: a descriptor
+   * means nothing in a replay, so the event has the id of its object. `value`: as `put` takes it; null: the value
+   * given.
    */
   stored(key: Buffer, value: Buffer | null): void;
   /** Notes in the event that an update has emptied the slot. */

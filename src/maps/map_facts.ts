@@ -50,8 +50,8 @@ export interface MapFacts {
   /** BPF_OBJ_GET_INFO_BY_FD answers a digest of its contents: map_get_hash of struct bpf_map_ops. */
   readonly digest: boolean;
   /**
-   * Whether it can be an inner map: map_meta_equal of struct bpf_map_ops. "same size": with the template's max_entries,
-   * unless the inner map has BPF_F_INNER_MAP, because programs index it without a check of their own.
+   * Whether it can be an inner map: map_meta_equal of struct bpf_map_ops. "same size": max_entries must be the
+   * template's, because programs index the inner map without a check of their own; with BPF_F_INNER_MAP it may be any.
    */
   readonly inner: "any size" | "same size" | "never";
   /**
@@ -69,7 +69,7 @@ export interface Reference {
   readonly answers: IdKind | null;
 }
 
-/** Ids that each kernel, or ledger, assigns itself, so that two of them differ in them. */
+/** Kinds of ids that each kernel, and each ledger, assigns by itself: the same object has another id in another one. */
 export type IdKind = "map" | "prog" | "cookie" | "btf" | "cgroup";
 
 /** Fields of a value that only programs access. */

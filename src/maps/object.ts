@@ -91,7 +91,7 @@ export interface BtfFacts {
   readonly data: string;
 }
 
-/** The bytes of kernel memory that an object is charged. */
+/** The bytes of kernel memory that an object adds to its creator's quota. */
 export function objectBytes(facts: ObjectFacts): number {
   return facts.kind === "btf" ? facts.data.length / 2 : 0;
 }
@@ -99,14 +99,14 @@ export function objectBytes(facts: ObjectFacts): number {
 export type ObjectKind = ObjectFacts["kind"];
 
 /**
- * The inode number that all anonymous files share: descriptors of maps, programs, BTF and perf events. No object has it
- * as its id.
+ * The inode number that all anonymous files share: descriptors of maps, programs, BTF and perf events. No object of the
+ * ledger has this number as its id.
  */
 export const ANON_INODE = 0xffff_ffff;
 
 /**
- * A text that is equal for two descriptors of the same object; null: only duplicates of a descriptor refer to the same
- * object.
+ * A text that two descriptors have in common if they refer to the same object; null: only duplicates of one descriptor
+ * refer to the same object.
  */
 export function identityOf(facts: ObjectFacts): string | null {
   switch (facts.kind) {

@@ -53,7 +53,7 @@ const NO_HOOKS: SlotHooks = { filled() {}, emptied() {} };
 
 /** The part of a row for sockets by index. A filled slot has a cell with the socket's id. */
 export function socketSlots(hooks: SlotHooks = NO_HOOKS) {
-  /** Empties a slot; does nothing if it is empty, since some of these types' deletes succeed then. */
+  /** Empties a slot; does nothing if it is empty, because some of these types' deletes succeed for an empty slot. */
   function remove(store: MapStore, key: Buffer): void {
     const cell = cellAt(store.map, indexOf(key));
     const before = store.cells.get(cell);
