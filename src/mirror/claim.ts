@@ -168,7 +168,7 @@ function openProgress(bpf: Bpf, layout: Layout): ProgressMap | string {
   return refusedIn(layout.own, `opening ${layout.carried}`, progress) as string;
 }
 
-/** The maps in the kernel that record the state of the mirror. */
+/** The two kernel maps in which the mirror records its state. */
 interface Kept {
   readonly progress: ProgressMap;
   readonly refused: RefusedKeys;
@@ -183,9 +183,7 @@ function openKept(bpf: Bpf, layout: Layout): Kept | string {
   return refusedIn(layout.own, `opening ${layout.refused}`, refused) as string;
 }
 
-/**
- * Refuses kernel maps that are ahead of the log: they have an event that the log lacks, or that differs from the log's.
- */
+/** Refuses kernel maps with an event that the log lacks, or that differs from the log's. */
 function aheadOf(progress: ProgressMap, log: LogEnd, { own }: Layout): NotClaimed | null {
   const all = progress.all();
   if (all === null) return null;
@@ -195,7 +193,7 @@ function aheadOf(progress: ProgressMap, log: LogEnd, { own }: Layout): NotClaime
   const { hashed } = all;
   const hash = hashed === null ? null : log.hashOf(hashed.seq);
   if (hashed === null || hash === null || hash.equals(hashed.hash)) return null;
-  return { why: `${is} of another history than this log's, whose event ${hashed.seq} is another: ${TAKE_OVER}`, owner };
+  return { why: `${is} of another history: its event ${hashed.seq} differs from this log's: ${TAKE_OVER}`, owner };
 }
 
 const TAKE_OVER = "run `mapledger take-over` to make them follow this one";

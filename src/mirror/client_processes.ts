@@ -95,7 +95,7 @@ function peerOf(bpf: Bpf, socket: number): Living | NoProcess {
   );
   if ("refused" in peer) return peer;
   if (!isKept && peer.process.uid !== uid)
-    return none(`process ${pid} is of uid ${peer.process.uid}: who connected was of ${uid}`);
+    return none(`process ${pid} is of uid ${peer.process.uid}: the process that connected was of ${uid}`);
   return { ...peer, process: { ...peer.process, uid } };
 }
 

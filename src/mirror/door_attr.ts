@@ -47,7 +47,7 @@ export class DoorPacker {
   readonly #bpf: Bpf;
   readonly #memory: Guarded;
   readonly #possibleCpus: number;
-  /** null: the descriptor is a map's whose sizes have not been read yet. */
+  /** null: the descriptor is a map's, and its sizes have not been read yet. */
   readonly #shapes = new Map<number, Shape | null>();
 
   constructor(bpf: Bpf, memory: Guarded, possibleCpus: number) {
@@ -229,7 +229,7 @@ export class DoorPacker {
   }
 }
 
-/** Bytes of a number of each kind; what is no number is written by those who have its memory. */
+/** The bytes of a number of each kind; null: the field is no number, and `DoorPacker` writes it. */
 const NUMBER_BYTES: Readonly<Record<FieldKind, 4 | 8 | null>> = {
   u32: 4,
   s32: 4,
@@ -240,7 +240,10 @@ const NUMBER_BYTES: Readonly<Record<FieldKind, 4 | 8 | null>> = {
   path: null,
 };
 
-/** Numbers of the door into the attr; absent is 0, and two names of one field are given one of them. */
+/**
+ * Writes the numbers of the door's JSON into the attr. An absent field is 0. If a field has two names, the caller gives
+ * one of them.
+ */
 function writeNumbers(packed: Buffer, fields: readonly AttrField[], attr: Attr): void {
   for (const { name, offset, kind } of fields) {
     const size = NUMBER_BYTES[kind];

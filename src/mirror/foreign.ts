@@ -164,7 +164,7 @@ export class Foreign implements ForeignMap {
  * The reason why a map of maps with such inner maps cannot be adopted, or null. `inner` null: it has no inner map now.
  */
 export function cannotHold({ cpus }: Making, map: MapRecord, inner: InnerShape | null): string | null {
-  if (inner === null) return "it holds no map now: of which kind they may be cannot be told";
+  if (inner === null) return "it holds no map now, so the definition of its inner maps is not known";
   const type = mirrored({ ...map, inner }, cpus);
   return typeof type === "string" ? type : null;
 }
@@ -188,7 +188,7 @@ function belowRoot(path: string): string {
 export function whyNot({ cpus }: Making, { maps, own }: KnownMaps, info: MapInfo): NoForeignMap | null {
   const map = maps.get(info.id);
   if (own.has(info.id)) return { errno: "EEXIST", detail: "it is the mirror's own" };
-  if (isKeptByMirror(info)) return { errno: "EOPNOTSUPP", detail: "another mapledger keeps its places in it" };
+  if (isKeptByMirror(info)) return { errno: "EOPNOTSUPP", detail: "another mapledger records its progress in it" };
   if (map !== undefined) return { errno: "EEXIST", detail: `it is map ${map.id}'s` };
   const cannot = cannotAdopt(recordOf({ ...info, frozen: false }, null), cpus);
   return cannot === null ? null : { errno: "EOPNOTSUPP", detail: cannot };

@@ -20,7 +20,7 @@ export function keptElements({ bpf, fd, map }: Opened): KernelElements {
     return first;
   };
   return {
-    ...unreadable("the kernel does not show what a bloom filter holds"),
+    ...unreadable("the kernel does not show the values of a bloom filter"),
     write,
     /** Adding a value again is harmless, because it sets the same bits. */
     catchUp: (_elements: Iterable<Element>, changes: readonly WindowChange[], failed) =>

@@ -52,11 +52,13 @@ function reasonFor(cmd: number, type: MapType | undefined, recorded: Answer, got
   if (commandFacts(cmd)?.walks === true && type?.facts.ordered === false && both(recorded, got, BY_PLACE))
     return NO_ORDER;
   if (type?.facts.evicts === true && both(recorded, got, BY_PRESENCE))
-    return "which elements an LRU map lets go, and when";
+    return "the kernel chooses which elements an LRU map evicts, and when";
   if (cmd === CMD.BPF_MAP_GET_FD_BY_ID && recorded.errno === "ENOENT" && got.errno === null)
-    return "a map goes a moment after it was let go";
+    return "the kernel frees a map a moment after its last reference";
   const asked = type?.facts.asks === true && cmd === CMD.BPF_MAP_LOOKUP_ELEM;
-  return asked && recorded.errno === "ENOENT" && got.errno === null ? "a bloom filter may say perhaps" : undefined;
+  return asked && recorded.errno === "ENOENT" && got.errno === null
+    ? "the kernel's bloom filter may find values that were never added"
+    : undefined;
 }
 
 function both(recorded: Answer, got: Answer, errnos: ReadonlySet<string | null>): boolean {

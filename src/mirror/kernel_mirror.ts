@@ -71,7 +71,7 @@ interface Entry {
   frozen: boolean;
   /** Whether a pin was refused. */
   unpinned: boolean;
-  /** When the refused writes are tried again; below, the delay after that. */
+  /** The time (`nowMs`) at which the refused writes are tried again; and below, the pause after that try. */
   retryMs: number;
   delayMs: number;
 }
@@ -81,7 +81,7 @@ interface Entry {
  * look at.
  */
 const REACHED_EVENTS = 1000;
-/** Refused writes that one piece tries again. */
+/** The most refused writes that one piece of work tries again. */
 const RETRY_WRITES = 1024;
 const RETRY_FIRST_MS = 1000;
 const RETRY_MOST_MS = 5 * 60_000;
@@ -129,13 +129,13 @@ export class KernelMirror implements Mirror {
   #claim: Claim | null = null;
   #tree: PinTree;
   /**
-   * The progress of kernel maps that were open when the directory was claimed again, perhaps a new directory. It is
-   * used until they are taken up.
+   * The progress map of the former claim, after the directory of pins was replaced or is gone. If the directory is
+   * claimed again and is new, it applies to the kernel maps that stayed open, until they are taken up.
    */
   #before: ProgressMap | null = null;
   /** The kernel maps of the adoption that is under way. */
   #adopting: Adopting | null = null;
-  /** Kernel maps that another thread is making; and below, those that are made but not yet taken up. */
+  /** Kernel maps that another thread is making; and below, those that it has made and that are not taken up yet. */
   readonly #beingMade = new Map<number, Promise<void>>();
   readonly #justMade = new Map<number, Created | MirrorRefusal>();
   /** Whether some maps have not been taken up yet. Until they are, the recorded progress stays unchanged. */
@@ -284,7 +284,10 @@ export class KernelMirror implements Mirror {
     return { opening: "made", refusals };
   }
 
-  /** A new kernel map; null while it is being made: `making` returns a promise of its end. */
+  /**
+   * Returns a new kernel map; null: another thread makes it, and `making` returns a promise that resolves when it is
+   * made.
+   */
   #obtain(type: MirroredType, wanted: Wanted): KernelMap | MirrorRefusal | null {
     const { map } = wanted;
     const made = this.#justMade.get(map.id);
@@ -358,8 +361,8 @@ export class KernelMirror implements Mirror {
   }
 
   /**
-   * Objects that the service made end with its process, and the kernel deletes their elements. Writes the elements of
-   * the objects that were made in their place.
+   * Objects made by the service end with its process, and the kernel then deletes their elements. This writes the
+   * elements of their replacements.
    */
   #renewObjects(kernel: KernelMap, source: MirrorSource): MirrorRefusal | null {
     if (kernel.type.refers !== "always" || !this.#objects.hasRenewed) return null;
@@ -810,7 +813,8 @@ export class KernelMirror implements Mirror {
   }
 
   /**
-   * Written ones are removed from the record afterwards, so that a process that dies in between leaves them recorded.
+   * A write that succeeds is removed from the record afterwards, so that it stays recorded if the process dies in
+   * between. Writes of a line are removed before: those that are refused again are recorded anew, in their order.
    */
   #writeAgain(entry: Entry, kernel: KernelMap, writes: readonly ElementChange[]): MirrorRefusal | null {
     const { identity } = kernel.type;

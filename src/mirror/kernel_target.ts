@@ -1,7 +1,8 @@
 /**
- * The running kernel as a target of replays. The attr of the syscall door becomes union bpf_attr over memory that ends
- * where it says (`door_attr.ts`, `native/guard_pages.ts`), as in the conformance suite. `kernel_freedom.ts` has the
- * answers that the kernel is free to give, and `replay_directory.ts` the only place where a replay makes pins.
+ * The running kernel as a target of replays. The attr of the syscall door becomes a union bpf_attr, and buffers in
+ * memory that ends after their last byte (`door_attr.ts`, `native/guard_pages.ts`), as in the conformance suite.
+ * `kernel_freedom.ts` has the answers that the kernel is free to give, and `replay_directory.ts` the only place where a
+ * replay makes pins.
  */
 
 import { mkdirSync, rmdirSync, unlinkSync } from "node:fs";
@@ -36,7 +37,9 @@ const PLACES: OpenPlaces = { ...DEFAULT_PLACES, roots: null };
 /** Commands after which the event loop runs. */
 const TURN_COMMANDS = 64;
 
-/** A little more than a grace period of RCU; and below, the number of tries. */
+/**
+ * The pause between two tries after EBUSY, a little more than a grace period of RCU; and below, the number of tries.
+ */
 const GRACE_MS = 10;
 const BUSY_TRIES = 20;
 
@@ -182,7 +185,7 @@ export class KernelTarget implements Target {
   #door({ body }: Extract<Call, { kind: "bpf" }>, event: Event, recorded: Answer): Answer | LeftOut {
     const { cmd, attr = {}, size, tail } = body;
     if (size === undefined && tail === undefined && event.command.cmd === UNKNOWN_CMD)
-      return { leftOut: "no command on maps: what it would do in a kernel is another question" };
+      return { leftOut: "it is not a command on maps, so it is not run on this machine" };
     if (cmd === "BPF_MAP_GET_NEXT_ID") return { leftOut: "a kernel has other maps, too" };
     if (size !== undefined || tail !== undefined) return this.#oversized(cmd as string, size, tail);
     const placed = this.#withPosition(event, attr);
@@ -309,10 +312,7 @@ export class KernelTarget implements Target {
     this.#objects.set(fd, held);
   }
 
-  /**
-   * Runs an operator's command on a map, with a descriptor that is opened for it; and stores to a map's memory, by any
-   * session.
-   */
+  /** Runs a command that was sent by its resource route. For an operator's command, the map's descriptor is opened. */
   #onMap(
     call: ElementCall | BatchCall | MemoryCall | Extract<Call, { kind: "pin" | "freeze" }>,
     event: Event,
@@ -334,7 +334,7 @@ export class KernelTarget implements Target {
   #mapFd(view: View, { outcome }: Event): number | LeftOut {
     if ("fd" in view) return view.fd as number;
     const id = this.#maps.get(outcome.map);
-    if (id === undefined) return { leftOut: "the operator's word for a map, which a kernel does not know" };
+    if (id === undefined) return { leftOut: "the operator named a map for which the kernel has no map" };
     const fd = this.#bpf.mapFdById(id);
     const missing = lacking(fd, ["CAP_SYS_ADMIN"]);
     if (missing !== null) return { leftOut: `opening its map by the kernel's id needs ${missing}` };

@@ -1,10 +1,11 @@
 /**
- * Elements of kernel maps with keys: read, compared, written. Missing elements are written before strays are deleted,
- * so a program that moves from one to the other finds one of them.
+ * Elements of kernel maps with keys: read, compared, written. A scan can yield missing elements before extra ones
+ * (`ScanOrder`). If an element has got another key, it is then written with the new key before the one with the old key
+ * is deleted, and programs always find one of them.
  *
- * The kernel frees a map later than the state does. Until then it refuses changes: a socket of the freed map is busy
- * (EBUSY), so a write is tried again, for 0.1 s a write of changes at most; an element of local storage that is put
- * while the last one of its owner goes is refused with EAGAIN. That write is made again like every refused one
+ * The kernel frees a map later than the state does. Until then it refuses changes. A socket of the freed map is busy
+ * (EBUSY), so a write is tried again, for at most 0.1 s a list of changes. EAGAIN refuses an element of local storage
+ * that is put while the last one of its owner goes; this write is made again like every refused one
  * (`refused_writes.ts`).
  */
 
@@ -131,7 +132,10 @@ export class KeyedElements implements KernelElements {
     );
   }
 
-  /** One piece, if the kernel cannot be asked for an element by its key, or shows references in a form of its own. */
+  /**
+   * Compares in one piece if `first` is "at once", if the kernel does not show elements by key, or if it shows
+   * references in a form of its own.
+   */
   *scan(source: MirrorSource, first: ScanOrder): MirrorScan {
     const { type } = this.#opened;
     if (first === "at once" || type.refers !== "never" || type.told !== "all") {
@@ -176,7 +180,7 @@ export class KeyedElements implements KernelElements {
   /** Compares in one piece. If the kernel does not show values, only keys are compared. */
   #compare(elements: Iterable<Element>, each: (difference: ElementDifference) => void): MirrorRefusal | Untold | null {
     const { type } = this.#opened;
-    if (type.told === "slots") return { untold: "the kernel does not show what the slots of this type hold" };
+    if (type.told === "slots") return { untold: "the kernel does not show which slots of this type are filled" };
     if (type.told === "asked") {
       for (const { key, value, found } of this.#unmet(elements)) each({ key, ledger: value, kernel: found });
       return null;
@@ -256,7 +260,8 @@ export class KeyedElements implements KernelElements {
       bpf.room(room * keySize, room * this.#valueBytes);
       const ret = bpf.lookupBatch(fd, position, next, bpf.keys, bpf.values, room);
       if (position === null && unsupported(ret)) return yield* this.#walk(entries, each, true);
-      // A bucket has more elements than the room; the position has not moved.
+      // A bucket has more elements than the buffers have room for. The position has not moved, so the page is read
+      // again.
       if (ret === -ERRNO.ENOSPC && room < most) {
         room = Math.min(2 * room, most);
         continue;
@@ -306,7 +311,7 @@ export class KeyedElements implements KernelElements {
     return this.#changing("BPF_MAP_GET_NEXT_KEY");
   }
 
-  /** Yields elements that the kernel, asked by key, lacks or has with another value. */
+  /** Yields elements of the ledger that the kernel, asked by key, lacks or has with another value. */
   *#unmet(elements: Iterable<Element>): Iterable<Element & { readonly found: Buffer | null }> {
     const { bpf, fd, refs, type } = this.#opened;
     for (const element of elements) {
@@ -360,7 +365,7 @@ export class KeyedElements implements KernelElements {
     const most = Math.min(changes.length, from + this.#batchEntries);
     const { value, flags } = changes[from] as ElementChange;
     let to = from + 1;
-    // A batch has no flags for its elements except BPF_F_LOCK.
+    // The only flag that a batch can have for its elements is BPF_F_LOCK.
     if (flags !== undefined) return to;
     for (; to < most; to++) {
       const next = changes[to] as ElementChange;

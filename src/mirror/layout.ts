@@ -82,10 +82,7 @@ export class Layout {
     return isTaken ? -ERRNO.EEXIST : join(this.root, ...names);
   }
 
-  /**
-   * The path of a session's pathname with MAPLEDGER_BPFFS set to `own`; null if that is the same, or if the pathname
-   * had none then.
-   */
+  /** The path that a session's pathname had while MAPLEDGER_BPFFS was `own`; null: it had the same path, or none. */
   legacyPlace(pathname: string): string | null {
     if (this.own === this.root) return null;
     const names = namesOf(pathname);

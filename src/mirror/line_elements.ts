@@ -25,7 +25,7 @@ export class LineElements implements KernelElements {
       look: this.look,
       shown: this.shown,
       scan: this.scan,
-    } = unreadable("of a queue or a stack the kernel shows the next value alone"));
+    } = unreadable("the kernel shows only the next value of a queue or a stack"));
   }
 
   /** If a push is refused, all later changes are refused with it: a later value would otherwise take its place. */

@@ -152,7 +152,7 @@ function roomy({ maxEntries, mapFlags }: ShapedMap, cpus: number): ShapedMap {
   };
 }
 
-/** The ledger may have rounded max_entries for another number of CPUs than the machine's. */
+/** max_entries is rounded for the machine's number of CPUs: the ledger may have rounded it for another number. */
 function exact(map: ShapedMap, cpus: number): ShapedMap {
   return { maxEntries: lruEntries(map, cpus), mapFlags: map.mapFlags };
 }
@@ -278,7 +278,8 @@ function targetNamed(shown: Buffer, expectedAttachType: number): Named | null {
 }
 
 /**
- * Values that belong to objects. The key is a descriptor, and the kernel shows an element only if it is asked for it.
+ * Values that belong to objects. The key is a descriptor, and the kernel shows an element only to a lookup of its key:
+ * it lists no keys.
  */
 const STORAGE: MirroredType = {
   ...PLAIN,
@@ -366,7 +367,7 @@ export function cannotTake(map: MapRecord, cpus: Cpus): string | null {
   const type = mirrored(map, cpus);
   if (typeof type === "string") return type;
   if (type.told !== "all") return NOT_TOLD;
-  return type.refers === "never" ? null : "what the kernel has in a map of this type are ids of its own";
+  return type.refers === "never" ? null : "the kernel shows ids of its own in a map of this type, not the ledger's";
 }
 
 /**
@@ -381,4 +382,4 @@ export function cannotAdopt(map: MapRecord, cpus: Cpus): string | null {
   return "the kernel shows sockets by their cookies: nothing opens a socket by its cookie";
 }
 
-const NOT_TOLD = "the kernel does not tell what it has in a map of this type";
+const NOT_TOLD = "the kernel does not show the elements of a map of this type";

@@ -11,7 +11,10 @@ import { haveExited } from "./pidfd.ts";
 import { closeObject, type OpenPlaces, openRealObject, type RealObject } from "./real_objects.ts";
 import { errnoOf, isShortage } from "./refusal.ts";
 
-/** Whether a spec names a directory of bpffs as sessions see it, which exists in the ledger only. */
+/**
+ * Whether a spec names a directory at or below /sys/fs/bpf. Sessions see such directories, but they exist in the ledger
+ * only.
+ */
 export function isLedgersOwn({ kind, path }: ObjectSpec): boolean {
   return kind === "dir" && (path === BPFFS || path?.startsWith(`${BPFFS}/`) === true);
 }

@@ -76,8 +76,8 @@ export class PinTree {
   }
 
   /**
-   * As pin, and makes the parent directories. Another entry at the path stays, and is not a refusal: the watch reports
-   * it.
+   * As `pin`, but makes the parent directories, and returns no refusal if something else is at the path: it stays, and
+   * the watch reports it.
    */
   pinWhereNothingIs(kernel: KernelMap, pathname: string): MirrorRefusal | null {
     const path = this.place(pathname);
@@ -88,7 +88,7 @@ export class PinTree {
     return refusal(kernel.map.id, "BPF_OBJ_PIN", ret, `pinning at ${path}`);
   }
 
-  /** Makes a map's own pin, if its path is free or has it already. */
+  /** Makes a map's own pin. If the path pins this kernel map already, nothing is to be done. */
   pinById(kernel: KernelMap): MirrorRefusal | null {
     const path = this.byId(kernel.map.id);
     const ret = this.#bpf.pin(kernel.fd, path);

@@ -172,7 +172,7 @@ type SocketKind = Exclude<
   "pipe" | "file" | "dir" | "cgroup" | "pidfd" | "pidfd_self" | "pidfd_dead" | "perf_event" | "prog"
 >;
 
-/** Makes a socket for a session; an INET one is bound to a free port of the loopback address. */
+/** Makes a socket for a session. A TCP or UDP socket that is bound has a free port of the loopback address. */
 function socket(bpf: Bpf, kind: SocketKind, reuseport: boolean): RealObject | OpenRefusal {
   const opened: number[] = [];
   const fail = (ret: number, detail: string): OpenRefusal => {
@@ -256,7 +256,8 @@ function cookieOf(bpf: Bpf, fd: number): string {
 }
 
 /**
- * Opens a cgroup of version 2, or makes one below the root of the hierarchy, which is removed with its last descriptor.
+ * Opens the cgroup of version 2 at a path. Without a path, makes one below the root of the hierarchy, which is removed
+ * when its last descriptor is closed.
  */
 function cgroup(bpf: Bpf, path: string | undefined, { roots, cgroups }: OpenPlaces): RealObject | OpenRefusal {
   if (path !== undefined) return existingCgroup(bpf, path, roots);

@@ -433,13 +433,17 @@ function run(bpf: Bpf): void {
     write(holding.fd, 3, u32(inner.fd));
     t.equal(await listed(holding.id), null, "it can be adopted by what it holds");
     const queue = strange(t, { type: BPF_MAP_TYPE.BPF_MAP_TYPE_QUEUE, keySize: 0 }, false);
-    await refuses({ kernel_id: queue.id }, 405, /the kernel does not tell what it has/);
+    await refuses({ kernel_id: queue.id }, 405, /the kernel does not show the elements/);
     const types = BPF_MAP_TYPE;
     const outer = { type: types.BPF_MAP_TYPE_HASH_OF_MAPS, valueSize: 4 };
     const empty = strange(t, outer, false, { innerMapFd: queue.fd });
-    await refuses({ kernel_id: empty.id }, 405, /it holds no map now: of which kind they may be cannot be told/);
+    await refuses(
+      { kernel_id: empty.id },
+      405,
+      /it holds no map now, so the definition of its inner maps is not known/,
+    );
     write(empty.fd, 1, u32(queue.fd));
-    const why = `its element 01000000: kernel map ${queue.id} cannot be adopted: the kernel does not tell what it has`;
+    const why = `its element 01000000: kernel map ${queue.id} cannot be adopted: the kernel does not show the elements`;
     await refuses({ kernel_id: empty.id }, 405, new RegExp(why));
     const sockets = strange(t, { type: types.BPF_MAP_TYPE_SOCKMAP }, false);
     await refuses({ kernel_id: sockets.id }, 405, /nothing opens a socket by its cookie/);

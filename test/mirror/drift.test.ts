@@ -192,7 +192,7 @@ function run(bpf: Bpf): void {
     const queue = await ledger.map({ map_type: "BPF_MAP_TYPE_QUEUE", key_size: 0 });
     t.match(await ledger.ask("GET", `/maps/${queue}/drift`), {
       status: 405,
-      json: { detail: /shows the next value alone/ },
+      json: { detail: /shows only the next value/ },
     });
     const refused = await ledger.ask("PUT", `/maps/${queue}/mirror`, { policy: "import", interval_seconds: 1 });
     t.match(refused, { status: 405, json: { detail: /^nothing can be imported: / } });

@@ -218,7 +218,7 @@ function run(bpf: Bpf): void {
     next.close();
     t.match(next.begin(logEnd(2)), /have come to event 3, and this log ends at event 2/);
     const other = next.begin({ ...logEnd(9), hashOf: () => Buffer.alloc(32, 9) });
-    t.match(other, /of another history than this log's, whose event 2 is another/);
+    t.match(other, /of another history: its event 2 differs from this log's/);
     t.equal(next.begin(logEnd(3)), null);
     t.equal(next.place(7), 3);
     t.end();
