@@ -1,8 +1,8 @@
 /**
  * Pipelined requests: a client may send further requests on a connection before the first is answered. Each connection
  * has at most UNDER_WAY_MAX requests in progress beside the one whose response is being sent; others wait in order.
- * Without this limit a client that reads no responses could make the service hold one for each request: small responses
- * are not counted in http's bytes in flight.
+ * Without this limit a client that reads no responses could make the service hold one for each request: the budget of
+ * bytes in flight (`http/server/flight.ts`) does not count small responses.
  */
 
 import type { IncomingMessage, RequestListener, ServerResponse } from "node:http";
