@@ -235,7 +235,10 @@ class Translation {
     if (map !== 0 && this.#ids.map(map) === undefined) throw new NotSent("its map was created outside of the range");
   }
 
-  /** The map that a command names by id. If it named no map when recorded, an id that no map of the target has. */
+  /**
+   * The map that a command names by id. If the id named no map when it was recorded, returns an id that no map of the
+   * target has.
+   */
   #map(id: number): Id {
     if (id === 0) return 0;
     const known = this.#ids.map(id);
@@ -428,8 +431,8 @@ const BATCH_NAMES = {
 } as const;
 
 /**
- * A command that was refused before its attr was read. The request is refused for the same reason: an attr that is too
- * long, or a byte after its end.
+ * The body of an unknown command, or of one that was refused before its attr was read. The latter is refused again for
+ * the same reason: an attr that is too long, or a byte after its end.
  */
 function unknownBody({ number, name, fault }: UnknownCommand): { cmd: string | number; size?: number; tail?: string } {
   const said = /^-?\d+$/.test(name) ? Number(name) : name;
@@ -449,13 +452,13 @@ function openBody(attr: OpenCommand["attr"]): Body {
 /** Splits elements that lie end to end into `count` pieces. */
 function pieces(elements: Buffer | null, count: number): Buffer[] {
   if (elements === null || count > Math.max(elements.length, EMPTY_ELEMENTS_MAX))
-    throw new NotSent("it has not as many elements as its count says");
+    throw new NotSent("it has fewer elements than its count says");
   const size = count === 0 ? 0 : elements.length / count;
   return Array.from({ length: count }, (_, at) => elements.subarray(at * size, (at + 1) * size));
 }
 
 function padded(bytes: Buffer, length: number): Buffer {
-  if (length > INFO_BYTES_MAX) throw new NotSent("no kernel fills in so long an info");
+  if (length > INFO_BYTES_MAX) throw new NotSent("its info_len is larger than any that a kernel accepts");
   return bytes.length >= length ? bytes : Buffer.concat([bytes, Buffer.alloc(length - bytes.length)]);
 }
 

@@ -29,10 +29,11 @@ type ShownFields = Readonly<Record<string, unknown>>;
 const SHOWN_DIGITS = 256;
 
 /**
- * Compares the target's answer with the recorded one; null if they are equal. ret, errno and the outputs that both have
- * are compared; times, seqs and the text of `detail` are not. Ids may differ in number but must correspond: ids of
- * sessions, descriptors, maps and cgroups as they were assigned, ids of programs and BTF and cookies as they were first
- * met (3 in the recording and 7 in the target are equal if they were met together, and 3 then always is 7).
+ * Compares the target's answer with the recorded one; null if they are equal. ret, errno and the outputs are compared;
+ * times, seqs and the text of `detail` are not. An output that only one of the answers has is a difference. Ids may
+ * differ in number but must correspond: ids of sessions, descriptors, maps and cgroups as they were assigned, ids of
+ * programs and BTF and cookies as they were first met (3 in the recording and 7 in the target are equal if they were
+ * met together, and 3 then always is 7).
  */
 export function compare(event: Event, recorded: Answer, got: Answer, ids: Ids): Difference | null {
   const differs = [

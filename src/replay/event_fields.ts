@@ -158,7 +158,10 @@ export function checkFields(cmd: number, attr: Fields | null, out: Fields | null
   check("out", out ?? {}, OUT);
 }
 
-/** The service's own commands are not sent, and have attrs of their own. Those of bpf(2) that are not about maps are refused. */
+/**
+ * Whether a replay sends the command. The service's own commands are not sent, and have attrs of their own. Commands of
+ * bpf(2) that are not about maps are sent, and refused.
+ */
 function isSent(cmd: number): boolean {
   return commandFacts(cmd)?.sent ?? cmdName(cmd) !== undefined;
 }
@@ -168,9 +171,9 @@ function check(where: string, fields: Fields, rows: Readonly<Record<string, Row>
     const row = Object.hasOwn(rows, name) ? rows[name] : undefined;
     // null: the null pointer, or a field that was left out.
     if (row === undefined || value === null || row.is(value)) continue;
-    // The elements that were deleted or evicted by a command are not replayed.
+    // Lists of deleted or evicted elements are not replayed, so they may be of any length.
     if (row === NUMBERED && value instanceof Large) continue;
-    const found = value instanceof Large ? `${shown(value)}, which is longer than any` : shown(value);
+    const found = value instanceof Large ? `${shown(value)}, which is too long` : shown(value);
     throw new InvalidInput(`${where}.${name}`, `${row.needs} required, found ${found}`);
   }
 }

@@ -16,7 +16,10 @@ export interface Shape {
 /** Descriptor numbers from here on are larger than any table: never open. */
 const ABSENT_FD = 1 << 20;
 
-/** Pairs of a recorded and a target's id that are the same thing's. A pair is learned when both are first met. */
+/**
+ * Pairs of ids of the same thing, one in the recording and one in the target. Two ids become a pair when both are met
+ * together for the first time.
+ */
 class Pairs {
   readonly there = new Map<string, string>();
   readonly #back = new Map<string, string>();
@@ -44,8 +47,8 @@ export interface IdsJson {
 }
 
 /**
- * Maps recorded ids to the target's: sessions, their descriptors, maps, and ids within elements. An id from before the
- * replay is unknown; with `same`, it is the same number in the target.
+ * Maps recorded ids to the target's: sessions, their descriptors, maps, and ids within elements. Ids from before the
+ * replay are unknown. With `same`, an unknown id stands for the same number in the target.
  */
 export class Ids {
   readonly #same: boolean;
@@ -152,7 +155,7 @@ export class Ids {
     return this.#shapes.get(map);
   }
 
-  /** Whether two ids of this kind are the same thing's. */
+  /** Whether two ids of this kind belong to the same thing. */
   isSame(kind: IdKind, recorded: string, got: string): boolean {
     if (this.#same && kind === "map" && !this.#pairs.map.there.has(recorded)) return recorded === got;
     return this.#pairs[kind].same(recorded, got);

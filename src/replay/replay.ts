@@ -58,7 +58,9 @@ export class Replay {
   readonly #tally = new Tally();
   #selection: Selection;
   readonly #underWay: UnderWay[] = [];
-  /** CLOSE events that the end of a session caused, by session, until that end is replayed. */
+  /**
+   * CLOSE events that the end of a session caused, by session. They are not sent; they count as replayed with that end.
+   */
   readonly #closing = new Map<number, Event[]>();
   #targetSeq = 0;
 

@@ -29,7 +29,8 @@ export interface Target {
   /** Facts about a new descriptor that the answer did not have. */
   describe?(session: Id, fd: Id): Promise<Description>;
   /**
-   * The target's last word on a comparison: it may mark a difference as allowed (`free`), find another, or none (null).
+   * Lets the target decide about a comparison: it may mark a difference as allowed (`free`), find another, or none
+   * (null).
    */
   judge?(
     difference: Difference | null,

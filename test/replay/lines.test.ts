@@ -91,7 +91,7 @@ test("a long line is read in pieces, whatever is in it, and what is no event is 
     [
       "numbers",
       repeated(`${head}"attr":{"capabilities":[`, "0,", "0]}}"),
-      /^line 1: attr.capabilities: .* longer than any$/,
+      /^line 1: attr.capabilities: .* which is too long$/,
     ],
     [
       "numbers by parts",
