@@ -200,7 +200,7 @@ function ownSocket(settings: Settings, directory: string): string | null {
   return path;
 }
 
-/** Makes an owner's token for this run. */
+/** Makes the callers. If the service listens on TCP, makes an owner's token for this run. */
 function knownCallers(
   settings: Settings,
   scratch: string,

@@ -9,7 +9,7 @@ import { ApiTarget } from "../replay/api_target.ts";
 /** Opens the target of a replay: another mapledger, or this machine's kernel if the process may use bpf(2). */
 export const openTarget: OpenTarget = (spec) => openIn(spec);
 
-/** As openTarget; `room` bounds the bytes of another mapledger's answers that are held. */
+/** As openTarget. `room` limits the bytes of another mapledger's answers that are held at once. */
 export function openTargetIn(room: Room): OpenTarget {
   return (spec) => openIn(spec, room);
 }

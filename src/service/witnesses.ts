@@ -2,8 +2,8 @@
  * Sends each new checkpoint to the witnesses of MAPLEDGER_WITNESSES, and keeps their cosignatures in the tree. Each URL
  * has a loop of its own, beside all requests: a witness that does not answer delays nothing. The loop gets the newest
  * note from the tree's thread, with the proof that it continues the size that the witness has cosigned, and hands the
- * witness' answer back to be verified and kept. A witness that names another size is believed, unless that size is
- * beyond everything that was signed: then it is an alarm.
+ * witness' answer back to be verified and kept. If a witness names another size, the next submission starts from that
+ * size. If that size is larger than every checkpoint that this log has signed, it is an alarm.
  */
 
 import type { WitnessAnswer } from "../client/witness.ts";
@@ -43,7 +43,9 @@ export interface WitnessesParts {
 
 const PAUSE_MS = 1000;
 const PAUSE_MOST_MS = 5 * 60_000;
-/** Submissions in a row to a witness that answers with another size each time; after them it counts as failing. */
+/**
+ * The number of submissions in a row that a witness may answer with another size each. After them it counts as failing.
+ */
 const TRIES = 4;
 /** The longest time that a stop waits for the last checkpoint's cosignatures. */
 const CLOSE_MS = 2000;
@@ -218,7 +220,8 @@ class Submitter {
   }
 
   async #goOnFrom(known: number | null, old: number, sent: number): Promise<Outcome | "again"> {
-    // Witnesses of earlier versions of the protocol answer 409 with the same size to another tree of that size.
+    // Witnesses of earlier versions of the protocol answer 409, with the size that they have cosigned, if the tree of
+    // that size has another root.
     if (known === old && old === sent) return refusedHistory(old, sent);
     if (known === null || known === old) return { state: "failing", detail: "it answered 409 without another size" };
     if (known > sent) {
