@@ -73,7 +73,7 @@ export class LogSource implements Source {
     }
   }
 
-  /** Finds events that are not archived only. */
+  /** Finds only events that are not archived. */
   async between(sinceUs: number | undefined, untilUs: number | undefined): Promise<Stretch> {
     const within = { after: this.archived.through, until: this.extent.total };
     return new LogTimes(this.#db).between(sinceUs, untilUs, within);

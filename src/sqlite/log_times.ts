@@ -41,8 +41,8 @@ export class LogTimes {
 
   /**
    * The events from one time to another, both included. If the clock was put back, the same times occur twice: the
-   * range then ends at the later event, and begins after the last event that is too early. For example, with times 5 9
-   * | 4 6 of events 1 to 4, the range from 6 on begins after event 3.
+   * range then ends at the later event, and begins after the last event that is too early. Example: events 1 to 4 have
+   * the times 5, 9, 4 and 6, because the clock was put back before event 3. The range from 6 on is event 4.
    */
   between(sinceUs: number | undefined, untilUs: number | undefined, within: Stretch): Stretch {
     return {
