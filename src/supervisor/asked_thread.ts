@@ -24,7 +24,7 @@ export interface AskedThreadOptions<Of extends ThreadTables<Of>> {
   /** The part that the thread keeps; `told` is called when the part fails, and with null when it works again. */
   readonly part?: { readonly name: PartName; readonly told: (fault: PartFault | null) => void };
   readonly listeners: Listeners<Of["news"]>;
-  /** To what the thread asks. */
+  /** Answers the thread's inquiries. */
   readonly answers: Answers<Of["inquiries"]>;
   /** The thread is started by the first question. */
   readonly onDemand?: boolean;
@@ -59,7 +59,7 @@ export class AskedThread<Of extends ThreadTables<Of>> implements Asker<Of["quest
     });
   }
 
-  /** Again: nothing happens. */
+  /** Starts the thread. Does nothing if it runs already or was closed. */
   start(): void {
     if (this.#worker !== null || this.#closed) return;
     clearTimeout(this.#restarting);
@@ -83,7 +83,7 @@ export class AskedThread<Of extends ThreadTables<Of>> implements Asker<Of["quest
     worker.on("exit", () => this.#lost(worker, "its thread has stopped"));
   }
 
-  /** Buffers in `transfer` are handed over. */
+  /** The buffers in `transfer` move to the thread. */
   ask<Name extends keyof Of["questions"]>(
     name: Name,
     ask: Of["questions"][Name]["ask"],
@@ -93,7 +93,7 @@ export class AskedThread<Of extends ThreadTables<Of>> implements Asker<Of["quest
     return this.#open.ask(name, ask, transfer);
   }
 
-  /** Nobody may hear it: a thread that has died is told nothing. */
+  /** Sends an order. If the thread is dead, the order is lost. */
   say<Name extends keyof Of["orders"]>(name: Name, fields: Of["orders"][Name]): void {
     this.#worker?.postMessage({ ...fields, say: name });
   }
@@ -113,7 +113,7 @@ export class AskedThread<Of extends ThreadTables<Of>> implements Asker<Of["quest
     else this.#options.report(news.message);
   }
 
-  /** It has answered. */
+  /** Notes that the thread has answered: its part works again, and the pause before a restart is the shortest. */
   #lives(): void {
     this.#pauseMs = this.#options.pauseMs ?? PAUSE_MS;
     if (this.#isDead) this.#options.part?.told(null);

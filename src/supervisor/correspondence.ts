@@ -35,7 +35,7 @@ export class OpenQuestions<Table extends Questions<Table>> implements Asker<Tabl
     this.#post = post;
   }
 
-  /** Buffers in `transfer` are handed over. */
+  /** The buffers in `transfer` move to the other thread. */
   ask<Name extends keyof Table>(
     name: Name,
     ask: Table[Name]["ask"],
@@ -55,14 +55,14 @@ export class OpenQuestions<Table extends Questions<Table>> implements Asker<Tabl
     else waiting?.resolve(message.answer);
   }
 
-  /** Nobody answers any more. */
+  /** Rejects all open questions, because nobody will answer them. */
   reject(error: () => Error): void {
     for (const { reject } of this.#waiting.values()) reject(error());
     this.#waiting.clear();
   }
 }
 
-/** One end of what two threads write to each other: all that may arrive is in its types. */
+/** One end of the messages between two threads. The types say which messages may arrive. */
 export interface End<
   AskedHere extends Questions<AskedHere>,
   AskedThere extends Questions<AskedThere>,
@@ -70,7 +70,7 @@ export interface End<
 > {
   readonly answers: Answers<AskedHere>;
   readonly listeners: Listeners<SaidHere>;
-  /** What this end has asked. */
+  /** The questions that this end has asked and that are not answered yet. */
   readonly open: OpenQuestions<AskedThere>;
   readonly errors: Pick<ErrorsThatCross, "sent">;
   readonly post: Post;
@@ -89,7 +89,10 @@ export function receive<
   else open.receive(message);
 }
 
-/** Answers a question: by its answer, by what that throws, or by an error if there is no such question. */
+/**
+ * Posts the answer to a question, or the error: the one that the answering function throws, or one that says that there
+ * is no such question.
+ */
 export async function answerTo<Table extends Questions<Table>, Name extends keyof Table>(
   answers: Answers<Table>,
   { id, name, ask }: Asked<Table, Name>,
@@ -113,7 +116,10 @@ export function hear<Table extends Sayings<Table>, Name extends keyof Table>(
   listeners[message.say](message);
 }
 
-/** Of news that several listen to, each to their own. */
+/**
+ * Whether these listeners have one for the message. If a thread's news have several sets of listeners, each set gets
+ * its own.
+ */
 export function isHeard<Table extends Sayings<Table>>(
   listeners: Listeners<Table>,
   message: { readonly say: PropertyKey },

@@ -16,7 +16,7 @@ export type PartName = (typeof PARTS)[number];
 /** Why a part does not work at present, or cannot write. */
 export interface PartFault {
   readonly part: PartName;
-  /** failed: it is retried by itself; refused: it stays as it is until the operator acts. */
+  /** failed: the service tries again by itself; refused: nothing changes until the operator acts. */
   readonly state: "failed" | "refused";
   readonly detail: string;
   /** The disk is full. */
@@ -89,13 +89,16 @@ export interface DerivedParts<Open> {
   readonly told: (fault: PartFault | null) => void;
   /** Called with a message for the log if the part is made again. */
   readonly report: (message: string) => void;
-  /** Whether the part has everything that the log has by now: a failure ends only then. */
+  /** Whether the part has everything that the log has by now. A failure is over only if it has. */
   readonly isWhole: (open: Open) => boolean;
   /** Used in place of `faultIn`. */
   readonly judge?: (error: unknown) => Found | null;
 }
 
-/** The shortest and the longest time between two discards of a part that stays damaged; doubles each time. */
+/**
+ * The shortest and the longest time between two discards of a part that stays damaged. The time doubles with each
+ * discard.
+ */
 const PAUSE_MS = 1000;
 const PAUSE_MOST_MS = 60_000;
 
@@ -109,9 +112,9 @@ export class Derived<Open> {
   readonly #parts: DerivedParts<Open>;
   #open: Promise<Open> | null = null;
   #fault: PartFault | null = null;
-  /** Resolves if the part is closed: uses wait for it. */
+  /** Resolves once a failed part is closed. Uses wait for this. */
   #mending: Promise<void> = Promise.resolve();
-  /** How long after a discard the part is not discarded again, although it is still damaged. */
+  /** The time after a discard during which the part is not discarded again, even if it is damaged. */
   #pauseMs = PAUSE_MS;
   #discardAfterMs = Number.NEGATIVE_INFINITY;
 

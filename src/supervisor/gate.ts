@@ -1,6 +1,7 @@
 /**
- * Lets threads load their modules before the service listens, when descriptors are still free (connections may use up
- * all of them later), and begin their work when the engine has recovered and no longer needs all cores.
+ * Lets threads load early and begin late. They load their modules before the service listens, when descriptors are
+ * still free (connections may use up all of them later). They begin their work when the engine has recovered and no
+ * longer needs all cores.
  */
 
 export class ThreadGate {
@@ -13,7 +14,7 @@ export class ThreadGate {
     await waiting.value;
   }
 
-  /** Lets the thread begin; it passes if it arrives later, too. */
+  /** Lets the thread begin. If the thread reaches the gate later, it passes at once. */
   open(): void {
     Atomics.store(this.#gate, OPEN, 1);
     Atomics.notify(this.#gate, OPEN);

@@ -1,6 +1,6 @@
 /**
- * A thread's messages, each declared once: a type with the tables of all that is asked and said, and a value that names the thread's file and
- * the errors that cross.
+ * A thread's messages, each declared once: a type has the tables of all questions and of all messages without an
+ * answer, and a value names the thread's file and the classes of errors that cross.
  *
  *     export interface CounterProtocol {
  *       readonly data: { readonly from: number };
@@ -11,8 +11,8 @@
  *     }
  *     export const COUNTER = new Protocol<CounterProtocol>({ thread: "counter", doing: "counting" });
  *
- * The service's thread calls `ask("add", { by: 1 })`, and the counter's serves `{ add: ({ by }) => ... }`. Both take their types from the table,
- * so that a question without an answer does not compile.
+ * The service's thread calls `ask("add", { by: 1 })`, and the counter's serves `{ add: ({ by }) => ... }`. Both take
+ * their types from the table, so that a question without an answer does not compile.
  */
 import { Worker } from "node:worker_threads";
 import { PartFailed, type PartFault } from "./derived_parts.ts";
@@ -24,22 +24,22 @@ interface Question {
 }
 
 export type Questions<Table> = { readonly [Name in keyof Table]: Question };
-/** Messages that have no answer: name and fields. */
+/** Messages without an answer: their names and fields. */
 export type Sayings<Table> = { readonly [Name in keyof Table]: object };
 
-/** The fields of a message whose name says everything. */
+/** The fields of a message that has none. */
 export type Nothing = Readonly<Record<never, never>>;
 
 interface Tables {
-  /** What the thread is started with. */
+  /** The data with which the thread is started. */
   readonly data: object;
-  /** Asked of the thread. */
+  /** The questions that the thread answers. */
   readonly questions: object;
-  /** Asked by the thread. */
+  /** The questions that the thread asks. */
   readonly inquiries: object;
-  /** Said to the thread. */
+  /** The messages without an answer that are sent to the thread. */
   readonly orders: object;
-  /** Said by the thread, beside what it says of itself. */
+  /** The messages without an answer that the thread sends, beside its news of itself (OwnNews). */
   readonly news: object;
 }
 
@@ -55,34 +55,34 @@ export interface ThreadOrders {
   close: Nothing;
 }
 
-/** A thread's news of itself, on its way. */
+/** A thread's news of itself, as posted. */
 export type OwnNews =
-  /** Whether the part that it keeps serves; null: it does. */
+  /** The fault of the part that the thread keeps; null: the part works. */
   | { readonly own: "part"; readonly fault: PartFault | null }
-  /** For the operator. */
+  /** A message for the operator. */
   | { readonly own: "report"; readonly message: string };
 
-/** A question on its way. */
+/** A question, as posted. */
 export type Asked<Table extends Questions<Table>, Name extends keyof Table = keyof Table> = {
   readonly [Each in Name]: { readonly id: number; readonly name: Each; readonly ask: Table[Each]["ask"] };
 }[Name];
 
-/** An answer on its way; `Of` is never where it arrives, since only the id says which question it is for. */
+/** An answer, as posted. Where it arrives, `Of` is never, because only the id tells to which question it belongs. */
 export type Answer<Of = unknown> =
   | { readonly id: number; readonly answer: Of }
   | { readonly id: number; readonly error: SentError<Of> };
 
-/** A message without an answer on its way. */
+/** A message without an answer, as posted. */
 export type Said<Table extends Sayings<Table>, Name extends keyof Table = keyof Table> = {
   readonly [Each in Name]: { readonly say: Each } & Table[Each];
 }[Name];
 
-/** Whoever can be asked. */
+/** An object to which questions can be put. */
 export interface Asker<Table extends Questions<Table>> {
   ask<Name extends keyof Table>(name: Name, ask: Table[Name]["ask"]): Promise<Table[Name]["answer"]>;
 }
 
-/** How each question is answered. Buffers that are pushed to `transfer` are handed over with the answer. */
+/** The functions that answer the questions. Buffers that they push to `transfer` move to the asking thread. */
 export type Answers<Table extends Questions<Table>> = {
   readonly [Name in keyof Table]: (
     ask: Table[Name]["ask"],
@@ -90,28 +90,28 @@ export type Answers<Table extends Questions<Table>> = {
   ) => Table[Name]["answer"] | Promise<Table[Name]["answer"]>;
 };
 
-/** What is done about each message that has no answer. */
+/** The functions that handle the messages without an answer. */
 export type Listeners<Table extends Sayings<Table>> = {
   readonly [Name in keyof Table]: (said: Table[Name]) => void;
 };
 
-/** An error as it crosses; `given`: what its class is constructed with. */
+/** An error, as posted. `given`: the arguments for its class; null: it arrives as a plain Error. */
 export interface SentError<Given = unknown> {
   readonly name: string;
   readonly message: string;
   readonly given: Given | null;
 }
 
-/** How errors cross: the thread's end sends them, and whoever asked receives them. */
+/** How errors cross: `sent` converts an error before it is posted, and `received` converts it back. */
 export interface ErrorsThatCross {
   sent(error: unknown): SentError;
   received(error: SentError<never>): Error;
 }
 
-/** An error class whose instances arrive as what they were. */
+/** An error class whose instances arrive as instances of that class. */
 export interface CrossingError {
   readonly name: string;
-  /** null: the error is of another class. */
+  /** The arguments that make such an error again; null: the error is of another class. */
   readonly given: (error: unknown) => readonly unknown[] | null;
   readonly make: (given: never) => Error;
 }
@@ -128,11 +128,11 @@ export function crossing<Given extends readonly unknown[], Kind extends Error>(
 }
 
 interface ProtocolOptions {
-  /** The name of its file in src/threads/. */
+  /** The name of the thread's file in src/threads/, without `.ts`. */
   readonly thread: string;
-  /** Prefix of the message of errors without a class of their own; empty: none. */
+  /** A prefix for the messages of errors that arrive as plain Errors; empty: none. */
   readonly doing: string;
-  /** Beside PartFailed, which every thread may answer. */
+  /** The error classes that cross, beside PartFailed, with which every thread may answer. */
   readonly errors?: readonly CrossingError[];
   /** Descriptors that the thread opens stay open when it ends. */
   readonly keepsDescriptors?: boolean;
@@ -168,7 +168,7 @@ export class Protocol<Of extends ThreadTables<Of>> implements ErrorsThatCross {
     return { name: "Error", message, given: null };
   }
 
-  /** The error that was sent. */
+  /** Makes the error again that was sent. */
   received({ name, message, given }: SentError<never>): Error {
     const kind = given === null ? undefined : this.#errors.find((each) => each.name === name);
     if (given !== null && kind !== undefined) return kind.make(given);

@@ -15,7 +15,7 @@ export function thisThread<Of extends ThreadTables<Of>>(protocol: Protocol<Of>):
 class OwnThread<Of extends ThreadTables<Of>> {
   readonly data: Of["data"] = workerData;
   readonly #protocol: Protocol<Of>;
-  /** For whoever reads or writes messages apart from `serve`. */
+  /** The port, for code that reads or writes messages without `serve`. */
   readonly port: MessagePort;
   readonly #open: OpenQuestions<Of["inquiries"]>;
 
@@ -29,12 +29,12 @@ class OwnThread<Of extends ThreadTables<Of>> {
     this.port.postMessage({ ...fields, say: name });
   }
 
-  /** How it stands with the part that the thread keeps; null: it serves. */
+  /** Reports the fault of the part that the thread keeps; null: the part works. */
   tell(fault: PartFault | null): void {
     this.port.postMessage({ own: "part", fault } satisfies OwnNews);
   }
 
-  /** For the operator. */
+  /** Sends a message for the operator. */
   report(message: string): void {
     this.port.postMessage({ own: "report", message } satisfies OwnNews);
   }
@@ -46,7 +46,7 @@ class OwnThread<Of extends ThreadTables<Of>> {
     return this.#open.ask(name, ask);
   }
 
-  /** Messages are read from now on. */
+  /** Begins to read messages. */
   serve(answers: Answers<Of["questions"]>, listeners: Listeners<Of["orders"]>): void {
     const end = { answers, listeners, open: this.#open, errors: this.#protocol, post: this.#post };
     this.port.on("message", (message: Asked<Of["questions"]> | Answer<never> | Said<Of["orders"]>) =>
@@ -54,7 +54,7 @@ class OwnThread<Of extends ThreadTables<Of>> {
     );
   }
 
-  /** Nothing more is read: the thread ends when it has nothing else to do. */
+  /** Stops reading messages. The thread ends once it has nothing else to do. */
   close(): void {
     this.port.close();
   }
