@@ -165,7 +165,7 @@ export class Bpffs {
     for (const [, pin] of this.#pins.from(behindPath(after))) yield pin;
   }
 
-  /** The caller who made it; left out: the owner, because the state was archived by a release that kept no creators. */
+  /** The paths of directories in the order of their keys, after the path `after`; "": all of them. */
   *directories(after = ""): Iterable<string> {
     for (const [, { pathname }] of this.#directories.from(behindPath(after))) yield pathname;
   }

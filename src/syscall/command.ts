@@ -31,8 +31,8 @@ export interface Origin {
   readonly session: number;
   readonly caller: string;
   /**
-   * The sender's address, or uid and pid. Left out: the session's peer, or none, because the service itself is the
-   * sender. Events of releases without peers have none.
+   * The sender's address, or uid and pid. Left out: the session's peer is the sender, or the service itself, or the
+   * event was recorded by a release without peers.
    */
   readonly peer?: string | undefined;
   /** Microseconds since the epoch, stamped by the engine. Times ascend, except after a CLOCK_STEP event. */
@@ -171,7 +171,8 @@ export interface InfoCommand {
 }
 
 /**
- * A command that is not on maps, or does not exist; or one whose attr has bytes other than zero after its last field.
+ * A command that is not on maps, or does not exist; or one whose attr was not read, because it is too large or has
+ * bytes other than zero after its last field.
  */
 export interface UnknownCommand {
   readonly cmd: typeof UNKNOWN_CMD;
@@ -190,7 +191,7 @@ export interface SessionOpenCommand {
     readonly ttlMs: number;
     /** Left out: all of them. */
     readonly capabilities?: readonly Capability[];
-    /** Left out: the session lives by its TTL, or by a stream. */
+    /** Left out: the session lives by its TTL, or by an attached stream. */
     readonly process?: ClientProcess;
   };
 }
@@ -295,10 +296,7 @@ export interface MemoryCommand {
   readonly target: Target;
   /** The bytes to write; null for a read. */
   readonly value: Buffer | null;
-  /**
-   * In bytes. A read ends with the memory at the latest; with a negative offset it returns the last bytes of the
-   * memory.
-   */
+  /** In bytes. A read stops at the end of the memory. A negative offset counts back from the end. */
   readonly attr: { readonly offset: number; readonly length: number };
 }
 
@@ -349,7 +347,7 @@ export interface DriftCommand {
     readonly missing: number;
     readonly changed: number;
     readonly extra: number;
-    /** The changed elements whose ledger value has changed, too, since the kernel map last had it. */
+    /** How many of the changed elements the ledger has changed, too, since the kernel map last had them. */
     readonly both_changed?: number;
     /** Further elements, which the kernel has evicted from an LRU map's kernel map. */
     readonly evicted?: number;
@@ -464,7 +462,10 @@ export interface AccessRefusedCommand {
     readonly has?: readonly string[];
     /** Method and path. */
     readonly request: string;
-    /** The number of the caller's refused requests since the last such event that have no event of their own. */
+    /**
+     * The number of the caller's requests that were refused before this one and have no event, counted since the
+     * caller's last event of this kind.
+     */
     readonly more: number;
   };
 }

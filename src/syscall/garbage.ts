@@ -28,7 +28,7 @@ export class Garbage {
     this.#cells.put(cellOf(map.id), mapCodec.encode(map));
   }
 
-  /** The first map whose elements are still to let go of what they refer to. */
+  /** The first map whose elements still have to drop their references. */
   deferred(): number | undefined {
     for (const [cell, bytes] of this.#all()) if (bytes.length > 0) return readU32Key(cell, 1);
     return undefined;

@@ -23,7 +23,8 @@ interface Port {
  * The machine's network interfaces, and the elements that go with them. Two tables:
  *
  *     h  (nothing)                    -> the interfaces' indexes
- *     x  map id                       -> the key behind which elements of interfaces that are gone are still to be looked for; none: all
+ *     x  map id                       -> a key: the elements after it are still to be searched for removed interfaces;
+ *                                        empty: all elements
  */
 export class Interfaces {
   readonly #port: Port;
@@ -56,7 +57,7 @@ export class Interfaces {
     }
   }
 
-  /** The first map that is still to be looked through. */
+  /** The first map that is still to be searched for elements of removed interfaces. */
   deferred(): number | undefined {
     for (const [cell] of this.#port.cells.range(LETTER, afterPrefix(LETTER))) return readU32Key(cell, 1);
     return undefined;

@@ -88,8 +88,8 @@ export interface Out {
   /** The command succeeded but changed nothing: the element was absent already, or had this value already. */
   readonly unchanged?: true;
   /**
-   * Elements that were deleted although the command does not name them, because they belonged to an object that has
-   * ended.
+   * Elements that were deleted although the command does not name them, because the object, open file or interface that
+   * they belonged to has ended, was closed or was removed.
    */
   readonly gone?: readonly (readonly [map: number, key: string])[];
   /** Elements that were evicted, each with the number of elements that the command had stored before. */
