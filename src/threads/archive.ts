@@ -1,6 +1,6 @@
 /**
- * A job's thread: writes the archive, beside the engine and not in its way. The event and the removal of rows are the
- * engine's.
+ * The thread of an archive job. It writes the archive beside the engine, without delaying it. The engine appends the
+ * job's event and removes the archived rows.
  */
 
 import { runArchive } from "../data/archive_job.ts";

@@ -15,7 +15,7 @@ const places = thread.data;
 const archived = new ArchivedLog(places, (message) => thread.report(message));
 const events = new ArchivedEvents(archived, places);
 
-/** One after the other: each may have to unpack a segment. */
+/** Questions are answered one after the other, because each may have to unpack a segment. */
 let answering: Promise<unknown> = Promise.resolve();
 
 function inTurn<Answer>(read: () => Answer | Promise<Answer>): Promise<Answer> {
@@ -24,7 +24,10 @@ function inTurn<Answer>(read: () => Answer | Promise<Answer>): Promise<Answer> {
   return answer;
 }
 
-/** Events that the disk does not let be unpacked are not at hand, either. */
+/**
+ * If archived events cannot be read, for example because the disk has no room to unpack them, they count as not at
+ * hand: reports the error, and throws EventsArchived.
+ */
 async function atHand<Answer>(read: () => Answer | Promise<Answer>): Promise<Answer> {
   try {
     return await read();
@@ -37,7 +40,8 @@ async function atHand<Answer>(read: () => Answer | Promise<Answer>): Promise<Ans
 
 thread.serve(
   {
-    // Every page of events asks, also one of events that are not archived: it is not to wait for those that are.
+    // Each page of events asks this, even one without archived events, so it does not wait for questions about archived
+    // events.
     oldestSeq: () => atHand(() => events.oldestSeq),
     query: ({ filter, range, kept }) => inTurn(() => events.query(filterWithBuffer(filter), range, kept)),
     event: ({ seq }) => inTurn(() => events.event(seq)),

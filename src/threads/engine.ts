@@ -34,7 +34,10 @@ const stateTold = (fault: PartFault | null): void => thread.say("part", { part: 
 
 const unlock = holdLock(join(settings.data, LOCK_FILE), settings.data);
 const log = openLog();
-/** Where the disk has no room for what SQLite needs to read it, the reserve is that. */
+/**
+ * Opens the log. If the disk has no room for the files that SQLite needs to read it, the reserve is removed to make
+ * room.
+ */
 function openLog(): SqliteEventLog {
   const open = (): SqliteEventLog => new SqliteEventLog(join(settings.data, LOG_FILE));
   try {
@@ -43,22 +46,25 @@ function openLog(): SqliteEventLog {
     return opened;
   } catch (error) {
     const isRoom = faultIn(error) === "full" || /^SQLITE_IOERR_SHM/.test(String((error as { code?: unknown }).code));
-    // A sync that has failed is not tried again: the next one would succeed, whatever was lost.
+    // A failed sync is not tried again: the next one would succeed, whatever was lost.
     if (!isRoom || !giveReserve(settings.data)) throw error;
     return open();
   }
 }
 const added = addedTo(settings.data, log);
-if (added !== null) report(added, "no service of this ledger has written that: see mapledger verify");
+if (added !== null) report(added, "no service of this ledger has written these events: see mapledger verify");
 takeUpOrLater();
-/** Where the disk does not let the tree's mark be cleared, reads are served, and nothing is written to the log before it has been. */
+/**
+ * Removes the tree's closing mark. If the disk does not allow that yet, reads are served, and the mark is removed
+ * before anything is written to the log.
+ */
 function takeUpOrLater(): void {
   try {
     takeUp(settings.data, log.id);
   } catch (error) {
     const found = faultIn(error);
     if (found === null) throw error;
-    // A tree that is damaged is refused by its thread.
+    // The tree's thread refuses a damaged tree.
     if (found !== "damaged") log.beforeFirst = () => takeUp(settings.data, log.id);
   }
 }
@@ -81,7 +87,10 @@ function threaded(opened: LmdbStore): ThreadedStore {
     (message) => thread.say("notice", { message }),
   );
 }
-/** What is in memory of a state that is damaged is not to be relied upon, either: another process makes it again. */
+/**
+ * Ends the process because the state is damaged. The cells in memory cannot be trusted either, so the next start makes
+ * the state again.
+ */
 function endDamaged({ message }: Damaged): void {
   opened.condemn(message);
   thread.say("ended", { why: `the state is damaged, and the next start makes it again: ${message}` });
@@ -89,7 +98,10 @@ function endDamaged({ message }: Damaged): void {
 const replayed = log.lastSeq - store.seq;
 const cpus = { ledger: host.possibleCpus, machine: machine.possibleCpus };
 let makerLoaded: Promise<void> | null = null;
-/** Kernel maps that it makes are this thread's: they stay open whatever becomes of it. */
+/**
+ * Starts the thread that makes kernel maps. The descriptors that it opens are for this thread, and stay open if it
+ * ends.
+ */
 function maker(): ThreadedMapMaker {
   const gate = new ThreadGate();
   gate.open();
@@ -124,7 +136,7 @@ const engine = new Engine({
   limits: limitsOf(settings),
   report,
   stateTold,
-  ended: (why) => thread.say("ended", { why: `${why}; what the log has, the next start finds out` }),
+  ended: (why) => thread.say("ended", { why: `${why}; the next start finds out which events the log has` }),
   notice: (message) => thread.say("notice", { message }),
 });
 await engine.recover(
@@ -133,7 +145,7 @@ await engine.recover(
 );
 await Promise.all([makerLoaded, opened instanceof LmdbStore ? writerGate.loaded() : null]);
 if (settings.mirror === "required" && mirror.off !== null) throw new Error(`the mirror is required: ${mirror.off}`);
-// Whatever fails beside batches and queries, a callback of the store's, say: the log goes on.
+// An error outside of batches and queries, for example in a callback of the store, is reported, and the log goes on.
 process.on("uncaughtException", (error) => report("the engine's thread", error));
 const closed = (): void => {
   keepReserve(settings.data);

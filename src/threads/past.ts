@@ -1,6 +1,6 @@
 /**
- * The thread of the past: all cells as of every moment, beside the engine and not in its way. Started a second time, it
- * folds the whole log from event 1 on, archived events included, into a history of its own, `whole/`.
+ * The thread of the past: all cells as of every moment. It works beside the engine, without delaying it. Started a
+ * second time, it folds the whole log from event 1 on, archived events included, into a history of its own, `whole/`.
  */
 
 import { join } from "node:path";
@@ -29,10 +29,16 @@ const thread = thisThread(PAST);
 const { data, gate, archived: places } = thread.data;
 if (gate !== null) passGate(gate);
 
-/** The log must have rested this long before its history is written without being asked: that shares the disk and the cores. */
+/**
+ * The log must have rested this long before its history is written without a request, because writing takes disk time
+ * and cores.
+ */
 const REST_MS = 2000;
 
-/** A history that is so many events behind the log is written although the log does not rest: many at once cost less. */
+/**
+ * A history that is this many events behind the log is written even if the log does not rest: many events at once cost
+ * less.
+ */
 const BEHIND_EVENTS = 65_536;
 
 interface Open {
@@ -56,14 +62,14 @@ const history = new Derived<Open>({
   told: (fault) => thread.tell(fault),
   report: (message) => thread.report(message),
   isWhole: ({ log, history }) => history.seq >= log.lastSeq,
-  // What SQLite says is said of the log.
+  // An error of SQLite is about the log, not the history, so the history is not discarded.
   judge(error) {
     const found = faultIn(error);
     return found === "damaged" && !(error instanceof Damaged) ? "failed" : found;
   },
 });
 let seen = -1;
-// What is told of archived events is made when it is asked for.
+// The history of the whole log, with archived events, is written only on request.
 let timer = places === null ? setTimeout(catchUp, REST_MS) : undefined;
 let isClosing = false;
 const writer = new FrameWriter();
@@ -91,7 +97,7 @@ async function openWhole(places: ArchivedPlaces): Promise<Open> {
   const log = new WholeLog(archived, places);
   const host = { ...readHost(), possibleCpus };
   let store = openStore(id);
-  // What cannot say who has sent a command, and that of another log, is made again.
+  // A history that is ahead of the log, or that has archived events whose senders are not known, is made again.
   if (store.seq > lastSeq || log.origins < Math.min(store.seq, archivedThrough)) {
     await store.close();
     discardRuns(folder);
@@ -101,7 +107,7 @@ async function openWhole(places: ArchivedPlaces): Promise<Open> {
   return { log, history, past: new Past(log, history, host) };
 }
 
-/** Throws EventsArchived unless the log is at hand from its first event on. Before anything is made of it. */
+/** Throws EventsArchived unless all archived events are at hand. Call it before the history is opened. */
 function checkAtHand(places: ArchivedPlaces): void {
   const archived = new ArchivedLog(places, (message) => thread.report(message));
   try {
@@ -115,7 +121,7 @@ function openStore(log: string): RunsStore {
   return new RunsStore(folder, log, { filtered: VERSION_FILTER });
 }
 
-/** A history of another log, of more than the log has, or of less than it begins with, is made again. */
+/** Opens the history. If it is of another log, is ahead of the log, or lacks archived events, it is made again. */
 async function openHistory(log: SqlitePastLog, host: Host): Promise<RunsStore> {
   let store = openStore(log.id);
   const { through } = log.archived;
@@ -133,7 +139,7 @@ async function using<Answer>(answer: (past: Past) => Promise<Answer>): Promise<A
     return await history.use((open) => answer(upToLog(open).past));
   } catch (error) {
     if (!(error instanceof Overtaken)) throw error;
-    // A history that the archive has overtaken is opened anew.
+    // The archive has overtaken the history, so it is opened anew.
     await history.close();
     return using(answer);
   }
@@ -165,7 +171,7 @@ async function catchUp(): Promise<void> {
       if (rested || last - open.history.seq >= BEHIND_EVENTS) await upToLog(open).past.catchUp();
     });
   } catch (error) {
-    // That it has failed is told of already.
+    // All other failures were reported by `history`.
     if (error instanceof Overtaken) await history.close();
   }
   if (!isClosing) timer = setTimeout(catchUp, REST_MS);
@@ -191,7 +197,7 @@ thread.serve(
 
     async run({ moment, frames, length }, transfer) {
       const [request] = readRequests(frames, length);
-      if (request === undefined) throw new Error("there is no request in its frames");
+      if (request === undefined) throw new Error("the frames have no request");
       const { seq, answer } = await using((past) => past.run(moment, request));
       writer.reply({ seq, outcome: answer });
       const reply = writer.take();

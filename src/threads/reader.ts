@@ -1,4 +1,4 @@
-/** The reader's thread: queries over the log, beside the engine and not in its way. */
+/** The reader's thread: queries over the log. It works beside the engine, without delaying it. */
 import { join } from "node:path";
 import { setImmediate, setTimeout as sleep } from "node:timers/promises";
 import { snapshotOf } from "../data/archive_job.ts";
@@ -25,24 +25,24 @@ const index = new Derived<EventIndex>({
   told: (fault) => thread.tell(fault),
   report: (message) => thread.report(message),
   isWhole: (open) => open.isWhole(),
-  // What SQLite says is said of the log.
+  // An error of SQLite is about the log, not the index, so the index is not discarded.
   judge(error) {
     const found = faultIn(error);
     return found === "damaged" && !(error instanceof Damaged) ? "failed" : found;
   },
 });
-/** What answers from the log alone, while the index has failed. */
+/** An index without a store: while the index has failed, it answers from the log alone. */
 let bare: EventIndex | null = null;
 
 /** How often the index looks for new events. */
 const LOOK_MS = 250;
-/** The log must have rested this long before the newest events are stored though they are fewer than a segment has. */
+/** The log must have rested this long before the newest events are stored in a segment that is not full. */
 const REST_MS = 2000;
 let isClosing = false;
 /** The log's last event, and when it was first seen. */
 let seen = { last: -1, atMs: 0 };
 
-/** The index is written to by one at a time. */
+/** Uses that write to the index run one after the other. */
 let working: Promise<unknown> = Promise.resolve();
 
 function work<Answer>(run: (open: EventIndex) => Promise<Answer>): Promise<Answer> {
@@ -51,7 +51,7 @@ function work<Answer>(run: (open: EventIndex) => Promise<Answer>): Promise<Answe
   return done;
 }
 
-/** Goes on without being asked, while the log grows, too; but not while the service starts, which has other work. */
+/** Indexes new events without a request, also while the log grows. It begins late, because a start has other work. */
 async function goOn(): Promise<void> {
   await sleep(REST_MS, undefined, { ref: false });
   while (!isClosing) {
@@ -62,7 +62,7 @@ async function goOn(): Promise<void> {
 
 let stuck = "";
 
-/** That the index has failed is told of already; whatever else keeps it from going on is reported once. */
+/** Reports the reason why the index does not advance, once. A failure of the index was reported already. */
 function reportStuck(error: Error): number {
   if (!(error instanceof PartFailed) && error.message !== stuck && !isClosing) {
     stuck = error.message;
@@ -71,7 +71,10 @@ function reportStuck(error: Error): number {
   return REST_MS;
 }
 
-/** Indexes a chunk, and stores what has to be; answers how long to pause. While the log grows, it pauses half of the time. */
+/**
+ * Indexes a chunk, and stores the events that are due. Returns the pause before the next call: while the log grows, as
+ * long as this call took.
+ */
 async function advance(open: EventIndex): Promise<number> {
   const startedMs = performance.now();
   const last = open.lastSeq();
@@ -90,7 +93,7 @@ async function advance(open: EventIndex): Promise<number> {
   }
 }
 
-/** The index cannot be written to: it goes on to answer, and events that it does not have are searched in the log. */
+/** Reports that the index cannot be written. It still answers, and events that it lacks are searched in the log. */
 function tellUnwritten(error: unknown): void {
   const found = faultIn(error);
   if (found !== "failed" && found !== "full") throw error;
@@ -138,8 +141,8 @@ async function dropBare(): Promise<void> {
 }
 
 /**
- * Begins the index behind archived events that it does not have. What it needs to know of maps that these have made is
- * in the state behind them; without it the events of batches say how long their keys are.
+ * Begins the index after archived events that it lacks. The snapshot of the state after them has the key sizes of the
+ * maps that they created. Without it, the events of batches tell how long their keys are.
  */
 async function beginBehind(open: EventIndex): Promise<void> {
   if (!open.isEmpty()) throw new Damaged("events that it does not have are archived");
@@ -159,7 +162,7 @@ async function beginBehind(open: EventIndex): Promise<void> {
   await open.begin(archived.through, maps);
 }
 
-/** Takes in all events that there are. Other questions are answered meanwhile. */
+/** Indexes all events of the log. Other questions are answered meanwhile. */
 async function takeIn(open: EventIndex): Promise<null> {
   if (open.isCutOff()) await beginBehind(open);
   while (await open.catchUp()) {
@@ -170,7 +173,10 @@ async function takeIn(open: EventIndex): Promise<null> {
   return null;
 }
 
-/** Before it is closed: events may be archived while the service is stopped, and the index is to know of them. */
+/**
+ * Stores the last events before the index is closed: the index must have them if they are archived while the service is
+ * stopped.
+ */
 async function storeLast(open: EventIndex): Promise<void> {
   if (open.isCutOff() || index.fault !== null) return;
   if (!open.hasChunk()) await open.catchUp();
@@ -196,7 +202,7 @@ thread.serve(
 
     peers: ({ sessions }) => read((index) => index.peers(sessions)),
 
-    // The log does not know which maps archived events have touched.
+    // The log alone does not tell which maps archived events have touched.
     isUntouched: ({ map, afterSeq, untilSeq }) => read((index) => index.isUntouched(map, afterSeq, untilSeq)),
 
     takeIn: () => work(takeIn),

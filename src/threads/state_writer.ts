@@ -1,4 +1,4 @@
-/** The thread that writes to the state the cells that the engine's has changed. */
+/** The thread that writes to the state the cells that the engine has changed. */
 import { StoreWriter } from "../lmdb/store.ts";
 import { writeCells } from "../lmdb/threaded_store.ts";
 import { NotWritten, STATE_WRITER } from "../lmdb/writer_protocol.ts";

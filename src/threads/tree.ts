@@ -1,4 +1,6 @@
-/** The tree's thread: hashes the log's events, beside the engine and not in its way, and signs checkpoints. */
+/**
+ * The tree's thread: hashes the log's events and signs checkpoints. It works beside the engine, without delaying it.
+ */
 import { openTree, openTreeToRead } from "../data/open_tree.ts";
 import { columnsWithBuffers } from "../log/row_transfer.ts";
 import { Derived } from "../supervisor/derived_parts.ts";
@@ -20,7 +22,7 @@ passGate(gate);
 const report = (message: string): void => thread.report(message);
 const keys = witnesses.map((vkey) => readWitnessKey(vkey)).filter((key) => key !== null);
 
-/** It is never thrown away: it is evidence. */
+/** The tree has no `discard`, because it is evidence. */
 const kept = new Derived<Open>({
   part: "tree",
   open: openKept,
@@ -49,17 +51,19 @@ async function record(checkpoint: SignedCheckpoint): Promise<void> {
   await kept.use(({ keeper }) => keeper.recorded(isInLog)).catch(() => {});
 }
 
-/** How often it is looked at whether a tree that has failed serves again. */
+/** How often this thread checks whether a failed tree works again. */
 const LOOK_MS = 1000;
 let looking = setTimeout(look, 0);
 
 async function look(): Promise<void> {
-  // What it fails with is told of.
+  // `kept` has reported the failure.
   await kept.use(() => {}).catch(() => {});
   looking = setTimeout(look, LOOK_MS);
 }
 
-/** What contradicts the tree is told to the operator, too. */
+/**
+ * Returns the answer. If the answer is a refusal, because something contradicts the tree, the operator is told, too.
+ */
 function told<Answer>({ tree, keeper }: Open, answer: Answer): Answer {
   keeper.tell();
   if (answer !== null && typeof answer === "object" && "refused" in answer && answer.refused !== tree.refusal)
