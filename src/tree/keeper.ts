@@ -1,7 +1,7 @@
 /**
  * Keeps the tree near the log's end and decides when a checkpoint is due. It hashes when the log rests, is 65,536
- * events ahead, or somebody asks for a checkpoint. CHECKPOINT events do not count as events that need one; otherwise
- * each checkpoint would cause the next.
+ * events ahead, or a request or a due checkpoint needs it. CHECKPOINT events do not count as events that need one;
+ * otherwise each checkpoint would cause the next.
  */
 
 import type { CheckpointCommand } from "../syscall/command.ts";
@@ -40,7 +40,7 @@ export interface TreeKeeperParts {
   readonly signed: (checkpoint: Signed) => void;
   /** Called once with the reason if the tree signs no more. Absent: nobody is informed. */
   readonly refused?: (why: string) => void;
-  /** Called with failures that concern no request: of the disk, or of the log. Absent: nobody is informed. */
+  /** Called with failures of the disk or of the log. Absent: nobody is informed. */
   readonly failed?: (error: unknown) => void;
 }
 
@@ -70,7 +70,10 @@ export class TreeKeeper {
     this.#timer = setTimeout(() => this.#tick(), REST_MS);
   }
 
-  /** Resolves to null once the tree has the event, or all that the log has; otherwise to the reason. */
+  /**
+   * Resolves to null once the tree has the event. If the tree refuses, or does not reach the event within WAIT_MS,
+   * resolves to the reason.
+   */
   reach(seq: number): Promise<NoAnswer | null> {
     if (this.#tree.size >= seq) return Promise.resolve(null);
     return new Promise((resolve, reject) => {

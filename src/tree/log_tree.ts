@@ -1,13 +1,13 @@
 /**
  * The log's Merkle tree: leaf n - 1 is the event of seq n (`log/canonical.ts`). It hashes events after their commit,
- * 4,096 in one transaction, so no reply waits for it. It is never ahead of the log: a tree that is shows
- * that the log was put back.
+ * 4,096 in one transaction, and no reply waits for it. The tree is never ahead of the log, unless an earlier log was put
+ * back.
  *
- * A checkpoint is signed only after the last signed one was proven to be its beginning, from the tiles as they are on
- * the disk. It is in `tree.sqlite`, synced, before anybody gets it. At a start the events of the last tile are hashed
- * again, the hashes above it are made from the tiles below, and the last checkpoint's root from both: a log that
- * another log has replaced ends otherwise. If any of this fails, the tree stays as it is, for evidence, and signs
- * nothing (see `data/open_tree.ts`).
+ * A checkpoint is signed only after a proof, from the tiles as they are on the disk, that the tree continues the last
+ * signed checkpoint. The new checkpoint is in `tree.sqlite`, synced, before anybody gets it. A start hashes the events
+ * of the last tile again, computes the hashes above it from the tiles below, and the root of the last checkpoint from
+ * both. So it notices a log that has replaced another, because its last events differ. If any of this fails, the tree
+ * stays as it is, for evidence, and signs nothing (see `data/open_tree.ts`).
  */
 
 import { CanonicalWriter, type RowBytes } from "../log/canonical.ts";
@@ -444,7 +444,8 @@ export class LogTree {
 
   #damage(kept: KeptCheckpoint): string | null {
     const { store } = this.#parts;
-    // The archive does not name the key; whoever reads it must know the key.
+    // A tree that was made from an archive does not name the key. Then the signature is not checked here: the reader of
+    // the archive must know the key.
     const isKnown = store.identity?.vkey === this.#signer.vkey;
     const signer = signerOfSize(store.formerSigners, kept.size) ?? (isKnown ? this.#signer : null);
     const wrong = signer === null ? null : checkpointFault(kept, signer);
@@ -499,7 +500,7 @@ export function checkpointFault({ size, root, note }: KeptCheckpoint, verifier: 
   const signed = readCheckpoint(opened.text);
   if (signed !== null && signed.origin === verifier.name && signed.size === size && signed.root.equals(root))
     return null;
-  return `the checkpoint of size ${size}: what was signed says otherwise`;
+  return `the checkpoint of size ${size}: the signed note has another origin, size or root`;
 }
 
 /**

@@ -92,7 +92,7 @@ export class AllEvents implements Pick<LogRows, "rows"> {
       const entry = entries[before + at + 1 - first];
       if (entry === undefined || leafHash(entry).equals(hashes.subarray(at * HASH_BYTES, (at + 1) * HASH_BYTES)))
         continue;
-      this.#wrong.push({ seq: before + at + 1, text: "the ledger's entry of it for its entry bundle differs" });
+      this.#wrong.push({ seq: before + at + 1, text: "the entry that the ledger keeps for it does not match it" });
       return;
     }
   }

@@ -37,7 +37,7 @@ export async function checkHistory(places: Places): Promise<Finding[]> {
   try {
     file = RunsReader.open(folder, VERSION_FILTER);
     const { through } = log.archived;
-    // A history of another log, that is ahead of the log, or behind the archived events, is not compared: the service
+    // A history that is of another log, ahead of the log, or behind the archived events is not compared: the service
     // discards it at its next start.
     if (file === null || file.log !== log.id || file.seq > log.lastSeq || file.seq < through) return [];
     const found = await compare({ file, log, store, places });

@@ -1,4 +1,4 @@
-/** Compares the index with what the log's events give: each segment is made again in memory, and its cells are compared. */
+/** Compares the index with the log's events: each segment is built again in memory, and its cells are compared. */
 
 import { join } from "node:path";
 import Sqlite, { type Database } from "better-sqlite3";
@@ -21,15 +21,15 @@ import type { Finding } from "./finding.ts";
 const ALL = ["\0", "\xff"] as const;
 const PLACE = `${INDEX_FOLDER}/`;
 
-/** What is kept of an index. */
+/** The stored index of a data directory. */
 interface Kept {
   readonly file: Cells;
   readonly segments: StoredSegments;
 }
 
 /**
- * Compares the index of a data directory: an event that no query finds would be as good as removed. An index that the
- * service would discard has no findings.
+ * Compares the index of a data directory with the log: if no query finds an event, that is as bad as its removal. An
+ * index that the service would discard is not compared.
  */
 export async function checkIndex(places: Places): Promise<Finding[]> {
   const { data } = places;
@@ -76,11 +76,14 @@ function segmentFindings({ file, segments }: Kept, db: Database, through: number
     const { first } = segment;
     const count = counts.get(first) ?? 0;
     counts.delete(first);
-    // Events that are archived are no more in the log.
+    // Archived events are no longer in the log.
     if (first > through) findings.push(...compared(file, segment, columns, count));
   }
   for (const first of counts.keys())
-    findings.push({ seq: first, text: `${PLACE} has entries of a segment that begins with it, and no such segment` });
+    findings.push({
+      seq: first,
+      text: `${PLACE} has entries of a segment that begins with this event, but not the segment`,
+    });
   return findings;
 }
 
@@ -92,7 +95,10 @@ function* compared(file: Cells, { first, last }: StoredSegment, columns: LogColu
   });
   while (made.last < last) {
     if (made.isFull) {
-      yield { seq: first, text: `${PLACE} has a segment with more events than it can have, which begins with it` };
+      yield {
+        seq: first,
+        text: `${PLACE} has a segment that begins with this event and has more events than a segment can have`,
+      };
       return;
     }
     made.takeIn(columns, last);
@@ -108,7 +114,7 @@ function* compared(file: Cells, { first, last }: StoredSegment, columns: LogColu
     if (isOfSegment(key) && ownerOf(key) === first && !known.has(key)) yield unlike([key, null], bytes, first);
 }
 
-/** What is wrong with a cell; null: there should be none. */
+/** The finding for a cell that differs. `made` null: the index should not have the cell. */
 function unlike([key, made]: readonly [CellKey, Buffer | null], kept: Buffer | undefined, first: number): Finding {
   const table = key[0] as string;
   if (table === KEY_SIZES[0]) return sizeFinding(readU48Key(key, 1), kept);
@@ -117,14 +123,15 @@ function unlike([key, made]: readonly [CellKey, Buffer | null], kept: Buffer | u
     return { seq: null, text: `${PLACE} ${text} ${kept === undefined ? "of" : "for"} session ${readU48Key(key, 1)}` };
   }
   const facet = Object.entries(FACETS).find(([, letter]) => letter === table)?.[0];
-  if (facet === undefined) return { seq: first, text: `${PLACE} has other entries in the segment that begins with it` };
+  if (facet === undefined)
+    return { seq: first, text: `${PLACE} has other entries in the segment that begins with this event` };
   const [wanted, found] = [offsetsIn(made), offsetsIn(kept)];
   const missing = wanted.find((offset) => !found.includes(offset));
   return missing !== undefined
-    ? { seq: first + missing, text: `${PLACE} does not find it by its ${facet}` }
+    ? { seq: first + missing, text: `${PLACE} does not find this event by its ${facet}` }
     : {
         seq: first + (found.find((offset) => !wanted.includes(offset)) ?? 0),
-        text: `${PLACE} finds it by a ${facet} that the event does not have`,
+        text: `${PLACE} finds this event by a ${facet} that it does not have`,
       };
 }
 

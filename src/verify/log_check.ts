@@ -1,8 +1,8 @@
 /**
  * Reads a whole log, computes its Merkle tree anew, and compares it with the stored tree and the signed checkpoints.
  * The hashes of a tile are compared as a whole, so a sound event costs three SHA-256. If a tile differs, the tile above
- * it tells whether the event or the tree was changed. The check stops at the first event that is wrong, because all
- * later hashes depend on it.
+ * it tells whether the event or the tree was changed. The check stops after the tile of 256 events with the first wrong
+ * event, because all later hashes depend on that event.
  */
 
 import { setImmediate as turn } from "node:timers/promises";
@@ -73,7 +73,7 @@ export interface LogCheckParts {
 /**
  * Reads and hashes the whole log. It checks that seqs have no gap; that times go back only at a CLOCK_STEP event; that
  * the hashes of events, and of the nodes above them, are the tree's; and that the roots of signed checkpoints are those
- * of the events. It stops after the first wrong event.
+ * of the events. It stops after the tile with the first wrong event.
  */
 export function checkLog(parts: LogCheckParts): Promise<LogReport> {
   return new LogCheck(parts).run();
@@ -197,7 +197,7 @@ class LogCheck {
         `the tree's hash over events ${first} to ${first + span - 1} does not match the hashes below it`,
       );
     } else if (fitsAbove) {
-      this.#found(first, "the tree's hash of it has changed: the event matches the hash above that one");
+      this.#found(first, "the tree's hash of it was changed: the event matches the hash of its tile, one level above");
     } else {
       this.#found(first, "it differs from the event that the tree has");
     }

@@ -222,7 +222,7 @@ const CONTRADICTIONS: readonly [what: string, damage: (data: Data) => void, refu
   [
     "a checkpoint was replaced",
     (d) => d.run(d.treeFile, `${DROP} UPDATE checkpoints SET root = zeroblob(32)`),
-    /^the checkpoint of size 299: what was signed says otherwise$/,
+    /^the checkpoint of size 299: the signed note has another origin, size or root$/,
   ],
   [
     "a note was changed",

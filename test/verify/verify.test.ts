@@ -261,7 +261,7 @@ const STAY = "DROP TRIGGER IF EXISTS checkpoints_stay; DROP TRIGGER IF EXISTS ch
 const TAMPERED_TREE: readonly [sql: string, found: string | RegExp][] = [
   [
     "UPDATE tiles SET hashes = CAST(substr(hashes, 1, 32 * 16) || zeroblob(32) || substr(hashes, 1 + 32 * 17) AS BLOB) WHERE level = 0 AND tile = 0",
-    "event 17: the tree's hash of it has changed: the event matches the hash above that one",
+    "event 17: the tree's hash of it was changed: the event matches the hash of its tile, one level above",
   ],
   [
     "UPDATE tiles SET hashes = CAST(zeroblob(32) || substr(hashes, 33) AS BLOB) WHERE level = 0 AND tile = 2",
@@ -277,7 +277,7 @@ const TAMPERED_TREE: readonly [sql: string, found: string | RegExp][] = [
   ],
   [
     `${STAY} UPDATE checkpoints SET root = zeroblob(32) WHERE size = 400`,
-    "the checkpoint of size 400: what was signed says otherwise",
+    "the checkpoint of size 400: the signed note has another origin, size or root",
   ],
   [
     `${STAY} UPDATE checkpoints SET note = replace(note, '400', '401') WHERE size = 400`,
@@ -285,7 +285,7 @@ const TAMPERED_TREE: readonly [sql: string, found: string | RegExp][] = [
   ],
   [
     `${STAY} DELETE FROM checkpoints WHERE size = 300; UPDATE checkpoints SET size = 300 WHERE size = 400`,
-    "the checkpoint of size 300: what was signed says otherwise",
+    "the checkpoint of size 300: the signed note has another origin, size or root",
   ],
   ["UPDATE tree SET log = 'x'", /^the tree's log is x, this log is /],
 ];
@@ -549,7 +549,7 @@ t.test("archived events are verified from their archive, and without it as far a
   t.equal(entries.first, 257);
   const other = { ...entries, entries: Buffer.alloc(44 * ENTRY_BYTES).toString("base64") };
   run(data, "events", `UPDATE ledger SET value = '${JSON.stringify(other)}' WHERE name = 'archived_entries'`);
-  t.equal(await firstFinding(data), "event 257: the ledger's entry of it for its entry bundle differs");
+  t.equal(await firstFinding(data), "event 257: the entry that the ledger keeps for it does not match it");
   run(data, "events", `UPDATE ledger SET value = '${JSON.stringify(entries)}' WHERE name = 'archived_entries'`);
 
   const tile = join(data, "archive", "tile", "0", "001.p", "44");
@@ -638,15 +638,18 @@ t.test("an index that does not find an event is found", async (t) => {
   const first = (store: Pick<StateStore, "range">, table: string): string =>
     firstIn(store, table, afterPrefix(table))?.[0] ?? "";
   const rows: readonly (readonly [change: Parameters<typeof changeIndex>[1], found: RegExp])[] = [
-    [(store) => [[first(store, "a"), null]], /^event 1: index\/ does not find it by its caller$/],
+    [(store) => [[first(store, "a"), null]], /^event 1: index\/ does not find this event by its caller$/],
     [
       () => [[caller("eve"), Buffer.from([0, 76])]],
-      /^event 77: index\/ finds it by a caller that the event does not have$/,
+      /^event 77: index\/ finds this event by a caller that it does not have$/,
     ],
-    [(store) => [[first(store, "k"), null]], /^event 1: index\/ has other entries in the segment that begins with it$/],
+    [
+      (store) => [[first(store, "k"), null]],
+      /^event 1: index\/ has other entries in the segment that begins with this event$/,
+    ],
     [
       () => [[`m${seq(1)}${seq(9)}`, Buffer.from([0, 0])]],
-      /^event 9: index\/ has entries of a segment that begins with it, and no such segment$/,
+      /^event 9: index\/ has entries of a segment that begins with this event, but not the segment$/,
     ],
     [() => [[`z${seq(2)}`, Buffer.from(seq(5), "latin1")]], /^index\/ has another size for the keys of map 2$/],
     [(store) => [[first(store, "n"), null]], /^index\/ cannot be compared: the index has segments up to/],
