@@ -270,7 +270,7 @@ export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Nam
     10_000,
     1,
     100_000_000,
-    "most elements that a restore adds, changes and removes, and at most 1 KiB of commands for each of them, in total; the restore is atomic, and all other commands wait for it",
+    "most elements that a restore adds, changes and removes; its commands may have as many KiB. The restore is atomic, and all other commands wait for it",
   ),
   btfBytesMax: integer(
     "MAPLEDGER_BTF_MAX",
@@ -312,7 +312,7 @@ export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Nam
     10_000,
     1,
     1_000_000_000,
-    "number of events that a stream may lag behind the log before it is told so; it loses no event",
+    "number of events by which a stream may lag behind the log before it reports the lag; it loses no event",
   ),
   readLog: {
     variable: "MAPLEDGER_READ_LOG",
