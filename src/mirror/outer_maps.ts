@@ -60,7 +60,7 @@ export class OuterMap {
       const next: Buffer = Buffer.allocUnsafeSlow(POSITION_BYTES);
       const ret = bpf.lookupBatch(fd, position, next, bpf.keys, bpf.values, entries);
       bpf.close(fd);
-      // A bucket has more elements than the room; the position has not moved.
+      // A bucket has more elements than the buffers have room for. The position has not moved.
       if (ret === -ERRNO.ENOSPC && entries < most) {
         entries = Math.min(2 * entries, most);
         continue;

@@ -46,7 +46,7 @@ export class Objects {
   readonly #records: Table<ObjectRecord>;
   readonly #identities: Table<number>;
   readonly #holds: Table<number>;
-  /** The object whose ties are being deleted; 0: none. Only after that it is decided whether the object is deleted. */
+  /** The object whose ties are being deleted; 0: none. Whether it is deleted itself is decided after its ties. */
   #leaves = 0;
   /** Called for each object that is added (1) or deleted (-1). */
   readonly #counted: (object: ObjectRecord, by: 1 | -1) => void;

@@ -12,7 +12,7 @@ export interface SessionRecord {
   readonly openedUs: number;
   /** Left out: all of them. */
   readonly capabilities?: readonly Capability[];
-  /** The process with whose exit the session ends; left out: it lives by its TTL, or by a stream. */
+  /** The process with whose exit the session ends; left out: it lives by its TTL, or by an attached stream. */
   readonly process?: ClientProcess;
 }
 

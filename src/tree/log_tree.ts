@@ -1,7 +1,7 @@
 /**
  * The log's Merkle tree: leaf n - 1 is the event of seq n (`log/canonical.ts`). It hashes events after their commit,
- * 4,096 in one transaction, and no reply waits for it. The tree is never ahead of the log, unless an earlier log was put
- * back.
+ * 4,096 in one transaction, and no reply waits for it. The tree is never ahead of the log, unless an earlier log was
+ * put back.
  *
  * A checkpoint is signed only after a proof, from the tiles as they are on the disk, that the tree continues the last
  * signed checkpoint. The new checkpoint is in `tree.sqlite`, synced, before anybody gets it. A start hashes the events
