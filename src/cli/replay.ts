@@ -81,7 +81,7 @@ function addReplayOptions(command: Command): Command {
     )
     .option(
       "--prepare",
-      "also send the commands before the last selected one that changed something; with --map, commands on elements of that map only",
+      "also send the commands before and between the selected ones that changed something; with --map, of the commands on elements only those of that map",
       false,
     )
     .option("--same-ids", "the target is a restored copy: objects from before the range have the same ids there", false)
