@@ -62,7 +62,7 @@ export interface ArchiveSource {
   readonly id: string;
   readonly lastSeq: number;
   readonly archived: Archived;
-  /** The last event before a moment that is not archived; `archived.through` if there is none. */
+  /** The last event before a moment; `archived.through` if all events before it are archived. */
   seqBefore(timeUs: number): number;
   /** Events `afterSeq` + 1 to `throughSeq`, none of them archived; flags are exact. */
   rows(afterSeq: number, throughSeq: number): Iterable<EventRow>;

@@ -22,7 +22,7 @@ import {
 } from "./piece.ts";
 import type { Ran, Reply } from "./request.ts";
 
-/** The most elements that one piece writes to a map that evicts an element for each new one. */
+/** The most elements that one piece updates or deletes in a map that evicts an element for each new one. */
 export const EVICTING_ELEMENTS = 256;
 /**
  * A batch that reads ends after this many bytes, with fewer elements than requested. A batch of the kernel may do so,

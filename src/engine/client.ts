@@ -260,7 +260,7 @@ export class EngineClient {
     });
   }
 
-  /** Whether no batch is under way, or only one, and at least as many commands as it has have gathered. */
+  /** Whether no batch is under way; or only one, and the next batch has at least as many commands. */
   #isWorthSending(): boolean {
     const [first] = this.#underWay;
     return first === undefined || (this.#underWay.length === 1 && this.#gathering.length >= first.length);

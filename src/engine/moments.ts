@@ -5,8 +5,8 @@
  *
  * A reader goes through the elements in their order, so bytes of elements that it has passed are neither kept nor held
  * any longer. The engine keeps 64 MiB for all readers. After that, pages come from the thread of the past, which has
- * every moment, but may be far behind a busy log, and needs time and memory to catch up. So a slow reader keeps its
- * moment until its connection is closed. Each page of a moment holds the engine's thread for some milliseconds.
+ * every moment, but may be far behind a busy log, and needs time and memory to catch up. So a moment stays open for ten
+ * minutes after each page that is read from it. Each page holds the engine's thread for some milliseconds.
  */
 
 import sortedBtree from "sorted-btree";

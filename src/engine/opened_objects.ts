@@ -31,7 +31,7 @@ export class OpenedObjects {
     this.#mirror = mirror;
   }
 
-  /** A point for drop(). */
+  /** The number of opened objects: drop() closes those that are opened later. */
   get length(): number {
     return this.#opened.length;
   }

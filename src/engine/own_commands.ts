@@ -31,7 +31,7 @@ export function sessionEnd(session: number, caller: string, reason: EndReason): 
   return { cmd: CMD.SESSION_END, session, caller, attr: { reason } };
 }
 
-/** Frees at most `elements` deferred elements. The next such command frees the rest. */
+/** Frees at most `elements` deferred elements. Further such commands free the rest. */
 export function freeDeferred(deferred: DeferredPiece, elements: number): Request {
   return { cmd: CMD.FREE_DEFERRED, ...SERVICE, attr: { ...deferred, elements } };
 }

@@ -5,7 +5,6 @@ import type { Action, Origin } from "../syscall/command.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 
 /**
-/**
  * A command without its time, which the engine stamps. `limits`: the id of its caller's limits (`caller_limits.ts`);
  * absent: the caller's scopes have no globs. `octets`: only of an update or delete batch, whose `value` is the body of a
  * request, which the engine divides into keys and values (`octets.ts`). The body's memory is transferred to the engine's

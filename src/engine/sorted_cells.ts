@@ -1,7 +1,7 @@
 /**
  * Reads the memory of a cell table (`cell_table.ts`) in the order of its keys. To sort 65,536 cells and hand them to
  * LMDB takes 0.1 s, so the state writer's thread does both. If the engine's thread reads a range during that write, it
- * sorts the same shared memory for itself.
+ * makes an order of the same cells for itself.
  */
 
 import { asBuffer } from "../log/row_transfer.ts";
@@ -86,8 +86,7 @@ const FEW = 12;
 
 /**
  * The entries in the order of their keys, sorted without making strings: Bentley and Sedgewick's multikey quicksort
- * compares one byte of the keys after the other, and each range of entries with a common prefix begins behind that
- * prefix.
+ * compares one byte of the keys after the other. It sorts entries with a common prefix by the bytes after the prefix.
  */
 export function ordered({ size, entries, keys }: CellMemory): Uint32Array {
   const order = Uint32Array.from({ length: size }, (_, entry) => entry);

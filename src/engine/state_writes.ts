@@ -34,7 +34,10 @@ const LARGE: Pending = { cells: 65_536, bytes: 64 * 1024 * 1024 };
 const REPLAY_CELLS = 16;
 /** The most that may be pending while the store is busy or fails, in multiples of the usual amount. */
 const OVERRUN = 3;
-/** The multiple at which a recovery whose store fails waits. If less is pending, its cells are served from memory. */
+/**
+ * If the store fails, a recovery goes on with its cells in memory, until they are this many times as many as it usually
+ * writes at once; then it waits for the store.
+ */
 const REPLAY_OVERRUN = 8;
 /** The pause after a failed write. */
 const RETRY_MS = 5000;

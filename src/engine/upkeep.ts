@@ -1,6 +1,6 @@
 /**
  * The commands that the engine runs by itself between batches: sessions whose lease is over end, deferred elements are
- * freed (FREE_DEFERRED, 2,048 a command), and notes of the mirror and of the machine become events. Beside them it removes
+ * freed (FREE_DEFERRED, 2,048 a command), and notes of the mirror and of the machine become events. Upkeep also removes
  * archived events, and the cells of freed maps.
  */
 
@@ -65,9 +65,7 @@ export class Upkeep {
     return leasesOnly ? owes : state.garbage.reclaim(RECLAIM_CELLS) || archived || owes;
   }
 
-  /**
-   * Runs the commands that are due. If the log fails, it pauses before it tries again. Returns whether more are due.
-   */
+  /** Runs the commands that are due, but none for a while after the log has failed. Returns whether more are due. */
   run(): boolean {
     const { state, leases, machine, log, run } = this.#parts;
     machine.look();
