@@ -6,7 +6,7 @@ import { columnsWithBuffers, withBuffers } from "../log/row_transfer.ts";
 import { AskedThread } from "../supervisor/asked_thread.ts";
 import { ARCHIVED, type ArchivedProtocol } from "./protocol.ts";
 
-/** Archived events, read by a thread that is started when it is first asked: most services never are. */
+/** Archived events, read by a thread that starts with the first question, because most services get none. */
 export class ArchivedClient implements ArchivedReader {
   readonly #thread: AskedThread<ArchivedProtocol>;
 

@@ -20,7 +20,7 @@ export class ThreadedEventReader implements KeptReader {
     });
   }
 
-  /** Nothing may be asked before. */
+  /** Call before any query. */
   start(): void {
     this.#thread.start();
   }

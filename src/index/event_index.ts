@@ -373,7 +373,7 @@ export class EventIndex {
     return untilUs !== undefined && (this.#times.at(last) ?? 0) > untilUs;
   }
 
-  /** The part of a range that a filter's times leave. Events after the range count when the times are looked for. */
+  /** The part of a range that is within a filter's times. To find that, events after the range are examined, too. */
   #between({ sinceUs, untilUs }: EventFilter, afterSeq: number, untilSeq: number, last: number): Stretch {
     const { after, until } = this.#times.between(sinceUs, untilUs, { after: this.archived().through, until: last });
     return { after: Math.max(after, afterSeq), until: Math.min(until, untilSeq) };

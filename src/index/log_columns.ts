@@ -6,8 +6,8 @@
  *     7   3       ann    2   1   0     aabb  NULL     [3,3]     ["ann","bo"]  [2,3]  [1,1]  [0,0]   [12,9]   aabbcc  [{}]
  *     8   3       bo     3   1   0     cc    {}
  *
- * An item of `lengths` is 4 times the key's length plus 1 (0 if there is no key). If `outs` has the event's effects, 1
- * is added; if they are too long for `outs`, 2. Long keys are not joined.
+ * An item of `lengths` is 4 * (the key's length + 1), or 0 if there is no key. If `outs` has the event's effects, 1 is
+ * added; if they are too long for `outs`, 2. Long keys are not joined.
  */
 
 import type { Database, Statement } from "better-sqlite3";

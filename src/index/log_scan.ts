@@ -1,6 +1,6 @@
 /**
  * Searches the log without an index, for events that are not indexed yet. SQLite passes over most events that do not
- * match, which takes a tenth of the time of reading their rows; what it finds is compared with the filter.
+ * match, in a tenth of the time that it takes to read their rows. The caller compares the other rows with the filter.
  */
 
 import type { Database, Statement } from "better-sqlite3";
@@ -13,7 +13,10 @@ const CHANGES = cmdsThat(({ changes }) => changes !== null).join(", ");
 
 const BATCHES = cmdsThat(({ elements }) => elements === "batch").join(", ");
 
-/** What every event that matches a filter fulfills. A parameter that is not given is NULL. An event with effects may have more maps and keys. */
+/**
+ * True for every event that matches a filter. A parameter that is not given is NULL. An event's effects, in `out`, may
+ * name more maps and keys.
+ */
 const MAY_MATCH = `
   (:session IS NULL OR session = :session)
   AND (:caller IS NULL OR caller = :caller)
@@ -36,7 +39,7 @@ export class LogScan {
     this.#downwards = db.prepare(DOWNWARDS);
   }
 
-  /** The events above `after`, up to `until`, that may match, in order or against it. */
+  /** The events above `after`, up to `until`, that may match, ascending or descending. */
   rows(filter: EventFilter, after: number, until: number, isBackward: boolean): Iterable<EventRow> {
     const { map = null, session = null, caller = null, cmd = null, errno = null } = filter;
     const [changed, failed] = [bit(filter.changed), bit(filter.failed)];

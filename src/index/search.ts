@@ -6,13 +6,13 @@ import { KeyWanted } from "./key_entries.ts";
 export interface SearchedSegment {
   readonly first: number;
   readonly last: number;
-  /** Adds the events that have a value. */
+  /** Adds the events that have the wanted value. */
   add(wanted: Wanted, bits: Bits): void;
-  /** Adds the events that may have a key with a beginning. */
+  /** Adds the events that may have a key with the wanted beginning. */
   addKeys(wanted: KeyWanted, bits: Bits): void;
 }
 
-/** Finds in segments what a filter asks for. */
+/** Searches segments for the events that a filter selects. */
 export class Search {
   readonly #asked: Asked;
   readonly #key: KeyWanted | null;
@@ -24,7 +24,7 @@ export class Search {
     this.#key = asked.key === null ? null : new KeyWanted(asked.key);
   }
 
-  /** The events of a segment above `after`, up to `until`, that may match; by their seqs, in order or against it. */
+  /** The events of a segment above `after`, up to `until`, that may match; by their seqs, ascending or descending. */
   *in(segment: SearchedSegment, after: number, until: number, isBackward: boolean): Iterable<number> {
     const found = this.#found(segment, after, until);
     for (const offset of isBackward ? found.descending() : found.ascending()) yield segment.first + offset;

@@ -50,7 +50,7 @@ export class HistoryBehind extends Error {
   }
 }
 
-/** A request waits until the history has recorded up to this many events, which takes about a second. */
+/** If the history has no more than this many events to record, which takes about a second, a request waits for it. */
 const WAIT_EVENTS = 50_000;
 
 const NO_LEASES = { view: () => ({ lease: null, leftMs: null }) };

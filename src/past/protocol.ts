@@ -9,7 +9,7 @@ interface PastData {
   readonly data: string;
   /** null: it begins at once. */
   readonly gate: SharedArrayBuffer | null;
-  /** Of archived events, too: from the first one on. null: from where the log begins. */
+  /** The places of archived events, for a past that begins at event 1; null: it begins after the archived events. */
   readonly archived: ArchivedPlaces | null;
 }
 

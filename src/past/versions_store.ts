@@ -35,7 +35,7 @@ export class VersionsStore implements StateStore {
   }
 
   rangeDown(): never {
-    throw new Error("walking a history's cells: they are walked upwards alone");
+    throw new Error("walking a history's cells: they are only walked upwards");
   }
 
   write(changes: Iterable<readonly [CellKey, Buffer | null]>, seq: number, bytes: number): Promise<void> {

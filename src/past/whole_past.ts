@@ -16,7 +16,7 @@ import type { PastReadName, PastReads } from "./reads.ts";
 type Door = Pick<Past, "run" | "query" | "ask">;
 
 export interface WholePastParts {
-  /** The past from the beginning of the log. */
+  /** The past from the end of the archived events. */
   readonly kept: Door;
   /** The past from event 1, as far as the archive is available. It is asked if `kept` cannot answer alone. */
   readonly whole: Door;

@@ -9,7 +9,7 @@ import { Damaged } from "../supervisor/derived_parts.ts";
 
 const OPEN_FILES_MAX = 32;
 
-/** A place for a block or a filter that was read. `kept` null: it must be read, maybe once more. */
+/** A place for a block or a filter that was read. `kept` null: it must be read, maybe again. */
 export class Slot<Read> {
   kept: Read | null = null;
   bytes = 0;

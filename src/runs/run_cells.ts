@@ -11,7 +11,7 @@ export interface Filtered {
   /** The bytes of the suffix: filters have keys without it. */
   readonly suffixBytes: number;
   /**
-   * The length of the beginning of `from` that each key from `from` up to `to` is without its suffix; 0: these keys
+   * If all keys from `from` up to `to` are the same without their suffixes: the length of that common part. 0: they
    * differ in more than the suffix. If the length is wrong, cells are not found.
    */
   prefixBytes(from: CellKey, to: CellKey): number;
