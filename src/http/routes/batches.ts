@@ -153,7 +153,7 @@ function updateBatch(app: App, view: View, { parts }: RouteOptions<BatchParts>):
     schema: {
       operationId: `updateBatch${view.suffix}`,
       summary: "Write many elements",
-      description: `BPF_MAP_UPDATE_BATCH. ${ONE_BY_ONE} The body may be a page of elements, lines of elements, or the answer of a batch lookup: \`count\` must be the number of elements, and other fields are ignored. Lines have Content-Type: application/x-ndjson. ${AS_OCTETS} all keys end to end, then all values; a value of a per-CPU map has a slot for each CPU, rounded up to 8 bytes.`,
+      description: `BPF_MAP_UPDATE_BATCH. ${ONE_BY_ONE} The body may be a page of elements, lines of elements, or the answer of a batch lookup: \`count\` must be the number of elements, and other fields are ignored. Lines have Content-Type: application/x-ndjson. ${AS_OCTETS} all keys end to end, then all values; a value of a per-CPU map has a slot for each CPU, whose size is value_size rounded up to a multiple of 8.`,
       tags: [view.tag],
       params: view.params,
       querystring: Type.Object({ elem_flags: ELEM_FLAGS }),

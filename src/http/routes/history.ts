@@ -88,7 +88,7 @@ function elementHistory(app: App, parts: HistoryParts): void {
       description:
         "Every version with the event that made it, ascending by seq; a page of large versions has fewer than `limit`. A freed map is " +
         "found by its id. Versions of archived events come from their archive, if it can be read: the first such request reads the " +
-        "whole archive. With `before` the page ends just below it. Elements of maps without keys are named by the place that pages of " +
+        "whole archive. With `before` the page ends right before it. Elements of maps without keys are named by the place that pages of " +
         "elements show.",
       tags: TAGS,
       params: Type.Object({ ...MapParams.properties, key: Key }),
@@ -120,7 +120,7 @@ function elementHistory(app: App, parts: HistoryParts): void {
               }),
               oldest_seq: nullable("integer", {
                 description:
-                  "Versions of events below this one may be missing here: they are archived, and their archive is not at hand. null: none is missing.",
+                  "Versions of events below this one may be missing here: they are archived, and their archive is not available. null: none is missing.",
               }),
             },
             { $id: "ElementHistory", ...CLOSED },

@@ -87,7 +87,7 @@ function resyncMap(app: App, { parts: { engine } }: RouteOptions<MirrorParts>): 
       params: MapParams,
       response: {
         200: told(
-          "How the map stands with its kernel map now, and the differences that the comparison found.",
+          "The state of the map's mirror now, and the differences that the comparison found.",
           Type.Object(
             {
               mirror: Type.Ref("Mirror"),
@@ -230,7 +230,7 @@ const KERNEL_MAP = {
     description: "The map that it followed, if that has been freed and the kernel map lives on.",
   }),
   not_adoptable: nullable("string", {
-    description: "Why it cannot be adopted, with the maps that it holds; null: it can.",
+    description: "The reason why it, or a map that it contains, cannot be adopted; null: it can.",
   }),
   pins: Type.Array(Type.String(), {
     description:
@@ -247,7 +247,7 @@ const KERNEL_MAP = {
   }),
   holders_unknown: nullable("string", {
     description:
-      "Why `pins` and `holders` cannot be known completely, with the capability that is missing (CAP_SYS_ADMIN to list programs); null: they are.",
+      "Why `pins` and `holders` cannot be known completely, with the capability that is missing (CAP_SYS_ADMIN to list programs); null: they are complete.",
   }),
 };
 const KernelMapList = Type.Object(

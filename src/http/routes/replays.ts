@@ -31,7 +31,7 @@ const Target = oneOf(
     Type.Object(
       {
         url: Type.String({
-          description: "Of another mapledger: http or https.",
+          description: "The http or https URL of another mapledger.",
           examples: ["http://127.0.0.1:8621"],
         }),
         token: Type.Optional(Type.String({ description: "Its bearer token." })),
@@ -69,8 +69,8 @@ const ReplayBody = Type.Object(
     prepare: Type.Optional(
       Type.Boolean({
         description:
-          "Also send the earlier commands that changed something. If the source selects a map: its element commands, and all other commands that " +
-          "changed something.",
+          "Also send the commands before and between the selected ones that changed something. If the source selects a map: of the commands on " +
+          "elements, only those of that map.",
       }),
     ),
   },

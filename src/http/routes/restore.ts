@@ -65,9 +65,9 @@ export async function restoreRoutes(app: App, { parts }: RouteOptions<RestoreRou
       operationId: "restoreMap",
       summary: "Bring a map back to an earlier moment",
       description:
-        "Runs ordinary commands as one: all of them, with nothing in between, or none. MAPLEDGER_RESTORE_MAX limits the number of elements. Each " +
-        "is an event with the reason in its `attr`. With `dry_run` nothing is run, and the answer shows the commands. A freed map is " +
-        "created again, with another id, and pinned where it was pinned then; `session` gets a descriptor of it. The order in which an " +
+        "Runs ordinary commands as one: all of them, with nothing in between, or none. Each command is an event with the reason in its " +
+        "`attr`. MAPLEDGER_RESTORE_MAX limits the number of elements. With `dry_run` nothing is run, and the answer shows the commands. " +
+        "A freed map is created again, with another id, and pinned where it was pinned then; `session` gets a descriptor of it. The order in which an " +
         "LRU map evicts elements is not restored.",
       tags: TAGS,
       params: MapParams,
@@ -112,8 +112,12 @@ export async function restoreRoutes(app: App, { parts }: RouteOptions<RestoreRou
                 description: `The first commands: at most ${commandsMax}, and at most 4 MiB of keys and values.`,
               }),
               command_count: Type.Integer(),
-              first_seq: nullable("integer", { description: "The first and the last event of the restore." }),
-              last_seq: nullable("integer"),
+              first_seq: nullable("integer", {
+                description: "The first event of the restore; null: no command was run.",
+              }),
+              last_seq: nullable("integer", {
+                description: "The last event of the restore; null: no command was run.",
+              }),
               created: nullable("object", {
                 $id: "CreatedMap",
                 properties: { map_id: Type.Integer(), fd: nullable("integer") },

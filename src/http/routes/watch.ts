@@ -35,7 +35,7 @@ const anew = nullable("object", {
   required: ["reason", "detail"],
   ...CLOSED,
   description:
-    "Why the watch does not go on behind the given position, and shows the whole map. null: no position was given. In both cases, forget all that you know of the map.",
+    "The reason why the watch does not continue after the given position, but shows the whole map; null: no position was given. In both cases, forget all that you know of the map.",
 });
 
 /** The data of each message. */
@@ -74,11 +74,11 @@ export async function watchRoutes(app: App, { parts }: RouteOptions<WatchParts>)
         "Shows the map as it is at one seq, then each change of its elements. First `begin`, a `snapshot` for each element, and " +
         "`synced`. Then a `put` or a `delete` for each element that an event changes, with the seq of the event, `frozen`, and `freed` " +
         "at the end; between them `bookmark` and `lagging`, as in the stream of the log. Keys and values are those of pages of " +
-        "elements. Each message has a position as its id, also within an event that makes many changes; elements of a snapshot have " +
-        "the id of `begin`. With Last-Event-ID or `after` the watch goes on behind that position, without a snapshot; if the map was " +
-        "freed meanwhile, the watch shows the remaining changes and the end. If the position is not one in this log, is of another " +
-        "map, or is archived, the watch begins with `begin` again, and `anew` there says why. Server-sent events; with Accept: " +
-        "application/x-ndjson lines, with the message's name in `event` and its id in `position`.",
+        "elements. Each message has a position as its id, even if its event makes many changes; elements of a snapshot have " +
+        "the id of `begin`. With Last-Event-ID or `after` the watch continues after that position, without a snapshot; if the map was " +
+        "freed meanwhile, the watch shows the remaining changes and the end. If the position is not one in this log or is of another " +
+        "map, or if archived events after it may have changed the map, the watch begins anew with `begin`, whose `anew` has the " +
+        "reason. Server-sent events; with Accept: application/x-ndjson lines, with the message's name in `event` and its id in `position`.",
       tags: ["maps"],
       params: MapParams,
       headers: FROM_FIELDS.headers,

@@ -21,8 +21,8 @@ const SOON_MS = 30 * DAY_MS;
 const SOON_SHARE = 3;
 
 /**
- * The certificates in a PEM file, at least one: its own first, then the chain. Throws if one is cut off or cannot be
- * read.
+ * The certificates in a PEM file, in its order; a server's file begins with the server's own. Throws if there is none,
+ * or if one is cut off or cannot be read.
  */
 export function certificatesIn(pem: Buffer, file: string): readonly X509Certificate[] {
   const text = pem.toString("latin1");

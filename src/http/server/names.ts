@@ -24,8 +24,8 @@ const DATA: ReadonlySet<string> = new Set(["const", "default", "enum", "example"
 const PROBLEM_STATUS = 400;
 
 /**
- * Collects the named schemas of all routes. In routes and in other schemas, a reference takes the place of each. They
- * stand in the document's components.
+ * Collects the named schemas of all routes, for the document's components. Routes and other schemas refer to them by
+ * name.
  */
 export class Names {
   readonly #byName = new Map<string, object>();
@@ -58,7 +58,7 @@ export class Names {
     return { $ref: copy.$id };
   }
 
-  /** Does so for the schemas of a route. The examples of its body move to `x-body-examples`, beside the references. */
+  /** As referring(), for a route's schemas. The examples of its body move to `x-body-examples`, beside the schemas. */
   nameIn(route: RouteOptions): void {
     const { schema } = route;
     if (schema === undefined) return;

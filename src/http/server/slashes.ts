@@ -2,7 +2,7 @@
  * Encodes the slashes in a pin's path, if the client did not, or if a proxy decoded them, before the request is routed.
  * The path ends where the names of a route begin: /v1/maps/pinned:/sys/fs/bpf/x/elements/01 is element 01 of the map
  * pinned at /sys/fs/bpf/x. If the last names of a pin's path are a route's names, the client must encode its slashes.
- * This cannot address another map: if x is a map, bpffs has nothing below it.
+ * If it does not, the request finds no map, and never another one: the path without those names is a directory.
  */
 
 /** The root of bpffs, which cannot be a pin. */

@@ -12,8 +12,8 @@
  * has bytes to send is skipped.
  *
  * The tail reads if the log has grown and a seat is at the end. If a read leaves events, the next one follows at once.
- * Otherwise the tail pauses for 10 to 50 ms, longer if it has more seats or if its writes take longer. After a rest it
- * reads the next event at once.
+ * Otherwise the tail pauses: from 10 ms to 50 ms, depending on its number of seats and the time of its writes. If the
+ * next event comes later than that, it is read at once.
  */
 
 import { setImmediate as turn } from "node:timers/promises";
