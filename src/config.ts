@@ -270,7 +270,7 @@ export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Nam
     10_000,
     1,
     100_000_000,
-    "most elements that a restore adds, changes and removes; its commands may have as many KiB. The restore is atomic, and all other commands wait for it",
+    "most elements that a restore adds, changes and removes; all its commands together may have as many KiB. The restore is atomic, and all other commands wait for it",
   ),
   btfBytesMax: integer(
     "MAPLEDGER_BTF_MAX",
