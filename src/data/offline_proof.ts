@@ -25,7 +25,7 @@ export interface ProofPlaces {
   /** null: the archive alone must have everything. */
   readonly data: string | null;
   readonly archive: string | null;
-  /** A file with a checkpoint that was kept elsewhere; null: the newest checkpoint of data directory or archive. */
+  /** A file with a checkpoint that was kept elsewhere; null: one of the data directory or the archive. */
   readonly checkpoint: string | null;
 }
 
