@@ -315,8 +315,8 @@ export function targetOf(command: Action): Target | null {
 }
 
 /**
- * The attr of a command of the service's own. The log has its fields unchanged; `peer`, which the log has beside them,
- * is left out.
+ * The attr of a command of the service's own: the fields as they are in the event's attr, without `peer`, which the
+ * event's attr has as well.
  */
 function ownAttr({ peer: _, ...attr }: Attr): never {
   // The log's JSON is any of twenty types, of which the command's number says one: `never` fits each.

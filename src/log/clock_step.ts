@@ -1,7 +1,8 @@
 /**
  * Times in the log ascend between CLOCK_STEP events. If the clock was put back, the writer of the next event (the
- * engine, or a `mapledger` command) writes a CLOCK_STEP event before it. The log's only index has these events, so that
- * `sqlite/log_times.ts` finds a moment by a binary search of each stretch between two of them, the last stretch first.
+ * engine, or a `mapledger` command) writes a CLOCK_STEP event before it. The table of events has an SQL index of these
+ * events only. With it, `sqlite/log_times.ts` finds a moment by a binary search of each stretch between two of them,
+ * the last stretch first.
  */
 
 import { SERVICE_CMD } from "../abi/service.ts";
