@@ -2,8 +2,9 @@
  * BPF_MAP_TYPE_ARRAY. Source: kernel/bpf/arraymap.c.
  *
  * An index that was ever written has a cell with its value; all other indexes below max_entries exist, too, and are
- * zeros. User space can write the memory of a BPF_F_MMAPABLE array after its values as well, so its cells have elements
- * with their padding, and one more cell, at index max_entries, has the rest of the last page.
+ * zeros. Through mmap(2), user space can also write the padding of a BPF_F_MMAPABLE array's elements and the rest of
+ * its last page. So its cells have the elements with their padding, and one more cell, at index max_entries, has the
+ * rest of the page.
  */
 
 import { BPF_ELEM, BPF_F } from "../abi/bpf.ts";

@@ -6,8 +6,8 @@ export type CellKey = string;
 export type Cell = readonly [key: CellKey, value: Buffer];
 
 /**
- * An ordered table of keys and bytes, the only storage that map types read and write. LMDB, memory and any past moment
- * implement it. Buffers belong to the cells once they went in or out: do not write to them.
+ * An ordered table of keys and bytes, the only storage that map types read and write. LMDB, memory and the state as of
+ * a past moment implement it. Do not write to a buffer that you have put or got: the cells may share it.
  */
 export interface Cells {
   get(key: CellKey): Buffer | undefined;

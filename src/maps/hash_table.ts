@@ -69,7 +69,8 @@ export function elementOf(map: MapRecord, cell: Cell): Element {
 }
 
 /**
- * The part of a row that finds and shows elements by key. `shown` converts a stored value to the value that is shown.
+ * The methods of a map type's row (`maps/types.ts`) that find and show elements by key. `shown` converts a stored value
+ * to the value that is shown.
  */
 export function byKey(shown: (store: MapStore, value: Buffer) => Buffer) {
   return {

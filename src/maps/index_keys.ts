@@ -66,7 +66,8 @@ function isAnyWritten(store: MapStore): boolean {
 }
 
 /**
- * The part of a row that finds and shows elements by index. `shown` converts stored bytes to the value that is shown.
+ * The methods of a map type's row (`maps/types.ts`) that find and show elements by index. `shown` converts stored bytes
+ * to the value that is shown.
  */
 export function byIndex(shown: (store: MapStore, bytes: Buffer) => Buffer) {
   return {

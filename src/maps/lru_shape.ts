@@ -1,9 +1,10 @@
 /**
  * Two shapes of an LRU map's kernel map. The ledger evicts strictly the least recently updated element, and only if the
  * map is full (`recent_hash.ts`); the kernel promises less, and evicts earlier. An exact kernel map has the definition
- * that was asked for, so programs find the map that they expect; the kernel then evicts other elements than the ledger,
- * and the ledger learns of them by drift policy. A roomy one is made so large that it never evicts by itself, at the
- * price of another definition. The creation's event records the shape.
+ * that was asked for, so programs find the map that they expect; the kernel then evicts other elements than the ledger.
+ * Comparisons find these elements as drift, and the ledger handles them by the map's drift policy. A roomy kernel map
+ * is made so large that it never evicts by itself, at the price of another definition. The creation's event records the
+ * shape.
  */
 
 import { BPF_F } from "../abi/bpf.ts";

@@ -206,9 +206,9 @@ export interface MapStore {
   growth(): Refusal | null;
   readonly changed: ElementChanged;
   /**
-   * Notes the stored or removed element in the event, if it differs from the given key and value. Example: a descriptor
-   * means nothing in a replay, so the event has the id of its object. `value`: as `put` takes it; null: the value
-   * given.
+   * Notes in the event the key and value of the stored or removed element, if they differ from those that the command
+   * gives. Example: a descriptor means nothing in a replay, so the event has the id of its object. `value`: in the form
+   * that the type's `put` takes; null: it is the one that the command gives.
    */
   stored(key: Buffer, value: Buffer | null): void;
   /** Notes in the event that an update has emptied the slot. */

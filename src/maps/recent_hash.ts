@@ -3,8 +3,8 @@
  * less and evicts earlier (in groups per CPU, from half of max_entries on, and by updates that fail). We choose the
  * strict rule, so that a map can hold max_entries elements and events name every evicted one.
  *
- * An element's value follows its use: a number of eight bytes that ascends over all maps. A second cell leads from the
- * use to the key:
+ * Each update gets a number, called its use, which ascends over all maps. An element's cell has the use of its last
+ * update in eight bytes before the value; a second cell leads from the use to the key:
  *
  *   e map bucket key -> use, value      u map use -> key
  */
