@@ -183,7 +183,7 @@ function openKept(bpf: Bpf, layout: Layout): Kept | string {
   return refusedIn(layout.own, `opening ${layout.refused}`, refused) as string;
 }
 
-/** Refuses kernel maps with an event that the log lacks, or that differs from the log's. */
+/** Refuses kernel maps whose progress names an event that the log lacks, or that differs from the log's event. */
 function aheadOf(progress: ProgressMap, log: LogEnd, { own }: Layout): NotClaimed | null {
   const all = progress.all();
   if (all === null) return null;

@@ -189,7 +189,7 @@ export function whyNot({ cpus }: Making, { maps, own }: KnownMaps, info: MapInfo
   const map = maps.get(info.id);
   if (own.has(info.id)) return { errno: "EEXIST", detail: "it is the mirror's own" };
   if (isKeptByMirror(info)) return { errno: "EOPNOTSUPP", detail: "another mapledger records its progress in it" };
-  if (map !== undefined) return { errno: "EEXIST", detail: `it is map ${map.id}'s` };
+  if (map !== undefined) return { errno: "EEXIST", detail: `it is the kernel map of map ${map.id}` };
   const cannot = cannotAdopt(recordOf({ ...info, frozen: false }, null), cpus);
   return cannot === null ? null : { errno: "EOPNOTSUPP", detail: cannot };
 }

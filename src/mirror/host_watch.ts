@@ -297,7 +297,9 @@ export class HostWatch {
     }
   }
 
-  /** Whether an adopted map of maps has holders of its own. If it does, its inner maps are held by others, too. */
+  /**
+   * Whether a map was adopted and others may hold its kernel map. The inner maps of such a map are held by others, too.
+   */
   #isHeldElsewhere(map: MapRecord): boolean {
     const adopted = this.#adopted.get(map.id);
     return adopted !== undefined && adopted.held !== "no";

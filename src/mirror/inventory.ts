@@ -37,7 +37,7 @@ export interface Inventory {
   readonly kept: readonly string[];
   /** Pins of adopted maps, made by their owners. */
   readonly owners: readonly MapPin[];
-  /** Foreign pins that an operator had moved aside. */
+  /** Foreign pins in the directory `aside`, to which the mirror has moved them. */
   readonly aside: readonly string[];
   /** The first of the other foreign pins below the mirror's directory. */
   readonly foreign: readonly string[];

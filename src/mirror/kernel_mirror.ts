@@ -129,8 +129,9 @@ export class KernelMirror implements Mirror {
   #claim: Claim | null = null;
   #tree: PinTree;
   /**
-   * The progress map of the former claim, after the directory of pins was replaced or is gone. If the directory is
-   * claimed again and is new, it applies to the kernel maps that stayed open, until they are taken up.
+   * The progress map of the former claim, after the directory of pins was replaced or is gone. If a new directory is
+   * claimed then, this progress map still tells the places of the kernel maps that stayed open, until they are taken
+   * up.
    */
   #before: ProgressMap | null = null;
   /** The kernel maps of the adoption that is under way. */

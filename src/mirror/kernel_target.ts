@@ -1,8 +1,8 @@
 /**
- * The running kernel as a target of replays. The attr of the syscall door becomes a union bpf_attr, and buffers in
+ * The running kernel as a target of replays. The attr of the syscall door becomes a union bpf_attr. Its buffers lie in
  * memory that ends after their last byte (`door_attr.ts`, `native/guard_pages.ts`), as in the conformance suite.
- * `kernel_freedom.ts` has the answers that the kernel is free to give, and `replay_directory.ts` the only place where a
- * replay makes pins.
+ * `kernel_freedom.ts` lists the answers in which the kernel is free to differ. `replay_directory.ts` makes the only
+ * directory in which a replay pins.
  */
 
 import { mkdirSync, rmdirSync, unlinkSync } from "node:fs";

@@ -1,12 +1,12 @@
 /**
  * Elements of kernel maps with keys: read, compared, written. A scan can yield missing elements before extra ones
- * (`ScanOrder`). If an element has got another key, it is then written with the new key before the one with the old key
- * is deleted, and programs always find one of them.
+ * (`ScanOrder`). So, if a value has moved to another key, the element with the new key is written before the one with
+ * the old key is deleted, and programs always find one of them.
  *
- * The kernel frees a map later than the state does. Until then it refuses changes. A socket of the freed map is busy
- * (EBUSY), so a write is tried again, for at most 0.1 s a list of changes. EAGAIN refuses an element of local storage
- * that is put while the last one of its owner goes; this write is made again like every refused one
- * (`refused_writes.ts`).
+ * The kernel frees a map a moment later than the state does. Until then, changes of other maps may fail: a socket that
+ * was in the freed map is busy (EBUSY), so a write is tried again, for at most 0.1 s for all changes of one call. An
+ * update of local storage fails with EAGAIN while the kernel frees the last element of the same owner; it is made again
+ * like every refused write (`refused_writes.ts`).
  */
 
 import { BPF_ELEM } from "../abi/bpf.ts";

@@ -12,8 +12,8 @@ import { errnoOf } from "./refusal.ts";
  *
  *     mapledger 1 log=ID life=ID device=2049 inode=131 boot=ID data=%2Fvar%2Flib%2Fmapledger
  *
- * Each value is percent-encoded; unknown names are ignored. Earlier releases wrote the log's id alone, and leave the
- * directory alone if they find any other text.
+ * Each value is percent-encoded; unknown names are ignored. Earlier releases wrote only the log's id; if they find
+ * another text, they do not use the directory.
  */
 export interface Mark {
   /** The log that the kernel maps follow. */
@@ -94,7 +94,7 @@ export function differs(mark: Mark | OtherMark, ours: Mark): string | null {
   const owner = `the kernel maps follow the log ${mark.log} of ${mark.data}`;
   if (mark.log !== ours.log) return otherLog(`${mark.log} of ${mark.data}`, ours);
   if (mark.life !== ours.life)
-    return `${owner} in another life: that one or this was restored from a backup, so they may be ahead: ${TAKE_OVER}`;
+    return `${owner} in another life: one of the two was restored from a backup, so the kernel maps may be ahead of this log: ${TAKE_OVER}`;
   if (mark.device !== ours.device || mark.inode !== ours.inode)
     return (
       `${owner} (device ${mark.device}, inode ${mark.inode}), and ${ours.data} (device ${ours.device}, ` +

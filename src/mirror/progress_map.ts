@@ -1,9 +1,10 @@
 /**
- * The place of each kernel map: the last event that was carried to it. The places are in a map in the kernel, which
- * ends together with the kernel maps. One update a batch notes the last event that all kernel maps have. The hash of
- * that event is computed beside commands; until then, the map has the hash of an event shortly before. A kernel map
- * that refused a change has a place of its own, and `refused_keys.ts` keeps the elements. If the log lacks the noted
- * event, or has a different event with its seq, the kernel maps belong to another log.
+ * The place of each kernel map: the last event that was carried to it. The places are in a map in the kernel, the
+ * progress map, which ends together with the kernel maps. Commands that are committed together cost one update of it:
+ * it notes the last event that all kernel maps have. The hash of that event is computed beside commands; until then,
+ * the progress map has the hash of an event shortly before. A kernel map that refused a change has a place of its own,
+ * and `refused_keys.ts` keeps the keys of the refused elements. If the log lacks the noted event, or has a different
+ * event with its seq, the kernel maps belong to another log.
  */
 
 import { renameSync, unlinkSync } from "node:fs";

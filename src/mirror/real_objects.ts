@@ -256,8 +256,8 @@ function cookieOf(bpf: Bpf, fd: number): string {
 }
 
 /**
- * Opens the cgroup of version 2 at a path. Without a path, makes one below the root of the hierarchy, which is removed
- * when its last descriptor is closed.
+ * Opens the cgroup of version 2 at a path. Without a path, makes a cgroup below the root of the hierarchy. The made
+ * cgroup is removed when its last descriptor is closed.
  */
 function cgroup(bpf: Bpf, path: string | undefined, { roots, cgroups }: OpenPlaces): RealObject | OpenRefusal {
   if (path !== undefined) return existingCgroup(bpf, path, roots);

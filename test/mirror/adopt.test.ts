@@ -113,7 +113,7 @@ function run(bpf: Bpf): void {
     const taken = (await ledger.must("GET", "/kernel/maps")).kernel_maps as Json[];
     t.match(
       taken.find(({ kernel_id }) => kernel_id === id),
-      { map_id: mapId, not_adoptable: `it is map ${mapId}'s` },
+      { map_id: mapId, not_adoptable: `it is the kernel map of map ${mapId}` },
     );
     t.match(await ledger.ask("POST", "/maps/adopt", { kernel_id: id }), { status: 409, json: { errno: "EEXIST" } });
     await ledger.stop();

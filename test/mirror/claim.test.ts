@@ -383,7 +383,7 @@ function run(bpf: Bpf): void {
       [{ old: "L2" }, /the log L2, and this is the log L1 of \/data: choose another/],
       [
         { ...ours, life: "F2", inode: "3" },
-        /another life: that one or this was restored from a backup, so they may be ahead/,
+        /another life: one of the two was restored from a backup, so the kernel maps may be ahead of this log/,
       ],
       [
         { ...ours, device: "9", boot: "B2" },
