@@ -69,7 +69,9 @@ export interface LeftOut {
   readonly leftOut: string;
 }
 
-/** The close of a descriptor at the end of its session, which the replayed end of the session does. */
+/**
+ * A recorded close of a descriptor by the end of its session. It is not sent: the replayed end closes the descriptor.
+ */
 export interface Implied {
   readonly implied: true;
 }

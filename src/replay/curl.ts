@@ -10,7 +10,7 @@ import { isToken, parts, token, variableOf } from "./tokens.ts";
 
 const HEAD = `#!/bin/sh
 # Commands of a mapledger's log, written by mapledger replay --to curl. Each is sent, and its answer printed.
-# MAPLEDGER_URL says where to, MAPLEDGER_TOKEN is the bearer token where one is needed.
+# MAPLEDGER_URL is the address of the service; MAPLEDGER_TOKEN is the bearer token, if one is needed.
 set -eu
 url=\${MAPLEDGER_URL:-http://127.0.0.1:8620}
 

@@ -159,8 +159,8 @@ export function checkFields(cmd: number, attr: Fields | null, out: Fields | null
 }
 
 /**
- * Whether a replay sends the command. The service's own commands are not sent, and have attrs of their own. Commands of
- * bpf(2) that are not about maps are sent, and refused.
+ * Whether a replay sends the command, so that its fields must have the forms above. Events that the service makes by
+ * itself, and orders to the mirror, are not sent. Commands of bpf(2) that are not on maps are sent, and refused.
  */
 function isSent(cmd: number): boolean {
   return commandFacts(cmd)?.sent ?? cmdName(cmd) !== undefined;
