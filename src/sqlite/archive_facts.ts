@@ -81,8 +81,8 @@ export function entriesToKeep(
 }
 
 /**
- * Adds the entries of events `from` to `until` that are in the bundle that also has event `through` + 1. Returns the
- * new fact; null if no event is in that bundle, or if entries before `from` were not kept.
+ * Adds the entries of those events from `from` to `until` that are in the bundle of event `through` + 1. Returns the
+ * new fact; null if none of these events is in that bundle, or if entries before `from` were not kept.
  */
 export function addEntries(
   fact: string,

@@ -11,7 +11,7 @@ const ROWS = `
 const LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM events";
 const FACT = "SELECT value FROM ledger WHERE name = ?";
 
-/** Rows of one read transaction. A short transaction lets the service check its WAL into the database meanwhile. */
+/** Rows of one read transaction. A long one would keep SQLite from copying the service's WAL into the database. */
 const ROWS_AT_ONCE = 256;
 
 /** Reads the log's rows for an archive job. */

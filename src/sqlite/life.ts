@@ -13,7 +13,7 @@ const BRANCH_DIGITS = 8;
 export type Continued = Pick<BackupRestoreCommand["attr"], "continues" | "signer">;
 
 /**
- * Gives a log its own life and branch, recorded by a BACKUP_RESTORE event. No process has the log open. When this
+ * Gives a log its own life and branch, recorded by a BACKUP_RESTORE event. No process may have the log open. When this
  * returns, the log is a single durable file without a -wal. Returns the event's seq.
  */
 export function giveNewLife(file: string, continued: Continued): number {

@@ -5,8 +5,8 @@ const FILE_NAME = /^(\d{4})_[a-z0-9_]+\.sql$/;
 
 /**
  * Applies the numbered files of a folder that a database does not have yet, each in one transaction with its
- * user_version. `until`: only so many of them. Throws if a newer mapledger has written the database, or if the files
- * are not 0001, 0002, ... without a gap.
+ * user_version. `until`: the number of the last file to apply. Throws if a newer mapledger has written the database, or
+ * if the files are not 0001, 0002, ... without a gap.
  */
 export function migrate(db: Database, folder: URL, until?: number): void {
   const files = migrationsIn(folder).slice(0, until);
