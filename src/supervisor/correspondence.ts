@@ -117,8 +117,8 @@ export function hear<Table extends Sayings<Table>, Name extends keyof Table>(
 }
 
 /**
- * Whether these listeners have one for the message. If a thread's news have several sets of listeners, each set gets
- * its own.
+ * Whether this table of listeners has one for the message. A thread's news may have several tables of listeners; each
+ * message goes to the tables that have a listener for it.
  */
 export function isHeard<Table extends Sayings<Table>>(
   listeners: Listeners<Table>,

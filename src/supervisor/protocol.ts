@@ -1,6 +1,6 @@
 /**
  * A thread's messages, each declared once: a type has the tables of all questions and of all messages without an
- * answer, and a value names the thread's file and the classes of errors that cross.
+ * answer, and a value names the thread's file and the classes of errors that cross between the threads.
  *
  *     export interface CounterProtocol {
  *       readonly data: { readonly from: number };
