@@ -64,7 +64,10 @@ function untouched(command: BatchCall): { count: number } {
   return { count: command.attr.count };
 }
 
-/** elem_flags may be BPF_F_LOCK, if the value has a lock: an update batch writes each element as with BPF_ANY. */
+/**
+ * Of elem_flags, only BPF_F_LOCK is allowed, and only if the value has a lock. So an update batch writes each element
+ * as with BPF_ANY.
+ */
 function checkElemFlags(command: BatchCall, map: OpenMap): Refusal | null {
   const flags = command.attr.elemFlags;
   if ((flags & ~BPF_ELEM.BPF_F_LOCK) !== 0n)
@@ -182,8 +185,8 @@ function lost(fault: Refusal, map: OpenMap, count: number, keys: Buffer): Outcom
 }
 
 /**
- * The number of elements that such a batch has deleted: the kernel deletes a bucket before it copies it to the caller,
- * and stops at the fault.
+ * The number of elements that a lookup-and-delete batch has deleted if its answer cannot be written: the kernel deletes
+ * a bucket before it copies the bucket to the caller, and stops at the fault.
  */
 function lostElements(
   command: BatchCall,

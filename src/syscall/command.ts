@@ -347,7 +347,7 @@ export interface DriftCommand {
     readonly missing: number;
     readonly changed: number;
     readonly extra: number;
-    /** How many of the changed elements the ledger has changed, too, since the kernel map last had them. */
+    /** How many of all these elements the ledger has changed, too, while the kernel map did not follow. */
     readonly both_changed?: number;
     /** Further elements, which the kernel has evicted from an LRU map's kernel map. */
     readonly evicted?: number;

@@ -1,7 +1,7 @@
 /**
- * The maps that globs cover. Each list of globs has an index of covered maps, which walks build only as far as they go,
- * and for each map a count of the pins that it matches. Changes keep both up to date. A walk that has far to go looks
- * at 2,048 maps a turn before the command runs (`engine/pieces.ts`, `engine/queries.ts`).
+ * The maps that globs cover. For each list of globs there is an index of the covered maps, which walks build only as
+ * far as they go, and for each pinned map the number of its pins that the globs match. Changes keep both up to date. A
+ * walk that has far to go looks at 2,048 maps a turn before the command runs (`engine/pieces.ts`, `engine/queries.ts`).
  */
 
 import { coversName, coversPath, isByPins, type Reach } from "../access/map_limits.ts";

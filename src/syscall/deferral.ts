@@ -1,6 +1,6 @@
 /**
- * Work that would take too long in one moment. If more than 2,048 elements would go with maps and objects in one turn,
- * FREE_DEFERRED events free them later, 2,048 elements each, as the kernel frees maps by its workqueue.
+ * Work that would take too long in one moment. If more than 2,048 elements would be deleted with maps and objects in
+ * one turn, FREE_DEFERRED events delete them later, 2,048 elements each, as the kernel frees maps by its workqueue.
  */
 
 import type { Deferred } from "./outcome.ts";
@@ -25,7 +25,8 @@ export class Deferral {
   #mayBe = true;
 
   /**
-   * Begins the replay of an event: exactly the work that it has recorded is deferred. null: commands are decided again.
+   * Begins the replay of an event: exactly the work that it has recorded is deferred. null: the replay has ended, and
+   * the number of elements decides again.
    */
   redoing(deferred: Deferred | null): void {
     this.#redone = deferred;
@@ -51,7 +52,7 @@ export class Deferral {
     return deferred;
   }
 
-  /** The next piece that `find` finds; null: there is none, and it is not looked for again until something is put off. */
+  /** The next piece that `find` finds; null: there is none. `find` is then not called until more work is put off. */
   next(find: () => DeferredPiece | null): DeferredPiece | null {
     if (!this.#mayBe) return null;
     const piece = find();
@@ -59,7 +60,7 @@ export class Deferral {
     return piece;
   }
 
-  /** The cells have gone back to an earlier state. */
+  /** Call this after the cells have gone back to an earlier state. */
   forget(): void {
     this.#deferred = null;
     this.#mayBe = true;

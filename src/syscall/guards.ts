@@ -146,7 +146,9 @@ export function readUser(buffer: Buffer | null, size: number, what: string): Buf
   return buffer.length === size ? buffer : buffer.subarray(0, size);
 }
 
-/** A key or value in a URL or list that is not as long as the map's is EINVAL. `count` of them lie end to end. */
+/**
+ * Refuses (EINVAL) a key or value of a URL or list that is not as long as the map's. `count` of them lie end to end.
+ */
 export function checkExact(
   command: { exact?: boolean },
   buffer: Buffer | null,

@@ -285,9 +285,9 @@ function makesObject({ kind, path, id, progType }: ObjectSpec): boolean {
 }
 
 /**
- * Pinning requires that the caller may pin at the path and may use the map. With the new pin, other globs may cover the
- * map. Globs of other callers may, because the caller has the scope for the path. But the pin must not give this caller
- * an access to the map that the caller does not have.
+ * Pinning requires that the caller may pin at the path and may use the map. The new pin may bring the map under more
+ * globs. It may give access to other callers, because the caller has the scope for the path. But it must not give this
+ * caller an access to the map that the caller does not have.
  */
 function pins({ state, coverage, limits }: Asked, command: Origin & PinCommand): Scope | null {
   const { target, attr, session } = command;
