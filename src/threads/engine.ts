@@ -99,8 +99,8 @@ const replayed = log.lastSeq - store.seq;
 const cpus = { ledger: host.possibleCpus, machine: machine.possibleCpus };
 let makerLoaded: Promise<void> | null = null;
 /**
- * Starts the thread that makes kernel maps. The descriptors that it opens are for this thread, and stay open if it
- * ends.
+ * Starts the thread that makes kernel maps. This thread uses the descriptors that the maker opens; they stay open if
+ * the maker ends.
  */
 function maker(): ThreadedMapMaker {
   const gate = new ThreadGate();
@@ -145,7 +145,7 @@ await engine.recover(
 );
 await Promise.all([makerLoaded, opened instanceof LmdbStore ? writerGate.loaded() : null]);
 if (settings.mirror === "required" && mirror.off !== null) throw new Error(`the mirror is required: ${mirror.off}`);
-// An error outside of batches and queries, for example in a callback of the store, is reported, and the log goes on.
+// An error outside of batches and queries, for example in a callback of the store, is reported, and the engine goes on.
 process.on("uncaughtException", (error) => report("the engine's thread", error));
 const closed = (): void => {
   keepReserve(settings.data);

@@ -1,6 +1,7 @@
 /**
- * The thread of the past: all cells as of every moment. It works beside the engine, without delaying it. Started a
- * second time, it folds the whole log from event 1 on, archived events included, into a history of its own, `whole/`.
+ * The thread of the past: all cells as of every moment. It works beside the engine, without delaying it. A second
+ * thread of this file folds the whole log from event 1 on, archived events included, into a history of its own,
+ * `whole/`.
  */
 
 import { join } from "node:path";
