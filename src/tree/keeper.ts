@@ -1,7 +1,7 @@
 /**
- * Keeps the tree near the log's end and decides when a checkpoint is due. It hashes when the log rests, is 65,536
- * events ahead, or a request or a due checkpoint needs it. CHECKPOINT events do not count as events that need one;
- * otherwise each checkpoint would cause the next.
+ * Keeps the tree near the log's end and decides when a checkpoint is due. It hashes events if the log rests, if the
+ * tree is 65,536 events behind, or if a request or a due checkpoint needs them. A CHECKPOINT event does not make
+ * another checkpoint due; otherwise each checkpoint would cause the next.
  */
 
 import type { CheckpointCommand } from "../syscall/command.ts";

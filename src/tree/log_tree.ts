@@ -4,10 +4,10 @@
  * put back.
  *
  * A checkpoint is signed only after a proof, from the tiles as they are on the disk, that the tree continues the last
- * signed checkpoint. The new checkpoint is in `tree.sqlite`, synced, before anybody gets it. A start hashes the events
- * of the last tile again, computes the hashes above it from the tiles below, and the root of the last checkpoint from
- * both. So it notices a log that has replaced another, because its last events differ. If any of this fails, the tree
- * stays as it is, for evidence, and signs nothing (see `data/open_tree.ts`).
+ * signed checkpoint. The new checkpoint is in `tree.sqlite`, synced, before anybody gets it. A start hashes the last
+ * 256 events again, the hashes of the right edge from the full tiles below them, and the root of the last checkpoint.
+ * So it notices a log that has replaced another, because its last events differ. If one of these hashes differs from
+ * the stored one, the tree stays as it is, for evidence, and signs nothing (see `data/open_tree.ts`).
  */
 
 import { CanonicalWriter, type RowBytes } from "../log/canonical.ts";

@@ -177,9 +177,9 @@ export interface TreeReader {
   /** The newest checkpoint that `count` of the known witnesses have cosigned. */
   cosigned(count: number): Promise<{ readonly note: string } | NoAnswer>;
   /**
-   * A proof of an event; null: there is no such event. The proof uses the newest checkpoint that `cosigned` of the
-   * known witnesses have cosigned. `cosigned` null: one that any witness has cosigned is used if it includes the event,
-   * otherwise the newest signed one. `row`: an archived event, from its archive.
+   * A proof of an event; null: there is no such event. The proof uses the newest checkpoint that at least `cosigned` of
+   * the known witnesses have cosigned. If `cosigned` is null: the newest checkpoint that a witness has cosigned, or, if
+   * that does not include the event, the newest signed one. `row`: an archived event, from its archive.
    */
   proof(seq: number, cosigned: number | null, row?: RowBytes): Promise<{ readonly text: string } | NoAnswer | null>;
   /** null: there is no such tile. */
