@@ -12,9 +12,9 @@ export interface DriftCounts {
   readonly changed: number;
   /** Only the kernel has them. */
   readonly extra: number;
-  /** Those of these that both have changed. */
+  /** The elements among these that both sides have changed. */
   readonly both: number;
-  /** Not among these: elements that the kernel has evicted, which it may in maps of this type. */
+  /** Elements that the kernel has evicted, as it may in maps of this type. They are not among the others. */
   readonly evicted: number;
 }
 

@@ -24,7 +24,7 @@ export const IGNORE: Follower = {
 export class ChangeList implements Follower {
   #changes: MirrorChange[] = [];
 
-  /** A point for truncate(). */
+  /** The number of changes, for truncate(). */
   get length(): number {
     return this.#changes.length;
   }
@@ -34,8 +34,8 @@ export class ChangeList implements Follower {
   }
 
   /**
-   * Replaces the changes from this point on, which are an import's. The kernel map had these elements first, and
-   * perhaps has newer ones by now.
+   * Replaces the changes after the first `length`, which are an import's, by a mark, so that the mirror does not write
+   * them. The kernel map had these elements first, and perhaps has newer ones by now.
    */
   imported(length: number): void {
     this.truncate(length);

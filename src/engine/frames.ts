@@ -402,7 +402,7 @@ export class ReplyFrames {
   }
 }
 
-/** The replies in a buffer, none of which comes later. */
+/** The replies in a buffer that has none of kind LATER. */
 export function readReplies(frames: ArrayBuffer, length: number): Reply[] {
   const read = new ReplyFrames(frames, length);
   const replies: Reply[] = [];

@@ -7,8 +7,8 @@ import type { Cell, CellKey } from "../maps/cells.ts";
 import type { Change } from "./sorted_cells.ts";
 
 /**
- * Both are ascending; the result has keys below `to`. If both have a key, the change counts. `gone` is called for each
- * change to null, a deleted cell.
+ * Both are ascending; the result has keys below `to`. If both have a key, the result has the change. `gone` is called
+ * for each change to null, a deleted cell.
  */
 export function* overlaid(
   changes: Iterator<readonly [key: CellKey, change: Change]>,

@@ -109,7 +109,10 @@ function piecesOn(state: State, request: BatchRequest | MemoryRequest, map: Open
     : writePieces(state, request, map);
 }
 
-/** null: one piece is enough, or the body is wrong. Running the command refuses it, to a caller who may use the map. */
+/**
+ * null: one piece is enough, or the body is wrong. A wrong body is refused when the command runs, after the check that
+ * the caller may use the map.
+ */
 function octetPieces(state: State, request: BatchRequest, map: OpenMap): Pieces | null {
   const batch = divided(state, request, map);
   if ("failure" in batch) return null;

@@ -105,8 +105,8 @@ export function answerQuery<Name extends QueryName>(
 type SeenName = "maps" | "pins" | "directories";
 
 /**
- * Pages of what a caller with limits may see. They are collected in pieces, one in each turn of the event loop, because
- * many rows may be hidden from the caller.
+ * Pages of the rows that a caller with limits may see. They are collected in pieces, one in each turn of the event loop,
+ * because many rows may be hidden from the caller.
  */
 const SEEN: {
   [Name in SeenName]: (reads: ReadSources, sight: Sight, ask: Reads[Name]["ask"]) => Promise<Reads[Name]["answer"]>;
