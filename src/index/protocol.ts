@@ -1,4 +1,4 @@
-/** The messages to the two threads that read events: the reader has those of the log, `archived` the archived ones. */
+/** The messages to the two threads that read events: the reader those of the log, `archived` the archived ones. */
 import { type ArchivedPlaces, EVENTS_ARCHIVED } from "../engine/archives.ts";
 import type { EventPage, EventRange, KeptTimes, MarkedRow } from "../engine/events.ts";
 import type { RowBytes } from "../log/canonical.ts";

@@ -147,7 +147,7 @@ function above(
   return { found, older: first.seq > floor, newer: isAnyAbove(history, cell, ever, Math.max(end, after), upTo) };
 }
 
-/** Versions from the newest on. If the map was freed by then with the element, the list begins with its deletion. */
+/** Versions from the newest on. If the map was freed with the element up to event `last`, that deletion comes first. */
 function* withEnd(versions: Iterable<Version>, { freed }: MapEver, last: number): Iterable<Version> {
   let newest = true;
   for (const version of versions) {

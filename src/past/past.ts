@@ -50,7 +50,7 @@ export class HistoryBehind extends Error {
   }
 }
 
-/** If the history has no more than this many events to record, which takes about a second, a request waits for it. */
+/** If at most this many events are left to record, which takes about a second, a request waits for the history. */
 const WAIT_EVENTS = 50_000;
 
 const NO_LEASES = { view: () => ({ lease: null, leftMs: null }) };

@@ -84,7 +84,7 @@ const PAGE_BYTES = 4 * 1024 * 1024;
 
 /** Everything that the answers are made from. */
 export interface PastContext extends HistoryOf {
-  /** The seq of a moment, once the history has recorded it; null: the log's last. */
+  /** Resolves to the seq of a moment once the history has recorded it. A moment of null: the log's last event. */
   readonly reach: (moment: Moment | null) => Promise<number>;
   /** Throws if the state right after an event can no longer be read. */
   readonly checkKept: (seq: number) => void;
@@ -187,7 +187,7 @@ function everOf(past: PastContext, reference: MapReference, seq: number): Return
   throw new EventsArchived(through + 1);
 }
 
-/** If more elements changed, the answer is null. */
+/** The most lagging elements in an answer. If there are more, the answer is null. */
 const LAGGING_MAX = 1_000_000;
 
 const writer = new FrameWriter();
