@@ -27,7 +27,7 @@ const VIEW = {
   unknown: Type.Array(Type.String(), {
     description:
       "Questions that the service cannot ask the machine, with the capability that it lacks: who holds kernel maps (CAP_SYS_ADMIN), or directories that " +
-      "are closed to it (CAP_DAC_READ_SEARCH). Such pins are missing in `pins` and `foreign`.",
+      "are closed to it (CAP_DAC_READ_SEARCH). `pins` and `foreign` lack the pins in closed directories.",
   }),
   maps: Type.Object(
     {
