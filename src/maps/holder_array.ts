@@ -31,7 +31,7 @@ export function heldAt(store: MapStore, key: Buffer): Buffer | Refusal {
   return checkIndex(store.map, index, "ENOENT") ?? store.cells.get(cellAt(store.map, index)) ?? SLOT_EMPTY;
 }
 
-/** The part of a row that these types share; each adds its lookup and the checks of a creation. */
+/** The methods that the rows of these types share; each row adds its lookup and the checks of a creation. */
 export function holderArray({ resolve, hold, release }: Holder) {
   function put(store: MapStore, key: Buffer, value: Buffer): void {
     const cell = cellAt(store.map, indexOf(key));

@@ -1,8 +1,9 @@
 /**
- * All map types. A type is a file that ends in its row; the row says where its elements are and what their cells show,
- * so pages, history and diffs need nothing else. The files that families share: `hash_table.ts` (keys in buckets),
- * `index_keys.ts` (slots by index), `holder_array.ts` (slots that hold objects or maps), `sockets.ts`,
- * `target_slots.ts` (where packets go), `local_storage.ts`, `line.ts` (queues and stacks), `inner_maps.ts`.
+ * All map types. Each type has a file that ends in the type's row, a MapType. The row tells in which cells the elements
+ * are and how a cell becomes an element, so pages, history and diffs need nothing else. The files that families share:
+ * `hash_table.ts` (keys in buckets), `index_keys.ts` (slots by index), `holder_array.ts` (slots that hold objects or
+ * maps), `sockets.ts`, `target_slots.ts` (where packets go), `local_storage.ts`, `line.ts` (queues and stacks),
+ * `inner_maps.ts`.
  *
  * CONTRIBUTING.md says how to add a type.
  */
