@@ -17,7 +17,7 @@ const BITS = {
   CAP_BPF: 39n,
 } as const;
 
-/** A capability that the kernel may demand beyond an open descriptor. */
+/** A capability that bpf(2), a path or the making of a socket may need. */
 export type Privilege = keyof typeof BITS;
 
 /**

@@ -73,7 +73,7 @@ export function createKernelMap(
   if (map.btf !== null && btf !== null) {
     const warning = btfWarning(btf, map.btf.valueTypeId);
     if (warning !== null)
-      return refused("BPF_BTF_LOAD", -warning.number, `keeping from the kernel that ${warning.detail}`);
+      return refused("BPF_BTF_LOAD", -warning.number, `the kernel must not load this BTF: ${warning.detail}`);
     const loaded = bpf.loadBtf(btf);
     if (loaded < 0) return refused("BPF_BTF_LOAD", loaded, "loading the BTF of the kernel map", ["CAP_BPF"]);
     opened.push(loaded);
@@ -127,7 +127,7 @@ export function otherThan(
   return unfit === null ? null : `kernel map ${info.id}, whose ${unfit}`;
 }
 
-/** A map that inner maps are like; it need not stay. */
+/** Creates a kernel map for inner_map_fd. It may be closed after the outer map is created. */
 function makeTemplate(making: Pick<Making, "bpf" | "cpus">, inner: InnerShape): number {
   const like = { ...inner, name: "", mapExtra: 0n, numaNode: 0 };
   const record = { ...like, id: 0, frozen: false, exclusive: false, inner: null, btf: null, owner: null };
