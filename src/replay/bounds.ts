@@ -6,7 +6,7 @@ const COMMAND_BYTES_MAX = 4 * 1024 * 1024;
 /** The most elements of a batch that is sent by a resource route, whose body has an object for each. */
 const ROUTE_ELEMENTS_MAX = 32_768;
 
-const INSTEAD = "`mapledger import` sends it";
+const INSTEAD = "`mapledger import`, on the command line, can send it";
 
 /** Why a command is too large for the service's own thread, which other requests wait for; null: it is not. */
 export function tooLarge({ command }: Event): string | null {

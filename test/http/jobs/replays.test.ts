@@ -287,9 +287,9 @@ test("an import leaves out what is too large to be sent or compared in one go, a
   t.match(summary, { selected: 7, differences: 0, last_seq: 7 });
   const why = (row: { why: string; count: number }): string => `${row.count}: ${row.why}`;
   t.strictSame(leftOut.map(why).sort(), [
-    "1: it has more than 4194304 bytes: `mapledger import` sends it",
+    "1: it has more than 4194304 bytes: `mapledger import`, on the command line, can send it",
     "1: it was sent; its answer is longer than 524288 bytes, and was not compared",
-    "2: it has more than 32768 elements: `mapledger import` sends it",
+    "2: it has more than 32768 elements: `mapledger import`, on the command line, can send it",
   ]);
   t.equal(there.log.rows.length, 4, "the whole map is counted, however long that is");
   const bad = `${text}${JSON.stringify({ ...EXPORTED_EVENT, ...lookup, seq: 8, attr: { value_room: 2 ** 40 } })}`;
