@@ -92,7 +92,7 @@ export class Charges {
     this.usage.settle();
   }
 
-  /** The cells have gone back to those of a mark, not before the last `settle`. */
+  /** Call this after the cells have gone back to a mark, which must not be older than the last `settle`. */
   rollback(mark: number): void {
     this.#usage?.rollback(mark);
   }
