@@ -124,9 +124,11 @@ function getDrift(app: App, { parts }: RouteOptions<MirrorParts>): void {
       summary: "Compare a map with its kernel map, changing nothing",
       description:
         "Other programs may write into kernel maps. This compares the whole map, in pieces between commands, and changes nothing. A " +
-        "comparison that acts on differences records them first, in a MIRROR_DRIFT event. Its attr has `policy`, `missing`, `changed`, " +
+        "comparison that acts on differences records them first, in a MIRROR_DRIFT event, except an import at the map's interval, whose " +
+        "batches record them. The event's attr has `policy`, `missing`, `changed`, " +
         "`extra`, `both_changed` and `evicted` (left out if 0), `at` (why the comparison ran: start, on, resync, take-over, decided, " +
-        "retry, replaced, followed; left out at the map's interval), and `first_keys` (the first 10 keys).",
+        "retry, replaced, followed; left out at the map's interval; or `repaired more`, if a repair found more differences than its first event " +
+        "has), and `first_keys` (the first 10 keys).",
       tags: TAGS,
       params: MapParams,
       querystring: Type.Object({ limit: limit(DIFFERENCES_MAX, DIFFERENCES_DEFAULT) }),
@@ -168,7 +170,7 @@ function setPolicy(app: App, { parts }: RouteOptions<MirrorParts>): void {
       summary: "Set a map's policy about drift",
       description:
         "The map is compared with its kernel map at the interval, at every start, and by resync. report: a MIRROR_DRIFT event records " +
-        "all differences; at the interval, only if they have changed since the last such event. repair: a MIRROR_DRIFT event records them, and the mirror " +
+        "all differences; at the interval, only if their numbers have changed since the last comparison. repair: a MIRROR_DRIFT event records them, and the mirror " +
         "writes the map's elements into the kernel map. import: the kernel map's elements become batches of the service's own, with " +
         "`imported` in their attr. After a take-over of the directory of pins this also decides for the map, which is no longer " +
         "`undecided`.",
