@@ -100,6 +100,13 @@ export class CellTable {
     this.#valuesUsed += change.length;
   }
 
+  /** The entry of a key; -1: there is none. */
+  entryOf(key: CellKey): number {
+    this.#find(key);
+    return this.#entry;
+  }
+
+  /** The last entry takes the place of the key's. */
   delete(key: CellKey): void {
     this.#find(key);
     const entry = this.#entry;

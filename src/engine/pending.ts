@@ -22,18 +22,13 @@
  * durable batches are written.
  */
 
-import sortedBtree from "sorted-btree";
-import { type Cell, type CellKey, type Cells, compareKeys } from "../maps/cells.ts";
+import type { Cell, CellKey, Cells } from "../maps/cells.ts";
 import { CellTable } from "./cell_table.ts";
+import { KeyOrder } from "./key_order.ts";
 import { overlaid } from "./overlaid.ts";
 import type { StateStore } from "./ports.ts";
-import { type Change, SortedCells } from "./sorted_cells.ts";
+import type { Change } from "./sorted_cells.ts";
 import { StoredElements } from "./stored_elements.ts";
-
-/**
- * If a range is read among this many changes, sorting them anew for the next range costs more than keeping them sorted.
- */
-const MANY_CHANGES = 4096;
 
 /** If `recent` has more bytes than this when the next write begins, it is dropped instead of becoming `older`. */
 const OLDER_BYTES_MAX = 16 * 1024 * 1024;
@@ -44,8 +39,6 @@ type CellStore = Pick<StateStore<CellTable>, "get" | "range" | "seq" | "write">;
 const MANY_GONE = 32;
 const WALKS_MAX = 16;
 
-type Sorted = InstanceType<typeof sortedBtree.default<CellKey, Change>>;
-
 /** Changed cells over a store that does not have them yet. */
 export class PendingCells implements Cells {
   readonly #base: CellStore;
@@ -53,15 +46,9 @@ export class PendingCells implements Cells {
   #recent = new CellTable();
   #older = new CellTable();
   readonly #stored: StoredElements;
-  /**
-   * The changes in order; null: not sorted. The first range read sorts them, and each change then keeps them sorted
-   * until a write begins. After that write they are sorted from the beginning if #isWalked.
-   */
-  #sorted: Sorted | null = null;
-  /** Whether a range was read among at least MANY_CHANGES changes since the last write began. */
-  #isWalked = false;
-  /** The changes that are being written, in order; null: nothing is being written. */
-  #recentSorted: SortedCells | null = null;
+  #order = new KeyOrder(this.#changes);
+  /** The order of the changes that are being written; null: nothing is being written. */
+  #recentOrder: KeyOrder | null = null;
   /**
    * What each change since the first mark has replaced in #changes, in order; undefined: nothing. null: there is no
    * mark.
@@ -135,8 +122,8 @@ export class PendingCells implements Cells {
       gone++;
     };
     let beneath = this.#base.range(start, to);
-    if (this.#recentSorted !== null) beneath = overlaid(this.#recentSorted.entries(start), beneath, to, isGone);
-    for (const cell of overlaid(this.#order().entries(start), beneath, to, isGone)) {
+    if (this.#recentOrder !== null) beneath = overlaid(this.#recentOrder.changes(start), beneath, to, isGone);
+    for (const cell of overlaid(this.#order.changes(start), beneath, to, isGone)) {
       if (isFirst) this.#noteEmpty(from, cell[0], gone);
       isFirst = false;
       yield cell;
@@ -186,19 +173,18 @@ export class PendingCells implements Cells {
     this.#stored.add(written.memory);
     this.#older = this.#recent.bytes > OLDER_BYTES_MAX ? new CellTable() : this.#recent;
     this.#recent = written;
-    this.#recentSorted = new SortedCells(written.memory);
+    this.#recentOrder = this.#order;
     this.#changes = new CellTable();
-    this.#sorted = this.#isWalked ? newSorted() : null;
-    this.#isWalked = false;
+    this.#order = new KeyOrder(this.#changes, this.#order.isWalked);
     const done = (): void => {
       this.#writing = null;
-      this.#recentSorted = null;
+      this.#recentOrder = null;
     };
     this.#writing = this.#base.write(written, seq, written.bytes).then(done, (error) => {
       for (const [key, change] of this.#changes) written.set(key, change);
       this.#changes = written;
+      this.#order = new KeyOrder(written);
       this.#recent = new CellTable();
-      this.#sorted = null;
       this.#mayBeStored = true;
       done();
       failed(error);
@@ -215,7 +201,7 @@ export class PendingCells implements Cells {
   #change(key: CellKey, change: Change): void {
     if (this.#onChange.size > 0) for (const before of this.#onChange) before(key);
     this.#undo?.push([key, this.#changes.get(key)]);
-    if (change === null && this.#isBottom) this.#forget(key);
+    if (change === null && this.#isBottom && !this.#order.isSettled(this.#changes.entryOf(key))) this.#forget(key);
     else this.#set(key, change);
   }
 
@@ -226,22 +212,15 @@ export class PendingCells implements Cells {
 
   #set(key: CellKey, change: Change): void {
     if (change !== null) this.#isThere(key);
+    const { size } = this.#changes;
     this.#changes.set(key, change);
-    this.#sorted?.set(key, this.#changes.get(key) as Change);
+    if (this.#changes.size > size) this.#order.added(key);
   }
 
   #forget(key: CellKey): void {
+    const entry = this.#changes.entryOf(key);
+    if (entry < 0) return;
+    this.#order.removing(entry);
     this.#changes.delete(key);
-    this.#sorted?.delete(key);
   }
-
-  #order(): Sorted {
-    if (this.#changes.size >= MANY_CHANGES) this.#isWalked = true;
-    this.#sorted ??= newSorted(this.#changes);
-    return this.#sorted;
-  }
-}
-
-function newSorted(changes: Iterable<readonly [CellKey, Change]> = []): Sorted {
-  return new sortedBtree.default([...changes] as [CellKey, Change][], compareKeys);
 }

@@ -33,63 +33,74 @@ export interface CellMemory {
 /** The cells of a table that does not change any more. The first read sorts them. */
 export class SortedCells {
   readonly #memory: CellMemory;
-  readonly #keys: Buffer;
-  readonly #values: Buffer;
   #order: Uint32Array | null = null;
 
   constructor(memory: CellMemory) {
-    this.#memory = memory;
-    this.#keys = asBuffer(memory.keys);
-    this.#values = asBuffer(memory.values);
+    const { keys, values } = memory;
+    this.#memory = { ...memory, keys: asBuffer(keys), values: asBuffer(values) };
   }
 
-  /** Ascending, from `from` (included) on. */
-  *entries(from: CellKey = ""): Generator<readonly [key: CellKey, change: Change], undefined> {
+  /** Ascending. */
+  *entries(): Generator<readonly [key: CellKey, change: Change], undefined> {
     this.#order ??= ordered(this.#memory);
-    const order = this.#order;
-    for (let at = this.#firstFrom(order, from); at < order.length; at++) {
-      const entry = order[at] as number;
-      yield [this.#key(entry), this.#change(entry)];
-    }
+    for (const entry of this.#order) yield [keyOf(this.#memory, entry), changeOf(this.#memory, entry)];
   }
+}
 
-  #firstFrom(order: Uint32Array, from: CellKey): number {
-    let low = 0;
-    let high = order.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.#key(order[middle] as number) < from) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  }
+export function keyOf({ entries, keys }: CellMemory, entry: number): CellKey {
+  const at = entry * WIDTH;
+  const start = entries[at + KEY_AT] as number;
+  return bufferOf(keys).toString("latin1", start, start + (entries[at + KEY_BYTES] as number));
+}
 
-  #key(entry: number): CellKey {
-    const { entries } = this.#memory;
-    const at = entry * WIDTH;
-    const start = entries[at + KEY_AT] as number;
-    return this.#keys.toString("latin1", start, start + (entries[at + KEY_BYTES] as number));
-  }
+export function changeOf({ entries, values }: CellMemory, entry: number): Change {
+  const at = entry * WIDTH;
+  const bytes = entries[at + VALUE_BYTES] as number;
+  if (bytes === GONE) return null;
+  const start = entries[at + VALUE_AT] as number;
+  return bufferOf(values).subarray(start, start + bytes);
+}
 
-  #change(entry: number): Change {
-    const { entries } = this.#memory;
-    const at = entry * WIDTH;
-    const bytes = entries[at + VALUE_BYTES] as number;
-    if (bytes === GONE) return null;
-    const start = entries[at + VALUE_AT] as number;
-    return this.#values.subarray(start, start + bytes);
+function bufferOf(bytes: Uint8Array): Buffer {
+  return bytes instanceof Buffer ? bytes : asBuffer(bytes);
+}
+
+/** Negative, 0 or positive, as for a sort of their keys. */
+export function compareEntries({ entries, keys }: CellMemory, one: number, other: number): number {
+  const [oneAt, otherAt] = [one * WIDTH, other * WIDTH];
+  const [oneBytes, otherBytes] = [entries[oneAt + KEY_BYTES] as number, entries[otherAt + KEY_BYTES] as number];
+  const [oneStart, otherStart] = [entries[oneAt + KEY_AT] as number, entries[otherAt + KEY_AT] as number];
+  const most = Math.min(oneBytes, otherBytes);
+  for (let at = 0; at < most; at++) {
+    const difference = (keys[oneStart + at] as number) - (keys[otherStart + at] as number);
+    if (difference !== 0) return difference;
   }
+  return oneBytes - otherBytes;
+}
+
+/** The first of entries in the order of their keys whose key is not less than `from`; their number if there is none. */
+export function firstEntryFrom(memory: CellMemory, order: Uint32Array, from: CellKey): number {
+  let low = 0;
+  let high = order.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (keyOf(memory, order[middle] as number) < from) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 /** Ranges of up to this many entries are sorted by insertion. */
 const FEW = 12;
 
 /**
- * The entries in the order of their keys, sorted without making strings: Bentley and Sedgewick's multikey quicksort
- * compares one byte of the keys after the other. It sorts entries with a common prefix by the bytes after the prefix.
+ * The entries from `first` on in the order of their keys, sorted without making strings: Bentley and Sedgewick's
+ * multikey quicksort compares one byte of the keys after the other. It sorts entries with a common prefix by the bytes
+ * after the prefix.
  */
-export function ordered({ size, entries, keys }: CellMemory): Uint32Array {
-  const order = Uint32Array.from({ length: size }, (_, entry) => entry);
+export function ordered({ size, entries, keys }: CellMemory, first = 0): Uint32Array {
+  const order = new Uint32Array(size - first);
+  for (let at = 0; at < order.length; at++) order[at] = first + at;
   /** -1: the key has ended. */
   const byteAt = (entry: number, depth: number): number => {
     const at = entry * WIDTH;
@@ -114,7 +125,7 @@ export function ordered({ size, entries, keys }: CellMemory): Uint32Array {
     }
   };
   /** Ranges that are not sorted yet. Their keys have the first `depth` bytes in common. */
-  const todo: [low: number, high: number, depth: number][] = [[0, size, 0]];
+  const todo: [low: number, high: number, depth: number][] = [[0, order.length, 0]];
   for (let range = todo.pop(); range !== undefined; range = todo.pop()) {
     const [low, high, depth] = range;
     if (high - low <= FEW) {
