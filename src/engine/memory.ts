@@ -1,12 +1,12 @@
 import sortedBtree from "sorted-btree";
 import { type Cell, type CellKey, type Cells, compareKeys } from "../maps/cells.ts";
-import type { StateStore } from "./ports.ts";
+import type { SortedStore } from "./ports.ts";
 
 /**
  * Cells in memory, without a file: for tests, and for tools that fold a log or read a damaged state (`verify/`,
  * `data/state_reader.ts`).
  */
-export class MemoryCells implements Cells, StateStore {
+export class MemoryCells implements Cells, SortedStore {
   readonly #cells = new sortedBtree.default<CellKey, Buffer>(undefined, compareKeys);
   seq = 0;
 

@@ -59,8 +59,6 @@ export type ChangedCells = Iterable<readonly [CellKey, Buffer | null]>;
  * form in which the store takes changes.
  */
 export interface StateStore<Changes extends ChangedCells = ChangedCells> extends Pick<Cells, "get" | "range"> {
-  /** Like range(), in descending order. */
-  rangeDown(from: CellKey, to: CellKey): Iterable<Cell>;
   /** The last event whose changes are in the store. */
   readonly seq: number;
   /**
@@ -70,6 +68,12 @@ export interface StateStore<Changes extends ChangedCells = ChangedCells> extends
    */
   write(changes: Changes, seq: number, bytes: number): Promise<void>;
   close(): Promise<void>;
+}
+
+/** A store whose cells are read in descending order, too. */
+export interface SortedStore<Changes extends ChangedCells = ChangedCells> extends StateStore<Changes> {
+  /** Like range(), in descending order. */
+  rangeDown(from: CellKey, to: CellKey): Iterable<Cell>;
 }
 
 export interface Clock {

@@ -125,9 +125,11 @@ export function sync(path: string): void {
   }
 }
 
-/** Writes a small file that is complete or absent at every moment, and on the disk when this returns. */
-export function writeWhole(file: string, text: string): void {
-  writeFileSync(`${file}.partial`, text, { flush: true });
+/**
+ * Writes a small file that is complete or absent at every moment; if `isSynced`, it is on the disk when this returns.
+ */
+export function writeWhole(file: string, text: string, isSynced = true): void {
+  writeFileSync(`${file}.partial`, text, { flush: isSynced });
   renameSync(`${file}.partial`, file);
-  sync(dirname(file));
+  if (isSynced) sync(dirname(file));
 }

@@ -13,7 +13,7 @@ import Sqlite, { type Database, type Statement } from "better-sqlite3";
 import { CMD } from "../abi/service.ts";
 import { type Archived, checkKept } from "../engine/archives.ts";
 import type { EventPage, EventRange, KeptTimes, MarkedRow } from "../engine/events.ts";
-import type { StateStore } from "../engine/ports.ts";
+import type { SortedStore } from "../engine/ports.ts";
 import type { RowBytes } from "../log/canonical.ts";
 import type { EventRow } from "../log/event.ts";
 import { type EventFilter, matches } from "../log/event_filter.ts";
@@ -65,7 +65,7 @@ interface Look {
 }
 
 /** The store of an index that has stored nothing. */
-const NO_STORE: Pick<StateStore, "get" | "range" | "rangeDown"> = {
+const NO_STORE: Pick<SortedStore, "get" | "range" | "rangeDown"> = {
   get: () => undefined,
   range: () => [],
   rangeDown: () => [],
@@ -75,7 +75,7 @@ const NO_STORE: Pick<StateStore, "get" | "range" | "rangeDown"> = {
 export class EventIndex {
   readonly #db: Database;
   readonly logId: string;
-  readonly #store: StateStore | null;
+  readonly #store: SortedStore | null;
   readonly #event: Statement;
   readonly #wholeRow: Statement;
   readonly #last: Statement;
@@ -99,7 +99,7 @@ export class EventIndex {
    * The log must exist. `store`: the index's, which it closes; null: there is none, and all events are searched in the
    * log. Throws Damaged if the store's segments are not those of this log.
    */
-  constructor(logFile: string, store: StateStore | null) {
+  constructor(logFile: string, store: SortedStore | null) {
     this.#db = new Sqlite(logFile, { fileMustExist: true });
     try {
       this.#event = this.#db.prepare(EVENT);

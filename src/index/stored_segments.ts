@@ -1,6 +1,6 @@
 /** The stored segments of the index, which never change, and have no gaps between them. */
 
-import type { StateStore } from "../engine/ports.ts";
+import type { SortedStore } from "../engine/ports.ts";
 import { type CellKey, readU32Key } from "../maps/cells.ts";
 import { Damaged } from "../supervisor/derived_parts.ts";
 import type { Bits } from "./bits.ts";
@@ -26,7 +26,7 @@ const LAYOUT = 1;
 /** Sorts after the number of every block. */
 const AFTER_BLOCKS = "\xff".repeat(5);
 
-type Store = Pick<StateStore, "get" | "range" | "rangeDown">;
+type Store = Pick<SortedStore, "get" | "range" | "rangeDown">;
 
 /** The log that an index is made from, and the event after which it begins. */
 export interface IndexInfo {
@@ -47,7 +47,7 @@ export function u48Bytes(number: number): Buffer {
 }
 
 /** null: the store has no index, or one of another layout. */
-export function readInfo(store: Pick<StateStore, "get">): IndexInfo | null {
+export function readInfo(store: Pick<SortedStore, "get">): IndexInfo | null {
   const bytes = store.get(INFO_KEY);
   if (bytes === undefined) return null;
   try {

@@ -7,7 +7,7 @@
 import { setImmediate } from "node:timers/promises";
 import { IGNORE } from "../engine/followers.ts";
 import { PendingCells } from "../engine/pending.ts";
-import type { StateStore } from "../engine/ports.ts";
+import type { SortedStore } from "../engine/ports.ts";
 import type { Event, EventRow } from "../log/event.ts";
 import type { Cell, CellKey, Cells } from "../maps/cells.ts";
 import type { Host } from "../maps/map.ts";
@@ -74,14 +74,14 @@ const COPY_VERSIONS = 16_384;
  */
 export class History {
   readonly #log: PastLog;
-  readonly #store: StateStore;
+  readonly #store: SortedStore;
   readonly #recorder: Recorder;
   readonly #state: State;
   #done: number;
   #working: Promise<void> = Promise.resolve();
   #closing = false;
 
-  constructor(log: PastLog, store: StateStore, host: Host) {
+  constructor(log: PastLog, store: SortedStore, host: Host) {
     this.#log = log;
     this.#store = store;
     this.#recorder = new Recorder(store);
@@ -151,7 +151,7 @@ export class History {
 
 /** The newest versions as writable cells. `settle` turns an event's writes into versions. */
 class Recorder implements Cells {
-  readonly #store: StateStore;
+  readonly #store: SortedStore;
   readonly #cells: PendingCells;
   /**
    * The store's cells as of now. For each group it reads the image that was the newest when the group was first read.
@@ -164,7 +164,7 @@ class Recorder implements Cells {
   #changed = new Map<CellKey, Buffer | null>();
   #versions = new VersionTable();
 
-  constructor(store: StateStore) {
+  constructor(store: SortedStore) {
     this.#store = store;
     this.#latest = new CellsAsOf(store, Number.MAX_SAFE_INTEGER);
     this.#cells = new PendingCells({

@@ -9,12 +9,12 @@
  * moments read only this image. A copy keeps the seq of its original.
  */
 
-import type { StateStore } from "../engine/ports.ts";
+import type { SortedStore } from "../engine/ports.ts";
 import { afterPrefix, type Cell, type CellKey, type Cells, firstIn, u32Key } from "../maps/cells.ts";
 
-type Store = Pick<StateStore, "get" | "range" | "rangeDown">;
+type Store = Pick<SortedStore, "get" | "range" | "rangeDown">;
 /** The part of a store that upward walks need. */
-type Walked = Pick<StateStore, "range">;
+type Walked = Pick<SortedStore, "range">;
 
 /** The content of a cell after one event; `bytes` null: the cell was deleted. */
 export interface Version {

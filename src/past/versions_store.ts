@@ -3,20 +3,20 @@
  * archived event.
  */
 
-import type { StateStore } from "../engine/ports.ts";
+import type { SortedStore } from "../engine/ports.ts";
 import type { Cell, CellKey } from "../maps/cells.ts";
 import { CellsAsOf, versionKey } from "./versions.ts";
 
 const NOTHING = Buffer.alloc(0);
 
 /** A history as a store of cells, to fill a new history with the state at the end of the archived events. */
-export class VersionsStore implements StateStore {
-  readonly #store: StateStore;
+export class VersionsStore implements SortedStore {
+  readonly #store: SortedStore;
   readonly #latest: CellsAsOf;
   readonly #first: number;
 
   /** `first`: the last archived event; cells that are written with seq 0 become versions of it. */
-  constructor(store: StateStore, first: number) {
+  constructor(store: SortedStore, first: number) {
     this.#store = store;
     this.#latest = new CellsAsOf(store, Number.MAX_SAFE_INTEGER);
     this.#first = first;

@@ -18,13 +18,17 @@ export interface Manifest {
   /** The log that the store is made from, and the last event that it includes. */
   readonly log: string;
   readonly seq: number;
+  /** Where the runs lie above another store: the last event of that store when the oldest run was added; otherwise 0. */
+  readonly base: number;
   /** The number of the next file. */
   readonly nextFile: number;
   /** The newest first. */
   readonly runs: readonly Run[];
 }
 
-interface ManifestJson extends Omit<Manifest, "runs"> {
+interface ManifestJson extends Omit<Manifest, "runs" | "base"> {
+  /** Left out: 0. */
+  readonly base?: number;
   readonly layout: number;
   readonly runs: readonly {
     readonly after: string | null;
@@ -32,12 +36,13 @@ interface ManifestJson extends Omit<Manifest, "runs"> {
   }[];
 }
 
-/** Writes the manifest, which is on the disk when this returns. */
-export function writeManifest(folder: string, { log, seq, nextFile, runs }: Manifest): void {
+/** Writes the manifest. If `isSynced`, it is on the disk when this returns. */
+export function writeManifest(folder: string, { log, seq, base, nextFile, runs }: Manifest, isSynced: boolean): void {
   const json: ManifestJson = {
     layout: LAYOUT,
     log,
     seq,
+    ...(base > 0 && { base }),
     nextFile,
     runs: runs.map(({ after, ssts }) => ({
       after: after?.toString("hex") ?? null,
@@ -49,7 +54,7 @@ export function writeManifest(folder: string, { log, seq, nextFile, runs }: Mani
     })),
   };
   const text = JSON.stringify(json);
-  writeWhole(join(folder, MANIFEST), `${text}\n${crc32(text)}\n`);
+  writeWhole(join(folder, MANIFEST), `${text}\n${crc32(text)}\n`, isSynced);
 }
 
 /** null: there is no manifest. Throws Damaged if it is not as it was written. */
@@ -63,11 +68,12 @@ export function readManifest(folder: string): Manifest | "other layout" | null {
   }
   const [text = "", checksum] = written.split("\n");
   if (String(crc32(text)) !== checksum) throw new Damaged(`the checksum of ${MANIFEST} is not that of its text`);
-  const { layout, log, seq, nextFile, runs } = JSON.parse(text) as ManifestJson;
+  const { layout, log, seq, base = 0, nextFile, runs } = JSON.parse(text) as ManifestJson;
   if (layout !== LAYOUT) return "other layout";
   return {
     log,
     seq,
+    base,
     nextFile,
     runs: runs.map(({ after, ssts }) => ({
       after: after === null ? null : Buffer.from(after, "hex"),

@@ -1,6 +1,6 @@
 /** Reads a store of runs that another process writes, as the store is when it is opened. */
 
-import type { Cell, CellKey } from "../maps/cells.ts";
+import { isDeepStrictEqual } from "node:util";
 import { Damaged } from "../supervisor/derived_parts.ts";
 import { BlockCache } from "./block_cache.ts";
 import { type Manifest, readManifest } from "./manifest.ts";
@@ -15,14 +15,30 @@ export class RunsReader {
   readonly log: string;
   /** The last event that the store includes. */
   readonly seq: number;
+  /** As the manifest has it. */
+  readonly base: number;
+  readonly cells: RunCells;
+  readonly #folder: string;
+  readonly #manifest: Manifest;
   readonly #cache: BlockCache;
-  readonly #cells: RunCells;
 
-  private constructor({ log, seq, runs }: Manifest, cache: BlockCache, filtered: Filtered) {
-    this.log = log;
-    this.seq = seq;
+  private constructor(folder: string, manifest: Manifest, cache: BlockCache, filtered: Filtered) {
+    this.log = manifest.log;
+    this.seq = manifest.seq;
+    this.base = manifest.base;
+    this.#folder = folder;
+    this.#manifest = manifest;
     this.#cache = cache;
-    this.#cells = new RunCells(new SstReader(cache), () => runs, filtered);
+    this.cells = new RunCells(new SstReader(cache), () => manifest.runs, filtered);
+  }
+
+  get isEmpty(): boolean {
+    return this.#manifest.runs.length === 0;
+  }
+
+  /** Whether the store has not been written to since. */
+  get isCurrent(): boolean {
+    return isDeepStrictEqual(readManifest(this.#folder), this.#manifest);
   }
 
   /** null: there is no store of this layout. Throws Damaged if the store is not as it was written. */
@@ -34,16 +50,12 @@ export class RunsReader {
       try {
         // A file that is open can be read although a merge deletes it.
         for (const { ssts } of manifest.runs) for (const { file } of ssts) cache.openFile(file);
-        return new RunsReader(manifest, cache, filtered);
+        return new RunsReader(folder, manifest, cache, filtered);
       } catch (error) {
         cache.close();
         if (tries === TRIES || !(error instanceof Damaged)) throw error;
       }
     }
-  }
-
-  range(from: CellKey, to: CellKey): Iterable<Cell> {
-    return this.#cells.range(from, to);
   }
 
   close(): void {

@@ -19,6 +19,24 @@ export function bytesOf({ ssts }: Run): number {
   return ssts.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
+/** The value of a key; null: the run has it as deleted; undefined: the run does not have it. `hash`: the key's. */
+export function findIn(
+  reader: SstReader,
+  { ssts, after }: Run,
+  key: Uint8Array,
+  keyBytes: number,
+  hash: number,
+): Buffer | null | undefined {
+  const sst = ssts[fileFrom(ssts, key, keyBytes)];
+  if (sst === undefined || !reader.mayHave(sst, hash)) return undefined;
+  if (after !== null && compareBytes(key, keyBytes, after, after.length) <= 0) return undefined;
+  const cursor = new SstCursor(reader, sst);
+  cursor.seekKey(key, keyBytes);
+  if (!cursor.isAt || compareBytes(cursor.key, cursor.keyBytes, key, keyBytes) !== 0) return undefined;
+  const { source, valueAt, valueBytes } = cursor;
+  return valueBytes < 0 ? null : source.subarray(valueAt, valueAt + valueBytes);
+}
+
 /** false: no key of the run is, without its suffix, the first `keyBytes` bytes of `key`. */
 export function mayHaveKey(reader: SstReader, run: Run, key: Uint8Array, keyBytes: number): boolean {
   const { ssts } = run;

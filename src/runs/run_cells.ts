@@ -1,9 +1,11 @@
 /** The cells of several runs together: for each key, the cell of the newest run that has the key. */
 
+import type { Change } from "../engine/sorted_cells.ts";
 import { afterKey, type Cell, type CellKey } from "../maps/cells.ts";
 import { type Cursor, compareBytes } from "./block.ts";
+import { hashOf } from "./bloom_filter.ts";
 import { MergedCursor, type Sign } from "./merge.ts";
-import { mayHaveKey, type Run, RunCursor, RunCursorDown } from "./run.ts";
+import { findIn, mayHaveKey, type Run, RunCursor, RunCursorDown } from "./run.ts";
 import type { SstReader } from "./sst.ts";
 
 /** Lets a read of a range skip files, if the keys of the range differ only in their suffix. */
@@ -36,20 +38,35 @@ export class RunCells {
   }
 
   get(key: CellKey): Buffer | undefined {
-    for (const [, value] of this.range(key, afterKey(key))) return value;
+    return this.find(key) ?? undefined;
+  }
+
+  /** null: the cell is deleted; undefined: no run has the key. */
+  find(key: CellKey): Change | undefined {
+    const bytes = Buffer.from(key, "latin1");
+    const hash = hashOf(bytes, Math.max(bytes.length - this.#filtered.suffixBytes, 0));
+    for (const run of this.#runs()) {
+      const found = findIn(this.#reader, run, bytes, bytes.length, hash);
+      if (found !== undefined) return found;
+    }
     return undefined;
   }
 
-  range(from: CellKey, to: CellKey): Iterable<Cell> {
+  *range(from: CellKey, to: CellKey): Iterable<Cell> {
+    for (const change of this.#walk(from, to, 1)) if (isCell(change)) yield change;
+  }
+
+  *rangeDown(from: CellKey, to: CellKey): Iterable<Cell> {
+    for (const change of this.#walk(from, to, -1)) if (isCell(change)) yield change;
+  }
+
+  /** Like range(), with the cells that are deleted. */
+  changes(from: CellKey, to: CellKey): Iterable<readonly [CellKey, Change]> {
     return this.#walk(from, to, 1);
   }
 
-  rangeDown(from: CellKey, to: CellKey): Iterable<Cell> {
-    return this.#walk(from, to, -1);
-  }
-
   /** If the runs have changed since the last step, the walk continues in the new ones, which have the same cells. */
-  *#walk(from: CellKey, to: CellKey, sign: Sign): Iterable<Cell> {
+  *#walk(from: CellKey, to: CellKey, sign: Sign): Iterable<readonly [CellKey, Change]> {
     const prefixBytes = this.#filtered.prefixBytes(from, to);
     const low = Buffer.from(from, "latin1");
     const high = Buffer.from(to, "latin1");
@@ -60,9 +77,9 @@ export class RunCells {
       for (const cursor = this.#cursor(low, prefixBytes, sign, start); cursor.isAt; cursor.next()) {
         const difference = sign * compareBytes(cursor.key, cursor.keyBytes, end, end.length);
         if (difference > 0 || (difference === 0 && sign > 0)) return;
-        if (cursor.valueBytes < 0) continue;
         const key = cursor.key.toString("latin1", 0, cursor.keyBytes);
-        yield [key, cursor.source.subarray(cursor.valueAt, cursor.valueAt + cursor.valueBytes)];
+        const { source, valueAt, valueBytes } = cursor;
+        yield [key, valueBytes < 0 ? null : source.subarray(valueAt, valueAt + valueBytes)];
         if (runs === this.#runs()) continue;
         start = Buffer.from(sign > 0 ? afterKey(key) : key, "latin1");
         break;
@@ -80,6 +97,10 @@ export class RunCells {
     }
     return cursors.length === 1 ? (cursors[0] as Cursor) : new MergedCursor(cursors, sign);
   }
+}
+
+function isCell(change: readonly [CellKey, Change]): change is Cell {
+  return change[1] !== null;
 }
 
 /** A cursor that has been put to its first entry from a key on. */

@@ -15,31 +15,18 @@
  * files that the manifest does not name.
  */
 
-import { closeSync, fdatasync, mkdirSync, openSync, readdirSync, rmSync, writevSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, rmSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
-import { promisify } from "node:util";
-import type { ChangedCells, StateStore } from "../engine/ports.ts";
-import {
-  type CellMemory,
-  GONE,
-  KEY_AT,
-  KEY_BYTES,
-  ordered,
-  VALUE_AT,
-  VALUE_BYTES,
-  WIDTH,
-} from "../engine/sorted_cells.ts";
+import type { SortedStore } from "../engine/ports.ts";
 import type { Cell, CellKey } from "../maps/cells.ts";
 import { BlockCache } from "./block_cache.ts";
-import { LAYOUT, MANIFEST, type Manifest, readManifest, writeManifest } from "./manifest.ts";
+import type { Manifest } from "./manifest.ts";
 import { MergedCursor } from "./merge.ts";
 import { bytesOf, type Run, RunCursor } from "./run.ts";
 import { type Filtered, RunCells, SINGLE, soughtFrom } from "./run_cells.ts";
-import { type Sst, SstReader, SstWriter } from "./sst.ts";
+import { type RunChanges, RunFolder } from "./run_folder.ts";
+import { type Sst, SstReader } from "./sst.ts";
 
-/** About the bytes of a file. */
-const SST_BYTES = 4 * 1024 * 1024;
 /** The fewest runs that are merged. */
 const MERGED_MIN = 4;
 /**
@@ -47,9 +34,6 @@ const MERGED_MIN = 4;
  * this, because runs grow fourfold with each merge.
  */
 const MERGED_A_BYTE = 8;
-/** The most buffers that one writev(2) takes. */
-const IOV_MAX = 1024;
-const synced = promisify(fdatasync);
 const CACHE_BYTES = 16 * 1024 * 1024;
 const NOTHING = Buffer.alloc(0);
 
@@ -62,19 +46,13 @@ export interface RunsOptions {
   readonly sstBytes?: number;
 }
 
-/** Changed cells. If they have `memory`, they are written from there, without objects for each cell. */
-export type RunChanges = ChangedCells | (ChangedCells & { readonly memory: CellMemory });
-
-export class RunsStore implements StateStore<RunChanges> {
+export class RunsStore implements SortedStore {
   /** The reason why an earlier store was discarded; null: none was. */
   readonly discarded: string | null;
-  readonly #folder: string;
-  readonly #filtered: Filtered;
-  readonly #sstBytes: number;
+  readonly #folder: RunFolder;
   readonly #cache: BlockCache;
   readonly #reader: SstReader;
   readonly #cells: RunCells;
-  #manifest: Manifest;
   #merging: Merging | null = null;
   #writing: Promise<void> = Promise.resolve();
 
@@ -82,23 +60,23 @@ export class RunsStore implements StateStore<RunChanges> {
   constructor(
     folder: string,
     log: string,
-    { filtered = SINGLE, cacheBytes = CACHE_BYTES, sstBytes = SST_BYTES }: RunsOptions = {},
+    { filtered = SINGLE, cacheBytes = CACHE_BYTES, sstBytes }: RunsOptions = {},
   ) {
-    this.#folder = folder;
-    this.#filtered = filtered;
-    this.#sstBytes = sstBytes;
+    const { suffixBytes } = filtered;
+    this.#folder = new RunFolder(folder, log, {
+      suffixBytes,
+      ...(sstBytes !== undefined && { sstBytes }),
+      isSynced: true,
+    });
+    this.#folder.removeUnnamed();
+    this.discarded = this.#folder.discarded;
     this.#cache = new BlockCache(cacheBytes);
     this.#reader = new SstReader(this.#cache);
     this.#cells = new RunCells(this.#reader, () => this.#manifest.runs, filtered);
-    mkdirSync(folder, { recursive: true });
-    const found = readManifest(folder);
-    this.discarded = reasonToDiscard(found, log);
-    this.#manifest =
-      found === null || this.discarded !== null ? { log, seq: 0, nextFile: 1, runs: [] } : (found as Manifest);
-    const named = new Set(this.#manifest.runs.flatMap(({ ssts }) => ssts.map(({ file }) => file)));
-    for (const name of readdirSync(folder))
-      if (!named.has(join(folder, name)) && (name !== MANIFEST || this.discarded !== null))
-        rmSync(join(folder, name), { recursive: true });
+  }
+
+  get #manifest(): Manifest {
+    return this.#folder.manifest;
   }
 
   get seq(): number {
@@ -123,7 +101,7 @@ export class RunsStore implements StateStore<RunChanges> {
     return this.#cells.rangeDown(from, to);
   }
 
-  /** As StateStore has it. `changes`: ascending by key. */
+  /** As SortedStore has it. `changes`: ascending by key. */
   write(changes: RunChanges, seq: number): Promise<void> {
     const written = this.#writing.then(async () => {
       const bytes = await this.#append(changes, seq);
@@ -140,53 +118,17 @@ export class RunsStore implements StateStore<RunChanges> {
 
   /** Writes changes as a new run. Resolves to its bytes. */
   async #append(changes: RunChanges, seq: number): Promise<number> {
-    const ssts: Sst[] = [];
-    try {
-      const writer = new SstWriter(this.#filtered.suffixBytes);
-      for (const _ of added(writer, changes)) if (writer.bytes >= this.#sstBytes) ssts.push(await this.#save(writer));
-      if (writer.entries > 0) ssts.push(await this.#save(writer));
-    } catch (error) {
-      for (const { file } of ssts) rmSync(file, { force: true });
-      throw error;
-    }
-    const run: Run = { ssts, after: null };
-    this.#commit({
-      ...this.#manifest,
-      seq,
-      runs: ssts.length === 0 ? this.#manifest.runs : [run, ...this.#manifest.runs],
-    });
+    const run = await this.#folder.add(changes);
+    const { runs } = this.#manifest;
+    this.#commit({ seq, runs: run.ssts.length === 0 ? runs : [run, ...runs] });
     return bytesOf(run);
   }
 
-  /** Writes a file, which is on the disk when this resolves. */
-  async #save(writer: SstWriter): Promise<Sst> {
-    const { chunks, ...facts } = writer.take();
-    const file = join(this.#folder, `${String(this.#manifest.nextFile).padStart(8, "0")}.sst`);
-    this.#manifest = { ...this.#manifest, nextFile: this.#manifest.nextFile + 1 };
-    const fd = openSync(file, "wx", 0o600);
-    try {
-      writeAll(fd, chunks);
-      await synced(fd);
-    } catch (error) {
+  #commit(change: Partial<Pick<Manifest, "seq" | "runs">>): void {
+    for (const file of this.#folder.commit(change)) {
+      this.#cache.closeFile(file);
       rmSync(file, { force: true });
-      throw error;
-    } finally {
-      closeSync(fd);
     }
-    return { file, ...facts };
-  }
-
-  #commit(next: Manifest): void {
-    const before = this.#manifest;
-    writeManifest(this.#folder, next);
-    this.#manifest = next;
-    const named = new Set(next.runs.flatMap(({ ssts }) => ssts));
-    for (const { ssts } of before.runs)
-      for (const sst of ssts) {
-        if (named.has(sst)) continue;
-        this.#cache.closeFile(sst.file);
-        rmSync(sst.file, { force: true });
-      }
   }
 
   /** Continues a merge, or begins one that is due, by one file. Resolves to the file's bytes; 0: no merge is due. */
@@ -201,7 +143,7 @@ export class RunsStore implements StateStore<RunChanges> {
     const output = withSst(merging.output, sst);
     const left = through === null ? [] : inputs.map((run) => cutOff(run, through));
     const region = output === null ? left : [output, ...left];
-    this.#commit({ ...this.#manifest, runs: [...runs.slice(0, first), ...region, ...runs.slice(end)] });
+    this.#commit({ runs: [...runs.slice(0, first), ...region, ...runs.slice(end)] });
     this.#merging = through === null ? null : { ...merging, output };
     return sst?.bytes ?? 1;
   }
@@ -215,15 +157,15 @@ export class RunsStore implements StateStore<RunChanges> {
   /** Merges entries into one file. `through`: the last key that was merged; null: all entries were. */
   async #mergeFile(inputs: readonly Run[], isOldest: boolean): Promise<{ sst: Sst | null; through: Buffer | null }> {
     const cursor = new MergedCursor(inputs.map((run) => soughtFrom(new RunCursor(this.#reader, run), NOTHING)));
-    const writer = new SstWriter(this.#filtered.suffixBytes);
+    const writer = this.#folder.newWriter();
     let key = NOTHING;
-    for (; cursor.isAt && writer.bytes < this.#sstBytes; cursor.next()) {
+    for (; cursor.isAt && writer.bytes < this.#folder.sstBytes; cursor.next()) {
       // No run is older than the oldest one, so a deleted key has nothing to hide there.
       if (isOldest && cursor.valueBytes < 0) key = Buffer.from(cursor.key.subarray(0, cursor.keyBytes));
       else writer.add(cursor.key, cursor.keyBytes, cursor.source, cursor.valueAt, cursor.valueBytes);
     }
     const { isAt } = cursor;
-    const sst = writer.entries === 0 ? null : await this.#save(writer);
+    const sst = writer.entries === 0 ? null : await this.#folder.save(writer);
     if (!isAt) return { sst, through: null };
     const last = sst?.last ?? NOTHING;
     return { sst, through: last.compare(key) > 0 ? last : key };
@@ -261,33 +203,6 @@ export function dueMerge(sizes: readonly number[]): { readonly first: number; re
   return null;
 }
 
-/** Adds changes to a file, one at each step. */
-function* added(writer: SstWriter, changes: RunChanges): Iterable<void> {
-  if ("memory" in changes) {
-    const { memory } = changes;
-    let key = new Uint8Array(256);
-    for (const entry of ordered(memory)) {
-      const at = entry * WIDTH;
-      const from = memory.entries[at + KEY_AT] as number;
-      const keyBytes = memory.entries[at + KEY_BYTES] as number;
-      const valueAt = memory.entries[at + VALUE_AT] as number;
-      const valueBytes = memory.entries[at + VALUE_BYTES] as number;
-      if (keyBytes > key.length) key = new Uint8Array(keyBytes * 2);
-      for (let byte = 0; byte < keyBytes; byte++) key[byte] = memory.keys[from + byte] as number;
-      writer.add(key, keyBytes, memory.values, valueAt, valueBytes === GONE ? -1 : valueBytes);
-      yield;
-    }
-    return;
-  }
-  let keyBytes = new Uint8Array(256);
-  for (const [key, value] of changes) {
-    if (key.length > keyBytes.length) keyBytes = new Uint8Array(key.length * 2);
-    for (let at = 0; at < key.length; at++) keyBytes[at] = key.charCodeAt(at);
-    writer.add(keyBytes, key.length, value ?? NOTHING, 0, value?.length ?? -1);
-    yield;
-  }
-}
-
 function withSst(run: Run | null, sst: Sst | null): Run | null {
   return sst === null ? run : { ssts: [...(run?.ssts ?? []), sst], after: null };
 }
@@ -295,17 +210,4 @@ function withSst(run: Run | null, sst: Sst | null): Run | null {
 /** The run without its entries up to `through`. */
 function cutOff({ ssts }: Run, through: Buffer): Run {
   return { ssts: ssts.filter(({ last }) => last.compare(through) > 0), after: through };
-}
-
-function reasonToDiscard(found: Manifest | "other layout" | null, log: string): string | null {
-  if (found === "other layout") return `its layout is not number ${LAYOUT}`;
-  return found === null || found.log === log ? null : "it was made from another log";
-}
-
-function writeAll(fd: number, chunks: readonly Buffer[]): void {
-  for (let left = [...chunks]; left.length > 0; ) {
-    let written = writevSync(fd, left.slice(0, IOV_MAX));
-    while (left.length > 0 && written >= (left[0] as Buffer).length) written -= (left.shift() as Buffer).length;
-    if (written > 0) left = [(left[0] as Buffer).subarray(written), ...left.slice(1)];
-  }
 }

@@ -74,10 +74,10 @@ async function compare({ file, log, store, places }: Compared): Promise<Finding 
   const history = new History(log, store, host);
   await history.reach(file.seq);
   return (
-    firstUnlike(file, store, { after: through, until: file.seq }, "has a value that no event gave") ??
+    firstUnlike(file.cells, store, { after: through, until: file.seq }, "has a value that no event gave") ??
     firstUnlike(
       store,
-      file,
+      file.cells,
       { after: through - 1, until: file.seq },
       "lacks a value that an event gave, or has another",
     )

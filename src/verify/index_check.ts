@@ -3,14 +3,14 @@
 import { join } from "node:path";
 import Sqlite, { type Database } from "better-sqlite3";
 import { INDEX_FOLDER, LOG_FILE } from "../data/layout.ts";
-import type { StateStore } from "../engine/ports.ts";
+import type { SortedStore } from "../engine/ports.ts";
 import { EventIndex } from "../index/event_index.ts";
 import { FACETS, isOfSegment, KEY_SIZES, keySizeKey, ownerOf, PEERS, readU48Key } from "../index/facets.ts";
 import { LogColumns } from "../index/log_columns.ts";
 import { OpenSegment } from "../index/open_segment.ts";
 import { offsetsIn } from "../index/postings.ts";
 import { readInfo, type StoredSegment, StoredSegments, u48Bytes } from "../index/stored_segments.ts";
-import { afterKey, type CellKey, firstIn } from "../maps/cells.ts";
+import type { CellKey } from "../maps/cells.ts";
 import { RunsReader } from "../runs/reader.ts";
 import { SINGLE } from "../runs/run_cells.ts";
 import { mapsIn } from "../syscall/map_table.ts";
@@ -40,7 +40,7 @@ export async function checkIndex(places: Places): Promise<Finding[]> {
   const db = new Sqlite(join(data, LOG_FILE), { fileMustExist: true });
   try {
     if (reader === null || reader.log !== id || reader.seq > last || reader.seq < archived.through) return [];
-    const file = cellsOf(reader);
+    const file = reader.cells;
     const info = readInfo(file);
     if (info === null || info.log !== id) return [];
     const segments = new StoredSegments(file, info.since, reader.seq);
@@ -56,15 +56,7 @@ export async function checkIndex(places: Places): Promise<Finding[]> {
   }
 }
 
-type Cells = Pick<StateStore, "get" | "range" | "rangeDown">;
-
-function cellsOf(reader: RunsReader): Cells {
-  return {
-    get: (key) => firstIn(reader, key, afterKey(key))?.[1],
-    range: (from, to) => reader.range(from, to),
-    rangeDown: () => [],
-  };
-}
+type Cells = Pick<SortedStore, "get" | "range" | "rangeDown">;
 
 function segmentFindings({ file, segments }: Kept, db: Database, through: number): Finding[] {
   const counts = new Map<number, number>();
