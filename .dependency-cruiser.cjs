@@ -24,10 +24,12 @@ const RINGS = {
   sqlite: ["past", "tree", "engine", "supervisor", "replay", "log", "tlog", "codec", ...CORE],
   index: ["sqlite", "engine", "supervisor", "log", "codec", ...CORE],
   lmdb: ["engine", "supervisor", "log", "codec", ...CORE],
+  state: ["lmdb", "runs", "engine", "supervisor", "files", "log", ...CORE],
   native: ["maps", "abi"],
   mirror: ["native", "engine", "supervisor", "replay", "log", "tlog", "codec", "btf", ...CORE],
   archive: ["engine", "log", "tlog", "codec", ...CORE, "files"],
   data: [
+    "state",
     "archive",
     "index",
     "lmdb",
@@ -48,6 +50,7 @@ const RINGS = {
   backup: ["data", "archive", "sqlite", "tree", "log", "tlog", "files", "version\\.ts", ...CORE],
   verify: [
     "data",
+    "state",
     "archive",
     "index",
     "sqlite",

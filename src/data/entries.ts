@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { checkEntries, type Kind, type Wanted } from "../files/entries.ts";
+import { RUNS } from "../state/layers.ts";
 import { CGROUPS_FOLDER, LAYOUT, namesOf } from "./layout.ts";
 
 /** Suffixes of files that SQLite keeps beside a database. */
@@ -23,7 +24,7 @@ const KINDS: ReadonlyMap<string, Kind> = new Map(
 );
 
 const inData: Wanted = (name) => (SNAPSHOT.test(name) ? "file" : (KINDS.get(name) ?? null));
-const inStore: Wanted = (name) => (STORE_FILES.has(name) ? "file" : null);
+const inStore: Wanted = (name) => (name === RUNS ? "directory" : STORE_FILES.has(name) ? "file" : null);
 /** A folder of sorted runs has only files. */
 const inRuns: Wanted = () => "file";
 
@@ -34,6 +35,7 @@ const inRuns: Wanted = () => "file";
 export function checkData(data: string): void {
   checkEntries(data, inData);
   for (const store of namesOf("store")) checkEntries(join(data, store), inStore);
-  for (const runs of namesOf("runs")) checkEntries(join(data, runs), inRuns);
+  for (const runs of [...namesOf("runs"), ...namesOf("store").map((store) => join(store, RUNS))])
+    checkEntries(join(data, runs), inRuns);
   checkEntries(join(data, CGROUPS_FOLDER), () => "file");
 }

@@ -9,6 +9,7 @@ import type { StateStore } from "../engine/ports.ts";
 import { discard, LmdbStore } from "../lmdb/store.ts";
 import type { CellKey } from "../maps/cells.ts";
 import type { Host } from "../maps/map.ts";
+import { LayeredState, unfitRuns } from "../state/layers.ts";
 import { faultIn, type PartFault } from "../supervisor/derived_parts.ts";
 import { restoreFromArchive } from "./archive_job.ts";
 import { STATE_FOLDER } from "./layout.ts";
@@ -24,12 +25,6 @@ export interface StateOptions {
   readonly told: (fault: PartFault) => void;
 }
 
-/** A state on disk, which may turn out to be damaged. */
-export interface KeptState extends StateStore {
-  /** Marks the state as damaged, so that the next start builds it anew. */
-  condemn(why: string): void;
-}
-
 /**
  * Opens the state of a log; the caller applies the events after its seq. A state that is damaged, is ahead of the log, or
  * ends before the last archived event is discarded. The new state is empty or, if events are archived, begins with the
@@ -39,7 +34,7 @@ export interface KeptState extends StateStore {
 export async function openState(
   log: Pick<ArchiveSource, "id" | "lastSeq" | "archived">,
   options: StateOptions,
-): Promise<KeptState> {
+): Promise<LayeredState | LateStore> {
   try {
     return await openStore(log, options);
   } catch (error) {
@@ -56,24 +51,29 @@ export async function openState(
 async function openStore(
   log: Pick<ArchiveSource, "id" | "lastSeq" | "archived">,
   { data, host, rebuild, report }: StateOptions,
-): Promise<LmdbStore> {
+): Promise<LayeredState> {
   const folder = join(data, STATE_FOLDER);
   if (rebuild) discard(folder);
-  let store = new LmdbStore(folder, log.id);
-  if (store.discarded !== null) report("the state is made again from the log", store.discarded);
-  if (store.seq > log.lastSeq) {
-    report("the state is made again from the log", `it has events up to ${store.seq}, the log ends at ${log.lastSeq}`);
-    store = await emptied(store, folder, log.id);
+  let lmdb = new LmdbStore(folder, log.id);
+  const unfit = lmdb.discarded ?? unfitRuns(folder, log.id, lmdb.seq);
+  if (unfit !== null) report("the state is made again from the log", unfit);
+  if (unfit !== lmdb.discarded) lmdb = await emptied(lmdb, folder, log.id);
+  let state = new LayeredState(folder, lmdb);
+  if (state.seq > log.lastSeq) {
+    report("the state is made again from the log", `it has events up to ${state.seq}, the log ends at ${log.lastSeq}`);
+    lmdb = await emptied(state, folder, log.id);
+    state = new LayeredState(folder, lmdb);
   }
-  if (store.seq < log.archived.through) {
-    store = await emptied(store, folder, log.id);
-    await restoreFromArchive(store, log, { data, host });
+  if (state.seq < log.archived.through) {
+    lmdb = await emptied(state, folder, log.id);
+    await restoreFromArchive(lmdb, log, { data, host });
+    state = new LayeredState(folder, lmdb);
   }
-  return store;
+  return state;
 }
 
-async function emptied(store: LmdbStore, folder: string, log: string): Promise<LmdbStore> {
-  await store.close();
+async function emptied(state: LmdbStore | LayeredState, folder: string, log: string): Promise<LmdbStore> {
+  await state.close(false);
   discard(folder);
   return new LmdbStore(folder, log);
 }
@@ -82,7 +82,7 @@ async function emptied(store: LmdbStore, folder: string, log: string): Promise<L
  * Empty until the first write. That write opens the store and gets all cells since the start, because they were pending
  * in memory until then.
  */
-class LateStore implements KeptState {
+export class LateStore implements StateStore {
   readonly #folder: string;
   readonly #log: string;
   #store: LmdbStore | null = null;
@@ -102,10 +102,6 @@ class LateStore implements KeptState {
 
   range(from: CellKey, to: CellKey): ReturnType<StateStore["range"]> {
     return this.#store?.range(from, to) ?? [];
-  }
-
-  rangeDown(from: CellKey, to: CellKey): ReturnType<StateStore["rangeDown"]> {
-    return this.#store?.rangeDown(from, to) ?? [];
   }
 
   async write(changes: Iterable<readonly [CellKey, Buffer | null]>, seq: number, bytes: number): Promise<void> {

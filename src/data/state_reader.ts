@@ -7,12 +7,12 @@ import { MemoryCells } from "../engine/memory.ts";
 import { PendingCells } from "../engine/pending.ts";
 import { asOwner } from "../files/owner.ts";
 import { readHost } from "../host.ts";
-import { StateFile } from "../lmdb/state_file.ts";
 import { reasonToDiscard } from "../lmdb/store.ts";
 import type { Host } from "../maps/map.ts";
 import { ARCHIVED, readArchived } from "../sqlite/archive_facts.ts";
 import { chunkEvents, readChunks } from "../sqlite/changes.ts";
 import { LIFE } from "../sqlite/facts.ts";
+import { StateFile } from "../state/state_file.ts";
 import { redo } from "../syscall/execute.ts";
 import { State } from "../syscall/state.ts";
 import { restoreFromArchive } from "./archive_job.ts";
@@ -45,7 +45,8 @@ export async function readState<Answer>(data: string, look: (ledger: LedgerRead)
     const fact = (name: string): string => (db.prepare(FACT).pluck().get(name) as string | undefined) ?? "";
     const id = fact("id");
     const folder = join(data, STATE_FOLDER);
-    if (existsSync(folder) && reasonToDiscard(folder, id) === null) file = asOwner(data, () => new StateFile(folder));
+    if (existsSync(folder) && reasonToDiscard(folder, id) === null)
+      file = asOwner(data, () => new StateFile(folder, id));
     // The state is read before the log, so that the log has all events that the state includes.
     const reached = file?.look() ?? 0;
     db.exec("BEGIN");

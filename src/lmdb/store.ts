@@ -67,7 +67,7 @@ const ROOM_BYTES = 16 * 1024 * 1024;
 const ROOM_FACTOR = 4;
 
 /** The number of the layout of cells. A state with another layout is made again from the log. */
-export const LAYOUT = 8;
+export const LAYOUT = 9;
 
 /** The content of marker.json, a file beside the data. It tells whether the data can be trusted. */
 interface Marker {
@@ -148,7 +148,7 @@ export class LmdbStore implements StateStore {
     let db: RootDatabase<Buffer, CellKey>;
     try {
       db = openData(folder);
-      this.#seq = db.get(SEQ_KEY)?.readDoubleLE(0) ?? 0;
+      this.#seq = seqIn(db);
     } catch (error) {
       const { message } = error as Error;
       const machine = machineError(error);
@@ -187,16 +187,6 @@ export class LmdbStore implements StateStore {
 
   range(from: CellKey, to: CellKey): Iterable<Cell> {
     return this.#walk((after) => ({ start: after ?? from, exclusiveStart: after !== null, end: to }));
-  }
-
-  rangeDown(from: CellKey, to: CellKey): Iterable<Cell> {
-    return this.#walk((after) => ({
-      start: after ?? to,
-      exclusiveStart: true,
-      end: from,
-      inclusiveEnd: true,
-      reverse: true,
-    }));
   }
 
   /** If LMDB is opened anew meanwhile, the walk goes on after its last cell. */
@@ -238,7 +228,8 @@ export class LmdbStore implements StateStore {
     } catch (error) {
       throw await this.#whyFailed(error as FailedCommit);
     }
-    this.wrote(seq);
+    db.resetReadTxn();
+    this.#seq = seq;
   }
 
   /**
@@ -250,10 +241,15 @@ export class LmdbStore implements StateStore {
     this.#isMarked = true;
   }
 
-  /** Notes that another thread has written the cells up to the event `seq`. */
-  wrote(seq: number): void {
-    this.#open.resetReadTxn();
-    this.#seq = seq;
+  /** Reads again how far the data has come: another thread writes to it. */
+  look(): void {
+    const db = this.#open;
+    db.resetReadTxn();
+    try {
+      this.#seq = seqIn(db);
+    } catch (error) {
+      throw readError(error);
+    }
   }
 
   /**
@@ -270,7 +266,7 @@ export class LmdbStore implements StateStore {
   async reopen(): Promise<void> {
     const db = this.#db;
     this.#db = null;
-    await db?.close();
+    await closeData(db);
     this.#db = openData(this.#folder);
   }
 
@@ -294,9 +290,10 @@ export class LmdbStore implements StateStore {
     this.#mark({ damaged: why });
   }
 
-  async close(): Promise<void> {
-    await this.#db?.close();
-    if (!this.#isMarked || this.#condemned !== null) return;
+  /** `isWhole`: whatever else belongs to the state is on the disk; if not, it stays marked as open. */
+  async close(isWhole = true): Promise<void> {
+    await closeData(this.#db);
+    if (!this.#isMarked || this.#condemned !== null || !isWhole) return;
     const file = openSync(dataFile(this.#folder), "r+");
     fsyncSync(file);
     closeSync(file);
@@ -310,30 +307,50 @@ export class LmdbStore implements StateStore {
 export class StoreWriter {
   readonly #folder: string;
   readonly #db: RootDatabase<Buffer, CellKey>;
+  #seq: number;
 
   constructor(folder: string) {
     this.#folder = folder;
     this.#db = openData(folder);
+    this.#seq = seqIn(this.#db);
   }
 
-  /** As `StateStore.write`, but the cells are written when it returns. Throws if nothing was written. */
-  write(changes: ChangedCells, seq: number, bytes: number): void {
+  get seq(): number {
+    return this.#seq;
+  }
+
+  /**
+   * As `StateStore.write`, but the cells are written when it returns. If `seq` is null, the store's seq stays. Throws if
+   * nothing was written.
+   */
+  write(changes: ChangedCells, seq: number | null, bytes: number): void {
     checkRoom(this.#folder, bytes);
     try {
       this.#db.transactionSync(() => {
         for (const [key, value] of changes)
           if (value === null) this.#db.removeSync(key);
           else this.#db.putSync(key, value);
-        this.#db.putSync(SEQ_KEY, seqBytes(seq));
+        if (seq !== null) this.#db.putSync(SEQ_KEY, seqBytes(seq));
       });
     } catch (error) {
       throw writeError(error);
     }
+    if (seq !== null) this.#seq = seq;
   }
 
   close(): Promise<void> {
-    return this.#db.close();
+    return closeData(this.#db);
   }
+}
+
+/** After a read in the same turn, lmdb-js would throw from a timer: "Attempt to reset an invalid read txn". */
+async function closeData(db: RootDatabase<Buffer, CellKey> | null): Promise<void> {
+  db?.resetReadTxn();
+  await db?.close();
+}
+
+function seqIn(db: RootDatabase<Buffer, CellKey>): number {
+  return db.getBinary(SEQ_KEY)?.readDoubleLE(0) ?? 0;
 }
 
 function seqBytes(seq: number): Buffer {
@@ -399,7 +416,7 @@ export function dataFile(folder: string): string {
  * Throws ENOSPC if the disk may have too little room for a transaction: one that fills the disk midway fails late, with
  * an error of LMDB's.
  */
-function checkRoom(folder: string, bytes: number): void {
+export function checkRoom(folder: string, bytes: number): void {
   const { bavail, bsize } = statfsSync(folder);
   const free = bavail * bsize;
   const needed = ROOM_BYTES + bytes * ROOM_FACTOR;

@@ -10,9 +10,6 @@ import { Engine } from "../engine/engine.ts";
 import type { Clock } from "../engine/ports.ts";
 import { serveEngine } from "../engine/worker.ts";
 import { interfaces, readHost } from "../host.ts";
-import { LmdbStore } from "../lmdb/store.ts";
-import { ThreadedStore } from "../lmdb/threaded_store.ts";
-import { STATE_WRITER } from "../lmdb/writer_protocol.ts";
 import { ThreadedMapMaker } from "../mirror/map_maker.ts";
 import { openMirror } from "../mirror/mirror.ts";
 import { MAP_MAKER } from "../mirror/protocol.ts";
@@ -20,6 +17,9 @@ import { WatchedProcesses } from "../mirror/watched_processes.ts";
 import { ENGINE_THREAD } from "../service/engine_thread.ts";
 import { SqliteEventLog } from "../sqlite/event_log.ts";
 import { holdLock } from "../sqlite/lock.ts";
+import { LayeredState } from "../state/layers.ts";
+import { STATE_WRITER } from "../state/protocol.ts";
+import { ThreadedStore } from "../state/threaded_store.ts";
 import { Damaged, faultIn, type PartFault } from "../supervisor/derived_parts.ts";
 import { ThreadGate } from "../supervisor/gate.ts";
 import { thisThread } from "../supervisor/thread.ts";
@@ -78,9 +78,9 @@ const host = {
 const opened = await openState(log, { data: settings.data, host, rebuild, report, told: stateTold });
 const writerGate = new ThreadGate();
 writerGate.open();
-const store = opened instanceof LmdbStore ? threaded(opened) : opened;
-function threaded(opened: LmdbStore): ThreadedStore {
-  const data = { folder: join(settings.data, STATE_FOLDER), gate: writerGate.memory };
+const store = opened instanceof LayeredState ? threaded(opened) : opened;
+function threaded(opened: LayeredState): ThreadedStore {
+  const data = { folder: join(settings.data, STATE_FOLDER), log: log.id, gate: writerGate.memory };
   return new ThreadedStore(
     opened,
     () => STATE_WRITER.start(data),
@@ -143,7 +143,7 @@ await engine.recover(
   (done, total) => thread.say("progress", { what: "events", done, total }),
   (done, total) => thread.say("progress", { what: "kernel maps", done, total }),
 );
-await Promise.all([makerLoaded, opened instanceof LmdbStore ? writerGate.loaded() : null]);
+await Promise.all([makerLoaded, opened instanceof LayeredState ? writerGate.loaded() : null]);
 if (settings.mirror === "required" && mirror.off !== null) throw new Error(`the mirror is required: ${mirror.off}`);
 // An error outside of batches and queries, for example in a callback of the store, is reported, and the engine goes on.
 process.on("uncaughtException", (error) => report("the engine's thread", error));

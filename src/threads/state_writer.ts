@@ -1,28 +1,35 @@
 /** The thread that writes to the state the cells that the engine has changed. */
-import { StoreWriter } from "../lmdb/store.ts";
-import { writeCells } from "../lmdb/threaded_store.ts";
-import { NotWritten, STATE_WRITER } from "../lmdb/writer_protocol.ts";
+import { NotWritten, STATE_WRITER } from "../state/protocol.ts";
+import { StateWriter } from "../state/writer.ts";
 import { passGate } from "../supervisor/gate.ts";
 import { thisThread } from "../supervisor/thread.ts";
 
 const thread = thisThread(STATE_WRITER);
-const { folder, gate } = thread.data;
+const { folder, log, gate } = thread.data;
 passGate(gate);
-const writer = new StoreWriter(folder);
+const writer = new StateWriter(folder, log, {
+  folded: (fold) => thread.say("folded", { fold }),
+  foldFailed: ({ message }) => thread.say("foldFailed", { message }),
+});
 
 thread.serve(
   {
-    write(cells) {
+    async write(cells) {
       try {
-        writeCells(writer, cells);
+        await writer.write(cells);
         return null;
       } catch (error) {
         const { message, code } = error as Error & { readonly code?: string };
         throw new NotWritten(message, code);
       }
     },
+    async sync() {
+      await writer.sync();
+      return null;
+    },
   },
   {
+    released: ({ fold }) => writer.released(fold),
     close() {
       writer.close().then(() => thread.close());
     },

@@ -5,12 +5,12 @@ import { join } from "node:path";
 import Sqlite from "better-sqlite3";
 import { LOG_FILE, STATE_FOLDER } from "../data/layout.ts";
 import { readHost } from "../host.ts";
-import { StateFile } from "../lmdb/state_file.ts";
 import { reasonToDiscard } from "../lmdb/store.ts";
 import { type CellKey, readU32Key } from "../maps/cells.ts";
 import { ARCHIVED, readArchived } from "../sqlite/archive_facts.ts";
 import { chunkEvents, readChunks } from "../sqlite/changes.ts";
 import { LOG_ID, POSSIBLE_CPUS } from "../sqlite/facts.ts";
+import { StateFile } from "../state/state_file.ts";
 import type { State } from "../syscall/state.ts";
 import type { Places } from "./archived_state.ts";
 import { cellText, ELEMENT, GARBAGE, shown, USE } from "./cell_text.ts";
@@ -56,7 +56,7 @@ async function compareState(places: Places, progress: (seq: number) => void): Pr
         : await foldArchived({ places, archived, log, host, progress });
     const none = existsSync(folder) ? reasonToDiscard(folder, log) : "there is none";
     if (none !== null) return { findings, none, seq: 0, cells: 0 };
-    file = new StateFile(folder);
+    file = new StateFile(folder, log);
     const report = await compareFile(fold, file, db, progress);
     return { ...report, findings: [...findings, ...report.findings] };
   } catch (error) {

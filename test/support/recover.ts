@@ -1,8 +1,13 @@
 import { join } from "node:path";
+import { STATE_FOLDER } from "../../src/data/layout.ts";
 import { openState } from "../../src/data/open_state.ts";
 import { Engine } from "../../src/engine/engine.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
 import { SqliteEventLog } from "../../src/sqlite/event_log.ts";
+import { LayeredState } from "../../src/state/layers.ts";
+import { STATE_WRITER } from "../../src/state/protocol.ts";
+import { ThreadedStore } from "../../src/state/threaded_store.ts";
+import { ThreadGate } from "../../src/supervisor/gate.ts";
 import { HOST } from "./commands.ts";
 import { dump } from "./fold.ts";
 import { noPast } from "./no_past.ts";
@@ -12,7 +17,8 @@ import { noProcesses } from "./processes.ts";
 export async function openEngine(data: string): Promise<{ engine: Engine; log: SqliteEventLog; replayed: number }> {
   const log = new SqliteEventLog(join(data, "events.sqlite"));
   log.possibleCpus(HOST.possibleCpus, HOST.possibleCpus);
-  const store = await openState(log, { data, host: HOST, rebuild: false, told() {}, report() {} });
+  const opened = await openState(log, { data, host: HOST, rebuild: false, told() {}, report() {} });
+  const store = opened instanceof LayeredState ? writtenByThread(opened, join(data, STATE_FOLDER), log.id) : opened;
   const replayed = log.lastSeq - store.seq;
   const engine = new Engine({
     log,
@@ -28,6 +34,16 @@ export async function openEngine(data: string): Promise<{ engine: Engine; log: S
   });
   await engine.recover(() => {});
   return { engine, log, replayed };
+}
+
+function writtenByThread(layers: LayeredState, folder: string, log: string): ThreadedStore {
+  const gate = new ThreadGate();
+  gate.open();
+  return new ThreadedStore(
+    layers,
+    () => STATE_WRITER.start({ folder, log, gate: gate.memory }),
+    () => {},
+  );
 }
 
 export interface Recovered {

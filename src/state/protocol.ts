@@ -1,7 +1,7 @@
 import type { CellMemory } from "../engine/sorted_cells.ts";
 import { crossing, type Nothing, Protocol, type ThreadOrders } from "../supervisor/protocol.ts";
 
-/** Cells that are to be written in one transaction, and the seq that the state then has. */
+/** Cells that are to be written at once, and the seq that the state then has. */
 export interface WrittenCells {
   readonly cells: CellMemory;
   readonly seq: number;
@@ -25,12 +25,26 @@ export interface WriterProtocol {
   readonly data: {
     /** The folder of the state, which the engine's thread has open. */
     readonly folder: string;
+    /** The id of the log that it is made from. */
+    readonly log: string;
     readonly gate: SharedArrayBuffer;
   };
-  readonly questions: { write: { ask: WrittenCells; answer: null } };
+  readonly questions: {
+    write: { ask: WrittenCells; answer: null };
+    /** Asked before the close: answered when everything is on the disk. */
+    sync: { ask: Nothing; answer: null };
+  };
   readonly inquiries: Nothing;
-  readonly orders: ThreadOrders;
-  readonly news: Nothing;
+  readonly orders: ThreadOrders & {
+    /** The engine's thread reads no file any more that was folded by the fold of this number, or before. */
+    released: { readonly fold: number };
+  };
+  readonly news: {
+    /** A fold has ended: runs are gone, and LMDB has what they had. */
+    folded: { readonly fold: number };
+    /** A fold has failed; nothing is lost. */
+    foldFailed: { readonly message: string };
+  };
 }
 
 export const STATE_WRITER = new Protocol<WriterProtocol>({

@@ -1,0 +1,98 @@
+/** The state as the engine's thread has it: read here (`layers.ts`), written by another thread (`writer.ts`). */
+
+import type { Worker } from "node:worker_threads";
+import type { CellTable } from "../engine/cell_table.ts";
+import type { StateStore } from "../engine/ports.ts";
+import type { Cell, CellKey } from "../maps/cells.ts";
+import { AskedThread } from "../supervisor/asked_thread.ts";
+import type { LayeredState } from "./layers.ts";
+import { STATE_WRITER, type WriterProtocol } from "./protocol.ts";
+
+type WriterThread = AskedThread<WriterProtocol>;
+
+/** A state that this thread reads and another thread writes to. */
+export class ThreadedStore implements StateStore<CellTable> {
+  readonly #layers: LayeredState;
+  readonly #start: () => Worker;
+  readonly #report: (message: string) => void;
+  /** null after a failure; the next write starts another thread. */
+  #thread: WriterThread | null = null;
+  /** LMDB is being opened anew. */
+  #reopening: Promise<void> = Promise.resolve();
+
+  constructor(layers: LayeredState, start: () => Worker, report: (message: string) => void) {
+    this.#layers = layers;
+    this.#start = start;
+    this.#report = report;
+    this.#startThread();
+  }
+
+  #startThread(): WriterThread {
+    // A thread that has died may have written more than it could say.
+    this.#layers.look();
+    const thread = new AskedThread(STATE_WRITER, {
+      start: this.#start,
+      report: this.#report,
+      listeners: {
+        folded: ({ fold }) => {
+          this.#layers.look();
+          thread.say("released", { fold });
+        },
+        foldFailed: ({ message }) => {
+          this.#report(`folding runs into the state: ${message}; they are read as they are, and it is tried again`);
+          if (this.#thread === thread) this.#reopening = this.#startOver().then(() => void this.#startThread());
+        },
+      },
+      answers: {},
+    });
+    thread.start();
+    this.#thread = thread;
+    return thread;
+  }
+
+  get seq(): number {
+    return this.#layers.seq;
+  }
+
+  get(key: CellKey): Buffer | undefined {
+    return this.#layers.get(key);
+  }
+
+  range(from: CellKey, to: CellKey): Iterable<Cell> {
+    return this.#layers.range(from, to);
+  }
+
+  async write({ memory }: CellTable, seq: number, bytes: number): Promise<void> {
+    await this.#reopening.catch(() => {});
+    this.#layers.mayWrite();
+    const thread = this.#thread ?? this.#startThread();
+    try {
+      await thread.ask("write", { cells: memory, seq, bytes });
+      this.#layers.look();
+    } catch (error) {
+      if (this.#thread === thread) await this.#startOver();
+      throw error;
+    }
+  }
+
+  /**
+   * Closes the thread and opens LMDB anew. After a meta page could not be written (MDB_PANIC), LMDB refuses all work in
+   * every thread of the process.
+   */
+  async #startOver(): Promise<void> {
+    const thread = this.#thread;
+    this.#thread = null;
+    await thread?.close();
+    await this.#layers.reopen();
+  }
+
+  async close(): Promise<void> {
+    await this.#reopening.catch(() => {});
+    const isSynced = await this.#thread?.ask("sync", {}).then(
+      () => true,
+      () => false,
+    );
+    await this.#thread?.close();
+    await this.#layers.close(isSynced === true);
+  }
+}
