@@ -9,6 +9,7 @@ import { cpu } from "./cpu.ts";
 import { slowExport } from "./export.ts";
 import { crowd } from "./flight.ts";
 import { followers } from "./followers.ts";
+import { freshLoad } from "./fresh_load.ts";
 import { hashTree, rebuild, verify } from "./history.ts";
 import { holds } from "./holds.ts";
 import { indexing } from "./index.ts";
@@ -332,6 +333,14 @@ async function batchForms(): Promise<void> {
   }
 }
 
+/** What others wait while new elements are loaded, and the memory that the load takes. */
+async function loaded(): Promise<void> {
+  for (let round = 1; round <= ROUNDS; round++) {
+    process.stderr.write(`load, round ${round} of ${ROUNDS}\n`);
+    sampleAll(await freshLoad(LARGE_MAP));
+  }
+}
+
 /** What an export with a slow reader costs. */
 async function exported(): Promise<void> {
   for (let round = 1; round <= ROUNDS; round++) {
@@ -363,6 +372,7 @@ const PARTS: Readonly<Record<string, () => Promise<void>>> = {
   stalls: stalled,
   start: commandLine,
   batches: batchForms,
+  load: loaded,
   export: exported,
   followers: followed,
   cpu: requestCosts,
