@@ -51,7 +51,7 @@ export function unfitRuns(folder: string, log: string, lmdbSeq: number): string 
 }
 
 /** If the process has died at the end of a fold, LMDB has a part of the runs already. */
-export function continues({ runs, base, seq }: Pick<Manifest, "runs" | "base" | "seq">, lmdbSeq: number): boolean {
+function continues({ runs, base, seq }: Pick<Manifest, "runs" | "base" | "seq">, lmdbSeq: number): boolean {
   return runs.length === 0 || (base <= lmdbSeq && lmdbSeq <= seq);
 }
 

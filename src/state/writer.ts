@@ -37,7 +37,7 @@ export interface WriterLimits {
   readonly restMs: number;
 }
 
-export const LIMITS: WriterLimits = {
+const LIMITS: WriterLimits = {
   directCells: 8192,
   runs: 8,
   runsMax: 24,
