@@ -21,7 +21,7 @@ import {
   readBlock,
   valueAtEntry,
 } from "./block.ts";
-import { type BlockCache, Slot } from "./block_cache.ts";
+import { BlockCache, Slot } from "./block_cache.ts";
 import { FilterWriter, hashOf, mayHave } from "./bloom_filter.ts";
 
 const BLOCK_BYTES = 4096;
@@ -176,6 +176,19 @@ export class SstReader {
       this.#known.set(sst, known);
     }
     return known;
+  }
+}
+
+/** Reads a whole file. Throws Damaged if a part of it is not as it was written. */
+export function checkSst(sst: Sst): void {
+  const cache = new BlockCache(sst.bytes);
+  try {
+    const reader = new SstReader(cache);
+    const index = reader.index(sst);
+    reader.mayHave(sst, 0);
+    for (let block = 0; block < index.restarts; block++) reader.blockAt(sst, index, block);
+  } finally {
+    cache.close();
   }
 }
 

@@ -24,10 +24,12 @@ import { type Manifest, readManifest } from "../runs/manifest.ts";
 import type { Run } from "../runs/run.ts";
 import { RunCells, SINGLE } from "../runs/run_cells.ts";
 import { missingFile } from "../runs/run_folder.ts";
-import { type Sst, SstReader } from "../runs/sst.ts";
+import { checkSst, type Sst, SstReader } from "../runs/sst.ts";
 import { Damaged } from "../supervisor/derived_parts.ts";
 
 const CACHE_BYTES = 16 * 1024 * 1024;
+/** A start reads so many bytes of runs to see whether they are as they were written, in about 0.1 s. */
+const CHECKED_BYTES = 64 * 1024 * 1024;
 
 /** The name of the folder of the runs, in a state's folder. */
 export const RUNS = "runs";
@@ -36,14 +38,18 @@ export function runsFolder(folder: string): string {
   return join(folder, RUNS);
 }
 
-/** The reason why the runs of a state cannot be read above its LMDB, whose seq is `lmdbSeq`; null: they can be. */
+/**
+ * The reason why the runs of a state cannot be read above its LMDB, whose seq is `lmdbSeq`; null: they can be. Reads the
+ * newest runs to see whether they are as they were written.
+ */
 export function unfitRuns(folder: string, log: string, lmdbSeq: number): string | null {
   try {
     const manifest = readManifest(runsFolder(folder));
     if (manifest === null) return null;
     if (manifest === "other layout") return "its runs have another layout";
     if (manifest.log !== log) return "its runs were made from another log";
-    return continues(manifest, lmdbSeq) ? missingFile(manifest) : "its runs do not continue its LMDB file";
+    if (!continues(manifest, lmdbSeq)) return "its runs do not continue its LMDB file";
+    return missingFile(manifest) ?? damage(manifest);
   } catch (error) {
     if (!(error instanceof Damaged)) throw error;
     return error.message;
@@ -53,6 +59,23 @@ export function unfitRuns(folder: string, log: string, lmdbSeq: number): string 
 /** If the process has died at the end of a fold, LMDB has a part of the runs already. */
 function continues({ runs, base, seq }: Pick<Manifest, "runs" | "base" | "seq">, lmdbSeq: number): boolean {
   return runs.length === 0 || (base <= lmdbSeq && lmdbSeq <= seq);
+}
+
+/** The fault of the newest runs; null: they have none. */
+function damage({ runs }: Manifest): string | null {
+  let bytes = 0;
+  try {
+    for (const { ssts } of runs)
+      for (const sst of ssts) {
+        bytes += sst.bytes;
+        if (bytes > CHECKED_BYTES) return null;
+        checkSst(sst);
+      }
+    return null;
+  } catch (error) {
+    if (!(error instanceof Damaged)) throw error;
+    return `its runs are damaged: ${error.message}`;
+  }
 }
 
 export class LayeredState {

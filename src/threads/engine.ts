@@ -123,26 +123,38 @@ const mirror = openMirror({
 });
 const clock: Clock = { nowUs: () => Date.now() * 1000, nowMs: () => performance.now() };
 const graceMs = settings.attachGraceSeconds * 1000;
-const engine = new Engine({
-  log,
-  store,
-  mirror,
-  clock,
-  host,
-  interfaces,
-  processes: new WatchedProcesses(),
-  past: new AskedPast(thread.port),
-  graceMs,
-  limits: limitsOf(settings),
-  report,
-  stateTold,
-  ended: (why) => thread.say("ended", { why: `${why}; the next start finds out which events the log has` }),
-  notice: (message) => thread.say("notice", { message }),
+const engine = await condemning(async () => {
+  const engine = new Engine({
+    log,
+    store,
+    mirror,
+    clock,
+    host,
+    interfaces,
+    processes: new WatchedProcesses(),
+    past: new AskedPast(thread.port),
+    graceMs,
+    limits: limitsOf(settings),
+    report,
+    stateTold,
+    ended: (why) => thread.say("ended", { why: `${why}; the next start finds out which events the log has` }),
+    notice: (message) => thread.say("notice", { message }),
+  });
+  await engine.recover(
+    (done, total) => thread.say("progress", { what: "events", done, total }),
+    (done, total) => thread.say("progress", { what: "kernel maps", done, total }),
+  );
+  return engine;
 });
-await engine.recover(
-  (done, total) => thread.say("progress", { what: "events", done, total }),
-  (done, total) => thread.say("progress", { what: "kernel maps", done, total }),
-);
+/** If the state turns out to be damaged, the next start makes it again. */
+async function condemning<Of>(work: () => Promise<Of>): Promise<Of> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof Damaged) opened.condemn(error.message);
+    throw error;
+  }
+}
 await Promise.all([makerLoaded, opened instanceof LayeredState ? writerGate.loaded() : null]);
 if (settings.mirror === "required" && mirror.off !== null) throw new Error(`the mirror is required: ${mirror.off}`);
 // An error outside of batches and queries, for example in a callback of the store, is reported, and the engine goes on.
