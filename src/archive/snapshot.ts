@@ -11,7 +11,7 @@ import { constants, createZstdCompress, createZstdDecompress } from "node:zlib";
 import { openPlain, sync } from "../files/contents.ts";
 import type { Cell } from "../maps/cells.ts";
 
-/** The log that the state is of, the last event that it includes, and the layout of its cells (STATE_LAYOUT). */
+/** The log that the state is of, the last event that it includes, and the layout of its cells (LAYOUT of lmdb/store.ts). */
 export interface SnapshotHead {
   readonly log: string;
   readonly seq: number;

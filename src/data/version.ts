@@ -2,7 +2,7 @@
 
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { LAYOUT, layoutOf } from "../lmdb/store.ts";
+import { layoutOf, STATE_LAYOUT } from "../lmdb/store.ts";
 import { LAYOUT as RUNS_LAYOUT, runsLayoutOf } from "../runs/manifest.ts";
 import { DATABASES } from "../sqlite/databases.ts";
 import { migrationsIn } from "../sqlite/migrate.ts";
@@ -58,7 +58,7 @@ function* newerDatabases(data: string): Iterable<string> {
 function* newerStores(data: string): Iterable<string> {
   for (const name of namesOf("store")) {
     const layout = layoutOf(join(data, name)) ?? 0;
-    if (layout > LAYOUT) yield `${name}/ has layout ${layout}, this mapledger knows ${LAYOUT}`;
+    if (layout > STATE_LAYOUT) yield `${name}/ has layout ${layout}, this mapledger knows ${STATE_LAYOUT}`;
   }
   for (const name of namesOf("runs")) {
     const layout = runsLayoutOf(join(data, name)) ?? 0;

@@ -21,7 +21,6 @@ import {
   readFileSync,
   readSync,
   renameSync,
-  rmSync,
   statfsSync,
   statSync,
   writeFileSync,
@@ -30,6 +29,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { open, type RangeOptions, type RootDatabase, type RootDatabaseOptionsWithPath } from "lmdb";
 import type { ChangedCells, StateStore } from "../engine/ports.ts";
+import { emptyFolder } from "../files/contents.ts";
 import type { Cell, CellKey } from "../maps/cells.ts";
 import { Damaged, faultIn } from "../supervisor/derived_parts.ts";
 import { pageFault } from "./page_check.ts";
@@ -66,8 +66,10 @@ const SHORT_FREE_LIST = { maxFreeSpaceToLoad: 1000, maxFreeSpaceToRetain: 200 };
 const ROOM_BYTES = 16 * 1024 * 1024;
 const ROOM_FACTOR = 4;
 
-/** The number of the layout of cells. A state with another layout is made again from the log. */
-export const LAYOUT = 9;
+/** The number of the layout of cells, which snapshots of an archive have, too. */
+export const LAYOUT = 8;
+/** The number of the layout of a state's files and their cells. A state with another one is made again from the log. */
+export const STATE_LAYOUT = 9;
 
 /** The content of marker.json, a file beside the data. It tells whether the data can be trusted. */
 interface Marker {
@@ -143,7 +145,7 @@ export class LmdbStore implements StateStore {
     this.#log = log;
     this.#deaths = deathsOf(folder);
     let discarded = reasonToDiscard(folder, log) ?? damage(folder, this.#deaths);
-    if (discarded !== null) discard(folder);
+    if (discarded !== null) emptyFolder(folder);
     this.#mark({ opening: true });
     let db: RootDatabase<Buffer, CellKey>;
     try {
@@ -158,7 +160,7 @@ export class LmdbStore implements StateStore {
         throw machine;
       }
       discarded = `it cannot be opened: ${message}`;
-      discard(folder);
+      emptyFolder(folder);
       db = openData(folder);
       this.#seq = 0;
     }
@@ -359,12 +361,6 @@ function seqBytes(seq: number): Buffer {
   return bytes;
 }
 
-/** Removes a state, so that it is made again from the log. */
-export function discard(folder: string): void {
-  rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder, { recursive: true });
-}
-
 function openData(folder: string): RootDatabase<Buffer, CellKey> {
   const options: RootDatabaseOptionsWithPath & typeof SHORT_FREE_LIST & { keyEncoder: typeof KEYS_AS_BYTES } = {
     path: dataFile(folder),
@@ -429,7 +425,8 @@ export function reasonToDiscard(folder: string, log: string): string | null {
   if (bytes === undefined) return null;
   const marker = readMarker(folder);
   if (marker === null) return "its marker is missing or cannot be read";
-  if (marker.layout !== LAYOUT) return `it has layout number ${marker.layout}, this release has number ${LAYOUT}`;
+  if (marker.layout !== STATE_LAYOUT)
+    return `it has layout number ${marker.layout}, this release has number ${STATE_LAYOUT}`;
   if (marker.log !== log) return "it was made from another log";
   if (marker.opening) return "the process died when it was opened";
   if (marker.damaged !== undefined) return `it is damaged: ${marker.damaged}`;
@@ -523,7 +520,7 @@ function hasMagic(folder: string): boolean {
 }
 
 function writeMarker(folder: string, state: Omit<Marker, "layout" | "boot">): void {
-  const marker: Marker = { layout: LAYOUT, boot: bootId(), ...state };
+  const marker: Marker = { layout: STATE_LAYOUT, boot: bootId(), ...state };
   // Replaces the marker atomically, because a state without a marker is discarded.
   writeFileSync(join(folder, "marker.json.new"), `${JSON.stringify(marker)}\n`);
   renameSync(join(folder, "marker.json.new"), join(folder, "marker.json"));

@@ -17,7 +17,7 @@ import Sqlite from "better-sqlite3";
 import t from "tap";
 import { openTree } from "../../src/data/open_tree.ts";
 import { checkWritten } from "../../src/data/version.ts";
-import { LAYOUT } from "../../src/lmdb/store.ts";
+import { STATE_LAYOUT } from "../../src/lmdb/store.ts";
 import { LAYOUT as RUNS_LAYOUT } from "../../src/runs/manifest.ts";
 import { schemaVersion } from "../../src/sqlite/schema_version.ts";
 import { checkState } from "../../src/verify/state_check.ts";
@@ -129,7 +129,7 @@ const REFUSED: readonly [what: string, change: (data: string) => void, says: Reg
   ],
   ["a newer log, in its -wal", (d) => setVersionInWal(d, "events"), /newer mapledger: events.sqlite has version 99, /],
   ["a newer tree, in its -wal", (d) => setVersionInWal(d, "tree"), /newer mapledger: tree.sqlite has version 99, /],
-  ["a newer state", (d) => setLayout(d, LAYOUT + 1), /newer mapledger: state\/ has layout \d+, this mapledger kn/],
+  ["a newer state", (d) => setLayout(d, STATE_LAYOUT + 1), /newer mapledger: state\/ has layout \d+, this mapledger kn/],
   [
     "a newer history",
     (d) => setRunsLayout(d, "history", RUNS_LAYOUT + 1),
@@ -171,10 +171,10 @@ const TAKEN: readonly [what: string, change: (data: string) => void, rebuild?: b
   ["what it has written", () => {}],
   ["a directory that is not there", (d) => rmSync(d, { recursive: true })],
   ["an empty log and nothing of it", (d) => readdirSync(d).map((name) => rmSync(join(d, name), { recursive: true }))],
-  ["an older state", (d) => setLayout(d, LAYOUT - 1)],
+  ["an older state", (d) => setLayout(d, STATE_LAYOUT - 1)],
   ["an older index", (d) => setRunsLayout(d, "index", RUNS_LAYOUT - 1)],
   ["no tree", (d) => remove(d, "tree")],
-  ["a newer state that is to be made again", (d) => setLayout(d, LAYOUT + 1), true],
+  ["a newer state that is to be made again", (d) => setLayout(d, STATE_LAYOUT + 1), true],
 ];
 
 for (const [what, change, rebuild] of TAKEN)
