@@ -114,6 +114,13 @@ export class LayeredState {
     this.#looks++;
   }
 
+  /** Reads again how far LMDB has come. Call only if there are no runs: unlike look(), it opens no file. */
+  lookBeneath(): void {
+    this.#lmdb.look();
+    this.#seq = this.#lmdb.seq;
+    this.#looks++;
+  }
+
   get seq(): number {
     return this.#seq;
   }

@@ -30,7 +30,8 @@ export interface WriterProtocol {
     readonly gate: SharedArrayBuffer;
   };
   readonly questions: {
-    write: { ask: WrittenCells; answer: null };
+    /** Answered with whether there are runs. */
+    write: { ask: WrittenCells; answer: boolean };
     /** Asked before the close: answered when everything is on the disk. */
     sync: { ask: Nothing; answer: null };
   };

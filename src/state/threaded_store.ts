@@ -67,8 +67,8 @@ export class ThreadedStore implements StateStore<CellTable> {
     this.#layers.mayWrite();
     const thread = this.#thread ?? this.#startThread();
     try {
-      await thread.ask("write", { cells: memory, seq, bytes });
-      this.#layers.look();
+      if (await thread.ask("write", { cells: memory, seq, bytes })) this.#layers.look();
+      else this.#layers.lookBeneath();
     } catch (error) {
       if (this.#thread === thread) await this.#startOver();
       throw error;

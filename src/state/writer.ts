@@ -85,21 +85,24 @@ export class StateWriter {
     this.#goOn();
   }
 
-  /** Resolves when the cells have been written. Rejects if nothing was. */
-  write(written: WrittenCells): Promise<void> {
+  /** Resolves when the cells have been written, to whether there are runs. Rejects if nothing was written. */
+  write(written: WrittenCells): Promise<boolean> {
     const done = this.#writing.then(() => this.#write(written));
-    this.#writing = done.catch(() => {});
+    this.#writing = done.then(
+      () => {},
+      () => {},
+    );
     return done.finally(() => {
       this.#isResting = false;
       this.#goOn();
     });
   }
 
-  async #write({ cells, seq, bytes }: WrittenCells): Promise<void> {
+  async #write({ cells, seq, bytes }: WrittenCells): Promise<boolean> {
     const { directCells, runsMax } = this.#limits;
     if (this.#runs.manifest.runs.length === 0 && cells.size <= directCells) {
       this.#lmdb.write(new SortedCells(cells).entries(), seq, bytes);
-      return;
+      return false;
     }
     if (this.#runs.manifest.runs.length >= runsMax) this.#foldWhole();
     checkRoom(this.#folder, bytes);
@@ -115,6 +118,7 @@ export class StateWriter {
       for (const { file } of run.ssts) rmSync(file, { force: true });
       throw error;
     }
+    return true;
   }
 
   /** The engine's thread has looked after this fold. */

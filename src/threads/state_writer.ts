@@ -16,8 +16,7 @@ thread.serve(
   {
     async write(cells) {
       try {
-        await writer.write(cells);
-        return null;
+        return await writer.write(cells);
       } catch (error) {
         const { message, code } = error as Error & { readonly code?: string };
         throw new NotWritten(message, code);
