@@ -19,6 +19,7 @@ import {
 import type { EngineClient } from "../engine/client.ts";
 import type { EventReader } from "../engine/events.ts";
 import type { PastClient } from "../past/client.ts";
+import { NoThread } from "../supervisor/asked_thread.ts";
 import { OpenQuestions, receive } from "../supervisor/correspondence.ts";
 import type { Answer, Listeners, Said } from "../supervisor/protocol.ts";
 import type { Who } from "../syscall/command.ts";
@@ -104,7 +105,7 @@ export class ThreadedArchiver implements Archiver {
     };
     const end = { answers: {}, listeners, open, errors: ARCHIVE_JOB, post };
     worker.on("message", (message: Answer<never> | Said<ArchiveProtocol["news"]>) => receive(end, message));
-    worker.on("error", (error) => open.reject(() => error));
+    worker.on("error", (error) => open.reject(() => new NoThread("archiving", error.message)));
     worker.on("exit", () => {
       this.#worker = null;
       open.reject(() => new Error("it was interrupted"));
@@ -114,7 +115,8 @@ export class ThreadedArchiver implements Archiver {
       .finally(() => post({ say: "close" }, []))
       .then((attr) => this.#record(attr, who))
       .catch((error: Error) => {
-        planning.reject(error instanceof ArchiveRefused ? error : new Error(`archiving: ${error.message}`));
+        const isTold = error instanceof ArchiveRefused || error instanceof NoThread;
+        planning.reject(isTold ? error : new Error(`archiving: ${error.message}`));
         this.#update({ state: "failed", error: error.message });
       });
   }
