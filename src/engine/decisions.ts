@@ -88,9 +88,10 @@ export class Decisions {
       return octets ? { seq, outcome, given: (whole as BatchCommand).attr.count } : { seq, outcome };
     } catch (error) {
       batch.rollback(mark);
-      opened?.object?.drop();
       this.#parts.report(`executing command ${cmdNumber(request)}`, error);
       return { failure: "bug", detail: "the command failed inside the service", done: "nothing" };
+    } finally {
+      opened?.object?.drop();
     }
   }
 
