@@ -44,15 +44,10 @@ export function dividedOn<Batch extends Octets & Origin & BatchCommand>(state: S
   return divided(state, batch, map);
 }
 
-function withElements<Batch extends Octets>(
-  { octets: _, ...batch }: Batch,
-  keys: Buffer,
-  values: Buffer | null,
-  count: number,
-): Batch {
-  const { attr } = batch as unknown as Octets;
+function withElements<Batch extends Octets>(batch: Batch, key: Buffer, value: Buffer | null, count: number): Batch {
+  const { attr } = batch;
   const given = { ...attr, count, ...(attr.ifPresent !== undefined && { ifPresent: count }) };
-  return { ...batch, key: keys, value: values, attr: given } as unknown as Batch;
+  return { ...batch, octets: undefined, key, value, attr: given };
 }
 
 function remainder(found: number, keyBytes: number, valueBytes: number | null, left: number): NotDone {
