@@ -17,7 +17,7 @@ import type { SortedStore } from "../engine/ports.ts";
 import type { RowBytes } from "../log/canonical.ts";
 import type { EventRow } from "../log/event.ts";
 import { type EventFilter, matches } from "../log/event_filter.ts";
-import { effectsIn, touchedKeys } from "../log/event_subjects.ts";
+import { effectsIn, openedPeer, touchedKeys } from "../log/event_subjects.ts";
 import { Marks } from "../log/position.ts";
 import { type CellKey, compareKeys } from "../maps/cells.ts";
 import type { MapRecord } from "../maps/map.ts";
@@ -25,14 +25,14 @@ import { ARCHIVED, readArchived } from "../sqlite/archive_facts.ts";
 import { LIFE, LOG_ID } from "../sqlite/facts.ts";
 import { WHOLE_ROW } from "../sqlite/log_rows.ts";
 import { LogTimes, type Stretch } from "../sqlite/log_times.ts";
-import { type Asked, askedOf, asksNothing, keySizeKey, peerKey, readU48Key } from "./facets.ts";
+import { type Asked, askedOf, asksNothing, keySizeKey, peerKey, u48Bytes, u48In } from "./facets.ts";
 import { keyBytesIn } from "./key_bytes.ts";
 import { CHUNK_EVENTS, LogColumns } from "./log_columns.ts";
 import { LogScan } from "./log_scan.ts";
 import { OpenSegment } from "./open_segment.ts";
 import { Page } from "./page.ts";
 import { Search, type SearchedSegment } from "./search.ts";
-import { type IndexInfo, infoCell, readInfo, StoredSegments, u48Bytes } from "./stored_segments.ts";
+import { type IndexInfo, infoCell, readInfo, StoredSegments } from "./stored_segments.ts";
 
 const FACT = "SELECT value FROM ledger WHERE name = ?";
 const LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM events";
@@ -385,7 +385,7 @@ export class EventIndex {
     const bytes = this.#store?.get(keySizeKey(map));
     if (bytes === undefined) return undefined;
     if (this.#keySizes.size >= KEY_SIZES_MAX) this.#keySizes.clear();
-    const size = readU48Key(bytes.toString("latin1"), 0);
+    const size = u48In(bytes);
     this.#keySizes.set(map, size);
     return size;
   }
@@ -401,9 +401,8 @@ export class EventIndex {
     const until = Math.min(this.lastSeq(), after + OPENINGS_LOOKED_AT);
     if (until <= after) return false;
     for (const row of this.#openings.iterate(after, until) as Iterable<Pick<EventRow, "attr" | "out">>) {
-      const { peer } = JSON.parse(row.attr ?? "{}");
-      const session = effectsIn(row)?.session_id;
-      if (typeof peer === "string" && session !== undefined) this.#unindexedPeers.set(session, peer);
+      const opened = openedPeer(row, effectsIn(row));
+      if (opened !== null) this.#unindexedPeers.set(opened.session, opened.peer);
     }
     for (const session of this.#unindexedPeers.keys()) {
       if (this.#unindexedPeers.size <= PEERS_MAX) break;

@@ -49,6 +49,15 @@ export function readU48Key(key: CellKey, offset: number): number {
   return (key.charCodeAt(offset) * 256 + key.charCodeAt(offset + 1)) * 2 ** 32 + readU32Key(key, offset + 2);
 }
 
+/** A number as the bytes of a cell. */
+export function u48Bytes(number: number): Buffer {
+  return Buffer.from(u48Key(number), "latin1");
+}
+
+export function u48In(bytes: Buffer): number {
+  return bytes.readUIntBE(0, U48_BYTES);
+}
+
 /** The first event of the segment that a key of postings ends with. */
 export function segmentOf(key: CellKey): number {
   return readU48Key(key, key.length - U48_BYTES);

@@ -4,7 +4,7 @@
  */
 
 import { CMD } from "../abi/service.ts";
-import { effectsIn, hasChanged, touchedKeys, touchedMaps } from "../log/event_subjects.ts";
+import { effectsIn, hasChanged, openedPeer, touchedKeys, touchedMaps } from "../log/event_subjects.ts";
 import type { CellKey } from "../maps/cells.ts";
 import { commandFacts } from "../syscall/command_facts.ts";
 import type { Out } from "../syscall/outcome.ts";
@@ -167,10 +167,9 @@ export class OpenSegment {
     if (typeof size === "number") this.keySizes.set(map, size);
   }
 
-  #notePeer({ attr }: IndexedRow, effects: Out | null): void {
-    const { peer } = JSON.parse(attr ?? "{}");
-    const session = effects?.session_id;
-    if (typeof peer === "string" && session !== undefined) this.peers.set(session, peer);
+  #notePeer(row: IndexedRow, effects: Out | null): void {
+    const opened = openedPeer(row, effects);
+    if (opened !== null) this.peers.set(opened.session, opened.peer);
   }
 
   /** Adds the events that have a value. */

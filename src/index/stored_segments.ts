@@ -14,6 +14,7 @@ import {
   SEGMENTS,
   segmentOf,
   U48_BYTES,
+  u48In,
   u48Key,
   type Wanted,
 } from "./facets.ts";
@@ -40,10 +41,6 @@ export interface IndexInfo {
 
 export function infoCell(info: Omit<IndexInfo, "layout">): readonly [CellKey, Buffer] {
   return [INFO_KEY, Buffer.from(JSON.stringify({ layout: LAYOUT, ...info } satisfies IndexInfo))];
-}
-
-export function u48Bytes(number: number): Buffer {
-  return Buffer.from(u48Key(number), "latin1");
 }
 
 /** null: the store has no index, or one of another layout. */
@@ -100,7 +97,7 @@ export class StoredSegments {
       const first = readU48Key(key, 1);
       if (first !== end + 1 || bytes.length !== U48_BYTES)
         throw new Damaged(`the index has no segment that begins with event ${end + 1}`);
-      end = readU48Key(bytes.toString("latin1"), 0);
+      end = u48In(bytes);
       if (end < first) throw new Damaged(`the index has a segment that ends before its first event, ${first}`);
       this.push(first, end);
     }

@@ -26,6 +26,16 @@ export function effectsIn({ out }: Pick<EventRow, "out">): Out | null {
   return out === null ? null : (JSON.parse(out) as Out);
 }
 
+/** The session that an event of SESSION_OPEN opened, and the peer of its connection; null: it has none. */
+export function openedPeer(
+  { attr }: Pick<EventRow, "attr">,
+  effects: Out | null,
+): { readonly session: number; readonly peer: string } | null {
+  const { peer } = JSON.parse(attr ?? "{}");
+  const session = effects?.session_id;
+  return typeof peer === "string" && session !== undefined ? { session, peer } : null;
+}
+
 /** The map that the command named, and the maps that lost elements or were freed by it. */
 export function touchedMaps({ map }: Pick<EventRow, "map">, effects: Out | null): ReadonlySet<number> {
   const maps = new Set([map]);

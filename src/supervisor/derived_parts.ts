@@ -55,6 +55,12 @@ export function faultIn(error: unknown): Found | null {
   return typeof code === "string" && MACHINES.has(code) ? "failed" : null;
 }
 
+/** As faultIn, for a part that reads the log and keeps no SQLite file: an error of SQLite does not show that it is damaged. */
+export function faultBesideLog(error: unknown): Found | null {
+  const found = faultIn(error);
+  return found === "damaged" && !(error instanceof Damaged) ? "failed" : found;
+}
+
 /**
  * SQLite's codes for failures of the machine, or of other users of the file; all other codes are about the file's
  * contents.

@@ -9,7 +9,7 @@ import { EventIndex } from "../index/event_index.ts";
 import { READER } from "../index/protocol.ts";
 import { filterWithBuffer } from "../log/row_transfer.ts";
 import type { MapRecord } from "../maps/map.ts";
-import { Damaged, Derived, faultIn, PartFailed } from "../supervisor/derived_parts.ts";
+import { Damaged, Derived, faultBesideLog, faultIn, PartFailed } from "../supervisor/derived_parts.ts";
 import { passGate } from "../supervisor/gate.ts";
 import { thisThread } from "../supervisor/thread.ts";
 import { mapsIn } from "../syscall/map_table.ts";
@@ -25,11 +25,7 @@ const index = new Derived<EventIndex>({
   told: (fault) => thread.tell(fault),
   report: (message) => thread.report(message),
   isWhole: (open) => open.isWhole(),
-  // An error of SQLite is about the log, not the index, so the index is not discarded.
-  judge(error) {
-    const found = faultIn(error);
-    return found === "damaged" && !(error instanceof Damaged) ? "failed" : found;
-  },
+  judge: faultBesideLog,
 });
 /** An index without a store: while the index has failed, it answers from the log alone. */
 let bare: EventIndex | null = null;

@@ -5,11 +5,21 @@ import Sqlite, { type Database } from "better-sqlite3";
 import { INDEX_FOLDER, LOG_FILE } from "../data/layout.ts";
 import type { SortedStore } from "../engine/ports.ts";
 import { EventIndex } from "../index/event_index.ts";
-import { FACETS, isOfSegment, KEY_SIZES, keySizeKey, ownerOf, PEERS, readU48Key } from "../index/facets.ts";
+import {
+  FACETS,
+  isOfSegment,
+  KEY_SIZES,
+  keySizeKey,
+  ownerOf,
+  PEERS,
+  readU48Key,
+  u48Bytes,
+  u48In,
+} from "../index/facets.ts";
 import { LogColumns } from "../index/log_columns.ts";
 import { OpenSegment } from "../index/open_segment.ts";
 import { offsetsIn } from "../index/postings.ts";
-import { readInfo, type StoredSegment, StoredSegments, u48Bytes } from "../index/stored_segments.ts";
+import { readInfo, type StoredSegment, StoredSegments } from "../index/stored_segments.ts";
 import type { CellKey } from "../maps/cells.ts";
 import { RunsReader } from "../runs/reader.ts";
 import { SINGLE } from "../runs/run_cells.ts";
@@ -83,7 +93,7 @@ function segmentFindings({ file, segments }: Kept, db: Database, through: number
 function* compared(file: Cells, { first, last }: StoredSegment, columns: LogColumns, count: number): Iterable<Finding> {
   const made = new OpenSegment(first, (map) => {
     const bytes = file.get(keySizeKey(map));
-    return bytes === undefined ? undefined : readU48Key(bytes.toString("latin1"), 0);
+    return bytes === undefined ? undefined : u48In(bytes);
   });
   while (made.last < last) {
     if (made.isFull) {
