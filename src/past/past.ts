@@ -60,6 +60,8 @@ export class Past {
   readonly #log: PastLog;
   readonly #history: History;
   readonly #host: Host;
+  /** Resolves when the history has recorded what a question was far ahead of; null: no question was. */
+  #catchingUp: Promise<void> | null = null;
 
   constructor(log: PastLog, history: History, host: Host) {
     this.#log = log;
@@ -111,14 +113,17 @@ export class Past {
     if (seq <= this.#history.seq) return seq;
     const last = this.#log.lastSeq;
     if (seq > last) throw new NotYet(seq, last);
-    const reached = this.#history.reach(seq);
     const behind = this.#history.seq;
     if (seq - behind > WAIT_EVENTS) {
-      // The history goes on recording. If that fails, the next request tries again, and gets the error.
-      reached.catch(() => {});
+      // The history records once for all who ask meanwhile. If that fails, the next question begins it again.
+      this.#catchingUp ??= this.catchUp()
+        .catch(() => {})
+        .finally(() => {
+          this.#catchingUp = null;
+        });
       throw new HistoryBehind(behind, seq);
     }
-    await reached;
+    await this.#history.reach(seq);
     return seq;
   }
 
