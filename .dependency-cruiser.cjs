@@ -23,7 +23,7 @@ const RINGS = {
   http: ["net", "past", "tree", "engine", "replay", "supervisor", "access", "log", "tlog", "codec", ...CORE],
   sqlite: ["past", "tree", "engine", "supervisor", "replay", "log", "tlog", "codec", ...CORE],
   index: ["sqlite", "engine", "supervisor", "log", "codec", ...CORE],
-  lmdb: ["engine", "supervisor", "log", "codec", ...CORE],
+  lmdb: ["engine", "supervisor", "files", "log", "codec", ...CORE],
   state: ["lmdb", "runs", "engine", "supervisor", "files", "log", ...CORE],
   native: ["maps", "abi"],
   mirror: ["native", "engine", "supervisor", "replay", "log", "tlog", "codec", "btf", ...CORE],

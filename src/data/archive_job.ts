@@ -12,8 +12,9 @@ import type { Snapshot } from "../archive/snapshot.ts";
 import { readMoment } from "../codec/moments.ts";
 import { type ArchiveAttr, type ArchivePlan, type ArchiveSource, planArchive } from "../engine/archives.ts";
 import type { StateStore } from "../engine/ports.ts";
+import { emptyFolder } from "../files/contents.ts";
 import { readHost } from "../host.ts";
-import { discard, LAYOUT, LmdbStore } from "../lmdb/store.ts";
+import { LAYOUT, LmdbStore } from "../lmdb/store.ts";
 import type { Host } from "../maps/map.ts";
 import { SqliteArchiveSource } from "../sqlite/archive_source.ts";
 import { TreeFile } from "../sqlite/tree_store.ts";
@@ -54,7 +55,7 @@ export async function runArchive(
   const moment = readMoment(before, "before");
   const source = new SqliteArchiveSource(join(data, LOG_FILE));
   const scratch = join(data, ARCHIVING_FOLDER);
-  discard(scratch);
+  emptyFolder(scratch);
   let store: LmdbStore | null = null;
   let tree: TreeFile | null = null;
   try {

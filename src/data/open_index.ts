@@ -2,9 +2,10 @@
 
 import { rmSync } from "node:fs";
 import { join } from "node:path";
+import { emptyFolder } from "../files/contents.ts";
 import { EventIndex } from "../index/event_index.ts";
 import { readInfo } from "../index/stored_segments.ts";
-import { discardRuns, RunsStore } from "../runs/store.ts";
+import { RunsStore } from "../runs/store.ts";
 import { FORMER_INDEX_FILE, INDEX_FOLDER, LOG_FILE } from "./layout.ts";
 
 /** Opens the index, or begins an empty one. An index of another log, or one that is ahead of the log, is discarded. */
@@ -36,7 +37,7 @@ export function openStore(data: string, log: string): RunsStore {
 
 /** Removes the index, so that it is made again from the log. */
 export function discardIndex(data: string): void {
-  discardRuns(join(data, INDEX_FOLDER));
+  emptyFolder(join(data, INDEX_FOLDER));
 }
 
 /** Removes an index of a former form, in SQLite. */

@@ -6,7 +6,8 @@
 import { join } from "node:path";
 import type { ArchiveSource } from "../engine/archives.ts";
 import type { StateStore } from "../engine/ports.ts";
-import { discard, LmdbStore } from "../lmdb/store.ts";
+import { emptyFolder } from "../files/contents.ts";
+import { LmdbStore } from "../lmdb/store.ts";
 import type { CellKey } from "../maps/cells.ts";
 import type { Host } from "../maps/map.ts";
 import { LayeredState, unfitRuns } from "../state/layers.ts";
@@ -53,7 +54,7 @@ async function openStore(
   { data, host, rebuild, report }: StateOptions,
 ): Promise<LayeredState> {
   const folder = join(data, STATE_FOLDER);
-  if (rebuild) discard(folder);
+  if (rebuild) emptyFolder(folder);
   let lmdb = new LmdbStore(folder, log.id);
   const unfit = lmdb.discarded ?? unfitRuns(folder, log.id, lmdb.seq);
   if (unfit !== null) report("the state is made again from the log", unfit);
@@ -74,7 +75,7 @@ async function openStore(
 
 async function emptied(state: LmdbStore | LayeredState, folder: string, log: string): Promise<LmdbStore> {
   await state.close(false);
-  discard(folder);
+  emptyFolder(folder);
   return new LmdbStore(folder, log);
 }
 
@@ -106,7 +107,7 @@ export class LateStore implements StateStore {
 
   async write(changes: Iterable<readonly [CellKey, Buffer | null]>, seq: number, bytes: number): Promise<void> {
     if (this.#store === null) {
-      discard(this.#folder);
+      emptyFolder(this.#folder);
       this.#store = new LmdbStore(this.#folder, this.#log);
     }
     return this.#store.write(changes, seq, bytes);

@@ -7,6 +7,7 @@ import {
   createReadStream,
   fstatSync,
   fsyncSync,
+  mkdirSync,
   openSync,
   readFileSync,
   readSync,
@@ -123,6 +124,12 @@ export function sync(path: string): void {
   } finally {
     closeSync(file);
   }
+}
+
+/** Removes a folder with all that it has, and makes an empty one. */
+export function emptyFolder(folder: string): void {
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
 }
 
 /**

@@ -1,50 +1,27 @@
 /** Several sorted cursors as one. */
 
 import { type Cursor, compareBytes } from "./block.ts";
+import { Delegate } from "./delegate.ts";
 
 /** Upwards or downwards. */
 export type Sign = 1 | -1;
 
 /** Walks cursors as one, in the order of their keys; of entries with the same key it shows that of the first cursor. */
-export class MergedCursor implements Cursor {
+export class MergedCursor extends Delegate<Cursor> {
   readonly #sign: Sign;
   /** Cursors that are at an entry, the next one first. */
   readonly #order: { readonly cursor: Cursor; readonly rank: number }[] = [];
-  #top: Cursor | undefined;
 
   /** `cursors`: the newest first, each already put to its first entry. */
   constructor(cursors: readonly Cursor[], sign: Sign = 1) {
+    super();
     this.#sign = sign;
     for (const [rank, cursor] of cursors.entries()) {
       if (!cursor.isAt) continue;
       this.#order.unshift({ cursor, rank });
       this.#settle();
     }
-    this.#top = this.#order[0]?.cursor;
-  }
-
-  get isAt(): boolean {
-    return this.#top !== undefined;
-  }
-
-  get key(): Buffer {
-    return (this.#top as Cursor).key;
-  }
-
-  get keyBytes(): number {
-    return (this.#top as Cursor).keyBytes;
-  }
-
-  get source(): Buffer {
-    return (this.#top as Cursor).source;
-  }
-
-  get valueAt(): number {
-    return (this.#top as Cursor).valueAt;
-  }
-
-  get valueBytes(): number {
-    return (this.#top as Cursor).valueBytes;
+    this.part = this.#order[0]?.cursor ?? null;
   }
 
   next(): void {
@@ -59,7 +36,7 @@ export class MergedCursor implements Cursor {
       order.unshift(top);
     }
     this.#moveFirst();
-    this.#top = order[0]?.cursor;
+    this.part = order[0]?.cursor ?? null;
   }
 
   /** Moves the first cursor on, and puts it where it now belongs. */

@@ -6,6 +6,7 @@
 import type { Cursor } from "./block.ts";
 import { compareBytes } from "./block.ts";
 import { hashOf } from "./bloom_filter.ts";
+import { Delegate } from "./delegate.ts";
 import { type Sst, SstCursor, SstCursorDown, type SstReader } from "./sst.ts";
 
 export interface Run {
@@ -64,42 +65,16 @@ function fileFrom(ssts: readonly Sst[], key: Uint8Array, keyBytes: number): numb
 }
 
 /** The part that both directions of a walk have in common. */
-abstract class RunWalk<Part extends Cursor> implements Cursor {
+abstract class RunWalk<Part extends Cursor> extends Delegate<Part> {
   protected readonly reader: SstReader;
   protected readonly run: Run;
   protected at = -1;
-  protected part: Part | null = null;
 
   constructor(reader: SstReader, run: Run) {
+    super();
     this.reader = reader;
     this.run = run;
   }
-
-  get isAt(): boolean {
-    return this.part?.isAt === true;
-  }
-
-  get key(): Buffer {
-    return (this.part as Part).key;
-  }
-
-  get keyBytes(): number {
-    return (this.part as Part).keyBytes;
-  }
-
-  get source(): Buffer {
-    return (this.part as Part).source;
-  }
-
-  get valueAt(): number {
-    return (this.part as Part).valueAt;
-  }
-
-  get valueBytes(): number {
-    return (this.part as Part).valueBytes;
-  }
-
-  abstract next(): void;
 }
 
 /** Walks a run upwards. */

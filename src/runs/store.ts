@@ -15,7 +15,7 @@
  * files that the manifest does not name.
  */
 
-import { mkdirSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import type { SortedStore } from "../engine/ports.ts";
 import type { Cell, CellKey } from "../maps/cells.ts";
@@ -174,12 +174,6 @@ export class RunsStore implements SortedStore {
   close(): Promise<void> {
     return this.#writing.then(() => this.#cache.close());
   }
-}
-
-/** Removes a store, so that it is made again from the log. */
-export function discardRuns(folder: string): void {
-  rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder, { recursive: true });
 }
 
 /** A merge of consecutive runs that is under way. Its place is counted from the oldest run, because runs are added. */

@@ -12,6 +12,7 @@ import { WholeLog } from "../data/whole_log.ts";
 import { type ArchivedPlaces, EventsArchived } from "../engine/archives.ts";
 import { FrameWriter, readRequests } from "../engine/frames.ts";
 import type { ReadName, Reads } from "../engine/views.ts";
+import { emptyFolder } from "../files/contents.ts";
 import { readHost } from "../host.ts";
 import type { Host } from "../maps/map.ts";
 import { History, Overtaken } from "../past/history.ts";
@@ -20,9 +21,9 @@ import { type AsOfReads, PAST } from "../past/protocol.ts";
 import type { PastReadName, PastReads } from "../past/reads.ts";
 import { VERSION_FILTER } from "../past/versions.ts";
 import { VersionsStore } from "../past/versions_store.ts";
-import { discardRuns, RunsStore } from "../runs/store.ts";
+import { RunsStore } from "../runs/store.ts";
 import { SqlitePastLog } from "../sqlite/past_log.ts";
-import { Damaged, Derived, faultIn } from "../supervisor/derived_parts.ts";
+import { Derived, faultBesideLog } from "../supervisor/derived_parts.ts";
 import { passGate } from "../supervisor/gate.ts";
 import { thisThread } from "../supervisor/thread.ts";
 
@@ -59,15 +60,11 @@ const history = new Derived<Open>({
       await log.close();
     }
   },
-  discard: () => discardRuns(folder),
+  discard: () => emptyFolder(folder),
   told: (fault) => thread.tell(fault),
   report: (message) => thread.report(message),
   isWhole: ({ log, history }) => history.seq >= log.lastSeq,
-  // An error of SQLite is about the log, not the history, so the history is not discarded.
-  judge(error) {
-    const found = faultIn(error);
-    return found === "damaged" && !(error instanceof Damaged) ? "failed" : found;
-  },
+  judge: faultBesideLog,
 });
 let seen = -1;
 // The history of the whole log, with archived events, is written only on request.
@@ -101,7 +98,7 @@ async function openWhole(places: ArchivedPlaces): Promise<Open> {
   // A history that is ahead of the log, or that has archived events whose senders are not known, is made again.
   if (store.seq > lastSeq || log.origins < Math.min(store.seq, archivedThrough)) {
     await store.close();
-    discardRuns(folder);
+    emptyFolder(folder);
     store = openStore(id);
   }
   const history = new History(log, store, host);
@@ -128,7 +125,7 @@ async function openHistory(log: SqlitePastLog, host: Host): Promise<RunsStore> {
   const { through } = log.archived;
   if (store.seq >= through && store.seq <= log.lastSeq) return store;
   await store.close();
-  discardRuns(folder);
+  emptyFolder(folder);
   store = openStore(log.id);
   if (through > 0) await restoreFromArchive(new VersionsStore(store, through), log, { data, host });
   return store;
