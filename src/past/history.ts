@@ -122,7 +122,11 @@ export class History {
       // Checked after the read, because events may be archived at any time.
       if (this.#done < this.#log.archivedThrough) throw new Overtaken();
       if (until === this.#done && until < seq) throw new Error(`reading the log: it ends at ${until}, before ${seq}`);
-      for (const event of events) this.#takeIn(event);
+      for (const event of events) {
+        this.#takeIn(event);
+        // One event may have ten thousand elements.
+        if (this.#recorder.size >= WRITE_VERSIONS && !this.#closing) await this.#write();
+      }
       this.#done = until;
       if (this.#recorder.size >= WRITE_VERSIONS || this.#recorder.isCrowded || this.#done >= seq) await this.#write();
       else await setImmediate();

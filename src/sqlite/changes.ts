@@ -44,7 +44,7 @@ interface PlainColumns {
 
 const CHUNK_EVENTS = 4096;
 /** A chunk ends early once its whole rows have more bytes than this. */
-const OTHERS_BYTES = 16 * 1024 * 1024;
+const OTHERS_BYTES = 4 * 1024 * 1024;
 /** An event whose columns have more bytes than this is read as a whole row. */
 const PLAIN_BYTES_MAX = 4096;
 

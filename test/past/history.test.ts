@@ -110,3 +110,42 @@ test("to walk a map as of a moment costs what the map holds then, however much w
     "what is begun again goes on where it was",
   );
 });
+
+/** The most cells of one write. */
+class WrittenCells extends MemoryCells {
+  most = 0;
+
+  override async write(changes: Parameters<MemoryCells["write"]>[0], seq: number): Promise<void> {
+    const cells = [...changes];
+    this.most = Math.max(this.most, cells.length);
+    await super.write(cells, seq);
+  }
+}
+
+test("the history is written in pieces although each event has many elements", async (t) => {
+  const service = new Service();
+  const PAIRS = 10_000;
+  const { outcome } = service.run({
+    cmd: CMD.BPF_MAP_CREATE,
+    attr: createAttr({ mapType: BPF_MAP_TYPE.BPF_MAP_TYPE_HASH, maxEntries: PAIRS }),
+  });
+  const key = Buffer.alloc(4 * PAIRS);
+  for (let pair = 0; pair < PAIRS; pair++) key.writeUInt32LE(pair, 4 * pair);
+  const attr = { count: PAIRS, elemFlags: 0n, inBatch: null, outBatch: null };
+  const EVENTS = 20;
+  for (let value = 1; value <= EVENTS; value++)
+    service.run({
+      cmd: CMD.BPF_MAP_UPDATE_BATCH,
+      target: { by: "fd", fd: outcome.ret },
+      key,
+      value: Buffer.alloc(8 * PAIRS, value),
+      flags: 0n,
+      attr,
+    });
+  const store = new WrittenCells();
+  const history = new History(service.log, store, HOST);
+  await history.reach(service.log.lastSeq);
+  t.ok(store.most < 65_536 + 2 * PAIRS, `${store.most} cells in one write of ${EVENTS * PAIRS}`);
+  const [cell] = service.cellsOf(outcome.map) as [CellKey];
+  t.equal([...history.versions(cell, service.log.lastSeq)].length, EVENTS);
+});
