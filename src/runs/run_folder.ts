@@ -14,7 +14,7 @@ import {
   statSync,
   writevSync,
 } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import type { ChangedCells } from "../engine/ports.ts";
 import {
@@ -27,6 +27,7 @@ import {
   VALUE_BYTES,
   WIDTH,
 } from "../engine/sorted_cells.ts";
+import { sync } from "../files/contents.ts";
 import { LAYOUT, MANIFEST, type Manifest, readManifest, writeManifest } from "./manifest.ts";
 import type { Run } from "./run.ts";
 import { type Sst, SstWriter } from "./sst.ts";
@@ -78,10 +79,8 @@ export class RunFolder {
 
   /** Removes files that the manifest does not name. Nobody may read or write the store meanwhile. */
   removeUnnamed(): void {
-    const named = new Set(filesOf(this.#manifest));
-    for (const name of readdirSync(this.folder))
-      if (!named.has(join(this.folder, name)) && (name !== MANIFEST || this.discarded !== null))
-        rmSync(join(this.folder, name), { recursive: true });
+    removeUnnamed(this.folder, this.#manifest);
+    if (this.discarded !== null) rmSync(join(this.folder, MANIFEST), { force: true });
   }
 
   newWriter(): SstWriter {
@@ -149,7 +148,15 @@ export class RunFolder {
       }
     }
     writeManifest(this.folder, this.#manifest, true);
+    sync(dirname(this.folder));
   }
+}
+
+/** Removes the files in a folder that its manifest does not name. */
+export function removeUnnamed(folder: string, manifest: Manifest): void {
+  const named = new Set(filesOf(manifest));
+  for (const name of readdirSync(folder))
+    if (!named.has(join(folder, name)) && name !== MANIFEST) rmSync(join(folder, name), { recursive: true });
 }
 
 /** The first file of a manifest that is not there with all its bytes, and how it is; null: all are. */

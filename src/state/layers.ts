@@ -23,7 +23,7 @@ import { BlockCache } from "../runs/block_cache.ts";
 import { type Manifest, readManifest } from "../runs/manifest.ts";
 import type { Run } from "../runs/run.ts";
 import { RunCells, SINGLE } from "../runs/run_cells.ts";
-import { missingFile } from "../runs/run_folder.ts";
+import { missingFile, removeUnnamed } from "../runs/run_folder.ts";
 import { checkSst, type Sst, SstReader } from "../runs/sst.ts";
 import { Damaged } from "../supervisor/derived_parts.ts";
 
@@ -88,11 +88,17 @@ export class LayeredState {
   /** Grows with each look. */
   #looks = 0;
 
-  /** `folder`: the state's, whose LMDB file is `lmdb`. Call only if unfitRuns() finds nothing. */
+  /**
+   * `folder`: the state's, whose LMDB file is `lmdb`. Call only if unfitRuns() finds nothing, and before a writer has the
+   * state open: files that no run names are removed.
+   */
   constructor(folder: string, lmdb: LmdbStore) {
     this.#folder = runsFolder(folder);
     this.#lmdb = lmdb;
     this.#cells = new RunCells(new SstReader(this.#cache), () => this.#runs, SINGLE);
+    const manifest = readManifest(this.#folder);
+    // Of a process that has died.
+    if (manifest !== null && manifest !== "other layout") removeUnnamed(this.#folder, manifest);
     this.look();
   }
 

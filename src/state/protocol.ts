@@ -37,12 +37,12 @@ export interface WriterProtocol {
   };
   readonly inquiries: Nothing;
   readonly orders: ThreadOrders & {
-    /** The engine's thread reads no file any more that was folded by the fold of this number, or before. */
-    released: { readonly fold: number };
+    /** The engine's thread reads no run any more that was folded up to this event, or before. */
+    released: { readonly seq: number };
   };
   readonly news: {
-    /** A fold has ended: runs are gone, and LMDB has what they had. */
-    folded: { readonly fold: number };
+    /** A fold up to this event has ended: its runs are gone, and LMDB has their cells. */
+    folded: { readonly seq: number };
     /** A fold has failed; nothing is lost. */
     foldFailed: { readonly message: string };
   };

@@ -17,7 +17,7 @@ export class ThreadedStore implements StateStore<CellTable> {
   readonly #report: (message: string) => void;
   /** null after a failure; the next write starts another thread. */
   #thread: WriterThread | null = null;
-  /** LMDB is being opened anew. */
+  /** Resolves when LMDB was opened anew after a fold that failed. */
   #reopening: Promise<void> = Promise.resolve();
 
   constructor(layers: LayeredState, start: () => Worker, report: (message: string) => void) {
@@ -34,13 +34,13 @@ export class ThreadedStore implements StateStore<CellTable> {
       start: this.#start,
       report: this.#report,
       listeners: {
-        folded: ({ fold }) => {
+        folded: ({ seq }) => {
           this.#layers.look();
-          thread.say("released", { fold });
+          thread.say("released", { seq });
         },
         foldFailed: ({ message }) => {
-          this.#report(`folding runs into the state: ${message}; they are read as they are, and it is tried again`);
-          if (this.#thread === thread) this.#reopening = this.#startOver().then(() => void this.#startThread());
+          this.#report(`folding runs into the state: ${message}; the runs stay, and the fold is tried again`);
+          if (this.#thread === thread) this.#reopening = this.#another().catch((error) => this.#report(error.message));
         },
       },
       answers: {},
@@ -63,7 +63,7 @@ export class ThreadedStore implements StateStore<CellTable> {
   }
 
   async write({ memory }: CellTable, seq: number, bytes: number): Promise<void> {
-    await this.#reopening.catch(() => {});
+    await this.#reopening;
     this.#layers.mayWrite();
     const thread = this.#thread ?? this.#startThread();
     try {
@@ -86,8 +86,13 @@ export class ThreadedStore implements StateStore<CellTable> {
     await this.#layers.reopen();
   }
 
+  async #another(): Promise<void> {
+    await this.#startOver();
+    this.#startThread();
+  }
+
   async close(): Promise<void> {
-    await this.#reopening.catch(() => {});
+    await this.#reopening;
     const isSynced = await this.#thread?.ask("sync", {}).then(
       () => true,
       () => false,

@@ -35,6 +35,8 @@ export interface WriterLimits {
   readonly foldBytes: number;
   /** If nothing is written for so long, runs are folded. */
   readonly restMs: number;
+  /** For so long after its start, a writer folds only if there are too many runs. */
+  readonly startMs: number;
 }
 
 const LIMITS: WriterLimits = {
@@ -45,13 +47,15 @@ const LIMITS: WriterLimits = {
   foldCells: 8192,
   foldBytes: 4 * 1024 * 1024,
   restMs: 1000,
+  startMs: 5000,
 };
 /** The blocks of runs that are folded are each read once. */
 const CACHE_BYTES = 1024 * 1024;
 const NOTHING = Buffer.alloc(0);
 
 export interface WriterNews {
-  folded(fold: number): void;
+  /** Runs were folded up to this event. */
+  folded(seq: number): void;
   foldFailed(error: Error): void;
 }
 
@@ -64,10 +68,10 @@ export class StateWriter {
   readonly #limits: WriterLimits;
   readonly #news: WriterNews;
   #fold: Fold | null = null;
-  /** How many folds have ended. */
-  #folds = 0;
-  /** Files of runs that were folded, and that the engine's thread may read until it has looked. */
-  #folded: { readonly fold: number; readonly files: readonly string[] }[] = [];
+  /** Files of runs that were folded up to an event, and that the engine's thread may read until it has looked. */
+  #folded: { readonly seq: number; readonly files: readonly string[] }[] = [];
+  /** The time before which no fold begins by itself: a writer before this one may have failed at it. */
+  readonly #foldsFromMs: number;
   #isResting = false;
   #rest: NodeJS.Timeout | undefined;
   #next: NodeJS.Immediate | undefined;
@@ -82,6 +86,7 @@ export class StateWriter {
     this.#runs = new RunFolder(runsFolder(folder), log, { suffixBytes: SINGLE.suffixBytes, isSynced: false });
     this.#news = news;
     this.#limits = limits;
+    this.#foldsFromMs = performance.now() + limits.startMs;
     this.#goOn();
   }
 
@@ -121,11 +126,11 @@ export class StateWriter {
     return true;
   }
 
-  /** The engine's thread has looked after this fold. */
-  released(fold: number): void {
-    for (const { files } of this.#folded.filter((one) => one.fold <= fold))
+  /** The engine's thread has looked after the fold up to this event. */
+  released(seq: number): void {
+    for (const { files } of this.#folded.filter((one) => one.seq <= seq))
       for (const file of files) rmSync(file, { force: true });
-    this.#folded = this.#folded.filter((one) => one.fold > fold);
+    this.#folded = this.#folded.filter((one) => one.seq > seq);
   }
 
   /** Ends all folding. Resolves when everything is on the disk but LMDB's file, which the other thread syncs. */
@@ -160,13 +165,18 @@ export class StateWriter {
     const step = (): void => {
       this.#writing = this.#writing.then(() => this.#step());
     };
-    if (this.#fold !== null || this.#isDue) this.#next = setImmediate(step);
-    else {
-      this.#rest = setTimeout(() => {
+    const startMs = this.#foldsFromMs - performance.now();
+    if (this.#fold !== null || (startMs <= 0 && this.#isDue)) {
+      this.#next = setImmediate(step);
+      return;
+    }
+    this.#rest = setTimeout(
+      () => {
         this.#isResting = true;
         step();
-      }, this.#limits.restMs);
-    }
+      },
+      Math.max(this.#limits.restMs, startMs),
+    );
   }
 
   get #isDue(): boolean {
@@ -181,7 +191,6 @@ export class StateWriter {
     try {
       this.#foldPiece();
     } catch (error) {
-      this.#fold = null;
       this.#isOver = true;
       this.#news.foldFailed(error as Error);
       return;
@@ -194,21 +203,21 @@ export class StateWriter {
     while (this.#fold !== null);
   }
 
-  /** Begins a fold, or goes on with one by a transaction, or ends it. */
+  /** Begins a fold, or goes on with one by a transaction, or ends it. If it fails, the next one begins anew. */
   #foldPiece(): void {
     const { runs, seq } = this.#runs.manifest;
-    this.#fold ??= new Fold(this.#reader, runs, seq);
-    const fold = this.#fold;
+    const fold = this.#fold ?? new Fold(this.#reader, runs, seq);
+    this.#fold = null;
     if (fold.isAt) {
       this.#lmdb.write(fold.next(this.#limits), null, this.#limits.foldBytes);
+      this.#fold = fold;
       return;
     }
     this.#lmdb.write([], fold.seq, 0);
     const files = this.#runs.commit({ base: fold.seq, runs: runs.slice(0, runs.length - fold.runs) });
     for (const file of files) this.#cache.closeFile(file);
-    this.#fold = null;
-    this.#folded.push({ fold: ++this.#folds, files });
-    this.#news.folded(this.#folds);
+    this.#folded.push({ seq: fold.seq, files });
+    this.#news.folded(fold.seq);
   }
 }
 

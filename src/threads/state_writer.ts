@@ -8,7 +8,7 @@ const thread = thisThread(STATE_WRITER);
 const { folder, log, gate } = thread.data;
 passGate(gate);
 const writer = new StateWriter(folder, log, {
-  folded: (fold) => thread.say("folded", { fold }),
+  folded: (seq) => thread.say("folded", { seq }),
   foldFailed: ({ message }) => thread.say("foldFailed", { message }),
 });
 
@@ -28,7 +28,7 @@ thread.serve(
     },
   },
   {
-    released: ({ fold }) => writer.released(fold),
+    released: ({ seq }) => writer.released(seq),
     close() {
       writer.close().then(() => thread.close());
     },

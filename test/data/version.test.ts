@@ -129,7 +129,11 @@ const REFUSED: readonly [what: string, change: (data: string) => void, says: Reg
   ],
   ["a newer log, in its -wal", (d) => setVersionInWal(d, "events"), /newer mapledger: events.sqlite has version 99, /],
   ["a newer tree, in its -wal", (d) => setVersionInWal(d, "tree"), /newer mapledger: tree.sqlite has version 99, /],
-  ["a newer state", (d) => setLayout(d, STATE_LAYOUT + 1), /newer mapledger: state\/ has layout \d+, this mapledger kn/],
+  [
+    "a newer state",
+    (d) => setLayout(d, STATE_LAYOUT + 1),
+    /newer mapledger: state\/ has layout \d+, this mapledger kn/,
+  ],
   [
     "a newer history",
     (d) => setRunsLayout(d, "history", RUNS_LAYOUT + 1),

@@ -19,7 +19,16 @@ let folders = 0;
 const newFolder = (): string => join(temporary, String(folders++));
 
 /** So that few cells make runs, and a fold takes many transactions. */
-const SMALL: WriterLimits = { directCells: 2, runs: 4, runsMax: 6, times: 0, foldCells: 3, foldBytes: 1000, restMs: 1 };
+const SMALL: WriterLimits = {
+  directCells: 2,
+  runs: 4,
+  runsMax: 6,
+  times: 0,
+  foldCells: 3,
+  foldBytes: 1000,
+  restMs: 1,
+  startMs: 1,
+};
 /** Nothing is folded by itself. */
 const STILL: WriterLimits = { ...SMALL, runs: 1000, runsMax: 1000, restMs: 1e9 };
 
@@ -46,10 +55,10 @@ class Opened {
       folder,
       "log",
       {
-        folded: (fold) => {
+        folded: (seq) => {
           this.folds++;
           this.layers.look();
-          this.writer.released(fold);
+          this.writer.released(seq);
         },
         foldFailed: ({ message }) => this.failures.push(message),
       },
@@ -228,6 +237,19 @@ t.test("runs that do not belong to the LMDB file, or are not whole, are told of"
   t.match(unfitRuns(folder, "log", 0), /checksum/);
   writeFileSync(manifest, written);
   t.equal(unfitRuns(folder, "log", 0), null);
+});
+
+t.test("files of a write that was not finished are removed by the next start", async (t) => {
+  const folder = newFolder();
+  const state = await layered(folder);
+  await state.kill();
+  const before = readdirSync(runsFolder(folder)).sort();
+  writeFileSync(join(runsFolder(folder), "99999999.sst"), "cut off");
+  writeFileSync(join(runsFolder(folder), "manifest.json.partial"), "{");
+  const again = new Opened(folder, STILL, state.model);
+  t.strictSame(readdirSync(runsFolder(folder)).sort(), before);
+  t.equal(again.difference([]), null);
+  await again.close();
 });
 
 t.test("another process reads one moment, whatever is written and folded meanwhile", async (t) => {
