@@ -22,6 +22,7 @@
 
 import { CMD } from "../abi/service.ts";
 import type { ClientProcess, Command, EndReason } from "../syscall/command.ts";
+import { commandFacts } from "../syscall/command_facts.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import type { SessionRecord } from "../syscall/sessions.ts";
 import type { Clock, Processes } from "./ports.ts";
@@ -86,8 +87,7 @@ export class Leases {
   follow({ cmd, session: caller }: Command, { out }: Outcome): void {
     const session = cmd === CMD.SESSION_OPEN ? (out?.session_id ?? 0) : caller;
     if (session === 0 || out?.session !== undefined) return;
-    const changesLease = cmd === CMD.SESSION_OPEN || cmd === CMD.SESSION_RENEW || cmd === CMD.SESSION_END;
-    if (!changesLease) {
+    if (commandFacts(cmd)?.lease !== true) {
       this.#used(session);
       return;
     }

@@ -11,7 +11,6 @@
  */
 
 import type { Database, Statement } from "better-sqlite3";
-import { CMD } from "../abi/service.ts";
 import type { EventRow } from "../log/event.ts";
 import { commandFacts } from "../syscall/command_facts.ts";
 import type { Out } from "../syscall/outcome.ts";
@@ -127,7 +126,8 @@ export function hasJoinedOut(length: number): boolean {
 
 /** Whether an event's columns have all that the index needs; `length`: its item of `lengths`. */
 export function isWhole(cmd: number, length: number): boolean {
-  const isMore = cmd === CMD.BPF_MAP_CREATE || cmd === CMD.SESSION_OPEN || commandFacts(cmd)?.elements === "batch";
+  const facts = commandFacts(cmd);
+  const isMore = facts?.indexedAttr === true || facts?.elements === "batch";
   return (length & 3) !== 2 && keyBytesOf(length) <= KEY_BYTES_MAX && !isMore;
 }
 

@@ -41,6 +41,10 @@ export interface CommandFacts {
   readonly pieces: "elements read" | "elements written" | "memory" | "maps" | null;
   /** Its event sets a fact of the ledger (`sqlite/facts.ts`), such as the checkpoint or the signing key. */
   readonly setsFact: boolean;
+  /** It begins, renews or ends the lease of its session. Any other command of a session uses the lease. */
+  readonly lease: boolean;
+  /** The index reads the attr of its event: the key size of a map, or the peer of a session. */
+  readonly indexedAttr: boolean;
 }
 
 const NONE: Omit<CommandFacts, "sent" | "changesState"> = {
@@ -55,6 +59,8 @@ const NONE: Omit<CommandFacts, "sent" | "changesState"> = {
   runsBeside: false,
   pieces: null,
   setsFact: false,
+  lease: false,
+  indexedAttr: false,
 };
 
 /** A read of a client. */
@@ -68,7 +74,7 @@ const NOTE: CommandFacts = { sent: false, changesState: false, ...NONE };
 const ORDER: CommandFacts = { sent: false, changesState: true, ...NONE };
 
 const FACTS: Readonly<Record<KnownCmdName, CommandFacts>> = {
-  BPF_MAP_CREATE: { ...CHANGE_NAMES, opens: "map" },
+  BPF_MAP_CREATE: { ...CHANGE_NAMES, opens: "map", indexedAttr: true },
   BPF_MAP_LOOKUP_ELEM: { ...READ, elements: "one", answers: "value", runsBeside: true },
   BPF_MAP_UPDATE_ELEM: { ...CHANGE_MAP, elements: "one", runsBeside: true },
   BPF_MAP_DELETE_ELEM: { ...CHANGE_MAP, elements: "one", runsBeside: true },
@@ -92,9 +98,9 @@ const FACTS: Readonly<Record<KnownCmdName, CommandFacts>> = {
   BPF_MAP_GET_NEXT_ID: { ...READ, pieces: "maps" },
   BPF_MAP_GET_FD_BY_ID: { ...CHANGE, leavesMaps: true, opens: "map" },
   BPF_OBJ_GET_INFO_BY_FD: { ...READ, answers: "value", runsBeside: true },
-  SESSION_OPEN: CHANGE,
-  SESSION_RENEW: { ...CHANGE, addsCells: false },
-  SESSION_END: CHANGE,
+  SESSION_OPEN: { ...CHANGE, lease: true, indexedAttr: true },
+  SESSION_RENEW: { ...CHANGE, addsCells: false, lease: true },
+  SESSION_END: { ...CHANGE, lease: true },
   CLOSE: CHANGE,
   DUP: { ...CHANGE, opens: "copy" },
   OPEN: { ...CHANGE, opens: "object" },
