@@ -191,12 +191,12 @@ const HARM: readonly [what: string, harm: (data: string) => unknown, says: RegEx
   [
     "an entry",
     (d) => setEntries(d, (entries) => ({ entries: entries.fill(1, 0, 1) })),
-    /^event 257: the ledger's entry of it/,
+    /^event 257: the entry that the ledger keeps for it/,
   ],
   [
     "the last entry",
     (d) => setEntries(d, (entries) => ({ entries: entries.fill(1, entries.length - 1) })),
-    /^event 340: the ledger's entry of it/,
+    /^event 340: the entry that the ledger keeps for it/,
   ],
   [
     "an entry less",
@@ -216,7 +216,7 @@ const HARM: readonly [what: string, harm: (data: string) => unknown, says: RegEx
   [
     "entries of another bundle",
     (d) => setEntries(d, (entries) => ({ first: 1, entries })),
-    /^event 1: the ledger's entry of it/,
+    /^event 1: the entry that the ledger keeps for it/,
   ],
   [
     "no entries",
@@ -419,7 +419,7 @@ t.test("without the archive the snapshot, the entries and the facts that later e
   setEntries(data, (entries) => ({ entries: entries.fill(1, entries.length - 1) }));
   writeFileSync(join(data, STATES[1]), "x");
   const texts = await found(data);
-  for (const says of [/fact "life"/, /^event 340: the ledger's entry of it/, /state-000000000340/])
+  for (const says of [/fact "life"/, /^event 340: the entry that the ledger keeps for it/, /state-000000000340/])
     t.ok(
       texts.some((text) => says.test(text)),
       `${says} in ${texts.join("; ")}`,
