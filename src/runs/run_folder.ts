@@ -153,7 +153,7 @@ export class RunFolder {
 }
 
 /** Removes the files in a folder that its manifest does not name. */
-export function removeUnnamed(folder: string, manifest: Manifest): void {
+export function removeUnnamed(folder: string, manifest: Pick<Manifest, "runs">): void {
   const named = new Set(filesOf(manifest));
   for (const name of readdirSync(folder))
     if (!named.has(join(folder, name)) && name !== MANIFEST) rmSync(join(folder, name), { recursive: true });
@@ -170,7 +170,7 @@ export function missingFile(manifest: Manifest): string | null {
   return null;
 }
 
-function filesOf({ runs }: Manifest): readonly string[] {
+function filesOf({ runs }: Pick<Manifest, "runs">): readonly string[] {
   return runs.flatMap(({ ssts }) => ssts.map(({ file }) => file));
 }
 

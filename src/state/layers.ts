@@ -15,6 +15,7 @@
  * again.
  */
 
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { overlaid } from "../engine/overlaid.ts";
 import type { LmdbStore } from "../lmdb/store.ts";
@@ -96,10 +97,9 @@ export class LayeredState {
     this.#folder = runsFolder(folder);
     this.#lmdb = lmdb;
     this.#cells = new RunCells(new SstReader(this.#cache), () => this.#runs, SINGLE);
-    const manifest = readManifest(this.#folder);
-    // Of a process that has died.
-    if (manifest !== null && manifest !== "other layout") removeUnnamed(this.#folder, manifest);
     this.look();
+    // Of a process that has died.
+    if (existsSync(this.#folder)) removeUnnamed(this.#folder, { runs: this.#runs });
   }
 
   /** Reads again which runs there are and how far LMDB has come. The writer has written to them, or may have. */
