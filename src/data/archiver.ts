@@ -105,7 +105,10 @@ export class ThreadedArchiver implements Archiver {
     };
     const end = { answers: {}, listeners, open, errors: ARCHIVE_JOB, post };
     worker.on("message", (message: Answer<never> | Said<ArchiveProtocol["news"]>) => receive(end, message));
-    worker.on("error", (error) => open.reject(() => new NoThread("archiving", error.message)));
+    worker.on("error", (error: NodeJS.ErrnoException) => {
+      const cannotStart = error.code === "ERR_WORKER_INIT_FAILED";
+      open.reject(() => (cannotStart ? new NoThread("archiving", error.message) : error));
+    });
     worker.on("exit", () => {
       this.#worker = null;
       open.reject(() => new Error("it was interrupted"));
