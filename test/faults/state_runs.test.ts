@@ -59,6 +59,17 @@ async function degraded({ url }: ServiceProcess): Promise<void> {
   while ((await ready({ url } as ServiceProcess)).body.degraded.length === 0) await sleep(50);
 }
 
+/** Waits until LMDB has all changes of map 2, so that its next write is of later ones. */
+async function settled({ url }: ServiceProcess, disk: Disk): Promise<void> {
+  const { body } = await ask(url, "GET", "/v1/events?map=2&limit=1000");
+  const changes = body.events.filter(({ cmd }: { cmd: string }) => /CREATE|PIN|UPDATE/.test(cmd));
+  for (let state = 0; state < changes.at(-1).seq || runs(disk).length > 0; ) {
+    await sleep(50);
+    const { text } = await ask(url, "GET", "/metrics");
+    state = Number(text.match(/^mapledger_state_seq (\d+)$/m)?.[1]);
+  }
+}
+
 const runs = (disk: Disk): readonly string[] => globSync(join(disk.data, RUNS, "*.sst"));
 
 t.test("runs that cannot be written are told of, and written when they can be", async (t) => {
@@ -116,6 +127,7 @@ t.test("a process that dies during a fold loses nothing", async (t) => {
   for (const skip of [0, 3]) {
     const { child } = service;
     const exited = new Promise((resolve) => child.once("exit", resolve));
+    await settled(service, disk);
     disk.fail({ op: "write", file: "state/data.mdb", action: "kill", skip });
     const map = new LargeMap(service);
     // It may die before it has answered, but not before the log has the event.
