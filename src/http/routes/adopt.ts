@@ -3,12 +3,13 @@
  * that this takes.
  */
 
-import { type Static, Type } from "typebox";
+import type { Static } from "typebox";
 import { DRIFT_POLICIES, ON_REPLACE } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
 import type { DriftPolicy } from "../../maps/map.ts";
 import { body, problems, ran } from "../schemas/answers.ts";
 import { CLOSED } from "../schemas/fields.ts";
+import { Type } from "../schemas/type.ts";
 import type { App, RouteOptions } from "../server/instance.ts";
 import type { EngineDoor } from "../server/ports.ts";
 import { failure, refusedOrder } from "../server/problems.ts";

@@ -1,4 +1,3 @@
-import { Type } from "typebox";
 import { InvalidInput } from "../../codec/invalid.ts";
 import { type ArchiveJobStatus, ArchiveRefused, type Archiver } from "../../engine/archives.ts";
 import type { EventReader } from "../../engine/events.ts";
@@ -6,6 +5,7 @@ import type { Jobs } from "../jobs/jobs.ts";
 import { body, problems, told } from "../schemas/answers.ts";
 import { CLOSED, Moment, nullable } from "../schemas/fields.ts";
 import type { ProblemName } from "../schemas/problems.ts";
+import { Type } from "../schemas/type.ts";
 import type { App, RouteOptions } from "../server/instance.ts";
 import { Problem } from "../server/problems.ts";
 

@@ -1,5 +1,4 @@
 import type { FastifyReply } from "fastify";
-import { Type } from "typebox";
 import { ERRNO } from "../../abi/errno.ts";
 import { CMD } from "../../abi/service.ts";
 import { readDeleteBatchBody, readLookupBatchBody, readUpdateBatchBody } from "../../codec/body.ts";
@@ -9,6 +8,7 @@ import type { Request } from "../../engine/request.ts";
 import type { BatchCommand } from "../../syscall/command.ts";
 import { body, octets, problems, ran } from "../schemas/answers.ts";
 import { CLOSED, ElementLines, hex, nullable, nullableHex, OctetsSchema, scalar, seq } from "../schemas/fields.ts";
+import { Type } from "../schemas/type.ts";
 import { takeElementLines, takeOctets } from "../server/bodies.ts";
 import { type Bulk, sendElementOctets, sendElements } from "../server/bulk.ts";
 import { type CommandParts, type Ran, run } from "../server/commands.ts";

@@ -1,10 +1,10 @@
-import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
 import { readCreateBody } from "../../codec/body.ts";
 import { body, problems, ran, told } from "../schemas/answers.ts";
 import { CreateSchema } from "../schemas/attr.ts";
 import { OpenDescriptorBody } from "../schemas/descriptor_opening.ts";
 import { CLOSED, FdParams, SessionParams, seq } from "../schemas/fields.ts";
+import { Type } from "../schemas/type.ts";
 import { asAllowed } from "../server/access.ts";
 import { must } from "../server/commands.ts";
 import type { App, RouteOptions } from "../server/instance.ts";

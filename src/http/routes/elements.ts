@@ -3,7 +3,6 @@
  * elements before they reach these routes.
  */
 
-import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
 import { readValueBody } from "../../codec/body.ts";
 import { bytes } from "../../codec/scalars.ts";
@@ -12,6 +11,7 @@ import { WHOLE_MAP } from "../../syscall/elements.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
 import { body, octets, problems, ran } from "../schemas/answers.ts";
 import { CLOSED, ElementLines, hex, limit, seq, ValueBody } from "../schemas/fields.ts";
+import { Type } from "../schemas/type.ts";
 import { takeOctets } from "../server/bodies.ts";
 import { type Bulk, isHead, sendElements, sendLines, sendPages, sendValue } from "../server/bulk.ts";
 import { must } from "../server/commands.ts";

@@ -1,9 +1,9 @@
 import { Readable } from "node:stream";
-import { Type } from "typebox";
 import { type ImportParts, importEvents, LINE_BYTES_MAX } from "../jobs/event_import.ts";
 import { body, problems, told } from "../schemas/answers.ts";
 import { CLOSED, EventLines } from "../schemas/fields.ts";
 import { DIFFERENCE_EXAMPLE, DIFFERENCES_MAX, SUMMARY_EXAMPLE } from "../schemas/replays.ts";
+import { Type } from "../schemas/type.ts";
 import { refuseOthers } from "../server/bodies.ts";
 import type { App, RouteOptions } from "../server/instance.ts";
 import { NDJSON } from "../server/negotiation.ts";

@@ -1,5 +1,4 @@
 import type { FastifyReply } from "fastify";
-import { Type } from "typebox";
 import type { Settings } from "../../config.ts";
 import { checkKept } from "../../engine/archives.ts";
 import type { EventReader } from "../../engine/events.ts";
@@ -8,6 +7,7 @@ import { PositionWriter } from "../../log/position.ts";
 import { problems, told } from "../schemas/answers.ts";
 import { CLOSED, EventLines, limit, nullable } from "../schemas/fields.ts";
 import { FOLLOWED, messagesOf as messageSchema } from "../schemas/messages.ts";
+import { Type } from "../schemas/type.ts";
 import { type Bulk, sendJson, sendPieces } from "../server/bulk.ts";
 import { SMALL_BYTES } from "../server/flight.ts";
 import type { App, RouteOptions } from "../server/instance.ts";

@@ -3,13 +3,13 @@
  * gets checkpoints and tiles. Requests without the scope `evidence` (`isAnybodys`) then share the limits below.
  */
 
-import { Type } from "typebox";
 import { scopeTexts } from "../../access/caller.ts";
 import type { Settings } from "../../config.ts";
 import { readTilePath, TILE_HASHES } from "../../tlog/tiles.ts";
 import type { NoAnswer, TreeReader, WitnessStatus } from "../../tree/ports.ts";
 import { octets, problems, told } from "../schemas/answers.ts";
 import { CLOSED, nullable } from "../schemas/fields.ts";
+import { Type } from "../schemas/type.ts";
 import type { App, RouteOptions } from "../server/instance.ts";
 import { archivedProblem, Problem } from "../server/problems.ts";
 import { type SightParts, sightOf } from "../views/sight.ts";

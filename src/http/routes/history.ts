@@ -1,4 +1,3 @@
-import { Type } from "typebox";
 import { cmdName } from "../../abi/service.ts";
 import { readMoment } from "../../codec/moments.ts";
 import { bytes } from "../../codec/scalars.ts";
@@ -9,6 +8,7 @@ import { PositionWriter } from "../../log/position.ts";
 import type { ElementVersion } from "../../past/element_history.ts";
 import { problems, told } from "../schemas/answers.ts";
 import { CLOSED, hex, Key, limit, MapParams, nextPage, nullable, nullableHex, seq } from "../schemas/fields.ts";
+import { Type } from "../schemas/type.ts";
 import { type Bulk, sendList } from "../server/bulk.ts";
 import type { App, RouteOptions } from "../server/instance.ts";
 import { oneMap } from "../views/lookups.ts";

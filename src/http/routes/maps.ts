@@ -1,9 +1,9 @@
-import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
 import { readPeekBody, readValueBody } from "../../codec/body.ts";
 import type { Settings } from "../../config.ts";
 import { body, problems, ran, told } from "../schemas/answers.ts";
 import { after, CLOSED, hex, LIST_MAX, limit, MapParams, nullable, ValueBody } from "../schemas/fields.ts";
+import { Type } from "../schemas/type.ts";
 import { type Bulk, sendValue } from "../server/bulk.ts";
 import { must } from "../server/commands.ts";
 import type { Flight } from "../server/flight.ts";

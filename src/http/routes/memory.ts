@@ -1,8 +1,8 @@
-import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
 import type { Settings } from "../../config.ts";
 import { body, octets, problems, ran } from "../schemas/answers.ts";
+import { Type } from "../schemas/type.ts";
 import { takeOctets } from "../server/bodies.ts";
 import type { Bulk } from "../server/bulk.ts";
 import { must } from "../server/commands.ts";

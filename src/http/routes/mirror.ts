@@ -1,8 +1,8 @@
-import { Type } from "typebox";
 import { CMD, DRIFT_POLICIES } from "../../abi/service.ts";
 import type { DriftAnswer } from "../../engine/comparisons.ts";
 import { body, problems, ran, told } from "../schemas/answers.ts";
 import { CLOSED, driftPolicy, limit, MapParams, nullable, nullableHex } from "../schemas/fields.ts";
+import { Type } from "../schemas/type.ts";
 import { requestText } from "../server/access.ts";
 import { type Bulk, sendList } from "../server/bulk.ts";
 import { must } from "../server/commands.ts";

@@ -1,5 +1,4 @@
 import type { FastifyReply } from "fastify";
-import { Type } from "typebox";
 import { SIDES } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
 import { bytes } from "../../codec/scalars.ts";
@@ -8,6 +7,7 @@ import type { Order, Ordered } from "../../engine/kernel_map_orders.ts";
 import type { Who } from "../../syscall/command.ts";
 import { body, problems, ran } from "../schemas/answers.ts";
 import { CLOSED, MapParams, nullable } from "../schemas/fields.ts";
+import { Type } from "../schemas/type.ts";
 import type { App, RouteOptions } from "../server/instance.ts";
 import type { EngineDoor } from "../server/ports.ts";
 import { failure, refusedOrder } from "../server/problems.ts";

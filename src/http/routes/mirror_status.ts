@@ -1,8 +1,8 @@
-import { Type } from "typebox";
 import type { Settings } from "../../config.ts";
 import type { MirrorView } from "../../engine/kernel_maps.ts";
 import { problems, told } from "../schemas/answers.ts";
 import { CLOSED, nullable } from "../schemas/fields.ts";
+import { Type } from "../schemas/type.ts";
 import type { App, RouteOptions } from "../server/instance.ts";
 import type { EngineDoor } from "../server/ports.ts";
 

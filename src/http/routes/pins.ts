@@ -1,8 +1,8 @@
-import { Type } from "typebox";
 import { CMD } from "../../abi/service.ts";
 import type { Settings } from "../../config.ts";
 import { problems, ran, told } from "../schemas/answers.ts";
 import { afterName, CLOSED, LIST_MAX, limit, nullable, PathnameParams } from "../schemas/fields.ts";
+import { Type } from "../schemas/type.ts";
 import { must } from "../server/commands.ts";
 import type { App, RouteOptions } from "../server/instance.ts";
 import { AS_OF, at, type ReadParts, stateOf } from "../views/as_of.ts";

@@ -1,4 +1,4 @@
-import { type Static, Type } from "typebox";
+import type { Static } from "typebox";
 import { InvalidInput } from "../../codec/invalid.ts";
 import type { Settings } from "../../config.ts";
 import type { Turns } from "../../engine/turn_queue.ts";
@@ -11,6 +11,7 @@ import type { Job, Replays, TargetSpec } from "../jobs/replays.ts";
 import { problems, told } from "../schemas/answers.ts";
 import { CLOSED, oneOf } from "../schemas/fields.ts";
 import { REPLAY_EXAMPLE } from "../schemas/replays.ts";
+import { Type } from "../schemas/type.ts";
 import { type Bulk, sendList } from "../server/bulk.ts";
 import type { App, RouteOptions } from "../server/instance.ts";
 import type { EngineDoor } from "../server/ports.ts";

@@ -1,10 +1,10 @@
-import { Type } from "typebox";
 import { readMoment } from "../../codec/moments.ts";
 import type { Settings } from "../../config.ts";
 import { type RestoreParts, restore } from "../jobs/restore.ts";
 import { problems, told } from "../schemas/answers.ts";
 import { EventAttr } from "../schemas/events.ts";
 import { CLOSED, MapParams, Moment, nullable, nullableHex, seq } from "../schemas/fields.ts";
+import { Type } from "../schemas/type.ts";
 import type { App, RouteOptions } from "../server/instance.ts";
 
 const TAGS = ["history"];

@@ -1,9 +1,9 @@
 import { readFileSync } from "node:fs";
-import { Type } from "typebox";
 import { PARTS, type PartFault } from "../../supervisor/derived_parts.ts";
 import type { TreeReader, WitnessStatus } from "../../tree/ports.ts";
 import { problems, told } from "../schemas/answers.ts";
 import { CLOSED, nullable } from "../schemas/fields.ts";
+import { Type } from "../schemas/type.ts";
 import { accessFigures, type FigureSources } from "../server/caller_figures.ts";
 import type { App, RouteOptions } from "../server/instance.ts";
 import type { Metrics } from "../server/metrics.ts";

@@ -1,11 +1,12 @@
 import type { Socket } from "node:net";
-import { type TSchema, Type } from "typebox";
+import type { TSchema } from "typebox";
 import { CAPABILITIES, CMD } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
 import type { Settings } from "../../config.ts";
 import type { ClientProcess } from "../../syscall/command.ts";
 import { problems, ran, told } from "../schemas/answers.ts";
 import { after, CLOSED, clientProcess, limit, nullable, SessionParams, seq, sessionTtl } from "../schemas/fields.ts";
+import { Type } from "../schemas/type.ts";
 import { must } from "../server/commands.ts";
 import type { App, RouteOptions } from "../server/instance.ts";
 import { NDJSON } from "../server/negotiation.ts";

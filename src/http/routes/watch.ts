@@ -1,4 +1,3 @@
-import { Type } from "typebox";
 import type { Settings } from "../../config.ts";
 import type { EventReader } from "../../engine/events.ts";
 import { PositionWriter } from "../../log/position.ts";
@@ -6,6 +5,7 @@ import { WHOLE_MAP } from "../../syscall/elements.ts";
 import { problems } from "../schemas/answers.ts";
 import { CLOSED, hex, MapParams, type NamedObject, named, nullable, position, seq } from "../schemas/fields.ts";
 import { FOLLOWED, linesOf, messagesOf } from "../schemas/messages.ts";
+import { Type } from "../schemas/type.ts";
 import { isHead } from "../server/bulk.ts";
 import { must } from "../server/commands.ts";
 import type { App, RouteOptions } from "../server/instance.ts";

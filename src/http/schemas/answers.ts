@@ -1,9 +1,10 @@
 /** Builds bodies, answers and problems of the routes' schemas, for the API's document and the serializers. */
 
-import { type TSchema, Type } from "typebox";
+import type { TSchema } from "typebox";
 import { ERRNO, type Errno } from "../../abi/errno.ts";
 import { OctetsSchema } from "./fields.ts";
 import { type ProblemDocument, type ProblemExtras, type ProblemName, problemDocument } from "./problems.ts";
+import { Type } from "./type.ts";
 
 interface Media {
   readonly schema: TSchema;

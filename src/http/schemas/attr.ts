@@ -3,7 +3,7 @@
  * added there appears here, or does not compile.
  */
 
-import { type TSchema, Type } from "typebox";
+import type { TSchema } from "typebox";
 import {
   type AttrField,
   BATCH_FIELDS,
@@ -18,6 +18,7 @@ import {
 } from "../../abi/attr.ts";
 import { MIRROR_SHAPES } from "../../abi/service.ts";
 import { CLOSED, hex, nullable, nullableHex, nullableWord, oneOf, scalar, seq } from "./fields.ts";
+import { Type } from "./type.ts";
 
 const NUMBERS: ReadonlySet<FieldKind> = new Set(["u32", "s32", "u64", "fd"]);
 const isNumber = ({ kind }: AttrField): boolean => NUMBERS.has(kind);
@@ -51,8 +52,10 @@ const TEXTS: Readonly<Record<NamesOf<"char16" | "path">, TSchema>> = {
   pathname: nullable("string"),
 };
 
-const optional = (names: readonly string[], schema: () => TSchema): Record<string, TSchema> =>
-  Object.fromEntries(names.map((name) => [name, Type.Optional(schema())]));
+const OTHERS: Readonly<Record<string, TSchema>> = { ...POINTERS, ...TEXTS };
+
+const optional = (names: readonly string[], schema: (name: string) => TSchema): Record<string, TSchema> =>
+  Object.fromEntries(names.map((name) => [name, Type.Optional(schema(name))]));
 
 export const DoorRequestSchema = Type.Object(
   {
@@ -77,8 +80,7 @@ export const DoorRequestSchema = Type.Object(
       Type.Object(
         {
           ...optional(fieldNames(FIELDS.filter(isNumber)), scalar),
-          ...Type.Partial(Type.Object(POINTERS)).properties,
-          ...Type.Partial(Type.Object(TEXTS)).properties,
+          ...optional(Object.keys(OTHERS), (name) => OTHERS[name] as TSchema),
         },
         {
           $id: "BpfAttr",

@@ -1,9 +1,10 @@
 /** The schema of the body that opens a descriptor. */
 
-import { type Static, Type } from "typebox";
+import type { Static } from "typebox";
 import { ID_MAX } from "../../abi/limits.ts";
 import { OPEN_KINDS } from "../../abi/service.ts";
 import { CLOSED, oneOf } from "./fields.ts";
+import { Type } from "./type.ts";
 
 const PATH_LENGTH_MAX = 4095;
 /** PID_MAX_LIMIT, include/linux/threads.h. */

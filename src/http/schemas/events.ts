@@ -3,12 +3,13 @@
  * schema lacks one of them, it does not compile.
  */
 
-import { type TSchema, Type } from "typebox";
+import type { TSchema } from "typebox";
 import { CREATE_FIELDS, type FieldKind } from "../../abi/attr.ts";
 import { CAPABILITIES, DRIFT_POLICIES, MIRROR_SHAPES, ON_REPLACE, SIDES } from "../../abi/service.ts";
 import type { Action } from "../../syscall/command.ts";
 import type { Out } from "../../syscall/outcome.ts";
 import { CLOSED, hex, nullable, nullableHex, oneOf, position, seq } from "./fields.ts";
+import { Type } from "./type.ts";
 
 const integer = (description?: string): TSchema => Type.Integer(description === undefined ? {} : { description });
 const text = (description?: string): TSchema => Type.String(description === undefined ? {} : { description });

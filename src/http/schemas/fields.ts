@@ -3,9 +3,10 @@
  * schemas list every field that an answer may have.
  */
 
-import { type Static, type TProperties, type TSchema, Type } from "typebox";
+import type { Static, TProperties, TSchema } from "typebox";
 import { DRIFT_POLICIES, MIRROR_SHAPES, ON_REPLACE } from "../../abi/service.ts";
 import { PINNED_MAX } from "../../engine/views.ts";
+import { Type } from "./type.ts";
 
 export const CLOSED = { additionalProperties: false } as const;
 const U32_MAX = 2 ** 32 - 1;

@@ -1,7 +1,8 @@
 /** Schemas of the messages of streams. */
 
-import { type TSchema, Type } from "typebox";
+import type { TSchema } from "typebox";
 import { type NamedObject, named, oneOfNamed } from "./fields.ts";
+import { Type } from "./type.ts";
 
 /** Messages that every stream that follows the log has, besides its own. */
 export const FOLLOWED = {

@@ -1,7 +1,7 @@
 /** Schemas of replays and imports: their state, their summary, and the differences that they found. */
 
-import { Type } from "typebox";
 import { CLOSED, nullable } from "./fields.ts";
+import { Type } from "./type.ts";
 
 /** The most differences that are listed; all are counted. */
 export const DIFFERENCES_MAX = 100;

@@ -5,12 +5,13 @@
  */
 
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { type Static, Type } from "typebox";
+import type { Static } from "typebox";
 import { mayUseSessionOf } from "../../access/caller.ts";
 import type { MapScope } from "../../access/scopes.ts";
 import { type Moment, readMoment } from "../../codec/moments.ts";
 import type { Request } from "../../engine/request.ts";
 import type { ReadName, Reads } from "../../engine/views.ts";
+import { Type } from "../schemas/type.ts";
 import { type Ran, run } from "../server/commands.ts";
 import type { Flight } from "../server/flight.ts";
 import type { EngineDoor } from "../server/ports.ts";

@@ -1,9 +1,9 @@
 /** Binding a session to a process: the request's field, and how the process is found. */
 
 import type { Socket } from "node:net";
-import { Type } from "typebox";
 import type { ClientProcess } from "../../syscall/command.ts";
 import { CLOSED, oneOf } from "../schemas/fields.ts";
+import { Type } from "../schemas/type.ts";
 import { descriptorOf } from "../server/auth.ts";
 import type { ClientProcesses } from "../server/ports.ts";
 import { Problem } from "../server/problems.ts";

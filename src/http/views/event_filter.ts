@@ -1,12 +1,13 @@
 /** The filter of events in a query. */
 
-import { type Static, Type } from "typebox";
+import type { Static } from "typebox";
 import { ERRNO } from "../../abi/errno.ts";
 import { CMD } from "../../abi/service.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
 import { readTimeUs } from "../../codec/moments.ts";
 import { bytes } from "../../codec/scalars.ts";
 import type { EventFilter } from "../../log/event_filter.ts";
+import { Type } from "../schemas/type.ts";
 import type { Asked } from "./as_of.ts";
 import { askMap } from "./lookups.ts";
 import { readReference } from "./targets.ts";

@@ -6,7 +6,6 @@
  */
 
 import type { IncomingHttpHeaders } from "node:http";
-import { Type } from "typebox";
 import { InvalidInput } from "../../codec/invalid.ts";
 import { bytes } from "../../codec/scalars.ts";
 import type { EventReader } from "../../engine/events.ts";
@@ -22,6 +21,7 @@ import {
 import { HASH_BYTES } from "../../tlog/merkle.ts";
 import { TILE_HASHES } from "../../tlog/tiles.ts";
 import type { TreeReader } from "../../tree/ports.ts";
+import { Type } from "../schemas/type.ts";
 import { archivedProblem, Problem } from "../server/problems.ts";
 
 /** The parts that positions are compared with. */

@@ -1,6 +1,6 @@
 /** The two ways to address a map in a path, by descriptor and by reference, and how references are read. */
 
-import { type Static, type TUnsafe, Type } from "typebox";
+import type { Static, TUnsafe } from "typebox";
 import { OBJ_NAME_LEN } from "../../abi/bpf.ts";
 import type { Errno } from "../../abi/errno.ts";
 import { ID_MAX } from "../../abi/limits.ts";
@@ -9,6 +9,7 @@ import type { MapReference } from "../../engine/map_reference.ts";
 import type { Target } from "../../syscall/command.ts";
 import { BPFFS } from "../../syscall/pins.ts";
 import { FdParams, Key, MapParams } from "../schemas/fields.ts";
+import { Type } from "../schemas/type.ts";
 import type { CommandOrigin } from "../server/commands.ts";
 
 /** A path's parameters for a map: a session's descriptor, or a reference to any map. */
