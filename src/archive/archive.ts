@@ -4,7 +4,7 @@
  * over from a job that died. make.ts says in which order a job writes these files.
  */
 
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { readSmall, writeWhole } from "../files/contents.ts";
 import { checkEntries, type Kind } from "../files/entries.ts";
@@ -134,4 +134,15 @@ export function isArchiveFile(name: string): boolean {
 
 function isSegment(file: Summed): file is Segment {
   return file.is === "events";
+}
+
+/**
+ * Removes from the data directory all snapshots but that of the last ARCHIVE event: replaced ones, and those of jobs
+ * that died before their event.
+ */
+export function removeSnapshots(data: string, archivedThrough: number): void {
+  for (const name of readdirSync(data)) {
+    const file = readName(name);
+    if (file?.is === "state" && file.through !== archivedThrough) rmSync(join(data, name));
+  }
 }

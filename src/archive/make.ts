@@ -94,17 +94,6 @@ export async function prepareArchive(
 }
 
 /**
- * Removes from the data directory all snapshots but that of the last ARCHIVE event: replaced ones, and those of jobs
- * that died before their event.
- */
-export function removeSnapshots(data: string, archivedThrough: number): void {
-  for (const name of readdirSync(data)) {
-    const file = readName(name);
-    if (file?.is === "state" && file.through !== archivedThrough) rmSync(join(data, name));
-  }
-}
-
-/**
  * Takes a new or empty folder, or this log's archive. Segments, snapshots and sums beyond `archived.through` are
  * removed: they are left over from a job whose ARCHIVE event was never written. Throws ArchiveRefused for any other
  * folder, and if the archive does not end with the last archived event.

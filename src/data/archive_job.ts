@@ -4,9 +4,10 @@
  */
 
 import { rmSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { CMD } from "../abi/service.ts";
-import { type ArchiveProgress, prepareArchive, removeSnapshots, SEGMENT_EVENTS } from "../archive/make.ts";
+import { removeSnapshots } from "../archive/archive.ts";
+import { type ArchiveProgress, prepareArchive, SEGMENT_EVENTS } from "../archive/make.ts";
 import { restoreArchived, usableSnapshot } from "../archive/restore.ts";
 import type { Snapshot } from "../archive/snapshot.ts";
 import { readMoment } from "../codec/moments.ts";
@@ -14,11 +15,12 @@ import { type ArchiveAttr, type ArchivePlan, type ArchiveSource, planArchive } f
 import type { StateStore } from "../engine/ports.ts";
 import { emptyFolder } from "../files/contents.ts";
 import { readHost } from "../host.ts";
-import { LAYOUT, LmdbStore } from "../lmdb/store.ts";
+import { LAYOUT } from "../lmdb/marker.ts";
+import { LmdbStore } from "../lmdb/store.ts";
 import type { Host } from "../maps/map.ts";
 import { SqliteArchiveSource } from "../sqlite/archive_source.ts";
 import { TreeFile } from "../sqlite/tree_store.ts";
-import { ARCHIVE_FOLDER, ARCHIVING_FOLDER, LOG_FILE, TREE_FILE } from "./layout.ts";
+import { ARCHIVE_FOLDER, ARCHIVING_FOLDER, archiveFolder, LOG_FILE, TREE_FILE } from "./layout.ts";
 import { openTree } from "./open_tree.ts";
 import { StoppedLog } from "./stopped_log.ts";
 
@@ -127,11 +129,6 @@ export async function snapshotOf(log: Pick<ArchiveSource, "id" | "archived">, da
     reasons.push(snapshot);
   }
   throw new Error(`events up to ${log.archived.through} are archived, and ${reasons.join("; ")}`);
-}
-
-/** The absolute path of the archive's folder. */
-export function archiveFolder({ data, directory }: Pick<ArchiveJob, "data" | "directory">): string {
-  return resolve(directory === "" ? join(data, ARCHIVE_FOLDER) : directory);
 }
 
 /** Folders in which snapshots and segments may be, in the order in which to try them. */

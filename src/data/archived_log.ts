@@ -14,8 +14,7 @@ import { SqlitePastLog } from "../sqlite/past_log.ts";
 import { TreeFile } from "../sqlite/tree_store.ts";
 import { HASH_BYTES } from "../tlog/merkle.ts";
 import { TILE_HASHES } from "../tlog/tiles.ts";
-import { archiveFolder } from "./archive_job.ts";
-import { ARCHIVE_FOLDER, LOG_FILE, TREE_FILE } from "./layout.ts";
+import { ARCHIVE_FOLDER, archiveFolder, LOG_FILE, TREE_FILE } from "./layout.ts";
 
 /** How long to wait before a segment that could not be read is tried again. */
 const RETRY_MS = 10_000;

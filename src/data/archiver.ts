@@ -7,7 +7,7 @@
 
 import type { Worker } from "node:worker_threads";
 import { CMD } from "../abi/service.ts";
-import { removeSnapshots } from "../archive/make.ts";
+import { removeSnapshots } from "../archive/archive.ts";
 import { readMoment } from "../codec/moments.ts";
 import {
   type ArchiveAttr,
@@ -24,8 +24,8 @@ import { OpenQuestions, receive } from "../supervisor/correspondence.ts";
 import type { Answer, Listeners, Said } from "../supervisor/protocol.ts";
 import type { Who } from "../syscall/command.ts";
 import type { TreeReader } from "../tree/ports.ts";
-import { archiveFolder } from "./archive_job.ts";
 import { ARCHIVE_JOB, type ArchiveProtocol } from "./archive_protocol.ts";
+import { archiveFolder } from "./layout.ts";
 
 export interface ArchiverParts {
   readonly data: string;

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { checkEntries, type Kind, type Wanted } from "../files/entries.ts";
-import { RUNS } from "../state/layers.ts";
+import { RUNS } from "../state/runs_folder.ts";
 import { CGROUPS_FOLDER, LAYOUT, namesOf } from "./layout.ts";
 
 /** Suffixes of files that SQLite keeps beside a database. */

@@ -7,6 +7,8 @@
  * table.
  */
 
+import { join, resolve } from "node:path";
+
 /** The log: events, and facts of the ledger. */
 export const LOG_FILE = "events.sqlite";
 /** The Merkle tree over the log, and its signed checkpoints. */
@@ -76,6 +78,11 @@ export const LAYOUT = {
   [TOKEN_FILE]: { is: "file", derived: false },
   [SOCKET_FILE]: { is: "socket", derived: true },
 } as const satisfies Record<string, Row>;
+
+/** The absolute path of an archive's folder. `directory`: as configured; "": archive/ in the data directory. */
+export function archiveFolder({ data, directory }: { readonly data: string; readonly directory: string }): string {
+  return resolve(directory === "" ? join(data, ARCHIVE_FOLDER) : directory);
+}
 
 /** Names of the rows of these kinds. */
 export function namesOf(...kinds: readonly Kind[]): readonly string[] {

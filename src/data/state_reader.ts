@@ -7,7 +7,7 @@ import { MemoryCells } from "../engine/memory.ts";
 import { PendingCells } from "../engine/pending.ts";
 import { asOwner } from "../files/owner.ts";
 import { readHost } from "../host.ts";
-import { reasonToDiscard } from "../lmdb/store.ts";
+import { reasonToDiscard } from "../lmdb/marker.ts";
 import type { Host } from "../maps/map.ts";
 import { ARCHIVED, readArchived } from "../sqlite/archive_facts.ts";
 import { chunkEvents, readChunks } from "../sqlite/changes.ts";

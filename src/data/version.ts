@@ -2,7 +2,7 @@
 
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { layoutOf, STATE_LAYOUT } from "../lmdb/store.ts";
+import { layoutOf, STATE_LAYOUT } from "../lmdb/marker.ts";
 import { LAYOUT as RUNS_LAYOUT, runsLayoutOf } from "../runs/manifest.ts";
 import { DATABASES } from "../sqlite/databases.ts";
 import { migrationsIn } from "../sqlite/migrate.ts";

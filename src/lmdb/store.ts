@@ -18,20 +18,17 @@ import {
   fsyncSync,
   mkdirSync,
   openSync,
-  readFileSync,
-  readSync,
-  renameSync,
   statfsSync,
   statSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { open, type RangeOptions, type RootDatabase, type RootDatabaseOptionsWithPath } from "lmdb";
 import type { ChangedCells, StateStore } from "../engine/ports.ts";
 import { emptyFolder } from "../files/contents.ts";
 import type { Cell, CellKey } from "../maps/cells.ts";
-import { Damaged, faultIn } from "../supervisor/derived_parts.ts";
+import { machineError, readError, withCode, writeError } from "./errors.ts";
+import { dataFile, deathsOf, type Marker, reasonToDiscard, writeMarker } from "./marker.ts";
 import { pageFault } from "./page_check.ts";
 
 const { R_OK, W_OK } = constants;
@@ -66,31 +63,6 @@ const SHORT_FREE_LIST = { maxFreeSpaceToLoad: 1000, maxFreeSpaceToRetain: 200 };
 const ROOM_BYTES = 16 * 1024 * 1024;
 const ROOM_FACTOR = 4;
 
-/** The number of the layout of cells, which snapshots of an archive have, too. */
-export const LAYOUT = 8;
-/** The number of the layout of a state's files and their cells. A state with another one is made again from the log. */
-export const STATE_LAYOUT = 9;
-
-/** The content of marker.json, a file beside the data. It tells whether the data can be trusted. */
-interface Marker {
-  readonly layout: number;
-  /** The id of the log from which the state is made. */
-  readonly log: string;
-  /** The machine's boot in which this marker was written. */
-  readonly boot: string;
-  /** The bytes of the data when it was closed and synced; null: it is open, or was not closed. */
-  readonly closedBytes: number | null;
-  /**
-   * LMDB is opening the data. If a start finds this set, the last opening has ended the process, because LMDB trusts
-   * the pages that it maps.
-   */
-  readonly opening?: true;
-  /** The number of times in a row that the process died while the data was open. */
-  readonly deaths?: number;
-  /** The fault that was found in the data while it was read. */
-  readonly damaged?: string;
-}
-
 /** The number of pages that are checked before LMDB opens the data: 64 MiB, in less than 0.1 s. */
 const PAGES_CHECKED = 16_384;
 /**
@@ -98,32 +70,11 @@ const PAGES_CHECKED = 16_384;
  */
 const DEATHS = 2;
 
-/** LMDB's error codes for a damaged file: MDB_CORRUPTED, MDB_PAGE_NOTFOUND, MDB_INVALID, MDB_VERSION_MISMATCH. */
-const DAMAGED: ReadonlySet<number> = new Set([-30796, -30797, -30793, -30794]);
-/** Errnos that show a failure of the machine, not damage of the file. */
-const MACHINES: Readonly<Record<number, string>> = {
-  5: "EIO",
-  11: "EAGAIN",
-  12: "ENOMEM",
-  13: "EACCES",
-  23: "ENFILE",
-  24: "EMFILE",
-  28: "ENOSPC",
-  30: "EROFS",
-  122: "EDQUOT",
-};
 /**
  * The longest wait for LMDB's reason of a failed commit: lmdb-js reports the failure first, and the reason by another
  * promise.
  */
 const REASON_MS = 1000;
-
-/**
- * The offsets of LMDB's two meta pages, and in each that of the magic number (MDB_MAGIC), after a header of 24 bytes.
- */
-const META_PAGES = [0, 4096];
-const MAGIC_AT = 24;
-const MAGIC = 0xbeefc0de;
 
 export class LmdbStore implements StateStore {
   /** Why an earlier state was discarded; null: none was. */
@@ -403,11 +354,6 @@ const LOCK_BYTES = 3 * 4096;
 /** The number of descriptors that LMDB needs to open a state, and one more. */
 const FILES_OPENED = 4;
 
-/** The path of the one file that has the data. */
-export function dataFile(folder: string): string {
-  return join(folder, "data.mdb");
-}
-
 /**
  * Throws ENOSPC if the disk may have too little room for a transaction: one that fills the disk midway fails late, with
  * an error of LMDB's.
@@ -417,25 +363,6 @@ export function checkRoom(folder: string, bytes: number): void {
   const free = bavail * bsize;
   const needed = ROOM_BYTES + bytes * ROOM_FACTOR;
   if (free < needed) throw withCode(`the disk has ${free} bytes left: ${needed} might be needed`, "ENOSPC");
-}
-
-/** The reason why a state cannot be trusted; null: none is known. */
-export function reasonToDiscard(folder: string, log: string): string | null {
-  const bytes = statSync(dataFile(folder), { throwIfNoEntry: false })?.size;
-  if (bytes === undefined) return null;
-  const marker = readMarker(folder);
-  if (marker === null) return "its marker is missing or cannot be read";
-  if (marker.layout !== STATE_LAYOUT)
-    return `it has layout number ${marker.layout}, this release has number ${STATE_LAYOUT}`;
-  if (marker.log !== log) return "it was made from another log";
-  if (marker.opening) return "the process died when it was opened";
-  if (marker.damaged !== undefined) return `it is damaged: ${marker.damaged}`;
-  if (!hasMagic(folder)) return "it is no LMDB file";
-  if (marker.closedBytes !== null)
-    return marker.closedBytes === bytes
-      ? null
-      : `it has ${bytes} bytes, but had ${marker.closedBytes} when it was closed`;
-  return marker.boot !== "" && marker.boot === bootId() ? null : "the machine went down while it was open";
 }
 
 /** The fault of a state's pages, which could end the process that opens it; null: none was found. */
@@ -451,86 +378,5 @@ function damage(folder: string, deaths: number): string | null {
   }
 }
 
-/** The number of times in a row that the process died while the state was open. */
-function deathsOf(folder: string): number {
-  const marker = readMarker(folder);
-  return marker === null || marker.closedBytes !== null ? 0 : (marker.deaths ?? 0) + 1;
-}
-
 /** The error of a failed commit. `commitError` rejects with LMDB's reason. */
 type FailedCommit = Error & { readonly commitError?: Promise<never> };
-
-/** The error of a failed write, in the form that `faultIn` takes. */
-function writeError(error: unknown): Error {
-  const { code, message } = error as { code?: unknown; message: string };
-  if (typeof code === "number" && DAMAGED.has(code)) return new Damaged(message, error);
-  return withCode(message, typeof code === "number" ? (MACHINES[code] ?? "EIO") : "EIO");
-}
-
-/**
- * The error in the form that `faultIn` takes, if the machine has failed and not the file; null: the cause is not known.
- */
-function machineError(error: unknown): Error | null {
-  const { code, message } = error as { code?: unknown; message: string };
-  if (typeof code === "number") return MACHINES[code] === undefined ? null : withCode(message, MACHINES[code]);
-  const found = faultIn(error);
-  return found === "failed" || found === "full" ? (error as Error) : null;
-}
-
-/**
- * A numeric code is LMDB's or the machine's: such an error of a read is converted as one of a write, because opening
- * LMDB anew may end the failure. Other errors stay unchanged.
- */
-function readError(error: unknown): unknown {
-  return typeof (error as { code?: unknown }).code === "number" ? writeError(error) : error;
-}
-
-function withCode(message: string, code: string): Error {
-  return Object.assign(new Error(message), { code });
-}
-
-/** The number of the layout of the cells in a folder; null: there is no marker that names it. */
-export function layoutOf(folder: string): number | null {
-  try {
-    return readMarker(folder)?.layout ?? null;
-  } catch {
-    return null;
-  }
-}
-
-/** null: there is no marker, or none that is valid. Throws if the machine fails to read it. */
-function readMarker(folder: string): Marker | null {
-  try {
-    return JSON.parse(readFileSync(join(folder, "marker.json"), "utf8")) as Marker;
-  } catch (error) {
-    if ((error as { code?: unknown }).code !== "ENOENT" && machineError(error) !== null) throw error;
-    return null;
-  }
-}
-
-function hasMagic(folder: string): boolean {
-  const file = openSync(dataFile(folder), "r");
-  const magic = Buffer.alloc(4);
-  const found = META_PAGES.every((page) => {
-    readSync(file, magic, 0, magic.length, page + MAGIC_AT);
-    return magic.readUInt32LE(0) === MAGIC;
-  });
-  closeSync(file);
-  return found;
-}
-
-function writeMarker(folder: string, state: Omit<Marker, "layout" | "boot">): void {
-  const marker: Marker = { layout: STATE_LAYOUT, boot: bootId(), ...state };
-  // Replaces the marker atomically, because a state without a marker is discarded.
-  writeFileSync(join(folder, "marker.json.new"), `${JSON.stringify(marker)}\n`);
-  renameSync(join(folder, "marker.json.new"), join(folder, "marker.json"));
-}
-
-/** The id of the machine's boot; "": it is unknown, and a state that was left open is not trusted. */
-function bootId(): string {
-  try {
-    return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
-  } catch {
-    return "";
-  }
-}

@@ -16,7 +16,6 @@
  */
 
 import { existsSync } from "node:fs";
-import { join } from "node:path";
 import { overlaid } from "../engine/overlaid.ts";
 import type { LmdbStore } from "../lmdb/store.ts";
 import { afterKey, type Cell, type CellKey } from "../maps/cells.ts";
@@ -27,17 +26,11 @@ import { RunCells, SINGLE } from "../runs/run_cells.ts";
 import { missingFile, removeUnnamed } from "../runs/run_folder.ts";
 import { checkSst, type Sst, SstReader } from "../runs/sst.ts";
 import { Damaged } from "../supervisor/derived_parts.ts";
+import { runsFolder } from "./runs_folder.ts";
 
 const CACHE_BYTES = 16 * 1024 * 1024;
 /** A start reads so many bytes of runs to see whether they are as they were written, in about 0.1 s. */
 const CHECKED_BYTES = 64 * 1024 * 1024;
-
-/** The name of the folder of the runs, in a state's folder. */
-export const RUNS = "runs";
-
-export function runsFolder(folder: string): string {
-  return join(folder, RUNS);
-}
 
 /**
  * The reason why the runs of a state cannot be read above its LMDB, whose seq is `lmdbSeq`; null: they can be. Reads the
@@ -129,6 +122,10 @@ export class LayeredState {
 
   get seq(): number {
     return this.#seq;
+  }
+
+  get hasRuns(): boolean {
+    return this.#runs.length > 0;
   }
 
   get(key: CellKey): Buffer | undefined {

@@ -2,11 +2,12 @@
 
 import { open, type RootDatabase, type Transaction } from "lmdb";
 import { overlaid } from "../engine/overlaid.ts";
-import { dataFile, KEYS_AS_BYTES, SEQ_KEY } from "../lmdb/store.ts";
+import { dataFile } from "../lmdb/marker.ts";
+import { KEYS_AS_BYTES, SEQ_KEY } from "../lmdb/store.ts";
 import type { Cell, CellKey } from "../maps/cells.ts";
 import { RunsReader } from "../runs/reader.ts";
 import { SINGLE } from "../runs/run_cells.ts";
-import { runsFolder } from "./layers.ts";
+import { runsFolder } from "./runs_folder.ts";
 
 /** All cells: after the key of the seq, up to the largest key that LMDB can hold. */
 const ALL = { start: "\x01", end: "\xff".repeat(1978) };

@@ -9,7 +9,8 @@
 
 import { rmSync, statSync } from "node:fs";
 import { type Change, SortedCells } from "../engine/sorted_cells.ts";
-import { checkRoom, dataFile, StoreWriter } from "../lmdb/store.ts";
+import { dataFile } from "../lmdb/marker.ts";
+import { checkRoom, StoreWriter } from "../lmdb/store.ts";
 import type { CellKey } from "../maps/cells.ts";
 import { BlockCache } from "../runs/block_cache.ts";
 import { MergedCursor } from "../runs/merge.ts";
@@ -17,8 +18,8 @@ import { bytesOf, type Run, RunCursor } from "../runs/run.ts";
 import { SINGLE, soughtFrom } from "../runs/run_cells.ts";
 import { RunFolder } from "../runs/run_folder.ts";
 import { SstReader } from "../runs/sst.ts";
-import { runsFolder } from "./layers.ts";
 import type { WrittenCells } from "./protocol.ts";
+import { runsFolder } from "./runs_folder.ts";
 
 /** The amounts at which the writer does one or the other. */
 export interface WriterLimits {

@@ -3,7 +3,7 @@ import { usableSnapshot } from "../archive/restore.ts";
 import type { Snapshot } from "../archive/snapshot.ts";
 import { ARCHIVE_FOLDER } from "../data/layout.ts";
 import type { Archived } from "../engine/archives.ts";
-import { LAYOUT } from "../lmdb/store.ts";
+import { LAYOUT } from "../lmdb/marker.ts";
 
 /** A data directory to verify, and the folder of an archive to try first; null: no such folder. */
 export interface Places {

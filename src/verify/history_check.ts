@@ -10,7 +10,7 @@ import { restoreArchived } from "../archive/restore.ts";
 import { HISTORY_FOLDER, LOG_FILE } from "../data/layout.ts";
 import type { StateStore } from "../engine/ports.ts";
 import { readHost } from "../host.ts";
-import { LAYOUT } from "../lmdb/store.ts";
+import { LAYOUT } from "../lmdb/marker.ts";
 import type { Cell } from "../maps/cells.ts";
 import { History } from "../past/history.ts";
 import { VERSION_FILTER, versionIn, versionsOf } from "../past/versions.ts";

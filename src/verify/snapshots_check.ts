@@ -12,7 +12,7 @@ import { readSums } from "../archive/sums.ts";
 import type { Archived } from "../engine/archives.ts";
 import { MemoryCells } from "../engine/memory.ts";
 import { sha256Of } from "../files/contents.ts";
-import { LAYOUT } from "../lmdb/store.ts";
+import { LAYOUT } from "../lmdb/marker.ts";
 import { type EventRow, rowEvent } from "../log/event.ts";
 import type { Host } from "../maps/map.ts";
 import { archiveFolders, archivePlaces, type Places } from "./archived_state.ts";

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import Sqlite from "better-sqlite3";
 import { LOG_FILE, STATE_FOLDER } from "../data/layout.ts";
 import { readHost } from "../host.ts";
-import { reasonToDiscard } from "../lmdb/store.ts";
+import { reasonToDiscard } from "../lmdb/marker.ts";
 import { type CellKey, readU32Key } from "../maps/cells.ts";
 import { ARCHIVED, readArchived } from "../sqlite/archive_facts.ts";
 import { chunkEvents, readChunks } from "../sqlite/changes.ts";

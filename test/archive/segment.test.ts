@@ -13,7 +13,7 @@ import { usableSnapshot } from "../../src/archive/restore.ts";
 import { readSegment, type Segment, segmentBytes } from "../../src/archive/segment.ts";
 import { readSnapshot, writeSnapshot } from "../../src/archive/snapshot.ts";
 import { sha256Of } from "../../src/files/contents.ts";
-import { LAYOUT } from "../../src/lmdb/store.ts";
+import { LAYOUT } from "../../src/lmdb/marker.ts";
 import type { EventRow } from "../../src/log/event.ts";
 import type { Cell } from "../../src/maps/cells.ts";
 import { SqliteArchiveSource } from "../../src/sqlite/archive_source.ts";

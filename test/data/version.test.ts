@@ -17,7 +17,7 @@ import Sqlite from "better-sqlite3";
 import t from "tap";
 import { openTree } from "../../src/data/open_tree.ts";
 import { checkWritten } from "../../src/data/version.ts";
-import { STATE_LAYOUT } from "../../src/lmdb/store.ts";
+import { STATE_LAYOUT } from "../../src/lmdb/marker.ts";
 import { LAYOUT as RUNS_LAYOUT } from "../../src/runs/manifest.ts";
 import { schemaVersion } from "../../src/sqlite/schema_version.ts";
 import { checkState } from "../../src/verify/state_check.ts";
