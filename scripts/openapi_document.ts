@@ -16,7 +16,7 @@ import { LogStreams } from "../src/http/streams/log_streams.ts";
 import { VERSION } from "../src/version.ts";
 
 /** The document as the service with its default settings serves it, or of another version of OpenAPI. */
-export async function openApiDocument(openapi?: OpenApiVersion): Promise<object> {
+export async function openApiDocument(openapi: OpenApiVersion = "3.1.0"): Promise<object> {
   const never = (): never => {
     throw new Error("writing the OpenAPI document: nothing is asked of the engine");
   };

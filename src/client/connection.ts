@@ -4,9 +4,14 @@
  * TargetFailed. For example, a push that was sent twice would leave two elements in the queue.
  */
 
-import { Client, type Dispatcher, errors } from "undici";
+import { createRequire } from "node:module";
+import type { Client, Dispatcher } from "undici";
 import type { HttpRequest, HttpResponse } from "../replay/http_call.ts";
 import { TargetFailed } from "../replay/target.ts";
+
+const require = createRequire(import.meta.url);
+/** Loaded with the first connection: most services never open one, and its 109 modules took a tenth of a start. */
+const undici = (): typeof import("undici") => require("undici");
 
 /**
  * An idle connection is given up this long before the server may close it, because a request could be lost while the
@@ -67,7 +72,7 @@ export class Connection {
     this.#keptBytesMax = keptBytesMax;
     const socketPath = url.protocol === "unix:" ? decodeURIComponent(url.pathname) : null;
     this.#name = socketPath === null ? url.origin : `unix:${socketPath}`;
-    this.#client = new Client(socketPath === null ? url.origin : "http://localhost", {
+    this.#client = new (undici().Client)(socketPath === null ? url.origin : "http://localhost", {
       ...(socketPath !== null && { socketPath }),
       pipelining: PIPELINED_MAX,
       maxResponseSize: countedBytesMax,
@@ -246,7 +251,7 @@ const REASONS: Readonly<Record<string, string>> = {
 /** The reason of a failure, without anything that the server has sent: it may be confidential. */
 function reasonOf(error: Error): string {
   if (error instanceof Ended) return error.message;
-  if (error instanceof errors.HTTPParserError) return NO_HTTP;
+  if (error instanceof undici().errors.HTTPParserError) return NO_HTTP;
   const { code = "", syscall } = error as NodeJS.ErrnoException;
   return REASONS[code] ?? (syscall === undefined ? code || error.name : error.message);
 }

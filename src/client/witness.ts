@@ -1,4 +1,9 @@
-import { Client } from "undici";
+import { createRequire } from "node:module";
+import type { Client } from "undici";
+
+const require = createRequire(import.meta.url);
+/** Loaded with the first connection, as `connection.ts` does. */
+const undici = (): typeof import("undici") => require("undici");
 
 /** The longest response that is read: 40 ML-DSA-44 signatures fit. */
 const ANSWER_BYTES_MAX = 128 * 1024;
@@ -21,7 +26,7 @@ export class WitnessConnection {
   /** `url`: the witness' submission prefix. */
   constructor(url: URL) {
     this.#path = `${url.pathname.replace(/\/+$/, "")}/add-checkpoint`;
-    this.#client = new Client(url.origin, {
+    this.#client = new (undici().Client)(url.origin, {
       maxResponseSize: ANSWER_BYTES_MAX,
       headersTimeout: SILENCE_MS,
       bodyTimeout: SILENCE_MS,

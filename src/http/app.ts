@@ -30,7 +30,8 @@ import { SHARED } from "./schemas/fields.ts";
 import { REPLAY_SCHEMAS } from "./schemas/replays.ts";
 import { addBodies } from "./server/bodies.ts";
 import { addAnswers } from "./server/bulk.ts";
-import { type OpenApiVersion, registerDocument } from "./server/document.ts";
+import { addDocs } from "./server/docs.ts";
+import type { OpenApiVersion } from "./server/document.ts";
 import type { App, RouteOptions } from "./server/instance.ts";
 import { Names } from "./server/names.ts";
 import { HEADER_BYTES_MAX, serverOf } from "./server/node_server.ts";
@@ -43,27 +44,32 @@ const PREFIX = "/v1";
 
 /**
  * Builds the service, ready to listen. The caller starts and closes the engine behind it. `openapi`: the version of
- * OpenAPI in which `app.swagger()` writes the API's document.
+ * OpenAPI in which `app.swagger()` writes the API's document; null: it does not, and the start is faster.
  */
-export async function buildApp(parts: Parts, openapi: OpenApiVersion = "3.1.0"): Promise<App> {
+export async function buildApp(parts: Parts, openapi: OpenApiVersion | null = null): Promise<App> {
   const slashes = new Slashes();
   const names = new Names();
   const app = newApp(parts, slashes, names);
   app.addHook("onRoute", ({ url }) => slashes.add(url));
-  names.referring([...SHARED, LogEventSchema, ...REPLAY_SCHEMAS]);
+  names.collect([...SHARED, LogEventSchema, ...REPLAY_SCHEMAS]);
   addChecks(app, parts);
   addReadLog(app, parts);
   addBodies(app, parts);
   addAnswers(app, parts);
   addProblems(app);
-  app.addHook("onRoute", (route) => names.nameIn(route));
-  await registerDocument(app, parts.version, openapi);
+  app.addHook("onRoute", (route) => names.collectIn(route));
+  if (openapi !== null) {
+    app.addHook("onRoute", (route) => names.nameIn(route));
+    const { registerDocument } = await import("./server/document.ts");
+    await registerDocument(app, parts.version, openapi);
+  }
+  addDocs(app);
   const options = { parts };
   await app.register(serviceRoutes, options);
   await app.register(tileRoutes, options);
   for (const routes of ROUTES) await app.register(routes, { ...options, prefix: PREFIX });
-  // The document needs the named schemas here; validators and serializers have them already.
-  for (const schema of Object.values(names.schemas)) app.addSchema(schema);
+  // Validators and serializers have the named schemas already.
+  if (openapi !== null) for (const schema of Object.values(names.schemas)) app.addSchema(schema);
   await app.ready();
   return app;
 }

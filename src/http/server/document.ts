@@ -1,7 +1,9 @@
-/** The OpenAPI document, collected from the routes' schemas, and the page /docs that shows it. */
+/**
+ * The OpenAPI document, collected from the routes' schemas. `npm run openapi` writes it to a file, which the service
+ * serves; no service collects it.
+ */
 
 import swagger from "@fastify/swagger";
-import swaggerUi from "@fastify/swagger-ui";
 import type { FastifySchema } from "fastify";
 import type { App } from "./instance.ts";
 
@@ -32,13 +34,6 @@ const TAGS = {
 
 const JSON_TYPE = "application/json";
 const PROBLEM_TYPE = "application/problem+json";
-const PAGE = "/docs";
-/** Swagger UI's own copies of the document. They redirect to DOCUMENT, because making one takes a third of a second. */
-const MADE_ANEW: ReadonlySet<string> = new Set([`${PAGE}/json`, `${PAGE}/yaml`]);
-const DOCUMENT = "../openapi.json";
-/** The page may load resources from this service only. */
-const CONTENT_SECURITY =
-  "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; base-uri 'self'; frame-ancestors 'none'; form-action 'none'";
 
 export type OpenApiVersion = keyof typeof LICENSES;
 
@@ -48,7 +43,7 @@ const LICENSES = {
   "3.0.3": { name: "MIT", url: "https://spdx.org/licenses/MIT.html" },
 } as const;
 
-/** Registers the collector of schemas and the page. Must be called before the routes are registered. */
+/** Registers the collector of schemas. Must be called before the routes are registered. */
 export async function registerDocument(app: App, version: string, openapi: OpenApiVersion): Promise<void> {
   await app.register(swagger, {
     openapi: {
@@ -71,17 +66,6 @@ export async function registerDocument(app: App, version: string, openapi: OpenA
     transform: ({ schema, url }) => ({ schema: problemsApart(schema ?? {}), url }),
     transformObject: (document) => finished(("openapiObject" in document ? document.openapiObject : {}) as Document),
   });
-  await app.register(swaggerUi, {
-    routePrefix: PAGE,
-    staticCSP: CONTENT_SECURITY,
-    uiConfig: { validatorUrl: null, deepLinking: true },
-    theme: { title: "mapledger" },
-    uiHooks: {
-      onRequest: async ({ routeOptions: { url = "" } }, reply) =>
-        MADE_ANEW.has(url) ? reply.redirect(DOCUMENT) : undefined,
-    },
-  });
-  app.get("/", { schema: { hide: true } }, async (_request, reply) => reply.redirect(PAGE));
 }
 
 interface Media {

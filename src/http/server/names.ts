@@ -1,6 +1,7 @@
 /** Schemas with a name, their $id: the OpenAPI document has each of them once, and their answers share a serializer. */
 
-import { type SerializerFactory, SerializerSelector } from "@fastify/fast-json-stringify-compiler";
+import { createRequire } from "node:module";
+import type { SerializerFactory } from "@fastify/fast-json-stringify-compiler";
 import type { RouteOptions } from "fastify";
 
 /** The fields of a schema that this file reads. */
@@ -17,6 +18,11 @@ interface Media {
 /** A body's schema: one for JSON, or one for each content type. */
 type Body = Schema & { readonly content?: Readonly<Record<string, Media>> };
 
+const require = createRequire(import.meta.url);
+/** Loaded with the first serializer. */
+const compilers = (): typeof import("@fastify/fast-json-stringify-compiler") =>
+  require("@fastify/fast-json-stringify-compiler");
+
 const JSON_TYPE = "application/json";
 /** Keywords whose values are data, not schemas. */
 const DATA: ReadonlySet<string> = new Set(["const", "default", "enum", "example", "examples"]);
@@ -24,23 +30,44 @@ const DATA: ReadonlySet<string> = new Set(["const", "default", "enum", "example"
 const PROBLEM_STATUS = 400;
 
 /**
- * Collects the named schemas of all routes, for the document's components. Routes and other schemas refer to them by
- * name.
+ * Collects the named schemas of all routes, for validators, serializers and the document's components. They refer to
+ * each other by name. They are made from the routes' when they are first needed: a start needs none.
  */
 export class Names {
   readonly #byName = new Map<string, object>();
   readonly #texts = new Map<string, string>();
+  /** Schemas that were collected and not looked at yet. */
+  #collected: unknown[] = [];
   readonly #serializers = new Map<string, (answer: unknown) => string>();
 
   get schemas(): Readonly<Record<string, object>> {
+    this.#look();
     return Object.fromEntries(this.#byName);
   }
 
-  /** Replaces the named schemas within a schema by references. Throws if two different schemas have one name. */
-  referring<Written>(written: Written): Written {
-    return this.#referring(written) as Written;
+  /** Collects the named schemas in some schemas. */
+  collect(written: readonly object[]): void {
+    this.#collected.push(written);
   }
 
+  /** As collect(), for a route's bodies and answers. */
+  collectIn({ schema }: RouteOptions): void {
+    if (schema === undefined) return;
+    if (schema.body !== undefined) this.#collected.push(withoutExamples(schema.body as Body));
+    this.#collected.push(schema.response);
+  }
+
+  #look(): void {
+    for (const written of this.#collected) this.#referring(written);
+    this.#collected = [];
+  }
+
+  /** A body's schema, with references to the named schemas in it. */
+  ofBody(body: unknown): object {
+    return this.#referring(withoutExamples(body as Body)) as object;
+  }
+
+  /** Replaces the named schemas within a schema by references. Throws if two different schemas have one name. */
   #referring(written: unknown): unknown {
     if (Array.isArray(written)) return written.map((one) => this.#referring(one));
     if (typeof written !== "object" || written === null) return written;
@@ -58,15 +85,19 @@ export class Names {
     return { $ref: copy.$id };
   }
 
-  /** As referring(), for a route's schemas. The examples of its body move to `x-body-examples`, beside the schemas. */
+  /**
+   * Replaces the named schemas of a route by references, for the document. The examples of its body move to
+   * `x-body-examples`, beside the schemas.
+   */
   nameIn(route: RouteOptions): void {
     const { schema } = route;
     if (schema === undefined) return;
+    this.#look();
     const body = schema.body as Body | undefined;
     const examples = Object.entries(mediaOf(body)).map(([type, { schema }]) => [type, schema.examples?.[0]]);
     route.schema = {
       ...schema,
-      ...(body !== undefined && { body: this.#referring(withoutExamples(body)) }),
+      ...(body !== undefined && { body: this.ofBody(body) }),
       ...(schema.response !== undefined && { response: this.#referring(schema.response) }),
       ...(examples.length > 0 && { "x-body-examples": Object.fromEntries(examples) }),
     } as object;
@@ -74,13 +105,17 @@ export class Names {
 
   /** Compiles the serializers of answers: one for each name, when it is first needed. */
   readonly serializers: SerializerFactory = (_schemas, options) => {
-    const compile = SerializerSelector()(this.schemas, options);
+    let compile: ReturnType<SerializerFactory> | null = null;
     return (route) => {
-      const { $ref: name } = route.schema as { $ref?: string };
+      const { $id, $ref: name = $id } = route.schema as { $id?: string; $ref?: string };
       if (Number(route.httpStatus) >= PROBLEM_STATUS || name === undefined) return JSON.stringify;
       return (answer) => {
-        const write = this.#serializers.get(name) ?? compile(route);
-        this.#serializers.set(name, write);
+        let write = this.#serializers.get(name);
+        if (write === undefined) {
+          compile ??= compilers().SerializerSelector()(this.schemas, options);
+          write = compile({ ...route, schema: { $ref: name } });
+          this.#serializers.set(name, write);
+        }
         return write(answer);
       };
     };

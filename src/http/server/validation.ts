@@ -1,6 +1,7 @@
 /** Validators of paths, queries and bodies, and the texts of their errors. */
 
-import { Ajv, type ValidateFunction } from "ajv";
+import { createRequire } from "node:module";
+import type { Ajv, Options, ValidateFunction } from "ajv";
 import type { FastifySchema, FastifySchemaCompiler, FastifySchemaValidationError } from "fastify";
 import { InvalidInput } from "../../codec/invalid.ts";
 import type { Names } from "./names.ts";
@@ -14,23 +15,35 @@ const OPTIONS = {
   validateSchema: false,
 } as const;
 
+const require = createRequire(import.meta.url);
+
+/** Ajv is loaded with the first validator. */
+function ajv(options: Options): Ajv {
+  const { Ajv } = require("ajv") as typeof import("ajv");
+  return new Ajv(options);
+}
+
+let coercingAjv: Ajv | null = null;
 /** For paths and queries: converts texts to numbers and booleans. */
-const coercing = new Ajv({ ...OPTIONS, coerceTypes: true });
+function coercing(): Ajv {
+  coercingAjv ??= ajv({ ...OPTIONS, coerceTypes: true });
+  return coercingAjv;
+}
 
 const anything = (): true => true;
 
 /** Validators of routes whose body `codec/body.ts` checks. Headers have no validator on any route. */
 export const bodyByHand: FastifySchemaCompiler<FastifySchema> = ({ schema, httpPart }) =>
-  httpPart === "headers" || httpPart === "body" ? anything : whenAsked(() => coercing.compile(schema));
+  httpPart === "headers" || httpPart === "body" ? anything : whenAsked(() => coercing().compile(schema));
 
 /** Validators of all other routes: bodies are validated without conversion. */
-export function validators(names: Pick<Names, "schemas">): FastifySchemaCompiler<FastifySchema> {
+export function validators(names: Pick<Names, "schemas" | "ofBody">): FastifySchemaCompiler<FastifySchema> {
   let strict: Ajv | null = null;
   return (route) => {
     if (route.httpPart !== "body") return bodyByHand(route);
     return whenAsked(() => {
-      strict ??= new Ajv(OPTIONS).addSchema(Object.values(names.schemas));
-      return strict.compile(route.schema);
+      strict ??= ajv(OPTIONS).addSchema(Object.values(names.schemas));
+      return strict.compile(names.ofBody(route.schema));
     });
   };
 }
