@@ -59,7 +59,6 @@ import { Witnesses, type WitnessTold } from "./service/witnesses.ts";
 import { readWitnesses } from "./service/witnesses_file.ts";
 import { answerTo, hear, isHeard } from "./supervisor/correspondence.ts";
 import { Degraded } from "./supervisor/degradation.ts";
-import { ThreadGate } from "./supervisor/gate.ts";
 import type { Answers, Listeners } from "./supervisor/protocol.ts";
 import { ThreadedTree } from "./tree/client.ts";
 import { TREE } from "./tree/protocol.ts";
@@ -127,13 +126,8 @@ async function start(): Promise<void> {
   const engine = new EngineClient(worker, limits, (figures) => metrics.batch(figures));
   const { data, origin, checkpointEvents, checkpointSeconds } = settings;
   const rule = { events: checkpointEvents, seconds: checkpointSeconds };
-  const readerGate = new ThreadGate();
   const report = (message: string): void => logger.error(message);
-  const kept = new ThreadedEventReader(
-    () => READER.start({ data, gate: readerGate.memory }),
-    report,
-    degraded.teller("index"),
-  );
+  const kept = new ThreadedEventReader(() => READER.start({ data }), report, degraded.teller("index"));
   const places = { data, archive: settings.archive, foreign: false } satisfies ArchivedPlaces;
   const archived = new ArchivedClient(() => ARCHIVED.start(places), report);
   const events = new WholeEvents(kept, archived);
@@ -141,14 +135,8 @@ async function start(): Promise<void> {
   const bulk = { flight: new Flight(settings), turns: new Turns() };
   const listenerCount = (settings.port === null ? 0 : 1) + (socket === null ? 0 : 1);
   const streams = new LogStreams(streamLimit(settings.streamsMax, listenerCount), callerLimits, bulk);
-  // The engine may need the past during its recovery, so this thread has a gate of its own.
-  const pastGate = new ThreadGate();
-  const past = new PastClient(
-    () => PAST.start({ data, gate: pastGate.memory, archived: null }),
-    report,
-    degraded.teller("history"),
-  );
-  const whole = new PastClient(() => PAST.start({ data, gate: null, archived: places }), report, null);
+  const past = new PastClient(() => PAST.start({ data, archived: null }), report, degraded.teller("history"));
+  const whole = new PastClient(() => PAST.start({ data, archived: places }), report, null);
   const listeners: Listeners<ServiceNews> = {
     ready: ready.resolve,
     progress: recovering,
@@ -161,11 +149,11 @@ async function start(): Promise<void> {
   // The engine asks the thread of the past which changes a kernel map lacks, if that map is far behind; also before it has recovered.
   const answers: Answers<EngineInquiries> = {
     lagging(ask) {
-      pastGate.open();
+      past.start();
       return past.ask("lagging", ask);
     },
     stood(ask) {
-      pastGate.open();
+      past.start();
       return past.ask("stood", ask);
     },
   };
@@ -175,10 +163,9 @@ async function start(): Promise<void> {
     } else if ("name" in message) answerTo(answers, message, ENGINE_THREAD, (answer) => worker.postMessage(answer));
   });
   const record = checkpointRecorder(engine, logger);
-  const treeGate = new ThreadGate();
   const known = readWitnesses(settings.witnesses);
   const vkeys = known.flatMap(({ keys }) => keys.map(({ vkey }) => vkey));
-  const treeData = { data, origin, rule, witnesses: vkeys, gate: treeGate.memory };
+  const treeData = { data, origin, rule, witnesses: vkeys };
   const tree = new ThreadedTree(() => TREE.start(treeData), {
     report,
     record,
@@ -187,8 +174,7 @@ async function start(): Promise<void> {
   });
   const witnesses = new Witnesses(known, { tree, connect: (url) => new WitnessConnection(url), tell: tellOfWitness });
   followTokens(callers, underWay, engine, recovered);
-  const openerGate = new ThreadGate();
-  const objects = settings.mirror === "off" ? null : openerOf(settings, openerGate, report);
+  const objects = settings.mirror === "off" ? null : openerOf(settings, report);
   const archiver = new ThreadedArchiver({ ...settings, directory: settings.archive, engine, past, events, tree });
   const processes = new ClientProcesses();
   const unixConnections = new WeakSet<Socket>();
@@ -257,9 +243,6 @@ async function start(): Promise<void> {
   process.on("SIGINT", () => stop("SIGINT"));
   process.on("SIGTERM", () => stop("SIGTERM"));
 
-  for (const thread of [kept, past, tree, objects]) thread?.start();
-  const gates = [readerGate, pastGate, treeGate, ...(objects === null ? [] : [openerGate])];
-  await Promise.all(gates.map((gate) => gate.loaded()));
   const most = connectionsMax();
   if (most !== null) for (const server of servers) server.maxConnections = Math.ceil(most / servers.length);
   if (unix !== null && socket !== null) await listenOnSocket(unix, socket, settings);
@@ -270,10 +253,11 @@ async function start(): Promise<void> {
   mirrorOff = facts.mirrorOff;
   ledger = facts.ledger;
   if (notReady !== RECOVERING) return;
-  for (const gate of gates) gate.open();
-  witnesses.wake();
   process.on("uncaughtException", (error) => logger.error({ err: error }, "an error occurred outside of any request"));
   notReady = null;
+  // Until now they would have taken the engine's cores.
+  for (const thread of [kept, past, tree]) thread.start();
+  witnesses.wake();
   worker.on("exit", (code) => {
     if (notReady !== null) return;
     logger.fatal({ code }, "the engine's thread has ended");
@@ -322,8 +306,8 @@ function mirrorTurned(off: string | null): void {
   else logger.warn({ detail: off }, "the kernel mirror is off");
 }
 
-function openerOf({ data, openRoots }: Settings, gate: ThreadGate, report: (message: string) => void): ObjectOpener {
-  const start = (): Worker => OBJECT_OPENER.start({ data, openRoots, gate: gate.memory });
+function openerOf({ data, openRoots }: Settings, report: (message: string) => void): ObjectOpener {
+  const start = (): Worker => OBJECT_OPENER.start({ data, openRoots });
   return new ObjectOpener(start, openPlaces({ data, openRoots }), report);
 }
 

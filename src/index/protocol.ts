@@ -26,7 +26,7 @@ interface ReaderQuestions extends OfEvents {
 }
 
 export interface ReaderProtocol {
-  readonly data: { readonly data: string; readonly gate: SharedArrayBuffer };
+  readonly data: { readonly data: string };
   readonly questions: ReaderQuestions;
   readonly inquiries: Nothing;
   readonly orders: ThreadOrders;

@@ -41,8 +41,7 @@ export class ThreadedMapMaker implements MapMaker {
   readonly #thread: AskedThread<MakerProtocol>;
 
   constructor(start: () => Worker, report: (message: string) => void) {
-    this.#thread = new AskedThread(MAP_MAKER, { start, report, listeners: {}, answers: {} });
-    this.#thread.start();
+    this.#thread = new AskedThread(MAP_MAKER, { start, report, listeners: {}, answers: {}, onDemand: true });
   }
 
   make(wanted: Wanted): Promise<Created | MirrorRefusal> {

@@ -43,12 +43,8 @@ export class ObjectOpener {
   readonly #places: OpenPlaces;
 
   constructor(start: () => Worker, places: OpenPlaces, report: (message: string) => void) {
-    this.#thread = new AskedThread(OBJECT_OPENER, { start, report, listeners: {}, answers: {} });
+    this.#thread = new AskedThread(OBJECT_OPENER, { start, report, listeners: {}, answers: {}, onDemand: true });
     this.#places = places;
-  }
-
-  start(): void {
-    this.#thread.start();
   }
 
   /** null: the object exists in the ledger only. */

@@ -6,7 +6,7 @@ import type { Created, Wanted } from "./make.ts";
 import type { Cpus } from "./map_types.ts";
 
 export interface MakerProtocol {
-  readonly data: { readonly cpus: Cpus; readonly gate: SharedArrayBuffer };
+  readonly data: { readonly cpus: Cpus };
   readonly questions: { make: { ask: { readonly wanted: Wanted }; answer: Created | MirrorRefusal } };
   readonly inquiries: Nothing;
   readonly orders: ThreadOrders;
@@ -24,7 +24,7 @@ export const MAP_MAKER = new Protocol<MakerProtocol>({
 export type OpenAnswer = { readonly found: Found; readonly held?: HeldObject } | { readonly later: string };
 
 export interface OpenerProtocol {
-  readonly data: { readonly data: string; readonly openRoots: string; readonly gate: SharedArrayBuffer };
+  readonly data: { readonly data: string; readonly openRoots: string };
   readonly questions: { open: { ask: { readonly spec: ObjectSpec }; answer: OpenAnswer } };
   readonly inquiries: Nothing;
   readonly orders: ThreadOrders;

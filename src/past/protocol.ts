@@ -7,8 +7,6 @@ import type { PastReads } from "./reads.ts";
 
 interface PastData {
   readonly data: string;
-  /** null: it begins at once. */
-  readonly gate: SharedArrayBuffer | null;
   /** The places of archived events, for a past that begins at event 1; null: it begins after the archived events. */
   readonly archived: ArchivedPlaces | null;
 }

@@ -38,7 +38,6 @@ import { PastClient } from "../past/client.ts";
 import { PAST } from "../past/protocol.ts";
 import { WholePast } from "../past/whole_past.ts";
 import { Degraded } from "../supervisor/degradation.ts";
-import { ThreadGate } from "../supervisor/gate.ts";
 import { ThreadedTree } from "../tree/client.ts";
 import { TREE } from "../tree/protocol.ts";
 import { VERSION } from "../version.ts";
@@ -101,14 +100,12 @@ async function serve(directory: string, settings: Settings, logger: Logger): Pro
   const { callers, file: tokenFile } = knownCallers(settings, scratch);
   const degraded = new Degraded((fault, message) => logger[fault === null ? "info" : "error"]({ ...fault }, message));
   const report = (message: string): void => logger.error(message);
-  const gate = new ThreadGate();
-  gate.open();
-  const data = { data: scratch, gate: gate.memory };
+  const data = { data: scratch };
   const kept = new ThreadedEventReader(() => READER.start(data), report, degraded.teller("index"));
   const keptPast = new PastClient(() => PAST.start({ ...data, archived: null }), report, degraded.teller("history"));
   const places = { data: scratch, archive: resolve(archive), foreign: true } satisfies ArchivedPlaces;
   const archived = new ArchivedClient(() => ARCHIVED.start(places), report);
-  const whole = new PastClient(() => PAST.start({ data: scratch, gate: null, archived: places }), report, null);
+  const whole = new PastClient(() => PAST.start({ ...data, archived: places }), report, null);
   const vkeys = readWitnesses(settings.witnesses).flatMap(({ keys }) => keys.map(({ vkey }) => vkey));
   const treeData = { ...data, origin: "", rule: NEVER, witnesses: vkeys, readOnly: true } as const;
   const tree = new ThreadedTree(() => TREE.start(treeData), {

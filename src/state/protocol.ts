@@ -27,7 +27,6 @@ export interface WriterProtocol {
     readonly folder: string;
     /** The id of the log that it is made from. */
     readonly log: string;
-    readonly gate: SharedArrayBuffer;
   };
   readonly questions: {
     /** Answered with whether there are runs. */

@@ -15,7 +15,7 @@ export class ThreadedStore implements StateStore<CellTable> {
   readonly #layers: LayeredState;
   readonly #start: () => Worker;
   readonly #report: (message: string) => void;
-  /** null after a failure; the next write starts another thread. */
+  /** null at first, and after a failure; the next write starts a thread. */
   #thread: WriterThread | null = null;
   /** Resolves when LMDB was opened anew after a fold that failed. */
   #reopening: Promise<void> = Promise.resolve();
@@ -24,7 +24,8 @@ export class ThreadedStore implements StateStore<CellTable> {
     this.#layers = layers;
     this.#start = start;
     this.#report = report;
-    this.#startThread();
+    // It folds them, whether or not there is anything to write.
+    if (layers.hasRuns) this.#startThread();
   }
 
   #startThread(): WriterThread {

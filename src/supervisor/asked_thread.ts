@@ -1,7 +1,7 @@
 /**
  * Threads that answer questions of another thread, such as those of the index, the past and the tree. If one dies, its
- * open questions fail, and it is started again after a pause that doubles each time. `gate.ts` says when the threads of
- * a service load and begin.
+ * open questions fail, and it is started again after a pause that doubles each time. A service starts
+ * them when it is ready, or when they are first asked: until then the engine has the cores.
  */
 
 import type { Worker } from "node:worker_threads";

@@ -21,7 +21,6 @@ import { LayeredState } from "../state/layers.ts";
 import { STATE_WRITER } from "../state/protocol.ts";
 import { ThreadedStore } from "../state/threaded_store.ts";
 import { Damaged, faultIn, type PartFault } from "../supervisor/derived_parts.ts";
-import { ThreadGate } from "../supervisor/gate.ts";
 import { thisThread } from "../supervisor/thread.ts";
 
 const thread = thisThread(ENGINE_THREAD);
@@ -76,11 +75,9 @@ const host = {
   valueBytesMax: settings.valueBytesMax,
 };
 const opened = await openState(log, { data: settings.data, host, rebuild, report, told: stateTold });
-const writerGate = new ThreadGate();
-writerGate.open();
 const store = opened instanceof LayeredState ? threaded(opened) : opened;
 function threaded(opened: LayeredState): ThreadedStore {
-  const data = { folder: join(settings.data, STATE_FOLDER), log: log.id, gate: writerGate.memory };
+  const data = { folder: join(settings.data, STATE_FOLDER), log: log.id };
   return new ThreadedStore(
     opened,
     () => STATE_WRITER.start(data),
@@ -97,18 +94,13 @@ function endDamaged({ message }: Damaged): void {
 }
 const replayed = log.lastSeq - store.seq;
 const cpus = { ledger: host.possibleCpus, machine: machine.possibleCpus };
-let makerLoaded: Promise<void> | null = null;
 /**
  * Starts the thread that makes kernel maps. This thread uses the descriptors that the maker opens; they stay open if
  * the maker ends.
  */
 function maker(): ThreadedMapMaker {
-  const gate = new ThreadGate();
-  gate.open();
-  makerLoaded = gate.loaded();
-  const data = { cpus, gate: gate.memory };
   return new ThreadedMapMaker(
-    () => MAP_MAKER.start(data),
+    () => MAP_MAKER.start({ cpus }),
     (message) => thread.say("notice", { message }),
   );
 }
@@ -155,7 +147,6 @@ async function condemning<Of>(work: () => Promise<Of>): Promise<Of> {
     throw error;
   }
 }
-await Promise.all([makerLoaded, opened instanceof LayeredState ? writerGate.loaded() : null]);
 if (settings.mirror === "required" && mirror.off !== null) throw new Error(`the mirror is required: ${mirror.off}`);
 // An error outside of batches and queries, for example in a callback of the store, is reported, and the engine goes on.
 process.on("uncaughtException", (error) => report("the engine's thread", error));

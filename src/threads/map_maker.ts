@@ -2,13 +2,11 @@
 import { makeFor } from "../mirror/map_maker.ts";
 import { MAP_MAKER } from "../mirror/protocol.ts";
 import { openBpf } from "../native/probe.ts";
-import { passGate } from "../supervisor/gate.ts";
 import { thisThread } from "../supervisor/thread.ts";
 
 const thread = thisThread(MAP_MAKER);
 const bpf = openBpf();
-const { cpus, gate } = thread.data;
-passGate(gate);
+const { cpus } = thread.data;
 
 thread.serve(
   {

@@ -3,13 +3,11 @@ import { openForSession } from "../mirror/object_opener.ts";
 import { OBJECT_OPENER } from "../mirror/protocol.ts";
 import { openPlaces } from "../mirror/real_objects.ts";
 import { openBpf } from "../native/probe.ts";
-import { passGate } from "../supervisor/gate.ts";
 import { thisThread } from "../supervisor/thread.ts";
 
 const thread = thisThread(OBJECT_OPENER);
 const bpf = openBpf();
 const places = openPlaces(thread.data);
-passGate(thread.data.gate);
 
 thread.serve(
   {

@@ -24,12 +24,10 @@ import { VersionsStore } from "../past/versions_store.ts";
 import { RunsStore } from "../runs/store.ts";
 import { SqlitePastLog } from "../sqlite/past_log.ts";
 import { Derived, faultBesideLog } from "../supervisor/derived_parts.ts";
-import { passGate } from "../supervisor/gate.ts";
 import { thisThread } from "../supervisor/thread.ts";
 
 const thread = thisThread(PAST);
-const { data, gate, archived: places } = thread.data;
-if (gate !== null) passGate(gate);
+const { data, archived: places } = thread.data;
 
 /**
  * The log must have rested this long before its history is written without a request, because writing takes disk time

@@ -10,13 +10,11 @@ import { READER } from "../index/protocol.ts";
 import { filterWithBuffer } from "../log/row_transfer.ts";
 import type { MapRecord } from "../maps/map.ts";
 import { Damaged, Derived, faultBesideLog, faultIn, PartFailed } from "../supervisor/derived_parts.ts";
-import { passGate } from "../supervisor/gate.ts";
 import { thisThread } from "../supervisor/thread.ts";
 import { mapsIn } from "../syscall/map_table.ts";
 
 const thread = thisThread(READER);
-const { data, gate } = thread.data;
-passGate(gate);
+const { data } = thread.data;
 const index = new Derived<EventIndex>({
   part: "index",
   open: () => openIndex(data),

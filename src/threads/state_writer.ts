@@ -1,12 +1,10 @@
 /** The thread that writes to the state the cells that the engine has changed. */
 import { NotWritten, STATE_WRITER } from "../state/protocol.ts";
 import { StateWriter } from "../state/writer.ts";
-import { passGate } from "../supervisor/gate.ts";
 import { thisThread } from "../supervisor/thread.ts";
 
 const thread = thisThread(STATE_WRITER);
-const { folder, log, gate } = thread.data;
-passGate(gate);
+const { folder, log } = thread.data;
 const writer = new StateWriter(folder, log, {
   folded: (seq) => thread.say("folded", { seq }),
   foldFailed: ({ message }) => thread.say("foldFailed", { message }),

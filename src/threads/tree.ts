@@ -4,7 +4,6 @@
 import { openTree, openTreeToRead } from "../data/open_tree.ts";
 import { columnsWithBuffers } from "../log/row_transfer.ts";
 import { Derived } from "../supervisor/derived_parts.ts";
-import { passGate } from "../supervisor/gate.ts";
 import { thisThread } from "../supervisor/thread.ts";
 import { readWitnessKey } from "../tlog/cosignature.ts";
 import { TreeKeeper } from "../tree/keeper.ts";
@@ -17,8 +16,7 @@ interface Open {
 }
 
 const thread = thisThread(TREE);
-const { data, origin, rule, gate, witnesses, readOnly = false } = thread.data;
-passGate(gate);
+const { data, origin, rule, witnesses, readOnly = false } = thread.data;
 const report = (message: string): void => thread.report(message);
 const keys = witnesses.map((vkey) => readWitnessKey(vkey)).filter((key) => key !== null);
 

@@ -12,7 +12,6 @@ interface TreeData {
   readonly data: string;
   /** "": the name that the tree has; a new tree gets mapledger/ and the log's id. */
   readonly origin: string;
-  readonly gate: SharedArrayBuffer;
   /** Verifier keys of the witnesses whose cosignatures count. */
   readonly witnesses: readonly string[];
   readonly rule: SigningRule;

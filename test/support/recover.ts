@@ -7,7 +7,6 @@ import { SqliteEventLog } from "../../src/sqlite/event_log.ts";
 import { LayeredState } from "../../src/state/layers.ts";
 import { STATE_WRITER } from "../../src/state/protocol.ts";
 import { ThreadedStore } from "../../src/state/threaded_store.ts";
-import { ThreadGate } from "../../src/supervisor/gate.ts";
 import { HOST } from "./commands.ts";
 import { dump } from "./fold.ts";
 import { noPast } from "./no_past.ts";
@@ -37,11 +36,9 @@ export async function openEngine(data: string): Promise<{ engine: Engine; log: S
 }
 
 function writtenByThread(layers: LayeredState, folder: string, log: string): ThreadedStore {
-  const gate = new ThreadGate();
-  gate.open();
   return new ThreadedStore(
     layers,
-    () => STATE_WRITER.start({ folder, log, gate: gate.memory }),
+    () => STATE_WRITER.start({ folder, log }),
     () => {},
   );
 }
