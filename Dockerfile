@@ -21,4 +21,4 @@ USER node
 EXPOSE 8620
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \
   CMD ["node", "src/cli/health.ts"]
-CMD ["node", "src/main.ts"]
+CMD ["node", "src/main.js"]

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { VERSION } from "../src/version.ts";
 import { unfitForKernel } from "../test/support/bpffs.ts";
 import { batches } from "./batches.ts";
+import { bareStart, emptyStart, killedStart } from "./cold_starts.ts";
 import { cpu } from "./cpu.ts";
 import { slowExport } from "./export.ts";
 import { crowd } from "./flight.ts";
@@ -178,7 +179,22 @@ async function starts(): Promise<void> {
   for (const { remove } of known.values()) remove();
 }
 
-/** What a person waits for the command line, beside node alone; the first round writes node's compile cache. */
+/** What a person waits for a start, beside node alone. The first of each writes node's compile cache. */
+async function coldStarts(): Promise<void> {
+  await commandLine();
+  await emptyStart();
+  for (let round = 1; round <= COMMAND_LINE_ROUNDS; round++) sampleAll(await emptyStart());
+  process.stderr.write(`making a log of ${EVENTS} events\n`);
+  const log = makeLog(EVENTS);
+  for (let round = 0; round <= ROUNDS; round++) {
+    process.stderr.write(`start after a kill, round ${round} of ${ROUNDS}\n`);
+    const figures = await killedStart(log);
+    if (round > 0) sampleAll(figures);
+  }
+  log.remove();
+}
+
+/** What a person waits for the command line. */
 async function commandLine(): Promise<void> {
   const ran = (words: readonly string[]): number => {
     const started = performance.now();
@@ -187,7 +203,7 @@ async function commandLine(): Promise<void> {
   };
   ran(VERSION_ASKED);
   for (let round = 1; round <= COMMAND_LINE_ROUNDS; round++) {
-    const [bare, asked] = [ran(["-e", "0"]), ran(VERSION_ASKED)];
+    const [bare, asked] = [bareStart(), ran(VERSION_ASKED)];
     sample("mapledger --version ms", asked);
     sample("mapledger --version, of node -e 0", asked / bare);
   }
@@ -370,7 +386,7 @@ const PARTS: Readonly<Record<string, () => Promise<void>>> = {
   flight,
   held,
   stalls: stalled,
-  start: commandLine,
+  start: coldStarts,
   batches: batchForms,
   load: loaded,
   export: exported,

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
-const MAIN = new URL("../src/main.ts", import.meta.url).pathname;
+const MAIN = new URL("../src/main.js", import.meta.url).pathname;
 
 /** A service of an example's own: its data and its directory of bpffs go with it. It can be ended and started again. */
 export class OwnService {

@@ -8,7 +8,9 @@ const PRINTED = 4;
 const CLASSES = Uint8Array.from({ length: 256 }, (_, byte) => {
   if (byte >= 0x30 && byte <= 0x39) return DIGIT | PRINTED;
   const latin = byte >= 0xc0 && byte !== 0xd7 && byte !== 0xf7;
-  if (latin || /[A-Za-z_.]/.test(String.fromCharCode(byte))) return LETTER | PRINTED;
+  const lower = byte | 0x20;
+  const ascii = (lower >= 0x61 && lower <= 0x7a) || byte === 0x5f || byte === 0x2e;
+  if (latin || ascii) return LETTER | PRINTED;
   return (byte >= 0x20 && byte <= 0x7e) || byte >= 0xa0 ? PRINTED : 0;
 });
 

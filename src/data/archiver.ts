@@ -104,11 +104,13 @@ export class ThreadedArchiver implements Archiver {
       progress: ({ doneEvents }) => this.#update({ doneEvents }),
     };
     const end = { answers: {}, listeners, open, errors: ARCHIVE_JOB, post };
-    worker.on("message", (message: Answer<never> | Said<ArchiveProtocol["news"]>) => receive(end, message));
-    worker.on("error", (error: NodeJS.ErrnoException) => {
-      const cannotStart = error.code === "ERR_WORKER_INIT_FAILED";
-      open.reject(() => (cannotStart ? new NoThread("archiving", error.message) : error));
+    let hasLoaded = false;
+    worker.on("message", (message: Answer<never> | Said<ArchiveProtocol["news"]>) => {
+      hasLoaded = true;
+      receive(end, message);
     });
+    // A failed job is an answer. An error before any message is one of the machine: it has no descriptor for a module.
+    worker.on("error", (error) => open.reject(() => (hasLoaded ? error : new NoThread("archiving", error.message))));
     worker.on("exit", () => {
       this.#worker = null;
       open.reject(() => new Error("it was interrupted"));

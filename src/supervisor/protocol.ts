@@ -14,6 +14,8 @@
  * The service's thread calls `ask("add", { by: 1 })`, and the counter's serves `{ add: ({ by }) => ... }`. Both take
  * their types from the table, so that a question without an answer does not compile.
  */
+import { getCompileCacheDir } from "node:module";
+import { dirname } from "node:path";
 import { Worker } from "node:worker_threads";
 import { PartFailed, type PartFault } from "./derived_parts.ts";
 
@@ -155,7 +157,12 @@ export class Protocol<Of extends ThreadTables<Of>> implements ErrorsThatCross {
 
   start(data: Of["data"]): Worker {
     const file = new URL(`../threads/${this.thread}.ts`, import.meta.url);
-    return new Worker(file, { name: this.thread, workerData: data, trackUnmanagedFds: !this.keepsDescriptors });
+    return new Worker(file, {
+      name: this.thread,
+      workerData: data,
+      env: environment(),
+      trackUnmanagedFds: !this.keepsDescriptors,
+    });
   }
 
   /** An error in a form that can be cloned. */
@@ -174,4 +181,10 @@ export class Protocol<Of extends ThreadTables<Of>> implements ErrorsThatCross {
     if (given !== null && kind !== undefined) return kind.make(given);
     return new Error(this.doing === "" ? message : `${this.doing}: ${message}`);
   }
+}
+
+/** A thread has the compile cache of this one: node turns it on by the environment only, and adds a folder to it. */
+function environment(): NodeJS.ProcessEnv {
+  const cache = getCompileCacheDir();
+  return cache === undefined ? process.env : { ...process.env, NODE_COMPILE_CACHE: dirname(cache) };
 }

@@ -8,7 +8,7 @@ import type { Answer, Answers, Asked, Listeners, OwnNews, Protocol, Said, Thread
 /** A thread's own end of its protocol. */
 export function thisThread<Of extends ThreadTables<Of>>(protocol: Protocol<Of>): OwnThread<Of> {
   if (parentPort === null)
-    throw new Error(`threads/${protocol.thread}.ts is a thread of the service: start src/main.ts`);
+    throw new Error(`threads/${protocol.thread}.ts is a thread of the service: start src/main.js`);
   return new OwnThread(protocol, parentPort);
 }
 

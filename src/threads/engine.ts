@@ -21,10 +21,12 @@ import { LayeredState } from "../state/layers.ts";
 import { STATE_WRITER } from "../state/protocol.ts";
 import { ThreadedStore } from "../state/threaded_store.ts";
 import { Damaged, faultIn, type PartFault } from "../supervisor/derived_parts.ts";
+import { passGate } from "../supervisor/gate.ts";
 import { thisThread } from "../supervisor/thread.ts";
 
 const thread = thisThread(ENGINE_THREAD);
-const { settings, rebuild } = thread.data;
+const { settings, rebuild, gate } = thread.data;
+passGate(gate);
 const report = (message: string, error: unknown): void => {
   thread.say("report", { message, error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
   if (error instanceof Damaged) endDamaged(error);

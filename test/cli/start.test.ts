@@ -18,8 +18,8 @@ import type { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
 import { Command } from "commander";
 import t, { type Test } from "tap";
-import { cacheDirectory } from "../../src/cli/cache_directory.js";
 import { addSubcommands, SUBCOMMANDS } from "../../src/cli/subcommands.ts";
+import { cacheDirectory } from "../../src/files/compile_cache.js";
 import { VERSION } from "../../src/version.ts";
 import { bare } from "../support/service_process.ts";
 
@@ -32,12 +32,12 @@ import { registerHooks } from "node:module";
 registerHooks({ load(url, context, next) { writeSync(3, url + "\\n"); return next(url, context); } });`)}`;
 /** What `--version` and `--help` need. */
 const LIGHT = [
-  "src/cli/cache_directory.js",
   "src/cli/main.ts",
   "src/cli/mapledger.js",
   "src/cli/subcommand.ts",
   "src/cli/subcommands.ts",
   "src/codec/visible.ts",
+  "src/files/compile_cache.js",
   "src/files/modes.ts",
   "src/version.ts",
 ];

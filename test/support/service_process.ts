@@ -14,7 +14,7 @@ export interface ServiceProcess {
   end(signal: NodeJS.Signals): Promise<number | null>;
 }
 
-const MAIN = new URL("../../src/main.ts", import.meta.url).pathname;
+const MAIN = new URL("../../src/main.js", import.meta.url).pathname;
 const COMMAND_LINE = new URL("../../src/cli/main.ts", import.meta.url).pathname;
 
 /** Seqs in tests are those of commands: no checkpoint's event comes between, unless a test asks for that. */

@@ -7,7 +7,7 @@ import type { FastifySwaggerUiOptions } from "@fastify/swagger-ui";
 import fastify, { type FastifyInstance } from "fastify";
 import type { App } from "./instance.ts";
 import { addProblems, problemOf, sendProblem } from "./problem_answers.ts";
-import { SAFETY_HEADERS } from "./problems.ts";
+import { Problem, SAFETY_HEADERS } from "./problems.ts";
 
 const PAGE = "/docs";
 /** Swagger UI's own copies of the document; this service has none but DOCUMENT. */
@@ -35,9 +35,9 @@ export function addDocs(app: App): void {
   for (const url of [PAGE, `${PAGE}/*`])
     app.get(url, { schema: { hide: true } }, async ({ raw, log }, reply) => {
       made ??= docsApp(log);
-      const page = await made.catch((error) => {
+      const page = await made.catch((error: Error) => {
         made = null;
-        throw error;
+        throw new Problem("unavailable", `loading the page: ${error.message}`);
       });
       reply.hijack();
       page.routing(raw, reply.raw);

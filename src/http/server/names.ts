@@ -19,8 +19,8 @@ interface Media {
 type Body = Schema & { readonly content?: Readonly<Record<string, Media>> };
 
 const require = createRequire(import.meta.url);
-/** Loaded with the first serializer. */
-const compilers = (): typeof import("@fastify/fast-json-stringify-compiler") =>
+/** Loaded with the first serializer, or by loadLate(). */
+export const compilers = (): typeof import("@fastify/fast-json-stringify-compiler") =>
   require("@fastify/fast-json-stringify-compiler");
 
 const JSON_TYPE = "application/json";

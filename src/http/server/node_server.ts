@@ -1,9 +1,10 @@
 /** Node's HTTP server below Fastify: tries the fast path first, and answers requests that Node's parser cannot read. */
 
-import { createServer, type RequestListener, type Server } from "node:http";
+import type { RequestListener, Server } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { Socket } from "node:net";
 import type { TlsOptions } from "node:tls";
+import { http } from "../../net/http.ts";
 import { inLine } from "../../net/pipelines.ts";
 import { contextOf, type Tls } from "./certificates.ts";
 import { type HotParts, hotPath } from "./hot.ts";
@@ -40,7 +41,7 @@ export function serverOf(parts: ServerParts, route: RequestListener): Server {
   });
   const server =
     parts.tls === null
-      ? createServer(options, answer)
+      ? http.createServer(options, answer)
       : createTlsServer({ ...options, ...tlsOptions(parts.tls) }, answer);
   return server.on("clientError", (error, socket) => answerUnreadable(error, socket as Socket));
 }

@@ -1,9 +1,9 @@
 /** Problems, the API's errors: made from outcomes, failures of the engine, and failures of parts. */
 
-import { STATUS_CODES } from "node:http";
 import { ERRNO, type Errno, errnoName } from "../../abi/errno.ts";
 import { cmdName } from "../../abi/service.ts";
 import type { NotDone } from "../../engine/request.ts";
+import { http } from "../../net/http.ts";
 import type { PartFailed } from "../../supervisor/derived_parts.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
 import {
@@ -61,7 +61,7 @@ export class StatusProblem extends Problem {
 
   override text(): string {
     const { status, detail } = this;
-    return JSON.stringify({ type: "about:blank", title: STATUS_CODES[status] ?? "Refused", status, detail });
+    return JSON.stringify({ type: "about:blank", title: http.STATUS_CODES[status] ?? "Refused", status, detail });
   }
 }
 

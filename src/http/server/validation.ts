@@ -17,7 +17,7 @@ const OPTIONS = {
 
 const require = createRequire(import.meta.url);
 
-/** Ajv is loaded with the first validator. */
+/** Ajv is loaded with the first validator, or by loadLate(). */
 function ajv(options: Options): Ajv {
   const { Ajv } = require("ajv") as typeof import("ajv");
   return new Ajv(options);
@@ -25,7 +25,7 @@ function ajv(options: Options): Ajv {
 
 let coercingAjv: Ajv | null = null;
 /** For paths and queries: converts texts to numbers and booleans. */
-function coercing(): Ajv {
+export function coercing(): Ajv {
   coercingAjv ??= ajv({ ...OPTIONS, coerceTypes: true });
   return coercingAjv;
 }

@@ -5,8 +5,9 @@
  * use the same class as a stream.
  */
 
-import { type IncomingHttpHeaders, IncomingMessage, type ServerResponse } from "node:http";
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
+import { http } from "../../net/http.ts";
 import { isSecret } from "./secrets.ts";
 
 /** Fields and methods of node:http that its types do not have. */
@@ -54,7 +55,7 @@ export class HeaderLines {
 const LAST = new WeakMap<Socket, HeaderLines>();
 
 /** A request of which the body can be taken at once instead of being read as a stream. */
-export class WholeRequest extends IncomingMessage {
+export class WholeRequest extends http.IncomingMessage {
   private isTaken = false;
   private taken: ((body: Buffer) => void) | null = null;
   private pieces: Buffer | Buffer[] | null = null;
@@ -117,7 +118,7 @@ export class WholeRequest extends IncomingMessage {
 }
 
 const NOTHING = Buffer.alloc(0);
-const HEADERS = Object.getOwnPropertyDescriptor(IncomingMessage.prototype, "headers") ?? {};
+const HEADERS = Object.getOwnPropertyDescriptor(http.IncomingMessage.prototype, "headers") ?? {};
 
 // An accessor of node:http's, which its types call a property.
 Object.defineProperty(WholeRequest.prototype, "headers", {

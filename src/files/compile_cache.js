@@ -1,5 +1,6 @@
 // @ts-check
 import { lstatSync, mkdirSync, realpathSync } from "node:fs";
+import { enableCompileCache } from "node:module";
 import { dirname, isAbsolute, join } from "node:path";
 
 const MODE = 0o700;
@@ -59,4 +60,10 @@ function isOutOfReach(path) {
   const { mode, uid } = lstatSync(path);
   if ((uid !== ROOT && uid !== process.geteuid?.()) || (mode & OTHERS_WRITE) !== 0) return false;
   return path === dirname(path) || isOutOfReach(dirname(path));
+}
+
+/** Turns node's compile cache on for this thread; those that `Protocol.start` starts have it, too. */
+export function useCompileCache() {
+  const directory = cacheDirectory();
+  if (directory !== null) enableCompileCache(directory);
 }
