@@ -8,6 +8,7 @@ import type { BatchFigures, EngineStats } from "../../engine/stats.ts";
 import { PARTS, type PartFault } from "../../supervisor/derived_parts.ts";
 import type { TreeStatus, WitnessStatus } from "../../tree/ports.ts";
 import type { AccessFigures, CallerFigures } from "./caller_figures.ts";
+import { processMemory } from "./process_memory.ts";
 
 /** The names and help texts of all metrics; docs/operating.md has the same. */
 export const METRICS = {
@@ -29,6 +30,8 @@ export const METRICS = {
   mapledger_witness_alarm: "1 if a witness has seen another history of this log, otherwise 0.",
   mapledger_witness_failing:
     "1 if a witness has not cosigned the newest checkpoint, and it is sent again, otherwise 0.",
+  mapledger_memory_bytes:
+    "Resident memory of the process, by kind: anonymous (its own), files (mapped: the state's pages, which the kernel takes back when it needs memory, and programs), shared.",
   mapledger_sessions: "Live sessions.",
   mapledger_maps: "Live maps.",
   mapledger_map_entries: "Elements in a map, of the first 1,000 maps by id.",
@@ -88,6 +91,7 @@ export class Metrics {
   readonly #witnessSize = this.#gauge("mapledger_witness_size", ["witness"]);
   readonly #witnessAlarm = this.#gauge("mapledger_witness_alarm", ["witness"]);
   readonly #witnessFailing = this.#gauge("mapledger_witness_failing", ["witness"]);
+  readonly #memory = this.#gauge("mapledger_memory_bytes", ["kind"]);
   readonly #sessions = this.#gauge("mapledger_sessions");
   readonly #maps = this.#gauge("mapledger_maps");
   readonly #entries = this.#gauge("mapledger_map_entries", ["map", "name"]);
@@ -145,6 +149,7 @@ export class Metrics {
     this.#logSeq.set(stats.seq);
     this.#stateSeq.set(stats.stateSeq);
     this.#pending.set(stats.pendingCells);
+    for (const [kind, bytes] of processMemory()) this.#memory.set({ kind }, bytes);
     this.#sessions.set(stats.sessions);
     this.#maps.set(stats.mapCount);
     this.#mirrorOn.set(stats.mirrorOff === null ? 1 : 0);
