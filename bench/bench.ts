@@ -17,6 +17,7 @@ import { indexing } from "./index.ts";
 import { load, post, postJson } from "./load.ts";
 import { type MadeLog, makeLog } from "./log_maker.ts";
 import { dump, historyPage, lookups, startPast } from "./past.ts";
+import { peers } from "./peers.ts";
 import { killProcesses } from "./processes.ts";
 import { type Subject, startBenchService, startEcho } from "./service.ts";
 import { stalls } from "./stalls.ts";
@@ -376,6 +377,11 @@ async function index(): Promise<void> {
   log.remove();
 }
 
+/** What others reach that do the same work. */
+async function besidePeers(): Promise<void> {
+  for await (const figures of peers(ROUNDS, SECONDS)) sampleAll(figures);
+}
+
 const PARTS: Readonly<Record<string, () => Promise<void>>> = {
   throughput,
   mirror,
@@ -392,6 +398,7 @@ const PARTS: Readonly<Record<string, () => Promise<void>>> = {
   export: exported,
   followers: followed,
   cpu: requestCosts,
+  peers: besidePeers,
 };
 const asked = process.argv.slice(2);
 const strange = asked.find((part) => !Object.hasOwn(PARTS, part));
