@@ -285,6 +285,11 @@ export class Engine {
     return this.#writes.room;
   }
 
+  /** As room, for a piece of a large command: large commands wait before others do. */
+  get roomForPiece(): Promise<void> | null {
+    return this.#writes.roomForPiece;
+  }
+
   /**
    * Does the engine's work between batches: a piece of the work on kernel maps, and of the upkeep (`upkeep.ts`). Unless
    * `leasesOnly`, it also writes pending cells. Returns whether there is more to do.

@@ -35,6 +35,11 @@ const REPLAY_CELLS = 16;
 /** The most that may be pending while the store is busy or fails, in multiples of the usual amount. */
 const OVERRUN = 3;
 /**
+ * The same for large commands. They wait before others do: while one of them adds cells faster than the store takes
+ * them, everybody else finds room.
+ */
+const LARGE_OVERRUN = 2;
+/**
  * If the store fails, a recovery goes on with its cells in memory, until they are this many times as many as it usually
  * writes at once; then it waits for the store.
  */
@@ -69,6 +74,11 @@ export class StateWrites {
    */
   get room(): Promise<void> | null {
     return this.#isLarge(OVERRUN, OVERRUN) ? this.#parts.cells.writing : null;
+  }
+
+  /** As room, for a piece of a large command. */
+  get roomForPiece(): Promise<void> | null {
+    return this.#isLarge(LARGE_OVERRUN, LARGE_OVERRUN) ? this.#parts.cells.writing : null;
   }
 
   /**

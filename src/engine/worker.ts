@@ -37,6 +37,8 @@ interface BatchPath {
   readonly seq: number;
   /** null: another batch can be accepted; otherwise resolves when there is room. */
   readonly room: Promise<void> | null;
+  /** The same for a piece of a large command. */
+  readonly roomForPiece: Promise<void> | null;
   readonly figures: BatchFigures;
   run(requests: readonly Request[]): Reply[];
   /** Call after the replies were sent: begins to write pending cells, if there are enough. */
@@ -144,9 +146,9 @@ export function serveEngine({ path, ownWork, sources, clock, closed, report }: S
 
   /** Runs a piece in each turn of the event loop. Messages that came meanwhile run between two pieces. */
   const step = (): void => {
-    const { room } = path;
-    if (room !== null) {
-      room.then(step);
+    const { roomForPiece } = path;
+    if (roomForPiece !== null) {
+      roomForPiece.then(step);
       return;
     }
     attempt("going on with a large command", () => large.step());

@@ -103,6 +103,39 @@ t.test("a store that is busy writing is waited for, and refuses nobody", async (
   await engine.close();
 });
 
+/** A store whose writes end when they are let. */
+class SlowCells extends MemoryCells {
+  release: () => void = () => {};
+
+  override async write(changes: Iterable<readonly [CellKey, Buffer | null]>, seq: number): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.release = resolve;
+    });
+    await super.write(changes, seq);
+  }
+}
+
+t.test("large commands wait for a busy store before others do", async (t) => {
+  const store = new SlowCells();
+  const engine = begun(new MemoryLog(), store);
+  const waiting: [piece: boolean, other: boolean][] = [];
+  for (let at = 0; at < LARGE.cells + MOST + 1; at++) {
+    run(engine, update(at));
+    engine.writeLarge();
+    waiting.push([engine.roomForPiece !== null, engine.room !== null]);
+  }
+  const first = (which: 0 | 1): number => waiting.findIndex((each) => each[which]);
+  t.ok(first(0) > LARGE.cells && first(0) <= 3 * LARGE.cells, `large commands wait after ${first(0)} changes`);
+  t.ok(first(1) >= first(0) + LARGE.cells, `others after ${first(1)}`);
+  const { room, roomForPiece } = engine;
+  store.release();
+  await Promise.all([room, roomForPiece]);
+  engine.writeLarge();
+  t.same([engine.room, engine.roomForPiece], [null, null]);
+  store.release();
+  await engine.close();
+});
+
 t.test("a replay whose store fails keeps a state in memory up to a bound, and waits for room beyond it", async (t) => {
   const log = new MemoryLog();
   const former = begun(log, new MemoryCells());
