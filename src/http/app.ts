@@ -33,12 +33,12 @@ import { addAnswers } from "./server/bulk.ts";
 import { addDocs } from "./server/docs.ts";
 import type { OpenApiVersion } from "./server/document.ts";
 import type { App, RouteOptions } from "./server/instance.ts";
-import { compilers, Names } from "./server/names.ts";
+import { Names } from "./server/names.ts";
 import { HEADER_BYTES_MAX, serverOf } from "./server/node_server.ts";
 import { addProblems, problemOf, sendProblem } from "./server/problem_answers.ts";
 import { addChecks, addReadLog } from "./server/request_checks.ts";
 import { Slashes } from "./server/slashes.ts";
-import { coercing, validationFault, validators } from "./server/validation.ts";
+import { validationFault, validators } from "./server/validation.ts";
 
 const PREFIX = "/v1";
 
@@ -72,15 +72,6 @@ export async function buildApp(parts: Parts, openapi: OpenApiVersion | null = nu
   if (openapi !== null) for (const schema of Object.values(names.schemas)) app.addSchema(schema);
   await app.ready();
   return app;
-}
-
-/**
- * Loads what most requests need and no start does. Call soon after a start, while there are descriptors: the first
- * request would load it otherwise.
- */
-export function loadLate(): void {
-  coercing();
-  compilers();
 }
 
 /** A second server with the same routes, for the unix socket: it has no TLS. */

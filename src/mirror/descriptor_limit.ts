@@ -49,11 +49,12 @@ export function streamLimit(
 }
 
 /**
- * Descriptors from this number on are for connections and the service itself. The kernel always assigns the lowest free
- * number, so a higher one means that the lower ones are used up.
+ * Descriptors from this number on are for connections and the service itself, whose threads may start later than
+ * objects are opened. The kernel always assigns the lowest free number, so a higher one means that the lower ones are
+ * used up.
  */
 function heldBelow(limit: number): number {
-  return Math.max(OWN + LEAST, limit - RESERVE - (connectionsMax(limit) as number));
+  return Math.max(OWN + LEAST, limit - OWN - RESERVE - (connectionsMax(limit) as number));
 }
 
 /**

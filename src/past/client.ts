@@ -20,21 +20,20 @@ export class PastClient {
   readonly #writer = new FrameWriter();
 
   /**
-   * `told`: called with the faults of the part that the thread keeps. null: the thread keeps no part of the service,
-   * and starts with the first request.
+   * `told`: called with the faults of the part that the thread keeps. null: the thread keeps no part of the service.
    */
   constructor(
     start: () => Worker,
     report: (message: string) => void,
     told: ((fault: PartFault | null) => void) | null,
   ) {
-    const kind = told === null ? { onDemand: true } : { part: { name: "history", told } as const };
-    this.#thread = new AskedThread(PAST, { start, report, listeners: {}, answers: {}, ...kind });
+    const part = told === null ? {} : { part: { name: "history", told } as const };
+    this.#thread = new AskedThread(PAST, { start, report, listeners: {}, answers: {}, onDemand: true, ...part });
     this.#asOf = this.#thread;
     this.#reads = this.#thread;
   }
 
-  /** Call before any request. */
+  /** Starts the thread. Otherwise the first request does. */
   start(): void {
     this.#thread.start();
   }

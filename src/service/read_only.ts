@@ -1,6 +1,6 @@
 /**
  * The service without an engine (`mapledger serve --read-only`). The threads of index, history and tree work on the
- * private copy as they do in main.ts, which puts together the service that writes; but the tree signs nothing. The
+ * private copy as they do in service.ts, which puts together the service that writes; but the tree signs nothing. The
  * present is the past right after the last event: routes read it from the history (http/views/read_only_engine.ts).
  */
 
@@ -21,6 +21,7 @@ import { Refusals } from "../http/server/access.ts";
 import { identityAt, socketIdentity, tcpIdentity } from "../http/server/auth.ts";
 import { ClientCertificates } from "../http/server/client_certificates.ts";
 import { Flight } from "../http/server/flight.ts";
+import { loadLate } from "../http/server/late_modules.ts";
 import { checkListen, listenOnSocket, socketPath } from "../http/server/listeners.ts";
 import { Metrics } from "../http/server/metrics.ts";
 import { UnderWay } from "../http/server/requests_under_way.ts";
@@ -174,6 +175,7 @@ async function serve(directory: string, settings: Settings, logger: Logger): Pro
   });
   if (isStopping) return;
   notReady = null;
+  loadLate((error) => logger.warn({ err: error }, "loading modules late"));
   if (tokenFile !== null && settings.auth === "on")
     logger.info(
       { file: tokenFile },

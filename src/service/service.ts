@@ -20,13 +20,14 @@ import { EngineClient } from "../engine/client.ts";
 import type { EngineInquiries, FromEngine, ServiceNews } from "../engine/protocol.ts";
 import { Turns } from "../engine/turn_queue.ts";
 import { makePrivate, narrowFiles } from "../files/modes.ts";
-import { buildApp, loadLate, unixServer } from "../http/app.ts";
+import { buildApp, unixServer } from "../http/app.ts";
 import { Jobs } from "../http/jobs/jobs.ts";
 import { Replays } from "../http/jobs/replays.ts";
 import { Refusals } from "../http/server/access.ts";
 import { identityAt, socketIdentity, tcpIdentity } from "../http/server/auth.ts";
 import { ClientCertificates } from "../http/server/client_certificates.ts";
 import { Flight } from "../http/server/flight.ts";
+import { loadLate } from "../http/server/late_modules.ts";
 import { checkListen, listenOnSocket, socketPath } from "../http/server/listeners.ts";
 import { Metrics } from "../http/server/metrics.ts";
 import { UnderWay } from "../http/server/requests_under_way.ts";
@@ -66,7 +67,7 @@ import { readWitnesses } from "./witnesses_file.ts";
 const STOP_MS = 10_000;
 /** The time for the last answers if the service must end at once. */
 const END_MS = 1000;
-/** The first requests after a start come before what they can do without is loaded. */
+/** So long after a start, what most requests need is loaded. */
 const LATE_MS = 500;
 const ROOT = 0;
 /** How often connections of clients whose certificate has ended are closed. */
@@ -124,7 +125,6 @@ async function start({ settings, rebuild, engine: { thread, died, begin } }: Sta
   const underWay = new UnderWay();
   const metrics = new Metrics();
   const degraded = new Degraded((fault, message) => logger[fault === null ? "info" : "error"]({ ...fault }, message));
-  const started = performance.now();
   const ready = Promise.withResolvers<ServiceNews["ready"]>();
   const recovered = Promise.race([ready.promise, died]);
   // The promise is awaited below. Without this handler, a failure before that would be reported as an unhandled
@@ -164,11 +164,9 @@ async function start({ settings, rebuild, engine: { thread, died, begin } }: Sta
   // The engine asks the thread of the past which changes a kernel map lacks, if that map is far behind; also before it has recovered.
   const answers: Answers<EngineInquiries> = {
     lagging(ask) {
-      past.start();
       return past.ask("lagging", ask);
     },
     stood(ask) {
-      past.start();
       return past.ask("stood", ask);
     },
   };
@@ -278,7 +276,7 @@ async function start({ settings, rebuild, engine: { thread, died, begin } }: Sta
   notReady = null;
   // Until now they would have taken the engine's cores.
   for (const part of [kept, past, tree]) part.start();
-  setTimeout(loadLate, LATE_MS).unref();
+  setTimeout(() => loadLate((error) => logger.warn({ err: error }, "loading modules late")), LATE_MS).unref();
   witnesses.wake();
   thread.on("exit", (code) => {
     if (notReady !== null) return;
@@ -286,7 +284,7 @@ async function start({ settings, rebuild, engine: { thread, died, begin } }: Sta
     process.exit(1);
   });
   const mirror = mirrorOff === null ? "on" : `off: ${mirrorOff}`;
-  const figures = { seq, replayed, ms: Math.round(performance.now() - started) };
+  const figures = { seq, replayed, ms: Math.round(performance.now()) };
   logger.info(
     { url: url ?? undefined, socket: socket ?? undefined, data: settings.data, mirror, ...figures, version: VERSION },
     `mapledger serves ${[socket, url].filter((place) => place !== null).join(" and ")}, data in ${settings.data}, kernel mirror ${mirror}`,

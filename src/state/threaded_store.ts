@@ -24,7 +24,7 @@ export class ThreadedStore implements StateStore<CellTable> {
     this.#layers = layers;
     this.#start = start;
     this.#report = report;
-    // It folds them, whether or not there is anything to write.
+    // The thread folds runs, whether or not there is anything to write.
     if (layers.hasRuns) this.#startThread();
   }
 

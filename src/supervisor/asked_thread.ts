@@ -1,7 +1,7 @@
 /**
  * Threads that answer questions of another thread, such as those of the index, the past and the tree. If one dies, its
- * open questions fail, and it is started again after a pause that doubles each time. A service starts
- * them when it is ready, or when they are first asked: until then the engine has the cores.
+ * open questions fail, and it is started again after a pause that doubles each time. A service starts its threads when
+ * it is ready, or when they are first asked: until then the engine has the cores.
  */
 
 import type { Worker } from "node:worker_threads";
@@ -26,7 +26,7 @@ export interface AskedThreadOptions<Of extends ThreadTables<Of>> {
   readonly listeners: Listeners<Of["news"]>;
   /** Answers the thread's inquiries. */
   readonly answers: Answers<Of["inquiries"]>;
-  /** The thread is started by the first question. */
+  /** The thread is started by the first question, unless start() was called before. */
   readonly onDemand?: boolean;
   /** Milliseconds before a dead thread is started again; doubles each time it dies without having answered. */
   readonly pauseMs?: number;
@@ -44,6 +44,8 @@ export class AskedThread<Of extends ThreadTables<Of>> implements Asker<Of["quest
   /** Why there is no worker. */
   #why = "its thread has not started";
   #closed = false;
+  /** The worker has loaded: what it does at its close may matter. */
+  #serves = false;
   /** The worker has died, and its successor has not answered yet. */
   #isDead = false;
   #pauseMs: number;
@@ -71,6 +73,7 @@ export class AskedThread<Of extends ThreadTables<Of>> implements Asker<Of["quest
       return;
     }
     this.#worker = worker;
+    this.#serves = false;
     const { answers, listeners } = this.#options;
     const post = (message: object, transfer: ArrayBuffer[]): void => worker.postMessage(message, transfer);
     const end = { answers, listeners, open: this.#open, errors: this.#protocol, post };
@@ -98,18 +101,21 @@ export class AskedThread<Of extends ThreadTables<Of>> implements Asker<Of["quest
     this.#worker?.postMessage({ ...fields, say: name });
   }
 
+  /** A thread that still loads is ended at once. */
   close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#restarting);
     return new Promise((resolve) => {
       if (this.#worker === null) return resolve();
       this.#worker.once("exit", () => resolve());
-      this.#worker.postMessage({ say: "close" });
+      if (this.#serves) this.#worker.postMessage({ say: "close" });
+      else this.#worker.terminate();
     });
   }
 
   #hear(news: OwnNews): void {
-    if (news.own === "part") this.#options.part?.told(news.fault);
+    if (news.own === "serves") this.#serves = true;
+    else if (news.own === "part") this.#options.part?.told(news.fault);
     else this.#options.report(news.message);
   }
 

@@ -52,6 +52,7 @@ class OwnThread<Of extends ThreadTables<Of>> {
     this.port.on("message", (message: Asked<Of["questions"]> | Answer<never> | Said<Of["orders"]>) =>
       receive(end, message),
     );
+    this.port.postMessage({ own: "serves" } satisfies OwnNews);
   }
 
   /** Stops reading messages. The thread ends once it has nothing else to do. */

@@ -8,6 +8,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -21,7 +22,7 @@ import t, { type Test } from "tap";
 import { addSubcommands, SUBCOMMANDS } from "../../src/cli/subcommands.ts";
 import { cacheDirectory } from "../../src/files/compile_cache.js";
 import { VERSION } from "../../src/version.ts";
-import { bare } from "../support/service_process.ts";
+import { bare, startService } from "../support/service_process.ts";
 
 const ROOT = new URL("../../", import.meta.url).pathname;
 const ENTRY = join(ROOT, "src/cli/mapledger.js");
@@ -204,4 +205,22 @@ t.test("the command line keeps its compiled code there, and runs without", async
   mkdirSync(own, { mode: 0o755 });
   t.match(await run(["--version"], { XDG_CACHE_HOME: caches }), { code: 0, said: VERSION });
   t.same(readdirSync(own), []);
+});
+
+t.test("the service and its threads keep theirs there, too", async (t) => {
+  const caches = privateFolder(t);
+  if (unfit(t, caches)) return;
+  const data = join(caches, "data");
+  const settings = { XDG_CACHE_HOME: caches, MAPLEDGER_DATA: data, MAPLEDGER_MIRROR: "off" };
+  const service = await startService(settings, [], ["env", "-u", "NODE_COMPILE_CACHE"]);
+  await service.end("SIGTERM");
+  const own = join(caches, "mapledger");
+  const files = readdirSync(own, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  const codes = files.map(({ parentPath, name }) => readFileSync(join(parentPath, name)));
+  // Node keeps the code of a TypeScript file without its types.
+  for (const code of ["connectionsMax()", "passGate(gate)"])
+    t.ok(
+      codes.some((bytes) => bytes.includes(code)),
+      code,
+    );
 });

@@ -63,7 +63,7 @@ async function degraded({ url }: ServiceProcess): Promise<void> {
 async function settled({ url }: ServiceProcess, disk: Disk): Promise<void> {
   const { body } = await ask(url, "GET", "/v1/events?map=2&limit=1000");
   const changes = body.events.filter(({ cmd }: { cmd: string }) => /CREATE|PIN|UPDATE/.test(cmd));
-  for (let state = 0; state < changes.at(-1).seq || runs(disk).length > 0; ) {
+  for (let state = 0; !(state >= changes.at(-1).seq) || runs(disk).length > 0; ) {
     await sleep(50);
     const { text } = await ask(url, "GET", "/metrics");
     state = Number(text.match(/^mapledger_state_seq (\d+)$/m)?.[1]);

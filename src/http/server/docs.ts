@@ -3,11 +3,14 @@
  * at the first request: Swagger UI and what it needs are a hundred modules.
  */
 
+import { createRequire } from "node:module";
 import type { FastifySwaggerUiOptions } from "@fastify/swagger-ui";
-import fastify, { type FastifyInstance } from "fastify";
+import fastify, { type FastifyInstance, LogController } from "fastify";
 import type { App } from "./instance.ts";
 import { addProblems, problemOf, sendProblem } from "./problem_answers.ts";
 import { Problem, SAFETY_HEADERS } from "./problems.ts";
+
+const require = createRequire(import.meta.url);
 
 const PAGE = "/docs";
 /** Swagger UI's own copies of the document; this service has none but DOCUMENT. */
@@ -33,8 +36,8 @@ export function addDocs(app: App): void {
   let made: Promise<FastifyInstance> | null = null;
   app.get("/", { schema: { hide: true } }, async (_request, reply) => reply.redirect(PAGE));
   for (const url of [PAGE, `${PAGE}/*`])
-    app.get(url, { schema: { hide: true } }, async ({ raw, log }, reply) => {
-      made ??= docsApp(log);
+    app.get(url, { schema: { hide: true } }, async ({ raw }, reply) => {
+      made ??= docsApp(app.log);
       const page = await made.catch((error: Error) => {
         made = null;
         throw new Problem("unavailable", `loading the page: ${error.message}`);
@@ -43,15 +46,15 @@ export function addDocs(app: App): void {
       page.routing(raw, reply.raw);
     });
   app.addHook("onClose", async () => {
-    await (await made)?.close();
+    await (await made?.catch(() => null))?.close();
   });
 }
 
 async function docsApp(loggerInstance: App["log"]): Promise<FastifyInstance> {
-  const { default: swaggerUi } = await import("@fastify/swagger-ui");
+  const { fastifySwaggerUi } = require("@fastify/swagger-ui") as typeof import("@fastify/swagger-ui");
   const app = fastify({
     loggerInstance,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     return503OnClosing: false,
     frameworkErrors: (error, request, reply) => sendProblem(request, reply, problemOf(error)),
   });
@@ -60,7 +63,7 @@ async function docsApp(loggerInstance: App["log"]): Promise<FastifyInstance> {
     reply.headers(SAFETY_HEADERS);
   });
   // Called, not registered: as a plugin it requires the collector of `document.ts`, which serves its copies only.
-  await app.register(async (scope) => swaggerUi(scope, OPTIONS, () => {}));
+  await app.register(async (scope) => fastifySwaggerUi(scope, OPTIONS, () => {}));
   await app.ready();
   return app;
 }

@@ -1,8 +1,8 @@
 /** Schemas with a name, their $id: the OpenAPI document has each of them once, and their answers share a serializer. */
 
-import { createRequire } from "node:module";
 import type { SerializerFactory } from "@fastify/fast-json-stringify-compiler";
 import type { RouteOptions } from "fastify";
+import { serializers } from "./late_modules.ts";
 
 /** The fields of a schema that this file reads. */
 interface Schema {
@@ -17,11 +17,6 @@ interface Media {
 
 /** A body's schema: one for JSON, or one for each content type. */
 type Body = Schema & { readonly content?: Readonly<Record<string, Media>> };
-
-const require = createRequire(import.meta.url);
-/** Loaded with the first serializer, or by loadLate(). */
-export const compilers = (): typeof import("@fastify/fast-json-stringify-compiler") =>
-  require("@fastify/fast-json-stringify-compiler");
 
 const JSON_TYPE = "application/json";
 /** Keywords whose values are data, not schemas. */
@@ -50,11 +45,18 @@ export class Names {
     this.#collected.push(written);
   }
 
-  /** As collect(), for a route's bodies and answers. */
-  collectIn({ schema }: RouteOptions): void {
+  /**
+   * As collect(), for a route's bodies and answers. The examples of its body move to `x-body-examples`, beside the
+   * schemas: they tell which types of bodies the route takes (`wanted_bodies.ts`).
+   */
+  collectIn(route: RouteOptions): void {
+    const { schema } = route;
     if (schema === undefined) return;
-    if (schema.body !== undefined) this.#collected.push(withoutExamples(schema.body as Body));
-    this.#collected.push(schema.response);
+    const body = schema.body as Body | undefined;
+    this.#collected.push(body === undefined ? {} : withoutExamples(body), schema.response);
+    const examples = Object.entries(mediaOf(body)).map(([type, { schema }]) => [type, schema.examples?.[0]]);
+    if (examples.length > 0)
+      route.schema = { ...schema, "x-body-examples": Object.fromEntries(examples) } as RouteOptions["schema"] & object;
   }
 
   #look(): void {
@@ -85,21 +87,15 @@ export class Names {
     return { $ref: copy.$id };
   }
 
-  /**
-   * Replaces the named schemas of a route by references, for the document. The examples of its body move to
-   * `x-body-examples`, beside the schemas.
-   */
+  /** Replaces the named schemas of a route by references, for the document. */
   nameIn(route: RouteOptions): void {
     const { schema } = route;
     if (schema === undefined) return;
     this.#look();
-    const body = schema.body as Body | undefined;
-    const examples = Object.entries(mediaOf(body)).map(([type, { schema }]) => [type, schema.examples?.[0]]);
     route.schema = {
       ...schema,
-      ...(body !== undefined && { body: this.ofBody(body) }),
+      ...(schema.body !== undefined && { body: this.ofBody(schema.body) }),
       ...(schema.response !== undefined && { response: this.#referring(schema.response) }),
-      ...(examples.length > 0 && { "x-body-examples": Object.fromEntries(examples) }),
     } as object;
   }
 
@@ -112,7 +108,7 @@ export class Names {
       return (answer) => {
         let write = this.#serializers.get(name);
         if (write === undefined) {
-          compile ??= compilers().SerializerSelector()(this.schemas, options);
+          compile ??= serializers().SerializerSelector()(this.schemas, options);
           write = compile({ ...route, schema: { $ref: name } });
           this.#serializers.set(name, write);
         }

@@ -1,9 +1,9 @@
 /** Validators of paths, queries and bodies, and the texts of their errors. */
 
-import { createRequire } from "node:module";
-import type { Ajv, Options, ValidateFunction } from "ajv";
+import type { Ajv, ValidateFunction } from "ajv";
 import type { FastifySchema, FastifySchemaCompiler, FastifySchemaValidationError } from "fastify";
 import { InvalidInput } from "../../codec/invalid.ts";
+import { ajv } from "./late_modules.ts";
 import type { Names } from "./names.ts";
 
 const OPTIONS = {
@@ -15,18 +15,10 @@ const OPTIONS = {
   validateSchema: false,
 } as const;
 
-const require = createRequire(import.meta.url);
-
-/** Ajv is loaded with the first validator, or by loadLate(). */
-function ajv(options: Options): Ajv {
-  const { Ajv } = require("ajv") as typeof import("ajv");
-  return new Ajv(options);
-}
-
 let coercingAjv: Ajv | null = null;
 /** For paths and queries: converts texts to numbers and booleans. */
-export function coercing(): Ajv {
-  coercingAjv ??= ajv({ ...OPTIONS, coerceTypes: true });
+function coercing(): Ajv {
+  coercingAjv ??= new (ajv().Ajv)({ ...OPTIONS, coerceTypes: true });
   return coercingAjv;
 }
 
@@ -42,7 +34,7 @@ export function validators(names: Pick<Names, "schemas" | "ofBody">): FastifySch
   return (route) => {
     if (route.httpPart !== "body") return bodyByHand(route);
     return whenAsked(() => {
-      strict ??= ajv(OPTIONS).addSchema(Object.values(names.schemas));
+      strict ??= new (ajv().Ajv)(OPTIONS).addSchema(Object.values(names.schemas));
       return strict.compile(names.ofBody(route.schema));
     });
   };

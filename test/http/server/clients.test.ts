@@ -1,7 +1,7 @@
 import { PassThrough, Readable } from "node:stream";
 import { brotliCompressSync, deflateSync, gzipSync } from "node:zlib";
 import { test } from "tap";
-import { HASH, Service } from "../service.ts";
+import { DOCUMENT, HASH, Service } from "../service.ts";
 
 const JSON_TYPE = { "content-type": "application/json" };
 const NDJSON = { "content-type": "application/x-ndjson" };
@@ -28,7 +28,7 @@ type Paths = Readonly<Record<string, Readonly<Record<string, Operation>>>>;
 
 /** Each operation of a method, with a path to what is not there. */
 function operations(service: Service, methods: readonly string[]): [method: string, path: string, Operation][] {
-  const { paths } = service.app.swagger() as unknown as { paths: Paths };
+  const { paths } = DOCUMENT as unknown as { paths: Paths };
   return Object.entries(paths).flatMap(([path, byMethod]) =>
     Object.entries(byMethod)
       .filter(([method]) => methods.includes(method))

@@ -5,7 +5,7 @@ import { SCOPES, type Scope } from "../../../src/access/scopes.ts";
 import { Refusals } from "../../../src/http/server/access.ts";
 import { ALSO_READ, COMMAND_SCOPES, ROUTE_SCOPES, scopesOfCommand } from "../../../src/http/server/route_scopes.ts";
 import { commandFacts } from "../../../src/syscall/command_facts.ts";
-import { Service } from "../service.ts";
+import { DOCUMENT, Service } from "../service.ts";
 
 const MISSING = "urn:mapledger:problem:scope-missing";
 
@@ -15,7 +15,7 @@ const as = (token: string) => ({ authorization: `Bearer ${token}` });
 
 /** Operations of the document: with their method, and a path that names something of everything. */
 function operations(service: Service): readonly (readonly [operation: string, method: string, path: string])[] {
-  return Object.entries(service.app.swagger().paths ?? {}).flatMap(([path, methods]) =>
+  return Object.entries(DOCUMENT.paths).flatMap(([path, methods]) =>
     Object.entries(methods as Record<string, { operationId: string }>).map(
       ([method, { operationId }]) => [operationId, method.toUpperCase(), path.replace(/\{\w+\}/g, "00000001")] as const,
     ),

@@ -4,7 +4,7 @@ import { keyPlaceText, type Ledger, PositionWriter, parsePosition } from "../../
 import { seqOf } from "../../support/messages.ts";
 import { SEED } from "../../support/seed.ts";
 import { NDJSON, take, Watch } from "../../support/watch_lines.ts";
-import { Service } from "../service.ts";
+import { DOCUMENT, Service } from "../service.ts";
 
 const key = (number: number): string => number.toString(16).padStart(8, "0");
 
@@ -442,7 +442,7 @@ test("no route fails at a number at the edge of what seqs can be", async (t) => 
   // A stream that is asked for well is one too many: it would never end.
   const service = await Service.start(t, { settings: { streamsMax: 0 } });
   await put(service, await service.map(await service.session()), 1, 1, 1);
-  const { paths } = service.app.swagger() as { paths: Record<string, Record<string, { parameters?: Parameter[] }>> };
+  const { paths } = DOCUMENT as unknown as { paths: Record<string, Record<string, { parameters?: Parameter[] }>> };
   let asked = 0;
   for (const [path, { get }] of Object.entries(paths)) {
     const places = (get?.parameters ?? []).filter(({ in: part, name }) => part === "query" && PLACES.includes(name));
