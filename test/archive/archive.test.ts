@@ -326,7 +326,12 @@ t.test(
     }
     log.close();
     const db = new Sqlite(join(data, "events.sqlite"));
-    db.exec("UPDATE ledger SET value = replace(value, 'A', 'B') WHERE name = 'archived_entries'");
+    const where = "WHERE name = 'archived_entries'";
+    const kept = JSON.parse(db.prepare(`SELECT value FROM ledger ${where}`).pluck().get() as string);
+    const bytes = Buffer.from(kept.entries, "base64");
+    bytes.writeUInt8(bytes.readUInt8(0) ^ 1, 0);
+    const changed = { ...kept, entries: bytes.toString("base64") };
+    t.equal(db.prepare(`UPDATE ledger SET value = ? ${where}`).run(JSON.stringify(changed)).changes, 1);
     db.close();
     const tree = openTree(data, "");
     t.match(tree.tile({ level: "entries", index: 1, width }), { refused: /^event \d+ in the log is not the one/ });
