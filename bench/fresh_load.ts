@@ -20,9 +20,6 @@ const SAMPLE_MS = 100;
 const READ_MS = 100;
 const REST_MS = 10_000;
 const JSON_TYPE = "application/json";
-/** Bodies of the load are made before it, so that the load does not wait for them: so many elements at once. */
-const MADE_AHEAD = 500_000;
-
 /** The figures of one round: the load alone, and beside PUTs and reads, each on a service of its own. */
 export async function freshLoad(elements: number): Promise<readonly Figure[]> {
   const alone = await measure(elements, false);
@@ -79,9 +76,12 @@ async function measure(elements: number, isBeside: boolean): Promise<Measured> {
     await postJson(`${service.url}${lpm}/batch/update`, {
       elements: Array.from({ length: PREFIXES }, (_, at) => prefix(at)),
     });
+    // Made before anything is measured: this thread sends the PUTs, too, and would send none meanwhile.
+    const bodies = Array.from({ length: elements / PAIRS }, (_, at) => pairsJson(at * PAIRS, PAIRS));
+    const lastFrom = Math.floor(bodies.length * (1 - LAST));
     const workers = isBeside ? [puts(client, other, beside), reads(client, path, lpm, beside)] : [];
-    const whole = await load(client, path, { from: 0, to: elements * (1 - LAST) });
-    const last = await load(client, path, { from: elements * (1 - LAST), to: elements });
+    const whole = await load(client, path, bodies.slice(0, lastFrom));
+    const last = await load(client, path, bodies.slice(lastFrom));
     beside.isOver = true;
     await Promise.all(workers);
     await sleep(REST_MS);
@@ -102,17 +102,10 @@ async function measure(elements: number, isBeside: boolean): Promise<Measured> {
 }
 
 /** Loads elements over one connection. Answers the milliseconds that the requests took. */
-async function load(client: OctetClient, path: string, { from, to }: { from: number; to: number }): Promise<number> {
-  let tookMs = 0;
-  for (let first = from; first < to; first += MADE_AHEAD) {
-    const bodies: Buffer[] = [];
-    for (let at = first; at < Math.min(first + MADE_AHEAD, to); at += PAIRS)
-      bodies.push(pairsJson(at, Math.min(PAIRS, to - at)));
-    const started = performance.now();
-    for (const body of bodies) await client.send("POST", `${path}/batch/update`, body, JSON_TYPE);
-    tookMs += performance.now() - started;
-  }
-  return tookMs;
+async function load(client: OctetClient, path: string, bodies: readonly Buffer[]): Promise<number> {
+  const started = performance.now();
+  for (const body of bodies) await client.send("POST", `${path}/batch/update`, body, JSON_TYPE);
+  return performance.now() - started;
 }
 
 interface Beside {

@@ -182,7 +182,7 @@ end\n`,
 }
 
 /** PostgreSQL does not run as root: it runs as the user that its package has made. */
-async function startPostgres(folder: string): Promise<Peer | null> {
+async function startPostgres(): Promise<Peer | null> {
   const [programs] = globSync("/usr/lib/postgresql/*/bin").sort().reverse();
   const user = userNamed("postgres");
   if (programs === undefined || user === null || !isThere(join(programs, "pgbench"))) return null;
