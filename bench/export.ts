@@ -5,7 +5,7 @@
 
 import { type IncomingMessage, request } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
-import { anonymousMib } from "./flight.ts";
+import { anonymousMib, MemorySampler } from "./flight.ts";
 import { load, postJson } from "./load.ts";
 import { HASH, OCTETS, OctetClient, pairs } from "./octets.ts";
 import { startBenchService } from "./service.ts";
@@ -15,7 +15,6 @@ const PAIRS = 10_000;
 const CONNECTIONS = 16;
 /** The reader takes so much a second until the PUTs are over, then as much as it gets. */
 const SLOW_BYTES = 1_000_000;
-const SAMPLE_MS = 100;
 /** What load and PUTs have left behind their answers is done by then. */
 const REST_MS = 10_000;
 /** The values of PUTs before the export, and beside it: an export that shows the latter is not of its moment. */
@@ -32,10 +31,7 @@ interface Read {
 export async function slowExport(seconds: number, elements: number): Promise<readonly Figure[]> {
   const service = await startBenchService("off");
   const client = new OctetClient(service.url);
-  let most = 0;
-  const sampling = setInterval(() => {
-    most = Math.max(most, anonymousMib(service.pid));
-  }, SAMPLE_MS);
+  const memory = new MemorySampler(service.pid);
   try {
     const { id } = await postJson(`${service.url}/v1/sessions`, { name: "export", ttl_seconds: 86_400 });
     const map = { ...HASH, max_entries: elements };
@@ -48,18 +44,18 @@ export async function slowExport(seconds: number, elements: number): Promise<rea
     const alone = await put(BEFORE);
     await sleep(REST_MS);
     const rest = anonymousMib(service.pid);
-    most = 0;
+    memory.most = 0;
     let isSlow = true;
     const reading = await begin(`${service.url}${path}/elements`);
     const read = lines(reading, () => isSlow);
     const { rate, p99Ms } = await put(BESIDE);
-    const during = most;
+    const during = memory.most;
     isSlow = false;
     const exported = await read;
     if (exported.lines !== elements) throw new Error(`exporting ${elements} elements: ${exported.lines} lines came`);
     const row = `export of ${elements}, slow reader`;
     return [
-      { name: `${row}, RssAnon above rest MiB`, figure: most - rest, target: { most: 100 } },
+      { name: `${row}, RssAnon above rest MiB`, figure: memory.most - rest, target: { most: 100 } },
       { name: `${row}, RssAnon above rest while PUTs run MiB`, figure: during - rest },
       { name: `${row}, RssAnon at rest MiB`, figure: rest },
       { name: `${row}, elements of another moment`, figure: exported.late, target: { most: 0 } },
@@ -69,7 +65,7 @@ export async function slowExport(seconds: number, elements: number): Promise<rea
       { name: `${row}, PUT p99 ms alone`, figure: alone.p99Ms },
     ];
   } finally {
-    clearInterval(sampling);
+    memory.end();
     client.close();
     await service.stop();
   }

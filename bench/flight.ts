@@ -46,13 +46,29 @@ export async function crowd({ url, pid }: Subject & { readonly pid: number }): P
   const reading = setInterval(() => {
     for (const reader of readers) reader.read(10);
   }, 1000);
-  let most = before;
-  for (const end = performance.now() + SECONDS * 1000; performance.now() < end; await sleep(SAMPLE_MS))
-    most = Math.max(most, anonymousMib(pid));
+  const memory = new MemorySampler(pid);
+  await sleep(SECONDS * 1000);
+  memory.end();
   clearInterval(reading);
   for (const socket of sockets) socket.destroy();
   await sleep(1000);
-  return { before, most, after: anonymousMib(pid) };
+  return { before, most: memory.most, after: anonymousMib(pid) };
+}
+
+/** Samples a process's anonymous memory, in MiB, until end() is called. */
+export class MemorySampler {
+  most = 0;
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(pid: number) {
+    this.#timer = setInterval(() => {
+      this.most = Math.max(this.most, anonymousMib(pid));
+    }, SAMPLE_MS);
+  }
+
+  end(): void {
+    clearInterval(this.#timer);
+  }
 }
 
 export function anonymousMib(pid: number): number {

@@ -6,7 +6,7 @@
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { anonymousMib } from "./flight.ts";
+import { anonymousMib, MemorySampler } from "./flight.ts";
 import { postJson } from "./load.ts";
 import { HASH, OctetClient, pairsJson } from "./octets.ts";
 import { startBenchService } from "./service.ts";
@@ -16,7 +16,6 @@ const PAIRS = 10_000;
 /** The load's speed is also told of its last part. */
 const LAST = 0.2;
 const PREFIXES = 1000;
-const SAMPLE_MS = 100;
 const READ_MS = 100;
 const REST_MS = 10_000;
 const JSON_TYPE = "application/json";
@@ -55,10 +54,7 @@ interface Measured {
 async function measure(elements: number, isBeside: boolean): Promise<Measured> {
   const service = await startBenchService("off");
   const client = new OctetClient(service.url);
-  let most = 0;
-  const sampling = setInterval(() => {
-    most = Math.max(most, anonymousMib(service.pid));
-  }, SAMPLE_MS);
+  const memory = new MemorySampler(service.pid);
   const beside = { isOver: false, waits: [] as number[], refused: 0 };
   try {
     const { id } = await postJson(`${service.url}/v1/sessions`, { name: "load", ttl_seconds: 86_400 });
@@ -90,12 +86,12 @@ async function measure(elements: number, isBeside: boolean): Promise<Measured> {
       lastRate: ((elements * LAST) / last) * 1000,
       waits: beside.waits.sort((a, b) => a - b),
       refused: beside.refused,
-      most,
+      most: memory.most,
       rest: anonymousMib(service.pid),
       stateBytes: bytesIn(join(service.data, "state")),
     };
   } finally {
-    clearInterval(sampling);
+    memory.end();
     client.close();
     await service.stop();
   }

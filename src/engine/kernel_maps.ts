@@ -151,7 +151,7 @@ export class KernelMaps {
     }
     this.#notes.refused(refusals);
     for (const { map, keys } of drifted) this.#drifted(map, keys);
-    for (const map of reopen) this.#reopen(map, "retry");
+    for (const map of reopen) this.#reopen(map);
   }
 
   /** Records and settles drift: elements whose write was refused, and that somebody else has changed since. */
@@ -167,23 +167,22 @@ export class KernelMaps {
     this.#parts.mirror.takenUp(map, "unknown");
   }
 
-  #reopen(map: number, at: string): void {
+  #reopen(map: number): void {
     const { mirror, state, operators } = this.#parts;
     if (state.map(map) === undefined) return;
     this.#takingUp
-      .one(map, "beside", at)
+      .one(map, "beside", "retry")
       .then(() => {
-        if (mirror.status(map).state === "on") this.#notes.resynced(map, at);
+        if (mirror.status(map).state === "on") this.#notes.resynced(map, "retry");
       })
       .catch((error) => operators.report("taking a kernel map up again", error));
   }
 
   #watch(): void {
-    const { found, former, replaced, reopen } = this.#parts.mirror.watch(() => this.#sources.all());
+    const { found, former, replaced } = this.#parts.mirror.watch(() => this.#sources.all());
     this.#notes.found(found);
     for (const one of former) this.#notes.livesOn(one);
     for (const { map, kernelId, pin } of replaced) this.#follow(map, kernelId, pin);
-    for (const map of reopen) this.#reopen(map, "watch");
   }
 
   #follow(map: number, kernelId: number, pin: string): void {

@@ -503,6 +503,4 @@ export interface MirrorWatch {
   readonly former: readonly FormerKernelMap[];
   /** Adopted maps whose pin names another kernel map, which they are to follow. */
   readonly replaced: readonly { readonly map: number; readonly kernelId: number; readonly pin: string }[];
-  /** Adopted maps that waited, or had lost their pin, and may be opened. */
-  readonly reopen: readonly number[];
 }

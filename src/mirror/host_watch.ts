@@ -175,7 +175,7 @@ export class HostWatch {
       looked.former.push(...this.#lookAtFreed());
     }
     this.#lookAtHolders(known, looked.found, statuses);
-    return { ...looked, replaced, reopen: [], statuses };
+    return { ...looked, replaced, statuses };
   }
 
   #lookAt(

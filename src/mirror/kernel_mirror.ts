@@ -88,7 +88,7 @@ const RETRY_MOST_MS = 5 * 60_000;
 const NEVER = Number.POSITIVE_INFINITY;
 const NOT_BEGUN = "the mirror has not begun";
 const NO_RETRY: MirrorRetry = { repaired: [], refusals: [], drifted: [], reopen: [] };
-const NO_WATCH: MirrorWatch = { found: [], former: [], replaced: [], reopen: [] };
+const NO_WATCH: MirrorWatch = { found: [], former: [], replaced: [] };
 
 /** Everything that a mirror is made from. */
 export interface KernelMirrorParts {

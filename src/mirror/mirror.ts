@@ -77,7 +77,7 @@ export function disabledMirror(reason: string): Mirror {
     adopting: () => ({ refused: { errno: "EOPNOTSUPP", detail: reason } }),
     cannotImport: () => reason,
     retry: () => ({ repaired: [], refusals: [], drifted: [], reopen: [] }),
-    watch: () => ({ found: [], former: [], replaced: [], reopen: [] }),
+    watch: () => ({ found: [], former: [], replaced: [] }),
     lost() {},
     letGo: () => [],
     follow: () => [],
