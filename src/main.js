@@ -2,4 +2,4 @@
 import { useCompileCache } from "./files/compile_cache.js";
 
 useCompileCache();
-await import("./main.ts");
+await import("./service/process.ts");

@@ -31,8 +31,8 @@ export function addServe(program: Command): void {
       if (readOnly !== undefined && rebuild === true)
         command.error("error: --rebuild changes the data directory, which --read-only does not do");
       if (readOnly !== undefined) return (await import("../service/read_only.ts")).serveReadOnly(readOnly);
-      // main.ts, which npm start runs, too, reads its own options from process.argv.
+      // process.ts, which npm start runs, too, reads its own options from process.argv.
       process.argv.splice(2, Number.POSITIVE_INFINITY, ...(rebuild === true ? ["--rebuild"] : []));
-      await import("../main.ts");
+      await import("../service/process.ts");
     });
 }
