@@ -5,8 +5,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { VERSION } from "../src/version.ts";
 import { unfitForKernel } from "../test/support/bpffs.ts";
 import { batches } from "./batches.ts";
-import { bareStart, emptyStart, killedStart } from "./cold_starts.ts";
+import { bareStart, emptyStart, killedStart, nodeMs } from "./cold_starts.ts";
 import { cpu } from "./cpu.ts";
+import { KEY_BYTES, key, requests, VALUE_BYTES, value } from "./elements.ts";
 import { slowExport } from "./export.ts";
 import { crowd } from "./flight.ts";
 import { followers } from "./followers.ts";
@@ -39,8 +40,6 @@ const MIRROR_SECONDS = 1;
 const REST_MS = 300;
 const CONNECTIONS = [1, 16, 64, 256];
 const KEYS = 100_000;
-const KEY_BYTES = 8;
-const VALUE_BYTES = 64;
 const LOADED = 1_000_000;
 /** Of the log that the rows about history share. */
 const EVENTS = Number(process.env.BENCH_EVENTS ?? 5_000_000);
@@ -68,26 +67,6 @@ function sampleAll(figures: readonly Figure[]): void {
     sample(name, figure);
     if (target !== undefined) targets.set(name, target);
   }
-}
-
-function key(number: number): string {
-  const bytes = Buffer.alloc(KEY_BYTES);
-  bytes.writeUInt32LE(number);
-  return bytes.toString("hex");
-}
-
-const value = Buffer.alloc(VALUE_BYTES, 0xa5).toString("hex");
-const json = { "content-type": "application/json" };
-
-/** Requests on keys all over the map. */
-function requests(
-  path: string,
-  method: "GET" | "PUT",
-): { method: typeof method; path: string; headers: typeof json; body?: string }[] {
-  return Array.from({ length: 1000 }, (_, at) => {
-    const request = { method, path: `${path}/elements/${key((at * 7919) % KEYS)}`, headers: json };
-    return method === "PUT" ? { ...request, body: JSON.stringify({ value }) } : request;
-  });
 }
 
 /** A session, and in it a hash with every key present. Answers the path of its descriptor. */
@@ -120,7 +99,7 @@ async function rounds(echo: Subject, services: Map<string, Subject>): Promise<vo
             url: subject.url,
             connections,
             seconds: SECONDS,
-            requests: requests(path, method),
+            requests: requests(path, method, KEYS),
           });
           sample(`${method} ${connections} ${name} /s`, rate);
           sample(`${method} ${connections} ${name} p99 ms`, p99Ms);
@@ -155,7 +134,7 @@ async function mirror(): Promise<void> {
   const paths = [await prepare(services[0], KEYS, KEYS), await prepare(services[1], KEYS, KEYS)] as const;
   const pairs = [...bodies(0, KEYS, 1000), ...bodies(0, KEYS, 1000)];
   await inTurns("PUT 64 mirrored /s", MIRROR_ROUNDS.put, async (at) => {
-    const asked = requests(paths[at], "PUT").slice(0, 100);
+    const asked = requests(paths[at], "PUT", KEYS).slice(0, 100);
     return (await load({ url: services[at].url, connections: 64, seconds: MIRROR_SECONDS, requests: asked })).rate;
   });
   await inTurns("batch of 1000 mirrored pairs/s", MIRROR_ROUNDS.batch, async (at) => {
@@ -197,14 +176,9 @@ async function coldStarts(): Promise<void> {
 
 /** What a person waits for the command line. */
 async function commandLine(): Promise<void> {
-  const ran = (words: readonly string[]): number => {
-    const started = performance.now();
-    execFileSync(process.execPath, words, { stdio: "ignore" });
-    return performance.now() - started;
-  };
-  ran(VERSION_ASKED);
+  nodeMs(VERSION_ASKED);
   for (let round = 1; round <= COMMAND_LINE_ROUNDS; round++) {
-    const [bare, asked] = [bareStart(), ran(VERSION_ASKED)];
+    const [bare, asked] = [bareStart(), nodeMs(VERSION_ASKED)];
     sample("mapledger --version ms", asked);
     sample("mapledger --version, of node -e 0", asked / bare);
   }
@@ -233,7 +207,7 @@ async function afterLoad(): Promise<void> {
     url: service.url,
     connections: 1,
     seconds: SECONDS,
-    requests: requests(path, "PUT"),
+    requests: requests(path, "PUT", KEYS),
   });
   sample(`PUT 1 after a load of ${LOADED} /s`, rate);
   sample(`PUT 1 after a load of ${LOADED} p50 ms`, p50Ms);

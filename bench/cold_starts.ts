@@ -3,23 +3,25 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type ServiceProcess, startService } from "../test/support/service_process.ts";
+import { requests } from "./elements.ts";
 import { load } from "./load.ts";
 import { HASH_KEYS, type MadeLog } from "./log_maker.ts";
 import type { Figure } from "./targets.ts";
 
-const KEY_BYTES = 8;
-const VALUE = Buffer.alloc(64, 0xa5).toString("hex");
 const EMPTY_TIMES = 8;
 const KILLED_TIMES = 12;
 /** What may be done again after a kill is bounded. */
 const AGAIN_MS = 300;
 
-/** How long node takes for an empty program: what a start is compared with. */
-export function bareStart(): number {
+/** How long a program of node takes. */
+export function nodeMs(words: readonly string[]): number {
   const started = performance.now();
-  execFileSync(process.execPath, ["-e", "0"], { stdio: "ignore" });
+  execFileSync(process.execPath, words, { stdio: "ignore" });
   return performance.now() - started;
 }
+
+/** How long node takes for an empty program: what a start is compared with. */
+export const bareStart = (): number => nodeMs(["-e", "0"]);
 
 /** A start on an empty directory, until the service is ready. */
 export async function emptyStart(): Promise<readonly Figure[]> {
@@ -37,19 +39,8 @@ export async function emptyStart(): Promise<readonly Figure[]> {
 /** A start after a kill under a load of PUTs on a long log, whose state has been made. */
 export async function killedStart({ folder, events, hashMaps }: MadeLog): Promise<readonly Figure[]> {
   const [, before] = await timed(folder);
-  const path = `/v1/maps/${hashMaps[0]}/elements`;
-  const requests = Array.from({ length: 1000 }, (_, at) => {
-    const key = Buffer.alloc(KEY_BYTES);
-    key.writeUInt32LE((at * 7919) % HASH_KEYS);
-    const headers = { "content-type": "application/json" };
-    return {
-      method: "PUT" as const,
-      path: `${path}/${key.toString("hex")}`,
-      headers,
-      body: JSON.stringify({ value: VALUE }),
-    };
-  });
-  const loading = load({ url: before.url, connections: 64, seconds: 3, requests, missing: true }).catch(() => {});
+  const puts = requests(`/v1/maps/${hashMaps[0]}`, "PUT", HASH_KEYS);
+  const loading = load({ url: before.url, connections: 64, seconds: 3, requests: puts, missing: true }).catch(() => {});
   setTimeout(() => before.end("SIGKILL"), 2000);
   await loading;
   const bare = bareStart();

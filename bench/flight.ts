@@ -1,6 +1,6 @@
-import { readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { processMemory } from "../src/http/server/process_memory.ts";
 import { postJson } from "./load.ts";
 import type { Subject } from "./service.ts";
 
@@ -72,6 +72,5 @@ export class MemorySampler {
 }
 
 export function anonymousMib(pid: number): number {
-  const [, kib] = /^RssAnon:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? [];
-  return Number(kib) / 1024;
+  return (processMemory(`/proc/${pid}/status`).get("anonymous") ?? Number.NaN) / MIB;
 }

@@ -19,6 +19,7 @@ const PREFIXES = 1000;
 const READ_MS = 100;
 const REST_MS = 10_000;
 const JSON_TYPE = "application/json";
+
 /** The figures of one round: the load alone, and beside PUTs and reads, each on a service of its own. */
 export async function freshLoad(elements: number): Promise<readonly Figure[]> {
   const alone = await measure(elements, false);
