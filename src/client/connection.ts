@@ -4,14 +4,10 @@
  * TargetFailed. For example, a push that was sent twice would leave two elements in the queue.
  */
 
-import { createRequire } from "node:module";
 import type { Client, Dispatcher } from "undici";
 import type { HttpRequest, HttpResponse } from "../replay/http_call.ts";
 import { TargetFailed } from "../replay/target.ts";
-
-const require = createRequire(import.meta.url);
-/** Loaded with the first connection: most services never open one, and its 109 modules took a tenth of a start. */
-const undici = (): typeof import("undici") => require("undici");
+import { undici } from "./undici.ts";
 
 /**
  * An idle connection is given up this long before the server may close it, because a request could be lost while the

@@ -1,9 +1,5 @@
-import { createRequire } from "node:module";
 import type { Client } from "undici";
-
-const require = createRequire(import.meta.url);
-/** Loaded with the first connection, as `connection.ts` does. */
-const undici = (): typeof import("undici") => require("undici");
+import { undici } from "./undici.ts";
 
 /** The longest response that is read: 40 ML-DSA-44 signatures fit. */
 const ANSWER_BYTES_MAX = 128 * 1024;

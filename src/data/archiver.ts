@@ -21,7 +21,7 @@ import type { EventReader } from "../engine/events.ts";
 import type { PastClient } from "../past/client.ts";
 import { NoThread } from "../supervisor/asked_thread.ts";
 import { OpenQuestions, receive } from "../supervisor/correspondence.ts";
-import type { Answer, Listeners, Said } from "../supervisor/protocol.ts";
+import type { Answer, Listeners, OwnNews, Said } from "../supervisor/protocol.ts";
 import type { Who } from "../syscall/command.ts";
 import type { TreeReader } from "../tree/ports.ts";
 import { ARCHIVE_JOB, type ArchiveProtocol } from "./archive_protocol.ts";
@@ -105,11 +105,11 @@ export class ThreadedArchiver implements Archiver {
     };
     const end = { answers: {}, listeners, open, errors: ARCHIVE_JOB, post };
     let hasLoaded = false;
-    worker.on("message", (message: Answer<never> | Said<ArchiveProtocol["news"]>) => {
-      hasLoaded = true;
-      receive(end, message);
+    worker.on("message", (message: OwnNews | Answer<never> | Said<ArchiveProtocol["news"]>) => {
+      if ("own" in message) hasLoaded = true;
+      else receive(end, message);
     });
-    // A failed job is an answer. An error before any message is one of the machine: it has no descriptor for a module.
+    // A failed job is an answer. An error before the thread serves is one of the machine, such as no free descriptor.
     worker.on("error", (error) => open.reject(() => (hasLoaded ? error : new NoThread("archiving", error.message))));
     worker.on("exit", () => {
       this.#worker = null;

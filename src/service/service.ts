@@ -163,12 +163,8 @@ async function start({ settings, rebuild, engine: { thread, died, begin } }: Sta
   };
   // The engine asks the thread of the past which changes a kernel map lacks, if that map is far behind; also before it has recovered.
   const answers: Answers<EngineInquiries> = {
-    lagging(ask) {
-      return past.ask("lagging", ask);
-    },
-    stood(ask) {
-      return past.ask("stood", ask);
-    },
+    lagging: (ask) => past.ask("lagging", ask),
+    stood: (ask) => past.ask("stood", ask),
   };
   thread.on("message", (message: FromEngine) => {
     if ("say" in message) {

@@ -17,7 +17,7 @@ import {
   PATH_FIELDS,
 } from "../../abi/attr.ts";
 import { MIRROR_SHAPES } from "../../abi/service.ts";
-import { CLOSED, hex, nullable, nullableHex, nullableWord, oneOf, scalar, seq } from "./fields.ts";
+import { all, CLOSED, hex, nullable, nullableHex, nullableWord, oneOf, optional, scalar, seq } from "./fields.ts";
 import { Type } from "./type.ts";
 
 const NUMBERS: ReadonlySet<FieldKind> = new Set(["u32", "s32", "u64", "fd"]);
@@ -52,11 +52,6 @@ const TEXTS: Readonly<Record<NamesOf<"char16" | "path">, TSchema>> = {
   pathname: nullable("string"),
 };
 
-const OTHERS: Readonly<Record<string, TSchema>> = { ...POINTERS, ...TEXTS };
-
-const optional = (names: readonly string[], schema: (name: string) => TSchema): Record<string, TSchema> =>
-  Object.fromEntries(names.map((name) => [name, Type.Optional(schema(name))]));
-
 export const DoorRequestSchema = Type.Object(
   {
     cmd: oneOf([Type.String(), Type.Integer()], {
@@ -79,8 +74,8 @@ export const DoorRequestSchema = Type.Object(
     attr: Type.Optional(
       Type.Object(
         {
-          ...optional(fieldNames(FIELDS.filter(isNumber)), scalar),
-          ...optional(Object.keys(OTHERS), (name) => OTHERS[name] as TSchema),
+          ...optional(all(fieldNames(FIELDS.filter(isNumber)), scalar())),
+          ...optional({ ...POINTERS, ...TEXTS }),
         },
         {
           $id: "BpfAttr",
@@ -101,8 +96,8 @@ export const DoorAnswerSchema = Type.Object(
     seq: seq(),
     attr: Type.Object(
       {
-        ...optional(["value", "next_key", "keys", "values", "out_batch", "info", "hash"], hex),
-        ...optional(["next_id", "count", "info_len"], () => Type.Integer()),
+        ...optional(all(["value", "next_key", "keys", "values", "out_batch", "info", "hash"], hex())),
+        ...optional(all(["next_id", "count", "info_len"], Type.Integer())),
       },
       { $id: "BpfAttrOut", ...CLOSED, description: "The output fields, which the kernel would have written." },
     ),
@@ -113,7 +108,7 @@ export const DoorAnswerSchema = Type.Object(
 
 export const CreateSchema = Type.Object(
   {
-    ...optional(fieldNames(CREATE_FIELDS.filter(isNumber)), scalar),
+    ...optional(all(fieldNames(CREATE_FIELDS.filter(isNumber)), scalar())),
     map_name: Type.Optional(nullable("string", { description: "At most 15 bytes: letters, digits, _ and a dot." })),
     excl_prog_hash: Type.Optional(nullableHex()),
     mirror_shape: Type.Optional(

@@ -8,7 +8,7 @@ import { CREATE_FIELDS, type FieldKind } from "../../abi/attr.ts";
 import { CAPABILITIES, DRIFT_POLICIES, MIRROR_SHAPES, ON_REPLACE, SIDES } from "../../abi/service.ts";
 import type { Action } from "../../syscall/command.ts";
 import type { Out } from "../../syscall/outcome.ts";
-import { CLOSED, hex, nullable, nullableHex, oneOf, position, seq } from "./fields.ts";
+import { all, CLOSED, hex, nullable, nullableHex, oneOf, optional, position, seq } from "./fields.ts";
 import { Type } from "./type.ts";
 
 const integer = (description?: string): TSchema => Type.Integer(description === undefined ? {} : { description });
@@ -17,11 +17,6 @@ const word = (words: readonly string[], description?: string): TSchema =>
   Type.Enum([...words], { type: "string", ...(description !== undefined && { description }) });
 const note = (description: string): TSchema => nullable("string", { description });
 
-const optional = (fields: Readonly<Record<string, TSchema>>): Record<string, TSchema> =>
-  Object.fromEntries(Object.entries(fields).map(([name, schema]) => [name, Type.Optional(schema)]));
-
-const all = <const Name extends string>(names: readonly Name[], schema: TSchema): Record<Name, TSchema> =>
-  Object.fromEntries(names.map((name) => [name, schema])) as Record<Name, TSchema>;
 const integers = <const Name extends string>(names: readonly Name[]) => all(names, integer());
 
 const ObjectFacts = Type.Object(

@@ -34,6 +34,14 @@ const Scalar = oneOf(
 /** The most items of a list's page, whatever its `limit`, so that no page takes long. */
 export const LIST_MAX = 1000;
 
+/** The same fields, each of which may be absent. */
+export const optional = (fields: Readonly<Record<string, TSchema>>): Record<string, TSchema> =>
+  Object.fromEntries(Object.entries(fields).map(([name, schema]) => [name, Type.Optional(schema)]));
+
+/** Fields that have one schema. */
+export const all = <const Name extends string>(names: readonly Name[], schema: TSchema): Record<Name, TSchema> =>
+  Object.fromEntries(names.map((name) => [name, schema])) as Record<Name, TSchema>;
+
 export const hex = () => Type.Unsafe<string>(Type.Ref("Hex"));
 export const scalar = (): TSchema => Type.Ref("Scalar");
 export const seq = () => Type.Unsafe<number>(Type.Ref("Seq"));

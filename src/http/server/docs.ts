@@ -3,14 +3,12 @@
  * at the first request: Swagger UI and what it needs are a hundred modules.
  */
 
-import { createRequire } from "node:module";
 import type { FastifySwaggerUiOptions } from "@fastify/swagger-ui";
 import fastify, { type FastifyInstance, LogController } from "fastify";
 import type { App } from "./instance.ts";
+import { swaggerUi } from "./late_modules.ts";
 import { addProblems, problemOf, sendProblem } from "./problem_answers.ts";
 import { Problem, SAFETY_HEADERS } from "./problems.ts";
-
-const require = createRequire(import.meta.url);
 
 const PAGE = "/docs";
 /** Swagger UI's own copies of the document; this service has none but DOCUMENT. */
@@ -51,7 +49,7 @@ export function addDocs(app: App): void {
 }
 
 async function docsApp(loggerInstance: App["log"]): Promise<FastifyInstance> {
-  const { fastifySwaggerUi } = require("@fastify/swagger-ui") as typeof import("@fastify/swagger-ui");
+  const { fastifySwaggerUi } = swaggerUi();
   const app = fastify({
     loggerInstance,
     logController: new LogController({ disableRequestLogging: true }),

@@ -1,7 +1,4 @@
-/**
- * Modules that most requests need and no start does: Ajv and the compiler of serializers. They are loaded by the first
- * request that needs them, or soon after a start, while there are descriptors.
- */
+/** Modules that requests need and no start does. They are loaded by the first request that needs them. */
 
 import { createRequire } from "node:module";
 import { Problem } from "./problems.ts";
@@ -13,7 +10,12 @@ export const ajv = (): typeof import("ajv") => loaded("ajv");
 export const serializers = (): typeof import("@fastify/fast-json-stringify-compiler") =>
   loaded("@fastify/fast-json-stringify-compiler");
 
-/** Never throws: a request that needs what could not be loaded tries again. */
+export const swaggerUi = (): typeof import("@fastify/swagger-ui") => loaded("@fastify/swagger-ui");
+
+/**
+ * Loads what most requests need: soon after a start there are descriptors for it. Never throws: a request that needs
+ * what could not be loaded tries again.
+ */
 export function loadLate(report: (error: unknown) => void): void {
   try {
     ajv();

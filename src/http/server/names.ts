@@ -53,10 +53,10 @@ export class Names {
     const { schema } = route;
     if (schema === undefined) return;
     const body = schema.body as Body | undefined;
-    this.#collected.push(body === undefined ? {} : withoutExamples(body), schema.response);
+    if (body !== undefined) this.#collected.push(withoutExamples(body));
+    this.#collected.push(schema.response);
     const examples = Object.entries(mediaOf(body)).map(([type, { schema }]) => [type, schema.examples?.[0]]);
-    if (examples.length > 0)
-      route.schema = { ...schema, "x-body-examples": Object.fromEntries(examples) } as RouteOptions["schema"] & object;
+    if (examples.length > 0) route.schema = { ...schema, "x-body-examples": Object.fromEntries(examples) } as object;
   }
 
   #look(): void {
