@@ -59,8 +59,11 @@ export class CellTable {
   #values = sharedBytes(BYTES_MIN);
   #valuesEnd = 0;
   #valuesUsed = 0;
-  /** The key that was looked for last, with its hash, slot and entry, because most cells are read before a change. */
-  #askedKey: CellKey = "";
+  /**
+   * The key that was looked for last, with its hash, slot and entry, because most cells are read before a change. null:
+   * none, or they have changed.
+   */
+  #askedKey: CellKey | null = null;
   #hash = 0;
   #slot = 0;
   #entry = -1;
@@ -119,7 +122,7 @@ export class CellTable {
       this.#slots[this.#slotOf(last)] = entry + 1;
       this.#entries.copyWithin(entry * WIDTH, last * WIDTH, (last + 1) * WIDTH);
     }
-    this.#askedKey = "";
+    this.#askedKey = null;
     this.#entry = -1;
   }
 

@@ -7,6 +7,7 @@ import { SEED } from "../support/seed.ts";
 const keys = fc.oneof(
   { weight: 9, arbitrary: fc.nat(399).map((number) => `e\0\xff${number}`) },
   { weight: 1, arbitrary: fc.nat(3).map((number) => "\xfe".repeat(300) + number) },
+  { weight: 1, arbitrary: fc.constant("") },
 );
 const values = fc.oneof(
   fc.uint8Array({ maxLength: 40 }),
@@ -76,3 +77,18 @@ test("a value of 1 MiB has a place among small ones, again and again", async (t)
 function text(change: Buffer | null | undefined): string | null | undefined {
   return change?.toString("latin1") ?? (change as null | undefined);
 }
+
+test("the empty key is found again, also as the first one and behind a removal", async (t) => {
+  const table = new CellTable();
+  for (const before of [() => {}, () => table.delete("a")]) {
+    before();
+    table.set("", null);
+    table.set("a", null);
+    table.set("", Buffer.from("one"));
+    t.equal(table.size, 2);
+    t.equal(text(table.get("")), "one");
+    table.delete("");
+    t.equal(table.size, 1);
+    t.equal(table.get(""), undefined);
+  }
+});
