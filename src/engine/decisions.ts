@@ -7,6 +7,7 @@
 import { CMD } from "../abi/service.ts";
 import { mayUseSessionOf } from "../access/caller.ts";
 import { keptInput } from "../log/kept_input.ts";
+import { PartFailed } from "../supervisor/derived_parts.ts";
 import { withoutAbsent } from "../syscall/batch.ts";
 import {
   type BatchCommand,
@@ -25,8 +26,8 @@ import { withOccupied } from "./occupied.ts";
 import { dividedOn } from "./octets.ts";
 import type { Opened } from "./opened_objects.ts";
 import type { Mirror } from "./ports.ts";
-import type { Reply, Request } from "./request.ts";
-import type { Uncommitted } from "./uncommitted.ts";
+import type { NotDone, Reply, Request } from "./request.ts";
+import type { Mark, Uncommitted } from "./uncommitted.ts";
 
 export interface DecisionsParts {
   readonly state: State;
@@ -44,22 +45,41 @@ export class Decisions {
     this.#parts = parts;
   }
 
-  /** Runs one request. SESSION_END first closes the session's descriptors, each by a CLOSE command. */
+  /**
+   * Runs one request. SESSION_END first closes the session's descriptors, each by a CLOSE command. If any of these
+   * commands fails, none has happened.
+   */
   run(request: Request): Reply {
-    if (request.cmd === CMD.SESSION_END) this.#closeAll(request);
-    return this.decide(request);
+    if (request.cmd !== CMD.SESSION_END) return this.decide(request);
+    const { batch } = this.#parts;
+    const mark = batch.mark();
+    try {
+      for (const close of this.#closings(request)) {
+        const reply = this.decide(close);
+        if ("failure" in reply) return this.#undone(mark, reply);
+      }
+    } catch (error) {
+      return this.#undone(mark, this.#failure(request, error));
+    }
+    const reply = this.decide(request);
+    return "failure" in reply ? this.#undone(mark, reply) : reply;
   }
 
-  #closeAll({ session, caller, peer, restore, attr }: Request & { readonly attr: unknown }): void {
+  #closings({ session, caller, peer, restore, attr }: Request & { readonly attr: unknown }): readonly Request[] {
     const { state } = this.#parts;
     const by = { session, caller, peer, ...(restore !== undefined && { restore }) };
     const { reason } = attr as { reason: EndReason };
     const opener = state.session(session)?.caller;
-    if (opener !== undefined && mayUseSessionOf(opener, caller))
-      for (const [fd] of [...state.fds.of(session)]) this.decide({ ...by, cmd: CMD.CLOSE, fd, attr: { reason } });
+    if (opener === undefined || !mayUseSessionOf(opener, caller)) return [];
+    return Array.from(state.fds.of(session), ([fd]) => ({ ...by, cmd: CMD.CLOSE, fd, attr: { reason } }));
   }
 
-  /** Decides one command. If it throws, it is rolled back, and the reply is a failure "bug". */
+  #undone(mark: Mark, reply: NotDone): NotDone {
+    this.#parts.batch.rollback(mark);
+    return reply;
+  }
+
+  /** Decides one command. If it throws, it is rolled back: the state cannot be read, or this is a bug. */
   decide(request: Request): Reply {
     const { state, batch, mirror } = this.#parts;
     const { timeUs } = batch;
@@ -87,12 +107,17 @@ export class Decisions {
       if (goesOn(request, outcome)) this.#parts.moments.open(seq, outcome.map);
       return octets ? { seq, outcome, given: (whole as BatchCommand).attr.count } : { seq, outcome };
     } catch (error) {
-      batch.rollback(mark);
-      this.#parts.report(`executing command ${cmdNumber(request)}`, error);
-      return { failure: "bug", detail: "the command failed inside the service", done: "nothing" };
+      return this.#undone(mark, this.#failure(request, error));
     } finally {
       opened?.object?.drop();
     }
+  }
+
+  #failure(request: Request, error: unknown): NotDone {
+    this.#parts.report(`executing command ${cmdNumber(request)}`, error);
+    if (error instanceof PartFailed)
+      return { failure: error.fault.full ? "disk full" : "state failed", detail: error.message, done: "nothing" };
+    return { failure: "bug", detail: "the command failed inside the service", done: "nothing" };
   }
 
   /** Whether a command has the peer of its session; its event then omits the peer. */

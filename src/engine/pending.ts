@@ -18,11 +18,15 @@
  *     the write succeeds    a=3            a=2 b=null     a=2         3       undefined
  *     or it fails           a=3 b=null                    a=1 b=1     3       undefined
  *
+ * If the machine does not let the store be read, reads throw PartFailed: what needs the cell is answered with that, and
+ * nothing is taken for absent.
+ *
  * A command that throws, and a batch that the log refuses, are undone by rollback(), back to a mark. Only changes of
  * durable batches are written.
  */
 
 import type { Cell, CellKey, Cells } from "../maps/cells.ts";
+import { faultIn, PartFailed } from "../supervisor/derived_parts.ts";
 import { CellTable } from "./cell_table.ts";
 import { KeyOrder } from "./key_order.ts";
 import { overlaid } from "./overlaid.ts";
@@ -98,7 +102,12 @@ export class PendingCells implements Cells {
     if (known === undefined) known = this.#recent.get(key);
     if (known === undefined) known = this.#older.get(key);
     if (known !== undefined) return known ?? undefined;
-    return this.#stored.mayHave(key, this.#changes.hashOf(key)) ? this.#base.get(key) : undefined;
+    if (!this.#stored.mayHave(key, this.#changes.hashOf(key))) return undefined;
+    try {
+      return this.#base.get(key);
+    } catch (error) {
+      throw unread(error);
+    }
   }
 
   put(key: CellKey, value: Buffer): void {
@@ -114,21 +123,25 @@ export class PendingCells implements Cells {
    * next range from `from` skips them.
    */
   *range(from: CellKey, to: CellKey): Iterable<Cell> {
-    if (this.#changes.size === 0 && this.#writing === null) return yield* this.#base.range(from, to);
-    const start = this.#emptyUpTo.get(from) ?? from;
-    let gone = 0;
-    let isFirst = true;
-    const isGone = (): void => {
-      gone++;
-    };
-    let beneath = this.#base.range(start, to);
-    if (this.#recentOrder !== null) beneath = overlaid(this.#recentOrder.changes(start), beneath, to, isGone);
-    for (const cell of overlaid(this.#order.changes(start), beneath, to, isGone)) {
-      if (isFirst) this.#noteEmpty(from, cell[0], gone);
-      isFirst = false;
-      yield cell;
+    try {
+      if (this.#changes.size === 0 && this.#writing === null) return yield* this.#base.range(from, to);
+      const start = this.#emptyUpTo.get(from) ?? from;
+      let gone = 0;
+      let isFirst = true;
+      const isGone = (): void => {
+        gone++;
+      };
+      let beneath = this.#base.range(start, to);
+      if (this.#recentOrder !== null) beneath = overlaid(this.#recentOrder.changes(start), beneath, to, isGone);
+      for (const cell of overlaid(this.#order.changes(start), beneath, to, isGone)) {
+        if (isFirst) this.#noteEmpty(from, cell[0], gone);
+        isFirst = false;
+        yield cell;
+      }
+      if (isFirst) this.#noteEmpty(from, to, gone);
+    } catch (error) {
+      throw unread(error);
     }
-    if (isFirst) this.#noteEmpty(from, to, gone);
   }
 
   #noteEmpty(from: CellKey, first: CellKey, gone: number): void {
@@ -223,4 +236,12 @@ export class PendingCells implements Cells {
     this.#order.removing(entry);
     this.#changes.delete(key);
   }
+}
+
+/** The error of a read that the machine does not allow at present. Other errors stay unchanged. */
+function unread(error: unknown): unknown {
+  const found = faultIn(error);
+  if (found !== "failed" && found !== "full") return error;
+  const { message } = error as Error;
+  return new PartFailed({ part: "state", state: "failed", detail: message, full: found === "full" });
 }
