@@ -220,7 +220,8 @@ export class LmdbStore implements StateStore {
     const db = this.#db;
     this.#db = null;
     await closeData(db);
-    this.#db = openData(this.#folder);
+    // A read may have opened it meanwhile.
+    this.#db ??= openData(this.#folder);
   }
 
   get #marker(): Omit<Marker, "layout" | "boot"> {

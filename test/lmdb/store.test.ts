@@ -2,7 +2,9 @@ import {
   closeSync,
   mkdtempSync,
   openSync,
+  readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   truncateSync,
   writeFileSync,
@@ -101,3 +103,27 @@ t.test("a store that is damaged is begun anew, and says why", async (t) => {
     await store.close();
   }
 });
+
+t.test("a store that is read while it is opened anew is open once", async (t) => {
+  const store = new LmdbStore(folder, "log");
+  await store.write([["key", Buffer.from("1")]], store.seq + 1, 4);
+  const reopened = store.reopen();
+  t.equal(store.get("key")?.toString(), "1");
+  await reopened;
+  t.equal(store.get("key")?.toString(), "1");
+  await store.close();
+  const open = readdirSync("/proc/self/fd").map((fd) => readFd(fd));
+  t.same(
+    open.filter((name) => name.startsWith(folder)),
+    [],
+  );
+});
+
+/** The name of an open file; empty where it is closed by now. */
+function readFd(fd: string): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    return "";
+  }
+}
