@@ -78,13 +78,14 @@ export class ThreadedStore implements StateStore<CellTable> {
 
   /**
    * Closes the thread and opens LMDB anew. After a meta page could not be written (MDB_PANIC), LMDB refuses all work in
-   * every thread of the process.
+   * every thread of the process. A thread that never served has written nothing: LMDB stays open then, because what kept
+   * the thread from starting, such as a want of descriptors, might keep LMDB from being opened.
    */
   async #startOver(): Promise<void> {
     const thread = this.#thread;
     this.#thread = null;
     await thread?.close();
-    await this.#layers.reopen();
+    if (thread?.hasServed !== false) await this.#layers.reopen();
   }
 
   async #another(): Promise<void> {

@@ -46,6 +46,7 @@ export class AskedThread<Of extends ThreadTables<Of>> implements Asker<Of["quest
   #closed = false;
   /** The worker has loaded: what it does at its close may matter. */
   #serves = false;
+  #hasServed = false;
   /** The worker has died, and its successor has not answered yet. */
   #isDead = false;
   #pauseMs: number;
@@ -86,6 +87,11 @@ export class AskedThread<Of extends ThreadTables<Of>> implements Asker<Of["quest
     worker.on("exit", () => this.#lost(worker, "its thread has stopped"));
   }
 
+  /** Whether it, or one before it that has died, has loaded. */
+  get hasServed(): boolean {
+    return this.#hasServed;
+  }
+
   /** The buffers in `transfer` move to the thread. */
   ask<Name extends keyof Of["questions"]>(
     name: Name,
@@ -114,8 +120,10 @@ export class AskedThread<Of extends ThreadTables<Of>> implements Asker<Of["quest
   }
 
   #hear(news: OwnNews): void {
-    if (news.own === "serves") this.#serves = true;
-    else if (news.own === "part") this.#options.part?.told(news.fault);
+    if (news.own === "serves") {
+      this.#serves = true;
+      this.#hasServed = true;
+    } else if (news.own === "part") this.#options.part?.told(news.fault);
     else this.#options.report(news.message);
   }
 

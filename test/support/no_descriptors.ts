@@ -26,13 +26,19 @@ function setLimits(pid: number, { soft, hard }: Limits): void {
 
 /** Runs something while this process can open no descriptor, or so many: EMFILE. */
 export function withoutDescriptors<Answer>(run: () => Answer, but = 0): Answer {
-  const limits = limitsOf(process.pid);
-  setLimits(process.pid, { ...limits, soft: ownFree() + but });
+  const giveBack = takeOwnDescriptors(but);
   try {
     return run();
   } finally {
-    setLimits(process.pid, limits);
+    giveBack();
   }
+}
+
+/** The same from now on, until the function that is answered is called. */
+export function takeOwnDescriptors(but = 0): () => void {
+  const limits = limitsOf(process.pid);
+  setLimits(process.pid, { ...limits, soft: ownFree() + but });
+  return () => setLimits(process.pid, limits);
 }
 
 /** From now on another process can open no descriptor beside those that it has, until the function that is answered is called. */
