@@ -20,7 +20,7 @@ import { OWN_NAME } from "../support/own_name.ts";
 import { random, SEED } from "../support/seed.ts";
 import { startService } from "../support/service_process.ts";
 
-const ROUNDS = 22;
+const ROUNDS = Number(process.env.ROUNDS ?? 6);
 const CLIENTS = 8;
 /** Before a kill. */
 const ANSWERS_MAX = 500;
