@@ -2,8 +2,8 @@ import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { unfitForMounts } from "./pinning.ts";
 
-/** A user that no /etc/passwd has. */
-export const USER = 64_321;
+/** A user that no /etc/passwd has; another one in each test, so that their processes are told apart. */
+export const USER = 60_000 + (process.pid % 5000);
 
 /** What a service needs for its kernel maps. */
 export const THREE = ["bpf", "net_admin", "perfmon"] as const;
