@@ -25,6 +25,10 @@ import {
   withOwnBpffs,
 } from "../support/unprivileged.ts";
 
+/** What the user's services have compiled: they do not use what root's have. */
+const compiled = mkdtempSync(join(tmpdir(), "mapledger-compiled-"));
+t.teardown(() => rmSync(compiled, { recursive: true }));
+
 /** A service as a user of its own, whose directory of pins root has made and given to it. */
 class OwnUser extends Ledger {
   readonly run: readonly string[];
@@ -43,6 +47,8 @@ class OwnUser extends Ledger {
     chmodSync(this.root, 0o711);
     give(this.root);
     give(this.data);
+    // What was compiled is kept where a service ends by itself.
+    t.teardown(() => this.stop());
   }
 
   /** Where others pin, beside the service's directory. */
@@ -51,7 +57,7 @@ class OwnUser extends Ledger {
   }
 
   begin(mode = "required", run = this.run): Promise<void> {
-    return this.start([], { MAPLEDGER_MIRROR: mode, ...this.#settings }, run);
+    return this.start([], { MAPLEDGER_MIRROR: mode, NODE_COMPILE_CACHE: compiled, ...this.#settings }, run);
   }
 }
 
@@ -261,7 +267,7 @@ function run(bpf: Bpf): void {
     t.notOk(existsSync(join(ledger.data, "mapledger.sock")));
     t.same(processesOf(), []);
     const words = ["mirror", "leave", "--unpin", "--data", ledger.data, "--bpffs", ledger.root];
-    t.match(await ranAs(ledger.run, {}, ...words), { code: 0, stderr: "" });
+    t.match(await ranAs(ledger.run, { NODE_COMPILE_CACHE: compiled }, ...words), { code: 0, stderr: "" });
     t.notOk(existsSync(pin));
     t.notOk(existsSync(join(ledger.root, "owner")));
   });
@@ -496,12 +502,15 @@ function run(bpf: Bpf): void {
     mkdirSync(closed);
     chmodSync(closed, 0o700);
     const words = ["mirror", "leave", "--data", ledger.data, "--bpffs", ledger.root];
-    t.match(await ranAs(ledger.run, {}, ...words), { stdout: /theirs: EACCES: it needs CAP_DAC_READ_SEARCH/ });
+    t.match(await ranAs(ledger.run, { NODE_COMPILE_CACHE: compiled }, ...words), {
+      stdout: /theirs: EACCES: it needs CAP_DAC_READ_SEARCH/,
+    });
     t.match(await mapledgerIn({}, ...words), { code: 0 });
   });
 }
 
 const bpf = openBpf();
 const unfit = "off" in bpf ? bpf.off : unfitForUsers();
+if (unfit === null) give(compiled);
 if (unfit !== null || "off" in bpf) t.pass(`SKIP: ${unfit}`);
 else run(bpf);
