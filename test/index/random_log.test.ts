@@ -148,7 +148,7 @@ function filters(rows: readonly EventRow[]): EventFilter[] {
   return [
     {},
     ...fields.flatMap((field) => [field(), field()]),
-    ...Array.from({ length: 30 }, () =>
+    ...Array.from({ length: 15 }, () =>
       Object.assign({}, ...fields.filter(() => roll(3) === 0).map((field) => field())),
     ),
   ];
@@ -210,11 +210,17 @@ t.test("every filter finds what a look at each event finds, at every split of in
   }
 });
 
+/** Of 70,000 events. */
+const MANY = 3000;
+
 t.test("segments that are full are stored, and pages end after so much work", async (t) => {
   const log = made(70_000);
-  const asked = filters(log.rows).slice(0, 24);
+  // Every event that is found is read and hashed, twice: most filters here find few.
+  const isFew = (filter: EventFilter): boolean => log.rows.filter((row) => matches(row, filter)).length < MANY;
+  const asked = [{ changing: true }, ...filters(log.rows).filter(isFew).slice(0, 20)];
   const index = new EventIndex(log.file, new MemoryCells());
-  t.strictSame(wrong(index, log, asked), [], "nothing is indexed");
+  // Each of them reads the whole log, twice.
+  t.strictSame(wrong(index, log, asked.slice(0, 6)), [], "nothing is indexed");
   while (await index.catchUp());
   t.strictSame(wrong(index, log, asked), []);
   const few = { caller: "nobody", map: 1 };
