@@ -1,5 +1,4 @@
 import { mkdirSync, readdirSync, rmSync, unlinkSync } from "node:fs";
-import { setTimeout as sleep } from "node:timers/promises";
 import t, { type Test } from "tap";
 import { BPF_ATTACH_TYPE, BPF_F, BPF_MAP_TYPE, BPF_PROG_TYPE } from "../../src/abi/bpf.ts";
 import { BTF_KIND } from "../../src/maps/btf_types.ts";
@@ -25,15 +24,15 @@ function run(bpf: Bpf): void {
 
   let pins = 0;
 
-  /** A map of some other program's, with two elements; it stays open for the test, and pinned, which others can see. */
+  /** A map of some other program's, with two elements; it stays open until the end, and pinned, which others can see. */
   function strange(
-    t: Test,
     shape: Shape = {},
     fill = true,
     beside: Beside = {},
-  ): { fd: number; id: number; pin: string } {
+  ): { fd: number; id: number; pin: string; name: string } {
     const with_ = { innerMapFd: 0, btfFd: 0, btfKeyTypeId: 0, btfValueTypeId: 0, ...beside };
-    const fd = bpf.create({ ...hash, name: "strange", ...shape }, with_);
+    const { name = `strange${++pins}` } = shape;
+    const fd = bpf.create({ ...hash, ...shape, name }, with_);
     if (fd < 0) throw new Error(`creating a map: ${fd}`);
     t.teardown(() => bpf.close(fd));
     const info = bpf.infoByFd(fd);
@@ -41,7 +40,7 @@ function run(bpf: Bpf): void {
     if (fill) for (const key of [1, 2]) bpf.update(fd, u32(key), u64(key));
     const pin = `${base}/p${++pins}`;
     if (bpf.pin(fd, pin) < 0) throw new Error(`pinning at ${pin}`);
-    return { fd, id: info.id, pin };
+    return { fd, id: info.id, pin, name };
   }
 
   /** A program of some other program's. */
@@ -76,19 +75,23 @@ function run(bpf: Bpf): void {
     return ledger;
   }
 
+  /** Maps of all sorts are adopted by one ledger. What they are when it has started again is asked once, at the end. */
+  const ledger = new Ledger(t, "all");
+  t.before(() => ledger.start());
+  const takenUp: { readonly what: string; readonly holds: (t: Test) => Promise<void> }[] = [];
+
   t.test("a map that another program has made is a map of the ledger's from then on", async (t) => {
-    const ledger = await started(t, "hash");
-    const { fd, id } = strange(t);
+    const { fd, id, name } = strange();
     const listed = (await ledger.must("GET", "/kernel/maps")).kernel_maps as Json[];
     t.match(
       listed.find(({ kernel_id }) => kernel_id === id),
-      { map_type: "BPF_MAP_TYPE_HASH", name: "strange", max_entries: 64, map_id: null, not_adoptable: null },
+      { map_type: "BPF_MAP_TYPE_HASH", name, max_entries: 64, map_id: null, not_adoptable: null },
     );
     const { map, seq } = (await ledger.must("POST", "/maps/adopt", { kernel_id: id })) as { map: Json; seq: number };
     t.match(map, {
-      name: "strange",
+      name,
       entries: 2,
-      pinned: ["/sys/fs/bpf/strange"],
+      pinned: [`/sys/fs/bpf/${name}`],
       mirror: { state: "on", kernel_id: id },
     });
     const mapId = map.id as number;
@@ -99,7 +102,7 @@ function run(bpf: Bpf): void {
       ["BPF_MAP_CREATE", "BPF_MAP_UPDATE_BATCH", "BPF_OBJ_PIN", "CLOSE"],
     );
     t.same(await ledger.elements(mapId), { 1: 1, 2: 2 });
-    t.match(events[0], { attr: { adopted: id, map_name: "strange" } });
+    t.match(events[0], { attr: { adopted: id, map_name: name } });
     t.match(events[1], { attr: { imported: true } });
     await ledger.put(mapId, 1, 11);
     await ledger.must("DELETE", `/maps/${mapId}/elements/${hex(u32(2))}`);
@@ -116,19 +119,17 @@ function run(bpf: Bpf): void {
       { map_id: mapId, not_adoptable: `it is the kernel map of map ${mapId}` },
     );
     t.match(await ledger.ask("POST", "/maps/adopt", { kernel_id: id }), { status: 409, json: { errno: "EEXIST" } });
-    await ledger.stop();
-    await ledger.start();
-    t.match(
-      await ledger.must("GET", `/maps/${mapId}`),
-      { mirror: { state: "on", kernel_id: id } },
-      "it is taken up again",
-    );
-    await ledger.put(mapId, 1, 12);
-    t.equal(valueAt(fd, 1), 12);
+    takenUp.push({
+      what: "a map",
+      async holds(t) {
+        t.match(await ledger.must("GET", `/maps/${mapId}`), { mirror: { state: "on", kernel_id: id } });
+        await ledger.put(mapId, 1, 12);
+        t.equal(valueAt(fd, 1), 12);
+      },
+    });
   });
 
   t.test("every type that the kernel tells of is adopted with what it holds", async (t) => {
-    const ledger = await started(t, "types");
     const T = BPF_MAP_TYPE;
     const shapes: readonly Shape[] = [
       { type: T.BPF_MAP_TYPE_HASH, mapFlags: BPF_F.BPF_F_NO_PREALLOC },
@@ -140,7 +141,7 @@ function run(bpf: Bpf): void {
       { type: T.BPF_MAP_TYPE_PERCPU_ARRAY, maxEntries: 8 },
     ];
     for (const [at, shape] of shapes.entries()) {
-      const { fd, id } = strange(t, shape, false);
+      const { fd, id } = strange(shape, false);
       const value = Buffer.alloc(1024, 5);
       for (const key of [1, 2]) if (bpf.update(fd, u32(key), value) < 0) throw new Error(`filling shape ${at}`);
       const pathname = `/sys/fs/bpf/type_${at}`;
@@ -151,21 +152,9 @@ function run(bpf: Bpf): void {
       t.match(shown, /^(05)+$/);
       t.match(await ledger.must("GET", `/maps/${map.id}/drift`), { missing: 0, changed: 0, extra: 0 });
     }
-    await ledger.stop();
-    await ledger.start();
-    t.ok(
-      ledger.said.includes(`recovering: ${shapes.length} of ${shapes.length} kernel maps`),
-      "it tells how far it is",
-    );
-    const { maps } = await ledger.must("GET", "/maps");
-    t.same(
-      (maps as { mirror: Json }[]).map(({ mirror }) => mirror.state),
-      shapes.map(() => "on"),
-    );
   });
 
   t.test("interfaces and queues are adopted, with the programs that they name", async (t) => {
-    const ledger = await started(t, "targets");
     const { BPF_MAP_TYPE_DEVMAP, BPF_MAP_TYPE_DEVMAP_HASH, BPF_MAP_TYPE_CPUMAP } = BPF_MAP_TYPE;
     const loopback = 1;
     const named = program(t, BPF_PROG_TYPE.BPF_PROG_TYPE_XDP, BPF_ATTACH_TYPE.BPF_XDP_DEVMAP);
@@ -174,7 +163,7 @@ function run(bpf: Bpf): void {
       [BPF_MAP_TYPE_DEVMAP_HASH, loopback, 8],
       [BPF_MAP_TYPE_CPUMAP, 192, 8],
     ] as const) {
-      const { fd, id } = strange(t, { type, valueSize, maxEntries: 4 }, false);
+      const { fd, id } = strange({ type, valueSize, maxEntries: 4 }, false);
       const value = Buffer.alloc(valueSize);
       value.writeUInt32LE(number);
       write(fd, 1, value);
@@ -192,20 +181,15 @@ function run(bpf: Bpf): void {
         );
       t.match(await ledger.must("GET", `/maps/${map.id}/drift`), { missing: 0, changed: 0, extra: 0 });
     }
-    await ledger.stop();
-    await ledger.start();
-    for (const { mirror } of (await ledger.must("GET", "/maps")).maps as { mirror: Json }[])
-      t.equal(mirror.state, "on");
   });
 
   t.test("an array of programs is adopted with its programs", async (t) => {
-    const ledger = await started(t, "programs");
     const [one, two] = [
       program(t, BPF_PROG_TYPE.BPF_PROG_TYPE_SOCKET_FILTER),
       program(t, BPF_PROG_TYPE.BPF_PROG_TYPE_SOCKET_FILTER),
     ];
     const type = BPF_MAP_TYPE.BPF_MAP_TYPE_PROG_ARRAY;
-    const { fd, id } = strange(t, { type, valueSize: 4, maxEntries: 8 }, false);
+    const { fd, id } = strange({ type, valueSize: 4, maxEntries: 8 }, false);
     for (const [key, named] of [one, two, one].entries()) write(fd, key, u32(named.fd));
     bpf.freeze(fd);
     const { map } = (await ledger.must("POST", "/maps/adopt", { kernel_id: id })) as { map: Json };
@@ -213,28 +197,18 @@ function run(bpf: Bpf): void {
     for (const [key, named] of [one, two, one].entries())
       t.match(await ledger.must("GET", `/maps/${map.id}/elements/${hex(u32(key))}`), { value: hex(u32(named.id)) });
     t.match(await ledger.must("GET", `/maps/${map.id}/drift`), { missing: 0, changed: 0, extra: 0 });
-    await ledger.stop();
-    await ledger.start();
-    t.match(await ledger.must("GET", `/maps/${map.id}`), { mirror: { state: "on", kernel_id: id } });
-    t.same(await ledger.events("MIRROR_REFUSED"), []);
   });
 
   t.test("a map of maps is adopted with the maps that it holds", async (t) => {
-    const ledger = await started(t, "outer");
     const { BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_ARRAY_OF_MAPS, BPF_MAP_TYPE_HASH_OF_MAPS } = BPF_MAP_TYPE;
     const innerShape = { type: BPF_MAP_TYPE_ARRAY, maxEntries: 4 };
-    const inner = [
-      strange(t, innerShape),
-      strange(t, { ...innerShape, name: "second" }),
-      strange(t, innerShape, false),
-    ];
+    const inner = [strange(innerShape), strange({ ...innerShape, name: "second" }), strange(innerShape, false)];
     // The maps that hold them hold them.
     for (const { pin } of inner) unlinkSync(pin);
     const own = (await ledger.must("POST", "/maps/adopt", { kernel_id: inner[1]?.id })) as { map: Json };
-    const adopted: Json[] = [];
     for (const type of [BPF_MAP_TYPE_ARRAY_OF_MAPS, BPF_MAP_TYPE_HASH_OF_MAPS]) {
-      const template = strange(t, innerShape, false);
-      const { fd, id } = strange(t, { type, valueSize: 4, maxEntries: 8 }, false, { innerMapFd: template.fd });
+      const template = strange(innerShape, false);
+      const { fd, id } = strange({ type, valueSize: 4, maxEntries: 8 }, false, { innerMapFd: template.fd });
       for (const [key, { fd: named }] of [...inner, ...inner].entries()) write(fd, key, u32(named));
       const pathname = `/sys/fs/bpf/outer_${type}`;
       const answer = (await ledger.must("POST", "/maps/adopt", { kernel_id: id, pathname })) as { map: Json };
@@ -245,7 +219,6 @@ function run(bpf: Bpf): void {
         mirror: { state: "on", kernel_id: id },
       });
       t.match(await ledger.must("GET", `/maps/${answer.map.id}/drift`), { missing: 0, changed: 0, extra: 0 });
-      adopted.push(answer.map);
       const { value } = await ledger.must("GET", `/maps/${answer.map.id}/elements/${hex(u32(1))}`);
       t.equal(value, hex(u32(own.map.id as number)), "one that was adopted before is the same map");
       // A map that is put where another was.
@@ -271,18 +244,17 @@ function run(bpf: Bpf): void {
     const [first] = maps.filter(({ mirror }) => mirror.kernel_id === inner[0]?.id);
     t.same(await ledger.elements(first?.id as number), { 0: 0, 1: 1, 2: 2, 3: 0 });
     t.same(first?.pinned, [], "what holds it holds it");
-    await ledger.stop();
-    await ledger.start();
-    // Who holds kernel maps is looked at after about a second.
-    await sleep(3000);
-    t.match(await ledger.must("GET", `/maps/${first?.id}`), { mirror: { state: "on", kernel_id: inner[0]?.id } });
-    for (const { id, mirror } of adopted as (Json & { mirror: Json })[])
-      t.match(await ledger.must("GET", `/maps/${id}`), { mirror: { state: "on", kernel_id: mirror.kernel_id } });
-    t.same(await ledger.events("MIRROR_REFUSED"), []);
+    takenUp.push({
+      what: "what a map of maps holds",
+      async holds(t) {
+        const mirror = async () => (await ledger.must("GET", `/maps/${first?.id}`)).mirror as Json;
+        await until("its holders have been looked at", async () => (await mirror()).held === "yes");
+        t.match(await mirror(), { state: "on", kernel_id: inner[0]?.id });
+      },
+    });
   });
 
   t.test("a map keeps the BTF that describes it", async (t) => {
-    const ledger = await started(t, "btf");
     const blob = new BtfBlob();
     const number = blob.int("u32", 4);
     const lock = blob.struct("bpf_spin_lock", 4, [["val", number, 0]]);
@@ -292,7 +264,7 @@ function run(bpf: Bpf): void {
     ]);
     const btfFd = loadBtf(t, blob);
     const described = { btfFd, btfKeyTypeId: number, btfValueTypeId: counter };
-    const { fd, id } = strange(t, {}, false, described);
+    const { fd, id } = strange({}, false, described);
     write(fd, 1, Buffer.concat([u32(0), u32(7)]));
     const { map } = (await ledger.must("POST", "/maps/adopt", { kernel_id: id })) as { map: Json };
     t.match(map, {
@@ -302,11 +274,11 @@ function run(bpf: Bpf): void {
         fields: [{ kind: "bpf_spin_lock", offset: 0, size: 4 }],
       },
     });
-    const [{ value } = {}] = await ledger.events("BPF_BTF_LOAD");
-    t.equal(value, hex(blob.bytes()));
-    const inside = strange(t, {}, false, described);
+    const loaded = await ledger.events("BPF_BTF_LOAD");
+    t.equal(loaded.at(-1)?.value, hex(blob.bytes()));
+    const inside = strange({}, false, described);
     const type = BPF_MAP_TYPE.BPF_MAP_TYPE_HASH_OF_MAPS;
-    const outer = strange(t, { type, valueSize: 4 }, false, { innerMapFd: inside.fd });
+    const outer = strange({ type, valueSize: 4 }, false, { innerMapFd: inside.fd });
     write(outer.fd, 1, u32(inside.fd));
     t.match(await ledger.ask("POST", "/maps/adopt", { kernel_id: outer.id, pathname: "/sys/fs/bpf/outer" }), {
       status: 405,
@@ -315,13 +287,11 @@ function run(bpf: Bpf): void {
   });
 
   t.test("a program's constants are adopted as libbpf makes them", async (t) => {
-    const ledger = await started(t, "constants");
     const blob = new BtfBlob();
     const number = blob.int("u64", 8);
     const variable = blob.add(BTF_KIND.VAR, "limit", number, 0, [0]);
     const section = blob.add(BTF_KIND.DATASEC, ".rodata", 8, 1, [variable, 0, 8]);
     const { fd, id } = strange(
-      t,
       {
         type: BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY,
         maxEntries: 1,
@@ -346,8 +316,7 @@ function run(bpf: Bpf): void {
   });
 
   t.test("by its pin; frozen; and with many elements", async (t) => {
-    const ledger = await started(t, "pinned");
-    const { fd, id } = strange(t, { maxEntries: 20_000 }, false);
+    const { fd, id } = strange({ maxEntries: 20_000 }, false);
     for (let key = 0; key < 20_000; key++) bpf.update(fd, u32(key), u64(key));
     bpf.freeze(fd);
     mkdirSync(`${base}/net`);
@@ -369,7 +338,7 @@ function run(bpf: Bpf): void {
 
   t.test("what its programs wrote while the service was down stays, and is told, until somebody decides", async (t) => {
     const ledger = await started(t, "begins");
-    const { fd, id } = strange(t);
+    const { fd, id } = strange();
     const { map } = (await ledger.must("POST", "/maps/adopt", { kernel_id: id })) as { map: Json };
     await ledger.put(map.id as number, 3, 3);
     await ledger.stop();
@@ -389,7 +358,7 @@ function run(bpf: Bpf): void {
 
   t.test("a kernel map that nothing but the mirror holds is lost, and on again with a pin", async (t) => {
     const ledger = await started(t, "held");
-    const { fd, id, pin } = strange(t);
+    const { fd, id, pin } = strange();
     const { map } = (await ledger.must("POST", "/maps/adopt", { kernel_id: id })) as { map: Json };
     const mirror = async (): Promise<Json> => (await ledger.must("GET", `/maps/${map.id}`)).mirror as Json;
     t.match(await mirror(), { state: "on", held: "yes" });
@@ -404,13 +373,28 @@ function run(bpf: Bpf): void {
     t.match(await mirror(), { state: "on", kernel_id: id, held: "yes" });
   });
 
-  t.test("what its programs write is taken over by the policy import", async (t) => {
-    const ledger = await started(t, "policy");
-    const { fd, id } = strange(t);
+  t.test("what its programs write is taken over by the policy import", async () => {
+    const { fd, id } = strange();
     const { map } = (await ledger.must("POST", "/maps/adopt", { kernel_id: id })) as { map: Json };
     await ledger.must("PUT", `/maps/${map.id}/mirror`, { policy: "import", interval_seconds: 0.2 });
     bpf.update(fd, u32(1), u64(99));
     await until("it is taken over", async () => (await ledger.elements(map.id as number))[1] === 99);
+  });
+
+  t.test("all of them are taken up again by the next start", async (t) => {
+    const mirrors = async () =>
+      ((await ledger.must("GET", "/maps")).maps as { id: number; mirror: Json }[]).map(
+        ({ id, mirror: { kernel_id } }) => ({ id, mirror: { state: "on", kernel_id } }),
+      );
+    const before = await mirrors();
+    await ledger.stop();
+    await ledger.start();
+    const maps = (await ledger.must("GET", "/maps")).maps as Json[];
+    t.match(maps, before);
+    const { length } = before;
+    t.ok(ledger.said.includes(`recovering: ${length} of ${length} kernel maps`), "it tells how far it is");
+    for (const { what, holds } of takenUp) await t.test(what, holds);
+    t.same(await ledger.events("MIRROR_REFUSED"), []);
   });
 
   t.test("what cannot be adopted is refused, and leaves nothing", async (t) => {
@@ -426,17 +410,17 @@ function run(bpf: Bpf): void {
       const all = (await ledger.must("GET", "/kernel/maps")).kernel_maps as Json[];
       return all.find(({ kernel_id }) => kernel_id === id)?.not_adoptable;
     };
-    const inner = strange(t);
-    const holding = strange(t, { type: BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY_OF_MAPS, valueSize: 4, mapFlags: 0 }, false, {
+    const inner = strange();
+    const holding = strange({ type: BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY_OF_MAPS, valueSize: 4, mapFlags: 0 }, false, {
       innerMapFd: inner.fd,
     });
     write(holding.fd, 3, u32(inner.fd));
     t.equal(await listed(holding.id), null, "it can be adopted by what it holds");
-    const queue = strange(t, { type: BPF_MAP_TYPE.BPF_MAP_TYPE_QUEUE, keySize: 0 }, false);
+    const queue = strange({ type: BPF_MAP_TYPE.BPF_MAP_TYPE_QUEUE, keySize: 0 }, false);
     await refuses({ kernel_id: queue.id }, 405, /the kernel does not show the elements/);
     const types = BPF_MAP_TYPE;
     const outer = { type: types.BPF_MAP_TYPE_HASH_OF_MAPS, valueSize: 4 };
-    const empty = strange(t, outer, false, { innerMapFd: queue.fd });
+    const empty = strange(outer, false, { innerMapFd: queue.fd });
     await refuses(
       { kernel_id: empty.id },
       405,
@@ -445,21 +429,21 @@ function run(bpf: Bpf): void {
     write(empty.fd, 1, u32(queue.fd));
     const why = `its element 01000000: kernel map ${queue.id} cannot be adopted: the kernel does not show the elements`;
     await refuses({ kernel_id: empty.id }, 405, new RegExp(why));
-    const sockets = strange(t, { type: types.BPF_MAP_TYPE_SOCKMAP }, false);
+    const sockets = strange({ type: types.BPF_MAP_TYPE_SOCKMAP }, false);
     await refuses({ kernel_id: sockets.id }, 405, /nothing opens a socket by its cookie/);
     await refuses({ kernel_id: 4_000_000_000 }, 404, /opening kernel map 4000000000: ENOENT/);
     await refuses({ pinned: `${base}/nothing` }, 404, /ENOENT/);
     await refuses({}, 400, /./);
-    const { id } = strange(t);
+    const { id, name } = strange();
     await refuses({ kernel_id: id, pathname: "/tmp/map" }, 404, /^BPF_OBJ_PIN: /);
     await refuses({ kernel_id: id, pathname: "/sys/fs/bpf/no/such" }, 404, /^BPF_OBJ_PIN: /);
     const { map } = (await ledger.must("POST", "/maps/adopt", { kernel_id: id })) as { map: Json };
-    const other = strange(t);
+    const other = strange({ name });
     const second = await ledger.ask("POST", "/maps/adopt", { kernel_id: other.id });
     t.match(second, { status: 409, json: { detail: /^map \d+ is pinned at .* already/ } }, "the name is taken");
     t.equal(valueAt(other.fd, 1), 1);
     await ledger.must("POST", "/maps/adopt", { kernel_id: other.id, pathname: "/sys/fs/bpf/other" });
-    await ledger.must("DELETE", `/pins/${encodeURIComponent("/sys/fs/bpf/strange")}`);
+    await ledger.must("DELETE", `/pins/${encodeURIComponent(`/sys/fs/bpf/${name}`)}`);
     t.match(await ledger.ask("GET", `/maps/${map.id}`), { status: 404 }, "without its pin it is freed");
   });
 }
