@@ -18,6 +18,8 @@ import { EXPORTED_CREATE, EXPORTED_EVENT } from "../support/exported.ts";
 import { SEED } from "../support/seed.ts";
 
 const RUNS = 60;
+/** Each run of a script starts a hundred processes. */
+const SCRIPT_RUNS = 25;
 
 interface Line {
   readonly [name: string]: unknown;
@@ -97,9 +99,12 @@ const evil = fc
   })
   .map((parts) => parts.join(""));
 
-/** A curl that keeps what it was given: its arguments, and its standard input. */
+/** A curl that keeps what it was given: its arguments, and its standard input. It starts as few processes as it can. */
 const STUB = `#!/bin/sh
-n=$(ls calls | wc -l)
+n=0
+test ! -e calls/last || read n < calls/last
+n=$((n + 1))
+echo "$n" > calls/last
 for word in "$@"; do printf '%s\\0' "$word"; done > "calls/$n.words"
 case " $* " in *" @- "*) cat > "calls/$n.body";; esac
 printf '{"id":7,"fd":5,"map_id":9,"ret":0}'
@@ -188,7 +193,7 @@ test("no text of a log becomes a command, a variable or a line of its own in a s
       for (const text of script.slice(script.indexOf("\n# 1 ")).split("\n")) t.match(text, SCRIPT_LINE);
       t.notMatch(script, /[\u007f-\u009f\u2028\u202e]/);
     }),
-    { seed: SEED, numRuns: RUNS },
+    { seed: SEED, numRuns: SCRIPT_RUNS },
   );
 });
 
