@@ -41,9 +41,13 @@ function run(bpf: Bpf): void {
   const kernel = new KernelSide(bpf);
 
   /** A service with a map for each policy, with the same elements. */
-  async function begun(t: Test, name: string, seconds = 0, type = "BPF_MAP_TYPE_HASH"): Promise<[Ledger, Maps]> {
+  async function begun(t: Test, name: string, seconds = 0): Promise<[Ledger, Maps]> {
     const ledger = new Ledger(t, name, `${privateBpffs(t)}/mapledger`);
     await ledger.start();
+    return [ledger, await mapsIn(ledger, seconds)];
+  }
+
+  async function mapsIn(ledger: Ledger, seconds = 0, type = "BPF_MAP_TYPE_HASH"): Promise<Maps> {
     const maps = {} as Record<Policy, Map>;
     for (const policy of POLICIES) {
       const id = await ledger.map({ map_type: type, map_name: policy });
@@ -52,7 +56,7 @@ function run(bpf: Bpf): void {
       await ledger.must("PUT", `/maps/${id}/mirror`, { policy, interval_seconds: seconds });
       maps[policy] = { id, path, kernelId: kernel.idAt(path) };
     }
-    return [ledger, maps];
+    return maps;
   }
 
   function meddle({ path }: Map): void {
@@ -69,11 +73,15 @@ function run(bpf: Bpf): void {
         t.same(kernel.elements(path), outcome.kernel, "a program finds this");
         t.same(await ledger.elements(id), outcome.ledger, "the ledger has this");
         t.equal(kernel.idAt(path), kernelId, "it is the same kernel map");
-        const told = (await ledger.events("MIRROR_DRIFT")).filter(({ map }) => map === id);
+        const told = await eventsOf(ledger, "MIRROR_DRIFT", id);
         if (policy === "import" && at === null) t.same(told, [], "imports tell of themselves");
         else t.match(told, [{ attr: { policy, ...COUNTS, ...(at === null ? {} : { at }) } }], "once");
         t.match(await mirrorOf(ledger, id), { state: "on" });
       });
+  }
+
+  async function eventsOf(ledger: Ledger, cmd: string, ...maps: readonly number[]): Promise<Json[]> {
+    return (await ledger.events(cmd)).filter(({ map }) => maps.includes(map as number));
   }
 
   async function mirrorOf(ledger: Ledger, map: number): Promise<Json> {
@@ -90,45 +98,69 @@ function run(bpf: Bpf): void {
     kernel.put(path, elements);
   }
 
-  async function adopted(t: Test, name: string): Promise<{ ledger: Ledger; id: number; pin: string }> {
+  /** A service, and a directory where owners pin what it adopts: none of these tests stops it. */
+  let owned: Promise<{ ledger: Ledger; theirs: string }> | null = null;
+
+  async function withOwners(): Promise<{ ledger: Ledger; theirs: string }> {
     const point = privateBpffs(t);
-    const ledger = new Ledger(t, name, `${point}/mapledger`);
+    const ledger = new Ledger(t, "owners", `${point}/mapledger`);
     await ledger.start();
-    mkdirSync(`${point}/theirs`);
-    const pin = `${point}/theirs/flows`;
+    const theirs = `${point}/theirs`;
+    mkdirSync(theirs);
+    return { ledger, theirs };
+  }
+
+  async function adopted(name: string): Promise<{ ledger: Ledger; id: number; pin: string }> {
+    owned ??= withOwners();
+    const { ledger, theirs } = await owned;
+    const pin = `${theirs}/${name}`;
     deploy(pin, RECORDED);
     const { map } = await ledger.must("POST", "/maps/adopt", { pinned: pin });
     return { ledger, id: (map as { id: number }).id, pin };
   }
 
-  t.test("the first start makes kernel maps, and a program finds all that was written", async (t) => {
-    const [ledger, maps] = await begun(t, "first");
-    for (const { id, path } of Object.values(maps)) {
-      t.same(kernel.elements(path), RECORDED);
-      t.match(await mirrorOf(ledger, id), { state: "on", pinned: path });
-    }
-    t.same(await ledger.events("MIRROR_DRIFT"), []);
+  t.test(
+    "the first start makes kernel maps, and a program finds all that was written, also when it has gone",
+    async (t) => {
+      const [ledger, maps] = await begun(t, "first");
+      for (const { id, path } of Object.values(maps)) {
+        t.same(kernel.elements(path), RECORDED);
+        t.match(await mirrorOf(ledger, id), { state: "on", pinned: path });
+      }
+      t.same(await ledger.events("MIRROR_DRIFT"), []);
+      await ledger.stop();
+      for (const { path, kernelId } of Object.values(maps)) {
+        t.equal(kernel.idAt(path), kernelId);
+        t.same(kernel.elements(path), RECORDED);
+      }
+    },
+  );
+
+  t.test("stop and start", async (t) => {
+    const [ledger, maps] = await begun(t, "SIGTERM");
+    const lru = await mapsIn(ledger, 0, "BPF_MAP_TYPE_LRU_HASH");
+    await ledger.stop();
+    for (const map of [...Object.values(maps), ...Object.values(lru)]) meddle(map);
+    await ledger.start();
+    await judge(t, ledger, maps, "start");
+    // What an LRU map has let go is gone by every policy that ends in equality.
+    t.same(kernel.elements(lru.repair.path), { 2: 2, 3: 3 });
+    t.same(kernel.elements(lru.report.path), STRANGE);
+    t.same(kernel.elements(lru.import.path), STRANGE);
+    t.same(await ledger.elements(lru.repair.id), { 2: 2, 3: 3 });
+    const counts = { missing: 0, changed: 1, extra: 1, evicted: 1 };
+    const told = await eventsOf(ledger, "MIRROR_DRIFT", ...Object.values(lru).map(({ id }) => id));
+    t.equal(told.length, POLICIES.length);
+    for (const { attr } of told) t.match(attr, counts);
   });
 
-  for (const [name, signal] of [
-    ["stop and start", "SIGTERM"],
-    ["kill -9 and start", "SIGKILL"],
-  ] as const)
-    for (const type of signal === "SIGTERM" ? ["BPF_MAP_TYPE_HASH", "BPF_MAP_TYPE_LRU_HASH"] : ["BPF_MAP_TYPE_HASH"])
-      t.test(`${name}, ${type}`, async (t) => {
-        const [ledger, maps] = await begun(t, signal, 0, type);
-        await ledger.end(signal);
-        for (const map of Object.values(maps)) meddle(map);
-        await ledger.start();
-        if (type === "BPF_MAP_TYPE_HASH") return judge(t, ledger, maps, "start");
-        // What an LRU map has let go is gone by every policy that ends in equality.
-        t.same(kernel.elements(maps.repair.path), { 2: 2, 3: 3 });
-        t.same(kernel.elements(maps.report.path), STRANGE);
-        t.same(kernel.elements(maps.import.path), STRANGE);
-        t.same(await ledger.elements(maps.repair.id), { 2: 2, 3: 3 });
-        const counts = { missing: 0, changed: 1, extra: 1, evicted: 1 };
-        for (const { attr } of await ledger.events("MIRROR_DRIFT")) t.match(attr, counts);
-      });
+  t.test("kill -9 and start", async (t) => {
+    const [ledger, maps] = await begun(t, "SIGKILL");
+    await ledger.end("SIGKILL");
+    for (const map of Object.values(maps)) meddle(map);
+    await ledger.start();
+    await judge(t, ledger, maps, "start");
+  });
 
   t.test("an upgrade from a release without marks", async (t) => {
     const [ledger, maps] = await begun(t, "upgrade");
@@ -213,7 +245,7 @@ function run(bpf: Bpf): void {
   });
 
   t.test("an owner deploys a map of the same shape again: the map follows its pin", async (t) => {
-    const { ledger, id, pin } = await adopted(t, "redeploy");
+    const { ledger, id, pin } = await adopted("redeploy");
     const before = (await mirrorOf(ledger, id)).kernel_id;
     const old = bpf.get(pin);
     kernel.put(pin, { 3: 33 });
@@ -222,7 +254,7 @@ function run(bpf: Bpf): void {
     await until("it is imported", async () => (await ledger.elements(id))[5] === 5);
     t.same(await ledger.elements(id), { 5: 5 });
     t.same(kernel.elements(pin), { 5: 5 }, "nothing is written to the owner's new map");
-    const [follow] = await ledger.events("MIRROR_FOLLOW");
+    const [follow] = await eventsOf(ledger, "MIRROR_FOLLOW", id);
     t.match(follow, { map: id, attr: { kernel_id: kernel.idAt(pin), was: before } });
     t.match(await ledger.elements(id, (follow?.seq as number) - 1), { 3: 33 }, "what the old one came to is recorded");
     const value = Buffer.alloc(8);
@@ -232,11 +264,11 @@ function run(bpf: Bpf): void {
   });
 
   t.test("an owner deploys a map of another shape: another map takes the pathname", async (t) => {
-    const { ledger, id, pin } = await adopted(t, "reshaped");
+    const { ledger, id, pin } = await adopted("reshaped");
     deploy(pin, { 5: 5 }, { maxEntries: 128 });
     const byPath = async (): Promise<Json | undefined> =>
       ((await ledger.must("GET", "/maps?limit=100")).maps as Json[]).find(
-        ({ pinned, id: other }) => (pinned as string[]).includes("/sys/fs/bpf/theirs/flows") && other !== id,
+        ({ pinned, id: other }) => (pinned as string[]).includes("/sys/fs/bpf/theirs/reshaped") && other !== id,
       );
     await until("another map is there", async () => (await byPath()) !== undefined);
     const next = (await byPath()) as Json;
@@ -246,12 +278,12 @@ function run(bpf: Bpf): void {
   });
 
   t.test("an owner removes the pin, and pins later: the map is lost, and follows then", async (t) => {
-    const { ledger, id, pin } = await adopted(t, "unlinked");
+    const { ledger, id, pin } = await adopted("unlinked");
     unlinkSync(pin);
     await until("it is lost", async () => (await mirrorOf(ledger, id)).state === "lost");
     // Whichever is looked at first: the pin, or who holds the kernel map.
     const what = /^(pin gone|held by nobody else)$/;
-    t.match(await ledger.events("MIRROR_FOUND"), [{ map: id, attr: { what } }]);
+    t.match(await eventsOf(ledger, "MIRROR_FOUND", id), [{ attr: { what } }]);
     await sleep(100);
     deploy(pin, { 6: 6 });
     await until("it follows", async () => (await mirrorOf(ledger, id)).state === "on");
@@ -325,15 +357,6 @@ function run(bpf: Bpf): void {
     t.same(kernel.elements(maps.import.path), STRANGE);
     t.same(await ledger.elements(maps.report.id), RECORDED);
     t.same(await ledger.elements(maps.repair.id), RECORDED);
-  });
-
-  t.test("when the service has gone for good, its kernel maps and pins are there", async (t) => {
-    const [ledger, maps] = await begun(t, "leaving");
-    await ledger.stop();
-    for (const { path, kernelId } of Object.values(maps)) {
-      t.equal(kernel.idAt(path), kernelId);
-      t.same(kernel.elements(path), RECORDED);
-    }
   });
 }
 
