@@ -78,6 +78,9 @@ async function healthy(service: ServiceProcess): Promise<Answered> {
   }
 }
 
+/** Whether all is damaged in all ways: each takes a start of its own. `npm run faults` does that. */
+export const ALL = process.env.ROUNDS !== undefined;
+
 export type Damage = (file: string) => void;
 export const cut =
   (share: number): Damage =>
