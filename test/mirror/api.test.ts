@@ -53,31 +53,11 @@ function run(bpf: Bpf): void {
     return (await ledger.must("POST", "/maps/adopt", body)).map as Adopted;
   }
 
-  t.test("an adopted map begins with the policy report, or with the one that is asked for", async (t) => {
-    const ledger = await started(t, "adopt");
-    const plain = strange(t, "plain");
-    const first = await adopt(ledger, { pinned: plain.pin, pathname: "/sys/fs/bpf/plain" });
-    t.same(first.drift, { policy: "report", interval_seconds: 0 });
-    t.same(first.adopted, { kernel_id: plain.id, pin: plain.pin, on_replace: "follow" });
-    t.match(first, { released: false, mirror: { state: "on", kernel_id: plain.id, equal: "yes", held: "yes" } });
-    const asked = strange(t, "asked");
-    const policy = { policy: "import", interval_seconds: 0.5 };
-    const pathname = "/sys/fs/bpf/asked";
-    const second = await adopt(ledger, { pinned: asked.pin, pathname, ...policy, on_replace: "report" });
-    t.same(second.drift, policy);
-    t.same(second.adopted, { kernel_id: asked.id, pin: asked.pin, on_replace: "report" });
-    const byId = strange(t, "by_its_id");
-    const third = await adopt(ledger, { kernel_id: byId.id, policy: "repair" });
-    t.same(third.drift, { policy: "repair", interval_seconds: 0 });
-    t.same(third.adopted, { kernel_id: byId.id, pin: null, on_replace: null });
-    const own = await ledger.map({ map_name: "own" });
-    t.match(await ledger.must("GET", `/maps/${own}`), { adopted: null, released: false, drift: null });
-    meddle(asked.pin, [7, 70]);
-    await until("it is imported", async () => (await ledger.elements(second.id))[7] === 70);
-  });
+  /** Of all tests that neither stop it nor ask what else it has. */
+  const ledger = new Ledger(t, "api");
+  t.before(() => ledger.start());
 
   t.test("resync does what the policy says, and tells what differed", async (t) => {
-    const ledger = await started(t, "resync");
     const own = await ledger.map({ map_name: "own" });
     await ledger.put(own, 1, 1);
     const byId = `${ledger.root}/by_id/${own}`;
@@ -99,8 +79,29 @@ function run(bpf: Bpf): void {
     t.match(untold, { differed: null, mirror: { state: "on", equal: "unknown" } });
   });
 
+  t.test("an adopted map begins with the policy report, or with the one that is asked for", async (t) => {
+    const plain = strange(t, "plain");
+    const first = await adopt(ledger, { pinned: plain.pin, pathname: "/sys/fs/bpf/plain" });
+    t.same(first.drift, { policy: "report", interval_seconds: 0 });
+    t.same(first.adopted, { kernel_id: plain.id, pin: plain.pin, on_replace: "follow" });
+    t.match(first, { released: false, mirror: { state: "on", kernel_id: plain.id, equal: "yes", held: "yes" } });
+    const asked = strange(t, "asked");
+    const policy = { policy: "import", interval_seconds: 0.5 };
+    const pathname = "/sys/fs/bpf/asked";
+    const second = await adopt(ledger, { pinned: asked.pin, pathname, ...policy, on_replace: "report" });
+    t.same(second.drift, policy);
+    t.same(second.adopted, { kernel_id: asked.id, pin: asked.pin, on_replace: "report" });
+    const byId = strange(t, "by_its_id");
+    const third = await adopt(ledger, { kernel_id: byId.id, policy: "repair" });
+    t.same(third.drift, { policy: "repair", interval_seconds: 0 });
+    t.same(third.adopted, { kernel_id: byId.id, pin: null, on_replace: null });
+    const own = await ledger.map({ map_name: "own" });
+    t.match(await ledger.must("GET", `/maps/${own}`), { adopted: null, released: false, drift: null });
+    meddle(asked.pin, [7, 70]);
+    await until("it is imported", async () => (await ledger.elements(second.id))[7] === 70);
+  });
+
   t.test("decide takes one side for some elements or for all", async (t) => {
-    const ledger = await started(t, "decide");
     const { pin } = strange(t, "decided");
     const { id } = await adopt(ledger, { pinned: pin });
     const decide = `/maps/${id}/mirror/decide`;
@@ -123,7 +124,6 @@ function run(bpf: Bpf): void {
   });
 
   t.test("recreate makes another kernel map, and the present one lives on for whoever has it", async (t) => {
-    const ledger = await started(t, "recreate");
     const { fd, id: kernelId, pin } = strange(t, "recreated");
     const { id } = await adopt(ledger, { pinned: pin });
     const { seq, mirror } = (await ledger.must("POST", `/maps/${id}/mirror/recreate`)) as { seq: number; mirror: Json };
@@ -138,7 +138,6 @@ function run(bpf: Bpf): void {
   });
 
   t.test("release ends an adoption, and leaves the kernel map as it is", async (t) => {
-    const ledger = await started(t, "release");
     const { pin } = strange(t, "released");
     const { id } = await adopt(ledger, { pinned: pin });
     const released = await ledger.must("POST", `/maps/${id}/mirror/release`);
@@ -155,7 +154,6 @@ function run(bpf: Bpf): void {
   });
 
   t.test("repin puts a pin back, and the object that was there aside", async (t) => {
-    const ledger = await started(t, "repin");
     const own = await ledger.map({ map_name: "own" });
     await ledger.put(own, 1, 1);
     const pathname = "/sys/fs/bpf/own";
