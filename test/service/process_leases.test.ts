@@ -51,6 +51,17 @@ function place(t: Test): Place {
   return { data, socket, start };
 }
 
+/** A place whose service all tests use that neither stop it nor set anything, and that leave no session. */
+let shared: Promise<Place & { readonly service: ServiceProcess }> | null = null;
+
+function served(): Promise<Place & { readonly service: ServiceProcess }> {
+  shared ??= (async () => {
+    const made = place(t);
+    return { ...made, service: await made.start() };
+  })();
+  return shared;
+}
+
 /** A process that does nothing until the test is over. */
 function sleeper(t: Test): ChildProcess & { readonly pid: number } {
   const child = spawn("sleep", ["600"], { stdio: "ignore" });
@@ -105,29 +116,8 @@ for (const mirror of mirrors)
     t.equal(await service.end("SIGTERM"), 0);
   });
 
-t.test(
-  "a shell names itself, as docs/api.md has it; a client of a short life may name any process of its uid",
-  async (t) => {
-    const { socket, start } = place(t);
-    await start();
-    const script = `curl -s --unix-socket ${socket} -X POST http://localhost/v1/sessions -d '{"process": {"pid": '$$'}}' -H 'content-type: application/json'; echo; read line`;
-    const shell = spawn("sh", ["-c", script], { stdio: ["pipe", "pipe", "inherit"] });
-    const answer = JSON.parse(String((await once(shell.stdout, "data"))[0]));
-    t.match(answer, { lease: "process", process: { pid: shell.pid } });
-    const child = sleeper(t);
-    const { child: client, answer: named } = await opener(socket, { process: { pid: child.pid } });
-    await kill(client);
-    shell.stdin.end();
-    t.match((await eventsToItsEnd(socket, answer.id)).at(-1), { cmd: "SESSION_END", attr: { reason: REASON } });
-    t.ok(await lives(socket, named.id), "it lives by the process that was named, not by the client's");
-    await kill(child);
-    t.match((await eventsToItsEnd(socket, named.id as number)).at(-1), { attr: { reason: REASON } });
-  },
-);
-
 t.test("a process that cannot be had is refused, with a detail that says why, and no event", async (t) => {
-  const { socket, start } = place(t);
-  const service = await start();
+  const { socket, service } = await served();
   const gone = sleeper(t);
   await kill(gone);
   const rows: readonly [body: object, status: number, type: string, detail: RegExp][] = [
@@ -152,6 +142,25 @@ t.test("a process that cannot be had is refused, with a detail that says why, an
   }
   t.match(await ask(socket, "GET", "/v1/events"), { events: [] });
 });
+
+t.test(
+  "a shell names itself, as docs/api.md has it; a client of a short life may name any process of its uid",
+  async (t) => {
+    const { socket } = await served();
+    const script = `curl -s --unix-socket ${socket} -X POST http://localhost/v1/sessions -d '{"process": {"pid": '$$'}}' -H 'content-type: application/json'; echo; read line`;
+    const shell = spawn("sh", ["-c", script], { stdio: ["pipe", "pipe", "inherit"] });
+    const answer = JSON.parse(String((await once(shell.stdout, "data"))[0]));
+    t.match(answer, { lease: "process", process: { pid: shell.pid } });
+    const child = sleeper(t);
+    const { child: client, answer: named } = await opener(socket, { process: { pid: child.pid } });
+    await kill(client);
+    shell.stdin.end();
+    t.match((await eventsToItsEnd(socket, answer.id)).at(-1), { cmd: "SESSION_END", attr: { reason: REASON } });
+    t.ok(await lives(socket, named.id), "it lives by the process that was named, not by the client's");
+    await kill(child);
+    t.match((await eventsToItsEnd(socket, named.id as number)).at(-1), { attr: { reason: REASON } });
+  },
+);
 
 const notRoot = process.getuid?.() === 0 ? false : "only root can start processes of other uids";
 
@@ -297,8 +306,7 @@ function linkOf(path: string): string {
 }
 
 t.test("hundreds of processes: each session ends with its own, and no pidfd is left", async (t) => {
-  const { socket, start } = place(t);
-  const service = await start();
+  const { socket, service } = await served();
   const first = sleeper(t);
   await ask(socket, "POST", "/v1/sessions", { process: { pid: first.pid } });
   t.equal(pidfds(service), 1);
@@ -348,8 +356,7 @@ t.test("a session ends soon after its process, also while the service is busy", 
 });
 
 t.test("a client in a pid namespace of its own is itself, but names none", { skip: unshared() }, async (t) => {
-  const { socket, start } = place(t);
-  await start();
+  const { socket } = await served();
   const post = (body: object): string =>
     `curl -s --unix-socket ${socket} -H 'content-type: application/json' -d '${JSON.stringify(body)}' http://localhost/v1/sessions`;
   const script = `${post({ process: { pid: 1 } })}; echo; ${post({ process: "peer" })}`;
