@@ -25,11 +25,15 @@ export class Connections {
   /** The connections that carry HTTP; for TLS, the TLS sockets. */
   readonly #http = new Set<Socket>();
 
-  /** `unix`: a second server for the same routes on a unix socket; null: there is none. */
-  constructor(app: App, unix: Server | null) {
+  /**
+   * `unix`: a second server for the same routes on a unix socket; null: there is none. `passedOn`: one that listens
+   * nowhere, and is given its connections.
+   */
+  constructor(app: App, unix: Server | null, passedOn: Server | null = null) {
     this.#app = app;
     this.#unix = unix;
-    for (const server of unix === null ? [app.server] : [app.server, unix]) {
+    for (const server of [app.server, unix, passedOn]) {
+      if (server === null) continue;
       keep(server, "connection", this.#accepted);
       keep(server, server instanceof TlsServer ? "secureConnection" : "connection", this.#http);
     }

@@ -1,8 +1,10 @@
 import { once } from "node:events";
-import { createServer, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { type AddressInfo, connect } from "node:net";
 import t from "tap";
 import { inLine } from "../../src/net/pipelines.ts";
+
+const nothing = (): void => {};
 
 const REQUEST = "GET /%d HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -14,7 +16,8 @@ t.test("of one connection's requests few are answered at once, and all in their 
     inLine(({ url }, response) => {
       held.push({ url: url as string, response });
       most = Math.max(most, held.length);
-    }),
+      return true;
+    }, nothing),
   );
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -49,7 +52,8 @@ t.test("what a connection sends is read no faster than it is answered", async (t
   const line = inLine((_request, response) => {
     if (isOpen) response.end();
     else held.push(response);
-  });
+    return true;
+  }, nothing);
   const server = createServer((request, response) => {
     came++;
     response.on("finish", () => answered++);
@@ -81,7 +85,8 @@ t.test("requests that have waited are begun a few a turn of the event loop", asy
       most = Math.max(most, ++began);
       urls.push(url as string);
       response.on("close", () => ended++).end();
-    }),
+      return true;
+    }, nothing),
   );
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -105,3 +110,56 @@ t.test("requests that have waited are begun a few a turn of the event loop", asy
     );
   for (const client of clients) client.destroy();
 });
+
+t.test(
+  "a request that cannot be answered at once waits for all before it, and those behind it wait for it",
+  async (t) => {
+    /** GETs are answered at once, POSTs are not. */
+    const urls = [..."gpggppgp"].map((kind, at) => `${kind === "g" ? "GET" : "POST"} /${at}`);
+    const begun: string[] = [];
+    const open = new Map<string, ServerResponse>();
+    const take = ({ method, url }: IncomingMessage, response: ServerResponse): void => {
+      begun.push(`${method} ${url}`);
+      open.set(`${method} ${url}`, response);
+    };
+    const server = createServer(
+      inLine(
+        (request, response) => {
+          if (request.method !== "GET") return false;
+          take(request, response);
+          return true;
+        },
+        (request, response) => take(request, response),
+      ),
+    );
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    t.teardown(() => server.close());
+    const client = connect((server.address() as AddressInfo).port, "127.0.0.1");
+    client.resume();
+    client.write(urls.map((line) => `${line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n`).join(""));
+    const end = (url: string): unknown => open.get(url)?.end();
+    const settled = async (): Promise<void> => {
+      for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setImmediate(resolve));
+    };
+    while (begun.length < 1) await new Promise((resolve) => setImmediate(resolve));
+    await settled();
+    t.same(begun, ["GET /0"], "the POST waits");
+    for (const [ended, then] of [
+      ["GET /0", ["POST /1"]],
+      ["POST /1", ["GET /2", "GET /3"]],
+      ["GET /3", []],
+      ["GET /2", ["POST /4"]],
+      ["POST /4", ["POST /5"]],
+      ["POST /5", ["GET /6"]],
+      ["GET /6", ["POST /7"]],
+    ] as const) {
+      const before = begun.length;
+      end(ended);
+      while (begun.length < before + then.length) await new Promise((resolve) => setImmediate(resolve));
+      await settled();
+      t.same(begun.slice(before), then, `when ${ended} is answered`);
+    }
+    client.destroy();
+  },
+);

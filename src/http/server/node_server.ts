@@ -1,13 +1,13 @@
 /** Node's HTTP server below Fastify: tries the fast path first, and answers requests that Node's parser cannot read. */
 
-import type { RequestListener, Server } from "node:http";
+import type { RequestListener, Server, ServerOptions, ServerResponse } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { Socket } from "node:net";
 import type { TlsOptions } from "node:tls";
 import { http } from "../../net/http.ts";
 import { inLine } from "../../net/pipelines.ts";
 import { contextOf, type Tls } from "./certificates.ts";
-import { type HotParts, hotPath } from "./hot.ts";
+import { type HotParts, type HotPath, hotPath } from "./hot.ts";
 import { problemOf } from "./problem_answers.ts";
 import { Problem, SAFETY_HEADERS } from "./problems.ts";
 import { WholeRequest } from "./whole_messages.ts";
@@ -24,25 +24,40 @@ export interface ServerParts extends HotParts {
 
 /** Idle connections are closed after this time: Fastify's default, longer than the usual time of load balancers. */
 const KEEP_ALIVE_MS = 72_000;
+export const KEEP_ALIVE_SECONDS = KEEP_ALIVE_MS / 1000;
+
+/**
+ * For connections by which an HTTP thread passes requests on (`fronts/`). That thread closes them, and has checked that
+ * HTTP/1.1 requests have a Host.
+ */
+export const PASSED_ON = { keepAliveTimeout: 0, requireHostHeader: false } as const satisfies ServerOptions;
 
 /** A server that answers by the fast path if it can (`hot.ts`), otherwise by `route`. */
-export function serverOf(parts: ServerParts, route: RequestListener): Server {
-  const hot = parts.present === undefined ? hotPath(parts, problemOf, KEEP_ALIVE_MS / 1000) : () => false;
+export function serverOf(parts: ServerParts, route: RequestListener, more: ServerOptions = {}): Server {
+  const hot = parts.present === undefined ? hotPath(parts, problemOf, KEEP_ALIVE_SECONDS) : () => false;
+  const answer = (request: WholeRequest, response: ServerResponse): void => {
+    request.unshare();
+    route(request, response);
+  };
+  return nodeServer(parts.tls, hot, answer, more);
+}
+
+/** A server with the limits of all of the service's servers. Requests that `hot` does not answer go to `answer`. */
+export function nodeServer(
+  tls: Tls | null,
+  hot: HotPath,
+  answer: (request: WholeRequest, response: ServerResponse) => void,
+  more: ServerOptions = {},
+): Server {
   const options = {
     maxHeaderSize: HEADER_BYTES_MAX,
     keepAliveTimeout: KEEP_ALIVE_MS,
     IncomingMessage: WholeRequest,
+    ...more,
   };
-  const answer = inLine((request, response) => {
-    const whole = request as WholeRequest;
-    if (hot(whole, response)) return;
-    whole.unshare();
-    route(request, response);
-  });
+  const listener = inLine(hot, answer);
   const server =
-    parts.tls === null
-      ? http.createServer(options, answer)
-      : createTlsServer({ ...options, ...tlsOptions(parts.tls) }, answer);
+    tls === null ? http.createServer(options, listener) : createTlsServer({ ...options, ...tlsOptions(tls) }, listener);
   return server.on("clientError", (error, socket) => answerUnreadable(error, socket as Socket));
 }
 

@@ -84,13 +84,12 @@ export class WholeRequest extends http.IncomingMessage {
 
   /** Calls `taken` with the body when all of it has arrived; never, if the connection breaks off before. */
   takeBody(taken: (body: Buffer) => void): void {
-    // A pipelined request may have waited, and the stream has what came meanwhile.
-    if (this.complete || this.readableLength > 0) {
-      readStream(this, taken);
-      return;
-    }
+    // A pipelined request may have waited, and the stream has what came meanwhile. It is read at once: those behind it
+    // may be begun in this turn, and must not come first.
+    if (this.readableLength > 0) this.pieces = this.read();
     this.isTaken = true;
     this.taken = taken;
+    if (this.complete) this.end();
   }
 
   /** The request has no body. */
@@ -129,13 +128,6 @@ Object.defineProperty(WholeRequest.prototype, "headers", {
     this.ownHeaders = headers;
   },
 });
-
-function readStream(request: IncomingMessage, read: (body: Buffer) => void): void {
-  const pieces: Buffer[] = [];
-  request.on("data", (piece: Buffer) => pieces.push(piece));
-  request.on("end", () => read(Buffer.concat(pieces)));
-  request.on("error", () => {});
-}
 
 function end(request: IncomingMessage): void {
   (request as unknown as RequestInternals)._dumpAndCloseReadable();
