@@ -8,6 +8,7 @@
  * here until it is answered; other connections do not.
  */
 
+import type { MessagePort } from "node:worker_threads";
 import { hear, isHeard, OpenQuestions } from "../supervisor/correspondence.ts";
 import type { Listeners } from "../supervisor/protocol.ts";
 import type { ElementCommand } from "../syscall/command.ts";
@@ -49,6 +50,17 @@ export interface QueueLimits {
   readonly bytesMax: number;
 }
 
+/** What other threads of the process have waiting for the engine; the limits are for all threads together. */
+export interface QueueElsewhere {
+  readonly commands: number;
+  readonly bytes: number;
+  /** Tells the other threads what this one has waiting. */
+  tell(commands: number, bytes: number): void;
+}
+
+/** There is no other thread. */
+const NOWHERE: QueueElsewhere = { commands: 0, bytes: 0, tell() {} };
+
 /** The client has closed its connection before the command was sent to the engine: it was not run. */
 export class CallerGone extends Error {
   constructor() {
@@ -62,7 +74,7 @@ export interface Connection {
   readonly destroyed: boolean;
 }
 
-/** The methods of the engine's Worker that are used. */
+/** The methods of the engine's Worker that are used; a port to the engine's thread is wrapped (`portEnd`). */
 interface EngineEnd {
   on(event: "message", listener: (message: FromEngine) => void): unknown;
   on(event: "exit", listener: () => void): unknown;
@@ -107,6 +119,7 @@ export class EngineClient {
   readonly #worker: EngineEnd;
   readonly #limits: QueueLimits;
   readonly #onBatch: (figures: BatchFigures) => void;
+  readonly #elsewhere: QueueElsewhere;
   readonly #writer = new FrameWriter();
   #gathering: QueuedRequest[] = [];
   readonly #underWay: QueuedRequest[][] = [];
@@ -131,18 +144,25 @@ export class EngineClient {
   #commands = 0;
   #bytes = 0;
 
-  constructor(worker: EngineEnd, limits: QueueLimits, onBatch: (figures: BatchFigures) => void) {
+  /** `onBatch` is called with the figures of each batch that was run, of other clients' batches, too, where it is told. */
+  constructor(
+    worker: EngineEnd,
+    limits: QueueLimits,
+    onBatch: (figures: BatchFigures) => void,
+    elsewhere: QueueElsewhere = NOWHERE,
+  ) {
     this.#worker = worker;
     this.#limits = limits;
     this.#onBatch = onBatch;
+    this.#elsewhere = elsewhere;
     this.#questions = new OpenQuestions(ENGINE, (message) => worker.postMessage(message, []));
     worker.on("message", (message) => this.#receive(message));
     worker.on("exit", () => this.#lost());
   }
 
-  /** The number of accepted commands without a reply. */
+  /** The number of accepted commands without a reply, in all threads. */
   get waiting(): number {
-    return this.#commands;
+    return this.#commands + this.#elsewhere.commands;
   }
 
   /** The seq of the last event that is known to be in the log. */
@@ -215,10 +235,13 @@ export class EngineClient {
 
   /** Fails the request if the engine is closed or the queue is full. Returns whether it has. */
   #isRefused(queued: QueuedRequest): boolean {
-    if (this.#closed !== null || this.#gone) queued.failed(new EngineClosed());
-    else if (this.#commands >= this.#limits.commandsMax || this.#bytes > this.#limits.bytesMax)
-      queued.failed(new EngineBusy(this.#commands, this.#bytes));
-    else return false;
+    if (this.#closed !== null || this.#gone) {
+      queued.failed(new EngineClosed());
+      return true;
+    }
+    const [commands, bytes] = [this.waiting, this.#bytes + this.#elsewhere.bytes];
+    if (commands < this.#limits.commandsMax && bytes <= this.#limits.bytesMax) return false;
+    queued.failed(new EngineBusy(commands, bytes));
     return true;
   }
 
@@ -226,8 +249,7 @@ export class EngineClient {
   #queue(queued: QueuedRequest, before: number): void {
     queued.bytes = this.#writer.byteLength - before;
     this.#gathering.push(queued);
-    this.#commands++;
-    this.#bytes += queued.bytes;
+    this.#count(1, queued.bytes);
     this.#schedule();
   }
 
@@ -282,8 +304,7 @@ export class EngineClient {
     this.#gathering = this.#gathering.filter(({ connection }) => connection?.destroyed !== true);
     for (const queued of gone) {
       this.#writer.drop(queued.at);
-      this.#commands--;
-      this.#bytes -= queued.bytes;
+      this.#count(-1, -queued.bytes);
       queued.failed(new CallerGone());
     }
     if (this.#gathering.length === 0) this.#writer.take();
@@ -314,7 +335,10 @@ export class EngineClient {
       if (this.#commands === 0) this.#drained?.();
     },
 
-    grown: ({ seq }) => this.#grow(seq),
+    grown: ({ seq, figures }) => {
+      if (figures !== undefined) this.#onBatch(figures);
+      this.#grow(seq);
+    },
   };
 
   #receive(message: FromEngine): void {
@@ -324,9 +348,14 @@ export class EngineClient {
   }
 
   #settle(queued: QueuedRequest, reply: ReplyFrames): void {
-    this.#commands--;
-    this.#bytes -= queued.bytes;
+    this.#count(-1, -queued.bytes);
     queued.replied(reply);
+  }
+
+  #count(commands: number, bytes: number): void {
+    this.#commands += commands;
+    this.#bytes += bytes;
+    this.#elsewhere.tell(this.#commands, this.#bytes);
   }
 
   #grow(seq: number): void {
@@ -342,9 +371,19 @@ export class EngineClient {
     for (const queued of this.#gathering) queued.failed(new EngineClosed());
     this.#later.clear();
     this.#gathering = [];
-    this.#commands = 0;
-    this.#bytes = 0;
+    this.#count(-this.#commands, -this.#bytes);
     this.#questions.reject(() => new EngineLost());
     this.#drained?.();
   }
+}
+
+/** The engine's end of a port: it is lost when the port is closed. */
+export function portEnd(port: MessagePort): EngineEnd {
+  const onExit = (listener: () => void): unknown => port.on("close", listener);
+  return {
+    on: (event: "message" | "exit", listener: (message: FromEngine) => void): unknown =>
+      event === "message" ? port.on("message", listener) : onExit(listener as () => void),
+    once: (_event: "exit", listener: () => void): unknown => port.once("close", listener),
+    postMessage: (message: object, transfer: readonly ArrayBuffer[]): void => port.postMessage(message, transfer),
+  };
 }

@@ -3,6 +3,7 @@
  * replies are frames (`frames.ts`).
  */
 
+import type { MessagePort } from "node:worker_threads";
 import type { Ledger } from "../log/position.ts";
 import type { PartFault, PartName } from "../supervisor/derived_parts.ts";
 import { type Answer, type Asked, Protocol, type Said, type ThreadOrders } from "../supervisor/protocol.ts";
@@ -15,6 +16,8 @@ import type { PinView } from "./views.ts";
 export interface EngineOrders extends ThreadOrders {
   /** A batch of requests. */
   batch: Frames;
+  /** From now on, batches come by this port, too, and their replies leave by it: an HTTP thread's (`http/fronts/`). */
+  client: { readonly port: MessagePort };
 }
 
 /** An element that changed after an event, with its value right after that event, in hex; null: it did not exist. */
@@ -47,10 +50,10 @@ export interface CommandNews {
   /** A reply that comes later than its batch's. */
   reply: Frames & { readonly id: number };
   /**
-   * The log has grown without a batch: by the engine's own commands, by queries that run commands, or by pieces of
-   * large commands.
+   * The log has grown without a batch of the service's thread: by another client's batch, which has figures, by the
+   * engine's own commands, by queries that run commands, or by pieces of large commands.
    */
-  grown: { readonly seq: number };
+  grown: { readonly seq: number; readonly figures?: BatchFigures };
 }
 
 /** The engine's messages to the service. */

@@ -1,13 +1,14 @@
 /**
- * Serves the engine in its thread: batches and queries come from the service's thread, and the engine's own work is
- * done between them. Messages wait here, in their order, while the store is too far behind.
+ * Serves the engine in its thread: batches and queries come from the service's thread, batches from HTTP threads, too,
+ * and the engine's own work is done between them. Messages wait here, in their order, while the store is too far
+ * behind. Batches of several threads that have come run as one, so that one sync of the log serves them all.
  */
 
-import type { MessagePort } from "node:worker_threads";
+import { type MessagePort, receiveMessageOnPort } from "node:worker_threads";
 import { CMD } from "../abi/service.ts";
 import { hear } from "../supervisor/correspondence.ts";
 import type { Answer, Asked, Listeners, Said } from "../supervisor/protocol.ts";
-import { FrameWriter, readRequests } from "./frames.ts";
+import { type Frames, FrameWriter, readRequests } from "./frames.ts";
 import type { KernelMaps } from "./kernel_maps.ts";
 import { BUG, LargeCommands } from "./large_commands.ts";
 import { isLarge, type LargeRequest, mayBeLarge } from "./pieces.ts";
@@ -54,6 +55,12 @@ interface OwnWork {
   endExited(): void;
 }
 
+/** A batch, and the port by which it came and its replies leave. */
+interface SentBatch {
+  readonly port: MessagePort;
+  readonly batch: Frames;
+}
+
 export interface ServedParts {
   readonly path: BatchPath;
   readonly ownWork: OwnWork;
@@ -65,8 +72,8 @@ export interface ServedParts {
 }
 
 /**
- * Serves batches and queries from a port until it receives `close`. Failures are reported and answered, and the thread
- * goes on.
+ * Serves batches and queries from a port, and batches from the ports that it sends, until it receives `close`. Failures
+ * are reported and answered, and the thread goes on.
  */
 export function serveEngine({ path, ownWork, sources, clock, closed, report }: ServedParts, port: MessagePort): void {
   const { reads, leases, kernelMaps } = sources;
@@ -128,13 +135,13 @@ export function serveEngine({ path, ownWork, sources, clock, closed, report }: S
 
   let lastLater = 0;
   /** Writes a number in place of a reply. Returns the function that sends the reply. */
-  const replyLater = (): ((reply: Reply) => void) => {
+  const replyLater = (to: MessagePort): ((reply: Reply) => void) => {
     const id = ++lastLater;
     replies.later(id);
     return (reply) => {
       replies.reply(reply);
       const { frames, length } = replies.take();
-      post(port, { say: "reply", id, frames, length }, [frames]);
+      post(to, { say: "reply", id, frames, length }, [frames]);
     };
   };
 
@@ -156,34 +163,66 @@ export function serveEngine({ path, ownWork, sources, clock, closed, report }: S
     if (large.count > 0) setImmediate(step);
   };
 
-  const orders: Listeners<EngineOrders> = {
-    batch({ frames, length, bodies }) {
-      const requests = readRequests(frames, length, bodies);
-      const isLater = (request: Request): boolean =>
-        mayBeLarge(request) && attempt("looking at a large command", () => isLarge(reads, request)) === true;
-      let later: Set<Request> | null = null;
-      for (const request of requests) {
-        if (!isLater(request)) continue;
-        later ??= new Set();
-        later.add(request);
-      }
-      const now = later === null ? requests : requests.filter((request) => !later.has(request));
-      const ran = attempt("running a batch", () => path.run(now)) ?? now.map(() => BUG);
-      let at = 0;
-      for (const request of requests) {
+  const clients = new Set<MessagePort>();
+  /** Messages that wait, in their order, while the store is too far behind to accept more. */
+  const waiting: (SentBatch | Said<Omit<EngineOrders, "batch">> | Asked<Queries>)[] = [];
+
+  /** The batch, with those that have come from other threads meanwhile, one of each. */
+  const withOthers = (first: SentBatch): readonly SentBatch[] => {
+    const sent = [first];
+    const isIn = (from: MessagePort): boolean => sent.some(({ port: known }) => known === from);
+    for (let next = waiting[0]; next !== undefined && "batch" in next && !isIn(next.port); next = waiting[0]) {
+      sent.push(next);
+      waiting.shift();
+    }
+    // What waits came before what is still in the ports.
+    if (waiting.length > 0) return sent;
+    for (const client of clients) {
+      const next = isIn(client) ? undefined : receiveMessageOnPort(client);
+      if (next !== undefined) sent.push({ port: client, batch: next.message });
+    }
+    return sent;
+  };
+
+  const runBatches = (sent: readonly SentBatch[]): void => {
+    const read = sent.map(({ batch: { frames, length, bodies } }) => readRequests(frames, length, bodies));
+    const requests = read.length === 1 ? (read[0] as Request[]) : read.flat();
+    const isLater = (request: Request): boolean =>
+      mayBeLarge(request) && attempt("looking at a large command", () => isLarge(reads, request)) === true;
+    let later: Set<Request> | null = null;
+    for (const request of requests) {
+      if (!isLater(request)) continue;
+      later ??= new Set();
+      later.add(request);
+    }
+    const now = later === null ? requests : requests.filter((request) => !later.has(request));
+    const ran = attempt("running a batch", () => path.run(now)) ?? now.map(() => BUG);
+    const { figures, seq } = path;
+    let at = 0;
+    for (const [index, { port: to }] of sent.entries()) {
+      for (const request of read[index] as Request[]) {
         if (later?.has(request) === true) {
           if (large.count === 0) setImmediate(step);
-          large.add(request as LargeRequest, replyLater());
+          large.add(request as LargeRequest, replyLater(to));
           continue;
         }
         const reply = ran[at++] as Reply;
         const making = request.cmd === CMD.BPF_MAP_CREATE ? makingOf(kernelMaps, reply) : null;
         if (making === null) replies.reply(reply);
-        else making.then(replyLater().bind(null, reply));
+        else making.then(replyLater(to).bind(null, reply));
       }
       const taken = replies.take();
-      post(port, { say: "replies", ...taken, figures: path.figures, seq: path.seq }, [taken.frames]);
-      behindCommands();
+      post(to, { say: "replies", ...taken, figures, seq }, [taken.frames]);
+    }
+    if (sent.every(({ port: from }) => from !== port)) post(port, { say: "grown", figures, seq });
+    behindCommands();
+  };
+
+  const orders: Omit<Listeners<EngineOrders>, "batch"> = {
+    client({ port: client }) {
+      clients.add(client);
+      client.on("message", (message: Said<EngineOrders, "batch">) => arrived({ port: client, batch: message }));
+      client.on("close", () => clients.delete(client));
     },
 
     close() {
@@ -191,7 +230,7 @@ export function serveEngine({ path, ownWork, sources, clock, closed, report }: S
       clearTimeout(looking);
       path.close().then(() => {
         closed();
-        port.close();
+        for (const each of [port, ...clients]) each.close();
       });
     },
   };
@@ -215,8 +254,6 @@ export function serveEngine({ path, ownWork, sources, clock, closed, report }: S
     }
   };
 
-  // Messages that wait, in their order, while the store is too far behind to accept more.
-  const waiting: (Said<EngineOrders> | Asked<Queries>)[] = [];
   const pump = (): void => {
     for (let message = waiting[0]; message !== undefined; message = waiting[0]) {
       const { room } = path;
@@ -225,15 +262,19 @@ export function serveEngine({ path, ownWork, sources, clock, closed, report }: S
         return;
       }
       waiting.shift();
-      if ("say" in message) hear(orders, message);
+      if ("batch" in message) runBatches(withOthers(message));
+      else if ("say" in message) hear(orders, message);
       else answer(message);
     }
+  };
+  const arrived = (message: (typeof waiting)[number]): void => {
+    waiting.push(message);
+    if (waiting.length === 1) pump();
   };
   port.on("message", (message: ToEngine) => {
     // Answers to the engine's own questions go to AskedPast.
     if (!("say" in message) && !("name" in message)) return;
-    waiting.push(message);
-    if (waiting.length === 1) pump();
+    arrived("say" in message && message.say === "batch" ? { port, batch: message } : message);
   });
 }
 

@@ -1,7 +1,7 @@
 import { MessageChannel } from "node:worker_threads";
 import t from "tap";
 import { CMD } from "../../src/abi/service.ts";
-import { EngineClient } from "../../src/engine/client.ts";
+import { EngineClient, portEnd } from "../../src/engine/client.ts";
 import { Engine } from "../../src/engine/engine.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
 import type { ToEngine } from "../../src/engine/protocol.ts";
@@ -123,5 +123,53 @@ t.test(
     t.match(written, { seq: 13, outcome: { errno: 0, out: { count } } }, "pieces of 1,024");
     t.match(behind, { seq: 14, outcome: { errno: 0 } });
     t.equal(between?.seq, 3, "which went before the first piece");
+  },
+);
+
+t.test(
+  "batches of several threads that have come run as one; each has its replies, and the service its figures",
+  async (t) => {
+    const log = new MemoryLog();
+    const engine = new Engine({
+      log,
+      store: new MemoryCells(),
+      mirror: disabledMirror("not in this test"),
+      clock: CLOCK,
+      host,
+      interfaces: () => [1],
+      processes: noProcesses,
+      past: noPast,
+      graceMs: 0,
+      report() {},
+    });
+    const service = new MessageChannel();
+    const { sources } = engine;
+    serveEngine({ path: engine, ownWork: engine, sources, clock: CLOCK, closed() {}, report() {} }, service.port1);
+    const limits = { commandsMax: 100, bytesMax: 1_000_000 };
+    const told: number[] = [];
+    const own = new EngineClient(service.port2, limits, ({ commands }) => told.push(commands));
+    t.teardown(() => service.port2.postMessage({ say: "close" } satisfies ToEngine));
+    const open = { cmd: CMD.SESSION_OPEN, session: 0, caller: "a", attr: { name: "", ttlMs: 60_000 } } as const;
+    t.match(await own.run(open), { seq: 1 });
+    const others = Array.from({ length: 3 }, () => {
+      const { port1, port2 } = new MessageChannel();
+      service.port2.postMessage({ say: "client", port: port1 } satisfies ToEngine, [port1]);
+      return new EngineClient(portEnd(port2), limits, () => {});
+    });
+    await own.query("stats", {});
+    const before = log.rows.length;
+    const replies = await Promise.all(others.flatMap((client) => [client.run(open), client.run(open)]));
+    t.same(
+      replies.map((reply) => (reply as Ran).seq).sort((a, b) => a - b),
+      Array.from({ length: 6 }, (_, at) => before + 1 + at),
+    );
+    for (const at of [0, 2, 4])
+      t.equal((replies[at + 1] as Ran).seq, (replies[at] as Ran).seq + 1, "each thread's commands are in their order");
+    await own.query("stats", {});
+    t.same(told, [1, 6], "one batch, of which the service's thread has the figures");
+    t.equal(own.seq, before + 6, "and that the log has grown");
+    const all = await Promise.all([...others, own].map((client) => client.run(open)));
+    t.equal(new Set(all.map((reply) => (reply as Ran).seq)).size, 4);
+    t.equal(own.waiting, 0);
   },
 );
