@@ -77,6 +77,7 @@ const RINGS = {
 const HTTP_ROOMS = {
   schemas: [],
   server: ["schemas"],
+  fronts: ["server", "schemas"],
   jobs: ["views", "server", "schemas"],
   views: ["server", "schemas"],
   streams: ["views", "server", "schemas"],

@@ -2,6 +2,7 @@
  * The service's settings. SETTINGS is the only list of them: the documented table must equal it, which a test checks.
  */
 
+import { availableParallelism } from "node:os";
 import { BTF_BYTES_MAX } from "./abi/limits.ts";
 import { type Limits, QUOTAS, type QuotaName } from "./access/quotas.ts";
 import { isKeyName } from "./tlog/note.ts";
@@ -41,6 +42,7 @@ export interface Settings {
   readonly restoreElementsMax: number;
   readonly btfBytesMax: number;
   readonly valueBytesMax: number;
+  readonly httpThreads: number;
   readonly queueCommandsMax: number;
   readonly queueBytesMax: number;
   readonly bookmarkSeconds: number;
@@ -82,6 +84,10 @@ const LEVELS = ["fatal", "error", "warn", "info", "debug", "trace", "silent"];
 const MIB = 1024 * 1024;
 /** The largest quota, 256 TiB: more than a machine has of any of these. */
 const QUOTA_MAX = 2 ** 48;
+/** More do not help: three fill the engine's thread. */
+const HTTP_THREADS_USUAL = 4;
+/** Each has six descriptors of its own, for which `mirror/descriptor_limit.ts` leaves room. */
+const HTTP_THREADS_MAX = 8;
 /** NR_CPUS of an x86-64 kernel with CONFIG_MAXSMP. */
 export const CPUS_MAX = 8192;
 
@@ -286,6 +292,16 @@ export const SETTINGS: { readonly [Name in keyof Settings]: Setting<Settings[Nam
     1_024 * MIB,
     "most bytes of a new map's value, for all CPUs together; a map with larger values fails with E2BIG. All other commands wait while a value is written",
   ),
+  httpThreads: {
+    ...integer(
+      "MAPLEDGER_HTTP_THREADS",
+      Math.max(1, Math.min(HTTP_THREADS_USUAL, availableParallelism() - 1)),
+      1,
+      HTTP_THREADS_MAX,
+      "threads that serve the TCP port. One does everything; with more, the others answer requests for single elements themselves, and pass all other requests on to it",
+    ),
+    written: "the cores but one, from 1 to 4",
+  },
   queueCommandsMax: integer(
     "MAPLEDGER_QUEUE_MAX",
     10_000,

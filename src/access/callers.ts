@@ -10,16 +10,26 @@ import type { Line } from "./tokens_file.ts";
 
 const ROOT = 0;
 
+/** The callers at one moment, for another thread. Cloned, Buffers arrive as Uint8Arrays. */
+export interface CallersCopy {
+  readonly ownDigest: Uint8Array | null;
+  readonly lines: readonly Line[];
+  readonly version: number;
+}
+
 /** The callers that the service knows: by token, by uid, by certificate. */
 export class Callers {
   readonly #ownUid: number;
-  readonly #ownDigest: Buffer | null;
+  #ownDigest: Uint8Array | null;
   #lines: readonly Line[] = [];
   /** The limits of callers, by their texts. If the tokens file is read again, unchanged texts keep their limits' id. */
   #limits: ReadonlyMap<string, MapLimits> = new Map();
   #lastLimits = 0;
   readonly #lent = new Map<string, Caller>();
   #version = 0;
+  #linesVersion = 0;
+  /** Called when the lines have changed. */
+  onChange: () => void = () => {};
 
   /** `ownToken`: the token of the data directory; null: it has none. */
   constructor(ownUid: number, ownToken: string | null, lines: readonly Line[] = []) {
@@ -40,6 +50,28 @@ export class Callers {
     });
     this.#limits = known;
     this.#version++;
+    this.#linesVersion++;
+    this.onChange();
+  }
+
+  /** Changes whenever the lines do. */
+  get linesVersion(): number {
+    return this.#linesVersion;
+  }
+
+  /** For another thread, which calls `take`. The tokens that `lend` made are left out: only this thread knows them. */
+  copy(): CallersCopy {
+    return { ownDigest: this.#ownDigest, lines: this.#lines, version: this.#linesVersion };
+  }
+
+  /** Becomes the same as the callers of another thread; `linesVersion` is the same there, too. */
+  take({ ownDigest, lines, version }: CallersCopy): void {
+    this.#ownDigest = ownDigest;
+    this.#lines = lines;
+    const limits = lines.map((line) => line.limits).filter((one) => one !== undefined);
+    this.#limits = new Map(limits.map((one) => [one.texts.join(), one]));
+    this.#version++;
+    this.#linesVersion = version;
   }
 
   /** Changes whenever a token, uid or certificate may stand for another caller than before, or for none. */

@@ -1,5 +1,5 @@
 /**
- * The engine, for the service's thread. The commands of one turn of the event loop make a batch, in one ArrayBuffer
+ * The engine, for a thread that serves HTTP. The commands of one turn of the event loop make a batch, in one ArrayBuffer
  * that is transferred (`frames.ts`). The next batch gathers meanwhile, and is sent once the engine has replied, or as
  * soon as it has as many commands as the batch under way: so both threads work at once, and one sync of the log serves
  * all commands that wait for it.

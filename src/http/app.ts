@@ -1,6 +1,6 @@
 /** Puts the service over HTTP together: the Fastify instance, its hooks, and all routes. */
 
-import type { RequestListener, Server } from "node:http";
+import type { RequestListener, Server, ServerOptions } from "node:http";
 import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
 import fastify, { type FastifyReply, LogController, type RawServerDefault } from "fastify";
 import type { Parts } from "./parts.ts";
@@ -34,7 +34,7 @@ import { addDocs } from "./server/docs.ts";
 import type { OpenApiVersion } from "./server/document.ts";
 import type { App, RouteOptions } from "./server/instance.ts";
 import { Names } from "./server/names.ts";
-import { HEADER_BYTES_MAX, serverOf } from "./server/node_server.ts";
+import { HEADER_BYTES_MAX, PASSED_ON, serverOf } from "./server/node_server.ts";
 import { addProblems, problemOf, sendProblem } from "./server/problem_answers.ts";
 import { addChecks, addReadLog } from "./server/request_checks.ts";
 import { Slashes } from "./server/slashes.ts";
@@ -76,7 +76,16 @@ export async function buildApp(parts: Parts, openapi: OpenApiVersion | null = nu
 
 /** A second server with the same routes, for the unix socket: it has no TLS. */
 export function unixServer(app: App, parts: Parts): Server {
-  return serverOf({ ...parts, tls: null }, (request, response) => app.routing(request, response));
+  return secondServer(app, parts);
+}
+
+/** The same for the connections by which HTTP threads pass requests on. */
+export function passedOnServer(app: App, parts: Parts): Server {
+  return secondServer(app, parts, PASSED_ON);
+}
+
+function secondServer(app: App, parts: Parts, more?: ServerOptions): Server {
+  return serverOf({ ...parts, tls: null }, (request, response) => app.routing(request, response), more);
 }
 
 type Routes = (app: App, options: RouteOptions<Parts>) => Promise<void>;

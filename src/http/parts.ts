@@ -1,9 +1,9 @@
 /**
  * The parts that the service over HTTP consists of. The rooms of `http/` are a ladder, and imports go down it:
  * `schemas/` (the words of the API's document), `server/` (identity, scopes, bodies, answers, problems and the fast
- * path of every request), `views/` (what requests name, and how answers are written) beside `jobs/` (replays, imports),
- * `streams/` (whatever follows the log, and pages), `routes/` (a schema and a handler each), and `app.ts`, which puts
- * them together. No room imports this file: each module declares the few parts that it needs.
+ * path of every request), `views/` (what requests name, and how answers are written) beside `jobs/` (replays, imports)
+ * and `fronts/` (HTTP threads), `streams/` (whatever follows the log, and pages), `routes/` (a schema and a handler
+ * each), and `app.ts`, which puts them together. No room imports this file: each module declares the few parts that it needs.
  */
 
 import type { Socket } from "node:net";

@@ -37,14 +37,30 @@ export function connectionsMax(limit: number | null = descriptorLimit()): number
   return limit === null ? null : Math.max(LEAST, Math.floor((limit - OWN - RESERVE) / 2));
 }
 
-/** The streams that are asked for, but no more than leave a quarter of each listener's connections to requests. */
+/** What a connection of an HTTP thread may take: its own, and both ends of the one by which requests are passed on. */
+const DESCRIPTORS_A_CONNECTION = 3;
+
+/**
+ * The most connections that each thread may have of the TCP port, of which the service's thread is one, if so many are
+ * for the port.
+ */
+export function threadConnectionsMax(connections: number, threads: number): number {
+  return Math.max(1, Math.floor(connections / (1 + DESCRIPTORS_A_CONNECTION * (threads - 1))));
+}
+
+/**
+ * The streams that are asked for, but no more than leave a quarter of each listener's connections to requests.
+ * `threads`: those that share the TCP port.
+ */
 export function streamLimit(
   asked: number,
   listeners: number,
   limit: number | null = descriptorLimit(),
+  threads = 1,
 ): { readonly most: number; readonly by: "MAPLEDGER_STREAMS_MAX" | "RLIMIT_NOFILE" } {
-  const connections = connectionsMax(limit);
-  const most = connections === null ? asked : Math.floor((connections / listeners) * STREAMS_PART);
+  const all = connectionsMax(limit);
+  const connections = all === null ? null : threads * threadConnectionsMax(all / listeners, threads);
+  const most = connections === null ? asked : Math.floor(connections * STREAMS_PART);
   return most < asked ? { most, by: "RLIMIT_NOFILE" } : { most: asked, by: "MAPLEDGER_STREAMS_MAX" };
 }
 

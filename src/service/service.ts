@@ -1,12 +1,12 @@
 /** The service as it runs: puts its parts together, starts its threads, listens, and stops. */
 
-import type { Socket } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { Server as TlsServer } from "node:tls";
-import type { Worker } from "node:worker_threads";
+import type { MessagePort, Worker } from "node:worker_threads";
 import { type Logger, pino } from "pino";
 import { CMD } from "../abi/service.ts";
 import { SERVICE_NAME, scopeTexts } from "../access/caller.ts";
-import { Callers } from "../access/callers.ts";
+import { Callers, type CallersCopy } from "../access/callers.ts";
 import type { Line } from "../access/tokens_file.ts";
 import { archiveFilesIn } from "../archive/archive.ts";
 import { WitnessConnection } from "../client/witness.ts";
@@ -20,15 +20,18 @@ import { EngineClient } from "../engine/client.ts";
 import type { EngineInquiries, FromEngine, ServiceNews } from "../engine/protocol.ts";
 import { Turns } from "../engine/turn_queue.ts";
 import { makePrivate, narrowFiles } from "../files/modes.ts";
-import { buildApp, unixServer } from "../http/app.ts";
+import { buildApp, passedOnServer, unixServer } from "../http/app.ts";
+import { Signs } from "../http/fronts/protocol.ts";
+import { ThreadCounts } from "../http/fronts/thread_counts.ts";
 import { Jobs } from "../http/jobs/jobs.ts";
 import { Replays } from "../http/jobs/replays.ts";
 import { Refusals } from "../http/server/access.ts";
 import { identityAt, socketIdentity, tcpIdentity } from "../http/server/auth.ts";
+import type { Tls } from "../http/server/certificates.ts";
 import { ClientCertificates } from "../http/server/client_certificates.ts";
 import { Flight } from "../http/server/flight.ts";
 import { loadLate } from "../http/server/late_modules.ts";
-import { checkListen, listenOnSocket, socketPath } from "../http/server/listeners.ts";
+import { checkFree, checkListen, listenOnSocket, socketPath } from "../http/server/listeners.ts";
 import { Metrics } from "../http/server/metrics.ts";
 import { UnderWay } from "../http/server/requests_under_way.ts";
 import { UnknownCallers } from "../http/server/unknown_callers.ts";
@@ -39,7 +42,7 @@ import { ARCHIVED, READER } from "../index/protocol.ts";
 import { WholeEvents } from "../index/whole_events.ts";
 import type { Ledger } from "../log/position.ts";
 import { ClientProcesses } from "../mirror/client_processes.ts";
-import { checkDescriptors, connectionsMax, streamLimit } from "../mirror/descriptor_limit.ts";
+import { checkDescriptors, connectionsMax, streamLimit, threadConnectionsMax } from "../mirror/descriptor_limit.ts";
 import { ObjectOpener } from "../mirror/object_opener.ts";
 import { OBJECT_OPENER } from "../mirror/protocol.ts";
 import { openPlaces } from "../mirror/real_objects.ts";
@@ -56,6 +59,7 @@ import { VERSION } from "../version.ts";
 import { CallersFile } from "./callers_file.ts";
 import { checkpointRecorder } from "./checkpoint_events.ts";
 import { ENGINE_THREAD } from "./engine_thread.ts";
+import { HttpThreads } from "./http_threads.ts";
 import { openTargetIn } from "./replay_targets.ts";
 import { TlsFiles } from "./tls_files.ts";
 import { Witnesses, type WitnessTold } from "./witnesses.ts";
@@ -70,8 +74,8 @@ const END_MS = 1000;
 /** So long after a start, what most requests need is loaded. */
 const LATE_MS = 500;
 const ROOT = 0;
-/** How often connections of clients whose certificate has ended are closed. */
-const CLIENTS_MS = 1000;
+/** The number of the service's thread among those that serve HTTP. */
+const SERVICE_THREAD = 0;
 
 const RECOVERING = "the state is being recovered";
 
@@ -106,6 +110,13 @@ export async function serve(started: Started): Promise<void> {
 /** Listens before the engine has recovered: until then /livez answers, and /readyz names the step of the recovery. */
 async function start({ settings, rebuild, engine: { thread, died, begin } }: Started, logger: Logger): Promise<void> {
   let notReady: string | null = RECOVERING;
+  /** null: the service's thread is the only one that serves the TCP port. */
+  let fronts: HttpThreads | null = null;
+  const signs = new Signs();
+  const become = (why: string | null): void => {
+    notReady = why;
+    signs.isReady = why === null;
+  };
   /** Set when the engine has recovered; no request reads it before. */
   let ledger: Ledger = { id: "", life: "" };
   /** The progress of the recovery, for example ": 12 of 40 kernel maps". */
@@ -131,7 +142,9 @@ async function start({ settings, rebuild, engine: { thread, died, begin } }: Sta
   // rejection.
   recovered.catch(() => {});
   const limits = { commandsMax: settings.queueCommandsMax, bytesMax: settings.queueBytesMax };
-  const engine = new EngineClient(thread, limits, (figures) => metrics.batch(figures));
+  const httpThreads = settings.port === null ? 1 : settings.httpThreads;
+  const counts = httpThreads === 1 ? null : new ThreadCounts({ threads: httpThreads }, SERVICE_THREAD);
+  const engine = new EngineClient(thread, limits, (figures) => metrics.batch(figures), counts?.queue);
   const { data, origin, checkpointEvents, checkpointSeconds } = settings;
   const rule = { events: checkpointEvents, seconds: checkpointSeconds };
   const report = (message: string): void => logger.error(message);
@@ -140,9 +153,10 @@ async function start({ settings, rebuild, engine: { thread, died, begin } }: Sta
   const archived = new ArchivedClient(() => ARCHIVED.start(places), report);
   const events = new WholeEvents(kept, archived);
   const callerLimits = limitsOf(settings);
-  const bulk = { flight: new Flight(settings), turns: new Turns() };
+  const bulk = { flight: new Flight(settings, counts?.flight), turns: new Turns() };
   const listenerCount = (settings.port === null ? 0 : 1) + (socket === null ? 0 : 1);
-  const streams = new LogStreams(streamLimit(settings.streamsMax, listenerCount), callerLimits, bulk);
+  const ofStreams = streamLimit(settings.streamsMax, listenerCount, undefined, httpThreads);
+  const streams = new LogStreams(ofStreams, callerLimits, bulk);
   const past = new PastClient(() => PAST.start({ data, archived: null }), report, degraded.teller("history"));
   const whole = new PastClient(() => PAST.start({ data, archived: places }), report, null);
   const listeners: Listeners<ServiceNews> = {
@@ -187,7 +201,7 @@ async function start({ settings, rebuild, engine: { thread, died, begin } }: Sta
     connect: (url) => new WitnessConnection(url),
     tell: (told) => tellOfWitness(told, logger),
   });
-  followTokens(settings, { callers, underWay, engine, recovered, logger });
+  followTokens(settings, { callers, underWay, engine, recovered, logger, told: (copy) => fronts?.tellCallers(copy) });
   const objects = settings.mirror === "off" ? null : openerOf(settings, report);
   const archiver = new ThreadedArchiver({ ...settings, directory: settings.archive, engine, past, events, tree });
   const processes = new ClientProcesses();
@@ -227,16 +241,17 @@ async function start({ settings, rebuild, engine: { thread, died, begin } }: Sta
   const unix =
     socket === null ? null : unixServer(app, parts).on("connection", (one: Socket) => unixConnections.add(one));
   if (tlsFiles !== null && settings.port !== null)
-    followCertificates(tlsFiles, app.server, { engine, recovered, logger });
+    followCertificates(tlsFiles, app.server, { engine, recovered, logger, told: (tls) => fronts?.tellTls(tls) });
   const servers = [settings.port === null ? null : app.server, unix].filter((server) => server !== null);
-  const connections = new Connections(app, unix);
+  const passedOn = counts === null ? null : passedOnServer(app, parts);
+  const connections = new Connections(app, unix, passedOn);
 
   const stop = once(logger, async (why: string) => {
     const wasReady = notReady === null;
-    notReady = "the service is stopping";
+    become("the service is stopping");
     logger.info({ waiting: engine.waiting }, `stopping: ${why}`);
     setTimeout(() => process.exit(1), STOP_MS).unref();
-    await connections.close();
+    await Promise.all([connections.close(), fronts?.close()]);
     // An interrupted recovery starts anew at the next start.
     if (!wasReady) process.exit(0);
     await archiver.close();
@@ -249,19 +264,24 @@ async function start({ settings, rebuild, engine: { thread, died, begin } }: Sta
   });
   /** Answers the requests that are being handled, and writes nothing any more. */
   const end = once(logger, async (why: string) => {
-    notReady = `the service is ending: ${why}`;
+    become(`the service is ending: ${why}`);
     logger.fatal({ detail: why }, "the service ends");
     setTimeout(() => process.exit(1), END_MS);
-    await connections.close();
+    await Promise.all([connections.close(), fronts?.close()]);
     process.exit(1);
   });
   process.on("SIGINT", () => stop("SIGINT"));
   process.on("SIGTERM", () => stop("SIGTERM"));
 
   const most = connectionsMax();
-  if (most !== null) for (const server of servers) server.maxConnections = Math.ceil(most / servers.length);
+  const ofEach = most === null ? null : Math.ceil(most / servers.length);
+  if (ofEach !== null) for (const server of servers) server.maxConnections = ofEach;
+  const ofThread = ofEach === null ? null : threadConnectionsMax(ofEach, httpThreads);
+  if (ofThread !== null) app.server.maxConnections = ofThread;
   if (unix !== null && socket !== null) await listenOnSocket(unix, socket, settings);
-  const listening = settings.port === null ? null : await app.listen({ host: settings.host, port: settings.port });
+  if (counts !== null) await checkFree(settings);
+  const at = { host: settings.host, port: settings.port ?? 0, reusePort: counts !== null };
+  const listening = settings.port === null ? null : await app.listen(at);
   // Fastify does not know that its server speaks TLS.
   const url = tlsFiles === null ? listening : (listening?.replace(/^http:/, "https:") ?? null);
   const { seq, replayed, ...facts } = await recovered;
@@ -269,9 +289,21 @@ async function start({ settings, rebuild, engine: { thread, died, begin } }: Sta
   ledger = facts.ledger;
   if (notReady !== RECOVERING) return;
   process.on("uncaughtException", (error) => logger.error({ err: error }, "an error occurred outside of any request"));
-  notReady = null;
+  become(null);
   // Until now they would have taken the engine's cores.
   for (const part of [kept, past, tree]) part.start();
+  if (counts !== null && passedOn !== null) {
+    const connect = (port: MessagePort): void => thread.postMessage({ say: "client", port }, [port]);
+    const shared = { settings, counts, signs, callers, refusals: parts.refusals, connect, report };
+    const { address: host, port } = app.server.address() as AddressInfo;
+    const servers = { at: { host, port }, passedOn, tls: () => tlsFiles?.tls ?? null, connectionsMax: ofThread };
+    const started = HttpThreads.start({ ...shared, ...servers }, httpThreads - 1);
+    if (typeof started !== "string") fronts = started;
+    else {
+      logger.warn(`one thread serves the TCP port: ${started}`);
+      if (ofEach !== null) app.server.maxConnections = ofEach;
+    }
+  }
   setTimeout(() => loadLate((error) => logger.warn({ err: error }, "loading modules late")), LATE_MS).unref();
   witnesses.wake();
   thread.on("exit", (code) => {
@@ -323,17 +355,26 @@ interface Recording {
   readonly logger: Logger;
 }
 
+interface FollowedTokens {
+  readonly callers: Callers;
+  readonly underWay: UnderWay;
+  /** Called when the engine knows the copy's limits. */
+  readonly told: (copy: CallersCopy) => void;
+}
+
 /** Reads the tokens file now, whenever it changes, and at SIGHUP; each reading is recorded as an event. */
 function followTokens(
   settings: Settings,
-  { callers, underWay, engine, recovered, logger }: Recording & { callers: Callers; underWay: UnderWay },
+  { callers, underWay, engine, recovered, logger, told }: Recording & FollowedTokens,
 ): void {
   const changed = (lines: readonly Line[]): void => {
     underWay.recheck();
     const attr = { callers: lines.map((line) => ({ name: line.name, by: line.by, scopes: scopeTexts(line) })) };
     const { limits } = callers;
+    const copy = callers.copy();
     recovered
       .then(() => engine.query("mapLimits", { limits }))
+      .then(() => told(copy))
       .then(() => engine.run({ cmd: CMD.CALLERS, session: 0, caller: SERVICE_NAME, attr }))
       .catch((error) => logger.error({ err: error }, "recording who may do what"));
   };
@@ -347,7 +388,7 @@ function followTokens(
 function followCertificates(
   files: TlsFiles,
   server: ReturnType<typeof unixServer>,
-  { engine, recovered, logger }: Recording,
+  { engine, recovered, logger, told }: Recording & { readonly told: (tls: Tls) => void },
 ): void {
   if (!(server instanceof TlsServer)) throw new Error("the TCP port speaks no TLS");
   const clients = new ClientCertificates(server, files.tls);
@@ -358,9 +399,10 @@ function followCertificates(
       .catch((error) => logger.error({ err: error }, "recording which certificates are in force"));
   };
   record();
-  setInterval(() => clients.closeEnded(Date.now()), CLIENTS_MS).unref();
+  clients.watch();
   files.watch((tls) => {
     clients.use(tls);
+    told(tls);
     const { subject, serial, not_after } = files.inForce.certificate;
     logger.info({ subject, serial, not_after }, "the certificates were read again");
     record();

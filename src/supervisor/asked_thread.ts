@@ -28,12 +28,14 @@ export interface AskedThreadOptions<Of extends ThreadTables<Of>> {
   readonly answers: Answers<Of["inquiries"]>;
   /** The thread is started by the first question, unless start() was called before. */
   readonly onDemand?: boolean;
-  /** Milliseconds before a dead thread is started again; doubles each time it dies without having answered. */
+  /** Milliseconds before a dead thread is started again; doubles each time it dies soon, without having answered. */
   readonly pauseMs?: number;
 }
 
 const PAUSE_MS = 1000;
 const PAUSE_MOST_MS = 60_000;
+/** A thread that has run for so long died of something else than the one before. */
+const LIVED_MS = 600_000;
 
 /** A thread that answers questions. If it dies, its open questions fail and it is started again. */
 export class AskedThread<Of extends ThreadTables<Of>> implements Asker<Of["questions"]> {
@@ -50,6 +52,7 @@ export class AskedThread<Of extends ThreadTables<Of>> implements Asker<Of["quest
   /** The worker has died, and its successor has not answered yet. */
   #isDead = false;
   #pauseMs: number;
+  #startedMs = 0;
   #restarting: NodeJS.Timeout | undefined;
 
   constructor(protocol: Protocol<Of>, options: AskedThreadOptions<Of>) {
@@ -74,6 +77,7 @@ export class AskedThread<Of extends ThreadTables<Of>> implements Asker<Of["quest
       return;
     }
     this.#worker = worker;
+    this.#startedMs = performance.now();
     this.#serves = false;
     const { answers, listeners } = this.#options;
     const post = (message: object, transfer: ArrayBuffer[]): void => worker.postMessage(message, transfer);
@@ -137,6 +141,7 @@ export class AskedThread<Of extends ThreadTables<Of>> implements Asker<Of["quest
   #lost(worker: Worker, why: string): void {
     if (worker !== this.#worker) return;
     this.#worker = null;
+    if (performance.now() - this.#startedMs > LIVED_MS) this.#pauseMs = this.#options.pauseMs ?? PAUSE_MS;
     this.#why = why;
     this.#open.reject(() => this.#none(why));
     if (!this.#closed) this.#again(why);

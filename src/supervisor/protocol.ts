@@ -16,7 +16,7 @@
  */
 import { getCompileCacheDir } from "node:module";
 import { dirname } from "node:path";
-import { Worker } from "node:worker_threads";
+import { type Transferable, Worker } from "node:worker_threads";
 import { PartFailed, type PartFault } from "./derived_parts.ts";
 
 /** A question and its answer. Both are cloned: a Buffer arrives as a Uint8Array. */
@@ -157,11 +157,13 @@ export class Protocol<Of extends ThreadTables<Of>> implements ErrorsThatCross {
     this.#errors = [PART_FAILED, ...errors];
   }
 
-  start(data: Of["data"]): Worker {
+  /** `transfer`: what moves to the thread with its data. */
+  start(data: Of["data"], transfer: Transferable[] = []): Worker {
     const file = new URL(`../threads/${this.thread}.ts`, import.meta.url);
     return new Worker(file, {
       name: this.thread,
       workerData: data,
+      transferList: transfer,
       env: environment(),
       trackUnmanagedFds: !this.keepsDescriptors,
     });

@@ -77,7 +77,10 @@ function serverOf(route: RequestListener, requestMs: number): Server {
     connectionsCheckingInterval: Math.min(CHECK_MS, requestMs),
     keepAliveTimeout: requestMs,
   };
-  const server = createServer(options, inLine(() => false, route)).setTimeout(requestMs);
+  const server = createServer(
+    options,
+    inLine(() => false, route),
+  ).setTimeout(requestMs);
   server.maxConnections = CONNECTIONS_MAX;
   return boundPeers(server, CONNECTIONS_MAX / 4);
 }

@@ -12,7 +12,7 @@ import { limitsOf, readSettings, type Settings } from "../../src/config.ts";
 import type { ArchiveJobStatus, Archiver } from "../../src/engine/archives.ts";
 import { Engine } from "../../src/engine/engine.ts";
 import type { EventPage, EventRange, EventReader, MarkedRow } from "../../src/engine/events.ts";
-import { FrameWriter, ReplyFrames, readRequests } from "../../src/engine/frames.ts";
+import { type Frames, FrameWriter, ReplyFrames, readRequests } from "../../src/engine/frames.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
 import { answerQuery } from "../../src/engine/queries.ts";
 import type { Reply, Request } from "../../src/engine/request.ts";
@@ -253,6 +253,7 @@ export class Service {
   failing: (() => Promise<Reply>) | null = null;
   #callers: Callers | undefined;
   #app: App | undefined;
+  #parts: Parts | undefined;
   #conformance: readonly Conformance[] = [];
 
   private constructor(limits: Limits) {
@@ -287,7 +288,7 @@ export class Service {
     const isOpen = options.authenticate === undefined && options.tokens === undefined;
     const engine = service.#door();
     const replays = new Replays(options.targets ?? NO_TARGETS);
-    service.#app = await buildApp({
+    const parts: Parts = {
       engine,
       events: service.reader,
       past: service.#past(),
@@ -314,7 +315,9 @@ export class Service {
       identity: tcpIdentity(callers, isOpen ? "off" : "on"),
       tls: null,
       version: "0.0.0",
-    });
+    };
+    service.#parts = parts;
+    service.#app = await buildApp(parts);
     t.teardown(() => service.app.close());
     service.#conformance = [DOCUMENT, DOCUMENT_3_0].map((document) => new Conformance(document));
     return service;
@@ -329,6 +332,10 @@ export class Service {
 
   get app(): App {
     return this.#app as App;
+  }
+
+  get parts(): Parts {
+    return this.#parts as Parts;
   }
 
   get callers(): Callers {
@@ -441,12 +448,17 @@ export class Service {
   }
 
   #runFrames(writer: FrameWriter): ReplyFrames {
-    const { frames, length, bodies } = writer.take();
+    const back = this.runBatch(writer.take());
+    return new ReplyFrames(back.frames, back.length);
+  }
+
+  /** Runs a batch as the engine's thread does. */
+  runBatch({ frames, length, bodies }: Frames): Frames {
+    const writer = new FrameWriter();
     for (const reply of this.engine.run(readRequests(frames, length, bodies))) writer.reply(reply);
     this.metrics.batch(this.engine.figures);
     this.#grown();
-    const back = writer.take();
-    return new ReplyFrames(back.frames, back.length);
+    return writer.take();
   }
 }
 

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import t from "tap";
 import { interfaces } from "../../src/host.ts";
 import type { ObjectRecord } from "../../src/maps/object.ts";
-import { connectionsMax, streamLimit } from "../../src/mirror/descriptor_limit.ts";
+import { connectionsMax, streamLimit, threadConnectionsMax } from "../../src/mirror/descriptor_limit.ts";
 import { Layout } from "../../src/mirror/layout.ts";
 import { openForSession } from "../../src/mirror/object_opener.ts";
 import { ObjectTable } from "../../src/mirror/object_table.ts";
@@ -33,6 +33,9 @@ t.test("connections take half of the descriptors that the service does not need 
   t.equal(connectionsMax(300), 70);
   t.equal(connectionsMax(100), 16);
   t.equal(connectionsMax(null), null);
+  t.equal(threadConnectionsMax(216, 1), 216);
+  t.equal(threadConnectionsMax(216, 2), 54, "three descriptors a connection of an HTTP thread");
+  t.equal(threadConnectionsMax(1, 4), 1);
   t.end();
 });
 
@@ -41,6 +44,8 @@ t.test("streams leave a quarter of a listener's connections to requests", (t) =>
   t.same(streamLimit(10_000, 1, 1024), { most: 324, by: "RLIMIT_NOFILE" });
   t.same(streamLimit(100, 2, 1024), { most: 100, by: "MAPLEDGER_STREAMS_MAX" });
   t.same(streamLimit(10_000, 2, null), { most: 10_000, by: "MAPLEDGER_STREAMS_MAX" });
+  t.same(streamLimit(10_000, 2, 1024, 2), { most: 81, by: "RLIMIT_NOFILE" }, "of two HTTP threads");
+  t.same(streamLimit(10_000, 2, 1024, 4), { most: 63, by: "RLIMIT_NOFILE" });
   t.end();
 });
 

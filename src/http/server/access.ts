@@ -27,7 +27,15 @@ interface CallersRefusals {
 }
 
 export interface RefusalParts {
-  readonly refusals: Refusals;
+  readonly refusals: RefusalProblems;
+}
+
+/** A refusal, as it is recorded. `has`: the caller's scopes of this kind, where their globs do not cover the map. */
+export interface Refusal extends Who {
+  readonly scope: string;
+  /** Method and path. */
+  readonly request: string;
+  readonly has?: readonly string[];
 }
 
 /** The most characters of a path in an event. */
@@ -76,22 +84,17 @@ export function isAllowed(scopes: Scopes, need: readonly Scope[]): boolean {
   return need.some((scope) => scopes.has(scope));
 }
 
-/** The refusals of known callers: makes their problems, counts them, and records them as events. */
-export class Refusals {
-  readonly #engine: Pick<EngineDoor, "run">;
-  readonly #nowMs: () => number;
-  readonly #told = new Map<string, CallersRefusals>();
-  /** Refusals since the start, by caller. */
-  readonly totals = new Map<string, number>();
+/** Makes the problems of known callers' refusals, each of which is noted. */
+export class RefusalProblems {
+  readonly #note: (refusal: Refusal) => void;
 
-  constructor(engine: Pick<EngineDoor, "run">, nowMs = (): number => performance.now()) {
-    this.#engine = engine;
-    this.#nowMs = nowMs;
+  constructor(note: (refusal: Refusal) => void) {
+    this.#note = note;
   }
 
   /** The problem of a caller who has none of the needed scopes. `request`: method and path. */
   refuse(who: Who, need: readonly Scope[], request: string): Problem {
-    this.#tell(who, need.join(","), request);
+    this.#note({ caller: who.caller, peer: who.peer, scope: need.join(","), request });
     return problem(`${who.caller} has none of these scopes: ${need.join(", ")}`);
   }
 
@@ -101,12 +104,28 @@ export class Refusals {
    */
   refuseMap(who: RefusedCaller, scope: Scope, request: string, done?: NotDone["done"]): Problem {
     const has = (who.limits?.texts ?? []).filter((text) => text === scope || text.startsWith(`${scope}@`));
-    this.#tell(who, scope, request, has);
+    this.#note({ caller: who.caller, peer: who.peer, scope, request, has });
     const own = has.length === 0 ? `${who.caller} has no ${scope}` : `${who.caller} has ${has.join(", ")}`;
     return problem(`no scope ${scope} of ${who.caller} covers this: ${own}${doneText(done)}`);
   }
+}
 
-  #tell({ caller, peer }: Who, scope: string, request: string, has?: readonly string[]): void {
+/** The refusals of known callers: makes their problems, counts them, and records them as events. */
+export class Refusals extends RefusalProblems {
+  readonly #engine: Pick<EngineDoor, "run">;
+  readonly #nowMs: () => number;
+  readonly #told = new Map<string, CallersRefusals>();
+  /** Refusals since the start, by caller. */
+  readonly totals = new Map<string, number>();
+
+  constructor(engine: Pick<EngineDoor, "run">, nowMs = (): number => performance.now()) {
+    super((refusal) => this.note(refusal));
+    this.#engine = engine;
+    this.#nowMs = nowMs;
+  }
+
+  /** Counts and records a refusal whose problem was made elsewhere. */
+  note({ caller, peer, scope, request, has }: Refusal): void {
     this.totals.set(caller, (this.totals.get(caller) ?? 0) + 1);
     const more = this.#count(caller);
     if (more !== null) {

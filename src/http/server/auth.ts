@@ -7,11 +7,11 @@
 
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
-import { TLSSocket } from "node:tls";
 import type { FastifyRequest } from "fastify";
 import { ANONYMOUS, type Caller } from "../../access/caller.ts";
 import type { Callers } from "../../access/callers.ts";
 import type { Settings } from "../../config.ts";
+import { clientAddress } from "./client_address.ts";
 import { Problem } from "./problems.ts";
 import { isSecret } from "./secrets.ts";
 
@@ -41,7 +41,10 @@ export function identityAt(isUnix: (connection: Socket) => boolean, unix: Identi
 /**
  * On TCP: by a bearer token or a client certificate; with MAPLEDGER_AUTH=off, a request that has neither is anonymous.
  */
-export function tcpIdentity(callers: Callers, auth: Settings["auth"]): Identity {
+export function tcpIdentity(
+  callers: Pick<Callers, "byToken" | "byCertificate" | "version">,
+  auth: Settings["auth"],
+): Identity {
   const takesAnonymous = auth === "off";
   const peers = new WeakMap<Socket, string>();
   const tokens = new ConnectionTokens(callers);
@@ -49,15 +52,15 @@ export function tcpIdentity(callers: Callers, auth: Settings["auth"]): Identity 
     peerOf({ socket }) {
       const known = peers.get(socket);
       if (known !== undefined) return known;
-      const { remoteAddress } = socket;
-      if (remoteAddress !== undefined) peers.set(socket, remoteAddress);
-      return remoteAddress;
+      const { address } = clientAddress(socket);
+      if (address !== undefined) peers.set(socket, address);
+      return address;
     },
     takesAnonymous: () => takesAnonymous,
     callerOf({ headers, socket }) {
       const { authorization } = headers;
       if (authorization !== undefined) return tokens.callerOf(socket, authorization);
-      const subject = certificateSubject(socket);
+      const { subject } = clientAddress(socket);
       if (subject !== null)
         return callers.byCertificate(subject) ?? unknown("unknown_certificate", `the certificate of ${subject}`);
       return takesAnonymous ? ANONYMOUS : noToken();
@@ -132,30 +135,6 @@ class ConnectionTokens {
     this.#known.set(connection, { authorization, caller, version });
     return caller;
   }
-}
-
-/** The name of a client certificate that one of the service's authorities has signed: its first URI, else its CN. */
-function certificateSubject(socket: Socket): string | null {
-  if (!(socket instanceof TLSSocket) || !socket.authorized) return null;
-  const certificate = socket.getPeerX509Certificate();
-  if (certificate === undefined) return null;
-  return uriIn(certificate.subjectAltName ?? "") ?? commonNameIn(certificate.subject ?? "");
-}
-
-/**
- * The first URI in a subjectAltName. Names are separated by commas; a name with a comma or a quotation mark is in JSON
- * quotes.
- */
-function uriIn(names: string): string | null {
-  for (const [, kind, name = ""] of names.matchAll(/([\w ]+):("(?:[^"\\]|\\.)*"|[^,]*)(?:, |$)/g))
-    if (kind === "URI") return name.startsWith('"') ? String(JSON.parse(name)) : name;
-  return null;
-}
-
-/** The CN of a subject, which has one name a line; null if there is none, or more than one. */
-function commonNameIn(subject: string): string | null {
-  const names = subject.split("\n").filter((line) => line.startsWith("CN="));
-  return names.length === 1 ? (names[0] as string).slice("CN=".length) : null;
 }
 
 export type UnknownKind = "no_token" | "unknown_token" | "unknown_uid" | "unknown_certificate";

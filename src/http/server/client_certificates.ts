@@ -7,6 +7,8 @@ import { certificatesIn, contextOf, fingerprintOf, type Tls } from "./certificat
 
 /** More certificates than any chain that OpenSSL accepts. */
 const CHAIN_MAX = 100;
+/** How often connections of clients whose certificate has ended are closed. */
+const ENDED_MS = 1000;
 
 /**
  * The connections of a TLS server whose client has a certificate that an authority signed. If the authority is removed,
@@ -42,6 +44,11 @@ export class ClientCertificates {
     for (const connection of [...this.#connections.keys()])
       if (this.#vouchedUntil(connection) === null) connection.destroy();
     this.#isRetaking = false;
+  }
+
+  /** Begins to close connections whose client's certificate has expired. */
+  watch(): void {
+    setInterval(() => this.closeEnded(Date.now()), ENDED_MS).unref();
   }
 
   /** Closes connections whose client's certificate has expired: the handshake checks times only once. */

@@ -34,11 +34,22 @@ const NOBODY = "";
 /** Callers without a share: the owner, who can stop the service anyway, and `anonymous`, who may be several people. */
 const WITHOUT_SHARE: ReadonlySet<string> = new Set([OWNER.name, ANONYMOUS.name]);
 
+/** What other threads hold of the budget. */
+export interface FlightElsewhere {
+  readonly bytes: number;
+  /** Tells the other threads what this one holds. */
+  tell(bytes: number): void;
+}
+
+/** There is no other thread. */
+const NOWHERE: FlightElsewhere = { bytes: 0, tell() {} };
+
 /**
  * Counts the bytes of large bodies and answers that the service holds, over all its listeners. Every count ends when
- * its response or its connection is closed.
+ * its response or its connection is closed. The budget is for all threads; a caller's share of it is counted in each thread.
  */
 export class Flight {
+  readonly #elsewhere: FlightElsewhere;
   readonly #bytesMax: number;
   readonly #stallMs: number;
   readonly #shareMax: number;
@@ -50,7 +61,11 @@ export class Flight {
   readonly #loadsOf = new WeakMap<Socket, Set<Load>>();
   #bytes = 0;
 
-  constructor({ flightBytesMax, stallSeconds }: Pick<Settings, "flightBytesMax" | "stallSeconds">) {
+  constructor(
+    { flightBytesMax, stallSeconds }: Pick<Settings, "flightBytesMax" | "stallSeconds">,
+    elsewhere: FlightElsewhere = NOWHERE,
+  ) {
+    this.#elsewhere = elsewhere;
     this.#bytesMax = flightBytesMax;
     this.#shareMax = flightBytesMax * SHARE;
     this.#stallMs = stallSeconds * MS;
@@ -77,6 +92,7 @@ export class Flight {
   /** Counts bytes that are in memory already, whether they fit or not. */
   hold(bytes: number, caller = NOBODY): void {
     this.#bytes += bytes;
+    this.#elsewhere.tell(this.#bytes);
     const has = this.#of(caller) + bytes;
     if (has === 0) this.#byCaller.delete(caller);
     else this.#byCaller.set(caller, has);
@@ -95,8 +111,9 @@ export class Flight {
 
   #tooMany(bytes: number, own: number, caller: string): string | null {
     const setting = `MAPLEDGER_FLIGHT_BYTES_MAX is ${this.#bytesMax}`;
-    if (this.#bytes > own && this.#bytes + bytes > this.#bytesMax)
-      return `${this.#bytes} bytes of bodies and answers are in flight (${setting})`;
+    const all = this.#bytes + this.#elsewhere.bytes;
+    if (all > own && all + bytes > this.#bytesMax)
+      return `${all} bytes of bodies and answers are in flight (${setting})`;
     const has = this.#of(caller);
     if (caller !== NOBODY && has > own && has + bytes > this.#shareMax)
       return `${has} bytes of ${caller}'s bodies and answers are in flight, and one caller may have half of all (${setting})`;

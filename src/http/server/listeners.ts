@@ -2,7 +2,7 @@
 
 import { once } from "node:events";
 import { chmodSync, chownSync, lstatSync, readFileSync, rmSync } from "node:fs";
-import { connect, type Server } from "node:net";
+import { connect, createServer, type Server } from "node:net";
 import { join } from "node:path";
 import type { Settings } from "../../config.ts";
 import { SOCKET_FILE } from "../../data/layout.ts";
@@ -34,6 +34,18 @@ export function checkListen(settings: ListenSettings): void {
 
 function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
+/**
+ * Throws if another process listens on the TCP port. With SO_REUSEPORT, which lets several threads listen, another
+ * service of the same user would not be refused, and would get a part of the connections.
+ */
+export async function checkFree({ host, port }: Pick<Settings, "host" | "port">): Promise<void> {
+  if (port === null || port === 0) return;
+  const alone = createServer().listen({ host, port });
+  await once(alone, "listening");
+  alone.close();
+  await once(alone, "close");
 }
 
 /** The path of the unix socket; null: there is none. `warning`: why there is none although the settings ask for one. */

@@ -2,6 +2,7 @@
 
 import type { IncomingMessage } from "node:http";
 import { UnknownCaller, type UnknownKind } from "./auth.ts";
+import { clientAddress } from "./client_address.ts";
 
 /** The most log lines in a second; the next line's `more` counts the other requests. */
 const LINES_MAX = 5;
@@ -53,8 +54,8 @@ export class UnknownCallers {
       return;
     }
     this.#lines++;
-    const { remoteAddress, remotePort } = socket;
-    const peer = remoteAddress === undefined ? "unix socket" : `${remoteAddress} port ${remotePort}`;
+    const { address, port } = clientAddress(socket);
+    const peer = address === undefined ? "unix socket" : `${address} port ${port}`;
     const [path = ""] = url.split("?");
     const fields = { peer, kind, request: `${method} ${path.slice(0, PATH_MAX)}`, more: this.#more };
     this.#more = 0;

@@ -1,10 +1,11 @@
 import { once } from "node:events";
 import { Agent, type ClientRequest, type IncomingMessage, request } from "node:http";
-import { type AddressInfo, connect, type Socket } from "node:net";
+import { connect, type Socket } from "node:net";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import t, { type Test } from "tap";
 import { Flight } from "../../../src/http/server/flight.ts";
+import { WAYS, type Way } from "../fronts/fronted.ts";
 import { Service, type ServiceOptions } from "../service.ts";
 
 const KIB = 1024;
@@ -15,10 +16,14 @@ const LINES = "accept: application/x-ndjson\r\n";
 const PIECE = 4 * MIB;
 
 /** A service that listens: for connections that break, rest, or take nothing. */
-async function listening(t: Test, settings: ServiceOptions["settings"] = {}, more: ServiceOptions = {}) {
+async function listening(
+  t: Test,
+  settings: ServiceOptions["settings"] = {},
+  more: ServiceOptions = {},
+  listen = (WAYS[0] as Way)[1],
+) {
   const service = await Service.start(t, { settings, ...more });
-  await service.app.listen({ host: "127.0.0.1", port: 0 });
-  const { port } = service.app.server.address() as AddressInfo;
+  const port = Number(new URL(await listen(t, service)).port);
   const agent = new Agent();
   const sockets: Socket[] = [];
   t.teardown(() => {
@@ -192,26 +197,29 @@ t.test("readers of ten bytes at a time hold a piece each", async (t) => {
   await landed();
 });
 
-t.test("a reader that takes nothing is cut; one that has nothing to take is not", async (t) => {
-  const { service, raw, landed } = await listening(t, { stallSeconds: 1 });
-  const path = await arrayOf(service, 64 * KIB, KIB);
-  const waiting = raw("GET /v1/events/stream HTTP/1.1\r\n");
-  await once(waiting.resume(), "data");
-  raw(`GET ${path}/elements HTTP/1.1\r\n${LINES}`);
-  await until(() => service.inFlight > 0);
-  await landed();
-  t.equal(service.streams, 1);
-  t.notOk(waiting.destroyed);
-});
+for (const [by, listen] of WAYS)
+  t.test(`a reader that takes nothing is cut; one that has nothing to take is not, ${by}`, async (t) => {
+    const { service, raw, landed } = await listening(t, { stallSeconds: 1 }, {}, listen);
+    const path = await arrayOf(service, 64 * KIB, KIB);
+    const waiting = raw("GET /v1/events/stream HTTP/1.1\r\n");
+    await once(waiting.resume(), "data");
+    const reader = raw(`GET ${path}/elements HTTP/1.1\r\n${LINES}`);
+    await until(() => service.inFlight > 0);
+    await landed();
+    await once(reader.resume(), "close");
+    t.equal(service.streams, 1);
+    t.notOk(waiting.destroyed);
+  });
 
-t.test("a sender that sends nothing more of its body is cut", async (t) => {
-  const { service, ask, landed } = await listening(t, { stallSeconds: 1 });
-  const asked = ask("POST", "/v1/maps/1/batch/update", { ...JSON_TYPE, "content-length": MIB });
-  asked.write("{");
-  await until(() => service.inFlight === MIB);
-  await once(asked, "error");
-  await landed();
-});
+for (const [by, listen] of WAYS)
+  t.test(`a sender that sends nothing more of its body is cut, ${by}`, async (t) => {
+    const { service, ask, landed } = await listening(t, { stallSeconds: 1 }, {}, listen);
+    const asked = ask("POST", "/v1/maps/1/batch/update", { ...JSON_TYPE, "content-length": MIB });
+    asked.write("{");
+    await until(() => service.inFlight === MIB);
+    await once(asked, "error");
+    await landed();
+  });
 
 t.test("answers beyond the budget are refused, but for what was taken out", async (t) => {
   const { service, ask, landed } = await listening(t, { flightBytesMax: MIB });
