@@ -70,7 +70,7 @@ export interface StateStore<Changes extends ChangedCells = ChangedCells> extends
   close(): Promise<void>;
 }
 
-/** A store whose cells are read in descending order, too. */
+/** A store whose cells are read in descending order, too. The changes of a write must ascend by key. */
 export interface SortedStore<Changes extends ChangedCells = ChangedCells> extends StateStore<Changes> {
   /** Like range(), in descending order. */
   rangeDown(from: CellKey, to: CellKey): Iterable<Cell>;

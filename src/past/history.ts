@@ -263,7 +263,8 @@ class Recorder implements Cells {
       const copies = living.map(([[cell, bytes], seq]) => [versionKey(cell, start, seq, true), bytes] as const);
       const image = { start, copied, gone: 0 };
       const last = living.length < COPY_VERSIONS;
-      if (last) copies.push([imageKey(group, start), imageBytes(image)]);
+      // The table of images sorts before all others.
+      if (last) copies.unshift([imageKey(group, start), imageBytes(image)]);
       await this.#store.write(copies, start, byteLengthOf(copies));
       if (!last) continue;
       this.#newest.set(group, image);

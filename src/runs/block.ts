@@ -28,6 +28,8 @@ export class BlockWriter {
   #entries = 0;
   #lastKey = new Uint8Array(64);
   #lastKeyBytes = 0;
+  /** An entry has been added, to this block or to one before. */
+  #isBegun = false;
 
   /** `restartEvery` 1: every key is whole, as an index of blocks needs it. */
   constructor(restartEvery = RESTART_EVERY) {
@@ -44,14 +46,20 @@ export class BlockWriter {
     return Buffer.from(this.#lastKey.subarray(0, this.#lastKeyBytes));
   }
 
-  /** Adds an entry; its key must be greater than the one before. `valueBytes` -1: the key is deleted. */
+  /**
+   * Adds an entry. Throws if its key is not greater than the one before: searches would miss entries. `valueBytes` -1:
+   * the key is deleted.
+   */
   add(key: Uint8Array, keyBytes: number, value: Uint8Array, valueAt: number, valueBytes: number): void {
-    let shared = 0;
-    if (this.#entries % this.#restartEvery === 0) this.#restarts.push(this.#end);
-    else {
-      const most = Math.min(keyBytes, this.#lastKeyBytes);
-      while (shared < most && key[shared] === this.#lastKey[shared]) shared++;
-    }
+    const most = Math.min(keyBytes, this.#lastKeyBytes);
+    let same = 0;
+    while (same < most && key[same] === this.#lastKey[same]) same++;
+    const isGreater = same === most ? keyBytes > most : (key[same] as number) > (this.#lastKey[same] as number);
+    if (!isGreater && this.#isBegun) throw new Error("the keys are to ascend");
+    this.#isBegun = true;
+    const isRestart = this.#entries % this.#restartEvery === 0;
+    if (isRestart) this.#restarts.push(this.#end);
+    const shared = isRestart ? 0 : same;
     this.#reserve(HEAD_BYTES_MAX + keyBytes + Math.max(valueBytes, 0));
     this.#varint(shared);
     this.#varint(keyBytes - shared);

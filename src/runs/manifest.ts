@@ -11,8 +11,11 @@ import { Damaged } from "../supervisor/derived_parts.ts";
 import type { Run } from "./run.ts";
 
 export const MANIFEST = "manifest.json";
-/** The layout of files and manifest. A store of another layout is made again. */
-export const LAYOUT = 1;
+/**
+ * The layout of files and manifest. A store of another layout is made again. Layout 1 was the same, but its histories
+ * may have files whose keys do not ascend, in which versions are not found.
+ */
+export const LAYOUT = 2;
 
 export interface Manifest {
   /** The log that the store is made from, and the last event that it includes. */

@@ -1,4 +1,5 @@
-import { test } from "tap";
+import { join } from "node:path";
+import { type Test, test } from "tap";
 import { replay } from "../../conformance/replay.ts";
 import { HOST, Service } from "../../conformance/service.ts";
 import { readTranscripts } from "../../conformance/transcript.ts";
@@ -8,7 +9,8 @@ import { IGNORE } from "../../src/engine/followers.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
 import { afterPrefix, type CellKey, type Cells } from "../../src/maps/cells.ts";
 import { History } from "../../src/past/history.ts";
-import { groupOf } from "../../src/past/versions.ts";
+import { groupOf, imageAt, VERSION_FILTER } from "../../src/past/versions.ts";
+import { RunsStore } from "../../src/runs/store.ts";
 import { redo } from "../../src/syscall/execute.ts";
 import { State } from "../../src/syscall/state.ts";
 import { createAttr } from "../support/commands.ts";
@@ -36,6 +38,13 @@ function* foldAt(service: Service, moments: ReadonlySet<number>): Iterable<reado
   }
 }
 
+/** The store that services have. */
+function storeIn(t: Test): RunsStore {
+  const store = new RunsStore(join(t.testdir(), "history"), "log", { filtered: VERSION_FILTER });
+  t.teardown(() => store.close());
+  return store;
+}
+
 const MOMENTS = 12;
 
 for (const transcript of readTranscripts().filter(({ name }) => !name.startsWith("random")))
@@ -44,7 +53,7 @@ for (const transcript of readTranscripts().filter(({ name }) => !name.startsWith
     replay(service, transcript);
     service.end();
     const { lastSeq } = service.log;
-    const store = new MemoryCells();
+    const store = storeIn(t);
     await new History(service.log, store, HOST).reach(Math.floor(lastSeq / 2));
     const history = new History(service.log, store, HOST);
     await history.reach(lastSeq);
@@ -110,6 +119,45 @@ test("to walk a map as of a moment costs what the map holds then, however much w
     "what is begun again goes on where it was",
   );
 });
+
+// The last: more than one piece of the copy has.
+for (const LIVING of [200, 9000, 17_000])
+  test(`a map of ${LIVING} whose others go is copied into new images, and is what it was before and after`, async (t) => {
+    const GOING = 3000;
+    const service = new Service();
+    const { outcome } = service.run({
+      cmd: CMD.BPF_MAP_CREATE,
+      attr: createAttr({ mapType: BPF_MAP_TYPE.BPF_MAP_TYPE_HASH, maxEntries: LIVING + GOING }),
+    });
+    const target = { by: "fd", fd: outcome.ret } as const;
+    const batch = (cmd: "update" | "delete", from: number, count: number): void => {
+      const key = Buffer.alloc(4 * count);
+      for (let at = 0; at < count; at++) key.writeUInt32LE((from + at) * 7919, 4 * at);
+      const attr = { count, elemFlags: 0n, inBatch: null, outBatch: null };
+      const common = { target, key, flags: 0n, attr };
+      if (cmd === "delete") service.run({ cmd: CMD.BPF_MAP_DELETE_BATCH, ...common, value: null });
+      else service.run({ cmd: CMD.BPF_MAP_UPDATE_BATCH, ...common, value: Buffer.alloc(8 * count, from % 251) });
+    };
+    batch("update", 0, LIVING);
+    const store = storeIn(t);
+    const history = new History(service.log, store, HOST);
+    const group = groupOf(service.cellsOf(outcome.map)[0] as CellKey);
+    const images: number[] = [];
+    for (let round = 0; round < 8; round++) {
+      batch("update", LIVING, GOING);
+      batch("delete", LIVING, GOING);
+      batch("update", 1000 * round, 10);
+      await history.reach(service.log.lastSeq);
+      const { start } = imageAt(store, group, Number.MAX_SAFE_INTEGER);
+      if (start !== images.at(-1)) images.push(start);
+    }
+    t.ok(images.length >= 2, `images begin at ${images.join(", ")}`);
+    const { lastSeq } = service.log;
+    for (const [seq, cells] of foldAt(service, new Set(Array.from({ length: lastSeq + 1 }, (_, at) => at))))
+      if (dump(history.at(seq), [group]).join() !== dump(cells, [group]).join()) t.fail(`as of ${seq} of ${lastSeq}`);
+    const [cell] = service.cellsOf(outcome.map) as [CellKey];
+    t.ok(history.at(lastSeq).get(cell), "and it is found by its key");
+  });
 
 /** The most cells of one write. */
 class WrittenCells extends MemoryCells {

@@ -236,3 +236,32 @@ t.test("a write that fails leaves what was, and its files are gone", async (t) =
   t.equal(store.get("key 0100")?.toString(), "new");
   await store.close();
 });
+
+t.test("changes that do not ascend are refused, and nothing of them is kept", async (t) => {
+  const store = new RunsStore(t.testdir(), "log");
+  t.teardown(() => store.close());
+  await store.write([["b", Buffer.from("1")]], 1);
+  const value = Buffer.from("2");
+  const long = Array.from({ length: 3000 }, (_, at) => [`c${at + 1000}`, value] as const);
+  for (const changes of [
+    [
+      ["c", value],
+      ["a", value],
+    ],
+    [
+      ["c", value],
+      ["c", value],
+    ],
+    [
+      ["cc", value],
+      ["c", null],
+    ],
+    [...long, ["!", value]],
+  ] as (readonly [string, Buffer | null])[][]) {
+    await t.rejects(store.write(changes, 2), { message: /keys are to ascend/ });
+    t.same([...store.range("", "\xff")], [["b", Buffer.from("1")]]);
+    t.equal(store.seq, 1);
+  }
+  await store.write([["a", value]], 2);
+  t.equal(store.seq, 2);
+});
