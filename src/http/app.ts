@@ -123,6 +123,8 @@ function newApp(parts: Parts, slashes: Slashes, names: Names): App {
     return503OnClosing: false,
     logController: new LogController({ disableRequestLogging: true }),
     serverFactory: (route) => serverOf(parts, route as RequestListener),
+    // serverOf() answers what is no request, on each server.
+    clientErrorHandler() {},
     routerOptions: { maxParamLength: HEADER_BYTES_MAX },
     rewriteUrl: ({ url = "" }) => slashes.encoded(url),
     schemaErrorFormatter: validationFault,

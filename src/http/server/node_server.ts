@@ -5,7 +5,7 @@ import { createServer as createTlsServer } from "node:https";
 import type { Socket } from "node:net";
 import type { TlsOptions } from "node:tls";
 import { http } from "../../net/http.ts";
-import { inLine } from "../../net/pipelines.ts";
+import { inLine, responseOf } from "../../net/pipelines.ts";
 import { contextOf, type Tls } from "./certificates.ts";
 import { type HotParts, type HotPath, hotPath } from "./hot.ts";
 import { problemOf } from "./problem_answers.ts";
@@ -66,9 +66,21 @@ function tlsOptions(tls: Tls): TlsOptions {
   return { ...contextOf(tls), ...(tls.clientCa !== null && { requestCert: true, rejectUnauthorized: false }) };
 }
 
+/** Closes a connection when the requests that have come as a whole are answered. */
+function closeBehindAnswers(socket: Socket): void {
+  const first = responseOf(socket);
+  if (first?.req.complete === true) first.once("close", () => closeBehindAnswers(socket));
+  else socket.destroySoon();
+}
+
 /** Answers bytes that are not a valid request with a problem on the socket. */
 function answerUnreadable(error: Error & { code?: string }, socket: Socket): void {
   if (error.code === "ECONNRESET" || socket.destroyed) return;
+  if (responseOf(socket)?.req.complete === true) {
+    // The client would take the problem for the answer to a request before it.
+    closeBehindAnswers(socket);
+    return;
+  }
   const problem =
     error.code === "HPE_HEADER_OVERFLOW"
       ? new Problem("header-too-large", `request line and headers have more than ${HEADER_BYTES_MAX} bytes`)
