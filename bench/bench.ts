@@ -21,10 +21,13 @@ import { dump, historyPage, lookups, startPast } from "./past.ts";
 import { peers } from "./peers.ts";
 import { killProcesses } from "./processes.ts";
 import { type Subject, startBenchService, startEcho } from "./service.ts";
+import { sizes } from "./sizes.ts";
+import { soak } from "./soak.ts";
 import { stalls } from "./stalls.ts";
 import { COMPARED_MAPS, type Stopped, stopped } from "./starts.ts";
 import { median, spread } from "./statistics.ts";
 import { type Figure, type Target, targetText } from "./targets.ts";
+import { threads } from "./threads.ts";
 
 /**
  * Measures the service as it is used, over HTTP, each command durably recorded, beside a bare Fastify route of the same
@@ -49,6 +52,9 @@ const INDEXED = Number(process.env.BENCH_EVENTS ?? 1_000_000);
 const ELEMENTS = Number(process.env.BENCH_ELEMENTS ?? 1_000_000);
 /** Of a map that is loaded with new keys, and of one that is exported. */
 const LARGE_MAP = Number(process.env.BENCH_ELEMENTS ?? 5_000_000);
+/** Of sessions, and of maps, that rest. */
+const RESTING = Number(process.env.BENCH_ELEMENTS ?? 1_000_000);
+const SOAK_MINUTES = Number(process.env.SOAK_MINUTES ?? 5);
 /** Rows about what lasts run for so many times as long. */
 const LONG = 5;
 const COMMAND_LINE_ROUNDS = 10 * ROUNDS;
@@ -356,6 +362,25 @@ async function besidePeers(): Promise<void> {
   for await (const figures of peers(ROUNDS, SECONDS)) sampleAll(figures);
 }
 
+/** What more HTTP threads reach. */
+async function httpThreads(): Promise<void> {
+  for await (const figures of threads(ROUNDS, SECONDS)) sampleAll(figures);
+}
+
+/** What many sessions and maps take at rest. */
+async function resting(): Promise<void> {
+  for (let round = 1; round <= ROUNDS; round++) {
+    process.stderr.write(`sizes, round ${round} of ${ROUNDS}\n`);
+    sampleAll(await sizes(RESTING));
+  }
+}
+
+/** What a long time of mixed load leaves behind. */
+async function soaked(): Promise<void> {
+  process.stderr.write(`soak, ${SOAK_MINUTES} minutes\n`);
+  sampleAll(await soak(SOAK_MINUTES));
+}
+
 const PARTS: Readonly<Record<string, () => Promise<void>>> = {
   throughput,
   mirror,
@@ -372,6 +397,9 @@ const PARTS: Readonly<Record<string, () => Promise<void>>> = {
   export: exported,
   followers: followed,
   cpu: requestCosts,
+  threads: httpThreads,
+  sizes: resting,
+  soak: soaked,
   peers: besidePeers,
 };
 const asked = process.argv.slice(2);

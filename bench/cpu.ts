@@ -31,7 +31,7 @@ interface Server extends Subject {
   readonly pid: number;
 }
 
-interface Measured {
+export interface Measured {
   readonly name: string;
   readonly server: Server;
   /** Before `/elements/`. */
@@ -39,7 +39,7 @@ interface Measured {
   readonly token: string | null;
 }
 
-interface Cost extends Rate {
+export interface Cost extends Rate {
   /** Microseconds a request while it was measured: each thread, and all of them. */
   readonly threads: Readonly<Record<string, number>>;
   readonly all: number;
@@ -53,8 +53,8 @@ export async function* cpu(rounds: number, seconds: number): AsyncIterable<reado
   const [bare, echo] = [await startBare(), await startEcho()];
   const subjects = [
     { name: "bare", server: bare, path: "", token: null },
-    await service("token", "on"),
-    await service("AUTH=off", "off"),
+    await measuredService("token"),
+    await measuredService("AUTH=off", { MAPLEDGER_AUTH: "off" }),
     { name: "echo", server: echo, path: "", token: null },
   ];
   try {
@@ -106,15 +106,22 @@ async function compare(
 }
 
 /** V8 compiles what is run often: this is not what a request costs. */
-async function warm(subject: Measured, method: "PUT" | "GET", seconds: number): Promise<void> {
+export async function warm(subject: Measured, method: "PUT" | "GET", seconds: number): Promise<void> {
   for (let sent = 0, times = 0; sent < WARM_REQUESTS && times < WARM_TIMES; times++)
     sent += (await send(subject, method, CONNECTIONS[0], seconds)).rate * seconds;
 }
 
-async function measure(subject: Measured, method: "PUT" | "GET", connections: number, seconds: number): Promise<Cost> {
+/** `senders`: threads that send the requests; left out: this one alone. */
+export async function measure(
+  subject: Measured,
+  method: "PUT" | "GET",
+  connections: number,
+  seconds: number,
+  senders?: number,
+): Promise<Cost> {
   const { server } = subject;
   const before = threadsOf(server.pid);
-  const rate = await send(subject, method, connections, seconds);
+  const rate = await send(subject, method, connections, seconds, senders);
   const ended = performance.now();
   const after = threadsOf(server.pid);
   const restedUs = await rested(server.pid);
@@ -131,6 +138,7 @@ function send(
   method: "PUT" | "GET",
   connections: number,
   seconds: number,
+  senders?: number,
 ): Promise<Rate> {
   const authorization = token === null ? {} : { authorization: `Bearer ${token}` };
   const headers = method === "PUT" ? { ...authorization, "content-type": JSON_TYPE } : authorization;
@@ -138,7 +146,7 @@ function send(
   const requests = Array.from({ length: 1000 }, (_, at) => {
     return { method, path: `${path}/elements/${key((at * 7919) % KEYS)}`, headers, ...body };
   });
-  return load({ url: server.url, connections, seconds, requests });
+  return load({ url: server.url, connections, seconds, requests, ...(senders !== undefined && { senders }) });
 }
 
 /** Waits until a process uses next to nothing. Returns its CPU time. */
@@ -174,10 +182,14 @@ function threadsOf(pid: number): Record<string, number> {
   return threads;
 }
 
-/** The service with every key in a hash. */
-async function service(name: string, auth: "on" | "off"): Promise<Measured> {
-  const server = await startBenchService("off", { MAPLEDGER_AUTH: auth });
-  const token = auth === "on" ? readFileSync(`${server.data}/token`, "utf8").trim() : null;
+/** The service with every key in a hash, asked with a token unless the settings say that nobody needs one. */
+export async function measuredService(
+  name: string,
+  settings: Readonly<Record<string, string>> = {},
+): Promise<Measured> {
+  const all = { MAPLEDGER_AUTH: "on", ...settings };
+  const server = await startBenchService("off", all);
+  const token = all.MAPLEDGER_AUTH === "on" ? readFileSync(`${server.data}/token`, "utf8").trim() : null;
   const post = async (path: string, body: object): Promise<Record<string, unknown>> => {
     const headers = { "content-type": JSON_TYPE, ...(token !== null && { authorization: `Bearer ${token}` }) };
     const response = await fetch(`${server.url}${path}`, { method: "POST", headers, body: JSON.stringify(body) });

@@ -9,6 +9,8 @@ export interface Load {
   readonly requests: readonly autocannon.Request[];
   /** 404 is an answer, too: some of the keys are not there. */
   readonly missing?: boolean;
+  /** Threads that send; left out: this one alone. */
+  readonly senders?: number;
 }
 
 export interface Rate {
@@ -19,13 +21,13 @@ export interface Rate {
 }
 
 /** Sends requests, one after the other on each connection, for a while. Throws where an answer was not 2xx. */
-export async function load({ url, connections, seconds, requests, missing = false }: Load): Promise<Rate> {
+export async function load({ url, connections, seconds, requests, missing = false, senders }: Load): Promise<Rate> {
   const result = await autocannon({
     url,
     connections,
     duration: seconds,
     requests: [...requests],
-    workers: undefined as never,
+    workers: senders as never,
   });
   const answers = result["2xx"] + (missing ? result["4xx"] : 0);
   if ((result.non2xx > 0 && !missing) || result["5xx"] > 0 || result.errors > 0)
