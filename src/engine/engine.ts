@@ -217,11 +217,20 @@ export class Engine {
     this.state.deferral.atOnce = FREE_ELEMENTS;
     const { timeUs, step } = nextTime(clock.nowUs(), this.#timeUs);
     this.#batch.begin(this.#seq, timeUs);
-    if (step !== null) this.#decisions.decide(clockStep(step));
-    this.#machine.look();
-    const notes = this.#upkeep.take();
-    for (const note of notes) this.#decisions.decide(note);
-    const replies = decide();
+    let notes: readonly Request[] = [];
+    let replies: Reply[];
+    let missed: readonly Request[];
+    try {
+      if (step !== null) this.#decisions.decide(clockStep(step));
+      this.#machine.look();
+      notes = this.#upkeep.take();
+      missed = notes.filter((note) => isForLater(this.#decisions.decide(note)));
+      replies = decide();
+    } catch (error) {
+      this.#batch.rollbackAll();
+      this.#upkeep.giveBack(notes);
+      throw error;
+    }
     const decided = clock.nowMs();
     const { events } = this.#batch;
     const failure = this.#log.append(events);
@@ -230,6 +239,7 @@ export class Engine {
       this.#upkeep.giveBack(notes);
       return requests.map(() => failure);
     }
+    this.#upkeep.giveBack(missed);
     this.#seq += events.length;
     if (events.length > 0) this.#timeUs = timeUs;
     const changes = this.#batch.settle();
@@ -319,4 +329,9 @@ export class Engine {
     await this.#parts.store.close();
     this.#parts.log.close();
   }
+}
+
+/** Whether a command could not be decided because the state cannot be read at present. */
+function isForLater(reply: Reply): boolean {
+  return "failure" in reply && (reply.failure === "state failed" || reply.failure === "disk full");
 }

@@ -1,10 +1,11 @@
 import t from "tap";
 import { CMD } from "../../src/abi/service.ts";
-import type { Engine } from "../../src/engine/engine.ts";
+import type { Engine, EngineParts } from "../../src/engine/engine.ts";
 import { MemoryCells } from "../../src/engine/memory.ts";
 import { answerQuery } from "../../src/engine/queries.ts";
 import type { Reply, Request } from "../../src/engine/request.ts";
 import type { Cell, CellKey } from "../../src/maps/cells.ts";
+import { disabledMirror } from "../../src/mirror/mirror.ts";
 import { createAttr } from "../support/commands.ts";
 import { memoryEngine } from "../support/memory_engine.ts";
 import { MemoryLog } from "../support/memory_log.ts";
@@ -37,13 +38,15 @@ const end: Request = { ...who, cmd: CMD.SESSION_END, attr: { reason: "ended by r
 const run = (engine: Engine, request: Request): Reply => engine.run([request])[0] as Reply;
 
 /** An engine that has nothing of its state in memory, with a session that has two maps. */
-async function stored(): Promise<{ log: MemoryLog; store: UnreadCells; engine: Engine }> {
+async function stored(
+  parts: Partial<EngineParts> = {},
+): Promise<{ log: MemoryLog; store: UnreadCells; engine: Engine }> {
   const log = new MemoryLog();
   const store = new UnreadCells();
   const first = memoryEngine({ log, store });
   for (const request of [open, create, create]) run(first, request);
   await first.written();
-  const engine = memoryEngine({ log, store });
+  const engine = memoryEngine({ log, store, ...parts });
   await engine.recover(() => {});
   // What it reads once is read.
   engine.state.charges.settle();
@@ -88,4 +91,41 @@ t.test("a session ends with all of its descriptors, or not at all", async (t) =>
     t.equal(engine.state.map(2), undefined);
   }
   t.ok(refusals.size > 3, `${refusals.size} reads fail, one after the other`);
+});
+
+t.test("what the machine has told is recorded when the state can be read again", async (t) => {
+  let ended: readonly number[] = [];
+  const mirror = {
+    ...disabledMirror("off"),
+    endedObjects(): readonly number[] {
+      const told = ended;
+      ended = [];
+      return told;
+    },
+  };
+  const { log, store, engine } = await stored({ mirror });
+  const { lastSeq } = log;
+  ended = [7];
+  store.code = "EMFILE";
+  t.match(run(engine, open), { failure: "state failed" });
+  t.equal(log.lastSeq, lastSeq);
+  store.code = null;
+  t.match(run(engine, open), { seq: lastSeq + 2 });
+  t.same(
+    log.rows.slice(-2).map(({ cmd }) => cmd),
+    [CMD.OBJECT_END, CMD.SESSION_OPEN],
+  );
+});
+
+t.test("a batch that throws has not happened", async (t) => {
+  const { log, engine } = await stored();
+  const { lastSeq } = log;
+  const broken = {
+    get cmd(): never {
+      throw new Error("out of order");
+    },
+  } as unknown as Request;
+  t.throws(() => engine.run([open, broken]), { message: "out of order" });
+  t.equal(log.lastSeq, lastSeq);
+  t.match(run(engine, open), { seq: lastSeq + 1, outcome: { out: { session_id: 2 } } }, "the session was not opened");
 });
