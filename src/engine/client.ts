@@ -379,11 +379,10 @@ export class EngineClient {
 
 /** The engine's end of a port: it is lost when the port is closed. */
 export function portEnd(port: MessagePort): EngineEnd {
-  const onExit = (listener: () => void): unknown => port.on("close", listener);
   return {
-    on: (event: "message" | "exit", listener: (message: FromEngine) => void): unknown =>
-      event === "message" ? port.on("message", listener) : onExit(listener as () => void),
-    once: (_event: "exit", listener: () => void): unknown => port.once("close", listener),
+    on: (event: "message" | "exit", listener: (message: FromEngine) => void) =>
+      port.on(event === "exit" ? "close" : event, listener as () => void),
+    once: (_event: "exit", listener: () => void) => port.once("close", listener),
     postMessage: (message: object, transfer: readonly ArrayBuffer[]): void => port.postMessage(message, transfer),
   };
 }

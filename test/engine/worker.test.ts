@@ -9,6 +9,7 @@ import type { Ran } from "../../src/engine/request.ts";
 import { serveEngine } from "../../src/engine/worker.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
 import { createAttr } from "../support/commands.ts";
+import { memoryEngine } from "../support/memory_engine.ts";
 import { MemoryLog } from "../support/memory_log.ts";
 import { host } from "../support/mirror.ts";
 import { noPast } from "../support/no_past.ts";
@@ -69,18 +70,7 @@ t.test(
   "others are answered between the pieces of a large command; what its connection sends behind it waits",
   async (t) => {
     const log = new MemoryLog();
-    const engine = new Engine({
-      log,
-      store: new MemoryCells(),
-      mirror: disabledMirror("not in this test"),
-      clock: CLOCK,
-      host,
-      interfaces: () => [1],
-      processes: noProcesses,
-      past: noPast,
-      graceMs: 0,
-      report() {},
-    });
+    const engine = memoryEngine({ log, clock: CLOCK, graceMs: 0 });
     const { port1, port2 } = new MessageChannel();
     const { sources } = engine;
     serveEngine({ path: engine, ownWork: engine, sources, clock: CLOCK, closed() {}, report() {} }, port1);
@@ -130,18 +120,7 @@ t.test(
   "batches of several threads that have come run as one; each has its replies, and the service its figures",
   async (t) => {
     const log = new MemoryLog();
-    const engine = new Engine({
-      log,
-      store: new MemoryCells(),
-      mirror: disabledMirror("not in this test"),
-      clock: CLOCK,
-      host,
-      interfaces: () => [1],
-      processes: noProcesses,
-      past: noPast,
-      graceMs: 0,
-      report() {},
-    });
+    const engine = memoryEngine({ log, clock: CLOCK, graceMs: 0 });
     const service = new MessageChannel();
     const { sources } = engine;
     serveEngine({ path: engine, ownWork: engine, sources, clock: CLOCK, closed() {}, report() {} }, service.port1);
