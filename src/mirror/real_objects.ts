@@ -9,6 +9,7 @@ import { ERRNO } from "../abi/errno.ts";
 import { CGROUPS_FOLDER } from "../data/layout.ts";
 import type { ObjectFacts, SocketFacts } from "../maps/object.ts";
 import type { Bpf } from "../native/bpf.ts";
+import { socketPair } from "../native/socket_pair.ts";
 import type { HeldObject, MadeCgroup, ObjectSpec } from "../syscall/command.ts";
 import { neededAt, neededToLoad, type Privilege } from "./capability.ts";
 import { MadeCgroups } from "./made_cgroups.ts";
@@ -31,7 +32,6 @@ export interface OpenPlaces {
 /** The default of the setting, without notes. */
 export const DEFAULT_PLACES: OpenPlaces = { roots: openRoots(OPEN_ROOTS_DEFAULT), cgroups: new MadeCgroups(null) };
 
-const AF_UNIX = 1;
 const AF_INET = 2;
 const AF_XDP = 44;
 const SOCK_STREAM = 1;
@@ -213,11 +213,10 @@ function socket(bpf: Bpf, kind: SocketKind, reuseport: boolean): RealObject | Op
     return client;
   };
   const pair = (type: number): number => {
-    const ends = Buffer.alloc(8);
-    const ret = bpf.libc("socketpair", AF_UNIX, type, 0, ends);
-    if (ret < 0) return ret;
-    opened.push(ends.readInt32LE(0), ends.readInt32LE(4));
-    return ends.readInt32LE(0);
+    const ends = socketPair(bpf, type);
+    if (typeof ends === "number") return ends;
+    opened.push(...ends);
+    return ends[0];
   };
   const [protocol, state, ways] = {
     tcp_idle: ["tcp", "idle", () => make(AF_INET, SOCK_STREAM)],

@@ -20,6 +20,10 @@ import { openBpf } from "../native/probe.ts";
 import { socketPair } from "../native/socket_pair.ts";
 import { AskedThread } from "../supervisor/asked_thread.ts";
 
+const SOCK_STREAM = 1;
+/** Programs that this process starts do not have the descriptors. */
+const SOCK_CLOEXEC = 0o2000000;
+
 /** What it takes to start HTTP threads. */
 interface HttpThreadParts {
   readonly settings: Settings;
@@ -107,7 +111,7 @@ export class HttpThreads {
 
   /** Makes a connection by which a thread passes a client's requests on. Returns the thread's end. */
   #connection(client: ClientAddress, ends: Set<Socket>): number {
-    const pair = socketPair(this.#bpf);
+    const pair = socketPair(this.#bpf, SOCK_STREAM | SOCK_CLOEXEC);
     if (typeof pair === "number") throw new Error(`no connection to the service's thread: ${errnoName(-pair)}`);
     const [own, its] = pair;
     const end = new Socket({ fd: own, readable: true, writable: true });
