@@ -76,6 +76,13 @@ export class Usage {
     amounts[quota] += amount;
   }
 
+  /** What all callers use together. */
+  total(quota: StateQuota): number {
+    let sum = 0;
+    for (const amounts of this.#byCaller.values()) sum += amounts[quota];
+    return sum;
+  }
+
   of(caller: string): Readonly<Amounts> {
     return this.#byCaller.get(caller) ?? NOTHING;
   }

@@ -6,6 +6,7 @@
 import { isOfMaps } from "../maps/facts.ts";
 import type { DriftPolicy, MapRecord } from "../maps/map.ts";
 import { type Comparison, Comparisons, type DriftAnswer, type LastReport, type Policy } from "./comparisons.ts";
+import { Deadlines } from "./deadlines.ts";
 import { NOTHING_TOLD } from "./drift_tally.ts";
 import type { MirrorNotes } from "./mirror_notes.ts";
 import type { MirrorSources } from "./mirror_sources.ts";
@@ -18,7 +19,7 @@ export interface DriftParts {
   readonly sources: Pick<MirrorSources, "of">;
   /** Runs the engine's own commands at once. Returns whether the log has them. */
   readonly run: (requests: readonly Request[]) => boolean;
-  readonly notes: Pick<MirrorNotes, "refused">;
+  readonly notes: Pick<MirrorNotes, "refused" | "failed">;
   readonly clock: Pick<Clock, "nowMs">;
 }
 
@@ -26,13 +27,18 @@ interface Job {
   readonly ask: Comparison;
   readonly steps: Generator<void, DriftAnswer>;
   readonly answer: (answer: DriftAnswer) => void;
+  readonly fail: (error: unknown) => void;
 }
 
 /** A map that is compared in intervals. */
 interface Watched extends LastReport {
   readonly policy: DriftPolicy;
+  /** Infinity while its comparison is under way. */
   nextMs: number;
 }
+
+/** The most comparisons at intervals that are under way at once. */
+const AT_INTERVALS_MAX = 64;
 
 /**
  * The policy of a map. If it names none: `report` for an adopted map, so that the work of its owner stays, and `repair`
@@ -48,6 +54,8 @@ export class Drift {
   readonly #parts: DriftParts;
   readonly #comparisons: Comparisons;
   readonly #watched = new Map<number, Watched>();
+  readonly #deadlines = new Deadlines((map) => this.#watched.get(map)?.nextMs ?? Number.POSITIVE_INFINITY);
+  #atIntervals = 0;
   readonly #jobs: Job[] = [];
 
   constructor(parts: DriftParts) {
@@ -64,13 +72,13 @@ export class Drift {
 
   /** Begins, changes or ends a map's interval, after its policy was set. */
   watch({ id, drift }: Pick<MapRecord, "id" | "drift">): void {
+    this.#deadlines.forget(id);
     if (drift === undefined || drift.intervalMs === 0) this.#watched.delete(id);
-    else
-      this.#watched.set(id, {
-        policy: drift,
-        nextMs: this.#parts.clock.nowMs() + drift.intervalMs,
-        told: NOTHING_TOLD,
-      });
+    else {
+      const nextMs = this.#parts.clock.nowMs() + drift.intervalMs;
+      this.#watched.set(id, { policy: drift, nextMs, told: NOTHING_TOLD });
+      this.#deadlines.watch(id);
+    }
   }
 
   /** Compares a map, and changes nothing. */
@@ -97,7 +105,8 @@ export class Drift {
    */
   settleOuter(inner: number, sources: Iterable<MirrorSource>): void {
     for (const { map } of sources)
-      if (map.id !== inner && isOfMaps(map.type)) void this.settle(map.id, policyOf(map), null, "inner map");
+      if (map.id !== inner && isOfMaps(map.type))
+        this.settle(map.id, policyOf(map), null, "inner map").catch((error) => this.#failed(error));
   }
 
   /** Writes the ledger's elements with these keys to the kernel map, or imports the kernel's. */
@@ -107,23 +116,47 @@ export class Drift {
 
   /** Begins comparisons that are due, and runs a piece. Returns whether there is more. */
   step(): boolean {
-    const nowMs = this.#parts.clock.nowMs();
-    for (const [map, watched] of this.#watched) {
-      if (watched.nextMs > nowMs || this.#jobs.some(({ ask }) => ask.map === map && ask.policy !== null)) continue;
-      watched.nextMs = nowMs + watched.policy.intervalMs;
-      const record = this.#parts.sources.of(map)?.map;
-      if (record === undefined) this.#watched.delete(map);
-      else void this.#queue({ map, policy: policyOf(record), window: null, at: null, limit: 0, atOnce: false });
-    }
+    const due = this.#deadlines.over(this.#parts.clock.nowMs(), AT_INTERVALS_MAX - this.#atIntervals);
+    for (const map of due) this.#beginAtInterval(map, this.#watched.get(map) as Watched);
     const job = this.#jobs.shift();
     if (job === undefined) return false;
-    const { value, done } = job.steps.next();
-    if (done === true) job.answer(value);
-    else this.#jobs.push(job);
+    try {
+      const { value, done } = job.steps.next();
+      if (done === true) job.answer(value);
+      else this.#jobs.push(job);
+    } catch (error) {
+      job.fail(error);
+    }
     return this.#jobs.length > 0;
   }
 
+  /** A comparison of the map that is under way takes the place of this one. */
+  #beginAtInterval(map: number, watched: Watched): void {
+    const nextMs = this.#parts.clock.nowMs() + watched.policy.intervalMs;
+    watched.nextMs = nextMs;
+    const record = this.#parts.sources.of(map)?.map;
+    if (record === undefined) {
+      this.watch({ id: map });
+      return;
+    }
+    if (this.#jobs.some(({ ask }) => ask.map === map && ask.policy !== null)) return;
+    watched.nextMs = Number.POSITIVE_INFINITY;
+    this.#atIntervals++;
+    this.#queue({ map, policy: policyOf(record), window: null, at: null, limit: 0, atOnce: false })
+      .catch((error) => this.#failed(error))
+      .finally(() => {
+        this.#atIntervals--;
+        watched.nextMs = nextMs;
+        // Its policy may have been set anew meanwhile.
+        if (this.#watched.get(map) === watched) this.#deadlines.watch(map);
+      });
+  }
+
+  #failed(error: unknown): void {
+    this.#parts.notes.failed("comparing a kernel map", error);
+  }
+
   #queue(ask: Comparison): Promise<DriftAnswer> {
-    return new Promise((answer) => this.#jobs.push({ ask, steps: this.#comparisons.of(ask), answer }));
+    return new Promise((answer, fail) => this.#jobs.push({ ask, steps: this.#comparisons.of(ask), answer, fail }));
   }
 }

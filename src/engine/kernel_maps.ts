@@ -14,7 +14,7 @@ import { Drift } from "./drift.ts";
 import { KernelMapOrders, type Order, type Ordered, type OrderOf, unsupported } from "./kernel_map_orders.ts";
 import { Lags } from "./lags.ts";
 import { Listings } from "./listings.ts";
-import { type Counting, type MirrorCounts, MirrorNotes } from "./mirror_notes.ts";
+import { type MirrorCounts, MirrorNotes } from "./mirror_notes.ts";
 import { MirrorSources } from "./mirror_sources.ts";
 import { mirrorDrift, mirrorResync, mirrorTakeOver } from "./own_commands.ts";
 import { PinsClaim } from "./pins_claim.ts";
@@ -256,18 +256,16 @@ export class KernelMaps {
       pinned: () => state.bpffs.pinned(),
     };
     const listing = await this.#listings.add(mirror.listed(ledger));
-    const maps = this.noCounts();
-    await visitMaps(state, ({ id }) => this.count(id, maps));
-    return { off: mirror.off, owner: mirror.owner, ...listing, maps };
+    return { off: mirror.off, owner: mirror.owner, ...listing, maps: await this.counts() };
   }
 
-  noCounts(): Counting {
-    return this.#notes.noCounts();
-  }
-
-  /** Counts a map by the status of its kernel map. */
-  count(id: number, counts: Counting): void {
-    this.#notes.count(id, counts);
+  /** The number of maps by the status of their kernel map. They are visited some in each turn if the mirror is on. */
+  async counts(): Promise<MirrorCounts> {
+    const { state } = this.#parts;
+    const counts = this.#notes.noCounts();
+    if (this.off !== null) return { ...counts, off: state.mapCount };
+    await visitMaps(state, ({ id }) => this.#notes.count(id, counts));
+    return counts;
   }
 
   /** The reason why a map cannot import elements of its kernel map; null: it can. */

@@ -25,6 +25,7 @@ import type { ClientProcess, Command, EndReason } from "../syscall/command.ts";
 import { commandFacts } from "../syscall/command_facts.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import type { SessionRecord } from "../syscall/sessions.ts";
+import { Deadlines } from "./deadlines.ts";
 import type { Clock, Processes } from "./ports.ts";
 
 type LeaseKind = "ttl" | "attached" | "process";
@@ -65,6 +66,7 @@ export class Leases {
   readonly #clock: Pick<Clock, "nowMs">;
   readonly #session: LeasesParts["session"];
   readonly #leases = new Map<number, Lease>();
+  readonly #deadlines = new Deadlines((id) => this.#leases.get(id)?.deadlineMs ?? Number.POSITIVE_INFINITY);
   #processCount = 0;
 
   constructor({ graceMs, processes, clock, session }: LeasesParts) {
@@ -108,10 +110,11 @@ export class Leases {
     const lease = this.#leases.get(session);
     if (lease === undefined) {
       this.#leases.set(session, { by: "ttl", ttlMs, deadlineMs: this.#clock.nowMs() + ttlMs, streams: 0 });
-      return;
+    } else {
+      lease.ttlMs = ttlMs;
+      this.#used(session);
     }
-    lease.ttlMs = ttlMs;
-    this.#used(session);
+    this.#deadlines.watch(session);
   }
 
   /** Makes a session live by a process alone. */
@@ -145,7 +148,9 @@ export class Leases {
     const lease = this.#leases.get(session);
     if (lease?.by !== "attached") return;
     lease.streams--;
-    if (lease.streams === 0) lease.deadlineMs = this.#clock.nowMs() + this.#graceMs;
+    if (lease.streams > 0) return;
+    lease.deadlineMs = this.#clock.nowMs() + this.#graceMs;
+    this.#deadlines.watch(session);
   }
 
   end(session: number): void {
@@ -154,6 +159,7 @@ export class Leases {
       this.#processes.forget(session);
     }
     this.#leases.delete(session);
+    this.#deadlines.forget(session);
   }
 
   view(session: number): LeaseView {
@@ -163,17 +169,17 @@ export class Leases {
     return { lease: by, leftMs: leftMs === Number.POSITIVE_INFINITY ? null : Math.round(leftMs) };
   }
 
-  /** The sessions whose lease is over, with the reason. */
-  expired(): { readonly session: number; readonly reason: EndReason }[] {
-    const nowMs = this.#clock.nowMs();
+  /** The sessions whose lease is over, with the reason: at most `most` of them, unless more processes have exited. */
+  expired(most: number): { readonly session: number; readonly reason: EndReason }[] {
     const over: { session: number; reason: EndReason }[] = this.exited();
-    for (const [session, lease] of this.#leases)
-      if (lease.deadlineMs <= nowMs)
-        over.push({ session, reason: lease.by === "attached" ? "attached stream broke" : "lease expired" });
+    for (const session of this.#deadlines.over(this.#clock.nowMs(), most - over.length)) {
+      const { by } = this.#leases.get(session) as Lease;
+      over.push({ session, reason: by === "attached" ? "attached stream broke" : "lease expired" });
+    }
     return over;
   }
 
-  /** The sessions whose process has exited, which are a part of expired(). */
+  /** The sessions whose process has exited, which are a part of expired(), too. */
   exited(): { readonly session: number; readonly reason: EndReason }[] {
     if (this.#processCount === 0) return [];
     return this.#processes.exited().map((session) => ({ session, reason: "client process exited" }));

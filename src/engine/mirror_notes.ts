@@ -12,7 +12,7 @@ import type { Request } from "./request.ts";
 export type MirrorCounts = Readonly<Counting>;
 
 /** The same while maps are counted. */
-export type Counting = Record<MirrorStatus["state"] | "unequal", number>;
+type Counting = Record<MirrorStatus["state"] | "unequal", number>;
 
 export interface MirrorNotesParts {
   readonly mirror: Pick<Mirror, "off" | "status">;

@@ -2,6 +2,7 @@
 
 import { CMD } from "../abi/service.ts";
 import type { Amounts } from "../access/quotas.ts";
+import type { MapRecord } from "../maps/map.ts";
 import { type Command, cmdNumber } from "../syscall/command.ts";
 import type { Outcome } from "../syscall/outcome.ts";
 import type { State } from "../syscall/state.ts";
@@ -55,7 +56,7 @@ export interface EngineStats extends Progress {
 export interface StatsParts {
   readonly state: State;
   readonly leases: { readonly count: number };
-  readonly kernelMaps: Pick<KernelMaps, "off" | "refusalCount" | "drift" | "noCounts" | "count">;
+  readonly kernelMaps: Pick<KernelMaps, "off" | "refusalCount" | "drift" | "counts">;
   readonly progress: () => Progress;
 }
 
@@ -92,18 +93,16 @@ export class Stats {
     if (out?.quota !== undefined) counts.overQuota++;
   }
 
-  /** `mapsMax`: the most maps that are listed. Maps are counted some in each turn. */
+  /** `mapsMax`: the most maps that are listed. */
   async collect(mapsMax: number): Promise<EngineStats> {
     const { state, leases, kernelMaps, progress } = this.#parts;
     const maps: { id: number; name: string; type: number; entries: number; maxEntries: number }[] = [];
-    const mirrorMaps = kernelMaps.noCounts();
-    let mapCount = 0;
-    await visitMaps(state, (map) => {
+    const list = (map: MapRecord): void => {
       const { id, name, type, maxEntries } = map;
-      if (maps.length < mapsMax) maps.push({ id, name, type, maxEntries, entries: state.counts.listed(map) });
-      kernelMaps.count(id, mirrorMaps);
-      mapCount++;
-    });
+      maps.push({ id, name, type, maxEntries, entries: state.counts.listed(map) });
+    };
+    await visitMaps(state, list, mapsMax);
+    const mirrorMaps = await kernelMaps.counts();
     return {
       callers: this.#callers(),
       commands: [...this.#counts].map(([key, count]) => [Math.floor(key / ERRNO_END), key % ERRNO_END, count]),
@@ -113,7 +112,7 @@ export class Stats {
       mirrorRefusals: kernelMaps.refusalCount,
       driftFound: kernelMaps.drift.found,
       mirrorMaps,
-      mapCount,
+      mapCount: state.mapCount,
       maps,
     };
   }

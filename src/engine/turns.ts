@@ -17,15 +17,25 @@ export function nextTurn(): Promise<void> {
   return TURNS.take();
 }
 
-/** Visits all maps, ascending by id, some in each turn. A map that changes after its visit is not visited again. */
-export async function visitMaps(state: State, visit: (map: MapRecord) => void): Promise<void> {
+/**
+ * Visits all maps, ascending by id, some in each turn, or as many as `most`. A map that changes after its visit is not
+ * visited again.
+ */
+export async function visitMaps(
+  state: State,
+  visit: (map: MapRecord) => void,
+  most = Number.POSITIVE_INFINITY,
+): Promise<void> {
+  let visited = 0;
   for (let after = 0, more = true; more; ) {
     await nextTurn();
     more = false;
     let left = MAPS_A_TURN;
     for (const [, map] of state.maps.from(u32Key(after + 1))) {
+      if (visited === most) return;
       more = left-- === 0;
       if (more) break;
+      visited++;
       after = map.id;
       visit(map);
     }

@@ -70,7 +70,8 @@ export class Upkeep {
     const { state, leases, machine, log, run } = this.#parts;
     machine.look();
     if (log.rests) return false;
-    const over = leases.expired();
+    // One more than can end in one turn.
+    const over = leases.expired(END_FDS + 1);
     const ended = this.#inOneTurn(over);
     const deferred = state.deferred();
     if (ended.length === 0 && this.#notes.length === 0 && deferred === null) return false;

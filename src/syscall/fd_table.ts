@@ -73,7 +73,7 @@ export class FdTable {
   }
 
   chargeAll(): void {
-    for (const [key] of this.#files.from("")) this.#charge(readU32Key(key, 0), 1);
+    for (const key of this.#files.keysUnder("")) this.#charge(readU32Key(key, 0), 1);
   }
 
   sessionEnded(session: number): void {

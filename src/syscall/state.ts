@@ -243,6 +243,10 @@ export class State implements World, MapTables {
     return this.maps.get(u32Key(id));
   }
 
+  get mapCount(): number {
+    return this.charges.usage.total("maps");
+  }
+
   /** The smallest id of a map above `id`. */
   mapAfter(id: number): number | undefined {
     for (const [, map] of this.maps.from(u32Key(id + 1))) return map.id;

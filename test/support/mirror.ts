@@ -163,7 +163,12 @@ export function driven(mirror: Mirror): Driven {
       ran.push(...requests);
       return true;
     },
-    notes: { refused: (refusals) => refused.push(...refusals) },
+    notes: {
+      refused: (refusals) => refused.push(...refusals),
+      failed: (doing, error) => {
+        throw new Error(doing, { cause: error });
+      },
+    },
     clock: { nowMs: () => performance.now() },
   });
   const taken = (): MirrorRefusal[] => {
