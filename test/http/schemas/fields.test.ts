@@ -3,7 +3,7 @@ import { BPF_MAP_TYPE } from "../../../src/abi/bpf.ts";
 import type { MapRecord, MapType } from "../../../src/maps/map.ts";
 import { mapType } from "../../../src/maps/types.ts";
 import { readEventLine } from "../../../src/replay/event_line.ts";
-import { DOCUMENT, Service } from "../service.ts";
+import { DOCUMENT } from "../service.ts";
 import { withMap } from "../with_map.ts";
 
 interface Schema {
@@ -26,7 +26,6 @@ function kinds(schema: Schema, components: Readonly<Record<string, Schema>>): Se
 }
 
 test("each field of an answer has one type", async (t) => {
-  const service = await Service.start(t);
   const { paths, components } = DOCUMENT as unknown as {
     paths: Record<string, Record<string, { operationId: string; responses: object }>>;
     components: { schemas: Record<string, Schema> };

@@ -109,7 +109,7 @@ const LISTS: ReadonlySet<string> = new Set([
 ]);
 
 test("by no route does anybody get at a map that his globs do not cover", async (t) => {
-  const { service, send, must, session } = await withSecrets(t);
+  const { send, must, session } = await withSecrets(t);
   const own = await session("eve");
   const before = (await must("root", "GET", "/v1/maps/1/elements")).elements;
   const tried = new Set<string>();
