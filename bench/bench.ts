@@ -4,11 +4,13 @@ import { cpus } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { VERSION } from "../src/version.ts";
 import { unfitForKernel } from "../test/support/bpffs.ts";
+import { audit } from "./audit.ts";
 import { batches } from "./batches.ts";
 import { bareStart, emptyStart, killedStart, nodeMs } from "./cold_starts.ts";
 import { cpu } from "./cpu.ts";
 import { KEY_BYTES, key, requests, VALUE_BYTES, value } from "./elements.ts";
 import { slowExport } from "./export.ts";
+import { fairness } from "./fairness.ts";
 import { crowd } from "./flight.ts";
 import { followers } from "./followers.ts";
 import { freshLoad } from "./fresh_load.ts";
@@ -17,6 +19,7 @@ import { holds } from "./holds.ts";
 import { indexing } from "./index.ts";
 import { load, post, postJson } from "./load.ts";
 import { type MadeLog, makeLog } from "./log_maker.ts";
+import { mirrorWork } from "./mirror_work.ts";
 import { dump, historyPage, lookups, startPast } from "./past.ts";
 import { peers } from "./peers.ts";
 import { killProcesses } from "./processes.ts";
@@ -160,9 +163,23 @@ async function starts(): Promise<void> {
   }
   for (let round = 1; round <= ROUNDS; round++) {
     process.stderr.write(`starts, round ${round} of ${ROUNDS}\n`);
-    for (const [map, { start }] of known) sample(`start, ${ELEMENTS} elements of ${map} compared ms`, await start());
+    for (const [map, { start }] of known) {
+      const ms = await start();
+      sampleAll([
+        { name: `start, ${ELEMENTS} elements of ${map} compared ms`, figure: ms },
+        {
+          name: `start, elements of ${map} compared/s`,
+          figure: (ELEMENTS / ms) * 1000,
+          ...(map === "HASH" && { target: { least: 1_000_000 } }),
+        },
+      ]);
+    }
   }
   for (const { remove } of known.values()) remove();
+  for (let round = 1; round <= ROUNDS; round++) {
+    process.stderr.write(`comparisons, round ${round} of ${ROUNDS}\n`);
+    sampleAll(await mirrorWork(ELEMENTS));
+  }
 }
 
 /** What a person waits for a start, beside node alone. The first of each writes node's compile cache. */
@@ -267,6 +284,27 @@ async function past(log: MadeLog): Promise<void> {
     sample("history page ms", await historyPage(subject, 100));
   }
   await subject.stop();
+}
+
+/** What reads of a long log take, and what others wait beside them. */
+async function audited(): Promise<void> {
+  process.stderr.write(`making a log of ${EVENTS} events\n`);
+  const log = makeLog(EVENTS);
+  const subject = await startPast(log);
+  for (let round = 1; round <= ROUNDS; round++) {
+    process.stderr.write(`audit, round ${round} of ${ROUNDS}\n`);
+    sampleAll(await audit(subject));
+  }
+  await subject.stop();
+  log.remove();
+}
+
+/** What one caller can take from others, and what the service takes of the machine. */
+async function fair(): Promise<void> {
+  for (let round = 1; round <= ROUNDS; round++) {
+    process.stderr.write(`fairness, round ${round} of ${ROUNDS}\n`);
+    sampleAll(await fairness(LONG * SECONDS));
+  }
 }
 
 /** What sessions that live by a process take to end after it. */
@@ -400,6 +438,8 @@ const PARTS: Readonly<Record<string, () => Promise<void>>> = {
   threads: httpThreads,
   sizes: resting,
   soak: soaked,
+  audit: audited,
+  fairness: fair,
   peers: besidePeers,
 };
 const asked = process.argv.slice(2);

@@ -51,8 +51,13 @@ async function postEach(url: string, bodies: readonly string[]): Promise<void> {
   }
 }
 
-export async function postJson(url: string, body: object): Promise<Record<string, unknown>> {
-  const response = await fetch(url, { method: "POST", headers: JSON_TYPE, body: JSON.stringify(body) });
+export async function postJson(
+  url: string,
+  body: object,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<Record<string, unknown>> {
+  const sent = { method: "POST", headers: { ...headers, ...JSON_TYPE }, body: JSON.stringify(body) };
+  const response = await fetch(url, sent);
   if (!response.ok) throw new Error(`posting to ${url}: ${response.status} ${await response.text()}`);
   return (await response.json()) as Record<string, unknown>;
 }

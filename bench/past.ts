@@ -8,6 +8,7 @@ import { HASH_KEYS, hashKey, type MadeLog } from "./log_maker.ts";
 /** A service over a long log, for reads of its past. */
 export interface PastSubject {
   readonly url: string;
+  readonly pid: number;
   readonly events: number;
   /** From the first question about the end of the log until it is answered: events a second that the history takes in. */
   readonly historyRate: number;
@@ -38,7 +39,7 @@ export async function startPast({ folder, events }: MadeLog): Promise<PastSubjec
     await service.end("SIGTERM");
     rmSync(data, { recursive: true });
   };
-  return { url: service.url, events, historyRate, historyBytes, stop };
+  return { url: service.url, pid: service.child.pid as number, events, historyRate, historyBytes, stop };
 }
 
 const POLL_MS = 100;

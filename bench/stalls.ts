@@ -1,10 +1,9 @@
 import { once } from "node:events";
-import { Agent, request } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import type { Attack } from "./attacker.ts";
+import { Caller, type Waits } from "./caller.ts";
 import { type EngineInput, engineInputs } from "./engine_inputs.ts";
-import { postJson } from "./load.ts";
 import { startBenchService } from "./service.ts";
 import { furnish, worstInputs } from "./worst_inputs.ts";
 
@@ -17,14 +16,6 @@ export interface Stall {
   readonly statuses: Readonly<Record<number, number>>;
 }
 
-/** In milliseconds. */
-interface Waits {
-  readonly p50: number;
-  readonly p999: number;
-  readonly most: number;
-}
-
-const VALUE = JSON.stringify({ value: "2a00000000000000" });
 const PATIENCE_MS = 60_000;
 
 /** So many rounds over all inputs; each is sent for so many seconds. */
@@ -37,27 +28,23 @@ export async function* stalls(
     MAPLEDGER_CALLER_BYTES_MAX: "0",
   });
   const { url } = service;
-  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
   try {
     const single = worstInputs(await furnish(url)).map(({ name, ...one }) => ({ name, requests: [one] }));
     const rows: readonly EngineInput[] = [...single, ...(await engineInputs(url))];
-    const { id } = await postJson(`${url}/v1/sessions`, { name: "other", ttl_seconds: 86_400 });
-    const map = { map_type: "BPF_MAP_TYPE_HASH", key_size: 4, value_size: 8, max_entries: 16 };
-    const { fd } = await postJson(`${url}/v1/sessions/${id}/maps`, map);
-    const path = `${url}/v1/sessions/${id}/fds/${fd}/elements/01000000`;
+    const other = await Caller.prepare(url);
     for (let round = 0; round < rounds; round++)
       for (const { name: row, requests } of rows) {
-        const without = await waits(agent, path, seconds);
+        const without = await other.putFor(seconds);
         const attacker = new Attacker({
           url,
           requests: requests.map(({ body, ...one }) => ({ ...one, ...(body !== undefined && { body: body() }) })),
         });
         await attacker.begun;
-        const meanwhile = await waits(agent, path, seconds);
+        const meanwhile = await other.putFor(seconds);
         yield { row, without, meanwhile, statuses: await attacker.end() };
       }
+    other.close();
   } finally {
-    agent.destroy();
     await service.stop();
   }
 }
@@ -83,32 +70,4 @@ class Attacker {
     await this.#worker.terminate();
     return this.#statuses;
   }
-}
-
-/** PUTs, one after the other. */
-async function waits(agent: Agent, path: string, seconds: number): Promise<Waits> {
-  const figures: number[] = [];
-  const end = performance.now() + seconds * 1000;
-  while (performance.now() < end) {
-    const started = performance.now();
-    await put(agent, path);
-    figures.push(performance.now() - started);
-  }
-  figures.sort((a, b) => a - b);
-  const at = (part: number): number => figures[Math.min(figures.length - 1, Math.floor(figures.length * part))] ?? 0;
-  return { p50: at(0.5), p999: at(0.999), most: at(1) };
-}
-
-function put(agent: Agent, path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const headers = { "content-type": "application/json", "content-length": VALUE.length };
-    const sent = request(path, { method: "PUT", agent, headers }, (response) => {
-      response.resume();
-      response.on("end", () =>
-        response.statusCode === 200 ? resolve() : reject(new Error(`PUT: ${response.statusCode}`)),
-      );
-    });
-    sent.on("error", reject);
-    sent.end(VALUE);
-  });
 }
