@@ -13,6 +13,7 @@ import { Metrics } from "../src/http/server/metrics.ts";
 import { UnderWay } from "../src/http/server/requests_under_way.ts";
 import { UnknownCallers } from "../src/http/server/unknown_callers.ts";
 import { LogStreams } from "../src/http/streams/log_streams.ts";
+import { Senders } from "../src/net/senders.ts";
 import { VERSION } from "../src/version.ts";
 
 /** The document as the service with its default settings serves it, or of another version of OpenAPI. */
@@ -60,6 +61,7 @@ export async function openApiDocument(openapi: OpenApiVersion = "3.1.0"): Promis
     refusals: new Refusals(engine),
     unknownCallers: new UnknownCallers(never),
     underWay: new UnderWay(),
+    senders: new Senders(),
     ...bulk,
     identity: tcpIdentity(callers, "on"),
     tls: null,

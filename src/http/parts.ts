@@ -15,6 +15,7 @@ import type { Archiver } from "../engine/archives.ts";
 import type { EventReader } from "../engine/events.ts";
 import type { Turns } from "../engine/turn_queue.ts";
 import type { Ledger } from "../log/position.ts";
+import type { Senders } from "../net/senders.ts";
 import type { PartFault } from "../supervisor/derived_parts.ts";
 import type { TreeReader, WitnessStatus } from "../tree/ports.ts";
 import type { Jobs } from "./jobs/jobs.ts";
@@ -70,6 +71,8 @@ export interface Parts {
   readonly turns: Turns;
   /** Requests, over all listeners of the service. */
   readonly underWay: UnderWay;
+  /** The callers of requests, over all listeners of the service. */
+  readonly senders: Senders;
   /** How it is known who sends a request. */
   readonly identity: Identity;
   /** null: the TCP port has no TLS. */

@@ -35,6 +35,7 @@ import { WholeEvents } from "../index/whole_events.ts";
 import { ClientProcesses } from "../mirror/client_processes.ts";
 import { streamLimit } from "../mirror/descriptor_limit.ts";
 import { Connections } from "../net/connections.ts";
+import { Senders } from "../net/senders.ts";
 import { PastClient } from "../past/client.ts";
 import { PAST } from "../past/protocol.ts";
 import { WholePast } from "../past/whole_past.ts";
@@ -146,6 +147,7 @@ async function serve(directory: string, settings: Settings, logger: Logger): Pro
     refusals: new Refusals({ run: async () => ({ failure: "log failed", detail: READ_ONLY, done: "nothing" }) }),
     unknownCallers: new UnknownCallers((fields, message) => logger.warn(fields, message)),
     underWay,
+    senders: new Senders(),
     identity: identityAt(isUnix, ofSocket, tcpIdentity(callers, settings.auth)),
     processesAt: () => null,
     tls: tlsFiles?.tls ?? null,

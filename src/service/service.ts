@@ -47,6 +47,7 @@ import { ObjectOpener } from "../mirror/object_opener.ts";
 import { OBJECT_OPENER } from "../mirror/protocol.ts";
 import { openPlaces } from "../mirror/real_objects.ts";
 import { Connections } from "../net/connections.ts";
+import { Senders } from "../net/senders.ts";
 import { PastClient } from "../past/client.ts";
 import { PAST } from "../past/protocol.ts";
 import { WholePast } from "../past/whole_past.ts";
@@ -227,6 +228,7 @@ async function start({ settings, rebuild, engine: { thread, died, begin } }: Sta
     refusals: new Refusals(engine),
     unknownCallers: new UnknownCallers((fields, message) => logger.warn(fields, message)),
     underWay,
+    senders: new Senders(),
     identity: identityAt(isUnix, ofSocket, tcpIdentity(callers, settings.auth)),
     processesAt: (connection: Socket) => (isUnix(connection) ? processes : null),
     tls: tlsFiles?.tls ?? null,

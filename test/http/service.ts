@@ -36,6 +36,7 @@ import { type EventFilter, matches } from "../../src/log/event_filter.ts";
 import { effectsIn, touchedKeys } from "../../src/log/event_subjects.ts";
 import { Marks } from "../../src/log/position.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
+import { Senders } from "../../src/net/senders.ts";
 import { History } from "../../src/past/history.ts";
 import { Past } from "../../src/past/past.ts";
 import type { Who } from "../../src/syscall/command.ts";
@@ -310,6 +311,7 @@ export class Service {
       refusals: new Refusals(engine),
       unknownCallers: new UnknownCallers((fields, message) => service.warned.push({ ...fields, message })),
       underWay: service.underWay,
+      senders: new Senders(),
       flight,
       turns: service.turns,
       identity: tcpIdentity(callers, isOpen ? "off" : "on"),

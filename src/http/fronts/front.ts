@@ -7,6 +7,7 @@ import { Callers, type CallersCopy } from "../../access/callers.ts";
 import { EngineClient, portEnd } from "../../engine/client.ts";
 import { Turns } from "../../engine/turn_queue.ts";
 import { Connections } from "../../net/connections.ts";
+import { Senders } from "../../net/senders.ts";
 import { type Refusal, RefusalProblems } from "../server/access.ts";
 import { tcpIdentity } from "../server/auth.ts";
 import type { Tls } from "../server/certificates.ts";
@@ -51,6 +52,7 @@ export class Front {
         engine: engineOf(data),
         callers: this.#callers,
         identity: tcpIdentity(this.#callers, settings.auth),
+        senders: new Senders(),
         refusals: new RefusalProblems((refusal) => service.refused(refusal)),
         flight: this.#flight,
         turns: new Turns(),

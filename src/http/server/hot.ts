@@ -13,6 +13,7 @@ import type { Settings } from "../../config.ts";
 import { QueuedRequest } from "../../engine/client.ts";
 import { type Digits, type ElementHead, elementHead, type ReplyFrames } from "../../engine/frames.ts";
 import type { Reply, Request } from "../../engine/request.ts";
+import type { Sender, Senders } from "../../net/senders.ts";
 import type { ElementCommand } from "../../syscall/command.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
 import { notDone, type RefusalParts } from "./access.ts";
@@ -51,6 +52,7 @@ interface LastOrigin {
 /** The facts that the header lines of a connection's request establish. */
 interface HeaderFacts {
   readonly caller: Caller;
+  readonly sender: Sender;
   /** The version of the callers among which the caller was found. */
   readonly version: number;
   readonly hasBody: boolean;
@@ -71,6 +73,7 @@ interface Asked {
   readonly response: ServerResponse;
   readonly cmd: ElementCommand["cmd"];
   readonly by: LastOrigin;
+  readonly sender: Sender;
   readonly key: Digits<string>;
 }
 
@@ -78,6 +81,7 @@ export interface HotParts extends RefusalParts, Bulk {
   readonly callers: Pick<Callers, "limits" | "version">;
   readonly engine: Pick<EngineDoor, "run" | "runElement">;
   readonly identity: Identity;
+  readonly senders: Senders;
   readonly ready: () => string | null;
   readonly settings: Pick<Settings, "bodyBytesMax">;
 }
@@ -101,15 +105,17 @@ export function hotPath(parts: HotParts, problemOf: (error: unknown) => Problem,
     if (!facts.caller.scopes.has(method === "GET" ? "read" : "write")) return false;
     const by = origins.of(request, facts);
     if (by === null) return false;
+    const { sender } = facts;
     const url = request.url as string;
     const key = { in: url, start: by.start.length, end: url.length };
     if (method === "PUT") {
-      const asked = { response, cmd: CMD.BPF_MAP_UPDATE_ELEM, by, key };
+      const asked = { response, cmd: CMD.BPF_MAP_UPDATE_ELEM, by, sender, key };
       request.takeBody((body) => update(parts, answers, asked, body));
     } else {
       const cmd = method === "GET" ? CMD.BPF_MAP_LOOKUP_ELEM : CMD.BPF_MAP_DELETE_ELEM;
       request.takeNothing();
-      run(parts, answers, { response, cmd, by, key }, null);
+      sender.began();
+      run(parts, answers, { response, cmd, by, sender, key }, null);
     }
     return true;
   };
@@ -126,6 +132,7 @@ function run(parts: HotParts, answers: Answers, asked: Asked, value: Digits<Uint
 }
 
 function update(parts: HotParts, answers: Answers, asked: Asked, body: Buffer): void {
+  asked.sender.began();
   const digits = valueDigits(body);
   if (digits !== null && run(parts, answers, asked, digits)) return;
   let read: ReturnType<typeof readValueBody>;
@@ -169,7 +176,7 @@ class Origins {
 
   /** null: the headers have anything unusual, or the sender is unknown. */
   factsOf(request: WholeRequest): HeaderFacts | null {
-    const { identity, settings, callers } = this.#parts;
+    const { identity, settings, callers, senders } = this.#parts;
     const { headerLines } = request;
     const { version } = callers;
     const known = this.#facts.get(headerLines);
@@ -183,7 +190,7 @@ class Origins {
       return null;
     }
     const body = { hasBody: hasBody(headers), hasSmallJson: hasSmallJson(headers, settings.bodyBytesMax) };
-    const facts = { caller, version, ...body, last: null };
+    const facts = { caller, sender: senders.of(caller.name), version, ...body, last: null };
     this.#facts.set(headerLines, facts);
     return facts;
   }
@@ -252,15 +259,34 @@ class Answers {
     this.#headEnd = `\r\nConnection: keep-alive\r\nKeep-Alive: timeout=${keepAliveSeconds}\r\n\r\n`;
   }
 
-  /** Answers with the seq, and for a lookup with the value, of the frame; any other reply is read in full first. */
   frame(asked: Asked, frame: ReplyFrames): void {
-    const isLookup = asked.cmd === CMD.BPF_MAP_LOOKUP_ELEM;
-    const valueBytes = isLookup && frame.isDone ? frame.valueBytes : null;
-    if (!frame.isDone || (valueBytes !== null && valueBytes > SMALL_BYTES)) this.reply(asked, frame.reply());
-    else this.#done(asked, frame.seq, valueBytes === null ? null : frame.valueDigits());
+    this.#frame(asked, frame);
+    this.#end(asked);
   }
 
   reply(asked: Asked, reply: Reply): void {
+    this.#reply(asked, reply);
+    this.#end(asked);
+  }
+
+  fail(asked: Asked, error: unknown): void {
+    this.#problem(asked.response, this.#problemOf(error));
+    this.#end(asked);
+  }
+
+  #end({ response, sender }: Asked): void {
+    sender.answered(response.req.socket);
+  }
+
+  /** Answers with the seq, and for a lookup with the value, of the frame; any other reply is read in full first. */
+  #frame(asked: Asked, frame: ReplyFrames): void {
+    const isLookup = asked.cmd === CMD.BPF_MAP_LOOKUP_ELEM;
+    const valueBytes = isLookup && frame.isDone ? frame.valueBytes : null;
+    if (!frame.isDone || (valueBytes !== null && valueBytes > SMALL_BYTES)) this.#reply(asked, frame.reply());
+    else this.#done(asked, frame.seq, valueBytes === null ? null : frame.valueDigits());
+  }
+
+  #reply(asked: Asked, reply: Reply): void {
     const { response, cmd, by } = asked;
     const { limits: id } = by.origin;
     if ("failure" in reply) {
@@ -276,10 +302,6 @@ class Answers {
     const value = cmd === CMD.BPF_MAP_LOOKUP_ELEM ? outcome.value : null;
     if (value !== null && value.length > SMALL_BYTES) this.#large(asked, outcome, seq);
     else this.#done(asked, seq, value === null ? null : value.toString("hex"));
-  }
-
-  fail({ response }: Asked, error: unknown): void {
-    this.#problem(response, this.#problemOf(error));
   }
 
   #done({ response }: Asked, seq: number, value: string | null): void {

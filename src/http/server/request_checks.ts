@@ -1,7 +1,10 @@
 /** Checks every request before its route: origin, caller, scopes, and whether the service is ready. */
 
+import { Socket } from "node:net";
 import type { FastifyReply, FastifyRequest, RouteOptions } from "fastify";
+import type { Caller } from "../../access/caller.ts";
 import type { Settings } from "../../config.ts";
+import type { Senders } from "../../net/senders.ts";
 import { checkScopes, checkSeesAll, isAllowed, type RefusalParts } from "./access.ts";
 import { checkOrigin, type Identity } from "./auth.ts";
 import type { Flight } from "./flight.ts";
@@ -34,15 +37,18 @@ export interface CheckParts extends RefusalParts {
   readonly unknownCallers: UnknownCallers;
   readonly flight: Pick<Flight, "isOf">;
   readonly underWay: UnderWay;
+  readonly senders: Senders;
   /** Set if the service is read-only. */
   readonly present?: unknown;
 }
 
+/** No caller has this name. */
+const UNKNOWN = "";
 const NO_CHANGES = "the service is read-only: it was started with --read-only";
 
 /** Adds the checks to all routes. */
 export function addChecks(app: App, parts: CheckParts): void {
-  const { identity, ready, settings, unknownCallers } = parts;
+  const { identity, ready, settings } = parts;
   app.removeContentTypeParser("text/plain");
   app.addHook("onRoute", (route) => {
     const operation = operationOf(route);
@@ -67,7 +73,7 @@ export function addChecks(app: App, parts: CheckParts): void {
       checkReady(ready);
       return;
     }
-    const caller = unknownCallers.watch(request.raw, (raw) => identity.callerOf(raw));
+    const caller = knownCaller(parts, request, reply);
     request.caller = caller.name;
     parts.flight.isOf(request.raw, caller.name);
     request.peer = identity.peerOf(request.raw);
@@ -80,6 +86,25 @@ export function addChecks(app: App, parts: CheckParts): void {
     if (request.routeOptions.config.ofAll === true) checkSeesAll(parts, request);
     follow(parts, request, reply, need);
   });
+}
+
+/** Throws UnknownCaller. All unknown callers are one sender. */
+function knownCaller(
+  { identity, senders, unknownCallers }: Pick<CheckParts, "identity" | "senders" | "unknownCallers">,
+  { raw }: FastifyRequest,
+  reply: FastifyReply,
+): Caller {
+  let name = UNKNOWN;
+  try {
+    const caller = unknownCallers.watch(raw, () => identity.callerOf(raw));
+    name = caller.name;
+    return caller;
+  } finally {
+    const sender = senders.of(name);
+    sender.otherBegan();
+    // A request of the service's own has no connection.
+    if (raw.socket instanceof Socket) reply.raw.once("close", () => sender.otherAnswered(raw.socket));
+  }
 }
 
 /** Logs the reads that leave no event, if MAPLEDGER_READ_LOG is on. */
