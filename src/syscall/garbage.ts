@@ -13,6 +13,8 @@ import type { OpenMap } from "./open_map.ts";
 export class Garbage {
   readonly #cells: Cells;
   readonly #open: (map: MapRecord) => OpenMap;
+  /** Whether there may be cells to reclaim. */
+  #mayBe = true;
 
   constructor(cells: Cells, open: (map: MapRecord) => OpenMap) {
     this.#cells = cells;
@@ -20,6 +22,7 @@ export class Garbage {
   }
 
   add(id: number): void {
+    this.#mayBe = true;
     this.#cells.put(cellOf(id), NOTHING);
   }
 
@@ -53,25 +56,40 @@ export class Garbage {
     return elements.length;
   }
 
-  /** Reclaims at most `limit` cells of freed maps. Returns whether any may be left. */
+  /**
+   * Reclaims at most `limit` cells of freed maps; a map without cells counts as one. Returns whether any may be left. If
+   * none is, the cells are not read again until another map is freed.
+   */
   reclaim(limit: number): boolean {
+    if (!this.#mayBe) return false;
     const garbage: CellKey[] = [];
-    for (const [key, bytes] of this.#all()) if (bytes.length === 0) garbage.push(key);
+    for (const [key, bytes] of this.#all()) {
+      if (bytes.length > 0) continue;
+      garbage.push(key);
+      if (garbage.length === limit) break;
+    }
     let left = limit;
     for (const key of garbage) {
       const id = readU32Key(key, 1);
       for (const prefix of [elementsPrefix({ id }), usesPrefix({ id })]) {
         const cells: CellKey[] = [];
         for (const [cell] of this.#cells.range(prefix, afterPrefix(prefix))) {
-          if (left-- === 0) break;
+          if (left-- <= 0) break;
           cells.push(cell);
         }
         for (const cell of cells) this.#cells.delete(cell);
         if (left < 0) return true;
       }
       this.#cells.delete(key);
+      left--;
     }
-    return false;
+    this.#mayBe = garbage.length === limit;
+    return this.#mayBe;
+  }
+
+  /** Call this after the cells have gone back to an earlier state. */
+  forget(): void {
+    this.#mayBe = true;
   }
 
   #all(): ReturnType<Cells["range"]> {

@@ -142,6 +142,7 @@ export class State implements World, MapTables {
       table.forget();
     for (const table of [this.#counters, this.#holds]) table.forget();
     this.aftermath.forget();
+    this.garbage.forget();
   }
 
   /** Charges everything in the tables of sessions, descriptors, pins, objects and maps; elements are charged by the number that each map stores. */
