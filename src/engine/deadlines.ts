@@ -1,68 +1,100 @@
 /**
- * Ids by their deadlines, so that a look for those that are over costs nothing while none is, however many there are.
- * An id stands in a bucket of BUCKET_MS. If its deadline becomes later, it stays there until that bucket's time has
- * come, so that a deadline that moves with every command costs nothing either.
+ * Deadlines of slots (`slots.ts`), so that a look for those that are over costs nothing while none is, however many
+ * there are. A slot stands in a bucket of BUCKET_MS, which is a list through its members. If its deadline becomes later,
+ * it stays there until that bucket's time has come, so that a deadline that moves with every command costs nothing
+ * either.
  */
 
+import { grown } from "./slots.ts";
+
 const BUCKET_MS = 128;
+/** In place of a slot or a bucket. */
+const NONE = -1;
 
 export class Deadlines {
-  /** The deadline of an id that is watched, in the clock's milliseconds; Infinity: it has none at present. */
-  readonly #deadlineOf: (id: number) => number;
-  readonly #buckets = new Map<number, Set<number>>();
-  readonly #bucketOf = new Map<number, number>();
-  /** No id is in an earlier bucket. */
+  /** The first slot of each bucket. */
+  readonly #buckets = new Map<number, number>();
+  /** By slot. */
+  #deadlinesMs = new Float64Array(0);
+  #bucketOf = new Int32Array(0);
+  #next = new Int32Array(0);
+  #before = new Int32Array(0);
+  /** No slot is in an earlier bucket. */
   #first = Number.POSITIVE_INFINITY;
 
-  constructor(deadlineOf: (id: number) => number) {
-    this.#deadlineOf = deadlineOf;
+  /** In the clock's milliseconds. Infinity: the slot has no deadline. */
+  get(slot: number): number {
+    return this.#deadlinesMs[slot] ?? Number.POSITIVE_INFINITY;
   }
 
-  /** Call when an id has its first deadline, and when its deadline may have become earlier. */
-  watch(id: number): void {
-    const bucket = bucketAt(this.#deadlineOf(id));
-    if (bucket >= (this.#bucketOf.get(id) ?? Number.POSITIVE_INFINITY)) return;
-    this.forget(id);
-    this.#bucketOf.set(id, bucket);
-    const ids = this.#buckets.get(bucket);
-    if (ids === undefined) this.#buckets.set(bucket, new Set([id]));
-    else ids.add(id);
-    this.#first = Math.min(this.#first, bucket);
+  set(slot: number, deadlineMs: number): void {
+    this.#makeRoom(slot);
+    this.#deadlinesMs[slot] = deadlineMs;
+    const present = this.#bucketOf[slot] as number;
+    if (present !== NONE && deadlineMs >= present * BUCKET_MS) return;
+    this.#leave(slot);
+    this.#enter(slot);
   }
 
-  forget(id: number): void {
-    const bucket = this.#bucketOf.get(id);
-    if (bucket === undefined) return;
-    this.#bucketOf.delete(id);
-    const ids = this.#buckets.get(bucket) as Set<number>;
-    ids.delete(id);
-    if (ids.size === 0) this.#buckets.delete(bucket);
+  clear(slot: number): void {
+    this.set(slot, Number.POSITIVE_INFINITY);
+    this.#leave(slot);
   }
 
   /**
-   * At most `most` ids whose deadline is over, the earliest buckets first. They are answered again until they are
-   * forgotten or their deadline is later.
+   * At most `most` slots whose deadline is over, the earliest buckets first. They are answered again until their
+   * deadline is later.
    */
   over(nowMs: number, most: number): number[] {
     const over: number[] = [];
     const current = bucketAt(nowMs);
     if (this.#buckets.size === 0) this.#first = Number.POSITIVE_INFINITY;
     for (let bucket = this.#first; bucket <= current && over.length < most; bucket++) {
-      // A Set's iteration goes on behind ids that are deleted meanwhile.
-      for (const id of this.#buckets.get(bucket) ?? []) {
-        if (this.#deadlineOf(id) <= nowMs) over.push(id);
-        else this.#move(id, bucket);
-        if (over.length === most) break;
+      let slot = this.#buckets.get(bucket) ?? NONE;
+      while (slot !== NONE && over.length < most) {
+        const next = this.#next[slot] as number;
+        if (this.get(slot) <= nowMs) over.push(slot);
+        else if (bucketAt(this.get(slot)) !== bucket) {
+          this.#leave(slot);
+          this.#enter(slot);
+        }
+        slot = next;
       }
       if (bucket === this.#first && bucket < current && !this.#buckets.has(bucket)) this.#first++;
     }
     return over;
   }
 
-  #move(id: number, from: number): void {
-    if (bucketAt(this.#deadlineOf(id)) === from) return;
-    this.forget(id);
-    this.watch(id);
+  #enter(slot: number): void {
+    const bucket = bucketAt(this.get(slot));
+    if (bucket === Number.POSITIVE_INFINITY) return;
+    const next = this.#buckets.get(bucket) ?? NONE;
+    this.#bucketOf[slot] = bucket;
+    this.#next[slot] = next;
+    this.#before[slot] = NONE;
+    if (next !== NONE) this.#before[next] = slot;
+    this.#buckets.set(bucket, slot);
+    this.#first = Math.min(this.#first, bucket);
+  }
+
+  #leave(slot: number): void {
+    const bucket = this.#bucketOf[slot] as number;
+    if (bucket === NONE) return;
+    const [before, next] = [this.#before[slot] as number, this.#next[slot] as number];
+    if (next !== NONE) this.#before[next] = before;
+    if (before !== NONE) this.#next[before] = next;
+    else if (next !== NONE) this.#buckets.set(bucket, next);
+    else this.#buckets.delete(bucket);
+    this.#bucketOf[slot] = NONE;
+  }
+
+  #makeRoom(slot: number): void {
+    const before = this.#bucketOf.length;
+    if (slot < before) return;
+    this.#deadlinesMs = grown(this.#deadlinesMs, slot + 1).fill(Number.POSITIVE_INFINITY, before);
+    this.#bucketOf = grown(this.#bucketOf, slot + 1).fill(NONE, before);
+    this.#next = grown(this.#next, slot + 1);
+    this.#before = grown(this.#before, slot + 1);
   }
 }
 

@@ -12,6 +12,7 @@ import type { MirrorNotes } from "./mirror_notes.ts";
 import type { MirrorSources } from "./mirror_sources.ts";
 import type { Clock, Mirror, MirrorSource } from "./ports.ts";
 import type { Request } from "./request.ts";
+import { Slots } from "./slots.ts";
 import type { Window } from "./windows.ts";
 
 export interface DriftParts {
@@ -33,8 +34,7 @@ interface Job {
 /** A map that is compared in intervals. */
 interface Watched extends LastReport {
   readonly policy: DriftPolicy;
-  /** Infinity while its comparison is under way. */
-  nextMs: number;
+  readonly slot: number;
 }
 
 /** The most comparisons at intervals that are under way at once. */
@@ -54,7 +54,9 @@ export class Drift {
   readonly #parts: DriftParts;
   readonly #comparisons: Comparisons;
   readonly #watched = new Map<number, Watched>();
-  readonly #deadlines = new Deadlines((map) => this.#watched.get(map)?.nextMs ?? Number.POSITIVE_INFINITY);
+  readonly #slots = new Slots();
+  /** When the next comparison of each is due. */
+  readonly #deadlines = new Deadlines();
   #atIntervals = 0;
   readonly #jobs: Job[] = [];
 
@@ -72,12 +74,16 @@ export class Drift {
 
   /** Begins, changes or ends a map's interval, after its policy was set. */
   watch({ id, drift }: Pick<MapRecord, "id" | "drift">): void {
-    this.#deadlines.forget(id);
-    if (drift === undefined || drift.intervalMs === 0) this.#watched.delete(id);
-    else {
-      const nextMs = this.#parts.clock.nowMs() + drift.intervalMs;
-      this.#watched.set(id, { policy: drift, nextMs, told: NOTHING_TOLD });
-      this.#deadlines.watch(id);
+    const present = this.#watched.get(id);
+    if (drift === undefined || drift.intervalMs === 0) {
+      if (present === undefined) return;
+      this.#deadlines.clear(present.slot);
+      this.#slots.give(id);
+      this.#watched.delete(id);
+    } else {
+      const slot = present?.slot ?? this.#slots.take(id);
+      this.#watched.set(id, { policy: drift, slot, told: NOTHING_TOLD });
+      this.#deadlines.set(slot, this.#parts.clock.nowMs() + drift.intervalMs);
     }
   }
 
@@ -117,7 +123,7 @@ export class Drift {
   /** Begins comparisons that are due, and runs a piece. Returns whether there is more. */
   step(): boolean {
     const due = this.#deadlines.over(this.#parts.clock.nowMs(), AT_INTERVALS_MAX - this.#atIntervals);
-    for (const map of due) this.#beginAtInterval(map, this.#watched.get(map) as Watched);
+    for (const slot of due) this.#beginAtInterval(this.#slots.idOf(slot));
     const job = this.#jobs.shift();
     if (job === undefined) return false;
     try {
@@ -131,24 +137,25 @@ export class Drift {
   }
 
   /** A comparison of the map that is under way takes the place of this one. */
-  #beginAtInterval(map: number, watched: Watched): void {
-    const nextMs = this.#parts.clock.nowMs() + watched.policy.intervalMs;
-    watched.nextMs = nextMs;
+  #beginAtInterval(map: number): void {
+    const watched = this.#watched.get(map) as Watched;
+    const { policy, slot } = watched;
+    const nextMs = this.#parts.clock.nowMs() + policy.intervalMs;
+    this.#deadlines.set(slot, nextMs);
     const record = this.#parts.sources.of(map)?.map;
     if (record === undefined) {
       this.watch({ id: map });
       return;
     }
     if (this.#jobs.some(({ ask }) => ask.map === map && ask.policy !== null)) return;
-    watched.nextMs = Number.POSITIVE_INFINITY;
+    this.#deadlines.clear(slot);
     this.#atIntervals++;
     this.#queue({ map, policy: policyOf(record), window: null, at: null, limit: 0, atOnce: false })
       .catch((error) => this.#failed(error))
       .finally(() => {
         this.#atIntervals--;
-        watched.nextMs = nextMs;
         // Its policy may have been set anew meanwhile.
-        if (this.#watched.get(map) === watched) this.#deadlines.watch(map);
+        if (this.#watched.get(map) === watched) this.#deadlines.set(slot, nextMs);
       });
   }
 

@@ -27,21 +27,11 @@ import type { Outcome } from "../syscall/outcome.ts";
 import type { SessionRecord } from "../syscall/sessions.ts";
 import { Deadlines } from "./deadlines.ts";
 import type { Clock, Processes } from "./ports.ts";
+import { grown, Slots } from "./slots.ts";
 
-type LeaseKind = "ttl" | "attached" | "process";
-
-interface Lease {
-  /** Set to `attached` by the first stream, and stays so. */
-  by: LeaseKind;
-  ttlMs: number;
-  /**
-   * The time at which the session ends unless its lease is renewed; Infinity while a stream is attached, and for
-   * `process`.
-   */
-  deadlineMs: number;
-  /** The number of attached streams. */
-  streams: number;
-}
+/** A session that had a stream attached is `attached` from then on. */
+const KINDS = ["ttl", "attached", "process"] as const;
+type LeaseKind = (typeof KINDS)[number];
 
 /** A session's lease as the API shows it. `lease` null: as of an earlier moment it is unknown. */
 export interface LeaseView {
@@ -65,8 +55,14 @@ export class Leases {
   readonly #processes: Processes;
   readonly #clock: Pick<Clock, "nowMs">;
   readonly #session: LeasesParts["session"];
-  readonly #leases = new Map<number, Lease>();
-  readonly #deadlines = new Deadlines((id) => this.#leases.get(id)?.deadlineMs ?? Number.POSITIVE_INFINITY);
+  readonly #slots = new Slots();
+  /** By slot: the kind of lease, as an index of KINDS, and the TTL. */
+  #kinds = new Uint8Array(0);
+  #ttlsMs = new Float64Array(0);
+  /** When sessions end unless their leases are renewed; those with an attached stream, or a process, have no deadline. */
+  readonly #deadlines = new Deadlines();
+  /** The number of streams that are attached, of sessions that have any. */
+  readonly #streams = new Map<number, number>();
   #processCount = 0;
 
   constructor({ graceMs, processes, clock, session }: LeasesParts) {
@@ -77,7 +73,7 @@ export class Leases {
   }
 
   get count(): number {
-    return this.#leases.size;
+    return this.#slots.size;
   }
 
   /** The number of sessions that live by a process. */
@@ -107,22 +103,28 @@ export class Leases {
 
   /** Gives a session a full TTL from now on, unless it lives by something else. */
   #renew(session: number, ttlMs: number): void {
-    const lease = this.#leases.get(session);
-    if (lease === undefined) {
-      this.#leases.set(session, { by: "ttl", ttlMs, deadlineMs: this.#clock.nowMs() + ttlMs, streams: 0 });
-    } else {
-      lease.ttlMs = ttlMs;
-      this.#used(session);
-    }
-    this.#deadlines.watch(session);
+    const slot = this.#slots.of(session) ?? this.#begin(session, "ttl");
+    this.#ttlsMs[slot] = ttlMs;
+    this.#used(session);
   }
 
   /** Makes a session live by a process alone. */
   #bind(session: number, process: ClientProcess): void {
-    const endless = Number.POSITIVE_INFINITY;
-    this.#leases.set(session, { by: "process", ttlMs: endless, deadlineMs: endless, streams: 0 });
+    this.#begin(session, "process");
     this.#processCount++;
     this.#processes.watch(session, process);
+  }
+
+  #begin(session: number, kind: LeaseKind): number {
+    const slot = this.#slots.take(session);
+    this.#kinds = grown(this.#kinds, slot + 1);
+    this.#ttlsMs = grown(this.#ttlsMs, slot + 1);
+    this.#kinds[slot] = KINDS.indexOf(kind);
+    return slot;
+  }
+
+  #kindOf(slot: number): LeaseKind {
+    return KINDS[this.#kinds[slot] as number] as LeaseKind;
   }
 
   /**
@@ -130,51 +132,58 @@ export class Leases {
    * commands.
    */
   #used(session: number): void {
-    const lease = this.#leases.get(session);
-    if (lease?.by === "ttl") lease.deadlineMs = this.#clock.nowMs() + lease.ttlMs;
+    const slot = this.#slots.of(session);
+    if (slot !== undefined && this.#kindOf(slot) === "ttl")
+      this.#deadlines.set(slot, this.#clock.nowMs() + (this.#ttlsMs[slot] as number));
   }
 
   /** Attaches a stream. A session that lives by a process does not change. */
   attach(session: number): void {
-    const lease = this.#leases.get(session);
-    if (lease === undefined || lease.by === "process") return;
-    lease.by = "attached";
-    lease.streams++;
-    lease.deadlineMs = Number.POSITIVE_INFINITY;
+    const slot = this.#slots.of(session);
+    if (slot === undefined || this.#kindOf(slot) === "process") return;
+    this.#kinds[slot] = KINDS.indexOf("attached");
+    this.#streams.set(session, (this.#streams.get(session) ?? 0) + 1);
+    this.#deadlines.clear(slot);
   }
 
   /** Call when a stream broke. After the last one the grace time begins, in which another can be attached. */
   detach(session: number): void {
-    const lease = this.#leases.get(session);
-    if (lease?.by !== "attached") return;
-    lease.streams--;
-    if (lease.streams > 0) return;
-    lease.deadlineMs = this.#clock.nowMs() + this.#graceMs;
-    this.#deadlines.watch(session);
+    const slot = this.#slots.of(session);
+    if (slot === undefined || this.#kindOf(slot) !== "attached") return;
+    const streams = (this.#streams.get(session) ?? 0) - 1;
+    if (streams > 0) {
+      this.#streams.set(session, streams);
+      return;
+    }
+    this.#streams.delete(session);
+    this.#deadlines.set(slot, this.#clock.nowMs() + this.#graceMs);
   }
 
   end(session: number): void {
-    if (this.#leases.get(session)?.by === "process") {
+    const slot = this.#slots.of(session);
+    if (slot === undefined) return;
+    if (this.#kindOf(slot) === "process") {
       this.#processCount--;
       this.#processes.forget(session);
     }
-    this.#leases.delete(session);
-    this.#deadlines.forget(session);
+    this.#deadlines.clear(slot);
+    this.#streams.delete(session);
+    this.#slots.give(session);
   }
 
   view(session: number): LeaseView {
-    const nowMs = this.#clock.nowMs();
-    const { by, deadlineMs } = this.#leases.get(session) ?? { by: "ttl", deadlineMs: nowMs };
-    const leftMs = Math.max(0, deadlineMs - nowMs);
-    return { lease: by, leftMs: leftMs === Number.POSITIVE_INFINITY ? null : Math.round(leftMs) };
+    const slot = this.#slots.of(session);
+    if (slot === undefined) return { lease: "ttl", leftMs: 0 };
+    const leftMs = Math.max(0, this.#deadlines.get(slot) - this.#clock.nowMs());
+    return { lease: this.#kindOf(slot), leftMs: leftMs === Number.POSITIVE_INFINITY ? null : Math.round(leftMs) };
   }
 
   /** The sessions whose lease is over, with the reason: at most `most` of them, unless more processes have exited. */
   expired(most: number): { readonly session: number; readonly reason: EndReason }[] {
     const over: { session: number; reason: EndReason }[] = this.exited();
-    for (const session of this.#deadlines.over(this.#clock.nowMs(), most - over.length)) {
-      const { by } = this.#leases.get(session) as Lease;
-      over.push({ session, reason: by === "attached" ? "attached stream broke" : "lease expired" });
+    for (const slot of this.#deadlines.over(this.#clock.nowMs(), most - over.length)) {
+      const reason = this.#kindOf(slot) === "attached" ? "attached stream broke" : "lease expired";
+      over.push({ session: this.#slots.idOf(slot), reason });
     }
     return over;
   }
