@@ -71,11 +71,13 @@ export async function replayLog(
  * objects of the host are opened.
  */
 export function resume({ state, leases, machine, drift, mirror }: ResumeParts): void {
-  for (const session of state.sessions.after(0)) leases.lend(session);
-  for (const [, map] of state.maps.from("")) {
-    machine.hasMap(map.type);
-    drift.watch(map);
-  }
+  state.survey({
+    session: (session) => leases.lend(session),
+    map(map) {
+      machine.hasMap(map.type);
+      drift.watch(map);
+    },
+  });
   // Collects the pins of each map now, so that no command has to wait for it.
   state.bpffs.pinsOf(0);
   state.settle();

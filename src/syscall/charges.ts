@@ -28,11 +28,16 @@ export class Charges {
   }
 
   get usage(): Usage {
-    if (this.#usage !== null) return this.#usage;
-    this.#usage = new Usage();
-    this.#chargeAll();
-    this.#usage.settle();
-    return this.#usage;
+    return this.#usage ?? this.count(this.#chargeAll);
+  }
+
+  /** `chargeAll` adds everything in the tables. */
+  count(chargeAll: () => void): Usage {
+    const usage = new Usage();
+    this.#usage = usage;
+    chargeAll();
+    usage.settle();
+    return usage;
   }
 
   /** Whether the usage was counted, and is kept up to date. */

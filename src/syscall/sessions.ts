@@ -56,8 +56,11 @@ export class Sessions {
     this.#charge(session.caller, -1);
   }
 
-  chargeAll(): void {
-    for (const { caller } of this.after(0)) this.#charge(caller, 1);
+  chargeAll(visit: (session: SessionRecord) => void): void {
+    for (const session of this.after(0)) {
+      this.#charge(session.caller, 1);
+      visit(session);
+    }
   }
 
   forget(): void {
