@@ -106,11 +106,11 @@ export class StateWriter {
 
   async #write({ cells, seq, bytes }: WrittenCells): Promise<boolean> {
     const { directCells, runsMax } = this.#limits;
+    if (this.#runs.manifest.runs.length >= runsMax) this.#foldWhole();
     if (this.#runs.manifest.runs.length === 0 && cells.size <= directCells) {
       this.#lmdb.write(new SortedCells(cells).entries(), seq, bytes);
       return false;
     }
-    if (this.#runs.manifest.runs.length >= runsMax) this.#foldWhole();
     checkRoom(this.#folder, bytes);
     const run = await this.#runs.add({ memory: cells });
     const { runs, base } = this.#runs.manifest;
@@ -214,8 +214,11 @@ export class StateWriter {
       this.#fold = fold;
       return;
     }
-    this.#lmdb.write([], fold.seq, 0);
-    const files = this.#runs.commit({ base: fold.seq, runs: runs.slice(0, runs.length - fold.runs) });
+    const left = runs.slice(0, runs.length - fold.runs);
+    // Without runs LMDB's seq is the state's, and a write without changes may have come meanwhile.
+    const base = left.length === 0 ? seq : fold.seq;
+    this.#lmdb.write([], base, 0);
+    const files = this.#runs.commit({ base, runs: left });
     for (const file of files) this.#cache.closeFile(file);
     this.#folded.push({ seq: fold.seq, files });
     this.#news.folded(fold.seq);
