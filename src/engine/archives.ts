@@ -75,7 +75,8 @@ export class ArchiveRefused extends Error {
     | "beyond the log"
     | "beyond the tree"
     | "not this log's archive"
-    | "another job is running";
+    | "another job is running"
+    | "the machine has failed";
 
   constructor(why: ArchiveRefused["why"], detail: string) {
     super(detail);

@@ -107,6 +107,20 @@ t.test(
   },
 );
 
+t.test("an archive job whose files cannot be opened is refused, and the next one is made", async (t) => {
+  const disk = new Disk(t);
+  const service = await prepared(disk);
+  const archive = () => ask(service.url, "POST", "/v1/archive", { before: 10 });
+  for (const action of ["EMFILE", "EIO"] as const) {
+    disk.fail({ op: "open", file: "events.sqlite", action, count: -1 });
+    t.match((await archive()).body, { status: 503, detail: /^archiving: / }, action);
+    t.equal((await put(service, 1, 1)).status, 200, "the log is open already");
+  }
+  disk.fail();
+  t.equal((await archive()).status, 202);
+  await service.end("SIGTERM");
+});
+
 /** Asks by an agent's connection. */
 async function askBy(agent: Agent, url: string, method: string, path: string, body?: object) {
   const headers = body === undefined ? {} : { "content-type": "application/json" };

@@ -96,6 +96,7 @@ function beginArchive(app: App, { archiver, jobs }: ArchiveParts): void {
 const REFUSALS: Partial<Record<ArchiveRefused["why"], ProblemName>> = {
   "another job is running": "archive-running",
   "nothing to archive": "nothing-to-archive",
+  "the machine has failed": "unavailable",
 };
 
 function getArchive(app: App, { archiver, events }: ArchiveParts): void {
