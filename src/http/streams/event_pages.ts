@@ -9,7 +9,7 @@ import { type LogParts, readPoint, seqBefore, seqBehind } from "../views/positio
 import { eventBytes, eventText } from "./event_text.ts";
 
 /** The most events that one read of the log returns. */
-export const CHUNK_EVENTS = 64;
+const CHUNK_EVENTS = 64;
 /** A page ends before its limit if its events have this many bytes: the event of a batch may be large. */
 const PAGE_BYTES_MAX = 16 * 1024 * 1024;
 /** About the bytes of an event without its key and value. */

@@ -1,18 +1,20 @@
 /** Streams of events: the lines of an export, and the messages to a client that follows the log. */
 
-import type { EventReader, MarkedRow } from "../../engine/events.ts";
+import type { EventPage, EventReader, MarkedRow } from "../../engine/events.ts";
 import type { EventFilter } from "../../log/event_filter.ts";
 import type { PositionWriter } from "../../log/position.ts";
 import type { Load } from "../server/flight.ts";
 import { inPieces } from "../server/pieces.ts";
 import type { PeerOf, SessionPeers } from "../views/peers.ts";
-import { bytesOf, CHUNK_EVENTS } from "./event_pages.ts";
+import { bytesOf } from "./event_pages.ts";
 import { eventBytes, eventText } from "./event_text.ts";
 import { follow } from "./follow.ts";
 import { message, messageText } from "./messages.ts";
 import type { SharedTails } from "./shared_tails.ts";
 import type { FollowParts, Reader, Subject } from "./subject.ts";
 
+/** The most events of an export that one read of the log returns; it ends at 1 MiB of keys and values, too. */
+const EXPORTED_EVENTS = 512;
 /** A message with more bytes is made in pieces, each when its reader takes it. */
 const LARGE_BYTES = 512 * 1024;
 
@@ -23,8 +25,8 @@ interface Telling {
 }
 
 /**
- * Lines of all matching events up to `last`, at the reader's pace. While no event matches, no line is yielded, so only
- * the signal can end the stream.
+ * Lines of all matching events up to `last`, at the reader's pace; while some are sent, the next ones are read. While no
+ * event matches, no line is yielded, so only the signal can end the stream.
  */
 export async function* eventLines(
   { events, peers, writer }: Telling & { readonly events: EventReader },
@@ -33,13 +35,16 @@ export async function* eventLines(
   { after, last }: { readonly after: number; readonly last: number },
   signal: AbortSignal,
 ): AsyncIterable<string> {
-  for (let at = after; at < last && !signal.aborted; ) {
-    const { rows, reached, more } = await events.query(filter, { afterSeq: at, limit: CHUNK_EVENTS });
+  const read = (at: number): Promise<EventPage> => events.query(filter, { afterSeq: at, limit: EXPORTED_EVENTS });
+  let next = after < last ? read(after) : null;
+  while (next !== null && !signal.aborted) {
+    const { rows, reached, more } = await next;
     load.hold(bytesOf(rows));
+    next = more && reached < last && !signal.aborted ? read(reached) : null;
+    // Its error is thrown when it is its turn, if that comes.
+    next?.catch(() => {});
     yield* inPieces(linesOf(rows, last, writer, await peers.of(rows)));
     load.give(bytesOf(rows));
-    if (!more) return;
-    at = reached;
   }
 }
 
