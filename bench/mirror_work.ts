@@ -17,7 +17,10 @@ export async function mirrorWork(elements: number): Promise<readonly Figure[]> {
   const caller = await Caller.prepare(service.url);
   try {
     const { id } = await postJson(`${service.url}/v1/sessions`, { name: "mirror", ttl_seconds: 86_400 });
-    const { fd, map_id: map } = await postJson(`${service.url}/v1/sessions/${id}/maps`, { ...HASH, max_entries: elements });
+    const { fd, map_id: map } = await postJson(`${service.url}/v1/sessions/${id}/maps`, {
+      ...HASH,
+      max_entries: elements,
+    });
     for (let at = 0; at < elements; at += PAIRS)
       await client.send("POST", `/v1/sessions/${id}/fds/${fd}/batch/update`, pairs(at, PAIRS), OCTETS);
     const figures: Figure[] = [];
