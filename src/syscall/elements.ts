@@ -82,5 +82,5 @@ function* denseElements(store: OpenMap, first: number, written: Iterable<Cell>):
 function checkPosition(map: OpenMap, after: Buffer | null): Refusal | null {
   const size = map.map.keySize === 0 ? POSITION_BYTES : map.map.keySize;
   if (after === null || after.length === size) return null;
-  return refuse("EINVAL", `after has ${after.length} bytes: ${size} required for this map`);
+  return refuse("EINVAL", `after has ${after.length} bytes: this map requires ${size}`);
 }

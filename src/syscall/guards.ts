@@ -157,7 +157,7 @@ export function checkExact(
   what: string,
 ): Refusal | null {
   if (command.exact !== true || buffer === null || buffer.length === size * count) return null;
-  return refuse("EINVAL", `the request's ${what} has ${buffer.length / count} bytes: ${size} required for this map`);
+  return refuse("EINVAL", `the request's ${what} has ${buffer.length / count} bytes: this map requires ${size}`);
 }
 
 /** copy_to_user() to the caller's buffer; null: a buffer of the right size. */

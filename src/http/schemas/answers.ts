@@ -144,7 +144,7 @@ const EXAMPLES: Partial<Record<Name, string>> = {
   EEXIST: "BPF_NOEXIST, but an element has this key",
   E2BIG: "map is full: 1024 of 1024 entries",
   EFAULT: "key has 2 bytes: the command reads 4",
-  EINVAL: "the request's key has 5 bytes: 4 required for this map",
+  EINVAL: "the request's key has 5 bytes: this map requires 4",
   EBADF: "fd 9 is not open in session 7",
   EPERM: "the map is frozen",
   EMFILE: "the session's descriptor table is full",

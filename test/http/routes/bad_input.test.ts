@@ -150,7 +150,7 @@ const ROWS: readonly Row[] = [
     send: ["GET", "$M/elements/010000"],
     status: 400,
     type: "errno:EINVAL",
-    detail: "the request's key has 3 bytes: 4 required for this map",
+    detail: "the request's key has 3 bytes: this map requires 4",
     recorded: true,
   },
   {
@@ -158,7 +158,7 @@ const ROWS: readonly Row[] = [
     send: ["GET", "$M/elements/0100000000"],
     status: 400,
     type: "errno:EINVAL",
-    detail: "the request's key has 5 bytes: 4 required for this map",
+    detail: "the request's key has 5 bytes: this map requires 4",
     recorded: true,
   },
   {
@@ -166,7 +166,7 @@ const ROWS: readonly Row[] = [
     send: ["DELETE", "/v1/maps/1/elements/0100000000"],
     status: 400,
     type: "errno:EINVAL",
-    detail: "the request's key has 5 bytes: 4 required for this map",
+    detail: "the request's key has 5 bytes: this map requires 4",
     recorded: true,
   },
   {
@@ -181,7 +181,7 @@ const ROWS: readonly Row[] = [
     send: ["PUT", "$M/elements/01000000", { value: "0100000000" }],
     status: 400,
     type: "errno:EINVAL",
-    detail: "the request's value has 5 bytes: 4 required for this map",
+    detail: "the request's value has 5 bytes: this map requires 4",
     recorded: true,
   },
   {
@@ -189,7 +189,7 @@ const ROWS: readonly Row[] = [
     send: ["PUT", "$M/elements/01000000", Buffer.alloc(3), OCTETS],
     status: 400,
     type: "errno:EINVAL",
-    detail: "the request's value has 3 bytes: 4 required for this map",
+    detail: "the request's value has 3 bytes: this map requires 4",
     recorded: true,
   },
   {
@@ -284,7 +284,7 @@ const ROWS: readonly Row[] = [
     send: ["POST", "$M/batch/delete", { keys: ["0100", "0200"] }],
     status: 400,
     type: "errno:EINVAL",
-    detail: "the request's key has 2 bytes: 4 required for this map",
+    detail: "the request's key has 2 bytes: this map requires 4",
     recorded: true,
   },
   {
@@ -292,7 +292,7 @@ const ROWS: readonly Row[] = [
     send: ["POST", "/v1/maps/pinned:%2Fsys%2Ffs%2Fbpf%2Fpin/batch/delete", { keys: ["0100000000000000"] }],
     status: 400,
     type: "errno:EINVAL",
-    detail: "the request's key has 8 bytes: 4 required for this map",
+    detail: "the request's key has 8 bytes: this map requires 4",
     recorded: true,
   },
   {
@@ -300,7 +300,7 @@ const ROWS: readonly Row[] = [
     send: ["POST", "$M/batch/update", { elements: [{ key: "01000000", value: "01" }] }],
     status: 400,
     type: "errno:EINVAL",
-    detail: "the request's value has 1 bytes: 4 required for this map",
+    detail: "the request's value has 1 bytes: this map requires 4",
     recorded: true,
   },
   {
