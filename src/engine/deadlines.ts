@@ -16,7 +16,7 @@ export class Deadlines {
   readonly #buckets = new Map<number, number>();
   /** By slot. */
   #deadlinesMs = new Float64Array(0);
-  #bucketOf = new Int32Array(0);
+  #bucketOf = new Float64Array(0);
   #next = new Int32Array(0);
   #before = new Int32Array(0);
   /** No slot is in an earlier bucket. */

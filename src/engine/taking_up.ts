@@ -55,7 +55,10 @@ export class TakingUp {
     }
   }
 
-  /** Takes all kernel maps up, which then have reached the log's end; stops if the mirror goes off. */
+  /**
+   * Takes all kernel maps up, which then have reached the log's end; stops if the mirror goes off. Beside commands, a map
+   * whose comparison fails is reported and passed over: a resync or the next start takes it up.
+   */
   all(
     way: Way,
     at: string,
@@ -71,12 +74,19 @@ export class TakingUp {
         if (stale !== null) notes.refused(mirror.dropStale(stillGone(state, stale), stalePins(state, stale)));
         notes.refused(mirror.ensureDirectories([...state.bpffs.directories()]));
         const ids = innerFirst(sources.all()).map(({ map }) => map.id);
+        let areAll = true;
         for (const [done, id] of ids.entries()) {
-          await this.one(id, way, at);
+          try {
+            await this.one(id, way, at);
+          } catch (error) {
+            if (way === "at once") throw error;
+            areAll = false;
+            notes.failed(`taking up the kernel map of map ${id}`, error);
+          }
           if (mirror.off !== null) return;
           progress(done + 1, ids.length);
         }
-        mirror.reached(log.lastSeq);
+        if (areAll) mirror.reached(log.lastSeq);
       } finally {
         lags.end();
       }

@@ -10,6 +10,7 @@
 
 import type { IncomingMessage, RequestListener, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
+import { PIPELINE, pauseFor, resumeFrom } from "./pauses.ts";
 
 const UNDER_WAY_MAX = 32;
 /**
@@ -89,7 +90,7 @@ class Lines {
     line.isPausing = true;
     process.nextTick(() => {
       line.isPausing = false;
-      if (line.isPaused) line.socket.pause();
+      if (line.isPaused) pauseFor(line.socket, PIPELINE);
     });
   }
 
@@ -128,7 +129,7 @@ class Lines {
       this.#schedule();
     } else if (line.isPaused) {
       line.isPaused = false;
-      line.socket.resume();
+      resumeFrom(line.socket, PIPELINE);
     }
   }
 
@@ -152,7 +153,7 @@ class Lines {
         if (!this.#begin(line, ...next)) continue;
         line.waiting.shift();
         // Reading its body has resumed the connection.
-        if (line.isPaused && line.waiting.length > 0) line.socket.pause();
+        if (line.isPaused && line.waiting.length > 0) pauseFor(line.socket, PIPELINE);
       }
       this.#settle(line);
       if (--left === 0) return;

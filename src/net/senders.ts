@@ -1,10 +1,15 @@
 /**
- * Fairness between senders. A sender may have thousands of connections, and a request on each: all of them together
- * would be parsed in one turn of the event loop, and run in one batch, and everybody else would wait behind them. So
- * while several senders are active, at most AT_ONCE_MAX requests of each are under way: a connection that was answered
- * beyond that is not read until it is its turn again, in the order in which connections were answered. A sender that is
- * alone is not held back.
+ * Fairness between senders. A sender may have thousands of connections, and send on each of them again as soon as it is
+ * answered: all of these requests would be parsed in one turn of the event loop, and run in one batch, and everybody
+ * else would wait behind them. So while several senders are active and one has AT_ONCE_MAX requests under way, its
+ * connections that are answered are not read until it is their turn again, in the order in which they were answered. A
+ * sender that is alone is not held back.
+ *
+ * What has been read is not held back: the first requests of new connections, and those that all come at once after a
+ * pause.
  */
+
+import { type Pausable, pauseFor, resumeFrom, SENDER } from "./pauses.ts";
 
 const AT_ONCE_MAX = 128;
 /** A request that is not answered by the fast path takes about so many times as long. */
@@ -12,11 +17,8 @@ const OTHER_COST = 4;
 /** A sender that has sent nothing for this time, or up to twice as long, is not active. */
 const ACTIVE_MS = 500;
 
-/** A connection that is read or not: a socket of node:net. */
-interface Connection {
+interface Connection extends Pausable {
   readonly destroyed: boolean;
-  pause(): unknown;
-  resume(): unknown;
 }
 
 export class Senders {
@@ -121,7 +123,7 @@ export class Sender {
     for (const connection of this.#held) {
       if (free-- <= 0) break;
       this.#held.delete(connection);
-      connection.resume();
+      resumeFrom(connection, SENDER);
     }
     if (this.#held.size > 0) this.#senders.waits(this);
   }
@@ -130,6 +132,6 @@ export class Sender {
     if (connection.destroyed || !this.#senders.areSeveral) return;
     if (this.#held.size === 0 && this.#underWay + this.#others * OTHER_COST < AT_ONCE_MAX) return;
     this.#held.add(connection);
-    connection.pause();
+    pauseFor(connection, SENDER);
   }
 }

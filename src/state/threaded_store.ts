@@ -68,7 +68,9 @@ export class ThreadedStore implements StateStore<CellTable> {
     this.#layers.mayWrite();
     const thread = this.#thread ?? this.#startThread();
     try {
-      if (await thread.ask("write", { cells: memory, seq, bytes })) this.#layers.look();
+      const hasRuns = await thread.ask("write", { cells: memory, seq, bytes });
+      // Runs that were folded meanwhile are known here until a look has succeeded.
+      if (hasRuns || this.#layers.hasRuns) this.#layers.look();
       else this.#layers.lookBeneath();
     } catch (error) {
       if (this.#thread === thread) await this.#startOver();

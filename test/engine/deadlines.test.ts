@@ -47,6 +47,14 @@ t.test("when many are over at once, each look answers a part of them", async (t)
   t.equal(ended.size, 10_000);
 });
 
+t.test("deadlines in thousands of years take no place of others", async (t) => {
+  const deadlines = new Deadlines();
+  for (let slot = 0; slot < 100; slot++) deadlines.set(slot, slot % 2 === 0 ? 1e15 + slot : slot);
+  t.equal(deadlines.over(1000, 1000).length, 50);
+  for (let slot = 0; slot < 100; slot += 2) deadlines.set(slot, 500);
+  t.equal(deadlines.over(1000, 1000).length, 100);
+});
+
 t.test("a slot that was given no deadline has none", async (t) => {
   const deadlines = new Deadlines();
   for (const slot of [1, 5, 100]) deadlines.set(slot, 10);

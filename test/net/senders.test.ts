@@ -1,8 +1,9 @@
 import { once } from "node:events";
-import { createServer } from "node:http";
+import { createServer, type IncomingMessage } from "node:http";
 import { type AddressInfo, connect } from "node:net";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import { type Test, test } from "tap";
+import { inLine } from "../../src/net/pipelines.ts";
 import { type Sender, Senders } from "../../src/net/senders.ts";
 
 const AT_ONCE = 128;
@@ -93,6 +94,47 @@ test("a request that lasts takes no place from others", async (t) => {
   for (let stream = 0; stream < 2 * AT_ONCE; stream++) many.otherBegan();
   for (let turns = 0; turns < 1000 / (AT_ONCE / 4) + 2; turns++) await turn();
   t.equal(read(connections), connections.length);
+});
+
+test("the turn of a connection reads no more of one that has too many pipelined requests", async (t) => {
+  const senders = new Senders();
+  let [read, answered, most] = [0, 0, 0];
+  const line = inLine<IncomingMessage>(
+    (request, response) => {
+      const sender = senders.of("many");
+      sender.began();
+      setTimeout(() => {
+        answered++;
+        response.end("ok");
+        sender.answered(request.socket);
+      }, 1);
+      return true;
+    },
+    () => {},
+  );
+  const server = createServer((request, response) => {
+    most = Math.max(most, ++read - answered);
+    line(request, response);
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.teardown(() => server.close());
+  const text = `GET / HTTP/1.1\r\nhost: localhost\r\n\r\n`;
+  const clients = Array.from({ length: 12 }, () => connect((server.address() as AddressInfo).port, "127.0.0.1"));
+  for (const client of clients)
+    client
+      .on("error", () => {})
+      .resume()
+      .write(text.repeat(20_000));
+  while (answered < 9000) {
+    senders.of("one").began();
+    senders.of("one").answered(new Connection());
+    await turn();
+  }
+  for (const client of clients) client.destroy();
+  // What one read of each connection has, and what is under way.
+  const bound = clients.length * (Math.ceil(65_536 / text.length) + 2 * 33);
+  t.ok(most <= bound, `${most} read and not answered, at most ${bound}`);
 });
 
 /** node:http with senders by a header; its answers come in a later turn. */

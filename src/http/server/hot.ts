@@ -260,18 +260,27 @@ class Answers {
   }
 
   frame(asked: Asked, frame: ReplyFrames): void {
-    this.#frame(asked, frame);
-    this.#end(asked);
+    try {
+      this.#frame(asked, frame);
+    } finally {
+      this.#end(asked);
+    }
   }
 
   reply(asked: Asked, reply: Reply): void {
-    this.#reply(asked, reply);
-    this.#end(asked);
+    try {
+      this.#reply(asked, reply);
+    } finally {
+      this.#end(asked);
+    }
   }
 
   fail(asked: Asked, error: unknown): void {
-    this.#problem(asked.response, this.#problemOf(error));
-    this.#end(asked);
+    try {
+      this.#problem(asked.response, this.#problemOf(error));
+    } finally {
+      this.#end(asked);
+    }
   }
 
   #end({ response, sender }: Asked): void {

@@ -157,7 +157,8 @@ export class Metrics {
     this.#behind.set(stats.mirrorMaps.failed);
     this.#entries.reset();
     this.#maxEntries.reset();
-    this.#withoutSeries.set(stats.mapCount - stats.maps.length);
+    // They are counted after they were listed.
+    this.#withoutSeries.set(Math.max(0, stats.mapCount - stats.maps.length));
     for (const { id, name, entries, maxEntries } of stats.maps) {
       this.#entries.set({ map: id, name }, entries);
       this.#maxEntries.set({ map: id, name }, maxEntries);

@@ -35,11 +35,14 @@ export async function* eventLines(
   { after, last }: { readonly after: number; readonly last: number },
   signal: AbortSignal,
 ): AsyncIterable<string> {
-  const read = (at: number): Promise<EventPage> => events.query(filter, { afterSeq: at, limit: EXPORTED_EVENTS });
+  const read = async (at: number): Promise<EventPage> => {
+    const page = await events.query(filter, { afterSeq: at, limit: EXPORTED_EVENTS });
+    load.hold(bytesOf(page.rows));
+    return page;
+  };
   let next = after < last ? read(after) : null;
   while (next !== null && !signal.aborted) {
     const { rows, reached, more } = await next;
-    load.hold(bytesOf(rows));
     next = more && reached < last && !signal.aborted ? read(reached) : null;
     // Its error is thrown when it is its turn, if that comes.
     next?.catch(() => {});
