@@ -1,18 +1,28 @@
-import { rmSync } from "node:fs";
-import { join } from "node:path";
 import { mapledger } from "../test/support/cli.ts";
 import { startService } from "../test/support/service_process.ts";
 import type { MadeLog } from "./log_maker.ts";
 
-/** Makes a log's tree, and signs it; answers events a second, from the first request for a checkpoint on. */
+/**
+ * Makes the tree of a log that no service has opened, and signs it; answers events a second, from the first request for a
+ * checkpoint on. A log that has a key has had a tree, and begins no other.
+ */
 export async function hashTree({ folder, events }: MadeLog): Promise<number> {
-  rmSync(join(folder, "tree.sqlite"), { force: true });
   const service = await startService({ MAPLEDGER_DATA: folder, MAPLEDGER_MIRROR: "off" });
   const started = performance.now();
-  while ((await fetch(`${service.url}/checkpoint`)).status !== 200);
+  await treeIsWhole(service.url);
   const ms = performance.now() - started;
   await service.end("SIGTERM");
   return (events * 1000) / ms;
+}
+
+/** Waits for the tree to be at the log's end. Throws if the service has none. */
+export async function treeIsWhole(url: string): Promise<void> {
+  for (;;) {
+    const response = await fetch(`${url}/checkpoint`);
+    const text = await response.text();
+    if (response.ok) return;
+    if (text.includes("log-contradicted")) throw new Error(text);
+  }
 }
 
 /** `mapledger verify` of a log with its tree and its state, as a process: events a second. */

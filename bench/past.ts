@@ -2,6 +2,7 @@ import { cpSync, readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { startService } from "../test/support/service_process.ts";
+import { treeIsWhole } from "./history.ts";
 import { load } from "./load.ts";
 import { HASH_KEYS, hashKey, type MadeLog } from "./log_maker.ts";
 
@@ -21,8 +22,7 @@ export interface PastSubject {
 export async function startPast({ folder, events }: MadeLog): Promise<PastSubject> {
   const data = `${folder}-past`;
   cpSync(folder, data, { recursive: true });
-  for (const derived of ["history", "index", "tree.sqlite"])
-    rmSync(join(data, derived), { recursive: true, force: true });
+  for (const derived of ["history", "index"]) rmSync(join(data, derived), { recursive: true, force: true });
   const service = await startService({ MAPLEDGER_DATA: data, MAPLEDGER_MIRROR: "off" });
   const started = performance.now();
   let most = 0;
@@ -33,7 +33,7 @@ export async function startPast({ folder, events }: MadeLog): Promise<PastSubjec
   const historyRate = (events * 1000) / (performance.now() - started);
   const historyBytes = { most: most / events, made: bytesOf(join(data, "history")) / events };
   // The tree and the index come up to the log's end too, so that what follows has the machine to itself.
-  while ((await fetch(`${service.url}/checkpoint`)).status !== 200);
+  await treeIsWhole(service.url);
   while (JSON.parse(await get(`${service.url}/v1/events?caller=nobody&before=${events}`)).prev !== null);
   const stop = async (): Promise<void> => {
     await service.end("SIGTERM");
