@@ -7,11 +7,10 @@ import { type IncomingMessage, request } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { anonymousMib, MemorySampler } from "./flight.ts";
 import { load, postJson } from "./load.ts";
-import { HASH, OCTETS, OctetClient, pairs } from "./octets.ts";
+import { fill, HASH, OctetClient, pairs } from "./octets.ts";
 import { startBenchService } from "./service.ts";
 import type { Figure } from "./targets.ts";
 
-const PAIRS = 10_000;
 const CONNECTIONS = 16;
 /** The reader takes so much a second until the PUTs are over, then as much as it gets. */
 const SLOW_BYTES = 1_000_000;
@@ -37,8 +36,7 @@ export async function slowExport(seconds: number, elements: number): Promise<rea
     const map = { ...HASH, max_entries: elements };
     const { fd } = await postJson(`${service.url}/v1/sessions/${id}/maps`, map);
     const path = `/v1/sessions/${id}/fds/${fd}`;
-    for (let at = 0; at < elements; at += PAIRS)
-      await client.send("POST", `${path}/batch/update`, pairs(at, PAIRS), OCTETS);
+    await fill(client, path, elements);
     const put = (value: string) =>
       load({ url: service.url, connections: CONNECTIONS, seconds, requests: puts(path, elements, value) });
     const alone = await put(BEFORE);

@@ -11,7 +11,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import autocannon from "autocannon";
 import { Caller, waitsOf } from "./caller.ts";
 import { load, postJson } from "./load.ts";
-import { HASH, OCTETS, OctetClient, pairs } from "./octets.ts";
+import { fill, HASH, OctetClient } from "./octets.ts";
 import { cpuMs, startBenchService } from "./service.ts";
 import type { Figure } from "./targets.ts";
 
@@ -22,7 +22,6 @@ const FLOOD_CONNECTIONS = 2000;
 const FLOOD_WARM_MS = 3000;
 const REST_SECONDS = 30;
 const MS = 1000;
-const PAIRS = 10_000;
 const LOADED = 1_000_000;
 
 /** The figures of one round. */
@@ -85,8 +84,7 @@ async function written(seconds: number): Promise<readonly Figure[]> {
       return (writtenBytes(service.pid) - before) / count;
     };
     const anElement = await each(async () => {
-      for (let at = 0; at < LOADED; at += PAIRS)
-        await client.send("POST", `${path}/batch/update`, pairs(at, PAIRS), OCTETS);
+      await fill(client, path, LOADED);
       return LOADED;
     });
     const put = {

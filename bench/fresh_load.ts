@@ -6,6 +6,7 @@
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { waitsOf } from "./caller.ts";
 import { anonymousMib, MemorySampler } from "./flight.ts";
 import { postJson } from "./load.ts";
 import { HASH, OctetClient, pairsJson } from "./octets.ts";
@@ -24,11 +25,12 @@ const JSON_TYPE = "application/json";
 export async function freshLoad(elements: number): Promise<readonly Figure[]> {
   const alone = await measure(elements, false);
   const beside = await measure(elements, true);
+  const waits = waitsOf(beside.waits);
   const row = `load of ${elements} new elements`;
   return [
-    { name: `${row}, PUT p99 ms beside it`, figure: at(beside.waits, 0.99), target: { most: 50 } },
-    { name: `${row}, PUT p99.9 ms beside it`, figure: at(beside.waits, 0.999), target: { most: 250 } },
-    { name: `${row}, PUT most ms beside it`, figure: at(beside.waits, 1) },
+    { name: `${row}, PUT p99 ms beside it`, figure: waits.p99, target: { most: 50 } },
+    { name: `${row}, PUT p99.9 ms beside it`, figure: waits.p999, target: { most: 250 } },
+    { name: `${row}, PUT most ms beside it`, figure: waits.most },
     { name: `${row}, PUTs and reads refused`, figure: beside.refused, target: { most: 0 } },
     { name: `${row}, elements/s in the last fifth`, figure: beside.lastRate, target: { least: 100_000 } },
     { name: `${row}, elements/s, of alone`, figure: beside.rate / alone.rate, target: { least: 0.8 } },
@@ -43,7 +45,7 @@ export async function freshLoad(elements: number): Promise<readonly Figure[]> {
 interface Measured {
   readonly rate: number;
   readonly lastRate: number;
-  /** Of PUTs, in ms, ascending. */
+  /** Of PUTs, in ms. */
   readonly waits: readonly number[];
   readonly refused: number;
   /** RssAnon. */
@@ -85,7 +87,7 @@ async function measure(elements: number, isBeside: boolean): Promise<Measured> {
     return {
       rate: (elements / (whole + last)) * 1000,
       lastRate: ((elements * LAST) / last) * 1000,
-      waits: beside.waits.sort((a, b) => a - b),
+      waits: beside.waits,
       refused: beside.refused,
       most: memory.most,
       rest: anonymousMib(service.pid),
@@ -137,10 +139,6 @@ function prefix(number: number): { readonly key: string; readonly value: string 
   key.writeUInt32LE(32, 0);
   key.writeUInt32BE(number * 7919, 4);
   return { key: key.toString("hex"), value: "01".repeat(8) };
-}
-
-function at(ascending: readonly number[], part: number): number {
-  return ascending[Math.min(ascending.length - 1, Math.floor(ascending.length * part))] ?? Number.NaN;
 }
 
 function bytesIn(folder: string): number {

@@ -2,11 +2,10 @@
 
 import { Caller } from "./caller.ts";
 import { postJson } from "./load.ts";
-import { HASH, OCTETS, OctetClient, pairs } from "./octets.ts";
+import { fill, HASH, OctetClient } from "./octets.ts";
 import { startBenchService } from "./service.ts";
 import type { Figure } from "./targets.ts";
 
-const PAIRS = 10_000;
 /** Of each comparison. */
 const TIMES = 5;
 
@@ -21,8 +20,7 @@ export async function mirrorWork(elements: number): Promise<readonly Figure[]> {
       ...HASH,
       max_entries: elements,
     });
-    for (let at = 0; at < elements; at += PAIRS)
-      await client.send("POST", `/v1/sessions/${id}/fds/${fd}/batch/update`, pairs(at, PAIRS), OCTETS);
+    await fill(client, `/v1/sessions/${id}/fds/${fd}`, elements);
     const figures: Figure[] = [];
     const compare = async (what: string, once: () => Promise<unknown>): Promise<void> => {
       const started = performance.now();

@@ -54,6 +54,14 @@ export function pairs(first: number, count: number): Buffer {
   return body;
 }
 
+const PAIRS_A_REQUEST = 10_000;
+
+/** Fills a map by its path with so many elements, in batches of 10,000 over one connection. */
+export async function fill(client: OctetClient, path: string, elements: number): Promise<void> {
+  for (let at = 0; at < elements; at += PAIRS_A_REQUEST)
+    await client.send("POST", `${path}/batch/update`, pairs(at, PAIRS_A_REQUEST), OCTETS);
+}
+
 /** The same as JSON. */
 export function pairsJson(first: number, count: number): Buffer {
   const octets = pairs(first, count);

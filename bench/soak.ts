@@ -9,6 +9,7 @@ import { readdirSync, statSync } from "node:fs";
 import { Agent, type IncomingMessage, request } from "node:http";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { waitsOf } from "./caller.ts";
 import { anonymousMib } from "./flight.ts";
 import { startBenchService } from "./service.ts";
 import { median } from "./statistics.ts";
@@ -155,9 +156,9 @@ class Load {
   }
 
   takeP99(): number {
-    const waits = this.#waits.sort((a, b) => a - b);
+    const { p99 } = waitsOf(this.#waits);
     this.#waits = [];
-    return waits[Math.floor(waits.length * 0.99)] ?? 0;
+    return p99;
   }
 
   async #repeat(work: (turn: number) => Promise<unknown>): Promise<void> {

@@ -28,10 +28,10 @@ export async function* stalls(
     MAPLEDGER_CALLER_BYTES_MAX: "0",
   });
   const { url } = service;
+  const other = await Caller.prepare(url);
   try {
     const single = worstInputs(await furnish(url)).map(({ name, ...one }) => ({ name, requests: [one] }));
     const rows: readonly EngineInput[] = [...single, ...(await engineInputs(url))];
-    const other = await Caller.prepare(url);
     for (let round = 0; round < rounds; round++)
       for (const { name: row, requests } of rows) {
         const without = await other.putFor(seconds);
@@ -43,8 +43,8 @@ export async function* stalls(
         const meanwhile = await other.putFor(seconds);
         yield { row, without, meanwhile, statuses: await attacker.end() };
       }
-    other.close();
   } finally {
+    other.close();
     await service.stop();
   }
 }

@@ -40,9 +40,9 @@ export class Slots {
 type Numbers = Float64Array<ArrayBuffer> | Int32Array<ArrayBuffer> | Uint8Array<ArrayBuffer>;
 
 /** The numbers, in an array with room for `count`: the same one, or one twice as long. */
-export function grown<Array extends Numbers>(numbers: Array, count: number): Array {
+export function grown<Kind extends Numbers>(numbers: Kind, count: number): Kind {
   if (count <= numbers.length) return numbers;
-  const longer = new (numbers.constructor as new (length: number) => Array)(Math.max(count, 2 * numbers.length));
+  const longer = new (numbers.constructor as new (length: number) => Kind)(Math.max(count, 2 * numbers.length));
   longer.set(numbers);
   return longer;
 }

@@ -49,8 +49,12 @@ export class Senders {
   active(last: number): number {
     if (last === this.#stretch) return last;
     this.#active++;
-    this.#timer ??= setTimeout(() => this.#nextStretch(), ACTIVE_MS).unref();
+    this.#plan();
     return this.#stretch;
+  }
+
+  #plan(): void {
+    this.#timer ??= setTimeout(() => this.#nextStretch(), ACTIVE_MS).unref();
   }
 
   #nextStretch(): void {
@@ -58,7 +62,7 @@ export class Senders {
     this.#stretch++;
     this.#activeBefore = this.#active;
     this.#active = 0;
-    if (this.#activeBefore > 0) this.#timer = setTimeout(() => this.#nextStretch(), ACTIVE_MS).unref();
+    if (this.#activeBefore > 0) this.#plan();
   }
 
   /** Called by senders that have connections to read on with. */
