@@ -202,13 +202,78 @@ export class CellsAsOf implements Cells {
   }
 }
 
-/** Parses a cell of the history's store as a version; null: the cell belongs to the table of images. */
-export function versionIn([key, bytes]: Cell): (Version & { readonly cell: CellKey }) | null {
-  if (key.startsWith(IMAGE_TABLE)) return null;
-  const group = groupOf(key);
-  const ends = key.length - SEQ_BYTES - 1;
-  const rest = key.slice(group.length + SEQ_BYTES, ends - END.length);
-  return { cell: group + unescaped(rest), seq: readInverted(key, ends), bytes: isGone(key) ? null : bytes };
+/** A version of some cell. */
+export interface WalkedVersion {
+  /** The group, the cell's key, and the seq, in the order of the walk: cells ascending, their versions from the newest on. */
+  readonly group: Group;
+  readonly place: CellKey;
+  /** Empty if the cell was deleted. */
+  readonly bytes: Buffer;
+}
+
+/** All versions of all cells. A version that was copied into further images comes once, unless the copies differ. */
+export function* allVersions(store: Walked): Iterable<WalkedVersion> {
+  for (let from: CellKey = afterPrefix(IMAGE_TABLE); ; ) {
+    const first = firstIn(store, from, END_OF_KEYS);
+    if (first === undefined) return;
+    const group = groupOf(first[0]);
+    for (const [place, bytes] of mergedImages(store, group, imagesOf(store, group))) yield { group, place, bytes };
+    from = afterPrefix(group);
+  }
+}
+
+/** Sorts after all keys. */
+const END_OF_KEYS = "\xff".repeat(8);
+
+/** The prefixes of a group's images that have cells. */
+function imagesOf(store: Walked, group: Group): CellKey[] {
+  const prefixes: CellKey[] = [];
+  for (let from = group; ; ) {
+    const first = firstIn(store, from, afterPrefix(group));
+    if (first === undefined) return prefixes;
+    const prefix = first[0].slice(0, group.length + SEQ_BYTES);
+    prefixes.push(prefix);
+    from = afterPrefix(prefix);
+  }
+}
+
+/** The versions of several images, in the order of what follows the image in their keys. */
+function mergedImages(store: Walked, group: Group, prefixes: readonly CellKey[]): Iterable<Cell> {
+  if (prefixes.length === 1) return inImage(store, prefixes[0] as CellKey);
+  const middle = prefixes.length >> 1;
+  const halves = [prefixes.slice(0, middle), prefixes.slice(middle)] as const;
+  return union(mergedImages(store, group, halves[0]), mergedImages(store, group, halves[1]));
+}
+
+function* inImage(store: Walked, prefix: CellKey): Iterable<Cell> {
+  for (const [key, bytes] of store.range(prefix, afterPrefix(prefix))) yield [key.slice(prefix.length), bytes];
+}
+
+function* union(left: Iterable<Cell>, right: Iterable<Cell>): Iterable<Cell> {
+  const rights = right[Symbol.iterator]();
+  let next = rights.next();
+  for (const cell of left) {
+    for (; next.done !== true && next.value[0] < cell[0]; next = rights.next()) yield next.value;
+    if (next.done !== true && next.value[0] === cell[0] && next.value[1].equals(cell[1])) next = rights.next();
+    yield cell;
+  }
+  for (; next.done !== true; next = rights.next()) yield next.value;
+}
+
+/** The seq in a version's place. */
+export function seqIn(place: CellKey): number {
+  return readInverted(place, place.length - SEQ_BYTES - 1);
+}
+
+/** Whether two versions of one group are of the same cell. */
+export function areOfOneCell(one: CellKey, other: CellKey): boolean {
+  const ends = one.length - SEQ_BYTES - 1;
+  return one.length === other.length && other.startsWith(one.slice(0, ends));
+}
+
+/** Whether the cell was deleted by the version's event. */
+export function isDeletion(place: CellKey): boolean {
+  return isGone(place);
 }
 
 /** The versions of a cell, from the newest at or before `seq` to the oldest. */

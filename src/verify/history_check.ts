@@ -8,20 +8,17 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { restoreArchived } from "../archive/restore.ts";
 import { HISTORY_FOLDER, LOG_FILE } from "../data/layout.ts";
-import type { StateStore } from "../engine/ports.ts";
 import { readHost } from "../host.ts";
 import { LAYOUT } from "../lmdb/marker.ts";
-import type { Cell } from "../maps/cells.ts";
+import { compareKeys } from "../maps/cells.ts";
 import { History } from "../past/history.ts";
-import { VERSION_FILTER, versionIn, versionsOf } from "../past/versions.ts";
+import { allVersions, areOfOneCell, isDeletion, seqIn, VERSION_FILTER, type WalkedVersion } from "../past/versions.ts";
 import { VersionsStore } from "../past/versions_store.ts";
 import { RunsReader } from "../runs/reader.ts";
 import { RunsStore } from "../runs/store.ts";
 import { SqlitePastLog } from "../sqlite/past_log.ts";
 import { archiveFolders, type Places } from "./archived_state.ts";
 import type { Finding } from "./finding.ts";
-
-const ALL = ["\x01", "\xff".repeat(8)] as const;
 
 /**
  * Builds the history of a data directory anew and compares. Without a finding, an answer to `?at=` is the one that the
@@ -73,40 +70,78 @@ async function compare({ file, log, store, places }: Compared): Promise<Finding 
   }
   const history = new History(log, store, host);
   await history.reach(file.seq);
+  return firstUnlike(allVersions(file.cells), allVersions(store), { after: through, until: file.seq });
+}
+
+/** The events whose versions are compared. */
+interface Compare {
+  readonly after: number;
+  readonly until: number;
+}
+
+/**
+ * The first version of one history that differs from the other's version of the same cell as of that seq. Both are
+ * walked once, side by side. `made`: begins with the cells as of `after`.
+ */
+function firstUnlike(
+  kept: Iterable<WalkedVersion>,
+  made: Iterable<WalkedVersion>,
+  { after, until }: Compare,
+): Finding | null {
+  const [left, right] = [new Walk(kept, until), new Walk(made, until)];
+  for (;;) {
+    const [one, other] = [left.version, right.version];
+    if (one === null && other === null) return null;
+    if (left.isTwice) return unlike(one as WalkedVersion, "has two values from one event");
+    const order = one === null ? 1 : other === null ? -1 : compareVersions(one, other);
+    if (order <= 0 && seqIn((one as WalkedVersion).place) > after && !isSame(one as WalkedVersion, other))
+      return unlike(one as WalkedVersion, "has a value that no event gave");
+    if (order >= 0 && seqIn((other as WalkedVersion).place) >= after && !isSame(other as WalkedVersion, one))
+      return unlike(other as WalkedVersion, "lacks a value that an event gave, or has another");
+    if (order <= 0) left.next();
+    if (order >= 0) right.next();
+  }
+}
+
+/** The versions of a history up to an event. */
+class Walk {
+  readonly #versions: Iterator<WalkedVersion>;
+  readonly #until: number;
+  version: WalkedVersion | null = null;
+  /** Whether the version before was of the same cell and seq: copies of it in several images differ. */
+  isTwice = false;
+
+  constructor(versions: Iterable<WalkedVersion>, until: number) {
+    this.#versions = versions[Symbol.iterator]();
+    this.#until = until;
+    this.next();
+  }
+
+  next(): void {
+    const before = this.version;
+    do {
+      const { value, done } = this.#versions.next();
+      this.version = done === true ? null : value;
+    } while (this.version !== null && seqIn(this.version.place) > this.#until);
+    this.isTwice = before !== null && this.version !== null && compareVersions(before, this.version) === 0;
+  }
+}
+
+function compareVersions(one: WalkedVersion, other: WalkedVersion): number {
+  return compareKeys(one.group, other.group) || compareKeys(one.place, other.place);
+}
+
+/** `other`: the other history's version of the same cell as of then, or one of another cell if it has none. */
+function isSame(one: WalkedVersion, other: WalkedVersion | null): boolean {
   return (
-    firstUnlike(file.cells, store, { after: through, until: file.seq }, "has a value that no event gave") ??
-    firstUnlike(
-      store,
-      file.cells,
-      { after: through - 1, until: file.seq },
-      "lacks a value that an event gave, or has another",
-    )
+    other !== null &&
+    one.group === other.group &&
+    areOfOneCell(one.place, other.place) &&
+    isDeletion(one.place) === isDeletion(other.place) &&
+    one.bytes.equals(other.bytes)
   );
 }
 
-type Versions = Pick<StateStore, "range">;
-
-/**
- * The first version of `one`, from after `after` to `until`, that differs from the other's version of the same cell and
- * seq.
- */
-function firstUnlike(
-  one: Versions,
-  other: Versions,
-  { after, until }: { readonly after: number; readonly until: number },
-  text: string,
-): Finding | null {
-  for (const cell of one.range(...ALL) as Iterable<Cell>) {
-    const version = versionIn(cell);
-    if (version === null || version.seq <= after || version.seq > until) continue;
-    const { value: same } = versionsOf(other, version.cell, version.seq)[Symbol.iterator]().next();
-    if (same !== undefined && bytesOf(same.bytes).equals(bytesOf(version.bytes))) continue;
-    return { seq: version.seq, text: `the history ${text}` };
-  }
-  return null;
-}
-
-/** Encodes a deleted cell and an empty one differently. */
-function bytesOf(bytes: Buffer | null): Buffer {
-  return bytes === null ? Buffer.from("gone") : Buffer.concat([Buffer.from([0]), bytes]);
+function unlike({ place }: WalkedVersion, text: string): Finding {
+  return { seq: seqIn(place), text: `the history ${text}` };
 }

@@ -3,7 +3,7 @@ import { test } from "tap";
 import { MemoryCells } from "../../src/engine/memory.ts";
 import { afterPrefix } from "../../src/maps/cells.ts";
 import { VersionTable } from "../../src/past/version_table.ts";
-import { CellsAsOf, versionKey, versionsOf } from "../../src/past/versions.ts";
+import { allVersions, CellsAsOf, isDeletion, seqIn, versionKey, versionsOf } from "../../src/past/versions.ts";
 import { SEED } from "../support/seed.ts";
 
 /** Cells of a table and of two maps, whose keys have bytes that an encoding might stumble over. */
@@ -90,4 +90,34 @@ test("a table of versions has them in order, under the keys that versionKey make
     { seed: SEED, numRuns: 50 },
   );
   t.end();
+});
+
+test("all versions come once and in order, however many images have copies of them", async (t) => {
+  await fc.assert(
+    fc.asyncProperty(changes, fc.array(fc.nat(3), { minLength: 60, maxLength: 60 }), async (changes, images) => {
+      const store = new MemoryCells();
+      const wanted: string[] = [];
+      for (const [at, [cell, bytes]] of changes.entries()) {
+        const seq = at + 1;
+        const held = bytes !== null;
+        const value = Buffer.from(bytes ?? []);
+        for (const image of new Set([images[at] as number, images[(at * 7) % 60] as number]))
+          await store.write([[versionKey(cell, image, seq, held), value]], seq);
+        const group = cell[0] === "s" ? "s" : cell.slice(0, 5);
+        wanted.push(`${group} ${seq} ${held} ${value.toString("hex")}`);
+      }
+      const places: string[] = [];
+      const found: string[] = [];
+      for (const { group, place, bytes } of allVersions(store)) {
+        places.push(group + place);
+        found.push(`${group} ${seqIn(place)} ${!isDeletion(place)} ${bytes.toString("hex")}`);
+      }
+      return (
+        JSON.stringify(found.toSorted()) === JSON.stringify(wanted.toSorted()) &&
+        JSON.stringify(places) === JSON.stringify(places.toSorted())
+      );
+    }),
+    { seed: SEED, numRuns: 300 },
+  );
+  t.pass("300 stores");
 });

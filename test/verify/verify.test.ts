@@ -12,10 +12,10 @@ import type { StateStore } from "../../src/engine/ports.ts";
 import type { Request } from "../../src/engine/request.ts";
 import { LmdbStore } from "../../src/lmdb/store.ts";
 import { ENTRY_BYTES } from "../../src/log/canonical.ts";
-import { afterPrefix, type Cell, firstIn } from "../../src/maps/cells.ts";
+import { afterPrefix, type Cell, type CellKey, firstIn } from "../../src/maps/cells.ts";
 import { disabledMirror } from "../../src/mirror/mirror.ts";
 import { History } from "../../src/past/history.ts";
-import { VERSION_FILTER } from "../../src/past/versions.ts";
+import { SEQ_BYTES, VERSION_FILTER, versionKey } from "../../src/past/versions.ts";
 import { RunsStore } from "../../src/runs/store.ts";
 import { SqliteEventLog } from "../../src/sqlite/event_log.ts";
 import { holdLock } from "../../src/sqlite/lock.ts";
@@ -672,28 +672,52 @@ t.test("a history that does not say what events say is found", async (t) => {
   await history.close();
   log.close();
   t.same((await verified(data)).findings, []);
-  /** What the first version of a map is replaced by. */
-  type Replaced = (bytes: Buffer) => Buffer | null;
-  const flipped: Replaced = (bytes) => Buffer.concat([bytes.subarray(0, -1), Buffer.from([~(bytes.at(-1) as number)])]);
-  const rows: readonly [what: string, map: string, replaced: Replaced, found: RegExp][] = [
-    ["a value", "e\0\0\0\x01", flipped, /^event \d+: the history has a value that no event gave$/],
+  const flipped = (bytes: Buffer): Buffer =>
+    Buffer.concat([bytes.subarray(0, -1), Buffer.from([~(bytes.at(-1) as number)])]);
+  /** The cell that takes the place of a version, or that is added. */
+  type Changed = (version: Cell) => readonly [CellKey, Buffer | null];
+  const rows: readonly [what: string, map: string, changed: Changed, found: RegExp][] = [
+    [
+      "a value",
+      "e\0\0\0\x01",
+      ([key, bytes]) => [key, flipped(bytes)],
+      /^event \d+: the history has a value that no event gave$/,
+    ],
     [
       "a version less",
       "e\0\0\0\x02",
-      () => null,
+      ([key]) => [key, null],
       /^event \d+: the history lacks a value that an event gave, or has another$/,
     ],
+    [
+      "a copy in another image",
+      "e\0\0\0\x01",
+      ([key, bytes]) => [inImage(key, 5), flipped(bytes)],
+      /^event \d+: the history has (two values from one event|a value that no event gave)$/,
+    ],
   ];
-  for (const [what, map, replaced, found] of rows) {
+  for (const [what, map, change, found] of rows) {
     const changed = join(root, `history${++copies}`);
     cpSync(data, changed, { recursive: true });
     const store = openIn(changed);
-    const [key, bytes] = firstIn(store, map, afterPrefix(map)) as Cell;
-    await store.write([[key, replaced(bytes)]], store.seq);
+    await store.write([change(firstIn(store, map, afterPrefix(map)) as Cell)], store.seq);
     await store.close();
     t.match(await firstFinding(changed), found, what);
   }
+  const same = join(root, `history${++copies}`);
+  cpSync(data, same, { recursive: true });
+  const store = openIn(same);
+  const [key, bytes] = firstIn(store, "e\0\0\0\x01", "e\0\0\0\x02") as Cell;
+  await store.write([[inImage(key, 5), bytes]], store.seq);
+  await store.close();
+  t.same((await verified(same)).findings, [], "an equal copy in another image");
 });
+
+/** The key of the same version in an image that begins with event `start`. */
+function inImage(key: CellKey, start: number): CellKey {
+  const image = "e\0\0\0\x01".length + SEQ_BYTES;
+  return versionKey(key.slice(0, 5), start, 1, true).slice(0, image) + key.slice(image);
+}
 
 t.test("a checkpoint's event holds the ledger's facts", async (t) => {
   const data = copy();
