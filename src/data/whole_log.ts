@@ -26,6 +26,10 @@ export class WholeLog implements PastLog {
     this.#origins = new Origins(join(data, SENDERS_FILE), archived.log.id);
   }
 
+  get atHandAfter(): number {
+    return this.#archived.log.archivedThrough;
+  }
+
   get lastSeq(): number {
     return this.#archived.log.lastSeq;
   }
@@ -35,10 +39,10 @@ export class WholeLog implements PastLog {
     return this.#origins.reached;
   }
 
-  async changesAfter(seq: number): Promise<Changes> {
+  async changesAfter(seq: number, last?: number): Promise<Changes> {
     const { log } = this.#archived;
     if (seq < log.archivedThrough) return this.#archivedAfter(seq);
-    const changes = log.changesAfter(seq);
+    const changes = log.changesAfter(seq, last);
     // Checked again after the read, because events may have been archived during it.
     return seq < log.archivedThrough ? this.#archivedAfter(seq) : changes;
   }

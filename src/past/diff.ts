@@ -12,13 +12,19 @@ export interface ChangedElement {
 }
 
 /**
- * Elements of a map that differ between two moments, in the state's order; null: the map did not exist. The cost
- * depends on the elements of both moments. If an array did not exist at one of them, only its written elements count.
+ * Elements of a map that differ between two moments, in the state's order; null: the map did not exist. If an array did
+ * not exist at one of them, only its written elements count. `touched`: the only cells that may differ, ascending, if they are known;
+ * otherwise the cost depends on the elements of both moments.
  */
-export function* changedElements(before: OpenMap | null, after: OpenMap | null): Iterable<ChangedElement> {
+export function* changedElements(
+  before: OpenMap | null,
+  after: OpenMap | null,
+  touched: readonly CellKey[] | null = null,
+): Iterable<ChangedElement> {
   const type = (before ?? after)?.type;
   if (type === undefined) return;
-  for (const [cell, then, now] of joined(cellsOf(before), cellsOf(after))) {
+  const cells = touched === null ? joined(cellsOf(before), cellsOf(after)) : gotten(touched, before, after);
+  for (const [cell, then, now] of cells) {
     const earlier = before === null ? null : type.element(before, cell, then);
     const later = after === null ? null : type.element(after, cell, now);
     const key = earlier?.key ?? later?.key;
@@ -33,11 +39,19 @@ function cellsOf(map: OpenMap | null): Iterable<Cell> {
   return map.cells.range(prefix, afterPrefix(prefix));
 }
 
+/** A cell of both sides; undefined: this side has no such cell. */
+type Pair = readonly [cell: CellKey, left: Buffer | undefined, right: Buffer | undefined];
+
+/** The given cells. Those that neither side has are left out. */
+function* gotten(keys: readonly CellKey[], left: OpenMap | null, right: OpenMap | null): Iterable<Pair> {
+  for (const key of keys) {
+    const pair = [key, left?.cells.get(key), right?.cells.get(key)] as const;
+    if (pair[1] !== undefined || pair[2] !== undefined) yield pair;
+  }
+}
+
 /** Joins the cells of both sides by key. */
-function* joined(
-  left: Iterable<Cell>,
-  right: Iterable<Cell>,
-): Iterable<readonly [cell: CellKey, left: Buffer | undefined, right: Buffer | undefined]> {
+function* joined(left: Iterable<Cell>, right: Iterable<Cell>): Iterable<Pair> {
   const rights = right[Symbol.iterator]();
   let next = rights.next();
   for (const [cell, bytes] of left) {

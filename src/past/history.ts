@@ -36,8 +36,10 @@ export interface PastLog {
   readonly lastSeq: number;
   /** The last archived event, which cannot be read any more; 0: none is archived. */
   readonly archivedThrough: number;
-  /** The changes after a seq, as many as are handled at once. */
-  changesAfter(seq: number): Changes | Promise<Changes>;
+  /** Changes after this seq are read in a moment, from any place on. Earlier ones must be unpacked from an archive. */
+  readonly atHandAfter: number;
+  /** The changes after a seq, as many as are handled at once; none after `last`. */
+  changesAfter(seq: number, last?: number): Changes | Promise<Changes>;
   /** The sender, command and time of an event, which must exist. */
   origin(seq: number): EventOrigin;
   /** The last event with a time at or before `timeUs`, in microseconds since the epoch; 0 if there is none. */

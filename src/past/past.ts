@@ -14,6 +14,7 @@ import type { Outcome } from "../syscall/outcome.ts";
 import { State } from "../syscall/state.ts";
 import type { History, PastLog } from "./history.ts";
 import { PAST_READS, type PastContext, type PastReadName, type PastReads } from "./reads.ts";
+import { touchedCells } from "./touched_cells.ts";
 
 /** An answer, and the event right after which it holds. */
 export interface AsOf<Answer> {
@@ -96,6 +97,7 @@ export class Past {
       stateAt: (seq) => this.#stateAt(seq),
       originOf: (seq) => this.#log.origin(seq),
       archivedThrough: this.#log.archivedThrough,
+      touched: (range) => touchedCells(this.#log, this.#history.at(range.after), this.#host, range),
       checkKept: (seq) => this.#checkKept(seq),
       reach: (moment) => this.#reach(moment ?? { seq: this.#log.lastSeq }),
     };

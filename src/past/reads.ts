@@ -3,13 +3,15 @@ import { EventsArchived } from "../engine/archives.ts";
 import { FrameWriter } from "../engine/frames.ts";
 import type { MapReference } from "../engine/map_reference.ts";
 import type { EngineInquiries, LaggingHex } from "../engine/protocol.ts";
+import type { CellKey } from "../maps/cells.ts";
 import { isRefusal } from "../maps/refusal.ts";
 import { OPERATOR, OpenMap } from "../syscall/open_map.ts";
 import type { State } from "../syscall/state.ts";
-import { changedElements } from "./diff.ts";
+import { type ChangedElement, changedElements } from "./diff.ts";
 import { elementVersions, type HistoryOf, type VersionPage } from "./element_history.ts";
 import { mapEver } from "./maps_ever.ts";
 import { planRestore, type RestorePlan } from "./restore.ts";
+import type { Range } from "./touched_cells.ts";
 
 /**
  * Requests that concern more than one moment. Bytes are hex; a string in place of an answer names the fault of a key.
@@ -86,6 +88,8 @@ const PAGE_BYTES = 4 * 1024 * 1024;
 export interface PastContext extends HistoryOf {
   /** Resolves to the seq of a moment once the history has recorded it. A moment of null: the log's last event. */
   readonly reach: (moment: Moment | null) => Promise<number>;
+  /** `touchedCells` of these events. */
+  readonly touched: (range: Range) => Promise<readonly CellKey[] | null>;
   /** Throws if the state right after an event can no longer be read. */
   readonly checkKept: (seq: number) => void;
 }
@@ -115,7 +119,7 @@ export const PAST_READS: {
     let more = false;
     let bytes = 0;
     let passed = after === null;
-    for (const { key, before, after: now } of changedElements(openAt(past, from, id), openAt(past, to, id))) {
+    for (const { key, before, after: now } of await changesBetween(past, id, from, to)) {
       counts[before === null ? "added" : now === null ? "removed" : "changed"]++;
       const hex = key.toString("hex");
       more ||= passed && (changes.length === limit || bytes > PAGE_BYTES);
@@ -132,10 +136,9 @@ export const PAST_READS: {
   async lagging(past, { map, after }) {
     const from = await past.reach({ seq: after });
     const to = await past.reach(null);
-    const before = openAt(past, from, map);
-    if (before === null) return "born";
+    if (openAt(past, from, map) === null) return "born";
     const lagging: LaggingHex[] = [];
-    for (const { key, before: was } of changedElements(before, openAt(past, to, map))) {
+    for (const { key, before: was } of await changesBetween(past, map, from, to)) {
       if (lagging.length === LAGGING_MAX) return null;
       lagging.push({ key: key.toString("hex"), before: was?.toString("hex") ?? null });
     }
@@ -185,6 +188,24 @@ function everOf(past: PastContext, reference: MapReference, seq: number): Return
   if (ever !== null || !("id" in reference) || through === 0) return ever;
   if (reference.id < 1 || reference.id > past.stateAt(through).lastId("map")) return null;
   throw new EventsArchived(through + 1);
+}
+
+/** The elements of a map that differ between two moments; `to` may be the earlier one. */
+async function changesBetween(
+  past: PastContext,
+  id: number,
+  from: number,
+  to: number,
+): Promise<Iterable<ChangedElement>> {
+  const [before, after] = [openAt(past, from, id), openAt(past, to, id)];
+  const range = { map: id, after: Math.min(from, to), until: Math.max(from, to) };
+  const touched = before !== null && after !== null && isByCell(before) ? await past.touched(range) : null;
+  return changedElements(before, after, touched);
+}
+
+/** Whether a shown element depends on its cell alone. Otherwise it may differ although no event has changed the cell. */
+function isByCell({ type }: OpenMap): boolean {
+  return type.facts.value === null && type.facts.keyFd === null;
 }
 
 /** The most lagging elements in an answer. If there are more, the answer is null. */

@@ -50,13 +50,16 @@ export class SqlitePastLog implements PastLog {
     return this.archived.through;
   }
 
+  get atHandAfter(): number {
+    return this.archivedThrough;
+  }
+
   get lastSeq(): number {
     return this.#lastSeq.get() as number;
   }
 
-  changesAfter(seq: number): Changes {
-    for (const chunk of readChunks(this.#db, seq, this.lastSeq))
-      return { events: chunkEvents(chunk), until: chunk.until };
+  changesAfter(seq: number, last = this.lastSeq): Changes {
+    for (const chunk of readChunks(this.#db, seq, last)) return { events: chunkEvents(chunk), until: chunk.until };
     return { events: [], until: seq };
   }
 

@@ -9,6 +9,7 @@ function logOf(lastSeq: number): PastLog & { lastSeq: number } {
   return {
     lastSeq,
     archivedThrough: 0,
+    atHandAfter: 0,
     changesAfter(seq) {
       return { events: [], until: Math.min(seq + 4096, this.lastSeq) };
     },

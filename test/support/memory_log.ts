@@ -37,9 +37,10 @@ export class MemoryLog implements EventLog, PastLog {
   }
 
   readonly archivedThrough = 0;
+  readonly atHandAfter = 0;
 
-  changesAfter(seq: number): Changes {
-    const events = this.rows.slice(seq, seq + CHUNK_EVENTS).map(rowEvent);
+  changesAfter(seq: number, last = this.lastSeq): Changes {
+    const events = this.rows.slice(seq, Math.min(seq + CHUNK_EVENTS, last)).map(rowEvent);
     return { events, until: seq + events.length };
   }
 
