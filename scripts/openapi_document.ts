@@ -62,6 +62,7 @@ export async function openApiDocument(openapi: OpenApiVersion = "3.1.0"): Promis
     unknownCallers: new UnknownCallers(never),
     underWay: new UnderWay(),
     senders: new Senders(),
+    reached: () => ({ index: 0, history: 0 }),
     ...bulk,
     identity: tcpIdentity(callers, "on"),
     tls: null,

@@ -24,7 +24,7 @@ import type { Refusals } from "./server/access.ts";
 import type { Identity } from "./server/auth.ts";
 import type { Tls } from "./server/certificates.ts";
 import type { Flight } from "./server/flight.ts";
-import type { Metrics } from "./server/metrics.ts";
+import type { Metrics, Reached } from "./server/metrics.ts";
 import type { ClientProcesses, EngineDoor, ObjectOpener, PastDoor } from "./server/ports.ts";
 import type { UnderWay } from "./server/requests_under_way.ts";
 import type { UnknownCallers } from "./server/unknown_callers.ts";
@@ -57,6 +57,8 @@ export interface Parts {
   readonly ready: () => string | null;
   /** Which of the parts that are made from the log do not serve at present. */
   readonly degraded: () => readonly PartFault[];
+  /** The last events that the index and the history include. */
+  readonly reached: () => Reached;
   /** Why kernel maps do not follow at present, or null. */
   readonly mirrorOff: () => string | null;
   /** Who is known, over all listeners of the service. */

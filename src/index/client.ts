@@ -20,6 +20,11 @@ export class ThreadedEventReader implements KeptReader {
     });
   }
 
+  /** The last event that the index is known to include. */
+  get seq(): number {
+    return this.#thread.seq;
+  }
+
   /** Call before any query. */
   start(): void {
     this.#thread.start();

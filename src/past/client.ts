@@ -33,6 +33,11 @@ export class PastClient {
     this.#reads = this.#thread;
   }
 
+  /** The last event that the history is known to include. */
+  get seq(): number {
+    return this.#thread.seq;
+  }
+
   /** Starts the thread. Otherwise the first request does. */
   start(): void {
     this.#thread.start();

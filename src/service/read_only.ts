@@ -155,6 +155,7 @@ async function serve(directory: string, settings: Settings, logger: Logger): Pro
     ready: () => notReady,
     mirrorOff: () => READ_ONLY,
     degraded: () => degraded.faults,
+    reached: () => ({ index: kept.seq, history: keptPast.seq }),
     version: VERSION,
     logger,
   } as const;

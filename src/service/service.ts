@@ -236,6 +236,7 @@ async function start({ settings, rebuild, engine: { thread, died, begin } }: Sta
     ready: () => (notReady === RECOVERING ? RECOVERING + howFar : notReady),
     mirrorOff: () => mirrorOff,
     degraded: () => degraded.faults,
+    reached: () => ({ index: kept.seq, history: past.seq }),
     version: VERSION,
     logger,
   };

@@ -51,6 +51,7 @@ export class AskedThread<Of extends ThreadTables<Of>> implements Asker<Of["quest
   #hasServed = false;
   /** The worker has died, and its successor has not answered yet. */
   #isDead = false;
+  #seq = 0;
   #pauseMs: number;
   #startedMs = 0;
   #restarting: NodeJS.Timeout | undefined;
@@ -91,6 +92,11 @@ export class AskedThread<Of extends ThreadTables<Of>> implements Asker<Of["quest
     worker.on("exit", () => this.#lost(worker, "its thread has stopped"));
   }
 
+  /** The last event that the thread's part is known to include; 0: the thread has not said yet. */
+  get seq(): number {
+    return this.#seq;
+  }
+
   /** Whether it, or one before it that has died, has loaded. */
   get hasServed(): boolean {
     return this.#hasServed;
@@ -128,6 +134,7 @@ export class AskedThread<Of extends ThreadTables<Of>> implements Asker<Of["quest
       this.#serves = true;
       this.#hasServed = true;
     } else if (news.own === "part") this.#options.part?.told(news.fault);
+    else if (news.own === "reached") this.#seq = news.seq;
     else this.#options.report(news.message);
   }
 

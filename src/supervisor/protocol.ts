@@ -61,6 +61,8 @@ export interface ThreadOrders {
 export type OwnNews =
   /** The fault of the part that the thread keeps; null: the part works. */
   | { readonly own: "part"; readonly fault: PartFault | null }
+  /** The last event that the thread's part includes. */
+  | { readonly own: "reached"; readonly seq: number }
   /** It has loaded, and reads messages from now on. */
   | { readonly own: "serves" }
   /** A message for the operator. */

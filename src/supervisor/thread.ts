@@ -18,6 +18,7 @@ class OwnThread<Of extends ThreadTables<Of>> {
   /** The port, for code that reads or writes messages without `serve`. */
   readonly port: MessagePort;
   readonly #open: OpenQuestions<Of["inquiries"]>;
+  #reached = 0;
 
   constructor(protocol: Protocol<Of>, port: MessagePort) {
     this.#protocol = protocol;
@@ -32,6 +33,13 @@ class OwnThread<Of extends ThreadTables<Of>> {
   /** Reports the fault of the part that the thread keeps; null: the part works. */
   tell(fault: PartFault | null): void {
     this.port.postMessage({ own: "part", fault } satisfies OwnNews);
+  }
+
+  /** Reports the last event that the part includes, if it is another one than before. */
+  reached(seq: number): void {
+    if (seq === this.#reached) return;
+    this.#reached = seq;
+    this.port.postMessage({ own: "reached", seq } satisfies OwnNews);
   }
 
   /** Sends a message for the operator. */

@@ -30,16 +30,11 @@ const thread = thisThread(PAST);
 const { data, archived: places } = thread.data;
 
 /**
- * The log must have rested this long before its history is written without a request, because writing takes disk time
- * and cores.
+ * How often the history looks for new events. If the log has none since the last look, or many, they are written without a
+ * request: writing takes disk time and cores, and many events at once cost less.
  */
-const REST_MS = 2000;
-
-/**
- * A history that is this many events behind the log is written even if the log does not rest: many events at once cost
- * less.
- */
-const BEHIND_EVENTS = 65_536;
+const LOOK_MS = 500;
+const MANY_EVENTS = 16_384;
 
 interface Open {
   readonly log: SqlitePastLog | WholeLog;
@@ -66,7 +61,7 @@ const history = new Derived<Open>({
 });
 let seen = -1;
 // The history of the whole log, with archived events, is written only on request.
-let timer = places === null ? setTimeout(catchUp, REST_MS) : undefined;
+let timer = places === null ? setTimeout(catchUp, LOOK_MS) : undefined;
 let isClosing = false;
 const writer = new FrameWriter();
 
@@ -164,13 +159,14 @@ async function catchUp(): Promise<void> {
       const last = open.log.lastSeq;
       const rested = last === seen;
       seen = last;
-      if (rested || last - open.history.seq >= BEHIND_EVENTS) await upToLog(open).past.catchUp();
+      if (rested || last - open.history.seq >= MANY_EVENTS) await upToLog(open).past.catchUp();
+      thread.reached(open.history.seq);
     });
   } catch (error) {
     // All other failures were reported by `history`.
     if (error instanceof Overtaken) await history.close();
   }
-  if (!isClosing) timer = setTimeout(catchUp, REST_MS);
+  if (!isClosing) timer = setTimeout(catchUp, LOOK_MS);
 }
 
 thread.serve(

@@ -77,6 +77,7 @@ async function advance(open: EventIndex): Promise<number> {
   if (open.isCutOff()) await beginBehind(open);
   try {
     const more = (!isGrowing || open.hasChunk()) && (await open.catchUp());
+    thread.reached(open.seq);
     if (more) return isGrowing ? performance.now() - startedMs : 0;
     if (startedMs - seen.atMs > REST_MS) await open.rest();
     return LOOK_MS;

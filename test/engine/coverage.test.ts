@@ -80,7 +80,7 @@ class Subject {
     const access = { callers: [], limits: UNLIMITED, unknown: {} };
     return new Metrics().text(
       stats,
-      { waiting: 0, streams: 0, degraded: [] },
+      { waiting: 0, streams: 0, degraded: [], reached: { index: 0, history: 0 } },
       { size: 0, refusal: null } as unknown as TreeStatus,
       access,
       [],

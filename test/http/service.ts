@@ -303,6 +303,7 @@ export class Service {
       jobs: new Jobs(replays, service.archiver, limits),
       streams: service.#streams,
       degraded: () => [],
+      reached: () => ({ index: 0, history: 0 }),
       processesAt: () => null,
       objects: options.objects ?? null,
       ready: options.ready ?? (() => null),

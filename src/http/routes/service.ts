@@ -6,7 +6,7 @@ import { CLOSED, nullable } from "../schemas/fields.ts";
 import { Type } from "../schemas/type.ts";
 import { accessFigures, type FigureSources } from "../server/caller_figures.ts";
 import type { App, RouteOptions } from "../server/instance.ts";
-import type { Metrics } from "../server/metrics.ts";
+import type { Metrics, Reached } from "../server/metrics.ts";
 import type { EngineDoor } from "../server/ports.ts";
 import { Problem } from "../server/problems.ts";
 import type { LogStreams } from "../streams/log_streams.ts";
@@ -25,6 +25,7 @@ interface ServiceParts extends FigureSources {
   readonly mirrorOff: () => string | null;
   /** The parts made from the log that do not serve at present. */
   readonly degraded: () => readonly PartFault[];
+  readonly reached: () => Reached;
 }
 
 /** Probes, metrics, and the API's document. */
@@ -140,7 +141,7 @@ function metrics(app: App, { parts }: RouteOptions<ServiceParts>): void {
       const treeStatus = await tree.status().catch(() => null);
       const text = await metrics.text(
         stats,
-        { waiting: engine.waiting, streams: streams.count, degraded: parts.degraded() },
+        { waiting: engine.waiting, streams: streams.count, degraded: parts.degraded(), reached: parts.reached() },
         treeStatus,
         access,
         witnesses(),

@@ -24,6 +24,9 @@ export const METRICS = {
   mapledger_pending_cells: "Cells that wait to be written to the state on disk.",
   mapledger_part_failed:
     "1 if a part that is computed from the log (state, index, history, tree) has failed or is refused, otherwise 0.",
+  mapledger_index_seq: "Seq of the last event in the index; later events are searched in the log.",
+  mapledger_history_seq:
+    "Seq of the last event in the history; a read as of a later moment waits until the history has it.",
   mapledger_tree_size: "Events in the Merkle tree; later events are not hashed yet.",
   mapledger_tree_refused: "1 if the log contradicts its tree, so that no checkpoint is signed, otherwise 0.",
   mapledger_witness_size: "Size of the newest checkpoint that a witness has cosigned.",
@@ -70,6 +73,13 @@ interface ServiceFigures {
   readonly waiting: number;
   readonly streams: number;
   readonly degraded: readonly PartFault[];
+  readonly reached: Reached;
+}
+
+/** The last events that parts include which other threads keep. */
+export interface Reached {
+  readonly index: number;
+  readonly history: number;
 }
 
 /** Collects figures of batches as they end, and all other figures when the metrics are requested. */
@@ -86,6 +96,8 @@ export class Metrics {
   readonly #stateSeq = this.#gauge("mapledger_state_seq");
   readonly #pending = this.#gauge("mapledger_pending_cells");
   readonly #partFailed = this.#gauge("mapledger_part_failed", ["part"]);
+  readonly #indexSeq = this.#gauge("mapledger_index_seq");
+  readonly #historySeq = this.#gauge("mapledger_history_seq");
   readonly #treeSize = this.#gauge("mapledger_tree_size");
   readonly #treeRefused = this.#gauge("mapledger_tree_refused");
   readonly #witnessSize = this.#gauge("mapledger_witness_size", ["witness"]);
@@ -120,7 +132,7 @@ export class Metrics {
   /** The metrics in Prometheus' text format. */
   text(
     stats: EngineStats,
-    { waiting, streams, degraded }: ServiceFigures,
+    { waiting, streams, degraded, reached }: ServiceFigures,
     tree: TreeStatus | null,
     { callers, limits, unknown }: AccessFigures,
     witnesses: readonly WitnessStatus[],
@@ -135,6 +147,8 @@ export class Metrics {
       this.#witnessFailing.set({ witness: name }, state === "failing" ? 1 : 0);
     }
     for (const part of PARTS) this.#partFailed.set({ part }, degraded.some((fault) => fault.part === part) ? 1 : 0);
+    this.#indexSeq.set(reached.index);
+    this.#historySeq.set(reached.history);
     if (tree !== null) this.#treeSize.set(tree.size);
     if (tree !== null) this.#treeRefused.set(tree.refusal === null ? 0 : 1);
     this.#commands.reset();
