@@ -1,6 +1,7 @@
 /** What batches of 10,000 pairs reach: as JSON, as octets, mirrored, and of keys that are new. */
 
 import { unfitForKernel } from "../test/support/bpffs.ts";
+import { type CaughtUp, catchUp, catchUpFigures } from "./catch_up.ts";
 import { postJson } from "./load.ts";
 import { HASH, OCTETS, OctetClient, pairs, pairsJson } from "./octets.ts";
 import { cpuMs, startBenchService } from "./service.ts";
@@ -29,12 +30,13 @@ export async function batches(seconds: number, fresh: number): Promise<readonly 
     const one = await measure(mirror, KEYS, type, (at) => bodies[at % bodies.length] as Buffer, until);
     const row = `batch of ${PAIRS} pairs on ${KEYS} keys, ${name}`;
     figures.push({ name: `${row}, pairs/s`, figure: one.rate, target: { least } });
-    figures.push({ name: `${row}, CPU us a pair`, figure: one.cpuUs });
+    figures.push({ name: `${row}, CPU us a pair`, figure: one.cpuUs }, ...catchUpFigures(row, one.behind));
   }
   const isOver = (_: number, sent: number): boolean => sent * PAIRS >= fresh;
   const load = await measure("off", fresh, OCTETS, (at) => pairs(at * PAIRS, PAIRS), isOver);
   figures.push({ name: `${fresh} new keys as octets, pairs/s`, figure: load.rate, target: { least: 150_000 } });
   figures.push({ name: `${fresh} new keys as octets, CPU us a pair`, figure: load.cpuUs });
+  figures.push(...catchUpFigures(`${fresh} new keys as octets`, load.behind));
   return figures;
 }
 
@@ -42,6 +44,7 @@ interface Measured {
   readonly rate: number;
   /** Of all threads of the service, until what it does behind its answers is done. */
   readonly cpuUs: number;
+  readonly behind: CaughtUp;
 }
 
 async function measure(
@@ -69,9 +72,10 @@ async function measure(
     };
     await Promise.all(Array.from({ length: CONNECTIONS }, connection));
     const elapsedMs = performance.now() - started;
+    const behind = await catchUp(service.url);
     await new Promise((resolve) => setTimeout(resolve, REST_MS));
     const written = sent * PAIRS;
-    return { rate: (written / elapsedMs) * 1000, cpuUs: ((cpuMs(service.pid) - cpuBefore) / written) * US };
+    return { rate: (written / elapsedMs) * 1000, cpuUs: ((cpuMs(service.pid) - cpuBefore) / written) * US, behind };
   } finally {
     client.close();
     await service.stop();

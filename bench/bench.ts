@@ -29,6 +29,7 @@ import { soak } from "./soak.ts";
 import { stalls } from "./stalls.ts";
 import { COMPARED_MAPS, type Stopped, stopped } from "./starts.ts";
 import { median, spread } from "./statistics.ts";
+import { tails } from "./tails.ts";
 import { type Figure, type Target, targetText } from "./targets.ts";
 import { threads } from "./threads.ts";
 
@@ -60,6 +61,7 @@ const RESTING = Number(process.env.BENCH_ELEMENTS ?? 1_000_000);
 const SOAK_MINUTES = Number(process.env.SOAK_MINUTES ?? 5);
 /** Rows about what lasts run for so many times as long. */
 const LONG = 5;
+const TAILS = 30;
 const COMMAND_LINE_ROUNDS = 10 * ROUNDS;
 const VERSION_ASKED = [new URL("../src/cli/mapledger.js", import.meta.url).pathname, "--version"];
 const RESULTS = new URL("results.jsonl", import.meta.url);
@@ -405,6 +407,14 @@ async function httpThreads(): Promise<void> {
   for await (const figures of threads(ROUNDS, SECONDS)) sampleAll(figures);
 }
 
+/** What the slowest requests take under a load that never rests. */
+async function slowest(): Promise<void> {
+  for (let round = 1; round <= ROUNDS; round++) {
+    process.stderr.write(`tails, round ${round} of ${ROUNDS}\n`);
+    sampleAll(await tails(TAILS * SECONDS));
+  }
+}
+
 /** What many sessions and maps take at rest. */
 async function resting(): Promise<void> {
   for (let round = 1; round <= ROUNDS; round++) {
@@ -436,6 +446,7 @@ const PARTS: Readonly<Record<string, () => Promise<void>>> = {
   followers: followed,
   cpu: requestCosts,
   threads: httpThreads,
+  tails: slowest,
   sizes: resting,
   soak: soaked,
   audit: audited,

@@ -5,6 +5,7 @@
 
 import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
+import { type CaughtUp, catchUp, catchUpFigures } from "./catch_up.ts";
 import { load, type Rate } from "./load.ts";
 import { type Subject, startBare, startBenchService, startEcho } from "./service.ts";
 import type { Figure } from "./targets.ts";
@@ -31,6 +32,10 @@ interface Server extends Subject {
   readonly pid: number;
 }
 
+interface DataServer extends Server {
+  readonly data: string;
+}
+
 export interface Measured {
   readonly name: string;
   readonly server: Server;
@@ -45,7 +50,9 @@ export interface Cost extends Rate {
   readonly all: number;
   /** Microseconds a request afterwards, and seconds until the service rested. */
   readonly later: number;
-  readonly behindSeconds: number;
+  readonly restSeconds: number;
+  /** null: it has no log. */
+  readonly behind: CaughtUp | null;
 }
 
 /** A round's figures at a time. */
@@ -100,7 +107,8 @@ async function compare(
     { name: `${row}, CPU us above it, AUTH=off`, figure: off.all - bare.all },
     ...Object.entries(token.threads).map(([thread, figure]) => ({ name: `${row}, CPU us, ${thread}`, figure })),
     { name: `${row}, CPU us afterwards`, figure: token.later },
-    { name: `${row}, at rest after s`, figure: token.behindSeconds },
+    { name: `${row}, at rest after s`, figure: token.restSeconds },
+    ...catchUpFigures(row, token.behind as CaughtUp),
     ...ratios,
   ];
 }
@@ -124,13 +132,15 @@ export async function measure(
   const rate = await send(subject, method, connections, seconds, senders);
   const ended = performance.now();
   const after = threadsOf(server.pid);
+  const behind = subject.path === "" ? null : await catchUp(server.url, subject.token);
   const restedUs = await rested(server.pid);
   const count = rate.rate * seconds;
   const threads: Record<string, number> = {};
   for (const [name, us] of Object.entries(after)) threads[name] = (us - (before[name] ?? 0)) / count;
   const all = (sum(after) - sum(before)) / count;
   const later = (restedUs - sum(after)) / count;
-  return { ...rate, threads, all, later, behindSeconds: (performance.now() - ended) / 1000 - (3 * LOOK_MS) / 1000 };
+  const restSeconds = (performance.now() - ended) / 1000 - (3 * LOOK_MS) / 1000;
+  return { ...rate, threads, all, later, restSeconds, behind };
 }
 
 function send(
@@ -186,7 +196,7 @@ function threadsOf(pid: number): Record<string, number> {
 export async function measuredService(
   name: string,
   settings: Readonly<Record<string, string>> = {},
-): Promise<Measured> {
+): Promise<Measured & { readonly server: DataServer }> {
   const all = { MAPLEDGER_AUTH: "on", ...settings };
   const server = await startBenchService("off", all);
   const token = all.MAPLEDGER_AUTH === "on" ? readFileSync(`${server.data}/token`, "utf8").trim() : null;

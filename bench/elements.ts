@@ -17,9 +17,11 @@ export function requests(
   path: string,
   method: "GET" | "PUT",
   keys: number,
-): { method: typeof method; path: string; headers: typeof json; body?: string }[] {
+  token: string | null = null,
+): { method: typeof method; path: string; headers: Record<string, string>; body?: string }[] {
+  const headers = token === null ? json : { ...json, authorization: `Bearer ${token}` };
   return Array.from({ length: 1000 }, (_, at) => {
-    const request = { method, path: `${path}/elements/${key((at * 7919) % keys)}`, headers: json };
+    const request = { method, path: `${path}/elements/${key((at * 7919) % keys)}`, headers };
     return method === "PUT" ? { ...request, body: JSON.stringify({ value }) } : request;
   });
 }

@@ -8,6 +8,7 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import autocannon from "autocannon";
+import { type CaughtUp, catchUp, catchUpFigures } from "./catch_up.ts";
 import type { FollowersAsked, FollowersSeen } from "./follower_client.ts";
 import { startBenchService } from "./service.ts";
 import type { Figure } from "./targets.ts";
@@ -35,6 +36,7 @@ interface Stretch {
   readonly cpuUsAPut: number;
   readonly deliveredMBs: number;
   readonly lagP99Ms: number;
+  readonly behind: CaughtUp;
 }
 
 /** The figures of one round: a service of its own. */
@@ -56,12 +58,13 @@ export async function followers(seconds: number): Promise<readonly Figure[]> {
       await client.seen();
       const put = await writer.put(seconds, rate);
       const during = await client.seen();
-      const behind = await client.drained(count === 0 ? 0 : await writer.one());
+      const behind = await catchUp(service.url, token);
+      const drained = await client.drained(count === 0 ? 0 : await writer.one());
       await client.close();
-      const faults = [...during.faults, ...behind.faults];
+      const faults = [...during.faults, ...drained.faults];
       if (faults.length > 0) throw new Error(`following: ${faults[0]}, and ${faults.length - 1} more`);
-      const lagP99Ms = percentile([during.lags, behind.lags], 0.99);
-      return { ...put, deliveredMBs: during.bytes / MIB / put.seconds, lagP99Ms };
+      const lagP99Ms = percentile([during.lags, drained.lags], 0.99);
+      return { ...put, deliveredMBs: during.bytes / MIB / put.seconds, lagP99Ms, behind };
     };
     const none = await stretch(0);
     const few = await stretch(PARSED);
@@ -92,6 +95,8 @@ export async function followers(seconds: number): Promise<readonly Figure[]> {
       { name: "PUT 16, 1000 followers /s", figure: closed.rate },
       { name: "PUT 16, 1000 followers, delivered MB/s", figure: closed.deliveredMBs, target: { least: 500 } },
       { name: "PUT 16, 1000 followers, lag p99 ms", figure: closed.lagP99Ms },
+      ...catchUpFigures("PUT 16, 0 followers", none.behind),
+      ...catchUpFigures("PUT 16, 1000 followers", closed.behind),
     ];
   } finally {
     await client.end();
@@ -177,7 +182,7 @@ class Writer {
   async put(
     seconds: number,
     offered?: number,
-  ): Promise<Omit<Stretch, "deliveredMBs" | "lagP99Ms"> & { readonly seconds: number }> {
+  ): Promise<Omit<Stretch, "deliveredMBs" | "lagP99Ms" | "behind"> & { readonly seconds: number }> {
     const before = this.#cpuUs();
     const result = await autocannon({
       url: this.#url,

@@ -7,6 +7,7 @@ import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { waitsOf } from "./caller.ts";
+import { type CaughtUp, catchUp, catchUpFigures } from "./catch_up.ts";
 import { anonymousMib, MemorySampler } from "./flight.ts";
 import { postJson } from "./load.ts";
 import { HASH, OctetClient, pairsJson } from "./octets.ts";
@@ -38,6 +39,7 @@ export async function freshLoad(elements: number): Promise<readonly Figure[]> {
     { name: `${row} alone, elements/s in the last fifth`, figure: alone.lastRate },
     { name: `${row}, RssAnon at most MiB`, figure: Math.max(alone.most, beside.most), target: { most: 700 } },
     { name: `${row}, RssAnon 10 s after it MiB`, figure: Math.max(alone.rest, beside.rest), target: { most: 300 } },
+    ...catchUpFigures(row, beside.behind),
     { name: `${row}, state bytes an element`, figure: beside.stateBytes / elements, target: { most: 150 } },
   ];
 }
@@ -52,6 +54,7 @@ interface Measured {
   readonly most: number;
   readonly rest: number;
   readonly stateBytes: number;
+  readonly behind: CaughtUp;
 }
 
 async function measure(elements: number, isBeside: boolean): Promise<Measured> {
@@ -83,6 +86,7 @@ async function measure(elements: number, isBeside: boolean): Promise<Measured> {
     const last = await load(client, path, bodies.slice(lastFrom));
     beside.isOver = true;
     await Promise.all(workers);
+    const behind = await catchUp(service.url);
     await sleep(REST_MS);
     return {
       rate: (elements / (whole + last)) * 1000,
@@ -92,6 +96,7 @@ async function measure(elements: number, isBeside: boolean): Promise<Measured> {
       most: memory.most,
       rest: anonymousMib(service.pid),
       stateBytes: bytesIn(join(service.data, "state")),
+      behind,
     };
   } finally {
     memory.end();

@@ -18,6 +18,7 @@ export interface Rate {
   readonly rate: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
+  readonly mostMs: number;
 }
 
 /** Sends requests, one after the other on each connection, for a while. Throws where an answer was not 2xx. */
@@ -32,7 +33,12 @@ export async function load({ url, connections, seconds, requests, missing = fals
   const answers = result["2xx"] + (missing ? result["4xx"] : 0);
   if ((result.non2xx > 0 && !missing) || result["5xx"] > 0 || result.errors > 0)
     throw new Error(`loading ${url}: ${result.non2xx} answers were not 2xx, ${result.errors} errors`);
-  return { rate: answers / result.duration, p50Ms: result.latency.p50, p99Ms: result.latency.p99 };
+  return {
+    rate: answers / result.duration,
+    p50Ms: result.latency.p50,
+    p99Ms: result.latency.p99,
+    mostMs: result.latency.max,
+  };
 }
 
 /** Sends each body once, one after the other on each of so many connections; answers seconds. */

@@ -5,6 +5,7 @@
  */
 
 import { availableParallelism } from "node:os";
+import { catchUpFigures } from "./catch_up.ts";
 import { type Measured, measure, measuredService, warm } from "./cpu.ts";
 import type { Figure } from "./targets.ts";
 
@@ -43,6 +44,7 @@ async function compare(
     rates.set(subject, cost.rate);
     const row = `${method} by ${subject.name} HTTP threads`;
     figures.push({ name: `${row} /s`, figure: cost.rate }, { name: `${row}, p99 ms`, figure: cost.p99Ms });
+    if (cost.behind !== null) figures.push(...catchUpFigures(row, cost.behind));
     for (const [thread, us] of Object.entries(cost.threads))
       figures.push({ name: `${row}, share of ${thread}`, figure: (us * cost.rate) / US });
   }
