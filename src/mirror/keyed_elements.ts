@@ -21,6 +21,7 @@ import type {
   Untold,
 } from "../engine/ports.ts";
 import type { Element } from "../maps/map.ts";
+import { ElementTable } from "./element_table.ts";
 import {
   type KernelElements,
   type Opened,
@@ -47,10 +48,11 @@ const BUSY_TRIES = 100;
 const BUSY_MS = 1;
 const NEVER_WOKEN = new Int32Array(new SharedArrayBuffer(4));
 
-interface Wanted extends Element {
-  /** Whether the kernel has the element, byte for byte. */
-  met: boolean;
-}
+/**
+ * Receives elements of the kernel map: keys and values end to end, and the number of the element in them. `values` null: the kernel
+ * does not show values. Both are valid only during the call.
+ */
+type EachElement = (keys: Buffer, values: Buffer | null, at: number) => void;
 
 /**
  * Elements of types with keys. Batches are tried first. If the kernel has none for the type (they came with Linux 5.6,
@@ -157,7 +159,8 @@ export class KeyedElements implements KernelElements {
   /** Yields elements that the kernel has and the ledger lacks, or has with another value. */
   *#readable(source: MirrorSource): Generator<readonly ElementDifference[], MirrorRefusal | null> {
     let piece: ElementDifference[] = [];
-    const pages = this.#pages(SCAN_ENTRIES, (key, kernel) => {
+    const pages = this.#pages(SCAN_ENTRIES, (keys, values, at) => {
+      const { key, value: kernel } = this.#element(keys, values, at);
       const element = source.element(key);
       if (element === null || kernel?.equals(element.value) !== true || !key.equals(element.key))
         piece.push({ key: Buffer.from(key), ledger: element?.value ?? null, kernel: kernel && Buffer.from(kernel) });
@@ -172,7 +175,8 @@ export class KeyedElements implements KernelElements {
   /** Reads all elements, except zeros in an array. */
   read(each: (key: Buffer, value: Buffer) => void): MirrorRefusal | null {
     const zeros = Buffer.alloc(this.#valueBytes);
-    return this.#visit((key, value) => {
+    return this.#visit((keys, values, at) => {
+      const { key, value } = this.#element(keys, values, at);
       if (value !== null && (this.#opened.type.absent === "nothing" || !value.equals(zeros))) each(key, value);
     });
   }
@@ -185,24 +189,43 @@ export class KeyedElements implements KernelElements {
       for (const { key, value, found } of this.#unmet(elements)) each({ key, ledger: value, kernel: found });
       return null;
     }
-    const wanted = new Map<string, Wanted>();
-    for (const { key, value } of elements) wanted.set(type.identity(key), { key, value, met: false });
+    const wanted = this.#tableOf(elements);
+    const { keySize } = this.#opened.map;
     const zeros = Buffer.alloc(this.#valueBytes);
-    const unread = this.#visit((key, value) => {
-      const element = wanted.get(type.identity(key));
-      if (element === undefined) {
-        if (type.absent === "nothing" || value?.equals(zeros) !== true)
-          each({ key: Buffer.from(key), ledger: null, kernel: value === null ? null : Buffer.from(value) });
-        return;
-      }
-      element.met = true;
-      if (value === null || this.#isMet(element, key, value)) return;
-      each({ key: Buffer.from(key), ledger: this.#shown(element), kernel: Buffer.from(value) });
+    const unread = this.#visit((keys, values, at) => {
+      const keyAt = at * keySize;
+      const valueAt = at * this.#valueBytes;
+      const index = wanted.find(keys, keyAt);
+      if (index >= 0) wanted.mark(index);
+      if (index >= 0 && (values === null || this.#isMet(wanted, index, keys, keyAt, values, valueAt))) return;
+      const kernel = values?.subarray(valueAt, valueAt + this.#valueBytes) ?? null;
+      if (index < 0 && type.absent === "zeros" && kernel?.equals(zeros) === true) return;
+      const ledger = index < 0 ? null : this.#shown(wanted.value(index));
+      each({
+        key: Buffer.from(keys.subarray(keyAt, keyAt + keySize)),
+        ledger: ledger && Buffer.from(ledger),
+        kernel: kernel && Buffer.from(kernel),
+      });
     });
     if (unread !== null) return unread;
-    for (const element of wanted.values())
-      if (!element.met) each({ key: element.key, ledger: this.#shown(element), kernel: null });
+    for (const index of wanted.unmarked()) {
+      const ledger = this.#shown(wanted.value(index));
+      each({ key: Buffer.from(wanted.key(index)), ledger: ledger && Buffer.from(ledger), kernel: null });
+    }
     return null;
+  }
+
+  /** All values of a map are of one size. */
+  #tableOf(elements: Iterable<Element>): ElementTable {
+    const { map, type } = this.#opened;
+    let table: ElementTable | null = null;
+    const sized = (valueBytes: number): ElementTable =>
+      new ElementTable({ keyBytes: map.keySize, valueBytes }, type.significantBits(map));
+    for (const element of elements) {
+      table ??= sized(element.value.length);
+      table.add(element);
+    }
+    return table ?? sized(0);
   }
 
   /** Yields elements of the ledger that the kernel lacks. */
@@ -234,8 +257,17 @@ export class KeyedElements implements KernelElements {
     return (key) => bpf.nextKey(fd, key, next) === -ERRNO.ENOENT || !next.equals(first);
   }
 
+  #element(keys: Buffer, values: Buffer | null, at: number): { readonly key: Buffer; readonly value: Buffer | null } {
+    const { keySize } = this.#opened.map;
+    const bytes = this.#valueBytes;
+    return {
+      key: keys.subarray(at * keySize, (at + 1) * keySize),
+      value: values === null ? null : values.subarray(at * bytes, (at + 1) * bytes),
+    };
+  }
+
   /** Reads all elements in one piece. */
-  #visit(each: (key: Buffer, value: Buffer | null) => void): MirrorRefusal | null {
+  #visit(each: EachElement): MirrorRefusal | null {
     const pages = this.#pages(this.#batchEntries, each);
     for (;;) {
       const { value, done } = pages.next();
@@ -244,10 +276,9 @@ export class KeyedElements implements KernelElements {
   }
 
   /**
-   * Reads all elements page by page, in the kernel's order. The buffers are valid only during the call of `each`, which
-   * must not write to the map. Changes that programs make during the walk may be seen, missed, or seen twice.
+   * Reads all elements page by page, in the kernel's order. `each` must not write to the map. Changes that programs make during the walk may be seen, missed, or seen twice.
    */
-  *#pages(entries: number, each: (key: Buffer, value: Buffer | null) => void): Generator<void, MirrorRefusal | null> {
+  *#pages(entries: number, each: EachElement): Generator<void, MirrorRefusal | null> {
     const { bpf, fd, type, map } = this.#opened;
     if (type.told !== "all") return yield* this.#walk(entries, each, false);
     const { keySize } = map;
@@ -270,11 +301,7 @@ export class KeyedElements implements KernelElements {
       // Taken before the yield, because all scans share these buffers, and another one may run in between.
       const { keys, values, count } = bpf;
       seen += count;
-      for (let at = 0; at < count; at++)
-        each(
-          keys.subarray(at * keySize, (at + 1) * keySize),
-          values.subarray(at * this.#valueBytes, (at + 1) * this.#valueBytes),
-        );
+      for (let at = 0; at < count; at++) each(keys, values, at);
       if (ret === -ERRNO.ENOENT) return null;
       position = next;
       next = spare;
@@ -285,11 +312,7 @@ export class KeyedElements implements KernelElements {
   }
 
   /** As #pages, with BPF_MAP_GET_NEXT_KEY. If a program deletes the current key, the walk starts again. */
-  *#walk(
-    entries: number,
-    each: (key: Buffer, value: Buffer | null) => void,
-    withValues: boolean,
-  ): Generator<void, MirrorRefusal | null> {
+  *#walk(entries: number, each: EachElement, withValues: boolean): Generator<void, MirrorRefusal | null> {
     const { bpf, fd, map } = this.#opened;
     const value = Buffer.alloc(this.#valueBytes);
     let key: Buffer | null = null;
@@ -300,7 +323,7 @@ export class KeyedElements implements KernelElements {
       if (ret === -ERRNO.ENOENT) return null;
       if (ret < 0) return this.#refusal("BPF_MAP_GET_NEXT_KEY", ret, "reading the kernel map");
       const found = withValues ? bpf.lookup(fd, next, value) : 0;
-      if (found === 0) each(next, withValues ? value : null);
+      if (found === 0) each(next, withValues ? value : null, 0);
       else if (found !== -ERRNO.ENOENT)
         return this.#refusal("BPF_MAP_LOOKUP_ELEM", found, `reading element ${shownKey(next)} of the kernel map`);
       key = next;
@@ -322,12 +345,20 @@ export class KeyedElements implements KernelElements {
     }
   }
 
-  #isMet(element: Element, key: Buffer, value: Buffer): boolean {
-    return key.equals(element.key) && this.#shown(element)?.equals(value) === true;
+  #isMet(wanted: ElementTable, index: number, keys: Buffer, keyAt: number, values: Buffer, valueAt: number): boolean {
+    // A ledger of a machine with another number of CPUs has values of another size.
+    if (this.#opened.type.refers === "never")
+      return wanted.valueBytes === this.#valueBytes && wanted.is(index, keys, keyAt, values, valueAt);
+    const { keySize } = this.#opened.map;
+    const shown = this.#shown(wanted.value(index));
+    return (
+      wanted.key(index).equals(keys.subarray(keyAt, keyAt + keySize)) &&
+      shown?.equals(values.subarray(valueAt, valueAt + this.#valueBytes)) === true
+    );
   }
 
   /** null: the kernel lacks the object that the value names. */
-  #shown({ value }: Element): Buffer | null {
+  #shown(value: Buffer): Buffer | null {
     const { type, refs, map } = this.#opened;
     const shown = type.valueShown(refs, map, value);
     return "lacking" in shown ? null : shown;

@@ -61,6 +61,8 @@ export interface MirroredType {
   readonly absent: "nothing" | "zeros";
   /** Two keys name the same element if and only if their identities are equal. */
   readonly identity: (key: Buffer) => string;
+  /** The number of bits at the beginning of a key, which begins at `at`, that its identity has. */
+  readonly significantBits: (map: MapRecord) => (key: Buffer, at: number) => number;
   /** Whether a lookup finds the exact key only. For an LPM trie, a lookup also finds a covering prefix. */
   readonly exact: boolean;
   /** Whether keys or values name objects: the kernel then takes descriptors, and shows ids of its own. */
@@ -117,6 +119,10 @@ const PLAIN: MirroredType = {
   nothingThere: "ENOENT",
   absent: "nothing",
   identity: allBytes,
+  significantBits: ({ keySize }) => {
+    const bits = 8 * keySize;
+    return () => bits;
+  },
   exact: true,
   refers: "never",
   keyGiven: (_refs, key) => key,
@@ -298,7 +304,12 @@ const MIRRORED: Readonly<Record<Exclude<MapTypeName, "BPF_MAP_TYPE_UNSPEC">, Mir
   BPF_MAP_TYPE_LRU_PERCPU_HASH: LRU,
   BPF_MAP_TYPE_ARRAY: ARRAY,
   BPF_MAP_TYPE_PERCPU_ARRAY: ARRAY,
-  BPF_MAP_TYPE_LPM_TRIE: { ...PLAIN, identity: prefix, exact: false },
+  BPF_MAP_TYPE_LPM_TRIE: {
+    ...PLAIN,
+    identity: prefix,
+    significantBits: () => (key, at) => 32 + key.readUInt32LE(at),
+    exact: false,
+  },
   BPF_MAP_TYPE_QUEUE: QUEUE,
   BPF_MAP_TYPE_STACK: { ...QUEUE, filled: "stack" },
   BPF_MAP_TYPE_BLOOM_FILTER: { ...QUEUE, filled: "for good" },
