@@ -172,11 +172,8 @@ function compareLog(t: Test, answered: readonly Answered[], round: number): void
 async function compareState(t: Test, url: string, round: number): Promise<void> {
   fold();
   const maps = [...folded.maps.from("")].map(([, map]) => map);
-  const listed = (await (await fetch(`${url}/v1/maps?limit=10000`)).json()) as {
-    maps: { id: number; entries: number }[];
-  };
   t.strictSame(
-    listed.maps.map(({ id, entries }) => [id, entries]),
+    await listed(url),
     maps.map((map) => [map.id, folded.counts.listed(map)]),
     `round ${round}: ${maps.length} maps`,
   );
@@ -194,6 +191,22 @@ async function compareState(t: Test, url: string, round: number): Promise<void> 
       t.fail(`round ${round}: the kernel's map of map ${map.id} is not what the state is`);
   }
   t.pass(`round ${round}: ${elements} elements in the state${mirrorOff === null ? " and in the kernel" : ""}`);
+}
+
+/** Each map's id and number of elements. */
+async function listed(url: string): Promise<[id: number, entries: number][]> {
+  const maps: [number, number][] = [];
+  for (let after: number | null = 0; after !== null; ) {
+    const page = (await (await fetch(`${url}/v1/maps?after=${after}&limit=1000`)).json()) as MapsPage;
+    maps.push(...page.maps.map(({ id, entries }): [number, number] => [id, entries]));
+    after = page.next;
+  }
+  return maps;
+}
+
+interface MapsPage {
+  readonly maps: readonly { readonly id: number; readonly entries: number }[];
+  readonly next: number | null;
 }
 
 function fold(): void {
