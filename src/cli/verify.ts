@@ -7,9 +7,9 @@ import { LOG_FILE, TREE_FILE } from "../data/layout.ts";
 import { becomeOwner } from "../files/owner.ts";
 import { TreeFile } from "../sqlite/tree_store.ts";
 import { type Checkpoint, noteParts, openNote, readCheckpoint, signatureLine, type Verifier } from "../tlog/note.ts";
+import { APART } from "../verify/derived_process.ts";
 import { findingText } from "../verify/finding.ts";
 import type { Signed } from "../verify/log_check.ts";
-import { checkStateApart } from "../verify/state_process.ts";
 import { type Verified, verify } from "../verify/verify.ts";
 import { archiveOption } from "./archive_option.ts";
 import { keysOption } from "./key_option.ts";
@@ -93,7 +93,7 @@ async function run(
     archive,
     trusted,
     outside,
-    checkState: checkStateApart,
+    checks: APART,
     progress(events, total) {
       progress ??= new Progress("verifying", total, "events");
       progress.update(events);

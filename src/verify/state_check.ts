@@ -15,7 +15,6 @@ import type { State } from "../syscall/state.ts";
 import type { Places } from "./archived_state.ts";
 import { cellText, ELEMENT, GARBAGE, shown, USE } from "./cell_text.ts";
 import type { Finding } from "./finding.ts";
-import { checkHistory } from "./history_check.ts";
 import { foldArchived } from "./snapshots_check.ts";
 import { Fold, NoReplay } from "./state_fold.ts";
 
@@ -32,15 +31,9 @@ export interface StateReport {
 }
 
 /**
- * Folds the events up to the last one that the state includes, and compares the cells. Checks the history and the
- * snapshots, too.
+ * Folds the events up to the last one that the state includes, and compares the cells. Checks the snapshots, too.
  */
 export async function checkState(places: Places, progress: (seq: number) => void): Promise<StateReport> {
-  const report = await compareState(places, progress);
-  return { ...report, findings: [...report.findings, ...(await checkHistory(places))] };
-}
-
-async function compareState(places: Places, progress: (seq: number) => void): Promise<StateReport> {
   const { data } = places;
   const db = new Sqlite(join(data, LOG_FILE), { readonly: true, fileMustExist: true });
   const fact = (name: string): string => (db.prepare(FACT).pluck().get(name) as string | undefined) ?? "";

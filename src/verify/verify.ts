@@ -1,8 +1,8 @@
 /**
  * Checks a whole data directory: the databases' schemas, the log against tree and checkpoints, the archive, the index,
- * the history, the state and the files beside them. It consists of two processes: this one hashes the log
- * (`log_check.ts`); the other folds it and compares LMDB with the fold (`state_check.ts`), and may die of a damaged
- * LMDB, which is a finding then.
+ * the history, the state and the files beside them. It consists of three processes: this one hashes the log
+ * (`log_check.ts`); another folds it and compares LMDB with the fold (`state_check.ts`), and may die of a damaged
+ * LMDB, which is a finding then; the third builds the history (`history_check.ts`).
  *
  * Schemas are compared with those of fresh databases (`sqlite/schema_check.ts`). Index and history are built anew
  * beside the data directory and compared (`index_check.ts`, `history_check.ts`).
@@ -24,6 +24,7 @@ import { addedSince, signerOfSize } from "../tree/log_tree.ts";
 import type { FormerSigner } from "../tree/ports.ts";
 import { AllEvents } from "./all_events.ts";
 import type { Places } from "./archived_state.ts";
+import type { DerivedChecks } from "./derived_process.ts";
 import { fileFindings, readPublishedNote } from "./files_check.ts";
 import { type Finding, inOrder } from "./finding.ts";
 import { checkIndex } from "./index_check.ts";
@@ -35,8 +36,7 @@ export interface VerifyParts extends Places {
   readonly trusted: readonly Verifier[];
   /** Checkpoints that were kept elsewhere; their signatures have been verified. */
   readonly outside: readonly Signed[];
-  /** Checks the state, in this process or another one. `progress` is called with the last event that was folded. */
-  readonly checkState: (places: Places, progress: (seq: number) => void) => Promise<StateReport>;
+  readonly checks: DerivedChecks;
   readonly progress: (events: number, total: number) => void;
 }
 
@@ -72,8 +72,9 @@ export async function verify(parts: VerifyParts): Promise<Verified> {
   const stillClosedAt = tree?.closedAt ?? null;
   const done = { log: 0, state: 0 };
   const told = (): void => progress(Math.min(done.log, done.state), lastSeq);
-  const state = parts
-    .checkState(parts, (seq) => {
+  const history = parts.checks.history(parts);
+  const state = parts.checks
+    .state(parts, (seq) => {
       done.state = seq;
       told();
     })
@@ -124,10 +125,11 @@ export async function verify(parts: VerifyParts): Promise<Verified> {
       ...(await indexFindings(parts)),
     );
   const stateFound = await state;
+  const historyFound = await history;
   tree?.close();
   log.close();
   return {
-    findings: inOrder([...findings, ...logReport.findings, ...stateFound.findings, ...ofFiles]),
+    findings: inOrder([...findings, ...logReport.findings, ...stateFound.findings, ...historyFound, ...ofFiles]),
     log: logReport,
     lastSeq,
     treeSize,

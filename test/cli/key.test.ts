@@ -13,8 +13,8 @@ import { openTree } from "../../src/data/open_tree.ts";
 import { StoppedLog } from "../../src/data/stopped_log.ts";
 import { notedCheckpoint, openNote, readVkey, signerOf, type Verifier } from "../../src/tlog/note.ts";
 import type { LogTree } from "../../src/tree/log_tree.ts";
+import { HERE } from "../../src/verify/derived_process.ts";
 import { beginTree } from "../../src/verify/new_tree.ts";
-import { checkState } from "../../src/verify/state_check.ts";
 import { verify } from "../../src/verify/verify.ts";
 import { mapledger } from "../support/cli.ts";
 import { bare } from "../support/service_process.ts";
@@ -77,7 +77,7 @@ const opens = (note: string, vkey: string): boolean => "text" in openNote(note, 
 /** Everything that there is to find wrong, but for events that came into a stopped log, as these tests' do. */
 async function faults(data: string, vkey: string): Promise<string[]> {
   const trusted = [readVkey(vkey) as Verifier];
-  const { findings } = await verify({ data, archive: null, trusted, outside: [], checkState, progress() {} });
+  const { findings } = await verify({ data, archive: null, trusted, outside: [], checks: HERE, progress() {} });
   return findings.map(({ text }) => text).filter((text) => !text.includes("after the service had stopped"));
 }
 

@@ -20,7 +20,7 @@ import { checkWritten } from "../../src/data/version.ts";
 import { STATE_LAYOUT } from "../../src/lmdb/marker.ts";
 import { LAYOUT as RUNS_LAYOUT } from "../../src/runs/manifest.ts";
 import { schemaVersion } from "../../src/sqlite/schema_version.ts";
-import { checkState } from "../../src/verify/state_check.ts";
+import { HERE } from "../../src/verify/derived_process.ts";
 import { verify } from "../../src/verify/verify.ts";
 import { mapledger } from "../support/cli.ts";
 import { makeIndex } from "../support/made_index.ts";
@@ -270,7 +270,7 @@ for (const [what, harm, says] of WORDS)
   t.test(`verify says of ${what} what is missing, in words`, async (t) => {
     const data = copy();
     harm(data);
-    const parts = { data, archive: null, trusted: [], outside: [], checkState, progress() {} };
+    const parts = { data, archive: null, trusted: [], outside: [], checks: HERE, progress() {} };
     const said = await verify(parts).then(
       ({ findings }) => findings.map(({ text }) => text),
       (error: Error) => [error.message],

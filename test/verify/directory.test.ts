@@ -18,8 +18,8 @@ import Sqlite from "better-sqlite3";
 import t from "tap";
 import { sha256Of, writeKey } from "../../src/files/contents.ts";
 import { ENTRY_BYTES } from "../../src/log/canonical.ts";
+import { HERE } from "../../src/verify/derived_process.ts";
 import { findingText } from "../../src/verify/finding.ts";
-import { checkState } from "../../src/verify/state_check.ts";
 import { verify } from "../../src/verify/verify.ts";
 import { mapledger } from "../support/cli.ts";
 import { HOST } from "../support/commands.ts";
@@ -131,7 +131,7 @@ async function forgeState(data: string, state: string, isLast: boolean): Promise
 }
 
 async function found(data: string, archive: string | null = null): Promise<string[]> {
-  const { findings } = await verify({ data, archive, trusted: [], outside: [], checkState, progress() {} });
+  const { findings } = await verify({ data, archive, trusted: [], outside: [], checks: HERE, progress() {} });
   return findings.map(findingText);
 }
 
@@ -378,7 +378,9 @@ const HARM: readonly [what: string, harm: (data: string) => unknown, says: RegEx
 
 t.test("nothing is wrong where nothing was done", async (t) => {
   const { code, stdout, stderr } = await mapledger("verify", copy());
-  t.match({ code, stderr }, { code: 0, stderr: "" }, stdout);
+  t.equal(code, 0, stdout);
+  // On a busy machine it takes more than a second, and says how far it is.
+  t.match(stderr, /^(verifying: \d+ of \d+\n)*$/);
   t.match(stdout, /state {8}\d+ cells equal/);
 });
 

@@ -26,9 +26,8 @@ import { done } from "../../src/syscall/outcome.ts";
 import { type Signer, signerOf, type Verifier } from "../../src/tlog/note.ts";
 import { LogTree } from "../../src/tree/log_tree.ts";
 import type { KeptCheckpoint } from "../../src/tree/ports.ts";
+import { APART, HERE } from "../../src/verify/derived_process.ts";
 import { type Finding, findingText } from "../../src/verify/finding.ts";
-import { checkState } from "../../src/verify/state_check.ts";
-import { checkStateApart } from "../../src/verify/state_process.ts";
 import { type Verified, verify } from "../../src/verify/verify.ts";
 import { mapledger } from "../support/cli.ts";
 import { createAttr, HOST } from "../support/commands.ts";
@@ -161,7 +160,7 @@ function factOf(data: string, name: string): string {
 
 async function verified(data: string, kept: KeptCheckpoint | null = null, by: Verifier = signer): Promise<Verified> {
   const outside = kept === null ? [] : [{ ...kept, outside: "kept" }];
-  return verify({ data, archive: null, trusted: [by], outside, checkState, progress() {} });
+  return verify({ data, archive: null, trusted: [by], outside, checks: HERE, progress() {} });
 }
 
 async function firstFinding(data: string, kept: KeptCheckpoint | null = null): Promise<string> {
@@ -470,7 +469,7 @@ t.test("a state that kills who reads it is a finding, and a damaged log is one, 
   const bytes = readFileSync(file);
   bytes.fill(0xff, 2 * 4096);
   writeFileSync(file, bytes);
-  const parts = { data, archive: null, trusted: [signer], outside: [], checkState: checkStateApart, progress() {} };
+  const parts = { data, archive: null, trusted: [signer], outside: [], checks: APART, progress() {} };
   const { findings } = await verify(parts);
   t.match(findings, [{ seq: null, text: /^the state cannot be read: |^after event/ }]);
   const log = join(data, "events.sqlite");
@@ -749,7 +748,7 @@ t.test("with a stolen key, checkpoints that were kept elsewhere give the narrowe
     { ...kept700, outside: "b" },
     { ...kept400, outside: "a" },
   ];
-  const { findings } = await verify({ data, archive: null, trusted: [signer], outside, checkState, progress() {} });
+  const { findings } = await verify({ data, archive: null, trusted: [signer], outside, checks: HERE, progress() {} });
   t.equal(
     findings.map(findingText)[0],
     "event 401: it, or an event up to 700, differs from the signed log: the checkpoint of size 700 in b has another root",
