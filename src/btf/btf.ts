@@ -14,6 +14,8 @@ import { readHeader } from "./header.ts";
 const TYPE_BYTES = 12;
 const MEMBER_BYTES = 12;
 const PARAM_BYTES = 8;
+const ENUMERATOR_BYTES = 8;
+const ENUMERATOR64_BYTES = 12;
 const VOID = 0;
 const POINTER_BYTES = 8;
 /** The bytes that `name` reads of a name: more than any name that it is compared with. */
@@ -157,10 +159,23 @@ export class Btf {
     return { name: this.#blob.readUInt32LE(start), type: this.#blob.readUInt32LE(start + 4) };
   }
 
-  /** An integer's offset and width, in bits. */
-  int(id: number): { readonly offset: number; readonly bits: number } {
+  /** An integer's offset and width, in bits, and its encoding: INT_ENCODING (maps/btf_types.ts) or 0. */
+  int(id: number): { readonly offset: number; readonly bits: number; readonly encoding: number } {
     const word = this.#blob.readUInt32LE(this.#rest(id));
-    return { offset: (word >>> 16) & 0xff, bits: word & 0xff };
+    return { offset: (word >>> 16) & 0xff, bits: word & 0xff, encoding: (word >>> 24) & 0x0f };
+  }
+
+  /**
+   * An enumerator of an ENUM or ENUM64. Without kind_flag the values of an ENUM64 are unsigned, those of an ENUM are
+   * signed nevertheless: compilers before LLVM 16 and GCC 13 never set it.
+   */
+  enumerator(id: number, at: number): { readonly name: string; readonly value: bigint } {
+    const is64 = this.kind(id) === BTF_KIND.ENUM64;
+    const start = this.#rest(id) + at * (is64 ? ENUMERATOR64_BYTES : ENUMERATOR_BYTES);
+    const name = this.#string(this.#blob.readUInt32LE(start));
+    if (!is64) return { name, value: BigInt(this.#blob.readInt32LE(start + 4)) };
+    const value = this.#blob.readBigUInt64LE(start + 4);
+    return { name, value: this.kindFlag(id) ? BigInt.asIntN(64, value) : value };
   }
 
   /** The index of the member or parameter that a declaration tag is for; -1: it is for the whole type. */

@@ -23,6 +23,9 @@ export const BTF_KIND = {
   ENUM64: 19,
 } as const;
 
+/** BTF_INT_SIGNED, BTF_INT_CHAR, BTF_INT_BOOL of <linux/btf.h>. An unsigned integer has none of them. */
+export const INT_ENCODING = { SIGNED: 1, CHAR: 2, BOOL: 4 } as const;
+
 /** btf_type_is_modifier() */
 export const MODIFIERS: ReadonlySet<number> = new Set([
   BTF_KIND.TYPEDEF,
