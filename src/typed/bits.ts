@@ -19,7 +19,7 @@ const TWO_32 = 2 ** 32;
 const EXACT_HIGH = 2 ** 21;
 
 /** A u64 in decimal. */
-export function u64Text(bytes: Buffer, at: number): string {
+function u64Text(bytes: Buffer, at: number): string {
   const high = bytes.readUInt32LE(at + 4);
   if (high < EXACT_HIGH) return String(high * TWO_32 + bytes.readUInt32LE(at));
   return String(bytes.readBigUInt64LE(at));
@@ -32,7 +32,7 @@ function s64Text(bytes: Buffer, at: number): string {
 }
 
 /** The bits from `shift` on, as an unsigned bigint. */
-export function wideBits(bytes: Buffer, at: number, { shift, width }: { shift: number; width: number }): bigint {
+function wideBits(bytes: Buffer, at: number, { shift, width }: { shift: number; width: number }): bigint {
   let value = 0n;
   for (let end = (shift + width + 7) >>> 3; end > 0; end--)
     value = (value << 8n) | BigInt(bytes[at + end - 1] as number);
@@ -58,6 +58,28 @@ function setBits(
   }
 }
 
+/** The same for at most 32 bits of a number. */
+function setNarrow(
+  bytes: Buffer,
+  at: number,
+  { shift, width, value }: { shift: number; width: number; value: number },
+): void {
+  const whole = 2 ** width;
+  let left = (((value % whole) + whole) % whole) * 2 ** shift;
+  for (let byte = at; left !== 0; byte++) {
+    bytes[byte] = (bytes[byte] as number) | (left % 256);
+    left = Math.floor(left / 256);
+  }
+}
+
+function setU64(bytes: Buffer, at: number, value: number | bigint): void {
+  if (typeof value === "bigint" || value < 0) bytes.writeBigUInt64LE(BigInt.asUintN(64, BigInt(value)), at);
+  else {
+    bytes.writeUInt32LE(value % TWO_32, at);
+    bytes.writeUInt32LE(Math.floor(value / TWO_32), at + 4);
+  }
+}
+
 /** An integer that fills whole bytes, by its number of bytes. */
 const WHOLE: Readonly<Record<number, (signed: boolean) => Omit<Integer, "width" | "signed">>> = {
   1: (signed) => ({
@@ -79,7 +101,7 @@ const WHOLE: Readonly<Record<number, (signed: boolean) => Omit<Integer, "width" 
   }),
   8: (signed) => ({
     get: signed ? (bytes, at) => bytes.readBigInt64LE(at) : (bytes, at) => bytes.readBigUInt64LE(at),
-    set: (bytes, at, value) => void bytes.writeBigUInt64LE(BigInt.asUintN(64, BigInt(value)), at),
+    set: setU64,
     text: signed ? s64Text : u64Text,
   }),
 };
@@ -88,7 +110,10 @@ export function integer({ shift, width, signed }: { shift: number; width: number
   const whole = shift === 0 && width % 8 === 0 ? WHOLE[width / 8]?.(signed) : undefined;
   if (whole !== undefined) return { width, signed, ...whole };
   const [first, bits] = [shift >>> 3, { shift: shift & 7, width }];
-  const set: Integer["set"] = (bytes, at, value) => setBits(bytes, at + first, { ...bits, value: BigInt(value) });
+  const set: Integer["set"] = (bytes, at, value) => {
+    if (width <= 32) setNarrow(bytes, at + first, { ...bits, value: Number(value) });
+    else setBits(bytes, at + first, { ...bits, value: BigInt(value) });
+  };
   const get = width <= 32 ? narrow(first, bits, signed) : wide(first, bits, signed);
   return { width, signed, get, set, text: (bytes, at) => String(get(bytes, at)) };
 }

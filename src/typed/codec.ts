@@ -34,8 +34,8 @@ export interface Codec {
 }
 
 /** The most texts of a static_map, and the most characters of one. */
-export const LABELS_MAX = 4096;
-export const LABEL_LENGTH_MAX = 256;
+const LABELS_MAX = 4096;
+const LABEL_LENGTH_MAX = 256;
 
 const STATIC_MAP = "static_map:";
 const NUMBER = /^-?[0-9]{1,20}$/;

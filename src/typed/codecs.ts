@@ -14,6 +14,8 @@ import type { Leaf } from "./leaf.ts";
 import { Misfit, shown } from "./misfit.ts";
 import type { Names } from "./names.ts";
 
+const BYTE = rangeOf({ width: 8, signed: false });
+const U64 = rangeOf({ width: 64, signed: false });
 const NS = 1_000_000_000n;
 const KTIME = /^([0-9]{1,11})(?:\.([0-9]{1,9}))?s$/;
 const DEVICE = /^([0-9]{1,4}):([0-9]{1,7})$/;
@@ -124,7 +126,7 @@ function byteList(
 ): Misfit | null {
   if (json.length !== size) return new Misfit(`${size} bytes required, found ${json.length}`);
   for (let byte = 0; byte < size; byte++) {
-    const value = inRange(json[byte], { low: 0n, high: 255n });
+    const value = inRange(json[byte], BYTE);
     if (value instanceof Misfit) return value.inside(`[${byte}]`);
     bytes[at + byte] = Number(value);
   }
@@ -160,9 +162,9 @@ function bigEndian(size: number, address: boolean): Leaf {
       }
       const value = inRange(json, range);
       if (value instanceof Misfit) return value;
-      const big = Buffer.alloc(8);
-      big.writeBigUInt64BE(BigInt(value), 0);
-      big.copy(bytes, at, 8 - size);
+      if (size === 2) bytes.writeUInt16BE(Number(value), at);
+      else if (size === 4) bytes.writeUInt32BE(Number(value), at);
+      else bytes.writeBigUInt64BE(BigInt(value), at);
       return null;
     },
   };
@@ -203,7 +205,7 @@ function ktime(): Leaf {
       const parts = typeof json === "string" ? KTIME.exec(json) : null;
       const given =
         parts === null ? json : String(BigInt(parts[1] as string) * NS + BigInt((parts[2] ?? "").padEnd(9, "0")));
-      const ns = inRange(given, rangeOf({ width: 64, signed: false }));
+      const ns = inRange(given, U64);
       if (ns instanceof Misfit)
         return new Misfit(`nanoseconds, or a time such as "1.500000000s", required, found ${shown(json)}`);
       bytes.writeBigUInt64LE(BigInt(ns), at);

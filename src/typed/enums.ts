@@ -1,7 +1,7 @@
 /** Enumerations: a name where one fits, else the number. */
 
 import { type Integer, integer } from "./bits.ts";
-import { inRange, rangeOf } from "./integers.ts";
+import { eitherRange, inRange } from "./integers.ts";
 import type { Bits, Leaf } from "./leaf.ts";
 import { listed, Misfit, shown } from "./misfit.ts";
 import type { EnumShape } from "./shape.ts";
@@ -30,7 +30,7 @@ export function enumeration(shape: EnumShape, of: Integer, { byValue, quoted }: 
   for (const { name, value } of shape.values) if (!numbers.has(name)) numbers.set(name, value);
   const texts = new Map<number | bigint, string>();
   for (const [value, name] of byValue) texts.set(value, JSON.stringify(name));
-  const range = { low: rangeOf({ ...of, signed: true }).low, high: rangeOf({ ...of, signed: false }).high };
+  const range = eitherRange(of);
   const number = quoted ? (bytes: Buffer, at: number) => `"${of.text(bytes, at)}"` : of.text;
   return {
     read: (bytes, at) => texts.get(of.get(bytes, at)) ?? number(bytes, at),
@@ -50,8 +50,7 @@ export function enumeration(shape: EnumShape, of: Integer, { byValue, quoted }: 
 
 /** Names by the numbers that the bits stand for. An enumerator that does not fit the bits has none. */
 export function typedNames(shape: EnumShape, of: Integer): ReadonlyMap<number | bigint, string> {
-  const { low } = rangeOf({ ...of, signed: true });
-  const { high } = rangeOf({ ...of, signed: false });
+  const { low, high } = eitherRange(of);
   const names = new Map<number | bigint, string>();
   const seen = new Set<string>();
   for (const { name, value } of shape.values) {

@@ -7,7 +7,7 @@
 import { type Integer, integer } from "./bits.ts";
 import { enumeration, enumInteger } from "./enums.ts";
 import { float } from "./floats.ts";
-import { inRange, rangeOf } from "./integers.ts";
+import { eitherRange, inRange, rangeOf } from "./integers.ts";
 import { asciiJson, isPrintable, printableEnd } from "./json_text.ts";
 import type { Bits, Dialect, Leaf } from "./leaf.ts";
 import { Misfit, shown } from "./misfit.ts";
@@ -64,21 +64,14 @@ function int(shape: IntShape, { shift, bits }: Bits): Leaf {
   return DECIMAL.has(shape.bits) ? decimal(integer(own)) : hex(integer(own));
 }
 
-function written(of: Integer, json: unknown, range = rangeOf(of)): ((bytes: Buffer, at: number) => null) | Misfit {
-  const value = inRange(json, range);
-  if (value instanceof Misfit) return value;
-  return (bytes, at) => {
-    of.set(bytes, at, value);
-    return null;
-  };
-}
-
 function number(of: Integer, read: Leaf["read"], range = rangeOf(of)): Leaf {
   return {
     read,
     write: (bytes, at, json) => {
-      const write = written(of, json, range);
-      return write instanceof Misfit ? write : write(bytes, at);
+      const value = inRange(json, range);
+      if (value instanceof Misfit) return value;
+      of.set(bytes, at, value);
+      return null;
     },
   };
 }
@@ -93,7 +86,7 @@ function hex(of: Integer): Leaf {
     const value = of.get(bytes, at);
     return value < 0 ? `"-0x${(-value).toString(16)}"` : `"0x${value.toString(16)}"`;
   };
-  return number(of, read, { low: rangeOf(of).low, high: rangeOf({ ...of, signed: false }).high });
+  return number(of, read, eitherRange(of));
 }
 
 function bool(of: Integer): Leaf {

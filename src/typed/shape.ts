@@ -33,7 +33,7 @@ export interface EnumShape extends Common {
   readonly values: readonly { readonly name: string; readonly value: bigint }[];
 }
 
-export interface FloatShape extends Common {
+interface FloatShape extends Common {
   readonly kind: "float";
 }
 
@@ -82,7 +82,7 @@ export interface SectionShape extends Common {
 }
 
 /** A type that has a codec. `formatted` ignores it. */
-export interface CodedShape extends Common {
+interface CodedShape extends Common {
   readonly kind: "coded";
   readonly codec: Codec;
   readonly inner: Shape;

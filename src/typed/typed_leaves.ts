@@ -4,7 +4,7 @@ import { integer } from "./bits.ts";
 import { codecLeaf } from "./codecs.ts";
 import { EXACT_BITS, enumeration, enumInteger, typedNames } from "./enums.ts";
 import { float } from "./floats.ts";
-import { inRange, rangeOf } from "./integers.ts";
+import { eitherRange, inRange, rangeOf } from "./integers.ts";
 import { asciiJson, isPrintable, isZero, printableEnd } from "./json_text.ts";
 import type { Bits, Dialect, Leaf } from "./leaf.ts";
 import { Misfit, shown } from "./misfit.ts";
@@ -57,9 +57,8 @@ function int(shape: IntShape, { shift, bits }: Bits): Leaf {
     width: bits === 0 ? shape.bits : bits,
     signed: shape.signed,
   });
-  const { low, high } = rangeOf(of);
   // char is signed or not, as the compiler likes: both are taken.
-  const range = shape.isChar ? { low, high: rangeOf({ ...of, signed: false }).high } : { low, high };
+  const range = shape.isChar ? eitherRange(of) : rangeOf(of);
   const isWide = of.width > EXACT_BITS;
   return {
     read: isWide ? (bytes, at) => `"${of.text(bytes, at)}"` : of.text,

@@ -2,12 +2,14 @@
 
 import type { Btf } from "../btf/btf.ts";
 import { Form } from "./form.ts";
-import { inRange } from "./integers.ts";
+import { inRange, range } from "./integers.ts";
 import { Misfit, shown } from "./misfit.ts";
 import type { Names } from "./names.ts";
 
 const NO_NAMES: Names = {};
 const VOID = 0;
+const DESCRIPTORS = range(0n, 2n ** 31n - 1n);
+
 /** Types of an element; 0: none. */
 export interface ElementTypes {
   readonly btf: Btf;
@@ -146,14 +148,14 @@ function cpuOf(slot: unknown, cpus: number): number | Misfit {
     typeof slot === "object" && slot !== null && Object.hasOwn(slot, "cpu") && Object.hasOwn(slot, "value");
   if (!isSlot || Object.keys(slot).length !== 2)
     return new Misfit(`{"cpu": ..., "value": ...} required, found ${shown(slot)}`);
-  const cpu = inRange((slot as { cpu: unknown }).cpu, { low: 0n, high: BigInt(cpus - 1) });
+  const cpu = inRange((slot as { cpu: unknown }).cpu, range(0n, BigInt(cpus - 1)));
   return cpu instanceof Misfit ? cpu.inside(".cpu") : Number(cpu);
 }
 
 /** The id that a lookup answers, and the name of that map. A command takes a descriptor in its place. */
 function innerMap(): Side {
   const fd = (json: unknown): Buffer | Misfit => {
-    const value = inRange(json, { low: 0n, high: 2n ** 31n - 1n });
+    const value = inRange(json, DESCRIPTORS);
     if (value instanceof Misfit) return new Misfit(`the descriptor of a map required, found ${shown(json)}`);
     const bytes = Buffer.alloc(4);
     bytes.writeUInt32LE(Number(value));

@@ -1,6 +1,7 @@
 import { Btf } from "../../src/btf/btf.ts";
 import { isRefusal } from "../../src/maps/refusal.ts";
 import { Form, type Role } from "../../src/typed/form.ts";
+import { makeTypes } from "../../src/typed/map_types.ts";
 import { Misfit } from "../../src/typed/misfit.ts";
 
 const VALUE = { isKey: false, isPrefix: false };
@@ -31,4 +32,10 @@ export function parsedExactly(text: string): unknown {
   const exact = (_: string, value: unknown, context?: { readonly source?: string }): unknown =>
     typeof value === "number" && !Number.isSafeInteger(value) ? (context?.source ?? value) : value;
   return JSON.parse(text, exact as (key: string, value: unknown) => unknown);
+}
+
+/** The forms of a value whose type is described in JSON. */
+export function described(json: unknown, bytes: number, role: Partial<Role> = {}): Form {
+  const made = must(makeTypes({ value: json }, { keySize: 0, valueSize: bytes, isTrie: false }, null));
+  return formOf(parsed(made.blob), made.valueTypeId, { bytes, ...role });
 }
