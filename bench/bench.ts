@@ -32,6 +32,7 @@ import { median, spread } from "./statistics.ts";
 import { tails } from "./tails.ts";
 import { type Figure, type Target, targetText } from "./targets.ts";
 import { threads } from "./threads.ts";
+import { typedValues } from "./typed.ts";
 
 /**
  * Measures the service as it is used, over HTTP, each command durably recorded, beside a bare Fastify route of the same
@@ -429,6 +430,10 @@ async function soaked(): Promise<void> {
   sampleAll(await soak(SOAK_MINUTES));
 }
 
+async function typed(): Promise<void> {
+  for (let round = 1; round <= ROUNDS; round++) sampleAll(typedValues());
+}
+
 const PARTS: Readonly<Record<string, () => Promise<void>>> = {
   throughput,
   mirror,
@@ -452,6 +457,7 @@ const PARTS: Readonly<Record<string, () => Promise<void>>> = {
   audit: audited,
   fairness: fair,
   peers: besidePeers,
+  typed,
 };
 const asked = process.argv.slice(2);
 const strange = asked.find((part) => !Object.hasOwn(PARTS, part));
