@@ -3,10 +3,11 @@
  * trusts the pages that it maps, and a damaged page can end the process.
  */
 
-import type { DerivedCheck } from "./derived_process.ts";
 import type { Finding } from "./finding.ts";
 import { checkHistory } from "./history_check.ts";
 import { checkState, type StateReport } from "./state_check.ts";
+
+export type DerivedCheck = "state" | "history";
 
 export type FromDerivedCheck =
   | { readonly kind: "progress"; readonly seq: number }

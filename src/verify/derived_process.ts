@@ -1,14 +1,12 @@
 import { fork } from "node:child_process";
 import type { Places } from "./archived_state.ts";
-import type { FromDerivedCheck } from "./derived_main.ts";
+import type { DerivedCheck, FromDerivedCheck } from "./derived_main.ts";
 import type { Finding } from "./finding.ts";
 import { checkHistory } from "./history_check.ts";
 import { checkState, type StateReport } from "./state_check.ts";
 
 /** In MiB. Folded cells live long; a larger young generation copies fewer of them before it promotes them. */
 const SEMI_SPACE = "--max-semi-space-size=64";
-
-export type DerivedCheck = "state" | "history";
 
 /** The checks of what is computed from the log. */
 export interface DerivedChecks {
