@@ -191,6 +191,11 @@ export function compatibilityPage(): string {
       return row([short(type), keys, values, flags(type), count === undefined ? "" : count.toLocaleString("en")]);
     }),
     "",
+    "## bpftool",
+    "",
+    "The `formatted` form of keys and values is what `bpftool -j map dump` of Debian 12 prints, to the byte; it differs where that is no",
+    "JSON, or another value than there is: [docs/typed.md](docs/typed.md#where-bpftool-is-not-followed) lists each such place.",
+    "",
     "## Choices where the kernel leaves freedom",
     "",
     "- **Order of hash maps.** The kernel only promises that the order is stable while nothing changes. mapledger has a fixed order.",

@@ -2,7 +2,8 @@
 
 const V4_BYTES = 4;
 const V6_GROUPS = 8;
-const BYTE = /^(0|[1-9][0-9]{0,2})$/;
+const DOT = 0x2e;
+const ZERO = 0x30;
 const GROUP = /^[0-9a-fA-F]{1,4}$/;
 const MAC = /^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$/;
 
@@ -37,9 +38,23 @@ export function addressOf(text: string, bytes: number): Buffer | null {
 }
 
 function v4Of(text: string): Buffer | null {
-  const parts = text.length <= 15 ? text.split(".") : [];
-  if (parts.length !== V4_BYTES || !parts.every((part) => BYTE.test(part) && Number(part) < 256)) return null;
-  return Buffer.from(parts.map(Number));
+  if (text.length < 7 || text.length > 15) return null;
+  const bytes = Buffer.allocUnsafe(V4_BYTES);
+  let [byte, value, digits] = [0, 0, 0];
+  for (let at = 0; at <= text.length; at++) {
+    const code = at === text.length ? DOT : text.charCodeAt(at);
+    if (code === DOT) {
+      if (digits === 0 || value > 255 || byte === V4_BYTES) return null;
+      bytes[byte++] = value;
+      [value, digits] = [0, 0];
+    } else {
+      // A leading zero would be octal to some.
+      if (code < ZERO || code > ZERO + 9 || digits === 3 || (digits > 0 && value === 0)) return null;
+      value = 10 * value + code - ZERO;
+      digits++;
+    }
+  }
+  return byte === V4_BYTES ? bytes : null;
 }
 
 function v6Of(text: string): Buffer | null {

@@ -142,7 +142,9 @@ function inetIp(size: number): Leaf {
   return {
     read: plain.read,
     write: (bytes, at, json, names) =>
-      integerOf(json) === null ? plain.write(bytes, at, json, names) : asNumber.write(bytes, at, json, names),
+      (typeof json === "string" && json.includes(".")) || integerOf(json) === null
+        ? plain.write(bytes, at, json, names)
+        : asNumber.write(bytes, at, json, names),
   };
 }
 

@@ -9,37 +9,45 @@ import type { EnumShape } from "./shape.ts";
 /** The widest integer of which every value is an exact number of JavaScript. */
 export const EXACT_BITS = 53;
 
-/** The bits that an enumeration has, or a bitfield of it. */
-export function enumInteger(shape: EnumShape, { shift, bits }: Bits, signed: boolean): Integer {
-  return integer({ shift, width: bits === 0 ? 8 * shape.bytes : bits, signed });
-}
-
-export interface Enumerators {
-  /** Names by the numbers that an Integer reads. */
-  readonly byValue: ReadonlyMap<number | bigint, string>;
-  /** Numbers are shown as strings. */
+/** How a form shows enumerations. */
+export interface EnumStyle {
+  /** Numbers beyond EXACT_BITS are strings. */
   readonly quoted: boolean;
+  /**
+   * An enumerator is found by its bits, too: compilers before LLVM 16 do not say whether an enumeration is signed. If
+   * not, by its number alone.
+   */
+  readonly byBits: boolean;
 }
 
-/**
- * Numbers in input may be signed or not, whatever the enumeration is:
- * compilers before LLVM 16 did not say.
- */
-export function enumeration(shape: EnumShape, of: Integer, { byValue, quoted }: Enumerators): Leaf {
-  const numbers = new Map<string, bigint>();
-  for (const { name, value } of shape.values) if (!numbers.has(name)) numbers.set(name, value);
-  const texts = new Map<number | bigint, string>();
-  for (const [value, name] of byValue) texts.set(value, JSON.stringify(name));
+/** Made once of each enumeration, however many members and widths it is used for. */
+interface Table {
+  /** JSON of names. */
+  readonly texts: ReadonlyMap<number | bigint, string>;
+  readonly numbers: ReadonlyMap<string, bigint>;
+}
+
+const TABLES = new WeakMap<EnumShape, Table>();
+
+/** `signed`: how numbers are shown. Numbers in input may be either. */
+export function enumeration(
+  shape: EnumShape,
+  { shift, bits }: Bits,
+  { signed, quoted, byBits }: EnumStyle & { readonly signed: boolean },
+): Leaf {
+  const of = integer({ shift, width: bits === 0 ? 8 * shape.bytes : bits, signed });
+  const { texts, numbers } = tableOf(shape);
   const range = eitherRange(of);
-  const number = quoted ? (bytes: Buffer, at: number) => `"${of.text(bytes, at)}"` : of.text;
+  const number = quoted && of.width > EXACT_BITS ? (bytes: Buffer, at: number) => `"${of.text(bytes, at)}"` : of.text;
   return {
-    read: (bytes, at) => texts.get(of.get(bytes, at)) ?? number(bytes, at),
+    read: (bytes, at) => {
+      const value = of.get(bytes, at);
+      const text = texts.get(keyOf(value)) ?? (byBits ? texts.get(keyOf(otherwise(value, of))) : undefined);
+      return text ?? number(bytes, at);
+    },
     write: (bytes, at, json) => {
       const named = typeof json === "string" ? numbers.get(json) : undefined;
-      if (named === undefined && typeof json === "string" && !/^-?[0-9]/.test(json))
-        return new Misfit(
-          `no ${shape.name === "" ? "enumerator" : `enumerator of ${shape.name}`} ${shown(json)}; it has ${listed(numbers.keys())}`,
-        );
+      if (named === undefined && typeof json === "string" && !/^-?[0-9]/.test(json)) return noName(shape, json);
       const value = inRange(named === undefined ? json : String(named), range);
       if (value instanceof Misfit) return value;
       of.set(bytes, at, value);
@@ -48,16 +56,36 @@ export function enumeration(shape: EnumShape, of: Integer, { byValue, quoted }: 
   };
 }
 
-/** Names by the numbers that the bits stand for. An enumerator that does not fit the bits has none. */
-export function typedNames(shape: EnumShape, of: Integer): ReadonlyMap<number | bigint, string> {
-  const { low, high } = eitherRange(of);
-  const names = new Map<number | bigint, string>();
-  const seen = new Set<string>();
+function noName({ name, values }: EnumShape, json: string): Misfit {
+  const kind = name === "" ? "enumerator" : `enumerator of ${name}`;
+  return new Misfit(`no ${kind} ${shown(json)}; it has ${listed(values.map((one) => one.name))}`);
+}
+
+/** Of several names for a number the first counts, and of several numbers of a name. */
+function tableOf(shape: EnumShape): Table {
+  const known = TABLES.get(shape);
+  if (known !== undefined) return known;
+  const texts = new Map<number | bigint, string>();
+  const numbers = new Map<string, bigint>();
   for (const { name, value } of shape.values) {
-    const as = of.signed ? BigInt.asIntN(of.width, value) : BigInt.asUintN(of.width, value);
-    const key = of.width > EXACT_BITS ? as : Number(as);
-    if (value >= low && value <= high && !names.has(key) && !seen.has(name)) names.set(key, name);
-    seen.add(name);
+    const key = keyOf(value);
+    if (!texts.has(key) && !numbers.has(name)) texts.set(key, JSON.stringify(name));
+    if (!numbers.has(name)) numbers.set(name, value);
   }
-  return names;
+  TABLES.set(shape, { texts, numbers });
+  return { texts, numbers };
+}
+
+/** The same key for the same number, whether it is a bigint or not. */
+function keyOf(value: number | bigint): number | bigint {
+  const isExact = value >= Number.MIN_SAFE_INTEGER && value <= Number.MAX_SAFE_INTEGER;
+  return isExact ? Number(value) : BigInt(value);
+}
+
+/** The number that the same bits are if they are signed instead of unsigned, or unsigned instead of signed. */
+function otherwise(value: number | bigint, { width, signed }: Integer): number | bigint {
+  if (signed && value >= 0) return value;
+  if (width <= EXACT_BITS)
+    return signed ? Number(value) + 2 ** width : Number(value) - (value >= 2 ** (width - 1) ? 2 ** width : 0);
+  return signed ? BigInt.asUintN(width, BigInt(value)) : BigInt.asIntN(width, BigInt(value));
 }

@@ -5,13 +5,13 @@
  */
 
 import { type Integer, integer } from "./bits.ts";
-import { enumeration, enumInteger } from "./enums.ts";
+import { cString } from "./c_string.ts";
+import { enumeration } from "./enums.ts";
 import { float } from "./floats.ts";
 import { eitherRange, inRange, rangeOf } from "./integers.ts";
-import { asciiJson, isPrintable, printableEnd } from "./json_text.ts";
 import type { Bits, Dialect, Leaf } from "./leaf.ts";
 import { Misfit, shown } from "./misfit.ts";
-import type { EnumShape, IntShape, PointerShape } from "./shape.ts";
+import type { IntShape, PointerShape } from "./shape.ts";
 import { bare } from "./shape_maker.ts";
 
 /** Widths of integers that are decimal numbers. */
@@ -25,8 +25,11 @@ export const FORMATTED: Dialect = {
     switch (shape.kind) {
       case "int":
         return int(shape, bits);
+      // As signed numbers, whatever the enumeration is: an enumerator above the signed maximum of its bytes is not found.
       case "enum":
-        return bits.bits === 0 ? enumerated(shape) : hex(enumInteger(shape, bits, shape.signed));
+        return bits.bits === 0
+          ? enumeration(shape, bits, { signed: true, quoted: false, byBits: shape.is64 })
+          : hex(integer({ shift: bits.shift, width: bits.bits, signed: shape.signed }));
       case "float":
         return float(shape.bytes, true);
       case "pointer":
@@ -35,23 +38,7 @@ export const FORMATTED: Dialect = {
         throw new Error(`the formatted form of a ${bare(shape).kind} has no codec`);
     }
   },
-  chars: ({ count, plainChars }, numbers) =>
-    plainChars
-      ? {
-          read: (bytes, at, names) => {
-            const end = printableEnd(bytes, at, at + count);
-            return end === -1 ? numbers.read(bytes, at, names) : asciiJson(bytes, at, end);
-          },
-          write: (bytes, at, json, names) => {
-            if (typeof json !== "string") return numbers.write(bytes, at, json, names);
-            if (!isPrintable(json)) return new Misfit(`printable ASCII required, found ${shown(json)}`);
-            if (json.length >= count)
-              return new Misfit(`at most ${Math.max(0, count - 1)} characters before the NUL, found ${json.length}`);
-            bytes.write(json, at, "latin1");
-            return null;
-          },
-        }
-      : numbers,
+  chars: ({ count, plainChars }, numbers) => (plainChars ? cString(count, numbers, false) : numbers),
 };
 
 function int(shape: IntShape, { shift, bits }: Bits): Leaf {
@@ -116,17 +103,6 @@ function char(): Leaf {
       return null;
     },
   };
-}
-
-/** As signed numbers, whatever the enumeration is: an enumerator above the signed maximum of 1 or 2 bytes is not found. */
-function enumerated(shape: EnumShape): Leaf {
-  const of = enumInteger(shape, { shift: 0, bits: 0 }, true);
-  const byValue = new Map<number | bigint, string>();
-  for (const { name, value } of shape.values) {
-    const key = of.width === 64 ? BigInt.asIntN(64, value) : Number(value);
-    if (!byValue.has(key)) byValue.set(key, name);
-  }
-  return enumeration(shape, of, { byValue, quoted: false });
 }
 
 function pointer({ kernel }: PointerShape): Leaf {

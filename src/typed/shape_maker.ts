@@ -40,6 +40,8 @@ interface Use {
   readonly depth: number;
 }
 
+const PREFIX: Use = { codec: { name: "cidr" }, address: false, depth: 0 };
+
 export class ShapeMaker {
   readonly #btf: Btf;
   readonly #tags: DeclTags;
@@ -54,7 +56,8 @@ export class ShapeMaker {
 
   /** The shape of the keys or values of a map; a prefix is the key of a trie. */
   make(id: number, isPrefix = false): Shape | Misfit {
-    const shape = this.#make(id, { codec: isPrefix ? { name: "cidr" } : null, address: false, depth: 0 });
+    const own = this.#make(id, { codec: null, address: false, depth: 0 });
+    const shape = isPrefix && !(own instanceof Misfit) && own.kind !== "coded" ? this.#make(id, PREFIX) : own;
     if (shape instanceof Misfit) return shape;
     if (shape.leaves > LEAVES_MAX) return new Misfit(`${shape.leaves} scalars in a value (limit ${LEAVES_MAX})`);
     const textMax = Math.min(TEXT_MAX, TEXT_FREE + TEXT_PER_BYTE * shape.bytes);

@@ -1,11 +1,11 @@
 /** The scalars, and the arrays of char, of the typed form (docs/typed.md). */
 
 import { integer } from "./bits.ts";
+import { cString } from "./c_string.ts";
 import { codecLeaf } from "./codecs.ts";
-import { EXACT_BITS, enumeration, enumInteger, typedNames } from "./enums.ts";
+import { EXACT_BITS, enumeration } from "./enums.ts";
 import { float } from "./floats.ts";
 import { eitherRange, inRange, rangeOf } from "./integers.ts";
-import { asciiJson, isPrintable, isZero, printableEnd } from "./json_text.ts";
 import type { Bits, Dialect, Leaf } from "./leaf.ts";
 import { Misfit, shown } from "./misfit.ts";
 import type { IntShape, PointerShape } from "./shape.ts";
@@ -20,10 +20,8 @@ export const TYPED: Dialect = {
     switch (shape.kind) {
       case "int":
         return shape.isBool ? bool(shape, bits) : int(shape, bits);
-      case "enum": {
-        const of = enumInteger(shape, bits, shape.signed);
-        return enumeration(shape, of, { byValue: typedNames(shape, of), quoted: of.width > EXACT_BITS });
-      }
+      case "enum":
+        return enumeration(shape, bits, { signed: shape.signed, quoted: true, byBits: true });
       case "float":
         return float(shape.bytes, false);
       case "pointer":
@@ -34,21 +32,7 @@ export const TYPED: Dialect = {
       }
     }
   },
-  chars: ({ count }, numbers) => ({
-    read: (bytes, at, names) => {
-      const end = printableEnd(bytes, at, at + count);
-      if (end === -1) return numbers.read(bytes, at, names);
-      return isZero(bytes, end, at + count) ? asciiJson(bytes, at, end) : new Misfit("bytes after NUL");
-    },
-    write: (bytes, at, json, names) => {
-      if (typeof json !== "string") return numbers.write(bytes, at, json, names);
-      if (!isPrintable(json)) return new Misfit(`printable ASCII required, found ${shown(json)}`);
-      if (json.length >= count)
-        return new Misfit(`at most ${Math.max(0, count - 1)} characters before the NUL, found ${json.length}`);
-      bytes.write(json, at, "latin1");
-      return null;
-    },
-  }),
+  chars: ({ count }, numbers) => cString(count, numbers, true),
 };
 
 function int(shape: IntShape, { shift, bits }: Bits): Leaf {

@@ -140,6 +140,16 @@ t.test("65,535 members that share one long name, and one typedef with a long sta
   t.end();
 });
 
+t.test("60,000 bitfields of an enumeration of 60,000 names", (t) => {
+  const writer = new BtfWriter();
+  const values = Array.from({ length: 60_000 }, (_, at) => [`NAME_${at}`, BigInt(at)] as const);
+  const type = writer.enum("many", 4, { signed: false, values });
+  const members = Array.from({ length: 60_000 }, (_, at) => ({ name: `m${at}`, type, offsetBits: 17 * at, bits: 17 }));
+  const form = formOf(parsed(writer.blob()), writer.struct("a", 17 * 7500, members));
+  t.match(form.typed(Buffer.alloc(form.bytes)), /^\{"m0":"NAME_0",/);
+  t.end();
+});
+
 t.test("two members of one name: bpftool's text as it is, no typed form, no input", (t) => {
   const writer = new BtfWriter();
   const u8 = writer.int("u8", 1, U8);
