@@ -34,8 +34,7 @@ export class Form {
   readonly #shape: Shape;
   readonly #typed: Leaf;
   readonly #formatted: Leaf;
-  /** Bytes of a key with bits of padding, and those bits. */
-  readonly #padding: readonly { readonly at: number; readonly bits: number }[];
+  readonly #padding: readonly Padding[];
   /** Why a form cannot be written, or the typed one read: a struct has two members of one name. */
   readonly #ambiguous: Misfit | null;
 
@@ -77,8 +76,7 @@ export class Form {
   /** JSON of which `fromTyped` makes the same bytes, padding of values aside; a Misfit if there is none. */
   typed(bytes: Buffer, names: Names = NO_NAMES, at = 0): string | Misfit {
     if (this.#ambiguous !== null) return this.#ambiguous;
-    for (const { at: byte, bits } of this.#padding)
-      if (((bytes[at + byte] as number) & bits) !== 0) return new Misfit("padding that is not zero");
+    if (this.#padding.some((padding) => isPadded(bytes, at, padding))) return new Misfit("padding that is not zero");
     return this.#typed.read(bytes, at, names);
   }
 
@@ -124,8 +122,28 @@ function boolOf(text: string): unknown {
   return text === "true" || text === "1" ? true : text === "false" || text === "0" ? false : text;
 }
 
-function paddingOf(shape: Shape): { at: number; bits: number }[] {
-  return [...coverage(shape)].flatMap((mask, at) => (mask === 0xff ? [] : [{ at, bits: ~mask & 0xff }]));
+/** Bytes that have the same bits of padding: from `at` to `end`, which is excluded. */
+interface Padding {
+  readonly at: number;
+  readonly end: number;
+  readonly bits: number;
+}
+
+function paddingOf(shape: Shape): Padding[] {
+  const mask = coverage(shape);
+  const all: Padding[] = [];
+  for (let at = 0; at < mask.length; ) {
+    let end = at + 1;
+    while (end < mask.length && mask[end] === mask[at]) end++;
+    if (mask[at] !== 0xff) all.push({ at, end, bits: ~(mask[at] as number) & 0xff });
+    at = end;
+  }
+  return all;
+}
+
+function isPadded(bytes: Buffer, from: number, { at, end, bits }: Padding): boolean {
+  for (let byte = from + at; byte < from + end; byte++) if (((bytes[byte] as number) & bits) !== 0) return true;
+  return false;
 }
 
 /** The first struct with two members of the same name, which the kernel does not refuse. */

@@ -18,6 +18,8 @@ const CHAIN_MAX = 64;
 /** Of a value: the most scalars, each view of a union counted; 65,536 bytes in nested arrays have a form, 2^32 have not. */
 const LEAVES_MAX = 2 ** 18;
 const VIEW_BYTES = 16;
+/** The largest value that has a form. */
+const BYTES_MAX = 2 ** 24;
 /** The most characters of a value: so many, or so many for each byte; and never more than TEXT_MAX. */
 const TEXT_FREE = 2 ** 16;
 const TEXT_PER_BYTE = 256;
@@ -59,6 +61,7 @@ export class ShapeMaker {
     const own = this.#make(id, { codec: null, address: false, depth: 0 });
     const shape = isPrefix && !(own instanceof Misfit) && own.kind !== "coded" ? this.#make(id, PREFIX) : own;
     if (shape instanceof Misfit) return shape;
+    if (shape.bytes > BYTES_MAX) return new Misfit(`a type of ${shape.bytes} bytes (limit ${BYTES_MAX})`);
     if (shape.leaves > LEAVES_MAX) return new Misfit(`${shape.leaves} scalars in a value (limit ${LEAVES_MAX})`);
     const textMax = Math.min(TEXT_MAX, TEXT_FREE + TEXT_PER_BYTE * shape.bytes);
     if (shape.textMax > textMax)
