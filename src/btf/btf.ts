@@ -14,8 +14,8 @@ import { readHeader } from "./header.ts";
 const TYPE_BYTES = 12;
 const MEMBER_BYTES = 12;
 const PARAM_BYTES = 8;
-const ENUMERATOR_BYTES = 8;
-const ENUMERATOR64_BYTES = 12;
+const ENUM_BYTES = 8;
+const ENUM64_BYTES = 12;
 const VOID = 0;
 const POINTER_BYTES = 8;
 /** The bytes that `name` reads of a name: more than any name that it is compared with. */
@@ -165,22 +165,40 @@ export class Btf {
     return { offset: (word >>> 16) & 0xff, bits: word & 0xff, encoding: (word >>> 24) & 0x0f };
   }
 
-  /**
-   * An enumerator of an ENUM or ENUM64. Without kind_flag the values of an ENUM64 are unsigned, those of an ENUM are
-   * signed nevertheless: compilers before LLVM 16 and GCC 13 never set it.
-   */
-  enumerator(id: number, at: number): { readonly name: string; readonly value: bigint } {
-    const is64 = this.kind(id) === BTF_KIND.ENUM64;
-    const start = this.#rest(id) + at * (is64 ? ENUMERATOR64_BYTES : ENUMERATOR_BYTES);
-    const name = this.#string(this.#blob.readUInt32LE(start));
-    if (!is64) return { name, value: BigInt(this.#blob.readInt32LE(start + 4)) };
-    const value = this.#blob.readBigUInt64LE(start + 4);
-    return { name, value: this.kindFlag(id) ? BigInt.asIntN(64, value) : value };
-  }
-
   /** The index of the member or parameter that a declaration tag is for; -1: it is for the whole type. */
   component(id: number): number {
     return this.#blob.readInt32LE(this.#rest(id));
+  }
+
+  /** An enumerator's name, as an offset in the strings, and its value. */
+  enumerator(id: number, at: number): { readonly name: number; readonly value: bigint } {
+    const isWide = this.kind(id) === BTF_KIND.ENUM64;
+    const start = this.#rest(id) + at * (isWide ? ENUM64_BYTES : ENUM_BYTES);
+    const low = this.#blob.readUInt32LE(start + 4);
+    const bits = isWide ? (BigInt(this.#blob.readUInt32LE(start + 8)) << 32n) | BigInt(low) : BigInt(low);
+    const value = this.kindFlag(id) ? BigInt.asIntN(isWide ? 64 : 32, bits) : bits;
+    return { name: this.#blob.readUInt32LE(start), value };
+  }
+
+  /** A variable's linkage: BTF_VAR_STATIC is 0, BTF_VAR_GLOBAL_ALLOCATED 1, BTF_VAR_GLOBAL_EXTERN 2. */
+  linkage(id: number): number {
+    return this.#blob.readUInt32LE(this.#rest(id));
+  }
+
+  /** The offset of a type's name in the strings; 0: it has none. */
+  nameOffset(id: number): number {
+    return this.#blob.readUInt32LE(this.#types.at[id] as number);
+  }
+
+  memberNameOffset(id: number, at: number): number {
+    return this.#blob.readUInt32LE(this.#rest(id) + at * MEMBER_BYTES);
+  }
+
+  /** The string at an offset; of a longer one the first `bytesMax` bytes. */
+  text(offset: number, bytesMax: number): string {
+    const beginning = this.#strings.subarray(offset, offset + bytesMax);
+    const end = beginning.indexOf(0);
+    return beginning.toString("latin1", 0, end === -1 ? undefined : end);
   }
 
   /** A variable of a data section: struct btf_var_secinfo. */

@@ -160,10 +160,12 @@ export class ShapeMaker {
     const values: { name: string; value: bigint }[] = [];
     let longest = 0;
     for (let at = 0; at < this.#btf.memberCount(id); at++) {
-      const value = this.#btf.enumerator(id, at);
-      if (!this.#takesName(value.name)) return TOO_MANY_NAMES;
-      longest = Math.max(longest, value.name.length);
-      values.push(value);
+      const enumerator = this.#btf.enumerator(id, at);
+      const name = this.#btf.text(enumerator.name, NAMES_MAX);
+      if (!this.#takesName(name)) return TOO_MANY_NAMES;
+      longest = Math.max(longest, name.length);
+      // Compilers before LLVM 16 and GCC 13 never set kind_flag: values of an ENUM are signed nevertheless.
+      values.push({ name, value: is64 ? enumerator.value : BigInt.asIntN(32, enumerator.value) });
     }
     const [name, signed] = [this.#btf.name(id), this.#btf.kindFlag(id)];
     return leaf({ kind: "enum", bytes, name, signed, is64, values }, Math.max(NUMBER_TEXT, escaped(longest)));
