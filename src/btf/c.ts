@@ -7,6 +7,7 @@
 import { BTF_KIND } from "../maps/btf_types.ts";
 import type { Btf } from "./btf.ts";
 import { Inline, PAUSE } from "./c_inline.ts";
+import { NAME_BYTES_MAX } from "./c_names.ts";
 import { COMPOSITES, DERIVED, ENUMS, hasMembers, part, partComplete, partCount } from "./c_parts.ts";
 import { declTagsOf, Texts } from "./c_text.ts";
 
@@ -48,25 +49,40 @@ const KERNEL_TAIL = `#ifndef BPF_NO_PRESERVE_ACCESS_INDEX
 `;
 
 /**
- * The C of types, and of all that they need. `roots`: their ids; left out: all types. `isKernel`: the text is a header
- * for BPF programs.
+ * The C of all types from `first` on, and of all that they need. `isKernel`: the text is a header for BPF programs.
  */
-export function* cOf(btf: Btf, roots: readonly number[] | null = null, isKernel = false): Generator<string> {
-  const inline = yield* Inline.of(btf, roots ?? ids(btf));
+export function* cOf(btf: Btf, { first = 1, isKernel = false } = {}): Generator<string> {
+  const inline = yield* Inline.of(btf, ids(btf, first));
   yield isKernel ? KERNEL_HEAD : "";
-  if (yield* hasTags(btf)) yield TAGS;
-  const order = new Order(btf, inline);
-  yield* order.shareNames();
+  const order = yield* beginning(btf, inline);
   let steps = 0;
-  for (const id of roots ?? ids(btf)) {
+  for (const id of ids(btf, first)) {
     yield* order.define(id);
     if (++steps % STEPS === 0) yield PAUSE;
   }
   yield isKernel ? KERNEL_TAIL : "";
 }
 
-function* ids(btf: Btf): Iterable<number> {
-  for (let id = 1; id < btf.count; id++) yield id;
+/** The C of some types, each by a typedef of this name, and of all that they need. */
+export function* cOfNamed(btf: Btf, named: Readonly<Record<string, number>>): Generator<string> {
+  const types = Object.entries(named).filter(([, id]) => id > 0 && id < btf.count);
+  const inline = yield* Inline.of(
+    btf,
+    types.map(([, id]) => id),
+  );
+  const order = yield* beginning(btf, inline);
+  for (const [name, id] of types) yield* order.name(name, id);
+}
+
+function* beginning(btf: Btf, inline: Inline): Generator<string, Order> {
+  if (yield* hasTags(btf)) yield TAGS;
+  const order = new Order(btf, inline);
+  yield* order.shareNames();
+  return order;
+}
+
+function* ids(btf: Btf, first: number): Iterable<number> {
+  for (let id = first; id < btf.count; id++) yield id;
 }
 
 function* hasTags(btf: Btf): Generator<string, boolean> {
@@ -97,6 +113,8 @@ class Order {
   /** By id: DECLARED once a struct's declaration or a typedef was written, DEFINED once all that it needs is defined. */
   readonly #done: Uint8Array;
   readonly #isOpen: Uint8Array;
+  /** Enumerations without constants, by the one of the same name that has some. */
+  readonly #aliases = new Map<number, number>();
 
   constructor(btf: Btf, inline: Inline) {
     this.#btf = btf;
@@ -112,31 +130,45 @@ class Order {
    */
   *shareNames(): Generator<string> {
     const btf = this.#btf;
-    const defined = new Map<string, number>();
-    const declared: (readonly [id: number, key: string])[] = [];
+    const declared = new Map<string, number[]>();
     for (let id = 1; id < btf.count; id++) {
       if (id % STEPS === 0) yield PAUSE;
+      if (!this.#isDeclaration(id)) continue;
+      const key = this.#tagKey(id);
+      const known = declared.get(key);
+      if (known === undefined) declared.set(key, [id]);
+      else known.push(id);
+    }
+    for (let id = 1; id < btf.count && declared.size > 0; id++) {
+      if (id % STEPS === 0) yield PAUSE;
       const kind = btf.kind(id) ?? 0;
-      const isTag = COMPOSITES.has(kind) || ENUMS.has(kind) || kind === FWD;
-      if (!isTag || !this.#inline.isReached(id) || btf.nameOffset(id) === 0) continue;
-      const isForward = kind === FWD || (ENUMS.has(kind) && btf.memberCount(id) === 0);
-      const as = kind === FWD ? (btf.kindFlag(id) ? BTF_KIND.UNION : BTF_KIND.STRUCT) : kind;
-      const key = `${as} ${ENUMS.has(kind) ? btf.target(id) : ""} ${btf.nameOffset(id)}`;
-      if (isForward) declared.push([id, key]);
-      else if (!defined.has(key)) defined.set(key, id);
+      if (!COMPOSITES.has(kind) && !ENUMS.has(kind)) continue;
+      if (!this.#inline.isReached(id) || btf.nameOffset(id) === 0 || this.#isDeclaration(id)) continue;
+      const key = this.#tagKey(id);
+      for (const other of declared.get(key) ?? []) this.#share(other, id);
+      declared.delete(key);
     }
-    for (const [id, key] of declared) {
-      const found = defined.get(key);
-      if (found === undefined) {
-        defined.set(key, id);
-        continue;
-      }
-      this.#texts.share(id, found);
-      if (ENUMS.has(btf.kind(id) ?? 0)) this.#aliases.set(id, found);
-    }
+    for (const [first, ...rest] of declared.values()) for (const id of rest) this.#share(id, first as number);
   }
 
-  readonly #aliases = new Map<number, number>();
+  #isDeclaration(id: number): boolean {
+    const btf = this.#btf;
+    const kind = btf.kind(id) ?? 0;
+    if (btf.nameOffset(id) === 0 || !this.#inline.isReached(id)) return false;
+    return kind === FWD || (ENUMS.has(kind) && btf.memberCount(id) === 0);
+  }
+
+  #tagKey(id: number): string {
+    const btf = this.#btf;
+    const kind = btf.kind(id) ?? 0;
+    const of = kind === FWD ? (btf.kindFlag(id) ? BTF_KIND.UNION : BTF_KIND.STRUCT) : kind;
+    return `${of} ${ENUMS.has(kind) ? btf.target(id) : ""} ${btf.text(btf.nameOffset(id), NAME_BYTES_MAX)}`;
+  }
+
+  #share(id: number, other: number): void {
+    this.#texts.share(id, other);
+    if (ENUMS.has(this.#btf.kind(id) ?? 0)) this.#aliases.set(id, other);
+  }
 
   /** Writes the definition of a type after those that it needs, and nothing that was written before. */
   *define(root: number): Generator<string> {
@@ -147,7 +179,18 @@ class Order {
       if (ENUMS.has(kind) && this.#inline.uses(root) === 0) yield* this.#texts.enumeration(root);
       return;
     }
-    if (!this.#isTop(root)) return;
+    if (this.#isTop(root)) yield* this.#need(root);
+  }
+
+  /** Writes a typedef of a type, after all that the type needs. */
+  *name(name: string, id: number): Generator<string> {
+    yield* this.#need(id);
+    yield* this.#texts.naming(name, id);
+  }
+
+  /** Writes the definitions that a type needs, each after those that it needs itself. */
+  *#need(root: number): Generator<string> {
+    const btf = this.#btf;
     let steps = 0;
     const open: Visit[] = [];
     yield* this.#enter(open, root, true, 0);

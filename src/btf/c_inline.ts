@@ -14,10 +14,14 @@ import { BTF_KIND } from "../maps/btf_types.ts";
 import type { Btf } from "./btf.ts";
 import { COMPOSITES, DERIVED, ENUMS, part, partComplete, partCount } from "./c_parts.ts";
 
-const { DECL_TAG, PTR } = BTF_KIND;
+const { DECL_TAG, FUNC_PROTO, PTR } = BTF_KIND;
 const DEPTH_MAX = 32;
-/** The most types that are written again. */
-const REPEATS_MAX = 1 << 18;
+/** A type of at most this many types may be written wherever it is used: that is not much more than its name. */
+const SMALL = 32;
+/** The most types that the uses of larger ones write again, over all. */
+const REPEATS_MAX = 1 << 16;
+/** The most types in one declarator, such as that of a function that takes functions. */
+const DECLARATOR_MAX = 128;
 /** About a millisecond's work. */
 const STEPS = 8192;
 
@@ -182,7 +186,9 @@ export class Inline {
   *#cutRepeats(order: readonly number[]): Pauses<void> {
     const btf = this.#btf;
     const depth = new Uint8Array(btf.count);
+    /** The number of types in the text of a type, and in its declarator alone. */
     const size = new Float64Array(btf.count).fill(1);
+    const declarator = new Float64Array(btf.count).fill(1);
     let steps = 0;
     for (let id = 1; id < btf.count; id++) {
       const kind = btf.kind(id) ?? 0;
@@ -212,13 +218,19 @@ export class Inline {
       if (!this.has(id)) continue;
       for (let at = 0; at < partCount(btf, id); at++) {
         const to = part(btf, id, at);
-        if (!this.has(to)) continue;
-        size[id] = (size[id] as number) + (size[to] as number);
+        const isInline = this.has(to);
+        const more = isInline ? (size[to] as number) : 1;
+        const isWhole = isInline && btf.kind(id) === FUNC_PROTO;
+        size[id] = (size[id] as number) + more;
+        declarator[id] = (declarator[id] as number) + (isWhole ? more : (declarator[to] as number));
+        if (!isInline) continue;
         depth[id] = Math.max(depth[id] as number, 1 + (depth[to] as number));
       }
-      const repeated = (size[id] as number) * Math.max((this.#uses[id] as number) - 1, 0);
-      if ((depth[id] as number) < DEPTH_MAX && repeated <= left) left -= repeated;
-      else this.#isCut[id] = 1;
+      const isLong = DERIVED.has(btf.kind(id) ?? 0) && (declarator[id] as number) > DECLARATOR_MAX;
+      const again = Math.max((this.#uses[id] as number) - 1, 0);
+      const repeated = (size[id] as number) > SMALL ? (size[id] as number) * again : 0;
+      if (isLong || (depth[id] as number) >= DEPTH_MAX || repeated > left) this.#isCut[id] = 1;
+      else left -= repeated;
     }
   }
 }

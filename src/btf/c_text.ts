@@ -100,6 +100,13 @@ export class Texts {
     yield isOfC23 ? "#endif\n\n" : "\n";
   }
 
+  /** A typedef of a type by a name that it does not have in BTF. */
+  *naming(name: string, id: number): Iterable<string> {
+    yield "typedef ";
+    yield* this.#declaration(id, this.#ordinary.take(name), "");
+    yield ";\n\n";
+  }
+
   /** The typedef of an integer or float whose name is not C's; null: it needs none. */
   alias(id: number): string | null {
     const btf = this.#btf;
@@ -134,7 +141,7 @@ export class Texts {
     const kind = this.#btf.kind(id) ?? VOID;
     if (kind === INT || kind === FLOAT) return this.#own(id) ?? this.#name(id);
     if (kind === TYPEDEF) return this.#inline.isOpaque(id) ? "int" : this.#name(id);
-    if (COMPOSITES.has(kind) || ENUMS.has(kind) || kind === FWD) return this.#tagged(id);
+    if (COMPOSITES.has(kind) || ENUMS.has(kind) || kind === FWD || kind === DATASEC) return this.#tagged(id);
     return this.#inline.isCut(id) ? this.#name(id) : "void";
   }
 
@@ -373,7 +380,7 @@ function* padding(from: number, to: number, indent: string, scope: Scope): Itera
   if (last > 0) yield `${indent}unsigned char : ${last};\n`;
 }
 
-export function declTagKey(id: number, component: number): string {
+function declTagKey(id: number, component: number): string {
   return `${id} ${component}`;
 }
 

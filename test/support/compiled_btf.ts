@@ -6,7 +6,7 @@ import { Btf } from "../../src/btf/btf.ts";
 import { BTF_KIND } from "../../src/maps/btf_types.ts";
 
 /** Compilers that write BTF of what they compile. */
-export const COMPILERS = {
+const COMPILERS = {
   "clang-14": ["-target", "bpf", "-g", "-O0"],
   "clang-16": ["-target", "bpf", "-g", "-O0"],
   gcc: ["-gbtf", "-O0"],
@@ -92,6 +92,8 @@ export class Meanings {
       const kind = this.#btf.kind(id) as number;
       if (!NAMED.has(kind) || this.#isNameless(id)) continue;
       if ((kind === ENUM || kind === ENUM64) && this.#btf.memberCount(id) === 0) continue;
+      // Sections of an object file have no places yet: libbpf assigns them.
+      if (kind === DATASEC && this.#btf.target(id) === 0) continue;
       const key = `${this.#tag(id)} ${this.#name(id)}`;
       const body = kind === TYPEDEF ? this.use(this.#btf.target(id)) : this.#body(id);
       all.set(key, (all.get(key) ?? new Set()).add(body));
@@ -275,4 +277,42 @@ export function constants(btf: Btf): string {
     }
   }
   return lines.join("");
+}
+
+/**
+ * Assertions that each named struct has its size, and each member its offset. Of several with one name the first has
+ * the name; bit fields have no offset in C.
+ */
+export function places(btf: Btf): string {
+  const seen = severalOf(btf);
+  const lines = ["#define at(type, member) __builtin_offsetof(type, member)\n"];
+  for (let id = 1; id < btf.count; id++) {
+    const kind = btf.kind(id) as number;
+    const name = btf.wholeName(id);
+    if ((kind !== STRUCT && kind !== UNION) || !/^[A-Za-z_]\w*$/.test(name) || seen.has(name)) continue;
+    seen.add(name);
+    const type = `${kind === STRUCT ? "struct" : "union"} ${name}`;
+    lines.push(`_Static_assert(sizeof(${type}) == ${btf.target(id)}, "${name}");\n`);
+    for (let at = 0; at < btf.memberCount(id); at++) {
+      const { offsetBits, bits } = btf.member(id, at);
+      const member = btf.memberName(id, at);
+      if (bits > 0 || !/^[A-Za-z_]\w*$/.test(member)) continue;
+      lines.push(`_Static_assert(at(${type}, ${member}) == ${offsetBits / 8}, "${name}.${member}");\n`);
+    }
+  }
+  return lines.join("");
+}
+
+/** Names of several tags that are not all structs, or all unions: which of them has the name depends on their order. */
+function severalOf(btf: Btf): Set<string> {
+  const kinds = new Map<string, number>();
+  const several = new Set<string>();
+  for (let id = 1; id < btf.count; id++) {
+    const tag = btf.kind(id) === FWD ? (btf.kindFlag(id) ? UNION : STRUCT) : (btf.kind(id) as number);
+    if (![STRUCT, UNION, ENUM, ENUM64].includes(tag as never)) continue;
+    const name = btf.wholeName(id);
+    if ((kinds.get(name) ?? tag) !== tag) several.add(name);
+    kinds.set(name, tag);
+  }
+  return several;
 }
