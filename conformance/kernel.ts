@@ -60,7 +60,7 @@ export class Kernel implements Subject {
     const answer = answered(this.#bpf.bpfAt(number, raw.nullAttr ? null : address, size));
     bytes.copy(call.attr);
     if (answer.errno === null && OPENS.has(cmd as string)) this.#packer.openedMap(answer.ret);
-    if (answer.errno === null && cmd === "BPF_BTF_LOAD") this.#packer.openedOther(answer.ret);
+    if (answer.errno === null && OPENS_BTF.has(cmd as string)) this.#packer.openedBtf(answer.ret);
     if (answer.errno === null && answer.ret > 0) this.#open.add(answer.ret);
     return { ...answer, attr: raw.nullAttr ? {} : call.outputs(answer.errno) };
   }
@@ -141,6 +141,7 @@ export class Kernel implements Subject {
 
 /** A grace period of RCU, and then some. */
 const SETTLE_MS = 10;
+const OPENS_BTF = new Set(["BPF_BTF_LOAD", "BPF_BTF_GET_FD_BY_ID"]);
 const OPENS = new Set(["BPF_MAP_CREATE", "BPF_MAP_GET_FD_BY_ID", "BPF_OBJ_GET"]);
 
 function answered(ret: number): Answer {

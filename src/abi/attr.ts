@@ -76,6 +76,15 @@ export const ID_FIELDS = [
   { name: "open_flags", field: "openFlags", offset: 8, kind: "u32" },
 ] as const satisfies readonly AttrField[];
 
+/** start_id and btf_id are one field. The token takes the place of CAP_SYS_ADMIN. */
+export const BTF_ID_FIELDS = [
+  { name: "start_id", field: "startId", offset: 0, kind: "u32" },
+  { name: "btf_id", field: "btfId", offset: 0, kind: "u32" },
+  { name: "next_id", field: "nextId", offset: 4, kind: "u32" },
+  { name: "open_flags", field: "openFlags", offset: 8, kind: "u32" },
+  { name: "fd_by_id_token_fd", field: "fdByIdTokenFd", offset: 12, kind: "fd" },
+] as const satisfies readonly AttrField[];
+
 export const INFO_FIELDS = [
   { name: "bpf_fd", field: "bpfFd", offset: 0, kind: "fd" },
   { name: "info_len", field: "infoLen", offset: 4, kind: "u32" },
@@ -107,6 +116,8 @@ export const COMMAND_ATTR: Readonly<Record<MapCmdName, CommandAttr>> = {
   BPF_MAP_GET_FD_BY_ID: { fields: ID_FIELDS, end: 12 },
   BPF_OBJ_GET_INFO_BY_FD: { fields: INFO_FIELDS, end: 16 },
   BPF_BTF_LOAD: { fields: BTF_FIELDS, end: 40 },
+  BPF_BTF_GET_FD_BY_ID: { fields: BTF_ID_FIELDS, end: 16 },
+  BPF_BTF_GET_NEXT_ID: { fields: BTF_ID_FIELDS, end: 8 },
   BPF_MAP_LOOKUP_AND_DELETE_ELEM: { fields: ELEMENT_FIELDS, end: 32 },
   BPF_MAP_FREEZE: { fields: ELEMENT_FIELDS, end: 4 },
   BPF_MAP_LOOKUP_BATCH: { fields: BATCH_FIELDS, end: 56 },

@@ -42,10 +42,7 @@ export const BPF_CMD = {
   BPF_PROG_STREAM_READ_BY_FD: 37,
 } as const;
 
-/**
- * Commands on programs, links, tokens and BTF that is loaded already: mapledger has none of them. All other commands
- * are about maps.
- */
+/** Commands on programs, links and tokens: mapledger has none of them. All other commands are about maps, or their BTF. */
 type OtherCmdName =
   | "BPF_PROG_LOAD"
   | "BPF_PROG_ATTACH"
@@ -55,9 +52,7 @@ type OtherCmdName =
   | "BPF_PROG_GET_FD_BY_ID"
   | "BPF_PROG_QUERY"
   | "BPF_RAW_TRACEPOINT_OPEN"
-  | "BPF_BTF_GET_FD_BY_ID"
   | "BPF_TASK_FD_QUERY"
-  | "BPF_BTF_GET_NEXT_ID"
   | "BPF_LINK_CREATE"
   | "BPF_LINK_UPDATE"
   | "BPF_LINK_GET_FD_BY_ID"
@@ -232,4 +227,21 @@ export const MAP_INFO = {
   hash: 88,
   /** input */
   hash_size: 96,
+} as const;
+
+/** sizeof(struct bpf_btf_info). The kernel requires zeros in an info buffer from here on. */
+export const BTF_INFO_BYTES = 32;
+
+/** Byte offsets of the fields in struct bpf_btf_info. Fields are u32, if nothing else is noted. */
+export const BTF_INFO = {
+  /** u64, a pointer: input */
+  btf: 0,
+  /** input and output */
+  btf_size: 8,
+  id: 12,
+  /** u64, a pointer: input */
+  name: 16,
+  /** input and output */
+  name_len: 24,
+  kernel_btf: 28,
 } as const;

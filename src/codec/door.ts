@@ -9,6 +9,7 @@ import {
   BPF_ATTR_BYTES,
   BPF_ATTR_BYTES_MAX,
   BTF_FIELDS,
+  BTF_ID_FIELDS,
   CREATE_FIELDS,
   ELEMENT_FIELDS,
   type FieldKind,
@@ -58,6 +59,9 @@ export interface DoorAttr {
   readonly info?: string;
   readonly info_len?: number;
   readonly hash?: string;
+  /** The bytes at the pointers `btf` and `name` of struct bpf_btf_info. */
+  readonly btf?: string;
+  readonly name?: string;
 }
 
 type Attr = Readonly<Record<string, unknown>>;
@@ -124,6 +128,16 @@ export function readDoor({ cmd, attr = {}, size = 0, tail }: DoorRequest): Actio
       const id = u32(attr.start_id ?? attr.map_id, attr.start_id === undefined ? "attr.map_id" : "attr.start_id");
       if (number === CMD.BPF_MAP_GET_NEXT_ID) return { cmd: number, attr: { startId: id, openFlags } };
       return { cmd: number, attr: { mapId: id, openFlags } };
+    }
+    case CMD.BPF_BTF_GET_NEXT_ID:
+    case CMD.BPF_BTF_GET_FD_BY_ID: {
+      checkFields(attr, fieldNames(BTF_ID_FIELDS));
+      u32(attr.next_id, "attr.next_id");
+      const openFlags = u32(attr.open_flags, "attr.open_flags");
+      const fdByIdTokenFd = s32(attr.fd_by_id_token_fd, "attr.fd_by_id_token_fd");
+      const id = u32(attr.start_id ?? attr.btf_id, attr.start_id === undefined ? "attr.btf_id" : "attr.start_id");
+      if (number === CMD.BPF_BTF_GET_NEXT_ID) return { cmd: number, attr: { startId: id, openFlags, fdByIdTokenFd } };
+      return { cmd: number, attr: { btfId: id, openFlags, fdByIdTokenFd } };
     }
     case CMD.BPF_OBJ_GET_INFO_BY_FD:
       checkFields(attr, fieldNames(INFO_FIELDS));
@@ -204,7 +218,9 @@ function answeredAttr(action: Action, { key, value, out }: Outcome): DoorAttr {
     case CMD.BPF_MAP_GET_NEXT_KEY:
       return hex === undefined ? {} : { next_key: hex };
     case CMD.BPF_OBJ_GET_INFO_BY_FD:
-      return hex === undefined ? {} : { info: hex, ...out };
+      return hex === undefined
+        ? {}
+        : { info: hex, ...infoOutputs(out), ...(key !== null && { btf: key.toString("hex") }) };
     case CMD.BPF_MAP_LOOKUP_BATCH:
     case CMD.BPF_MAP_LOOKUP_AND_DELETE_BATCH:
       return hex === undefined ? countOf(out) : { keys: key?.toString("hex") ?? "", values: hex, ...countOf(out) };
@@ -212,10 +228,20 @@ function answeredAttr(action: Action, { key, value, out }: Outcome): DoorAttr {
     case CMD.BPF_MAP_DELETE_BATCH:
       return countOf(out);
     case CMD.BPF_MAP_GET_NEXT_ID:
+    case CMD.BPF_BTF_GET_NEXT_ID:
       return out?.next_id === undefined ? {} : { next_id: out.next_id };
     default:
       return {};
   }
+}
+
+function infoOutputs(out: Outcome["out"]): DoorAttr {
+  const { info_len, hash, name } = out ?? {};
+  return {
+    ...(info_len !== undefined && { info_len }),
+    ...(hash !== undefined && { hash }),
+    ...(name !== undefined && { name }),
+  };
 }
 
 function countOf(out: Outcome["out"]): DoorAttr {

@@ -86,6 +86,14 @@ function attrOf(command: Action): Attr | null {
       return { start_id: command.attr.startId, open_flags: command.attr.openFlags };
     case CMD.BPF_MAP_GET_FD_BY_ID:
       return { map_id: command.attr.mapId, open_flags: command.attr.openFlags };
+    case CMD.BPF_BTF_GET_NEXT_ID: {
+      const { startId, openFlags, fdByIdTokenFd } = command.attr;
+      return { start_id: startId, open_flags: openFlags, fd_by_id_token_fd: fdByIdTokenFd };
+    }
+    case CMD.BPF_BTF_GET_FD_BY_ID: {
+      const { btfId, openFlags, fdByIdTokenFd } = command.attr;
+      return { btf_id: btfId, open_flags: openFlags, fd_by_id_token_fd: fdByIdTokenFd };
+    }
     case CMD.BPF_OBJ_GET_INFO_BY_FD:
       return { info_len: command.attr.infoLen };
     case CMD.SESSION_OPEN: {
@@ -230,6 +238,17 @@ export function readCommand(parts: CommandParts): Command {
       return { ...origin, cmd, attr: { startId: attr.start_id, openFlags: attr.open_flags } };
     case CMD.BPF_MAP_GET_FD_BY_ID:
       return { ...origin, cmd, attr: { mapId: attr.map_id, openFlags: attr.open_flags } };
+    case CMD.BPF_BTF_GET_NEXT_ID: {
+      const { start_id: startId, open_flags: openFlags, fd_by_id_token_fd: fdByIdTokenFd } = attr;
+      // Up to version 0.1.0 mapledger did not have the command: such an event has its name alone.
+      if (startId === undefined) return { ...origin, cmd: UNKNOWN_CMD, number: parts.cmd, name: attr.name };
+      return { ...origin, cmd, attr: { startId, openFlags, fdByIdTokenFd } };
+    }
+    case CMD.BPF_BTF_GET_FD_BY_ID: {
+      const { btf_id: btfId, open_flags: openFlags, fd_by_id_token_fd: fdByIdTokenFd } = attr;
+      if (btfId === undefined) return { ...origin, cmd: UNKNOWN_CMD, number: parts.cmd, name: attr.name };
+      return { ...origin, cmd, attr: { btfId, openFlags, fdByIdTokenFd } };
+    }
     case CMD.BPF_OBJ_GET_INFO_BY_FD:
       return { ...origin, cmd, target, value, attr: { infoLen: attr.info_len } };
     case CMD.SESSION_OPEN:

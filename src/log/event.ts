@@ -31,7 +31,10 @@ export interface EventRow {
   readonly map: number;
   /** The descriptor that the command named. A descriptor that it opened is in `ret`. */
   readonly fd: number | null;
-  /** The key that the caller gave. Of an answered batch lookup: the keys answered, cut as `keptAnswer` says. */
+  /**
+   * The key that the caller gave. Of an answered batch lookup: the keys answered, cut as `keptAnswer` says; of
+   * BPF_OBJ_GET_INFO_BY_FD: the BTF answered, cut likewise.
+   */
   readonly key: Buffer | null;
   /**
    * The value that the caller gave; or the value, next key, values or info that was answered, cut as `keptAnswer` says.
@@ -61,8 +64,8 @@ interface Kept {
   readonly key_room?: number;
   readonly value_room?: number;
   /**
-   * The info buffer of a refused BPF_OBJ_GET_INFO_BY_FD, in hex. If the command succeeded, `value` has the answered
-   * info.
+   * The info buffer that the caller of BPF_OBJ_GET_INFO_BY_FD gave, in hex. It is left out if the command answered a
+   * map's info: `value` has that, and all that was an input is in it.
    */
   readonly info?: string;
   /** A key or value was refused for its length. bpf(2) itself sees pointers only, and cannot refuse that. */
@@ -107,7 +110,8 @@ export function rowEvent(row: EventRow): Event {
 function readRow(row: EventRow): Event {
   const kept: Kept = row.attr === null ? {} : JSON.parse(row.attr);
   const answers = commandFacts(row.cmd)?.answers ?? null;
-  const answersKey = answers === "elements";
+  // Beside its info, BPF_OBJ_GET_INFO_BY_FD answers BTF, in the place of a key.
+  const answersKey = answers === "elements" || row.cmd === CMD.BPF_OBJ_GET_INFO_BY_FD;
   const answersValue = answers !== null;
   const command = readCommand({
     session: row.session,
@@ -179,7 +183,7 @@ function keptOf(command: Command, target: Target | null, { map, errno, value }: 
   const answers = commandFacts(command.cmd)?.answers ?? null;
   const keyRoom = answers === "elements" ? given.key : null;
   const isInfo = command.cmd === CMD.BPF_OBJ_GET_INFO_BY_FD;
-  const valueRoom = answers !== null && !(isInfo && value !== null) ? given.value : null;
+  const valueRoom = answers !== null && !(isInfo && value !== null && map !== 0) ? given.value : null;
   const exact = given.exact === true && errno === ERRNO.EINVAL;
   if (!byReference && !exact && keyRoom == null && valueRoom == null) return null;
   return {

@@ -2,7 +2,8 @@
  * The part of an answer that its event keeps: at most 4 KiB. Of a longer answer the event also has the length and
  * SHA-256, with which a replay compares. The state as of that seq has the rest; for commands that delete elements, the
  * state before it. So a small request with a large answer costs the log no more than one with a small answer. A page of
- * elements (MAP_ELEMENTS) is not kept at all: it is the state at its seq.
+ * elements (MAP_ELEMENTS) is not kept at all: it is the state at its seq. Of BTF that BPF_OBJ_GET_INFO_BY_FD answers
+ * beside the info, the beginning is kept in the place of a key.
  */
 
 import { hash } from "node:crypto";
@@ -23,10 +24,16 @@ export function keptAnswer(cmd: number, outcome: Outcome): Outcome {
   const { key, value, out } = outcome;
   const answers = commandFacts(cmd)?.answers ?? null;
   if (value === null || answers === null || answers === "page" || out?.answer !== undefined) return outcome;
-  const isCut = cmd === CMD.BPF_MAP_LOOKUP_BATCH ? key : null;
+  const isCut = cmd === CMD.BPF_MAP_LOOKUP_BATCH || cmd === CMD.BPF_OBJ_GET_INFO_BY_FD ? key : null;
   if ((isCut?.length ?? 0) + value.length <= ANSWER_BYTES) return outcome;
   const elements = answers === "elements" ? (out?.count ?? 0) : 0;
   const answer: CutAnswer = { ...(isCut !== null && { key: cutOf(isCut) }), value: cutOf(value) };
+  if (elements === 0 && isCut !== null)
+    return {
+      ...outcome,
+      key: isCut.subarray(0, ANSWER_BYTES - value.length),
+      out: { ...out, answer: { key: cutOf(isCut) } },
+    };
   const kept = keptElements(((isCut?.length ?? 0) + value.length) / elements);
   return {
     ...outcome,

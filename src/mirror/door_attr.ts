@@ -3,6 +3,7 @@ import {
   BATCH_FIELDS,
   BPF_ATTR_BYTES,
   BTF_FIELDS,
+  BTF_ID_FIELDS,
   CREATE_FIELDS,
   ELEMENT_FIELDS,
   type FieldKind,
@@ -10,7 +11,7 @@ import {
   INFO_FIELDS,
   PATH_FIELDS,
 } from "../abi/attr.ts";
-import { MAP_INFO, OBJ_NAME_LEN } from "../abi/bpf.ts";
+import { BTF_INFO, BTF_INFO_BYTES, MAP_INFO, OBJ_NAME_LEN } from "../abi/bpf.ts";
 import type { DoorAttr } from "../codec/door.ts";
 import { roundUp8 } from "../maps/common.ts";
 import { factsOf } from "../maps/facts.ts";
@@ -49,6 +50,7 @@ export class DoorPacker {
   readonly #possibleCpus: number;
   /** null: the descriptor is a map's, and its sizes have not been read yet. */
   readonly #shapes = new Map<number, Shape | null>();
+  readonly #btfs = new Set<number>();
 
   constructor(bpf: Bpf, memory: Guarded, possibleCpus: number) {
     this.#bpf = bpf;
@@ -64,11 +66,18 @@ export class DoorPacker {
     this.#shapes.set(fd, NO_MAP);
   }
 
+  openedBtf(fd: number): void {
+    this.openedOther(fd);
+    this.#btfs.add(fd);
+  }
+
   duplicated(fd: number, copy: number): void {
+    if (this.#btfs.has(fd)) this.#btfs.add(copy);
     this.#shapes.set(copy, this.#shapes.get(fd) ?? null);
   }
 
   closed(fd: number): void {
+    this.#btfs.delete(fd);
     this.#shapes.delete(fd);
   }
 
@@ -101,8 +110,14 @@ export class DoorPacker {
       case "BPF_MAP_GET_FD_BY_ID":
         writeNumbers(packed, ID_FIELDS, attr);
         return { attr: packed, outputs: NO_OUTPUTS };
+      case "BPF_BTF_GET_NEXT_ID":
+        writeNumbers(packed, BTF_ID_FIELDS, attr);
+        return { attr: packed, outputs: (errno) => (errno === null ? { next_id: packed.readUInt32LE(4) } : {}) };
+      case "BPF_BTF_GET_FD_BY_ID":
+        writeNumbers(packed, BTF_ID_FIELDS, attr);
+        return { attr: packed, outputs: NO_OUTPUTS };
       case "BPF_OBJ_GET_INFO_BY_FD":
-        return this.#info(packed, attr);
+        return this.#btfs.has(attr.bpf_fd as number) ? this.#btfInfo(packed, attr) : this.#info(packed, attr);
       case "BPF_BTF_LOAD":
         packed.writeBigUInt64LE(this.#input("btf", attr.btf), 0);
         writeNumbers(packed, BTF_FIELDS, attr);
@@ -214,6 +229,41 @@ export class DoorPacker {
         const used = packed.readUInt32LE(4);
         const out = { info: hex(info.bytes, Math.min(used, length)), info_len: used };
         return asked ? { ...out, hash: digest.bytes.toString("hex") } : out;
+      },
+    };
+  }
+
+  /** Pointers other than 0 in the caller's info are replaced by addresses of buffers of the length that the info says. */
+  #btfInfo(packed: Buffer, attr: Attr): PackedCall {
+    const length = Number(attr.info_len ?? 0);
+    const info = this.#output("info", attr.info, length);
+    const given = Buffer.alloc(BTF_INFO_BYTES);
+    if (typeof attr.info === "string") Buffer.from(attr.info, "hex").copy(info.bytes);
+    info.bytes.copy(given, 0, 0, Math.min(length, BTF_INFO_BYTES));
+    const pointed = (at: number, bytes: number): Room | null => {
+      if (given.readBigUInt64LE(at) === 0n || length < at + 8) return null;
+      const room = this.#memory.room(at === BTF_INFO.btf ? "btf" : "name", bytes);
+      info.bytes.writeBigUInt64LE(room.address, at);
+      return room;
+    };
+    const btf = pointed(BTF_INFO.btf, given.readUInt32LE(BTF_INFO.btf_size));
+    const name = pointed(BTF_INFO.name, given.readUInt32LE(BTF_INFO.name_len));
+    writeNumbers(packed, INFO_FIELDS, attr);
+    packed.writeBigUInt64LE(info.address, 8);
+    return {
+      attr: packed,
+      outputs(errno) {
+        if (errno !== null) return {};
+        const used = packed.readUInt32LE(4);
+        const answer = Buffer.alloc(Math.max(used, BTF_INFO_BYTES));
+        info.bytes.copy(answer, 0, 0, used);
+        for (const at of [BTF_INFO.btf, BTF_INFO.name]) given.copy(answer, at, at, at + 8);
+        return {
+          info: hex(answer, used),
+          info_len: used,
+          ...(btf !== null && { btf: hex(btf.bytes, answer.readUInt32LE(BTF_INFO.btf_size)) }),
+          ...(name !== null && { name: name.bytes.toString("latin1", 0, name.bytes.indexOf(0)) }),
+        };
       },
     };
   }

@@ -8,7 +8,7 @@
 import { mkdirSync, rmdirSync, unlinkSync } from "node:fs";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import { attrEnd, BPF_ATTR_BYTES } from "../abi/attr.ts";
-import { BPF_CMD, BPF_F, BPF_MAP_TYPE } from "../abi/bpf.ts";
+import { BPF_CMD, BPF_F, BPF_MAP_TYPE, BTF_INFO, BTF_INFO_BYTES } from "../abi/bpf.ts";
 import { ERRNO, type Errno, errnoName } from "../abi/errno.ts";
 import { UNKNOWN_CMD } from "../abi/service.ts";
 import type { Event } from "../log/event.ts";
@@ -89,6 +89,8 @@ export class KernelTarget implements Target {
   readonly #objects = new Map<number, Held>();
   /** BTF blobs by descriptor. */
   readonly #btfs = new Map<number, Buffer>();
+  /** BTF blobs by the kernel's ids. */
+  readonly #blobs = new Map<number, Buffer>();
   /** The kernel's ids of recorded maps. */
   readonly #maps = new Map<number, number>();
   /** The kernel's batch positions, by recorded map and recorded position. */
@@ -187,6 +189,7 @@ export class KernelTarget implements Target {
     if (size === undefined && tail === undefined && event.command.cmd === UNKNOWN_CMD)
       return { leftOut: "it is not a command on maps, so it is not run on this machine" };
     if (cmd === "BPF_MAP_GET_NEXT_ID") return { leftOut: "a kernel has other maps, too" };
+    if (cmd === "BPF_BTF_GET_NEXT_ID") return { leftOut: "a kernel has other BTF, too" };
     if (size !== undefined || tail !== undefined) return this.#oversized(cmd as string, size, tail);
     const placed = this.#withPosition(event, attr);
     const answer = this.#atPath(cmd as string, placed, (attr) => this.#bpfCall(event, cmd as string, attr, recorded));
@@ -234,13 +237,27 @@ export class KernelTarget implements Target {
     const packed = this.#packer.pack(cmd, attr);
     const answer = answered(this.#bpf.bpf(BPF_CMD[cmd as keyof typeof BPF_CMD], packed.attr));
     if (answer.errno === null && factsOfNamed(cmd)?.opens === "map") this.#packer.openedMap(answer.ret as number);
-    if (answer.errno === null && cmd === "BPF_BTF_LOAD") {
-      this.#packer.openedOther(answer.ret as number);
-      this.#btfs.set(answer.ret as number, blobOf(attr as BtfAttr));
-    }
+    if (answer.errno === null && (cmd === "BPF_BTF_LOAD" || cmd === "BPF_BTF_GET_FD_BY_ID"))
+      return this.#openedBtf(event, cmd === "BPF_BTF_LOAD" ? blobOf(attr as BtfAttr) : null, answer);
     if (answer.errno === null && (answer.ret as number) > 0) this.#keep(event.command.session, answer.ret as number);
     const outputs = packed.outputs(answer.errno);
     return { ...answer, outputs: recorded === undefined ? outputs : this.#withoutPosition(event, outputs, recorded) };
+  }
+
+  /** Reads the id of BTF by its descriptor. `blob` null: the BTF was loaded before. */
+  #openedBtf({ command }: Event, blob: Buffer | null, answer: Answer): Answer {
+    const fd = answer.ret as number;
+    this.#packer.openedBtf(fd);
+    this.#keep(command.session, fd);
+    const { attr, outputs } = this.#packer.pack("BPF_OBJ_GET_INFO_BY_FD", { bpf_fd: fd, info_len: BTF_INFO_BYTES });
+    if (this.#bpf.bpf(BPF_CMD.BPF_OBJ_GET_INFO_BY_FD, attr) < 0) return answer;
+    const btf = Buffer.from(outputs(null).info as string, "hex").readUInt32LE(BTF_INFO.id);
+    const loaded = blob ?? this.#blobs.get(btf);
+    if (loaded !== undefined) {
+      this.#btfs.set(fd, loaded);
+      this.#blobs.set(btf, loaded);
+    }
+    return { ...answer, btf };
   }
 
   /** The kernel does not report maps that were freed with a descriptor, so the recorded ones are taken. */
@@ -425,6 +442,7 @@ function neededBy(call: Call): readonly Privilege[] {
     case "BPF_BTF_LOAD":
       return ["CAP_BPF"];
     case "BPF_MAP_GET_FD_BY_ID":
+    case "BPF_BTF_GET_FD_BY_ID":
       return ["CAP_SYS_ADMIN"];
     default:
       return [];

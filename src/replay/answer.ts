@@ -14,6 +14,8 @@ export interface Answer {
   /** The session that was opened, and the map that was created or opened. */
   readonly session?: Id;
   readonly map?: Id;
+  /** The id of the BTF that was loaded or opened. */
+  readonly btf?: Id;
   /** The id of the cgroup that was opened. */
   readonly cgroup?: string;
   /** The seq of the target's event. */
@@ -40,7 +42,12 @@ export function recordedAnswer({ command, outcome, seq }: Event, call: Call): An
   switch (call.kind) {
     case "bpf": {
       const { attr } = doorAnswer(command, outcome, seq);
-      return { ...answer, outputs: attr, ...(errno === null && outcome.map !== 0 && { map: outcome.map }) };
+      return {
+        ...answer,
+        outputs: attr,
+        ...(errno === null && outcome.map !== 0 && { map: outcome.map }),
+        ...(errno === null && out?.btf_id !== undefined && { btf: out.btf_id }),
+      };
     }
     case "create":
       return errno === null ? { ...answer, map: outcome.map } : answer;

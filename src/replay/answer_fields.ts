@@ -6,7 +6,7 @@ import { TargetFailed } from "./target.ts";
 type Fields = Readonly<Record<string, unknown>>;
 
 /** Outputs of the syscall door that are hex strings, and those that are numbers. */
-const TEXTS = ["value", "next_key", "keys", "values", "out_batch", "info", "hash"];
+const TEXTS = ["value", "next_key", "keys", "values", "out_batch", "info", "hash", "btf", "name"];
 const NUMBERS = ["next_id", "count", "info_len"];
 
 /**

@@ -60,6 +60,7 @@ export class ApiTarget implements Target {
     const object = answer.fields("descriptor").fieldsOrNull("object");
     const map = answer.has("map") ? answer.fields("map") : null;
     return {
+      ...(object?.has("btf_id") && { btf: object.integer("btf_id") }),
       ...(object?.has("cgroup_id") && { cgroup: object.text("cgroup_id") }),
       ...(map !== null && { map: map.integer("id"), shape: shapeOf(map) }),
     };

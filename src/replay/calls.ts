@@ -6,7 +6,7 @@
 import { CREATE_FIELDS, type FieldKind, namedAttr } from "../abi/attr.ts";
 import { BPF_F } from "../abi/bpf.ts";
 import { ERRNO } from "../abi/errno.ts";
-import { FIRST_FD } from "../abi/limits.ts";
+import { FIRST_FD, ID_MAX } from "../abi/limits.ts";
 import { CMD, cmdName, UNKNOWN_CMD } from "../abi/service.ts";
 import type { Event } from "../log/event.ts";
 import { mirrorShapeOf } from "../maps/facts.ts";
@@ -118,6 +118,17 @@ class Translation {
       case CMD.BPF_MAP_GET_FD_BY_ID: {
         const { mapId, openFlags } = command.attr;
         return this.#door(command, { attr: { map_id: this.#map(mapId), open_flags: openFlags } });
+      }
+      case CMD.BPF_BTF_GET_NEXT_ID: {
+        const { startId, openFlags, fdByIdTokenFd } = command.attr;
+        const start = this.#ids.btf(startId) ?? this.#ids.btfUpTo(startId);
+        const attr = { start_id: startId > ID_MAX ? startId : start, open_flags: openFlags };
+        return this.#door(command, { attr: { ...attr, fd_by_id_token_fd: this.#namedFd(fdByIdTokenFd) } });
+      }
+      case CMD.BPF_BTF_GET_FD_BY_ID: {
+        const { btfId, openFlags, fdByIdTokenFd } = command.attr;
+        const attr = { btf_id: this.#btf(btfId), open_flags: openFlags };
+        return this.#door(command, { attr: { ...attr, fd_by_id_token_fd: this.#namedFd(fdByIdTokenFd) } });
       }
       case CMD.BPF_OBJ_GET_INFO_BY_FD:
         return this.#door(command, { attr: this.#infoAttr(command) });
@@ -243,8 +254,18 @@ class Translation {
     if (id === 0) return 0;
     const known = this.#ids.map(id);
     if (known !== undefined) return known;
-    if (this.#event.outcome.map === 0) return this.#ids.absentMap(id);
+    if (this.#event.outcome.map === 0) return this.#ids.absentId(id);
     return lost("its map was created outside of the range");
+  }
+
+  /** The BTF that a command names by id; if the id named none when it was recorded, an id that none of the target has. */
+  #btf(id: number): Id {
+    if (id === 0) return 0;
+    const known = this.#ids.btf(id);
+    if (known !== undefined) return known;
+    const { errno } = this.#event.outcome;
+    if (errno !== 0 && errno !== ERRNO.EMFILE) return this.#ids.absentId(id);
+    return lost("its BTF was loaded outside of the range");
   }
 
   #targetFd(target: Target): Id {
@@ -341,10 +362,10 @@ class Translation {
 
   #infoAttr(command: InfoCommand): Body {
     const { infoLen } = command.attr;
-    const { value: answered, out } = this.#event.outcome;
-    // The info that was answered is the caller's buffer with the map's fields written over it. The target writes over
+    const { value: answered, out, map } = this.#event.outcome;
+    // The info of a map that was answered is the caller's buffer with the map's fields written over it. The target writes over
     // them again.
-    const info = answered === null || out === null ? command.value : padded(answered, infoLen);
+    const info = answered === null || out === null || map === 0 ? command.value : padded(answered, infoLen);
     return withoutNulls({ bpf_fd: this.#targetFd(command.target), info_len: infoLen, info: hex(info) });
   }
 

@@ -1,7 +1,7 @@
 /** Compares a target's answers with the recorded ones. Ids may differ if they correspond (ids.ts). */
 
 import { hash } from "node:crypto";
-import { MAP_INFO } from "../abi/bpf.ts";
+import { BTF_INFO, MAP_INFO } from "../abi/bpf.ts";
 import { CMD, cmdName, UNKNOWN_CMD } from "../abi/service.ts";
 import type { Event } from "../log/event.ts";
 import { type AnsweredId, idInKey, idInValue } from "../maps/references.ts";
@@ -101,9 +101,16 @@ const COLUMNS: Readonly<Partial<Record<keyof Outputs, keyof CutAnswer>>> = {
   values: "value",
   next_key: "value",
   keys: "key",
+  btf: "key",
 };
 
-function sameOutput({ outcome }: Event, name: keyof Outputs, recorded: Outputs, got: Outputs, ids: Ids): boolean {
+function sameOutput(
+  { command, outcome }: Event,
+  name: keyof Outputs,
+  recorded: Outputs,
+  got: Outputs,
+  ids: Ids,
+): boolean {
   const [one, other] = [recorded[name], got[name]];
   if (one === undefined || other === undefined) return one === other;
   const shape = ids.shape(outcome.map);
@@ -121,11 +128,11 @@ function sameOutput({ outcome }: Event, name: keyof Outputs, recorded: Outputs, 
     case "next_key":
       return sameElements(one as string, other as string, recorded.count ?? 1, shape, idInKey, ids);
     case "next_id":
-      return ids.isSame("map", String(one), String(other));
+      return ids.isSame(command.cmd === CMD.BPF_BTF_GET_NEXT_ID ? "btf" : "map", String(one), String(other));
     case "freed":
       return sameFreed(one as readonly number[], other as readonly number[], ids);
     case "info":
-      return sameInfo(one as string, other as string, ids);
+      return sameInfo(one as string, other as string, outcome.map === 0 ? BTF_IDS : MAP_IDS, ids);
     default:
       return one === other;
   }
@@ -190,13 +197,19 @@ function sameFreed(one: readonly number[], other: readonly number[], ids: Ids): 
   return one.length === other.length && one.every((map) => left.delete(String(ids.map(map) ?? map)));
 }
 
-/** Compares two struct bpf_map_info; the ids of the map and of its BTF must correspond. */
-function sameInfo(one: string, other: string, ids: Ids): boolean {
+type IdsWithin = readonly (readonly [kind: "map" | "btf", at: number])[];
+
+/** The ids in struct bpf_map_info and struct bpf_btf_info. */
+const MAP_IDS: IdsWithin = [
+  ["map", MAP_INFO.id],
+  ["btf", MAP_INFO.btf_id],
+];
+const BTF_IDS: IdsWithin = [["btf", BTF_INFO.id]];
+
+/** Compares two infos, in which ids must correspond. */
+function sameInfo(one: string, other: string, within: IdsWithin, ids: Ids): boolean {
   const [mine, theirs] = [Buffer.from(one, "hex"), Buffer.from(other, "hex")];
-  for (const [kind, at] of [
-    ["map", MAP_INFO.id],
-    ["btf", MAP_INFO.btf_id],
-  ] as const) {
+  for (const [kind, at] of within) {
     if (mine.length < at + 4 || theirs.length < at + 4) {
       // A buffer that ends within the id: its bytes are not compared.
       for (const info of [mine, theirs]) info.fill(0, Math.min(at, info.length));

@@ -134,9 +134,9 @@ export class Ids {
     return /^\d+$/.test(id) ? Number(id) : id;
   }
 
-  /** An id that no map of the target has: ids are assigned from 1 up, this counts from the top down. */
-  absentMap(map: number): number {
-    return ID_MAX - map;
+  /** An id that no map and no BTF of the target has: ids are assigned from 1 up, this counts from the top down. */
+  absentId(id: number): number {
+    return ID_MAX - id;
   }
 
   /** The target's id of the known map with the greatest recorded id up to `map`; 0 if there is none. */
@@ -159,6 +159,21 @@ export class Ids {
   isSame(kind: IdKind, recorded: string, got: string): boolean {
     if (this.#same && kind === "map" && !this.#pairs.map.there.has(recorded)) return recorded === got;
     return this.#pairs[kind].same(recorded, got);
+  }
+
+  /** The target's id of BTF; undefined if it is not known. */
+  btf(btf: number): Id | undefined {
+    const id = this.#pairs.btf.there.get(String(btf));
+    if (id === undefined) return this.#same ? btf : undefined;
+    return /^\d+$/.test(id) ? Number(id) : id;
+  }
+
+  /** The target's id of the known BTF with the greatest recorded id up to `btf`; 0 if there is none. */
+  btfUpTo(btf: number): Id {
+    let floor = 0;
+    for (const known of this.#pairs.btf.there.keys())
+      if (Number(known) <= btf && Number(known) > floor) floor = Number(known);
+    return floor === 0 ? 0 : (this.btf(floor) as Id);
   }
 
   cgroup(recorded: string): string | undefined {

@@ -20,6 +20,8 @@ export function learn(event: Event, recorded: Answer, got: Answer, ids: Ids, des
   if (!opensFd(event)) return;
   ids.openFd(command.session, recorded.ret as number, got.ret);
   learnMap(recorded.map as number | undefined, got, ids, described);
+  const btf = got.btf ?? described.btf;
+  if (recorded.btf !== undefined && btf !== undefined) ids.isSame("btf", String(recorded.btf), String(btf));
   const cgroup = got.cgroup ?? described.cgroup;
   if (recorded.cgroup !== undefined && cgroup !== undefined) ids.isSame("cgroup", recorded.cgroup, cgroup);
 }

@@ -174,7 +174,7 @@ export class Replay {
 
   /**
    * Asks the target for facts about a new descriptor that its answer does not have, if they are needed: the map's id
-   * and shape, the cgroup's id.
+   * and shape, the ids of BTF and of the cgroup.
    */
   async #described(event: Event, recorded: Answer, got: Answer): Promise<Description> {
     const { ids, target } = this.#options;
@@ -182,7 +182,9 @@ export class Replay {
     const { session } = event.command;
     const isUnknown =
       recorded.map !== undefined && got.map === undefined && ids.map(recorded.map as number) === undefined;
-    if (!isUnknown && recorded.cgroup === undefined) return {};
+    const isUnknownBtf =
+      recorded.btf !== undefined && got.btf === undefined && ids.btf(recorded.btf as number) === undefined;
+    if (!isUnknown && !isUnknownBtf && recorded.cgroup === undefined) return {};
     return target.describe(ids.session(session) as Id, got.ret);
   }
 

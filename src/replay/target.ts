@@ -47,6 +47,7 @@ export type Write = (text: string) => Promise<void>;
 export interface Description {
   readonly map?: number;
   readonly shape?: Shape;
+  readonly btf?: number;
   readonly cgroup?: string;
 }
 

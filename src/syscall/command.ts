@@ -162,6 +162,16 @@ export interface FdByIdCommand {
   readonly attr: { readonly mapId: number; readonly openFlags: number };
 }
 
+export interface BtfNextIdCommand {
+  readonly cmd: typeof CMD.BPF_BTF_GET_NEXT_ID;
+  readonly attr: { readonly startId: number; readonly openFlags: number; readonly fdByIdTokenFd: number };
+}
+
+export interface BtfFdByIdCommand {
+  readonly cmd: typeof CMD.BPF_BTF_GET_FD_BY_ID;
+  readonly attr: { readonly btfId: number; readonly openFlags: number; readonly fdByIdTokenFd: number };
+}
+
 export interface InfoCommand {
   readonly cmd: typeof CMD.BPF_OBJ_GET_INFO_BY_FD;
   readonly target: Target;
@@ -603,6 +613,8 @@ export type Action =
   | DupCommand
   | OpenCommand
   | BtfLoadCommand
+  | BtfNextIdCommand
+  | BtfFdByIdCommand
   | MemoryCommand
   | ObjectEndCommand
   | InterfacesCommand

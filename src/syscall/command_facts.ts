@@ -93,6 +93,8 @@ const FACTS: Readonly<Record<KnownCmdName, CommandFacts>> = {
   BPF_MAP_UPDATE_BATCH: { ...CHANGE_MAP, elements: "batch", runsBeside: true, pieces: "elements written" },
   BPF_MAP_DELETE_BATCH: { ...CHANGE_MAP, elements: "batch", runsBeside: true, pieces: "elements written" },
   BPF_BTF_LOAD: { ...CHANGE, opens: "object" },
+  BPF_BTF_GET_NEXT_ID: READ,
+  BPF_BTF_GET_FD_BY_ID: { ...CHANGE, leavesMaps: true, opens: "object" },
   BPF_OBJ_PIN: { ...CHANGE_NAMES, leavesMaps: true },
   BPF_OBJ_GET: { ...CHANGE, leavesMaps: true, opens: "map" },
   BPF_MAP_GET_NEXT_ID: { ...READ, pieces: "maps" },

@@ -7,6 +7,7 @@
 import { coversName, coversPath, isByPins, type Reach } from "../access/map_limits.ts";
 import { u32Key } from "../maps/cells.ts";
 import type { MapRecord } from "../maps/map.ts";
+import { firstAbove } from "./ascending.ts";
 import type { State } from "./state.ts";
 
 /** The most maps that are matched in one turn of the engine, which takes some milliseconds. */
@@ -152,15 +153,4 @@ export class Coverage {
 /** The key of a list of globs: joined with commas, which no glob contains. */
 function keyOf(globs: readonly string[]): string {
   return globs.join();
-}
-
-/** The index of the first number above `number` in an ascending list. */
-function firstAbove(numbers: readonly number[], number: number): number {
-  let low = 0;
-  for (let high = numbers.length; low < high; ) {
-    const middle = (low + high) >>> 1;
-    if ((numbers[middle] as number) <= number) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }

@@ -7,6 +7,7 @@ import { CMD, type KnownCmd, UNKNOWN_CMD } from "../abi/service.ts";
 import { refuse } from "../maps/refusal.ts";
 import { accessRefused } from "./access.ts";
 import { batch, redoBatch } from "./batch.ts";
+import { getBtfFdById, getNextBtfId, redoGetBtfFdById } from "./btf.ts";
 import type { Command, DriftCommand, FoundCommand, MirrorCommand, Origin, UnknownCommand } from "./command.ts";
 import { createMap, redoCreate } from "./create.ts";
 import {
@@ -77,6 +78,8 @@ const COMMANDS: Readonly<Record<KnownCmd, Row>> = {
   [CMD.BPF_MAP_UPDATE_BATCH]: row(batch, redoBatch),
   [CMD.BPF_MAP_DELETE_BATCH]: row(batch, redoBatch),
   [CMD.BPF_BTF_LOAD]: row(loadBtf, redoLoadBtf),
+  [CMD.BPF_BTF_GET_NEXT_ID]: row(getNextBtfId),
+  [CMD.BPF_BTF_GET_FD_BY_ID]: row(getBtfFdById, redoGetBtfFdById),
   [CMD.BPF_OBJ_PIN]: row(objPin, redoObjPin),
   [CMD.BPF_OBJ_GET]: row(objGet, redoObjGet),
   [CMD.BPF_MAP_GET_NEXT_ID]: row(getNextId),

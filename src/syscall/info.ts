@@ -1,9 +1,10 @@
 import { createHash } from "node:crypto";
-import { MAP_INFO, MAP_INFO_BYTES, MAP_INFO_TAIL_BYTES } from "../abi/bpf.ts";
+import { BTF_INFO_BYTES, MAP_INFO, MAP_INFO_BYTES, MAP_INFO_TAIL_BYTES } from "../abi/bpf.ts";
 import { INFO_BYTES_MAX } from "../abi/limits.ts";
 import { memory } from "../maps/array.ts";
 import type { MapRecord } from "../maps/map.ts";
 import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
+import { btfInfo } from "./btf.ts";
 import type { InfoCommand, Origin } from "./command.ts";
 import { openMap } from "./guards.ts";
 import type { OpenMap } from "./open_map.ts";
@@ -12,20 +13,27 @@ import type { State } from "./state.ts";
 
 const DIGEST_BYTES = 32;
 
+/** bpf_obj_get_info_by_fd(), kernel/bpf/syscall.c, of maps and of BTF. */
+export function getInfo(state: State, command: Origin & InfoCommand): Outcome {
+  const { target, session } = command;
+  const file = target.by === "fd" ? state.fd(session, target.fd) : undefined;
+  const object = file?.kind === "btf" ? state.object(file.object) : undefined;
+  if (object?.kind !== "btf") return getMapInfo(state, command);
+  const info = readInfo(command, BTF_INFO_BYTES, BTF_INFO_BYTES);
+  return isRefusal(info) ? failed(info) : btfInfo(object, info, Math.min(command.attr.infoLen, BTF_INFO_BYTES));
+}
+
 /**
  * bpf_map_get_info_by_fd(), kernel/bpf/syscall.c. The buffer is an input, too: fields that do not apply keep the
  * caller's bytes, and `hash` with `hash_size` request a SHA-256 of a frozen array's contents.
  */
-export function getInfo(state: State, command: Origin & InfoCommand): Outcome {
+function getMapInfo(state: State, command: Origin & InfoCommand): Outcome {
   const { infoLen } = command.attr;
   const map = openMap(state, command, command.target);
   if (isRefusal(map)) return failed(map.errno === "EBADF" ? refuse("EBADFD", map.detail) : map);
-  const buffer = command.value ?? Buffer.alloc(Math.min(infoLen, INFO_BYTES_MAX));
-  const refusal = checkBuffer(buffer, infoLen);
-  if (refusal !== null) return failed(refusal, map.map.id);
+  const info = readInfo(command, MAP_INFO_BYTES, MAP_INFO_TAIL_BYTES);
+  if (isRefusal(info)) return failed(info, map.map.id);
   const length = Math.min(infoLen, MAP_INFO_BYTES);
-  const info = Buffer.alloc(MAP_INFO_BYTES);
-  buffer.copy(info, 0, 0, length);
   writeInfo(info, map.map);
   const hash = digest(map, info);
   if (isRefusal(hash)) return failed(hash, map.map.id);
@@ -33,15 +41,20 @@ export function getInfo(state: State, command: Origin & InfoCommand): Outcome {
   return done(map.map.id, info.subarray(0, length), out);
 }
 
-/** bpf_check_uarg_tail_zero(), then the copy of the bytes before the tail. */
-function checkBuffer(buffer: Buffer, infoLen: number): Refusal | null {
+/**
+ * bpf_check_uarg_tail_zero(), then the copy of the bytes before the tail. Returns a struct of `size` bytes; the caller's
+ * buffer must be zero from byte `tail` on.
+ */
+function readInfo({ value, attr: { infoLen } }: InfoCommand, size: number, tail: number): Buffer | Refusal {
+  const buffer = value ?? Buffer.alloc(Math.min(infoLen, INFO_BYTES_MAX));
   if (infoLen > INFO_BYTES_MAX) return refuse("E2BIG", `info_len is ${infoLen}: more than ${INFO_BYTES_MAX}`);
   // The kernel reads the tail first, so E2BIG comes before EFAULT.
-  for (let at = MAP_INFO_TAIL_BYTES; at < Math.min(infoLen, buffer.length); at++)
-    if (buffer[at] !== 0)
-      return refuse("E2BIG", `info is not 0 at byte ${at}: bytes from ${MAP_INFO_TAIL_BYTES} on must be 0`);
+  for (let at = tail; at < Math.min(infoLen, buffer.length); at++)
+    if (buffer[at] !== 0) return refuse("E2BIG", `info is not 0 at byte ${at}: bytes from ${tail} on must be 0`);
   if (buffer.length < infoLen) return refuse("EFAULT", `info has ${buffer.length} bytes: info_len is ${infoLen}`);
-  return null;
+  const info = Buffer.alloc(size);
+  buffer.copy(info, 0, 0, Math.min(infoLen, size));
+  return info;
 }
 
 function writeInfo(info: Buffer, map: MapRecord): void {

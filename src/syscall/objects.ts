@@ -10,6 +10,7 @@
 
 import { afterPrefix, bytesKey, type CellKey, type Cells, firstIn, readU32Key, u32Key } from "../maps/cells.ts";
 import { identityOf, type ObjectFacts, type ObjectRecord } from "../maps/object.ts";
+import { firstAbove } from "./ascending.ts";
 import type { Follower } from "./follower.ts";
 import { jsonCodec, numberCodec, Table } from "./table.ts";
 
@@ -48,6 +49,8 @@ export class Objects {
   readonly #holds: Table<number>;
   /** The object whose ties are being deleted; 0: none. Whether it is deleted itself is decided after its ties. */
   #leaves = 0;
+  /** Read when it is first needed, then kept up to date. */
+  #btfs: number[] | null = null;
   /** Called for each object that is added (1) or deleted (-1). */
   readonly #counted: (object: ObjectRecord, by: 1 | -1) => void;
 
@@ -68,6 +71,7 @@ export class Objects {
     this.#records.forget();
     this.#identities.forget();
     this.#holds.forget();
+    this.#btfs = null;
     this.#leaves = 0;
   }
 
@@ -86,6 +90,22 @@ export class Objects {
     return id === undefined ? undefined : this.get(id);
   }
 
+  /** The smallest id of BTF above `id`; undefined: there is none. */
+  btfAfter(id: number): number | undefined {
+    const ids = this.#btfIds();
+    return ids[firstAbove(ids, id)];
+  }
+
+  /** The ids of all BTF, ascending. */
+  #btfIds(): number[] {
+    if (this.#btfs === null) {
+      const ids: number[] = [];
+      for (const key of this.#identities.keysUnder(BTF_IDENTITY)) ids.push(Number(key.slice(BTF_IDENTITY.length)));
+      this.#btfs = ids.sort((a, b) => a - b);
+    }
+    return this.#btfs;
+  }
+
   /** The program with this id; if several had the id one after the other, the last. */
   program(progId: number): ObjectRecord | undefined {
     let last: ObjectRecord | undefined;
@@ -95,7 +115,11 @@ export class Objects {
 
   /** Adds an object, or changes a known one's facts: a process that has exited. */
   put(object: ObjectRecord): void {
-    if (this.get(object.id) === undefined) this.#counted(object, 1);
+    if (this.get(object.id) === undefined) {
+      this.#counted(object, 1);
+      if (object.kind === "btf" && this.#btfs !== null)
+        this.#btfs.splice(firstAbove(this.#btfs, object.btfId), 0, object.btfId);
+    }
     this.#records.put(u32Key(object.id), object);
     const identity = identityOf(object);
     if (identity !== null) this.#identities.put(bytesKey(Buffer.from(identity)), object.id);
@@ -210,6 +234,7 @@ export class Objects {
 
   #delete(object: ObjectRecord): void {
     this.#counted(object, -1);
+    if (object.kind === "btf" && this.#btfs !== null) this.#btfs.splice(firstAbove(this.#btfs, object.btfId) - 1, 1);
     this.#records.delete(u32Key(object.id));
     const identity = identityOf(object);
     if (identity !== null) this.#identities.delete(bytesKey(Buffer.from(identity)));
@@ -218,6 +243,8 @@ export class Objects {
 }
 
 const NOTHING = Buffer.alloc(0);
+/** What the identities of BTF begin with: see `identityOf`. */
+const BTF_IDENTITY = bytesKey(Buffer.from("btf "));
 
 function tieKey(id: number, map: number, key: Buffer): CellKey {
   return `t${u32Key(id)}${u32Key(map)}${bytesKey(key)}`;

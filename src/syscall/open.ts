@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { BPF_F } from "../abi/bpf.ts";
 import { BTF_BYTES_MAX } from "../abi/limits.ts";
 import { checkedBtf } from "../btf/check.ts";
-import { type ObjectFacts, type ObjectRecord, objectBytes, type SocketFacts } from "../maps/object.ts";
+import { type BtfFacts, type ObjectFacts, type ObjectRecord, objectBytes, type SocketFacts } from "../maps/object.ts";
 import { isRefusal, type Refusal, refuse } from "../maps/refusal.ts";
 import type {
   BtfLoadCommand,
@@ -138,14 +138,16 @@ function idOfPath(path: string): string {
 /** bpf_btf_load(), kernel/bpf/syscall.c. */
 export function loadBtf(state: State, command: Origin & BtfLoadCommand): Outcome {
   const facts = checkBtf(state, command);
-  return isRefusal(facts) ? failed(facts) : openObject(state, command, facts);
+  if (isRefusal(facts)) return failed(facts);
+  const outcome = openObject(state, command, facts);
+  return outcome.errno === 0 ? { ...outcome, out: { ...outcome.out, btf_id: facts.btfId } } : outcome;
 }
 
 export function redoLoadBtf(state: State, command: Origin & BtfLoadCommand, outcome: Outcome): void {
   if (outcome.errno === 0) openObject(state, command, btfFacts(state, command));
 }
 
-function checkBtf(state: State, command: Origin & BtfLoadCommand): ObjectFacts | Refusal {
+function checkBtf(state: State, command: Origin & BtfLoadCommand): BtfFacts | Refusal {
   const refusal = checkCapability(state, command.session, "CAP_BPF", "loading BTF");
   if (refusal !== null) return refusal;
   const { btfSize } = command.attr;
@@ -159,7 +161,7 @@ function checkBtf(state: State, command: Origin & BtfLoadCommand): ObjectFacts |
   return isRefusal(btf) ? btf : btfFacts(state, command);
 }
 
-function btfFacts(state: State, { value, attr }: BtfLoadCommand): ObjectFacts {
+function btfFacts(state: State, { value, attr }: BtfLoadCommand): BtfFacts {
   return { kind: "btf", btfId: state.lastId("btf") + 1, data: (value as Buffer).toString("hex", 0, attr.btfSize) };
 }
 

@@ -55,6 +55,10 @@ export interface Out {
   readonly next_id?: number;
   readonly info_len?: number;
   readonly hash?: string;
+  /** The bytes at the pointer `name` of struct bpf_btf_info, before the NUL. */
+  readonly name?: string;
+  /** The id of the BTF that was loaded, or that a descriptor was opened of. */
+  readonly btf_id?: number;
   /** The session that was opened. */
   readonly session_id?: number;
   /** The id that BPF_MAP_CREATE has used up, even if it then found no free descriptor. */

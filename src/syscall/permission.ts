@@ -52,6 +52,7 @@ const ACCESS = BPF_F.BPF_F_RDONLY | BPF_F.BPF_F_WRONLY;
 
 const NOT_OF_MAPS = (): null => null;
 const OF_ADMIN = ({ limits }: Asked): Scope | null => (limits.admin ? null : "admin");
+const OF_ALL_MAPS = ({ limits }: Asked): Scope | null => (limits.admin || limits.read === "all" ? null : "read");
 const READ = (asked: Asked, command: WithTarget): Scope | null => onTarget(asked, command, "read");
 const WRITE = (asked: Asked, command: WithTarget): Scope | null => onTarget(asked, command, "write");
 
@@ -72,6 +73,9 @@ const CHECKS: Readonly<Record<KnownCmd, Check<never>>> = {
   [CMD.BPF_MAP_UPDATE_BATCH]: WRITE,
   [CMD.BPF_MAP_DELETE_BATCH]: WRITE,
   [CMD.BPF_BTF_LOAD]: NOT_OF_MAPS,
+  // BTF describes the maps of everybody who uses it, so that no glob covers it.
+  [CMD.BPF_BTF_GET_NEXT_ID]: OF_ALL_MAPS,
+  [CMD.BPF_BTF_GET_FD_BY_ID]: OF_ALL_MAPS,
   [CMD.BPF_OBJ_PIN]: pins,
   [CMD.BPF_OBJ_GET]: getsPin,
   [CMD.BPF_MAP_GET_NEXT_ID]: nextId,

@@ -8,6 +8,7 @@ import {
   type AttrField,
   BATCH_FIELDS,
   BTF_FIELDS,
+  BTF_ID_FIELDS,
   CREATE_FIELDS,
   ELEMENT_FIELDS,
   type FieldKind,
@@ -31,6 +32,7 @@ const FIELDS = [
   ...ID_FIELDS,
   ...INFO_FIELDS,
   ...BTF_FIELDS,
+  ...BTF_ID_FIELDS,
 ] as const;
 type NamesOf<Kind extends FieldKind> = Extract<(typeof FIELDS)[number], { readonly kind: Kind }>["name"];
 
@@ -98,6 +100,8 @@ export const DoorAnswerSchema = Type.Object(
       {
         ...optional(all(["value", "next_key", "keys", "values", "out_batch", "info", "hash"], hex())),
         ...optional(all(["next_id", "count", "info_len"], Type.Integer())),
+        btf: Type.Optional(hex()),
+        name: Type.Optional(Type.String({ description: "The name of the BTF, if info has a pointer for it." })),
       },
       { $id: "BpfAttrOut", ...CLOSED, description: "The output fields, which the kernel would have written." },
     ),

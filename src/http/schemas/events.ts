@@ -175,7 +175,18 @@ const ATTR = {
   // Pins, ids and descriptors
   pathname: note("A path; null is the null pointer."),
   found: Found,
-  ...integers(["file_flags", "path_fd", "bpf_fd", "start_id", "map_id", "open_flags", "info_len", "btf_size"]),
+  ...integers([
+    "file_flags",
+    "path_fd",
+    "bpf_fd",
+    "start_id",
+    "map_id",
+    "open_flags",
+    "info_len",
+    "btf_size",
+    "btf_id",
+  ]),
+  fd_by_id_token_fd: integer(),
   // Sessions
   name: text("Of a session; or the name of an unknown command, as the caller wrote it."),
   fault: Fault,
@@ -237,7 +248,7 @@ const ATTR = {
   map: MAP,
   key_room: integer("The size of the buffer for keys, if the caller gave one."),
   value_room: integer("The size of the buffer for values, if the caller gave one."),
-  info: text("The caller's buffer of a refused BPF_OBJ_GET_INFO_BY_FD, in hex."),
+  info: text("The caller's buffer of a BPF_OBJ_GET_INFO_BY_FD that was refused, or on BTF, in hex."),
   exact: Type.Boolean({
     description:
       "A key or a value was refused for its length. bpf(2) itself does not see lengths, and cannot refuse them.",
@@ -287,6 +298,8 @@ const OUT = {
   out_batch: hex(),
   ...integers(["next_id", "info_len"]),
   hash: hex(),
+  name: text("The name of the BTF, if the caller's info has a pointer for it."),
+  btf_id: integer("The BTF that was loaded or opened."),
   session_id: integer("The session that was opened."),
   map_id: integer("The id that BPF_MAP_CREATE has used up."),
   taken: Type.Boolean({
