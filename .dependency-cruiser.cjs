@@ -20,7 +20,7 @@ const RINGS = {
   client: ["replay", "log", "codec", ...CORE],
   engine: ["supervisor", "access", "log", "codec", ...CORE],
   past: ["engine", "supervisor", "access", "log", "codec", ...CORE],
-  http: ["net", "past", "tree", "engine", "replay", "supervisor", "access", "log", "tlog", "codec", ...CORE],
+  http: ["net", "past", "tree", "engine", "replay", "supervisor", "access", "log", "tlog", "codec", "btf", ...CORE],
   sqlite: ["past", "tree", "engine", "supervisor", "replay", "log", "tlog", "codec", ...CORE],
   index: ["sqlite", "engine", "supervisor", "log", "codec", ...CORE],
   lmdb: ["engine", "supervisor", "files", "log", "codec", ...CORE],

@@ -54,6 +54,7 @@ export async function openApiDocument(openapi: OpenApiVersion = "3.1.0"): Promis
     streams: new LogStreams({ most: 0, by: "MAPLEDGER_STREAMS_MAX" }, UNLIMITED, bulk),
     processesAt: () => null,
     objects: null,
+    kernelBtf: null,
     ready: () => null,
     degraded: () => [],
     mirrorOff: () => null,

@@ -6,8 +6,8 @@
 import type { MapScope } from "../access/scopes.ts";
 import { u32Key } from "../maps/cells.ts";
 import { writtenCount } from "../maps/index_keys.ts";
-import type { MapRecord, MapType } from "../maps/map.ts";
-import type { ObjectRecord } from "../maps/object.ts";
+import type { MapBtf, MapRecord, MapType } from "../maps/map.ts";
+import type { BtfFacts, ObjectRecord } from "../maps/object.ts";
 import { mapType } from "../maps/types.ts";
 import type { FdRecord } from "../syscall/fd_table.ts";
 import { OPERATOR, OpenMap } from "../syscall/open_map.ts";
@@ -31,6 +31,31 @@ export interface Reads {
   maps: { ask: { after: number; limit: number } & Asking; answer: MapView[] };
   pins: { ask: { after: string; limit: number } & Asking; answer: PinView[] };
   directories: { ask: { after: string; limit: number } & Asking; answer: string[] };
+  /** BTF that was loaded, by id. A page ends early if its BTF is large: see BTF_PAGE_BYTES. */
+  btfs: { ask: { after: number; limit: number }; answer: { btfs: BtfView[]; more: boolean } };
+  /** null: no BTF has the id. */
+  btf: { ask: { id: number }; answer: BtfContents | null };
+  /** A map's types, and the BTF that has them. */
+  types: {
+    ask: { reference: MapReference } & Asking;
+    answer: MapTypes | null | { ambiguous: number[] } | Hidden;
+  };
+}
+
+interface BtfView {
+  readonly id: number;
+  readonly bytes: number;
+}
+
+interface BtfContents {
+  readonly id: number;
+  readonly data: Uint8Array;
+}
+
+export interface MapTypes {
+  readonly map: number;
+  /** null: the map was created without BTF. */
+  readonly btf: (MapBtf & { readonly data: Uint8Array }) | null;
 }
 
 /** As of an earlier moment `lease` is null, because leases are not in the log. */
@@ -155,7 +180,47 @@ const READS: { [Name in ReadName]: (sources: ReadSources, ask: Reads[Name]["ask"
     }
     return directories;
   },
+
+  btfs({ state: { objects } }, { after, limit }) {
+    const btfs: BtfView[] = [];
+    let bytes = 0;
+    let id = objects.btfAfter(after);
+    for (; id !== undefined && btfs.length < limit && bytes < BTF_PAGE_BYTES; id = objects.btfAfter(id)) {
+      const { data } = objects.known({ kind: "btf", btfId: id, data: "" }) as BtfFacts & ObjectRecord;
+      btfs.push({ id, bytes: data.length / 2 });
+      bytes += data.length / 2;
+    }
+    return { btfs, more: id !== undefined };
+  },
+
+  btf({ state: { objects } }, { id }) {
+    const btf = objects.known({ kind: "btf", btfId: id, data: "" });
+    return btf?.kind === "btf" ? { id, data: bytesOf(btf.data) } : null;
+  },
+
+  types(sources, { reference, ...asking }) {
+    const hidden = hiddenBy(sources.limits, reference, ["read"], asking);
+    if (hidden !== null) return hidden;
+    const ids = referenced(sources.state, reference);
+    if (ids.length > 1) return { ambiguous: ids };
+    const map = ids[0] === undefined ? undefined : sources.state.map(ids[0]);
+    if (map === undefined) return null;
+    const blob = sources.state.btfBlob(map);
+    return { map: map.id, btf: map.btf === null || blob === null ? null : { ...map.btf, data: alone(blob) } };
+  },
 };
+
+/** To tell its size, BTF is read; a page reads about this much. */
+const BTF_PAGE_BYTES = 16 * 1024 * 1024;
+
+function bytesOf(hex: string): Uint8Array {
+  return alone(Buffer.from(hex, "hex"));
+}
+
+/** The bytes in memory of their own: a Buffer crosses threads with all of the memory that it is a view of. */
+function alone(bytes: Buffer): Uint8Array {
+  return bytes.length === bytes.buffer.byteLength ? bytes : new Uint8Array(bytes);
+}
 
 export const READ_NAMES = Object.keys(READS) as readonly ReadName[];
 

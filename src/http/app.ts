@@ -7,6 +7,7 @@ import type { Parts } from "./parts.ts";
 import { adoptRoutes } from "./routes/adopt.ts";
 import { archiveRoutes } from "./routes/archive.ts";
 import { batchRoutes } from "./routes/batches.ts";
+import { btfRoutes } from "./routes/btf.ts";
 import { descriptorRoutes } from "./routes/descriptors.ts";
 import { doorRoutes } from "./routes/door.ts";
 import { elementRoutes } from "./routes/elements.ts";
@@ -103,6 +104,7 @@ const ROUTES: readonly Routes[] = [
   mirrorStatusRoutes,
   mirrorOrderRoutes,
   pinRoutes,
+  btfRoutes,
   eventRoutes,
   archiveRoutes,
   historyRoutes,

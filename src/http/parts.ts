@@ -25,7 +25,7 @@ import type { Identity } from "./server/auth.ts";
 import type { Tls } from "./server/certificates.ts";
 import type { Flight } from "./server/flight.ts";
 import type { Metrics, Reached } from "./server/metrics.ts";
-import type { ClientProcesses, EngineDoor, ObjectOpener, PastDoor } from "./server/ports.ts";
+import type { ClientProcesses, EngineDoor, KernelBtf, ObjectOpener, PastDoor } from "./server/ports.ts";
 import type { UnderWay } from "./server/requests_under_way.ts";
 import type { UnknownCallers } from "./server/unknown_callers.ts";
 import type { LogStreams } from "./streams/log_streams.ts";
@@ -53,6 +53,8 @@ export interface Parts {
   readonly processesAt: (connection: Socket) => ClientProcesses | null;
   /** null: no machine has real objects for this service. */
   readonly objects: ObjectOpener | null;
+  /** null: a service that only reads asks no kernel. */
+  readonly kernelBtf: KernelBtf | null;
   /** Why the service is not ready, or null. */
   readonly ready: () => string | null;
   /** Which of the parts that are made from the log do not serve at present. */

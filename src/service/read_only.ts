@@ -152,6 +152,7 @@ async function serve(directory: string, settings: Settings, logger: Logger): Pro
     processesAt: () => null,
     tls: tlsFiles?.tls ?? null,
     objects: null,
+    kernelBtf: null,
     ready: () => notReady,
     mirrorOff: () => READ_ONLY,
     degraded: () => degraded.faults,

@@ -61,6 +61,7 @@ import { CallersFile } from "./callers_file.ts";
 import { checkpointRecorder } from "./checkpoint_events.ts";
 import { ENGINE_THREAD } from "./engine_thread.ts";
 import { HttpThreads } from "./http_threads.ts";
+import { kernelBtf } from "./kernel_btf.ts";
 import { openTargetIn } from "./replay_targets.ts";
 import { TlsFiles } from "./tls_files.ts";
 import { Witnesses, type WitnessTold } from "./witnesses.ts";
@@ -233,6 +234,7 @@ async function start({ settings, rebuild, engine: { thread, died, begin } }: Sta
     processesAt: (connection: Socket) => (isUnix(connection) ? processes : null),
     tls: tlsFiles?.tls ?? null,
     objects,
+    kernelBtf: kernelBtf(),
     ready: () => (notReady === RECOVERING ? RECOVERING + howFar : notReady),
     mirrorOff: () => mirrorOff,
     degraded: () => degraded.faults,

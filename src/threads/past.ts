@@ -178,6 +178,9 @@ thread.serve(
     maps: asOf("maps"),
     pins: asOf("pins"),
     directories: asOf("directories"),
+    btfs: asOf("btfs"),
+    btf: asOf("btf"),
+    types: asOf("types"),
 
     elementVersions: read("elementVersions"),
     diff: read("diff"),

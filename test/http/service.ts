@@ -197,6 +197,8 @@ export interface ServiceOptions {
   readonly targets?: OpenTarget;
   /** What opens objects of the machine; left out: there is none. */
   readonly objects?: Parts["objects"];
+  /** The kernel's own BTF; left out: there is none. */
+  readonly kernelBtf?: Parts["kernelBtf"];
 }
 
 /** Whose token it is: by name who may do everything, or with what he may do; null: nobody's. */
@@ -306,6 +308,7 @@ export class Service {
       reached: () => ({ index: 0, history: 0 }),
       processesAt: () => null,
       objects: options.objects ?? null,
+      kernelBtf: options.kernelBtf ?? null,
       ready: options.ready ?? (() => null),
       mirrorOff: () => service.engine.kernelMaps.off,
       callers,

@@ -21,6 +21,7 @@ const TAGS = {
   "elements by descriptor": "The elements of a map as a process sees them: limited by the descriptor's mode.",
   "elements by map": "The elements of any map, named by id, name or pin.",
   maps: "Listing, reading and watching maps.",
+  types: "BTF, and the types of maps' keys and values.",
   mirror: "Kernel maps, and how they follow the ledger's maps.",
   pins: "Pins and directories of bpffs.",
   events: "The log.",

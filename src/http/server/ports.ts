@@ -34,6 +34,17 @@ export interface ClientProcesses {
   ): ClientProcess | { readonly refused: "no-process" | "process-foreign" | "process-hidden"; readonly detail: string };
 }
 
+/** The kernel's own BTF: vmlinux, and modules by their names. */
+export interface KernelBtf {
+  /** In the order of names. */
+  list(): Promise<readonly { readonly name: string; readonly bytes: number }[]>;
+  /**
+   * null: the kernel has no BTF of this name. `base`: of a module, vmlinux's, which the module's types and strings
+   * continue.
+   */
+  read(name: string): Promise<{ readonly data: Buffer; readonly base: Buffer | null } | null>;
+}
+
 /** Opens objects of the machine, in a thread of its own. */
 export interface ObjectOpener {
   /**

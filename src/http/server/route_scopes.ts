@@ -68,6 +68,9 @@ export const ROUTE_SCOPES: Readonly<Record<string, Need>> = {
   getProof: READ,
   listPins: READ,
   listDirectories: READ,
+  listBtf: READ,
+  getBtf: READ,
+  getMapTypes: READ,
   getDrift: READ,
   getMirror: READ,
 
@@ -127,7 +130,7 @@ export const ALSO_READ: ReadonlySet<string> = new Set([
   "restoreMap",
 ]);
 /** Operations whose answer covers all maps: they need `read` without a glob, or `admin`. */
-export const OF_ALL_MAPS: ReadonlySet<string> = new Set(["getMirror"]);
+export const OF_ALL_MAPS: ReadonlySet<string> = new Set(["getMirror", "listBtf", "getBtf"]);
 /** Operations that need no scope if MAPLEDGER_PUBLIC_EVIDENCE is on: they show only hashes. */
 export const PUBLIC_EVIDENCE: ReadonlySet<string> = new Set(["getCheckpoint", "getTile"]);
 
@@ -164,18 +167,16 @@ export const READ_ONLY: ReadonlySet<string> = new Set([
   "getProof",
   "listPins",
   "listDirectories",
+  "listBtf",
+  "getBtf",
+  "getMapTypes",
   "getArchive",
   "listReplays",
   "getReplay",
 ]);
 
-/**
- * The scopes that each command needs on the syscall door. Two commands that mapledger does not have are among them:
- * those that find BTF by its id.
- */
-export const COMMAND_SCOPES: Readonly<
-  Record<MapCmdName | "BPF_BTF_GET_NEXT_ID" | "BPF_BTF_GET_FD_BY_ID", readonly Scope[]>
-> = {
+/** The scopes that each command needs on the syscall door. */
+export const COMMAND_SCOPES: Readonly<Record<MapCmdName, readonly Scope[]>> = {
   BPF_MAP_CREATE: WRITE,
   BPF_MAP_LOOKUP_ELEM: READ,
   BPF_MAP_UPDATE_ELEM: WRITE,

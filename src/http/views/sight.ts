@@ -166,6 +166,10 @@ export class Sight {
     pins: (sight, moment, { after, limit }) =>
       sight.#page(after, limit, (from) => sight.#parts.past.query(moment, "pins", { after: from, limit: PAGE }), ofPin),
     directories: (sight, moment, ask) => sight.#directories(moment, ask),
+    // No glob covers BTF: its routes require read without a glob, or admin.
+    btfs: (sight, moment, ask) => sight.#parts.past.query(moment, "btfs", ask),
+    btf: (sight, moment, ask) => sight.#parts.past.query(moment, "btf", ask),
+    types: (sight, moment, ask) => sight.#types(moment, ask),
     fds: (sight, moment, ask) => sight.#fds(moment, ask),
   };
 
@@ -175,6 +179,12 @@ export class Sight {
   ): Promise<AsOf<Answer<"map">>> {
     const found = await this.#parts.past.query(moment, "map", { reference });
     await this.checkReference(scope, reference, idsIn(found.answer));
+    return found;
+  }
+
+  async #types(moment: Moment, { reference }: Reads["types"]["ask"]): Promise<AsOf<Answer<"types">>> {
+    const found = await this.#parts.past.query(moment, "types", { reference });
+    await this.checkReference("read", reference, idsIn(found.answer));
     return found;
   }
 
@@ -292,7 +302,8 @@ function freedMaps(past: PastDoor): Map<number, Belonging> {
   return known;
 }
 
-function idsIn(answer: Answer<"map">): readonly number[] {
+function idsIn(answer: Answer<"map" | "types">): readonly number[] {
   if (answer === null || "missing" in answer) return [];
-  return "ambiguous" in answer ? answer.ambiguous : [answer.id];
+  if ("ambiguous" in answer) return answer.ambiguous;
+  return ["map" in answer ? answer.map : answer.id];
 }
