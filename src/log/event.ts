@@ -4,7 +4,6 @@
  */
 
 import { ERRNO } from "../abi/errno.ts";
-import { CMD } from "../abi/service.ts";
 import { type Command, cmdNumber, type ElementCommand, type Target } from "../syscall/command.ts";
 import { commandFacts } from "../syscall/command_facts.ts";
 import { done, type Out, type Outcome } from "../syscall/outcome.ts";
@@ -111,7 +110,7 @@ function readRow(row: EventRow): Event {
   const kept: Kept = row.attr === null ? {} : JSON.parse(row.attr);
   const answers = commandFacts(row.cmd)?.answers ?? null;
   // Beside its info, BPF_OBJ_GET_INFO_BY_FD answers BTF, in the place of a key.
-  const answersKey = answers === "elements" || row.cmd === CMD.BPF_OBJ_GET_INFO_BY_FD;
+  const answersKey = answers === "elements" || answers === "info";
   const answersValue = answers !== null;
   const command = readCommand({
     session: row.session,
@@ -182,7 +181,7 @@ function keptOf(command: Command, target: Target | null, { map, errno, value }: 
   const byReference = target !== null && target.by !== "fd" && (target.by !== "id" || map === 0);
   const answers = commandFacts(command.cmd)?.answers ?? null;
   const keyRoom = answers === "elements" ? given.key : null;
-  const isInfo = command.cmd === CMD.BPF_OBJ_GET_INFO_BY_FD;
+  const isInfo = answers === "info";
   const valueRoom = answers !== null && !(isInfo && value !== null && map !== 0) ? given.value : null;
   const exact = given.exact === true && errno === ERRNO.EINVAL;
   if (!byReference && !exact && keyRoom == null && valueRoom == null) return null;

@@ -24,7 +24,7 @@ export function keptAnswer(cmd: number, outcome: Outcome): Outcome {
   const { key, value, out } = outcome;
   const answers = commandFacts(cmd)?.answers ?? null;
   if (value === null || answers === null || answers === "page" || out?.answer !== undefined) return outcome;
-  const isCut = cmd === CMD.BPF_MAP_LOOKUP_BATCH || cmd === CMD.BPF_OBJ_GET_INFO_BY_FD ? key : null;
+  const isCut = cmd === CMD.BPF_MAP_LOOKUP_BATCH || answers === "info" ? key : null;
   if ((isCut?.length ?? 0) + value.length <= ANSWER_BYTES) return outcome;
   const elements = answers === "elements" ? (out?.count ?? 0) : 0;
   const answer: CutAnswer = { ...(isCut !== null && { key: cutOf(isCut) }), value: cutOf(value) };

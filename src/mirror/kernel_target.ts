@@ -237,7 +237,7 @@ export class KernelTarget implements Target {
     const packed = this.#packer.pack(cmd, attr);
     const answer = answered(this.#bpf.bpf(BPF_CMD[cmd as keyof typeof BPF_CMD], packed.attr));
     if (answer.errno === null && factsOfNamed(cmd)?.opens === "map") this.#packer.openedMap(answer.ret as number);
-    if (answer.errno === null && (cmd === "BPF_BTF_LOAD" || cmd === "BPF_BTF_GET_FD_BY_ID"))
+    if (answer.errno === null && factsOfNamed(cmd)?.opens === "btf")
       return this.#openedBtf(event, cmd === "BPF_BTF_LOAD" ? blobOf(attr as BtfAttr) : null, answer);
     if (answer.errno === null && (answer.ret as number) > 0) this.#keep(event.command.session, answer.ret as number);
     const outputs = packed.outputs(answer.errno);

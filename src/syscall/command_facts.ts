@@ -28,13 +28,13 @@ export interface CommandFacts {
   /** It answers the values that it deletes. */
   readonly takes: boolean;
   /**
-   * Where its event keeps the answer. "value": in the column `value`. "elements": keys and values, in the columns `key`
-   * and `value`. "page": nowhere, because the state as of the event's seq has it. null: the event's `ret` is the whole
+   * Where its event keeps the answer. "value": in the column `value`. "info": in the column `value`, and BTF that was
+   * answered beside it in the column `key`. "elements": keys and values, in the columns `key` and `value`. "page": nowhere, because the state as of the event's seq has it. null: the event's `ret` is the whole
    * answer, and these columns have the key and value that the caller sent.
    */
-  readonly answers: "value" | "elements" | "page" | null;
-  /** It opens a descriptor: of a map, of another object, or a duplicate of an open one. */
-  readonly opens: "map" | "object" | "copy" | null;
+  readonly answers: "value" | "info" | "elements" | "page" | null;
+  /** It opens a descriptor: of a map, of BTF, of another object, or a duplicate of an open one. */
+  readonly opens: "map" | "btf" | "object" | "copy" | null;
   /** A replay may send it before earlier commands are answered, and later ones before it is answered. */
   readonly runsBeside: boolean;
   /** The things by which a large command is split to run in pieces; null: it is never split. */
@@ -92,14 +92,14 @@ const FACTS: Readonly<Record<KnownCmdName, CommandFacts>> = {
   },
   BPF_MAP_UPDATE_BATCH: { ...CHANGE_MAP, elements: "batch", runsBeside: true, pieces: "elements written" },
   BPF_MAP_DELETE_BATCH: { ...CHANGE_MAP, elements: "batch", runsBeside: true, pieces: "elements written" },
-  BPF_BTF_LOAD: { ...CHANGE, opens: "object" },
+  BPF_BTF_LOAD: { ...CHANGE, opens: "btf" },
   BPF_BTF_GET_NEXT_ID: READ,
-  BPF_BTF_GET_FD_BY_ID: { ...CHANGE, leavesMaps: true, opens: "object" },
+  BPF_BTF_GET_FD_BY_ID: { ...CHANGE, leavesMaps: true, opens: "btf" },
   BPF_OBJ_PIN: { ...CHANGE_NAMES, leavesMaps: true },
   BPF_OBJ_GET: { ...CHANGE, leavesMaps: true, opens: "map" },
   BPF_MAP_GET_NEXT_ID: { ...READ, pieces: "maps" },
   BPF_MAP_GET_FD_BY_ID: { ...CHANGE, leavesMaps: true, opens: "map" },
-  BPF_OBJ_GET_INFO_BY_FD: { ...READ, answers: "value", runsBeside: true },
+  BPF_OBJ_GET_INFO_BY_FD: { ...READ, answers: "info", runsBeside: true },
   SESSION_OPEN: { ...CHANGE, lease: true, indexedAttr: true },
   SESSION_RENEW: { ...CHANGE, addsCells: false, lease: true },
   SESSION_END: { ...CHANGE, lease: true },

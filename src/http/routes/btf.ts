@@ -56,7 +56,7 @@ function listBtf(app: App, { parts }: RouteOptions<BtfParts>): void {
         at,
       }),
       response: {
-        200: told("A page of BTF.", BtfPage, {
+        200: told("A page of BTF, without its types.", BtfPage, {
           btf: [{ id: 1, name: null, size: 45, kernel: false }],
           next: null,
         }),
@@ -120,7 +120,7 @@ function getBtf(app: App, { parts }: RouteOptions<BtfParts>): void {
       }),
       querystring: Type.Object({ format, at }),
       response: {
-        200: withOthers("The types.", BtfDump, {
+        200: withOthers("The types of the BTF, each with the fields that its kind has.", BtfDump, {
           id: 1,
           name: null,
           kernel: false,
@@ -160,7 +160,7 @@ function getMapTypes(app: App, { parts }: RouteOptions<BtfParts>): void {
       params: MapParams,
       querystring: Type.Object({ format, at }),
       response: {
-        200: withOthers("The types.", MapTypesDump, {
+        200: withOthers("The types of keys and values, and those that they need.", MapTypesDump, {
           map: 1,
           btf_id: 1,
           key_type_id: 1,
