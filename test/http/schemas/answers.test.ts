@@ -1,5 +1,6 @@
 import { test } from "tap";
 import { ApiTarget } from "../../../src/replay/api_target.ts";
+import { BtfBlob } from "../../btf/btf_blob.ts";
 import { Injected } from "../../replay/support.ts";
 import type { Document } from "../document.ts";
 import { DOCUMENT, Service } from "../service.ts";
@@ -129,6 +130,22 @@ test("every operation answers what both documents say", async (t) => {
     ["DELETE", session],
   ]);
   for (const { statusCode, body } of await Promise.all(streams)) t.equal(statusCode, 200, body.slice(0, 300));
+  const blob = new BtfBlob();
+  blob.int("u32", 4);
+  const types = blob.bytes();
+  const load = { cmd: "BPF_BTF_LOAD", attr: { btf: types.toString("hex"), btf_size: types.length } };
+  const own = await service.session();
+  const { ret: btf_fd } = (await service.send("POST", `${own}/bpf`, load)).json();
+  await service.map(own, { map_name: "typed", btf_fd, btf_key_type_id: 1, btf_value_type_id: 1 });
+  await all([
+    ["GET", "/v1/btf"],
+    ["GET", "/v1/btf/1"],
+    ["GET", "/v1/btf/1?format=c"],
+    ["GET", "/v1/btf/1", undefined, { accept: OCTETS }],
+    ["GET", "/v1/maps/name:typed/types"],
+    ["GET", "/v1/maps/name:typed/types", undefined, { accept: "text/x-c" }],
+    ["GET", "/v1/maps/name:typed/types?format=raw"],
+  ]);
   const { time } = (await service.send("GET", "/v1/events/1")).json();
   const target = { url: "http://127.0.0.1:1" };
   const exported = (await service.send("GET", "/v1/events", undefined, { accept: NDJSON })).body;
