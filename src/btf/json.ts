@@ -138,7 +138,7 @@ function fields(btf: Btf, id: number, kind: number): object {
   switch (kind) {
     case INT: {
       const { offset, bits } = btf.int(id);
-      const encoding = ENCODINGS[btf.encoding(id)] ?? "(unknown)";
+      const encoding = ENCODINGS[btf.int(id).encoding] ?? "(unknown)";
       return { size: of, bits_offset: offset, nr_bits: bits, encoding };
     }
     case PTR:
