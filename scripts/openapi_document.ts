@@ -13,6 +13,7 @@ import { Metrics } from "../src/http/server/metrics.ts";
 import { UnderWay } from "../src/http/server/requests_under_way.ts";
 import { UnknownCallers } from "../src/http/server/unknown_callers.ts";
 import { LogStreams } from "../src/http/streams/log_streams.ts";
+import { KnownTypes } from "../src/http/views/forms.ts";
 import { Senders } from "../src/net/senders.ts";
 import { VERSION } from "../src/version.ts";
 
@@ -63,6 +64,7 @@ export async function openApiDocument(openapi: OpenApiVersion = "3.1.0"): Promis
     unknownCallers: new UnknownCallers(never),
     underWay: new UnderWay(),
     senders: new Senders(),
+    knownTypes: new KnownTypes(),
     reached: () => ({ index: 0, history: 0 }),
     ...bulk,
     identity: tcpIdentity(callers, "on"),

@@ -49,10 +49,30 @@ export function readCreateBody(body: unknown): CreateAttr {
   return { ...attr, mirrorShape };
 }
 
-/** Reads a value with the flags of its update: the body of a PUT and of a push. */
+/** Reads a value with the flags of its update: the body of a push. */
 export function readValueBody(body: unknown): { readonly value: Buffer; readonly flags: bigint } {
   const { value, flags } = readFields(body, ["value", "flags"]);
   return { value: readHex(value, "value"), flags: u64(flags, "flags") };
+}
+
+/** A value in one form or more, with the flags of its update. */
+export interface FormedValue {
+  readonly value?: Buffer;
+  readonly typed?: unknown;
+  readonly formatted?: unknown;
+  readonly flags: bigint;
+}
+
+/** Reads the body of a PUT. One of value, typed and formatted is there. */
+export function readFormedBody(body: unknown): FormedValue {
+  const { value, flags, typed, formatted } = readFields(body, ["value", "typed", "formatted", "flags"]);
+  const isFormed = typed !== undefined || formatted !== undefined;
+  return {
+    ...((value !== undefined || !isFormed) && { value: readHex(value, "value") }),
+    ...(typed !== undefined && { typed }),
+    ...(formatted !== undefined && { formatted }),
+    flags: u64(flags, "flags"),
+  };
 }
 
 /** Reads the body of a peek: empty, or the value to look up in a bloom filter. */

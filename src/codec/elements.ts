@@ -6,18 +6,13 @@
 /** About how many bytes of keys and values a piece has. */
 const PIECE_BYTES = 64 * 1024;
 
-/**
- * The items of a list, `{"key":"..","value":".."}`, separated by commas. `more`: further fields of each item, with a
- * comma before each: `,"shows":"ids"`.
- */
-export function* elementItems(keys: Buffer, values: Buffer, count: number, more = ""): Iterable<string> {
-  yield* pieces(keys, values, count, ",", more);
-}
-
-/** The items one a line. */
-export function* elementLines(keys: Buffer, values: Buffer, count: number, more = ""): Iterable<string> {
-  yield* pieces(keys, values, count, "\n", more);
-  if (count > 0) yield "\n";
+/** Elements end to end. */
+export interface Elements {
+  readonly keys: Buffer;
+  readonly values: Buffer;
+  readonly count: number;
+  /** Further fields of each element's JSON, with a comma before each: `,"shows":"ids"`. */
+  readonly more: string;
 }
 
 /** Replaces the value "" of each of `fields` in a JSON object by bytes in hex. `fields` has the order of `json`. */
@@ -37,7 +32,8 @@ function* hexPieces(bytes: Buffer): Iterable<string> {
   for (let at = 0; at < bytes.length; at += PIECE_BYTES) yield bytes.toString("hex", at, at + PIECE_BYTES);
 }
 
-function* pieces(keys: Buffer, values: Buffer, count: number, separator: string, more: string): Iterable<string> {
+/** Elements as `{"key":"..","value":".."}`, separated by a comma or a line's end. */
+export function* elementItems({ keys, values, count, more }: Elements, separator: "," | "\n"): Iterable<string> {
   if (count === 0) return;
   const keyBytes = keys.length / count;
   const valueBytes = values.length / count;

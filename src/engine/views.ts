@@ -35,9 +35,9 @@ export interface Reads {
   btfs: { ask: { after: number; limit: number }; answer: { btfs: BtfView[]; more: boolean } };
   /** null: no BTF has the id. */
   btf: { ask: { id: number }; answer: BtfContents | null };
-  /** A map's types, and the BTF that has them. */
+  /** A map's types, and the BTF that has them. `scopes`: as for `map`. */
   types: {
-    ask: { reference: MapReference } & Asking;
+    ask: { reference: MapReference; scopes?: readonly MapScope[] } & Asking;
     answer: MapTypes | null | { ambiguous: number[] } | Hidden;
   };
 }
@@ -198,8 +198,8 @@ const READS: { [Name in ReadName]: (sources: ReadSources, ask: Reads[Name]["ask"
     return btf?.kind === "btf" ? { id, data: bytesOf(btf.data) } : null;
   },
 
-  types(sources, { reference, ...asking }) {
-    const hidden = hiddenBy(sources.limits, reference, ["read"], asking);
+  types(sources, { reference, scopes = ["read"], ...asking }) {
+    const hidden = hiddenBy(sources.limits, reference, scopes, asking);
     if (hidden !== null) return hidden;
     const ids = referenced(sources.state, reference);
     if (ids.length > 1) return { ambiguous: ids };

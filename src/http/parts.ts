@@ -29,6 +29,7 @@ import type { ClientProcesses, EngineDoor, KernelBtf, ObjectOpener, PastDoor } f
 import type { UnderWay } from "./server/requests_under_way.ts";
 import type { UnknownCallers } from "./server/unknown_callers.ts";
 import type { LogStreams } from "./streams/log_streams.ts";
+import type { KnownTypes } from "./views/forms.ts";
 
 /** What the service over HTTP is put together from. Nothing below app.ts takes all of it: each module names the few that it needs. */
 export interface Parts {
@@ -77,6 +78,8 @@ export interface Parts {
   readonly underWay: UnderWay;
   /** The callers of requests, over all listeners of the service. */
   readonly senders: Senders;
+  /** The types of maps, over all listeners of the service. */
+  readonly knownTypes: KnownTypes;
   /** How it is known who sends a request. */
   readonly identity: Identity;
   /** null: the TCP port has no TLS. */

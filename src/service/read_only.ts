@@ -27,6 +27,7 @@ import { Metrics } from "../http/server/metrics.ts";
 import { UnderWay } from "../http/server/requests_under_way.ts";
 import { UnknownCallers } from "../http/server/unknown_callers.ts";
 import { LogStreams } from "../http/streams/log_streams.ts";
+import { KnownTypes } from "../http/views/forms.ts";
 import { ReadOnlyEngine } from "../http/views/read_only_engine.ts";
 import { ArchivedClient } from "../index/archived_client.ts";
 import { ThreadedEventReader } from "../index/client.ts";
@@ -148,6 +149,7 @@ async function serve(directory: string, settings: Settings, logger: Logger): Pro
     unknownCallers: new UnknownCallers((fields, message) => logger.warn(fields, message)),
     underWay,
     senders: new Senders(),
+    knownTypes: new KnownTypes(),
     identity: identityAt(isUnix, ofSocket, tcpIdentity(callers, settings.auth)),
     processesAt: () => null,
     tls: tlsFiles?.tls ?? null,

@@ -36,6 +36,7 @@ import { Metrics } from "../http/server/metrics.ts";
 import { UnderWay } from "../http/server/requests_under_way.ts";
 import { UnknownCallers } from "../http/server/unknown_callers.ts";
 import { LogStreams } from "../http/streams/log_streams.ts";
+import { KnownTypes } from "../http/views/forms.ts";
 import { ArchivedClient } from "../index/archived_client.ts";
 import { ThreadedEventReader } from "../index/client.ts";
 import { ARCHIVED, READER } from "../index/protocol.ts";
@@ -230,6 +231,7 @@ async function start({ settings, rebuild, engine: { thread, died, begin } }: Sta
     unknownCallers: new UnknownCallers((fields, message) => logger.warn(fields, message)),
     underWay,
     senders: new Senders(),
+    knownTypes: new KnownTypes(),
     identity: identityAt(isUnix, ofSocket, tcpIdentity(callers, settings.auth)),
     processesAt: (connection: Socket) => (isUnix(connection) ? processes : null),
     tls: tlsFiles?.tls ?? null,

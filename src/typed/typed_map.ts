@@ -48,17 +48,22 @@ export class TypedMap {
   readonly #showsKey: boolean;
   readonly #valuesName: string;
 
-  constructor({ btf, keyTypeId, valueTypeId }: ElementTypes, facts: ElementFacts) {
+  /** `types` null: the map was created without. */
+  constructor(types: ElementTypes | null, facts: ElementFacts) {
+    const { keyTypeId, valueTypeId } = types ?? { keyTypeId: VOID, valueTypeId: VOID };
     const { keySize, valueSize, cpus, isTrie, isIndexed, holdsMaps } = facts;
     const isIndex = keyTypeId === VOID && isIndexed && keySize === 4;
     this.#showsKey = keyTypeId !== VOID;
     this.#valuesName = cpus === null ? "value" : "values";
-    if (keyTypeId === VOID || keySize === 0) this.key = isIndex ? Form.index() : null;
-    else this.key = outside("key", Form.make(btf, keyTypeId, { bytes: keySize, isKey: true, isPrefix: isTrie }));
+    if (types === null || keyTypeId === VOID || keySize === 0) this.key = isIndex ? Form.index() : null;
+    else this.key = outside("key", Form.make(types.btf, keyTypeId, { bytes: keySize, isKey: true, isPrefix: isTrie }));
     if (holdsMaps) this.value = innerMap();
-    else if (valueTypeId === VOID || valueSize === 0) this.value = null;
+    else if (types === null || valueTypeId === VOID || valueSize === 0) this.value = null;
     else {
-      const one = outside("value", Form.make(btf, valueTypeId, { bytes: valueSize, isKey: false, isPrefix: false }));
+      const one = outside(
+        "value",
+        Form.make(types.btf, valueTypeId, { bytes: valueSize, isKey: false, isPrefix: false }),
+      );
       this.value = one instanceof Misfit ? one : cpus === null ? one : eachCpu(one, cpus);
     }
   }

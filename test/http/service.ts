@@ -31,6 +31,7 @@ import { UnderWay } from "../../src/http/server/requests_under_way.ts";
 import { UnknownCallers } from "../../src/http/server/unknown_callers.ts";
 import { LogStreams } from "../../src/http/streams/log_streams.ts";
 import type { SharedTails } from "../../src/http/streams/shared_tails.ts";
+import { KnownTypes } from "../../src/http/views/forms.ts";
 import type { EventRow } from "../../src/log/event.ts";
 import { type EventFilter, matches } from "../../src/log/event_filter.ts";
 import { effectsIn, touchedKeys } from "../../src/log/event_subjects.ts";
@@ -316,6 +317,7 @@ export class Service {
       unknownCallers: new UnknownCallers((fields, message) => service.warned.push({ ...fields, message })),
       underWay: service.underWay,
       senders: new Senders(),
+      knownTypes: new KnownTypes(),
       flight,
       turns: service.turns,
       identity: tcpIdentity(callers, isOpen ? "off" : "on"),

@@ -4,13 +4,13 @@
  */
 
 import { CMD } from "../../abi/service.ts";
-import { readValueBody } from "../../codec/body.ts";
+import { readFormedBody } from "../../codec/body.ts";
 import { bytes } from "../../codec/scalars.ts";
 import type { Settings } from "../../config.ts";
 import { WHOLE_MAP } from "../../syscall/elements.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
 import { body, octets, problems, ran } from "../schemas/answers.ts";
-import { CLOSED, ElementLines, hex, limit, seq, ValueBody } from "../schemas/fields.ts";
+import { CLOSED, ElementLines, FormedBody, hex, limit, seq } from "../schemas/fields.ts";
 import { Type } from "../schemas/type.ts";
 import { takeOctets } from "../server/bodies.ts";
 import { type Bulk, isHead, sendElements, sendLines, sendPages, sendValue } from "../server/bulk.ts";
@@ -23,13 +23,16 @@ import { bodyByHand } from "../server/validation.ts";
 import { VALUE_EXAMPLE } from "../server/wanted_bodies.ts";
 import { elementPages, isAll, lastKey } from "../streams/element_pages.ts";
 import { AS_OF, AtQuery, at, mustRead, type ReadParts, read } from "../views/as_of.ts";
+import { as, bytesOf, elementPrinter, formFields, formsOf, type KnownTypes, readKey } from "../views/forms.ts";
 import { checkKeyPlace, type LedgerParts, nextPlace, readKeyPlace } from "../views/positions.ts";
 import { originOf, VIEWS, type View } from "../views/targets.ts";
 
 const PAGE_DEFAULT = 1000;
+const AsQuery = Type.Object({ as });
 
 interface ElementRouteParts extends ReadParts, LedgerParts, Bulk {
   readonly flight: Flight;
+  readonly knownTypes: KnownTypes;
   readonly settings: Pick<Settings, "pageElementsMax">;
 }
 
@@ -51,7 +54,7 @@ function lookupElement(app: App, view: View, { parts }: RouteOptions<ElementRout
       description: "BPF_MAP_LOOKUP_ELEM. With Accept: application/octet-stream the body is the bytes of the value.",
       tags: [view.tag],
       params: view.keyParams,
-      querystring: AtQuery,
+      querystring: Type.Object({ at, as }),
       response: {
         200: withOctets(
           ran("The value of the element, and the seq of the event.", Type.Ref("Value"), { value: "2a000000", seq: 17 }),
@@ -71,7 +74,8 @@ function lookupElement(app: App, view: View, { parts }: RouteOptions<ElementRout
     },
     handler: async (request, reply) => {
       const origin = originOf(request);
-      const key = bytes(request.params.key, "key");
+      const forms = await formsOf(parts, request, reply, request.query.as);
+      const key = readKey(forms, request.params.key);
       const ran = await mustRead(parts, request, reply, {
         cmd: CMD.BPF_MAP_LOOKUP_ELEM,
         ...origin,
@@ -82,7 +86,7 @@ function lookupElement(app: App, view: View, { parts }: RouteOptions<ElementRout
       });
       const value = ran.outcome.value as Buffer;
       if (wants(request.headers, OCTETS)) return reply.type(OCTETS).send(value);
-      return sendValue(parts, reply, value, ran.seq);
+      return sendValue(parts, reply, value, ran.seq, forms === null ? "" : formFields(forms, key, value));
     },
   });
 }
@@ -95,9 +99,11 @@ function updateElement(app: App, view: View, { parts }: RouteOptions<ElementRout
       summary: "Write an element",
       description:
         "BPF_MAP_UPDATE_ELEM. If-None-Match: * means BPF_NOEXIST, If-Match: * means BPF_EXIST. A body with Content-Type: " +
-        "application/octet-stream is the bytes of the value.",
+        "application/octet-stream is the bytes of the value. `typed` or `formatted` may take the place of `value`; if several are " +
+        "given, they must be of the same bytes. A typed value clears the padding.",
       tags: [view.tag],
       params: view.keyParams,
+      querystring: AsQuery,
       headers: Type.Object({
         "if-none-match": Type.Optional(
           Type.String({ description: "Only `*`: an element with this key must not exist." }),
@@ -107,7 +113,7 @@ function updateElement(app: App, view: View, { parts }: RouteOptions<ElementRout
       body: {
         content: {
           "application/json": {
-            schema: body(ValueBody, VALUE_EXAMPLE),
+            schema: body(FormedBody, VALUE_EXAMPLE),
           },
           [OCTETS]: { schema: body(octets.schema, octets.example) },
         },
@@ -136,14 +142,17 @@ function updateElement(app: App, view: View, { parts }: RouteOptions<ElementRout
     validatorCompiler: bodyByHand,
     handler: async (request, reply) => {
       const origin = originOf(request);
-      const key = bytes(request.params.key, "key");
-      const given = Buffer.isBuffer(request.body) ? { value: request.body, flags: 0n } : readValueBody(request.body);
+      const given = Buffer.isBuffer(request.body) ? { value: request.body, flags: 0n } : readFormedBody(request.body);
+      const isFormed = "typed" in given || "formatted" in given;
+      const forms = await formsOf(parts, request, reply, request.query.as ?? (isFormed ? "formatted" : undefined));
+      const key = readKey(forms, request.params.key);
+      const value = forms === null ? (given.value as Buffer) : bytesOf(forms, given);
       const flags = conditionalFlags(request.headers, given.flags);
       const { seq } = await must(parts, reply, {
         cmd: CMD.BPF_MAP_UPDATE_ELEM,
         ...origin,
         key,
-        value: given.value,
+        value,
         flags,
         exact: true,
       });
@@ -160,6 +169,7 @@ function deleteElement(app: App, view: View, { parts }: RouteOptions<ElementRout
       description: "BPF_MAP_DELETE_ELEM.",
       tags: [view.tag],
       params: view.keyParams,
+      querystring: AsQuery,
       response: {
         200: ran("The seq of the event that deleted the element.", Type.Ref("Done"), { seq: 17 }),
         ...problems(view.is, ...view.errnos, "ENOENT", "EFAULT", "EBUSY", "EOPNOTSUPP", "ENOTSUPP"),
@@ -167,7 +177,7 @@ function deleteElement(app: App, view: View, { parts }: RouteOptions<ElementRout
     },
     handler: async (request, reply) => {
       const origin = originOf(request);
-      const key = bytes(request.params.key, "key");
+      const key = readKey(await formsOf(parts, request, reply, request.query.as), request.params.key);
       const { seq } = await must(parts, reply, {
         cmd: CMD.BPF_MAP_DELETE_ELEM,
         ...origin,
@@ -201,6 +211,7 @@ function listElements(app: App, view: View, { parts }: RouteOptions<ElementRoute
         ),
         limit: limit(pageMax, PAGE_DEFAULT),
         at,
+        as,
       }),
       response: {
         200: withLines(
@@ -220,6 +231,8 @@ function listElements(app: App, view: View, { parts }: RouteOptions<ElementRoute
       const asked = query.after === undefined ? null : readKeyPlace(parts, query.after, "after");
       const limit = !whole ? query.limit : isHead(request) ? 1 : WHOLE_MAP;
       const command = { cmd: CMD.MAP_ELEMENTS, ...origin, attr: { after: asked?.key ?? null, limit } };
+      const forms = await formsOf(parts, request, reply, query.as);
+      const print = forms === null ? undefined : elementPrinter(forms);
       const first = await read(parts, request, reply, command);
       const { outcome, seq } = first;
       checkKeyPlace(asked, outcome.map, "after");
@@ -229,10 +242,10 @@ function listElements(app: App, view: View, { parts }: RouteOptions<ElementRoute
         seq,
       });
       const pages = elementPages(parts, parts.flight.loadOf(reply.raw), request.caller, limit, first);
-      if (whole) return sendLines(parts, reply, pages);
+      if (whole) return sendLines(parts, reply, pages, print);
       return isAll(first, limit)
-        ? sendElements(parts, reply, outcome, { ...rest(outcome) })
-        : sendPages(parts, reply, pages, rest);
+        ? sendElements(parts, reply, outcome, { ...rest(outcome) }, print)
+        : sendPages(parts, reply, pages, rest, print);
     },
   });
 }

@@ -117,10 +117,22 @@ const ProblemSchema = Type.Object(
   { $id: "Problem", ...CLOSED, description: "A problem document of RFC 9457." },
 );
 
+/** The fields that `?as=` adds to an element. */
+const FORMS = {
+  typed: Type.Optional(
+    Type.Unsafe<unknown>({
+      description: "`key` and `value` as JSON that a body takes back; null: `untyped` says why.",
+    }),
+  ),
+  formatted: Type.Optional(Type.Unsafe<unknown>({ description: "`key` and `value` as bpftool prints them." })),
+  untyped: Type.Optional(Type.String({ description: "The place without the form, and the reason." })),
+};
+
 const MapElement = Type.Object(
   {
     key: hex(),
     value: hex(),
+    ...FORMS,
     shows: Type.Optional(
       Type.Enum(["ids"], {
         type: "string",
@@ -132,7 +144,7 @@ const MapElement = Type.Object(
   { $id: "MapElement", ...CLOSED },
 );
 
-const Value = Type.Object({ value: hex(), seq: seq() }, { $id: "Value", ...CLOSED });
+const Value = Type.Object({ value: hex(), ...FORMS, seq: seq() }, { $id: "Value", ...CLOSED });
 
 const Done = Type.Object({ seq: seq() }, { $id: "Done", ...CLOSED });
 
@@ -439,6 +451,19 @@ export const Moment = oneOf([Type.Integer({ minimum: 0 }), Type.String()], {
 
 /** The body of an update of one element, and of a push. */
 export const ValueBody = Type.Object({ value: hex(), flags: Type.Optional(scalar()) }, { $id: "ValueBody", ...CLOSED });
+
+/** The body of an update of one element. */
+export const FormedBody = Type.Object(
+  {
+    value: Type.Optional(hex()),
+    typed: Type.Optional(Type.Unsafe<unknown>({ description: "The value as answers with `as=typed` have it." })),
+    formatted: Type.Optional(
+      Type.Unsafe<unknown>({ description: "The value as answers with `as=formatted` have it." }),
+    ),
+    flags: Type.Optional(scalar()),
+  },
+  { $id: "FormedBody", ...CLOSED },
+);
 
 /** Elements, one a line. */
 export const ElementLines = Type.Unsafe<string>({

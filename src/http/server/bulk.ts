@@ -7,7 +7,7 @@
 import type { ServerResponse } from "node:http";
 import { pipeline, Readable } from "node:stream";
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { elementItems, elementLines, withHex } from "../../codec/elements.ts";
+import { type Elements, elementItems, withHex } from "../../codec/elements.ts";
 import type { Turns } from "../../engine/turn_queue.ts";
 import type { Outcome } from "../../syscall/outcome.ts";
 import { type Flight, SMALL_BYTES } from "./flight.ts";
@@ -23,6 +23,9 @@ export interface Bulk {
   readonly flight: Flight;
   readonly turns: Pick<Turns, "take">;
 }
+
+/** Makes the JSON of elements, in pieces. */
+export type ElementPrinter = (elements: Elements, separator: "," | "\n") => Iterable<string>;
 
 type Pieces = Iterable<string> | AsyncIterable<string>;
 
@@ -58,13 +61,11 @@ export function sendElements(
   reply: FastifyReply,
   outcome: Outcome,
   rest: Readonly<Record<string, unknown>>,
+  print: ElementPrinter = elementItems,
 ): FastifyReply {
-  const { keys, values, count, more } = elementsOf(outcome);
-  const pieces = wrapped(
-    '{"elements":[',
-    elementItems(keys, values, count, more),
-    `],${JSON.stringify(rest).slice(1)}`,
-  );
+  const elements = elementsOf(outcome);
+  const { keys, values, count } = elements;
+  const pieces = wrapped('{"elements":[', print(elements, ","), `],${JSON.stringify(rest).slice(1)}`);
   return sendJson(parts, reply, pieces, keys.length + values.length + count * ITEM_BYTES);
 }
 
@@ -96,13 +97,13 @@ export function sendList<Item>(
 }
 
 /** Answers a value and the seq of its command. */
-export function sendValue(parts: Bulk, reply: FastifyReply, value: Buffer, seq: number): FastifyReply {
-  return sendJson(parts, reply, valueText(value, seq), value.length);
+export function sendValue(parts: Bulk, reply: FastifyReply, value: Buffer, seq: number, more = ""): FastifyReply {
+  return sendJson(parts, reply, valueText(value, seq, more), value.length);
 }
 
-/** `{"value":"2a000000","seq":17}` */
-export function valueText(value: Buffer, seq: number): Iterable<string> {
-  return withHex(`{"value":"","seq":${seq}}`, [["value", value]]);
+/** `{"value":"2a000000","seq":17}`. `more`: further fields, with a comma before each. */
+export function valueText(value: Buffer, seq: number, more = ""): Iterable<string> {
+  return withHex(`{"value":""${more},"seq":${seq}}`, [["value", value]]);
 }
 
 /** Answers JSON, in pieces if it is made from more than WHOLE_BYTES_MAX bytes. */
@@ -134,33 +135,40 @@ export function sendPages(
   reply: FastifyReply,
   pages: AsyncIterable<Outcome>,
   rest: (last: Outcome | null) => object,
+  print: ElementPrinter = elementItems,
 ): FastifyReply {
-  return sendPieces(parts, reply, JSON_TYPE, pagesText(pages, rest));
+  return sendPieces(parts, reply, JSON_TYPE, pagesText(pages, rest, print));
 }
 
 /** Answers the elements of a map's pages as NDJSON. */
-export function sendLines(parts: Bulk, reply: FastifyReply, pages: AsyncIterable<Outcome>): FastifyReply {
-  return sendPieces(parts, reply, NDJSON, linesText(pages));
+export function sendLines(
+  parts: Bulk,
+  reply: FastifyReply,
+  pages: AsyncIterable<Outcome>,
+  print: ElementPrinter = elementItems,
+): FastifyReply {
+  return sendPieces(parts, reply, NDJSON, linesText(pages, print));
 }
 
 async function* pagesText(
   pages: AsyncIterable<Outcome>,
   rest: (last: Outcome | null) => object,
+  print: ElementPrinter,
 ): AsyncIterable<string> {
   let last: Outcome | null = null;
   for await (const page of pages) {
-    const { keys, values, count, more } = elementsOf(page);
     yield last === null ? '{"elements":[' : ",";
-    yield* inPieces(elementItems(keys, values, count, more));
+    yield* inPieces(print(elementsOf(page), ","));
     last = page;
   }
   yield `],${JSON.stringify(rest(last)).slice(1)}`;
 }
 
-async function* linesText(pages: AsyncIterable<Outcome>): AsyncIterable<string> {
+async function* linesText(pages: AsyncIterable<Outcome>, print: ElementPrinter): AsyncIterable<string> {
   for await (const page of pages) {
-    const { keys, values, count, more } = elementsOf(page);
-    yield* inPieces(elementLines(keys, values, count, more));
+    const elements = elementsOf(page);
+    yield* inPieces(print(elements, "\n"));
+    if (elements.count > 0) yield "\n";
   }
 }
 
@@ -168,7 +176,7 @@ async function* linesText(pages: AsyncIterable<Outcome>): AsyncIterable<string> 
 const SHOWS_IDS = ',"shows":"ids"';
 
 /** An outcome's keys and values, end to end; the number of elements; and further JSON of each element. */
-function elementsOf({ key, value, out }: Outcome): { keys: Buffer; values: Buffer; count: number; more: string } {
+function elementsOf({ key, value, out }: Outcome): Elements {
   const count = value === null ? 0 : (out?.count ?? 0);
   return { keys: key ?? EMPTY, values: value ?? EMPTY, count, more: out?.ids === true ? SHOWS_IDS : "" };
 }
