@@ -1,22 +1,10 @@
-import { Command } from "commander";
-import { visible } from "../codec/visible.ts";
-import { UMASK } from "../files/modes.ts";
-import { VERSION } from "../version.ts";
-import { EXIT } from "./subcommand.ts";
-import { addSubcommands } from "./subcommands.ts";
+/** Decides which command line is meant: that of the service's own commands, or the one in bpftool's words. */
 
-process.umask(UMASK);
+import { inBpftoolsWords } from "./bpftool/objects.ts";
+import { OWN_WORDS } from "./subcommands.ts";
 
-const program = new Command("mapledger")
-  .description("Runs a mapledger service, and works on its log.")
-  .version(VERSION)
-  .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : EXIT.usage))
-  .showHelpAfterError("(see mapledger --help)");
+const given = process.argv.slice(2);
+const words = inBpftoolsWords(given, OWN_WORDS);
 
-try {
-  await addSubcommands(program, process.argv.slice(2));
-  await program.parseAsync();
-} catch (error) {
-  process.stderr.write(`mapledger: ${visible((error as Error).message)}\n`);
-  process.exitCode = EXIT.failed;
-}
+if (words !== null) await (await import("./service_words.ts")).runWords(words);
+else await (await import("./program.ts")).runProgram(given);

@@ -1,6 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { type MapOrder, orderForMap } from "../client/mirror_orders.ts";
-import { findService, serviceOption, tokenOption } from "./service_options.ts";
+import { serviceOption, tokenOption } from "./service_options.ts";
+import { findService } from "./service_place.ts";
 
 interface ServiceOptions {
   readonly url?: string;
@@ -10,14 +11,6 @@ interface ServiceOptions {
 interface DecideOptions extends ServiceOptions {
   readonly take: "ledger" | "kernel";
   readonly key?: readonly string[];
-}
-
-export function addRelease(group: Command): void {
-  orderCommand(
-    group,
-    "release",
-    "Ends the adoption of a map: its kernel map stays as it is, and the two no longer follow each other.",
-  ).action((map: number, service: ServiceOptions) => send(map, service, { what: "release" }));
 }
 
 export function addDecide(group: Command): void {
@@ -68,7 +61,7 @@ function orderCommand(group: Command, name: string, description: string): Comman
 }
 
 async function send(map: number, service: ServiceOptions, order: MapOrder): Promise<void> {
-  const seq = await orderForMap(findService(service), map, order);
+  const seq = await orderForMap(await findService(service), map, order);
   process.stdout.write(`map ${map}: ${order.what}: event ${seq}\n`);
 }
 

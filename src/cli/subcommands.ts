@@ -9,13 +9,13 @@ import type { Subcommand } from "./subcommand.ts";
 
 /**
  * A row of `mapledger --help`, with the module of the subcommand. The module is loaded only if the subcommand is
- * called.
+ * called. null: the command is in bpftool's words (`bpftool/tree.ts`).
  */
 interface Listed {
   /** Its name and arguments. */
   readonly usage: string;
   readonly description: string;
-  readonly load: () => Promise<Subcommand>;
+  readonly load: (() => Promise<Subcommand>) | null;
 }
 
 /** In the order of the help. A test compares each row with the command that its module adds. */
@@ -96,16 +96,34 @@ export const SUBCOMMANDS: readonly Listed[] = [
     load: async () => (await import("./mirror.ts")).addMirror,
   },
   {
-    usage: "map",
-    description: "Commands for one map.",
-    load: async () => (await import("./mirror.ts")).addMap,
-  },
-  {
     usage: "token",
     description: "Commands for callers' tokens.",
     load: async () => (await import("./token.ts")).addToken,
   },
+  {
+    usage: "map",
+    description: "Commands for maps and their elements at a running service, in bpftool's words: mapledger map help.",
+    load: null,
+  },
+  {
+    usage: "event",
+    description: "Lists and follows the events of a running service: mapledger event help.",
+    load: null,
+  },
+  { usage: "session", description: "Lists, opens and ends sessions: mapledger session help.", load: null },
+  { usage: "batch file <file>", description: "Runs the commands of a file, in bpftool's words.", load: null },
+  {
+    usage: "completion <shell>",
+    description: "Prints a script that completes words in bash, zsh or fish.",
+    load: null,
+  },
+  { usage: "man", description: "Prints the man page, in roff.", load: null },
 ];
+
+/** The first words of the service's own commands. */
+export const OWN_WORDS: ReadonlySet<string> = new Set(
+  SUBCOMMANDS.flatMap(({ usage, load }) => (load === null ? [] : [nameIn(usage)])),
+);
 
 /**
  * Adds all subcommands to the program: the called one from its module, the others with the text that the help shows.
@@ -114,7 +132,7 @@ export async function addSubcommands(program: Command, words: readonly string[])
   const [first, second] = words.filter((word) => !word.startsWith("-"));
   const called = first === "help" ? second : first;
   for (const { usage, description, load } of SUBCOMMANDS)
-    if (nameIn(usage) === called) (await load())(program);
+    if (nameIn(usage) === called && load !== null) (await load())(program);
     else program.command(usage).description(description);
 }
 

@@ -3,7 +3,7 @@ import { ask, type Service } from "./ask.ts";
 /** An operator's order about the kernel map of one map. */
 export type MapOrder =
   | { readonly what: "decide"; readonly take: "ledger" | "kernel"; readonly keys: readonly string[] | null }
-  | { readonly what: "recreate" | "release" }
+  | { readonly what: "recreate" }
   | { readonly what: "repin"; readonly pathname: string };
 
 /** Sends the order to a service; returns the event's seq. Throws an Error with the reason if it was not carried out. */
@@ -26,7 +26,6 @@ function bodyOf(order: MapOrder): object | undefined {
     case "repin":
       return { pathname: order.pathname };
     case "recreate":
-    case "release":
       return undefined;
   }
 }
