@@ -38,6 +38,7 @@ export class AnswerReader {
 
   /** The connection has ended. Throws an Error if the response has not. */
   end(): void {
+    this.#closes = true;
     if (this.#expected === "to the end") this.#expected = "nothing";
     if (!this.isWhole) throw new Error("the connection was closed before the answer was complete");
   }

@@ -116,7 +116,9 @@ t.test("the help says of each subcommand what the subcommand says of itself", as
   await addSubcommands(light, []);
   const whole = new Command();
   for (const { load } of SUBCOMMANDS) (await load?.())?.(whole);
-  t.same(listed(light).slice(0, whole.commands.length), listed(whole));
+  // Those in bpftool's words come last, before "help".
+  const [own, all] = [listed(whole), listed(light)];
+  t.same([...all.slice(0, own.length - 1), all.at(-1)], own);
 });
 
 /** Directories that nobody else can write to, from the root on. */

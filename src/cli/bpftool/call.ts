@@ -27,8 +27,6 @@ export interface Call {
   readonly output: Output;
   /** The words after the command. */
   readonly words: Words;
-  /** The command's word as it was typed, for errors. */
-  readonly word: string;
   /** The moment that is read; null: now. */
   readonly at: At;
   /** What the program is, for texts about it. */

@@ -48,9 +48,14 @@ export function errnoText(errno: Errno, title: string): string {
  */
 export function refusal(doing: string, error: unknown, code?: number): Failure {
   if (!(error instanceof Refused)) throw error;
-  const { title, detail = null, errno } = error.problem;
+  const { message, code: own, detail } = refused(error);
+  return new Failure(`${doing}: ${message}`, code ?? own, detail);
+}
+
+/** A refusal that says nothing of what was being done. */
+export function refused({ problem: { title, detail, errno } }: Refused): Failure {
   const text = errno === undefined ? title : errnoText(errno as Errno, title);
-  return new Failure(`${doing}: ${text}`, code ?? codeOf(errno), detail === title ? null : detail);
+  return new Failure(text, codeOf(errno), detail === undefined || detail === title ? null : detail);
 }
 
 /** Whether the service has refused a request with this errno. */

@@ -5,9 +5,10 @@
 export class JsonWriter {
   readonly #write: (text: string) => void;
   readonly #pretty: boolean;
-  #depth = 0;
+  #open: ("{" | "[")[] = [];
   #hasBefore = false;
   #hasEnded = false;
+  #isNamed = false;
 
   constructor(write: (text: string) => void, pretty: boolean) {
     this.#write = write;
@@ -17,12 +18,12 @@ export class JsonWriter {
   open(bracket: "{" | "["): void {
     this.#separate();
     this.#write(bracket);
-    this.#depth++;
+    this.#open.push(bracket);
     this.#hasBefore = false;
   }
 
   close(bracket: "}" | "]"): void {
-    this.#depth--;
+    this.#open.pop();
     if (this.#hasBefore) this.#newLine();
     this.#write(bracket);
     this.#hasBefore = true;
@@ -33,6 +34,7 @@ export class JsonWriter {
     this.#separate();
     this.#newLine();
     this.#hasBefore = false;
+    this.#isNamed = true;
     this.#write(`${JSON.stringify(name)}:${this.#pretty ? " " : ""}`);
   }
 
@@ -75,17 +77,30 @@ export class JsonWriter {
     this.#hasEnded = true;
   }
 
-  /** Whether a list or an object is open. */
-  get isNested(): boolean {
-    return this.#depth > 0;
+  /** How many lists and objects are open. */
+  get depth(): number {
+    return this.#open.length;
+  }
+
+  /**
+   * Ends what has failed: writes the fields of `error` where a value can stand, or as members of the object that is open,
+   * and closes lists and objects until `depth` are open. null: there is nothing to say.
+   */
+  unwind(depth: number, error: Readonly<Record<string, string>> | null): void {
+    const isAmongMembers = this.depth > depth && this.#open.at(-1) === "{" && !this.#isNamed;
+    if (error !== null && isAmongMembers) for (const [name, text] of Object.entries(error)) this.field(name, text);
+    else if (error !== null) this.value(error);
+    else if (this.depth > depth && this.#isNamed) this.scalar(null);
+    while (this.depth > depth) this.close(this.#open.at(-1) === "{" ? "}" : "]");
   }
 
   #separate(): void {
     if (this.#hasBefore) this.#write(",");
+    this.#isNamed = false;
     this.#hasBefore = true;
   }
 
   #newLine(): void {
-    if (this.#pretty) this.#write(`\n${"    ".repeat(this.#depth)}`);
+    if (this.#pretty) this.#write(`\n${"    ".repeat(this.depth)}`);
   }
 }

@@ -33,16 +33,12 @@ export interface MapFacts {
 export type At = string | null;
 
 const U32_MAX = 2 ** 32 - 1;
+const ID_MAX = 2 ** 31 - 2;
 const PAGE = 1000;
 const BPFFS = "/sys/fs/bpf";
 
 export function readReference(words: Words): Reference {
-  if (words.takes("id")) {
-    const text = words.next("an id");
-    const id = readNumber(text, U32_MAX);
-    if (id === null) throw new Failure(`can't parse ${text} as ID`);
-    return { by: "id", id };
-  }
+  if (words.takes("id")) return { by: "id", id: readId(words) };
   if (words.takes("name")) {
     const name = words.next("a name");
     if (name === "" || Buffer.byteLength(name) >= OBJ_NAME_LEN) throw new Failure("can't parse name");
@@ -50,6 +46,19 @@ export function readReference(words: Words): Reference {
   }
   if (words.takes("pinned")) return { by: "pinned", path: pathname(words.next("a path")) };
   throw new Failure(`expected 'id', 'name' or 'pinned', got: '${words.first ?? ""}'?`);
+}
+
+/** A u32, as bpftool reads it. */
+export function readId(words: Words): number {
+  const text = words.next("an id");
+  const id = readNumber(text, U32_MAX);
+  if (id === null) throw new Failure(`can't parse ${text} as ID`);
+  return id;
+}
+
+/** Throws a Failure if no object can have the id: the service does not take it. */
+export function checkId(id: number, doing: string): void {
+  if (id > ID_MAX) throw new Failure(`${doing} (${id}): No such file or directory`);
 }
 
 /** In a directory of bpffs a relative path begins there; elsewhere it begins at /sys/fs/bpf. */
@@ -79,6 +88,7 @@ export function pathOf(reference: Reference): string {
 
 /** The one map; throws bpftool's Failure if there is none, or more than one. */
 export async function findMap(api: Api, reference: Reference, at: At): Promise<MapFacts> {
+  if (reference.by === "id") checkId(reference.id, "get map by id");
   try {
     return await api.get<MapFacts>(pathOf(reference), { at });
   } catch (error) {

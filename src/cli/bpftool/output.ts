@@ -57,16 +57,10 @@ export class Output {
     if (this.json === null) this.#tell(`${visible(text)}\n`);
   }
 
-  error({ message, detail }: Failure): void {
-    if (this.json === null) {
-      const text = detail === null ? message : `${message}: ${detail}`;
-      this.#tell(`Error: ${visible(text)}\n`);
-      return;
-    }
-    this.json.open("{");
-    this.json.field("error", message);
-    if (detail !== null) this.json.field("detail", detail);
-    this.json.close("}");
+  /** Prints why a command has failed that has begun with `depth` lists and objects open. */
+  error({ message, detail }: Failure, depth: number): void {
+    if (this.json !== null) this.json.unwind(depth, { error: message, ...(detail !== null && { detail }) });
+    else this.#tell(`Error: ${visible(detail === null ? message : `${message}: ${detail}`)}\n`);
   }
 
   /** Usage, on standard error; JSON has null in its place. */

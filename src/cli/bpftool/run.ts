@@ -1,12 +1,13 @@
 /** Runs one command line in bpftool's words, and says with which exit code it ends. */
 
-import { Api } from "../../client/api.ts";
+import { Api, Refused } from "../../client/api.ts";
 import type { Service } from "../../client/ask.ts";
 import { ConnectionFailed } from "../../client/plain_connection.ts";
 import { actionOf } from "./actions.ts";
 import type { About, Call, Progress } from "./call.ts";
 import type { Command } from "./description.ts";
-import { Ended, FAILED, Failure, WrongUsage } from "./failure.ts";
+import { Ended, FAILED, Failure, refused, WrongUsage } from "./failure.ts";
+import { commandHelp, groupHelp } from "./help.ts";
 import { type Given, readArguments } from "./options.ts";
 import { Output, type Terminal } from "./output.ts";
 import { ALONE, GROUPS, type Group, selected } from "./tree.ts";
@@ -32,7 +33,7 @@ export async function run(all: readonly string[], surroundings: Surroundings): P
   const form = given.pretty === true ? "pretty" : given.json === true ? "json" : "text";
   const output = new Output(surroundings.terminal, form);
   const line = new CommandLine(given, output, surroundings);
-  const code = fault === null ? await line.run(words) : await line.failed(fault);
+  const code = fault === null ? await line.run(words) : line.failed(fault, 0);
   output.json?.end();
   await output.flush();
   line.close();
@@ -57,12 +58,13 @@ class CommandLine {
   /** Returns the exit code. */
   async run(words: readonly string[]): Promise<number> {
     this.#depth++;
+    const open = this.#output.json?.depth ?? 0;
     try {
       if (this.#depth > DEPTH_MAX) throw new Failure(`batches are nested more than ${DEPTH_MAX - 1} deep`);
       await this.#run(words);
       return 0;
     } catch (error) {
-      return this.failed(error);
+      return this.failed(error, open);
     } finally {
       this.#depth--;
     }
@@ -82,15 +84,18 @@ class CommandLine {
     await action(await this.#call(words, group === null ? 1 : 2));
   }
 
-  /** Prints why a command has failed; returns the exit code. */
-  async failed(error: unknown): Promise<number> {
-    if (error instanceof Ended) return error.code;
+  /** Prints why a command has failed that has begun with `open` lists and objects; returns the exit code. */
+  failed(error: unknown, open: number): number {
+    if (error instanceof Ended) {
+      this.#output.json?.unwind(open, null);
+      return error.code;
+    }
     if (error instanceof WrongUsage) {
-      this.#output.usage(await this.#usage());
+      this.#output.usage(this.#usage());
       return FAILED;
     }
-    const failure = error instanceof Failure ? error : new Failure(reasonOf(error));
-    this.#output.error(failure);
+    const failure = failureOf(error);
+    this.#output.error(failure, open);
     return failure.code;
   }
 
@@ -101,7 +106,7 @@ class CommandLine {
   /** The command that the words call; null: they ask for help, which is printed. */
   async #select(words: readonly string[]): Promise<Meant | null> {
     const [first = "", second] = words;
-    const group = selected<Command | Group>([...ALONE, ...GROUPS], first);
+    const group = selected<Command | Group>([...GROUPS, ...ALONE], first);
     if (group === undefined) throw new Failure(`unknown command '${first}'`);
     if ("commands" in group) return this.#selectIn(group, second);
     this.#last = { group: null, command: group };
@@ -113,11 +118,11 @@ class CommandLine {
     this.#last = { group, command: null };
     // bpftool's "help" comes after show and list: only "h" and longer mean it.
     if (word !== undefined && word !== "" && "help".startsWith(word)) {
-      await this.#help(group, null);
+      this.#help(group, null);
       return null;
     }
     if (word === undefined && this.#given.help === true) {
-      await this.#help(group, null);
+      this.#help(group, null);
       return null;
     }
     const command = word === undefined ? commands[0] : selected(commands, word);
@@ -136,8 +141,7 @@ class CommandLine {
     return {
       api: await this.#opened(),
       output: this.#output,
-      words: new Words(words.slice(from)),
-      word: words[from - 1] ?? "",
+      words: new Words(words.slice(from), words[from - 1] ?? ""),
       at: typeof at === "string" ? at : null,
       about: this.#surroundings.about,
       options: { pins: bpffs === true, dryRun: dryRun === true },
@@ -157,14 +161,13 @@ class CommandLine {
     return this.#api;
   }
 
-  async #help(group: Group | null, command: Command | null): Promise<void> {
+  #help(group: Group | null, command: Command | null): void {
     this.#last = { group, command };
-    if (this.#output.json === null) this.#output.text(await this.#usage());
+    if (this.#output.json === null) this.#output.text(this.#usage());
     else this.#output.json.scalar(null);
   }
 
-  async #usage(): Promise<string> {
-    const { commandHelp, groupHelp } = await import("./help.ts");
+  #usage(): string {
     const { group, command } = this.#last;
     if (command !== null) return commandHelp(group, command);
     return groupHelp(group as Group);
@@ -204,8 +207,10 @@ class LateProgress implements Progress {
 }
 
 /** Errors of the service's place and of the connection have a text for people; all others are bugs. */
-function reasonOf(error: unknown): string {
+function failureOf(error: unknown): Failure {
+  if (error instanceof Failure) return error;
+  if (error instanceof Refused) return refused(error);
   if (error instanceof ConnectionFailed || (error instanceof Error && error.constructor === Error))
-    return error.message;
+    return new Failure(error.message);
   throw error;
 }

@@ -4,10 +4,13 @@ import { Failure } from "./failure.ts";
 
 export class Words {
   readonly #words: readonly string[];
+  readonly #command: string;
   #at = 0;
 
-  constructor(words: readonly string[]) {
+  /** `command`: the word before them, as it was typed. */
+  constructor(words: readonly string[], command: string) {
     this.#words = words;
+    this.#command = command;
   }
 
   get left(): number {
@@ -39,10 +42,11 @@ export class Words {
     if (this.first !== undefined) throw new Failure(`what is '${this.first}'?`);
   }
 
-  /** Throws bpftool's Failure if there are fewer than `least` words. `command`: the word before them, as it was typed. */
-  need(least: number, command: string, code?: number): void {
-    if (this.left < least)
-      throw new Failure(`'${command}' needs at least ${least} arguments, ${this.left} found`, code);
+  /** Throws bpftool's Failure, which names the word before, if fewer than `least` are left. */
+  need(least: number, code?: number): void {
+    if (this.left >= least) return;
+    const before = this.#words[this.#at - 1] ?? this.#command;
+    throw new Failure(`'${before}' needs at least ${least} arguments, ${this.left} found`, code);
   }
 }
 

@@ -24,8 +24,8 @@ export async function batch(call: Call): Promise<void> {
     }
   } finally {
     progress?.stop();
-    output.json?.close("]");
   }
+  output.json?.close("]");
   if (output.json === null) output.text(`processed ${done} commands\n`);
 }
 

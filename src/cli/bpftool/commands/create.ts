@@ -42,8 +42,8 @@ const NUMBERS = [
  * Without FILE the map is pinned at /sys/fs/bpf/NAME; with a session and without FILE, a descriptor of the session holds it.
  */
 export async function create(call: Call): Promise<void> {
-  const { words, word, output } = call;
-  words.need(LEAST_WORDS, word);
+  const { words, output } = call;
+  words.need(LEAST_WORDS);
   const file = words.first === "type" ? null : pathname(words.next("a path"));
   const attr = await readAttr(call);
   const name = nameOf(attr, output.note.bind(output));
@@ -105,7 +105,7 @@ async function readAttr(call: Call): Promise<Attr> {
     session: 0,
   };
   while (words.first !== undefined) {
-    words.need(2, call.word);
+    words.need(2);
     if (words.takes("type")) attr.type = readType(words, attr.type);
     else if (words.takes("name")) attr.name = words.next("a name");
     else if (!readSize(words, attr)) await readRest(call, attr);
@@ -132,12 +132,12 @@ function readSize(words: Words, attr: Attr): boolean {
   return true;
 }
 
-async function readRest({ api, words, word }: Call, attr: Attr): Promise<void> {
+async function readRest({ api, words }: Call, attr: Attr): Promise<void> {
   if (words.takes("dev")) {
     if (attr.ifindex !== 0) throw new Failure("offload device already specified");
     attr.ifindex = ifindexOf(words.next("a device"));
   } else if (words.takes("inner_map")) {
-    words.need(2, word);
+    words.need(2);
     attr.inner = await findMap(api, readReference(words), null);
   } else throw new Failure(`unknown arg ${words.first}`);
 }

@@ -38,11 +38,16 @@ async function dumpMap(call: Call, map: MapFacts, isOneOfMany: boolean): Promise
     json?.name("elements");
   }
   json?.open("[");
+  if (refusesValues(map)) output.note("Warning: cannot read values from reuseport_sockarray map with value_size != 8");
   const printer = elementPrinter(output, map);
   const found = await printElements(call, map, printer);
   json?.close("]");
   if (isOneOfMany) json?.close("}");
   if (json === null) output.text(`Found ${found} element${found === 1 ? "" : "s"}\n`);
+}
+
+function refusesValues({ map_type: type, value_size: bytes }: MapFacts): boolean {
+  return type === "BPF_MAP_TYPE_REUSEPORT_SOCKARRAY" && bytes !== 8;
 }
 
 /** Returns the number of elements whose value was printed. */

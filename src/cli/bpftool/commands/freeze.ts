@@ -3,8 +3,8 @@ import { refusal } from "../failure.ts";
 import { findMap, pathOf, readReference } from "../map_reference.ts";
 
 /** map freeze MAP */
-export async function freeze({ api, output, word, words }: Call): Promise<void> {
-  words.need(2, word);
+export async function freeze({ api, output, words }: Call): Promise<void> {
+  words.need(2);
   const map = await findMap(api, readReference(words), null);
   words.end();
   try {

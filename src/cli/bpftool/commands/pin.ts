@@ -3,8 +3,8 @@ import { codeOf, refusal } from "../failure.ts";
 import { findMap, pathname, pathOf, readReference } from "../map_reference.ts";
 
 /** map pin MAP FILE */
-export async function pin({ api, output, word, words }: Call): Promise<void> {
-  words.need(3, word, codeOf("EINVAL"));
+export async function pin({ api, output, words }: Call): Promise<void> {
+  words.need(3, codeOf("EINVAL"));
   const map = await findMap(api, readReference(words), null);
   const path = pathname(words.next("a path"));
   words.end();

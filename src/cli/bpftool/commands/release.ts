@@ -3,8 +3,8 @@ import { refusal } from "../failure.ts";
 import { pathOf, readReference } from "../map_reference.ts";
 
 /** map release { MAP | ID } */
-export async function release({ api, output, word, words }: Call): Promise<void> {
-  words.need(1, word);
+export async function release({ api, output, words }: Call): Promise<void> {
+  words.need(1);
   const isAlone = /^[1-9]\d{0,9}$/.test(words.first ?? "");
   const reference = isAlone ? ({ by: "id", id: Number(words.next("an id")) } as const) : readReference(words);
   words.end();

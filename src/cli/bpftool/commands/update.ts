@@ -2,12 +2,21 @@ import type { Call } from "../call.ts";
 import { readData, readElement } from "../data.ts";
 import { onAllCpus } from "../element_text.ts";
 import { Failure, refusal, WrongUsage } from "../failure.ts";
-import { findMap, type MapFacts, pathname, pathOf, type Reference, readReference } from "../map_reference.ts";
+import {
+  checkId,
+  findMap,
+  type MapFacts,
+  pathname,
+  pathOf,
+  type Reference,
+  readId,
+  readReference,
+} from "../map_reference.ts";
+import type { Output } from "../output.ts";
 import { inSession } from "../own_session.ts";
-import { isPrefix, readNumber, type Words } from "../words.ts";
+import { isPrefix, type Words } from "../words.ts";
 
 const REFERENCE_WORDS = 2;
-const U32_MAX = 2 ** 32 - 1;
 
 /** An object that the value is to refer to: opened as a descriptor of the command's own session. */
 type Opening = { readonly kind: "map"; readonly map: number } | ProgramOpening;
@@ -26,7 +35,7 @@ export async function update({ api, output, words }: Call): Promise<void> {
       map.value_size === 0
         ? null
         : async (words) => {
-            opening = await readOpening(words, map, (reference) => findMap(api, reference, null));
+            opening = await readOpening(words, map, output, (reference) => findMap(api, reference, null));
             return opening === null ? onAllCpus(map, readData(words, "value", map.value_size)) : "";
           },
     hasValues: map.value_size > 0,
@@ -64,6 +73,7 @@ export async function update({ api, output, words }: Call): Promise<void> {
 async function readOpening(
   words: Words,
   map: MapFacts,
+  output: Output,
   find: (reference: Reference) => Promise<MapFacts>,
 ): Promise<Opening | null> {
   switch (map.map_type) {
@@ -73,17 +83,18 @@ async function readOpening(
       return { kind: "map", map: (await find(readReference(words))).id };
     case "BPF_MAP_TYPE_PROG_ARRAY":
       if (words.left < 2) throw new Failure("not enough value arguments for map of progs");
-      return readProgram(words);
+      return readProgram(words, output);
     default:
       return null;
   }
 }
 
-function readProgram(words: Words): ProgramOpening {
+function readProgram(words: Words, output: Output): ProgramOpening {
   if (words.takes("id")) {
-    const text = words.next("an id");
-    const id = readNumber(text, U32_MAX);
-    if (id === null) throw new Failure(`can't parse ${text} as ID`);
+    output.note("Warning: updating program array via MAP_ID, make sure this map is kept open");
+    output.note("         by some process or pinned otherwise update will be lost");
+    const id = readId(words);
+    checkId(id, "get by id");
     return { kind: "prog", id };
   }
   if (isPrefix(words.first, "tag") || isPrefix(words.first, "name"))

@@ -48,7 +48,7 @@ export async function watch({ api, output, words }: Call): Promise<void> {
 
 /** Throws a Failure within a batch as JSON, where the messages of a stream would be no JSON. */
 export function checkStream({ json }: Output): void {
-  if (json?.isNested === true) throw new Failure("a watch has no end: it cannot be part of a batch with -j");
+  if (json !== null && json.depth > 0) throw new Failure("a watch has no end: it cannot be part of a batch with -j");
 }
 
 function print(output: Output, map: MapFacts | null, line: Line): void {
