@@ -3,6 +3,7 @@
 import { VERSION } from "../version.ts";
 import { run } from "./bpftool/run.ts";
 import { findService, isServiceUrl } from "./service_place.ts";
+import { OWN_COMMANDS } from "./subcommands.ts";
 
 /** The exit code of a program that a closed pipe has ended, as shells show it. */
 const PIPE_CLOSED = 141;
@@ -20,10 +21,7 @@ export async function runWords(words: readonly string[]): Promise<void> {
       isTerminal,
       isColoured: isTerminal && (process.env.NO_COLOR ?? "") === "",
     },
-    about: {
-      version: VERSION,
-      others: async () => (await import("./subcommands.ts")).SUBCOMMANDS.filter(({ load }) => load !== null),
-    },
+    about: { version: VERSION, others: OWN_COMMANDS },
     findService({ url, token = process.env.MAPLEDGER_TOKEN }) {
       if (url !== undefined && !isServiceUrl(url))
         throw new Error("--url: http://..., https://... or unix:PATH is needed");

@@ -120,10 +120,10 @@ export const SUBCOMMANDS: readonly Listed[] = [
   { usage: "man", description: "Prints the man page, in roff.", load: null },
 ];
 
-/** The first words of the service's own commands. */
-export const OWN_WORDS: ReadonlySet<string> = new Set(
-  SUBCOMMANDS.flatMap(({ usage, load }) => (load === null ? [] : [nameIn(usage)])),
-);
+/** The service's own commands, beside those in bpftool's words. */
+export const OWN_COMMANDS: readonly Listed[] = SUBCOMMANDS.filter(({ load }) => load !== null);
+/** Their first words. */
+export const OWN_WORDS: ReadonlySet<string> = new Set(OWN_COMMANDS.map(({ usage }) => nameIn(usage)));
 
 /**
  * Adds all subcommands to the program: the called one from its module, the others with the text that the help shows.

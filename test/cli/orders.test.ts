@@ -41,11 +41,13 @@ t.test("orders are sent to the service, with what it takes", async (t) => {
       String(request),
     );
   refuse = true;
-  const refused = await mapledger("map", "release", "7", "--url", url);
+  const refused = await mapledger("mirror", "recreate", "7", "--url", url);
   t.match(refused, { code: 1, stderr: `mapledger: ${url}: the mirror is off\n` });
+  const unreleased = await mapledger("map", "release", "7", "--url", url);
+  t.match(unreleased, { code: 255, stderr: "Error: release failed: no: the mirror is off\n" });
   const usage: readonly [words: string[], says: RegExp][] = [
-    [["map", "release", "x"], /a map's id is needed/],
-    [["map", "release", "7", "--url", "ftp://x"], /http:\/\/..., https:\/\/... or unix:PATH is needed/],
+    [["mirror", "recreate", "x"], /a map's id is needed/],
+    [["mirror", "recreate", "7", "--url", "ftp://x"], /http:\/\/..., https:\/\/... or unix:PATH is needed/],
     [["mirror", "decide", "7"], /required option '--take/],
     [["mirror", "decide", "7", "--take", "both"], /Allowed choices are ledger, kernel/],
     [["mirror", "decide", "7", "--take", "ledger", "--key", "0"], /a key in hex is needed/],

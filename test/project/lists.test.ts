@@ -4,6 +4,7 @@ import t from "tap";
 import { errorsTable, metricsTable, settingsTable } from "../../scripts/document_tables.ts";
 import { BPF_MAP_TYPE } from "../../src/abi/bpf.ts";
 import { mapType } from "../../src/maps/types.ts";
+import { COMMANDS } from "../support/all_commands.ts";
 
 const read = (file: string): string => readFileSync(new URL(`../../${file}`, import.meta.url), "utf8");
 const operating = read("docs/operating.md");
@@ -20,6 +21,29 @@ t.test("docs/operating.md has every metric, as metrics.ts has it", (t) => {
 
 t.test("docs/api.md has every errno and problem by its status, as problems.ts has them", (t) => {
   t.ok(read("docs/api.md").includes(errorsTable()), `the table is to be:\n${errorsTable()}`);
+  t.end();
+});
+
+t.test("docs/cli.md has every command and every error of the command line", (t) => {
+  const page = read("docs/cli.md").replaceAll("\\|", "|");
+  for (const words of COMMANDS.keys()) {
+    const [group, word = ""] = words.split(" ");
+    t.ok(page.includes(`\`${words}`) || new RegExp(`\`${group} .*\`${word}\``).test(page), words);
+  }
+  const files = readdirSync(new URL("../../src/cli/bpftool", import.meta.url), { recursive: true, encoding: "utf8" });
+  const texts = files
+    .filter((file) => file.endsWith(".ts"))
+    .flatMap((file) => [
+      ...read(`src/cli/bpftool/${file}`).matchAll(/(?:new Failure|refusal|failedTo)\(\s*(?:"([^"]+)"|`([^`]+)`)/g),
+    ])
+    .map(([, plain, template]) => plain ?? (template as string));
+  t.ok(texts.length > 50);
+  for (const text of texts) {
+    const literals = text
+      .split(/\$\{(?:[^{}"]|"[^"]*")*\}/)
+      .map((part) => part.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+    t.match(page, new RegExp(literals.join("[^`]+")), text);
+  }
   t.end();
 });
 

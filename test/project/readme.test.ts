@@ -3,13 +3,15 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import t from "tap";
-import { startService } from "../support/service_process.ts";
+import { bare, startService } from "../support/service_process.ts";
+
+const COMMAND_LINE = new URL("../../src/cli/mapledger.js", import.meta.url).pathname;
 
 /**
  * The README's commands as a reader runs them, and its printed answers. Left out are streams, which do not end by themselves, and
- * commands of other programs than curl.
+ * commands of other programs than curl and mapledger.
  */
-t.test("the README's curl commands run in their order, and are answered as it prints", async (t) => {
+t.test("the README's commands run in their order, and are answered as it prints", async (t) => {
   // A unix socket's path has 107 bytes at most.
   const folder = mkdtempSync(join(tmpdir(), "mapledger-readme-"));
   const service = await startService({ MAPLEDGER_DATA: join(folder, "data"), MAPLEDGER_MIRROR: "off" });
@@ -23,10 +25,12 @@ t.test("the README's curl commands run in their order, and are answered as it pr
   let run = 0;
   for (const { command, printed } of blocks.flatMap(commands)) {
     if (/^(curl\(\)|url=|json=)/.test(command)) defined += `${command}\n`;
-    if (!command.startsWith("curl -s ") || /\||\/checkpoint|\/drift/.test(command)) continue;
-    const { stdout, stderr } = spawnSync("sh", ["-c", defined + command], { cwd: folder, encoding: "utf8" });
+    if (!/^(curl -s|npx mapledger (map|event|--at)) /.test(command) || /\||\/checkpoint|\/drift/.test(command))
+      continue;
+    const line = defined + command.replace(/^npx mapledger/, `'${process.execPath}' '${COMMAND_LINE}'`);
+    const { stdout, stderr } = spawnSync("sh", ["-c", line], { cwd: folder, encoding: "utf8", env: bare(process.env) });
     if (printed === null) t.notMatch(stdout, /"type":"urn:mapledger:|^$/, `${command}\n${stderr}`);
-    else t.match(stdout, pattern(printed), command);
+    else t.match(stdout.replace(/\n$/, ""), pattern(printed), `${command}\n${stderr}`);
     run++;
   }
   t.ok(run > 15, `${run} commands were run`);

@@ -18,7 +18,7 @@ export async function inWords(
       isTerminal,
       isColoured: isTerminal,
     },
-    about: { version: "1.2.3", others: async () => [{ usage: "serve [options]", description: "Runs the service." }] },
+    about: { version: "1.2.3", others: [{ usage: "serve [options]", description: "Runs the service." }] },
     findService: async () => service,
     progress: async () => ({ update() {}, stop() {} }),
   });

@@ -19,7 +19,7 @@ interface OtherCommand {
 
 export interface About {
   readonly version: string;
-  others(): Promise<readonly OtherCommand[]>;
+  readonly others: readonly OtherCommand[];
 }
 
 export interface Call {

@@ -24,7 +24,7 @@ export async function candidates(call: Call, words: readonly string[]): Promise<
 async function wordsAfter(call: Call, before: readonly string[]): Promise<readonly string[]> {
   const [first, second, ...rest] = before;
   if (first === undefined) {
-    const others = (await call.about.others()).map(({ usage }) => usage.split(" ", 1)[0] as string);
+    const others = call.about.others.map(({ usage }) => usage.split(" ", 1)[0] as string);
     return [...[...ALONE, ...GROUPS].map(({ word }) => word), ...others];
   }
   const alone: Command | undefined = ALONE.find(({ word }) => word === first);

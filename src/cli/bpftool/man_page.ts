@@ -44,12 +44,12 @@ If it is set, nothing is coloured.
 bpftool(8), bpftool\\-map(8), bpf(2)
 `;
 
-export async function manPage({ version, others }: About): Promise<string> {
+export function manPage({ version, others }: About): string {
   const parts = [`.TH MAPLEDGER 1 "" "mapledger ${version}" "User Commands"\n`, HEAD, optionsPart()];
   for (const group of GROUPS) parts.push(section(`${group.word} commands`, group, group.commands));
   parts.push(section("other commands in bpftool's words", null, ALONE), wordsPart());
   parts.push(`.SH COMMANDS OF THE SERVICE\n`);
-  for (const { usage, description } of await others())
+  for (const { usage, description } of others)
     parts.push(`.TP\n.B ${text(`mapledger ${usage}`)}\n${text(description)}\n`);
   return [...parts, EXIT, FILES].join("");
 }

@@ -2,5 +2,5 @@ import type { Call } from "../call.ts";
 import { manPage } from "../man_page.ts";
 
 export async function man({ about, output }: Call): Promise<void> {
-  output.text(await manPage(about));
+  output.text(manPage(about));
 }
