@@ -8,6 +8,8 @@ import { load } from "./load.ts";
 import { HASH_KEYS, type MadeLog } from "./log_maker.ts";
 import type { Figure } from "./targets.ts";
 
+export const COMMAND_LINE = new URL("../src/cli/mapledger.js", import.meta.url).pathname;
+const LOOKUP_TIMES = 3;
 const EMPTY_TIMES = 8;
 const KILLED_TIMES = 12;
 /** What may be done again after a kill is bounded. */
@@ -22,6 +24,26 @@ export function nodeMs(words: readonly string[]): number {
 
 /** How long node takes for an empty program: what a start is compared with. */
 export const bareStart = (): number => nodeMs(["-e", "0"]);
+
+/** What a command of the command line takes against a running service; within three times an empty program. */
+export async function lookup(rounds: number): Promise<readonly Figure[]> {
+  const data = mkdtempSync(join(tmpdir(), "mapledger-bench-"));
+  const service = await startService({ MAPLEDGER_DATA: data, MAPLEDGER_MIRROR: "off" });
+  const words = (text: string): readonly string[] => [COMMAND_LINE, ...text.split(" "), "--url", service.url];
+  nodeMs(words("map create type hash key 4 value 4 entries 16 name ports"));
+  nodeMs(words("map update name ports key 80 0 0 0 value 42 0 0 0"));
+  const looked = words("map lookup name ports key 80 0 0 0");
+  nodeMs(looked);
+  const figures: Figure[] = [];
+  for (let round = 1; round <= rounds; round++) {
+    const [bare, asked] = [bareStart(), nodeMs(looked)];
+    figures.push({ name: "mapledger map lookup ms", figure: asked });
+    figures.push({ name: "mapledger map lookup, of node -e 0", figure: asked / bare, target: { most: LOOKUP_TIMES } });
+  }
+  await service.end("SIGTERM");
+  rmSync(data, { recursive: true });
+  return figures;
+}
 
 /** A start on an empty directory, until the service is ready. */
 export async function emptyStart(): Promise<readonly Figure[]> {
