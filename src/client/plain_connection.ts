@@ -39,10 +39,11 @@ export class PlainConnection {
 
   /** Throws ConnectionFailed if there is no response. */
   async send({ method, path, headers = {}, body }: PlainRequest): Promise<PlainResponse> {
+    const text = body === undefined ? null : JSON.stringify(body);
+    const request = requestText(method, path, this.#headers(headers, text), text ?? "");
     this.#line = this.#line?.isUsable === true ? this.#line : await this.#open();
     const line = this.#line;
-    const text = body === undefined ? null : JSON.stringify(body);
-    line.write(requestText(method, path, this.#headers(headers, text), text ?? ""));
+    line.write(request);
     const status = await line.head();
     return { status, pieces: line.pieces() };
   }
@@ -53,6 +54,8 @@ export class PlainConnection {
 
   #headers(given: Readonly<Record<string, string>>, text: string | null): Readonly<Record<string, string>> {
     const { token, url } = this.#service;
+    if (token !== undefined && !/^[\x21-\x7e]+$/.test(token))
+      throw new ConnectionFailed("the token has characters that no token has");
     return {
       host: url.startsWith(UNIX) ? "localhost" : new URL(url).host,
       ...(token !== undefined && { authorization: `Bearer ${token}` }),

@@ -38,7 +38,7 @@ function byteOf(word: string, base: 0 | 16): string {
 const UPDATE_FLAGS = ["any", "noexist", "exist"] as const;
 
 export interface Wanted {
-  /** The key's bytes; null: the command takes no key. */
+  /** The key's bytes; null: the command takes no key. Of a map without keys 0 means the word "key" alone. */
   readonly key: number | null;
   /** Reads the value's words; null: the command takes no value. */
   readonly value: ((words: Words) => string | Promise<string>) | null;
@@ -56,15 +56,16 @@ export interface ElementWords {
 
 /** Reads `[key DATA] [value VALUE] [any | noexist | exist]`, in any order; each part that is wanted must be there. */
 export async function readElement(words: Words, wanted: Wanted): Promise<ElementWords> {
-  const keyBytes = wanted.key ?? 0;
+  const keyBytes = wanted.key;
   let key: string | null = null;
   let value: string | null = null;
   let flags: number | null = null;
-  const lacksKey = (): boolean => keyBytes > 0 && key === null;
+  const lacksKey = (): boolean => keyBytes !== null && key === null;
   const lacksValue = (): boolean => wanted.value !== null && value === null;
   while (words.first !== undefined) {
     if (words.takes("key")) {
-      if (!lacksKey()) throw new Failure(keyBytes > 0 ? "duplicate key" : "unnecessary key");
+      if (keyBytes === null) throw new Failure("unnecessary key");
+      if (key !== null) throw new Failure(keyBytes > 0 ? "duplicate key" : "unnecessary key");
       key = readData(words, "key", keyBytes);
     } else if (words.takes("value")) {
       if (!lacksValue() || wanted.value === null)

@@ -3,7 +3,7 @@
 import { resolve } from "node:path";
 import { BPF_F, type MapTypeName, OBJ_NAME_LEN } from "../../abi/bpf.ts";
 import type { Api, Refused } from "../../client/api.ts";
-import { Failure, isErrno, refusal } from "./failure.ts";
+import { codeOf, Failure, isErrno, refusal } from "./failure.ts";
 import { readNumber, type Words } from "./words.ts";
 
 export type Reference =
@@ -128,6 +128,11 @@ export async function allPins(api: Api, map: MapFacts, at: At): Promise<readonly
     after = page.next;
   }
   return found;
+}
+
+/** A key for a map without keys: ___bpf_copy_key(), kernel/bpf/syscall.c, refuses it before the map's type is asked. */
+export function noKeys(doing: string, { map_type: type }: MapFacts): Failure {
+  return new Failure(`${doing}: Invalid argument`, codeOf("EINVAL"), `${type} has no keys`);
 }
 
 /** "hash" for BPF_MAP_TYPE_HASH. */

@@ -6,9 +6,10 @@ const OBJECTS: readonly string[] = ["batch", "map", "event", "session", "version
 /** Options whose value is the next word. */
 const WITH_VALUE: readonly string[] = ["--at", "--url", "--token"];
 
-/** Whether the word before this place is an option that takes this one as its value. */
+/** Whether the word before this place is an option, maybe cut to its beginning, that takes this one as its value. */
 export function isValueOfOption(words: readonly string[], at: number): boolean {
-  return WITH_VALUE.includes(words[at - 1] ?? "");
+  const before = words[at - 1] ?? "";
+  return before.length > "--".length && WITH_VALUE.some((option) => option.startsWith(before));
 }
 
 /** The words without options and their values. */

@@ -11,9 +11,11 @@ export async function inSession<Answer>(
 ): Promise<Answer> {
   const { id } = await api.send<{ id: number }>("POST", "/v1/sessions", { name, ttl_seconds: TTL_SECONDS });
   const session = `/v1/sessions/${id}`;
-  try {
-    return await use(session);
-  } finally {
-    await api.send("DELETE", session);
-  }
+  const answer = await use(session).catch(async (error: unknown) => {
+    // What has failed first is told; a session that cannot be ended ends by itself.
+    await api.send("DELETE", session).catch(() => {});
+    throw error;
+  });
+  await api.send("DELETE", session);
+  return answer;
 }

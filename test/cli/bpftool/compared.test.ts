@@ -94,8 +94,16 @@ const FREEZING = [
 /** Of a map whose keys its type does not walk: bpftool finds "0 elements" and says nothing of the error. */
 const unwalked = (error: string): readonly Step[] => [
   ...READS.map((words) => (words.includes("dump") ? says(words, `can't get next key: ${error}`) : { words })),
-  { words: "map getnext $" },
-  { words: "-j map getnext $" },
+  ...[
+    "map getnext $",
+    "-j map getnext $",
+    "map delete $",
+    "map delete $ key 1",
+    "-j map delete $ key",
+    "map getnext $ key",
+  ].map((words) => ({
+    words,
+  })),
 ];
 
 const LINE: readonly (string | Step)[] = [
@@ -120,6 +128,17 @@ const LINE: readonly (string | Step)[] = [
   "map push $ key 1 value 1 0 0 0",
   "map push $",
   "map update $ value 1 0 0",
+];
+
+const RING: readonly (string | Step)[] = [
+  ...unwalked("Unknown error 524"),
+  "map lookup $",
+  "map peek $",
+  "map update $",
+  "-j map push $",
+  "map push $ value 1",
+  "map pop $",
+  "-j map pop $",
 ];
 
 const subjects: readonly Subject[] = [
@@ -257,8 +276,8 @@ const subjects: readonly Subject[] = [
       "map pop $",
     ],
   },
-  { name: "ring", create: "type ringbuf key 0 value 0 entries 4096", steps: unwalked("Unknown error 524") },
-  { name: "user_ring", create: "type user_ringbuf key 0 value 0 entries 4096", steps: unwalked("Unknown error 524") },
+  { name: "ring", create: "type ringbuf key 0 value 0 entries 4096", steps: RING },
+  { name: "user_ring", create: "type user_ringbuf key 0 value 0 entries 4096", steps: RING },
 ];
 
 /**

@@ -32,16 +32,15 @@ export async function diff({ api, output, words }: Call): Promise<void> {
   if (words.left < LEAST_WORDS) throw new WrongUsage();
   const reference = readReference(words);
   const given = readKeywords(words, { from: "MOMENT", to: "MOMENT" });
-  const from = must(given.from, "from");
   const { json } = output;
-  const page = async (to: string | undefined, after: string | null): Promise<Page> => {
+  const page = async (from: string, to: string | undefined, after: string | null): Promise<Page> => {
     try {
       return await api.get(`${pathOf(reference)}/diff`, { from, to, after, limit: PAGE });
     } catch (error) {
       throw error instanceof Refused ? refusal("can't compare", error) : error;
     }
   };
-  const first = await page(given.to, null);
+  const first = await page(must(given.from, "from"), given.to, null);
   const { changes: _, next: __, ...head } = first;
   if (json === null)
     output.line(
@@ -58,7 +57,7 @@ export async function diff({ api, output, words }: Call): Promise<void> {
     for (const change of shown.changes) print(output, change);
     await output.pause();
     // Later pages are of the first one's moments, also if events come meanwhile.
-    shown = shown.next === null ? null : await page(String(first.to), shown.next);
+    shown = shown.next === null ? null : await page(String(first.from), String(first.to), shown.next);
   }
   json?.close("]");
   json?.close("}");

@@ -1,9 +1,10 @@
 import { Refused } from "../../../client/api.ts";
+import { ConnectionFailed } from "../../../client/plain_connection.ts";
 import type { Call } from "../call.ts";
 import { FILTERS } from "../event_commands.ts";
 import { cellsOf, type LogEvent, readFilters } from "../event_text.ts";
 import { refusal } from "../failure.ts";
-import { checkStream } from "./watch.ts";
+import { checkStream, STREAM_ENDED } from "./watch.ts";
 
 /** event watch [filters] [after POSITION]: events as they are recorded. */
 export async function eventWatch({ api, output, words }: Call): Promise<void> {
@@ -17,6 +18,7 @@ export async function eventWatch({ api, output, words }: Call): Promise<void> {
       await output.pause();
       output.soon();
     }
+    throw new ConnectionFailed(`${api.url}: ${STREAM_ENDED}`);
   } catch (error) {
     throw error instanceof Refused ? refusal("can't watch events", error) : error;
   }

@@ -2,7 +2,7 @@ import type { Call } from "../call.ts";
 import { readElement } from "../data.ts";
 import { hexText, writeBytes } from "../element_text.ts";
 import { refusal, WrongUsage } from "../failure.ts";
-import { findMap, pathOf, readReference } from "../map_reference.ts";
+import { findMap, noKeys, pathOf, readReference } from "../map_reference.ts";
 
 const REFERENCE_WORDS = 2;
 
@@ -12,6 +12,7 @@ export async function getNext({ api, at, output, words }: Call): Promise<void> {
   const map = await findMap(api, readReference(words), at);
   const wanted = { key: map.key_size, value: null, hasValues: false, flags: false };
   const key = words.left === 0 ? null : (await readElement(words, wanted)).key;
+  if (key !== null && map.key_size === 0) throw noKeys("can't get next key", map);
   let next: string;
   try {
     const asked = `${pathOf({ by: "id", id: map.id })}/next-key`;

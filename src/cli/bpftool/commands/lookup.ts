@@ -12,7 +12,7 @@ export async function lookup({ api, at, output, words }: Call): Promise<void> {
   const map = await findMap(api, readReference(words), at);
   const asksValue = map.map_type === "BPF_MAP_TYPE_BLOOM_FILTER" && words.left > 0;
   const element = await readElement(words, {
-    key: map.key_size,
+    key: map.key_size === 0 ? null : map.key_size,
     value: asksValue ? (words) => readData(words, "value", map.value_size) : null,
     hasValues: asksValue,
     flags: false,

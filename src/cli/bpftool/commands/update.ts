@@ -30,7 +30,7 @@ export async function update({ api, output, words }: Call): Promise<void> {
   const map = await findMap(api, readReference(words), null);
   let opening: Opening | null = null;
   const element = await readElement(words, {
-    key: map.key_size,
+    key: map.key_size === 0 ? null : map.key_size,
     value:
       map.value_size === 0
         ? null

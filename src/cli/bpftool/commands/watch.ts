@@ -9,6 +9,7 @@ import { findMap, type MapFacts, pathOf, readReference } from "../map_reference.
 import type { Output } from "../output.ts";
 
 const REFERENCE_WORDS = 2;
+export const STREAM_ENDED = "the service has ended the stream";
 
 interface Line {
   readonly event: "begin" | "snapshot" | "synced" | "put" | "delete" | "frozen" | "freed" | "bookmark" | "lagging";
@@ -35,10 +36,12 @@ export async function watch({ api, output, words }: Call): Promise<void> {
       map = line.map ?? map;
       if (output.json === null) print(output, map, line);
       else writeLine(output.json, line);
+      if (line.event === "freed") return;
       reached = line.position ?? reached;
       await output.pause();
       output.soon();
     }
+    throw new ConnectionFailed(`${api.url}: ${STREAM_ENDED}`);
   } catch (error) {
     if (error instanceof Refused) throw refusal("can't watch", error);
     if (!(error instanceof ConnectionFailed) || reached === null) throw error;
