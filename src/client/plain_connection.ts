@@ -3,7 +3,7 @@
  * everything else that a command does. RFC 9112 is followed as far as mapledger's own answers go.
  */
 
-import { connect, type Socket } from "node:net";
+import { connect, isIP, type Socket } from "node:net";
 import { AnswerReader } from "./answer_reader.ts";
 import type { Service } from "./ask.ts";
 
@@ -84,7 +84,10 @@ async function socketTo(url: string): Promise<Socket> {
   const host = hostname.replace(/^\[|\]$/g, "");
   if (protocol === "http:") return opened(connect(Number(port || 80), host), "connect");
   const tls = await import("node:tls");
-  return opened(tls.connect({ host, port: Number(port || 443), servername: host }), "secureConnect");
+  return opened(
+    tls.connect({ host, port: Number(port || 443), servername: isIP(host) === 0 ? host : "" }),
+    "secureConnect",
+  );
 }
 
 function opened(socket: Socket, event: "connect" | "secureConnect"): Promise<Socket> {

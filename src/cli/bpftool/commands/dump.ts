@@ -58,12 +58,15 @@ async function printElements(call: Call, map: MapFacts, printer: ElementPrinter)
   const progress = call.progress("dumping", map.entries, "elements");
   let found = 0;
   let index = 0;
-  const fillTo = (end: number): void => {
-    if (absent !== null) for (; index < end; index++) unread(indexKey(index), refused ?? absent);
+  const fillTo = async (end: number): Promise<void> => {
+    for (; absent !== null && index < end; index++) {
+      unread(indexKey(index), refused ?? absent);
+      await output.pause();
+    }
   };
   try {
     for await (const { key, value } of elementsOf(call, map)) {
-      if (absent !== null) fillTo(Buffer.from(key, "hex").readUInt32LE());
+      if (absent !== null) await fillTo(Buffer.from(key, "hex").readUInt32LE());
       if (refused !== null) unread(key, refused);
       else {
         printer.element(key, value);
@@ -73,7 +76,7 @@ async function printElements(call: Call, map: MapFacts, printer: ElementPrinter)
       progress.update(index);
       await output.pause();
     }
-    fillTo(map.max_entries);
+    await fillTo(map.max_entries);
   } finally {
     progress.stop();
   }
