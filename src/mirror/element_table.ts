@@ -10,10 +10,12 @@
 import { randomBytes } from "node:crypto";
 import type { Element } from "../maps/map.ts";
 
-const ELEMENTS_MIN = 1024;
+/** The elements and bytes of a new table: a power of two, for the slots. */
+const ELEMENTS_FIRST = 1024;
+const BYTES_FIRST = 1024 * 1024;
 /** Slots for each element. */
 const SLOTS = 2;
-/** Random in each process, so that nobody can choose keys that collide. */
+/** Random in each process, so that keys that collide cannot be chosen before it starts. */
 const SEED = randomBytes(4).readInt32LE(0);
 
 export interface ElementSizes {
@@ -27,16 +29,20 @@ export class ElementTable {
   readonly #keyBytes: number;
   readonly #significantBits: (key: Buffer, at: number) => number;
   #size = 0;
-  #slots = new Uint32Array(ELEMENTS_MIN * SLOTS);
+  #slots: Uint32Array;
   #bytes: Buffer;
-  #met = new Uint8Array(ELEMENTS_MIN);
+  #met: Uint8Array;
 
   /** `significantBits`: the number of bits at the beginning of the key at this place that distinguish it from others. */
   constructor({ keyBytes, valueBytes }: ElementSizes, significantBits: (key: Buffer, at: number) => number) {
     this.#keyBytes = keyBytes;
     this.valueBytes = valueBytes;
     this.#significantBits = significantBits;
-    this.#bytes = Buffer.allocUnsafe(ELEMENTS_MIN * (keyBytes + valueBytes));
+    let first = ELEMENTS_FIRST;
+    while (first > 1 && first * this.#stride > BYTES_FIRST) first /= 2;
+    this.#bytes = Buffer.allocUnsafe(first * this.#stride);
+    this.#met = new Uint8Array(first);
+    this.#slots = new Uint32Array(first * SLOTS);
   }
 
   /** Adds an element; one with the same key is replaced. Throws RangeError if the sizes are not the table's. */

@@ -307,7 +307,10 @@ const MIRRORED: Readonly<Record<Exclude<MapTypeName, "BPF_MAP_TYPE_UNSPEC">, Mir
   BPF_MAP_TYPE_LPM_TRIE: {
     ...PLAIN,
     identity: prefix,
-    significantBits: () => (key, at) => 32 + key.readUInt32LE(at),
+    significantBits:
+      ({ keySize }) =>
+      (key, at) =>
+        Math.min(32 + key.readUInt32LE(at), 8 * keySize),
     exact: false,
   },
   BPF_MAP_TYPE_QUEUE: QUEUE,
