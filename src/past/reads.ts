@@ -199,8 +199,16 @@ async function changesBetween(
 ): Promise<Iterable<ChangedElement>> {
   const [before, after] = [openAt(past, from, id), openAt(past, to, id)];
   const range = { map: id, after: Math.min(from, to), until: Math.max(from, to) };
-  const touched = before !== null && after !== null && isByCell(before) ? await past.touched(range) : null;
+  const isWorthIt = before !== null && after !== null && isByCell(before) && isLargeFor(before, after, range);
+  const touched = isWorthIt ? await past.touched(range) : null;
   return changedElements(before, after, touched);
+}
+
+/** To redo an event takes as long as to compare some elements. */
+const ELEMENTS_AN_EVENT = 4;
+
+function isLargeFor(before: OpenMap, now: OpenMap, { after, until }: Range): boolean {
+  return before.entryCount() + now.entryCount() > ELEMENTS_AN_EVENT * (until - after);
 }
 
 /** Whether a shown element depends on its cell alone. Otherwise it may differ although no event has changed the cell. */

@@ -16,6 +16,8 @@ import type { PastLog } from "./history.ts";
 /** The most events that are redone, and the most changes of cells: one event may have ten thousand elements. */
 const EVENTS_MAX = 20_000;
 const CHANGES_MAX = 100_000;
+/** The most bytes of changed cells, of all maps, that are held. */
+const BYTES_MAX = 64 * 1024 * 1024;
 
 export interface Range {
   readonly map: number;
@@ -52,7 +54,7 @@ export async function touchedCells(
     for (const { command, outcome } of events) {
       redo(state, command, outcome);
       changed.settle();
-      if (changes > CHANGES_MAX) return null;
+      if (changes > CHANGES_MAX || changed.bytes > BYTES_MAX) return null;
     }
   }
   return [...touched].sort();
