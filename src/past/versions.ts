@@ -225,6 +225,35 @@ export function* allVersions(store: Walked): Iterable<WalkedVersion> {
 /** Sorts after all keys. */
 const END_OF_KEYS = "\xff".repeat(8);
 
+/**
+ * The seq of a version that no read finds, because it is in another image than the table of images says; null: there is none. A renewal
+ * that was interrupted leaves an image that is not in the table, with copies of versions up to its start; they are no such versions.
+ */
+export function strayVersion(store: Walked): number | null {
+  for (let from: CellKey = afterPrefix(IMAGE_TABLE); ; ) {
+    const first = firstIn(store, from, END_OF_KEYS);
+    if (first === undefined) return null;
+    const group = groupOf(first[0]);
+    const starts = [0, ...startsOf(store, group)];
+    for (const prefix of imagesOf(store, group)) {
+      const start = readInverted(prefix, group.length);
+      const isKnown = starts.includes(start);
+      const end = isKnown ? (starts[starts.indexOf(start) + 1] ?? Number.POSITIVE_INFINITY) : start;
+      for (const [place] of inImage(store, prefix)) if (!(seqIn(place) <= end)) return seqIn(place);
+    }
+    from = afterPrefix(group);
+  }
+}
+
+/** Where the images of a group begin, ascending, but for the first. */
+function startsOf(store: Walked, group: Group): number[] {
+  const prefix = IMAGE_TABLE + group;
+  const starts: number[] = [];
+  for (const [key] of store.range(prefix, afterPrefix(prefix)))
+    if (key.length === prefix.length + SEQ_BYTES) starts.unshift(readInverted(key, prefix.length));
+  return starts.filter((start) => start > 0);
+}
+
 /** The prefixes of a group's images that have cells. */
 function imagesOf(store: Walked, group: Group): CellKey[] {
   const prefixes: CellKey[] = [];

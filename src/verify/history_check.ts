@@ -12,7 +12,15 @@ import { readHost } from "../host.ts";
 import { LAYOUT } from "../lmdb/marker.ts";
 import { compareKeys } from "../maps/cells.ts";
 import { History } from "../past/history.ts";
-import { allVersions, areOfOneCell, isDeletion, seqIn, VERSION_FILTER, type WalkedVersion } from "../past/versions.ts";
+import {
+  allVersions,
+  areOfOneCell,
+  isDeletion,
+  seqIn,
+  strayVersion,
+  VERSION_FILTER,
+  type WalkedVersion,
+} from "../past/versions.ts";
 import { VersionsStore } from "../past/versions_store.ts";
 import { RunsReader } from "../runs/reader.ts";
 import { RunsStore } from "../runs/store.ts";
@@ -70,6 +78,9 @@ async function compare({ file, log, store, places }: Compared): Promise<Finding 
   }
   const history = new History(log, store, host);
   await history.reach(file.seq);
+  const stray = strayVersion(file.cells);
+  if (stray !== null)
+    return { seq: Number.isNaN(stray) ? null : stray, text: "the history has a version where no read finds it" };
   return firstUnlike(allVersions(file.cells), allVersions(store), { after: through, until: file.seq });
 }
 

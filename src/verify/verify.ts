@@ -73,6 +73,8 @@ export async function verify(parts: VerifyParts): Promise<Verified> {
   const done = { log: 0, state: 0 };
   const told = (): void => progress(Math.min(done.log, done.state), lastSeq);
   const history = parts.checks.history(parts);
+  // Awaited below: without a handler, a failure before that would be reported as an unhandled rejection.
+  history.catch(() => {});
   const state = parts.checks
     .state(parts, (seq) => {
       done.state = seq;
