@@ -211,7 +211,7 @@ const READS: { [Name in ReadName]: (sources: ReadSources, ask: Reads[Name]["ask"
 };
 
 /** To tell its size, BTF is read; a page reads about this much. */
-const BTF_PAGE_BYTES = 16 * 1024 * 1024;
+const BTF_PAGE_BYTES = 1024 * 1024;
 
 function bytesOf(hex: string): Uint8Array {
   return alone(Buffer.from(hex, "hex"));

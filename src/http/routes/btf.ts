@@ -182,7 +182,11 @@ function getMapTypes(app: App, { parts }: RouteOptions<BtfParts>): void {
         throw new Problem("ENOENT", `map ${map} was created without BTF: its types are not known`, { errno: "ENOENT" });
       const data = asBuffer(its.data);
       parts.flight.loadOf(reply.raw).take(data.length);
-      if (asked === "raw") return reply.type(OCTETS).send(data);
+      if (asked === "raw") {
+        if (request.limits !== undefined)
+          throw new Problem("scope-missing", "the whole BTF describes other maps, too: read without a glob required");
+        return reply.type(OCTETS).send(data);
+      }
       const btf = mustBe(Btf.parse(data));
       const { btfId, keyTypeId, valueTypeId } = its;
       if (asked === "c")

@@ -173,6 +173,8 @@ test("no glob covers BTF, but a map's types are its readers'", async (t) => {
     t.equal(await status("flow", url), 200, url);
     t.equal(await status("web", url), 403, `${url}, for others`);
   }
+  const whole = "/v1/maps/1/types?format=raw";
+  t.same([await status("root", whole), await status("flow", whole)], [200, 403], "the whole BTF has other maps' types");
   const own = await service.session(as("flow"));
   for (const [cmd, attr] of [
     ["BPF_BTF_GET_NEXT_ID", { start_id: 0 }],
