@@ -63,6 +63,16 @@ export interface FormedValue {
   readonly flags: bigint;
 }
 
+/** As readFormedBody, for a request without `?as=`: the value is hex. */
+export function readHexBody(body: unknown): { readonly value: Buffer; readonly flags: bigint } {
+  const { value, typed, formatted, flags } = readFormedBody(body);
+  if (typed === undefined && formatted === undefined) return { value: value as Buffer, flags };
+  throw new InvalidInput(
+    "as",
+    "required for a body with a form: as=typed if the key is typed, too, as=formatted if it is hex",
+  );
+}
+
 /** Reads the body of a PUT. One of value, typed and formatted is there. */
 export function readFormedBody(body: unknown): FormedValue {
   const { value, flags, typed, formatted } = readFields(body, ["value", "typed", "formatted", "flags"]);

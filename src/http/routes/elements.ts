@@ -4,7 +4,7 @@
  */
 
 import { CMD } from "../../abi/service.ts";
-import { readFormedBody } from "../../codec/body.ts";
+import { readFormedBody, readHexBody } from "../../codec/body.ts";
 import { bytes } from "../../codec/scalars.ts";
 import type { Settings } from "../../config.ts";
 import { WHOLE_MAP } from "../../syscall/elements.ts";
@@ -22,8 +22,19 @@ import { refused } from "../server/problems.ts";
 import { bodyByHand } from "../server/validation.ts";
 import { VALUE_EXAMPLE } from "../server/wanted_bodies.ts";
 import { elementPages, isAll, lastKey } from "../streams/element_pages.ts";
-import { AS_OF, AtQuery, at, mustRead, type ReadParts, read } from "../views/as_of.ts";
-import { as, bytesOf, elementPrinter, formFields, formsOf, type KnownTypes, readKey } from "../views/forms.ts";
+import { AS_OF, at, mustRead, type ReadParts, read } from "../views/as_of.ts";
+import {
+  as,
+  bytesOf,
+  checkMap,
+  elementPrinter,
+  formFields,
+  formsOf,
+  type KnownTypes,
+  type MapForms,
+  onTypedMap,
+  readKey,
+} from "../views/forms.ts";
 import { checkKeyPlace, type LedgerParts, nextPlace, readKeyPlace } from "../views/positions.ts";
 import { originOf, VIEWS, type View } from "../views/targets.ts";
 
@@ -84,6 +95,7 @@ function lookupElement(app: App, view: View, { parts }: RouteOptions<ElementRout
         flags: 0n,
         exact: true,
       });
+      checkMap(forms, ran.outcome.map);
       const value = ran.outcome.value as Buffer;
       if (wants(request.headers, OCTETS)) return reply.type(OCTETS).send(value);
       return sendValue(parts, reply, value, ran.seq, forms === null ? "" : formFields(forms, key, value));
@@ -99,7 +111,7 @@ function updateElement(app: App, view: View, { parts }: RouteOptions<ElementRout
       summary: "Write an element",
       description:
         "BPF_MAP_UPDATE_ELEM. If-None-Match: * means BPF_NOEXIST, If-Match: * means BPF_EXIST. A body with Content-Type: " +
-        "application/octet-stream is the bytes of the value. `typed` or `formatted` may take the place of `value`; if several are " +
+        "application/octet-stream is the bytes of the value. With `as`, `typed` or `formatted` may take the place of `value`; if several are " +
         "given, they must be of the same bytes. A typed value clears the padding.",
       tags: [view.tag],
       params: view.keyParams,
@@ -142,15 +154,15 @@ function updateElement(app: App, view: View, { parts }: RouteOptions<ElementRout
     validatorCompiler: bodyByHand,
     handler: async (request, reply) => {
       const origin = originOf(request);
-      const given = Buffer.isBuffer(request.body) ? { value: request.body, flags: 0n } : readFormedBody(request.body);
-      const isFormed = "typed" in given || "formatted" in given;
-      const forms = await formsOf(parts, request, reply, request.query.as ?? (isFormed ? "formatted" : undefined));
+      const read = request.query.as === undefined ? readHexBody : readFormedBody;
+      const given = Buffer.isBuffer(request.body) ? { value: request.body, flags: 0n } : read(request.body);
+      const forms = await formsOf(parts, request, reply, request.query.as);
       const key = readKey(forms, request.params.key);
       const value = forms === null ? (given.value as Buffer) : bytesOf(forms, given);
       const flags = conditionalFlags(request.headers, given.flags);
       const { seq } = await must(parts, reply, {
         cmd: CMD.BPF_MAP_UPDATE_ELEM,
-        ...origin,
+        ...onTypedMap(origin, forms),
         key,
         value,
         flags,
@@ -176,11 +188,11 @@ function deleteElement(app: App, view: View, { parts }: RouteOptions<ElementRout
       },
     },
     handler: async (request, reply) => {
-      const origin = originOf(request);
-      const key = readKey(await formsOf(parts, request, reply, request.query.as), request.params.key);
+      const forms = await formsOf(parts, request, reply, request.query.as);
+      const key = readKey(forms, request.params.key);
       const { seq } = await must(parts, reply, {
         cmd: CMD.BPF_MAP_DELETE_ELEM,
-        ...origin,
+        ...onTypedMap(originOf(request), forms),
         key,
         value: null,
         flags: 0n,
@@ -237,6 +249,7 @@ function listElements(app: App, view: View, { parts }: RouteOptions<ElementRoute
       const { outcome, seq } = first;
       checkKeyPlace(asked, outcome.map, "after");
       if (outcome.errno !== 0) throw refused(command, outcome, seq);
+      checkMap(forms, outcome.map);
       const rest = (last: Outcome | null): object => ({
         next: last?.out?.more === true ? nextPlace(parts, last.map, lastKey(last)) : null,
         seq,
@@ -244,10 +257,15 @@ function listElements(app: App, view: View, { parts }: RouteOptions<ElementRoute
       const pages = elementPages(parts, parts.flight.loadOf(reply.raw), request.caller, limit, first);
       if (whole) return sendLines(parts, reply, pages, print);
       return isAll(first, limit)
-        ? sendElements(parts, reply, outcome, { ...rest(outcome) }, print)
+        ? sendElements(parts, reply, outcome, { ...rest(outcome) }, print, textOf(forms, outcome))
         : sendPages(parts, reply, pages, rest, print);
     },
   });
+}
+
+/** The most characters that forms add to the elements. */
+function textOf(forms: MapForms | null, { out }: Outcome): number {
+  return forms === null ? 0 : (out?.count ?? 0) * forms.map.textMax;
 }
 
 function nextKey(app: App, view: View, { parts }: RouteOptions<ElementRouteParts>): void {

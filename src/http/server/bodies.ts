@@ -23,6 +23,9 @@ import { isOptional, needed, notJson, refusedType, sampleOf, takes, whyNot, with
 /** The limit for routes whose schema validates the whole body. Such bodies have no elements and no values. */
 const PLAIN_BYTES_MAX = 512 * 1024;
 
+/** The limit for bodies with a typed or formatted value, which are parsed in one go, because any JSON may be in them. */
+const FORMED_BYTES_MAX = 1024 * 1024;
+
 declare module "fastify" {
   interface FastifyContextConfig {
     /** `codec/body.ts` reads the body, which may be large. */
@@ -70,10 +73,13 @@ export function addBodies(app: App, parts: BodyParts): void {
       takes(request, "application/json") ? null : refusedType(request),
     );
     const { byHand } = request.routeOptions.config;
-    if (byHand === true && bytes.length > SMALL_BYTES)
-      return parseInPieces(bytes, () => turns.take()).catch((error) => {
+    if (byHand === true && bytes.length > SMALL_BYTES) {
+      const body = await parseInPieces(bytes, () => turns.take()).catch((error) => {
         throw error instanceof NotJson ? notJson(error.message, sampleOf(request)) : error;
       });
+      if (!hasForm(body)) return body;
+      checkLength(bytes.length, FORMED_BYTES_MAX);
+    }
     if (bytes.length === 0) return undefined;
     const text = withoutMark(bytes.toString("utf8"));
     return new Promise((resolve, reject) => {
@@ -105,6 +111,10 @@ function tellRefusals({ method, schema }: FastifyRouteOptions): void {
   if (schema === undefined || [method].flat().some((one) => one === "GET" || one === "HEAD")) return;
   const { 413: tooLarge, 415: ofOtherType } = problems({ body: true });
   schema.response = { 413: tooLarge, 415: ofOtherType, ...(schema.response as object) };
+}
+
+function hasForm(body: unknown): boolean {
+  return typeof body === "object" && body !== null && ("typed" in body || "formatted" in body);
 }
 
 function isEmpty(headers: IncomingMessage["headers"]): boolean {

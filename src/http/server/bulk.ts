@@ -55,18 +55,22 @@ export function addAnswers(app: App, parts: Bulk): void {
   });
 }
 
-/** Answers a JSON object: the elements of an outcome, then the fields of `rest`. */
+/**
+ * Answers a JSON object: the elements of an outcome, then the fields of `rest`. `more`: the characters that `print` may add to keys
+ * and values.
+ */
 export function sendElements(
   parts: Bulk,
   reply: FastifyReply,
   outcome: Outcome,
   rest: Readonly<Record<string, unknown>>,
   print: ElementPrinter = elementItems,
+  more = 0,
 ): FastifyReply {
   const elements = elementsOf(outcome);
   const { keys, values, count } = elements;
   const pieces = wrapped('{"elements":[', print(elements, ","), `],${JSON.stringify(rest).slice(1)}`);
-  return sendJson(parts, reply, pieces, keys.length + values.length + count * ITEM_BYTES);
+  return sendJson(parts, reply, pieces, keys.length + values.length + count * ITEM_BYTES + more);
 }
 
 /** Answers all keys of an outcome end to end, then all values. */
@@ -98,7 +102,7 @@ export function sendList<Item>(
 
 /** Answers a value and the seq of its command. */
 export function sendValue(parts: Bulk, reply: FastifyReply, value: Buffer, seq: number, more = ""): FastifyReply {
-  return sendJson(parts, reply, valueText(value, seq, more), value.length);
+  return sendJson(parts, reply, valueText(value, seq, more), value.length + more.length);
 }
 
 /** `{"value":"2a000000","seq":17}`. `more`: further fields, with a comma before each. */

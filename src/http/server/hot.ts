@@ -8,7 +8,7 @@ import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:
 import { CMD } from "../../abi/service.ts";
 import type { Caller } from "../../access/caller.ts";
 import type { Callers } from "../../access/callers.ts";
-import { readValueBody } from "../../codec/body.ts";
+import { readHexBody } from "../../codec/body.ts";
 import type { Settings } from "../../config.ts";
 import { QueuedRequest } from "../../engine/client.ts";
 import { type Digits, type ElementHead, elementHead, type ReplyFrames } from "../../engine/frames.ts";
@@ -135,9 +135,9 @@ function update(parts: HotParts, answers: Answers, asked: Asked, body: Buffer): 
   asked.sender.began();
   const digits = valueDigits(body);
   if (digits !== null && run(parts, answers, asked, digits)) return;
-  let read: ReturnType<typeof readValueBody>;
+  let read: ReturnType<typeof readHexBody>;
   try {
-    read = readValueBody(parse(body));
+    read = readHexBody(parse(body));
   } catch (error) {
     answers.fail(asked, error);
     return;

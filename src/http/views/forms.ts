@@ -19,6 +19,7 @@ import { TypedMap } from "../../typed/typed_map.ts";
 import type { FdParams, MapParams } from "../schemas/fields.ts";
 import { Type } from "../schemas/type.ts";
 import type { ElementPrinter } from "../server/bulk.ts";
+import type { CommandOrigin } from "../server/commands.ts";
 import { Problem } from "../server/problems.ts";
 import { type Asked, type StateParts, stateOf } from "./as_of.ts";
 import { askFds, askMap, askOwnSession, oneMap } from "./lookups.ts";
@@ -39,36 +40,47 @@ export type FormName = "typed" | "formatted";
 
 /** The forms of one map. */
 export interface MapForms {
+  readonly id: number;
   readonly as: FormName;
   readonly map: TypedMap;
 }
 
 /** The types of maps that were asked for last. A map's types never change, and no two maps have one id. */
 export class KnownTypes {
-  readonly #maps = new Map<number, TypedMap>();
+  readonly #maps = new Map<number, { readonly types: TypedMap; readonly bytes: number }>();
+  #bytes = 0;
 
   get(map: number): TypedMap | undefined {
     const known = this.#maps.get(map);
     if (known === undefined) return undefined;
     this.#maps.delete(map);
     this.#maps.set(map, known);
-    return known;
+    return known.types;
   }
 
-  add(map: number, types: TypedMap): TypedMap {
-    this.#maps.set(map, types);
-    const [oldest] = this.#maps.keys();
-    if (this.#maps.size > KNOWN_MAX && oldest !== undefined) this.#maps.delete(oldest);
+  /** `bytes`: of the BTF. */
+  add(map: number, types: TypedMap, bytes: number): TypedMap {
+    this.#maps.set(map, { types, bytes });
+    this.#bytes += bytes;
+    for (const [oldest, { bytes: its }] of this.#maps) {
+      if (this.#bytes <= KNOWN_BYTES || oldest === map) break;
+      this.#maps.delete(oldest);
+      this.#bytes -= its;
+    }
     return types;
   }
 }
 
 /** A caller who may only write must know the types, too. */
 const SCOPES = ["read", "write"] as const;
-/** BTF of a map takes some hundred kilobytes at most. */
-const KNOWN_MAX = 64;
-/** Parsing BTF holds the service's thread. */
-const BTF_BYTES_MAX = 4 * 1024 * 1024;
+/**
+ * The BTF of maps whose types are kept. BTF of clang's has some ten kilobytes; compiled types may take a hundred times as
+ * much memory.
+ */
+const KNOWN_BYTES = 1024 * 1024;
+/** Parsing BTF, and making the text of one element, hold the service's thread. */
+const BTF_BYTES_MAX = 1024 * 1024;
+const TEXT_MAX = 8 * 1024 * 1024;
 
 export interface FormParts extends StateParts {
   readonly knownTypes: KnownTypes;
@@ -94,8 +106,9 @@ export async function formsOf(
       ? [readReference(params.map, "map"), params.map]
       : await ofDescriptor(state, params.session, params.fd, request.caller);
   const map = await askMap(state, reference, shown, SCOPES);
-  const known = parts.knownTypes.get(map.id);
-  return { as: form, map: known ?? parts.knownTypes.add(map.id, await typesOf(state, map)) };
+  const types = parts.knownTypes.get(map.id) ?? (await lookedUp(parts.knownTypes, state, map));
+  if (types.textMax <= TEXT_MAX) return { id: map.id, as: form, map: types };
+  throw new InvalidInput("as", `an element of map ${map.id} may take ${types.textMax} characters (limit ${TEXT_MAX})`);
 }
 
 async function ofDescriptor(
@@ -111,7 +124,7 @@ async function ofDescriptor(
   return [{ id: found.map }, `of fd ${fd}`];
 }
 
-async function typesOf(state: Asked, map: MapView): Promise<TypedMap> {
+async function lookedUp(known: KnownTypes, state: Asked, map: MapView): Promise<TypedMap> {
   const asked = { reference: { id: map.id }, scopes: SCOPES };
   const { btf } = answered(await state.query("types", asked), map.id);
   const facts = {
@@ -123,7 +136,7 @@ async function typesOf(state: Asked, map: MapView): Promise<TypedMap> {
     holdsMaps: isOfMaps(map.type),
   };
   if (btf === null) {
-    if (facts.holdsMaps) return new TypedMap(null, facts);
+    if (facts.holdsMaps) return known.add(map.id, new TypedMap(null, facts), 0);
     throw new InvalidInput(
       "as",
       `map ${map.id} has no types: create it with btf_fd, btf_key_type_id, btf_value_type_id`,
@@ -134,7 +147,7 @@ async function typesOf(state: Asked, map: MapView): Promise<TypedMap> {
     throw new InvalidInput("as", `the BTF of map ${map.id} has ${data.length} bytes (limit ${BTF_BYTES_MAX})`);
   const parsed = Btf.parse(Buffer.from(data.buffer, data.byteOffset, data.length));
   if (isRefusal(parsed)) throw new InvalidInput("as", `the BTF of map ${map.id} cannot be read: ${parsed.detail}`);
-  return new TypedMap({ btf: parsed, keyTypeId, valueTypeId }, facts);
+  return known.add(map.id, new TypedMap({ btf: parsed, keyTypeId, valueTypeId }, facts), data.length);
 }
 
 function answered(answer: Answered, map: number): MapTypes {
@@ -143,6 +156,23 @@ function answered(answer: Answered, map: number): MapTypes {
 }
 
 type Answered = Reads["types"]["answer"];
+
+/**
+ * The origin of a write. A map that the path names is found once only, when its types are looked up: a typed value must not be
+ * written to another one.
+ */
+export function onTypedMap(origin: CommandOrigin, forms: MapForms | null): CommandOrigin {
+  return forms === null || origin.target.by === "fd" ? origin : { ...origin, target: { by: "id", id: forms.id } };
+}
+
+/** Throws if a command has run on another map: what the request names was replaced after its types were found. */
+export function checkMap(forms: MapForms | null, map: number): void {
+  if (forms !== null && forms.id !== map)
+    throw new Problem(
+      "busy",
+      `the request names map ${map} now; when its types were looked up, it was map ${forms.id}`,
+    );
+}
 
 /** The fields of an element's JSON that show it in a form, with a comma before each. */
 export function formFields({ as, map }: MapForms, key: Buffer, value: Buffer): string {
@@ -181,6 +211,7 @@ export function readKey(forms: MapForms | null, text: string): Buffer {
 
 /** The bytes of a value in one form or more, which must agree. */
 export function bytesOf({ map }: MapForms, { value, typed, formatted }: FormedValue): Buffer {
+  if (value !== undefined && typed === undefined && formatted === undefined) return value;
   const side = given(map.value, "value");
   if (side === null) throw new InvalidInput("value", "this map's values have no type: hex required");
   const forms = [

@@ -68,7 +68,7 @@ test("what is read in a form is written back to the same bytes, and forms must a
     t.match(await ask("GET", `${fd}/elements/${at + 2}?as=typed`), { value: BYTES });
   }
   const other = { value: BYTES.replace("05", "06"), typed: typed.value };
-  t.match(await ask("PUT", `${fd}/elements/01000000`, other), {
+  t.match(await ask("PUT", `${fd}/elements/01000000?as=formatted`, other), {
     status: 400,
     detail: "value: the forms that were given are of different bytes",
   });
@@ -80,11 +80,16 @@ test("wrong input names its place, and leaves no event", async (t) => {
   const { lastSeq } = service.log;
   const { packets: _, ...without } = VALUE;
   const rows: readonly (readonly [path: string, body: object, detail: string | RegExp])[] = [
-    ["01000000", { typed: { ...VALUE, fin: { bit: 8 } } }, "value.fin.bit: 0 to 7, found 8"],
-    ["01000000", { typed: without }, /^value.*packets/],
-    ["01000000", { typed: { ...VALUE, lst: 1 } }, /^value: .*no member lst; it has packets, src, port, fin$/],
-    ["01000000", { typed: 5 }, /^value: /],
-    ["01000000", { formatted: { packets: 5 } }, /^value/],
+    ["01000000?as=formatted", { typed: { ...VALUE, fin: { bit: 8 } } }, "value.fin.bit: 0 to 7, found 8"],
+    ["01000000?as=formatted", { typed: without }, /^value.*packets/],
+    [
+      "01000000?as=formatted",
+      { typed: { ...VALUE, lst: 1 } },
+      /^value: .*no member lst; it has packets, src, port, fin$/,
+    ],
+    ["01000000?as=formatted", { typed: 5 }, /^value: /],
+    ["01000000?as=formatted", { formatted: { packets: 5 } }, /^value/],
+    ["01000000", { typed: VALUE }, /^as: required for a body with a form/],
     ["01000000", {}, "value: a string of hex digits required, found undefined"],
     ["-1?as=typed", { typed: VALUE }, /^key: 0 to 4294967295, found/],
     ["%7B?as=typed", { typed: VALUE }, /^key: /],
@@ -131,7 +136,7 @@ test("a map without types, a descriptor that is not open, another caller's sessi
       where: "as",
       detail: /^as: map 2 has no types: create it with btf_fd/,
     });
-  t.match(await ask("PUT", `${plain}/elements/01000000`, { typed: 1 }), { status: 400, where: "as" });
+  t.match(await ask("PUT", `${plain}/elements/01000000?as=formatted`, { typed: 1 }), { status: 400, where: "as" });
   t.match(await ask("GET", `${session}/fds/99/elements?as=typed`), { errno: "EBADF" });
   t.match(await ask("GET", "/v1/maps/99/elements?as=typed"), { errno: "ENOENT" });
   t.match(await ask("GET", `${fd.replace("/sessions/1/", "/sessions/9/")}/elements?as=typed`), { status: 404 });
@@ -139,7 +144,7 @@ test("a map without types, a descriptor that is not open, another caller's sessi
 
 test("types are those of the moment that is asked for", async (t) => {
   const { ask, fd, service } = await withTypes(t, TYPES, SIZES);
-  await ask("PUT", `${fd}/elements/01000000`, { typed: VALUE });
+  await ask("PUT", `${fd}/elements/1?as=typed`, { typed: VALUE });
   const { lastSeq } = service.log;
   await ask("DELETE", `${fd}/elements/01000000`);
   t.match(await ask("GET", `${fd}/elements/1?as=typed&at=${lastSeq}`), { typed: { key: 1, value: VALUE } });
@@ -161,4 +166,15 @@ test("pages of many pieces", async (t) => {
       ({ typed, key }: { typed: { key: number }; key: string }) => typed.key === Buffer.from(key, "hex").readUInt32LE(),
     ),
   );
+});
+
+test("a large value is taken whole in any form, up to a limit", async (t) => {
+  const sizes = { keySize: 4, valueSize: 40_000 };
+  const { ask, fd } = await withTypes(t, { key: "u32", value: "u16[20000]" }, sizes, { max_entries: 2 });
+  const typed = Array.from({ length: 20_000 }, (_, at) => at);
+  t.match(await ask("PUT", `${fd}/elements/1?as=typed`, { typed }), { seq: Number });
+  t.same((await ask("GET", `${fd}/elements/1?as=typed`)).typed, { key: 1, value: typed });
+  t.same((await ask("GET", `${fd}/elements?as=typed`)).elements[0].typed, { key: 1, value: typed });
+  const tooLarge = { typed, padding: "x".repeat(1024 * 1024) };
+  t.match(await ask("PUT", `${fd}/elements/1?as=typed`, tooLarge), { status: 413 });
 });
