@@ -4,8 +4,14 @@ import type { Document, Payload, Schema } from "../document.ts";
 const NAMED = "#/components/schemas/";
 /** Whatever somebody else has defined. */
 const FREE = new Set(["OpenApiDocument"]);
-/** Fields of events whose type depends on the command: what the log has of them is for good. */
-const OF_ANY_TYPE = new Set(["EventAttr.map", "EventAttr.was", "EventAttr.continues"]);
+/**
+ * Fields of events whose type depends on the command: what the log has of them is for good. And elements by the types of
+ * their map.
+ */
+const OF_ANY_TYPE = new Set([
+  ...["EventAttr.map", "EventAttr.was", "EventAttr.continues"],
+  ...["MapElement", "Value", "FormedBody"].flatMap((name) => [`${name}.typed`, `${name}.formatted`]),
+]);
 /** Keywords whose values are data, and hold no schemas. */
 const DATA = new Set(["default", "enum", "example", "examples", "discriminator"]);
 
