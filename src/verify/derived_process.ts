@@ -1,4 +1,5 @@
 import { fork } from "node:child_process";
+import { once } from "node:events";
 import type { Places } from "./archived_state.ts";
 import type { DerivedCheck, FromDerivedCheck } from "./derived_main.ts";
 import type { Finding } from "./finding.ts";
@@ -57,6 +58,10 @@ function run(
     if (message.kind === "failed") failed(message.error);
     else heard(message);
   });
-  child.on("error", (error) => failed(error.message));
-  child.on("exit", (code, signal) => failed(`the process that read it ended with ${signal ?? code}`));
+  // The exit may be told before the last message; the channel's end comes behind that.
+  const exited = once(child, "exit") as Promise<[code: number | null, signal: string | null]>;
+  Promise.all([exited, once(child, "disconnect")]).then(
+    ([[code, signal]]) => failed(`the process that read it ended with ${signal ?? code}`),
+    (error: Error) => failed(error.message),
+  );
 }
