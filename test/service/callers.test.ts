@@ -140,7 +140,7 @@ t.test("the command line finds the socket, or the port and the token", async (t)
   const release = (environment: Readonly<Record<string, string>>, ...more: string[]) =>
     mapledgerIn(environment, "map", "release", "7", ...more);
   const service = await start();
-  const answered = { code: 1, stderr: /: there is no map 7\n$/ };
+  const answered = { code: 254, stderr: /: there is no map 7\n$/ };
   t.match(await release({ MAPLEDGER_DATA: data }), answered);
   t.match(await release({}, "--url", `unix:${data}/mapledger.sock`), answered);
   await service.end("SIGTERM");
@@ -148,7 +148,7 @@ t.test("the command line finds the socket, or the port and the token", async (t)
   await start({ MAPLEDGER_SOCKET: elsewhere });
   t.match(await release({ MAPLEDGER_SOCKET: elsewhere }), answered);
   const gone = await release({ MAPLEDGER_SOCKET: "/no/such/socket", MAPLEDGER_DATA: "/no/such" }, "--url", "unix:/no");
-  t.match(gone, { code: 1, stderr: /^mapledger: unix:\/no: connect ENOENT/ });
+  t.match(gone, { code: 255, stderr: /^Error: unix:\/no: connect ENOENT/ });
 });
 
 /** An authority, and what it has signed: a server's certificate for 127.0.0.1, clients' by CN and by URI; and a stranger's. */

@@ -10,9 +10,11 @@ export interface DumpRule {
   readonly refused: Errno | null;
   /** The walk has every index below max_entries; lookups of those without an element fail with this errno. */
   readonly absent: Errno | null;
+  /** A lookup shows a socket by its cookie: sock_map_lookup_sys(), net/core/sock_map.c, wants room for it. */
+  readonly cookies: boolean;
 }
 
-const PLAIN: DumpRule = { walks: true, refused: null, absent: null };
+const PLAIN: DumpRule = { walks: true, refused: null, absent: null, cookies: false };
 /** notsupp_get_next_key() and its like: queues, ring buffers, storages of sockets, ... */
 const NOT_WALKED: DumpRule = { ...PLAIN, walks: false };
 const BY_INDEX: DumpRule = { ...PLAIN, absent: "ENOENT" };
@@ -32,22 +34,16 @@ const RULES: Partial<Record<MapTypeName, DumpRule>> = {
   BPF_MAP_TYPE_CGRP_STORAGE: NOT_WALKED,
   BPF_MAP_TYPE_DEVMAP: BY_INDEX,
   BPF_MAP_TYPE_CPUMAP: BY_INDEX,
-  BPF_MAP_TYPE_SOCKMAP: BY_INDEX,
-  BPF_MAP_TYPE_REUSEPORT_SOCKARRAY: BY_INDEX,
+  BPF_MAP_TYPE_SOCKMAP: { ...BY_INDEX, cookies: true },
+  BPF_MAP_TYPE_SOCKHASH: { ...PLAIN, cookies: true },
+  BPF_MAP_TYPE_REUSEPORT_SOCKARRAY: { ...BY_INDEX, cookies: true },
   BPF_MAP_TYPE_XSKMAP: { ...BY_INDEX, refused: "EOPNOTSUPP" },
   // bpf_fd_array_map_lookup_elem(), kernel/bpf/arraymap.c
   BPF_MAP_TYPE_PERF_EVENT_ARRAY: { ...BY_INDEX, refused: "ENOTSUPP" },
   BPF_MAP_TYPE_CGROUP_ARRAY: { ...BY_INDEX, refused: "ENOTSUPP" },
 };
 
-/** A lookup shows a socket by its cookie: sock_map_lookup_sys(), net/core/sock_map.c, wants room for it. */
-const SHOW_COOKIES: readonly MapTypeName[] = [
-  "BPF_MAP_TYPE_SOCKMAP",
-  "BPF_MAP_TYPE_SOCKHASH",
-  "BPF_MAP_TYPE_REUSEPORT_SOCKARRAY",
-];
-
 export function dumpRule(type: MapTypeName, valueBytes: number): DumpRule {
   const rule = RULES[type] ?? PLAIN;
-  return SHOW_COOKIES.includes(type) && valueBytes < SOCKET_COOKIE_BYTES ? { ...rule, refused: "ENOSPC" } : rule;
+  return rule.cookies && valueBytes < SOCKET_COOKIE_BYTES ? { ...rule, refused: "ENOSPC" } : rule;
 }

@@ -25,6 +25,9 @@ export const SILENT_READS: ReadonlySet<string> = new Set([
   "getDrift",
   "getMirror",
   "listKernelMaps",
+  "listBtf",
+  "getBtf",
+  "getMapTypes",
 ]);
 
 /** The most characters of a text from a caller. */
@@ -41,6 +44,7 @@ export function logRead(request: FastifyRequest, operation: string): void {
     session: shown(params.session),
     fd: shown(params.fd),
     seq: shown(params.seq),
+    btf: shown(params.btf),
     at: shown(query.at),
   };
   request.log.info({ caller, peer, operation, request: shown(requestText(request)), ...what }, "read");

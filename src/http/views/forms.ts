@@ -127,12 +127,13 @@ async function ofDescriptor(
 async function lookedUp(known: KnownTypes, state: Asked, map: MapView): Promise<TypedMap> {
   const asked = { reference: { id: map.id }, scopes: SCOPES };
   const { btf } = answered(await state.query("types", asked), map.id);
+  const isTrie = map.type === BPF_MAP_TYPE.BPF_MAP_TYPE_LPM_TRIE;
   const facts = {
     keySize: map.keySize,
     valueSize: map.valueSize,
     cpus: map.possibleCpus,
-    isTrie: map.type === BPF_MAP_TYPE.BPF_MAP_TYPE_LPM_TRIE,
-    isIndexed: factsOf(map.type)?.dense === true || map.type === BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY_OF_MAPS,
+    isTrie,
+    isIndexed: factsOf(map.type)?.ordered === true && !isTrie,
     holdsMaps: isOfMaps(map.type),
   };
   if (btf === null) {
