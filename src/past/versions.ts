@@ -14,7 +14,7 @@ import { afterPrefix, type Cell, type CellKey, type Cells, firstIn, u32Key } fro
 
 type Store = Pick<SortedStore, "get" | "range" | "rangeDown">;
 /** The part of a store that upward walks need. */
-type Walked = Pick<SortedStore, "range">;
+export type Walked = Pick<SortedStore, "range">;
 
 /** The content of a cell after one event; `bytes` null: the cell was deleted. */
 export interface Version {
@@ -49,10 +49,16 @@ function inverted(seq: number): CellKey {
   return u32Key(Math.floor(left / 2 ** 32)).slice(1) + u32Key(left % 2 ** 32);
 }
 
-function readInverted(key: CellKey, at: number): number {
+/** Reads the number that `inverted` wrote. */
+export function readInverted(key: CellKey, at: number): number {
   let left = 0;
   for (let byte = 0; byte < SEQ_BYTES; byte++) left = left * 256 + key.charCodeAt(at + byte);
   return Number.MAX_SAFE_INTEGER - left;
+}
+
+/** The seq in a version's key, or in the end of one. */
+export function seqIn(key: CellKey): number {
+  return readInverted(key, key.length - SEQ_BYTES - 1);
 }
 
 function escaped(rest: CellKey): CellKey {
@@ -93,7 +99,7 @@ export const VERSION_FILTER = {
 // Images: the table of each group's images.
 
 /** Sorts before each table's letter. */
-const IMAGE_TABLE = "!";
+export const IMAGE_TABLE = "!";
 
 export interface Image {
   /**
@@ -202,109 +208,6 @@ export class CellsAsOf implements Cells {
   }
 }
 
-/** A version of some cell. */
-export interface WalkedVersion {
-  /** The group, the cell's key, and the seq, in the order of the walk: cells ascending, their versions from the newest on. */
-  readonly group: Group;
-  readonly place: CellKey;
-  /** Empty if the cell was deleted. */
-  readonly bytes: Buffer;
-}
-
-/** All versions of all cells. A version that was copied into further images comes once, unless the copies differ. */
-export function* allVersions(store: Walked): Iterable<WalkedVersion> {
-  for (let from: CellKey = afterPrefix(IMAGE_TABLE); ; ) {
-    const first = firstIn(store, from, END_OF_KEYS);
-    if (first === undefined) return;
-    const group = groupOf(first[0]);
-    for (const [place, bytes] of mergedImages(store, group, imagesOf(store, group))) yield { group, place, bytes };
-    from = afterPrefix(group);
-  }
-}
-
-/** Sorts after all keys. */
-const END_OF_KEYS = "\xff".repeat(8);
-
-/**
- * The seq of a version that no read finds, because it is in another image than the table of images says; null: there is none. A renewal
- * that was interrupted leaves an image that is not in the table, with copies of versions up to its start; they are no such versions.
- */
-export function strayVersion(store: Walked): number | null {
-  for (let from: CellKey = afterPrefix(IMAGE_TABLE); ; ) {
-    const first = firstIn(store, from, END_OF_KEYS);
-    if (first === undefined) return null;
-    const group = groupOf(first[0]);
-    const starts = [0, ...startsOf(store, group)];
-    for (const prefix of imagesOf(store, group)) {
-      const start = readInverted(prefix, group.length);
-      const isKnown = starts.includes(start);
-      const end = isKnown ? (starts[starts.indexOf(start) + 1] ?? Number.POSITIVE_INFINITY) : start;
-      for (const [place] of inImage(store, prefix)) if (!(seqIn(place) <= end)) return seqIn(place);
-    }
-    from = afterPrefix(group);
-  }
-}
-
-/** Where the images of a group begin, ascending, but for the first. */
-function startsOf(store: Walked, group: Group): number[] {
-  const prefix = IMAGE_TABLE + group;
-  const starts: number[] = [];
-  for (const [key] of store.range(prefix, afterPrefix(prefix)))
-    if (key.length === prefix.length + SEQ_BYTES) starts.unshift(readInverted(key, prefix.length));
-  return starts.filter((start) => start > 0);
-}
-
-/** The prefixes of a group's images that have cells. */
-function imagesOf(store: Walked, group: Group): CellKey[] {
-  const prefixes: CellKey[] = [];
-  for (let from = group; ; ) {
-    const first = firstIn(store, from, afterPrefix(group));
-    if (first === undefined) return prefixes;
-    const prefix = first[0].slice(0, group.length + SEQ_BYTES);
-    prefixes.push(prefix);
-    from = afterPrefix(prefix);
-  }
-}
-
-/** The versions of several images, in the order of what follows the image in their keys. */
-function mergedImages(store: Walked, group: Group, prefixes: readonly CellKey[]): Iterable<Cell> {
-  if (prefixes.length === 1) return inImage(store, prefixes[0] as CellKey);
-  const middle = prefixes.length >> 1;
-  const halves = [prefixes.slice(0, middle), prefixes.slice(middle)] as const;
-  return union(mergedImages(store, group, halves[0]), mergedImages(store, group, halves[1]));
-}
-
-function* inImage(store: Walked, prefix: CellKey): Iterable<Cell> {
-  for (const [key, bytes] of store.range(prefix, afterPrefix(prefix))) yield [key.slice(prefix.length), bytes];
-}
-
-function* union(left: Iterable<Cell>, right: Iterable<Cell>): Iterable<Cell> {
-  const rights = right[Symbol.iterator]();
-  let next = rights.next();
-  for (const cell of left) {
-    for (; next.done !== true && next.value[0] < cell[0]; next = rights.next()) yield next.value;
-    if (next.done !== true && next.value[0] === cell[0] && next.value[1].equals(cell[1])) next = rights.next();
-    yield cell;
-  }
-  for (; next.done !== true; next = rights.next()) yield next.value;
-}
-
-/** The seq in a version's place. */
-export function seqIn(place: CellKey): number {
-  return readInverted(place, place.length - SEQ_BYTES - 1);
-}
-
-/** Whether two versions of one group are of the same cell. */
-export function areOfOneCell(one: CellKey, other: CellKey): boolean {
-  const ends = one.length - SEQ_BYTES - 1;
-  return one.length === other.length && other.startsWith(one.slice(0, ends));
-}
-
-/** Whether the cell was deleted by the version's event. */
-export function isDeletion(place: CellKey): boolean {
-  return isGone(place);
-}
-
 /** The versions of a cell, from the newest at or before `seq` to the oldest. */
 export function* versionsOf(store: Walked, cell: CellKey, seq: number): Iterable<Version> {
   const group = groupOf(cell);
@@ -312,7 +215,7 @@ export function* versionsOf(store: Walked, cell: CellKey, seq: number): Iterable
   for (let image = imageAt(store, group, seq).start; ; image = imageAt(store, group, image - 1).start) {
     const end = versionKey(cell, image, 0, true) + END;
     for (const [key, bytes] of store.range(versionKey(cell, image, before, false), end)) {
-      const at = readInverted(key, key.length - SEQ_BYTES - 1);
+      const at = seqIn(key);
       before = at - 1;
       yield { seq: at, bytes: isGone(key) ? null : bytes };
     }
@@ -327,7 +230,7 @@ export function* versionsAfter(store: Store, cell: CellKey, seq: number): Iterab
   for (let image: number | null = imageAt(store, group, seq).start; image !== null; ) {
     const newest = versionKey(cell, image, Number.MAX_SAFE_INTEGER, false);
     for (const [key, bytes] of store.rangeDown(newest, versionKey(cell, image, after, false))) {
-      after = readInverted(key, key.length - SEQ_BYTES - 1);
+      after = seqIn(key);
       yield { seq: after, bytes: isGone(key) ? null : bytes };
     }
     image = imageAfter(store, group, image);
@@ -365,6 +268,7 @@ export function livingVersions(
   return living;
 }
 
-function isGone(key: CellKey): boolean {
+/** Whether the version whose key this is, or ends so, is a deletion. */
+export function isGone(key: CellKey): boolean {
   return key.endsWith(GONE);
 }

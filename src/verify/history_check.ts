@@ -12,15 +12,8 @@ import { readHost } from "../host.ts";
 import { LAYOUT } from "../lmdb/marker.ts";
 import { compareKeys } from "../maps/cells.ts";
 import { History } from "../past/history.ts";
-import {
-  allVersions,
-  areOfOneCell,
-  isDeletion,
-  seqIn,
-  strayVersion,
-  VERSION_FILTER,
-  type WalkedVersion,
-} from "../past/versions.ts";
+import { allVersions, areOfOneCell, type WalkedVersion } from "../past/version_walk.ts";
+import { isGone, seqIn, VERSION_FILTER } from "../past/versions.ts";
 import { VersionsStore } from "../past/versions_store.ts";
 import { RunsReader } from "../runs/reader.ts";
 import { RunsStore } from "../runs/store.ts";
@@ -78,9 +71,6 @@ async function compare({ file, log, store, places }: Compared): Promise<Finding 
   }
   const history = new History(log, store, host);
   await history.reach(file.seq);
-  const stray = strayVersion(file.cells);
-  if (stray !== null)
-    return { seq: Number.isNaN(stray) ? null : stray, text: "the history has a version where no read finds it" };
   return firstUnlike(allVersions(file.cells), allVersions(store), { after: through, until: file.seq });
 }
 
@@ -103,6 +93,7 @@ function firstUnlike(
   for (;;) {
     const [one, other] = [left.version, right.version];
     if (one === null && other === null) return null;
+    if (one?.isStray === true) return unlike(one, "has a version where no read finds it");
     if (left.isTwice) return unlike(one as WalkedVersion, "has two values from one event");
     const order = one === null ? 1 : other === null ? -1 : compareVersions(one, other);
     if (order <= 0 && seqIn((one as WalkedVersion).place) > after && !isSame(one as WalkedVersion, other))
@@ -133,7 +124,7 @@ class Walk {
     do {
       const { value, done } = this.#versions.next();
       this.version = done === true ? null : value;
-    } while (this.version !== null && seqIn(this.version.place) > this.#until);
+    } while (this.version !== null && !this.version.isStray && seqIn(this.version.place) > this.#until);
     this.isTwice = before !== null && this.version !== null && compareVersions(before, this.version) === 0;
   }
 }
@@ -148,11 +139,12 @@ function isSame(one: WalkedVersion, other: WalkedVersion | null): boolean {
     other !== null &&
     one.group === other.group &&
     areOfOneCell(one.place, other.place) &&
-    isDeletion(one.place) === isDeletion(other.place) &&
+    isGone(one.place) === isGone(other.place) &&
     one.bytes.equals(other.bytes)
   );
 }
 
 function unlike({ place }: WalkedVersion, text: string): Finding {
-  return { seq: seqIn(place), text: `the history ${text}` };
+  const seq = seqIn(place);
+  return { seq: Number.isNaN(seq) ? null : seq, text: `the history ${text}` };
 }

@@ -3,7 +3,8 @@ import { test } from "tap";
 import { MemoryCells } from "../../src/engine/memory.ts";
 import { afterPrefix } from "../../src/maps/cells.ts";
 import { VersionTable } from "../../src/past/version_table.ts";
-import { allVersions, CellsAsOf, isDeletion, seqIn, versionKey, versionsOf } from "../../src/past/versions.ts";
+import { allVersions } from "../../src/past/version_walk.ts";
+import { CellsAsOf, isGone, seqIn, versionKey, versionsOf } from "../../src/past/versions.ts";
 import { SEED } from "../support/seed.ts";
 
 /** Cells of a table and of two maps, whose keys have bytes that an encoding might stumble over. */
@@ -110,7 +111,7 @@ test("all versions come once and in order, however many images have copies of th
       const found: string[] = [];
       for (const { group, place, bytes } of allVersions(store)) {
         places.push(group + place);
-        found.push(`${group} ${seqIn(place)} ${!isDeletion(place)} ${bytes.toString("hex")}`);
+        found.push(`${group} ${seqIn(place)} ${!isGone(place)} ${bytes.toString("hex")}`);
       }
       return (
         JSON.stringify(found.toSorted()) === JSON.stringify(wanted.toSorted()) &&
