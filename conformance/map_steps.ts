@@ -171,7 +171,7 @@ export class MapSteps {
     const end = attrEnd(cmd);
     const poke = more === 0 ? {} : { [end + more - 1]: "01" };
     const raw = { size: Math.max(end + more, size), poke };
-    const attr = NOWHERE[cmd] ?? { map_fd: -1 };
+    const attr = NOWHERE[cmd];
     // An attribute that was not taken has no outputs.
     this.#judge.alike(
       `${cmd} with ${JSON.stringify(raw)}`,
@@ -192,13 +192,26 @@ const OF_MAPS_NUMBERS: ReadonlySet<number> = new Set(
   STREAM_TYPES.filter((type) => OF_MAPS.has(type)).map((type) => typeNumber(type)),
 );
 
+const NO_MAP = { map_fd: -1 };
 /** Attributes that are refused. 0 is a descriptor in the kernel's process, and not in a session. */
-const NOWHERE: Partial<Record<MapCmdName, Attr>> = {
+const NOWHERE: Readonly<Record<MapCmdName, Attr>> = {
   BPF_MAP_CREATE: {},
+  BPF_MAP_LOOKUP_ELEM: NO_MAP,
+  BPF_MAP_UPDATE_ELEM: NO_MAP,
+  BPF_MAP_DELETE_ELEM: NO_MAP,
+  BPF_MAP_GET_NEXT_KEY: NO_MAP,
+  BPF_MAP_LOOKUP_AND_DELETE_ELEM: NO_MAP,
+  BPF_MAP_FREEZE: NO_MAP,
+  BPF_MAP_LOOKUP_BATCH: NO_MAP,
+  BPF_MAP_LOOKUP_AND_DELETE_BATCH: NO_MAP,
+  BPF_MAP_UPDATE_BATCH: NO_MAP,
+  BPF_MAP_DELETE_BATCH: NO_MAP,
   BPF_OBJ_PIN: { bpf_fd: -1 },
   BPF_OBJ_GET: {},
   BPF_MAP_GET_NEXT_ID: { start_id: 0x7fff_fff0 },
   BPF_MAP_GET_FD_BY_ID: {},
   BPF_OBJ_GET_INFO_BY_FD: { bpf_fd: -1 },
   BPF_BTF_LOAD: {},
+  BPF_BTF_GET_NEXT_ID: { start_id: 0x7fff_fff0 },
+  BPF_BTF_GET_FD_BY_ID: {},
 };
