@@ -146,12 +146,7 @@ const READS: { [Name in ReadName]: (sources: ReadSources, ask: Reads[Name]["ask"
   },
 
   map(sources, { reference, scopes = ["read"], ...asking }) {
-    const hidden = hiddenBy(sources.limits, reference, scopes, asking);
-    if (hidden !== null) return hidden;
-    const ids = referenced(sources.state, reference);
-    if (ids.length > 1) return { ambiguous: ids };
-    const map = ids[0] === undefined ? undefined : sources.state.map(ids[0]);
-    return map === undefined ? null : mapView(sources, map);
+    return ofMap(sources, { reference, scopes, ...asking }, (map) => mapView(sources, map));
   },
 
   maps(sources, { after, limit }) {
@@ -199,16 +194,26 @@ const READS: { [Name in ReadName]: (sources: ReadSources, ask: Reads[Name]["ask"
   },
 
   types(sources, { reference, scopes = ["read"], ...asking }) {
-    const hidden = hiddenBy(sources.limits, reference, scopes, asking);
-    if (hidden !== null) return hidden;
-    const ids = referenced(sources.state, reference);
-    if (ids.length > 1) return { ambiguous: ids };
-    const map = ids[0] === undefined ? undefined : sources.state.map(ids[0]);
-    if (map === undefined) return null;
-    const blob = sources.state.btfBlob(map);
-    return { map: map.id, btf: map.btf === null || blob === null ? null : { ...map.btf, data: alone(blob) } };
+    return ofMap(sources, { reference, scopes, ...asking }, (map) => {
+      const blob = sources.state.btfBlob(map);
+      return { map: map.id, btf: map.btf === null || blob === null ? null : { ...map.btf, data: alone(blob) } };
+    });
   },
 };
+
+/** The answer about the map that a reference names; null: there is none. */
+function ofMap<Answer>(
+  { limits, state }: ReadSources,
+  { reference, scopes, ...asking }: { reference: MapReference; scopes: readonly MapScope[] } & Asking,
+  answer: (map: MapRecord) => Answer,
+): Answer | null | { ambiguous: number[] } | Hidden {
+  const hidden = hiddenBy(limits, reference, scopes, asking);
+  if (hidden !== null) return hidden;
+  const ids = referenced(state, reference);
+  if (ids.length > 1) return { ambiguous: ids };
+  const map = ids[0] === undefined ? undefined : state.map(ids[0]);
+  return map === undefined ? null : answer(map);
+}
 
 /** To tell its size, BTF is read; a page reads about this much. */
 const BTF_PAGE_BYTES = 1024 * 1024;

@@ -6,7 +6,7 @@ import { jsonOf, jsonOfReached } from "../../btf/json.ts";
 import { joined } from "../../btf/split.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
 import type { Settings } from "../../config.ts";
-import type { MapTypes } from "../../engine/views.ts";
+import { asBuffer } from "../../log/row_transfer.ts";
 import { isRefusal, type Refusal } from "../../maps/refusal.ts";
 import { octets, problems, told } from "../schemas/answers.ts";
 import { BtfDump, BtfPage, CText, MapTypesDump } from "../schemas/btf.ts";
@@ -18,7 +18,7 @@ import { OCTETS, wants } from "../server/negotiation.ts";
 import type { KernelBtf } from "../server/ports.ts";
 import { Problem } from "../server/problems.ts";
 import { AS_OF, at, type StateParts, stateOf } from "../views/as_of.ts";
-import { oneMap } from "../views/lookups.ts";
+import { askTypes } from "../views/lookups.ts";
 import { paced, withItems } from "../views/paced.ts";
 import { readReference } from "../views/targets.ts";
 
@@ -174,10 +174,7 @@ function getMapTypes(app: App, { parts }: RouteOptions<BtfParts>): void {
       const { params, query, headers } = request;
       const asked = formatOf(query.format, headers);
       const state = stateOf(parts, request, reply);
-      const answer = await state.query("types", { reference: readReference(params.map, "map") });
-      if (answer !== null && "missing" in answer)
-        throw state.refusal?.("read") ?? new Problem("scope-missing", `no scope covers map ${params.map}`);
-      const { map, btf: its } = oneMap(answer, params.map) as MapTypes;
+      const { map, btf: its } = await askTypes(state, readReference(params.map, "map"), params.map);
       if (its === null)
         throw new Problem("ENOENT", `map ${map} was created without BTF: its types are not known`, { errno: "ENOENT" });
       const data = asBuffer(its.data);
@@ -246,10 +243,6 @@ function formatOf(asked: Format | undefined, headers: Parameters<typeof wants>[0
   if (asked !== undefined) return asked;
   if (wants(headers, C_TYPE)) return "c";
   return wants(headers, OCTETS) ? "raw" : "json";
-}
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 /** BTF that a kernel or the ledger has taken can be read. */

@@ -11,7 +11,8 @@ import type { FormedValue } from "../../codec/body.ts";
 import { InvalidInput } from "../../codec/invalid.ts";
 import { bytes } from "../../codec/scalars.ts";
 import type { MapReference } from "../../engine/map_reference.ts";
-import type { MapTypes, MapView, Reads } from "../../engine/views.ts";
+import type { MapView } from "../../engine/views.ts";
+import { asBuffer } from "../../log/row_transfer.ts";
 import { factsOf, isOfMaps } from "../../maps/facts.ts";
 import { isRefusal } from "../../maps/refusal.ts";
 import { Misfit } from "../../typed/misfit.ts";
@@ -22,7 +23,7 @@ import type { ElementPrinter } from "../server/bulk.ts";
 import type { CommandOrigin } from "../server/commands.ts";
 import { Problem } from "../server/problems.ts";
 import { type Asked, type StateParts, stateOf } from "./as_of.ts";
-import { askFds, askMap, askOwnSession, oneMap } from "./lookups.ts";
+import { askFds, askMap, askOwnSession, askTypes } from "./lookups.ts";
 import { readReference } from "./targets.ts";
 
 /** The parameter `as` of all routes that answer keys and values. */
@@ -125,8 +126,7 @@ async function ofDescriptor(
 }
 
 async function lookedUp(known: KnownTypes, state: Asked, map: MapView): Promise<TypedMap> {
-  const asked = { reference: { id: map.id }, scopes: SCOPES };
-  const { btf } = answered(await state.query("types", asked), map.id);
+  const { btf } = await askTypes(state, { id: map.id }, String(map.id), SCOPES);
   const isTrie = map.type === BPF_MAP_TYPE.BPF_MAP_TYPE_LPM_TRIE;
   const facts = {
     keySize: map.keySize,
@@ -146,17 +146,10 @@ async function lookedUp(known: KnownTypes, state: Asked, map: MapView): Promise<
   const { keyTypeId, valueTypeId, data } = btf;
   if (data.length > BTF_BYTES_MAX)
     throw new InvalidInput("as", `the BTF of map ${map.id} has ${data.length} bytes (limit ${BTF_BYTES_MAX})`);
-  const parsed = Btf.parse(Buffer.from(data.buffer, data.byteOffset, data.length));
+  const parsed = Btf.parse(asBuffer(data));
   if (isRefusal(parsed)) throw new InvalidInput("as", `the BTF of map ${map.id} cannot be read: ${parsed.detail}`);
   return known.add(map.id, new TypedMap({ btf: parsed, keyTypeId, valueTypeId }, facts), data.length);
 }
-
-function answered(answer: Answered, map: number): MapTypes {
-  if (answer !== null && "missing" in answer) throw new Problem("scope-missing", `the caller may not read map ${map}`);
-  return oneMap(answer, String(map));
-}
-
-type Answered = Reads["types"]["answer"];
 
 /**
  * The origin of a write. A map that the path names is found once only, when its types are looked up: a typed value must not be

@@ -3,7 +3,8 @@
 import { mayUseSessionOf } from "../../access/caller.ts";
 import type { MapScope } from "../../access/scopes.ts";
 import type { MapReference } from "../../engine/map_reference.ts";
-import type { FdView, MapView, SessionView } from "../../engine/views.ts";
+import type { Hidden } from "../../engine/sight.ts";
+import type { FdView, MapTypes, MapView, SessionView } from "../../engine/views.ts";
 import { severalNamed } from "../../syscall/map_names.ts";
 import { Problem } from "../server/problems.ts";
 import type { Asked } from "./as_of.ts";
@@ -33,8 +34,27 @@ export async function askMap(
   shown: string,
   scopes: readonly MapScope[] = ["read"],
 ): Promise<MapView> {
-  const answer = await state.query("map", { reference, scopes });
-  if (answer === null || !("missing" in answer)) return oneMap(answer, shown);
+  return seen(state, await state.query("map", { reference, scopes }), shown, scopes);
+}
+
+/** The types of a map. The parameters are those of askMap. */
+export async function askTypes(
+  state: Asked,
+  reference: MapReference,
+  shown: string,
+  scopes: readonly MapScope[] = ["read"],
+): Promise<MapTypes> {
+  return seen(state, await state.query("types", { reference, scopes }), shown, scopes);
+}
+
+/** What a question found of a map. Throws the problem if there is no such map, or if no scope covers it. */
+function seen<Answer extends object>(
+  state: Asked,
+  answer: Answer | null,
+  shown: string,
+  scopes: readonly MapScope[],
+): Exclude<Answer, Ambiguous | Hidden> {
+  if (answer === null || !("missing" in answer)) return oneMap(answer, shown) as Exclude<Answer, Ambiguous | Hidden>;
   throw state.refusal?.(scopes[0] as MapScope) ?? new Problem("scope-missing", `no scope covers map ${shown}`);
 }
 
