@@ -43,6 +43,18 @@ export function readHeader(blob: Buffer): Header | Refusal {
   };
 }
 
+/** A header of blobs whose strings follow their types. */
+export function headerOf(typeLen: number, strLen: number): Buffer {
+  const header = Buffer.alloc(HEADER_BYTES);
+  header.writeUInt16LE(MAGIC, 0);
+  header[2] = VERSION;
+  header.writeUInt32LE(HEADER_BYTES, 4);
+  header.writeUInt32LE(typeLen, 12);
+  header.writeUInt32LE(typeLen, 16);
+  header.writeUInt32LE(strLen, 20);
+  return header;
+}
+
 /**
  * btf_parse_hdr() and btf_parse_str_sec(): after the header come the types, then the strings, and nothing else. E2BIG
  * if a longer header has bytes other than 0 after the known fields.

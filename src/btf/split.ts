@@ -4,10 +4,7 @@
  */
 
 import { isRefusal, type Refusal } from "../maps/refusal.ts";
-import { readHeader } from "./header.ts";
-
-const HEADER_BYTES = 24;
-const MAGIC_AND_VERSION = Buffer.from("9feb0100", "hex");
+import { headerOf, readHeader } from "./header.ts";
 
 /** One blob with the types of both, those of the base first. */
 export function joined(base: Buffer, split: Buffer): Buffer | Refusal {
@@ -16,12 +13,7 @@ export function joined(base: Buffer, split: Buffer): Buffer | Refusal {
   if (isRefusal(second)) return second;
   const types = first.types.length + second.types.length;
   const strings = first.strings.length + second.strings.length;
-  const header = Buffer.alloc(HEADER_BYTES);
-  MAGIC_AND_VERSION.copy(header);
-  header.writeUInt32LE(HEADER_BYTES, 4);
-  header.writeUInt32LE(types, 12);
-  header.writeUInt32LE(types, 16);
-  header.writeUInt32LE(strings, 20);
+  const header = headerOf(types, strings);
   return Buffer.concat([header, first.types, second.types, first.strings, second.strings]);
 }
 

@@ -1,9 +1,8 @@
 /** Writes BTF (btf.ts has its form), type by type. Each method answers the new type's id. */
 
 import { BTF_KIND } from "../maps/btf_types.ts";
+import { headerOf } from "./header.ts";
 
-const MAGIC_AND_VERSION = Buffer.from("9feb0100", "hex");
-const HEADER_BYTES = 24;
 /** The component of a declaration tag that is for a type as a whole. */
 const WHOLE = -1;
 
@@ -91,8 +90,7 @@ export class BtfWriter {
 
   blob(): Buffer {
     const types = Buffer.concat(this.#types);
-    const header = words([HEADER_BYTES, 0, types.length, types.length, this.#stringBytes]);
-    return Buffer.concat([MAGIC_AND_VERSION, header, types, ...this.#strings]);
+    return Buffer.concat([headerOf(types.length, this.#stringBytes), types, ...this.#strings]);
   }
 
   #composite(
