@@ -56,6 +56,12 @@ export function onAllCpus({ possible_cpus: cpus, value_size: bytes }: MapFacts, 
   return value.padEnd(Math.ceil(bytes / SLOT_BYTES) * SLOT_BYTES * 2, "0").repeat(cpus);
 }
 
+/** What stands before a key and a value of these lengths, and between them. */
+function spacing(key: number, value: number): { readonly gap: string; readonly between: string } {
+  const isLong = key > SHORT_BYTES || value > SHORT_BYTES;
+  return { gap: isLong ? "\n" : " ", between: key + value <= LINE_BYTES && !isLong ? "  " : "\n" };
+}
+
 class TextPrinter implements ElementPrinter {
   readonly #output: Output;
   readonly #map: MapFacts;
@@ -78,17 +84,13 @@ class TextPrinter implements ElementPrinter {
         : errno === "ENOSPC" && type === "BPF_MAP_TYPE_REUSEPORT_SOCKARRAY"
           ? "<cannot read>"
           : text;
-    const isLong = keyBytes > SHORT_BYTES || said.length > SHORT_BYTES;
-    const gap = isLong ? "\n" : " ";
-    const between = keyBytes + said.length <= LINE_BYTES && !isLong ? "  " : "\n";
+    const { gap, between } = spacing(keyBytes, said.length);
     this.#output.text(`key:${gap}${hexText(key)}${between}value:${gap}${said}\n`);
   }
 
   #onOne(key: string, value: string): void {
     const { key_size: keyBytes, value_size: valueBytes } = this.#map;
-    const isLong = keyBytes > SHORT_BYTES || valueBytes > SHORT_BYTES;
-    const gap = isLong ? "\n" : " ";
-    const between = keyBytes + valueBytes <= LINE_BYTES && !isLong ? "  " : "\n";
+    const { gap, between } = spacing(keyBytes, valueBytes);
     const keyText = keyBytes === 0 ? "" : `key:${gap}${hexText(key)}${between}`;
     this.#output.text(`${keyText}${valueBytes === 0 ? "" : `value:${gap}${hexText(value)}`}\n`);
   }

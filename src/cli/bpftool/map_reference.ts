@@ -2,6 +2,7 @@
 
 import { resolve } from "node:path";
 import { BPF_F, type MapTypeName, OBJ_NAME_LEN } from "../../abi/bpf.ts";
+import { ID_MAX } from "../../abi/limits.ts";
 import type { Api, Refused } from "../../client/api.ts";
 import { codeOf, Failure, isErrno, refusal } from "./failure.ts";
 import { readNumber, type Words } from "./words.ts";
@@ -33,7 +34,6 @@ export interface MapFacts {
 export type At = string | null;
 
 const U32_MAX = 2 ** 32 - 1;
-const ID_MAX = 2 ** 31 - 2;
 const PAGE = 1000;
 const BPFFS = "/sys/fs/bpf";
 
