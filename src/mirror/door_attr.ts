@@ -215,8 +215,7 @@ export class DoorPacker {
   #info(packed: Buffer, attr: Attr): PackedCall {
     const length = Number(attr.info_len ?? 0);
     const digest = this.#memory.room("hash", DIGEST_BYTES);
-    const info = this.#output("info", attr.info, length);
-    if (typeof attr.info === "string") Buffer.from(attr.info, "hex").copy(info.bytes);
+    const info = this.#infoRoom(attr, length);
     const asked =
       Math.min(info.bytes.length, length) >= MAP_INFO.hash + 8 && info.bytes.readBigUInt64LE(MAP_INFO.hash) !== 0n;
     if (asked) info.bytes.writeBigUInt64LE(digest.address, MAP_INFO.hash);
@@ -236,9 +235,8 @@ export class DoorPacker {
   /** Pointers other than 0 in the caller's info are replaced by addresses of buffers of the length that the info says. */
   #btfInfo(packed: Buffer, attr: Attr): PackedCall {
     const length = Number(attr.info_len ?? 0);
-    const info = this.#output("info", attr.info, length);
+    const info = this.#infoRoom(attr, length);
     const given = Buffer.alloc(BTF_INFO_BYTES);
-    if (typeof attr.info === "string") Buffer.from(attr.info, "hex").copy(info.bytes);
     info.bytes.copy(given, 0, 0, Math.min(length, BTF_INFO_BYTES));
     const pointed = (at: number, bytes: number): Room | null => {
       if (given.readBigUInt64LE(at) === 0n || length < at + 8) return null;
@@ -266,6 +264,13 @@ export class DoorPacker {
         };
       },
     };
+  }
+
+  /** Room for an info, with the bytes that the caller gave. */
+  #infoRoom({ info }: Attr, length: number): Room {
+    const room = this.#output("info", info, length);
+    if (typeof info === "string") Buffer.from(info, "hex").copy(room.bytes);
+    return room;
   }
 
   /** The address of an input of exactly its length; 0 if there is none. */
