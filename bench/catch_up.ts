@@ -1,6 +1,7 @@
 /** How far the index, the history and the tree are behind the log when a load ends, and how soon they are not. */
 
 import { setTimeout as sleep } from "node:timers/promises";
+import { metricsOf } from "./metrics.ts";
 import type { Figure } from "./targets.ts";
 
 const LOOK_MS = 20;
@@ -18,9 +19,8 @@ export interface CaughtUp {
 /** Call when a load ends. `token` null: callers need none. Throws if a part does not catch up within a minute. */
 export async function catchUp(url: string, token: string | null = null): Promise<CaughtUp> {
   const started = performance.now();
-  const headers = token === null ? {} : { authorization: `Bearer ${token}` };
   const look = async (): Promise<(name: string) => number> => {
-    const text = await (await fetch(`${url}/metrics`, { headers })).text();
+    const text = await metricsOf(url, token);
     return (name) => Number(new RegExp(`^${name} (\\d+)$`, "m").exec(text)?.[1]);
   };
   const first = await look();

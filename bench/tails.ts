@@ -10,6 +10,7 @@ import { catchUp, catchUpFigures } from "./catch_up.ts";
 import { measuredService } from "./cpu.ts";
 import { requests } from "./elements.ts";
 import { load } from "./load.ts";
+import { metricsOf } from "./metrics.ts";
 import { startEcho } from "./service.ts";
 import type { Figure } from "./targets.ts";
 
@@ -53,8 +54,7 @@ export async function tails(seconds: number): Promise<readonly Figure[]> {
 type Bucket = readonly [seconds: number, count: number];
 
 async function commits(url: string, token: string | null): Promise<readonly Bucket[]> {
-  const headers = token === null ? {} : { authorization: `Bearer ${token}` };
-  const text = await (await fetch(`${url}/metrics`, { headers })).text();
+  const text = await metricsOf(url, token);
   return Array.from(text.matchAll(/^mapledger_commit_seconds_bucket\{le="([^"]+)"\} (\d+)$/gm), ([, le, count]) => [
     le === "+Inf" ? Number.POSITIVE_INFINITY : Number(le),
     Number(count),
